@@ -1,0 +1,380 @@
+//! The columnar block, codec 1: the readings of one or more consecutive batches, by series.
+//!
+//! A spool stores a block of one seq; the wire carries such a block as it is, or several re-packed
+//! into one ([`repack`]). Rows of a series stand in seq order, and within a seq in the order in
+//! which the source gave them, so that repeated and backward timestamps survive.
+//!
+//! ```text
+//! u8       codec, 1
+//! varint   number of series, then their numbers: the first, then differences less one
+//! u8 + ..  cells, rows of each series in each seq: 0 = all the same (varint); 1 = pco of u32
+//! varint   number of time columns, then for each series its column, unless there is only one
+//! chunk    all time columns one after the other: pco of i64 (ns)
+//! chunks   values in groups of series (see `columns`)
+//! ```
+//! A chunk is a varint length and its bytes. The pco format is that of pcodec, MIT/Apache-2.0,
+//! <https://github.com/pcodec/pcodec>. How many seqs there are, and the rows of each, stands in the
+//! envelope; [`decode`] refuses a block that disagrees with it.
+
+mod columns;
+
+use std::collections::BTreeMap;
+
+use crate::model::{RowCounts, Sample, Seq, SeriesNo};
+use crate::ranges::RangeSet;
+use crate::wire::{RUN_ROWS_MAX, RUN_SEQS_MAX};
+
+/// The codec that this code writes.
+pub const CODEC: u8 = 1;
+/// Most cells (series × seqs) of a block: bounds what its row matrix takes to 4 MiB.
+pub const CELLS_MAX: usize = 1 << 20;
+
+/// Why a block is not decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// A codec that this code does not know.
+    #[error("block codec {found} is unknown; this end knows {CODEC}")]
+    Codec {
+        /// The tag found.
+        found: u8,
+    },
+    /// The bytes end too early or hold too much.
+    #[error("block is malformed: {0}")]
+    Malformed(&'static str),
+    /// A number is beyond its limit.
+    #[error("block has {found} {what}; allowed are {max}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        found: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// The numeric codec refused a column.
+    #[error("block column is damaged: {0}")]
+    Column(String),
+    /// The rows are not those of the envelope.
+    #[error("block holds {found} rows for seq {seq}, its envelope says {expected}")]
+    Rows {
+        /// The seq.
+        seq: Seq,
+        /// As counted.
+        found: u64,
+        /// As announced.
+        expected: u32,
+    },
+}
+
+/// An encoded block with what its envelope must say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// The encoded bytes.
+    pub bytes: Vec<u8>,
+    /// Rows of each seq.
+    pub rows: RowCounts,
+    /// One more than the highest series number.
+    pub series_end: SeriesNo,
+}
+
+/// The readings of one series in a decoded block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecodedColumn {
+    /// Which series.
+    pub series: SeriesNo,
+    /// Times in ns since 1970.
+    pub times: Vec<i64>,
+    /// As many values.
+    pub values: Vec<f64>,
+    /// Rows of each seq of the block; their sum is the length of the columns.
+    pub rows_per_seq: Vec<u32>,
+}
+
+/// A decoded block, series ascending.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Decoded {
+    /// One column pair per series.
+    pub columns: Vec<DecodedColumn>,
+}
+
+impl Decoded {
+    /// Rows in all.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.columns.iter().map(|column| column.times.len()).sum()
+    }
+
+    /// Leaves only the rows of seqs in `keep`, where the block begins with `first`.
+    pub fn retain(&mut self, first: Seq, keep: &RangeSet) {
+        for column in &mut self.columns {
+            let mut marks = Vec::with_capacity(column.times.len());
+            for (rows, seq) in column.rows_per_seq.iter_mut().zip(first.get()..) {
+                let kept = keep.contains(seq);
+                marks.extend(std::iter::repeat_n(kept, *rows as usize));
+                if !kept {
+                    *rows = 0;
+                }
+            }
+            let mut times = marks.iter();
+            column.times.retain(|_| times.next().copied().unwrap_or(false));
+            let mut values = marks.iter();
+            column.values.retain(|_| values.next().copied().unwrap_or(false));
+        }
+        self.columns.retain(|column| !column.times.is_empty());
+    }
+}
+
+#[derive(Debug, Default)]
+struct Column {
+    times: Vec<i64>,
+    values: Vec<f64>,
+    // Rows of each seq up to the last in which the series appears.
+    counts: Vec<u32>,
+}
+
+impl Column {
+    fn grow(&mut self, seqs_before: usize, rows: u32) {
+        self.counts.resize(seqs_before, 0);
+        self.counts.push(rows);
+    }
+}
+
+/// Collects batches in seq order and encodes them.
+#[derive(Debug, Default)]
+pub struct BlockBuilder {
+    columns: BTreeMap<SeriesNo, Column>,
+    rows: RowCounts,
+    seqs: usize,
+}
+
+impl BlockBuilder {
+    /// An empty builder.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the batch of the next seq. A series may come several times.
+    pub fn push_batch(&mut self, items: &[(SeriesNo, &[Sample])]) {
+        let mut total = 0_u32;
+        for (series, samples) in items {
+            let rows = u32::try_from(samples.len()).unwrap_or(u32::MAX);
+            let column = self.columns.entry(*series).or_default();
+            column.times.extend(samples.iter().map(|s| s.time_ns));
+            column.values.extend(samples.iter().map(|s| s.value));
+            self.add_rows(*series, rows);
+            total = total.saturating_add(rows);
+        }
+        self.end_seq(total);
+    }
+
+    fn add_rows(&mut self, series: SeriesNo, rows: u32) {
+        let seqs = self.seqs;
+        let column = self.columns.entry(series).or_default();
+        match column.counts.get_mut(seqs) {
+            Some(count) => *count = count.saturating_add(rows),
+            None => column.grow(seqs, rows),
+        }
+    }
+
+    fn end_seq(&mut self, rows: u32) {
+        self.rows.push(rows);
+        self.seqs += 1;
+    }
+
+    fn push_decoded(&mut self, decoded: Decoded) {
+        let mut total = 0_u32;
+        for part in decoded.columns {
+            let rows = u32::try_from(part.times.len()).unwrap_or(u32::MAX);
+            let column = self.columns.entry(part.series).or_default();
+            column.times.extend(part.times);
+            column.values.extend(part.values);
+            self.add_rows(part.series, rows);
+            total = total.saturating_add(rows);
+        }
+        self.end_seq(total);
+    }
+
+    /// Series × seqs so far; a caller stops before [`CELLS_MAX`].
+    #[must_use]
+    pub fn cells(&self) -> usize {
+        self.columns.len().saturating_mul(self.seqs)
+    }
+
+    /// Encodes what was pushed.
+    #[must_use]
+    pub fn finish(mut self) -> Block {
+        let seqs = self.seqs;
+        self.columns.retain(|_, column| !column.times.is_empty());
+        for column in self.columns.values_mut() {
+            column.counts.resize(seqs, 0);
+        }
+        let mut out = vec![CODEC];
+        varint(&mut out, self.columns.len() as u64);
+        let mut next = 0_u32;
+        for series in self.columns.keys() {
+            varint(&mut out, u64::from(series - next));
+            next = series.saturating_add(1);
+        }
+        let columns: Vec<&Column> = self.columns.values().collect();
+        write_cells(&mut out, &columns);
+        columns::write_times(&mut out, &columns);
+        columns::write_values(&mut out, &columns);
+        Block { bytes: out, rows: self.rows, series_end: next }
+    }
+}
+
+fn write_cells(out: &mut Vec<u8>, columns: &[&Column]) {
+    let mut cells = columns.iter().flat_map(|column| column.counts.iter().copied());
+    let first = cells.next().unwrap_or(0);
+    if cells.all(|count| count == first) {
+        out.push(0);
+        varint(out, u64::from(first));
+    } else {
+        out.push(1);
+        let all: Vec<u32> = columns.iter().flat_map(|column| column.counts.iter().copied()).collect();
+        columns::write_chunk(out, &all, columns::Shape::Counts);
+    }
+}
+
+/// Re-packs blocks of single consecutive seqs into one run, by series.
+///
+/// # Errors
+/// A block cannot be decoded.
+pub fn repack<'b>(parts: impl IntoIterator<Item = (&'b [u8], u32)>) -> Result<Block, BlockError> {
+    let mut builder = BlockBuilder::new();
+    for (bytes, rows) in parts {
+        builder.push_decoded(decode(bytes, &RowCounts::one(rows), Seq::FIRST)?);
+    }
+    Ok(builder.finish())
+}
+
+/// Decodes a block whose envelope announces `rows` from seq `first` on.
+///
+/// # Errors
+/// The bytes are damaged, beyond a limit, or not what the envelope says. Nothing is allocated
+/// beyond what the limits of a run allow.
+pub fn decode(bytes: &[u8], rows: &RowCounts, first: Seq) -> Result<Decoded, BlockError> {
+    check_limit("rows", rows.total(), RUN_ROWS_MAX)?;
+    check_limit("seqs", rows.seqs(), RUN_SEQS_MAX)?;
+    let seqs = usize::try_from(rows.seqs()).unwrap_or(usize::MAX);
+    let mut input = Input { bytes };
+    match input.byte()? {
+        CODEC => {}
+        found => return Err(BlockError::Codec { found }),
+    }
+    let series = read_series(&mut input, seqs)?;
+    let cells = read_cells(&mut input, series.len() * seqs)?;
+    check_rows(&cells, rows, first)?;
+    let lengths: Vec<usize> =
+        cells.chunks(seqs.max(1)).map(|counts| counts.iter().map(|count| *count as usize).sum()).collect();
+    let times = columns::read_times(&mut input, &lengths)?;
+    let values = columns::read_values(&mut input, &lengths)?;
+    if !input.bytes.is_empty() {
+        return Err(BlockError::Malformed("bytes are left after the last column"));
+    }
+    let columns = series
+        .into_iter()
+        .zip(times.into_iter().zip(values))
+        .zip(cells.chunks(seqs.max(1)))
+        .map(|((series, (times, values)), counts)| DecodedColumn {
+            series,
+            times,
+            values,
+            rows_per_seq: counts.to_vec(),
+        })
+        .collect();
+    Ok(Decoded { columns })
+}
+
+fn check_limit(what: &'static str, found: u64, max: u64) -> Result<(), BlockError> {
+    if found > max { Err(BlockError::TooMany { what, found, max }) } else { Ok(()) }
+}
+
+fn read_series(input: &mut Input<'_>, seqs: usize) -> Result<Vec<SeriesNo>, BlockError> {
+    let count = input.varint()?;
+    // Each series takes a byte at least, so that the list cannot outgrow the input.
+    check_limit("series", count, input.bytes.len() as u64)?;
+    check_limit("cells", count.saturating_mul(seqs as u64), CELLS_MAX as u64)?;
+    let mut next = 0_u64;
+    let mut out = Vec::new();
+    for _ in 0..count {
+        let number =
+            next.checked_add(input.varint()?).ok_or(BlockError::Malformed("a series number overflows"))?;
+        out.push(SeriesNo::try_from(number).map_err(|_| BlockError::Malformed("a series number overflows"))?);
+        next = number + 1;
+    }
+    Ok(out)
+}
+
+fn read_cells(input: &mut Input<'_>, cells: usize) -> Result<Vec<u32>, BlockError> {
+    match input.byte()? {
+        0 => {
+            let each =
+                u32::try_from(input.varint()?).map_err(|_| BlockError::Malformed("a row count overflows"))?;
+            Ok(vec![each; cells])
+        }
+        1 => columns::read_chunk(input, cells),
+        _ => Err(BlockError::Malformed("the row matrix has an unknown form")),
+    }
+}
+
+fn check_rows(cells: &[u32], rows: &RowCounts, first: Seq) -> Result<(), BlockError> {
+    let seqs = usize::try_from(rows.seqs()).unwrap_or(usize::MAX);
+    let mut sums = vec![0_u64; seqs];
+    for counts in cells.chunks(seqs.max(1)) {
+        for (sum, count) in sums.iter_mut().zip(counts) {
+            *sum += u64::from(*count);
+        }
+    }
+    for ((found, expected), seq) in sums.iter().zip(rows.iter()).zip(first.get()..) {
+        if *found != u64::from(expected) {
+            return Err(BlockError::Rows { seq: Seq::new(seq), found: *found, expected });
+        }
+    }
+    Ok(())
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push((value & 0x7f) as u8);
+}
+
+/// What is left of the bytes of a block.
+struct Input<'b> {
+    bytes: &'b [u8],
+}
+
+impl<'b> Input<'b> {
+    fn byte(&mut self) -> Result<u8, BlockError> {
+        let (byte, rest) = self.bytes.split_first().ok_or(BlockError::Malformed("it ends too early"))?;
+        self.bytes = rest;
+        Ok(*byte)
+    }
+
+    fn varint(&mut self) -> Result<u64, BlockError> {
+        let mut value = 0_u64;
+        for shift in (0..63).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(BlockError::Malformed("a number overflows"))
+    }
+
+    fn chunk(&mut self) -> Result<&'b [u8], BlockError> {
+        let len = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
+        let (chunk, rest) =
+            self.bytes.split_at_checked(len).ok_or(BlockError::Malformed("a column is cut short"))?;
+        self.bytes = rest;
+        Ok(chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests;

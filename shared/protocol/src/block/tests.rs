@@ -1,0 +1,99 @@
+//! Properties of the block codec.
+
+use proptest::prelude::*;
+
+use super::*;
+
+type PlainBatch = Vec<(SeriesNo, Vec<(i64, u64)>)>;
+type Plain = Vec<PlainBatch>;
+
+fn batches() -> impl Strategy<Value = Plain> {
+    let value = prop_oneof![
+        (-100_000_i64..100_000).prop_map(|v| (v as f64 / 100.0).to_bits()),
+        any::<f64>().prop_map(f64::to_bits),
+        Just((-0.0_f64).to_bits()),
+        any::<u64>(),
+    ];
+    let samples = prop::collection::vec((any::<i64>(), value), 0..6);
+    let batch = prop::collection::btree_map(0_u32..20, samples, 0..8).prop_map(|m| m.into_iter().collect());
+    prop::collection::vec(batch, 1..8)
+}
+
+fn samples(plain: &[(i64, u64)]) -> Vec<Sample> {
+    plain.iter().map(|(t, v)| Sample { time_ns: *t, value: f64::from_bits(*v) }).collect()
+}
+
+fn build(plain: &[PlainBatch]) -> Block {
+    let mut builder = BlockBuilder::new();
+    for batch in plain {
+        let owned: Vec<_> = batch.iter().map(|(no, s)| (*no, samples(s))).collect();
+        let items: Vec<_> = owned.iter().map(|(no, s)| (*no, s.as_slice())).collect();
+        builder.push_batch(&items);
+    }
+    builder.finish()
+}
+
+fn flat(decoded: &Decoded) -> Vec<(SeriesNo, i64, u64)> {
+    let rows = |c: &DecodedColumn| {
+        let series = c.series;
+        c.times.iter().zip(&c.values).map(move |(t, v)| (series, *t, v.to_bits())).collect::<Vec<_>>()
+    };
+    decoded.columns.iter().flat_map(rows).collect()
+}
+
+fn expected(plain: &[PlainBatch], keep: impl Fn(u64) -> bool) -> Vec<(SeriesNo, i64, u64)> {
+    let mut out = Vec::new();
+    for series in 0..20 {
+        for (batch, seq) in plain.iter().zip(1_u64..).filter(|(_, seq)| keep(*seq)) {
+            let _ = seq;
+            for (no, samples) in batch.iter().filter(|(no, _)| *no == series) {
+                out.extend(samples.iter().map(|(t, v)| (*no, *t, *v)));
+            }
+        }
+    }
+    out
+}
+
+proptest! {
+    #[test]
+    fn what_was_pushed_comes_back_bit_for_bit(plain in batches()) {
+        let block = build(&plain);
+        let decoded = decode(&block.bytes, &block.rows, Seq::FIRST).unwrap();
+        prop_assert_eq!(flat(&decoded), expected(&plain, |_| true));
+    }
+
+    #[test]
+    fn a_repacked_run_equals_its_parts(plain in batches(), odd in any::<bool>()) {
+        let parts: Vec<Block> = plain.iter().map(|batch| build(std::slice::from_ref(batch))).collect();
+        let rows = |block: &Block| block.rows.iter().next().unwrap();
+        let run = repack(parts.iter().map(|p| (p.bytes.as_slice(), rows(p)))).unwrap();
+        prop_assert_eq!(&run, &build(&plain));
+        let mut decoded = decode(&run.bytes, &run.rows, Seq::FIRST).unwrap();
+        let mut keep = RangeSet::new();
+        (1..=plain.len() as u64).filter(|s| (s % 2 == 1) == odd).for_each(|s| keep.insert(s, s));
+        decoded.retain(Seq::FIRST, &keep);
+        prop_assert_eq!(flat(&decoded), expected(&plain, |s| keep.contains(s)));
+    }
+
+    #[test]
+    fn damaged_bytes_never_panic(plain in batches(), at in any::<prop::sample::Index>(), to in any::<u8>(), cut in any::<bool>()) {
+        let mut block = build(&plain);
+        let at = at.index(block.bytes.len());
+        if cut { block.bytes.truncate(at) } else { block.bytes[at] = to }
+        let _ = decode(&block.bytes, &block.rows, Seq::FIRST);
+    }
+}
+
+#[test]
+fn a_block_that_disagrees_with_its_envelope_is_refused() {
+    let block = build(&[vec![(3, vec![(1, 2), (3, 4)])]]);
+    let error = decode(&block.bytes, &RowCounts::one(3), Seq::new(9)).unwrap_err();
+    assert_eq!(error, BlockError::Rows { seq: Seq::new(9), found: 2, expected: 3 });
+}
+
+#[test]
+fn the_bytes_of_codec_1_do_not_change() {
+    let block = build(&[vec![(0, vec![(1_000, 1.5_f64.to_bits())]), (2, vec![(1_000, 2.25_f64.to_bits())])]]);
+    let hex: String = block.bytes.iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(hex, include_str!("golden_block_v1.hex").trim());
+}

@@ -1,0 +1,12 @@
+//! Tideline's pure core: the model, the wire format, the sessions of both ends and time.
+//!
+//! Nothing here does I/O: no task is started, no clock read, no randomness drawn. `now` and
+//! entropy come in as arguments, so that the simulation in `tests/sim` can run the same code.
+
+pub mod block;
+pub mod durability;
+pub mod model;
+pub mod ranges;
+pub mod session;
+pub mod time;
+pub mod wire;

@@ -1,0 +1,413 @@
+//! The nouns of the field: ids, readings, batches, gaps, the ledger.
+
+use std::fmt;
+use std::str::FromStr;
+
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::ranges::RangeSet;
+
+/// Longest id in bytes: it is written into certificates, paths and labels.
+pub const ID_BYTES_MAX: usize = 64;
+/// Longest unit in bytes; UCUM codes are short.
+pub const UNIT_BYTES_MAX: usize = 32;
+/// Most series that one agent epoch may define: the hub holds the whole dictionary in memory.
+pub const SERIES_PER_EPOCH_MAX: u32 = 100_000;
+
+/// What is wrong with an id or a unit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// The text is empty or longer than the limit.
+    #[error("{what} {text:?} is {len} bytes long; allowed are 1 to {max}")]
+    Length {
+        /// Which kind of name.
+        what: &'static str,
+        /// The text, cut to the limit.
+        text: String,
+        /// Its length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// A character is not allowed.
+    #[error("{what} {text:?} holds {found:?}; allowed are {allowed}")]
+    Character {
+        /// Which kind of name.
+        what: &'static str,
+        /// The text.
+        text: String,
+        /// The offending character.
+        found: char,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+}
+
+fn check_name(what: &'static str, text: &str, slash: bool) -> Result<(), ModelError> {
+    if text.is_empty() || text.len() > ID_BYTES_MAX {
+        let cut: String = text.chars().take(ID_BYTES_MAX).collect();
+        return Err(ModelError::Length { what, text: cut, len: text.len(), max: ID_BYTES_MAX });
+    }
+    let bad = text
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') || (slash && *c == '/')));
+    match bad {
+        None => Ok(()),
+        Some(found) => Err(ModelError::Character {
+            what,
+            text: text.to_owned(),
+            found,
+            allowed: if slash {
+                "letters, digits, '.', '_', '-' and '/'"
+            } else {
+                "letters, digits, '.', '_' and '-'"
+            },
+        }),
+    }
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $slash:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks the text.
+            ///
+            /// # Errors
+            /// Says what is wrong with the text and what is allowed.
+            pub fn parse(text: &str) -> Result<Self, ModelError> {
+                check_name($what, text, $slash)?;
+                Ok(Self(text.to_owned()))
+            }
+
+            /// The text of the id.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ModelError;
+            fn from_str(text: &str) -> Result<Self, ModelError> {
+                Self::parse(text)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(d)?;
+                Self::parse(&text).map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl<C> Encode<C> for $name {
+            fn encode<W: minicbor::encode::Write>(
+                &self,
+                e: &mut minicbor::Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                e.str(&self.0)?.ok()
+            }
+        }
+
+        impl<'b, C> Decode<'b, C> for $name {
+            fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+                Self::parse(d.str()?).map_err(minicbor::decode::Error::message)
+            }
+        }
+    };
+}
+
+name_type!(
+    /// The name of an agent; it is what its certificate says.
+    AgentId, "agent id", false);
+name_type!(
+    /// The name of a device: the agent's own host, or a field device behind it.
+    DeviceId, "device id", false);
+name_type!(
+    /// The name of a measured point of a device.
+    PointId, "point id", true);
+
+impl AgentId {
+    /// The agent's own host as a device.
+    #[must_use]
+    pub fn own_device(&self) -> DeviceId {
+        DeviceId(self.0.clone())
+    }
+}
+
+/// A spool's life: a random id made when the spool is created, so that a wiped spool cannot
+/// reuse sequence numbers that the hub has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch([u8; 16]);
+
+impl Epoch {
+    /// An epoch from 16 random bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Epoch {
+    type Err = ModelError;
+
+    fn from_str(text: &str) -> Result<Self, ModelError> {
+        let fail = || ModelError::Length { what: "epoch", text: text.to_owned(), len: text.len(), max: 32 };
+        if text.len() != 32 || !text.is_ascii() {
+            return Err(fail());
+        }
+        let value = u128::from_str_radix(text, 16).map_err(|_| fail())?;
+        Ok(Self(value.to_be_bytes()))
+    }
+}
+
+impl<C> Encode<C> for Epoch {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(&self.0)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Epoch {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let bytes = d.bytes()?;
+        bytes.try_into().map(Self).map_err(|_| minicbor::decode::Error::message("an epoch has 16 bytes"))
+    }
+}
+
+/// The number of a batch within its epoch; the first is 1 and there are no holes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Seq(#[n(0)] u64);
+
+impl Seq {
+    /// The first of an epoch.
+    pub const FIRST: Self = Self(1);
+
+    /// A sequence number; zero means "before the first".
+    #[must_use]
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The one after it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The number of a series within one agent epoch; contiguous from 0.
+pub type SeriesNo = u32;
+
+/// What a series number stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cbor(array)]
+pub struct SeriesDef {
+    /// The device that is measured.
+    #[n(0)]
+    pub device: DeviceId,
+    /// The point of the device.
+    #[n(1)]
+    pub point: PointId,
+    /// The unit as a UCUM code; empty when unknown.
+    #[n(2)]
+    pub unit: String,
+}
+
+/// One reading of a series that the context names.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// Nanoseconds since 1970-01-01 UTC.
+    pub time_ns: i64,
+    /// The value in the series' unit.
+    pub value: f64,
+}
+
+/// Why accepted readings were given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "snake_case")]
+pub enum DropCause {
+    /// The spool's quota needed the room.
+    #[n(0)]
+    Quota,
+    /// The readings outlived their expiry.
+    #[n(1)]
+    Expired,
+    /// A stored batch could no longer be read back.
+    #[n(2)]
+    Damaged,
+}
+
+impl DropCause {
+    /// The stable name in JSON and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quota => "quota",
+            Self::Expired => "expired",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+/// Rows per batch over consecutive seqs, run-length coded: (number of seqs, rows of each).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct RowCounts(#[n(0)] Vec<(u32, u32)>);
+
+impl RowCounts {
+    /// One seq with so many rows.
+    #[must_use]
+    pub fn one(rows: u32) -> Self {
+        Self(vec![(1, rows)])
+    }
+
+    /// Adds the next seq.
+    pub fn push(&mut self, rows: u32) {
+        match self.0.last_mut() {
+            Some((count, each)) if *each == rows && *count < u32::MAX => *count += 1,
+            _ => self.0.push((1, rows)),
+        }
+    }
+
+    /// The runs: (number of seqs, rows of each).
+    #[must_use]
+    pub fn runs(&self) -> &[(u32, u32)] {
+        &self.0
+    }
+
+    /// How many seqs.
+    #[must_use]
+    pub fn seqs(&self) -> u64 {
+        self.0.iter().map(|(count, _)| u64::from(*count)).sum()
+    }
+
+    /// How many rows in all; saturates.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().fold(0, |sum, (count, each)| sum.saturating_add(u64::from(*count) * u64::from(*each)))
+    }
+
+    /// The rows of each seq in turn.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().flat_map(|(count, each)| std::iter::repeat_n(*each, *count as usize))
+    }
+
+    /// The rows of the seqs that `set` holds, where the first of these counts is `first`'s.
+    #[must_use]
+    pub fn total_in(&self, first: Seq, set: &RangeSet) -> u64 {
+        let mut lo = first.get();
+        let mut sum = 0_u64;
+        for (count, each) in &self.0 {
+            let hi = lo.saturating_add(u64::from(*count)).saturating_sub(1);
+            if *count > 0 {
+                sum = sum.saturating_add(set.count_in(lo, hi).saturating_mul(u64::from(*each)));
+            }
+            lo = hi.saturating_add(1);
+        }
+        sum
+    }
+}
+
+/// A run of accepted batches that the agent had to give up before the hub had them.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Gap {
+    /// The first seq given up.
+    #[n(0)]
+    pub first: Seq,
+    /// The rows of each seq from `first` on.
+    #[n(1)]
+    pub rows: RowCounts,
+    /// The earliest time among the readings, in ns.
+    #[n(2)]
+    pub from_ns: i64,
+    /// The latest time among the readings, in ns.
+    #[n(3)]
+    pub to_ns: i64,
+    /// Why.
+    #[n(4)]
+    pub cause: DropCause,
+}
+
+impl Gap {
+    /// The last seq given up.
+    #[must_use]
+    pub fn last(&self) -> Seq {
+        Seq::new(self.first.get().saturating_add(self.rows.seqs()).saturating_sub(1))
+    }
+}
+
+/// An agent's own account of one epoch, in rows:
+/// produced = stored + pending + dropped + refused (INV-4).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cbor(array)]
+pub struct Account {
+    /// Accepted from sources.
+    #[n(0)]
+    pub produced: u64,
+    /// Acknowledged by the hub as stored.
+    #[n(1)]
+    pub stored: u64,
+    /// Held, and not yet acknowledged.
+    #[n(2)]
+    pub pending: u64,
+    /// Given up.
+    #[n(3)]
+    pub dropped: u64,
+    /// Refused by the hub, which keeps them as dead letters.
+    #[n(4)]
+    pub refused: u64,
+}
+
+impl Account {
+    /// Whether INV-4 holds.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        self.stored
+            .checked_add(self.pending)
+            .and_then(|s| s.checked_add(self.dropped))
+            .and_then(|s| s.checked_add(self.refused))
+            == Some(self.produced)
+    }
+}

@@ -1,0 +1,57 @@
+//! The uplink session, both ends, without I/O: the same over every transport.
+//!
+//! A driver calls `handle_*` with what happened, then `poll` until it gives `None`, and carries out
+//! each action. Frames go out in the order polled. A session lives as long as its connection; what
+//! must survive it is in the spool and in the store.
+//!
+//! - Agent, [`AgentSession`]: `new` → poll (hello) → welcome → runs by lane, within credit and
+//!   window → acks. Nothing is in flight beyond the session: after a reconnect the hub's ranges say
+//!   what is left to send.
+//! - Hub, [`HubSession`]: hello → `Open` → [`HubSession::handle_opened`] → welcome → for each run
+//!   `Append` → [`HubSession::handle_durable`] with the only type that an ack is made from.
+
+mod agent;
+mod hub;
+
+pub use agent::{AgentAction, AgentSession, SpoolView};
+pub use hub::{AgentState, HubAction, HubSession};
+
+use crate::wire::RefuseCode;
+
+/// Run bytes that a hub lets an agent have on the way: bounds the hub's memory per session.
+pub const CREDIT_BYTES: u64 = 16 * 1024 * 1024;
+/// Most runs that an agent has on the way; with [`BACKFILL_RUN_BYTES`] it bounds how long a live
+/// run waits behind backfill.
+pub const RUNS_IN_FLIGHT_MAX: usize = 8;
+/// Stored bytes that a backfill run is packed from.
+pub const BACKFILL_RUN_BYTES: usize = 1024 * 1024;
+/// Stored bytes that a live run is packed from.
+pub const LIVE_RUN_BYTES: usize = 256 * 1024;
+/// Least time between two reports of the agent's account.
+pub const REPORT_INTERVAL_NS: u64 = 1_000_000_000;
+/// Time between two pings.
+pub const PING_INTERVAL_NS: u64 = 10_000_000_000;
+/// Longest wait for the hub's first answer.
+pub const HELLO_TIMEOUT_NS: u64 = 10_000_000_000;
+
+/// Why a session ended. After it only a new connection helps.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// The other end refused to go on.
+    #[error("refused by the other end ({code:?}): {reason}")]
+    Refused {
+        /// For programs.
+        code: RefuseCode,
+        /// For people.
+        reason: String,
+    },
+    /// The other end broke the protocol.
+    #[error("protocol broken by the other end: {0}")]
+    Protocol(String),
+    /// No answer in time.
+    #[error("no answer to the hello within {} s", HELLO_TIMEOUT_NS / 1_000_000_000)]
+    Timeout,
+}
+
+#[cfg(test)]
+mod tests;

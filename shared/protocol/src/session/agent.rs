@@ -1,0 +1,359 @@
+//! The agent's end of a session.
+
+use std::collections::VecDeque;
+
+use super::{
+    BACKFILL_RUN_BYTES, HELLO_TIMEOUT_NS, LIVE_RUN_BYTES, PING_INTERVAL_NS, REPORT_INTERVAL_NS,
+    RUNS_IN_FLIGHT_MAX, SessionError,
+};
+use crate::model::{Account, Gap, Seq, SeriesDef, SeriesNo};
+use crate::ranges::RangeSet;
+use crate::wire::{
+    self, Hello, Lane, Message, Ping, Pong, Report, Run, RunEnvelope, SERIES_PER_MESSAGE_MAX, Settlement,
+};
+
+/// What a session needs to know of the spool when it starts.
+#[derive(Debug, Clone)]
+pub struct SpoolView {
+    /// The newest seq; 0 when there is none.
+    pub head: Seq,
+    /// Seqs that need no sending: stored, refused or dropped.
+    pub settled: RangeSet,
+    /// Dictionary entries that are durable.
+    pub series: SeriesNo,
+    /// Gaps that the hub has not confirmed.
+    pub gaps: Vec<Gap>,
+}
+
+/// What the driver is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AgentAction {
+    /// Send this message.
+    Send(Message),
+    /// Read dictionary entries from `from` on, at most `max`, and give them to
+    /// [`AgentSession::handle_series`].
+    LoadSeries {
+        /// The first.
+        from: SeriesNo,
+        /// How many at most.
+        max: usize,
+    },
+    /// Read seqs from `first` to at most `last` as one run of at most `bytes_max` stored bytes, and
+    /// answer with [`AgentSession::handle_run`] or [`AgentSession::handle_gone`].
+    LoadRun {
+        /// The class to send it in.
+        lane: Lane,
+        /// The first seq.
+        first: Seq,
+        /// The last seq that may be in it.
+        last: Seq,
+        /// Stored bytes to pack.
+        bytes_max: usize,
+    },
+    /// Tell the spool what became of seqs.
+    Settle(Settlement),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Connecting { since_ns: u64 },
+    Open,
+    Closed,
+}
+
+/// A session of an agent with a hub. See the module's text for the call order.
+#[derive(Debug)]
+pub struct AgentSession {
+    state: State,
+    hello: Hello,
+    head: u64,
+    settled: RangeSet,
+    in_flight: RangeSet,
+    // First seq and bytes of each run on the way, in the order sent.
+    runs: VecDeque<(u64, u64)>,
+    loading: bool,
+    live_from: u64,
+    series: SeriesNo,
+    series_sent: SeriesNo,
+    series_known: SeriesNo,
+    series_loading: bool,
+    credit: u64,
+    used: u64,
+    reported: Account,
+    account: Account,
+    report_due_ns: u64,
+    ping_due_ns: u64,
+    round_trip_ns: Option<u64>,
+    clock_offset_ns: Option<i64>,
+    gaps: VecDeque<Gap>,
+    actions: VecDeque<AgentAction>,
+}
+
+impl AgentSession {
+    /// A session whose first action is to send `hello`.
+    #[must_use]
+    pub fn new(now_ns: u64, hello: Hello, spool: SpoolView) -> Self {
+        let head = spool.head.get();
+        let actions = VecDeque::from([AgentAction::Send(Message::Hello(hello.clone()))]);
+        Self {
+            state: State::Connecting { since_ns: now_ns },
+            reported: hello.account,
+            account: hello.account,
+            hello,
+            head,
+            settled: spool.settled,
+            in_flight: RangeSet::new(),
+            runs: VecDeque::new(),
+            loading: false,
+            live_from: head.saturating_add(1),
+            series: spool.series,
+            series_sent: 0,
+            series_known: 0,
+            series_loading: false,
+            credit: 0,
+            used: 0,
+            report_due_ns: now_ns,
+            ping_due_ns: now_ns,
+            round_trip_ns: None,
+            clock_offset_ns: None,
+            gaps: spool.gaps.into(),
+            actions,
+        }
+    }
+
+    /// Whether the hub has welcomed the agent.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Whether the hub has settled everything up to the newest seq.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.is_open() && self.settled.first_missing_from(1) > self.head && self.gaps.is_empty()
+    }
+
+    /// The last measured round trip.
+    #[must_use]
+    pub const fn round_trip_ns(&self) -> Option<u64> {
+        self.round_trip_ns
+    }
+
+    /// The hub's wall clock less the agent's, as last measured.
+    #[must_use]
+    pub const fn clock_offset_ns(&self) -> Option<i64> {
+        self.clock_offset_ns
+    }
+
+    /// The spool has appended up to `head` and holds `series` dictionary entries.
+    pub fn handle_appended(&mut self, head: Seq, series: SeriesNo, account: Account) {
+        self.head = self.head.max(head.get());
+        self.series = self.series.max(series);
+        self.account = account;
+    }
+
+    /// The spool's account has changed by a settlement.
+    pub fn handle_account(&mut self, account: Account) {
+        self.account = account;
+    }
+
+    /// The spool has given up seqs.
+    pub fn handle_gap(&mut self, gap: Gap) {
+        self.settled.insert(gap.first.get(), gap.last().get());
+        self.gaps.push_back(gap);
+    }
+
+    /// The dictionary entries asked for.
+    pub fn handle_series(&mut self, first: SeriesNo, defs: Vec<SeriesDef>) {
+        self.series_loading = false;
+        if !defs.is_empty() {
+            self.series_sent = first.saturating_add(SeriesNo::try_from(defs.len()).unwrap_or(SeriesNo::MAX));
+            self.actions.push_back(AgentAction::Send(Message::Series(wire::Series { first, defs })));
+        }
+    }
+
+    /// The run asked for.
+    pub fn handle_run(&mut self, run: RunEnvelope, block: Vec<u8>) {
+        self.loading = false;
+        let (first, last) = (run.first.get(), run.last().get());
+        let bytes = block.len() as u64;
+        self.in_flight.insert(first, last);
+        self.runs.push_back((first, bytes));
+        self.used = self.used.saturating_add(bytes);
+        self.actions.push_back(AgentAction::Send(Message::Run(Run { envelope: run, block })));
+    }
+
+    /// The spool no longer holds these seqs: they were settled or given up in the meantime.
+    pub fn handle_gone(&mut self, first: Seq, last: Seq) {
+        self.loading = false;
+        self.settled.insert(first.get(), last.get());
+    }
+
+    /// A frame came from the hub.
+    ///
+    /// # Errors
+    /// The hub refused or broke the protocol: the session is over.
+    pub fn handle_message(
+        &mut self,
+        now_ns: u64,
+        wall_ns: i64,
+        message: Message,
+    ) -> Result<(), SessionError> {
+        match (self.state, message) {
+            (_, Message::Refuse(refuse)) => {
+                self.state = State::Closed;
+                Err(SessionError::Refused { code: refuse.code, reason: refuse.reason })
+            }
+            (State::Connecting { .. }, Message::Welcome(welcome)) => {
+                if !self.hello.versions.contains(&welcome.version) {
+                    return Err(SessionError::Protocol(format!(
+                        "version {} was not offered",
+                        welcome.version
+                    )));
+                }
+                self.state = State::Open;
+                self.series_known = welcome.series_known;
+                self.series_sent = welcome.series_known;
+                self.credit = welcome.credit;
+                self.clock_offset_ns = Some(welcome.wall_ns.saturating_sub(wall_ns));
+                // The hub is the authority: a restored hub lacks seqs that were acknowledged once.
+                self.settled = self.dropped_here();
+                self.take_settlement(welcome.settled);
+                Ok(())
+            }
+            (State::Open, Message::Ack(ack)) => {
+                self.series_known = self.series_known.max(ack.series_known);
+                self.credit = self.credit.max(ack.credit);
+                self.take_settlement(ack.settled);
+                Ok(())
+            }
+            (State::Open, Message::Pong(pong)) => {
+                let trip = now_ns.saturating_sub(pong.mono_ns);
+                self.round_trip_ns = Some(trip);
+                let half = i64::try_from(trip / 2).unwrap_or(i64::MAX);
+                self.clock_offset_ns = Some(pong.wall_ns.saturating_add(half).saturating_sub(wall_ns));
+                Ok(())
+            }
+            (State::Open, Message::Ping(ping)) => {
+                self.actions
+                    .push_back(AgentAction::Send(Message::Pong(Pong { mono_ns: ping.mono_ns, wall_ns })));
+                Ok(())
+            }
+            (_, other) => {
+                Err(SessionError::Protocol(format!("message of kind {} is out of place", other.kind())))
+            }
+        }
+    }
+
+    fn dropped_here(&self) -> RangeSet {
+        let mut dropped = RangeSet::new();
+        self.gaps.iter().for_each(|gap| dropped.insert(gap.first.get(), gap.last().get()));
+        dropped
+    }
+
+    fn take_settlement(&mut self, settlement: Settlement) {
+        let all = settlement.all();
+        if all.is_empty() {
+            return;
+        }
+        self.settled.insert_set(&all);
+        self.in_flight.remove_set(&all);
+        let in_flight = &self.in_flight;
+        self.runs.retain(|(first, _)| in_flight.contains(*first));
+        self.gaps.retain(|gap| !all.missing(gap.first.get(), gap.last().get()).is_empty());
+        self.actions.push_back(AgentAction::Settle(settlement));
+    }
+
+    /// The next thing to do, or `None` until something happens or time passes.
+    ///
+    /// # Errors
+    /// The hub did not answer the hello in time.
+    pub fn poll(&mut self, now_ns: u64) -> Result<Option<AgentAction>, SessionError> {
+        if let Some(action) = self.actions.pop_front() {
+            return Ok(Some(action));
+        }
+        match self.state {
+            State::Connecting { since_ns } if now_ns.saturating_sub(since_ns) > HELLO_TIMEOUT_NS => {
+                self.state = State::Closed;
+                Err(SessionError::Timeout)
+            }
+            State::Connecting { .. } | State::Closed => Ok(None),
+            State::Open => Ok(self.poll_open(now_ns)),
+        }
+    }
+
+    fn poll_open(&mut self, now_ns: u64) -> Option<AgentAction> {
+        self.poll_series()
+            .or_else(|| self.poll_gap())
+            .or_else(|| self.poll_run())
+            .or_else(|| self.poll_report(now_ns))
+            .or_else(|| self.poll_ping(now_ns))
+    }
+
+    fn poll_series(&mut self) -> Option<AgentAction> {
+        if self.series_loading || self.series_sent >= self.series {
+            return None;
+        }
+        self.series_loading = true;
+        Some(AgentAction::LoadSeries { from: self.series_sent, max: SERIES_PER_MESSAGE_MAX })
+    }
+
+    fn poll_gap(&mut self) -> Option<AgentAction> {
+        // Sent once a session; a lost answer is asked for again by the next session's list.
+        let gap = self.gaps.iter().find(|gap| !self.in_flight.contains(gap.first.get()))?.clone();
+        self.in_flight.insert(gap.first.get(), gap.last().get());
+        Some(AgentAction::Send(Message::Gap(gap)))
+    }
+
+    fn poll_run(&mut self) -> Option<AgentAction> {
+        // The hub takes a run only when the dictionary that it uses is durable there.
+        if self.loading
+            || self.series_known < self.series
+            || self.runs.len() >= RUNS_IN_FLIGHT_MAX
+            || self.used >= self.credit
+        {
+            return None;
+        }
+        let mut busy = self.settled.clone();
+        busy.insert_set(&self.in_flight);
+        let (lane, first, end) = match busy.first_missing_from(self.live_from) {
+            live if live <= self.head => (Lane::Live, live, self.head),
+            _ => match busy.first_missing_from(1) {
+                old if old < self.live_from && old <= self.head => {
+                    (Lane::Backfill, old, self.head.min(self.live_from - 1))
+                }
+                _ => return None,
+            },
+        };
+        let (_, last) = busy.missing(first, end).iter().next()?;
+        self.loading = true;
+        let bytes_max = match lane {
+            Lane::Live => LIVE_RUN_BYTES,
+            Lane::Backfill => BACKFILL_RUN_BYTES,
+        };
+        let room = usize::try_from(self.credit - self.used).unwrap_or(usize::MAX);
+        Some(AgentAction::LoadRun {
+            lane,
+            first: Seq::new(first),
+            last: Seq::new(last),
+            bytes_max: bytes_max.min(room),
+        })
+    }
+
+    fn poll_report(&mut self, now_ns: u64) -> Option<AgentAction> {
+        if now_ns < self.report_due_ns || self.account == self.reported {
+            return None;
+        }
+        self.report_due_ns = now_ns.saturating_add(REPORT_INTERVAL_NS);
+        self.reported = self.account;
+        Some(AgentAction::Send(Message::Report(Report { account: self.account, head: Seq::new(self.head) })))
+    }
+
+    fn poll_ping(&mut self, now_ns: u64) -> Option<AgentAction> {
+        if now_ns < self.ping_due_ns {
+            return None;
+        }
+        self.ping_due_ns = now_ns.saturating_add(PING_INTERVAL_NS);
+        Some(AgentAction::Send(Message::Ping(Ping { mono_ns: now_ns })))
+    }
+}

@@ -1,0 +1,247 @@
+//! The hub's end of a session.
+
+use std::collections::VecDeque;
+
+use super::{CREDIT_BYTES, SessionError};
+use crate::durability::{Batch, Durable, Received, Validated};
+use crate::model::{AgentId, Epoch, Gap, SeriesNo};
+use crate::wire::{
+    self, Ack, Hello, Message, Pong, Refuse, RefuseCode, Report, Settlement, VERSION, Welcome,
+};
+
+/// What the store holds of an agent's epoch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AgentState {
+    /// What became of its seqs.
+    pub settled: Settlement,
+    /// Dictionary entries.
+    pub series_known: SeriesNo,
+}
+
+/// What the driver is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HubAction {
+    /// Send this message.
+    Send(Message),
+    /// Look the epoch up and call [`HubSession::handle_opened`] or [`HubSession::refuse`].
+    Open(Hello),
+    /// Make the entries durable, then call [`HubSession::handle_series_durable`].
+    DefineSeries(Epoch, wire::Series),
+    /// Make the batch durable, then call [`HubSession::handle_durable`].
+    Append(Batch<Validated>),
+    /// A run held seqs that were settled before: give [`HubSession::handle_settled`] what the store
+    /// durably holds of the epoch (its `settled`), so that the ack says what became of them.
+    Recall(Epoch),
+    /// Make the gap durable, then call [`HubSession::handle_settled`].
+    RecordGap(Epoch, Gap),
+    /// The agent's account of its epoch.
+    Report(Epoch, Report),
+    /// Close the connection, after what was polled before it is sent.
+    Close,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Opening(Epoch),
+    Open(Epoch),
+    Closed,
+}
+
+/// A session of the hub with one agent. See the module's text for the call order.
+#[derive(Debug)]
+pub struct HubSession {
+    state: State,
+    // As the certificate says; a hello of anybody else is refused.
+    agent: AgentId,
+    series_known: SeriesNo,
+    // Run bytes received and made durable, in all.
+    received: u64,
+    settled: u64,
+    unacked: Settlement,
+    ack_due: bool,
+    actions: VecDeque<HubAction>,
+}
+
+impl HubSession {
+    /// A session with the agent that the connection's certificate names.
+    #[must_use]
+    pub fn new(agent: AgentId) -> Self {
+        Self {
+            state: State::Waiting,
+            agent,
+            series_known: 0,
+            received: 0,
+            settled: 0,
+            unacked: Settlement::default(),
+            ack_due: false,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// The agent.
+    #[must_use]
+    pub const fn agent(&self) -> &AgentId {
+        &self.agent
+    }
+
+    /// The epoch, once the agent has said hello.
+    #[must_use]
+    pub const fn epoch(&self) -> Option<Epoch> {
+        match self.state {
+            State::Opening(epoch) | State::Open(epoch) => Some(epoch),
+            State::Waiting | State::Closed => None,
+        }
+    }
+
+    /// Run bytes that came and are not yet durable.
+    #[must_use]
+    pub const fn unsettled_bytes(&self) -> u64 {
+        self.received - self.settled
+    }
+
+    /// A message came from the agent.
+    ///
+    /// # Errors
+    /// The agent broke the protocol. The refusal is among the actions: poll them, then close.
+    pub fn handle_message(&mut self, wall_ns: i64, message: Message) -> Result<(), SessionError> {
+        let result = self.dispatch(wall_ns, message);
+        if let Err(SessionError::Protocol(reason)) = &result {
+            self.refuse(RefuseCode::Protocol, reason.clone());
+        }
+        result
+    }
+
+    fn dispatch(&mut self, wall_ns: i64, message: Message) -> Result<(), SessionError> {
+        match (self.state.clone(), message) {
+            (State::Waiting, Message::Hello(hello)) => {
+                self.hello(hello);
+                Ok(())
+            }
+            (State::Open(epoch), Message::Series(series)) => {
+                self.actions.push_back(HubAction::DefineSeries(epoch, series));
+                Ok(())
+            }
+            (State::Open(epoch), Message::Run(run)) => self.run(epoch, run),
+            (State::Open(epoch), Message::Gap(gap)) => {
+                self.actions.push_back(HubAction::RecordGap(epoch, gap));
+                Ok(())
+            }
+            (State::Open(epoch), Message::Report(report)) => {
+                self.actions.push_back(HubAction::Report(epoch, report));
+                Ok(())
+            }
+            (State::Open(_), Message::Ping(ping)) => {
+                self.actions
+                    .push_back(HubAction::Send(Message::Pong(Pong { mono_ns: ping.mono_ns, wall_ns })));
+                Ok(())
+            }
+            (State::Open(_), Message::Pong(_)) | (State::Closed, _) => Ok(()),
+            (_, Message::Refuse(refuse)) => {
+                self.state = State::Closed;
+                self.actions.push_back(HubAction::Close);
+                Err(SessionError::Refused { code: refuse.code, reason: refuse.reason })
+            }
+            (_, other) => {
+                Err(SessionError::Protocol(format!("message of kind {} is out of place", other.kind())))
+            }
+        }
+    }
+
+    fn hello(&mut self, hello: Hello) {
+        if !hello.versions.contains(&VERSION) {
+            let reason = format!("agent speaks versions {:?}, this hub speaks {VERSION}", hello.versions);
+            return self.refuse(RefuseCode::Version, reason);
+        }
+        if hello.agent != self.agent {
+            let reason = format!("the certificate is for agent {}, not for {}", self.agent, hello.agent);
+            return self.refuse(RefuseCode::Identity, reason);
+        }
+        self.state = State::Opening(hello.epoch);
+        self.actions.push_back(HubAction::Open(hello));
+    }
+
+    fn run(&mut self, epoch: Epoch, run: wire::Run) -> Result<(), SessionError> {
+        if run.envelope.epoch != epoch {
+            return Err(SessionError::Protocol("a run of another epoch than the hello's".into()));
+        }
+        self.received = self.received.saturating_add(run.block.len() as u64);
+        // Twice the grant: an agent may pack its last run a little over what is left.
+        if self.received - self.settled > CREDIT_BYTES * 2 {
+            return Err(SessionError::Protocol("more run bytes than the credit allows".into()));
+        }
+        let batch = Batch::<Received>::received(self.agent.clone(), run)
+            .validate(self.series_known)
+            .map_err(|invalid| SessionError::Protocol(invalid.to_string()))?;
+        self.actions.push_back(HubAction::Append(batch));
+        Ok(())
+    }
+
+    /// The store holds `state` of the epoch.
+    pub fn handle_opened(&mut self, wall_ns: i64, state: AgentState) {
+        let State::Opening(epoch) = self.state else { return };
+        self.state = State::Open(epoch);
+        self.series_known = state.series_known;
+        self.actions.push_back(HubAction::Send(Message::Welcome(Welcome {
+            version: VERSION,
+            capabilities: Vec::new(),
+            settled: state.settled,
+            series_known: state.series_known,
+            credit: CREDIT_BYTES,
+            wall_ns,
+            config_version: 0,
+        })));
+    }
+
+    /// The dictionary is durable up to `known` entries.
+    pub fn handle_series_durable(&mut self, known: SeriesNo) {
+        self.series_known = self.series_known.max(known);
+        self.ack_due = true;
+    }
+
+    /// A batch is durable. Only what this run brought is acknowledged as stored: its duplicates may
+    /// have been refused or given up before, which the store's ranges tell.
+    pub fn handle_durable(&mut self, batch: &Batch<Durable>) {
+        let (first, last) = batch.seqs();
+        self.unacked.stored.insert_set(batch.taken());
+        if let (State::Open(epoch), false) =
+            (&self.state, batch.taken().missing(first.get(), last.get()).is_empty())
+        {
+            self.actions.push_back(HubAction::Recall(*epoch));
+        }
+        self.settled = self.settled.saturating_add(batch.run().block.len() as u64);
+        self.ack_due = true;
+    }
+
+    /// What became of the seqs of a gap or of a refused batch; durable at the hub.
+    pub fn handle_settled(&mut self, settlement: &Settlement) {
+        self.unacked.merge(settlement);
+        self.ack_due = true;
+    }
+
+    /// Ends the session with a reason.
+    pub fn refuse(&mut self, code: RefuseCode, reason: String) {
+        if self.state == State::Closed {
+            return;
+        }
+        self.state = State::Closed;
+        self.actions.push_back(HubAction::Send(Message::Refuse(Refuse { code, reason })));
+        self.actions.push_back(HubAction::Close);
+    }
+
+    /// The next thing to do. Acks of all that became durable since the last poll go out as one.
+    pub fn poll(&mut self) -> Option<HubAction> {
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        if !self.ack_due || self.state == State::Closed {
+            return None;
+        }
+        self.ack_due = false;
+        Some(HubAction::Send(Message::Ack(Ack {
+            settled: std::mem::take(&mut self.unacked),
+            series_known: self.series_known,
+            credit: self.settled.saturating_add(CREDIT_BYTES),
+        })))
+    }
+}

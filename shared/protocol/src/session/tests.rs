@@ -1,0 +1,216 @@
+//! Both ends against each other, with plain maps for spool and store.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::block::BlockBuilder;
+use crate::durability::{Batch, DurableLog, Validated, commit};
+use crate::model::{Account, AgentId, DeviceId, Epoch, PointId, RowCounts, Sample, Seq, SeriesDef};
+use crate::wire::{Hello, Lane, Message, RunEnvelope, Settlement};
+
+struct AlwaysDurable;
+
+impl DurableLog for AlwaysDurable {
+    type Error = std::convert::Infallible;
+    fn append_durably(&mut self, _: &[Batch<Validated>]) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+/// A spool of one series and one row per batch, and a store of ranges.
+struct Pair {
+    agent: AgentSession,
+    hub: HubSession,
+    blocks: BTreeMap<u64, Vec<u8>>,
+    stored: Settlement,
+    settled: Settlement,
+    lanes: Vec<(Lane, u64, u64)>,
+}
+
+fn agent_id() -> AgentId {
+    AgentId::parse("a").unwrap()
+}
+
+fn hello(head: u64) -> Hello {
+    Hello {
+        versions: vec![1],
+        capabilities: vec![],
+        agent: agent_id(),
+        epoch: Epoch::from_bytes([1; 16]),
+        boot: [0; 16],
+        mono_ns: 0,
+        wall_ns: 0,
+        head: Seq::new(head),
+        software: "test".into(),
+        account: Account::default(),
+    }
+}
+
+fn block(value: u64) -> Vec<u8> {
+    let mut builder = BlockBuilder::new();
+    builder.push_batch(&[(0, &[Sample { time_ns: 1, value: value as f64 }])]);
+    builder.finish().bytes
+}
+
+impl Pair {
+    fn new(head: u64, stored: Settlement) -> Self {
+        let spool = SpoolView {
+            head: Seq::new(head),
+            settled: crate::ranges::RangeSet::new(),
+            series: u32::from(head > 0),
+            gaps: vec![],
+        };
+        Self {
+            agent: AgentSession::new(0, hello(head), spool),
+            hub: HubSession::new(agent_id()),
+            blocks: (1..=head).map(|seq| (seq, block(seq))).collect(),
+            stored,
+            settled: Settlement::default(),
+            lanes: vec![],
+        }
+    }
+
+    fn append(&mut self) {
+        let head = self.blocks.len() as u64 + 1;
+        self.blocks.insert(head, block(head));
+        self.agent.handle_appended(Seq::new(head), 1, Account { produced: head, ..Account::default() });
+    }
+
+    fn agent_step(&mut self, now_ns: u64) -> bool {
+        let Some(action) = self.agent.poll(now_ns).unwrap() else { return false };
+        match action {
+            AgentAction::Send(message) => {
+                if let Message::Run(run) = &message {
+                    self.lanes.push((run.envelope.lane, run.envelope.first.get(), run.envelope.last().get()));
+                }
+                self.hub.handle_message(0, message).unwrap();
+            }
+            AgentAction::LoadSeries { from, .. } => {
+                let def = SeriesDef {
+                    device: DeviceId::parse("a").unwrap(),
+                    point: PointId::parse("p").unwrap(),
+                    unit: String::new(),
+                };
+                self.agent.handle_series(from, vec![def]);
+            }
+            AgentAction::LoadRun { lane, first, last, .. } => {
+                // At most three seqs a run, so that there are several.
+                let last = last.get().min(first.get() + 2);
+                let mut rows = RowCounts::default();
+                (first.get()..=last).for_each(|_| rows.push(1));
+                let parts: Vec<_> =
+                    (first.get()..=last).map(|seq| (self.blocks[&seq].as_slice(), 1)).collect();
+                let packed = crate::block::repack(parts).unwrap();
+                let epoch = Epoch::from_bytes([1; 16]);
+                self.agent.handle_run(RunEnvelope { epoch, lane, first, rows, series_end: 1 }, packed.bytes);
+            }
+            AgentAction::Settle(settlement) => self.settled.merge(&settlement),
+        }
+        true
+    }
+
+    fn hub_step(&mut self) -> bool {
+        let Some(action) = self.hub.poll() else { return false };
+        match action {
+            HubAction::Open(_) => {
+                self.hub.handle_opened(0, AgentState { settled: self.stored.clone(), series_known: 0 });
+            }
+            HubAction::Send(message) => self.agent.handle_message(0, 0, message).unwrap(),
+            HubAction::DefineSeries(_, series) => {
+                self.hub.handle_series_durable(u32::try_from(series.defs.len()).unwrap())
+            }
+            HubAction::Append(batch) => {
+                let batch = batch.without(&self.stored.all());
+                for durable in commit(&mut AlwaysDurable, vec![batch]).unwrap() {
+                    self.stored.stored.insert_set(durable.taken());
+                    self.hub.handle_durable(&durable);
+                }
+            }
+            HubAction::Recall(_) => self.hub.handle_settled(&self.stored.clone()),
+            HubAction::RecordGap(_, gap) => {
+                let (first, last) = (gap.first.get(), gap.last().get());
+                self.stored.dropped.insert_set(&self.stored.all().missing(first, last));
+                self.hub.handle_settled(&self.stored.clone());
+            }
+            HubAction::Report(..) | HubAction::Close => {}
+        }
+        true
+    }
+
+    fn settle_down(&mut self) {
+        while self.agent_step(1) || self.hub_step() {}
+    }
+}
+
+#[test]
+fn everything_arrives_and_is_settled() {
+    let mut pair = Pair::new(10, Settlement::default());
+    pair.settle_down();
+    assert!(pair.agent.is_drained());
+    assert_eq!(pair.stored.stored.iter().collect::<Vec<_>>(), [(1, 10)]);
+    assert_eq!(pair.settled, pair.stored);
+}
+
+#[test]
+fn readings_taken_since_the_hello_overtake_the_backlog() {
+    let mut pair = Pair::new(30, Settlement::default());
+    pair.append();
+    pair.append();
+    pair.settle_down();
+    assert_eq!(pair.lanes[0], (Lane::Live, 31, 32));
+    assert!(pair.lanes[1..].iter().all(|(lane, ..)| *lane == Lane::Backfill));
+    assert!(pair.agent.is_drained());
+}
+
+#[test]
+fn only_what_the_hub_lacks_is_sent() {
+    let stored = crate::ranges::RangeSet::of(3, 8);
+    let mut pair = Pair::new(10, Settlement { stored, ..Settlement::default() });
+    pair.settle_down();
+    assert_eq!(pair.lanes.iter().map(|(_, lo, hi)| (*lo, *hi)).collect::<Vec<_>>(), [(1, 2), (9, 10)]);
+}
+
+#[test]
+fn an_ack_tells_what_was_dropped_before_a_late_duplicate_came() {
+    let mut pair = Pair::new(4, Settlement::default());
+    pair.stored.dropped.insert(2, 3);
+    // The welcome is made from an older view, so that the agent sends all.
+    while pair.agent_step(1) {}
+    pair.hub.poll();
+    pair.hub.handle_opened(0, AgentState::default());
+    pair.settle_down();
+    assert_eq!(pair.settled.dropped, crate::ranges::RangeSet::of(2, 3));
+    assert!(!pair.settled.stored.contains(2));
+}
+
+#[test]
+fn another_name_than_the_certificates_is_refused() {
+    let mut hub = HubSession::new(AgentId::parse("other").unwrap());
+    hub.handle_message(0, Message::Hello(hello(0))).unwrap();
+    let Some(HubAction::Send(Message::Refuse(refuse))) = hub.poll() else { panic!("no refusal") };
+    assert_eq!(refuse.code, crate::wire::RefuseCode::Identity);
+    assert_eq!(hub.poll(), Some(HubAction::Close));
+}
+
+#[test]
+fn a_version_that_the_hub_lacks_is_refused_politely() {
+    let mut hub = HubSession::new(agent_id());
+    hub.handle_message(0, Message::Hello(Hello { versions: vec![8, 9], ..hello(0) })).unwrap();
+    let Some(HubAction::Send(Message::Refuse(refuse))) = hub.poll() else { panic!("no refusal") };
+    assert_eq!(refuse.reason, "agent speaks versions [8, 9], this hub speaks 1");
+}
+
+#[test]
+fn data_before_the_hello_ends_the_session() {
+    let mut hub = HubSession::new(agent_id());
+    let ping = Message::Ping(crate::wire::Ping { mono_ns: 1 });
+    assert!(matches!(hub.handle_message(0, ping), Err(SessionError::Protocol(_))));
+    assert!(matches!(hub.poll(), Some(HubAction::Send(Message::Refuse(_)))));
+}
+
+#[test]
+fn without_an_answer_the_session_times_out() {
+    let mut pair = Pair::new(0, Settlement::default());
+    while pair.agent.poll(1).unwrap().is_some() {}
+    assert_eq!(pair.agent.poll(HELLO_TIMEOUT_NS + 1), Err(SessionError::Timeout));
+}

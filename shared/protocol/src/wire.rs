@@ -1,0 +1,629 @@
+//! THE byte format between agent and hub, version 1. `wire.cddl` beside this file is its text.
+//!
+//! ```text
+//! offset  bytes  field
+//!      0      2  magic, "TL"
+//!      2      1  version, 1
+//!      3      1  kind
+//!      4      1  flags; bit 0: a trace context follows the header
+//!      5      3  reserved, zero
+//!      8      4  length of what follows the header, big-endian
+//!     12      4  CRC-32C of the header with this field zero, and of all that follows it
+//!     16      8  correlation id, big-endian
+//!     24   (25)  W3C trace context: trace id, parent id, flags
+//!     ..      n  CBOR of the message; for a run: its length as 4 bytes, the CBOR, the block
+//! ```
+//!
+//! Every length is checked against a named limit before anything is allocated, and a message must
+//! be in the one encoding that this module itself writes (INV-7).
+
+use minicbor::{Decode, Encode};
+
+use crate::model::{Account, AgentId, Epoch, Gap, RowCounts, SERIES_PER_EPOCH_MAX, Seq, SeriesDef, SeriesNo};
+use crate::ranges::RangeSet;
+
+/// The version that this code writes.
+pub const VERSION: u8 = 1;
+/// The first bytes of every frame.
+pub const MAGIC: [u8; 2] = *b"TL";
+/// Bytes of the fixed header.
+pub const HEADER_LEN: usize = 24;
+/// Bytes of a trace context.
+pub const TRACE_LEN: usize = 25;
+/// Longest frame body: one run of [`RUN_BYTES_MAX`] with its envelope.
+pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest columnar block of a run.
+pub const RUN_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Longest CBOR message.
+pub const ENVELOPE_BYTES_MAX: usize = 1024 * 1024 - 4;
+/// Most readings in one run; bounds what decoding it allocates to 16 MiB a column pair.
+pub const RUN_ROWS_MAX: u64 = 1 << 20;
+/// Most seqs in one run.
+pub const RUN_SEQS_MAX: u64 = 1 << 16;
+/// Most dictionary entries in one message.
+pub const SERIES_PER_MESSAGE_MAX: usize = 4096;
+/// Longest free text (reasons, software names) in bytes.
+pub const TEXT_BYTES_MAX: usize = 512;
+
+const CRC_OFFSET: usize = 12;
+const FLAG_TRACE: u8 = 1;
+
+/// What is wrong with received bytes. All variants are the peer's fault or the line's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// The bytes are no frame.
+    #[error("not a tideline frame: it begins with {found:02x?}, expected {MAGIC:02x?}")]
+    Magic {
+        /// The first two bytes.
+        found: [u8; 2],
+    },
+    /// A version that this code does not speak.
+    #[error("frame version {found} is unknown; this end speaks version {VERSION}")]
+    Version {
+        /// The version of the frame.
+        found: u8,
+    },
+    /// A kind that version 1 does not have.
+    #[error("frame kind {found} is unknown in version {VERSION}")]
+    Kind {
+        /// The kind of the frame.
+        found: u8,
+    },
+    /// Flags or reserved bytes that version 1 does not have.
+    #[error("frame flags {found:#04x} or reserved bytes are not those of version {VERSION}")]
+    Flags {
+        /// The flags of the frame.
+        found: u8,
+    },
+    /// A length beyond its limit.
+    #[error("{what} has {found} bytes; allowed are {max}")]
+    TooLong {
+        /// Which length.
+        what: &'static str,
+        /// The announced length.
+        found: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The checksum does not match.
+    #[error("frame checksum is {found:#010x}, computed {computed:#010x}")]
+    Checksum {
+        /// As the frame says.
+        found: u32,
+        /// As computed.
+        computed: u32,
+    },
+    /// The message is malformed.
+    #[error("frame of kind {kind} is malformed: {reason}")]
+    Malformed {
+        /// The kind of the frame.
+        kind: u8,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The message is valid CBOR, but not in the one encoding that is allowed.
+    #[error("frame of kind {kind} is not in canonical encoding")]
+    NotCanonical {
+        /// The kind of the frame.
+        kind: u8,
+    },
+}
+
+/// A W3C trace context, so that one reading can be followed from sensor to query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trace {
+    /// The trace id.
+    pub trace_id: [u8; 16],
+    /// The id of the span that sent the frame.
+    pub parent_id: [u8; 8],
+    /// The trace flags; bit 0 means sampled.
+    pub flags: u8,
+}
+
+/// Which delivery class a run travels in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Lane {
+    /// Taken since the session opened.
+    #[n(0)]
+    Live,
+    /// Older than that.
+    #[n(1)]
+    Backfill,
+}
+
+/// The agent's first message.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Hello {
+    /// Protocol versions the agent speaks.
+    #[n(0)]
+    pub versions: Vec<u8>,
+    /// Optional abilities by name.
+    #[n(1)]
+    pub capabilities: Vec<String>,
+    /// Who speaks; must be who the certificate says.
+    #[n(2)]
+    pub agent: AgentId,
+    /// The spool's epoch.
+    #[n(3)]
+    pub epoch: Epoch,
+    /// A random id of this start of the machine.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub boot: [u8; 16],
+    /// Nanoseconds since an arbitrary moment of this boot.
+    #[n(5)]
+    pub mono_ns: u64,
+    /// What the agent takes for the time, ns since 1970.
+    #[n(6)]
+    pub wall_ns: i64,
+    /// The newest seq.
+    #[n(7)]
+    pub head: Seq,
+    /// Name and version of the software.
+    #[n(8)]
+    pub software: String,
+    /// The agent's account of the epoch.
+    #[n(9)]
+    pub account: Account,
+}
+
+/// The hub's answer to a hello.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Welcome {
+    /// The version chosen.
+    #[n(0)]
+    pub version: u8,
+    /// Abilities that both have.
+    #[n(1)]
+    pub capabilities: Vec<String>,
+    /// What the hub holds of the epoch.
+    #[n(2)]
+    pub settled: Settlement,
+    /// How many dictionary entries of the epoch the hub holds.
+    #[n(3)]
+    pub series_known: u32,
+    /// Run bytes that the agent may send in this session, in all.
+    #[n(4)]
+    pub credit: u64,
+    /// The hub's time, ns since 1970.
+    #[n(5)]
+    pub wall_ns: i64,
+    /// Version of the agent's configuration at the hub.
+    #[n(6)]
+    pub config_version: u64,
+}
+
+/// What became of seqs at the hub; the three sets are disjoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Settlement {
+    /// Durable at the hub.
+    #[n(0)]
+    pub stored: RangeSet,
+    /// Kept as dead letters.
+    #[n(1)]
+    pub refused: RangeSet,
+    /// Declared given up by the agent.
+    #[n(2)]
+    pub dropped: RangeSet,
+}
+
+impl Settlement {
+    /// All seqs that need no more sending.
+    #[must_use]
+    pub fn all(&self) -> RangeSet {
+        let mut all = self.stored.clone();
+        all.insert_set(&self.refused);
+        all.insert_set(&self.dropped);
+        all
+    }
+
+    /// Adds what `other` says.
+    pub fn merge(&mut self, other: &Self) {
+        self.stored.insert_set(&other.stored);
+        self.refused.insert_set(&other.refused);
+        self.dropped.insert_set(&other.dropped);
+    }
+}
+
+/// Dictionary entries; contiguous from `first`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Series {
+    /// The number of the first entry.
+    #[n(0)]
+    pub first: SeriesNo,
+    /// The entries.
+    #[n(1)]
+    pub defs: Vec<SeriesDef>,
+}
+
+/// The envelope of a run: consecutive seqs, re-packed by series into one block.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct RunEnvelope {
+    /// The spool's epoch.
+    #[n(0)]
+    pub epoch: Epoch,
+    /// The class it travels in; no part of its identity.
+    #[n(1)]
+    pub lane: Lane,
+    /// The first seq.
+    #[n(2)]
+    pub first: Seq,
+    /// The rows of each seq from `first` on.
+    #[n(3)]
+    pub rows: RowCounts,
+    /// One more than the highest series number used.
+    #[n(4)]
+    pub series_end: SeriesNo,
+}
+
+impl RunEnvelope {
+    /// The last seq.
+    #[must_use]
+    pub fn last(&self) -> Seq {
+        Seq::new(self.first.get().saturating_add(self.rows.seqs()).saturating_sub(1))
+    }
+}
+
+/// A run with its block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// What is known without decoding the block.
+    pub envelope: RunEnvelope,
+    /// The columnar block, see [`crate::block`].
+    pub block: Vec<u8>,
+}
+
+/// The hub's acknowledgement: what is durable, and how much more may be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Ack {
+    /// What became of seqs since the last ack; repeating is harmless.
+    #[n(0)]
+    pub settled: Settlement,
+    /// How many dictionary entries of the epoch the hub holds.
+    #[n(1)]
+    pub series_known: u32,
+    /// Run bytes that the agent may send in this session, in all.
+    #[n(2)]
+    pub credit: u64,
+}
+
+/// The agent's account, sent when it changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Report {
+    /// The counters.
+    #[n(0)]
+    pub account: Account,
+    /// The newest seq.
+    #[n(1)]
+    pub head: Seq,
+}
+
+/// A probe of round trip and clock offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Ping {
+    /// The sender's monotonic clock, ns; comes back in the pong.
+    #[n(0)]
+    pub mono_ns: u64,
+}
+
+/// The answer to a ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Pong {
+    /// As in the ping.
+    #[n(0)]
+    pub mono_ns: u64,
+    /// The answerer's wall clock, ns since 1970.
+    #[n(1)]
+    pub wall_ns: i64,
+}
+
+/// Why a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum RefuseCode {
+    /// No common version.
+    #[n(0)]
+    Version,
+    /// The certificate does not speak for the agent named.
+    #[n(1)]
+    Identity,
+    /// The device was revoked.
+    #[n(2)]
+    Revoked,
+    /// A message that breaks the protocol.
+    #[n(3)]
+    Protocol,
+    /// A hub that cannot take data now.
+    #[n(4)]
+    Unavailable,
+    /// A newer session of the same agent took over.
+    #[n(5)]
+    Replaced,
+}
+
+/// The last message of a session that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Refuse {
+    /// Why, for programs.
+    #[n(0)]
+    pub code: RefuseCode,
+    /// Why, for people.
+    #[n(1)]
+    pub reason: String,
+}
+
+macro_rules! messages {
+    ($($kind:literal $name:ident($body:ty)),* $(,)?) => {
+        /// All messages of version 1.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "each variant is documented at its body")]
+        pub enum Message { $($name($body),)* Run(Run) }
+
+        impl Message {
+            /// The kind as on the wire.
+            #[must_use]
+            pub const fn kind(&self) -> u8 {
+                match self { $(Self::$name(_) => $kind,)* Self::Run(_) => KIND_RUN }
+            }
+
+            fn envelope(&self) -> Vec<u8> {
+                match self {
+                    $(Self::$name(body) => cbor(body),)*
+                    Self::Run(run) => cbor(&run.envelope),
+                }
+            }
+
+            fn decode(kind: u8, bytes: &[u8]) -> Result<Self, WireError> {
+                match kind {
+                    $($kind => Ok(Self::$name(uncbor(kind, bytes)?)),)*
+                    KIND_RUN => decode_run(bytes),
+                    found => Err(WireError::Kind { found }),
+                }
+            }
+        }
+    };
+}
+
+const KIND_RUN: u8 = 4;
+
+messages! {
+    1 Hello(Hello),
+    2 Welcome(Welcome),
+    3 Series(Series),
+    5 Ack(Ack),
+    6 Gap(Gap),
+    7 Report(Report),
+    8 Ping(Ping),
+    9 Pong(Pong),
+    10 Refuse(Refuse),
+}
+
+/// A message with what goes around it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Ties an answer to its question; 0 when there is none.
+    pub corr: u64,
+    /// The trace that the message belongs to.
+    pub trace: Option<Trace>,
+    /// The message.
+    pub message: Message,
+}
+
+impl From<Message> for Frame {
+    fn from(message: Message) -> Self {
+        Self { corr: 0, trace: None, message }
+    }
+}
+
+#[expect(clippy::expect_used, reason = "encoding into a Vec cannot fail")]
+fn cbor<T: Encode<()>>(body: &T) -> Vec<u8> {
+    minicbor::to_vec(body).expect("a Vec takes all bytes")
+}
+
+fn uncbor<'b, T: Decode<'b, ()> + Encode<()>>(kind: u8, bytes: &'b [u8]) -> Result<T, WireError> {
+    if bytes.len() > ENVELOPE_BYTES_MAX {
+        return Err(WireError::TooLong { what: "message", found: bytes.len(), max: ENVELOPE_BYTES_MAX });
+    }
+    let body: T =
+        minicbor::decode(bytes).map_err(|error| WireError::Malformed { kind, reason: error.to_string() })?;
+    if cbor(&body) == bytes { Ok(body) } else { Err(WireError::NotCanonical { kind }) }
+}
+
+fn decode_run(bytes: &[u8]) -> Result<Message, WireError> {
+    let malformed = |reason: &str| WireError::Malformed { kind: KIND_RUN, reason: reason.to_owned() };
+    let (len, rest) =
+        bytes.split_first_chunk::<4>().ok_or_else(|| malformed("it ends within its first length"))?;
+    let len = u32::from_be_bytes(*len) as usize;
+    let (envelope, block) =
+        rest.split_at_checked(len).ok_or_else(|| malformed("its envelope is cut short"))?;
+    let envelope: RunEnvelope = uncbor(KIND_RUN, envelope)?;
+    if block.len() > RUN_BYTES_MAX {
+        return Err(WireError::TooLong { what: "block of a run", found: block.len(), max: RUN_BYTES_MAX });
+    }
+    Ok(Message::Run(Run { envelope, block: block.to_vec() }))
+}
+
+/// Checks what the types cannot: list lengths and sums against their limits.
+fn check_limits(message: &Message) -> Result<(), WireError> {
+    let over = |what, found: usize, max| WireError::TooLong { what, found, max };
+    match message {
+        Message::Series(series) => {
+            if series.defs.len() > SERIES_PER_MESSAGE_MAX {
+                return Err(over("series list", series.defs.len(), SERIES_PER_MESSAGE_MAX));
+            }
+            let end = series.first as usize + series.defs.len();
+            if end > SERIES_PER_EPOCH_MAX as usize {
+                return Err(over("series dictionary", end, SERIES_PER_EPOCH_MAX as usize));
+            }
+            let unit = series.defs.iter().map(|def| def.unit.len()).max().unwrap_or(0);
+            if unit > crate::model::UNIT_BYTES_MAX {
+                return Err(over("unit", unit, crate::model::UNIT_BYTES_MAX));
+            }
+        }
+        Message::Run(run) => {
+            let (rows, seqs) = (run.envelope.rows.total(), run.envelope.rows.seqs());
+            if rows > RUN_ROWS_MAX || seqs > RUN_SEQS_MAX {
+                let found = usize::try_from(rows.max(seqs)).unwrap_or(usize::MAX);
+                return Err(over("run of rows", found, usize::try_from(RUN_ROWS_MAX).unwrap_or(usize::MAX)));
+            }
+            if seqs == 0
+                || run.envelope.first.get() == 0
+                || run.envelope.first.get().checked_add(seqs).is_none()
+            {
+                return Err(WireError::Malformed { kind: KIND_RUN, reason: "it names no valid seqs".into() });
+            }
+        }
+        Message::Gap(gap)
+            if gap.rows.seqs() == 0
+                || gap.first.get() == 0
+                || gap.first.get().checked_add(gap.rows.seqs()).is_none() =>
+        {
+            return Err(WireError::Malformed { kind: 6, reason: "it names no valid seqs".into() });
+        }
+        Message::Hello(hello) if hello.software.len() > TEXT_BYTES_MAX => {
+            return Err(over("software name", hello.software.len(), TEXT_BYTES_MAX));
+        }
+        Message::Refuse(refuse) if refuse.reason.len() > TEXT_BYTES_MAX * 4 => {
+            return Err(over("reason", refuse.reason.len(), TEXT_BYTES_MAX * 4));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The bytes of a frame.
+#[must_use]
+pub fn encode(frame: &Frame) -> Vec<u8> {
+    let envelope = frame.message.envelope();
+    let block: &[u8] = if let Message::Run(run) = &frame.message { &run.block } else { &[] };
+    let mut out = Vec::with_capacity(HEADER_LEN + TRACE_LEN + 4 + envelope.len() + block.len());
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&[VERSION, frame.message.kind(), u8::from(frame.trace.is_some()), 0, 0, 0]);
+    let mut len = envelope.len() + if frame.trace.is_some() { TRACE_LEN } else { 0 };
+    if frame.message.kind() == KIND_RUN {
+        len += 4 + block.len();
+    }
+    out.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&frame.corr.to_be_bytes());
+    if let Some(trace) = &frame.trace {
+        out.extend_from_slice(&trace.trace_id);
+        out.extend_from_slice(&trace.parent_id);
+        out.push(trace.flags);
+    }
+    if frame.message.kind() == KIND_RUN {
+        out.extend_from_slice(&u32::try_from(envelope.len()).unwrap_or(u32::MAX).to_be_bytes());
+    }
+    out.extend_from_slice(&envelope);
+    out.extend_from_slice(block);
+    let crc = crc32c::crc32c(&out);
+    if let Some(field) = out.get_mut(CRC_OFFSET..CRC_OFFSET + 4) {
+        field.copy_from_slice(&crc.to_be_bytes());
+    }
+    out
+}
+
+/// Turns a stream of bytes into frames. After an error the stream is lost: close it.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+struct Header {
+    kind: u8,
+    traced: bool,
+    len: usize,
+    crc: u32,
+    corr: u64,
+}
+
+impl Header {
+    fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, WireError> {
+        let [m0, m1, version, kind, flags, r0, r1, r2, l0, l1, l2, l3, c0, c1, c2, c3, corr @ ..] = *bytes;
+        if [m0, m1] != MAGIC {
+            return Err(WireError::Magic { found: [m0, m1] });
+        }
+        if version != VERSION {
+            return Err(WireError::Version { found: version });
+        }
+        if flags & !FLAG_TRACE != 0 || [r0, r1, r2] != [0; 3] {
+            return Err(WireError::Flags { found: flags });
+        }
+        let len = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+        if len > FRAME_BYTES_MAX {
+            return Err(WireError::TooLong { what: "frame", found: len, max: FRAME_BYTES_MAX });
+        }
+        Ok(Self {
+            kind,
+            traced: flags & FLAG_TRACE != 0,
+            len,
+            crc: u32::from_be_bytes([c0, c1, c2, c3]),
+            corr: u64::from_be_bytes(corr),
+        })
+    }
+}
+
+impl Decoder {
+    /// An empty decoder.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { buffer: Vec::new(), start: 0 }
+    }
+
+    /// Takes received bytes. Holds at most one frame and what came with its end.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole frame, or `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// The bytes are not a frame of version 1; what follows them cannot be trusted.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, WireError> {
+        let pending = self.buffer.get(self.start..).unwrap_or(&[]);
+        let Some((head, rest)) = pending.split_first_chunk::<HEADER_LEN>() else { return Ok(None) };
+        let header = Header::parse(head)?;
+        let Some(body) = rest.get(..header.len) else { return Ok(None) };
+        let mut clean = *head;
+        clean[CRC_OFFSET..CRC_OFFSET + 4].fill(0);
+        let computed = crc32c::crc32c_append(crc32c::crc32c(&clean), body);
+        if computed != header.crc {
+            return Err(WireError::Checksum { found: header.crc, computed });
+        }
+        let (trace, body) = split_trace(&header, body)?;
+        let message = Message::decode(header.kind, body)?;
+        check_limits(&message)?;
+        self.start += HEADER_LEN + header.len;
+        Ok(Some(Frame { corr: header.corr, trace, message }))
+    }
+}
+
+fn split_trace<'b>(header: &Header, body: &'b [u8]) -> Result<(Option<Trace>, &'b [u8]), WireError> {
+    if !header.traced {
+        return Ok((None, body));
+    }
+    let short =
+        || WireError::Malformed { kind: header.kind, reason: "its trace context is cut short".into() };
+    let (trace_id, rest) = body.split_first_chunk::<16>().ok_or_else(short)?;
+    let (parent_id, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
+    let (flags, rest) = rest.split_first().ok_or_else(short)?;
+    Ok((Some(Trace { trace_id: *trace_id, parent_id: *parent_id, flags: *flags }), rest))
+}
+
+#[cfg(test)]
+mod tests;

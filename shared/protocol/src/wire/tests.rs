@@ -1,0 +1,166 @@
+//! Golden bytes, round trips and hostile bytes of the wire format.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{DeviceId, DropCause, PointId};
+
+fn hello() -> Hello {
+    Hello {
+        versions: vec![1],
+        capabilities: vec!["x".into()],
+        agent: AgentId::parse("pump-7").unwrap(),
+        epoch: Epoch::from_bytes([7; 16]),
+        boot: [9; 16],
+        mono_ns: 12,
+        wall_ns: -5,
+        head: Seq::new(300),
+        software: "edge-agent 0.1.0".into(),
+        account: Account { produced: 10, stored: 4, pending: 3, dropped: 2, refused: 1 },
+    }
+}
+
+fn settlement() -> Settlement {
+    let mut stored = RangeSet::of(1, 5);
+    stored.insert(9, 300);
+    Settlement { stored, refused: RangeSet::of(6, 6), dropped: RangeSet::of(7, 8) }
+}
+
+fn one_of_each() -> Vec<Message> {
+    let def = SeriesDef {
+        device: DeviceId::parse("pump-7").unwrap(),
+        point: PointId::parse("cpu/total").unwrap(),
+        unit: "%".into(),
+    };
+    let mut rows = RowCounts::one(3);
+    rows.push(3);
+    rows.push(1);
+    let envelope = RunEnvelope {
+        epoch: Epoch::from_bytes([7; 16]),
+        lane: Lane::Backfill,
+        first: Seq::new(4),
+        rows: rows.clone(),
+        series_end: 2,
+    };
+    vec![
+        Message::Hello(hello()),
+        Message::Welcome(Welcome {
+            version: 1,
+            capabilities: vec![],
+            settled: settlement(),
+            series_known: 2,
+            credit: 1 << 24,
+            wall_ns: 1_700_000_000_000_000_000,
+            config_version: 0,
+        }),
+        Message::Series(Series { first: 0, defs: vec![def] }),
+        Message::Run(Run { envelope, block: vec![1, 2, 3] }),
+        Message::Ack(Ack { settled: settlement(), series_known: 2, credit: 99 }),
+        Message::Gap(Gap { first: Seq::new(7), rows, from_ns: -1, to_ns: 8, cause: DropCause::Quota }),
+        Message::Report(Report { account: hello().account, head: Seq::new(300) }),
+        Message::Ping(Ping { mono_ns: 5 }),
+        Message::Pong(Pong { mono_ns: 5, wall_ns: 6 }),
+        Message::Refuse(Refuse { code: RefuseCode::Revoked, reason: "device was revoked".into() }),
+    ]
+}
+
+fn decode_one(bytes: &[u8]) -> Result<Option<Frame>, WireError> {
+    let mut decoder = Decoder::new();
+    decoder.push(bytes);
+    decoder.next_frame()
+}
+
+/// Sets the checksum right again after a change, so that a test gets past it.
+fn reseal(bytes: &mut [u8]) {
+    bytes[CRC_OFFSET..CRC_OFFSET + 4].fill(0);
+    let crc = crc32c::crc32c(bytes);
+    bytes[CRC_OFFSET..CRC_OFFSET + 4].copy_from_slice(&crc.to_be_bytes());
+}
+
+#[test]
+fn the_bytes_of_version_1_do_not_change() {
+    let traced = Some(Trace { trace_id: [1; 16], parent_id: [2; 8], flags: 1 });
+    let mut text = String::new();
+    for (i, message) in one_of_each().into_iter().enumerate() {
+        let frame = Frame { corr: i as u64, trace: if i % 2 == 0 { None } else { traced }, message };
+        let bytes = encode(&frame);
+        assert_eq!(decode_one(&bytes), Ok(Some(frame)));
+        bytes.iter().for_each(|byte| text.push_str(&format!("{byte:02x}")));
+        text.push('\n');
+    }
+    assert_eq!(text, include_str!("golden_v1.hex"));
+}
+
+#[test]
+fn frames_come_whole_from_single_bytes() {
+    let mut decoder = Decoder::new();
+    let mut seen = Vec::new();
+    for message in one_of_each() {
+        for byte in encode(&message.into()) {
+            decoder.push(&[byte]);
+            while let Some(frame) = decoder.next_frame().unwrap() {
+                seen.push(frame.message);
+            }
+        }
+    }
+    assert_eq!(seen, one_of_each());
+}
+
+#[test]
+fn each_fault_has_its_own_error() {
+    let good = encode(&Message::Ping(Ping { mono_ns: 5 }).into());
+    let with = |at: usize, to: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = to;
+        decode_one(&bytes).unwrap_err()
+    };
+    assert_eq!(with(0, b'x'), WireError::Magic { found: *b"xL" });
+    assert_eq!(with(2, 9), WireError::Version { found: 9 });
+    assert_eq!(with(4, 2), WireError::Flags { found: 2 });
+    assert!(matches!(with(8, 0xff), WireError::TooLong { what: "frame", max: FRAME_BYTES_MAX, .. }));
+    assert!(matches!(with(good.len() - 1, 6), WireError::Checksum { .. }));
+    let mut unknown = good.clone();
+    unknown[3] = 77;
+    reseal(&mut unknown);
+    assert_eq!(decode_one(&unknown), Err(WireError::Kind { found: 77 }));
+}
+
+#[test]
+fn a_second_encoding_of_the_same_message_is_refused() {
+    // [5] as an array with the number in two bytes instead of one.
+    let mut frame = encode(&Message::Ping(Ping { mono_ns: 5 }).into());
+    frame.truncate(HEADER_LEN);
+    frame.extend_from_slice(&[0x81, 0x18, 0x05]);
+    frame[8..12].copy_from_slice(&3_u32.to_be_bytes());
+    reseal(&mut frame);
+    assert_eq!(decode_one(&frame), Err(WireError::NotCanonical { kind: 8 }));
+}
+
+#[test]
+fn a_run_beyond_its_limits_is_refused_before_its_block_is_looked_at() {
+    let envelope = RunEnvelope {
+        epoch: Epoch::from_bytes([7; 16]),
+        lane: Lane::Live,
+        first: Seq::FIRST,
+        rows: minicbor::decode(&minicbor::to_vec(vec![(3_u32, u32::MAX)]).unwrap()).unwrap(),
+        series_end: 1,
+    };
+    let bytes = encode(&Message::Run(Run { envelope, block: vec![] }).into());
+    assert!(matches!(decode_one(&bytes), Err(WireError::TooLong { what: "run of rows", .. })));
+}
+
+proptest! {
+    #[test]
+    fn damaged_frames_never_panic(which in 0_usize..10, at in any::<prop::sample::Index>(), to in any::<u8>(), seal in any::<bool>()) {
+        let mut bytes = encode(&one_of_each()[which].clone().into());
+        let at = at.index(bytes.len());
+        bytes[at] = to;
+        if seal {
+            reseal(&mut bytes);
+        }
+        // INV-7: whatever is taken is what this end would have written.
+        if let Ok(Some(frame)) = decode_one(&bytes) {
+            prop_assert_eq!(encode(&frame), bytes);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Links over QUIC: an endpoint at either end, and one bidirectional stream of frames per link.
+//!
+//! ```text
+//! agent                                   hub
+//! ClientEndpoint::connect ── TLS 1.3 ──▶  ServerEndpoint::accept → IncomingLink::finish
+//! opens the stream; its first frame is what makes the link visible to the hub
+//! FrameSender ───────── frames ────────▶  FrameReceiver
+//! FrameReceiver ◀────── frames ─────────  FrameSender
+//! ```
+//!
+//! A link that breaks is given up, never repaired: what was not acknowledged is sent again by the
+//! session over the next one. Nothing here decides when to connect again.
+
+mod error;
+mod link;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::congestion::{BbrConfig, CubicConfig};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{Endpoint, TransportConfig, VarInt};
+use rustls_pki_types::CertificateDer;
+
+pub use self::error::LinkError;
+pub use self::link::{FrameReceiver, FrameSender, Link, LinkHandle, LinkStats};
+use crate::identity::agent_id_of;
+
+/// What both ends must offer in the handshake.
+pub const ALPN: &str = "tideline/1";
+/// How often a silent link is probed. Below the 15 to 30 s after which home routers and mobile
+/// networks forget a UDP flow, and three probes fit into [`IDLE_TIMEOUT`], so that one lost does not
+/// end a link.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// After how much silence a link is dead. A dead hub or path shows within this time; a longer one
+/// would leave the operator looking at a device that is gone.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes in flight to a reader that does not read: two of the longest frames, so that one can
+/// arrive while the other is worked on, and 8 MiB fill 100 ms of round trip at 600 Mbit/s.
+pub const WINDOW_BYTES_MAX: u32 = 8 * 1024 * 1024;
+/// Most handshakes waiting to be accepted; each holds one datagram or two.
+pub const INCOMING_MAX: usize = 4096;
+/// Most links of one hub: at about 50 KB for an idle one they take half a gigabyte.
+pub const LINKS_MAX: usize = 10_000;
+/// From so many links on a newcomer must first prove its address, at the cost of one round trip.
+pub const RETRY_ABOVE: usize = 1000;
+/// Application close code of a link that ended as it should.
+pub const CLOSE_DONE: u32 = 0;
+
+/// How a link reacts to loss.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Congestion {
+    /// RFC 8312; fair to other traffic of the site.
+    #[default]
+    Cubic,
+    /// Model-based; keeps its rate where a radio loses packets without being full.
+    Bbr,
+}
+
+/// What may be chosen about the links of an endpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkOptions {
+    /// How a link reacts to loss.
+    pub congestion: Congestion,
+}
+
+/// The hub's end: one UDP socket for all agents.
+#[derive(Debug, Clone)]
+pub struct ServerEndpoint {
+    endpoint: Endpoint,
+}
+
+impl ServerEndpoint {
+    /// Binds the socket, with the default options. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or the configuration cannot do QUIC.
+    pub fn bind(addr: SocketAddr, tls: rustls::ServerConfig) -> Result<Self, LinkError> {
+        Self::bind_with(addr, tls, &LinkOptions::default())
+    }
+
+    /// As [`Self::bind`], with options.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn bind_with(
+        addr: SocketAddr,
+        tls: rustls::ServerConfig,
+        options: &LinkOptions,
+    ) -> Result<Self, LinkError> {
+        let crypto = QuicServerConfig::try_from(tls).map_err(LinkError::config)?;
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        config.transport_config(Arc::new(transport(options, 1)?));
+        config.max_incoming(INCOMING_MAX);
+        let endpoint = Endpoint::server(config, addr).map_err(|error| LinkError::bind(addr, &error))?;
+        Ok(Self { endpoint })
+    }
+
+    /// Where it listens; the port is the real one when 0 was asked for.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    pub fn local_addr(&self) -> Result<SocketAddr, LinkError> {
+        self.endpoint.local_addr().map_err(LinkError::config)
+    }
+
+    /// The next agent that knocks, or `None` after [`Self::close`]. Cancel safe.
+    pub async fn accept(&self) -> Option<IncomingLink> {
+        loop {
+            let incoming = self.endpoint.accept().await?;
+            let open = self.endpoint.open_connections();
+            if open >= LINKS_MAX {
+                tracing::warn!(remote = %incoming.remote_address(), open, "link refused: the hub is full");
+                incoming.refuse();
+            } else if open >= RETRY_ABOVE && incoming.may_retry() && !incoming.remote_address_validated() {
+                if let Err(error) = incoming.retry() {
+                    error.into_incoming().refuse();
+                }
+            } else {
+                return Some(IncomingLink { incoming });
+            }
+        }
+    }
+
+    /// Closes all links and accepts no more. `reason` is for people.
+    pub fn close(&self, code: u32, reason: &str) {
+        self.endpoint.close(VarInt::from_u32(code), reason.as_bytes());
+    }
+
+    /// Waits until the peers were told that their links are closed.
+    pub async fn wait_idle(&self) {
+        self.endpoint.wait_idle().await;
+    }
+}
+
+/// An agent that knocks. Dropping it refuses.
+#[derive(Debug)]
+pub struct IncomingLink {
+    incoming: quinn::Incoming,
+}
+
+impl IncomingLink {
+    /// Where it comes from; not proven yet.
+    #[must_use]
+    pub fn remote_addr(&self) -> SocketAddr {
+        self.incoming.remote_address()
+    }
+
+    /// Does the handshake, reads the agent's id and waits for its stream, which shows with the first
+    /// frame. Run it in a task of its own: a slow agent must not hold up the others.
+    ///
+    /// # Errors
+    /// The certificate is not accepted or names no agent, or `timeout` passed.
+    pub async fn finish(self, timeout: Duration) -> Result<Link, LinkError> {
+        tokio::time::timeout(timeout, self.established()).await.map_err(|_| LinkError::TimedOut)?
+    }
+
+    async fn established(self) -> Result<Link, LinkError> {
+        let connection = self.incoming.accept()?.await?;
+        let peer = peer_agent(&connection);
+        if let Err(error) = &peer {
+            connection.close(VarInt::from_u32(CLOSE_IDENTITY), error.to_string().as_bytes());
+        }
+        let peer = peer?;
+        let (send, recv) = connection.accept_bi().await?;
+        Ok(Link::new(connection, send, recv, Some(peer)))
+    }
+}
+
+/// Application close code of a link whose certificate names no agent.
+pub const CLOSE_IDENTITY: u32 = 1;
+
+fn peer_agent(connection: &quinn::Connection) -> Result<tideline_protocol::model::AgentId, LinkError> {
+    let missing = || LinkError::PeerCertificate { reason: "there is none".into() };
+    let chain = connection.peer_identity().ok_or_else(missing)?;
+    let chain = chain.downcast::<Vec<CertificateDer<'static>>>().map_err(|_| missing())?;
+    let leaf = chain.first().ok_or_else(missing)?;
+    agent_id_of(leaf).map_err(|error| LinkError::PeerCertificate { reason: error.to_string() })
+}
+
+/// The agent's end: one UDP socket, kept over reconnects.
+#[derive(Debug, Clone)]
+pub struct ClientEndpoint {
+    endpoint: Endpoint,
+    transport: Arc<TransportConfig>,
+}
+
+impl ClientEndpoint {
+    /// Binds the socket, with the default options. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub fn bind(local: SocketAddr) -> Result<Self, LinkError> {
+        Self::bind_with(local, &LinkOptions::default())
+    }
+
+    /// As [`Self::bind`], with options.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn bind_with(local: SocketAddr, options: &LinkOptions) -> Result<Self, LinkError> {
+        let endpoint = Endpoint::client(local).map_err(|error| LinkError::bind(local, &error))?;
+        Ok(Self { endpoint, transport: Arc::new(transport(options, 0)?) })
+    }
+
+    /// Binds any port, for both families where the host has IPv6 and for IPv4 where it has not.
+    ///
+    /// # Errors
+    /// Neither family can be bound.
+    pub fn bind_any(options: &LinkOptions) -> Result<Self, LinkError> {
+        Self::bind_with((Ipv6Addr::UNSPECIFIED, 0).into(), options)
+            .or_else(|_| Self::bind_with((Ipv4Addr::UNSPECIFIED, 0).into(), options))
+    }
+
+    /// Connects and opens the stream. The hub sees the link with the first frame sent, and only then
+    /// judges this end's certificate: a refusal of it shows at the first receive.
+    ///
+    /// # Errors
+    /// Nobody answers within `timeout`, the hub refuses, or its certificate is not accepted.
+    pub async fn connect(
+        &self,
+        addr: SocketAddr,
+        server_name: &str,
+        tls: rustls::ClientConfig,
+        timeout: Duration,
+    ) -> Result<Link, LinkError> {
+        let crypto = QuicClientConfig::try_from(tls).map_err(LinkError::config)?;
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::clone(&self.transport));
+        let connecting = self
+            .endpoint
+            .connect_with(config, addr, server_name)
+            .map_err(|error| LinkError::Unreachable { reason: format!("{addr}: {error}") })?;
+        let opened = async {
+            let connection = connecting.await?;
+            let (send, recv) = connection.open_bi().await?;
+            Ok(Link::new(connection, send, recv, None))
+        };
+        tokio::time::timeout(timeout, opened).await.map_err(|_| LinkError::TimedOut)?
+    }
+
+    /// Waits until the hub was told that the links are closed; call it before the process ends.
+    pub async fn wait_idle(&self) {
+        self.endpoint.wait_idle().await;
+    }
+}
+
+/// The addresses of a `host:port`, in the system's order of preference.
+///
+/// # Errors
+/// The name is not known, or the answer took longer than `timeout`.
+pub async fn resolve(host_port: &str, timeout: Duration) -> Result<Vec<SocketAddr>, LinkError> {
+    let unreachable = |reason: String| LinkError::Unreachable { reason: format!("{host_port}: {reason}") };
+    let found = tokio::time::timeout(timeout, tokio::net::lookup_host(host_port))
+        .await
+        .map_err(|_| LinkError::TimedOut)?
+        .map_err(|error| unreachable(error.to_string()))?;
+    let addresses: Vec<_> = found.collect();
+    if addresses.is_empty() { Err(unreachable("the name has no address".into())) } else { Ok(addresses) }
+}
+
+/// `streams` is how many bidirectional streams the peer may open: the agent opens the one there is.
+fn transport(options: &LinkOptions, streams: u32) -> Result<TransportConfig, LinkError> {
+    let mut config = TransportConfig::default();
+    config
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().map_err(LinkError::config)?))
+        .max_concurrent_bidi_streams(VarInt::from_u32(streams))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(WINDOW_BYTES_MAX))
+        .receive_window(VarInt::from_u32(WINDOW_BYTES_MAX))
+        .send_window(u64::from(WINDOW_BYTES_MAX))
+        .datagram_receive_buffer_size(None);
+    match options.congestion {
+        Congestion::Cubic => config.congestion_controller_factory(Arc::new(CubicConfig::default())),
+        Congestion::Bbr => config.congestion_controller_factory(Arc::new(BbrConfig::default())),
+    };
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests;

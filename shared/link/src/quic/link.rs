@@ -1,0 +1,199 @@
+//! A link: one bidirectional stream of frames, with handles to watch and close it.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tideline_protocol::model::AgentId;
+use tideline_protocol::wire::{Decoder, Frame, encode};
+
+use super::error::LinkError;
+
+/// Most bytes taken from the stream at a time; bounds what one read adds to the decoder's buffer.
+const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// A working link. It closes when its halves and all handles are dropped.
+#[derive(Debug)]
+pub struct Link {
+    handle: LinkHandle,
+    send: SendStream,
+    recv: RecvStream,
+    peer: Option<AgentId>,
+}
+
+impl Link {
+    pub(super) fn new(
+        connection: Connection,
+        send: SendStream,
+        recv: RecvStream,
+        peer: Option<AgentId>,
+    ) -> Self {
+        Self { handle: LinkHandle { connection }, send, recv, peer }
+    }
+
+    /// The agent at the other end, by its certificate; `None` on the agent's own side.
+    #[must_use]
+    pub const fn peer_agent(&self) -> Option<&AgentId> {
+        self.peer.as_ref()
+    }
+
+    /// A handle to watch and close the link with, also after [`Self::split`].
+    #[must_use]
+    pub fn handle(&self) -> LinkHandle {
+        self.handle.clone()
+    }
+
+    /// The two directions, so that each can have its own task.
+    #[must_use]
+    pub fn split(self) -> (FrameSender, FrameReceiver) {
+        let sender = FrameSender { stream: self.send, pending: Bytes::new(), _open: self.handle.clone() };
+        let receiver = FrameReceiver { stream: self.recv, decoder: Decoder::new(), _open: self.handle };
+        (sender, receiver)
+    }
+
+    /// See [`LinkHandle::stats`].
+    #[must_use]
+    pub fn stats(&self) -> LinkStats {
+        self.handle.stats()
+    }
+
+    /// See [`LinkHandle::close`].
+    pub fn close(&self, code: u32, reason: &str) {
+        self.handle.close(code, reason);
+    }
+}
+
+/// What can be measured of a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkStats {
+    /// Smoothed round trip in microseconds.
+    pub rtt_us: u64,
+    /// Packets taken for lost since the link opened.
+    pub lost_packets: u64,
+    /// Bytes sent in UDP datagrams, all overhead above IP and UDP included.
+    pub sent_bytes: u64,
+    /// Bytes received in UDP datagrams.
+    pub recv_bytes: u64,
+}
+
+/// Watches and closes a link; clones speak of the same one.
+#[derive(Debug, Clone)]
+pub struct LinkHandle {
+    connection: Connection,
+}
+
+impl LinkHandle {
+    /// The figures of this moment.
+    #[must_use]
+    pub fn stats(&self) -> LinkStats {
+        let stats = self.connection.stats();
+        LinkStats {
+            rtt_us: u64::try_from(stats.path.rtt.as_micros()).unwrap_or(u64::MAX),
+            lost_packets: stats.path.lost_packets,
+            sent_bytes: stats.udp_tx.bytes,
+            recv_bytes: stats.udp_rx.bytes,
+        }
+    }
+
+    /// Where the peer is now; changes when it moves to another network.
+    #[must_use]
+    pub fn remote_addr(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// Closes at once; what was not yet delivered is lost, so finish the sender first. `code`
+    /// [`super::CLOSE_DONE`] reads as [`LinkError::Closed`] at the peer, any other as
+    /// [`LinkError::Refused`] with `reason`, which is for people.
+    pub fn close(&self, code: u32, reason: &str) {
+        self.connection.close(VarInt::from_u32(code), reason.as_bytes());
+    }
+
+    /// Waits for the link's end and says why. Cancel safe.
+    pub async fn closed(&self) -> LinkError {
+        self.connection.closed().await.into()
+    }
+}
+
+/// The sending direction.
+#[derive(Debug)]
+pub struct FrameSender {
+    stream: SendStream,
+    // What of the last frame was not yet taken by the stream.
+    pending: Bytes,
+    _open: LinkHandle,
+}
+
+impl FrameSender {
+    /// Sends a frame; waits while the peer does not read.
+    ///
+    /// Cancel safe: a frame whose sending was broken off goes out before the next one, whole.
+    ///
+    /// # Errors
+    /// The link has ended.
+    pub async fn send(&mut self, frame: &Frame) -> Result<(), LinkError> {
+        self.send_bytes(Bytes::from(encode(frame))).await
+    }
+
+    /// As [`Self::send`], for a frame that is already encoded.
+    ///
+    /// # Errors
+    /// The link has ended.
+    pub async fn send_bytes(&mut self, frame: Bytes) -> Result<(), LinkError> {
+        self.flush().await?;
+        self.pending = frame;
+        self.flush().await
+    }
+
+    /// Hands what a broken-off send left to the stream. Cancel safe.
+    ///
+    /// # Errors
+    /// The link has ended.
+    pub async fn flush(&mut self) -> Result<(), LinkError> {
+        while !self.pending.is_empty() {
+            self.stream.write_chunks(std::slice::from_mut(&mut self.pending)).await?;
+        }
+        Ok(())
+    }
+
+    /// Says that no frame follows, and waits until the peer has all of them. May be called again.
+    ///
+    /// # Errors
+    /// The link ended first.
+    pub async fn finish(&mut self) -> Result<(), LinkError> {
+        self.flush().await?;
+        // It fails only when already finished or stopped by the peer; `stopped` tells which.
+        let _ = self.stream.finish();
+        match self.stream.stopped().await? {
+            None => Ok(()),
+            Some(code) => Err(LinkError::Lost { reason: format!("peer stopped reading with code {code}") }),
+        }
+    }
+}
+
+/// The receiving direction.
+#[derive(Debug)]
+pub struct FrameReceiver {
+    stream: RecvStream,
+    decoder: Decoder,
+    _open: LinkHandle,
+}
+
+impl FrameReceiver {
+    /// The next frame, or `None` after the peer's last one.
+    ///
+    /// Cancel safe: what has arrived of a frame is kept for the next call.
+    ///
+    /// # Errors
+    /// The link has ended, or the peer sent what is no frame; either way it is of no more use.
+    pub async fn recv(&mut self) -> Result<Option<Frame>, LinkError> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame()? {
+                return Ok(Some(frame));
+            }
+            match self.stream.read_chunk(READ_BYTES_MAX, true).await? {
+                Some(chunk) => self.decoder.push(&chunk.bytes),
+                None => return Ok(None),
+            }
+        }
+    }
+}

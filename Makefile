@@ -1,0 +1,126 @@
+# What a person types. `make help` lists the targets; `.ci/run` is `make test` with a kept target folder.
+#
+# Every build names the whole workspace: a build of fewer packages resolves fewer features, and one
+# feature more or less in a dependency of Polars rebuilds all of Polars (minutes, not seconds).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+BIN := $(CARGO_TARGET_DIR)/debug
+RELEASE_BIN := $(CARGO_TARGET_DIR)/release
+
+# Arguments of `make demo` and `make bench`, as in `make demo ARGS="--agents 6 --for 60s"`.
+ARGS ?=
+# How many seeds `make sim` runs.
+SEEDS ?= 200
+
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+BROWSER_TEST := $(wildcard tests/e2e/browser.sh)
+
+WEB := dashboards
+WEB_DEPS := $(WEB)/node_modules/.package-lock.json
+WEB_DIST := $(WEB)/dist/index.html
+# The generated types are left out: `npm test` writes them again, and that must not force a build.
+WEB_SOURCES := $(shell find $(WEB) \( -name node_modules -o -name dist -o -name tests -o -name e2e \) -prune \
+	-o -type f -not -path '$(WEB)/src/api/types.ts' -print 2>/dev/null)
+
+# Notices go to stderr, because the stdout of `make demo ARGS=--json` is the demo's alone.
+say = @printf '==> %s\n' "$(1)" >&2
+
+.PHONY: help demo test check build web bench sim setup tools browser clean
+
+help: ## Lists the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+demo: tools $(WEB_DIST) ## Hub and agents on loopback, with an outage and the ledger; ARGS="--agents 4 --for 60s --json"
+	$(call say,Demo: starts a hub and some agents on loopback; cuts one off and shows every device's ledger. Ctrl-C ends it.)
+	@[ -x "$(BIN)/cloud-hub" ] || echo '==> The first build takes about 8 minutes on two cores, most of it Polars; later ones take seconds.' >&2
+	@cargo build --workspace --bins
+	@"$(BIN)/cloud-hub" demo $(ARGS)
+
+test: tools $(if $(BROWSER_TEST),browser) build ## All tests: Rust, web app, browser
+ifeq ($(NEXTEST),yes)
+	$(call say,Rust tests)
+	cargo nextest run --workspace --no-fail-fast
+	$(call say,Documentation tests)
+	cargo test --workspace --doc --quiet
+else
+	$(call say,Rust tests; cargo-nextest would run them faster)
+	cargo test --workspace --no-fail-fast
+endif
+	$(call say,Web app tests)
+	cd $(WEB) && npm test
+ifneq ($(BROWSER_TEST),)
+	$(call say,Browser test)
+	$(BROWSER_TEST)
+endif
+	$(call say,All tests passed)
+
+check: tools $(WEB_DIST) ## What must be green before a commit: format, lints, then all tests as CI runs them
+	$(call say,Format)
+	cargo fmt --all --check
+	$(call say,Lints)
+	cargo clippy --workspace --all-targets -- -D warnings
+	@$(MAKE) --no-print-directory test
+
+build: tools $(WEB_DIST)
+	$(call say,Build; the first takes about 8 minutes on two cores; most of it is Polars)
+	cargo build --workspace --all-targets
+
+web: $(WEB_DIST) ## Builds the web app when its sources are newer than what was built
+
+$(WEB_DIST): $(WEB_DEPS) $(WEB_SOURCES)
+	$(call say,Web app)
+	@cd $(WEB) && npm run build >&2
+	@touch $@
+
+# `npm ci` refuses a lock file without the optional packages of other platforms (rollup has 25), and not
+# every registry carries those. `npm install --no-save` takes the same locked versions, checks the same
+# hashes and leaves the lock file alone.
+$(WEB_DEPS): $(WEB)/package.json $(WEB)/package-lock.json | tools
+	$(call say,Web app's dependencies)
+	@cd $(WEB) && { npm ci --no-audit --no-fund >/dev/null 2>&1 || npm install --no-save --no-audit --no-fund >&2; }
+	@touch $@
+
+bench: tools $(WEB_DIST) ## The benchmarks, in release; ARGS= chooses workloads
+	$(call say,Release build; the first takes about 12 minutes on two cores)
+	cargo build --release --workspace --bins
+	"$(RELEASE_BIN)/tideline-bench" $(ARGS)
+
+sim: tools $(WEB_DIST) ## The simulation on more seeds; SEEDS=200
+ifeq ($(NEXTEST),yes)
+	SEEDS=$(SEEDS) cargo nextest run --workspace -E 'package(tideline-sim)' --no-fail-fast
+else
+	SEEDS=$(SEEDS) cargo test -p tideline-sim --no-fail-fast
+endif
+
+setup: tools $(WEB_DEPS) browser ## Installs what a fresh machine lacks, or says how
+
+tools:
+	@lacks() { printf '%s\n' "$$1" >&2; exit 1; }; \
+	command -v cargo >/dev/null || lacks 'Rust is missing: see https://rustup.rs'; \
+	command -v cc >/dev/null || lacks 'a C compiler is missing: sudo apt-get install gcc'; \
+	command -v npm >/dev/null || lacks 'Node.js with npm is missing: version 20.19 or later from https://nodejs.org'; \
+	node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' \
+		|| lacks "Node.js $$(node --version) is too old; 20.19 or later is needed: https://nodejs.org"
+
+# CHROMIUM=/path/to/browser names one that is not on the PATH.
+browser:
+	@for name in "$${CHROMIUM:-}" chromium chromium-browser google-chrome; do \
+		if [ -n "$$name" ] && command -v "$$name" >/dev/null; then exit 0; fi; \
+	done; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo 'The browser test needs Chromium: sudo apt-get install chromium, or CHROMIUM=/path/to/browser' >&2; \
+		exit 1; \
+	fi; \
+	echo '==> Installs Chromium for the browser test' >&2; \
+	apt-get update -qq >&2; \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >&2
+
+clean: ## Removes all that was built
+	cargo clean
+	rm -rf $(WEB)/dist $(WEB)/node_modules

@@ -127,10 +127,13 @@ impl AgentSession {
         self.state == State::Open
     }
 
-    /// Whether the hub has settled everything up to the newest seq.
+    /// Whether the hub has settled everything up to the newest seq, and the spool was told.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.is_open() && self.settled.first_missing_from(1) > self.head && self.gaps.is_empty()
+        self.is_open()
+            && self.actions.is_empty()
+            && self.settled.first_missing_from(1) > self.head
+            && self.gaps.is_empty()
     }
 
     /// The last measured round trip.

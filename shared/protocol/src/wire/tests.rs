@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{DeviceId, DropCause, PointId};
+use crate::model::{Account, AgentId, DeviceId, DropCause, Epoch, PointId, RowCounts, Seq, SeriesDef};
+use crate::ranges::RangeSet;
 
 fn hello() -> Hello {
     Hello {

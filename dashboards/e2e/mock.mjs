@@ -1,0 +1,191 @@
+// A stand-in for the hub to develop against: serves dist/ under the hub's
+// content security policy and the shapes of /api/v1 with made-up readings.
+// pump-7 goes offline for 15 s of each minute; when it is back, fresh readings
+// come first and the backlog follows out of order. PORT (default 8099).
+import { createServer } from 'node:http';
+import { readFile } from 'node:fs/promises';
+import { extname, join, normalize } from 'node:path';
+
+const PORT = Number(process.env.PORT ?? 8099);
+const DIST = new URL('../dist', import.meta.url).pathname;
+const CSP = "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'";
+const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
+
+const BEGAN = Date.now();
+const HISTORY_MS = 3 * 3600_000;
+const OFFLINE_S = [20, 35];
+const BACKFILL_S = 41;
+const DROPPED = { from_ms: BEGAN - 150_000, to_ms: BEGAN - 110_000 };
+
+const POINTS = {
+  'pump-7': [['bearing/temperature', 'Cel', 48, 3, 300], ['motor/current', 'A', 12, 2, 45], ['discharge/pressure', 'kPa', 410, 14, 120], ['flow', 'm3/h', 36, 5, 90], ['vibration/rms', 'mm/s', 2.4, 0.8, 20]],
+  'cold-store-2': [['air/temperature', 'Cel', -18, 1.5, 600], ['door/open', '1', 0.2, 0.2, 240], ['compressor/power', 'W', 1430, 300, 180]],
+  'edge-host': [['cpu/load', '1', 0.6, 0.4, 60], ['memory/used', 'By', 1.4e9, 2e7, 200]],
+  'spare-gateway': [],
+};
+
+const second = (ms) => ((ms - BEGAN) / 1000) % 60;
+const cut = (device, ms) => device === 'pump-7' && ms > BEGAN && second(ms) >= OFFLINE_S[0] && second(ms) < OFFLINE_S[1];
+
+function valueAt([, , base, swing, period], ms) {
+  const noise = Math.sin(ms * 12.9898) * 43758.5453;
+  return Number((base + swing * Math.sin((ms / 1000 / period) * 2 * Math.PI) + swing * 0.25 * (noise - Math.floor(noise) - 0.5)).toFixed(3));
+}
+
+/** Whether the hub has the reading of `ms` by `now`. */
+function stored(device, ms, now) {
+  if (device === 'pump-7' && ms >= DROPPED.from_ms && ms < DROPPED.to_ms) return false;
+  if (!cut(device, ms)) return true;
+  const start = ms - (second(ms) - OFFLINE_S[0]) * 1000;
+  return now >= start + (BACKFILL_S - OFFLINE_S[0]) * 1000;
+}
+
+function ledger(device, now) {
+  const points = POINTS[device].length;
+  const produced = Math.floor((now - BEGAN + HISTORY_MS) / 1000) * points;
+  const dropped = device === 'pump-7' ? 40 * points : 0;
+  const pending = cut(device, now) ? Math.floor(second(now) - OFFLINE_S[0]) * points : 0;
+  const gaps = dropped ? [{ epoch: '00', first: 9000, last: 9039, rows: dropped, ...DROPPED, cause: 'quota' }] : [];
+  return { produced, stored: produced - pending - dropped, pending, dropped, refused: 0, duplicates: device === 'pump-7' ? 17 : 0, lost: 0, gaps, balanced: true, as_of_ms: points ? now : null };
+}
+
+function deviceOf(id) {
+  const now = Date.now();
+  const book = ledger(id, now);
+  const points = POINTS[id].length;
+  const offline = cut(id, now);
+  const last = offline ? now - (second(now) - OFFLINE_S[0]) * 1000 : now - (now % 1000);
+  return {
+    id, agent: id, state: points === 0 ? 'never' : offline ? 'offline' : 'online', transport: points && !offline ? 'quic' : null,
+    software: points ? 'edge-agent 0.1.0' : null, connected_ms: points && !offline ? BEGAN : null,
+    last_seen_ms: points ? last : null, last_reading_ms: points ? Math.floor(last) : null,
+    rate: offline ? 0 : points, backlog: book.pending, ledger: book,
+  };
+}
+
+function seriesOf(device) {
+  const now = Math.floor(Date.now() / 1000) * 1000;
+  return (POINTS[device] ?? []).map((p) => ({ id: `${device}/${p[0]}`, device, point: p[0], unit: p[1], last: { t: now, v: valueAt(p, now) }, count: HISTORY_MS / 1000 }));
+}
+
+function columnsOf(id, from, to, buckets) {
+  const [device] = id.split('/', 1);
+  const point = POINTS[device]?.find((p) => `${device}/${p[0]}` === id);
+  const out = { id, unit: point?.[1] ?? '', tier: to - from > 7200_000 ? '1m' : 'raw', t: [], min: [], max: [], mean: [], last: [], count: [] };
+  if (!point) return out;
+  const width = Math.max(1000, Math.ceil((to - from) / buckets / 1000) * 1000);
+  const now = Date.now();
+  const first = Math.ceil(Math.max(from, BEGAN - HISTORY_MS) / 1000) * 1000;
+  let values = [];
+  let bucket = null;
+  const flush = () => {
+    if (values.length === 0) return;
+    out.t.push(bucket);
+    out.min.push(Math.min(...values));
+    out.max.push(Math.max(...values));
+    out.mean.push(values.reduce((a, b) => a + b, 0) / values.length);
+    out.last.push(values[values.length - 1]);
+    out.count.push(values.length);
+    values = [];
+  };
+  for (let ms = first; ms <= Math.min(to, now); ms += 1000) {
+    const start = Math.floor(ms / width) * width;
+    if (start !== bucket) {
+      flush();
+      bucket = start;
+    }
+    if (stored(device, ms, now)) values.push(valueAt(point, ms));
+  }
+  flush();
+  return out;
+}
+
+const clients = new Set();
+let eventId = 0;
+function emit(name, data, device) {
+  eventId += 1;
+  for (const client of clients) {
+    if (client.device && client.device !== device) continue;
+    client.response.write(`id: ${eventId}\nevent: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
+  }
+}
+
+function readingsOf(device, times) {
+  return { series: POINTS[device].map((p) => ({ id: `${device}/${p[0]}`, t: times, v: times.map((t) => valueAt(p, t)) })) };
+}
+
+setInterval(() => {
+  const now = Math.floor(Date.now() / 1000) * 1000;
+  for (const id of Object.keys(POINTS)) {
+    if (POINTS[id].length > 0 && !cut(id, now)) emit('readings', readingsOf(id, [now]), id);
+    emit('device', deviceOf(id), id);
+  }
+  if (now - BEGAN > 60_000 || second(now) > BACKFILL_S) {
+    const at = Math.floor(second(now));
+    if (at === BACKFILL_S) {
+      const start = now - (at - OFFLINE_S[0]) * 1000;
+      emit('readings', readingsOf('pump-7', Array.from({ length: 15 }, (_, i) => start + i * 1000)), 'pump-7');
+    }
+  }
+}, 1000);
+
+function json(response, status, body, headers = {}) {
+  response.writeHead(status, { 'content-type': status < 400 ? 'application/json' : 'application/problem+json', ...headers });
+  response.end(JSON.stringify(body));
+}
+const problem = (response, status, code) => json(response, status, { type: 'about:blank', title: code, status, code, detail: code });
+
+async function api(request, response, url) {
+  const path = url.pathname.slice('/api/v1'.length);
+  if (path === '/session' && request.method === 'POST') {
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    const { user, password } = JSON.parse(body);
+    if (user !== 'admin' || password !== 'admin') return problem(response, 401, 'bad-credentials');
+    return json(response, 200, { user, role: 'admin' }, { 'set-cookie': 'tideline_session=mock; HttpOnly; SameSite=Strict; Path=/' });
+  }
+  if (!/tideline_session=mock/.test(request.headers.cookie ?? '')) return problem(response, 401, 'login-needed');
+  if (path === '/session' && request.method === 'DELETE') {
+    response.writeHead(204, { 'set-cookie': 'tideline_session=; Max-Age=0; Path=/' });
+    return response.end();
+  }
+  if (path === '/session') return json(response, 200, { user: 'admin', role: 'admin' });
+  if (path === '/devices') return json(response, 200, { devices: Object.keys(POINTS).map(deviceOf), next: null });
+  if (path.startsWith('/devices/')) {
+    const id = decodeURIComponent(path.slice('/devices/'.length));
+    return POINTS[id] ? json(response, 200, deviceOf(id)) : problem(response, 404, 'no-such-device');
+  }
+  if (path === '/series') return json(response, 200, { series: seriesOf(url.searchParams.get('device')), next: null });
+  if (path === '/query') {
+    const [from, to, buckets] = ['from', 'to', 'buckets'].map((name) => Number(url.searchParams.get(name)));
+    const ids = url.searchParams.get('series').split(',');
+    const gaps = ids[0].startsWith('pump-7/') ? [{ device: 'pump-7', ...DROPPED, rows: 200, cause: 'quota' }] : [];
+    return json(response, 200, { series: ids.map((id) => columnsOf(id, from, to, buckets)), partial: false, gaps });
+  }
+  if (path === '/live') {
+    response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+    response.write(': hello\n\n');
+    const client = { response, device: url.searchParams.get('device') };
+    clients.add(client);
+    request.on('close', () => clients.delete(client));
+    return undefined;
+  }
+  return problem(response, 404, 'not-found');
+}
+
+async function file(response, url) {
+  const path = normalize(url.pathname === '/' ? '/index.html' : url.pathname);
+  try {
+    const bytes = await readFile(join(DIST, path));
+    response.writeHead(200, { 'content-type': TYPES[extname(path)] ?? 'application/octet-stream', 'content-security-policy': CSP, 'x-content-type-options': 'nosniff' });
+    response.end(bytes);
+  } catch {
+    problem(response, 404, 'not-found');
+  }
+}
+
+createServer((request, response) => {
+  const url = new URL(request.url, 'http://mock');
+  const done = url.pathname.startsWith('/api/v1/') ? api(request, response, url) : file(response, url);
+  done.catch((error) => problem(response, 400, String(error)));
+}).listen(PORT, '127.0.0.1', () => console.log(`http://127.0.0.1:${PORT}  admin / admin`));

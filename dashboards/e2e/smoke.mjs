@@ -1,0 +1,137 @@
+// Drives the web app in a real browser against a running hub: signs in, finds
+// the device in the fleet, opens it, and waits for a chart that grows by itself.
+// Environment: TIDELINE_URL, TIDELINE_USER, TIDELINE_PASSWORD, TIDELINE_DEVICE;
+// TIDELINE_SHOTS (a folder for screenshots) and CHROMIUM are optional.
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const URL_ = process.env.TIDELINE_URL ?? 'http://127.0.0.1:8080';
+const USER = process.env.TIDELINE_USER ?? 'admin';
+const PASSWORD = process.env.TIDELINE_PASSWORD ?? '';
+const DEVICE = process.env.TIDELINE_DEVICE ?? '';
+const SHOTS = process.env.TIDELINE_SHOTS ?? '';
+const WAIT_MS = Number(process.env.TIDELINE_WAIT_MS ?? 30_000);
+const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+
+const complaints = [];
+/** The first question "who am I" is answered with 401 until the sign-in: no fault. */
+let signedIn = false;
+
+function watch(page) {
+  const isSession = (url) => new URL(url).pathname === '/api/v1/session';
+  page.on('console', (message) => {
+    if (message.type() !== 'error') return;
+    const url = message.location().url;
+    if (!signedIn && url && isSession(url)) return;
+    complaints.push(`console: ${message.text()} (${url})`);
+  });
+  page.on('pageerror', (error) => complaints.push(`exception: ${error.message}`));
+  page.on('requestfailed', (request) => {
+    const reason = request.failure()?.errorText ?? '';
+    // Leaving a page closes its event stream and its queries: that is no failure.
+    if (reason === 'net::ERR_ABORTED') return;
+    complaints.push(`failed: ${request.method()} ${request.url()} ${reason}`);
+  });
+  page.on('response', (response) => {
+    if (response.status() < 400) return;
+    if (!signedIn && isSession(response.url()) && response.status() === 401) return;
+    complaints.push(`status ${response.status()}: ${response.request().method()} ${response.url()}`);
+  });
+}
+
+async function shot(page, name) {
+  if (!SHOTS) return;
+  await mkdir(SHOTS, { recursive: true });
+  await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true });
+}
+
+async function signIn(page) {
+  await page.goto(URL_, { waitUntil: 'domcontentloaded' });
+  await page.getByTestId('login-user').fill(USER);
+  await shot(page, 'login');
+  await page.getByTestId('login-password').fill(PASSWORD);
+  const [answer] = await Promise.all([
+    page.waitForResponse((r) => r.url().endsWith('/api/v1/session') && r.request().method() === 'POST'),
+    page.getByTestId('login-submit').click(),
+  ]);
+  if (!answer.ok()) throw new Error(`sign-in was answered with ${answer.status()}`);
+  signedIn = true;
+}
+
+async function fleet(page) {
+  await page.getByTestId('fleet-table').waitFor();
+  const row = page.locator(`[data-testid="device-row"][data-device="${DEVICE}"]`);
+  await row.waitFor();
+  const state = await row.getByTestId('device-state').innerText();
+  await shot(page, 'fleet');
+  await row.getByRole('link').click();
+  return state.trim();
+}
+
+/** Every chart's drawn points and newest time. */
+function charts(page) {
+  return page.getByTestId('chart').evaluateAll((all) => all.map((el) => ({
+    series: el.dataset.series, points: Number(el.dataset.points), newest: Number(el.dataset.newest),
+  })));
+}
+
+async function until(what, check) {
+  const end = Date.now() + WAIT_MS;
+  for (;;) {
+    const found = await check();
+    if (found) return found;
+    if (Date.now() > end) throw new Error(`waited ${WAIT_MS} ms for ${what}`);
+    await new Promise((wake) => { setTimeout(wake, 200); });
+  }
+}
+
+async function liveChart(page) {
+  const first = await until('a chart with more than one point', async () => {
+    const seen = (await charts(page)).filter((c) => c.points > 1);
+    return seen.length > 0 ? seen : null;
+  });
+  await shot(page, 'device');
+  return until('a chart that grows', async () => {
+    for (const now of await charts(page)) {
+      const then = first.find((c) => c.series === now.series);
+      if (!then) continue;
+      if (now.points > then.points) return `${now.series} grew from ${then.points} to ${now.points} points`;
+      // A range that is full loses a point for each it gains; then its newest time tells.
+      const full = then.points >= 200;
+      if (full && now.newest > then.newest) return `${now.series} moved on by ${now.newest - then.newest} ms with ${now.points} points`;
+    }
+    return null;
+  });
+}
+
+async function main() {
+  if (!DEVICE) throw new Error('TIDELINE_DEVICE is not set');
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || '/usr/bin/chromium', args: ARGS });
+  try {
+    const page = await browser.newPage({ viewport: { width: 1280, height: 800 }, ignoreHTTPSErrors: true });
+    page.setDefaultTimeout(WAIT_MS);
+    watch(page);
+    await signIn(page);
+    console.log(`ok   signed in as ${USER}`);
+    console.log(`ok   fleet shows ${DEVICE}: ${await fleet(page)}`);
+    console.log(`ok   live: ${await liveChart(page)}`);
+    await shot(page, 'device-live');
+    await page.setViewportSize({ width: 360, height: 740 });
+    await until('a page no wider than 360 px', () => page.evaluate(() => document.documentElement.scrollWidth <= 360));
+    await shot(page, 'device-360');
+    console.log('ok   fits 360 px');
+  } finally {
+    await browser.close();
+  }
+  if (complaints.length > 0) throw new Error('the browser complained');
+  console.log('ok   no console error, no failed request');
+}
+
+main().then(() => {
+  console.log('smoke passed');
+}, (error) => {
+  console.error(`FAIL ${error.message}`);
+  for (const line of complaints) console.error(`     ${line}`);
+  process.exitCode = 1;
+});

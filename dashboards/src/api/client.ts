@@ -1,0 +1,173 @@
+// The one place that knows the hub's HTTP API: typed calls, problem details,
+// and the offset between the hub's clock and this browser's.
+import type { components } from './types';
+
+type Schemas = components['schemas'];
+export type Device = Schemas['Device'];
+export type Ledger = Schemas['Ledger'];
+export type Series = Schemas['Series'];
+export type Session = Schemas['Session'];
+export type QueryAnswer = Schemas['QueryAnswer'];
+export type BucketColumns = Schemas['BucketColumns'];
+export type QueryGap = Schemas['QueryGap'];
+export type LiveReadings = Schemas['LiveReadings'];
+
+const BASE = '/api/v1';
+/** Rows asked for in one page of a list. */
+const PAGE_LIMIT = 500;
+/** Pages followed before giving up, so that a bad cursor cannot loop for ever. */
+const PAGES_MAX = 100;
+/** Series asked for in one query, so that the address stays short. */
+const QUERY_SERIES_MAX = 24;
+/** Differences below this are noise: the Date header counts whole seconds. */
+const CLOCK_NOISE_MS = 2000;
+
+/** An answer of the hub that is not a success; status 0 is "no answer at all". */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+let clockOffsetMs = 0;
+let onSignedOut: () => void = () => {};
+
+/** The hub's time as well as this browser can tell, Unix ms. */
+export function hubNow(): number {
+  return Date.now() + clockOffsetMs;
+}
+
+/** Sets what to do when the session has ended (any 401 but that of a sign-in). */
+export function whenSignedOut(handler: () => void): void {
+  onSignedOut = handler;
+}
+
+function noteClock(response: Response): void {
+  const date = Date.parse(response.headers.get('date') ?? '');
+  if (Number.isNaN(date)) return;
+  // The header is cut to whole seconds: half a second is the best guess of the rest.
+  const offset = date + 500 - Date.now();
+  clockOffsetMs = Math.abs(offset) > CLOCK_NOISE_MS ? offset : 0;
+}
+
+async function problem(response: Response): Promise<ApiError> {
+  let code = 'http-error';
+  let message = `The hub answered ${response.status}.`;
+  try {
+    const body = (await response.json()) as Partial<Schemas['Problem']>;
+    code = body.code ?? code;
+    message = body.detail ?? body.title ?? message;
+  } catch {
+    // The body is no problem document (a proxy's page, say): the status has to do.
+  }
+  return new ApiError(response.status, code, message);
+}
+
+async function call(path: string, init: RequestInit = {}): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(BASE + path, { credentials: 'same-origin', cache: 'no-store', ...init });
+  } catch (error) {
+    if (init.signal?.aborted) throw error;
+    throw new ApiError(0, 'unreachable', 'The hub cannot be reached.');
+  }
+  noteClock(response);
+  if (response.ok) return response;
+  if (response.status === 401 && path !== '/session') onSignedOut();
+  throw await problem(response);
+}
+
+async function getJson<T>(path: string, signal?: AbortSignal): Promise<T> {
+  return (await (await call(path, { signal })).json()) as T;
+}
+
+/** The signed-in user, or null. */
+export async function session(): Promise<Session | null> {
+  try {
+    return await getJson<Session>('/session');
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 401) return null;
+    throw error;
+  }
+}
+
+/** Signs in; the session is a cookie that scripts cannot read. */
+export async function signIn(user: string, password: string): Promise<Session> {
+  const response = await call('/session', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ user, password }),
+  });
+  return (await response.json()) as Session;
+}
+
+/** Ends the session. */
+export async function signOut(): Promise<void> {
+  await call('/session', { method: 'DELETE' });
+}
+
+async function pages<P extends { next?: string | null }, T>(
+  path: string,
+  pick: (page: P) => T[],
+  signal?: AbortSignal,
+): Promise<T[]> {
+  const all: T[] = [];
+  let cursor: string | null = null;
+  for (let n = 0; n < PAGES_MAX; n += 1) {
+    const query = new URLSearchParams({ limit: String(PAGE_LIMIT) });
+    if (cursor !== null) query.set('cursor', cursor);
+    const join = path.includes('?') ? '&' : '?';
+    const page: P = await getJson<P>(path + join + query.toString(), signal);
+    all.push(...pick(page));
+    cursor = page.next ?? null;
+    if (cursor === null) break;
+  }
+  return all;
+}
+
+/** All devices of the fleet. */
+export function devices(signal?: AbortSignal): Promise<Device[]> {
+  return pages<Schemas['DevicePage'], Device>('/devices', (page) => page.devices, signal);
+}
+
+/** One device. */
+export function device(id: string, signal?: AbortSignal): Promise<Device> {
+  return getJson<Device>(`/devices/${encodeURIComponent(id)}`, signal);
+}
+
+/** All series of a device. */
+export function seriesOf(id: string, signal?: AbortSignal): Promise<Series[]> {
+  const path = `/series?device=${encodeURIComponent(id)}`;
+  return pages<Schemas['SeriesPage'], Series>(path, (page) => page.series, signal);
+}
+
+/** Buckets of several series over [from, to], Unix ms. */
+export async function query(
+  ids: string[],
+  from: number,
+  to: number,
+  buckets: number,
+  signal?: AbortSignal,
+): Promise<QueryAnswer> {
+  const parts: Promise<QueryAnswer>[] = [];
+  for (let at = 0; at < ids.length; at += QUERY_SERIES_MAX) {
+    const params = new URLSearchParams({
+      series: ids.slice(at, at + QUERY_SERIES_MAX).join(','),
+      from: String(Math.floor(from)),
+      to: String(Math.ceil(to)),
+      buckets: String(buckets),
+    });
+    parts.push(getJson<QueryAnswer>(`/query?${params.toString()}`, signal));
+  }
+  const answers = await Promise.all(parts);
+  return {
+    series: answers.flatMap((answer) => answer.series),
+    partial: answers.some((answer) => answer.partial),
+    // Every part of a device's query lists the same gaps.
+    gaps: answers[0]?.gaps ?? [],
+  };
+}

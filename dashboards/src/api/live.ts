@@ -1,0 +1,103 @@
+// One EventSource, kept open while the page can be seen. The browser itself
+// reconnects after a network error and resumes by Last-Event-ID; this class
+// adds what it does not do: reopening after an HTTP error, closing while the
+// tab is hidden, and telling the page when something may have been missed.
+import type { Device, LiveReadings, QueryGap } from './client';
+
+export type LiveState = 'connecting' | 'live' | 'reconnecting' | 'paused';
+
+export interface LiveHandlers {
+  state(state: LiveState): void;
+  /** Events may have been missed: what is shown must be asked for again. */
+  resync(): void;
+  readings?(data: LiveReadings): void;
+  device?(data: Device): void;
+  gap?(data: QueryGap): void;
+}
+
+const RETRY_FIRST_MS = 500;
+const RETRY_MAX_MS = 15_000;
+
+export class LiveFeed {
+  #source: EventSource | null = null;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #attempt = 0;
+  #interrupted = false;
+  readonly #url: string;
+  readonly #on: LiveHandlers;
+
+  constructor(params: Record<string, string>, handlers: LiveHandlers) {
+    const query = new URLSearchParams(params).toString();
+    this.#url = `/api/v1/live${query ? `?${query}` : ''}`;
+    this.#on = handlers;
+    document.addEventListener('visibilitychange', this.#visibility);
+    this.#visibility();
+  }
+
+  close(): void {
+    document.removeEventListener('visibilitychange', this.#visibility);
+    this.#drop();
+  }
+
+  #visibility = (): void => {
+    if (document.hidden) {
+      this.#drop();
+      this.#interrupted = true;
+      this.#on.state('paused');
+    } else if (this.#source === null) {
+      this.#attempt = 0;
+      this.#open();
+    }
+  };
+
+  #drop(): void {
+    clearTimeout(this.#timer);
+    this.#source?.close();
+    this.#source = null;
+  }
+
+  #open(): void {
+    this.#drop();
+    this.#on.state(this.#interrupted ? 'reconnecting' : 'connecting');
+    const source = new EventSource(this.#url);
+    this.#source = source;
+    source.onopen = () => {
+      this.#attempt = 0;
+      this.#on.state('live');
+      if (this.#interrupted) this.#on.resync();
+      this.#interrupted = false;
+    };
+    source.onerror = () => {
+      this.#interrupted = true;
+      this.#on.state('reconnecting');
+      if (source.readyState === EventSource.CLOSED) this.#later();
+    };
+    this.#listen<LiveReadings>(source, 'readings', (data) => this.#on.readings?.(data));
+    this.#listen<Device>(source, 'device', (data) => this.#on.device?.(data));
+    this.#listen<QueryGap>(source, 'gap', (data) => this.#on.gap?.(data));
+    source.addEventListener('reset', () => this.#on.resync());
+  }
+
+  #listen<T>(source: EventSource, name: string, handle: (data: T) => void): void {
+    source.addEventListener(name, (event) => {
+      let data: T;
+      try {
+        data = JSON.parse((event as MessageEvent<string>).data) as T;
+      } catch {
+        // One bad message costs one message; the next query shows what it held.
+        this.#on.resync();
+        return;
+      }
+      handle(data);
+    });
+  }
+
+  #later(): void {
+    // Full jitter, clamped after it, so that a fleet of open pages does not knock at once.
+    const ceiling = RETRY_FIRST_MS * 2 ** this.#attempt;
+    const wait = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS + Math.random() * ceiling);
+    this.#attempt = Math.min(this.#attempt + 1, 6);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#open(), wait);
+  }
+}

@@ -1,0 +1,314 @@
+// The state of a device's page: which range is shown, the buckets of each
+// series, and how queries and the live feed keep them true.
+import * as api from '../api/client';
+import type { Device, LiveReadings, QueryGap, Series } from '../api/client';
+import { LiveFeed } from '../api/live';
+import {
+  emptyBuckets, findStart, fromColumns, mergeLive, trimBefore, type Buckets,
+} from './series';
+import { status } from './status.svelte';
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+export const PRESETS = ['5m', '1h', '6h', '24h', '7d', '30d', 'all'] as const;
+export type Preset = (typeof PRESETS)[number];
+const SPANS: Record<Exclude<Preset, 'all'>, number> = {
+  '5m': 5 * MINUTE, '1h': HOUR, '6h': 6 * HOUR, '24h': DAY, '7d': 7 * DAY, '30d': 30 * DAY,
+};
+
+/** Buckets asked for: about one for two pixels of a wide chart. */
+const BUCKETS = 500;
+/** Late readings ask for a new query no more often than this. */
+const REQUERY_MS = 2000;
+/** How often the charts are drawn again at most. */
+const FRAME_MS = 500;
+/** Without a device event for this long the device is asked for again. */
+const REFETCH_MS = 5000;
+/** Live readings kept while a query is under way; beyond it another query is due. */
+const TAIL_MAX = 20_000;
+/** The narrowest range that can be zoomed to. */
+const ZOOM_MIN_MS = 1000;
+
+export interface Span { from: number; to: number }
+/** One chart: a series and its buckets, changed in place; `Board.version` tells when. */
+export interface Card { series: Series; buckets: Buckets; tier: string; last: Series['last'] }
+interface Reading { id: string; t: number; v: number }
+
+export class Board {
+  preset = $state<Preset>('5m');
+  zoom = $state<Span | null>(null);
+  span = $state.raw<Span>({ from: 0, to: 1 });
+  cards = $state.raw<Card[]>([]);
+  gaps = $state.raw<QueryGap[]>([]);
+  device = $state.raw<Device | null>(null);
+  partial = $state(false);
+  loaded = $state(false);
+  error = $state('');
+  /** Counts changes of what the charts draw. */
+  version = $state(0);
+  now = $state(api.hubNow());
+
+  readonly id: string;
+  #feed: LiveFeed;
+  #frames: ReturnType<typeof setInterval>;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #abort = new AbortController();
+  #listAbort = new AbortController();
+  #queriedAt = 0;
+  /** When the device's own state was last told or asked for. */
+  #heardAt = 0;
+  #querying = false;
+  #listing = false;
+  #listed = false;
+  #tail: Reading[] = [];
+  #byId = new Map<string, Card>();
+  #dirty = false;
+  #start = 0;
+  #closed = false;
+
+  constructor(id: string) {
+    this.id = id;
+    this.#moveSpan();
+    this.#feed = new LiveFeed({ device: id }, {
+      state: (state) => { status.live = state; },
+      resync: () => this.#again(),
+      readings: (data) => this.#readings(data),
+      device: (data) => { if (data.id === this.id) this.#takeDevice(data); },
+      gap: (data) => this.#gap(data),
+    });
+    this.#frames = setInterval(() => this.#frame(), FRAME_MS);
+    void this.#loadDevice();
+    void this.#loadSeries();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#feed.close();
+    clearInterval(this.#frames);
+    clearTimeout(this.#timer);
+    this.#abort.abort();
+    this.#listAbort.abort();
+  }
+
+  /** The width of the buckets asked for; the hub's own may be somewhat larger. */
+  get width(): number {
+    return Math.max(1, Math.ceil((this.span.to - this.span.from) / BUCKETS));
+  }
+
+  /** The time of the newest reading known, from the device's state or the live feed. */
+  get newest(): number | null {
+    void this.version;
+    const times = this.cards.map((card) => card.last?.t ?? 0);
+    return Math.max(this.device?.last_reading_ms ?? 0, ...times) || null;
+  }
+
+  choose(preset: Preset): void {
+    this.preset = preset;
+    this.zoom = null;
+    this.#restart();
+  }
+
+  zoomTo(from: number, to: number): void {
+    const middle = (from + to) / 2;
+    const half = Math.max(to - from, ZOOM_MIN_MS) / 2;
+    this.zoom = { from: Math.floor(middle - half), to: Math.ceil(middle + half) };
+    this.#restart();
+  }
+
+  resetZoom(): void {
+    this.zoom = null;
+    this.#restart();
+  }
+
+  #restart(): void {
+    this.#abort.abort();
+    this.#querying = false;
+    this.#moveSpan();
+    this.version += 1;
+    void this.#query(this.preset === 'all' && this.zoom === null);
+  }
+
+  #moveSpan(): void {
+    if (this.zoom) {
+      this.span = this.zoom;
+      return;
+    }
+    const to = api.hubNow();
+    const from = this.preset === 'all' ? Math.min(this.#start || to - HOUR, to - MINUTE) : to - SPANS[this.preset];
+    this.span = { from, to };
+  }
+
+  #takeDevice(device: Device): void {
+    this.device = device;
+    this.#heardAt = performance.now();
+  }
+
+  /** Asks for everything again, after events were missed or a call failed. */
+  #again(): void {
+    void this.#loadDevice();
+    if (this.#listed) this.#requery();
+    else void this.#loadSeries();
+  }
+
+  async #loadDevice(): Promise<void> {
+    this.#heardAt = performance.now();
+    try {
+      this.#takeDevice(await api.device(this.id, this.#listAbort.signal));
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  async #loadSeries(): Promise<void> {
+    if (this.#listing || this.#closed) return;
+    this.#listing = true;
+    try {
+      const list = await api.seriesOf(this.id, this.#listAbort.signal);
+      list.sort((a, b) => (a.point < b.point ? -1 : 1));
+      this.cards = list.map((series) => this.#byId.get(series.id)
+        ?? { series, buckets: emptyBuckets(), tier: '', last: series.last });
+      this.#byId = new Map(this.cards.map((card) => [card.series.id, card]));
+      this.#listed = true;
+      if (this.#querying) this.#requery();
+      else await this.#query(this.preset === 'all');
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#listing = false;
+    }
+  }
+
+  async #query(search: boolean): Promise<void> {
+    if (this.#closed || this.#querying || !this.#listed) return;
+    this.#querying = true;
+    this.#abort = new AbortController();
+    const signal = this.#abort.signal;
+    const ids = [...this.#byId.keys()];
+    this.#tail = [];
+    try {
+      if (search) await this.#findStart(ids, signal);
+      this.#moveSpan();
+      const answer = ids.length === 0
+        ? { series: [], gaps: [], partial: false }
+        : await api.query(ids, this.span.from, this.span.to, BUCKETS, signal);
+      if (signal.aborted) return;
+      this.#take(answer);
+    } catch (error) {
+      if (!signal.aborted) this.#fail(error);
+    } finally {
+      if (!signal.aborted) {
+        this.#querying = false;
+        this.#queriedAt = performance.now();
+      }
+    }
+  }
+
+  async #findStart(ids: string[], signal: AbortSignal): Promise<void> {
+    if (ids.length === 0) return;
+    const start = await findStart(api.hubNow(), async (from, to) => {
+      const answer = await api.query(ids, from, to, BUCKETS, signal);
+      const firsts = answer.series.filter((s) => s.t.length > 0).map((s) => s.t[0]);
+      return firsts.length > 0 ? Math.min(...firsts) : null;
+    });
+    if (start !== null) this.#start = start;
+  }
+
+  #take(answer: api.QueryAnswer): void {
+    const answered = new Map(answer.series.map((columns) => [columns.id, columns]));
+    for (const card of this.cards) {
+      const columns = answered.get(card.series.id);
+      card.buckets = columns ? fromColumns(columns) : emptyBuckets();
+      card.tier = columns?.tier ?? '';
+    }
+    // What came while the query was under way may be newer than its answer. A reading
+    // that the answer's newest bucket already holds weighs twice in that bucket's mean
+    // until the next query; its minimum and maximum stay right.
+    for (const reading of this.#tail) this.#merge(reading);
+    this.#tail = [];
+    this.gaps = answer.gaps;
+    this.partial = answer.partial;
+    this.loaded = true;
+    this.error = '';
+    this.#dirty = true;
+    this.#frame();
+  }
+
+  /** Merges one reading; true if only a new query can place it. */
+  #merge({ id, t, v }: Reading): boolean {
+    const card = this.#byId.get(id);
+    if (!card) return false;
+    if (!card.last || t >= card.last.t) card.last = { t, v };
+    if (t < this.span.from || (this.zoom !== null && t > this.zoom.to)) return false;
+    const late = mergeLive(card.buckets, this.width, t, v) === 'late';
+    if (!late) this.#dirty = true;
+    return late;
+  }
+
+  #readings(data: LiveReadings): void {
+    let late = false;
+    let unknown = false;
+    for (const { id, t, v } of data.series) {
+      if (!this.#byId.has(id)) {
+        unknown ||= id.startsWith(`${this.id}/`);
+        continue;
+      }
+      for (let i = 0; i < t.length; i += 1) {
+        const reading = { id, t: t[i], v: v[i] };
+        if (this.#querying && this.#tail.length < TAIL_MAX) this.#tail.push(reading);
+        late = this.#merge(reading) || late;
+      }
+    }
+    if (late) this.#requery();
+    if (unknown && this.loaded) void this.#loadSeries();
+  }
+
+  #gap(gap: QueryGap): void {
+    if (gap.device !== this.id) return;
+    this.gaps = [...this.gaps, gap];
+    this.#dirty = true;
+    this.#requery();
+  }
+
+  /** Asks for a query soon, at most one per REQUERY_MS however many ask. */
+  #requery(): void {
+    if (this.#timer !== undefined || this.#closed) return;
+    const wait = Math.max(0, this.#queriedAt + REQUERY_MS - performance.now());
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      // A query under way may have been answered before the late reading was stored.
+      if (this.#querying) {
+        this.#queriedAt = performance.now();
+        this.#requery();
+      } else {
+        void this.#query(false);
+      }
+    }, wait);
+  }
+
+  #frame(): void {
+    if (document.hidden || this.#closed) return;
+    const now = api.hubNow();
+    if (now - this.now >= 1000 || now < this.now) this.now = now;
+    if (performance.now() - this.#heardAt > REFETCH_MS) {
+      if (this.error) this.#again();
+      else void this.#loadDevice();
+    }
+    const length = this.span.to - this.span.from;
+    const moved = this.zoom === null && now - this.span.to >= Math.max(1000, length / 1000);
+    if (!moved && !this.#dirty) return;
+    this.#moveSpan();
+    for (const card of this.cards) trimBefore(card.buckets, this.span.from);
+    this.#dirty = false;
+    this.version += 1;
+    // Live readings fill buckets only roughly: now and then the hub's own are taken.
+    const idle = performance.now() - this.#queriedAt;
+    if (this.loaded && idle > Math.min(10 * MINUTE, Math.max(30_000, length / 10))) this.#requery();
+  }
+
+  #fail(error: unknown): void {
+    if (error instanceof DOMException && error.name === 'AbortError') return;
+    this.error = error instanceof Error ? error.message : String(error);
+  }
+}

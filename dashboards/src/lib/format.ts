@@ -1,0 +1,119 @@
+// Numbers, times and units as text. Times are the browser's local time, in a
+// 24-hour form that sorts; numbers group by thousands with a thin space.
+
+const SECOND_MS = 1000;
+const MINUTE_MS = 60 * SECOND_MS;
+const HOUR_MS = 60 * MINUTE_MS;
+const DAY_MS = 24 * HOUR_MS;
+const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+
+/** A dash for "nothing known". */
+export const NONE = '–';
+
+const two = (n: number): string => String(n).padStart(2, '0');
+
+/** A whole number with its thousands apart: 1234567 → "1 234 567". */
+export function count(n: number | null | undefined): string {
+  if (n === null || n === undefined || !Number.isFinite(n)) return NONE;
+  return Math.round(n)
+    .toString()
+    .replace(/\B(?=(\d{3})+$)/g, '\u202f');
+}
+
+/** A rate per second: one decimal below 10, then whole numbers. */
+export function rate(n: number): string {
+  if (!Number.isFinite(n)) return NONE;
+  return n < 9.95 ? n.toFixed(1) : count(n);
+}
+
+/** A measured value with five significant digits and no trailing noise. */
+export function value(n: number | null | undefined): string {
+  if (n === null || n === undefined || !Number.isFinite(n)) return NONE;
+  if (n === 0) return '0';
+  const size = Math.abs(n);
+  if (size >= 1e9 || size < 1e-4) return n.toExponential(3);
+  if (size >= 10_000) return n < 0 ? `-${count(size)}` : count(size);
+  return Number(n.toPrecision(5)).toString();
+}
+
+/** How long ago: "now", "3 s ago", "4 min ago", "2 h ago", "5 d ago"; "never" for null. */
+export function ago(then: number | null | undefined, now: number): string {
+  if (then === null || then === undefined) return 'never';
+  const age = now - then;
+  // A reading ahead of the clock by more than jitter is worth seeing as such.
+  if (age < -5 * SECOND_MS) return `${span(-age)} ahead`;
+  if (age < SECOND_MS) return 'now';
+  return `${span(age)} ago`;
+}
+
+/** A length of time in its largest whole unit. */
+export function span(ms: number): string {
+  if (ms < MINUTE_MS) return `${Math.floor(ms / SECOND_MS)} s`;
+  if (ms < HOUR_MS) return `${Math.floor(ms / MINUTE_MS)} min`;
+  if (ms < DAY_MS) return `${Math.floor(ms / HOUR_MS)} h`;
+  return `${Math.floor(ms / DAY_MS)} d`;
+}
+
+/** "14:05:09" */
+export function clock(ms: number): string {
+  const d = new Date(ms);
+  return `${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}`;
+}
+
+/** "2026-11-21" */
+export function day(ms: number): string {
+  const d = new Date(ms);
+  return `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())}`;
+}
+
+/** "2026-11-21 14:05:09" */
+export function stamp(ms: number): string {
+  return `${day(ms)} ${clock(ms)}`;
+}
+
+/** A range, with the second day only where it differs. */
+export function range(from: number, to: number): string {
+  const end = day(from) === day(to) ? clock(to) : stamp(to);
+  return `${stamp(from)} – ${end}`;
+}
+
+/** The labels of a time axis whose marks are `step` ms apart. */
+export function axisTime(ms: number, step: number): string {
+  const d = new Date(ms);
+  if (step >= 28 * DAY_MS) return `${MONTHS[d.getMonth()]} ${d.getFullYear()}`;
+  if (step >= DAY_MS || (d.getHours() === 0 && d.getMinutes() === 0 && d.getSeconds() === 0)) {
+    return `${d.getDate()} ${MONTHS[d.getMonth()]}`;
+  }
+  const hm = `${two(d.getHours())}:${two(d.getMinutes())}`;
+  return step >= MINUTE_MS ? hm : `${hm}:${two(d.getSeconds())}`;
+}
+
+const UNITS: Record<string, string> = {
+  Cel: '°C',
+  '[degF]': '°F',
+  '1': '',
+  By: 'B',
+  'By/s': 'B/s',
+  KiBy: 'KiB',
+  MiBy: 'MiB',
+  deg: '°',
+  Ohm: 'Ω',
+  'm3/h': 'm³/h',
+  'm3': 'm³',
+  m2: 'm²',
+};
+
+/** A UCUM unit as people write it; annotations in braces are dropped. */
+export function unit(ucum: string): string {
+  return UNITS[ucum] ?? ucum.replace(/\{[^}]*\}/g, '').replace(/^\/s$/, '1/s');
+}
+
+/** A label of a value axis whose marks are `step` apart: all with the same decimals. */
+export function axisValue(n: number, step: number): string {
+  const size = Math.abs(n);
+  if (step >= 1e9) return n.toExponential(1);
+  if (size >= 1e6 && step >= 1e4) return `${Number((n / 1e6).toFixed(2))}M`;
+  if (step < 1e-6) return n.toExponential(2);
+  const decimals = step >= 1 ? 0 : Math.ceil(-Math.log10(step) - 1e-9);
+  return n.toFixed(decimals);
+}

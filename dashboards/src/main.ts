@@ -1,0 +1,12 @@
+import { mount } from 'svelte';
+import 'uplot/dist/uPlot.min.css';
+import './styles/base.css';
+import './styles/frame.css';
+import './styles/data.css';
+// Last: it overrides the others on narrow screens.
+import './styles/phone.css';
+import App from './App.svelte';
+
+const target = document.getElementById('app');
+if (!target) throw new Error('index.html has no #app');
+mount(App, { target });

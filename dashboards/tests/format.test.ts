@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest';
+import * as f from '../src/lib/format';
+
+describe('numbers', () => {
+  it('sets thousands apart', () => {
+    expect(f.count(0)).toBe('0');
+    expect(f.count(999)).toBe('999');
+    expect(f.count(1234567)).toBe('1\u202f234\u202f567');
+    expect(f.count(null)).toBe(f.NONE);
+  });
+
+  it('shows slow rates with a decimal', () => {
+    expect(f.rate(0.96)).toBe('1.0');
+    expect(f.rate(9.96)).toBe('10');
+    expect(f.rate(64.2)).toBe('64');
+  });
+
+  it('shows values with five digits and no noise', () => {
+    expect(f.value(21.300000000000001)).toBe('21.3');
+    expect(f.value(0)).toBe('0');
+    expect(f.value(-0.00002)).toBe('-2.000e-5');
+    expect(f.value(-12345.6)).toBe('-12\u202f346');
+    expect(f.value(Number.NaN)).toBe(f.NONE);
+  });
+});
+
+describe('times', () => {
+  it('tells the age in its largest unit', () => {
+    expect(f.ago(null, 0)).toBe('never');
+    expect(f.ago(1000, 1500)).toBe('now');
+    expect(f.ago(0, 3200)).toBe('3 s ago');
+    expect(f.ago(0, 60_000)).toBe('1 min ago');
+    expect(f.ago(0, 7_200_000)).toBe('2 h ago');
+    expect(f.ago(0, 5 * 86_400_000)).toBe('5 d ago');
+  });
+
+  it('shows a clock that runs ahead, beyond jitter', () => {
+    expect(f.ago(3000, 0)).toBe('now');
+    expect(f.ago(90_000, 0)).toBe('1 min ahead');
+  });
+
+  it('labels an axis by the distance of its marks', () => {
+    const t = new Date(2026, 10, 21, 14, 5, 9).getTime();
+    expect(f.axisTime(t, 1000)).toBe('14:05:09');
+    expect(f.axisTime(t, 60_000)).toBe('14:05');
+    expect(f.axisTime(t, 86_400_000)).toBe('21 Nov');
+    expect(f.axisTime(new Date(2026, 10, 21).getTime(), 60_000)).toBe('21 Nov');
+  });
+
+  it('repeats the day only where it changes', () => {
+    const a = new Date(2026, 10, 21, 14, 0, 0).getTime();
+    expect(f.range(a, a + 60_000)).toBe('2026-11-21 14:00:00 – 14:01:00');
+    expect(f.range(a, a + 86_400_000)).toBe('2026-11-21 14:00:00 – 2026-11-22 14:00:00');
+  });
+});
+
+describe('units', () => {
+  it('writes UCUM as people do', () => {
+    expect(f.unit('Cel')).toBe('°C');
+    expect(f.unit('1')).toBe('');
+    expect(f.unit('{count}')).toBe('');
+    expect(f.unit('kPa')).toBe('kPa');
+  });
+});

@@ -1,0 +1,248 @@
+//! The bodies of the messages. They hold no bytes; `wire` alone turns them into some.
+
+use minicbor::{Decode, Encode};
+
+use crate::model::{Account, AgentId, Epoch, RowCounts, Seq, SeriesDef, SeriesNo};
+use crate::ranges::RangeSet;
+
+/// Which delivery class a run travels in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Lane {
+    /// Taken since the session opened.
+    #[n(0)]
+    Live,
+    /// Older than that.
+    #[n(1)]
+    Backfill,
+}
+
+/// The agent's first message.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Hello {
+    /// Protocol versions the agent speaks.
+    #[n(0)]
+    pub versions: Vec<u8>,
+    /// Optional abilities by name.
+    #[n(1)]
+    pub capabilities: Vec<String>,
+    /// Who speaks; must be who the certificate says.
+    #[n(2)]
+    pub agent: AgentId,
+    /// The spool's epoch.
+    #[n(3)]
+    pub epoch: Epoch,
+    /// A random id of this start of the machine.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub boot: [u8; 16],
+    /// Nanoseconds since an arbitrary moment of this boot.
+    #[n(5)]
+    pub mono_ns: u64,
+    /// What the agent takes for the time, ns since 1970.
+    #[n(6)]
+    pub wall_ns: i64,
+    /// The newest seq.
+    #[n(7)]
+    pub head: Seq,
+    /// Name and version of the software.
+    #[n(8)]
+    pub software: String,
+    /// The agent's account of the epoch.
+    #[n(9)]
+    pub account: Account,
+}
+
+/// The hub's answer to a hello.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Welcome {
+    /// The version chosen.
+    #[n(0)]
+    pub version: u8,
+    /// Abilities that both have.
+    #[n(1)]
+    pub capabilities: Vec<String>,
+    /// What the hub holds of the epoch.
+    #[n(2)]
+    pub settled: Settlement,
+    /// How many dictionary entries of the epoch the hub holds.
+    #[n(3)]
+    pub series_known: u32,
+    /// Run bytes that the agent may send in this session, in all.
+    #[n(4)]
+    pub credit: u64,
+    /// The hub's time, ns since 1970.
+    #[n(5)]
+    pub wall_ns: i64,
+    /// Version of the agent's configuration at the hub.
+    #[n(6)]
+    pub config_version: u64,
+}
+
+/// What became of seqs at the hub; the three sets are disjoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Settlement {
+    /// Durable at the hub.
+    #[n(0)]
+    pub stored: RangeSet,
+    /// Kept as dead letters.
+    #[n(1)]
+    pub refused: RangeSet,
+    /// Declared given up by the agent.
+    #[n(2)]
+    pub dropped: RangeSet,
+}
+
+impl Settlement {
+    /// All seqs that need no more sending.
+    #[must_use]
+    pub fn all(&self) -> RangeSet {
+        let mut all = self.stored.clone();
+        all.insert_set(&self.refused);
+        all.insert_set(&self.dropped);
+        all
+    }
+
+    /// Adds what `other` says.
+    pub fn merge(&mut self, other: &Self) {
+        self.stored.insert_set(&other.stored);
+        self.refused.insert_set(&other.refused);
+        self.dropped.insert_set(&other.dropped);
+    }
+}
+
+/// Dictionary entries; contiguous from `first`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Series {
+    /// The number of the first entry.
+    #[n(0)]
+    pub first: SeriesNo,
+    /// The entries.
+    #[n(1)]
+    pub defs: Vec<SeriesDef>,
+}
+
+/// The envelope of a run: consecutive seqs, re-packed by series into one block.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct RunEnvelope {
+    /// The spool's epoch.
+    #[n(0)]
+    pub epoch: Epoch,
+    /// The class it travels in; no part of its identity.
+    #[n(1)]
+    pub lane: Lane,
+    /// The first seq.
+    #[n(2)]
+    pub first: Seq,
+    /// The rows of each seq from `first` on.
+    #[n(3)]
+    pub rows: RowCounts,
+    /// One more than the highest series number used.
+    #[n(4)]
+    pub series_end: SeriesNo,
+}
+
+impl RunEnvelope {
+    /// The last seq.
+    #[must_use]
+    pub fn last(&self) -> Seq {
+        Seq::new(self.first.get().saturating_add(self.rows.seqs()).saturating_sub(1))
+    }
+}
+
+/// A run with its block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// What is known without decoding the block.
+    pub envelope: RunEnvelope,
+    /// The columnar block, see [`crate::block`].
+    pub block: Vec<u8>,
+}
+
+/// The hub's acknowledgement: what is durable, and how much more may be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Ack {
+    /// What became of seqs since the last ack; repeating is harmless.
+    #[n(0)]
+    pub settled: Settlement,
+    /// How many dictionary entries of the epoch the hub holds.
+    #[n(1)]
+    pub series_known: u32,
+    /// Run bytes that the agent may send in this session, in all.
+    #[n(2)]
+    pub credit: u64,
+}
+
+/// The agent's account, sent when it changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Report {
+    /// The counters.
+    #[n(0)]
+    pub account: Account,
+    /// The newest seq.
+    #[n(1)]
+    pub head: Seq,
+}
+
+/// A probe of round trip and clock offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Ping {
+    /// The sender's monotonic clock, ns; comes back in the pong.
+    #[n(0)]
+    pub mono_ns: u64,
+}
+
+/// The answer to a ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Pong {
+    /// As in the ping.
+    #[n(0)]
+    pub mono_ns: u64,
+    /// The answerer's wall clock, ns since 1970.
+    #[n(1)]
+    pub wall_ns: i64,
+}
+
+/// Why a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum RefuseCode {
+    /// No common version.
+    #[n(0)]
+    Version,
+    /// The certificate does not speak for the agent named.
+    #[n(1)]
+    Identity,
+    /// The device was revoked.
+    #[n(2)]
+    Revoked,
+    /// A message that breaks the protocol.
+    #[n(3)]
+    Protocol,
+    /// A hub that cannot take data now.
+    #[n(4)]
+    Unavailable,
+    /// A newer session of the same agent took over.
+    #[n(5)]
+    Replaced,
+}
+
+/// The last message of a session that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Refuse {
+    /// Why, for programs.
+    #[n(0)]
+    pub code: RefuseCode,
+    /// Why, for people.
+    #[n(1)]
+    pub reason: String,
+}

@@ -1,0 +1,17 @@
+//! The Tideline agent: sources, spool, uplink, status.
+//!
+//! The data path: `source` yields readings → `intake` batches them → `spooler` makes them durable
+//! → `uplink` sends what the session picks. A source's position moves in the same commit as its
+//! readings, so that a kill neither loses nor repeats any.
+
+pub mod config;
+pub mod enroll;
+pub mod identity;
+pub mod intake;
+pub mod run;
+pub mod serve;
+pub mod source;
+pub mod spooler;
+pub mod status;
+pub mod store;
+pub mod uplink;

@@ -1,0 +1,116 @@
+//! The agent's status over HTTP: on its Unix socket, and as a local page.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+
+use crate::status::{Board, Status};
+
+/// Longest status that is read, in bytes.
+const STATUS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Where the socket of a data folder is.
+#[must_use]
+pub fn socket_path(data: &Path) -> PathBuf {
+    data.join("agent.sock")
+}
+
+fn router(board: Board) -> Router {
+    Router::new()
+        .route("/", get(|State(board): State<Board>| async move { Json(board.read()) }))
+        .route("/status", get(|State(board): State<Board>| async move { Json(board.read()) }))
+        .route("/livez", get(|| async { "ok" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(board)
+}
+
+async fn ready(State(board): State<Board>) -> Response {
+    // Ready means that readings are kept; the hub may be away for months.
+    if board.read().epoch.is_empty() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the spool is not open").into_response();
+    }
+    "ok".into_response()
+}
+
+async fn metrics(State(board): State<Board>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], board.read().metrics()).into_response()
+}
+
+/// A page elsewhere must not read the local page through a name that it controls.
+async fn check_host(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let literal = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+    let origin_here = request.headers().get(header::ORIGIN).is_none_or(|origin| {
+        origin.to_str().is_ok_and(|origin| origin.strip_prefix("http://") == Some(host))
+    });
+    if (literal || name == "localhost") && origin_here {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "the local page answers under its address or localhost only").into_response()
+}
+
+/// Serves the local page at `listen` until the task is dropped.
+///
+/// # Errors
+/// The address cannot be bound.
+pub async fn page(listen: &str, board: Board) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("http.listen {listen}"))?;
+    let router = router(board).layer(from_fn(check_host));
+    Ok(tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the local page has ended");
+        }
+    }))
+}
+
+/// Serves the socket of `data`, readable by its owner only.
+///
+/// # Errors
+/// Another agent runs on the folder, or the socket cannot be made.
+pub async fn socket(data: &Path, board: Board) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    let path = socket_path(data);
+    if UnixStream::connect(&path).await.is_ok() {
+        anyhow::bail!("another agent runs on {}", data.display());
+    }
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let router = router(board);
+    Ok(tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the agent's socket has ended");
+        }
+    }))
+}
+
+/// Asks a running agent for its status.
+///
+/// # Errors
+/// No agent runs on the folder, or it does not answer.
+pub async fn ask_status(data: &Path) -> anyhow::Result<Status> {
+    let path = socket_path(data);
+    let stream = UnixStream::connect(&path)
+        .await
+        .with_context(|| format!("no agent runs on {} (socket {})", data.display(), path.display()))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let request = hyper::Request::get("/status").header("host", "localhost").body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    let body = Limited::new(response.into_body(), STATUS_BYTES_MAX).collect().await;
+    driver.abort();
+    let bytes = body.map_err(|error| anyhow::anyhow!("agent's answer: {error}"))?.to_bytes();
+    serde_json::from_slice(&bytes).context("the agent's answer is not as expected")
+}

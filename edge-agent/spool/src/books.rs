@@ -1,0 +1,156 @@
+//! The spool's books: which seqs are held, pending, settled, and how many rows each kind has.
+//!
+//! ```text
+//! 1 ..= head = pending ∪ stored ∪ refused ∪ dropped      (disjoint)
+//! held       = 1 ..= head less gone;  pending ⊆ held     (INV-3)
+//! produced   = stored + pending + dropped + refused      (INV-4)
+//! ```
+
+use tideline_protocol::model::Account;
+use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::wire::Settlement;
+
+/// The books as of the last commit and the settlements since.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Books {
+    pub head: u64,
+    pub account: Account,
+    /// Cost of all batches ever appended.
+    pub cost_in: u64,
+    /// Cost of all batches freed since.
+    pub cost_out: u64,
+    pub settled: Settlement,
+    pub held: RangeSet,
+    pub pending: RangeSet,
+}
+
+/// Where the rows of a settled seq are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Stored,
+    Refused,
+    Dropped,
+}
+
+impl Books {
+    /// Cost of the held batches in bytes.
+    pub const fn held_cost(&self) -> u64 {
+        self.cost_in.saturating_sub(self.cost_out)
+    }
+
+    /// Held seqs that need no keeping.
+    pub fn evictable(&self) -> RangeSet {
+        let mut set = self.held.clone();
+        set.remove_set(&self.pending);
+        set
+    }
+
+    pub fn append(&mut self, rows: u64, cost: u64) {
+        self.head += 1;
+        self.account.produced += rows;
+        self.account.pending += rows;
+        self.cost_in += cost;
+        self.held.insert(self.head, self.head);
+        self.pending.insert(self.head, self.head);
+    }
+
+    /// Pending seqs found their fate.
+    pub fn leave_pending(&mut self, lo: u64, hi: u64, rows: u64, fate: Fate) {
+        self.pending.remove(lo, hi);
+        self.account.pending = self.account.pending.saturating_sub(rows);
+        self.enter(lo, hi, rows, fate);
+    }
+
+    /// Seqs counted as dropped turn out to be at the hub.
+    pub fn leave_dropped(&mut self, lo: u64, hi: u64, rows: u64, fate: Fate) {
+        self.settled.dropped.remove(lo, hi);
+        self.account.dropped = self.account.dropped.saturating_sub(rows);
+        self.enter(lo, hi, rows, fate);
+    }
+
+    fn enter(&mut self, lo: u64, hi: u64, rows: u64, fate: Fate) {
+        let (set, count) = match fate {
+            Fate::Stored => (&mut self.settled.stored, &mut self.account.stored),
+            Fate::Refused => (&mut self.settled.refused, &mut self.account.refused),
+            Fate::Dropped => (&mut self.settled.dropped, &mut self.account.dropped),
+        };
+        set.insert(lo, hi);
+        *count += rows;
+    }
+
+    pub fn free(&mut self, seq: u64, cost: u64) {
+        self.held.remove(seq, seq);
+        self.cost_out += cost;
+    }
+
+    /// The first breach of the laws above, if any.
+    pub fn breach(&self) -> Option<String> {
+        if !self.account.balances() {
+            return Some(format!("INV-4: {:?} does not balance", self.account));
+        }
+        let missing = self.held.intersect(&self.pending);
+        if missing != self.pending {
+            return Some("INV-3: a pending batch is not held".into());
+        }
+        let mut all = self.settled.all();
+        all.insert_set(&self.pending);
+        let sum = self.settled.stored.len()
+            + self.settled.refused.len()
+            + self.settled.dropped.len()
+            + self.pending.len();
+        if sum != self.head || all != RangeSet::of(1, self.head) {
+            return Some(format!("the fates of 1..={} overlap or leave a hole", self.head));
+        }
+        None
+    }
+
+    /// The bytes for the table `meta`.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut gone = RangeSet::of(1, self.head);
+        gone.remove_set(&self.held);
+        let a = &self.account;
+        let mut out = Vec::new();
+        for n in [self.head, a.produced, a.stored, a.refused, a.dropped, self.cost_in, self.cost_out] {
+            out.extend_from_slice(&n.to_le_bytes());
+        }
+        for set in [&self.settled.stored, &self.settled.refused, &self.settled.dropped, &gone] {
+            out.extend_from_slice(&(set.range_count() as u64).to_le_bytes());
+            for (lo, hi) in set.iter() {
+                out.extend_from_slice(&lo.to_le_bytes());
+                out.extend_from_slice(&hi.to_le_bytes());
+            }
+        }
+        let crc = crc32c::crc32c(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// Reads what [`Books::to_bytes`] wrote; `None` when it is damaged.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (body, crc) = bytes.split_last_chunk::<4>()?;
+        if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
+            return None;
+        }
+        let mut words = body.chunks(8).map(|chunk| chunk.try_into().ok().map(u64::from_le_bytes));
+        let mut word = move || words.next().flatten();
+        let (head, produced) = (word()?, word()?);
+        let (stored, refused, dropped) = (word()?, word()?, word()?);
+        let (cost_in, cost_out) = (word()?, word()?);
+        let mut set = || -> Option<RangeSet> {
+            let mut set = RangeSet::new();
+            for _ in 0..word()? {
+                set.insert(word()?, word()?);
+            }
+            Some(set)
+        };
+        let settled = Settlement { stored: set()?, refused: set()?, dropped: set()? };
+        let gone = set()?;
+        let mut held = RangeSet::of(1, head);
+        held.remove_set(&gone);
+        let mut pending = RangeSet::of(1, head);
+        pending.remove_set(&settled.all());
+        let pending_rows = produced.checked_sub(stored)?.checked_sub(refused)?.checked_sub(dropped)?;
+        let account = Account { produced, stored, pending: pending_rows, dropped, refused };
+        Some(Self { head, account, cost_in, cost_out, settled, held, pending })
+    }
+}

@@ -1,0 +1,187 @@
+//! Gap records: what was given up, kept until the hub has confirmed it.
+
+use std::collections::BTreeSet;
+
+use redb::{Durability, ReadableDatabase, ReadableTable, Table, WriteTransaction};
+use tideline_protocol::model::{DropCause, Gap, RowCounts, Seq};
+
+use crate::blob::Header;
+use crate::spool::{GAPS, Spool, SpoolError};
+
+/// Most run-length pairs in one record: bounds what each drop writes again.
+const RUNS_PER_GAP_MAX: usize = 512;
+
+/// A batch that was given up.
+#[derive(Debug, Clone, Copy)]
+pub struct Dropped {
+    pub seq: u64,
+    pub rows: u32,
+    pub t_min: i64,
+    pub t_max: i64,
+}
+
+impl Dropped {
+    pub const fn from_header(seq: u64, header: &Header) -> Self {
+        Self { seq, rows: header.rows, t_min: header.t_min, t_max: header.t_max }
+    }
+}
+
+/// What is remembered of gap records between calls; the records themselves are in the table.
+#[derive(Debug, Clone, Default)]
+pub struct Gaps {
+    /// The record that still grows. One that was shown to a session must not, as the hub may
+    /// confirm what it saw.
+    open: Option<u64>,
+    /// Records that no session has seen.
+    fresh: BTreeSet<u64>,
+}
+
+type GapTable<'txn> = Table<'txn, u64, &'static [u8]>;
+
+impl Gaps {
+    /// Records drops in seq order.
+    pub fn record(&mut self, tx: &WriteTransaction, dropped: &[Dropped], cause: DropCause) -> Result<(), SpoolError> {
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        let mut table = tx.open_table(GAPS).map_err(SpoolError::storage)?;
+        let mut gap = match self.open {
+            Some(first) => load(&table, first)?,
+            None => None,
+        };
+        for drop in dropped {
+            match &mut gap {
+                Some(gap) if fits(gap, drop, cause) => {
+                    gap.rows.push(drop.rows);
+                    gap.from_ns = gap.from_ns.min(drop.t_min);
+                    gap.to_ns = gap.to_ns.max(drop.t_max);
+                }
+                _ => {
+                    if let Some(full) = &gap {
+                        store(&mut table, full)?;
+                    }
+                    gap = Some(Gap {
+                        first: Seq::new(drop.seq),
+                        rows: RowCounts::one(drop.rows),
+                        from_ns: drop.t_min,
+                        to_ns: drop.t_max,
+                        cause,
+                    });
+                    self.open = Some(drop.seq);
+                    self.fresh.insert(drop.seq);
+                }
+            }
+        }
+        gap.map_or(Ok(()), |gap| store(&mut table, &gap))
+    }
+
+    fn seal(&mut self) -> BTreeSet<u64> {
+        self.open = None;
+        std::mem::take(&mut self.fresh)
+    }
+}
+
+fn fits(gap: &Gap, drop: &Dropped, cause: DropCause) -> bool {
+    gap.cause == cause && gap.last().next().get() == drop.seq && gap.rows.runs().len() < RUNS_PER_GAP_MAX
+}
+
+fn load(table: &GapTable<'_>, first: u64) -> Result<Option<Gap>, SpoolError> {
+    let found = table.get(first).map_err(SpoolError::storage)?;
+    found.map(|value| decode(value.value())).transpose()
+}
+
+fn decode(bytes: &[u8]) -> Result<Gap, SpoolError> {
+    minicbor::decode(bytes).map_err(|error| SpoolError::Corrupt(format!("gap record: {error}")))
+}
+
+fn store(table: &mut GapTable<'_>, gap: &Gap) -> Result<(), SpoolError> {
+    let bytes = minicbor::to_vec(gap).map_err(SpoolError::storage)?;
+    table.insert(gap.first.get(), bytes.as_slice()).map_err(SpoolError::storage)?;
+    Ok(())
+}
+
+/// The part of `gap` that begins `skip` seqs in and is `count` long.
+fn part(gap: &Gap, skip: u64, count: u64) -> Gap {
+    let mut rows = RowCounts::default();
+    let wanted = usize::try_from(count).unwrap_or(usize::MAX);
+    gap.rows.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)).take(wanted).for_each(|each| rows.push(each));
+    Gap { first: Seq::new(gap.first.get().saturating_add(skip)), rows, ..gap.clone() }
+}
+
+/// Takes `lo..=hi` out of the records; gives each stretch taken as (first, last, rows).
+pub fn take(tx: &WriteTransaction, lo: u64, hi: u64) -> Result<Vec<(u64, u64, u64)>, SpoolError> {
+    let mut table = tx.open_table(GAPS).map_err(SpoolError::storage)?;
+    let mut hits = Vec::new();
+    for entry in table.range(..=hi).map_err(SpoolError::storage)?.rev() {
+        let (_, value) = entry.map_err(SpoolError::storage)?;
+        let gap = decode(value.value())?;
+        if gap.last().get() < lo {
+            break;
+        }
+        hits.push(gap);
+    }
+    let mut taken = Vec::new();
+    for gap in hits {
+        let (first, last) = (gap.first.get(), gap.last().get());
+        let (from, to) = (first.max(lo), last.min(hi));
+        let rows = part(&gap, from - first, to - from + 1).rows.total();
+        table.remove(first).map_err(SpoolError::storage)?;
+        if from > first {
+            store(&mut table, &part(&gap, 0, from - first))?;
+        }
+        if to < last {
+            store(&mut table, &part(&gap, to - first + 1, last - to))?;
+        }
+        taken.push((from, to, rows));
+    }
+    Ok(taken)
+}
+
+impl Spool {
+    /// All gaps that the hub has not confirmed, in seq order; none of them grows from now on.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub fn gaps_unconfirmed(&mut self) -> Result<Vec<Gap>, SpoolError> {
+        self.gaps.seal();
+        let tx = self.db.begin_read().map_err(SpoolError::storage)?;
+        let table = tx.open_table(GAPS).map_err(SpoolError::storage)?;
+        let mut out = Vec::new();
+        for entry in table.iter().map_err(SpoolError::storage)? {
+            let (_, value) = entry.map_err(SpoolError::storage)?;
+            out.push(decode(value.value())?);
+        }
+        Ok(out)
+    }
+
+    /// The gaps made since the last call of this or of [`Spool::gaps_unconfirmed`].
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub fn fresh_gaps(&mut self) -> Result<Vec<Gap>, SpoolError> {
+        let fresh = self.gaps.seal();
+        if fresh.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tx = self.db.begin_read().map_err(SpoolError::storage)?;
+        let table = tx.open_table(GAPS).map_err(SpoolError::storage)?;
+        let mut out = Vec::new();
+        for first in fresh {
+            if let Some(value) = table.get(first).map_err(SpoolError::storage)? {
+                out.push(decode(value.value())?);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Gives up a batch that cannot be read back: a gap when it is pending, else just freed.
+    pub(crate) fn give_up_damaged(&mut self, seq: u64) -> Result<(), SpoolError> {
+        tracing::error!(seq, "a stored batch is damaged and given up");
+        let (books, gaps) = self.write(Durability::Immediate, |spool, tx| spool.give_up_in(tx, seq))?;
+        self.books = books;
+        self.gaps = gaps;
+        self.unsaved_settlements = 0;
+        self.check();
+        Ok(())
+    }
+}

@@ -1,0 +1,282 @@
+//! The spool itself: its state, its errors and what can be asked of it.
+
+use std::collections::HashMap;
+
+use redb::{Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction};
+use tideline_protocol::block::BlockError;
+use tideline_protocol::model::{Account, Epoch, SERIES_PER_EPOCH_MAX, Seq, SeriesDef, SeriesNo};
+use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::session::SpoolView;
+use tideline_protocol::wire::Settlement;
+
+use crate::backend::WrittenBytes;
+use crate::books::Books;
+use crate::gaps::Gaps;
+
+pub(crate) const BATCHES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("batches");
+pub(crate) const SERIES: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("series");
+pub(crate) const CURSORS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("cursors");
+pub(crate) const GAPS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("gaps");
+pub(crate) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
+
+/// How the spool is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// Most bytes of held batches. The file is about a third larger, and does not shrink.
+    pub quota_bytes: u64,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self { quota_bytes: 256 * 1024 * 1024 }
+    }
+}
+
+/// What can go wrong with a spool.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// The storage failed; stop writing and open the spool again.
+    #[error("spool storage failed: {0}")]
+    Storage(String),
+    /// An earlier write failed, and nobody knows how much of it is on disk.
+    #[error("spool takes no more writes after a failed one; open it again")]
+    Poisoned,
+    /// Another process has it open.
+    #[error("spool is in use by another process")]
+    InUse,
+    /// What is stored contradicts itself.
+    #[error("spool is corrupt: {0}")]
+    Corrupt(String),
+    /// It was written by a newer version.
+    #[error("spool has format {found}; this version knows format {known}")]
+    Format {
+        /// The format found.
+        found: String,
+        /// The format known.
+        known: &'static str,
+    },
+    /// A batch alone is larger than the quota.
+    #[error("batch of {bytes} bytes does not fit into the quota of {quota_bytes}")]
+    OverQuota {
+        /// Its size.
+        bytes: u64,
+        /// The quota.
+        quota_bytes: u64,
+    },
+    /// A batch that could not travel as one run.
+    #[error("batch has {found} {what}; allowed are {max}")]
+    TooLarge {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        found: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// A batch uses a series number that was never given out.
+    #[error("batch uses series {series}, the dictionary has {known}")]
+    UnknownSeries {
+        /// The number used.
+        series: SeriesNo,
+        /// How many are known.
+        known: SeriesNo,
+    },
+    /// The dictionary is full.
+    #[error("an agent epoch may define {SERIES_PER_EPOCH_MAX} series; {def:?} is one too many")]
+    TooManySeries {
+        /// The definition that did not fit.
+        def: Box<SeriesDef>,
+    },
+    /// A block cannot be decoded.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+}
+
+impl SpoolError {
+    pub(crate) fn storage(error: impl std::fmt::Display) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
+/// The dictionary: numbers to definitions and back.
+#[derive(Debug, Default)]
+pub(crate) struct Dictionary {
+    pub defs: Vec<SeriesDef>,
+    pub numbers: HashMap<SeriesDef, SeriesNo>,
+    /// How many of `defs` are durable.
+    pub durable: usize,
+}
+
+impl Dictionary {
+    pub fn push(&mut self, def: SeriesDef) -> Result<SeriesNo, SpoolError> {
+        let number = SeriesNo::try_from(self.defs.len()).unwrap_or(SeriesNo::MAX);
+        if number >= SERIES_PER_EPOCH_MAX {
+            return Err(SpoolError::TooManySeries { def: Box::new(def) });
+        }
+        self.numbers.insert(def.clone(), number);
+        self.defs.push(def);
+        Ok(number)
+    }
+
+    pub fn count(&self) -> SeriesNo {
+        SeriesNo::try_from(self.defs.len()).unwrap_or(SeriesNo::MAX)
+    }
+}
+
+/// The durable queue of one agent epoch.
+#[derive(Debug)]
+pub struct Spool {
+    pub(crate) db: Database,
+    pub(crate) config: SpoolConfig,
+    pub(crate) epoch: Epoch,
+    pub(crate) books: Books,
+    pub(crate) dictionary: Dictionary,
+    pub(crate) gaps: Gaps,
+    pub(crate) written: WrittenBytes,
+    pub(crate) unsaved_settlements: u32,
+    pub(crate) poisoned: bool,
+}
+
+impl Spool {
+    /// The id of this spool's life.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The newest seq; 0 when there is none.
+    #[must_use]
+    pub const fn head(&self) -> Seq {
+        Seq::new(self.books.head)
+    }
+
+    /// The agent's account of this epoch, in rows; it always balances (INV-4).
+    #[must_use]
+    pub const fn account(&self) -> Account {
+        self.books.account
+    }
+
+    /// What became of seqs so far.
+    #[must_use]
+    pub const fn settlement(&self) -> &Settlement {
+        &self.books.settled
+    }
+
+    /// The seqs whose batches are on disk, settled ones that still fit into the quota among them.
+    #[must_use]
+    pub const fn held(&self) -> &RangeSet {
+        &self.books.held
+    }
+
+    /// The seqs that are neither settled nor given up.
+    #[must_use]
+    pub const fn pending(&self) -> &RangeSet {
+        &self.books.pending
+    }
+
+    /// How many dictionary entries are durable.
+    #[must_use]
+    pub fn series_count(&self) -> SeriesNo {
+        SeriesNo::try_from(self.dictionary.durable).unwrap_or(SeriesNo::MAX)
+    }
+
+    /// The number of a series; a new one becomes durable with the next append.
+    ///
+    /// # Errors
+    /// The dictionary is full.
+    pub fn series_no(&mut self, def: &SeriesDef) -> Result<SeriesNo, SpoolError> {
+        match self.dictionary.numbers.get(def) {
+            Some(number) => Ok(*number),
+            None => self.dictionary.push(def.clone()),
+        }
+    }
+
+    /// Durable dictionary entries from `from` on, at most `max`.
+    #[must_use]
+    pub fn series_defs(&self, from: SeriesNo, max: usize) -> Vec<SeriesDef> {
+        let durable = self.dictionary.defs.iter().take(self.dictionary.durable);
+        durable.skip(from as usize).take(max).cloned().collect()
+    }
+
+    /// The position that a source last committed under `name`.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub fn cursor(&self, name: &str) -> Result<Option<Vec<u8>>, SpoolError> {
+        let tx = self.db.begin_read().map_err(SpoolError::storage)?;
+        let table = tx.open_table(CURSORS).map_err(SpoolError::storage)?;
+        let found = table.get(name).map_err(SpoolError::storage)?;
+        Ok(found.map(|value| value.value().to_vec()))
+    }
+
+    /// What a session needs to know when it starts.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub fn view(&mut self) -> Result<SpoolView, SpoolError> {
+        let gaps = self.gaps_unconfirmed()?;
+        let settled = self.books.settled.all();
+        Ok(SpoolView { head: self.head(), settled, series: self.series_count(), gaps })
+    }
+
+    /// Bytes handed to the storage since it was opened.
+    #[must_use]
+    pub fn bytes_written(&self) -> u64 {
+        self.written.count()
+    }
+
+    /// Makes settlements durable that were kept for later.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub fn flush(&mut self) -> Result<(), SpoolError> {
+        if self.unsaved_settlements == 0 {
+            return Ok(());
+        }
+        self.write(Durability::Immediate, |spool, tx| spool.write_books(tx, &spool.books))?;
+        self.unsaved_settlements = 0;
+        Ok(())
+    }
+
+    /// Runs one transaction; after any failure the spool takes no more writes.
+    pub(crate) fn write<T>(
+        &mut self,
+        durability: Durability,
+        work: impl FnOnce(&Self, &WriteTransaction) -> Result<T, SpoolError>,
+    ) -> Result<T, SpoolError> {
+        if self.poisoned {
+            return Err(SpoolError::Poisoned);
+        }
+        let done = self.transact(durability, work);
+        if matches!(done, Err(SpoolError::Storage(_))) {
+            self.poisoned = true;
+        }
+        done
+    }
+
+    fn transact<T>(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&Self, &WriteTransaction) -> Result<T, SpoolError>,
+    ) -> Result<T, SpoolError> {
+        let mut tx = self.db.begin_write().map_err(SpoolError::storage)?;
+        tx.set_durability(durability).map_err(SpoolError::storage)?;
+        let value = work(self, &tx)?;
+        tx.commit().map_err(SpoolError::storage)?;
+        Ok(value)
+    }
+
+    pub(crate) fn write_books(&self, tx: &WriteTransaction, books: &Books) -> Result<(), SpoolError> {
+        let mut meta = tx.open_table(META).map_err(SpoolError::storage)?;
+        meta.insert("books", books.to_bytes().as_slice()).map_err(SpoolError::storage)?;
+        Ok(())
+    }
+
+    /// INV-3 and INV-4, after each step.
+    pub(crate) fn check(&self) {
+        debug_assert_eq!(self.books.breach(), None, "the spool's books are broken");
+        if !self.books.account.balances() {
+            tracing::error!(invariant = "INV-4", account = ?self.books.account, "the spool's account does not balance");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What the store is told when it opens, and what can go wrong with it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tideline_protocol::model::{AgentId, Epoch};
+
+use crate::log::LogError;
+
+/// Options of a store. Every one has a default from [`StoreConfig::new`].
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The folder of the store; created when missing.
+    pub dir: PathBuf,
+    /// Rows in memory at which they are sealed; 16 bytes each, and as many again while sealing.
+    pub hot_rows_max: usize,
+    /// Longest time between two flushes; bounds how much log a start replays.
+    pub flush_interval: Duration,
+    /// Size at which the log goes on in a new segment.
+    pub log_segment_bytes_max: u64,
+    /// Commands that may wait for the writer; a sender waits when it is full.
+    pub queue_max: usize,
+    /// Live batches that a slow subscriber may lag behind before it loses the oldest.
+    pub live_queue_max: usize,
+    /// Whether the checksum of every sealed file is checked at the start. It reads all of them.
+    pub check_files_on_open: bool,
+}
+
+impl StoreConfig {
+    /// The defaults for a store in `dir`.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            hot_rows_max: 4_000_000,
+            flush_interval: Duration::from_secs(60),
+            log_segment_bytes_max: crate::log::SEGMENT_BYTES_MAX,
+            queue_max: 1024,
+            live_queue_max: 1024,
+            check_files_on_open: true,
+        }
+    }
+}
+
+/// Why the store did not do what was asked. Clonable: one failed group commit has many waiters.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// An earlier write failed; nothing more is accepted until the store is opened again.
+    #[error("the store stopped writing after a failed write; open it again")]
+    Poisoned,
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The agent's dictionary entries do not fit those that are known; the agent's fault.
+    #[error("series of agent {agent}, epoch {epoch}: {reason}")]
+    Series {
+        /// Whose entries.
+        agent: AgentId,
+        /// Of which epoch.
+        epoch: Epoch,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The disk failed.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        error: Arc<io::Error>,
+    },
+    /// The manifest cannot be read or written.
+    #[error("manifest: {0}")]
+    Manifest(String),
+    /// A sealed file cannot be read or written.
+    #[error("sealed file: {0}")]
+    Sealed(String),
+    /// The query asks for what cannot be answered; the asker's fault.
+    #[error("query: {0}")]
+    Query(String),
+}
+
+impl StoreError {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |error| Self::Io { what, error: Arc::new(error) }
+    }
+}
+
+impl From<LogError> for StoreError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Poisoned => Self::Poisoned,
+            LogError::Series { agent, epoch, reason } => Self::Series { agent, epoch, reason },
+            LogError::Io { what, error } => Self::Io { what: what.to_owned(), error },
+        }
+    }
+}

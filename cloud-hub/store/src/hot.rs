@@ -1,0 +1,169 @@
+//! The readings that are not sealed yet, in memory, as columns in order of arrival.
+
+use tideline_protocol::model::Sample;
+
+/// The number of a series at this hub.
+pub type SeriesId = u32;
+
+/// What is known of a series without reading it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SeriesStats {
+    /// How many readings.
+    pub count: u64,
+    /// The earliest time, ns.
+    pub first_ns: Option<i64>,
+    /// The reading with the greatest time; the latest to arrive among equals.
+    pub last: Option<Sample>,
+}
+
+impl SeriesStats {
+    fn add(&mut self, times: &[i64], values: &[f64]) {
+        self.count += times.len() as u64;
+        for (time, value) in times.iter().zip(values) {
+            self.first_ns = Some(self.first_ns.map_or(*time, |first| first.min(*time)));
+            if self.last.is_none_or(|last| *time >= last.time_ns) {
+                self.last = Some(Sample { time_ns: *time, value: *value });
+            }
+        }
+    }
+
+    /// Adds what arrived later.
+    pub fn merge(&mut self, later: &Self) {
+        self.count += later.count;
+        self.first_ns = match (self.first_ns, later.first_ns) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        if let Some(sample) = later.last
+            && self.last.is_none_or(|last| sample.time_ns >= last.time_ns)
+        {
+            self.last = Some(sample);
+        }
+    }
+}
+
+/// Times and values of one series; both have the same length.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Rows {
+    /// Times in ns since 1970.
+    pub times: Vec<i64>,
+    /// Values in the series' unit.
+    pub values: Vec<f64>,
+}
+
+impl Rows {
+    /// Adds what arrived later.
+    pub fn extend(&mut self, times: &[i64], values: &[f64]) {
+        self.times.extend_from_slice(times);
+        self.values.extend_from_slice(values);
+    }
+
+    /// Sorts by time; what arrived earlier stays earlier among equal times.
+    pub fn sort(&mut self) {
+        if self.times.is_sorted() {
+            return;
+        }
+        let mut pairs: Vec<(i64, f64)> =
+            self.times.iter().copied().zip(self.values.iter().copied()).collect();
+        pairs.sort_by_key(|(time, _)| *time);
+        (self.times, self.values) = pairs.into_iter().unzip();
+    }
+
+    /// Leaves the rows of `from..to`; they must be sorted.
+    pub fn keep(&mut self, from_ns: i64, to_ns: i64) {
+        let lo = self.times.partition_point(|time| *time < from_ns);
+        let hi = self.times.partition_point(|time| *time < to_ns).max(lo);
+        self.times.truncate(hi);
+        self.values.truncate(hi);
+        self.times.drain(..lo);
+        self.values.drain(..lo);
+    }
+}
+
+/// One series in memory.
+#[derive(Debug, Clone, Default)]
+pub struct HotColumn {
+    rows: Rows,
+    stats: SeriesStats,
+    unsorted: bool,
+}
+
+impl HotColumn {
+    fn push(&mut self, times: &[i64], values: &[f64]) {
+        let follows = match (self.rows.times.last(), times.first()) {
+            (Some(last), Some(first)) => last <= first,
+            _ => true,
+        };
+        self.unsorted |= !follows || !times.is_sorted();
+        self.stats.add(times, values);
+        self.rows.extend(times, values);
+    }
+
+    /// Appends the rows of `from..to` to `out` in order of arrival.
+    fn copy(&self, from_ns: i64, to_ns: i64, out: &mut Rows) {
+        let times = &self.rows.times;
+        if self.unsorted {
+            for (time, value) in times.iter().zip(&self.rows.values) {
+                if (from_ns..to_ns).contains(time) {
+                    out.times.push(*time);
+                    out.values.push(*value);
+                }
+            }
+            return;
+        }
+        let lo = times.partition_point(|time| *time < from_ns);
+        let hi = times.partition_point(|time| *time < to_ns).max(lo);
+        out.extend(times.get(lo..hi).unwrap_or(&[]), self.rows.values.get(lo..hi).unwrap_or(&[]));
+    }
+}
+
+/// All series in memory, by id.
+#[derive(Debug, Clone, Default)]
+pub struct Hot {
+    columns: Vec<HotColumn>,
+    rows: usize,
+}
+
+impl Hot {
+    /// Adds readings of a series. Both slices must have the same length.
+    pub fn push(&mut self, id: SeriesId, times: &[i64], values: &[f64]) {
+        let at = id as usize;
+        if at >= self.columns.len() {
+            self.columns.resize_with(at + 1, HotColumn::default);
+        }
+        if let Some(column) = self.columns.get_mut(at) {
+            column.push(times, values);
+            self.rows += times.len();
+        }
+    }
+
+    /// How many rows of all series.
+    #[must_use]
+    pub const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Appends the rows of a series in `from..to` to `out`, in order of arrival.
+    pub fn copy(&self, id: SeriesId, from_ns: i64, to_ns: i64, out: &mut Rows) {
+        if let Some(column) = self.columns.get(id as usize) {
+            column.copy(from_ns, to_ns, out);
+        }
+    }
+
+    /// What is known of a series here.
+    #[must_use]
+    pub fn stats(&self, id: SeriesId) -> SeriesStats {
+        self.columns.get(id as usize).map_or_else(SeriesStats::default, |column| column.stats)
+    }
+
+    /// Each series that has rows, ascending, sorted by time.
+    pub fn sorted(&self) -> impl Iterator<Item = (SeriesId, Rows)> + '_ {
+        self.columns.iter().zip(0_u32..).filter(|(column, _)| !column.rows.times.is_empty()).map(
+            |(column, id)| {
+                let mut rows = column.rows.clone();
+                rows.sort();
+                (id, rows)
+            },
+        )
+    }
+}

@@ -1,0 +1,124 @@
+//! Looking at a store that is not open: what it holds, and whether that can be trusted.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::buckets::{Buckets, MINUTE_NS};
+use crate::config::StoreError;
+use crate::hot::{Rows, SeriesId};
+use crate::manifest::{Contents, FileEntry, Manifest};
+use crate::sealed::{ParquetFormat, SealedFormat};
+use crate::tables::sealed_paths;
+
+/// What a store holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// Agents with a ledger.
+    pub agents: usize,
+    /// Series.
+    pub series: usize,
+    /// Each sealed file: number, rows, bytes with its rollup.
+    pub files: Vec<(u64, u64, u64)>,
+    /// The oldest log segment that is needed.
+    pub oldest_segment: u64,
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} agents, {} series, log from segment {}",
+            self.agents, self.series, self.oldest_segment
+        )?;
+        self.files.iter().try_for_each(|(number, rows, bytes)| {
+            writeln!(f, "sealed file {number:08}: {rows} rows, {bytes} bytes")
+        })
+    }
+}
+
+/// Whether what a store holds can be trusted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// Sealed files read.
+    pub files: usize,
+    /// Rows read.
+    pub rows: u64,
+    /// What is wrong, for people; empty when all is well.
+    pub problems: Vec<String>,
+}
+
+fn contents(dir: &Path) -> Result<Contents, StoreError> {
+    let path = dir.join("manifest.redb");
+    if !path.exists() {
+        return Err(StoreError::Manifest(format!("{} holds no store", dir.display())));
+    }
+    Manifest::open(&path)?.read()
+}
+
+/// What the manifest of a closed store says.
+///
+/// # Errors
+/// There is no store, it is open elsewhere, or its manifest is damaged.
+pub fn inspect(dir: &Path) -> Result<Inspection, StoreError> {
+    let contents = contents(dir)?;
+    Ok(Inspection {
+        agents: contents.checkpoint.ledgers.agents().len(),
+        series: contents.series.len(),
+        files: contents
+            .files
+            .iter()
+            .map(|file| (file.number, file.rows(), file.raw.0 + file.rollup.0))
+            .collect(),
+        oldest_segment: contents.checkpoint.oldest_segment,
+    })
+}
+
+/// Reads all sealed files of a closed store and computes their rollups again (INV-9).
+///
+/// # Errors
+/// There is no store, it is open elsewhere, or its manifest is damaged.
+pub fn verify(dir: &Path) -> Result<Verification, StoreError> {
+    let mut out = Verification::default();
+    for file in &contents(dir)?.files {
+        out.files += 1;
+        out.rows += file.rows();
+        if let Err(problem) = verify_file(dir, file) {
+            out.problems.push(format!("sealed file {:08}: {problem}", file.number));
+        }
+    }
+    Ok(out)
+}
+
+fn verify_file(dir: &Path, file: &FileEntry) -> Result<(), String> {
+    let (raw, rollup) = sealed_paths(dir, file.number);
+    let (ids, rows) = ParquetFormat.read_rows(&raw, 0, file.rows())?;
+    let listed: Vec<SeriesId> =
+        file.places.iter().flat_map(|place| (0..place.rows).map(move |_| place.series)).collect();
+    if ids != listed {
+        return Err("its series do not stand where the manifest says".to_owned());
+    }
+    let minutes = ParquetFormat.read_rollup(&rollup, 0, file.minutes())?;
+    for place in &file.places {
+        let span = |from: u64, len: u64| Some(usize::try_from(from).ok()?..usize::try_from(from + len).ok()?);
+        let part = span(place.row, place.rows).and_then(|span| {
+            Some(Rows { times: rows.times.get(span.clone())?.into(), values: rows.values.get(span)?.into() })
+        });
+        let Some(part) = part else { return Err("it is too short".to_owned()) };
+        if !part.times.is_sorted() {
+            return Err(format!("series {} is not sorted by time", place.series));
+        }
+        let mut expected = Buckets::new(MINUTE_NS);
+        expected.add_rows(&part.times, &part.values);
+        let found = minutes.iter().filter(|(series, ..)| *series == place.series);
+        let same = expected.iter().count() as u64 == place.minutes
+            && expected.iter().zip(found).all(|((start, a), (_, at, b))| {
+                let near = (a.sum - b.sum).abs() <= 1e-9 * a.sum.abs().max(1.0)
+                    || a.sum.to_bits() == b.sum.to_bits();
+                start == *at && (a.count, a.first_ns, a.last_ns) == (b.count, b.first_ns, b.last_ns) && near
+            });
+        if !same {
+            return Err(format!("the rollup of series {} is not that of its readings", place.series));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! The hub's time-series store: log, hot columns, sealed files, rollups, queries.
+//!
+//! ```text
+//! dir/manifest.redb          what all the rest means
+//! dir/log/NNNNNNNN.log       what is durable and not yet sealed
+//! dir/sealed/NNNNNNNN.parquet, NNNNNNNN.1m.parquet   readings by (series, time); their rollup
+//! dir/dead/                  runs that are durable and cannot be decoded
+//! dir/quarantine/            files, or ends of files, that could not be trusted
+//! ```
+//! A batch is appended to the log and acknowledged; then decoded into the hot columns, where it
+//! can be queried; then sealed with its rollup, upon which one transaction of the manifest lists
+//! the file and lets the log go. What a query sees is files, then hot columns, in order of
+//! arrival. A file is never changed, and the log never decodes.
+
+pub mod buckets;
+mod config;
+mod decode;
+mod hot;
+mod inspect;
+pub mod log;
+mod manifest;
+mod metrics;
+mod query;
+mod sealed;
+mod store;
+mod tables;
+
+pub use buckets::Aggregate;
+pub use config::{StoreConfig, StoreError};
+pub use hot::SeriesId;
+pub use inspect::{Inspection, Verification, inspect, verify};
+pub use log::{
+    AgentState, Checkpoint, EpochLedger, Ledgers, LogCore, LogDisk, LogError, RealDisk, Replay, ReplayedBatch,
+};
+pub use metrics::StoreMetrics;
+pub use query::{BucketAnswer, BucketColumn, RawColumn, RawPage, Tier};
+pub use store::{OpenReport, Quarantined, Store};
+pub use tables::{LiveBatch, LiveColumn, SeriesInfo, SeriesMeta};

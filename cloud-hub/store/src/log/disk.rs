@@ -1,0 +1,120 @@
+//! What the log asks of a disk, and the real one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Numbered segments, of which the newest is written. A write is durable after [`LogDisk::sync`];
+/// the others are durable when they return.
+pub trait LogDisk {
+    /// The numbers of all segments, in any order.
+    ///
+    /// # Errors
+    /// As the disk's.
+    fn list(&self) -> io::Result<Vec<u64>>;
+    /// All bytes of a segment.
+    ///
+    /// # Errors
+    /// As the disk's.
+    fn read(&self, segment: u64) -> io::Result<Vec<u8>>;
+    /// Makes an empty segment, which becomes the one that is written.
+    ///
+    /// # Errors
+    /// As the disk's.
+    fn create(&mut self, segment: u64) -> io::Result<()>;
+    /// Adds bytes to the segment that is written.
+    ///
+    /// # Errors
+    /// As the disk's; how much was written is unknown.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Returns when all appended bytes would survive a power cut.
+    ///
+    /// # Errors
+    /// As the disk's; what is durable is unknown.
+    fn sync(&mut self) -> io::Result<()>;
+    /// Cuts a damaged segment down to `len` bytes; what is cut off should be kept aside.
+    ///
+    /// # Errors
+    /// As the disk's.
+    fn truncate(&mut self, segment: u64, len: u64) -> io::Result<()>;
+    /// Removes a segment.
+    ///
+    /// # Errors
+    /// As the disk's.
+    fn remove(&mut self, segment: u64) -> io::Result<()>;
+}
+
+/// Segments as files `NNNNNNNN.log` in a folder.
+#[derive(Debug)]
+pub struct RealDisk {
+    dir: PathBuf,
+    quarantine: PathBuf,
+    current: Option<File>,
+}
+
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+impl RealDisk {
+    /// The log in `dir`; cut off bytes go to `quarantine`. Both folders are created.
+    ///
+    /// # Errors
+    /// A folder cannot be created.
+    pub fn open(dir: PathBuf, quarantine: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&dir)?;
+        fs::create_dir_all(&quarantine)?;
+        Ok(Self { dir, quarantine, current: None })
+    }
+
+    fn path(&self, segment: u64) -> PathBuf {
+        self.dir.join(format!("{segment:08}.log"))
+    }
+}
+
+impl LogDisk for RealDisk {
+    fn list(&self) -> io::Result<Vec<u64>> {
+        let mut out = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let name = entry?.file_name();
+            let number: Option<u64> =
+                name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|stem| stem.parse().ok());
+            out.extend(number);
+        }
+        Ok(out)
+    }
+
+    fn read(&self, segment: u64) -> io::Result<Vec<u8>> {
+        fs::read(self.path(segment))
+    }
+
+    fn create(&mut self, segment: u64) -> io::Result<()> {
+        let file = OpenOptions::new().create_new(true).append(true).open(self.path(segment))?;
+        sync_dir(&self.dir)?;
+        self.current = Some(file);
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.current.as_mut().ok_or(io::ErrorKind::NotFound)?.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.current.as_ref().ok_or(io::ErrorKind::NotFound)?.sync_data()
+    }
+
+    fn truncate(&mut self, segment: u64, len: u64) -> io::Result<()> {
+        let path = self.path(segment);
+        let bytes = fs::read(&path)?;
+        let cut = usize::try_from(len).ok().and_then(|len| bytes.get(len..)).unwrap_or(&[]);
+        fs::write(self.quarantine.join(format!("{segment:08}.log.from-{len}")), cut)?;
+        let file = OpenOptions::new().write(true).open(&path)?;
+        file.set_len(len)?;
+        file.sync_all()
+    }
+
+    fn remove(&mut self, segment: u64) -> io::Result<()> {
+        fs::remove_file(self.path(segment))?;
+        sync_dir(&self.dir)
+    }
+}

@@ -1,0 +1,139 @@
+//! Reading the log again after a start. Damage costs the records behind it in its segment and
+//! nothing else: their seqs are not settled, so that the agents send them again.
+
+use tideline_protocol::model::AgentId;
+use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::wire::Run;
+
+use super::ledger::{Ledgers, fresh_entries};
+use super::record::{self, ReadRecord, RecordError, SEGMENT_MAGIC};
+use super::{Checkpoint, LogDisk, LogError};
+
+/// A batch that was durable before the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayedBatch {
+    /// Whose.
+    pub agent: AgentId,
+    /// The seqs of the run that were stored by it.
+    pub taken: RangeSet,
+    /// The run as it came.
+    pub run: Run,
+}
+
+/// What a start found in the log.
+#[derive(Debug, Default)]
+pub struct Replay {
+    /// The batches since the checkpoint, oldest first.
+    pub batches: Vec<ReplayedBatch>,
+    /// Records read.
+    pub records: u64,
+    /// What was cut off or skipped, for people: segment and reason.
+    pub problems: Vec<(u64, String)>,
+}
+
+/// The ledgers after the replay, what was found, and the newest segment number ever used.
+pub fn replay<D: LogDisk>(disk: &mut D, from: Checkpoint) -> Result<(Ledgers, Replay, u64), LogError> {
+    let mut ledgers = from.ledgers;
+    let mut found = Replay::default();
+    let mut segments = disk.list().map_err(LogError::io("listing the log"))?;
+    segments.sort_unstable();
+    let newest = segments.last().copied().unwrap_or(0).max(from.oldest_segment);
+    for segment in segments {
+        if segment < from.oldest_segment {
+            disk.remove(segment).map_err(LogError::io("removing an old log segment"))?;
+            continue;
+        }
+        match disk.read(segment) {
+            Ok(bytes) => {
+                let kept = replay_segment(segment, &bytes, &mut ledgers, &mut found);
+                tidy(disk, segment, kept, bytes.len())?;
+            }
+            Err(error) => found.problems.push((segment, format!("it cannot be read: {error}"))),
+        }
+    }
+    for batch in &mut found.batches {
+        // A refusal comes after its batch, and the two must not disagree about what is stored.
+        if let Some(state) = ledgers.epoch(&batch.agent, batch.run.envelope.epoch) {
+            batch.taken.remove_set(&state.settled().refused.intersect(&batch.taken));
+        }
+    }
+    found.batches.retain(|batch| !batch.taken.is_empty());
+    Ok((ledgers, found, newest))
+}
+
+fn tidy<D: LogDisk>(disk: &mut D, segment: u64, kept: usize, len: usize) -> Result<(), LogError> {
+    if kept < len {
+        disk.truncate(segment, kept as u64).map_err(LogError::io("cutting a damaged log segment"))?;
+    }
+    if kept <= SEGMENT_MAGIC.len() {
+        disk.remove(segment).map_err(LogError::io("removing an empty log segment"))?;
+    }
+    Ok(())
+}
+
+/// How many bytes of the segment are good.
+fn replay_segment(segment: u64, bytes: &[u8], ledgers: &mut Ledgers, found: &mut Replay) -> usize {
+    let Some(mut rest) = bytes.strip_prefix(&SEGMENT_MAGIC) else {
+        if !bytes.is_empty() {
+            found.problems.push((segment, "it does not begin as a log segment".to_owned()));
+        }
+        return 0;
+    };
+    loop {
+        match record::read(rest) {
+            Ok(None) => return bytes.len(),
+            Ok(Some((record, after))) => {
+                found.records += 1;
+                if let Err(reason) = apply(record, ledgers, found) {
+                    found.problems.push((segment, reason));
+                }
+                rest = after;
+            }
+            Err(error) => {
+                let lost = rest.len();
+                let torn = if error == RecordError::Torn { "torn" } else { "damaged" };
+                found.problems.push((segment, format!("{torn}, {lost} bytes cut off: {error}")));
+                return bytes.len() - lost;
+            }
+        }
+    }
+}
+
+fn apply(record: ReadRecord, ledgers: &mut Ledgers, found: &mut Replay) -> Result<(), String> {
+    match record {
+        ReadRecord::Series { agent, epoch, series } => {
+            let state = ledgers.epoch_mut(&agent, epoch);
+            let fresh = fresh_entries(state.dictionary(), &series)
+                .map_err(|reason| format!("series of agent {agent} skipped: {reason}"))?;
+            if let Some(fresh) = fresh {
+                state.define(&fresh);
+            }
+        }
+        ReadRecord::Batch { agent, mut taken, run } => {
+            let state = ledgers.epoch_mut(&agent, run.envelope.epoch);
+            if run.envelope.series_end as usize > state.dictionary().len() {
+                return Err(format!(
+                    "run {} of agent {agent} skipped: its series are lost",
+                    run.envelope.first
+                ));
+            }
+            taken.remove_set(&state.settled().all().intersect(&taken));
+            state.store(run.envelope.first, &run.envelope.rows, &taken);
+            found.batches.push(ReplayedBatch { agent, taken, run });
+        }
+        ReadRecord::Gap { agent, epoch, gap, mut dropped } => {
+            let state = ledgers.epoch_mut(&agent, epoch);
+            dropped.remove_set(&state.settled().all().intersect(&dropped));
+            state.give_up(&gap, &dropped);
+        }
+        ReadRecord::Refused { agent, epoch, seqs, rows } => {
+            let state = ledgers.epoch_mut(&agent, epoch);
+            let moved = state.settled().stored.intersect(&seqs);
+            if moved != seqs {
+                return Err(format!("a refusal of agent {agent} skipped: its seqs are not stored"));
+            }
+            state.refuse(&seqs, rows);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,351 @@
+//! The manifest: one redb file that says what the other files of the store mean.
+//!
+//! One transaction commits a flush: it lists the new file, moves the settled ranges and counters
+//! on, and lets the log segments go that the file replaces. Whatever is cut off before it never
+//! happened, and the log still has it.
+
+use std::path::Path;
+
+use minicbor::{Decode, Encode};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use tideline_protocol::model::{AgentId, DeviceId, Epoch, Gap, PointId, Sample, SeriesDef};
+use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::wire::Report;
+
+use crate::config::StoreError;
+use crate::hot::SeriesStats;
+use crate::log::{Checkpoint, EpochState, Holding, Ledgers};
+use crate::sealed::Place;
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const EPOCHS: TableDefinition<'_, (&str, [u8; 16]), &[u8]> = TableDefinition::new("epochs");
+const DICTIONARY: TableDefinition<'_, (&str, [u8; 16], u32), &[u8]> = TableDefinition::new("dictionary");
+const SERIES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("series");
+const FILES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("files");
+
+/// The version of the layout of all files of a store.
+const VERSION: u64 = 1;
+
+/// What the manifest says of one sealed file.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct FileEntry {
+    /// Its number; a greater one arrived later.
+    #[n(0)]
+    pub number: u64,
+    /// Length and CRC-32C of the raw file.
+    #[n(1)]
+    pub raw: (u64, u32),
+    /// Length and CRC-32C of the rollup.
+    #[n(2)]
+    pub rollup: (u64, u32),
+    /// Where each series stands, series ascending.
+    #[n(3)]
+    pub places: Vec<Place>,
+    /// Which seqs it holds, so that a lost file is refilled by exactly those.
+    #[n(4)]
+    pub holdings: Vec<HoldingEntry>,
+}
+
+impl FileEntry {
+    /// Rows of the raw file.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.places.iter().map(|place| place.rows).sum()
+    }
+
+    /// Rows of the rollup.
+    #[must_use]
+    pub fn minutes(&self) -> u64 {
+        self.places.iter().map(|place| place.minutes).sum()
+    }
+}
+
+type Ranges = Vec<(u64, u64)>;
+
+/// The seqs of an epoch that a file holds.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct HoldingEntry {
+    #[n(0)]
+    agent: AgentId,
+    #[n(1)]
+    epoch: Epoch,
+    #[n(2)]
+    seqs: Ranges,
+    #[n(3)]
+    rows: u64,
+}
+
+impl From<&Holding> for HoldingEntry {
+    fn from(holding: &Holding) -> Self {
+        Self {
+            agent: holding.agent.clone(),
+            epoch: holding.epoch,
+            seqs: holding.seqs.iter().collect(),
+            rows: holding.rows,
+        }
+    }
+}
+
+// Range sets of the wire are limited in length; these must never fail to be read again.
+#[derive(Debug, Encode, Decode)]
+#[cbor(array)]
+struct EpochEntry {
+    #[n(0)]
+    stored: Ranges,
+    #[n(1)]
+    refused: Ranges,
+    #[n(2)]
+    dropped: Ranges,
+    #[n(3)]
+    lost: Ranges,
+    #[n(4)]
+    rows: [u64; 5],
+    #[n(5)]
+    gaps: Vec<Gap>,
+    #[n(6)]
+    reported: Option<Report>,
+}
+
+fn ranges(set: &RangeSet) -> Ranges {
+    set.iter().collect()
+}
+
+fn set_of(ranges: &[(u64, u64)]) -> RangeSet {
+    let mut set = RangeSet::new();
+    ranges.iter().for_each(|(lo, hi)| set.insert(*lo, *hi));
+    set
+}
+
+impl From<&EpochState> for EpochEntry {
+    fn from(state: &EpochState) -> Self {
+        Self {
+            stored: ranges(&state.settled.stored),
+            refused: ranges(&state.settled.refused),
+            dropped: ranges(&state.settled.dropped),
+            lost: ranges(&state.lost),
+            rows: [
+                state.stored_rows,
+                state.refused_rows,
+                state.dropped_rows,
+                state.duplicate_rows,
+                state.lost_rows,
+            ],
+            gaps: state.gaps.clone(),
+            reported: state.reported,
+        }
+    }
+}
+
+impl EpochEntry {
+    fn restore(self, state: &mut EpochState) {
+        state.settled.stored = set_of(&self.stored);
+        state.settled.refused = set_of(&self.refused);
+        state.settled.dropped = set_of(&self.dropped);
+        state.lost = set_of(&self.lost);
+        [state.stored_rows, state.refused_rows, state.dropped_rows, state.duplicate_rows, state.lost_rows] =
+            self.rows;
+        state.gaps = self.gaps;
+        state.reported = self.reported;
+    }
+}
+
+/// A series of this hub and what the sealed files hold of it.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(array)]
+pub struct SeriesEntry {
+    /// The device.
+    #[n(0)]
+    pub device: DeviceId,
+    /// The point.
+    #[n(1)]
+    pub point: PointId,
+    /// The unit.
+    #[n(2)]
+    pub unit: String,
+    #[n(3)]
+    count: u64,
+    #[n(4)]
+    first_ns: Option<i64>,
+    #[n(5)]
+    last: Option<(i64, u64)>,
+}
+
+impl SeriesEntry {
+    /// An entry.
+    #[must_use]
+    pub fn new(def: SeriesDef, stats: &SeriesStats) -> Self {
+        Self {
+            device: def.device,
+            point: def.point,
+            unit: def.unit,
+            count: stats.count,
+            first_ns: stats.first_ns,
+            last: stats.last.map(|last| (last.time_ns, last.value.to_bits())),
+        }
+    }
+
+    /// What the sealed files hold of it.
+    #[must_use]
+    pub fn stats(&self) -> SeriesStats {
+        let last = self.last.map(|(time_ns, bits)| Sample { time_ns, value: f64::from_bits(bits) });
+        SeriesStats { count: self.count, first_ns: self.first_ns, last }
+    }
+}
+
+/// All that the manifest says.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Where the log goes on.
+    pub checkpoint: Checkpoint,
+    /// The series by id.
+    pub series: Vec<SeriesEntry>,
+    /// The sealed files by number.
+    pub files: Vec<FileEntry>,
+}
+
+/// What one flush changes.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// The log before this is in files now.
+    pub checkpoint: &'a Checkpoint,
+    /// All series by id.
+    pub series: &'a [SeriesEntry],
+    /// A new file.
+    pub added: Option<&'a FileEntry>,
+    /// Files that are no more.
+    pub removed: &'a [u64],
+}
+
+/// The open manifest.
+#[derive(Debug)]
+pub struct Manifest {
+    db: Database,
+}
+
+fn fail(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Manifest(error.to_string())
+}
+
+fn cbor(body: impl Encode<()>) -> Result<Vec<u8>, StoreError> {
+    minicbor::to_vec(body).map_err(fail)
+}
+
+impl Manifest {
+    /// Opens the manifest, or makes an empty one.
+    ///
+    /// # Errors
+    /// The file is not a manifest of this version, is damaged, or is open elsewhere.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let db = Database::create(path).map_err(fail)?;
+        let txn = db.begin_write().map_err(fail)?;
+        {
+            let mut meta = txn.open_table(META).map_err(fail)?;
+            let version = meta.get("version").map_err(fail)?.map(|value| value.value());
+            match version {
+                None => drop(meta.insert("version", VERSION).map_err(fail)?),
+                Some(VERSION) => {}
+                Some(found) => {
+                    return Err(fail(format!("version {found} is unknown; this code knows {VERSION}")));
+                }
+            }
+            txn.open_table(EPOCHS).map_err(fail)?;
+            txn.open_table(DICTIONARY).map_err(fail)?;
+            txn.open_table(SERIES).map_err(fail)?;
+            txn.open_table(FILES).map_err(fail)?;
+        }
+        txn.commit().map_err(fail)?;
+        Ok(Self { db })
+    }
+
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn read(&self) -> Result<Contents, StoreError> {
+        let txn = self.db.begin_read().map_err(fail)?;
+        let mut out = Contents::default();
+        let meta = txn.open_table(META).map_err(fail)?;
+        out.checkpoint.oldest_segment =
+            meta.get("oldest_segment").map_err(fail)?.map_or(0, |value| value.value());
+        for row in txn.open_table(EPOCHS).map_err(fail)?.iter().map_err(fail)? {
+            let (key, value) = row.map_err(fail)?;
+            let (agent, epoch) = key.value();
+            let entry: EpochEntry = minicbor::decode(value.value()).map_err(fail)?;
+            let agent = AgentId::parse(agent).map_err(fail)?;
+            entry.restore(out.checkpoint.ledgers.epoch_mut(&agent, Epoch::from_bytes(epoch)));
+        }
+        read_dictionary(&txn, &mut out.checkpoint.ledgers)?;
+        for row in txn.open_table(SERIES).map_err(fail)?.iter().map_err(fail)? {
+            let (key, value) = row.map_err(fail)?;
+            if key.value() as usize != out.series.len() {
+                return Err(fail("its list of series has a hole"));
+            }
+            out.series.push(minicbor::decode(value.value()).map_err(fail)?);
+        }
+        for row in txn.open_table(FILES).map_err(fail)?.iter().map_err(fail)? {
+            out.files.push(minicbor::decode(row.map_err(fail)?.1.value()).map_err(fail)?);
+        }
+        Ok(out)
+    }
+
+    /// Commits a flush, durably and at once.
+    ///
+    /// # Errors
+    /// Nothing was changed.
+    pub fn commit(&self, change: &Change<'_>) -> Result<(), StoreError> {
+        let txn = self.db.begin_write().map_err(fail)?;
+        txn.open_table(META)
+            .map_err(fail)?
+            .insert("oldest_segment", change.checkpoint.oldest_segment)
+            .map_err(fail)?;
+        {
+            let mut epochs = txn.open_table(EPOCHS).map_err(fail)?;
+            let mut dictionary = txn.open_table(DICTIONARY).map_err(fail)?;
+            for (agent, epoch, state) in change.checkpoint.ledgers.iter() {
+                let (name, id) = (agent.as_str(), *epoch.as_bytes());
+                epochs.insert((name, id), cbor(EpochEntry::from(state))?.as_slice()).map_err(fail)?;
+                let last = dictionary.range((name, id, 0)..=(name, id, u32::MAX)).map_err(fail)?.next_back();
+                let known = last.transpose().map_err(fail)?.map_or(0, |(key, _)| key.value().2 as usize + 1);
+                for (def, no) in state.dictionary.iter().zip(0_u32..).skip(known) {
+                    dictionary.insert((name, id, no), cbor(def)?.as_slice()).map_err(fail)?;
+                }
+            }
+            let mut series = txn.open_table(SERIES).map_err(fail)?;
+            for (entry, id) in change.series.iter().zip(0_u32..) {
+                series.insert(id, cbor(entry)?.as_slice()).map_err(fail)?;
+            }
+            let mut files = txn.open_table(FILES).map_err(fail)?;
+            if let Some(file) = change.added {
+                files.insert(file.number, cbor(file)?.as_slice()).map_err(fail)?;
+            }
+            for number in change.removed {
+                files.remove(number).map_err(fail)?;
+            }
+        }
+        txn.commit().map_err(fail)
+    }
+}
+
+fn read_dictionary(txn: &redb::ReadTransaction, ledgers: &mut Ledgers) -> Result<(), StoreError> {
+    for row in txn.open_table(DICTIONARY).map_err(fail)?.iter().map_err(fail)? {
+        let (key, value) = row.map_err(fail)?;
+        let (agent, epoch, no) = key.value();
+        let agent = AgentId::parse(agent).map_err(fail)?;
+        let state = ledgers.epoch_mut(&agent, Epoch::from_bytes(epoch));
+        if no as usize != state.dictionary.len() {
+            return Err(fail("a dictionary has a hole"));
+        }
+        state.dictionary.push(minicbor::decode(value.value()).map_err(fail)?);
+    }
+    Ok(())
+}
+
+/// Takes the seqs of a lost file out of what is stored.
+pub fn lose(ledgers: &mut Ledgers, file: &FileEntry) -> u64 {
+    for holding in &file.holdings {
+        ledgers.epoch_mut(&holding.agent, holding.epoch).lose(&set_of(&holding.seqs), holding.rows);
+    }
+    file.holdings.iter().map(|holding| holding.rows).sum()
+}

@@ -1,0 +1,64 @@
+//! Counters of the store since it was opened.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Counters since the store was opened.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct StoreMetrics {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Rows in memory that are not sealed.
+            pub hot_rows: u64,
+            /// Rows in sealed files.
+            pub sealed_rows: u64,
+            /// Bytes of sealed files, rollups included.
+            pub sealed_bytes: u64,
+            /// Sealed files, rollups not counted.
+            pub sealed_files: u64,
+            /// Whether a write failed, so that nothing more is accepted.
+            pub poisoned: bool,
+        }
+
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: AtomicU64,)*
+            pub(crate) poisoned: AtomicBool,
+        }
+
+        impl Counters {
+            pub(crate) fn read(&self) -> StoreMetrics {
+                StoreMetrics {
+                    $($name: self.$name.load(Ordering::Relaxed),)*
+                    poisoned: self.poisoned.load(Ordering::Relaxed),
+                    ..StoreMetrics::default()
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Runs that were acknowledged.
+    appended_batches,
+    /// Rows that were stored by them.
+    appended_rows,
+    /// Rows that came again.
+    duplicate_rows,
+    /// Group commits.
+    commits,
+    /// Bytes handed to the log.
+    log_bytes,
+    /// Rows that became queryable.
+    decoded_rows,
+    /// Runs that could not be decoded.
+    dead_letters,
+    /// Flushes that were committed.
+    flushes,
+    /// Flushes that failed and are tried again.
+    flush_failures,
+}
+
+pub(crate) fn add(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}

@@ -1,0 +1,279 @@
+//! The handle of an open store, and the commands that its threads carry out.
+//!
+//! Three threads: the *writer* owns the log and answers when something is durable; the *decoder*
+//! takes durable runs in, in log order; the *flusher* seals what is hot. The writer may wait for
+//! the decoder, and the decoder for a file being sealed; nothing waits the other way round.
+
+mod flush;
+mod open;
+mod threads;
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use tideline_protocol::durability::{Batch, Durable, Validated};
+use tideline_protocol::model::{AgentId, DeviceId, Epoch, Gap};
+use tideline_protocol::time::Clock;
+use tideline_protocol::wire::{Report, Series, Settlement};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+
+use crate::config::{StoreConfig, StoreError};
+use crate::hot::SeriesId;
+use crate::log::{AgentState, EpochLedger, lock};
+use crate::manifest::Manifest;
+use crate::metrics::StoreMetrics;
+use crate::query::{self, BucketAnswer, RawPage};
+use crate::sealed::SealedFormat;
+use crate::tables::{LiveBatch, SeriesInfo, Shared, read};
+
+use flush::Cut;
+use threads::Command;
+
+/// What a start found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Agents with a ledger.
+    pub agents: usize,
+    /// Series.
+    pub series: usize,
+    /// Sealed files that are listed and good.
+    pub sealed_files: usize,
+    /// Their rows.
+    pub sealed_rows: u64,
+    /// Log records that were read again.
+    pub replayed_records: u64,
+    /// Rows that they brought back into memory.
+    pub replayed_rows: u64,
+    /// What could not be trusted; the agents are asked for it again.
+    pub quarantined: Vec<Quarantined>,
+    /// How long the start took, ns.
+    pub took_ns: u64,
+}
+
+/// A file, or a part of one, that was put aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Which file.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+/// An open store; clones are handles of the same one.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    format: Arc<dyn SealedFormat>,
+    manifest: Manifest,
+    commands: mpsc::UnboundedSender<Command>,
+    // Bounds the commands that wait; one is held from the call to its answer.
+    room: Arc<Semaphore>,
+    live: broadcast::Sender<Arc<LiveBatch>>,
+    // A flush whose file could not be committed is tried again before anything else is cut.
+    unfinished: Mutex<Option<Cut>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("dir", &self.shared.dir).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        lock(&self.shared.signal.state).stop = true;
+        self.shared.signal.changed.notify_all();
+    }
+}
+
+impl Store {
+    /// Opens the store, or makes an empty one. What is damaged is put aside and reported.
+    ///
+    /// # Errors
+    /// The folder cannot be used at all, or another process has it open.
+    pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Self, OpenReport), StoreError> {
+        open::open(config, clock.as_ref())
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
+    ) -> Result<T, StoreError> {
+        let _room = self.inner.room.acquire().await.map_err(|_| StoreError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        self.inner.commands.send(command(reply)).map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// What to tell an agent that signs on.
+    #[must_use]
+    pub fn agent_state(&self, agent: &AgentId, epoch: Epoch) -> AgentState {
+        lock(&self.inner.shared.ledgers).state(agent, epoch)
+    }
+
+    /// Adds dictionary entries durably; returns how many are known. Repeating them is harmless.
+    /// A call that is cancelled may still take effect.
+    ///
+    /// # Errors
+    /// The entries conflict or leave a hole, or the store takes no more.
+    pub async fn define_series(
+        &self,
+        agent: AgentId,
+        epoch: Epoch,
+        series: Series,
+    ) -> Result<u32, StoreError> {
+        self.ask(|reply| Command::Define { agent, epoch, series, reply }).await
+    }
+
+    /// Appends a run; returns when it is durable. Seqs that are settled already are left out.
+    /// A call that is cancelled may still take effect.
+    ///
+    /// # Errors
+    /// The store takes no more; nothing of the batch may be acknowledged.
+    pub async fn append(&self, batch: Batch<Validated>) -> Result<Batch<Durable>, StoreError> {
+        self.ask(|reply| Command::Append { batch, reply }).await
+    }
+
+    /// Records durably that the agent gave seqs up; returns what became of each of them.
+    /// A call that is cancelled may still take effect.
+    ///
+    /// # Errors
+    /// The store takes no more.
+    pub async fn record_gap(&self, agent: AgentId, epoch: Epoch, gap: Gap) -> Result<Settlement, StoreError> {
+        self.ask(|reply| Command::Gap { agent, epoch, gap, reply }).await
+    }
+
+    /// Takes the agent's own account; it is kept with the next flush.
+    pub fn report(&self, agent: &AgentId, epoch: Epoch, report: Report) {
+        lock(&self.inner.shared.ledgers).epoch_mut(agent, epoch).reported = Some(report);
+    }
+
+    /// The accounts of an agent by epoch; empty for an unknown one.
+    #[must_use]
+    pub fn ledger(&self, agent: &AgentId) -> Vec<EpochLedger> {
+        lock(&self.inner.shared.ledgers).ledger(agent)
+    }
+
+    /// All agents that ever sent or reported something.
+    #[must_use]
+    pub fn agents(&self) -> Vec<AgentId> {
+        lock(&self.inner.shared.ledgers).agents()
+    }
+
+    /// All series, or those of a device.
+    #[must_use]
+    pub fn series(&self, device: Option<&DeviceId>) -> Vec<SeriesInfo> {
+        let registry = read(&self.inner.shared.registry);
+        let tables = read(&self.inner.shared.tables);
+        let wanted =
+            registry.metas().iter().zip(0_u32..).filter(|(meta, _)| device.is_none_or(|d| meta.device == *d));
+        wanted
+            .map(|(meta, id)| {
+                let stats = tables.stats(id);
+                SeriesInfo {
+                    id,
+                    device: meta.device.clone(),
+                    point: meta.point.clone(),
+                    unit: meta.unit.clone(),
+                    count: stats.count,
+                    last: stats.last,
+                    first_ns: stats.first_ns,
+                    last_ns: stats.last.map(|last| last.time_ns),
+                }
+            })
+            .collect()
+    }
+
+    /// Rows `offset..offset + limit` of `from..to` (ns), by (series as asked, time, arrival).
+    ///
+    /// # Errors
+    /// A series is unknown, or a file cannot be read.
+    pub fn query_raw(
+        &self,
+        series: &[SeriesId],
+        from_ns: i64,
+        to_ns: i64,
+        offset: usize,
+        limit: usize,
+    ) -> Result<RawPage, StoreError> {
+        query::raw(&self.inner.shared, self.inner.format.as_ref(), series, (from_ns, to_ns), (offset, limit))
+    }
+
+    /// At most `buckets_max` buckets of one width over `from..to` (ns), of the readings in it.
+    ///
+    /// # Errors
+    /// A series is unknown, fewer than two buckets are asked for, or a file cannot be read.
+    pub fn query_buckets(
+        &self,
+        series: &[SeriesId],
+        from_ns: i64,
+        to_ns: i64,
+        buckets_max: usize,
+    ) -> Result<BucketAnswer, StoreError> {
+        query::buckets(&self.inner.shared, self.inner.format.as_ref(), series, (from_ns, to_ns), buckets_max)
+    }
+
+    /// The batches from now on, each as soon as it can be queried.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<LiveBatch>> {
+        self.inner.live.subscribe()
+    }
+
+    /// Seals what is hot. Blocks the thread.
+    ///
+    /// # Errors
+    /// The file or the manifest cannot be written; nothing is lost and the next flush tries again.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.inner.flush()
+    }
+
+    /// Returns when all that was acknowledged before can be queried. Blocks the thread.
+    ///
+    /// # Errors
+    /// The store is closed.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        self.inner.barrier()
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn metrics(&self) -> StoreMetrics {
+        let tables = read(&self.inner.shared.tables);
+        let flushing = tables.flushing.as_ref().map_or(0, |hot| hot.rows());
+        StoreMetrics {
+            hot_rows: (tables.active.rows() + flushing) as u64,
+            sealed_rows: tables.files.iter().map(|file| file.rows()).sum(),
+            sealed_bytes: tables.files.iter().map(|file| file.raw.0 + file.rollup.0).sum(),
+            sealed_files: tables.files.len() as u64,
+            ..self.inner.shared.counters.read()
+        }
+    }
+
+    /// Whether a write failed, so that nothing more is accepted.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.inner.shared.counters.poisoned.load(Ordering::Relaxed)
+    }
+
+    /// Stops the threads; what is hot stays in the log. Other handles answer `Closed` from then on.
+    /// Blocks the thread.
+    ///
+    /// # Errors
+    /// A thread had panicked.
+    pub fn close(self) -> Result<(), StoreError> {
+        lock(&self.inner.shared.signal.state).stop = true;
+        self.inner.shared.signal.changed.notify_all();
+        self.inner.room.close();
+        let _ = self.inner.commands.send(Command::Close);
+        let threads = std::mem::take(&mut *lock(&self.inner.threads));
+        let panicked = threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
+        if panicked == 0 { Ok(()) } else { Err(StoreError::Closed) }
+    }
+}

@@ -1,0 +1,209 @@
+//! What queries see: the series of the hub, the hot columns and the list of sealed files.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, Sample, SeriesDef};
+
+use crate::hot::{Hot, SeriesId, SeriesStats};
+use crate::log::Ledgers;
+use crate::manifest::{FileEntry, SeriesEntry};
+use crate::metrics::Counters;
+
+/// What a series is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesMeta {
+    /// The device.
+    pub device: DeviceId,
+    /// The point of the device.
+    pub point: PointId,
+    /// The unit as a UCUM code; the newest when it was defined again.
+    pub unit: String,
+}
+
+/// A series with what is known without reading it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesInfo {
+    /// Its number at this hub.
+    pub id: SeriesId,
+    /// The device.
+    pub device: DeviceId,
+    /// The point of the device.
+    pub point: PointId,
+    /// The unit as a UCUM code.
+    pub unit: String,
+    /// How many readings.
+    pub count: u64,
+    /// The reading with the greatest time.
+    pub last: Option<Sample>,
+    /// The earliest time, ns.
+    pub first_ns: Option<i64>,
+    /// The latest time, ns.
+    pub last_ns: Option<i64>,
+}
+
+/// Readings that have just become queryable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveBatch {
+    /// Its number since the store was opened; the first is 1.
+    pub id: u64,
+    /// Who sent it.
+    pub agent: AgentId,
+    /// The readings by series.
+    pub columns: Vec<LiveColumn>,
+}
+
+/// The readings of one series in a live batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveColumn {
+    /// The series.
+    pub id: SeriesId,
+    /// What it is.
+    pub meta: Arc<SeriesMeta>,
+    /// Times in ns since 1970, in order of arrival.
+    pub times: Vec<i64>,
+    /// As many values.
+    pub values: Vec<f64>,
+}
+
+/// Which series there are, and by which numbers agents call them.
+#[derive(Debug, Default)]
+pub struct Registry {
+    by_name: HashMap<(DeviceId, PointId), SeriesId>,
+    metas: Vec<Arc<SeriesMeta>>,
+    epochs: HashMap<AgentId, HashMap<Epoch, Arc<Vec<SeriesId>>>>,
+}
+
+impl Registry {
+    /// The id of a series, which is made when it is new. A new unit replaces the old one.
+    pub fn intern(&mut self, def: &SeriesDef) -> SeriesId {
+        let next = SeriesId::try_from(self.metas.len()).unwrap_or(SeriesId::MAX);
+        let id = *self.by_name.entry((def.device.clone(), def.point.clone())).or_insert(next);
+        let meta =
+            SeriesMeta { device: def.device.clone(), point: def.point.clone(), unit: def.unit.clone() };
+        match self.metas.get_mut(id as usize) {
+            Some(known) if known.unit != meta.unit => *known = Arc::new(meta),
+            Some(_) => {}
+            None => self.metas.push(Arc::new(meta)),
+        }
+        id
+    }
+
+    /// Makes the ids of the dictionary of an epoch known.
+    pub fn learn(&mut self, agent: &AgentId, epoch: Epoch, dictionary: &[SeriesDef]) {
+        let known = self.ids(agent, epoch);
+        let mut ids = known.as_ref().clone();
+        ids.extend(dictionary.iter().skip(known.len()).map(|def| self.intern(def)));
+        self.epochs.entry(agent.clone()).or_default().insert(epoch, Arc::new(ids));
+    }
+
+    /// The id of each series number of an epoch.
+    #[must_use]
+    pub fn ids(&self, agent: &AgentId, epoch: Epoch) -> Arc<Vec<SeriesId>> {
+        self.epochs.get(agent).and_then(|epochs| epochs.get(&epoch)).cloned().unwrap_or_default()
+    }
+
+    /// What a series is.
+    #[must_use]
+    pub fn meta(&self, id: SeriesId) -> Option<&Arc<SeriesMeta>> {
+        self.metas.get(id as usize)
+    }
+
+    /// All series by id.
+    #[must_use]
+    pub fn metas(&self) -> &[Arc<SeriesMeta>] {
+        &self.metas
+    }
+}
+
+/// The readings, in order of arrival: files, then those being sealed, then those that come in.
+#[derive(Debug, Default)]
+pub struct Tables {
+    pub active: Hot,
+    pub flushing: Option<Arc<Hot>>,
+    pub files: Arc<Vec<Arc<FileEntry>>>,
+    pub sealed_stats: Vec<SeriesStats>,
+    // While a file is being written, the hot columns may grow only so far.
+    pub sealing: bool,
+    pub live_id: u64,
+}
+
+impl Tables {
+    /// What is known of a series.
+    #[must_use]
+    pub fn stats(&self, id: SeriesId) -> SeriesStats {
+        let mut stats = self.sealed_stats.get(id as usize).copied().unwrap_or_default();
+        if let Some(flushing) = &self.flushing {
+            stats.merge(&flushing.stats(id));
+        }
+        stats.merge(&self.active.stats(id));
+        stats
+    }
+}
+
+/// What the threads of a store share.
+#[derive(Debug)]
+pub struct Shared {
+    pub dir: PathBuf,
+    pub hot_rows_max: usize,
+    pub ledgers: Arc<Mutex<Ledgers>>,
+    pub registry: RwLock<Registry>,
+    pub tables: RwLock<Tables>,
+    pub counters: Counters,
+    pub signal: Signal,
+}
+
+/// Wakes the flusher, and the decoder when it waits for the flusher.
+#[derive(Debug, Default)]
+pub struct Signal {
+    pub state: Mutex<SignalState>,
+    pub changed: Condvar,
+}
+
+/// What has been signalled.
+#[derive(Debug, Default)]
+pub struct SignalState {
+    pub stop: bool,
+    pub full: bool,
+}
+
+pub fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// The series with their statistics over the sealed files, as the manifest keeps them.
+    #[must_use]
+    pub fn series_entries(&self, stats: &[SeriesStats]) -> Vec<SeriesEntry> {
+        let registry = read(&self.registry);
+        let metas = registry.metas().iter().enumerate();
+        metas
+            .map(|(at, meta)| {
+                let def = SeriesDef {
+                    device: meta.device.clone(),
+                    point: meta.point.clone(),
+                    unit: meta.unit.clone(),
+                };
+                SeriesEntry::new(def, &stats.get(at).copied().unwrap_or_default())
+            })
+            .collect()
+    }
+
+    /// The raw file and the rollup of a number.
+    #[must_use]
+    pub fn paths(&self, number: u64) -> (PathBuf, PathBuf) {
+        sealed_paths(&self.dir, number)
+    }
+}
+
+/// The raw file and the rollup of a number in the store `dir`.
+#[must_use]
+pub fn sealed_paths(dir: &Path, number: u64) -> (PathBuf, PathBuf) {
+    let sealed = dir.join("sealed");
+    (sealed.join(format!("{number:08}.parquet")), sealed.join(format!("{number:08}.1m.parquet")))
+}

@@ -1,0 +1,289 @@
+//! The store against a model that is obviously right: a sorted list of readings.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tideline_protocol::block::BlockBuilder;
+use tideline_protocol::durability::{Batch, Validated};
+use tideline_protocol::model::{
+    AgentId, DeviceId, DropCause, Epoch, Gap, PointId, RowCounts, Sample, Seq, SeriesDef,
+};
+use tideline_protocol::time::ManualClock;
+use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
+use tideline_store::{Store, StoreConfig, verify};
+
+const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
+const SERIES: u32 = 3;
+const MINUTE: i64 = 60_000_000_000;
+
+fn agent() -> AgentId {
+    AgentId::parse("pump-house").unwrap()
+}
+
+fn open(dir: &Path) -> (Store, tideline_store::OpenReport) {
+    let mut config = StoreConfig::new(dir);
+    config.flush_interval = Duration::from_secs(3600);
+    Store::open(config, Arc::new(ManualClock::at(0))).unwrap()
+}
+
+fn dictionary() -> Series {
+    let def = |no: u32| SeriesDef {
+        device: DeviceId::parse("pump-7").unwrap(),
+        point: PointId::parse(&format!("point-{no}")).unwrap(),
+        unit: "Cel".to_owned(),
+    };
+    Series { first: 0, defs: (0..SERIES).map(def).collect() }
+}
+
+type Rows = Vec<(u32, i64, f64)>;
+
+fn batch(first: u64, seqs: &[Rows]) -> Batch<Validated> {
+    let mut builder = BlockBuilder::new();
+    for rows in seqs {
+        let samples: Vec<(u32, [Sample; 1])> = rows
+            .iter()
+            .map(|(series, time_ns, value)| (*series, [Sample { time_ns: *time_ns, value: *value }]))
+            .collect();
+        let items: Vec<(u32, &[Sample])> = samples.iter().map(|(series, one)| (*series, &one[..])).collect();
+        builder.push_batch(&items);
+    }
+    let block = builder.finish();
+    let envelope = RunEnvelope {
+        epoch: EPOCH,
+        lane: Lane::Live,
+        first: Seq::new(first),
+        rows: block.rows,
+        series_end: block.series_end,
+    };
+    Batch::received(agent(), Run { envelope, block: block.bytes }).validate(SERIES).unwrap()
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn ready(dir: &Path) -> Store {
+    let (store, _) = open(dir);
+    assert_eq!(run(store.define_series(agent(), EPOCH, dictionary())).unwrap(), SERIES);
+    store
+}
+
+#[derive(Debug, Clone)]
+enum Action {
+    Append(Vec<Rows>),
+    Repeat(usize, usize),
+    Flush,
+    Reopen,
+}
+
+fn rows() -> impl Strategy<Value = Rows> {
+    // Few distinct times, so that they repeat, arrive late, and lie on both sides of 1970.
+    prop::collection::vec((0..SERIES, (-40_i64..40).prop_map(|t| t * 7_500_000_000), -50_i32..50), 1..12)
+        .prop_map(|rows| rows.into_iter().map(|(s, t, v)| (s, t, f64::from(v) / 4.0)).collect())
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        6 => prop::collection::vec(rows(), 1..4).prop_map(Action::Append),
+        2 => (any::<usize>(), 1_usize..4).prop_map(|(at, len)| Action::Repeat(at, len)),
+        1 => Just(Action::Flush),
+        1 => Just(Action::Reopen),
+    ]
+}
+
+fn check(store: &Store, sent: &[Rows], from: i64, to: i64) {
+    let arrived: Vec<(u32, i64, f64)> = sent.iter().flatten().copied().collect();
+    for info in store.series(None) {
+        let no: u32 = info.point.as_str().strip_prefix("point-").unwrap().parse().unwrap();
+        let all = arrived.iter().filter(|row| row.0 == no);
+        assert_eq!(info.count, all.clone().count() as u64);
+        assert_eq!(info.last_ns, all.clone().map(|row| row.1).max());
+        let mut expected: Vec<(i64, f64)> =
+            all.filter(|row| (from..to).contains(&row.1)).map(|row| (row.1, row.2)).collect();
+        expected.sort_by_key(|row| row.0);
+        let mut found = Vec::new();
+        let mut offset = Some(0);
+        while let Some(at) = offset {
+            let page = store.query_raw(&[info.id], from, to, at, 7).unwrap();
+            for column in page.series {
+                found.extend(column.times.into_iter().zip(column.values));
+            }
+            offset = page.next_offset;
+        }
+        assert_eq!(found, expected);
+        for buckets_max in [3, 12, 200] {
+            let answer = store.query_buckets(&[info.id], from, to, buckets_max).unwrap();
+            let column = &answer.series[0];
+            assert!(column.t_ns.len() <= buckets_max);
+            let mut groups: std::collections::BTreeMap<i64, Vec<f64>> = Default::default();
+            for (time, value) in &expected {
+                groups.entry(time.div_euclid(answer.width_ns) * answer.width_ns).or_default().push(*value);
+            }
+            assert_eq!(column.t_ns, groups.keys().copied().collect::<Vec<_>>());
+            for (at, values) in groups.values().enumerate() {
+                assert_eq!(column.count[at], values.len() as u64);
+                assert_eq!(column.min[at], values.iter().copied().fold(f64::INFINITY, f64::min));
+                assert_eq!(column.max[at], values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+                assert_eq!(column.last[at], *values.last().unwrap());
+                assert_eq!(column.mean[at], values.iter().sum::<f64>() / values.len() as f64);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn queries_equal_the_model_whatever_is_repeated_flushed_or_reopened(
+        actions in prop::collection::vec(action(), 1..14),
+        from in -320_i64..320, len in 1_i64..640,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = ready(dir.path());
+        let mut sent: Vec<Rows> = Vec::new();
+        for action in actions {
+            match action {
+                Action::Append(seqs) => {
+                    let durable = run(store.append(batch(sent.len() as u64 + 1, &seqs))).unwrap();
+                    prop_assert_eq!(durable.taken().len(), seqs.len() as u64);
+                    sent.extend(seqs);
+                }
+                Action::Repeat(at, len) if !sent.is_empty() => {
+                    let at = at % sent.len();
+                    let end = (at + len).min(sent.len());
+                    let durable = run(store.append(batch(at as u64 + 1, &sent[at..end]))).unwrap();
+                    prop_assert!(durable.taken().is_empty());
+                }
+                Action::Repeat(..) => {}
+                Action::Flush => store.flush().unwrap(),
+                Action::Reopen => {
+                    store.close().unwrap();
+                    let (again, report) = open(dir.path());
+                    prop_assert_eq!(report.quarantined, vec![]);
+                    store = again;
+                }
+            }
+            store.settle().unwrap();
+            check(&store, &sent, from * 1_000_000_000, (from + len) * 1_000_000_000);
+        }
+        check(&store, &sent, -10 * MINUTE, 10 * MINUTE);
+        let ledger = store.ledger(&agent());
+        prop_assert_eq!(ledger[0].stored, sent.iter().map(Vec::len).sum::<usize>() as u64);
+        prop_assert!(ledger[0].balanced);
+        store.close().unwrap();
+        prop_assert_eq!(verify(dir.path()).unwrap().problems, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_torn_tail_costs_only_what_is_torn() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ready(dir.path());
+    run(store.append(batch(1, &[vec![(0, 1, 1.0)]]))).unwrap();
+    run(store.append(batch(2, &[vec![(0, 2, 2.0)]]))).unwrap();
+    store.close().unwrap();
+    let newest = std::fs::read_dir(dir.path().join("log")).unwrap().map(|e| e.unwrap().path()).max().unwrap();
+    let bytes = std::fs::read(&newest).unwrap();
+    std::fs::write(&newest, &bytes[..bytes.len() - 3]).unwrap();
+    let (store, report) = open(dir.path());
+    assert_eq!((report.quarantined.len(), report.replayed_rows), (1, 1));
+    let state = store.agent_state(&agent(), EPOCH);
+    assert!(state.settled.stored.contains(1) && !state.settled.stored.contains(2));
+    assert_eq!(run(store.append(batch(2, &[vec![(0, 2, 2.0)]]))).unwrap().taken().len(), 1);
+    store.close().unwrap();
+    let (store, report) = open(dir.path());
+    assert_eq!((report.quarantined.len(), report.replayed_rows), (0, 2));
+    store.close().unwrap();
+}
+
+#[test]
+fn a_gap_drops_only_what_the_store_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ready(dir.path());
+    run(store.append(batch(2, &[vec![(0, 1, 1.0), (1, 1, 1.0)]]))).unwrap();
+    let mut rows = RowCounts::one(2);
+    rows.push(2);
+    rows.push(5);
+    let gap = Gap { first: Seq::FIRST, rows, from_ns: 0, to_ns: 9, cause: DropCause::Quota };
+    let settled = run(store.record_gap(agent(), EPOCH, gap)).unwrap();
+    assert!(settled.stored.contains(2) && settled.dropped.contains(1) && settled.dropped.contains(3));
+    for _ in 0..2 {
+        let ledger = store.ledger(&agent()).remove(0);
+        assert_eq!((ledger.stored, ledger.dropped, ledger.produced, ledger.balanced), (2, 7, 9, true));
+        assert_eq!(ledger.gaps.len(), 2);
+        store.flush().unwrap();
+    }
+    store.close().unwrap();
+    let (store, _) = open(dir.path());
+    assert_eq!(store.ledger(&agent()).remove(0).dropped, 7);
+    store.close().unwrap();
+}
+
+#[test]
+fn a_block_that_cannot_be_decoded_becomes_a_dead_letter() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ready(dir.path());
+    let envelope = RunEnvelope {
+        epoch: EPOCH,
+        lane: Lane::Live,
+        first: Seq::FIRST,
+        rows: RowCounts::one(4),
+        series_end: 1,
+    };
+    let bad = Batch::received(agent(), Run { envelope, block: vec![1, 2, 3] }).validate(SERIES).unwrap();
+    run(store.append(bad)).unwrap();
+    store.settle().unwrap();
+    store.settle().unwrap();
+    let ledger = store.ledger(&agent()).remove(0);
+    assert_eq!((ledger.stored, ledger.refused, ledger.balanced), (0, 4, true));
+    assert_eq!(std::fs::read_dir(dir.path().join("dead")).unwrap().count(), 1);
+    store.flush().unwrap();
+    store.close().unwrap();
+    let (store, _) = open(dir.path());
+    assert_eq!(store.ledger(&agent()).remove(0).refused, 4);
+    assert!(store.agent_state(&agent(), EPOCH).settled.refused.contains(1));
+    store.close().unwrap();
+}
+
+#[test]
+fn a_flipped_file_is_put_aside_and_its_seqs_are_wanted_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ready(dir.path());
+    run(store.append(batch(1, &[vec![(0, 1, 1.0)], vec![(1, 5, 2.0)]]))).unwrap();
+    store.flush().unwrap();
+    store.close().unwrap();
+    let path = dir.path().join("sealed/00000001.parquet");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let (store, report) = open(dir.path());
+    assert_eq!(report.quarantined.len(), 2);
+    let ledger = store.ledger(&agent()).remove(0);
+    assert_eq!((ledger.stored, ledger.lost, ledger.balanced), (0, 2, true));
+    assert_eq!(
+        run(store.append(batch(1, &[vec![(0, 1, 1.0)], vec![(1, 5, 2.0)]]))).unwrap().taken().len(),
+        2
+    );
+    let ledger = store.ledger(&agent()).remove(0);
+    assert_eq!((ledger.stored, ledger.lost, ledger.balanced), (2, 0, true));
+    store.close().unwrap();
+}
+
+#[test]
+fn dictionary_entries_may_repeat_and_may_not_conflict_or_leave_a_hole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ready(dir.path());
+    assert_eq!(run(store.define_series(agent(), EPOCH, dictionary())).unwrap(), SERIES);
+    let hole = Series { first: SERIES + 1, ..dictionary() };
+    assert!(run(store.define_series(agent(), EPOCH, hole)).is_err());
+    let mut other = dictionary();
+    other.defs.reverse();
+    assert!(run(store.define_series(agent(), EPOCH, other)).is_err());
+    store.close().unwrap();
+}

@@ -16,7 +16,7 @@
 //! The running totals make the account of any range two look-ups, without a second table.
 
 /// Bytes of the header.
-pub const HEADER_LEN: usize = 52;
+pub const BLOB_HEADER_LEN: usize = 52;
 const VERSION: u8 = 1;
 /// What a stored batch costs beside its bytes: key, page slack and tree, as measured in redb.
 const ENTRY_OVERHEAD: u64 = 64;
@@ -80,7 +80,7 @@ impl Header {
 /// Header and block of a stored value, or `None` when either is damaged.
 pub fn split(bytes: &[u8]) -> Option<(Header, &[u8])> {
     let header = Header::read(bytes)?;
-    let block = bytes.get(HEADER_LEN..)?;
+    let block = bytes.get(BLOB_HEADER_LEN..)?;
     (crc32c::crc32c(block) == header.block_crc).then_some((header, block))
 }
 
@@ -110,7 +110,7 @@ mod tests {
         };
         let mut bytes = Vec::new();
         header.write(&mut bytes);
-        assert_eq!(bytes.len(), HEADER_LEN);
+        assert_eq!(bytes.len(), BLOB_HEADER_LEN);
         bytes.extend_from_slice(&block);
         assert_eq!(split(&bytes), Some((header, &block[..])));
         for at in (0..bytes.len()).filter(|at| !(1..4).contains(at)) {

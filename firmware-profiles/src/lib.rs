@@ -80,7 +80,8 @@ impl Profile {
     /// # Errors
     /// All problems at once, each with its line.
     pub fn parse(file: &str, text: &str) -> Result<Self, ProfileError> {
-        let table = DeTable::parse(text).map_err(|error| ProfileError { problems: vec![format!("{file}: {error}")] })?;
+        let table = DeTable::parse(text)
+            .map_err(|error| ProfileError { problems: vec![format!("{file}: {error}")] })?;
         let mut reader = Reader { file, text, problems: Vec::new() };
         let mut profile = Self { name: file.to_owned(), points: BTreeMap::new(), open: false };
         for (key, value) in table.get_ref() {
@@ -94,7 +95,8 @@ impl Profile {
                     }
                 }
                 ("name" | "points", _) => reader.problem(value.span().start, "has the wrong type"),
-                (other, _) => reader.problem(key.span().start, &format!("{other}: unknown key; allowed are name, points")),
+                (other, _) => reader
+                    .problem(key.span().start, &format!("{other}: unknown key; allowed are name, points")),
             }
         }
         if reader.problems.is_empty() { Ok(profile) } else { Err(ProfileError { problems: reader.problems }) }
@@ -146,7 +148,9 @@ impl Profile {
                 min: point.min,
                 max: point.max,
             }),
-            None if !self.open => Err(RejectedValue::Unknown { point: name.to_owned(), profile: self.name.clone() }),
+            None if !self.open => {
+                Err(RejectedValue::Unknown { point: name.to_owned(), profile: self.name.clone() })
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -176,9 +180,14 @@ impl Reader<'_> {
                 ("min", number) if float(number).is_some() => min = float(number),
                 ("max", number) if float(number).is_some() => max = float(number),
                 ("unit", _) => self.problem(value.span().start, &format!("{name}.unit: must be a text")),
-                ("min" | "max", _) => self.problem(value.span().start, &format!("{name}.{}: must be a number", key.get_ref())),
+                ("min" | "max", _) => {
+                    self.problem(value.span().start, &format!("{name}.{}: must be a number", key.get_ref()))
+                }
                 (other, _) => {
-                    self.problem(key.span().start, &format!("{name}.{other}: unknown key; allowed are unit, min, max"));
+                    self.problem(
+                        key.span().start,
+                        &format!("{name}.{other}: unknown key; allowed are unit, min, max"),
+                    );
                 }
             }
         }

@@ -157,9 +157,14 @@ impl Reader<'_> {
 
     fn section(&mut self, section: &'static str, table: &DeTable<'_>, into: &mut Section) {
         for (name, value) in table {
-            let Some(key) = KEYS.iter().find(|key| key.section == section && key.name == name.get_ref().as_ref()) else {
+            let Some(key) =
+                KEYS.iter().find(|key| key.section == section && key.name == name.get_ref().as_ref())
+            else {
                 let allowed = names(section);
-                self.problem(name.span().start, &format!("{section}.{}: unknown key; allowed are {allowed}", name.get_ref()));
+                self.problem(
+                    name.span().start,
+                    &format!("{section}.{}: unknown key; allowed are {allowed}", name.get_ref()),
+                );
                 continue;
             };
             match read(value.get_ref()).and_then(|value| accept(key, value)) {
@@ -194,9 +199,13 @@ fn read(value: &DeValue<'_>) -> Result<Value, String> {
 
 fn accept(key: &Key, value: Value) -> Result<Value, String> {
     match (key.kind, value) {
-        (Kind::Number { min, max }, Value::Number(number)) if (min..=max).contains(&number) => Ok(Value::Number(number)),
+        (Kind::Number { min, max }, Value::Number(number)) if (min..=max).contains(&number) => {
+            Ok(Value::Number(number))
+        }
         (Kind::Number { min, max }, _) => Err(format!("must be a whole number from {min} to {max}")),
-        (Kind::Choice(allowed), Value::Text(text)) if allowed.contains(&text.as_str()) => Ok(Value::Text(text)),
+        (Kind::Choice(allowed), Value::Text(text)) if allowed.contains(&text.as_str()) => {
+            Ok(Value::Text(text))
+        }
         (Kind::Choice(allowed), _) => Err(format!("must be one of {}", allowed.join(", "))),
         (Kind::Text, Value::Text(text)) => Ok(Value::Text(text)),
         (Kind::Text, _) => Err("must be a text".into()),
@@ -216,8 +225,12 @@ fn from_env(key: &Key, text: String) -> Result<Value, String> {
 }
 
 fn text(section: &Section, name: &str) -> String {
-    let given = section.get(name).and_then(|value| if let Value::Text(text) = value { Some(text.clone()) } else { None });
-    given.unwrap_or_else(|| KEYS.iter().find(|key| key.name == name).map_or_else(String::new, |key| key.default.to_owned()))
+    let given = section
+        .get(name)
+        .and_then(|value| if let Value::Text(text) = value { Some(text.clone()) } else { None });
+    given.unwrap_or_else(|| {
+        KEYS.iter().find(|key| key.name == name).map_or_else(String::new, |key| key.default.to_owned())
+    })
 }
 
 fn number(section: &Section, name: &str) -> u64 {
@@ -280,10 +293,15 @@ fn read_sections(
             (Some(section), DeValue::Table(table)) => {
                 reader.section(section, table, sections.entry(section).or_default());
             }
-            (Some(section), _) => reader.problem(name.span().start, &format!("{section}: must be a section [{section}]")),
+            (Some(section), _) => {
+                reader.problem(name.span().start, &format!("{section}: must be a section [{section}]"))
+            }
             (None, _) => reader.problem(
                 name.span().start,
-                &format!("{}: unknown section; allowed are agent, spool, batch, uplink, http, source", name.get_ref()),
+                &format!(
+                    "{}: unknown section; allowed are agent, spool, batch, uplink, http, source",
+                    name.get_ref()
+                ),
             ),
         }
     }
@@ -300,14 +318,24 @@ fn check_sources(reader: &mut Reader<'_>, sources: Vec<(usize, Section)>) -> Vec
                     reader.problem(at, "source.path: needed for kind \"replay\"");
                 }
                 let device = text(&section, "device");
-                if !device.is_empty() && let Err(error) = tideline_protocol::model::DeviceId::parse(&device) {
+                if !device.is_empty()
+                    && let Err(error) = tideline_protocol::model::DeviceId::parse(&device)
+                {
                     reader.problem(at, &format!("source.device: {error}"));
                 }
-                let columns = if let Some(Value::List(list)) = section.get("columns") { list.clone() } else { Vec::new() };
+                let columns = if let Some(Value::List(list)) = section.get("columns") {
+                    list.clone()
+                } else {
+                    Vec::new()
+                };
                 SourceKind::Replay {
                     path: path.into(),
                     format: if text(&section, "format") == "ndjson" { Format::Ndjson } else { Format::Csv },
-                    timestamps: if text(&section, "timestamps") == "now" { Timestamps::Now } else { Timestamps::Keep },
+                    timestamps: if text(&section, "timestamps") == "now" {
+                        Timestamps::Now
+                    } else {
+                        Timestamps::Keep
+                    },
                     rate: number(&section, "rate"),
                     device,
                     columns,
@@ -329,7 +357,11 @@ fn check_sources(reader: &mut Reader<'_>, sources: Vec<(usize, Section)>) -> Vec
     out
 }
 
-fn build(sections: &BTreeMap<&'static str, Section>, mut sources: Vec<SourceConfig>, data: Option<String>) -> Config {
+fn build(
+    sections: &BTreeMap<&'static str, Section>,
+    mut sources: Vec<SourceConfig>,
+    data: Option<String>,
+) -> Config {
     let empty = Section::new();
     let section = |name: &str| sections.get(name).unwrap_or(&empty);
     let some = |text: String| if text.is_empty() { None } else { Some(text) };
@@ -360,7 +392,9 @@ pub fn reference() -> String {
         }
         let (default, allowed) = match key.kind {
             Kind::Text => (format!("{:?}", key.default), String::new()),
-            Kind::Choice(allowed) => (format!("{:?}", key.default), format!(" One of {}.", allowed.join(", "))),
+            Kind::Choice(allowed) => {
+                (format!("{:?}", key.default), format!(" One of {}.", allowed.join(", ")))
+            }
             Kind::Number { min, max } => (key.default.to_owned(), format!(" {min} to {max}.")),
             Kind::List => (key.default.to_owned(), String::new()),
         };
@@ -378,7 +412,13 @@ mod tests {
     fn all_problems_come_at_once_with_file_line_and_what_is_allowed() {
         let text = "[spool]\nquota_mb = 0\ncolour = 1\n[nonsense]\n[[source]]\nkind = \"replay\"\n[[source]]\nkind = \"x\"\n";
         let all = parse("a.toml", text, |_| None).unwrap_err().to_string();
-        for part in ["a.toml:2: spool.quota_mb", "a.toml:3: spool.colour", "a.toml:4: nonsense", "source.path", "a.toml:8: source.kind"] {
+        for part in [
+            "a.toml:2: spool.quota_mb",
+            "a.toml:3: spool.colour",
+            "a.toml:4: nonsense",
+            "source.path",
+            "a.toml:8: source.kind",
+        ] {
             assert!(all.contains(part), "{part} is not in {all}");
         }
     }

@@ -40,11 +40,15 @@ impl Identity {
     /// The agent was not enrolled, or a file cannot be read.
     pub fn load(data: &Path) -> anyhow::Result<Self> {
         let path = data.join("identity.toml");
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("{} cannot be read: run `edge-agent enroll TOKEN` first", path.display()))?;
+        let text = fs::read_to_string(&path).with_context(|| {
+            format!("{} cannot be read: run `edge-agent enroll TOKEN` first", path.display())
+        })?;
         let file = toml::from_str(&text).with_context(|| path.display().to_string())?;
-        let read = |name: &str| fs::read_to_string(data.join(name)).with_context(|| data.join(name).display().to_string());
-        let certificate = KeyAndCert { key_pem: read("key.pem")?, chain_pem: read("chain.pem")?, ca_pem: read("ca.pem")? };
+        let read = |name: &str| {
+            fs::read_to_string(data.join(name)).with_context(|| data.join(name).display().to_string())
+        };
+        let certificate =
+            KeyAndCert { key_pem: read("key.pem")?, chain_pem: read("chain.pem")?, ca_pem: read("ca.pem")? };
         Ok(Self { file, certificate })
     }
 
@@ -82,7 +86,11 @@ pub fn key(data: &Path) -> anyhow::Result<AgentKey> {
 fn write_file(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     let new = path.with_extension("new");
     let _ = fs::remove_file(&new);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&new)
         .with_context(|| new.display().to_string())?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;

@@ -53,7 +53,12 @@ impl Gathered {
 }
 
 /// Batches chunks until all sources have ended, then commits the rest and returns.
-pub async fn run(mut inbox: mpsc::Receiver<Chunk>, spool: SpoolHandle, flush_interval: Duration, rows_max: u64) {
+pub async fn run(
+    mut inbox: mpsc::Receiver<Chunk>,
+    spool: SpoolHandle,
+    flush_interval: Duration,
+    rows_max: u64,
+) {
     while let Some(first) = inbox.recv().await {
         let due = Instant::now() + flush_interval;
         let mut gathered = Gathered::default();
@@ -79,7 +84,10 @@ async fn commit(spool: &SpoolHandle, gathered: Gathered) {
                 tracing::error!(series = ?def, "the dictionary is full; readings of new series are rejected");
                 rows.retain(|(known, _)| known != &*def);
             }
-            Err(error @ (tideline_spool::SpoolError::OverQuota { .. } | tideline_spool::SpoolError::TooLarge { .. })) => {
+            Err(
+                error @ (tideline_spool::SpoolError::OverQuota { .. }
+                | tideline_spool::SpoolError::TooLarge { .. }),
+            ) => {
                 tracing::error!(%error, "a batch cannot be stored and is rejected");
                 rows.clear();
             }

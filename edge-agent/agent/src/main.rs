@@ -9,7 +9,11 @@ use edge_agent::config::{self, Config};
 use edge_agent::{enroll, run, serve, store};
 
 #[derive(Parser)]
-#[command(name = "edge-agent", version, about = "Reads sensors, keeps every reading, sends it to a Tideline hub.")]
+#[command(
+    name = "edge-agent",
+    version,
+    about = "Reads sensors, keeps every reading, sends it to a Tideline hub."
+)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -115,7 +119,11 @@ async fn command(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Enroll { token } => {
             let identity = enroll::enroll(&token, &data).await?;
-            println!("enrolled as {}; start with: edge-agent run --data {}", identity.file.agent, data.display());
+            println!(
+                "enrolled as {}; start with: edge-agent run --data {}",
+                identity.file.agent,
+                data.display()
+            );
         }
         Command::Run { hub } => {
             config.hub = hub.or(config.hub);
@@ -140,7 +148,11 @@ fn store_command(command: &StoreCommand, data: &Path) -> anyhow::Result<()> {
             return store::export(data, *json, &mut std::io::BufWriter::new(std::io::stdout().lock()));
         }
     };
-    if *json { println!("{found}") } else { println!("{found:#}") }
+    if *json {
+        println!("{found}")
+    } else {
+        println!("{found:#}")
+    }
     anyhow::ensure!(found.get("ok") != Some(&serde_json::Value::Bool(false)), "the spool has problems");
     Ok(())
 }
@@ -157,7 +169,10 @@ fn print_status(status: &edge_agent::status::Status) {
     println!("spool    {} of {} bytes", status.spool.bytes, status.spool.quota_bytes);
     for source in status.sources.values() {
         let error = source.last_error.as_deref().unwrap_or("");
-        println!("source   {}: {} accepted, {} rejected {error}", source.name, source.accepted, source.rejected);
+        println!(
+            "source   {}: {} accepted, {} rejected {error}",
+            source.name, source.accepted, source.rejected
+        );
     }
     if let Some(error) = &status.last_error {
         println!("error    {error}");

@@ -68,7 +68,11 @@ impl SpoolHandle {
     ///
     /// # Errors
     /// The spool cannot be opened.
-    pub fn start(path: PathBuf, config: SpoolConfig, board: Board) -> anyhow::Result<(Self, std::thread::JoinHandle<()>)> {
+    pub fn start(
+        path: PathBuf,
+        config: SpoolConfig,
+        board: Board,
+    ) -> anyhow::Result<(Self, std::thread::JoinHandle<()>)> {
         let (spool, report) = Spool::open_file(&path, config)?;
         if report.created {
             tracing::info!(epoch = %spool.epoch(), quarantined = ?report.quarantined, "a new spool epoch begins");
@@ -159,7 +163,12 @@ impl SpoolHandle {
 }
 
 fn state_of(spool: &Spool) -> SpoolState {
-    SpoolState { epoch: spool.epoch(), head: spool.head(), series: spool.series_count(), account: spool.account() }
+    SpoolState {
+        epoch: spool.epoch(),
+        head: spool.head(),
+        series: spool.series_count(),
+        account: spool.account(),
+    }
 }
 
 struct Worker {
@@ -202,13 +211,17 @@ impl Worker {
 
     fn carry_out(&mut self, request: Request) {
         match request {
-            Request::Append(rows, positions, answer) => self.answer(answer, |spool| append(spool, &rows, &positions)),
+            Request::Append(rows, positions, answer) => {
+                self.answer(answer, |spool| append(spool, &rows, &positions))
+            }
             Request::View(answer) => self.answer(answer, Spool::view),
             Request::Load(first, last, bytes_max, answer) => self.answer(answer, |spool| {
                 let run = spool.load_run(first, last, bytes_max, RUN_ROWS_MAX)?;
                 Ok(run.map_or_else(|| Loaded::Gone(spool.gone_through(first, last)), Loaded::Run))
             }),
-            Request::Series(from, max, answer) => self.answer(answer, |spool| Ok(spool.series_defs(from, max))),
+            Request::Series(from, max, answer) => {
+                self.answer(answer, |spool| Ok(spool.series_defs(from, max)))
+            }
             Request::Settle(settlement, answer) => self.answer(answer, |spool| spool.settle(&settlement)),
             Request::Gaps(answer) => self.answer(answer, Spool::fresh_gaps),
             Request::Cursor(name, answer) => self.answer(answer, |spool| spool.cursor(&name)),
@@ -244,6 +257,7 @@ fn append(spool: &mut Spool, rows: &[SeriesRows], positions: &[Position]) -> Res
     for (def, samples) in rows {
         items.push((spool.series_no(def)?, samples.as_slice()));
     }
-    let positions: Vec<(&str, &[u8])> = positions.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let positions: Vec<(&str, &[u8])> =
+        positions.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
     spool.append(&items, &positions)
 }

@@ -18,7 +18,10 @@ fn open(data: &Path) -> anyhow::Result<Spool> {
     match Spool::open_file(&path, SpoolConfig::default()) {
         Ok((spool, _)) => Ok(spool),
         Err(SpoolError::InUse) => {
-            anyhow::bail!("an agent runs on {}: ask it with `edge-agent status`, or stop it first", data.display())
+            anyhow::bail!(
+                "an agent runs on {}: ask it with `edge-agent status`, or stop it first",
+                data.display()
+            )
         }
         Err(error) => Err(error).with_context(|| path.display().to_string()),
     }

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use tideline_link::quic::{ClientEndpoint, FrameReceiver, FrameSender, Link, LinkHandle, LinkOptions, resolve};
+use tideline_link::quic::{
+    ClientEndpoint, FrameReceiver, FrameSender, Link, LinkHandle, LinkOptions, resolve,
+};
 use tideline_link::tls::{FloorTime, client_config};
 use tideline_protocol::model::Seq;
 use tideline_protocol::session::{AgentAction, AgentSession};
@@ -189,7 +191,8 @@ impl Uplink {
                         Loaded::Gone(end) => session.handle_gone(first, end),
                         Loaded::Run(run) => {
                             let (rows, series_end) = (run.rows, run.series_end);
-                            let envelope = RunEnvelope { epoch: seen.epoch, lane, first: run.first, rows, series_end };
+                            let envelope =
+                                RunEnvelope { epoch: seen.epoch, lane, first: run.first, rows, series_end };
                             session.handle_run(envelope, run.block);
                         }
                     }
@@ -219,7 +222,10 @@ impl Uplink {
     }
 }
 
-async fn wait(receiver: &mut FrameReceiver, state: &mut watch::Receiver<SpoolState>) -> anyhow::Result<Event> {
+async fn wait(
+    receiver: &mut FrameReceiver,
+    state: &mut watch::Receiver<SpoolState>,
+) -> anyhow::Result<Event> {
     tokio::select! {
         frame = receiver.recv() => Ok(Event::Frame(frame?.map(Box::new))),
         changed = state.changed() => changed.map(|()| Event::Appended).map_err(|_| anyhow::anyhow!("the spool has ended")),

@@ -5,7 +5,7 @@ use tideline_protocol::block::BlockBuilder;
 use tideline_protocol::model::{DropCause, Sample, Seq, SeriesNo};
 use tideline_protocol::wire::{RUN_BYTES_MAX, RUN_ROWS_MAX};
 
-use crate::blob::{HEADER_LEN, Header, cost};
+use crate::blob::{BLOB_HEADER_LEN, Header, cost};
 use crate::books::{Books, Fate};
 use crate::gaps::{Dropped, Gaps};
 use crate::settle::rows_of_damaged;
@@ -110,11 +110,12 @@ impl Spool {
             let series = batch.series_end.saturating_sub(1);
             return Err(SpoolError::UnknownSeries { series, known: self.dictionary.count() });
         }
-        let bytes = cost(HEADER_LEN + batch.block.len());
+        let bytes = cost(BLOB_HEADER_LEN + batch.block.len());
         if bytes > self.config.quota_bytes {
             return Err(SpoolError::OverQuota { bytes, quota_bytes: self.config.quota_bytes });
         }
-        let outcome = self.write(Durability::Immediate, |spool, tx| spool.append_in(tx, batch, bytes, cursors))?;
+        let outcome =
+            self.write(Durability::Immediate, |spool, tx| spool.append_in(tx, batch, bytes, cursors))?;
         match outcome.books {
             Some(books) => self.books = books,
             None => self.books.append(u64::from(batch.rows), bytes),
@@ -147,7 +148,7 @@ impl Spool {
             series_end: batch.series_end,
             block_crc: crc32c::crc32c(&batch.block),
         };
-        let mut value = Vec::with_capacity(HEADER_LEN + batch.block.len());
+        let mut value = Vec::with_capacity(BLOB_HEADER_LEN + batch.block.len());
         header.write(&mut value);
         value.extend_from_slice(&batch.block);
         {

@@ -91,7 +91,9 @@ impl Spool {
         if report.batches != self.books.held.len() || bytes != self.books.held_cost() {
             let (held, cost) = (self.books.held.len(), self.books.held_cost());
             let found = report.batches;
-            report.problems.push(format!("{found} batches of {bytes} bytes are held, the books say {held} of {cost}"));
+            report
+                .problems
+                .push(format!("{found} batches of {bytes} bytes are held, the books say {held} of {cost}"));
         }
         Ok(report)
     }
@@ -100,9 +102,9 @@ impl Spool {
         if !self.books.held.contains(seq) {
             return Err(format!("seq {seq} is stored, but not in the books"));
         }
-        let (header, block) = blob::split(value).ok_or_else(|| format!("seq {seq}: its checksum is wrong"))?;
-        let decoded =
-            tideline_protocol::block::decode(block, &RowCounts::one(header.rows), Seq::new(seq));
+        let (header, block) =
+            blob::split(value).ok_or_else(|| format!("seq {seq}: its checksum is wrong"))?;
+        let decoded = tideline_protocol::block::decode(block, &RowCounts::one(header.rows), Seq::new(seq));
         decoded.map_err(|error| format!("seq {seq}: {error}"))?;
         Ok(header.rows)
     }

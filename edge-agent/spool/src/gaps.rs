@@ -40,7 +40,12 @@ type GapTable<'txn> = Table<'txn, u64, &'static [u8]>;
 
 impl Gaps {
     /// Records drops in seq order.
-    pub fn record(&mut self, tx: &WriteTransaction, dropped: &[Dropped], cause: DropCause) -> Result<(), SpoolError> {
+    pub fn record(
+        &mut self,
+        tx: &WriteTransaction,
+        dropped: &[Dropped],
+        cause: DropCause,
+    ) -> Result<(), SpoolError> {
         if dropped.is_empty() {
             return Ok(());
         }
@@ -104,7 +109,11 @@ fn store(table: &mut GapTable<'_>, gap: &Gap) -> Result<(), SpoolError> {
 fn part(gap: &Gap, skip: u64, count: u64) -> Gap {
     let mut rows = RowCounts::default();
     let wanted = usize::try_from(count).unwrap_or(usize::MAX);
-    gap.rows.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)).take(wanted).for_each(|each| rows.push(each));
+    gap.rows
+        .iter()
+        .skip(usize::try_from(skip).unwrap_or(usize::MAX))
+        .take(wanted)
+        .for_each(|each| rows.push(each));
     Gap { first: Seq::new(gap.first.get().saturating_add(skip)), rows, ..gap.clone() }
 }
 

@@ -81,7 +81,11 @@ impl Spool {
         for entry in table.range(first..=end).map_err(SpoolError::storage)? {
             let (seq, value) = entry.map_err(SpoolError::storage)?;
             let Some((header, block)) = blob::split(value.value()) else {
-                return Ok(if parts.is_empty() { Gathered::Damaged(seq.value()) } else { Gathered::Parts(parts) });
+                return Ok(if parts.is_empty() {
+                    Gathered::Damaged(seq.value())
+                } else {
+                    Gathered::Parts(parts)
+                });
             };
             bytes = bytes.saturating_add(block.len());
             rows = rows.saturating_add(u64::from(header.rows));
@@ -109,7 +113,9 @@ fn pack(first: Seq, parts: Vec<(Header, Vec<u8>)>) -> Result<LoadedRun, u64> {
     }
     let packed = block::repack(parts.iter().map(|(header, block)| (block.as_slice(), header.rows)));
     match packed {
-        Ok(block) => Ok(LoadedRun { first, rows: block.rows, series_end: block.series_end, block: block.bytes }),
+        Ok(block) => {
+            Ok(LoadedRun { first, rows: block.rows, series_end: block.series_end, block: block.bytes })
+        }
         Err(_) => {
             let mut seqs = (first.get()..).zip(&parts);
             let bad = seqs.find(|(_, (header, block))| {

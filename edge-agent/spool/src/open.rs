@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, StorageError,
+    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+    StorageError,
 };
 use tideline_protocol::model::{Epoch, SeriesDef};
 
@@ -108,7 +109,10 @@ fn opening(error: DatabaseError) -> SpoolError {
         DatabaseError::DatabaseAlreadyOpen => SpoolError::InUse,
         DatabaseError::Storage(StorageError::Corrupted(reason)) => SpoolError::Corrupt(reason),
         DatabaseError::Storage(StorageError::Io(error))
-            if matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof) =>
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
+            ) =>
         {
             SpoolError::Corrupt(error.to_string())
         }
@@ -164,7 +168,8 @@ fn read_epoch(tx: &ReadTransaction) -> Result<Epoch, SpoolError> {
         return Err(SpoolError::Format { found, known: FORMAT });
     }
     let epoch = meta.get("epoch").map_err(reading)?.ok_or_else(corrupt("it names no epoch"))?;
-    let bytes: [u8; 16] = epoch.value().try_into().map_err(|_| SpoolError::Corrupt("its epoch is cut".into()))?;
+    let bytes: [u8; 16] =
+        epoch.value().try_into().map_err(|_| SpoolError::Corrupt("its epoch is cut".into()))?;
     Ok(Epoch::from_bytes(bytes))
 }
 

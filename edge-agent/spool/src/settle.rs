@@ -20,11 +20,7 @@ pub enum RowsError {
 }
 
 /// The rows of held seqs `lo..=hi`, from the running totals at its ends.
-pub fn rows_in(
-    batches: &impl ReadableTable<u64, &'static [u8]>,
-    lo: u64,
-    hi: u64,
-) -> Result<u64, RowsError> {
+pub fn rows_in(batches: &impl ReadableTable<u64, &'static [u8]>, lo: u64, hi: u64) -> Result<u64, RowsError> {
     let header = |seq: u64| -> Result<Header, RowsError> {
         let value = batches.get(seq).map_err(|error| RowsError::Spool(SpoolError::storage(error)))?;
         value.and_then(|value| Header::read(value.value())).ok_or(RowsError::Damaged(seq))

@@ -102,14 +102,18 @@ impl World {
     fn settle(&mut self, lo: u64, hi: u64, fate: u8) {
         let head = self.spool().head().get();
         let mut set = RangeSet::of(lo.min(head + 1), hi.min(head));
-        let other = if fate == 0 { &self.spool().settlement().refused } else { &self.spool().settlement().stored };
+        let other =
+            if fate == 0 { &self.spool().settlement().refused } else { &self.spool().settlement().stored };
         let other = other.clone();
         set.remove_set(&other);
         let settlement = match fate {
             0 => Settlement { stored: set, ..Settlement::default() },
             1 => Settlement { refused: set, ..Settlement::default() },
             // A hub confirms only what was declared.
-            _ => Settlement { dropped: set.intersect(&self.spool().settlement().dropped), ..Settlement::default() },
+            _ => Settlement {
+                dropped: set.intersect(&self.spool().settlement().dropped),
+                ..Settlement::default()
+            },
         };
         match self.spool().settle(&settlement) {
             Ok(()) | Err(SpoolError::Storage(_) | SpoolError::Poisoned) => {}
@@ -176,7 +180,9 @@ impl World {
         let cursor = self.cursor;
         let spool = self.spool();
         let account = spool.account();
-        let sum = |set: &RangeSet| model.iter().filter(|(seq, _)| set.contains(**seq)).map(|(_, b)| rows(b)).sum::<u64>();
+        let sum = |set: &RangeSet| {
+            model.iter().filter(|(seq, _)| set.contains(**seq)).map(|(_, b)| rows(b)).sum::<u64>()
+        };
         assert!(account.balances(), "{account:?}");
         assert_eq!(spool.head().get(), model.len() as u64);
         assert_eq!(account.produced, model.values().map(|batch| rows(batch)).sum::<u64>());

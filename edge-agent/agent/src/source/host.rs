@@ -36,7 +36,9 @@ pub async fn run(mut context: Context, interval_ms: u64) {
             let values = reader.read(mono_ns);
             (reader, values)
         });
-        let Ok((reader, values)) = read.await else { return context.failed("reading the machine's metrics panicked") };
+        let Ok((reader, values)) = read.await else {
+            return context.failed("reading the machine's metrics panicked");
+        };
         host = Some(reader);
         let chunk = check(&context, &profile, &clock, values);
         let accepted = chunk.rows.len() as u64;
@@ -97,9 +99,14 @@ impl Host {
             ("memory/available".to_owned(), self.system.available_memory() as f64),
             ("swap/used".to_owned(), self.system.used_swap() as f64),
         ];
-        out.extend(self.system.cpus().iter().enumerate().map(|(n, cpu)| (format!("cpu/{n}"), tenths(cpu.usage()))));
+        out.extend(
+            self.system.cpus().iter().enumerate().map(|(n, cpu)| (format!("cpu/{n}"), tenths(cpu.usage()))),
+        );
         if let Ok(load) = System::load_average() {
-            out.extend([("load/1", load.one), ("load/5", load.five), ("load/15", load.fifteen)].map(|(n, v)| (n.to_owned(), v)));
+            out.extend(
+                [("load/1", load.one), ("load/5", load.five), ("load/15", load.fifteen)]
+                    .map(|(n, v)| (n.to_owned(), v)),
+            );
         }
         out.extend(System::uptime().ok().map(|uptime| ("uptime".to_owned(), uptime as f64)));
         self.read_devices(seconds, &mut out);

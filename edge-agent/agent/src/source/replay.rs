@@ -37,7 +37,9 @@ struct Replay {
 
 /// Replays the file until its end or until stopped.
 pub async fn run(context: Context, kind: SourceKind) {
-    let SourceKind::Replay { path, format, timestamps, rate, device, columns, point_prefix } = kind else { return };
+    let SourceKind::Replay { path, format, timestamps, rate, device, columns, point_prefix } = kind else {
+        return;
+    };
     let key = format!("replay/{}", context.name);
     let device = if device.is_empty() { Ok(context.own_device.clone()) } else { DeviceId::parse(&device) };
     let device = match device {
@@ -55,7 +57,17 @@ pub async fn run(context: Context, kind: SourceKind) {
     };
     let (clock, profile) = (SystemClock::default(), Profile::csv());
     let replay = Replay {
-        context, device, format, timestamps, columns, prefix: point_prefix, header, file, offset, clock, profile,
+        context,
+        device,
+        format,
+        timestamps,
+        columns,
+        prefix: point_prefix,
+        header,
+        file,
+        offset,
+        clock,
+        profile,
     };
     replay.run(rate, &key).await;
 }
@@ -84,7 +96,11 @@ impl Replay {
     async fn run(mut self, rate: u64, key: &str) {
         // With a rate: twenty chunks a second, or one row at a time.
         let rows = if rate == 0 { ROWS_PER_CHUNK } else { (rate / 20).clamp(1, ROWS_PER_CHUNK) };
-        let pause = if rate == 0 { Duration::ZERO } else { Duration::from_secs(rows) / u32::try_from(rate).unwrap_or(u32::MAX) };
+        let pause = if rate == 0 {
+            Duration::ZERO
+        } else {
+            Duration::from_secs(rows) / u32::try_from(rate).unwrap_or(u32::MAX)
+        };
         let mut next = tokio::time::Instant::now();
         loop {
             let (rows, ended) = match self.read(rows) {
@@ -151,7 +167,9 @@ impl Replay {
             Format::Ndjson => {
                 let object: serde_json::Map<String, serde_json::Value> =
                     serde_json::from_str(line).map_err(|error| error.to_string())?;
-                let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let text = |value: serde_json::Value| {
+                    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+                };
                 object.into_iter().map(|(name, value)| (name, text(value))).collect()
             }
         };
@@ -181,9 +199,8 @@ fn time_of(text: &str) -> Result<i64, String> {
     let stamp = match text.parse::<jiff::Timestamp>() {
         Ok(stamp) => stamp,
         Err(_) => {
-            let civil: jiff::civil::DateTime = text
-                .parse()
-                .map_err(|_| format!("time {text:?} is not RFC 3339 nor YYYY-MM-DD HH:MM:SS"))?;
+            let civil: jiff::civil::DateTime =
+                text.parse().map_err(|_| format!("time {text:?} is not RFC 3339 nor YYYY-MM-DD HH:MM:SS"))?;
             civil.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| error.to_string())?.timestamp()
         }
     };

@@ -1,0 +1,149 @@
+//! Who asks: the local socket, a bearer token, or a browser's session cookie.
+
+use axum::Extension;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::problem::ApiError;
+use crate::hub::App;
+use crate::metadata::{Role, SessionRecord, TokenRecord, UserRecord};
+use crate::secret;
+
+/// The name of the session cookie.
+pub const COOKIE: &str = "tideline_session";
+/// What every API token begins with, so that secret scanners can find one.
+pub const TOKEN_PREFIX: &str = "tlt_";
+
+/// Marks requests that came over the Unix socket in the data folder: who may open it is the
+/// administrator of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalSocket;
+
+/// Marks requests that came over TLS.
+#[derive(Debug, Clone, Copy)]
+pub struct OverTls;
+
+/// Who asks, and what they may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// A name for people and the log.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+}
+
+/// Lets a request through with its principal, or answers 401 or 403.
+///
+/// # Errors
+/// Nobody is signed on, the credentials are not known, or a foreign page sent the request.
+pub async fn authenticate(
+    State(hub): State<App>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let principal = principal_of(&hub, &request)?;
+    request.extensions_mut().insert(principal);
+    Ok(next.run(request).await)
+}
+
+/// Lets administrators through.
+///
+/// # Errors
+/// The principal is none.
+pub async fn require_admin(
+    Extension(principal): Extension<Principal>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    match principal.role {
+        Role::Admin => Ok(next.run(request).await),
+        Role::Viewer => Err(ApiError::forbidden("this needs the role admin")),
+    }
+}
+
+fn principal_of(hub: &App, request: &Request) -> Result<Principal, ApiError> {
+    if request.extensions().get::<LocalSocket>().is_some() {
+        return Ok(Principal { name: "local".to_owned(), role: Role::Admin });
+    }
+    let headers = request.headers();
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let token = value
+            .to_str()
+            .ok()
+            .and_then(|v| v.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let (_, token) = token.ok_or_else(ApiError::unauthenticated)?;
+        return by_token(hub, token.trim());
+    }
+    let cookie = cookie_of(headers).ok_or_else(ApiError::unauthenticated)?;
+    if !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        check_origin(headers)?;
+    }
+    by_cookie(hub, cookie)
+}
+
+fn by_token(hub: &App, token: &str) -> Result<Principal, ApiError> {
+    let (id, secret) = token
+        .strip_prefix(TOKEN_PREFIX)
+        .and_then(|t| t.split_once('_'))
+        .ok_or_else(ApiError::unauthenticated)?;
+    let record: TokenRecord = hub.metadata.find(id)?.ok_or_else(ApiError::unauthenticated)?;
+    if !secret::same(&record.secret_hash, &secret::sha256_hex(secret.as_bytes())) {
+        return Err(ApiError::unauthenticated());
+    }
+    Ok(Principal { name: format!("token {}", record.name), role: record.role })
+}
+
+fn by_cookie(hub: &App, cookie: &str) -> Result<Principal, ApiError> {
+    let session: SessionRecord =
+        hub.metadata.find(&secret::sha256_hex(cookie.as_bytes()))?.ok_or_else(ApiError::unauthenticated)?;
+    if session.expires_ms <= hub.now_ms() {
+        return Err(ApiError::unauthenticated());
+    }
+    // The user is read each time, so that revoking one ends all their sessions at once.
+    let user: UserRecord = hub.metadata.find(&session.user)?.ok_or_else(ApiError::unauthenticated)?;
+    Ok(Principal { name: session.user, role: user.role })
+}
+
+/// The session cookie of a request.
+#[must_use]
+pub fn cookie_of(headers: &HeaderMap) -> Option<&str> {
+    let all =
+        headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
+    all.filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, _)| *name == COOKIE)
+        .map(|(_, value)| value)
+}
+
+/// Refuses what a foreign page made a browser send: browsers name the page's origin on every
+/// unsafe request, and programs that send neither header have no cookie to be tricked out of.
+///
+/// # Errors
+/// The origin is not the host that was asked.
+pub fn check_origin(headers: &HeaderMap) -> Result<(), ApiError> {
+    let text = |name: header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
+    let foreign = || {
+        ApiError::new(
+            StatusCode::FORBIDDEN,
+            "foreign-origin",
+            "the request comes from a page of another origin",
+        )
+    };
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        let authority = origin.to_str().ok().and_then(|o| o.split_once("://")).map(|(_, rest)| rest);
+        return if authority.is_some() && authority == text(header::HOST) { Ok(()) } else { Err(foreign()) };
+    }
+    match headers.get("sec-fetch-site").and_then(|v| v.to_str().ok()) {
+        None | Some("same-origin" | "none") => Ok(()),
+        Some(_) => Err(foreign()),
+    }
+}
+
+/// The address a request came from; the local socket counts as loopback.
+#[must_use]
+pub fn address_of(info: Option<&Extension<ConnectInfo<SocketAddr>>>) -> IpAddr {
+    info.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |Extension(ConnectInfo(address))| address.ip())
+}

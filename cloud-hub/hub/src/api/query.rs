@@ -1,0 +1,268 @@
+//! Series and their readings.
+
+use axum::Json;
+use axum::extract::{Query, State};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use tideline_protocol::model::{AgentId, DeviceId};
+use tideline_store::{SeriesInfo, StoreError};
+
+use super::devices::{Page, query_gap};
+use super::problem::{ApiError, Problem};
+use super::shapes::{
+    AnyAnswer, BucketColumns, LastReading, QueryAnswer, QueryGap, RawAnswer, RawColumns, Series, SeriesPage,
+};
+use crate::hub::App;
+use crate::metadata::DeviceRecord;
+use crate::when;
+
+/// Most series of one query; each opens its own columns.
+pub const SERIES_PER_QUERY_MAX: usize = 64;
+/// Most buckets of one query: more than any screen has columns.
+pub const BUCKETS_MAX: usize = 10_000;
+/// Most rows of a raw page; about 6 MB of JSON.
+pub const ROWS_MAX: usize = 100_000;
+const ROWS_DEFAULT: usize = 10_000;
+
+/// Which series.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeriesQuery {
+    device: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// The series
+#[utoipa::path(get, path = "/api/v1/series", operation_id = "series",
+    params(("device" = Option<String>, Query, description = "Of this device only"), ("limit" = Option<usize>, Query, description = "Most series, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before")),
+    responses((status = 200, description = "A page", body = SeriesPage), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn series(
+    State(hub): State<App>,
+    Query(query): Query<SeriesQuery>,
+) -> Result<Json<SeriesPage>, ApiError> {
+    let device = query
+        .device
+        .as_deref()
+        .map(DeviceId::parse)
+        .transpose()
+        .map_err(|e| ApiError::bad("bad-device", e.to_string()))?;
+    let mut all: Vec<Series> = hub.store.series(device.as_ref()).iter().map(shown).collect();
+    all.sort_by(|a, b| a.id.cmp(&b.id));
+    let (series, next) = Page::cut(query.limit, query.cursor.as_deref(), all, |s| &s.id)?;
+    Ok(Json(SeriesPage { series, next }))
+}
+
+fn shown(info: &SeriesInfo) -> Series {
+    Series {
+        id: format!("{}/{}", info.device, info.point),
+        device: info.device.to_string(),
+        point: info.point.to_string(),
+        unit: info.unit.clone(),
+        last: info.last.map(|s| LastReading { t: when::ms(s.time_ns), v: s.value }),
+        count: info.count,
+    }
+}
+
+/// What to query.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RangeQuery {
+    series: String,
+    from: Option<String>,
+    to: Option<String>,
+    buckets: Option<usize>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// Where a raw page begins. The range is in it, so that a relative range does not move under the
+/// reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cursor {
+    from_ns: i64,
+    to_ns: i64,
+    offset: usize,
+}
+
+impl Cursor {
+    fn encode(self) -> String {
+        URL_SAFE_NO_PAD.encode(format!("1 {} {} {}", self.from_ns, self.to_ns, self.offset))
+    }
+
+    fn decode(text: &str) -> Option<Self> {
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let mut parts = text.split(' ');
+        let version = parts.next()?;
+        let cursor = Self {
+            from_ns: parts.next()?.parse().ok()?,
+            to_ns: parts.next()?.parse().ok()?,
+            offset: parts.next()?.parse().ok()?,
+        };
+        (version == "1" && parts.next().is_none()).then_some(cursor)
+    }
+}
+
+/// Readings of series in a range
+#[utoipa::path(get, path = "/api/v1/query", operation_id = "query",
+    params(
+        ("series" = String, Query, description = "device/point, several with commas"),
+        ("from" = Option<String>, Query, description = "RFC 3339, Unix ms, or relative as -6h; -1h when left out"),
+        ("to" = Option<String>, Query, description = "As from; now when left out"),
+        ("buckets" = Option<usize>, Query, description = "At most so many buckets of one width; raw pages when left out"),
+        ("limit" = Option<usize>, Query, description = "Rows of a raw page, 1 to 100000"),
+        ("cursor" = Option<String>, Query, description = "From the page before")),
+    responses((status = 200, description = "Columns", body = AnyAnswer), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn query(
+    State(hub): State<App>,
+    Query(query): Query<RangeQuery>,
+) -> Result<Json<AnyAnswer>, ApiError> {
+    let now_ns = hub.clock.wall_ns();
+    let time = |name: &'static str, text: Option<&str>, otherwise: &str| {
+        when::parse_time(text.unwrap_or(otherwise), now_ns)
+            .map_err(|e| ApiError::bad("bad-time", format!("{name}: {e}")))
+    };
+    let mut at = Cursor {
+        from_ns: time("from", query.from.as_deref(), "-1h")?,
+        to_ns: time("to", query.to.as_deref(), "now")?,
+        offset: 0,
+    };
+    if let Some(text) = &query.cursor {
+        at = Cursor::decode(text)
+            .ok_or_else(|| ApiError::bad("bad-cursor", "the cursor is not one of an earlier answer"))?;
+    }
+    if at.from_ns > at.to_ns {
+        return Err(ApiError::bad("bad-range", "from lies after to"));
+    }
+    let infos = wanted(&hub, &query.series)?;
+    let limit = query.limit.unwrap_or(ROWS_DEFAULT);
+    if !(1..=ROWS_MAX).contains(&limit) {
+        return Err(ApiError::bad("bad-limit", format!("limit={limit}; allowed are 1 to {ROWS_MAX}")));
+    }
+    if query.buckets.is_some_and(|n| !(1..=BUCKETS_MAX).contains(&n)) {
+        return Err(ApiError::bad("bad-buckets", format!("buckets; allowed are 1 to {BUCKETS_MAX}")));
+    }
+    let gaps = gaps(&hub, &infos, at)?;
+    // The store reads files and computes: off the async threads.
+    let work = tokio::task::spawn_blocking(move || match query.buckets {
+        Some(most) => buckets(&hub, &infos, at, most, gaps).map(AnyAnswer::Buckets),
+        None => raw(&hub, &infos, at, limit, gaps).map(AnyAnswer::Raw),
+    });
+    let answer = work.await.map_err(|e| ApiError::internal(&e))?;
+    answer.map(Json).map_err(|e| ApiError::internal(&e))
+}
+
+fn wanted(hub: &App, text: &str) -> Result<Vec<SeriesInfo>, ApiError> {
+    let names: Vec<&str> = text.split(',').map(str::trim).filter(|n| !n.is_empty()).collect();
+    if names.is_empty() || names.len() > SERIES_PER_QUERY_MAX {
+        return Err(ApiError::bad(
+            "bad-series",
+            format!("{} series named; allowed are 1 to {SERIES_PER_QUERY_MAX}", names.len()),
+        ));
+    }
+    names
+        .into_iter()
+        .map(|name| {
+            let (device, point) = name.split_once('/').ok_or_else(|| {
+                ApiError::bad("bad-series", format!("{name:?} is no series; a series is device/point"))
+            })?;
+            let device = DeviceId::parse(device).map_err(|e| ApiError::bad("bad-series", e.to_string()))?;
+            hub.store
+                .series(Some(&device))
+                .into_iter()
+                .find(|s| s.point.as_str() == point)
+                .ok_or_else(|| ApiError::not_found("series", name))
+        })
+        .collect()
+}
+
+fn gaps(hub: &App, infos: &[SeriesInfo], range: Cursor) -> Result<Vec<QueryGap>, ApiError> {
+    let mut devices: Vec<&str> = infos.iter().map(|i| i.device.as_str()).collect();
+    devices.sort_unstable();
+    devices.dedup();
+    let mut out = Vec::new();
+    for device in devices {
+        let Some(record) = hub.metadata.find::<DeviceRecord>(device)? else { continue };
+        let Ok(agent) = AgentId::parse(&record.agent) else { continue };
+        let ledger = hub.store.ledger(&agent);
+        let within = ledger
+            .iter()
+            .flat_map(|e| &e.gaps)
+            .filter(|g| g.from_ns <= range.to_ns && g.to_ns >= range.from_ns);
+        out.extend(within.map(|gap| query_gap(device, gap)));
+    }
+    Ok(out)
+}
+
+fn identity(infos: &[SeriesInfo], id: tideline_store::SeriesId) -> (String, String) {
+    infos
+        .iter()
+        .find(|i| i.id == id)
+        .map(|i| (format!("{}/{}", i.device, i.point), i.unit.clone()))
+        .unwrap_or_default()
+}
+
+fn buckets(
+    hub: &App,
+    infos: &[SeriesInfo],
+    at: Cursor,
+    most: usize,
+    gaps: Vec<QueryGap>,
+) -> Result<QueryAnswer, StoreError> {
+    let ids: Vec<_> = infos.iter().map(|i| i.id).collect();
+    let answer = hub.store.query_buckets(&ids, at.from_ns, at.to_ns, most)?;
+    let series = answer.series.into_iter().map(|column| {
+        let (id, unit) = identity(infos, column.id);
+        BucketColumns {
+            id,
+            unit,
+            tier: column.tier.as_str().to_owned(),
+            t: column.t_ns.iter().map(|ns| when::ms(*ns)).collect(),
+            min: column.min,
+            max: column.max,
+            mean: column.mean,
+            last: column.last,
+            count: column.count,
+        }
+    });
+    Ok(QueryAnswer { series: series.collect(), partial: false, gaps })
+}
+
+fn raw(
+    hub: &App,
+    infos: &[SeriesInfo],
+    at: Cursor,
+    limit: usize,
+    gaps: Vec<QueryGap>,
+) -> Result<RawAnswer, StoreError> {
+    let ids: Vec<_> = infos.iter().map(|i| i.id).collect();
+    let page = hub.store.query_raw(&ids, at.from_ns, at.to_ns, at.offset, limit)?;
+    let series = page.series.into_iter().map(|column| {
+        let (id, unit) = identity(infos, column.id);
+        RawColumns {
+            id,
+            unit,
+            tier: "raw".to_owned(),
+            t: column.times.iter().map(|ns| when::ms(*ns)).collect(),
+            t_ns: column.times.iter().map(ToString::to_string).collect(),
+            v: column.values,
+        }
+    });
+    let next = page.next_offset.map(|offset| Cursor { offset, ..at }.encode());
+    Ok(RawAnswer { series: series.collect(), next, partial: false, gaps })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back_and_nonsense_does_not() {
+        let cursor = Cursor { from_ns: -5, to_ns: 7, offset: 9 };
+        assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
+        for text in ["", "x", "MSAxIDIgMyA0", "é"] {
+            assert_eq!(Cursor::decode(text), None, "{text}");
+        }
+    }
+}

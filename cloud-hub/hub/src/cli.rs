@@ -1,0 +1,239 @@
+//! The command line: what there is, and which part of the hub does it.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks on stdout and stderr")]
+
+mod beside;
+mod files;
+mod socket;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use cloud_hub::config::{self, Config, Layers};
+use cloud_hub::metadata::Role;
+use cloud_hub::when::parse_span;
+
+pub use socket::HubSocket;
+
+/// The Tideline hub.
+#[derive(Debug, Parser)]
+#[command(name = "cloud-hub", version)]
+pub struct Cli {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the configuration and the data are.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// The configuration file (TOML).
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data folder; stronger than the file's hub.data_dir.
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl Place {
+    /// Reads all layers of the configuration.
+    pub fn load(&self) -> Result<Config> {
+        let flags = self.data.iter().map(|d| ("hub.data_dir", d.display().to_string())).collect();
+        Ok(config::load(&Layers { file: self.config.clone(), env: std::env::vars().collect(), flags })?)
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the hub.
+    Serve,
+    /// Run a hub and agents on this machine, cut one off, and account for every reading.
+    Demo(DemoArgs),
+    /// Enrolment tokens.
+    #[command(subcommand)]
+    EnrollToken(EnrollTokenCommand),
+    /// Devices.
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// People.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Tokens for programs.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Read a series.
+    Query(QueryArgs),
+    /// The store's files, without a running hub.
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// How the demo runs.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// How many agents; the odd ones measure this machine, the even ones replay a recording.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub agents: u8,
+    /// End after this long, as 60s; until Ctrl-C when left out.
+    #[arg(long = "for", value_parser = parse_span)]
+    pub duration: Option<Duration>,
+    /// How long demo-1 is cut off; 0s for not at all.
+    #[arg(long, default_value = "20s", value_parser = parse_span)]
+    pub outage: Duration,
+    /// Only the final ledger as JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// The recording to replay instead of the built-in one.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// The dashboard's port; a free one when it is taken.
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EnrollTokenCommand {
+    /// Make a token that lets one key enrol one device.
+    Create {
+        /// The device's id.
+        #[arg(long, value_name = "ID")]
+        device: String,
+        /// How long it can be used.
+        #[arg(long, default_value = "24h", value_parser = parse_span)]
+        ttl: Duration,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// All devices.
+    List,
+    /// One device with its ledger.
+    Show {
+        /// The device's id.
+        id: String,
+    },
+    /// Shut a device out for good.
+    Revoke {
+        /// The device's id.
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Make a user; the password is generated and printed unless it comes on stdin.
+    Create {
+        /// The name.
+        name: String,
+        /// What they may do.
+        #[arg(long, value_enum, default_value_t = Role::Admin)]
+        role: Role,
+        /// Read the password from the first line of stdin.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// All users.
+    List,
+    /// Remove a user and end their sessions.
+    Revoke {
+        /// The name.
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token; it is printed this once.
+    Create {
+        /// What it is for.
+        name: String,
+        /// What it may do.
+        #[arg(long, value_enum, default_value_t = Role::Viewer)]
+        role: Role,
+    },
+    /// All tokens.
+    List,
+    /// Remove a token.
+    Revoke {
+        /// The token's id.
+        id: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Format {
+    Table,
+    Csv,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct QueryArgs {
+    /// The series, as device/point; several with commas.
+    pub series: String,
+    /// From when: RFC 3339, Unix ms, or relative as -6h.
+    #[arg(long, default_value = "-1h", allow_hyphen_values = true)]
+    pub from: String,
+    /// Until when.
+    #[arg(long, default_value = "now", allow_hyphen_values = true)]
+    pub to: String,
+    /// At most so many buckets instead of raw readings.
+    #[arg(long)]
+    pub buckets: Option<u32>,
+    /// How to show them.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// What is stored.
+    Inspect,
+    /// Read everything and check it.
+    Verify,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Every option with its value, default and meaning.
+    Print,
+    /// Report every error.
+    Check,
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What went wrong, for people.
+pub async fn run(cli: Cli) -> Result<()> {
+    let config = match cli.command {
+        Command::Demo(args) => return crate::demo::run(&args).await,
+        _ => cli.place.load()?,
+    };
+    match cli.command {
+        Command::Serve => cloud_hub::serve::run(config, crate::stop_signal()).await,
+        Command::Config(ConfigCommand::Print) => {
+            print!("{}", config::render(&config));
+            Ok(())
+        }
+        Command::Config(ConfigCommand::Check) => {
+            println!("the configuration is good");
+            Ok(())
+        }
+        Command::Store(command) => files::store(&config, &command),
+        Command::Demo(_) => Ok(()),
+        Command::EnrollToken(command) => beside::enroll_token(&HubSocket::of(&config), &command).await,
+        Command::Device(command) => beside::device(&HubSocket::of(&config), &command).await,
+        Command::User(command) => beside::user(&HubSocket::of(&config), &command).await,
+        Command::Token(command) => beside::token(&HubSocket::of(&config), &command).await,
+        Command::Query(args) => beside::query(&HubSocket::of(&config), &args).await,
+    }
+}

@@ -1,0 +1,137 @@
+//! The hub's configuration: one table of options, read in layers (defaults, file, environment,
+//! flags). All errors are reported at once, each with its place and what is allowed.
+
+mod load;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+pub use load::{ConfigErrors, Fault, Layers, load, render};
+
+/// The checked configuration; every value is explicit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Plain HTTP: API and web app.
+    pub http_listen: SocketAddr,
+    /// HTTPS: API, web app and enrolment.
+    pub https_listen: SocketAddr,
+    /// QUIC: agents.
+    pub quic_listen: SocketAddr,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Names and addresses in the hub's certificate.
+    pub names: Vec<String>,
+    /// The host name or address that enrol tokens and agents are told.
+    pub public_address: String,
+    /// Seconds between sealing the hot rows into files.
+    pub flush_interval_s: u64,
+    /// Rows held in memory before they are sealed early.
+    pub hot_rows_max: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            http_listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            https_listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
+            quic_listen: SocketAddr::from(([0, 0, 0, 0], 4433)),
+            data_dir: PathBuf::from("tideline-data"),
+            names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            public_address: "localhost".to_owned(),
+            flush_interval_s: 10,
+            hot_rows_max: 2_000_000,
+        }
+    }
+}
+
+/// One option: its name, its meaning, and how it is read from and shown as text.
+pub struct OptionDef {
+    /// Section and key, as `http.listen`.
+    pub name: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    /// Which values are allowed.
+    pub allowed: &'static str,
+    set: fn(&mut Config, &str) -> Option<()>,
+    show: fn(&Config) -> String,
+}
+
+const ADDRESS: &str = "an address with a port, as 127.0.0.1:8080 or [::]:8080; port 0 takes a free one";
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn number_in(text: &str, lo: u64, hi: u64) -> Option<u64> {
+    text.replace('_', "").parse().ok().filter(|n| (lo..=hi).contains(n))
+}
+
+fn names_in(text: &str) -> Option<Vec<String>> {
+    let names: Vec<String> = text.split(',').map(|n| n.trim().to_owned()).collect();
+    names.iter().all(|n| host_is_sound(n)).then_some(names)
+}
+
+fn host_is_sound(name: &str) -> bool {
+    (1..=253).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':'))
+}
+
+/// Every option there is; the reference page and `config print` are made from it.
+pub const OPTIONS: &[OptionDef] = &[
+    OptionDef {
+        name: "http.listen",
+        meaning: "where the API and the web app are served without TLS; keep it on loopback",
+        allowed: ADDRESS,
+        set: |c, t| t.parse().ok().map(|v| c.http_listen = v),
+        show: |c| quoted(&c.http_listen.to_string()),
+    },
+    OptionDef {
+        name: "https.listen",
+        meaning: "where the API, the web app and enrolment are served over TLS",
+        allowed: ADDRESS,
+        set: |c, t| t.parse().ok().map(|v| c.https_listen = v),
+        show: |c| quoted(&c.https_listen.to_string()),
+    },
+    OptionDef {
+        name: "quic.listen",
+        meaning: "where agents connect, over UDP",
+        allowed: ADDRESS,
+        set: |c, t| t.parse().ok().map(|v| c.quic_listen = v),
+        show: |c| quoted(&c.quic_listen.to_string()),
+    },
+    OptionDef {
+        name: "hub.data_dir",
+        meaning: "the folder of the store, the registry, the keys and the command socket",
+        allowed: "a path",
+        set: |c, t| (!t.is_empty()).then(|| c.data_dir = PathBuf::from(t)),
+        show: |c| quoted(&c.data_dir.display().to_string()),
+    },
+    OptionDef {
+        name: "hub.names",
+        meaning: "the names and addresses in the hub's certificate",
+        allowed: "host names and IP addresses; a list in the file, commas in the environment",
+        set: |c, t| names_in(t).map(|v| c.names = v),
+        show: |c| format!("[{}]", c.names.iter().map(|n| quoted(n)).collect::<Vec<_>>().join(", ")),
+    },
+    OptionDef {
+        name: "hub.public_address",
+        meaning: "the host that agents are told to connect to; it must be one of hub.names",
+        allowed: "a host name or an IP address without a port",
+        set: |c, t| host_is_sound(t).then(|| c.public_address = t.to_owned()),
+        show: |c| quoted(&c.public_address),
+    },
+    OptionDef {
+        name: "store.flush_interval_s",
+        meaning: "seconds between sealing the rows in memory into files; they are durable before",
+        allowed: "a whole number from 1 to 3600",
+        set: |c, t| number_in(t, 1, 3600).map(|v| c.flush_interval_s = v),
+        show: |c| c.flush_interval_s.to_string(),
+    },
+    OptionDef {
+        name: "store.hot_rows_max",
+        meaning: "rows in memory that make the store seal early; a row takes about 16 bytes",
+        allowed: "a whole number from 10000 to 100000000",
+        set: |c, t| number_in(t, 10_000, 100_000_000).map(|v| c.hot_rows_max = v),
+        show: |c| c.hot_rows_max.to_string(),
+    },
+];

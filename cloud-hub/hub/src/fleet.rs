@@ -1,0 +1,152 @@
+//! Who is connected, and how fast readings come in.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tideline_protocol::model::{AgentId, DeviceId};
+use tideline_protocol::wire::RefuseCode;
+use tokio::sync::oneshot;
+
+/// Over how many seconds the rate of a device is taken.
+const RATE_SECONDS: u64 = 10;
+
+/// Why a session is to end.
+pub type Cut = (RefuseCode, &'static str);
+
+/// What is known of an agent's newest session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presence {
+    /// Whether it lives.
+    pub online: bool,
+    /// Name and version of the agent's software.
+    pub software: String,
+    /// Since when, Unix ms.
+    pub connected_ms: i64,
+    /// The last frame, Unix ms.
+    pub last_seen_ms: i64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    presence: Presence,
+    cut: Option<oneshot::Sender<Cut>>,
+}
+
+/// All sessions and rates.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    sessions: Mutex<HashMap<AgentId, Entry>>,
+    // Per device: (second of monotonic time, readings).
+    rates: Mutex<HashMap<DeviceId, VecDeque<(u64, u64)>>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Fleet {
+    /// A session opened. An older one of the same agent is cut: it is the same device after a
+    /// reconnect, and only the newer one has a living line. Gives the session's number and what
+    /// tells it to end.
+    pub fn enter(&self, agent: &AgentId, software: String, now_ms: i64) -> (u64, oneshot::Receiver<Cut>) {
+        let (cut, told) = oneshot::channel();
+        let presence = Presence { online: true, software, connected_ms: now_ms, last_seen_ms: now_ms };
+        let mut sessions = locked(&self.sessions);
+        let number = sessions.get(agent).map_or(1, |old| old.number + 1);
+        if let Some(old) =
+            sessions.insert(agent.clone(), Entry { number, presence, cut: Some(cut) }).and_then(|e| e.cut)
+        {
+            // An error means that the older session has already gone.
+            let _gone = old.send((RefuseCode::Replaced, "a newer session of this agent took over"));
+        }
+        (number, told)
+    }
+
+    /// A frame came.
+    pub fn seen(&self, agent: &AgentId, number: u64, now_ms: i64) {
+        if let Some(entry) = locked(&self.sessions).get_mut(agent).filter(|e| e.number == number) {
+            entry.presence.last_seen_ms = now_ms;
+        }
+    }
+
+    /// The session of that number ended; a newer one is left alone.
+    pub fn leave(&self, agent: &AgentId, number: u64) {
+        if let Some(entry) = locked(&self.sessions).get_mut(agent).filter(|e| e.number == number) {
+            entry.presence.online = false;
+            entry.cut = None;
+        }
+    }
+
+    /// Ends the agent's session, if there is one.
+    pub fn cut(&self, agent: &AgentId, cut: Cut) {
+        if let Some(sender) = locked(&self.sessions).get_mut(agent).and_then(|e| e.cut.take()) {
+            let _gone = sender.send(cut);
+        }
+    }
+
+    /// The newest session of the agent since this hub started.
+    #[must_use]
+    pub fn presence(&self, agent: &AgentId) -> Option<Presence> {
+        locked(&self.sessions).get(agent).map(|e| e.presence.clone())
+    }
+
+    /// How many sessions live.
+    #[must_use]
+    pub fn online(&self) -> u64 {
+        locked(&self.sessions).values().filter(|e| e.presence.online).count() as u64
+    }
+
+    /// Readings of a device came in at `now_ns` (monotonic).
+    pub fn count(&self, device: &DeviceId, readings: u64, now_ns: u64) {
+        let second = now_ns / 1_000_000_000;
+        let mut rates = locked(&self.rates);
+        let window = rates.entry(device.clone()).or_default();
+        match window.back_mut() {
+            Some((at, sum)) if *at == second => *sum = sum.saturating_add(readings),
+            _ => window.push_back((second, readings)),
+        }
+        while window.front().is_some_and(|(at, _)| at + RATE_SECONDS < second) {
+            window.pop_front();
+        }
+    }
+
+    /// Readings a second of the device over the last ten whole seconds.
+    #[must_use]
+    pub fn rate(&self, device: &DeviceId, now_ns: u64) -> f64 {
+        let second = now_ns / 1_000_000_000;
+        let rates = locked(&self.rates);
+        let recent = rates
+            .get(device)
+            .into_iter()
+            .flatten()
+            .filter(|(at, _)| at + RATE_SECONDS >= second && *at < second);
+        let sum = recent.fold(0_u64, |sum, (_, n)| sum.saturating_add(*n));
+        u32::try_from(sum).map_or(f64::from(u32::MAX), f64::from) / 10.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_session_replaces_the_older_and_outlives_its_end() {
+        let (fleet, agent) = (Fleet::default(), AgentId::parse("a").unwrap());
+        let (first, mut told) = fleet.enter(&agent, "x 1".into(), 5);
+        let (second, _told) = fleet.enter(&agent, "x 2".into(), 6);
+        assert_eq!(told.try_recv().unwrap().0, RefuseCode::Replaced);
+        fleet.leave(&agent, first);
+        assert!(fleet.presence(&agent).unwrap().online);
+        fleet.leave(&agent, second);
+        assert!(!fleet.presence(&agent).unwrap().online);
+    }
+
+    #[test]
+    fn the_rate_is_taken_over_ten_seconds() {
+        let (fleet, device) = (Fleet::default(), DeviceId::parse("d").unwrap());
+        (0..30_u64).for_each(|s| fleet.count(&device, 7, s * 1_000_000_000));
+        assert!((fleet.rate(&device, 30_000_000_000) - 7.0).abs() < 1e-9);
+        assert!(fleet.rate(&device, 60_000_000_000).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,19 @@
+//! The Tideline hub: ingest, ledger, API, web app.
+//!
+//! [`serve::run`] wires it together; [`ingest`] is the path of readings into the store, [`api`] the
+//! way out. It must never decode readings itself or know Polars: that is the store's.
+
+pub mod api;
+pub mod bucket;
+pub mod config;
+pub mod fleet;
+pub mod hub;
+pub mod ingest;
+pub mod live;
+pub mod metadata;
+pub mod pki;
+pub mod secret;
+pub mod serve;
+pub mod telemetry;
+pub mod web;
+pub mod when;

@@ -1,0 +1,94 @@
+//! The hub's metrics: every name in one enum, shown in the Prometheus text format.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tideline_store::StoreMetrics;
+
+/// Every metric that the hub itself counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Sessions opened.
+    Sessions,
+    /// Sessions refused or ended for a fault of the agent.
+    SessionsRefused,
+    /// QUIC handshakes that failed.
+    HandshakesFailed,
+    /// Enrolments.
+    Enrolments,
+    /// Live batches that the feed had to skip.
+    LiveSkipped,
+}
+
+impl Metric {
+    const ALL: [Self; 5] =
+        [Self::Sessions, Self::SessionsRefused, Self::HandshakesFailed, Self::Enrolments, Self::LiveSkipped];
+
+    const fn text(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Sessions => ("tideline_hub_sessions_total", "Sessions opened."),
+            Self::SessionsRefused => {
+                ("tideline_hub_sessions_refused_total", "Sessions refused or ended for a fault of the agent.")
+            }
+            Self::HandshakesFailed => {
+                ("tideline_hub_handshakes_failed_total", "QUIC handshakes that failed.")
+            }
+            Self::Enrolments => ("tideline_hub_enrolments_total", "Certificates issued."),
+            Self::LiveSkipped => (
+                "tideline_hub_live_skipped_total",
+                "Live batches that the feed skipped because it fell behind.",
+            ),
+        }
+    }
+}
+
+/// The counters behind [`Metric`].
+#[derive(Debug, Default)]
+pub struct Counters([AtomicU64; Metric::ALL.len()]);
+
+impl Counters {
+    /// Adds to one.
+    pub fn add(&self, metric: Metric, by: u64) {
+        if let Some(counter) = self.0.get(metric as usize) {
+            counter.fetch_add(by, Ordering::Relaxed);
+        }
+    }
+
+    fn value(&self, metric: Metric) -> u64 {
+        self.0.get(metric as usize).map_or(0, |c| c.load(Ordering::Relaxed))
+    }
+}
+
+/// The metrics page.
+#[must_use]
+pub fn page(counters: &Counters, online: u64, store: &StoreMetrics) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, help: &str, kind: &str, value: u64| {
+        // Writing to a String cannot fail.
+        let _ok = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+    };
+    for metric in Metric::ALL {
+        let (name, help) = metric.text();
+        line(name, help, "counter", counters.value(metric));
+    }
+    line("tideline_hub_sessions_online", "Sessions that live.", "gauge", online);
+    line("tideline_store_appended_rows_total", "Readings made durable.", "counter", store.appended_rows);
+    line(
+        "tideline_store_duplicate_rows_total",
+        "Readings received again and ignored.",
+        "counter",
+        store.duplicate_rows,
+    );
+    line("tideline_store_commits_total", "Group commits.", "counter", store.commits);
+    line("tideline_store_dead_letters_total", "Runs kept as dead letters.", "counter", store.dead_letters);
+    line("tideline_store_hot_rows", "Readings held in memory.", "gauge", store.hot_rows);
+    line("tideline_store_flushes_total", "Times that rows were sealed.", "counter", store.flushes);
+    line("tideline_store_sealed_bytes", "Bytes of sealed files.", "gauge", store.sealed_bytes);
+    line(
+        "tideline_store_poisoned",
+        "Whether a failed write stopped the store.",
+        "gauge",
+        u64::from(store.poisoned),
+    );
+    out
+}

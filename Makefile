@@ -13,7 +13,7 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug
 RELEASE_BIN := $(CARGO_TARGET_DIR)/release
 
-# Arguments of `make demo` and `make bench`, as in `make demo ARGS="--agents 6 --for 60s"`.
+# Arguments of `make demo`, as in `make demo ARGS="--agents 6 --for 60s"`.
 ARGS ?=
 # How many seeds `make sim` runs.
 SEEDS ?= 200
@@ -86,10 +86,10 @@ $(WEB_DEPS): $(WEB)/package.json $(WEB)/package-lock.json | tools
 	@cd $(WEB) && { npm ci --no-audit --no-fund >/dev/null 2>&1 || npm install --no-save --no-audit --no-fund >&2; }
 	@touch $@
 
-bench: tools $(WEB_DIST) ## The benchmarks, in release; ARGS= chooses workloads
-	$(call say,Release build; the first takes about 12 minutes on two cores)
-	cargo build --release --workspace --bins
-	"$(RELEASE_BIN)/tideline-bench" $(ARGS)
+bench: ## The benchmarks of spool, block codec and frames, in release
+	$(call say,Release build; the first takes about two minutes on two cores)
+	cargo build --release -p tideline-bench
+	"$(RELEASE_BIN)/tideline-bench"
 
 sim: tools $(WEB_DIST) ## The simulation on more seeds; SEEDS=200
 ifeq ($(NEXTEST),yes)

@@ -109,6 +109,26 @@ enum Verdict {
     Taken,
 }
 
+impl Verdict {
+    fn device(self) -> Result<String, ApiError> {
+        let (status, code, detail) = match self {
+            Self::Good(device) => return Ok(device),
+            Self::Unknown => {
+                (StatusCode::UNAUTHORIZED, "enroll-token-unknown", "there is no such enrolment token")
+            }
+            Self::Expired => {
+                (StatusCode::GONE, "enroll-token-expired", "the enrolment token has expired; make a new one")
+            }
+            Self::Taken => (
+                StatusCode::CONFLICT,
+                "enroll-token-used",
+                "another key has used the enrolment token; make a new one",
+            ),
+        };
+        Err(ApiError::new(status, code, detail))
+    }
+}
+
 /// Enrol a device; HTTPS only
 #[utoipa::path(post, path = "/enroll/v1", operation_id = "enroll", request_body = EnrollRequest,
     responses((status = 200, description = "Enrolled", body = EnrollAnswer), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
@@ -128,30 +148,7 @@ pub async fn enroll(
     }
     let key_hash =
         csr_public_key_sha256(&request.csr).map_err(|e| ApiError::bad("bad-csr", e.to_string()))?;
-    let device = match bind(&hub, &request, &hex(&key_hash))? {
-        Verdict::Good(device) => device,
-        Verdict::Unknown => {
-            return Err(ApiError::new(
-                StatusCode::UNAUTHORIZED,
-                "enroll-token-unknown",
-                "there is no such enrolment token",
-            ));
-        }
-        Verdict::Expired => {
-            return Err(ApiError::new(
-                StatusCode::GONE,
-                "enroll-token-expired",
-                "the enrolment token has expired; make a new one",
-            ));
-        }
-        Verdict::Taken => {
-            return Err(ApiError::new(
-                StatusCode::CONFLICT,
-                "enroll-token-used",
-                "another key has used the enrolment token; make a new one",
-            ));
-        }
-    };
+    let device = bind(&hub, &request, &hex(&key_hash))?.device()?;
     let agent = AgentId::parse(&device).map_err(|e| ApiError::internal(&e))?;
     let registered = hub.metadata.change::<DeviceRecord, _>(&device, |old| match old {
         Some(old) if old.revoked => (Some(old), false),

@@ -9,7 +9,7 @@ use crate::api::problem::ApiError;
 use crate::secret::hex;
 
 #[derive(RustEmbed)]
-#[folder = "$CARGO_MANIFEST_DIR/../../dashboards/dist"]
+#[folder = "../../dashboards/dist"]
 #[allow_missing = true]
 struct Dist;
 

@@ -1,0 +1,79 @@
+//! A minimal HTTP client, and raw pages read without loss.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+
+/// Longest wait for an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// An answer with its whole body.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body as text.
+    pub body: String,
+}
+
+/// Asks for `path`.
+///
+/// # Errors
+/// Nothing answers, or not in time.
+pub async fn get(at: SocketAddr, path: &str, token: Option<&str>) -> Result<Answer> {
+    tokio::time::timeout(ANSWER_MAX, ask(at, path, token))
+        .await
+        .with_context(|| format!("{path}: no answer in time"))?
+}
+
+async fn ask(at: SocketAddr, path: &str, token: Option<&str>) -> Result<Answer> {
+    let tcp = tokio::net::TcpStream::connect(at).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await?;
+    let driver = tokio::spawn(connection);
+    let mut request = hyper::Request::get(path).header("host", at.to_string());
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+    let status = response.status().as_u16();
+    let bytes = response.into_body().collect().await?.to_bytes();
+    driver.abort();
+    Ok(Answer { status, body: String::from_utf8(bytes.to_vec())? })
+}
+
+/// A raw page of one series.
+#[derive(Debug)]
+pub struct RawPage {
+    /// Times in ns, and values.
+    pub rows: Vec<(i64, f64)>,
+    /// Where the next page begins.
+    pub next: Option<String>,
+}
+
+/// Reads a raw page of one series.
+///
+/// # Errors
+/// It is not as described.
+pub fn raw_page(body: &str) -> Result<RawPage> {
+    let page: Value = serde_json::from_str(body)?;
+    let series = page.get("series").and_then(Value::as_array).context("a page without series")?;
+    ensure!(series.len() <= 1, "one series was asked for");
+    let next = page.get("next").and_then(Value::as_str).map(str::to_owned);
+    let Some(series) = series.first() else { return Ok(RawPage { rows: Vec::new(), next }) };
+    let times = series.get("t_ns").and_then(Value::as_array).context("a page without t_ns")?;
+    // `serde_json` rounds some numbers to a neighbour; the values are compared bit for bit.
+    let (_, rest) = body.split_once("\"v\":[").context("a page without v")?;
+    let (values, _) = rest.split_once(']').context("values without an end")?;
+    let values: Vec<&str> = values.split(',').filter(|text| !text.is_empty()).collect();
+    ensure!(values.len() == times.len(), "{} times and {} values", times.len(), values.len());
+    let read = |(time, value): (&Value, &str)| {
+        let time = time.as_str().context("a time that is no text")?.parse()?;
+        anyhow::Ok((time, value.trim().parse().with_context(|| format!("{value} is no value"))?))
+    };
+    Ok(RawPage { rows: times.iter().zip(values).map(read).collect::<Result<_>>()?, next })
+}

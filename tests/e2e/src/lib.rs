@@ -1,0 +1,313 @@
+//! End-to-end tests with real processes: starts, kills and asks hubs and agents.
+
+pub mod http;
+pub mod process;
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use process::{Running, Said};
+
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(50);
+/// Longest wait for a process to be ready.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// The ports of a hub; they stay the same over restarts.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    http: u16,
+    https: u16,
+    quic: u16,
+}
+
+/// A hub with a data folder of its own.
+#[derive(Debug)]
+pub struct Hub {
+    folder: TempDir,
+    ports: Ports,
+    running: Running,
+    token: String,
+}
+
+/// An agent with a data folder of its own.
+#[derive(Debug)]
+pub struct Agent {
+    folder: PathBuf,
+    running: Running,
+}
+
+/// Polls until `check` gives something, at most for `longest`.
+///
+/// # Errors
+/// The time is over; the text says what was waited for.
+pub async fn until<T, F: Future<Output = Result<Option<T>>>>(
+    what: &str,
+    longest: Duration,
+    mut check: impl FnMut() -> F,
+) -> Result<T> {
+    let wait = async {
+        let mut ticks = tokio::time::interval(POLL);
+        loop {
+            ticks.tick().await;
+            if let Some(found) = check().await? {
+                return anyhow::Ok(found);
+            }
+        }
+    };
+    tokio::time::timeout(longest, wait).await.with_context(|| format!("{what}: not within {longest:?}"))?
+}
+
+impl Ports {
+    fn free() -> Result<Self> {
+        // All three are held at once, so that they differ.
+        let (http, https) =
+            (TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
+        let quic = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Ok(Self {
+            http: http.local_addr()?.port(),
+            https: https.local_addr()?.port(),
+            quic: quic.local_addr()?.port(),
+        })
+    }
+}
+
+impl Hub {
+    /// Starts a hub on free ports and makes an API token for the tests.
+    ///
+    /// # Errors
+    /// The binary is missing, or the hub does not become ready.
+    pub async fn start() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("tideline-e2e-").tempdir()?;
+        let ports = Ports::free()?;
+        let running = launch(folder.path(), ports)?;
+        let mut hub = Self { folder, ports, running, token: String::new() };
+        hub.ready().await?;
+        hub.token =
+            hub.command(&["token", "create", "e2e", "--role", "admin"]).await?.good()?.trim().to_owned();
+        Ok(hub)
+    }
+
+    /// Where everything of this hub and its agents is kept.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the HTTP API is.
+    #[must_use]
+    pub fn http(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.http))
+    }
+
+    /// Waits until the hub says that it is ready.
+    ///
+    /// # Errors
+    /// It ended, or took too long.
+    pub async fn ready(&mut self) -> Result<()> {
+        let at = self.http();
+        let mut ticks = tokio::time::interval(POLL);
+        let ask = async {
+            loop {
+                ticks.tick().await;
+                self.running.check()?;
+                // Refused connections are what is waited out.
+                if http::get(at, "/readyz", None).await.is_ok_and(|answer| answer.status == 200) {
+                    return anyhow::Ok(());
+                }
+            }
+        };
+        tokio::time::timeout(START_MAX, ask).await.context("the hub did not become ready")?
+    }
+
+    /// Kills the hub with SIGKILL and starts it again on the same folder and ports.
+    ///
+    /// # Errors
+    /// It does not become ready again.
+    pub async fn kill_and_restart(&mut self) -> Result<()> {
+        self.running.kill().await?;
+        self.running = launch(self.folder.path(), self.ports)?;
+        self.ready().await
+    }
+
+    /// Runs a `cloud-hub` command beside the hub.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn command(&self, args: &[&str]) -> Result<Said> {
+        let data = self.folder.path().join("hub").display().to_string();
+        process::run("cloud-hub", &[args, &["--data", &data]].concat()).await
+    }
+
+    /// Makes an enrolment token for a device.
+    ///
+    /// # Errors
+    /// The hub refuses.
+    pub async fn enroll_token(&self, device: &str, ttl: &str) -> Result<String> {
+        let said = self.command(&["enroll-token", "create", "--device", device, "--ttl", ttl]).await?;
+        Ok(said.good()?.trim().to_owned())
+    }
+
+    /// Asks the API as an administrator and reads the answer as text.
+    ///
+    /// # Errors
+    /// No answer, or another status than 200.
+    pub async fn get(&self, path: &str) -> Result<String> {
+        let answer = http::get(self.http(), path, Some(&self.token)).await?;
+        ensure!(answer.status == 200, "{path} was answered with {}: {}", answer.status, answer.body);
+        Ok(answer.body)
+    }
+
+    /// The ledger of a device over all epochs; `None` while the hub knows no such device.
+    ///
+    /// # Errors
+    /// No answer, or one that is not a ledger.
+    pub async fn ledger(&self, device: &str) -> Result<Option<Ledger>> {
+        let answer =
+            http::get(self.http(), &format!("/api/v1/devices/{device}/ledger"), Some(&self.token)).await?;
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        ensure!(answer.status == 200, "the ledger was answered with {}: {}", answer.status, answer.body);
+        let value: Value = serde_json::from_str(&answer.body)?;
+        let total = value.get("total").context("a ledger without total")?;
+        let number = |name: &str| {
+            total.get(name).and_then(Value::as_u64).with_context(|| format!("a ledger without {name}"))
+        };
+        Ok(Some(Ledger {
+            produced: number("produced")?,
+            stored: number("stored")?,
+            pending: number("pending")?,
+            dropped: number("dropped")?,
+            refused: number("refused")?,
+            lost: number("lost")?,
+            balanced: total.get("balanced").and_then(Value::as_bool).context("a ledger without balanced")?,
+        }))
+    }
+
+    /// Waits until the ledger of `device` says that exactly `rows` readings are stored and balances.
+    ///
+    /// # Errors
+    /// Not within `longest`; the text has the last ledger and the end of the logs.
+    pub async fn settled(&self, device: &str, rows: u64, longest: Duration) -> Result<Ledger> {
+        let done = |l: &Ledger| l.produced == rows && l.stored == rows && l.pending == 0 && l.balanced;
+        let waited =
+            until("the ledger", longest, || async { Ok(self.ledger(device).await?.filter(done)) }).await;
+        match waited {
+            Ok(ledger) => Ok(ledger),
+            Err(error) => {
+                bail!("{error:#}; {rows} rows wanted, the ledger is {:?}", self.ledger(device).await?)
+            }
+        }
+    }
+
+    /// All readings of a series, page by page: times in ns and values, in the order of the answer.
+    ///
+    /// # Errors
+    /// The hub refuses, or the answer is not as described.
+    pub async fn readings(&self, series: &str, limit: usize) -> Result<Vec<(i64, f64)>> {
+        let base = format!("/api/v1/query?series={series}&from=0&to=now&limit={limit}");
+        let (mut out, mut path) = (Vec::new(), base.clone());
+        loop {
+            let body = self.get(&path).await?;
+            let page = http::raw_page(&body)?;
+            ensure!(page.rows.len() <= limit, "a page has {} rows, {limit} were asked for", page.rows.len());
+            out.extend(page.rows);
+            match page.next {
+                Some(next) => path = format!("{base}&cursor={next}"),
+                None => return Ok(out),
+            }
+        }
+    }
+}
+
+/// The account of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ledger {
+    /// Readings made, as the agent says.
+    pub produced: u64,
+    /// Readings on the hub's disk.
+    pub stored: u64,
+    /// Readings that the agent still holds.
+    pub pending: u64,
+    /// Readings the agent had to drop.
+    pub dropped: u64,
+    /// Readings the hub refused.
+    pub refused: u64,
+    /// Readings nobody can account for.
+    pub lost: u64,
+    /// Whether all adds up.
+    pub balanced: bool,
+}
+
+fn launch(folder: &Path, ports: Ports) -> Result<Running> {
+    let data = folder.join("hub").display().to_string();
+    let local = |port: u16| format!("127.0.0.1:{port}");
+    let env = [
+        ("TIDELINE_HTTP_LISTEN", local(ports.http)),
+        ("TIDELINE_HTTPS_LISTEN", local(ports.https)),
+        ("TIDELINE_QUIC_LISTEN", local(ports.quic)),
+        ("TIDELINE_HUB_PUBLIC_ADDRESS", "127.0.0.1".to_owned()),
+    ];
+    Running::start("cloud-hub", &["serve", "--data", &data], &env, &folder.join("hub.log"))
+}
+
+impl Agent {
+    /// Enrols an agent with `hub` and starts it with `config` as its file.
+    ///
+    /// # Errors
+    /// The enrolment is refused, or the agent cannot be started.
+    pub async fn start(hub: &Hub, device: &str, config: &str) -> Result<Self> {
+        let folder = hub.folder().join(device);
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("agent.toml"), config)?;
+        let token = hub.enroll_token(device, "1h").await?;
+        enroll(&folder, &token).await?.good()?;
+        let running = launch_agent(&folder)?;
+        Ok(Self { folder, running })
+    }
+
+    /// Kills the agent with SIGKILL and starts it again.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn kill_and_restart(&mut self) -> Result<()> {
+        self.running.kill().await?;
+        self.running = launch_agent(&self.folder)?;
+        Ok(())
+    }
+
+    /// Ends the agent with SIGTERM.
+    ///
+    /// # Errors
+    /// It does not end in time, or not well.
+    pub async fn terminate(mut self, longest: Duration) -> Result<()> {
+        self.running.terminate(longest).await
+    }
+}
+
+fn launch_agent(folder: &Path) -> Result<Running> {
+    let (data, config) =
+        (folder.join("data").display().to_string(), folder.join("agent.toml").display().to_string());
+    Running::start(
+        "edge-agent",
+        &["run", "--data", &data, "--config", &config],
+        &[],
+        &folder.join("agent.log"),
+    )
+}
+
+/// Runs `edge-agent enroll` for the agent in `folder`.
+///
+/// # Errors
+/// It cannot be started.
+pub async fn enroll(folder: &Path, token: &str) -> Result<Said> {
+    process::run("edge-agent", &["enroll", "--data", &folder.join("data").display().to_string(), "--", token])
+        .await
+}

@@ -1,0 +1,134 @@
+//! Child processes: started with a log, killed when dropped.
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::process::{Child, Command};
+
+/// Longest run of a command that ends by itself.
+const COMMAND_MAX: Duration = Duration::from_secs(60);
+/// How much of a log is shown when its process failed, in lines.
+const LOG_LINES: usize = 20;
+
+/// What a command said and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    /// The exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// Its stdout.
+    pub out: String,
+    /// Its stderr.
+    pub err: String,
+}
+
+impl Said {
+    /// The stdout of a command that ended well.
+    ///
+    /// # Errors
+    /// It ended otherwise.
+    pub fn good(self) -> Result<String> {
+        ensure!(self.code == Some(0), "ended with {:?}: {}", self.code, self.err);
+        Ok(self.out)
+    }
+}
+
+/// A process that runs until it is ended.
+#[derive(Debug)]
+pub struct Running {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+/// Where a binary of this workspace is: beside the folder of the test's executable.
+///
+/// # Errors
+/// It has not been built.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("the test has no target folder")?;
+    let path = folder.join(name);
+    ensure!(path.is_file(), "{} is missing: run `make build` first", path.display());
+    Ok(path)
+}
+
+fn command(name: &str, args: &[&str]) -> Result<Command> {
+    let mut command = Command::new(binary(name)?);
+    for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("TIDELINE_")) {
+        command.env_remove(variable);
+    }
+    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    Ok(command)
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// It cannot be started or does not end.
+pub async fn run(name: &str, args: &[&str]) -> Result<Said> {
+    let output = tokio::time::timeout(COMMAND_MAX, command(name, args)?.output());
+    let output = output.await.with_context(|| format!("{name} {args:?} did not end"))??;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) })
+}
+
+impl Running {
+    /// Starts a process whose output is added to `log`.
+    ///
+    /// # Errors
+    /// The binary is missing or cannot be started.
+    pub fn start(name: &str, args: &[&str], env: &[(&str, String)], log: &Path) -> Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(log)?;
+        let mut command = command(name, args)?;
+        command.envs(env.iter().map(|(name, value)| (*name, value))).stdout(file.try_clone()?).stderr(file);
+        let child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
+        Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
+    }
+
+    /// The end of its log.
+    #[must_use]
+    pub fn log_end(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(LOG_LINES).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// Whether it still runs.
+    ///
+    /// # Errors
+    /// It has ended; the text has the end of its log.
+    pub fn check(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended with {status}:\n{}", self.name, self.log_end()),
+        }
+    }
+
+    /// Kills it with SIGKILL.
+    ///
+    /// # Errors
+    /// It had ended before by itself.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.check()?;
+        Ok(self.child.kill().await?)
+    }
+
+    /// Asks it to end with SIGTERM and waits for the end.
+    ///
+    /// # Errors
+    /// It does not end in time, or not with exit code 0.
+    pub async fn terminate(&mut self, longest: Duration) -> Result<()> {
+        self.check()?;
+        let id = self.child.id().context("the process is gone")?.to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await?;
+        ensure!(sent.success(), "SIGTERM could not be sent");
+        let ended = tokio::time::timeout(longest, self.child.wait()).await;
+        let status = ended
+            .with_context(|| format!("{} did not end after SIGTERM:\n{}", self.name, self.log_end()))??;
+        ensure!(status.success(), "{} ended with {status}:\n{}", self.name, self.log_end());
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! Recordings go in as CSV and come out bit for bit.
+#![allow(clippy::print_stderr, reason = "a test says which recording it uses")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use tideline_e2e::{Agent, Hub};
+
+/// A recording: its file, the column to take, and the prefix of the point.
+struct Recording {
+    path: PathBuf,
+    column: &'static str,
+    prefix: &'static str,
+}
+
+fn recordings() -> Vec<Recording> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let nab = root.join("../shared/data/nab");
+    let found: Vec<Recording> = [
+        ("machine_temperature_system_failure.csv", "machine."),
+        ("ambient_temperature_system_failure.csv", "ambient."),
+    ]
+    .map(|(file, prefix)| Recording { path: nab.join(file), column: "value", prefix })
+    .into_iter()
+    .filter(|recording| recording.path.is_file())
+    .collect();
+    if found.len() == 2 {
+        return found;
+    }
+    eprintln!("the NAB recordings are absent: the project's own recording takes their place");
+    vec![Recording { path: root.join("cloud-hub/hub/demo/recording.csv"), column: "memory", prefix: "own." }]
+}
+
+fn time_ns(text: &str) -> Result<i64> {
+    let civil = text.trim_end_matches('Z').parse::<jiff::civil::DateTime>()?;
+    Ok(i64::try_from(civil.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp().as_nanosecond())?)
+}
+
+/// The rows of the file in the order of (time, place in the file).
+fn rows(recording: &Recording) -> Result<Vec<(i64, f64)>> {
+    let text = std::fs::read_to_string(&recording.path)?;
+    let mut lines = text.lines();
+    let header = lines.next().context("no header")?;
+    let column = header.split(',').position(|name| name == recording.column).context("no such column")?;
+    let read = |line: &str| {
+        let mut cells = line.split(',');
+        let time = time_ns(cells.next().context("no time")?)?;
+        let value = cells.nth(column.saturating_sub(1)).context("no value")?;
+        anyhow::Ok((time, value.parse()?))
+    };
+    let mut rows = lines.filter(|line| !line.is_empty()).map(read).collect::<Result<Vec<(i64, f64)>>>()?;
+    // The sort is stable: rows of one time stay in the order of the file.
+    rows.sort_by_key(|(time, _)| *time);
+    Ok(rows)
+}
+
+#[tokio::test]
+async fn a_replayed_recording_is_stored_bit_for_bit() -> Result<()> {
+    let recordings = recordings();
+    let hub = Hub::start().await?;
+    let mut config = "[http]\nlisten = \"\"\n".to_owned();
+    let mut total = 0;
+    for recording in &recordings {
+        config.push_str(&format!(
+            "[[source]]\nkind = \"replay\"\nname = {:?}\npath = {:?}\ntimestamps = \"keep\"\nrate = 0\ncolumns = [{:?}]\npoint_prefix = {:?}\n",
+            recording.prefix, recording.path.canonicalize()?, recording.column, recording.prefix
+        ));
+        total += rows(recording)?.len();
+    }
+    let agent = Agent::start(&hub, "press-1", &config).await?;
+    let ledger = hub.settled("press-1", total as u64, Duration::from_secs(120)).await?;
+    assert_eq!((ledger.dropped, ledger.refused, ledger.lost), (0, 0, 0));
+    for recording in &recordings {
+        let name = format!("press-1/{}{}", recording.prefix, recording.column);
+        let (wanted, found) = (rows(recording)?, hub.readings(&name, 5_000).await?);
+        ensure!(
+            wanted.len() == found.len(),
+            "{name}: {} rows in the file, {} in the hub",
+            wanted.len(),
+            found.len()
+        );
+        for (row, (wanted, found)) in wanted.iter().zip(&found).enumerate() {
+            ensure!(
+                wanted.0 == found.0 && wanted.1.to_bits() == found.1.to_bits(),
+                "{name}: row {row} is {found:?} in place of {wanted:?}"
+            );
+        }
+    }
+    agent.terminate(Duration::from_secs(30)).await
+}

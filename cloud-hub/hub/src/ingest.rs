@@ -20,6 +20,7 @@ use crate::fleet::Cut;
 use crate::hub::App;
 use crate::live::Happening;
 use crate::metadata::{DeviceRecord, MetadataError};
+use crate::secret::hex;
 use crate::telemetry::Metric;
 
 /// Longest handshake, first frame included.
@@ -100,6 +101,8 @@ type Appends = JoinSet<Result<Batch<Durable>, StoreError>>;
 struct Driver {
     hub: App,
     agent: AgentId,
+    // Of the public key in its certificate.
+    key_hash: String,
     session: HubSession,
     sender: FrameSender,
     appends: Appends,
@@ -110,12 +113,14 @@ struct Driver {
 
 async fn drive(hub: &App, link: Link) -> Result<(), Ended> {
     let agent = link.peer_agent().ok_or(Ended::Nameless)?.clone();
+    let key_hash = link.peer_key_sha256().map(|hash| hex(&hash)).ok_or(Ended::Nameless)?;
     let handle = link.handle();
     let (sender, receiver) = link.split();
     let session = HubSession::new(agent.clone());
     let mut driver = Driver {
         hub: Arc::clone(hub),
         agent,
+        key_hash,
         session,
         sender,
         appends: JoinSet::new(),
@@ -197,11 +202,18 @@ impl Driver {
 
     fn open(&mut self, hello: Hello) -> Result<(), Ended> {
         let registered: Option<DeviceRecord> = self.hub.metadata.find(self.agent.as_str())?;
+        // A certificate outlives a re-enrolment; the key that enrolled last is the one that counts.
+        let same_key = registered.as_ref().is_some_and(|device| device.key_hash == self.key_hash);
         if registered.is_none_or(|device| device.revoked) {
             self.session.refuse(
                 RefuseCode::Revoked,
                 format!("agent {} is not registered, or was revoked", self.agent),
             );
+            return Ok(());
+        }
+        if !same_key {
+            let reason = format!("agent {} has enrolled with another key since", self.agent);
+            self.session.refuse(RefuseCode::Identity, reason);
             return Ok(());
         }
         let (number, told) = self.hub.fleet.enter(&self.agent, hello.software, self.hub.now_ms());

@@ -220,6 +220,16 @@ pub fn csr_public_key_sha256(csr_pem: &str) -> Result<[u8; 32], IdentityError> {
     Ok(Sha256::digest(request_of(csr_pem)?.public_key.subject_public_key_info()).into())
 }
 
+/// SHA-256 of a certificate's public key (DER of its SubjectPublicKeyInfo): the same that
+/// [`csr_public_key_sha256`] gives for the request that it was issued for.
+///
+/// # Errors
+/// The bytes are no certificate.
+pub fn cert_public_key_sha256(cert_der: &[u8]) -> Result<[u8; 32], IdentityError> {
+    let (_, x509) = x509_parser::parse_x509_certificate(cert_der).map_err(unreadable)?;
+    Ok(Sha256::digest(x509.public_key().raw).into())
+}
+
 /// SHA-256 of the first certificate of a PEM text.
 ///
 /// # Errors

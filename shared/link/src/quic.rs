@@ -24,8 +24,9 @@ use quinn::{Endpoint, TransportConfig, VarInt};
 use rustls_pki_types::CertificateDer;
 
 pub use self::error::LinkError;
+use self::link::Peer;
 pub use self::link::{FrameReceiver, FrameSender, Link, LinkHandle, LinkStats};
-use crate::identity::agent_id_of;
+use crate::identity::{IdentityError, agent_id_of, cert_public_key_sha256};
 
 /// What both ends must offer in the handshake.
 pub const ALPN: &str = "tideline/1";
@@ -171,12 +172,16 @@ impl IncomingLink {
 /// Application close code of a link whose certificate names no agent.
 pub const CLOSE_IDENTITY: u32 = 1;
 
-fn peer_agent(connection: &quinn::Connection) -> Result<tideline_protocol::model::AgentId, LinkError> {
+fn peer_agent(connection: &quinn::Connection) -> Result<Peer, LinkError> {
     let missing = || LinkError::PeerCertificate { reason: "there is none".into() };
     let chain = connection.peer_identity().ok_or_else(missing)?;
     let chain = chain.downcast::<Vec<CertificateDer<'static>>>().map_err(|_| missing())?;
     let leaf = chain.first().ok_or_else(missing)?;
-    agent_id_of(leaf).map_err(|error| LinkError::PeerCertificate { reason: error.to_string() })
+    let unfit = |error: IdentityError| LinkError::PeerCertificate { reason: error.to_string() };
+    Ok(Peer {
+        agent: agent_id_of(leaf).map_err(unfit)?,
+        key_sha256: cert_public_key_sha256(leaf).map_err(unfit)?,
+    })
 }
 
 /// The agent's end: one UDP socket, kept over reconnects.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tideline_e2e::process::{self, Said};
-use tideline_e2e::{Hub, enroll, http, until};
+use tideline_e2e::{Agent, Hub, enroll, http, until};
 use tideline_protocol::time::{Clock as _, SystemClock};
 
 fn refused(what: &str, said: &Said, parts: &[&str]) -> Result<()> {
@@ -60,6 +60,25 @@ async fn bad_enrolment_tokens_are_refused_and_the_hub_stays_ready() -> Result<()
     refused("an expired token", &enroll(&folder, &short).await?, &["expired"])?;
     not_enrolled(&folder)?;
     hub.ready().await
+}
+
+#[tokio::test]
+async fn after_a_new_enrolment_the_older_key_is_let_in_no_more() -> Result<()> {
+    let hub = Hub::start().await?;
+    let mut agent = Agent::start(&hub, "pump-2", "[http]\nlisten = \"\"\n").await?;
+    until("the first readings", Duration::from_secs(30), || async {
+        Ok(hub.ledger("pump-2").await?.filter(|ledger| ledger.stored > 0).map(|_| ()))
+    })
+    .await?;
+    let token = hub.enroll_token("pump-2", "1h").await?;
+    enroll(&hub.folder().join("pump-2-replaced"), &token).await?.good()?;
+    agent.kill_and_restart().await?;
+    let data = hub.folder().join("pump-2/data").display().to_string();
+    until("the refusal in the agent's status", Duration::from_secs(30), || async {
+        let status = process::run("edge-agent", &["status", "--json", "--data", &data]).await?;
+        Ok(status.out.contains("enrolled with another key").then_some(()))
+    })
+    .await
 }
 
 #[tokio::test]

@@ -18,7 +18,14 @@ pub struct Link {
     handle: LinkHandle,
     send: SendStream,
     recv: RecvStream,
-    peer: Option<AgentId>,
+    peer: Option<Peer>,
+}
+
+/// Who is at the other end, by its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Peer {
+    pub(super) agent: AgentId,
+    pub(super) key_sha256: [u8; 32],
 }
 
 impl Link {
@@ -26,15 +33,22 @@ impl Link {
         connection: Connection,
         send: SendStream,
         recv: RecvStream,
-        peer: Option<AgentId>,
+        peer: Option<Peer>,
     ) -> Self {
         Self { handle: LinkHandle { connection }, send, recv, peer }
     }
 
     /// The agent at the other end, by its certificate; `None` on the agent's own side.
     #[must_use]
-    pub const fn peer_agent(&self) -> Option<&AgentId> {
-        self.peer.as_ref()
+    pub fn peer_agent(&self) -> Option<&AgentId> {
+        self.peer.as_ref().map(|peer| &peer.agent)
+    }
+
+    /// SHA-256 of the agent's public key, so that a hub can tell the key that it enrolled last from an
+    /// older one whose certificate has not expired; `None` on the agent's own side.
+    #[must_use]
+    pub fn peer_key_sha256(&self) -> Option<[u8; 32]> {
+        self.peer.as_ref().map(|peer| peer.key_sha256)
     }
 
     /// A handle to watch and close the link with, also after [`Self::split`].

@@ -31,7 +31,7 @@ WEB_SOURCES := $(shell find $(WEB) \( -name node_modules -o -name dist -o -name 
 # Notices go to stderr, because the stdout of `make demo ARGS=--json` is the demo's alone.
 say = @printf '==> %s\n' "$(1)" >&2
 
-.PHONY: help demo test check build web bench sim setup tools browser clean
+.PHONY: help demo test check lint build web bench sim setup tools browser clean
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -60,12 +60,14 @@ ifneq ($(BROWSER_TEST),)
 endif
 	$(call say,All tests passed)
 
-check: tools $(WEB_DIST) ## What must be green before a commit: format, lints, then all tests as CI runs them
+check: lint ## What CI runs: format, lints, all tests
+	@$(MAKE) --no-print-directory test
+
+lint: tools $(WEB_DIST)
 	$(call say,Format)
 	cargo fmt --all --check
 	$(call say,Lints)
 	cargo clippy --workspace --all-targets -- -D warnings
-	@$(MAKE) --no-print-directory test
 
 build: tools $(WEB_DIST)
 	$(call say,Build; the first takes about 8 minutes on two cores; most of it is Polars)

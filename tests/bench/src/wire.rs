@@ -1,5 +1,7 @@
 //! Bytes of frames per reading, and what packing and reading them costs.
 
+use std::hint::black_box;
+
 use tideline_protocol::block::{Block, BlockBuilder, decode, repack};
 use tideline_protocol::model::{Epoch, Seq};
 use tideline_protocol::wire::{Lane, Message, Run, RunEnvelope, encode};
@@ -37,8 +39,14 @@ pub fn measure(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     let rows = 1_000.0 * RUN_SEQS as f64;
     let live_bytes: usize = live.iter().map(frame_bytes).sum();
     let run = pack(&live)?;
-    let pack_s = median_s(|| pack(&live).map(drop))?;
-    let read_s = median_s(|| Ok(drop(decode(&run.bytes, &run.rows, Seq::FIRST)?)))?;
+    let pack_s = median_s(|| {
+        black_box(pack(&live)?);
+        Ok(())
+    })?;
+    let read_s = median_s(|| {
+        black_box(decode(&run.bytes, &run.rows, Seq::FIRST)?);
+        Ok(())
+    })?;
     let mut push = |name, workload, value, unit| figures.push(Figure { name, workload, value, unit });
     push("frame bytes, live", "walk, one frame a second", live_bytes as f64 / rows, "B/reading");
     push("frame bytes, backlog", "walk, runs of 500 s", frame_bytes(&run) as f64 / rows, "B/reading");

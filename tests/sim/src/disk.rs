@@ -47,10 +47,9 @@ impl SimDisk {
             let unsynced = segment.data.len() - segment.synced;
             let kept = if unsynced > 0 { rng.random_range(0..=unsynced) } else { 0 };
             segment.data.truncate(segment.synced + kept);
-            if kept > 0 && rng.random_bool(0.5) {
-                if let Some(last) = segment.data.last_mut() {
-                    *last ^= 1 << (rng.next_u32() % 8);
-                }
+            let torn = kept > 0 && rng.random_bool(0.5);
+            if let (true, Some(last)) = (torn, segment.data.last_mut()) {
+                *last ^= 1 << (rng.next_u32() % 8);
             }
             segment.synced = segment.data.len();
         }

@@ -1,5 +1,7 @@
 //! Many seeds of the simulation; `SEEDS=` sets how many, `SEED=` replays one.
 
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, reason = "tests speak and panic")]
+
 use tideline_sim::{Canary, Outcome, run};
 
 fn number(name: &str, default: u64) -> u64 {

@@ -1,4 +1,4 @@
-# What a person types. `make help` lists the targets; `.ci/run` is `make test` with a kept target folder.
+# What a person types. `make help` lists the targets; `.ci/run` is `make check` with a kept target folder.
 #
 # Every build names the whole workspace: a build of fewer packages resolves fewer features, and one
 # feature more or less in a dependency of Polars rebuilds all of Polars (minutes, not seconds).

@@ -23,7 +23,7 @@ use relay::Relay;
 /// A recording of a machine's own load: three minutes at one row a second.
 const RECORDING: &str = include_str!("../demo/recording.csv");
 /// Rows a second that a replaying agent reads.
-const REPLAY_ROWS_PER_S: u32 = 10;
+const REPLAY_ROWS_PER_S: u32 = 1;
 /// When the outage begins if the demo has no end.
 const OUTAGE_AT: Duration = Duration::from_secs(20);
 const START_MAX: Duration = Duration::from_secs(20);

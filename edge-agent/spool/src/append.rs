@@ -1,6 +1,7 @@
-//! Appending: one batch, its news and the room it needs, in one durable commit.
+//! Appending: batches and their news become durable in one write of the journal; what does not fit
+//! there, new series and whatever needs room, in one commit of the tables.
 
-use redb::{Durability, ReadableTable, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 use tideline_protocol::block::BlockBuilder;
 use tideline_protocol::model::{DropCause, Sample, Seq, SeriesNo};
 use tideline_protocol::wire::{RUN_BYTES_MAX, RUN_ROWS_MAX};
@@ -8,13 +9,13 @@ use tideline_protocol::wire::{RUN_BYTES_MAX, RUN_ROWS_MAX};
 use crate::blob::{BLOB_HEADER_LEN, Header, cost};
 use crate::books::{Books, Fate};
 use crate::gaps::{Dropped, Gaps};
+use crate::journal::News;
 use crate::settle::rows_of_damaged;
 use crate::spool::{BATCHES, CURSORS, SERIES, Spool, SpoolError};
+use crate::tail::Held;
 
 /// Settled batches are freed this part of the quota ahead, so that not every append frees some.
 const SLACK_DIVISOR: u64 = 32;
-/// The books are written at least every so many appends: bounds what opening reads again.
-const BOOKS_EVERY: u64 = 256;
 
 /// A batch that is ready to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,13 +69,6 @@ pub fn encode_batch(items: &[(SeriesNo, &[Sample])]) -> Result<EncodedBatch, Spo
     })
 }
 
-/// What an append changes beside the batch itself.
-struct Outcome {
-    books: Option<Books>,
-    gaps: Option<Gaps>,
-    books_written: bool,
-}
-
 impl Spool {
     /// Makes one batch durable, with new series and the sources' positions. Only after it returns
     /// may a source be acknowledged. Without readings only the positions are written, and the
@@ -100,77 +94,120 @@ impl Spool {
         batch: &EncodedBatch,
         cursors: &[(&str, &[u8])],
     ) -> Result<Seq, SpoolError> {
-        if batch.rows == 0 {
-            if !cursors.is_empty() {
-                self.write(Durability::Immediate, |_, tx| write_cursors(tx, cursors))?;
-            }
+        self.append_group(std::slice::from_ref(batch), cursors)
+    }
+
+    /// Makes several batches durable with one sync: all of them or none. The answer is the newest
+    /// seq; a batch without readings takes none.
+    ///
+    /// # Errors
+    /// As [`Spool::append`].
+    pub fn append_group(
+        &mut self,
+        batches: &[EncodedBatch],
+        cursors: &[(&str, &[u8])],
+    ) -> Result<Seq, SpoolError> {
+        if self.poisoned {
+            return Err(SpoolError::Poisoned);
+        }
+        let batches: Vec<&EncodedBatch> = batches.iter().filter(|batch| batch.rows > 0).collect();
+        if batches.is_empty() && cursors.is_empty() {
             return Ok(self.head());
         }
-        if batch.series_end > self.dictionary.count() {
-            let series = batch.series_end.saturating_sub(1);
-            return Err(SpoolError::UnknownSeries { series, known: self.dictionary.count() });
+        let bytes = self.cost_of(&batches)?;
+        let values = self.values_of(&batches);
+        let calm = self.dictionary.durable == self.dictionary.defs.len()
+            && self.books.held_cost() + bytes <= self.config.quota_bytes;
+        if !(calm && self.append_to_journal(&values, cursors)?) {
+            self.append_to_tables(&values, cursors, bytes)?;
         }
-        let bytes = cost(BLOB_HEADER_LEN + batch.block.len());
-        if bytes > self.config.quota_bytes {
-            return Err(SpoolError::OverQuota { bytes, quota_bytes: self.config.quota_bytes });
-        }
-        let outcome =
-            self.write(Durability::Immediate, |spool, tx| spool.append_in(tx, batch, bytes, cursors))?;
-        match outcome.books {
-            Some(books) => self.books = books,
-            None => self.books.append(u64::from(batch.rows), bytes),
-        }
-        if let Some(gaps) = outcome.gaps {
-            self.gaps = gaps;
-        }
-        if outcome.books_written {
-            self.unsaved_settlements = 0;
-        }
-        self.dictionary.durable = self.dictionary.defs.len();
         self.check();
         Ok(self.head())
     }
 
-    fn append_in(
-        &self,
-        tx: &WriteTransaction,
-        batch: &EncodedBatch,
-        bytes: u64,
-        cursors: &[(&str, &[u8])],
-    ) -> Result<Outcome, SpoolError> {
-        let seq = self.books.head + 1;
-        let header = Header {
-            rows: batch.rows,
-            t_min: batch.t_min,
-            t_max: batch.t_max,
-            rows_through: self.books.account.produced + u64::from(batch.rows),
-            cost_through: self.books.cost_in + bytes,
-            series_end: batch.series_end,
-            block_crc: crc32c::crc32c(&batch.block),
+    /// What the batches cost together, when they may be appended at all.
+    fn cost_of(&self, batches: &[&EncodedBatch]) -> Result<u64, SpoolError> {
+        let mut bytes = 0;
+        for batch in batches {
+            if batch.series_end > self.dictionary.count() {
+                let series = batch.series_end.saturating_sub(1);
+                return Err(SpoolError::UnknownSeries { series, known: self.dictionary.count() });
+            }
+            bytes += cost(BLOB_HEADER_LEN + batch.block.len());
+        }
+        if bytes > self.config.quota_bytes {
+            return Err(SpoolError::OverQuota { bytes, quota_bytes: self.config.quota_bytes });
+        }
+        Ok(bytes)
+    }
+
+    /// The batches as they are stored; each header continues the running totals of the one before.
+    fn values_of(&self, batches: &[&EncodedBatch]) -> Vec<Vec<u8>> {
+        let (mut rows_through, mut cost_through) = (self.books.account.produced, self.books.cost_in);
+        let value = |batch: &&EncodedBatch| {
+            rows_through += u64::from(batch.rows);
+            cost_through += cost(BLOB_HEADER_LEN + batch.block.len());
+            let header = Header {
+                rows: batch.rows,
+                t_min: batch.t_min,
+                t_max: batch.t_max,
+                rows_through,
+                cost_through,
+                series_end: batch.series_end,
+                block_crc: crc32c::crc32c(&batch.block),
+            };
+            let mut value = Vec::with_capacity(BLOB_HEADER_LEN + batch.block.len());
+            header.write(&mut value);
+            value.extend_from_slice(&batch.block);
+            value
         };
-        let mut value = Vec::with_capacity(BLOB_HEADER_LEN + batch.block.len());
-        header.write(&mut value);
-        value.extend_from_slice(&batch.block);
-        {
-            let mut batches = tx.open_table(BATCHES).map_err(SpoolError::storage)?;
-            batches.insert(seq, value.as_slice()).map_err(SpoolError::storage)?;
+        batches.iter().map(value).collect()
+    }
+
+    /// `false` when the journal has no room for them.
+    fn append_to_journal(
+        &mut self,
+        values: &[Vec<u8>],
+        cursors: &[(&str, &[u8])],
+    ) -> Result<bool, SpoolError> {
+        let named = cursors.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec().into()));
+        let news = News { first: self.books.head + 1, cursors: named.collect() };
+        let written = self.journal.append(&news, values);
+        self.poisoned |= written.is_err();
+        if !written.map_err(SpoolError::failed)? {
+            return Ok(false);
         }
-        self.write_new_series(tx)?;
-        write_cursors(tx, cursors)?;
-        let mut outcome = Outcome { books: None, gaps: None, books_written: false };
-        if self.books.held_cost() + bytes > self.config.quota_bytes {
-            let (mut books, mut gaps) = (self.books.clone(), self.gaps.clone());
-            self.make_room(tx, &mut books, &mut gaps, bytes)?;
-            (outcome.books, outcome.gaps) = (Some(books), Some(gaps));
-        } else if seq.is_multiple_of(BOOKS_EVERY) {
-            outcome.books = Some(self.books.clone());
+        for (name, bytes) in cursors {
+            self.tail.cursors.insert((*name).to_owned(), bytes.to_vec());
         }
-        if let Some(books) = &mut outcome.books {
-            books.append(u64::from(batch.rows), bytes);
-            self.write_books(tx, books)?;
-            outcome.books_written = true;
+        for value in values {
+            self.books.append(rows_of(value), cost(value.len()));
+            self.tail.push(self.books.head, value.clone());
         }
-        Ok(outcome)
+        Ok(true)
+    }
+
+    fn append_to_tables(
+        &mut self,
+        values: &[Vec<u8>],
+        cursors: &[(&str, &[u8])],
+        bytes: u64,
+    ) -> Result<(), SpoolError> {
+        self.commit(|spool, tx, books, gaps| {
+            spool.write_new_series(tx)?;
+            write_cursors(tx, cursors.iter().copied())?;
+            if books.held_cost() + bytes > spool.config.quota_bytes {
+                spool.make_room(tx, books, gaps, bytes)?;
+            }
+            let mut table = tx.open_table(BATCHES).map_err(SpoolError::storage)?;
+            for value in values {
+                books.append(rows_of(value), cost(value.len()));
+                table.insert(books.head, value.as_slice()).map_err(SpoolError::storage)?;
+            }
+            Ok(())
+        })?;
+        self.dictionary.durable = self.dictionary.defs.len();
+        Ok(())
     }
 
     fn write_new_series(&self, tx: &WriteTransaction) -> Result<(), SpoolError> {
@@ -179,7 +216,7 @@ impl Spool {
         }
         let mut table = tx.open_table(SERIES).map_err(SpoolError::storage)?;
         for (number, def) in (0_u32..).zip(&self.dictionary.defs).skip(self.dictionary.durable) {
-            let bytes = minicbor::to_vec(def).map_err(SpoolError::storage)?;
+            let bytes = minicbor::to_vec(def).map_err(SpoolError::failed)?;
             table.insert(number, bytes.as_slice()).map_err(SpoolError::storage)?;
         }
         Ok(())
@@ -214,7 +251,10 @@ impl Spool {
             };
             let drop = match header {
                 Some(header) => Dropped::from_header(seq, &header),
-                None => Dropped { seq, rows: rows_of_damaged(&batches, books, seq)?, t_min: 0, t_max: 0 },
+                None => {
+                    let held = Held { tail: &self.tail, table: &batches };
+                    Dropped { seq, rows: rows_of_damaged(&held, books, seq)?, t_min: 0, t_max: 0 }
+                }
             };
             batches.remove(seq).map_err(SpoolError::storage)?;
             books.leave_pending(seq, seq, u64::from(drop.rows), Fate::Dropped);
@@ -225,13 +265,21 @@ impl Spool {
     }
 }
 
-fn write_cursors(tx: &WriteTransaction, cursors: &[(&str, &[u8])]) -> Result<(), SpoolError> {
-    if cursors.is_empty() {
+fn rows_of(value: &[u8]) -> u64 {
+    Header::read(value).map_or(0, |header| u64::from(header.rows))
+}
+
+pub fn write_cursors<'a>(
+    tx: &WriteTransaction,
+    cursors: impl Iterator<Item = (&'a str, &'a [u8])>,
+) -> Result<(), SpoolError> {
+    let mut cursors = cursors.peekable();
+    if cursors.peek().is_none() {
         return Ok(());
     }
     let mut table = tx.open_table(CURSORS).map_err(SpoolError::storage)?;
     for (name, bytes) in cursors {
-        table.insert(*name, *bytes).map_err(SpoolError::storage)?;
+        table.insert(name, bytes).map_err(SpoolError::storage)?;
     }
     Ok(())
 }

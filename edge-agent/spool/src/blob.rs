@@ -71,6 +71,11 @@ impl Header {
         })
     }
 
+    /// Held cost of all seqs before this one, which is stored as `value`.
+    pub fn cost_before(&self, value: &[u8]) -> u64 {
+        self.cost_through.saturating_sub(cost(value.len()))
+    }
+
     /// Rows of all seqs before this one.
     pub const fn rows_before(&self) -> u64 {
         self.rows_through.saturating_sub(self.rows as u64)

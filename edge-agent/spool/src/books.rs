@@ -54,6 +54,13 @@ impl Books {
         self.pending.insert(self.head, self.head);
     }
 
+    /// Batches that cannot be read back cost so much that the sum came to `cost_in`; nothing of it is
+    /// held.
+    pub fn pass_cost(&mut self, cost_in: u64) {
+        self.cost_out += cost_in.saturating_sub(self.cost_in);
+        self.cost_in = self.cost_in.max(cost_in);
+    }
+
     /// Pending seqs found their fate.
     pub fn leave_pending(&mut self, lo: u64, hi: u64, rows: u64, fate: Fate) {
         self.pending.remove(lo, hi);

@@ -67,9 +67,7 @@ impl Spool {
         report.gaps = tx.open_table(GAPS).map_err(SpoolError::storage)?.len().map_err(SpoolError::storage)?;
         let table = tx.open_table(BATCHES).map_err(SpoolError::storage)?;
         let (mut pending_rows, mut damaged, mut bytes) = (0_u64, false, 0_u64);
-        for entry in table.iter().map_err(SpoolError::storage)? {
-            let (seq, value) = entry.map_err(SpoolError::storage)?;
-            let (seq, value) = (seq.value(), value.value());
+        let mut look = |seq: u64, value: &[u8]| {
             bytes += blob::cost(value.len());
             report.batches += 1;
             match self.verify_batch(seq, value) {
@@ -83,7 +81,12 @@ impl Spool {
                 }
             }
             report.problems.truncate(PROBLEMS_MAX);
+        };
+        for entry in table.iter().map_err(SpoolError::storage)? {
+            let (seq, value) = entry.map_err(SpoolError::storage)?;
+            look(seq.value(), value.value());
         }
+        self.tail.iter().for_each(|(seq, value)| look(seq, value));
         if !damaged && pending_rows != self.books.account.pending {
             let counted = self.books.account.pending;
             report.problems.push(format!("{pending_rows} rows are pending, the account says {counted}"));
@@ -98,7 +101,7 @@ impl Spool {
         Ok(report)
     }
 
-    fn verify_batch(&self, seq: u64, value: &[u8]) -> Result<u32, String> {
+    pub(crate) fn verify_batch(&self, seq: u64, value: &[u8]) -> Result<u32, String> {
         if !self.books.held.contains(seq) {
             return Err(format!("seq {seq} is stored, but not in the books"));
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use redb::{Durability, ReadableDatabase, ReadableTable, Table, WriteTransaction};
+use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use tideline_protocol::model::{DropCause, Gap, RowCounts, Seq};
 
 use crate::blob::Header;
@@ -100,7 +100,7 @@ fn decode(bytes: &[u8]) -> Result<Gap, SpoolError> {
 }
 
 fn store(table: &mut GapTable<'_>, gap: &Gap) -> Result<(), SpoolError> {
-    let bytes = minicbor::to_vec(gap).map_err(SpoolError::storage)?;
+    let bytes = minicbor::to_vec(gap).map_err(SpoolError::failed)?;
     table.insert(gap.first.get(), bytes.as_slice()).map_err(SpoolError::storage)?;
     Ok(())
 }
@@ -185,11 +185,8 @@ impl Spool {
 
     /// Gives up a batch that cannot be read back: a gap when it is pending, else just freed.
     pub(crate) fn give_up_damaged(&mut self, seq: u64) -> Result<(), SpoolError> {
-        tracing::error!(seq, "a stored batch is damaged and given up");
-        let (books, gaps) = self.write(Durability::Immediate, |spool, tx| spool.give_up_in(tx, seq))?;
-        self.books = books;
-        self.gaps = gaps;
-        self.unsaved_settlements = 0;
+        tracing::error!(seq, "a stored batch is damaged and left out");
+        self.commit(|spool, tx, books, gaps| spool.give_up_in(tx, books, gaps, seq))?;
         self.check();
         Ok(())
     }

@@ -4,15 +4,19 @@
 //! [`Spool::open_file`], the rim's door). It must never free a batch that is neither settled by
 //! the hub nor recorded as a gap (INV-3), and its account always balances (INV-4).
 //!
+//! Two files. An append goes to the journal (see `journal`) with one small write and sync; when that
+//! is full, its batches go into redb's tables in one commit.
+//!
 //! ```text
 //! batches  seq      -> header (see `blob`) + columnar block of that one seq
 //! series   number   -> CBOR of the definition
 //! cursors  name     -> bytes of a source's position
 //! gaps     first    -> CBOR of a gap that the hub has not confirmed
-//! meta     "format" | "epoch" | "books"
+//! meta     "format" | "epoch" | "books" | "journal", the generation of the records that count
 //! ```
-//! An append without news writes the table `batches` only: totals run along in each header. What
-//! the hub settled is written lazily, as the hub's welcome repeats it.
+//! The tables alone are a whole spool as of their last commit; the journal only adds batches and
+//! positions to it. New series, gaps and settlements are written to the tables only. What the hub
+//! settled is written lazily, as the hub's welcome repeats it.
 
 mod append;
 mod backend;
@@ -20,15 +24,21 @@ mod blob;
 mod books;
 mod check;
 mod gaps;
+mod journal;
 mod load;
+mod look;
 mod open;
+mod repair;
 mod settle;
 mod spool;
+mod tail;
 pub mod testing;
 
 pub use append::{EncodedBatch, encode_batch};
-pub use backend::{CountingBackend, WrittenBytes};
+pub use backend::Files;
 pub use check::{Stats, VerifyReport};
 pub use load::LoadedRun;
-pub use open::OpenReport;
+pub use look::LookReport;
+pub use open::{OpenReport, journal_path, sound};
+pub use repair::RepairReport;
 pub use spool::{Spool, SpoolConfig, SpoolError};

@@ -74,33 +74,63 @@ impl Spool {
     }
 
     fn gather(&self, first: u64, end: u64, bytes_max: usize, rows_max: u64) -> Result<Gathered, SpoolError> {
-        let tx = self.db.begin_read().map_err(SpoolError::storage)?;
-        let table = tx.open_table(BATCHES).map_err(SpoolError::storage)?;
-        let mut parts: Vec<(Header, Vec<u8>)> = Vec::new();
-        let (mut bytes, mut rows, mut series_end) = (0_usize, 0_u64, 0_u32);
-        for entry in table.range(first..=end).map_err(SpoolError::storage)? {
-            let (seq, value) = entry.map_err(SpoolError::storage)?;
-            let Some((header, block)) = blob::split(value.value()) else {
-                return Ok(if parts.is_empty() {
-                    Gathered::Damaged(seq.value())
-                } else {
-                    Gathered::Parts(parts)
-                });
-            };
-            bytes = bytes.saturating_add(block.len());
-            rows = rows.saturating_add(u64::from(header.rows));
-            series_end = series_end.max(header.series_end);
-            let cells = (parts.len() + 1).saturating_mul(series_end as usize);
-            let full = bytes > bytes_max
-                || rows > rows_max
-                || cells > CELLS_MAX
-                || parts.len() as u64 >= RUN_SEQS_MAX;
-            if full && !parts.is_empty() {
+        let mut gathering =
+            Gathering { parts: Vec::new(), bytes: 0, rows: 0, series_end: 0, bytes_max, rows_max };
+        let mut next = first;
+        if self.tail.get(first).is_none() {
+            let tx = self.db.begin_read().map_err(SpoolError::storage)?;
+            let table = tx.open_table(BATCHES).map_err(SpoolError::storage)?;
+            for entry in table.range(first..=end).map_err(SpoolError::storage)? {
+                let (seq, value) = entry.map_err(SpoolError::storage)?;
+                if !gathering.take(value.value()) {
+                    return Ok(gathering.done(seq.value()));
+                }
+                next = seq.value() + 1;
+            }
+        }
+        while next <= end {
+            let Some(value) = self.tail.get(next) else { break };
+            if !gathering.take(value) {
                 break;
             }
-            parts.push((header, block.to_vec()));
+            next += 1;
         }
-        Ok(if parts.is_empty() { Gathered::Damaged(first) } else { Gathered::Parts(parts) })
+        Ok(gathering.done(next))
+    }
+}
+
+/// Batches on their way into one run.
+struct Gathering {
+    parts: Vec<(Header, Vec<u8>)>,
+    bytes: usize,
+    rows: u64,
+    series_end: u32,
+    bytes_max: usize,
+    rows_max: u64,
+}
+
+impl Gathering {
+    /// Takes the next batch; `false` when it is damaged or does not fit any more.
+    fn take(&mut self, value: &[u8]) -> bool {
+        let Some((header, block)) = blob::split(value) else { return false };
+        self.bytes = self.bytes.saturating_add(block.len());
+        self.rows = self.rows.saturating_add(u64::from(header.rows));
+        self.series_end = self.series_end.max(header.series_end);
+        let cells = (self.parts.len() + 1).saturating_mul(self.series_end as usize);
+        let full = self.bytes > self.bytes_max
+            || self.rows > self.rows_max
+            || cells > CELLS_MAX
+            || self.parts.len() as u64 >= RUN_SEQS_MAX;
+        if full && !self.parts.is_empty() {
+            return false;
+        }
+        self.parts.push((header, block.to_vec()));
+        true
+    }
+
+    /// What was gathered; without any batch, `seq` is the damaged one.
+    fn done(self, seq: u64) -> Gathered {
+        if self.parts.is_empty() { Gathered::Damaged(seq) } else { Gathered::Parts(self.parts) }
     }
 }
 

@@ -2,21 +2,24 @@
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
-    StorageError,
+    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
 };
-use tideline_protocol::model::{Epoch, SeriesDef};
+use tideline_protocol::model::{DropCause, Epoch, SeriesDef};
 
-use crate::backend::CountingBackend;
+use crate::backend::{CountingBackend, Files, WrittenBytes};
 use crate::blob::{Header, cost};
-use crate::books::Books;
-use crate::gaps::Gaps;
+use crate::books::{Books, Fate};
+use crate::gaps::{Dropped, Gaps};
+use crate::journal::{Journal, Recovered, SEQS_MAX};
 use crate::spool::{BATCHES, CURSORS, Dictionary, GAPS, META, SERIES, Spool, SpoolConfig, SpoolError};
+use crate::tail::Tail;
 
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 /// redb's page cache: the working set is the newest batches.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// Most quarantined files that are kept beside the spool; beyond them the oldest name is reused.
@@ -32,16 +35,12 @@ pub struct OpenReport {
 }
 
 impl Spool {
-    /// Opens the spool on `backend`, or begins a new epoch there, whose id is `entropy`.
+    /// Opens the spool on `files`, or begins a new epoch there, whose id is `entropy`.
     ///
     /// # Errors
     /// The storage failed, is in use, or holds no spool that this version can read.
-    pub fn open(
-        backend: impl StorageBackend,
-        config: SpoolConfig,
-        entropy: [u8; 16],
-    ) -> Result<Self, SpoolError> {
-        Self::open_reporting(backend, config, entropy).map(|(spool, _)| spool)
+    pub fn open(files: impl Into<Files>, config: SpoolConfig, entropy: [u8; 16]) -> Result<Self, SpoolError> {
+        Self::open_reporting(files.into(), config, entropy).map(|(spool, _)| spool)
     }
 
     /// Opens or creates the file at `path`. A file that cannot be read as a spool is renamed and a
@@ -63,48 +62,164 @@ impl Spool {
     }
 
     fn open_reporting(
-        backend: impl StorageBackend,
+        files: Files,
         config: SpoolConfig,
         entropy: [u8; 16],
     ) -> Result<(Self, bool), SpoolError> {
-        let backend = CountingBackend::new(backend);
-        let written = backend.written();
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
-        let db = builder.create_with_backend(backend).map_err(opening)?;
-        let created = ensure_tables(&db, entropy)?;
+        let opened = open_database(files)?;
+        let created = ensure_tables(&opened.db, entropy)?;
+        Ok((Self::load(opened, config)?, created))
+    }
+
+    /// Reads epoch, books and dictionary of open files, and what the journal holds beyond them.
+    pub(crate) fn load(opened: Opened, config: SpoolConfig) -> Result<Self, SpoolError> {
+        let Opened { db, journal, written, .. } = opened;
         let tx = db.begin_read().map_err(SpoolError::storage)?;
         let epoch = read_epoch(&tx)?;
         let books = read_books(&tx)?;
         let dictionary = read_dictionary(&tx)?;
+        let generation = read_generation(&tx)?;
         drop(tx);
-        let spool = Self {
+        let (journal, recovered) = Journal::open(journal, epoch, generation).map_err(SpoolError::failed)?;
+        if recovered.newer {
+            return Err(SpoolError::Corrupt("its tables are older than its journal".into()));
+        }
+        let mut spool = Self {
             db,
             config,
             epoch,
             books,
             dictionary,
             gaps: Gaps::default(),
+            journal,
+            tail: Tail::default(),
             written,
             unsaved_settlements: 0,
             poisoned: false,
         };
+        spool.recover(recovered)?;
         if let Some(breach) = spool.books.breach() {
             return Err(SpoolError::Corrupt(breach));
         }
-        Ok((spool, created))
+        Ok(spool)
+    }
+
+    /// Takes over what the journal held, and moves it into the tables.
+    fn recover(&mut self, recovered: Recovered) -> Result<(), SpoolError> {
+        let mut missing = Vec::new();
+        for record in recovered.records {
+            let cursors = record.news.cursors.into_iter().map(|(name, bytes)| (name, bytes.into()));
+            self.tail.cursors.extend(cursors);
+            for (seq, value) in (record.news.first..).zip(record.batches) {
+                let header = Header::read(&value).ok_or_else(corrupt("its journal holds no batch"))?;
+                if seq <= self.books.head {
+                    return Err(SpoolError::Corrupt(format!("its journal repeats seq {seq}")));
+                }
+                missing.extend(self.miss(seq, header.rows_before(), header.cost_before(&value)));
+                self.books.append(u64::from(header.rows), cost(value.len()));
+                self.tail.push(seq, value);
+            }
+        }
+        // A new spool has a journal to be lost from its first commit on.
+        if !recovered.present && self.journal.generation() > 0 {
+            tracing::error!(
+                "the spool's journal is missing: what was accepted since its last commit is lost"
+            );
+            missing.extend(self.miss(
+                self.books.head + SEQS_MAX,
+                self.books.account.produced,
+                self.books.cost_in,
+            ));
+        }
+        if !recovered.used && missing.is_empty() && self.journal.generation() > 0 {
+            return Ok(());
+        }
+        self.commit(|_, tx, books, gaps| {
+            for drop in &missing {
+                books.leave_pending(drop.seq, drop.seq, u64::from(drop.rows), Fate::Dropped);
+                books.free(drop.seq, 0);
+            }
+            gaps.record(tx, &missing, DropCause::Damaged)
+        })
+    }
+
+    /// Books the seqs before `next` that cannot be read back; how many rows they had in all is known
+    /// from the totals of the one after them.
+    fn miss(&mut self, next: u64, rows_before: u64, cost_before: u64) -> Vec<Dropped> {
+        let mut rows = rows_before.saturating_sub(self.books.account.produced);
+        let mut missing = Vec::new();
+        while self.books.head + 1 < next {
+            // The first takes the rows of all: how they were spread is not known.
+            let dropped = u32::try_from(rows).unwrap_or(u32::MAX);
+            self.books.append(u64::from(dropped), 0);
+            missing.push(Dropped { seq: self.books.head, rows: dropped, t_min: 0, t_max: 0 });
+            rows = 0;
+        }
+        if !missing.is_empty() {
+            self.books.pass_cost(cost_before);
+        }
+        missing
     }
 }
 
-fn open_path(path: &Path, config: SpoolConfig) -> Result<(Spool, bool), SpoolError> {
-    let mut entropy = [0_u8; 16];
-    getrandom::fill(&mut entropy).map_err(SpoolError::storage)?;
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-    let file = file.map_err(|error| SpoolError::Storage(format!("{}: {error}", path.display())))?;
-    Spool::open_reporting(FileBackend::new(file).map_err(opening)?, config, entropy)
+/// Files of which redb has opened its own.
+pub struct Opened {
+    pub db: Database,
+    pub journal: CountingBackend,
+    pub written: WrittenBytes,
+    /// Whether it had not been closed in order, so that redb went through all of it.
+    pub repaired: bool,
 }
 
-fn opening(error: DatabaseError) -> SpoolError {
+/// Opens redb on its file, repairing it there when it was not closed in order.
+pub fn open_database(files: Files) -> Result<Opened, SpoolError> {
+    let written = WrittenBytes::default();
+    let repaired = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&repaired);
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder.set_repair_callback(move |_| seen.store(true, Ordering::Relaxed));
+    let tables = CountingBackend::new(files.tables, written.clone());
+    let journal = CountingBackend::new(files.journal, written.clone());
+    let db = builder.create_with_backend(tables).map_err(opening)?;
+    Ok(Opened { db, journal, written, repaired: repaired.load(Ordering::Relaxed) })
+}
+
+/// Runs `work` on a file that may hold anything. redb does not promise to answer a file that was
+/// changed behind its back with an error, so a panic in it means a corrupt file here, not the end
+/// of the agent.
+pub fn sound<T, E: From<SpoolError>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    caught.unwrap_or_else(|_| Err(SpoolError::Corrupt("its pages contradict each other".into()).into()))
+}
+
+pub fn open_path(path: &Path, config: SpoolConfig) -> Result<(Spool, bool), SpoolError> {
+    let mut entropy = [0_u8; 16];
+    getrandom::fill(&mut entropy).map_err(SpoolError::failed)?;
+    let file = |path: &Path| {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(|error| SpoolError::Storage(format!("{}: {error}", path.display())))?;
+        FileBackend::new(file).map_err(opening)
+    };
+    let files = Files::new(file(path)?, file(&journal_path(path))?);
+    sync_folder(path)?;
+    sound(|| Spool::open_reporting(files, config, entropy))
+}
+
+/// Where the journal of the spool at `path` is.
+#[must_use]
+pub fn journal_path(path: &Path) -> PathBuf {
+    path.with_extension("journal")
+}
+
+/// A file that was made is only there after a power cut when its folder was synced.
+fn sync_folder(path: &Path) -> Result<(), SpoolError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = std::fs::File::open(folder.unwrap_or_else(|| Path::new(".")));
+    folder.and_then(|folder| folder.sync_all()).map_err(SpoolError::failed)
+}
+
+pub fn opening(error: DatabaseError) -> SpoolError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => SpoolError::InUse,
         DatabaseError::Storage(StorageError::Corrupted(reason)) => SpoolError::Corrupt(reason),
@@ -121,7 +236,8 @@ fn opening(error: DatabaseError) -> SpoolError {
     }
 }
 
-fn quarantine(path: &Path) -> Result<PathBuf, SpoolError> {
+/// Puts both files aside under the same number; the answer is where the tables are now.
+pub fn quarantine(path: &Path) -> Result<PathBuf, SpoolError> {
     let name = |n: u32| {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".quarantined-{n}"));
@@ -129,8 +245,13 @@ fn quarantine(path: &Path) -> Result<PathBuf, SpoolError> {
     };
     let free = (1..QUARANTINED_MAX).map(name).find(|candidate| !candidate.exists());
     let aside = free.unwrap_or_else(|| name(QUARANTINED_MAX));
-    std::fs::rename(path, &aside).map_err(SpoolError::storage)?;
-    Ok(aside)
+    std::fs::rename(path, &aside).map_err(SpoolError::failed)?;
+    let mut journal_aside = aside.clone().into_os_string();
+    journal_aside.push(".journal");
+    match std::fs::rename(journal_path(path), journal_aside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(SpoolError::failed(error)),
+        _ => Ok(aside),
+    }
 }
 
 /// Makes all tables and the epoch; says whether it was new.
@@ -161,26 +282,36 @@ fn corrupt(what: &'static str) -> impl Fn() -> SpoolError {
 }
 
 fn read_epoch(tx: &ReadTransaction) -> Result<Epoch, SpoolError> {
-    let meta = tx.open_table(META).map_err(reading)?;
-    let format = meta.get("format").map_err(reading)?.ok_or_else(corrupt("it names no format"))?;
+    let meta = tx.open_table(META).map_err(SpoolError::storage)?;
+    let format =
+        meta.get("format").map_err(SpoolError::storage)?.ok_or_else(corrupt("it names no format"))?;
     if format.value() != FORMAT.as_bytes() {
         let found = String::from_utf8_lossy(format.value()).into_owned();
         return Err(SpoolError::Format { found, known: FORMAT });
     }
-    let epoch = meta.get("epoch").map_err(reading)?.ok_or_else(corrupt("it names no epoch"))?;
+    let epoch = meta.get("epoch").map_err(SpoolError::storage)?.ok_or_else(corrupt("it names no epoch"))?;
     let bytes: [u8; 16] =
         epoch.value().try_into().map_err(|_| SpoolError::Corrupt("its epoch is cut".into()))?;
     Ok(Epoch::from_bytes(bytes))
 }
 
+/// Which records of the journal the tables lack; 0 before the first commit.
+fn read_generation(tx: &ReadTransaction) -> Result<u64, SpoolError> {
+    let meta = tx.open_table(META).map_err(SpoolError::storage)?;
+    let Some(bytes) = meta.get("journal").map_err(SpoolError::storage)? else { return Ok(0) };
+    let bytes =
+        bytes.value().try_into().map_err(|_| SpoolError::Corrupt("its journal's number is cut".into()))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 /// The books as last written, brought up to the newest batch: an append does not write them.
 fn read_books(tx: &ReadTransaction) -> Result<Books, SpoolError> {
-    let meta = tx.open_table(META).map_err(reading)?;
-    let bytes = meta.get("books").map_err(reading)?.ok_or_else(corrupt("it holds no books"))?;
+    let meta = tx.open_table(META).map_err(SpoolError::storage)?;
+    let bytes = meta.get("books").map_err(SpoolError::storage)?.ok_or_else(corrupt("it holds no books"))?;
     let mut books = Books::from_bytes(bytes.value()).ok_or_else(corrupt("its books are damaged"))?;
-    let batches = tx.open_table(BATCHES).map_err(reading)?;
-    for entry in batches.range(books.head.saturating_add(1)..).map_err(reading)? {
-        let (seq, value) = entry.map_err(reading)?;
+    let batches = tx.open_table(BATCHES).map_err(SpoolError::storage)?;
+    for entry in batches.range(books.head.saturating_add(1)..).map_err(SpoolError::storage)? {
+        let (seq, value) = entry.map_err(SpoolError::storage)?;
         if seq.value() != books.head.saturating_add(1) {
             return Err(SpoolError::Corrupt(format!("seq {} is missing", books.head.saturating_add(1))));
         }
@@ -199,9 +330,9 @@ fn read_books(tx: &ReadTransaction) -> Result<Books, SpoolError> {
 
 fn read_dictionary(tx: &ReadTransaction) -> Result<Dictionary, SpoolError> {
     let mut dictionary = Dictionary::default();
-    let table = tx.open_table(SERIES).map_err(reading)?;
-    for entry in table.iter().map_err(reading)? {
-        let (number, value) = entry.map_err(reading)?;
+    let table = tx.open_table(SERIES).map_err(SpoolError::storage)?;
+    for entry in table.iter().map_err(SpoolError::storage)? {
+        let (number, value) = entry.map_err(SpoolError::storage)?;
         let def: SeriesDef = minicbor::decode(value.value())
             .map_err(|error| SpoolError::Corrupt(format!("series {}: {error}", number.value())))?;
         if dictionary.push(def)? != number.value() {
@@ -210,12 +341,4 @@ fn read_dictionary(tx: &ReadTransaction) -> Result<Dictionary, SpoolError> {
     }
     dictionary.durable = dictionary.defs.len();
     Ok(dictionary)
-}
-
-fn reading(error: impl Into<redb::Error>) -> SpoolError {
-    match error.into() {
-        redb::Error::Corrupted(reason) => SpoolError::Corrupt(reason),
-        redb::Error::TableDoesNotExist(name) => SpoolError::Corrupt(format!("table {name} is missing")),
-        other => SpoolError::storage(other),
-    }
 }

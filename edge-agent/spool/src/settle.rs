@@ -1,6 +1,6 @@
 //! Settling: the hub's word on seqs moves rows between the books' columns.
 
-use redb::{Durability, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 use tideline_protocol::model::DropCause;
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::Settlement;
@@ -9,9 +9,7 @@ use crate::blob::{Header, cost};
 use crate::books::{Books, Fate};
 use crate::gaps::{self, Dropped, Gaps};
 use crate::spool::{BATCHES, Spool, SpoolError};
-
-/// Settlements kept in memory before they are written: the hub's welcome repeats what a crash loses.
-const UNSAVED_MAX: u32 = 64;
+use crate::tail::Held;
 
 /// Why the rows of a range are not known.
 pub enum RowsError {
@@ -20,32 +18,31 @@ pub enum RowsError {
 }
 
 /// The rows of held seqs `lo..=hi`, from the running totals at its ends.
-pub fn rows_in(batches: &impl ReadableTable<u64, &'static [u8]>, lo: u64, hi: u64) -> Result<u64, RowsError> {
-    let header = |seq: u64| -> Result<Header, RowsError> {
-        let value = batches.get(seq).map_err(|error| RowsError::Spool(SpoolError::storage(error)))?;
-        value.and_then(|value| Header::read(value.value())).ok_or(RowsError::Damaged(seq))
-    };
+pub fn rows_in<T>(held: &Held<'_, T>, lo: u64, hi: u64) -> Result<u64, RowsError>
+where
+    T: ReadableTable<u64, &'static [u8]>,
+{
+    let header = |seq: u64| held.header(seq).map_err(RowsError::Spool)?.ok_or(RowsError::Damaged(seq));
     let through = header(hi)?.rows_through;
     Ok(through.saturating_sub(header(lo)?.rows_before()))
 }
 
 /// The rows of a pending seq whose header is damaged: what is left when all others are counted.
-pub fn rows_of_damaged(
-    batches: &impl ReadableTable<u64, &'static [u8]>,
-    books: &Books,
-    seq: u64,
-) -> Result<u32, SpoolError> {
+pub fn rows_of_damaged<T>(held: &Held<'_, T>, books: &Books, seq: u64) -> Result<u32, SpoolError>
+where
+    T: ReadableTable<u64, &'static [u8]>,
+{
     let mut others = books.pending.clone();
     others.remove(seq, seq);
     let mut sum = 0_u64;
     for (lo, hi) in others.iter() {
-        match rows_in(batches, lo, hi) {
+        match rows_in(held, lo, hi) {
             Ok(rows) => sum += rows,
             Err(RowsError::Spool(error)) => return Err(error),
             // More than one is damaged: the first given up takes the rows of all.
             Err(RowsError::Damaged(_)) => {
                 for one in lo..=hi {
-                    sum += rows_in(batches, one, one).unwrap_or(0);
+                    sum += rows_in(held, one, one).unwrap_or(0);
                 }
             }
         }
@@ -71,11 +68,8 @@ impl Spool {
         if before == self.books.settled {
             return Ok(());
         }
+        // Written with the next commit: the hub's welcome repeats what a crash loses.
         self.unsaved_settlements += 1;
-        if self.unsaved_settlements >= UNSAVED_MAX {
-            self.write(Durability::None, |spool, tx| spool.write_books(tx, &spool.books))?;
-            self.unsaved_settlements = 1;
-        }
         Ok(())
     }
 
@@ -103,7 +97,7 @@ impl Spool {
         let fail = |error: SpoolError| RowsError::Spool(error);
         let tx = self.db.begin_read().map_err(|error| fail(SpoolError::storage(error)))?;
         let table = tx.open_table(BATCHES).map_err(|error| fail(SpoolError::storage(error)))?;
-        rows_in(&table, lo, hi)
+        rows_in(&Held { tail: &self.tail, table: &table }, lo, hi)
     }
 
     /// Seqs counted as dropped are at the hub after all. One whose gap the hub had confirmed stays
@@ -113,18 +107,14 @@ impl Spool {
         if dropped.is_empty() {
             return Ok(());
         }
-        let books = self.write(Durability::Immediate, |spool, tx| {
-            let mut books = spool.books.clone();
+        self.commit(|_, tx, books, _| {
             for (lo, hi) in dropped.iter() {
                 for (first, last, rows) in gaps::take(tx, lo, hi)? {
                     books.leave_dropped(first, last, rows, fate);
                 }
             }
-            spool.write_books(tx, &books)?;
-            Ok(books)
-        })?;
-        self.books = books;
-        Ok(())
+            Ok(())
+        })
     }
 
     fn confirm_dropped(&mut self, set: &RangeSet) -> Result<(), SpoolError> {
@@ -132,12 +122,7 @@ impl Spool {
         if dropped.is_empty() || self.gaps_held()? == 0 {
             return Ok(());
         }
-        self.write(Durability::None, |spool, tx| {
-            for (lo, hi) in dropped.iter() {
-                gaps::take(tx, lo, hi)?;
-            }
-            spool.write_books(tx, &spool.books)
-        })
+        self.commit(|_, tx, _, _| dropped.iter().try_for_each(|(lo, hi)| gaps::take(tx, lo, hi).map(drop)))
     }
 
     fn gaps_held(&self) -> Result<u64, SpoolError> {
@@ -147,25 +132,32 @@ impl Spool {
         table.len().map_err(SpoolError::storage)
     }
 
-    pub(crate) fn give_up_in(&self, tx: &WriteTransaction, seq: u64) -> Result<(Books, Gaps), SpoolError> {
-        let (mut books, mut gaps) = (self.books.clone(), self.gaps.clone());
+    pub(crate) fn give_up_in(
+        &self,
+        tx: &WriteTransaction,
+        books: &mut Books,
+        gaps: &mut Gaps,
+        seq: u64,
+    ) -> Result<(), SpoolError> {
         let mut batches = tx.open_table(BATCHES).map_err(SpoolError::storage)?;
-        let (header, freed) = {
-            let value = batches.get(seq).map_err(SpoolError::storage)?;
-            value.map_or((None, 0), |value| (Header::read(value.value()), cost(value.value().len())))
+        let held = Held { tail: &self.tail, table: &batches };
+        let found = held.read(seq, |value| (Header::read(value), cost(value.len())))?;
+        let (header, freed) = found.unwrap_or((None, 0));
+        let rows = match header {
+            None if books.pending.contains(seq) => rows_of_damaged(&held, books, seq)?,
+            _ => 0,
         };
+        batches.remove(seq).map_err(SpoolError::storage)?;
+        drop(batches);
         if books.pending.contains(seq) {
             let drop = match header {
                 Some(header) => Dropped::from_header(seq, &header),
-                None => Dropped { seq, rows: rows_of_damaged(&batches, &books, seq)?, t_min: 0, t_max: 0 },
+                None => Dropped { seq, rows, t_min: 0, t_max: 0 },
             };
             books.leave_pending(seq, seq, u64::from(drop.rows), Fate::Dropped);
             gaps.record(tx, &[drop], DropCause::Damaged)?;
         }
-        batches.remove(seq).map_err(SpoolError::storage)?;
         books.free(seq, freed);
-        drop(batches);
-        self.write_books(tx, &books)?;
-        Ok((books, gaps))
+        Ok(())
     }
 }

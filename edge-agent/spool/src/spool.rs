@@ -9,9 +9,12 @@ use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::SpoolView;
 use tideline_protocol::wire::Settlement;
 
-use crate::backend::WrittenBytes;
+use crate::append::write_cursors;
+use crate::backend::{CountingBackend, WrittenBytes};
 use crate::books::Books;
 use crate::gaps::Gaps;
+use crate::journal::Journal;
+use crate::tail::Tail;
 
 pub(crate) const BATCHES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("batches");
 pub(crate) const SERIES: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("series");
@@ -22,7 +25,8 @@ pub(crate) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::
 /// How the spool is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpoolConfig {
-    /// Most bytes of held batches. The file is about a third larger, and does not shrink.
+    /// Most bytes of held batches. The file is about a third larger, and does not
+    /// shrink; the journal takes 1 MiB beside it.
     pub quota_bytes: u64,
 }
 
@@ -93,7 +97,16 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
-    pub(crate) fn storage(error: impl std::fmt::Display) -> Self {
+    /// What redb answered while the spool was open.
+    pub(crate) fn storage(error: impl Into<redb::Error>) -> Self {
+        match error.into() {
+            redb::Error::Corrupted(reason) => Self::Corrupt(reason),
+            redb::Error::TableDoesNotExist(name) => Self::Corrupt(format!("table {name} is missing")),
+            other => Self::failed(other),
+        }
+    }
+
+    pub(crate) fn failed(error: impl std::fmt::Display) -> Self {
         Self::Storage(error.to_string())
     }
 }
@@ -132,6 +145,8 @@ pub struct Spool {
     pub(crate) books: Books,
     pub(crate) dictionary: Dictionary,
     pub(crate) gaps: Gaps,
+    pub(crate) journal: Journal<CountingBackend>,
+    pub(crate) tail: Tail,
     pub(crate) written: WrittenBytes,
     pub(crate) unsaved_settlements: u32,
     pub(crate) poisoned: bool,
@@ -203,6 +218,9 @@ impl Spool {
     /// # Errors
     /// The storage failed.
     pub fn cursor(&self, name: &str) -> Result<Option<Vec<u8>>, SpoolError> {
+        if let Some(bytes) = self.tail.cursors.get(name) {
+            return Ok(Some(bytes.clone()));
+        }
         let tx = self.db.begin_read().map_err(SpoolError::storage)?;
         let table = tx.open_table(CURSORS).map_err(SpoolError::storage)?;
         let found = table.get(name).map_err(SpoolError::storage)?;
@@ -225,51 +243,66 @@ impl Spool {
         self.written.count()
     }
 
-    /// Makes settlements durable that were kept for later.
+    /// Makes settlements durable that were kept for later, and moves what the journal holds into
+    /// the tables: what a clean stop does, so that the next start has nothing to read again.
     ///
     /// # Errors
     /// The storage failed.
     pub fn flush(&mut self) -> Result<(), SpoolError> {
-        if self.unsaved_settlements == 0 {
+        if self.unsaved_settlements == 0 && self.tail.is_empty() {
             return Ok(());
         }
-        self.write(Durability::Immediate, |spool, tx| spool.write_books(tx, &spool.books))?;
+        self.commit(|_, _, _, _| Ok(()))
+    }
+
+    /// Runs one durable transaction of the tables: what the journal holds, then `work` on copies of
+    /// the books and gaps, which it may change, then the books. After any failure the spool takes no
+    /// more writes.
+    pub(crate) fn commit(
+        &mut self,
+        work: impl FnOnce(&Self, &WriteTransaction, &mut Books, &mut Gaps) -> Result<(), SpoolError>,
+    ) -> Result<(), SpoolError> {
+        if self.poisoned {
+            return Err(SpoolError::Poisoned);
+        }
+        let (mut books, mut gaps) = (self.books.clone(), self.gaps.clone());
+        let generation = self.journal.generation() + 1;
+        let done = self.transact(generation, &mut books, &mut gaps, work);
+        if matches!(done, Err(SpoolError::Storage(_) | SpoolError::Corrupt(_))) {
+            self.poisoned = true;
+        }
+        done?;
+        self.journal.restart(generation);
+        self.tail.clear();
+        (self.books, self.gaps) = (books, gaps);
         self.unsaved_settlements = 0;
         Ok(())
     }
 
-    /// Runs one transaction; after any failure the spool takes no more writes.
-    pub(crate) fn write<T>(
-        &mut self,
-        durability: Durability,
-        work: impl FnOnce(&Self, &WriteTransaction) -> Result<T, SpoolError>,
-    ) -> Result<T, SpoolError> {
-        if self.poisoned {
-            return Err(SpoolError::Poisoned);
-        }
-        let done = self.transact(durability, work);
-        if matches!(done, Err(SpoolError::Storage(_))) {
-            self.poisoned = true;
-        }
-        done
-    }
-
-    fn transact<T>(
+    fn transact(
         &self,
-        durability: Durability,
-        work: impl FnOnce(&Self, &WriteTransaction) -> Result<T, SpoolError>,
-    ) -> Result<T, SpoolError> {
+        generation: u64,
+        books: &mut Books,
+        gaps: &mut Gaps,
+        work: impl FnOnce(&Self, &WriteTransaction, &mut Books, &mut Gaps) -> Result<(), SpoolError>,
+    ) -> Result<(), SpoolError> {
         let mut tx = self.db.begin_write().map_err(SpoolError::storage)?;
-        tx.set_durability(durability).map_err(SpoolError::storage)?;
-        let value = work(self, &tx)?;
-        tx.commit().map_err(SpoolError::storage)?;
-        Ok(value)
-    }
-
-    pub(crate) fn write_books(&self, tx: &WriteTransaction, books: &Books) -> Result<(), SpoolError> {
-        let mut meta = tx.open_table(META).map_err(SpoolError::storage)?;
-        meta.insert("books", books.to_bytes().as_slice()).map_err(SpoolError::storage)?;
-        Ok(())
+        tx.set_durability(Durability::Immediate).map_err(SpoolError::failed)?;
+        if !self.tail.is_empty() {
+            let mut table = tx.open_table(BATCHES).map_err(SpoolError::storage)?;
+            for (seq, value) in self.tail.iter() {
+                table.insert(seq, value).map_err(SpoolError::storage)?;
+            }
+            let cursors = self.tail.cursors.iter();
+            write_cursors(&tx, cursors.map(|(name, bytes)| (name.as_str(), bytes.as_slice())))?;
+        }
+        work(self, &tx, books, gaps)?;
+        {
+            let mut meta = tx.open_table(META).map_err(SpoolError::storage)?;
+            meta.insert("books", books.to_bytes().as_slice()).map_err(SpoolError::storage)?;
+            meta.insert("journal", generation.to_le_bytes().as_slice()).map_err(SpoolError::storage)?;
+        }
+        tx.commit().map_err(SpoolError::storage)
     }
 
     /// INV-3 and INV-4, after each step.

@@ -5,18 +5,80 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
+use crate::backend::Files;
+
 #[derive(Debug, Default)]
 struct Disk {
+    files: [File; 2],
+    power_cycles: u64,
+    failing: bool,
+}
+
+#[derive(Debug, Default)]
+struct File {
     data: Vec<u8>,
     // What unsynced calls overwrote, newest last.
     undo: Vec<Undo>,
-    power_cycles: u64,
-    failing: bool,
+}
+
+impl File {
+    /// Undoes what was not synced.
+    fn roll_back(&mut self) {
+        while let Some(undo) = self.undo.pop() {
+            match undo {
+                Undo::Write { offset, before } => {
+                    if let Some(place) = self.data.get_mut(offset..offset + before.len()) {
+                        place.copy_from_slice(&before);
+                    }
+                }
+                Undo::Len { before, cut } => {
+                    self.data.truncate(before.saturating_sub(cut.len()));
+                    self.data.extend_from_slice(&cut);
+                    self.data.resize(before, 0);
+                }
+            }
+        }
+    }
+
+    /// Undoes what was not synced, but for some sectors that had reached the disk all the same.
+    fn tear(&mut self, seed: u64) {
+        let written: Vec<usize> = self.undo.iter().flat_map(Undo::sectors).collect();
+        let after = self.data.clone();
+        self.roll_back();
+        for sector in written {
+            let range = sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
+            let kept = splitmix(seed ^ sector as u64) & 1 == 0;
+            if let (true, Some(to), Some(from)) = (kept, self.data.get_mut(range.clone()), after.get(range)) {
+                to.copy_from_slice(from);
+            }
+        }
+    }
+}
+
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
+fn splitmix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 enum Undo {
     Write { offset: usize, before: Vec<u8> },
     Len { before: usize, cut: Vec<u8> },
+}
+
+impl Undo {
+    fn sectors(&self) -> std::ops::Range<usize> {
+        match self {
+            Self::Write { offset, before } => {
+                offset / SECTOR_BYTES..(offset + before.len()).div_ceil(SECTOR_BYTES)
+            }
+            Self::Len { .. } => 0..0,
+        }
+    }
 }
 
 impl std::fmt::Debug for Undo {
@@ -25,11 +87,20 @@ impl std::fmt::Debug for Undo {
     }
 }
 
-/// A storage backend whose unsynced writes are lost at [`CrashBackend::crash`]. Clones share the disk.
+/// A storage backend whose unsynced writes are lost at [`CrashBackend::crash`]. Clones share the disk,
+/// which has two files: this one and [`CrashBackend::journal`].
 #[derive(Debug, Clone, Default)]
 pub struct CrashBackend {
     disk: Arc<Mutex<Disk>>,
     power_cycle: u64,
+    file: usize,
+}
+
+impl From<CrashBackend> for Files {
+    fn from(tables: CrashBackend) -> Self {
+        let journal = tables.journal();
+        Self::new(tables, journal)
+    }
 }
 
 impl CrashBackend {
@@ -37,6 +108,12 @@ impl CrashBackend {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The other file of the disk.
+    #[must_use]
+    pub fn journal(&self) -> Self {
+        Self { disk: Arc::clone(&self.disk), power_cycle: self.power_cycle, file: 1 }
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -47,33 +124,27 @@ impl CrashBackend {
     /// handle to the disk after the restart.
     #[must_use]
     pub fn crash(&self) -> Self {
+        self.restart(File::roll_back)
+    }
+
+    /// As [`CrashBackend::crash`], but some sectors of what was not synced had reached the disk.
+    #[must_use]
+    pub fn crash_torn(&self, seed: u64) -> Self {
+        self.restart(|file| file.tear(seed))
+    }
+
+    fn restart(&self, lose: impl Fn(&mut File)) -> Self {
         let mut disk = self.disk();
-        while let Some(undo) = disk.undo.pop() {
-            match undo {
-                Undo::Write { offset, before } => {
-                    if let Some(place) = disk.data.get_mut(offset..offset + before.len()) {
-                        place.copy_from_slice(&before);
-                    }
-                }
-                Undo::Len { before, cut } => {
-                    disk.data.truncate(before.saturating_sub(cut.len()));
-                    disk.data.extend_from_slice(&cut);
-                    disk.data.resize(before, 0);
-                }
-            }
-        }
+        disk.files.iter_mut().for_each(lose);
         disk.power_cycles += 1;
         disk.failing = false;
-        Self { disk: Arc::clone(&self.disk), power_cycle: disk.power_cycles }
+        Self { disk: Arc::clone(&self.disk), power_cycle: disk.power_cycles, file: self.file }
     }
 
     /// Kills the process but not the machine: every write so far survives.
     #[must_use]
     pub fn kill(&self) -> Self {
-        let mut disk = self.disk();
-        disk.undo.clear();
-        disk.power_cycles += 1;
-        Self { disk: Arc::clone(&self.disk), power_cycle: disk.power_cycles }
+        self.restart(|file| file.undo.clear())
     }
 
     /// From now on writes fail, as on a full or dying disk, until the next crash.
@@ -83,7 +154,8 @@ impl CrashBackend {
 
     /// Flips one bit of the byte at `offset`, as a worn cell does.
     pub fn flip(&self, offset: usize) {
-        if let Some(byte) = self.disk().data.get_mut(offset) {
+        let mut disk = self.disk();
+        if let Some(byte) = disk.files.get_mut(self.file).and_then(|file| file.data.get_mut(offset)) {
             *byte ^= 1;
         }
     }
@@ -92,19 +164,20 @@ impl CrashBackend {
     #[must_use]
     pub fn find(&self, needle: &[u8]) -> Vec<usize> {
         let disk = self.disk();
-        let hits = disk.data.windows(needle.len().max(1)).enumerate();
+        let data = disk.files.get(self.file).map_or(&[][..], |file| &file.data);
+        let hits = data.windows(needle.len().max(1)).enumerate();
         hits.filter(|(_, window)| *window == needle).map(|(at, _)| at).collect()
     }
 
-    fn live(&self, writes: bool) -> io::Result<MutexGuard<'_, Disk>> {
-        let disk = self.disk();
+    fn with<T>(&self, writes: bool, work: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
+        let mut disk = self.disk();
         if disk.power_cycles != self.power_cycle {
             return Err(io::Error::other("the power was cut"));
         }
         if writes && disk.failing {
             return Err(io::Error::other("the disk fails writes"));
         }
-        Ok(disk)
+        work(disk.files.get_mut(self.file).ok_or_else(|| io::Error::other("no such file"))?)
     }
 }
 
@@ -116,39 +189,45 @@ fn end_of(offset: u64, len: usize) -> io::Result<(usize, usize)> {
 
 impl StorageBackend for CrashBackend {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.live(false)?.data.len() as u64)
+        self.with(false, |file| Ok(file.data.len() as u64))
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let (start, end) = end_of(offset, out.len())?;
-        let disk = self.live(false)?;
-        let bytes = disk.data.get(start..end).ok_or_else(|| io::Error::other("read beyond the end"))?;
-        out.copy_from_slice(bytes);
-        Ok(())
+        self.with(false, |file| {
+            let bytes = file.data.get(start..end).ok_or_else(|| io::Error::other("read beyond the end"))?;
+            out.copy_from_slice(bytes);
+            Ok(())
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let (len, _) = end_of(len, 0)?;
-        let mut disk = self.live(true)?;
-        let before = disk.data.len();
-        let cut = disk.data.get(len..).unwrap_or_default().to_vec();
-        disk.undo.push(Undo::Len { before, cut });
-        disk.data.resize(len, 0);
-        Ok(())
+        self.with(true, |file| {
+            let before = file.data.len();
+            let cut = file.data.get(len..).unwrap_or_default().to_vec();
+            file.undo.push(Undo::Len { before, cut });
+            file.data.resize(len, 0);
+            Ok(())
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.live(true)?.undo.clear();
-        Ok(())
+        self.with(true, |file| {
+            file.undo.clear();
+            Ok(())
+        })
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let (start, end) = end_of(offset, data.len())?;
-        let mut disk = self.live(true)?;
-        let place = disk.data.get_mut(start..end).ok_or_else(|| io::Error::other("write beyond the end"))?;
-        let before = place.to_vec();
-        place.copy_from_slice(data);
-        disk.undo.push(Undo::Write { offset: start, before });
-        Ok(())
+        self.with(true, |file| {
+            let place = file.data.get_mut(start..end);
+            let place = place.ok_or_else(|| io::Error::other("write beyond the end"))?;
+            let before = place.to_vec();
+            place.copy_from_slice(data);
+            file.undo.push(Undo::Write { offset: start, before });
+            Ok(())
+        })
     }
 }

@@ -22,6 +22,8 @@ enum Action {
     Load { first: u64, bytes: usize },
     Reopen,
     PowerCut,
+    TornPowerCut(u64),
+    Flush,
     Kill,
     DiskFails,
 }
@@ -34,6 +36,8 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (1_u64..60, 1_usize..2000).prop_map(|(first, bytes)| Action::Load { first, bytes }),
         1 => Just(Action::Reopen),
         1 => Just(Action::PowerCut),
+        1 => any::<u64>().prop_map(Action::TornPowerCut),
+        1 => Just(Action::Flush),
         1 => Just(Action::Kill),
         1 => Just(Action::DiskFails),
     ]
@@ -162,6 +166,11 @@ impl World {
                 let disk = self.disk.crash();
                 self.restart(disk);
             }
+            Action::TornPowerCut(seed) => {
+                let disk = self.disk.crash_torn(*seed);
+                self.restart(disk);
+            }
+            Action::Flush => self.spool().flush().unwrap(),
             Action::Kill => {
                 let disk = self.disk.kill();
                 self.restart(disk);
@@ -261,6 +270,7 @@ fn acknowledged_batches_stay_until_the_quota_needs_the_room() {
 fn a_damaged_batch_becomes_a_gap_and_no_more() {
     let mut world = filled();
     let run = world.spool().load_run(Seq::new(3), Seq::new(3), 1 << 20, 1_000).unwrap().unwrap();
+    world.spool().flush().unwrap();
     let places = world.disk.find(&run.block);
     // Closed first: opening after a kill checks every page, and would put the whole file aside.
     world.spool = None;

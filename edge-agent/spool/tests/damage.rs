@@ -1,0 +1,277 @@
+//! Files that were damaged, cut or left behind by a kill: a look changes nothing, a repair keeps
+//! what can be kept.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_sign_loss, reason = "a test")]
+
+use std::path::{Path, PathBuf};
+
+use tideline_protocol::model::{DeviceId, PointId, Sample, Seq, SeriesDef};
+use tideline_spool::{LookReport, Spool, SpoolConfig, SpoolError, VerifyReport, journal_path};
+
+const BATCHES: i64 = 40;
+const ROWS: i64 = 50;
+
+fn append(spool: &mut Spool, batch: i64) {
+    let (device, point) = (DeviceId::parse("pump-7").unwrap(), PointId::parse("flow").unwrap());
+    let series = spool.series_no(&SeriesDef { device, point, unit: "l/s".into() }).unwrap();
+    let samples = (0..ROWS).map(|row| Sample { time_ns: batch * 1_000 + row, value: (batch * row) as f64 });
+    spool.append(&[(series, &samples.collect::<Vec<_>>())], &[("a", &batch.to_le_bytes())]).unwrap();
+}
+
+struct Folder {
+    dir: tempfile::TempDir,
+    clean: Vec<u8>,
+    killed: Vec<u8>,
+    clean_journal: Vec<u8>,
+    killed_journal: Vec<u8>,
+}
+
+impl Folder {
+    /// The bytes of a spool that was closed in order, and of the same one killed before.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("spool.redb");
+        let (mut spool, _) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+        (0..BATCHES).for_each(|batch| append(&mut spool, batch));
+        let journal = journal_path(&path);
+        let (killed, killed_journal) = (std::fs::read(&path).unwrap(), std::fs::read(&journal).unwrap());
+        spool.flush().unwrap();
+        drop(spool);
+        let (clean, clean_journal) = (std::fs::read(&path).unwrap(), std::fs::read(&journal).unwrap());
+        Self { dir, clean, killed, clean_journal, killed_journal }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("spool.redb")
+    }
+
+    /// Writes the tables, with the journal of the spool that was closed in order.
+    fn write(&self, bytes: &[u8]) -> PathBuf {
+        self.write_both(bytes, &self.clean_journal)
+    }
+
+    fn write_both(&self, tables: &[u8], journal: &[u8]) -> PathBuf {
+        std::fs::write(self.path(), tables).unwrap();
+        std::fs::write(journal_path(&self.path()), journal).unwrap();
+        self.path()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.dir.path()).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn bytes(&self) -> [Option<Vec<u8>>; 2] {
+        [self.path(), journal_path(&self.path())].map(|path| std::fs::read(path).ok())
+    }
+
+    /// Looks, and makes sure that the folder is as it was.
+    fn look(&self) -> Result<(VerifyReport, LookReport, bool), SpoolError> {
+        let (before, names) = (self.bytes(), self.names());
+        let found = Spool::look(&self.path(), |spool, report| {
+            let verified = spool.verify()?;
+            Ok((verified, report, spool.pages_are_sound()?))
+        });
+        assert_eq!(self.names(), names, "a look makes and renames nothing");
+        assert!(self.bytes() == before, "a look writes nothing");
+        found
+    }
+}
+
+fn repair(path: &Path) -> (Spool, tideline_spool::RepairReport) {
+    Spool::repair(path, SpoolConfig::default()).unwrap()
+}
+
+#[test]
+fn a_file_that_was_closed_in_order_is_seen_whole() {
+    let folder = Folder::new();
+    let (verified, report, sound) = folder.look().unwrap();
+    assert_eq!((verified.batches, verified.rows), (BATCHES as u64, (BATCHES * ROWS) as u64));
+    assert!(verified.problems.is_empty() && report.closed_cleanly && sound);
+}
+
+#[test]
+fn a_look_works_on_its_own_copy_of_what_it_changes() {
+    let folder = Folder::new();
+    let before = std::fs::read(folder.path()).unwrap();
+    Spool::look(&folder.path(), |spool, _| {
+        (0..3 * BATCHES).for_each(|batch| append(spool, batch));
+        assert_eq!(spool.head(), Seq::new(4 * BATCHES as u64));
+        assert!(spool.verify()?.problems.is_empty());
+        Ok::<_, SpoolError>(())
+    })
+    .unwrap();
+    assert!(std::fs::read(folder.path()).unwrap() == before);
+}
+
+#[test]
+fn a_killed_spool_is_seen_as_the_next_start_would_see_it() {
+    let folder = Folder::new();
+    let path = folder.write_both(&folder.killed, &folder.killed_journal);
+    let (verified, report, sound) = folder.look().unwrap();
+    assert_eq!(verified.batches, BATCHES as u64);
+    assert!(verified.problems.is_empty() && !report.closed_cleanly && sound);
+    let (mut spool, report) = repair(&path);
+    assert_eq!((report.closed_cleanly, report.created), (Some(false), false));
+    assert!(report.given_up.is_empty() && report.quarantined.is_none());
+    assert_eq!(spool.head(), Seq::new(BATCHES as u64));
+    append(&mut spool, BATCHES);
+}
+
+#[test]
+fn a_write_cut_in_its_middle_costs_what_was_not_durable_only() {
+    let folder = Folder::new();
+    let path = folder.write_both(&folder.killed, &folder.killed_journal);
+    let (mut spool, _) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+    append(&mut spool, BATCHES);
+    let after = std::fs::read(&path).unwrap();
+    drop(spool);
+    // All pages of the next commit, and nothing of its header.
+    let mut half = folder.killed.clone();
+    half.resize(after.len(), 0);
+    half[4096..].copy_from_slice(&after[4096..]);
+    folder.write_both(&half, &folder.killed_journal);
+    let (verified, _, sound) = folder.look().unwrap();
+    assert_eq!(verified.batches, BATCHES as u64);
+    assert!(verified.problems.is_empty() && sound);
+}
+
+#[test]
+fn files_that_are_no_spool_are_told_and_left_as_they_are() {
+    let folder = Folder::new();
+    let cut = &folder.clean[..folder.clean.len() / 2];
+    let mut header = folder.clean.clone();
+    header[3] ^= 1;
+    for (bytes, said) in
+        [(&[][..], "empty"), (b"this is no database", "corrupt"), (cut, "corrupt"), (&header, "corrupt")]
+    {
+        let path = folder.write(bytes);
+        let error = folder.look().unwrap_err();
+        assert!(matches!(error, SpoolError::Corrupt(_)), "{error}");
+        assert!(error.to_string().contains(said), "{error}");
+        let (spool, report) = repair(&path);
+        assert!(report.created && report.unreadable.is_some());
+        assert_eq!(spool.head(), Seq::new(0));
+        let aside = report.quarantined.unwrap();
+        assert!(std::fs::read(&aside).unwrap() == bytes, "what was put aside is whole");
+        std::fs::remove_file(aside).unwrap();
+    }
+}
+
+#[test]
+fn flipped_bytes_anywhere_are_told_and_repaired_without_going_back() {
+    let folder = Folder::new();
+    let epoch = Spool::look(&folder.path(), |spool, _| Ok::<_, SpoolError>(spool.epoch())).unwrap();
+    let (mut noticed, mut kept) = (0, 0);
+    for at in (0..folder.clean.len()).step_by(1_543).filter(|at| folder.clean[*at] != 0) {
+        let mut bytes = folder.clean.clone();
+        bytes[at] ^= 0x11;
+        let path = folder.write(&bytes);
+        let seen = folder.look();
+        let (spool, report) = repair(&path);
+        let found = spool.verify().unwrap();
+        assert!(found.problems.is_empty(), "byte {at}: {:?}", found.problems);
+        if spool.epoch() == epoch {
+            assert_eq!(spool.head(), Seq::new(BATCHES as u64), "byte {at}: no seq is given out twice");
+            assert_eq!(found.batches, BATCHES as u64 - report.given_up.len() as u64, "byte {at}");
+            kept += 1;
+        } else {
+            assert!(report.created && report.quarantined.is_some(), "byte {at}");
+        }
+        if !report.given_up.is_empty() {
+            let (verified, _, sound) = seen.unwrap();
+            assert!(!verified.problems.is_empty() && !sound, "byte {at}");
+            noticed += 1;
+        }
+        drop(spool);
+        for name in folder.names().iter().filter(|name| name.contains("quarantined")) {
+            std::fs::remove_file(folder.dir.path().join(name)).unwrap();
+        }
+    }
+    assert!(noticed > 0 && kept > noticed, "{noticed} {kept}");
+}
+
+#[test]
+fn a_missing_file_and_one_in_use_are_left_alone() {
+    let folder = Folder::new();
+    let (spool, _) = Spool::open_file(&folder.path(), SpoolConfig::default()).unwrap();
+    let refused = Spool::look(&folder.path(), |_, _| Ok::<_, SpoolError>(()));
+    assert!(matches!(refused, Err(SpoolError::InUse)), "{refused:?}");
+    assert!(matches!(Spool::repair(&folder.path(), SpoolConfig::default()), Err(SpoolError::InUse)));
+    drop(spool);
+    std::fs::remove_file(folder.path()).unwrap();
+    let missing = Spool::look(&folder.path(), |_, _| Ok::<_, SpoolError>(())).unwrap_err();
+    assert!(missing.to_string().contains("spool.redb"), "{missing}");
+    assert!(Spool::repair(&folder.path(), SpoolConfig::default()).is_err());
+    assert_eq!(folder.names(), ["spool.journal"]);
+}
+
+#[test]
+fn two_looks_at_once_do_not_hinder_each_other_but_an_agent() {
+    let folder = Folder::new();
+    Spool::look(&folder.path(), |_, _| {
+        Spool::look(&folder.path(), |_, _| Ok::<_, SpoolError>(()))?;
+        let agent = Spool::open_file(&folder.path(), SpoolConfig::default());
+        assert!(matches!(agent, Err(SpoolError::InUse)));
+        Ok::<_, SpoolError>(())
+    })
+    .unwrap();
+    assert!(Spool::open_file(&folder.path(), SpoolConfig::default()).is_ok());
+}
+
+#[test]
+fn a_lost_journal_costs_what_was_in_it_and_no_seq_is_given_out_twice() {
+    let folder = Folder::new();
+    for journal in [&[][..], b"no journal", &vec![0; folder.killed_journal.len()]] {
+        let path = folder.write_both(&folder.killed, journal);
+        let looked = folder.look().unwrap().0;
+        let (mut spool, _) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+        assert!(spool.head() >= Seq::new(BATCHES as u64));
+        assert_eq!(spool.verify().unwrap(), looked);
+        assert!(looked.problems.is_empty());
+        let gaps = spool.gaps_unconfirmed().unwrap();
+        assert_eq!((gaps.len(), gaps[0].last()), (1, spool.head()));
+        append(&mut spool, BATCHES);
+    }
+}
+
+#[test]
+fn a_flipped_byte_in_the_journal_of_a_killed_spool_costs_one_batch_at_most() {
+    let folder = Folder::new();
+    let used = folder.killed_journal.iter().rposition(|byte| *byte != 0).unwrap();
+    for at in (64..used).step_by(97) {
+        let mut journal = folder.killed_journal.clone();
+        journal[at] ^= 0x11;
+        let path = folder.write_both(&folder.killed, &journal);
+        let (mut spool, _) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+        assert_eq!(spool.verify().unwrap().problems, Vec::<String>::new(), "byte {at}");
+        let gaps = spool.gaps_unconfirmed().unwrap();
+        let lost: u64 = gaps.iter().map(|gap| gap.rows.total()).sum();
+        // The very last record cannot be told from one that was never finished.
+        let torn = spool.head() == Seq::new(BATCHES as u64 - 1);
+        assert!(torn || spool.head() == Seq::new(BATCHES as u64), "byte {at}: {:?}", spool.head());
+        assert_eq!(lost, if torn { 0 } else { ROWS as u64 }, "byte {at}");
+    }
+}
+
+#[test]
+fn tables_that_went_back_in_time_are_put_aside_with_their_journal() {
+    let folder = Folder::new();
+    let path = folder.write_both(&folder.killed, &folder.clean_journal);
+    let (spool, _) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+    drop(spool);
+    let old = folder.clean.clone();
+    folder.write(&old);
+    let (mut spool, _) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+    let epoch = spool.epoch();
+    (0..2).for_each(|batch| append(&mut spool, batch));
+    spool.flush().unwrap();
+    append(&mut spool, 2);
+    drop(spool);
+    std::fs::write(&path, &old).unwrap();
+    let (spool, report) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+    assert!(report.created && spool.epoch() != epoch);
+    assert_eq!(folder.names().len(), 4);
+}

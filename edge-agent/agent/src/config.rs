@@ -1,9 +1,14 @@
 //! Configuration: defaults → file → environment → flags, all errors at once.
 
-use std::collections::BTreeMap;
+mod read;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
-use toml::de::{DeTable, DeValue};
+use anyhow::Context as _;
+
+pub use read::parse;
 
 /// One option of the configuration file.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +20,19 @@ pub struct Key {
     kind: Kind,
     default: &'static str,
     doc: &'static str,
+}
+
+impl Key {
+    /// Its environment variable; `None` for options that may stand several times. The hub's begin
+    /// with `TIDELINE_` alone, and both may run on one machine with one environment.
+    fn variable(&self) -> Option<String> {
+        let section = match self.section {
+            "source" => return None,
+            "agent" => String::new(),
+            section => format!("{section}_"),
+        };
+        Some(format!("{ENV_PREFIX}{section}{}", self.name).to_uppercase())
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +51,7 @@ macro_rules! keys {
 }
 
 const DAY_MS: u64 = 86_400_000;
+const ENV_PREFIX: &str = "TIDELINE_AGENT_";
 
 keys! {
     "agent" "data_dir" Kind::Text, "./tideline-agent", "Folder of identity, spool and socket.";
@@ -134,255 +153,49 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
 }
 
-#[derive(Debug, Clone)]
-enum Value {
-    Text(String),
-    Number(u64),
-    List(Vec<String>),
+/// Where a configuration comes from, weakest first after the defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    /// The file, when one is named.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub env: Vec<(String, String)>,
+    /// The flag --data.
+    pub data_dir: Option<PathBuf>,
+    /// The flag --hub.
+    pub hub: Option<String>,
 }
 
-type Section = BTreeMap<&'static str, Value>;
-
-struct Reader<'t> {
-    file: &'t str,
-    text: &'t str,
-    problems: Vec<String>,
-}
-
-impl Reader<'_> {
-    fn problem(&mut self, at: usize, what: &str) {
-        let line = self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
-        self.problems.push(format!("{}:{line}: {what}", self.file));
-    }
-
-    fn section(&mut self, section: &'static str, table: &DeTable<'_>, into: &mut Section) {
-        for (name, value) in table {
-            let Some(key) =
-                KEYS.iter().find(|key| key.section == section && key.name == name.get_ref().as_ref())
-            else {
-                let allowed = names(section);
-                self.problem(
-                    name.span().start,
-                    &format!("{section}.{}: unknown key; allowed are {allowed}", name.get_ref()),
-                );
-                continue;
-            };
-            match read(value.get_ref()).and_then(|value| accept(key, value)) {
-                Ok(value) => {
-                    into.insert(key.name, value);
-                }
-                Err(what) => self.problem(value.span().start, &format!("{section}.{}: {what}", key.name)),
+impl Layers {
+    /// Reads all layers.
+    ///
+    /// # Errors
+    /// The file cannot be read, or all that is wrong with the configuration.
+    pub fn load(&self) -> anyhow::Result<Config> {
+        let (name, text) = match &self.file {
+            Some(path) => {
+                let name = path.display().to_string();
+                let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+                (name, text)
             }
-        }
-    }
-}
-
-fn names(section: &str) -> String {
-    let names: Vec<&str> = KEYS.iter().filter(|key| key.section == section).map(|key| key.name).collect();
-    names.join(", ")
-}
-
-fn read(value: &DeValue<'_>) -> Result<Value, String> {
-    match value {
-        DeValue::String(text) => Ok(Value::Text(text.to_string())),
-        DeValue::Integer(number) => {
-            let text = number.as_str().replace('_', "");
-            text.parse().map(Value::Number).map_err(|_| format!("{text} is not a whole number of 0 or more"))
-        }
-        DeValue::Array(items) => {
-            let texts = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
-            texts.collect::<Option<_>>().map(Value::List).ok_or_else(|| "must be a list of texts".into())
-        }
-        _ => Err("must be a text, a whole number or a list of texts".into()),
-    }
-}
-
-fn accept(key: &Key, value: Value) -> Result<Value, String> {
-    match (key.kind, value) {
-        (Kind::Number { min, max }, Value::Number(number)) if (min..=max).contains(&number) => {
-            Ok(Value::Number(number))
-        }
-        (Kind::Number { min, max }, _) => Err(format!("must be a whole number from {min} to {max}")),
-        (Kind::Choice(allowed), Value::Text(text)) if allowed.contains(&text.as_str()) => {
-            Ok(Value::Text(text))
-        }
-        (Kind::Choice(allowed), _) => Err(format!("must be one of {}", allowed.join(", "))),
-        (Kind::Text, Value::Text(text)) => Ok(Value::Text(text)),
-        (Kind::Text, _) => Err("must be a text".into()),
-        (Kind::List, Value::List(list)) => Ok(Value::List(list)),
-        (Kind::List, _) => Err("must be a list of texts".into()),
-    }
-}
-
-fn from_env(key: &Key, text: String) -> Result<Value, String> {
-    let value = match key.kind {
-        Kind::Number { min, max } => {
-            Value::Number(text.parse().map_err(|_| format!("must be a whole number from {min} to {max}"))?)
-        }
-        Kind::Text | Kind::Choice(_) | Kind::List => Value::Text(text),
-    };
-    accept(key, value)
-}
-
-fn text(section: &Section, name: &str) -> String {
-    let given = section
-        .get(name)
-        .and_then(|value| if let Value::Text(text) = value { Some(text.clone()) } else { None });
-    given.unwrap_or_else(|| {
-        KEYS.iter().find(|key| key.name == name).map_or_else(String::new, |key| key.default.to_owned())
-    })
-}
-
-fn number(section: &Section, name: &str) -> u64 {
-    match section.get(name) {
-        Some(Value::Number(number)) => *number,
-        _ => KEYS.iter().find(|key| key.name == name).and_then(|key| key.default.parse().ok()).unwrap_or(0),
-    }
-}
-
-/// Reads a configuration. `file` names `text` in errors; `env` looks up a variable.
-///
-/// # Errors
-/// All problems at once.
-pub fn parse(file: &str, text: &str, env: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
-    let mut reader = Reader { file, text, problems: Vec::new() };
-    let mut sections: BTreeMap<&'static str, Section> = BTreeMap::new();
-    let mut sources = Vec::new();
-    match DeTable::parse(text) {
-        Err(error) => reader.problem(error.span().map_or(0, |span| span.start), error.message()),
-        Ok(table) => read_sections(&mut reader, table.get_ref(), &mut sections, &mut sources),
-    }
-    for key in KEYS.iter().filter(|key| key.section != "source") {
-        let variable = format!("TIDELINE_{}_{}", key.section, key.name).to_uppercase();
-        if let Some(given) = env(&variable) {
-            match from_env(key, given) {
-                Ok(value) => {
-                    sections.entry(key.section).or_default().insert(key.name, value);
-                }
-                Err(what) => reader.problems.push(format!("environment {variable}: {what}")),
-            }
-        }
-    }
-    let checked = check_sources(&mut reader, sources);
-    if !reader.problems.is_empty() {
-        return Err(ConfigError { problems: reader.problems });
-    }
-    Ok(build(&sections, checked, env("TIDELINE_DATA")))
-}
-
-fn read_sections(
-    reader: &mut Reader<'_>,
-    table: &DeTable<'_>,
-    sections: &mut BTreeMap<&'static str, Section>,
-    sources: &mut Vec<(usize, Section)>,
-) {
-    for (name, value) in table {
-        let known = KEYS.iter().map(|key| key.section).find(|section| *section == name.get_ref().as_ref());
-        match (known, value.get_ref()) {
-            (Some("source"), DeValue::Array(items)) => {
-                for item in items {
-                    let mut section = Section::new();
-                    match item.get_ref() {
-                        DeValue::Table(table) => reader.section("source", table, &mut section),
-                        _ => reader.problem(item.span().start, "source: must be written as [[source]]"),
-                    }
-                    sources.push((item.span().start, section));
-                }
-            }
-            (Some("source"), _) => reader.problem(name.span().start, "source: must be written as [[source]]"),
-            (Some(section), DeValue::Table(table)) => {
-                reader.section(section, table, sections.entry(section).or_default());
-            }
-            (Some(section), _) => {
-                reader.problem(name.span().start, &format!("{section}: must be a section [{section}]"))
-            }
-            (None, _) => reader.problem(
-                name.span().start,
-                &format!(
-                    "{}: unknown section; allowed are agent, spool, batch, uplink, http, source",
-                    name.get_ref()
-                ),
-            ),
-        }
-    }
-}
-
-fn check_sources(reader: &mut Reader<'_>, sources: Vec<(usize, Section)>) -> Vec<SourceConfig> {
-    let mut out: Vec<SourceConfig> = Vec::new();
-    for (index, (at, section)) in sources.into_iter().enumerate() {
-        let kind = match text(&section, "kind").as_str() {
-            "host" => SourceKind::Host { interval_ms: number(&section, "interval_ms") },
-            "replay" => {
-                let path = text(&section, "path");
-                if path.is_empty() {
-                    reader.problem(at, "source.path: needed for kind \"replay\"");
-                }
-                let device = text(&section, "device");
-                if !device.is_empty()
-                    && let Err(error) = tideline_protocol::model::DeviceId::parse(&device)
-                {
-                    reader.problem(at, &format!("source.device: {error}"));
-                }
-                let columns = if let Some(Value::List(list)) = section.get("columns") {
-                    list.clone()
-                } else {
-                    Vec::new()
-                };
-                SourceKind::Replay {
-                    path: path.into(),
-                    format: if text(&section, "format") == "ndjson" { Format::Ndjson } else { Format::Csv },
-                    timestamps: if text(&section, "timestamps") == "now" {
-                        Timestamps::Now
-                    } else {
-                        Timestamps::Keep
-                    },
-                    rate: number(&section, "rate"),
-                    device,
-                    columns,
-                    point_prefix: text(&section, "point_prefix"),
-                }
-            }
-            _ => {
-                reader.problem(at, "source.kind: needed; allowed are host, replay");
-                continue;
-            }
+            None => ("defaults".to_owned(), String::new()),
         };
-        let given = text(&section, "name");
-        let name = if given.is_empty() { format!("{}-{}", text(&section, "kind"), index + 1) } else { given };
-        if out.iter().any(|other| other.name == name) {
-            reader.problem(at, &format!("source.name: {name:?} is used twice"));
+        let mut config = parse(&name, &text, &self.env)?;
+        if let Some(data_dir) = &self.data_dir {
+            config.data_dir.clone_from(data_dir);
         }
-        out.push(SourceConfig { name, kind });
-    }
-    out
-}
-
-fn build(
-    sections: &BTreeMap<&'static str, Section>,
-    mut sources: Vec<SourceConfig>,
-    data: Option<String>,
-) -> Config {
-    let empty = Section::new();
-    let section = |name: &str| sections.get(name).unwrap_or(&empty);
-    let some = |text: String| if text.is_empty() { None } else { Some(text) };
-    if sources.is_empty() {
-        sources.push(SourceConfig { name: "host".into(), kind: SourceKind::Host { interval_ms: 1000 } });
-    }
-    Config {
-        data_dir: data.unwrap_or_else(|| text(section("agent"), "data_dir")).into(),
-        quota_bytes: number(section("spool"), "quota_mb") * 1024 * 1024,
-        flush_interval_ms: number(section("batch"), "flush_interval_ms"),
-        rows_max: number(section("batch"), "rows_max"),
-        hub: some(text(section("uplink"), "hub")),
-        listen: some(text(section("http"), "listen")),
-        sources,
+        if self.hub.is_some() {
+            config.hub.clone_from(&self.hub);
+        }
+        Ok(config)
     }
 }
 
 /// Every option with its default and meaning, as a file.
 #[must_use]
 pub fn reference() -> String {
-    let mut out = String::from("# Every option with its default. Environment: TIDELINE_<SECTION>_<NAME>.\n");
+    let mut out =
+        String::from("# Every option with its default. Flags win over variables, variables over the file.\n");
     let mut section = "";
     for key in KEYS {
         if key.section != section {
@@ -399,40 +212,8 @@ pub fn reference() -> String {
             Kind::List => (key.default.to_owned(), String::new()),
         };
         let comment = if section == "source" { "# " } else { "" };
-        out.push_str(&format!("# {}{allowed}\n{comment}{} = {default}\n", key.doc, key.name));
+        let variable = key.variable().map_or_else(String::new, |name| format!("# Variable: {name}\n"));
+        out.push_str(&format!("# {}{allowed}\n{variable}{comment}{} = {default}\n", key.doc, key.name));
     }
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_problems_come_at_once_with_file_line_and_what_is_allowed() {
-        let text = "[spool]\nquota_mb = 0\ncolour = 1\n[nonsense]\n[[source]]\nkind = \"replay\"\n[[source]]\nkind = \"x\"\n";
-        let all = parse("a.toml", text, |_| None).unwrap_err().to_string();
-        for part in [
-            "a.toml:2: spool.quota_mb",
-            "a.toml:3: spool.colour",
-            "a.toml:4: nonsense",
-            "source.path",
-            "a.toml:8: source.kind",
-        ] {
-            assert!(all.contains(part), "{part} is not in {all}");
-        }
-    }
-
-    #[test]
-    fn the_environment_wins_over_the_file() {
-        let env = |name: &str| (name == "TIDELINE_SPOOL_QUOTA_MB").then(|| "7".to_owned());
-        let config = parse("a.toml", "[spool]\nquota_mb = 9\n", env).unwrap();
-        assert_eq!(config.quota_bytes, 7 * 1024 * 1024);
-        assert_eq!(config.sources.len(), 1);
-    }
-
-    #[test]
-    fn the_reference_is_a_valid_configuration() {
-        assert!(parse("reference", &reference(), |_| None).is_ok());
-    }
 }

@@ -12,11 +12,12 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tideline_link::identity::{KeyAndCert, fingerprint_of};
-use tideline_link::tls::{FloorTime, pinned_client_config};
+use tideline_link::tls::pinned_client_config;
 use tideline_link::token::EnrollToken;
 use tideline_protocol::model::AgentId;
 use tideline_protocol::time::SystemClock;
 
+use crate::floor::floored;
 use crate::identity::{Identity, IdentityFile, key};
 
 /// Longest answer that is read, in bytes.
@@ -73,7 +74,7 @@ pub async fn enroll(token: &str, data: &Path) -> anyhow::Result<Identity> {
 }
 
 async fn ask(token: &EnrollToken, body: String) -> anyhow::Result<Answer> {
-    let floor = FloorTime::new(Arc::new(SystemClock::default()), token.issued_ms / 1000);
+    let floor = floored(Arc::new(SystemClock::default()), token.issued_ms / 1000);
     let tls = tokio_rustls::TlsConnector::from(Arc::new(pinned_client_config(token.ca_sha256, floor)?));
     let tcp = tokio::net::TcpStream::connect(&token.hub_https)
         .await

@@ -20,7 +20,7 @@ pub struct IdentityFile {
     pub quic: String,
     /// The name to expect in the hub's certificate.
     pub server_name: String,
-    /// When the token was issued, in Unix seconds: the floor of the agent's clock.
+    /// When the token was issued, in Unix seconds; see [`crate::floor`].
     pub floor_s: i64,
 }
 

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tideline_protocol::model::{Sample, SeriesDef};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::config::Config;
 use crate::spooler::{Position, SeriesRows, SpoolHandle};
 
 /// Most chunks that wait for the intake (INV-6); a full queue makes sources wait.
@@ -21,6 +22,26 @@ pub struct Chunk {
     pub rows: Vec<SeriesRows>,
     /// The source's position once these are durable.
     pub position: Option<Position>,
+    /// Told once these and all that came before are durable.
+    pub durable: Option<oneshot::Sender<()>>,
+}
+
+/// When a batch is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batching {
+    /// This long after its first reading.
+    pub flush_interval: Duration,
+    /// With this many readings.
+    pub rows_max: u64,
+}
+
+impl Batching {
+    /// As configured.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let flush_interval = Duration::from_millis(config.flush_interval_ms);
+        Self { flush_interval, rows_max: config.rows_max }
+    }
 }
 
 #[derive(Default)]
@@ -28,6 +49,7 @@ struct Gathered {
     series: HashMap<SeriesDef, usize>,
     rows: Vec<SeriesRows>,
     positions: HashMap<String, Vec<u8>>,
+    told: Vec<oneshot::Sender<()>>,
     count: u64,
 }
 
@@ -38,6 +60,7 @@ impl Gathered {
             self.add_series(def, samples);
         }
         self.positions.extend(chunk.position);
+        self.told.extend(chunk.durable);
     }
 
     fn add_series(&mut self, def: SeriesDef, samples: Vec<Sample>) {
@@ -52,24 +75,27 @@ impl Gathered {
     }
 }
 
-/// Batches chunks until all sources have ended, then commits the rest and returns.
-pub async fn run(
-    mut inbox: mpsc::Receiver<Chunk>,
-    spool: SpoolHandle,
-    flush_interval: Duration,
-    rows_max: u64,
-) {
+/// Batches chunks until all sources have ended, then commits the rest and returns. A change of
+/// `batching` counts from the next batch on.
+pub async fn run(mut inbox: mpsc::Receiver<Chunk>, spool: SpoolHandle, batching: watch::Receiver<Batching>) {
     while let Some(first) = inbox.recv().await {
+        let Batching { flush_interval, rows_max } = *batching.borrow();
         let due = Instant::now() + flush_interval;
         let mut gathered = Gathered::default();
         gathered.add(first);
-        while gathered.count < rows_max {
+        // Who waits to be told waits for nothing else.
+        while gathered.count < rows_max && gathered.told.is_empty() {
             match timeout_at(due, inbox.recv()).await {
                 Ok(Some(chunk)) => gathered.add(chunk),
                 Ok(None) | Err(_) => break,
             }
         }
+        let told = std::mem::take(&mut gathered.told);
         commit(&spool, gathered).await;
+        for waiting in told {
+            // Who asked may have gone.
+            let _ = waiting.send(());
+        }
     }
 }
 

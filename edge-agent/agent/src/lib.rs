@@ -6,12 +6,15 @@
 
 pub mod config;
 pub mod enroll;
+pub mod floor;
 pub mod identity;
 pub mod intake;
+pub mod reload;
 pub mod run;
 pub mod serve;
 pub mod source;
 pub mod spooler;
 pub mod status;
 pub mod store;
+pub mod sync;
 pub mod uplink;

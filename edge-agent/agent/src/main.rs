@@ -2,10 +2,10 @@
 #![allow(clippy::print_stdout, reason = "a command line speaks on stdout")]
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use edge_agent::config::{self, Config};
+use edge_agent::config::{self, Layers};
 use edge_agent::{enroll, run, serve, store};
 
 #[derive(Parser)]
@@ -17,7 +17,8 @@ use edge_agent::{enroll, run, serve, store};
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// Folder of identity, spool and socket [default: ./tideline-agent; environment: TIDELINE_DATA]
+    /// Folder of identity, spool and socket [default: ./tideline-agent; environment:
+    /// TIDELINE_AGENT_DATA_DIR]
     #[arg(long, global = true)]
     data: Option<PathBuf>,
     /// Configuration file
@@ -44,7 +45,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Look at the spool while no agent runs
+    /// Have the running agent bring everything that is pending to the hub now, and wait for it
+    Sync {
+        /// Longest wait
+        #[arg(long, default_value = "30s", value_parser = timeout)]
+        timeout: Duration,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at the spool while no agent runs, or repair it
     Store {
         #[command(subcommand)]
         command: StoreCommand,
@@ -70,6 +80,12 @@ enum StoreCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Put the file in order: what cannot be read becomes a gap, or the file is put aside
+    Repair {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Write every held reading to stdout
     Export {
         /// As JSON lines in place of CSV
@@ -86,19 +102,21 @@ enum ConfigCommand {
     Check,
 }
 
-fn load(args: &Args) -> anyhow::Result<Config> {
-    let (name, text) = match &args.config {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            (path.display().to_string(), text)
-        }
-        None => ("defaults".to_owned(), String::new()),
-    };
-    let mut config = config::parse(&name, &text, |variable| std::env::var(variable).ok())?;
-    if let Some(data) = &args.data {
-        config.data_dir.clone_from(data);
+fn layers(args: &Args) -> Layers {
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    let env = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
+    let hub = if let Command::Run { hub } = &args.command { hub.clone() } else { None };
+    Layers { file: args.config.clone(), env, data_dir: args.data.clone(), hub }
+}
+
+/// As "30s", "2m" or a number of seconds.
+fn timeout(text: &str) -> Result<Duration, String> {
+    let allowed = || format!("{text:?} is no time; allowed is for example 30s, 2m or 45 (seconds)");
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
     }
-    Ok(config)
+    let span: jiff::SignedDuration = text.parse().map_err(|_| allowed())?;
+    Duration::try_from(span).map_err(|_| allowed())
 }
 
 fn main() -> anyhow::Result<()> {
@@ -109,13 +127,13 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(command(args));
     // A source may hang in a read of the machine; it must not hold up the end.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
 async fn command(args: Args) -> anyhow::Result<()> {
-    let mut config = load(&args)?;
-    let data = config.data_dir.clone();
+    let layers = layers(&args);
+    let data = layers.load()?.data_dir;
     match args.command {
         Command::Enroll { token } => {
             let identity = enroll::enroll(&token, &data).await?;
@@ -125,13 +143,22 @@ async fn command(args: Args) -> anyhow::Result<()> {
                 data.display()
             );
         }
-        Command::Run { hub } => {
-            config.hub = hub.or(config.hub);
-            run::run(config).await?;
-        }
+        Command::Run { .. } => run::run(layers).await?,
         Command::Status { json } => {
             let status = serve::ask_status(&data).await?;
             if json { println!("{}", serde_json::to_string(&status)?) } else { print_status(&status) }
+        }
+        Command::Sync { timeout, json } => {
+            let report = serve::ask_sync(&data, timeout).await?;
+            if json {
+                println!("{}", serde_json::to_string(&report)?)
+            } else {
+                println!("{report}")
+            }
+            anyhow::ensure!(
+                report.reached,
+                "not everything that was pending is at the hub after {timeout:?}"
+            );
         }
         Command::Store { command } => store_command(&command, &data)?,
         Command::Config { command: ConfigCommand::Print } => print!("{}", config::reference()),
@@ -141,17 +168,23 @@ async fn command(args: Args) -> anyhow::Result<()> {
 }
 
 fn store_command(command: &StoreCommand, data: &Path) -> anyhow::Result<()> {
+    // redb panics on some damaged files, which is then told as such; its message helps nobody.
+    std::panic::set_hook(Box::new(|info| tracing::debug!(%info, "panic")));
     let (found, json) = match command {
         StoreCommand::Inspect { json } => (store::inspect(data)?, json),
         StoreCommand::Verify { json } => (store::verify(data)?, json),
+        StoreCommand::Repair { json } => (store::repair(data)?, json),
         StoreCommand::Export { json } => {
-            return store::export(data, *json, &mut std::io::BufWriter::new(std::io::stdout().lock()));
+            let out = std::io::stdout().lock();
+            let damaged = store::export(data, *json, &mut std::io::BufWriter::new(out))?;
+            anyhow::ensure!(damaged == 0, "{damaged} batches cannot be read and are not in the export");
+            return Ok(());
         }
     };
     if *json {
         println!("{found}")
     } else {
-        println!("{found:#}")
+        print!("{}", store::text(&found))
     }
     anyhow::ensure!(found.get("ok") != Some(&serde_json::Value::Bool(false)), "the spool has problems");
     Ok(())
@@ -173,6 +206,12 @@ fn print_status(status: &edge_agent::status::Status) {
             "source   {}: {} accepted, {} rejected {error}",
             source.name, source.accepted, source.rejected
         );
+    }
+    if let Some(error) = &status.config.error {
+        println!("config   an older one is in force, as the file is wrong: {error}");
+    }
+    if !status.config.needs_restart.is_empty() {
+        println!("config   needs a restart to change: {}", status.config.needs_restart.join(", "));
     }
     if let Some(error) = &status.last_error {
         println!("error    {error}");

@@ -8,12 +8,16 @@ use tideline_spool::SpoolConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::Config;
+use crate::config::Layers;
 use crate::identity::Identity;
+use crate::intake::Batching;
+use crate::reload::{Live, Reloader};
+use crate::source::Sources;
 use crate::spooler::SpoolHandle;
 use crate::status::Board;
+use crate::sync::{Syncer, Wake};
 use crate::uplink::Uplink;
-use crate::{intake, serve, source};
+use crate::{intake, serve, source, store};
 
 /// Longest time for sending the rest when told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,56 +26,54 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The agent cannot start: not enrolled, spool or address in use.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(layers: Layers) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let hangup = signal(SignalKind::hangup())?;
+    let config = layers.load()?;
     let identity = Identity::load(&config.data_dir)?;
-    let hub = config.hub.clone().unwrap_or_else(|| identity.file.quic.clone());
     let board = Board::default();
-    board.update(|status| {
-        status.agent = identity.file.agent.to_string();
-        status.hub.clone_from(&hub);
-    });
-    let socket = serve::socket(&config.data_dir, board.clone()).await?;
-    let spool_config = SpoolConfig { quota_bytes: config.quota_bytes };
-    let path = config.data_dir.join("spool.redb");
-    let (spool, spool_thread) = SpoolHandle::start(path, spool_config, board.clone()).context("spool")?;
+    board.update(|status| status.agent = identity.file.agent.to_string());
+    let listener = serve::bind_socket(&config.data_dir).await?;
     let page = match &config.listen {
         Some(listen) => Some(serve::page(listen, board.clone()).await?),
         None => None,
     };
-    let (stop, stopped) = watch::channel(false);
+    // After all that may be in use: a spool that is opened and not closed is checked at the next start.
+    let spool_config = SpoolConfig { quota_bytes: config.quota_bytes };
+    let path = store::spool_path(&config.data_dir);
+    let (spool, spool_thread) = SpoolHandle::start(path, spool_config, board.clone()).context("spool")?;
+    let wake = Wake::default();
+    let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
+    let socket = serve::socket(listener, syncer);
     let (drain, draining) = watch::channel(false);
     let (out, inbox) = mpsc::channel(intake::QUEUE_MAX);
+    let (batching, batching_now) = watch::channel(Batching::of(&config));
+    let intake = tokio::spawn(intake::run(inbox, spool.clone(), batching_now));
     let own_device = identity.file.agent.own_device();
-    for config in config.sources.clone() {
-        let context = source::Context {
-            name: config.name.clone(),
-            own_device: own_device.clone(),
-            out: out.clone(),
-            board: board.clone(),
-            stop: stopped.clone(),
-            spool: spool.clone(),
-        };
-        tokio::spawn(source::run(config, context));
-    }
-    let flush_interval = Duration::from_millis(config.flush_interval_ms);
-    let intake = tokio::spawn(intake::run(inbox, spool.clone(), flush_interval, config.rows_max));
+    let shared = source::Shared { own_device, out, board: board.clone(), spool: spool.clone() };
+    let hub_enrolled = identity.file.quic.clone();
+    let (hub, hub_now) = watch::channel(config.hub.clone().unwrap_or_else(|| hub_enrolled.clone()));
     let mut boot = [0_u8; 16];
     getrandom::fill(&mut boot).context("no entropy")?;
     let clock = SystemClock::default();
-    let uplink = Uplink { identity, hub, spool: spool.clone(), board, drain: draining, boot, clock };
+    let (socket_path, sources) = (serve::socket_path(&config.data_dir), Sources::new(shared));
+    let live = Live { batching, hub, hub_enrolled, sources };
+    let mut reloader = Reloader::start(layers, config, live, board.clone()).await;
+    let uplink =
+        Uplink { identity, hub: hub_now, spool: spool.clone(), board, drain: draining, wake, boot, clock };
     let uplink = tokio::spawn(uplink.run());
     tracing::info!("agent runs");
 
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = reloader.run(hangup) => {}
     }
     tracing::info!("stopping");
-    stop.send_replace(true);
-    // Held until now, so that the intake lives on when all sources have come to their end.
-    drop(out);
+    // The intake lives as long as a source may send, and so it lives on when all have come to
+    // their end.
+    reloader.stop();
     let ending = async {
         let _ = intake.await;
         drain.send_replace(true);
@@ -80,10 +82,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if tokio::time::timeout(DRAIN_TIMEOUT, ending).await.is_err() {
         tracing::warn!("not everything could be sent in time; the spool keeps it");
     }
-    let _ = spool.flush().await;
+    spool.close().await;
+    let _ = tokio::task::spawn_blocking(|| spool_thread.join()).await;
     socket.abort();
-    page.iter().for_each(tokio::task::JoinHandle::abort);
-    let _ = std::fs::remove_file(serve::socket_path(&config.data_dir));
-    drop((spool, spool_thread));
+    page.iter().for_each(|(_, task)| task.abort());
+    let _ = std::fs::remove_file(socket_path);
     Ok(())
 }

@@ -1,24 +1,31 @@
-//! The agent's status over HTTP: on its Unix socket, and as a local page.
+//! The agent over HTTP: its status on its Unix socket and as a local page, commands on the socket.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, Request, State};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::status::{Board, Status};
+use crate::sync::{SyncReport, Syncer, TIMEOUT_MAX};
 
-/// Longest status that is read, in bytes.
-const STATUS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How much longer than it was told to wait an agent may take to say so.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
 /// Where the socket of a data folder is.
 #[must_use]
@@ -62,25 +69,27 @@ async fn check_host(request: Request, next: Next) -> Response {
     (StatusCode::FORBIDDEN, "the local page answers under its address or localhost only").into_response()
 }
 
-/// Serves the local page at `listen` until the task is dropped.
+/// Serves the local page at `listen` until the task is dropped; gives its address, too.
 ///
 /// # Errors
 /// The address cannot be bound.
-pub async fn page(listen: &str, board: Board) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+pub async fn page(listen: &str, board: Board) -> anyhow::Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
     let listener = TcpListener::bind(listen).await.with_context(|| format!("http.listen {listen}"))?;
+    let addr = listener.local_addr()?;
     let router = router(board).layer(from_fn(check_host));
-    Ok(tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the local page has ended");
         }
-    }))
+    });
+    Ok((addr, task))
 }
 
-/// Serves the socket of `data`, readable by its owner only.
+/// Binds the socket of `data`, readable by its owner only.
 ///
 /// # Errors
 /// Another agent runs on the folder, or the socket cannot be made.
-pub async fn socket(data: &Path, board: Board) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+pub async fn bind_socket(data: &Path) -> anyhow::Result<UnixListener> {
     let path = socket_path(data);
     if UnixStream::connect(&path).await.is_ok() {
         anyhow::bail!("another agent runs on {}", data.display());
@@ -88,12 +97,28 @@ pub async fn socket(data: &Path, board: Board) -> anyhow::Result<tokio::task::Jo
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    let router = router(board);
-    Ok(tokio::spawn(async move {
+    Ok(listener)
+}
+
+/// Serves the socket until the task is dropped. What changes anything is on it alone, never on the
+/// page: who may open the socket owns the agent.
+pub fn socket(listener: UnixListener, syncer: Syncer) -> tokio::task::JoinHandle<()> {
+    let commands = Router::new().route("/sync", post(sync)).with_state(syncer.clone());
+    let router = router(syncer.board).merge(commands);
+    tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the agent's socket has ended");
         }
-    }))
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct SyncQuery {
+    timeout_ms: u64,
+}
+
+async fn sync(State(syncer): State<Syncer>, Query(query): Query<SyncQuery>) -> Json<SyncReport> {
+    Json(syncer.run(Duration::from_millis(query.timeout_ms)).await)
 }
 
 /// Asks a running agent for its status.
@@ -101,16 +126,34 @@ pub async fn socket(data: &Path, board: Board) -> anyhow::Result<tokio::task::Jo
 /// # Errors
 /// No agent runs on the folder, or it does not answer.
 pub async fn ask_status(data: &Path) -> anyhow::Result<Status> {
+    ask(data, Method::GET, "/status").await
+}
+
+/// Has a running agent bring what is pending to the hub, and waits for it at most `timeout`.
+///
+/// # Errors
+/// No agent runs on the folder, or it does not answer.
+pub async fn ask_sync(data: &Path, timeout: Duration) -> anyhow::Result<SyncReport> {
+    let timeout_ms = timeout.min(TIMEOUT_MAX).as_millis();
+    let uri = format!("/sync?timeout_ms={timeout_ms}");
+    let asked = ask(data, Method::POST, &uri);
+    let answer = tokio::time::timeout(timeout.min(TIMEOUT_MAX) + ANSWER_GRACE, asked);
+    answer.await.context("the agent does not answer")?
+}
+
+async fn ask<T: DeserializeOwned>(data: &Path, method: Method, uri: &str) -> anyhow::Result<T> {
     let path = socket_path(data);
     let stream = UnixStream::connect(&path)
         .await
         .with_context(|| format!("no agent runs on {} (socket {})", data.display(), path.display()))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let request = hyper::Request::get("/status").header("host", "localhost").body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    let body = Limited::new(response.into_body(), STATUS_BYTES_MAX).collect().await;
+    let request = hyper::Request::builder().method(method).uri(uri).header("host", "localhost");
+    let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     driver.abort();
     let bytes = body.map_err(|error| anyhow::anyhow!("agent's answer: {error}"))?.to_bytes();
+    anyhow::ensure!(status.is_success(), "the agent answered {status}: {}", String::from_utf8_lossy(&bytes));
     serde_json::from_slice(&bytes).context("the agent's answer is not as expected")
 }

@@ -3,8 +3,11 @@
 pub mod host;
 pub mod replay;
 
+use std::time::Duration;
+
 use tideline_protocol::model::{DeviceId, PointId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use crate::config::{SourceConfig, SourceKind};
 use crate::intake::Chunk;
@@ -37,16 +40,118 @@ impl Context {
 
     /// Notes a rejected reading or line.
     pub fn rejected(&self, error: &str) {
-        tracing::debug!(source = self.name, error, "reading rejected");
+        let mut count = 0;
         self.board.source(&self.name, |source| {
             source.rejected += 1;
             source.last_error = Some(error.to_owned());
+            count = source.rejected;
         });
+        if count <= REJECTED_TOLD_MAX {
+            tracing::warn!(source = self.name, error, count, "reading rejected");
+        } else {
+            tracing::debug!(source = self.name, error, count, "reading rejected");
+        }
+    }
+}
+
+/// Rejected readings of a source that are told in the log; a bad file has millions like them.
+const REJECTED_TOLD_MAX: u64 = 10;
+/// Longest wait for sources that were told to stop; one that hangs in a read is then left behind.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What all sources share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The agent's own device.
+    pub own_device: DeviceId,
+    /// Where readings go.
+    pub out: mpsc::Sender<Chunk>,
+    /// Where their state is shown.
+    pub board: Board,
+    /// Where their positions are kept.
+    pub spool: SpoolHandle,
+}
+
+struct Running {
+    config: SourceConfig,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    fn tell_to_stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// The running sources.
+pub struct Sources {
+    shared: Shared,
+    running: Vec<Running>,
+}
+
+impl Sources {
+    /// None yet.
+    #[must_use]
+    pub const fn new(shared: Shared) -> Self {
+        Self { shared, running: Vec::new() }
+    }
+
+    /// Ends those that are not wanted as they are, and starts those that are missing.
+    pub async fn apply(&mut self, wanted: &[SourceConfig]) {
+        let (kept, ended): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.running).into_iter().partition(|source| wanted.contains(&source.config));
+        self.running = kept;
+        if !ended.is_empty() {
+            self.end(ended, wanted).await;
+        }
+        for config in wanted {
+            if !self.running.iter().any(|source| source.config == *config) {
+                let source = self.start(config.clone());
+                self.running.push(source);
+            }
+        }
+    }
+
+    fn start(&self, config: SourceConfig) -> Running {
+        tracing::info!(source = config.name, "source starts");
+        let (stop, stopped) = watch::channel(false);
+        let Shared { own_device, out, board, spool } = self.shared.clone();
+        let context = Context { name: config.name.clone(), own_device, out, board, stop: stopped, spool };
+        let task = tokio::spawn(run(config.clone(), context));
+        Running { config, stop, task }
+    }
+
+    async fn end(&self, ended: Vec<Running>, wanted: &[SourceConfig]) {
+        let due = tokio::time::Instant::now() + STOP_TIMEOUT;
+        ended.iter().for_each(Running::tell_to_stop);
+        for mut source in ended {
+            let name = &source.config.name;
+            tracing::info!(source = name, "source ends");
+            if tokio::time::timeout_at(due, &mut source.task).await.is_err() {
+                source.task.abort();
+                tracing::warn!(source = name, "the source did not end in time and is left behind");
+            }
+            if !wanted.iter().any(|config| config.name == *name) {
+                self.shared.board.update(|status| drop(status.sources.remove(name)));
+            }
+        }
+        // One that starts again under its name begins where the spool says that it was.
+        let (durable, told) = oneshot::channel();
+        let last = Chunk { durable: Some(durable), ..Chunk::default() };
+        if self.shared.out.send(last).await.is_ok() {
+            let _ = told.await;
+        }
+    }
+
+    /// Tells all to stop, without waiting for it.
+    pub fn stop(self) {
+        self.running.iter().for_each(Running::tell_to_stop);
     }
 }
 
 /// Runs a source until it ends or is stopped.
-pub async fn run(config: SourceConfig, context: Context) {
+async fn run(config: SourceConfig, context: Context) {
     context.board.source(&config.name, |_| {});
     match config.kind {
         SourceKind::Host { interval_ms } => host::run(context, interval_ms).await,

@@ -33,7 +33,7 @@ pub struct SpoolStatus {
 }
 
 /// State of the circuit breaker towards the hub.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BreakerStatus {
     /// "closed" (connected), "open" (waiting) or "half-open" (trying).
     pub state: String,
@@ -41,6 +41,17 @@ pub struct BreakerStatus {
     pub failures: u32,
     /// The wait that was last drawn, in ms.
     pub wait_ms: u64,
+}
+
+/// State of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// The file, when one is named.
+    pub file: Option<String>,
+    /// What is wrong with the file as it is now; an older state of it is in force.
+    pub error: Option<String>,
+    /// Options whose change in the file needs a restart.
+    pub needs_restart: Vec<String>,
 }
 
 /// The whole status.
@@ -73,6 +84,9 @@ pub struct Status {
     pub sources: BTreeMap<String, SourceStatus>,
     /// The spool.
     pub spool: SpoolStatus,
+    /// The configuration.
+    #[serde(default)]
+    pub config: ConfigStatus,
 }
 
 mod as_list {

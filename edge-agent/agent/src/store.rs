@@ -1,99 +1,205 @@
-//! `edge-agent store`: looks at the spool's file when no agent runs.
+//! `edge-agent store`: the spool's file when no agent runs. `inspect`, `verify` and `export` only
+//! look: they write, make and rename nothing. `repair` alone changes the file.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use serde_json::{Value, json};
 use tideline_protocol::block;
 use tideline_protocol::model::Seq;
 use tideline_protocol::wire::RUN_ROWS_MAX;
-use tideline_spool::{Spool, SpoolConfig, SpoolError};
+use tideline_spool::{LookReport, Spool, SpoolConfig, SpoolError};
 
 /// Bytes that are read at a time for an export.
 const EXPORT_BYTES: usize = 1024 * 1024;
 
-fn open(data: &Path) -> anyhow::Result<Spool> {
-    let path = data.join("spool.redb");
-    anyhow::ensure!(path.exists(), "{} does not exist", path.display());
-    match Spool::open_file(&path, SpoolConfig::default()) {
-        Ok((spool, _)) => Ok(spool),
-        Err(SpoolError::InUse) => {
-            anyhow::bail!(
-                "an agent runs on {}: ask it with `edge-agent status`, or stop it first",
-                data.display()
-            )
-        }
-        Err(error) => Err(error).with_context(|| path.display().to_string()),
+/// Where the spool of a data folder is.
+#[must_use]
+pub fn spool_path(data: &Path) -> PathBuf {
+    data.join("spool.redb")
+}
+
+/// What a command failed with: of the spool, or of what it does with it.
+enum Failed {
+    Spool(SpoolError),
+    Other(anyhow::Error),
+}
+
+impl From<SpoolError> for Failed {
+    fn from(error: SpoolError) -> Self {
+        Self::Spool(error)
+    }
+}
+
+fn look<T>(data: &Path, work: impl FnOnce(&mut Spool, LookReport) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let path = existing(data)?;
+    match Spool::look(&path, |spool, report| work(spool, report).map_err(Failed::Other)) {
+        Ok(value) => Ok(value),
+        Err(Failed::Other(error)) => Err(error),
+        Err(Failed::Spool(SpoolError::Corrupt(reason))) => anyhow::bail!(
+            "{} cannot be read: {reason}; `edge-agent store repair` puts the file aside, and the agent begins anew",
+            path.display()
+        ),
+        Err(Failed::Spool(error)) => Err(explained(error, data)),
+    }
+}
+
+fn existing(data: &Path) -> anyhow::Result<PathBuf> {
+    let path = spool_path(data);
+    anyhow::ensure!(
+        path.try_exists().with_context(|| path.display().to_string())?,
+        "{} does not exist; `edge-agent run` makes it, or name another folder with --data",
+        path.display()
+    );
+    Ok(path)
+}
+
+fn explained(error: SpoolError, data: &Path) -> anyhow::Error {
+    match error {
+        SpoolError::InUse => anyhow::anyhow!(
+            "an agent runs on {}: ask it with `edge-agent status`, or stop it first",
+            data.display()
+        ),
+        error => anyhow::Error::from(error).context(spool_path(data).display().to_string()),
     }
 }
 
 /// The spool's figures.
 ///
 /// # Errors
-/// The spool cannot be opened.
-pub fn inspect(data: &Path) -> anyhow::Result<serde_json::Value> {
-    let spool = open(data)?;
-    let stats = spool.stats();
-    Ok(serde_json::json!({
-        "epoch": stats.epoch.to_string(),
-        "head": stats.head.get(),
-        "account": stats.account,
-        "bytes": stats.bytes,
-        "batches": stats.batches,
-        "series": stats.series,
-    }))
+/// The spool cannot be looked at.
+pub fn inspect(data: &Path) -> anyhow::Result<Value> {
+    look(data, |spool, report| {
+        let stats = spool.stats();
+        Ok(json!({
+            "epoch": stats.epoch.to_string(),
+            "head": stats.head.get(),
+            "account": stats.account,
+            "bytes": stats.bytes,
+            "batches": stats.batches,
+            "series": stats.series,
+            "closed_cleanly": report.closed_cleanly,
+        }))
+    })
 }
 
 /// Reads everything; the answer lists what is wrong.
 ///
 /// # Errors
-/// The spool cannot be opened.
-pub fn verify(data: &Path) -> anyhow::Result<serde_json::Value> {
-    let report = open(data)?.verify()?;
-    Ok(serde_json::json!({
-        "ok": report.problems.is_empty(),
-        "batches": report.batches,
-        "rows": report.rows,
-        "gaps": report.gaps,
-        "problems": report.problems,
+/// The spool cannot be looked at.
+pub fn verify(data: &Path) -> anyhow::Result<Value> {
+    look(data, |spool, report| {
+        let mut found = spool.verify()?;
+        if !spool.pages_are_sound()? {
+            let problem = "pages of the file are not as their checksums say; see `edge-agent store repair`";
+            found.problems.push(problem.to_owned());
+        }
+        Ok(json!({
+            "ok": found.problems.is_empty(),
+            "batches": found.batches,
+            "rows": found.rows,
+            "gaps": found.gaps,
+            "closed_cleanly": report.closed_cleanly,
+            "problems": found.problems,
+        }))
+    })
+}
+
+/// Puts the file in order: batches that cannot be read back become gaps, and a file that as a whole
+/// cannot be read is put aside, so that a new epoch begins.
+///
+/// # Errors
+/// There is no spool, an agent runs on it, or the disk fails.
+pub fn repair(data: &Path) -> anyhow::Result<Value> {
+    let path = existing(data)?;
+    let repaired = Spool::repair(&path, SpoolConfig::default());
+    let (spool, report) = repaired.map_err(|error| explained(error, data))?;
+    let stats = spool.stats();
+    Ok(json!({
+        "epoch": stats.epoch.to_string(),
+        "new_epoch": report.created,
+        "closed_cleanly": report.closed_cleanly,
+        "given_up_seqs": report.given_up,
+        "unreadable": report.unreadable,
+        "quarantined": report.quarantined,
+        "head": stats.head.get(),
+        "account": stats.account,
     }))
 }
 
-/// Writes every held reading, one JSON object or CSV line each.
+/// What a command found, for a reader: one line for each thing.
+#[must_use]
+pub fn text(found: &Value) -> String {
+    let mut out = String::new();
+    for (name, value) in found.as_object().into_iter().flatten() {
+        let shown = match value {
+            Value::Null => "-".to_owned(),
+            Value::Bool(yes) => (if *yes { "yes" } else { "no" }).to_owned(),
+            Value::String(text) => text.clone(),
+            Value::Array(items) if items.is_empty() => "none".to_owned(),
+            Value::Array(items) => {
+                let plain = |item: &Value| item.as_str().map_or_else(|| item.to_string(), str::to_owned);
+                items.iter().map(plain).collect::<Vec<_>>().join("\n                ")
+            }
+            Value::Object(fields) => {
+                fields.iter().map(|(name, value)| format!("{value} {name}")).collect::<Vec<_>>().join(", ")
+            }
+            Value::Number(number) => number.to_string(),
+        };
+        out.push_str(&format!("{:<15} {shown}\n", name.replace('_', " ")));
+    }
+    out
+}
+
+/// Writes every held reading, one JSON object or CSV line each; says how many batches could not be
+/// read.
 ///
 /// # Errors
-/// The spool cannot be read, or `out` not be written.
-pub fn export(data: &Path, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    let mut spool = open(data)?;
-    let defs = spool.series_defs(0, usize::MAX);
-    if !json {
-        writeln!(out, "seq,device,point,unit,time_ns,value")?;
-    }
-    let head = spool.head();
-    let mut next = Seq::FIRST;
-    while next <= head {
-        let Some(run) = spool.load_run(next, head, EXPORT_BYTES, RUN_ROWS_MAX)? else {
-            next = spool.gone_through(next, head).next();
-            continue;
-        };
-        let decoded = block::decode(&run.block, &run.rows, run.first)?;
-        for column in decoded.columns {
-            let Some(def) = usize::try_from(column.series).ok().and_then(|n| defs.get(n)) else { continue };
-            let seqs = column.rows_per_seq.iter().zip(run.first.get()..);
-            let seqs = seqs.flat_map(|(rows, seq)| std::iter::repeat_n(seq, *rows as usize));
-            for ((time_ns, value), seq) in column.times.iter().zip(&column.values).zip(seqs) {
-                let (device, point, unit) = (&def.device, &def.point, &def.unit);
-                if json {
-                    let row = serde_json::json!({
-                        "seq": seq, "device": device, "point": point, "unit": unit, "time_ns": time_ns, "value": value
-                    });
-                    writeln!(out, "{row}")?;
-                } else {
-                    writeln!(out, "{seq},{device},{point},{unit},{time_ns},{value}")?;
-                }
+/// The spool cannot be looked at, or `out` not be written.
+pub fn export(data: &Path, json: bool, out: &mut impl Write) -> anyhow::Result<u64> {
+    look(data, |spool, _| {
+        if !json {
+            writeln!(out, "seq,device,point,unit,time_ns,value")?;
+        }
+        let (head, held) = (spool.head(), spool.held().len());
+        let mut next = Seq::FIRST;
+        while next <= head {
+            match export_run(spool, next, json, out)? {
+                Some(last) => next = last.next(),
+                None => next = spool.gone_through(next, head).next(),
             }
         }
-        next = Seq::new(run.first.get().saturating_add(run.rows.seqs()));
+        out.flush()?;
+        Ok(held - spool.held().len())
+    })
+}
+
+/// Writes some batches from `first` on; gives the last, or `None` when `first` is not held.
+fn export_run(
+    spool: &mut Spool,
+    first: Seq,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<Option<Seq>> {
+    let Some(run) = spool.load_run(first, spool.head(), EXPORT_BYTES, RUN_ROWS_MAX)? else { return Ok(None) };
+    let defs = spool.series_defs(0, usize::MAX);
+    let decoded = block::decode(&run.block, &run.rows, run.first)?;
+    for column in decoded.columns {
+        let Some(def) = usize::try_from(column.series).ok().and_then(|n| defs.get(n)) else { continue };
+        let seqs = column.rows_per_seq.iter().zip(run.first.get()..);
+        let seqs = seqs.flat_map(|(rows, seq)| std::iter::repeat_n(seq, *rows as usize));
+        for ((time_ns, value), seq) in column.times.iter().zip(&column.values).zip(seqs) {
+            let (device, point, unit) = (&def.device, &def.point, &def.unit);
+            if json {
+                let row = json!({
+                    "seq": seq, "device": device, "point": point, "unit": unit, "time_ns": time_ns, "value": value
+                });
+                writeln!(out, "{row}")?;
+            } else {
+                writeln!(out, "{seq},{device},{point},{unit},{time_ns},{value}")?;
+            }
+        }
     }
-    Ok(())
+    Ok(Some(Seq::new(run.first.get().saturating_add(run.rows.seqs()).saturating_sub(1))))
 }

@@ -3,12 +3,13 @@
 //! Whatever happens here, the spool keeps the readings: a session that ends is simply begun again
 //! from what the hub says that it has.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tideline_link::quic::{
     ClientEndpoint, FrameReceiver, FrameSender, Link, LinkHandle, LinkOptions, resolve,
 };
-use tideline_link::tls::{FloorTime, client_config};
+use tideline_link::tls::client_config;
 use tideline_protocol::model::Seq;
 use tideline_protocol::session::{AgentAction, AgentSession};
 use tideline_protocol::time::{Clock, SystemClock};
@@ -16,9 +17,11 @@ use tideline_protocol::wire::{Frame, Hello, RunEnvelope, VERSION};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::floor::floored;
 use crate::identity::Identity;
 use crate::spooler::{Loaded, SpoolHandle, SpoolState};
 use crate::status::Board;
+use crate::sync::Wake;
 
 /// The least upper bound of a wait between two attempts.
 const WAIT_BASE_MS: u64 = 100;
@@ -33,14 +36,16 @@ const TICK: Duration = Duration::from_millis(250);
 pub struct Uplink {
     /// Who the agent is.
     pub identity: Identity,
-    /// host:port of the hub.
-    pub hub: String,
+    /// host:port of the hub; a change ends the session, and the next one is with the new address.
+    pub hub: watch::Receiver<String>,
     /// The spool.
     pub spool: SpoolHandle,
     /// Where its state is shown.
     pub board: Board,
     /// True once everything is in the spool and only the rest is to be sent.
     pub drain: watch::Receiver<bool>,
+    /// Ends a wait between two attempts.
+    pub wake: Wake,
     /// A random id of this start.
     pub boot: [u8; 16],
     /// The clocks.
@@ -59,14 +64,16 @@ impl Uplink {
         let mut failures = 0_u32;
         loop {
             self.breaker("half-open", failures, 0);
-            let error = match self.connect().await {
+            let hub = self.hub.borrow_and_update().clone();
+            self.board.update(|status| status.hub.clone_from(&hub));
+            let error = match self.connect(&hub).await {
                 Ok(link) => match self.session(link, &mut failures).await {
                     Ok(()) => return self.down("closed", None),
                     Err(error) => error,
                 },
                 Err(error) => error,
             };
-            tracing::warn!(hub = self.hub, error = %error, "no session with the hub");
+            tracing::warn!(hub, error = %error, "no session with the hub");
             self.down("open", Some(format!("{error:#}")));
             if *self.drain.borrow() {
                 return;
@@ -74,10 +81,8 @@ impl Uplink {
             let wait_ms = wait_ms(failures, entropy());
             failures = failures.saturating_add(1);
             self.breaker("open", failures, wait_ms);
-            tokio::select! {
-                () = sleep(Duration::from_millis(wait_ms)) => {}
-                _ = self.drain.wait_for(|drain| *drain) => {}
-            }
+            let wait = Duration::from_millis(wait_ms);
+            back_off(wait, &mut self.drain, &mut self.hub, &self.wake).await;
         }
     }
 
@@ -101,20 +106,20 @@ impl Uplink {
         });
     }
 
-    async fn connect(&self) -> anyhow::Result<Link> {
-        let floor = FloorTime::new(std::sync::Arc::new(self.clock), self.identity.file.floor_s);
+    async fn connect(&self, hub: &str) -> anyhow::Result<Link> {
+        let floor = floored(Arc::new(self.clock), self.identity.file.floor_s);
         let certificate = &self.identity.certificate;
         let tls = client_config(certificate, &certificate.ca_pem, floor, &[tideline_link::quic::ALPN])?;
         let endpoint = ClientEndpoint::bind_any(&LinkOptions::default())?;
         let mut last = None;
-        for addr in resolve(&self.hub, CONNECT_TIMEOUT).await? {
+        for addr in resolve(hub, CONNECT_TIMEOUT).await? {
             let name = &self.identity.file.server_name;
             match endpoint.connect(addr, name, tls.clone(), CONNECT_TIMEOUT).await {
                 Ok(link) => return Ok(link),
                 Err(error) => last = Some(error),
             }
         }
-        Err(last.map_or_else(|| anyhow::anyhow!("{} has no address", self.hub), anyhow::Error::from))
+        Err(last.map_or_else(|| anyhow::anyhow!("{hub} has no address"), anyhow::Error::from))
     }
 
     /// One session, until it fails or everything is sent after the call to drain.
@@ -138,7 +143,7 @@ impl Uplink {
                     return Ok(());
                 }
             }
-            match wait(&mut receiver, &mut state).await? {
+            match wait(&mut receiver, &mut state, &mut self.hub).await? {
                 Event::Frame(Some(frame)) => {
                     session.handle_message(self.clock.mono_ns(), self.clock.wall_ns(), frame.message)?;
                 }
@@ -211,7 +216,7 @@ impl Uplink {
         let rtt_us = session.round_trip_ns().map_or_else(|| handle.stats().rtt_us, |ns| ns / 1_000);
         self.board.update(|status| {
             if !status.connected {
-                tracing::info!(hub = self.hub, "connected");
+                tracing::info!(hub = status.hub, "connected");
             }
             status.connected = true;
             status.transport = Some("quic".into());
@@ -222,11 +227,28 @@ impl Uplink {
     }
 }
 
+/// Waits, but no longer than there is a reason to.
+async fn back_off(
+    wait: Duration,
+    drain: &mut watch::Receiver<bool>,
+    hub: &mut watch::Receiver<String>,
+    wake: &Wake,
+) {
+    tokio::select! {
+        () = sleep(wait) => {}
+        _ = drain.wait_for(|drain| *drain) => {}
+        Ok(()) = hub.changed() => {}
+        () = wake.woken() => {}
+    }
+}
+
 async fn wait(
     receiver: &mut FrameReceiver,
     state: &mut watch::Receiver<SpoolState>,
+    hub: &mut watch::Receiver<String>,
 ) -> anyhow::Result<Event> {
     tokio::select! {
+        Ok(()) = hub.changed() => Err(anyhow::anyhow!("the hub's address was changed")),
         frame = receiver.recv() => Ok(Event::Frame(frame?.map(Box::new))),
         changed = state.changed() => changed.map(|()| Event::Appended).map_err(|_| anyhow::anyhow!("the spool has ended")),
         () = sleep(TICK) => Ok(Event::Tick),
@@ -256,5 +278,23 @@ mod tests {
             assert!(wait_ms(0, entropy) <= WAIT_BASE_MS);
             assert!((0..100).all(|failures| wait_ms(failures, entropy) <= WAIT_MAX_MS));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_ends_early_for_a_sync_a_new_address_or_the_end() {
+        let (drain, mut drain_now) = watch::channel(false);
+        let (hub, mut hub_now) = watch::channel(String::from("a:1"));
+        let (wake, hour) = (Wake::default(), Duration::from_secs(3600));
+        let start = tokio::time::Instant::now();
+        wake.wake();
+        back_off(hour, &mut drain_now, &mut hub_now, &wake).await;
+        hub.send_replace("b:1".into());
+        back_off(hour, &mut drain_now, &mut hub_now, &wake).await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        back_off(hour, &mut drain_now, &mut hub_now, &wake).await;
+        assert!(start.elapsed() >= hour);
+        drain.send_replace(true);
+        back_off(hour, &mut drain_now, &mut hub_now, &wake).await;
+        assert!(start.elapsed() < hour * 2);
     }
 }

@@ -1,16 +1,21 @@
 //! Replay of a file of rows. Its position is committed with the rows, so that a kill neither loses
-//! nor repeats any; at the end of the file it stays done over restarts.
+//! nor repeats any; at the end of the file it stays done over restarts. A bad line is told with its
+//! number, counted and left out.
+
+mod lines;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tideline_profiles::Profile;
-use tideline_protocol::model::{DeviceId, Sample, SeriesDef};
-use tideline_protocol::time::{Clock, SystemClock};
+use tideline_protocol::model::{DeviceId, PointId, Sample, SeriesDef};
+use tideline_protocol::time::{Clock, NS_PER_MS, SystemClock};
 
+use self::lines::{Lines, Place};
 use super::{Context, point_id};
 use crate::config::{Format, SourceKind, Timestamps};
 use crate::intake::Chunk;
@@ -18,25 +23,29 @@ use crate::spooler::SeriesRows;
 
 /// Rows handed on together when there is no rate.
 const ROWS_PER_CHUNK: u64 = 2_000;
-/// Longest line in bytes; a longer one is a bad line.
-const LINE_BYTES_MAX: u64 = 1024 * 1024;
+/// The column with the time.
+const TIME: &str = "timestamp";
 
 struct Replay {
     context: Context,
     device: DeviceId,
+    path: PathBuf,
     format: Format,
     timestamps: Timestamps,
     columns: Vec<String>,
     prefix: String,
     header: Vec<String>,
-    file: BufReader<File>,
-    offset: u64,
-    clock: SystemClock,
+    lines: Lines,
+    clock: Arc<dyn Clock>,
     profile: Profile,
 }
 
 /// Replays the file until its end or until stopped.
 pub async fn run(context: Context, kind: SourceKind) {
+    replay(context, kind, Arc::new(SystemClock::default())).await;
+}
+
+async fn replay(context: Context, kind: SourceKind, clock: Arc<dyn Clock>) {
     let SourceKind::Replay { path, format, timestamps, rate, device, columns, point_prefix } = kind else {
         return;
     };
@@ -46,44 +55,34 @@ pub async fn run(context: Context, kind: SourceKind) {
         Ok(device) => device,
         Err(error) => return context.failed(&error.to_string()),
     };
-    let offset = match context.spool.cursor(&key).await {
-        Ok(bytes) => bytes.and_then(|b| b.as_slice().try_into().ok()).map_or(0, u64::from_le_bytes),
+    let position = match context.spool.cursor(&key).await {
+        Ok(position) => position,
         Err(error) => return context.failed(&error.to_string()),
     };
-    let opened = open(&path, format, offset);
-    let (file, header, offset) = match opened {
+    let (lines, header) = match open(&path, format, position.as_deref()) {
         Ok(opened) => opened,
         Err(error) => return context.failed(&format!("{}: {error}", path.display())),
     };
-    let (clock, profile) = (SystemClock::default(), Profile::csv());
-    let replay = Replay {
-        context,
-        device,
-        format,
-        timestamps,
-        columns,
-        prefix: point_prefix,
-        header,
-        file,
-        offset,
-        clock,
-        profile,
-    };
+    let (prefix, profile) = (point_prefix, Profile::csv());
+    let replay =
+        Replay { context, device, path, format, timestamps, columns, prefix, header, lines, clock, profile };
     replay.run(rate, &key).await;
 }
 
-/// Opens the file behind `offset`, and reads the header of a CSV.
-fn open(path: &Path, format: Format, offset: u64) -> std::io::Result<(BufReader<File>, Vec<String>, u64)> {
-    let mut file = BufReader::new(File::open(path)?);
-    let (mut header, mut start) = (Vec::new(), 0);
+/// Opens the file where it was left, and reads the header of a CSV.
+fn open(path: &Path, format: Format, position: Option<&[u8]>) -> std::io::Result<(Lines, Vec<String>)> {
+    let mut lines = Lines::open(path)?;
+    let mut header = Vec::new();
     if format == Format::Csv {
-        let mut line = String::new();
-        start = file.read_line(&mut line)? as u64;
-        header = fields(&line);
+        let invalid = |what: String| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
+        let line =
+            lines.next()?.ok_or_else(|| invalid("it is empty; a CSV begins with its header".into()))?;
+        header = fields(&line.map_err(|what| invalid(format!("header: {what}")))?);
     }
-    let offset = offset.max(start);
-    file.seek(SeekFrom::Start(offset))?;
-    Ok((file, header, offset))
+    if let Some(place) = position.and_then(Place::from_bytes) {
+        lines.skip_to(place)?;
+    }
+    Ok((lines, header))
 }
 
 fn fields(line: &str) -> Vec<String> {
@@ -105,10 +104,11 @@ impl Replay {
         loop {
             let (rows, ended) = match self.read(rows) {
                 Ok(read) => read,
-                Err(error) => return self.context.failed(&error.to_string()),
+                Err(error) => return self.context.failed(&format!("{}: {error}", self.path.display())),
             };
             let accepted: u64 = rows.iter().map(|(_, samples)| samples.len() as u64).sum();
-            let chunk = Chunk { rows, position: Some((key.to_owned(), self.offset.to_le_bytes().to_vec())) };
+            let position = Some((key.to_owned(), self.lines.place().to_bytes()));
+            let chunk = Chunk { rows, position, ..Chunk::default() };
             tokio::select! {
                 sent = self.context.out.send(chunk) => if sent.is_err() { return },
                 _ = self.context.stop.wait_for(|stop| *stop) => return,
@@ -131,90 +131,97 @@ impl Replay {
 
     /// Up to `rows` lines, by series, and whether the file has ended.
     fn read(&mut self, rows: u64) -> std::io::Result<(Vec<SeriesRows>, bool)> {
-        let mut series: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
+        let mut series: BTreeMap<PointId, Vec<Sample>> = BTreeMap::new();
         let mut ended = false;
         for _ in 0..rows {
-            let mut line = Vec::new();
-            let read = std::io::Read::take(&mut self.file, LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
-            if read == 0 {
+            let Some(line) = self.lines.next()? else {
                 ended = true;
                 break;
-            }
-            self.offset += read as u64;
-            let text = String::from_utf8_lossy(&line);
-            if text.trim().is_empty() {
-                continue;
-            }
-            match self.parse(text.trim()) {
+            };
+            let parsed = match &line {
+                Ok(line) if line.is_empty() => continue,
+                Ok(line) => self.parse(line),
+                Err(what) => Err(what.clone()),
+            };
+            match parsed {
                 Ok((time_ns, values)) => {
-                    for (name, value) in values {
-                        series.entry(name).or_default().push(Sample { time_ns, value });
+                    for (point, value) in values {
+                        series.entry(point).or_default().push(Sample { time_ns, value });
                     }
                 }
-                Err(error) => self.context.rejected(&format!("line before byte {}: {error}", self.offset)),
+                Err(what) => self.rejected(&what),
             }
         }
-        let rows = series.into_iter().filter_map(|(name, samples)| {
-            let point = point_id(&name)?;
-            Some((SeriesDef { device: self.device.clone(), point, unit: String::new() }, samples))
-        });
-        Ok((rows.collect(), ended))
+        let def = |point| SeriesDef { device: self.device.clone(), point, unit: String::new() };
+        Ok((series.into_iter().map(|(point, samples)| (def(point), samples)).collect(), ended))
     }
 
-    fn parse(&self, line: &str) -> Result<(i64, Vec<(String, f64)>), String> {
-        let cells: Vec<(String, String)> = match self.format {
-            Format::Csv => self.header.iter().cloned().zip(fields(line)).collect(),
-            Format::Ndjson => {
-                let object: serde_json::Map<String, serde_json::Value> =
-                    serde_json::from_str(line).map_err(|error| error.to_string())?;
-                let text = |value: serde_json::Value| {
-                    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-                };
-                object.into_iter().map(|(name, value)| (name, text(value))).collect()
-            }
+    fn rejected(&self, what: &str) {
+        let allowed = match self.format {
+            Format::Csv => "a line with the header's fields, at least one of them a number",
+            Format::Ndjson => "one JSON object a line, at least one of its values a number",
+        };
+        let (path, line) = (self.path.display(), self.lines.place().line);
+        self.context.rejected(&format!("{path}:{line}: {what}; allowed is {allowed}"));
+    }
+
+    fn parse(&self, line: &str) -> Result<(i64, Vec<(PointId, f64)>), String> {
+        let cells = match self.format {
+            Format::Csv => self.csv_cells(line)?,
+            Format::Ndjson => ndjson_cells(line)?,
         };
         let mut time_ns = None;
         let mut values = Vec::new();
         for (name, text) in cells {
-            if name == "timestamp" {
-                time_ns = Some(time_of(&text)?);
+            if name == TIME {
+                time_ns = Some(text);
             } else if self.columns.is_empty() || self.columns.contains(&name) {
                 let Ok(value) = text.parse::<f64>() else { continue };
                 self.profile.check(&name, value).map_err(|error| error.to_string())?;
-                values.push((format!("{}{name}", self.prefix), value));
+                let point = point_id(&format!("{}{name}", self.prefix));
+                values.push((point.ok_or_else(|| format!("{name:?} makes no name of a point"))?, value));
             }
         }
         if values.is_empty() {
-            return Err("it has no numeric column".into());
+            return Err("it has no number".into());
         }
-        match self.timestamps {
-            Timestamps::Now => Ok((self.clock.wall_ns(), values)),
-            Timestamps::Keep => Ok((time_ns.ok_or("it has no column \"timestamp\"")?, values)),
+        let time_ns = match self.timestamps {
+            Timestamps::Now => self.clock.wall_ns(),
+            Timestamps::Keep => time_of(&time_ns.ok_or_else(|| format!("it has no {TIME:?}"))?)?,
+        };
+        Ok((time_ns, values))
+    }
+
+    fn csv_cells(&self, line: &str) -> Result<Vec<(String, String)>, String> {
+        let fields = fields(line);
+        if fields.len() != self.header.len() {
+            return Err(format!("it has {} fields, the header {}", fields.len(), self.header.len()));
         }
+        Ok(self.header.iter().cloned().zip(fields).collect())
     }
 }
 
-/// RFC 3339, or `YYYY-MM-DD HH:MM:SS` taken as UTC, in ns since 1970.
+fn ndjson_cells(line: &str) -> Result<Vec<(String, String)>, String> {
+    let object: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(line).map_err(|error| format!("it is no JSON object: {error}"))?;
+    let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    Ok(object.into_iter().map(|(name, value)| (name, text(value))).collect())
+}
+
+/// RFC 3339, `YYYY-MM-DD HH:MM:SS` taken as UTC, or Unix milliseconds, in ns since 1970.
 fn time_of(text: &str) -> Result<i64, String> {
+    let outside = || format!("time {text:?} is outside 1678 to 2262");
+    if let Ok(unix_ms) = text.parse::<i64>() {
+        return unix_ms.checked_mul(NS_PER_MS).ok_or_else(outside);
+    }
     let stamp = match text.parse::<jiff::Timestamp>() {
         Ok(stamp) => stamp,
         Err(_) => {
+            let forms = "RFC 3339, YYYY-MM-DD HH:MM:SS or Unix milliseconds";
             let civil: jiff::civil::DateTime =
-                text.parse().map_err(|_| format!("time {text:?} is not RFC 3339 nor YYYY-MM-DD HH:MM:SS"))?;
+                text.parse().map_err(|_| format!("time {text:?} is none of {forms}"))?;
             civil.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| error.to_string())?.timestamp()
         }
     };
-    i64::try_from(stamp.as_nanosecond()).map_err(|_| format!("time {text:?} is outside 1678 to 2262"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_in_both_forms() {
-        assert_eq!(time_of("1970-01-01 00:00:01").unwrap(), 1_000_000_000);
-        assert_eq!(time_of("1970-01-01T01:00:01+01:00").unwrap(), 1_000_000_000);
-        assert!(time_of("yesterday").is_err());
-    }
+    i64::try_from(stamp.as_nanosecond()).map_err(|_| outside())
 }

@@ -1,0 +1,257 @@
+//! Reads the layers of the configuration and gathers every error.
+
+use std::collections::BTreeMap;
+
+use toml::de::{DeTable, DeValue};
+
+use super::{Config, ConfigError, ENV_PREFIX, Format, KEYS, Key, Kind, SourceConfig, SourceKind, Timestamps};
+
+#[derive(Debug, Clone)]
+enum Value {
+    Text(String),
+    Number(u64),
+    List(Vec<String>),
+}
+
+type Section = BTreeMap<&'static str, Value>;
+
+struct Reader<'t> {
+    file: &'t str,
+    text: &'t str,
+    problems: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn problem(&mut self, at: usize, what: &str) {
+        let line = self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
+        self.problems.push(format!("{}:{line}: {what}", self.file));
+    }
+
+    fn section(&mut self, section: &'static str, table: &DeTable<'_>, into: &mut Section) {
+        for (name, value) in table {
+            let Some(key) =
+                KEYS.iter().find(|key| key.section == section && key.name == name.get_ref().as_ref())
+            else {
+                let allowed = names(section);
+                self.problem(
+                    name.span().start,
+                    &format!("{section}.{}: unknown key; allowed are {allowed}", name.get_ref()),
+                );
+                continue;
+            };
+            match read(value.get_ref()).and_then(|value| accept(key, value)) {
+                Ok(value) => {
+                    into.insert(key.name, value);
+                }
+                Err(what) => self.problem(value.span().start, &format!("{section}.{}: {what}", key.name)),
+            }
+        }
+    }
+}
+
+fn names(section: &str) -> String {
+    let names: Vec<&str> = KEYS.iter().filter(|key| key.section == section).map(|key| key.name).collect();
+    names.join(", ")
+}
+
+fn read(value: &DeValue<'_>) -> Result<Value, String> {
+    match value {
+        DeValue::String(text) => Ok(Value::Text(text.to_string())),
+        DeValue::Integer(number) => {
+            let text = number.as_str().replace('_', "");
+            text.parse().map(Value::Number).map_err(|_| format!("{text} is not a whole number of 0 or more"))
+        }
+        DeValue::Array(items) => {
+            let texts = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
+            texts.collect::<Option<_>>().map(Value::List).ok_or_else(|| "must be a list of texts".into())
+        }
+        _ => Err("must be a text, a whole number or a list of texts".into()),
+    }
+}
+
+fn accept(key: &Key, value: Value) -> Result<Value, String> {
+    match (key.kind, value) {
+        (Kind::Number { min, max }, Value::Number(number)) if (min..=max).contains(&number) => {
+            Ok(Value::Number(number))
+        }
+        (Kind::Number { min, max }, _) => Err(format!("must be a whole number from {min} to {max}")),
+        (Kind::Choice(allowed), Value::Text(text)) if allowed.contains(&text.as_str()) => {
+            Ok(Value::Text(text))
+        }
+        (Kind::Choice(allowed), _) => Err(format!("must be one of {}", allowed.join(", "))),
+        (Kind::Text, Value::Text(text)) => Ok(Value::Text(text)),
+        (Kind::Text, _) => Err("must be a text".into()),
+        (Kind::List, Value::List(list)) => Ok(Value::List(list)),
+        (Kind::List, _) => Err("must be a list of texts".into()),
+    }
+}
+
+fn from_env(key: &Key, text: String) -> Result<Value, String> {
+    let value = match key.kind {
+        Kind::Number { min, max } => {
+            Value::Number(text.parse().map_err(|_| format!("must be a whole number from {min} to {max}"))?)
+        }
+        Kind::Text | Kind::Choice(_) | Kind::List => Value::Text(text),
+    };
+    accept(key, value)
+}
+
+fn text(section: &Section, name: &str) -> String {
+    let given = section
+        .get(name)
+        .and_then(|value| if let Value::Text(text) = value { Some(text.clone()) } else { None });
+    given.unwrap_or_else(|| {
+        KEYS.iter().find(|key| key.name == name).map_or_else(String::new, |key| key.default.to_owned())
+    })
+}
+
+fn number(section: &Section, name: &str) -> u64 {
+    match section.get(name) {
+        Some(Value::Number(number)) => *number,
+        _ => KEYS.iter().find(|key| key.name == name).and_then(|key| key.default.parse().ok()).unwrap_or(0),
+    }
+}
+
+/// Reads a configuration. `file` names `text` in errors; `env` is the environment, of which only
+/// the agent's own variables are looked at.
+///
+/// # Errors
+/// All problems at once.
+pub fn parse(file: &str, text: &str, env: &[(String, String)]) -> Result<Config, ConfigError> {
+    let mut reader = Reader { file, text, problems: Vec::new() };
+    let mut sections: BTreeMap<&'static str, Section> = BTreeMap::new();
+    let mut sources = Vec::new();
+    match DeTable::parse(text) {
+        Err(error) => reader.problem(error.span().map_or(0, |span| span.start), error.message()),
+        Ok(table) => read_sections(&mut reader, table.get_ref(), &mut sections, &mut sources),
+    }
+    for (variable, given) in env.iter().filter(|(variable, _)| variable.starts_with(ENV_PREFIX)) {
+        if let Err(what) = read_variable(variable, given, &mut sections) {
+            reader.problems.push(format!("environment {variable}: {what}"));
+        }
+    }
+    let checked = check_sources(&mut reader, sources);
+    if !reader.problems.is_empty() {
+        return Err(ConfigError { problems: reader.problems });
+    }
+    Ok(build(&sections, checked))
+}
+
+fn read_variable(
+    variable: &str,
+    given: &str,
+    sections: &mut BTreeMap<&'static str, Section>,
+) -> Result<(), String> {
+    let Some(key) = KEYS.iter().find(|key| key.variable().as_deref() == Some(variable)) else {
+        let known: Vec<String> = KEYS.iter().filter_map(Key::variable).collect();
+        return Err(format!("unknown variable; allowed are {}", known.join(", ")));
+    };
+    let value = from_env(key, given.to_owned())?;
+    sections.entry(key.section).or_default().insert(key.name, value);
+    Ok(())
+}
+
+fn read_sections(
+    reader: &mut Reader<'_>,
+    table: &DeTable<'_>,
+    sections: &mut BTreeMap<&'static str, Section>,
+    sources: &mut Vec<(usize, Section)>,
+) {
+    for (name, value) in table {
+        let known = KEYS.iter().map(|key| key.section).find(|section| *section == name.get_ref().as_ref());
+        match (known, value.get_ref()) {
+            (Some("source"), DeValue::Array(items)) => {
+                for item in items {
+                    let mut section = Section::new();
+                    match item.get_ref() {
+                        DeValue::Table(table) => reader.section("source", table, &mut section),
+                        _ => reader.problem(item.span().start, "source: must be written as [[source]]"),
+                    }
+                    sources.push((item.span().start, section));
+                }
+            }
+            (Some("source"), _) => reader.problem(name.span().start, "source: must be written as [[source]]"),
+            (Some(section), DeValue::Table(table)) => {
+                reader.section(section, table, sections.entry(section).or_default());
+            }
+            (Some(section), _) => {
+                reader.problem(name.span().start, &format!("{section}: must be a section [{section}]"))
+            }
+            (None, _) => reader.problem(
+                name.span().start,
+                &format!(
+                    "{}: unknown section; allowed are agent, spool, batch, uplink, http, source",
+                    name.get_ref()
+                ),
+            ),
+        }
+    }
+}
+
+fn check_sources(reader: &mut Reader<'_>, sources: Vec<(usize, Section)>) -> Vec<SourceConfig> {
+    let mut out: Vec<SourceConfig> = Vec::new();
+    for (index, (at, section)) in sources.into_iter().enumerate() {
+        let kind = match text(&section, "kind").as_str() {
+            "host" => SourceKind::Host { interval_ms: number(&section, "interval_ms") },
+            "replay" => {
+                let path = text(&section, "path");
+                if path.is_empty() {
+                    reader.problem(at, "source.path: needed for kind \"replay\"");
+                }
+                let device = text(&section, "device");
+                if !device.is_empty()
+                    && let Err(error) = tideline_protocol::model::DeviceId::parse(&device)
+                {
+                    reader.problem(at, &format!("source.device: {error}"));
+                }
+                let columns = if let Some(Value::List(list)) = section.get("columns") {
+                    list.clone()
+                } else {
+                    Vec::new()
+                };
+                SourceKind::Replay {
+                    path: path.into(),
+                    format: if text(&section, "format") == "ndjson" { Format::Ndjson } else { Format::Csv },
+                    timestamps: if text(&section, "timestamps") == "now" {
+                        Timestamps::Now
+                    } else {
+                        Timestamps::Keep
+                    },
+                    rate: number(&section, "rate"),
+                    device,
+                    columns,
+                    point_prefix: text(&section, "point_prefix"),
+                }
+            }
+            _ => {
+                reader.problem(at, "source.kind: needed; allowed are host, replay");
+                continue;
+            }
+        };
+        let given = text(&section, "name");
+        let name = if given.is_empty() { format!("{}-{}", text(&section, "kind"), index + 1) } else { given };
+        if out.iter().any(|other| other.name == name) {
+            reader.problem(at, &format!("source.name: {name:?} is used twice"));
+        }
+        out.push(SourceConfig { name, kind });
+    }
+    out
+}
+
+fn build(sections: &BTreeMap<&'static str, Section>, mut sources: Vec<SourceConfig>) -> Config {
+    let empty = Section::new();
+    let section = |name: &str| sections.get(name).unwrap_or(&empty);
+    let some = |text: String| if text.is_empty() { None } else { Some(text) };
+    if sources.is_empty() {
+        sources.push(SourceConfig { name: "host".into(), kind: SourceKind::Host { interval_ms: 1000 } });
+    }
+    Config {
+        data_dir: text(section("agent"), "data_dir").into(),
+        quota_bytes: number(section("spool"), "quota_mb") * 1024 * 1024,
+        flush_interval_ms: number(section("batch"), "flush_interval_ms"),
+        rows_max: number(section("batch"), "rows_max"),
+        hub: some(text(section("uplink"), "hub")),
+        listen: some(text(section("http"), "listen")),
+        sources,
+    }
+}

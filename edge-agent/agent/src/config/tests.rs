@@ -1,0 +1,58 @@
+//! What a configuration may say, and how it is told when it may not.
+
+use super::*;
+
+fn variables(all: &[(&str, &str)]) -> Vec<(String, String)> {
+    all.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn all_problems_come_at_once_with_file_line_and_what_is_allowed() {
+    let text = "[spool]\nquota_mb = 0\ncolour = 1\n[nonsense]\n[[source]]\nkind = \"replay\"\n[[source]]\nkind = \"x\"\n";
+    let env = variables(&[("TIDELINE_AGENT_BATCH_ROWS_MAX", "many"), ("TIDELINE_AGENT_HTTP_LISTE", "x")]);
+    let error = parse("a.toml", text, &env).unwrap_err();
+    let all = error.to_string();
+    for part in [
+        "a.toml:2: spool.quota_mb: must be a whole number from 1 to 1000000",
+        "a.toml:3: spool.colour: unknown key; allowed are quota_mb",
+        "a.toml:4: nonsense: unknown section; allowed are agent, spool",
+        "a.toml:5: source.path: needed for kind \"replay\"",
+        "a.toml:8: source.kind: must be one of host, replay",
+        "environment TIDELINE_AGENT_BATCH_ROWS_MAX: must be a whole number from 1 to 500000",
+        "environment TIDELINE_AGENT_HTTP_LISTE: unknown variable; allowed are TIDELINE_AGENT_DATA_DIR",
+    ] {
+        assert!(all.contains(part), "{part} is not in {all}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_told_with_its_line() {
+    let error = parse("a.toml", "[spool]\nquota_mb = \n", &[]).unwrap_err();
+    assert!(error.problems.iter().all(|problem| problem.starts_with("a.toml:2: ")), "{error}");
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let env = variables(&[("TIDELINE_AGENT_SPOOL_QUOTA_MB", "7"), ("TIDELINE_AGENT_DATA_DIR", "/data")]);
+    let config = parse("a.toml", "[spool]\nquota_mb = 9\n", &env).unwrap();
+    assert_eq!(config.quota_bytes, 7 * 1024 * 1024);
+    assert_eq!(config.data_dir, PathBuf::from("/data"));
+    assert_eq!(config.sources.len(), 1);
+}
+
+#[test]
+fn variables_of_a_hub_on_the_same_machine_mean_nothing_to_the_agent() {
+    let env = variables(&[("TIDELINE_HTTP_LISTEN", "127.0.0.1:8080"), ("TIDELINE_HUB_DATA_DIR", "/hub")]);
+    assert_eq!(parse("a.toml", "", &env), parse("a.toml", "", &[]));
+    let env = variables(&[("TIDELINE_AGENT_HTTP_LISTEN", "127.0.0.1:9")]);
+    assert_eq!(parse("a.toml", "", &env).unwrap().listen.as_deref(), Some("127.0.0.1:9"));
+}
+
+#[test]
+fn the_reference_is_a_valid_configuration_and_names_each_variable() {
+    let reference = reference();
+    assert!(parse("reference", &reference, &[]).is_ok());
+    for key in KEYS {
+        assert!(key.variable().is_none_or(|name| reference.contains(&name)), "{}", key.name);
+    }
+}

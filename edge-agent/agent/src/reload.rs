@@ -1,0 +1,129 @@
+//! Reloading the configuration while the agent runs: on SIGHUP, and when the file has changed.
+//!
+//! A file that is wrong changes nothing. What can change without a restart does; the rest is named.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::Signal;
+use tokio::sync::watch;
+
+use crate::config::{Config, Layers};
+use crate::intake::Batching;
+use crate::source::Sources;
+use crate::status::Board;
+
+/// How often the file is looked at. A changed one is read when it has not changed since the last
+/// look, as it may be half written.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What tells a file from its former self without reading it.
+type Stamp = Option<(SystemTime, u64)>;
+
+/// The parts of a running agent that a new configuration can change.
+pub struct Live {
+    /// To the intake.
+    pub batching: watch::Sender<Batching>,
+    /// To the uplink.
+    pub hub: watch::Sender<String>,
+    /// The hub's address as enrolled, for when the configuration names none.
+    pub hub_enrolled: String,
+    /// The sources.
+    pub sources: Sources,
+}
+
+/// Applies what changes.
+pub struct Reloader {
+    layers: Layers,
+    started: Config,
+    live: Live,
+    board: Board,
+    loaded: Stamp,
+    looked: Stamp,
+}
+
+impl Reloader {
+    /// Starts what `config` names; it was loaded from `layers`.
+    pub async fn start(layers: Layers, config: Config, live: Live, board: Board) -> Self {
+        let loaded = layers.file.as_deref().and_then(stamp);
+        let file = layers.file.as_ref().map(|path| path.display().to_string());
+        board.update(|status| status.config.file = file);
+        let mut reloader = Self { layers, started: config.clone(), live, board, loaded, looked: loaded };
+        reloader.apply(config).await;
+        reloader
+    }
+
+    /// Looks and reloads for ever. Dropped on the way, it leaves a change half done: only for the
+    /// end of the agent, which must not wait for sources or for the disk.
+    pub async fn run(&mut self, mut hangup: Signal) {
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => self.reload().await,
+                _ = looks.tick() => self.look().await,
+            }
+        }
+    }
+
+    /// Looks whether the file has changed, and reloads it then.
+    pub async fn look(&mut self) {
+        let now = self.layers.file.as_deref().and_then(stamp);
+        if now != self.loaded && now == self.looked {
+            self.reload().await;
+        }
+        self.looked = now;
+    }
+
+    /// Reads the configuration again and applies it, or shows what is wrong with it.
+    pub async fn reload(&mut self) {
+        self.loaded = self.layers.file.as_deref().and_then(stamp);
+        match self.layers.load() {
+            Ok(config) => {
+                self.board.update(|status| status.config.error = None);
+                self.apply(config).await;
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "the new configuration is wrong; the old one stays");
+                self.board.update(|status| status.config.error = Some(error));
+            }
+        }
+    }
+
+    async fn apply(&mut self, config: Config) {
+        let batching = Batching::of(&config);
+        let hub = config.hub.clone().unwrap_or_else(|| self.live.hub_enrolled.clone());
+        if self.live.batching.send_if_modified(|old| std::mem::replace(old, batching) != batching) {
+            tracing::info!(?batching, "batching has changed");
+        }
+        if self.live.hub.send_if_modified(|old| std::mem::replace(old, hub.clone()) != hub) {
+            tracing::info!(hub, "the hub's address has changed");
+        }
+        self.live.sources.apply(&config.sources).await;
+        let needs_restart = needs_restart(&self.started, &config);
+        if !needs_restart.is_empty() {
+            tracing::warn!(options = ?needs_restart, "these options need a restart to change");
+        }
+        self.board.update(|status| status.config.needs_restart = needs_restart);
+    }
+
+    /// Ends the sources.
+    pub fn stop(self) {
+        self.live.sources.stop();
+    }
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// The options that differ and cannot change while the agent runs.
+fn needs_restart(running: &Config, wanted: &Config) -> Vec<String> {
+    let differ = [
+        ("agent.data_dir", running.data_dir != wanted.data_dir),
+        ("spool.quota_mb", running.quota_bytes != wanted.quota_bytes),
+        ("http.listen", running.listen != wanted.listen),
+    ];
+    differ.iter().filter(|(_, differs)| *differs).map(|(name, _)| (*name).to_owned()).collect()
+}

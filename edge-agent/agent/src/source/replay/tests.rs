@@ -1,0 +1,218 @@
+//! Replay against files as they come: with bad lines, cut, marked, and left in the middle.
+
+use tideline_protocol::time::ManualClock;
+use tideline_spool::SpoolConfig;
+use tokio::sync::{mpsc, watch};
+
+use super::lines::LINE_BYTES_MAX;
+use super::*;
+use crate::spooler::SpoolHandle;
+use crate::status::{Board, SourceStatus};
+
+const NOW_NS: i64 = 5_000_000_000;
+
+struct Bench {
+    dir: tempfile::TempDir,
+    spool: SpoolHandle,
+    board: Board,
+}
+
+impl Bench {
+    fn new(file: impl AsRef<[u8]>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("rows"), file).unwrap();
+        let board = Board::default();
+        let path = dir.path().join("spool.redb");
+        let (spool, _) = SpoolHandle::start(path, SpoolConfig::default(), board.clone()).unwrap();
+        Self { dir, spool, board }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("rows")
+    }
+
+    /// Replays, makes the first `chunks` durable and drops what comes after, as a kill does. Gives
+    /// (time, value) in the order of points and lines.
+    async fn replay(&self, format: Format, timestamps: Timestamps, chunks: usize) -> Vec<(i64, f64)> {
+        let (out, mut inbox) = mpsc::channel(chunks.max(1));
+        let (_stop, stopped) = watch::channel(false);
+        let context = Context {
+            name: "a".into(),
+            own_device: DeviceId::parse("pump-7").unwrap(),
+            out,
+            board: self.board.clone(),
+            stop: stopped,
+            spool: self.spool.clone(),
+        };
+        let (device, columns, point_prefix) = (String::new(), Vec::new(), String::new());
+        let kind = SourceKind::Replay {
+            path: self.path(),
+            format,
+            timestamps,
+            rate: 0,
+            device,
+            columns,
+            point_prefix,
+        };
+        let task = tokio::spawn(replay(context, kind, Arc::new(ManualClock::at(NOW_NS))));
+        let mut seen = Vec::new();
+        for _ in 0..chunks {
+            let Some(chunk) = inbox.recv().await else { break };
+            for (_, samples) in &chunk.rows {
+                seen.extend(samples.iter().map(|sample| (sample.time_ns, sample.value)));
+            }
+            self.spool.append(chunk.rows, chunk.position.into_iter().collect()).await.unwrap();
+        }
+        drop(inbox);
+        task.await.unwrap();
+        seen
+    }
+
+    async fn ndjson(&self) -> Vec<(i64, f64)> {
+        self.replay(Format::Ndjson, Timestamps::Keep, usize::from(u16::MAX)).await
+    }
+
+    fn status(&self) -> SourceStatus {
+        self.board.read().sources.get("a").cloned().unwrap_or_default()
+    }
+}
+
+fn row(second: i64) -> String {
+    format!("{{\"timestamp\":\"1970-01-01T00:00:{second:02}Z\",\"flow\":{second}.5}}\n")
+}
+
+fn value(second: i64) -> (i64, f64) {
+    (second * 1_000_000_000, second as f64 + 0.5)
+}
+
+#[test]
+fn times_are_read_in_all_forms() {
+    assert_eq!(time_of("1970-01-01 00:00:01").unwrap(), 1_000_000_000);
+    assert_eq!(time_of("1970-01-01T01:00:01+01:00").unwrap(), 1_000_000_000);
+    assert_eq!(time_of("1500").unwrap(), 1_500_000_000);
+    assert!(time_of("yesterday").unwrap_err().contains("RFC 3339"));
+    assert!(time_of("9223372036854775807").is_err());
+}
+
+#[tokio::test]
+async fn good_lines_become_readings_at_their_times() {
+    let bench = Bench::new(
+        row(1) + &row(2) + "\n" + "{\"timestamp\":3000,\"flow\":3.5,\"on\":true,\"note\":\"x\"}\n",
+    );
+    assert_eq!(bench.ndjson().await, [value(1), value(2), value(3)]);
+    let status = bench.status();
+    assert_eq!((status.accepted, status.rejected, status.done), (3, 0, true));
+}
+
+#[tokio::test]
+async fn a_bad_line_is_told_with_file_and_line_and_the_rest_goes_on() {
+    for (bad, said) in [
+        ("{\"timestamp\":", "it is no JSON object"),
+        ("[1, 2]", "it is no JSON object"),
+        ("{\"timestamp\":\"noon\",\"flow\":1}", "time \"noon\" is none of RFC 3339"),
+        ("{\"flow\":1}", "it has no \"timestamp\""),
+        ("{\"timestamp\":1,\"on\":true,\"flow\":null}", "it has no number"),
+        ("{\"timestamp\":1,\"flow\":1e999}", "it is no JSON object: number out of range"),
+        ("{\"timestamp\":1,\"flow\":\"NaN\"}", "flow"),
+        ("{\"timestamp\":1,\"\":1}", "makes no name of a point"),
+    ] {
+        let bench = Bench::new(format!("{}{bad}\n{}", row(1), row(2)));
+        assert_eq!(bench.ndjson().await, [value(1), value(2)], "{bad}");
+        let status = bench.status();
+        assert_eq!((status.accepted, status.rejected, status.done), (2, 1, true), "{bad}");
+        let told = status.last_error.unwrap();
+        let place = format!("{}:2: ", bench.path().display());
+        assert!(told.starts_with(&place) && told.contains(said), "{bad}: {told}");
+        assert!(told.contains("allowed is one JSON object a line"), "{bad}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn line_ends_byte_order_mark_and_a_missing_last_newline_do_not_matter() {
+    let whole = row(1) + &row(2);
+    for file in [
+        whole.replace('\n', "\r\n"),
+        format!("\u{feff}{whole}"),
+        whole.trim_end().to_owned(),
+        format!("\n\r\n{whole}\n\n"),
+    ] {
+        let bench = Bench::new(&file);
+        assert_eq!(bench.ndjson().await, [value(1), value(2)], "{file:?}");
+        assert_eq!(bench.status().rejected, 0, "{file:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_file_is_done_at_once_but_a_csv_has_a_header() {
+    let bench = Bench::new("");
+    assert_eq!(bench.ndjson().await, []);
+    assert!(bench.status().done && bench.status().last_error.is_none());
+    assert_eq!(bench.replay(Format::Csv, Timestamps::Keep, 9).await, []);
+    assert!(bench.status().last_error.unwrap().contains("a CSV begins with its header"));
+}
+
+#[tokio::test]
+async fn a_very_long_line_is_one_bad_line() {
+    let filler = "x".repeat(usize::try_from(LINE_BYTES_MAX).unwrap() * 2);
+    // What follows the limit must not be taken for a line of its own.
+    let long = format!("{{\"note\":\"{filler}\",\"timestamp\":9,\"flow\":9}}");
+    let bench = Bench::new(format!("{}{long}\n{}", row(1), row(2)));
+    assert_eq!(bench.ndjson().await, [value(1), value(2)]);
+    assert_eq!(bench.status().rejected, 1);
+    let told = bench.status().last_error.unwrap();
+    assert!(told.contains(":2: it has more than 1048576 bytes"), "{told}");
+    let bench = Bench::new(format!("{}{long}", row(1)));
+    assert_eq!(bench.ndjson().await, [value(1)]);
+    assert!(bench.status().done);
+}
+
+#[tokio::test]
+async fn a_line_of_just_the_limit_is_read() {
+    let frame = "{\"timestamp\":1,\"flow\":1,\"note\":\"\"}";
+    let filler = "x".repeat(usize::try_from(LINE_BYTES_MAX).unwrap() - frame.len());
+    let bench = Bench::new(format!("{}\n{}", frame.replace("\"\"", &format!("\"{filler}\"")), row(2)));
+    assert_eq!(bench.ndjson().await, [(1_000_000, 1.0), value(2)]);
+}
+
+#[tokio::test]
+async fn a_line_that_is_no_utf8_is_told() {
+    let mut file = row(1).into_bytes();
+    file.extend_from_slice(b"{\"timestamp\":1,\"fl\xff\":1}\n");
+    file.extend_from_slice(row(2).as_bytes());
+    let bench = Bench::new(file);
+    assert_eq!(bench.ndjson().await, [value(1), value(2)]);
+    assert!(bench.status().last_error.unwrap().contains(":2: it is no UTF-8"));
+}
+
+#[tokio::test]
+async fn times_are_the_clocks_when_so_configured() {
+    let bench = Bench::new("{\"flow\":1}\n{\"timestamp\":\"noon\",\"flow\":2}\n");
+    let seen = bench.replay(Format::Ndjson, Timestamps::Now, 9).await;
+    assert_eq!(seen, [(NOW_NS, 1.0), (NOW_NS, 2.0)]);
+}
+
+#[tokio::test]
+async fn after_a_kill_it_goes_on_in_the_middle_of_the_file() {
+    let rows = 2 * i64::try_from(ROWS_PER_CHUNK).unwrap() + 7;
+    let lines = (0..rows).map(|n| format!("{{\"timestamp\":{n},\"flow\":{n}}}\n"));
+    let bench = Bench::new(lines.collect::<String>() + "broken\n");
+    let mut seen = bench.replay(Format::Ndjson, Timestamps::Keep, 1).await;
+    assert_eq!(seen.len() as u64, ROWS_PER_CHUNK);
+    seen.extend(bench.replay(Format::Ndjson, Timestamps::Keep, 1).await);
+    seen.extend(bench.ndjson().await);
+    let expected: Vec<_> = (0..rows).map(|n| (n * NS_PER_MS, n as f64)).collect();
+    assert!(seen == expected, "each line once, in order");
+    let told = bench.status().last_error.unwrap();
+    assert!(told.contains(&format!(":{}: ", rows + 1)), "lines are counted over the restarts: {told}");
+    assert_eq!(bench.ndjson().await, [], "at its end it stays done");
+    assert!(bench.status().done);
+}
+
+#[tokio::test]
+async fn a_csv_line_with_other_fields_than_the_header_is_told() {
+    let bench = Bench::new("\u{feff}timestamp,flow\r\n1000,1.5\r\n2000\r\n3000,3.5,9\r\n4000,4.5");
+    let seen = bench.replay(Format::Csv, Timestamps::Keep, 9).await;
+    assert_eq!(seen, [value(1), value(4)]);
+    assert_eq!(bench.status().rejected, 2);
+    assert!(bench.status().last_error.unwrap().contains(":4: it has 3 fields, the header 2"));
+}

@@ -1,0 +1,99 @@
+//! `edge-agent run` as a process, with commands and signals beside it.
+
+use std::path::Path;
+use std::process::{Child, Command, Output};
+use std::time::Duration;
+
+use edge_agent::serve;
+use edge_agent::status::Status;
+
+use crate::LONG;
+use crate::hub::Hub;
+
+/// Ends with its test, whatever comes.
+struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Agent {
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+}
+
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edge-agent"));
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("TIDELINE_") {
+            command.env_remove(variable);
+        }
+    }
+    command.args(args).arg("--data").arg(folder).arg("--config").arg(folder.join("agent.toml"));
+    command
+}
+
+fn output(folder: &Path, args: &[&str]) -> Output {
+    command(folder, args).output().unwrap()
+}
+
+/// Asks for the status until it is so.
+async fn until(folder: &Path, what: impl Fn(&Status) -> bool) -> Status {
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    let seen = async {
+        loop {
+            looks.tick().await;
+            if let Ok(status) = serve::ask_status(folder).await
+                && what(&status)
+            {
+                return status;
+            }
+        }
+    };
+    tokio::time::timeout(LONG, seen).await.expect("it is never so")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_syncs_on_command_reloads_on_sighup_and_ends_in_order() {
+    let hub = Hub::start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    hub.identity.save(path).unwrap();
+    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    std::fs::write(path.join("rows.csv"), "timestamp,flow\n1,1\n2,2\n3,3\n").unwrap();
+    let source = format!("[[source]]\nkind = \"replay\"\npath = \"{}\"\n", path.join("rows.csv").display());
+    let config = |hub: &str| format!("[http]\nlisten = \"\"\n[uplink]\nhub = \"{hub}\"\n{source}");
+    std::fs::write(path.join("agent.toml"), config("an address without a port")).unwrap();
+    let mut agent = Agent(command(path, &["run"]).spawn().unwrap());
+
+    until(path, |status| status.account.pending == 3 && status.breaker.failures > 0).await;
+    let said = output(path, &["sync", "--timeout", "0"]);
+    assert_eq!(said.status.code(), Some(1));
+    let text = String::from_utf8(said.stdout).unwrap();
+    assert!(text.contains("0 rows sent, 3 pending; not connected to hub an address"), "{text}");
+
+    std::fs::write(path.join("agent.toml"), config(&hub.addr) + "[spool]\nquota_mb = 3\n").unwrap();
+    agent.signal("-HUP");
+    until(path, |status| status.config.needs_restart == ["spool.quota_mb"]).await;
+    let said = output(path, &["sync", "--json"]);
+    assert!(said.status.success());
+    let report: edge_agent::sync::SyncReport = serde_json::from_slice(&said.stdout).unwrap();
+    assert_eq!((report.reached, report.pending), (true, 0));
+    assert_eq!(hub.stored().len(), 1);
+
+    let said = output(path, &["store", "repair"]);
+    assert!(!said.status.success() && String::from_utf8_lossy(&said.stderr).contains("an agent runs on"));
+    agent.signal("-TERM");
+    let ended = tokio::task::spawn_blocking(move || (agent.0.wait().unwrap(), agent));
+    let (status, _agent) = tokio::time::timeout(LONG, ended).await.unwrap().unwrap();
+    assert!(status.success());
+    assert!(!serve::socket_path(path).exists());
+    let said = output(path, &["store", "inspect", "--json"]);
+    let found: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    assert_eq!((&found["closed_cleanly"], &found["account"]["stored"]), (&true.into(), &3.into()));
+}

@@ -1,0 +1,137 @@
+//! A configuration that changes under a running agent.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use edge_agent::config::Layers;
+use edge_agent::intake::{self, Batching, QUEUE_MAX};
+use edge_agent::reload::{Live, Reloader};
+use edge_agent::source::{Shared, Sources};
+use edge_agent::spooler::SpoolHandle;
+use edge_agent::status::Board;
+use tideline_protocol::model::DeviceId;
+use tokio::sync::{mpsc, watch};
+
+use crate::{spool, until, until_shown};
+
+const ROWS: u64 = 5_000;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    board: Board,
+    spool: SpoolHandle,
+    batching: watch::Receiver<Batching>,
+    hub: watch::Receiver<String>,
+    reloader: Reloader,
+}
+
+impl Bench {
+    async fn start(config: &str) -> Self {
+        let (folder, board) = (tempfile::tempdir().unwrap(), Board::default());
+        let lines = (0..ROWS).fold(String::from("timestamp,flow\n"), |mut text, row| {
+            writeln!(text, "{row},{row}").unwrap();
+            text
+        });
+        std::fs::write(folder.path().join("rows.csv"), lines).unwrap();
+        std::fs::write(folder.path().join("empty"), "").unwrap();
+        let file = folder.path().join("agent.toml");
+        std::fs::write(&file, filled(config, &folder)).unwrap();
+        let layers = Layers { file: Some(file), ..Layers::default() };
+        let config = layers.load().unwrap();
+        let spool = spool(folder.path(), &board);
+        let (out, inbox) = mpsc::channel(QUEUE_MAX);
+        let (batching, batching_now) = watch::channel(Batching::of(&config));
+        let (hub, hub_now) = watch::channel(String::from("enrolled:1"));
+        tokio::spawn(intake::run(inbox, spool.clone(), batching_now.clone()));
+        let own_device = DeviceId::parse("pump-7").unwrap();
+        let sources = Sources::new(Shared { own_device, out, board: board.clone(), spool: spool.clone() });
+        let live = Live { batching, hub, hub_enrolled: "enrolled:1".into(), sources };
+        let reloader = Reloader::start(layers, config, live, board.clone()).await;
+        Self { folder, board, spool, batching: batching_now, hub: hub_now, reloader }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("agent.toml")
+    }
+
+    /// Writes the file and looks until it is taken over.
+    async fn change(&mut self, config: &str) {
+        std::fs::write(self.file(), filled(config, &self.folder)).unwrap();
+        self.reloader.look().await;
+        self.reloader.look().await;
+    }
+}
+
+fn filled(config: &str, folder: &tempfile::TempDir) -> String {
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    config.replace("CSV", &path("rows.csv")).replace("EMPTY", &path("empty"))
+}
+
+const IDLE: &str = "[[source]]\nkind = \"replay\"\nname = \"idle\"\nformat = \"ndjson\"\npath = \"EMPTY\"\n";
+const REPLAY: &str = "[[source]]\nkind = \"replay\"\nname = \"rows\"\npath = \"CSV\"\n";
+
+#[tokio::test]
+async fn what_can_change_does_and_the_rest_is_named() {
+    let mut bench = Bench::start(IDLE).await;
+    bench
+        .change(&format!(
+            "[batch]\nflush_interval_ms = 20\n[uplink]\nhub = \"other:2\"\n[spool]\nquota_mb = 9\n[http]\nlisten = \"\"\n{IDLE}"
+        ))
+        .await;
+    assert_eq!(bench.batching.borrow().flush_interval.as_millis(), 20);
+    assert_eq!(*bench.hub.borrow(), "other:2");
+    let status = bench.board.read().config;
+    assert_eq!(status.needs_restart, ["spool.quota_mb", "http.listen"]);
+    assert_eq!(status.file, Some(bench.file().display().to_string()));
+    bench.change(IDLE).await;
+    assert_eq!(*bench.hub.borrow(), "enrolled:1", "without an address the enrolled one counts again");
+    assert!(bench.board.read().config.needs_restart.is_empty());
+}
+
+#[tokio::test]
+async fn a_wrong_file_changes_nothing_and_is_told_until_it_is_right() {
+    let mut bench = Bench::start(IDLE).await;
+    bench.change(&format!("[uplink]\nhub = \"other:2\"\n[batch]\nrows_max = 0\nrows = 1\n{IDLE}")).await;
+    let error = bench.board.read().config.error.unwrap();
+    assert!(error.contains("agent.toml:4: batch.rows_max") && error.contains("agent.toml:5:"), "{error}");
+    assert_eq!(*bench.hub.borrow(), "enrolled:1");
+    std::fs::remove_file(bench.file()).unwrap();
+    bench.reloader.reload().await;
+    assert!(bench.board.read().config.error.unwrap().contains("agent.toml"));
+    bench.change(&format!("[uplink]\nhub = \"third:3\"\n{IDLE}")).await;
+    assert_eq!(*bench.hub.borrow(), "third:3");
+    assert_eq!(bench.board.read().config.error, None);
+}
+
+#[tokio::test]
+async fn a_file_that_is_still_written_is_left_alone() {
+    let mut bench = Bench::start(IDLE).await;
+    std::fs::write(bench.file(), "[uplink]\nhub = \"half:1\"\n").unwrap();
+    bench.reloader.look().await;
+    assert_eq!(*bench.hub.borrow(), "enrolled:1");
+    std::fs::write(bench.file(), format!("[uplink]\nhub = \"whole:1\"\n{IDLE}")).unwrap();
+    bench.reloader.look().await;
+    assert_eq!(*bench.hub.borrow(), "enrolled:1");
+    bench.reloader.look().await;
+    assert_eq!(*bench.hub.borrow(), "whole:1");
+}
+
+#[tokio::test]
+async fn sources_come_change_and_go_without_a_reading_lost_or_doubled() {
+    let mut bench = Bench::start(IDLE).await;
+    bench.change(&format!("{IDLE}{REPLAY}rate = 1000\n")).await;
+    until(&bench.spool, |state| state.account.produced > 0).await;
+    // In its middle the source begins again, under its name, faster and with another prefix.
+    bench.change(&format!("{IDLE}{REPLAY}point_prefix = \"new/\"\n")).await;
+    let before = bench.spool.state().borrow().account.produced;
+    assert!((1..ROWS).contains(&before), "{before}");
+    until_shown(&bench.board, |status| status.sources.get("rows").is_some_and(|rows| rows.done)).await;
+    bench.change(IDLE).await;
+    let names: Vec<_> = bench.board.read().sources.into_keys().collect();
+    assert_eq!(names, ["idle"]);
+    assert_eq!(bench.spool.state().borrow().account.produced, ROWS);
+    let defs = bench.spool.series(0, 9).await.unwrap();
+    let points: Vec<_> = defs.iter().map(|def| def.point.as_str()).collect();
+    assert_eq!(points, ["flow", "new/flow"]);
+    bench.reloader.stop();
+}

@@ -1,0 +1,120 @@
+//! The uplink and `sync`, against a hub's end of the protocol.
+
+use std::time::Duration;
+
+use edge_agent::serve;
+use edge_agent::spooler::SpoolHandle;
+use edge_agent::status::Board;
+use edge_agent::sync::{Syncer, Wake};
+use edge_agent::uplink::Uplink;
+use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::time::SystemClock;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::hub::Hub;
+use crate::{LONG, readings, spool, until_shown};
+
+struct Agent {
+    folder: tempfile::TempDir,
+    spool: SpoolHandle,
+    board: Board,
+    hub: watch::Sender<String>,
+    drain: watch::Sender<bool>,
+    syncer: Syncer,
+    uplink: JoinHandle<()>,
+}
+
+impl Agent {
+    fn start(hub: &Hub, addr: &str) -> Self {
+        let (folder, board, wake) = (tempfile::tempdir().unwrap(), Board::default(), Wake::default());
+        let spool = spool(folder.path(), &board);
+        let (hub_to, hub_now) = watch::channel(addr.to_owned());
+        let (drain, draining) = watch::channel(false);
+        let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
+        let uplink = Uplink {
+            identity: hub.identity.clone(),
+            hub: hub_now,
+            spool: spool.clone(),
+            board: board.clone(),
+            drain: draining,
+            wake,
+            boot: [1; 16],
+            clock: SystemClock::default(),
+        };
+        let uplink = tokio::spawn(uplink.run());
+        Self { folder, spool, board, hub: hub_to, drain, syncer, uplink }
+    }
+
+    async fn append(&self, batches: u32) {
+        for _ in 0..batches {
+            self.spool.append(readings(10), Vec::new()).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_pending_reaches_the_hub() {
+    let hub = Hub::start();
+    let agent = Agent::start(&hub, &hub.addr);
+    agent.append(5).await;
+    let report = agent.syncer.run(LONG).await;
+    assert!(report.reached, "{report}");
+    assert_eq!(report.pending, 0);
+    assert_eq!(hub.stored(), RangeSet::of(1, 5));
+    assert_eq!(agent.board.read().account.stored, 50);
+    let again = agent.syncer.run(LONG).await;
+    assert_eq!((again.reached, again.sent), (true, 0));
+    agent.drain.send_replace(true);
+    tokio::time::timeout(LONG, agent.uplink).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_hub_it_tells_the_last_error_and_the_breaker() {
+    let hub = Hub::start();
+    let agent = Agent::start(&hub, "an address without a port");
+    agent.append(2).await;
+    until_shown(&agent.board, |status| status.breaker.failures > 0).await;
+    let report = agent.syncer.run(Duration::from_millis(1)).await;
+    assert!(!report.reached && !report.connected);
+    assert_eq!((report.sent, report.pending), (0, 20));
+    let text = report.to_string();
+    for part in ["0 rows sent, 20 pending", "not connected to hub an address", "breaker ", "last error: "] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(report.last_error.is_some() && report.breaker.failures > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_hub_address_is_taken_at_once_and_while_connected() {
+    let (first, second) = (Hub::start(), Hub::start());
+    let agent = Agent::start(&first, "an address without a port");
+    agent.append(2).await;
+    until_shown(&agent.board, |status| status.breaker.failures > 0).await;
+    agent.hub.send_replace(first.addr.clone());
+    assert!(agent.syncer.run(LONG).await.reached);
+    assert_eq!(agent.board.read().hub, first.addr);
+    // The second hub has an authority of its own, so that the agent cannot get in; but it tries.
+    agent.hub.send_replace(second.addr.clone());
+    let status = until_shown(&agent.board, |status| !status.connected && status.breaker.failures > 0).await;
+    assert_eq!(status.hub, second.addr);
+    agent.append(1).await;
+    agent.hub.send_replace(first.addr.clone());
+    assert!(agent.syncer.run(LONG).await.reached);
+    assert_eq!(first.stored(), RangeSet::of(1, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_asked_for_over_the_socket() {
+    let hub = Hub::start();
+    let agent = Agent::start(&hub, &hub.addr);
+    agent.append(3).await;
+    let data = agent.folder.path();
+    let nobody = serve::ask_sync(data, LONG).await.unwrap_err();
+    assert!(format!("{nobody:#}").contains("no agent runs on"), "{nobody:#}");
+    let server = serve::socket(serve::bind_socket(data).await.unwrap(), agent.syncer.clone());
+    let report = serve::ask_sync(data, LONG).await.unwrap();
+    assert!(report.reached, "{report}");
+    assert_eq!(serve::ask_status(data).await.unwrap().account.stored, 30);
+    server.abort();
+}

@@ -310,6 +310,33 @@ impl RowCounts {
         }
     }
 
+    /// Adds the seqs of `next`, in time that does not depend on how many they are.
+    pub fn append(&mut self, next: &Self) {
+        for (count, each) in &next.0 {
+            match self.0.last_mut() {
+                Some((more, rows)) if rows == each && more.checked_add(*count).is_some() => *more += count,
+                _ => self.0.push((*count, *each)),
+            }
+        }
+    }
+
+    /// The counts of `count` seqs after the first `skip`, in time that does not depend on how many
+    /// they are.
+    #[must_use]
+    pub fn part(&self, skip: u64, count: u64) -> Self {
+        let (mut at, end) = (0_u64, skip.saturating_add(count));
+        let mut part = Self::default();
+        for (seqs, each) in &self.0 {
+            let (from, to) = (at.max(skip), at.saturating_add(u64::from(*seqs)).min(end));
+            at = at.saturating_add(u64::from(*seqs));
+            // At most the `seqs` of this run, so it fits.
+            if let Ok(within @ 1..) = u32::try_from(to.saturating_sub(from)) {
+                part.append(&Self(vec![(within, *each)]));
+            }
+        }
+        part
+    }
+
     /// The runs: (number of seqs, rows of each).
     #[must_use]
     pub fn runs(&self) -> &[(u32, u32)] {
@@ -409,5 +436,32 @@ impl Account {
             .and_then(|s| s.checked_add(self.dropped))
             .and_then(|s| s.checked_add(self.refused))
             == Some(self.produced)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn parts_of_counts_are_those_of_the_plain_list(
+            pairs in prop::collection::vec((0_u32..9, 0_u32..4), 0..8),
+            skip in 0_u64..30,
+            count in 0_u64..30,
+        ) {
+            let counts = RowCounts(pairs);
+            let plain: Vec<u32> = counts.iter().collect();
+            let wanted: Vec<u32> =
+                plain.iter().copied().skip(usize::try_from(skip).unwrap()).take(usize::try_from(count).unwrap()).collect();
+            let part = counts.part(skip, count);
+            prop_assert_eq!(part.iter().collect::<Vec<_>>(), wanted.clone());
+            let mut joined = part;
+            joined.append(&counts);
+            prop_assert_eq!(joined.iter().collect::<Vec<_>>(), [wanted, plain].concat());
+            prop_assert_eq!(joined.seqs(), joined.iter().count() as u64);
+        }
     }
 }

@@ -16,6 +16,7 @@ mod hub;
 pub use agent::{AgentAction, AgentSession, SpoolView};
 pub use hub::{AgentState, HubAction, HubSession};
 
+use crate::model::Seq;
 use crate::wire::RefuseCode;
 
 /// Run bytes that a hub lets an agent have on the way: bounds the hub's memory per session.
@@ -31,6 +32,8 @@ pub const LIVE_RUN_BYTES: usize = 256 * 1024;
 pub const REPORT_INTERVAL_NS: u64 = 1_000_000_000;
 /// Time between two pings.
 pub const PING_INTERVAL_NS: u64 = 10_000_000_000;
+/// Longest silence of a hub that is pinged every [`PING_INTERVAL_NS`]: three answers may be lost.
+pub const SILENCE_MAX_NS: u64 = 35_000_000_000;
 /// Longest wait for the hub's first answer.
 pub const HELLO_TIMEOUT_NS: u64 = 10_000_000_000;
 
@@ -51,6 +54,18 @@ pub enum SessionError {
     /// No answer in time.
     #[error("no answer to the hello within {} s", HELLO_TIMEOUT_NS / 1_000_000_000)]
     Timeout,
+    /// The line is open, but the hub says nothing, not even to a ping.
+    #[error("no word from the hub for {} s", SILENCE_MAX_NS / 1_000_000_000)]
+    Silent,
+    /// The hub holds seqs that this spool has not given out: the spool is an older copy of itself,
+    /// or somebody else has another copy. Seqs given out from here on would be taken for those.
+    #[error("the hub holds seqs up to {held}, this spool has given out {head}: it is an old copy")]
+    OldCopy {
+        /// The newest seq at the hub.
+        held: Seq,
+        /// The newest seq here.
+        head: Seq,
+    },
 }
 
 #[cfg(test)]

@@ -45,6 +45,10 @@ pub const ENVELOPE_BYTES_MAX: usize = 1024 * 1024 - 4;
 pub const RUN_ROWS_MAX: u64 = 1 << 20;
 /// Most seqs in one run.
 pub const RUN_SEQS_MAX: u64 = 1 << 16;
+/// Most seqs in one gap: half a year of batches, one a second.
+pub const GAP_SEQS_MAX: u64 = 1 << 24;
+/// Most protocol versions, and most abilities, in one message.
+pub const NAMES_MAX: usize = 64;
 /// Most dictionary entries in one message.
 pub const SERIES_PER_MESSAGE_MAX: usize = 4096;
 /// Longest free text (reasons, software names) in bytes.
@@ -158,6 +162,7 @@ macro_rules! messages {
 }
 
 const KIND_RUN: u8 = 4;
+const KIND_GAP: u8 = 6;
 
 messages! {
     1 Hello(Hello),
@@ -246,12 +251,10 @@ fn check_limits(message: &Message) -> Result<(), WireError> {
                 return Err(WireError::Malformed { kind: KIND_RUN, reason: "it names no valid seqs".into() });
             }
         }
-        Message::Gap(gap)
-            if gap.rows.seqs() == 0
-                || gap.first.get() == 0
-                || gap.first.get().checked_add(gap.rows.seqs()).is_none() =>
-        {
-            return Err(WireError::Malformed { kind: 6, reason: "it names no valid seqs".into() });
+        Message::Gap(gap) => check_gap(gap)?,
+        Message::Hello(hello) if hello.versions.len().max(hello.capabilities.len()) > NAMES_MAX => {
+            let found = hello.versions.len().max(hello.capabilities.len());
+            return Err(over("list of versions or abilities", found, NAMES_MAX));
         }
         Message::Hello(hello) if hello.software.len() > TEXT_BYTES_MAX => {
             return Err(over("software name", hello.software.len(), TEXT_BYTES_MAX));
@@ -374,6 +377,23 @@ impl Decoder {
         self.start += HEADER_LEN + header.len;
         Ok(Some(Frame { corr: header.corr, trace, message }))
     }
+}
+
+fn check_gap(gap: &Gap) -> Result<(), WireError> {
+    let (seqs, first) = (gap.rows.seqs(), gap.first.get());
+    if seqs == 0 || first == 0 || first.checked_add(seqs).is_none() {
+        return Err(WireError::Malformed { kind: KIND_GAP, reason: "it names no valid seqs".into() });
+    }
+    let most = gap.rows.runs().iter().map(|(_, each)| u64::from(*each)).max().unwrap_or(0);
+    for (what, found, max) in
+        [("gap of seqs", seqs, GAP_SEQS_MAX), ("batch of rows in a gap", most, RUN_ROWS_MAX)]
+    {
+        if found > max {
+            let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+            return Err(WireError::TooLong { what, found: number(found), max: number(max) });
+        }
+    }
+    Ok(())
 }
 
 fn split_trace<'b>(header: &Header, body: &'b [u8]) -> Result<(Option<Trace>, &'b [u8]), WireError> {

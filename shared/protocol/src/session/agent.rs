@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{
     BACKFILL_RUN_BYTES, HELLO_TIMEOUT_NS, LIVE_RUN_BYTES, PING_INTERVAL_NS, REPORT_INTERVAL_NS,
-    RUNS_IN_FLIGHT_MAX, SessionError,
+    RUNS_IN_FLIGHT_MAX, SILENCE_MAX_NS, SessionError,
 };
 use crate::model::{Account, Gap, Seq, SeriesDef, SeriesNo};
 use crate::ranges::RangeSet;
@@ -83,6 +83,7 @@ pub struct AgentSession {
     account: Account,
     report_due_ns: u64,
     ping_due_ns: u64,
+    heard_ns: u64,
     round_trip_ns: Option<u64>,
     clock_offset_ns: Option<i64>,
     gaps: VecDeque<Gap>,
@@ -114,6 +115,7 @@ impl AgentSession {
             used: 0,
             report_due_ns: now_ns,
             ping_due_ns: now_ns,
+            heard_ns: now_ns,
             round_trip_ns: None,
             clock_offset_ns: None,
             gaps: spool.gaps.into(),
@@ -202,6 +204,7 @@ impl AgentSession {
         wall_ns: i64,
         message: Message,
     ) -> Result<(), SessionError> {
+        self.heard_ns = now_ns;
         match (self.state, message) {
             (_, Message::Refuse(refuse)) => {
                 self.state = State::Closed;
@@ -214,6 +217,7 @@ impl AgentSession {
                         welcome.version
                     )));
                 }
+                self.check_head(&welcome.settled)?;
                 self.state = State::Open;
                 self.series_known = welcome.series_known;
                 self.series_sent = welcome.series_known;
@@ -225,6 +229,7 @@ impl AgentSession {
                 Ok(())
             }
             (State::Open, Message::Ack(ack)) => {
+                self.check_head(&ack.settled)?;
                 self.series_known = self.series_known.max(ack.series_known);
                 self.credit = self.credit.max(ack.credit);
                 self.take_settlement(ack.settled);
@@ -245,6 +250,17 @@ impl AgentSession {
             (_, other) => {
                 Err(SessionError::Protocol(format!("message of kind {} is out of place", other.kind())))
             }
+        }
+    }
+
+    /// What was never given out here cannot have been settled (INV-2: a seq names one batch).
+    fn check_head(&mut self, settled: &Settlement) -> Result<(), SessionError> {
+        match settled.all().last() {
+            Some(held) if held > self.head => {
+                self.state = State::Closed;
+                Err(SessionError::OldCopy { held: Seq::new(held), head: Seq::new(self.head) })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -270,7 +286,7 @@ impl AgentSession {
     /// The next thing to do, or `None` until something happens or time passes.
     ///
     /// # Errors
-    /// The hub did not answer the hello in time.
+    /// The hub did not answer the hello in time, or has fallen silent.
     pub fn poll(&mut self, now_ns: u64) -> Result<Option<AgentAction>, SessionError> {
         if let Some(action) = self.actions.pop_front() {
             return Ok(Some(action));
@@ -281,6 +297,10 @@ impl AgentSession {
                 Err(SessionError::Timeout)
             }
             State::Connecting { .. } | State::Closed => Ok(None),
+            State::Open if now_ns.saturating_sub(self.heard_ns) > SILENCE_MAX_NS => {
+                self.state = State::Closed;
+                Err(SessionError::Silent)
+            }
             State::Open => Ok(self.poll_open(now_ns)),
         }
     }

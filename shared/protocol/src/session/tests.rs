@@ -214,3 +214,34 @@ fn without_an_answer_the_session_times_out() {
     while pair.agent.poll(1).unwrap().is_some() {}
     assert_eq!(pair.agent.poll(HELLO_TIMEOUT_NS + 1), Err(SessionError::Timeout));
 }
+
+#[test]
+fn a_hub_that_holds_what_was_never_given_out_ends_the_session_of_an_old_copy() {
+    let stored = Settlement { stored: crate::ranges::RangeSet::of(1, 9), ..Settlement::default() };
+    let mut pair = Pair::new(5, stored);
+    let mut ended = None;
+    while ended.is_none() {
+        if let Some(AgentAction::Send(message)) = pair.agent.poll(0).unwrap() {
+            pair.hub.handle_message(0, message).unwrap();
+        }
+        match pair.hub.poll().unwrap() {
+            HubAction::Open(_) => {
+                pair.hub.handle_opened(0, AgentState { settled: pair.stored.clone(), series_known: 0 });
+            }
+            HubAction::Send(message) => ended = pair.agent.handle_message(0, 0, message).err(),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(ended, Some(SessionError::OldCopy { held: Seq::new(9), head: Seq::new(5) }));
+    assert_eq!(pair.agent.poll(0), Ok(None), "nothing was settled, nothing is sent");
+}
+
+#[test]
+fn a_hub_that_falls_silent_ends_the_session() {
+    let mut pair = Pair::new(3, Settlement::default());
+    while pair.agent_step(0) || pair.hub_step() {}
+    assert!(pair.agent.is_open());
+    assert!(pair.agent.poll(SILENCE_MAX_NS).is_ok());
+    let ended = (0..3).find_map(|_| pair.agent.poll(SILENCE_MAX_NS + 1).err());
+    assert_eq!(ended, Some(SessionError::Silent));
+}

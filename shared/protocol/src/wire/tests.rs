@@ -165,3 +165,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_gap_beyond_its_limits_is_refused_before_anything_is_made_of_it() {
+    let decoded = |bytes: &[u8]| {
+        let mut decoder = Decoder::new();
+        decoder.push(bytes);
+        decoder.next_frame()
+    };
+    let gap = |rows: &[(u32, u32)]| {
+        let mut counts = RowCounts::default();
+        for (seqs, each) in rows {
+            // As long as a hostile peer likes, in one pair.
+            let one: RowCounts = minicbor::decode(&minicbor::to_vec([(*seqs, *each)]).unwrap()).unwrap();
+            counts.append(&one);
+        }
+        let gap = Gap { first: Seq::new(1), rows: counts, from_ns: 0, to_ns: 0, cause: DropCause::Quota };
+        decoded(&encode(&Message::Gap(gap).into()))
+    };
+    let most = u32::try_from(GAP_SEQS_MAX).unwrap();
+    assert!(gap(&[(most, 7)]).is_ok());
+    assert!(matches!(gap(&[(most, 7), (1, 8)]), Err(WireError::TooLong { what: "gap of seqs", .. })));
+    assert!(matches!(gap(&[(1, u32::MAX)]), Err(WireError::TooLong { what: "batch of rows in a gap", .. })));
+}

@@ -88,10 +88,12 @@ $(WEB_DEPS): $(WEB)/package.json $(WEB)/package-lock.json | tools
 	@cd $(WEB) && { npm ci --no-audit --no-fund >/dev/null 2>&1 || npm install --no-save --no-audit --no-fund >&2; }
 	@touch $@
 
-bench: ## The benchmarks of spool, block codec and frames, in release
-	$(call say,Release build; the first takes about two minutes on two cores)
-	cargo build --release -p tideline-bench
-	"$(RELEASE_BIN)/tideline-bench"
+# PART=edge, hub or path runs one part of the benchmarks only.
+PART ?=
+bench: $(WEB_DIST) ## Every figure that the project names, in release; PART=edge
+	$(call say,Release build; the first takes about 20 minutes on two cores; most of it is Polars)
+	cargo build --release --workspace --bins
+	"$(RELEASE_BIN)/tideline-bench" $(PART)
 
 sim: tools $(WEB_DIST) ## The simulation on more seeds; SEEDS=200
 ifeq ($(NEXTEST),yes)

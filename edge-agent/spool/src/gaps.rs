@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use tideline_protocol::model::{DropCause, Gap, RowCounts, Seq};
+use tideline_protocol::wire::GAP_SEQS_MAX;
 
 use crate::blob::Header;
 use crate::spool::{GAPS, Spool, SpoolError};
@@ -87,7 +88,10 @@ impl Gaps {
 }
 
 fn fits(gap: &Gap, drop: &Dropped, cause: DropCause) -> bool {
-    gap.cause == cause && gap.last().next().get() == drop.seq && gap.rows.runs().len() < RUNS_PER_GAP_MAX
+    gap.cause == cause
+        && gap.last().next().get() == drop.seq
+        && gap.rows.runs().len() < RUNS_PER_GAP_MAX
+        && gap.rows.seqs() < GAP_SEQS_MAX
 }
 
 fn load(table: &GapTable<'_>, first: u64) -> Result<Option<Gap>, SpoolError> {
@@ -107,14 +111,8 @@ fn store(table: &mut GapTable<'_>, gap: &Gap) -> Result<(), SpoolError> {
 
 /// The part of `gap` that begins `skip` seqs in and is `count` long.
 fn part(gap: &Gap, skip: u64, count: u64) -> Gap {
-    let mut rows = RowCounts::default();
-    let wanted = usize::try_from(count).unwrap_or(usize::MAX);
-    gap.rows
-        .iter()
-        .skip(usize::try_from(skip).unwrap_or(usize::MAX))
-        .take(wanted)
-        .for_each(|each| rows.push(each));
-    Gap { first: Seq::new(gap.first.get().saturating_add(skip)), rows, ..gap.clone() }
+    let first = Seq::new(gap.first.get().saturating_add(skip));
+    Gap { first, rows: gap.rows.part(skip, count), ..gap.clone() }
 }
 
 /// Takes `lo..=hi` out of the records; gives each stretch taken as (first, last, rows).

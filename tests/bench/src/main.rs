@@ -1,11 +1,15 @@
-//! `make bench`: the figures of spool, block codec and frames, in release, medians of five runs.
+//! `make bench`: every figure that the project names, in release, medians of several runs.
 //!
-//! Every figure names its workload and batch shape. Bytes "on the wire" here are those of our frames;
-//! UDP, TLS and acks come on top and are not in these figures. It asserts nothing.
+//! Three parts, each with a file of its figures: `edge` (spool, block codec, frames), `hub` (the
+//! store) and `path` (the real processes over QUIC). Every figure names its workload and batch
+//! shape. It asserts nothing but that there was something to measure.
 
 #![allow(clippy::print_stdout, reason = "a command line speaks on stdout")]
 
+mod path;
+mod relay;
 mod spool;
+mod store;
 mod wire;
 mod workload;
 
@@ -24,17 +28,37 @@ struct Figure {
     unit: &'static str,
 }
 
+/// The value below which the share `q` of `values` lies; NaN when there are none.
+fn quantile(values: &mut [f64], q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index into the values")]
+    let at = (values.len().saturating_sub(1) as f64 * q).round() as usize;
+    values.get(at).copied().unwrap_or(f64::NAN)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
 /// Seconds that `work` takes: the median of [`RUNS`].
 fn median_s(mut work: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+    median_of(|| Ok(()), |_| work())
+}
+
+/// Seconds that `work` takes on what `prepare` makes, which is not counted; nor is its end.
+fn median_of<T>(
+    mut prepare: impl FnMut() -> anyhow::Result<T>,
+    mut work: impl FnMut(&mut T) -> anyhow::Result<()>,
+) -> anyhow::Result<f64> {
     let clock = SystemClock::default();
     let mut times = Vec::new();
     for _ in 0..RUNS {
+        let mut made = prepare()?;
         let start = clock.mono_ns();
-        work()?;
+        work(&mut made)?;
         times.push((clock.mono_ns() - start) as f64 / 1e9);
     }
-    times.sort_by(f64::total_cmp);
-    Ok(times.get(RUNS / 2).copied().unwrap_or(f64::NAN))
+    Ok(median(&mut times))
 }
 
 fn said(program: &str, args: &[&str]) -> String {
@@ -49,28 +73,42 @@ fn machine() -> String {
     format!("{} × {cores}", model.trim_start_matches([' ', '\t', ':']))
 }
 
+type Measure = fn(&mut Vec<Figure>) -> anyhow::Result<()>;
+
+const PARTS: [(&str, Measure); 3] = [
+    ("edge", |figures| {
+        spool::measure(figures)?;
+        wire::measure(figures)
+    }),
+    ("hub", store::measure),
+    ("path", path::measure),
+];
+
 fn main() -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         anyhow::bail!("figures of a debug build mean nothing; use `make bench`");
     }
-    let mut figures = Vec::new();
-    spool::measure(&mut figures)?;
-    wire::measure(&mut figures)?;
-    let (machine, commit) = (machine(), said("git", &["describe", "--always", "--dirty"]));
-    println!("machine {machine}\ncommit  {commit}\nmedians of {RUNS} runs\n");
-    for f in &figures {
-        println!("{:<58} {:<34} {:>14.2} {}", f.name, f.workload, f.value, f.unit);
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !PARTS.iter().any(|(part, _)| part == name)) {
+        anyhow::bail!("there is no part {unknown:?}; the parts are edge, hub and path");
     }
-    let rows: Vec<_> = figures
-        .iter()
-        .map(
-            |f| serde_json::json!({"name": f.name, "workload": f.workload, "value": f.value, "unit": f.unit}),
-        )
-        .collect();
-    let text = serde_json::json!({"machine": machine, "commit": commit, "runs": RUNS, "figures": rows});
+    let (machine, commit) = (machine(), said("git", &["describe", "--always", "--dirty"]));
+    println!("machine {machine}\ncommit  {commit}\nmedians of {RUNS} runs, unless a line says otherwise\n");
     let folder = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into()) + "/bench";
     std::fs::create_dir_all(&folder)?;
-    std::fs::write(format!("{folder}/edge.json"), serde_json::to_string_pretty(&text)?)?;
-    println!("\nwritten to {folder}/edge.json");
+    for (part, measure) in
+        PARTS.iter().filter(|(part, _)| wanted.is_empty() || wanted.iter().any(|w| w == part))
+    {
+        let mut figures = Vec::new();
+        measure(&mut figures)?;
+        for f in &figures {
+            println!("{:<62} {:<42} {:>12.2} {}", f.name, f.workload, f.value, f.unit);
+        }
+        let row = |f: &Figure| serde_json::json!({"name": f.name.trim(), "workload": f.workload, "value": f.value, "unit": f.unit});
+        let rows: Vec<_> = figures.iter().map(row).collect();
+        let text = serde_json::json!({"machine": machine, "commit": commit, "runs": RUNS, "figures": rows});
+        std::fs::write(format!("{folder}/{part}.json"), serde_json::to_string_pretty(&text)?)?;
+        println!("written to {folder}/{part}.json\n");
+    }
     Ok(())
 }

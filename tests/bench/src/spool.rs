@@ -6,28 +6,36 @@ use tideline_protocol::model::{DeviceId, PointId, Sample, SeriesDef, SeriesNo};
 use tideline_spool::{EncodedBatch, Spool, SpoolConfig, encode_batch};
 
 use crate::workload::{Batch, walk};
-use crate::{Figure, median_s};
+use crate::{Figure, median_of};
 
 const SERIES: u32 = 1_000;
-const SECONDS: usize = 500;
+const SECONDS: usize = 1_000;
 const SHAPE: &str = "walk, 1,000 readings a batch";
 
 pub fn slices(batch: &Batch) -> Vec<(SeriesNo, &[Sample])> {
     batch.iter().map(|(no, samples)| (*no, samples.as_slice())).collect()
 }
 
-fn open(dir: &std::path::Path) -> anyhow::Result<Spool> {
-    let (mut spool, _) = Spool::open_file(&dir.join("spool.redb"), SpoolConfig { quota_bytes: 1 << 30 })?;
+/// A new spool in a folder of its own, with the dictionary durable.
+fn open() -> anyhow::Result<(tempfile::TempDir, Spool)> {
+    let dir = tempfile::tempdir_in(".")?;
+    let (mut spool, _) =
+        Spool::open_file(&dir.path().join("spool.redb"), SpoolConfig { quota_bytes: 1 << 30 })?;
     for i in 0..SERIES {
         let (device, point) = (DeviceId::parse("bench")?, PointId::parse(&format!("p{i}"))?);
         spool.series_no(&SeriesDef { device, point, unit: String::new() })?;
     }
-    Ok(spool)
+    spool.append(&[(0, &[Sample { time_ns: 0, value: 0.0 }])], &[])?;
+    Ok((dir, spool))
 }
 
-fn bare(encoded: &[EncodedBatch]) -> anyhow::Result<()> {
+fn bare_file() -> anyhow::Result<(tempfile::TempDir, std::fs::File)> {
     let dir = tempfile::tempdir_in(".")?;
-    let mut file = std::fs::File::create(dir.path().join("log"))?;
+    let file = std::fs::File::create(dir.path().join("log"))?;
+    Ok((dir, file))
+}
+
+fn bare(file: &mut std::fs::File, encoded: &[EncodedBatch]) -> anyhow::Result<()> {
     for batch in encoded {
         file.write_all(&vec![0x5a; batch.bytes()])?;
         file.sync_data()?;
@@ -39,20 +47,17 @@ pub fn measure(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     let batches = walk(SERIES, SECONDS);
     let encoded = batches.iter().map(|b| encode_batch(&slices(b))).collect::<Result<Vec<_>, _>>()?;
     let rows = f64::from(SERIES) * SECONDS as f64;
-    let bare_s = median_s(|| bare(&encoded))?;
+    let bare_s = median_of(bare_file, |(_, file)| bare(file, &encoded))?;
     let mut flash = 0;
-    let apart_s = median_s(|| {
-        let dir = tempfile::tempdir_in(".")?;
-        let mut spool = open(dir.path())?;
+    let apart_s = median_of(open, |(_, spool)| {
+        let before = spool.bytes_written();
         for batch in &encoded {
             spool.append_encoded(batch, &[])?;
         }
-        flash = spool.bytes_written();
+        flash = spool.bytes_written() - before;
         Ok(())
     })?;
-    let whole_s = median_s(|| {
-        let dir = tempfile::tempdir_in(".")?;
-        let mut spool = open(dir.path())?;
+    let whole_s = median_of(open, |(_, spool)| {
         for batch in &batches {
             spool.append(&slices(batch), &[])?;
         }

@@ -7,7 +7,8 @@ use tideline_protocol::model::{Sample, SeriesNo};
 /// Seconds of a spell in which a series rests or moves.
 const SPELL_S: usize = 50;
 const STEPS: [f64; 4] = [0.005, 0.01, 0.03, 0.1];
-const START_NS: i64 = 1_763_719_200_000_000_000;
+/// The time of the first reading of every workload.
+pub const START_NS: i64 = 1_763_719_200_000_000_000;
 
 /// One batch: series and their samples.
 pub type Batch = Vec<(SeriesNo, Vec<Sample>)>;

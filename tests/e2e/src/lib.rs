@@ -106,6 +106,18 @@ impl Hub {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.http))
     }
 
+    /// Where agents connect.
+    #[must_use]
+    pub fn quic(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.quic))
+    }
+
+    /// The administrator's token of the tests.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Waits until the hub says that it is ready.
     ///
     /// # Errors
@@ -264,13 +276,35 @@ impl Agent {
     /// # Errors
     /// The enrolment is refused, or the agent cannot be started.
     pub async fn start(hub: &Hub, device: &str, config: &str) -> Result<Self> {
+        Self::launch(Self::prepare(hub, device, config).await?)
+    }
+
+    /// Enrols an agent with `hub`, without starting it; the answer is its folder, with its data in `data`.
+    ///
+    /// # Errors
+    /// The enrolment is refused.
+    pub async fn prepare(hub: &Hub, device: &str, config: &str) -> Result<PathBuf> {
         let folder = hub.folder().join(device);
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join("agent.toml"), config)?;
         let token = hub.enroll_token(device, "1h").await?;
         enroll(&folder, &token).await?.good()?;
+        Ok(folder)
+    }
+
+    /// Starts the agent of a prepared folder.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn launch(folder: PathBuf) -> Result<Self> {
         let running = launch_agent(&folder)?;
         Ok(Self { folder, running })
+    }
+
+    /// The number of its process.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.running.id()
     }
 
     /// Kills the agent with SIGKILL and starts it again.

@@ -43,16 +43,15 @@ pub struct Running {
     log: PathBuf,
 }
 
-/// Where a binary of this workspace is: beside the folder of the test's executable.
+/// Where a binary of this workspace is: beside this executable, or, as tests are one folder deeper,
+/// beside its folder.
 ///
 /// # Errors
 /// It has not been built.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("the test has no target folder")?;
-    let path = folder.join(name);
-    ensure!(path.is_file(), "{} is missing: run `make build` first", path.display());
-    Ok(path)
+    let own = std::env::current_exe()?;
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("{name} is not beside {}: run `make build` first", own.display()))
 }
 
 fn command(name: &str, args: &[&str]) -> Result<Command> {
@@ -86,6 +85,12 @@ impl Running {
         command.envs(env.iter().map(|(name, value)| (*name, value))).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
+    }
+
+    /// Its number, while it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// The end of its log.

@@ -20,12 +20,13 @@ fn recordings() -> Vec<Recording> {
     let found: Vec<Recording> = [
         ("machine_temperature_system_failure.csv", "machine."),
         ("ambient_temperature_system_failure.csv", "ambient."),
+        ("occupancy_6005.csv", "occupancy."),
     ]
     .map(|(file, prefix)| Recording { path: nab.join(file), column: "value", prefix })
     .into_iter()
     .filter(|recording| recording.path.is_file())
     .collect();
-    if found.len() == 2 {
+    if found.len() == 3 {
         return found;
     }
     eprintln!("the NAB recordings are absent: the project's own recording takes their place");

@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tideline_e2e::process::{self, Said};
 use tideline_e2e::{Agent, Hub, enroll, http, until};
+use tideline_link::token::EnrollToken;
+use tideline_protocol::model::DeviceId;
 use tideline_protocol::time::{Clock as _, SystemClock};
 
 fn refused(what: &str, said: &Said, parts: &[&str]) -> Result<()> {
@@ -18,7 +20,7 @@ fn refused(what: &str, said: &Said, parts: &[&str]) -> Result<()> {
 }
 
 fn not_enrolled(folder: &Path) -> Result<()> {
-    ensure!(!folder.join("data/identity.json").exists(), "an identity was kept in {}", folder.display());
+    ensure!(!folder.join("data/identity.toml").exists(), "an identity was kept in {}", folder.display());
     Ok(())
 }
 
@@ -59,6 +61,27 @@ async fn bad_enrolment_tokens_are_refused_and_the_hub_stays_ready() -> Result<()
     .await?;
     refused("an expired token", &enroll(&folder, &short).await?, &["expired"])?;
     not_enrolled(&folder)?;
+    hub.ready().await
+}
+
+#[tokio::test]
+async fn a_well_formed_token_with_a_wrong_secret_or_for_another_device_is_refused_by_the_hub() -> Result<()> {
+    let mut hub = Hub::start().await?;
+    let folder = hub.folder().join("thief");
+    let good = EnrollToken::parse(&hub.enroll_token("valve-1", "1h").await?)?;
+    let wrong_secret = EnrollToken { secret: [7; 32], ..good.clone() };
+    let unknown = EnrollToken { id: "0000000000000000".to_owned(), ..good.clone() };
+    let other_ca = EnrollToken { ca_sha256: [7; 32], ..good.clone() };
+    for (what, token) in
+        [("a wrong secret", wrong_secret), ("an unknown id", unknown), ("another CA", other_ca)]
+    {
+        refused(what, &enroll(&folder, &token.encode()).await?, &[])?;
+        not_enrolled(&folder)?;
+    }
+    // None of them used the good one up; and it is good for its own device only.
+    let renamed = EnrollToken { device: DeviceId::parse("valve-9")?, ..good.clone() };
+    refused("another device", &enroll(&folder, &renamed.encode()).await?, &[])?;
+    enroll(&hub.folder().join("valve-1"), &good.encode()).await?.good()?;
     hub.ready().await
 }
 

@@ -1,0 +1,245 @@
+//! The whole path with the real processes: agent, QUIC, hub, and a reader of the live feed.
+//!
+//! Bytes on the wire are the UDP payload of both directions, counted by a relay between the two:
+//! handshake, TLS, QUIC's and our own acks, keep-alives and reports are all in them.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::Value;
+use tideline_e2e::{Agent, Hub, until};
+use tideline_protocol::model::{DeviceId, PointId, SeriesDef};
+use tideline_protocol::time::{Clock, SystemClock};
+use tideline_spool::{Spool, SpoolConfig};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+
+use crate::relay::Relay;
+use crate::spool::slices;
+use crate::store::PATIENCE;
+use crate::workload::{Batch, nab, walk};
+use crate::{Figure, median, quantile};
+
+const SERIES: u32 = 1_000;
+/// Seconds of the walk that are waiting when the line opens.
+const BACKLOG_S: usize = 500;
+/// The same for the throughput, which needs more to drain.
+const DRAIN_S: usize = 5_000;
+/// How long the live workloads run.
+const LIVE: Duration = Duration::from_secs(30);
+/// Times that a drain is repeated.
+const DRAINS: usize = 3;
+
+const QUIET: &str = "[http]\nlisten = \"\"\n";
+
+fn config(hub: SocketAddr, rest: &str) -> String {
+    format!("{QUIET}[uplink]\nhub = \"{hub}\"\n{rest}")
+}
+
+/// Puts batches into the spool of an agent that is not running.
+fn fill(folder: &Path, device: &str, batches: &[Batch], series: u32) -> anyhow::Result<u64> {
+    let (mut spool, _) =
+        Spool::open_file(&folder.join("data/spool.redb"), SpoolConfig { quota_bytes: 1 << 30 })?;
+    for i in 0..series {
+        let (device, point) = (DeviceId::parse(device)?, PointId::parse(&format!("p{i}"))?);
+        spool.series_no(&SeriesDef { device, point, unit: String::new() })?;
+    }
+    for batch in batches {
+        spool.append(&slices(batch), &[])?;
+    }
+    spool.flush()?;
+    Ok(spool.account().produced)
+}
+
+/// Seconds from the start of an agent until its full spool is durable at the hub.
+async fn drain(hub: &Hub, device: &str, batches: &[Batch], series: u32) -> anyhow::Result<(f64, f64, f64)> {
+    let relay = Relay::start(hub.quic())?;
+    relay.set_open(true);
+    // An agent without sources would read this machine.
+    let empty = hub.folder().join("empty.csv");
+    std::fs::write(&empty, "timestamp,value\n")?;
+    let source = format!("[[source]]\nkind = \"replay\"\npath = \"{}\"\n", empty.display());
+    let folder = Agent::prepare(hub, device, &config(relay.address, &source)).await?;
+    let rows = fill(&folder, device, batches, series)?;
+    let clock = SystemClock::default();
+    let start = clock.mono_ns();
+    let agent = Agent::launch(folder)?;
+    hub.settled(device, rows, PATIENCE).await?;
+    let seconds = (clock.mono_ns() - start) as f64 / 1e9;
+    let bytes = relay.bytes();
+    agent.terminate(PATIENCE).await?;
+    Ok((seconds, bytes as f64, rows as f64))
+}
+
+async fn backlogs(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
+    let hub = Hub::start().await?;
+    let goal = |name, workload, value| Figure { name, workload, value, unit: "B/reading" };
+    let (_, bytes, rows) = drain(&hub, "walk", &walk(SERIES, BACKLOG_S), SERIES).await?;
+    figures.push(goal(
+        "wire bytes, backlog, all included (goal 1.2)",
+        "walk, 500 s, over QUIC",
+        bytes / rows,
+    ));
+    for (name, label, file) in [
+        (
+            "wire bytes, backlog, all included (goal 5)",
+            "machine_temperature, over QUIC",
+            "machine_temperature_system_failure.csv",
+        ),
+        (
+            "wire bytes, backlog, all included",
+            "ambient_temperature, over QUIC",
+            "ambient_temperature_system_failure.csv",
+        ),
+        ("wire bytes, backlog, all included", "occupancy, over QUIC", "occupancy_6005.csv"),
+    ] {
+        let Some(batches) = nab(file, 100) else { continue };
+        let device = file.split('_').next().unwrap_or("nab");
+        let (_, bytes, rows) = drain(&hub, device, &batches, 1).await?;
+        figures.push(goal(name, label, bytes / rows));
+    }
+    Ok(())
+}
+
+async fn throughput(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
+    let backlog = walk(SERIES, DRAIN_S);
+    let mut rates = Vec::new();
+    for turn in 0..DRAINS {
+        let hub = Hub::start().await?;
+        let (seconds, _, rows) = drain(&hub, &format!("drain-{turn}"), &backlog, SERIES).await?;
+        rates.push(rows / seconds / 1e6);
+    }
+    figures.push(Figure {
+        name: "spool to hub, agent's start included",
+        workload: "walk, 5,000 s, one agent, over QUIC",
+        value: median(&mut rates),
+        unit: "M readings/s",
+    });
+    Ok(())
+}
+
+/// The walk as a CSV with one column per series.
+fn walk_csv(path: &Path, seconds: usize) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::BufWriter::new(std::fs::File::create(path)?);
+    write!(out, "timestamp")?;
+    (0..SERIES).try_for_each(|i| write!(out, ",p{i}"))?;
+    for (second, batch) in walk(SERIES, seconds).iter().enumerate() {
+        write!(out, "\n2025-11-21 10:{:02}:{:02}", second / 60, second % 60)?;
+        for value in batch.iter().flat_map(|(_, samples)| samples).map(|sample| sample.value) {
+            write!(out, ",{value}")?;
+        }
+    }
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
+/// A line of the process' status in /proc, in MB.
+fn memory_mb(pid: u32, line: &str) -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let found = text.lines().find_map(|l| l.strip_prefix(line)).context("no such line in /proc")?;
+    let kib: f64 = found.trim_matches([':', ' ', '\t']).trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024.0 / 1e6)
+}
+
+async fn stored(hub: &Hub, device: &str) -> anyhow::Result<f64> {
+    Ok(hub.ledger(device).await?.map_or(0, |ledger| ledger.stored) as f64)
+}
+
+/// Runs an agent for [`LIVE`]: bytes per reading after the first second, and its memory.
+async fn live(
+    device: &'static str,
+    source: &str,
+    figures: &mut Vec<Figure>,
+    workload: &'static str,
+) -> anyhow::Result<()> {
+    let hub = Hub::start().await?;
+    let relay = Relay::start(hub.quic())?;
+    relay.set_open(true);
+    let csv = hub.folder().join("walk.csv");
+    walk_csv(&csv, 120)?;
+    let source = source.replace("WALK", &csv.display().to_string());
+    let agent = Agent::start(&hub, device, &config(relay.address, &source)).await?;
+    let begun = |n: f64| (n > 0.0).then_some(n);
+    let first =
+        until("the first reading", PATIENCE, || async { Ok(begun(stored(&hub, device).await?)) }).await?;
+    let bytes = relay.bytes();
+    tokio::time::sleep(LIVE).await;
+    let (last, bytes) = (stored(&hub, device).await?, relay.bytes() - bytes);
+    let pid = agent.pid().context("the agent has ended")?;
+    let mut push = |name, value, unit| figures.push(Figure { name, workload, value, unit });
+    push("wire bytes, live, all included", bytes as f64 / (last - first), "B/reading");
+    push("agent, resident (goal 20)", memory_mb(pid, "VmRSS")?, "MB");
+    push("agent, most resident since its start", memory_mb(pid, "VmHWM")?, "MB");
+    agent.terminate(PATIENCE).await
+}
+
+/// The delay of each reading of a `readings` event, in ms.
+fn delays(event: &str, now_ms: f64, out: &mut Vec<f64>) {
+    let value: Value = serde_json::from_str(event).unwrap_or(Value::Null);
+    let series = value.get("series").and_then(Value::as_array);
+    let times = series.into_iter().flatten().filter_map(|s| s.get("t")?.as_array()).flatten();
+    out.extend(times.filter_map(Value::as_f64).map(|time| now_ms - time));
+}
+
+async fn latency(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
+    let hub = Hub::start().await?;
+    let csv = hub.folder().join("steps.csv");
+    let steps: String = (0..60_000).map(|i| format!("2025-11-21 10:00:00,{}\n", i % 977)).collect();
+    std::fs::write(&csv, format!("timestamp,value\n{steps}"))?;
+    let source = format!(
+        "[batch]\nflush_interval_ms = 50\n[[source]]\nkind = \"replay\"\npath = \"{}\"\ntimestamps = \"now\"\nrate = 1000\n",
+        csv.display()
+    );
+    let agent = Agent::start(&hub, "latency", &config(hub.quic(), &source)).await?;
+    let mut tcp = tokio::net::TcpStream::connect(hub.http()).await?;
+    let ask = format!(
+        "GET /api/v1/live?device=latency HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\r\n",
+        hub.token()
+    );
+    tcp.write_all(ask.as_bytes()).await?;
+    let clock = SystemClock::default();
+    let (mut lines, mut waits) = (BufReader::new(tcp).lines(), Vec::new());
+    let start = clock.mono_ns();
+    let warm = 2_000_000_000;
+    let mut readings = false;
+    while clock.mono_ns() - start < warm + LIVE.as_nanos() as u64 {
+        let line =
+            tokio::time::timeout(PATIENCE, lines.next_line()).await??.context("the live feed has ended")?;
+        if let Some(kind) = line.strip_prefix("event:") {
+            readings = kind.trim() == "readings";
+        } else if let Some(data) = line.strip_prefix("data:").filter(|_| readings)
+            && clock.mono_ns() - start > warm
+        {
+            delays(data.trim(), clock.wall_ns() as f64 / 1e6, &mut waits);
+        }
+    }
+    agent.terminate(PATIENCE).await?;
+    anyhow::ensure!(waits.len() > 10_000, "the live feed carried only {} readings", waits.len());
+    let workload = "1,000 readings/s, flush 50 ms, loopback";
+    let mut push = |name, value| figures.push(Figure { name, workload, value, unit: "ms" });
+    push("source to live feed, durable at both ends, median", median(&mut waits));
+    push("source to live feed, durable at both ends, p99 (goal 250)", quantile(&mut waits, 0.99));
+    Ok(())
+}
+
+pub fn measure(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
+    let agent = tideline_e2e::process::binary("edge-agent")?;
+    let size = std::fs::metadata(agent)?.len() as f64 / 1e6;
+    figures.push(Figure {
+        name: "agent, stripped release binary (goal 12)",
+        workload: "-",
+        value: size,
+        unit: "MB",
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        backlogs(figures).await?;
+        throughput(figures).await?;
+        let walk = "[[source]]\nkind = \"replay\"\npath = \"WALK\"\ntimestamps = \"now\"\nrate = 1\n";
+        live("live-walk", walk, figures, "walk, 1,000 readings/s, live").await?;
+        live("live-host", "[[source]]\nkind = \"host\"\n", figures, "host metrics at 1 Hz, live").await?;
+        latency(figures).await
+    })
+}

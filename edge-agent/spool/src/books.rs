@@ -6,7 +6,8 @@
 //! produced   = stored + pending + dropped + refused      (INV-4)
 //! ```
 
-use tideline_protocol::model::Account;
+use tideline_protocol::lives::{Life, Moved};
+use tideline_protocol::model::{Account, Epoch, Seq};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::Settlement;
 
@@ -22,6 +23,10 @@ pub struct Books {
     pub settled: Settlement,
     pub held: RangeSet,
     pub pending: RangeSet,
+    /// The lives of the spool in this epoch.
+    pub lives: Vec<Life>,
+    /// Where this epoch's first readings come from.
+    pub moved: Option<Moved>,
 }
 
 /// Where the rows of a settled seq are counted.
@@ -127,6 +132,16 @@ impl Books {
                 out.extend_from_slice(&hi.to_le_bytes());
             }
         }
+        out.extend_from_slice(&(self.lives.len() as u64).to_le_bytes());
+        for life in &self.lives {
+            out.extend_from_slice(&life.id.to_le_bytes());
+            out.extend_from_slice(&life.first.get().to_le_bytes());
+        }
+        out.extend_from_slice(&u64::from(self.moved.is_some()).to_le_bytes());
+        if let Some(moved) = &self.moved {
+            out.extend_from_slice(moved.epoch.as_bytes());
+            out.extend_from_slice(&moved.rows.to_le_bytes());
+        }
         let crc = crc32c::crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
@@ -152,12 +167,23 @@ impl Books {
         };
         let settled = Settlement { stored: set()?, refused: set()?, dropped: set()? };
         let gone = set()?;
+        let lives = word()?;
+        let lives = (0..lives).map(|_| Some(Life { id: word()?, first: Seq::new(word()?) }));
+        let lives = lives.collect::<Option<Vec<Life>>>()?;
+        let moved = match word()? {
+            0 => None,
+            _ => {
+                let (high, low) = (word()?.to_le_bytes(), word()?.to_le_bytes());
+                let epoch = <[u8; 16]>::try_from([high, low].concat()).ok()?;
+                Some(Moved { epoch: Epoch::from_bytes(epoch), rows: word()? })
+            }
+        };
         let mut held = RangeSet::of(1, head);
         held.remove_set(&gone);
         let mut pending = RangeSet::of(1, head);
         pending.remove_set(&settled.all());
         let pending_rows = produced.checked_sub(stored)?.checked_sub(refused)?.checked_sub(dropped)?;
         let account = Account { produced, stored, pending: pending_rows, dropped, refused };
-        Some(Self { head, account, cost_in, cost_out, settled, held, pending })
+        Some(Self { head, account, cost_in, cost_out, settled, held, pending, lives, moved })
     }
 }

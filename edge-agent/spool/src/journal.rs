@@ -110,8 +110,14 @@ impl<B: StorageBackend> Journal<B> {
 
     fn recover(&self, bytes: &[u8]) -> Recovered {
         let mut found = Recovered { present: true, ..Recovered::default() };
-        let newer = mark(self.epoch, self.generation.saturating_add(1));
-        found.newer = bytes.starts_with(&newer);
+        let own = mark(self.epoch, self.generation);
+        let (same, first) = (bytes.starts_with(own.get(..12).unwrap_or_default()), bytes.get(12..20));
+        let first = first.and_then(|bytes| bytes.first_chunk::<8>()).map(|bytes| u64::from_le_bytes(*bytes));
+        // Only a readable record counts: a damaged one may name any generation.
+        found.newer = same
+            && first.is_some_and(|first| {
+                first > self.generation && Self::read_as(bytes, &mark(self.epoch, first)).is_some()
+            });
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             found.used |= rest.starts_with(&mark(self.epoch, self.generation));
@@ -131,7 +137,11 @@ impl<B: StorageBackend> Journal<B> {
     }
 
     fn read(&self, bytes: &[u8]) -> Option<(Record, usize)> {
-        if !bytes.starts_with(&mark(self.epoch, self.generation)) {
+        Self::read_as(bytes, &mark(self.epoch, self.generation))
+    }
+
+    fn read_as(bytes: &[u8], mark: &[u8]) -> Option<(Record, usize)> {
+        if !bytes.starts_with(mark) {
             return None;
         }
         let len = usize::try_from(u32_at(bytes, 20)?).ok()?;
@@ -171,6 +181,16 @@ impl<B: StorageBackend> Journal<B> {
     pub const fn restart(&mut self, generation: u64) {
         self.generation = generation;
         self.end = FIRST_RECORD as u64;
+    }
+
+    /// Makes the file one of another epoch, without records.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn begin_epoch(&mut self, epoch: Epoch) -> io::Result<()> {
+        self.epoch = epoch;
+        self.restart(0);
+        self.allocate()
     }
 
     /// The generation of the records that count.

@@ -25,6 +25,7 @@ mod books;
 mod check;
 mod gaps;
 mod journal;
+mod lives;
 mod load;
 mod look;
 mod open;

@@ -49,7 +49,7 @@ impl Spool {
         sound(|| {
             let opened = open_database(files)?;
             let closed_cleanly = !opened.repaired;
-            let mut spool = Self::load(opened, SpoolConfig::default())?;
+            let mut spool = Self::load(opened, SpoolConfig::default(), None)?;
             work(&mut spool, LookReport { closed_cleanly })
         })
     }

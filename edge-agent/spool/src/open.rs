@@ -9,7 +9,8 @@ use redb::backends::FileBackend;
 use redb::{
     Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
 };
-use tideline_protocol::model::{DropCause, Epoch, SeriesDef};
+use tideline_protocol::lives;
+use tideline_protocol::model::{DropCause, Epoch, Seq, SeriesDef};
 
 use crate::backend::{CountingBackend, Files, WrittenBytes};
 use crate::blob::{Header, cost};
@@ -35,7 +36,8 @@ pub struct OpenReport {
 }
 
 impl Spool {
-    /// Opens the spool on `files`, or begins a new epoch there, whose id is `entropy`.
+    /// Opens the spool on `files`, or begins a new epoch there, whose id is `entropy`. Every opening
+    /// needs fresh entropy: it names the life that begins.
     ///
     /// # Errors
     /// The storage failed, is in use, or holds no spool that this version can read.
@@ -68,11 +70,13 @@ impl Spool {
     ) -> Result<(Self, bool), SpoolError> {
         let opened = open_database(files)?;
         let created = ensure_tables(&opened.db, entropy)?;
-        Ok((Self::load(opened, config)?, created))
+        let life = entropy.first_chunk::<8>().copied().map(u64::from_le_bytes);
+        Ok((Self::load(opened, config, life)?, created))
     }
 
-    /// Reads epoch, books and dictionary of open files, and what the journal holds beyond them.
-    pub(crate) fn load(opened: Opened, config: SpoolConfig) -> Result<Self, SpoolError> {
+    /// Reads epoch, books and dictionary of open files, and what the journal holds beyond them. Only
+    /// with a `life` may anything be appended.
+    pub(crate) fn load(opened: Opened, config: SpoolConfig, life: Option<u64>) -> Result<Self, SpoolError> {
         let Opened { db, journal, written, .. } = opened;
         let tx = db.begin_read().map_err(SpoolError::storage)?;
         let epoch = read_epoch(&tx)?;
@@ -97,15 +101,16 @@ impl Spool {
             unsaved_settlements: 0,
             poisoned: false,
         };
-        spool.recover(recovered)?;
+        spool.recover(recovered, life)?;
         if let Some(breach) = spool.books.breach() {
             return Err(SpoolError::Corrupt(breach));
         }
         Ok(spool)
     }
 
-    /// Takes over what the journal held, and moves it into the tables.
-    fn recover(&mut self, recovered: Recovered) -> Result<(), SpoolError> {
+    /// Takes over what the journal held, and moves it into the tables, in the commit that begins the
+    /// life.
+    fn recover(&mut self, recovered: Recovered, life: Option<u64>) -> Result<(), SpoolError> {
         let mut missing = Vec::new();
         for record in recovered.records {
             let cursors = record.news.cursors.into_iter().map(|(name, bytes)| (name, bytes.into()));
@@ -131,13 +136,16 @@ impl Spool {
                 self.books.cost_in,
             ));
         }
-        if !recovered.used && missing.is_empty() && self.journal.generation() > 0 {
+        if !recovered.used && missing.is_empty() && life.is_none() {
             return Ok(());
         }
         self.commit(|_, tx, books, gaps| {
             for drop in &missing {
                 books.leave_pending(drop.seq, drop.seq, u64::from(drop.rows), Fate::Dropped);
                 books.free(drop.seq, 0);
+            }
+            if let Some(id) = life {
+                lives::begin(&mut books.lives, id, Seq::new(books.head + 1));
             }
             gaps.record(tx, &missing, DropCause::Damaged)
         })

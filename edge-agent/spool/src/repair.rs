@@ -82,7 +82,7 @@ fn mend(path: &Path, config: SpoolConfig, report: &mut RepairReport) -> Result<(
     let journal = FileBackend::new(open(&journal_path(path), true)?).map_err(opening)?;
     let opened = open_database(Files::new(tables, journal))?;
     report.closed_cleanly = Some(!opened.repaired);
-    let mut spool = Spool::load(opened, config)?;
+    let mut spool = Spool::load(opened, config, None)?;
     report.given_up = spool.damaged()?;
     for seq in &report.given_up {
         spool.give_up_damaged(*seq)?;

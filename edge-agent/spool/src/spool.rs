@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use redb::{Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction};
 use tideline_protocol::block::BlockError;
+use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{Account, Epoch, SERIES_PER_EPOCH_MAX, Seq, SeriesDef, SeriesNo};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::SpoolView;
@@ -159,6 +160,18 @@ impl Spool {
         self.epoch
     }
 
+    /// The lives of the spool, for the hello.
+    #[must_use]
+    pub fn lives(&self) -> &[Life] {
+        &self.books.lives
+    }
+
+    /// The epoch before this one, when its readings went on in this one.
+    #[must_use]
+    pub const fn moved(&self) -> Option<Moved> {
+        self.books.moved
+    }
+
     /// The newest seq; 0 when there is none.
     #[must_use]
     pub const fn head(&self) -> Seq {
@@ -234,7 +247,8 @@ impl Spool {
     pub fn view(&mut self) -> Result<SpoolView, SpoolError> {
         let gaps = self.gaps_unconfirmed()?;
         let settled = self.books.settled.all();
-        Ok(SpoolView { head: self.head(), settled, series: self.series_count(), gaps })
+        let (lives, moved) = (self.books.lives.clone(), self.books.moved);
+        Ok(SpoolView { head: self.head(), settled, series: self.series_count(), gaps, lives, moved })
     }
 
     /// Bytes handed to the storage since it was opened.

@@ -14,7 +14,7 @@ struct Disk {
     failing: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct File {
     data: Vec<u8>,
     // What unsynced calls overwrote, newest last.
@@ -65,6 +65,7 @@ fn splitmix(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+#[derive(Clone)]
 enum Undo {
     Write { offset: usize, before: Vec<u8> },
     Len { before: usize, cut: Vec<u8> },
@@ -145,6 +146,19 @@ impl CrashBackend {
     #[must_use]
     pub fn kill(&self) -> Self {
         self.restart(|file| file.undo.clear())
+    }
+
+    /// A copy of the disk as it would be found after a power cut: an image that is put back later,
+    /// or into another device.
+    #[must_use]
+    pub fn image(&self) -> Self {
+        let mut files: [File; 2] = Default::default();
+        for (copy, file) in files.iter_mut().zip(&self.disk().files) {
+            *copy = file.clone();
+            copy.roll_back();
+        }
+        let disk = Disk { files, power_cycles: 0, failing: false };
+        Self { disk: Arc::new(Mutex::new(disk)), power_cycle: 0, file: self.file }
     }
 
     /// From now on writes fail, as on a full or dying disk, until the next crash.

@@ -220,6 +220,14 @@ pub fn csr_public_key_sha256(csr_pem: &str) -> Result<[u8; 32], IdentityError> {
     Ok(Sha256::digest(request_of(csr_pem)?.public_key.subject_public_key_info()).into())
 }
 
+/// Whether a request names this agent as its subject, as [`AgentKey::csr_pem`] does.
+///
+/// # Errors
+/// As [`CertificateAuthority::issue_agent`].
+pub fn csr_is_for(csr_pem: &str, agent: &AgentId) -> Result<bool, IdentityError> {
+    Ok(request_of(csr_pem)?.params.distinguished_name == named(agent.as_str()))
+}
+
 /// SHA-256 of a certificate's public key (DER of its SubjectPublicKeyInfo): the same that
 /// [`csr_public_key_sha256`] gives for the request that it was issued for.
 ///

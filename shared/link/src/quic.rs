@@ -148,6 +148,19 @@ impl IncomingLink {
         self.incoming.remote_address()
     }
 
+    /// Gives the link back when its address is proven, and else asks for the proof, at the cost of one
+    /// round trip; the agent then knocks again.
+    #[must_use]
+    pub fn prove_address(self) -> Option<Self> {
+        if self.incoming.remote_address_validated() || !self.incoming.may_retry() {
+            return Some(self);
+        }
+        if let Err(error) = self.incoming.retry() {
+            error.into_incoming().refuse();
+        }
+        None
+    }
+
     /// Does the handshake, reads the agent's id and waits for its stream, which shows with the first
     /// frame. Run it in a task of its own: a slow agent must not hold up the others.
     ///
@@ -171,6 +184,10 @@ impl IncomingLink {
 
 /// Application close code of a link whose certificate names no agent.
 pub const CLOSE_IDENTITY: u32 = 1;
+/// Application close code of a link whose agent has opened newer ones.
+pub const CLOSE_REPLACED: u32 = 2;
+/// Application close code of a link that a hub has no room for.
+pub const CLOSE_FULL: u32 = 3;
 
 fn peer_agent(connection: &quinn::Connection) -> Result<Peer, LinkError> {
     let missing = || LinkError::PeerCertificate { reason: "there is none".into() };

@@ -5,6 +5,7 @@
 
 pub mod block;
 pub mod durability;
+pub mod lives;
 pub mod model;
 pub mod ranges;
 pub mod session;

@@ -25,6 +25,7 @@ pub use body::{
     Ack, Hello, Lane, Ping, Pong, Refuse, RefuseCode, Report, Run, RunEnvelope, Series, Settlement, Welcome,
 };
 
+use crate::lives::LIVES_MAX;
 use crate::model::{Gap, SERIES_PER_EPOCH_MAX};
 
 /// The version that this code writes.
@@ -47,6 +48,8 @@ pub const RUN_ROWS_MAX: u64 = 1 << 20;
 pub const RUN_SEQS_MAX: u64 = 1 << 16;
 /// Most seqs in one gap: half a year of batches, one a second.
 pub const GAP_SEQS_MAX: u64 = 1 << 24;
+/// Most pairs of counts in one gap: bounds the work of splitting it by what the hub has.
+pub const GAP_RUNS_MAX: usize = 4096;
 /// Most protocol versions, and most abilities, in one message.
 pub const NAMES_MAX: usize = 64;
 /// Most dictionary entries in one message.
@@ -256,6 +259,9 @@ fn check_limits(message: &Message) -> Result<(), WireError> {
             let found = hello.versions.len().max(hello.capabilities.len());
             return Err(over("list of versions or abilities", found, NAMES_MAX));
         }
+        Message::Hello(hello) if hello.lives.len() > LIVES_MAX => {
+            return Err(over("list of lives", hello.lives.len(), LIVES_MAX));
+        }
         Message::Hello(hello) if hello.software.len() > TEXT_BYTES_MAX => {
             return Err(over("software name", hello.software.len(), TEXT_BYTES_MAX));
         }
@@ -383,6 +389,10 @@ fn check_gap(gap: &Gap) -> Result<(), WireError> {
     let (seqs, first) = (gap.rows.seqs(), gap.first.get());
     if seqs == 0 || first == 0 || first.checked_add(seqs).is_none() {
         return Err(WireError::Malformed { kind: KIND_GAP, reason: "it names no valid seqs".into() });
+    }
+    let runs = gap.rows.runs().len();
+    if runs > GAP_RUNS_MAX {
+        return Err(WireError::TooLong { what: "gap of row counts", found: runs, max: GAP_RUNS_MAX });
     }
     let most = gap.rows.runs().iter().map(|(_, each)| u64::from(*each)).max().unwrap_or(0);
     for (what, found, max) in

@@ -119,3 +119,12 @@ fn debug_keeps_private_keys() {
     let shown = format!("{authority:?} {server:?} {:?}", AgentKey::generate().unwrap());
     assert!(!shown.contains("PRIVATE KEY"), "{shown}");
 }
+
+#[test]
+fn a_request_is_for_the_agent_that_it_names() {
+    let (one, other) = (AgentId::parse("pump-7").unwrap(), AgentId::parse("pump-8").unwrap());
+    let csr = AgentKey::generate().unwrap().csr_pem(&one).unwrap();
+    assert!(csr_is_for(&csr, &one).unwrap());
+    assert!(!csr_is_for(&csr, &other).unwrap());
+    assert!(csr_is_for("no request", &one).is_err());
+}

@@ -6,6 +6,7 @@ use super::{
     BACKFILL_RUN_BYTES, HELLO_TIMEOUT_NS, LIVE_RUN_BYTES, PING_INTERVAL_NS, REPORT_INTERVAL_NS,
     RUNS_IN_FLIGHT_MAX, SILENCE_MAX_NS, SessionError,
 };
+use crate::lives::{Life, Moved};
 use crate::model::{Account, Gap, Seq, SeriesDef, SeriesNo};
 use crate::ranges::RangeSet;
 use crate::wire::{
@@ -23,6 +24,10 @@ pub struct SpoolView {
     pub series: SeriesNo,
     /// Gaps that the hub has not confirmed.
     pub gaps: Vec<Gap>,
+    /// The lives of the spool.
+    pub lives: Vec<Life>,
+    /// The epoch before this one, when its readings went on in this one.
+    pub moved: Option<Moved>,
 }
 
 /// What the driver is to do.
@@ -52,6 +57,10 @@ pub enum AgentAction {
     },
     /// Tell the spool what became of seqs.
     Settle(Settlement),
+    /// The spool is a copy, and all that it has in common with the other, the seqs before this one,
+    /// is settled: go on in a branch, see [`crate::lives`], and end this session, which does nothing
+    /// more.
+    Branch(Seq),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,13 +96,16 @@ pub struct AgentSession {
     round_trip_ns: Option<u64>,
     clock_offset_ns: Option<i64>,
     gaps: VecDeque<Gap>,
+    // Set in the session of a copy: only the seqs before it are the hub's as well.
+    parted: Option<Seq>,
     actions: VecDeque<AgentAction>,
 }
 
 impl AgentSession {
-    /// A session whose first action is to send `hello`.
+    /// A session whose first action is to send `hello`, with the lives of the spool.
     #[must_use]
-    pub fn new(now_ns: u64, hello: Hello, spool: SpoolView) -> Self {
+    pub fn new(now_ns: u64, mut hello: Hello, spool: SpoolView) -> Self {
+        (hello.lives, hello.moved) = (spool.lives, spool.moved);
         let head = spool.head.get();
         let actions = VecDeque::from([AgentAction::Send(Message::Hello(hello.clone()))]);
         Self {
@@ -119,6 +131,7 @@ impl AgentSession {
             round_trip_ns: None,
             clock_offset_ns: None,
             gaps: spool.gaps.into(),
+            parted: None,
             actions,
         }
     }
@@ -153,7 +166,9 @@ impl AgentSession {
     /// The spool has appended up to `head` and holds `series` dictionary entries.
     pub fn handle_appended(&mut self, head: Seq, series: SeriesNo, account: Account) {
         self.head = self.head.max(head.get());
-        self.series = self.series.max(series);
+        if self.parted.is_none() {
+            self.series = self.series.max(series);
+        }
         self.account = account;
     }
 
@@ -165,7 +180,7 @@ impl AgentSession {
     /// The spool has given up seqs.
     pub fn handle_gap(&mut self, gap: Gap) {
         self.settled.insert(gap.first.get(), gap.last().get());
-        self.gaps.push_back(gap);
+        self.push_gap(gap);
     }
 
     /// The dictionary entries asked for.
@@ -180,6 +195,11 @@ impl AgentSession {
     /// The run asked for.
     pub fn handle_run(&mut self, run: RunEnvelope, block: Vec<u8>) {
         self.loading = false;
+        if run.series_end > self.series {
+            // Only in a session that parted: the entries go first, then the run is asked for again.
+            self.series = run.series_end;
+            return;
+        }
         let (first, last) = (run.first.get(), run.last().get());
         let bytes = block.len() as u64;
         self.in_flight.insert(first, last);
@@ -221,6 +241,9 @@ impl AgentSession {
                 self.state = State::Open;
                 self.series_known = welcome.series_known;
                 self.series_sent = welcome.series_known;
+                if let Some(at) = welcome.parted {
+                    self.part(at);
+                }
                 self.credit = welcome.credit;
                 self.clock_offset_ns = Some(welcome.wall_ns.saturating_sub(wall_ns));
                 // The hub is the authority: a restored hub lacks seqs that were acknowledged once.
@@ -251,6 +274,31 @@ impl AgentSession {
                 Err(SessionError::Protocol(format!("message of kind {} is out of place", other.kind())))
             }
         }
+    }
+
+    /// Leaves only what comes before `at`. Of the dictionary no more is sent than those seqs need: what
+    /// was defined after the copies parted is another series at the hub.
+    fn part(&mut self, at: Seq) {
+        self.parted = Some(at);
+        self.series = self.series_known;
+        let gaps = std::mem::take(&mut self.gaps);
+        gaps.into_iter().for_each(|gap| self.push_gap(gap));
+    }
+
+    fn push_gap(&mut self, gap: Gap) {
+        match self.parted {
+            Some(at) if gap.first >= at => {}
+            Some(at) if gap.last() >= at => {
+                let rows = gap.rows.part(0, at.get() - gap.first.get());
+                self.gaps.push_back(Gap { rows, ..gap });
+            }
+            _ => self.gaps.push_back(gap),
+        }
+    }
+
+    /// The newest seq of this session.
+    fn end(&self) -> u64 {
+        self.parted.map_or(self.head, |at| self.head.min(at.get().saturating_sub(1)))
     }
 
     /// What was never given out here cannot have been settled (INV-2: a seq names one batch).
@@ -306,6 +354,13 @@ impl AgentSession {
     }
 
     fn poll_open(&mut self, now_ns: u64) -> Option<AgentAction> {
+        if let Some(at) = self.parted
+            && self.settled.first_missing_from(1) > self.end()
+            && self.gaps.is_empty()
+        {
+            self.state = State::Closed;
+            return Some(AgentAction::Branch(at));
+        }
         self.poll_series()
             .or_else(|| self.poll_gap())
             .or_else(|| self.poll_run())
@@ -318,7 +373,8 @@ impl AgentSession {
             return None;
         }
         self.series_loading = true;
-        Some(AgentAction::LoadSeries { from: self.series_sent, max: SERIES_PER_MESSAGE_MAX })
+        let max = SERIES_PER_MESSAGE_MAX.min((self.series - self.series_sent) as usize);
+        Some(AgentAction::LoadSeries { from: self.series_sent, max })
     }
 
     fn poll_gap(&mut self) -> Option<AgentAction> {
@@ -339,11 +395,12 @@ impl AgentSession {
         }
         let mut busy = self.settled.clone();
         busy.insert_set(&self.in_flight);
+        let newest = self.end();
         let (lane, first, end) = match busy.first_missing_from(self.live_from) {
-            live if live <= self.head => (Lane::Live, live, self.head),
+            live if live <= newest => (Lane::Live, live, newest),
             _ => match busy.first_missing_from(1) {
-                old if old < self.live_from && old <= self.head => {
-                    (Lane::Backfill, old, self.head.min(self.live_from - 1))
+                old if old < self.live_from && old <= newest => {
+                    (Lane::Backfill, old, newest.min(self.live_from - 1))
                 }
                 _ => return None,
             },
@@ -364,7 +421,7 @@ impl AgentSession {
     }
 
     fn poll_report(&mut self, now_ns: u64) -> Option<AgentAction> {
-        if now_ns < self.report_due_ns || self.account == self.reported {
+        if now_ns < self.report_due_ns || self.account == self.reported || self.parted.is_some() {
             return None;
         }
         self.report_due_ns = now_ns.saturating_add(REPORT_INTERVAL_NS);

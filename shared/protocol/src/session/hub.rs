@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{CREDIT_BYTES, SessionError};
 use crate::durability::{Batch, Durable, Received, Validated};
-use crate::model::{AgentId, Epoch, Gap, SeriesNo};
+use crate::model::{AgentId, Epoch, Gap, Seq, SeriesNo};
 use crate::wire::{
     self, Ack, Hello, Message, Pong, Refuse, RefuseCode, Report, Settlement, VERSION, Welcome,
 };
@@ -23,7 +23,8 @@ pub struct AgentState {
 pub enum HubAction {
     /// Send this message.
     Send(Message),
-    /// Look the epoch up and call [`HubSession::handle_opened`] or [`HubSession::refuse`].
+    /// Look the epoch up and call [`HubSession::handle_opened`], [`HubSession::handle_parted`] or
+    /// [`HubSession::refuse`].
     Open(Hello),
     /// Make the entries durable, then call [`HubSession::handle_series_durable`].
     DefineSeries(Epoch, wire::Series),
@@ -55,6 +56,7 @@ pub struct HubSession {
     // As the certificate says; a hello of anybody else is refused.
     agent: AgentId,
     series_known: SeriesNo,
+    parted: Option<Seq>,
     // Run bytes received and made durable, in all.
     received: u64,
     settled: u64,
@@ -71,6 +73,7 @@ impl HubSession {
             state: State::Waiting,
             agent,
             series_known: 0,
+            parted: None,
             received: 0,
             settled: 0,
             unacked: Settlement::default(),
@@ -124,9 +127,12 @@ impl HubSession {
             }
             (State::Open(epoch), Message::Run(run)) => self.run(epoch, run),
             (State::Open(epoch), Message::Gap(gap)) => {
+                self.check_parted(gap.last())?;
                 self.actions.push_back(HubAction::RecordGap(epoch, gap));
                 Ok(())
             }
+            // The account of a copy says nothing of the epoch as a whole.
+            (State::Open(_), Message::Report(_)) if self.parted.is_some() => Ok(()),
             (State::Open(epoch), Message::Report(report)) => {
                 self.actions.push_back(HubAction::Report(epoch, report));
                 Ok(())
@@ -165,6 +171,7 @@ impl HubSession {
         if run.envelope.epoch != epoch {
             return Err(SessionError::Protocol("a run of another epoch than the hello's".into()));
         }
+        self.check_parted(run.envelope.last())?;
         self.received = self.received.saturating_add(run.block.len() as u64);
         // Twice the grant: an agent may pack its last run a little over what is left.
         if self.received - self.settled > CREDIT_BYTES * 2 {
@@ -185,12 +192,39 @@ impl HubSession {
         self.actions.push_back(HubAction::Send(Message::Welcome(Welcome {
             version: VERSION,
             capabilities: Vec::new(),
-            settled: state.settled,
+            settled: self.common(state.settled),
             series_known: state.series_known,
             credit: CREDIT_BYTES,
             wall_ns,
             config_version: 0,
+            parted: self.parted,
         })));
+    }
+
+    /// The store holds `state` of the epoch, but the spool is a copy that parted from it at `at`: the
+    /// session goes on with the seqs before.
+    pub fn handle_parted(&mut self, wall_ns: i64, state: AgentState, at: Seq) {
+        if matches!(self.state, State::Opening(_)) {
+            self.parted = Some(at);
+            self.handle_opened(wall_ns, state);
+        }
+    }
+
+    /// What may be said to this copy of the spool.
+    fn common(&self, settlement: Settlement) -> Settlement {
+        match self.parted {
+            Some(at) => settlement.before(at),
+            None => settlement,
+        }
+    }
+
+    fn check_parted(&self, last: Seq) -> Result<(), SessionError> {
+        match self.parted {
+            Some(at) if last >= at => Err(SessionError::Protocol(format!(
+                "seq {last} in a session for those before {at}, where this copy of the spool parted"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// The dictionary is durable up to `known` entries.
@@ -238,8 +272,9 @@ impl HubSession {
             return None;
         }
         self.ack_due = false;
+        let unacked = std::mem::take(&mut self.unacked);
         Some(HubAction::Send(Message::Ack(Ack {
-            settled: std::mem::take(&mut self.unacked),
+            settled: self.common(unacked),
             series_known: self.series_known,
             credit: self.settled.saturating_add(CREDIT_BYTES),
         })))

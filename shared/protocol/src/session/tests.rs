@@ -25,6 +25,8 @@ struct Pair {
     stored: Settlement,
     settled: Settlement,
     lanes: Vec<(Lane, u64, u64)>,
+    parted: Option<Seq>,
+    branched: Option<Seq>,
 }
 
 fn agent_id() -> AgentId {
@@ -43,6 +45,8 @@ fn hello(head: u64) -> Hello {
         head: Seq::new(head),
         software: "test".into(),
         account: Account::default(),
+        lives: vec![],
+        moved: None,
     }
 }
 
@@ -59,6 +63,8 @@ impl Pair {
             settled: crate::ranges::RangeSet::new(),
             series: u32::from(head > 0),
             gaps: vec![],
+            lives: vec![],
+            moved: None,
         };
         Self {
             agent: AgentSession::new(0, hello(head), spool),
@@ -67,6 +73,8 @@ impl Pair {
             stored,
             settled: Settlement::default(),
             lanes: vec![],
+            parted: None,
+            branched: None,
         }
     }
 
@@ -105,6 +113,7 @@ impl Pair {
                 self.agent.handle_run(RunEnvelope { epoch, lane, first, rows, series_end: 1 }, packed.bytes);
             }
             AgentAction::Settle(settlement) => self.settled.merge(&settlement),
+            AgentAction::Branch(at) => self.branched = Some(at),
         }
         true
     }
@@ -113,7 +122,11 @@ impl Pair {
         let Some(action) = self.hub.poll() else { return false };
         match action {
             HubAction::Open(_) => {
-                self.hub.handle_opened(0, AgentState { settled: self.stored.clone(), series_known: 0 });
+                let state = AgentState { settled: self.stored.clone(), series_known: 0 };
+                match self.parted {
+                    Some(at) => self.hub.handle_parted(0, state, at),
+                    None => self.hub.handle_opened(0, state),
+                }
             }
             HubAction::Send(message) => self.agent.handle_message(0, 0, message).unwrap(),
             HubAction::DefineSeries(_, series) => {
@@ -244,4 +257,17 @@ fn a_hub_that_falls_silent_ends_the_session() {
     assert!(pair.agent.poll(SILENCE_MAX_NS).is_ok());
     let ended = (0..3).find_map(|_| pair.agent.poll(SILENCE_MAX_NS + 1).err());
     assert_eq!(ended, Some(SessionError::Silent));
+}
+
+#[test]
+fn a_spool_that_has_parted_sends_what_is_common_and_branches() {
+    let stored = Settlement { stored: crate::ranges::RangeSet::of(2, 9), ..Settlement::default() };
+    let mut pair = Pair::new(7, stored);
+    pair.parted = Some(Seq::new(5));
+    pair.append();
+    while pair.agent_step(0) || pair.hub_step() {}
+    assert!(pair.branched == Some(Seq::new(5)) && !pair.agent.is_open());
+    assert_eq!(pair.lanes.iter().map(|(_, first, last)| (*first, *last)).collect::<Vec<_>>(), [(1, 1)]);
+    let common = crate::ranges::RangeSet::of(1, 4);
+    assert_eq!(pair.settled.stored, common, "what the hub has of the other copy is not this one's");
 }

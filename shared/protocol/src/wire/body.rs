@@ -2,6 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::lives::{Life, Moved};
 use crate::model::{Account, AgentId, Epoch, RowCounts, Seq, SeriesDef, SeriesNo};
 use crate::ranges::RangeSet;
 
@@ -51,6 +52,12 @@ pub struct Hello {
     /// The agent's account of the epoch.
     #[n(9)]
     pub account: Account,
+    /// The lives of the spool, oldest first, at most [`crate::lives::LIVES_MAX`].
+    #[n(10)]
+    pub lives: Vec<Life>,
+    /// The epoch before this one, when its readings went on in this one.
+    #[n(11)]
+    pub moved: Option<Moved>,
 }
 
 /// The hub's answer to a hello.
@@ -78,6 +85,10 @@ pub struct Welcome {
     /// Version of the agent's configuration at the hub.
     #[n(6)]
     pub config_version: u64,
+    /// Where the spool parted from another copy of it, see [`crate::lives`]: this session takes the
+    /// seqs before it only, and after them the agent begins a new epoch.
+    #[n(7)]
+    pub parted: Option<Seq>,
 }
 
 /// What became of seqs at the hub; the three sets are disjoint.
@@ -103,6 +114,16 @@ impl Settlement {
         all.insert_set(&self.refused);
         all.insert_set(&self.dropped);
         all
+    }
+
+    /// What it says of the seqs before `end`.
+    #[must_use]
+    pub fn before(&self, end: Seq) -> Self {
+        let part = |set: &RangeSet| match end.get() {
+            0 | 1 => RangeSet::new(),
+            end => set.within(1, end - 1),
+        };
+        Self { stored: part(&self.stored), refused: part(&self.refused), dropped: part(&self.dropped) }
     }
 
     /// Adds what `other` says.

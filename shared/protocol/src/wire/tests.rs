@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::lives::{Life, Moved};
 use crate::model::{Account, AgentId, DeviceId, DropCause, Epoch, PointId, RowCounts, Seq, SeriesDef};
 use crate::ranges::RangeSet;
 
@@ -18,6 +19,8 @@ fn hello() -> Hello {
         head: Seq::new(300),
         software: "edge-agent 0.1.0".into(),
         account: Account { produced: 10, stored: 4, pending: 3, dropped: 2, refused: 1 },
+        lives: vec![Life { id: 1 << 40, first: Seq::new(1) }, Life { id: 5, first: Seq::new(300) }],
+        moved: Some(Moved { epoch: Epoch::from_bytes([6; 16]), rows: 77 }),
     }
 }
 
@@ -53,6 +56,7 @@ fn one_of_each() -> Vec<Message> {
             credit: 1 << 24,
             wall_ns: 1_700_000_000_000_000_000,
             config_version: 0,
+            parted: Some(Seq::new(300)),
         }),
         Message::Series(Series { first: 0, defs: vec![def] }),
         Message::Run(Run { envelope, block: vec![1, 2, 3] }),

@@ -18,7 +18,7 @@ use tideline_protocol::model::AgentId;
 use tideline_protocol::time::SystemClock;
 
 use crate::floor::floored;
-use crate::identity::{Identity, IdentityFile, key};
+use crate::identity::{Identity, IdentityFile, key, make_folder};
 
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -48,7 +48,7 @@ struct Problem {
 /// The token, the hub or the disk is at fault; asking again with the same token is safe.
 pub async fn enroll(token: &str, data: &Path) -> anyhow::Result<Identity> {
     let token = EnrollToken::parse(token.trim())?;
-    std::fs::create_dir_all(data).with_context(|| data.display().to_string())?;
+    make_folder(data)?;
     let agent = AgentId::parse(token.device.as_str())?;
     let key = key(data)?;
     let body = serde_json::json!({

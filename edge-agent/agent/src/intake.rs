@@ -1,14 +1,18 @@
 //! The intake: readings of all sources become batches, and a source is told once they are durable.
+//!
+//! What a source hands on together is durable together with its position, however many batches it
+//! takes. What cannot be kept is counted as rejected and told, never left out in silence.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tideline_protocol::model::{Sample, SeriesDef};
+use tideline_spool::SpoolError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::Config;
-use crate::spooler::{Position, SeriesRows, SpoolHandle};
+use crate::spooler::{Appended, Portion, Position, SeriesRows, SpoolHandle};
+use crate::status::Board;
 
 /// Most chunks that wait for the intake (INV-6); a full queue makes sources wait.
 pub const QUEUE_MAX: usize = 16;
@@ -18,6 +22,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Readings that a source hands on together, with its position after them.
 #[derive(Debug, Default)]
 pub struct Chunk {
+    /// The source's name in status.
+    pub source: String,
     /// The readings by series.
     pub rows: Vec<SeriesRows>,
     /// The source's position once these are durable.
@@ -44,54 +50,31 @@ impl Batching {
     }
 }
 
-#[derive(Default)]
-struct Gathered {
-    series: HashMap<SeriesDef, usize>,
-    rows: Vec<SeriesRows>,
-    positions: HashMap<String, Vec<u8>>,
-    told: Vec<oneshot::Sender<()>>,
-    count: u64,
-}
-
-impl Gathered {
-    fn add(&mut self, chunk: Chunk) {
-        for (def, samples) in chunk.rows {
-            self.count += samples.len() as u64;
-            self.add_series(def, samples);
-        }
-        self.positions.extend(chunk.position);
-        self.told.extend(chunk.durable);
-    }
-
-    fn add_series(&mut self, def: SeriesDef, samples: Vec<Sample>) {
-        let known = self.series.get(&def).and_then(|index| self.rows.get_mut(*index));
-        match known {
-            Some((_, all)) => all.extend(samples),
-            None => {
-                self.series.insert(def.clone(), self.rows.len());
-                self.rows.push((def, samples));
-            }
-        }
-    }
-}
-
 /// Batches chunks until all sources have ended, then commits the rest and returns. A change of
 /// `batching` counts from the next batch on.
-pub async fn run(mut inbox: mpsc::Receiver<Chunk>, spool: SpoolHandle, batching: watch::Receiver<Batching>) {
+pub async fn run(
+    mut inbox: mpsc::Receiver<Chunk>,
+    spool: SpoolHandle,
+    batching: watch::Receiver<Batching>,
+    board: Board,
+) {
     while let Some(first) = inbox.recv().await {
         let Batching { flush_interval, rows_max } = *batching.borrow();
         let due = Instant::now() + flush_interval;
-        let mut gathered = Gathered::default();
-        gathered.add(first);
-        // Who waits to be told waits for nothing else.
-        while gathered.count < rows_max && gathered.told.is_empty() {
-            match timeout_at(due, inbox.recv()).await {
-                Ok(Some(chunk)) => gathered.add(chunk),
-                Ok(None) | Err(_) => break,
+        let (mut portions, mut told, mut count) = (Vec::new(), Vec::new(), 0);
+        let mut next = Some(first);
+        while let Some(chunk) = next.take() {
+            let Chunk { source, rows, position, durable } = chunk;
+            let portion = Portion { source, rows, positions: position.into_iter().collect() };
+            count += portion.count();
+            portions.push(Arc::new(portion));
+            told.extend(durable);
+            // Who waits to be told waits for nothing else.
+            if count < rows_max && told.is_empty() {
+                next = timeout_at(due, inbox.recv()).await.unwrap_or(None);
             }
         }
-        let told = std::mem::take(&mut gathered.told);
-        commit(&spool, gathered).await;
+        commit(&spool, &board, portions, rows_max).await;
         for waiting in told {
             // Who asked may have gone.
             let _ = waiting.send(());
@@ -99,28 +82,42 @@ pub async fn run(mut inbox: mpsc::Receiver<Chunk>, spool: SpoolHandle, batching:
     }
 }
 
-/// Tries until it is durable: the sources wait meanwhile, and nothing accepted is lost.
-async fn commit(spool: &SpoolHandle, gathered: Gathered) {
-    let positions: Vec<Position> = gathered.positions.into_iter().collect();
-    let mut rows = gathered.rows;
-    loop {
-        match spool.append(rows.clone(), positions.clone()).await {
-            Ok(_) => return,
-            Err(tideline_spool::SpoolError::TooManySeries { def }) => {
-                tracing::error!(series = ?def, "the dictionary is full; readings of new series are rejected");
-                rows.retain(|(known, _)| known != &*def);
+/// Tries until all is durable or rejected: the sources wait meanwhile, and nothing accepted is lost.
+async fn commit(spool: &SpoolHandle, board: &Board, portions: Vec<Arc<Portion>>, rows_max: u64) {
+    let mut todo = vec![portions];
+    while let Some(mut portions) = todo.pop() {
+        match spool.append_portions(portions.clone(), rows_max).await {
+            Ok(appended) => portions.iter().for_each(|portion| count(board, portion, &appended)),
+            // More than the quota takes at once: one after the other, as long as they are several.
+            Err(SpoolError::OverQuota { .. }) if portions.len() > 1 => {
+                let later = portions.split_off(portions.len() / 2);
+                todo.extend([later, portions]);
             }
-            Err(
-                error @ (tideline_spool::SpoolError::OverQuota { .. }
-                | tideline_spool::SpoolError::TooLarge { .. }),
-            ) => {
-                tracing::error!(%error, "a batch cannot be stored and is rejected");
-                rows.clear();
+            Err(error @ SpoolError::OverQuota { .. }) => {
+                for portion in &mut portions {
+                    board.rejected(&portion.source, portion.count(), &error.to_string());
+                    // The source is beyond them all the same.
+                    let (source, positions) = (portion.source.clone(), portion.positions.clone());
+                    *portion = Arc::new(Portion { source, positions, rows: Vec::new() });
+                }
+                todo.push(portions);
             }
             Err(error) => {
                 tracing::error!(%error, "commit failed; trying again");
                 sleep(RETRY).await;
+                todo.push(portions);
             }
         }
     }
+}
+
+/// Counts what became of a portion for its source.
+fn count(board: &Board, portion: &Portion, appended: &Appended) {
+    let no_room = portion.rows.iter().filter(|(def, _)| appended.rejected.contains(def));
+    let rejected = no_room.clone().map(|(_, samples)| samples.len() as u64).sum();
+    if let Some((def, _)) = no_room.clone().next() {
+        let error = SpoolError::TooManySeries { def: Box::new(def.clone()) };
+        board.rejected(&portion.source, rejected, &error.to_string());
+    }
+    board.accepted(&portion.source, portion.count() - rejected);
 }

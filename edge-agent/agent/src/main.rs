@@ -38,6 +38,9 @@ enum Command {
         /// host:port of the hub's QUIC port, in place of the enrolled one
         #[arg(long)]
         hub: Option<String>,
+        /// Stop when stdin ends
+        #[arg(long, hide = true)]
+        until_stdin_ends: bool,
     },
     /// Show the state of the running agent
     Status {
@@ -105,7 +108,7 @@ enum ConfigCommand {
 fn layers(args: &Args) -> Layers {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let env = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
-    let hub = if let Command::Run { hub } = &args.command { hub.clone() } else { None };
+    let hub = if let Command::Run { hub, .. } = &args.command { hub.clone() } else { None };
     Layers { file: args.config.clone(), env, data_dir: args.data.clone(), hub }
 }
 
@@ -122,7 +125,10 @@ fn timeout(text: &str) -> Result<Duration, String> {
 fn main() -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // What cannot be written to stderr is gone: telling that on stderr would panic, and an agent
+    // must outlive the terminal that it was started from.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.log_internal_errors(false).init();
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(command(args));
@@ -143,7 +149,7 @@ async fn command(args: Args) -> anyhow::Result<()> {
                 data.display()
             );
         }
-        Command::Run { .. } => run::run(layers).await?,
+        Command::Run { until_stdin_ends, .. } => run::run(layers, until_stdin_ends).await?,
         Command::Status { json } => {
             let status = serve::ask_status(&data).await?;
             if json { println!("{}", serde_json::to_string(&status)?) } else { print_status(&status) }
@@ -199,7 +205,11 @@ fn print_status(status: &edge_agent::status::Status) {
         "rows     {} produced = {} stored + {} pending + {} dropped + {} refused",
         a.produced, a.stored, a.pending, a.dropped, a.refused
     );
-    println!("spool    {} of {} bytes", status.spool.bytes, status.spool.quota_bytes);
+    let s = &status.spool;
+    println!("spool    {} of {} bytes, {} written to flash", s.bytes, s.quota_bytes, s.flash_bytes);
+    for (cause, rows) in &status.drops {
+        println!("dropped  {rows} rows: {cause}");
+    }
     for source in status.sources.values() {
         let error = source.last_error.as_deref().unwrap_or("");
         println!(
@@ -207,6 +217,8 @@ fn print_status(status: &edge_agent::status::Status) {
             source.name, source.accepted, source.rejected
         );
     }
+    let file = status.config.file.as_deref().unwrap_or("no file: defaults, environment and flags");
+    println!("config   {file}");
     if let Some(error) = &status.config.error {
         println!("config   an older one is in force, as the file is wrong: {error}");
     }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tideline_protocol::time::SystemClock;
 use tideline_spool::SpoolConfig;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Layers;
 use crate::identity::Identity;
@@ -22,14 +22,16 @@ use crate::{intake, serve, source, store};
 /// Longest time for sending the rest when told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs the agent until SIGTERM or SIGINT.
+/// Runs the agent until SIGTERM or SIGINT, and with `until_stdin_ends` until whoever started it has
+/// ended and so closed the other end of its stdin.
 ///
 /// # Errors
 /// The agent cannot start: not enrolled, spool or address in use.
-pub async fn run(layers: Layers) -> anyhow::Result<()> {
+pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hangup = signal(SignalKind::hangup())?;
+    let parent = if until_stdin_ends { Some(end_of_stdin()?) } else { None };
     let config = layers.load()?;
     let identity = Identity::load(&config.data_dir)?;
     let board = Board::default();
@@ -49,7 +51,7 @@ pub async fn run(layers: Layers) -> anyhow::Result<()> {
     let (drain, draining) = watch::channel(false);
     let (out, inbox) = mpsc::channel(intake::QUEUE_MAX);
     let (batching, batching_now) = watch::channel(Batching::of(&config));
-    let intake = tokio::spawn(intake::run(inbox, spool.clone(), batching_now));
+    let intake = tokio::spawn(intake::run(inbox, spool.clone(), batching_now, board.clone()));
     let own_device = identity.file.agent.own_device();
     let shared = source::Shared { own_device, out, board: board.clone(), spool: spool.clone() };
     let hub_enrolled = identity.file.quic.clone();
@@ -68,6 +70,7 @@ pub async fn run(layers: Layers) -> anyhow::Result<()> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = ended(parent) => {}
         () = reloader.run(hangup) => {}
     }
     tracing::info!("stopping");
@@ -88,4 +91,25 @@ pub async fn run(layers: Layers) -> anyhow::Result<()> {
     page.iter().for_each(|(_, task)| task.abort());
     let _ = std::fs::remove_file(socket_path);
     Ok(())
+}
+
+/// Resolves, with an error, when stdin has ended.
+fn end_of_stdin() -> anyhow::Result<oneshot::Receiver<()>> {
+    let (ended, parent) = oneshot::channel();
+    // A thread of its own: the runtime would wait for a read of stdin when it ends.
+    std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+        // What is written there is of no interest, and an error is an end as well.
+        let _end = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        drop(ended);
+    })?;
+    Ok(parent)
+}
+
+async fn ended(parent: Option<oneshot::Receiver<()>>) {
+    match parent {
+        Some(receiver) => {
+            let _ended = receiver.await;
+        }
+        None => std::future::pending().await,
+    }
 }

@@ -40,22 +40,10 @@ impl Context {
 
     /// Notes a rejected reading or line.
     pub fn rejected(&self, error: &str) {
-        let mut count = 0;
-        self.board.source(&self.name, |source| {
-            source.rejected += 1;
-            source.last_error = Some(error.to_owned());
-            count = source.rejected;
-        });
-        if count <= REJECTED_TOLD_MAX {
-            tracing::warn!(source = self.name, error, count, "reading rejected");
-        } else {
-            tracing::debug!(source = self.name, error, count, "reading rejected");
-        }
+        self.board.rejected(&self.name, 1, error);
     }
 }
 
-/// Rejected readings of a source that are told in the log; a bad file has millions like them.
-const REJECTED_TOLD_MAX: u64 = 10;
 /// Longest wait for sources that were told to stop; one that hangs in a read is then left behind.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -1,20 +1,34 @@
 //! The spool's own thread: fsync must never block the runtime.
 //!
-//! Requests come over a bounded channel and are answered one after the other; before each answer
-//! the state is published. When the storage fails, the spool is opened again before the next request;
+//! Requests come over a bounded channel and are answered one after the other, but for appends that
+//! wait together: one sync makes them durable. Before each answer the state is published. When the storage fails, the spool is opened again before the next request;
 //! when it was found damaged, it is repaired first.
+
+mod appends;
+mod doubts;
+mod private;
+#[cfg(test)]
+mod tests;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use tideline_protocol::model::{Account, Epoch, Gap, Sample, Seq, SeriesDef, SeriesNo};
+use tideline_protocol::model::{Account, DropCause, Epoch, Gap, Sample, Seq, SeriesDef, SeriesNo};
 use tideline_protocol::session::SpoolView;
 use tideline_protocol::wire::{RUN_ROWS_MAX, Settlement};
 use tideline_spool::{LoadedRun, Spool, SpoolConfig, SpoolError, sound};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::appends::{Append, again, without_room, write};
+pub use self::appends::{Appended, Portion};
+use self::doubts::Doubts;
+pub use self::private::narrow;
 use crate::status::Board;
 
+/// Readings beyond which no further append joins those that are made durable together: their
+/// blocks are in memory beside each other.
+const GROUP_ROWS_MAX: u64 = RUN_ROWS_MAX;
 /// Most requests that wait for the spool (INV-6).
 const QUEUE_MAX: usize = 16;
 
@@ -60,10 +74,11 @@ pub enum Loaded {
 type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
 
 enum Request {
-    Append(Vec<SeriesRows>, Vec<Position>, Answer<Seq>),
+    Append(Append),
     View(Answer<SpoolView>),
     Load(Seq, Seq, usize, Answer<Loaded>),
     Series(SeriesNo, usize, Answer<Vec<SeriesDef>>),
+    Branch(Seq, Answer<()>),
     Settle(Settlement, Answer<()>),
     Gaps(Answer<Vec<Gap>>),
     Cursor(String, Answer<Option<Vec<u8>>>),
@@ -98,11 +113,16 @@ impl SpoolHandle {
         mut open: impl FnMut(Occasion) -> Result<Spool, SpoolError> + Send + 'static,
         board: Board,
     ) -> anyhow::Result<(Self, std::thread::JoinHandle<()>)> {
-        let spool = open(Occasion::Plain)?;
+        let mut spool = open(Occasion::Plain)?;
         let (requests, inbox) = mpsc::channel(QUEUE_MAX);
         let (publish, state) = watch::channel(state_of(&spool));
-        let worker =
-            Worker { spool: Some(spool), occasion: Occasion::Plain, open: Box::new(open), board, publish };
+        // Before any session, which would have to be told of each gap by itself.
+        let gaps = sound(|| spool.gaps_unconfirmed())?;
+        let dropped = spool.account().dropped;
+        count_drops_so_far(&board, &gaps, dropped);
+        let (occasion, open) = (Occasion::Plain, Box::new(open));
+        let doubts = Doubts::default();
+        let worker = Worker { spool: Some(spool), occasion, open, board, publish, dropped, doubts };
         let thread = std::thread::Builder::new().name("spool".into()).spawn(move || worker.run(inbox))?;
         Ok((Self { requests, state }, thread))
     }
@@ -120,12 +140,29 @@ impl SpoolHandle {
         wait.await.map_err(|_| gone())?
     }
 
-    /// Makes readings and positions durable.
+    /// Makes readings and positions durable, as few batches as there can be.
     ///
     /// # Errors
     /// None of them is durable.
-    pub async fn append(&self, rows: Vec<SeriesRows>, positions: Vec<Position>) -> Result<Seq, SpoolError> {
-        self.ask(|answer| Request::Append(rows, positions, answer)).await
+    pub async fn append(
+        &self,
+        rows: Vec<SeriesRows>,
+        positions: Vec<Position>,
+    ) -> Result<Appended, SpoolError> {
+        let portion = Portion { rows, positions, ..Portion::default() };
+        self.append_portions(vec![Arc::new(portion)], RUN_ROWS_MAX).await
+    }
+
+    /// Makes all portions durable, or none, in batches of at most `rows_max` readings in time order.
+    ///
+    /// # Errors
+    /// None of them is durable.
+    pub async fn append_portions(
+        &self,
+        portions: Vec<Arc<Portion>>,
+        rows_max: u64,
+    ) -> Result<Appended, SpoolError> {
+        self.ask(|answer| Request::Append(Append { portions, rows_max, answer })).await
     }
 
     /// What a session needs to start.
@@ -168,6 +205,14 @@ impl SpoolHandle {
         self.ask(Request::Gaps).await
     }
 
+    /// Goes on in the branch that parted at `at`, see [`Spool::branch`].
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn branch(&self, at: Seq) -> Result<(), SpoolError> {
+        self.ask(|answer| Request::Branch(at, answer)).await
+    }
+
     /// A source's last durable position.
     ///
     /// # Errors
@@ -201,9 +246,13 @@ fn open(path: &Path, config: SpoolConfig, occasion: Occasion) -> Result<Spool, S
     if occasion == Occasion::Damaged && path.exists() {
         let (spool, report) = Spool::repair(path, config)?;
         tracing::warn!(?report, "the spool was damaged and is repaired");
+        private::keep(path)?;
         return Ok(spool);
     }
+    private::prepare(path)?;
     let (spool, report) = Spool::open_file(path, config)?;
+    // What was put aside has made way for files that are as open as any.
+    private::keep(path)?;
     if report.created {
         tracing::info!(epoch = %spool.epoch(), quarantined = ?report.quarantined, "a new spool epoch begins");
     }
@@ -218,14 +267,22 @@ struct Worker {
     open: Box<dyn FnMut(Occasion) -> Result<Spool, SpoolError> + Send>,
     board: Board,
     publish: watch::Sender<SpoolState>,
+    // Rows given up, as far as they are counted by cause.
+    dropped: u64,
+    // Appends that failed and may be in the spool all the same.
+    doubts: Doubts,
 }
 
 impl Worker {
     fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
         self.publish();
-        let mut closing = None;
-        while let Some(request) = inbox.blocking_recv() {
-            if let ControlFlow::Break(answer) = self.carry_out(request) {
+        let (mut closing, mut next) = (None, None);
+        while let Some(request) = next.take().or_else(|| inbox.blocking_recv()) {
+            if let Request::Append(append) = request {
+                let (group, after) = gather(append, &mut inbox);
+                next = after;
+                self.append(group);
+            } else if let ControlFlow::Break(answer) = self.carry_out(request) {
                 closing = Some(answer);
                 break;
             }
@@ -261,14 +318,13 @@ impl Worker {
     /// Breaks off when the spool is to be closed.
     fn carry_out(&mut self, request: Request) -> ControlFlow<oneshot::Sender<()>> {
         match request {
-            Request::Append(rows, positions, answer) => {
-                self.answer(answer, |spool| append(spool, &rows, &positions))
-            }
+            Request::Append(append) => self.append(vec![append]),
             Request::View(answer) => self.answer(answer, Spool::view),
             Request::Load(first, last, bytes_max, answer) => self.answer(answer, |spool| {
                 let run = spool.load_run(first, last, bytes_max, RUN_ROWS_MAX)?;
                 Ok(run.map_or_else(|| Loaded::Gone(spool.gone_through(first, last)), Loaded::Run))
             }),
+            Request::Branch(at, answer) => self.answer(answer, |spool| spool.branch(at)),
             Request::Series(from, max, answer) => {
                 self.answer(answer, |spool| Ok(spool.series_defs(from, max)))
             }
@@ -282,7 +338,62 @@ impl Worker {
 
     fn answer<T>(&mut self, answer: Answer<T>, work: impl FnOnce(&mut Spool) -> Result<T, SpoolError>) {
         let result = sound(|| self.opened().and_then(work));
-        if let Err(error) = &result {
+        self.take_note(result.as_ref().err(), DropCause::Damaged);
+        // The asker may have gone; what was asked is done all the same.
+        let _ = answer.send(result);
+    }
+
+    /// Answers several appends with one sync; when one of them is at fault, each by itself.
+    fn append(&mut self, group: Vec<Append>) {
+        let opened = sound(|| self.opened().map(|spool| (spool.epoch(), spool.account().produced)));
+        let mut group = self.answer_landed(group);
+        let written = match &opened {
+            Ok(_) => sound(|| self.opened().and_then(|spool| write(spool, &group))),
+            Err(error) => Err(again(error)),
+        };
+        match written {
+            Ok(rejected) => {
+                self.take_note(None, DropCause::Quota);
+                let head = self.publish.borrow().head;
+                for (append, rejected) in group.into_iter().zip(rejected) {
+                    let _ = append.answer.send(Ok(Appended { head, rejected }));
+                }
+            }
+            Err(error) if group.len() > 1 && !is_of_storage(&error) => {
+                group.drain(..).for_each(|append| self.append(vec![append]));
+            }
+            Err(error) => {
+                if let (Ok((epoch, produced)), true) = (opened, is_of_storage(&error)) {
+                    self.doubts.failed(epoch, produced, &group);
+                }
+                self.take_note(Some(&error), DropCause::Quota);
+                for append in group {
+                    let _ = append.answer.send(Err(again(&error)));
+                }
+            }
+        }
+    }
+
+    /// Answers those that failed once and were found in the spool; gives the others.
+    fn answer_landed(&mut self, group: Vec<Append>) -> Vec<Append> {
+        let (landed, group): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|append| self.doubts.take_landed(append));
+        for append in landed {
+            let rejected =
+                self.spool.as_mut().map_or_else(Default::default, |spool| without_room(spool, &append));
+            self.publish();
+            let head = self.publish.borrow().head;
+            let _ = append.answer.send(Ok(Appended { head, rejected }));
+        }
+        group
+    }
+
+    /// What follows from each request, before the answer: who has it sees what it did. Rows that it
+    /// gave up were so for `cause`.
+    fn take_note(&mut self, error: Option<&SpoolError>, cause: DropCause) {
+        self.count_drops(cause);
+        // What does not fit is for the asker to deal with, and to tell.
+        if let Some(error) = error.filter(|error| !matches!(error, SpoolError::OverQuota { .. })) {
             tracing::error!(%error, "spool request failed");
             self.board.update(|status| status.last_error = Some(error.to_string()));
             match error {
@@ -291,10 +402,20 @@ impl Worker {
                 _ => {}
             }
         }
-        // Before the answer: who has it sees what it did.
         self.publish();
-        // The asker may have gone; what was asked is done all the same.
-        let _ = answer.send(result);
+    }
+
+    fn count_drops(&mut self, cause: DropCause) {
+        let Some(spool) = &mut self.spool else { return };
+        let now = spool.account().dropped;
+        let more = now.saturating_sub(std::mem::replace(&mut self.dropped, now));
+        if spool.epoch() != self.publish.borrow().epoch {
+            // No session of it has begun, so that none misses what is read here.
+            let gaps = sound(|| spool.gaps_unconfirmed()).unwrap_or_default();
+            count_drops_so_far(&self.board, &gaps, now);
+        } else if more > 0 {
+            self.board.update(|status| *status.drops.entry(cause.as_str().to_owned()).or_default() += more);
+        }
     }
 
     fn close(&mut self, occasion: Occasion) {
@@ -311,60 +432,51 @@ impl Worker {
 
     fn opened(&mut self) -> Result<&mut Spool, SpoolError> {
         if self.spool.is_none() {
-            self.spool = Some((self.open)(self.occasion)?);
+            let spool = (self.open)(self.occasion)?;
+            self.doubts.resolve(&spool);
+            self.spool = Some(spool);
+            self.count_drops(DropCause::Damaged);
             tracing::info!("spool opened again");
         }
         self.spool.as_mut().ok_or(SpoolError::Poisoned)
     }
 }
 
-fn append(spool: &mut Spool, rows: &[SeriesRows], positions: &[Position]) -> Result<Seq, SpoolError> {
-    let mut items = Vec::with_capacity(rows.len());
-    for (def, samples) in rows {
-        items.push((spool.series_no(def)?, samples.as_slice()));
+/// The append and those that wait right behind it, and what came after them.
+fn gather(first: Append, inbox: &mut mpsc::Receiver<Request>) -> (Vec<Append>, Option<Request>) {
+    let mut rows = first.count();
+    let mut group = vec![first];
+    while rows < GROUP_ROWS_MAX {
+        match inbox.try_recv() {
+            Ok(Request::Append(append)) => {
+                rows += append.count();
+                group.push(append);
+            }
+            Ok(other) => return (group, Some(other)),
+            Err(_) => break,
+        }
     }
-    let positions: Vec<(&str, &[u8])> =
-        positions.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-    spool.append(&items, &positions)
+    (group, None)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
+/// Whether it says nothing of the request.
+const fn is_of_storage(error: &SpoolError) -> bool {
+    matches!(error, SpoolError::Storage(_) | SpoolError::Poisoned | SpoolError::Corrupt(_))
+}
 
-    use tideline_spool::testing::CrashBackend;
-
-    use super::*;
-
-    #[test]
-    fn what_contradicts_itself_is_repaired_and_a_panic_is_no_end() {
-        let occasions = Arc::new(Mutex::new(Vec::new()));
-        let (disk, seen) = (CrashBackend::new(), Arc::clone(&occasions));
-        let open = move |occasion| {
-            seen.lock().unwrap().push(occasion);
-            Spool::open(disk.crash(), SpoolConfig::default(), [1; 16])
-        };
-        let spool = open(Occasion::Plain).unwrap();
-        let (publish, _state) = watch::channel(state_of(&spool));
-        let mut worker = Worker {
-            spool: Some(spool),
-            occasion: Occasion::Plain,
-            open: Box::new(open),
-            board: Board::default(),
-            publish,
-        };
-        let mut ask = |work: fn(&mut Spool) -> Result<u8, SpoolError>| {
-            let (answer, mut wait) = oneshot::channel();
-            worker.answer(answer, work);
-            wait.try_recv().unwrap()
-        };
-        assert!(matches!(ask(|_| Err(SpoolError::Corrupt("a page".into()))), Err(SpoolError::Corrupt(_))));
-        assert_eq!(ask(|_| Ok(1)).unwrap(), 1);
-        assert!(matches!(ask(|_| panic!("as redb does on some damaged pages")), Err(SpoolError::Corrupt(_))));
-        assert_eq!(ask(|_| Ok(2)).unwrap(), 2);
-        assert!(ask(|_| Err(SpoolError::Storage("the disk".into()))).is_err());
-        assert_eq!(ask(|_| Ok(3)).unwrap(), 3);
-        let expected = [Occasion::Plain, Occasion::Damaged, Occasion::Damaged, Occasion::Plain];
-        assert_eq!(*occasions.lock().unwrap(), expected);
-    }
+/// Shows what an epoch has given up so far: by cause what the hub has not confirmed, as only that is
+/// on record, and the rest as earlier.
+fn count_drops_so_far(board: &Board, gaps: &[Gap], dropped: u64) {
+    board.update(|status| {
+        let mut rest = dropped;
+        status.drops.clear();
+        for gap in gaps {
+            let rows = gap.rows.total();
+            *status.drops.entry(gap.cause.as_str().to_owned()).or_default() += rows;
+            rest = rest.saturating_sub(rows);
+        }
+        if rest > 0 {
+            status.drops.insert("earlier".to_owned(), rest);
+        }
+    });
 }

@@ -1,24 +1,32 @@
 //! What the agent shows of itself: one JSON document, shared by all its parts.
 
+mod metrics;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tideline_protocol::model::Account;
 
+/// The states of a circuit breaker.
+const BREAKER_STATES: [&str; 3] = ["closed", "open", "half-open"];
+
 /// State of a source.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SourceStatus {
     /// Its name.
     pub name: String,
-    /// Readings handed on.
+    /// Readings that were made durable.
     pub accepted: u64,
     /// Readings or lines rejected.
     pub rejected: u64,
-    /// Whether it has come to its end.
+    /// Whether it has come to its end, with all its readings durable.
     pub done: bool,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
+    /// How often some were rejected, for the log.
+    #[serde(skip)]
+    rejections: u64,
 }
 
 /// State of the spool.
@@ -75,6 +83,10 @@ pub struct Status {
     pub head: u64,
     /// Rows that the hub has not settled.
     pub backlog_rows: u64,
+    /// Rows given up in this epoch, by cause; as `earlier` those before the start of which the hub
+    /// knows already.
+    #[serde(default)]
+    pub drops: BTreeMap<String, u64>,
     /// The circuit breaker.
     pub breaker: BreakerStatus,
     /// The last thing that went wrong.
@@ -126,28 +138,43 @@ impl Board {
             change(status.sources.entry(name.to_owned()).or_insert_with(fresh));
         });
     }
+
+    /// Counts readings of a source that are durable now. A source that was taken out of the
+    /// configuration is not shown again for its last ones.
+    pub fn accepted(&self, name: &str, readings: u64) {
+        self.update(|status| {
+            if let Some(source) = status.sources.get_mut(name) {
+                source.accepted += readings;
+            }
+        });
+    }
+
+    /// Counts readings or lines of a source that are not taken, and says why.
+    pub fn rejected(&self, name: &str, readings: u64, error: &str) {
+        let mut times = 0;
+        self.update(|status| {
+            if let Some(source) = status.sources.get_mut(name) {
+                source.rejected += readings;
+                source.last_error = Some(error.to_owned());
+                source.rejections += 1;
+                times = source.rejections;
+            }
+        });
+        if times <= REJECTIONS_TOLD_MAX {
+            tracing::warn!(source = name, error, readings, "rejected");
+        } else {
+            tracing::debug!(source = name, error, readings, "rejected");
+        }
+    }
 }
+
+/// Rejections of a source that are told in the log; a bad file has millions like them.
+const REJECTIONS_TOLD_MAX: u64 = 10;
 
 impl Status {
     /// The figures in Prometheus' text form.
     #[must_use]
     pub fn metrics(&self) -> String {
-        let a = &self.account;
-        let figures = [
-            ("tideline_agent_rows_produced_total", a.produced),
-            ("tideline_agent_rows_stored_total", a.stored),
-            ("tideline_agent_rows_dropped_total", a.dropped),
-            ("tideline_agent_rows_refused_total", a.refused),
-            ("tideline_agent_rows_pending", a.pending),
-            ("tideline_agent_connected", u64::from(self.connected)),
-            ("tideline_agent_spool_bytes", self.spool.bytes),
-            ("tideline_agent_flash_written_bytes_total", self.spool.flash_bytes),
-        ];
-        let line = |(name, value): &(&str, u64)| format!("# TYPE {name} {}\n{name} {value}\n", kind_of(name));
-        figures.iter().map(line).collect()
+        metrics::text(self)
     }
-}
-
-fn kind_of(name: &str) -> &'static str {
-    if name.ends_with("_total") { "counter" } else { "gauge" }
 }

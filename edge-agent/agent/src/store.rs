@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use tideline_protocol::block;
 use tideline_protocol::model::Seq;
 use tideline_protocol::wire::RUN_ROWS_MAX;
-use tideline_spool::{LookReport, Spool, SpoolConfig, SpoolError};
+use tideline_spool::{LookReport, Spool, SpoolConfig, SpoolError, journal_path};
+
+use crate::spooler::narrow;
 
 /// Bytes that are read at a time for an export.
 const EXPORT_BYTES: usize = 1024 * 1024;
@@ -115,6 +117,9 @@ pub fn repair(data: &Path) -> anyhow::Result<Value> {
     let path = existing(data)?;
     let repaired = Spool::repair(&path, SpoolConfig::default());
     let (spool, report) = repaired.map_err(|error| explained(error, data))?;
+    for file in [path.clone(), journal_path(&path)] {
+        narrow(&file).with_context(|| file.display().to_string())?;
+    }
     let stats = spool.stats();
     Ok(json!({
         "epoch": stats.epoch.to_string(),
@@ -152,7 +157,7 @@ pub fn text(found: &Value) -> String {
     out
 }
 
-/// Writes every held reading, one JSON object or CSV line each; says how many batches could not be
+/// Writes every held reading, one JSON object or CSV line (RFC 4180) each; says how many batches could not be
 /// read.
 ///
 /// # Errors
@@ -184,6 +189,8 @@ fn export_run(
 ) -> anyhow::Result<Option<Seq>> {
     let Some(run) = spool.load_run(first, spool.head(), EXPORT_BYTES, RUN_ROWS_MAX)? else { return Ok(None) };
     let defs = spool.series_defs(0, usize::MAX);
+    // A unit may hold what a CSV has to quote.
+    let mut rows = csv::Writer::from_writer(Vec::new());
     let decoded = block::decode(&run.block, &run.rows, run.first)?;
     for column in decoded.columns {
         let Some(def) = usize::try_from(column.series).ok().and_then(|n| defs.get(n)) else { continue };
@@ -197,9 +204,11 @@ fn export_run(
                 });
                 writeln!(out, "{row}")?;
             } else {
-                writeln!(out, "{seq},{device},{point},{unit},{time_ns},{value}")?;
+                let (seq, time_ns, value) = (seq.to_string(), time_ns.to_string(), value.to_string());
+                rows.write_record([&seq, device.as_str(), point.as_str(), unit, &time_ns, &value])?;
             }
         }
     }
+    out.write_all(&rows.into_inner()?)?;
     Ok(Some(Seq::new(run.first.get().saturating_add(run.rows.seqs()).saturating_sub(1))))
 }

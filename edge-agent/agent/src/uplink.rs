@@ -7,26 +7,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tideline_link::quic::{
-    ClientEndpoint, FrameReceiver, FrameSender, Link, LinkHandle, LinkOptions, resolve,
+    ClientEndpoint, FrameReceiver, FrameSender, Link, LinkError, LinkHandle, LinkOptions, resolve,
 };
 use tideline_link::tls::client_config;
 use tideline_protocol::model::Seq;
-use tideline_protocol::session::{AgentAction, AgentSession};
+use tideline_protocol::session::{AgentAction, AgentSession, SessionError};
 use tideline_protocol::time::{Clock, SystemClock};
-use tideline_protocol::wire::{Frame, Hello, RunEnvelope, VERSION};
+use tideline_protocol::wire::{Frame, Hello, RefuseCode, RunEnvelope, VERSION};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::backoff::{BackOff, LONG_SESSION_NS};
 use crate::floor::floored;
 use crate::identity::Identity;
 use crate::spooler::{Loaded, SpoolHandle, SpoolState};
 use crate::status::Board;
 use crate::sync::Wake;
 
-/// The least upper bound of a wait between two attempts.
-const WAIT_BASE_MS: u64 = 100;
-/// The greatest, so that a hub that is back sees its agents within a second.
-const WAIT_MAX_MS: u64 = 1_000;
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often time is given to the session when nothing happens.
@@ -61,13 +58,16 @@ enum Event {
 impl Uplink {
     /// Connects again and again, until drained after being told to.
     pub async fn run(mut self) {
-        let mut failures = 0_u32;
+        let (mut back_off, mut hub) = (BackOff::default(), String::new());
         loop {
-            self.breaker("half-open", failures, 0);
-            let hub = self.hub.borrow_and_update().clone();
+            let before = std::mem::replace(&mut hub, self.hub.borrow_and_update().clone());
+            if hub != before {
+                back_off.reset();
+            }
+            self.breaker("half-open", back_off.failures(), 0);
             self.board.update(|status| status.hub.clone_from(&hub));
             let error = match self.connect(&hub).await {
-                Ok(link) => match self.session(link, &mut failures).await {
+                Ok(link) => match self.session(link, &mut back_off).await {
                     Ok(()) => return self.down("closed", None),
                     Err(error) => error,
                 },
@@ -78,11 +78,13 @@ impl Uplink {
             if *self.drain.borrow() {
                 return;
             }
-            let wait_ms = wait_ms(failures, entropy());
-            failures = failures.saturating_add(1);
-            self.breaker("open", failures, wait_ms);
-            let wait = Duration::from_millis(wait_ms);
-            back_off(wait, &mut self.drain, &mut self.hub, &self.wake).await;
+            // A session that was ended for another address is no failure of either hub.
+            if *self.hub.borrow() != hub {
+                continue;
+            }
+            let wait_ms = back_off.fail(refusal(&error), entropy());
+            self.breaker("open", back_off.failures(), wait_ms);
+            wait_out(Duration::from_millis(wait_ms), &mut self.drain, &mut self.hub, &self.wake).await;
         }
     }
 
@@ -123,7 +125,7 @@ impl Uplink {
     }
 
     /// One session, until it fails or everything is sent after the call to drain.
-    async fn session(&mut self, link: Link, failures: &mut u32) -> anyhow::Result<()> {
+    async fn session(&mut self, link: Link, back_off: &mut BackOff) -> anyhow::Result<()> {
         let handle = link.handle();
         let (mut sender, mut receiver) = link.split();
         let mut state = self.spool.state();
@@ -131,11 +133,15 @@ impl Uplink {
         let seen = *state.borrow_and_update();
         let mut session = AgentSession::new(self.clock.mono_ns(), self.hello(&seen, view.head), view);
         session.handle_appended(seen.head, seen.series, seen.account);
-        let mut dropped = seen.account.dropped;
+        let (mut dropped, mut opened_ns) = (seen.account.dropped, None);
         loop {
-            self.carry_out(&mut session, &mut sender, seen).await?;
+            self.carry_out(&mut session, &mut sender, seen, back_off).await?;
             if session.is_open() {
-                self.show_connected(&session, &handle, failures);
+                let now_ns = self.clock.mono_ns();
+                if now_ns.saturating_sub(*opened_ns.get_or_insert(now_ns)) >= LONG_SESSION_NS {
+                    back_off.reset();
+                }
+                self.show_connected(&session, &handle, back_off.failures());
                 if *self.drain.borrow() && session.is_drained() {
                     sender.finish().await?;
                     handle.close(0, "bye");
@@ -176,14 +182,19 @@ impl Uplink {
             head,
             software: concat!("edge-agent ", env!("CARGO_PKG_VERSION")).to_owned(),
             account: seen.account,
+            // The session fills these in from the spool.
+            lives: Vec::new(),
+            moved: None,
         }
     }
 
+    /// Does what the session asks for.
     async fn carry_out(
         &self,
         session: &mut AgentSession,
         sender: &mut FrameSender,
         seen: SpoolState,
+        back_off: &mut BackOff,
     ) -> anyhow::Result<()> {
         while let Some(action) = session.poll(self.clock.mono_ns())? {
             match action {
@@ -203,16 +214,24 @@ impl Uplink {
                     }
                 }
                 AgentAction::Settle(settlement) => {
+                    let before = self.spool.state().borrow().account;
                     self.spool.settle(settlement).await?;
-                    session.handle_account(self.spool.state().borrow().account);
+                    let account = self.spool.state().borrow().account;
+                    if account.stored + account.refused > before.stored + before.refused {
+                        back_off.settled();
+                    }
+                    session.handle_account(account);
+                }
+                AgentAction::Branch(at) => {
+                    self.spool.branch(at).await?;
+                    anyhow::bail!("this spool is a copy of another: it goes on under a new epoch");
                 }
             }
         }
         Ok(())
     }
 
-    fn show_connected(&self, session: &AgentSession, handle: &LinkHandle, failures: &mut u32) {
-        *failures = 0;
+    fn show_connected(&self, session: &AgentSession, handle: &LinkHandle, failures: u32) {
         let rtt_us = session.round_trip_ns().map_or_else(|| handle.stats().rtt_us, |ns| ns / 1_000);
         self.board.update(|status| {
             if !status.connected {
@@ -223,12 +242,12 @@ impl Uplink {
             status.rtt_ms = Some(f64::from(u32::try_from(rtt_us).unwrap_or(u32::MAX)) / 1_000.0);
             status.last_error = None;
         });
-        self.breaker("closed", 0, 0);
+        self.breaker("closed", failures, 0);
     }
 }
 
 /// Waits, but no longer than there is a reason to.
-async fn back_off(
+async fn wait_out(
     wait: Duration,
     drain: &mut watch::Receiver<bool>,
     hub: &mut watch::Receiver<String>,
@@ -255,10 +274,13 @@ async fn wait(
     }
 }
 
-/// Full jitter over an exponentially growing bound, clamped after the jitter.
-fn wait_ms(failures: u32, entropy: u64) -> u64 {
-    let bound = WAIT_BASE_MS.saturating_mul(1_u64 << failures.min(20));
-    (entropy % bound.saturating_add(1)).min(WAIT_MAX_MS)
+/// With what the hub refused, when that is how it ended.
+fn refusal(error: &anyhow::Error) -> Option<RefuseCode> {
+    match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(SessionError::Refused { code, .. }), _) => Some(*code),
+        (_, Some(LinkError::OwnCertificate { .. })) => Some(RefuseCode::Identity),
+        _ => None,
+    }
 }
 
 fn entropy() -> u64 {
@@ -273,11 +295,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_never_exceed_their_maximum_and_begin_short() {
-        for entropy in [0, 1, 77, u64::MAX, u64::MAX / 3] {
-            assert!(wait_ms(0, entropy) <= WAIT_BASE_MS);
-            assert!((0..100).all(|failures| wait_ms(failures, entropy) <= WAIT_MAX_MS));
-        }
+    fn a_refusal_is_known_from_other_ends_of_a_session() {
+        let refused = SessionError::Refused { code: RefuseCode::Revoked, reason: String::new() };
+        assert_eq!(refusal(&refused.into()), Some(RefuseCode::Revoked));
+        let own = LinkError::OwnCertificate { reason: String::new() };
+        assert_eq!(refusal(&own.into()), Some(RefuseCode::Identity));
+        assert_eq!(refusal(&LinkError::TimedOut.into()), None);
+        assert_eq!(refusal(&SessionError::Timeout.into()), None);
+        assert_eq!(refusal(&anyhow::anyhow!("the hub ended the session")), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -287,14 +312,14 @@ mod tests {
         let (wake, hour) = (Wake::default(), Duration::from_secs(3600));
         let start = tokio::time::Instant::now();
         wake.wake();
-        back_off(hour, &mut drain_now, &mut hub_now, &wake).await;
+        wait_out(hour, &mut drain_now, &mut hub_now, &wake).await;
         hub.send_replace("b:1".into());
-        back_off(hour, &mut drain_now, &mut hub_now, &wake).await;
+        wait_out(hour, &mut drain_now, &mut hub_now, &wake).await;
         assert_eq!(start.elapsed(), Duration::ZERO);
-        back_off(hour, &mut drain_now, &mut hub_now, &wake).await;
+        wait_out(hour, &mut drain_now, &mut hub_now, &wake).await;
         assert!(start.elapsed() >= hour);
         drain.send_replace(true);
-        back_off(hour, &mut drain_now, &mut hub_now, &wake).await;
+        wait_out(hour, &mut drain_now, &mut hub_now, &wake).await;
         assert!(start.elapsed() < hour * 2);
     }
 }

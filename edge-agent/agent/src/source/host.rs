@@ -41,17 +41,15 @@ pub async fn run(mut context: Context, interval_ms: u64) {
         };
         host = Some(reader);
         let chunk = check(&context, &profile, &clock, values);
-        let accepted = chunk.rows.len() as u64;
         if context.out.send(chunk).await.is_err() {
             return;
         }
-        context.board.source(&context.name, |source| source.accepted += accepted);
     }
 }
 
 fn check(context: &Context, profile: &Profile, clock: &dyn Clock, values: Vec<(String, f64)>) -> Chunk {
     let time_ns = clock.wall_ns();
-    let mut chunk = Chunk::default();
+    let mut chunk = Chunk { source: context.name.clone(), ..Chunk::default() };
     for (name, value) in values {
         let Some(point) = point_id(&name) else { continue };
         match profile.check(point.as_str(), value) {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tideline_profiles::Profile;
 use tideline_protocol::model::{DeviceId, PointId, Sample, SeriesDef};
 use tideline_protocol::time::{Clock, NS_PER_MS, SystemClock};
+use tokio::sync::oneshot;
 
 use self::lines::{Lines, Place};
 use super::{Context, point_id};
@@ -21,8 +22,11 @@ use crate::config::{Format, SourceKind, Timestamps};
 use crate::intake::Chunk;
 use crate::spooler::SeriesRows;
 
-/// Rows handed on together when there is no rate.
+/// Most lines that are handed on together.
 const ROWS_PER_CHUNK: u64 = 2_000;
+/// Readings beyond which no further line is added: a file may have thousands of columns, and the
+/// intake has room for some chunks of this size (see [`crate::intake::QUEUE_MAX`]).
+const READINGS_PER_CHUNK: u64 = 10_000;
 /// The column with the time.
 const TIME: &str = "timestamp";
 
@@ -91,37 +95,37 @@ fn fields(line: &str) -> Vec<String> {
     record.iter().map(|field| field.trim().to_owned()).collect()
 }
 
+/// Lines of the file as they are handed on.
+struct Read {
+    rows: Vec<SeriesRows>,
+    lines: u64,
+    ended: bool,
+}
+
 impl Replay {
     async fn run(mut self, rate: u64, key: &str) {
         // With a rate: twenty chunks a second, or one row at a time.
-        let rows = if rate == 0 { ROWS_PER_CHUNK } else { (rate / 20).clamp(1, ROWS_PER_CHUNK) };
-        let pause = if rate == 0 {
-            Duration::ZERO
-        } else {
-            Duration::from_secs(rows) / u32::try_from(rate).unwrap_or(u32::MAX)
-        };
+        let lines_max = if rate == 0 { ROWS_PER_CHUNK } else { (rate / 20).clamp(1, ROWS_PER_CHUNK) };
         let mut next = tokio::time::Instant::now();
         loop {
-            let (rows, ended) = match self.read(rows) {
+            let Read { rows, lines, ended } = match self.read(lines_max) {
                 Ok(read) => read,
                 Err(error) => return self.context.failed(&format!("{}: {error}", self.path.display())),
             };
-            let accepted: u64 = rows.iter().map(|(_, samples)| samples.len() as u64).sum();
+            let (durable, told) = oneshot::channel();
             let position = Some((key.to_owned(), self.lines.place().to_bytes()));
-            let chunk = Chunk { rows, position, ..Chunk::default() };
+            let (source, durable) = (self.context.name.clone(), ended.then_some(durable));
+            let chunk = Chunk { source, rows, position, durable };
             tokio::select! {
                 sent = self.context.out.send(chunk) => if sent.is_err() { return },
                 _ = self.context.stop.wait_for(|stop| *stop) => return,
             }
-            self.context.board.source(&self.context.name, |source| {
-                source.accepted += accepted;
-                source.done = ended;
-            });
             if ended {
-                tracing::info!(source = self.context.name, "replay has come to its end");
-                return;
+                return self.end(told).await;
             }
-            next += pause;
+            if rate > 0 {
+                next += Duration::from_secs(lines) / u32::try_from(rate).unwrap_or(u32::MAX);
+            }
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
                 _ = self.context.stop.wait_for(|stop| *stop) => return,
@@ -129,15 +133,26 @@ impl Replay {
         }
     }
 
-    /// Up to `rows` lines, by series, and whether the file has ended.
-    fn read(&mut self, rows: u64) -> std::io::Result<(Vec<SeriesRows>, bool)> {
+    /// The end is only shown when it would be the same after a kill.
+    async fn end(mut self, told: oneshot::Receiver<()>) {
+        tokio::select! {
+            told = told => if told.is_err() { return },
+            _ = self.context.stop.wait_for(|stop| *stop) => return,
+        }
+        self.context.board.source(&self.context.name, |source| source.done = true);
+        tracing::info!(source = self.context.name, "replay has come to its end");
+    }
+
+    /// Up to `lines_max` lines, by series.
+    fn read(&mut self, lines_max: u64) -> std::io::Result<Read> {
         let mut series: BTreeMap<PointId, Vec<Sample>> = BTreeMap::new();
-        let mut ended = false;
-        for _ in 0..rows {
+        let (mut lines, mut readings, mut ended) = (0, 0, false);
+        while lines < lines_max && readings < READINGS_PER_CHUNK {
             let Some(line) = self.lines.next()? else {
                 ended = true;
                 break;
             };
+            lines += 1;
             let parsed = match &line {
                 Ok(line) if line.is_empty() => continue,
                 Ok(line) => self.parse(line),
@@ -145,6 +160,7 @@ impl Replay {
             };
             match parsed {
                 Ok((time_ns, values)) => {
+                    readings += values.len() as u64;
                     for (point, value) in values {
                         series.entry(point).or_default().push(Sample { time_ns, value });
                     }
@@ -153,7 +169,8 @@ impl Replay {
             }
         }
         let def = |point| SeriesDef { device: self.device.clone(), point, unit: String::new() };
-        Ok((series.into_iter().map(|(point, samples)| (def(point), samples)).collect(), ended))
+        let rows = series.into_iter().map(|(point, samples)| (def(point), samples)).collect();
+        Ok(Read { rows, lines, ended })
     }
 
     fn rejected(&self, what: &str) {

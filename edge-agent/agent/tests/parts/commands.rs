@@ -77,6 +77,27 @@ fn store_commands_look_at_a_spool_and_leave_it_as_it_is() {
 }
 
 #[test]
+fn an_export_quotes_what_a_csv_has_to_quote() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = Spool::open_file(&folder.path().join("spool.redb"), SpoolConfig::default()).unwrap();
+    let (device, point) = (DeviceId::parse("pump-7").unwrap(), PointId::parse("flow").unwrap());
+    let unit = "\"l\",\ns".to_owned();
+    let series = spool.series_no(&SeriesDef { device, point, unit: unit.clone() }).unwrap();
+    spool.append(&[(series, &[Sample { time_ns: -1, value: 1e21 }])], &[]).unwrap();
+    spool.flush().unwrap();
+    drop(spool);
+    let said = run(folder.path(), &["store", "export"]);
+    assert!(
+        said.out.ends_with("\n1,pump-7,flow,\"\"\"l\"\",\ns\",-1,1000000000000000000000\n"),
+        "{}",
+        said.out
+    );
+    let mut rows = csv::Reader::from_reader(said.out.as_bytes());
+    let row = rows.records().next().unwrap().unwrap();
+    assert_eq!((row.len(), row.get(3)), (6, Some(unit.as_str())));
+}
+
+#[test]
 fn an_unreadable_spool_is_told_and_only_repair_touches_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spool.redb");

@@ -13,7 +13,7 @@ use tideline_protocol::model::AgentId;
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentState, HubAction, HubSession};
 use tideline_protocol::time::{Clock, SystemClock};
-use tideline_protocol::wire::{Frame, Settlement};
+use tideline_protocol::wire::{Frame, RefuseCode, Settlement};
 
 use crate::LONG;
 
@@ -21,8 +21,12 @@ pub struct Hub {
     pub addr: String,
     pub identity: Identity,
     books: Arc<Mutex<AgentState>>,
+    refusal: Refusal,
     task: tokio::task::JoinHandle<()>,
 }
+
+/// With what the hub refuses dictionaries, if it does.
+type Refusal = Arc<Mutex<Option<RefuseCode>>>;
 
 impl Drop for Hub {
     fn drop(&mut self) {
@@ -56,8 +60,14 @@ impl Hub {
         let ca_pem = authority.cert_pem().to_owned();
         let certificate = KeyAndCert { key_pem: key.key_pem(), chain_pem: leaf, ca_pem };
         let books = Arc::new(Mutex::new(AgentState::default()));
-        let task = tokio::spawn(accept(endpoint, Arc::clone(&books)));
-        Self { addr, identity: Identity { file, certificate }, books, task }
+        let refusal = Refusal::default();
+        let task = tokio::spawn(accept(endpoint, Arc::clone(&books), Arc::clone(&refusal)));
+        Self { addr, identity: Identity { file, certificate }, books, refusal, task }
+    }
+
+    /// From now on it welcomes agents and then refuses their dictionaries, or no longer does.
+    pub fn refuse_dictionaries(&self, code: Option<RefuseCode>) {
+        *self.refusal.lock().unwrap() = code;
     }
 
     pub fn stored(&self) -> RangeSet {
@@ -65,15 +75,15 @@ impl Hub {
     }
 }
 
-async fn accept(endpoint: ServerEndpoint, books: Arc<Mutex<AgentState>>) {
+async fn accept(endpoint: ServerEndpoint, books: Arc<Mutex<AgentState>>, refusal: Refusal) {
     while let Some(incoming) = endpoint.accept().await {
         if let Ok(link) = incoming.finish(LONG).await {
-            tokio::spawn(serve(link, Arc::clone(&books)));
+            tokio::spawn(serve(link, Arc::clone(&books), Arc::clone(&refusal)));
         }
     }
 }
 
-async fn serve(link: Link, books: Arc<Mutex<AgentState>>) {
+async fn serve(link: Link, books: Arc<Mutex<AgentState>>, refusal: Refusal) {
     let mut session = HubSession::new(link.peer_agent().unwrap().clone());
     let (mut sender, mut receiver) = link.split();
     let clock = SystemClock::default();
@@ -84,6 +94,8 @@ async fn serve(link: Link, books: Arc<Mutex<AgentState>>) {
                 if sender.send(&Frame::from(message)).await.is_err() {
                     return;
                 }
+            } else if let (HubAction::DefineSeries(..), Some(code)) = (&action, *refusal.lock().unwrap()) {
+                session.refuse(code, "as told".to_owned());
             } else {
                 carry_out(&mut session, action, &mut books.lock().unwrap(), clock.wall_ns());
             }

@@ -22,7 +22,7 @@ async fn a_batch_is_complete_by_time() {
     let spool = spool(folder.path(), &Board::default());
     let (out, inbox) = mpsc::channel(QUEUE_MAX);
     let (_batching, now) = watch::channel(Batching { flush_interval: HOUR, rows_max: 1_000 });
-    let task = tokio::spawn(intake::run(inbox, spool.clone(), now));
+    let task = tokio::spawn(intake::run(inbox, spool.clone(), now, Board::default()));
     let start = Instant::now();
     out.send(chunk(3, 1)).await.unwrap();
     out.send(chunk(4, 2)).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_batch_is_complete_by_count_and_a_change_counts_from_the_next_on() {
     let spool = spool(folder.path(), &Board::default());
     let (out, inbox) = mpsc::channel(QUEUE_MAX);
     let (batching, now) = watch::channel(Batching { flush_interval: HOUR, rows_max: 10 });
-    let task = tokio::spawn(intake::run(inbox, spool.clone(), now));
+    let task = tokio::spawn(intake::run(inbox, spool.clone(), now, Board::default()));
     for position in 1..=4 {
         out.send(chunk(5, position)).await.unwrap();
     }
@@ -61,7 +61,7 @@ async fn who_asks_is_told_once_all_before_is_durable_and_the_end_commits_the_res
     let spool = spool(folder.path(), &Board::default());
     let (out, inbox) = mpsc::channel(QUEUE_MAX);
     let (_batching, now) = watch::channel(Batching { flush_interval: HOUR, rows_max: 1_000 });
-    let task = tokio::spawn(intake::run(inbox, spool.clone(), now));
+    let task = tokio::spawn(intake::run(inbox, spool.clone(), now, Board::default()));
     out.send(chunk(5, 1)).await.unwrap();
     let (durable, told) = oneshot::channel();
     out.send(Chunk { durable: Some(durable), ..Chunk::default() }).await.unwrap();
@@ -72,4 +72,19 @@ async fn who_asks_is_told_once_all_before_is_durable_and_the_end_commits_the_res
     task.await.unwrap();
     assert_eq!(spool.state().borrow().account.produced, 7);
     assert_eq!(spool.cursor("a").await.unwrap(), Some(vec![2]));
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_more_than_one_batch_becomes_several() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = spool(folder.path(), &Board::default());
+    let (out, inbox) = mpsc::channel(QUEUE_MAX);
+    let (_batching, now) = watch::channel(Batching { flush_interval: HOUR, rows_max: 500_000 });
+    let task = tokio::spawn(intake::run(inbox, spool.clone(), now, Board::default()));
+    out.send(chunk(1_200_000, 1)).await.unwrap();
+    drop(out);
+    task.await.unwrap();
+    let state = *spool.state().borrow();
+    assert_eq!((state.account.produced, state.head), (1_200_000, Seq::new(3)));
+    assert_eq!(spool.cursor("a").await.unwrap(), Some(vec![1]));
 }

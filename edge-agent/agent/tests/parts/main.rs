@@ -10,6 +10,7 @@ mod reload;
 mod serve;
 mod spooler;
 mod sync;
+mod wide;
 
 use std::path::Path;
 use std::time::Duration;

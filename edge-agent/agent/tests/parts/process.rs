@@ -1,7 +1,7 @@
 //! `edge-agent run` as a process, with commands and signals beside it.
 
 use std::path::Path;
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use edge_agent::serve;
@@ -80,6 +80,11 @@ async fn it_syncs_on_command_reloads_on_sighup_and_ends_in_order() {
     std::fs::write(path.join("agent.toml"), config(&hub.addr) + "[spool]\nquota_mb = 3\n").unwrap();
     agent.signal("-HUP");
     until(path, |status| status.config.needs_restart == ["spool.quota_mb"]).await;
+    let said = String::from_utf8(output(path, &["status"]).stdout).unwrap();
+    let file = path.join("agent.toml").display().to_string();
+    for part in ["source   replay-1: 3 accepted, 0 rejected", &format!("config   {file}"), "spool.quota_mb"] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
     let said = output(path, &["sync", "--json"]);
     assert!(said.status.success());
     let report: edge_agent::sync::SyncReport = serde_json::from_slice(&said.stdout).unwrap();
@@ -96,4 +101,27 @@ async fn it_syncs_on_command_reloads_on_sighup_and_ends_in_order() {
     let said = output(path, &["store", "inspect", "--json"]);
     let found: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
     assert_eq!((&found["closed_cleanly"], &found["account"]["stored"]), (&true.into(), &3.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_on_when_nobody_reads_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let hub = Hub::start();
+    hub.identity.save(path).unwrap();
+    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    // Each failure to connect is told.
+    std::fs::write(path.join("agent.toml"), "[http]\nlisten = \"\"\n[uplink]\nhub = \"no port\"\n").unwrap();
+    let mut run = command(path, &["run"]);
+    run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut agent = Agent(run.spawn().unwrap());
+    until(path, |status| status.breaker.failures > 0).await;
+    drop((agent.0.stdin.take(), agent.0.stdout.take(), agent.0.stderr.take()));
+    let before = until(path, |_| true).await.breaker.failures;
+    agent.signal("-HUP");
+    until(path, |status| status.breaker.failures > before + 2).await;
+    agent.signal("-TERM");
+    let ended = tokio::task::spawn_blocking(move || (agent.0.wait().unwrap(), agent));
+    let (status, _agent) = tokio::time::timeout(LONG, ended).await.unwrap().unwrap();
+    assert!(status.success());
 }

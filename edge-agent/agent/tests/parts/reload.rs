@@ -42,7 +42,7 @@ impl Bench {
         let (out, inbox) = mpsc::channel(QUEUE_MAX);
         let (batching, batching_now) = watch::channel(Batching::of(&config));
         let (hub, hub_now) = watch::channel(String::from("enrolled:1"));
-        tokio::spawn(intake::run(inbox, spool.clone(), batching_now.clone()));
+        tokio::spawn(intake::run(inbox, spool.clone(), batching_now.clone(), board.clone()));
         let own_device = DeviceId::parse("pump-7").unwrap();
         let sources = Sources::new(Shared { own_device, out, board: board.clone(), spool: spool.clone() });
         let live = Live { batching, hub, hub_enrolled: "enrolled:1".into(), sources };

@@ -68,11 +68,25 @@ async fn status_readiness_and_metrics_show_the_spool() {
     let spool = spool(folder.path(), &board);
     spool.append(readings(7), Vec::new()).await.unwrap();
     assert_eq!(ask(addr, "GET /readyz", &headers).await, (200, "ok".into()));
+    board.source("rows \"a\"", |source| source.accepted = 3);
+    board.rejected("rows \"a\"", 2, "bad");
+    board.update(|status| {
+        status.breaker.state = "open".into();
+        status.breaker.failures = 4;
+        status.drops.insert("quota".into(), 6);
+    });
     let (_, metrics) = ask(addr, "GET /metrics", &headers).await;
     for line in [
         "# TYPE tideline_agent_rows_produced_total counter\ntideline_agent_rows_produced_total 7\n",
         "# TYPE tideline_agent_rows_pending gauge\ntideline_agent_rows_pending 7\n",
         "tideline_agent_connected 0\n",
+        "# TYPE tideline_agent_breaker_state gauge\ntideline_agent_breaker_state{state=\"closed\"} 0\n",
+        "tideline_agent_breaker_state{state=\"open\"} 1\n",
+        "tideline_agent_breaker_failures 4\n",
+        "tideline_agent_source_accepted_total{source=\"rows \\\"a\\\"\"} 3\n",
+        "tideline_agent_source_rejected_total{source=\"rows \\\"a\\\"\"} 2\n",
+        "tideline_agent_rows_given_up{cause=\"quota\"} 6\n",
+        "\ntideline_agent_flash_written_bytes_total ",
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }

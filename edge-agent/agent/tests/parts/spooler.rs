@@ -1,5 +1,8 @@
 //! The spool's thread, when the disk fails it.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use edge_agent::spooler::{Occasion, SpoolHandle};
 use edge_agent::status::Board;
 use tideline_protocol::model::Seq;
@@ -34,8 +37,8 @@ async fn after_a_failed_write_the_spool_is_opened_again_and_nothing_is_lost_or_d
     disk.fail_writes();
     assert!(spool.append(readings(5), vec![("a".into(), vec![2])]).await.is_err());
     assert!(spool.append(readings(5), vec![("a".into(), vec![2])]).await.is_err());
-    let seq = spool.append(readings(5), vec![("a".into(), vec![2])]).await.unwrap();
-    assert_eq!(seq, Seq::new(2));
+    let appended = spool.append(readings(5), vec![("a".into(), vec![2])]).await.unwrap();
+    assert_eq!(appended.head, Seq::new(2));
     let state = *spool.state().borrow();
     assert_eq!((state.epoch, state.account.produced), (epoch, 10));
     assert_eq!(spool.cursor("a").await.unwrap(), Some(vec![2]));
@@ -60,4 +63,74 @@ async fn the_oldest_pending_seq_is_published() {
     assert_eq!(pending_from(), Seq::new(3));
     settle(3, 3).await.unwrap();
     assert_eq!(pending_from(), Seq::new(4));
+}
+
+fn modes(folder: &Path) -> [u32; 2] {
+    ["spool.redb", "spool.journal"].map(|name| {
+        let metadata = std::fs::metadata(folder.join(name)).unwrap();
+        metadata.permissions().mode() & 0o777
+    })
+}
+
+#[tokio::test]
+async fn the_spools_files_are_their_owners_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        let path = folder.path().join("spool.redb");
+        SpoolHandle::start(path, SpoolConfig::default(), Board::default()).unwrap()
+    };
+    let (spool, thread) = start();
+    assert_eq!(modes(folder.path()), [0o600; 2]);
+    spool.append(readings(5), Vec::new()).await.unwrap();
+    spool.close().await;
+    thread.join().unwrap();
+    // As an older agent left them.
+    for name in ["spool.redb", "spool.journal"] {
+        let wide = std::fs::Permissions::from_mode(0o664);
+        std::fs::set_permissions(folder.path().join(name), wide).unwrap();
+    }
+    let (spool, thread) = start();
+    assert_eq!(modes(folder.path()), [0o600; 2]);
+    assert_eq!(spool.state().borrow().account.produced, 5);
+    spool.close().await;
+    thread.join().unwrap();
+    // One that is put aside makes way for new files.
+    std::fs::write(folder.path().join("spool.redb"), "this is no database").unwrap();
+    let (spool, _) = start();
+    assert_eq!(modes(folder.path()), [0o600; 2]);
+    assert_eq!(spool.state().borrow().account.produced, 0);
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_shown_by_cause_also_after_a_restart() {
+    let disk = CrashBackend::new();
+    let start = |board: &Board| {
+        let disk = disk.clone();
+        let open = move |_| Spool::open(disk.clone(), SpoolConfig { quota_bytes: 4_000 }, [1; 16]);
+        SpoolHandle::start_with(open, board.clone()).unwrap()
+    };
+    let board = Board::default();
+    let (spool, thread) = start(&board);
+    for _ in 0..40 {
+        spool.append(readings(50), Vec::new()).await.unwrap();
+    }
+    let status = board.read();
+    assert!(status.account.dropped > 0);
+    assert_eq!(status.drops, [("quota".to_owned(), status.account.dropped)].into());
+    spool.close().await;
+    thread.join().unwrap();
+    let board = Board::default();
+    let (spool, _) = start(&board);
+    assert_eq!(board.read().drops, status.drops);
+    // Of what the hub knows of there is no record any more.
+    let mut dropped = tideline_protocol::ranges::RangeSet::new();
+    for gap in spool.view().await.unwrap().gaps {
+        dropped.insert(gap.first.get(), gap.last().get());
+    }
+    let told = tideline_protocol::wire::Settlement { dropped, ..Default::default() };
+    spool.settle(told).await.unwrap();
+    spool.close().await;
+    let board = Board::default();
+    let _spool = start(&board);
+    assert_eq!(board.read().drops, [("earlier".to_owned(), status.account.dropped)].into());
 }

@@ -9,6 +9,7 @@ use edge_agent::sync::{Syncer, Wake};
 use edge_agent::uplink::Uplink;
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::time::SystemClock;
+use tideline_protocol::wire::RefuseCode;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -117,4 +118,18 @@ async fn it_is_asked_for_over_the_socket() {
     assert!(report.reached, "{report}");
     assert_eq!(serve::ask_status(data).await.unwrap().account.stored, 30);
     server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_after_the_welcome_is_a_failure_and_the_waits_grow() {
+    let hub = Hub::start();
+    hub.refuse_dictionaries(Some(RefuseCode::Unavailable));
+    let agent = Agent::start(&hub, &hub.addr);
+    agent.append(2).await;
+    let status = until_shown(&agent.board, |status| status.breaker.failures >= 4).await;
+    assert!(status.last_error.unwrap().contains("as told"));
+    hub.refuse_dictionaries(None);
+    assert!(agent.syncer.run(LONG).await.reached);
+    let status = until_shown(&agent.board, |status| status.connected).await;
+    assert_eq!((status.breaker.failures, status.breaker.state.as_str()), (0, "closed"));
 }

@@ -54,6 +54,7 @@ impl Bench {
             columns,
             point_prefix,
         };
+        self.board.source("a", |_| {});
         let task = tokio::spawn(replay(context, kind, Arc::new(ManualClock::at(NOW_NS))));
         let mut seen = Vec::new();
         for _ in 0..chunks {
@@ -61,7 +62,10 @@ impl Bench {
             for (_, samples) in &chunk.rows {
                 seen.extend(samples.iter().map(|sample| (sample.time_ns, sample.value)));
             }
+            let accepted = chunk.rows.iter().map(|(_, samples)| samples.len() as u64).sum();
             self.spool.append(chunk.rows, chunk.position.into_iter().collect()).await.unwrap();
+            self.board.accepted("a", accepted);
+            chunk.durable.into_iter().for_each(|durable| durable.send(()).unwrap());
         }
         drop(inbox);
         task.await.unwrap();
@@ -215,4 +219,18 @@ async fn a_csv_line_with_other_fields_than_the_header_is_told() {
     assert_eq!(seen, [value(1), value(4)]);
     assert_eq!(bench.status().rejected, 2);
     assert!(bench.status().last_error.unwrap().contains(":4: it has 3 fields, the header 2"));
+}
+
+#[tokio::test]
+async fn a_wide_file_is_handed_on_in_chunks_of_few_lines() {
+    let columns = 600;
+    let names: Vec<_> = (0..columns).map(|column| format!("p{column}")).collect();
+    let mut file = format!("timestamp,{}\n", names.join(","));
+    (0..50).for_each(|row| file.push_str(&format!("{row}{}\n", ",7".repeat(columns))));
+    let bench = Bench::new(file);
+    let first = bench.replay(Format::Csv, Timestamps::Keep, 1).await;
+    // The line that reaches the limit is whole.
+    assert_eq!(first.len(), 17 * columns);
+    let rest = bench.replay(Format::Csv, Timestamps::Keep, 99).await;
+    assert_eq!(first.len() + rest.len(), 50 * columns);
 }

@@ -1,0 +1,133 @@
+//! Appending for several askers at once: what waits becomes batches that one sync makes durable.
+//!
+//! However much came, all of a request is in the spool or nothing of it: its batches go in together
+//! with its positions, so that a kill leaves no part of a chunk behind that would be read again.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use tideline_protocol::model::{Sample, Seq, SeriesDef, SeriesNo};
+use tideline_spool::{EncodedBatch, Spool, SpoolError, encode_batch};
+
+use super::{Answer, Position, SeriesRows};
+
+/// Readings with the positions of their source behind them.
+#[derive(Debug, Clone, Default)]
+pub struct Portion {
+    /// The source's name in status.
+    pub source: String,
+    /// The readings by series; a series may come several times.
+    pub rows: Vec<SeriesRows>,
+    /// Positions that are durable with them.
+    pub positions: Vec<Position>,
+}
+
+impl Portion {
+    /// How many readings.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.rows.iter().map(|(_, samples)| samples.len() as u64).sum()
+    }
+}
+
+/// What an append came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    /// The newest seq of the spool.
+    pub head: Seq,
+    /// Series that the full dictionary had no room for: their readings are not in the spool.
+    pub rejected: HashSet<SeriesDef>,
+}
+
+/// What one asker wants to be durable.
+pub struct Append {
+    pub portions: Vec<Arc<Portion>>,
+    /// Most readings in one batch.
+    pub rows_max: u64,
+    pub answer: Answer<Appended>,
+}
+
+impl Append {
+    pub fn count(&self) -> u64 {
+        self.portions.iter().map(|portion| portion.count()).sum()
+    }
+}
+
+/// The series of an append that the full dictionary has no room for.
+pub fn without_room(spool: &mut Spool, append: &Append) -> HashSet<SeriesDef> {
+    let rows = append.portions.iter().flat_map(|portion| &portion.rows);
+    rows.filter(|(def, _)| spool.series_no(def).is_err()).map(|(def, _)| def.clone()).collect()
+}
+
+/// Makes all of them durable, or none; the answers are in their order.
+pub fn write(spool: &mut Spool, group: &[Append]) -> Result<Vec<HashSet<SeriesDef>>, SpoolError> {
+    let (mut batches, mut all_rejected) = (Vec::new(), Vec::with_capacity(group.len()));
+    // The last word of a source counts.
+    let mut positions = BTreeMap::new();
+    for append in group {
+        let (mut items, mut rejected) = (Vec::new(), HashSet::new());
+        for portion in &append.portions {
+            for (def, samples) in &portion.rows {
+                match spool.series_no(def) {
+                    Ok(series) => items.push((series, samples.as_slice())),
+                    Err(SpoolError::TooManySeries { def }) => drop(rejected.insert(*def)),
+                    Err(error) => return Err(error),
+                }
+            }
+            let named = portion.positions.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+            positions.extend(named);
+        }
+        encode(&items, append.rows_max.max(1), &mut batches)?;
+        all_rejected.push(rejected);
+    }
+    let positions: Vec<(&str, &[u8])> = positions.into_iter().collect();
+    spool.append_group(&batches, &positions)?;
+    Ok(all_rejected)
+}
+
+/// Encodes readings as one batch, or as several in time order when they are too many for one or
+/// too many bytes.
+fn encode(
+    items: &[(SeriesNo, &[Sample])],
+    rows_max: u64,
+    into: &mut Vec<EncodedBatch>,
+) -> Result<(), SpoolError> {
+    let rows: u64 = items.iter().map(|(_, samples)| samples.len() as u64).sum();
+    let mut parts = rows.div_ceil(rows_max);
+    if parts <= 1 {
+        match encode_batch(items) {
+            Err(SpoolError::TooLarge { .. }) if rows > 1 => parts = 2,
+            encoded => {
+                into.push(encoded?);
+                return Ok(());
+            }
+        }
+    }
+    let mut all: Vec<(SeriesNo, Sample)> = Vec::with_capacity(usize::try_from(rows).unwrap_or(0));
+    for (series, samples) in items {
+        all.extend(samples.iter().map(|sample| (*series, *sample)));
+    }
+    // Stable: readings of one time keep the order in which they came.
+    all.sort_by_key(|(_, sample)| sample.time_ns);
+    let rows_in_part = usize::try_from(rows.div_ceil(parts)).unwrap_or(usize::MAX);
+    for part in all.chunks(rows_in_part.max(1)) {
+        let mut series: BTreeMap<SeriesNo, Vec<Sample>> = BTreeMap::new();
+        part.iter().for_each(|(number, sample)| series.entry(*number).or_default().push(*sample));
+        let items: Vec<_> = series.iter().map(|(number, samples)| (*number, samples.as_slice())).collect();
+        encode(&items, rows_max, into)?;
+    }
+    Ok(())
+}
+
+/// The same error for one more asker.
+pub fn again(error: &SpoolError) -> SpoolError {
+    match error {
+        SpoolError::Poisoned => SpoolError::Poisoned,
+        SpoolError::Corrupt(reason) => SpoolError::Corrupt(reason.clone()),
+        SpoolError::Storage(reason) => SpoolError::Storage(reason.clone()),
+        SpoolError::OverQuota { bytes, quota_bytes } => {
+            SpoolError::OverQuota { bytes: *bytes, quota_bytes: *quota_bytes }
+        }
+        other => SpoolError::Storage(other.to_string()),
+    }
+}

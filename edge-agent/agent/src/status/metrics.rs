@@ -1,0 +1,100 @@
+//! The status as Prometheus' text form. What stands in labels is bounded in number and length.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::{BREAKER_STATES, SourceStatus, Status};
+
+/// Most sources with counters of their own; the rest is counted together.
+const SOURCES_MAX: usize = 100;
+/// Most characters of a label's value.
+const LABEL_CHARS_MAX: usize = 64;
+/// The label of what is counted together.
+const OTHERS: &str = "(others)";
+
+pub fn text(status: &Status) -> String {
+    let (a, mut out) = (&status.account, String::new());
+    for (name, value) in [
+        ("tideline_agent_rows_produced_total", a.produced),
+        ("tideline_agent_rows_stored_total", a.stored),
+        ("tideline_agent_rows_dropped_total", a.dropped),
+        ("tideline_agent_rows_refused_total", a.refused),
+        ("tideline_agent_rows_pending", a.pending),
+        ("tideline_agent_connected", u64::from(status.connected)),
+        ("tideline_agent_breaker_failures", u64::from(status.breaker.failures)),
+        ("tideline_agent_config_wrong", u64::from(status.config.error.is_some())),
+        ("tideline_agent_spool_bytes", status.spool.bytes),
+        ("tideline_agent_spool_quota_bytes", status.spool.quota_bytes),
+        ("tideline_agent_flash_written_bytes_total", status.spool.flash_bytes),
+    ] {
+        family(&mut out, name, &[(String::new(), value)]);
+    }
+    let state = |state: &&str| (label("state", state), u64::from(*state == status.breaker.state));
+    let states: Vec<_> = BREAKER_STATES.iter().map(state).collect();
+    family(&mut out, "tideline_agent_breaker_state", &states);
+    let drops: Vec<_> = status.drops.iter().map(|(cause, rows)| (label("cause", cause), *rows)).collect();
+    family(&mut out, "tideline_agent_rows_given_up", &drops);
+    let accepted = by_source(status, |source| source.accepted);
+    family(&mut out, "tideline_agent_source_accepted_total", &accepted);
+    let rejected = by_source(status, |source| source.rejected);
+    family(&mut out, "tideline_agent_source_rejected_total", &rejected);
+    out
+}
+
+fn family(out: &mut String, name: &str, values: &[(String, u64)]) {
+    if values.is_empty() {
+        return;
+    }
+    let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+    // Writing to a text cannot fail.
+    let _ = writeln!(out, "# TYPE {name} {kind}");
+    for (labels, value) in values {
+        let _ = writeln!(out, "{name}{labels} {value}");
+    }
+}
+
+fn by_source(status: &Status, figure: impl Fn(&SourceStatus) -> u64) -> Vec<(String, u64)> {
+    // Names that are alike as far as they are shown must not be shown twice.
+    let mut all: BTreeMap<String, u64> = BTreeMap::new();
+    for (at, source) in status.sources.values().enumerate() {
+        let name = if at < SOURCES_MAX { &source.name } else { OTHERS };
+        *all.entry(label("source", name)).or_default() += figure(source);
+    }
+    all.into_iter().collect()
+}
+
+fn label(name: &str, value: &str) -> String {
+    let mut text = format!("{{{name}=\"");
+    for c in value.chars().take(LABEL_CHARS_MAX) {
+        match c {
+            '\\' | '"' => text.extend(['\\', c]),
+            '\n' => text.push_str("\\n"),
+            c => text.push(c),
+        }
+    }
+    text + "\"}"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Board;
+
+    #[test]
+    fn labels_are_escaped_and_bounded_in_number_and_length() {
+        let board = Board::default();
+        for n in 0..SOURCES_MAX + 5 {
+            board.source(&format!("{n:04}"), |_| {});
+            board.accepted(&format!("{n:04}"), 2);
+        }
+        board.source("\"a\\b\"\nc", |_| {});
+        board.rejected("\"a\\b\"\nc", 7, "it is bad");
+        board.source(&format!("!{}", "x".repeat(1_000)), |source| source.accepted = 9);
+        let text = board.read().metrics();
+        let lines = |part: &str| text.lines().filter(|line| line.starts_with(part)).count();
+        assert_eq!(lines("tideline_agent_source_accepted_total{"), SOURCES_MAX + 1);
+        assert!(text.contains("{source=\"(others)\"} 14\n"), "{text}");
+        assert!(text.contains("rejected_total{source=\"\\\"a\\\\b\\\"\\nc\"} 7\n"), "{text}");
+        assert!(text.lines().all(|line| line.len() < 150), "{text}");
+    }
+}

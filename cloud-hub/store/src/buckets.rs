@@ -1,6 +1,7 @@
 //! Buckets of time: their widths, their edges, and what is known of the readings in one.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 /// Nanoseconds of a minute: the width of the rollup tier.
 pub const MINUTE_NS: i64 = 60_000_000_000;
@@ -44,13 +45,20 @@ const WIDTHS_NS: [i64; 30] = [
     100_000 * D,
 ];
 
-/// The start of the bucket that holds `time_ns`; rounds down for times before 1970 too.
+/// The start of the bucket that holds `time_ns`; rounds down for times before 1970 too. A bucket
+/// that begins before the first time there is starts at `i64::MIN`.
 #[must_use]
 pub const fn bucket_start(time_ns: i64, width_ns: i64) -> i64 {
     time_ns.div_euclid(width_ns).saturating_mul(width_ns)
 }
 
-/// The smallest width at which `from..to` touches at most `buckets_max` buckets wherever it begins.
+/// The last time of the bucket that holds `time_ns`.
+const fn bucket_last(time_ns: i64, width_ns: i64) -> i64 {
+    time_ns.saturating_add(width_ns - 1 - time_ns.rem_euclid(width_ns))
+}
+
+/// The smallest width at which `from..to` touches at most `buckets_max` buckets wherever it begins;
+/// a range of more than 270 years may touch four where fewer are asked for.
 #[must_use]
 pub fn width_for(from_ns: i64, to_ns: i64, buckets_max: usize) -> i64 {
     let range = (i128::from(to_ns) - i128::from(from_ns)).max(0);
@@ -59,6 +67,10 @@ pub fn width_for(from_ns: i64, to_ns: i64, buckets_max: usize) -> i64 {
 }
 
 /// What is known of the readings of one series in one bucket.
+///
+/// A NaN counts as a reading, and is first or last like any other. It makes the sum, and so the
+/// mean, NaN; the smallest and the largest are those of the numbers, and NaN only where there are
+/// none. Infinities are ordinary values; both signs in one bucket make the sum NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Aggregate {
     /// How many.
@@ -134,23 +146,22 @@ impl Buckets {
 
     /// Adds readings; those of one bucket that stand together cost one look-up.
     pub fn add_rows(&mut self, times: &[i64], values: &[f64]) {
-        let mut open: Option<(i64, Aggregate)> = None;
+        let mut open: Option<(RangeInclusive<i64>, Aggregate)> = None;
         for (time, value) in times.iter().zip(values) {
             let one = Aggregate::of(*time, *value);
             match &mut open {
-                Some((start, part)) if *time >= *start && time.wrapping_sub(*start) < self.width_ns => {
-                    part.merge(&one)
-                }
+                Some((span, part)) if span.contains(time) => part.merge(&one),
                 _ => {
-                    if let Some((start, part)) = open.take() {
-                        self.add(start, &part);
+                    if let Some((span, part)) = open.take() {
+                        self.add(*span.start(), &part);
                     }
-                    open = Some((bucket_start(*time, self.width_ns), one));
+                    let span = bucket_start(*time, self.width_ns)..=bucket_last(*time, self.width_ns);
+                    open = Some((span, one));
                 }
             }
         }
-        if let Some((start, part)) = open {
-            self.add(start, &part);
+        if let Some((span, part)) = open {
+            self.add(*span.start(), &part);
         }
     }
 

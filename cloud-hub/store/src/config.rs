@@ -14,7 +14,8 @@ use crate::log::LogError;
 pub struct StoreConfig {
     /// The folder of the store; created when missing.
     pub dir: PathBuf,
-    /// Rows in memory at which they are sealed; 16 bytes each, and as many again while sealing.
+    /// Rows in memory at which they are sealed; 16 bytes each, and as many again while sealing. What
+    /// is on its way from the log when a file is begun comes on top: some hundred runs at most.
     pub hot_rows_max: usize,
     /// Longest time between two flushes; bounds how much log a start replays.
     pub flush_interval: Duration,
@@ -24,8 +25,12 @@ pub struct StoreConfig {
     pub queue_max: usize,
     /// Live batches that a slow subscriber may lag behind before it loses the oldest.
     pub live_queue_max: usize,
-    /// Whether the checksum of every sealed file is checked at the start. It reads all of them.
+    /// Whether a start compares the checksum of every sealed file before it returns, which reads
+    /// all of them. Otherwise it compares their lengths, and their checksums are compared before
+    /// the first use of each and in the background.
     pub check_files_on_open: bool,
+    /// How soon the log is reopened after a failed write; the pause doubles up to half a minute.
+    pub log_retry_min: Duration,
 }
 
 impl StoreConfig {
@@ -39,7 +44,8 @@ impl StoreConfig {
             log_segment_bytes_max: crate::log::SEGMENT_BYTES_MAX,
             queue_max: 1024,
             live_queue_max: 1024,
-            check_files_on_open: true,
+            check_files_on_open: false,
+            log_retry_min: Duration::from_secs(1),
         }
     }
 }
@@ -47,8 +53,8 @@ impl StoreConfig {
 /// Why the store did not do what was asked. Clonable: one failed group commit has many waiters.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// An earlier write failed; nothing more is accepted until the store is opened again.
-    #[error("the store stopped writing after a failed write; open it again")]
+    /// A write failed and the log is not reopened yet; what is sent again later is taken.
+    #[error("the store takes nothing since a write failed; it is trying to reopen its log")]
     Poisoned,
     /// The store was closed.
     #[error("the store is closed")]
@@ -63,6 +69,9 @@ pub enum StoreError {
         /// What does not fit.
         reason: String,
     },
+    /// The agent would hold more than is allowed; its fault.
+    #[error("limit: {0}")]
+    Limit(String),
     /// The disk failed.
     #[error("{what}: {error}")]
     Io {
@@ -94,6 +103,7 @@ impl From<LogError> for StoreError {
         match error {
             LogError::Poisoned => Self::Poisoned,
             LogError::Series { agent, epoch, reason } => Self::Series { agent, epoch, reason },
+            LogError::Limit(reason) => Self::Limit(reason),
             LogError::Io { what, error } => Self::Io { what: what.to_owned(), error },
         }
     }

@@ -1,8 +1,6 @@
 //! From durable bytes to readings that can be queried; what cannot be decoded becomes a dead letter.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tideline_protocol::block::{self, Decoded};
@@ -10,6 +8,7 @@ use tideline_protocol::model::AgentId;
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Run, RunEnvelope};
 
+use crate::dead;
 use crate::hot::SeriesId;
 use crate::metrics::add;
 use crate::tables::{LiveBatch, LiveColumn, Shared, read, write};
@@ -31,6 +30,9 @@ impl Refusal {
 
 fn decode(run: &Run, taken: &RangeSet, series: usize) -> Result<Decoded, String> {
     let envelope = &run.envelope;
+    // Stands for whatever may be wrong with a codec.
+    #[cfg(test)]
+    assert_ne!(run.block, b"panic", "told to");
     let mut decoded =
         block::decode(&run.block, &envelope.rows, envelope.first).map_err(|error| error.to_string())?;
     if let Some(column) = decoded.columns.iter().find(|column| column.series as usize >= series) {
@@ -56,13 +58,17 @@ pub fn take_in(
         return Ok(None);
     }
     let ids = read(&shared.registry).ids(agent, run.envelope.epoch);
-    match decode(run, taken, ids.len()) {
+    // A codec that panics over one hostile block must cost that run and not the thread. It has changed
+    // nothing by then: what is decoded goes into the tables afterwards, and as a whole.
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode(run, taken, ids.len())));
+    match decoded.unwrap_or_else(|_| Err("the codec panicked".to_owned())) {
         Ok(decoded) => Ok(Some(push(shared, agent, decoded, &ids))),
         Err(reason) => {
             tracing::warn!(%agent, first = %run.envelope.first, reason, "a stored run cannot be decoded");
             add(&shared.counters.dead_letters, 1);
-            if let Err(error) = keep_dead(&shared.dir.join("dead"), agent, run) {
-                tracing::error!(%agent, %error, "a dead letter cannot be kept");
+            match dead::keep(&shared.dir.join("dead"), agent, run) {
+                Ok(removed) => add(&shared.counters.dead_files_removed, removed),
+                Err(error) => tracing::error!(%agent, %error, "a dead letter cannot be kept"),
             }
             Err(Refusal { agent: agent.clone(), envelope: run.envelope.clone(), taken: taken.clone() })
         }
@@ -87,17 +93,4 @@ fn push(shared: &Shared, agent: &AgentId, decoded: Decoded, ids: &Arc<Vec<Series
     add(&shared.counters.decoded_rows, (tables.active.rows() - before) as u64);
     tables.live_id += 1;
     LiveBatch { id: tables.live_id, agent: agent.clone(), columns }
-}
-
-fn keep_dead(dir: &Path, agent: &AgentId, run: &Run) -> io::Result<()> {
-    let envelope = &run.envelope;
-    fs::create_dir_all(dir)?;
-    let name = format!("{agent}-{}-{}-{}.run", envelope.epoch, envelope.first, envelope.last());
-    let header = minicbor::to_vec(envelope).map_err(io::Error::other)?;
-    let mut file = File::create(dir.join(name))?;
-    file.write_all(&u32::try_from(header.len()).unwrap_or(u32::MAX).to_be_bytes())?;
-    file.write_all(&header)?;
-    file.write_all(&run.block)?;
-    file.sync_all()?;
-    File::open(dir)?.sync_all()
 }

@@ -5,6 +5,13 @@ use tideline_protocol::model::Sample;
 /// The number of a series at this hub.
 pub type SeriesId = u32;
 
+/// Whether a time is in a range that ends before `to_ns`; the greatest `to_ns` means no end, or
+/// else a reading at that very time could never be asked for.
+#[must_use]
+pub const fn is_before(time_ns: i64, to_ns: i64) -> bool {
+    time_ns < to_ns || to_ns == i64::MAX
+}
+
 /// What is known of a series without reading it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct SeriesStats {
@@ -69,14 +76,10 @@ impl Rows {
         (self.times, self.values) = pairs.into_iter().unzip();
     }
 
-    /// Leaves the rows of `from..to`; they must be sorted.
-    pub fn keep(&mut self, from_ns: i64, to_ns: i64) {
-        let lo = self.times.partition_point(|time| *time < from_ns);
-        let hi = self.times.partition_point(|time| *time < to_ns).max(lo);
-        self.times.truncate(hi);
-        self.values.truncate(hi);
-        self.times.drain(..lo);
-        self.values.drain(..lo);
+    /// Leaves the first rows.
+    pub fn truncate(&mut self, rows: usize) {
+        self.times.truncate(rows);
+        self.values.truncate(rows);
     }
 }
 
@@ -99,21 +102,20 @@ impl HotColumn {
         self.rows.extend(times, values);
     }
 
-    /// Appends the rows of `from..to` to `out` in order of arrival.
-    fn copy(&self, from_ns: i64, to_ns: i64, out: &mut Rows) {
+    /// Shows the rows of `from..to` in order of arrival.
+    fn each(&self, from_ns: i64, to_ns: i64, mut visit: impl FnMut(&[i64], &[f64])) {
         let times = &self.rows.times;
         if self.unsorted {
             for (time, value) in times.iter().zip(&self.rows.values) {
-                if (from_ns..to_ns).contains(time) {
-                    out.times.push(*time);
-                    out.values.push(*value);
+                if *time >= from_ns && is_before(*time, to_ns) {
+                    visit(std::slice::from_ref(time), std::slice::from_ref(value));
                 }
             }
             return;
         }
         let lo = times.partition_point(|time| *time < from_ns);
-        let hi = times.partition_point(|time| *time < to_ns).max(lo);
-        out.extend(times.get(lo..hi).unwrap_or(&[]), self.rows.values.get(lo..hi).unwrap_or(&[]));
+        let hi = times.partition_point(|time| is_before(*time, to_ns)).max(lo);
+        visit(times.get(lo..hi).unwrap_or(&[]), self.rows.values.get(lo..hi).unwrap_or(&[]));
     }
 }
 
@@ -143,11 +145,20 @@ impl Hot {
         self.rows
     }
 
-    /// Appends the rows of a series in `from..to` to `out`, in order of arrival.
-    pub fn copy(&self, id: SeriesId, from_ns: i64, to_ns: i64, out: &mut Rows) {
+    /// Shows the rows of a series in `from..to`, in order of arrival.
+    pub fn each(&self, id: SeriesId, from_ns: i64, to_ns: i64, visit: impl FnMut(&[i64], &[f64])) {
         if let Some(column) = self.columns.get(id as usize) {
-            column.copy(from_ns, to_ns, out);
+            column.each(from_ns, to_ns, visit);
         }
+    }
+
+    /// Appends rows of a series in `from..to` to `out`, in order of arrival: at least the `most` that
+    /// come first in time.
+    pub fn copy(&self, id: SeriesId, from_ns: i64, to_ns: i64, most: usize, out: &mut Rows) {
+        self.each(id, from_ns, to_ns, |times, values| {
+            let taken = times.len().min(most);
+            out.extend(times.get(..taken).unwrap_or(&[]), values.get(..taken).unwrap_or(&[]));
+        });
     }
 
     /// What is known of a series here.

@@ -4,7 +4,7 @@
 //! dir/manifest.redb          what all the rest means
 //! dir/log/NNNNNNNN.log       what is durable and not yet sealed
 //! dir/sealed/NNNNNNNN.parquet, NNNNNNNN.1m.parquet   readings by (series, time); their rollup
-//! dir/dead/                  runs that are durable and cannot be decoded
+//! dir/dead/                  runs that are durable and cannot be decoded, the newest of each agent
 //! dir/quarantine/            files, or ends of files, that could not be trusted
 //! ```
 //! A batch is appended to the log and acknowledged; then decoded into the hot columns, where it
@@ -12,8 +12,10 @@
 //! the file and lets the log go. What a query sees is files, then hot columns, in order of
 //! arrival. A file is never changed, and the log never decodes.
 
+mod blocks;
 pub mod buckets;
 mod config;
+mod dead;
 mod decode;
 mod hot;
 mod inspect;
@@ -30,9 +32,10 @@ pub use config::{StoreConfig, StoreError};
 pub use hot::SeriesId;
 pub use inspect::{Inspection, Verification, inspect, verify};
 pub use log::{
-    AgentState, Checkpoint, EpochLedger, Ledgers, LogCore, LogDisk, LogError, RealDisk, Replay, ReplayedBatch,
+    AgentState, Checkpoint, EpochLedger, Ledgers, LogCore, LogDisk, LogError, Opening, RealDisk, Replay,
+    ReplayedBatch,
 };
 pub use metrics::StoreMetrics;
-pub use query::{BucketAnswer, BucketColumn, RawColumn, RawPage, Tier};
-pub use store::{OpenReport, Quarantined, Store};
-pub use tables::{LiveBatch, LiveColumn, SeriesInfo, SeriesMeta};
+pub use query::{BadCursor, BucketAnswer, BucketColumn, RawColumn, RawCursor, RawPage, Tier};
+pub use store::{Check, CheckState, Health, OpenReport, Quarantined, Store};
+pub use tables::{DeviceInfo, LiveBatch, LiveColumn, SeriesInfo, SeriesMeta};

@@ -4,8 +4,8 @@
 //! simulation can crash it. Call order: [`LogCore::open`] replays, then any of `append`,
 //! `define_series`, `record_gap` and `refuse`, each of which returns only when its record would
 //! survive a power cut; [`LogCore::cut`] starts a new segment, so that all older ones can be
-//! removed once what they hold is kept elsewhere. It must never answer before the sync (INV-1),
-//! and never go on after a failed write.
+//! removed once what they hold is kept elsewhere; [`LogCore::reopen`] after a failed write. It must
+//! never answer before the sync (INV-1), and never go on after a failed write.
 
 mod disk;
 mod ledger;
@@ -16,12 +16,13 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tideline_protocol::durability::{Batch, Durable, DurableLog, Validated, commit};
+use tideline_protocol::lives::{self, Life, Moved};
 use tideline_protocol::model::{AgentId, Epoch, Gap};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Series, Settlement};
 
 pub use disk::{LogDisk, RealDisk};
-pub use ledger::{AgentState, EpochLedger, EpochState, Holding, Ledgers};
+pub use ledger::{AgentState, EpochLedger, EpochState, Holding, Ledgers, Opening};
 pub use replay::{Replay, ReplayedBatch};
 
 use record::Record;
@@ -45,6 +46,9 @@ pub enum LogError {
         /// What does not fit.
         reason: String,
     },
+    /// The agent would hold more than is allowed; its fault.
+    #[error("limit: {0}")]
+    Limit(String),
     /// The disk failed.
     #[error("{what}: {error}")]
     Io {
@@ -154,6 +158,37 @@ impl<D: LogDisk> LogCore<D> {
         out
     }
 
+    /// Says what is known of the epoch of a spool that signs on, and keeps its lives durably: only
+    /// once they are may anything of theirs be stored.
+    ///
+    /// # Errors
+    /// The agent has too many epochs; or the disk failed.
+    pub fn open_epoch(
+        &mut self,
+        agent: &AgentId,
+        epoch: Epoch,
+        lives: &[Life],
+        moved: Option<Moved>,
+    ) -> Result<Opening, LogError> {
+        let goes_on = {
+            let ledgers = lock(&self.ledgers);
+            if let Some(reason) = ledgers.refuses_epoch(agent, epoch) {
+                return Err(LogError::Limit(reason));
+            }
+            if let Some(state) = ledgers.epoch(agent, epoch)
+                && let Some(at) = lives::parted(&state.lives, lives, &state.settled().all())
+            {
+                return Ok(Opening::Parted { at, state: ledgers.state(agent, epoch) });
+            }
+            ledgers.goes_on(agent, epoch, lives, moved)
+        };
+        if !goes_on {
+            self.write(&[Record::Lives { agent, epoch, lives, moved }])?;
+            lock(&self.ledgers).go_on(agent, epoch, lives, moved);
+        }
+        Ok(Opening::Known(self.state(agent, epoch)))
+    }
+
     /// Adds dictionary entries durably and returns how many are known. Entries that are known
     /// already must be the same.
     ///
@@ -171,6 +206,9 @@ impl<D: LogDisk> LogCore<D> {
             (fresh, known.len())
         };
         if let Some(fresh) = fresh {
+            if let Some(reason) = lock(&self.ledgers).refuses_series(agent, fresh.defs.len()) {
+                return Err(LogError::Limit(reason));
+            }
             self.write(&[Record::Series { agent, epoch, series: &fresh }])?;
             return Ok(lock(&self.ledgers).epoch_mut(agent, epoch).define(&fresh));
         }
@@ -186,6 +224,9 @@ impl<D: LogDisk> LogCore<D> {
         let (lo, hi) = (gap.first.get(), gap.last().get());
         let dropped = {
             let ledgers = lock(&self.ledgers);
+            if let Some(reason) = ledgers.refuses_seqs(agent, epoch, lo, hi) {
+                return Err(LogError::Limit(reason));
+            }
             let mut missing = RangeSet::of(lo, hi);
             if let Some(state) = ledgers.epoch(agent, epoch) {
                 missing.remove_set(&state.settled().all().within(lo, hi));
@@ -230,7 +271,8 @@ impl<D: LogDisk> LogCore<D> {
     pub fn cut(&mut self) -> Result<(Checkpoint, Vec<Holding>), LogError> {
         self.start_segment(self.segment + 1)?;
         let mut ledgers = lock(&self.ledgers);
-        let holdings = ledgers.take_since_cut();
+        ledgers.cut();
+        let holdings = ledgers.cut_holdings();
         Ok((Checkpoint { oldest_segment: self.segment, ledgers: ledgers.clone() }, holdings))
     }
 
@@ -244,6 +286,32 @@ impl<D: LogDisk> LogCore<D> {
             self.disk.remove(segment).map_err(LogError::io("removing a log segment"))?;
         }
         Ok(())
+    }
+
+    /// Takes records again after a failed write. What that write may have left behind the last record
+    /// that was synced is cut off, and a new segment begins.
+    ///
+    /// It is not read back: after a failed sync the system may show bytes that are on no disk. What
+    /// is cut off was never acknowledged and stands in no ledger, so that the agents send it again;
+    /// all that was acknowledged stands in the ledgers and before the cut.
+    ///
+    /// # Errors
+    /// The disk still fails; the log takes no more.
+    pub fn reopen(&mut self) -> Result<(), LogError> {
+        if !self.poisoned {
+            return Ok(());
+        }
+        for segment in self.disk.list().map_err(LogError::io("listing the log"))? {
+            if segment > self.segment {
+                self.disk.remove(segment).map_err(LogError::io("removing an unfinished log segment"))?;
+            }
+        }
+        let cut = self.disk.truncate(self.segment, self.segment_bytes);
+        cut.map_err(LogError::io("cutting an unfinished record off"))?;
+        self.poisoned = false;
+        let started = self.start_segment(self.segment + 1);
+        self.poisoned = started.is_err();
+        started
     }
 
     /// What the log holds of an epoch.
@@ -297,7 +365,10 @@ impl<D: LogDisk> LogCore<D> {
             return Ok(());
         }
         if self.segment_bytes >= self.segment_bytes_max {
-            self.start_segment(self.segment + 1)?;
+            let started = self.start_segment(self.segment + 1);
+            // Where no segment can be made, the one that is written goes on, up to twice its size.
+            let full = self.segment_bytes >= self.segment_bytes_max.saturating_mul(2);
+            started.or_else(|error| if self.poisoned || full { Err(error) } else { Ok(()) })?;
         }
         let written = self.disk.append(&bytes).and_then(|()| self.disk.sync());
         self.poisoned = written.is_err();
@@ -311,11 +382,9 @@ impl<D: LogDisk> LogCore<D> {
         if self.poisoned {
             return Err(LogError::Poisoned);
         }
-        let started = self
-            .disk
-            .create(segment)
-            .and_then(|()| self.disk.append(&record::SEGMENT_MAGIC))
-            .and_then(|()| self.disk.sync());
+        // No byte was written: the old segment is still good, and still the one that is written.
+        self.disk.create(segment).map_err(LogError::io("making a log segment"))?;
+        let started = self.disk.append(&record::SEGMENT_MAGIC).and_then(|()| self.disk.sync());
         self.poisoned = started.is_err();
         started.map_err(LogError::io("starting a log segment"))?;
         self.segment = segment;

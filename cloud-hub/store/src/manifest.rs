@@ -4,16 +4,21 @@
 //! on, and lets the log segments go that the file replaces. Whatever is cut off before it never
 //! happened, and the log still has it.
 
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use minicbor::{Decode, Encode};
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
+};
+use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{AgentId, DeviceId, Epoch, Gap, PointId, Sample, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::Report;
 
 use crate::config::StoreError;
-use crate::hot::SeriesStats;
+use crate::hot::{SeriesId, SeriesStats};
 use crate::log::{Checkpoint, EpochState, Holding, Ledgers};
 use crate::sealed::Place;
 
@@ -52,6 +57,13 @@ impl FileEntry {
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.places.iter().map(|place| place.rows).sum()
+    }
+
+    /// Where a series stands in it.
+    #[must_use]
+    pub fn place(&self, series: SeriesId) -> Option<&Place> {
+        let at = self.places.binary_search_by_key(&series, |place| place.series).ok()?;
+        self.places.get(at)
     }
 
     /// Rows of the rollup.
@@ -106,6 +118,12 @@ struct EpochEntry {
     gaps: Vec<Gap>,
     #[n(6)]
     reported: Option<Report>,
+    #[n(7)]
+    lives: Vec<Life>,
+    #[n(8)]
+    moved: Option<Moved>,
+    #[n(9)]
+    opened: u64,
 }
 
 fn ranges(set: &RangeSet) -> Ranges {
@@ -134,6 +152,9 @@ impl From<&EpochState> for EpochEntry {
             ],
             gaps: state.gaps.clone(),
             reported: state.reported,
+            lives: state.lives.clone(),
+            moved: state.moved,
+            opened: state.opened,
         }
     }
 }
@@ -148,6 +169,7 @@ impl EpochEntry {
             self.rows;
         state.gaps = self.gaps;
         state.reported = self.reported;
+        (state.lives, state.moved, state.opened) = (self.lives, self.moved, self.opened);
     }
 }
 
@@ -186,6 +208,13 @@ impl SeriesEntry {
         }
     }
 
+    /// Replaces what the sealed files hold of it.
+    pub fn restat(&mut self, stats: &SeriesStats) {
+        self.count = stats.count;
+        self.first_ns = stats.first_ns;
+        self.last = stats.last.map(|last| (last.time_ns, last.value.to_bits()));
+    }
+
     /// What the sealed files hold of it.
     #[must_use]
     pub fn stats(&self) -> SeriesStats {
@@ -222,6 +251,40 @@ pub struct Change<'a> {
 #[derive(Debug)]
 pub struct Manifest {
     db: Database,
+    created: bool,
+}
+
+/// Why a manifest cannot be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Its bytes cannot be trusted; another start with the same file ends the same way.
+    Damaged(String),
+    /// It may well be good: it is open elsewhere, of another version, or cannot be read now.
+    Refused(String),
+}
+
+impl From<OpenError> for StoreError {
+    fn from((OpenError::Damaged(reason) | OpenError::Refused(reason)): OpenError) -> Self {
+        Self::Manifest(reason)
+    }
+}
+
+/// A full or failing disk says nothing about the bytes that are there.
+fn judge(error: impl Into<redb::Error>) -> OpenError {
+    let error = error.into();
+    let refused = match &error {
+        redb::Error::DatabaseAlreadyOpen | redb::Error::PreviousIo => true,
+        // These a file gives that is too short, or that is no file.
+        redb::Error::Io(error) => !matches!(
+            error.kind(),
+            ErrorKind::UnexpectedEof
+                | ErrorKind::InvalidData
+                | ErrorKind::InvalidInput
+                | ErrorKind::IsADirectory
+        ),
+        _ => false,
+    };
+    if refused { OpenError::Refused(error.to_string()) } else { OpenError::Damaged(error.to_string()) }
 }
 
 fn fail(error: impl std::fmt::Display) -> StoreError {
@@ -233,30 +296,58 @@ fn cbor(body: impl Encode<()>) -> Result<Vec<u8>, StoreError> {
 }
 
 impl Manifest {
-    /// Opens the manifest, or makes an empty one.
+    /// Opens the manifest and reads everything, or makes an empty one. All checksums are compared:
+    /// the file is small, and a flipped bit in a range would cost readings without a word.
     ///
     /// # Errors
     /// The file is not a manifest of this version, is damaged, or is open elsewhere.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let db = Database::create(path).map_err(fail)?;
-        let txn = db.begin_write().map_err(fail)?;
-        {
-            let mut meta = txn.open_table(META).map_err(fail)?;
-            let version = meta.get("version").map_err(fail)?.map(|value| value.value());
-            match version {
-                None => drop(meta.insert("version", VERSION).map_err(fail)?),
-                Some(VERSION) => {}
-                Some(found) => {
-                    return Err(fail(format!("version {found} is unknown; this code knows {VERSION}")));
-                }
+    pub fn open(path: &Path) -> Result<(Self, Contents), OpenError> {
+        Self::open_with(|builder| builder.create(path))
+    }
+
+    fn open_with(
+        create: impl FnOnce(&Builder) -> Result<Database, DatabaseError>,
+    ) -> Result<(Self, Contents), OpenError> {
+        // redb may panic where the checksums are right and the pages make no sense.
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let db = create(Builder::new().set_check_integrity_on_open(true)).map_err(judge)?;
+            let created = Self::prepare(&db)?;
+            let manifest = Self { db, created };
+            let contents = manifest.read().map_err(|error| OpenError::Damaged(error.to_string()))?;
+            Ok((manifest, contents))
+        }));
+        opened.unwrap_or_else(|_| Err(OpenError::Damaged("the database engine panicked".to_owned())))
+    }
+
+    /// Whether there was none before.
+    #[must_use]
+    pub const fn is_new(&self) -> bool {
+        self.created
+    }
+
+    /// Checks the version, or makes the tables; says whether there were none.
+    fn prepare(db: &Database) -> Result<bool, OpenError> {
+        let found = match db.begin_read().map_err(judge)?.open_table(META) {
+            Ok(meta) => meta.get("version").map_err(judge)?.map(|value| value.value()),
+            Err(TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(judge(error)),
+        };
+        match found {
+            Some(VERSION) => return Ok(false),
+            Some(found) => {
+                let reason = format!("version {found} is unknown; this code knows {VERSION}");
+                return Err(OpenError::Refused(reason));
             }
-            txn.open_table(EPOCHS).map_err(fail)?;
-            txn.open_table(DICTIONARY).map_err(fail)?;
-            txn.open_table(SERIES).map_err(fail)?;
-            txn.open_table(FILES).map_err(fail)?;
+            None => {}
         }
-        txn.commit().map_err(fail)?;
-        Ok(Self { db })
+        let txn = db.begin_write().map_err(judge)?;
+        txn.open_table(META).map_err(judge)?.insert("version", VERSION).map_err(judge)?;
+        txn.open_table(EPOCHS).map_err(judge)?;
+        txn.open_table(DICTIONARY).map_err(judge)?;
+        txn.open_table(SERIES).map_err(judge)?;
+        txn.open_table(FILES).map_err(judge)?;
+        txn.commit().map_err(judge)?;
+        Ok(true)
     }
 
     /// Reads everything.
@@ -342,10 +433,13 @@ fn read_dictionary(txn: &redb::ReadTransaction, ledgers: &mut Ledgers) -> Result
     Ok(())
 }
 
-/// Takes the seqs of a lost file out of what is stored.
+/// Takes the seqs of a lost file out of what is stored; gives their rows.
 pub fn lose(ledgers: &mut Ledgers, file: &FileEntry) -> u64 {
     for holding in &file.holdings {
         ledgers.epoch_mut(&holding.agent, holding.epoch).lose(&set_of(&holding.seqs), holding.rows);
     }
     file.holdings.iter().map(|holding| holding.rows).sum()
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ macro_rules! counters {
             pub sealed_bytes: u64,
             /// Sealed files, rollups not counted.
             pub sealed_files: u64,
-            /// Whether a write failed, so that nothing more is accepted.
+            /// Whether a write failed, so that nothing is accepted until the log is reopened.
             pub poisoned: bool,
         }
 
@@ -55,8 +55,16 @@ counters! {
     dead_letters,
     /// Flushes that were committed.
     flushes,
+    /// Sealed files, or rollups, that were found damaged after the start.
+    damaged_files,
     /// Flushes that failed and are tried again.
     flush_failures,
+    /// Writes of the log that failed, after each of which it took no more until it was reopened.
+    log_failures,
+    /// How often the log was reopened after that.
+    log_reopenings,
+    /// Files of dead letters that were removed to make room for newer ones of the same agent.
+    dead_files_removed,
 }
 
 pub(crate) fn add(counter: &AtomicU64, by: u64) {

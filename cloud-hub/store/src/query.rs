@@ -1,13 +1,19 @@
 //! Answers from files and hot columns as one.
 
+mod page;
+
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::blocks::SealedFile;
 use crate::buckets::{Buckets, MINUTE_NS, bucket_start, width_for};
 use crate::config::StoreError;
-use crate::hot::{Hot, Rows, SeriesId};
+use crate::hot::{SeriesId, is_before};
 use crate::manifest::FileEntry;
 use crate::sealed::{Place, SealedFormat};
 use crate::tables::{Shared, read};
+
+pub use page::{BadCursor, RawColumn, RawCursor, RawPage, raw};
 
 /// Most buckets that one query may ask for.
 const BUCKETS_MAX: usize = 100_000;
@@ -30,26 +36,6 @@ impl Tier {
             Self::Minute => "1m",
         }
     }
-}
-
-/// Raw rows of one series.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RawColumn {
-    /// The series.
-    pub id: SeriesId,
-    /// Times in ns since 1970, ascending; equal ones in order of arrival.
-    pub times: Vec<i64>,
-    /// As many values.
-    pub values: Vec<f64>,
-}
-
-/// A page of raw rows.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RawPage {
-    /// The series that have rows in the page, in the order asked for.
-    pub series: Vec<RawColumn>,
-    /// Where the next page begins, when there is more.
-    pub next_offset: Option<usize>,
 }
 
 /// The buckets of one series; empty ones are left out.
@@ -82,61 +68,8 @@ pub struct BucketAnswer {
     pub series: Vec<BucketColumn>,
 }
 
-/// What one moment holds of one series; later arrivals come later.
-struct View {
-    files: Arc<Vec<Arc<FileEntry>>>,
-    hot: Rows,
-}
-
-fn view(shared: &Shared, id: SeriesId, from_ns: i64, to_ns: i64) -> View {
-    let mut hot = Rows::default();
-    let copy = |part: &Hot, hot: &mut Rows| part.copy(id, from_ns, to_ns, hot);
-    let tables = read(&shared.tables);
-    let files = Arc::clone(&tables.files);
-    if let Some(flushing) = &tables.flushing {
-        copy(flushing, &mut hot);
-    }
-    copy(&tables.active, &mut hot);
-    View { files, hot }
-}
-
 fn place_of(file: &FileEntry, id: SeriesId, from_ns: i64, to_ns: i64) -> Option<&Place> {
-    let at = file.places.binary_search_by_key(&id, |place| place.series).ok()?;
-    file.places.get(at).filter(|place| place.first_ns < to_ns && place.last_ns >= from_ns)
-}
-
-fn file_rows(
-    shared: &Shared,
-    format: &dyn SealedFormat,
-    (file, place): (&FileEntry, &Place),
-    from_ns: i64,
-    to_ns: i64,
-) -> Result<Rows, StoreError> {
-    let (_, mut rows) =
-        format.read_rows(&shared.paths(file.number).0, place.row, place.rows).map_err(StoreError::Sealed)?;
-    rows.keep(from_ns, to_ns);
-    Ok(rows)
-}
-
-/// The rows of one series in order of (time, arrival).
-fn sorted_rows(
-    shared: &Shared,
-    format: &dyn SealedFormat,
-    id: SeriesId,
-    from_ns: i64,
-    to_ns: i64,
-) -> Result<Rows, StoreError> {
-    let view = view(shared, id, from_ns, to_ns);
-    let mut out = Rows::default();
-    for file in view.files.iter() {
-        if let Some(place) = place_of(file, id, from_ns, to_ns) {
-            let rows = file_rows(shared, format, (file, place), from_ns, to_ns)?;
-            out.extend(&rows.times, &rows.values);
-        }
-    }
-    out.extend(&view.hot.times, &view.hot.values);
-    out.sort();
-    Ok(out)
+    file.place(id).filter(|place| is_before(place.first_ns, to_ns) && place.last_ns >= from_ns)
 }
 
 fn check(shared: &Shared, series: &[SeriesId]) -> Result<(), StoreError> {
@@ -145,42 +78,6 @@ fn check(shared: &Shared, series: &[SeriesId]) -> Result<(), StoreError> {
         None => Ok(()),
         Some(id) => Err(StoreError::Query(format!("there is no series {id}"))),
     }
-}
-
-/// Rows `offset..offset + limit` of `from..to`, by (series as asked, time, arrival).
-pub fn raw(
-    shared: &Shared,
-    format: &dyn SealedFormat,
-    series: &[SeriesId],
-    (from_ns, to_ns): (i64, i64),
-    (offset, limit): (usize, usize),
-) -> Result<RawPage, StoreError> {
-    check(shared, series)?;
-    let mut page = RawPage::default();
-    let (mut skip, mut left) = (offset, limit);
-    for id in series {
-        let rows = sorted_rows(shared, format, *id, from_ns, to_ns)?;
-        if rows.times.len() <= skip {
-            skip -= rows.times.len();
-            continue;
-        }
-        let end = rows.times.len().min(skip.saturating_add(left));
-        let taken = end - skip;
-        if taken > 0 {
-            page.series.push(RawColumn {
-                id: *id,
-                times: rows.times.get(skip..end).unwrap_or(&[]).to_vec(),
-                values: rows.values.get(skip..end).unwrap_or(&[]).to_vec(),
-            });
-        }
-        left -= taken;
-        skip = 0;
-        if end < rows.times.len() {
-            page.next_offset = Some(offset.saturating_add(limit));
-            break;
-        }
-    }
-    Ok(page)
 }
 
 /// At most `buckets_max` buckets of one width over `from..to`.
@@ -197,54 +94,69 @@ pub fn buckets(
     }
     let width_ns = width_for(from_ns, to_ns, buckets_max);
     let tier = if width_ns % MINUTE_NS == 0 { Tier::Minute } else { Tier::Raw };
-    let mut out = BucketAnswer { width_ns, series: Vec::with_capacity(series.len()) };
-    for id in series {
-        let view = view(shared, *id, from_ns, to_ns);
-        let mut parts = Buckets::new(width_ns);
-        for file in view.files.iter() {
-            let Some(place) = place_of(file, *id, from_ns, to_ns) else { continue };
-            match tier {
-                Tier::Minute => add_minutes(shared, format, (file, place), (from_ns, to_ns), &mut parts)?,
-                Tier::Raw => {
-                    let rows = file_rows(shared, format, (file, place), from_ns, to_ns)?;
-                    parts.add_rows(&rows.times, &rows.values);
-                }
+    let mut parts: Vec<Buckets> = series.iter().map(|_| Buckets::new(width_ns)).collect();
+    let mut hot: Vec<Buckets> = series.iter().map(|_| Buckets::new(width_ns)).collect();
+    let files = {
+        let tables = read(&shared.tables);
+        for (id, hot) in series.iter().zip(&mut hot) {
+            let older = tables.flushing.as_deref().into_iter();
+            for part in older.chain([&tables.active]) {
+                part.each(*id, from_ns, to_ns, |times, values| hot.add_rows(times, values));
             }
         }
-        parts.add_rows(&view.hot.times, &view.hot.values);
+        Arc::clone(&tables.files)
+    };
+    // File by file, so that each block is decoded once for all series.
+    for file in files.iter() {
+        let sealed = SealedFile { shared, format, file };
+        for (id, parts) in series.iter().zip(&mut parts) {
+            let Some(place) = place_of(file, *id, from_ns, to_ns) else { continue };
+            match tier {
+                Tier::Minute => add_minutes(sealed, place, (from_ns, to_ns), parts)?,
+                Tier::Raw => add_rows(sealed, place, (from_ns, to_ns), parts)?,
+            }
+        }
+    }
+    let mut out = BucketAnswer { width_ns, series: Vec::with_capacity(series.len()) };
+    for ((id, mut parts), hot) in series.iter().zip(parts).zip(hot) {
+        hot.iter().for_each(|(start, part)| parts.add(start, part));
         out.series.push(column(*id, tier, &parts));
     }
     Ok(out)
 }
 
+fn add_rows(
+    file: SealedFile<'_>,
+    place: &Place,
+    range: (i64, i64),
+    parts: &mut Buckets,
+) -> Result<(), StoreError> {
+    file.each_rows(place, range, |times, values| {
+        parts.add_rows(times, values);
+        ControlFlow::Continue(())
+    })
+}
+
 /// Whole minutes come from the rollup, those that the range cuts from the readings.
 fn add_minutes(
-    shared: &Shared,
-    format: &dyn SealedFormat,
-    (file, place): (&FileEntry, &Place),
+    file: SealedFile<'_>,
+    place: &Place,
     (from_ns, to_ns): (i64, i64),
     parts: &mut Buckets,
 ) -> Result<(), StoreError> {
     let floor = bucket_start(from_ns, MINUTE_NS);
     let whole_from = if floor == from_ns { from_ns } else { floor.saturating_add(MINUTE_NS) };
     let whole_to = bucket_start(to_ns, MINUTE_NS);
-    let overlaps = |from: i64, to: i64| from < to && place.first_ns < to && place.last_ns >= from;
+    let overlaps = |from: i64, to: i64| from < to && is_before(place.first_ns, to) && place.last_ns >= from;
     let head = (from_ns, whole_from.min(to_ns));
     let tail = (whole_to.max(head.1), to_ns);
     for (from, to) in [head, tail] {
         if overlaps(from, to) {
-            let rows = file_rows(shared, format, (file, place), from, to)?;
-            parts.add_rows(&rows.times, &rows.values);
+            add_rows(file, place, (from, to), parts)?;
         }
     }
     if overlaps(whole_from, whole_to) {
-        let minutes = format
-            .read_rollup(&shared.paths(file.number).1, place.minute, place.minutes)
-            .map_err(StoreError::Sealed)?;
-        for (_, start, part) in minutes.iter().filter(|(_, start, _)| (whole_from..whole_to).contains(start))
-        {
-            parts.add(*start, part);
-        }
+        file.each_minute(place, (whole_from, whole_to), |start, part| parts.add(start, part))?;
     }
     Ok(())
 }

@@ -10,12 +10,15 @@ use std::path::Path;
 
 use minicbor::{Decode, Encode};
 use polars::prelude::*;
+use tideline_protocol::model::Sample;
 
 use crate::buckets::{Aggregate, MINUTE_NS, bucket_start};
-use crate::hot::{Hot, Rows, SeriesId};
+use crate::hot::{Hot, Rows, SeriesId, SeriesStats};
 
 /// Rows of a row group: what reading one series decodes at least.
-const ROW_GROUP_ROWS: usize = 64 * 1024;
+pub const ROW_GROUP_ROWS: usize = 16 * 1024;
+/// Rows of a row group of a rollup, which has four times as many columns.
+pub const ROLLUP_GROUP_ROWS: usize = 8 * 1024;
 
 /// Where a series stands in a sealed file and its rollup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -44,18 +47,40 @@ pub struct Place {
     pub last_ns: i64,
 }
 
-/// How sealed files are written and read; paths are given without their ends.
+impl Place {
+    /// What is known of its rows, given the value of the last one.
+    #[must_use]
+    pub fn stats(&self, last: Option<f64>) -> SeriesStats {
+        SeriesStats {
+            count: self.rows,
+            first_ns: Some(self.first_ns),
+            last: last.map(|value| Sample { time_ns: self.last_ns, value }),
+        }
+    }
+}
+
+/// How sealed files are written and read.
 pub trait SealedFormat: Send + Sync {
     /// Writes all rows of `hot` to `raw` and their rollup to `rollup`. Neither is synced.
     ///
     /// # Errors
     /// Says what failed.
     fn write(&self, hot: &Hot, raw: &Path, rollup: &Path) -> Result<Vec<Place>, String>;
-    /// The rows `offset..offset + len` of a raw file, with the series of each.
+    /// Writes the rollup of a raw file again. It is not synced.
     ///
     /// # Errors
     /// Says what failed.
-    fn read_rows(&self, raw: &Path, offset: u64, len: u64) -> Result<(Vec<SeriesId>, Rows), String>;
+    fn roll_up(&self, raw: &Path, rollup: &Path) -> Result<(), String>;
+    /// The rows `offset..offset + len` of a raw file.
+    ///
+    /// # Errors
+    /// Says what failed.
+    fn read_rows(&self, raw: &Path, offset: u64, len: u64) -> Result<Rows, String>;
+    /// The series of each of these rows.
+    ///
+    /// # Errors
+    /// Says what failed.
+    fn read_series(&self, raw: &Path, offset: u64, len: u64) -> Result<Vec<SeriesId>, String>;
     /// The rows `offset..offset + len` of a rollup, as (series, minute, aggregate).
     ///
     /// # Errors
@@ -73,7 +98,7 @@ pub trait SealedFormat: Send + Sync {
 pub struct ParquetFormat;
 
 /// Polars panics on some damaged files and plans; that must cost the call and not the thread.
-fn guarded<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub fn guarded<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err("the columnar engine panicked".to_owned()))
 }
 
@@ -129,47 +154,57 @@ fn roll_up(mut raw: DataFrame) -> PolarsResult<DataFrame> {
         .collect()
 }
 
-fn write_parquet(path: &Path, frame: &mut DataFrame) -> Result<(), String> {
+fn write_parquet(path: &Path, frame: &mut DataFrame, group_rows: usize) -> Result<(), String> {
     let file = File::create(path).map_err(|error| error.to_string())?;
     guarded(|| {
         let writer = ParquetWriter::new(file)
             .with_compression(ParquetCompression::Zstd(None))
-            .with_row_group_size(Some(ROW_GROUP_ROWS));
+            .with_row_group_size(Some(group_rows));
         writer.finish(frame).map_err(text).map(drop)
     })
 }
 
-fn read_parquet(path: &Path, offset: u64, len: u64) -> Result<DataFrame, String> {
+/// All columns, or those named.
+fn read_parquet(path: &Path, columns: Option<&[&str]>, offset: u64, len: u64) -> Result<DataFrame, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let at = |value: u64| usize::try_from(value).map_err(|error| error.to_string());
     let slice = Some((at(offset)?, at(len)?));
-    guarded(|| ParquetReader::new(file).with_slice(slice).finish().map_err(text))
+    let columns = columns.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+    guarded(|| ParquetReader::new(file).with_columns(columns).with_slice(slice).finish().map_err(text))
 }
 
 fn u32s(frame: &DataFrame, name: &str) -> Result<Vec<u32>, String> {
     let column = frame.column(name).map_err(text)?;
-    Ok(column.u32().map_err(text)?.iter().flatten().collect())
+    let values = column.u32().map_err(text)?;
+    // One piece without nulls is how blocks come.
+    Ok(values.cont_slice().map_or_else(|_| values.iter().flatten().collect(), <[_]>::to_vec))
 }
 
 fn u64s(frame: &DataFrame, name: &str) -> Result<Vec<u64>, String> {
     let column = frame.column(name).map_err(text)?;
-    Ok(column.u64().map_err(text)?.iter().flatten().collect())
+    let values = column.u64().map_err(text)?;
+    // One piece without nulls is how blocks come.
+    Ok(values.cont_slice().map_or_else(|_| values.iter().flatten().collect(), <[_]>::to_vec))
 }
 
 fn i64s(frame: &DataFrame, name: &str) -> Result<Vec<i64>, String> {
     let column = frame.column(name).map_err(text)?;
-    Ok(column.i64().map_err(text)?.iter().flatten().collect())
+    let values = column.i64().map_err(text)?;
+    // One piece without nulls is how blocks come.
+    Ok(values.cont_slice().map_or_else(|_| values.iter().flatten().collect(), <[_]>::to_vec))
 }
 
 fn f64s(frame: &DataFrame, name: &str) -> Result<Vec<f64>, String> {
     let column = frame.column(name).map_err(text)?;
-    Ok(column.f64().map_err(text)?.iter().flatten().collect())
+    let values = column.f64().map_err(text)?;
+    // One piece without nulls is how blocks come.
+    Ok(values.cont_slice().map_or_else(|_| values.iter().flatten().collect(), <[_]>::to_vec))
 }
 
 impl SealedFormat for ParquetFormat {
     fn write(&self, hot: &Hot, raw: &Path, rollup: &Path) -> Result<Vec<Place>, String> {
         let (mut rows, mut places) = frame(hot)?;
-        write_parquet(raw, &mut rows)?;
+        write_parquet(raw, &mut rows, ROW_GROUP_ROWS)?;
         let mut minutes = guarded(|| roll_up(rows).map_err(text))?;
         let series = u32s(&minutes, "series")?;
         let mut at = 0_u64;
@@ -179,17 +214,27 @@ impl SealedFormat for ParquetFormat {
             place.minutes = runs.next().map_or(0, |run| run.len() as u64);
             at += place.minutes;
         }
-        write_parquet(rollup, &mut minutes)?;
+        write_parquet(rollup, &mut minutes, ROLLUP_GROUP_ROWS)?;
         Ok(places)
     }
 
-    fn read_rows(&self, raw: &Path, offset: u64, len: u64) -> Result<(Vec<SeriesId>, Rows), String> {
-        let frame = read_parquet(raw, offset, len)?;
+    fn roll_up(&self, raw: &Path, rollup: &Path) -> Result<(), String> {
+        let rows = read_parquet(raw, None, 0, u64::from(u32::MAX))?;
+        let mut minutes = guarded(|| roll_up(rows).map_err(text))?;
+        write_parquet(rollup, &mut minutes, ROLLUP_GROUP_ROWS)
+    }
+
+    fn read_rows(&self, raw: &Path, offset: u64, len: u64) -> Result<Rows, String> {
+        let frame = read_parquet(raw, Some(&["time", "value"]), offset, len)?;
         let rows = Rows { times: i64s(&frame, "time")?, values: f64s(&frame, "value")? };
         if rows.times.len() as u64 != len || rows.values.len() as u64 != len {
             return Err(format!("{} has {} rows where {len} are listed", raw.display(), rows.times.len()));
         }
-        Ok((u32s(&frame, "series")?, rows))
+        Ok(rows)
+    }
+
+    fn read_series(&self, raw: &Path, offset: u64, len: u64) -> Result<Vec<SeriesId>, String> {
+        u32s(&read_parquet(raw, Some(&["series"]), offset, len)?, "series")
     }
 
     fn read_rollup(
@@ -198,7 +243,7 @@ impl SealedFormat for ParquetFormat {
         offset: u64,
         len: u64,
     ) -> Result<Vec<(SeriesId, i64, Aggregate)>, String> {
-        let frame = read_parquet(rollup, offset, len)?;
+        let frame = read_parquet(rollup, None, offset, len)?;
         let ids = u32s(&frame, "series")?.into_iter().zip(i64s(&frame, "bucket")?);
         let counts = u64s(&frame, "count")?.into_iter().zip(f64s(&frame, "sum")?);
         let ends = f64s(&frame, "min")?.into_iter().zip(f64s(&frame, "max")?);

@@ -1,35 +1,46 @@
 //! The handle of an open store, and the commands that its threads carry out.
 //!
-//! Three threads: the *writer* owns the log and answers when something is durable; the *decoder*
-//! takes durable runs in, in log order; the *flusher* seals what is hot. The writer may wait for
+//! Four threads: the *writer* owns the log and answers when something is durable; the *decoder*
+//! takes durable runs in, in log order; the *flusher* seals what is hot;
+//! the *reopener* has the writer reopen its log after a failed write. The writer may wait for
 //! the decoder, and the decoder for a file being sealed; nothing waits the other way round.
 
+mod damage;
 mod flush;
+mod health;
 mod open;
+mod reopen;
 mod threads;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use tideline_protocol::durability::{Batch, Durable, Validated};
+use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{AgentId, DeviceId, Epoch, Gap};
 use tideline_protocol::time::Clock;
 use tideline_protocol::wire::{Report, Series, Settlement};
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::config::{StoreConfig, StoreError};
 use crate::hot::SeriesId;
-use crate::log::{AgentState, EpochLedger, lock};
+use crate::log::{AgentState, EpochLedger, Opening, lock};
 use crate::manifest::Manifest;
 use crate::metrics::StoreMetrics;
-use crate::query::{self, BucketAnswer, RawPage};
-use crate::sealed::SealedFormat;
-use crate::tables::{LiveBatch, SeriesInfo, Shared, read};
+use crate::query::{self, BucketAnswer, RawCursor, RawPage};
+use crate::sealed::{ParquetFormat, SealedFormat};
+use crate::tables::{DeviceInfo, LiveBatch, SeriesInfo, Shared, read};
 
 use flush::Cut;
 use threads::Command;
+
+pub use health::{Check, CheckState, Health};
+
+/// Blocks that wait for the writer or for the disk, in KiB; the senders of others wait.
+const QUEUE_KIB_MAX: u32 = 64 * 1024;
 
 /// What a start found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,8 +83,11 @@ struct Inner {
     format: Arc<dyn SealedFormat>,
     manifest: Manifest,
     commands: mpsc::UnboundedSender<Command>,
+    urgent: std::sync::mpsc::Sender<Command>,
     // Bounds the commands that wait; one is held from the call to its answer.
     room: Arc<Semaphore>,
+    // Bounds the bytes of their blocks.
+    room_kib: Semaphore,
     live: broadcast::Sender<Arc<LiveBatch>>,
     // A flush whose file could not be committed is tried again before anything else is cut.
     unfinished: Mutex<Option<Cut>>,
@@ -99,7 +113,7 @@ impl Store {
     /// # Errors
     /// The folder cannot be used at all, or another process has it open.
     pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Self, OpenReport), StoreError> {
-        open::open(config, clock.as_ref())
+        open::open(config, clock.as_ref(), Arc::new(ParquetFormat))
     }
 
     async fn ask<T>(
@@ -132,12 +146,29 @@ impl Store {
         self.ask(|reply| Command::Define { agent, epoch, series, reply }).await
     }
 
+    /// Says what is known of the epoch of a spool that signs on, and keeps its lives durably.
+    /// A call that is cancelled may still take effect.
+    ///
+    /// # Errors
+    /// The agent has too many epochs, or the store takes no more.
+    pub async fn open_epoch(
+        &self,
+        agent: AgentId,
+        epoch: Epoch,
+        lives: Vec<Life>,
+        moved: Option<Moved>,
+    ) -> Result<Opening, StoreError> {
+        self.ask(|reply| Command::Open { agent, epoch, lives, moved, reply }).await
+    }
+
     /// Appends a run; returns when it is durable. Seqs that are settled already are left out.
     /// A call that is cancelled may still take effect.
     ///
     /// # Errors
     /// The store takes no more; nothing of the batch may be acknowledged.
     pub async fn append(&self, batch: Batch<Validated>) -> Result<Batch<Durable>, StoreError> {
+        let kib = u32::try_from(batch.run().block.len() / 1024).unwrap_or(u32::MAX).clamp(1, QUEUE_KIB_MAX);
+        let _room = self.inner.room_kib.acquire_many(kib).await.map_err(|_| StoreError::Closed)?;
         self.ask(|reply| Command::Append { batch, reply }).await
     }
 
@@ -152,7 +183,7 @@ impl Store {
 
     /// Takes the agent's own account; it is kept with the next flush.
     pub fn report(&self, agent: &AgentId, epoch: Epoch, report: Report) {
-        lock(&self.inner.shared.ledgers).epoch_mut(agent, epoch).reported = Some(report);
+        lock(&self.inner.shared.ledgers).report(agent, epoch, report);
     }
 
     /// The accounts of an agent by epoch; empty for an unknown one.
@@ -191,7 +222,29 @@ impl Store {
             .collect()
     }
 
-    /// Rows `offset..offset + limit` of `from..to` (ns), by (series as asked, time, arrival).
+    /// All devices that have a series, with what is known without reading them. One pass.
+    #[must_use]
+    pub fn devices(&self) -> BTreeMap<DeviceId, DeviceInfo> {
+        let registry = read(&self.inner.shared.registry);
+        let tables = read(&self.inner.shared.tables);
+        let mut out: BTreeMap<DeviceId, DeviceInfo> = BTreeMap::new();
+        for (meta, id) in registry.metas().iter().zip(0_u32..) {
+            let stats = tables.stats(id);
+            if !out.contains_key(&meta.device) {
+                out.insert(meta.device.clone(), DeviceInfo::default());
+            }
+            if let Some(info) = out.get_mut(&meta.device) {
+                info.readings += stats.count;
+                info.last_ns = info.last_ns.max(stats.last.map(|last| last.time_ns));
+            }
+        }
+        out
+    }
+
+    /// At most `limit` rows of `from..to` (ns), by (series as asked, time, arrival), from `after` on,
+    /// which is the cursor of the page before with the same series and range. A `to` of `i64::MAX`
+    /// means no end. What arrives between two pages moves none of them: a later page has it when it
+    /// stands behind the cursor, and no row comes twice or is left out because of it.
     ///
     /// # Errors
     /// A series is unknown, or a file cannot be read.
@@ -200,13 +253,15 @@ impl Store {
         series: &[SeriesId],
         from_ns: i64,
         to_ns: i64,
-        offset: usize,
+        after: Option<RawCursor>,
         limit: usize,
     ) -> Result<RawPage, StoreError> {
-        query::raw(&self.inner.shared, self.inner.format.as_ref(), series, (from_ns, to_ns), (offset, limit))
+        let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
+        self.inner.mending(|| query::raw(shared, format, series, (from_ns, to_ns), after, limit))
     }
 
-    /// At most `buckets_max` buckets of one width over `from..to` (ns), of the readings in it.
+    /// At most `buckets_max` buckets of one width over `from..to` (ns), of the readings in it. A `to`
+    /// of `i64::MAX` means no end. What a NaN does to a bucket is told at [`crate::Aggregate`].
     ///
     /// # Errors
     /// A series is unknown, fewer than two buckets are asked for, or a file cannot be read.
@@ -217,7 +272,8 @@ impl Store {
         to_ns: i64,
         buckets_max: usize,
     ) -> Result<BucketAnswer, StoreError> {
-        query::buckets(&self.inner.shared, self.inner.format.as_ref(), series, (from_ns, to_ns), buckets_max)
+        let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
+        self.inner.mending(|| query::buckets(shared, format, series, (from_ns, to_ns), buckets_max))
     }
 
     /// The batches from now on, each as soon as it can be queried.
@@ -256,7 +312,14 @@ impl Store {
         }
     }
 
-    /// Whether a write failed, so that nothing more is accepted.
+    /// How often the store took back what agents were told is stored: a damaged file was lost, or a run
+    /// turned out to be undecodable. Whoever keeps ranges of an agent asks again when it changes.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.shared.changes.subscribe()
+    }
+
+    /// Whether a write failed, so that nothing is accepted until the log is reopened.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.inner.shared.counters.poisoned.load(Ordering::Relaxed)
@@ -271,9 +334,13 @@ impl Store {
         lock(&self.inner.shared.signal.state).stop = true;
         self.inner.shared.signal.changed.notify_all();
         self.inner.room.close();
+        self.inner.room_kib.close();
         let _ = self.inner.commands.send(Command::Close);
         let threads = std::mem::take(&mut *lock(&self.inner.threads));
         let panicked = threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
         if panicked == 0 { Ok(()) } else { Err(StoreError::Closed) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,15 @@
 //! What queries see: the series of the hub, the hot columns and the list of sealed files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, Sample, SeriesDef};
+use tokio::sync::watch;
 
+use crate::blocks::BlockCache;
 use crate::hot::{Hot, SeriesId, SeriesStats};
-use crate::log::Ledgers;
+use crate::log::{Ledgers, lock};
 use crate::manifest::{FileEntry, SeriesEntry};
 use crate::metrics::Counters;
 
@@ -18,7 +20,7 @@ pub struct SeriesMeta {
     pub device: DeviceId,
     /// The point of the device.
     pub point: PointId,
-    /// The unit as a UCUM code; the newest when it was defined again.
+    /// The unit as a UCUM code: the newest that an agent gave, also for readings before it.
     pub unit: String,
 }
 
@@ -31,7 +33,8 @@ pub struct SeriesInfo {
     pub device: DeviceId,
     /// The point of the device.
     pub point: PointId,
-    /// The unit as a UCUM code.
+    /// The unit as a UCUM code: the newest that an agent gave. Older readings may have been taken in
+    /// another one, which nothing here says: what changes its unit should be a new point.
     pub unit: String,
     /// How many readings.
     pub count: u64,
@@ -39,6 +42,15 @@ pub struct SeriesInfo {
     pub last: Option<Sample>,
     /// The earliest time, ns.
     pub first_ns: Option<i64>,
+    /// The latest time, ns.
+    pub last_ns: Option<i64>,
+}
+
+/// A device with what is known without reading its series.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// How many readings can be queried.
+    pub readings: u64,
     /// The latest time, ns.
     pub last_ns: Option<i64>,
 }
@@ -124,6 +136,8 @@ pub struct Tables {
     pub flushing: Option<Arc<Hot>>,
     pub files: Arc<Vec<Arc<FileEntry>>>,
     pub sealed_stats: Vec<SeriesStats>,
+    // Never a number that was used since the start: a query may still look at the older file.
+    pub next_file: u64,
     // While a file is being written, the hot columns may grow only so far.
     pub sealing: bool,
     pub live_id: u64,
@@ -151,7 +165,61 @@ pub struct Shared {
     pub registry: RwLock<Registry>,
     pub tables: RwLock<Tables>,
     pub counters: Counters,
+    // Files by number whose checksums nobody has compared since the start.
+    pub unchecked: Mutex<BTreeSet<u64>>,
+    // Files by number that could not be read.
+    pub suspects: Mutex<BTreeSet<u64>>,
+    // Why the last flush failed, until one succeeds.
+    pub flush_error: Mutex<Option<String>>,
+    // How often the store took back what agents were told is stored.
+    pub changes: watch::Sender<u64>,
+    // Bytes that are durable and not decoded.
+    pub on_the_way: Budget,
+    pub blocks: BlockCache,
     pub signal: Signal,
+}
+
+/// Bounds the bytes that are on their way from one thread to another.
+#[derive(Debug)]
+pub struct Budget {
+    max: usize,
+    used: Mutex<Used>,
+    freed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    bytes: usize,
+    closed: bool,
+}
+
+impl Budget {
+    /// Nothing is on its way.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self { max, used: Mutex::default(), freed: Condvar::new() }
+    }
+
+    /// Waits for room. What is longer than all there is waits until nothing else is on its way.
+    pub fn take(&self, bytes: usize) {
+        let full =
+            |used: &mut Used| !used.closed && used.bytes > 0 && used.bytes.saturating_add(bytes) > self.max;
+        let waited = self.freed.wait_while(lock(&self.used), full);
+        waited.unwrap_or_else(PoisonError::into_inner).bytes += bytes;
+    }
+
+    /// It has arrived.
+    pub fn give_back(&self, bytes: usize) {
+        let mut used = lock(&self.used);
+        used.bytes = used.bytes.saturating_sub(bytes);
+        self.freed.notify_all();
+    }
+
+    /// Nobody takes anything out any more: nobody waits for room from now on.
+    pub fn close(&self) {
+        lock(&self.used).closed = true;
+        self.freed.notify_all();
+    }
 }
 
 /// Wakes the flusher, and the decoder when it waits for the flusher.
@@ -166,6 +234,7 @@ pub struct Signal {
 pub struct SignalState {
     pub stop: bool,
     pub full: bool,
+    pub poisoned: bool,
 }
 
 pub fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
@@ -177,6 +246,11 @@ pub fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 impl Shared {
+    /// Something is not stored any more that was.
+    pub fn note_change(&self) {
+        self.changes.send_modify(|generation| *generation += 1);
+    }
+
     /// The series with their statistics over the sealed files, as the manifest keeps them.
     #[must_use]
     pub fn series_entries(&self, stats: &[SeriesStats]) -> Vec<SeriesEntry> {

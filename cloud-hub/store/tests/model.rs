@@ -27,6 +27,7 @@ fn agent() -> AgentId {
 fn open(dir: &Path) -> (Store, tideline_store::OpenReport) {
     let mut config = StoreConfig::new(dir);
     config.flush_interval = Duration::from_secs(3600);
+    config.check_files_on_open = true;
     Store::open(config, Arc::new(ManualClock::at(0))).unwrap()
 }
 
@@ -106,13 +107,16 @@ fn check(store: &Store, sent: &[Rows], from: i64, to: i64) {
             all.filter(|row| (from..to).contains(&row.1)).map(|row| (row.1, row.2)).collect();
         expected.sort_by_key(|row| row.0);
         let mut found = Vec::new();
-        let mut offset = Some(0);
-        while let Some(at) = offset {
-            let page = store.query_raw(&[info.id], from, to, at, 7).unwrap();
+        let mut cursor = None;
+        loop {
+            let page = store.query_raw(&[info.id], from, to, cursor, 7).unwrap();
             for column in page.series {
                 found.extend(column.times.into_iter().zip(column.values));
             }
-            offset = page.next_offset;
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
         }
         assert_eq!(found, expected);
         for buckets_max in [3, 12, 200] {

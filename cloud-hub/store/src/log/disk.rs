@@ -20,7 +20,7 @@ pub trait LogDisk {
     /// Makes an empty segment, which becomes the one that is written.
     ///
     /// # Errors
-    /// As the disk's.
+    /// As the disk's; the segment that was written before is still the one that is.
     fn create(&mut self, segment: u64) -> io::Result<()>;
     /// Adds bytes to the segment that is written.
     ///
@@ -32,7 +32,8 @@ pub trait LogDisk {
     /// # Errors
     /// As the disk's; what is durable is unknown.
     fn sync(&mut self) -> io::Result<()>;
-    /// Cuts a damaged segment down to `len` bytes; what is cut off should be kept aside.
+    /// Cuts a segment down to `len` bytes, durably. What is cut off should be kept aside, unless it
+    /// was appended to the segment that is written: then it is what a failed write left.
     ///
     /// # Errors
     /// As the disk's.
@@ -44,12 +45,42 @@ pub trait LogDisk {
     fn remove(&mut self, segment: u64) -> io::Result<()>;
 }
 
+impl<D: LogDisk + ?Sized> LogDisk for Box<D> {
+    fn list(&self) -> io::Result<Vec<u64>> {
+        (**self).list()
+    }
+
+    fn read(&self, segment: u64) -> io::Result<Vec<u8>> {
+        (**self).read(segment)
+    }
+
+    fn create(&mut self, segment: u64) -> io::Result<()> {
+        (**self).create(segment)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        (**self).append(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        (**self).sync()
+    }
+
+    fn truncate(&mut self, segment: u64, len: u64) -> io::Result<()> {
+        (**self).truncate(segment, len)
+    }
+
+    fn remove(&mut self, segment: u64) -> io::Result<()> {
+        (**self).remove(segment)
+    }
+}
+
 /// Segments as files `NNNNNNNN.log` in a folder.
 #[derive(Debug)]
 pub struct RealDisk {
     dir: PathBuf,
     quarantine: PathBuf,
-    current: Option<File>,
+    current: Option<(u64, File)>,
 }
 
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -89,25 +120,42 @@ impl LogDisk for RealDisk {
     }
 
     fn create(&mut self, segment: u64) -> io::Result<()> {
-        let file = OpenOptions::new().create_new(true).append(true).open(self.path(segment))?;
+        let path = self.path(segment);
+        // An attempt that failed may have left it, empty as it was.
+        if fs::metadata(&path).is_ok_and(|found| found.len() == 0) {
+            fs::remove_file(&path)?;
+        }
+        let file = OpenOptions::new().create_new(true).append(true).open(path)?;
         sync_dir(&self.dir)?;
-        self.current = Some(file);
+        self.current = Some((segment, file));
         Ok(())
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.current.as_mut().ok_or(io::ErrorKind::NotFound)?.write_all(bytes)
+        self.current.as_mut().ok_or(io::ErrorKind::NotFound)?.1.write_all(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.current.as_ref().ok_or(io::ErrorKind::NotFound)?.sync_data()
+        self.current.as_ref().ok_or(io::ErrorKind::NotFound)?.1.sync_data()
     }
 
     fn truncate(&mut self, segment: u64, len: u64) -> io::Result<()> {
+        // The open file needs no new descriptor, of which there may be none left.
+        if let Some((_, file)) = self.current.as_ref().filter(|(number, _)| *number == segment) {
+            file.set_len(len)?;
+            return file.sync_all();
+        }
         let path = self.path(segment);
+        if fs::metadata(&path)?.len() <= len {
+            return Ok(());
+        }
         let bytes = fs::read(&path)?;
         let cut = usize::try_from(len).ok().and_then(|len| bytes.get(len..)).unwrap_or(&[]);
-        fs::write(self.quarantine.join(format!("{segment:08}.log.from-{len}")), cut)?;
+        let aside = self.quarantine.join(format!("{segment:08}.log.from-{len}"));
+        // A full disk must not keep the store from starting.
+        if let Err(error) = fs::write(&aside, cut) {
+            tracing::warn!(path = %aside.display(), %error, "what is cut off a log segment cannot be kept");
+        }
         let file = OpenOptions::new().write(true).open(&path)?;
         file.set_len(len)?;
         file.sync_all()

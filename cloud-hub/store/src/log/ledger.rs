@@ -2,11 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{
     Account, AgentId, Epoch, Gap, RowCounts, SERIES_PER_EPOCH_MAX, Seq, SeriesDef,
 };
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Report, Series, Settlement};
+
+/// Most epochs of one agent: a spool that is made anew each week for twenty years.
+pub const EPOCHS_PER_AGENT_MAX: usize = 1024;
+/// Most dictionary entries of one agent, over all its epochs.
+pub const SERIES_PER_AGENT_MAX: usize = 250_000;
+/// Most dictionary entries of all agents: at about 200 bytes each, 400 MB.
+pub const DEFINITIONS_MAX: usize = 2_000_000;
+/// Most ranges of seqs of one kind in one epoch; three sets of them fit into a welcome.
+pub const RANGES_PER_EPOCH_MAX: usize = 16_384;
+/// Most gaps that are listed of one epoch; of more the oldest are only counted.
+pub const GAPS_PER_EPOCH_MAX: usize = 16_384;
 
 /// What a hub says to an agent that signs on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,6 +27,20 @@ pub struct AgentState {
     pub settled: Settlement,
     /// How many dictionary entries are known.
     pub series_known: u32,
+}
+
+/// What a spool that signs on turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opening {
+    /// The one that is known, or a new one.
+    Known(AgentState),
+    /// A copy that gave out seqs from `at` on a second time; those before are the same.
+    Parted {
+        /// The first seq that means something else here.
+        at: Seq,
+        /// What is known of the epoch, seqs of the other copy among it.
+        state: AgentState,
+    },
 }
 
 /// The account of one epoch, in rows.
@@ -32,9 +58,11 @@ pub struct EpochLedger {
     pub dropped: u64,
     /// Kept as dead letters.
     pub refused: u64,
-    /// Rows that came again and were ignored.
+    /// Rows that came again and were ignored. A statistic and no part of the balance: a run of which
+    /// nothing was new writes nothing to the log, so a crash forgets those since the last flush.
     pub duplicates: u64,
-    /// Stored once, lost with a damaged file, and not refilled so far.
+    /// Stored once, lost with a damaged file, and not refilled so far; or held by a spool that is no
+    /// more: the agent has begun a new epoch without them.
     pub lost: u64,
     /// What was given up.
     pub gaps: Vec<Gap>,
@@ -70,9 +98,17 @@ pub struct EpochState {
     pub(crate) gaps: Vec<Gap>,
     pub(crate) dictionary: Vec<SeriesDef>,
     pub(crate) reported: Option<Report>,
+    // The lives of the spool that brought the seqs, and the epoch that it went on from.
+    pub(crate) lives: Vec<Life>,
+    pub(crate) moved: Option<Moved>,
+    // The agent is with the epoch that it opened last: the one with the greatest number.
+    pub(crate) opened: u64,
     // Stored since the last cut: what the next sealed file will hold.
     pub(crate) since_cut: RangeSet,
     pub(crate) since_cut_rows: u64,
+    // Stored between the last two cuts: what the file holds that is being sealed.
+    pub(crate) cut: RangeSet,
+    pub(crate) cut_rows: u64,
 }
 
 impl EpochState {
@@ -92,10 +128,10 @@ impl EpochState {
     pub(crate) fn store(&mut self, first: Seq, rows: &RowCounts, taken: &RangeSet) {
         let stored = rows.total_in(first, taken);
         self.settled.stored.insert_set(taken);
-        self.stored_rows += stored;
-        self.duplicate_rows += rows.total().saturating_sub(stored);
+        self.stored_rows = self.stored_rows.saturating_add(stored);
+        self.duplicate_rows = self.duplicate_rows.saturating_add(rows.total().saturating_sub(stored));
         self.since_cut.insert_set(taken);
-        self.since_cut_rows += stored;
+        self.since_cut_rows = self.since_cut_rows.saturating_add(stored);
         self.found_again(first, rows, taken);
     }
 
@@ -118,7 +154,7 @@ impl EpochState {
 
     pub(crate) fn give_up(&mut self, gap: &Gap, dropped: &RangeSet) {
         self.settled.dropped.insert_set(dropped);
-        self.dropped_rows += gap.rows.total_in(gap.first, dropped);
+        self.dropped_rows = self.dropped_rows.saturating_add(gap.rows.total_in(gap.first, dropped));
         self.found_again(gap.first, &gap.rows, dropped);
         for (lo, hi) in dropped.iter() {
             let part = part_of(gap, lo, hi);
@@ -129,16 +165,23 @@ impl EpochState {
                 _ => self.gaps.push(part),
             }
         }
+        let surplus = self.gaps.len().saturating_sub(GAPS_PER_EPOCH_MAX);
+        self.gaps.drain(..surplus);
     }
 
     pub(crate) fn refuse(&mut self, seqs: &RangeSet, rows: u64) {
         self.settled.stored.remove_set(seqs);
         self.settled.refused.insert_set(seqs);
         self.stored_rows = self.stored_rows.saturating_sub(rows);
-        self.refused_rows += rows;
-        if !self.since_cut.intersect(seqs).is_empty() {
-            self.since_cut.remove_set(seqs);
-            self.since_cut_rows = self.since_cut_rows.saturating_sub(rows);
+        self.refused_rows = self.refused_rows.saturating_add(rows);
+        // A run is on one side of a cut as a whole.
+        for (held, held_rows) in
+            [(&mut self.since_cut, &mut self.since_cut_rows), (&mut self.cut, &mut self.cut_rows)]
+        {
+            if !held.intersect(seqs).is_empty() {
+                held.remove_set(seqs);
+                *held_rows = held_rows.saturating_sub(rows);
+            }
         }
     }
 
@@ -149,15 +192,26 @@ impl EpochState {
         self.settled.stored.remove_set(&gone);
         self.stored_rows -= rows;
         self.lost.insert_set(&gone);
-        self.lost_rows += rows;
+        self.lost_rows = self.lost_rows.saturating_add(rows);
     }
 
-    fn ledger(&self, epoch: Epoch) -> EpochLedger {
+    /// The account. Of an epoch that the agent has left nothing is pending any more: what it did not
+    /// take along to the next one, `moved` rows, is lost.
+    fn ledger(&self, epoch: Epoch, left: bool, moved: u64) -> EpochLedger {
         let reported = self.reported.map(|report| report.account);
-        let settled = self.stored_rows + self.dropped_rows + self.refused_rows + self.lost_rows;
-        let produced = settled.max(reported.map_or(0, |account| account.produced));
+        let known = [self.stored_rows, self.dropped_rows, self.refused_rows, self.lost_rows];
+        let settled = known.iter().fold(0_u64, |sum, rows| sum.saturating_add(*rows));
+        let mut produced = settled.max(reported.map_or(0, |account| account.produced));
         // Rows that came after the report are pending in it; they must not be counted twice.
-        let pending = reported.map_or(0, |account| account.pending).min(produced - settled);
+        let mut pending = reported.map_or(0, |account| account.pending).min(produced - settled);
+        let balanced = settled.saturating_add(pending) == produced;
+        let mut lost = self.lost_rows;
+        if left {
+            let moved = moved.min(pending);
+            produced -= moved;
+            lost = lost.saturating_add(pending - moved);
+            pending = 0;
+        }
         EpochLedger {
             epoch,
             produced,
@@ -166,29 +220,21 @@ impl EpochState {
             dropped: self.dropped_rows,
             refused: self.refused_rows,
             duplicates: self.duplicate_rows,
-            lost: self.lost_rows,
+            lost,
             gaps: self.gaps.clone(),
             reported,
-            balanced: settled + pending == produced,
+            balanced,
         }
     }
 }
 
 fn part_of(gap: &Gap, lo: u64, hi: u64) -> Gap {
-    if (lo, hi) == (gap.first.get(), gap.last().get()) {
-        return gap.clone();
-    }
-    let mut rows = RowCounts::default();
-    for (seq, each) in (gap.first.get()..).zip(gap.rows.iter()) {
-        if (lo..=hi).contains(&seq) {
-            rows.push(each);
-        }
-    }
+    let rows = gap.rows.part(lo.saturating_sub(gap.first.get()), hi.saturating_sub(lo).saturating_add(1));
     Gap { first: Seq::new(lo), rows, ..*gap }
 }
 
 fn join(gap: &mut Gap, next: &Gap) {
-    next.rows.iter().for_each(|rows| gap.rows.push(rows));
+    gap.rows.append(&next.rows);
     gap.from_ns = gap.from_ns.min(next.from_ns);
     gap.to_ns = gap.to_ns.max(next.to_ns);
 }
@@ -231,6 +277,13 @@ impl Ledgers {
         self.agents.entry(agent.clone()).or_default().entry(epoch).or_default()
     }
 
+    /// Takes over an agent's own account of an epoch that it has opened.
+    pub(crate) fn report(&mut self, agent: &AgentId, epoch: Epoch, report: Report) {
+        if let Some(state) = self.agents.get_mut(agent).and_then(|epochs| epochs.get_mut(&epoch)) {
+            state.reported = Some(report);
+        }
+    }
+
     /// What a session is told.
     #[must_use]
     pub fn state(&self, agent: &AgentId, epoch: Epoch) -> AgentState {
@@ -243,7 +296,79 @@ impl Ledgers {
     /// The accounts of an agent, by epoch.
     #[must_use]
     pub fn ledger(&self, agent: &AgentId) -> Vec<EpochLedger> {
-        self.agents.get(agent).into_iter().flatten().map(|(epoch, state)| state.ledger(*epoch)).collect()
+        let Some(epochs) = self.agents.get(agent) else { return Vec::new() };
+        let newest = epochs.values().map(|state| state.opened).max().unwrap_or(0);
+        let moved = |from: Epoch| {
+            let all = epochs.values().filter_map(|state| state.moved);
+            all.filter(|moved| moved.epoch == from).map(|moved| moved.rows).max().unwrap_or(0)
+        };
+        let account = |(epoch, state): (&Epoch, &EpochState)| {
+            state.ledger(*epoch, state.opened < newest, moved(*epoch))
+        };
+        epochs.iter().map(account).collect()
+    }
+
+    /// Whether a session of this epoch would change nothing.
+    pub(crate) fn goes_on(
+        &self,
+        agent: &AgentId,
+        epoch: Epoch,
+        lives: &[Life],
+        moved: Option<Moved>,
+    ) -> bool {
+        let Some(epochs) = self.agents.get(agent) else { return false };
+        let newest = epochs.values().map(|state| state.opened).max().unwrap_or(0);
+        epochs.get(&epoch).is_some_and(|state| {
+            state.opened == newest && newest > 0 && state.lives == lives && state.moved == moved
+        })
+    }
+
+    /// The agent goes on with this epoch and leaves the others.
+    pub(crate) fn go_on(&mut self, agent: &AgentId, epoch: Epoch, lives: &[Life], moved: Option<Moved>) {
+        let epochs = self.agents.get(agent);
+        let newest = epochs.and_then(|epochs| epochs.values().map(|state| state.opened).max()).unwrap_or(0);
+        let state = self.epoch_mut(agent, epoch);
+        if state.opened < newest || newest == 0 {
+            state.opened = newest.saturating_add(1);
+        }
+        state.lives = lives.to_vec();
+        state.moved = moved;
+    }
+
+    /// Why the agent may not begin this epoch, if so.
+    pub(crate) fn refuses_epoch(&self, agent: &AgentId, epoch: Epoch) -> Option<String> {
+        let epochs = self.agents.get(agent)?;
+        let full = epochs.len() >= EPOCHS_PER_AGENT_MAX && !epochs.contains_key(&epoch);
+        full.then(|| format!("agent {agent} has begun {EPOCHS_PER_AGENT_MAX} epochs, which is the limit"))
+    }
+
+    /// Why the agent may not define so many more series, if so.
+    pub(crate) fn refuses_series(&self, agent: &AgentId, more: usize) -> Option<String> {
+        let count = |epochs: &BTreeMap<Epoch, EpochState>| {
+            epochs.values().map(|state| state.dictionary.len()).sum::<usize>()
+        };
+        let own = self.agents.get(agent).map_or(0, count);
+        let all: usize = self.agents.values().map(count).sum();
+        for (who, found, max) in [
+            (format!("agent {agent}"), own, SERIES_PER_AGENT_MAX),
+            ("this hub".to_owned(), all, DEFINITIONS_MAX),
+        ] {
+            if found.saturating_add(more) > max {
+                return Some(format!("{who} has {found} series definitions of at most {max}"));
+            }
+        }
+        None
+    }
+
+    /// Why a run or gap of these seqs is not taken, if so: what an epoch holds must stay few ranges,
+    /// as they are sent in every welcome and kept in every checkpoint.
+    pub(crate) fn refuses_seqs(&self, agent: &AgentId, epoch: Epoch, lo: u64, hi: u64) -> Option<String> {
+        let settled = self.epoch(agent, epoch)?.settled();
+        let touches = |set: &RangeSet| !set.within(lo.saturating_sub(1), hi.saturating_add(1)).is_empty();
+        let full = |set: &RangeSet| set.range_count() >= RANGES_PER_EPOCH_MAX && !touches(set);
+        let refused = full(&settled.stored) || full(&settled.dropped);
+        refused
+            .then(|| format!("seqs {lo} to {hi} lie apart from {RANGES_PER_EPOCH_MAX} ranges that are held"))
     }
 
     /// All agents.
@@ -259,17 +384,23 @@ impl Ledgers {
             .flat_map(|(agent, epochs)| epochs.iter().map(move |(epoch, state)| (agent, *epoch, state)))
     }
 
-    pub(crate) fn take_since_cut(&mut self) -> Vec<Holding> {
-        let mut out = Vec::new();
-        for (agent, epochs) in &mut self.agents {
-            for (epoch, state) in epochs {
-                let seqs = std::mem::take(&mut state.since_cut);
-                let rows = std::mem::take(&mut state.since_cut_rows);
-                if !seqs.is_empty() {
-                    out.push(Holding { agent: agent.clone(), epoch: *epoch, seqs, rows });
-                }
-            }
+    pub(crate) fn cut(&mut self) {
+        for state in self.agents.values_mut().flat_map(BTreeMap::values_mut) {
+            state.cut = std::mem::take(&mut state.since_cut);
+            state.cut_rows = std::mem::take(&mut state.since_cut_rows);
         }
-        out
+    }
+
+    /// What was stored between the last two cuts and not refused since.
+    #[must_use]
+    pub fn cut_holdings(&self) -> Vec<Holding> {
+        let held = self.iter().filter(|(_, _, state)| !state.cut.is_empty());
+        held.map(|(agent, epoch, state)| Holding {
+            agent: agent.clone(),
+            epoch,
+            seqs: state.cut.clone(),
+            rows: state.cut_rows,
+        })
+        .collect()
     }
 }

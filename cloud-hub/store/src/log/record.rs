@@ -7,10 +7,12 @@
 //! kind 2 batch    u32 length of the CBOR, CBOR [agent, taken, run envelope], the block as it came
 //! kind 3 gap      CBOR [agent, epoch, gap, dropped]
 //! kind 4 refused  CBOR [agent, epoch, seqs, rows]
+//! kind 5 lives    CBOR [agent, epoch, lives of the spool, where its first readings come from]
 //! ```
 //! Numbers are big-endian. The block is opaque here: nothing is decoded before the ack.
 
 use minicbor::{Decode, Encode};
+use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{AgentId, Epoch, Gap};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Run, RunEnvelope, Series};
@@ -32,6 +34,8 @@ pub enum Record<'a> {
     Gap { agent: &'a AgentId, epoch: Epoch, gap: &'a Gap, dropped: &'a RangeSet },
     /// Stored seqs that became dead letters.
     Refused { agent: &'a AgentId, epoch: Epoch, seqs: &'a RangeSet, rows: u64 },
+    /// The agent goes on with this epoch.
+    Lives { agent: &'a AgentId, epoch: Epoch, lives: &'a [Life], moved: Option<Moved> },
 }
 
 /// A record as read.
@@ -45,6 +49,8 @@ pub enum ReadRecord {
     Gap { agent: AgentId, epoch: Epoch, gap: Gap, dropped: RangeSet },
     /// Stored seqs that became dead letters.
     Refused { agent: AgentId, epoch: Epoch, seqs: RangeSet, rows: u64 },
+    /// The agent goes on with this epoch.
+    Lives { agent: AgentId, epoch: Epoch, lives: Vec<Life>, moved: Option<Moved> },
 }
 
 /// Why the rest of a segment is not read.
@@ -93,6 +99,10 @@ impl Record<'_> {
                 out.push(4);
                 cbor(out, (agent, epoch, seqs, rows));
             }
+            Self::Lives { agent, epoch, lives, moved } => {
+                out.push(5);
+                cbor(out, (agent, epoch, lives, moved));
+            }
         }
         let body = out.get(start + HEAD_LEN..).unwrap_or(&[]);
         let (len, crc) = (length(body.len()), crc32c::crc32c(body).to_be_bytes());
@@ -102,11 +112,12 @@ impl Record<'_> {
     }
 }
 
-/// The next record and the bytes after it, or `None` at the end.
+/// The next record and the bytes after it, or `None` at the end. A record whose checksum is right but
+/// that makes no sense to this version is `None` in its place: what follows can still be read.
 ///
 /// # Errors
 /// What follows cannot be trusted.
-pub fn read(bytes: &[u8]) -> Result<Option<(ReadRecord, &[u8])>, RecordError> {
+pub fn read(bytes: &[u8]) -> Result<Option<(Option<ReadRecord>, &[u8])>, RecordError> {
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -120,8 +131,7 @@ pub fn read(bytes: &[u8]) -> Result<Option<(ReadRecord, &[u8])>, RecordError> {
     if crc32c::crc32c(body) != u32::from_be_bytes(*crc) {
         return Err(RecordError::Damaged("the checksum of a record does not match"));
     }
-    let record = parse(body).ok_or(RecordError::Damaged("a record with a good checksum is malformed"))?;
-    Ok(Some((record, rest)))
+    Ok(Some((parse(body), rest)))
 }
 
 fn uncbor<'b, T: Decode<'b, ()>>(bytes: &'b [u8]) -> Option<T> {
@@ -144,6 +154,12 @@ fn parse(body: &[u8]) -> Option<ReadRecord> {
         4 => {
             uncbor(payload).map(|(agent, epoch, seqs, rows)| ReadRecord::Refused { agent, epoch, seqs, rows })
         }
+        5 => uncbor(payload).map(|(agent, epoch, lives, moved)| ReadRecord::Lives {
+            agent,
+            epoch,
+            lives,
+            moved,
+        }),
         _ => None,
     }
 }

@@ -84,7 +84,8 @@ fn replay_segment(segment: u64, bytes: &[u8], ledgers: &mut Ledgers, found: &mut
             Ok(None) => return bytes.len(),
             Ok(Some((record, after))) => {
                 found.records += 1;
-                if let Err(reason) = apply(record, ledgers, found) {
+                let malformed = || Err("a record with a good checksum is malformed; skipped".to_owned());
+                if let Err(reason) = record.map_or_else(malformed, |record| apply(record, ledgers, found)) {
                     found.problems.push((segment, reason));
                 }
                 rest = after;
@@ -134,6 +135,7 @@ fn apply(record: ReadRecord, ledgers: &mut Ledgers, found: &mut Replay) -> Resul
             }
             state.refuse(&seqs, rows);
         }
+        ReadRecord::Lives { agent, epoch, lives, moved } => ledgers.go_on(&agent, epoch, &lives, moved),
     }
     Ok(())
 }

@@ -77,3 +77,25 @@ fn a_flipped_bit_costs_the_rest_of_its_segment_only() {
     let (log, replay) = LogCore::open(log.into_disk(), Checkpoint::default()).unwrap();
     assert_eq!((replay.problems.len(), log.state(&agent, epoch).series_known), (0, 1));
 }
+
+#[test]
+fn reopening_cuts_off_what_the_failed_write_left_and_goes_on() {
+    let (agent, epoch) = (AgentId::parse("a").unwrap(), Epoch::from_bytes([1; 16]));
+    let (mut log, _) = LogCore::open(MemoryDisk::default(), Checkpoint::default()).unwrap();
+    assert_eq!(log.define_series(&agent, epoch, &dictionary()).unwrap(), 1);
+    let good = log.disk_mut().segments[&1].clone();
+    let more = Series { first: 1, defs: dictionary().defs };
+    log.disk_mut().failing = true;
+    assert!(log.define_series(&agent, epoch, &more).is_err());
+    assert!(log.disk_mut().segments[&1].len() > good.len());
+    // It still fails, and leaves a segment that never began.
+    assert!(log.reopen().is_err() && log.is_poisoned());
+    assert!(log.reopen().is_err() && log.is_poisoned());
+    log.disk_mut().failing = false;
+    log.reopen().unwrap();
+    assert_eq!(log.disk_mut().segments[&1], good);
+    assert_eq!(log.state(&agent, epoch).series_known, 1);
+    assert_eq!(log.define_series(&agent, epoch, &more).unwrap(), 2);
+    let (log, replay) = LogCore::open(log.into_disk(), Checkpoint::default()).unwrap();
+    assert_eq!((replay.problems.len(), log.state(&agent, epoch).series_known), (0, 2));
+}

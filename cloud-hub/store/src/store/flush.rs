@@ -2,17 +2,18 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 
 use super::Inner;
+use super::damage::fingerprint;
 use super::threads::Command;
 use crate::config::StoreError;
 use crate::hot::Hot;
-use crate::log::{Checkpoint, Holding, lock};
+use crate::log::{Checkpoint, lock};
 use crate::manifest::{Change, FileEntry};
 use crate::metrics::add;
+use crate::sealed::guarded;
 use crate::tables::{read, sealed_paths, write};
 
 /// All that the log held before a cut.
@@ -20,53 +21,50 @@ use crate::tables::{read, sealed_paths, write};
 pub struct Cut {
     /// Where the log goes on.
     pub checkpoint: Checkpoint,
-    /// Which seqs were stored since the cut before.
-    pub holdings: Vec<Holding>,
-    /// Their rows.
+    /// The rows of what was stored since the cut before.
     pub hot: Arc<Hot>,
-}
-
-/// Length and CRC-32C of a file.
-pub fn fingerprint(path: &Path) -> io::Result<(u64, u32)> {
-    let bytes = fs::read(path)?;
-    Ok((bytes.len() as u64, crc32c::crc32c(&bytes)))
+    /// Whether what the decoder refused of it is in the log.
+    pub settled: bool,
 }
 
 impl Inner {
-    /// Returns when all commands sent before are carried out and their runs decoded.
+    /// Returns when all that was acknowledged before is decoded, and refusals are in the log.
     pub(super) fn barrier(&self) -> Result<(), StoreError> {
         // The second round carries out the refusals that the first one brought to light.
-        for _ in 0..2 {
-            let (reply, answer) = mpsc::channel();
-            self.commands.send(Command::Barrier { reply }).map_err(|_| StoreError::Closed)?;
-            answer.recv().map_err(|_| StoreError::Closed)?;
-        }
-        Ok(())
+        self.urge(|reply| Command::Barrier { reply })?;
+        self.urge(|reply| Command::Barrier { reply })
+    }
+
+    /// Has the writer do something before the runs that wait for it.
+    pub(super) fn urge<T>(
+        &self,
+        command: impl FnOnce(mpsc::Sender<Result<T, StoreError>>) -> Command,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = mpsc::channel();
+        self.urgent.send(command(reply)).map_err(|_| StoreError::Closed)?;
+        self.commands.send(Command::Wake).map_err(|_| StoreError::Closed)?;
+        answer.recv().map_err(|_| StoreError::Closed)?
     }
 
     pub(super) fn flush(&self) -> Result<(), StoreError> {
         let mut unfinished = lock(&self.unfinished);
-        let cut = match unfinished.take() {
-            Some(cut) => cut,
-            None => {
-                let (reply, answer) = mpsc::channel();
-                self.commands.send(Command::Cut { reply }).map_err(|_| StoreError::Closed)?;
-                answer.recv().map_err(|_| StoreError::Closed)??
-            }
-        };
-        // A refusal of a run before the cut must be in the log after it, or else the run would
-        // count as stored once its segment is gone.
-        let oldest_segment = cut.checkpoint.oldest_segment;
-        let sealed = self.barrier().and_then(|()| {
+        if unfinished.is_none() {
+            *unfinished = Some(self.urge(|reply| Command::Cut { reply })?);
+        }
+        // It stays there until it is committed, whatever fails or panics before.
+        let Some(cut) = unfinished.as_mut() else { return Ok(()) };
+        if !cut.settled {
+            // A refusal of a run before the cut must be in the log after it, or else the run would
+            // count as stored once its segment is gone.
+            self.barrier()?;
+            cut.settled = true;
             write(&self.shared.tables).sealing = true;
-            self.seal(&cut)
-        });
+        }
+        self.seal(cut)?;
+        let oldest_segment = cut.checkpoint.oldest_segment;
+        *unfinished = None;
         write(&self.shared.tables).sealing = false;
         self.shared.signal.changed.notify_all();
-        if let Err(error) = sealed {
-            *unfinished = Some(cut);
-            return Err(error);
-        }
         add(&self.shared.counters.flushes, 1);
         let _ = self.commands.send(Command::Trim { oldest_segment });
         Ok(())
@@ -89,6 +87,7 @@ impl Inner {
         })?;
         let mut tables = write(&self.shared.tables);
         if let Some(file) = file {
+            tables.next_file = file.number + 1;
             Arc::make_mut(&mut tables.files).push(Arc::new(file));
         }
         tables.sealed_stats = stats;
@@ -97,10 +96,11 @@ impl Inner {
     }
 
     fn write_file(&self, cut: &Cut) -> Result<FileEntry, StoreError> {
-        let number = read(&self.shared.tables).files.last().map_or(1, |file| file.number + 1);
+        let number = read(&self.shared.tables).next_file;
         let (raw, rollup) = sealed_paths(&self.shared.dir, number);
         let (raw_tmp, rollup_tmp) = (raw.with_extension("tmp"), rollup.with_extension("tmp"));
-        let places = self.format.write(&cut.hot, &raw_tmp, &rollup_tmp).map_err(StoreError::Sealed)?;
+        let places = guarded(|| self.format.write(&cut.hot, &raw_tmp, &rollup_tmp));
+        let places = places.map_err(StoreError::Sealed)?;
         let finish = || -> io::Result<[(u64, u32); 2]> {
             let prints = [fingerprint(&raw_tmp)?, fingerprint(&rollup_tmp)?];
             for (tmp, path) in [(&raw_tmp, &raw), (&rollup_tmp, &rollup)] {
@@ -111,6 +111,8 @@ impl Inner {
             Ok(prints)
         };
         let [raw, rollup] = finish().map_err(StoreError::io("writing a sealed file"))?;
-        Ok(FileEntry { number, raw, rollup, places, holdings: cut.holdings.iter().map(Into::into).collect() })
+        // What was refused after the cut is in no file.
+        let holdings = lock(&self.shared.ledgers).cut_holdings().iter().map(Into::into).collect();
+        Ok(FileEntry { number, raw, rollup, places, holdings })
     }
 }

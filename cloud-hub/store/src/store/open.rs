@@ -2,56 +2,71 @@
 //! on a folder that can be used; what cannot be trusted is put aside, reported, and asked for
 //! again from the agents.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
-use std::sync::{Arc, Mutex, RwLock, mpsc as std_mpsc};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock, Weak, mpsc as std_mpsc};
 
+use tideline_protocol::model::SeriesDef;
 use tideline_protocol::time::Clock;
-use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
-use super::flush::fingerprint;
-use super::threads::{DECODE_QUEUE_MAX, Decoder, Writer, run_flusher};
-use super::{Inner, OpenReport, Quarantined, Store};
+use super::damage::{self, Workshop, put_aside};
+use super::reopen::run_reopener;
+use super::threads::{Core, DECODE_BYTES_MAX, DECODE_QUEUE_MAX, Decoder, Writer, run_checker, run_flusher};
+use super::{Inner, OpenReport, QUEUE_KIB_MAX, Quarantined, Store};
+use crate::blocks::BlockCache;
 use crate::config::{StoreConfig, StoreError};
 use crate::decode;
-use crate::log::{LogCore, RealDisk, Replay, lock};
-use crate::manifest::{Change, Contents, FileEntry, Manifest, lose};
+use crate::log::{Ledgers, LogCore, LogDisk, RealDisk, Replay, lock};
+use crate::manifest::{Contents, Manifest, OpenError, SeriesEntry};
 use crate::metrics::Counters;
-use crate::sealed::ParquetFormat;
-use crate::tables::{Registry, Shared, Signal, Tables, read, sealed_paths};
+use crate::sealed::SealedFormat;
+use crate::tables::{Budget, Registry, Shared, Signal, Tables, read, sealed_paths};
 
-pub fn open(config: StoreConfig, clock: &dyn Clock) -> Result<(Store, OpenReport), StoreError> {
+pub fn open(
+    config: StoreConfig,
+    clock: &dyn Clock,
+    format: Arc<dyn SealedFormat>,
+) -> Result<(Store, OpenReport), StoreError> {
+    open_on(config, clock, format, |disk| Box::new(disk))
+}
+
+/// As [`open`], with something between the log and its disk.
+pub fn open_on(
+    config: StoreConfig,
+    clock: &dyn Clock,
+    format: Arc<dyn SealedFormat>,
+    between: impl FnOnce(RealDisk) -> Box<dyn LogDisk + Send>,
+) -> Result<(Store, OpenReport), StoreError> {
     let started = clock.mono_ns();
     let mut report = OpenReport::default();
     for sub in ["log", "sealed", "dead", "quarantine"] {
         fs::create_dir_all(config.dir.join(sub)).map_err(StoreError::io("creating the store's folders"))?;
     }
     let (manifest, mut contents) = open_manifest(&config.dir, &mut report)?;
-    check_files(&config, &manifest, &mut contents, &mut report)?;
+    let next_file = contents.files.last().map_or(1, |file| file.number + 1);
+    let workshop = Workshop { dir: &config.dir, format: format.as_ref(), manifest: &manifest };
+    check_files(&config, workshop, &mut contents, &mut report)?;
     let disk = RealDisk::open(config.dir.join("log"), config.dir.join("quarantine"))
         .map_err(StoreError::io("opening the log's folder"))?;
     let Contents { checkpoint, series, files } = contents;
-    let (core, replay) = LogCore::open(disk, checkpoint)?;
+    let sealed = checkpoint.ledgers.clone();
+    let (core, replay) = LogCore::open(between(disk), checkpoint)?;
     let mut core = core.with_segment_bytes_max(config.log_segment_bytes_max);
     for (segment, reason) in &replay.problems {
         let path = config.dir.join("log").join(format!("{segment:08}.log"));
         report.quarantined.push(Quarantined { path, reason: reason.clone() });
     }
-    let mut registry = Registry::default();
-    for entry in &series {
-        registry.intern(&tideline_protocol::model::SeriesDef {
-            device: entry.device.clone(),
-            point: entry.point.clone(),
-            unit: entry.unit.clone(),
-        });
-    }
     let ledgers = core.ledgers();
-    for (agent, epoch, state) in lock(&ledgers).iter() {
-        registry.learn(agent, epoch, state.dictionary());
-    }
+    let registry = registry_of(&series, &sealed, &lock(&ledgers));
+    let unchecked =
+        if config.check_files_on_open { BTreeSet::new() } else { files.iter().map(|f| f.number).collect() };
     let tables = Tables {
+        next_file,
         files: Arc::new(files.into_iter().map(Arc::new).collect()),
-        sealed_stats: series.iter().map(crate::manifest::SeriesEntry::stats).collect(),
+        sealed_stats: series.iter().map(SeriesEntry::stats).collect(),
         ..Tables::default()
     };
     let shared = Arc::new(Shared {
@@ -61,6 +76,12 @@ pub fn open(config: StoreConfig, clock: &dyn Clock) -> Result<(Store, OpenReport
         registry: RwLock::new(registry),
         tables: RwLock::new(tables),
         counters: Counters::default(),
+        unchecked: Mutex::new(unchecked),
+        suspects: Mutex::default(),
+        flush_error: Mutex::default(),
+        changes: watch::Sender::new(0),
+        on_the_way: Budget::new(DECODE_BYTES_MAX),
+        blocks: BlockCache::default(),
         signal: Signal::default(),
     });
     take_in_replay(&shared, &mut core, &replay)?;
@@ -69,7 +90,7 @@ pub fn open(config: StoreConfig, clock: &dyn Clock) -> Result<(Store, OpenReport
     for entry in &report.quarantined {
         tracing::warn!(path = %entry.path.display(), reason = entry.reason, "put aside");
     }
-    Ok((start(&config, shared, manifest, core)?, report))
+    Ok((start(&config, shared, manifest, core, format)?, report))
 }
 
 fn count(shared: &Shared, replay: &Replay, report: &mut OpenReport) {
@@ -82,7 +103,7 @@ fn count(shared: &Shared, replay: &Replay, report: &mut OpenReport) {
     report.replayed_rows = tables.active.rows() as u64;
 }
 
-fn take_in_replay(shared: &Shared, core: &mut LogCore<RealDisk>, replay: &Replay) -> Result<(), StoreError> {
+fn take_in_replay(shared: &Shared, core: &mut Core, replay: &Replay) -> Result<(), StoreError> {
     for batch in &replay.batches {
         if let Err(refusal) = decode::take_in(shared, &batch.agent, &batch.run, &batch.taken) {
             core.refuse(&refusal.agent, refusal.envelope.epoch, &refusal.taken, refusal.rows())?;
@@ -94,130 +115,110 @@ fn take_in_replay(shared: &Shared, core: &mut LogCore<RealDisk>, replay: &Replay
 /// A manifest that cannot be read is put aside with all files that only it could explain.
 fn open_manifest(dir: &Path, report: &mut OpenReport) -> Result<(Manifest, Contents), StoreError> {
     let path = dir.join("manifest.redb");
-    let opened =
-        Manifest::open(&path).and_then(|manifest| manifest.read().map(|contents| (manifest, contents)));
-    let reason = match opened {
-        Ok(good) => return Ok(good),
-        Err(StoreError::Manifest(reason))
-            if reason.contains("already open") || reason.contains("version") =>
-        {
-            return Err(StoreError::Manifest(reason));
+    let (manifest, contents) = match Manifest::open(&path) {
+        Err(OpenError::Damaged(reason)) => {
+            put_aside(dir, &path, &reason, &mut report.quarantined)?;
+            Manifest::open(&path)?
         }
-        Err(error) => error.to_string(),
+        opened => opened?,
     };
-    put_aside(dir, &path, &reason, report)?;
-    let manifest = Manifest::open(&path)?;
-    let contents = manifest.read()?;
-    for entry in fs::read_dir(dir.join("sealed")).map_err(StoreError::io("listing the sealed files"))? {
-        let path = entry.map_err(StoreError::io("listing the sealed files"))?.path();
-        put_aside(dir, &path, "the manifest that lists it is lost", report)?;
+    if manifest.is_new() {
+        for path in sealed_files(dir)? {
+            put_aside(dir, &path, "the manifest that lists it is lost", &mut report.quarantined)?;
+        }
     }
     Ok((manifest, contents))
 }
 
-fn put_aside(dir: &Path, path: &Path, reason: &str, report: &mut OpenReport) -> Result<(), StoreError> {
-    report.quarantined.push(Quarantined { path: path.to_owned(), reason: reason.to_owned() });
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
-    let quarantine = dir.join("quarantine");
-    // The same name may have been put aside before.
-    let target = (0_u32..)
-        .map(|n| quarantine.join(if n == 0 { name.to_owned() } else { format!("{name}.{n}") }))
-        .find(|target| !target.exists());
-    match target {
-        Some(target) if path.exists() => {
-            fs::rename(path, target).map_err(StoreError::io("putting a file aside"))
-        }
-        _ => Ok(()),
-    }
+fn sealed_files(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let list = || -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(dir.join("sealed"))?.map(|entry| Ok(entry?.path())).collect()
+    };
+    list().map_err(StoreError::io("listing the sealed files"))
 }
 
-fn damage(config: &StoreConfig, file: &FileEntry) -> Option<String> {
-    let (raw, rollup) = sealed_paths(&config.dir, file.number);
-    [(raw, file.raw), (rollup, file.rollup)].into_iter().find_map(|(path, listed)| {
-        if config.check_files_on_open {
-            return match fingerprint(&path) {
-                Ok(found) if found == listed => None,
-                Ok(found) if found.0 != listed.0 => {
-                    Some(format!("it has {} bytes, listed are {}", found.0, listed.0))
-                }
-                Ok(_) => Some("its checksum does not match".to_owned()),
-                Err(error) => Some(error.to_string()),
-            };
-        }
-        match fs::metadata(&path) {
-            Ok(found) if found.len() == listed.0 => None,
-            Ok(found) => Some(format!("it has {} bytes, listed are {}", found.len(), listed.0)),
-            Err(error) => Some(error.to_string()),
-        }
-    })
-}
-
-/// Puts damaged files aside, whose seqs are wanted again, and removes files that no manifest
-/// lists: the log still has what they hold.
+/// Mends what is damaged, and removes what a flush left that never was committed.
 fn check_files(
     config: &StoreConfig,
-    manifest: &Manifest,
+    workshop: Workshop<'_>,
     contents: &mut Contents,
     report: &mut OpenReport,
 ) -> Result<(), StoreError> {
-    let mut removed = Vec::new();
-    for file in &contents.files {
-        if let Some(reason) = damage(config, file) {
-            let (raw, rollup) = sealed_paths(&config.dir, file.number);
-            let lost = lose(&mut contents.checkpoint.ledgers, file);
-            put_aside(&config.dir, &raw, &format!("{reason}; {lost} rows are wanted again"), report)?;
-            put_aside(&config.dir, &rollup, "it belongs to a damaged file", report)?;
-            removed.push(file.number);
+    let next = contents.files.last().map_or(1, |file| file.number + 1);
+    for file in contents.files.clone() {
+        if let Some(damage) = damage::find(&config.dir, &file, config.check_files_on_open) {
+            workshop.mend(contents, &file, damage, &mut report.quarantined)?;
         }
     }
-    contents.files.retain(|file| !removed.contains(&file.number));
-    if !removed.is_empty() {
-        let change = Change {
-            checkpoint: &contents.checkpoint,
-            series: &contents.series,
-            added: None,
-            removed: &removed,
-        };
-        manifest.commit(&change)?;
-    }
-    let listed: Vec<_> = contents
-        .files
-        .iter()
-        .flat_map(|file| {
-            let (raw, rollup) = sealed_paths(&config.dir, file.number);
-            [raw, rollup]
-        })
-        .collect();
-    for entry in
-        fs::read_dir(config.dir.join("sealed")).map_err(StoreError::io("listing the sealed files"))?
-    {
-        let path = entry.map_err(StoreError::io("listing the sealed files"))?.path();
-        if !listed.contains(&path) {
-            fs::remove_file(&path).map_err(StoreError::io("removing an unlisted file"))?;
+    let paths = |number| {
+        let (raw, rollup) = sealed_paths(&config.dir, number);
+        [raw, rollup]
+    };
+    let listed: Vec<PathBuf> = contents.files.iter().flat_map(|file| paths(file.number)).collect();
+    for path in sealed_files(&config.dir)?.into_iter().filter(|path| !listed.contains(path)) {
+        // The log still has what a flush was sealing when it was cut off.
+        if path.extension().is_some_and(|end| end == "tmp") || paths(next).contains(&path) {
+            fs::remove_file(&path).map_err(StoreError::io("removing an unfinished file"))?;
+        } else {
+            put_aside(&config.dir, &path, "the manifest does not list it", &mut report.quarantined)?;
         }
     }
     Ok(())
+}
+
+/// The series as they were before the start: numbers never change, and the newest unit counts.
+fn registry_of(series: &[SeriesEntry], sealed: &Ledgers, all: &Ledgers) -> Registry {
+    let mut registry = Registry::default();
+    let name_all = |registry: &mut Registry| {
+        for entry in series {
+            registry.intern(&SeriesDef {
+                device: entry.device.clone(),
+                point: entry.point.clone(),
+                unit: entry.unit.clone(),
+            });
+        }
+    };
+    name_all(&mut registry);
+    for (agent, epoch, state) in sealed.iter() {
+        registry.learn(agent, epoch, state.dictionary());
+    }
+    // The dictionaries of older epochs may have brought older units back.
+    name_all(&mut registry);
+    for (agent, epoch, state) in all.iter() {
+        registry.learn(agent, epoch, state.dictionary());
+    }
+    registry
 }
 
 fn start(
     config: &StoreConfig,
     shared: Arc<Shared>,
     manifest: Manifest,
-    core: LogCore<RealDisk>,
+    core: Core,
+    format: Arc<dyn SealedFormat>,
 ) -> Result<Store, StoreError> {
     let (commands, queue) = mpsc::unbounded_channel();
+    let (urgent, urgent_queue) = std_mpsc::channel();
     let (work, works) = std_mpsc::sync_channel(DECODE_QUEUE_MAX);
     let (live, _) = broadcast::channel(config.live_queue_max.max(1));
     let refusals = Arc::new(Mutex::new(Vec::new()));
-    let writer = Writer { core, shared: Arc::clone(&shared), work, refusals: Arc::clone(&refusals) };
+    let writer = Writer {
+        core,
+        shared: Arc::clone(&shared),
+        urgent: urgent_queue,
+        work,
+        refusals: Arc::clone(&refusals),
+    };
     let decoder =
         Decoder { shared: Arc::clone(&shared), live: live.clone(), commands: commands.downgrade(), refusals };
     let inner = Arc::new(Inner {
         shared: Arc::clone(&shared),
-        format: Arc::new(ParquetFormat),
+        format,
         manifest,
         commands,
+        urgent,
         room: Arc::new(Semaphore::new(config.queue_max.max(1))),
+        room_kib: Semaphore::new(QUEUE_KIB_MAX as usize),
         live,
         unfinished: Mutex::new(None),
         threads: Mutex::new(Vec::new()),
@@ -230,7 +231,11 @@ fn start(
             .spawn(body)
             .map_err(StoreError::io("starting a thread"))
     };
+    let (checked, checker) = (Arc::clone(&shared), Weak::clone(&weak));
+    let (watched, reopener, pause) = (Arc::clone(&shared), Weak::clone(&weak), config.log_retry_min);
     let threads = vec![
+        spawn("store-reopen", Box::new(move || run_reopener(&watched, &reopener, pause)))?,
+        spawn("store-check", Box::new(move || run_checker(&checked, &checker)))?,
         spawn("store-flush", Box::new(move || run_flusher(&shared, &weak, interval)))?,
         spawn("store-log", Box::new(move || writer.run(queue)))?,
         spawn("store-decode", Box::new(move || decoder.run(&works)))?,

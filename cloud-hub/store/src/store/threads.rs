@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tideline_protocol::durability::{Batch, Durable, Validated};
+use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{AgentId, Epoch, Gap};
 use tideline_protocol::wire::{Series, Settlement};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -14,34 +15,73 @@ use super::Inner;
 use super::flush::Cut;
 use crate::config::StoreError;
 use crate::decode::{self, Refusal};
-use crate::log::{Checkpoint, Holding, LogCore, LogError, RealDisk, lock};
+use crate::log::{Checkpoint, LogCore, LogDisk, LogError, Opening, lock};
 use crate::metrics::add;
 use crate::tables::{LiveBatch, Shared, read, write};
 
-/// Runs that may wait for the decoder; with blocks of 3 MiB at most they take 192 MiB.
+/// Runs that may wait for the decoder.
 pub const DECODE_QUEUE_MAX: usize = 64;
+/// Bytes of the blocks that are on their way to the decoder, the one that it has in hand included; a
+/// longer block goes alone.
+pub const DECODE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Most runs of one group commit.
-const GROUP_MAX: usize = 256;
+pub const GROUP_MAX: usize = 256;
+/// A group that has so many bytes takes no more runs: it is written from one buffer of that size.
+pub const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The log on whatever disk it was opened on.
+pub type Core = LogCore<Box<dyn LogDisk + Send>>;
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer is asked to do.
 pub enum Command {
-    Define { agent: AgentId, epoch: Epoch, series: Series, reply: Reply<u32> },
-    Append { batch: Batch<Validated>, reply: Reply<Batch<Durable>> },
-    Gap { agent: AgentId, epoch: Epoch, gap: Gap, reply: Reply<Settlement> },
-    Cut { reply: Sender<Result<Cut, StoreError>> },
-    Barrier { reply: Sender<()> },
+    Open {
+        agent: AgentId,
+        epoch: Epoch,
+        lives: Vec<Life>,
+        moved: Option<Moved>,
+        reply: Reply<Opening>,
+    },
+    Define {
+        agent: AgentId,
+        epoch: Epoch,
+        series: Series,
+        reply: Reply<u32>,
+    },
+    Append {
+        batch: Batch<Validated>,
+        reply: Reply<Batch<Durable>>,
+    },
+    Gap {
+        agent: AgentId,
+        epoch: Epoch,
+        gap: Gap,
+        reply: Reply<Settlement>,
+    },
+    Cut {
+        reply: Sender<Result<Cut, StoreError>>,
+    },
+    Barrier {
+        reply: Sender<Result<(), StoreError>>,
+    },
     Refusals,
-    Trim { oldest_segment: u64 },
+    Reopen {
+        reply: Sender<Result<(), StoreError>>,
+    },
+    /// There is something in the urgent queue.
+    Wake,
+    Trim {
+        oldest_segment: u64,
+    },
     Close,
 }
 
 /// What the decoder is asked to do, in log order.
 pub enum Work {
     Batch(Box<Batch<Durable>>),
-    Cut { checkpoint: Checkpoint, holdings: Vec<Holding>, reply: Sender<Result<Cut, StoreError>> },
-    Barrier { reply: Sender<()> },
+    Cut { checkpoint: Checkpoint, reply: Sender<Result<Cut, StoreError>> },
+    Barrier { reply: Sender<Result<(), StoreError>> },
 }
 
 /// Refusals that the decoder found. A list beside the queues: the decoder must never wait for the
@@ -50,8 +90,10 @@ pub type Refusals = Arc<Mutex<Vec<Refusal>>>;
 
 /// The writer's side of the store.
 pub struct Writer {
-    pub core: LogCore<RealDisk>,
+    pub core: Core,
     pub shared: Arc<Shared>,
+    /// What must not wait behind the runs that queue up: a cut, which bounds what is hot.
+    pub urgent: Receiver<Command>,
     pub work: SyncSender<Work>,
     pub refusals: Refusals,
 }
@@ -61,11 +103,16 @@ impl Writer {
     pub fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         let mut next = commands.blocking_recv();
         while let Some(command) = next.take() {
+            while let Ok(urgent) = self.urgent.try_recv() {
+                self.handle(urgent);
+            }
             if let Command::Append { batch, reply } = command {
+                let mut bytes = batch.run().block.len();
                 let (mut batches, mut replies) = (vec![batch], vec![reply]);
-                while batches.len() < GROUP_MAX {
+                while batches.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
                     match commands.try_recv() {
                         Ok(Command::Append { batch, reply }) => {
+                            bytes += batch.run().block.len();
                             batches.push(batch);
                             replies.push(reply);
                         }
@@ -91,10 +138,36 @@ impl Writer {
 
     fn count(&self) {
         self.shared.counters.log_bytes.store(self.core.bytes_written(), Ordering::Relaxed);
-        self.shared.counters.poisoned.store(self.core.is_poisoned(), Ordering::Relaxed);
+        let poisoned = self.core.is_poisoned();
+        if self.shared.counters.poisoned.swap(poisoned, Ordering::Relaxed) != poisoned {
+            add(&self.shared.counters.log_failures, u64::from(poisoned));
+            lock(&self.shared.signal.state).poisoned = poisoned;
+            self.shared.signal.changed.notify_all();
+        }
+    }
+
+    /// The runs whose seqs are within the limits; the others get their answer.
+    fn admit(
+        &self,
+        batches: Vec<Batch<Validated>>,
+        replies: Vec<Reply<Batch<Durable>>>,
+    ) -> (Vec<Batch<Validated>>, Vec<Reply<Batch<Durable>>>) {
+        let ledgers = lock(&self.shared.ledgers);
+        let within = |(batch, reply): (Batch<Validated>, Reply<Batch<Durable>>)| {
+            let ((first, last), epoch) = (batch.seqs(), batch.run().envelope.epoch);
+            match ledgers.refuses_seqs(batch.agent(), epoch, first.get(), last.get()) {
+                None => Some((batch, reply)),
+                Some(reason) => {
+                    let _ = reply.send(Err(StoreError::Limit(reason)));
+                    None
+                }
+            }
+        };
+        batches.into_iter().zip(replies).filter_map(within).unzip()
     }
 
     fn append(&mut self, batches: Vec<Batch<Validated>>, replies: Vec<Reply<Batch<Durable>>>) {
+        let (batches, replies) = self.admit(batches, replies);
         match self.core.append(batches) {
             Ok(durable) => {
                 add(&self.shared.counters.commits, 1);
@@ -104,13 +177,16 @@ impl Writer {
                     add(&self.shared.counters.appended_batches, 1);
                     add(&self.shared.counters.appended_rows, rows);
                     add(&self.shared.counters.duplicate_rows, envelope.rows.total().saturating_sub(rows));
-                    let work = Work::Batch(Box::new(batch.clone()));
+                    let (work, bytes) = (Work::Batch(Box::new(batch.clone())), batch.run().block.len());
                     let _ = reply.send(Ok(batch));
+                    self.shared.on_the_way.take(bytes);
                     let _ = self.work.send(work);
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "the log cannot be written");
+                if !matches!(error, LogError::Poisoned) {
+                    tracing::error!(%error, "the log cannot be written");
+                }
                 let error = StoreError::from(error);
                 replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone()))));
             }
@@ -119,6 +195,10 @@ impl Writer {
 
     fn handle(&mut self, command: Command) {
         match command {
+            Command::Open { agent, epoch, lives, moved, reply } => {
+                let opening = self.core.open_epoch(&agent, epoch, &lives, moved);
+                let _ = reply.send(opening.map_err(StoreError::from));
+            }
             Command::Define { agent, epoch, series, reply } => {
                 let known = self.core.define_series(&agent, epoch, &series);
                 if known.is_ok() {
@@ -133,32 +213,55 @@ impl Writer {
                 let _ = reply.send(self.core.record_gap(&agent, epoch, &gap).map_err(StoreError::from));
             }
             Command::Cut { reply } => match self.core.cut() {
-                Ok((checkpoint, holdings)) => drop(self.work.send(Work::Cut { checkpoint, holdings, reply })),
+                Ok((checkpoint, _)) => drop(self.work.send(Work::Cut { checkpoint, reply })),
                 Err(error) => drop(reply.send(Err(error.into()))),
             },
-            Command::Barrier { reply } => {
-                if let Err(error) = self.refuse() {
+            // A flush must not go on when a refusal is not in the log: it would trim the run away
+            // and count it as stored.
+            Command::Barrier { reply } => match self.refuse() {
+                Ok(()) => drop(self.work.send(Work::Barrier { reply })),
+                Err(error) => {
                     tracing::error!(%error, "a refusal cannot be recorded");
+                    let _ = reply.send(Err(error.into()));
                 }
-                let _ = self.work.send(Work::Barrier { reply });
-            }
-            Command::Refusals => {
-                if let Err(error) = self.refuse() {
-                    tracing::error!(%error, "a refusal cannot be recorded");
+            },
+            Command::Refusals => self.refuse_now(),
+            Command::Reopen { reply } => {
+                let reopened = self.core.reopen();
+                if reopened.is_ok() {
+                    add(&self.shared.counters.log_reopenings, 1);
+                    self.refuse_now();
                 }
+                // Whoever waits for the answer looks at the state next.
+                self.count();
+                let _ = reply.send(reopened.map_err(StoreError::from));
             }
             Command::Trim { oldest_segment } => {
                 if let Err(error) = self.core.remove_before(oldest_segment) {
                     tracing::warn!(%error, "old log segments stay until the next start");
                 }
             }
-            Command::Append { .. } | Command::Close => {}
+            Command::Append { .. } | Command::Close | Command::Wake => {}
         }
     }
 
+    fn refuse_now(&mut self) {
+        if let Err(error) = self.refuse() {
+            tracing::error!(%error, "a refusal cannot be recorded; it will be tried again");
+        }
+    }
+
+    /// A refusal leaves the list when it is in the log and not before: until then its run counts as
+    /// stored.
     fn refuse(&mut self) -> Result<(), LogError> {
-        for refusal in std::mem::take(&mut *lock(&self.refusals)) {
-            self.core.refuse(&refusal.agent, refusal.envelope.epoch, &refusal.taken, refusal.rows())?;
+        let mut found = std::mem::take(&mut *lock(&self.refusals)).into_iter();
+        while let Some(refusal) = found.next() {
+            let (agent, epoch) = (&refusal.agent, refusal.envelope.epoch);
+            if let Err(error) = self.core.refuse(agent, epoch, &refusal.taken, refusal.rows()) {
+                lock(&self.refusals).splice(..0, std::iter::once(refusal).chain(found));
+                return Err(error);
+            }
+            self.shared.note_change();
         }
         Ok(())
     }
@@ -172,20 +275,30 @@ pub struct Decoder {
     pub refusals: Refusals,
 }
 
+impl Drop for Decoder {
+    // Also when it panics: the writer must not wait for it then.
+    fn drop(&mut self) {
+        self.shared.on_the_way.close();
+    }
+}
+
 impl Decoder {
     /// Takes durable runs in until the writer is gone.
     pub fn run(self, work: &Receiver<Work>) {
         while let Ok(work) = work.recv() {
             match work {
-                Work::Batch(batch) => self.take_in(&batch),
-                Work::Cut { checkpoint, holdings, reply } => {
+                Work::Batch(batch) => {
+                    self.take_in(&batch);
+                    self.shared.on_the_way.give_back(batch.run().block.len());
+                }
+                Work::Cut { checkpoint, reply } => {
                     let mut tables = write(&self.shared.tables);
                     let hot = Arc::new(std::mem::take(&mut tables.active));
                     tables.flushing = Some(Arc::clone(&hot));
                     drop(tables);
-                    let _ = reply.send(Ok(Cut { checkpoint, holdings, hot }));
+                    let _ = reply.send(Ok(Cut { checkpoint, hot, settled: false }));
                 }
-                Work::Barrier { reply } => drop(reply.send(())),
+                Work::Barrier { reply } => drop(reply.send(Ok(()))),
             }
         }
     }
@@ -209,11 +322,15 @@ impl Decoder {
         }
     }
 
-    /// While a file is being written the hot columns grow to twice their size at most (INV-6).
+    /// From when a file is being written until it is listed, the hot columns, those being sealed
+    /// included, grow to twice their size at most (INV-6). A file that cannot be written holds
+    /// ingest up, and not the memory.
     fn wait_for_room(&self) {
         let full = || {
             let tables = read(&self.shared.tables);
-            tables.sealing && tables.active.rows() >= self.shared.hot_rows_max.saturating_mul(2)
+            let flushing = tables.flushing.as_ref().map_or(0, |hot| hot.rows());
+            let rows = tables.active.rows().saturating_add(flushing);
+            tables.sealing && rows >= self.shared.hot_rows_max.saturating_mul(2)
         };
         let signal = &self.shared.signal;
         let mut state = lock(&signal.state);
@@ -224,13 +341,33 @@ impl Decoder {
     }
 }
 
+/// Compares the checksums of the files that nobody has read since the start.
+pub fn run_checker(shared: &Arc<Shared>, inner: &Weak<Inner>) {
+    let numbers: Vec<u64> = lock(&shared.unchecked).iter().copied().collect();
+    for number in numbers {
+        let Some(inner) = inner.upgrade() else { return };
+        if lock(&shared.signal.state).stop {
+            return;
+        }
+        if let Err(error) = inner.check(number) {
+            tracing::error!(%error, number, "a damaged file cannot be mended");
+        }
+    }
+}
+
+/// How soon a flush that failed is tried again, unless the interval is shorter.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// Flushes when the hot columns are full, and after `interval` at the latest.
 pub fn run_flusher(shared: &Arc<Shared>, inner: &Weak<Inner>, interval: Duration) {
     let mut flushed_at = u64::MAX;
+    let mut failed = false;
     loop {
         {
             let state = lock(&shared.signal.state);
-            let wait = shared.signal.changed.wait_timeout_while(state, interval, |s| !s.stop && !s.full);
+            let pause = if failed { interval.min(RETRY) } else { interval };
+            let wait =
+                shared.signal.changed.wait_timeout_while(state, pause, |s| !s.stop && (failed || !s.full));
             let mut state = wait.unwrap_or_else(PoisonError::into_inner).0;
             if state.stop {
                 return;
@@ -239,11 +376,20 @@ pub fn run_flusher(shared: &Arc<Shared>, inner: &Weak<Inner>, interval: Duration
         }
         let written = shared.counters.log_bytes.load(Ordering::Relaxed);
         let Some(inner) = inner.upgrade() else { return };
-        if written == flushed_at || shared.counters.poisoned.load(Ordering::Relaxed) {
+        let idle = written == flushed_at && read(&shared.tables).active.rows() == 0;
+        if idle || shared.counters.poisoned.load(Ordering::Relaxed) {
             continue;
         }
-        match inner.flush() {
-            Ok(()) => flushed_at = written,
+        let flushed = inner.flush();
+        failed = flushed.is_err();
+        *lock(&shared.flush_error) = flushed.as_ref().err().map(ToString::to_string);
+        match flushed {
+            Ok(()) => {
+                flushed_at = written;
+                // They may have filled up again meanwhile, and the decoder may wait for room.
+                let full = read(&shared.tables).active.rows() >= shared.hot_rows_max;
+                lock(&shared.signal.state).full |= full;
+            }
             Err(StoreError::Closed) => return,
             Err(error) => {
                 add(&shared.counters.flush_failures, 1);

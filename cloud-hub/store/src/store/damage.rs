@@ -1,0 +1,267 @@
+//! Sealed files that cannot be trusted. A rollup is computed again from its readings; readings that
+//! are gone leave the received ranges, so that the agents send them again. Files are put aside and
+//! never deleted, and what is lost is never hidden.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use super::{Inner, Quarantined};
+use crate::config::StoreError;
+use crate::hot::SeriesStats;
+use crate::log::lock;
+use crate::manifest::{Change, Contents, FileEntry, Manifest, SeriesEntry, lose};
+use crate::metrics::add;
+use crate::sealed::SealedFormat;
+use crate::tables::{Shared, read, sealed_paths, write};
+
+/// What is wrong with a sealed file, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Damage {
+    /// The readings cannot be trusted.
+    Raw(String),
+    /// The readings are good, their rollup is not.
+    Rollup(String),
+}
+
+/// Length and CRC-32C of a file.
+pub fn fingerprint(path: &Path) -> io::Result<(u64, u32)> {
+    let bytes = fs::read(path)?;
+    Ok((bytes.len() as u64, crc32c::crc32c(&bytes)))
+}
+
+/// Compares the length of a file and its rollup with the manifest, and the checksums if `whole`.
+pub fn find(dir: &Path, file: &FileEntry, whole: bool) -> Option<Damage> {
+    let compare = |path: &Path, listed: (u64, u32)| {
+        let len = fs::metadata(path).map(|found| found.len());
+        match (len, whole) {
+            (Ok(len), _) if len != listed.0 => Some(format!("it has {len} bytes, listed are {}", listed.0)),
+            (Ok(_), false) => None,
+            (Ok(_), true) => match fingerprint(path) {
+                Ok(found) if found == listed => None,
+                Ok(_) => Some("its checksum does not match".to_owned()),
+                Err(error) => Some(error.to_string()),
+            },
+            (Err(error), _) => Some(error.to_string()),
+        }
+    };
+    let (raw, rollup) = sealed_paths(dir, file.number);
+    compare(&raw, file.raw).map(Damage::Raw).or_else(|| compare(&rollup, file.rollup).map(Damage::Rollup))
+}
+
+/// Moves a file to the quarantine. That it is gone already is no error.
+pub fn put_aside(
+    dir: &Path,
+    path: &Path,
+    reason: &str,
+    aside: &mut Vec<Quarantined>,
+) -> Result<(), StoreError> {
+    aside.push(Quarantined { path: path.to_owned(), reason: reason.to_owned() });
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
+    let quarantine = dir.join("quarantine");
+    // The same name may have been put aside before.
+    let target = (0_u32..)
+        .map(|n| quarantine.join(if n == 0 { name.to_owned() } else { format!("{name}.{n}") }))
+        .find(|target| !target.exists());
+    match target {
+        Some(target) if path.exists() => {
+            fs::rename(path, target).map_err(StoreError::io("putting a file aside"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What mending works on.
+#[derive(Clone, Copy)]
+pub struct Workshop<'a> {
+    pub dir: &'a Path,
+    pub format: &'a dyn SealedFormat,
+    pub manifest: &'a Manifest,
+}
+
+impl Workshop<'_> {
+    /// Makes the manifest true again; says whether the readings of the file are lost.
+    pub fn mend(
+        &self,
+        contents: &mut Contents,
+        file: &FileEntry,
+        damage: Damage,
+        aside: &mut Vec<Quarantined>,
+    ) -> Result<bool, StoreError> {
+        let reason = match damage {
+            Damage::Raw(reason) => reason,
+            Damage::Rollup(reason) => match self.rebuild(contents, file, &reason, aside) {
+                Ok(()) => return Ok(false),
+                Err(error) => format!("its rollup cannot be computed again: {error}"),
+            },
+        };
+        let (raw, rollup) = sealed_paths(self.dir, file.number);
+        let lost = lose(&mut contents.checkpoint.ledgers, file);
+        put_aside(self.dir, &raw, &format!("{reason}; {lost} rows are wanted again"), aside)?;
+        put_aside(self.dir, &rollup, "it belongs to a damaged file", aside)?;
+        contents.files.retain(|other| other.number != file.number);
+        self.count_again(contents, file);
+        self.commit(contents, None, &[file.number])?;
+        Ok(true)
+    }
+
+    fn commit(
+        &self,
+        contents: &Contents,
+        added: Option<&FileEntry>,
+        removed: &[u64],
+    ) -> Result<(), StoreError> {
+        let (checkpoint, series) = (&contents.checkpoint, contents.series.as_slice());
+        self.manifest.commit(&Change { checkpoint, series, added, removed })
+    }
+
+    fn rebuild(
+        &self,
+        contents: &mut Contents,
+        file: &FileEntry,
+        reason: &str,
+        aside: &mut Vec<Quarantined>,
+    ) -> Result<(), StoreError> {
+        let (raw, rollup) = sealed_paths(self.dir, file.number);
+        let tmp = rollup.with_extension("tmp");
+        self.format.roll_up(&raw, &tmp).map_err(StoreError::Sealed)?;
+        let io = StoreError::io;
+        let print = fingerprint(&tmp).map_err(io("reading a rollup"))?;
+        File::open(&tmp).and_then(|file| file.sync_all()).map_err(io("writing a rollup"))?;
+        put_aside(self.dir, &rollup, &format!("{reason}; it is computed again from its readings"), aside)?;
+        fs::rename(&tmp, &rollup)
+            .and_then(|()| File::open(self.dir.join("sealed"))?.sync_all())
+            .map_err(io("writing a rollup"))?;
+        let entry = FileEntry { rollup: print, ..file.clone() };
+        self.commit(contents, Some(&entry), &[])?;
+        contents.files.iter_mut().filter(|other| other.number == file.number).for_each(|other| {
+            *other = entry.clone();
+        });
+        Ok(())
+    }
+
+    /// Takes the rows of a lost file out of what is known of its series. The value of the last
+    /// reading is that of the last minute in the rollups of the files that are left.
+    fn count_again(&self, contents: &mut Contents, lost: &FileEntry) {
+        let mut stats = vec![SeriesStats::default(); contents.series.len()];
+        for file in &contents.files {
+            let (_, rollup) = sealed_paths(self.dir, file.number);
+            let concerned = lost.places.iter().filter_map(|place| file.place(place.series));
+            let mut minutes = None;
+            for place in concerned {
+                let minutes = minutes.get_or_insert_with(|| {
+                    self.format.read_rollup(&rollup, 0, file.minutes()).unwrap_or_default()
+                });
+                let at = usize::try_from(place.minute + place.minutes).unwrap_or(0).saturating_sub(1);
+                let last = minutes.get(at).map(|(_, _, part)| part.last);
+                if let Some(stats) = stats.get_mut(place.series as usize) {
+                    stats.merge(&place.stats(last));
+                }
+            }
+        }
+        for place in &lost.places {
+            let at = place.series as usize;
+            if let (Some(entry), Some(stats)) = (contents.series.get_mut(at), stats.get(at)) {
+                entry.restat(stats);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Compares the checksums of a file before its first use since the start.
+    ///
+    /// # Errors
+    /// It is damaged, and noted to be mended.
+    pub fn trust(&self, file: &FileEntry) -> Result<(), StoreError> {
+        if !lock(&self.unchecked).contains(&file.number) {
+            return Ok(());
+        }
+        match find(&self.dir, file, true) {
+            None => {
+                lock(&self.unchecked).remove(&file.number);
+                Ok(())
+            }
+            Some(Damage::Raw(reason) | Damage::Rollup(reason)) => Err(self.distrust(file.number)(reason)),
+        }
+    }
+
+    /// Notes that a file cannot be read.
+    pub fn distrust(&self, number: u64) -> impl FnOnce(String) -> StoreError {
+        lock(&self.suspects).insert(number);
+        StoreError::Sealed
+    }
+}
+
+impl Inner {
+    /// Asks, and asks again when a damaged file was the reason for no answer and has been mended.
+    pub(super) fn mending<T>(&self, ask: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        // One more chance where nothing was wrong: a file may have been mended while it was read.
+        let mut chances = 1;
+        loop {
+            let answer = ask();
+            if !matches!(answer, Err(StoreError::Sealed(_))) {
+                return answer;
+            }
+            if !self.mend_suspects()? {
+                if chances == 0 {
+                    return answer;
+                }
+                chances -= 1;
+            }
+        }
+    }
+
+    /// Compares the checksums of the files that nobody has read since the start, until the store is
+    /// closed: damage must be found while the agents still hold what is lost.
+    pub(super) fn check(&self, number: u64) -> Result<(), StoreError> {
+        let file = read(&self.shared.tables).files.iter().find(|file| file.number == number).cloned();
+        match file.map(|file| self.shared.trust(&file)) {
+            Some(Err(_)) => self.mend_suspects().map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether anything was mended.
+    fn mend_suspects(&self) -> Result<bool, StoreError> {
+        // No flush meanwhile: both would move the manifest on from what they read.
+        let mut unfinished = lock(&self.unfinished);
+        let suspects = std::mem::take(&mut *lock(&self.shared.suspects));
+        let mut mended = false;
+        for number in suspects {
+            let listed = read(&self.shared.tables).files.iter().find(|file| file.number == number).cloned();
+            // Another asker may have mended it.
+            let Some(file) = listed else {
+                mended = true;
+                continue;
+            };
+            let Some(damage) = find(&self.shared.dir, &file, true) else { continue };
+            let mut contents = self.manifest.read()?;
+            let workshop =
+                Workshop { dir: &self.shared.dir, format: self.format.as_ref(), manifest: &self.manifest };
+            let mut aside = Vec::new();
+            let lost = workshop.mend(&mut contents, &file, damage, &mut aside)?;
+            self.shared.blocks.forget(number);
+            if lost {
+                lose(&mut lock(&self.shared.ledgers), &file);
+                if let Some(cut) = unfinished.as_mut() {
+                    lose(&mut cut.checkpoint.ledgers, &file);
+                }
+            }
+            let mut tables = write(&self.shared.tables);
+            tables.sealed_stats = contents.series.iter().map(SeriesEntry::stats).collect();
+            tables.files = contents.files.into_iter().map(Into::into).collect::<Vec<_>>().into();
+            drop(tables);
+            lock(&self.shared.unchecked).remove(&number);
+            add(&self.shared.counters.damaged_files, 1);
+            for entry in aside {
+                tracing::error!(path = %entry.path.display(), reason = entry.reason, "put aside");
+            }
+            if lost {
+                self.shared.note_change();
+            }
+            mended = true;
+        }
+        Ok(mended)
+    }
+}

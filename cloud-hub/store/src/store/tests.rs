@@ -1,0 +1,10 @@
+//! The open store under load, on bad disks and with strange readings.
+
+mod backpressure;
+mod concurrency;
+mod crash;
+mod damage;
+mod pages;
+mod reopen;
+mod rig;
+mod values;

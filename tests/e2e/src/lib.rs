@@ -84,9 +84,21 @@ impl Hub {
     /// # Errors
     /// The binary is missing, or the hub does not become ready.
     pub async fn start() -> Result<Self> {
+        Self::start_limited(None).await
+    }
+
+    /// As [`Self::start`], with so many descriptors that the hub may have open.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with_descriptors(most: u32) -> Result<Self> {
+        Self::start_limited(Some(most)).await
+    }
+
+    async fn start_limited(descriptors: Option<u32>) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("tideline-e2e-").tempdir()?;
         let ports = Ports::free()?;
-        let running = launch(folder.path(), ports)?;
+        let running = launch(folder.path(), ports, descriptors)?;
         let mut hub = Self { folder, ports, running, token: String::new() };
         hub.ready().await?;
         hub.token =
@@ -104,6 +116,20 @@ impl Hub {
     #[must_use]
     pub fn http(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.http))
+    }
+
+    /// Where the HTTP API is over TLS, and devices enrol.
+    #[must_use]
+    pub fn https(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.https))
+    }
+
+    /// All that the hub has logged.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.folder.path().join("hub.log"))?)
     }
 
     /// Where agents connect.
@@ -144,7 +170,7 @@ impl Hub {
     /// It does not become ready again.
     pub async fn kill_and_restart(&mut self) -> Result<()> {
         self.running.kill().await?;
-        self.running = launch(self.folder.path(), self.ports)?;
+        self.running = launch(self.folder.path(), self.ports, None)?;
         self.ready().await
     }
 
@@ -258,7 +284,7 @@ pub struct Ledger {
     pub balanced: bool,
 }
 
-fn launch(folder: &Path, ports: Ports) -> Result<Running> {
+fn launch(folder: &Path, ports: Ports, descriptors: Option<u32>) -> Result<Running> {
     let data = folder.join("hub").display().to_string();
     let local = |port: u16| format!("127.0.0.1:{port}");
     let env = [
@@ -267,7 +293,11 @@ fn launch(folder: &Path, ports: Ports) -> Result<Running> {
         ("TIDELINE_QUIC_LISTEN", local(ports.quic)),
         ("TIDELINE_HUB_PUBLIC_ADDRESS", "127.0.0.1".to_owned()),
     ];
-    Running::start("cloud-hub", &["serve", "--data", &data], &env, &folder.join("hub.log"))
+    let (args, log) = (["serve", "--data", &data], folder.join("hub.log"));
+    match descriptors {
+        Some(most) => Running::start_with_descriptors("cloud-hub", &args, &env, &log, most),
+        None => Running::start("cloud-hub", &args, &env, &log),
+    }
 }
 
 impl Agent {

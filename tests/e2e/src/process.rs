@@ -55,7 +55,17 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 }
 
 fn command(name: &str, args: &[&str]) -> Result<Command> {
-    let mut command = Command::new(binary(name)?);
+    prepared(Command::new(binary(name)?), args)
+}
+
+/// As [`command`], with so many descriptors that the process may have open.
+fn command_with_descriptors(name: &str, args: &[&str], most: u32) -> Result<Command> {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]).arg(binary(name)?);
+    prepared(shell, args)
+}
+
+fn prepared(mut command: Command, args: &[&str]) -> Result<Command> {
     for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("TIDELINE_")) {
         command.env_remove(variable);
     }
@@ -80,8 +90,25 @@ impl Running {
     /// # Errors
     /// The binary is missing or cannot be started.
     pub fn start(name: &str, args: &[&str], env: &[(&str, String)], log: &Path) -> Result<Self> {
+        Self::spawn(name, command(name, args)?, env, log)
+    }
+
+    /// As [`Self::start`], with so many descriptors that the process may have open.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with_descriptors(
+        name: &str,
+        args: &[&str],
+        env: &[(&str, String)],
+        log: &Path,
+        most: u32,
+    ) -> Result<Self> {
+        Self::spawn(name, command_with_descriptors(name, args, most)?, env, log)
+    }
+
+    fn spawn(name: &str, mut command: Command, env: &[(&str, String)], log: &Path) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(log)?;
-        let mut command = command(name, args)?;
         command.envs(env.iter().map(|(name, value)| (*name, value))).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })

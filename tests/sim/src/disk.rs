@@ -19,6 +19,7 @@ struct Platter {
     segments: BTreeMap<u64, Segment>,
     current: u64,
     fail_next_sync: bool,
+    fail_next_remove: bool,
 }
 
 /// A [`LogDisk`] in memory. Clones share the platter, so that it outlives the process it served.
@@ -43,6 +44,7 @@ impl SimDisk {
     pub fn crash(&self, rng: &mut StdRng) {
         let mut platter = self.platter();
         platter.fail_next_sync = false;
+        platter.fail_next_remove = false;
         for segment in platter.segments.values_mut() {
             let unsynced = segment.data.len() - segment.synced;
             let kept = if unsynced > 0 { rng.random_range(0..=unsynced) } else { 0 };
@@ -55,9 +57,20 @@ impl SimDisk {
         }
     }
 
+    /// The oldest segment.
+    #[must_use]
+    pub fn oldest(&self) -> Option<u64> {
+        self.platter().segments.keys().next().copied()
+    }
+
     /// The next sync fails, and what it should have made durable is not.
     pub fn fail_next_sync(&self) {
         self.platter().fail_next_sync = true;
+    }
+
+    /// The next segment that is to be removed stays.
+    pub fn fail_next_remove(&self) {
+        self.platter().fail_next_remove = true;
     }
 }
 
@@ -112,7 +125,11 @@ impl LogDisk for SimDisk {
     }
 
     fn remove(&mut self, segment: u64) -> io::Result<()> {
-        self.platter().segments.remove(&segment);
+        let mut platter = self.platter();
+        if std::mem::take(&mut platter.fail_next_remove) {
+            return Err(io::Error::other("the disk failed to remove a file"));
+        }
+        platter.segments.remove(&segment);
         Ok(())
     }
 }

@@ -3,10 +3,13 @@
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use tideline_protocol::model::{AgentId, PointId, Sample, SeriesDef, SeriesNo};
+use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentAction, AgentSession};
-use tideline_protocol::wire::{Hello, Message, RunEnvelope, VERSION};
+use tideline_protocol::wire::{Hello, Message, RunEnvelope, Settlement, VERSION};
 use tideline_spool::testing::CrashBackend;
 use tideline_spool::{Spool, SpoolConfig};
+
+use super::Canary;
 
 /// Series that the agent measures.
 const SERIES: u32 = 4;
@@ -14,22 +17,60 @@ const SERIES: u32 = 4;
 pub struct Agent {
     id: AgentId,
     disk: CrashBackend,
-    entropy: [u8; 16],
     quota: u64,
+    frees_early: bool,
     spool: Option<Spool>,
     pub session: Option<AgentSession>,
+    /// The values that this device, or the disk that it was given, has produced.
+    pub values: RangeSet,
+}
+
+/// A disk as it was once.
+pub struct Image {
+    disk: CrashBackend,
+    pub values: RangeSet,
 }
 
 impl Agent {
-    pub fn new(id: AgentId, entropy: [u8; 16], quota: u64) -> Self {
-        let mut agent = Self { id, disk: CrashBackend::new(), entropy, quota, spool: None, session: None };
-        agent.open();
+    pub fn new(id: AgentId, entropy: [u8; 16], quota: u64, canary: Canary) -> Self {
+        let frees_early = canary == Canary::FreeBeforeAck;
+        let disk = CrashBackend::new();
+        let mut agent =
+            Self { id, disk, quota, frees_early, spool: None, session: None, values: RangeSet::new() };
+        agent.open(entropy);
         agent
     }
 
-    fn open(&mut self) {
+    /// A device that was given a copy of this one's disk.
+    pub fn copy(&self, entropy: [u8; 16]) -> Self {
+        let mut copy = Self {
+            id: self.id.clone(),
+            disk: self.disk.clone(),
+            spool: None,
+            session: None,
+            values: RangeSet::new(),
+            ..*self
+        };
+        copy.put_back(&self.image(), entropy);
+        copy
+    }
+
+    pub fn image(&self) -> Image {
+        Image { disk: self.disk.image(), values: self.values.clone() }
+    }
+
+    /// Puts an image in the place of the disk.
+    pub fn put_back(&mut self, image: &Image, entropy: [u8; 16]) {
+        self.session = None;
+        self.spool = None;
+        self.disk = image.disk.image();
+        self.values = image.values.clone();
+        self.open(entropy);
+    }
+
+    fn open(&mut self, entropy: [u8; 16]) {
         let config = SpoolConfig { quota_bytes: self.quota };
-        let spool = Spool::open(self.disk.clone(), config, self.entropy);
+        let spool = Spool::open(self.disk.clone(), config, entropy);
         self.spool = Some(spool.unwrap_or_else(|error| panic!("the spool does not open: {error}")));
     }
 
@@ -41,13 +82,18 @@ impl Agent {
         self.spool.as_mut().unwrap_or_else(|| unreachable!("it is open between steps"))
     }
 
-    /// Ends the process, by a power cut or by a kill that leaves the system's caches, and starts it.
-    pub fn restart(&mut self, power: bool) {
+    /// Ends the process, by a power cut that may tear what was being written, or by a kill that leaves
+    /// the system's caches, and starts it.
+    pub fn restart(&mut self, rng: &mut StdRng) {
         // The disk is cut off first, so that closing the old spool cannot write any more.
-        self.disk = if power { self.disk.crash() } else { self.disk.kill() };
+        self.disk = match rng.random_range(0..3_u32) {
+            0 => self.disk.crash(),
+            1 => self.disk.crash_torn(rng.random()),
+            _ => self.disk.kill(),
+        };
         self.session = None;
         self.spool = None;
-        self.open();
+        self.open(rng.random());
     }
 
     pub fn is_drained(&self) -> bool {
@@ -55,9 +101,9 @@ impl Agent {
     }
 
     /// Appends one batch; gives the number of readings that the spool accepted.
-    pub fn produce(&mut self, rng: &mut StdRng, next_value: &mut u64, rows: u32) -> u64 {
+    pub fn produce(&mut self, rng: &mut StdRng, wall_ns: i64, next_value: &mut u64, rows: u32) -> u64 {
         let device = self.id.own_device();
-        let spool = self.spool_mut();
+        let Some(spool) = &mut self.spool else { return 0 };
         let mut items: Vec<(SeriesNo, Vec<Sample>)> = Vec::new();
         for _ in 0..rows {
             let point = PointId::parse(&format!("p{}", rng.random_range(0..SERIES)));
@@ -65,8 +111,10 @@ impl Agent {
             let def = SeriesDef { device: device.clone(), point, unit: String::new() };
             let no = spool.series_no(&def).unwrap_or_else(|error| panic!("no series number: {error}"));
             *next_value += 1;
+            self.values.insert(*next_value, *next_value);
             // Times repeat and go back: they are no key.
-            let sample = Sample { time_ns: rng.random_range(0..50), value: *next_value as f64 };
+            let time_ns = wall_ns.saturating_add(rng.random_range(0..50));
+            let sample = Sample { time_ns, value: *next_value as f64 };
             items.push((no, vec![sample]));
         }
         let items: Vec<_> = items.iter().map(|(no, samples)| (*no, samples.as_slice())).collect();
@@ -80,7 +128,7 @@ impl Agent {
         u64::from(rows)
     }
 
-    pub fn connect(&mut self, now_ns: u64) {
+    pub fn connect(&mut self, now_ns: u64, wall_ns: i64) {
         let agent = self.id.clone();
         let spool = self.spool_mut();
         let hello = Hello {
@@ -90,28 +138,42 @@ impl Agent {
             epoch: spool.epoch(),
             boot: [0; 16],
             mono_ns: now_ns,
-            wall_ns: 0,
+            wall_ns,
             head: spool.head(),
             software: "sim".into(),
             account: spool.account(),
+            lives: vec![],
+            moved: None,
         };
         let view = spool.view().unwrap_or_else(|error| panic!("no view of the spool: {error}"));
         self.session = Some(AgentSession::new(now_ns, hello, view));
     }
 
     /// False when the hub refused or broke the protocol.
-    pub fn receive(&mut self, now_ns: u64, message: Message) -> bool {
-        self.session.as_mut().is_some_and(|session| session.handle_message(now_ns, 0, message).is_ok())
+    pub fn receive(&mut self, now_ns: u64, wall_ns: i64, message: Message) -> bool {
+        self.session.as_mut().is_some_and(|session| session.handle_message(now_ns, wall_ns, message).is_ok())
     }
 
     /// Carries out what the session asks; false when it has ended.
-    pub fn drive(&mut self, now_ns: u64, mut send: impl FnMut(Message)) -> Result<bool, String> {
+    pub fn drive(
+        &mut self,
+        now_ns: u64,
+        rng: &mut StdRng,
+        mut send: impl FnMut(Message, &mut StdRng),
+    ) -> Result<bool, String> {
         let (Some(session), Some(spool)) = (&mut self.session, &mut self.spool) else { return Ok(false) };
         loop {
             match session.poll(now_ns) {
                 Err(_) => return Ok(false),
                 Ok(None) => return Ok(true),
-                Ok(Some(AgentAction::Send(message))) => send(message),
+                Ok(Some(AgentAction::Send(message))) => {
+                    if let (true, Message::Run(run)) = (self.frees_early, &message) {
+                        let stored = RangeSet::of(run.envelope.first.get(), run.envelope.last().get());
+                        let settlement = Settlement { stored, ..Settlement::default() };
+                        spool.settle(&settlement).map_err(|e| e.to_string())?;
+                    }
+                    send(message, rng);
+                }
                 Ok(Some(AgentAction::LoadSeries { from, max })) => {
                     session.handle_series(from, spool.series_defs(from, max))
                 }
@@ -138,6 +200,10 @@ impl Agent {
                 Ok(Some(AgentAction::Settle(settlement))) => {
                     spool.settle(&settlement).map_err(|e| e.to_string())?;
                     session.handle_account(spool.account());
+                }
+                Ok(Some(AgentAction::Branch(at))) => {
+                    spool.branch(at).map_err(|e| e.to_string())?;
+                    return Ok(false);
                 }
             }
         }

@@ -3,17 +3,25 @@
 pub mod auth;
 pub mod devices;
 pub mod enroll;
+pub mod ledger;
 pub mod problem;
 pub mod query;
 pub mod session;
 pub mod shapes;
+pub mod store;
 pub mod stream;
 
-use axum::extract::{DefaultBodyLimit, State};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router, middleware};
+use http_body_util::LengthLimitError;
+use tideline_store::CheckState;
 use utoipa::OpenApi;
 
 use crate::hub::App;
@@ -21,6 +29,8 @@ use crate::{telemetry, web};
 
 /// Longest request body; the longest that is meant is a certificate request.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Longest wait for a whole request body: the longest one takes so long at 64 kbit/s.
+const BODY_MAX: Duration = Duration::from_secs(10);
 
 #[derive(OpenApi)]
 #[openapi(
@@ -36,13 +46,15 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
         session::create_token,
         session::revoke_token,
         devices::list,
+        devices::add,
         devices::show,
-        devices::ledger,
-        devices::fleet_ledger,
         devices::revoke,
+        ledger::of_device,
+        ledger::of_fleet,
         query::series,
         query::query,
         stream::live,
+        store::show,
         enroll::create_token,
         enroll::enroll
     ),
@@ -77,37 +89,41 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/users/{name}", delete(session::revoke_user))
         .route("/tokens", get(session::list_tokens).post(session::create_token))
         .route("/tokens/{id}", delete(session::revoke_token))
+        .route("/devices", post(devices::add))
         .route("/devices/{id}/revoke", post(devices::revoke))
         .route_layer(middleware::from_fn(auth::require_admin));
     let signed_on = Router::new()
         .route("/session", get(session::show).delete(session::sign_out))
         .route("/devices", get(devices::list))
         .route("/devices/{id}", get(devices::show))
-        .route("/devices/{id}/ledger", get(devices::ledger))
-        .route("/ledger", get(devices::fleet_ledger))
+        .route("/devices/{id}/ledger", get(ledger::of_device))
+        .route("/ledger", get(ledger::of_fleet))
         .route("/series", get(query::series))
         .route("/query", get(query::query))
         .route("/live", get(stream::live))
+        .route("/store", get(store::show))
         .merge(admin)
         .route_layer(middleware::from_fn_with_state(hub.clone(), auth::authenticate));
     let v1 = signed_on
         .route("/session", post(session::sign_in))
         .route("/openapi.json", get(description))
         .fallback(no_such_path);
-    let mut all = Router::new()
+    let scraped = Router::new().route("/metrics", get(metrics));
+    let scraped = if hub.config.metrics_open {
+        scraped
+    } else {
+        scraped.route_layer(middleware::from_fn_with_state(hub.clone(), auth::authenticate))
+    };
+    let enrolment = if door == Door::Tls { post(enroll::enroll) } else { post(only_over_tls) };
+    let all = Router::new()
         .nest("/api/v1", v1)
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .merge(
-            Router::new()
-                .route("/metrics", get(metrics))
-                .route_layer(middleware::from_fn_with_state(hub.clone(), auth::authenticate)),
-        );
-    if door == Door::Tls {
-        all = all.route("/enroll/v1", post(enroll::enroll));
-    }
+        .route("/enroll/v1", enrolment)
+        .merge(scraped);
     let all = all
         .fallback(web::serve)
+        .layer(middleware::from_fn(whole_body))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::map_response(problem::unify))
         .with_state(hub);
@@ -118,8 +134,33 @@ pub fn router(hub: App, door: Door) -> Router {
     }
 }
 
+/// Takes the whole body before anything else, so that one that never comes to its end holds no
+/// connection.
+async fn whole_body(request: Request, next: Next) -> Result<Response, problem::ApiError> {
+    let (parts, body) = request.into_parts();
+    let read = tokio::time::timeout(BODY_MAX, axum::body::to_bytes(body, BODY_BYTES_MAX)).await;
+    let slow = |_| {
+        let detail = format!("the body did not come within {} s", BODY_MAX.as_secs());
+        problem::ApiError::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", detail)
+    };
+    let bytes = read.map_err(slow)?.map_err(|error| {
+        if error.into_inner().is::<LengthLimitError>() {
+            let detail = format!("the body is over the limit of {BODY_BYTES_MAX} bytes");
+            problem::ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
+        } else {
+            problem::ApiError::bad("bad-request", "the body ended too early")
+        }
+    })?;
+    Ok(next.run(Request::from_parts(parts, Body::from(bytes))).await)
+}
+
 async fn no_such_path(uri: axum::http::Uri) -> problem::ApiError {
-    problem::ApiError::not_found("path", uri.path())
+    // Inside the nest the path has lost its beginning.
+    problem::ApiError::not_found("path", &format!("/api/v1{}", uri.path()))
+}
+
+async fn only_over_tls() -> problem::ApiError {
+    problem::ApiError::new(StatusCode::FORBIDDEN, "https-only", "devices enrol over HTTPS, at https.listen")
 }
 
 async fn description() -> Result<Response, problem::ApiError> {
@@ -127,13 +168,21 @@ async fn description() -> Result<Response, problem::ApiError> {
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
-async fn ready(State(hub): State<App>) -> (StatusCode, &'static str) {
+/// Whether the hub does its work; when not, why, a line for each reason.
+async fn ready(State(hub): State<App>) -> (StatusCode, String) {
     if *hub.stopping.borrow() {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-    } else if hub.store.metrics().poisoned {
-        (StatusCode::SERVICE_UNAVAILABLE, "the store stopped after a failed write; restart the hub\n")
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
+    }
+    let checks = hub.store.health().checks;
+    let failed = checks.into_iter().filter_map(|check| match check.state {
+        CheckState::Failed(reason) => Some(format!("store {}: {reason}\n", check.name)),
+        CheckState::Fine | CheckState::Degraded(_) => None,
+    });
+    let failed: String = failed.collect();
+    if failed.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned())
     } else {
-        (StatusCode::OK, "ready\n")
+        (StatusCode::SERVICE_UNAVAILABLE, failed)
     }
 }
 

@@ -1,12 +1,23 @@
 //! A token bucket per address: what slows down guessing.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
-/// Most addresses that are remembered; beyond it the fullest are forgotten, which forgives those
-/// that tried least.
+/// Most addresses that are remembered; beyond it the one that tried least or longest ago is
+/// forgotten. All of them take about half a megabyte.
 const ADDRESSES_MAX: usize = 10_000;
+/// The part of an IPv6 address that one customer gets: within it they may choose as they like.
+const V6_NETWORK: u128 = !0 << 64;
+
+/// Whom an address counts for: itself, or its /64 network with IPv6.
+#[must_use]
+pub fn party(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & V6_NETWORK)),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
 
 /// How much is allowed.
 #[derive(Debug, Clone, Copy)]
@@ -32,11 +43,12 @@ impl Buckets {
         Self { allowance, full_at: Mutex::new(HashMap::new()) }
     }
 
-    /// Takes one try of `address` at `now_ns` (monotonic).
+    /// Takes one try of `address`, or of its network with IPv6, at `now_ns` (monotonic).
     ///
     /// # Errors
     /// The bucket is empty: the seconds until the next try.
     pub fn take(&self, address: IpAddr, now_ns: u64) -> Result<(), u64> {
+        let address = party(address);
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         let capacity_ns = self.allowance.refill_ns.saturating_mul(u64::from(self.allowance.burst));
         let next =
@@ -45,10 +57,11 @@ impl Buckets {
         if over > 0 {
             return Err(over.div_ceil(1_000_000_000));
         }
-        if full_at.len() >= ADDRESSES_MAX {
+        if full_at.len() >= ADDRESSES_MAX && !full_at.contains_key(&address) {
             full_at.retain(|_, at| *at > now_ns);
-            if full_at.len() >= ADDRESSES_MAX {
-                full_at.clear();
+            let fullest = full_at.iter().min_by_key(|(_, at)| **at).map(|(fullest, _)| *fullest);
+            if let Some(fullest) = fullest.filter(|_| full_at.len() >= ADDRESSES_MAX) {
+                full_at.remove(&fullest);
             }
         }
         full_at.insert(address, next);
@@ -71,5 +84,29 @@ mod tests {
         assert_eq!(buckets.take(IpAddr::from([10, 0, 0, 2]), 5), Ok(()));
         assert_eq!(buckets.take(one, 2_000_000_005), Ok(()));
         assert!(buckets.take(one, 2_000_000_005).is_err());
+    }
+    #[test]
+    fn an_ipv6_network_is_one_party_and_a_mapped_address_is_its_ipv4() {
+        let buckets = Buckets::new(Allowance { burst: 1, refill_ns: 1_000_000_000 });
+        let of = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(buckets.take(of("2001:db8:1:2::1"), 0), Ok(()));
+        assert!(buckets.take(of("2001:db8:1:2:ffff::9"), 0).is_err());
+        assert_eq!(buckets.take(of("2001:db8:1:3::1"), 0), Ok(()));
+        assert_eq!(buckets.take(of("10.0.0.1"), 0), Ok(()));
+        assert!(buckets.take(of("::ffff:10.0.0.1"), 0).is_err());
+    }
+
+    #[test]
+    fn many_addresses_do_not_make_a_busy_one_forgotten() {
+        let buckets = Buckets::new(Allowance { burst: 3, refill_ns: 1_000_000_000 });
+        let busy = IpAddr::from([10, 0, 0, 1]);
+        for _ in 0..3 {
+            buckets.take(busy, 0).unwrap();
+        }
+        for n in 0..2 * u32::try_from(ADDRESSES_MAX).unwrap() {
+            buckets.take(IpAddr::V4((0x0b00_0000 + n).into()), 0).unwrap();
+        }
+        assert!(buckets.take(busy, 0).is_err());
+        assert!(buckets.full_at.lock().unwrap().len() <= ADDRESSES_MAX);
     }
 }

@@ -50,7 +50,11 @@ impl Place {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the hub.
-    Serve,
+    Serve {
+        /// Stop when stdin ends.
+        #[arg(long, hide = true)]
+        until_stdin_ends: bool,
+    },
     /// Run a hub and agents on this machine, cut one off, and account for every reading.
     Demo(DemoArgs),
     /// Enrolment tokens.
@@ -67,7 +71,7 @@ pub enum Command {
     Token(TokenCommand),
     /// Read a series.
     Query(QueryArgs),
-    /// The store's files, without a running hub.
+    /// The store.
     #[command(subcommand)]
     Store(StoreCommand),
     /// The configuration.
@@ -84,13 +88,14 @@ pub struct DemoArgs {
     /// End after this long, as 60s; until Ctrl-C when left out.
     #[arg(long = "for", value_parser = parse_span)]
     pub duration: Option<Duration>,
-    /// How long demo-1 is cut off; 0s for not at all.
-    #[arg(long, default_value = "20s", value_parser = parse_span)]
-    pub outage: Duration,
+    /// How long demo-1 is cut off; 0s for not at all. 20s when left out, or a third of --for when that
+    /// is less.
+    #[arg(long, value_parser = parse_span)]
+    pub outage: Option<Duration>,
     /// Only the final ledger as JSON on stdout.
     #[arg(long)]
     pub json: bool,
-    /// The recording to replay instead of the built-in one.
+    /// The recording (CSV) to replay instead of the built-in one.
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
     /// The dashboard's port; a free one when it is taken.
@@ -120,9 +125,17 @@ pub enum DeviceCommand {
         /// The device's id.
         id: String,
     },
-    /// Shut a device out for good.
-    Revoke {
+    /// Register a field device, so that the agent may write for it.
+    Add {
         /// The device's id.
+        id: String,
+        /// The enrolled agent that it is behind.
+        #[arg(long, value_name = "AGENT")]
+        behind: String,
+    },
+    /// Shut an agent and all devices behind it out for good.
+    Revoke {
+        /// The id of the agent's own device.
         id: String,
     },
 }
@@ -185,7 +198,7 @@ pub struct QueryArgs {
     /// Until when.
     #[arg(long, default_value = "now", allow_hyphen_values = true)]
     pub to: String,
-    /// At most so many buckets instead of raw readings.
+    /// At most so many buckets, 2 to 10000, instead of raw readings.
     #[arg(long)]
     pub buckets: Option<u32>,
     /// How to show them.
@@ -195,9 +208,9 @@ pub struct QueryArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// What is stored.
+    /// What is stored; by a running hub, or by the files without one.
     Inspect,
-    /// Read everything and check it.
+    /// Read everything and check it; without a running hub.
     Verify,
 }
 
@@ -219,7 +232,13 @@ pub async fn run(cli: Cli) -> Result<()> {
         _ => cli.place.load()?,
     };
     match cli.command {
-        Command::Serve => cloud_hub::serve::run(config, crate::stop_signal()).await,
+        Command::Serve { until_stdin_ends } => {
+            let mut stop = crate::StopSignals::listen()?;
+            if until_stdin_ends {
+                stop = stop.and_end_of_stdin()?;
+            }
+            cloud_hub::serve::run(config, async move { stop.next().await }).await
+        }
         Command::Config(ConfigCommand::Print) => {
             print!("{}", config::render(&config));
             Ok(())
@@ -228,7 +247,8 @@ pub async fn run(cli: Cli) -> Result<()> {
             println!("the configuration is good");
             Ok(())
         }
-        Command::Store(command) => files::store(&config, &command),
+        Command::Store(StoreCommand::Inspect) => files::inspect(&config).await,
+        Command::Store(StoreCommand::Verify) => files::verify(&config),
         Command::Demo(_) => Ok(()),
         Command::EnrollToken(command) => beside::enroll_token(&HubSocket::of(&config), &command).await,
         Command::Device(command) => beside::device(&HubSocket::of(&config), &command).await,

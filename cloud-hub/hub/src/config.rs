@@ -3,7 +3,7 @@
 
 mod load;
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 pub use load::{ConfigErrors, Fault, Layers, load, render};
@@ -13,6 +13,8 @@ pub use load::{ConfigErrors, Fault, Layers, load, render};
 pub struct Config {
     /// Plain HTTP: API and web app.
     pub http_listen: SocketAddr,
+    /// Whether `/metrics` is answered without a token.
+    pub metrics_open: bool,
     /// HTTPS: API, web app and enrolment.
     pub https_listen: SocketAddr,
     /// QUIC: agents.
@@ -33,6 +35,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             http_listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            metrics_open: false,
             https_listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
             quic_listen: SocketAddr::from(([0, 0, 0, 0], 4433)),
             data_dir: PathBuf::from("tideline-data"),
@@ -72,8 +75,9 @@ fn names_in(text: &str) -> Option<Vec<String>> {
 }
 
 fn host_is_sound(name: &str) -> bool {
-    (1..=253).contains(&name.len())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':'))
+    // A colon is in an IPv6 address or begins a port, which has no business here.
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
+    (1..=253).contains(&name.len()) && (plain || name.parse::<Ipv6Addr>().is_ok())
 }
 
 /// Every option there is; the reference page and `config print` are made from it.
@@ -84,6 +88,13 @@ pub const OPTIONS: &[OptionDef] = &[
         allowed: ADDRESS,
         set: |c, t| t.parse().ok().map(|v| c.http_listen = v),
         show: |c| quoted(&c.http_listen.to_string()),
+    },
+    OptionDef {
+        name: "http.metrics_open",
+        meaning: "whether /metrics is answered without a token, over HTTP and HTTPS; with false a scraper sends a bearer token of role viewer",
+        allowed: "true or false",
+        set: |c, t| t.parse().ok().map(|v| c.metrics_open = v),
+        show: |c| c.metrics_open.to_string(),
     },
     OptionDef {
         name: "https.listen",
@@ -115,7 +126,7 @@ pub const OPTIONS: &[OptionDef] = &[
     },
     OptionDef {
         name: "hub.public_address",
-        meaning: "the host that agents are told to connect to; it must be one of hub.names",
+        meaning: "the host that agents are told to connect to; it is in the hub's certificate too",
         allowed: "a host name or an IP address without a port",
         set: |c, t| host_is_sound(t).then(|| c.public_address = t.to_owned()),
         show: |c| quoted(&c.public_address),

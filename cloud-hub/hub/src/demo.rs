@@ -9,13 +9,15 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::{Value, json};
 use tideline_protocol::time::{Clock as _, SystemClock};
 
+use crate::StopSignals;
 use crate::cli::{DemoArgs, HubSocket};
 use account::Account;
-use children::{Folder, Running};
+use children::{Folder, Running, Start, UNTIL_STDIN_ENDS};
+use cloud_hub::api::shapes::{DevicePage, DeviceState, Ledger};
 use cloud_hub::config::Config;
 use cloud_hub::secret;
 use relay::Relay;
@@ -24,17 +26,46 @@ use relay::Relay;
 const RECORDING: &str = include_str!("../demo/recording.csv");
 /// Rows a second that a replaying agent reads.
 const REPLAY_ROWS_PER_S: u32 = 1;
-/// When the outage begins if the demo has no end.
-const OUTAGE_AT: Duration = Duration::from_secs(20);
+/// When the outage begins if the demo has no end, and how long it is if nothing else is said.
+const OUTAGE: Duration = Duration::from_secs(20);
 const START_MAX: Duration = Duration::from_secs(20);
 const DRAIN_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for agents that have lost the hub: it takes them ten seconds to notice a dead line.
+const CONNECT_MAX: Duration = Duration::from_secs(30);
 
 struct Demo {
     folder: Folder,
     socket: HubSocket,
     hub: Running,
     relay: Relay,
-    agents: Vec<(String, Running)>,
+    agents: Vec<Running>,
+}
+
+/// When demo-1 is cut off.
+#[derive(Debug, PartialEq, Eq)]
+struct Outage {
+    begin: Duration,
+    end: Duration,
+    // What was asked for, when it did not fit.
+    shortened_from: Option<Duration>,
+}
+
+impl Outage {
+    /// It begins after a third of the demo and ends before the demo does, so that the refill can be
+    /// watched.
+    fn plan(wanted: Option<Duration>, all: Option<Duration>) -> Self {
+        let Some(all) = all else {
+            return Self { begin: OUTAGE, end: OUTAGE + wanted.unwrap_or(OUTAGE), shortened_from: None };
+        };
+        let third = all / 3;
+        match wanted {
+            None => Self { begin: third, end: third + OUTAGE.min(third), shortened_from: None },
+            Some(wanted) if third + wanted < all => {
+                Self { begin: third, end: third + wanted, shortened_from: None }
+            }
+            Some(wanted) => Self { begin: third, end: third + third, shortened_from: Some(wanted) },
+        }
+    }
 }
 
 /// Runs the demo.
@@ -42,14 +73,38 @@ struct Demo {
 /// # Errors
 /// Something could not be started, or the account does not balance.
 pub async fn run(args: &DemoArgs) -> Result<()> {
+    let mut stop = StopSignals::listen()?.and_hangup()?;
     let agent_program = children::agent_binary()?;
+    if let Some(path) = &args.csv {
+        if args.agents < 2 {
+            bail!("--csv needs --agents 2 or more: the first agent measures this machine");
+        }
+        if !path.is_file() {
+            bail!("--csv {}: there is no such file", path.display());
+        }
+    }
+    let outage = Outage::plan(args.outage, args.duration);
+    if outage.shortened_from.is_some() {
+        let seconds = (outage.end - outage.begin).as_secs_f64();
+        eprintln!("the outage is shortened to {seconds:.1} s, so that it ends before the demo does");
+    }
     let folder = Folder {
         path: std::env::temp_dir().join(format!("tideline-demo-{}", secret::random_id()?)),
         keep: false,
     };
     std::fs::create_dir_all(&folder.path)?;
-    let mut demo = start(args, folder, &agent_program).await?;
-    let result = play(args, &mut demo, &agent_program).await;
+    // Whatever is dropped here takes its processes with it.
+    let mut demo = tokio::select! {
+        started = start(args, folder, &agent_program) => started?,
+        () = stop.next() => bail!("interrupted while it started; there is nothing to account for"),
+    };
+    let result = match watch(args, &outage, &mut demo, &mut stop).await {
+        Ok(()) => tokio::select! {
+            accounted = settle(args, &mut demo, &agent_program) => accounted,
+            () = stop.next() => Err(anyhow!("interrupted a second time; there is no account")),
+        },
+        Err(error) => Err(error),
+    };
     if result.is_err() {
         demo.folder.keep = true;
         eprintln!("the demo's files are kept in {}", demo.folder.path.display());
@@ -57,48 +112,77 @@ pub async fn run(args: &DemoArgs) -> Result<()> {
     result
 }
 
-async fn play(args: &DemoArgs, demo: &mut Demo, agent_program: &Path) -> Result<()> {
-    watch(args, demo).await?;
+/// Ends the agents and makes the account of every device, whatever went wrong with one of them.
+async fn settle(args: &DemoArgs, demo: &mut Demo, agent_program: &Path) -> Result<()> {
     demo.relay.set_cut(false);
-    eprintln!("ending: the agents send what they still hold");
-    let mut names = Vec::new();
-    for (name, agent) in demo.agents.drain(..) {
-        agent.terminate(DRAIN_MAX).await?;
-        names.push(name);
+    eprintln!("ending: the agents send what they still hold; Ctrl-C again ends at once");
+    let mut faults = Vec::new();
+    let names: Vec<String> = demo.agents.iter().map(|agent| agent.name().to_owned()).collect();
+    if let Err(error) = until_online(demo, &names).await {
+        faults.push(format!("{error:#}"));
+    }
+    for (n, name) in names.iter().enumerate() {
+        if let Err(error) = end_agent(demo, n, name).await {
+            faults.push(format!("{error:#}"));
+        }
     }
     let mut entries = Vec::new();
-    for name in names {
-        let data = agent_dir(&demo.folder.path, &name);
-        let inspect = ["store", "inspect", "--json", "--data"]
-            .map(str::to_owned)
-            .into_iter()
-            .chain([data.display().to_string()]);
-        let said = children::finish(&name, agent_program, &inspect.collect::<Vec<_>>()).await?;
-        entries.push(account::entry(&demo.socket, &name, &said).await?);
+    for agent in &demo.agents {
+        let data = agent_dir(&demo.folder.path, agent.name()).display().to_string();
+        let inspect = ["store", "inspect", "--json", "--data", &data].map(str::to_owned);
+        let said = children::finish(agent.name(), agent_program, &inspect).await?;
+        entries.push(account::entry(&demo.socket, agent.name(), &said).await?);
     }
-    demo.hub.check()?;
     let account = Account::of(entries);
     eprint!("{}", account.words());
     if args.json {
         println!("{}", serde_json::to_string(&account)?);
     }
-    if account.good() { Ok(()) } else { bail!("the account is not good") }
+    if !account.good() {
+        faults.push("the account is not good".to_owned());
+    }
+    if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("; ")) }
+}
+
+/// Ends an agent. One that was killed on its last way, or that lost the hub there, is started once
+/// more, to send what it still holds.
+async fn end_agent(demo: &mut Demo, n: usize, name: &String) -> Result<()> {
+    let Some(agent) = demo.agents.get_mut(n) else { return Ok(()) };
+    let ended = agent.terminate(DRAIN_MAX).await;
+    let hub_lived = demo.hub.check().is_ok();
+    match &ended {
+        Ok(()) if hub_lived => return Ok(()),
+        Ok(()) => eprintln!("the hub ended while {name} sent its rest"),
+        Err(error) => eprintln!("{error:#}"),
+    }
+    if let Some(agent) = demo.agents.get_mut(n) {
+        agent.revive()?;
+    }
+    until_online(demo, std::slice::from_ref(name)).await?;
+    let Some(agent) = demo.agents.get_mut(n) else { return ended };
+    agent.terminate(DRAIN_MAX).await
 }
 
 async fn start(args: &DemoArgs, folder: Folder, agent_program: &Path) -> Result<Demo> {
     let data = folder.path.join("hub");
-    std::fs::create_dir_all(&data)?;
     let (http, https, quic) = (free_tcp(args.port)?, free_tcp(8443)?, free_udp(4433)?);
+    if http != args.port && args.port != 0 {
+        eprintln!("port {} is taken", args.port);
+    }
     let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
-    let env = [
+    let env = vec![
         ("TIDELINE_HTTP_LISTEN", local(http)),
         ("TIDELINE_HTTPS_LISTEN", local(https)),
         ("TIDELINE_QUIC_LISTEN", local(quic)),
         ("TIDELINE_HUB_PUBLIC_ADDRESS", "127.0.0.1".to_owned()),
     ];
-    let serve = ["serve".to_owned(), "--data".to_owned(), data.display().to_string()];
-    let mut hub =
-        children::start("the hub", &std::env::current_exe()?, &serve, &env, &folder.path.join("hub.log"))?;
+    let mut hub = children::start(Start {
+        name: "the hub".to_owned(),
+        program: std::env::current_exe()?,
+        args: ["serve", UNTIL_STDIN_ENDS, "--data", &data.display().to_string()].map(str::to_owned).to_vec(),
+        env,
+        log: folder.path.join("hub.log"),
+    })?;
     let socket = HubSocket::of(&Config { data_dir: data, ..Config::default() });
     if let Err(error) = until_up(&socket, &mut hub).await {
         let log = std::fs::read_to_string(folder.path.join("hub.log")).unwrap_or_default();
@@ -122,7 +206,7 @@ async fn start(args: &DemoArgs, folder: Folder, agent_program: &Path) -> Result<
         let through = (number == 1).then_some(relay.address);
         let source = if number % 2 == 1 { Source::Host } else { Source::Replay(recording.clone()) };
         let running = start_agent(&socket, agent_program, &folder.path, &name, through, &source).await?;
-        agents.push((name, running));
+        agents.push(running);
     }
     Ok(Demo { folder, socket, hub, relay, agents })
 }
@@ -154,12 +238,19 @@ async fn start_agent(
     .await?;
     let config = data.join("agent.toml");
     std::fs::write(&config, agent_config(source))?;
-    let mut run =
-        vec!["run".to_owned(), "--data".to_owned(), dir, "--config".to_owned(), config.display().to_string()];
+    let mut run = ["run", UNTIL_STDIN_ENDS, "--data", &dir, "--config", &config.display().to_string()]
+        .map(str::to_owned)
+        .to_vec();
     if let Some(address) = through {
         run.extend(["--hub".to_owned(), address.to_string()]);
     }
-    children::start(name, program, &run, &[], &folder.join(format!("{name}.log")))
+    children::start(Start {
+        name: name.to_owned(),
+        program: program.to_owned(),
+        args: run,
+        env: Vec::new(),
+        log: folder.join(format!("{name}.log")),
+    })
 }
 
 /// The agent's configuration as the demo writes it.
@@ -193,54 +284,97 @@ async fn until_up(socket: &HubSocket, hub: &mut Running) -> Result<()> {
     tokio::time::timeout(START_MAX, up).await.context("it did not answer in time")?
 }
 
-/// Shows progress each second and cuts the line of demo-1 once, until the end.
-async fn watch(args: &DemoArgs, demo: &mut Demo) -> Result<()> {
+/// Returns when the hub has a session with each of these agents, or after a time: an agent that ends
+/// without one keeps what it holds for its next start. What has died is started again.
+async fn until_online(demo: &mut Demo, names: &[String]) -> Result<()> {
+    let wait = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            ticks.tick().await;
+            revive_hub(demo).await?;
+            for agent in demo.agents.iter_mut().filter(|agent| names.iter().any(|name| name == agent.name()))
+            {
+                revive_agent(agent)?;
+            }
+            let page: Result<DevicePage> = demo.socket.get_as("/api/v1/devices").await;
+            let online = |name: &String, page: &DevicePage| {
+                page.devices.iter().any(|d| d.id == *name && d.state == DeviceState::Online)
+            };
+            if page.is_ok_and(|page| names.iter().all(|name| online(name, &page))) {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    match tokio::time::timeout(CONNECT_MAX, wait).await {
+        Ok(done) => done,
+        Err(_late) => {
+            eprintln!("not every agent is connected after {} s", CONNECT_MAX.as_secs());
+            Ok(())
+        }
+    }
+}
+
+fn revive_agent(agent: &mut Running) -> Result<()> {
+    if let Some(status) = agent.revive()? {
+        eprintln!("{} ended ({status}) and is started again", agent.name());
+    }
+    Ok(())
+}
+
+/// Shows progress each second and cuts the line of demo-1 once, until the end. What ends by itself
+/// is started again: it must cost no reading.
+async fn watch(args: &DemoArgs, outage: &Outage, demo: &mut Demo, stop: &mut StopSignals) -> Result<()> {
     let clock = SystemClock::default();
-    let begin = args.duration.map_or(OUTAGE_AT, |all| all / 3);
-    let stop = crate::stop_signal();
-    tokio::pin!(stop);
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     let mut was_cut = false;
     loop {
         tokio::select! {
-            () = &mut stop => return Ok(()),
+            () = stop.next() => return Ok(()),
             _ = ticks.tick() => {}
         }
         let elapsed = Duration::from_nanos(clock.mono_ns());
         if args.duration.is_some_and(|all| elapsed >= all) {
             return Ok(());
         }
-        let cut = elapsed >= begin && elapsed < begin + args.outage;
+        let cut = elapsed >= outage.begin && elapsed < outage.end;
         if cut != was_cut {
             was_cut = cut;
             demo.relay.set_cut(cut);
             eprintln!("{}", if cut { "demo-1 is cut off" } else { "demo-1 is connected again" });
         }
-        demo.hub.check()?;
-        demo.agents.iter_mut().try_for_each(|(_, agent)| agent.check())?;
-        progress(&demo.socket, elapsed).await?;
+        revive_hub(demo).await?;
+        demo.agents.iter_mut().try_for_each(revive_agent)?;
+        if let Err(error) = progress(&demo.socket, elapsed, cut).await {
+            // The next look finds a hub that has ended; one that runs must answer.
+            if demo.hub.check().is_ok() {
+                return Err(error);
+            }
+        }
     }
 }
 
-async fn progress(socket: &HubSocket, elapsed: Duration) -> Result<()> {
-    let page = socket.get("/api/v1/devices").await?;
-    let devices = page.get("devices").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let parts: Vec<String> = devices
-        .iter()
-        .map(|device| {
-            let number = |path: &str| device.pointer(path).and_then(Value::as_u64).unwrap_or(0);
-            let text = |path: &str| device.pointer(path).and_then(Value::as_str).unwrap_or("?").to_owned();
-            format!(
-                "{} {} produced {} stored {} pending {}",
-                text("/id"),
-                text("/state"),
-                number("/ledger/produced"),
-                number("/ledger/stored"),
-                number("/ledger/pending")
-            )
-        })
-        .collect();
-    eprintln!("{:>4} s  {}", elapsed.as_secs(), parts.join(" | "));
+async fn revive_hub(demo: &mut Demo) -> Result<()> {
+    if let Some(status) = demo.hub.revive()? {
+        eprintln!("the hub ended ({status}) and is started again");
+        until_up(&demo.socket, &mut demo.hub).await?;
+    }
+    Ok(())
+}
+
+async fn progress(socket: &HubSocket, elapsed: Duration, cut: bool) -> Result<()> {
+    let page: DevicePage = socket.get_as("/api/v1/devices").await?;
+    let parts = page.devices.iter().map(|device| {
+        // The hub takes a while to notice that a line is dead.
+        let state = match device.state {
+            _ if cut && device.id == "demo-1" => "cut off",
+            DeviceState::Online => "online",
+            DeviceState::Offline => "offline",
+            DeviceState::Never => "not there yet",
+        };
+        let Ledger { produced, stored, pending, .. } = device.ledger;
+        format!("{} {state} produced {produced} stored {stored} pending {pending}", device.id)
+    });
+    eprintln!("{:>4} s  {}", elapsed.as_secs(), parts.collect::<Vec<_>>().join(" | "));
     Ok(())
 }
 
@@ -253,4 +387,25 @@ fn free_tcp(wanted: u16) -> Result<u16> {
 fn free_udp(wanted: u16) -> Result<u16> {
     let local = |port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port));
     Ok(local(wanted).or_else(|_| local(0))?.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outage_ends_before_the_demo_does() {
+        let s = Duration::from_secs;
+        let plan = |wanted: Option<u64>, all: Option<u64>| {
+            let outage = Outage::plan(wanted.map(s), all.map(s));
+            (outage.begin.as_secs(), outage.end.as_secs(), outage.shortened_from.map(|d| d.as_secs()))
+        };
+        assert_eq!(plan(None, None), (20, 40, None));
+        assert_eq!(plan(Some(90), None), (20, 110, None));
+        assert_eq!(plan(None, Some(60)), (20, 40, None));
+        assert_eq!(plan(None, Some(9)), (3, 6, None));
+        assert_eq!(plan(Some(30), Some(60)), (20, 50, None));
+        assert_eq!(plan(Some(40), Some(60)), (20, 40, Some(40)));
+        assert_eq!(plan(Some(0), Some(60)), (20, 20, None));
+    }
 }

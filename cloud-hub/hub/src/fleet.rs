@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 const RATE_SECONDS: u64 = 10;
 
 /// Why a session is to end.
-pub type Cut = (RefuseCode, &'static str);
+pub type Cut = (RefuseCode, String);
 
 /// What is known of an agent's newest session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +58,8 @@ impl Fleet {
             sessions.insert(agent.clone(), Entry { number, presence, cut: Some(cut) }).and_then(|e| e.cut)
         {
             // An error means that the older session has already gone.
-            let _gone = old.send((RefuseCode::Replaced, "a newer session of this agent took over"));
+            let _gone =
+                old.send((RefuseCode::Replaced, "a newer session of this agent took over".to_owned()));
         }
         (number, told)
     }

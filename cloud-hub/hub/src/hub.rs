@@ -7,11 +7,14 @@ use tideline_protocol::time::Clock;
 use tideline_store::Store;
 use tokio::sync::watch;
 
+use crate::arrivals::Arrivals;
 use crate::bucket::{Allowance, Buckets};
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::live::Live;
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, MetadataError};
+use crate::passwords::Passwords;
+use crate::places::{Limits, Places};
 use crate::secret::{self, SecretError};
 use crate::telemetry::Counters;
 use crate::when;
@@ -21,6 +24,13 @@ use crate::when;
 const LOGINS: Allowance = Allowance { burst: 10, refill_ns: 6_000_000_000 };
 /// Enrolments from one address: a van full of devices behind one router must pass.
 const ENROLMENTS: Allowance = Allowance { burst: 60, refill_ns: 1_000_000_000 };
+
+/// Readers of the live feed: each takes a connection, a task and some events. One user or token may
+/// have a wall of screens under one login, with some tabs left open.
+pub const STREAMS: Limits = Limits { all: 512, each: 48 };
+/// What is told of foreign certificates from one address: an agent of another hub knocks every few
+/// seconds, and the log is for more than that.
+const COMPLAINTS: Allowance = Allowance { burst: 3, refill_ns: 600_000_000_000 };
 
 /// The shared hub.
 pub type App = Arc<Hub>;
@@ -48,6 +58,8 @@ pub struct Hub {
     pub store: Store,
     /// Who is connected.
     pub fleet: Fleet,
+    /// Until when the agents' readings have come.
+    pub arrivals: Arrivals,
     /// The live feed.
     pub live: Live,
     /// The certificate authority.
@@ -58,8 +70,18 @@ pub struct Hub {
     pub logins: Buckets,
     /// Slows down token guessing.
     pub enrolments: Buckets,
+    /// Keeps one address from filling the log.
+    pub complaints: Buckets,
+    /// The hashing of passwords.
+    pub passwords: Passwords,
+    /// Who follows the live feed.
+    pub streams: Places<String>,
+    /// Changes when a session, a user or a token ends: whoever goes on for long looks again then.
+    pub signed_out: watch::Sender<u64>,
     /// Counters for `/metrics`.
     pub counters: Counters,
+    /// Dead letters that are in the ledger; sessions tell their agents when it changes.
+    pub refused: watch::Sender<u64>,
     /// Becomes true when the hub shuts down.
     pub stopping: watch::Sender<bool>,
     /// A password hash that fits nothing, for users that do not exist.
@@ -86,12 +108,18 @@ impl Hub {
             metadata,
             store,
             fleet: Fleet::default(),
+            arrivals: Arrivals::default(),
             live: Live::starting_at(first_event),
             authority,
             addresses,
             logins: Buckets::new(LOGINS),
             enrolments: Buckets::new(ENROLMENTS),
+            complaints: Buckets::new(COMPLAINTS),
+            passwords: Passwords::default(),
+            streams: Places::new(STREAMS),
+            signed_out: watch::Sender::new(0),
             counters: Counters::default(),
+            refused: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
             decoy_hash: secret::hash_password(&secret::random()?)?,
         }))
@@ -101,6 +129,27 @@ impl Hub {
     #[must_use]
     pub fn now_ms(&self) -> i64 {
         when::ms(self.clock.wall_ns())
+    }
+
+    /// Does what waits for the disk off the threads that serve everybody. It comes to its end even
+    /// when nobody waits for it any more.
+    ///
+    /// # Errors
+    /// What `work` says, or that it panicked.
+    pub async fn blocking<A: Send + 'static, E: From<MetadataError> + Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<A, E> + Send + 'static,
+    ) -> Result<A, E> {
+        let hub = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&hub)).await {
+            Ok(done) => done,
+            Err(error) => Err(MetadataError::interrupted(error).into()),
+        }
+    }
+
+    /// Tells who goes on for long that a session, a user or a token has ended.
+    pub fn sign_out(&self) {
+        self.signed_out.send_modify(|times| *times = times.wrapping_add(1));
     }
 
     /// Resolves when the hub shuts down.

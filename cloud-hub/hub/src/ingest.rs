@@ -3,36 +3,43 @@
 //! One loop per connection: wait for a frame, a finished append, or the word to end; hand it to
 //! the session; carry out what the session asks. The session itself does no I/O.
 
+mod links;
+
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tideline_link::quic::{FrameReceiver, FrameSender, IncomingLink, Link, LinkError, ServerEndpoint};
+use tideline_link::quic::{FrameReceiver, FrameSender, Link, LinkError};
 use tideline_protocol::durability::{Batch, Durable};
 use tideline_protocol::model::{AgentId, Epoch, Gap};
 use tideline_protocol::session::{AgentState, HubAction, HubSession, SessionError};
-use tideline_protocol::wire::{Frame, Hello, RefuseCode, Series};
-use tideline_store::StoreError;
+use tideline_protocol::wire::{Frame, Hello, Message, RefuseCode, Report, Series, Settlement, WireError};
+use tideline_store::{Opening, StoreError};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
 
-use crate::api::devices::query_gap;
+pub use self::links::accept;
+use crate::api::devices::{last_seen, revoked_text};
+use crate::api::ledger::query_gap;
 use crate::fleet::Cut;
 use crate::hub::App;
 use crate::live::Happening;
-use crate::metadata::{DeviceRecord, MetadataError};
+use crate::metadata::{Changes, DeviceRecord, MetadataError};
 use crate::secret::hex;
 use crate::telemetry::Metric;
 
-/// Longest handshake, first frame included.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Longest silence of an agent, which pings every ten seconds.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
-/// Most sessions and handshakes at once; each may hold the credit's bytes of runs.
-const SESSIONS_MAX: usize = 4096;
+/// Longest wait for an agent that does not read; its window takes megabytes of small messages.
+const SEND_MAX: Duration = Duration::from_secs(30);
 /// Most appends of one session on their way to the disk: enough to keep the group commit busy.
 const APPENDS_MAX: usize = 16;
 /// How long the last frames may take to leave when a session ends.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
+const STOPPING: &str = "the hub is shutting down";
+/// How often it is looked for dead letters; an agent counts them as stored until it is told.
+const REFUSED_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -49,36 +56,42 @@ enum Ended {
     Append(#[from] JoinError),
     #[error("silent for {} s", SILENCE_MAX.as_secs())]
     Silent,
+    #[error("it has not read for {} s", SEND_MAX.as_secs())]
+    Unread,
+    #[error("the agent sent bad bytes: {0}")]
+    Wire(WireError),
     #[error("the link names no agent")]
     Nameless,
 }
 
-/// Takes links until the hub stops.
-pub async fn accept(hub: App, endpoint: Arc<ServerEndpoint>) {
-    let mut sessions = JoinSet::new();
+/// Tells the sessions when the store has found dead letters among what was acknowledged, until the
+/// hub stops.
+pub async fn watch_refused(hub: App) {
+    let mut ticks = tokio::time::interval(REFUSED_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            () = hub.stopped() => break,
-            Some(_) = sessions.join_next() => {}
-            incoming = endpoint.accept(), if sessions.len() < SESSIONS_MAX => match incoming {
-                Some(incoming) => { sessions.spawn(serve(Arc::clone(&hub), incoming)); }
-                None => break,
-            },
+            () = hub.stopped() => return,
+            _ = ticks.tick() => {}
+        }
+        let found = hub.store.metrics().dead_letters;
+        if found == *hub.refused.borrow() {
+            continue;
+        }
+        // A dead letter is counted before it is in the ledger, and settled when it is.
+        let store = hub.store.clone();
+        match tokio::task::spawn_blocking(move || store.settle()).await {
+            Ok(Ok(())) => {
+                hub.refused.send_replace(found);
+            }
+            Ok(Err(error)) => tracing::error!(%error, "dead letters are not settled"),
+            Err(error) => tracing::error!(%error, "dead letters are not settled"),
         }
     }
-    while sessions.join_next().await.is_some() {}
 }
 
-async fn serve(hub: App, incoming: IncomingLink) {
-    let remote = incoming.remote_addr();
-    let link = match incoming.finish(HANDSHAKE_MAX).await {
-        Ok(link) => link,
-        Err(error) => {
-            hub.counters.add(Metric::HandshakesFailed, 1);
-            tracing::debug!(%remote, %error, "handshake failed");
-            return;
-        }
-    };
+async fn serve(hub: App, link: Link) {
+    let remote = link.handle().remote_addr();
     let agent = link.peer_agent().map(ToString::to_string).unwrap_or_default();
     match drive(&hub, link).await {
         Ok(()) => tracing::info!(agent, %remote, "session ended"),
@@ -89,7 +102,7 @@ async fn serve(hub: App, incoming: IncomingLink) {
         Err(error @ (Ended::Store(_) | Ended::Metadata(_) | Ended::Append(_))) => {
             tracing::error!(agent, %remote, %error, "session failed at the hub");
         }
-        Err(error @ (Ended::Link(_) | Ended::Silent)) => {
+        Err(error @ (Ended::Link(_) | Ended::Wire(_) | Ended::Silent | Ended::Unread)) => {
             tracing::info!(agent, %remote, %error, "session ended")
         }
     }
@@ -109,13 +122,15 @@ struct Driver {
     // The session's number in the fleet, once the hello was good.
     entered: Option<u64>,
     told: Option<oneshot::Receiver<Cut>>,
+    // Set once the session is to end and its last frames are only tried.
+    ending: bool,
 }
 
 async fn drive(hub: &App, link: Link) -> Result<(), Ended> {
     let agent = link.peer_agent().ok_or(Ended::Nameless)?.clone();
     let key_hash = link.peer_key_sha256().map(|hash| hex(&hash)).ok_or(Ended::Nameless)?;
     let handle = link.handle();
-    let (sender, receiver) = link.split();
+    let (sender, mut receiver) = link.split();
     let session = HubSession::new(agent.clone());
     let mut driver = Driver {
         hub: Arc::clone(hub),
@@ -126,14 +141,16 @@ async fn drive(hub: &App, link: Link) -> Result<(), Ended> {
         appends: JoinSet::new(),
         entered: None,
         told: None,
+        ending: false,
     };
-    let ended = driver.run(receiver).await;
+    // The receiver lives until the end: an agent that is told not to send may miss why.
+    let ended = driver.run(&mut receiver).await;
     if matches!(ended, Err(Ended::Store(_) | Ended::Metadata(_) | Ended::Append(_))) {
         driver.session.refuse(RefuseCode::Unavailable, "the hub cannot take data now".to_owned());
         // The link may be gone as well; the agent comes back either way.
         let _closing = driver.carry_out().await;
     }
-    driver.leave();
+    driver.leave().await;
     // Lets a refusal reach the agent before the connection goes.
     let _late = tokio::time::timeout(FAREWELL_MAX, driver.sender.finish()).await;
     handle.close(0, "session ended");
@@ -142,25 +159,74 @@ async fn drive(hub: &App, link: Link) -> Result<(), Ended> {
 
 impl Driver {
     /// The loop: an event, the session, what the session asks.
-    async fn run(&mut self, mut receiver: FrameReceiver) -> Result<(), Ended> {
+    async fn run(&mut self, receiver: &mut FrameReceiver) -> Result<(), Ended> {
         let hub = Arc::clone(&self.hub);
-        let stopped = hub.stopped();
-        tokio::pin!(stopped);
+        let mut stopped = pin!(hub.stopped());
+        let mut refused = hub.refused.subscribe();
+        let mut silence = pin!(tokio::time::sleep(SILENCE_MAX));
         loop {
             let may_receive = self.appends.len() < APPENDS_MAX;
             tokio::select! {
-                Some(done) = self.appends.join_next() => self.session.handle_durable(&done??),
-                frame = silent_max(receiver.recv()), if may_receive => match frame? {
-                    Some(frame) => self.frame(frame).await?,
-                    None => return Ok(()),
+                // The word to end comes first, or an agent that sends without a pause would not hear it.
+                biased;
+                cut = told(&mut self.told) => self.session.refuse(cut.0, cut.1),
+                () = &mut stopped => self.session.refuse(RefuseCode::Unavailable, STOPPING.to_owned()),
+                Some(done) = self.appends.join_next() => match done? {
+                    Ok(batch) => self.session.handle_durable(&batch),
+                    // What the agent sent is too much; the store is well.
+                    Err(error @ StoreError::Limit(_)) => self.refuse(RefuseCode::Protocol, error.to_string()),
+                    Err(error) => return Err(error.into()),
                 },
-                cut = told(&mut self.told) => self.session.refuse(cut.0, cut.1.to_owned()),
-                () = &mut stopped => self.session.refuse(RefuseCode::Unavailable, "the hub is shutting down".to_owned()),
+                // An error means that nobody looks for refusals any more: the hub stops.
+                Ok(()) = refused.changed() => self.tell_refused(),
+                frame = receiver.recv(), if may_receive => {
+                    silence.set(tokio::time::sleep(SILENCE_MAX));
+                    match frame {
+                        Ok(Some(frame)) => self.frame(frame).await?,
+                        Ok(None) => return Ok(()),
+                        Err(LinkError::Wire(error)) => return Err(self.bad_bytes(error).await),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                () = &mut silence, if may_receive => return Err(Ended::Silent),
             }
             if self.carry_out().await? {
                 return Ok(());
             }
         }
+    }
+
+    /// Tells the agent what was wrong with its bytes; nothing after them can be read.
+    async fn bad_bytes(&mut self, error: WireError) -> Ended {
+        let code = match error {
+            WireError::Version { .. } => RefuseCode::Version,
+            _ => RefuseCode::Protocol,
+        };
+        self.refuse(code, error.to_string());
+        let _closing = self.carry_out().await;
+        Ended::Wire(error)
+    }
+
+    /// Sends, but does not wait long for an agent that does not read, and not at all when the session
+    /// is to end.
+    async fn send(&mut self, message: Message) -> Result<(), Ended> {
+        let frame = Frame::from(message);
+        if self.ending {
+            let sent = tokio::time::timeout(FAREWELL_MAX, self.sender.send(&frame)).await;
+            return Ok(sent.map_err(|_| Ended::Unread)??);
+        }
+        let hub = Arc::clone(&self.hub);
+        tokio::select! {
+            biased;
+            sent = tokio::time::timeout(SEND_MAX, self.sender.send(&frame)) => {
+                return Ok(sent.map_err(|_| Ended::Unread)??);
+            }
+            cut = told(&mut self.told) => self.session.refuse(cut.0, cut.1),
+            () = hub.stopped() => self.session.refuse(RefuseCode::Unavailable, STOPPING.to_owned()),
+        }
+        // What was broken off goes out before the refusal, if anything does.
+        self.ending = true;
+        Ok(())
     }
 
     async fn frame(&mut self, frame: Frame) -> Result<(), Ended> {
@@ -179,10 +245,8 @@ impl Driver {
     async fn carry_out(&mut self) -> Result<bool, Ended> {
         while let Some(action) = self.session.poll() {
             match action {
-                HubAction::Send(message) => {
-                    self.sender.send(&Frame { corr: 0, trace: None, message }).await?
-                }
-                HubAction::Open(hello) => self.open(hello)?,
+                HubAction::Send(message) => self.send(message).await?,
+                HubAction::Open(hello) => self.open(hello).await?,
                 HubAction::DefineSeries(epoch, series) => self.define(epoch, series).await?,
                 HubAction::Append(batch) => {
                     let store = self.hub.store.clone();
@@ -193,44 +257,86 @@ impl Driver {
                     self.session.handle_settled(&state.settled);
                 }
                 HubAction::RecordGap(epoch, gap) => self.record_gap(epoch, gap).await?,
-                HubAction::Report(epoch, report) => self.hub.store.report(&self.agent, epoch, report),
+                HubAction::Report(epoch, report) => self.report(epoch, report),
                 HubAction::Close => return Ok(true),
             }
         }
         Ok(false)
     }
 
-    fn open(&mut self, hello: Hello) -> Result<(), Ended> {
-        let registered: Option<DeviceRecord> = self.hub.metadata.find(self.agent.as_str())?;
+    async fn open(&mut self, hello: Hello) -> Result<(), Ended> {
+        // A field device has a record too, and no right to a session.
+        let registered = self.hub.metadata.find::<DeviceRecord>(self.agent.as_str())?;
+        let registered = registered.filter(|own| !own.revoked && own.agent == self.agent.as_str());
+        let Some(own) = registered else {
+            let reason = self.stranger()?;
+            self.refuse(RefuseCode::Revoked, reason);
+            return Ok(());
+        };
         // A certificate outlives a re-enrolment; the key that enrolled last is the one that counts.
-        let same_key = registered.as_ref().is_some_and(|device| device.key_hash == self.key_hash);
-        if registered.is_none_or(|device| device.revoked) {
-            self.session.refuse(
-                RefuseCode::Revoked,
-                format!("agent {} is not registered, or was revoked", self.agent),
+        if own.key_hash != self.key_hash {
+            let agent = &self.agent;
+            let reason = format!(
+                "agent {agent} has enrolled with another key since; a token of `cloud-hub enroll-token create --device {agent}` lets this one in instead"
             );
+            self.refuse(RefuseCode::Identity, reason);
             return Ok(());
         }
-        if !same_key {
-            let reason = format!("agent {} has enrolled with another key since", self.agent);
-            self.session.refuse(RefuseCode::Identity, reason);
-            return Ok(());
-        }
+        let seen_ms = last_seen(&self.hub, &self.agent, &own);
         let (number, told) = self.hub.fleet.enter(&self.agent, hello.software, self.hub.now_ms());
         self.entered = Some(number);
         self.told = Some(told);
         // Revoked between the look-up and the entry, nobody would have told this session.
         let revoked = self.hub.metadata.find::<DeviceRecord>(self.agent.as_str())?.is_none_or(|d| d.revoked);
         if revoked {
-            self.session.refuse(RefuseCode::Revoked, "the device was revoked".to_owned());
+            self.refuse(RefuseCode::Revoked, revoked_text(&self.agent));
             return Ok(());
         }
         self.hub.counters.add(Metric::Sessions, 1);
         tracing::info!(agent = %self.agent, epoch = %hello.epoch, head = hello.head.get(), "session opened");
-        let held = self.hub.store.agent_state(&self.agent, hello.epoch);
+        let store = self.hub.store.clone();
+        let opening = store.open_epoch(self.agent.clone(), hello.epoch, hello.lives, hello.moved).await;
+        let held = match opening {
+            Ok(Opening::Known(held)) => held,
+            Ok(Opening::Parted { at, state }) => {
+                tracing::warn!(agent = %self.agent, epoch = %hello.epoch, at = at.get(), "the agent's spool is a copy of another; it is told to begin a new epoch");
+                let state = AgentState { settled: state.settled, series_known: state.series_known };
+                self.session.handle_parted(self.hub.clock.wall_ns(), state, at);
+                return Ok(());
+            }
+            Err(error @ StoreError::Limit(_)) => {
+                self.refuse(RefuseCode::Protocol, error.to_string());
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let now_ms = self.hub.now_ms();
+        self.hub.arrivals.hello(&self.agent, hello.epoch, hello.head, &held.settled.all(), seen_ms, now_ms);
         let state = AgentState { settled: held.settled, series_known: held.series_known };
         self.session.handle_opened(self.hub.clock.wall_ns(), state);
         Ok(())
+    }
+
+    fn report(&mut self, epoch: Epoch, report: Report) {
+        let settled = self.hub.store.agent_state(&self.agent, epoch).settled.all();
+        self.hub.arrivals.report(&self.agent, epoch, report.head, &settled, self.hub.now_ms());
+        self.hub.store.report(&self.agent, epoch, report);
+    }
+
+    /// Tells the agent what was found to be refused after it was acknowledged.
+    fn tell_refused(&mut self) {
+        let Some(epoch) = self.session.epoch() else { return };
+        let refused = self.hub.store.agent_state(&self.agent, epoch).settled.refused;
+        if !refused.is_empty() {
+            self.session.handle_settled(&Settlement { refused, ..Settlement::default() });
+        }
+    }
+
+    /// Refuses what the agent asks for; the log says why, so that an operator need not ask the agent.
+    fn refuse(&mut self, code: RefuseCode, reason: String) {
+        self.hub.counters.add(Metric::SessionsRefused, 1);
+        tracing::warn!(agent = %self.agent, ?code, reason, "session refused");
+        self.session.refuse(code, reason);
     }
 
     async fn define(&mut self, epoch: Epoch, series: Series) -> Result<(), Ended> {
@@ -238,9 +344,11 @@ impl Driver {
             if def.device != self.agent.own_device() {
                 let record: Option<DeviceRecord> = self.hub.metadata.find(def.device.as_str())?;
                 if record.is_none_or(|r| r.agent != self.agent.as_str() || r.revoked) {
-                    let reason =
-                        format!("device {} is not registered behind agent {}", def.device, self.agent);
-                    self.session.refuse(RefuseCode::Identity, reason);
+                    let (device, agent) = (&def.device, &self.agent);
+                    let reason = format!(
+                        "device {device} is not registered behind agent {agent}: `cloud-hub device add {device} --behind {agent}` does that"
+                    );
+                    self.refuse(RefuseCode::Identity, reason);
                     return Ok(());
                 }
             }
@@ -248,8 +356,8 @@ impl Driver {
         match self.hub.store.define_series(self.agent.clone(), epoch, series).await {
             Ok(known) => self.session.handle_series_durable(known),
             // What the agent sent is wrong; the store is well.
-            Err(error @ StoreError::Series { .. }) => {
-                self.session.refuse(RefuseCode::Protocol, error.to_string())
+            Err(error @ (StoreError::Series { .. } | StoreError::Limit(_))) => {
+                self.refuse(RefuseCode::Protocol, error.to_string())
             }
             Err(error) => return Err(error.into()),
         }
@@ -258,35 +366,50 @@ impl Driver {
 
     async fn record_gap(&mut self, epoch: Epoch, gap: Gap) -> Result<(), Ended> {
         let shown = query_gap(self.agent.as_str(), &gap);
-        let settlement = self.hub.store.record_gap(self.agent.clone(), epoch, gap).await?;
+        let settlement = match self.hub.store.record_gap(self.agent.clone(), epoch, gap).await {
+            Err(error @ StoreError::Limit(_)) => {
+                self.refuse(RefuseCode::Protocol, error.to_string());
+                return Ok(());
+            }
+            settled => settled?,
+        };
         self.session.handle_settled(&settlement);
-        self.hub.live.publish(self.agent.as_str(), Happening::Gap(shown));
+        self.hub.live.publish(Happening::Gap(shown));
         Ok(())
     }
 
-    fn leave(&mut self) {
+    /// Why this agent has no right to a session.
+    fn stranger(&self) -> Result<String, Ended> {
+        let agent = &self.agent;
+        Ok(match self.hub.metadata.find::<DeviceRecord>(agent.as_str())? {
+            Some(own) if own.agent != agent.as_str() => {
+                format!("{agent} is a field device behind agent {0}, and {0} speaks for it", own.agent)
+            }
+            Some(_) => revoked_text(agent),
+            None => format!(
+                "agent {agent} is not registered: enrol it with a token of `cloud-hub enroll-token create --device {agent}`"
+            ),
+        })
+    }
+
+    async fn leave(&mut self) {
         let Some(number) = self.entered.take() else { return };
         self.hub.fleet.leave(&self.agent, number);
-        let now_ms = self.hub.now_ms();
-        let noted = self.hub.metadata.change::<DeviceRecord, _>(self.agent.as_str(), |old| {
-            (
-                old.map(|mut record| {
-                    record.last_seen_ms = Some(now_ms);
-                    record
-                }),
-                (),
-            )
-        });
+        // When its last frame came, and not when a dead line was noticed.
+        let seen_ms = self.hub.fleet.presence(&self.agent).map(|p| p.last_seen_ms);
+        let id = self.agent.to_string();
+        let note = move |changes: &mut Changes| match changes.find::<DeviceRecord>(&id)? {
+            Some(mut record) if record.last_seen_ms < seen_ms => {
+                record.last_seen_ms = seen_ms;
+                changes.put(&id, &record)
+            }
+            _ => Ok(()),
+        };
+        let noted = self.hub.blocking(move |hub| hub.metadata.change::<_, MetadataError>(note)).await;
         if let Err(error) = noted {
             tracing::error!(agent = %self.agent, %error, "the end of a session could not be noted");
         }
     }
-}
-
-async fn silent_max(
-    frame: impl Future<Output = Result<Option<Frame>, LinkError>>,
-) -> Result<Option<Frame>, Ended> {
-    Ok(tokio::time::timeout(SILENCE_MAX, frame).await.map_err(|_| Ended::Silent)??)
 }
 
 /// The word to end; for ever when there is nobody who could say it.
@@ -302,3 +425,6 @@ async fn told(cut: &mut Option<oneshot::Receiver<Cut>>) -> Cut {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

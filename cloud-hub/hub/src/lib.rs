@@ -4,14 +4,18 @@
 //! way out. It must never decode readings itself or know Polars: that is the store's.
 
 pub mod api;
+pub mod arrivals;
 pub mod bucket;
 pub mod config;
+pub mod doors;
 pub mod fleet;
 pub mod hub;
 pub mod ingest;
 pub mod live;
 pub mod metadata;
+pub mod passwords;
 pub mod pki;
+pub mod places;
 pub mod secret;
 pub mod serve;
 pub mod telemetry;

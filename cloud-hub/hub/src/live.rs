@@ -11,38 +11,61 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use crate::api::devices::views;
-use crate::api::shapes::{Device, LiveColumns, LiveReadings, QueryGap};
+use crate::api::shapes::{Device, LiveColumns, QueryGap};
 use crate::hub::App;
+use crate::metadata::DeviceRecord;
 use crate::telemetry::Metric;
 use crate::when;
 
-/// Events kept for readers that come back: at ten a second about seven minutes.
+/// Events kept for readers that come back: at eleven a second about six minutes.
 pub const EVENTS_MAX: usize = 4096;
+/// Most memory of the events that are kept; the oldest go when a large fleet fills it.
+const EVENTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most devices in one update, those with another state first, then those that waited longest: a
+/// fleet of ten thousand goes round in twenty seconds.
+const DEVICES_PER_UPDATE_MAX: usize = 500;
 /// Most readings of one series in one event; a reader of the live feed needs the newest, and the
 /// whole backlog is a query away.
 const READINGS_PER_SERIES_MAX: usize = 1000;
 /// How often what came in goes out.
-const PUBLISH_EVERY: Duration = Duration::from_millis(250);
-const TICKS_PER_DEVICE_UPDATE: u32 = 4;
+const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+const TICKS_PER_DEVICE_UPDATE: u64 = 10;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Happening {
-    /// New readings of a device.
-    Readings(LiveReadings),
-    /// A device changed.
-    Device(Box<Device>),
+    /// New readings by device; one event for all devices, so that a large fleet does not push out
+    /// the past within a moment.
+    Readings(BTreeMap<String, Vec<LiveColumns>>),
+    /// Devices that changed.
+    Devices(Vec<Device>),
     /// An agent gave readings up.
     Gap(QueryGap),
 }
 
-/// One event with what it is filtered by.
+impl Happening {
+    /// About how much memory it takes.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Readings(devices) => devices
+                .values()
+                .flatten()
+                .map(|c| size_of::<LiveColumns>() + c.id.len() + 16 * c.t.len())
+                .sum::<usize>(),
+            Self::Devices(devices) => devices
+                .iter()
+                .map(|d| size_of::<Device>() + size_of_val(d.ledger.gaps.as_slice()) + 3 * d.id.len())
+                .sum(),
+            Self::Gap(gap) => size_of::<QueryGap>() + gap.device.len(),
+        }
+    }
+}
+
+/// One event.
 #[derive(Debug)]
 pub struct LiveEvent {
     /// Its number; they go up.
     pub id: u64,
-    /// The device it is about.
-    pub device: String,
     /// What happened.
     pub happening: Happening,
 }
@@ -50,6 +73,7 @@ pub struct LiveEvent {
 #[derive(Debug)]
 struct Ring {
     next: u64,
+    bytes: usize,
     events: VecDeque<Arc<LiveEvent>>,
 }
 
@@ -75,7 +99,7 @@ impl Live {
     #[must_use]
     pub fn starting_at(first: u64) -> Self {
         Self {
-            ring: Mutex::new(Ring { next: first, events: VecDeque::new() }),
+            ring: Mutex::new(Ring { next: first, bytes: 0, events: VecDeque::new() }),
             newest: watch::Sender::new(first),
         }
     }
@@ -85,16 +109,24 @@ impl Live {
     }
 
     /// Adds an event.
-    pub fn publish(&self, device: &str, happening: Happening) {
+    pub fn publish(&self, happening: Happening) {
         let mut ring = self.ring();
         let id = ring.next;
         ring.next += 1;
-        ring.events.push_back(Arc::new(LiveEvent { id, device: device.to_owned(), happening }));
-        if ring.events.len() > EVENTS_MAX {
-            ring.events.pop_front();
+        ring.bytes += happening.bytes();
+        ring.events.push_back(Arc::new(LiveEvent { id, happening }));
+        while ring.events.len() > EVENTS_MAX || (ring.bytes > EVENTS_BYTES_MAX && ring.events.len() > 1) {
+            let gone = ring.events.pop_front().map_or(0, |event| event.happening.bytes());
+            ring.bytes = ring.bytes.saturating_sub(gone);
         }
         drop(ring);
         self.newest.send_replace(id);
+    }
+
+    /// How many readers follow.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.newest.receiver_count()
     }
 
     /// Tells when there are newer events.
@@ -129,8 +161,8 @@ pub async fn feed(hub: App) {
     let mut ticks = tokio::time::interval(PUBLISH_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut gathered = BTreeMap::new();
-    let mut shown: HashMap<String, Device> = HashMap::new();
-    let mut tick = 0_u32;
+    let mut shown = Shown::new();
+    let mut tick = 0_u64;
     loop {
         tokio::select! {
             () = hub.stopped() => return,
@@ -143,7 +175,7 @@ pub async fn feed(hub: App) {
                 publish_readings(&hub, &mut gathered);
                 tick = tick.wrapping_add(1);
                 if tick.is_multiple_of(TICKS_PER_DEVICE_UPDATE) {
-                    publish_devices(&hub, &mut shown);
+                    publish_devices(&hub, &mut shown, tick);
                 }
             }
         }
@@ -170,20 +202,53 @@ fn gather(hub: &App, batch: &LiveBatch, gathered: &mut Gathered) {
 }
 
 fn publish_readings(hub: &App, gathered: &mut Gathered) {
-    for (device, columns) in std::mem::take(gathered) {
-        let series = columns.into_values().collect();
-        hub.live.publish(&device, Happening::Readings(LiveReadings { series }));
+    if gathered.is_empty() {
+        return;
     }
+    let devices = std::mem::take(gathered);
+    let columns = |series: BTreeMap<String, LiveColumns>| series.into_values().collect();
+    let readings = devices.into_iter().map(|(device, series)| (device, columns(series))).collect();
+    hub.live.publish(Happening::Readings(readings));
 }
 
-fn publish_devices(hub: &App, shown: &mut HashMap<String, Device>) {
-    let Ok(devices) = views(hub) else { return };
-    for device in devices {
-        if shown.get(&device.id) != Some(&device) {
-            hub.live.publish(&device.id, Happening::Device(Box::new(device.clone())));
-            shown.insert(device.id.clone(), device);
-        }
+/// The devices as they were last published, with when.
+type Shown = HashMap<String, (Device, u64)>;
+
+fn publish_devices(hub: &App, shown: &mut Shown, now: u64) {
+    // What changes while nobody looks is published with the first look.
+    if hub.live.readers() == 0 {
+        return;
     }
+    let listed = hub.metadata.list::<DeviceRecord>().and_then(|records| views(hub, &records));
+    let devices = match listed {
+        Ok(devices) => devices,
+        Err(error) => {
+            tracing::error!(%error, "the live feed cannot read the registry");
+            return;
+        }
+    };
+    let mut changed: Vec<(bool, u64, Device)> = devices
+        .into_iter()
+        .filter_map(|device| match shown.get(&device.id) {
+            None => Some((false, 0, device)),
+            Some((old, _)) if *old == device => None,
+            Some((old, at)) => {
+                let same =
+                    (old.state, old.revoked, &old.agent) == (device.state, device.revoked, &device.agent);
+                Some((same, *at, device))
+            }
+        })
+        .collect();
+    changed.sort_by_key(|(same, at, _)| (*same, *at));
+    changed.truncate(DEVICES_PER_UPDATE_MAX);
+    if changed.is_empty() {
+        return;
+    }
+    let devices: Vec<Device> = changed.into_iter().map(|(_, _, device)| device).collect();
+    for device in &devices {
+        shown.insert(device.id.clone(), (device.clone(), now));
+    }
+    hub.live.publish(Happening::Devices(devices));
 }
 
 #[cfg(test)]
@@ -198,13 +263,23 @@ mod tests {
     fn a_reader_resumes_where_it_was_and_is_reset_when_too_late() {
         let live = Live::starting_at(100);
         let start = live.end();
-        (0..3).for_each(|_| live.publish("d", gap()));
+        (0..3).for_each(|_| live.publish(gap()));
         let Since::Events(all) = live.since(start) else { panic!("reset") };
         assert_eq!(all.iter().map(|e| e.id).collect::<Vec<_>>(), [100, 101, 102]);
         let Since::Events(rest) = live.since(101) else { panic!("reset") };
         assert_eq!(rest.len(), 1);
-        (0..EVENTS_MAX).for_each(|_| live.publish("d", gap()));
+        (0..EVENTS_MAX).for_each(|_| live.publish(gap()));
         assert!(matches!(live.since(start), Since::Reset(_)));
         assert!(matches!(live.since(9_999_999), Since::Reset(_)));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_in_bytes_too() {
+        let live = Live::starting_at(1);
+        let columns = || LiveColumns { id: "d/p".into(), t: vec![0; 1_000_000], v: vec![0.0; 1_000_000] };
+        (0..8).for_each(|_| live.publish(Happening::Readings([("d".to_owned(), vec![columns()])].into())));
+        assert!(matches!(live.since(0), Since::Reset(8)));
+        let Since::Events(kept) = live.since(5) else { panic!("reset") };
+        assert_eq!(kept.len(), 3);
     }
 }

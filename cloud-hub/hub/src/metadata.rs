@@ -1,21 +1,34 @@
 //! The hub's metadata in `hub.redb`: agents, enrol tokens, users, API tokens and sessions.
 //!
 //! Secrets are never kept: passwords as argon2id, everything random as SHA-256. Each change is one
-//! durable commit. It must never hold readings or received ranges; those are the store's.
+//! durable commit, which waits for the disk: call what changes something through [`crate::hub::Hub::blocking`].
+//! It must never hold readings or received ranges; those are the store's.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    WriteTransaction,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// What went wrong with the metadata.
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataError {
+    /// Another process has the file open.
+    #[error("another hub runs on this data folder")]
+    InUse,
     /// The file could not be read or written; a local fault.
     #[error("the metadata file hub.redb failed")]
     Storage(#[source] Box<redb::Error>),
+    /// The work on it did not come to its end; a local fault.
+    #[error("work on the metadata was interrupted: {reason}")]
+    Interrupted {
+        /// Why.
+        reason: String,
+    },
     /// A record does not read back; a local fault.
     #[error("record {key:?} of table {table} does not read back")]
     Corrupt {
@@ -32,6 +45,14 @@ pub enum MetadataError {
 impl<E: Into<redb::Error>> From<E> for MetadataError {
     fn from(error: E) -> Self {
         Self::Storage(Box::new(error.into()))
+    }
+}
+
+impl MetadataError {
+    /// Work on the metadata did not come to its end.
+    #[must_use]
+    pub fn interrupted(cause: impl std::fmt::Display) -> Self {
+        Self::Interrupted { reason: cause.to_string() }
     }
 }
 
@@ -72,13 +93,14 @@ macro_rules! record {
 }
 
 record! {
-    /// A registered device, by its id.
+    /// A registered device, by its id: an agent's own host, where the agent has the same id, or a
+    /// field device behind it.
     DeviceRecord in "devices" {
         /// The agent that may write for it.
         agent: String,
-        /// SHA-256 of the public key in the agent's certificate, in hex.
+        /// SHA-256 of the public key in the agent's certificate, in hex; empty for a field device.
         key_hash: String,
-        /// When it was enrolled, Unix ms.
+        /// When it was enrolled or registered, Unix ms.
         enrolled_ms: i64,
         /// Whether it may no longer connect.
         revoked: bool,
@@ -145,7 +167,10 @@ impl Metadata {
     /// # Errors
     /// The file cannot be opened, or another process holds it.
     pub fn open(path: &Path) -> Result<Self, MetadataError> {
-        let database = Database::create(path)?;
+        let database = Database::create(path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => MetadataError::InUse,
+            error => error.into(),
+        })?;
         let transaction = database.begin_write()?;
         for name in [
             DeviceRecord::TABLE,
@@ -187,12 +212,21 @@ impl Metadata {
         Ok(out)
     }
 
+    /// How many records there are.
+    ///
+    /// # Errors
+    /// The file fails.
+    pub fn count<R: Record>(&self) -> Result<u64, MetadataError> {
+        let transaction = self.database.begin_read()?;
+        Ok(transaction.open_table(definition(R::TABLE))?.len()?)
+    }
+
     /// Writes a record durably.
     ///
     /// # Errors
     /// The file fails.
     pub fn put<R: Record>(&self, key: &str, record: &R) -> Result<(), MetadataError> {
-        self.change::<R, _>(key, |_| (Some(record.clone()), ()))
+        self.change(|changes| changes.put(key, record))
     }
 
     /// Removes a record durably; says whether there was one.
@@ -200,40 +234,84 @@ impl Metadata {
     /// # Errors
     /// The file fails.
     pub fn remove<R: Record>(&self, key: &str) -> Result<bool, MetadataError> {
-        self.change::<R, _>(key, |old| {
-            let was = old.is_some();
-            (None, was)
-        })
+        self.change(|changes| changes.remove::<R>(key))
     }
 
-    /// Changes the record of `key` in one transaction: `step` gets the old one and gives the new
-    /// one (none: removed) and an answer.
+    /// Makes all changes of `step` in one durable transaction, or none when it fails. A step that
+    /// changes nothing costs no write.
+    ///
+    /// # Errors
+    /// The file fails, a record is damaged, or what `step` says.
+    pub fn change<A, E: From<MetadataError>>(
+        &self,
+        step: impl FnOnce(&mut Changes) -> Result<A, E>,
+    ) -> Result<A, E> {
+        let transaction = self.database.begin_write().map_err(MetadataError::from)?;
+        let mut changes = Changes { transaction, changed: false };
+        let answer = step(&mut changes)?;
+        if changes.changed {
+            changes.transaction.commit().map_err(MetadataError::from)?;
+        }
+        Ok(answer)
+    }
+}
+
+/// A transaction that is being made; see [`Metadata::change`].
+pub struct Changes {
+    transaction: WriteTransaction,
+    changed: bool,
+}
+
+impl Changes {
+    /// The record of `key`.
     ///
     /// # Errors
     /// The file fails or the record is damaged.
-    pub fn change<R: Record, A>(
-        &self,
-        key: &str,
-        step: impl FnOnce(Option<R>) -> (Option<R>, A),
-    ) -> Result<A, MetadataError> {
-        let transaction = self.database.begin_write()?;
-        let answer = {
-            let mut table = transaction.open_table(definition(R::TABLE))?;
-            let old = table.get(key)?.map(|bytes| parse(key, bytes.value())).transpose()?;
-            let (new, answer) = step(old);
-            match new {
-                Some(record) => {
-                    let bytes = serde_json::to_vec(&record).map_err(|source| corrupt::<R>(key, source))?;
-                    table.insert(key, bytes.as_slice())?;
-                }
-                None => {
-                    table.remove(key)?;
-                }
+    pub fn find<R: Record>(&self, key: &str) -> Result<Option<R>, MetadataError> {
+        let table = self.transaction.open_table(definition(R::TABLE))?;
+        table.get(key)?.map(|bytes| parse(key, bytes.value())).transpose()
+    }
+
+    /// Writes a record.
+    ///
+    /// # Errors
+    /// The file fails.
+    pub fn put<R: Record>(&mut self, key: &str, record: &R) -> Result<(), MetadataError> {
+        let bytes = serde_json::to_vec(record).map_err(|source| corrupt::<R>(key, source))?;
+        self.transaction.open_table(definition(R::TABLE))?.insert(key, bytes.as_slice())?;
+        self.changed = true;
+        Ok(())
+    }
+
+    /// Removes a record; says whether there was one.
+    ///
+    /// # Errors
+    /// The file fails.
+    pub fn remove<R: Record>(&mut self, key: &str) -> Result<bool, MetadataError> {
+        let was = self.transaction.open_table(definition(R::TABLE))?.remove(key)?.is_some();
+        self.changed |= was;
+        Ok(was)
+    }
+
+    /// Removes every record of which `gone` is true; says how many.
+    ///
+    /// # Errors
+    /// The file fails or a record is damaged.
+    pub fn remove_where<R: Record>(
+        &mut self,
+        mut gone: impl FnMut(&str, &R) -> bool,
+    ) -> Result<usize, MetadataError> {
+        let mut keys = Vec::new();
+        for entry in self.transaction.open_table(definition(R::TABLE))?.iter()? {
+            let (key, bytes) = entry?;
+            if gone(key.value(), &parse(key.value(), bytes.value())?) {
+                keys.push(key.value().to_owned());
             }
-            answer
-        };
-        transaction.commit()?;
-        Ok(answer)
+        }
+        for key in &keys {
+            self.remove::<R>(key)?;
+        }
+        Ok(keys.len())
     }
 }
 

@@ -2,32 +2,26 @@
 
 use std::fs;
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt as _;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use axum_server::tls_rustls::RustlsConfig;
+use anyhow::{Context as _, Result, bail};
 use tideline_link::quic::{self, ServerEndpoint};
-use tideline_link::{identity::KeyAndCert, tls};
+use tideline_link::tls;
 use tideline_protocol::time::{Clock, SystemClock};
 use tideline_store::{Store, StoreConfig};
-use tokio::net::UnixListener;
 
-use crate::api::{Door, router};
 use crate::config::Config;
-use crate::hub::{Addresses, App, Hub};
+use crate::doors::{GRACE, SOCKET};
+use crate::hub::{Addresses, Hub};
 use crate::metadata::{Metadata, UserRecord};
-use crate::{ingest, live, pki};
+use crate::{doors, ingest, live, pki};
 
-/// The command socket's name in the data folder.
-pub const SOCKET: &str = "hub.sock";
 /// The store's folder in the data folder.
 pub const STORE: &str = "store";
-/// How long open requests may take to end at shutdown.
-const GRACE: Duration = Duration::from_secs(3);
 const QUIC_CLOSE_CODE: u32 = 0;
 
 /// Runs a hub until `stop` resolves; everything acknowledged is on disk when it returns.
@@ -39,8 +33,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     let now_s = clock.wall_ns() / 1_000_000_000;
     let data = prepare_data(&config)?;
     // The metadata is opened first: its lock keeps a second hub off the folder.
-    let metadata =
-        Metadata::open(&data.join("hub.redb")).with_context(|| format!("{}/hub.redb", data.display()))?;
+    let registry = data.join("hub.redb");
+    let metadata = Metadata::open(&registry).with_context(|| format!("data folder {}", data.display()))?;
+    // It holds password hashes, and the folder may be open to others.
+    fs::set_permissions(&registry, fs::Permissions::from_mode(0o600))
+        .with_context(|| registry.display().to_string())?;
     let authority = pki::authority(&data.join("pki"), now_s).context("the certificate authority")?;
     let server = authority.issue_server(&certificate_names(&config), now_s)?;
     let http = bind(config.http_listen, "http.listen")?;
@@ -56,12 +53,19 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
         server_name: config.public_address.clone(),
     };
     tracing::info!(http = %http.local_addr()?, https = %https.local_addr()?, quic = %endpoint.local_addr()?, data = %data.display(), "hub is up");
+    if is_loopback(&config.public_address) {
+        tracing::info!(
+            address = addresses.https,
+            "enrolment tokens name this address, which only this machine reaches: set hub.public_address for devices elsewhere"
+        );
+    }
     let hub = Hub::new(config, clock, metadata, store, authority, addresses)?;
     if hub.metadata.list::<UserRecord>()?.is_empty() {
         tracing::info!("there is no user yet: make one with `cloud-hub user create NAME` beside this hub");
     }
-    let doors = open_doors(&hub, http, https, &server, &data)?;
+    let doors = doors::open(&hub, http, https, &server, &data)?;
     let feed = tokio::spawn(live::feed(Arc::clone(&hub)));
+    let refused = tokio::spawn(ingest::watch_refused(Arc::clone(&hub)));
     let sessions = tokio::spawn(ingest::accept(Arc::clone(&hub), Arc::clone(&endpoint)));
     stop.await;
     tracing::info!("hub is stopping");
@@ -73,18 +77,41 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
         let _late = tokio::time::timeout(GRACE, door).await;
     }
     feed.abort();
+    refused.abort();
     let _gone = fs::remove_file(data.join(SOCKET));
     let store = hub.store.clone();
     tokio::task::spawn_blocking(move || store.close()).await?.context("the store did not close well")?;
     Ok(())
 }
 
+/// What others must not do to the data folder; keys and the registry are in it.
+const WRITABLE: u32 = 0o002;
+const REACHABLE: u32 = 0o077;
+
+/// Makes the data folder for its owner alone. One that is there already keeps its mode, as others may
+/// have business in it, but it must not be one where anybody may write.
 fn prepare_data(config: &Config) -> Result<PathBuf> {
     let data = &config.data_dir;
-    fs::create_dir_all(data).with_context(|| format!("data folder {}", data.display()))?;
-    // Keys and the command socket are in it: nobody else has business there.
-    fs::set_permissions(data, fs::Permissions::from_mode(0o700))
-        .with_context(|| format!("data folder {}", data.display()))?;
+    let named = || format!("data folder {}", data.display());
+    let Ok(found) = fs::metadata(data) else {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(data).with_context(named)?;
+        return Ok(data.clone());
+    };
+    let mode = found.permissions().mode() & 0o777;
+    if found.is_dir() && mode & WRITABLE != 0 {
+        bail!(
+            "{} may be written to by everybody (mode {mode:o}): name a folder of its own, as {}/hub, or `chmod 700` this one",
+            named(),
+            data.display()
+        );
+    }
+    if mode & REACHABLE != 0 {
+        tracing::warn!(
+            data = %data.display(),
+            mode = format!("{mode:o}"),
+            "others than the hub's user may look into the data folder, which holds keys and password hashes: `chmod 700` it"
+        );
+    }
     Ok(data.clone())
 }
 
@@ -101,6 +128,10 @@ fn bind(address: SocketAddr, option: &str) -> Result<TcpListener> {
         TcpListener::bind(address).with_context(|| format!("{option} = {address} cannot be bound"))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn at(host: &str, port: u16) -> String {
@@ -131,51 +162,23 @@ fn open_store(config: &Config, data: &Path, clock: Arc<dyn Clock>) -> Result<Sto
     Ok(store)
 }
 
-fn open_doors(
-    hub: &App,
-    http: TcpListener,
-    https: TcpListener,
-    server: &KeyAndCert,
-    data: &Path,
-) -> Result<Vec<tokio::task::JoinHandle<()>>> {
-    let socket = open_socket(&data.join(SOCKET))?;
-    let tls = tls::server_config(server, &server.ca_pem, false, &["http/1.1"])?;
-    let http = tokio::net::TcpListener::from_std(http)?;
-    let plain = router(Arc::clone(hub), Door::Plain).into_make_service_with_connect_info::<SocketAddr>();
-    let secure = router(Arc::clone(hub), Door::Tls).into_make_service_with_connect_info::<SocketAddr>();
-    let local = router(Arc::clone(hub), Door::Socket);
-    let (one, two, three) = (Arc::clone(hub), Arc::clone(hub), Arc::clone(hub));
-    let plain = async move {
-        axum::serve(http, plain).with_graceful_shutdown(async move { one.stopped().await }).await
-    };
-    let local = async move {
-        axum::serve(socket, local).with_graceful_shutdown(async move { two.stopped().await }).await
-    };
-    let handle = axum_server::Handle::new();
-    let tls_server =
-        axum_server::from_tcp_rustls(https, RustlsConfig::from_config(Arc::new(tls)))?.handle(handle.clone());
-    tokio::spawn(async move {
-        three.stopped().await;
-        handle.graceful_shutdown(Some(GRACE));
-    });
-    Ok(vec![
-        tokio::spawn(watched("http", plain)),
-        tokio::spawn(watched("https", tls_server.serve(secure))),
-        tokio::spawn(watched("socket", local)),
-    ])
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn watched(name: &'static str, door: impl Future<Output = std::io::Result<()>>) {
-    if let Err(error) = door.await {
-        tracing::error!(door = name, %error, "a listener ended");
+    #[test]
+    fn a_data_folder_is_made_private_and_one_of_somebody_else_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let prepare = |path: &Path| prepare_data(&Config { data_dir: path.to_owned(), ..Config::default() });
+        let (new, open) = (dir.path().join("a/new"), dir.path().join("open"));
+        prepare(&new).unwrap();
+        assert_eq!(mode(&new), 0o700);
+        fs::create_dir(&open).unwrap();
+        for (bits, good) in [(0o755, true), (0o777, false), (0o700, true)] {
+            fs::set_permissions(&open, fs::Permissions::from_mode(bits)).unwrap();
+            assert_eq!(prepare(&open).is_ok(), good, "{bits:o}");
+            assert_eq!(mode(&open), bits);
+        }
     }
-}
-
-fn open_socket(path: &Path) -> Result<UnixListener> {
-    // The lock on the metadata says that no hub lives here: a socket left behind is dead.
-    let _none = fs::remove_file(path);
-    let socket = UnixListener::bind(path).with_context(|| format!("command socket {}", path.display()))?;
-    // The folder is 0700, so that nobody gets in between the two steps.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(socket)
 }

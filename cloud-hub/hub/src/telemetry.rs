@@ -14,6 +14,8 @@ pub enum Metric {
     SessionsRefused,
     /// QUIC handshakes that failed.
     HandshakesFailed,
+    /// HTTP connections closed for want of a place.
+    ConnectionsRefused,
     /// Enrolments.
     Enrolments,
     /// Live batches that the feed had to skip.
@@ -21,8 +23,14 @@ pub enum Metric {
 }
 
 impl Metric {
-    const ALL: [Self; 5] =
-        [Self::Sessions, Self::SessionsRefused, Self::HandshakesFailed, Self::Enrolments, Self::LiveSkipped];
+    const ALL: [Self; 6] = [
+        Self::Sessions,
+        Self::SessionsRefused,
+        Self::HandshakesFailed,
+        Self::ConnectionsRefused,
+        Self::Enrolments,
+        Self::LiveSkipped,
+    ];
 
     const fn text(self) -> (&'static str, &'static str) {
         match self {
@@ -33,6 +41,10 @@ impl Metric {
             Self::HandshakesFailed => {
                 ("tideline_hub_handshakes_failed_total", "QUIC handshakes that failed.")
             }
+            Self::ConnectionsRefused => (
+                "tideline_hub_connections_refused_total",
+                "HTTP connections closed because the door or their address had as many as it may have.",
+            ),
             Self::Enrolments => ("tideline_hub_enrolments_total", "Certificates issued."),
             Self::LiveSkipped => (
                 "tideline_hub_live_skipped_total",

@@ -3,7 +3,7 @@
 /// A time that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is no time; allowed are RFC 3339 as 2026-11-21T12:00:00Z, Unix milliseconds, now, and relative times as -90s, -15m, -6h, -7d"
+    "{text:?} is no time; allowed are RFC 3339 as 2026-11-21T12:00:00Z, Unix milliseconds, now, and relative times as -90s, -15m, -6h, -7d, from the year 1678 to 2261"
 )]
 pub struct BadTime {
     text: String,
@@ -73,6 +73,12 @@ pub fn parse_span(text: &str) -> Result<std::time::Duration, BadSpan> {
 #[must_use]
 pub fn show_ms(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |t| t.to_string())
+}
+
+/// A time in RFC 3339 to the nanosecond.
+#[must_use]
+pub fn show_ns(ns: i64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(ns)).map_or_else(|_| ns.to_string(), |t| t.to_string())
 }
 
 /// Unix milliseconds of a time in nanoseconds, rounded down.

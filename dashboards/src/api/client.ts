@@ -9,6 +9,7 @@ export type Series = Schemas['Series'];
 export type Session = Schemas['Session'];
 export type QueryAnswer = Schemas['QueryAnswer'];
 export type BucketColumns = Schemas['BucketColumns'];
+export type Missing = Schemas['Missing'];
 export type QueryGap = Schemas['QueryGap'];
 export type LiveReadings = Schemas['LiveReadings'];
 
@@ -167,6 +168,7 @@ export async function query(
   return {
     series: answers.flatMap((answer) => answer.series),
     partial: answers.some((answer) => answer.partial),
+    missing: answers.flatMap((answer) => answer.missing ?? []),
     // Every part of a device's query lists the same gaps.
     gaps: answers[0]?.gaps ?? [],
   };

@@ -1,7 +1,7 @@
 // The state of a device's page: which range is shown, the buckets of each
 // series, and how queries and the live feed keep them true.
 import * as api from '../api/client';
-import type { Device, LiveReadings, QueryGap, Series } from '../api/client';
+import type { Device, LiveReadings, Missing, QueryGap, Series } from '../api/client';
 import { LiveFeed } from '../api/live';
 import {
   emptyBuckets, findStart, fromColumns, mergeLive, trimBefore, type Buckets,
@@ -44,6 +44,7 @@ export class Board {
   gaps = $state.raw<QueryGap[]>([]);
   device = $state.raw<Device | null>(null);
   partial = $state(false);
+  missing = $state.raw<Missing[]>([]);
   loaded = $state(false);
   error = $state('');
   /** Counts changes of what the charts draw. */
@@ -229,6 +230,7 @@ export class Board {
     this.#tail = [];
     this.gaps = answer.gaps;
     this.partial = answer.partial;
+    this.missing = answer.missing ?? [];
     this.loaded = true;
     this.error = '';
     this.#dirty = true;

@@ -8,8 +8,8 @@ use axum::response::Response;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::problem::ApiError;
-use crate::hub::App;
-use crate::metadata::{Role, SessionRecord, TokenRecord, UserRecord};
+use crate::hub::{App, Hub};
+use crate::metadata::{MetadataError, Role, SessionRecord, TokenRecord, UserRecord};
 use crate::secret;
 
 /// The name of the session cookie.
@@ -33,6 +33,44 @@ pub struct Principal {
     pub name: String,
     /// What they may do.
     pub role: Role,
+    /// How they are known, to look again later.
+    pub credential: Credential,
+}
+
+/// What somebody is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// The local socket; it does not end.
+    Local,
+    /// The API token with this id.
+    Token(String),
+    /// The session with this key.
+    Session(String),
+}
+
+impl Principal {
+    /// Whose limits count: the user, however often signed in, or the token.
+    #[must_use]
+    pub fn party(&self) -> String {
+        match &self.credential {
+            Credential::Local => "the local socket".to_owned(),
+            Credential::Token(id) => format!("token {id}"),
+            Credential::Session(_) => format!("user {}", self.name),
+        }
+    }
+
+    /// Whether they would still be let in, and as the same.
+    ///
+    /// # Errors
+    /// The metadata cannot be read.
+    pub fn holds(&self, hub: &Hub) -> Result<bool, MetadataError> {
+        let found = match &self.credential {
+            Credential::Local => return Ok(true),
+            Credential::Token(id) => hub.metadata.find::<TokenRecord>(id)?.map(|token| token.role),
+            Credential::Session(key) => by_session(hub, key)?.map(|(_, role)| role),
+        };
+        Ok(found == Some(self.role))
+    }
 }
 
 /// Lets a request through with its principal, or answers 401 or 403.
@@ -66,7 +104,7 @@ pub async fn require_admin(
 
 fn principal_of(hub: &App, request: &Request) -> Result<Principal, ApiError> {
     if request.extensions().get::<LocalSocket>().is_some() {
-        return Ok(Principal { name: "local".to_owned(), role: Role::Admin });
+        return Ok(Principal { name: "local".to_owned(), role: Role::Admin, credential: Credential::Local });
     }
     let headers = request.headers();
     if let Some(value) = headers.get(header::AUTHORIZATION) {
@@ -94,18 +132,23 @@ fn by_token(hub: &App, token: &str) -> Result<Principal, ApiError> {
     if !secret::same(&record.secret_hash, &secret::sha256_hex(secret.as_bytes())) {
         return Err(ApiError::unauthenticated());
     }
-    Ok(Principal { name: format!("token {}", record.name), role: record.role })
+    let name = format!("token {}", record.name);
+    Ok(Principal { name, role: record.role, credential: Credential::Token(id.to_owned()) })
 }
 
 fn by_cookie(hub: &App, cookie: &str) -> Result<Principal, ApiError> {
-    let session: SessionRecord =
-        hub.metadata.find(&secret::sha256_hex(cookie.as_bytes()))?.ok_or_else(ApiError::unauthenticated)?;
-    if session.expires_ms <= hub.now_ms() {
-        return Err(ApiError::unauthenticated());
-    }
+    let key = secret::sha256_hex(cookie.as_bytes());
+    let (name, role) = by_session(hub, &key)?.ok_or_else(ApiError::unauthenticated)?;
+    Ok(Principal { name, role, credential: Credential::Session(key) })
+}
+
+/// The user of a living session, with their role.
+fn by_session(hub: &Hub, key: &str) -> Result<Option<(String, Role)>, MetadataError> {
+    let session: Option<SessionRecord> = hub.metadata.find(key)?;
+    let Some(session) = session.filter(|session| session.expires_ms > hub.now_ms()) else { return Ok(None) };
     // The user is read each time, so that revoking one ends all their sessions at once.
-    let user: UserRecord = hub.metadata.find(&session.user)?.ok_or_else(ApiError::unauthenticated)?;
-    Ok(Principal { name: session.user, role: user.role })
+    let user: Option<UserRecord> = hub.metadata.find(&session.user)?;
+    Ok(user.map(|user| (session.user, user.role)))
 }
 
 /// The session cookie of a request.

@@ -1,21 +1,25 @@
-//! Devices and their ledgers.
+//! The devices of the fleet: agents, and field devices behind them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
-use tideline_protocol::model::{AgentId, DeviceId, Gap};
+use tideline_protocol::model::{AgentId, DeviceId};
 use tideline_protocol::wire::RefuseCode;
+use tideline_store::DeviceInfo;
 
+use super::ledger::total;
 use super::problem::{ApiError, Problem};
-use super::shapes::{
-    Device, DeviceLedger, DevicePage, DeviceState, EpochLedger, FleetEntry, FleetLedger, Ledger, LedgerGap,
-    QueryGap,
-};
+use super::shapes::{Device, DevicePage, DeviceRequest, DeviceState, Ledger};
 use crate::hub::{App, Hub};
-use crate::metadata::{DeviceRecord, MetadataError};
+use crate::metadata::{Changes, DeviceRecord, MetadataError};
 use crate::when;
 
+/// Most registered devices; each takes a few hundred bytes of metadata.
+pub const DEVICES_MAX: u64 = 100_000;
 /// Longest page of devices or series.
 pub const PAGE_MAX: usize = 1000;
 /// The page when no limit is asked for.
@@ -61,8 +65,67 @@ impl Page {
     params(("limit" = Option<usize>, Query, description = "Most devices, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before")),
     responses((status = 200, description = "A page", body = DevicePage), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn list(State(hub): State<App>, Query(page): Query<Page>) -> Result<Json<DevicePage>, ApiError> {
-    let (devices, next) = Page::cut(page.limit, page.cursor.as_deref(), views(&hub)?, |d| &d.id)?;
-    Ok(Json(DevicePage { devices, next }))
+    let records = hub.metadata.list::<DeviceRecord>()?;
+    let (records, next) = Page::cut(page.limit, page.cursor.as_deref(), records, |(id, _)| id)?;
+    Ok(Json(DevicePage { devices: views(&hub, &records)?, next }))
+}
+
+/// Register a field device behind an agent
+#[utoipa::path(post, path = "/api/v1/devices", operation_id = "addDevice", request_body = DeviceRequest,
+    responses((status = 201, description = "Registered: the agent may write for it", body = Device), (status = 400, description = "`bad-device`, `bad-agent`", body = Problem, content_type = "application/problem+json"), (status = 404, description = "The agent is not enrolled", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`device-exists`, `not-an-agent`, `device-revoked`, `too-many`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn add(
+    State(hub): State<App>,
+    Json(request): Json<DeviceRequest>,
+) -> Result<(StatusCode, Json<Device>), ApiError> {
+    let conflict = |code, detail: String| ApiError::new(StatusCode::CONFLICT, code, detail);
+    let device = DeviceId::parse(&request.id).map_err(|e| ApiError::bad("bad-device", e.to_string()))?;
+    let agent = AgentId::parse(&request.agent).map_err(|e| ApiError::bad("bad-agent", e.to_string()))?;
+    if agent.own_device() == device {
+        return Err(ApiError::bad(
+            "bad-agent",
+            format!("{agent} is its own device already; name another id"),
+        ));
+    }
+    let owner: DeviceRecord =
+        hub.metadata.find(agent.as_str())?.ok_or_else(|| ApiError::not_found("agent", agent.as_str()))?;
+    if owner.agent != agent.as_str() {
+        return Err(conflict(
+            "not-an-agent",
+            format!("{agent} is itself a field device behind {}", owner.agent),
+        ));
+    }
+    if owner.revoked {
+        return Err(conflict("device-revoked", format!("agent {agent} was revoked")));
+    }
+    if hub.metadata.count::<DeviceRecord>()? >= DEVICES_MAX {
+        return Err(conflict(
+            "too-many",
+            format!("{DEVICES_MAX} devices are registered; more are not allowed"),
+        ));
+    }
+    let record = DeviceRecord {
+        agent: agent.to_string(),
+        key_hash: String::new(),
+        enrolled_ms: hub.now_ms(),
+        revoked: false,
+        last_seen_ms: None,
+    };
+    let (id, new) = (device.to_string(), record.clone());
+    let step = move |changes: &mut Changes| match changes.find::<DeviceRecord>(&id)? {
+        Some(old) => Ok(Some(old)),
+        None => changes.put(&id, &new).map(|()| None),
+    };
+    let old = hub.blocking(move |hub| hub.metadata.change::<_, MetadataError>(step)).await?;
+    if let Some(old) = old {
+        let place = if old.agent == device.as_str() {
+            "an agent".to_owned()
+        } else {
+            format!("behind {}", old.agent)
+        };
+        return Err(conflict("device-exists", format!("{device} is registered already: it is {place}")));
+    }
+    tracing::info!(%device, %agent, "field device registered");
+    Ok((StatusCode::CREATED, Json(one(&hub, device.as_str(), &record)?)))
 }
 
 /// One device
@@ -71,148 +134,127 @@ pub async fn list(State(hub): State<App>, Query(page): Query<Page>) -> Result<Js
     responses((status = 200, description = "The device", body = Device), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn show(State(hub): State<App>, Path(id): Path<String>) -> Result<Json<Device>, ApiError> {
     let record: DeviceRecord = hub.metadata.find(&id)?.ok_or_else(|| ApiError::not_found("device", &id))?;
-    view(&hub, &id, &record).map(Json).ok_or_else(|| ApiError::not_found("device", &id))
+    one(&hub, &id, &record).map(Json)
 }
 
-/// The ledger of a device by epoch
-#[utoipa::path(get, path = "/api/v1/devices/{id}/ledger", operation_id = "deviceLedger",
-    params(("id" = String, Path, description = "The device")),
-    responses((status = 200, description = "The ledger", body = DeviceLedger), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
-pub async fn ledger(State(hub): State<App>, Path(id): Path<String>) -> Result<Json<DeviceLedger>, ApiError> {
-    let record: DeviceRecord = hub.metadata.find(&id)?.ok_or_else(|| ApiError::not_found("device", &id))?;
-    let agent = AgentId::parse(&record.agent).map_err(|e| ApiError::internal(&e))?;
-    let seen = last_seen(&hub, &agent, &record);
-    let epochs = hub
-        .store
-        .ledger(&agent)
-        .iter()
-        .map(|e| EpochLedger { epoch: e.epoch.to_string(), ledger: of_epoch(e, seen) })
-        .collect();
-    Ok(Json(DeviceLedger {
-        device: id,
-        agent: record.agent.clone(),
-        epochs,
-        total: total(&hub, &agent, seen),
-    }))
-}
-
-/// The ledger of every device
-#[utoipa::path(get, path = "/api/v1/ledger", operation_id = "ledger",
-    responses((status = 200, description = "The ledgers", body = FleetLedger), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
-pub async fn fleet_ledger(State(hub): State<App>) -> Result<Json<FleetLedger>, ApiError> {
-    let devices = views(&hub)?.into_iter().map(|d| FleetEntry { device: d.id, ledger: d.ledger }).collect();
-    Ok(Json(FleetLedger { devices }))
-}
-
-/// Shut a device out for good
+/// Shut an agent and all devices behind it out for good
 #[utoipa::path(post, path = "/api/v1/devices/{id}/revoke", operation_id = "revokeDevice",
-    params(("id" = String, Path, description = "The device")),
-    responses((status = 204, description = "Revoked"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    params(("id" = String, Path, description = "The agent's own device")),
+    responses((status = 204, description = "Revoked, and its session cut"), (status = 409, description = "`field-device`: it has no key of its own", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn revoke(State(hub): State<App>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
-    let agent = hub.metadata.change::<DeviceRecord, _>(&id, |old| match old {
-        Some(mut record) => {
+    let key = id.clone();
+    let step = move |changes: &mut Changes| {
+        let Some(mut record) = changes.find::<DeviceRecord>(&key)? else { return Ok(None) };
+        // A field device has no key that could be shut out.
+        if record.agent == key && !record.revoked {
             record.revoked = true;
-            let agent = record.agent.clone();
-            (Some(record), Some(agent))
+            changes.put(&key, &record)?;
         }
-        None => (None, None),
-    })?;
+        Ok(Some(record.agent))
+    };
+    let agent = hub.blocking(move |hub| hub.metadata.change::<_, MetadataError>(step)).await?;
     let agent = agent.ok_or_else(|| ApiError::not_found("device", &id))?;
+    if agent != id {
+        let detail = format!("{id} has no key of its own: it is behind {agent}; revoke that");
+        return Err(ApiError::new(StatusCode::CONFLICT, "field-device", detail));
+    }
     if let Ok(agent) = AgentId::parse(&agent) {
-        hub.fleet.cut(&agent, (RefuseCode::Revoked, "the device was revoked"));
+        hub.fleet.cut(&agent, (RefuseCode::Revoked, revoked_text(&agent)));
     }
     tracing::info!(device = id, "device revoked");
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// All devices as the API shows them, by id.
+/// What an agent is told that was shut out.
+#[must_use]
+pub fn revoked_text(agent: &AgentId) -> String {
+    format!(
+        "device {agent} was revoked: enrol it under another id, with a token of `cloud-hub enroll-token create --device ID`"
+    )
+}
+
+/// Devices as the API shows them, in the order given.
 ///
 /// # Errors
 /// The registry cannot be read.
-pub fn views(hub: &Hub) -> Result<Vec<Device>, MetadataError> {
-    let records = hub.metadata.list::<DeviceRecord>()?;
-    Ok(records.iter().filter_map(|(id, record)| view(hub, id, record)).collect())
+pub fn views(hub: &Hub, records: &[(String, DeviceRecord)]) -> Result<Vec<Device>, MetadataError> {
+    let known = hub.store.devices();
+    let mut agents: HashMap<&str, AgentView> = HashMap::new();
+    let mut out = Vec::with_capacity(records.len());
+    for (id, record) in records {
+        // Both were parsed before they were registered; a damaged record is left out, not a panic.
+        let (Ok(device), Ok(agent)) = (DeviceId::parse(id), AgentId::parse(&record.agent)) else { continue };
+        // The ledger is taken once, however many devices are behind the agent.
+        let agent = match agents.entry(&record.agent) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) if record.agent == *id => entry.insert(AgentView::of(hub, &agent, record)),
+            Entry::Vacant(entry) => {
+                let Some(own) = hub.metadata.find(agent.as_str())? else { continue };
+                entry.insert(AgentView::of(hub, &agent, &own))
+            }
+        };
+        out.push(view(hub, &device, record, agent, known.get(&device).copied().unwrap_or_default()));
+    }
+    Ok(out)
 }
 
-fn view(hub: &Hub, id: &str, record: &DeviceRecord) -> Option<Device> {
-    // Both were parsed before they were registered; a damaged record is left out, not a panic.
-    let (device, agent) = (DeviceId::parse(id).ok()?, AgentId::parse(&record.agent).ok()?);
-    let presence = hub.fleet.presence(&agent);
-    let seen = last_seen(hub, &agent, record);
-    let state = match &presence {
-        Some(p) if p.online => DeviceState::Online,
-        None if seen.is_none() => DeviceState::Never,
-        _ => DeviceState::Offline,
-    };
-    let live = presence.as_ref().filter(|p| p.online);
-    let ledger = total(hub, &agent, seen);
-    Some(Device {
-        id: id.to_owned(),
+fn one(hub: &Hub, id: &str, record: &DeviceRecord) -> Result<Device, ApiError> {
+    let mut all = views(hub, &[(id.to_owned(), record.clone())])?;
+    all.pop().ok_or_else(|| ApiError::not_found("device", id))
+}
+
+/// What the devices behind an agent share.
+struct AgentView {
+    state: DeviceState,
+    revoked: bool,
+    software: Option<String>,
+    connected_ms: Option<i64>,
+    seen: Option<i64>,
+    ledger: Ledger,
+}
+
+impl AgentView {
+    fn of(hub: &Hub, agent: &AgentId, own: &DeviceRecord) -> Self {
+        let presence = hub.fleet.presence(agent);
+        let seen = last_seen(hub, agent, own);
+        let ledger = total(hub, agent, seen);
+        let state = match &presence {
+            Some(p) if p.online => DeviceState::Online,
+            // A hub that was killed has not noted the sessions that it had; the ledger tells.
+            None if seen.is_none() && ledger.produced == 0 => DeviceState::Never,
+            _ => DeviceState::Offline,
+        };
+        Self {
+            state,
+            revoked: own.revoked,
+            connected_ms: presence.as_ref().filter(|p| p.online).map(|p| p.connected_ms),
+            software: presence.map(|p| p.software),
+            seen,
+            ledger,
+        }
+    }
+}
+
+fn view(hub: &Hub, device: &DeviceId, record: &DeviceRecord, agent: &AgentView, info: DeviceInfo) -> Device {
+    Device {
+        id: device.to_string(),
         agent: record.agent.clone(),
-        state,
-        transport: live.map(|_| "quic".to_owned()),
-        software: presence.as_ref().map(|p| p.software.clone()),
-        connected_ms: live.map(|p| p.connected_ms),
-        last_seen_ms: seen,
-        last_reading_ms: hub.store.series(Some(&device)).iter().filter_map(|s| s.last_ns).max().map(when::ms),
-        rate: hub.fleet.rate(&device, hub.clock.mono_ns()),
-        backlog: ledger.pending,
-        ledger,
-    })
-}
-
-fn last_seen(hub: &Hub, agent: &AgentId, record: &DeviceRecord) -> Option<i64> {
-    hub.fleet.presence(agent).map(|p| p.last_seen_ms).max(record.last_seen_ms)
-}
-
-fn of_epoch(epoch: &tideline_store::EpochLedger, seen: Option<i64>) -> Ledger {
-    let gaps = epoch.gaps.iter().map(|gap| LedgerGap {
-        epoch: epoch.epoch.to_string(),
-        first: gap.first.get(),
-        last: gap.last().get(),
-        rows: gap.rows.total(),
-        from_ms: when::ms(gap.from_ns),
-        to_ms: when::ms(gap.to_ns),
-        cause: gap.cause.as_str().to_owned(),
-    });
-    Ledger {
-        produced: epoch.produced,
-        stored: epoch.stored,
-        pending: epoch.pending,
-        dropped: epoch.dropped,
-        refused: epoch.refused,
-        duplicates: epoch.duplicates,
-        lost: epoch.lost,
-        gaps: gaps.collect(),
-        balanced: epoch.balanced,
-        as_of_ms: epoch.reported.and(seen),
+        state: agent.state,
+        revoked: agent.revoked,
+        transport: agent.connected_ms.map(|_| "quic".to_owned()),
+        software: agent.software.clone(),
+        connected_ms: agent.connected_ms,
+        last_seen_ms: agent.seen,
+        last_reading_ms: info.last_ns.map(when::ms),
+        rate: hub.fleet.rate(device, hub.clock.mono_ns()),
+        readings: info.readings,
+        backlog: agent.ledger.pending,
+        ledger: agent.ledger.clone(),
     }
 }
 
-fn total(hub: &Hub, agent: &AgentId, seen: Option<i64>) -> Ledger {
-    let start = Ledger { balanced: true, ..Ledger::default() };
-    hub.store.ledger(agent).iter().map(|e| of_epoch(e, seen)).fold(start, |sum, one| Ledger {
-        produced: sum.produced.saturating_add(one.produced),
-        stored: sum.stored.saturating_add(one.stored),
-        pending: sum.pending.saturating_add(one.pending),
-        dropped: sum.dropped.saturating_add(one.dropped),
-        refused: sum.refused.saturating_add(one.refused),
-        duplicates: sum.duplicates.saturating_add(one.duplicates),
-        lost: sum.lost.saturating_add(one.lost),
-        gaps: [sum.gaps, one.gaps].concat(),
-        balanced: sum.balanced && one.balanced,
-        as_of_ms: sum.as_of_ms.max(one.as_of_ms),
-    })
-}
-
-/// A gap as queries and the live feed show it.
+/// When the agent whose own record this is was last heard of, Unix ms.
 #[must_use]
-pub fn query_gap(device: &str, gap: &Gap) -> QueryGap {
-    QueryGap {
-        device: device.to_owned(),
-        from_ms: when::ms(gap.from_ns),
-        to_ms: when::ms(gap.to_ns),
-        rows: gap.rows.total(),
-        cause: gap.cause.as_str().to_owned(),
-    }
+pub fn last_seen(hub: &Hub, agent: &AgentId, own: &DeviceRecord) -> Option<i64> {
+    hub.fleet.presence(agent).map(|p| p.last_seen_ms).max(own.last_seen_ms)
 }

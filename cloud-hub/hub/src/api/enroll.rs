@@ -5,15 +5,16 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
-use tideline_link::identity::{AGENT_CERT_DAYS, csr_public_key_sha256};
+use tideline_link::identity::{AGENT_CERT_DAYS, csr_is_for, csr_public_key_sha256};
 use tideline_link::token::EnrollToken;
 use tideline_protocol::model::{AgentId, DeviceId};
+use tideline_protocol::wire::RefuseCode;
 use utoipa::ToSchema;
 
 use super::auth::address_of;
 use super::problem::{ApiError, Problem};
 use super::shapes::{EnrollTokenAnswer, EnrollTokenRequest};
-use crate::hub::App;
+use crate::hub::{App, Hub};
 use crate::metadata::{DeviceRecord, EnrolRecord};
 use crate::secret::{hex, random_id, same, sha256_hex};
 use crate::telemetry::Metric;
@@ -60,20 +61,10 @@ pub async fn create_token(
     if !(1..=TTL_S_MAX).contains(&ttl_s) {
         return Err(ApiError::bad("bad-ttl", format!("ttl_s={ttl_s}; allowed are 1 to {TTL_S_MAX}")));
     }
-    // A certificate speaks by its name: letting the name in again would let the old key in too.
-    if hub.metadata.find::<DeviceRecord>(device.as_str())?.is_some_and(|d| d.revoked) {
-        return Err(ApiError::new(
-            StatusCode::CONFLICT,
-            "device-revoked",
-            format!("{device} was revoked; enrol it under another id"),
-        ));
+    if let Some(record) = hub.metadata.find::<DeviceRecord>(device.as_str())? {
+        may_enrol(device.as_str(), &record)?;
     }
     let now_ms = hub.now_ms();
-    for (id, old) in hub.metadata.list::<EnrolRecord>()? {
-        if old.expires_ms <= now_ms {
-            hub.metadata.remove::<EnrolRecord>(&id)?;
-        }
-    }
     let id = random_id().map_err(|e| ApiError::internal(&e))?;
     let mut secret = [0_u8; 32];
     getrandom::fill(&mut secret).map_err(|e| ApiError::internal(&e))?;
@@ -84,7 +75,14 @@ pub async fn create_token(
         expires_ms,
         key_hash: None,
     };
-    hub.metadata.put(&id, &record)?;
+    let key = id.clone();
+    hub.blocking(move |hub| {
+        hub.metadata.change(|changes| {
+            changes.remove_where::<EnrolRecord>(|_, old| old.expires_ms <= now_ms)?;
+            changes.put(&key, &record)
+        })
+    })
+    .await?;
     let token = EnrollToken {
         hub_https: hub.addresses.https.clone(),
         hub_quic: hub.addresses.quic.clone(),
@@ -101,31 +99,48 @@ pub async fn create_token(
     ))
 }
 
+/// Whether a registered device may get a key of its own.
+fn may_enrol(id: &str, record: &DeviceRecord) -> Result<(), ApiError> {
+    let conflict = |code, detail: String| Err(ApiError::new(StatusCode::CONFLICT, code, detail));
+    // A certificate speaks by its name: letting the name in again would let the old key in too.
+    if record.revoked {
+        return conflict("device-revoked", format!("{id} was revoked; enrol it under another id"));
+    }
+    if record.agent != id {
+        return conflict("field-device", format!("{id} is a field device behind {}", record.agent));
+    }
+    Ok(())
+}
+
 /// Why a token does not let a key in; each has its own code.
 enum Verdict {
-    Good(String),
     Unknown,
     Expired,
     Taken,
+    Replaced,
 }
 
-impl Verdict {
-    fn device(self) -> Result<String, ApiError> {
-        let (status, code, detail) = match self {
-            Self::Good(device) => return Ok(device),
-            Self::Unknown => {
+impl From<Verdict> for ApiError {
+    fn from(verdict: Verdict) -> Self {
+        let (status, code, detail) = match verdict {
+            Verdict::Unknown => {
                 (StatusCode::UNAUTHORIZED, "enroll-token-unknown", "there is no such enrolment token")
             }
-            Self::Expired => {
+            Verdict::Expired => {
                 (StatusCode::GONE, "enroll-token-expired", "the enrolment token has expired; make a new one")
             }
-            Self::Taken => (
+            Verdict::Taken => (
                 StatusCode::CONFLICT,
                 "enroll-token-used",
                 "another key has used the enrolment token; make a new one",
             ),
+            Verdict::Replaced => (
+                StatusCode::CONFLICT,
+                "enroll-token-replaced",
+                "the device has been enrolled with another key since; make a new token",
+            ),
         };
-        Err(ApiError::new(status, code, detail))
+        Self::new(status, code, detail)
     }
 }
 
@@ -148,31 +163,17 @@ pub async fn enroll(
     }
     let key_hash =
         csr_public_key_sha256(&request.csr).map_err(|e| ApiError::bad("bad-csr", e.to_string()))?;
-    let device = bind(&hub, &request, &hex(&key_hash))?.device()?;
-    let agent = AgentId::parse(&device).map_err(|e| ApiError::internal(&e))?;
-    let registered = hub.metadata.change::<DeviceRecord, _>(&device, |old| match old {
-        Some(old) if old.revoked => (Some(old), false),
-        old => {
-            let last_seen_ms = old.and_then(|o| o.last_seen_ms);
-            (
-                Some(DeviceRecord {
-                    agent: device.clone(),
-                    key_hash: hex(&key_hash),
-                    enrolled_ms: hub.now_ms(),
-                    revoked: false,
-                    last_seen_ms,
-                }),
-                true,
-            )
-        }
-    })?;
-    if !registered {
-        return Err(ApiError::new(StatusCode::CONFLICT, "device-revoked", format!("{device} was revoked")));
+    let (key_hash, csr) = (hex(&key_hash), request.csr.clone());
+    let Bound { device, agent, key_changed } =
+        hub.blocking(move |hub| bind(hub, &request, &key_hash)).await?;
+    if key_changed {
+        let reason = format!("agent {agent} has enrolled with another key");
+        hub.fleet.cut(&agent, (RefuseCode::Identity, reason));
     }
     let now_s = hub.now_ms().div_euclid(1000);
     let chain = hub
         .authority
-        .issue_agent(&request.csr, &agent, now_s, AGENT_CERT_DAYS)
+        .issue_agent(&csr, &agent, now_s, AGENT_CERT_DAYS)
         .map_err(|e| ApiError::bad("bad-csr", e.to_string()))?;
     hub.counters.add(Metric::Enrolments, 1);
     tracing::info!(device, "device enrolled");
@@ -185,24 +186,55 @@ pub async fn enroll(
     }))
 }
 
-/// Binds the token to the first key that shows its secret. The same key may ask again: its answer
-/// may have been lost.
-fn bind(hub: &App, request: &EnrollRequest, key_hash: &str) -> Result<Verdict, ApiError> {
+/// What a token let in.
+struct Bound {
+    device: String,
+    agent: AgentId,
+    // Whether another key was the device's until now.
+    key_changed: bool,
+}
+
+/// Binds the token to the first key that shows its secret, and the device to that key; the device's
+/// other tokens are void from then on, so that what came with the older key opens nothing. The same
+/// key may ask again, as its answer may have been lost, for as long as it is the device's key.
+fn bind(hub: &Hub, request: &EnrollRequest, key_hash: &str) -> Result<Bound, ApiError> {
     use base64::Engine as _;
+    let id = request.id.as_str();
     let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(&request.secret).unwrap_or_default();
     let (secret_hash, now_ms) = (sha256_hex(&secret), hub.now_ms());
-    let verdict = hub.metadata.change::<EnrolRecord, _>(&request.id, |old| match old {
-        None => (None, Verdict::Unknown),
-        Some(old) if !same(&old.secret_hash, &secret_hash) => (Some(old), Verdict::Unknown),
-        Some(old) if old.key_hash.as_deref().is_some_and(|bound| bound != key_hash) => {
-            (Some(old), Verdict::Taken)
+    let known = |token: Option<EnrolRecord>| {
+        token.filter(|token| same(&token.secret_hash, &secret_hash)).ok_or(Verdict::Unknown)
+    };
+    // Guessing takes no turn at the file.
+    let device = known(hub.metadata.find(id)?)?.device;
+    let agent = AgentId::parse(&device).map_err(|e| ApiError::internal(&e))?;
+    if !csr_is_for(&request.csr, &agent).map_err(|e| ApiError::bad("bad-csr", e.to_string()))? {
+        return Err(ApiError::bad("bad-csr", format!("the token is for {device}, the request for another")));
+    }
+    hub.metadata.change(|changes| {
+        let token = known(changes.find(id)?)?;
+        let own: Option<DeviceRecord> = changes.find(&device)?;
+        if let Some(own) = &own {
+            may_enrol(&device, own)?;
         }
-        Some(old) if old.expires_ms <= now_ms => (Some(old), Verdict::Expired),
-        Some(mut old) => {
-            old.key_hash = Some(key_hash.to_owned());
-            let device = old.device.clone();
-            (Some(old), Verdict::Good(device))
+        let is_own = own.as_ref().is_some_and(|own| own.key_hash == key_hash);
+        match token.key_hash.as_deref() {
+            Some(bound) if bound != key_hash => return Err(Verdict::Taken.into()),
+            _ if token.expires_ms <= now_ms => return Err(Verdict::Expired.into()),
+            Some(_) if is_own => return Ok(Bound { device, agent, key_changed: false }),
+            Some(_) => return Err(Verdict::Replaced.into()),
+            None => {}
         }
-    })?;
-    Ok(verdict)
+        changes.remove_where::<EnrolRecord>(|other, token| token.device == device && other != id)?;
+        changes.put(id, &EnrolRecord { key_hash: Some(key_hash.to_owned()), ..token })?;
+        let record = DeviceRecord {
+            agent: device.clone(),
+            key_hash: key_hash.to_owned(),
+            enrolled_ms: now_ms,
+            revoked: false,
+            last_seen_ms: own.as_ref().and_then(|own| own.last_seen_ms),
+        };
+        changes.put(&device, &record)?;
+        Ok(Bound { device, agent, key_changed: own.is_some() && !is_own })
+    })
 }

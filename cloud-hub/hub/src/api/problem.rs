@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::metadata::MetadataError;
+use crate::passwords::{NotHashed, RETRY_AFTER_S};
 
 /// An error as the API answers it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +62,18 @@ impl ApiError {
     }
 }
 
+impl From<NotHashed> for ApiError {
+    fn from(error: NotHashed) -> Self {
+        match error {
+            NotHashed::Busy => Self {
+                retry_after_s: Some(RETRY_AFTER_S),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-logins", error.to_string())
+            },
+            NotHashed::Failed(error) => error.into(),
+        }
+    }
+}
+
 impl From<MetadataError> for ApiError {
     fn from(error: MetadataError) -> Self {
         Self::internal(&error)
@@ -97,6 +110,9 @@ impl IntoResponse for ApiError {
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::UNAUTHORIZED && self.code == "unauthenticated" {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

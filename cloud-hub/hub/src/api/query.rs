@@ -1,29 +1,39 @@
 //! Series and their readings.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::Json;
 use axum::extract::{Query, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use tideline_protocol::model::{AgentId, DeviceId};
-use tideline_store::{SeriesInfo, StoreError};
+use tideline_store::{EpochLedger, RawCursor, SeriesInfo, StoreError};
 
-use super::devices::{Page, query_gap};
+use super::devices::{Page, last_seen};
+use super::ledger::query_gap;
 use super::problem::{ApiError, Problem};
 use super::shapes::{
-    AnyAnswer, BucketColumns, LastReading, QueryAnswer, QueryGap, RawAnswer, RawColumns, Series, SeriesPage,
+    AnyAnswer, BucketColumns, LastReading, Missing, MissingCause, QueryAnswer, QueryGap, RawAnswer,
+    RawColumns, Series, SeriesPage,
 };
-use crate::hub::App;
+use crate::arrivals::Come;
+use crate::hub::{App, Hub};
 use crate::metadata::DeviceRecord;
 use crate::when;
 
 /// Most series of one query; each opens its own columns.
 pub const SERIES_PER_QUERY_MAX: usize = 64;
+/// Fewest buckets of one query; aligned to multiples of their width, a range of any length may need two.
+pub const BUCKETS_MIN: usize = 2;
 /// Most buckets of one query: more than any screen has columns.
 pub const BUCKETS_MAX: usize = 10_000;
 /// Most rows of a raw page; about 6 MB of JSON.
 pub const ROWS_MAX: usize = 100_000;
 const ROWS_DEFAULT: usize = 10_000;
+/// How long readings of a connected agent may be on their way: batch, commit and line. An answer is
+/// not partial for what is younger.
+const ON_THE_WAY_MS: i64 = 5_000;
 
 /// Which series.
 #[derive(Debug, Deserialize)]
@@ -83,12 +93,13 @@ pub struct RangeQuery {
 struct Cursor {
     from_ns: i64,
     to_ns: i64,
-    offset: usize,
+    after: Option<RawCursor>,
 }
 
 impl Cursor {
     fn encode(self) -> String {
-        URL_SAFE_NO_PAD.encode(format!("1 {} {} {}", self.from_ns, self.to_ns, self.offset))
+        let after = self.after.map_or_else(String::new, |after| after.to_string());
+        URL_SAFE_NO_PAD.encode(format!("2 {} {} {after}", self.from_ns, self.to_ns))
     }
 
     fn decode(text: &str) -> Option<Self> {
@@ -98,9 +109,9 @@ impl Cursor {
         let cursor = Self {
             from_ns: parts.next()?.parse().ok()?,
             to_ns: parts.next()?.parse().ok()?,
-            offset: parts.next()?.parse().ok()?,
+            after: Some(parts.next()?.parse().ok()?),
         };
-        (version == "1" && parts.next().is_none()).then_some(cursor)
+        (version == "2" && parts.next().is_none()).then_some(cursor)
     }
 }
 
@@ -110,7 +121,7 @@ impl Cursor {
         ("series" = String, Query, description = "device/point, several with commas"),
         ("from" = Option<String>, Query, description = "RFC 3339, Unix ms, or relative as -6h; -1h when left out"),
         ("to" = Option<String>, Query, description = "As from; now when left out"),
-        ("buckets" = Option<usize>, Query, description = "At most so many buckets of one width; raw pages when left out"),
+        ("buckets" = Option<usize>, Query, description = "At most so many buckets of one width, 2 to 10000; raw pages when left out"),
         ("limit" = Option<usize>, Query, description = "Rows of a raw page, 1 to 100000"),
         ("cursor" = Option<String>, Query, description = "From the page before")),
     responses((status = 200, description = "Columns", body = AnyAnswer), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
@@ -126,7 +137,7 @@ pub async fn query(
     let mut at = Cursor {
         from_ns: time("from", query.from.as_deref(), "-1h")?,
         to_ns: time("to", query.to.as_deref(), "now")?,
-        offset: 0,
+        after: None,
     };
     if let Some(text) = &query.cursor {
         at = Cursor::decode(text)
@@ -140,17 +151,21 @@ pub async fn query(
     if !(1..=ROWS_MAX).contains(&limit) {
         return Err(ApiError::bad("bad-limit", format!("limit={limit}; allowed are 1 to {ROWS_MAX}")));
     }
-    if query.buckets.is_some_and(|n| !(1..=BUCKETS_MAX).contains(&n)) {
-        return Err(ApiError::bad("bad-buckets", format!("buckets; allowed are 1 to {BUCKETS_MAX}")));
+    if let Some(n) = query.buckets.filter(|n| !(BUCKETS_MIN..=BUCKETS_MAX).contains(n)) {
+        let allowed = format!("buckets={n}; allowed are {BUCKETS_MIN} to {BUCKETS_MAX}");
+        return Err(ApiError::bad("bad-buckets", allowed));
     }
-    let gaps = gaps(&hub, &infos, at)?;
+    let beside = beside(&hub, &infos, at)?;
     // The store reads files and computes: off the async threads.
     let work = tokio::task::spawn_blocking(move || match query.buckets {
-        Some(most) => buckets(&hub, &infos, at, most, gaps).map(AnyAnswer::Buckets),
-        None => raw(&hub, &infos, at, limit, gaps).map(AnyAnswer::Raw),
+        Some(most) => buckets(&hub, &infos, at, most, beside).map(AnyAnswer::Buckets),
+        None => raw(&hub, &infos, at, limit, beside).map(AnyAnswer::Raw),
     });
     let answer = work.await.map_err(|e| ApiError::internal(&e))?;
-    answer.map(Json).map_err(|e| ApiError::internal(&e))
+    answer.map(Json).map_err(|error| match error {
+        StoreError::Query(reason) => ApiError::bad("bad-query", reason),
+        error => ApiError::internal(&error),
+    })
 }
 
 fn wanted(hub: &App, text: &str) -> Result<Vec<SeriesInfo>, ApiError> {
@@ -161,38 +176,84 @@ fn wanted(hub: &App, text: &str) -> Result<Vec<SeriesInfo>, ApiError> {
             format!("{} series named; allowed are 1 to {SERIES_PER_QUERY_MAX}", names.len()),
         ));
     }
-    names
-        .into_iter()
-        .map(|name| {
-            let (device, point) = name.split_once('/').ok_or_else(|| {
-                ApiError::bad("bad-series", format!("{name:?} is no series; a series is device/point"))
-            })?;
-            let device = DeviceId::parse(device).map_err(|e| ApiError::bad("bad-series", e.to_string()))?;
-            hub.store
-                .series(Some(&device))
-                .into_iter()
-                .find(|s| s.point.as_str() == point)
-                .ok_or_else(|| ApiError::not_found("series", name))
-        })
-        .collect()
+    // By device: each look-up passes over all series.
+    let mut known: BTreeMap<DeviceId, Vec<SeriesInfo>> = BTreeMap::new();
+    let mut out: Vec<SeriesInfo> = Vec::new();
+    for name in names {
+        let (device, point) = name.split_once('/').ok_or_else(|| {
+            ApiError::bad("bad-series", format!("{name:?} is no series; a series is device/point"))
+        })?;
+        let device = DeviceId::parse(device).map_err(|e| ApiError::bad("bad-series", e.to_string()))?;
+        let all = known.entry(device).or_insert_with_key(|device| hub.store.series(Some(device)));
+        let info = all.iter().find(|s| s.point.as_str() == point);
+        let info = info.ok_or_else(|| ApiError::not_found("series", name))?;
+        if out.iter().all(|have| have.id != info.id) {
+            out.push(info.clone());
+        }
+    }
+    Ok(out)
 }
 
-fn gaps(hub: &App, infos: &[SeriesInfo], range: Cursor) -> Result<Vec<QueryGap>, ApiError> {
-    let mut devices: Vec<&str> = infos.iter().map(|i| i.device.as_str()).collect();
-    devices.sort_unstable();
-    devices.dedup();
-    let mut out = Vec::new();
+/// What is said beside the readings.
+struct Beside {
+    gaps: Vec<QueryGap>,
+    missing: Vec<Missing>,
+}
+
+fn beside(hub: &Hub, infos: &[SeriesInfo], range: Cursor) -> Result<Beside, ApiError> {
+    let devices: BTreeSet<&str> = infos.iter().map(|i| i.device.as_str()).collect();
+    let mut out = Beside { gaps: Vec::new(), missing: Vec::new() };
     for device in devices {
         let Some(record) = hub.metadata.find::<DeviceRecord>(device)? else { continue };
         let Ok(agent) = AgentId::parse(&record.agent) else { continue };
+        let Some(own) = hub.metadata.find::<DeviceRecord>(agent.as_str())? else { continue };
         let ledger = hub.store.ledger(&agent);
         let within = ledger
             .iter()
             .flat_map(|e| &e.gaps)
             .filter(|g| g.from_ns <= range.to_ns && g.to_ns >= range.from_ns);
-        out.extend(within.map(|gap| query_gap(device, gap)));
+        out.gaps.extend(within.map(|gap| query_gap(device, gap)));
+        let reaches = |after_ms: Option<i64>| after_ms.is_none_or(|ms| when::ms(range.to_ns) > ms);
+        if let Some((after_ms, cause)) =
+            missing(hub, &agent, &own, &ledger).filter(|(after_ms, _)| reaches(*after_ms))
+        {
+            out.missing.push(Missing { device: device.to_owned(), after_ms, cause });
+        }
     }
     Ok(out)
+}
+
+/// From when on readings of the agent may be missing, and why; none when nothing is.
+fn missing(
+    hub: &Hub,
+    agent: &AgentId,
+    own: &DeviceRecord,
+    ledger: &[EpochLedger],
+) -> Option<(Option<i64>, MissingCause)> {
+    // Of which time the lost readings were went with the file.
+    if ledger.iter().any(|epoch| epoch.lost > 0) {
+        return Some((None, MissingCause::Damaged));
+    }
+    // Nothing more comes from an agent that was shut out.
+    if own.revoked {
+        return None;
+    }
+    let come = hub.arrivals.come(agent, |epoch| hub.store.agent_state(agent, epoch).settled.all());
+    let online = hub.fleet.presence(agent).is_some_and(|p| p.online);
+    match (online, come) {
+        (true, None | Some(Come::All)) => None,
+        (true, Some(Come::Until(until))) => {
+            let fresh = until.is_some_and(|ms| hub.now_ms().saturating_sub(ms) <= ON_THE_WAY_MS);
+            (!fresh).then_some((until, MissingCause::Backlog))
+        }
+        (false, Some(Come::Until(until))) => Some((until, MissingCause::Offline)),
+        (false, Some(Come::All)) => Some((last_seen(hub, agent, own), MissingCause::Offline)),
+        // Not heard of since the hub started: what it last told is all there is.
+        (false, None) => {
+            let all = ledger.iter().all(|epoch| epoch.pending == 0);
+            Some((own.last_seen_ms.filter(|_| all), MissingCause::Offline))
+        }
+    }
 }
 
 fn identity(infos: &[SeriesInfo], id: tideline_store::SeriesId) -> (String, String) {
@@ -208,7 +269,7 @@ fn buckets(
     infos: &[SeriesInfo],
     at: Cursor,
     most: usize,
-    gaps: Vec<QueryGap>,
+    beside: Beside,
 ) -> Result<QueryAnswer, StoreError> {
     let ids: Vec<_> = infos.iter().map(|i| i.id).collect();
     let answer = hub.store.query_buckets(&ids, at.from_ns, at.to_ns, most)?;
@@ -226,7 +287,8 @@ fn buckets(
             count: column.count,
         }
     });
-    Ok(QueryAnswer { series: series.collect(), partial: false, gaps })
+    let Beside { gaps, missing } = beside;
+    Ok(QueryAnswer { series: series.collect(), partial: !missing.is_empty(), missing, gaps })
 }
 
 fn raw(
@@ -234,10 +296,10 @@ fn raw(
     infos: &[SeriesInfo],
     at: Cursor,
     limit: usize,
-    gaps: Vec<QueryGap>,
+    beside: Beside,
 ) -> Result<RawAnswer, StoreError> {
     let ids: Vec<_> = infos.iter().map(|i| i.id).collect();
-    let page = hub.store.query_raw(&ids, at.from_ns, at.to_ns, at.offset, limit)?;
+    let page = hub.store.query_raw(&ids, at.from_ns, at.to_ns, at.after, limit)?;
     let series = page.series.into_iter().map(|column| {
         let (id, unit) = identity(infos, column.id);
         RawColumns {
@@ -249,8 +311,9 @@ fn raw(
             v: column.values,
         }
     });
-    let next = page.next_offset.map(|offset| Cursor { offset, ..at }.encode());
-    Ok(RawAnswer { series: series.collect(), next, partial: false, gaps })
+    let next = page.next.map(|next| Cursor { after: Some(next), ..at }.encode());
+    let Beside { gaps, missing } = beside;
+    Ok(RawAnswer { series: series.collect(), next, partial: !missing.is_empty(), missing, gaps })
 }
 
 #[cfg(test)]
@@ -259,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_back_and_nonsense_does_not() {
-        let cursor = Cursor { from_ns: -5, to_ns: 7, offset: 9 };
+        let cursor = Cursor { from_ns: -5, to_ns: 7, after: "1:6:2".parse().ok() };
         assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
         for text in ["", "x", "MSAxIDIgMyA0", "é"] {
             assert_eq!(Cursor::decode(text), None, "{text}");

@@ -11,8 +11,8 @@ use super::problem::{ApiError, Problem};
 use super::shapes::{
     Login, Session, TokenAnswer, TokenInfo, TokenList, TokenRequest, UserInfo, UserList, UserRequest,
 };
-use crate::hub::App;
-use crate::metadata::{SessionRecord, TokenRecord, UserRecord};
+use crate::hub::{App, Hub};
+use crate::metadata::{Changes, MetadataError, SessionRecord, TokenRecord, UserRecord};
 use crate::secret::{self, SecretError};
 use tideline_protocol::model::DeviceId;
 
@@ -51,7 +51,7 @@ pub async fn sign_in(
     let user: Option<UserRecord> = hub.metadata.find(&login.user)?;
     // A name that does not exist costs the same time as one that does.
     let hash = user.as_ref().map_or_else(|| hub.decoy_hash.clone(), |u| u.password.clone());
-    let fits = blocking(move || secret::password_fits(&login.password, &hash)).await?;
+    let fits = hub.passwords.work(move || secret::password_fits(&login.password, &hash)).await?;
     let Some(user) = user.filter(|_| fits) else {
         return Err(ApiError::new(
             StatusCode::UNAUTHORIZED,
@@ -60,10 +60,17 @@ pub async fn sign_in(
         ));
     };
     let cookie = secret::random().map_err(|e| ApiError::internal(&e))?;
-    forget_old_sessions(&hub)?;
     let record =
         SessionRecord { user: login.user.clone(), expires_ms: hub.now_ms().saturating_add(SESSION_MS) };
-    hub.metadata.put(&secret::sha256_hex(cookie.as_bytes()), &record)?;
+    let key = secret::sha256_hex(cookie.as_bytes());
+    hub.blocking(move |hub| {
+        let (now_ms, surplus) = (hub.now_ms(), surplus_until_ms(hub)?);
+        hub.metadata.change::<_, MetadataError>(|changes| {
+            changes.remove_where::<SessionRecord>(|_, s| s.expires_ms <= now_ms.max(surplus))?;
+            changes.put(&key, &record)
+        })
+    })
+    .await?;
     let secure = if tls.is_some() { "; Secure" } else { "" };
     let set = format!(
         "{COOKIE}={cookie}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}{secure}",
@@ -77,7 +84,9 @@ pub async fn sign_in(
     responses((status = 204, description = "Signed out"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn sign_out(State(hub): State<App>, headers: HeaderMap) -> Result<Response, ApiError> {
     if let Some(cookie) = cookie_of(&headers) {
-        hub.metadata.remove::<SessionRecord>(&secret::sha256_hex(cookie.as_bytes()))?;
+        let key = secret::sha256_hex(cookie.as_bytes());
+        hub.blocking(move |hub| hub.metadata.remove::<SessionRecord>(&key)).await?;
+        hub.sign_out();
     }
     let clear = format!("{COOKIE}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0");
     Ok(with_cookie(StatusCode::NO_CONTENT.into_response(), &clear))
@@ -105,16 +114,19 @@ pub async fn create_user(
         .map_err(|e| ApiError::bad("bad-name", e.to_string().replace("device id", "user name")))?;
     within_limit::<UserRecord>(&hub)?;
     let password = request.password;
-    let hash = blocking(move || secret::hash_password(&password)).await?.map_err(|error| match error {
+    let hash = hub.passwords.work(move || secret::hash_password(&password)).await?;
+    let hash = hash.map_err(|error| match error {
         SecretError::Length => ApiError::bad("bad-password", error.to_string()),
         SecretError::Random(_) | SecretError::Hash(_) => ApiError::internal(&error),
     })?;
     let created_ms = hub.now_ms();
     let record = UserRecord { password: hash, role: request.role, created_ms };
-    let made = hub.metadata.change::<UserRecord, _>(&request.name, |old| match old {
-        Some(old) => (Some(old), false),
-        None => (Some(record), true),
-    })?;
+    let name = request.name.clone();
+    let step = move |changes: &mut Changes| match changes.find::<UserRecord>(&name)? {
+        Some(_) => Ok(false),
+        None => changes.put(&name, &record).map(|()| true),
+    };
+    let made = hub.blocking(move |hub| hub.metadata.change::<_, MetadataError>(step)).await?;
     if !made {
         return Err(ApiError::new(
             StatusCode::CONFLICT,
@@ -131,14 +143,15 @@ pub async fn create_user(
     params(("name" = String, Path, description = "The user's name")),
     responses((status = 204, description = "Removed"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn revoke_user(State(hub): State<App>, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
-    if !hub.metadata.remove::<UserRecord>(&name)? {
+    let user = name.clone();
+    let step = move |changes: &mut Changes| {
+        changes.remove_where::<SessionRecord>(|_, session| session.user == user)?;
+        changes.remove::<UserRecord>(&user)
+    };
+    if !hub.blocking(move |hub| hub.metadata.change::<_, MetadataError>(step)).await? {
         return Err(ApiError::not_found("user", &name));
     }
-    for (key, session) in hub.metadata.list::<SessionRecord>()? {
-        if session.user == name {
-            hub.metadata.remove::<SessionRecord>(&key)?;
-        }
-    }
+    hub.sign_out();
     tracing::info!(user = name, "user removed");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -168,10 +181,10 @@ pub async fn create_token(
     let id = secret::random_id().map_err(|e| ApiError::internal(&e))?;
     let secret = secret::random().map_err(|e| ApiError::internal(&e))?;
     let secret_hash = secret::sha256_hex(secret.as_bytes());
-    hub.metadata.put(
-        &id,
-        &TokenRecord { name: request.name, role: request.role, secret_hash, created_ms: hub.now_ms() },
-    )?;
+    let record =
+        TokenRecord { name: request.name, role: request.role, secret_hash, created_ms: hub.now_ms() };
+    let key = id.clone();
+    hub.blocking(move |hub| hub.metadata.put(&key, &record)).await?;
     Ok((StatusCode::CREATED, Json(TokenAnswer { token: format!("{TOKEN_PREFIX}{id}_{secret}"), id })))
 }
 
@@ -180,11 +193,12 @@ pub async fn create_token(
     params(("id" = String, Path, description = "The token's id")),
     responses((status = 204, description = "Removed"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn revoke_token(State(hub): State<App>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
-    if hub.metadata.remove::<TokenRecord>(&id)? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(ApiError::not_found("token", &id))
+    let key = id.clone();
+    if !hub.blocking(move |hub| hub.metadata.remove::<TokenRecord>(&key)).await? {
+        return Err(ApiError::not_found("token", &id));
     }
+    hub.sign_out();
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn within_limit<R: crate::metadata::Record>(hub: &App) -> Result<(), ApiError> {
@@ -198,17 +212,13 @@ fn within_limit<R: crate::metadata::Record>(hub: &App) -> Result<(), ApiError> {
     ))
 }
 
-fn forget_old_sessions(hub: &App) -> Result<(), ApiError> {
-    let mut sessions = hub.metadata.list::<SessionRecord>()?;
-    sessions.sort_by_key(|(_, s)| s.expires_ms);
-    let surplus = (sessions.len() + 1).saturating_sub(PRINCIPALS_MAX);
-    let now_ms = hub.now_ms();
-    for (n, (key, session)) in sessions.iter().enumerate() {
-        if n < surplus || session.expires_ms <= now_ms {
-            hub.metadata.remove::<SessionRecord>(key)?;
-        }
-    }
-    Ok(())
+/// Until when the sessions that must go for a new one end, Unix ms; the least when none must.
+fn surplus_until_ms(hub: &Hub) -> Result<i64, MetadataError> {
+    let mut ends: Vec<i64> =
+        hub.metadata.list::<SessionRecord>()?.into_iter().map(|(_, session)| session.expires_ms).collect();
+    ends.sort_unstable();
+    let surplus = (ends.len() + 1).saturating_sub(PRINCIPALS_MAX);
+    Ok(surplus.checked_sub(1).and_then(|last| ends.get(last)).copied().unwrap_or(i64::MIN))
 }
 
 fn with_cookie(mut response: Response, set: &str) -> Response {
@@ -216,8 +226,4 @@ fn with_cookie(mut response: Response, set: &str) -> Response {
         response.headers_mut().insert(header::SET_COOKIE, value);
     }
     response
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| ApiError::internal(&error))
 }

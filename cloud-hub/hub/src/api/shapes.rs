@@ -27,7 +27,7 @@ pub struct Session {
 }
 
 /// A range of batches that was dropped and counted
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LedgerGap {
     /// The spool's epoch
     pub epoch: String,
@@ -46,8 +46,9 @@ pub struct LedgerGap {
     pub cause: String,
 }
 
-/// Where every produced reading is: produced = stored + pending + dropped + refused
-#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+/// Where every reading is that an agent produced, for itself and for the devices behind it: produced =
+/// stored + pending + dropped + refused + lost
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Ledger {
     /// Accepted from sources by the agent
     pub produced: u64,
@@ -73,7 +74,7 @@ pub struct Ledger {
 }
 
 /// Whether a device has a session
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceState {
     /// A session lives
@@ -85,14 +86,17 @@ pub enum DeviceState {
 }
 
 /// One device of the fleet
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Device {
     /// The device's id
     pub id: String,
-    /// The agent that speaks for it
+    /// The agent that speaks for it; another id than its own for a field device behind an agent
     pub agent: String,
-    /// Whether it is connected
+    /// Whether its agent is connected
     pub state: DeviceState,
+    /// Whether its agent was shut out for good
+    #[schema(required = false)]
+    pub revoked: bool,
     /// How it is connected
     #[schema(required, example = "quic")]
     pub transport: Option<String>,
@@ -110,14 +114,28 @@ pub struct Device {
     pub last_reading_ms: Option<i64>,
     /// Readings a second over the last 10 s
     pub rate: f64,
-    /// Readings pending as last reported
+    /// Readings of this device that can be queried
+    #[schema(required = false)]
+    pub readings: u64,
+    /// Readings pending at its agent as last reported
     pub backlog: u64,
-    /// Its ledger over all epochs
+    /// The ledger of its agent over all epochs; batches hold readings of several devices, so that
+    /// there is one for all devices behind an agent
     pub ledger: Ledger,
 }
 
+/// A new field device
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceRequest {
+    /// The device's id
+    pub id: String,
+    /// The enrolled agent that may write for it
+    pub agent: String,
+}
+
 /// A page of devices
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct DevicePage {
     /// The devices by id
     pub devices: Vec<Device>,
@@ -136,33 +154,46 @@ pub struct EpochLedger {
     pub ledger: Ledger,
 }
 
-/// The ledger of a device by epoch
+/// How many readings of a device are here
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeviceReadings {
+    /// The device
+    pub device: String,
+    /// Its readings that can be queried
+    pub readings: u64,
+}
+
+/// The ledger of a device's agent by epoch
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeviceLedger {
     /// The device
     pub device: String,
-    /// The agent that speaks for it
+    /// The agent that speaks for it, and whose ledger this is
     pub agent: String,
+    /// What is here of each device that the agent speaks for
+    pub devices: Vec<DeviceReadings>,
     /// By epoch
     pub epochs: Vec<EpochLedger>,
     /// Their sum
     pub total: Ledger,
 }
 
-/// The ledger of a device
+/// The ledger of an agent
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FleetEntry {
-    /// The device
+    /// The agent's own device
     pub device: String,
+    /// What is here of each device that the agent speaks for
+    pub devices: Vec<DeviceReadings>,
     /// Its account
     #[serde(flatten)]
     pub ledger: Ledger,
 }
 
-/// The ledger of every device
+/// The ledger of every agent
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FleetLedger {
-    /// By device
+    /// By the agent's own device; field devices stand in the entry of their agent
     pub devices: Vec<FleetEntry>,
 }
 
@@ -219,6 +250,30 @@ pub struct QueryGap {
     pub cause: String,
 }
 
+/// Why readings of a device may be missing from an answer
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MissingCause {
+    /// The agent is not connected: what it read since is not here
+    Offline,
+    /// The agent is connected and still holds readings that are not here
+    Backlog,
+    /// A damaged file was set aside, and the agents have not refilled all of it
+    Damaged,
+}
+
+/// Readings that may be missing from an answer
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Missing {
+    /// The device
+    pub device: String,
+    /// All readings up to here have come (Unix ms, by the hub's clock); null when that is not known
+    #[schema(required)]
+    pub after_ms: Option<i64>,
+    /// Why
+    pub cause: MissingCause,
+}
+
 /// Buckets of one width as columns of equal length; empty buckets are left out
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BucketColumns {
@@ -248,8 +303,13 @@ pub struct BucketColumns {
 pub struct QueryAnswer {
     /// The series asked for
     pub series: Vec<BucketColumns>,
-    /// Whether something could not be read
+    /// Whether readings of the range may be missing, as far as the hub can know: an agent that speaks
+    /// for one of the devices is not connected or still holds readings, or a damaged file is not
+    /// refilled. What an agent dropped is in `gaps` and does not make an answer partial
     pub partial: bool,
+    /// Which, and why; left out when nothing is missing
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
     /// What was dropped within the range
     pub gaps: Vec<QueryGap>,
 }
@@ -279,8 +339,13 @@ pub struct RawAnswer {
     /// The cursor of the next page
     #[schema(required)]
     pub next: Option<String>,
-    /// Whether something could not be read
+    /// Whether readings of the range may be missing, as far as the hub can know: an agent that speaks
+    /// for one of the devices is not connected or still holds readings, or a damaged file is not
+    /// refilled. What an agent dropped is in `gaps` and does not make an answer partial
     pub partial: bool,
+    /// Which, and why; left out when nothing is missing
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
     /// What was dropped within the range
     pub gaps: Vec<QueryGap>,
 }
@@ -311,6 +376,31 @@ pub struct LiveColumns {
 pub struct LiveReadings {
     /// By series
     pub series: Vec<LiveColumns>,
+}
+
+/// What the store holds
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct StoreInfo {
+    /// Agents with a ledger
+    pub agents: u64,
+    /// Series
+    pub series: u64,
+    /// Readings in memory and in the log that are not sealed yet
+    pub hot_rows: u64,
+    /// Sealed files
+    pub sealed_files: u64,
+    /// Readings in them
+    pub sealed_rows: u64,
+    /// Their bytes with the rollups
+    pub sealed_bytes: u64,
+    /// Readings stored since the hub started
+    pub appended_rows: u64,
+    /// Readings that came again since the hub started
+    pub duplicate_rows: u64,
+    /// Runs kept as dead letters since the hub started
+    pub dead_letters: u64,
+    /// Whether a failed write stopped the store
+    pub poisoned: bool,
 }
 
 /// What an enrolment token is for

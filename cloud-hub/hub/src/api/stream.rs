@@ -1,25 +1,36 @@
 //! `GET /live`: server-sent events, resumable.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Query, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use serde::Deserialize;
+use axum::response::sse::{Event, Sse};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::auth::Principal;
 use super::problem::{ApiError, Problem};
 use super::shapes::LiveReadings;
-use crate::hub::App;
+use crate::hub::{App, STREAMS};
 use crate::live::{Happening, LiveEvent, Since};
+use crate::places::Full;
 
 /// Events on the way to one reader; beyond it the reader's cursor waits in the ring.
 const EVENTS_AHEAD_MAX: usize = 16;
-/// Longest silence, so that a proxy does not take the line for dead.
+/// Longest silence, so that a proxy does not take the line for dead, and that what a reader resumes
+/// from stays young when its filter lets nothing pass.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// When a reader without a place may find one: some browser tab was closed.
+const RETRY_AFTER_S: u64 = 30;
+
+/// How often it is looked whether the reader's login holds: a session ends by the clock too.
+const LOGIN_CHECK: Duration = Duration::from_secs(15);
 
 /// What to follow.
 #[derive(Debug, Deserialize)]
@@ -53,37 +64,72 @@ impl Filter {
             || self.devices.iter().any(|d| d == device)
     }
 
-    fn event(&self, live: &LiveEvent) -> Option<Event> {
-        if !self.wants(&live.device) {
-            return None;
-        }
-        let event = Event::default().id(live.id.to_string());
-        let data = match &live.happening {
-            Happening::Readings(all) if self.series.is_empty() => event.event("readings").json_data(all),
-            Happening::Readings(all) => {
-                let series: Vec<_> =
-                    all.series.iter().filter(|c| self.series.contains(&c.id)).cloned().collect();
+    /// The events of one moment for this reader. Only the last has the id: a reader that resumes in
+    /// between gets all of them again.
+    fn events(&self, live: &LiveEvent) -> Vec<Event> {
+        let id = Some(live.id);
+        let made: Vec<Option<Event>> = match &live.happening {
+            Happening::Readings(devices) => {
+                let wanted = devices.iter().filter(|(device, _)| self.wants(device));
+                let series: Vec<_> = wanted
+                    .flat_map(|(_, columns)| columns)
+                    .filter(|c| self.series.is_empty() || self.series.contains(&c.id))
+                    .cloned()
+                    .collect();
                 if series.is_empty() {
-                    return None;
+                    return Vec::new();
                 }
-                event.event("readings").json_data(LiveReadings { series })
+                vec![event("readings", &LiveReadings { series }, id)]
             }
-            Happening::Device(device) => event.event("device").json_data(device),
-            Happening::Gap(gap) => event.event("gap").json_data(gap),
+            Happening::Devices(devices) => {
+                let wanted: Vec<_> = devices.iter().filter(|d| self.wants(&d.id)).collect();
+                let last = wanted.len().saturating_sub(1);
+                let at = |n: usize| id.filter(|_| n == last);
+                wanted.into_iter().enumerate().map(|(n, d)| event("device", d, at(n))).collect()
+            }
+            Happening::Gap(gap) if self.wants(&gap.device) => vec![event("gap", gap, id)],
+            Happening::Gap(_) => Vec::new(),
         };
-        data.ok()
+        made.into_iter().flatten().collect()
     }
 }
 
-/// Server-sent events: readings, device, gap; reset when Last-Event-ID is too old
+fn event(name: &str, data: &impl Serialize, id: Option<u64>) -> Option<Event> {
+    let named = Event::default().event(name);
+    let named = id.into_iter().fold(named, |event, id| event.id(id.to_string()));
+    named.json_data(data).ok()
+}
+
+/// An event with nothing but an id, which readers keep and do not see.
+fn mark(cursor: u64) -> Event {
+    Event::default().id(cursor.to_string())
+}
+
+/// Server-sent events: `readings`, `device`, `gap`, `reset`
+///
+/// A reader that sends the last id it got as `Last-Event-ID` gets what it missed. When that is no
+/// longer kept, or the id is of an earlier run of the hub, `reset` comes first and then what is new:
+/// ask again for what you show. The stream ends with the session or token that it was opened with.
 #[utoipa::path(get, path = "/api/v1/live", operation_id = "live",
     params(("device" = Option<String>, Query, description = "Of these devices only, with commas"), ("series" = Option<String>, Query, description = "Of these series only, with commas")),
     responses((status = 200, description = "Events; the data of `readings`", body = LiveReadings, content_type = "text/event-stream"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn live(
     State(hub): State<App>,
+    Extension(principal): Extension<Principal>,
     Query(query): Query<LiveQuery>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
+    let party = principal.party();
+    let place = hub.streams.take(Some(party.clone())).map_err(|full| {
+        let detail = match full {
+            Full::Each => format!("{party} follows the live feed {} times already; close some", STREAMS.each),
+            Full::All => format!("the live feed is followed {} times already", STREAMS.all),
+        };
+        ApiError {
+            retry_after_s: Some(RETRY_AFTER_S),
+            ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too-many-streams", detail)
+        }
+    })?;
     let resume =
         headers.get("last-event-id").and_then(|v| v.to_str().ok()).map(str::trim).filter(|v| !v.is_empty());
     let cursor = match resume {
@@ -92,35 +138,64 @@ pub async fn live(
         None => hub.live.end(),
     };
     let (send, receive) = mpsc::channel(EVENTS_AHEAD_MAX);
-    tokio::spawn(follow(hub, Filter::of(&query), cursor, send));
-    Ok(Sse::new(ReceiverStream::new(receive)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    let filter = Filter::of(&query);
+    tokio::spawn(async move {
+        // Told apart from the events: a reader that takes none must go as well.
+        tokio::select! {
+            () = follow(Arc::clone(&hub), filter, cursor, send) => {}
+            () = signed_out(&hub, &principal) => {}
+        }
+        drop(place);
+    });
+    Ok(Sse::new(ReceiverStream::new(receive)))
+}
+
+/// Resolves when the principal would not be let in any more.
+async fn signed_out(hub: &App, principal: &Principal) {
+    let mut ended = hub.signed_out.subscribe();
+    let mut checks = tokio::time::interval(LOGIN_CHECK);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        match principal.holds(hub) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::error!(%error, "a login cannot be looked up; its live feed ends");
+                return;
+            }
+        }
+        tokio::select! {
+            changed = ended.changed() => if changed.is_err() { return },
+            _ = checks.tick() => {}
+        }
+    }
 }
 
 async fn follow(hub: App, filter: Filter, mut cursor: u64, send: mpsc::Sender<Result<Event, Infallible>>) {
     let mut newest = hub.live.watch();
+    // The first tick is at once: a reader to whom nothing happens can resume too.
+    let mut marks = tokio::time::interval(KEEP_ALIVE);
+    marks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         newest.mark_unchanged();
-        match hub.live.since(cursor) {
+        let events = match hub.live.since(cursor) {
             Since::Reset(end) => {
                 cursor = end;
-                let reset = Event::default().event("reset").id(end.to_string()).data("{}");
-                if send.send(Ok(reset)).await.is_err() {
-                    return;
-                }
+                vec![Event::default().event("reset").id(end.to_string()).data("{}")]
             }
             Since::Events(events) => {
-                for live in events {
-                    cursor = live.id;
-                    if let Some(event) = filter.event(&live)
-                        && send.send(Ok(event)).await.is_err()
-                    {
-                        return;
-                    }
-                }
+                cursor = events.last().map_or(cursor, |live| live.id);
+                events.iter().flat_map(|live| filter.events(live)).collect()
+            }
+        };
+        for event in events {
+            if send.send(Ok(event)).await.is_err() {
+                return;
             }
         }
         tokio::select! {
             changed = newest.changed() => if changed.is_err() { return },
+            _ = marks.tick() => if send.send(Ok(mark(cursor))).await.is_err() { return },
             () = send.closed() => return,
             () = hub.stopped() => return,
         }

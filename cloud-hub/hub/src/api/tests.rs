@@ -5,12 +5,15 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
 use serde_json::{Value, json};
-use tideline_link::identity::{AgentKey, CertificateAuthority};
-use tideline_link::token::EnrollToken;
+use tideline_link::identity::CertificateAuthority;
 use tideline_protocol::model::AgentId;
 use tideline_protocol::time::SystemClock;
 use tideline_store::{Store, StoreConfig};
 use tower::ServiceExt as _;
+
+mod devices;
+mod enrol;
+mod live;
 
 use super::*;
 use crate::config::Config;
@@ -24,18 +27,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    fn with(config: Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let clock: Arc<dyn tideline_protocol::time::Clock> = Arc::new(SystemClock::default());
-        let metadata = Metadata::open(&dir.path().join("hub.redb")).unwrap();
-        let (store, _) = Store::open(StoreConfig::new(dir.path().join("store")), Arc::clone(&clock)).unwrap();
-        let authority = CertificateAuthority::create("test", clock.wall_ns() / 1_000_000_000).unwrap();
-        let addresses = Addresses {
-            https: "localhost:8443".into(),
-            quic: "localhost:4433".into(),
-            server_name: "localhost".into(),
-        };
-        let hub = Hub::new(Config::default(), clock, metadata, store, authority, addresses).unwrap();
-        Self { hub, _dir: dir }
+        Self { hub: hub_in(dir.path(), config), _dir: dir }
     }
 
     async fn send(&self, door: Door, request: Request<Body>) -> (Response<()>, Value) {
@@ -49,6 +46,19 @@ impl Bench {
         let (response, value) = self.send(Door::Socket, request(method, path, &[], Some(body))).await;
         (response.status(), value)
     }
+}
+
+fn hub_in(dir: &std::path::Path, config: Config) -> App {
+    let clock: Arc<dyn tideline_protocol::time::Clock> = Arc::new(SystemClock::default());
+    let metadata = Metadata::open(&dir.join("hub.redb")).unwrap();
+    let (store, _) = Store::open(StoreConfig::new(dir.join("store")), Arc::clone(&clock)).unwrap();
+    let authority = CertificateAuthority::create("test", clock.wall_ns() / 1_000_000_000).unwrap();
+    let addresses = Addresses {
+        https: "localhost:8443".into(),
+        quic: "localhost:4433".into(),
+        server_name: "localhost".into(),
+    };
+    Hub::new(config, clock, metadata, store, authority, addresses).unwrap()
 }
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Request<Body> {
@@ -91,11 +101,26 @@ async fn everything_but_the_open_paths_needs_a_login_and_errors_are_problems() {
     for (method, path, status, code) in [
         ("GET", "/api/v1/none", 404, "not-found"),
         ("PUT", "/api/v1/session", 405, "method-not-allowed"),
-        ("POST", "/enroll/v1", 405, "method-not-allowed"),
+        ("POST", "/enroll/v1", 403, "https-only"),
     ] {
         let (response, body) = bench.send(Door::Plain, request(method, path, &[], Some(json!({})))).await;
         assert_eq!((response.status().as_u16(), &body["code"]), (status, &json!(code)), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_hub_without_its_store_is_not_ready_and_says_why() {
+    let bench = Bench::new();
+    let store = bench.hub.store.clone();
+    tokio::task::spawn_blocking(move || store.close()).await.unwrap().unwrap();
+    let asked = request("GET", "/readyz", &[], None);
+    let response = router(Arc::clone(&bench.hub), Door::Plain).oneshot(asked).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+    let body = String::from_utf8_lossy(&body).into_owned();
+    assert!(body.contains("writer") && body.contains("ended"), "{body}");
+    let (response, _) = bench.send(Door::Plain, request("GET", "/livez", &[], None)).await;
+    assert_eq!(response.status(), StatusCode::OK);
 }
 
 #[tokio::test]
@@ -211,41 +236,6 @@ async fn bad_requests_name_what_is_allowed() {
     }
     let (status, body) = bench.local("POST", "/api/v1/users", json!({"nmae": "x"})).await;
     assert_eq!((status.as_u16(), &body["code"]), (422, &json!("bad-body")));
-}
-
-#[tokio::test]
-async fn a_token_is_bound_to_the_first_key_that_uses_it() {
-    let bench = Bench::new();
-    let (status, made) =
-        bench.local("POST", "/api/v1/enroll-tokens", json!({"device": "pump-7", "ttl_s": 60})).await;
-    assert_eq!(status, StatusCode::CREATED);
-    let token = EnrollToken::parse(made["token"].as_str().unwrap()).unwrap();
-    let agent = AgentId::parse("pump-7").unwrap();
-    let (one, other) = (AgentKey::generate().unwrap(), AgentKey::generate().unwrap());
-    use base64::Engine as _;
-    let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token.secret);
-    let enroll = |key: &AgentKey, secret: &str| {
-        request(
-            "POST",
-            "/enroll/v1",
-            &[],
-            Some(json!({"id": token.id, "secret": secret, "csr": key.csr_pem(&agent).unwrap()})),
-        )
-    };
-    let wrong = bench.send(Door::Tls, enroll(&one, "AAAA")).await;
-    assert_eq!(wrong.1["code"], "enroll-token-unknown");
-    let first = bench.send(Door::Tls, enroll(&one, &secret)).await;
-    assert_eq!((first.0.status(), &first.1["agent"]), (StatusCode::OK, &json!("pump-7")));
-    let lost_answer = bench.send(Door::Tls, enroll(&one, &secret)).await;
-    assert_eq!(lost_answer.0.status(), StatusCode::OK);
-    let thief = bench.send(Door::Tls, enroll(&other, &secret)).await;
-    assert_eq!(thief.1["code"], "enroll-token-used");
-    let (_, device) = bench.local("GET", "/api/v1/devices/pump-7", Value::Null).await;
-    assert_eq!(device["state"], "never");
-    let (status, _) = bench.local("POST", "/api/v1/devices/pump-7/revoke", Value::Null).await;
-    assert_eq!(status, StatusCode::NO_CONTENT);
-    let revoked = bench.send(Door::Tls, enroll(&one, &secret)).await;
-    assert_eq!(revoked.1["code"], "device-revoked");
 }
 
 #[test]

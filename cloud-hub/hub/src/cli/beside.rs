@@ -1,5 +1,5 @@
 //! Commands beside a running hub.
-#![allow(clippy::print_stdout, reason = "a command line speaks on stdout")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks on stdout and stderr")]
 
 use std::io::BufRead as _;
 
@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::socket::{HubSocket, escape};
 use super::{DeviceCommand, EnrollTokenCommand, Format, QueryArgs, TokenCommand, UserCommand};
+use cloud_hub::api::shapes::{DevicePage, DeviceState};
 use cloud_hub::secret;
-use cloud_hub::when::show_ms;
+use cloud_hub::when::{show_ms, show_ns};
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or("-")
@@ -31,36 +32,16 @@ pub async fn enroll_token(hub: &HubSocket, command: &EnrollTokenCommand) -> Resu
     Ok(())
 }
 
-/// `device list|show|revoke`.
+/// `device list|show|add|revoke`.
 pub async fn device(hub: &HubSocket, command: &DeviceCommand) -> Result<()> {
     match command {
-        DeviceCommand::List => {
-            let mut path = "/api/v1/devices?limit=1000".to_owned();
-            println!("{:<24} {:<8} {:>12} {:>12}  last seen", "device", "state", "stored", "pending");
-            loop {
-                let page = hub.get(&path).await?;
-                for device in list(&page, "devices") {
-                    let ledger = device.get("ledger").unwrap_or(&Value::Null);
-                    let seen = device
-                        .get("last_seen_ms")
-                        .and_then(Value::as_i64)
-                        .map_or_else(|| "-".to_owned(), show_ms);
-                    println!(
-                        "{:<24} {:<8} {:>12} {:>12}  {seen}",
-                        text(device, "id"),
-                        text(device, "state"),
-                        number(ledger, "stored"),
-                        number(ledger, "pending")
-                    );
-                }
-                match page.get("next").and_then(Value::as_str) {
-                    Some(next) => path = format!("/api/v1/devices?limit=1000&cursor={}", escape(next)),
-                    None => return Ok(()),
-                }
-            }
-        }
+        DeviceCommand::List => list_devices(hub).await?,
         DeviceCommand::Show { id } => {
             println!("{:#}", hub.get(&format!("/api/v1/devices/{}", escape(id))).await?);
+        }
+        DeviceCommand::Add { id, behind } => {
+            hub.post("/api/v1/devices", &json!({"id": id, "agent": behind})).await?;
+            println!("{id} is registered behind {behind}");
         }
         DeviceCommand::Revoke { id } => {
             hub.post(&format!("/api/v1/devices/{}/revoke", escape(id)), &Value::Null).await?;
@@ -68,6 +49,35 @@ pub async fn device(hub: &HubSocket, command: &DeviceCommand) -> Result<()> {
         }
     }
     Ok(())
+}
+
+async fn list_devices(hub: &HubSocket) -> Result<()> {
+    let mut page: DevicePage = hub.get_as("/api/v1/devices?limit=1000").await?;
+    println!(
+        "{:<24} {:<24} {:<8} {:>12} {:>12}  last seen",
+        "device", "behind", "state", "readings", "pending"
+    );
+    loop {
+        for device in &page.devices {
+            let state = match device.state {
+                _ if device.revoked => "revoked",
+                DeviceState::Online => "online",
+                DeviceState::Offline => "offline",
+                DeviceState::Never => "never",
+            };
+            // What is pending is known of an agent and not of each device behind it.
+            let (behind, pending) = if device.agent == device.id {
+                ("-", device.backlog.to_string())
+            } else {
+                (device.agent.as_str(), "-".to_owned())
+            };
+            let seen = device.last_seen_ms.map_or_else(|| "-".to_owned(), show_ms);
+            let (id, readings) = (&device.id, device.readings);
+            println!("{id:<24} {behind:<24} {state:<8} {readings:>12} {pending:>12}  {seen}");
+        }
+        let Some(next) = page.next else { return Ok(()) };
+        page = hub.get_as(&format!("/api/v1/devices?limit=1000&cursor={}", escape(&next))).await?;
+    }
 }
 
 /// `user create|list|revoke`.
@@ -88,7 +98,9 @@ pub async fn user(hub: &HubSocket, command: &UserCommand) -> Result<()> {
             }
         }
         UserCommand::List => {
-            for user in list(&hub.get("/api/v1/users").await?, "users") {
+            let users = hub.get("/api/v1/users").await?;
+            println!("{:<24} {:<8} made", "user", "role");
+            for user in list(&users, "users") {
                 println!(
                     "{:<24} {:<8} {}",
                     text(user, "name"),
@@ -118,7 +130,9 @@ pub async fn token(hub: &HubSocket, command: &TokenCommand) -> Result<()> {
             println!("{}", text(&made, "token"));
         }
         TokenCommand::List => {
-            for token in list(&hub.get("/api/v1/tokens").await?, "tokens") {
+            let tokens = hub.get("/api/v1/tokens").await?;
+            println!("{:<20} {:<24} {:<8} made", "id", "name", "role");
+            for token in list(&tokens, "tokens") {
                 println!(
                     "{:<20} {:<24} {:<8} {}",
                     text(token, "id"),
@@ -136,7 +150,7 @@ pub async fn token(hub: &HubSocket, command: &TokenCommand) -> Result<()> {
     Ok(())
 }
 
-/// `query`: all pages.
+/// `query`: all pages. What is known to be missing goes to stderr.
 pub async fn query(hub: &HubSocket, args: &QueryArgs) -> Result<()> {
     let base = format!(
         "/api/v1/query?series={}&from={}&to={}",
@@ -147,20 +161,41 @@ pub async fn query(hub: &HubSocket, args: &QueryArgs) -> Result<()> {
     let shape = args.buckets.map_or_else(|| "&limit=50000".to_owned(), |n| format!("&buckets={n}"));
     let columns: &[&str] =
         if args.buckets.is_some() { &["min", "max", "mean", "last", "count"] } else { &["v"] };
-    if let Format::Csv = args.format {
-        println!("series,time,{}", columns.join(",").replace('v', "value"));
+    let mut page = hub.get(&format!("{base}{shape}")).await?;
+    warn_of(&page);
+    let names = columns.join(",").replace('v', "value");
+    match args.format {
+        Format::Csv => println!("series,time,{names}"),
+        Format::Table => println!("{}", row("series", "time", names.split(','))),
+        Format::Json => {}
     }
-    let mut path = format!("{base}{shape}");
     loop {
-        let page = hub.get(&path).await?;
         for series in list(&page, "series") {
             show_series(series, columns, args.format)?;
         }
-        match page.get("next").and_then(Value::as_str) {
-            Some(next) => path = format!("{base}{shape}&cursor={}", escape(next)),
-            None => return Ok(()),
+        let Some(next) = page.get("next").and_then(Value::as_str) else { return Ok(()) };
+        page = hub.get(&format!("{base}{shape}&cursor={}", escape(next))).await?;
+    }
+}
+
+fn warn_of(page: &Value) {
+    for missing in list(page, "missing") {
+        let (device, cause) = (text(missing, "device"), text(missing, "cause"));
+        match missing.get("after_ms").and_then(Value::as_i64) {
+            Some(ms) => eprintln!("{device}: readings after {} may be missing ({cause})", show_ms(ms)),
+            None => eprintln!("{device}: readings may be missing ({cause})"),
         }
     }
+    for gap in list(page, "gaps") {
+        let (from, to) = (show_ms(number(gap, "from_ms")), show_ms(number(gap, "to_ms")));
+        let (device, rows, cause) = (text(gap, "device"), number(gap, "rows"), text(gap, "cause"));
+        eprintln!("{device}: {rows} readings from {from} to {to} were dropped by the agent ({cause})");
+    }
+}
+
+fn row<'a>(series: &str, time: &str, cells: impl Iterator<Item = &'a str>) -> String {
+    let cells: String = cells.map(|cell| format!(" {cell:>20}")).collect();
+    format!("{series:<32} {time:<30}{cells}")
 }
 
 fn show_series(series: &Value, columns: &[&str], format: Format) -> Result<()> {
@@ -168,16 +203,18 @@ fn show_series(series: &Value, columns: &[&str], format: Format) -> Result<()> {
         println!("{series}");
         return Ok(());
     }
-    let name = text(series, "id");
-    for (row, time) in list(series, "t").iter().enumerate() {
-        let Some(time) = time.as_i64() else { bail!("the answer of the hub has a time that is no number") };
+    let (name, exact) = (text(series, "id"), list(series, "t_ns"));
+    for (at, time) in list(series, "t").iter().enumerate() {
+        let Some(ms) = time.as_i64() else { bail!("the answer of the hub has a time that is no number") };
+        let ns = exact.get(at).and_then(Value::as_str).and_then(|ns| ns.parse().ok());
+        let time = ns.map_or_else(|| show_ms(ms), show_ns);
         let cells: Vec<String> = columns
             .iter()
-            .map(|c| list(series, c).get(row).map_or_else(String::new, ToString::to_string))
+            .map(|c| list(series, c).get(at).map_or_else(String::new, ToString::to_string))
             .collect();
         match format {
-            Format::Csv => println!("{name},{},{}", show_ms(time), cells.join(",")),
-            _ => println!("{name:<32} {:<24} {}", show_ms(time), cells.join("  ")),
+            Format::Csv => println!("{name},{time},{}", cells.join(",")),
+            _ => println!("{}", row(name, &time, cells.iter().map(String::as_str))),
         }
     }
     Ok(())

@@ -1,32 +1,58 @@
-//! Commands that work on the files of a hub that does not run.
+//! The store's commands: on its files, or by the hub that has them open.
 #![allow(clippy::print_stdout, reason = "a command line speaks on stdout")]
 
 use anyhow::{Context as _, Result, bail};
 
-use super::StoreCommand;
+use super::HubSocket;
+use cloud_hub::api::shapes::StoreInfo;
 use cloud_hub::config::Config;
-use cloud_hub::metadata::Metadata;
+use cloud_hub::metadata::{Metadata, MetadataError};
 use cloud_hub::serve::STORE;
 
-/// `store inspect|verify`.
-pub fn store(config: &Config, command: &StoreCommand) -> Result<()> {
-    let metadata = config.data_dir.join("hub.redb");
-    if !metadata.exists() {
+/// Keeps a hub from starting on the files that are being read; none when one has them open.
+fn lock(config: &Config) -> Result<Option<Metadata>> {
+    let path = config.data_dir.join("hub.redb");
+    if !path.exists() {
         bail!("{} holds no hub", config.data_dir.display());
     }
-    // Held until the end: it keeps a hub from starting on the files that are being read.
-    let _lock = Metadata::open(&metadata).context("a hub runs on this folder; stop it first")?;
-    let dir = config.data_dir.join(STORE);
-    match command {
-        StoreCommand::Inspect => println!("{}", tideline_store::inspect(&dir)?),
-        StoreCommand::Verify => {
-            let found = tideline_store::verify(&dir)?;
-            println!("{} files, {} rows", found.files, found.rows);
-            found.problems.iter().for_each(|problem| println!("problem: {problem}"));
-            if !found.problems.is_empty() {
-                bail!("{} problem(s)", found.problems.len());
-            }
-        }
+    match Metadata::open(&path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(MetadataError::InUse) => Ok(None),
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
+}
+
+/// `store inspect`.
+pub async fn inspect(config: &Config) -> Result<()> {
+    if let Some(_lock) = lock(config)? {
+        print!("{}", tideline_store::inspect(&config.data_dir.join(STORE))?);
+        return Ok(());
+    }
+    let store: StoreInfo = HubSocket::of(config).get_as("/api/v1/store").await?;
+    println!("{} agents, {} series, by the running hub", store.agents, store.series);
+    println!(
+        "{} rows in {} sealed files of {} bytes",
+        store.sealed_rows, store.sealed_files, store.sealed_bytes
+    );
+    println!("{} rows in memory and in the log, not sealed yet", store.hot_rows);
+    println!(
+        "since the start: {} rows stored, {} duplicates ignored, {} dead letters",
+        store.appended_rows, store.duplicate_rows, store.dead_letters
+    );
+    if store.poisoned {
+        println!("a write failed and nothing more is taken: restart the hub");
+    }
+    Ok(())
+}
+
+/// `store verify`.
+pub fn verify(config: &Config) -> Result<()> {
+    let Some(_lock) = lock(config)? else { bail!("a hub runs on this folder; stop it first") };
+    let found = tideline_store::verify(&config.data_dir.join(STORE))?;
+    println!("{} files, {} rows", found.files, found.rows);
+    found.problems.iter().for_each(|problem| println!("problem: {problem}"));
+    if !found.problems.is_empty() {
+        bail!("{} problem(s)", found.problems.len());
     }
     Ok(())
 }

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
 use cloud_hub::config::Config;
-use cloud_hub::serve::SOCKET;
+use cloud_hub::doors::SOCKET;
 
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -36,6 +37,15 @@ impl HubSocket {
         self.ask(Method::GET, path, None).await
     }
 
+    /// Reads what has the shape of `T`.
+    ///
+    /// # Errors
+    /// As [`Self::get`], or the answer has another shape.
+    pub async fn get_as<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        serde_json::from_value(self.get(path).await?)
+            .with_context(|| format!("the hub's answer to {path} is not understood; is it another version?"))
+    }
+
     /// Sends a body.
     ///
     /// # Errors
@@ -54,10 +64,8 @@ impl HubSocket {
 
     async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let stream = UnixStream::connect(&self.path).await.with_context(|| {
-            format!(
-                "no hub answers at {}; is it running, and is --data its data folder?",
-                self.path.display()
-            )
+            let path = self.path.display();
+            format!("no hub answers at {path}; is it running, and is --data its data folder?")
         })?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(connection);

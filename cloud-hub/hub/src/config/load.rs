@@ -148,7 +148,9 @@ fn read_file(path: &Path, config: &mut Config, faults: &mut Vec<Fault>) {
         let place = at(error.span().map_or(0, |s| s.start));
         faults.push(Fault { place, text: error.message().to_owned() });
     }
-    for (section, value) in table.get_ref() {
+    let mut sections_in: Vec<_> = table.get_ref().iter().collect();
+    sections_in.sort_by_key(|(section, _)| section.span().start);
+    for (section, value) in sections_in {
         let DeValue::Table(keys) = value.get_ref() else {
             let text = format!("unknown key {:?}; allowed are sections {}", section.get_ref(), sections());
             faults.push(Fault { place: at(section.span().start), text });
@@ -176,6 +178,8 @@ fn read_section(
         faults.push(Fault { place: at(section.span().start), text });
         return;
     }
+    let mut keys: Vec<_> = keys.iter().collect();
+    keys.sort_by_key(|(key, _)| key.span().start);
     for (key, value) in keys {
         let name = format!("{}.{}", section.get_ref(), key.get_ref());
         match (option(&name), plain(value.get_ref())) {
@@ -208,6 +212,7 @@ fn plain(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(number) => Some(number.to_string()),
+        DeValue::Boolean(truth) => Some(truth.to_string()),
         DeValue::Array(items) => {
             let texts: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
             texts.map(|t| t.join(","))

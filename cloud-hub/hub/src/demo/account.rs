@@ -1,46 +1,59 @@
 //! The demo's final account: what the agents' own stores say, what the hub's ledger says, and what
 //! can be counted by reading every series back. Three sources, so that none vouches for itself.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
+use tideline_protocol::model;
 
 use crate::cli::HubSocket;
+use cloud_hub::api::shapes::{Device, Ledger};
 
 /// Longest wait until what is durable can also be queried.
 const QUERYABLE_MAX: Duration = Duration::from_secs(20);
 
 /// The account of one device.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     /// The device.
     pub device: String,
     /// As the agent's own store says.
-    pub produced: u64,
-    /// As the hub's ledger says.
-    pub stored: u64,
-    /// As the agent's own store says.
-    pub pending: u64,
-    /// As the agent's own store says.
-    pub dropped: u64,
-    /// As the agent's own store says.
-    pub refused: u64,
-    /// As the hub's ledger says.
-    pub duplicates: u64,
-    /// As the hub's ledger says.
-    pub gaps: u64,
-    /// What the agent says the hub stored.
-    #[serde(skip)]
-    pub acknowledged: u64,
+    pub agent: model::Account,
+    /// As the hub says.
+    pub hub: Ledger,
     /// Readings read back from the hub.
-    #[serde(skip)]
     pub counted: u64,
-    /// Whether the hub says that its ledger balances.
-    #[serde(skip)]
-    pub balanced: bool,
+}
+
+impl Serialize for Entry {
+    /// What the hub stored is the hub's word, all else the agent's.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            device: &'a str,
+            produced: u64,
+            stored: u64,
+            pending: u64,
+            dropped: u64,
+            refused: u64,
+            duplicates: u64,
+            gaps: usize,
+        }
+        let Self { device, agent, hub, .. } = self;
+        Line {
+            device,
+            produced: agent.produced,
+            stored: hub.stored,
+            pending: agent.pending,
+            dropped: agent.dropped,
+            refused: agent.refused,
+            duplicates: hub.duplicates,
+            gaps: hub.gaps.len(),
+        }
+        .serialize(serializer)
+    }
 }
 
 /// The account of the whole demo.
@@ -58,21 +71,31 @@ impl Entry {
     fn lost(&self) -> u64 {
         let kept = self
             .counted
-            .saturating_add(self.pending)
-            .saturating_add(self.dropped)
-            .saturating_add(self.refused);
-        self.produced.saturating_sub(kept)
+            .saturating_add(self.agent.pending)
+            .saturating_add(self.agent.dropped)
+            .saturating_add(self.agent.refused);
+        self.agent.produced.saturating_sub(kept)
     }
 
     fn doubled(&self) -> u64 {
-        self.counted.saturating_sub(self.produced)
+        self.counted.saturating_sub(self.agent.produced)
     }
 
     /// Whether every reading is at the hub once, and all three sources say so.
     pub fn good(&self) -> bool {
-        let whole = self.produced > 0 && self.produced == self.stored;
-        let agreed = self.stored == self.acknowledged && self.stored == self.counted;
-        whole && agreed && self.balanced && self.pending == 0 && self.dropped == 0 && self.refused == 0
+        let Self { agent, hub, counted, .. } = self;
+        let whole = agent.produced > 0 && agent.produced == hub.stored;
+        let agreed = hub.stored == agent.stored && hub.stored == *counted;
+        let none_apart = [agent.pending, agent.dropped, agent.refused, hub.lost] == [0; 4];
+        whole && agreed && hub.balanced && none_apart
+    }
+
+    fn verdict(&self) -> &'static str {
+        match (self.good(), self.agent.produced) {
+            (true, _) => "balances",
+            (false, 0) => "IT READ NOTHING",
+            (false, _) => "DOES NOT BALANCE",
+        }
     }
 }
 
@@ -95,23 +118,16 @@ impl Account {
     /// The account in words.
     pub fn words(&self) -> String {
         let mut out = String::new();
-        for e in &self.devices {
-            let verdict = if e.good() { "balances" } else { "DOES NOT BALANCE" };
+        for entry in &self.devices {
+            let Entry { device, agent, hub, counted } = entry;
             out.push_str(&format!(
-                "{}: produced {} = stored {} + pending {} + dropped {} + refused {}; {} read back, {} duplicates ignored, {} gaps; {verdict}\n",
-                e.device, e.produced, e.stored, e.pending, e.dropped, e.refused, e.counted, e.duplicates, e.gaps
+                "{device}: produced {} = stored {} + pending {} + dropped {} + refused {}; {counted} read back, {} duplicates ignored, {} gaps; {}\n",
+                agent.produced, hub.stored, agent.pending, agent.dropped, agent.refused, hub.duplicates, hub.gaps.len(), entry.verdict()
             ));
         }
         out.push_str(&format!("lost {}, doubled {}\n", self.lost, self.doubled));
         out
     }
-}
-
-fn number(value: &Value, path: &str) -> Result<u64> {
-    value
-        .pointer(path)
-        .and_then(Value::as_u64)
-        .with_context(|| format!("there is no number at {path} in {value}"))
 }
 
 /// Brings the three sources together for one device; `inspected` is what `edge-agent store
@@ -120,24 +136,15 @@ fn number(value: &Value, path: &str) -> Result<u64> {
 /// # Errors
 /// A source cannot be read.
 pub async fn entry(hub: &HubSocket, device: &str, inspected: &str) -> Result<Entry> {
-    let agent: Value =
-        serde_json::from_str(inspected).context("what edge-agent store inspect says is no JSON")?;
-    let shown = hub.get(&format!("/api/v1/devices/{device}")).await?;
-    let stored = number(&shown, "/ledger/stored")?;
-    let counted = count_until(hub, device, stored).await?;
-    Ok(Entry {
-        device: device.to_owned(),
-        produced: number(&agent, "/account/produced")?,
-        stored,
-        pending: number(&agent, "/account/pending")?,
-        dropped: number(&agent, "/account/dropped")?,
-        refused: number(&agent, "/account/refused")?,
-        duplicates: number(&shown, "/ledger/duplicates")?,
-        gaps: shown.pointer("/ledger/gaps").and_then(Value::as_array).map_or(0, |g| g.len() as u64),
-        acknowledged: number(&agent, "/account/stored")?,
-        counted,
-        balanced: shown.pointer("/ledger/balanced").and_then(Value::as_bool).unwrap_or(false),
-    })
+    #[derive(Deserialize)]
+    struct Inspected {
+        account: model::Account,
+    }
+    let inspected: Inspected =
+        serde_json::from_str(inspected).context("what edge-agent store inspect says is not understood")?;
+    let shown: Device = hub.get_as(&format!("/api/v1/devices/{device}")).await?;
+    let counted = count_until(hub, device, shown.ledger.stored).await?;
+    Ok(Entry { device: device.to_owned(), agent: inspected.account, hub: shown.ledger, counted })
 }
 
 /// Counts until it is `stored`, or until the wait is over: durable readings become queryable a
@@ -161,10 +168,8 @@ async fn count_until(hub: &HubSocket, device: &str, stored: u64) -> Result<u64> 
 
 async fn count(hub: &HubSocket, device: &str) -> Result<u64> {
     let series = hub.get(&format!("/api/v1/series?device={device}&limit=1000")).await?;
-    let ids: BTreeMap<&str, ()> =
-        list(&series, "series").iter().filter_map(|s| s.get("id")?.as_str()).map(|id| (id, ())).collect();
     let mut rows = 0_u64;
-    for id in ids.keys() {
+    for id in list(&series, "series").iter().filter_map(|s| s.get("id")?.as_str()) {
         let base = format!("/api/v1/query?series={id}&from=0&to=4102444800000&limit=100000");
         let mut path = base.clone();
         loop {
@@ -188,19 +193,21 @@ mod tests {
     use super::*;
 
     fn entry() -> Entry {
-        Entry {
-            device: "d".into(),
-            produced: 10,
-            stored: 10,
-            pending: 0,
-            dropped: 0,
-            refused: 0,
-            duplicates: 3,
-            gaps: 0,
-            acknowledged: 10,
-            counted: 10,
-            balanced: true,
-        }
+        let agent = model::Account { produced: 10, stored: 10, ..model::Account::default() };
+        let hub = Ledger { produced: 10, stored: 10, duplicates: 3, balanced: true, ..Ledger::default() };
+        Entry { device: "d".into(), agent, hub, counted: 10 }
+    }
+
+    fn with_agent(change: impl Fn(&mut model::Account)) -> Entry {
+        let mut entry = entry();
+        change(&mut entry.agent);
+        entry
+    }
+
+    fn with_hub(change: impl Fn(&mut Ledger)) -> Entry {
+        let mut entry = entry();
+        change(&mut entry.hub);
+        entry
     }
 
     #[test]
@@ -209,11 +216,12 @@ mod tests {
         for bad in [
             Entry { counted: 9, ..entry() },
             Entry { counted: 11, ..entry() },
-            Entry { pending: 1, produced: 11, ..entry() },
-            Entry { dropped: 1, produced: 11, ..entry() },
-            Entry { acknowledged: 9, ..entry() },
-            Entry { balanced: false, ..entry() },
-            Entry { produced: 0, stored: 0, acknowledged: 0, counted: 0, ..entry() },
+            with_agent(|a| (a.pending, a.produced) = (1, 11)),
+            with_agent(|a| (a.dropped, a.produced) = (1, 11)),
+            with_agent(|a| a.stored = 9),
+            with_hub(|h| h.balanced = false),
+            with_hub(|h| h.lost = 1),
+            Entry { agent: model::Account::default(), hub: Ledger::default(), counted: 0, ..entry() },
         ] {
             assert!(!Account::of(vec![entry(), bad.clone()]).good(), "{bad:?}");
         }
@@ -224,5 +232,13 @@ mod tests {
     fn lost_and_doubled_are_counted() {
         let account = Account::of(vec![Entry { counted: 8, ..entry() }, Entry { counted: 13, ..entry() }]);
         assert_eq!((account.lost, account.doubled), (2, 3));
+    }
+
+    #[test]
+    fn the_json_has_the_names_of_the_contract() {
+        let value = serde_json::to_value(Account::of(vec![entry()])).unwrap();
+        let want = serde_json::json!({"devices": [{"device": "d", "produced": 10, "stored": 10, "pending": 0,
+            "dropped": 0, "refused": 0, "duplicates": 3, "gaps": 0}], "lost": 0, "doubled": 0});
+        assert_eq!(value, want);
     }
 }

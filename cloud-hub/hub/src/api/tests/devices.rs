@@ -1,0 +1,200 @@
+//! Field devices, metrics, and what queries say of readings that have not come.
+
+use tideline_protocol::block::BlockBuilder;
+use tideline_protocol::durability::{Batch, Received};
+use tideline_protocol::model::{Account, DeviceId, Epoch, PointId, RowCounts, Sample, Seq, SeriesDef};
+use tideline_protocol::wire::{Lane, Report, Run, RunEnvelope, Series};
+
+use super::*;
+use crate::metadata::DeviceRecord;
+
+const EPOCH: Epoch = Epoch::from_bytes([3; 16]);
+
+fn agent(name: &str) -> AgentId {
+    AgentId::parse(name).unwrap()
+}
+
+impl Bench {
+    fn enrolled(&self, id: &str, last_seen_ms: Option<i64>) {
+        let record = DeviceRecord {
+            agent: id.to_owned(),
+            key_hash: "x".to_owned(),
+            enrolled_ms: 1,
+            revoked: false,
+            last_seen_ms,
+        };
+        self.hub.metadata.put(id, &record).unwrap();
+    }
+
+    /// Stores one reading of each device, which all are behind `gateway`, as batch `seq`.
+    async fn store(&self, seq: u64, devices: &[&str]) {
+        let def = |device: &&str| SeriesDef {
+            device: DeviceId::parse(device).unwrap(),
+            point: PointId::parse("p").unwrap(),
+            unit: String::new(),
+        };
+        let series = Series { first: 0, defs: devices.iter().map(def).collect() };
+        let known = self.hub.store.define_series(agent("gateway"), EPOCH, series).await.unwrap();
+        let sample = [Sample { time_ns: 1_000_000_000, value: 1.0 }];
+        let items: Vec<_> = (0..known).map(|no| (no, &sample[..])).collect();
+        let mut builder = BlockBuilder::new();
+        builder.push_batch(&items);
+        let envelope = RunEnvelope {
+            epoch: EPOCH,
+            lane: Lane::Live,
+            first: Seq::new(seq),
+            rows: RowCounts::one(known),
+            series_end: known,
+        };
+        let run = Run { envelope, block: builder.finish().bytes };
+        let batch = Batch::<Received>::received(agent("gateway"), run).validate(known).unwrap();
+        self.hub.store.append(batch).await.unwrap();
+        let store = self.hub.store.clone();
+        tokio::task::spawn_blocking(move || store.settle()).await.unwrap().unwrap();
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.local("GET", path, Value::Null).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {body}");
+        body
+    }
+}
+
+#[tokio::test]
+async fn a_field_device_is_registered_behind_an_agent() {
+    let bench = Bench::new();
+    bench.enrolled("gateway", None);
+    let add = |id: &str, behind: &str| {
+        let body = json!({"id": id, "agent": behind});
+        let bench = &bench;
+        async move { bench.local("POST", "/api/v1/devices", body).await }
+    };
+    let (status, made) = add("valve-1", "gateway").await;
+    assert_eq!(
+        (status, &made["agent"], &made["state"]),
+        (StatusCode::CREATED, &json!("gateway"), &json!("never"))
+    );
+    for (id, behind, status, code) in [
+        ("valve-1", "gateway", 409, "device-exists"),
+        ("gateway", "gateway", 400, "bad-agent"),
+        ("valve-2", "nobody", 404, "not-found"),
+        ("valve-2", "valve-1", 409, "not-an-agent"),
+        ("a b", "gateway", 400, "bad-device"),
+        ("valve-2", "a b", 400, "bad-agent"),
+    ] {
+        let (got, body) = add(id, behind).await;
+        assert_eq!((got.as_u16(), &body["code"]), (status, &json!(code)), "{id} behind {behind}: {body}");
+    }
+    // It has no key: none is made for it, and none can be shut out.
+    let (_, body) = bench.local("POST", "/api/v1/enroll-tokens", json!({"device": "valve-1"})).await;
+    assert_eq!(body["code"], "field-device");
+    let (_, body) = bench.local("POST", "/api/v1/devices/valve-1/revoke", Value::Null).await;
+    assert_eq!(body["code"], "field-device");
+    assert_eq!(bench.get("/api/v1/devices/valve-1").await["revoked"], false);
+    bench.local("POST", "/api/v1/devices/gateway/revoke", Value::Null).await;
+    assert_eq!(bench.get("/api/v1/devices/valve-1").await["revoked"], true);
+    assert_eq!(add("valve-2", "gateway").await.1["code"], "device-revoked");
+}
+
+#[tokio::test]
+async fn readings_are_counted_by_device_and_the_ledger_is_the_agents() {
+    let bench = Bench::new();
+    bench.enrolled("gateway", None);
+    bench.local("POST", "/api/v1/devices", json!({"id": "valve-1", "agent": "gateway"})).await;
+    bench.store(1, &["gateway", "valve-1"]).await;
+    bench.store(2, &["gateway", "valve-1"]).await;
+    let page = bench.get("/api/v1/devices").await;
+    for device in page["devices"].as_array().unwrap() {
+        assert_eq!((&device["readings"], &device["ledger"]["stored"]), (&json!(2), &json!(4)), "{device}");
+    }
+    // The sum over the fleet counts each reading once.
+    let fleet = bench.get("/api/v1/ledger").await;
+    let counts = json!([{"device": "gateway", "readings": 2}, {"device": "valve-1", "readings": 2}]);
+    assert_eq!(fleet["devices"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&fleet["devices"][0]["device"], &fleet["devices"][0]["stored"]),
+        (&json!("gateway"), &json!(4))
+    );
+    assert_eq!(fleet["devices"][0]["devices"], counts);
+    let one = bench.get("/api/v1/devices/valve-1/ledger").await;
+    assert_eq!(
+        (&one["agent"], &one["total"]["stored"], &one["devices"]),
+        (&json!("gateway"), &json!(4), &counts)
+    );
+}
+
+#[tokio::test]
+async fn an_answer_is_partial_when_the_agent_may_hold_readings_of_the_range() {
+    let bench = Bench::new();
+    let hub = &bench.hub;
+    bench.enrolled("gateway", Some(5_000));
+    bench.store(1, &["gateway"]).await;
+    let ask = |from: i64, to: i64| {
+        let path = format!("/api/v1/query?series=gateway/p&from={from}&to={to}&buckets=5");
+        let bench = &bench;
+        async move {
+            let body = bench.get(&path).await;
+            let missing = &body["missing"][0];
+            (
+                body["partial"] == true,
+                missing["cause"].as_str().map(str::to_owned),
+                missing["after_ms"].as_i64(),
+            )
+        }
+    };
+    let whole = (false, None, None);
+    // Not heard of since the hub started: until it was last seen, all is here.
+    assert_eq!(ask(0, 4_000).await, whole);
+    assert_eq!(ask(0, 6_000).await, (true, Some("offline".to_owned()), Some(5_000)));
+    let account = Account { produced: 9, stored: 1, pending: 8, ..Account::default() };
+    hub.store.report(&agent("gateway"), EPOCH, Report { account, head: Seq::new(9) });
+    assert_eq!(ask(0, 4_000).await, (true, Some("offline".to_owned()), None));
+    // It is back with a backlog of eight batches.
+    let now_ms = hub.now_ms();
+    let (number, _told) = hub.fleet.enter(&agent("gateway"), "x".into(), now_ms);
+    let settled = || hub.store.agent_state(&agent("gateway"), EPOCH).settled.all();
+    hub.arrivals.hello(&agent("gateway"), EPOCH, Seq::new(9), &settled(), Some(5_000), now_ms);
+    assert_eq!(ask(0, 4_000).await, (true, Some("backlog".to_owned()), None));
+    for seq in 2..=9 {
+        bench.store(seq, &["gateway"]).await;
+    }
+    assert_eq!(ask(0, now_ms + 9_000).await, whole);
+    hub.fleet.leave(&agent("gateway"), number);
+    assert_eq!(ask(0, now_ms + 9_000).await, (true, Some("offline".to_owned()), Some(now_ms)));
+    // Nothing more comes from an agent that was shut out.
+    bench.local("POST", "/api/v1/devices/gateway/revoke", Value::Null).await;
+    assert_eq!(ask(0, now_ms + 9_000).await, whole);
+}
+
+#[tokio::test]
+async fn a_query_for_too_few_buckets_is_the_askers_fault_and_a_series_is_answered_once() {
+    let bench = Bench::new();
+    bench.enrolled("gateway", None);
+    bench.store(1, &["gateway"]).await;
+    for buckets in [0, 1, 10_001] {
+        let path = format!("/api/v1/query?series=gateway/p&buckets={buckets}");
+        let (status, body) = bench.local("GET", &path, Value::Null).await;
+        assert_eq!((status.as_u16(), &body["code"]), (400, &json!("bad-buckets")), "{body}");
+    }
+    let body = bench.get("/api/v1/query?series=gateway/p,gateway/p&from=0&buckets=2").await;
+    assert_eq!(body["series"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn metrics_take_a_viewers_token_or_are_open_when_configured() {
+    let bench = Bench::new();
+    let (_, made) = bench.local("POST", "/api/v1/tokens", json!({"name": "scraper", "role": "viewer"})).await;
+    let bearer = format!("Bearer {}", made["token"].as_str().unwrap());
+    let with = request("GET", "/metrics", &[("authorization", &bearer)], None);
+    assert_eq!(bench.send(Door::Tls, with).await.0.status(), StatusCode::OK);
+    let (refused, _) = bench.send(Door::Plain, request("GET", "/metrics", &[], None)).await;
+    assert_eq!(
+        (refused.status(), &refused.headers()[header::WWW_AUTHENTICATE]),
+        (StatusCode::UNAUTHORIZED, &"Bearer".parse().unwrap())
+    );
+    let open = Bench::with(Config { metrics_open: true, ..Config::default() });
+    let (response, _) = open.send(Door::Plain, request("GET", "/metrics", &[], None)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let (devices, _) = open.send(Door::Plain, request("GET", "/api/v1/devices", &[], None)).await;
+    assert_eq!(devices.status(), StatusCode::UNAUTHORIZED);
+}

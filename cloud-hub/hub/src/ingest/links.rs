@@ -1,0 +1,156 @@
+//! Takes links: handshakes, and a place for each session.
+//!
+//! Anybody may begin a handshake, so that handshakes have places of their own and never take those
+//! of sessions. An agent has a session or two, and a newer one takes the place of an older.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tideline_link::quic::{
+    CLOSE_FULL, CLOSE_REPLACED, IncomingLink, Link, LinkError, LinkHandle, ServerEndpoint,
+};
+use tideline_protocol::model::AgentId;
+use tokio::task::JoinSet;
+
+use super::serve;
+use crate::bucket::party;
+use crate::hub::App;
+use crate::places::{Limits, Place, Places};
+use crate::telemetry::Metric;
+
+/// Longest handshake, first frame included.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// Most handshakes at once; each takes some 50 KB. A site whose line comes back brings all its agents
+/// from one address at once; who finds no place comes again with a back-off.
+const HANDSHAKES: Limits = Limits { all: 1024, each: 256 };
+/// From so many on an address must be proved first, or made-up ones would take all places.
+const PROVE_ABOVE: usize = HANDSHAKES.all / 4;
+/// Most sessions at once; each may hold the credit's bytes of runs.
+const SESSIONS_MAX: usize = 4096;
+/// Most sessions of one agent: the one that works, and a dead one that has not been noticed yet.
+const SESSIONS_PER_AGENT_MAX: usize = 2;
+
+/// Takes links until the hub stops.
+pub async fn accept(hub: App, endpoint: Arc<ServerEndpoint>) {
+    let (mut handshakes, mut sessions) = (JoinSet::new(), JoinSet::new());
+    let (places, seats) = (Places::new(HANDSHAKES), Seats::default());
+    loop {
+        tokio::select! {
+            () = hub.stopped() => break,
+            Some(_) = sessions.join_next() => {}
+            Some(done) = handshakes.join_next() => {
+                if let Ok(Some(link)) = done {
+                    admit(&hub, link, &seats, &mut sessions);
+                }
+            }
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => knock(&hub, incoming, &places, &mut handshakes),
+                None => break,
+            },
+        }
+    }
+    drop(handshakes);
+    while sessions.join_next().await.is_some() {}
+}
+
+fn knock(hub: &App, incoming: IncomingLink, places: &Places<IpAddr>, handshakes: &mut JoinSet<Option<Link>>) {
+    let incoming = if places.taken() < PROVE_ABOVE { Some(incoming) } else { incoming.prove_address() };
+    let Some(incoming) = incoming else { return };
+    let remote = incoming.remote_addr();
+    match places.take(Some(party(remote.ip()))) {
+        Ok(place) => {
+            handshakes.spawn(handshake(Arc::clone(hub), incoming, place));
+        }
+        Err(full) => {
+            hub.counters.add(Metric::HandshakesFailed, 1);
+            tracing::debug!(%remote, ?full, "handshake refused: too many at once");
+        }
+    }
+}
+
+async fn handshake(hub: App, incoming: IncomingLink, _place: Place<IpAddr>) -> Option<Link> {
+    let remote = incoming.remote_addr();
+    match incoming.finish(HANDSHAKE_MAX).await {
+        Ok(link) => Some(link),
+        Err(error) => {
+            hub.counters.add(Metric::HandshakesFailed, 1);
+            let certificate = matches!(error, LinkError::PeerCertificate { .. });
+            if certificate && hub.complaints.take(remote.ip(), hub.clock.mono_ns()).is_ok() {
+                tracing::warn!(%remote, %error, "an agent was not let in: is it enrolled with another hub?");
+            } else {
+                tracing::debug!(%remote, %error, "handshake failed");
+            }
+            None
+        }
+    }
+}
+
+fn admit(hub: &App, link: Link, seats: &Seats, sessions: &mut JoinSet<()>) {
+    let Some(seat) = Seat::of(&link, seats) else {
+        link.close(CLOSE_FULL, "the link names no agent");
+        return;
+    };
+    if sessions.len() >= SESSIONS_MAX {
+        hub.counters.add(Metric::SessionsRefused, 1);
+        tracing::warn!(agent = %seat.party.0, "session refused: {SESSIONS_MAX} live already");
+        link.close(CLOSE_FULL, "the hub has as many sessions as it can");
+        return;
+    }
+    let hub = Arc::clone(hub);
+    sessions.spawn(async move {
+        serve(hub, link).await;
+        drop(seat);
+    });
+}
+
+// The key belongs to it: who has an older key of an agent cannot push out the session of the newer.
+type Party = (AgentId, [u8; 32]);
+type Open = HashMap<Party, VecDeque<(u64, LinkHandle)>>;
+
+/// The open sessions by agent.
+#[derive(Default)]
+struct Seats {
+    open: Arc<Mutex<Open>>,
+}
+
+/// One session's seat, free again when dropped.
+struct Seat {
+    open: Arc<Mutex<Open>>,
+    party: Party,
+    number: u64,
+}
+
+fn locked(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Seat {
+    /// Takes a seat; the agent's oldest session goes when it has one too many.
+    fn of(link: &Link, seats: &Seats) -> Option<Self> {
+        let party = (link.peer_agent()?.clone(), link.peer_key_sha256()?);
+        let mut open = locked(&seats.open);
+        let own = open.entry(party.clone()).or_default();
+        let number = own.back().map_or(0, |(newest, _)| newest + 1);
+        own.push_back((number, link.handle()));
+        if own.len() > SESSIONS_PER_AGENT_MAX
+            && let Some((_, oldest)) = own.pop_front()
+        {
+            oldest.close(CLOSE_REPLACED, "newer sessions of this agent took over");
+        }
+        Some(Self { open: Arc::clone(&seats.open), party, number })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut open = locked(&self.open);
+        if let Some(own) = open.get_mut(&self.party) {
+            own.retain(|(number, _)| *number != self.number);
+            if own.is_empty() {
+                open.remove(&self.party);
+            }
+        }
+    }
+}

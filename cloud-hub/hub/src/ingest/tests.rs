@@ -1,0 +1,332 @@
+//! Sessions over real QUIC on loopback, against a hub without its listeners for people.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tideline_link::identity::{AGENT_CERT_DAYS, AgentKey, CertificateAuthority, KeyAndCert};
+use tideline_link::quic::{ALPN, ClientEndpoint, FrameReceiver, FrameSender, ServerEndpoint};
+use tideline_link::tls::{FloorTime, client_config, server_config};
+use tideline_protocol::block::BlockBuilder;
+use tideline_protocol::model::{Account, DeviceId, PointId, RowCounts, Sample, Seq, SeriesDef};
+use tideline_protocol::time::{Clock, SystemClock};
+use tideline_protocol::wire::{Lane, Ping, Run, RunEnvelope, VERSION, Welcome};
+use tideline_store::{Store, StoreConfig};
+
+use super::*;
+use crate::config::Config;
+use crate::fleet::Presence;
+use crate::hub::{Addresses, Hub};
+use crate::metadata::Metadata;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const EPOCH: Epoch = Epoch::from_bytes([3; 16]);
+
+struct Bench {
+    hub: App,
+    address: SocketAddr,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let now_s = clock.wall_ns() / 1_000_000_000;
+        let metadata = Metadata::open(&dir.path().join("hub.redb")).unwrap();
+        let (store, _) = Store::open(StoreConfig::new(dir.path().join("store")), Arc::clone(&clock)).unwrap();
+        let authority = CertificateAuthority::create("test", now_s).unwrap();
+        let server = authority.issue_server(&["localhost".to_owned()], now_s).unwrap();
+        let tls = server_config(&server, authority.cert_pem(), true, &[ALPN]).unwrap();
+        let endpoint = Arc::new(ServerEndpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), tls).unwrap());
+        let address = endpoint.local_addr().unwrap();
+        let addresses = Addresses::default();
+        let hub = Hub::new(Config::default(), clock, metadata, store, authority, addresses).unwrap();
+        tokio::spawn(accept(Arc::clone(&hub), endpoint));
+        tokio::spawn(watch_refused(Arc::clone(&hub)));
+        Self { hub, address, _dir: dir }
+    }
+
+    /// An enrolled agent's key and certificate.
+    fn enrol(&self, id: &str) -> KeyAndCert {
+        let agent = AgentId::parse(id).unwrap();
+        let key = AgentKey::generate().unwrap();
+        let csr = key.csr_pem(&agent).unwrap();
+        let now_s = self.hub.now_ms() / 1000;
+        let chain_pem = self.hub.authority.issue_agent(&csr, &agent, now_s, AGENT_CERT_DAYS).unwrap();
+        let key_hash = hex(&tideline_link::identity::csr_public_key_sha256(&csr).unwrap());
+        self.register(id, id, &key_hash);
+        KeyAndCert { key_pem: key.key_pem(), chain_pem, ca_pem: self.hub.authority.cert_pem().to_owned() }
+    }
+
+    fn register(&self, id: &str, agent: &str, key_hash: &str) {
+        let record = DeviceRecord {
+            agent: agent.to_owned(),
+            key_hash: key_hash.to_owned(),
+            enrolled_ms: 1,
+            revoked: false,
+            last_seen_ms: None,
+        };
+        self.hub.metadata.put(id, &record).unwrap();
+    }
+
+    fn presence(&self, id: &str) -> Presence {
+        self.hub.fleet.presence(&AgentId::parse(id).unwrap()).unwrap()
+    }
+}
+
+/// The agent's end of a session.
+struct Agent {
+    sender: FrameSender,
+    receiver: FrameReceiver,
+    _endpoint: ClientEndpoint,
+}
+
+impl Agent {
+    /// Connects and says hello.
+    async fn connect(bench: &Bench, id: &str, identity: &KeyAndCert) -> Self {
+        let endpoint = ClientEndpoint::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let floor = FloorTime::new(Arc::new(SystemClock::default()), 0);
+        let tls = client_config(identity, &identity.ca_pem, floor, &[ALPN]).unwrap();
+        let link = endpoint.connect(bench.address, "localhost", tls, PATIENCE).await.unwrap();
+        let (sender, receiver) = link.split();
+        let mut agent = Self { sender, receiver, _endpoint: endpoint };
+        agent.send(hello(id)).await;
+        agent
+    }
+
+    async fn send(&mut self, message: Message) {
+        self.sender.send(&Frame { corr: 0, trace: None, message }).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Option<Message> {
+        let frame = tokio::time::timeout(PATIENCE, self.receiver.recv()).await.expect("an answer in time");
+        frame.ok().flatten().map(|frame| frame.message)
+    }
+
+    async fn welcome(&mut self) -> Welcome {
+        match self.next().await {
+            Some(Message::Welcome(welcome)) => welcome,
+            other => panic!("no welcome but {other:?}"),
+        }
+    }
+
+    async fn refusal(&mut self) -> RefuseCode {
+        self.refusal_text().await.0
+    }
+
+    async fn refusal_text(&mut self) -> (RefuseCode, String) {
+        loop {
+            match self.next().await {
+                Some(Message::Refuse(refuse)) => return (refuse.code, refuse.reason),
+                Some(_) => {}
+                None => panic!("the line ended without a refusal"),
+            }
+        }
+    }
+
+    /// The acks until `enough` of their sum.
+    async fn settled(&mut self, enough: impl Fn(&Settlement) -> bool) -> Settlement {
+        let mut sum = Settlement::default();
+        while !enough(&sum) {
+            match self.next().await {
+                Some(Message::Ack(ack)) => sum.merge(&ack.settled),
+                other => panic!("no ack but {other:?}"),
+            }
+        }
+        sum
+    }
+}
+
+fn hello(id: &str) -> Message {
+    Message::Hello(Hello {
+        versions: vec![VERSION],
+        capabilities: Vec::new(),
+        agent: AgentId::parse(id).unwrap(),
+        epoch: EPOCH,
+        boot: [0; 16],
+        mono_ns: 0,
+        wall_ns: 0,
+        head: Seq::new(0),
+        software: "test 1".to_owned(),
+        account: Account::default(),
+        lives: Vec::new(),
+        moved: None,
+    })
+}
+
+fn defs(devices: &[&str]) -> Message {
+    let def = |device: &&str| SeriesDef {
+        device: DeviceId::parse(device).unwrap(),
+        point: PointId::parse("p").unwrap(),
+        unit: String::new(),
+    };
+    Message::Series(Series { first: 0, defs: devices.iter().map(def).collect() })
+}
+
+fn run(seq: u64, block: Vec<u8>) -> Message {
+    Message::Run(Run {
+        envelope: RunEnvelope {
+            epoch: EPOCH,
+            lane: Lane::Live,
+            first: Seq::new(seq),
+            rows: RowCounts::one(1),
+            series_end: 1,
+        },
+        block,
+    })
+}
+
+fn block() -> Vec<u8> {
+    let mut builder = BlockBuilder::new();
+    builder.push_batch(&[(0, &[Sample { time_ns: 5_000_000_000, value: 1.0 }])]);
+    builder.finish().bytes
+}
+
+#[tokio::test]
+async fn revoking_cuts_the_live_session_and_the_agent_does_not_get_back_in() {
+    let bench = Bench::start();
+    let identity = bench.enrol("pump-7");
+    let mut agent = Agent::connect(&bench, "pump-7", &identity).await;
+    agent.welcome().await;
+    assert!(bench.presence("pump-7").online);
+    let revoked = crate::api::devices::revoke(
+        axum::extract::State(Arc::clone(&bench.hub)),
+        axum::extract::Path("pump-7".to_owned()),
+    );
+    assert_eq!(revoked.await.unwrap(), axum::http::StatusCode::NO_CONTENT);
+    assert_eq!(agent.refusal().await, RefuseCode::Revoked);
+    assert_eq!(agent.next().await, None, "the hub closes the line");
+    assert!(!bench.presence("pump-7").online);
+    let mut again = Agent::connect(&bench, "pump-7", &identity).await;
+    let (code, text) = again.refusal_text().await;
+    assert_eq!(code, RefuseCode::Revoked);
+    assert!(text.contains("pump-7") && text.contains("enroll-token create"), "{text}");
+    assert!(!bench.presence("pump-7").online);
+}
+
+#[tokio::test]
+async fn an_agent_writes_for_a_device_only_once_it_is_registered_behind_it() {
+    let bench = Bench::start();
+    let identity = bench.enrol("gateway");
+    let mut agent = Agent::connect(&bench, "gateway", &identity).await;
+    agent.welcome().await;
+    agent.send(defs(&["valve-1"])).await;
+    let (code, text) = agent.refusal_text().await;
+    assert_eq!(code, RefuseCode::Identity);
+    assert!(text.contains("valve-1") && text.contains("device add valve-1 --behind gateway"), "{text}");
+    bench.register("valve-1", "gateway", "");
+    let mut agent = Agent::connect(&bench, "gateway", &identity).await;
+    agent.welcome().await;
+    agent.send(defs(&["valve-1"])).await;
+    agent.send(run(1, block())).await;
+    assert!(agent.settled(|s| !s.stored.is_empty()).await.stored.contains(1));
+    // A device behind an agent has no session of its own, whatever certificate it has.
+    let thief = bench.enrol("valve-2");
+    bench.register("valve-2", "gateway", "");
+    let mut device = Agent::connect(&bench, "valve-2", &thief).await;
+    assert_eq!(device.refusal().await, RefuseCode::Revoked);
+}
+
+#[tokio::test]
+async fn a_dead_letter_found_after_the_ack_is_told_in_the_running_session() {
+    let bench = Bench::start();
+    let identity = bench.enrol("pump-7");
+    let mut agent = Agent::connect(&bench, "pump-7", &identity).await;
+    agent.welcome().await;
+    agent.send(defs(&["pump-7"])).await;
+    agent.send(run(1, b"no block at all".to_vec())).await;
+    agent.send(run(2, block())).await;
+    let settled = agent.settled(|s| !s.refused.is_empty()).await;
+    assert!(settled.refused.contains(1) && !settled.refused.contains(2), "{settled:?}");
+    let ledger = bench.hub.store.ledger(&AgentId::parse("pump-7").unwrap());
+    assert_eq!(ledger.iter().map(|e| (e.stored, e.refused)).collect::<Vec<_>>(), [(1, 1)]);
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_frame_are_refused_with_what_is_wrong_and_counted() {
+    use tideline_protocol::wire::{FRAME_BYTES_MAX, encode};
+    let bench = Bench::start();
+    let identity = bench.enrol("pump-7");
+    let good = encode(&Frame::from(Message::Ping(Ping { mono_ns: 1 })));
+    let with = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    let mut long = good.clone();
+    long[8..12].copy_from_slice(&(u32::try_from(FRAME_BYTES_MAX).unwrap() + 1).to_be_bytes());
+    for (bytes, code, text) in [
+        (with(13, !good[13]), RefuseCode::Protocol, "checksum"),
+        (with(2, 9), RefuseCode::Version, "version 9 is unknown"),
+        (long, RefuseCode::Protocol, "allowed are"),
+        (b"GET / HTTP/1.1\r\nhost: hub\r\n\r\n".to_vec(), RefuseCode::Protocol, "not a tideline frame"),
+    ] {
+        let mut agent = Agent::connect(&bench, "pump-7", &identity).await;
+        agent.welcome().await;
+        agent.sender.send_bytes(bytes.into()).await.unwrap();
+        let (found, said) = agent.refusal_text().await;
+        assert_eq!(found, code, "{said}");
+        assert!(said.contains(text), "{said}");
+        assert_eq!(agent.next().await, None, "the hub closes the line");
+    }
+    let page = crate::telemetry::page(&bench.hub.counters, 0, &bench.hub.store.metrics());
+    assert!(page.contains("tideline_hub_sessions_refused_total 4\n"), "{page}");
+    Agent::connect(&bench, "pump-7", &identity).await.welcome().await;
+}
+
+#[tokio::test]
+async fn an_agent_has_two_sessions_and_the_newest_win() {
+    let bench = Bench::start();
+    let identity = bench.enrol("pump-7");
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        let mut agent = Agent::connect(&bench, "pump-7", &identity).await;
+        agent.welcome().await;
+        all.push(agent);
+    }
+    // The first was told of the second, and the second of the third; none of them is left hanging.
+    for agent in all.iter_mut().take(2) {
+        while agent.next().await.is_some() {}
+    }
+    all[2].send(defs(&["pump-7"])).await;
+    assert!(matches!(all[2].next().await, Some(Message::Ack(_))));
+    assert!(bench.presence("pump-7").online);
+}
+
+/// A client that takes no byte of what the hub sends, and keeps its line alive.
+async fn reads_nothing(
+    bench: &Bench,
+    identity: &KeyAndCert,
+) -> (quinn::Endpoint, quinn::Connection, quinn::SendStream, quinn::RecvStream) {
+    let floor = FloorTime::new(Arc::new(SystemClock::default()), 0);
+    let tls = client_config(identity, &identity.ca_pem, floor, &[ALPN]).unwrap();
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window(0_u32.into()).keep_alive_interval(Some(Duration::from_secs(1)));
+    config.transport_config(Arc::new(transport));
+    let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let connection = endpoint.connect_with(config, bench.address, "localhost").unwrap().await.unwrap();
+    let (mut send, receive) = connection.open_bi().await.unwrap();
+    let hello = tideline_protocol::wire::encode(&Frame::from(hello("pump-7")));
+    send.write_all(&hello).await.unwrap();
+    (endpoint, connection, send, receive)
+}
+
+#[tokio::test]
+async fn an_agent_that_reads_nothing_can_be_cut() {
+    let bench = Bench::start();
+    let identity = bench.enrol("pump-7");
+    let (_endpoint, connection, _send, _receive) = reads_nothing(&bench, &identity).await;
+    let agent = AgentId::parse("pump-7").unwrap();
+    let online = async {
+        while bench.hub.fleet.presence(&agent).is_none_or(|p| !p.online) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, online).await.expect("the hello came");
+    bench.hub.fleet.cut(&agent, (RefuseCode::Revoked, "out".to_owned()));
+    tokio::time::timeout(PATIENCE, connection.closed()).await.expect("the hub lets go of it");
+    assert!(!bench.presence("pump-7").online);
+}

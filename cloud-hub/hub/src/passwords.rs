@@ -99,6 +99,6 @@ mod tests {
         }
         drop(releases);
         assert_eq!(all.join_all().await, vec![true; HASHES_MAX + WAITING_MAX]);
-        assert_eq!(most.load(Ordering::SeqCst), HASHES_MAX);
+        assert!(most.load(Ordering::SeqCst) <= HASHES_MAX);
     }
 }

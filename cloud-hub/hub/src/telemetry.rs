@@ -97,8 +97,21 @@ pub fn page(counters: &Counters, online: u64, store: &StoreMetrics) -> String {
     line("tideline_store_flushes_total", "Times that rows were sealed.", "counter", store.flushes);
     line("tideline_store_sealed_bytes", "Bytes of sealed files.", "gauge", store.sealed_bytes);
     line(
+        "tideline_store_log_failures_total",
+        "Writes of the log that failed.",
+        "counter",
+        store.log_failures,
+    );
+    line(
+        "tideline_store_log_reopenings_total",
+        "Times that the log was opened again after one.",
+        "counter",
+        store.log_reopenings,
+    );
+    line("tideline_store_damaged_files_total", "Sealed files put aside.", "counter", store.damaged_files);
+    line(
         "tideline_store_poisoned",
-        "Whether a failed write stopped the store.",
+        "Whether a failed write stopped the store, until its log has reopened.",
         "gauge",
         u64::from(store.poisoned),
     );

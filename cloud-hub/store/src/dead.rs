@@ -94,7 +94,9 @@ mod tests {
         // The same run again, as a start may refuse it, takes no other's place.
         assert_eq!(keep(dir.path(), &one, &run(DEAD_FILES_MAX as u64 + 5, 10)).unwrap(), 0);
         let large = usize::try_from(DEAD_BYTES_MAX / 4).unwrap();
-        (200..=210).for_each(|seq| drop(keep(dir.path(), &one, &run(seq, large)).unwrap()));
+        for seq in 200..=210 {
+            keep(dir.path(), &one, &run(seq, large)).unwrap();
+        }
         assert_eq!(count(dir.path(), &one), 3);
         let newest = format!("pump-{}-210-210.run", Epoch::from_bytes([7; 16]));
         assert!(dir.path().join(newest).exists());

@@ -202,15 +202,16 @@ async fn latency(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     let clock = SystemClock::default();
     let (mut lines, mut waits) = (BufReader::new(tcp).lines(), Vec::new());
     let start = clock.mono_ns();
-    let warm = 2_000_000_000;
+    let warm = Duration::from_secs(2);
     let mut readings = false;
-    while clock.mono_ns() - start < warm + LIVE.as_nanos() as u64 {
+    let since = |now: u64| Duration::from_nanos(now - start);
+    while since(clock.mono_ns()) < warm + LIVE {
         let line =
             tokio::time::timeout(PATIENCE, lines.next_line()).await??.context("the live feed has ended")?;
         if let Some(kind) = line.strip_prefix("event:") {
             readings = kind.trim() == "readings";
         } else if let Some(data) = line.strip_prefix("data:").filter(|_| readings)
-            && clock.mono_ns() - start > warm
+            && since(clock.mono_ns()) > warm
         {
             delays(data.trim(), clock.wall_ns() as f64 / 1e6, &mut waits);
         }

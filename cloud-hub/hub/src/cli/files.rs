@@ -40,7 +40,7 @@ pub async fn inspect(config: &Config) -> Result<()> {
         store.appended_rows, store.duplicate_rows, store.dead_letters
     );
     if store.poisoned {
-        println!("a write failed and nothing more is taken: restart the hub");
+        println!("a write failed; nothing is taken until the log has reopened itself");
     }
     Ok(())
 }

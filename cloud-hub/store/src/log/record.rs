@@ -112,12 +112,15 @@ impl Record<'_> {
     }
 }
 
-/// The next record and the bytes after it, or `None` at the end. A record whose checksum is right but
-/// that makes no sense to this version is `None` in its place: what follows can still be read.
+/// A record, or `None` where the checksum is right but the record makes no sense to this version, and
+/// the bytes after it, which can still be read.
+pub type Next<'b> = (Option<ReadRecord>, &'b [u8]);
+
+/// The next record, or `None` at the end.
 ///
 /// # Errors
 /// What follows cannot be trusted.
-pub fn read(bytes: &[u8]) -> Result<Option<(Option<ReadRecord>, &[u8])>, RecordError> {
+pub fn read(bytes: &[u8]) -> Result<Option<Next<'_>>, RecordError> {
     if bytes.is_empty() {
         return Ok(None);
     }

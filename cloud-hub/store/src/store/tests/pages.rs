@@ -74,7 +74,7 @@ fn equal_times_are_paged_through_while_more_of_them_arrive() {
     let mut more = 15;
     while let Some(at) = next {
         if more < 18 {
-            append(&store, more as u64, &[values(more, more + 1)]);
+            append(&store, u64::try_from(more).unwrap(), &[values(more, more + 1)]);
             store.flush().unwrap();
             more += 1;
         }
@@ -92,7 +92,7 @@ fn pages_of_any_size_give_the_same_rows_of_several_series_files_and_memory() {
     let store = ready(config(dir.path()));
     for seq in 1..=4_i64 {
         let rows = (0..9).map(|at| ((at % SERIES), (seq * 5 + i64::from(at)) % 13, seq as f64));
-        append(&store, seq as u64, &[rows.collect()]);
+        append(&store, u64::try_from(seq).unwrap(), &[rows.collect()]);
         if seq < 4 {
             store.flush().unwrap();
         }

@@ -1,0 +1,35 @@
+//! A hub and an agent that were told so end when whoever started them is gone, as the demo's do.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tideline_e2e::process::Running;
+use tideline_e2e::{Agent, Hub, until};
+
+/// Waits until the process has ended, which must be in order.
+async fn ends_well(mut running: Running) -> Result<()> {
+    let ended = until("the end", Duration::from_secs(30), || {
+        let ended = running.check().err().map(|error| error.to_string());
+        async move { Ok(ended) }
+    })
+    .await?;
+    ensure!(ended.contains("exit status: 0"), "{ended}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hub_and_an_agent_end_with_their_stdin_when_told_to() -> Result<()> {
+    let hub = Hub::start().await?;
+    let folder = Agent::prepare(&hub, "pump-1", "[http]\nlisten = \"\"\n").await?;
+    let (data, config) = (folder.join("data").display().to_string(), folder.join("agent.toml"));
+    let config = config.display().to_string();
+    let args = ["run", "--until-stdin-ends", "--data", &data, "--config", &config];
+    // Nothing holds the other end of their stdin.
+    ends_well(Running::start("edge-agent", &args, &[], &folder.join("log"))?).await?;
+    let any = || "127.0.0.1:0".to_owned();
+    let env =
+        [("TIDELINE_HTTP_LISTEN", any()), ("TIDELINE_HTTPS_LISTEN", any()), ("TIDELINE_QUIC_LISTEN", any())];
+    let data = folder.join("hub").display().to_string();
+    let args = ["serve", "--until-stdin-ends", "--data", &data];
+    ends_well(Running::start("cloud-hub", &args, &env, &folder.join("hub.log"))?).await
+}

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tideline_protocol::invariants::Invariant;
 use tideline_store::StoreMetrics;
 
 /// Every metric that the hub itself counts.
@@ -115,5 +116,11 @@ pub fn page(counters: &Counters, online: u64, store: &StoreMetrics) -> String {
         "gauge",
         u64::from(store.poisoned),
     );
+    out.push_str("# HELP tideline_invariant_breaches_total Bugs found at work, by what they broke.\n");
+    out.push_str("# TYPE tideline_invariant_breaches_total counter\n");
+    for invariant in Invariant::ALL {
+        let (name, count) = (invariant.name(), invariant.breaches());
+        let _ok = writeln!(out, "tideline_invariant_breaches_total{{invariant=\"{name}\"}} {count}");
+    }
     out
 }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use redb::{Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction};
 use tideline_protocol::block::BlockError;
+use tideline_protocol::check_invariant;
+use tideline_protocol::invariants::Invariant;
 use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{Account, Epoch, SERIES_PER_EPOCH_MAX, Seq, SeriesDef, SeriesNo};
 use tideline_protocol::ranges::RangeSet;
@@ -319,11 +321,18 @@ impl Spool {
         tx.commit().map_err(SpoolError::storage)
     }
 
-    /// INV-3 and INV-4, after each step.
+    /// After each step.
     pub(crate) fn check(&self) {
-        debug_assert_eq!(self.books.breach(), None, "the spool's books are broken");
-        if !self.books.account.balances() {
-            tracing::error!(invariant = "INV-4", account = ?self.books.account, "the spool's account does not balance");
+        let account = &self.books.account;
+        check_invariant!(
+            Invariant::AccountsBalance,
+            account.balances(),
+            "the spool's account does not balance: {account:?}"
+        );
+        // Compares whole range sets, which is too much for every append in production.
+        if cfg!(debug_assertions) {
+            let breach = self.books.breach();
+            check_invariant!(Invariant::FreedIsSettled, breach.is_none(), "{breach:?}");
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod block;
 pub mod durability;
+pub mod invariants;
 pub mod lives;
 pub mod model;
 pub mod ranges;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tideline_protocol::check_invariant;
+use tideline_protocol::invariants::Invariant;
 use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{
     Account, AgentId, Epoch, Gap, RowCounts, SERIES_PER_EPOCH_MAX, Seq, SeriesDef,
@@ -127,6 +129,8 @@ impl EpochState {
     /// The rows of a run of which `taken` was stored.
     pub(crate) fn store(&mut self, first: Seq, rows: &RowCounts, taken: &RangeSet) {
         let stored = rows.total_in(first, taken);
+        let twice = self.settled.stored.intersect(taken);
+        check_invariant!(Invariant::StoredOnce, twice.is_empty(), "stored a second time: {twice:?}");
         self.settled.stored.insert_set(taken);
         self.stored_rows = self.stored_rows.saturating_add(stored);
         self.duplicate_rows = self.duplicate_rows.saturating_add(rows.total().saturating_sub(stored));

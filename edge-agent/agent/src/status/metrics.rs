@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use tideline_protocol::invariants::Invariant;
+
 use super::{BREAKER_STATES, SourceStatus, Status};
 
 /// Most sources with counters of their own; the rest is counted together.
@@ -38,6 +40,8 @@ pub fn text(status: &Status) -> String {
     family(&mut out, "tideline_agent_source_accepted_total", &accepted);
     let rejected = by_source(status, |source| source.rejected);
     family(&mut out, "tideline_agent_source_rejected_total", &rejected);
+    let breach = |invariant: Invariant| (label("invariant", invariant.name()), invariant.breaches());
+    family(&mut out, "tideline_invariant_breaches_total", &Invariant::ALL.map(breach));
     out
 }
 

@@ -6,6 +6,8 @@ use super::{
     BACKFILL_RUN_BYTES, HELLO_TIMEOUT_NS, LIVE_RUN_BYTES, PING_INTERVAL_NS, REPORT_INTERVAL_NS,
     RUNS_IN_FLIGHT_MAX, SILENCE_MAX_NS, SessionError,
 };
+use crate::check_invariant;
+use crate::invariants::Invariant;
 use crate::lives::{Life, Moved};
 use crate::model::{Account, Gap, Seq, SeriesDef, SeriesNo};
 use crate::ranges::RangeSet;
@@ -336,6 +338,7 @@ impl AgentSession {
     /// # Errors
     /// The hub did not answer the hello in time, or has fallen silent.
     pub fn poll(&mut self, now_ns: u64) -> Result<Option<AgentAction>, SessionError> {
+        check_invariant!(Invariant::TimeForward, now_ns >= self.heard_ns, "{now_ns} after {}", self.heard_ns);
         if let Some(action) = self.actions.pop_front() {
             return Ok(Some(action));
         }

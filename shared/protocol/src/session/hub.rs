@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use super::{CREDIT_BYTES, SessionError};
+use crate::check_invariant;
 use crate::durability::{Batch, Durable, Received, Validated};
+use crate::invariants::Invariant;
 use crate::model::{AgentId, Epoch, Gap, Seq, SeriesNo};
 use crate::wire::{
     self, Ack, Hello, Message, Pong, Refuse, RefuseCode, Report, Settlement, VERSION, Welcome,
@@ -177,6 +179,12 @@ impl HubSession {
         if self.received - self.settled > CREDIT_BYTES * 2 {
             return Err(SessionError::Protocol("more run bytes than the credit allows".into()));
         }
+        check_invariant!(
+            Invariant::QueuesBounded,
+            self.unsettled_bytes() <= CREDIT_BYTES * 2,
+            "{} run bytes of one session wait",
+            self.unsettled_bytes()
+        );
         let batch = Batch::<Received>::received(self.agent.clone(), run)
             .validate(self.series_known)
             .map_err(|invalid| SessionError::Protocol(invalid.to_string()))?;

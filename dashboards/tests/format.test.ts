@@ -61,4 +61,14 @@ describe('units', () => {
     expect(f.unit('{count}')).toBe('');
     expect(f.unit('kPa')).toBe('kPa');
   });
+
+  it('gives bytes and watts a decimal prefix, and degrees none', () => {
+    expect(f.quantity(217_566_000_000, 'By')).toEqual(['217.57', 'GB']);
+    expect(f.quantity(-1_500, 'By/s')).toEqual(['-1.5', 'kB/s']);
+    expect(f.quantity(12, 'By')).toEqual(['12', 'B']);
+    expect(f.quantity(54_000, 'Cel')).toEqual(['54\u202f000', '°C']);
+    expect(f.quantity(undefined, 'By')).toEqual([f.NONE, 'B']);
+    expect(f.axisValues([217_555e6, 217_560e6], 5e6, 'By')).toEqual(['217.555G', '217.560G']);
+    expect(f.axisValues([0, 50], 50, '%')).toEqual(['0', '50']);
+  });
 });

@@ -108,6 +108,27 @@ export function unit(ucum: string): string {
   return UNITS[ucum] ?? ucum.replace(/\{[^}]*\}/g, '').replace(/^\/s$/, '1/s');
 }
 
+// Units that take decimal prefixes; the others are read as they are.
+const PREFIXED = new Set(['By', 'By/s', 'B', 'B/s', 'bit/s', 'Hz', 'W', 'VA', 'W.h', 'J']);
+const PREFIXES: [number, string][] = [[1e12, 'T'], [1e9, 'G'], [1e6, 'M'], [1e3, 'k']];
+
+function prefix(size: number, ucum: string): [number, string] {
+  const found = PREFIXED.has(ucum) ? PREFIXES.find(([factor]) => size >= factor) : undefined;
+  return found ?? [1, ''];
+}
+
+/** A measured value with its unit: 217565000000 By → "217.57" "GB". */
+export function quantity(n: number | null | undefined, ucum: string): [string, string] {
+  const [factor, letter] = prefix(Math.abs(n ?? 0), ucum);
+  return [value(n === null || n === undefined ? n : n / factor), letter + unit(ucum)];
+}
+
+/** The labels of a value axis whose marks are `step` apart: all with the same decimals and prefix. */
+export function axisValues(marks: number[], step: number, ucum: string): string[] {
+  const [factor, letter] = prefix(Math.max(...marks.map(Math.abs), 0), ucum);
+  return marks.map((n) => axisValue(n / factor, step / factor) + letter);
+}
+
 /** A label of a value axis whose marks are `step` apart: all with the same decimals. */
 export function axisValue(n: number, step: number): string {
   const size = Math.abs(n);

@@ -2,11 +2,13 @@
 // gaps beneath it. Positions are set through the CSSOM, which the page's
 // content security policy allows.
 import uPlot from 'uplot';
-import { axisTime, axisValue, count, range } from './format';
+import { axisTime, axisValues, count, range } from './format';
 import type { Band, Drawn } from './series';
 
 export const CHART_HEIGHT = 168;
 const AXIS_WIDTH = 54;
+/** Of a digit in the axes' font. */
+const LABEL_WIDTH = 6.5;
 /** A narrower drag is a click that slipped. */
 const DRAG_MIN_PX = 6;
 /** A gap is at least this wide, so that a short one can be seen in a long range. */
@@ -14,6 +16,8 @@ const BAND_MIN_PX = 2;
 
 export interface PlotInputs {
   width: number;
+  /** The values' unit, as a UCUM code. */
+  readonly unit: string;
   span(): { from: number; to: number };
   drawn(): Drawn;
   bands(): Band[];
@@ -80,7 +84,7 @@ function hooks(inputs: PlotInputs): uPlot.Hooks.Arrays {
   };
 }
 
-function axes(): uPlot.Axis[] {
+function axes(inputs: PlotInputs): uPlot.Axis[] {
   const grid = { stroke: colour('--grid'), width: 1 };
   const font = `11px ${getComputedStyle(document.body).fontFamily}`;
   const shared = { stroke: colour('--muted'), font, grid };
@@ -94,11 +98,12 @@ function axes(): uPlot.Axis[] {
     },
     {
       ...shared,
-      size: AXIS_WIDTH,
+      // Wide enough for the longest label, and no narrower than the others' so that charts line up.
+      size: (_plot, labels) => Math.max(AXIS_WIDTH, ...(labels ?? []).map((label) => label.length * LABEL_WIDTH + 14)),
       space: 28,
       ticks: { show: false },
       gap: 6,
-      values: (_plot, splits, _axis, _space, step) => splits.map((v) => axisValue(v, step)),
+      values: (_plot, splits, _axis, _space, step) => axisValues(splits, step, inputs.unit),
     },
   ];
 }
@@ -123,7 +128,7 @@ function options(inputs: PlotInputs): uPlot.Options {
       x: { time: true, range: () => [inputs.span().from, inputs.span().to] },
       y: { range: (_plot, min, max) => (min === null || max === null ? [0, 1] : uPlot.rangeNum(min, max, 0.1, true)) },
     },
-    axes: axes(),
+    axes: axes(inputs),
     series: [
       {},
       { ...edge },

@@ -6,10 +6,13 @@ use sysinfo::{Components, Disks, Networks, System};
 use tideline_profiles::Profile;
 use tideline_protocol::model::{Sample, SeriesDef};
 use tideline_protocol::time::{Clock, SystemClock};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{Context, point_id};
 use crate::intake::Chunk;
+
+/// Longest wait for the first reading.
+const FIRST_READ_AFTER: Duration = Duration::from_secs(1);
 
 /// Reads every `interval_ms` until stopped.
 pub async fn run(mut context: Context, interval_ms: u64) {
@@ -18,7 +21,9 @@ pub async fn run(mut context: Context, interval_ms: u64) {
         Err(error) => return context.failed(&error.to_string()),
     };
     let clock = SystemClock::default();
-    let mut ticks = interval(Duration::from_millis(interval_ms.max(1)));
+    // Usage and rates are differences: read at once they would be of no time at all.
+    let period = Duration::from_millis(interval_ms.max(1));
+    let mut ticks = interval_at(Instant::now() + period.min(FIRST_READ_AFTER), period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut host = match Host::new(clock.mono_ns()) {
         Ok(host) => Some(host),

@@ -252,9 +252,9 @@ impl Driver {
                     let store = self.hub.store.clone();
                     self.appends.spawn(async move { store.append(batch).await });
                 }
-                HubAction::Recall(epoch) => {
+                HubAction::Recall(epoch, first, last) => {
                     let state = self.hub.store.agent_state(&self.agent, epoch);
-                    self.session.handle_settled(&state.settled);
+                    self.session.handle_settled(&state.settled.within(first, last));
                 }
                 HubAction::RecordGap(epoch, gap) => self.record_gap(epoch, gap).await?,
                 HubAction::Report(epoch, report) => self.report(epoch, report),

@@ -22,7 +22,7 @@ use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Series, Settlement};
 
 pub use disk::{LogDisk, RealDisk};
-pub use ledger::{AgentState, EpochLedger, EpochState, Holding, Ledgers, Opening};
+pub use ledger::{AgentState, EpochLedger, EpochState, Holding, Ledgers, Opening, Seqs};
 pub use replay::{Replay, ReplayedBatch};
 
 use record::Record;
@@ -224,7 +224,7 @@ impl<D: LogDisk> LogCore<D> {
         let (lo, hi) = (gap.first.get(), gap.last().get());
         let dropped = {
             let ledgers = lock(&self.ledgers);
-            if let Some(reason) = ledgers.refuses_seqs(agent, epoch, lo, hi) {
+            if let Some(reason) = ledgers.refuses_seqs(Seqs::Gap, agent, epoch, (lo, hi)) {
                 return Err(LogError::Limit(reason));
             }
             let mut missing = RangeSet::of(lo, hi);

@@ -124,6 +124,8 @@ struct EpochEntry {
     moved: Option<Moved>,
     #[n(9)]
     opened: u64,
+    #[n(10)]
+    reported_by: Option<u64>,
 }
 
 fn ranges(set: &RangeSet) -> Ranges {
@@ -155,6 +157,7 @@ impl From<&EpochState> for EpochEntry {
             lives: state.lives.clone(),
             moved: state.moved,
             opened: state.opened,
+            reported_by: state.reported_by,
         }
     }
 }
@@ -170,6 +173,7 @@ impl EpochEntry {
         state.gaps = self.gaps;
         state.reported = self.reported;
         (state.lives, state.moved, state.opened) = (self.lives, self.moved, self.opened);
+        state.reported_by = self.reported_by;
     }
 }
 

@@ -79,6 +79,7 @@ enum Request {
     Load(Seq, Seq, usize, Answer<Loaded>),
     Series(SeriesNo, usize, Answer<Vec<SeriesDef>>),
     Branch(Seq, Answer<()>),
+    BeginLife(u64, Answer<()>),
     Settle(Settlement, Answer<()>),
     Gaps(Answer<Vec<Gap>>),
     Cursor(String, Answer<Option<Vec<u8>>>),
@@ -205,6 +206,14 @@ impl SpoolHandle {
         self.ask(Request::Gaps).await
     }
 
+    /// Begins a life of the spool, see [`Spool::begin_life`].
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn begin_life(&self, id: u64) -> Result<(), SpoolError> {
+        self.ask(|answer| Request::BeginLife(id, answer)).await
+    }
+
     /// Goes on in the branch that parted at `at`, see [`Spool::branch`].
     ///
     /// # Errors
@@ -324,6 +333,7 @@ impl Worker {
                 let run = spool.load_run(first, last, bytes_max, RUN_ROWS_MAX)?;
                 Ok(run.map_or_else(|| Loaded::Gone(spool.gone_through(first, last)), Loaded::Run))
             }),
+            Request::BeginLife(id, answer) => self.answer(answer, |spool| spool.begin_life(id)),
             Request::Branch(at, answer) => self.answer(answer, |spool| spool.branch(at)),
             Request::Series(from, max, answer) => {
                 self.answer(answer, |spool| Ok(spool.series_defs(from, max)))

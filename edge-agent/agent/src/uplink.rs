@@ -26,6 +26,8 @@ use crate::sync::Wake;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for room on the line: a hub that hangs must not hold the agent.
+const SEND_MAX: Duration = Duration::from_secs(30);
 /// How often time is given to the session when nothing happens.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -74,6 +76,11 @@ impl Uplink {
                 Err(error) => error,
             };
             tracing::warn!(hub, error = %error, "no session with the hub");
+            if matches!(error.downcast_ref(), Some(SessionError::OldCopy { .. }))
+                && let Err(error) = self.spool.begin_life(entropy()).await
+            {
+                tracing::error!(%error, "no new life for a spool that is an old copy");
+            }
             self.down("open", Some(format!("{error:#}")));
             if *self.drain.borrow() {
                 return;
@@ -129,8 +136,10 @@ impl Uplink {
         let handle = link.handle();
         let (mut sender, mut receiver) = link.split();
         let mut state = self.spool.state();
+        let before = state.borrow().epoch;
         let view = self.spool.view().await?;
         let seen = *state.borrow_and_update();
+        anyhow::ensure!(seen.epoch == before, "the spool began a new epoch");
         let mut session = AgentSession::new(self.clock.mono_ns(), self.hello(&seen, view.head), view);
         session.handle_appended(seen.head, seen.series, seen.account);
         let (mut dropped, mut opened_ns) = (seen.account.dropped, None);
@@ -198,7 +207,11 @@ impl Uplink {
     ) -> anyhow::Result<()> {
         while let Some(action) = session.poll(self.clock.mono_ns())? {
             match action {
-                AgentAction::Send(message) => sender.send(&Frame::from(message)).await?,
+                AgentAction::Send(message) => {
+                    let frame = Frame::from(message);
+                    let sent = tokio::time::timeout(SEND_MAX, sender.send(&frame)).await;
+                    sent.map_err(|_| anyhow::anyhow!("the hub takes nothing for {} s", SEND_MAX.as_secs()))??;
+                }
                 AgentAction::LoadSeries { from, max } => {
                     session.handle_series(from, self.spool.series(from, max).await?);
                 }

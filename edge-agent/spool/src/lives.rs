@@ -12,6 +12,18 @@ use crate::gaps::Gaps;
 use crate::spool::{BATCHES, META, Spool, SpoolError};
 
 impl Spool {
+    /// Begins a life without an opening: what is given out from here on is told from what a hub may
+    /// hold of it already.
+    ///
+    /// # Errors
+    /// The storage failed; open the spool again.
+    pub fn begin_life(&mut self, id: u64) -> Result<(), SpoolError> {
+        self.commit(|_, _, books, _| {
+            lives::begin(&mut books.lives, id, Seq::new(books.head + 1));
+            Ok(())
+        })
+    }
+
     /// Goes on in the branch that parted at `at`: everything that is still pending, and the gaps that
     /// the hub has not confirmed, keep their seqs in a new epoch. What was settled is freed: it is of
     /// the old epoch. The sources' positions and the dictionary stay.
@@ -26,6 +38,8 @@ impl Spool {
         let done = self.branch_at(at);
         self.poisoned = done.is_err();
         done?;
+        // From here on the journal could be lost.
+        self.commit(|_, _, _, _| Ok(()))?;
         tracing::warn!(%old, new = %self.epoch, at = at.get(), rows = self.books.account.produced,
             "this spool is a copy of another; it goes on under a new epoch");
         self.check();
@@ -66,7 +80,7 @@ impl Spool {
         books.settled = Settlement { stored: elsewhere, ..books.settled };
         let Account { pending, dropped, .. } = books.account;
         books.account.produced = pending + dropped;
-        books.moved = Some(Moved { epoch: self.epoch, rows: books.account.produced });
+        books.moved = Some(Moved { epoch: self.epoch, rows: pending });
         {
             let mut meta = tx.open_table(META).map_err(SpoolError::storage)?;
             // The journal as a new spool's: it cannot have been lost yet.

@@ -47,7 +47,7 @@ fn each_opening_begins_a_life_at_the_next_seq() {
     let firsts: Vec<u64> = spool.lives().iter().map(|life| life.first.get()).collect();
     assert_eq!(firsts, [1, 2]);
     append(&mut spool, 2);
-    for life in 3..60 {
+    for life in 3..=u8::MAX {
         drop(spool);
         spool = open(&disk.kill(), life);
         append(&mut spool, u32::from(life));

@@ -22,7 +22,7 @@ use crate::model::{Epoch, Seq};
 use crate::ranges::RangeSet;
 
 /// Most lives that are kept and told: older ones are settled long ago.
-pub const LIVES_MAX: usize = 32;
+pub const LIVES_MAX: usize = 128;
 
 /// A life of a spool: from one opening to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -185,7 +185,7 @@ mod tests {
         let mut list = lives(&[(1, 1), (2, 7)]);
         begin(&mut list, 3, Seq::new(7));
         assert_eq!(list, lives(&[(1, 1), (3, 7)]));
-        (8..90).for_each(|first| begin(&mut list, first, Seq::new(first)));
-        assert_eq!((list.len(), list.last().map(|life| life.id)), (LIVES_MAX, Some(89)));
+        (8..900).for_each(|first| begin(&mut list, first, Seq::new(first)));
+        assert_eq!((list.len(), list.last().map(|life| life.id)), (LIVES_MAX, Some(899)));
     }
 }

@@ -107,7 +107,12 @@ fn admit(hub: &App, link: Link, seats: &Seats, sessions: &mut JoinSet<()>) {
 
 // The key belongs to it: who has an older key of an agent cannot push out the session of the newer.
 type Party = (AgentId, [u8; 32]);
-type Open = HashMap<Party, VecDeque<(u64, LinkHandle)>>;
+#[derive(Default)]
+struct Open {
+    by_party: HashMap<Party, VecDeque<(u64, LinkHandle)>>,
+    // Never given out twice: a seat that is slow to go must not take a newer one's entry with it.
+    next: u64,
+}
 
 /// The open sessions by agent.
 #[derive(Default)]
@@ -131,8 +136,9 @@ impl Seat {
     fn of(link: &Link, seats: &Seats) -> Option<Self> {
         let party = (link.peer_agent()?.clone(), link.peer_key_sha256()?);
         let mut open = locked(&seats.open);
-        let own = open.entry(party.clone()).or_default();
-        let number = own.back().map_or(0, |(newest, _)| newest + 1);
+        let number = open.next;
+        open.next = number.saturating_add(1);
+        let own = open.by_party.entry(party.clone()).or_default();
         own.push_back((number, link.handle()));
         if own.len() > SESSIONS_PER_AGENT_MAX
             && let Some((_, oldest)) = own.pop_front()
@@ -146,10 +152,10 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut open = locked(&self.open);
-        if let Some(own) = open.get_mut(&self.party) {
+        if let Some(own) = open.by_party.get_mut(&self.party) {
             own.retain(|(number, _)| *number != self.number);
             if own.is_empty() {
-                open.remove(&self.party);
+                open.by_party.remove(&self.party);
             }
         }
     }

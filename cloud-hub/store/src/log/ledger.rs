@@ -19,6 +19,8 @@ pub const SERIES_PER_AGENT_MAX: usize = 250_000;
 pub const DEFINITIONS_MAX: usize = 2_000_000;
 /// Most ranges of seqs of one kind in one epoch; three sets of them fit into a welcome.
 pub const RANGES_PER_EPOCH_MAX: usize = 16_384;
+/// Most pairs of counts in one listed gap; beyond them the next one begins.
+pub const RUNS_PER_GAP_MAX: usize = 512;
 /// Most gaps that are listed of one epoch; of more the oldest are only counted.
 pub const GAPS_PER_EPOCH_MAX: usize = 16_384;
 
@@ -29,6 +31,15 @@ pub struct AgentState {
     pub settled: Settlement,
     /// How many dictionary entries are known.
     pub series_known: u32,
+}
+
+/// What becomes of seqs that an agent sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seqs {
+    /// They are stored.
+    Run,
+    /// They are counted as dropped.
+    Gap,
 }
 
 /// What a spool that signs on turned out to be.
@@ -103,6 +114,8 @@ pub struct EpochState {
     // The lives of the spool that brought the seqs, and the epoch that it went on from.
     pub(crate) lives: Vec<Life>,
     pub(crate) moved: Option<Moved>,
+    // The life that reported: what another copy took along is not what this one held.
+    pub(crate) reported_by: Option<u64>,
     // The agent is with the epoch that it opened last: the one with the greatest number.
     pub(crate) opened: u64,
     // Stored since the last cut: what the next sealed file will hold.
@@ -163,7 +176,12 @@ impl EpochState {
         for (lo, hi) in dropped.iter() {
             let part = part_of(gap, lo, hi);
             match self.gaps.last_mut() {
-                Some(last) if last.cause == part.cause && last.last().next() == part.first => {
+                Some(last)
+                    if last.cause == part.cause
+                        && last.last().next() == part.first
+                        && last.rows.runs().len().saturating_add(part.rows.runs().len())
+                            <= RUNS_PER_GAP_MAX =>
+                {
                     join(last, &part)
                 }
                 _ => self.gaps.push(part),
@@ -281,10 +299,16 @@ impl Ledgers {
         self.agents.entry(agent.clone()).or_default().entry(epoch).or_default()
     }
 
+    /// The lives of all spools are uncertain: each is believed when it comes again.
+    pub(crate) fn forget_lives(&mut self) {
+        self.agents.values_mut().flat_map(BTreeMap::values_mut).for_each(|state| state.lives.clear());
+    }
+
     /// Takes over an agent's own account of an epoch that it has opened.
     pub(crate) fn report(&mut self, agent: &AgentId, epoch: Epoch, report: Report) {
         if let Some(state) = self.agents.get_mut(agent).and_then(|epochs| epochs.get_mut(&epoch)) {
             state.reported = Some(report);
+            state.reported_by = state.lives.last().map(|life| life.id);
         }
     }
 
@@ -302,12 +326,18 @@ impl Ledgers {
     pub fn ledger(&self, agent: &AgentId) -> Vec<EpochLedger> {
         let Some(epochs) = self.agents.get(agent) else { return Vec::new() };
         let newest = epochs.values().map(|state| state.opened).max().unwrap_or(0);
-        let moved = |from: Epoch| {
-            let all = epochs.values().filter_map(|state| state.moved);
-            all.filter(|moved| moved.epoch == from).map(|moved| moved.rows).max().unwrap_or(0)
-        };
+        // Of a branch only, and only what the life that parted had reported itself.
+        let mut moved: BTreeMap<Epoch, u64> = BTreeMap::new();
+        for branch in epochs.values() {
+            let Some(from) = branch.moved else { continue };
+            let reported_by = epochs.get(&from.epoch).and_then(|state| state.reported_by);
+            if reported_by.is_some() && branch.lives.first().map(|life| life.id) == reported_by {
+                let rows = moved.entry(from.epoch).or_default();
+                *rows = from.rows.max(*rows);
+            }
+        }
         let account = |(epoch, state): (&Epoch, &EpochState)| {
-            state.ledger(*epoch, state.opened < newest, moved(*epoch))
+            state.ledger(*epoch, state.opened < newest, moved.get(epoch).copied().unwrap_or(0))
         };
         epochs.iter().map(account).collect()
     }
@@ -366,12 +396,24 @@ impl Ledgers {
 
     /// Why a run or gap of these seqs is not taken, if so: what an epoch holds must stay few ranges,
     /// as they are sent in every welcome and kept in every checkpoint.
-    pub(crate) fn refuses_seqs(&self, agent: &AgentId, epoch: Epoch, lo: u64, hi: u64) -> Option<String> {
+    pub(crate) fn refuses_seqs(
+        &self,
+        kind: Seqs,
+        agent: &AgentId,
+        epoch: Epoch,
+        (lo, hi): (u64, u64),
+    ) -> Option<String> {
         let settled = self.epoch(agent, epoch)?.settled();
         let touches = |set: &RangeSet| !set.within(lo.saturating_sub(1), hi.saturating_add(1)).is_empty();
-        let full = |set: &RangeSet| set.range_count() >= RANGES_PER_EPOCH_MAX && !touches(set);
-        let refused = full(&settled.stored) || full(&settled.dropped);
-        refused
+        // A run may end among the dead letters.
+        let (ranges, grows) = match kind {
+            Seqs::Run => {
+                let ranges = settled.stored.range_count() + settled.refused.range_count();
+                (ranges, !touches(&settled.stored))
+            }
+            Seqs::Gap => (settled.dropped.range_count(), !touches(&settled.dropped)),
+        };
+        (grows && ranges >= RANGES_PER_EPOCH_MAX)
             .then(|| format!("seqs {lo} to {hi} lie apart from {RANGES_PER_EPOCH_MAX} ranges that are held"))
     }
 

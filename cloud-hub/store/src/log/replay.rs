@@ -51,6 +51,11 @@ pub fn replay<D: LogDisk>(disk: &mut D, from: Checkpoint) -> Result<(Ledgers, Re
             Err(error) => found.problems.push((segment, format!("it cannot be read: {error}"))),
         }
     }
+    // The lives of a spool may be among what was cut off, and what they brought behind it: without
+    // them an honest spool would be taken for a copy of itself.
+    if found.problems.iter().any(|(segment, _)| *segment < newest) {
+        ledgers.forget_lives();
+    }
     for batch in &mut found.batches {
         // A refusal comes after its batch, and the two must not disagree about what is stored.
         if let Some(state) = ledgers.epoch(&batch.agent, batch.run.envelope.epoch) {

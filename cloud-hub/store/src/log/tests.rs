@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tideline_protocol::model::{DeviceId, PointId, SeriesDef};
+use tideline_protocol::model::{Account, DeviceId, DropCause, PointId, RowCounts, Seq, SeriesDef};
+use tideline_protocol::wire::Report;
 
 use super::*;
 
@@ -98,4 +99,82 @@ fn reopening_cuts_off_what_the_failed_write_left_and_goes_on() {
     assert_eq!(log.define_series(&agent, epoch, &more).unwrap(), 2);
     let (log, replay) = LogCore::open(log.into_disk(), Checkpoint::default()).unwrap();
     assert_eq!((replay.problems.len(), log.state(&agent, epoch).series_known), (0, 2));
+}
+
+fn lives(list: &[(u64, u64)]) -> Vec<Life> {
+    list.iter().map(|(id, first)| Life { id: *id, first: Seq::new(*first) }).collect()
+}
+
+fn gap(first: u64, rows: &[u32]) -> Gap {
+    let mut counts = RowCounts::default();
+    rows.iter().for_each(|rows| counts.push(*rows));
+    Gap { first: Seq::new(first), rows: counts, from_ns: 0, to_ns: 0, cause: DropCause::Quota }
+}
+
+#[test]
+fn an_honest_spool_is_no_copy_of_itself_after_a_segment_was_damaged() {
+    let (agent, epoch) = (AgentId::parse("a").unwrap(), Epoch::from_bytes([1; 16]));
+    let (mut log, _) = LogCore::open(MemoryDisk::default(), Checkpoint::default()).unwrap();
+    log.open_epoch(&agent, epoch, &lives(&[(1, 1)]), None).unwrap();
+    log.record_gap(&agent, epoch, &gap(1, &[1; 50])).unwrap();
+    let (checkpoint, _) = log.cut().unwrap();
+    log.open_epoch(&agent, epoch, &lives(&[(1, 1), (2, 51)]), None).unwrap();
+    log.cut().unwrap();
+    log.record_gap(&agent, epoch, &gap(60, &[1; 21])).unwrap();
+    let mut disk = log.into_disk();
+    *disk.segments.get_mut(&checkpoint.oldest_segment).unwrap().last_mut().unwrap() ^= 1;
+    let (mut log, replay) = LogCore::open(disk, checkpoint).unwrap();
+    assert_eq!(replay.problems.len(), 1);
+    let opening = log.open_epoch(&agent, epoch, &lives(&[(1, 1), (2, 51)]), None).unwrap();
+    assert!(matches!(opening, Opening::Known(_)), "{opening:?}");
+    let copy = log.open_epoch(&agent, epoch, &lives(&[(1, 1), (3, 51)]), None).unwrap();
+    assert!(matches!(copy, Opening::Parted { at, .. } if at.get() == 51), "{copy:?}");
+}
+
+#[test]
+fn what_an_epoch_left_pending_is_lost_but_for_what_went_along() {
+    let (agent, epoch) = (AgentId::parse("a").unwrap(), Epoch::from_bytes([1; 16]));
+    let mut ledgers = Ledgers::default();
+    ledgers.go_on(&agent, epoch, &lives(&[(1, 1)]), None);
+    let account = Account { produced: 50, pending: 50, ..Account::default() };
+    ledgers.report(&agent, epoch, Report { account, head: Seq::new(50) });
+    let of = |ledgers: &Ledgers| {
+        let all = ledgers.ledger(&agent);
+        let old = all.iter().find(|ledger| ledger.epoch == epoch).unwrap().clone();
+        assert!(old.balanced);
+        (old.produced, old.pending, old.lost)
+    };
+    assert_eq!(of(&ledgers), (50, 50, 0));
+    // Another copy took along rows of its own, which this life never reported.
+    let other = Some(Moved { epoch, rows: 50 });
+    ledgers.go_on(&agent, Epoch::from_bytes([2; 16]), &lives(&[(9, 101)]), other);
+    assert_eq!(of(&ledgers), (50, 0, 50));
+    let own = Some(Moved { epoch, rows: 20 });
+    ledgers.go_on(&agent, Epoch::from_bytes([3; 16]), &lives(&[(1, 31)]), own);
+    assert_eq!(of(&ledgers), (30, 0, 30));
+}
+
+#[test]
+fn listed_gaps_and_ranges_of_an_epoch_stay_bounded() {
+    let (agent, epoch) = (AgentId::parse("a").unwrap(), Epoch::from_bytes([1; 16]));
+    let (mut log, _) = LogCore::open(MemoryDisk::default(), Checkpoint::default()).unwrap();
+    log.open_epoch(&agent, epoch, &lives(&[(1, 1)]), None).unwrap();
+    for message in 0..20 {
+        let rows: Vec<u32> = (0..200).map(|n| n % 2 + 1).collect();
+        log.record_gap(&agent, epoch, &gap(1 + message * 200, &rows)).unwrap();
+    }
+    let ledger = log.ledger(&agent).remove(0);
+    assert_eq!(ledger.dropped, 6_000);
+    assert!(ledger.gaps.iter().all(|gap| gap.rows.runs().len() <= ledger::RUNS_PER_GAP_MAX));
+    let ranges = u64::try_from(ledger::RANGES_PER_EPOCH_MAX).unwrap();
+    {
+        let ledgers = log.ledgers();
+        let mut ledgers = lock(&ledgers);
+        let dropped = &mut ledgers.epoch_mut(&agent, epoch).settled.dropped;
+        (0..ranges).for_each(|n| dropped.insert(10_000 + n * 2, 10_000 + n * 2));
+    }
+    let joins = log.record_gap(&agent, epoch, &gap(10_001, &[1]));
+    assert!(joins.is_ok(), "it makes no range more: {joins:?}");
+    let refused = log.record_gap(&agent, epoch, &gap(20_000 + ranges * 2, &[1])).err();
+    assert!(matches!(refused, Some(LogError::Limit(_))), "{refused:?}");
 }

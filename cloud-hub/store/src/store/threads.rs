@@ -15,7 +15,7 @@ use super::Inner;
 use super::flush::Cut;
 use crate::config::StoreError;
 use crate::decode::{self, Refusal};
-use crate::log::{Checkpoint, LogCore, LogDisk, LogError, Opening, lock};
+use crate::log::{Checkpoint, LogCore, LogDisk, LogError, Opening, Seqs, lock};
 use crate::metrics::add;
 use crate::tables::{LiveBatch, Shared, read, write};
 
@@ -155,7 +155,7 @@ impl Writer {
         let ledgers = lock(&self.shared.ledgers);
         let within = |(batch, reply): (Batch<Validated>, Reply<Batch<Durable>>)| {
             let ((first, last), epoch) = (batch.seqs(), batch.run().envelope.epoch);
-            match ledgers.refuses_seqs(batch.agent(), epoch, first.get(), last.get()) {
+            match ledgers.refuses_seqs(Seqs::Run, batch.agent(), epoch, (first.get(), last.get())) {
                 None => Some((batch, reply)),
                 Some(reason) => {
                     let _ = reply.send(Err(StoreError::Limit(reason)));

@@ -117,7 +117,7 @@ fn carry_out(session: &mut HubSession, action: HubAction, books: &mut AgentState
                 session.handle_durable(&durable);
             }
         }
-        HubAction::Recall(_) => session.handle_settled(&books.settled),
+        HubAction::Recall(_, first, last) => session.handle_settled(&books.settled.within(first, last)),
         HubAction::RecordGap(_, gap) => {
             let mut dropped = RangeSet::new();
             dropped.insert(gap.first.get(), gap.last().get());

@@ -33,8 +33,8 @@ pub enum HubAction {
     /// Make the batch durable, then call [`HubSession::handle_durable`].
     Append(Batch<Validated>),
     /// A run held seqs that were settled before: give [`HubSession::handle_settled`] what the store
-    /// durably holds of the epoch (its `settled`), so that the ack says what became of them.
-    Recall(Epoch),
+    /// durably holds of these seqs of the epoch, so that the ack says what became of them.
+    Recall(Epoch, Seq, Seq),
     /// Make the gap durable, then call [`HubSession::handle_settled`].
     RecordGap(Epoch, Gap),
     /// The agent's account of its epoch.
@@ -249,7 +249,7 @@ impl HubSession {
         if let (State::Open(epoch), false) =
             (&self.state, batch.taken().missing(first.get(), last.get()).is_empty())
         {
-            self.actions.push_back(HubAction::Recall(*epoch));
+            self.actions.push_back(HubAction::Recall(*epoch, first, last));
         }
         self.settled = self.settled.saturating_add(batch.run().block.len() as u64);
         self.ack_due = true;

@@ -139,7 +139,7 @@ impl Pair {
                     self.hub.handle_durable(&durable);
                 }
             }
-            HubAction::Recall(_) => self.hub.handle_settled(&self.stored.clone()),
+            HubAction::Recall(_, first, last) => self.hub.handle_settled(&self.stored.within(first, last)),
             HubAction::RecordGap(_, gap) => {
                 let (first, last) = (gap.first.get(), gap.last().get());
                 self.stored.dropped.insert_set(&self.stored.all().missing(first, last));

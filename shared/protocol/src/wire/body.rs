@@ -116,14 +116,19 @@ impl Settlement {
         all
     }
 
+    /// What it says of the seqs `first..=last`.
+    #[must_use]
+    pub fn within(&self, first: Seq, last: Seq) -> Self {
+        let part = |set: &RangeSet| {
+            if first <= last { set.within(first.get(), last.get()) } else { RangeSet::new() }
+        };
+        Self { stored: part(&self.stored), refused: part(&self.refused), dropped: part(&self.dropped) }
+    }
+
     /// What it says of the seqs before `end`.
     #[must_use]
     pub fn before(&self, end: Seq) -> Self {
-        let part = |set: &RangeSet| match end.get() {
-            0 | 1 => RangeSet::new(),
-            end => set.within(1, end - 1),
-        };
-        Self { stored: part(&self.stored), refused: part(&self.refused), dropped: part(&self.dropped) }
+        self.within(Seq::FIRST, Seq::new(end.get().saturating_sub(1)))
     }
 
     /// Adds what `other` says.

@@ -255,8 +255,8 @@ impl Hub {
                     }
                     Err(error) => Err(error),
                 },
-                HubAction::Recall(epoch) => {
-                    session.handle_settled(&self.log.state(&self.id, epoch).settled);
+                HubAction::Recall(epoch, first, last) => {
+                    session.handle_settled(&self.log.state(&self.id, epoch).settled.within(first, last));
                     Ok(())
                 }
                 HubAction::RecordGap(epoch, gap) => self

@@ -38,7 +38,7 @@ help: ## Lists the targets
 
 demo: tools $(WEB_DIST) ## Hub and agents on loopback, with an outage and the ledger; ARGS="--agents 4 --for 60s --json"
 	$(call say,Demo: starts a hub and some agents on loopback; cuts one off and shows every device's ledger. Ctrl-C ends it.)
-	@[ -x "$(BIN)/cloud-hub" ] || echo '==> The first build takes about 8 minutes on two cores, most of it Polars; later ones take seconds.' >&2
+	@[ -x "$(BIN)/cloud-hub" ] || echo '==> The first build takes about 14 minutes on two cores, most of it Polars; later ones take seconds.' >&2
 	@cargo build --workspace --bins
 	@"$(BIN)/cloud-hub" demo $(ARGS)
 
@@ -70,7 +70,7 @@ lint: tools $(WEB_DIST)
 	cargo clippy --workspace --all-targets -- -D warnings
 
 build: tools $(WEB_DIST)
-	$(call say,Build; the first takes about 8 minutes on two cores; most of it is Polars)
+	$(call say,Build; the first takes about 14 minutes on two cores; most of it is Polars)
 	cargo build --workspace --all-targets
 
 web: $(WEB_DIST) ## Builds the web app when its sources are newer than what was built

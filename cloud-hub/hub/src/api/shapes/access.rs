@@ -1,0 +1,117 @@
+//! Who may sign in, and by what.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::metadata::Role;
+
+/// Credentials
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// The user's name
+    pub user: String,
+    /// The password
+    #[schema(format = Password)]
+    pub password: String,
+}
+
+/// The signed-in user
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Session {
+    /// The user's name
+    pub user: String,
+    /// What they may do
+    pub role: Role,
+}
+
+/// What an enrolment token is for
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnrollTokenRequest {
+    /// The device
+    pub device: String,
+    /// Seconds until it ends; a day when left out
+    pub ttl_s: Option<u32>,
+}
+
+/// A new enrolment token
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EnrollTokenAnswer {
+    /// The token, shown this once
+    pub token: String,
+    /// The device
+    pub device: String,
+    /// When it ends (Unix ms)
+    pub expires_ms: i64,
+}
+
+/// A new API token
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRequest {
+    /// What it is for
+    pub name: String,
+    /// What it may do
+    pub role: Role,
+}
+
+/// The new API token
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TokenAnswer {
+    /// Its id
+    pub id: String,
+    /// The token, shown this once
+    pub token: String,
+}
+
+/// An API token
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TokenInfo {
+    /// Its id
+    pub id: String,
+    /// What it is for
+    pub name: String,
+    /// What it may do
+    pub role: Role,
+    /// When it was made (Unix ms)
+    pub created_ms: i64,
+}
+
+/// All API tokens
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TokenList {
+    /// By id
+    pub tokens: Vec<TokenInfo>,
+}
+
+/// A new user
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserRequest {
+    /// The name
+    pub name: String,
+    /// The password
+    #[schema(format = Password)]
+    pub password: String,
+    /// What they may do
+    pub role: Role,
+}
+
+/// A user
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UserInfo {
+    /// The name
+    pub name: String,
+    /// What they may do
+    pub role: Role,
+    /// When they were made (Unix ms)
+    pub created_ms: i64,
+}
+
+/// All users
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UserList {
+    /// By name
+    pub users: Vec<UserInfo>,
+}

@@ -1,0 +1,185 @@
+//! Series, their readings, and what is missing of them.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The newest reading
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct LastReading {
+    /// Time (Unix ms)
+    pub t: i64,
+    /// Value
+    pub v: f64,
+}
+
+/// One series
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Series {
+    /// device/point
+    pub id: String,
+    /// The device
+    pub device: String,
+    /// The point
+    pub point: String,
+    /// UCUM, may be empty
+    pub unit: String,
+    /// The newest reading
+    #[schema(required)]
+    pub last: Option<LastReading>,
+    /// Readings stored
+    pub count: u64,
+}
+
+/// A page of series
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SeriesPage {
+    /// The series by id
+    pub series: Vec<Series>,
+    /// The cursor of the next page
+    #[schema(required)]
+    pub next: Option<String>,
+}
+
+/// Readings of a device that will never come
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct QueryGap {
+    /// The device
+    pub device: String,
+    /// Start (Unix ms)
+    pub from_ms: i64,
+    /// End (Unix ms)
+    pub to_ms: i64,
+    /// Readings
+    pub rows: u64,
+    /// Why readings were dropped
+    #[schema(example = "quota")]
+    pub cause: String,
+}
+
+/// Why readings of a device may be missing from an answer
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MissingCause {
+    /// The agent is not connected: what it read since is not here
+    Offline,
+    /// The agent is connected and still holds readings that are not here
+    Backlog,
+    /// A damaged file was set aside, and the agents have not refilled all of it
+    Damaged,
+}
+
+/// Readings that may be missing from an answer
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Missing {
+    /// The device
+    pub device: String,
+    /// All readings up to here have come (Unix ms, by the hub's clock); null when that is not known
+    #[schema(required)]
+    pub after_ms: Option<i64>,
+    /// Why
+    pub cause: MissingCause,
+}
+
+/// Buckets of one width as columns of equal length; empty buckets are left out
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BucketColumns {
+    /// device/point
+    pub id: String,
+    /// UCUM, may be empty
+    pub unit: String,
+    /// The tier that answered
+    #[schema(example = "1m")]
+    pub tier: String,
+    /// Start of each bucket (Unix ms)
+    pub t: Vec<i64>,
+    /// Smallest values
+    pub min: Vec<f64>,
+    /// Largest values
+    pub max: Vec<f64>,
+    /// Means
+    pub mean: Vec<f64>,
+    /// Newest values
+    pub last: Vec<f64>,
+    /// Readings
+    pub count: Vec<u64>,
+}
+
+/// The answer to a query with buckets
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QueryAnswer {
+    /// The series asked for
+    pub series: Vec<BucketColumns>,
+    /// Whether readings of the range may be missing, as far as the hub can know: an agent that speaks
+    /// for one of the devices is not connected or still holds readings, or a damaged file is not
+    /// refilled. What an agent dropped is in `gaps` and does not make an answer partial
+    pub partial: bool,
+    /// Which, and why; left out when nothing is missing
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
+    /// What was dropped within the range
+    pub gaps: Vec<QueryGap>,
+}
+
+/// Raw readings as columns of equal length
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RawColumns {
+    /// device/point
+    pub id: String,
+    /// UCUM, may be empty
+    pub unit: String,
+    /// Always `raw`
+    pub tier: String,
+    /// Times (Unix ms)
+    pub t: Vec<i64>,
+    /// Times in full, nanoseconds since 1970 as text
+    pub t_ns: Vec<String>,
+    /// Values
+    pub v: Vec<f64>,
+}
+
+/// The answer to a query without buckets
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RawAnswer {
+    /// The series asked for, as far as the page goes
+    pub series: Vec<RawColumns>,
+    /// The cursor of the next page
+    #[schema(required)]
+    pub next: Option<String>,
+    /// Whether readings of the range may be missing, as far as the hub can know: an agent that speaks
+    /// for one of the devices is not connected or still holds readings, or a damaged file is not
+    /// refilled. What an agent dropped is in `gaps` and does not make an answer partial
+    pub partial: bool,
+    /// Which, and why; left out when nothing is missing
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
+    /// What was dropped within the range
+    pub gaps: Vec<QueryGap>,
+}
+
+/// Either answer of a query
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum AnyAnswer {
+    /// With buckets
+    Buckets(QueryAnswer),
+    /// Without
+    Raw(RawAnswer),
+}
+
+/// New readings of one series
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct LiveColumns {
+    /// device/point
+    pub id: String,
+    /// Times (Unix ms)
+    pub t: Vec<i64>,
+    /// Values
+    pub v: Vec<f64>,
+}
+
+/// Data of the SSE event `readings`
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct LiveReadings {
+    /// By series
+    pub series: Vec<LiveColumns>,
+}

@@ -127,7 +127,7 @@ impl<B: StorageBackend> Journal<B> {
                     at += len;
                 }
                 // Torn, damaged, or never written: what begins later may still be good.
-                None => match rest.windows(MAGIC.len()).skip(1).position(|window| window == MAGIC) {
+                None => match memchr::memmem::find(rest.get(1..).unwrap_or_default(), &MAGIC) {
                     Some(skip) => at += skip + 1,
                     None => break,
                 },

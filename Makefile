@@ -16,7 +16,7 @@ RELEASE_BIN := $(CARGO_TARGET_DIR)/release
 # Arguments of `make demo`, as in `make demo ARGS="--agents 6 --for 60s"`.
 ARGS ?=
 # How many seeds `make sim` runs.
-SEEDS ?= 200
+SEEDS ?= 10000
 
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 BROWSER_TEST := $(wildcard tests/e2e/browser.sh)
@@ -95,12 +95,12 @@ bench: $(WEB_DIST) ## Every figure that the project names, in release; PART=edge
 	cargo build --release --workspace --bins
 	"$(RELEASE_BIN)/tideline-bench" $(PART)
 
-sim: tools $(WEB_DIST) ## The simulation on more seeds; SEEDS=200
-ifeq ($(NEXTEST),yes)
-	SEEDS=$(SEEDS) cargo nextest run --workspace -E 'package(tideline-sim)' --no-fail-fast
-else
-	SEEDS=$(SEEDS) cargo test -p tideline-sim --no-fail-fast
-endif
+# SEED=7 runs that one seed; FROM=100000 begins there.
+SEED ?=
+FROM ?=
+sim: tools ## Seeded simulation with its canaries, on all cores; SEEDS=100000, SEED=7
+	@cargo build --workspace --bin tideline-sim
+	@SEEDS=$(SEEDS) SEED=$(SEED) FROM=$(FROM) "$(BIN)/tideline-sim"
 
 setup: tools $(WEB_DEPS) browser ## Installs what a fresh machine lacks, or says how
 

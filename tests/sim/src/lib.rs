@@ -8,8 +8,12 @@
 //! (INV-1, INV-2). At the end, after quiet: every reading produced is stored once or counted as dropped
 //! (INV-2, INV-3, INV-4).
 
+mod campaign;
 pub mod disk;
 pub mod network;
+mod outcome;
 mod world;
 
-pub use world::{Canary, Outcome, Violation, run};
+pub use campaign::{campaign, run_caught};
+pub use outcome::{Canary, CanaryError, Outcome, Violation};
+pub use world::run;

@@ -12,6 +12,7 @@ use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Decoder, Frame, Message, encode};
 
 use crate::network::{Faults, Line};
+use crate::outcome::{Canary, Outcome, Violation};
 use agent::{Agent, Image};
 use hub::Hub;
 
@@ -23,61 +24,6 @@ const STEP_NS: u64 = 10_000_000;
 const STALL_NS: u64 = 300_000_000;
 /// Quiet steps until everything must have settled.
 const QUIET_STEPS: u64 = 4_000;
-
-/// A deliberately broken variant, which the simulation must catch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Canary {
-    /// As shipped.
-    None,
-    /// The hub acknowledges before its log is durable.
-    AckBeforeDurable,
-    /// The hub removes log segments before the manifest lists the file that holds their readings.
-    TrimBeforeCommit,
-    /// The agent takes for stored what it has only sent.
-    FreeBeforeAck,
-    /// An ack names one seq more than was stored.
-    RangeOffByOne,
-    /// A flush forgets which seqs the files hold.
-    DedupeLostAtFlush,
-    /// The hub does not look at the lives of a spool.
-    CopiesUnseen,
-}
-
-/// An invariant that did not hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// Replays it.
-    pub seed: u64,
-    /// The step.
-    pub step: u64,
-    /// Which, and how.
-    pub what: String,
-}
-
-/// What a seed did, so that a test can tell that the faults really happened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// Readings accepted by the spool.
-    pub produced: u64,
-    /// Of them stored at the hub.
-    pub stored: u64,
-    /// Of them dropped and counted.
-    pub dropped: u64,
-    /// Rows that came again and were ignored.
-    pub duplicates: u64,
-    /// Sessions opened.
-    pub sessions: u64,
-    /// Restarts of either end.
-    pub restarts: u64,
-    /// Of the readings stored those that are in files at the end.
-    pub sealed: u64,
-    /// Jumps of either end's wall clock.
-    pub clock_jumps: u64,
-    /// Older images of the agent's disk that were put back.
-    pub put_back: u64,
-    /// Changes between two devices with copies of one disk.
-    pub swaps: u64,
-}
 
 struct World {
     rng: StdRng,
@@ -113,14 +59,18 @@ pub fn run(seed: u64, canary: Canary) -> Result<Outcome, Violation> {
         if quiet {
             world.faults = Faults::default();
         } else {
-            world.disturb().map_err(|what| Violation { seed, step, what })?;
+            world.disturb().map_err(|what| Violation { seed, step: Some(step), what })?;
         }
-        world.step().and_then(|()| world.check()).map_err(|what| Violation { seed, step, what })?;
+        world.step().and_then(|()| world.check()).map_err(|what| Violation {
+            seed,
+            step: Some(step),
+            what,
+        })?;
         if quiet && world.agent.is_drained() && !world.other_drains() {
             break;
         }
     }
-    world.check_end().map_err(|what| Violation { seed, step: STEPS, what })
+    world.check_end().map_err(|what| Violation { seed, step: None, what })
 }
 
 impl World {

@@ -9,7 +9,7 @@ use tideline_protocol::wire::{Hello, Message, RunEnvelope, Settlement, VERSION};
 use tideline_spool::testing::CrashBackend;
 use tideline_spool::{Spool, SpoolConfig};
 
-use super::Canary;
+use crate::outcome::Canary;
 
 /// Series that the agent measures.
 const SERIES: u32 = 4;

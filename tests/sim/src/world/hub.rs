@@ -11,7 +11,7 @@ use tideline_protocol::wire::{Message, Run, Settlement};
 use tideline_store::{Checkpoint, Ledgers, LogCore, LogError, Opening, Replay};
 
 use crate::disk::SimDisk;
-use crate::world::Canary;
+use crate::outcome::Canary;
 
 /// Segments so small that a run has many.
 const SEGMENT_BYTES: u64 = 2_000;

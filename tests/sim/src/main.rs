@@ -1,0 +1,74 @@
+//! Runs the simulation from a shell: `SEEDS=100000` seeds on all cores after all canaries, or one, with
+//! `SEED=…`. It ends with status 1 at the first seed that fails, and says how to run that one again.
+
+#![allow(clippy::print_stdout, reason = "a program for the command line")]
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use tideline_protocol::time::{Clock as _, SystemClock};
+use tideline_sim::{Canary, Violation, campaign, run_caught};
+
+/// Time between two lines of progress.
+const PROGRESS_INTERVAL_NS: u64 = 10_000_000_000;
+const NS_PER_S: f64 = 1e9;
+
+fn number(name: &str) -> Result<Option<u64>, String> {
+    match std::env::var(name) {
+        Ok(text) if !text.is_empty() => {
+            text.parse().map(Some).map_err(|_| format!("{name}={text}: it must be a whole number from 0"))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn main() -> ExitCode {
+    match simulate() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            println!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn simulate() -> Result<(), String> {
+    let failed = |violation: Violation| {
+        format!("FAILED: {violation}\nto run it again: make sim SEED={}", violation.seed)
+    };
+    if let Some(seed) = number("SEED")? {
+        println!("seed {seed}: {:#?}", run_caught(seed, Canary::None).map_err(failed)?);
+        return Ok(());
+    }
+    let (from, seeds) = (number("FROM")?.unwrap_or(0), number("SEEDS")?.unwrap_or(1_000));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    // A canary that dies panics where the invariant is checked; that is no news.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    for canary in Canary::ALL {
+        let caught = canary.caught(threads).map_err(|lives| lives.to_string())?;
+        println!("canary {canary:?}: caught at {caught}");
+    }
+    std::panic::set_hook(hook);
+    let clock = SystemClock::default();
+    let told = Mutex::new(0_u64);
+    let rate = |done: u64, now_ns: u64| done as f64 / (now_ns as f64 / NS_PER_S).max(1e-9);
+    let sum = campaign(from..from.saturating_add(seeds), threads, Canary::None, |done| {
+        let now_ns = clock.mono_ns();
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if now_ns >= *told + PROGRESS_INTERVAL_NS {
+            *told = now_ns;
+            println!("{done} of {seeds} seeds, {:.0} seeds/s", rate(done, now_ns));
+        }
+    })
+    .map_err(failed)?;
+    let took_ns = clock.mono_ns();
+    println!("{sum:#?}");
+    println!(
+        "{seeds} seeds from {from} in {:.0} s on {threads} threads, {:.0} seeds/s: nothing lost, nothing doubled",
+        took_ns as f64 / NS_PER_S,
+        rate(seeds, took_ns)
+    );
+    Ok(())
+}

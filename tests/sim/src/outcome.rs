@@ -1,0 +1,138 @@
+//! What a seed came to: what it did, or what did not hold; and the canaries that must not live.
+
+use std::fmt;
+
+use crate::campaign::campaign;
+
+/// Seeds within which each canary must be caught.
+const CANARY_SEEDS: u64 = 2_000;
+
+/// A deliberately broken variant, which the simulation must catch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Canary {
+    /// As shipped.
+    None,
+    /// The hub acknowledges before its log is durable.
+    AckBeforeDurable,
+    /// The hub removes log segments before the manifest lists the file that holds their readings.
+    TrimBeforeCommit,
+    /// The agent takes for stored what it has only sent.
+    FreeBeforeAck,
+    /// An ack names one seq more than was stored.
+    RangeOffByOne,
+    /// A flush forgets which seqs the files hold.
+    DedupeLostAtFlush,
+    /// The hub does not look at the lives of a spool.
+    CopiesUnseen,
+}
+
+/// An invariant that did not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Replays it.
+    pub seed: u64,
+    /// The step, where it is known: not of a panic, and not at the end.
+    pub step: Option<u64>,
+    /// Which, and how.
+    pub what: String,
+}
+
+/// What a seed did, so that a test can tell that the faults really happened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Readings accepted by the spool.
+    pub produced: u64,
+    /// Of them stored at the hub.
+    pub stored: u64,
+    /// Of them dropped and counted.
+    pub dropped: u64,
+    /// Rows that came again and were ignored.
+    pub duplicates: u64,
+    /// Sessions opened.
+    pub sessions: u64,
+    /// Restarts of either end.
+    pub restarts: u64,
+    /// Of the readings stored those that are in files at the end.
+    pub sealed: u64,
+    /// Jumps of either end's wall clock.
+    pub clock_jumps: u64,
+    /// Older images of the agent's disk that were put back.
+    pub put_back: u64,
+    /// Changes between two devices with copies of one disk.
+    pub swaps: u64,
+}
+
+impl Outcome {
+    /// Adds what another seed did.
+    pub fn add(&mut self, other: &Self) {
+        self.produced += other.produced;
+        self.stored += other.stored;
+        self.dropped += other.dropped;
+        self.duplicates += other.duplicates;
+        self.sessions += other.sessions;
+        self.restarts += other.restarts;
+        self.sealed += other.sealed;
+        self.clock_jumps += other.clock_jumps;
+        self.put_back += other.put_back;
+        self.swaps += other.swaps;
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seed {}", self.seed)?;
+        if let Some(step) = self.step {
+            write!(f, ", step {step}")?;
+        }
+        write!(f, ": {}", self.what)
+    }
+}
+
+/// A canary that lives.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CanaryError {
+    /// No seed caught it.
+    #[error("canary {0:?} lives after {CANARY_SEEDS} seeds")]
+    Lives(Canary),
+    /// It was caught, but not by an invariant that it breaks.
+    #[error("canary {0:?} died of something else: {1}")]
+    Strange(Canary, Violation),
+}
+
+impl Canary {
+    /// All broken variants.
+    pub const ALL: [Self; 6] = [
+        Self::AckBeforeDurable,
+        Self::TrimBeforeCommit,
+        Self::FreeBeforeAck,
+        Self::RangeOffByOne,
+        Self::DedupeLostAtFlush,
+        Self::CopiesUnseen,
+    ];
+
+    /// How what catches it begins.
+    #[must_use]
+    pub const fn breaks(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &[],
+            Self::AckBeforeDurable | Self::TrimBeforeCommit | Self::FreeBeforeAck | Self::RangeOffByOne => {
+                &["INV-1"]
+            }
+            Self::DedupeLostAtFlush => &["INV-1", "INV-2"],
+            // The session of an old copy ends at once, for ever.
+            Self::CopiesUnseen => &["INV-1", "INV-2", "INV-3", "after quiet"],
+        }
+    }
+
+    /// The first seed that catches it.
+    ///
+    /// # Errors
+    /// None does, or not for the right reason.
+    pub fn caught(self, threads: usize) -> Result<Violation, CanaryError> {
+        match campaign(0..CANARY_SEEDS, threads, self, |_| {}) {
+            Ok(_) => Err(CanaryError::Lives(self)),
+            Err(caught) if self.breaks().iter().any(|name| caught.what.starts_with(name)) => Ok(caught),
+            Err(other) => Err(CanaryError::Strange(self, other)),
+        }
+    }
+}

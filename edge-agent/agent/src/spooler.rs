@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tideline_protocol::model::{Account, DropCause, Epoch, Gap, Sample, Seq, SeriesDef, SeriesNo};
+use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::SpoolView;
 use tideline_protocol::wire::{RUN_ROWS_MAX, Settlement};
 use tideline_spool::{LoadedRun, Spool, SpoolConfig, SpoolError, sound};
@@ -68,7 +69,7 @@ pub enum Loaded {
     /// The run.
     Run(LoadedRun),
     /// Nothing is held up to this seq.
-    Gone(Seq),
+    Gone(RangeSet),
 }
 
 type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
@@ -76,7 +77,7 @@ type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
 enum Request {
     Append(Append),
     View(Answer<SpoolView>),
-    Load(Seq, Seq, usize, Answer<Loaded>),
+    Load(RangeSet, usize, Answer<Loaded>),
     Series(SeriesNo, usize, Answer<Vec<SeriesDef>>),
     Branch(Seq, Answer<()>),
     BeginLife(u64, Answer<()>),
@@ -178,8 +179,8 @@ impl SpoolHandle {
     ///
     /// # Errors
     /// The storage failed.
-    pub async fn load(&self, first: Seq, last: Seq, bytes_max: usize) -> Result<Loaded, SpoolError> {
-        self.ask(|answer| Request::Load(first, last, bytes_max, answer)).await
+    pub async fn load(&self, seqs: RangeSet, bytes_max: usize) -> Result<Loaded, SpoolError> {
+        self.ask(|answer| Request::Load(seqs, bytes_max, answer)).await
     }
 
     /// Dictionary entries.
@@ -329,9 +330,9 @@ impl Worker {
         match request {
             Request::Append(append) => self.append(vec![append]),
             Request::View(answer) => self.answer(answer, Spool::view),
-            Request::Load(first, last, bytes_max, answer) => self.answer(answer, |spool| {
-                let run = spool.load_run(first, last, bytes_max, RUN_ROWS_MAX)?;
-                Ok(run.map_or_else(|| Loaded::Gone(spool.gone_through(first, last)), Loaded::Run))
+            Request::Load(seqs, bytes_max, answer) => self.answer(answer, |spool| {
+                let run = spool.load_seqs(&seqs, bytes_max, RUN_ROWS_MAX)?;
+                Ok(run.map_or_else(|| Loaded::Gone(spool.gone(&seqs)), Loaded::Run))
             }),
             Request::BeginLife(id, answer) => self.answer(answer, |spool| spool.begin_life(id)),
             Request::Branch(at, answer) => self.answer(answer, |spool| spool.branch(at)),

@@ -11,7 +11,7 @@ use tideline_link::quic::{
 };
 use tideline_link::tls::client_config;
 use tideline_protocol::model::Seq;
-use tideline_protocol::session::{AgentAction, AgentSession, SessionError};
+use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget, SessionError};
 use tideline_protocol::time::{Clock, SystemClock};
 use tideline_protocol::wire::{Frame, Hello, RefuseCode, RunEnvelope, VERSION};
 use tokio::sync::watch;
@@ -140,7 +140,8 @@ impl Uplink {
         let view = self.spool.view().await?;
         let seen = *state.borrow_and_update();
         anyhow::ensure!(seen.epoch == before, "the spool began a new epoch");
-        let mut session = AgentSession::new(self.clock.mono_ns(), self.hello(&seen, view.head), view);
+        let hello = self.hello(&seen, view.head);
+        let mut session = AgentSession::new(self.clock.mono_ns(), hello, view, BackfillBudget::default());
         session.handle_appended(seen.head, seen.series, seen.account);
         let (mut dropped, mut opened_ns) = (seen.account.dropped, None);
         loop {
@@ -215,14 +216,14 @@ impl Uplink {
                 AgentAction::LoadSeries { from, max } => {
                     session.handle_series(from, self.spool.series(from, max).await?);
                 }
-                AgentAction::LoadRun { lane, first, last, bytes_max } => {
-                    match self.spool.load(first, last, bytes_max).await? {
-                        Loaded::Gone(end) => session.handle_gone(first, end),
+                AgentAction::LoadRun { lane, seqs, bytes_max } => {
+                    match self.spool.load(seqs, bytes_max).await? {
+                        Loaded::Gone(gone) => session.handle_gone(&gone),
                         Loaded::Run(run) => {
                             let (rows, series_end) = (run.rows, run.series_end);
                             let envelope =
                                 RunEnvelope { epoch: seen.epoch, lane, first: run.first, rows, series_end };
-                            session.handle_run(envelope, run.block);
+                            session.handle_run(self.clock.mono_ns(), envelope, run.block);
                         }
                     }
                 }
@@ -309,7 +310,8 @@ mod tests {
 
     #[test]
     fn a_refusal_is_known_from_other_ends_of_a_session() {
-        let refused = SessionError::Refused { code: RefuseCode::Revoked, reason: String::new() };
+        let refused =
+            SessionError::Refused { code: RefuseCode::Revoked, reason: String::new(), retry_after_ms: 0 };
         assert_eq!(refusal(&refused.into()), Some(RefuseCode::Revoked));
         let own = LinkError::OwnCertificate { reason: String::new() };
         assert_eq!(refusal(&own.into()), Some(RefuseCode::Identity));

@@ -33,6 +33,12 @@ pub struct Header {
     pub block_crc: u32,
 }
 
+impl Header {
+    /// Stands for a seq that a run leaves out.
+    pub const HOLE: Self =
+        Self { rows: 0, t_min: 0, t_max: 0, rows_through: 0, cost_through: 0, series_end: 0, block_crc: 0 };
+}
+
 /// What a stored value of so many bytes counts against the quota.
 pub fn cost(len: usize) -> u64 {
     len as u64 + ENTRY_OVERHEAD

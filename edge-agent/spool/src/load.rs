@@ -3,17 +3,19 @@
 use redb::ReadableDatabase;
 use tideline_protocol::block::{self, CELLS_MAX};
 use tideline_protocol::model::{RowCounts, Seq, SeriesNo};
+use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::session::HOLE_SEQS_MAX;
 use tideline_protocol::wire::{RUN_BYTES_MAX, RUN_ROWS_MAX, RUN_SEQS_MAX};
 
 use crate::blob::{self, Header};
 use crate::spool::{BATCHES, Spool, SpoolError};
 
-/// Consecutive batches as one block.
+/// Batches as one block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadedRun {
     /// The first seq.
     pub first: Seq,
-    /// Rows of each seq from `first` on.
+    /// Rows of each seq from `first` on; one without rows is not in it.
     pub rows: RowCounts,
     /// One more than the highest series number.
     pub series_end: SeriesNo,
@@ -27,13 +29,10 @@ enum Gathered {
 }
 
 impl Spool {
-    /// The batches from `first` to at most `last` as one run: at least one, and no more than come
-    /// to `bytes_max` stored bytes and `rows_max` rows. `None` when `first` is not held. A single
-    /// batch comes as it is stored, several are re-packed by series. A damaged batch ends the run
-    /// and becomes a gap, see [`Spool::fresh_gaps`].
+    /// As [`Spool::load_seqs`], for the seqs from `first` to at most `last`.
     ///
     /// # Errors
-    /// The storage failed.
+    /// As [`Spool::load_seqs`].
     pub fn load_run(
         &mut self,
         first: Seq,
@@ -41,28 +40,45 @@ impl Spool {
         bytes_max: usize,
         rows_max: u64,
     ) -> Result<Option<LoadedRun>, SpoolError> {
-        let (mut end, bytes_max) = (last.get(), bytes_max.min(RUN_BYTES_MAX));
-        let rows_max = rows_max.min(RUN_ROWS_MAX);
+        self.load_seqs(&RangeSet::of(first.get(), last.get()), bytes_max, rows_max)
+    }
+
+    /// Batches of `seqs`, from the first of them on, as one run: at least one, no more than come to
+    /// `bytes_max` stored bytes and `rows_max` rows, and none behind one that is not held or behind a
+    /// long hole. `None` when the first is not held. A single batch comes as it is stored, several are
+    /// re-packed by series. A damaged batch ends the run and becomes a gap, see [`Spool::fresh_gaps`].
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub fn load_seqs(
+        &mut self,
+        seqs: &RangeSet,
+        bytes_max: usize,
+        rows_max: u64,
+    ) -> Result<Option<LoadedRun>, SpoolError> {
+        let (bytes_max, rows_max) = (bytes_max.min(RUN_BYTES_MAX), rows_max.min(RUN_ROWS_MAX));
+        let Some((first, _)) = seqs.iter().next() else { return Ok(None) };
+        let mut wanted = seqs.clone();
         loop {
-            let held = self.books.held.first_missing_from(first.get()).saturating_sub(1);
-            if first.get() > end.min(held) {
+            // Up to the first one that is not held.
+            let mut gone = wanted.clone();
+            gone.remove_set(&self.books.held);
+            if let Some((end, _)) = gone.iter().next() {
+                wanted.remove(end, u64::MAX);
+            }
+            if wanted.is_empty() {
                 return Ok(None);
             }
-            match self.gather(first.get(), end.min(held), bytes_max, rows_max)? {
-                Gathered::Damaged(seq) => {
-                    self.give_up_damaged(seq)?;
-                    end = seq.saturating_sub(1);
-                }
-                Gathered::Parts(parts) => match pack(first, parts) {
+            let damaged = match self.gather(&wanted, bytes_max, rows_max)? {
+                Gathered::Damaged(seq) => seq,
+                Gathered::Parts(parts) => match pack(Seq::new(first), parts) {
                     Ok(run) => return Ok(Some(run)),
                     // The checksum was right, so it was written wrong; one such batch must not
                     // hold up the others.
-                    Err(seq) => {
-                        self.give_up_damaged(seq)?;
-                        end = seq.saturating_sub(1);
-                    }
+                    Err(seq) => seq,
                 },
-            }
+            };
+            self.give_up_damaged(damaged)?;
         }
     }
 
@@ -73,35 +89,55 @@ impl Spool {
         next_held.map_or(last, |(lo, _)| Seq::new(lo.saturating_sub(1)).max(first))
     }
 
-    fn gather(&self, first: u64, end: u64, bytes_max: usize, rows_max: u64) -> Result<Gathered, SpoolError> {
-        let mut gathering =
-            Gathering { parts: Vec::new(), bytes: 0, rows: 0, series_end: 0, bytes_max, rows_max };
-        let mut next = first;
-        if self.tail.get(first).is_none() {
-            let tx = self.db.begin_read().map_err(SpoolError::storage)?;
-            let table = tx.open_table(BATCHES).map_err(SpoolError::storage)?;
-            for entry in table.range(first..=end).map_err(SpoolError::storage)? {
-                let (seq, value) = entry.map_err(SpoolError::storage)?;
-                if !gathering.take(value.value()) {
-                    return Ok(gathering.done(seq.value()));
+    /// Of `seqs`, those before the first that is held.
+    #[must_use]
+    pub fn gone(&self, seqs: &RangeSet) -> RangeSet {
+        let mut gone = seqs.clone();
+        if let Some((held, _)) = seqs.intersect(&self.books.held).iter().next() {
+            gone.remove(held, u64::MAX);
+        }
+        gone
+    }
+
+    fn gather(&self, seqs: &RangeSet, bytes_max: usize, rows_max: u64) -> Result<Gathered, SpoolError> {
+        let first = seqs.iter().next().map_or(0, |(lo, _)| lo);
+        let mut gathering = Gathering {
+            parts: Vec::new(),
+            next: first,
+            bytes: 0,
+            rows: 0,
+            series_end: 0,
+            bytes_max,
+            rows_max,
+        };
+        let tx = self.db.begin_read().map_err(SpoolError::storage)?;
+        let table = tx.open_table(BATCHES).map_err(SpoolError::storage)?;
+        for (lo, hi) in seqs.iter() {
+            let mut next = lo;
+            if self.tail.get(lo).is_none() {
+                for entry in table.range(lo..=hi).map_err(SpoolError::storage)? {
+                    let (seq, value) = entry.map_err(SpoolError::storage)?;
+                    if !gathering.take(seq.value(), value.value()) {
+                        return Ok(gathering.done(seq.value()));
+                    }
+                    next = seq.value() + 1;
                 }
-                next = seq.value() + 1;
+            }
+            while next <= hi {
+                match self.tail.get(next) {
+                    Some(value) if gathering.take(next, value) => next += 1,
+                    _ => return Ok(gathering.done(next)),
+                }
             }
         }
-        while next <= end {
-            let Some(value) = self.tail.get(next) else { break };
-            if !gathering.take(value) {
-                break;
-            }
-            next += 1;
-        }
-        Ok(gathering.done(next))
+        Ok(gathering.done(first))
     }
 }
 
 /// Batches on their way into one run.
 struct Gathering {
     parts: Vec<(Header, Vec<u8>)>,
+    next: u64,
     bytes: usize,
     rows: u64,
     series_end: u32,
@@ -111,20 +147,24 @@ struct Gathering {
 
 impl Gathering {
     /// Takes the next batch; `false` when it is damaged or does not fit any more.
-    fn take(&mut self, value: &[u8]) -> bool {
+    fn take(&mut self, seq: u64, value: &[u8]) -> bool {
         let Some((header, block)) = blob::split(value) else { return false };
+        let hole = seq.saturating_sub(self.next);
         self.bytes = self.bytes.saturating_add(block.len());
         self.rows = self.rows.saturating_add(u64::from(header.rows));
         self.series_end = self.series_end.max(header.series_end);
-        let cells = (self.parts.len() + 1).saturating_mul(self.series_end as usize);
+        let parts = self.parts.len().saturating_add(usize::try_from(hole).unwrap_or(usize::MAX)) + 1;
         let full = self.bytes > self.bytes_max
             || self.rows > self.rows_max
-            || cells > CELLS_MAX
-            || self.parts.len() as u64 >= RUN_SEQS_MAX;
+            || parts.saturating_mul(self.series_end as usize) > CELLS_MAX
+            || parts as u64 > RUN_SEQS_MAX
+            || hole > HOLE_SEQS_MAX;
         if full && !self.parts.is_empty() {
             return false;
         }
+        self.parts.extend((0..hole).map(|_| (Header::HOLE, Vec::new())));
         self.parts.push((header, block.to_vec()));
+        self.next = seq + 1;
         true
     }
 
@@ -149,7 +189,7 @@ fn pack(first: Seq, parts: Vec<(Header, Vec<u8>)>) -> Result<LoadedRun, u64> {
         Err(_) => {
             let mut seqs = (first.get()..).zip(&parts);
             let bad = seqs.find(|(_, (header, block))| {
-                block::decode(block, &RowCounts::one(header.rows), Seq::FIRST).is_err()
+                header.rows > 0 && block::decode(block, &RowCounts::one(header.rows), Seq::FIRST).is_err()
             });
             Err(bad.map_or(first.get(), |(seq, _)| seq))
         }

@@ -9,7 +9,7 @@ use tideline_protocol::invariants::Invariant;
 use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{Account, Epoch, SERIES_PER_EPOCH_MAX, Seq, SeriesDef, SeriesNo};
 use tideline_protocol::ranges::RangeSet;
-use tideline_protocol::session::SpoolView;
+use tideline_protocol::session::{SpoolView, Urgent};
 use tideline_protocol::wire::Settlement;
 
 use crate::append::write_cursors;
@@ -250,7 +250,8 @@ impl Spool {
         let gaps = self.gaps_unconfirmed()?;
         let settled = self.books.settled.all();
         let (lives, moved) = (self.books.lives.clone(), self.books.moved);
-        Ok(SpoolView { head: self.head(), settled, series: self.series_count(), gaps, lives, moved })
+        let urgent = Urgent::default();
+        Ok(SpoolView { head: self.head(), settled, series: self.series_count(), gaps, urgent, lives, moved })
     }
 
     /// Bytes handed to the storage since it was opened.

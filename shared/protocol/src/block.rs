@@ -244,7 +244,10 @@ fn write_cells(out: &mut Vec<u8>, columns: &[&Column]) {
 pub fn repack<'b>(parts: impl IntoIterator<Item = (&'b [u8], u32)>) -> Result<Block, BlockError> {
     let mut builder = BlockBuilder::new();
     for (bytes, rows) in parts {
-        builder.push_decoded(decode(bytes, &RowCounts::one(rows), Seq::FIRST)?);
+        match rows {
+            0 => builder.push_batch(&[]),
+            _ => builder.push_decoded(decode(bytes, &RowCounts::one(rows), Seq::FIRST)?),
+        }
     }
     Ok(builder.finish())
 }

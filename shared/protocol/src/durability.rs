@@ -56,7 +56,7 @@ impl<S> Batch<S> {
         &self.run
     }
 
-    /// All seqs of the run.
+    /// The first and the last seq of the run.
     #[must_use]
     pub fn seqs(&self) -> (Seq, Seq) {
         (self.run.envelope.first, self.run.envelope.last())
@@ -83,8 +83,8 @@ impl Batch<Received> {
                 known: series_known,
             });
         }
-        let (first, last) = (envelope.first.get(), envelope.last().get());
-        Ok(Batch { agent: self.agent, run: self.run, taken: RangeSet::of(first, last), state: Validated(()) })
+        let taken = envelope.seqs();
+        Ok(Batch { agent: self.agent, run: self.run, taken, state: Validated(()) })
     }
 }
 

@@ -262,6 +262,37 @@ pub struct Sample {
     pub value: f64,
 }
 
+/// How urgent the readings of a stream are.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
+)]
+#[cbor(index_only)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Ahead of all others.
+    #[n(0)]
+    Alarm,
+    /// Ahead of plain readings.
+    #[n(1)]
+    State,
+    /// Plain readings.
+    #[n(2)]
+    #[default]
+    Live,
+}
+
+impl Class {
+    /// The stable name in configuration, JSON and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alarm => "alarm",
+            Self::State => "state",
+            Self::Live => "live",
+        }
+    }
+}
+
 /// Why accepted readings were given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
@@ -276,9 +307,32 @@ pub enum DropCause {
     /// A stored batch could no longer be read back.
     #[n(2)]
     Damaged,
+    /// The day's budget of bytes written to flash was used up.
+    #[n(3)]
+    Flash,
+    /// The disk had no room.
+    #[n(4)]
+    DiskFull,
+    /// A batch of fewer readings took their place.
+    #[n(5)]
+    Downsampled,
+    /// Newer readings of the same series took their place.
+    #[n(6)]
+    Superseded,
 }
 
 impl DropCause {
+    /// All of them, in the order of their numbers on the wire.
+    pub const ALL: [Self; 7] = [
+        Self::Quota,
+        Self::Expired,
+        Self::Damaged,
+        Self::Flash,
+        Self::DiskFull,
+        Self::Downsampled,
+        Self::Superseded,
+    ];
+
     /// The stable name in JSON and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -286,6 +340,10 @@ impl DropCause {
             Self::Quota => "quota",
             Self::Expired => "expired",
             Self::Damaged => "damaged",
+            Self::Flash => "flash",
+            Self::DiskFull => "disk_full",
+            Self::Downsampled => "downsampled",
+            Self::Superseded => "superseded",
         }
     }
 }
@@ -341,6 +399,21 @@ impl RowCounts {
     #[must_use]
     pub fn runs(&self) -> &[(u32, u32)] {
         &self.0
+    }
+
+    /// The seqs that have rows, where the first of these counts is `first`'s.
+    #[must_use]
+    pub fn present(&self, first: Seq) -> RangeSet {
+        let mut lo = first.get();
+        let mut present = RangeSet::new();
+        for (count, each) in &self.0 {
+            let hi = lo.saturating_add(u64::from(*count)).saturating_sub(1);
+            if *count > 0 && *each > 0 {
+                present.insert(lo, hi);
+            }
+            lo = lo.saturating_add(u64::from(*count));
+        }
+        present
     }
 
     /// How many seqs.

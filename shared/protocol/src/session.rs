@@ -12,30 +12,59 @@
 
 mod agent;
 mod hub;
+mod lanes;
 
-pub use agent::{AgentAction, AgentSession, SpoolView};
+pub use agent::{AgentAction, AgentSession, SpoolView, Urgent};
 pub use hub::{AgentState, HubAction, HubSession};
 
 use crate::model::Seq;
-use crate::wire::RefuseCode;
+use crate::wire::{Refuse, RefuseCode};
 
 /// Run bytes that a hub lets an agent have on the way: bounds the hub's memory per session.
 pub const CREDIT_BYTES: u64 = 16 * 1024 * 1024;
-/// Most runs that an agent has on the way; with [`BACKFILL_RUN_BYTES`] it bounds how long a live
-/// run waits behind backfill.
+/// Most backfill runs that an agent has on the way.
 pub const RUNS_IN_FLIGHT_MAX: usize = 8;
+/// Most other runs that an agent has on the way: beyond it fresh readings gather in larger runs.
+pub const URGENT_IN_FLIGHT_MAX: usize = 32;
+/// Backfill bytes on the way that a session begins with.
+pub const BACKFILL_WINDOW_START: u64 = 64 * 1024;
+/// Backfill bytes on the way, at least.
+pub const BACKFILL_WINDOW_MIN: u64 = 16 * 1024;
+/// Backfill bytes on the way, at most.
+pub const BACKFILL_WINDOW_MAX: u64 = 8 * 1024 * 1024;
+/// Longest queue that backfill may make on the link, as time: fresh readings wait behind it.
+pub const QUEUE_DELAY_NS: u64 = 500_000_000;
+/// Longest stretch of seqs that one run leaves out.
+pub const HOLE_SEQS_MAX: u64 = 64;
 /// Stored bytes that a backfill run is packed from.
 pub const BACKFILL_RUN_BYTES: usize = 1024 * 1024;
 /// Stored bytes that a live run is packed from.
 pub const LIVE_RUN_BYTES: usize = 256 * 1024;
 /// Least time between two reports of the agent's account.
 pub const REPORT_INTERVAL_NS: u64 = 1_000_000_000;
-/// Time between two pings.
-pub const PING_INTERVAL_NS: u64 = 10_000_000_000;
-/// Longest silence of a hub that is pinged every [`PING_INTERVAL_NS`]: three answers may be lost.
+/// Time between two pings of an agent that sends nothing.
+pub const PING_IDLE_NS: u64 = 15_000_000_000;
+/// Time between two pings of an agent that sends.
+pub const PING_SENDING_NS: u64 = 3_000_000_000;
+/// Longest silence of a hub: two answers to pings of an idle agent may be lost.
 pub const SILENCE_MAX_NS: u64 = 35_000_000_000;
 /// Longest wait for the hub's first answer.
 pub const HELLO_TIMEOUT_NS: u64 = 10_000_000_000;
+
+/// How much of the link old readings may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackfillBudget {
+    /// Bytes a second; 0 sets no limit.
+    pub bytes_per_s: u64,
+    /// Part of the time that the link may be busy with it, 1 to 100 percent.
+    pub share_percent: u8,
+}
+
+impl Default for BackfillBudget {
+    fn default() -> Self {
+        Self { bytes_per_s: 0, share_percent: 100 }
+    }
+}
 
 /// Why a session ended. After it only a new connection helps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +76,8 @@ pub enum SessionError {
         code: RefuseCode,
         /// For people.
         reason: String,
+        /// Least time before the next attempt, ms; 0 when the other end named none.
+        retry_after_ms: u32,
     },
     /// The other end broke the protocol.
     #[error("protocol broken by the other end: {0}")]
@@ -66,6 +97,12 @@ pub enum SessionError {
         /// The newest seq here.
         head: Seq,
     },
+}
+
+impl From<Refuse> for SessionError {
+    fn from(refuse: Refuse) -> Self {
+        Self::Refused { code: refuse.code, reason: refuse.reason, retry_after_ms: refuse.retry_after_ms }
+    }
 }
 
 #[cfg(test)]

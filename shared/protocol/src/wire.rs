@@ -247,7 +247,7 @@ fn check_limits(message: &Message) -> Result<(), WireError> {
                 let found = usize::try_from(rows.max(seqs)).unwrap_or(usize::MAX);
                 return Err(over("run of rows", found, usize::try_from(RUN_ROWS_MAX).unwrap_or(usize::MAX)));
             }
-            if seqs == 0
+            if rows == 0
                 || run.envelope.first.get() == 0
                 || run.envelope.first.get().checked_add(seqs).is_none()
             {

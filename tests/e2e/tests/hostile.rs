@@ -87,7 +87,7 @@ async fn bytes_that_are_no_frame_get_a_clear_refusal_and_a_good_agent_goes_on() 
     let _good = Agent::start(&hub, "pump-1", HOST).await?;
     let folder = Agent::prepare(&hub, "rogue", "").await?;
     let identity = identity(&folder)?;
-    let ping = encode(&Frame::from(Message::Ping(Ping { mono_ns: 1 })));
+    let ping = encode(&Frame::from(Message::Ping(Ping { mono_ns: 1, next_ms: 3_000 })));
     let change = |at: usize, by: &[u8]| {
         let mut bytes = ping.clone();
         bytes.iter_mut().skip(at).zip(by).for_each(|(byte, new)| *byte = *new);

@@ -248,7 +248,7 @@ async fn bytes_that_are_no_frame_are_refused_with_what_is_wrong_and_counted() {
     use tideline_protocol::wire::{FRAME_BYTES_MAX, encode};
     let bench = Bench::start();
     let identity = bench.enrol("pump-7");
-    let good = encode(&Frame::from(Message::Ping(Ping { mono_ns: 1 })));
+    let good = encode(&Frame::from(Message::Ping(Ping { mono_ns: 1, next_ms: 3_000 })));
     let with = |at: usize, byte: u8| {
         let mut bytes = good.clone();
         bytes[at] = byte;

@@ -53,7 +53,7 @@ fn tls_of(agent: &KeyAndCert, time: FloorTime) -> rustls::ClientConfig {
 }
 
 fn ping(corr: u64) -> Frame {
-    Frame { corr, trace: None, message: Message::Ping(Ping { mono_ns: corr }) }
+    Frame { corr, trace: None, message: Message::Ping(Ping { mono_ns: corr, next_ms: 3_000 }) }
 }
 
 /// The hub's end of the next link.

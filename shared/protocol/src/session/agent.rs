@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use super::{
-    BACKFILL_RUN_BYTES, HELLO_TIMEOUT_NS, LIVE_RUN_BYTES, PING_INTERVAL_NS, REPORT_INTERVAL_NS,
-    RUNS_IN_FLIGHT_MAX, SILENCE_MAX_NS, SessionError,
+    BackfillBudget, HELLO_TIMEOUT_NS, PING_IDLE_NS, PING_SENDING_NS, REPORT_INTERVAL_NS, SILENCE_MAX_NS,
+    SessionError, lanes::Lanes,
 };
 use crate::check_invariant;
 use crate::invariants::Invariant;
@@ -26,10 +26,21 @@ pub struct SpoolView {
     pub series: SeriesNo,
     /// Gaps that the hub has not confirmed.
     pub gaps: Vec<Gap>,
+    /// Seqs that go ahead of the others.
+    pub urgent: Urgent,
     /// The lives of the spool.
     pub lives: Vec<Life>,
     /// The epoch before this one, when its readings went on in this one.
     pub moved: Option<Moved>,
+}
+
+/// The seqs of batches that are not plain readings; settled ones may be left in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Urgent {
+    /// Of class alarm.
+    pub alarm: RangeSet,
+    /// Of class state.
+    pub state: RangeSet,
 }
 
 /// What the driver is to do.
@@ -45,15 +56,13 @@ pub enum AgentAction {
         /// How many at most.
         max: usize,
     },
-    /// Read seqs from `first` to at most `last` as one run of at most `bytes_max` stored bytes, and
-    /// answer with [`AgentSession::handle_run`] or [`AgentSession::handle_gone`].
+    /// Read some of `seqs`, from the first of them on, as one run of at most `bytes_max` stored bytes,
+    /// and answer with [`AgentSession::handle_run`] or [`AgentSession::handle_gone`].
     LoadRun {
         /// The class to send it in.
         lane: Lane,
-        /// The first seq.
-        first: Seq,
-        /// The last seq that may be in it.
-        last: Seq,
+        /// The seqs that may be in it; holes between them are short.
+        seqs: RangeSet,
         /// Stored bytes to pack.
         bytes_max: usize,
     },
@@ -80,10 +89,8 @@ pub struct AgentSession {
     head: u64,
     settled: RangeSet,
     in_flight: RangeSet,
-    // First seq and bytes of each run on the way, in the order sent.
-    runs: VecDeque<(u64, u64)>,
+    lanes: Lanes,
     loading: bool,
-    live_from: u64,
     series: SeriesNo,
     series_sent: SeriesNo,
     series_known: SeriesNo,
@@ -94,6 +101,13 @@ pub struct AgentSession {
     account: Account,
     report_due_ns: u64,
     ping_due_ns: u64,
+    pinged: bool,
+    // What the last ping said of the next one.
+    promised_ns: u64,
+    // When the last frame but a report went out.
+    sent_ns: u64,
+    // A run went out since the last ping.
+    sending: bool,
     heard_ns: u64,
     round_trip_ns: Option<u64>,
     clock_offset_ns: Option<i64>,
@@ -106,9 +120,11 @@ pub struct AgentSession {
 impl AgentSession {
     /// A session whose first action is to send `hello`, with the lives of the spool.
     #[must_use]
-    pub fn new(now_ns: u64, mut hello: Hello, spool: SpoolView) -> Self {
+    pub fn new(now_ns: u64, mut hello: Hello, spool: SpoolView, backfill: BackfillBudget) -> Self {
         (hello.lives, hello.moved) = (spool.lives, spool.moved);
         let head = spool.head.get();
+        let mut lanes = Lanes::new(now_ns, head.saturating_add(1), backfill);
+        lanes.set_urgent(spool.urgent.alarm, spool.urgent.state);
         let actions = VecDeque::from([AgentAction::Send(Message::Hello(hello.clone()))]);
         Self {
             state: State::Connecting { since_ns: now_ns },
@@ -118,9 +134,8 @@ impl AgentSession {
             head,
             settled: spool.settled,
             in_flight: RangeSet::new(),
-            runs: VecDeque::new(),
+            lanes,
             loading: false,
-            live_from: head.saturating_add(1),
             series: spool.series,
             series_sent: 0,
             series_known: 0,
@@ -129,6 +144,10 @@ impl AgentSession {
             used: 0,
             report_due_ns: now_ns,
             ping_due_ns: now_ns,
+            pinged: false,
+            promised_ns: PING_IDLE_NS,
+            sent_ns: now_ns,
+            sending: false,
             heard_ns: now_ns,
             round_trip_ns: None,
             clock_offset_ns: None,
@@ -174,6 +193,11 @@ impl AgentSession {
         self.account = account;
     }
 
+    /// The spool holds these alarms and states.
+    pub fn handle_urgent(&mut self, urgent: Urgent) {
+        self.lanes.set_urgent(urgent.alarm, urgent.state);
+    }
+
     /// The spool's account has changed by a settlement.
     pub fn handle_account(&mut self, account: Account) {
         self.account = account;
@@ -195,25 +219,26 @@ impl AgentSession {
     }
 
     /// The run asked for.
-    pub fn handle_run(&mut self, run: RunEnvelope, block: Vec<u8>) {
+    pub fn handle_run(&mut self, now_ns: u64, run: RunEnvelope, block: Vec<u8>) {
         self.loading = false;
         if run.series_end > self.series {
             // Only in a session that parted: the entries go first, then the run is asked for again.
             self.series = run.series_end;
             return;
         }
-        let (first, last) = (run.first.get(), run.last().get());
         let bytes = block.len() as u64;
-        self.in_flight.insert(first, last);
-        self.runs.push_back((first, bytes));
+        self.in_flight.insert_set(&run.seqs());
+        self.lanes.sent(now_ns, run.lane, run.first.get(), bytes);
+        self.sending = true;
+        self.sent_ns = now_ns;
         self.used = self.used.saturating_add(bytes);
         self.actions.push_back(AgentAction::Send(Message::Run(Run { envelope: run, block })));
     }
 
     /// The spool no longer holds these seqs: they were settled or given up in the meantime.
-    pub fn handle_gone(&mut self, first: Seq, last: Seq) {
+    pub fn handle_gone(&mut self, seqs: &RangeSet) {
         self.loading = false;
-        self.settled.insert(first.get(), last.get());
+        self.settled.insert_set(seqs);
     }
 
     /// A frame came from the hub.
@@ -230,7 +255,7 @@ impl AgentSession {
         match (self.state, message) {
             (_, Message::Refuse(refuse)) => {
                 self.state = State::Closed;
-                Err(SessionError::Refused { code: refuse.code, reason: refuse.reason })
+                Err(refuse.into())
             }
             (State::Connecting { .. }, Message::Welcome(welcome)) => {
                 if !self.hello.versions.contains(&welcome.version) {
@@ -250,19 +275,20 @@ impl AgentSession {
                 self.clock_offset_ns = Some(welcome.wall_ns.saturating_sub(wall_ns));
                 // The hub is the authority: a restored hub lacks seqs that were acknowledged once.
                 self.settled = self.dropped_here();
-                self.take_settlement(welcome.settled);
+                self.take_settlement(now_ns, welcome.settled);
                 Ok(())
             }
             (State::Open, Message::Ack(ack)) => {
                 self.check_head(&ack.settled)?;
                 self.series_known = self.series_known.max(ack.series_known);
                 self.credit = self.credit.max(ack.credit);
-                self.take_settlement(ack.settled);
+                self.take_settlement(now_ns, ack.settled);
                 Ok(())
             }
             (State::Open, Message::Pong(pong)) => {
                 let trip = now_ns.saturating_sub(pong.mono_ns);
                 self.round_trip_ns = Some(trip);
+                self.lanes.round_trip(trip);
                 let half = i64::try_from(trip / 2).unwrap_or(i64::MAX);
                 self.clock_offset_ns = Some(pong.wall_ns.saturating_add(half).saturating_sub(wall_ns));
                 Ok(())
@@ -320,7 +346,7 @@ impl AgentSession {
         dropped
     }
 
-    fn take_settlement(&mut self, settlement: Settlement) {
+    fn take_settlement(&mut self, now_ns: u64, settlement: Settlement) {
         let all = settlement.all();
         if all.is_empty() {
             return;
@@ -328,7 +354,7 @@ impl AgentSession {
         self.settled.insert_set(&all);
         self.in_flight.remove_set(&all);
         let in_flight = &self.in_flight;
-        self.runs.retain(|(first, _)| in_flight.contains(*first));
+        self.lanes.settled(now_ns, |first| !in_flight.contains(first));
         self.gaps.retain(|gap| !all.missing(gap.first.get(), gap.last().get()).is_empty());
         self.actions.push_back(AgentAction::Settle(settlement));
     }
@@ -364,9 +390,13 @@ impl AgentSession {
             self.state = State::Closed;
             return Some(AgentAction::Branch(at));
         }
-        self.poll_series()
+        // The first ping goes ahead of all, so that it waits behind nothing.
+        (!self.pinged)
+            .then(|| self.poll_ping(now_ns))
+            .flatten()
+            .or_else(|| self.poll_series())
             .or_else(|| self.poll_gap())
-            .or_else(|| self.poll_run())
+            .or_else(|| self.poll_run(now_ns))
             .or_else(|| self.poll_report(now_ns))
             .or_else(|| self.poll_ping(now_ns))
     }
@@ -387,40 +417,16 @@ impl AgentSession {
         Some(AgentAction::Send(Message::Gap(gap)))
     }
 
-    fn poll_run(&mut self) -> Option<AgentAction> {
+    fn poll_run(&mut self, now_ns: u64) -> Option<AgentAction> {
         // The hub takes a run only when the dictionary that it uses is durable there.
-        if self.loading
-            || self.series_known < self.series
-            || self.runs.len() >= RUNS_IN_FLIGHT_MAX
-            || self.used >= self.credit
-        {
+        if self.loading || self.series_known < self.series || self.used >= self.credit {
             return None;
         }
-        let mut busy = self.settled.clone();
-        busy.insert_set(&self.in_flight);
-        let newest = self.end();
-        let (lane, first, end) = match busy.first_missing_from(self.live_from) {
-            live if live <= newest => (Lane::Live, live, newest),
-            _ => match busy.first_missing_from(1) {
-                old if old < self.live_from && old <= newest => {
-                    (Lane::Backfill, old, newest.min(self.live_from - 1))
-                }
-                _ => return None,
-            },
-        };
-        let (_, last) = busy.missing(first, end).iter().next()?;
+        let mut missing = self.settled.missing(1, self.end());
+        missing.remove_set(&self.in_flight);
+        let pick = self.lanes.pick(now_ns, &missing, self.credit - self.used)?;
         self.loading = true;
-        let bytes_max = match lane {
-            Lane::Live => LIVE_RUN_BYTES,
-            Lane::Backfill => BACKFILL_RUN_BYTES,
-        };
-        let room = usize::try_from(self.credit - self.used).unwrap_or(usize::MAX);
-        Some(AgentAction::LoadRun {
-            lane,
-            first: Seq::new(first),
-            last: Seq::new(last),
-            bytes_max: bytes_max.min(room),
-        })
+        Some(AgentAction::LoadRun { lane: pick.lane, seqs: pick.seqs, bytes_max: pick.bytes_max })
     }
 
     fn poll_report(&mut self, now_ns: u64) -> Option<AgentAction> {
@@ -432,11 +438,22 @@ impl AgentSession {
         Some(AgentAction::Send(Message::Report(Report { account: self.account, head: Seq::new(self.head) })))
     }
 
+    /// Any frame says that the agent lives; a ping also says when the hub will hear of it again, and
+    /// measures the round trip.
     fn poll_ping(&mut self, now_ns: u64) -> Option<AgentAction> {
-        if now_ns < self.ping_due_ns {
+        let quiet_ns = now_ns.saturating_sub(self.sent_ns);
+        let due = match self.promised_ns {
+            PING_IDLE_NS => self.sending,
+            promised_ns => quiet_ns >= promised_ns,
+        };
+        if !due && now_ns < self.ping_due_ns {
             return None;
         }
-        self.ping_due_ns = now_ns.saturating_add(PING_INTERVAL_NS);
-        Some(AgentAction::Send(Message::Ping(Ping { mono_ns: now_ns })))
+        let sending = std::mem::take(&mut self.sending) || self.lanes.in_flight() > 0;
+        self.promised_ns = if sending { PING_SENDING_NS } else { PING_IDLE_NS };
+        self.ping_due_ns = now_ns.saturating_add(PING_IDLE_NS);
+        (self.sent_ns, self.pinged) = (now_ns, true);
+        let next_ms = u32::try_from(self.promised_ns / 1_000_000).unwrap_or(u32::MAX);
+        Some(AgentAction::Send(Message::Ping(Ping { mono_ns: now_ns, next_ms })))
     }
 }

@@ -148,7 +148,7 @@ impl HubSession {
             (_, Message::Refuse(refuse)) => {
                 self.state = State::Closed;
                 self.actions.push_back(HubAction::Close);
-                Err(SessionError::Refused { code: refuse.code, reason: refuse.reason })
+                Err(refuse.into())
             }
             (_, other) => {
                 Err(SessionError::Protocol(format!("message of kind {} is out of place", other.kind())))
@@ -246,8 +246,8 @@ impl HubSession {
     pub fn handle_durable(&mut self, batch: &Batch<Durable>) {
         let (first, last) = batch.seqs();
         self.unacked.stored.insert_set(batch.taken());
-        if let (State::Open(epoch), false) =
-            (&self.state, batch.taken().missing(first.get(), last.get()).is_empty())
+        if let State::Open(epoch) = &self.state
+            && *batch.taken() != batch.run().envelope.seqs()
         {
             self.actions.push_back(HubAction::Recall(*epoch, first, last));
         }
@@ -263,11 +263,16 @@ impl HubSession {
 
     /// Ends the session with a reason.
     pub fn refuse(&mut self, code: RefuseCode, reason: String) {
+        self.refuse_for(code, reason, 0);
+    }
+
+    /// Ends the session with a reason, and asks for no other one within `retry_after_ms`.
+    pub fn refuse_for(&mut self, code: RefuseCode, reason: String, retry_after_ms: u32) {
         if self.state == State::Closed {
             return;
         }
         self.state = State::Closed;
-        self.actions.push_back(HubAction::Send(Message::Refuse(Refuse { code, reason })));
+        self.actions.push_back(HubAction::Send(Message::Refuse(Refuse { code, reason, retry_after_ms })));
         self.actions.push_back(HubAction::Close);
     }
 

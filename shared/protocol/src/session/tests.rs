@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::block::BlockBuilder;
 use crate::durability::{Batch, DurableLog, Validated, commit};
-use crate::model::{Account, AgentId, DeviceId, Epoch, PointId, RowCounts, Sample, Seq, SeriesDef};
+use crate::model::{Account, AgentId, DeviceId, Epoch, PointId, Sample, Seq, SeriesDef};
 use crate::wire::{Hello, Lane, Message, RunEnvelope, Settlement};
 
 struct AlwaysDurable;
@@ -27,6 +27,7 @@ struct Pair {
     lanes: Vec<(Lane, u64, u64)>,
     parted: Option<Seq>,
     branched: Option<Seq>,
+    duplicates: u64,
 }
 
 fn agent_id() -> AgentId {
@@ -63,11 +64,12 @@ impl Pair {
             settled: crate::ranges::RangeSet::new(),
             series: u32::from(head > 0),
             gaps: vec![],
+            urgent: Urgent::default(),
             lives: vec![],
             moved: None,
         };
         Self {
-            agent: AgentSession::new(0, hello(head), spool),
+            agent: AgentSession::new(0, hello(head), spool, BackfillBudget::default()),
             hub: HubSession::new(agent_id()),
             blocks: (1..=head).map(|seq| (seq, block(seq))).collect(),
             stored,
@@ -75,6 +77,7 @@ impl Pair {
             lanes: vec![],
             parted: None,
             branched: None,
+            duplicates: 0,
         }
     }
 
@@ -101,16 +104,21 @@ impl Pair {
                 };
                 self.agent.handle_series(from, vec![def]);
             }
-            AgentAction::LoadRun { lane, first, last, .. } => {
+            AgentAction::LoadRun { lane, seqs, .. } => {
                 // At most three seqs a run, so that there are several.
-                let last = last.get().min(first.get() + 2);
-                let mut rows = RowCounts::default();
-                (first.get()..=last).for_each(|_| rows.push(1));
-                let parts: Vec<_> =
-                    (first.get()..=last).map(|seq| (self.blocks[&seq].as_slice(), 1)).collect();
+                let first = seqs.iter().next().unwrap().0;
+                let seqs: Vec<u64> = seqs.iter().flat_map(|(lo, hi)| lo..=hi).take(3).collect();
+                let last = *seqs.last().unwrap();
+                let parts: Vec<(&[u8], u32)> =
+                    (first..=last)
+                        .map(|seq| {
+                            if seqs.contains(&seq) { (self.blocks[&seq].as_slice(), 1) } else { (&[][..], 0) }
+                        })
+                        .collect();
                 let packed = crate::block::repack(parts).unwrap();
-                let epoch = Epoch::from_bytes([1; 16]);
-                self.agent.handle_run(RunEnvelope { epoch, lane, first, rows, series_end: 1 }, packed.bytes);
+                let (epoch, first) = (Epoch::from_bytes([1; 16]), Seq::new(first));
+                let run = RunEnvelope { epoch, lane, first, rows: packed.rows, series_end: 1 };
+                self.agent.handle_run(1, run, packed.bytes);
             }
             AgentAction::Settle(settlement) => self.settled.merge(&settlement),
             AgentAction::Branch(at) => self.branched = Some(at),
@@ -133,7 +141,9 @@ impl Pair {
                 self.hub.handle_series_durable(u32::try_from(series.defs.len()).unwrap())
             }
             HubAction::Append(batch) => {
+                let sent = batch.taken().len();
                 let batch = batch.without(&self.stored.all());
+                self.duplicates += sent - batch.taken().len();
                 for durable in commit(&mut AlwaysDurable, vec![batch]).unwrap() {
                     self.stored.stored.insert_set(durable.taken());
                     self.hub.handle_durable(&durable);
@@ -180,7 +190,9 @@ fn only_what_the_hub_lacks_is_sent() {
     let stored = crate::ranges::RangeSet::of(3, 8);
     let mut pair = Pair::new(10, Settlement { stored, ..Settlement::default() });
     pair.settle_down();
-    assert_eq!(pair.lanes.iter().map(|(_, lo, hi)| (*lo, *hi)).collect::<Vec<_>>(), [(1, 2), (9, 10)]);
+    // The first run leaves out 3 to 8, and takes no more than three seqs.
+    assert_eq!(pair.lanes.iter().map(|(_, lo, hi)| (*lo, *hi)).collect::<Vec<_>>(), [(1, 9), (10, 10)]);
+    assert_eq!(pair.duplicates, 0);
 }
 
 #[test]
@@ -216,7 +228,7 @@ fn a_version_that_the_hub_lacks_is_refused_politely() {
 #[test]
 fn data_before_the_hello_ends_the_session() {
     let mut hub = HubSession::new(agent_id());
-    let ping = Message::Ping(crate::wire::Ping { mono_ns: 1 });
+    let ping = Message::Ping(crate::wire::Ping { mono_ns: 1, next_ms: 3_000 });
     assert!(matches!(hub.handle_message(0, ping), Err(SessionError::Protocol(_))));
     assert!(matches!(hub.poll(), Some(HubAction::Send(Message::Refuse(_)))));
 }
@@ -270,4 +282,21 @@ fn a_spool_that_has_parted_sends_what_is_common_and_branches() {
     assert_eq!(pair.lanes.iter().map(|(_, first, last)| (*first, *last)).collect::<Vec<_>>(), [(1, 1)]);
     let common = crate::ranges::RangeSet::of(1, 4);
     assert_eq!(pair.settled.stored, common, "what the hub has of the other copy is not this one's");
+}
+
+#[test]
+fn alarms_and_states_go_ahead_and_the_runs_after_them_leave_holes() {
+    let mut pair = Pair::new(9, Settlement::default());
+    let alarm = crate::ranges::RangeSet::of(8, 8);
+    let state = crate::ranges::RangeSet::of(2, 2);
+    pair.agent.handle_urgent(Urgent { alarm, state });
+    pair.append();
+    pair.settle_down();
+    let lanes: Vec<_> = pair.lanes.iter().map(|(lane, lo, hi)| (*lane, *lo, *hi)).collect();
+    assert_eq!(
+        lanes[..4],
+        [(Lane::Alarm, 8, 8), (Lane::State, 2, 2), (Lane::Live, 10, 10), (Lane::Backfill, 1, 4),]
+    );
+    assert_eq!(pair.stored.stored, crate::ranges::RangeSet::of(1, 10));
+    assert_eq!(pair.duplicates, 0, "a hole is no duplicate");
 }

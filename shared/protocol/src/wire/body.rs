@@ -10,11 +10,17 @@ use crate::ranges::RangeSet;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum Lane {
-    /// Taken since the session opened.
+    /// Alarms and replies to commands, of any age.
     #[n(0)]
+    Alarm,
+    /// States, of any age.
+    #[n(1)]
+    State,
+    /// Taken since the session opened.
+    #[n(2)]
     Live,
     /// Older than that.
-    #[n(1)]
+    #[n(3)]
     Backfill,
 }
 
@@ -151,7 +157,7 @@ pub struct Series {
     pub defs: Vec<SeriesDef>,
 }
 
-/// The envelope of a run: consecutive seqs, re-packed by series into one block.
+/// The envelope of a run: seqs re-packed by series into one block.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct RunEnvelope {
@@ -164,7 +170,8 @@ pub struct RunEnvelope {
     /// The first seq.
     #[n(2)]
     pub first: Seq,
-    /// The rows of each seq from `first` on.
+    /// The rows of each seq from `first` on. One without rows is not in the run: what went ahead in
+    /// another lane leaves holes.
     #[n(3)]
     pub rows: RowCounts,
     /// One more than the highest series number used.
@@ -173,6 +180,12 @@ pub struct RunEnvelope {
 }
 
 impl RunEnvelope {
+    /// The seqs in the run.
+    #[must_use]
+    pub fn seqs(&self) -> RangeSet {
+        self.rows.present(self.first)
+    }
+
     /// The last seq.
     #[must_use]
     pub fn last(&self) -> Seq {
@@ -223,6 +236,9 @@ pub struct Ping {
     /// The sender's monotonic clock, ns; comes back in the pong.
     #[n(0)]
     pub mono_ns: u64,
+    /// In how many ms the next one comes at the latest: who is not heard from by then is missing.
+    #[n(1)]
+    pub next_ms: u32,
 }
 
 /// The answer to a ping.
@@ -271,4 +287,7 @@ pub struct Refuse {
     /// Why, for people.
     #[n(1)]
     pub reason: String,
+    /// Least time before the next attempt, ms; 0 leaves it to the other end.
+    #[n(2)]
+    pub retry_after_ms: u32,
 }

@@ -63,9 +63,13 @@ fn one_of_each() -> Vec<Message> {
         Message::Ack(Ack { settled: settlement(), series_known: 2, credit: 99 }),
         Message::Gap(Gap { first: Seq::new(7), rows, from_ns: -1, to_ns: 8, cause: DropCause::Quota }),
         Message::Report(Report { account: hello().account, head: Seq::new(300) }),
-        Message::Ping(Ping { mono_ns: 5 }),
+        Message::Ping(Ping { mono_ns: 5, next_ms: 3_000 }),
         Message::Pong(Pong { mono_ns: 5, wall_ns: 6 }),
-        Message::Refuse(Refuse { code: RefuseCode::Revoked, reason: "device was revoked".into() }),
+        Message::Refuse(Refuse {
+            code: RefuseCode::Revoked,
+            reason: "device was revoked".into(),
+            retry_after_ms: 500,
+        }),
     ]
 }
 
@@ -113,7 +117,7 @@ fn frames_come_whole_from_single_bytes() {
 
 #[test]
 fn each_fault_has_its_own_error() {
-    let good = encode(&Message::Ping(Ping { mono_ns: 5 }).into());
+    let good = encode(&Message::Ping(Ping { mono_ns: 5, next_ms: 3_000 }).into());
     let with = |at: usize, to: u8| {
         let mut bytes = good.clone();
         bytes[at] = to;
@@ -132,11 +136,11 @@ fn each_fault_has_its_own_error() {
 
 #[test]
 fn a_second_encoding_of_the_same_message_is_refused() {
-    // [5] as an array with the number in two bytes instead of one.
-    let mut frame = encode(&Message::Ping(Ping { mono_ns: 5 }).into());
+    // [5, 0] as an array with the first number in two bytes instead of one.
+    let mut frame = encode(&Message::Ping(Ping { mono_ns: 5, next_ms: 3_000 }).into());
     frame.truncate(HEADER_LEN);
-    frame.extend_from_slice(&[0x81, 0x18, 0x05]);
-    frame[8..12].copy_from_slice(&3_u32.to_be_bytes());
+    frame.extend_from_slice(&[0x82, 0x18, 0x05, 0x00]);
+    frame[8..12].copy_from_slice(&4_u32.to_be_bytes());
     reseal(&mut frame);
     assert_eq!(decode_one(&frame), Err(WireError::NotCanonical { kind: 8 }));
 }

@@ -4,7 +4,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use tideline_protocol::model::{AgentId, PointId, Sample, SeriesDef, SeriesNo};
 use tideline_protocol::ranges::RangeSet;
-use tideline_protocol::session::{AgentAction, AgentSession};
+use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
 use tideline_protocol::wire::{Hello, Message, RunEnvelope, Settlement, VERSION};
 use tideline_spool::testing::CrashBackend;
 use tideline_spool::{Spool, SpoolConfig};
@@ -146,7 +146,7 @@ impl Agent {
             moved: None,
         };
         let view = spool.view().unwrap_or_else(|error| panic!("no view of the spool: {error}"));
-        self.session = Some(AgentSession::new(now_ns, hello, view));
+        self.session = Some(AgentSession::new(now_ns, hello, view, BackfillBudget::default()));
     }
 
     /// False when the hub refused or broke the protocol.
@@ -168,7 +168,7 @@ impl Agent {
                 Ok(None) => return Ok(true),
                 Ok(Some(AgentAction::Send(message))) => {
                     if let (true, Message::Run(run)) = (self.frees_early, &message) {
-                        let stored = RangeSet::of(run.envelope.first.get(), run.envelope.last().get());
+                        let stored = run.envelope.seqs();
                         let settlement = Settlement { stored, ..Settlement::default() };
                         spool.settle(&settlement).map_err(|e| e.to_string())?;
                     }
@@ -177,13 +177,12 @@ impl Agent {
                 Ok(Some(AgentAction::LoadSeries { from, max })) => {
                     session.handle_series(from, spool.series_defs(from, max))
                 }
-                Ok(Some(AgentAction::LoadRun { lane, first, last, bytes_max })) => {
+                Ok(Some(AgentAction::LoadRun { lane, seqs, bytes_max })) => {
                     // Little runs, so that many are on the way at once.
-                    let run = spool
-                        .load_run(first, last, bytes_max.min(400), 1 << 20)
-                        .map_err(|e| e.to_string())?;
+                    let run =
+                        spool.load_seqs(&seqs, bytes_max.min(400), 1 << 20).map_err(|e| e.to_string())?;
                     match run {
-                        None => session.handle_gone(first, spool.gone_through(first, last)),
+                        None => session.handle_gone(&spool.gone(&seqs)),
                         Some(run) => {
                             let (rows, series_end) = (run.rows, run.series_end);
                             let envelope = RunEnvelope {
@@ -193,7 +192,7 @@ impl Agent {
                                 rows,
                                 series_end,
                             };
-                            session.handle_run(envelope, run.block);
+                            session.handle_run(now_ns, envelope, run.block);
                         }
                     }
                 }

@@ -57,6 +57,7 @@ pub const SERIES_PER_MESSAGE_MAX: usize = 4096;
 /// Longest free text (reasons, software names) in bytes.
 pub const TEXT_BYTES_MAX: usize = 512;
 
+const LEN_OFFSET: usize = 8;
 const CRC_OFFSET: usize = 12;
 const FLAG_TRACE: u8 = 1;
 
@@ -281,12 +282,7 @@ pub fn encode(frame: &Frame) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER_LEN + TRACE_LEN + 4 + envelope.len() + block.len());
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&[VERSION, frame.message.kind(), u8::from(frame.trace.is_some()), 0, 0, 0]);
-    let mut len = envelope.len() + if frame.trace.is_some() { TRACE_LEN } else { 0 };
-    if frame.message.kind() == KIND_RUN {
-        len += 4 + block.len();
-    }
-    out.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
-    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&[0; CRC_OFFSET + 4 - LEN_OFFSET]);
     out.extend_from_slice(&frame.corr.to_be_bytes());
     if let Some(trace) = &frame.trace {
         out.extend_from_slice(&trace.trace_id);
@@ -298,11 +294,19 @@ pub fn encode(frame: &Frame) -> Vec<u8> {
     }
     out.extend_from_slice(&envelope);
     out.extend_from_slice(block);
-    let crc = crc32c::crc32c(&out);
-    if let Some(field) = out.get_mut(CRC_OFFSET..CRC_OFFSET + 4) {
-        field.copy_from_slice(&crc.to_be_bytes());
-    }
+    seal(&mut out);
     out
+}
+
+/// Writes length and checksum of a frame into its header, so that no more than they keeps its bytes
+/// from being decoded; bytes shorter than a header stay as they are.
+pub fn seal(frame: &mut [u8]) {
+    let Some((head, body)) = frame.split_first_chunk_mut::<HEADER_LEN>() else { return };
+    head[LEN_OFFSET..CRC_OFFSET]
+        .copy_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());
+    head[CRC_OFFSET..CRC_OFFSET + 4].fill(0);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(head), body);
+    head[CRC_OFFSET..CRC_OFFSET + 4].copy_from_slice(&crc.to_be_bytes());
 }
 
 /// Turns a stream of bytes into frames. After an error the stream is lost: close it.

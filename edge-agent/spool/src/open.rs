@@ -240,6 +240,10 @@ pub fn opening(error: DatabaseError) -> SpoolError {
             SpoolError::Corrupt(error.to_string())
         }
         DatabaseError::RepairAborted => SpoolError::Corrupt("its repair failed".into()),
+        // No version of ours wrote redb's older formats: the byte that says so is damaged.
+        DatabaseError::UpgradeRequired(found) => {
+            SpoolError::Corrupt(format!("its header says that it is of format {found} of redb"))
+        }
         other => SpoolError::storage(other),
     }
 }

@@ -1,7 +1,9 @@
 //! End-to-end tests with real processes: starts, kills and asks hubs and agents.
 
 pub mod http;
+pub mod line;
 pub mod process;
+pub mod random;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};

@@ -31,7 +31,7 @@ WEB_SOURCES := $(shell find $(WEB) \( -name node_modules -o -name dist -o -name 
 # Notices go to stderr, because the stdout of `make demo ARGS=--json` is the demo's alone.
 say = @printf '==> %s\n' "$(1)" >&2
 
-.PHONY: help demo test check lint build web bench sim setup tools browser clean
+.PHONY: help demo test check lint build web bench sim fuzz setup tools browser clean
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -101,6 +101,28 @@ FROM ?=
 sim: tools ## Seeded simulation with its canaries, on all cores; SEEDS=100000, SEED=7
 	@cargo build --workspace --bin tideline-sim
 	@SEEDS=$(SEEDS) SEED=$(SEED) FROM=$(FROM) "$(BIN)/tideline-sim"
+
+# Seconds of each target, and which: TARGET=spool. FEATURES=hub has the hub's configuration fuzzed too;
+# it brings Polars, whose build takes long. What breaks something is written to tests/fuzz/crashers.
+TIME ?= 60
+TARGET ?= wire block session config spool
+FEATURES ?=
+FUZZ := $(CARGO_TARGET_DIR)/fuzz
+fuzz: tools $(WEB_DIST) ## Fuzz targets under libFuzzer, on nightly Rust; TIME=60 TARGET=spool
+	@rustup toolchain list | grep -q '^nightly' || { \
+		echo '==> Installs nightly Rust: rustup toolchain install nightly --profile minimal' >&2; \
+		rustup toolchain install nightly --profile minimal; }
+	@cargo fuzz --version >/dev/null 2>&1 || { \
+		echo '==> Installs cargo-fuzz: cargo install cargo-fuzz --locked' >&2; cargo install cargo-fuzz --locked; }
+	cargo build --workspace --bin tideline-fuzz
+	"$(BIN)/tideline-fuzz" seeds "$(FUZZ)/seeds"
+	@for target in $(TARGET); do \
+		mkdir -p "$(FUZZ)/found/$$target" "tests/fuzz/corpus/$$target" "tests/fuzz/crashers/$$target"; \
+		cargo +nightly fuzz run --fuzz-dir tests/fuzz/fuzz --target-dir "$(FUZZ)/build" --features "$(FEATURES)" \
+			"$$target" "$(FUZZ)/found/$$target" "$(FUZZ)/seeds/$$target" "tests/fuzz/corpus/$$target" \
+			-- -max_total_time=$(TIME) -rss_limit_mb=2048 -malloc_limit_mb=512 -timeout=20 -print_final_stats=1 \
+			-artifact_prefix="tests/fuzz/crashers/$$target/"; \
+	done
 
 setup: tools $(WEB_DEPS) browser ## Installs what a fresh machine lacks, or says how
 

@@ -1,0 +1,81 @@
+//! Fuzz targets: each is one function of bytes that panics when something is wrong, and returns for
+//! every input that was rightly taken or rightly refused.
+//!
+//! libFuzzer runs them from `fuzz/` (nightly Rust, `make fuzz`), `tests/short.rs` on stable from what
+//! is kept: seeds made by our own code ([`Target::seeds`]), `corpus/` with what libFuzzer found beyond
+//! them, and `crashers/`, inputs that once broke something and are kept for ever.
+
+mod block;
+mod config;
+mod input;
+pub mod kept;
+pub mod mutate;
+mod session;
+mod spool;
+mod wire;
+
+use tideline_protocol::invariants::Invariant;
+
+/// A fuzz target.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name: of its folders here and of its binary in `fuzz/`.
+    pub name: &'static str,
+    run: fn(&[u8]),
+    seeds: fn() -> Vec<Vec<u8>>,
+    /// Mutated inputs of the short run: about two seconds' worth in a debug build.
+    pub short_runs: u32,
+    /// Longest input worth trying, in bytes.
+    pub bytes_max: usize,
+}
+
+/// All targets.
+pub const TARGETS: [Target; 5] = [
+    Target { name: "wire", run: wire::run, seeds: wire::seeds, short_runs: 20_000, bytes_max: 4096 },
+    Target { name: "block", run: block::run, seeds: block::seeds, short_runs: 10_000, bytes_max: 4096 },
+    Target { name: "session", run: session::run, seeds: session::seeds, short_runs: 4_000, bytes_max: 512 },
+    Target { name: "config", run: config::run, seeds: config::seeds, short_runs: 4_000, bytes_max: 4096 },
+    Target { name: "spool", run: spool::run, seeds: spool::seeds, short_runs: 150, bytes_max: 128 },
+];
+
+impl Target {
+    /// The target of a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        TARGETS.iter().find(|target| target.name == name)
+    }
+
+    /// Inputs to begin with.
+    #[must_use]
+    pub fn seeds(&self) -> Vec<Vec<u8>> {
+        (self.seeds)()
+    }
+
+    /// Runs one input.
+    ///
+    /// # Panics
+    /// Something is wrong with what was fuzzed: a bug.
+    pub fn run(&self, data: &[u8]) {
+        let before = breaches();
+        (self.run)(data);
+        // The spool takes a panic for a damaged file; a broken invariant is none.
+        assert!(breaches() == before, "an invariant was broken and the panic was caught");
+    }
+}
+
+fn breaches() -> u64 {
+    Invariant::ALL.iter().map(|invariant| invariant.breaches()).sum()
+}
+
+/// For libFuzzer, which ends the process at a panic: also at one that the code under test catches, as
+/// the spool does with redb's. Here only one that nobody caught ends it.
+pub fn run_for_libfuzzer(name: &str, data: &[u8]) {
+    static HOOK: std::sync::Once = std::sync::Once::new();
+    HOOK.call_once(|| {
+        let _libfuzzers = std::panic::take_hook();
+    });
+    let Some(target) = Target::named(name) else { return };
+    if std::panic::catch_unwind(|| target.run(data)).is_err() {
+        std::process::abort();
+    }
+}

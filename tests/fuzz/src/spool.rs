@@ -1,0 +1,266 @@
+//! Damage of any kind to the files of a real spool: it always opens or is put aside, no seq is given
+//! out twice without showing, what is gone is counted, and what is left is what was appended.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+use tideline_protocol::block;
+use tideline_protocol::lives::{self, Life};
+use tideline_protocol::model::{AgentId, Epoch, PointId, Sample, Seq, SeriesDef};
+use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::wire::Settlement;
+use tideline_spool::{Spool, SpoolConfig, SpoolError, journal_path, sound};
+
+use crate::input::Input;
+
+const BATCHES: u64 = 24;
+const ROWS: u32 = 20;
+/// Most changes to the files of one input.
+const CHANGES_MAX: usize = 6;
+/// Where a repair is asked for, as a person or the agent would.
+const REPAIRS_MAX: usize = 3;
+
+/// A spool's two files at one moment, and what was in them.
+struct Image {
+    tables: Vec<u8>,
+    journal: Vec<u8>,
+    epoch: Epoch,
+    lives: Vec<Life>,
+    head: u64,
+}
+
+/// A folder in memory where there is one: every input writes two files.
+pub fn scratch() -> std::io::Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
+}
+
+pub fn seeds() -> Vec<Vec<u8>> {
+    // Which image, then changes: see `change`. The file's head, pages, the journal's first records.
+    let mut all: Vec<Vec<u8>> = (0..3).map(|image| vec![image]).collect();
+    for image in 0..3_u8 {
+        for (file, at) in [(0, 0_u32), (0, 4096), (0, 9000), (0, 40_000), (1, 0), (1, 64), (1, 400)] {
+            let [a0, a1, a2, _] = at.to_le_bytes();
+            all.extend((0..8).map(|kind| vec![image, file | kind << 1, a0, a1, a2, 0x11, 3]));
+        }
+    }
+    all
+}
+
+/// The first byte is the image, then come changes.
+pub fn run(data: &[u8]) {
+    let mut input = Input::new(data);
+    let images = images();
+    let image = &images[usize::from(input.byte()) % images.len()];
+    let mut files = [image.tables.clone(), image.journal.clone()];
+    let mut gone = [false; 2];
+    for _ in 0..CHANGES_MAX {
+        if input.is_empty() {
+            break;
+        }
+        change(&mut files, &mut gone, images, &mut input);
+    }
+    let folder = scratch().expect("a folder");
+    let path = folder.path().join("spool.redb");
+    for ((bytes, path), gone) in files.iter().zip([path.clone(), journal_path(&path)]).zip(gone) {
+        if !gone {
+            std::fs::write(path, bytes).expect("a file");
+        }
+    }
+    check(&path, image);
+}
+
+fn change(files: &mut [Vec<u8>; 2], gone: &mut [bool; 2], images: &[Image], input: &mut Input<'_>) {
+    let kind = input.byte();
+    let which = usize::from(kind & 1);
+    let file = &mut files[which];
+    let [a0, a1, a2] = input.array();
+    let at = usize::try_from(u32::from_le_bytes([a0, a1, a2, 0])).unwrap_or(0) % file.len().max(1);
+    let (value, len) = (input.byte(), usize::from(input.byte()));
+    let end = (at + len * 16 + 1).min(file.len());
+    match kind >> 1 & 7 {
+        0 => file.get_mut(at).into_iter().for_each(|byte| *byte ^= value | 1),
+        1 => file.get_mut(at..end).unwrap_or_default().fill(value),
+        2 => file.truncate(at),
+        3 => file.resize(file.len() + len * 64, value),
+        4 => gone[which] = true,
+        // A page that landed at another one's place.
+        5 if !file.is_empty() => {
+            let page = |offset: usize| offset / 4096 * 4096;
+            let (from, to) = (page(at), page(usize::from(value) * 4096 % file.len()));
+            let bytes = file[from..(from + 4096).min(file.len())].to_vec();
+            file.iter_mut().skip(to).zip(bytes).for_each(|(to, from)| *to = from);
+        }
+        // A file of another time, or of another spool.
+        6 => {
+            let other = &images[usize::from(value) % images.len()];
+            *file = if which == 0 { other.tables.clone() } else { other.journal.clone() };
+        }
+        _ => file.clear(),
+    }
+}
+
+fn check(path: &Path, image: &Image) {
+    // A look first: it writes nothing, whatever it finds.
+    let _seen = sound(|| Spool::look(path, |spool, _| spool.verify().map(drop)));
+    let (mut spool, report) = match sound(|| Spool::open_file(path, SpoolConfig::default())) {
+        Ok(opened) => opened,
+        // Another version's, for all that anybody can tell: the agent leaves it as it is.
+        Err(SpoolError::Format { .. }) => return,
+        Err(error) => panic!("it does not open: {error}"),
+    };
+    assert!(report.quarantined.is_none_or(|aside| aside.exists()), "what was put aside is not there");
+    for repairs in 0.. {
+        match sound(|| work(&mut spool, image)) {
+            Ok(()) => break,
+            Err(error) => {
+                assert!(repairs < REPAIRS_MAX, "no repair helps: {error}");
+                drop(spool);
+                let repaired = sound(|| Spool::repair(path, SpoolConfig::default()));
+                spool = repaired.unwrap_or_else(|error| panic!("it cannot be repaired: {error}")).0;
+                let found =
+                    sound(|| spool.verify()).unwrap_or_else(|error| panic!("after a repair: {error}"));
+                assert!(found.problems.is_empty(), "after a repair: {:?}", found.problems);
+            }
+        }
+    }
+    balanced(&spool);
+}
+
+fn balanced(spool: &Spool) {
+    let account = spool.account();
+    assert!(account.balances(), "INV-4: {account:?}");
+}
+
+/// What an agent does with a spool: read what is pending, append, settle, close.
+fn work(spool: &mut Spool, image: &Image) -> Result<(), SpoolError> {
+    balanced(spool);
+    let ours = spool.epoch() == image.epoch;
+    let (before, first) = (spool.account(), spool.head().get() + 1);
+    if ours {
+        told_apart(spool, image);
+    }
+    read_back(spool, ours.then_some(image))?;
+    for number in 0..3 {
+        append(spool, 1_000 + number)?;
+    }
+    assert_eq!(spool.head().get(), first + 2, "a seq was left out");
+    let produced = spool.account().produced;
+    assert_eq!(produced, before.produced + 3 * u64::from(ROWS), "appended rows are not counted");
+    spool.flush()?;
+    let gaps = spool.gaps_unconfirmed()?;
+    let dropped: u64 = gaps.iter().map(|gap| gap.rows.total()).sum();
+    assert!(dropped <= spool.account().dropped, "gaps of {dropped} rows, {:?}", spool.account());
+    let head = spool.head();
+    let stored = RangeSet::of(first, head.get());
+    spool.settle(&Settlement { stored, ..Settlement::default() })?;
+    spool.flush()?;
+    balanced(spool);
+    Ok(())
+}
+
+/// A seq that was given out before for other readings is in another life, so that the hub sees it.
+fn told_apart(spool: &Spool, image: &Image) {
+    let next = spool.head().get() + 1;
+    if next > image.head {
+        return;
+    }
+    let held = RangeSet::of(1, image.head);
+    let at = lives::parted(&image.lives, spool.lives(), &held).map(Seq::get);
+    assert!(
+        at.is_some_and(|at| at <= next),
+        "seq {next} is given out again, up to {} there were some, and nobody sees it: {at:?}, {:?} and {:?}",
+        image.head,
+        image.lives,
+        spool.lives()
+    );
+}
+
+/// All that is pending can be loaded or is a gap, and is what was appended.
+fn read_back(spool: &mut Spool, image: Option<&Image>) -> Result<(), SpoolError> {
+    let pending = spool.pending().clone();
+    for (lo, hi) in pending.iter() {
+        let mut next = lo;
+        while next <= hi {
+            match spool.load_run(Seq::new(next), Seq::new(hi), usize::MAX, u64::MAX)? {
+                Some(run) => {
+                    let decoded = block::decode(&run.block, &run.rows, Seq::new(next))?;
+                    let end = next + run.rows.seqs();
+                    assert!(end > next, "a run of nothing");
+                    if image.is_some_and(|image| end - 1 <= image.head) {
+                        let values = decoded.columns.iter().flat_map(|column| &column.values).copied();
+                        let wanted = (next..end).flat_map(|seq| (0..ROWS).map(move |row| value(seq, row)));
+                        assert!(values.eq(wanted), "seqs {next}..{end} are not what was appended");
+                    }
+                    next = end;
+                }
+                None => next = spool.gone_through(Seq::new(next), Seq::new(hi)).get() + 1,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn value(seq: u64, row: u32) -> f64 {
+    seq as f64 * 100.0 + f64::from(row) / 4.0
+}
+
+fn append(spool: &mut Spool, seq: u64) -> Result<(), SpoolError> {
+    let device = AgentId::parse("pump-7").expect("a sound id").own_device();
+    let point = PointId::parse("flow").expect("a sound id");
+    let series = spool.series_no(&SeriesDef { device, point, unit: "l/s".into() })?;
+    let time = i64::try_from(seq).unwrap_or(0) * 1_000;
+    let samples: Vec<Sample> =
+        (0..ROWS).map(|row| Sample { time_ns: time + i64::from(row), value: value(seq, row) }).collect();
+    spool.append(&[(series, &samples)], &[("source", &seq.to_le_bytes())]).map(drop)
+}
+
+/// Three moments of one spool: killed with records in its journal, after another start and with gaps
+/// and settlements, and closed in order.
+fn images() -> &'static [Image] {
+    static IMAGES: OnceLock<Vec<Image>> = OnceLock::new();
+    IMAGES.get_or_init(|| grow().expect("a sound spool"))
+}
+
+fn grow() -> Result<Vec<Image>, SpoolError> {
+    let folder = scratch().map_err(|error| SpoolError::Storage(error.to_string()))?;
+    let path = folder.path().join("spool.redb");
+    let mut images = Vec::new();
+    let open = || Spool::open_file(&path, SpoolConfig::default()).map(|(spool, _)| spool);
+    let mut spool = open()?;
+    (1..=BATCHES / 2).try_for_each(|seq| append(&mut spool, seq))?;
+    images.push(image(&spool, &path)?);
+    drop(spool);
+    spool = open()?;
+    let stored = RangeSet::of(1, BATCHES / 4);
+    spool.settle(&Settlement { stored, ..Settlement::default() })?;
+    spool.flush()?;
+    (BATCHES / 2 + 1..=BATCHES).try_for_each(|seq| append(&mut spool, seq))?;
+    images.push(image(&spool, &path)?);
+    spool.flush()?;
+    drop(spool);
+    spool = open()?;
+    images.push(image(&spool, &path)?);
+    drop(spool);
+    let closed = images.last_mut().map(|image| {
+        let read =
+            |path: PathBuf| std::fs::read(path).map_err(|error| SpoolError::Storage(error.to_string()));
+        image.tables = read(path.clone())?;
+        image.journal = read(journal_path(&path))?;
+        Ok::<_, SpoolError>(())
+    });
+    closed.transpose()?;
+    Ok(images)
+}
+
+fn image(spool: &Spool, path: &Path) -> Result<Image, SpoolError> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| SpoolError::Storage(error.to_string()));
+    Ok(Image {
+        tables: read(path)?,
+        journal: read(&journal_path(path))?,
+        epoch: spool.epoch(),
+        lives: spool.lives().to_vec(),
+        head: spool.head().get(),
+    })
+}

@@ -1,0 +1,82 @@
+//! The short run of every target: what is kept, then mutations of it, as many as a test may take.
+//! `FUZZ_SEED=` and `FUZZ_RUNS=` take other numbers. An input that breaks something is written to
+//! `crashers/`, where it stays and is run first from then on.
+#![allow(clippy::print_stderr, reason = "a test says what it found")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tideline_fuzz::kept::{CORPUS, CRASHERS, folder, inputs};
+use tideline_fuzz::mutate::{Random, mutated};
+use tideline_fuzz::{TARGETS, Target};
+
+const SEED: u64 = 0x7a1d_e11e;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// An input that nothing is kept of yet is kept before the test ends.
+fn try_mutated(target: &Target, run: u64, data: &[u8]) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target.run(data))) {
+        let folder = folder(CRASHERS, target.name);
+        let path = folder.join(format!("run-{run}"));
+        let kept = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, data));
+        eprintln!("run {run} of {} broke something; its input is {}: {kept:?}", target.name, path.display());
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn short(name: &str) {
+    let target = Target::named(name).expect("a target");
+    for (file, data) in inputs(CRASHERS, name).expect("the crashers") {
+        eprintln!("crasher {file}");
+        target.run(&data);
+    }
+    let mut pool = target.seeds();
+    assert!(!pool.is_empty());
+    pool.extend(inputs(CORPUS, name).expect("the corpus").into_iter().map(|(_, data)| data));
+    for (at, data) in pool.iter().enumerate() {
+        eprintln!("kept input {at}");
+        target.run(data);
+    }
+    let seed = number("FUZZ_SEED", SEED);
+    eprintln!("FUZZ_SEED={seed}");
+    let mut random = Random::new(seed);
+    for run in 0..number("FUZZ_RUNS", target.short_runs.into()) {
+        let data = mutated(&pool, &mut random, target.bytes_max);
+        try_mutated(target, run, &data);
+    }
+}
+
+#[test]
+fn the_wire_decoder_takes_or_refuses_any_bytes() {
+    short("wire");
+}
+
+#[test]
+fn blocks_are_refused_or_come_back_the_same() {
+    short("block");
+}
+
+#[test]
+fn sessions_bring_everything_to_the_hub_after_any_events() {
+    short("session");
+}
+
+#[test]
+fn configurations_are_taken_or_refused_with_a_place() {
+    short("config");
+}
+
+#[test]
+fn a_spool_opens_after_any_damage_and_counts_what_is_gone() {
+    short("spool");
+}
+
+#[test]
+fn every_target_has_a_binary_for_libfuzzer() {
+    let manifest = include_str!("../fuzz/Cargo.toml");
+    for target in TARGETS {
+        assert!(manifest.contains(&format!("name = \"{}\"", target.name)), "{}", target.name);
+    }
+}

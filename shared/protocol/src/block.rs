@@ -1,8 +1,10 @@
-//! The columnar block, codec 1: the readings of one or more consecutive batches, by series.
+//! The columnar block: the readings of one or more consecutive batches, by series.
 //!
 //! A spool stores a block of one seq; the wire carries such a block as it is, or several re-packed
 //! into one ([`repack`]). Rows of a series stand in seq order, and within a seq in the order in
 //! which the source gave them, so that repeated and backward timestamps survive.
+//!
+//! Codec 2 is for small batches of one reading per series, see `singles`; codec 1 for all others:
 //!
 //! ```text
 //! u8       codec, 1
@@ -17,6 +19,7 @@
 //! envelope; [`decode`] refuses a block that disagrees with it.
 
 mod columns;
+mod singles;
 
 use std::collections::BTreeMap;
 
@@ -24,8 +27,11 @@ use crate::model::{RowCounts, Sample, Seq, SeriesNo};
 use crate::ranges::RangeSet;
 use crate::wire::{RUN_ROWS_MAX, RUN_SEQS_MAX};
 
-/// The codec that this code writes.
-pub const CODEC: u8 = 1;
+/// The codec of columns.
+const CODEC: u8 = 1;
+/// A block of single readings of so many bytes is shorter than any of columns, whose header alone
+/// takes more; it is written without trying.
+const SINGLES_BYTES_SURE: usize = 48;
 /// Most cells (series × seqs) of a block: bounds what its row matrix takes to 4 MiB.
 pub const CELLS_MAX: usize = 1 << 20;
 
@@ -33,7 +39,7 @@ pub const CELLS_MAX: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
     /// A codec that this code does not know.
-    #[error("block codec {found} is unknown; this end knows {CODEC}")]
+    #[error("block codec {found} is unknown; this end knows 1 and 2")]
     Codec {
         /// The tag found.
         found: u8,
@@ -209,19 +215,36 @@ impl BlockBuilder {
         for column in self.columns.values_mut() {
             column.counts.resize(seqs, 0);
         }
-        let mut out = vec![CODEC];
-        varint(&mut out, self.columns.len() as u64);
-        let mut next = 0_u32;
-        for series in self.columns.keys() {
-            varint(&mut out, u64::from(series - next));
-            next = series.saturating_add(1);
-        }
-        let columns: Vec<&Column> = self.columns.values().collect();
-        write_cells(&mut out, &columns);
-        columns::write_times(&mut out, &columns);
-        columns::write_values(&mut out, &columns);
-        Block { bytes: out, rows: self.rows, series_end: next }
+        let series_end = self.columns.keys().next_back().map_or(0, |last| last.saturating_add(1));
+        let columns: Vec<(SeriesNo, &Column)> =
+            self.columns.iter().map(|(no, column)| (*no, column)).collect();
+        let single = singles::write(&columns, seqs);
+        let bytes = match single {
+            Some(single) if single.len() <= SINGLES_BYTES_SURE => single,
+            Some(single) => shorter(single, write_columns(&columns)),
+            None => write_columns(&columns),
+        };
+        Block { bytes, rows: self.rows, series_end }
     }
+}
+
+fn shorter(one: Vec<u8>, other: Vec<u8>) -> Vec<u8> {
+    if other.len() < one.len() { other } else { one }
+}
+
+fn write_columns(columns: &[(SeriesNo, &Column)]) -> Vec<u8> {
+    let mut out = vec![CODEC];
+    varint(&mut out, columns.len() as u64);
+    let mut next = 0_u32;
+    for (series, _) in columns {
+        varint(&mut out, u64::from(series - next));
+        next = series.saturating_add(1);
+    }
+    let columns: Vec<&Column> = columns.iter().map(|(_, column)| *column).collect();
+    write_cells(&mut out, &columns);
+    columns::write_times(&mut out, &columns);
+    columns::write_values(&mut out, &columns);
+    out
 }
 
 fn write_cells(out: &mut Vec<u8>, columns: &[&Column]) {
@@ -264,6 +287,13 @@ pub fn decode(bytes: &[u8], rows: &RowCounts, first: Seq) -> Result<Decoded, Blo
     let mut input = Input { bytes };
     match input.byte()? {
         CODEC => {}
+        singles::CODEC => {
+            let columns = singles::read(&mut input)?;
+            let cells = vec![1; columns.len()];
+            check_rows(&cells, rows, first)?;
+            input.end()?;
+            return Ok(Decoded { columns });
+        }
         found => return Err(BlockError::Codec { found }),
     }
     let series = read_series(&mut input, seqs)?;
@@ -273,9 +303,7 @@ pub fn decode(bytes: &[u8], rows: &RowCounts, first: Seq) -> Result<Decoded, Blo
         cells.chunks(seqs.max(1)).map(|counts| counts.iter().map(|count| *count as usize).sum()).collect();
     let times = columns::read_times(&mut input, &lengths)?;
     let values = columns::read_values(&mut input, &lengths)?;
-    if !input.bytes.is_empty() {
-        return Err(BlockError::Malformed("bytes are left after the last column"));
-    }
+    input.end()?;
     let columns = series
         .into_iter()
         .zip(times.into_iter().zip(values))
@@ -358,16 +386,44 @@ impl<'b> Input<'b> {
         Ok(*byte)
     }
 
+    /// A number of up to 63 bits.
     fn varint(&mut self) -> Result<u64, BlockError> {
+        match self.varint64()? {
+            found if found >> 63 == 0 => Ok(found),
+            _ => Err(BlockError::Malformed("a number overflows")),
+        }
+    }
+
+    /// A number of up to 64 bits.
+    fn varint64(&mut self) -> Result<u64, BlockError> {
         let mut value = 0_u64;
-        for shift in (0..63).step_by(7) {
+        for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
+            let bits = u64::from(byte & 0x7f);
+            if (bits << shift) >> shift != bits {
+                break;
+            }
+            value |= bits << shift;
             if byte & 0x80 == 0 {
                 return Ok(value);
             }
         }
         Err(BlockError::Malformed("a number overflows"))
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'b [u8], BlockError> {
+        let (taken, rest) =
+            self.bytes.split_at_checked(len).ok_or(BlockError::Malformed("it ends too early"))?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    fn end(&self) -> Result<(), BlockError> {
+        if self.bytes.is_empty() {
+            Ok(())
+        } else {
+            Err(BlockError::Malformed("bytes are left after the last column"))
+        }
     }
 
     fn chunk(&mut self) -> Result<&'b [u8], BlockError> {

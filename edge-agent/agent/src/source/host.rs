@@ -132,8 +132,9 @@ impl Host {
             networks.refresh(true);
             for (name, data) in networks.iter() {
                 let name = name.to_string_lossy();
-                out.push((format!("network/{name}/rx"), data.received() as f64 / seconds));
-                out.push((format!("network/{name}/tx"), data.transmitted() as f64 / seconds));
+                // The time between two readings is known less well than a byte matters.
+                out.push((format!("network/{name}/rx"), (data.received() as f64 / seconds).round()));
+                out.push((format!("network/{name}/tx"), (data.transmitted() as f64 / seconds).round()));
             }
         }
         if let Some(components) = &mut self.components {

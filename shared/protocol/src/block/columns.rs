@@ -20,7 +20,7 @@ use super::{BlockError, Column, Input, varint};
 /// A group is closed once it has so many rows.
 const GROUP_ROWS: usize = 8192;
 /// Most decimal places that are tried.
-const DECIMALS_MAX: u8 = 9;
+pub(super) const DECIMALS_MAX: u8 = 9;
 /// Doubles hold integers up to here exactly.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 const FORM_DOUBLES: u8 = 16;
@@ -28,6 +28,11 @@ const FORM_DOUBLES: u8 = 16;
 const LEVEL: usize = 8;
 
 const POWERS: [f64; DECIMALS_MAX as usize + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+
+/// 10 to the `places`, up to [`DECIMALS_MAX`].
+pub(super) fn power_of_ten(places: u8) -> Option<f64> {
+    POWERS.get(usize::from(places)).copied()
+}
 
 /// What is known of a chunk's numbers, so that the codec need not search.
 #[derive(Debug, Clone, Copy)]
@@ -188,7 +193,7 @@ fn write_group(out: &mut Vec<u8>, group: &[&Column]) {
 
 /// The group's values as integers of `places` decimals: the firsts and the differences.
 fn integers(group: &[&Column], places: u8) -> Option<(u8, Vec<i64>, Vec<i64>)> {
-    let power = *POWERS.get(usize::from(places))?;
+    let power = power_of_ten(places)?;
     let (mut firsts, mut differences) = (Vec::with_capacity(group.len()), Vec::new());
     for column in group {
         let mut previous = None;
@@ -204,7 +209,8 @@ fn integers(group: &[&Column], places: u8) -> Option<(u8, Vec<i64>, Vec<i64>)> {
     Some((places, firsts, differences))
 }
 
-fn exact_integer(value: f64, power: f64) -> Option<i64> {
+/// The integer that divided by `power` gives the very same bits.
+pub(super) fn exact_integer(value: f64, power: f64) -> Option<i64> {
     let scaled = (value * power).round();
     if !(-EXACT_MAX..=EXACT_MAX).contains(&scaled) {
         return None;
@@ -234,7 +240,7 @@ fn read_group(input: &mut Input<'_>, lengths: &[usize], out: &mut Vec<Vec<f64>>)
         out.extend(lengths.iter().map(|len| rest.by_ref().take(*len).collect::<Vec<_>>()));
         return Ok(());
     }
-    let power = *POWERS.get(usize::from(form)).ok_or(BlockError::Malformed("a group has an unknown form"))?;
+    let power = power_of_ten(form).ok_or(BlockError::Malformed("a group has an unknown form"))?;
     let filled = lengths.iter().filter(|len| **len > 0).count();
     let firsts: Vec<i64> = read_chunk(input, filled)?;
     let differences: Vec<i64> = read_chunk(input, lengths.iter().map(|len| len.saturating_sub(1)).sum())?;
@@ -259,6 +265,6 @@ fn read_group(input: &mut Input<'_>, lengths: &[usize], out: &mut Vec<Vec<f64>>)
     clippy::cast_precision_loss,
     reason = "a well-formed block holds integers within the exact range only"
 )]
-fn decimal(integer: i64, power: f64) -> f64 {
+pub(super) fn decimal(integer: i64, power: f64) -> f64 {
     integer as f64 / power
 }

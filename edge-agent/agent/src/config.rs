@@ -7,6 +7,7 @@ mod tests;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use tideline_link::quic::Congestion;
 
 pub use read::parse;
 
@@ -59,6 +60,7 @@ keys! {
     "batch" "flush_interval_ms" Kind::Number { min: 10, max: 60_000 }, "1000", "Longest wait before readings are made durable.";
     "batch" "rows_max" Kind::Number { min: 1, max: 500_000 }, "50000", "Most readings in one batch.";
     "uplink" "hub" Kind::Text, "", "host:port of the hub's QUIC port; empty = as enrolled.";
+    "uplink" "congestion" Kind::Choice(&["cubic", "bbr", "newreno"]), "cubic", "How QUIC reacts to loss: cubic and newreno slow down, bbr keeps its rate on a radio that loses packets without being full.";
     "http" "listen" Kind::Text, "127.0.0.1:8090", "Address of the local page; empty = off.";
     "source" "kind" Kind::Choice(&["host", "replay"]), "", "What to read.";
     "source" "name" Kind::Text, "", "Name in status and of its position; default: kind and number.";
@@ -147,6 +149,8 @@ pub struct Config {
     pub rows_max: u64,
     /// The hub's QUIC address, when it is not the enrolled one.
     pub hub: Option<String>,
+    /// How QUIC reacts to loss.
+    pub congestion: Congestion,
     /// Address of the local page.
     pub listen: Option<String>,
     /// The sources.

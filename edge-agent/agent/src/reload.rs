@@ -123,6 +123,7 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<String> {
     let differ = [
         ("agent.data_dir", running.data_dir != wanted.data_dir),
         ("spool.quota_mb", running.quota_bytes != wanted.quota_bytes),
+        ("uplink.congestion", running.congestion != wanted.congestion),
         ("http.listen", running.listen != wanted.listen),
     ];
     differ.iter().filter(|(_, differs)| *differs).map(|(name, _)| (*name).to_owned()).collect()

@@ -60,10 +60,20 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     getrandom::fill(&mut boot).context("no entropy")?;
     let clock = SystemClock::default();
     let (socket_path, sources) = (serve::socket_path(&config.data_dir), Sources::new(shared));
+    let congestion = config.congestion;
     let live = Live { batching, hub, hub_enrolled, sources };
     let mut reloader = Reloader::start(layers, config, live, board.clone()).await;
-    let uplink =
-        Uplink { identity, hub: hub_now, spool: spool.clone(), board, drain: draining, wake, boot, clock };
+    let uplink = Uplink {
+        identity,
+        hub: hub_now,
+        congestion,
+        spool: spool.clone(),
+        board,
+        drain: draining,
+        wake,
+        boot,
+        clock,
+    };
     let uplink = tokio::spawn(uplink.run());
     tracing::info!("agent runs");
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tideline_link::quic::{
-    ClientEndpoint, FrameReceiver, FrameSender, Link, LinkError, LinkHandle, LinkOptions, resolve,
+    ClientEndpoint, Congestion, FrameReceiver, FrameSender, Link, LinkError, LinkHandle, LinkOptions, resolve,
 };
 use tideline_link::tls::client_config;
 use tideline_protocol::model::Seq;
@@ -37,6 +37,8 @@ pub struct Uplink {
     pub identity: Identity,
     /// host:port of the hub; a change ends the session, and the next one is with the new address.
     pub hub: watch::Receiver<String>,
+    /// How QUIC reacts to loss.
+    pub congestion: Congestion,
     /// The spool.
     pub spool: SpoolHandle,
     /// Where its state is shown.
@@ -119,7 +121,7 @@ impl Uplink {
         let floor = floored(Arc::new(self.clock), self.identity.file.floor_s);
         let certificate = &self.identity.certificate;
         let tls = client_config(certificate, &certificate.ca_pem, floor, &[tideline_link::quic::ALPN])?;
-        let endpoint = ClientEndpoint::bind_any(&LinkOptions::default())?;
+        let endpoint = ClientEndpoint::bind_any(&LinkOptions { congestion: self.congestion })?;
         let mut last = None;
         for addr in resolve(hub, CONNECT_TIMEOUT).await? {
             let name = &self.identity.file.server_name;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tideline_link::quic::Congestion;
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, ConfigError, ENV_PREFIX, Format, KEYS, Key, Kind, SourceConfig, SourceKind, Timestamps};
@@ -251,6 +252,7 @@ fn build(sections: &BTreeMap<&'static str, Section>, mut sources: Vec<SourceConf
         flush_interval_ms: number(section("batch"), "flush_interval_ms"),
         rows_max: number(section("batch"), "rows_max"),
         hub: some(text(section("uplink"), "hub")),
+        congestion: Congestion::named(&text(section("uplink"), "congestion")).unwrap_or_default(),
         listen: some(text(section("http"), "listen")),
         sources,
     }

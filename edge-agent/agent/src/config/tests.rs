@@ -56,3 +56,14 @@ fn the_reference_is_a_valid_configuration_and_names_each_variable() {
         assert!(key.variable().is_none_or(|name| reference.contains(&name)), "{}", key.name);
     }
 }
+
+#[test]
+fn every_congestion_control_of_the_link_can_be_chosen_by_its_name() {
+    for (name, congestion) in Congestion::NAMES {
+        let config = parse("a.toml", &format!("[uplink]\ncongestion = {name:?}\n"), &[]).unwrap();
+        assert_eq!(config.congestion, congestion);
+    }
+    assert_eq!(parse("a.toml", "", &[]).unwrap().congestion, Congestion::default());
+    let error = parse("a.toml", "[uplink]\ncongestion = \"vegas\"\n", &[]).unwrap_err();
+    assert_eq!(error.problems, ["a.toml:2: uplink.congestion: must be one of cubic, bbr, newreno"]);
+}

@@ -70,7 +70,7 @@ impl LinkError {
         Self::Local { reason: format!("cannot bind {addr}/udp: {error}") }
     }
 
-    fn lost(error: impl Display) -> Self {
+    pub(super) fn lost(error: impl Display) -> Self {
         Self::Lost { reason: error.to_string() }
     }
 }

@@ -1,16 +1,12 @@
-//! A link: one bidirectional stream of frames, with handles to watch and close it.
+//! A link: streams of frames, with handles to watch and close it.
 
 use std::net::SocketAddr;
 
-use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tideline_protocol::model::AgentId;
-use tideline_protocol::wire::{Decoder, Frame, encode};
 
 use super::error::LinkError;
-
-/// Most bytes taken from the stream at a time; bounds what one read adds to the decoder's buffer.
-const READ_BYTES_MAX: usize = 64 * 1024;
+use super::streams::{FrameReceiver, FrameSender};
 
 /// A working link. It closes when its halves and all handles are dropped.
 #[derive(Debug)]
@@ -60,8 +56,8 @@ impl Link {
     /// The two directions, so that each can have its own task.
     #[must_use]
     pub fn split(self) -> (FrameSender, FrameReceiver) {
-        let sender = FrameSender { stream: self.send, pending: Bytes::new(), _open: self.handle.clone() };
-        let receiver = FrameReceiver { stream: self.recv, decoder: Decoder::new(), _open: self.handle };
+        let sender = FrameSender::new(self.handle.connection.clone(), self.send);
+        let receiver = FrameReceiver::new(self.handle.connection, self.recv);
         (sender, receiver)
     }
 
@@ -125,89 +121,5 @@ impl LinkHandle {
     /// Waits for the link's end and says why. Cancel safe.
     pub async fn closed(&self) -> LinkError {
         self.connection.closed().await.into()
-    }
-}
-
-/// The sending direction.
-#[derive(Debug)]
-pub struct FrameSender {
-    stream: SendStream,
-    // What of the last frame was not yet taken by the stream.
-    pending: Bytes,
-    _open: LinkHandle,
-}
-
-impl FrameSender {
-    /// Sends a frame; waits while the peer does not read.
-    ///
-    /// Cancel safe: a frame whose sending was broken off goes out before the next one, whole.
-    ///
-    /// # Errors
-    /// The link has ended.
-    pub async fn send(&mut self, frame: &Frame) -> Result<(), LinkError> {
-        self.send_bytes(Bytes::from(encode(frame))).await
-    }
-
-    /// As [`Self::send`], for a frame that is already encoded.
-    ///
-    /// # Errors
-    /// The link has ended.
-    pub async fn send_bytes(&mut self, frame: Bytes) -> Result<(), LinkError> {
-        self.flush().await?;
-        self.pending = frame;
-        self.flush().await
-    }
-
-    /// Hands what a broken-off send left to the stream. Cancel safe.
-    ///
-    /// # Errors
-    /// The link has ended.
-    pub async fn flush(&mut self) -> Result<(), LinkError> {
-        while !self.pending.is_empty() {
-            self.stream.write_chunks(std::slice::from_mut(&mut self.pending)).await?;
-        }
-        Ok(())
-    }
-
-    /// Says that no frame follows, and waits until the peer has all of them. May be called again.
-    ///
-    /// # Errors
-    /// The link ended first.
-    pub async fn finish(&mut self) -> Result<(), LinkError> {
-        self.flush().await?;
-        // It fails only when already finished or stopped by the peer; `stopped` tells which.
-        let _ = self.stream.finish();
-        match self.stream.stopped().await? {
-            None => Ok(()),
-            Some(code) => Err(LinkError::Lost { reason: format!("peer stopped reading with code {code}") }),
-        }
-    }
-}
-
-/// The receiving direction.
-#[derive(Debug)]
-pub struct FrameReceiver {
-    stream: RecvStream,
-    decoder: Decoder,
-    _open: LinkHandle,
-}
-
-impl FrameReceiver {
-    /// The next frame, or `None` after the peer's last one.
-    ///
-    /// Cancel safe: what has arrived of a frame is kept for the next call.
-    ///
-    /// # Errors
-    /// The link has ended, or the peer sent what is no frame; either way it is of no more use.
-    pub async fn recv(&mut self) -> Result<Option<Frame>, LinkError> {
-        loop {
-            if let Some(frame) = self.decoder.next_frame()? {
-                return Ok(Some(frame));
-            }
-            match self.stream.read_chunk(READ_BYTES_MAX, true).await? {
-                Some(chunk) => self.decoder.push(&chunk.bytes),
-                None => return Ok(None),
-            }
-        }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use tideline_protocol::model::AgentId;
+use tideline_protocol::model::{AgentId, Epoch, RowCounts, Seq};
 use tideline_protocol::time::{Clock, ManualClock, NS_PER_MS, SystemClock};
-use tideline_protocol::wire::{Frame, Message, Ping, WireError, encode};
+use tideline_protocol::wire::{Frame, Lane, Message, Ping, Run, RunEnvelope, WireError, encode};
 
 use super::*;
 use crate::identity::{AGENT_CERT_DAYS, AgentKey, CertificateAuthority, KeyAndCert};
@@ -326,4 +326,101 @@ async fn nobody_listening_is_a_time_out_and_a_bad_address_unreachable() {
     assert!(resolve("127.0.0.1:4433", PATIENCE).await.is_ok());
     let found = resolve("no port", PATIENCE).await;
     assert!(matches!(found, Err(LinkError::Unreachable { .. })), "{found:?}");
+}
+
+fn run(lane: Lane, seq: u64, bytes: usize) -> Frame {
+    let envelope = RunEnvelope {
+        epoch: Epoch::from_bytes([7; 16]),
+        lane,
+        first: Seq::new(seq),
+        rows: RowCounts::one(1),
+        series_end: 1,
+    };
+    Message::Run(Run { envelope, block: vec![0; bytes] }).into()
+}
+
+#[tokio::test]
+async fn backfill_that_is_not_read_holds_up_neither_its_sender_nor_a_live_frame() {
+    let authority = authority();
+    let (hub, addr) = hub(&authority);
+    let client = client();
+    let agent = agent_of(&authority, "pump-7", now_s());
+    let [(mut sender, _receiver, _), (_far_sender, mut far_receiver, _)] =
+        pair(&hub, addr, &client, tls_of(&agent, system_time())).await;
+    // Twice what the stream of the backfill takes unread.
+    let old = run(Lane::Backfill, 1, STREAM_WINDOW_BYTES_MAX as usize / 4);
+    for _ in 0..8 {
+        sender.send(&old).await.unwrap();
+    }
+    let live = run(Lane::Live, 2, 100);
+    sender.send(&live).await.unwrap();
+    // Read as a hub does that works on one frame at a time: the live one is not behind all eight.
+    let mut before = 0;
+    while far_receiver.recv().await.unwrap().unwrap() != live {
+        before += 1;
+    }
+    assert!(before < 8, "all of the backfill came first");
+    for _ in before..8 {
+        assert_eq!(far_receiver.recv().await, Ok(Some(old.clone())));
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_is_finished_has_delivered_the_frames_of_both_streams() {
+    let authority = authority();
+    let (hub, addr) = hub(&authority);
+    let client = client();
+    let agent = agent_of(&authority, "pump-7", now_s());
+    for backfill in [0, 1, 50] {
+        let [(mut sender, _receiver, _), (_far_sender, mut far_receiver, _)] =
+            pair(&hub, addr, &client, tls_of(&agent, system_time())).await;
+        let sending = async {
+            for seq in 1..=backfill {
+                sender.send(&run(Lane::Backfill, seq, 10_000)).await.unwrap();
+                sender.send(&ping(seq)).await.unwrap();
+            }
+            sender.finish().await.unwrap();
+            sender.finish().await.unwrap();
+        };
+        let reading = async {
+            let (mut runs, mut pings) = (Vec::new(), Vec::new());
+            while let Some(frame) = far_receiver.recv().await.unwrap() {
+                match frame.message {
+                    Message::Run(run) => runs.push(run.envelope.first.get()),
+                    _ => pings.push(frame.corr),
+                }
+            }
+            (runs, pings)
+        };
+        let ((), (runs, pings)) = tokio::join!(sending, reading);
+        let all: Vec<u64> = (1..=backfill).collect();
+        assert_eq!((runs, pings), (all.clone(), all), "each stream keeps its order");
+        // Nothing follows a finish on either stream.
+        assert!(sender.send(&run(Lane::Backfill, 1, 10)).await.is_err());
+        assert!(sender.send(&ping(1)).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn backfill_on_a_link_that_is_gone_is_an_error() {
+    let authority = authority();
+    let (hub, addr) = hub(&authority);
+    let client = client();
+    let agent = agent_of(&authority, "pump-7", now_s());
+    let [(mut sender, _receiver, near), (_far_sender, _far_receiver, far)] =
+        pair(&hub, addr, &client, tls_of(&agent, system_time())).await;
+    sender.send(&run(Lane::Backfill, 1, 10)).await.unwrap();
+    far.close(42, "device revoked");
+    near.closed().await;
+    let refused = LinkError::Refused { code: 42, reason: "device revoked".into() };
+    let ended = tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Err(error) = sender.send(&run(Lane::Backfill, 2, 10)).await {
+                return error;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    assert_eq!(ended.await.unwrap(), refused);
+    assert_eq!(sender.finish().await, Err(refused));
 }

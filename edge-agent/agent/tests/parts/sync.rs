@@ -7,6 +7,7 @@ use edge_agent::spooler::SpoolHandle;
 use edge_agent::status::Board;
 use edge_agent::sync::{Syncer, Wake};
 use edge_agent::uplink::Uplink;
+use tideline_link::quic::Congestion;
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::time::SystemClock;
 use tideline_protocol::wire::RefuseCode;
@@ -36,6 +37,7 @@ impl Agent {
         let uplink = Uplink {
             identity: hub.identity.clone(),
             hub: hub_now,
+            congestion: Congestion::default(),
             spool: spool.clone(),
             board: board.clone(),
             drain: draining,

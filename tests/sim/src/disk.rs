@@ -8,18 +8,19 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _};
 use tideline_store::LogDisk;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Segment {
     data: Vec<u8>,
     synced: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Platter {
     segments: BTreeMap<u64, Segment>,
     current: u64,
     fail_next_sync: bool,
     fail_next_remove: bool,
+    full: bool,
 }
 
 /// A [`LogDisk`] in memory. Clones share the platter, so that it outlives the process it served.
@@ -57,6 +58,31 @@ impl SimDisk {
         }
     }
 
+    /// A copy of the disk as it would be found after a power cut.
+    #[must_use]
+    pub fn image(&self) -> Self {
+        let mut segments = self.platter().segments.clone();
+        segments.values_mut().for_each(|segment| segment.data.truncate(segment.synced));
+        let platter = Platter { segments, ..Platter::default() };
+        Self { platter: Arc::new(Mutex::new(platter)), lies: self.lies }
+    }
+
+    /// Flips a bit of what is durable, as a worn cell does.
+    pub fn flip(&self, rng: &mut StdRng) {
+        let mut platter = self.platter();
+        let bytes: usize = platter.segments.values().map(|segment| segment.data.len()).sum();
+        if bytes == 0 {
+            return;
+        }
+        let mut at = rng.random_range(0..bytes);
+        for segment in platter.segments.values_mut() {
+            match segment.data.get_mut(at) {
+                Some(byte) => return *byte ^= 1 << rng.random_range(0..8),
+                None => at -= segment.data.len(),
+            }
+        }
+    }
+
     /// The oldest segment.
     #[must_use]
     pub fn oldest(&self) -> Option<u64> {
@@ -71,6 +97,11 @@ impl SimDisk {
     /// The next segment that is to be removed stays.
     pub fn fail_next_remove(&self) {
         self.platter().fail_next_remove = true;
+    }
+
+    /// From now on it takes no more, or has room again.
+    pub fn fill(&self, full: bool) {
+        self.platter().full = full;
     }
 }
 
@@ -89,6 +120,9 @@ impl LogDisk for SimDisk {
 
     fn create(&mut self, segment: u64) -> io::Result<()> {
         let mut platter = self.platter();
+        if platter.full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         platter.segments.insert(segment, Segment::default());
         platter.current = segment;
         Ok(())
@@ -96,10 +130,12 @@ impl LogDisk for SimDisk {
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut platter = self.platter();
-        let current = platter.current;
+        let (current, full) = (platter.current, platter.full);
         let segment = platter.segments.get_mut(&current).ok_or_else(no_segment)?;
-        segment.data.extend_from_slice(bytes);
-        Ok(())
+        // The last block still had room for some of it.
+        let fits = if full { bytes.len() / 2 } else { bytes.len() };
+        segment.data.extend_from_slice(bytes.get(..fits).unwrap_or_default());
+        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     fn sync(&mut self) -> io::Result<()> {

@@ -24,6 +24,8 @@ pub enum Canary {
     DedupeLostAtFlush,
     /// The hub does not look at the lives of a spool.
     CopiesUnseen,
+    /// A spool that is made anew takes the id of the one before it.
+    EpochReused,
 }
 
 /// An invariant that did not hold.
@@ -40,7 +42,9 @@ pub struct Violation {
 /// What a seed did, so that a test can tell that the faults really happened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Readings accepted by the spool.
+    /// Agents on the hub.
+    pub agents: u64,
+    /// Readings accepted by the spools.
     pub produced: u64,
     /// Of them stored at the hub.
     pub stored: u64,
@@ -60,11 +64,26 @@ pub struct Outcome {
     pub put_back: u64,
     /// Changes between two devices with copies of one disk.
     pub swaps: u64,
+    /// Spools wiped.
+    pub wipes: u64,
+    /// Older backups of the hub that were put back.
+    pub restores: u64,
+    /// Bits that flipped in what the hub had made durable.
+    pub flips: u64,
+    /// Readings that a hub had and does not have any more, when their agent did not hold them either.
+    pub lost: u64,
+    /// Readings that a spool held which was wiped.
+    pub gone: u64,
+    /// Times that a line let nothing through, one way or both, of one agent or of all.
+    pub partitions: u64,
+    /// Times that a disk took no writes for a while.
+    pub full: u64,
 }
 
 impl Outcome {
     /// Adds what another seed did.
     pub fn add(&mut self, other: &Self) {
+        self.agents += other.agents;
         self.produced += other.produced;
         self.stored += other.stored;
         self.dropped += other.dropped;
@@ -75,6 +94,13 @@ impl Outcome {
         self.clock_jumps += other.clock_jumps;
         self.put_back += other.put_back;
         self.swaps += other.swaps;
+        self.wipes += other.wipes;
+        self.restores += other.restores;
+        self.flips += other.flips;
+        self.lost += other.lost;
+        self.gone += other.gone;
+        self.partitions += other.partitions;
+        self.full += other.full;
     }
 }
 
@@ -101,13 +127,14 @@ pub enum CanaryError {
 
 impl Canary {
     /// All broken variants.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::AckBeforeDurable,
         Self::TrimBeforeCommit,
         Self::FreeBeforeAck,
         Self::RangeOffByOne,
         Self::DedupeLostAtFlush,
         Self::CopiesUnseen,
+        Self::EpochReused,
     ];
 
     /// How what catches it begins.
@@ -120,7 +147,7 @@ impl Canary {
             }
             Self::DedupeLostAtFlush => &["INV-1", "INV-2"],
             // The session of an old copy ends at once, for ever.
-            Self::CopiesUnseen => &["INV-1", "INV-2", "INV-3", "after quiet"],
+            Self::CopiesUnseen | Self::EpochReused => &["INV-1", "INV-2", "INV-3", "INV-4", "after quiet"],
         }
     }
 

@@ -21,16 +21,18 @@ fn nothing_is_lost_or_doubled() {
     let seeds = number("SEEDS").unwrap_or(1_000);
     match campaign(0..seeds, threads(), Canary::None, |_| {}) {
         Err(violation) => panic!("{violation}; to run it again: make sim SEED={}", violation.seed),
-        Ok(sum) => the_faults_happened(&sum),
+        Ok(sum) => the_faults_happened(seeds, &sum),
     }
 }
 
 /// Or else the seeds prove nothing.
-fn the_faults_happened(sum: &Outcome) {
+fn the_faults_happened(seeds: u64, sum: &Outcome) {
     println!("{sum:#?}");
     assert!(sum.produced > 0 && sum.dropped > 0 && sum.duplicates > 0 && sum.restarts > 0, "{sum:?}");
     assert!(sum.sealed > 0 && sum.sealed < sum.stored && sum.clock_jumps > 0, "{sum:?}");
-    assert!(sum.put_back > 0 && sum.swaps > 0, "{sum:?}");
+    assert!(sum.put_back > 0 && sum.swaps > 0 && sum.wipes > 0 && sum.restores > 0, "{sum:?}");
+    assert!(sum.flips > 0 && sum.lost > 0 && sum.gone > 0 && sum.partitions > 0 && sum.full > 0, "{sum:?}");
+    assert!(sum.agents > seeds, "some hubs have several agents: {sum:?}");
 }
 
 #[test]

@@ -305,7 +305,7 @@ impl Ledgers {
     }
 
     /// Takes over an agent's own account of an epoch that it has opened.
-    pub(crate) fn report(&mut self, agent: &AgentId, epoch: Epoch, report: Report) {
+    pub fn report(&mut self, agent: &AgentId, epoch: Epoch, report: Report) {
         if let Some(state) = self.agents.get_mut(agent).and_then(|epochs| epochs.get_mut(&epoch)) {
             state.reported = Some(report);
             state.reported_by = state.lives.last().map(|life| life.id);

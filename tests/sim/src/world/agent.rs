@@ -1,156 +1,292 @@
 //! The agent of a simulated world: a real spool on a simulated disk, and a real session.
 
+use std::collections::BTreeMap;
+
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use tideline_protocol::model::{AgentId, PointId, Sample, SeriesDef, SeriesNo};
+use tideline_protocol::model::{AgentId, Class, PointId, Sample, Seq, SeriesDef, SeriesNo};
 use tideline_protocol::ranges::RangeSet;
-use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
+use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget, SpoolView, Urgent};
 use tideline_protocol::wire::{Hello, Message, RunEnvelope, Settlement, VERSION};
 use tideline_spool::testing::CrashBackend;
-use tideline_spool::{Spool, SpoolConfig};
+use tideline_spool::{Spool, SpoolConfig, SpoolError};
 
+use super::clocks::Clocks;
 use crate::outcome::Canary;
 
 /// Series that the agent measures.
 const SERIES: u32 = 4;
+/// The name under which the source keeps its position: the last value that it handed over.
+const CURSOR: &str = "source";
+
+/// What a disk was given: the model that its spool is held against.
+#[derive(Debug, Clone, Default)]
+pub struct Made {
+    /// All values, each of which is one reading.
+    pub values: RangeSet,
+    /// First and last value of each seq of the epoch.
+    pub seqs: BTreeMap<u64, (u64, u64)>,
+    /// The source's position.
+    pub position: u64,
+    /// Seqs that go ahead of the others.
+    pub urgent: Urgent,
+}
+
+impl Made {
+    fn take(&mut self, seq: Seq, offer: &Offer) {
+        self.values.insert(offer.first, offer.last);
+        self.seqs.insert(seq.get(), (offer.first, offer.last));
+        self.position = offer.last;
+        match offer.class {
+            Class::Alarm => self.urgent.alarm.insert(seq.get(), seq.get()),
+            Class::State => self.urgent.state.insert(seq.get(), seq.get()),
+            Class::Live => {}
+        }
+    }
+}
+
+/// A batch that the source has not been acknowledged.
+#[derive(Debug)]
+struct Offer {
+    first: u64,
+    last: u64,
+    class: Class,
+    samples: Vec<(u32, Sample)>,
+}
 
 pub struct Agent {
     id: AgentId,
     disk: CrashBackend,
-    quota: u64,
-    frees_early: bool,
+    pub quota: u64,
+    pub backfill: BackfillBudget,
+    canary: Canary,
+    entropy: [u8; 16],
     spool: Option<Spool>,
     pub session: Option<AgentSession>,
-    /// The values that this device, or the disk that it was given, has produced.
-    pub values: RangeSet,
+    pub made: Made,
+    offer: Option<Offer>,
 }
 
 /// A disk as it was once.
 pub struct Image {
     disk: CrashBackend,
-    pub values: RangeSet,
+    pub made: Made,
+}
+
+fn panicking(what: &'static str) -> impl Fn(SpoolError) -> String {
+    move |error| format!("{what}: {error}")
+}
+
+/// Whether it says that the disk failed, so that the spool must be opened again.
+const fn is_of_storage(error: &SpoolError) -> bool {
+    matches!(error, SpoolError::Storage(_) | SpoolError::Poisoned)
 }
 
 impl Agent {
     pub fn new(id: AgentId, entropy: [u8; 16], quota: u64, canary: Canary) -> Self {
-        let frees_early = canary == Canary::FreeBeforeAck;
-        let disk = CrashBackend::new();
-        let mut agent =
-            Self { id, disk, quota, frees_early, spool: None, session: None, values: RangeSet::new() };
-        agent.open(entropy);
-        agent
+        Self {
+            id,
+            disk: CrashBackend::new(),
+            quota,
+            backfill: BackfillBudget::default(),
+            canary,
+            entropy,
+            spool: None,
+            session: None,
+            made: Made::default(),
+            offer: None,
+        }
     }
 
     /// A device that was given a copy of this one's disk.
-    pub fn copy(&self, entropy: [u8; 16]) -> Self {
-        let mut copy = Self {
-            id: self.id.clone(),
-            disk: self.disk.clone(),
-            spool: None,
-            session: None,
-            values: RangeSet::new(),
-            ..*self
-        };
-        copy.put_back(&self.image(), entropy);
+    pub fn copy(&self) -> Self {
+        let mut copy = Self::new(self.id.clone(), self.entropy, self.quota, self.canary);
+        copy.backfill = self.backfill;
+        copy.put_back(&self.image());
         copy
     }
 
     pub fn image(&self) -> Image {
-        Image { disk: self.disk.image(), values: self.values.clone() }
+        Image { disk: self.disk.image(), made: self.made.clone() }
     }
 
     /// Puts an image in the place of the disk.
-    pub fn put_back(&mut self, image: &Image, entropy: [u8; 16]) {
+    pub fn put_back(&mut self, image: &Image) {
+        self.close();
+        self.offer = None;
+        self.disk = image.disk.image();
+        self.made = image.made.clone();
+    }
+
+    /// Puts an empty disk in the place of the disk, and gives what the old one was given and its spool.
+    pub fn wipe(&mut self) -> (Made, Option<Spool>) {
+        self.session = None;
+        self.offer = None;
+        self.disk = CrashBackend::new();
+        (std::mem::take(&mut self.made), self.spool.take())
+    }
+
+    fn close(&mut self) {
         self.session = None;
         self.spool = None;
-        self.disk = image.disk.image();
-        self.values = image.values.clone();
-        self.open(entropy);
     }
 
-    fn open(&mut self, entropy: [u8; 16]) {
+    /// The spool, which is closed while the disk fails.
+    pub const fn spool(&self) -> Option<&Spool> {
+        self.spool.as_ref()
+    }
+
+    /// Opens the spool, when that is needed and the disk lets it.
+    pub fn open(&mut self, entropy: [u8; 16]) -> Result<(), String> {
+        if self.spool.is_some() {
+            return Ok(());
+        }
+        let reused = self.canary == Canary::EpochReused && self.made.seqs.is_empty();
+        let entropy = if reused { self.entropy } else { entropy };
         let config = SpoolConfig { quota_bytes: self.quota };
-        let spool = Spool::open(self.disk.clone(), config, entropy);
-        self.spool = Some(spool.unwrap_or_else(|error| panic!("the spool does not open: {error}")));
-    }
-
-    pub fn spool(&self) -> &Spool {
-        self.spool.as_ref().unwrap_or_else(|| unreachable!("it is open between steps"))
-    }
-
-    fn spool_mut(&mut self) -> &mut Spool {
-        self.spool.as_mut().unwrap_or_else(|| unreachable!("it is open between steps"))
+        let spool = match Spool::open(self.disk.clone(), config, entropy) {
+            Ok(spool) => spool,
+            Err(error) if is_of_storage(&error) => return Ok(()),
+            Err(error) => return Err(format!("the spool does not open: {error}")),
+        };
+        // What was in doubt is settled by the position, which is durable with its batch.
+        let position = spool.cursor(CURSOR).map_err(panicking("no position"))?;
+        let position = position.and_then(|bytes| bytes.first_chunk::<8>().copied());
+        let position = position.map_or(0, u64::from_le_bytes);
+        if let Some(offer) = self.offer.take_if(|offer| offer.last == position) {
+            self.made.take(spool.head(), &offer);
+        }
+        let made = &self.made;
+        let head = made.seqs.last_key_value().map_or(0, |(seq, _)| *seq);
+        if position != made.position || spool.head().get() != head {
+            return Err(format!(
+                "INV-3: the source was acknowledged up to {} in seq {head}, the spool opens with {position} in {}",
+                made.position,
+                spool.head()
+            ));
+        }
+        self.spool = Some(spool);
+        Ok(())
     }
 
     /// Ends the process, by a power cut that may tear what was being written, or by a kill that leaves
-    /// the system's caches, and starts it.
-    pub fn restart(&mut self, rng: &mut StdRng) {
+    /// the system's caches. Whether the machine went down with it.
+    pub fn stop(&mut self, rng: &mut StdRng) -> bool {
+        let kind = rng.random_range(0..3_u32);
         // The disk is cut off first, so that closing the old spool cannot write any more.
-        self.disk = match rng.random_range(0..3_u32) {
+        self.disk = match kind {
             0 => self.disk.crash(),
             1 => self.disk.crash_torn(rng.random()),
             _ => self.disk.kill(),
         };
-        self.session = None;
-        self.spool = None;
-        self.open(rng.random());
+        self.close();
+        kind < 2
+    }
+
+    /// From now on the disk takes no writes.
+    pub fn fail_disk(&self) {
+        self.disk.fail_writes();
+    }
+
+    /// The disk takes writes again.
+    pub fn mend_disk(&mut self) {
+        self.disk = self.disk.kill();
+        self.close();
     }
 
     pub fn is_drained(&self) -> bool {
         self.session.as_ref().is_some_and(AgentSession::is_drained)
     }
 
-    /// Appends one batch; gives the number of readings that the spool accepted.
-    pub fn produce(&mut self, rng: &mut StdRng, wall_ns: i64, next_value: &mut u64, rows: u32) -> u64 {
-        let device = self.id.own_device();
-        let Some(spool) = &mut self.spool else { return 0 };
-        let mut items: Vec<(SeriesNo, Vec<Sample>)> = Vec::new();
-        for _ in 0..rows {
-            let point = PointId::parse(&format!("p{}", rng.random_range(0..SERIES)));
-            let point = point.unwrap_or_else(|_| unreachable!("a valid id"));
-            let def = SeriesDef { device: device.clone(), point, unit: String::new() };
-            let no = spool.series_no(&def).unwrap_or_else(|error| panic!("no series number: {error}"));
-            *next_value += 1;
-            self.values.insert(*next_value, *next_value);
-            // Times repeat and go back: they are no key.
-            let time_ns = wall_ns.saturating_add(rng.random_range(0..50));
-            let sample = Sample { time_ns, value: *next_value as f64 };
-            items.push((no, vec![sample]));
+    /// The source reads on, unless a batch waits still, and hands it over; gives the readings accepted.
+    pub fn produce(
+        &mut self,
+        rng: &mut StdRng,
+        wall_ns: i64,
+        next_value: &mut u64,
+        rows: u64,
+    ) -> Result<u64, String> {
+        if self.offer.is_none() {
+            let first = *next_value + 1;
+            *next_value += rows;
+            let sample = |value: u64| {
+                // Times repeat and go back: they are no key.
+                let time_ns = wall_ns.saturating_add(rng.random_range(0..50));
+                (rng.random_range(0..SERIES), Sample { time_ns, value: value as f64 })
+            };
+            let samples = (first..=*next_value).map(sample).collect();
+            let class = match rng.random_range(0..20_u32) {
+                0 => Class::Alarm,
+                1 | 2 => Class::State,
+                _ => Class::Live,
+            };
+            self.offer = Some(Offer { first, last: *next_value, class, samples });
         }
-        let items: Vec<_> = items.iter().map(|(no, samples)| (*no, samples.as_slice())).collect();
-        spool.append(&items, &[]).unwrap_or_else(|error| panic!("the spool takes nothing: {error}"));
-        let gaps = spool.fresh_gaps().unwrap_or_else(|error| panic!("no gaps: {error}"));
+        self.hand_over()
+    }
+
+    fn hand_over(&mut self) -> Result<u64, String> {
+        let (Some(spool), Some(offer)) = (&mut self.spool, &self.offer) else { return Ok(0) };
+        let device = self.id.own_device();
+        let mut items: Vec<(SeriesNo, &[Sample])> = Vec::new();
+        for (point, sample) in &offer.samples {
+            let point = PointId::parse(&format!("p{point}")).map_err(|error| error.to_string())?;
+            let def = SeriesDef { device: device.clone(), point, unit: String::new() };
+            let no = spool.series_no(&def).map_err(panicking("no series number"))?;
+            items.push((no, std::slice::from_ref(sample)));
+        }
+        let seq = match spool.append(&items, &[(CURSOR, &offer.last.to_le_bytes())]) {
+            Ok(seq) => seq,
+            Err(error) if is_of_storage(&error) => {
+                self.close();
+                return Ok(0);
+            }
+            // The source is told; it goes on with what it reads next.
+            Err(SpoolError::OverQuota { .. }) => {
+                self.offer = None;
+                return Ok(0);
+            }
+            Err(error) => return Err(format!("the spool takes nothing: {error}")),
+        };
+        let rows = offer.samples.len() as u64;
+        self.made.take(seq, offer);
+        self.offer = None;
+        let gaps = spool.fresh_gaps().map_err(panicking("no gaps"))?;
         let (head, series, account) = (spool.head(), spool.series_count(), spool.account());
         if let Some(session) = &mut self.session {
             gaps.into_iter().for_each(|gap| session.handle_gap(gap));
+            session.handle_urgent(self.made.urgent.clone());
             session.handle_appended(head, series, account);
         }
-        u64::from(rows)
+        Ok(rows)
     }
 
-    pub fn connect(&mut self, now_ns: u64, wall_ns: i64) {
-        let agent = self.id.clone();
-        let spool = self.spool_mut();
+    /// Begins a session; `false` while the spool is closed.
+    pub fn connect(&mut self, clocks: &Clocks) -> Result<bool, String> {
+        let Some(spool) = &mut self.spool else { return Ok(false) };
         let hello = Hello {
             versions: vec![VERSION],
             capabilities: vec![],
-            agent,
+            agent: self.id.clone(),
             epoch: spool.epoch(),
             boot: [0; 16],
-            mono_ns: now_ns,
-            wall_ns,
+            mono_ns: clocks.mono_ns,
+            wall_ns: clocks.wall_ns,
             head: spool.head(),
             software: "sim".into(),
             account: spool.account(),
             lives: vec![],
             moved: None,
         };
-        let view = spool.view().unwrap_or_else(|error| panic!("no view of the spool: {error}"));
-        self.session = Some(AgentSession::new(now_ns, hello, view, BackfillBudget::default()));
+        let view = spool.view().map_err(panicking("no view of the spool"))?;
+        let view = SpoolView { urgent: self.made.urgent.clone(), ..view };
+        self.session = Some(AgentSession::new(clocks.mono_ns, hello, view, self.backfill));
+        Ok(true)
     }
 
     /// False when the hub refused or broke the protocol.
-    pub fn receive(&mut self, now_ns: u64, wall_ns: i64, message: Message) -> bool {
+    pub fn receive(&mut self, clocks: &Clocks, message: Message) -> bool {
+        let (now_ns, wall_ns) = (clocks.mono_ns, clocks.wall_ns);
         self.session.as_mut().is_some_and(|session| session.handle_message(now_ns, wall_ns, message).is_ok())
     }
 
@@ -161,50 +297,69 @@ impl Agent {
         rng: &mut StdRng,
         mut send: impl FnMut(Message, &mut StdRng),
     ) -> Result<bool, String> {
-        let (Some(session), Some(spool)) = (&mut self.session, &mut self.spool) else { return Ok(false) };
         loop {
-            match session.poll(now_ns) {
+            let Some(session) = &mut self.session else { return Ok(false) };
+            let done = match session.poll(now_ns) {
                 Err(_) => return Ok(false),
                 Ok(None) => return Ok(true),
                 Ok(Some(AgentAction::Send(message))) => {
-                    if let (true, Message::Run(run)) = (self.frees_early, &message) {
-                        let stored = run.envelope.seqs();
-                        let settlement = Settlement { stored, ..Settlement::default() };
-                        spool.settle(&settlement).map_err(|e| e.to_string())?;
-                    }
+                    let early = self.free_early(&message);
                     send(message, rng);
+                    early
                 }
-                Ok(Some(AgentAction::LoadSeries { from, max })) => {
-                    session.handle_series(from, spool.series_defs(from, max))
-                }
-                Ok(Some(AgentAction::LoadRun { lane, seqs, bytes_max })) => {
-                    // Little runs, so that many are on the way at once.
-                    let run =
-                        spool.load_seqs(&seqs, bytes_max.min(400), 1 << 20).map_err(|e| e.to_string())?;
-                    match run {
-                        None => session.handle_gone(&spool.gone(&seqs)),
-                        Some(run) => {
-                            let (rows, series_end) = (run.rows, run.series_end);
-                            let envelope = RunEnvelope {
-                                epoch: spool.epoch(),
-                                lane,
-                                first: run.first,
-                                rows,
-                                series_end,
-                            };
-                            session.handle_run(now_ns, envelope, run.block);
-                        }
-                    }
-                }
-                Ok(Some(AgentAction::Settle(settlement))) => {
-                    spool.settle(&settlement).map_err(|e| e.to_string())?;
-                    session.handle_account(spool.account());
-                }
-                Ok(Some(AgentAction::Branch(at))) => {
-                    spool.branch(at).map_err(|e| e.to_string())?;
+                Ok(Some(action)) => self.act(now_ns, action),
+            };
+            match done {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(error) if is_of_storage(&error) => {
+                    self.close();
                     return Ok(false);
                 }
+                Err(error) => return Err(error.to_string()),
             }
         }
+    }
+
+    /// What the canary does: it takes for stored what it has only sent.
+    fn free_early(&mut self, message: &Message) -> Result<bool, SpoolError> {
+        if let (Canary::FreeBeforeAck, Message::Run(run), Some(spool)) =
+            (self.canary, message, &mut self.spool)
+        {
+            let stored = run.envelope.seqs();
+            spool.settle(&Settlement { stored, ..Settlement::default() })?;
+        }
+        Ok(true)
+    }
+
+    fn act(&mut self, now_ns: u64, action: AgentAction) -> Result<bool, SpoolError> {
+        let (Some(session), Some(spool)) = (&mut self.session, &mut self.spool) else { return Ok(false) };
+        match action {
+            AgentAction::Send(_) => {}
+            AgentAction::LoadSeries { from, max } => {
+                session.handle_series(from, spool.series_defs(from, max));
+            }
+            AgentAction::LoadRun { lane, seqs, bytes_max } => {
+                // Little runs, so that many are on the way at once.
+                match spool.load_seqs(&seqs, bytes_max.min(400), 1 << 20)? {
+                    None => session.handle_gone(&spool.gone(&seqs)),
+                    Some(run) => {
+                        let (rows, series_end) = (run.rows, run.series_end);
+                        let epoch = spool.epoch();
+                        let envelope = RunEnvelope { epoch, lane, first: run.first, rows, series_end };
+                        session.handle_run(now_ns, envelope, run.block);
+                    }
+                }
+            }
+            AgentAction::Settle(settlement) => {
+                spool.settle(&settlement)?;
+                session.handle_account(spool.account());
+            }
+            AgentAction::Branch(at) => {
+                spool.branch(at)?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

@@ -1,14 +1,15 @@
-//! The hub of a simulated world: a real log core on a simulated disk, a real session, and a model of
-//! the files that the log is flushed to, which a manifest lists in one step.
+//! The hub of a simulated world: a real log core on a simulated disk, a real session for each agent,
+//! and a model of the files that the log is flushed to, which a manifest lists in one step.
 
 use std::collections::BTreeMap;
 
+use rand::rngs::StdRng;
 use tideline_protocol::block;
 use tideline_protocol::model::{AgentId, Epoch};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentState, HubAction, HubSession};
-use tideline_protocol::wire::{Message, Run, Settlement};
-use tideline_store::{Checkpoint, Ledgers, LogCore, LogError, Opening, Replay};
+use tideline_protocol::wire::{Message, Report, Run, Settlement};
+use tideline_store::{Checkpoint, EpochLedger, Ledgers, LogCore, LogError, Opening, Replay};
 
 use crate::disk::SimDisk;
 use crate::outcome::Canary;
@@ -16,7 +17,8 @@ use crate::outcome::Canary;
 /// Segments so small that a run has many.
 const SEGMENT_BYTES: u64 = 2_000;
 
-type Seqs = BTreeMap<Epoch, RangeSet>;
+/// Seqs by the number of their agent and their epoch.
+pub type Seqs = BTreeMap<(usize, Epoch), RangeSet>;
 
 /// Readings in one place, by their values, and the seqs that brought them.
 #[derive(Debug, Clone, Default)]
@@ -26,28 +28,29 @@ struct Held {
 }
 
 impl Held {
-    fn take_in(&mut self, run: &Run, taken: &RangeSet) -> Result<(), String> {
+    fn take_in(&mut self, agent: usize, run: &Run, taken: &RangeSet) -> Result<(), String> {
         let envelope = &run.envelope;
         let mut decoded =
             block::decode(&run.block, &envelope.rows, envelope.first).map_err(|e| e.to_string())?;
         decoded.retain(envelope.first, taken);
-        let values = decoded.columns.iter().flat_map(|column| column.values.iter().map(|v| v.to_bits()));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "values are counted up")]
+        let values = decoded.columns.iter().flat_map(|column| column.values.iter().map(|v| *v as u64));
         self.values.extend(values);
-        self.add_seqs(envelope.epoch, taken)
+        self.add_seqs((agent, envelope.epoch), taken)
     }
 
-    fn add_seqs(&mut self, epoch: Epoch, seqs: &RangeSet) -> Result<(), String> {
+    fn add_seqs(&mut self, of: (usize, Epoch), seqs: &RangeSet) -> Result<(), String> {
         if seqs.is_empty() {
             return Ok(());
         }
-        let held = self.seqs.entry(epoch).or_default();
+        let held = self.seqs.entry(of).or_default();
         let twice = held.intersect(seqs);
         held.insert_set(seqs);
         if twice.is_empty() { Ok(()) } else { Err(format!("INV-2: stored twice: {twice:?}")) }
     }
 
     fn add_all(&mut self, seqs: &Seqs) -> Result<(), String> {
-        seqs.iter().try_for_each(|(epoch, seqs)| self.add_seqs(*epoch, seqs))
+        seqs.iter().try_for_each(|(of, seqs)| self.add_seqs(*of, seqs))
     }
 
     fn add(&mut self, other: Self) -> Result<(), String> {
@@ -63,8 +66,15 @@ enum Flush {
     Committed(u64),
 }
 
+/// A backup: all that is durable, as it was once.
+pub struct Backup {
+    disk: SimDisk,
+    sealed: Held,
+    checkpoint: Checkpoint,
+}
+
 pub struct Hub {
-    id: AgentId,
+    ids: Vec<AgentId>,
     pub disk: SimDisk,
     log: LogCore<SimDisk>,
     canary: Canary,
@@ -74,9 +84,10 @@ pub struct Hub {
     // What a crash forgets.
     hot: Held,
     flush: Flush,
-    pub session: Option<HubSession>,
-    // A failed sync leaves the log closed until it is opened again.
-    pub poisoned: bool,
+    sessions: Vec<Option<HubSession>>,
+    /// What it held once, and does not after damage or an older backup.
+    pub forgot: Seqs,
+    pub forgot_drops: Seqs,
 }
 
 fn answer(session: &mut HubSession, wall_ns: i64, opening: Opening) {
@@ -90,18 +101,19 @@ fn answer(session: &mut HubSession, wall_ns: i64, opening: Opening) {
     }
 }
 
-fn open(disk: &SimDisk, checkpoint: Checkpoint) -> (LogCore<SimDisk>, Replay) {
-    let (log, replay) = LogCore::open(disk.clone(), checkpoint)
-        .unwrap_or_else(|error| panic!("the log does not open: {error}"));
-    (log.with_segment_bytes_max(SEGMENT_BYTES), replay)
+fn open(disk: &SimDisk, checkpoint: Checkpoint) -> Result<(LogCore<SimDisk>, Replay), String> {
+    let (log, replay) =
+        LogCore::open(disk.clone(), checkpoint).map_err(|error| format!("the log does not open: {error}"))?;
+    Ok((log.with_segment_bytes_max(SEGMENT_BYTES), replay))
 }
 
 impl Hub {
-    pub fn new(id: AgentId, canary: Canary) -> Self {
+    pub fn new(ids: Vec<AgentId>, canary: Canary) -> Self {
         let disk = SimDisk::new(canary == Canary::AckBeforeDurable);
-        let (log, _) = open(&disk, Checkpoint::default());
+        let (log, _) = open(&disk, Checkpoint::default()).unwrap_or_else(|error| panic!("{error}"));
         Self {
-            id,
+            sessions: ids.iter().map(|_| None).collect(),
+            ids,
             disk,
             log,
             canary,
@@ -109,19 +121,83 @@ impl Hub {
             checkpoint: Checkpoint::default(),
             hot: Held::default(),
             flush: Flush::None,
-            session: None,
-            poisoned: false,
+            forgot: Seqs::new(),
+            forgot_drops: Seqs::new(),
         }
     }
 
-    pub fn restart(&mut self) -> Result<(), String> {
-        self.session = None;
+    /// Cuts the power, and starts.
+    pub fn restart(&mut self, rng: &mut StdRng) -> Result<(), String> {
+        self.disk.crash(rng);
+        self.start()
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        // It starts when an operator has made room.
+        self.disk.fill(false);
+        self.sessions.iter_mut().for_each(|session| *session = None);
         self.flush = Flush::None;
         self.hot = Held::default();
-        let (log, replay) = open(&self.disk, self.checkpoint.clone());
+        let (log, replay) = open(&self.disk, self.checkpoint.clone())?;
         self.log = log;
-        self.poisoned = false;
-        replay.batches.iter().try_for_each(|batch| self.hot.take_in(&batch.run, &batch.taken))
+        replay.batches.iter().try_for_each(|batch| {
+            let agent = self.ids.iter().position(|id| *id == batch.agent).unwrap_or(usize::MAX);
+            self.hot.take_in(agent, &batch.run, &batch.taken)
+        })
+    }
+
+    /// As after a power cut that some durable bit did not survive.
+    pub fn restart_damaged(&mut self, rng: &mut StdRng) -> Result<(), String> {
+        self.disk.crash(rng);
+        self.disk.flip(rng);
+        self.forgetting(Self::start)
+    }
+
+    /// Takes a backup while it runs.
+    pub fn backup(&self) -> Backup {
+        Backup { disk: self.disk.image(), sealed: self.sealed.clone(), checkpoint: self.checkpoint.clone() }
+    }
+
+    /// Puts a backup in the place of what it has.
+    pub fn restore(&mut self, backup: &Backup) -> Result<(), String> {
+        self.forgetting(|hub| {
+            hub.disk = backup.disk.image();
+            (hub.sealed, hub.checkpoint) = (backup.sealed.clone(), backup.checkpoint.clone());
+            hub.start()
+        })
+    }
+
+    fn forgetting(&mut self, work: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<(), String> {
+        let of = |hub: &Self| {
+            let mut all = Vec::new();
+            for (agent, id) in hub.ids.iter().enumerate() {
+                for EpochLedger { epoch, .. } in hub.log.ledger(id) {
+                    all.push(((agent, epoch), hub.settled(agent, epoch)));
+                }
+            }
+            all
+        };
+        let before = of(self);
+        work(self)?;
+        for ((agent, epoch), mut known) in before {
+            let now = self.settled(agent, epoch);
+            known.stored.remove_set(&now.stored);
+            known.dropped.remove_set(&now.dropped);
+            self.forgot.entry((agent, epoch)).or_default().insert_set(&known.stored);
+            self.forgot_drops.entry((agent, epoch)).or_default().insert_set(&known.dropped);
+        }
+        Ok(())
+    }
+
+    /// Whether a write failed, so that the log takes nothing.
+    pub const fn is_poisoned(&self) -> bool {
+        self.log.is_poisoned()
+    }
+
+    /// Takes records again after a failed write, if the disk does.
+    pub fn reopen(&mut self) {
+        self.sessions.iter_mut().for_each(|session| *session = None);
+        let _ = self.log.reopen();
     }
 
     /// Takes one step of a flush, so that a crash can come between any two.
@@ -130,15 +206,17 @@ impl Hub {
             Flush::None => self.log.cut().map(|(checkpoint, holdings)| {
                 let hot = std::mem::take(&mut self.hot);
                 let rows: u64 = holdings.iter().map(|holding| holding.rows).sum();
+                let of = |id: &AgentId| self.ids.iter().position(|own| own == id).unwrap_or(usize::MAX);
                 let listed: Seqs =
-                    holdings.into_iter().map(|holding| (holding.epoch, holding.seqs)).collect();
+                    holdings.into_iter().map(|held| ((of(&held.agent), held.epoch), held.seqs)).collect();
                 let same = listed == hot.seqs && rows == hot.values.len() as u64;
                 let told = format!("the manifest would list {rows} rows of {listed:?}, the file has {hot:?}");
                 self.flush = Flush::Cut(checkpoint, hot);
                 if same { Ok(()) } else { Err(told) }
             }),
             Flush::Cut(checkpoint, hot)
-                if self.canary == Canary::TrimBeforeCommit && checkpoint.oldest_segment > self.trimmed() =>
+                if self.canary == Canary::TrimBeforeCommit
+                    && checkpoint.oldest_segment > self.disk.oldest().unwrap_or(u64::MAX) =>
             {
                 let trimmed = self.log.remove_before(checkpoint.oldest_segment);
                 self.flush = Flush::Cut(checkpoint, hot);
@@ -154,50 +232,54 @@ impl Hub {
             }
             Flush::Committed(oldest_segment) => self.log.remove_before(oldest_segment).map(Ok),
         };
-        match done {
-            Ok(checked) => checked,
-            Err(_) => {
-                self.poisoned = true;
-                Ok(())
-            }
-        }
+        // What failed is tried again, or follows at the next start.
+        done.unwrap_or(Ok(()))
     }
 
-    /// The oldest segment on the disk.
-    fn trimmed(&mut self) -> u64 {
-        self.log.disk_mut().oldest().unwrap_or(u64::MAX)
-    }
-
-    /// The seqs that the log calls stored are in files or in memory, each once.
+    /// The seqs that the log calls stored are in files or in memory, each once, and every epoch's
+    /// account balances.
     pub fn check(&self) -> Result<(), String> {
         let mut all = Held { values: vec![], seqs: self.sealed.seqs.clone() };
         if let Flush::Cut(_, hot) = &self.flush {
             all.add_all(&hot.seqs)?;
         }
         all.add_all(&self.hot.seqs)?;
-        for ledger in self.log.ledger(&self.id) {
-            let stored = self.settled(ledger.epoch).stored;
-            let held = all.seqs.remove(&ledger.epoch).unwrap_or_default();
-            if held != stored {
-                return Err(format!("INV-1: the hub claims {stored:?} and holds {held:?}"));
+        for (agent, id) in self.ids.iter().enumerate() {
+            for ledger in self.log.ledger(id) {
+                let stored = self.settled(agent, ledger.epoch).stored;
+                let held = all.seqs.remove(&(agent, ledger.epoch)).unwrap_or_default();
+                if held != stored {
+                    return Err(format!("INV-1: the hub claims {stored:?} and holds {held:?}"));
+                }
+                self.check_balance((agent, ledger.epoch), &ledger)?;
             }
         }
         if all.seqs.is_empty() { Ok(()) } else { Err(format!("INV-1: held and not claimed: {:?}", all.seqs)) }
     }
 
-    pub fn connect(&mut self) {
-        self.session = Some(HubSession::new(self.id.clone()));
+    /// No reading is counted twice, and none is missing but those whose gap is on its way.
+    fn check_balance(&self, of: (usize, Epoch), ledger: &EpochLedger) -> Result<(), String> {
+        let EpochLedger { produced, stored, pending, dropped, refused, lost, .. } = ledger;
+        let counted = stored + pending + dropped + refused + lost;
+        let told = ledger.reported.map_or(0, |account| account.dropped);
+        let on_the_way = told.saturating_sub(*dropped);
+        let balances = counted <= *produced && *produced <= counted + on_the_way;
+        if balances || self.forgot.contains_key(&of) {
+            return Ok(());
+        }
+        Err(format!(
+            "INV-4: the hub's ledger does not balance: {:?}",
+            EpochLedger { gaps: vec![], ..ledger.clone() }
+        ))
     }
 
-    pub fn settled(&self, epoch: Epoch) -> Settlement {
-        self.log.state(&self.id, epoch).settled
+    pub fn settled(&self, agent: usize, epoch: Epoch) -> Settlement {
+        self.ids.get(agent).map(|id| self.log.state(id, epoch).settled).unwrap_or_default()
     }
 
-    /// Stored, dropped and duplicate rows, over all epochs.
-    pub fn ledger(&self) -> (u64, u64, u64) {
-        let ledgers = self.log.ledger(&self.id);
-        let sum = |field: fn(&tideline_store::EpochLedger) -> u64| ledgers.iter().map(field).sum();
-        (sum(|l| l.stored), sum(|l| l.dropped), sum(|l| l.duplicates))
+    /// The accounts of an agent, by epoch.
+    pub fn ledgers(&self, agent: usize) -> Vec<EpochLedger> {
+        self.ids.get(agent).map(|id| self.log.ledger(id)).unwrap_or_default()
     }
 
     /// The value of every reading in files and in memory.
@@ -210,19 +292,41 @@ impl Hub {
         self.sealed.values.len() as u64
     }
 
+    /// Begins a session with an agent; `false` while it takes nothing.
+    pub fn connect(&mut self, agent: usize) -> bool {
+        if self.is_poisoned() {
+            return false;
+        }
+        if let (Some(session), Some(id)) = (self.sessions.get_mut(agent), self.ids.get(agent)) {
+            *session = Some(HubSession::new(id.clone()));
+        }
+        true
+    }
+
+    pub fn disconnect(&mut self, agent: usize) {
+        if let Some(session) = self.sessions.get_mut(agent) {
+            *session = None;
+        }
+    }
+
     /// False when the agent broke the protocol.
-    pub fn receive(&mut self, wall_ns: i64, message: Message) -> bool {
-        match &mut self.session {
-            Some(session) => session.handle_message(wall_ns, message).is_ok(),
-            None => true,
+    pub fn receive(&mut self, agent: usize, wall_ns: i64, message: Message) -> bool {
+        match self.sessions.get_mut(agent) {
+            Some(Some(session)) => session.handle_message(wall_ns, message).is_ok(),
+            _ => true,
         }
     }
 
     /// Carries out what the session asks; false when it has ended.
-    pub fn drive(&mut self, wall_ns: i64, mut send: impl FnMut(Message)) -> Result<bool, String> {
-        let Some(session) = &mut self.session else { return Ok(true) };
+    pub fn drive(
+        &mut self,
+        agent: usize,
+        wall_ns: i64,
+        mut send: impl FnMut(Message),
+    ) -> Result<bool, String> {
+        let Some(mut session) = self.sessions.get_mut(agent).and_then(Option::take) else { return Ok(true) };
         while let Some(action) = session.poll() {
-            let done = match action {
+            match action {
                 HubAction::Send(mut message) => {
                     if let (Canary::RangeOffByOne, Message::Ack(ack)) = (self.canary, &mut message)
                         && let Some(last) = ack.settled.stored.last()
@@ -230,56 +334,75 @@ impl Hub {
                         ack.settled.stored.insert(last + 1, last + 1);
                     }
                     send(message);
-                    Ok(())
                 }
-                HubAction::Open(hello) => {
-                    let copies_seen = self.canary != Canary::CopiesUnseen;
-                    let opening = if copies_seen {
-                        self.log.open_epoch(&self.id, hello.epoch, &hello.lives, hello.moved)
-                    } else {
-                        Ok(Opening::Known(self.log.state(&self.id, hello.epoch)))
-                    };
-                    opening.map(|opening| answer(session, wall_ns, opening))
-                }
-                HubAction::DefineSeries(epoch, series) => self
-                    .log
-                    .define_series(&self.id, epoch, &series)
-                    .map(|known| session.handle_series_durable(known)),
-                HubAction::Append(batch) => match self.log.append(vec![batch]) {
-                    Ok(durable) => {
-                        for batch in &durable {
-                            self.hot.take_in(batch.run(), batch.taken())?;
-                            session.handle_durable(batch);
-                        }
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                },
-                HubAction::Recall(epoch, first, last) => {
-                    session.handle_settled(&self.log.state(&self.id, epoch).settled.within(first, last));
-                    Ok(())
-                }
-                HubAction::RecordGap(epoch, gap) => self
-                    .log
-                    .record_gap(&self.id, epoch, &gap)
-                    .map(|settlement| session.handle_settled(&settlement)),
-                HubAction::Report(..) => Ok(()),
                 // What was sent before still arrives; the agent's end of the line ends the session.
-                HubAction::Close => {
-                    self.session = None;
-                    return Ok(true);
-                }
-            };
-            match done {
-                Ok(()) => {}
-                // A message that came out of order: the session ends, the log goes on.
-                Err(LogError::Series { .. } | LogError::Limit(_)) => return Ok(false),
-                Err(LogError::Poisoned | LogError::Io { .. }) => {
-                    self.poisoned = true;
-                    return Ok(false);
-                }
+                HubAction::Close => return Ok(true),
+                action => match self.act(agent, wall_ns, &mut session, action)? {
+                    Ok(()) => {}
+                    // A message that came out of order, or a disk that failed: the session ends.
+                    Err(LogError::Series { .. } | LogError::Limit(_)) => return Ok(false),
+                    Err(LogError::Poisoned | LogError::Io { .. }) => return Ok(false),
+                },
             }
         }
+        if let Some(place) = self.sessions.get_mut(agent) {
+            *place = Some(session);
+        }
         Ok(true)
+    }
+
+    fn act(
+        &mut self,
+        agent: usize,
+        wall_ns: i64,
+        session: &mut HubSession,
+        action: HubAction,
+    ) -> Result<Result<(), LogError>, String> {
+        let id = session.agent().clone();
+        let done = match action {
+            HubAction::Send(_) | HubAction::Close => Ok(()),
+            HubAction::Open(hello) => {
+                let copies_seen = self.canary != Canary::CopiesUnseen;
+                let opening = if copies_seen {
+                    self.log.open_epoch(&id, hello.epoch, &hello.lives, hello.moved)
+                } else {
+                    Ok(Opening::Known(self.log.state(&id, hello.epoch)))
+                };
+                opening.map(|opening| answer(session, wall_ns, opening))
+            }
+            HubAction::DefineSeries(epoch, series) => {
+                let known = self.log.define_series(&id, epoch, &series);
+                known.map(|known| session.handle_series_durable(known))
+            }
+            HubAction::Append(batch) => match self.log.append(vec![batch]) {
+                Ok(durable) => {
+                    for batch in &durable {
+                        self.hot.take_in(agent, batch.run(), batch.taken())?;
+                        session.handle_durable(batch);
+                    }
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+            HubAction::Recall(epoch, first, last) => {
+                session.handle_settled(&self.log.state(&id, epoch).settled.within(first, last));
+                Ok(())
+            }
+            HubAction::RecordGap(epoch, gap) => {
+                let settled = self.log.record_gap(&id, epoch, &gap);
+                settled.map(|settlement| session.handle_settled(&settlement))
+            }
+            HubAction::Report(epoch, report) => {
+                self.report(&id, epoch, report);
+                Ok(())
+            }
+        };
+        Ok(done)
+    }
+
+    fn report(&self, agent: &AgentId, epoch: Epoch, report: Report) {
+        let ledgers = self.log.ledgers();
+        let mut ledgers = ledgers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        ledgers.report(agent, epoch, report);
     }
 }

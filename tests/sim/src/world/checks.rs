@@ -1,0 +1,183 @@
+//! What must hold after every step, and what must have come of everything at the end.
+
+use std::collections::BTreeSet;
+
+use tideline_protocol::model::Epoch;
+use tideline_protocol::ranges::RangeSet;
+
+use super::agent::Made;
+use super::site::Site;
+use super::{Outcome, World};
+
+/// What became of the seqs of one epoch.
+#[derive(Debug, Default)]
+struct Fates {
+    stored: u64,
+    dropped: u64,
+    lost: u64,
+}
+
+impl World {
+    pub(super) fn check(&self) -> Result<(), String> {
+        for (agent, site) in self.sites.iter().enumerate() {
+            self.check_site(agent, site)?;
+        }
+        self.hub.check()
+    }
+
+    fn check_site(&self, agent: usize, site: &Site) -> Result<(), String> {
+        // A spool on a disk that fails is closed.
+        let Some(spool) = site.agent.spool() else { return Ok(()) };
+        let account = spool.account();
+        if !account.balances() {
+            return Err(format!("INV-4: the agent's account does not balance: {account:?}"));
+        }
+        let made: u64 = site.agent.made.seqs.values().map(|(first, last)| last - first + 1).sum();
+        // A copy knows its own part only.
+        if !site.copied && account.produced != made {
+            let known = account.produced;
+            return Err(format!("INV-3: {made} readings were accepted, the spool knows {known}"));
+        }
+        // What is before a branch belongs to another epoch.
+        let begins = spool.lives().first().map_or(1, |life| life.first.get());
+        let claimed = spool.settlement().stored.within(begins, u64::MAX);
+        self.check_claim(agent, spool.epoch(), &claimed)
+    }
+
+    /// What an agent takes for stored is at the hub, but for what the hub was robbed of.
+    fn check_claim(&self, agent: usize, epoch: Epoch, claimed: &RangeSet) -> Result<(), String> {
+        let mut missing = claimed.clone();
+        missing.remove_set(&self.hub.settled(agent, epoch).stored);
+        if let Some(forgot) = self.hub.forgot.get(&(agent, epoch)) {
+            missing.remove_set(forgot);
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(format!("INV-1: acknowledged as stored, but not in the hub's log: {missing:?}"))
+    }
+
+    pub(super) fn check_end(mut self) -> Result<Outcome, String> {
+        for site in &self.sites {
+            if !site.agent.is_drained() {
+                let account = site.agent.spool().map(tideline_spool::Spool::account);
+                return Err(format!("after quiet the agent still holds {account:?}"));
+            }
+        }
+        // Duplicates are counted in memory, so they are read before the restart forgets them.
+        let ledgers = (0..self.sites.len()).flat_map(|agent| self.hub.ledgers(agent));
+        self.outcome.duplicates = ledgers.map(|ledger| ledger.duplicates).sum();
+        // A last power cut: only what is durable counts.
+        self.hub.restart(&mut self.rng)?;
+        self.check()?;
+        self.outcome.sealed = self.hub.sealed();
+        let mut values = self.hub.stored_values();
+        values.sort_unstable();
+        if let Some(pair) = values.windows(2).find(|pair| pair.first() == pair.last()) {
+            return Err(format!("INV-2: the reading with value {pair:?} is stored twice"));
+        }
+        let values: BTreeSet<u64> = values.into_iter().collect();
+        let mut outcome = self.outcome;
+        outcome.stored = values.len() as u64;
+        for (agent, site) in self.sites.iter().enumerate() {
+            if site.copied {
+                self.check_copied(agent, site, &values, &mut outcome)?;
+            } else {
+                self.check_epochs(agent, site, &values, &mut outcome)?;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Each seq that a spool gave out is stored with all its values, or dropped and counted, or was
+    /// taken from the hub when the agent did not hold it any more.
+    fn check_epochs(
+        &self,
+        agent: usize,
+        site: &Site,
+        values: &BTreeSet<u64>,
+        outcome: &mut Outcome,
+    ) -> Result<(), String> {
+        for wiped in &site.wiped {
+            self.check_claim(agent, wiped.epoch, &wiped.stored)?;
+            let known = RangeSet::of(1, u64::MAX);
+            let fates = self.fates(agent, wiped.epoch, &wiped.made, values, &wiped.dropped, &known)?;
+            outcome.produced += wiped.made.values.len();
+            outcome.dropped += fates.dropped;
+            outcome.gone += fates.lost;
+        }
+        let Some(spool) = site.agent.spool() else { return Err("the spool is closed".to_owned()) };
+        let (epoch, account) = (spool.epoch(), spool.account());
+        let of = (agent, epoch);
+        let mut robbed = self.hub.forgot.get(&of).cloned().unwrap_or_default();
+        robbed.insert_set(self.hub.forgot_drops.get(&of).unwrap_or(&RangeSet::new()));
+        // What the agent holds it has sent again.
+        robbed.remove_set(spool.held());
+        let made = &site.agent.made;
+        let fates = self.fates(agent, epoch, made, values, &spool.settlement().dropped, &robbed)?;
+        outcome.produced += made.values.len();
+        outcome.dropped += fates.dropped;
+        outcome.lost += fates.lost;
+        let ledger = self.hub.ledgers(agent).into_iter().find(|ledger| ledger.epoch == epoch);
+        let told = ledger.map_or((0, 0), |ledger| (ledger.stored, ledger.dropped));
+        let harmed = self.hub.forgot.contains_key(&of);
+        if !harmed && (account.stored, account.dropped) != (fates.stored, fates.dropped) {
+            return Err(format!("INV-4: {fates:?}, but the agent says {account:?}"));
+        }
+        if told.0 != fates.stored || (!harmed && told.1 != fates.dropped) {
+            return Err(format!("INV-4: {fates:?}, but the hub's ledger says (stored, dropped) {told:?}"));
+        }
+        Ok(())
+    }
+
+    fn fates(
+        &self,
+        agent: usize,
+        epoch: Epoch,
+        made: &Made,
+        values: &BTreeSet<u64>,
+        dropped: &RangeSet,
+        robbed: &RangeSet,
+    ) -> Result<Fates, String> {
+        let settled = self.hub.settled(agent, epoch);
+        let mut fates = Fates::default();
+        for (seq, (first, last)) in &made.seqs {
+            let rows = last - first + 1;
+            if settled.stored.contains(*seq) {
+                if let Some(value) = (*first..=*last).find(|value| !values.contains(value)) {
+                    return Err(format!("INV-3: seq {seq} is stored without the reading with value {value}"));
+                }
+                fates.stored += rows;
+            } else if settled.dropped.contains(*seq) || dropped.contains(*seq) {
+                fates.dropped += rows;
+            } else if robbed.contains(*seq) {
+                fates.lost += rows;
+            } else {
+                return Err(format!("INV-3: seq {seq} is neither stored nor counted as dropped"));
+            }
+        }
+        Ok(fates)
+    }
+
+    /// With several copies of a spool no single account tells the whole; the values do.
+    fn check_copied(
+        &self,
+        agent: usize,
+        site: &Site,
+        values: &BTreeSet<u64>,
+        outcome: &mut Outcome,
+    ) -> Result<(), String> {
+        let mut made = site.agent.made.values.clone();
+        made.insert_set(&site.accepted);
+        let all = made.iter().flat_map(|(first, last)| first..=last);
+        let missing =
+            all.filter(|value| !values.contains(value) && !site.gone.contains(*value)).count() as u64;
+        let dropped = self.hub.ledgers(agent).iter().map(|ledger| ledger.dropped).sum();
+        outcome.produced += made.len();
+        outcome.dropped += dropped;
+        if missing > dropped {
+            return Err(format!("INV-3: {missing} readings are missing, {dropped} were dropped and counted"));
+        }
+        Ok(())
+    }
+}

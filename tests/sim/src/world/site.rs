@@ -1,0 +1,147 @@
+//! A device in the field: its agent, its clocks, its line to the hub, and what an operator did to it.
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use tideline_protocol::model::{AgentId, Epoch};
+use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::session::BackfillBudget;
+
+use super::agent::{Agent, Image, Made};
+use super::clocks::{BEGIN_NS, Clocks};
+use crate::network::{Faults, Line};
+use crate::outcome::{Canary, Outcome};
+
+/// A spool that an operator wiped.
+pub struct Wiped {
+    pub epoch: Epoch,
+    pub made: Made,
+    /// What its agent took for stored, and for given up.
+    pub stored: RangeSet,
+    pub dropped: RangeSet,
+}
+
+pub struct Site {
+    pub agent: Agent,
+    pub clocks: Clocks,
+    pub up: Line,
+    pub down: Line,
+    /// When something last settled; true time.
+    pub progress_ns: u64,
+    /// Until then it does nothing: its disk is slow.
+    pub slow_until_ns: u64,
+    pub fails_until_ns: u64,
+    /// Whether there are, or were, several copies of its spool.
+    pub copied: bool,
+    image: Option<Image>,
+    pub other: Option<Agent>,
+    /// Values that any copy of its disk was given, up to the last change.
+    pub accepted: RangeSet,
+    /// Values that went with a disk that was put aside.
+    pub gone: RangeSet,
+    pub wiped: Vec<Wiped>,
+}
+
+/// A third of the spools is so small that they must drop.
+fn quota(rng: &mut StdRng) -> u64 {
+    if rng.random_bool(0.33) { rng.random_range(800..6_000) } else { 1 << 30 }
+}
+
+impl Site {
+    pub fn new(id: AgentId, canary: Canary, rng: &mut StdRng) -> Self {
+        let wall_ns = if rng.random_bool(0.5) { 0 } else { BEGIN_NS };
+        let mut agent = Agent::new(id, rng.random(), quota(rng), canary);
+        if rng.random_bool(0.25) {
+            agent.backfill =
+                BackfillBudget { bytes_per_s: 20_000, share_percent: rng.random_range(10..=100) };
+        }
+        Self {
+            agent,
+            clocks: Clocks::at(wall_ns, rng),
+            up: Line::new(Faults::drawn(rng)),
+            down: Line::new(Faults::drawn(rng)),
+            progress_ns: 0,
+            slow_until_ns: 0,
+            fails_until_ns: 0,
+            copied: false,
+            image: None,
+            other: None,
+            accepted: RangeSet::new(),
+            gone: RangeSet::new(),
+            wiped: Vec::new(),
+        }
+    }
+
+    /// Ends the agent's process, and with it the session.
+    pub fn restart(&mut self, rng: &mut StdRng) {
+        if self.agent.stop(rng) {
+            self.clocks.boot();
+        }
+        // Who starts it may have changed the quota.
+        if rng.random_bool(0.2) {
+            self.agent.quota = quota(rng);
+        }
+    }
+
+    /// An operator puts an empty disk in, or loses the file.
+    pub fn wipe(&mut self) {
+        let (made, spool) = self.agent.wipe();
+        // A closed spool's file goes unseen.
+        let Some(spool) = spool else {
+            self.gone.insert_set(&made.values);
+            return;
+        };
+        let settled = spool.settlement();
+        self.wiped.push(Wiped {
+            epoch: spool.epoch(),
+            made,
+            stored: settled.stored.clone(),
+            dropped: settled.dropped.clone(),
+        });
+    }
+
+    /// What operators do to disks: take an image, put one back, clone a device. Whether the line is cut.
+    pub fn copy(&mut self, rng: &mut StdRng, outcome: &mut Outcome) -> bool {
+        if self.fails_until_ns > 0 {
+            return false;
+        }
+        self.accepted.insert_set(&self.agent.made.values);
+        match (rng.random_range(0..4_u32), &self.image, &self.other) {
+            (0, _, _) => self.image = Some(self.agent.image()),
+            (1, Some(image), _) => {
+                let mut gone = self.agent.made.values.clone();
+                gone.remove_set(&image.made.values);
+                self.gone.insert_set(&gone);
+                self.agent.put_back(image);
+                self.copied = true;
+                outcome.put_back += 1;
+                return true;
+            }
+            (2, _, None) => self.other = Some(self.agent.copy()),
+            (3, _, Some(_)) => return self.swap(outcome),
+            _ => {}
+        }
+        false
+    }
+
+    /// The other device has its turn.
+    pub fn swap(&mut self, outcome: &mut Outcome) -> bool {
+        let Some(other) = &mut self.other else { return false };
+        self.accepted.insert_set(&self.agent.made.values);
+        std::mem::swap(&mut self.agent, other);
+        self.agent.session = None;
+        other.session = None;
+        self.copied = true;
+        outcome.swaps += 1;
+        true
+    }
+
+    /// All that was wrong with it is right again.
+    pub fn heal(&mut self) {
+        self.up.heal();
+        self.down.heal();
+        self.slow_until_ns = 0;
+        if std::mem::take(&mut self.fails_until_ns) > 0 {
+            self.agent.mend_disk();
+        }
+    }
+}

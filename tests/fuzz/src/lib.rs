@@ -4,6 +4,12 @@
 //! libFuzzer runs them from `fuzz/` (nightly Rust, `make fuzz`), `tests/short.rs` on stable from what
 //! is kept: seeds made by our own code ([`Target::seeds`]), `corpus/` with what libFuzzer found beyond
 //! them, and `crashers/`, inputs that once broke something and are kept for ever.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_sign_loss,
+    reason = "a panic is how a target says that something is wrong"
+)]
 
 mod block;
 mod config;

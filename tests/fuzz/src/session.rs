@@ -13,9 +13,10 @@ use tideline_protocol::model::{
 };
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{
-    AgentAction, AgentSession, AgentState, CREDIT_BYTES, HubAction, HubSession, SpoolView,
+    AgentAction, AgentSession, AgentState, BackfillBudget, CREDIT_BYTES, HubAction, HubSession, SpoolView,
+    Urgent,
 };
-use tideline_protocol::wire::{self, Decoder, Hello, Message, RunEnvelope, Settlement};
+use tideline_protocol::wire::{self, Decoder, Hello, Lane, Message, RunEnvelope, Settlement};
 
 use crate::input::Input;
 use crate::wire::golden_frames;
@@ -28,6 +29,8 @@ const HEAD_MAX: u64 = 64;
 /// Most actions that one event may lead to, and most steps until all is quiet.
 const STEPS_MAX: usize = 20_000;
 const SECOND_NS: u64 = 1_000_000_000;
+/// Longest time until the few bytes of an input are at the hub.
+const PATIENCE_S: u64 = 120;
 
 pub fn seeds() -> Vec<Vec<u8>> {
     // Events are a byte and what they read of it: see `World::event`.
@@ -103,7 +106,12 @@ impl World {
     fn new() -> Self {
         let mut world = Self {
             now_ns: SECOND_NS,
-            agent: AgentSession::new(0, hello(0), view(0, &[], &Settlement::default())),
+            agent: AgentSession::new(
+                0,
+                hello(0),
+                view(0, &[], &Settlement::default()),
+                BackfillBudget::default(),
+            ),
             hub: HubSession::new(agent_id()),
             to_hub: VecDeque::new(),
             to_agent: VecDeque::new(),
@@ -131,7 +139,12 @@ impl World {
             self.store = store;
         }
         let hello = Hello { account: self.account(), ..hello(self.head) };
-        self.agent = AgentSession::new(self.now_ns, hello, view(self.head, &self.gaps, &self.store.settled));
+        self.agent = AgentSession::new(
+            self.now_ns,
+            hello,
+            view(self.head, &self.gaps, &self.store.settled),
+            BackfillBudget::default(),
+        );
         self.hub = HubSession::new(agent_id());
         self.to_hub.clear();
         self.to_agent.clear();
@@ -168,6 +181,7 @@ impl World {
     fn append(&mut self) {
         if self.head < HEAD_MAX {
             self.head += 1;
+            self.agent.handle_urgent(urgent(self.head));
             self.agent.handle_appended(Seq::new(self.head), 1, self.account());
         }
     }
@@ -267,15 +281,7 @@ impl World {
                 let defs = if from == 0 && self.head > 0 { vec![def()] } else { vec![] };
                 self.agent.handle_series(from, defs);
             }
-            AgentAction::LoadRun { lane, first, last, .. } => {
-                assert!(Seq::FIRST <= first && first <= last && last.get() <= self.head, "{first}..{last}");
-                let seqs = first.get()..=last.get().min(first.get() + 2);
-                let blocks: Vec<_> = seqs.map(batch_of).collect();
-                let packed = block::repack(blocks.iter().map(|block| (&block[..], 1))).expect("own blocks");
-                let epoch = Epoch::from_bytes(EPOCH);
-                let envelope = RunEnvelope { epoch, lane, first, rows: packed.rows, series_end: 1 };
-                self.agent.handle_run(envelope, packed.bytes);
-            }
+            AgentAction::LoadRun { lane, seqs, .. } => self.load(lane, &seqs),
             AgentAction::Settle(settlement) if self.honest => {
                 // INV-1, from the agent's side: the store never holds less than it says.
                 let missing = |said: &RangeSet, held: &RangeSet| said.intersect(held) != *said;
@@ -291,6 +297,20 @@ impl World {
             }
         }
         true
+    }
+
+    /// Some of the seqs as a run, three at most, so that there are several; those between are holes.
+    fn load(&mut self, lane: Lane, seqs: &RangeSet) {
+        let inside = seqs.intersect(&RangeSet::of(1, self.head));
+        assert!(!seqs.is_empty() && inside == *seqs, "{seqs:?} of {}", self.head);
+        let taken: Vec<u64> = seqs.iter().flat_map(|(lo, hi)| lo..=hi).take(3).collect();
+        let (first, last) = (taken[0], taken[taken.len() - 1]);
+        let blocks: Vec<_> = (first..=last).map(|seq| taken.contains(&seq).then(|| batch_of(seq))).collect();
+        let parts = blocks.iter().map(|block| block.as_ref().map_or((&[][..], 0), |block| (&block[..], 1)));
+        let packed = block::repack(parts).expect("own blocks");
+        let (epoch, first) = (Epoch::from_bytes(EPOCH), Seq::new(first));
+        let envelope = RunEnvelope { epoch, lane, first, rows: packed.rows, series_end: 1 };
+        self.agent.handle_run(self.now_ns, envelope, packed.bytes);
     }
 
     fn poll_hub(&mut self) -> bool {
@@ -364,7 +384,14 @@ impl World {
     /// After all that, two honest ends.
     fn end(&mut self) {
         self.connect();
-        self.quiet();
+        for _ in 0..PATIENCE_S {
+            self.quiet();
+            if self.agent.is_drained() {
+                break;
+            }
+            // Old readings go within a budget, which grows with time.
+            self.now_ns += SECOND_NS;
+        }
         assert!(self.agent.is_drained(), "not drained: {:?}", self.agent);
         let settled = &self.store.settled;
         assert_eq!(settled.all(), RangeSet::of(1, self.head), "the hub lacks seqs");
@@ -385,6 +412,16 @@ fn hello(head: u64) -> Hello {
     Hello { agent: agent_id(), epoch: Epoch::from_bytes(EPOCH), head: Seq::new(head), moved: None, ..golden }
 }
 
+/// Every seventh batch is an alarm, every fifth a state.
+fn urgent(head: u64) -> Urgent {
+    let every = |step: usize| {
+        let mut set = RangeSet::new();
+        (1..=head).step_by(step).for_each(|seq| set.insert(seq, seq));
+        set
+    };
+    Urgent { alarm: every(7), state: every(5) }
+}
+
 /// The spool as it knows itself: it may have missed the last acks, but has not here.
 fn view(head: u64, gaps: &[Gap], settled: &Settlement) -> SpoolView {
     let unconfirmed = gaps.iter().filter(|gap| {
@@ -396,6 +433,7 @@ fn view(head: u64, gaps: &[Gap], settled: &Settlement) -> SpoolView {
         settled: RangeSet::new(),
         series: SeriesNo::from(head > 0),
         gaps: unconfirmed.cloned().collect(),
+        urgent: urgent(head),
         lives: Vec::new(),
         moved: None,
     }

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tideline_link::quic::{FrameReceiver, FrameSender, Link, LinkError};
+use tideline_link::link::{FrameReceiver, FrameSender, Link, LinkError};
 use tideline_protocol::durability::{Batch, Durable};
 use tideline_protocol::model::{AgentId, Epoch, Gap};
 use tideline_protocol::session::{AgentState, HubAction, HubSession, SessionError};
@@ -91,19 +91,19 @@ pub async fn watch_refused(hub: App) {
 }
 
 async fn serve(hub: App, link: Link) {
-    let remote = link.handle().remote_addr();
+    let (remote, transport) = (link.handle().remote_addr(), link.transport());
     let agent = link.peer_agent().map(ToString::to_string).unwrap_or_default();
     match drive(&hub, link).await {
-        Ok(()) => tracing::info!(agent, %remote, "session ended"),
+        Ok(()) => tracing::info!(agent, %remote, %transport, "session ended"),
         Err(error @ (Ended::Session(_) | Ended::Nameless)) => {
             hub.counters.add(Metric::SessionsRefused, 1);
-            tracing::warn!(agent, %remote, %error, "session refused");
+            tracing::warn!(agent, %remote, %transport, %error, "session refused");
         }
         Err(error @ (Ended::Store(_) | Ended::Metadata(_) | Ended::Append(_))) => {
-            tracing::error!(agent, %remote, %error, "session failed at the hub");
+            tracing::error!(agent, %remote, %transport, %error, "session failed at the hub");
         }
         Err(error @ (Ended::Link(_) | Ended::Wire(_) | Ended::Silent | Ended::Unread)) => {
-            tracing::info!(agent, %remote, %error, "session ended")
+            tracing::info!(agent, %remote, %transport, %error, "session ended")
         }
     }
 }

@@ -6,9 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tideline_link::quic::{
-    ClientEndpoint, Congestion, FrameReceiver, FrameSender, Link, LinkError, LinkHandle, LinkOptions, resolve,
-};
+use tideline_link::link::{FrameReceiver, FrameSender, Link, LinkError, LinkHandle};
+use tideline_link::quic::{ClientEndpoint, Congestion, LinkOptions, resolve};
 use tideline_link::tls::client_config;
 use tideline_protocol::model::Seq;
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget, SessionError};
@@ -126,7 +125,7 @@ impl Uplink {
         for addr in resolve(hub, CONNECT_TIMEOUT).await? {
             let name = &self.identity.file.server_name;
             match endpoint.connect(addr, name, tls.clone(), CONNECT_TIMEOUT).await {
-                Ok(link) => return Ok(link),
+                Ok(link) => return Ok(link.into()),
                 Err(error) => last = Some(error),
             }
         }
@@ -254,7 +253,7 @@ impl Uplink {
                 tracing::info!(hub = status.hub, "connected");
             }
             status.connected = true;
-            status.transport = Some("quic".into());
+            status.transport = Some(handle.transport().as_str().into());
             status.rtt_ms = Some(f64::from(u32::try_from(rtt_us).unwrap_or(u32::MAX)) / 1_000.0);
             status.last_error = None;
         });

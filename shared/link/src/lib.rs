@@ -1,10 +1,12 @@
-//! What both ends do to the network: QUIC links and TLS identity.
+//! What both ends do to the network: links and TLS identity.
 //!
 //! [`identity`] makes and reads certificates, [`tls`] turns them into rustls configurations,
-//! [`token`] is the text that an installer carries to a device, and [`quic`] moves frames.
+//! [`token`] is the text that an installer carries to a device, and [`quic`] moves frames over UDP. A
+//! session sees a [`link::Link`], whatever carries it.
 //! Nothing here knows what the frames mean, and nothing here decides when to connect again.
 
 pub mod identity;
+pub mod link;
 pub mod quic;
 pub mod tls;
 pub mod token;

@@ -8,9 +8,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tideline_link::quic::{
-    CLOSE_FULL, CLOSE_REPLACED, IncomingLink, Link, LinkError, LinkHandle, ServerEndpoint,
-};
+use tideline_link::link::{CLOSE_FULL, CLOSE_REPLACED, Link, LinkError, LinkHandle};
+use tideline_link::quic::{IncomingLink, ServerEndpoint};
 use tideline_protocol::model::AgentId;
 use tokio::task::JoinSet;
 
@@ -73,7 +72,7 @@ fn knock(hub: &App, incoming: IncomingLink, places: &Places<IpAddr>, handshakes:
 async fn handshake(hub: App, incoming: IncomingLink, _place: Place<IpAddr>) -> Option<Link> {
     let remote = incoming.remote_addr();
     match incoming.finish(HANDSHAKE_MAX).await {
-        Ok(link) => Some(link),
+        Ok(link) => Some(link.into()),
         Err(error) => {
             hub.counters.add(Metric::HandshakesFailed, 1);
             let certificate = matches!(error, LinkError::PeerCertificate { .. });

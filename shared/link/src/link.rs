@@ -202,7 +202,11 @@ impl FrameSender {
     /// # Errors
     /// The link has ended.
     pub async fn send(&mut self, frame: &Frame) -> Result<(), LinkError> {
-        self.send_bytes(Bytes::from(encode(frame))).await
+        match &mut self.0 {
+            // It sorts frames into streams by what they are.
+            SenderOf::Quic(sender) => sender.send(frame).await,
+            SenderOf::Line(sender) => sender.send_bytes(Bytes::from(encode(frame))).await,
+        }
     }
 
     /// As [`Self::send`], for a frame that is already encoded.

@@ -52,6 +52,8 @@ macro_rules! keys {
 }
 
 const DAY_MS: u64 = 86_400_000;
+/// Most hub addresses: each has a circuit of its own and is shown.
+const HUBS_MAX: usize = 8;
 const ENV_PREFIX: &str = "TIDELINE_AGENT_";
 
 keys! {
@@ -59,8 +61,10 @@ keys! {
     "spool" "quota_mb" Kind::Number { min: 1, max: 1_000_000 }, "256", "Most MiB of readings kept.";
     "batch" "flush_interval_ms" Kind::Number { min: 10, max: 60_000 }, "1000", "Longest wait before readings are made durable.";
     "batch" "rows_max" Kind::Number { min: 1, max: 500_000 }, "50000", "Most readings in one batch.";
-    "uplink" "hub" Kind::Text, "", "host:port of the hub's QUIC port; empty = as enrolled.";
+    "uplink" "hub" Kind::Text, "", "host:port of the hub's QUIC port, or several with commas; empty = as enrolled.";
+    "uplink" "hubs" Kind::List, "[]", "The same as a list: several ways to one hub, the best first; at most 8.";
     "uplink" "congestion" Kind::Choice(&["cubic", "bbr", "newreno"]), "cubic", "How QUIC reacts to loss: cubic and newreno slow down, bbr keeps its rate on a radio that loses packets without being full.";
+    "uplink" "probe_interval_s" Kind::Number { min: 1, max: 3600 }, "30", "Between two looks whether a better way than that in use works again.";
     "http" "listen" Kind::Text, "127.0.0.1:8090", "Address of the local page; empty = off.";
     "source" "kind" Kind::Choice(&["host", "replay"]), "", "What to read.";
     "source" "name" Kind::Text, "", "Name in status and of its position; default: kind and number.";
@@ -147,10 +151,12 @@ pub struct Config {
     pub flush_interval_ms: u64,
     /// Most readings in a batch.
     pub rows_max: u64,
-    /// The hub's QUIC address, when it is not the enrolled one.
-    pub hub: Option<String>,
+    /// The hub's QUIC addresses, the best first; none for the enrolled one.
+    pub hubs: Vec<String>,
     /// How QUIC reacts to loss.
     pub congestion: Congestion,
+    /// Between two probes of a better way, in s.
+    pub probe_interval_s: u64,
     /// Address of the local page.
     pub listen: Option<String>,
     /// The sources.
@@ -188,8 +194,8 @@ impl Layers {
         if let Some(data_dir) = &self.data_dir {
             config.data_dir.clone_from(data_dir);
         }
-        if self.hub.is_some() {
-            config.hub.clone_from(&self.hub);
+        if let Some(hub) = &self.hub {
+            config.hubs = read::hubs(hub).map_err(|what| anyhow::anyhow!("--hub: {what}"))?;
         }
         Ok(config)
     }

@@ -4,13 +4,13 @@
 //! → `uplink` sends what the session picks. A source's position moves in the same commit as its
 //! readings, so that a kill neither loses nor repeats any.
 
-pub mod backoff;
 pub mod config;
 pub mod enroll;
 pub mod floor;
 pub mod identity;
 pub mod intake;
 pub mod reload;
+pub mod resilience;
 pub mod run;
 pub mod serve;
 pub mod source;

@@ -38,7 +38,7 @@ enum Command {
     },
     /// Run the agent
     Run {
-        /// host:port of the hub's QUIC port, in place of the enrolled one
+        /// host:port of the hub's QUIC port, or several with commas, in place of the enrolled one
         #[arg(long)]
         hub: Option<String>,
         /// Stop when stdin ends
@@ -205,6 +205,20 @@ fn print_status(status: &edge_agent::status::Status) {
     let a = &status.account;
     let state = if status.connected { "connected" } else { "not connected" };
     println!("agent    {} ({state} to {}, breaker {})", status.agent, status.hub, status.breaker.state);
+    for path in &status.paths {
+        let breaker = &path.breaker;
+        let sign = if path.carries { "*" } else { " " };
+        let rtt = path.rtt_ms.map_or_else(String::new, |ms| format!(", {ms:.1} ms"));
+        println!(
+            "path    {sign}{} {}: breaker {}, {} failures, back-off {} ms{rtt}, {:.1} % lost",
+            path.transport,
+            path.hub,
+            breaker.state,
+            breaker.failures,
+            breaker.wait_ms,
+            path.loss * 100.0
+        );
+    }
     println!("epoch    {} at seq {}", status.epoch, status.head);
     println!(
         "rows     {} produced = {} stored + {} pending + {} dropped + {} refused",

@@ -9,9 +9,11 @@ use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
 use crate::config::{Config, Layers};
+use crate::identity::IdentityFile;
 use crate::intake::Batching;
 use crate::source::Sources;
 use crate::status::Board;
+use crate::uplink::routes::Routes;
 
 /// How often the file is looked at. A changed one is read when it has not changed since the last
 /// look, as it may be half written.
@@ -25,9 +27,9 @@ pub struct Live {
     /// To the intake.
     pub batching: watch::Sender<Batching>,
     /// To the uplink.
-    pub hub: watch::Sender<String>,
-    /// The hub's address as enrolled, for when the configuration names none.
-    pub hub_enrolled: String,
+    pub routes: watch::Sender<Routes>,
+    /// What was enrolled, for when the configuration names no hub.
+    pub enrolled: IdentityFile,
     /// The sources.
     pub sources: Sources,
 }
@@ -92,12 +94,12 @@ impl Reloader {
 
     async fn apply(&mut self, config: Config) {
         let batching = Batching::of(&config);
-        let hub = config.hub.clone().unwrap_or_else(|| self.live.hub_enrolled.clone());
+        let routes = Routes::of(&config, &self.live.enrolled);
         if self.live.batching.send_if_modified(|old| std::mem::replace(old, batching) != batching) {
             tracing::info!(?batching, "batching has changed");
         }
-        if self.live.hub.send_if_modified(|old| std::mem::replace(old, hub.clone()) != hub) {
-            tracing::info!(hub, "the hub's address has changed");
+        if self.live.routes.send_if_modified(|old| std::mem::replace(old, routes.clone()) != routes) {
+            tracing::info!(paths = ?routes.paths, "the ways to the hub have changed");
         }
         self.live.sources.apply(&config.sources).await;
         let needs_restart = needs_restart(&self.started, &config);

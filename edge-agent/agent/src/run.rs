@@ -1,8 +1,10 @@
 //! `edge-agent run`: wires the parts together and takes them down in order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tideline_link::quic::LinkOptions;
 use tideline_protocol::time::SystemClock;
 use tideline_spool::SpoolConfig;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +19,8 @@ use crate::spooler::SpoolHandle;
 use crate::status::Board;
 use crate::sync::{Syncer, Wake};
 use crate::uplink::Uplink;
+use crate::uplink::dial::Dialler;
+use crate::uplink::routes::Routes;
 use crate::{intake, serve, source, store};
 
 /// Longest time for sending the rest when told to stop.
@@ -54,19 +58,19 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     let intake = tokio::spawn(intake::run(inbox, spool.clone(), batching_now, board.clone()));
     let own_device = identity.file.agent.own_device();
     let shared = source::Shared { own_device, out, board: board.clone(), spool: spool.clone() };
-    let hub_enrolled = identity.file.quic.clone();
-    let (hub, hub_now) = watch::channel(config.hub.clone().unwrap_or_else(|| hub_enrolled.clone()));
+    let enrolled = identity.file.clone();
+    let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
     let mut boot = [0_u8; 16];
     getrandom::fill(&mut boot).context("no entropy")?;
     let clock = SystemClock::default();
     let (socket_path, sources) = (serve::socket_path(&config.data_dir), Sources::new(shared));
     let congestion = config.congestion;
-    let live = Live { batching, hub, hub_enrolled, sources };
+    let live = Live { batching, routes, enrolled, sources };
     let mut reloader = Reloader::start(layers, config, live, board.clone()).await;
     let uplink = Uplink {
-        identity,
-        hub: hub_now,
-        congestion,
+        agent: identity.file.agent.clone(),
+        dialler: Arc::new(Dialler::new(identity, clock, LinkOptions { congestion })),
+        routes: routes_now,
         spool: spool.clone(),
         board,
         drain: draining,

@@ -8,9 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use tideline_protocol::model::Account;
 
-/// The states of a circuit breaker.
-const BREAKER_STATES: [&str; 3] = ["closed", "open", "half-open"];
-
 /// State of a source.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SourceStatus {
@@ -40,15 +37,33 @@ pub struct SpoolStatus {
     pub flash_bytes: u64,
 }
 
-/// State of the circuit breaker towards the hub.
+/// State of a circuit breaker and of the back-off with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BreakerStatus {
-    /// "closed" (connected), "open" (waiting) or "half-open" (trying).
+    /// "closed" (attempts are made as needed), "open" (none are made for now) or "half-open" (one at a
+    /// time is made).
     pub state: String,
     /// Failures since the last success.
     pub failures: u32,
     /// The wait that was last drawn, in ms.
     pub wait_ms: u64,
+}
+
+/// State of a way to the hub.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PathStatus {
+    /// The hub's address.
+    pub hub: String,
+    /// "quic" or "mqtt".
+    pub transport: String,
+    /// Whether the session is on it.
+    pub carries: bool,
+    /// Its circuit breaker.
+    pub breaker: BreakerStatus,
+    /// Smoothed round trip in ms.
+    pub rtt_ms: Option<f64>,
+    /// Smoothed share of packets lost, from 0 to 1.
+    pub loss: f64,
 }
 
 /// State of the configuration.
@@ -87,8 +102,14 @@ pub struct Status {
     /// knows already.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,
-    /// The circuit breaker.
+    /// The circuit breaker of the way in use, or else of the preferred one.
     pub breaker: BreakerStatus,
+    /// All ways to the hub, the preferred one first.
+    #[serde(default)]
+    pub paths: Vec<PathStatus>,
+    /// How often the session moved from one way to another.
+    #[serde(default)]
+    pub switches: u64,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
     /// The sources by name.

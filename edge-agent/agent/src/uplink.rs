@@ -1,43 +1,53 @@
-//! The uplink: one loop around the session, and the waits between sessions.
+//! The uplink: chooses the way to the hub, keeps a session on it, and looks for a better one.
 //!
 //! Whatever happens here, the spool keeps the readings: a session that ends is simply begun again
-//! from what the hub says that it has.
+//! from what the hub says that it has, over whatever transport.
 
+pub mod chooser;
+pub mod dial;
+pub mod resolver;
+pub mod routes;
+mod session;
+mod show;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tideline_link::link::{FrameReceiver, FrameSender, Link, LinkError, LinkHandle};
-use tideline_link::quic::{ClientEndpoint, Congestion, LinkOptions, resolve};
-use tideline_link::tls::client_config;
-use tideline_protocol::model::Seq;
-use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget, SessionError};
+use tideline_link::link::{LinkError, LinkHandle, LinkStats};
+use tideline_link::quic::ClientEndpoint;
+use tideline_protocol::model::AgentId;
+use tideline_protocol::session::SessionError;
 use tideline_protocol::time::{Clock, SystemClock};
-use tideline_protocol::wire::{Frame, Hello, RefuseCode, RunEnvelope, VERSION};
+use tideline_protocol::wire::RefuseCode;
 use tokio::sync::watch;
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep;
 
-use crate::backoff::{BackOff, LONG_SESSION_NS};
-use crate::floor::floored;
-use crate::identity::Identity;
-use crate::spooler::{Loaded, SpoolHandle, SpoolState};
+use self::chooser::{Advice, Chooser};
+use self::dial::{Dial, Dialled};
+use self::routes::Routes;
+use self::session::{Driver, Progress};
+use crate::resilience::{Refusal, entropy};
+use crate::spooler::{SpoolHandle, SpoolState};
 use crate::status::Board;
 use crate::sync::Wake;
 
-/// Longest wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for room on the line: a hub that hangs must not hold the agent.
-const SEND_MAX: Duration = Duration::from_secs(30);
-/// How often time is given to the session when nothing happens.
-const TICK: Duration = Duration::from_millis(250);
+/// How often a session's link is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Over how many packets loss is told.
+const LOSS_PACKETS: u64 = 50;
+/// How often the address of this machine towards the hub is looked at.
+const ADDRESS_EVERY_NS: u64 = 2_000_000_000;
 
 /// Everything the uplink works with.
 pub struct Uplink {
     /// Who the agent is.
-    pub identity: Identity,
-    /// host:port of the hub; a change ends the session, and the next one is with the new address.
-    pub hub: watch::Receiver<String>,
-    /// How QUIC reacts to loss.
-    pub congestion: Congestion,
+    pub agent: AgentId,
+    /// Opens links.
+    pub dialler: Arc<dyn Dial>,
+    /// The ways to the hub. A session whose way is no longer among them ends.
+    pub routes: watch::Receiver<Routes>,
     /// The spool.
     pub spool: SpoolHandle,
     /// Where its state is shown.
@@ -52,257 +62,306 @@ pub struct Uplink {
     pub clock: SystemClock,
 }
 
+/// The session that there is. Dropped, it ends.
+struct Live {
+    handle: LinkHandle,
+    endpoint: Option<ClientEndpoint>,
+    progress: watch::Receiver<Progress>,
+    seen: Progress,
+    stats: LinkStats,
+    heard_bytes: u64,
+    local: Option<std::net::IpAddr>,
+    local_ns: u64,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The loop's own state.
+struct Loop {
+    uplink: Uplink,
+    chooser: Chooser,
+    dials: JoinSet<anyhow::Result<Dialled>>,
+    // The place of the path that each dials; none of those that were given up.
+    dialling: HashMap<Id, usize>,
+    links: HashMap<usize, Dialled>,
+    live: Option<Live>,
+    // Set when an attempt has failed since the call to drain.
+    draining_failed: bool,
+}
+
 enum Event {
-    Frame(Option<Box<Frame>>),
+    Dialled(Box<Result<(Id, anyhow::Result<Dialled>), JoinError>>),
+    Ended(Result<anyhow::Result<()>, JoinError>),
+    Progress,
+    Routes,
+    Drain,
+    Wake,
     Appended,
-    Tick,
+    Due,
 }
 
 impl Uplink {
     /// Connects again and again, until drained after being told to.
     pub async fn run(mut self) {
-        let (mut back_off, mut hub) = (BackOff::default(), String::new());
+        let routes = self.routes.borrow_and_update().clone();
+        let chooser = Chooser::new(routes.paths, nanos(routes.probe_every));
+        let (dials, dialling, links) = (JoinSet::new(), HashMap::new(), HashMap::new());
+        let mut state = self.spool.state();
+        let mut driven =
+            Loop { uplink: self, chooser, dials, dialling, links, live: None, draining_failed: false };
         loop {
-            let before = std::mem::replace(&mut hub, self.hub.borrow_and_update().clone());
-            if hub != before {
-                back_off.reset();
+            let now_ns = driven.now_ns();
+            driven.chooser.handle_pending(now_ns, is_pending(&state.borrow_and_update()));
+            driven.look(now_ns);
+            while let Some(advice) = driven.chooser.poll(now_ns, entropy()) {
+                driven.follow(advice).await;
             }
-            self.breaker("half-open", back_off.failures(), 0);
-            self.board.update(|status| status.hub.clone_from(&hub));
-            let error = match self.connect(&hub).await {
-                Ok(link) => match self.session(link, &mut back_off).await {
-                    Ok(()) => return self.down("closed", None),
-                    Err(error) => error,
-                },
-                Err(error) => error,
-            };
-            tracing::warn!(hub, error = %error, "no session with the hub");
-            if matches!(error.downcast_ref(), Some(SessionError::OldCopy { .. }))
-                && let Err(error) = self.spool.begin_life(entropy()).await
-            {
-                tracing::error!(%error, "no new life for a spool that is an old copy");
-            }
-            self.down("open", Some(format!("{error:#}")));
-            if *self.drain.borrow() {
+            driven.show();
+            if driven.may_end() {
                 return;
             }
-            // A session that was ended for another address is no failure of either hub.
-            if *self.hub.borrow() != hub {
-                continue;
-            }
-            let wait_ms = back_off.fail(refusal(&error), entropy());
-            self.breaker("open", back_off.failures(), wait_ms);
-            wait_out(Duration::from_millis(wait_ms), &mut self.drain, &mut self.hub, &self.wake).await;
-        }
-    }
-
-    fn breaker(&self, state: &str, failures: u32, wait_ms: u64) {
-        self.board.update(|status| {
-            state.clone_into(&mut status.breaker.state);
-            status.breaker.failures = failures;
-            status.breaker.wait_ms = wait_ms;
-        });
-    }
-
-    fn down(&self, state: &str, error: Option<String>) {
-        self.board.update(|status| {
-            status.connected = false;
-            status.transport = None;
-            status.rtt_ms = None;
-            state.clone_into(&mut status.breaker.state);
-            if error.is_some() {
-                status.last_error = error;
-            }
-        });
-    }
-
-    async fn connect(&self, hub: &str) -> anyhow::Result<Link> {
-        let floor = floored(Arc::new(self.clock), self.identity.file.floor_s);
-        let certificate = &self.identity.certificate;
-        let tls = client_config(certificate, &certificate.ca_pem, floor, &[tideline_link::quic::ALPN])?;
-        let endpoint = ClientEndpoint::bind_any(&LinkOptions { congestion: self.congestion })?;
-        let mut last = None;
-        for addr in resolve(hub, CONNECT_TIMEOUT).await? {
-            let name = &self.identity.file.server_name;
-            match endpoint.connect(addr, name, tls.clone(), CONNECT_TIMEOUT).await {
-                Ok(link) => return Ok(link.into()),
-                Err(error) => last = Some(error),
+            let event = driven.wait(&mut state).await;
+            if driven.handle(event).await {
+                return driven.down(None);
             }
         }
-        Err(last.map_or_else(|| anyhow::anyhow!("{hub} has no address"), anyhow::Error::from))
-    }
-
-    /// One session, until it fails or everything is sent after the call to drain.
-    async fn session(&mut self, link: Link, back_off: &mut BackOff) -> anyhow::Result<()> {
-        let handle = link.handle();
-        let (mut sender, mut receiver) = link.split();
-        let mut state = self.spool.state();
-        let before = state.borrow().epoch;
-        let view = self.spool.view().await?;
-        let seen = *state.borrow_and_update();
-        anyhow::ensure!(seen.epoch == before, "the spool began a new epoch");
-        let hello = self.hello(&seen, view.head);
-        let mut session = AgentSession::new(self.clock.mono_ns(), hello, view, BackfillBudget::default());
-        session.handle_appended(seen.head, seen.series, seen.account);
-        let (mut dropped, mut opened_ns) = (seen.account.dropped, None);
-        loop {
-            self.carry_out(&mut session, &mut sender, seen, back_off).await?;
-            if session.is_open() {
-                let now_ns = self.clock.mono_ns();
-                if now_ns.saturating_sub(*opened_ns.get_or_insert(now_ns)) >= LONG_SESSION_NS {
-                    back_off.reset();
-                }
-                self.show_connected(&session, &handle, back_off.failures());
-                if *self.drain.borrow() && session.is_drained() {
-                    sender.finish().await?;
-                    handle.close(0, "bye");
-                    tracing::info!("everything is at the hub");
-                    return Ok(());
-                }
-            }
-            match wait(&mut receiver, &mut state, &mut self.hub).await? {
-                Event::Frame(Some(frame)) => {
-                    session.handle_message(self.clock.mono_ns(), self.clock.wall_ns(), frame.message)?;
-                }
-                Event::Frame(None) => anyhow::bail!("the hub ended the session"),
-                Event::Tick => {}
-                Event::Appended => {
-                    let now = *state.borrow_and_update();
-                    if now.epoch != seen.epoch {
-                        anyhow::bail!("the spool began a new epoch");
-                    }
-                    if now.account.dropped != dropped {
-                        dropped = now.account.dropped;
-                        self.spool.fresh_gaps().await?.into_iter().for_each(|gap| session.handle_gap(gap));
-                    }
-                    session.handle_appended(now.head, now.series, now.account);
-                }
-            }
-        }
-    }
-
-    fn hello(&self, seen: &SpoolState, head: Seq) -> Hello {
-        Hello {
-            versions: vec![VERSION],
-            capabilities: Vec::new(),
-            agent: self.identity.file.agent.clone(),
-            epoch: seen.epoch,
-            boot: self.boot,
-            mono_ns: self.clock.mono_ns(),
-            wall_ns: self.clock.wall_ns(),
-            head,
-            software: concat!("edge-agent ", env!("CARGO_PKG_VERSION")).to_owned(),
-            account: seen.account,
-            // The session fills these in from the spool.
-            lives: Vec::new(),
-            moved: None,
-        }
-    }
-
-    /// Does what the session asks for.
-    async fn carry_out(
-        &self,
-        session: &mut AgentSession,
-        sender: &mut FrameSender,
-        seen: SpoolState,
-        back_off: &mut BackOff,
-    ) -> anyhow::Result<()> {
-        while let Some(action) = session.poll(self.clock.mono_ns())? {
-            match action {
-                AgentAction::Send(message) => {
-                    let frame = Frame::from(message);
-                    let sent = tokio::time::timeout(SEND_MAX, sender.send(&frame)).await;
-                    sent.map_err(|_| anyhow::anyhow!("the hub takes nothing for {} s", SEND_MAX.as_secs()))??;
-                }
-                AgentAction::LoadSeries { from, max } => {
-                    session.handle_series(from, self.spool.series(from, max).await?);
-                }
-                AgentAction::LoadRun { lane, seqs, bytes_max } => {
-                    match self.spool.load(seqs, bytes_max).await? {
-                        Loaded::Gone(gone) => session.handle_gone(&gone),
-                        Loaded::Run(run) => {
-                            let (rows, series_end) = (run.rows, run.series_end);
-                            let envelope =
-                                RunEnvelope { epoch: seen.epoch, lane, first: run.first, rows, series_end };
-                            session.handle_run(self.clock.mono_ns(), envelope, run.block);
-                        }
-                    }
-                }
-                AgentAction::Settle(settlement) => {
-                    let before = self.spool.state().borrow().account;
-                    self.spool.settle(settlement).await?;
-                    let account = self.spool.state().borrow().account;
-                    if account.stored + account.refused > before.stored + before.refused {
-                        back_off.settled();
-                    }
-                    session.handle_account(account);
-                }
-                AgentAction::Branch(at) => {
-                    self.spool.branch(at).await?;
-                    anyhow::bail!("this spool is a copy of another: it goes on under a new epoch");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn show_connected(&self, session: &AgentSession, handle: &LinkHandle, failures: u32) {
-        let rtt_us = session.round_trip_ns().map_or_else(|| handle.stats().rtt_us, |ns| ns / 1_000);
-        self.board.update(|status| {
-            if !status.connected {
-                tracing::info!(hub = status.hub, "connected");
-            }
-            status.connected = true;
-            status.transport = Some(handle.transport().as_str().into());
-            status.rtt_ms = Some(f64::from(u32::try_from(rtt_us).unwrap_or(u32::MAX)) / 1_000.0);
-            status.last_error = None;
-        });
-        self.breaker("closed", failures, 0);
     }
 }
 
-/// Waits, but no longer than there is a reason to.
-async fn wait_out(
-    wait: Duration,
-    drain: &mut watch::Receiver<bool>,
-    hub: &mut watch::Receiver<String>,
-    wake: &Wake,
-) {
-    tokio::select! {
-        () = sleep(wait) => {}
-        _ = drain.wait_for(|drain| *drain) => {}
-        Ok(()) = hub.changed() => {}
-        () = wake.woken() => {}
+impl Loop {
+    fn now_ns(&self) -> u64 {
+        self.uplink.clock.mono_ns()
+    }
+
+    async fn wait(&mut self, state: &mut watch::Receiver<SpoolState>) -> Event {
+        let now_ns = self.now_ns();
+        let due_ns = self.chooser.due_ns(now_ns).map_or(u64::MAX, |due_ns| due_ns - now_ns);
+        // Rounded up, or the loop would turn once more for nothing.
+        let due = Duration::from_nanos(due_ns).saturating_add(Duration::from_millis(1));
+        let due = if self.live.is_some() { due.min(LOOK_EVERY) } else { due };
+        let draining = *self.uplink.drain.borrow();
+        let ended = async {
+            match &mut self.live {
+                Some(live) => tokio::select! {
+                    ended = &mut live.task => Event::Ended(ended),
+                    Ok(()) = live.progress.changed() => Event::Progress,
+                },
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = ended => event,
+            Some(done) = self.dials.join_next_with_id() => Event::Dialled(Box::new(done)),
+            Ok(()) = self.uplink.routes.changed() => Event::Routes,
+            Ok(_) = self.uplink.drain.wait_for(|drain| *drain), if !draining => Event::Drain,
+            () = self.uplink.wake.woken() => Event::Wake,
+            Ok(()) = state.changed() => Event::Appended,
+            () = sleep(due) => Event::Due,
+        }
+    }
+
+    /// True when all is sent.
+    async fn handle(&mut self, event: Event) -> bool {
+        match event {
+            Event::Dialled(done) => match *done {
+                Ok((id, dialled)) => self.dialled(id, dialled),
+                Err(error) => self.dialled(error.id(), Err(error.into())),
+            },
+            Event::Progress | Event::Appended | Event::Due => {}
+            Event::Ended(Ok(Ok(()))) => {
+                tracing::info!("everything is at the hub");
+                return true;
+            }
+            Event::Ended(Ok(Err(error))) => self.ended(error).await,
+            Event::Ended(Err(error)) => self.ended(error.into()).await,
+            Event::Routes => self.reroute(),
+            Event::Drain | Event::Wake => self.chooser.hurry(),
+        }
+        false
+    }
+
+    fn dialled(&mut self, id: Id, dialled: anyhow::Result<Dialled>) {
+        let Some(at) = self.dialling.remove(&id) else { return };
+        let now_ns = self.now_ns();
+        match dialled {
+            Ok(dialled) => {
+                self.chooser.handle_dialled(now_ns, at, dialled.rtt_us);
+                self.links.insert(at, dialled);
+            }
+            Err(error) => {
+                self.chooser.handle_dial_failed(now_ns, at, refusal(&error), entropy());
+                self.draining_failed |= *self.uplink.drain.borrow();
+                self.tell(at, &error);
+            }
+        }
+    }
+
+    /// Says why a dial failed; a probe beside a session that works is of less interest.
+    fn tell(&self, at: usize, error: &anyhow::Error) {
+        let path = self.chooser.path(at).map(ToString::to_string).unwrap_or_default();
+        if self.live.is_some() {
+            tracing::debug!(path, error = format!("{error:#}"), "no link");
+            return;
+        }
+        tracing::warn!(path, error = format!("{error:#}"), "no link to the hub");
+        self.uplink.board.update(|status| status.last_error = Some(format!("{error:#}")));
+    }
+
+    async fn ended(&mut self, error: anyhow::Error) {
+        let hub = self.chooser.carries().and_then(|at| self.chooser.path(at)).map(ToString::to_string);
+        self.live = None;
+        tracing::warn!(path = hub, error = format!("{error:#}"), "the session has ended");
+        if matches!(error.downcast_ref(), Some(SessionError::OldCopy { .. }))
+            && let Err(error) = self.uplink.spool.begin_life(entropy()).await
+        {
+            tracing::error!(%error, "no new life for a spool that is an old copy");
+        }
+        self.chooser.handle_ended(self.now_ns(), refusal(&error), entropy());
+        self.draining_failed |= *self.uplink.drain.borrow();
+        self.down(Some(format!("{error:#}")));
+    }
+
+    /// Other paths: dials are given up, the session ends unless its own is still there.
+    fn reroute(&mut self) {
+        let routes = self.uplink.routes.borrow_and_update().clone();
+        self.dials.abort_all();
+        self.dialling.clear();
+        self.links.clear();
+        if !self.chooser.set_paths(routes.paths, nanos(routes.probe_every)) && self.live.take().is_some() {
+            self.down(Some("the hub's address was changed".to_owned()));
+        }
+        self.chooser.hurry();
+    }
+
+    async fn follow(&mut self, advice: Advice) {
+        match advice {
+            Advice::Dial(at) => {
+                let Some(path) = self.chooser.path(at).cloned() else { return };
+                let dial = Arc::clone(&self.uplink.dialler).dial(path);
+                self.dialling.insert(self.dials.spawn(dial).id(), at);
+            }
+            Advice::Drop(at) => drop(self.links.remove(&at)),
+            Advice::Take(at) => {
+                let Some(dialled) = self.links.remove(&at) else { return };
+                if let Some(mut old) = self.live.take() {
+                    old.task.abort();
+                    // It must not tell the spool anything once the new one asks it.
+                    let _aborted = (&mut old.task).await;
+                    old.handle.close(0, "another path is taken");
+                }
+                self.live = Some(self.begin(dialled));
+            }
+        }
+    }
+
+    fn begin(&self, dialled: Dialled) -> Live {
+        let (uplink, handle) = (&self.uplink, dialled.link.handle());
+        let (sender, progress) = watch::channel(Progress::default());
+        let driver = Driver {
+            agent: uplink.agent.clone(),
+            boot: uplink.boot,
+            spool: uplink.spool.clone(),
+            clock: uplink.clock,
+            drain: uplink.drain.clone(),
+            progress: sender,
+        };
+        Live {
+            endpoint: dialled.endpoint,
+            progress,
+            seen: Progress::default(),
+            stats: handle.stats(),
+            heard_bytes: 0,
+            local: local_towards(handle.remote_addr()),
+            local_ns: self.now_ns(),
+            task: tokio::spawn(driver.run(dialled.link)),
+            handle,
+        }
+    }
+
+    /// Looks at the session's link and tells the chooser.
+    fn look(&mut self, now_ns: u64) {
+        let Some(live) = &mut self.live else { return };
+        let (stats, progress) = (live.handle.stats(), *live.progress.borrow_and_update());
+        if stats.recv_bytes != live.heard_bytes || progress != live.seen {
+            live.heard_bytes = stats.recv_bytes;
+            self.chooser.handle_heard(now_ns);
+        }
+        (live.seen.achieved..progress.achieved).for_each(|_| self.chooser.handle_achieved());
+        let rtt_us = progress.rtt_us.filter(|_| progress.rtt_us != live.seen.rtt_us);
+        let sent = stats.sent_packets.saturating_sub(live.stats.sent_packets);
+        let lost = stats.lost_packets.saturating_sub(live.stats.lost_packets);
+        let loss_ppm = (sent >= LOSS_PACKETS).then(|| {
+            live.stats = stats;
+            u32::try_from(lost.saturating_mul(1_000_000) / sent).unwrap_or(u32::MAX).min(1_000_000)
+        });
+        self.chooser.handle_measured(rtt_us, loss_ppm);
+        live.seen = progress;
+        live.follow_address(now_ns);
+    }
+
+    /// After the call to drain: whether nothing is left to hope for.
+    fn may_end(&self) -> bool {
+        *self.uplink.drain.borrow()
+            && self.live.is_none()
+            && !self.chooser.is_dialling()
+            && (self.draining_failed || !is_pending(&self.uplink.spool.state().borrow()))
     }
 }
 
-async fn wait(
-    receiver: &mut FrameReceiver,
-    state: &mut watch::Receiver<SpoolState>,
-    hub: &mut watch::Receiver<String>,
-) -> anyhow::Result<Event> {
-    tokio::select! {
-        Ok(()) = hub.changed() => Err(anyhow::anyhow!("the hub's address was changed")),
-        frame = receiver.recv() => Ok(Event::Frame(frame?.map(Box::new))),
-        changed = state.changed() => changed.map(|()| Event::Appended).map_err(|_| anyhow::anyhow!("the spool has ended")),
-        () = sleep(TICK) => Ok(Event::Tick),
+impl Live {
+    /// Moves the link when this machine reaches the hub from another address than before. The
+    /// connection goes on: the hub sees it come from elsewhere and proves that.
+    fn follow_address(&mut self, now_ns: u64) {
+        let Some(endpoint) = &self.endpoint else { return };
+        if now_ns.saturating_sub(self.local_ns) < ADDRESS_EVERY_NS {
+            return;
+        }
+        self.local_ns = now_ns;
+        let local = local_towards(self.handle.remote_addr());
+        if local.is_none() || local == self.local {
+            return;
+        }
+        self.local = local;
+        match endpoint.rebind() {
+            Ok(()) => tracing::info!(?local, "this machine has another address; the link moves to it"),
+            Err(error) => tracing::warn!(?local, %error, "the link cannot move to the new address"),
+        }
     }
+}
+
+/// The address of this machine that packets to the hub are sent from. Nothing is sent for it.
+fn local_towards(hub: std::net::SocketAddr) -> Option<std::net::IpAddr> {
+    let any: std::net::IpAddr = match hub {
+        std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(hub).ok()?;
+    socket.local_addr().ok().map(|local| local.ip())
+}
+
+fn is_pending(state: &SpoolState) -> bool {
+    state.pending_from <= state.head
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// With what the hub refused, when that is how it ended.
-fn refusal(error: &anyhow::Error) -> Option<RefuseCode> {
+fn refusal(error: &anyhow::Error) -> Option<Refusal> {
     match (error.downcast_ref(), error.downcast_ref()) {
-        (Some(SessionError::Refused { code, .. }), _) => Some(*code),
-        (_, Some(LinkError::OwnCertificate { .. })) => Some(RefuseCode::Identity),
+        (Some(SessionError::Refused { code, retry_after_ms, .. }), _) => {
+            Some(Refusal { code: *code, retry_after_ms: *retry_after_ms })
+        }
+        (_, Some(LinkError::OwnCertificate { .. })) => Some(RefuseCode::Identity.into()),
         _ => None,
     }
-}
-
-fn entropy() -> u64 {
-    let mut bytes = [0_u8; 8];
-    // Without entropy the wait is the shortest: worse for the hub, not for the readings.
-    let _ = getrandom::fill(&mut bytes);
-    u64::from_le_bytes(bytes)
 }
 
 #[cfg(test)]
@@ -311,31 +370,13 @@ mod tests {
 
     #[test]
     fn a_refusal_is_known_from_other_ends_of_a_session() {
-        let refused =
-            SessionError::Refused { code: RefuseCode::Revoked, reason: String::new(), retry_after_ms: 0 };
-        assert_eq!(refusal(&refused.into()), Some(RefuseCode::Revoked));
+        let (code, retry_after_ms) = (RefuseCode::Revoked, 7);
+        let refused = SessionError::Refused { code, reason: String::new(), retry_after_ms };
+        assert_eq!(refusal(&refused.into()), Some(Refusal { code, retry_after_ms }));
         let own = LinkError::OwnCertificate { reason: String::new() };
-        assert_eq!(refusal(&own.into()), Some(RefuseCode::Identity));
+        assert_eq!(refusal(&own.into()), Some(RefuseCode::Identity.into()));
         assert_eq!(refusal(&LinkError::TimedOut.into()), None);
         assert_eq!(refusal(&SessionError::Timeout.into()), None);
         assert_eq!(refusal(&anyhow::anyhow!("the hub ended the session")), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_wait_ends_early_for_a_sync_a_new_address_or_the_end() {
-        let (drain, mut drain_now) = watch::channel(false);
-        let (hub, mut hub_now) = watch::channel(String::from("a:1"));
-        let (wake, hour) = (Wake::default(), Duration::from_secs(3600));
-        let start = tokio::time::Instant::now();
-        wake.wake();
-        wait_out(hour, &mut drain_now, &mut hub_now, &wake).await;
-        hub.send_replace("b:1".into());
-        wait_out(hour, &mut drain_now, &mut hub_now, &wake).await;
-        assert_eq!(start.elapsed(), Duration::ZERO);
-        wait_out(hour, &mut drain_now, &mut hub_now, &wake).await;
-        assert!(start.elapsed() >= hour);
-        drain.send_replace(true);
-        wait_out(hour, &mut drain_now, &mut hub_now, &wake).await;
-        assert!(start.elapsed() < hour * 2);
     }
 }

@@ -16,7 +16,7 @@ mod error;
 mod link;
 mod streams;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -280,6 +280,29 @@ impl ClientEndpoint {
             Ok(Link::new(connection, send, recv, None))
         };
         tokio::time::timeout(timeout, opened).await.map_err(|_| LinkError::TimedOut)?
+    }
+
+    /// Moves all links of this endpoint to a new socket, on any port, for when the address that the old
+    /// one used is gone. They go on without a new handshake: the hub asks the new address for a proof
+    /// and then answers there.
+    ///
+    /// # Errors
+    /// No socket can be bound.
+    pub fn rebind(&self) -> Result<(), LinkError> {
+        let any: IpAddr = match self.endpoint.local_addr().map_err(LinkError::config)? {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        self.rebind_to((any, 0).into())
+    }
+
+    /// As [`Self::rebind`], to this local address.
+    ///
+    /// # Errors
+    /// It cannot be bound.
+    pub fn rebind_to(&self, local: SocketAddr) -> Result<(), LinkError> {
+        let socket = UdpSocket::bind(local).map_err(|error| LinkError::bind(local, &error))?;
+        self.endpoint.rebind(socket).map_err(LinkError::config)
     }
 
     /// Waits until the hub was told that the links are closed; call it before the process ends.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use tideline_link::quic::Congestion;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, ConfigError, ENV_PREFIX, Format, KEYS, Key, Kind, SourceConfig, SourceKind, Timestamps};
+use super::{
+    Config, ConfigError, ENV_PREFIX, Format, HUBS_MAX, KEYS, Key, Kind, SourceConfig, SourceKind, Timestamps,
+};
 
 #[derive(Debug, Clone)]
 enum Value {
@@ -92,9 +94,38 @@ fn from_env(key: &Key, text: String) -> Result<Value, String> {
         Kind::Number { min, max } => {
             Value::Number(text.parse().map_err(|_| format!("must be a whole number from {min} to {max}"))?)
         }
-        Kind::Text | Kind::Choice(_) | Kind::List => Value::Text(text),
+        Kind::List => Value::List(split(&text)),
+        Kind::Text | Kind::Choice(_) => Value::Text(text),
     };
     accept(key, value)
+}
+
+fn split(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
+
+/// The addresses in a list with commas.
+pub fn hubs(list: &str) -> Result<Vec<String>, String> {
+    let hubs = split(list);
+    if hubs.len() > HUBS_MAX {
+        return Err(format!("{} addresses; allowed are {HUBS_MAX}", hubs.len()));
+    }
+    match hubs.iter().enumerate().find(|(at, hub)| hubs.iter().take(*at).any(|other| other == *hub)) {
+        Some((_, twice)) => Err(format!("{twice:?} stands there twice")),
+        None => Ok(hubs),
+    }
+}
+
+/// The addresses of both options, of which one may be given.
+fn check_hubs(file: &str, sections: &BTreeMap<&'static str, Section>) -> Result<Vec<String>, String> {
+    let Some(section) = sections.get("uplink") else { return Ok(Vec::new()) };
+    let list = if let Some(Value::List(list)) = section.get("hubs") { list.join(",") } else { String::new() };
+    let one = text(section, "hub");
+    if !list.is_empty() && !one.is_empty() {
+        return Err(format!("{file}: uplink.hub and uplink.hubs are both given; allowed is one of them"));
+    }
+    let (name, given) = if list.is_empty() { ("hub", one) } else { ("hubs", list) };
+    hubs(&given).map_err(|what| format!("{file}: uplink.{name}: {what}"))
 }
 
 fn text(section: &Section, name: &str) -> String {
@@ -132,10 +163,14 @@ pub fn parse(file: &str, text: &str, env: &[(String, String)]) -> Result<Config,
         }
     }
     let checked = check_sources(&mut reader, sources);
+    let hubs = check_hubs(file, &sections).unwrap_or_else(|problem| {
+        reader.problems.push(problem);
+        Vec::new()
+    });
     if !reader.problems.is_empty() {
         return Err(ConfigError { problems: reader.problems });
     }
-    Ok(build(&sections, checked))
+    Ok(build(&sections, checked, hubs))
 }
 
 fn read_variable(
@@ -239,7 +274,11 @@ fn check_sources(reader: &mut Reader<'_>, sources: Vec<(usize, Section)>) -> Vec
     out
 }
 
-fn build(sections: &BTreeMap<&'static str, Section>, mut sources: Vec<SourceConfig>) -> Config {
+fn build(
+    sections: &BTreeMap<&'static str, Section>,
+    mut sources: Vec<SourceConfig>,
+    hubs: Vec<String>,
+) -> Config {
     let empty = Section::new();
     let section = |name: &str| sections.get(name).unwrap_or(&empty);
     let some = |text: String| if text.is_empty() { None } else { Some(text) };
@@ -251,8 +290,9 @@ fn build(sections: &BTreeMap<&'static str, Section>, mut sources: Vec<SourceConf
         quota_bytes: number(section("spool"), "quota_mb") * 1024 * 1024,
         flush_interval_ms: number(section("batch"), "flush_interval_ms"),
         rows_max: number(section("batch"), "rows_max"),
-        hub: some(text(section("uplink"), "hub")),
+        hubs,
         congestion: Congestion::named(&text(section("uplink"), "congestion")).unwrap_or_default(),
+        probe_interval_s: number(section("uplink"), "probe_interval_s"),
         listen: some(text(section("http"), "listen")),
         sources,
     }

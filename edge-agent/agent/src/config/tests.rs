@@ -41,6 +41,26 @@ fn the_environment_wins_over_the_file() {
 }
 
 #[test]
+fn several_hub_addresses_come_as_list_or_with_commas_and_from_one_place() {
+    let hubs = |text: &str, env: &[(&str, &str)]| {
+        parse("a.toml", text, &variables(env)).map(|config| config.hubs).map_err(|error| error.to_string())
+    };
+    let wanted = Ok(vec!["a:1".to_owned(), "b:2".to_owned()]);
+    assert_eq!(hubs("[uplink]\nhub = \"a:1, b:2\"\n", &[]), wanted);
+    assert_eq!(hubs("[uplink]\nhubs = [\"a:1\", \"b:2\"]\n", &[]), wanted);
+    assert_eq!(hubs("", &[("TIDELINE_AGENT_UPLINK_HUBS", "a:1,b:2")]), wanted);
+    assert_eq!(hubs("", &[]), Ok(vec![]));
+    for (text, what) in [
+        ("[uplink]\nhub = \"a:1\"\nhubs = [\"b:2\"]\n", "both given; allowed is one of them"),
+        ("[uplink]\nhub = \"a:1,a:1\"\n", "uplink.hub: \"a:1\" stands there twice"),
+        ("[uplink]\nhub = \"1,2,3,4,5,6,7,8,9\"\n", "uplink.hub: 9 addresses; allowed are 8"),
+    ] {
+        let error = hubs(text, &[]).unwrap_err();
+        assert!(error.contains(what), "{error}");
+    }
+}
+
+#[test]
 fn variables_of_a_hub_on_the_same_machine_mean_nothing_to_the_agent() {
     let env = variables(&[("TIDELINE_HTTP_LISTEN", "127.0.0.1:8080"), ("TIDELINE_HUB_DATA_DIR", "/hub")]);
     assert_eq!(parse("a.toml", "", &env), parse("a.toml", "", &[]));

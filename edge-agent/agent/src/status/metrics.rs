@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use tideline_protocol::invariants::Invariant;
 
-use super::{BREAKER_STATES, SourceStatus, Status};
+use super::{PathStatus, SourceStatus, Status};
+use crate::resilience::BreakerState;
 
 /// Most sources with counters of their own; the rest is counted together.
 const SOURCES_MAX: usize = 100;
@@ -24,6 +25,7 @@ pub fn text(status: &Status) -> String {
         ("tideline_agent_rows_pending", a.pending),
         ("tideline_agent_connected", u64::from(status.connected)),
         ("tideline_agent_breaker_failures", u64::from(status.breaker.failures)),
+        ("tideline_agent_path_switches_total", status.switches),
         ("tideline_agent_config_wrong", u64::from(status.config.error.is_some())),
         ("tideline_agent_spool_bytes", status.spool.bytes),
         ("tideline_agent_spool_quota_bytes", status.spool.quota_bytes),
@@ -31,9 +33,11 @@ pub fn text(status: &Status) -> String {
     ] {
         family(&mut out, name, &[(String::new(), value)]);
     }
-    let state = |state: &&str| (label("state", state), u64::from(*state == status.breaker.state));
-    let states: Vec<_> = BREAKER_STATES.iter().map(state).collect();
-    family(&mut out, "tideline_agent_breaker_state", &states);
+    let state = |state: BreakerState| {
+        (labels(&[("state", state.name())]), u64::from(state.name() == status.breaker.state))
+    };
+    family(&mut out, "tideline_agent_breaker_state", &BreakerState::ALL.map(state));
+    paths(&mut out, &status.paths);
     let drops: Vec<_> = status.drops.iter().map(|(cause, rows)| (label("cause", cause), *rows)).collect();
     family(&mut out, "tideline_agent_rows_given_up", &drops);
     let accepted = by_source(status, |source| source.accepted);
@@ -57,6 +61,29 @@ fn family(out: &mut String, name: &str, values: &[(String, u64)]) {
     }
 }
 
+/// The ways to the hub; their number is bounded by the configuration.
+fn paths(out: &mut String, paths: &[PathStatus]) {
+    let of = |path: &PathStatus, more: &[(&str, &str)]| {
+        labels(&[&[("hub", path.hub.as_str()), ("transport", &path.transport)], more].concat())
+    };
+    let each = |figure: fn(&PathStatus) -> u64| -> Vec<(String, u64)> {
+        paths.iter().map(|path| (of(path, &[]), figure(path))).collect()
+    };
+    family(out, "tideline_agent_path_carries", &each(|path| u64::from(path.carries)));
+    family(out, "tideline_agent_path_failures", &each(|path| u64::from(path.breaker.failures)));
+    family(out, "tideline_agent_path_back_off_ms", &each(|path| path.breaker.wait_ms));
+    let states: Vec<_> = paths
+        .iter()
+        .flat_map(|path| {
+            BreakerState::ALL.map(|state| {
+                let is = state.name() == path.breaker.state;
+                (of(path, &[("state", state.name())]), u64::from(is))
+            })
+        })
+        .collect();
+    family(out, "tideline_agent_path_breaker_state", &states);
+}
+
 fn by_source(status: &Status, figure: impl Fn(&SourceStatus) -> u64) -> Vec<(String, u64)> {
     // Names that are alike as far as they are shown must not be shown twice.
     let mut all: BTreeMap<String, u64> = BTreeMap::new();
@@ -68,15 +95,25 @@ fn by_source(status: &Status, figure: impl Fn(&SourceStatus) -> u64) -> Vec<(Str
 }
 
 fn label(name: &str, value: &str) -> String {
-    let mut text = format!("{{{name}=\"");
-    for c in value.chars().take(LABEL_CHARS_MAX) {
-        match c {
-            '\\' | '"' => text.extend(['\\', c]),
-            '\n' => text.push_str("\\n"),
-            c => text.push(c),
+    labels(&[(name, value)])
+}
+
+fn labels(all: &[(&str, &str)]) -> String {
+    let mut text = String::from("{");
+    for (at, (name, value)) in all.iter().enumerate() {
+        let comma = if at == 0 { "" } else { "," };
+        // Writing to a text cannot fail.
+        let _ = write!(text, "{comma}{name}=\"");
+        for c in value.chars().take(LABEL_CHARS_MAX) {
+            match c {
+                '\\' | '"' => text.extend(['\\', c]),
+                '\n' => text.push_str("\\n"),
+                c => text.push(c),
+            }
         }
+        text.push('"');
     }
-    text + "\"}"
+    text + "}"
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 //! hub's end of the protocol.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
 
+mod chooser;
 mod commands;
 mod hub;
 mod intake;
 mod process;
 mod reload;
+mod resilience;
 mod serve;
 mod spooler;
 mod sync;

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use edge_agent::config::Layers;
+use edge_agent::identity::IdentityFile;
 use edge_agent::intake::{self, Batching, QUEUE_MAX};
 use edge_agent::reload::{Live, Reloader};
 use edge_agent::source::{Shared, Sources};
 use edge_agent::spooler::SpoolHandle;
 use edge_agent::status::Board;
-use tideline_protocol::model::DeviceId;
+use edge_agent::uplink::routes::Routes;
+use tideline_protocol::model::{AgentId, DeviceId};
 use tokio::sync::{mpsc, watch};
 
 use crate::{spool, until, until_shown};
@@ -21,7 +23,7 @@ struct Bench {
     board: Board,
     spool: SpoolHandle,
     batching: watch::Receiver<Batching>,
-    hub: watch::Receiver<String>,
+    routes: watch::Receiver<Routes>,
     reloader: Reloader,
 }
 
@@ -41,13 +43,25 @@ impl Bench {
         let spool = spool(folder.path(), &board);
         let (out, inbox) = mpsc::channel(QUEUE_MAX);
         let (batching, batching_now) = watch::channel(Batching::of(&config));
-        let (hub, hub_now) = watch::channel(String::from("enrolled:1"));
+        let enrolled = IdentityFile {
+            agent: AgentId::parse("pump-7").unwrap(),
+            quic: "enrolled:1".into(),
+            server_name: "localhost".into(),
+            floor_s: 0,
+        };
+        let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
         tokio::spawn(intake::run(inbox, spool.clone(), batching_now.clone(), board.clone()));
         let own_device = DeviceId::parse("pump-7").unwrap();
         let sources = Sources::new(Shared { own_device, out, board: board.clone(), spool: spool.clone() });
-        let live = Live { batching, hub, hub_enrolled: "enrolled:1".into(), sources };
+        let live = Live { batching, routes, enrolled, sources };
         let reloader = Reloader::start(layers, config, live, board.clone()).await;
-        Self { folder, board, spool, batching: batching_now, hub: hub_now, reloader }
+        Self { folder, board, spool, batching: batching_now, routes: routes_now, reloader }
+    }
+
+    /// The addresses in force, with commas.
+    fn hubs(&self) -> String {
+        let routes = self.routes.borrow();
+        routes.paths.iter().map(|path| path.hub.as_str()).collect::<Vec<_>>().join(",")
     }
 
     fn file(&self) -> PathBuf {
@@ -79,12 +93,15 @@ async fn what_can_change_does_and_the_rest_is_named() {
         ))
         .await;
     assert_eq!(bench.batching.borrow().flush_interval.as_millis(), 20);
-    assert_eq!(*bench.hub.borrow(), "other:2");
+    assert_eq!(bench.hubs(), "other:2");
     let status = bench.board.read().config;
     assert_eq!(status.needs_restart, ["spool.quota_mb", "http.listen"]);
     assert_eq!(status.file, Some(bench.file().display().to_string()));
+    bench.change(&format!("[uplink]\nhubs = [\"one:1\", \"two:2\"]\nprobe_interval_s = 9\n{IDLE}")).await;
+    assert_eq!(bench.hubs(), "one:1,two:2");
+    assert_eq!(bench.routes.borrow().probe_every.as_secs(), 9);
     bench.change(IDLE).await;
-    assert_eq!(*bench.hub.borrow(), "enrolled:1", "without an address the enrolled one counts again");
+    assert_eq!(bench.hubs(), "enrolled:1", "without an address the enrolled one counts again");
     assert!(bench.board.read().config.needs_restart.is_empty());
 }
 
@@ -94,12 +111,12 @@ async fn a_wrong_file_changes_nothing_and_is_told_until_it_is_right() {
     bench.change(&format!("[uplink]\nhub = \"other:2\"\n[batch]\nrows_max = 0\nrows = 1\n{IDLE}")).await;
     let error = bench.board.read().config.error.unwrap();
     assert!(error.contains("agent.toml:4: batch.rows_max") && error.contains("agent.toml:5:"), "{error}");
-    assert_eq!(*bench.hub.borrow(), "enrolled:1");
+    assert_eq!(bench.hubs(), "enrolled:1");
     std::fs::remove_file(bench.file()).unwrap();
     bench.reloader.reload().await;
     assert!(bench.board.read().config.error.unwrap().contains("agent.toml"));
     bench.change(&format!("[uplink]\nhub = \"third:3\"\n{IDLE}")).await;
-    assert_eq!(*bench.hub.borrow(), "third:3");
+    assert_eq!(bench.hubs(), "third:3");
     assert_eq!(bench.board.read().config.error, None);
 }
 
@@ -108,12 +125,12 @@ async fn a_file_that_is_still_written_is_left_alone() {
     let mut bench = Bench::start(IDLE).await;
     std::fs::write(bench.file(), "[uplink]\nhub = \"half:1\"\n").unwrap();
     bench.reloader.look().await;
-    assert_eq!(*bench.hub.borrow(), "enrolled:1");
+    assert_eq!(bench.hubs(), "enrolled:1");
     std::fs::write(bench.file(), format!("[uplink]\nhub = \"whole:1\"\n{IDLE}")).unwrap();
     bench.reloader.look().await;
-    assert_eq!(*bench.hub.borrow(), "enrolled:1");
+    assert_eq!(bench.hubs(), "enrolled:1");
     bench.reloader.look().await;
-    assert_eq!(*bench.hub.borrow(), "whole:1");
+    assert_eq!(bench.hubs(), "whole:1");
 }
 
 #[tokio::test]

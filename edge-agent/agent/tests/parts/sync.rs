@@ -1,13 +1,16 @@
 //! The uplink and `sync`, against a hub's end of the protocol.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use edge_agent::serve;
 use edge_agent::spooler::SpoolHandle;
-use edge_agent::status::Board;
+use edge_agent::status::{Board, Status};
 use edge_agent::sync::{Syncer, Wake};
 use edge_agent::uplink::Uplink;
-use tideline_link::quic::Congestion;
+use edge_agent::uplink::dial::Dialler;
+use edge_agent::uplink::routes::Routes;
+use tideline_link::quic::LinkOptions;
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::time::SystemClock;
 use tideline_protocol::wire::RefuseCode;
@@ -21,7 +24,7 @@ struct Agent {
     folder: tempfile::TempDir,
     spool: SpoolHandle,
     board: Board,
-    hub: watch::Sender<String>,
+    routes: watch::Sender<Routes>,
     drain: watch::Sender<bool>,
     syncer: Syncer,
     uplink: JoinHandle<()>,
@@ -31,22 +34,23 @@ impl Agent {
     fn start(hub: &Hub, addr: &str) -> Self {
         let (folder, board, wake) = (tempfile::tempdir().unwrap(), Board::default(), Wake::default());
         let spool = spool(folder.path(), &board);
-        let (hub_to, hub_now) = watch::channel(addr.to_owned());
+        let (routes, routes_now) = watch::channel(Routes::quic(&[addr]));
+        let clock = SystemClock::default();
         let (drain, draining) = watch::channel(false);
         let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
         let uplink = Uplink {
-            identity: hub.identity.clone(),
-            hub: hub_now,
-            congestion: Congestion::default(),
+            agent: hub.identity.file.agent.clone(),
+            dialler: Arc::new(Dialler::new(hub.identity.clone(), clock, LinkOptions::default())),
+            routes: routes_now,
             spool: spool.clone(),
             board: board.clone(),
             drain: draining,
             wake,
             boot: [1; 16],
-            clock: SystemClock::default(),
+            clock,
         };
         let uplink = tokio::spawn(uplink.run());
-        Self { folder, spool, board, hub: hub_to, drain, syncer, uplink }
+        Self { folder, spool, board, routes, drain, syncer, uplink }
     }
 
     async fn append(&self, batches: u32) {
@@ -94,15 +98,15 @@ async fn a_new_hub_address_is_taken_at_once_and_while_connected() {
     let agent = Agent::start(&first, "an address without a port");
     agent.append(2).await;
     until_shown(&agent.board, |status| status.breaker.failures > 0).await;
-    agent.hub.send_replace(first.addr.clone());
+    agent.routes.send_replace(Routes::quic(&[&first.addr]));
     assert!(agent.syncer.run(LONG).await.reached);
     assert_eq!(agent.board.read().hub, first.addr);
     // The second hub has an authority of its own, so that the agent cannot get in; but it tries.
-    agent.hub.send_replace(second.addr.clone());
+    agent.routes.send_replace(Routes::quic(&[&second.addr]));
     let status = until_shown(&agent.board, |status| !status.connected && status.breaker.failures > 0).await;
     assert_eq!(status.hub, second.addr);
     agent.append(1).await;
-    agent.hub.send_replace(first.addr.clone());
+    agent.routes.send_replace(Routes::quic(&[&first.addr]));
     assert!(agent.syncer.run(LONG).await.reached);
     assert_eq!(first.stored(), RangeSet::of(1, 3));
 }
@@ -132,6 +136,26 @@ async fn a_refusal_after_the_welcome_is_a_failure_and_the_waits_grow() {
     assert!(status.last_error.unwrap().contains("as told"));
     hub.refuse_dictionaries(None);
     assert!(agent.syncer.run(LONG).await.reached);
+    let healed = |status: &Status| status.connected && status.breaker.failures == 0;
+    assert_ne!(until_shown(&agent.board, healed).await.breaker.state, "open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_addresses_the_first_that_answers_is_taken_and_each_has_its_breaker() {
+    let hub = Hub::start();
+    let agent = Agent::start(&hub, "an address without a port");
+    agent.routes.send_replace(Routes::quic(&["an address without a port", &hub.addr]));
+    agent.append(3).await;
+    assert!(agent.syncer.run(LONG).await.reached);
     let status = until_shown(&agent.board, |status| status.connected).await;
-    assert_eq!((status.breaker.failures, status.breaker.state.as_str()), (0, "closed"));
+    assert_eq!((status.hub.as_str(), status.transport.as_deref()), (hub.addr.as_str(), Some("quic")));
+    let shown: Vec<_> = status.paths.iter().map(|path| (path.carries, path.breaker.failures > 0)).collect();
+    assert_eq!(shown, [(false, true), (true, false)]);
+    let text = status.metrics();
+    for part in [
+        "path_breaker_state{hub=\"an address without a port\",transport=\"quic\",state=\"closed\"}",
+        &format!("tideline_agent_path_carries{{hub=\"{}\",transport=\"quic\"}} 1", hub.addr),
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
 }

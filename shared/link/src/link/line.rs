@@ -239,6 +239,7 @@ impl LineHandle {
         LinkStats {
             rtt_us: shared.rtt_us.load(Ordering::Relaxed),
             lost_packets: 0,
+            sent_packets: 0,
             sent_bytes: shared.sent_bytes.load(Ordering::Relaxed),
             recv_bytes: shared.recv_bytes.load(Ordering::Relaxed),
         }

@@ -80,6 +80,8 @@ pub struct LinkStats {
     pub rtt_us: u64,
     /// Packets taken for lost since the link opened.
     pub lost_packets: u64,
+    /// Packets sent since the link opened, so that a share can be told.
+    pub sent_packets: u64,
     /// Bytes sent in UDP datagrams, all overhead above IP and UDP included.
     pub sent_bytes: u64,
     /// Bytes received in UDP datagrams.
@@ -100,6 +102,7 @@ impl LinkHandle {
         LinkStats {
             rtt_us: u64::try_from(stats.path.rtt.as_micros()).unwrap_or(u64::MAX),
             lost_packets: stats.path.lost_packets,
+            sent_packets: stats.path.sent_packets,
             sent_bytes: stats.udp_tx.bytes,
             recv_bytes: stats.udp_rx.bytes,
         }

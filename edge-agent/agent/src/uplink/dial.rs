@@ -1,0 +1,128 @@
+//! Opens links: a name, its addresses, and a handshake with the hub.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tideline_link::link::{Link, LinkError, Transport};
+use tideline_link::quic::{ALPN, ClientEndpoint, LinkOptions};
+use tideline_link::tls::client_config;
+use tideline_protocol::time::SystemClock;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::resolver::Resolver;
+use super::routes::Path;
+use crate::floor::floored;
+use crate::identity::Identity;
+
+/// Longest wait for a link.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Between the first packets of one dial. QUIC sends the first one again after 1, 3 and 7 s: a line
+/// that comes back in between would wait for it longer than the peers take.
+const KNOCK_EVERY: Duration = Duration::from_millis(900);
+
+/// A link that was opened.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The link.
+    pub link: Link,
+    /// The round trip as measured on the way, in microseconds.
+    pub rtt_us: u64,
+    /// Its socket, where it can move to another address of this machine.
+    pub endpoint: Option<ClientEndpoint>,
+}
+
+/// A dial on its way; dropped, it is given up and leaves nothing behind.
+pub type Dialling = Pin<Box<dyn Future<Output = anyhow::Result<Dialled>> + Send>>;
+
+/// Opens links.
+pub trait Dial: Send + Sync {
+    /// Opens one over this path, in limited time.
+    fn dial(self: Arc<Self>, path: Path) -> Dialling;
+}
+
+/// Opens them over the network.
+#[derive(Debug)]
+pub struct Dialler {
+    identity: Identity,
+    clock: SystemClock,
+    resolver: Resolver,
+    options: LinkOptions,
+}
+
+impl Dialler {
+    /// As this agent.
+    #[must_use]
+    pub fn new(identity: Identity, clock: SystemClock, options: LinkOptions) -> Self {
+        Self { identity, clock, resolver: Resolver::new(Arc::new(clock)), options }
+    }
+
+    async fn quic(&self, hub: &str) -> anyhow::Result<Dialled> {
+        let addresses = self.resolver.resolve(hub).await?;
+        let floor = floored(Arc::new(self.clock), self.identity.file.floor_s);
+        let certificate = &self.identity.certificate;
+        let tls = client_config(certificate, &certificate.ca_pem, floor, &[ALPN])?;
+        let endpoint = ClientEndpoint::bind_any(&self.options)?;
+        let knocks = Knocks { endpoint: endpoint.clone(), tls, name: self.identity.file.server_name.clone() };
+        let link = timeout(CONNECT_MAX, knocks.run(&addresses)).await.map_err(|_| LinkError::TimedOut)??;
+        Ok(Dialled { rtt_us: link.stats().rtt_us, link: link.into(), endpoint: Some(endpoint) })
+    }
+}
+
+impl Dial for Dialler {
+    fn dial(self: Arc<Self>, path: Path) -> Dialling {
+        Box::pin(async move {
+            match path.transport {
+                Transport::Quic => self.quic(&path.hub).await,
+                Transport::Mqtt => anyhow::bail!("no MQTT endpoint of the hub is known"),
+            }
+        })
+    }
+}
+
+/// Handshakes from one socket, one after the other while none is answered.
+struct Knocks {
+    endpoint: ClientEndpoint,
+    tls: rustls::ClientConfig,
+    name: String,
+}
+
+impl Knocks {
+    /// Goes round the addresses until one answers or all that were tried have failed.
+    async fn run(&self, addresses: &[SocketAddr]) -> anyhow::Result<tideline_link::quic::Link> {
+        let mut next = addresses.iter().cycle();
+        let (mut tried, mut knocks, mut again) = (0, JoinSet::new(), interval(KNOCK_EVERY));
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = again.tick() => {
+                    let address = *next.next().context("no address")?;
+                    let (endpoint, tls, name) = (self.endpoint.clone(), self.tls.clone(), self.name.clone());
+                    knocks.spawn(async move { endpoint.connect(address, &name, tls, CONNECT_MAX).await });
+                    tried += 1;
+                }
+                Some(done) = knocks.join_next() => match done? {
+                    Ok(link) => return Ok(link),
+                    // Another address is tried at once; the same one, after the back-off.
+                    Err(LinkError::Unreachable { .. } | LinkError::Lost { .. }) if tried < addresses.len() => {
+                        again.reset_immediately();
+                    }
+                    Err(error) if knocks.is_empty() || is_answer(&error) => return Err(error.into()),
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Whether the hub, or what stands in its place, has said no.
+const fn is_answer(error: &LinkError) -> bool {
+    matches!(
+        error,
+        LinkError::Refused { .. } | LinkError::OwnCertificate { .. } | LinkError::PeerCertificate { .. }
+    )
+}

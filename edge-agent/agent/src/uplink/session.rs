@@ -1,0 +1,191 @@
+//! One session over one link: a loop around the protocol's own, in a task of its own, so that a link
+//! that stalls holds nothing up but itself. It may be aborted at any moment: what it tells the spool
+//! is what the hub has said, and the next session asks again.
+
+use std::time::Duration;
+
+use tideline_link::link::{FrameReceiver, FrameSender, Link};
+use tideline_protocol::model::{AgentId, Seq};
+use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
+use tideline_protocol::time::{Clock, SystemClock};
+use tideline_protocol::wire::{Frame, Hello, RunEnvelope, VERSION};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::spooler::{Loaded, SpoolHandle, SpoolState};
+
+/// Longest wait for room on the line: a hub that hangs must not hold the agent.
+const SEND_MAX: Duration = Duration::from_secs(30);
+/// How often time is given to the session when nothing happens.
+const TICK: Duration = Duration::from_millis(250);
+/// A session that lived for this long was no failure, even when it had nothing to send.
+const LONG_NS: u64 = 10_000_000_000;
+
+/// How a session fares, for whoever has chosen its link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Whether the hub has welcomed the agent.
+    pub open: bool,
+    /// How often it has achieved something: readings were settled, or it has lived for long.
+    pub achieved: u64,
+    /// The last round trip, in microseconds.
+    pub rtt_us: Option<u64>,
+}
+
+/// What a session works with.
+pub struct Driver {
+    /// Who the agent is.
+    pub agent: AgentId,
+    /// A random id of this start.
+    pub boot: [u8; 16],
+    /// The spool.
+    pub spool: SpoolHandle,
+    /// The clocks.
+    pub clock: SystemClock,
+    /// True once everything is in the spool and only the rest is to be sent.
+    pub drain: watch::Receiver<bool>,
+    /// How it fares.
+    pub progress: watch::Sender<Progress>,
+}
+
+enum Event {
+    Frame(Option<Box<Frame>>),
+    Appended,
+    Tick,
+}
+
+impl Driver {
+    /// Runs until the session fails, or everything is sent after the call to drain.
+    pub async fn run(self, link: Link) -> anyhow::Result<()> {
+        let handle = link.handle();
+        let (mut sender, mut receiver) = link.split();
+        let mut state = self.spool.state();
+        let before = state.borrow().epoch;
+        let view = self.spool.view().await?;
+        let seen = *state.borrow_and_update();
+        anyhow::ensure!(seen.epoch == before, "the spool began a new epoch");
+        let hello = self.hello(&seen, view.head);
+        let mut session = AgentSession::new(self.clock.mono_ns(), hello, view, BackfillBudget::default());
+        session.handle_appended(seen.head, seen.series, seen.account);
+        let (mut dropped, mut long_ns) = (seen.account.dropped, None);
+        loop {
+            self.carry_out(&mut session, &mut sender, seen).await?;
+            if session.is_open() {
+                self.show(&session, &mut long_ns);
+                if *self.drain.borrow() && session.is_drained() {
+                    sender.finish().await?;
+                    handle.close(0, "bye");
+                    return Ok(());
+                }
+            }
+            match wait(&mut receiver, &mut state).await? {
+                Event::Frame(Some(frame)) => {
+                    session.handle_message(self.clock.mono_ns(), self.clock.wall_ns(), frame.message)?;
+                }
+                Event::Frame(None) => anyhow::bail!("the hub ended the session"),
+                Event::Tick => {}
+                Event::Appended => {
+                    let now = *state.borrow_and_update();
+                    if now.epoch != seen.epoch {
+                        anyhow::bail!("the spool began a new epoch");
+                    }
+                    if now.account.dropped != dropped {
+                        dropped = now.account.dropped;
+                        self.spool.fresh_gaps().await?.into_iter().for_each(|gap| session.handle_gap(gap));
+                    }
+                    session.handle_appended(now.head, now.series, now.account);
+                }
+            }
+        }
+    }
+
+    fn show(&self, session: &AgentSession, long_ns: &mut Option<u64>) {
+        let now_ns = self.clock.mono_ns();
+        let long = now_ns.saturating_sub(*long_ns.get_or_insert(now_ns)) >= LONG_NS;
+        if long {
+            *long_ns = Some(now_ns);
+        }
+        self.progress.send_if_modified(|progress| {
+            let before = *progress;
+            progress.open = true;
+            progress.achieved += u64::from(long);
+            progress.rtt_us = session.round_trip_ns().map(|ns| ns / 1_000);
+            *progress != before
+        });
+    }
+
+    fn hello(&self, seen: &SpoolState, head: Seq) -> Hello {
+        Hello {
+            versions: vec![VERSION],
+            capabilities: Vec::new(),
+            agent: self.agent.clone(),
+            epoch: seen.epoch,
+            boot: self.boot,
+            mono_ns: self.clock.mono_ns(),
+            wall_ns: self.clock.wall_ns(),
+            head,
+            software: concat!("edge-agent ", env!("CARGO_PKG_VERSION")).to_owned(),
+            account: seen.account,
+            // The session fills these in from the spool.
+            lives: Vec::new(),
+            moved: None,
+        }
+    }
+
+    /// Does what the session asks for.
+    async fn carry_out(
+        &self,
+        session: &mut AgentSession,
+        sender: &mut FrameSender,
+        seen: SpoolState,
+    ) -> anyhow::Result<()> {
+        while let Some(action) = session.poll(self.clock.mono_ns())? {
+            match action {
+                AgentAction::Send(message) => {
+                    let frame = Frame::from(message);
+                    let sent = tokio::time::timeout(SEND_MAX, sender.send(&frame)).await;
+                    sent.map_err(|_| anyhow::anyhow!("the hub takes nothing for {} s", SEND_MAX.as_secs()))??;
+                }
+                AgentAction::LoadSeries { from, max } => {
+                    session.handle_series(from, self.spool.series(from, max).await?);
+                }
+                AgentAction::LoadRun { lane, seqs, bytes_max } => {
+                    match self.spool.load(seqs, bytes_max).await? {
+                        Loaded::Gone(gone) => session.handle_gone(&gone),
+                        Loaded::Run(run) => {
+                            let (rows, series_end) = (run.rows, run.series_end);
+                            let envelope =
+                                RunEnvelope { epoch: seen.epoch, lane, first: run.first, rows, series_end };
+                            session.handle_run(self.clock.mono_ns(), envelope, run.block);
+                        }
+                    }
+                }
+                AgentAction::Settle(settlement) => {
+                    let before = self.spool.state().borrow().account;
+                    self.spool.settle(settlement).await?;
+                    let account = self.spool.state().borrow().account;
+                    if account.stored + account.refused > before.stored + before.refused {
+                        self.progress.send_modify(|progress| progress.achieved += 1);
+                    }
+                    session.handle_account(account);
+                }
+                AgentAction::Branch(at) => {
+                    self.spool.branch(at).await?;
+                    anyhow::bail!("this spool is a copy of another: it goes on under a new epoch");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn wait(
+    receiver: &mut FrameReceiver,
+    state: &mut watch::Receiver<SpoolState>,
+) -> anyhow::Result<Event> {
+    tokio::select! {
+        frame = receiver.recv() => Ok(Event::Frame(frame?.map(Box::new))),
+        changed = state.changed() => changed.map(|()| Event::Appended).map_err(|_| anyhow::anyhow!("the spool has ended")),
+        () = sleep(TICK) => Ok(Event::Tick),
+    }
+}

@@ -1,6 +1,7 @@
 //! The HTTP API: the only place that knows JSON and HTTP.
 
 pub mod auth;
+pub mod backups;
 pub mod devices;
 pub mod enroll;
 pub mod ledger;
@@ -9,6 +10,7 @@ pub mod query;
 pub mod session;
 pub mod shapes;
 pub mod store;
+pub mod strangers;
 pub mod stream;
 
 use std::time::Duration;
@@ -49,6 +51,9 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         devices::add,
         devices::show,
         devices::revoke,
+        strangers::list,
+        strangers::adopt,
+        backups::create,
         ledger::of_device,
         ledger::of_fleet,
         query::series,
@@ -91,6 +96,9 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/tokens/{id}", delete(session::revoke_token))
         .route("/devices", post(devices::add))
         .route("/devices/{id}/revoke", post(devices::revoke))
+        .route("/devices/{id}/adopt", post(strangers::adopt))
+        .route("/strangers", get(strangers::list))
+        .route("/backups", post(backups::create))
         .route_layer(middleware::from_fn(auth::require_admin));
     let signed_on = Router::new()
         .route("/session", get(session::show).delete(session::sign_out))

@@ -1,6 +1,7 @@
 //! The command line: what there is, and which part of the hub does it.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks on stdout and stderr")]
 
+mod backup;
 mod beside;
 mod files;
 mod socket;
@@ -74,6 +75,21 @@ pub enum Command {
     /// The store.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Make a backup, beside a running hub or without one.
+    Backup {
+        /// A folder that is there, to make one in that is named by the time; or the name of a new one.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        to: PathBuf,
+    },
+    /// Restore a backup into the data folder, without a running hub.
+    Restore {
+        /// The backup's folder.
+        #[arg(value_name = "FROM")]
+        from: PathBuf,
+        /// Move aside what the data folder holds.
+        #[arg(long)]
+        force: bool,
+    },
     /// The configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -132,6 +148,15 @@ pub enum DeviceCommand {
         /// The enrolled agent that it is behind.
         #[arg(long, value_name = "AGENT")]
         behind: String,
+    },
+    /// Register agents again that enrolled after the backup that the hub was restored from.
+    Adopt {
+        /// Their ids.
+        #[arg(required_unless_present = "all")]
+        ids: Vec<String>,
+        /// All that have asked since the hub started.
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
     },
     /// Shut an agent and all devices behind it out for good.
     Revoke {
@@ -249,6 +274,8 @@ pub async fn run(cli: Cli) -> Result<()> {
         }
         Command::Store(StoreCommand::Inspect) => files::inspect(&config).await,
         Command::Store(StoreCommand::Verify) => files::verify(&config),
+        Command::Backup { to } => backup::backup(&config, &to).await,
+        Command::Restore { from, force } => backup::restore(&config, &from, force),
         Command::Demo(_) => Ok(()),
         Command::EnrollToken(command) => beside::enroll_token(&HubSocket::of(&config), &command).await,
         Command::Device(command) => beside::device(&HubSocket::of(&config), &command).await,

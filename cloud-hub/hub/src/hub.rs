@@ -16,6 +16,7 @@ use crate::metadata::{Metadata, MetadataError};
 use crate::passwords::Passwords;
 use crate::places::{Limits, Places};
 use crate::secret::{self, SecretError};
+use crate::strangers::Strangers;
 use crate::telemetry::Counters;
 use crate::when;
 
@@ -78,6 +79,10 @@ pub struct Hub {
     pub streams: Places<String>,
     /// Changes when a session, a user or a token ends: whoever goes on for long looks again then.
     pub signed_out: watch::Sender<u64>,
+    /// Agents that are not registered and have a certificate of this hub.
+    pub strangers: Strangers,
+    /// The turn to look at a snapshot of the store: there is one at a time.
+    pub snapshots: Arc<tokio::sync::Mutex<()>>,
     /// Counters for `/metrics`.
     pub counters: Counters,
     /// Dead letters that are in the ledger; sessions tell their agents when it changes.
@@ -118,6 +123,8 @@ impl Hub {
             passwords: Passwords::default(),
             streams: Places::new(STREAMS),
             signed_out: watch::Sender::new(0),
+            strangers: Strangers::default(),
+            snapshots: Arc::default(),
             counters: Counters::default(),
             refused: watch::Sender::new(0),
             stopping: watch::Sender::new(false),

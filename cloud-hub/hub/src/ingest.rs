@@ -311,6 +311,15 @@ impl Driver {
             Err(error) => return Err(error.into()),
         };
         let now_ms = self.hub.now_ms();
+        // A restored hub learns what it lacks also from an agent that produces nothing more. An old copy
+        // of a spool, which the session is about to end over, has nothing to say of it.
+        if held.settled.all().last().is_none_or(|last| last <= hello.head.get()) {
+            self.hub.store.report(
+                &self.agent,
+                hello.epoch,
+                Report { account: hello.account, head: hello.head },
+            );
+        }
         self.hub.arrivals.hello(&self.agent, hello.epoch, hello.head, &held.settled.all(), seen_ms, now_ms);
         let state = AgentState { settled: held.settled, series_known: held.series_known };
         self.session.handle_opened(self.hub.clock.wall_ns(), state);
@@ -386,9 +395,13 @@ impl Driver {
                 format!("{agent} is a field device behind agent {0}, and {0} speaks for it", own.agent)
             }
             Some(_) => revoked_text(agent),
-            None => format!(
-                "agent {agent} is not registered: enrol it with a token of `cloud-hub enroll-token create --device {agent}`"
-            ),
+            // Its certificate is of this hub, or it had not come so far.
+            None => {
+                self.hub.strangers.note(agent, &self.key_hash, self.hub.now_ms());
+                format!(
+                    "agent {agent} is not registered, as one that enrolled after the backup that the hub was restored from: `cloud-hub device adopt {agent}` lets it in again, and so does a new token of `cloud-hub enroll-token create --device {agent}`"
+                )
+            }
         })
     }
 

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod arrivals;
+pub mod backup;
 pub mod bucket;
 pub mod config;
 pub mod doors;
@@ -18,6 +19,7 @@ pub mod pki;
 pub mod places;
 pub mod secret;
 pub mod serve;
+pub mod strangers;
 pub mod telemetry;
 pub mod web;
 pub mod when;

@@ -155,6 +155,9 @@ record! {
     }
 }
 
+const TABLES: [&str; 5] =
+    [DeviceRecord::TABLE, EnrolRecord::TABLE, UserRecord::TABLE, TokenRecord::TABLE, SessionRecord::TABLE];
+
 /// The open file; cheap to clone.
 #[derive(Clone)]
 pub struct Metadata {
@@ -172,13 +175,7 @@ impl Metadata {
             error => error.into(),
         })?;
         let transaction = database.begin_write()?;
-        for name in [
-            DeviceRecord::TABLE,
-            EnrolRecord::TABLE,
-            UserRecord::TABLE,
-            TokenRecord::TABLE,
-            SessionRecord::TABLE,
-        ] {
+        for name in TABLES {
             transaction.open_table(definition(name))?;
         }
         transaction.commit()?;
@@ -210,6 +207,25 @@ impl Metadata {
             out.push((key, record));
         }
         Ok(out)
+    }
+
+    /// Writes all records as they are at one moment to a new file.
+    ///
+    /// # Errors
+    /// The file fails, or the new one cannot be written.
+    pub fn copy_to(&self, path: &Path) -> Result<(), MetadataError> {
+        let from = self.database.begin_read()?;
+        let copy = Database::create(path)?;
+        let to = copy.begin_write()?;
+        for name in TABLES {
+            let (source, mut target) = (from.open_table(definition(name))?, to.open_table(definition(name))?);
+            for entry in source.iter()? {
+                let (key, bytes) = entry?;
+                target.insert(key.value(), bytes.value())?;
+            }
+        }
+        to.commit()?;
+        Ok(())
     }
 
     /// How many records there are.

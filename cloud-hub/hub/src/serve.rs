@@ -14,6 +14,7 @@ use tideline_link::tls;
 use tideline_protocol::time::{Clock, SystemClock};
 use tideline_store::{Store, StoreConfig};
 
+use crate::backup::{REGISTRY, UNFINISHED};
 use crate::config::Config;
 use crate::doors::{GRACE, SOCKET};
 use crate::hub::{Addresses, Hub};
@@ -32,8 +33,14 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let now_s = clock.wall_ns() / 1_000_000_000;
     let data = prepare_data(&config)?;
+    if data.join(UNFINISHED).exists() {
+        bail!(
+            "data folder {}: a restore of a backup was cut off; run `cloud-hub restore` again, which moves aside what is there",
+            data.display()
+        );
+    }
     // The metadata is opened first: its lock keeps a second hub off the folder.
-    let registry = data.join("hub.redb");
+    let registry = data.join(REGISTRY);
     let metadata = Metadata::open(&registry).with_context(|| format!("data folder {}", data.display()))?;
     // It holds password hashes, and the folder may be open to others.
     fs::set_permissions(&registry, fs::Permissions::from_mode(0o600))

@@ -24,6 +24,7 @@ mod manifest;
 mod metrics;
 mod query;
 mod sealed;
+mod snapshot;
 mod store;
 mod tables;
 
@@ -37,5 +38,6 @@ pub use log::{
 };
 pub use metrics::StoreMetrics;
 pub use query::{BadCursor, BucketAnswer, BucketColumn, RawColumn, RawCursor, RawPage, Tier};
+pub use snapshot::{LogEnd, snapshot};
 pub use store::{Check, CheckState, Health, OpenReport, Quarantined, Store};
 pub use tables::{DeviceInfo, LiveBatch, LiveColumn, SeriesInfo, SeriesMeta};

@@ -27,6 +27,8 @@ pub use replay::{Replay, ReplayedBatch};
 
 use record::Record;
 
+use crate::snapshot::LogEnd;
+
 /// Default size at which a segment is closed: a start reads whole segments into memory.
 pub const SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -336,6 +338,12 @@ impl<D: LogDisk> LogCore<D> {
     #[must_use]
     pub const fn bytes_written(&self) -> u64 {
         self.bytes_written
+    }
+
+    /// Up to where all that it wrote would survive a power cut.
+    #[must_use]
+    pub const fn end(&self) -> LogEnd {
+        LogEnd { segment: self.segment, bytes: self.segment_bytes }
     }
 
     /// Whether a write failed.

@@ -4,6 +4,8 @@
 //! on, and lets the log segments go that the file replaces. Whatever is cut off before it never
 //! happened, and the log still has it.
 
+mod copy;
+
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

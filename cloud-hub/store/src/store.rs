@@ -13,7 +13,7 @@ mod reopen;
 mod threads;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -296,6 +296,15 @@ impl Store {
     /// The store is closed.
     pub fn settle(&self) -> Result<(), StoreError> {
         self.inner.barrier()
+    }
+
+    /// Puts the store as it is now into the new folder `to`, which is to be on the same file system:
+    /// what is acknowledged before the call is in it. No flush runs meanwhile. Blocks the thread.
+    ///
+    /// # Errors
+    /// The disk failed, or the store is closed.
+    pub fn snapshot(&self, to: &Path) -> Result<(), StoreError> {
+        self.inner.snapshot(to)
     }
 
     /// The counters.

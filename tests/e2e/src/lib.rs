@@ -171,7 +171,23 @@ impl Hub {
     /// # Errors
     /// It does not become ready again.
     pub async fn kill_and_restart(&mut self) -> Result<()> {
-        self.running.kill().await?;
+        self.kill().await?;
+        self.start_again().await
+    }
+
+    /// Kills the hub with SIGKILL.
+    ///
+    /// # Errors
+    /// It had ended before by itself.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.running.kill().await
+    }
+
+    /// Starts a hub that was killed on the same folder and ports.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub async fn start_again(&mut self) -> Result<()> {
         self.running = launch(self.folder.path(), self.ports, None)?;
         self.ready().await
     }

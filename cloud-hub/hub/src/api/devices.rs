@@ -198,7 +198,7 @@ pub fn views(hub: &Hub, records: &[(String, DeviceRecord)]) -> Result<Vec<Device
     Ok(out)
 }
 
-fn one(hub: &Hub, id: &str, record: &DeviceRecord) -> Result<Device, ApiError> {
+pub(super) fn one(hub: &Hub, id: &str, record: &DeviceRecord) -> Result<Device, ApiError> {
     let mut all = views(hub, &[(id.to_owned(), record.clone())])?;
     all.pop().ok_or_else(|| ApiError::not_found("device", id))
 }

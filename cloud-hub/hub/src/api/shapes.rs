@@ -2,12 +2,14 @@
 //! web app and with programs.
 
 mod access;
+mod backup;
 mod device;
 mod ledger;
 mod query;
 mod store;
 
 pub use access::*;
+pub use backup::*;
 pub use device::*;
 pub use ledger::*;
 pub use query::*;

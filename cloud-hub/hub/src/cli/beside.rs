@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::socket::{HubSocket, escape};
 use super::{DeviceCommand, EnrollTokenCommand, Format, QueryArgs, TokenCommand, UserCommand};
-use cloud_hub::api::shapes::{DevicePage, DeviceState};
+use cloud_hub::api::shapes::{DevicePage, DeviceState, StrangerList};
 use cloud_hub::secret;
 use cloud_hub::when::{show_ms, show_ns};
 
@@ -43,10 +43,27 @@ pub async fn device(hub: &HubSocket, command: &DeviceCommand) -> Result<()> {
             hub.post("/api/v1/devices", &json!({"id": id, "agent": behind})).await?;
             println!("{id} is registered behind {behind}");
         }
+        DeviceCommand::Adopt { ids, all } => adopt(hub, ids, *all).await?,
         DeviceCommand::Revoke { id } => {
             hub.post(&format!("/api/v1/devices/{}/revoke", escape(id)), &Value::Null).await?;
             println!("{id} is revoked");
         }
+    }
+    Ok(())
+}
+
+async fn adopt(hub: &HubSocket, ids: &[String], all: bool) -> Result<()> {
+    let mut ids = ids.to_vec();
+    if all {
+        let asked: StrangerList = hub.get_as("/api/v1/strangers").await?;
+        ids = asked.strangers.into_iter().map(|stranger| stranger.agent).collect();
+        if ids.is_empty() {
+            println!("no agent that is not registered has asked since the hub started");
+        }
+    }
+    for id in ids {
+        hub.post(&format!("/api/v1/devices/{}/adopt", escape(&id)), &Value::Null).await?;
+        println!("{id} is registered again");
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use cloud_hub::metadata::{Metadata, MetadataError};
 use cloud_hub::serve::STORE;
 
 /// Keeps a hub from starting on the files that are being read; none when one has them open.
-fn lock(config: &Config) -> Result<Option<Metadata>> {
+pub fn lock(config: &Config) -> Result<Option<Metadata>> {
     let path = config.data_dir.join("hub.redb");
     if !path.exists() {
         bail!("{} holds no hub", config.data_dir.display());

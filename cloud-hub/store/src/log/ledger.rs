@@ -74,7 +74,8 @@ pub struct EpochLedger {
     /// Rows that came again and were ignored. A statistic and no part of the balance: a run of which
     /// nothing was new writes nothing to the log, so a crash forgets those since the last flush.
     pub duplicates: u64,
-    /// Stored once, lost with a damaged file, and not refilled so far; or held by a spool that is no
+    /// Stored once, lost with a damaged file or not in the backup that this hub was restored from, and
+    /// not refilled so far; or held by a spool that is no
     /// more: the agent has begun a new epoch without them.
     pub lost: u64,
     /// What was given up.
@@ -217,6 +218,16 @@ impl EpochState {
         self.lost_rows = self.lost_rows.saturating_add(rows);
     }
 
+    /// Of rows that the agent has settled and this hub lacks, how many it was told are here, and how
+    /// many it gave up. A hub that was restored from a backup lacks what came after it, until the agent
+    /// has sent again what it still holds.
+    fn missing(&self, rows: u64) -> (u64, u64) {
+        let Some(Report { account, .. }) = self.reported else { return (0, 0) };
+        let here = [self.stored_rows, self.refused_rows, self.lost_rows].iter().sum::<u64>();
+        let gone = account.stored.saturating_add(account.refused).saturating_sub(here).min(rows);
+        (gone, account.dropped.saturating_sub(self.dropped_rows).min(rows - gone))
+    }
+
     /// The account. Of an epoch that the agent has left nothing is pending any more: what it did not
     /// take along to the next one, `moved` rows, is lost.
     fn ledger(&self, epoch: Epoch, left: bool, moved: u64) -> EpochLedger {
@@ -226,8 +237,9 @@ impl EpochState {
         let mut produced = settled.max(reported.map_or(0, |account| account.produced));
         // Rows that came after the report are pending in it; they must not be counted twice.
         let mut pending = reported.map_or(0, |account| account.pending).min(produced - settled);
-        let balanced = settled.saturating_add(pending) == produced;
-        let mut lost = self.lost_rows;
+        let (gone, given_up) = self.missing(produced - settled - pending);
+        let balanced = [pending, gone, given_up].iter().sum::<u64>() == produced - settled;
+        let mut lost = self.lost_rows.saturating_add(gone);
         if left {
             let moved = moved.min(pending);
             produced -= moved;
@@ -239,7 +251,7 @@ impl EpochState {
             produced,
             stored: self.stored_rows,
             pending,
-            dropped: self.dropped_rows,
+            dropped: self.dropped_rows.saturating_add(given_up),
             refused: self.refused_rows,
             duplicates: self.duplicate_rows,
             lost,

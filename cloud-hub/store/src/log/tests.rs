@@ -178,3 +178,26 @@ fn listed_gaps_and_ranges_of_an_epoch_stay_bounded() {
     let refused = log.record_gap(&agent, epoch, &gap(20_000 + ranges * 2, &[1])).err();
     assert!(matches!(refused, Some(LogError::Limit(_))), "{refused:?}");
 }
+
+#[test]
+fn what_a_restored_hub_lacks_is_lost_until_it_comes_again_and_what_was_given_up_stays_dropped() {
+    let (agent, epoch) = (AgentId::parse("a").unwrap(), Epoch::from_bytes([1; 16]));
+    let mut ledgers = Ledgers::default();
+    ledgers.go_on(&agent, epoch, &lives(&[(1, 1)]), None);
+    // The agent was told that 80 rows are stored, of which 30 are in the backup, and gave 15 up.
+    let account = Account { produced: 100, pending: 5, stored: 80, dropped: 15, refused: 0 };
+    ledgers.report(&agent, epoch, Report { account, head: Seq::new(100) });
+    let mut all = RowCounts::default();
+    (0..80).for_each(|_| all.push(1));
+    for (from, to, lost) in [(1, 30, 50), (31, 70, 10), (71, 80, 0)] {
+        ledgers.epoch_mut(&agent, epoch).store(Seq::FIRST, &all, &RangeSet::of(from, to));
+        let ledger = ledgers.ledger(&agent).remove(0);
+        let found = (ledger.produced, ledger.stored, ledger.pending, ledger.dropped, ledger.lost);
+        assert_eq!((found, ledger.balanced), ((100, to, 5, 15, lost), true));
+    }
+    // Rows that nobody can explain are no loss of a restore: the account does not add up.
+    let account = Account { produced: 101, ..account };
+    ledgers.report(&agent, epoch, Report { account, head: Seq::new(100) });
+    let ledger = ledgers.ledger(&agent).remove(0);
+    assert_eq!((ledger.lost, ledger.balanced), (0, false));
+}

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 
@@ -14,6 +15,7 @@ use crate::log::{Checkpoint, lock};
 use crate::manifest::{Change, FileEntry};
 use crate::metrics::add;
 use crate::sealed::guarded;
+use crate::snapshot;
 use crate::tables::{read, sealed_paths, write};
 
 /// All that the log held before a cut.
@@ -68,6 +70,13 @@ impl Inner {
         add(&self.shared.counters.flushes, 1);
         let _ = self.commands.send(Command::Trim { oldest_segment });
         Ok(())
+    }
+
+    pub(super) fn snapshot(&self, to: &Path) -> Result<(), StoreError> {
+        // A flush would remove the segments of the log that the manifest names.
+        let _no_flush = lock(&self.unfinished);
+        let end = self.urge(|reply| Command::End { reply })?;
+        snapshot::take(&self.shared.dir, to, &self.manifest, &self.manifest.read()?, Some(end))
     }
 
     fn seal(&self, cut: &Cut) -> Result<(), StoreError> {

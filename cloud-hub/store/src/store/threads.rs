@@ -17,6 +17,7 @@ use crate::config::StoreError;
 use crate::decode::{self, Refusal};
 use crate::log::{Checkpoint, LogCore, LogDisk, LogError, Opening, Seqs, lock};
 use crate::metrics::add;
+use crate::snapshot::LogEnd;
 use crate::tables::{LiveBatch, Shared, read, write};
 
 /// Runs that may wait for the decoder.
@@ -64,6 +65,9 @@ pub enum Command {
     },
     Barrier {
         reply: Sender<Result<(), StoreError>>,
+    },
+    End {
+        reply: Sender<Result<LogEnd, StoreError>>,
     },
     Refusals,
     Reopen {
@@ -225,6 +229,7 @@ impl Writer {
                     let _ = reply.send(Err(error.into()));
                 }
             },
+            Command::End { reply } => drop(reply.send(Ok(self.core.end()))),
             Command::Refusals => self.refuse_now(),
             Command::Reopen { reply } => {
                 let reopened = self.core.reopen();

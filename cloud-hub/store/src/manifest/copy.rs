@@ -1,0 +1,44 @@
+//! A copy of the manifest as it is at one moment, for a snapshot of the store.
+
+use std::borrow::Borrow;
+use std::path::Path;
+
+use redb::{
+    Builder, Key, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, Value,
+    WriteTransaction,
+};
+
+use super::{DICTIONARY, EPOCHS, FILES, META, Manifest, SERIES, fail};
+use crate::config::StoreError;
+
+impl Manifest {
+    /// Writes all that it says now to a new file.
+    ///
+    /// # Errors
+    /// The manifest cannot be read, or the file cannot be written.
+    pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let from = self.db.begin_read().map_err(fail)?;
+        let copy = Builder::new().create(path).map_err(fail)?;
+        let to = copy.begin_write().map_err(fail)?;
+        table(&from, &to, META)?;
+        table(&from, &to, EPOCHS)?;
+        table(&from, &to, DICTIONARY)?;
+        table(&from, &to, SERIES)?;
+        table(&from, &to, FILES)?;
+        to.commit().map_err(fail)
+    }
+}
+
+fn table<K: Key + 'static, V: Value + 'static>(
+    from: &ReadTransaction,
+    to: &WriteTransaction,
+    definition: TableDefinition<'_, K, V>,
+) -> Result<(), StoreError> {
+    let source = from.open_table(definition).map_err(fail)?;
+    let mut target = to.open_table(definition).map_err(fail)?;
+    for row in source.iter().map_err(fail)? {
+        let (key, value) = row.map_err(fail)?;
+        target.insert(key.value().borrow(), value.value().borrow()).map_err(fail)?;
+    }
+    Ok(())
+}

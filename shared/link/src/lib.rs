@@ -7,6 +7,7 @@
 
 pub mod identity;
 pub mod link;
+pub mod mqtt;
 pub mod quic;
 pub mod tls;
 pub mod token;

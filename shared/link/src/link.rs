@@ -2,9 +2,9 @@
 //! close it.
 //!
 //! ```text
-//! quic::Link ───────────────────────────┐
-//!                                       ├──▶ Link ──▶ FrameSender, FrameReceiver, LinkHandle
-//! line::Line ◀── bounded channels ──────┘
+//! quic::Link, over UDP or through a broker ──┐
+//!                                            ├──▶ Link ──▶ FrameSender, FrameReceiver, LinkHandle
+//! line::Line ◀── bounded channels ───────────┘
 //!   └ a task that moves bytes over what is no stream by itself, as MQTT
 //! ```
 //!
@@ -20,7 +20,7 @@ use bytes::Bytes;
 use tideline_protocol::model::AgentId;
 use tideline_protocol::wire::{Frame, encode};
 
-use self::line::{LineHandle, LineReceiver, LineSender};
+use self::line::{LineHandle, LineReceiver, LineSender, Proof};
 use crate::quic;
 pub use crate::quic::{CLOSE_DONE, CLOSE_FULL, CLOSE_IDENTITY, CLOSE_REPLACED, LinkError, LinkStats};
 
@@ -52,7 +52,10 @@ impl fmt::Display for Transport {
 
 /// A working link. It closes when its halves and all handles are dropped.
 #[derive(Debug)]
-pub struct Link(Either);
+pub struct Link {
+    either: Either,
+    broker: Option<SocketAddr>,
+}
 
 #[derive(Debug)]
 enum Either {
@@ -62,11 +65,21 @@ enum Either {
 
 impl From<quic::Link> for Link {
     fn from(link: quic::Link) -> Self {
-        Self(Either::Quic(link))
+        Self { either: Either::Quic(link), broker: None }
     }
 }
 
 impl Link {
+    /// A QUIC link whose packets travel through an MQTT broker at this address.
+    #[must_use]
+    pub fn through_broker(link: quic::Link, broker: SocketAddr) -> Self {
+        Self { either: Either::Quic(link), broker: Some(broker) }
+    }
+
+    fn of_line(ends: line::Ends) -> Self {
+        Self { either: Either::Line(ends), broker: None }
+    }
+
     /// What carries it.
     #[must_use]
     pub fn transport(&self) -> Transport {
@@ -76,35 +89,40 @@ impl Link {
     /// The agent at the other end, as it has proved; `None` on the agent's own side.
     #[must_use]
     pub fn peer_agent(&self) -> Option<&AgentId> {
-        match &self.0 {
+        match &self.either {
             Either::Quic(link) => link.peer_agent(),
             Either::Line(ends) => ends.peer.as_ref().map(|peer| &peer.agent),
         }
     }
 
     /// SHA-256 of the agent's public key, so that a hub can tell the key that it enrolled last from an
-    /// older one whose certificate has not expired; `None` on the agent's own side.
+    /// older one whose certificate has not expired; `None` on the agent's own side, and for an agent that
+    /// has proved itself by a token.
     #[must_use]
     pub fn peer_key_sha256(&self) -> Option<[u8; 32]> {
-        match &self.0 {
+        match &self.either {
             Either::Quic(link) => link.peer_key_sha256(),
-            Either::Line(ends) => ends.peer.as_ref().map(|peer| peer.key_sha256),
+            Either::Line(ends) => match ends.peer.as_ref()?.proof {
+                Proof::Key(sha256) => Some(sha256),
+                Proof::Token => None,
+            },
         }
     }
 
     /// A handle to watch and close the link with, also after [`Self::split`].
     #[must_use]
     pub fn handle(&self) -> LinkHandle {
-        LinkHandle(match &self.0 {
+        let of = match &self.either {
             Either::Quic(link) => HandleOf::Quic(link.handle()),
             Either::Line(ends) => HandleOf::Line(ends.handle.clone()),
-        })
+        };
+        LinkHandle { of, broker: self.broker }
     }
 
     /// The two directions, so that each can have its own task.
     #[must_use]
     pub fn split(self) -> (FrameSender, FrameReceiver) {
-        match self.0 {
+        match self.either {
             Either::Quic(link) => {
                 let (sender, receiver) = link.split();
                 (FrameSender(SenderOf::Quic(sender)), FrameReceiver(ReceiverOf::Quic(receiver)))
@@ -129,7 +147,10 @@ impl Link {
 
 /// Watches and closes a link; clones speak of the same one.
 #[derive(Debug, Clone)]
-pub struct LinkHandle(HandleOf);
+pub struct LinkHandle {
+    of: HandleOf,
+    broker: Option<SocketAddr>,
+}
 
 #[derive(Debug, Clone)]
 enum HandleOf {
@@ -141,7 +162,8 @@ impl LinkHandle {
     /// What carries the link.
     #[must_use]
     pub fn transport(&self) -> Transport {
-        match &self.0 {
+        match &self.of {
+            HandleOf::Quic(_) if self.broker.is_some() => Transport::Mqtt,
             HandleOf::Quic(_) => Transport::Quic,
             HandleOf::Line(line) => line.transport(),
         }
@@ -150,7 +172,7 @@ impl LinkHandle {
     /// The figures of this moment; what a transport cannot measure stays 0.
     #[must_use]
     pub fn stats(&self) -> LinkStats {
-        match &self.0 {
+        match &self.of {
             HandleOf::Quic(handle) => handle.stats(),
             HandleOf::Line(line) => line.stats(),
         }
@@ -159,8 +181,8 @@ impl LinkHandle {
     /// Where the peer is now, or the broker between; changes when a QUIC peer moves to another network.
     #[must_use]
     pub fn remote_addr(&self) -> SocketAddr {
-        match &self.0 {
-            HandleOf::Quic(handle) => handle.remote_addr(),
+        match &self.of {
+            HandleOf::Quic(handle) => self.broker.unwrap_or_else(|| handle.remote_addr()),
             HandleOf::Line(line) => line.remote_addr(),
         }
     }
@@ -169,7 +191,7 @@ impl LinkHandle {
     /// [`CLOSE_DONE`] reads as [`LinkError::Closed`] at the peer, any other as [`LinkError::Refused`]
     /// with `reason`, which is for people. Over MQTT the peer may see no more than a lost connection.
     pub fn close(&self, code: u32, reason: &str) {
-        match &self.0 {
+        match &self.of {
             HandleOf::Quic(handle) => handle.close(code, reason),
             HandleOf::Line(line) => line.close(code, reason),
         }
@@ -177,7 +199,7 @@ impl LinkHandle {
 
     /// Waits for the link's end and says why. Cancel safe.
     pub async fn closed(&self) -> LinkError {
-        match &self.0 {
+        match &self.of {
             HandleOf::Quic(handle) => handle.closed().await,
             HandleOf::Line(line) => line.closed().await,
         }

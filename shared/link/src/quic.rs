@@ -14,6 +14,7 @@
 
 mod error;
 mod link;
+mod over;
 mod streams;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -26,6 +27,7 @@ use quinn::{Endpoint, TransportConfig, VarInt};
 use rustls_pki_types::CertificateDer;
 
 pub use self::error::LinkError;
+pub(crate) use self::error::is_certificate_alert_number;
 use self::link::Peer;
 pub use self::link::{Link, LinkHandle, LinkStats};
 pub use self::streams::{FrameReceiver, FrameSender};

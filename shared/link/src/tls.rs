@@ -95,21 +95,46 @@ pub fn server_config(
     require_client: bool,
     alpn: &[&str],
 ) -> Result<ServerConfig, TlsError> {
+    let clients = if require_client { Clients::Certified } else { Clients::Any };
+    server_config_for(server, ca_pem, clients, alpn)
+}
+
+/// Whom a server takes by TLS alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    /// Nobody without a certificate of the authority; TLS 1.3 only.
+    Certified,
+    /// Those with a certificate of the authority, and those without any, who prove themselves otherwise.
+    CertifiedOrAny,
+    /// Everybody; no certificate is asked for.
+    Any,
+}
+
+/// As [`server_config`], with all the choices there are.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn server_config_for(
+    server: &KeyAndCert,
+    ca_pem: &str,
+    clients: Clients,
+    alpn: &[&str],
+) -> Result<ServerConfig, TlsError> {
     let provider = provider();
-    let versions: &[_] = if require_client { &[&TLS13] } else { &[&TLS13, &TLS12] };
+    let versions: &[_] = if clients == Clients::Certified { &[&TLS13] } else { &[&TLS13, &TLS12] };
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
-    let builder = if require_client {
-        let roots = Arc::new(roots_of(ca_pem)?);
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
-            .build()
-            .map_err(|error| TlsError::Verifier { reason: error.to_string() })?;
-        builder.with_client_cert_verifier(verifier)
-    } else {
+    let builder = if clients == Clients::Any {
         builder.with_no_client_auth()
+    } else {
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots_of(ca_pem)?), provider);
+        let verifier =
+            if clients == Clients::Certified { verifier } else { verifier.allow_unauthenticated() };
+        let verifier = verifier.build().map_err(|error| TlsError::Verifier { reason: error.to_string() })?;
+        builder.with_client_cert_verifier(verifier)
     };
     let mut config = builder.with_single_cert(chain_of(server)?, key_of(server)?)?;
-    if require_client {
+    if clients != Clients::Any {
         // A resumed session would skip the check of the client's certificate, so that an expired one
         // lived on for as long as its tickets; a link lasts for days and saves nothing by resuming.
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -135,6 +160,95 @@ pub fn client_config(
         .with_client_auth_cert(chain_of(agent)?, key_of(agent)?)?;
     config.alpn_protocols = alpn_of(alpn);
     Ok(config)
+}
+
+/// As [`client_config`], for a client that connects by another name than the hub's: whatever it asks
+/// for, the certificate must be `server_name`'s. rustls itself checks the name that is asked for, and
+/// rumqttc asks for the host that it connects to.
+///
+/// # Errors
+/// As [`client_config`], or `server_name` is no name.
+pub fn named_client_config(
+    agent: &KeyAndCert,
+    ca_pem: &str,
+    floor: FloorTime,
+    server_name: &str,
+    alpn: &[&str],
+) -> Result<ClientConfig, TlsError> {
+    let unfit = |reason: String| TlsError::Verifier { reason };
+    let name = ServerName::try_from(server_name.to_owned()).map_err(|error| unfit(error.to_string()))?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots_of(ca_pem)?), provider())
+        .build()
+        .map_err(|error| unfit(error.to_string()))?;
+    let mut config = ClientConfig::builder_with_details(provider(), Arc::new(floor))
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(NamedServer { name, verifier }))
+        .with_client_auth_cert(chain_of(agent)?, key_of(agent)?)?;
+    config.alpn_protocols = alpn_of(alpn);
+    Ok(config)
+}
+
+/// For a broker of somebody else: any name that the authorities in `ca_pem` vouch for, without a
+/// certificate of this end's. TLS 1.2 too, as such brokers may be old.
+///
+/// # Errors
+/// The text holds no certificate.
+pub fn broker_client_config(ca_pem: &str, floor: FloorTime) -> Result<ClientConfig, TlsError> {
+    let pem = || TlsError::Pem { what: "the certificates of the broker's authority" };
+    let mut roots = RootCertStore::empty();
+    for cert in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
+        roots.add(cert.map_err(|_| pem())?)?;
+    }
+    if roots.is_empty() {
+        return Err(pem());
+    }
+    Ok(ClientConfig::builder_with_details(provider(), Arc::new(floor))
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+/// Leaves all to webpki but the name.
+#[derive(Debug)]
+struct NamedServer {
+    name: ServerName<'static>,
+    verifier: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for NamedServer {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _asked_for: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verifier.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
 }
 
 /// The agent's side at enrolment, for HTTPS: the hub must present an authority whose certificate has

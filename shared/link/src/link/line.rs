@@ -2,10 +2,10 @@
 //! driver, holds the [`Line`] and moves the bytes.
 //!
 //! ```text
-//! FrameSender ──▶ Outgoing ──▶ Line::next      driver ──▶ wire
-//! FrameReceiver ◀── chunks ◀── Line::deliver   driver ◀── wire
-//! LinkHandle::close ─────────▶ Line::closing
-//! LinkHandle::closed ◀──────── Line::end
+//! FrameSender ──▶ Outgoing ──▶ Departures::next     driver ──▶ wire
+//! LinkHandle::close ─────────▶ Departures::closing
+//! FrameReceiver ◀── pieces ◀── Arrivals::deliver    driver ◀── wire
+//! LinkHandle::closed ◀──────── Control::end
 //! ```
 //!
 //! What the driver delivers are pieces of the peer's stream of frames: any cut will do, order and
@@ -13,14 +13,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tideline_protocol::model::AgentId;
 use tideline_protocol::wire::{Decoder, Frame};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{CLOSE_DONE, Either, Link, LinkError, LinkStats, Transport};
+use super::{CLOSE_DONE, Link, LinkError, LinkStats, Transport};
 
 /// Most frames that wait for the driver: with the one it works on, and the longest frame at 4 MiB, as
 /// much as a QUIC link has on its way to a peer that does not read.
@@ -33,8 +33,17 @@ pub const DELIVERED_MAX: usize = 16;
 pub struct Peer {
     /// The agent.
     pub agent: AgentId,
-    /// SHA-256 of its public key.
-    pub key_sha256: [u8; 32],
+    /// How it has proved that.
+    pub proof: Proof,
+}
+
+/// How an agent has proved who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// By a certificate whose public key has this SHA-256.
+    Key([u8; 32]),
+    /// By a token of the hub's, which the hub has checked.
+    Token,
 }
 
 /// What the driver is to do.
@@ -55,14 +64,44 @@ pub struct Closing {
     pub reason: String,
 }
 
-/// The driver's end. Dropping it ends the link.
+/// The driver's end. Its parts can go to different tasks; with the last of the first two the link ends.
 #[derive(Debug)]
 pub struct Line {
+    /// What the session sends.
+    pub departures: Departures,
+    /// What the peer sends.
+    pub arrivals: Arrivals,
+    /// How it goes and why it ends.
+    pub control: Control,
+}
+
+/// What the session sends.
+#[derive(Debug)]
+pub struct Departures {
     outgoing: mpsc::Receiver<Outgoing>,
-    // `None` after the peer's last frame.
-    incoming: Option<mpsc::Sender<Bytes>>,
     closing: watch::Receiver<Option<Closing>>,
-    shared: Arc<Shared>,
+    _far: Arc<Far>,
+}
+
+/// What the peer sends.
+#[derive(Debug)]
+pub struct Arrivals {
+    incoming: mpsc::Sender<Bytes>,
+    far: Arc<Far>,
+}
+
+/// Figures and the end of a link; clones speak of the same one.
+#[derive(Debug, Clone)]
+pub struct Control(Arc<Shared>);
+
+/// Held by the driver's parts: with the last of them the link ends.
+#[derive(Debug)]
+struct Far(Arc<Shared>);
+
+impl Drop for Far {
+    fn drop(&mut self) {
+        self.0.end(gone());
+    }
 }
 
 #[derive(Debug)]
@@ -71,6 +110,8 @@ struct Shared {
     remote: SocketAddr,
     closing: watch::Sender<Option<Closing>>,
     ended: watch::Sender<Option<LinkError>>,
+    // Whether the peer has sent its last frame.
+    all_arrived: AtomicBool,
     rtt_us: AtomicU64,
     sent_bytes: AtomicU64,
     recv_bytes: AtomicU64,
@@ -135,6 +176,7 @@ pub fn link(transport: Transport, remote: SocketAddr, peer: Option<Peer>) -> (Li
         remote,
         closing,
         ended: watch::Sender::new(None),
+        all_arrived: AtomicBool::new(false),
         rtt_us: AtomicU64::new(0),
         sent_bytes: AtomicU64::new(0),
         recv_bytes: AtomicU64::new(0),
@@ -151,11 +193,16 @@ pub fn link(transport: Transport, remote: SocketAddr, peer: Option<Peer>) -> (Li
         handle: LineHandle(near),
         peer,
     };
-    let line = Line { outgoing, incoming: Some(incoming), closing: closing_seen, shared };
-    (Link(Either::Line(ends)), line)
+    let far = Arc::new(Far(Arc::clone(&shared)));
+    let line = Line {
+        departures: Departures { outgoing, closing: closing_seen, _far: Arc::clone(&far) },
+        arrivals: Arrivals { incoming, far },
+        control: Control(shared),
+    };
+    (Link::of_line(ends), line)
 }
 
-impl Line {
+impl Departures {
     /// What to do next; `None` once nobody can send any more. Cancel safe.
     pub async fn next(&mut self) -> Option<Outgoing> {
         self.outgoing.recv().await
@@ -165,64 +212,56 @@ impl Line {
     pub async fn closing(&mut self) -> Closing {
         match self.closing.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(closing)) => closing.clone(),
-            // Not met: the sender is in what this end shares with the other.
+            // Not met: the sender is in what both ends share.
             _ => Closing { code: CLOSE_DONE, reason: String::new() },
         }
     }
 
-    /// Whether [`Self::closing`] has resolved.
-    #[must_use]
-    pub fn is_closing(&self) -> bool {
-        self.closing.borrow().is_some()
+    /// As [`Self::closing`], to be waited for elsewhere.
+    pub fn watch_closing(&self) -> impl Future<Output = Closing> + Send + use<> {
+        let mut closing = self.closing.clone();
+        async move {
+            match closing.wait_for(Option::is_some).await.as_deref() {
+                Ok(Some(closing)) => closing.clone(),
+                _ => Closing { code: CLOSE_DONE, reason: String::new() },
+            }
+        }
     }
+}
 
-    /// Hands the next piece of the peer's stream to the reader; waits while that does not read.
-    /// Not cancel safe: dropped, the piece may be lost, and the link with it.
+impl Arrivals {
+    /// Hands the next piece of the peer's stream to the reader; waits while that does not read. Not
+    /// cancel safe: dropped, the piece may be lost, and the stream with it.
     ///
     /// # Errors
-    /// The reader is gone, or [`Self::deliver_end`] was called.
+    /// The reader is gone.
     pub async fn deliver(&self, piece: Bytes) -> Result<(), LinkError> {
-        let incoming = self.incoming.as_ref().ok_or(LinkError::Closed)?;
-        incoming.send(piece).await.map_err(|_| LinkError::Closed)
-    }
-
-    /// Another way to [`Self::deliver`], for a driver that must not wait: a place for one piece.
-    /// Cancel safe.
-    ///
-    /// # Errors
-    /// As [`Self::deliver`].
-    pub async fn place(&self) -> Result<mpsc::OwnedPermit<Bytes>, LinkError> {
-        let incoming = self.incoming.clone().ok_or(LinkError::Closed)?;
-        incoming.reserve_owned().await.map_err(|_| LinkError::Closed)
+        self.incoming.send(piece).await.map_err(|_| LinkError::Closed)
     }
 
     /// The peer has sent its last frame.
-    pub fn deliver_end(&mut self) {
-        self.incoming = None;
+    pub fn end(self) {
+        self.far.0.all_arrived.store(true, Ordering::Release);
     }
+}
 
-    /// Ends the link for this reason; what was delivered can still be read. The first reason stays.
-    pub fn end(&mut self, error: LinkError) {
-        self.shared.end(error);
-        self.incoming = None;
-        self.outgoing.close();
+impl Control {
+    /// Ends the link for this reason, and sending with it; what arrives can be read until the driver lets
+    /// go of its [`Arrivals`]. The first reason stays.
+    pub fn end(&self, error: LinkError) {
+        self.0.end(error);
     }
 
     /// Counts bytes of the transport.
-    pub fn count(&self, sent: u64, received: u64) {
-        self.shared.sent_bytes.fetch_add(sent, Ordering::Relaxed);
-        self.shared.recv_bytes.fetch_add(received, Ordering::Relaxed);
+    pub fn count(&self, sent: usize, received: usize) {
+        let number = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.0.sent_bytes.fetch_add(number(sent), Ordering::Relaxed);
+        self.0.recv_bytes.fetch_add(number(received), Ordering::Relaxed);
     }
 
     /// Notes a measured round trip.
     pub fn note_round_trip(&self, rtt_us: u64) {
-        self.shared.rtt_us.store(rtt_us, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.shared.end(gone());
+        self.0.rtt_us.store(rtt_us, Ordering::Relaxed);
     }
 }
 
@@ -336,24 +375,30 @@ pub(super) struct LineReceiver {
 }
 
 impl LineReceiver {
+    /// Ends when the driver has let go of its arrivals, so that what came before the end is read first.
     pub(super) async fn recv(&mut self) -> Result<Option<Frame>, LinkError> {
-        let handle = LineHandle(Arc::clone(&self.near));
+        let mut closing = self.near.0.closing.subscribe();
         loop {
             if let Some(frame) = self.decoder.next_frame()? {
                 return Ok(Some(frame));
             }
             tokio::select! {
-                // What arrived before the end is read before it.
                 biased;
                 chunk = self.chunks.recv() => match chunk {
                     Some(chunk) => self.decoder.push(&chunk),
-                    None => {
-                        let ended = self.near.0.ended.borrow().clone();
-                        return ended.map_or(Ok(None), Err);
-                    }
+                    None => return self.end(),
                 },
-                error = handle.closed() => return Err(error),
+                _ = closing.wait_for(Option::is_some) => return Err(LinkError::Closed),
             }
+        }
+    }
+
+    fn end(&self) -> Result<Option<Frame>, LinkError> {
+        let ended = self.near.0.ended.borrow().clone();
+        match ended {
+            Some(error) => Err(error),
+            None if self.near.0.all_arrived.load(Ordering::Acquire) => Ok(None),
+            None => Err(gone()),
         }
     }
 }

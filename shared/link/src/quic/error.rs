@@ -62,7 +62,7 @@ pub enum LinkError {
 }
 
 impl LinkError {
-    pub(super) fn config(error: impl Display) -> Self {
+    pub(crate) fn config(error: impl Display) -> Self {
         Self::Local { reason: error.to_string() }
     }
 
@@ -146,5 +146,10 @@ fn tls_alert(code: TransportErrorCode) -> Option<u64> {
 /// Whether the alert speaks of a certificate (RFC 8446, section 6.2): bad, unsupported, revoked,
 /// expired, unknown, of an unknown authority, access denied, wrongly signed, or missing.
 fn is_certificate_alert(code: TransportErrorCode) -> bool {
-    tls_alert(code).is_some_and(|alert| matches!(alert, 42..=46 | 48 | 49 | 51 | 116))
+    tls_alert(code).and_then(|alert| u8::try_from(alert).ok()).is_some_and(is_certificate_alert_number)
+}
+
+/// As [`is_certificate_alert`], by the alert's own number.
+pub(crate) const fn is_certificate_alert_number(alert: u8) -> bool {
+    matches!(alert, 42..=46 | 48 | 49 | 51 | 116)
 }

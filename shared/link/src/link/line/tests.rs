@@ -7,7 +7,7 @@ use tideline_protocol::wire::{Message, Ping, encode};
 use super::*;
 
 fn ping(corr: u64) -> Frame {
-    Frame { corr, trace: None, message: Message::Ping(Ping { mono_ns: corr }) }
+    Frame { corr, trace: None, message: Message::Ping(Ping { mono_ns: corr, next_ms: 0 }) }
 }
 
 fn bytes(corr: u64) -> Bytes {
@@ -15,7 +15,7 @@ fn bytes(corr: u64) -> Bytes {
 }
 
 fn open() -> (Link, Line) {
-    let peer = Peer { agent: AgentId::parse("pump-7").unwrap(), key_sha256: [7; 32] };
+    let peer = Peer { agent: AgentId::parse("pump-7").unwrap(), proof: Proof::Key([7; 32]) };
     link(Transport::Mqtt, (Ipv4Addr::LOCALHOST, 8883).into(), Some(peer))
 }
 
@@ -26,22 +26,25 @@ async fn a_link_says_who_and_what_it_is() {
     assert_eq!(link.peer_key_sha256(), Some([7; 32]));
     assert_eq!((link.transport(), link.transport().as_str()), (Transport::Mqtt, "mqtt"));
     assert_eq!(link.handle().remote_addr().port(), 8883);
-    line.count(3, 5);
-    line.note_round_trip(9);
+    line.control.count(3, 5);
+    line.control.note_round_trip(9);
+    let token = Peer { agent: AgentId::parse("pump-7").unwrap(), proof: Proof::Token };
+    let (by_token, _line) = super::link(Transport::Mqtt, (Ipv4Addr::LOCALHOST, 8883).into(), Some(token));
+    assert_eq!((by_token.peer_agent(), by_token.peer_key_sha256()), (link.peer_agent(), None));
     assert_eq!(link.stats(), LinkStats { rtt_us: 9, sent_bytes: 3, recv_bytes: 5, ..LinkStats::default() });
 }
 
 #[tokio::test]
 async fn pieces_of_any_size_become_the_frames_they_were() {
     for size in [1, 7, 24, 25, 1000] {
-        let (link, mut line) = open();
+        let (link, line) = open();
         let (_sender, mut receiver) = link.split();
         let stream: Vec<u8> = (1..=20).flat_map(|corr| encode(&ping(corr))).collect();
         let delivering = async {
             for piece in stream.chunks(size) {
-                line.deliver(Bytes::copy_from_slice(piece)).await.unwrap();
+                line.arrivals.deliver(Bytes::copy_from_slice(piece)).await.unwrap();
             }
-            line.deliver_end();
+            line.arrivals.end();
         };
         let reading = async {
             for corr in 1..=20 {
@@ -76,7 +79,7 @@ async fn a_broken_off_send_goes_out_before_the_next_and_nothing_waits_in_an_unbo
     let driving = async {
         let mut seen = Vec::new();
         loop {
-            match line.next().await.unwrap() {
+            match line.departures.next().await.unwrap() {
                 Outgoing::Frame(frame) => seen.push(frame),
                 Outgoing::Finish(answer) => {
                     answer.send(()).unwrap();
@@ -98,21 +101,25 @@ async fn a_finish_that_was_broken_off_is_taken_up_again() {
         _ = sender.finish() => panic!("nobody has answered"),
         () = tokio::task::yield_now() => {}
     }
-    let Some(Outgoing::Finish(answer)) = line.next().await else { panic!("no finish") };
+    let Some(Outgoing::Finish(answer)) = line.departures.next().await else { panic!("no finish") };
     answer.send(()).unwrap();
     assert_eq!(sender.finish().await, Ok(()));
 }
 
 #[tokio::test]
 async fn the_end_is_read_after_what_came_before_it() {
-    let (link, mut line) = open();
+    let (link, line) = open();
     let handle = link.handle();
     let (mut sender, mut receiver) = link.split();
-    line.deliver(bytes(1)).await.unwrap();
+    line.arrivals.deliver(bytes(1)).await.unwrap();
     let refused = LinkError::Refused { code: 9, reason: "no".into() };
-    line.end(refused.clone());
-    line.end(LinkError::TimedOut);
+    line.control.end(refused.clone());
+    line.control.end(LinkError::TimedOut);
+    line.arrivals.deliver(bytes(2)).await.unwrap();
+    assert_eq!(sender.send(&ping(3)).await, Err(refused.clone()));
+    drop(line);
     assert_eq!(receiver.recv().await, Ok(Some(ping(1))));
+    assert_eq!(receiver.recv().await, Ok(Some(ping(2))));
     assert_eq!(receiver.recv().await, Err(refused.clone()));
     assert_eq!(sender.send(&ping(2)).await, Err(refused.clone()));
     assert_eq!(sender.finish().await, Err(refused.clone()));
@@ -134,7 +141,9 @@ async fn a_close_frees_who_waits_and_tells_the_driver_why() {
     let closing = async { handle.close(2, "replaced") };
     let (sent, received, ()) = tokio::join!(stuck, receiver.recv(), closing);
     assert_eq!((sent, received), (LinkError::Closed, Err(LinkError::Closed)));
-    assert_eq!(line.closing().await, Closing { code: 2, reason: "replaced".into() });
+    let closing = Closing { code: 2, reason: "replaced".into() };
+    assert_eq!(line.departures.watch_closing().await, closing);
+    assert_eq!(line.departures.closing().await, closing);
 }
 
 #[tokio::test]
@@ -142,9 +151,13 @@ async fn either_end_that_is_dropped_ends_the_link() {
     let (link, mut line) = open();
     let (handle, halves) = (link.handle(), link.split());
     drop(halves);
-    assert!(!line.is_closing());
+    tokio::select! {
+        biased;
+        _ = line.departures.closing() => panic!("a handle is left"),
+        () = tokio::task::yield_now() => {}
+    }
     drop(handle);
-    assert_eq!(line.closing().await.code, CLOSE_DONE);
+    assert_eq!(line.departures.closing().await.code, CLOSE_DONE);
     let (link, line) = open();
     drop(line);
     assert!(matches!(link.handle().closed().await, LinkError::Lost { .. }));
@@ -154,7 +167,7 @@ async fn either_end_that_is_dropped_ends_the_link() {
 #[tokio::test]
 async fn bytes_that_are_no_frame_are_an_error_of_the_wire() {
     let (link, line) = open();
-    line.deliver(Bytes::from_static(b"GET / HTTP/1.1\r\nhost: hub\r\n\r\n")).await.unwrap();
+    line.arrivals.deliver(Bytes::from_static(b"GET / HTTP/1.1\r\nhost: hub\r\n\r\n")).await.unwrap();
     let (_sender, mut receiver) = link.split();
     assert!(matches!(receiver.recv().await, Err(LinkError::Wire(_))));
 }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::{BackendError, StorageBackend};
 
+use crate::journal::JOURNAL_BYTES;
+
 /// How many bytes have been handed to the storage since it was opened.
 #[derive(Debug, Clone, Default)]
 pub struct WrittenBytes(Arc<AtomicU64>);
@@ -26,12 +28,20 @@ pub struct Files {
     pub tables: Box<dyn StorageBackend>,
     /// Holds the journal.
     pub journal: Box<dyn StorageBackend>,
+    /// Bytes of the journal, the same at every opening.
+    pub journal_bytes: u64,
 }
 
 impl Files {
     /// The two files.
     pub fn new(tables: impl StorageBackend, journal: impl StorageBackend) -> Self {
-        Self { tables: Box::new(tables), journal: Box::new(journal) }
+        Self { tables: Box::new(tables), journal: Box::new(journal), journal_bytes: JOURNAL_BYTES }
+    }
+
+    /// With a journal of another size: a small one fills up soon.
+    #[must_use]
+    pub fn with_journal_bytes(self, bytes: u64) -> Self {
+        Self { journal_bytes: bytes, ..self }
     }
 }
 

@@ -24,7 +24,8 @@ use minicbor::{Decode, Encode};
 use redb::StorageBackend;
 use tideline_protocol::model::Epoch;
 
-/// Bytes of the file, allocated at once: what a spool costs at least, and what opening reads.
+/// Bytes of the file unless told otherwise, allocated at once: what a spool costs at least, and what
+/// opening reads.
 pub const JOURNAL_BYTES: u64 = 1024 * 1024;
 /// More seqs than a full journal can hold: no record is shorter than 52 bytes a batch.
 pub const SEQS_MAX: u64 = 32_768;
@@ -74,22 +75,23 @@ pub struct Recovered {
 #[derive(Debug)]
 pub struct Journal<B> {
     disk: B,
+    bytes: u64,
     epoch: Epoch,
     generation: u64,
     end: u64,
 }
 
 impl<B: StorageBackend> Journal<B> {
-    /// Opens the journal and reads the records of `generation`.
+    /// Opens the journal of `size` bytes and reads the records of `generation`.
     ///
     /// # Errors
     /// The disk failed.
-    pub fn open(disk: B, epoch: Epoch, generation: u64) -> io::Result<(Self, Recovered)> {
+    pub fn open(disk: B, size: u64, epoch: Epoch, generation: u64) -> io::Result<(Self, Recovered)> {
         let len = disk.len()?;
-        let mut bytes = vec![0; usize::try_from(len.min(JOURNAL_BYTES)).map_err(io::Error::other)?];
+        let mut bytes = vec![0; usize::try_from(len.min(size)).map_err(io::Error::other)?];
         disk.read(0, &mut bytes)?;
-        let journal = Self { disk, epoch, generation, end: u64::from(FIRST_RECORD) };
-        if len < JOURNAL_BYTES || !bytes.starts_with(&file_head(epoch)) {
+        let journal = Self { disk, bytes: size, epoch, generation, end: u64::from(FIRST_RECORD) };
+        if len < size || !bytes.starts_with(&file_head(epoch)) {
             journal.allocate()?;
             return Ok((journal, Recovered::default()));
         }
@@ -100,8 +102,8 @@ impl<B: StorageBackend> Journal<B> {
 
     /// Zeros are written rather than left as a hole: a write into a hole would have to allocate.
     fn allocate(&self) -> io::Result<()> {
-        self.disk.set_len(JOURNAL_BYTES)?;
-        let mut bytes = vec![0; usize::try_from(JOURNAL_BYTES).map_err(io::Error::other)?];
+        self.disk.set_len(self.bytes)?;
+        let mut bytes = vec![0; usize::try_from(self.bytes).map_err(io::Error::other)?];
         let head = file_head(self.epoch);
         bytes.iter_mut().zip(head).for_each(|(to, from)| *to = from);
         self.disk.write(0, &bytes)?;
@@ -162,7 +164,7 @@ impl<B: StorageBackend> Journal<B> {
         let body = body(news, batches)?;
         let Ok(len) = u32::try_from(body.len()) else { return Ok(false) };
         let end = self.end + (HEAD_BYTES + body.len()) as u64;
-        if end > JOURNAL_BYTES {
+        if end > self.bytes {
             return Ok(false);
         }
         let mut record = Vec::with_capacity(HEAD_BYTES + body.len());
@@ -255,7 +257,7 @@ mod tests {
     const EPOCH: Epoch = Epoch::from_bytes([9; 16]);
 
     fn open(disk: &CrashBackend, generation: u64) -> (Journal<CrashBackend>, Recovered) {
-        Journal::open(disk.clone(), EPOCH, generation).unwrap()
+        Journal::open(disk.clone(), JOURNAL_BYTES, EPOCH, generation).unwrap()
     }
 
     fn news(first: u64) -> News {
@@ -328,7 +330,7 @@ mod tests {
         let disk = CrashBackend::new();
         let (mut journal, _) = open(&disk, 1);
         assert!(append(&mut journal, 1, &[b"batch"]));
-        let (_, found) = Journal::open(disk, Epoch::from_bytes([8; 16]), 1).unwrap();
+        let (_, found) = Journal::open(disk, JOURNAL_BYTES, Epoch::from_bytes([8; 16]), 1).unwrap();
         assert!(found.records.is_empty() && !found.present);
     }
 

@@ -77,14 +77,15 @@ impl Spool {
     /// Reads epoch, books and dictionary of open files, and what the journal holds beyond them. Only
     /// with a `life` may anything be appended.
     pub(crate) fn load(opened: Opened, config: SpoolConfig, life: Option<u64>) -> Result<Self, SpoolError> {
-        let Opened { db, journal, written, .. } = opened;
+        let Opened { db, journal, journal_bytes, written, .. } = opened;
         let tx = db.begin_read().map_err(SpoolError::storage)?;
         let epoch = read_epoch(&tx)?;
         let books = read_books(&tx)?;
         let dictionary = read_dictionary(&tx)?;
         let generation = read_generation(&tx)?;
         drop(tx);
-        let (journal, recovered) = Journal::open(journal, epoch, generation).map_err(SpoolError::failed)?;
+        let opened = Journal::open(journal, journal_bytes, epoch, generation);
+        let (journal, recovered) = opened.map_err(SpoolError::failed)?;
         if recovered.newer {
             return Err(SpoolError::Corrupt("its tables are older than its journal".into()));
         }
@@ -174,6 +175,7 @@ impl Spool {
 pub struct Opened {
     pub db: Database,
     pub journal: CountingBackend,
+    pub journal_bytes: u64,
     pub written: WrittenBytes,
     /// Whether it had not been closed in order, so that redb went through all of it.
     pub repaired: bool,
@@ -189,8 +191,9 @@ pub fn open_database(files: Files) -> Result<Opened, SpoolError> {
     builder.set_repair_callback(move |_| seen.store(true, Ordering::Relaxed));
     let tables = CountingBackend::new(files.tables, written.clone());
     let journal = CountingBackend::new(files.journal, written.clone());
+    let journal_bytes = files.journal_bytes;
     let db = builder.create_with_backend(tables).map_err(opening)?;
-    Ok(Opened { db, journal, written, repaired: repaired.load(Ordering::Relaxed) })
+    Ok(Opened { db, journal, journal_bytes, written, repaired: repaired.load(Ordering::Relaxed) })
 }
 
 /// Runs `work` on a file that may hold anything. redb does not promise to answer a file that was

@@ -1,5 +1,6 @@
 //! A disk in memory that can lose its power: for tests and the simulation, never for production.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -42,14 +43,16 @@ impl File {
 
     /// Undoes what was not synced, but for some sectors that had reached the disk all the same.
     fn tear(&mut self, seed: u64) {
-        let written: Vec<usize> = self.undo.iter().flat_map(Undo::sectors).collect();
-        let after = self.data.clone();
+        let range = |sector: usize| sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
+        let written: BTreeSet<usize> = self.undo.iter().flat_map(Undo::sectors).collect();
+        let kept = written.into_iter().filter(|sector| splitmix(seed ^ *sector as u64) & 1 == 0);
+        let kept: Vec<(usize, Vec<u8>)> = kept
+            .filter_map(|sector| self.data.get(range(sector)).map(|bytes| (sector, bytes.to_vec())))
+            .collect();
         self.roll_back();
-        for sector in written {
-            let range = sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
-            let kept = splitmix(seed ^ sector as u64) & 1 == 0;
-            if let (true, Some(to), Some(from)) = (kept, self.data.get_mut(range.clone()), after.get(range)) {
-                to.copy_from_slice(from);
+        for (sector, bytes) in kept {
+            if let Some(to) = self.data.get_mut(range(sector)) {
+                to.copy_from_slice(&bytes);
             }
         }
     }

@@ -19,7 +19,7 @@ use hub::{Backup, Hub};
 use site::Site;
 
 /// Steps with faults; quiet follows.
-const STEPS: u64 = 250;
+const STEPS: u64 = 200;
 /// Virtual time of a step.
 const STEP_NS: u64 = 10_000_000;
 /// A session in which nothing settles for so long is given up, as a keep-alive would.

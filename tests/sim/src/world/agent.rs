@@ -9,7 +9,7 @@ use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget, SpoolView, Urgent};
 use tideline_protocol::wire::{Hello, Message, RunEnvelope, Settlement, VERSION};
 use tideline_spool::testing::CrashBackend;
-use tideline_spool::{Spool, SpoolConfig, SpoolError};
+use tideline_spool::{Files, Spool, SpoolConfig, SpoolError};
 
 use super::clocks::Clocks;
 use crate::outcome::Canary;
@@ -59,6 +59,8 @@ pub struct Agent {
     disk: CrashBackend,
     pub quota: u64,
     pub backfill: BackfillBudget,
+    /// Small, so that it fills up.
+    pub journal_bytes: u64,
     canary: Canary,
     entropy: [u8; 16],
     spool: Option<Spool>,
@@ -89,6 +91,7 @@ impl Agent {
             disk: CrashBackend::new(),
             quota,
             backfill: BackfillBudget::default(),
+            journal_bytes: 16 * 1024,
             canary,
             entropy,
             spool: None,
@@ -101,7 +104,7 @@ impl Agent {
     /// A device that was given a copy of this one's disk.
     pub fn copy(&self) -> Self {
         let mut copy = Self::new(self.id.clone(), self.entropy, self.quota, self.canary);
-        copy.backfill = self.backfill;
+        (copy.backfill, copy.journal_bytes) = (self.backfill, self.journal_bytes);
         copy.put_back(&self.image());
         copy
     }
@@ -144,7 +147,8 @@ impl Agent {
         let reused = self.canary == Canary::EpochReused && self.made.seqs.is_empty();
         let entropy = if reused { self.entropy } else { entropy };
         let config = SpoolConfig { quota_bytes: self.quota };
-        let spool = match Spool::open(self.disk.clone(), config, entropy) {
+        let files = Files::from(self.disk.clone()).with_journal_bytes(self.journal_bytes);
+        let spool = match Spool::open(files, config, entropy) {
             Ok(spool) => spool,
             Err(error) if is_of_storage(&error) => return Ok(()),
             Err(error) => return Err(format!("the spool does not open: {error}")),

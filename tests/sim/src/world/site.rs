@@ -54,6 +54,7 @@ impl Site {
             agent.backfill =
                 BackfillBudget { bytes_per_s: 20_000, share_percent: rng.random_range(10..=100) };
         }
+        agent.journal_bytes = rng.random_range(512..32_768);
         Self {
             agent,
             clocks: Clocks::at(wall_ns, rng),

@@ -287,6 +287,10 @@ pub fn decode(bytes: &[u8], rows: &RowCounts, first: Seq) -> Result<Decoded, Blo
     let mut input = Input { bytes };
     match input.byte()? {
         CODEC => {}
+        // Of one seq: the rows of several would all be taken for those of the first.
+        singles::CODEC if seqs != 1 => {
+            return Err(BlockError::Malformed("single readings are of one seq, the envelope names others"));
+        }
         singles::CODEC => {
             let columns = singles::read(&mut input)?;
             let cells = vec![1; columns.len()];

@@ -24,9 +24,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let blocks = sizes.iter().map(|&(seqs, series, rows)| own_block(seqs, series, rows));
     let hostile = blocks.map(|(rows, bytes)| [&[0, 1], &rows[..], &bytes[..]].concat());
     let golden = golden.map(|bytes| [&[0, 1, 1, 0, 3, 0][..], &bytes].concat());
+    let singles = unhex(include_str!("../../../shared/protocol/src/block/golden_block_v2.hex"));
+    let singles = singles.map(|bytes| [&[0, 1, 1, 0, 4, 0][..], &bytes].concat());
     let text = b"round trips of all forms: 0123456789 ~ \x00\x80\xff\x7f";
     let round = (1_u8..6).map(|mode| [&[mode][..], text, text, &text[usize::from(mode)..]].concat());
-    hostile.chain(golden).chain(round).collect()
+    hostile.chain(golden).chain(singles).chain(round).collect()
 }
 
 /// A block of our own, with what [`row_counts`] makes its rows of.

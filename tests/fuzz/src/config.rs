@@ -2,13 +2,13 @@
 
 use crate::input::Input;
 
+#[cfg(any(feature = "agent", feature = "hub"))]
 /// Longest text of all reasons together, by input and in bytes: each names what is allowed.
 const REASONS_BYTES_MAX: usize = 1 << 20;
 
 pub fn seeds() -> Vec<Vec<u8>> {
-    let agent = edge_agent::config::reference();
     let sources = "[http]\nlisten = \"\"\n[[source]]\nkind = \"replay\"\nname = \"rows\"\npath = \"a.csv\"\nrate = 600\ncolumns = [\"a\", \"b\"]\n[[source]]\nkind = \"host\"\n";
-    let texts = ["", sources, "[spool]\nquota_mb = 9\n", agent.as_str()];
+    let texts = ["", sources, "[spool]\nquota_mb = 9\n"];
     let mut all: Vec<Vec<u8>> = texts.iter().map(|text| [b"\0", text.as_bytes()].concat()).collect();
     all.push(
         b"\x02TIDELINE_AGENT_SPOOL_QUOTA_MB=7\nTIDELINE_HTTP_LISTEN=1\n[spool]\nquota_mb = 9\n".to_vec(),
@@ -16,6 +16,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     all.push(
         b"\x03TIDELINE_STORE_HOT_ROWS_MAX=10000\nTIDELINE_HUB_NAMES=a,b\n[hub]\nnames = [\"x\"]\n".to_vec(),
     );
+    all.extend(agent_seed());
     all.extend(hub_seed());
     all
 }
@@ -36,6 +37,20 @@ pub fn run(data: &[u8]) {
     if mode & 1 == 0 { agent(rest, &env) } else { hub(rest, &env) }
 }
 
+#[cfg(feature = "agent")]
+fn agent_seed() -> Option<Vec<u8>> {
+    Some([b"\0", edge_agent::config::reference().as_bytes()].concat())
+}
+
+#[cfg(not(feature = "agent"))]
+fn agent_seed() -> Option<Vec<u8>> {
+    None
+}
+
+#[cfg(not(feature = "agent"))]
+fn agent(_: &str, _: &[(String, String)]) {}
+
+#[cfg(feature = "agent")]
 fn agent(text: &str, env: &[(String, String)]) {
     match edge_agent::config::parse("a.toml", text, env) {
         Ok(config) => {
@@ -49,6 +64,7 @@ fn agent(text: &str, env: &[(String, String)]) {
     }
 }
 
+#[cfg(any(feature = "agent", feature = "hub"))]
 /// Each problem has a place, and there is one at least.
 fn told(problems: &[String]) {
     assert!(!problems.is_empty(), "refused without a reason");

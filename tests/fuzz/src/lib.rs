@@ -20,6 +20,9 @@ mod session;
 mod spool;
 mod wire;
 
+use std::io::Write as _;
+use std::sync::{Mutex, Once, PoisonError};
+
 use tideline_protocol::invariants::Invariant;
 
 /// A fuzz target.
@@ -74,14 +77,20 @@ fn breaches() -> u64 {
 }
 
 /// For libFuzzer, which ends the process at a panic: also at one that the code under test catches, as
-/// the spool does with redb's. Here only one that nobody caught ends it.
+/// the spool does with redb's. Here only one that nobody caught ends it, and is told.
 pub fn run_for_libfuzzer(name: &str, data: &[u8]) {
-    static HOOK: std::sync::Once = std::sync::Once::new();
+    static HOOK: Once = Once::new();
+    static LAST: Mutex<String> = Mutex::new(String::new());
     HOOK.call_once(|| {
-        let _libfuzzers = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|info| {
+            // Without a backtrace: writing those takes more time than the runs.
+            *LAST.lock().unwrap_or_else(PoisonError::into_inner) = info.to_string();
+        }));
     });
     let Some(target) = Target::named(name) else { return };
     if std::panic::catch_unwind(|| target.run(data)).is_err() {
+        let last = LAST.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let _unheard = writeln!(std::io::stderr(), "{last}");
         std::process::abort();
     }
 }

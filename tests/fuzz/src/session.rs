@@ -165,7 +165,8 @@ impl World {
             8 => self.connect(),
             9 => self.lie(input, true),
             10 => self.lie(input, false),
-            11 => self.backup = self.store.clone(),
+            // Of what honest agents brought.
+            11 => self.backup = self.before_lies.as_ref().unwrap_or(&self.store).clone(),
             12 | 13 => self.quiet(),
             14 => {
                 // A hub that comes back with less than it had; what it gave up on stays given up.

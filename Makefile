@@ -31,7 +31,7 @@ WEB_SOURCES := $(shell find $(WEB) \( -name node_modules -o -name dist -o -name 
 # Notices go to stderr, because the stdout of `make demo ARGS=--json` is the demo's alone.
 say = @printf '==> %s\n' "$(1)" >&2
 
-.PHONY: help demo test check lint build web bench sim fuzz setup tools browser clean
+.PHONY: help demo test check lint build web bench sim fuzz chaos setup tools browser clean
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -101,6 +101,14 @@ FROM ?=
 sim: tools ## Seeded simulation with its canaries, on all cores; SEEDS=100000, SEED=7
 	@cargo build --workspace --bin tideline-sim
 	@SEEDS=$(SEEDS) SEED=$(SEED) FROM=$(FROM) "$(BIN)/tideline-sim"
+
+# Rounds of kills, seconds of a stop, and which scenarios: ONLY="kills lines". SEED=7 draws the same again.
+ROUNDS ?= 200
+STOP ?= 30
+ONLY ?=
+chaos: tools $(WEB_DIST) ## Kills, stops, bad lines, full disks; ROUNDS=200 ONLY=kills SEED=7
+	cargo build --workspace --bins
+	@ROUNDS=$(ROUNDS) STOP=$(STOP) SEED=$(SEED) "$(BIN)/tideline-chaos" $(ONLY)
 
 # Seconds of each target, and which: TARGET=spool. FEATURES=hub has the hub's configuration fuzzed too;
 # it brings Polars, whose build takes long. What breaks something is written to tests/fuzz/crashers.

@@ -107,6 +107,17 @@ impl Running {
         Self::spawn(name, command_with_descriptors(name, args, most)?, env, log)
     }
 
+    /// As [`Self::start`], inside a network namespace that `ip netns` has made.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_in_namespace(namespace: &str, name: &str, args: &[&str], log: &Path) -> Result<Self> {
+        // `ip` becomes the program that it is given, so that the number is the program's.
+        let mut ip = Command::new("ip");
+        ip.args(["netns", "exec", namespace]).arg(binary(name)?);
+        Self::spawn(name, prepared(ip, args)?, &[], log)
+    }
+
     fn spawn(name: &str, mut command: Command, env: &[(&str, String)], log: &Path) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(log)?;
         command.envs(env.iter().map(|(name, value)| (*name, value))).stdout(file.try_clone()?).stderr(file);

@@ -1,0 +1,39 @@
+//! The short form of `make chaos`: the same scenarios, fewer rounds and shorter times. The one of an
+//! agent whose disk is full takes minutes and is left to the full form.
+#![allow(clippy::print_stderr, reason = "a test says what it did")]
+
+use anyhow::Result;
+use tideline_e2e::chaos::{Scale, run};
+
+const SEED: u64 = 0x7a1d_e11e;
+
+async fn short(name: &str) -> Result<()> {
+    let outcome = run(name, Scale::short(SEED)).await?;
+    eprintln!("{name}: {outcome:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn kills_at_random_moments_lose_and_double_nothing() -> Result<()> {
+    short("kills").await
+}
+
+#[tokio::test]
+async fn processes_that_stand_still_lose_and_double_nothing() -> Result<()> {
+    short("stops").await
+}
+
+#[tokio::test]
+async fn bad_lines_lose_and_double_nothing() -> Result<()> {
+    short("lines").await
+}
+
+#[tokio::test]
+async fn a_device_without_link_address_or_route_loses_and_doubles_nothing() -> Result<()> {
+    short("namespace").await
+}
+
+#[tokio::test]
+async fn a_hub_without_room_runs_on_and_loses_nothing() -> Result<()> {
+    short("hub-full").await
+}

@@ -1,6 +1,7 @@
 //! Configuration: defaults → file → environment → flags, all errors at once.
 
 mod read;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use tideline_link::quic::Congestion;
+use tideline_spool::StreamConfig;
 
 pub use read::parse;
 
@@ -28,7 +30,7 @@ impl Key {
     /// with `TIDELINE_` alone, and both may run on one machine with one environment.
     fn variable(&self) -> Option<String> {
         let section = match self.section {
-            "source" => return None,
+            "source" | "stream" => return None,
             "agent" => String::new(),
             section => format!("{section}_"),
         };
@@ -59,6 +61,12 @@ const ENV_PREFIX: &str = "TIDELINE_AGENT_";
 keys! {
     "agent" "data_dir" Kind::Text, "./tideline-agent", "Folder of identity, spool and socket.";
     "spool" "quota_mb" Kind::Number { min: 1, max: 1_000_000 }, "256", "Most MiB of readings kept.";
+    "stream" "name" Kind::Text, "", "Name that sources give; \"default\" is there without being named.";
+    "stream" "class" Kind::Choice(&["live", "state", "alarm"]), "live", "How urgent: alarm goes ahead of state, state ahead of live.";
+    "stream" "overflow" Kind::Choice(&["block", "drop-newest", "drop-oldest", "keep-latest", "downsample"]), "drop-oldest", "When a limit is reached: sources wait, new or oldest readings are given up, or only the newest of each series or a few of each bucket are kept.";
+    "stream" "quota_mb" Kind::Number { min: 0, max: 1_000_000 }, "0", "Most MiB kept of this stream; 0 = only the spool's quota.";
+    "stream" "keep_h" Kind::Number { min: 0, max: 1_000_000 }, "0", "Longest that a reading is kept, in hours of the agent's running; 0 = no limit.";
+    "stream" "downsample_s" Kind::Number { min: 1, max: 86_400 }, "60", "downsample: width of a bucket; its first, lowest, highest and last reading are kept.";
     "batch" "flush_interval_ms" Kind::Number { min: 10, max: 60_000 }, "1000", "Longest wait before readings are made durable.";
     "batch" "rows_max" Kind::Number { min: 1, max: 500_000 }, "50000", "Most readings in one batch.";
     "uplink" "hub" Kind::Text, "", "host:port of the hub's QUIC port, or several with commas; empty = as enrolled.";
@@ -68,6 +76,7 @@ keys! {
     "http" "listen" Kind::Text, "127.0.0.1:8090", "Address of the local page; empty = off.";
     "source" "kind" Kind::Choice(&["host", "replay"]), "", "What to read.";
     "source" "name" Kind::Text, "", "Name in status and of its position; default: kind and number.";
+    "source" "stream" Kind::Text, "default", "Stream that its readings go to.";
     "source" "interval_ms" Kind::Number { min: 10, max: DAY_MS }, "1000", "host: time between two readings.";
     "source" "path" Kind::Text, "", "replay: the file.";
     "source" "format" Kind::Choice(&["csv", "ndjson"]), "csv", "replay: form of the file.";
@@ -136,6 +145,8 @@ pub enum SourceKind {
 pub struct SourceConfig {
     /// Unique among the sources.
     pub name: String,
+    /// The stream that its readings go to.
+    pub stream: String,
     /// What it reads.
     pub kind: SourceKind,
 }
@@ -147,6 +158,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Most bytes of readings kept.
     pub quota_bytes: u64,
+    /// The streams; the default one is always there.
+    pub streams: Vec<StreamConfig>,
     /// Longest wait before readings are durable, in ms.
     pub flush_interval_ms: u64,
     /// Most readings in a batch.
@@ -208,9 +221,10 @@ pub fn reference() -> String {
         String::from("# Every option with its default. Flags win over variables, variables over the file.\n");
     let mut section = "";
     for key in KEYS {
+        let repeated = matches!(key.section, "source" | "stream");
         if key.section != section {
             section = key.section;
-            let header = if section == "source" { "# [[source]]".to_owned() } else { format!("[{section}]") };
+            let header = if repeated { format!("# [[{section}]]") } else { format!("[{section}]") };
             out.push_str(&format!("\n{header}\n"));
         }
         let (default, allowed) = match key.kind {
@@ -221,7 +235,7 @@ pub fn reference() -> String {
             Kind::Number { min, max } => (key.default.to_owned(), format!(" {min} to {max}.")),
             Kind::List => (key.default.to_owned(), String::new()),
         };
-        let comment = if section == "source" { "# " } else { "" };
+        let comment = if repeated { "# " } else { "" };
         let variable = key.variable().map_or_else(String::new, |name| format!("# Variable: {name}\n"));
         out.push_str(&format!("# {}{allowed}\n{variable}{comment}{} = {default}\n", key.doc, key.name));
     }

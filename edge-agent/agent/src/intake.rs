@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tideline_spool::SpoolError;
+use tideline_spool::{DEFAULT_STREAM, SpoolError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -50,9 +50,21 @@ impl Batching {
     }
 }
 
-/// Batches chunks until all sources have ended, then commits the rest and returns. A change of
-/// `batching` counts from the next batch on.
+/// As [`run_stream`], of the default stream.
 pub async fn run(
+    inbox: mpsc::Receiver<Chunk>,
+    spool: SpoolHandle,
+    batching: watch::Receiver<Batching>,
+    board: Board,
+) {
+    run_stream(DEFAULT_STREAM.into(), inbox, spool, batching, board).await;
+}
+
+/// Batches chunks of one stream until all sources have ended, then commits the rest and returns. A
+/// change of `batching` counts from the next batch on. Each stream has an intake of its own, so that
+/// one that has to wait for room holds up no other.
+pub async fn run_stream(
+    stream: Arc<str>,
     mut inbox: mpsc::Receiver<Chunk>,
     spool: SpoolHandle,
     batching: watch::Receiver<Batching>,
@@ -74,7 +86,7 @@ pub async fn run(
                 next = timeout_at(due, inbox.recv()).await.unwrap_or(None);
             }
         }
-        commit(&spool, &board, portions, rows_max).await;
+        commit(&stream, &spool, &board, portions, rows_max).await;
         for waiting in told {
             // Who asked may have gone.
             let _ = waiting.send(());
@@ -83,10 +95,16 @@ pub async fn run(
 }
 
 /// Tries until all is durable or rejected: the sources wait meanwhile, and nothing accepted is lost.
-async fn commit(spool: &SpoolHandle, board: &Board, portions: Vec<Arc<Portion>>, rows_max: u64) {
-    let mut todo = vec![portions];
+async fn commit(
+    stream: &Arc<str>,
+    spool: &SpoolHandle,
+    board: &Board,
+    portions: Vec<Arc<Portion>>,
+    rows_max: u64,
+) {
+    let (mut todo, mut told) = (vec![portions], false);
     while let Some(mut portions) = todo.pop() {
-        match spool.append_portions(portions.clone(), rows_max).await {
+        match spool.append_to(Arc::clone(stream), portions.clone(), rows_max).await {
             Ok(appended) => portions.iter().for_each(|portion| count(board, portion, &appended)),
             // More than the quota takes at once: one after the other, as long as they are several.
             Err(SpoolError::OverQuota { .. }) if portions.len() > 1 => {
@@ -100,6 +118,16 @@ async fn commit(spool: &SpoolHandle, board: &Board, portions: Vec<Arc<Portion>>,
                     let (source, positions) = (portion.source.clone(), portion.positions.clone());
                     *portion = Arc::new(Portion { source, positions, rows: Vec::new() });
                 }
+                todo.push(portions);
+            }
+            Err(error @ SpoolError::Full { .. }) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "sources wait for room in the spool");
+                }
+                for portion in &portions {
+                    board.waits(&portion.source, &error.to_string());
+                }
+                sleep(RETRY).await;
                 todo.push(portions);
             }
             Err(error) => {

@@ -226,6 +226,11 @@ fn print_status(status: &edge_agent::status::Status) {
     );
     let s = &status.spool;
     println!("spool    {} of {} bytes, {} written to flash", s.bytes, s.quota_bytes, s.flash_bytes);
+    for stream in &status.streams {
+        let quota =
+            if stream.quota_bytes > 0 { format!(" of {}", stream.quota_bytes) } else { String::new() };
+        println!("stream   {} ({}): {}{quota} bytes", stream.name, stream.class, stream.bytes);
+    }
     for (cause, rows) in &status.drops {
         println!("dropped  {rows} rows: {cause}");
     }

@@ -126,6 +126,7 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<String> {
         ("agent.data_dir", running.data_dir != wanted.data_dir),
         ("spool.quota_mb", running.quota_bytes != wanted.quota_bytes),
         ("uplink.congestion", running.congestion != wanted.congestion),
+        ("stream", running.streams != wanted.streams),
         ("http.listen", running.listen != wanted.listen),
     ];
     differ.iter().filter(|(_, differs)| *differs).map(|(name, _)| (*name).to_owned()).collect()

@@ -1,20 +1,23 @@
 //! `edge-agent run`: wires the parts together and takes them down in order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tideline_link::quic::LinkOptions;
 use tideline_protocol::time::SystemClock;
-use tideline_spool::SpoolConfig;
+use tideline_spool::{DEFAULT_STREAM, SpoolConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::interval;
 
-use crate::config::Layers;
+use crate::config::{Config, Layers};
 use crate::identity::Identity;
 use crate::intake::Batching;
 use crate::reload::{Live, Reloader};
-use crate::source::Sources;
+use crate::source::{Outlets, Sources};
 use crate::spooler::SpoolHandle;
 use crate::status::Board;
 use crate::sync::{Syncer, Wake};
@@ -25,6 +28,9 @@ use crate::{intake, serve, source, store};
 
 /// Longest time for sending the rest when told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often the spool is told that it has grown older.
+const AGE_STEP: Duration = Duration::from_secs(10);
 
 /// Runs the agent until SIGTERM or SIGINT, and with `until_stdin_ends` until whoever started it has
 /// ended and so closed the other end of its stdin.
@@ -47,15 +53,17 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     };
     // After all that may be in use: a spool that is opened and not closed is checked at the next start.
     let spool_config = SpoolConfig { quota_bytes: config.quota_bytes };
+    let streams = config.streams.clone();
     let path = store::spool_path(&config.data_dir);
-    let (spool, spool_thread) = SpoolHandle::start(path, spool_config, board.clone()).context("spool")?;
+    let (spool, spool_thread) =
+        SpoolHandle::start_streams(path, spool_config, streams, board.clone()).context("spool")?;
     let wake = Wake::default();
     let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
     let socket = serve::socket(listener, syncer);
     let (drain, draining) = watch::channel(false);
-    let (out, inbox) = mpsc::channel(intake::QUEUE_MAX);
     let (batching, batching_now) = watch::channel(Batching::of(&config));
-    let intake = tokio::spawn(intake::run(inbox, spool.clone(), batching_now, board.clone()));
+    let (out, mut intakes) = start_intakes(&config, &spool, &batching_now, &board);
+    let age = tokio::spawn(count_age(spool.clone()));
     let own_device = identity.file.agent.own_device();
     let shared = source::Shared { own_device, out, board: board.clone(), spool: spool.clone() };
     let enrolled = identity.file.clone();
@@ -92,19 +100,49 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     // their end.
     reloader.stop();
     let ending = async {
-        let _ = intake.await;
+        while intakes.join_next().await.is_some() {}
         drain.send_replace(true);
         let _ = uplink.await;
     };
     if tokio::time::timeout(DRAIN_TIMEOUT, ending).await.is_err() {
         tracing::warn!("not everything could be sent in time; the spool keeps it");
     }
+    age.abort();
     spool.close().await;
     let _ = tokio::task::spawn_blocking(|| spool_thread.join()).await;
     socket.abort();
     page.iter().for_each(|(_, task)| task.abort());
     let _ = std::fs::remove_file(socket_path);
     Ok(())
+}
+
+/// Tells the spool its age, until it has ended.
+async fn count_age(spool: SpoolHandle) {
+    let mut ticks = interval(AGE_STEP);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        // One that failed has been told of, and the spool is opened again by whoever asks next.
+        let _ = spool.grow_older(AGE_STEP.as_secs()).await;
+    }
+}
+
+/// An intake for each stream.
+fn start_intakes(
+    config: &Config,
+    spool: &SpoolHandle,
+    batching: &watch::Receiver<Batching>,
+    board: &Board,
+) -> (Outlets, JoinSet<()>) {
+    let (mut outlets, mut intakes) = (BTreeMap::new(), JoinSet::new());
+    let named = config.streams.iter().map(|stream| stream.name.as_str());
+    for name in std::iter::once(DEFAULT_STREAM).chain(named.filter(|name| *name != DEFAULT_STREAM)) {
+        let (out, inbox) = mpsc::channel(intake::QUEUE_MAX);
+        let (spool, batching, board) = (spool.clone(), batching.clone(), board.clone());
+        intakes.spawn(intake::run_stream(name.into(), inbox, spool, batching, board));
+        outlets.insert(name.to_owned(), out);
+    }
+    (Outlets::new(outlets), intakes)
 }
 
 /// Resolves, with an error, when stdin has ended.

@@ -3,9 +3,11 @@
 pub mod host;
 pub mod replay;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tideline_protocol::model::{DeviceId, PointId};
+use tideline_spool::DEFAULT_STREAM;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -47,13 +49,31 @@ impl Context {
 /// Longest wait for sources that were told to stop; one that hangs in a read is then left behind.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The ways into the intakes, by stream.
+#[derive(Clone)]
+pub struct Outlets(BTreeMap<String, mpsc::Sender<Chunk>>);
+
+impl Outlets {
+    /// Of all streams.
+    #[must_use]
+    pub const fn new(by_stream: BTreeMap<String, mpsc::Sender<Chunk>>) -> Self {
+        Self(by_stream)
+    }
+}
+
+impl From<mpsc::Sender<Chunk>> for Outlets {
+    fn from(only: mpsc::Sender<Chunk>) -> Self {
+        Self([(DEFAULT_STREAM.to_owned(), only)].into())
+    }
+}
+
 /// What all sources share.
 #[derive(Clone)]
 pub struct Shared {
     /// The agent's own device.
     pub own_device: DeviceId,
     /// Where readings go.
-    pub out: mpsc::Sender<Chunk>,
+    pub out: Outlets,
     /// Where their state is shown.
     pub board: Board,
     /// Where their positions are kept.
@@ -95,19 +115,24 @@ impl Sources {
         }
         for config in wanted {
             if !self.running.iter().any(|source| source.config == *config) {
-                let source = self.start(config.clone());
-                self.running.push(source);
+                self.running.extend(self.start(config.clone()));
             }
         }
     }
 
-    fn start(&self, config: SourceConfig) -> Running {
-        tracing::info!(source = config.name, "source starts");
+    fn start(&self, config: SourceConfig) -> Option<Running> {
+        let Some(out) = self.shared.out.0.get(&config.stream).cloned() else {
+            let error = format!("its stream {:?} is there after a restart only", config.stream);
+            tracing::warn!(source = config.name, error, "source does not start");
+            self.shared.board.source(&config.name, |source| source.last_error = Some(error));
+            return None;
+        };
+        tracing::info!(source = config.name, stream = config.stream, "source starts");
         let (stop, stopped) = watch::channel(false);
-        let Shared { own_device, out, board, spool } = self.shared.clone();
+        let Shared { own_device, board, spool, .. } = self.shared.clone();
         let context = Context { name: config.name.clone(), own_device, out, board, stop: stopped, spool };
         let task = tokio::spawn(run(config.clone(), context));
-        Running { config, stop, task }
+        Some(Running { config, stop, task })
     }
 
     async fn end(&self, ended: Vec<Running>, wanted: &[SourceConfig]) {
@@ -125,10 +150,16 @@ impl Sources {
             }
         }
         // One that starts again under its name begins where the spool says that it was.
-        let (durable, told) = oneshot::channel();
-        let last = Chunk { durable: Some(durable), ..Chunk::default() };
-        if self.shared.out.send(last).await.is_ok() {
-            let _ = told.await;
+        for out in self.shared.out.0.values() {
+            let (durable, told) = oneshot::channel();
+            let last = Chunk { durable: Some(durable), ..Chunk::default() };
+            // One whose stream waits for room begins where it was by what the spool holds.
+            let flushed = async {
+                if out.send(last).await.is_ok() {
+                    let _ = told.await;
+                }
+            };
+            let _ = tokio::time::timeout_at(due, flushed).await;
         }
     }
 

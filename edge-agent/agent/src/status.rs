@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tideline_protocol::model::Account;
+use tideline_spool::StreamStats;
 
 /// State of a source.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -35,6 +36,29 @@ pub struct SpoolStatus {
     pub quota_bytes: u64,
     /// Bytes handed to the storage since the start.
     pub flash_bytes: u64,
+}
+
+/// State of a stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamStatus {
+    /// Its name.
+    pub name: String,
+    /// Its delivery class.
+    pub class: String,
+    /// Bytes held of it.
+    pub bytes: u64,
+    /// Its own quota in bytes; 0 = the spool's alone.
+    pub quota_bytes: u64,
+}
+
+impl StreamStatus {
+    /// As the spool has it.
+    #[must_use]
+    pub fn of(stats: &StreamStats) -> Self {
+        let StreamStats { name, class, bytes, quota_bytes } = stats;
+        let class = class.as_str().to_owned();
+        Self { name: name.clone(), class, bytes: *bytes, quota_bytes: *quota_bytes }
+    }
 }
 
 /// State of a circuit breaker and of the back-off with it.
@@ -98,8 +122,7 @@ pub struct Status {
     pub head: u64,
     /// Rows that the hub has not settled.
     pub backlog_rows: u64,
-    /// Rows given up in this epoch, by cause; as `earlier` those before the start of which the hub
-    /// knows already.
+    /// Rows given up in this epoch, by cause; as `earlier` those of which the hub alone knows why.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,
     /// The circuit breaker of the way in use, or else of the preferred one.
@@ -117,6 +140,9 @@ pub struct Status {
     pub sources: BTreeMap<String, SourceStatus>,
     /// The spool.
     pub spool: SpoolStatus,
+    /// Its streams, former ones among them.
+    #[serde(default)]
+    pub streams: Vec<StreamStatus>,
     /// The configuration.
     #[serde(default)]
     pub config: ConfigStatus,
@@ -166,6 +192,15 @@ impl Board {
         self.update(|status| {
             if let Some(source) = status.sources.get_mut(name) {
                 source.accepted += readings;
+            }
+        });
+    }
+
+    /// Shows why a source has to wait.
+    pub fn waits(&self, name: &str, error: &str) {
+        self.update(|status| {
+            if let Some(source) = status.sources.get_mut(name) {
+                source.last_error = Some(error.to_owned());
             }
         });
     }

@@ -1,30 +1,31 @@
 //! Appending: batches and their news become durable in one write of the journal; what does not fit
 //! there, new series and whatever needs room, in one commit of the tables.
 
-use redb::{ReadableTable, WriteTransaction};
+use std::collections::BTreeMap;
+
+use redb::WriteTransaction;
 use tideline_protocol::block::BlockBuilder;
-use tideline_protocol::model::{DropCause, Sample, Seq, SeriesNo};
+use tideline_protocol::model::{Class, DropCause, Sample, Seq, SeriesNo};
 use tideline_protocol::wire::{RUN_BYTES_MAX, RUN_ROWS_MAX};
 
 use crate::blob::{BLOB_HEADER_LEN, Header, cost};
-use crate::books::{Books, Fate};
-use crate::gaps::{Dropped, Gaps};
+use crate::books::Totals;
+use crate::gaps::Dropped;
 use crate::journal::News;
-use crate::settle::rows_of_damaged;
-use crate::spool::{BATCHES, CURSORS, SERIES, Spool, SpoolError};
-use crate::tail::Held;
-
-/// Settled batches are freed this part of the quota ahead, so that not every append frees some.
-const SLACK_DIVISOR: u64 = 32;
+use crate::room::{Room, Verdict};
+use crate::spool::{CURSORS, SERIES, Spool, SpoolError};
+use crate::streams::{Overflow, StreamNo};
 
 /// A batch that is ready to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedBatch {
-    rows: u32,
-    t_min: i64,
-    t_max: i64,
-    series_end: SeriesNo,
-    block: Vec<u8>,
+    pub(crate) stream: StreamNo,
+    pub(crate) thinned: bool,
+    pub(crate) rows: u32,
+    pub(crate) t_min: i64,
+    pub(crate) t_max: i64,
+    pub(crate) series_end: SeriesNo,
+    pub(crate) block: Vec<u8>,
 }
 
 impl EncodedBatch {
@@ -32,6 +33,16 @@ impl EncodedBatch {
     #[must_use]
     pub const fn rows(&self) -> u32 {
         self.rows
+    }
+
+    /// The same batch as one of `stream`; without this it is of the default stream.
+    #[must_use]
+    pub fn on(self, stream: StreamNo) -> Self {
+        Self { stream, ..self }
+    }
+
+    pub(crate) fn cost(&self) -> u64 {
+        cost(BLOB_HEADER_LEN + self.block.len())
     }
 
     /// Bytes of its block.
@@ -61,6 +72,8 @@ pub fn encode_batch(items: &[(SeriesNo, &[Sample])]) -> Result<EncodedBatch, Spo
         return Err(SpoolError::TooLarge { what: "bytes", found, max });
     }
     Ok(EncodedBatch {
+        stream: 0,
+        thinned: false,
         rows,
         t_min: samples().map(|s| s.time_ns).min().unwrap_or(0),
         t_max: samples().map(|s| s.time_ns).max().unwrap_or(0),
@@ -72,11 +85,11 @@ pub fn encode_batch(items: &[(SeriesNo, &[Sample])]) -> Result<EncodedBatch, Spo
 impl Spool {
     /// Makes one batch durable, with new series and the sources' positions. Only after it returns
     /// may a source be acknowledged. Without readings only the positions are written, and the
-    /// answer is the newest seq. When the quota is full, the oldest settled batches are freed
-    /// first; then the oldest unsettled are given up and recorded as a gap, in the same commit.
+    /// answer is the newest seq. When a quota is full, the oldest settled batches are freed first;
+    /// then the streams' policies say what is given up and recorded as a gap, in the same commit.
     ///
     /// # Errors
-    /// Nothing of the batch is in the spool; after [`SpoolError::Storage`] open the spool again.
+    /// Nothing of the batch is in the spool: it has no room and its stream blocks, or after [`SpoolError::Storage`] open the spool again.
     pub fn append(
         &mut self,
         items: &[(SeriesNo, &[Sample])],
@@ -98,7 +111,7 @@ impl Spool {
     }
 
     /// Makes several batches durable with one sync: all of them or none. The answer is the newest
-    /// seq; a batch without readings takes none.
+    /// seq; a batch without readings takes none. One that a policy refuses takes one, and is a gap.
     ///
     /// # Errors
     /// As [`Spool::append`].
@@ -114,65 +127,124 @@ impl Spool {
         if batches.is_empty() && cursors.is_empty() {
             return Ok(self.head());
         }
-        let bytes = self.cost_of(&batches)?;
-        let values = self.values_of(&batches);
-        let calm = self.dictionary.durable == self.dictionary.defs.len()
-            && self.books.held_cost() + bytes <= self.config.quota_bytes;
-        if !(calm && self.append_to_journal(&values, cursors)?) {
-            self.append_to_tables(&values, cursors, bytes)?;
+        self.check_group(&batches)?;
+        let known = self.dictionary.durable == self.dictionary.defs.len()
+            && self.streams.durable == self.streams.all.len();
+        let verdicts = if known { self.verdicts(&batches)? } else { None };
+        let journaled = match verdicts {
+            Some(verdicts) => self.append_to_journal(&batches, &verdicts, cursors)?,
+            None => false,
+        };
+        if !journaled {
+            self.append_to_tables(&batches, cursors)?;
+        }
+        if batches.iter().any(|batch| self.streams.class(batch.stream) != Class::Live) {
+            self.streams.urgent_appends += 1;
         }
         self.check();
         Ok(self.head())
     }
 
-    /// What the batches cost together, when they may be appended at all.
-    fn cost_of(&self, batches: &[&EncodedBatch]) -> Result<u64, SpoolError> {
+    /// Whether the batches may be appended at all.
+    fn check_group(&self, batches: &[&EncodedBatch]) -> Result<(), SpoolError> {
+        let quota_of = |stream| match self.streams.policy(stream).quota_bytes {
+            0 => self.config.quota_bytes,
+            own => own.min(self.config.quota_bytes),
+        };
         let mut bytes = 0;
         for batch in batches {
             if batch.series_end > self.dictionary.count() {
                 let series = batch.series_end.saturating_sub(1);
                 return Err(SpoolError::UnknownSeries { series, known: self.dictionary.count() });
             }
-            bytes += cost(BLOB_HEADER_LEN + batch.block.len());
+            bytes += batch.cost();
+            let quota_bytes = quota_of(batch.stream);
+            if batch.cost() > quota_bytes {
+                return Err(SpoolError::OverQuota { bytes: batch.cost(), quota_bytes });
+            }
         }
         if bytes > self.config.quota_bytes {
             return Err(SpoolError::OverQuota { bytes, quota_bytes: self.config.quota_bytes });
         }
-        Ok(bytes)
+        Ok(())
     }
 
-    /// The batches as they are stored; each header continues the running totals of the one before.
-    fn values_of(&self, batches: &[&EncodedBatch]) -> Vec<Vec<u8>> {
-        let (mut rows_through, mut cost_through) = (self.books.account.produced, self.books.cost_in);
-        let value = |batch: &&EncodedBatch| {
-            rows_through += u64::from(batch.rows);
-            cost_through += cost(BLOB_HEADER_LEN + batch.block.len());
-            let header = Header {
-                rows: batch.rows,
-                t_min: batch.t_min,
-                t_max: batch.t_max,
-                rows_through,
-                cost_through,
-                series_end: batch.series_end,
-                block_crc: crc32c::crc32c(&batch.block),
-            };
-            let mut value = Vec::with_capacity(BLOB_HEADER_LEN + batch.block.len());
-            header.write(&mut value);
-            value.extend_from_slice(&batch.block);
-            value
+    /// What comes of each batch, when that can be said without making room.
+    fn verdicts(&self, batches: &[&EncodedBatch]) -> Result<Option<Vec<Verdict>>, SpoolError> {
+        let (quota, cause) = self.limit();
+        let (mut held, mut by_stream) = (self.books.held_cost(), BTreeMap::new());
+        let mut verdicts = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let policy = self.streams.policy(batch.stream);
+            let own = by_stream.entry(batch.stream).or_insert_with(|| self.books.held_cost_of(batch.stream));
+            let fits_own = policy.quota_bytes == 0 || *own + batch.cost() <= policy.quota_bytes;
+            if fits_own && held + batch.cost() <= quota {
+                held += batch.cost();
+                *own += batch.cost();
+                verdicts.push(Verdict::Accepted);
+                continue;
+            }
+            if policy.overflow.drops_older() || self.could_make_room(batch.stream, fits_own) {
+                return Ok(None);
+            }
+            let cause = if fits_own { cause } else { DropCause::Quota };
+            if policy.overflow == Overflow::Block {
+                return Err(self.full(batch.stream, cause));
+            }
+            verdicts.push(Verdict::Refused(cause));
+        }
+        Ok(Some(verdicts))
+    }
+
+    /// Whether anything may go for a batch of `stream`: of its own, or of the whole spool.
+    fn could_make_room(&self, stream: StreamNo, fits_own: bool) -> bool {
+        // Which of the settled are of the stream is for the commit to find out.
+        let settled = self.books.held.len() > self.books.pending.len();
+        settled || (fits_own && !self.payers(stream).is_empty())
+    }
+
+    /// A batch as it is stored; its header continues the running totals.
+    pub(crate) fn value_of(&self, totals: &mut Totals, batch: &EncodedBatch, verdict: Verdict) -> Vec<u8> {
+        let (refused, block) = match verdict {
+            Verdict::Accepted => (None, batch.block.as_slice()),
+            Verdict::Refused(cause) => (Some(cause), &[][..]),
         };
-        batches.iter().map(value).collect()
+        totals.rows += u64::from(batch.rows);
+        totals.cost += if refused.is_some() { 0 } else { batch.cost() };
+        let header = Header {
+            stream: batch.stream,
+            class: self.streams.class(batch.stream),
+            thinned: batch.thinned,
+            refused,
+            rows: batch.rows,
+            t_min: batch.t_min,
+            t_max: batch.t_max,
+            rows_through: totals.rows,
+            cost_through: totals.cost,
+            series_end: batch.series_end,
+            at_s: u32::try_from(self.books.age_s).unwrap_or(u32::MAX),
+            block_crc: crc32c::crc32c(block),
+        };
+        let mut value = Vec::with_capacity(BLOB_HEADER_LEN + block.len());
+        header.write(&mut value);
+        value.extend_from_slice(block);
+        value
     }
 
     /// `false` when the journal has no room for them.
     fn append_to_journal(
         &mut self,
-        values: &[Vec<u8>],
+        batches: &[&EncodedBatch],
+        verdicts: &[Verdict],
         cursors: &[(&str, &[u8])],
     ) -> Result<bool, SpoolError> {
+        let mut totals = self.books.totals();
+        let both = batches.iter().zip(verdicts);
+        let values: Vec<_> =
+            both.map(|(batch, verdict)| self.value_of(&mut totals, batch, *verdict)).collect();
         let named = cursors.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec().into()));
         let news = News { first: self.books.head + 1, cursors: named.collect() };
-        let written = self.journal.append(&news, values);
+        let written = self.journal.append(&news, &values);
         self.poisoned |= written.is_err();
         if !written.map_err(SpoolError::failed)? {
             return Ok(false);
@@ -181,30 +253,42 @@ impl Spool {
             self.tail.cursors.insert((*name).to_owned(), bytes.to_vec());
         }
         for value in values {
-            self.books.append(rows_of(value), cost(value.len()));
-            self.tail.push(self.books.head, value.clone());
+            self.take_in(value);
         }
         Ok(true)
     }
 
+    /// Books a value that the journal holds.
+    pub(crate) fn take_in(&mut self, value: Vec<u8>) {
+        let Some(header) = Header::read(&value) else { return };
+        match header.refused {
+            Some(cause) => {
+                let drop = Dropped::from_header(self.books.head + 1, &header);
+                self.books.refuse(header.stream, u64::from(header.rows), cause);
+                self.tail.refused.push((drop, cause));
+            }
+            None => {
+                self.books.append(header.stream, u64::from(header.rows), cost(value.len()));
+                self.tail.push(self.books.head, value);
+            }
+        }
+        self.streams.map.set(self.books.head, header.stream);
+    }
+
     fn append_to_tables(
         &mut self,
-        values: &[Vec<u8>],
+        batches: &[&EncodedBatch],
         cursors: &[(&str, &[u8])],
-        bytes: u64,
     ) -> Result<(), SpoolError> {
         self.commit(|spool, tx, books, gaps| {
             spool.write_new_series(tx)?;
             write_cursors(tx, cursors.iter().copied())?;
-            if books.held_cost() + bytes > spool.config.quota_bytes {
-                spool.make_room(tx, books, gaps, bytes)?;
+            let mut room = Room::new(spool, tx, books, gaps)?;
+            for batch in batches {
+                let verdict = room.make(batch.stream, batch.cost())?;
+                room.place(batch, verdict)?;
             }
-            let mut table = tx.open_table(BATCHES).map_err(SpoolError::storage)?;
-            for value in values {
-                books.append(rows_of(value), cost(value.len()));
-                table.insert(books.head, value.as_slice()).map_err(SpoolError::storage)?;
-            }
-            Ok(())
+            room.finish()
         })?;
         self.dictionary.durable = self.dictionary.defs.len();
         Ok(())
@@ -221,52 +305,6 @@ impl Spool {
         }
         Ok(())
     }
-
-    /// Frees settled batches, oldest first, then gives up unsettled ones, oldest first.
-    fn make_room(
-        &self,
-        tx: &WriteTransaction,
-        books: &mut Books,
-        gaps: &mut Gaps,
-        bytes: u64,
-    ) -> Result<(), SpoolError> {
-        let quota = self.config.quota_bytes;
-        let relaxed = quota.saturating_sub(quota / SLACK_DIVISOR).max(bytes);
-        let mut batches = tx.open_table(BATCHES).map_err(SpoolError::storage)?;
-        'settled: for (lo, hi) in books.evictable().iter() {
-            for seq in lo..=hi {
-                if books.held_cost() + bytes <= relaxed {
-                    break 'settled;
-                }
-                let removed = batches.remove(seq).map_err(SpoolError::storage)?;
-                books.free(seq, removed.map_or(0, |value| cost(value.value().len())));
-            }
-        }
-        let mut dropped = Vec::new();
-        while books.held_cost() + bytes > quota {
-            let Some((seq, _)) = books.pending.iter().next() else { break };
-            let (header, freed) = {
-                let value = batches.get(seq).map_err(SpoolError::storage)?;
-                value.map_or((None, 0), |value| (Header::read(value.value()), cost(value.value().len())))
-            };
-            let drop = match header {
-                Some(header) => Dropped::from_header(seq, &header),
-                None => {
-                    let held = Held { tail: &self.tail, table: &batches };
-                    Dropped { seq, rows: rows_of_damaged(&held, books, seq)?, t_min: 0, t_max: 0 }
-                }
-            };
-            batches.remove(seq).map_err(SpoolError::storage)?;
-            books.leave_pending(seq, seq, u64::from(drop.rows), Fate::Dropped);
-            books.free(seq, freed);
-            dropped.push(drop);
-        }
-        gaps.record(tx, &dropped, DropCause::Quota)
-    }
-}
-
-fn rows_of(value: &[u8]) -> u64 {
-    Header::read(value).map_or(0, |header| u64::from(header.rows))
 }
 
 pub fn write_cursors<'a>(

@@ -2,41 +2,87 @@
 //!
 //! ```text
 //! offset bytes field (little-endian)
-//!      0     1 version, 1
-//!      1     3 reserved, zero
+//!      0     1 version, 2
+//!      1     1 stream (see `streams`)
+//!      2     1 delivery class: 0 live, 1 state, 2 alarm
+//!      3     1 flags: 1 = made by downsampling; high half: 0, or 1 + cause of a batch that was
+//!              refused room, which has rows and times but no block
 //!      4     4 rows
 //!      8     8 earliest time, ns
 //!     16     8 latest time, ns
 //!     24     8 rows of all seqs up to and with this one
 //!     32     8 held cost of all seqs up to and with this one
 //!     40     4 one more than the highest series number
-//!     44     4 CRC-32C of the block
-//!     48     4 CRC-32C of the 48 bytes before
+//!     44     4 the spool's age when it was appended, s (see `age`)
+//!     48     4 CRC-32C of the block
+//!     52     4 CRC-32C of the 52 bytes before
 //! ```
 //! The running totals make the account of any range two look-ups, without a second table.
 
+use tideline_protocol::model::{Class, DropCause};
+
+use crate::streams::StreamNo;
+
 /// Bytes of the header.
-pub const BLOB_HEADER_LEN: usize = 52;
-const VERSION: u8 = 1;
+pub const BLOB_HEADER_LEN: usize = 56;
+const VERSION: u8 = 2;
+const THINNED: u8 = 1;
 /// What a stored batch costs beside its bytes: key, page slack and tree, as measured in redb.
 const ENTRY_OVERHEAD: u64 = 64;
 
 /// The header of a stored batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
+    pub stream: StreamNo,
+    pub class: Class,
+    /// Made by downsampling: it is dropped rather than downsampled again.
+    pub thinned: bool,
+    /// Why it has no block: it was refused room when it came.
+    pub refused: Option<DropCause>,
     pub rows: u32,
     pub t_min: i64,
     pub t_max: i64,
     pub rows_through: u64,
     pub cost_through: u64,
     pub series_end: u32,
+    pub at_s: u32,
     pub block_crc: u32,
 }
 
 impl Header {
     /// Stands for a seq that a run leaves out.
-    pub const HOLE: Self =
-        Self { rows: 0, t_min: 0, t_max: 0, rows_through: 0, cost_through: 0, series_end: 0, block_crc: 0 };
+    pub const HOLE: Self = Self {
+        stream: 0,
+        class: Class::Live,
+        thinned: false,
+        refused: None,
+        rows: 0,
+        t_min: 0,
+        t_max: 0,
+        rows_through: 0,
+        cost_through: 0,
+        series_end: 0,
+        at_s: 0,
+        block_crc: 0,
+    };
+}
+
+const CLASSES: [Class; 3] = [Class::Live, Class::State, Class::Alarm];
+
+pub fn class_byte(class: Class) -> u8 {
+    CLASSES.iter().zip(0..).find(|(one, _)| **one == class).map_or(0, |(_, byte)| byte)
+}
+
+pub fn class_of(byte: u8) -> Option<Class> {
+    CLASSES.get(usize::from(byte)).copied()
+}
+
+pub fn cause_byte(cause: DropCause) -> u8 {
+    DropCause::ALL.iter().zip(0..).find(|(one, _)| **one == cause).map_or(0, |(_, byte)| byte)
+}
+
+fn cause_of(byte: u8) -> Option<DropCause> {
+    DropCause::ALL.get(usize::from(byte)).copied()
 }
 
 /// What a stored value of so many bytes counts against the quota.
@@ -47,13 +93,16 @@ pub fn cost(len: usize) -> u64 {
 impl Header {
     pub fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        out.extend_from_slice(&[VERSION, 0, 0, 0]);
+        let refused = self.refused.map_or(0, |cause| cause_byte(cause) + 1);
+        let flags = (u8::from(self.thinned) * THINNED) | (refused << 4);
+        out.extend_from_slice(&[VERSION, self.stream, class_byte(self.class), flags]);
         out.extend_from_slice(&self.rows.to_le_bytes());
         out.extend_from_slice(&self.t_min.to_le_bytes());
         out.extend_from_slice(&self.t_max.to_le_bytes());
         out.extend_from_slice(&self.rows_through.to_le_bytes());
         out.extend_from_slice(&self.cost_through.to_le_bytes());
         out.extend_from_slice(&self.series_end.to_le_bytes());
+        out.extend_from_slice(&self.at_s.to_le_bytes());
         out.extend_from_slice(&self.block_crc.to_le_bytes());
         let crc = crc32c::crc32c(out.get(start..).unwrap_or_default());
         out.extend_from_slice(&crc.to_le_bytes());
@@ -61,25 +110,36 @@ impl Header {
 
     /// The header of a stored value, or `None` when it is damaged.
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        let head = bytes.get(..48)?;
-        let crc = u32_at(bytes, 48)?;
+        let head = bytes.get(..BLOB_HEADER_LEN - 4)?;
+        let crc = u32_at(bytes, BLOB_HEADER_LEN - 4)?;
         if head.first() != Some(&VERSION) || crc32c::crc32c(head) != crc {
             return None;
         }
+        let (class, flags) = (*head.get(2)?, *head.get(3)?);
+        let refused = match flags >> 4 {
+            0 => None,
+            cause => Some(cause_of(cause - 1)?),
+        };
         Some(Self {
+            stream: *head.get(1)?,
+            class: class_of(class)?,
+            thinned: flags & THINNED != 0,
+            refused,
             rows: u32_at(bytes, 4)?,
             t_min: i64::from_le_bytes(array_at(bytes, 8)?),
             t_max: i64::from_le_bytes(array_at(bytes, 16)?),
             rows_through: u64::from_le_bytes(array_at(bytes, 24)?),
             cost_through: u64::from_le_bytes(array_at(bytes, 32)?),
             series_end: u32_at(bytes, 40)?,
-            block_crc: u32_at(bytes, 44)?,
+            at_s: u32_at(bytes, 44)?,
+            block_crc: u32_at(bytes, 48)?,
         })
     }
 
     /// Held cost of all seqs before this one, which is stored as `value`.
     pub fn cost_before(&self, value: &[u8]) -> u64 {
-        self.cost_through.saturating_sub(cost(value.len()))
+        let own = if self.refused.is_some() { 0 } else { cost(value.len()) };
+        self.cost_through.saturating_sub(own)
     }
 
     /// Rows of all seqs before this one.
@@ -111,12 +171,17 @@ mod tests {
     fn a_flipped_bit_anywhere_is_noticed() {
         let block = b"block".to_vec();
         let header = Header {
+            stream: 5,
+            class: Class::Alarm,
+            thinned: true,
+            refused: Some(DropCause::Superseded),
             rows: 3,
             t_min: -5,
             t_max: 9,
             rows_through: 30,
             cost_through: 700,
             series_end: 2,
+            at_s: 77,
             block_crc: crc32c::crc32c(&block),
         };
         let mut bytes = Vec::new();
@@ -124,7 +189,7 @@ mod tests {
         assert_eq!(bytes.len(), BLOB_HEADER_LEN);
         bytes.extend_from_slice(&block);
         assert_eq!(split(&bytes), Some((header, &block[..])));
-        for at in (0..bytes.len()).filter(|at| !(1..4).contains(at)) {
+        for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 1;
             assert_eq!(split(&bad), None, "byte {at}");

@@ -4,12 +4,18 @@
 //! 1 ..= head = pending ∪ stored ∪ refused ∪ dropped      (disjoint)
 //! held       = 1 ..= head less gone;  pending ⊆ held     (INV-3)
 //! produced   = stored + pending + dropped + refused      (INV-4)
+//! dropped   >= the sum of what was dropped by cause; the rest was confirmed by a hub that knew more
 //! ```
 
 use tideline_protocol::lives::{Life, Moved};
-use tideline_protocol::model::{Account, Epoch, Seq};
+use tideline_protocol::model::{Account, DropCause, Epoch, Seq};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::Settlement;
+
+use crate::blob::cause_byte;
+use crate::streams::StreamNo;
+
+const CAUSES: usize = DropCause::ALL.len();
 
 /// The books as of the last commit and the settlements since.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +33,27 @@ pub struct Books {
     pub lives: Vec<Life>,
     /// Where this epoch's first readings come from.
     pub moved: Option<Moved>,
+    /// Cost of the held batches by stream.
+    pub streams: Vec<u64>,
+    /// Rows dropped by cause, in the causes' order.
+    pub drops: [u64; CAUSES],
+    /// Rows of `produced` that no source gave: batches made in place of others.
+    pub made: u64,
+    /// The spool's age in seconds, see `age`.
+    pub age_s: u64,
+    /// The day of `age_s` that `worn` is of.
+    pub wear_day: u64,
+    /// Bytes written to flash in that day, as of the last commit.
+    pub worn: u64,
+    /// The streams of the seqs since the last commit.
+    pub placed: Vec<(u64, StreamNo)>,
+}
+
+/// What the header of the next batch continues.
+#[derive(Debug, Clone, Copy)]
+pub struct Totals {
+    pub rows: u64,
+    pub cost: u64,
 }
 
 /// Where the rows of a settled seq are counted.
@@ -50,8 +77,20 @@ impl Books {
         set
     }
 
-    pub fn append(&mut self, rows: u64, cost: u64) {
+    /// The first held seq, or the one after the newest.
+    pub fn held_from(&self) -> u64 {
+        self.held.iter().next().map_or(self.head + 1, |(lo, _)| lo)
+    }
+
+    /// Cost of the held batches of a stream.
+    pub fn held_cost_of(&self, no: StreamNo) -> u64 {
+        self.streams.get(usize::from(no)).copied().unwrap_or(0)
+    }
+
+    pub fn append(&mut self, stream: StreamNo, rows: u64, cost: u64) {
         self.head += 1;
+        self.placed.push((self.head, stream));
+        self.cost_of(stream, |all| all + cost);
         self.account.produced += rows;
         self.account.pending += rows;
         self.cost_in += cost;
@@ -59,11 +98,46 @@ impl Books {
         self.pending.insert(self.head, self.head);
     }
 
+    /// Changes the cost of the held batches of a stream.
+    pub fn cost_of(&mut self, no: StreamNo, change: impl FnOnce(u64) -> u64) {
+        let no = usize::from(no);
+        if self.streams.len() <= no {
+            self.streams.resize(no + 1, 0);
+        }
+        if let Some(cost) = self.streams.get_mut(no) {
+            *cost = change(*cost);
+        }
+    }
+
     /// Batches that cannot be read back cost so much that the sum came to `cost_in`; nothing of it is
     /// held.
     pub fn pass_cost(&mut self, cost_in: u64) {
         self.cost_out += cost_in.saturating_sub(self.cost_in);
         self.cost_in = self.cost_in.max(cost_in);
+    }
+
+    /// A batch is given up as it comes.
+    pub fn refuse(&mut self, stream: StreamNo, rows: u64, cause: DropCause) {
+        self.append(stream, rows, 0);
+        let seq = self.head;
+        self.give_up(seq, rows, cause);
+        self.free(seq, stream, 0);
+    }
+
+    pub const fn totals(&self) -> Totals {
+        Totals { rows: self.account.produced, cost: self.cost_in }
+    }
+
+    /// A pending batch is given up.
+    pub fn give_up(&mut self, seq: u64, rows: u64, cause: DropCause) {
+        self.leave_pending(seq, seq, rows, Fate::Dropped);
+        self.count_drops(cause, rows);
+    }
+
+    pub fn count_drops(&mut self, cause: DropCause, rows: u64) {
+        if let Some(count) = self.drops.get_mut(usize::from(cause_byte(cause))) {
+            *count += rows;
+        }
     }
 
     /// Pending seqs found their fate.
@@ -74,7 +148,10 @@ impl Books {
     }
 
     /// Seqs counted as dropped turn out to be at the hub.
-    pub fn leave_dropped(&mut self, lo: u64, hi: u64, rows: u64, fate: Fate) {
+    pub fn leave_dropped(&mut self, lo: u64, hi: u64, rows: u64, cause: DropCause, fate: Fate) {
+        if let Some(count) = self.drops.get_mut(usize::from(cause_byte(cause))) {
+            *count = count.saturating_sub(rows);
+        }
         self.settled.dropped.remove(lo, hi);
         self.account.dropped = self.account.dropped.saturating_sub(rows);
         self.enter(lo, hi, rows, fate);
@@ -90,15 +167,25 @@ impl Books {
         *count += rows;
     }
 
-    pub fn free(&mut self, seq: u64, cost: u64) {
+    pub fn free(&mut self, seq: u64, stream: StreamNo, cost: u64) {
         self.held.remove(seq, seq);
         self.cost_out += cost;
+        self.cost_of(stream, |all| all.saturating_sub(cost));
     }
 
     /// The first breach of the laws above, if any.
     pub fn breach(&self) -> Option<String> {
         if !self.account.balances() {
             return Some(format!("INV-4: {:?} does not balance", self.account));
+        }
+        if self.drops.iter().sum::<u64>() > self.account.dropped {
+            return Some(format!(
+                "{:?} rows dropped by cause are more than {}",
+                self.drops, self.account.dropped
+            ));
+        }
+        if self.streams.iter().sum::<u64>() != self.held_cost() {
+            return Some(format!("the streams hold {:?}, the spool {}", self.streams, self.held_cost()));
         }
         let missing = self.held.intersect(&self.pending);
         if missing != self.pending {
@@ -142,6 +229,11 @@ impl Books {
             out.extend_from_slice(moved.epoch.as_bytes());
             out.extend_from_slice(&moved.rows.to_le_bytes());
         }
+        out.extend_from_slice(&(self.streams.len() as u64).to_le_bytes());
+        let figures = [self.made, self.age_s, self.wear_day, self.worn];
+        for n in self.streams.iter().chain(&self.drops).chain(&figures) {
+            out.extend_from_slice(&n.to_le_bytes());
+        }
         let crc = crc32c::crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
@@ -178,12 +270,36 @@ impl Books {
                 Some(Moved { epoch: Epoch::from_bytes(epoch), rows: word()? })
             }
         };
+        let streams = word()?;
+        let streams = (0..streams).map(|_| word()).collect::<Option<Vec<u64>>>()?;
+        let mut drops = [0; CAUSES];
+        for count in &mut drops {
+            *count = word()?;
+        }
+        let (made, age_s, wear_day, worn) = (word()?, word()?, word()?, word()?);
         let mut held = RangeSet::of(1, head);
         held.remove_set(&gone);
         let mut pending = RangeSet::of(1, head);
         pending.remove_set(&settled.all());
         let pending_rows = produced.checked_sub(stored)?.checked_sub(refused)?.checked_sub(dropped)?;
         let account = Account { produced, stored, pending: pending_rows, dropped, refused };
-        Some(Self { head, account, cost_in, cost_out, settled, held, pending, lives, moved })
+        Some(Self {
+            head,
+            account,
+            cost_in,
+            cost_out,
+            settled,
+            held,
+            pending,
+            lives,
+            moved,
+            streams,
+            drops,
+            made,
+            age_s,
+            wear_day,
+            worn,
+            placed: Vec::new(),
+        })
     }
 }

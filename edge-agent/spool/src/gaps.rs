@@ -81,6 +81,20 @@ impl Gaps {
         gap.map_or(Ok(()), |gap| store(&mut table, &gap))
     }
 
+    /// As [`Gaps::record`], each drop with its own cause.
+    pub fn record_each(
+        &mut self,
+        tx: &WriteTransaction,
+        dropped: &[(Dropped, DropCause)],
+    ) -> Result<(), SpoolError> {
+        for part in dropped.chunk_by(|(_, one), (_, other)| one == other) {
+            let Some((_, cause)) = part.first() else { continue };
+            let drops: Vec<Dropped> = part.iter().map(|(drop, _)| *drop).collect();
+            self.record(tx, &drops, *cause)?;
+        }
+        Ok(())
+    }
+
     fn seal(&mut self) -> BTreeSet<u64> {
         self.open = None;
         std::mem::take(&mut self.fresh)
@@ -115,8 +129,8 @@ fn part(gap: &Gap, skip: u64, count: u64) -> Gap {
     Gap { first, rows: gap.rows.part(skip, count), ..gap.clone() }
 }
 
-/// Takes `lo..=hi` out of the records; gives each stretch taken as (first, last, rows).
-pub fn take(tx: &WriteTransaction, lo: u64, hi: u64) -> Result<Vec<(u64, u64, u64)>, SpoolError> {
+/// Takes `lo..=hi` out of the records; gives each stretch taken as (first, last, rows, cause).
+pub fn take(tx: &WriteTransaction, lo: u64, hi: u64) -> Result<Vec<(u64, u64, u64, DropCause)>, SpoolError> {
     let mut table = tx.open_table(GAPS).map_err(SpoolError::storage)?;
     let mut hits = Vec::new();
     for entry in table.range(..=hi).map_err(SpoolError::storage)?.rev() {
@@ -139,7 +153,7 @@ pub fn take(tx: &WriteTransaction, lo: u64, hi: u64) -> Result<Vec<(u64, u64, u6
         if to < last {
             store(&mut table, &part(&gap, to - first + 1, last - to))?;
         }
-        taken.push((from, to, rows));
+        taken.push((from, to, rows, gap.cause));
     }
     Ok(taken)
 }
@@ -150,6 +164,7 @@ impl Spool {
     /// # Errors
     /// The storage failed.
     pub fn gaps_unconfirmed(&mut self) -> Result<Vec<Gap>, SpoolError> {
+        self.write_refused()?;
         self.gaps.seal();
         let tx = self.db.begin_read().map_err(SpoolError::storage)?;
         let table = tx.open_table(GAPS).map_err(SpoolError::storage)?;
@@ -166,6 +181,7 @@ impl Spool {
     /// # Errors
     /// The storage failed.
     pub fn fresh_gaps(&mut self) -> Result<Vec<Gap>, SpoolError> {
+        self.write_refused()?;
         let fresh = self.gaps.seal();
         if fresh.is_empty() {
             return Ok(Vec::new());
@@ -179,6 +195,11 @@ impl Spool {
             }
         }
         Ok(out)
+    }
+
+    /// The gaps of what was refused room stand in the journal at first.
+    fn write_refused(&mut self) -> Result<(), SpoolError> {
+        if self.tail.refused.is_empty() { Ok(()) } else { self.commit(|_, _, _, _| Ok(())) }
     }
 
     /// Gives up a batch that cannot be read back: a gap when it is pending, else just freed.

@@ -12,12 +12,15 @@
 //! series   number   -> CBOR of the definition
 //! cursors  name     -> bytes of a source's position
 //! gaps     first    -> CBOR of a gap that the hub has not confirmed
+//! streams  number   -> class and name
+//! stream_of chunk   -> the streams of 4,096 seqs, unless all are of the default one
 //! meta     "format" | "epoch" | "books" | "journal", the generation of the records that count
 //! ```
 //! The tables alone are a whole spool as of their last commit; the journal only adds batches and
 //! positions to it. New series, gaps and settlements are written to the tables only. What the hub
 //! settled is written lazily, as the hub's welcome repeats it.
 
+mod age;
 mod append;
 mod backend;
 mod blob;
@@ -30,10 +33,13 @@ mod load;
 mod look;
 mod open;
 mod repair;
+mod room;
 mod settle;
 mod spool;
+mod streams;
 mod tail;
 pub mod testing;
+mod thin;
 
 pub use append::{EncodedBatch, encode_batch};
 pub use backend::Files;
@@ -43,3 +49,6 @@ pub use look::LookReport;
 pub use open::{OpenReport, journal_path, sound};
 pub use repair::RepairReport;
 pub use spool::{Spool, SpoolConfig, SpoolError};
+pub use streams::{
+    DEFAULT_STREAM, Overflow, Policy, STREAM_NAME_BYTES_MAX, STREAMS_MAX, StreamConfig, StreamNo, StreamStats,
+};

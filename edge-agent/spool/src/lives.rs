@@ -67,8 +67,10 @@ impl Spool {
         let mut tx = self.db.begin_write().map_err(SpoolError::storage)?;
         tx.set_durability(Durability::Immediate).map_err(SpoolError::failed)?;
         let (epoch, lives) = lives::branch(self.epoch, &self.books.lives, at);
-        let mut books = Books { head: self.books.head, lives, ..Books::default() };
+        let (age_s, wear_day, worn) = (self.books.age_s, self.books.wear_day, self.books.worn);
+        let mut books = Books { head: self.books.head, lives, age_s, wear_day, worn, ..Books::default() };
         for gap in &gaps {
+            books.count_drops(gap.cause, gap.rows.total());
             books.settled.dropped.insert(gap.first.get(), gap.last().get());
             books.account.dropped += gap.rows.total();
         }
@@ -113,6 +115,7 @@ impl Spool {
             rows_through += u64::from(header.rows);
             books.account.pending += u64::from(header.rows);
             books.cost_in += cost(value.len());
+            books.cost_of(header.stream, |all| all + cost(value.len()));
             books.held.insert(seq, seq);
             books.pending.insert(seq, seq);
             let mut renewed = Vec::with_capacity(value.len());

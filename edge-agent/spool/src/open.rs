@@ -14,13 +14,14 @@ use tideline_protocol::model::{DropCause, Epoch, Seq, SeriesDef};
 
 use crate::backend::{CountingBackend, Files, WrittenBytes};
 use crate::blob::{Header, cost};
-use crate::books::{Books, Fate};
+use crate::books::Books;
 use crate::gaps::{Dropped, Gaps};
 use crate::journal::{Journal, Recovered, SEQS_MAX};
 use crate::spool::{BATCHES, CURSORS, Dictionary, GAPS, META, SERIES, Spool, SpoolConfig, SpoolError};
+use crate::streams::{STREAM_OF, STREAMS, Streams};
 use crate::tail::Tail;
 
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 /// redb's page cache: the working set is the newest batches.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// Most quarantined files that are kept beside the spool; beyond them the oldest name is reused.
@@ -82,6 +83,7 @@ impl Spool {
         let epoch = read_epoch(&tx)?;
         let books = read_books(&tx)?;
         let dictionary = read_dictionary(&tx)?;
+        let streams = Streams::read(&tx)?;
         let generation = read_generation(&tx)?;
         drop(tx);
         let opened = Journal::open(journal, journal_bytes, epoch, generation);
@@ -95,6 +97,7 @@ impl Spool {
             epoch,
             books,
             dictionary,
+            streams,
             gaps: Gaps::default(),
             journal,
             tail: Tail::default(),
@@ -122,8 +125,8 @@ impl Spool {
                     return Err(SpoolError::Corrupt(format!("its journal repeats seq {seq}")));
                 }
                 missing.extend(self.miss(seq, header.rows_before(), header.cost_before(&value)));
-                self.books.append(u64::from(header.rows), cost(value.len()));
-                self.tail.push(seq, value);
+                self.books.age_s = self.books.age_s.max(u64::from(header.at_s));
+                self.take_in(value);
             }
         }
         // A new spool has a journal to be lost from its first commit on.
@@ -142,8 +145,8 @@ impl Spool {
         }
         self.commit(|_, tx, books, gaps| {
             for drop in &missing {
-                books.leave_pending(drop.seq, drop.seq, u64::from(drop.rows), Fate::Dropped);
-                books.free(drop.seq, 0);
+                books.give_up(drop.seq, u64::from(drop.rows), DropCause::Damaged);
+                books.free(drop.seq, 0, 0);
             }
             if let Some(id) = life {
                 lives::begin(&mut books.lives, id, Seq::new(books.head + 1));
@@ -160,7 +163,7 @@ impl Spool {
         while self.books.head + 1 < next {
             // The first takes the rows of all: how they were spread is not known.
             let dropped = u32::try_from(rows).unwrap_or(u32::MAX);
-            self.books.append(u64::from(dropped), 0);
+            self.books.append(0, u64::from(dropped), 0);
             missing.push(Dropped { seq: self.books.head, rows: dropped, t_min: 0, t_max: 0 });
             rows = 0;
         }
@@ -282,6 +285,8 @@ fn ensure_tables(db: &Database, entropy: [u8; 16]) -> Result<bool, SpoolError> {
     tx.open_table(SERIES).map_err(SpoolError::storage)?;
     tx.open_table(CURSORS).map_err(SpoolError::storage)?;
     tx.open_table(GAPS).map_err(SpoolError::storage)?;
+    tx.open_table(STREAMS).map_err(SpoolError::storage)?;
+    tx.open_table(STREAM_OF).map_err(SpoolError::storage)?;
     {
         let mut meta = tx.open_table(META).map_err(SpoolError::storage)?;
         meta.insert("format", FORMAT.as_bytes()).map_err(SpoolError::storage)?;
@@ -331,14 +336,15 @@ fn read_books(tx: &ReadTransaction) -> Result<Books, SpoolError> {
             return Err(SpoolError::Corrupt(format!("seq {} is missing", books.head.saturating_add(1))));
         }
         // A damaged header has no count; the next header's running total makes up for it.
-        let (rows, bytes) = match Header::read(value.value()) {
+        let (stream, rows, bytes) = match Header::read(value.value()) {
             Some(header) => (
+                header.stream,
                 header.rows_through.saturating_sub(books.account.produced),
                 header.cost_through.saturating_sub(books.cost_in),
             ),
-            None => (0, cost(value.value().len())),
+            None => (0, 0, cost(value.value().len())),
         };
-        books.append(rows, bytes);
+        books.append(stream, rows, bytes);
     }
     Ok(books)
 }

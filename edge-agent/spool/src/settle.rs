@@ -109,8 +109,8 @@ impl Spool {
         }
         self.commit(|_, tx, books, _| {
             for (lo, hi) in dropped.iter() {
-                for (first, last, rows) in gaps::take(tx, lo, hi)? {
-                    books.leave_dropped(first, last, rows, fate);
+                for (first, last, rows, cause) in gaps::take(tx, lo, hi)? {
+                    books.leave_dropped(first, last, rows, cause, fate);
                 }
             }
             Ok(())
@@ -154,10 +154,10 @@ impl Spool {
                 Some(header) => Dropped::from_header(seq, &header),
                 None => Dropped { seq, rows, t_min: 0, t_max: 0 },
             };
-            books.leave_pending(seq, seq, u64::from(drop.rows), Fate::Dropped);
+            books.give_up(seq, u64::from(drop.rows), DropCause::Damaged);
             gaps.record(tx, &[drop], DropCause::Damaged)?;
         }
-        books.free(seq, freed);
+        books.free(seq, self.streams.map.of(seq), freed);
         Ok(())
     }
 }

@@ -7,9 +7,9 @@ use tideline_protocol::block::BlockError;
 use tideline_protocol::check_invariant;
 use tideline_protocol::invariants::Invariant;
 use tideline_protocol::lives::{Life, Moved};
-use tideline_protocol::model::{Account, Epoch, SERIES_PER_EPOCH_MAX, Seq, SeriesDef, SeriesNo};
+use tideline_protocol::model::{Account, DropCause, Epoch, SERIES_PER_EPOCH_MAX, Seq, SeriesDef, SeriesNo};
 use tideline_protocol::ranges::RangeSet;
-use tideline_protocol::session::{SpoolView, Urgent};
+use tideline_protocol::session::SpoolView;
 use tideline_protocol::wire::Settlement;
 
 use crate::append::write_cursors;
@@ -17,6 +17,7 @@ use crate::backend::{CountingBackend, WrittenBytes};
 use crate::books::Books;
 use crate::gaps::Gaps;
 use crate::journal::Journal;
+use crate::streams::Streams;
 use crate::tail::Tail;
 
 pub(crate) const BATCHES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("batches");
@@ -70,6 +71,20 @@ pub enum SpoolError {
         /// The quota.
         quota_bytes: u64,
     },
+    /// A batch is of a stream that was never defined.
+    #[error("the spool has no stream {name:?}")]
+    UnknownStream {
+        /// The name.
+        name: String,
+    },
+    /// The batch's stream has no room, and blocks rather than give anything up.
+    #[error("stream {stream} has no room ({}) and gives nothing up", cause.as_str())]
+    Full {
+        /// Its name.
+        stream: String,
+        /// What there is no room for.
+        cause: DropCause,
+    },
     /// A batch that could not travel as one run.
     #[error("batch has {found} {what}; allowed are {max}")]
     TooLarge {
@@ -105,6 +120,10 @@ impl SpoolError {
         match error.into() {
             redb::Error::Corrupted(reason) => Self::Corrupt(reason),
             redb::Error::TableDoesNotExist(name) => Self::Corrupt(format!("table {name} is missing")),
+            // The names of types stand in the file, and may be damaged.
+            error @ (redb::Error::TableTypeMismatch { .. }
+            | redb::Error::TableIsMultimap(_)
+            | redb::Error::TypeDefinitionChanged { .. }) => Self::Corrupt(error.to_string()),
             other => Self::failed(other),
         }
     }
@@ -147,6 +166,7 @@ pub struct Spool {
     pub(crate) epoch: Epoch,
     pub(crate) books: Books,
     pub(crate) dictionary: Dictionary,
+    pub(crate) streams: Streams,
     pub(crate) gaps: Gaps,
     pub(crate) journal: Journal<CountingBackend>,
     pub(crate) tail: Tail,
@@ -184,6 +204,18 @@ impl Spool {
     #[must_use]
     pub const fn account(&self) -> Account {
         self.books.account
+    }
+
+    /// Rows that sources gave: those produced, but for what was made in place of older ones.
+    #[must_use]
+    pub const fn accepted(&self) -> u64 {
+        self.books.account.produced.saturating_sub(self.books.made)
+    }
+
+    /// Rows given up in this epoch by cause. Their sum falls short of the account's where the hub knew of
+    /// drops that the spool did not.
+    pub fn drops(&self) -> impl Iterator<Item = (DropCause, u64)> {
+        DropCause::ALL.into_iter().zip(self.books.drops)
     }
 
     /// What became of seqs so far.
@@ -250,7 +282,7 @@ impl Spool {
         let gaps = self.gaps_unconfirmed()?;
         let settled = self.books.settled.all();
         let (lives, moved) = (self.books.lives.clone(), self.books.moved);
-        let urgent = Urgent::default();
+        let urgent = self.urgent();
         Ok(SpoolView { head: self.head(), settled, series: self.series_count(), gaps, urgent, lives, moved })
     }
 
@@ -291,6 +323,7 @@ impl Spool {
         done?;
         self.journal.restart(generation);
         self.tail.clear();
+        self.streams.written(&mut books);
         (self.books, self.gaps) = (books, gaps);
         self.unsaved_settlements = 0;
         Ok(())
@@ -312,8 +345,11 @@ impl Spool {
             }
             let cursors = self.tail.cursors.iter();
             write_cursors(&tx, cursors.map(|(name, bytes)| (name.as_str(), bytes.as_slice())))?;
+            drop(table);
+            gaps.record_each(&tx, &self.tail.refused)?;
         }
         work(self, &tx, books, gaps)?;
+        self.streams.write(&tx, books)?;
         {
             let mut meta = tx.open_table(META).map_err(SpoolError::storage)?;
             meta.insert("books", books.to_bytes().as_slice()).map_err(SpoolError::storage)?;

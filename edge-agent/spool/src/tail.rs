@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use redb::ReadableTable;
+use tideline_protocol::model::DropCause;
 
 use crate::blob::Header;
+use crate::gaps::Dropped;
 use crate::spool::SpoolError;
 
 /// The batches of the journal, in memory as well: they are what is sent next.
@@ -14,6 +16,8 @@ pub struct Tail {
     batches: BTreeMap<u64, Vec<u8>>,
     /// Positions of sources that are newer than the tables'.
     pub cursors: BTreeMap<String, Vec<u8>>,
+    /// Batches that were refused room, whose gaps the tables lack.
+    pub refused: Vec<(Dropped, DropCause)>,
 }
 
 impl Tail {
@@ -24,7 +28,7 @@ impl Tail {
 
     /// Whether there is nothing that the tables lack.
     pub fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.cursors.is_empty()
+        self.batches.is_empty() && self.cursors.is_empty() && self.refused.is_empty()
     }
 
     /// The stored value of `seq`.
@@ -41,6 +45,7 @@ impl Tail {
     pub fn clear(&mut self) {
         self.batches.clear();
         self.cursors.clear();
+        self.refused.clear();
     }
 }
 

@@ -5,29 +5,43 @@ use std::collections::BTreeMap;
 use tideline_link::quic::Congestion;
 use toml::de::{DeTable, DeValue};
 
+use tideline_spool::{DEFAULT_STREAM, StreamConfig};
+
 use super::{
     Config, ConfigError, ENV_PREFIX, Format, HUBS_MAX, KEYS, Key, Kind, SourceConfig, SourceKind, Timestamps,
+    streams,
 };
 
 #[derive(Debug, Clone)]
-enum Value {
+pub enum Value {
     Text(String),
     Number(u64),
     List(Vec<String>),
 }
 
-type Section = BTreeMap<&'static str, Value>;
+pub type Section = BTreeMap<&'static str, Value>;
 
-struct Reader<'t> {
+/// Sections that may stand several times, each with where it begins.
+#[derive(Default)]
+struct Repeated {
+    sources: Vec<(usize, Section)>,
+    streams: Vec<(usize, Section)>,
+}
+
+pub struct Reader<'t> {
     file: &'t str,
     text: &'t str,
     problems: Vec<String>,
 }
 
 impl Reader<'_> {
-    fn problem(&mut self, at: usize, what: &str) {
+    pub fn problem(&mut self, at: usize, what: &str) {
         let line = self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
         self.problems.push(format!("{}:{line}: {what}", self.file));
+    }
+
+    fn must_repeat(&mut self, at: usize, section: &str) {
+        self.problem(at, &format!("{section}: must be written as [[{section}]]"));
     }
 
     fn section(&mut self, section: &'static str, table: &DeTable<'_>, into: &mut Section) {
@@ -152,17 +166,18 @@ fn number(section: &Section, name: &str) -> u64 {
 pub fn parse(file: &str, text: &str, env: &[(String, String)]) -> Result<Config, ConfigError> {
     let mut reader = Reader { file, text, problems: Vec::new() };
     let mut sections: BTreeMap<&'static str, Section> = BTreeMap::new();
-    let mut sources = Vec::new();
+    let mut repeated = Repeated::default();
     match DeTable::parse(text) {
         Err(error) => reader.problem(error.span().map_or(0, |span| span.start), error.message()),
-        Ok(table) => read_sections(&mut reader, table.get_ref(), &mut sections, &mut sources),
+        Ok(table) => read_sections(&mut reader, table.get_ref(), &mut sections, &mut repeated),
     }
     for (variable, given) in env.iter().filter(|(variable, _)| variable.starts_with(ENV_PREFIX)) {
         if let Err(what) = read_variable(variable, given, &mut sections) {
             reader.problems.push(format!("environment {variable}: {what}"));
         }
     }
-    let checked = check_sources(&mut reader, sources);
+    let streams = streams::check(&mut reader, repeated.streams);
+    let sources = check_sources(&mut reader, repeated.sources, &streams);
     let hubs = check_hubs(file, &sections).unwrap_or_else(|problem| {
         reader.problems.push(problem);
         Vec::new()
@@ -170,7 +185,7 @@ pub fn parse(file: &str, text: &str, env: &[(String, String)]) -> Result<Config,
     if !reader.problems.is_empty() {
         return Err(ConfigError { problems: reader.problems });
     }
-    Ok(build(&sections, checked, hubs))
+    Ok(build(&sections, streams, sources, hubs))
 }
 
 fn read_variable(
@@ -191,22 +206,23 @@ fn read_sections(
     reader: &mut Reader<'_>,
     table: &DeTable<'_>,
     sections: &mut BTreeMap<&'static str, Section>,
-    sources: &mut Vec<(usize, Section)>,
+    repeated: &mut Repeated,
 ) {
     for (name, value) in table {
         let known = KEYS.iter().map(|key| key.section).find(|section| *section == name.get_ref().as_ref());
         match (known, value.get_ref()) {
-            (Some("source"), DeValue::Array(items)) => {
+            (Some(section @ ("source" | "stream")), DeValue::Array(items)) => {
+                let into = if section == "source" { &mut repeated.sources } else { &mut repeated.streams };
                 for item in items {
-                    let mut section = Section::new();
+                    let mut keys = Section::new();
                     match item.get_ref() {
-                        DeValue::Table(table) => reader.section("source", table, &mut section),
-                        _ => reader.problem(item.span().start, "source: must be written as [[source]]"),
+                        DeValue::Table(table) => reader.section(section, table, &mut keys),
+                        _ => reader.must_repeat(item.span().start, section),
                     }
-                    sources.push((item.span().start, section));
+                    into.push((item.span().start, keys));
                 }
             }
-            (Some("source"), _) => reader.problem(name.span().start, "source: must be written as [[source]]"),
+            (Some(section @ ("source" | "stream")), _) => reader.must_repeat(name.span().start, section),
             (Some(section), DeValue::Table(table)) => {
                 reader.section(section, table, sections.entry(section).or_default());
             }
@@ -216,7 +232,7 @@ fn read_sections(
             (None, _) => reader.problem(
                 name.span().start,
                 &format!(
-                    "{}: unknown section; allowed are agent, spool, batch, uplink, http, source",
+                    "{}: unknown section; allowed are agent, spool, stream, batch, uplink, http, source",
                     name.get_ref()
                 ),
             ),
@@ -224,7 +240,11 @@ fn read_sections(
     }
 }
 
-fn check_sources(reader: &mut Reader<'_>, sources: Vec<(usize, Section)>) -> Vec<SourceConfig> {
+fn check_sources(
+    reader: &mut Reader<'_>,
+    sources: Vec<(usize, Section)>,
+    streams: &[StreamConfig],
+) -> Vec<SourceConfig> {
     let mut out: Vec<SourceConfig> = Vec::new();
     for (index, (at, section)) in sources.into_iter().enumerate() {
         let kind = match text(&section, "kind").as_str() {
@@ -269,13 +289,20 @@ fn check_sources(reader: &mut Reader<'_>, sources: Vec<(usize, Section)>) -> Vec
         if out.iter().any(|other| other.name == name) {
             reader.problem(at, &format!("source.name: {name:?} is used twice"));
         }
-        out.push(SourceConfig { name, kind });
+        let stream = text(&section, "stream");
+        if stream != DEFAULT_STREAM && !streams.iter().any(|known| known.name == stream) {
+            let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
+            let allowed = [&[DEFAULT_STREAM], &names[..]].concat().join(", ");
+            reader.problem(at, &format!("source.stream: there is no {stream:?}; allowed are {allowed}"));
+        }
+        out.push(SourceConfig { name, stream, kind });
     }
     out
 }
 
 fn build(
     sections: &BTreeMap<&'static str, Section>,
+    streams: Vec<StreamConfig>,
     mut sources: Vec<SourceConfig>,
     hubs: Vec<String>,
 ) -> Config {
@@ -283,11 +310,13 @@ fn build(
     let section = |name: &str| sections.get(name).unwrap_or(&empty);
     let some = |text: String| if text.is_empty() { None } else { Some(text) };
     if sources.is_empty() {
-        sources.push(SourceConfig { name: "host".into(), kind: SourceKind::Host { interval_ms: 1000 } });
+        let kind = SourceKind::Host { interval_ms: 1000 };
+        sources.push(SourceConfig { name: "host".into(), stream: DEFAULT_STREAM.into(), kind });
     }
     Config {
         data_dir: text(section("agent"), "data_dir").into(),
         quota_bytes: number(section("spool"), "quota_mb") * 1024 * 1024,
+        streams,
         flush_interval_ms: number(section("batch"), "flush_interval_ms"),
         rows_max: number(section("batch"), "rows_max"),
         hubs,

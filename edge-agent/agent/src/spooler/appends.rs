@@ -41,6 +41,8 @@ pub struct Appended {
 
 /// What one asker wants to be durable.
 pub struct Append {
+    /// The stream that it goes to.
+    pub stream: Arc<str>,
     pub portions: Vec<Arc<Portion>>,
     /// Most readings in one batch.
     pub rows_max: u64,
@@ -77,7 +79,10 @@ pub fn write(spool: &mut Spool, group: &[Append]) -> Result<Vec<HashSet<SeriesDe
             let named = portion.positions.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
             positions.extend(named);
         }
-        encode(&items, append.rows_max.max(1), &mut batches)?;
+        let stream = spool.stream_named(&append.stream)?;
+        let mut encoded = Vec::new();
+        encode(&items, append.rows_max.max(1), &mut encoded)?;
+        batches.extend(encoded.into_iter().map(|batch| batch.on(stream)));
         all_rejected.push(rejected);
     }
     let positions: Vec<(&str, &[u8])> = positions.into_iter().collect();
@@ -128,6 +133,7 @@ pub fn again(error: &SpoolError) -> SpoolError {
         SpoolError::OverQuota { bytes, quota_bytes } => {
             SpoolError::OverQuota { bytes: *bytes, quota_bytes: *quota_bytes }
         }
+        SpoolError::Full { stream, cause } => SpoolError::Full { stream: stream.clone(), cause: *cause },
         other => SpoolError::Storage(other.to_string()),
     }
 }

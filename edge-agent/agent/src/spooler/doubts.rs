@@ -15,8 +15,8 @@ type Portions = Vec<Arc<Portion>>;
 #[derive(Debug)]
 struct Doubt {
     epoch: Epoch,
-    // Rows produced before them, and how many they have.
-    produced: u64,
+    // Rows accepted before them, and how many they have.
+    accepted: u64,
     rows: u64,
     appends: Vec<Portions>,
 }
@@ -29,21 +29,21 @@ pub struct Doubts {
 }
 
 impl Doubts {
-    /// The storage failed at these, when `produced` rows were in the spool.
-    pub fn failed(&mut self, epoch: Epoch, produced: u64, group: &[Append]) {
+    /// The storage failed at these, when `accepted` rows were in the spool.
+    pub fn failed(&mut self, epoch: Epoch, accepted: u64, group: &[Append]) {
         let appends = group.iter().map(|append| append.portions.clone()).collect();
         let rows = group.iter().map(Append::count).sum();
-        self.open = Some(Doubt { epoch, produced, rows, appends });
+        self.open = Some(Doubt { epoch, accepted, rows, appends });
     }
 
     /// The spool was opened again.
     pub fn resolve(&mut self, spool: &Spool) {
         // What nobody else holds nobody will hand in again.
         self.landed.retain(|portions| portions.iter().any(|portion| Arc::strong_count(portion) > 1));
-        let produced = spool.account().produced;
+        let accepted = spool.accepted();
         let landed = self.open.take().filter(|doubt| {
             // Not all of their rows are there when the dictionary had no room for some.
-            let more = produced.saturating_sub(doubt.produced);
+            let more = accepted.saturating_sub(doubt.accepted);
             doubt.epoch == spool.epoch() && (1..=doubt.rows).contains(&more)
         });
         self.landed.extend(landed.into_iter().flat_map(|doubt| doubt.appends));

@@ -13,7 +13,7 @@ fn worker(mut open: impl FnMut(Occasion) -> Result<Spool, SpoolError> + Send + '
     let (publish, _) = watch::channel(state_of(&spool));
     let (occasion, board) = (Occasion::Plain, Board::default());
     let (open, doubts) = (Box::new(open), Doubts::default());
-    Worker { spool: Some(spool), occasion, open, board, publish, dropped: 0, doubts }
+    Worker { spool: Some(spool), occasion, open, board, publish, doubts }
 }
 
 fn on(disk: &CrashBackend, quota_bytes: u64) -> Worker {
@@ -38,7 +38,15 @@ fn append(rows: u32, position: u8) -> (Append, Told) {
     let positions = vec![("a".to_owned(), vec![position])];
     let portion = Portion { rows: vec![(def("flow"), noise(rows))], positions, ..Portion::default() };
     let (answer, told) = oneshot::channel();
-    (Append { portions: vec![Arc::new(portion)], rows_max: RUN_ROWS_MAX, answer }, told)
+    (
+        Append {
+            stream: DEFAULT_STREAM.into(),
+            portions: vec![Arc::new(portion)],
+            rows_max: RUN_ROWS_MAX,
+            answer,
+        },
+        told,
+    )
 }
 
 /// Lets the worker find all of them waiting.
@@ -145,7 +153,7 @@ fn what_is_too_much_for_one_batch_is_several_in_time_order() {
     let rows = vec![(def("flow"), flow), (def("level"), level), (def("flow"), vec![sample(3, 8.0)])];
     let (answer, mut told) = oneshot::channel();
     let portions = vec![Arc::new(Portion { rows, ..Portion::default() })];
-    worker.append(vec![Append { portions, rows_max: 3, answer }]);
+    worker.append(vec![Append { stream: DEFAULT_STREAM.into(), portions, rows_max: 3, answer }]);
     assert_eq!(told.try_recv().unwrap().unwrap().head, Seq::new(3));
     let spool = worker.spool.as_mut().unwrap();
     let batch = |seq: u64| {

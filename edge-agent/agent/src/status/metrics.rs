@@ -40,6 +40,12 @@ pub fn text(status: &Status) -> String {
     paths(&mut out, &status.paths);
     let drops: Vec<_> = status.drops.iter().map(|(cause, rows)| (label("cause", cause), *rows)).collect();
     family(&mut out, "tideline_agent_rows_given_up", &drops);
+    // A former stream may have had the same name.
+    let mut held: BTreeMap<String, u64> = BTreeMap::new();
+    for stream in &status.streams {
+        *held.entry(label("stream", &stream.name)).or_default() += stream.bytes;
+    }
+    family(&mut out, "tideline_agent_stream_bytes", &held.into_iter().collect::<Vec<_>>());
     let accepted = by_source(status, |source| source.accepted);
     family(&mut out, "tideline_agent_source_accepted_total", &accepted);
     let rejected = by_source(status, |source| source.rejected);

@@ -66,8 +66,10 @@ impl Driver {
         anyhow::ensure!(seen.epoch == before, "the spool began a new epoch");
         let hello = self.hello(&seen, view.head);
         let mut session = AgentSession::new(self.clock.mono_ns(), hello, view, BackfillBudget::default());
+        // The view may be older than the head that the session is told of.
+        session.handle_urgent(self.spool.urgent().await?);
         session.handle_appended(seen.head, seen.series, seen.account);
-        let (mut dropped, mut long_ns) = (seen.account.dropped, None);
+        let (mut dropped, mut urgent, mut long_ns) = (seen.account.dropped, seen.urgent_appends, None);
         loop {
             self.carry_out(&mut session, &mut sender, seen).await?;
             if session.is_open() {
@@ -92,6 +94,11 @@ impl Driver {
                     if now.account.dropped != dropped {
                         dropped = now.account.dropped;
                         self.spool.fresh_gaps().await?.into_iter().for_each(|gap| session.handle_gap(gap));
+                    }
+                    // Before the session hears of their seqs, which would be live ones to it.
+                    if now.urgent_appends != urgent {
+                        urgent = now.urgent_appends;
+                        session.handle_urgent(self.spool.urgent().await?);
                     }
                     session.handle_appended(now.head, now.series, now.account);
                 }

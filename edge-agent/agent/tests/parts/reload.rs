@@ -52,7 +52,8 @@ impl Bench {
         let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
         tokio::spawn(intake::run(inbox, spool.clone(), batching_now.clone(), board.clone()));
         let own_device = DeviceId::parse("pump-7").unwrap();
-        let sources = Sources::new(Shared { own_device, out, board: board.clone(), spool: spool.clone() });
+        let sources =
+            Sources::new(Shared { own_device, out: out.into(), board: board.clone(), spool: spool.clone() });
         let live = Live { batching, routes, enrolled, sources };
         let reloader = Reloader::start(layers, config, live, board.clone()).await;
         Self { folder, board, spool, batching: batching_now, routes: routes_now, reloader }

@@ -1,7 +1,7 @@
 //! The short run of every target: what is kept, then mutations of it, as many as a test may take.
 //! `FUZZ_SEED=` and `FUZZ_RUNS=` take other numbers. An input that breaks something is written to
 //! `crashers/`, where it stays and is run first from then on.
-#![allow(clippy::print_stderr, reason = "a test says what it found")]
+#![allow(clippy::expect_used, clippy::print_stderr, reason = "a test says what it found")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

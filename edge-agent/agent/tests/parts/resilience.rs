@@ -83,16 +83,14 @@ impl History {
         self.events.push((now_ns, event));
         let row = |of: &[(u64, Event)]| of.iter().filter(|(_, e)| *e == event).count();
         match (self.state(), event) {
-            (BreakerState::Closed, Event::Failed) => {
-                if row(self.since(&[Event::Succeeded, Event::Closed])) >= 5 {
-                    self.events.push((now_ns, Event::Opened));
-                }
+            (BreakerState::Closed, Event::Failed)
+                if row(self.since(&[Event::Succeeded, Event::Closed])) >= 5 =>
+            {
+                self.events.push((now_ns, Event::Opened));
             }
             (BreakerState::HalfOpen, Event::Failed) => self.events.push((now_ns, Event::Opened)),
-            (BreakerState::HalfOpen, Event::Succeeded) => {
-                if row(self.since(&[Event::Opened])) >= 3 {
-                    self.events.push((now_ns, Event::Closed));
-                }
+            (BreakerState::HalfOpen, Event::Succeeded) if row(self.since(&[Event::Opened])) >= 3 => {
+                self.events.push((now_ns, Event::Closed));
             }
             _ => {}
         }

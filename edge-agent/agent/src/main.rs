@@ -1,12 +1,16 @@
 //! The command line of the agent.
 #![allow(clippy::print_stdout, reason = "a command line speaks on stdout")]
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use edge_agent::config::{self, Layers};
 use edge_agent::{enroll, run, serve, store};
+use tideline_protocol::time::NS_PER_MS;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -92,11 +96,23 @@ enum StoreCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Write every held reading to stdout
+    /// Write held readings to stdout or a file, without touching the spool
     Export {
         /// As JSON lines in place of CSV
         #[arg(long)]
         json: bool,
+        /// Only of this series, as device/point; may be given several times
+        #[arg(long)]
+        series: Vec<String>,
+        /// Not earlier than this: RFC 3339 or Unix milliseconds
+        #[arg(long, value_parser = time_ns)]
+        from: Option<i64>,
+        /// Earlier than this: RFC 3339 or Unix milliseconds
+        #[arg(long, value_parser = time_ns)]
+        to: Option<i64>,
+        /// A new file to write, which its owner alone can read
+        #[arg(long)]
+        out: Option<PathBuf>,
     },
 }
 
@@ -123,6 +139,17 @@ fn timeout(text: &str) -> Result<Duration, String> {
     }
     let span: jiff::SignedDuration = text.parse().map_err(|_| allowed())?;
     Duration::try_from(span).map_err(|_| allowed())
+}
+
+/// As RFC 3339 or Unix milliseconds.
+fn time_ns(text: &str) -> Result<i64, String> {
+    let allowed =
+        || format!("{text:?} is no time; allowed is RFC 3339 or Unix milliseconds, in 1678 to 2262");
+    if let Ok(unix_ms) = text.parse::<i64>() {
+        return unix_ms.checked_mul(NS_PER_MS).ok_or_else(allowed);
+    }
+    let stamp: jiff::Timestamp = text.parse().map_err(|_| allowed())?;
+    i64::try_from(stamp.as_nanosecond()).map_err(|_| allowed())
 }
 
 fn main() -> anyhow::Result<()> {
@@ -185,9 +212,22 @@ fn store_command(command: &StoreCommand, data: &Path) -> anyhow::Result<()> {
         StoreCommand::Inspect { json } => (store::inspect(data)?, json),
         StoreCommand::Verify { json } => (store::verify(data)?, json),
         StoreCommand::Repair { json } => (store::repair(data)?, json),
-        StoreCommand::Export { json } => {
-            let out = std::io::stdout().lock();
-            let damaged = store::export(data, *json, &mut std::io::BufWriter::new(out))?;
+        StoreCommand::Export { json, series, from, to, out } => {
+            let selection = store::Selection { series: series.clone(), from_ns: *from, to_ns: *to };
+            let damaged = match out {
+                Some(path) => {
+                    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+                    let file = file.with_context(|| path.display().to_string())?;
+                    let mut out = std::io::BufWriter::new(&file);
+                    let damaged = store::export(data, *json, &selection, &mut out)?;
+                    file.sync_all()?;
+                    damaged
+                }
+                None => {
+                    let out = std::io::stdout().lock();
+                    store::export(data, *json, &selection, &mut std::io::BufWriter::new(out))?
+                }
+            };
             anyhow::ensure!(damaged == 0, "{damaged} batches cannot be read and are not in the export");
             return Ok(());
         }

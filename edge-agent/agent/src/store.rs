@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use tideline_protocol::block;
-use tideline_protocol::model::Seq;
+use tideline_protocol::model::{Seq, SeriesDef};
 use tideline_protocol::wire::RUN_ROWS_MAX;
 use tideline_spool::{LookReport, Spool, SpoolConfig, SpoolError, journal_path};
 
@@ -73,11 +73,22 @@ fn explained(error: SpoolError, data: &Path) -> anyhow::Error {
 /// The spool cannot be looked at.
 pub fn inspect(data: &Path) -> anyhow::Result<Value> {
     look(data, |spool, report| {
-        let stats = spool.stats();
+        let (stats, urgent) = (spool.stats(), spool.urgent());
+        let streams = spool
+            .stream_stats()
+            .into_iter()
+            .map(|stream| json!({ "name": stream.name, "class": stream.class, "bytes": stream.bytes }));
+        let drops = spool.drops().filter(|(_, rows)| *rows > 0);
+        let drops: serde_json::Map<_, _> =
+            drops.map(|(cause, rows)| (cause.as_str().to_owned(), rows.into())).collect();
         Ok(json!({
             "epoch": stats.epoch.to_string(),
             "head": stats.head.get(),
             "account": stats.account,
+            "dropped_rows": drops,
+            "streams": streams.collect::<Vec<_>>(),
+            "urgent_batches": { "alarm": urgent.alarm.len(), "state": urgent.state.len() },
+            "age_s": spool.age_s(),
             "bytes": stats.bytes,
             "batches": stats.batches,
             "series": stats.series,
@@ -143,8 +154,19 @@ pub fn text(found: &Value) -> String {
             Value::Bool(yes) => (if *yes { "yes" } else { "no" }).to_owned(),
             Value::String(text) => text.clone(),
             Value::Array(items) if items.is_empty() => "none".to_owned(),
+            Value::Object(fields) if fields.is_empty() => "none".to_owned(),
             Value::Array(items) => {
-                let plain = |item: &Value| item.as_str().map_or_else(|| item.to_string(), str::to_owned);
+                let plain = |item: &Value| match item {
+                    Value::String(text) => text.clone(),
+                    Value::Object(fields) => {
+                        let field = |(name, value): (&String, &Value)| {
+                            let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                            format!("{name} {shown}")
+                        };
+                        fields.iter().map(field).collect::<Vec<_>>().join(", ")
+                    }
+                    other => other.to_string(),
+                };
                 items.iter().map(plain).collect::<Vec<_>>().join("\n                ")
             }
             Value::Object(fields) => {
@@ -157,20 +179,51 @@ pub fn text(found: &Value) -> String {
     out
 }
 
-/// Writes every held reading, one JSON object or CSV line (RFC 4180) each; says how many batches could not be
-/// read.
+/// Which readings are exported.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Of these series only, as device/point; all when there is none.
+    pub series: Vec<String>,
+    /// Not earlier than this, in ns since 1970.
+    pub from_ns: Option<i64>,
+    /// Earlier than this, in ns since 1970.
+    pub to_ns: Option<i64>,
+}
+
+impl Selection {
+    fn has_series(&self, def: &SeriesDef) -> bool {
+        let id = || format!("{}/{}", def.device, def.point);
+        self.series.is_empty() || self.series.contains(&id())
+    }
+
+    fn has_time(&self, time_ns: i64) -> bool {
+        self.from_ns.is_none_or(|from_ns| time_ns >= from_ns)
+            && self.to_ns.is_none_or(|to_ns| time_ns < to_ns)
+    }
+}
+
+/// Writes the held readings that are selected, one JSON object or CSV line (RFC 4180) each; says how many
+/// batches could not be read.
 ///
 /// # Errors
-/// The spool cannot be looked at, or `out` not be written.
-pub fn export(data: &Path, json: bool, out: &mut impl Write) -> anyhow::Result<u64> {
+/// The spool cannot be looked at or knows no such series, or `out` cannot be written.
+pub fn export(data: &Path, json: bool, selection: &Selection, out: &mut impl Write) -> anyhow::Result<u64> {
     look(data, |spool, _| {
+        let defs = spool.series_defs(0, usize::MAX);
+        for id in &selection.series {
+            let one = Selection { series: vec![id.clone()], ..Selection::default() };
+            anyhow::ensure!(
+                defs.iter().any(|def| one.has_series(def)),
+                "the spool has no series {id:?}; allowed is device/point of one that it has"
+            );
+        }
         if !json {
             writeln!(out, "seq,device,point,unit,time_ns,value")?;
         }
         let (head, held) = (spool.head(), spool.held().len());
         let mut next = Seq::FIRST;
         while next <= head {
-            match export_run(spool, next, json, out)? {
+            match export_run(spool, next, json, selection, out)? {
                 Some(last) => next = last.next(),
                 None => next = spool.gone_through(next, head).next(),
             }
@@ -185,6 +238,7 @@ fn export_run(
     spool: &mut Spool,
     first: Seq,
     json: bool,
+    selection: &Selection,
     out: &mut impl Write,
 ) -> anyhow::Result<Option<Seq>> {
     let Some(run) = spool.load_run(first, spool.head(), EXPORT_BYTES, RUN_ROWS_MAX)? else { return Ok(None) };
@@ -194,10 +248,16 @@ fn export_run(
     let decoded = block::decode(&run.block, &run.rows, run.first)?;
     for column in decoded.columns {
         let Some(def) = usize::try_from(column.series).ok().and_then(|n| defs.get(n)) else { continue };
+        if !selection.has_series(def) {
+            continue;
+        }
         let seqs = column.rows_per_seq.iter().zip(run.first.get()..);
         let seqs = seqs.flat_map(|(rows, seq)| std::iter::repeat_n(seq, *rows as usize));
         for ((time_ns, value), seq) in column.times.iter().zip(&column.values).zip(seqs) {
             let (device, point, unit) = (&def.device, &def.point, &def.unit);
+            if !selection.has_time(*time_ns) {
+                continue;
+            }
             if json {
                 let row = json!({
                     "seq": seq, "device": device, "point": point, "unit": unit, "time_ns": time_ns, "value": value

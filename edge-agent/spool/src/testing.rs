@@ -13,6 +13,8 @@ struct Disk {
     files: [File; 2],
     power_cycles: u64,
     failing: bool,
+    // Most bytes of both files together.
+    room: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -160,13 +162,25 @@ impl CrashBackend {
             *copy = file.clone();
             copy.roll_back();
         }
-        let disk = Disk { files, power_cycles: 0, failing: false };
+        let disk = Disk { files, power_cycles: 0, failing: false, room: None };
         Self { disk: Arc::new(Mutex::new(disk)), power_cycle: 0, file: self.file }
     }
 
     /// From now on writes fail, as on a full or dying disk, until the next crash.
     pub fn fail_writes(&self) {
         self.disk().failing = true;
+    }
+
+    /// From now on the files take at most so many bytes together, as on a disk that others fill; growth
+    /// beyond them fails. `None`: as much as there may be.
+    pub fn set_room(&self, bytes: Option<usize>) {
+        self.disk().room = bytes;
+    }
+
+    /// Bytes of both files together.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.disk().files.iter().map(|file| file.data.len()).sum()
     }
 
     /// Flips one bit of the byte at `offset`, as a worn cell does.
@@ -220,7 +234,12 @@ impl StorageBackend for CrashBackend {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let (len, _) = end_of(len, 0)?;
+        let (all, room) = (self.bytes(), self.disk().room);
         self.with(true, |file| {
+            let after = all.saturating_sub(file.data.len()).saturating_add(len);
+            if len > file.data.len() && room.is_some_and(|room| after > room) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             let before = file.data.len();
             let cut = file.data.get(len..).unwrap_or_default().to_vec();
             file.undo.push(Undo::Len { before, cut });

@@ -71,6 +71,12 @@ fn store_commands_look_at_a_spool_and_leave_it_as_it_is() {
         let said = run(folder.path(), &["store", "export"]);
         assert_eq!(said.out.lines().count(), 13, "{}", said.out);
         assert!(said.out.contains("\n3,pump-7,flow,l/s,23,2.5\n"), "{}", said.out);
+        let args = ["store", "export", "--series", "pump-7/flow", "--from", "1970-01-01T00:00:00.000000023Z"];
+        assert_eq!(run(folder.path(), &args).out.lines().count(), 2, "the header and the last reading");
+        let args = ["store", "export", "--to", "0"];
+        assert_eq!(run(folder.path(), &args).out.lines().count(), 1, "the header");
+        let said = run(folder.path(), &["store", "export", "--series", "pump-7/flaw"]);
+        assert!(!said.good && said.err.contains("no series \"pump-7/flaw\""), "{}", said.err);
         assert!(read() == bytes);
         assert_eq!(names(folder.path()), ["spool.journal", "spool.redb"]);
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use tideline_link::quic::{self, ServerEndpoint};
+use tideline_link::quic::{self, LinkOptions, ServerEndpoint};
 use tideline_link::tls;
 use tideline_protocol::time::{Clock, SystemClock};
 use tideline_store::{Store, StoreConfig};
@@ -50,7 +50,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     let http = bind(config.http_listen, "http.listen")?;
     let https = bind(config.https_listen, "https.listen")?;
     let quic_tls = tls::server_config(&server, authority.cert_pem(), true, &[quic::ALPN])?;
-    let endpoint = ServerEndpoint::bind(config.quic_listen, quic_tls)
+    let secret = authority.secret("quic");
+    let endpoint = ServerEndpoint::bind_known(config.quic_listen, quic_tls, &LinkOptions::default(), &secret)
         .with_context(|| format!("quic.listen = {} cannot be bound", config.quic_listen))?;
     let endpoint = Arc::new(endpoint);
     let store = open_store(&config, &data, Arc::clone(&clock))?;

@@ -13,6 +13,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
     SanType, SerialNumber,
 };
+use ring::hmac;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
@@ -152,6 +153,17 @@ impl CertificateAuthority {
     #[must_use]
     pub fn cert_pem(&self) -> &str {
         &self.cert_pem
+    }
+
+    /// A secret for `purpose` that follows from the authority's key and says nothing of it.
+    #[must_use]
+    pub fn secret(&self, purpose: &str) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.issuer.key().serialized_der());
+        let mut secret = [0; 32];
+        for (to, byte) in secret.iter_mut().zip(hmac::sign(&key, purpose.as_bytes()).as_ref()) {
+            *to = *byte;
+        }
+        secret
     }
 
     /// The authority's private key, PKCS#8 PEM. Secret.

@@ -23,7 +23,10 @@ use std::time::Duration;
 
 use quinn::congestion::{BbrConfig, CubicConfig, NewRenoConfig};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{Endpoint, TransportConfig, VarInt};
+use quinn::{
+    ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt,
+};
+use ring::hmac;
 use rustls_pki_types::CertificateDer;
 
 pub use self::error::LinkError;
@@ -112,11 +115,32 @@ impl ServerEndpoint {
         tls: rustls::ServerConfig,
         options: &LinkOptions,
     ) -> Result<Self, LinkError> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(LinkError::config)?;
+        Self::bind_known(addr, tls, options, &secret)
+    }
+
+    /// As [`Self::bind_with`], with a secret that outlives the process: agents whose links a killed hub
+    /// has left behind are told by the next one, with their next packet, instead of finding out by
+    /// silence (RFC 9000, section 10.3).
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn bind_known(
+        addr: SocketAddr,
+        tls: rustls::ServerConfig,
+        options: &LinkOptions,
+        secret: &[u8; 32],
+    ) -> Result<Self, LinkError> {
         let crypto = QuicServerConfig::try_from(tls).map_err(LinkError::config)?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(Arc::new(transport(options, 1)?));
         config.max_incoming(INCOMING_MAX);
-        let endpoint = Endpoint::server(config, addr).map_err(|error| LinkError::bind(addr, &error))?;
+        let bind = || {
+            let runtime = Arc::new(TokioRuntime);
+            Endpoint::new(known_by(secret), Some(config), UdpSocket::bind(addr)?, runtime)
+        };
+        let endpoint = bind().map_err(|error| LinkError::bind(addr, &error))?;
         Ok(Self { endpoint })
     }
 
@@ -154,6 +178,43 @@ impl ServerEndpoint {
     /// Waits until the peers were told that their links are closed.
     pub async fn wait_idle(&self) {
         self.endpoint.wait_idle().await;
+    }
+}
+
+/// Least time between two words to agents that their links are gone: a thousand of them hear it within
+/// a second or two, and nobody can have the hub sign for its whole time.
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
+
+fn known_by(secret: &[u8; 32]) -> EndpointConfig {
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
+    config.min_reset_interval(RESET_INTERVAL).cid_generator(|| Box::new(ConnectionIds));
+    config
+}
+
+/// Ids of connections, random and without a mark of this process: a hub that comes back is to answer
+/// packets for those that it had before.
+#[derive(Debug)]
+struct ConnectionIds;
+
+impl ConnectionIds {
+    /// Enough for [`LINKS_MAX`] links without two alike.
+    const BYTES: usize = 8;
+}
+
+impl ConnectionIdGenerator for ConnectionIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut bytes = [0; Self::BYTES];
+        // Without entropy ids repeat, and quinn asks for another one.
+        let _ = getrandom::fill(&mut bytes);
+        ConnectionId::new(&bytes)
+    }
+
+    fn cid_len(&self) -> usize {
+        Self::BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
     }
 }
 

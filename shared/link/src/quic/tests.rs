@@ -424,3 +424,46 @@ async fn backfill_on_a_link_that_is_gone_is_an_error() {
     assert_eq!(ended.await.unwrap(), refused);
     assert_eq!(sender.finish().await, Err(refused));
 }
+
+#[tokio::test]
+async fn a_hub_that_was_killed_and_comes_back_tells_that_its_links_are_gone() {
+    let authority = authority();
+    let own = authority.issue_server(&["localhost".into()], now_s()).unwrap();
+    let tls = server_config(&own, authority.cert_pem(), true, &[ALPN]).unwrap();
+    let secret = authority.secret("quic");
+    let bind = |addr| ServerEndpoint::bind_known(addr, tls.clone(), &LinkOptions::default(), &secret);
+    // Its own runtime, which ends without a word to anybody.
+    let killed = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (addr, knocked) = {
+        let _inside = killed.enter();
+        let hub = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let (said, knocked) = tokio::sync::oneshot::channel();
+        let addr = hub.local_addr().unwrap();
+        killed.spawn(async move {
+            let (sender, mut receiver) = next_link(&hub).await.unwrap().split();
+            receiver.recv().await.unwrap();
+            said.send(()).unwrap();
+            std::future::pending::<()>().await;
+            drop((hub, sender));
+        });
+        (addr, knocked)
+    };
+    let agent = agent_of(&authority, "pump-7", now_s());
+    let link = client().connect(addr, "localhost", tls_of(&agent, system_time()), PATIENCE).await.unwrap();
+    let near = link.handle();
+    let (mut sender, _receiver) = link.split();
+    sender.send(&ping(1)).await.unwrap();
+    knocked.await.unwrap();
+    killed.shutdown_background();
+    let back = loop {
+        match bind(addr) {
+            Ok(hub) => break hub,
+            // The old socket is not closed yet.
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    sender.send(&ping(2)).await.unwrap();
+    let found = near.closed().await;
+    assert!(matches!(&found, LinkError::Lost { reason } if reason.contains("reset")), "{found:?}");
+    drop(back);
+}

@@ -88,7 +88,7 @@ $(WEB_DEPS): $(WEB)/package.json $(WEB)/package-lock.json | tools
 	@cd $(WEB) && { npm ci --no-audit --no-fund >/dev/null 2>&1 || npm install --no-save --no-audit --no-fund >&2; }
 	@touch $@
 
-# PART=edge, hub or path runs one part of the benchmarks only.
+# PART=edge, hub, path, links or fleet runs one part of the benchmarks only.
 PART ?=
 bench: $(WEB_DIST) ## Every figure that the project names, in release; PART=edge
 	$(call say,Release build; the first takes about 20 minutes on two cores; most of it is Polars)

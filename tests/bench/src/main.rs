@@ -1,11 +1,15 @@
 //! `make bench`: every figure that the project names, in release, medians of several runs.
 //!
-//! Three parts, each with a file of its figures: `edge` (spool, block codec, frames), `hub` (the
-//! store) and `path` (the real processes over QUIC). Every figure names its workload and batch
-//! shape. It asserts nothing but that there was something to measure.
+//! Parts, each with a file of its figures: `edge` (spool, block codec, frames), `hub` (the store),
+//! `path` (the real processes over QUIC), `links` (the same over bad links) and `fleet` (a thousand
+//! agents). Every figure names its workload and batch shape. It asserts nothing but that there was something to measure.
 
 #![allow(clippy::print_stdout, reason = "a command line speaks on stdout")]
 
+mod accept;
+mod feed;
+mod fleet;
+mod links;
 mod path;
 mod relay;
 mod spool;
@@ -75,13 +79,16 @@ fn machine() -> String {
 
 type Measure = fn(&mut Vec<Figure>) -> anyhow::Result<()>;
 
-const PARTS: [(&str, Measure); 3] = [
+const PARTS: [(&str, Measure); 5] = [
     ("edge", |figures| {
         spool::measure(figures)?;
+        accept::measure(figures)?;
         wire::measure(figures)
     }),
     ("hub", store::measure),
     ("path", path::measure),
+    ("links", links::measure),
+    ("fleet", fleet::measure),
 ];
 
 fn main() -> anyhow::Result<()> {
@@ -90,7 +97,7 @@ fn main() -> anyhow::Result<()> {
     }
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     if let Some(unknown) = wanted.iter().find(|name| !PARTS.iter().any(|(part, _)| part == name)) {
-        anyhow::bail!("there is no part {unknown:?}; the parts are edge, hub and path");
+        anyhow::bail!("there is no part {unknown:?}; the parts are edge, hub, path, links and fleet");
     }
     let (machine, commit) = (machine(), said("git", &["describe", "--always", "--dirty"]));
     println!("machine {machine}\ncommit  {commit}\nmedians of {RUNS} runs, unless a line says otherwise\n");

@@ -8,24 +8,23 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde_json::Value;
 use tideline_e2e::{Agent, Hub, until};
 use tideline_protocol::model::{DeviceId, PointId, SeriesDef};
 use tideline_protocol::time::{Clock, SystemClock};
 use tideline_spool::{Spool, SpoolConfig};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
+use crate::feed::Feed;
 use crate::relay::Relay;
 use crate::spool::slices;
 use crate::store::PATIENCE;
-use crate::workload::{Batch, nab, walk};
+use crate::workload::{Batch, host, nab, walk};
 use crate::{Figure, median, quantile};
 
 const SERIES: u32 = 1_000;
 /// Seconds of the walk that are waiting when the line opens.
 const BACKLOG_S: usize = 500;
 /// The same for the throughput, which needs more to drain.
-const DRAIN_S: usize = 5_000;
+const DRAIN_S: usize = 10_000;
 /// How long the live workloads run.
 const LIVE: Duration = Duration::from_secs(30);
 /// Times that a drain is repeated.
@@ -38,7 +37,7 @@ fn config(hub: SocketAddr, rest: &str) -> String {
 }
 
 /// Puts batches into the spool of an agent that is not running.
-fn fill(folder: &Path, device: &str, batches: &[Batch], series: u32) -> anyhow::Result<u64> {
+pub fn fill(folder: &Path, device: &str, batches: &[Batch], series: u32) -> anyhow::Result<u64> {
     let (mut spool, _) =
         Spool::open_file(&folder.join("data/spool.redb"), SpoolConfig { quota_bytes: 1 << 30 })?;
     for i in 0..series {
@@ -52,8 +51,19 @@ fn fill(folder: &Path, device: &str, batches: &[Batch], series: u32) -> anyhow::
     Ok(spool.account().produced)
 }
 
-/// Seconds from the start of an agent until its full spool is durable at the hub.
-async fn drain(hub: &Hub, device: &str, batches: &[Batch], series: u32) -> anyhow::Result<(f64, f64, f64)> {
+/// A backlog that went from an agent's spool to the hub.
+pub struct Drained {
+    /// From the start of the agent until all is durable at the hub.
+    pub seconds: f64,
+    /// On the wire.
+    pub bytes: f64,
+    pub rows: f64,
+    /// Most that the agent had resident, in MB.
+    pub resident_mb: f64,
+}
+
+/// Starts an agent with a full spool and waits until all of it is durable at the hub.
+pub async fn drain(hub: &Hub, device: &str, batches: &[Batch], series: u32) -> anyhow::Result<Drained> {
     let relay = Relay::start(hub.quic())?;
     relay.set_open(true);
     // An agent without sources would read this machine.
@@ -67,23 +77,24 @@ async fn drain(hub: &Hub, device: &str, batches: &[Batch], series: u32) -> anyho
     let agent = Agent::launch(folder)?;
     hub.settled(device, rows, PATIENCE).await?;
     let seconds = (clock.mono_ns() - start) as f64 / 1e9;
-    let bytes = relay.bytes();
+    let bytes = relay.bytes() as f64;
+    let resident_mb = memory_mb(agent.pid().context("the agent has ended")?, "VmHWM")?;
     agent.terminate(PATIENCE).await?;
-    Ok((seconds, bytes as f64, rows as f64))
+    Ok(Drained { seconds, bytes, rows: rows as f64, resident_mb })
 }
 
 async fn backlogs(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     let hub = Hub::start().await?;
     let goal = |name, workload, value| Figure { name, workload, value, unit: "B/reading" };
-    let (_, bytes, rows) = drain(&hub, "walk", &walk(SERIES, BACKLOG_S), SERIES).await?;
+    let drained = drain(&hub, "walk", &walk(SERIES, BACKLOG_S), SERIES).await?;
     figures.push(goal(
-        "wire bytes, backlog, all included (goal 1.2)",
+        "wire bytes, backlog, all included (goal 0.7)",
         "walk, 500 s, over QUIC",
-        bytes / rows,
+        drained.bytes / drained.rows,
     ));
     for (name, label, file) in [
         (
-            "wire bytes, backlog, all included (goal 5)",
+            "wire bytes, backlog, all included (goal 4.5)",
             "machine_temperature, over QUIC",
             "machine_temperature_system_failure.csv",
         ),
@@ -96,37 +107,41 @@ async fn backlogs(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     ] {
         let Some(batches) = nab(file, 100) else { continue };
         let device = file.split('_').next().unwrap_or("nab");
-        let (_, bytes, rows) = drain(&hub, device, &batches, 1).await?;
-        figures.push(goal(name, label, bytes / rows));
+        let drained = drain(&hub, device, &batches, 1).await?;
+        figures.push(goal(name, label, drained.bytes / drained.rows));
     }
     Ok(())
 }
 
 async fn throughput(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     let backlog = walk(SERIES, DRAIN_S);
-    let mut rates = Vec::new();
+    let (mut rates, mut resident) = (Vec::new(), Vec::new());
     for turn in 0..DRAINS {
         let hub = Hub::start().await?;
-        let (seconds, _, rows) = drain(&hub, &format!("drain-{turn}"), &backlog, SERIES).await?;
-        rates.push(rows / seconds / 1e6);
+        let drained = drain(&hub, &format!("drain-{turn}"), &backlog, SERIES).await?;
+        rates.push(drained.rows / drained.seconds / 1e6);
+        resident.push(drained.resident_mb);
     }
-    figures.push(Figure {
-        name: "spool to hub, agent's start included",
-        workload: "walk, 5,000 s, one agent, over QUIC",
-        value: median(&mut rates),
-        unit: "M readings/s",
-    });
+    let workload = "walk, 10 M readings, one agent, over QUIC";
+    let mut push = |name, value, unit| figures.push(Figure { name, workload, value, unit });
+    push("spool to hub, agent's start included (goal 2)", median(&mut rates), "M readings/s");
+    push("  most that the agent had resident (goal 20)", median(&mut resident), "MB");
     Ok(())
 }
 
-/// The walk as a CSV with one column per series.
-fn walk_csv(path: &Path, seconds: usize) -> anyhow::Result<()> {
+/// The walk as a CSV with one column per series and `rows` rows.
+pub fn walk_csv(path: &Path, series: u32, rows: usize) -> anyhow::Result<()> {
+    let names: Vec<String> = (0..series).map(|i| format!("p{i}")).collect();
+    csv(path, &names, &walk(series, rows))
+}
+
+fn csv(path: &Path, names: &[String], batches: &[Batch]) -> anyhow::Result<()> {
     use std::io::Write as _;
     let mut out = std::io::BufWriter::new(std::fs::File::create(path)?);
     write!(out, "timestamp")?;
-    (0..SERIES).try_for_each(|i| write!(out, ",p{i}"))?;
-    for (second, batch) in walk(SERIES, seconds).iter().enumerate() {
-        write!(out, "\n2025-11-21 10:{:02}:{:02}", second / 60, second % 60)?;
+    names.iter().try_for_each(|name| write!(out, ",{name}"))?;
+    for (second, batch) in batches.iter().enumerate() {
+        write!(out, "\n{}", 1_763_719_200_000_i64 + i64::try_from(second)? * 1_000)?;
         for value in batch.iter().flat_map(|(_, samples)| samples).map(|sample| sample.value) {
             write!(out, ",{value}")?;
         }
@@ -152,14 +167,18 @@ async fn live(
     device: &'static str,
     source: &str,
     figures: &mut Vec<Figure>,
-    workload: &'static str,
+    (goal, workload): (&'static str, &'static str),
 ) -> anyhow::Result<()> {
     let hub = Hub::start().await?;
     let relay = Relay::start(hub.quic())?;
     relay.set_open(true);
     let csv = hub.folder().join("walk.csv");
-    walk_csv(&csv, 120)?;
-    let source = source.replace("WALK", &csv.display().to_string());
+    walk_csv(&csv, SERIES, 120)?;
+    let metrics = hub.folder().join("host.csv");
+    let (names, batches) = host(120);
+    self::csv(&metrics, &names, &batches)?;
+    let source =
+        source.replace("WALK", &csv.display().to_string()).replace("HOST", &metrics.display().to_string());
     let agent = Agent::start(&hub, device, &config(relay.address, &source)).await?;
     let begun = |n: f64| (n > 0.0).then_some(n);
     let first =
@@ -169,18 +188,10 @@ async fn live(
     let (last, bytes) = (stored(&hub, device).await?, relay.bytes() - bytes);
     let pid = agent.pid().context("the agent has ended")?;
     let mut push = |name, value, unit| figures.push(Figure { name, workload, value, unit });
-    push("wire bytes, live, all included", bytes as f64 / (last - first), "B/reading");
+    push(goal, bytes as f64 / (last - first), "B/reading");
     push("agent, resident (goal 20)", memory_mb(pid, "VmRSS")?, "MB");
     push("agent, most resident since its start", memory_mb(pid, "VmHWM")?, "MB");
     agent.terminate(PATIENCE).await
-}
-
-/// The delay of each reading of a `readings` event, in ms.
-fn delays(event: &str, now_ms: f64, out: &mut Vec<f64>) {
-    let value: Value = serde_json::from_str(event).unwrap_or(Value::Null);
-    let series = value.get("series").and_then(Value::as_array);
-    let times = series.into_iter().flatten().filter_map(|s| s.get("t")?.as_array()).flatten();
-    out.extend(times.filter_map(Value::as_f64).map(|time| now_ms - time));
 }
 
 async fn latency(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
@@ -193,27 +204,16 @@ async fn latency(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
         csv.display()
     );
     let agent = Agent::start(&hub, "latency", &config(hub.quic(), &source)).await?;
-    let mut tcp = tokio::net::TcpStream::connect(hub.http()).await?;
-    let ask = format!(
-        "GET /api/v1/live?device=latency HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\r\n",
-        hub.token()
-    );
-    tcp.write_all(ask.as_bytes()).await?;
+    let mut feed = Feed::open(&hub, "device=latency").await?;
     let clock = SystemClock::default();
-    let (mut lines, mut waits) = (BufReader::new(tcp).lines(), Vec::new());
+    let mut waits = Vec::new();
     let start = clock.mono_ns();
     let warm = Duration::from_secs(2);
-    let mut readings = false;
     let since = |now: u64| Duration::from_nanos(now - start);
     while since(clock.mono_ns()) < warm + LIVE {
-        let line =
-            tokio::time::timeout(PATIENCE, lines.next_line()).await??.context("the live feed has ended")?;
-        if let Some(kind) = line.strip_prefix("event:") {
-            readings = kind.trim() == "readings";
-        } else if let Some(data) = line.strip_prefix("data:").filter(|_| readings)
-            && since(clock.mono_ns()) > warm
-        {
-            delays(data.trim(), clock.wall_ns() as f64 / 1e6, &mut waits);
+        let arrival = feed.next().await?;
+        if since(clock.mono_ns()) > warm {
+            waits.extend(arrival.times_ms.iter().map(|time_ms| arrival.at_ms - time_ms));
         }
     }
     agent.terminate(PATIENCE).await?;
@@ -238,9 +238,21 @@ pub fn measure(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     runtime.block_on(async {
         backlogs(figures).await?;
         throughput(figures).await?;
-        let walk = "[[source]]\nkind = \"replay\"\npath = \"WALK\"\ntimestamps = \"now\"\nrate = 1\n";
-        live("live-walk", walk, figures, "walk, 1,000 readings/s, live").await?;
-        live("live-host", "[[source]]\nkind = \"host\"\n", figures, "host metrics at 1 Hz, live").await?;
+        let replay = |file| {
+            format!("[[source]]\nkind = \"replay\"\npath = \"{file}\"\ntimestamps = \"now\"\nrate = 1\n")
+        };
+        let all = "wire bytes, live, all included";
+        let walk = ("wire bytes, live, all included (goal 3)", "walk, 1,000 readings/s, one frame a second");
+        live("live-walk", &replay("WALK"), figures, walk).await?;
+        let host = ("wire bytes, live, all included (goal 8)", "64 host metrics at 1 Hz");
+        live("live-host", &replay("HOST"), figures, host).await?;
+        live(
+            "live-own",
+            "[[source]]\nkind = \"host\"\n",
+            figures,
+            (all, "this machine's own metrics at 1 Hz"),
+        )
+        .await?;
         latency(figures).await
     })
 }

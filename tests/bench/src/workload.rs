@@ -54,3 +54,40 @@ pub fn nab(name: &str, rows: usize) -> Option<Vec<Batch>> {
         .collect();
     Some(samples.chunks(rows).map(|chunk| vec![(0, chunk.to_vec())]).collect())
 }
+
+/// The host metrics: their names, and 64 readings a second, as an agent gives them.
+pub fn host(seconds: usize) -> (Vec<String>, Vec<Batch>) {
+    let mut rng = StdRng::seed_from_u64(2);
+    let kinds = [
+        ("cpu", 18),
+        ("temperature", 6),
+        ("load", 3),
+        ("memory", 9),
+        ("disk", 12),
+        ("network", 15),
+        ("uptime", 1),
+    ];
+    let points: Vec<(&str, u32)> = kinds.iter().flat_map(|(kind, n)| (0..*n).map(|i| (*kind, i))).collect();
+    let mut levels: Vec<f64> = points.iter().map(|_| rng.random_range(0.05..0.95)).collect();
+    let mut batches = Vec::with_capacity(seconds);
+    for second in 0..seconds {
+        let time_ns = START_NS + i64::try_from(second).unwrap_or(0) * 1_000_000_000;
+        let mut batch = Batch::with_capacity(points.len());
+        for (((kind, _), level), no) in points.iter().zip(&mut levels).zip(0_u32..) {
+            *level = (*level + 0.02 * normal(&mut rng)).clamp(0.0, 1.0);
+            let value = match *kind {
+                // Percent and degrees to a tenth, load to a hundredth, memory and disks in pages,
+                // networks in bytes a second, at times none.
+                "cpu" | "temperature" => (*level * 1_000.0).round() / 10.0,
+                "load" => (*level * 400.0).round() / 100.0,
+                "memory" => (*level * 16e9 / 4096.0).round() * 4096.0,
+                "disk" => (*level * 512e9 / 4096.0).round() * 4096.0,
+                "network" => (((*level - 0.3).max(0.0) * 10.0).exp_m1() * 200.0).round(),
+                _ => 86_400.0 + second as f64,
+            };
+            batch.push((no, vec![Sample { time_ns, value }]));
+        }
+        batches.push(batch);
+    }
+    (points.iter().map(|(kind, i)| format!("{kind}/{i}")).collect(), batches)
+}

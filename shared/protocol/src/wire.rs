@@ -5,12 +5,11 @@
 //!      0      2  magic, "TL"
 //!      2      1  version, 1
 //!      3      1  kind
-//!      4      1  flags; bit 0: a trace context follows the header
-//!      5      3  reserved, zero
-//!      8      4  length of what follows the header, big-endian
-//!     12      4  CRC-32C of the header with this field zero, and of all that follows it
-//!     16      8  correlation id, big-endian
-//!     24   (25)  W3C trace context: trace id, parent id, flags
+//!      4      1  flags; bit 0: a trace context follows, bit 1: a correlation id does
+//!      5      3  length of what follows the header, big-endian
+//!      8      4  CRC-32C of the header with this field zero, and of all that follows it
+//!     12    (8)  correlation id, big-endian, not 0
+//!     ..   (25)  W3C trace context: trace id, parent id, flags
 //!     ..      n  CBOR of the message; for a run: its length as 4 bytes, the CBOR, the block
 //! ```
 //!
@@ -33,7 +32,9 @@ pub const VERSION: u8 = 1;
 /// The first bytes of every frame.
 pub const MAGIC: [u8; 2] = *b"TL";
 /// Bytes of the fixed header.
-pub const HEADER_LEN: usize = 24;
+pub const HEADER_LEN: usize = 12;
+/// Bytes of a correlation id.
+pub const CORR_LEN: usize = 8;
 /// Bytes of a trace context.
 pub const TRACE_LEN: usize = 25;
 /// Longest frame body: one run of [`RUN_BYTES_MAX`] with its envelope.
@@ -57,9 +58,10 @@ pub const SERIES_PER_MESSAGE_MAX: usize = 4096;
 /// Longest free text (reasons, software names) in bytes.
 pub const TEXT_BYTES_MAX: usize = 512;
 
-const LEN_OFFSET: usize = 8;
-const CRC_OFFSET: usize = 12;
+const LEN_OFFSET: usize = 5;
+const CRC_OFFSET: usize = 8;
 const FLAG_TRACE: u8 = 1;
+const FLAG_CORR: u8 = 2;
 
 /// What is wrong with received bytes. All variants are the peer's fault or the line's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,8 +84,8 @@ pub enum WireError {
         /// The kind of the frame.
         found: u8,
     },
-    /// Flags or reserved bytes that version 1 does not have.
-    #[error("frame flags {found:#04x} or reserved bytes are not those of version {VERSION}")]
+    /// Flags that version 1 does not have.
+    #[error("frame flags {found:#04x} are not those of version {VERSION}")]
     Flags {
         /// The flags of the frame.
         found: u8,
@@ -279,11 +281,16 @@ fn check_limits(message: &Message) -> Result<(), WireError> {
 pub fn encode(frame: &Frame) -> Vec<u8> {
     let envelope = frame.message.envelope();
     let block: &[u8] = if let Message::Run(run) = &frame.message { &run.block } else { &[] };
-    let mut out = Vec::with_capacity(HEADER_LEN + TRACE_LEN + 4 + envelope.len() + block.len());
+    let most = HEADER_LEN + CORR_LEN + TRACE_LEN + 4 + envelope.len() + block.len();
+    let mut out = Vec::with_capacity(most);
+    let flag = |bit, set| if set { bit } else { 0 };
+    let flags = flag(FLAG_TRACE, frame.trace.is_some()) | flag(FLAG_CORR, frame.corr != 0);
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[VERSION, frame.message.kind(), u8::from(frame.trace.is_some()), 0, 0, 0]);
-    out.extend_from_slice(&[0; CRC_OFFSET + 4 - LEN_OFFSET]);
-    out.extend_from_slice(&frame.corr.to_be_bytes());
+    out.extend_from_slice(&[VERSION, frame.message.kind(), flags]);
+    out.extend_from_slice(&[0; HEADER_LEN - LEN_OFFSET]);
+    if frame.corr != 0 {
+        out.extend_from_slice(&frame.corr.to_be_bytes());
+    }
     if let Some(trace) = &frame.trace {
         out.extend_from_slice(&trace.trace_id);
         out.extend_from_slice(&trace.parent_id);
@@ -302,8 +309,9 @@ pub fn encode(frame: &Frame) -> Vec<u8> {
 /// from being decoded; bytes shorter than a header stay as they are.
 pub fn seal(frame: &mut [u8]) {
     let Some((head, body)) = frame.split_first_chunk_mut::<HEADER_LEN>() else { return };
-    head[LEN_OFFSET..CRC_OFFSET]
-        .copy_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());
+    // A body is shorter than what three bytes can say, or it is not a frame's.
+    let [_, len @ ..] = u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes();
+    head[LEN_OFFSET..CRC_OFFSET].copy_from_slice(&len);
     head[CRC_OFFSET..CRC_OFFSET + 4].fill(0);
     let crc = crc32c::crc32c_append(crc32c::crc32c(head), body);
     head[CRC_OFFSET..CRC_OFFSET + 4].copy_from_slice(&crc.to_be_bytes());
@@ -319,33 +327,33 @@ pub struct Decoder {
 struct Header {
     kind: u8,
     traced: bool,
+    correlated: bool,
     len: usize,
     crc: u32,
-    corr: u64,
 }
 
 impl Header {
     fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, WireError> {
-        let [m0, m1, version, kind, flags, r0, r1, r2, l0, l1, l2, l3, c0, c1, c2, c3, corr @ ..] = *bytes;
+        let [m0, m1, version, kind, flags, l0, l1, l2, c0, c1, c2, c3] = *bytes;
         if [m0, m1] != MAGIC {
             return Err(WireError::Magic { found: [m0, m1] });
         }
         if version != VERSION {
             return Err(WireError::Version { found: version });
         }
-        if flags & !FLAG_TRACE != 0 || [r0, r1, r2] != [0; 3] {
+        if flags & !(FLAG_TRACE | FLAG_CORR) != 0 {
             return Err(WireError::Flags { found: flags });
         }
-        let len = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+        let len = u32::from_be_bytes([0, l0, l1, l2]) as usize;
         if len > FRAME_BYTES_MAX {
             return Err(WireError::TooLong { what: "frame", found: len, max: FRAME_BYTES_MAX });
         }
         Ok(Self {
             kind,
             traced: flags & FLAG_TRACE != 0,
+            correlated: flags & FLAG_CORR != 0,
             len,
             crc: u32::from_be_bytes([c0, c1, c2, c3]),
-            corr: u64::from_be_bytes(corr),
         })
     }
 }
@@ -381,11 +389,12 @@ impl Decoder {
         if computed != header.crc {
             return Err(WireError::Checksum { found: header.crc, computed });
         }
+        let (corr, body) = split_corr(&header, body)?;
         let (trace, body) = split_trace(&header, body)?;
         let message = Message::decode(header.kind, body)?;
         check_limits(&message)?;
         self.start += HEADER_LEN + header.len;
-        Ok(Some(Frame { corr: header.corr, trace, message }))
+        Ok(Some(Frame { corr, trace, message }))
     }
 }
 
@@ -408,6 +417,20 @@ fn check_gap(gap: &Gap) -> Result<(), WireError> {
         }
     }
     Ok(())
+}
+
+fn split_corr<'b>(header: &Header, body: &'b [u8]) -> Result<(u64, &'b [u8]), WireError> {
+    if !header.correlated {
+        return Ok((0, body));
+    }
+    let reason = "its correlation id is cut short".to_owned();
+    let (corr, rest) =
+        body.split_first_chunk::<CORR_LEN>().ok_or(WireError::Malformed { kind: header.kind, reason })?;
+    match u64::from_be_bytes(*corr) {
+        // None at all is written without.
+        0 => Err(WireError::NotCanonical { kind: header.kind }),
+        corr => Ok((corr, rest)),
+    }
 }
 
 fn split_trace<'b>(header: &Header, body: &'b [u8]) -> Result<(Option<Trace>, &'b [u8]), WireError> {

@@ -125,8 +125,8 @@ fn each_fault_has_its_own_error() {
     };
     assert_eq!(with(0, b'x'), WireError::Magic { found: *b"xL" });
     assert_eq!(with(2, 9), WireError::Version { found: 9 });
-    assert_eq!(with(4, 2), WireError::Flags { found: 2 });
-    assert!(matches!(with(8, 0xff), WireError::TooLong { what: "frame", max: FRAME_BYTES_MAX, .. }));
+    assert_eq!(with(4, 4), WireError::Flags { found: 4 });
+    assert!(matches!(with(5, 0xff), WireError::TooLong { what: "frame", max: FRAME_BYTES_MAX, .. }));
     assert!(matches!(with(good.len() - 1, 6), WireError::Checksum { .. }));
     let mut unknown = good.clone();
     unknown[3] = 77;
@@ -140,8 +140,12 @@ fn a_second_encoding_of_the_same_message_is_refused() {
     let mut frame = encode(&Message::Ping(Ping { mono_ns: 5, next_ms: 3_000 }).into());
     frame.truncate(HEADER_LEN);
     frame.extend_from_slice(&[0x82, 0x18, 0x05, 0x00]);
-    frame[8..12].copy_from_slice(&4_u32.to_be_bytes());
-    reseal(&mut frame);
+    seal(&mut frame);
+    assert_eq!(decode_one(&frame), Err(WireError::NotCanonical { kind: 8 }));
+    // A correlation id that says that there is none.
+    let mut frame = encode(&Frame { corr: 1, ..Message::Ping(Ping { mono_ns: 5, next_ms: 3_000 }).into() });
+    frame[HEADER_LEN..HEADER_LEN + CORR_LEN].fill(0);
+    seal(&mut frame);
     assert_eq!(decode_one(&frame), Err(WireError::NotCanonical { kind: 8 }));
 }
 

@@ -31,7 +31,7 @@ WEB_SOURCES := $(shell find $(WEB) \( -name node_modules -o -name dist -o -name 
 # Notices go to stderr, because the stdout of `make demo ARGS=--json` is the demo's alone.
 say = @printf '==> %s\n' "$(1)" >&2
 
-.PHONY: help demo test check lint build web bench sim fuzz chaos setup tools browser clean
+.PHONY: help demo test check lint build web bench scorecard sim fuzz chaos setup tools browser clean
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16

@@ -14,7 +14,7 @@ const ASKERS: usize = 512;
 const SERIES: usize = 1_000;
 
 /// Readings a second that `ASKERS` get durable, `batch` of them in each request.
-async fn accept(batch: usize, rows: usize) -> anyhow::Result<f64> {
+pub async fn accept(batch: usize, rows: usize) -> anyhow::Result<f64> {
     let dir = tempfile::tempdir_in(".")?;
     let config = SpoolConfig { quota_bytes: 1 << 30 };
     let (spool, thread) = SpoolHandle::start(dir.path().join("spool.redb"), config, Board::default())?;

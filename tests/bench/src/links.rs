@@ -138,15 +138,16 @@ async fn first_fresh(line: &Line, feed: &mut Feed) -> anyhow::Result<f64> {
     }
 }
 
-async fn cuts(backlog_s: usize, workload: &'static str, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
+/// Milliseconds from link-up to the first fresh reading, once for each of `turns` cuts.
+pub async fn outage(backlog_s: usize, turns: usize) -> anyhow::Result<Vec<f64>> {
     let hub = Hub::start().await?;
     let line = Line::start(hub.quic(), Quality::GOOD, 1).await?;
     let (series, rate) = SLOW;
     let csv = hub.folder().join("walk.csv");
     let cut_s = usize::try_from(CUT.as_secs())?;
-    walk_csv(&csv, series, (cut_s + 40) * (CUTS + 1) * rate)?;
+    walk_csv(&csv, series, (cut_s + 60) * rate)?;
     let mut waits = Vec::new();
-    for turn in 0..CUTS {
+    for turn in 0..turns {
         let device = format!("cut-{turn}");
         let mut feed = Feed::open(&hub, &format!("series={device}/p0")).await?;
         let config = config(&line, Congestion::default(), &csv, rate);
@@ -167,6 +168,11 @@ async fn cuts(backlog_s: usize, workload: &'static str, figures: &mut Vec<Figure
         .await?;
         agent.terminate(PATIENCE).await?;
     }
+    Ok(waits)
+}
+
+async fn cuts(backlog_s: usize, workload: &'static str, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
+    let mut waits = outage(backlog_s, CUTS).await?;
     let mut push = |name, value| figures.push(Figure { name, workload, value, unit: "ms" });
     push("link up after 30 s to the first fresh reading (goal 1,000)", median(&mut waits));
     push("  the slowest of three", quantile(&mut waits, 1.0));

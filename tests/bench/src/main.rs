@@ -12,6 +12,7 @@ mod fleet;
 mod links;
 mod path;
 mod relay;
+mod scorecard;
 mod spool;
 mod store;
 mod wire;
@@ -77,6 +78,9 @@ fn machine() -> String {
     format!("{} × {cores}", model.trim_start_matches([' ', '\t', ':']))
 }
 
+/// A part that is run by its name only.
+const SCORECARD: &str = "scorecard";
+
 type Measure = fn(&mut Vec<Figure>) -> anyhow::Result<()>;
 
 const PARTS: [(&str, Measure); 5] = [
@@ -96,13 +100,25 @@ fn main() -> anyhow::Result<()> {
         anyhow::bail!("figures of a debug build mean nothing; use `make bench`");
     }
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) = wanted.iter().find(|name| !PARTS.iter().any(|(part, _)| part == name)) {
-        anyhow::bail!("there is no part {unknown:?}; the parts are edge, hub, path, links and fleet");
+    if let [role, folder] = wanted.as_slice()
+        && role == scorecard::EDGE
+    {
+        return scorecard::edge(folder.as_ref());
+    }
+    if let Some(unknown) =
+        wanted.iter().find(|name| *name != SCORECARD && !PARTS.iter().any(|(part, _)| part == name))
+    {
+        anyhow::bail!(
+            "there is no part {unknown:?}; the parts are edge, hub, path, links, fleet and scorecard"
+        );
     }
     let (machine, commit) = (machine(), said("git", &["describe", "--always", "--dirty"]));
     println!("machine {machine}\ncommit  {commit}\nmedians of {RUNS} runs, unless a line says otherwise\n");
     let folder = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into()) + "/bench";
     std::fs::create_dir_all(&folder)?;
+    if wanted.iter().any(|name| name == SCORECARD) {
+        return scorecard::run(&folder);
+    }
     for (part, measure) in
         PARTS.iter().filter(|(part, _)| wanted.is_empty() || wanted.iter().any(|w| w == part))
     {

@@ -225,6 +225,16 @@ async fn latency(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn replay(file: &str) -> String {
+    format!("[[source]]\nkind = \"replay\"\npath = \"{file}\"\ntimestamps = \"now\"\nrate = 1\n")
+}
+
+/// The walk live; its first figure is the bytes on the wire.
+pub async fn live_walk(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
+    let names = ("wire bytes, live, all included (goal 3)", "walk, 1,000 readings/s, one frame a second");
+    live("live-walk", &replay("WALK"), figures, names).await
+}
+
 pub fn measure(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     let agent = tideline_e2e::process::binary("edge-agent")?;
     let size = std::fs::metadata(agent)?.len() as f64 / 1e6;
@@ -238,12 +248,8 @@ pub fn measure(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     runtime.block_on(async {
         backlogs(figures).await?;
         throughput(figures).await?;
-        let replay = |file| {
-            format!("[[source]]\nkind = \"replay\"\npath = \"{file}\"\ntimestamps = \"now\"\nrate = 1\n")
-        };
         let all = "wire bytes, live, all included";
-        let walk = ("wire bytes, live, all included (goal 3)", "walk, 1,000 readings/s, one frame a second");
-        live("live-walk", &replay("WALK"), figures, walk).await?;
+        live_walk(figures).await?;
         let host = ("wire bytes, live, all included (goal 8)", "64 host metrics at 1 Hz");
         live("live-host", &replay("HOST"), figures, host).await?;
         live(

@@ -58,7 +58,7 @@ fn bare(file: &mut std::fs::File, encoded: &[EncodedBatch], group: usize) -> any
 }
 
 /// Bytes a reading when every batch is acked as soon as it was appended, with all the books of that.
-fn flash(encoded: &[EncodedBatch]) -> anyhow::Result<f64> {
+pub fn flash(encoded: &[EncodedBatch]) -> anyhow::Result<f64> {
     let (_dir, mut spool) = open()?;
     let before = spool.bytes_written();
     let mut rows = 0;

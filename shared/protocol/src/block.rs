@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! u8       codec, 1
-//! varint   number of series, then their numbers: the first, then differences less one
+//! ..       numbers of the series (see `series`)
 //! u8 + ..  cells, rows of each series in each seq: 0 = all the same (varint); 1 = pco of u32
 //! varint   number of time columns, then for each series its column, unless there is only one
 //! chunk    all time columns one after the other: pco of i64 (ns)
@@ -19,11 +19,12 @@
 //! envelope; [`decode`] refuses a block that disagrees with it.
 
 mod columns;
+mod series;
 mod singles;
 
 use std::collections::BTreeMap;
 
-use crate::model::{RowCounts, Sample, Seq, SeriesNo};
+use crate::model::{RowCounts, SERIES_PER_EPOCH_MAX, Sample, Seq, SeriesNo};
 use crate::ranges::RangeSet;
 use crate::wire::{RUN_ROWS_MAX, RUN_SEQS_MAX};
 
@@ -234,12 +235,7 @@ fn shorter(one: Vec<u8>, other: Vec<u8>) -> Vec<u8> {
 
 fn write_columns(columns: &[(SeriesNo, &Column)]) -> Vec<u8> {
     let mut out = vec![CODEC];
-    varint(&mut out, columns.len() as u64);
-    let mut next = 0_u32;
-    for (series, _) in columns {
-        varint(&mut out, u64::from(series - next));
-        next = series.saturating_add(1);
-    }
+    series::write(&mut out, columns.iter().map(|(series, _)| *series));
     let columns: Vec<&Column> = columns.iter().map(|(_, column)| *column).collect();
     write_cells(&mut out, &columns);
     columns::write_times(&mut out, &columns);
@@ -300,7 +296,8 @@ pub fn decode(bytes: &[u8], rows: &RowCounts, first: Seq) -> Result<Decoded, Blo
         }
         found => return Err(BlockError::Codec { found }),
     }
-    let series = read_series(&mut input, seqs)?;
+    let series = series::read(&mut input, u64::from(SERIES_PER_EPOCH_MAX))?;
+    check_limit("cells", (series.len() as u64).saturating_mul(rows.seqs()), CELLS_MAX as u64)?;
     let cells = read_cells(&mut input, series.len() * seqs)?;
     check_rows(&cells, rows, first)?;
     let lengths: Vec<usize> =
@@ -324,22 +321,6 @@ pub fn decode(bytes: &[u8], rows: &RowCounts, first: Seq) -> Result<Decoded, Blo
 
 fn check_limit(what: &'static str, found: u64, max: u64) -> Result<(), BlockError> {
     if found > max { Err(BlockError::TooMany { what, found, max }) } else { Ok(()) }
-}
-
-fn read_series(input: &mut Input<'_>, seqs: usize) -> Result<Vec<SeriesNo>, BlockError> {
-    let count = input.varint()?;
-    // Each series takes a byte at least, so that the list cannot outgrow the input.
-    check_limit("series", count, input.bytes.len() as u64)?;
-    check_limit("cells", count.saturating_mul(seqs as u64), CELLS_MAX as u64)?;
-    let mut next = 0_u64;
-    let mut out = Vec::new();
-    for _ in 0..count {
-        let number =
-            next.checked_add(input.varint()?).ok_or(BlockError::Malformed("a series number overflows"))?;
-        out.push(SeriesNo::try_from(number).map_err(|_| BlockError::Malformed("a series number overflows"))?);
-        next = number + 1;
-    }
-    Ok(out)
 }
 
 fn read_cells(input: &mut Input<'_>, cells: usize) -> Result<Vec<u32>, BlockError> {

@@ -7,8 +7,7 @@
 //!
 //! ```text
 //! u8       codec, 2
-//! varint   stretches of consecutive series; for each: its first number less the end of the one
-//!          before (varint), and its length less one (varint)
+//! ..       numbers of the series (see `series`)
 //! varint   time in ns, zigzag
 //! values   for each series a head, form | bytes << 4, and so many bytes
 //!
@@ -18,7 +17,7 @@
 //! ```
 
 use super::columns::{DECIMALS_MAX, decimal, exact_integer, power_of_ten};
-use super::{BlockError, Column, DecodedColumn, Input, check_limit, varint};
+use super::{BlockError, Column, DecodedColumn, Input, series, varint};
 use crate::model::SeriesNo;
 
 /// The tag of this codec.
@@ -38,27 +37,10 @@ pub(super) fn write(columns: &[(SeriesNo, &Column)], seqs: usize) -> Option<Vec<
         return None;
     }
     let mut out = vec![CODEC];
-    write_series(&mut out, columns);
+    series::write(&mut out, columns.iter().map(|(series, _)| *series));
     varint(&mut out, zigzag(time_ns));
     columns.iter().flat_map(|(_, column)| &column.values).for_each(|value| write_value(&mut out, *value));
     Some(out)
-}
-
-fn write_series(out: &mut Vec<u8>, columns: &[(SeriesNo, &Column)]) {
-    let mut stretches: Vec<(SeriesNo, u32)> = Vec::new();
-    for (series, _) in columns {
-        match stretches.last_mut() {
-            Some((first, more)) if first.checked_add(*more + 1) == Some(*series) => *more += 1,
-            _ => stretches.push((*series, 0)),
-        }
-    }
-    varint(out, stretches.len() as u64);
-    let mut end = 0_u64;
-    for (first, more) in stretches {
-        varint(out, u64::from(first) - end);
-        varint(out, u64::from(more));
-        end = u64::from(first) + u64::from(more) + 1;
-    }
 }
 
 fn write_value(out: &mut Vec<u8>, value: f64) {
@@ -92,7 +74,8 @@ fn scaled(integer: i64, factor: f64) -> f64 {
 
 /// Reads what follows the codec's tag.
 pub(super) fn read(input: &mut Input<'_>) -> Result<Vec<DecodedColumn>, BlockError> {
-    let series = read_series(input)?;
+    // Each value takes a byte at least, so that the list cannot outgrow the input.
+    let series = series::read(input, input.bytes.len() as u64)?;
     let time_ns = unzigzag(input.varint64()?);
     let mut columns = Vec::with_capacity(series.len());
     for series in series {
@@ -100,23 +83,6 @@ pub(super) fn read(input: &mut Input<'_>) -> Result<Vec<DecodedColumn>, BlockErr
         columns.push(DecodedColumn { series, times: vec![time_ns], values, rows_per_seq: vec![1] });
     }
     Ok(columns)
-}
-
-fn read_series(input: &mut Input<'_>) -> Result<Vec<SeriesNo>, BlockError> {
-    let overflow = || BlockError::Malformed("a series number overflows");
-    let (mut out, mut next) = (Vec::new(), 0_u64);
-    for _ in 0..input.varint()? {
-        let first = next.checked_add(input.varint()?).ok_or_else(overflow)?;
-        let last = first.checked_add(input.varint()?).ok_or_else(overflow)?;
-        // Each value takes a byte at least, so that the list cannot outgrow the input.
-        let count = (last - first).saturating_add(1).saturating_add(out.len() as u64);
-        check_limit("series", count, input.bytes.len() as u64)?;
-        let last = SeriesNo::try_from(last).map_err(|_| overflow())?;
-        let first = SeriesNo::try_from(first).map_err(|_| overflow())?;
-        out.extend(first..=last);
-        next = u64::from(last) + 1;
-    }
-    Ok(out)
 }
 
 fn read_value(input: &mut Input<'_>) -> Result<f64, BlockError> {

@@ -28,8 +28,9 @@ pub use self::private::narrow;
 use self::worker::{Worker, open};
 use crate::status::Board;
 
-/// Most requests that wait for the spool (INV-6).
-const QUEUE_MAX: usize = 16;
+/// Most requests that wait for the spool (INV-6). Those that append become durable with one sync: many
+/// that bring one reading each are worth as much as a few that bring a hundred.
+const QUEUE_MAX: usize = 512;
 
 /// The readings of one series.
 pub type SeriesRows = (SeriesDef, Vec<Sample>);

@@ -16,6 +16,8 @@ use crate::status::{Board, StreamStatus};
 /// Readings beyond which no further append joins those that are made durable together: their
 /// blocks are in memory beside each other.
 const GROUP_ROWS_MAX: u64 = RUN_ROWS_MAX;
+/// Readings of one run: decoded, to be packed anew by series, they take some 40 bytes each.
+const LOAD_ROWS_MAX: u64 = RUN_ROWS_MAX / 4;
 
 pub fn open(path: &Path, config: SpoolConfig, occasion: Occasion) -> Result<Spool, SpoolError> {
     if occasion == Occasion::Damaged && path.exists() {
@@ -96,7 +98,7 @@ impl Worker {
             Request::Append(append) => self.append(vec![append]),
             Request::View(answer) => self.answer(answer, Spool::view),
             Request::Load(seqs, bytes_max, answer) => self.answer(answer, |spool| {
-                let run = spool.load_seqs(&seqs, bytes_max, RUN_ROWS_MAX)?;
+                let run = spool.load_seqs(&seqs, bytes_max, LOAD_ROWS_MAX)?;
                 Ok(run.map_or_else(|| Loaded::Gone(spool.gone(&seqs)), Loaded::Run))
             }),
             Request::BeginLife(id, answer) => self.answer(answer, |spool| spool.begin_life(id)),

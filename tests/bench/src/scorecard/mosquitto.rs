@@ -199,7 +199,7 @@ fn accept(batch: usize, messages_in_all: usize) -> anyhow::Result<f64> {
     // Somebody must want the messages, or the broker keeps none.
     drop(Subscriber::connect(at(broker.port), "cloud", "#")?);
     let mut publisher = Publisher::connect(at(broker.port), "source")?;
-    let texts: Vec<String> = walk(u32::try_from(batch)?, 100).iter().flat_map(|b| messages(b)).collect();
+    let texts: Vec<String> = walk(u32::try_from(batch)?, 100).iter().flat_map(messages).collect();
     let clock = SystemClock::default();
     let start = clock.mono_ns();
     for text in texts.iter().cycle().take(messages_in_all) {
@@ -217,7 +217,7 @@ fn drain(seconds: usize) -> anyhow::Result<(f64, f64)> {
     let subscriber = Subscriber::connect(at(cloud.port), "hub", "#")?;
     let mut publisher = Publisher::connect(at(edge.port), "source")?;
     let (mut sent, mut bytes) = (0_usize, 0_usize);
-    for text in walk(SERIES, seconds).iter().flat_map(|batch| messages(batch)) {
+    for text in walk(SERIES, seconds).iter().flat_map(messages) {
         let payload = stamped(&text);
         bytes += payload.len();
         sent += 1;
@@ -272,7 +272,7 @@ fn first_fresh() -> anyhow::Result<f64> {
     let edge = Broker::start(Some(valve.address))?;
     let subscriber = Subscriber::connect(at(cloud.port), "hub", "#")?;
     let mut publisher = Publisher::connect(at(edge.port), "source")?;
-    let texts: Vec<String> = walk(100, 100).iter().flat_map(|batch| messages(batch)).collect();
+    let texts: Vec<String> = walk(100, 100).iter().flat_map(messages).collect();
     let done = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&done);
     let source = std::thread::spawn(move || {
@@ -307,6 +307,8 @@ fn first_fresh() -> anyhow::Result<f64> {
 fn kills(kills: u32, mut wait: impl FnMut() -> Duration) -> anyhow::Result<u64> {
     let mut broker = Broker::start(None)?;
     drop(Subscriber::connect(at(broker.port), "cloud", "#")?);
+    // The subscription itself is on the disk only after the next autosave.
+    pause(Duration::from_millis(2_500));
     let mut lost = 0_u64;
     for _ in 0..kills {
         let mut publisher = Publisher::connect(at(broker.port), "source")?;

@@ -18,11 +18,14 @@ const WINDOW: u64 = 1_000;
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 fn length(out: &mut Vec<u8>, mut len: usize) {
-    while len >= 0x80 {
-        out.push((len & 0x7f) as u8 | 0x80);
+    loop {
+        let [low, ..] = (len & 0x7f).to_le_bytes();
         len >>= 7;
+        if len == 0 {
+            return out.push(low);
+        }
+        out.push(low | 0x80);
     }
-    out.push((len & 0x7f) as u8);
 }
 
 fn text(out: &mut Vec<u8>, text: &str) {

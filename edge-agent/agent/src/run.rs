@@ -10,7 +10,7 @@ use tideline_protocol::time::SystemClock;
 use tideline_spool::{DEFAULT_STREAM, SpoolConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
 
 use crate::config::{Config, Layers};
@@ -53,8 +53,7 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     };
     // After all that may be in use: a spool that is opened and not closed is checked at the next start.
     let spool_config = SpoolConfig { quota_bytes: config.quota_bytes };
-    let streams = config.streams.clone();
-    let path = store::spool_path(&config.data_dir);
+    let (path, streams) = (store::spool_path(&config.data_dir), config.streams.clone());
     let (spool, spool_thread) =
         SpoolHandle::start_streams(path, spool_config, streams, board.clone()).context("spool")?;
     let wake = Wake::default();
@@ -62,7 +61,7 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     let socket = serve::socket(listener, syncer);
     let (drain, draining) = watch::channel(false);
     let (batching, batching_now) = watch::channel(Batching::of(&config));
-    let (out, mut intakes) = start_intakes(&config, &spool, &batching_now, &board);
+    let (out, intakes) = start_intakes(&config, &spool, &batching_now, &board);
     let age = tokio::spawn(count_age(spool.clone()));
     let own_device = identity.file.agent.own_device();
     let shared = source::Shared { own_device, out, board: board.clone(), spool: spool.clone() };
@@ -96,9 +95,21 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
         () = reloader.run(hangup) => {}
     }
     tracing::info!("stopping");
-    // The intake lives as long as a source may send, and so it lives on when all have come to
+    // An intake lives as long as a source may send, and so it lives on when all have come to
     // their end.
     reloader.stop();
+    send_rest(intakes, &drain, uplink).await;
+    age.abort();
+    spool.close().await;
+    let _ = tokio::task::spawn_blocking(|| spool_thread.join()).await;
+    socket.abort();
+    page.iter().for_each(|(_, task)| task.abort());
+    let _ = std::fs::remove_file(socket_path);
+    Ok(())
+}
+
+/// Waits for the intakes and then for the uplink to send the rest, but not for long.
+async fn send_rest(mut intakes: JoinSet<()>, drain: &watch::Sender<bool>, uplink: JoinHandle<()>) {
     let ending = async {
         while intakes.join_next().await.is_some() {}
         drain.send_replace(true);
@@ -107,13 +118,6 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     if tokio::time::timeout(DRAIN_TIMEOUT, ending).await.is_err() {
         tracing::warn!("not everything could be sent in time; the spool keeps it");
     }
-    age.abort();
-    spool.close().await;
-    let _ = tokio::task::spawn_blocking(|| spool_thread.join()).await;
-    socket.abort();
-    page.iter().for_each(|(_, task)| task.abort());
-    let _ = std::fs::remove_file(socket_path);
-    Ok(())
 }
 
 /// Tells the spool its age, until it has ended.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tideline_protocol::model::{AgentId, DeviceId};
-use tideline_protocol::wire::RefuseCode;
+use tideline_protocol::wire::{Health, RefuseCode};
 use tokio::sync::oneshot;
 
 /// Over how many seconds the rate of a device is taken.
@@ -24,6 +24,9 @@ pub struct Presence {
     pub connected_ms: i64,
     /// The last frame, Unix ms.
     pub last_seen_ms: i64,
+    /// How the agent says that it fares, and when it did, Unix ms. It outlives the session, as it says
+    /// what was tried last.
+    pub health: Option<(i64, Health)>,
 }
 
 #[derive(Debug)]
@@ -51,8 +54,10 @@ impl Fleet {
     /// tells it to end.
     pub fn enter(&self, agent: &AgentId, software: String, now_ms: i64) -> (u64, oneshot::Receiver<Cut>) {
         let (cut, told) = oneshot::channel();
-        let presence = Presence { online: true, software, connected_ms: now_ms, last_seen_ms: now_ms };
         let mut sessions = locked(&self.sessions);
+        let health = sessions.get(agent).and_then(|old| old.presence.health.clone());
+        let presence =
+            Presence { online: true, software, connected_ms: now_ms, last_seen_ms: now_ms, health };
         let number = sessions.get(agent).map_or(1, |old| old.number + 1);
         if let Some(old) =
             sessions.insert(agent.clone(), Entry { number, presence, cut: Some(cut) }).and_then(|e| e.cut)
@@ -68,6 +73,13 @@ impl Fleet {
     pub fn seen(&self, agent: &AgentId, number: u64, now_ms: i64) {
         if let Some(entry) = locked(&self.sessions).get_mut(agent).filter(|e| e.number == number) {
             entry.presence.last_seen_ms = now_ms;
+        }
+    }
+
+    /// The agent of that session says how it fares.
+    pub fn fares(&self, agent: &AgentId, number: u64, health: Health, now_ms: i64) {
+        if let Some(entry) = locked(&self.sessions).get_mut(agent).filter(|e| e.number == number) {
+            entry.presence.health = Some((now_ms, health));
         }
     }
 
@@ -141,6 +153,19 @@ mod tests {
         assert!(fleet.presence(&agent).unwrap().online);
         fleet.leave(&agent, second);
         assert!(!fleet.presence(&agent).unwrap().online);
+    }
+
+    #[test]
+    fn how_an_agent_fares_is_kept_of_its_newest_session_and_over_it() {
+        let (fleet, agent) = (Fleet::default(), AgentId::parse("a").unwrap());
+        let health = |switches| Health { ways: vec![], switches, spool_bytes: 0, spool_quota_bytes: 0 };
+        let (first, _told) = fleet.enter(&agent, "x 1".into(), 5);
+        fleet.fares(&agent, first, health(1), 6);
+        let (second, _told) = fleet.enter(&agent, "x 1".into(), 7);
+        assert_eq!(fleet.presence(&agent).unwrap().health, Some((6, health(1))));
+        fleet.fares(&agent, first, health(2), 8);
+        fleet.fares(&agent, second, health(3), 9);
+        assert_eq!(fleet.presence(&agent).unwrap().health, Some((9, health(3))));
     }
 
     #[test]

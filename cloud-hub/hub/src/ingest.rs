@@ -258,6 +258,10 @@ impl Driver {
                 }
                 HubAction::RecordGap(epoch, gap) => self.record_gap(epoch, gap).await?,
                 HubAction::Report(epoch, report) => self.report(epoch, report),
+                HubAction::Health(health) => {
+                    let (number, now_ms) = (self.entered.unwrap_or_default(), self.hub.now_ms());
+                    self.hub.fleet.fares(&self.agent, number, health, now_ms);
+                }
                 HubAction::Close => return Ok(true),
             }
         }

@@ -5,6 +5,7 @@ import type { components } from './types';
 type Schemas = components['schemas'];
 export type Device = Schemas['Device'];
 export type Ledger = Schemas['Ledger'];
+export type Uplink = Schemas['Uplink'];
 export type Series = Schemas['Series'];
 export type Session = Schemas['Session'];
 export type QueryAnswer = Schemas['QueryAnswer'];

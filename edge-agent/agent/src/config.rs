@@ -71,6 +71,7 @@ keys! {
     "batch" "rows_max" Kind::Number { min: 1, max: 500_000 }, "50000", "Most readings in one batch.";
     "uplink" "hub" Kind::Text, "", "host:port of the hub's QUIC port, or several with commas; empty = as enrolled.";
     "uplink" "hubs" Kind::List, "[]", "The same as a list: several ways to one hub, the best first; at most 8.";
+    "uplink" "mqtt" Kind::Text, "", "host:port of the hub's MQTT port with TLS, or several with commas, for where UDP is blocked; empty = as enrolled, off = none.";
     "uplink" "congestion" Kind::Choice(&["cubic", "bbr", "newreno"]), "cubic", "How QUIC reacts to loss: cubic and newreno slow down, bbr keeps its rate on a radio that loses packets without being full.";
     "uplink" "probe_interval_s" Kind::Number { min: 1, max: 3600 }, "30", "Between two looks whether a better way than that in use works again.";
     "http" "listen" Kind::Text, "127.0.0.1:8090", "Address of the local page; empty = off.";
@@ -166,6 +167,8 @@ pub struct Config {
     pub rows_max: u64,
     /// The hub's QUIC addresses, the best first; none for the enrolled one.
     pub hubs: Vec<String>,
+    /// The hub's MQTT addresses; none for the enrolled one, "off" for no MQTT.
+    pub mqtt: Vec<String>,
     /// How QUIC reacts to loss.
     pub congestion: Congestion,
     /// Between two probes of a better way, in s.

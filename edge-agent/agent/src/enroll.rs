@@ -33,6 +33,8 @@ struct Answer {
     ca: String,
     agent: AgentId,
     quic: String,
+    #[serde(default)]
+    mqtt: Option<String>,
     server_name: String,
 }
 
@@ -74,6 +76,7 @@ pub async fn enroll(token: &str, data: &Path) -> anyhow::Result<Identity> {
     let file = IdentityFile {
         agent: answer.agent,
         quic: answer.quic,
+        mqtt: answer.mqtt,
         server_name: answer.server_name,
         floor_s: token.issued_ms / 1000,
     };
@@ -93,6 +96,7 @@ fn is_passing(error: &anyhow::Error) -> bool {
         let line = cause.downcast_ref::<std::io::Error>();
         // What TLS refuses comes as invalid data.
         line.is_some_and(|error| error.kind() != ErrorKind::InvalidData)
+            || cause.downcast_ref::<CallError<std::io::Error>>().is_some()
             || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
     })
 }

@@ -20,6 +20,9 @@ pub struct IdentityFile {
     pub agent: AgentId,
     /// host:port of the hub's QUIC port.
     pub quic: String,
+    /// host:port of the hub's MQTT port with TLS, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mqtt: Option<String>,
     /// The name to expect in the hub's certificate.
     pub server_name: String,
     /// When the token was issued, in Unix seconds; see [`crate::floor`].

@@ -19,7 +19,7 @@ use tideline_link::quic::ClientEndpoint;
 use tideline_protocol::model::AgentId;
 use tideline_protocol::session::SessionError;
 use tideline_protocol::time::{Clock, SystemClock};
-use tideline_protocol::wire::RefuseCode;
+use tideline_protocol::wire::{Health, RefuseCode};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep;
@@ -90,6 +90,8 @@ struct Loop {
     dialling: HashMap<Id, usize>,
     links: HashMap<usize, Dialled>,
     live: Option<Live>,
+    health: watch::Sender<Health>,
+    health_ns: u64,
     // Set when an attempt has failed since the call to drain.
     draining_failed: bool,
 }
@@ -112,8 +114,17 @@ impl Uplink {
         let chooser = Chooser::new(routes.paths, nanos(routes.probe_every));
         let (dials, dialling, links) = (JoinSet::new(), HashMap::new(), HashMap::new());
         let mut state = self.spool.state();
-        let mut driven =
-            Loop { uplink: self, chooser, dials, dialling, links, live: None, draining_failed: false };
+        let mut driven = Loop {
+            uplink: self,
+            chooser,
+            dials,
+            dialling,
+            links,
+            live: None,
+            health: watch::Sender::new(show::NO_HEALTH),
+            health_ns: 0,
+            draining_failed: false,
+        };
         loop {
             let now_ns = driven.now_ns();
             driven.chooser.handle_pending(now_ns, is_pending(&state.borrow_and_update()));
@@ -122,6 +133,7 @@ impl Uplink {
                 driven.follow(advice).await;
             }
             driven.show();
+            driven.tell_health(now_ns);
             if driven.may_end() {
                 return;
             }
@@ -269,6 +281,7 @@ impl Loop {
             clock: uplink.clock,
             drain: uplink.drain.clone(),
             progress: sender,
+            health: self.health.subscribe(),
         };
         Live {
             endpoint: dialled.endpoint,

@@ -21,7 +21,8 @@ mod body;
 use minicbor::{Decode, Encode};
 
 pub use body::{
-    Ack, Hello, Lane, Ping, Pong, Refuse, RefuseCode, Report, Run, RunEnvelope, Series, Settlement, Welcome,
+    Ack, Breaker, Carrier, Health, Hello, Lane, Ping, Pong, Refuse, RefuseCode, Report, Run, RunEnvelope,
+    Series, Settlement, WayHealth, Welcome,
 };
 
 use crate::lives::LIVES_MAX;
@@ -57,6 +58,11 @@ pub const NAMES_MAX: usize = 64;
 pub const SERIES_PER_MESSAGE_MAX: usize = 4096;
 /// Longest free text (reasons, software names) in bytes.
 pub const TEXT_BYTES_MAX: usize = 512;
+
+/// Most ways to the hub that an agent tells of: its eight addresses by each carrier.
+pub const WAYS_MAX: usize = 16;
+/// Longest address of a way in bytes: a DNS name and a port.
+pub const ADDRESS_BYTES_MAX: usize = 262;
 
 const LEN_OFFSET: usize = 5;
 const CRC_OFFSET: usize = 8;
@@ -180,6 +186,7 @@ messages! {
     8 Ping(Ping),
     9 Pong(Pong),
     10 Refuse(Refuse),
+    11 Health(Health),
 }
 
 /// A message with what goes around it.
@@ -267,6 +274,15 @@ fn check_limits(message: &Message) -> Result<(), WireError> {
         }
         Message::Hello(hello) if hello.software.len() > TEXT_BYTES_MAX => {
             return Err(over("software name", hello.software.len(), TEXT_BYTES_MAX));
+        }
+        Message::Health(health) if health.ways.len() > WAYS_MAX => {
+            return Err(over("list of ways", health.ways.len(), WAYS_MAX));
+        }
+        Message::Health(health) => {
+            let longest = health.ways.iter().map(|way| way.address.len()).max().unwrap_or(0);
+            if longest > ADDRESS_BYTES_MAX {
+                return Err(over("address", longest, ADDRESS_BYTES_MAX));
+            }
         }
         Message::Refuse(refuse) if refuse.reason.len() > TEXT_BYTES_MAX * 4 => {
             return Err(over("reason", refuse.reason.len(), TEXT_BYTES_MAX * 4));

@@ -8,12 +8,12 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use tideline_protocol::model::{AgentId, DeviceId};
-use tideline_protocol::wire::RefuseCode;
+use tideline_protocol::wire::{Breaker, Carrier, Health, RefuseCode, WayHealth};
 use tideline_store::DeviceInfo;
 
 use super::ledger::total;
 use super::problem::{ApiError, Problem};
-use super::shapes::{Device, DevicePage, DeviceRequest, DeviceState, Ledger};
+use super::shapes::{Device, DevicePage, DeviceRequest, DeviceState, Ledger, Uplink, Way};
 use crate::hub::{App, Hub};
 use crate::metadata::{Changes, DeviceRecord, MetadataError};
 use crate::when;
@@ -208,6 +208,7 @@ struct AgentView {
     state: DeviceState,
     revoked: bool,
     software: Option<String>,
+    uplink: Option<Uplink>,
     connected_ms: Option<i64>,
     seen: Option<i64>,
     ledger: Ledger,
@@ -228,10 +229,41 @@ impl AgentView {
             state,
             revoked: own.revoked,
             connected_ms: presence.as_ref().filter(|p| p.online).map(|p| p.connected_ms),
+            uplink: presence
+                .as_ref()
+                .and_then(|p| p.health.as_ref())
+                .map(|(as_of_ms, h)| uplink(*as_of_ms, h)),
             software: presence.map(|p| p.software),
             seen,
             ledger,
         }
+    }
+}
+
+fn uplink(as_of_ms: i64, health: &Health) -> Uplink {
+    let way = |way: &WayHealth| Way {
+        address: way.address.clone(),
+        transport: match way.carrier {
+            Carrier::Quic => "quic".to_owned(),
+            Carrier::Mqtt => "mqtt".to_owned(),
+        },
+        carries: way.carries,
+        breaker: match way.breaker {
+            Breaker::Closed => "closed".to_owned(),
+            Breaker::Open => "open".to_owned(),
+            Breaker::HalfOpen => "half-open".to_owned(),
+        },
+        failures: way.failures,
+        wait_ms: way.wait_ms,
+        rtt_ms: way.rtt_us.map(|us| f64::from(us) / 1_000.0),
+        loss: f64::from(way.loss_ppm) / 1_000_000.0,
+    };
+    Uplink {
+        as_of_ms,
+        ways: health.ways.iter().map(way).collect(),
+        switches: health.switches,
+        spool_bytes: health.spool_bytes,
+        spool_quota_bytes: health.spool_quota_bytes,
     }
 }
 
@@ -242,6 +274,7 @@ fn view(hub: &Hub, device: &DeviceId, record: &DeviceRecord, agent: &AgentView, 
         state: agent.state,
         revoked: agent.revoked,
         transport: agent.connected_ms.map(|_| "quic".to_owned()),
+        uplink: agent.uplink.clone(),
         software: agent.software.clone(),
         connected_ms: agent.connected_ms,
         last_seen_ms: agent.seen,

@@ -130,16 +130,25 @@ pub fn hubs(list: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// The addresses of both options, of which one may be given.
-fn check_hubs(file: &str, sections: &BTreeMap<&'static str, Section>) -> Result<Vec<String>, String> {
-    let Some(section) = sections.get("uplink") else { return Ok(Vec::new()) };
+/// Where the hub is.
+#[derive(Default)]
+struct Addresses {
+    quic: Vec<String>,
+    mqtt: Vec<String>,
+}
+
+/// The hub's addresses; those for QUIC in one of two options.
+fn check_hubs(file: &str, sections: &BTreeMap<&'static str, Section>) -> Result<Addresses, String> {
+    let Some(section) = sections.get("uplink") else { return Ok(Addresses::default()) };
     let list = if let Some(Value::List(list)) = section.get("hubs") { list.join(",") } else { String::new() };
     let one = text(section, "hub");
     if !list.is_empty() && !one.is_empty() {
         return Err(format!("{file}: uplink.hub and uplink.hubs are both given; allowed is one of them"));
     }
     let (name, given) = if list.is_empty() { ("hub", one) } else { ("hubs", list) };
-    hubs(&given).map_err(|what| format!("{file}: uplink.{name}: {what}"))
+    let quic = hubs(&given).map_err(|what| format!("{file}: uplink.{name}: {what}"))?;
+    let mqtt = hubs(&text(section, "mqtt")).map_err(|what| format!("{file}: uplink.mqtt: {what}"))?;
+    Ok(Addresses { quic, mqtt })
 }
 
 fn text(section: &Section, name: &str) -> String {
@@ -178,14 +187,14 @@ pub fn parse(file: &str, text: &str, env: &[(String, String)]) -> Result<Config,
     }
     let streams = streams::check(&mut reader, repeated.streams);
     let sources = check_sources(&mut reader, repeated.sources, &streams);
-    let hubs = check_hubs(file, &sections).unwrap_or_else(|problem| {
+    let addresses = check_hubs(file, &sections).unwrap_or_else(|problem| {
         reader.problems.push(problem);
-        Vec::new()
+        Addresses::default()
     });
     if !reader.problems.is_empty() {
         return Err(ConfigError { problems: reader.problems });
     }
-    Ok(build(&sections, streams, sources, hubs))
+    Ok(build(&sections, streams, sources, addresses))
 }
 
 fn read_variable(
@@ -304,7 +313,7 @@ fn build(
     sections: &BTreeMap<&'static str, Section>,
     streams: Vec<StreamConfig>,
     mut sources: Vec<SourceConfig>,
-    hubs: Vec<String>,
+    addresses: Addresses,
 ) -> Config {
     let empty = Section::new();
     let section = |name: &str| sections.get(name).unwrap_or(&empty);
@@ -319,7 +328,8 @@ fn build(
         streams,
         flush_interval_ms: number(section("batch"), "flush_interval_ms"),
         rows_max: number(section("batch"), "rows_max"),
-        hubs,
+        hubs: addresses.quic,
+        mqtt: addresses.mqtt,
         congestion: Congestion::named(&text(section("uplink"), "congestion")).unwrap_or_default(),
         probe_interval_s: number(section("uplink"), "probe_interval_s"),
         listen: some(text(section("http"), "listen")),

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tideline_link::link::{Link, LinkError, Transport};
+use tideline_link::mqtt::{self, Server};
 use tideline_link::quic::{ALPN, ClientEndpoint, LinkOptions};
-use tideline_link::tls::client_config;
-use tideline_protocol::time::SystemClock;
+use tideline_link::tls::{client_config, named_client_config};
+use tideline_protocol::time::{Clock as _, SystemClock};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -24,6 +25,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Between the first packets of one dial. QUIC sends the first one again after 1, 3 and 7 s: a line
 /// that comes back in between would wait for it longer than the peers take.
 const KNOCK_EVERY: Duration = Duration::from_millis(900);
+
+/// Round trips until a link over MQTT stands: TCP, TLS, its own handshake, the subscription.
+const MQTT_TRIPS: u64 = 4;
 
 /// A link that was opened.
 #[derive(Debug)]
@@ -73,12 +77,36 @@ impl Dialler {
     }
 }
 
+impl Dialler {
+    /// To the hub's own endpoint.
+    async fn mqtt(&self, hub: &str) -> anyhow::Result<Dialled> {
+        let floor = floored(Arc::new(self.clock), self.identity.file.floor_s);
+        let (certificate, name) = (&self.identity.certificate, &self.identity.file.server_name);
+        let tls = named_client_config(certificate, &certificate.ca_pem, floor, name, &[mqtt::ALPN])?;
+        // The name is looked up here, where a name server that hangs does no harm.
+        let addresses = self.resolver.resolve(hub).await?;
+        let mut last = LinkError::TimedOut;
+        for address in addresses {
+            let (server, since_ns) = (Server::hub(&address.to_string(), tls.clone())?, self.clock.mono_ns());
+            match mqtt::connect(&server, &self.identity.file.agent, CONNECT_MAX).await {
+                Ok(link) => {
+                    let took_us = self.clock.mono_ns().saturating_sub(since_ns) / 1_000;
+                    return Ok(Dialled { link, rtt_us: took_us / MQTT_TRIPS, endpoint: None });
+                }
+                Err(error) if is_answer(&error) => return Err(error.into()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last.into())
+    }
+}
+
 impl Dial for Dialler {
     fn dial(self: Arc<Self>, path: Path) -> Dialling {
         Box::pin(async move {
             match path.transport {
                 Transport::Quic => self.quic(&path.hub).await,
-                Transport::Mqtt => anyhow::bail!("no MQTT endpoint of the hub is known"),
+                Transport::Mqtt => self.mqtt(&path.hub).await,
             }
         })
     }

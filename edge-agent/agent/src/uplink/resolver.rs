@@ -44,7 +44,7 @@ impl std::fmt::Debug for Resolver {
 
 /// Why a name gave no address.
 #[derive(Debug, thiserror::Error)]
-#[error("{host_port}: {source}")]
+#[error("{host_port} is not resolved")]
 pub struct ResolveError {
     host_port: String,
     source: CallError<io::Error>,

@@ -46,10 +46,28 @@ impl Routes {
         if hubs.is_empty() {
             hubs.push(&enrolled.quic);
         }
-        let routes = Self::quic(&hubs);
-        Self { probe_every: Duration::from_secs(config.probe_interval_s), ..routes }
+        let mqtt: Vec<&str> = match config.mqtt.as_slice() {
+            [] => enrolled.mqtt.as_deref().into_iter().collect(),
+            [off] if off == OFF => Vec::new(),
+            addresses => addresses.iter().map(String::as_str).collect(),
+        };
+        let of = |addresses: &[&str], transport| -> Vec<Path> {
+            addresses.iter().map(|hub| Path { hub: (*hub).to_owned(), transport }).collect()
+        };
+        let (mut quic, mut mqtt) = (of(&hubs, Transport::Quic).into_iter(), of(&mqtt, Transport::Mqtt).into_iter());
+        let mut paths = Vec::new();
+        // The first hub by both comes before the second by either.
+        loop {
+            let pair = [quic.next(), mqtt.next()];
+            if pair.iter().all(Option::is_none) {
+                return Self { paths, probe_every: Duration::from_secs(config.probe_interval_s) };
+            }
+            paths.extend(pair.into_iter().flatten());
+        }
     }
 }
 
+/// In place of an MQTT address: none.
+const OFF: &str = "off";
 /// Between two probes, unless configured otherwise.
 const PROBE_EVERY: Duration = Duration::from_secs(30);

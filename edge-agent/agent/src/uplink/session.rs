@@ -8,7 +8,7 @@ use tideline_link::link::{FrameReceiver, FrameSender, Link};
 use tideline_protocol::model::{AgentId, Seq};
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
 use tideline_protocol::time::{Clock, SystemClock};
-use tideline_protocol::wire::{Frame, Hello, RunEnvelope, VERSION};
+use tideline_protocol::wire::{Frame, Health, Hello, RunEnvelope, VERSION};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -46,6 +46,8 @@ pub struct Driver {
     pub drain: watch::Receiver<bool>,
     /// How it fares.
     pub progress: watch::Sender<Progress>,
+    /// What the hub is told of the ways, each time it changes.
+    pub health: watch::Receiver<Health>,
 }
 
 enum Event {
@@ -56,7 +58,7 @@ enum Event {
 
 impl Driver {
     /// Runs until the session fails, or everything is sent after the call to drain.
-    pub async fn run(self, link: Link) -> anyhow::Result<()> {
+    pub async fn run(mut self, link: Link) -> anyhow::Result<()> {
         let handle = link.handle();
         let (mut sender, mut receiver) = link.split();
         let mut state = self.spool.state();
@@ -70,9 +72,14 @@ impl Driver {
         session.handle_urgent(self.spool.urgent().await?);
         session.handle_appended(seen.head, seen.series, seen.account);
         let (mut dropped, mut urgent, mut long_ns) = (seen.account.dropped, seen.urgent_appends, None);
+        self.health.mark_changed();
         loop {
             self.carry_out(&mut session, &mut sender, seen).await?;
             if session.is_open() {
+                if self.health.has_changed().unwrap_or(false) {
+                    session.handle_health(self.health.borrow_and_update().clone());
+                    continue;
+                }
                 self.show(&session, &mut long_ns);
                 if *self.drain.borrow() && session.is_drained() {
                     sender.finish().await?;

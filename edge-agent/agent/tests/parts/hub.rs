@@ -56,7 +56,7 @@ impl Hub {
         let (agent, key) = (AgentId::parse("pump-7").unwrap(), AgentKey::generate().unwrap());
         let leaf = authority.issue_agent(&key.csr_pem(&agent).unwrap(), &agent, now_s, 1).unwrap();
         let file =
-            IdentityFile { agent, quic: addr.clone(), server_name: "localhost".into(), floor_s: now_s };
+            IdentityFile { agent, quic: addr.clone(), mqtt: None, server_name: "localhost".into(), floor_s: now_s };
         let ca_pem = authority.cert_pem().to_owned();
         let certificate = KeyAndCert { key_pem: key.key_pem(), chain_pem: leaf, ca_pem };
         let books = Arc::new(Mutex::new(AgentState::default()));
@@ -124,6 +124,6 @@ fn carry_out(session: &mut HubSession, action: HubAction, books: &mut AgentState
             books.settled.dropped.insert_set(&dropped);
             session.handle_settled(&Settlement { dropped, ..Settlement::default() });
         }
-        HubAction::Report(..) | HubAction::Close | HubAction::Send(_) => {}
+        HubAction::Report(..) | HubAction::Health(_) | HubAction::Close | HubAction::Send(_) => {}
     }
 }

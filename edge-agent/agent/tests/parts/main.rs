@@ -12,6 +12,7 @@ mod resilience;
 mod serve;
 mod spooler;
 mod sync;
+mod ways;
 mod wide;
 
 use std::path::Path;

@@ -11,6 +11,7 @@ use edge_agent::source::{Shared, Sources};
 use edge_agent::spooler::SpoolHandle;
 use edge_agent::status::Board;
 use edge_agent::uplink::routes::Routes;
+use tideline_link::link::Transport;
 use tideline_protocol::model::{AgentId, DeviceId};
 use tokio::sync::{mpsc, watch};
 
@@ -46,6 +47,7 @@ impl Bench {
         let enrolled = IdentityFile {
             agent: AgentId::parse("pump-7").unwrap(),
             quic: "enrolled:1".into(),
+            mqtt: Some("enrolled:2".into()),
             server_name: "localhost".into(),
             floor_s: 0,
         };
@@ -62,7 +64,8 @@ impl Bench {
     /// The addresses in force, with commas.
     fn hubs(&self) -> String {
         let routes = self.routes.borrow();
-        routes.paths.iter().map(|path| path.hub.as_str()).collect::<Vec<_>>().join(",")
+        let quic = routes.paths.iter().filter(|path| path.transport == Transport::Quic);
+        quic.map(|path| path.hub.as_str()).collect::<Vec<_>>().join(",")
     }
 
     fn file(&self) -> PathBuf {
@@ -101,6 +104,14 @@ async fn what_can_change_does_and_the_rest_is_named() {
     bench.change(&format!("[uplink]\nhubs = [\"one:1\", \"two:2\"]\nprobe_interval_s = 9\n{IDLE}")).await;
     assert_eq!(bench.hubs(), "one:1,two:2");
     assert_eq!(bench.routes.borrow().probe_every.as_secs(), 9);
+    let all = |bench: &Bench| -> Vec<String> {
+        bench.routes.borrow().paths.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(all(&bench), ["quic one:1", "mqtt enrolled:2", "quic two:2"]);
+    bench.change(&format!("[uplink]\nmqtt = \"three:3, four:4\"\n{IDLE}")).await;
+    assert_eq!(all(&bench), ["quic enrolled:1", "mqtt three:3", "mqtt four:4"]);
+    bench.change(&format!("[uplink]\nmqtt = \"off\"\n{IDLE}")).await;
+    assert_eq!(all(&bench), ["quic enrolled:1"]);
     bench.change(IDLE).await;
     assert_eq!(bench.hubs(), "enrolled:1", "without an address the enrolled one counts again");
     assert!(bench.board.read().config.needs_restart.is_empty());

@@ -12,7 +12,8 @@ use crate::lives::{Life, Moved};
 use crate::model::{Account, Gap, Seq, SeriesDef, SeriesNo};
 use crate::ranges::RangeSet;
 use crate::wire::{
-    self, Hello, Lane, Message, Ping, Pong, Report, Run, RunEnvelope, SERIES_PER_MESSAGE_MAX, Settlement,
+    self, Health, Hello, Lane, Message, Ping, Pong, Report, Run, RunEnvelope, SERIES_PER_MESSAGE_MAX,
+    Settlement,
 };
 
 /// What a session needs to know of the spool when it starts.
@@ -201,6 +202,13 @@ impl AgentSession {
     /// The spool's account has changed by a settlement.
     pub fn handle_account(&mut self, account: Account) {
         self.account = account;
+    }
+
+    /// The agent's ways have changed; it is told to the hub, unless that has not yet welcomed it.
+    pub fn handle_health(&mut self, health: Health) {
+        if self.is_open() {
+            self.actions.push_back(AgentAction::Send(Message::Health(health)));
+        }
     }
 
     /// The spool has given up seqs.

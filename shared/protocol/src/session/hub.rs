@@ -8,7 +8,7 @@ use crate::durability::{Batch, Durable, Received, Validated};
 use crate::invariants::Invariant;
 use crate::model::{AgentId, Epoch, Gap, Seq, SeriesNo};
 use crate::wire::{
-    self, Ack, Hello, Message, Pong, Refuse, RefuseCode, Report, Settlement, VERSION, Welcome,
+    self, Ack, Health, Hello, Message, Pong, Refuse, RefuseCode, Report, Settlement, VERSION, Welcome,
 };
 
 /// What the store holds of an agent's epoch.
@@ -39,6 +39,8 @@ pub enum HubAction {
     RecordGap(Epoch, Gap),
     /// The agent's account of its epoch.
     Report(Epoch, Report),
+    /// How the agent fares.
+    Health(Health),
     /// Close the connection, after what was polled before it is sent.
     Close,
 }
@@ -137,6 +139,10 @@ impl HubSession {
             (State::Open(_), Message::Report(_)) if self.parted.is_some() => Ok(()),
             (State::Open(epoch), Message::Report(report)) => {
                 self.actions.push_back(HubAction::Report(epoch, report));
+                Ok(())
+            }
+            (State::Open(_), Message::Health(health)) => {
+                self.actions.push_back(HubAction::Health(health));
                 Ok(())
             }
             (State::Open(_), Message::Ping(ping)) => {

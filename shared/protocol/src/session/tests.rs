@@ -155,7 +155,7 @@ impl Pair {
                 self.stored.dropped.insert_set(&self.stored.all().missing(first, last));
                 self.hub.handle_settled(&self.stored.clone());
             }
-            HubAction::Report(..) | HubAction::Close => {}
+            HubAction::Report(..) | HubAction::Health(_) | HubAction::Close => {}
         }
         true
     }

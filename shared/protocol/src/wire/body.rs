@@ -229,6 +229,81 @@ pub struct Report {
     pub head: Seq,
 }
 
+/// What carries a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Carrier {
+    /// QUIC.
+    #[n(0)]
+    Quic,
+    /// MQTT.
+    #[n(1)]
+    Mqtt,
+}
+
+/// What a circuit breaker lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Breaker {
+    /// Every attempt.
+    #[n(0)]
+    Closed,
+    /// None for now.
+    #[n(1)]
+    Open,
+    /// One at a time.
+    #[n(2)]
+    HalfOpen,
+}
+
+/// How one way to the hub fares, as the agent sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct WayHealth {
+    /// The address that the agent dials, at most [`super::ADDRESS_BYTES_MAX`].
+    #[n(0)]
+    pub address: String,
+    /// By what.
+    #[n(1)]
+    pub carrier: Carrier,
+    /// Whether this session is on it.
+    #[n(2)]
+    pub carries: bool,
+    /// Its breaker.
+    #[n(3)]
+    pub breaker: Breaker,
+    /// Failures since the last success.
+    #[n(4)]
+    pub failures: u32,
+    /// The back-off's last wait, ms.
+    #[n(5)]
+    pub wait_ms: u32,
+    /// Smoothed round trip, in microseconds.
+    #[n(6)]
+    pub rtt_us: Option<u32>,
+    /// Lost packets in millionths.
+    #[n(7)]
+    pub loss_ppm: u32,
+}
+
+/// How the agent fares, sent when its ways change and now and then. It says nothing of readings.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Health {
+    /// Its ways to the hub, the preferred one first, at most [`super::WAYS_MAX`].
+    #[n(0)]
+    pub ways: Vec<WayHealth>,
+    /// How often it moved from one way to another since it started.
+    #[n(1)]
+    pub switches: u64,
+    /// Bytes in its spool.
+    #[n(2)]
+    pub spool_bytes: u64,
+    /// The spool's quota in bytes.
+    #[n(3)]
+    pub spool_quota_bytes: u64,
+}
+
 /// A probe of round trip and clock offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]

@@ -30,6 +30,32 @@ fn settlement() -> Settlement {
     Settlement { stored, refused: RangeSet::of(6, 6), dropped: RangeSet::of(7, 8) }
 }
 
+fn health() -> Health {
+    let way = |carrier, carries| WayHealth {
+        address: "hub.example:4433".into(),
+        carrier,
+        carries,
+        breaker: if carries { Breaker::Closed } else { Breaker::HalfOpen },
+        failures: 6,
+        wait_ms: 730,
+        rtt_us: carries.then_some(600_000),
+        loss_ppm: 20_000,
+    };
+    let ways = vec![way(Carrier::Quic, false), way(Carrier::Mqtt, true)];
+    Health { ways, switches: 3, spool_bytes: 1 << 20, spool_quota_bytes: 1 << 28 }
+}
+
+#[test]
+fn health_is_bounded_in_number_and_length() {
+    let with = |ways| decode_one(&encode(&Message::Health(Health { ways, ..health() }).into()));
+    let way = health().ways.remove(0);
+    assert!(with(vec![way.clone(); WAYS_MAX]).is_ok());
+    let found = with(vec![way.clone(); WAYS_MAX + 1]);
+    assert_eq!(found, Err(WireError::TooLong { what: "list of ways", found: 17, max: 16 }));
+    let found = with(vec![WayHealth { address: "x".repeat(263), ..way }]);
+    assert_eq!(found, Err(WireError::TooLong { what: "address", found: 263, max: 262 }));
+}
+
 fn one_of_each() -> Vec<Message> {
     let def = SeriesDef {
         device: DeviceId::parse("pump-7").unwrap(),
@@ -70,6 +96,7 @@ fn one_of_each() -> Vec<Message> {
             reason: "device was revoked".into(),
             retry_after_ms: 500,
         }),
+        Message::Health(health()),
     ]
 }
 

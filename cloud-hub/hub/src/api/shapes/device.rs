@@ -17,6 +17,45 @@ pub enum DeviceState {
     Never,
 }
 
+/// One way from an agent to this hub, as the agent sees it
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Way {
+    /// The address that the agent dials
+    pub address: String,
+    /// By what
+    #[schema(example = "quic")]
+    pub transport: String,
+    /// Whether the session was on it
+    pub carries: bool,
+    /// Its circuit breaker: closed, open (no attempts for now) or half-open (one at a time)
+    #[schema(example = "closed")]
+    pub breaker: String,
+    /// Failures since the last success
+    pub failures: u32,
+    /// The back-off's last wait in ms
+    pub wait_ms: u32,
+    /// Smoothed round trip in ms
+    #[schema(required)]
+    pub rtt_ms: Option<f64>,
+    /// Smoothed share of packets lost, from 0 to 1
+    pub loss: f64,
+}
+
+/// How an agent fares, as it last said
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Uplink {
+    /// When it said so (Unix ms)
+    pub as_of_ms: i64,
+    /// Its ways to this hub, the preferred one first
+    pub ways: Vec<Way>,
+    /// How often it moved from one way to another since it started
+    pub switches: u64,
+    /// Bytes in its spool
+    pub spool_bytes: u64,
+    /// The spool's quota in bytes
+    pub spool_quota_bytes: u64,
+}
+
 /// One device of the fleet
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Device {
@@ -32,6 +71,10 @@ pub struct Device {
     /// How it is connected
     #[schema(required, example = "quic")]
     pub transport: Option<String>,
+    /// How its agent's ways to this hub and its spool fare, as last reported since this hub started
+    #[serde(default)]
+    #[schema(required = false)]
+    pub uplink: Option<Uplink>,
     /// Name and version of the agent's software
     #[schema(required)]
     pub software: Option<String>,

@@ -40,9 +40,7 @@ const CONFIRM_GAP_NS: u64 = 1_000_000_000;
 const CONFIRMATIONS: u32 = 3;
 /// A path that was left in trouble so soon after it was taken is held back.
 const FLAP_NS: u64 = 300_000_000_000;
-/// The first hold.
-const HOLD_NS: u64 = 30_000_000_000;
-/// The longest hold.
+/// The longest hold; the first is as long as the time between two probes.
 const HOLD_MAX_NS: u64 = 600_000_000_000;
 /// Loss from which on a worse path is looked at, in millionths.
 const BAD_LOSS_PPM: u32 = 100_000;
@@ -126,9 +124,9 @@ impl Way {
         self.rtt_us = Some(self.rtt_us.map_or(rtt_us, |old| (old * 3).saturating_add(rtt_us) / 4));
     }
 
-    fn left_in_trouble(&mut self, now_ns: u64) {
+    fn left_in_trouble(&mut self, now_ns: u64, hold_ns: u64) {
         let soon = now_ns.saturating_sub(self.taken_ns) < FLAP_NS;
-        self.hold_ns = if soon { (self.hold_ns * 2).clamp(HOLD_NS, HOLD_MAX_NS) } else { 0 };
+        self.hold_ns = if soon { (self.hold_ns * 2).max(hold_ns).min(HOLD_MAX_NS) } else { 0 };
         self.free_ns = now_ns.saturating_add(self.hold_ns);
         self.confirmations = 0;
     }
@@ -300,7 +298,7 @@ impl Chooser {
         if let Some(permit) = carrying.permit {
             way.circuit.fail(permit, now_ns, refused, entropy);
         }
-        way.left_in_trouble(now_ns);
+        way.left_in_trouble(now_ns, self.probe_every_ns);
         way.probe_ns = now_ns.saturating_add(self.probe_every_ns);
     }
 
@@ -402,7 +400,7 @@ impl Chooser {
             if let Some(way) = self.ways.get_mut(old.way) {
                 old.permit.into_iter().for_each(|permit| way.circuit.release(permit));
                 if old.silent || at > old.way {
-                    way.left_in_trouble(now_ns);
+                    way.left_in_trouble(now_ns, self.probe_every_ns);
                 }
             }
         }

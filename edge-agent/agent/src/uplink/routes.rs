@@ -54,7 +54,8 @@ impl Routes {
         let of = |addresses: &[&str], transport| -> Vec<Path> {
             addresses.iter().map(|hub| Path { hub: (*hub).to_owned(), transport }).collect()
         };
-        let (mut quic, mut mqtt) = (of(&hubs, Transport::Quic).into_iter(), of(&mqtt, Transport::Mqtt).into_iter());
+        let (mut quic, mut mqtt) =
+            (of(&hubs, Transport::Quic).into_iter(), of(&mqtt, Transport::Mqtt).into_iter());
         let mut paths = Vec::new();
         // The first hub by both comes before the second by either.
         loop {

@@ -55,8 +55,13 @@ impl Hub {
         let addr = endpoint.local_addr().unwrap().to_string();
         let (agent, key) = (AgentId::parse("pump-7").unwrap(), AgentKey::generate().unwrap());
         let leaf = authority.issue_agent(&key.csr_pem(&agent).unwrap(), &agent, now_s, 1).unwrap();
-        let file =
-            IdentityFile { agent, quic: addr.clone(), mqtt: None, server_name: "localhost".into(), floor_s: now_s };
+        let file = IdentityFile {
+            agent,
+            quic: addr.clone(),
+            mqtt: None,
+            server_name: "localhost".into(),
+            floor_s: now_s,
+        };
         let ca_pem = authority.cert_pem().to_owned();
         let certificate = KeyAndCert { key_pem: key.key_pem(), chain_pem: leaf, ca_pem };
         let books = Arc::new(Mutex::new(AgentState::default()));

@@ -15,11 +15,13 @@ use redb::backends::InMemoryBackend;
 use tideline_e2e::{Hub, until};
 use tideline_link::quic::{ALPN, ClientEndpoint, FrameSender};
 use tideline_link::tls::{FloorTime, client_config};
+use tideline_link::token::EnrollToken;
 use tideline_protocol::model::{DeviceId, PointId, Sample, SeriesDef};
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
 use tideline_protocol::time::{Clock as _, SystemClock};
 use tideline_protocol::wire::{Frame, Hello, RUN_ROWS_MAX, RunEnvelope, VERSION};
 use tideline_spool::{Files, Spool, SpoolConfig};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -205,13 +207,35 @@ fn device(number: usize) -> String {
 }
 
 async fn enrol(hub: &Hub) -> anyhow::Result<Vec<Identity>> {
+    let through = many_addresses(hub.https()).await?;
     let mut identities = Vec::with_capacity(AGENTS);
     for number in 0..AGENTS {
-        let token = hub.enroll_token(&device(number), "1h").await?;
+        let mut token = EnrollToken::parse(hub.enroll_token(&device(number), "1h").await?.trim())?;
+        token.hub_https = through.to_string();
         let folder = hub.folder().join(device(number));
-        identities.push(edge_agent::enroll::enroll(&token, &folder).await?);
+        identities.push(edge_agent::enroll::enroll(&token.encode(), &folder).await?);
     }
     Ok(identities)
+}
+
+/// A way to the hub's HTTPS on which a few connections at a time come from one address: a hub enrols
+/// sixty devices of one site at once, and then one a second.
+async fn many_addresses(hub: SocketAddr) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        for number in 0..AGENTS {
+            let Ok((mut near, _)) = listener.accept().await else { return };
+            let site = u8::try_from(number / PER_SOCKET).unwrap_or(0);
+            tokio::spawn(async move {
+                let socket = TcpSocket::new_v4()?;
+                socket.bind((Ipv4Addr::new(127, 0, 1, site + 1), 0).into())?;
+                let mut far = socket.connect(hub).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    Ok(address)
 }
 
 /// Waits until every agent has a session that began after `after_ns`, and gives the moment of the last.

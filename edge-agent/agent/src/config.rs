@@ -72,7 +72,7 @@ keys! {
     "uplink" "hub" Kind::Text, "", "host:port of the hub's QUIC port, or several with commas; empty = as enrolled.";
     "uplink" "hubs" Kind::List, "[]", "The same as a list: several ways to one hub, the best first; at most 8.";
     "uplink" "mqtt" Kind::Text, "", "host:port of the hub's MQTT port with TLS, or several with commas, for where UDP is blocked; empty = as enrolled, off = none.";
-    "uplink" "congestion" Kind::Choice(&["cubic", "bbr", "newreno"]), "cubic", "How QUIC reacts to loss: cubic and newreno slow down, bbr keeps its rate on a radio that loses packets without being full.";
+    "uplink" "congestion" Kind::Choice(&["bbr", "cubic", "newreno"]), "bbr", "How QUIC reacts to loss: bbr keeps its rate on a radio that loses packets without being full, cubic and newreno slow down.";
     "uplink" "probe_interval_s" Kind::Number { min: 1, max: 3600 }, "30", "Between two looks whether a better way than that in use works again.";
     "http" "listen" Kind::Text, "127.0.0.1:8090", "Address of the local page; empty = off.";
     "source" "kind" Kind::Choice(&["host", "replay"]), "", "What to read.";

@@ -19,6 +19,8 @@ use crate::{Figure, median, quantile};
 
 /// How long readings are taken after the first have arrived.
 const LIVE: Duration = Duration::from_secs(40);
+/// How long they are not looked at before that: those taken while the session began came late.
+const WARM: Duration = Duration::from_secs(5);
 /// How long a cut link is cut.
 const CUT: Duration = Duration::from_secs(30);
 /// Cuts of each kind.
@@ -109,10 +111,14 @@ async fn live(kind: &Kind, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     let agent = Agent::start(&hub, "far", &config(&line, kind.congestion, &csv, rate)).await?;
     feed.next().await?;
     let clock = SystemClock::default();
-    let end_ns = clock.mono_ns() + u64::try_from(LIVE.as_nanos())?;
+    let start_ns = clock.mono_ns() + u64::try_from(WARM.as_nanos())?;
+    let end_ns = start_ns + u64::try_from(LIVE.as_nanos())?;
     let mut waits = Vec::new();
     while clock.mono_ns() < end_ns {
         let arrival = feed.next().await?;
+        if clock.mono_ns() < start_ns {
+            continue;
+        }
         waits.extend(arrival.times_ms.iter().map(|time_ms| arrival.at_ms - time_ms));
     }
     agent.terminate(PATIENCE).await?;

@@ -85,5 +85,5 @@ fn every_congestion_control_of_the_link_can_be_chosen_by_its_name() {
     }
     assert_eq!(parse("a.toml", "", &[]).unwrap().congestion, Congestion::default());
     let error = parse("a.toml", "[uplink]\ncongestion = \"vegas\"\n", &[]).unwrap_err();
-    assert_eq!(error.problems, ["a.toml:2: uplink.congestion: must be one of cubic, bbr, newreno"]);
+    assert_eq!(error.problems, ["a.toml:2: uplink.congestion: must be one of bbr, cubic, newreno"]);
 }

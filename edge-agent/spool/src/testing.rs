@@ -183,6 +183,12 @@ impl CrashBackend {
         self.disk().files.iter().map(|file| file.data.len()).sum()
     }
 
+    /// Bytes of this file.
+    #[must_use]
+    pub fn file_bytes(&self) -> usize {
+        self.disk().files.get(self.file).map_or(0, |file| file.data.len())
+    }
+
     /// Flips one bit of the byte at `offset`, as a worn cell does.
     pub fn flip(&self, offset: usize) {
         let mut disk = self.disk();

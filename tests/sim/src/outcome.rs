@@ -68,8 +68,10 @@ pub struct Outcome {
     pub wipes: u64,
     /// Older backups of the hub that were put back.
     pub restores: u64,
-    /// Bits that flipped in what the hub had made durable.
+    /// Bits that flipped in what the hub or an agent had made durable.
     pub flips: u64,
+    /// Spools that were put aside because they could not be read.
+    pub quarantined: u64,
     /// Readings that a hub had and does not have any more, when their agent did not hold them either.
     pub lost: u64,
     /// Readings that a spool held which was wiped.
@@ -97,6 +99,7 @@ impl Outcome {
         self.wipes += other.wipes;
         self.restores += other.restores;
         self.flips += other.flips;
+        self.quarantined += other.quarantined;
         self.lost += other.lost;
         self.gone += other.gone;
         self.partitions += other.partitions;

@@ -155,7 +155,10 @@ impl World {
         if now_ns < site.slow_until_ns {
             return Ok(true);
         }
-        site.agent.open(self.rng.random())?;
+        site.open(&mut self.rng, &mut self.outcome)?;
+        if site.damaged {
+            self.hub.damaged.insert(agent);
+        }
         let stalls = now_ns - site.progress_ns > STALL_NS && !site.agent.is_drained();
         if site.agent.session.is_some() && stalls {
             return Ok(false);

@@ -32,12 +32,19 @@ fn the_faults_happened(seeds: u64, sum: &Outcome) {
     assert!(sum.sealed > 0 && sum.sealed < sum.stored && sum.clock_jumps > 0, "{sum:?}");
     assert!(sum.put_back > 0 && sum.swaps > 0 && sum.wipes > 0 && sum.restores > 0, "{sum:?}");
     assert!(sum.flips > 0 && sum.lost > 0 && sum.gone > 0 && sum.partitions > 0 && sum.full > 0, "{sum:?}");
+    assert!(sum.quarantined > 0, "{sum:?}");
     assert!(sum.agents > seeds, "some hubs have several agents: {sum:?}");
 }
 
 #[test]
 fn a_seed_replays_exactly() {
     assert_eq!(run(7, Canary::None), run(7, Canary::None));
+}
+
+/// Seeds that failed once, each with what it found.
+#[test]
+fn an_honest_spool_is_no_copy_after_a_damaged_log_was_started_twice() {
+    assert_eq!(run_caught(510, Canary::None).err(), None);
 }
 
 #[test]

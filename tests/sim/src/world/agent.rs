@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use tideline_protocol::model::{AgentId, Class, PointId, Sample, Seq, SeriesDef, SeriesNo};
+use tideline_protocol::model::{AgentId, Class, Epoch, PointId, Sample, Seq, SeriesDef, SeriesNo};
 use tideline_protocol::ranges::RangeSet;
-use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget, SpoolView, Urgent};
+use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
 use tideline_protocol::wire::{Hello, Message, RunEnvelope, Settlement, VERSION};
 use tideline_spool::testing::CrashBackend;
-use tideline_spool::{Files, Spool, SpoolConfig, SpoolError};
+use tideline_spool::{
+    Files, Overflow, Policy, Spool, SpoolConfig, SpoolError, StreamConfig, encode_batch, sound,
+};
 
 use super::clocks::Clocks;
 use crate::outcome::Canary;
 
-/// Series that the agent measures.
-const SERIES: u32 = 4;
+/// What the agent measures.
+const POINTS: [&str; 4] = ["p0", "p1", "p2", "p3"];
 /// The name under which the source keeps its position: the last value that it handed over.
 const CURSOR: &str = "source";
 
@@ -28,20 +30,23 @@ pub struct Made {
     pub seqs: BTreeMap<u64, (u64, u64)>,
     /// The source's position.
     pub position: u64,
-    /// Seqs that go ahead of the others.
-    pub urgent: Urgent,
 }
 
 impl Made {
+    /// Damage to the newest records cannot be told from a write that was torn.
+    fn end_at(&mut self, head: Seq, position: u64) -> RangeSet {
+        self.position = self.position.min(position);
+        let mut cut = RangeSet::new();
+        for (first, last) in self.seqs.split_off(&(head.get() + 1)).into_values() {
+            cut.insert(first, last);
+        }
+        cut
+    }
+
     fn take(&mut self, seq: Seq, offer: &Offer) {
         self.values.insert(offer.first, offer.last);
         self.seqs.insert(seq.get(), (offer.first, offer.last));
         self.position = offer.last;
-        match offer.class {
-            Class::Alarm => self.urgent.alarm.insert(seq.get(), seq.get()),
-            Class::State => self.urgent.state.insert(seq.get(), seq.get()),
-            Class::Live => {}
-        }
     }
 }
 
@@ -51,7 +56,7 @@ struct Offer {
     first: u64,
     last: u64,
     class: Class,
-    samples: Vec<(u32, Sample)>,
+    samples: Vec<(&'static str, Sample)>,
 }
 
 pub struct Agent {
@@ -59,6 +64,8 @@ pub struct Agent {
     disk: CrashBackend,
     pub quota: u64,
     pub backfill: BackfillBudget,
+    /// What becomes of readings when the quota is full.
+    pub overflow: Overflow,
     /// Small, so that it fills up.
     pub journal_bytes: u64,
     canary: Canary,
@@ -67,16 +74,20 @@ pub struct Agent {
     pub session: Option<AgentSession>,
     pub made: Made,
     offer: Option<Offer>,
+    /// The epoch that the spool opened with last.
+    pub epoch: Option<Epoch>,
+    /// Values that went with damaged records that nothing came after.
+    pub cut: RangeSet,
+    /// Whether bits of its disk have flipped.
+    pub damaged: bool,
+    /// Whether the disk holds no spool that can be read.
+    pub corrupt: bool,
 }
 
 /// A disk as it was once.
 pub struct Image {
     disk: CrashBackend,
     pub made: Made,
-}
-
-fn panicking(what: &'static str) -> impl Fn(SpoolError) -> String {
-    move |error| format!("{what}: {error}")
 }
 
 /// Whether it says that the disk failed, so that the spool must be opened again.
@@ -91,6 +102,7 @@ impl Agent {
             disk: CrashBackend::new(),
             quota,
             backfill: BackfillBudget::default(),
+            overflow: Overflow::DropOldest,
             journal_bytes: 16 * 1024,
             canary,
             entropy,
@@ -98,6 +110,10 @@ impl Agent {
             session: None,
             made: Made::default(),
             offer: None,
+            epoch: None,
+            cut: RangeSet::new(),
+            damaged: false,
+            corrupt: false,
         }
     }
 
@@ -105,6 +121,7 @@ impl Agent {
     pub fn copy(&self) -> Self {
         let mut copy = Self::new(self.id.clone(), self.entropy, self.quota, self.canary);
         (copy.backfill, copy.journal_bytes) = (self.backfill, self.journal_bytes);
+        copy.overflow = self.overflow;
         copy.put_back(&self.image());
         copy
     }
@@ -125,13 +142,38 @@ impl Agent {
     pub fn wipe(&mut self) -> (Made, Option<Spool>) {
         self.session = None;
         self.offer = None;
+        (self.damaged, self.corrupt) = (false, false);
         self.disk = CrashBackend::new();
         (std::mem::take(&mut self.made), self.spool.take())
     }
 
     fn close(&mut self) {
         self.session = None;
-        self.spool = None;
+        let spool = self.spool.take();
+        // Closing writes, and so it may meet the damage again.
+        let _ = sound(|| {
+            drop(spool);
+            Ok::<_, SpoolError>(())
+        });
+    }
+
+    /// Whether the spool is to be closed for it: the disk failed, or its bits have flipped.
+    fn stops_for(&mut self, error: &SpoolError) -> bool {
+        self.corrupt |= self.damaged && matches!(error, SpoolError::Corrupt(_));
+        let stops = self.corrupt || is_of_storage(error);
+        if stops {
+            self.close();
+        }
+        stops
+    }
+
+    /// Flips a bit of the disk; it shows at the next start at the latest.
+    pub fn flip(&mut self, rng: &mut StdRng) {
+        let disk = if rng.random_bool(0.5) { self.disk.clone() } else { self.disk.journal() };
+        if disk.file_bytes() > 0 {
+            disk.flip(rng.random_range(0..disk.file_bytes()));
+            self.damaged = true;
+        }
     }
 
     /// The spool, which is closed while the disk fails.
@@ -148,27 +190,37 @@ impl Agent {
         let entropy = if reused { self.entropy } else { entropy };
         let config = SpoolConfig { quota_bytes: self.quota };
         let files = Files::from(self.disk.clone()).with_journal_bytes(self.journal_bytes);
-        let spool = match Spool::open(files, config, entropy) {
+        let spool = match sound(|| Spool::open(files, config, entropy)) {
             Ok(spool) => spool,
-            Err(error) if is_of_storage(&error) => return Ok(()),
+            Err(error) if self.stops_for(&error) => return Ok(()),
             Err(error) => return Err(format!("the spool does not open: {error}")),
         };
         // What was in doubt is settled by the position, which is durable with its batch.
-        let position = spool.cursor(CURSOR).map_err(panicking("no position"))?;
+        let position = match sound(|| spool.cursor(CURSOR)) {
+            Ok(position) => position,
+            Err(error) if self.stops_for(&error) => return Ok(()),
+            Err(error) => return Err(format!("no position: {error}")),
+        };
         let position = position.and_then(|bytes| bytes.first_chunk::<8>().copied());
         let position = position.map_or(0, u64::from_le_bytes);
         if let Some(offer) = self.offer.take_if(|offer| offer.last == position) {
             self.made.take(spool.head(), &offer);
         }
+        if self.damaged {
+            self.cut.insert_set(&self.made.end_at(spool.head(), position));
+        }
         let made = &self.made;
         let head = made.seqs.last_key_value().map_or(0, |(seq, _)| *seq);
-        if position != made.position || spool.head().get() != head {
+        // A lost journal leaves a gap that is longer than anything it can have held.
+        let gap = self.damaged && spool.head().get() > head;
+        if position != made.position || (spool.head().get() != head && !gap) {
             return Err(format!(
                 "INV-3: the source was acknowledged up to {} in seq {head}, the spool opens with {position} in {}",
                 made.position,
                 spool.head()
             ));
         }
+        self.epoch = Some(spool.epoch());
         self.spool = Some(spool);
         Ok(())
     }
@@ -177,6 +229,7 @@ impl Agent {
     /// the system's caches. Whether the machine went down with it.
     pub fn stop(&mut self, rng: &mut StdRng) -> bool {
         let kind = rng.random_range(0..3_u32);
+        self.disk.set_room(None);
         // The disk is cut off first, so that closing the old spool cannot write any more.
         self.disk = match kind {
             0 => self.disk.crash(),
@@ -192,8 +245,14 @@ impl Agent {
         self.disk.fail_writes();
     }
 
+    /// From now on no file can grow.
+    pub fn fill_disk(&self) {
+        self.disk.set_room(Some(self.disk.bytes()));
+    }
+
     /// The disk takes writes again.
     pub fn mend_disk(&mut self) {
+        self.disk.set_room(None);
         self.disk = self.disk.kill();
         self.close();
     }
@@ -216,7 +275,10 @@ impl Agent {
             let sample = |value: u64| {
                 // Times repeat and go back: they are no key.
                 let time_ns = wall_ns.saturating_add(rng.random_range(0..50));
-                (rng.random_range(0..SERIES), Sample { time_ns, value: value as f64 })
+                (
+                    POINTS.get(rng.random_range(0..POINTS.len())).copied().unwrap_or("p"),
+                    Sample { time_ns, value: value as f64 },
+                )
             };
             let samples = (first..=*next_value).map(sample).collect();
             let class = match rng.random_range(0..20_u32) {
@@ -230,39 +292,51 @@ impl Agent {
     }
 
     fn hand_over(&mut self) -> Result<u64, String> {
-        let (Some(spool), Some(offer)) = (&mut self.spool, &self.offer) else { return Ok(0) };
-        let device = self.id.own_device();
-        let mut items: Vec<(SeriesNo, &[Sample])> = Vec::new();
-        for (point, sample) in &offer.samples {
-            let point = PointId::parse(&format!("p{point}")).map_err(|error| error.to_string())?;
-            let def = SeriesDef { device: device.clone(), point, unit: String::new() };
-            let no = spool.series_no(&def).map_err(panicking("no series number"))?;
-            items.push((no, std::slice::from_ref(sample)));
-        }
-        let seq = match spool.append(&items, &[(CURSOR, &offer.last.to_le_bytes())]) {
-            Ok(seq) => seq,
-            Err(error) if is_of_storage(&error) => {
-                self.close();
-                return Ok(0);
-            }
+        match sound(|| self.append()) {
+            Ok(Some(seq)) => Ok(self.accepted(seq)),
+            Ok(None) => Ok(0),
             // The source is told; it goes on with what it reads next.
             Err(SpoolError::OverQuota { .. }) => {
                 self.offer = None;
-                return Ok(0);
+                Ok(0)
             }
-            Err(error) => return Err(format!("the spool takes nothing: {error}")),
-        };
-        let rows = offer.samples.len() as u64;
-        self.made.take(seq, offer);
-        self.offer = None;
-        let gaps = spool.fresh_gaps().map_err(panicking("no gaps"))?;
-        let (head, series, account) = (spool.head(), spool.series_count(), spool.account());
+            // It waits until there is room again.
+            Err(SpoolError::Full { .. }) => Ok(0),
+            Err(error) if self.stops_for(&error) => Ok(0),
+            Err(error) => Err(format!("the spool takes nothing: {error}")),
+        }
+    }
+
+    /// The seq of the batch that waited, if there is one and the spool is open.
+    fn append(&mut self) -> Result<Option<Seq>, SpoolError> {
+        let (Some(spool), Some(offer)) = (&mut self.spool, &self.offer) else { return Ok(None) };
+        let device = self.id.own_device();
+        let mut items: Vec<(SeriesNo, &[Sample])> = Vec::new();
+        for (point, sample) in &offer.samples {
+            let point = PointId::parse(point).unwrap_or_else(|_| unreachable!("a valid id"));
+            let def = SeriesDef { device: device.clone(), point, unit: String::new() };
+            items.push((spool.series_no(&def)?, std::slice::from_ref(sample)));
+        }
+        let policy = Policy { overflow: self.overflow, ..Policy::default() };
+        let stream = StreamConfig { name: offer.class.as_str().to_owned(), class: offer.class, policy };
+        let batch = encode_batch(&items)?.on(spool.stream(&stream)?);
+        let seq = spool.append_encoded(&batch, &[(CURSOR, &offer.last.to_le_bytes())])?;
+        let gaps = spool.fresh_gaps()?;
         if let Some(session) = &mut self.session {
             gaps.into_iter().for_each(|gap| session.handle_gap(gap));
-            session.handle_urgent(self.made.urgent.clone());
-            session.handle_appended(head, series, account);
         }
-        Ok(rows)
+        Ok(Some(seq))
+    }
+
+    /// The source is acknowledged; gives the number of readings.
+    fn accepted(&mut self, seq: Seq) -> u64 {
+        let Some(offer) = self.offer.take() else { return 0 };
+        self.made.take(seq, &offer);
+        if let (Some(session), Some(spool)) = (&mut self.session, &self.spool) {
+            session.handle_urgent(spool.urgent());
+            session.handle_appended(spool.head(), spool.series_count(), spool.account());
+        }
+        offer.samples.len() as u64
     }
 
     /// Begins a session; `false` while the spool is closed.
@@ -282,8 +356,11 @@ impl Agent {
             lives: vec![],
             moved: None,
         };
-        let view = spool.view().map_err(panicking("no view of the spool"))?;
-        let view = SpoolView { urgent: self.made.urgent.clone(), ..view };
+        let view = match sound(|| spool.view()) {
+            Ok(view) => view,
+            Err(error) if self.stops_for(&error) => return Ok(false),
+            Err(error) => return Err(format!("no view of the spool: {error}")),
+        };
         self.session = Some(AgentSession::new(clocks.mono_ns, hello, view, self.backfill));
         Ok(true)
     }
@@ -311,15 +388,12 @@ impl Agent {
                     send(message, rng);
                     early
                 }
-                Ok(Some(action)) => self.act(now_ns, action),
+                Ok(Some(action)) => sound(|| self.act(now_ns, action)),
             };
             match done {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
-                Err(error) if is_of_storage(&error) => {
-                    self.close();
-                    return Ok(false);
-                }
+                Err(error) if self.stops_for(&error) => return Ok(false),
                 Err(error) => return Err(error.to_string()),
             }
         }

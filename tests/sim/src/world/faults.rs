@@ -19,14 +19,17 @@ pub enum Character {
     Wipes,
     /// They put the hub back to an older backup, and its disk damages what was durable.
     Harm,
+    /// They do nothing, and disks of agents damage what was durable.
+    Damage,
 }
 
 impl Character {
     pub fn drawn(rng: &mut StdRng) -> Self {
         match rng.random_range(0..10_u32) {
-            0..3 => Self::Copies,
-            3..5 => Self::Wipes,
-            5..7 => Self::Harm,
+            0..2 => Self::Copies,
+            2..4 => Self::Wipes,
+            4..6 => Self::Harm,
+            6 => Self::Damage,
             _ => Self::Plain,
         }
     }
@@ -106,7 +109,11 @@ impl World {
             2 => site.slow_until_ns = until_ns,
             // Of several copies only the one at work is mended.
             3 if site.other.is_none() => {
-                site.agent.fail_disk();
+                if self.rng.random_bool(0.5) {
+                    site.agent.fail_disk();
+                } else {
+                    site.agent.fill_disk();
+                }
                 site.fails_until_ns = until_ns;
                 self.outcome.full += 1;
             }
@@ -156,6 +163,12 @@ impl World {
                 if site.copy(&mut self.rng, &mut self.outcome) {
                     self.cut(agent);
                 }
+            }
+            Character::Damage => {
+                let Some(site) = self.sites.get_mut(agent) else { return Ok(()) };
+                site.agent.flip(&mut self.rng);
+                self.outcome.flips += 1;
+                self.restart_agent(agent);
             }
             Character::Wipes => self.cut_if(agent, |site, outcome| {
                 site.wipe();

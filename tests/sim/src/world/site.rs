@@ -5,6 +5,7 @@ use rand::rngs::StdRng;
 use tideline_protocol::model::{AgentId, Epoch};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::BackfillBudget;
+use tideline_spool::Overflow;
 
 use super::agent::{Agent, Image, Made};
 use super::clocks::{BEGIN_NS, Clocks};
@@ -32,6 +33,8 @@ pub struct Site {
     pub fails_until_ns: u64,
     /// Whether there are, or were, several copies of its spool.
     pub copied: bool,
+    /// Whether bits of its disk have flipped.
+    pub damaged: bool,
     image: Option<Image>,
     pub other: Option<Agent>,
     /// Values that any copy of its disk was given, up to the last change.
@@ -54,6 +57,11 @@ impl Site {
             agent.backfill =
                 BackfillBudget { bytes_per_s: 20_000, share_percent: rng.random_range(10..=100) };
         }
+        agent.overflow = match rng.random_range(0..4_u32) {
+            0 => Overflow::Block,
+            1 => Overflow::DropNewest,
+            _ => Overflow::DropOldest,
+        };
         agent.journal_bytes = rng.random_range(512..32_768);
         Self {
             agent,
@@ -64,6 +72,7 @@ impl Site {
             slow_until_ns: 0,
             fails_until_ns: 0,
             copied: false,
+            damaged: false,
             image: None,
             other: None,
             accepted: RangeSet::new(),
@@ -83,21 +92,28 @@ impl Site {
         }
     }
 
-    /// An operator puts an empty disk in, or loses the file.
+    /// An operator puts an empty disk in, or the agent puts files aside that hold no spool.
     pub fn wipe(&mut self) {
+        let epoch = self.agent.epoch.take();
         let (made, spool) = self.agent.wipe();
-        // A closed spool's file goes unseen.
-        let Some(spool) = spool else {
-            self.gone.insert_set(&made.values);
-            return;
-        };
-        let settled = spool.settlement();
-        self.wiped.push(Wiped {
-            epoch: spool.epoch(),
-            made,
-            stored: settled.stored.clone(),
-            dropped: settled.dropped.clone(),
-        });
+        let settled = spool.map(|spool| spool.settlement().clone()).unwrap_or_default();
+        let Some(epoch) = epoch else { return };
+        self.wiped.push(Wiped { epoch, made, stored: settled.stored, dropped: settled.dropped });
+    }
+
+    /// A start of the agent's spool, when one is due.
+    pub fn open(&mut self, rng: &mut StdRng, outcome: &mut Outcome) -> Result<(), String> {
+        if self.agent.corrupt {
+            outcome.quarantined += 1;
+            self.wipe();
+        }
+        self.agent.open(rng.random())?;
+        self.damaged |= self.agent.damaged;
+        let cut = std::mem::take(&mut self.agent.cut);
+        // Their seqs are given out again, as by an older copy of the disk.
+        self.copied |= !cut.is_empty();
+        self.gone.insert_set(&cut);
+        Ok(())
     }
 
     /// What operators do to disks: take an image, put one back, clone a device. Whether the line is cut.

@@ -112,6 +112,15 @@ impl<D: LogDisk> LogCore<D> {
             poisoned: false,
         };
         core.start_segment(segment)?;
+        // The next start finds no damage any more, only what it has left of the lives.
+        let forgotten = replay.forgotten.iter();
+        let records = forgotten.map(|(agent, epoch, moved)| Record::Lives {
+            agent,
+            epoch: *epoch,
+            lives: &[],
+            moved: *moved,
+        });
+        core.write(&records.collect::<Vec<_>>())?;
         Ok((core, replay))
     }
 

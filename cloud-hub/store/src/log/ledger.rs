@@ -311,9 +311,18 @@ impl Ledgers {
         self.agents.entry(agent.clone()).or_default().entry(epoch).or_default()
     }
 
-    /// The lives of all spools are uncertain: each is believed when it comes again.
-    pub(crate) fn forget_lives(&mut self) {
-        self.agents.values_mut().flat_map(BTreeMap::values_mut).for_each(|state| state.lives.clear());
+    /// The lives of all spools are uncertain: each is believed when it comes again. Gives the epochs that
+    /// had some, in the order in which they were opened.
+    pub(crate) fn forget_lives(&mut self) -> Vec<(AgentId, Epoch, Option<Moved>)> {
+        let mut forgotten = Vec::new();
+        for (agent, epochs) in &mut self.agents {
+            for (epoch, state) in epochs.iter_mut().filter(|(_, state)| !state.lives.is_empty()) {
+                state.lives.clear();
+                forgotten.push((state.opened, (agent.clone(), *epoch, state.moved)));
+            }
+        }
+        forgotten.sort_by_key(|(opened, _)| *opened);
+        forgotten.into_iter().map(|(_, epoch)| epoch).collect()
     }
 
     /// Takes over an agent's own account of an epoch that it has opened.

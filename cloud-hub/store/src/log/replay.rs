@@ -1,7 +1,8 @@
 //! Reading the log again after a start. Damage costs the records behind it in its segment and
 //! nothing else: their seqs are not settled, so that the agents send them again.
 
-use tideline_protocol::model::AgentId;
+use tideline_protocol::lives::Moved;
+use tideline_protocol::model::{AgentId, Epoch};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::Run;
 
@@ -29,6 +30,8 @@ pub struct Replay {
     pub records: u64,
     /// What was cut off or skipped, for people: segment and reason.
     pub problems: Vec<(u64, String)>,
+    // Whose lives became uncertain by the problems.
+    pub(super) forgotten: Vec<(AgentId, Epoch, Option<Moved>)>,
 }
 
 /// The ledgers after the replay, what was found, and the newest segment number ever used.
@@ -54,7 +57,7 @@ pub fn replay<D: LogDisk>(disk: &mut D, from: Checkpoint) -> Result<(Ledgers, Re
     // The lives of a spool may be among what was cut off, and what they brought behind it: without
     // them an honest spool would be taken for a copy of itself.
     if found.problems.iter().any(|(segment, _)| *segment < newest) {
-        ledgers.forget_lives();
+        found.forgotten = ledgers.forget_lives();
     }
     for batch in &mut found.batches {
         // A refusal comes after its batch, and the two must not disagree about what is stored.

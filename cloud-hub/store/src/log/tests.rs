@@ -123,8 +123,11 @@ fn an_honest_spool_is_no_copy_of_itself_after_a_segment_was_damaged() {
     log.record_gap(&agent, epoch, &gap(60, &[1; 21])).unwrap();
     let mut disk = log.into_disk();
     *disk.segments.get_mut(&checkpoint.oldest_segment).unwrap().last_mut().unwrap() ^= 1;
-    let (mut log, replay) = LogCore::open(disk, checkpoint).unwrap();
+    let (log, replay) = LogCore::open(disk, checkpoint.clone()).unwrap();
     assert_eq!(replay.problems.len(), 1);
+    // What was damaged is cut off: a second start sees nothing wrong.
+    let (mut log, replay) = LogCore::open(log.into_disk(), checkpoint).unwrap();
+    assert_eq!(replay.problems, vec![]);
     let opening = log.open_epoch(&agent, epoch, &lives(&[(1, 1), (2, 51)]), None).unwrap();
     assert!(matches!(opening, Opening::Known(_)), "{opening:?}");
     let copy = log.open_epoch(&agent, epoch, &lives(&[(1, 1), (3, 51)]), None).unwrap();

@@ -31,7 +31,7 @@ WEB_SOURCES := $(shell find $(WEB) \( -name node_modules -o -name dist -o -name 
 # Notices go to stderr, because the stdout of `make demo ARGS=--json` is the demo's alone.
 say = @printf '==> %s\n' "$(1)" >&2
 
-.PHONY: help demo test check lint build web bench scorecard sim fuzz chaos setup tools browser clean
+.PHONY: help demo test check lint build web bench scorecard sim fuzz chaos setup tools browser mosquitto clean
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -42,7 +42,7 @@ demo: tools $(WEB_DIST) ## Hub and agents on loopback, with an outage and the le
 	@cargo build --workspace --bins
 	@"$(BIN)/cloud-hub" demo $(ARGS)
 
-test: tools $(if $(BROWSER_TEST),browser) build ## All tests: Rust, web app, browser
+test: tools mosquitto $(if $(BROWSER_TEST),browser) build ## All tests: Rust, web app, browser
 ifeq ($(NEXTEST),yes)
 	$(call say,Rust tests)
 	cargo nextest run --workspace --no-fail-fast
@@ -132,7 +132,7 @@ fuzz: tools $(WEB_DIST) ## Fuzz targets under libFuzzer, on nightly Rust; TIME=6
 			-artifact_prefix="tests/fuzz/crashers/$$target/"; \
 	done
 
-setup: tools $(WEB_DEPS) browser ## Installs what a fresh machine lacks, or says how
+setup: tools mosquitto $(WEB_DEPS) browser ## Installs what a fresh machine lacks, or says how
 
 tools:
 	@lacks() { printf '%s\n' "$$1" >&2; exit 1; }; \
@@ -141,6 +141,16 @@ tools:
 	command -v npm >/dev/null || lacks 'Node.js with npm is missing: version 20.19 or later from https://nodejs.org'; \
 	node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' \
 		|| lacks "Node.js $$(node --version) is too old; 20.19 or later is needed: https://nodejs.org"
+
+mosquitto:
+	@if PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null && command -v mosquitto_pub >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo 'The MQTT tests need mosquitto: sudo apt-get install mosquitto mosquitto-clients' >&2; \
+		exit 1; \
+	fi; \
+	echo '==> Installs mosquitto for the MQTT tests' >&2; \
+	apt-get update -qq >&2; \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto mosquitto-clients >&2
 
 # CHROMIUM=/path/to/browser names one that is not on the PATH.
 browser:

@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod backups;
+pub mod device_tokens;
 pub mod devices;
 pub mod enroll;
 pub mod ledger;
@@ -60,6 +61,9 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         query::query,
         stream::live,
         store::show,
+        device_tokens::list,
+        device_tokens::create,
+        device_tokens::revoke,
         enroll::create_token,
         enroll::enroll
     ),
@@ -94,6 +98,8 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/users/{name}", delete(session::revoke_user))
         .route("/tokens", get(session::list_tokens).post(session::create_token))
         .route("/tokens/{id}", delete(session::revoke_token))
+        .route("/device-tokens", get(device_tokens::list).post(device_tokens::create))
+        .route("/device-tokens/{id}", delete(device_tokens::revoke))
         .route("/devices", post(devices::add))
         .route("/devices/{id}/revoke", post(devices::revoke))
         .route("/devices/{id}/adopt", post(strangers::adopt))

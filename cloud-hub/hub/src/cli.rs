@@ -61,6 +61,9 @@ pub enum Command {
     /// Enrolment tokens.
     #[command(subcommand)]
     EnrollToken(EnrollTokenCommand),
+    /// Tokens for devices without a certificate, over MQTT.
+    #[command(subcommand)]
+    DeviceToken(DeviceTokenCommand),
     /// Devices.
     #[command(subcommand)]
     Device(DeviceCommand),
@@ -206,6 +209,23 @@ pub enum TokenCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub enum DeviceTokenCommand {
+    /// Make a token, the device's password over MQTT; it is printed this once.
+    Create {
+        /// The device's id; a new one is registered.
+        #[arg(long, value_name = "ID")]
+        device: String,
+    },
+    /// All tokens.
+    List,
+    /// Remove a token and end what it has opened.
+    Revoke {
+        /// The token's id.
+        id: String,
+    },
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Format {
     Table,
@@ -278,6 +298,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Restore { from, force } => backup::restore(&config, &from, force),
         Command::Demo(_) => Ok(()),
         Command::EnrollToken(command) => beside::enroll_token(&HubSocket::of(&config), &command).await,
+        Command::DeviceToken(command) => beside::device_token(&HubSocket::of(&config), &command).await,
         Command::Device(command) => beside::device(&HubSocket::of(&config), &command).await,
         Command::User(command) => beside::user(&HubSocket::of(&config), &command).await,
         Command::Token(command) => beside::token(&HubSocket::of(&config), &command).await,

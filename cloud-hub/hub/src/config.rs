@@ -6,6 +6,8 @@ mod load;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use tideline_link::mqtt::BrokerUrl;
+
 pub use load::{ConfigErrors, Fault, Layers, load, render};
 
 /// The checked configuration; every value is explicit.
@@ -19,6 +21,14 @@ pub struct Config {
     pub https_listen: SocketAddr,
     /// QUIC: agents.
     pub quic_listen: SocketAddr,
+    /// MQTT over TLS: agents and devices.
+    pub mqtt_listen_tls: Option<SocketAddr>,
+    /// MQTT without TLS, on loopback.
+    pub mqtt_listen_plain: Option<SocketAddr>,
+    /// The broker that agents may come through.
+    pub mqtt_broker: Option<BrokerUrl>,
+    /// The file with the authorities of the broker's certificate.
+    pub mqtt_broker_ca: Option<PathBuf>,
     /// Where everything is kept.
     pub data_dir: PathBuf,
     /// Names and addresses in the hub's certificate.
@@ -38,6 +48,10 @@ impl Default for Config {
             metrics_open: false,
             https_listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
             quic_listen: SocketAddr::from(([0, 0, 0, 0], 4433)),
+            mqtt_listen_tls: None,
+            mqtt_listen_plain: None,
+            mqtt_broker: None,
+            mqtt_broker_ca: None,
             data_dir: PathBuf::from("tideline-data"),
             names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             public_address: "localhost".to_owned(),
@@ -59,7 +73,18 @@ pub struct OptionDef {
     show: fn(&Config) -> String,
 }
 
+const ADDRESS_OR_OFF: &str =
+    "an address with a port, as 0.0.0.0:8883 or [::]:8883; port 0 takes a free one; or nothing";
 const ADDRESS: &str = "an address with a port, as 127.0.0.1:8080 or [::]:8080; port 0 takes a free one";
+
+/// What may be left out: an empty text is off.
+fn off_or<T: std::str::FromStr>(text: &str) -> Option<Option<T>> {
+    if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
+}
+
+fn shown<T: ToString>(value: Option<&T>) -> String {
+    quoted(&value.map_or_else(String::new, ToString::to_string))
+}
 
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
@@ -109,6 +134,41 @@ pub const OPTIONS: &[OptionDef] = &[
         allowed: ADDRESS,
         set: |c, t| t.parse().ok().map(|v| c.quic_listen = v),
         show: |c| quoted(&c.quic_listen.to_string()),
+    },
+    OptionDef {
+        name: "mqtt.listen_tls",
+        meaning: "where agents and devices connect by MQTT over TLS, usually 0.0.0.0:8883, with their certificate or a device token; empty for not at all",
+        allowed: ADDRESS_OR_OFF,
+        set: |c, t| off_or(t).map(|v| c.mqtt_listen_tls = v),
+        show: |c| shown(c.mqtt_listen_tls.as_ref()),
+    },
+    OptionDef {
+        name: "mqtt.listen_plain",
+        meaning: "where programs on this machine connect by MQTT without TLS, usually 127.0.0.1:1883, with a device token; empty for not at all",
+        allowed: "an address on loopback with a port, as 127.0.0.1:1883, or nothing",
+        set: |c, t| {
+            off_or::<SocketAddr>(t)
+                .filter(|a| a.is_none_or(|a| a.ip().is_loopback()))
+                .map(|v| c.mqtt_listen_plain = v)
+        },
+        show: |c| shown(c.mqtt_listen_plain.as_ref()),
+    },
+    OptionDef {
+        name: "mqtt.broker_url",
+        meaning: "a broker that agents may come through, sealed from end to end; a password is not shown; empty for none",
+        allowed: "mqtt://host:1883 or mqtts://user:password@host:8883, or nothing",
+        set: |c, t| off_or(t).map(|v| c.mqtt_broker = v),
+        show: |c| shown(c.mqtt_broker.as_ref()),
+    },
+    OptionDef {
+        name: "mqtt.broker_ca",
+        meaning: "the file (PEM) with the authorities that an mqtts broker's certificate may be of",
+        allowed: "a path, as /etc/ssl/certs/ca-certificates.crt; needed for mqtts",
+        set: |c, t| {
+            c.mqtt_broker_ca = Some(PathBuf::from(t)).filter(|_| !t.is_empty());
+            Some(())
+        },
+        show: |c| quoted(&c.mqtt_broker_ca.as_ref().map_or_else(String::new, |p| p.display().to_string())),
     },
     OptionDef {
         name: "hub.data_dir",

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
-pub use self::links::accept;
+pub use self::links::{ARRIVED_MAX, accept};
 use crate::api::devices::{last_seen, revoked_text};
 use crate::api::ledger::query_gap;
 use crate::fleet::Cut;
@@ -114,8 +114,8 @@ type Appends = JoinSet<Result<Batch<Durable>, StoreError>>;
 struct Driver {
     hub: App,
     agent: AgentId,
-    // Of the public key in its certificate.
-    key_hash: String,
+    // Of the public key in its certificate; none when it came with a token, which was checked then.
+    key_hash: Option<String>,
     session: HubSession,
     sender: FrameSender,
     appends: Appends,
@@ -128,7 +128,7 @@ struct Driver {
 
 async fn drive(hub: &App, link: Link) -> Result<(), Ended> {
     let agent = link.peer_agent().ok_or(Ended::Nameless)?.clone();
-    let key_hash = link.peer_key_sha256().map(|hash| hex(&hash)).ok_or(Ended::Nameless)?;
+    let key_hash = link.peer_key_sha256().map(|hash| hex(&hash));
     let handle = link.handle();
     let (sender, mut receiver) = link.split();
     let session = HubSession::new(agent.clone());
@@ -278,7 +278,7 @@ impl Driver {
             return Ok(());
         };
         // A certificate outlives a re-enrolment; the key that enrolled last is the one that counts.
-        if own.key_hash != self.key_hash {
+        if self.key_hash.as_ref().is_some_and(|key_hash| own.key_hash != *key_hash) {
             let agent = &self.agent;
             let reason = format!(
                 "agent {agent} has enrolled with another key since; a token of `cloud-hub enroll-token create --device {agent}` lets this one in instead"
@@ -401,7 +401,9 @@ impl Driver {
             Some(_) => revoked_text(agent),
             // Its certificate is of this hub, or it had not come so far.
             None => {
-                self.hub.strangers.note(agent, &self.key_hash, self.hub.now_ms());
+                if let Some(key_hash) = &self.key_hash {
+                    self.hub.strangers.note(agent, key_hash, self.hub.now_ms());
+                }
                 format!(
                     "agent {agent} is not registered, as one that enrolled after the backup that the hub was restored from: `cloud-hub device adopt {agent}` lets it in again, and so does a new token of `cloud-hub enroll-token create --device {agent}`"
                 )

@@ -14,6 +14,7 @@ pub mod hub;
 pub mod ingest;
 pub mod live;
 pub mod metadata;
+pub mod mqtt;
 pub mod passwords;
 pub mod pki;
 pub mod places;

@@ -146,6 +146,17 @@ record! {
     }
 }
 record! {
+    /// A token that a device proves itself with over MQTT, by its id.
+    DeviceTokenRecord in "device_tokens" {
+        /// The device, which is an agent of its own.
+        device: String,
+        /// SHA-256 of the secret, in hex.
+        secret_hash: String,
+        /// When it was made, Unix ms.
+        created_ms: i64,
+    }
+}
+record! {
     /// A browser session, by SHA-256 of its cookie in hex.
     SessionRecord in "sessions" {
         /// Whose it is.
@@ -155,8 +166,14 @@ record! {
     }
 }
 
-const TABLES: [&str; 5] =
-    [DeviceRecord::TABLE, EnrolRecord::TABLE, UserRecord::TABLE, TokenRecord::TABLE, SessionRecord::TABLE];
+const TABLES: [&str; 6] = [
+    DeviceRecord::TABLE,
+    EnrolRecord::TABLE,
+    UserRecord::TABLE,
+    TokenRecord::TABLE,
+    DeviceTokenRecord::TABLE,
+    SessionRecord::TABLE,
+];
 
 /// The open file; cheap to clone.
 #[derive(Clone)]

@@ -9,17 +9,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use tideline_link::identity::KeyAndCert;
+use tideline_link::link::Link;
+use tideline_link::mqtt::BrokerUrl;
 use tideline_link::quic::{self, LinkOptions, ServerEndpoint};
 use tideline_link::tls;
 use tideline_protocol::time::{Clock, SystemClock};
 use tideline_store::{Store, StoreConfig};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::backup::{REGISTRY, UNFINISHED};
 use crate::config::Config;
 use crate::doors::{GRACE, SOCKET};
-use crate::hub::{Addresses, Hub};
+use crate::hub::{Addresses, App, Hub};
 use crate::metadata::{Metadata, UserRecord};
-use crate::{doors, ingest, live, pki};
+use crate::{doors, ingest, live, mqtt, pki};
 
 /// The store's folder in the data folder.
 pub const STORE: &str = "store";
@@ -54,6 +59,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     let endpoint = ServerEndpoint::bind_known(config.quic_listen, quic_tls, &LinkOptions::default(), &secret)
         .with_context(|| format!("quic.listen = {} cannot be bound", config.quic_listen))?;
     let endpoint = Arc::new(endpoint);
+    let mqtt_doors = mqtt::listen(config.mqtt_listen_tls, config.mqtt_listen_plain, &server).await?;
+    let broker = broker(&config, &server, Arc::clone(&clock))?;
     let store = open_store(&config, &data, Arc::clone(&clock))?;
     let addresses = Addresses {
         https: at(&config.public_address, https.local_addr()?.port()),
@@ -74,13 +81,16 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     let doors = doors::open(&hub, http, https, &server, &data)?;
     let feed = tokio::spawn(live::feed(Arc::clone(&hub)));
     let refused = tokio::spawn(ingest::watch_refused(Arc::clone(&hub)));
-    let sessions = tokio::spawn(ingest::accept(Arc::clone(&hub), Arc::clone(&endpoint)));
+    let (links, arrived) = mpsc::channel(ingest::ARRIVED_MAX);
+    let mut mqtt_tasks = open_mqtt(&hub, mqtt_doors, broker, &links)?;
+    let sessions = tokio::spawn(ingest::accept(Arc::clone(&hub), Arc::clone(&endpoint), arrived));
     stop.await;
     tracing::info!("hub is stopping");
     hub.stopping.send_replace(true);
     // Sessions say goodbye before their endpoint goes.
     let _late = tokio::time::timeout(GRACE, sessions).await;
     endpoint.close(QUIC_CLOSE_CODE, "the hub is shutting down");
+    let _late = tokio::time::timeout(GRACE, async { while mqtt_tasks.join_next().await.is_some() {} }).await;
     for door in doors {
         let _late = tokio::time::timeout(GRACE, door).await;
     }
@@ -90,6 +100,52 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     let store = hub.store.clone();
     tokio::task::spawn_blocking(move || store.close()).await?.context("the store did not close well")?;
     Ok(())
+}
+
+fn open_mqtt(
+    hub: &App,
+    doors: Vec<mqtt::Door>,
+    broker: Option<Broker>,
+    links: &mpsc::Sender<Link>,
+) -> Result<JoinSet<()>> {
+    let mut tasks = JoinSet::new();
+    for door in doors {
+        tracing::info!(mqtt = %door.local_addr()?, "MQTT is open");
+        tasks.spawn(door.open(Arc::clone(hub), links.clone()));
+    }
+    if let Some(Broker { url, tls, quic }) = broker {
+        let relay = mqtt::relay(Arc::clone(hub), url, tls, quic, links.clone());
+        tasks.spawn(async move {
+            if let Err(error) = relay.await {
+                tracing::error!(error = format!("{error:#}"), "no agent can come through the broker");
+            }
+        });
+    }
+    Ok(tasks)
+}
+
+/// A broker of somebody else, and how to speak through it.
+struct Broker {
+    url: BrokerUrl,
+    tls: rustls::ClientConfig,
+    quic: rustls::ServerConfig,
+}
+
+fn broker(config: &Config, own: &KeyAndCert, clock: Arc<dyn Clock>) -> Result<Option<Broker>> {
+    let Some(url) = config.mqtt_broker.clone() else { return Ok(None) };
+    let authorities = match &config.mqtt_broker_ca {
+        Some(path) => fs::read_to_string(path)
+            .with_context(|| format!("mqtt.broker_ca = {} cannot be read", path.display()))?,
+        None if url.is_secure() => bail!(
+            "mqtt.broker_url = {url} needs mqtt.broker_ca: the file with the authorities that its certificate may be of, as /etc/ssl/certs/ca-certificates.crt"
+        ),
+        // Not looked at without TLS.
+        None => own.ca_pem.clone(),
+    };
+    let tls = tls::broker_client_config(&authorities, tls::FloorTime::new(clock, 0))
+        .with_context(|| "mqtt.broker_ca".to_owned())?;
+    let quic = tls::server_config(own, &own.ca_pem, true, &[quic::ALPN])?;
+    Ok(Some(Broker { url, tls, quic }))
 }
 
 /// What others must not do to the data folder; keys and the registry are in it.

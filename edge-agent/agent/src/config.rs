@@ -8,6 +8,7 @@ mod tests;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use tideline_link::mqtt::BrokerUrl;
 use tideline_link::quic::Congestion;
 use tideline_spool::StreamConfig;
 
@@ -72,6 +73,8 @@ keys! {
     "uplink" "hub" Kind::Text, "", "host:port of the hub's QUIC port, or several with commas; empty = as enrolled.";
     "uplink" "hubs" Kind::List, "[]", "The same as a list: several ways to one hub, the best first; at most 8.";
     "uplink" "mqtt" Kind::Text, "", "host:port of the hub's MQTT port with TLS, or several with commas, for where UDP is blocked; empty = as enrolled, off = none.";
+    "uplink" "broker" Kind::Text, "", "mqtt://host:1883 or mqtts://user:password@host:8883: a broker that the hub is at too, sealed from end to end, where nothing else gets through; empty = none.";
+    "uplink" "broker_ca" Kind::Text, "", "File (PEM) with the authorities that an mqtts broker's certificate may be of, as /etc/ssl/certs/ca-certificates.crt.";
     "uplink" "congestion" Kind::Choice(&["bbr", "cubic", "newreno"]), "bbr", "How QUIC reacts to loss: bbr keeps its rate on a radio that loses packets without being full, cubic and newreno slow down.";
     "uplink" "probe_interval_s" Kind::Number { min: 1, max: 3600 }, "30", "Between two looks whether a better way than that in use works again.";
     "http" "listen" Kind::Text, "127.0.0.1:8090", "Address of the local page; empty = off.";
@@ -169,6 +172,10 @@ pub struct Config {
     pub hubs: Vec<String>,
     /// The hub's MQTT addresses; none for the enrolled one, "off" for no MQTT.
     pub mqtt: Vec<String>,
+    /// A broker that the hub is at.
+    pub broker: Option<BrokerUrl>,
+    /// The file with the authorities of the broker's certificate.
+    pub broker_ca: Option<PathBuf>,
     /// How QUIC reacts to loss.
     pub congestion: Congestion,
     /// Between two probes of a better way, in s.

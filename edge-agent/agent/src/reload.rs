@@ -125,6 +125,7 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<String> {
     let differ = [
         ("agent.data_dir", running.data_dir != wanted.data_dir),
         ("spool.quota_mb", running.quota_bytes != wanted.quota_bytes),
+        ("uplink.broker", running.broker != wanted.broker || running.broker_ca != wanted.broker_ca),
         ("uplink.congestion", running.congestion != wanted.congestion),
         ("stream", running.streams != wanted.streams),
         ("http.listen", running.listen != wanted.listen),

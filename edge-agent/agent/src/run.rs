@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tideline_link::quic::LinkOptions;
 use tideline_protocol::time::SystemClock;
 use tideline_spool::{DEFAULT_STREAM, SpoolConfig};
 use tokio::signal::unix::{SignalKind, signal};
@@ -71,12 +70,12 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     getrandom::fill(&mut boot).context("no entropy")?;
     let clock = SystemClock::default();
     let (socket_path, sources) = (serve::socket_path(&config.data_dir), Sources::new(shared));
-    let congestion = config.congestion;
+    let (agent, dialler) = (identity.file.agent.clone(), Dialler::of(identity, clock, &config)?);
     let live = Live { batching, routes, enrolled, sources };
     let mut reloader = Reloader::start(layers, config, live, board.clone()).await;
     let uplink = Uplink {
-        agent: identity.file.agent.clone(),
-        dialler: Arc::new(Dialler::new(identity, clock, LinkOptions { congestion })),
+        agent,
+        dialler: Arc::new(dialler),
         routes: routes_now,
         spool: spool.clone(),
         board,

@@ -3,6 +3,7 @@
 pub mod chaos;
 pub mod http;
 pub mod line;
+pub mod mosquitto;
 pub mod process;
 pub mod random;
 
@@ -37,6 +38,8 @@ pub struct Hub {
     ports: Ports,
     running: Running,
     token: String,
+    // What else it is told in its environment.
+    settings: Vec<(&'static str, String)>,
 }
 
 /// An agent with a data folder of its own.
@@ -67,6 +70,14 @@ pub async fn until<T, F: Future<Output = Result<Option<T>>>>(
     tokio::time::timeout(longest, wait).await.with_context(|| format!("{what}: not within {longest:?}"))?
 }
 
+/// A TCP port that nobody listens on.
+///
+/// # Errors
+/// None can be bound.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
 impl Ports {
     fn free() -> Result<Self> {
         // All three are held at once, so that they differ.
@@ -87,7 +98,15 @@ impl Hub {
     /// # Errors
     /// The binary is missing, or the hub does not become ready.
     pub async fn start() -> Result<Self> {
-        Self::start_limited(None).await
+        Self::start_limited(None, Vec::new()).await
+    }
+
+    /// As [`Self::start`], with more in its environment.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(settings: Vec<(&'static str, String)>) -> Result<Self> {
+        Self::start_limited(None, settings).await
     }
 
     /// As [`Self::start`], with so many descriptors that the hub may have open.
@@ -95,14 +114,14 @@ impl Hub {
     /// # Errors
     /// As [`Self::start`].
     pub async fn start_with_descriptors(most: u32) -> Result<Self> {
-        Self::start_limited(Some(most)).await
+        Self::start_limited(Some(most), Vec::new()).await
     }
 
-    async fn start_limited(descriptors: Option<u32>) -> Result<Self> {
+    async fn start_limited(descriptors: Option<u32>, settings: Vec<(&'static str, String)>) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("tideline-e2e-").tempdir()?;
         let ports = Ports::free()?;
-        let running = launch(folder.path(), ports, descriptors)?;
-        let mut hub = Self { folder, ports, running, token: String::new() };
+        let running = launch(folder.path(), ports, descriptors, &settings)?;
+        let mut hub = Self { folder, ports, running, token: String::new(), settings };
         hub.ready().await?;
         hub.token =
             hub.command(&["token", "create", "e2e", "--role", "admin"]).await?.good()?.trim().to_owned();
@@ -189,7 +208,7 @@ impl Hub {
     /// # Errors
     /// It does not become ready.
     pub async fn start_again(&mut self) -> Result<()> {
-        self.running = launch(self.folder.path(), self.ports, None)?;
+        self.running = launch(self.folder.path(), self.ports, None, &self.settings)?;
         self.ready().await
     }
 
@@ -303,15 +322,21 @@ pub struct Ledger {
     pub balanced: bool,
 }
 
-fn launch(folder: &Path, ports: Ports, descriptors: Option<u32>) -> Result<Running> {
+fn launch(
+    folder: &Path,
+    ports: Ports,
+    descriptors: Option<u32>,
+    settings: &[(&'static str, String)],
+) -> Result<Running> {
     let data = folder.join("hub").display().to_string();
     let local = |port: u16| format!("127.0.0.1:{port}");
-    let env = [
+    let mut env = vec![
         ("TIDELINE_HTTP_LISTEN", local(ports.http)),
         ("TIDELINE_HTTPS_LISTEN", local(ports.https)),
         ("TIDELINE_QUIC_LISTEN", local(ports.quic)),
         ("TIDELINE_HUB_PUBLIC_ADDRESS", "127.0.0.1".to_owned()),
     ];
+    env.extend_from_slice(settings);
     let (args, log) = (["serve", "--data", &data], folder.join("hub.log"));
     match descriptors {
         Some(most) => Running::start_with_descriptors("cloud-hub", &args, &env, &log, most),

@@ -84,6 +84,17 @@ pub async fn run(name: &str, args: &[&str]) -> Result<Said> {
     Ok(Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) })
 }
 
+/// Runs a program of the system to its end.
+///
+/// # Errors
+/// It cannot be started or does not end.
+pub async fn run_system(path: &Path, args: &[&str]) -> Result<Said> {
+    let output = tokio::time::timeout(COMMAND_MAX, prepared(Command::new(path), args)?.output());
+    let output = output.await.with_context(|| format!("{} {args:?} did not end", path.display()))??;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) })
+}
+
 impl Running {
     /// Starts a process whose output is added to `log`.
     ///
@@ -91,6 +102,14 @@ impl Running {
     /// The binary is missing or cannot be started.
     pub fn start(name: &str, args: &[&str], env: &[(&str, String)], log: &Path) -> Result<Self> {
         Self::spawn(name, command(name, args)?, env, log)
+    }
+
+    /// As [`Self::start`], for a program of the system.
+    ///
+    /// # Errors
+    /// It is not installed.
+    pub fn start_system(path: &Path, args: &[&str], log: &Path) -> Result<Self> {
+        Self::spawn(&path.display().to_string(), prepared(Command::new(path), args)?, &[], log)
     }
 
     /// As [`Self::start`], with so many descriptors that the process may have open.

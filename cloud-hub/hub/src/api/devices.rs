@@ -161,6 +161,7 @@ pub async fn revoke(State(hub): State<App>, Path(id): Path<String>) -> Result<St
     if let Ok(agent) = AgentId::parse(&agent) {
         hub.fleet.cut(&agent, (RefuseCode::Revoked, revoked_text(&agent)));
     }
+    hub.sign_out();
     tracing::info!(device = id, "device revoked");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -201,7 +201,7 @@ pub async fn revoke_token(State(hub): State<App>, Path(id): Path<String>) -> Res
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn within_limit<R: crate::metadata::Record>(hub: &App) -> Result<(), ApiError> {
+pub(super) fn within_limit<R: crate::metadata::Record>(hub: &App) -> Result<(), ApiError> {
     if hub.metadata.list::<R>()?.len() < PRINCIPALS_MAX {
         return Ok(());
     }

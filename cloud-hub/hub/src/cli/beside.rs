@@ -7,7 +7,9 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use super::socket::{HubSocket, escape};
-use super::{DeviceCommand, EnrollTokenCommand, Format, QueryArgs, TokenCommand, UserCommand};
+use super::{
+    DeviceCommand, DeviceTokenCommand, EnrollTokenCommand, Format, QueryArgs, TokenCommand, UserCommand,
+};
 use cloud_hub::api::shapes::{DevicePage, DeviceState, StrangerList};
 use cloud_hub::secret;
 use cloud_hub::when::{show_ms, show_ns};
@@ -162,6 +164,29 @@ pub async fn token(hub: &HubSocket, command: &TokenCommand) -> Result<()> {
         TokenCommand::Revoke { id } => {
             hub.delete(&format!("/api/v1/tokens/{}", escape(id))).await?;
             println!("token {id} is removed");
+        }
+    }
+    Ok(())
+}
+
+/// `device-token create|list|revoke`.
+pub async fn device_token(hub: &HubSocket, command: &DeviceTokenCommand) -> Result<()> {
+    match command {
+        DeviceTokenCommand::Create { device } => {
+            let made = hub.post("/api/v1/device-tokens", &json!({"device": device})).await?;
+            println!("{}", text(&made, "token"));
+        }
+        DeviceTokenCommand::List => {
+            let tokens = hub.get("/api/v1/device-tokens").await?;
+            println!("{:<20} {:<24} made", "id", "device");
+            for token in list(&tokens, "tokens") {
+                let (id, device) = (text(token, "id"), text(token, "device"));
+                println!("{id:<20} {device:<24} {}", show_ms(number(token, "created_ms")));
+            }
+        }
+        DeviceTokenCommand::Revoke { id } => {
+            hub.delete(&format!("/api/v1/device-tokens/{}", escape(id))).await?;
+            println!("device token {id} is removed");
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tideline_link::link::{CLOSE_FULL, CLOSE_REPLACED, Link, LinkError, LinkHandle};
 use tideline_link::quic::{IncomingLink, ServerEndpoint};
 use tideline_protocol::model::AgentId;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::serve;
@@ -31,8 +32,12 @@ const SESSIONS_MAX: usize = 4096;
 /// Most sessions of one agent: the one that works, and a dead one that has not been noticed yet.
 const SESSIONS_PER_AGENT_MAX: usize = 2;
 
-/// Takes links until the hub stops.
-pub async fn accept(hub: App, endpoint: Arc<ServerEndpoint>) {
+/// Most links of other transports that wait for their session.
+pub const ARRIVED_MAX: usize = 256;
+
+/// Takes links until the hub stops: of the QUIC endpoint, and those of other transports, which have
+/// done their handshake already.
+pub async fn accept(hub: App, endpoint: Arc<ServerEndpoint>, mut arrived: mpsc::Receiver<Link>) {
     let (mut handshakes, mut sessions) = (JoinSet::new(), JoinSet::new());
     let (places, seats) = (Places::new(HANDSHAKES), Seats::default());
     loop {
@@ -44,6 +49,7 @@ pub async fn accept(hub: App, endpoint: Arc<ServerEndpoint>) {
                     admit(&hub, link, &seats, &mut sessions);
                 }
             }
+            Some(link) = arrived.recv() => admit(&hub, link, &seats, &mut sessions),
             incoming = endpoint.accept() => match incoming {
                 Some(incoming) => knock(&hub, incoming, &places, &mut handshakes),
                 None => break,
@@ -105,7 +111,7 @@ fn admit(hub: &App, link: Link, seats: &Seats, sessions: &mut JoinSet<()>) {
 }
 
 // The key belongs to it: who has an older key of an agent cannot push out the session of the newer.
-type Party = (AgentId, [u8; 32]);
+type Party = (AgentId, Option<[u8; 32]>);
 #[derive(Default)]
 struct Open {
     by_party: HashMap<Party, VecDeque<(u64, LinkHandle)>>,
@@ -133,7 +139,7 @@ fn locked(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
 impl Seat {
     /// Takes a seat; the agent's oldest session goes when it has one too many.
     fn of(link: &Link, seats: &Seats) -> Option<Self> {
-        let party = (link.peer_agent()?.clone(), link.peer_key_sha256()?);
+        let party = (link.peer_agent()?.clone(), link.peer_key_sha256());
         let mut open = locked(&seats.open);
         let number = open.next;
         open.next = number.saturating_add(1);

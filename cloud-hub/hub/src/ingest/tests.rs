@@ -42,7 +42,8 @@ impl Bench {
         let address = endpoint.local_addr().unwrap();
         let addresses = Addresses::default();
         let hub = Hub::new(Config::default(), clock, metadata, store, authority, addresses).unwrap();
-        tokio::spawn(accept(Arc::clone(&hub), endpoint));
+        let (_links, arrived) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(accept(Arc::clone(&hub), endpoint, arrived));
         tokio::spawn(watch_refused(Arc::clone(&hub)));
         Self { hub, address, _dir: dir }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tideline_link::mqtt::BrokerUrl;
 use tideline_link::quic::Congestion;
 use toml::de::{DeTable, DeValue};
 
@@ -191,10 +192,14 @@ pub fn parse(file: &str, text: &str, env: &[(String, String)]) -> Result<Config,
         reader.problems.push(problem);
         Addresses::default()
     });
+    let broker = check_broker(file, &sections).unwrap_or_else(|problem| {
+        reader.problems.push(problem);
+        None
+    });
     if !reader.problems.is_empty() {
         return Err(ConfigError { problems: reader.problems });
     }
-    Ok(build(&sections, streams, sources, addresses))
+    Ok(build(&sections, streams, sources, addresses, broker))
 }
 
 fn read_variable(
@@ -309,11 +314,29 @@ fn check_sources(
     out
 }
 
+/// The broker, which must be a URL, and name its authorities where it is to be trusted by them.
+fn check_broker(file: &str, sections: &BTreeMap<&'static str, Section>) -> Result<Option<BrokerUrl>, String> {
+    let empty = Section::new();
+    let section = sections.get("uplink").unwrap_or(&empty);
+    let (given, ca) = (text(section, "broker"), text(section, "broker_ca"));
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let url: BrokerUrl = given.parse().map_err(|error| format!("{file}: uplink.broker: {error}"))?;
+    if url.is_secure() && ca.is_empty() {
+        return Err(format!(
+            "{file}: uplink.broker: mqtts needs uplink.broker_ca, the file with the authorities of its certificate"
+        ));
+    }
+    Ok(Some(url))
+}
+
 fn build(
     sections: &BTreeMap<&'static str, Section>,
     streams: Vec<StreamConfig>,
     mut sources: Vec<SourceConfig>,
     addresses: Addresses,
+    broker: Option<BrokerUrl>,
 ) -> Config {
     let empty = Section::new();
     let section = |name: &str| sections.get(name).unwrap_or(&empty);
@@ -330,6 +353,8 @@ fn build(
         rows_max: number(section("batch"), "rows_max"),
         hubs: addresses.quic,
         mqtt: addresses.mqtt,
+        broker,
+        broker_ca: some(text(section("uplink"), "broker_ca")).map(Into::into),
         congestion: Congestion::named(&text(section("uplink"), "congestion")).unwrap_or_default(),
         probe_interval_s: number(section("uplink"), "probe_interval_s"),
         listen: some(text(section("http"), "listen")),

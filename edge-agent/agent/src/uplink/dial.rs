@@ -2,21 +2,23 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tideline_link::link::{Link, LinkError, Transport};
-use tideline_link::mqtt::{self, Server};
+use tideline_link::mqtt::{self, BrokerUrl, Server};
 use tideline_link::quic::{ALPN, ClientEndpoint, LinkOptions};
-use tideline_link::tls::{client_config, named_client_config};
+use tideline_link::tls::{FloorTime, broker_client_config, client_config, named_client_config};
 use tideline_protocol::time::{Clock as _, SystemClock};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::resolver::Resolver;
 use super::routes::Path;
+use crate::config::Config;
 use crate::floor::floored;
 use crate::identity::Identity;
 
@@ -56,20 +58,66 @@ pub struct Dialler {
     clock: SystemClock,
     resolver: Resolver,
     options: LinkOptions,
+    broker: Option<Broker>,
+}
+
+/// A broker of somebody else, and whom to believe that it is the one.
+#[derive(Debug, Clone)]
+struct Broker {
+    url: BrokerUrl,
+    ca_pem: Option<String>,
+}
+
+impl Broker {
+    /// As the configuration says.
+    ///
+    /// # Errors
+    /// The file with its authorities cannot be read.
+    fn of(config: &Config) -> anyhow::Result<Option<Self>> {
+        let Some(url) = config.broker.clone() else { return Ok(None) };
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path).with_context(|| format!("uplink.broker_ca = {}", path.display()))
+        };
+        let ca_pem = config.broker_ca.as_ref().map(read).transpose()?;
+        Ok(Some(Self { url, ca_pem }))
+    }
 }
 
 impl Dialler {
     /// As this agent.
     #[must_use]
     pub fn new(identity: Identity, clock: SystemClock, options: LinkOptions) -> Self {
-        Self { identity, clock, resolver: Resolver::new(Arc::new(clock)), options }
+        Self { identity, clock, resolver: Resolver::new(Arc::new(clock)), options, broker: None }
+    }
+
+    /// As this agent, and as the configuration says.
+    ///
+    /// # Errors
+    /// The file with the authorities of the broker cannot be read.
+    pub fn of(identity: Identity, clock: SystemClock, config: &Config) -> anyhow::Result<Self> {
+        let broker = Broker::of(config)?;
+        let options = LinkOptions { congestion: config.congestion };
+        Ok(Self { broker, ..Self::new(identity, clock, options) })
+    }
+
+    fn floor(&self) -> FloorTime {
+        floored(Arc::new(self.clock), self.identity.file.floor_s)
+    }
+
+    async fn sealed(&self, broker: &Broker) -> anyhow::Result<Dialled> {
+        let certificate = &self.identity.certificate;
+        let ca_pem = broker.ca_pem.as_ref().unwrap_or(&certificate.ca_pem);
+        let server = Server::broker(&broker.url, broker_client_config(ca_pem, self.floor())?);
+        let tls = client_config(certificate, &certificate.ca_pem, self.floor(), &[ALPN])?;
+        let (agent, name) = (&self.identity.file.agent, &self.identity.file.server_name);
+        let link = mqtt::connect_sealed(&server, agent, name, tls, &self.options, CONNECT_MAX).await?;
+        Ok(Dialled { rtt_us: link.stats().rtt_us, link, endpoint: None })
     }
 
     async fn quic(&self, hub: &str) -> anyhow::Result<Dialled> {
         let addresses = self.resolver.resolve(hub).await?;
-        let floor = floored(Arc::new(self.clock), self.identity.file.floor_s);
         let certificate = &self.identity.certificate;
-        let tls = client_config(certificate, &certificate.ca_pem, floor, &[ALPN])?;
+        let tls = client_config(certificate, &certificate.ca_pem, self.floor(), &[ALPN])?;
         let endpoint = ClientEndpoint::bind_any(&self.options)?;
         let knocks = Knocks { endpoint: endpoint.clone(), tls, name: self.identity.file.server_name.clone() };
         let link = timeout(CONNECT_MAX, knocks.run(&addresses)).await.map_err(|_| LinkError::TimedOut)??;
@@ -80,9 +128,8 @@ impl Dialler {
 impl Dialler {
     /// To the hub's own endpoint.
     async fn mqtt(&self, hub: &str) -> anyhow::Result<Dialled> {
-        let floor = floored(Arc::new(self.clock), self.identity.file.floor_s);
         let (certificate, name) = (&self.identity.certificate, &self.identity.file.server_name);
-        let tls = named_client_config(certificate, &certificate.ca_pem, floor, name, &[mqtt::ALPN])?;
+        let tls = named_client_config(certificate, &certificate.ca_pem, self.floor(), name, &[mqtt::ALPN])?;
         // The name is looked up here, where a name server that hangs does no harm.
         let addresses = self.resolver.resolve(hub).await?;
         let mut last = LinkError::TimedOut;
@@ -106,7 +153,10 @@ impl Dial for Dialler {
         Box::pin(async move {
             match path.transport {
                 Transport::Quic => self.quic(&path.hub).await,
-                Transport::Mqtt => self.mqtt(&path.hub).await,
+                Transport::Mqtt => match &self.broker {
+                    Some(broker) if path.hub == broker.url.to_string() => self.sealed(broker).await,
+                    _ => self.mqtt(&path.hub).await,
+                },
             }
         })
     }

@@ -10,7 +10,7 @@ use crate::identity::IdentityFile;
 /// A way to a hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path {
-    /// host:port of the hub.
+    /// host:port of the hub; of a broker its URL, without a password.
     pub hub: String,
     /// What carries the session.
     pub transport: Transport,
@@ -61,6 +61,9 @@ impl Routes {
         loop {
             let pair = [quic.next(), mqtt.next()];
             if pair.iter().all(Option::is_none) {
+                // A broker stands between and comes last.
+                let broker = config.broker.iter().map(ToString::to_string);
+                paths.extend(broker.map(|hub| Path { hub, transport: Transport::Mqtt }));
                 return Self { paths, probe_every: Duration::from_secs(config.probe_interval_s) };
             }
             paths.extend(pair.into_iter().flatten());

@@ -99,7 +99,7 @@ impl Hub {
         furnish(folder.path())?;
         let ports = Ports::free()?;
         let running = launch(folder.path(), ports, env)?;
-        let mut hub = Self { folder, ports, running, token: String::new() };
+        let mut hub = Self { folder, ports, running, token: String::new(), settings: Vec::new() };
         hub.ready().await?;
         let said = hub.command(&["token", "create", "chaos", "--role", "admin"]).await?;
         hub.token = said.good()?.trim().to_owned();

@@ -85,6 +85,41 @@ pub struct TokenList {
     pub tokens: Vec<TokenInfo>,
 }
 
+/// A new device token
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceTokenRequest {
+    /// The device; one that has no certificate is registered with it
+    pub device: String,
+}
+
+/// The new device token
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeviceTokenAnswer {
+    /// Its id
+    pub id: String,
+    /// The token, shown this once: the password over MQTT
+    pub token: String,
+}
+
+/// A device token
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeviceTokenInfo {
+    /// Its id
+    pub id: String,
+    /// The device
+    pub device: String,
+    /// When it was made (Unix ms)
+    pub created_ms: i64,
+}
+
+/// All device tokens
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeviceTokenList {
+    /// By id
+    pub tokens: Vec<DeviceTokenInfo>,
+}
+
 /// A new user
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

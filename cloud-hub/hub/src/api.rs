@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod backups;
+pub mod dead_letters;
 pub mod device_tokens;
 pub mod devices;
 pub mod enroll;
@@ -61,6 +62,11 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         query::query,
         stream::live,
         store::show,
+        dead_letters::list,
+        dead_letters::show,
+        dead_letters::replay,
+        dead_letters::remove,
+        store::verify,
         device_tokens::list,
         device_tokens::create,
         device_tokens::revoke,
@@ -103,6 +109,9 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/devices", post(devices::add))
         .route("/devices/{id}/revoke", post(devices::revoke))
         .route("/devices/{id}/adopt", post(strangers::adopt))
+        .route("/store/verify", post(store::verify))
+        .route("/dead-letters/{id}/replay", post(dead_letters::replay))
+        .route("/dead-letters/{id}", delete(dead_letters::remove))
         .route("/strangers", get(strangers::list))
         .route("/backups", post(backups::create))
         .route_layer(middleware::from_fn(auth::require_admin));
@@ -116,6 +125,8 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/query", get(query::query))
         .route("/live", get(stream::live))
         .route("/store", get(store::show))
+        .route("/dead-letters", get(dead_letters::list))
+        .route("/dead-letters/{id}", get(dead_letters::show))
         .merge(admin)
         .route_layer(middleware::from_fn_with_state(hub.clone(), auth::authenticate));
     let v1 = signed_on

@@ -3,6 +3,7 @@
 
 mod backup;
 mod beside;
+mod dead;
 mod files;
 mod socket;
 
@@ -78,6 +79,9 @@ pub enum Command {
     /// The store.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// What agents sent that cannot be decoded.
+    #[command(subcommand)]
+    DeadLetter(DeadLetterCommand),
     /// Make a backup, beside a running hub or without one.
     Backup {
         /// A folder that is there, to make one in that is named by the time; or the name of a new one.
@@ -252,10 +256,36 @@ pub struct QueryArgs {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum DeadLetterCommand {
+    /// All that are kept.
+    List,
+    /// One, with the first bytes of its block.
+    Show {
+        /// The letter.
+        id: String,
+    },
+    /// Try to decode letters again, and store their readings.
+    Replay {
+        /// The letters.
+        #[arg(required_unless_present = "all")]
+        ids: Vec<String>,
+        /// All that are kept.
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+    /// Throw letters away; their readings stay counted as refused.
+    Delete {
+        /// The letters.
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub enum StoreCommand {
     /// What is stored; by a running hub, or by the files without one.
     Inspect,
-    /// Read everything and check it; without a running hub.
+    /// Read everything as it is now and check it; beside a running hub or without one.
     Verify,
 }
 
@@ -293,7 +323,8 @@ pub async fn run(cli: Cli) -> Result<()> {
             Ok(())
         }
         Command::Store(StoreCommand::Inspect) => files::inspect(&config).await,
-        Command::Store(StoreCommand::Verify) => files::verify(&config),
+        Command::Store(StoreCommand::Verify) => files::verify(&config).await,
+        Command::DeadLetter(command) => dead::dead_letter(&HubSocket::of(&config), &command).await,
         Command::Backup { to } => backup::backup(&config, &to).await,
         Command::Restore { from, force } => backup::restore(&config, &from, force),
         Command::Demo(_) => Ok(()),

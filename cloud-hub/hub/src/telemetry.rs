@@ -94,6 +94,12 @@ pub fn page(counters: &Counters, online: u64, store: &StoreMetrics) -> String {
     );
     line("tideline_store_commits_total", "Group commits.", "counter", store.commits);
     line("tideline_store_dead_letters_total", "Runs kept as dead letters.", "counter", store.dead_letters);
+    line(
+        "tideline_store_revived_rows_total",
+        "Readings of dead letters that were stored after all.",
+        "counter",
+        store.revived_rows,
+    );
     line("tideline_store_hot_rows", "Readings held in memory.", "gauge", store.hot_rows);
     line("tideline_store_flushes_total", "Times that rows were sealed.", "counter", store.flushes);
     line("tideline_store_sealed_bytes", "Bytes of sealed files.", "gauge", store.sealed_bytes);

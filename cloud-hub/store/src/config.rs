@@ -86,6 +86,9 @@ pub enum StoreError {
     /// A sealed file cannot be read or written.
     #[error("sealed file: {0}")]
     Sealed(String),
+    /// A dead letter still cannot be decoded.
+    #[error("it still cannot be decoded: {0}")]
+    Undecodable(String),
     /// The query asks for what cannot be answered; the asker's fault.
     #[error("query: {0}")]
     Query(String),

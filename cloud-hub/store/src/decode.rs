@@ -44,6 +44,25 @@ fn decode(run: &Run, taken: &RangeSet, series: usize) -> Result<Decoded, String>
     Ok(decoded)
 }
 
+/// Whether the taken seqs of a run can be decoded.
+///
+/// # Errors
+/// Why not.
+pub fn probe(shared: &Shared, agent: &AgentId, run: &Run, taken: &RangeSet) -> Result<(), String> {
+    let series = read(&shared.registry).ids(agent, run.envelope.epoch).len();
+    guarded(run, taken, series).map(drop)
+}
+
+/// A codec that panics over one hostile block must cost that run and not the thread. It has changed
+/// nothing by then: what is decoded goes into the tables afterwards, and as a whole.
+///
+/// # Errors
+/// The block is not what its envelope says.
+pub fn guarded(run: &Run, taken: &RangeSet, series: usize) -> Result<Decoded, String> {
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode(run, taken, series)));
+    decoded.unwrap_or_else(|_| Err("the codec panicked".to_owned()))
+}
+
 /// Decodes the taken seqs of a run into the hot columns.
 ///
 /// # Errors
@@ -58,15 +77,12 @@ pub fn take_in(
         return Ok(None);
     }
     let ids = read(&shared.registry).ids(agent, run.envelope.epoch);
-    // A codec that panics over one hostile block must cost that run and not the thread. It has changed
-    // nothing by then: what is decoded goes into the tables afterwards, and as a whole.
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode(run, taken, ids.len())));
-    match decoded.unwrap_or_else(|_| Err("the codec panicked".to_owned())) {
+    match guarded(run, taken, ids.len()) {
         Ok(decoded) => Ok(Some(push(shared, agent, decoded, &ids))),
         Err(reason) => {
             tracing::warn!(%agent, first = %run.envelope.first, reason, "a stored run cannot be decoded");
             add(&shared.counters.dead_letters, 1);
-            match dead::keep(&shared.dir.join("dead"), agent, run) {
+            match dead::keep(&shared.dir.join("dead"), agent, run, taken, &reason) {
                 Ok(removed) => add(&shared.counters.dead_files_removed, removed),
                 Err(error) => tracing::error!(%agent, %error, "a dead letter cannot be kept"),
             }

@@ -27,11 +27,13 @@ mod sealed;
 mod snapshot;
 mod store;
 mod tables;
+mod verify;
 
 pub use buckets::Aggregate;
 pub use config::{StoreConfig, StoreError};
+pub use dead::{Head as DeadLetterHead, LetterId};
 pub use hot::SeriesId;
-pub use inspect::{Inspection, Verification, inspect, verify};
+pub use inspect::{Inspection, inspect};
 pub use log::{
     AgentState, Checkpoint, EpochLedger, Ledgers, LogCore, LogDisk, LogError, Opening, RealDisk, Replay,
     ReplayedBatch,
@@ -39,5 +41,6 @@ pub use log::{
 pub use metrics::StoreMetrics;
 pub use query::{BadCursor, BucketAnswer, BucketColumn, RawColumn, RawCursor, RawPage, Tier};
 pub use snapshot::{LogEnd, snapshot};
-pub use store::{Check, CheckState, Health, OpenReport, Quarantined, Store};
+pub use store::{Check, CheckState, DeadLetter, Health, LetterState, OpenReport, Quarantined, Store};
 pub use tables::{DeviceInfo, LiveBatch, LiveColumn, SeriesInfo, SeriesMeta};
+pub use verify::{Verification, verify};

@@ -9,6 +9,7 @@
 
 mod disk;
 mod ledger;
+mod look;
 mod record;
 mod replay;
 
@@ -19,10 +20,11 @@ use tideline_protocol::durability::{Batch, Durable, DurableLog, Validated, commi
 use tideline_protocol::lives::{self, Life, Moved};
 use tideline_protocol::model::{AgentId, Epoch, Gap};
 use tideline_protocol::ranges::RangeSet;
-use tideline_protocol::wire::{Series, Settlement};
+use tideline_protocol::wire::{Run, Series, Settlement};
 
 pub use disk::{LogDisk, RealDisk};
 pub use ledger::{AgentState, EpochLedger, EpochState, Holding, Ledgers, Opening, Seqs};
+pub use look::look;
 pub use replay::{Replay, ReplayedBatch};
 
 use record::Record;
@@ -274,6 +276,37 @@ impl<D: LogDisk> LogCore<D> {
         Ok(())
     }
 
+    /// Stores seqs of a run that were refused, durably and once; gives the batch and its rows. Those that
+    /// are stored already, or given up, are left out.
+    ///
+    /// # Errors
+    /// The run does not fit the dictionary; or the disk failed.
+    pub fn revive(
+        &mut self,
+        agent: &AgentId,
+        taken: &RangeSet,
+        run: Run,
+    ) -> Result<(Batch<Durable>, u64), LogError> {
+        let (epoch, first, rows) = (run.envelope.epoch, run.envelope.first, run.envelope.rows.clone());
+        let batch = {
+            let ledgers = lock(&self.ledgers);
+            let none = EpochState::default();
+            let state = ledgers.epoch(agent, epoch).unwrap_or(&none);
+            let known = u32::try_from(state.dictionary().len()).unwrap_or(u32::MAX);
+            let batch = Batch::received(agent.clone(), run).validate(known).map_err(|invalid| {
+                LogError::Series { agent: agent.clone(), epoch, reason: invalid.to_string() }
+            })?;
+            let mut others = batch.taken().clone();
+            others.remove_set(&state.revivable(taken).intersect(&others));
+            batch.without(&others)
+        };
+        let mut durable = commit(&mut Reviving(self), vec![batch])?;
+        let Some(batch) = durable.pop() else { return Err(LogError::Poisoned) };
+        let mut ledgers = lock(&self.ledgers);
+        let revived = ledgers.epoch_mut(agent, epoch).revive(first, &rows, batch.taken());
+        Ok((batch, revived))
+    }
+
     /// Starts a new segment and returns it as a checkpoint: everything before is in older ones.
     /// With it come the seqs that were stored since the last cut.
     ///
@@ -420,6 +453,21 @@ impl<D: LogDisk> DurableLog for LogCore<D> {
             .map(|batch| Record::Batch { agent: batch.agent(), taken: batch.taken(), run: batch.run() })
             .collect();
         self.write(&records)
+    }
+}
+
+/// The log, as it takes what was refused before.
+struct Reviving<'a, D: LogDisk>(&'a mut LogCore<D>);
+
+impl<D: LogDisk> DurableLog for Reviving<'_, D> {
+    type Error = LogError;
+
+    fn append_durably(&mut self, batches: &[Batch<Validated>]) -> Result<(), LogError> {
+        let taken = batches.iter().filter(|batch| !batch.taken().is_empty());
+        let records: Vec<Record<'_>> = taken
+            .map(|batch| Record::Revived { agent: batch.agent(), taken: batch.taken(), run: batch.run() })
+            .collect();
+        self.0.write(&records)
     }
 }
 

@@ -91,6 +91,14 @@ pub struct HoldingEntry {
     rows: u64,
 }
 
+impl HoldingEntry {
+    /// Whose, of which epoch, which seqs, and their rows.
+    #[must_use]
+    pub fn parts(&self) -> (&AgentId, Epoch, RangeSet, u64) {
+        (&self.agent, self.epoch, set_of(&self.seqs), self.rows)
+    }
+}
+
 impl From<&Holding> for HoldingEntry {
     fn from(holding: &Holding) -> Self {
         Self {

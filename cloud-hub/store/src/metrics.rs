@@ -53,6 +53,8 @@ counters! {
     decoded_rows,
     /// Runs that could not be decoded.
     dead_letters,
+    /// Rows of dead letters that were stored after all.
+    revived_rows,
     /// Flushes that were committed.
     flushes,
     /// Sealed files, or rollups, that were found damaged after the start.

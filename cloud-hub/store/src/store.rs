@@ -5,9 +5,10 @@
 //! the *reopener* has the writer reopen its log after a failed write. The writer may wait for
 //! the decoder, and the decoder for a file being sealed; nothing waits the other way round.
 
-mod damage;
+pub(crate) mod damage;
 mod flush;
 mod health;
+mod letters;
 mod open;
 mod reopen;
 mod threads;
@@ -38,6 +39,7 @@ use flush::Cut;
 use threads::Command;
 
 pub use health::{Check, CheckState, Health};
+pub use letters::{DeadLetter, LetterState};
 
 /// Blocks that wait for the writer or for the disk, in KiB; the senders of others wait.
 const QUEUE_KIB_MAX: u32 = 64 * 1024;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use tokio::sync::OwnedMutexGuard;
 
 use super::auth::LocalSocket;
 use super::problem::{ApiError, Problem};
@@ -22,6 +23,17 @@ impl From<BackupError> for ApiError {
         };
         Self::new(status, code, error.to_string())
     }
+}
+
+/// The turn to make a snapshot of the store.
+///
+/// # Errors
+/// Somebody else has it.
+pub fn snapshot_turn(hub: &App) -> Result<OwnedMutexGuard<()>, ApiError> {
+    Arc::clone(&hub.snapshots).try_lock_owned().map_err(|_| {
+        let detail = "a backup or a check of the store is being made; wait for its end";
+        ApiError::new(StatusCode::CONFLICT, "backup-running", detail)
+    })
 }
 
 /// Make a backup while the hub runs
@@ -42,10 +54,7 @@ pub async fn create(
     if !to.is_absolute() {
         return Err(ApiError::bad("bad-path", format!("{:?} is no absolute path", request.to)));
     }
-    let turn = Arc::clone(&hub.snapshots).try_lock_owned().map_err(|_| {
-        let detail = "a backup or a check of the store is being made; wait for its end";
-        ApiError::new(StatusCode::CONFLICT, "backup-running", detail)
-    })?;
+    let turn = snapshot_turn(&hub)?;
     let made = hub
         .blocking(move |hub| {
             // Held until it is done, also when nobody waits any more.

@@ -3,6 +3,7 @@
 
 mod access;
 mod backup;
+mod dead;
 mod device;
 mod ledger;
 mod query;
@@ -10,6 +11,7 @@ mod store;
 
 pub use access::*;
 pub use backup::*;
+pub use dead::*;
 pub use device::*;
 pub use ledger::*;
 pub use query::*;

@@ -1,11 +1,48 @@
 //! What the store holds, for operators.
 
+use std::path::Path;
+
 use axum::Json;
 use axum::extract::State;
 
+use super::backups::snapshot_turn;
 use super::problem::{ApiError, Problem};
-use super::shapes::StoreInfo;
+use super::shapes::{StoreInfo, StoreVerification};
+use crate::backup::{BackupError, Source};
 use crate::hub::App;
+use crate::serve::STORE;
+
+/// Read all of the store, as it is now, and check it
+#[utoipa::path(post, path = "/api/v1/store/verify", operation_id = "verifyStore",
+    responses((status = 200, description = "What was found; `problems` is empty when all is well", body = StoreVerification), (status = 409, description = "`backup-running`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn verify(State(hub): State<App>) -> Result<Json<StoreVerification>, ApiError> {
+    let turn = snapshot_turn(&hub)?;
+    let found = hub
+        .blocking(move |hub| {
+            let _turn = turn;
+            let source =
+                Source { data: &hub.config.data_dir, metadata: &hub.metadata, store: Some(&hub.store) };
+            let check =
+                |scratch: &Path| tideline_store::verify(&scratch.join(STORE)).map_err(BackupError::from);
+            source.with_snapshot(check).map_err(ApiError::from)
+        })
+        .await?;
+    Ok(Json(found.into()))
+}
+
+impl From<tideline_store::Verification> for StoreVerification {
+    fn from(found: tideline_store::Verification) -> Self {
+        Self {
+            files: found.files as u64,
+            rows: found.rows,
+            log_records: found.log_records,
+            log_rows: found.log_rows,
+            dead_letters: found.letters as u64,
+            problems: found.problems,
+            notes: found.notes,
+        }
+    }
+}
 
 /// What the store holds
 #[utoipa::path(get, path = "/api/v1/store", operation_id = "store",

@@ -13,6 +13,7 @@ use tower::ServiceExt as _;
 
 mod devices;
 mod enrol;
+mod letters;
 mod live;
 
 use super::*;
@@ -49,6 +50,7 @@ impl Bench {
 }
 
 fn hub_in(dir: &std::path::Path, config: Config) -> App {
+    let config = Config { data_dir: dir.to_owned(), ..config };
     let clock: Arc<dyn tideline_protocol::time::Clock> = Arc::new(SystemClock::default());
     let metadata = Metadata::open(&dir.join("hub.redb")).unwrap();
     let (store, _) = Store::open(StoreConfig::new(dir.join("store")), Arc::clone(&clock)).unwrap();

@@ -2,9 +2,10 @@
 #![allow(clippy::print_stdout, reason = "a command line speaks on stdout")]
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 use super::HubSocket;
-use cloud_hub::api::shapes::StoreInfo;
+use cloud_hub::api::shapes::{StoreInfo, StoreVerification};
 use cloud_hub::config::Config;
 use cloud_hub::metadata::{Metadata, MetadataError};
 use cloud_hub::serve::STORE;
@@ -46,13 +47,23 @@ pub async fn inspect(config: &Config) -> Result<()> {
 }
 
 /// `store verify`.
-pub fn verify(config: &Config) -> Result<()> {
-    let Some(_lock) = lock(config)? else { bail!("a hub runs on this folder; stop it first") };
-    let found = tideline_store::verify(&config.data_dir.join(STORE))?;
-    println!("{} files, {} rows", found.files, found.rows);
+pub async fn verify(config: &Config) -> Result<()> {
+    let found: StoreVerification = match lock(config)? {
+        Some(_lock) => tideline_store::verify(&config.data_dir.join(STORE))?.into(),
+        None => {
+            let answer = HubSocket::of(config).post("/api/v1/store/verify", &Value::Null).await?;
+            serde_json::from_value(answer)
+                .context("the hub's answer is not understood; is it another version?")?
+        }
+    };
+    println!("{} sealed files with {} rows", found.files, found.rows);
+    println!("{} log records, {} rows of them not sealed yet", found.log_records, found.log_rows);
+    println!("{} dead letters", found.dead_letters);
+    found.notes.iter().for_each(|note| println!("note: {note}"));
     found.problems.iter().for_each(|problem| println!("problem: {problem}"));
     if !found.problems.is_empty() {
         bail!("{} problem(s)", found.problems.len());
     }
+    println!("all is well");
     Ok(())
 }

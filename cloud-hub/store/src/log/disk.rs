@@ -87,6 +87,18 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// The numbers of the segments in a folder.
+pub fn segments(dir: &Path) -> io::Result<Vec<u64>> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number: Option<u64> =
+            name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|stem| stem.parse().ok());
+        out.extend(number);
+    }
+    Ok(out)
+}
+
 impl RealDisk {
     /// The log in `dir`; cut off bytes go to `quarantine`. Both folders are created.
     ///
@@ -105,14 +117,7 @@ impl RealDisk {
 
 impl LogDisk for RealDisk {
     fn list(&self) -> io::Result<Vec<u64>> {
-        let mut out = Vec::new();
-        for entry in fs::read_dir(&self.dir)? {
-            let name = entry?.file_name();
-            let number: Option<u64> =
-                name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|stem| stem.parse().ok());
-            out.extend(number);
-        }
-        Ok(out)
+        segments(&self.dir)
     }
 
     fn read(&self, segment: u64) -> io::Result<Vec<u8>> {

@@ -134,6 +134,12 @@ impl EpochState {
         &self.settled
     }
 
+    /// The rows of the seqs that are stored.
+    #[must_use]
+    pub const fn stored_rows(&self) -> u64 {
+        self.stored_rows
+    }
+
     /// The series of the epoch, by number.
     #[must_use]
     pub fn dictionary(&self) -> &[SeriesDef] {
@@ -206,6 +212,27 @@ impl EpochState {
                 *held_rows = held_rows.saturating_sub(rows);
             }
         }
+    }
+
+    /// Those of a dead letter's seqs that can be stored: what is stored already, or was given up, is not
+    /// theirs to change.
+    pub(crate) fn revivable(&self, seqs: &RangeSet) -> RangeSet {
+        let mut left = seqs.clone();
+        left.remove_set(&self.settled.stored.intersect(seqs));
+        left.remove_set(&self.settled.dropped.intersect(seqs));
+        left
+    }
+
+    /// Seqs that were refused are stored after all.
+    pub(crate) fn revive(&mut self, first: Seq, rows: &RowCounts, taken: &RangeSet) -> u64 {
+        let refused = self.settled.refused.intersect(taken);
+        self.refused_rows = self.refused_rows.saturating_sub(rows.total_in(first, &refused));
+        self.settled.refused.remove_set(&refused);
+        let (stored, duplicates) = (self.stored_rows, self.duplicate_rows);
+        self.store(first, rows, taken);
+        // The rest of its run never came a second time.
+        self.duplicate_rows = duplicates;
+        self.stored_rows.saturating_sub(stored)
     }
 
     /// A file with these seqs was lost: they are wanted again from the agent.

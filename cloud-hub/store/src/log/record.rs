@@ -8,6 +8,7 @@
 //! kind 3 gap      CBOR [agent, epoch, gap, dropped]
 //! kind 4 refused  CBOR [agent, epoch, seqs, rows]
 //! kind 5 lives    CBOR [agent, epoch, lives of the spool, where its first readings come from]
+//! kind 6 revived  as kind 2: seqs of a dead letter that are stored after all
 //! ```
 //! Numbers are big-endian. The block is opaque here: nothing is decoded before the ack.
 
@@ -30,6 +31,8 @@ pub enum Record<'a> {
     Series { agent: &'a AgentId, epoch: Epoch, series: &'a Series },
     /// The taken seqs of a run.
     Batch { agent: &'a AgentId, taken: &'a RangeSet, run: &'a Run },
+    /// Seqs of a dead letter that are stored after all.
+    Revived { agent: &'a AgentId, taken: &'a RangeSet, run: &'a Run },
     /// Seqs that the agent gave up.
     Gap { agent: &'a AgentId, epoch: Epoch, gap: &'a Gap, dropped: &'a RangeSet },
     /// Stored seqs that became dead letters.
@@ -45,6 +48,8 @@ pub enum ReadRecord {
     Series { agent: AgentId, epoch: Epoch, series: Series },
     /// The taken seqs of a run.
     Batch { agent: AgentId, taken: RangeSet, run: Run },
+    /// Seqs of a dead letter that are stored after all.
+    Revived { agent: AgentId, taken: RangeSet, run: Run },
     /// Seqs that the agent gave up.
     Gap { agent: AgentId, epoch: Epoch, gap: Gap, dropped: RangeSet },
     /// Stored seqs that became dead letters.
@@ -83,14 +88,8 @@ impl Record<'_> {
                 out.push(1);
                 cbor(out, (agent, epoch, series));
             }
-            Self::Batch { agent, taken, run } => {
-                out.push(2);
-                let mut envelope = Vec::new();
-                cbor(&mut envelope, (agent, taken, &run.envelope));
-                out.extend_from_slice(&length(envelope.len()));
-                out.extend_from_slice(&envelope);
-                out.extend_from_slice(&run.block);
-            }
+            Self::Batch { agent, taken, run } => write_run(out, 2, agent, taken, run),
+            Self::Revived { agent, taken, run } => write_run(out, 6, agent, taken, run),
             Self::Gap { agent, epoch, gap, dropped } => {
                 out.push(3);
                 cbor(out, (agent, epoch, gap, dropped));
@@ -110,6 +109,15 @@ impl Record<'_> {
             head.copy_from_slice(&[len, crc].concat());
         }
     }
+}
+
+fn write_run(out: &mut Vec<u8>, kind: u8, agent: &AgentId, taken: &RangeSet, run: &Run) {
+    out.push(kind);
+    let mut envelope = Vec::new();
+    cbor(&mut envelope, (agent, taken, &run.envelope));
+    out.extend_from_slice(&length(envelope.len()));
+    out.extend_from_slice(&envelope);
+    out.extend_from_slice(&run.block);
 }
 
 /// A record, or `None` where the checksum is right but the record makes no sense to this version, and
@@ -141,16 +149,19 @@ fn uncbor<'b, T: Decode<'b, ()>>(bytes: &'b [u8]) -> Option<T> {
     minicbor::decode(bytes).ok()
 }
 
+fn read_run(payload: &[u8]) -> Option<(AgentId, RangeSet, Run)> {
+    let (len, rest) = payload.split_first_chunk::<4>()?;
+    let (envelope, block) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+    let (agent, taken, envelope): (AgentId, RangeSet, RunEnvelope) = uncbor(envelope)?;
+    Some((agent, taken, Run { envelope, block: block.to_vec() }))
+}
+
 fn parse(body: &[u8]) -> Option<ReadRecord> {
     let (kind, payload) = body.split_first()?;
     match kind {
         1 => uncbor(payload).map(|(agent, epoch, series)| ReadRecord::Series { agent, epoch, series }),
-        2 => {
-            let (len, rest) = payload.split_first_chunk::<4>()?;
-            let (envelope, block) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
-            let (agent, taken, envelope): (AgentId, RangeSet, RunEnvelope) = uncbor(envelope)?;
-            Some(ReadRecord::Batch { agent, taken, run: Run { envelope, block: block.to_vec() } })
-        }
+        2 => read_run(payload).map(|(agent, taken, run)| ReadRecord::Batch { agent, taken, run }),
+        6 => read_run(payload).map(|(agent, taken, run)| ReadRecord::Revived { agent, taken, run }),
         3 => {
             uncbor(payload).map(|(agent, epoch, gap, dropped)| ReadRecord::Gap { agent, epoch, gap, dropped })
         }

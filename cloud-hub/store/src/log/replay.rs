@@ -1,6 +1,8 @@
 //! Reading the log again after a start. Damage costs the records behind it in its segment and
 //! nothing else: their seqs are not settled, so that the agents send them again.
 
+use std::collections::BTreeMap;
+
 use tideline_protocol::lives::Moved;
 use tideline_protocol::model::{AgentId, Epoch};
 use tideline_protocol::ranges::RangeSet;
@@ -19,6 +21,8 @@ pub struct ReplayedBatch {
     pub taken: RangeSet,
     /// The run as it came.
     pub run: Run,
+    // It was refused before, so that a batch before it may hold the same.
+    revived: bool,
 }
 
 /// What a start found in the log.
@@ -28,6 +32,8 @@ pub struct Replay {
     pub batches: Vec<ReplayedBatch>,
     /// Records read.
     pub records: u64,
+    /// The newest segment.
+    pub newest: u64,
     /// What was cut off or skipped, for people: segment and reason.
     pub problems: Vec<(u64, String)>,
     // Whose lives became uncertain by the problems.
@@ -41,6 +47,7 @@ pub fn replay<D: LogDisk>(disk: &mut D, from: Checkpoint) -> Result<(Ledgers, Re
     let mut segments = disk.list().map_err(LogError::io("listing the log"))?;
     segments.sort_unstable();
     let newest = segments.last().copied().unwrap_or(0).max(from.oldest_segment);
+    found.newest = newest;
     for segment in segments {
         if segment < from.oldest_segment {
             disk.remove(segment).map_err(LogError::io("removing an old log segment"))?;
@@ -59,14 +66,31 @@ pub fn replay<D: LogDisk>(disk: &mut D, from: Checkpoint) -> Result<(Ledgers, Re
     if found.problems.iter().any(|(segment, _)| *segment < newest) {
         found.forgotten = ledgers.forget_lives();
     }
-    for batch in &mut found.batches {
-        // A refusal comes after its batch, and the two must not disagree about what is stored.
-        if let Some(state) = ledgers.epoch(&batch.agent, batch.run.envelope.epoch) {
+    leave_newest(&mut found.batches, &ledgers);
+    found.batches.retain(|batch| !batch.taken.is_empty());
+    Ok((ledgers, found, newest))
+}
+
+/// A refusal comes after its batch, and what was revived after its refusal: of each seq the newest
+/// stays, unless it is refused.
+fn leave_newest(batches: &mut [ReplayedBatch], ledgers: &Ledgers) {
+    let mut revived: BTreeMap<(AgentId, Epoch), RangeSet> = BTreeMap::new();
+    for batch in batches.iter_mut().rev() {
+        let epoch = batch.run.envelope.epoch;
+        if batch.revived {
+            let newer = revived.entry((batch.agent.clone(), epoch)).or_default();
+            let own = batch.taken.clone();
+            batch.taken.remove_set(&newer.intersect(&own));
+            newer.insert_set(&own);
+        } else if !revived.is_empty()
+            && let Some(newer) = revived.get(&(batch.agent.clone(), epoch))
+        {
+            batch.taken.remove_set(&newer.intersect(&batch.taken));
+        }
+        if let Some(state) = ledgers.epoch(&batch.agent, epoch) {
             batch.taken.remove_set(&state.settled().refused.intersect(&batch.taken));
         }
     }
-    found.batches.retain(|batch| !batch.taken.is_empty());
-    Ok((ledgers, found, newest))
 }
 
 fn tidy<D: LogDisk>(disk: &mut D, segment: u64, kept: usize, len: usize) -> Result<(), LogError> {
@@ -128,7 +152,19 @@ fn apply(record: ReadRecord, ledgers: &mut Ledgers, found: &mut Replay) -> Resul
             }
             taken.remove_set(&state.settled().all().intersect(&taken));
             state.store(run.envelope.first, &run.envelope.rows, &taken);
-            found.batches.push(ReplayedBatch { agent, taken, run });
+            found.batches.push(ReplayedBatch { agent, taken, run, revived: false });
+        }
+        ReadRecord::Revived { agent, taken, run } => {
+            let state = ledgers.epoch_mut(&agent, run.envelope.epoch);
+            if run.envelope.series_end as usize > state.dictionary().len() {
+                return Err(format!(
+                    "run {} of agent {agent} skipped: its series are lost",
+                    run.envelope.first
+                ));
+            }
+            let taken = state.revivable(&taken);
+            state.revive(run.envelope.first, &run.envelope.rows, &taken);
+            found.batches.push(ReplayedBatch { agent, taken, run, revived: true });
         }
         ReadRecord::Gap { agent, epoch, gap, mut dropped } => {
             let state = ledgers.epoch_mut(&agent, epoch);

@@ -24,6 +24,15 @@ pub enum Damage {
     Rollup(String),
 }
 
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Raw(reason) => write!(f, "its readings: {reason}"),
+            Self::Rollup(reason) => write!(f, "its rollup: {reason}"),
+        }
+    }
+}
+
 /// Length and CRC-32C of a file.
 pub fn fingerprint(path: &Path) -> io::Result<(u64, u32)> {
     let bytes = fs::read(path)?;

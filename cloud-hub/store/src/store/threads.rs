@@ -8,11 +8,13 @@ use std::time::Duration;
 use tideline_protocol::durability::{Batch, Durable, Validated};
 use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{AgentId, Epoch, Gap};
-use tideline_protocol::wire::{Series, Settlement};
+use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::wire::{Run, Series, Settlement};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::Inner;
 use super::flush::Cut;
+use super::letters::Revival;
 use crate::config::StoreError;
 use crate::decode::{self, Refusal};
 use crate::log::{Checkpoint, LogCore, LogDisk, LogError, Opening, Seqs, lock};
@@ -70,6 +72,7 @@ pub enum Command {
         reply: Sender<Result<LogEnd, StoreError>>,
     },
     Refusals,
+    Revive(Box<Revival>),
     Reopen {
         reply: Sender<Result<(), StoreError>>,
     },
@@ -231,6 +234,10 @@ impl Writer {
             },
             Command::End { reply } => drop(reply.send(Ok(self.core.end()))),
             Command::Refusals => self.refuse_now(),
+            Command::Revive(revival) => {
+                let Revival { agent, taken, run, reply } = *revival;
+                let _ = reply.send(self.revive(&agent, &taken, run).map_err(StoreError::from));
+            }
             Command::Reopen { reply } => {
                 let reopened = self.core.reopen();
                 if reopened.is_ok() {
@@ -248,6 +255,17 @@ impl Writer {
             }
             Command::Append { .. } | Command::Close | Command::Wake => {}
         }
+    }
+
+    /// Refusals that are not in the log yet come first: one of the same seqs would undo this.
+    fn revive(&mut self, agent: &AgentId, taken: &RangeSet, run: Run) -> Result<u64, LogError> {
+        self.refuse()?;
+        let (batch, rows) = self.core.revive(agent, taken, run)?;
+        add(&self.shared.counters.revived_rows, rows);
+        let bytes = batch.run().block.len();
+        self.shared.on_the_way.take(bytes);
+        let _ = self.work.send(Work::Batch(Box::new(batch)));
+        Ok(rows)
     }
 
     fn refuse_now(&mut self) {

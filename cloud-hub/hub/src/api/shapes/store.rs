@@ -27,3 +27,22 @@ pub struct StoreInfo {
     /// Whether a failed write stopped the store
     pub poisoned: bool,
 }
+
+/// What a check of the store found
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct StoreVerification {
+    /// Sealed files read
+    pub files: u64,
+    /// Readings in them
+    pub rows: u64,
+    /// Records of the log read
+    pub log_records: u64,
+    /// Readings in the log that are in no sealed file yet
+    pub log_rows: u64,
+    /// Dead letters read
+    pub dead_letters: u64,
+    /// What is wrong; empty when all is well
+    pub problems: Vec<String>,
+    /// What a kill or a hostile agent may leave and a start clears away
+    pub notes: Vec<String>,
+}

@@ -25,6 +25,13 @@ describe('the sums of the fleet', () => {
   });
 });
 
+describe('presence', () => {
+  it('counts agents that are late and agents that come and go by themselves', () => {
+    const sum = totals([device('a', 'a', { state: 'suspect' }), device('b', 'b', { state: 'flapping' }), device('c', 'c', { state: 'never' })]);
+    expect(sum).toMatchObject({ online: 0, suspect: 1, flapping: 1, offline: 0 });
+  });
+});
+
 describe('why an answer is incomplete', () => {
   it('names each device and cause once', () => {
     const missing = { device: 'pump-7', after_ms: null, cause: 'offline' as const };

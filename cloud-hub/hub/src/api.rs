@@ -52,6 +52,7 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         devices::list,
         devices::add,
         devices::show,
+        devices::events,
         devices::revoke,
         strangers::list,
         strangers::adopt,
@@ -120,6 +121,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/devices", get(devices::list))
         .route("/devices/{id}", get(devices::show))
         .route("/devices/{id}/ledger", get(ledger::of_device))
+        .route("/devices/{id}/events", get(devices::events))
         .route("/ledger", get(ledger::of_fleet))
         .route("/series", get(query::series))
         .route("/query", get(query::query))
@@ -212,7 +214,8 @@ async fn ready(State(hub): State<App>) -> (StatusCode, String) {
 }
 
 async fn metrics(State(hub): State<App>) -> Response {
-    let page = telemetry::page(&hub.counters, hub.fleet.online(), &hub.store.metrics());
+    let page =
+        telemetry::page(&hub.counters, hub.fleet.online(), hub.presences.counts(), &hub.store.metrics());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
 }
 

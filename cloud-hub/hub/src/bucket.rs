@@ -69,9 +69,78 @@ impl Buckets {
     }
 }
 
+/// One bucket for all together, that gives those who come too early a time each to come again: a
+/// fleet that lost the hub at once comes back at its pace, and not all at the same moment again.
+#[derive(Debug)]
+pub struct Pace {
+    allowance: Allowance,
+    // When the bucket is full again, and the last moment that somebody was told; monotonic ns.
+    state: Mutex<(u64, u64)>,
+}
+
+/// Nobody is told to stay away for longer: what is behind that comes to nothing and asks again.
+const TOLD_NS_MAX: u64 = 15_000_000_000;
+
+impl Pace {
+    /// A full bucket.
+    #[must_use]
+    pub fn new(allowance: Allowance) -> Self {
+        Self { allowance, state: Mutex::new((0, 0)) }
+    }
+
+    /// Takes one at `now_ns` (monotonic); `entropy` spreads those who are told to come again.
+    ///
+    /// # Errors
+    /// The bucket is empty: how long to stay away, ns.
+    pub fn take(&self, now_ns: u64, entropy: u64) -> Result<(), u64> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (full_at, told) = *state;
+        let every = self.allowance.refill_ns;
+        let next = full_at.max(now_ns).saturating_add(every);
+        let over = (next - now_ns).saturating_sub(every.saturating_mul(u64::from(self.allowance.burst)));
+        if over == 0 {
+            *state = (next, told);
+            return Ok(());
+        }
+        let told = told.max(now_ns.saturating_add(over)).saturating_add(every);
+        let told = told.min(now_ns.saturating_add(TOLD_NS_MAX));
+        *state = (full_at, told);
+        let wait = told - now_ns;
+        // A quarter more at most: times that were given out side by side are not kept to the letter.
+        Err(wait + entropy % (wait / 4 + 1))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_storm_is_let_in_at_the_pace_and_those_told_to_come_again_are_spread() {
+        const SECOND: u64 = 1_000_000_000;
+        let pace = Pace::new(Allowance { burst: 100, refill_ns: SECOND / 50 });
+        // Everybody comes at once, and each again when it was told to.
+        let mut due: std::collections::BTreeSet<(u64, u64)> = (0..1_000).map(|agent| (0, agent)).collect();
+        let (mut admitted, mut asked) = (Vec::new(), 0);
+        while let Some((now, agent)) = due.pop_first() {
+            asked += 1;
+            match pace.take(now, agent.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
+                Ok(()) => admitted.push(now),
+                Err(wait) => {
+                    assert!(wait > 0 && wait <= TOLD_NS_MAX + TOLD_NS_MAX / 4);
+                    due.insert((now + wait, agent));
+                }
+            }
+        }
+        assert_eq!(admitted.len(), 1_000);
+        for (n, at) in admitted.iter().enumerate() {
+            let within = admitted[n..].iter().filter(|other| **other < at + SECOND).count();
+            assert!(within <= 151, "{within} within a second");
+        }
+        let last = admitted.last().unwrap() / SECOND;
+        assert!((18..=30).contains(&last), "the last came after {last} s, 18 s at the best");
+        assert!(asked <= 3_000, "{asked} knocks of a thousand agents");
+    }
 
     #[test]
     fn a_burst_is_allowed_and_then_the_rate() {

@@ -367,9 +367,8 @@ async fn progress(socket: &HubSocket, elapsed: Duration, cut: bool) -> Result<()
         // The hub takes a while to notice that a line is dead.
         let state = match device.state {
             _ if cut && device.id == "demo-1" => "cut off",
-            DeviceState::Online => "online",
-            DeviceState::Offline => "offline",
             DeviceState::Never => "not there yet",
+            state => state.as_str(),
         };
         let Ledger { produced, stored, pending, .. } = device.ledger;
         format!("{} {state} produced {produced} stored {stored} pending {pending}", device.id)

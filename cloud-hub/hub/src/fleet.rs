@@ -69,11 +69,11 @@ impl Fleet {
         (number, told)
     }
 
-    /// A frame came.
-    pub fn seen(&self, agent: &AgentId, number: u64, now_ms: i64) {
-        if let Some(entry) = locked(&self.sessions).get_mut(agent).filter(|e| e.number == number) {
-            entry.presence.last_seen_ms = now_ms;
-        }
+    /// A frame came; says whether the session of that number is the newest.
+    pub fn seen(&self, agent: &AgentId, number: u64, now_ms: i64) -> bool {
+        let mut sessions = locked(&self.sessions);
+        let newest = sessions.get_mut(agent).filter(|e| e.number == number);
+        newest.map(|entry| entry.presence.last_seen_ms = now_ms).is_some()
     }
 
     /// The agent of that session says how it fares.
@@ -83,12 +83,16 @@ impl Fleet {
         }
     }
 
-    /// The session of that number ended; a newer one is left alone.
-    pub fn leave(&self, agent: &AgentId, number: u64) {
-        if let Some(entry) = locked(&self.sessions).get_mut(agent).filter(|e| e.number == number) {
-            entry.presence.online = false;
-            entry.cut = None;
-        }
+    /// The session of that number ended; a newer one is left alone. Says whether there is none.
+    pub fn leave(&self, agent: &AgentId, number: u64) -> bool {
+        let mut sessions = locked(&self.sessions);
+        let newest = sessions.get_mut(agent).filter(|e| e.number == number);
+        newest
+            .map(|entry| {
+                entry.presence.online = false;
+                entry.cut = None;
+            })
+            .is_some()
     }
 
     /// Ends the agent's session, if there is one.

@@ -8,13 +8,14 @@ use tideline_store::Store;
 use tokio::sync::watch;
 
 use crate::arrivals::Arrivals;
-use crate::bucket::{Allowance, Buckets};
+use crate::bucket::{Allowance, Buckets, Pace};
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::live::Live;
 use crate::metadata::{Metadata, MetadataError};
 use crate::passwords::Passwords;
 use crate::places::{Limits, Places};
+use crate::presence::{Now, Presences};
 use crate::secret::{self, SecretError};
 use crate::strangers::Strangers;
 use crate::telemetry::Counters;
@@ -25,6 +26,10 @@ use crate::when;
 const LOGINS: Allowance = Allowance { burst: 10, refill_ns: 6_000_000_000 };
 /// Enrolments from one address: a van full of devices behind one router must pass.
 const ENROLMENTS: Allowance = Allowance { burst: 60, refill_ns: 1_000_000_000 };
+
+/// Sessions opened: so many at once, and 200 a second. Each sends its ranges, its dictionary and the
+/// first of its backlog, and a thousand agents are back within five seconds.
+const OPENINGS: Allowance = Allowance { burst: 200, refill_ns: 5_000_000 };
 
 /// Readers of the live feed: each takes a connection, a task and some events. One user or token may
 /// have a wall of screens under one login, with some tabs left open.
@@ -47,6 +52,21 @@ pub struct Addresses {
     pub server_name: String,
 }
 
+/// Why the parts do not come together.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// The system gives no randomness.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The registry cannot be read.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+}
+
+fn now(clock: &dyn Clock) -> Now {
+    Now { mono_ms: clock.mono_ns() / 1_000_000, wall_ms: when::ms(clock.wall_ns()) }
+}
+
 /// The parts of a running hub.
 pub struct Hub {
     /// The configuration.
@@ -59,6 +79,8 @@ pub struct Hub {
     pub store: Store,
     /// Who is connected.
     pub fleet: Fleet,
+    /// Who is there, and when that changed.
+    pub presences: Presences,
     /// Until when the agents' readings have come.
     pub arrivals: Arrivals,
     /// The live feed.
@@ -71,6 +93,8 @@ pub struct Hub {
     pub logins: Buckets,
     /// Slows down token guessing.
     pub enrolments: Buckets,
+    /// The pace of sessions that open.
+    pub openings: Pace,
     /// Keeps one address from filling the log.
     pub complaints: Buckets,
     /// The hashing of passwords.
@@ -97,7 +121,7 @@ impl Hub {
     /// Puts the parts together.
     ///
     /// # Errors
-    /// The system gives no randomness.
+    /// The system gives no randomness, or the registry cannot be read.
     pub fn new(
         config: Config,
         clock: Arc<dyn Clock>,
@@ -105,20 +129,23 @@ impl Hub {
         store: Store,
         authority: CertificateAuthority,
         addresses: Addresses,
-    ) -> Result<App, SecretError> {
+    ) -> Result<App, HubError> {
         let first_event = u64::try_from(when::ms(clock.wall_ns())).unwrap_or(0).saturating_mul(1000);
+        let presences = Presences::load(&metadata, now(clock.as_ref()))?;
         Ok(Arc::new(Self {
             config,
             clock,
             metadata,
             store,
             fleet: Fleet::default(),
+            presences,
             arrivals: Arrivals::default(),
             live: Live::starting_at(first_event),
             authority,
             addresses,
             logins: Buckets::new(LOGINS),
             enrolments: Buckets::new(ENROLMENTS),
+            openings: Pace::new(OPENINGS),
             complaints: Buckets::new(COMPLAINTS),
             passwords: Passwords::default(),
             streams: Places::new(STREAMS),
@@ -130,6 +157,12 @@ impl Hub {
             stopping: watch::Sender::new(false),
             decoy_hash: secret::hash_password(&secret::random()?)?,
         }))
+    }
+
+    /// Now, by both clocks.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        now(self.clock.as_ref())
     }
 
     /// The wall time in Unix ms.

@@ -26,6 +26,7 @@ use crate::fleet::Cut;
 use crate::hub::App;
 use crate::live::Happening;
 use crate::metadata::{Changes, DeviceRecord, MetadataError};
+use crate::presence::End;
 use crate::secret::hex;
 use crate::telemetry::Metric;
 
@@ -124,6 +125,8 @@ struct Driver {
     told: Option<oneshot::Receiver<Cut>>,
     // Set once the session is to end and its last frames are only tried.
     ending: bool,
+    // What its end says of the agent.
+    end: End,
 }
 
 async fn drive(hub: &App, link: Link) -> Result<(), Ended> {
@@ -142,6 +145,7 @@ async fn drive(hub: &App, link: Link) -> Result<(), Ended> {
         entered: None,
         told: None,
         ending: false,
+        end: End::Broken,
     };
     // The receiver lives until the end: an agent that is told not to send may miss why.
     let ended = driver.run(&mut receiver).await;
@@ -169,7 +173,7 @@ impl Driver {
             tokio::select! {
                 // The word to end comes first, or an agent that sends without a pause would not hear it.
                 biased;
-                cut = told(&mut self.told) => self.session.refuse(cut.0, cut.1),
+                cut = told(&mut self.told) => self.cut(cut),
                 () = &mut stopped => self.session.refuse(RefuseCode::Unavailable, STOPPING.to_owned()),
                 Some(done) = self.appends.join_next() => match done? {
                     Ok(batch) => self.session.handle_durable(&batch),
@@ -183,7 +187,10 @@ impl Driver {
                     silence.set(tokio::time::sleep(SILENCE_MAX));
                     match frame {
                         Ok(Some(frame)) => self.frame(frame).await?,
-                        Ok(None) => return Ok(()),
+                        Ok(None) => {
+                            self.end = End::Goodbye;
+                            return Ok(());
+                        }
                         Err(LinkError::Wire(error)) => return Err(self.bad_bytes(error).await),
                         Err(error) => return Err(error.into()),
                     }
@@ -194,6 +201,14 @@ impl Driver {
                 return Ok(());
             }
         }
+    }
+
+    /// Ends the session as it was told to.
+    fn cut(&mut self, (code, reason): Cut) {
+        if code == RefuseCode::Revoked {
+            self.end = End::ShutOut;
+        }
+        self.session.refuse(code, reason);
     }
 
     /// Tells the agent what was wrong with its bytes; nothing after them can be read.
@@ -221,7 +236,7 @@ impl Driver {
             sent = tokio::time::timeout(SEND_MAX, self.sender.send(&frame)) => {
                 return Ok(sent.map_err(|_| Ended::Unread)??);
             }
-            cut = told(&mut self.told) => self.session.refuse(cut.0, cut.1),
+            cut = told(&mut self.told) => self.cut(cut),
             () = hub.stopped() => self.session.refuse(RefuseCode::Unavailable, STOPPING.to_owned()),
         }
         // What was broken off goes out before the refusal, if anything does.
@@ -231,7 +246,13 @@ impl Driver {
 
     async fn frame(&mut self, frame: Frame) -> Result<(), Ended> {
         if let Some(number) = self.entered {
-            self.hub.fleet.seen(&self.agent, number, self.hub.now_ms());
+            let next_ms = match &frame.message {
+                Message::Ping(ping) => Some(ping.next_ms),
+                _ => None,
+            };
+            if self.hub.fleet.seen(&self.agent, number, self.hub.now_ms()) {
+                self.hub.presences.heard(&self.agent, self.hub.now(), next_ms);
+            }
         }
         let result = self.session.handle_message(self.hub.clock.wall_ns(), frame.message);
         if result.is_err() {
@@ -268,7 +289,25 @@ impl Driver {
         Ok(false)
     }
 
+    /// Whether the agent is told to come again later.
+    fn put_off(&mut self) -> bool {
+        let mut entropy = [0; 8];
+        // Without entropy those who are put off come back less spread.
+        let _ = getrandom::fill(&mut entropy);
+        let taken = self.hub.openings.take(self.hub.clock.mono_ns(), u64::from_le_bytes(entropy));
+        let Err(wait_ns) = taken else { return false };
+        self.hub.counters.add(Metric::SessionsPutOff, 1);
+        let wait_ms = u32::try_from(wait_ns.div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        let reason = format!("too many sessions open at once: come again in {wait_ms} ms");
+        tracing::debug!(agent = %self.agent, wait_ms, "session put off");
+        self.session.refuse_for(RefuseCode::Unavailable, reason, wait_ms);
+        true
+    }
+
     async fn open(&mut self, hello: Hello) -> Result<(), Ended> {
+        if self.put_off() {
+            return Ok(());
+        }
         // A field device has a record too, and no right to a session.
         let registered = self.hub.metadata.find::<DeviceRecord>(self.agent.as_str())?;
         let registered = registered.filter(|own| !own.revoked && own.agent == self.agent.as_str());
@@ -289,10 +328,12 @@ impl Driver {
         let seen_ms = last_seen(&self.hub, &self.agent, &own);
         let (number, told) = self.hub.fleet.enter(&self.agent, hello.software, self.hub.now_ms());
         self.entered = Some(number);
+        self.hub.presences.heard(&self.agent, self.hub.now(), None);
         self.told = Some(told);
         // Revoked between the look-up and the entry, nobody would have told this session.
         let revoked = self.hub.metadata.find::<DeviceRecord>(self.agent.as_str())?.is_none_or(|d| d.revoked);
         if revoked {
+            self.end = End::ShutOut;
             self.refuse(RefuseCode::Revoked, revoked_text(&self.agent));
             return Ok(());
         }
@@ -413,7 +454,9 @@ impl Driver {
 
     async fn leave(&mut self) {
         let Some(number) = self.entered.take() else { return };
-        self.hub.fleet.leave(&self.agent, number);
+        if self.hub.fleet.leave(&self.agent, number) {
+            self.hub.presences.ended(&self.agent, self.hub.now(), self.end);
+        }
         // When its last frame came, and not when a dead line was noticed.
         let seen_ms = self.hub.fleet.presence(&self.agent).map(|p| p.last_seen_ms);
         let id = self.agent.to_string();

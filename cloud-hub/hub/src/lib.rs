@@ -18,6 +18,7 @@ pub mod mqtt;
 pub mod passwords;
 pub mod pki;
 pub mod places;
+pub mod presence;
 pub mod secret;
 pub mod serve;
 pub mod strangers;

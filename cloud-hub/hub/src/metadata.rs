@@ -14,6 +14,8 @@ use redb::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::presence::PresenceEvent;
+
 /// What went wrong with the metadata.
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataError {
@@ -166,14 +168,23 @@ record! {
     }
 }
 
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 7] = [
     DeviceRecord::TABLE,
     EnrolRecord::TABLE,
     UserRecord::TABLE,
     TokenRecord::TABLE,
     DeviceTokenRecord::TABLE,
     SessionRecord::TABLE,
+    PresenceRecord::TABLE,
 ];
+
+record! {
+    /// The last changes of an agent's presence, by its id.
+    PresenceRecord in "presence" {
+        /// Oldest first.
+        events: Vec<PresenceEvent>,
+    }
+}
 
 /// The open file; cheap to clone.
 #[derive(Clone)]

@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::doors::{GRACE, SOCKET};
 use crate::hub::{Addresses, App, Hub};
 use crate::metadata::{Metadata, UserRecord};
-use crate::{doors, ingest, live, mqtt, pki};
+use crate::{doors, ingest, live, mqtt, pki, presence};
 
 /// The store's folder in the data folder.
 pub const STORE: &str = "store";
@@ -81,6 +81,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     let doors = doors::open(&hub, http, https, &server, &data)?;
     let feed = tokio::spawn(live::feed(Arc::clone(&hub)));
     let refused = tokio::spawn(ingest::watch_refused(Arc::clone(&hub)));
+    let presences = tokio::spawn(presence::watch(Arc::clone(&hub)));
     let (links, arrived) = mpsc::channel(ingest::ARRIVED_MAX);
     let mut mqtt_tasks = open_mqtt(&hub, mqtt_doors, broker, &links)?;
     let sessions = tokio::spawn(ingest::accept(Arc::clone(&hub), Arc::clone(&endpoint), arrived));
@@ -94,6 +95,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     for door in doors {
         let _late = tokio::time::timeout(GRACE, door).await;
     }
+    let _late = tokio::time::timeout(GRACE, presences).await;
     feed.abort();
     refused.abort();
     let _gone = fs::remove_file(data.join(SOCKET));

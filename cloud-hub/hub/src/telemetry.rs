@@ -15,6 +15,10 @@ pub enum Metric {
     SessionsRefused,
     /// QUIC handshakes that failed.
     HandshakesFailed,
+    /// QUIC handshakes that were not begun: too many at once or within a second.
+    HandshakesPutOff,
+    /// Sessions that were told to come again later.
+    SessionsPutOff,
     /// HTTP connections closed for want of a place.
     ConnectionsRefused,
     /// Enrolments.
@@ -24,10 +28,12 @@ pub enum Metric {
 }
 
 impl Metric {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Sessions,
         Self::SessionsRefused,
         Self::HandshakesFailed,
+        Self::HandshakesPutOff,
+        Self::SessionsPutOff,
         Self::ConnectionsRefused,
         Self::Enrolments,
         Self::LiveSkipped,
@@ -42,6 +48,14 @@ impl Metric {
             Self::HandshakesFailed => {
                 ("tideline_hub_handshakes_failed_total", "QUIC handshakes that failed.")
             }
+            Self::HandshakesPutOff => (
+                "tideline_hub_handshakes_put_off_total",
+                "QUIC handshakes that were not begun: too many at once, or within a second.",
+            ),
+            Self::SessionsPutOff => (
+                "tideline_hub_sessions_put_off_total",
+                "Sessions told to come again later: too many within a second.",
+            ),
             Self::ConnectionsRefused => (
                 "tideline_hub_connections_refused_total",
                 "HTTP connections closed because the door or their address had as many as it may have.",
@@ -74,7 +88,12 @@ impl Counters {
 
 /// The metrics page.
 #[must_use]
-pub fn page(counters: &Counters, online: u64, store: &StoreMetrics) -> String {
+pub fn page(
+    counters: &Counters,
+    online: u64,
+    (suspect, flapping): (u64, u64),
+    store: &StoreMetrics,
+) -> String {
     let mut out = String::new();
     let mut line = |name: &str, help: &str, kind: &str, value: u64| {
         // Writing to a String cannot fail.
@@ -85,6 +104,8 @@ pub fn page(counters: &Counters, online: u64, store: &StoreMetrics) -> String {
         line(name, help, "counter", counters.value(metric));
     }
     line("tideline_hub_sessions_online", "Sessions that live.", "gauge", online);
+    line("tideline_hub_agents_suspect", "Agents that are late.", "gauge", suspect);
+    line("tideline_hub_agents_flapping", "Agents that come and go.", "gauge", flapping);
     line("tideline_store_appended_rows_total", "Readings made durable.", "counter", store.appended_rows);
     line(
         "tideline_store_duplicate_rows_total",

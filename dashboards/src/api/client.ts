@@ -6,6 +6,7 @@ type Schemas = components['schemas'];
 export type Device = Schemas['Device'];
 export type Ledger = Schemas['Ledger'];
 export type Uplink = Schemas['Uplink'];
+export type DeviceEvents = Schemas['DeviceEvents'];
 export type Series = Schemas['Series'];
 export type Session = Schemas['Session'];
 export type QueryAnswer = Schemas['QueryAnswer'];
@@ -173,4 +174,9 @@ export async function query(
     // Every part of a device's query lists the same gaps.
     gaps: answers[0]?.gaps ?? [],
   };
+}
+
+/** When a device's agent came and went, oldest first. */
+export function deviceEvents(id: string, signal?: AbortSignal): Promise<DeviceEvents> {
+  return getJson<DeviceEvents>(`/devices/${encodeURIComponent(id)}/events`, signal);
 }

@@ -3,6 +3,8 @@ import type { Device } from '../api/client';
 
 export interface Totals {
   online: number;
+  suspect: number;
+  flapping: number;
   offline: number;
   revoked: number;
   rate: number;
@@ -13,11 +15,10 @@ export interface Totals {
 
 /** State and rate are each device's own; a ledger is the agent's, shown with every device behind it. */
 export function totals(devices: Device[]): Totals {
-  const sum = { online: 0, offline: 0, revoked: 0, rate: 0, pending: 0, lost: 0, unbalanced: 0 };
+  const sum = { online: 0, suspect: 0, flapping: 0, offline: 0, revoked: 0, rate: 0, pending: 0, lost: 0, unbalanced: 0 };
   for (const d of devices) {
     if (d.revoked) sum.revoked += 1;
-    else if (d.state === 'online') sum.online += 1;
-    else if (d.state === 'offline') sum.offline += 1;
+    else if (d.state !== 'never') sum[d.state] += 1;
     sum.rate += d.rate;
     if (d.id !== d.agent) continue;
     sum.pending += d.ledger.pending;

@@ -13,9 +13,10 @@ use tideline_store::DeviceInfo;
 
 use super::ledger::total;
 use super::problem::{ApiError, Problem};
-use super::shapes::{Device, DevicePage, DeviceRequest, DeviceState, Ledger, Uplink, Way};
+use super::shapes::{Device, DeviceEvents, DevicePage, DeviceRequest, DeviceState, Ledger, Uplink, Way};
 use crate::hub::{App, Hub};
 use crate::metadata::{Changes, DeviceRecord, MetadataError};
+use crate::presence::{PresenceEvent, Shown, State as PresenceState};
 use crate::when;
 
 /// Most registered devices; each takes a few hundred bytes of metadata.
@@ -137,6 +138,16 @@ pub async fn show(State(hub): State<App>, Path(id): Path<String>) -> Result<Json
     one(&hub, &id, &record).map(Json)
 }
 
+/// When a device's agent came and went
+#[utoipa::path(get, path = "/api/v1/devices/{id}/events", operation_id = "deviceEvents",
+    params(("id" = String, Path, description = "The device")),
+    responses((status = 200, description = "The last events, oldest first", body = DeviceEvents), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn events(State(hub): State<App>, Path(id): Path<String>) -> Result<Json<DeviceEvents>, ApiError> {
+    let record: DeviceRecord = hub.metadata.find(&id)?.ok_or_else(|| ApiError::not_found("device", &id))?;
+    let agent = AgentId::parse(&record.agent).map_err(|e| ApiError::internal(&e))?;
+    Ok(Json(DeviceEvents { device: id, agent: record.agent, events: hub.presences.events(&agent) }))
+}
+
 /// Shut an agent and all devices behind it out for good
 #[utoipa::path(post, path = "/api/v1/devices/{id}/revoke", operation_id = "revokeDevice",
     params(("id" = String, Path, description = "The agent's own device")),
@@ -207,6 +218,7 @@ pub(super) fn one(hub: &Hub, id: &str, record: &DeviceRecord) -> Result<Device, 
 /// What the devices behind an agent share.
 struct AgentView {
     state: DeviceState,
+    last: Option<PresenceEvent>,
     revoked: bool,
     software: Option<String>,
     uplink: Option<Uplink>,
@@ -220,14 +232,18 @@ impl AgentView {
         let presence = hub.fleet.presence(agent);
         let seen = last_seen(hub, agent, own);
         let ledger = total(hub, agent, seen);
-        let state = match &presence {
-            Some(p) if p.online => DeviceState::Online,
+        let shown = hub.presences.shown(agent);
+        let state = match &shown {
+            Some(shown) if shown.flapping => DeviceState::Flapping,
+            Some(Shown { state: PresenceState::Online, .. }) => DeviceState::Online,
+            Some(Shown { state: PresenceState::Suspect, .. }) => DeviceState::Suspect,
             // A hub that was killed has not noted the sessions that it had; the ledger tells.
             None if seen.is_none() && ledger.produced == 0 => DeviceState::Never,
             _ => DeviceState::Offline,
         };
         Self {
             state,
+            last: shown.and_then(|shown| shown.last),
             revoked: own.revoked,
             connected_ms: presence.as_ref().filter(|p| p.online).map(|p| p.connected_ms),
             uplink: presence
@@ -273,6 +289,8 @@ fn view(hub: &Hub, device: &DeviceId, record: &DeviceRecord, agent: &AgentView, 
         id: device.to_string(),
         agent: record.agent.clone(),
         state: agent.state,
+        state_since_ms: agent.last.as_ref().map(|event| event.at_ms),
+        state_reason: agent.last.as_ref().map(|event| event.reason),
         revoked: agent.revoked,
         transport: agent.connected_ms.map(|_| "quic".to_owned()),
         uplink: agent.uplink.clone(),

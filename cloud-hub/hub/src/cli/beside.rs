@@ -10,7 +10,7 @@ use super::socket::{HubSocket, escape};
 use super::{
     DeviceCommand, DeviceTokenCommand, EnrollTokenCommand, Format, QueryArgs, TokenCommand, UserCommand,
 };
-use cloud_hub::api::shapes::{DevicePage, DeviceState, StrangerList};
+use cloud_hub::api::shapes::{DevicePage, StrangerList};
 use cloud_hub::secret;
 use cloud_hub::when::{show_ms, show_ns};
 
@@ -80,9 +80,7 @@ async fn list_devices(hub: &HubSocket) -> Result<()> {
         for device in &page.devices {
             let state = match device.state {
                 _ if device.revoked => "revoked",
-                DeviceState::Online => "online",
-                DeviceState::Offline => "offline",
-                DeviceState::Never => "never",
+                state => state.as_str(),
             };
             // What is pending is known of an agent and not of each device behind it.
             let (behind, pending) = if device.agent == device.id {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::serve;
-use crate::bucket::party;
+use crate::bucket::{Allowance, Pace, party};
 use crate::hub::App;
 use crate::places::{Limits, Place, Places};
 use crate::telemetry::Metric;
@@ -25,6 +25,9 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Most handshakes at once; each takes some 50 KB. A site whose line comes back brings all its agents
 /// from one address at once; who finds no place comes again with a back-off.
 const HANDSHAKES: Limits = Limits { all: 1024, each: 256 };
+/// Handshakes begun: so many at once, and 400 a second. One takes a millisecond or two of a core, and
+/// whoever comes beyond them is turned away for the price of a packet.
+const HANDSHAKE_PACE: Allowance = Allowance { burst: 512, refill_ns: 2_500_000 };
 /// From so many on an address must be proved first, or made-up ones would take all places.
 const PROVE_ABOVE: usize = HANDSHAKES.all / 4;
 /// Most sessions at once; each may hold the credit's bytes of runs.
@@ -40,6 +43,7 @@ pub const ARRIVED_MAX: usize = 256;
 pub async fn accept(hub: App, endpoint: Arc<ServerEndpoint>, mut arrived: mpsc::Receiver<Link>) {
     let (mut handshakes, mut sessions) = (JoinSet::new(), JoinSet::new());
     let (places, seats) = (Places::new(HANDSHAKES), Seats::default());
+    let pace = Pace::new(HANDSHAKE_PACE);
     loop {
         tokio::select! {
             () = hub.stopped() => break,
@@ -51,6 +55,10 @@ pub async fn accept(hub: App, endpoint: Arc<ServerEndpoint>, mut arrived: mpsc::
             }
             Some(link) = arrived.recv() => admit(&hub, link, &seats, &mut sessions),
             incoming = endpoint.accept() => match incoming {
+                // One that is dropped is refused, without a handshake; its agent backs off.
+                Some(_) if pace.take(hub.clock.mono_ns(), 0).is_err() => {
+                    hub.counters.add(Metric::HandshakesPutOff, 1);
+                }
                 Some(incoming) => knock(&hub, incoming, &places, &mut handshakes),
                 None => break,
             },
@@ -69,7 +77,7 @@ fn knock(hub: &App, incoming: IncomingLink, places: &Places<IpAddr>, handshakes:
             handshakes.spawn(handshake(Arc::clone(hub), incoming, place));
         }
         Err(full) => {
-            hub.counters.add(Metric::HandshakesFailed, 1);
+            hub.counters.add(Metric::HandshakesPutOff, 1);
             tracing::debug!(%remote, ?full, "handshake refused: too many at once");
         }
     }

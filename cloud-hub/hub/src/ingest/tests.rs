@@ -277,6 +277,20 @@ async fn bytes_that_are_no_frame_are_refused_with_what_is_wrong_and_counted() {
 }
 
 #[tokio::test]
+async fn beyond_the_pace_a_session_is_told_when_to_come_again() {
+    let bench = Bench::start();
+    let identity = bench.enrol("pump-7");
+    // As if a storm would go on for the next ten seconds.
+    let later = bench.hub.clock.mono_ns() + 10_000_000_000;
+    while bench.hub.openings.take(later, 0).is_ok() {}
+    let mut agent = Agent::connect(&bench, "pump-7", &identity).await;
+    let Some(Message::Refuse(refuse)) = agent.next().await else { panic!("no refusal") };
+    assert_eq!(refuse.code, RefuseCode::Unavailable);
+    assert!((1..=20_000).contains(&refuse.retry_after_ms), "{refuse:?}");
+    assert!(bench.hub.fleet.presence(&AgentId::parse("pump-7").unwrap()).is_none());
+}
+
+#[tokio::test]
 async fn an_agent_has_two_sessions_and_the_newest_win() {
     let bench = Bench::start();
     let identity = bench.enrol("pump-7");

@@ -4,16 +4,21 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Ledger;
+use crate::presence::{PresenceEvent, Reason};
 
-/// Whether a device has a session
+/// Whether a device's agent is there
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceState {
-    /// A session lives
+    /// Heard from in time
     Online,
-    /// It had one
+    /// Not heard from when it was due
+    Suspect,
+    /// It comes and goes
+    Flapping,
+    /// Not heard from for longer, or it said goodbye
     Offline,
-    /// It never had one
+    /// It never had a session
     Never,
 }
 
@@ -56,6 +61,31 @@ pub struct Uplink {
     pub spool_quota_bytes: u64,
 }
 
+impl DeviceState {
+    /// The stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Suspect => "suspect",
+            Self::Flapping => "flapping",
+            Self::Offline => "offline",
+            Self::Never => "never",
+        }
+    }
+}
+
+/// When a device's agent came and went
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct DeviceEvents {
+    /// The device
+    pub device: String,
+    /// The agent that speaks for it
+    pub agent: String,
+    /// The last hundred at most, oldest first
+    pub events: Vec<PresenceEvent>,
+}
+
 /// One device of the fleet
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Device {
@@ -63,8 +93,14 @@ pub struct Device {
     pub id: String,
     /// The agent that speaks for it; another id than its own for a field device behind an agent
     pub agent: String,
-    /// Whether its agent is connected
+    /// Whether its agent is there
     pub state: DeviceState,
+    /// Since when (Unix ms)
+    #[schema(required = false)]
+    pub state_since_ms: Option<i64>,
+    /// Why it changed
+    #[schema(required = false)]
+    pub state_reason: Option<Reason>,
     /// Whether its agent was shut out for good
     #[schema(required = false)]
     pub revoked: bool,

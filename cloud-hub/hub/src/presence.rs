@@ -156,12 +156,11 @@ impl Presences {
     /// What is to be written.
     fn unsaved(&self) -> Vec<(AgentId, PresenceRecord)> {
         let mut agents = self.locked();
-        let unsaved = agents.iter_mut().filter(|(_, entry)| std::mem::take(&mut entry.unsaved));
-        unsaved
-            .map(|(agent, entry)| {
-                (agent.clone(), PresenceRecord { events: entry.events.iter().cloned().collect() })
-            })
-            .collect()
+        let unsaved = agents.iter_mut().filter_map(|(agent, entry)| {
+            let events = || entry.events.iter().cloned().collect();
+            std::mem::take(&mut entry.unsaved).then(|| (agent.clone(), PresenceRecord { events: events() }))
+        });
+        unsaved.collect()
     }
 
     fn save_again(&self, agents: &[AgentId]) {

@@ -271,7 +271,7 @@ async fn bytes_that_are_no_frame_are_refused_with_what_is_wrong_and_counted() {
         assert!(said.contains(text), "{said}");
         assert_eq!(agent.next().await, None, "the hub closes the line");
     }
-    let page = crate::telemetry::page(&bench.hub.counters, 0, &bench.hub.store.metrics());
+    let page = crate::telemetry::page(&bench.hub.counters, 0, (0, 0), &bench.hub.store.metrics());
     assert!(page.contains("tideline_hub_sessions_refused_total 4\n"), "{page}");
     Agent::connect(&bench, "pump-7", &identity).await.welcome().await;
 }

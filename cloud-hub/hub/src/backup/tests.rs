@@ -1,3 +1,5 @@
+//! Backups come back whole, and a folder in use is not one to restore into.
+
 use std::sync::Arc;
 
 use tideline_protocol::time::{Clock, SystemClock};

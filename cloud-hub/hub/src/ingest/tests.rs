@@ -256,7 +256,7 @@ async fn bytes_that_are_no_frame_are_refused_with_what_is_wrong_and_counted() {
         bytes
     };
     let mut long = good.clone();
-    long[8..12].copy_from_slice(&(u32::try_from(FRAME_BYTES_MAX).unwrap() + 1).to_be_bytes());
+    long[5..8].copy_from_slice(&(u32::try_from(FRAME_BYTES_MAX).unwrap() + 1).to_be_bytes()[1..]);
     for (bytes, code, text) in [
         (with(13, !good[13]), RefuseCode::Protocol, "checksum"),
         (with(2, 9), RefuseCode::Version, "version 9 is unknown"),

@@ -298,7 +298,7 @@ async fn until_online(demo: &mut Demo, names: &[String]) -> Result<()> {
             }
             let page: Result<DevicePage> = demo.socket.get_as("/api/v1/devices").await;
             let online = |name: &String, page: &DevicePage| {
-                page.devices.iter().any(|d| d.id == *name && d.state == DeviceState::Online)
+                page.devices.iter().any(|d| d.id == *name && d.connected_ms.is_some())
             };
             if page.is_ok_and(|page| names.iter().all(|name| online(name, &page))) {
                 return anyhow::Ok(());

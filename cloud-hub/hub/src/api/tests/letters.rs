@@ -1,3 +1,5 @@
+//! What people do with dead letters, backups and strangers, by way of the API.
+
 use tideline_protocol::durability::Batch;
 use tideline_protocol::model::{DeviceId, Epoch, PointId, RowCounts, Seq, SeriesDef};
 use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
@@ -62,7 +64,8 @@ async fn a_running_hub_checks_its_store_and_makes_backups_for_its_own_machine_al
     let made = bench.local("POST", "/api/v1/backups", body.clone()).await;
     assert_eq!(made.0, StatusCode::CREATED, "{}", made.1);
     assert!(to.path().join("b/backup.json").exists());
-    let (status, problem) = bench.local("POST", "/api/v1/backups", body.clone()).await;
+    let taken = json!({"to": to.path().join("b/backup.json").display().to_string()});
+    let (status, problem) = bench.local("POST", "/api/v1/backups", taken).await;
     assert_eq!((status.as_u16(), &problem["code"]), (409, &json!("backup-place")));
     let (status, problem) = bench.local("POST", "/api/v1/backups", json!({"to": "b"})).await;
     assert_eq!((status.as_u16(), &problem["code"]), (400, &json!("bad-path")));

@@ -9,6 +9,7 @@ pub mod invariants;
 pub mod lives;
 pub mod model;
 pub mod ranges;
+mod rows;
 pub mod session;
 pub mod time;
 pub mod wire;

@@ -42,6 +42,8 @@ pub type Position = (String, Vec<u8>);
 pub struct SpoolState {
     /// The spool's epoch.
     pub epoch: Epoch,
+    /// The newest of its lives: another one after the spool was opened again.
+    pub life: Option<u64>,
     /// The newest seq.
     pub head: Seq,
     /// Durable dictionary entries.
@@ -291,6 +293,7 @@ fn state_of(spool: &Spool) -> SpoolState {
     let pending = spool.pending().iter().next();
     SpoolState {
         epoch: spool.epoch(),
+        life: spool.lives().last().map(|life| life.id),
         head: spool.head(),
         series: spool.series_count(),
         pending_from: pending.map_or(spool.head().next(), |(first, _)| Seq::new(first)),

@@ -27,7 +27,7 @@ use tokio::time::sleep;
 use self::chooser::{Advice, Chooser};
 use self::dial::{Dial, Dialled};
 use self::routes::Routes;
-use self::session::{Driver, Progress};
+use self::session::{Driver, Outdated, Progress};
 use crate::resilience::{Refusal, entropy};
 use crate::spooler::{SpoolHandle, SpoolState};
 use crate::status::Board;
@@ -233,8 +233,12 @@ impl Loop {
         {
             tracing::error!(%error, "no new life for a spool that is an old copy");
         }
-        self.chooser.handle_ended(self.now_ns(), refusal(&error), entropy());
-        self.draining_failed |= *self.uplink.drain.borrow();
+        if error.is::<Outdated>() {
+            self.chooser.handle_left();
+        } else {
+            self.chooser.handle_ended(self.now_ns(), refusal(&error), entropy());
+            self.draining_failed |= *self.uplink.drain.borrow();
+        }
         self.down(Some(format!("{error:#}")));
     }
 

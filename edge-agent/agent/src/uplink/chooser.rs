@@ -302,6 +302,14 @@ impl Chooser {
         way.probe_ns = now_ns.saturating_add(self.probe_every_ns);
     }
 
+    /// The session has ended for the agent's own reasons, and another one is wanted at once.
+    pub fn handle_left(&mut self) {
+        let Some(carrying) = self.carrying.take() else { return };
+        if let (Some(permit), Some(way)) = (carrying.permit, self.ways.get_mut(carrying.way)) {
+            way.circuit.release(permit);
+        }
+    }
+
     /// The next thing to do, or `None` until something happens or [`Self::due_ns`].
     pub fn poll(&mut self, now_ns: u64, entropy: u64) -> Option<Advice> {
         self.notice_silence(now_ns, entropy);

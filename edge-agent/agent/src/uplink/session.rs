@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tideline_link::link::{FrameReceiver, FrameSender, Link};
-use tideline_protocol::model::{AgentId, Seq};
+use tideline_protocol::model::{AgentId, Epoch, Seq};
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
 use tideline_protocol::time::{Clock, SystemClock};
 use tideline_protocol::wire::{Frame, Health, Hello, RunEnvelope, VERSION};
@@ -20,6 +20,31 @@ const SEND_MAX: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(250);
 /// A session that lived for this long was no failure, even when it had nothing to send.
 const LONG_NS: u64 = 10_000_000_000;
+
+/// The session tells of a spool that is no more as it was told; the next one does. No fault of the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Outdated {
+    /// What it goes on with is of another epoch.
+    #[error("the spool began a new epoch")]
+    Epoch,
+    /// It has another life, which the hub must be told before anything of it is sent; and what was
+    /// settled may be forgotten, which only a welcome repeats.
+    #[error("the spool was opened again")]
+    Life,
+}
+
+impl Outdated {
+    /// Whether a session that told of this epoch and life still tells the truth.
+    fn check((epoch, life): (Epoch, Option<u64>), now: &SpoolState) -> Result<(), Self> {
+        if now.epoch != epoch {
+            return Err(Self::Epoch);
+        }
+        if now.life != life {
+            return Err(Self::Life);
+        }
+        Ok(())
+    }
+}
 
 /// How a session fares, for whoever has chosen its link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,7 +90,8 @@ impl Driver {
         let before = state.borrow().epoch;
         let view = self.spool.view().await?;
         let seen = *state.borrow_and_update();
-        anyhow::ensure!(seen.epoch == before, "the spool began a new epoch");
+        let told = (before, view.lives.last().map(|life| life.id));
+        Outdated::check(told, &seen)?;
         let hello = self.hello(&seen, view.head);
         let mut session = AgentSession::new(self.clock.mono_ns(), hello, view, BackfillBudget::default());
         // The view may be older than the head that the session is told of.
@@ -95,9 +121,7 @@ impl Driver {
                 Event::Tick => {}
                 Event::Appended => {
                     let now = *state.borrow_and_update();
-                    if now.epoch != seen.epoch {
-                        anyhow::bail!("the spool began a new epoch");
-                    }
+                    Outdated::check(told, &now)?;
                     if now.account.dropped != dropped {
                         dropped = now.account.dropped;
                         self.spool.fresh_gaps().await?.into_iter().for_each(|gap| session.handle_gap(gap));

@@ -13,7 +13,7 @@ use tideline_protocol::model::AgentId;
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentState, HubAction, HubSession};
 use tideline_protocol::time::{Clock, SystemClock};
-use tideline_protocol::wire::{Frame, RefuseCode, Settlement};
+use tideline_protocol::wire::{Frame, Message, RefuseCode, Settlement};
 
 use crate::LONG;
 
@@ -21,12 +21,15 @@ pub struct Hub {
     pub addr: String,
     pub identity: Identity,
     books: Arc<Mutex<AgentState>>,
+    lives: Lives,
     refusal: Refusal,
     task: tokio::task::JoinHandle<()>,
 }
 
 /// With what the hub refuses dictionaries, if it does.
 type Refusal = Arc<Mutex<Option<RefuseCode>>>;
+/// The newest life of the spool that each session told of.
+type Lives = Arc<Mutex<Vec<u64>>>;
 
 impl Drop for Hub {
     fn drop(&mut self) {
@@ -65,9 +68,10 @@ impl Hub {
         let ca_pem = authority.cert_pem().to_owned();
         let certificate = KeyAndCert { key_pem: key.key_pem(), chain_pem: leaf, ca_pem };
         let books = Arc::new(Mutex::new(AgentState::default()));
-        let refusal = Refusal::default();
-        let task = tokio::spawn(accept(endpoint, Arc::clone(&books), Arc::clone(&refusal)));
-        Self { addr, identity: Identity { file, certificate }, books, refusal, task }
+        let (refusal, lives) = (Refusal::default(), Lives::default());
+        let known = (Arc::clone(&books), Arc::clone(&lives), Arc::clone(&refusal));
+        let task = tokio::spawn(accept(endpoint, known));
+        Self { addr, identity: Identity { file, certificate }, books, lives, refusal, task }
     }
 
     /// From now on it welcomes agents and then refuses their dictionaries, or no longer does.
@@ -75,24 +79,34 @@ impl Hub {
         *self.refusal.lock().unwrap() = code;
     }
 
+    /// The newest life of the spool that each session told of.
+    pub fn lives(&self) -> Vec<u64> {
+        self.lives.lock().unwrap().clone()
+    }
+
     pub fn stored(&self) -> RangeSet {
         self.books.lock().unwrap().settled.stored.clone()
     }
 }
 
-async fn accept(endpoint: ServerEndpoint, books: Arc<Mutex<AgentState>>, refusal: Refusal) {
+type Known = (Arc<Mutex<AgentState>>, Lives, Refusal);
+
+async fn accept(endpoint: ServerEndpoint, known: Known) {
     while let Some(incoming) = endpoint.accept().await {
         if let Ok(link) = incoming.finish(LONG).await {
-            tokio::spawn(serve(link, Arc::clone(&books), Arc::clone(&refusal)));
+            tokio::spawn(serve(link, known.clone()));
         }
     }
 }
 
-async fn serve(link: Link, books: Arc<Mutex<AgentState>>, refusal: Refusal) {
+async fn serve(link: Link, (books, lives, refusal): Known) {
     let mut session = HubSession::new(link.peer_agent().unwrap().clone());
     let (mut sender, mut receiver) = link.split();
     let clock = SystemClock::default();
     while let Ok(Some(frame)) = receiver.recv().await {
+        if let Message::Hello(hello) = &frame.message {
+            lives.lock().unwrap().extend(hello.lives.last().map(|life| life.id));
+        }
         session.handle_message(clock.wall_ns(), frame.message).unwrap();
         while let Some(action) = session.poll() {
             if let HubAction::Send(message) = action {

@@ -14,11 +14,13 @@ use tideline_link::quic::LinkOptions;
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::time::SystemClock;
 use tideline_protocol::wire::RefuseCode;
+use tideline_spool::testing::CrashBackend;
+use tideline_spool::{Spool, SpoolConfig};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::hub::Hub;
-use crate::{LONG, readings, spool, until_shown};
+use crate::{LONG, readings, spool, until, until_shown};
 
 struct Agent {
     folder: tempfile::TempDir,
@@ -32,8 +34,13 @@ struct Agent {
 
 impl Agent {
     fn start(hub: &Hub, addr: &str) -> Self {
-        let (folder, board, wake) = (tempfile::tempdir().unwrap(), Board::default(), Wake::default());
+        let (folder, board) = (tempfile::tempdir().unwrap(), Board::default());
         let spool = spool(folder.path(), &board);
+        Self::with(hub, addr, folder, board, spool)
+    }
+
+    fn with(hub: &Hub, addr: &str, folder: tempfile::TempDir, board: Board, spool: SpoolHandle) -> Self {
+        let wake = Wake::default();
         let (routes, routes_now) = watch::channel(Routes::quic(&[addr]));
         let clock = SystemClock::default();
         let (drain, draining) = watch::channel(false);
@@ -158,4 +165,32 @@ async fn of_several_addresses_the_first_that_answers_is_taken_and_each_has_its_b
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_that_is_opened_again_is_told_to_the_hub_in_a_new_session_at_once() {
+    let hub = Hub::start();
+    let (disk, board) = (CrashBackend::new(), Board::default());
+    let shared = disk.clone();
+    let mut openings = 0_u8;
+    // It comes back as the failure left it: without the settlements, which were in memory only.
+    let open = move |_| {
+        openings += 1;
+        Spool::open(shared.crash(), SpoolConfig::default(), [openings; 16])
+    };
+    let (spool, _) = SpoolHandle::start_with(open, board.clone()).unwrap();
+    let agent = Agent::with(&hub, &hub.addr, tempfile::tempdir().unwrap(), board, spool);
+    agent.append(3).await;
+    until(&agent.spool, |state| state.account.stored == 30).await;
+    let before = *agent.spool.state().borrow();
+    disk.fail_writes();
+    assert!(agent.spool.append(readings(10), Vec::new()).await.is_err());
+    agent.append(1).await;
+    let after = until(&agent.spool, |state| state.account.stored == 40).await;
+    assert_eq!((after.epoch, after.account.pending), (before.epoch, 0), "it was taken for a copy of itself");
+    assert_ne!(after.life, before.life);
+    assert_eq!(hub.stored(), RangeSet::of(1, 4));
+    assert_eq!(hub.lives(), [before.life.unwrap(), after.life.unwrap()]);
+    let status = until_shown(&agent.board, |status| status.connected).await;
+    assert_eq!(status.breaker.failures, 0, "the way was blamed: {:?}", status.last_error);
 }

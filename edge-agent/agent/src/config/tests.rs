@@ -1,5 +1,8 @@
 //! What a configuration may say, and how it is told when it may not.
 
+use tideline_protocol::model::Class;
+use tideline_spool::{Overflow, Policy};
+
 use super::*;
 
 fn variables(all: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -23,6 +26,57 @@ fn all_problems_come_at_once_with_file_line_and_what_is_allowed() {
     ] {
         assert!(all.contains(part), "{part} is not in {all}");
     }
+}
+
+#[test]
+fn all_problems_of_streams_come_at_once_with_line_and_what_is_allowed() {
+    let text = "[[stream]]\nname = \"meter\"\nclass = \"urgent\"\noverflow = \"drop\"\nquota_mb = 1_000_001\n\
+        keep_h = -1\ndownsample_s = 0\nquota_gb = 1\n\
+        [[stream]]\nname = \"meter\"\n\
+        [[stream]]\n\
+        [[source]]\nkind = \"host\"\nstream = \"metre\"\n";
+    let error = parse("a.toml", text, &[]).unwrap_err();
+    let all = error.to_string();
+    for part in [
+        "a.toml:3: stream.class: must be one of live, state, alarm",
+        "a.toml:4: stream.overflow: must be one of block, drop-newest, drop-oldest, keep-latest, downsample",
+        "a.toml:5: stream.quota_mb: must be a whole number from 0 to 1000000",
+        "a.toml:6: stream.keep_h: -1 is not a whole number of 0 or more",
+        "a.toml:7: stream.downsample_s: must be a whole number from 1 to 86400",
+        "a.toml:8: stream.quota_gb: unknown key; allowed are name, class, overflow, quota_mb, keep_h, downsample_s",
+        "a.toml:9: stream.name: \"meter\" is used twice",
+        "a.toml:11: stream.name: is 0 bytes long; allowed are 1 to 64",
+        "a.toml:12: source.stream: there is no \"metre\"; allowed are default, meter",
+    ] {
+        assert!(all.contains(part), "{part} is not in {all}");
+    }
+    assert_eq!(error.problems.len(), 9, "{all}");
+    for (text, what) in [
+        ("stream = 1\n", "a.toml:1: stream: must be"),
+        ("[stream]\nname = \"a\"\n", "a.toml:1: stream: must be"),
+    ] {
+        let error = parse("a.toml", text, &[]).unwrap_err().to_string();
+        assert!(error.contains(what) && error.contains("[[stream]]"), "{error}");
+    }
+    let sections =
+        |count: usize| (0..count).map(|n| format!("[[stream]]\nname = \"s{n}\"\n")).collect::<String>();
+    assert_eq!(parse("a.toml", &sections(63), &[]).unwrap().streams.len(), 63);
+    let error = parse("a.toml", &sections(64), &[]).unwrap_err();
+    assert_eq!(error.problems, ["a.toml:127: stream: at most 63 are allowed"]);
+}
+
+#[test]
+fn a_stream_is_as_it_is_written_and_sources_go_to_it() {
+    let text = "[[stream]]\nname = \"meter\"\nclass = \"state\"\noverflow = \"downsample\"\nquota_mb = 2\nkeep_h = 3\n\
+        downsample_s = 5\n[[stream]]\nname = \"plain\"\n\
+        [[source]]\nkind = \"host\"\nstream = \"meter\"\n";
+    let config = parse("a.toml", text, &[]).unwrap();
+    let overflow = Overflow::Downsample { bucket_s: 5 };
+    let policy = Policy { overflow, quota_bytes: 2 * 1024 * 1024, keep_s: 3 * 3600 };
+    let meter = StreamConfig { name: "meter".into(), class: Class::State, policy };
+    let plain = StreamConfig { name: "plain".into(), ..StreamConfig::default() };
+    assert_eq!(config.streams, [meter, plain]);
+    assert_eq!(config.sources[0].stream, "meter");
 }
 
 #[test]

@@ -46,7 +46,7 @@ function ledger(device, now) {
   const dropped = device === 'pump-7' ? 40 * points : 0;
   const pending = cut(device, now) ? Math.floor(second(now) - OFFLINE_S[0]) * points : 0;
   const gaps = dropped ? [{ epoch: '00', first: 9000, last: 9039, rows: dropped, ...DROPPED, cause: 'quota' }] : [];
-  return { produced, stored: produced - pending - dropped, pending, dropped, refused: 0, duplicates: device === 'pump-7' ? 17 : 0, lost: 0, gaps, balanced: true, as_of_ms: points ? now : null };
+  return { produced, stored: produced - pending - dropped, pending, dropped, dropped_by: dropped ? { quota: dropped } : {}, refused: 0, duplicates: device === 'pump-7' ? 17 : 0, lost: 0, gaps, balanced: true, as_of_ms: points ? now : null };
 }
 
 function deviceOf(id) {

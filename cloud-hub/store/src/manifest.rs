@@ -15,7 +15,7 @@ use redb::{
     Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
 };
 use tideline_protocol::lives::{Life, Moved};
-use tideline_protocol::model::{AgentId, DeviceId, Epoch, Gap, PointId, Sample, SeriesDef};
+use tideline_protocol::model::{AgentId, DeviceId, DropCause, Epoch, Gap, PointId, Sample, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::Report;
 
@@ -126,6 +126,8 @@ struct EpochEntry {
     rows: [u64; 5],
     #[n(5)]
     gaps: Vec<Gap>,
+    #[n(13)]
+    dropped_by: Vec<(DropCause, u64)>,
     #[n(6)]
     reported: Option<Report>,
     #[n(7)]
@@ -163,6 +165,7 @@ impl From<&EpochState> for EpochEntry {
                 state.lost_rows,
             ],
             gaps: state.gaps.clone(),
+            dropped_by: state.dropped_by.clone(),
             reported: state.reported,
             lives: state.lives.clone(),
             moved: state.moved,
@@ -180,7 +183,7 @@ impl EpochEntry {
         state.lost = set_of(&self.lost);
         [state.stored_rows, state.refused_rows, state.dropped_rows, state.duplicate_rows, state.lost_rows] =
             self.rows;
-        state.gaps = self.gaps;
+        (state.gaps, state.dropped_by) = (self.gaps, self.dropped_by);
         state.reported = self.reported;
         (state.lives, state.moved, state.opened) = (self.lives, self.moved, self.opened);
         state.reported_by = self.reported_by;

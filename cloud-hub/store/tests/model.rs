@@ -224,7 +224,18 @@ fn a_gap_drops_only_what_the_store_lacks() {
     }
     store.close().unwrap();
     let (store, _) = open(dir.path());
-    assert_eq!(store.ledger(&agent()).remove(0).dropped, 7);
+    let ledger = store.ledger(&agent()).remove(0);
+    assert_eq!((ledger.dropped, ledger.dropped_by), (7, vec![(DropCause::Quota, 7)]));
+    let gap = |seq, cause| Gap { first: Seq::new(seq), rows: RowCounts::one(4), from_ns: 0, to_ns: 9, cause };
+    // What was dropped before is not counted again, whatever the cause that it comes with.
+    for (seq, cause) in [(3, DropCause::Expired), (4, DropCause::Expired), (5, DropCause::Quota)] {
+        run(store.record_gap(agent(), EPOCH, gap(seq, cause))).unwrap();
+    }
+    store.close().unwrap();
+    let (store, _) = open(dir.path());
+    let ledger = store.ledger(&agent()).remove(0);
+    let causes = vec![(DropCause::Quota, 11), (DropCause::Expired, 4)];
+    assert_eq!((ledger.dropped, ledger.dropped_by), (15, causes));
     store.close().unwrap();
 }
 

@@ -2,6 +2,7 @@
 // gaps beneath it. Positions are set through the CSSOM, which the page's
 // content security policy allows.
 import uPlot from 'uplot';
+import { causesText } from './causes';
 import { axisTime, axisValues, count, range } from './format';
 import type { Band, Drawn } from './series';
 
@@ -31,7 +32,7 @@ function colour(name: string): string {
 
 /** The text of a gap as its hover title. */
 export function bandTitle(band: Band): string {
-  return `Gap: ${count(band.rows)} readings dropped (${band.causes.join(', ')})\n${range(band.from, band.to)}`;
+  return `Gap: ${count(band.rows)} readings dropped\n${causesText(band.causes)}\n${range(band.from, band.to)}`;
 }
 
 function drawBands(plot: uPlot, bands: Band[]): void {

@@ -16,6 +16,9 @@ use crate::hub::{App, Hub};
 use crate::metadata::DeviceRecord;
 use crate::when;
 
+/// Of readings that were dropped without a gap that says why.
+const UNKNOWN_CAUSE: &str = "unknown";
+
 /// The ledger of a device's agent by epoch
 #[utoipa::path(get, path = "/api/v1/devices/{id}/ledger", operation_id = "deviceLedger",
     params(("id" = String, Path, description = "The device")),
@@ -87,6 +90,7 @@ fn of_epoch(epoch: &tideline_store::EpochLedger, seen: Option<i64>) -> Ledger {
         stored: epoch.stored,
         pending: epoch.pending,
         dropped: epoch.dropped,
+        dropped_by: by_cause(epoch),
         refused: epoch.refused,
         duplicates: epoch.duplicates,
         lost: epoch.lost,
@@ -94,6 +98,25 @@ fn of_epoch(epoch: &tideline_store::EpochLedger, seen: Option<i64>) -> Ledger {
         balanced: epoch.balanced,
         as_of_ms: epoch.reported.and(seen),
     }
+}
+
+/// The dropped rows by the name of their cause, as many as are dropped.
+fn by_cause(epoch: &tideline_store::EpochLedger) -> BTreeMap<String, u64> {
+    let known = epoch.dropped_by.iter().map(|(cause, rows)| (cause.as_str().to_owned(), *rows));
+    let mut sums: BTreeMap<String, u64> = known.collect();
+    let rest = epoch.dropped.saturating_sub(sums.values().sum());
+    if rest > 0 {
+        sums.insert(UNKNOWN_CAUSE.to_owned(), rest);
+    }
+    sums
+}
+
+fn added(mut sums: BTreeMap<String, u64>, more: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    for (cause, rows) in more {
+        let sum = sums.entry(cause).or_default();
+        *sum = sum.saturating_add(rows);
+    }
+    sums
 }
 
 /// The ledger of an agent over all its epochs.
@@ -104,6 +127,7 @@ pub fn total(hub: &Hub, agent: &AgentId, seen: Option<i64>) -> Ledger {
         stored: sum.stored.saturating_add(one.stored),
         pending: sum.pending.saturating_add(one.pending),
         dropped: sum.dropped.saturating_add(one.dropped),
+        dropped_by: added(sum.dropped_by, one.dropped_by),
         refused: sum.refused.saturating_add(one.refused),
         duplicates: sum.duplicates.saturating_add(one.duplicates),
         lost: sum.lost.saturating_add(one.lost),

@@ -6,7 +6,7 @@ use tideline_protocol::check_invariant;
 use tideline_protocol::invariants::Invariant;
 use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{
-    Account, AgentId, Epoch, Gap, RowCounts, SERIES_PER_EPOCH_MAX, Seq, SeriesDef,
+    Account, AgentId, DropCause, Epoch, Gap, RowCounts, SERIES_PER_EPOCH_MAX, Seq, SeriesDef,
 };
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Report, Series, Settlement};
@@ -69,6 +69,8 @@ pub struct EpochLedger {
     pub pending: u64,
     /// Given up by the agent.
     pub dropped: u64,
+    /// Of these, those that came as gaps, by cause; of the others only the agent's account tells.
+    pub dropped_by: Vec<(DropCause, u64)>,
     /// Kept as dead letters.
     pub refused: u64,
     /// Rows that came again and were ignored. A statistic and no part of the balance: a run of which
@@ -105,6 +107,8 @@ pub struct EpochState {
     pub(crate) settled: Settlement,
     pub(crate) stored_rows: u64,
     pub(crate) dropped_rows: u64,
+    // Their causes: the listed gaps are bounded, these are all.
+    pub(crate) dropped_by: Vec<(DropCause, u64)>,
     pub(crate) refused_rows: u64,
     pub(crate) duplicate_rows: u64,
     pub(crate) lost: RangeSet,
@@ -178,7 +182,13 @@ impl EpochState {
 
     pub(crate) fn give_up(&mut self, gap: &Gap, dropped: &RangeSet) {
         self.settled.dropped.insert_set(dropped);
-        self.dropped_rows = self.dropped_rows.saturating_add(gap.rows.total_in(gap.first, dropped));
+        let rows = gap.rows.total_in(gap.first, dropped);
+        self.dropped_rows = self.dropped_rows.saturating_add(rows);
+        match self.dropped_by.iter_mut().find(|(cause, _)| *cause == gap.cause) {
+            Some((_, sum)) => *sum = sum.saturating_add(rows),
+            None if rows > 0 => self.dropped_by.push((gap.cause, rows)),
+            None => {}
+        }
         self.found_again(gap.first, &gap.rows, dropped);
         for (lo, hi) in dropped.iter() {
             let part = part_of(gap, lo, hi);
@@ -279,6 +289,7 @@ impl EpochState {
             stored: self.stored_rows,
             pending,
             dropped: self.dropped_rows.saturating_add(given_up),
+            dropped_by: self.dropped_by.clone(),
             refused: self.refused_rows,
             duplicates: self.duplicate_rows,
             lost,

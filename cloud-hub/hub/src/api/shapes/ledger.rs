@@ -1,5 +1,7 @@
 //! Where every reading is.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -35,6 +37,10 @@ pub struct Ledger {
     pub pending: u64,
     /// Given up by the agent, see the gaps
     pub dropped: u64,
+    /// The dropped readings by cause, also those of gaps that are no longer listed: `quota`, `expired`,
+    /// `damaged`, `flash`, `disk_full`, `downsampled`, `superseded`; and `unknown` for those that the
+    /// agent counts and of which this hub has no gap, as after a restore
+    pub dropped_by: BTreeMap<String, u64>,
     /// Refused by the hub and kept as dead letters
     pub refused: u64,
     /// Received again and ignored

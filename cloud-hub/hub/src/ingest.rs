@@ -12,6 +12,7 @@ use std::time::Duration;
 use tideline_link::link::{FrameReceiver, FrameSender, Link, LinkError};
 use tideline_protocol::durability::{Batch, Durable};
 use tideline_protocol::model::{AgentId, Epoch, Gap};
+use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentState, HubAction, HubSession, SessionError};
 use tideline_protocol::wire::{Frame, Hello, Message, RefuseCode, Report, Series, Settlement, WireError};
 use tideline_store::{Opening, StoreError};
@@ -120,6 +121,8 @@ struct Driver {
     session: HubSession,
     sender: FrameSender,
     appends: Appends,
+    // What the agent was told is stored here.
+    claimed: RangeSet,
     // The session's number in the fleet, once the hello was good.
     entered: Option<u64>,
     told: Option<oneshot::Receiver<Cut>>,
@@ -142,6 +145,7 @@ async fn drive(hub: &App, link: Link) -> Result<(), Ended> {
         session,
         sender,
         appends: JoinSet::new(),
+        claimed: RangeSet::new(),
         entered: None,
         told: None,
         ending: false,
@@ -167,6 +171,7 @@ impl Driver {
         let hub = Arc::clone(&self.hub);
         let mut stopped = pin!(hub.stopped());
         let mut refused = hub.refused.subscribe();
+        let mut changes = hub.store.changes();
         let mut silence = pin!(tokio::time::sleep(SILENCE_MAX));
         loop {
             let may_receive = self.appends.len() < APPENDS_MAX;
@@ -176,13 +181,20 @@ impl Driver {
                 cut = told(&mut self.told) => self.cut(cut),
                 () = &mut stopped => self.session.refuse(RefuseCode::Unavailable, STOPPING.to_owned()),
                 Some(done) = self.appends.join_next() => match done? {
-                    Ok(batch) => self.session.handle_durable(&batch),
+                    Ok(batch) => {
+                        self.claimed.insert_set(batch.taken());
+                        self.session.handle_durable(&batch);
+                    }
+                    Err(error @ StoreError::Replaced { .. }) => {
+                        self.refuse(RefuseCode::Replaced, error.to_string());
+                    }
                     // What the agent sent is too much; the store is well.
                     Err(error @ StoreError::Limit(_)) => self.refuse(RefuseCode::Protocol, error.to_string()),
                     Err(error) => return Err(error.into()),
                 },
                 // An error means that nobody looks for refusals any more: the hub stops.
                 Ok(()) = refused.changed() => self.tell_refused(),
+                Ok(()) = changes.changed() => self.look_for_losses(),
                 frame = receiver.recv(), if may_receive => {
                     silence.set(tokio::time::sleep(SILENCE_MAX));
                     match frame {
@@ -355,6 +367,7 @@ impl Driver {
             }
             Err(error) => return Err(error.into()),
         };
+        self.claimed = held.settled.stored.clone();
         let now_ms = self.hub.now_ms();
         // A restored hub learns what it lacks also from an agent that produces nothing more. An old copy
         // of a spool, which the session is about to end over, has nothing to say of it.
@@ -383,6 +396,19 @@ impl Driver {
         let refused = self.hub.store.agent_state(&self.agent, epoch).settled.refused;
         if !refused.is_empty() {
             self.session.handle_settled(&Settlement { refused, ..Settlement::default() });
+        }
+    }
+
+    /// Ends the session when the store no longer holds what the agent was told: the next one begins
+    /// with what it does hold, and the agent sends the rest again.
+    fn look_for_losses(&mut self) {
+        let Some(epoch) = self.session.epoch() else { return };
+        let mut lost = self.claimed.clone();
+        lost.remove_set(&self.hub.store.agent_state(&self.agent, epoch).settled.all());
+        if !lost.is_empty() {
+            let reason =
+                format!("the hub lost {} batches that it had; sign on again to refill it", lost.len());
+            self.refuse(RefuseCode::Unavailable, reason);
         }
     }
 
@@ -420,13 +446,18 @@ impl Driver {
 
     async fn record_gap(&mut self, epoch: Epoch, gap: Gap) -> Result<(), Ended> {
         let shown = query_gap(self.agent.as_str(), &gap);
-        let settlement = match self.hub.store.record_gap(self.agent.clone(), epoch, gap).await {
-            Err(error @ StoreError::Limit(_)) => {
-                self.refuse(RefuseCode::Protocol, error.to_string());
-                return Ok(());
-            }
-            settled => settled?,
-        };
+        let settlement =
+            match self.hub.store.record_gap(self.agent.clone(), epoch, self.session.life(), gap).await {
+                Err(error @ StoreError::Replaced { .. }) => {
+                    self.refuse(RefuseCode::Replaced, error.to_string());
+                    return Ok(());
+                }
+                Err(error @ StoreError::Limit(_)) => {
+                    self.refuse(RefuseCode::Protocol, error.to_string());
+                    return Ok(());
+                }
+                settled => settled?,
+            };
         self.session.handle_settled(&settlement);
         self.hub.live.publish(Happening::Gap(shown));
         Ok(())

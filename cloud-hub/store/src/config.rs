@@ -69,6 +69,14 @@ pub enum StoreError {
         /// What does not fit.
         reason: String,
     },
+    /// Another copy of the agent's spool has signed on since; the session that spoke is to end.
+    #[error("another copy of the spool of agent {agent}, epoch {epoch}, has signed on since")]
+    Replaced {
+        /// Whose spool.
+        agent: AgentId,
+        /// Which epoch.
+        epoch: Epoch,
+    },
     /// The agent would hold more than is allowed; its fault.
     #[error("limit: {0}")]
     Limit(String),
@@ -106,6 +114,7 @@ impl From<LogError> for StoreError {
         match error {
             LogError::Poisoned => Self::Poisoned,
             LogError::Series { agent, epoch, reason } => Self::Series { agent, epoch, reason },
+            LogError::Replaced { agent, epoch } => Self::Replaced { agent, epoch },
             LogError::Limit(reason) => Self::Limit(reason),
             LogError::Io { what, error } => Self::Io { what: what.to_owned(), error },
         }

@@ -50,6 +50,14 @@ pub enum LogError {
         /// What does not fit.
         reason: String,
     },
+    /// Another copy of the agent's spool has signed on since; the session that spoke is to end.
+    #[error("another copy of the spool of agent {agent}, epoch {epoch}, has signed on since")]
+    Replaced {
+        /// Whose spool.
+        agent: AgentId,
+        /// Which epoch.
+        epoch: Epoch,
+    },
     /// The agent would hold more than is allowed; its fault.
     #[error("limit: {0}")]
     Limit(String),
@@ -200,6 +208,18 @@ impl<D: LogDisk> LogCore<D> {
             lock(&self.ledgers).go_on(agent, epoch, lives, moved);
         }
         Ok(Opening::Known(self.state(agent, epoch)))
+    }
+
+    /// Whether the copy of the spool whose newest life is `life` is the one that signed on last; asked
+    /// before anything of it is taken.
+    ///
+    /// # Errors
+    /// Another copy has signed on since.
+    pub fn heard(&self, agent: &AgentId, epoch: Epoch, life: Option<u64>) -> Result<(), LogError> {
+        if lock(&self.ledgers).is_replaced(agent, epoch, life) {
+            return Err(LogError::Replaced { agent: agent.clone(), epoch });
+        }
+        Ok(())
     }
 
     /// Adds dictionary entries durably and returns how many are known. Entries that are known

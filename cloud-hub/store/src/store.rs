@@ -174,13 +174,20 @@ impl Store {
         self.ask(|reply| Command::Append { batch, reply }).await
     }
 
-    /// Records durably that the agent gave seqs up; returns what became of each of them.
+    /// Records durably that the agent gave seqs up; returns what became of each of them. `life` is the
+    /// newest of the spool that says so.
     /// A call that is cancelled may still take effect.
     ///
     /// # Errors
-    /// The store takes no more.
-    pub async fn record_gap(&self, agent: AgentId, epoch: Epoch, gap: Gap) -> Result<Settlement, StoreError> {
-        self.ask(|reply| Command::Gap { agent, epoch, gap, reply }).await
+    /// Another copy of the spool signed on since, or the store takes no more.
+    pub async fn record_gap(
+        &self,
+        agent: AgentId,
+        epoch: Epoch,
+        life: Option<u64>,
+        gap: Gap,
+    ) -> Result<Settlement, StoreError> {
+        self.ask(|reply| Command::Gap { agent, epoch, life, gap, reply }).await
     }
 
     /// Takes the agent's own account; it is kept with the next flush.

@@ -214,7 +214,7 @@ fn a_gap_drops_only_what_the_store_lacks() {
     rows.push(2);
     rows.push(5);
     let gap = Gap { first: Seq::FIRST, rows, from_ns: 0, to_ns: 9, cause: DropCause::Quota };
-    let settled = run(store.record_gap(agent(), EPOCH, gap)).unwrap();
+    let settled = run(store.record_gap(agent(), EPOCH, None, gap)).unwrap();
     assert!(settled.stored.contains(2) && settled.dropped.contains(1) && settled.dropped.contains(3));
     for _ in 0..2 {
         let ledger = store.ledger(&agent()).remove(0);

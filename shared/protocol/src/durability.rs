@@ -22,6 +22,8 @@ pub struct Durable(());
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch<S> {
     agent: AgentId,
+    // Of the spool that sent it, where the session knows one.
+    life: Option<u64>,
     run: Run,
     // The seqs that the hub lacked when it took the run; the others are duplicates.
     taken: RangeSet,
@@ -50,6 +52,12 @@ impl<S> Batch<S> {
         &self.agent
     }
 
+    /// The newest life of the spool that sent it; `None` when any may have.
+    #[must_use]
+    pub const fn life(&self) -> Option<u64> {
+        self.life
+    }
+
     /// Envelope and block.
     #[must_use]
     pub const fn run(&self) -> &Run {
@@ -67,7 +75,15 @@ impl Batch<Received> {
     /// A run as it came from the session of `agent`.
     #[must_use]
     pub fn received(agent: AgentId, run: Run) -> Self {
-        Self { agent, run, taken: RangeSet::new(), state: Received(()) }
+        Self { agent, life: None, run, taken: RangeSet::new(), state: Received(()) }
+    }
+
+    /// Says which life of its spool sent it: only the one that signed on last is heard, so that two
+    /// copies of a spool that are both connected cannot fill one seq with two batches.
+    #[must_use]
+    pub const fn of_life(mut self, life: Option<u64>) -> Self {
+        self.life = life;
+        self
     }
 
     /// Checks the run against the dictionary that the hub holds of its epoch.
@@ -84,7 +100,7 @@ impl Batch<Received> {
             });
         }
         let taken = envelope.seqs();
-        Ok(Batch { agent: self.agent, run: self.run, taken, state: Validated(()) })
+        Ok(Batch { agent: self.agent, life: self.life, run: self.run, taken, state: Validated(()) })
     }
 }
 
@@ -135,6 +151,6 @@ pub fn commit<L: DurableLog>(
     log.append_durably(&batches)?;
     Ok(batches
         .into_iter()
-        .map(|b| Batch { agent: b.agent, run: b.run, taken: b.taken, state: Durable(()) })
+        .map(|b| Batch { agent: b.agent, life: b.life, run: b.run, taken: b.taken, state: Durable(()) })
         .collect())
 }

@@ -40,6 +40,9 @@ pub const HOLE_SEQS_MAX: u64 = 64;
 pub const BACKFILL_RUN_BYTES: usize = 1024 * 1024;
 /// Stored bytes that a live run is packed from.
 pub const LIVE_RUN_BYTES: usize = 256 * 1024;
+/// Ranges of settled seqs from which on nothing goes ahead in the order of seqs any more: the hub keeps
+/// each range, and old alarms between old readings would make two of each.
+pub const RANGES_AHEAD_MAX: usize = 8192;
 /// Least time between two reports of the agent's account: a little less than a second, so that one
 /// travels in the datagram of a live run each second instead of in its own between two of them.
 pub const REPORT_INTERVAL_NS: u64 = 900_000_000;

@@ -8,6 +8,7 @@ use tideline_link::identity::{AGENT_CERT_DAYS, AgentKey, CertificateAuthority, K
 use tideline_link::quic::{ALPN, ClientEndpoint, FrameReceiver, FrameSender, ServerEndpoint};
 use tideline_link::tls::{FloorTime, client_config, server_config};
 use tideline_protocol::block::BlockBuilder;
+use tideline_protocol::lives::Life;
 use tideline_protocol::model::{Account, DeviceId, PointId, RowCounts, Sample, Seq, SeriesDef};
 use tideline_protocol::time::{Clock, SystemClock};
 use tideline_protocol::wire::{Lane, Ping, Run, RunEnvelope, VERSION, Welcome};
@@ -86,13 +87,17 @@ struct Agent {
 impl Agent {
     /// Connects and says hello.
     async fn connect(bench: &Bench, id: &str, identity: &KeyAndCert) -> Self {
+        Self::connect_with(bench, identity, hello(id, Vec::new())).await
+    }
+
+    async fn connect_with(bench: &Bench, identity: &KeyAndCert, hello: Message) -> Self {
         let endpoint = ClientEndpoint::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let floor = FloorTime::new(Arc::new(SystemClock::default()), 0);
         let tls = client_config(identity, &identity.ca_pem, floor, &[ALPN]).unwrap();
         let link = endpoint.connect(bench.address, "localhost", tls, PATIENCE).await.unwrap();
         let (sender, receiver) = link.split();
         let mut agent = Self { sender, receiver, _endpoint: endpoint };
-        agent.send(hello(id)).await;
+        agent.send(hello).await;
         agent
     }
 
@@ -139,7 +144,7 @@ impl Agent {
     }
 }
 
-fn hello(id: &str) -> Message {
+fn hello(id: &str, lives: Vec<Life>) -> Message {
     Message::Hello(Hello {
         versions: vec![VERSION],
         capabilities: Vec::new(),
@@ -151,7 +156,7 @@ fn hello(id: &str) -> Message {
         head: Seq::new(0),
         software: "test 1".to_owned(),
         account: Account::default(),
-        lives: Vec::new(),
+        lives,
         moved: None,
     })
 }
@@ -324,7 +329,7 @@ async fn reads_nothing(
     let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let connection = endpoint.connect_with(config, bench.address, "localhost").unwrap().await.unwrap();
     let (mut send, receive) = connection.open_bi().await.unwrap();
-    let hello = tideline_protocol::wire::encode(&Frame::from(hello("pump-7")));
+    let hello = tideline_protocol::wire::encode(&Frame::from(hello("pump-7", Vec::new())));
     send.write_all(&hello).await.unwrap();
     (endpoint, connection, send, receive)
 }
@@ -344,4 +349,55 @@ async fn an_agent_that_reads_nothing_can_be_cut() {
     bench.hub.fleet.cut(&agent, (RefuseCode::Revoked, "out".to_owned()));
     tokio::time::timeout(PATIENCE, connection.closed()).await.expect("the hub lets go of it");
     assert!(!bench.presence("pump-7").online);
+}
+
+#[tokio::test]
+async fn of_two_copies_of_a_spool_that_sign_on_at_once_only_the_later_is_heard() {
+    let bench = Bench::start();
+    let identity = bench.enrol("pump-7");
+    let lives =
+        |second: u64| vec![Life { id: 1, first: Seq::new(1) }, Life { id: second, first: Seq::new(2) }];
+    let mut first = Agent::connect_with(&bench, &identity, hello("pump-7", lives(20))).await;
+    first.welcome().await;
+    first.send(defs(&["pump-7"])).await;
+    first.send(run(1, block())).await;
+    first.settled(|s| s.stored.contains(1)).await;
+    let mut second = Agent::connect_with(&bench, &identity, hello("pump-7", lives(30))).await;
+    assert_eq!(second.welcome().await.parted, None, "seq 2 means nothing yet");
+    first.send(run(2, block())).await;
+    assert_eq!(first.refusal().await, RefuseCode::Replaced);
+    second.send(run(2, block())).await;
+    second.settled(|s| s.stored.contains(2)).await;
+    let mut again = Agent::connect_with(&bench, &identity, hello("pump-7", lives(20))).await;
+    assert_eq!(again.welcome().await.parted, Some(Seq::new(2)));
+}
+
+#[tokio::test]
+async fn a_loss_found_while_the_hub_runs_ends_the_session_and_the_next_refills_it() {
+    let bench = Bench::start();
+    let identity = bench.enrol("pump-7");
+    let mut agent = Agent::connect(&bench, "pump-7", &identity).await;
+    agent.welcome().await;
+    agent.send(defs(&["pump-7"])).await;
+    agent.send(run(1, block())).await;
+    agent.settled(|s| s.stored.contains(1)).await;
+    let store = bench.hub.store.clone();
+    let sealed = bench._dir.path().join("store/sealed");
+    let query = move || {
+        store.flush().unwrap();
+        for file in std::fs::read_dir(sealed).unwrap() {
+            std::fs::write(file.unwrap().path(), b"no longer what it was").unwrap();
+        }
+        store.query_raw(&[0], 0, i64::MAX, None, 10)
+    };
+    let rows = tokio::task::spawn_blocking(query).await.unwrap();
+    assert!(rows.is_ok_and(|page| page.rows.iter().all(|(_, rows)| rows.is_empty())));
+    let (code, reason) = agent.refusal_text().await;
+    assert_eq!(code, RefuseCode::Unavailable, "{reason}");
+    let mut agent = Agent::connect(&bench, "pump-7", &identity).await;
+    assert!(agent.welcome().await.settled.all().is_empty());
+    agent.send(run(1, block())).await;
+    agent.settled(|s| s.stored.contains(1)).await;
+    let ledger = bench.hub.store.ledger(&AgentId::parse("pump-7").unwrap());
+    assert_eq!(ledger.iter().map(|e| (e.stored, e.lost)).collect::<Vec<_>>(), [(1, 0)]);
 }

@@ -428,6 +428,13 @@ impl Ledgers {
         state.moved = moved;
     }
 
+    /// Whether another copy of the spool has signed on since the one that speaks.
+    #[must_use]
+    pub fn is_replaced(&self, agent: &AgentId, epoch: Epoch, life: Option<u64>) -> bool {
+        let newest = self.epoch(agent, epoch).and_then(|state| state.lives.last());
+        matches!((newest, life), (Some(newest), Some(life)) if newest.id != life)
+    }
+
     /// Why the agent may not begin this epoch, if so.
     pub(crate) fn refuses_epoch(&self, agent: &AgentId, epoch: Epoch) -> Option<String> {
         let epochs = self.agents.get(agent)?;

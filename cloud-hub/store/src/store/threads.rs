@@ -59,6 +59,7 @@ pub enum Command {
     Gap {
         agent: AgentId,
         epoch: Epoch,
+        life: Option<u64>,
         gap: Gap,
         reply: Reply<Settlement>,
     },
@@ -159,6 +160,17 @@ impl Writer {
         batches: Vec<Batch<Validated>>,
         replies: Vec<Reply<Batch<Durable>>>,
     ) -> (Vec<Batch<Validated>>, Vec<Reply<Batch<Durable>>>) {
+        let heard = |(batch, reply): (Batch<Validated>, Reply<Batch<Durable>>)| {
+            let epoch = batch.run().envelope.epoch;
+            match self.core.heard(batch.agent(), epoch, batch.life()) {
+                Ok(()) => Some((batch, reply)),
+                Err(error) => {
+                    let _ = reply.send(Err(error.into()));
+                    None
+                }
+            }
+        };
+        let heard: Vec<_> = batches.into_iter().zip(replies).filter_map(heard).collect();
         let ledgers = lock(&self.shared.ledgers);
         let within = |(batch, reply): (Batch<Validated>, Reply<Batch<Durable>>)| {
             let ((first, last), epoch) = (batch.seqs(), batch.run().envelope.epoch);
@@ -170,7 +182,7 @@ impl Writer {
                 }
             }
         };
-        batches.into_iter().zip(replies).filter_map(within).unzip()
+        heard.into_iter().filter_map(within).unzip()
     }
 
     fn append(&mut self, batches: Vec<Batch<Validated>>, replies: Vec<Reply<Batch<Durable>>>) {
@@ -216,8 +228,10 @@ impl Writer {
                 }
                 let _ = reply.send(known.map_err(StoreError::from));
             }
-            Command::Gap { agent, epoch, gap, reply } => {
-                let _ = reply.send(self.core.record_gap(&agent, epoch, &gap).map_err(StoreError::from));
+            Command::Gap { agent, epoch, life, gap, reply } => {
+                let heard = self.core.heard(&agent, epoch, life);
+                let settled = heard.and_then(|()| self.core.record_gap(&agent, epoch, &gap));
+                let _ = reply.send(settled.map_err(StoreError::from));
             }
             Command::Cut { reply } => match self.core.cut() {
                 Ok((checkpoint, _)) => drop(self.work.send(Work::Cut { checkpoint, reply })),

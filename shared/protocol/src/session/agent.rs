@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use super::{
-    BackfillBudget, HELLO_TIMEOUT_NS, PING_IDLE_NS, PING_SENDING_NS, REPORT_INTERVAL_NS, SILENCE_MAX_NS,
-    SessionError, lanes::Lanes,
+    BackfillBudget, HELLO_TIMEOUT_NS, PING_IDLE_NS, PING_SENDING_NS, RANGES_AHEAD_MAX, REPORT_INTERVAL_NS,
+    SILENCE_MAX_NS, SessionError, lanes::Lanes,
 };
 use crate::check_invariant;
 use crate::invariants::Invariant;
@@ -432,7 +432,8 @@ impl AgentSession {
         }
         let mut missing = self.settled.missing(1, self.end());
         missing.remove_set(&self.in_flight);
-        let pick = self.lanes.pick(now_ns, &missing, self.credit - self.used)?;
+        let ahead = self.settled.range_count() < RANGES_AHEAD_MAX;
+        let pick = self.lanes.pick(now_ns, &missing, self.credit - self.used, ahead)?;
         self.loading = true;
         Some(AgentAction::LoadRun { lane: pick.lane, seqs: pick.seqs, bytes_max: pick.bytes_max })
     }

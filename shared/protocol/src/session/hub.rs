@@ -59,6 +59,8 @@ pub struct HubSession {
     state: State,
     // As the certificate says; a hello of anybody else is refused.
     agent: AgentId,
+    // The newest in the hello.
+    life: Option<u64>,
     series_known: SeriesNo,
     parted: Option<Seq>,
     // Run bytes received and made durable, in all.
@@ -76,6 +78,7 @@ impl HubSession {
         Self {
             state: State::Waiting,
             agent,
+            life: None,
             series_known: 0,
             parted: None,
             received: 0,
@@ -99,6 +102,12 @@ impl HubSession {
             State::Opening(epoch) | State::Open(epoch) => Some(epoch),
             State::Waiting | State::Closed => None,
         }
+    }
+
+    /// The newest life of the spool at the other end; `None` when any may be.
+    #[must_use]
+    pub const fn life(&self) -> Option<u64> {
+        self.life
     }
 
     /// Run bytes that came and are not yet durable.
@@ -172,6 +181,7 @@ impl HubSession {
             return self.refuse(RefuseCode::Identity, reason);
         }
         self.state = State::Opening(hello.epoch);
+        self.life = hello.lives.last().map(|life| life.id);
         self.actions.push_back(HubAction::Open(hello));
     }
 
@@ -192,6 +202,7 @@ impl HubSession {
             self.unsettled_bytes()
         );
         let batch = Batch::<Received>::received(self.agent.clone(), run)
+            .of_life(self.life)
             .validate(self.series_known)
             .map_err(|invalid| SessionError::Protocol(invalid.to_string()))?;
         self.actions.push_back(HubAction::Append(batch));
@@ -219,7 +230,8 @@ impl HubSession {
     /// session goes on with the seqs before.
     pub fn handle_parted(&mut self, wall_ns: i64, state: AgentState, at: Seq) {
         if matches!(self.state, State::Opening(_)) {
-            self.parted = Some(at);
+            // What it has in common with the other copy may come from either.
+            (self.parted, self.life) = (Some(at), None);
             self.handle_opened(wall_ns, state);
         }
     }

@@ -73,8 +73,9 @@ impl Lanes {
     }
 
     /// The next run, of the seqs that are `missing` at the hub and not on the way; its lane has room.
-    pub fn pick(&mut self, now_ns: u64, missing: &RangeSet, room: u64) -> Option<Pick> {
-        let waiting = self.split(missing);
+    /// Unless alarms and states may go `ahead`, they are as other readings.
+    pub fn pick(&mut self, now_ns: u64, missing: &RangeSet, room: u64, ahead: bool) -> Option<Pick> {
+        let waiting = self.split(missing, ahead);
         self.waiting = waiting.each_ref().map(|seqs| !seqs.is_empty());
         self.budget.refill(now_ns);
         let owed = self.owed.iter().rposition(|owed| *owed >= OWED_BYTES);
@@ -117,9 +118,9 @@ impl Lanes {
         self.sent.iter().filter(move |sent| of(sent))
     }
 
-    fn split(&self, missing: &RangeSet) -> [RangeSet; 4] {
-        let alarm = missing.intersect(&self.alarm);
-        let mut state = missing.intersect(&self.state);
+    fn split(&self, missing: &RangeSet, ahead: bool) -> [RangeSet; 4] {
+        let of = |urgent: &RangeSet| if ahead { missing.intersect(urgent) } else { RangeSet::new() };
+        let (alarm, mut state) = (of(&self.alarm), of(&self.state));
         state.remove_set(&alarm);
         let mut plain = missing.clone();
         plain.remove_set(&alarm);
@@ -286,7 +287,7 @@ mod tests {
         let mut lanes = lanes(BackfillBudget::default());
         let mut missing = RangeSet::of(1, 110);
         let mut order = Vec::new();
-        while let Some(pick) = lanes.pick(1, &missing, ROOM) {
+        while let Some(pick) = lanes.pick(1, &missing, ROOM, true) {
             lanes.sent(1, pick.lane, pick.seqs.iter().next().unwrap().0, 100);
             missing.remove_set(&pick.seqs);
             order.push((pick.lane, pick.seqs.iter().collect::<Vec<_>>()));
@@ -304,12 +305,19 @@ mod tests {
     }
 
     #[test]
+    fn with_too_many_holes_already_nothing_goes_ahead() {
+        let mut lanes = lanes(BackfillBudget::default());
+        let pick = lanes.pick(1, &RangeSet::of(1, 99), ROOM, false).unwrap();
+        assert_eq!((pick.lane, pick.seqs), (Lane::Backfill, RangeSet::of(1, 99)));
+    }
+
+    #[test]
     fn a_flood_of_fresh_readings_leaves_the_old_ones_their_share() {
         let mut lanes = lanes(BackfillBudget::default());
         let missing = RangeSet::of(62, 200);
         let (mut live, mut old) = (0_u64, 0_u64);
         for step in 0..10_000 {
-            let pick = lanes.pick(step, &missing, ROOM).unwrap();
+            let pick = lanes.pick(step, &missing, ROOM, true).unwrap();
             let bytes = (pick.bytes_max as u64).min(10_000);
             lanes.sent(step, pick.lane, step, bytes);
             lanes.settled(step, |_| true);
@@ -324,7 +332,7 @@ mod tests {
         let missing = RangeSet::of(1, 40);
         let mut sent = 0;
         for ms in 0..20_000 {
-            if let Some(pick) = lanes.pick(ms * MS, &missing, ROOM) {
+            if let Some(pick) = lanes.pick(ms * MS, &missing, ROOM, true) {
                 let bytes = pick.bytes_max as u64;
                 lanes.sent(ms * MS, pick.lane, ms, bytes);
                 sent += bytes;
@@ -346,7 +354,7 @@ mod tests {
                 lanes.settled(ms * MS, |_| true);
             }
             if until.is_none()
-                && let Some(pick) = lanes.pick(ms * MS, &missing, ROOM)
+                && let Some(pick) = lanes.pick(ms * MS, &missing, ROOM, true)
             {
                 lanes.sent(ms * MS, pick.lane, ms, 30_000);
                 until = Some(ms + 20);
@@ -364,7 +372,7 @@ mod tests {
         // 100 kB/s and 100 ms.
         let (mut queue, mut free_at, mut longest) = (Vec::new(), 0_u64, 0_u64);
         for ms in 0..60_000_u64 {
-            while let Some(pick) = lanes.pick(ms * MS, &missing, ROOM) {
+            while let Some(pick) = lanes.pick(ms * MS, &missing, ROOM, true) {
                 let bytes = pick.bytes_max as u64;
                 lanes.sent(ms * MS, pick.lane, ms, bytes);
                 free_at = free_at.max(ms) + bytes / 100;

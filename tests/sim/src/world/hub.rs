@@ -343,7 +343,9 @@ impl Hub {
                 action => match self.act(agent, wall_ns, &mut session, action)? {
                     Ok(()) => {}
                     // A message that came out of order, or a disk that failed: the session ends.
-                    Err(LogError::Series { .. } | LogError::Limit(_)) => return Ok(false),
+                    Err(LogError::Series { .. } | LogError::Limit(_) | LogError::Replaced { .. }) => {
+                        return Ok(false);
+                    }
                     Err(LogError::Poisoned | LogError::Io { .. }) => return Ok(false),
                 },
             }
@@ -377,7 +379,11 @@ impl Hub {
                 let known = self.log.define_series(&id, epoch, &series);
                 known.map(|known| session.handle_series_durable(known))
             }
-            HubAction::Append(batch) => match self.log.append(vec![batch]) {
+            HubAction::Append(batch) => match self
+                .log
+                .heard(&id, batch.run().envelope.epoch, batch.life())
+                .and_then(|()| self.log.append(vec![batch]))
+            {
                 Ok(durable) => {
                     for batch in &durable {
                         self.hot.take_in(agent, batch.run(), batch.taken())?;
@@ -392,7 +398,8 @@ impl Hub {
                 Ok(())
             }
             HubAction::RecordGap(epoch, gap) => {
-                let settled = self.log.record_gap(&id, epoch, &gap);
+                let heard = self.log.heard(&id, epoch, session.life());
+                let settled = heard.and_then(|()| self.log.record_gap(&id, epoch, &gap));
                 settled.map(|settlement| session.handle_settled(&settlement))
             }
             HubAction::Report(epoch, report) => {

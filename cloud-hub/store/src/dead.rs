@@ -248,7 +248,8 @@ mod tests {
 
     fn run(seq: u64, bytes: usize) -> Run {
         let (epoch, first) = (Epoch::from_bytes([7; 16]), Seq::new(seq));
-        let envelope = RunEnvelope { epoch, lane: Lane::Live, first, rows: RowCounts::one(1), series_end: 1 };
+        let (lane, rows) = (Lane::Live, RowCounts::one(1));
+        let envelope = RunEnvelope { epoch, lane, first, rows, series_end: 1, restamps: vec![] };
         Run { envelope, block: vec![0; bytes] }
     }
 

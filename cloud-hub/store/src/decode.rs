@@ -38,6 +38,9 @@ fn decode(run: &Run, taken: &RangeSet, series: usize) -> Result<Decoded, String>
     if let Some(column) = decoded.columns.iter().find(|column| column.series as usize >= series) {
         return Err(format!("block uses series {}, the dictionary has {series}", column.series));
     }
+    for restamp in &envelope.restamps {
+        decoded.restamp(envelope.first, &restamp.seqs, restamp.shift_ns.unwrap_or(0));
+    }
     if taken.len() != envelope.rows.seqs() {
         decoded.retain(envelope.first, taken);
     }
@@ -72,7 +75,7 @@ pub fn take_in(
     agent: &AgentId,
     run: &Run,
     taken: &RangeSet,
-) -> Result<Option<LiveBatch>, Refusal> {
+) -> Result<Option<LiveBatch>, Box<Refusal>> {
     if taken.is_empty() {
         return Ok(None);
     }
@@ -86,7 +89,8 @@ pub fn take_in(
                 Ok(removed) => add(&shared.counters.dead_files_removed, removed),
                 Err(error) => tracing::error!(%agent, %error, "a dead letter cannot be kept"),
             }
-            Err(Refusal { agent: agent.clone(), envelope: run.envelope.clone(), taken: taken.clone() })
+            let (agent, envelope, taken) = (agent.clone(), run.envelope.clone(), taken.clone());
+            Err(Box::new(Refusal { agent, envelope, taken }))
         }
     }
 }

@@ -151,11 +151,7 @@ impl<D: LogDisk> LogCore<D> {
         let mut ledgers = lock(&self.ledgers);
         for batch in &durable {
             let envelope = &batch.run().envelope;
-            ledgers.epoch_mut(batch.agent(), envelope.epoch).store(
-                envelope.first,
-                &envelope.rows,
-                batch.taken(),
-            );
+            ledgers.epoch_mut(batch.agent(), envelope.epoch).store(envelope, batch.taken());
         }
         Ok(durable)
     }

@@ -17,7 +17,7 @@ use redb::{
 use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{AgentId, DeviceId, DropCause, Epoch, Gap, PointId, Sample, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
-use tideline_protocol::wire::Report;
+use tideline_protocol::wire::{Report, Restamp};
 
 use crate::config::StoreError;
 use crate::hot::{SeriesId, SeriesStats};
@@ -138,6 +138,40 @@ struct EpochEntry {
     opened: u64,
     #[n(10)]
     reported_by: Option<u64>,
+    #[n(11)]
+    restamps: Vec<RestampEntry>,
+    // Corrected, uncertain.
+    #[n(12)]
+    restamped_rows: [u64; 2],
+}
+
+#[derive(Debug, Encode, Decode)]
+#[cbor(array)]
+struct RestampEntry {
+    #[n(0)]
+    seqs: Ranges,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    boot: [u8; 16],
+    #[n(2)]
+    shift_ns: Option<i64>,
+    #[n(3)]
+    from_ns: i64,
+    #[n(4)]
+    to_ns: i64,
+}
+
+impl From<&Restamp> for RestampEntry {
+    fn from(restamp: &Restamp) -> Self {
+        let Restamp { boot, shift_ns, from_ns, to_ns, .. } = *restamp;
+        Self { seqs: ranges(&restamp.seqs), boot, shift_ns, from_ns, to_ns }
+    }
+}
+
+impl From<RestampEntry> for Restamp {
+    fn from(entry: RestampEntry) -> Self {
+        let RestampEntry { boot, shift_ns, from_ns, to_ns, .. } = entry;
+        Self { seqs: set_of(&entry.seqs), boot, shift_ns, from_ns, to_ns }
+    }
 }
 
 fn ranges(set: &RangeSet) -> Ranges {
@@ -171,6 +205,8 @@ impl From<&EpochState> for EpochEntry {
             moved: state.moved,
             opened: state.opened,
             reported_by: state.reported_by,
+            restamps: state.restamps.iter().map(RestampEntry::from).collect(),
+            restamped_rows: [state.restamped_rows, state.uncertain_rows],
         }
     }
 }
@@ -187,6 +223,8 @@ impl EpochEntry {
         state.reported = self.reported;
         (state.lives, state.moved, state.opened) = (self.lives, self.moved, self.opened);
         state.reported_by = self.reported_by;
+        state.restamps = self.restamps.into_iter().map(Restamp::from).collect();
+        [state.restamped_rows, state.uncertain_rows] = self.restamped_rows;
     }
 }
 

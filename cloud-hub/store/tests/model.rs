@@ -59,6 +59,7 @@ fn batch(first: u64, seqs: &[Rows]) -> Batch<Validated> {
         first: Seq::new(first),
         rows: block.rows,
         series_end: block.series_end,
+        restamps: vec![],
     };
     Batch::received(agent(), Run { envelope, block: block.bytes }).validate(SERIES).unwrap()
 }
@@ -249,6 +250,7 @@ fn a_block_that_cannot_be_decoded_becomes_a_dead_letter() {
         first: Seq::FIRST,
         rows: RowCounts::one(4),
         series_end: 1,
+        restamps: vec![],
     };
     let bad = Batch::received(agent(), Run { envelope, block: vec![1, 2, 3] }).validate(SERIES).unwrap();
     run(store.append(bad)).unwrap();

@@ -111,6 +111,21 @@ impl Decoded {
         self.columns.iter().map(|column| column.times.len()).sum()
     }
 
+    /// Adds `shift_ns` to the times of `seqs`, where the block begins with `first`; saturates.
+    pub fn restamp(&mut self, first: Seq, seqs: &RangeSet, shift_ns: i64) {
+        for column in &mut self.columns {
+            let mut times = column.times.iter_mut();
+            for (rows, seq) in column.rows_per_seq.iter().zip(first.get()..) {
+                let of_seq = times.by_ref().take(*rows as usize);
+                if seqs.contains(seq) {
+                    of_seq.for_each(|time| *time = time.saturating_add(shift_ns));
+                } else {
+                    of_seq.for_each(drop);
+                }
+            }
+        }
+    }
+
     /// Leaves only the rows of seqs in `keep`, where the block begins with `first`.
     pub fn retain(&mut self, first: Seq, keep: &RangeSet) {
         for column in &mut self.columns {

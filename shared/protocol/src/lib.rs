@@ -4,6 +4,7 @@
 //! entropy come in as arguments, so that the simulation in `tests/sim` can run the same code.
 
 pub mod block;
+pub mod clocks;
 pub mod durability;
 pub mod invariants;
 pub mod lives;

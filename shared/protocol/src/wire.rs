@@ -21,12 +21,13 @@ mod body;
 use minicbor::{Decode, Encode};
 
 pub use body::{
-    Ack, Breaker, Carrier, Health, Hello, Lane, Ping, Pong, Refuse, RefuseCode, Report, Run, RunEnvelope,
-    Series, Settlement, WayHealth, Welcome,
+    Ack, Breaker, Carrier, Health, Hello, Lane, Ping, Pong, Refuse, RefuseCode, Report, Restamp, Run,
+    RunEnvelope, Series, Settlement, WayHealth, Welcome,
 };
 
 use crate::lives::LIVES_MAX;
 use crate::model::{Gap, SERIES_PER_EPOCH_MAX};
+use crate::ranges::RangeSet;
 
 /// The version that this code writes.
 pub const VERSION: u8 = 1;
@@ -48,6 +49,8 @@ pub const ENVELOPE_BYTES_MAX: usize = 1024 * 1024 - 4;
 pub const RUN_ROWS_MAX: u64 = 1 << 20;
 /// Most seqs in one run.
 pub const RUN_SEQS_MAX: u64 = 1 << 16;
+/// Most corrections of times in one run.
+pub const RESTAMPS_PER_RUN_MAX: usize = 16;
 /// Most seqs in one gap: half a year of batches, one a second.
 pub const GAP_SEQS_MAX: u64 = 1 << 24;
 /// Most pairs of counts in one gap: bounds the work of splitting it by what the hub has.
@@ -263,6 +266,7 @@ fn check_limits(message: &Message) -> Result<(), WireError> {
             {
                 return Err(WireError::Malformed { kind: KIND_RUN, reason: "it names no valid seqs".into() });
             }
+            check_restamps(&run.envelope)?;
         }
         Message::Gap(gap) => check_gap(gap)?,
         Message::Hello(hello) if hello.versions.len().max(hello.capabilities.len()) > NAMES_MAX => {
@@ -412,6 +416,24 @@ impl Decoder {
         self.start += HEADER_LEN + header.len;
         Ok(Some(Frame { corr, trace, message }))
     }
+}
+
+/// A seq that is corrected twice would have two times.
+fn check_restamps(run: &RunEnvelope) -> Result<(), WireError> {
+    let found = run.restamps.len();
+    if found > RESTAMPS_PER_RUN_MAX {
+        let what = "list of corrections of a run";
+        return Err(WireError::TooLong { what, found, max: RESTAMPS_PER_RUN_MAX });
+    }
+    let mut left = if found == 0 { RangeSet::new() } else { run.seqs() };
+    for restamp in &run.restamps {
+        if restamp.seqs.is_empty() || left.intersect(&restamp.seqs) != restamp.seqs {
+            let reason = "it corrects seqs twice, or such that it does not have";
+            return Err(WireError::Malformed { kind: KIND_RUN, reason: reason.into() });
+        }
+        left.remove_set(&restamp.seqs);
+    }
+    Ok(())
 }
 
 fn check_gap(gap: &Gap) -> Result<(), WireError> {

@@ -71,6 +71,7 @@ fn runs(shape: &Shape) -> anyhow::Result<Vec<Run>> {
             first: Seq::new(first),
             rows: packed.rows,
             series_end: packed.series_end,
+            restamps: vec![],
         };
         runs.push(Run { envelope, block: packed.bytes });
         first += seqs;

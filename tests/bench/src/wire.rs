@@ -30,6 +30,7 @@ fn frame_bytes(block: &Block) -> usize {
         first: Seq::FIRST,
         rows: block.rows.clone(),
         series_end: block.series_end,
+        restamps: vec![],
     };
     encode(&Message::Run(Run { envelope, block: block.bytes.clone() }).into()).len()
 }

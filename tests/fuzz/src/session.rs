@@ -310,7 +310,7 @@ impl World {
         let parts = blocks.iter().map(|block| block.as_ref().map_or((&[][..], 0), |block| (&block[..], 1)));
         let packed = block::repack(parts).expect("own blocks");
         let (epoch, first) = (Epoch::from_bytes(EPOCH), Seq::new(first));
-        let envelope = RunEnvelope { epoch, lane, first, rows: packed.rows, series_end: 1 };
+        let envelope = RunEnvelope { epoch, lane, first, rows: packed.rows, series_end: 1, restamps: vec![] };
         self.agent.handle_run(self.now_ns, envelope, packed.bytes);
     }
 

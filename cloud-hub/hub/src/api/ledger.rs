@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use tideline_protocol::model::{AgentId, DeviceId, Gap};
+use tideline_protocol::wire::Restamp;
 use tideline_store::DeviceInfo;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use super::devices::last_seen;
 use super::problem::{ApiError, Problem};
 use super::shapes::{
     DeviceLedger, DeviceReadings, EpochLedger, FleetEntry, FleetLedger, Ledger, LedgerGap, QueryGap,
+    Restamped,
 };
 use crate::hub::{App, Hub};
 use crate::metadata::DeviceRecord;
@@ -94,6 +96,8 @@ fn of_epoch(epoch: &tideline_store::EpochLedger, seen: Option<i64>) -> Ledger {
         refused: epoch.refused,
         duplicates: epoch.duplicates,
         lost: epoch.lost,
+        restamped: epoch.restamped,
+        uncertain: epoch.uncertain,
         gaps: gaps.collect(),
         balanced: epoch.balanced,
         as_of_ms: epoch.reported.and(seen),
@@ -131,6 +135,8 @@ pub fn total(hub: &Hub, agent: &AgentId, seen: Option<i64>) -> Ledger {
         refused: sum.refused.saturating_add(one.refused),
         duplicates: sum.duplicates.saturating_add(one.duplicates),
         lost: sum.lost.saturating_add(one.lost),
+        restamped: sum.restamped.saturating_add(one.restamped),
+        uncertain: sum.uncertain.saturating_add(one.uncertain),
         gaps: [sum.gaps, one.gaps].concat(),
         balanced: sum.balanced && one.balanced,
         as_of_ms: sum.as_of_ms.max(one.as_of_ms),
@@ -146,5 +152,16 @@ pub fn query_gap(device: &str, gap: &Gap) -> QueryGap {
         to_ms: when::ms(gap.to_ns),
         rows: gap.rows.total(),
         cause: gap.cause.as_str().to_owned(),
+    }
+}
+
+/// A correction of times as queries show it.
+#[must_use]
+pub fn query_restamp(device: &str, restamp: &Restamp) -> Restamped {
+    Restamped {
+        device: device.to_owned(),
+        from_ms: when::ms(restamp.from_ns),
+        to_ms: when::ms(restamp.to_ns),
+        shift_ms: restamp.shift_ns.map(when::ms),
     }
 }

@@ -11,11 +11,11 @@ use tideline_protocol::model::{AgentId, DeviceId};
 use tideline_store::{EpochLedger, RawCursor, SeriesInfo, StoreError};
 
 use super::devices::{Page, last_seen};
-use super::ledger::query_gap;
+use super::ledger::{query_gap, query_restamp};
 use super::problem::{ApiError, Problem};
 use super::shapes::{
     AnyAnswer, BucketColumns, LastReading, Missing, MissingCause, QueryAnswer, QueryGap, RawAnswer,
-    RawColumns, Series, SeriesPage,
+    RawColumns, Restamped, Series, SeriesPage,
 };
 use crate::arrivals::Come;
 use crate::hub::{App, Hub};
@@ -197,12 +197,13 @@ fn wanted(hub: &App, text: &str) -> Result<Vec<SeriesInfo>, ApiError> {
 /// What is said beside the readings.
 struct Beside {
     gaps: Vec<QueryGap>,
+    restamped: Vec<Restamped>,
     missing: Vec<Missing>,
 }
 
 fn beside(hub: &Hub, infos: &[SeriesInfo], range: Cursor) -> Result<Beside, ApiError> {
     let devices: BTreeSet<&str> = infos.iter().map(|i| i.device.as_str()).collect();
-    let mut out = Beside { gaps: Vec::new(), missing: Vec::new() };
+    let mut out = Beside { gaps: Vec::new(), restamped: Vec::new(), missing: Vec::new() };
     for device in devices {
         let Some(record) = hub.metadata.find::<DeviceRecord>(device)? else { continue };
         let Ok(agent) = AgentId::parse(&record.agent) else { continue };
@@ -213,6 +214,9 @@ fn beside(hub: &Hub, infos: &[SeriesInfo], range: Cursor) -> Result<Beside, ApiE
             .flat_map(|e| &e.gaps)
             .filter(|g| g.from_ns <= range.to_ns && g.to_ns >= range.from_ns);
         out.gaps.extend(within.map(|gap| query_gap(device, gap)));
+        let restamped = ledger.iter().flat_map(|e| &e.restamps);
+        let within = restamped.filter(|r| r.from_ns <= range.to_ns && r.to_ns >= range.from_ns);
+        out.restamped.extend(within.map(|restamp| query_restamp(device, restamp)));
         let reaches = |after_ms: Option<i64>| after_ms.is_none_or(|ms| when::ms(range.to_ns) > ms);
         if let Some((after_ms, cause)) =
             missing(hub, &agent, &own, &ledger).filter(|(after_ms, _)| reaches(*after_ms))
@@ -287,8 +291,8 @@ fn buckets(
             count: column.count,
         }
     });
-    let Beside { gaps, missing } = beside;
-    Ok(QueryAnswer { series: series.collect(), partial: !missing.is_empty(), missing, gaps })
+    let Beside { gaps, restamped, missing } = beside;
+    Ok(QueryAnswer { series: series.collect(), partial: !missing.is_empty(), missing, gaps, restamped })
 }
 
 fn raw(
@@ -312,8 +316,8 @@ fn raw(
         }
     });
     let next = page.next.map(|next| Cursor { after: Some(next), ..at }.encode());
-    let Beside { gaps, missing } = beside;
-    Ok(RawAnswer { series: series.collect(), next, partial: !missing.is_empty(), missing, gaps })
+    let Beside { gaps, restamped, missing } = beside;
+    Ok(RawAnswer { series: series.collect(), next, partial: !missing.is_empty(), missing, gaps, restamped })
 }
 
 #[cfg(test)]

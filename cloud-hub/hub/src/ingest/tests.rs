@@ -178,6 +178,7 @@ fn run(seq: u64, block: Vec<u8>) -> Message {
             first: Seq::new(seq),
             rows: RowCounts::one(1),
             series_end: 1,
+            restamps: vec![],
         },
         block,
     })
@@ -391,7 +392,7 @@ async fn a_loss_found_while_the_hub_runs_ends_the_session_and_the_next_refills_i
         store.query_raw(&[0], 0, i64::MAX, None, 10)
     };
     let rows = tokio::task::spawn_blocking(query).await.unwrap();
-    assert!(rows.is_ok_and(|page| page.rows.iter().all(|(_, rows)| rows.is_empty())));
+    assert!(rows.is_ok_and(|page| page.series.iter().all(|column| column.times.is_empty())));
     let (code, reason) = agent.refusal_text().await;
     assert_eq!(code, RefuseCode::Unavailable, "{reason}");
     let mut agent = Agent::connect(&bench, "pump-7", &identity).await;

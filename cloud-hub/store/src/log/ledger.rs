@@ -9,7 +9,7 @@ use tideline_protocol::model::{
     Account, AgentId, DropCause, Epoch, Gap, RowCounts, SERIES_PER_EPOCH_MAX, Seq, SeriesDef,
 };
 use tideline_protocol::ranges::RangeSet;
-use tideline_protocol::wire::{Report, Series, Settlement};
+use tideline_protocol::wire::{Report, Restamp, RunEnvelope, Series, Settlement};
 
 /// Most epochs of one agent: a spool that is made anew each week for twenty years.
 pub const EPOCHS_PER_AGENT_MAX: usize = 1024;
@@ -21,6 +21,8 @@ pub const DEFINITIONS_MAX: usize = 2_000_000;
 pub const RANGES_PER_EPOCH_MAX: usize = 16_384;
 /// Most pairs of counts in one listed gap; beyond them the next one begins.
 pub const RUNS_PER_GAP_MAX: usize = 512;
+/// Most corrections of times that are listed of one epoch; of more the oldest are only counted.
+pub const RESTAMPS_PER_EPOCH_MAX: usize = 4096;
 /// Most gaps that are listed of one epoch; of more the oldest are only counted.
 pub const GAPS_PER_EPOCH_MAX: usize = 16_384;
 
@@ -82,6 +84,12 @@ pub struct EpochLedger {
     pub lost: u64,
     /// What was given up.
     pub gaps: Vec<Gap>,
+    /// Stored rows whose times were corrected: their agent did not know the time when it took them.
+    pub restamped: u64,
+    /// Stored rows whose times are wrong, and nobody knows by how much.
+    pub uncertain: u64,
+    /// The corrections, of those seqs that were stored.
+    pub restamps: Vec<Restamp>,
     /// The agent's own last account.
     pub reported: Option<Account>,
     /// Whether produced = stored + pending + dropped + refused + lost.
@@ -114,6 +122,9 @@ pub struct EpochState {
     pub(crate) lost: RangeSet,
     pub(crate) lost_rows: u64,
     pub(crate) gaps: Vec<Gap>,
+    pub(crate) restamps: Vec<Restamp>,
+    pub(crate) restamped_rows: u64,
+    pub(crate) uncertain_rows: u64,
     pub(crate) dictionary: Vec<SeriesDef>,
     pub(crate) reported: Option<Report>,
     // The lives of the spool that brought the seqs, and the epoch that it went on from.
@@ -150,8 +161,13 @@ impl EpochState {
         &self.dictionary
     }
 
-    /// The rows of a run of which `taken` was stored.
-    pub(crate) fn store(&mut self, first: Seq, rows: &RowCounts, taken: &RangeSet) {
+    /// A run of which `taken` was stored.
+    pub(crate) fn store(&mut self, run: &RunEnvelope, taken: &RangeSet) {
+        self.take(run.first, &run.rows, taken);
+        restamps::note(self, run, taken);
+    }
+
+    fn take(&mut self, first: Seq, rows: &RowCounts, taken: &RangeSet) {
         let stored = rows.total_in(first, taken);
         let twice = self.settled.stored.intersect(taken);
         check_invariant!(Invariant::StoredOnce, twice.is_empty(), "stored a second time: {twice:?}");
@@ -161,6 +177,31 @@ impl EpochState {
         self.since_cut.insert_set(taken);
         self.since_cut_rows = self.since_cut_rows.saturating_add(stored);
         self.found_again(first, rows, taken);
+        run.restamps.iter().for_each(|restamp| self.restamp(run, restamp, taken));
+    }
+
+    /// Counts and lists the correction of what was stored.
+    fn restamp(&mut self, run: &RunEnvelope, restamp: &Restamp, taken: &RangeSet) {
+        let seqs = restamp.seqs.intersect(taken);
+        if seqs.is_empty() {
+            return;
+        }
+        let rows = run.rows.total_in(run.first, &seqs);
+        let sum =
+            if restamp.shift_ns.is_some() { &mut self.restamped_rows } else { &mut self.uncertain_rows };
+        *sum = sum.saturating_add(rows);
+        match self.restamps.last_mut() {
+            // One wrong clock is one correction, in however many runs its readings came.
+            Some(last) if (last.boot, last.shift_ns) == (restamp.boot, restamp.shift_ns) => {
+                last.seqs.insert_set(&seqs);
+                last.from_ns = last.from_ns.min(restamp.from_ns);
+                last.to_ns = last.to_ns.max(restamp.to_ns);
+            }
+            _ => self.restamps.push(Restamp { seqs, ..restamp.clone() }),
+        }
+        if self.restamps.len() > RESTAMPS_PER_EPOCH_MAX {
+            self.restamps.remove(0);
+        }
     }
 
     fn found_again(&mut self, first: Seq, rows: &RowCounts, seqs: &RangeSet) {
@@ -239,7 +280,7 @@ impl EpochState {
         self.refused_rows = self.refused_rows.saturating_sub(rows.total_in(first, &refused));
         self.settled.refused.remove_set(&refused);
         let (stored, duplicates) = (self.stored_rows, self.duplicate_rows);
-        self.store(first, rows, taken);
+        self.take(first, rows, taken);
         // The rest of its run never came a second time.
         self.duplicate_rows = duplicates;
         self.stored_rows.saturating_sub(stored)
@@ -294,6 +335,9 @@ impl EpochState {
             duplicates: self.duplicate_rows,
             lost,
             gaps: self.gaps.clone(),
+            restamped: self.restamped_rows,
+            uncertain: self.uncertain_rows,
+            restamps: self.restamps.clone(),
             reported,
             balanced,
         }

@@ -151,7 +151,7 @@ fn apply(record: ReadRecord, ledgers: &mut Ledgers, found: &mut Replay) -> Resul
                 ));
             }
             taken.remove_set(&state.settled().all().intersect(&taken));
-            state.store(run.envelope.first, &run.envelope.rows, &taken);
+            state.store(&run.envelope, &taken);
             found.batches.push(ReplayedBatch { agent, taken, run, revived: false });
         }
         ReadRecord::Revived { agent, taken, run } => {

@@ -7,6 +7,7 @@ mod damage;
 mod letters;
 mod pages;
 mod reopen;
+mod restamps;
 mod rig;
 mod values;
 mod verify;

@@ -94,7 +94,7 @@ pub enum Work {
 
 /// Refusals that the decoder found. A list beside the queues: the decoder must never wait for the
 /// writer, which may be waiting for the decoder.
-pub type Refusals = Arc<Mutex<Vec<Refusal>>>;
+pub type Refusals = Arc<Mutex<Vec<Box<Refusal>>>>;
 
 /// The writer's side of the store.
 pub struct Writer {

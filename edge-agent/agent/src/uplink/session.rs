@@ -193,7 +193,7 @@ impl Driver {
                         Loaded::Run(run) => {
                             let (rows, series_end) = (run.rows, run.series_end);
                             let envelope =
-                                RunEnvelope { epoch: seen.epoch, lane, first: run.first, rows, series_end };
+                                RunEnvelope { epoch: seen.epoch, lane, first: run.first, rows, series_end, restamps: vec![] };
                             session.handle_run(self.clock.mono_ns(), envelope, run.block);
                         }
                     }

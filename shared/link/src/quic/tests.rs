@@ -335,6 +335,7 @@ fn run(lane: Lane, seq: u64, bytes: usize) -> Frame {
         first: Seq::new(seq),
         rows: RowCounts::one(1),
         series_end: 1,
+        restamps: vec![],
     };
     Message::Run(Run { envelope, block: vec![0; bytes] }).into()
 }

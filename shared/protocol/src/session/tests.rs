@@ -117,7 +117,8 @@ impl Pair {
                         .collect();
                 let packed = crate::block::repack(parts).unwrap();
                 let (epoch, first) = (Epoch::from_bytes([1; 16]), Seq::new(first));
-                let run = RunEnvelope { epoch, lane, first, rows: packed.rows, series_end: 1 };
+                let run =
+                    RunEnvelope { epoch, lane, first, rows: packed.rows, series_end: 1, restamps: vec![] };
                 self.agent.handle_run(1, run, packed.bytes);
             }
             AgentAction::Settle(settlement) => self.settled.merge(&settlement),

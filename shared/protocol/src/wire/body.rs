@@ -157,6 +157,28 @@ pub struct Series {
     pub defs: Vec<SeriesDef>,
 }
 
+/// A correction of the times of some batches, which were stamped before their agent knew the time. The
+/// batches stay as they are: whoever decodes them adds the shift, once.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Restamp {
+    /// Of which seqs; no other correction of the run has them.
+    #[n(0)]
+    pub seqs: RangeSet,
+    /// The start of the machine in which they were taken.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub boot: [u8; 16],
+    /// What to add to each time, ns; `None` when the clock was wrong and nobody knows by how much.
+    #[n(2)]
+    pub shift_ns: Option<i64>,
+    /// The earliest time among the readings, corrected, ns since 1970.
+    #[n(3)]
+    pub from_ns: i64,
+    /// The latest.
+    #[n(4)]
+    pub to_ns: i64,
+}
+
 /// The envelope of a run: seqs re-packed by series into one block.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
@@ -177,6 +199,9 @@ pub struct RunEnvelope {
     /// One more than the highest series number used.
     #[n(4)]
     pub series_end: SeriesNo,
+    /// Corrections of times, at most [`super::RESTAMPS_PER_RUN_MAX`].
+    #[n(5)]
+    pub restamps: Vec<Restamp>,
 }
 
 impl RunEnvelope {

@@ -71,6 +71,13 @@ fn one_of_each() -> Vec<Message> {
         first: Seq::new(4),
         rows: rows.clone(),
         series_end: 2,
+        restamps: vec![Restamp {
+            seqs: RangeSet::of(5, 6),
+            boot: [9; 16],
+            shift_ns: Some(1_700_000_000_000_000_000),
+            from_ns: -1,
+            to_ns: 8,
+        }],
     };
     vec![
         Message::Hello(hello()),
@@ -184,6 +191,7 @@ fn a_run_beyond_its_limits_is_refused_before_its_block_is_looked_at() {
         first: Seq::FIRST,
         rows: minicbor::decode(&minicbor::to_vec(vec![(3_u32, u32::MAX)]).unwrap()).unwrap(),
         series_end: 1,
+        restamps: vec![],
     };
     let bytes = encode(&Message::Run(Run { envelope, block: vec![] }).into());
     assert!(matches!(decode_one(&bytes), Err(WireError::TooLong { what: "run of rows", .. })));
@@ -226,4 +234,36 @@ fn a_gap_beyond_its_limits_is_refused_before_anything_is_made_of_it() {
     assert!(gap(&[(most, 7)]).is_ok());
     assert!(matches!(gap(&[(most, 7), (1, 8)]), Err(WireError::TooLong { what: "gap of seqs", .. })));
     assert!(matches!(gap(&[(1, u32::MAX)]), Err(WireError::TooLong { what: "batch of rows in a gap", .. })));
+}
+
+#[test]
+fn a_run_that_corrects_a_seq_twice_or_one_that_it_lacks_is_refused() {
+    let restamp = |lo, hi| Restamp {
+        seqs: RangeSet::of(lo, hi),
+        boot: [1; 16],
+        shift_ns: Some(5),
+        from_ns: 0,
+        to_ns: 0,
+    };
+    let with = |restamps: Vec<Restamp>| {
+        let mut rows = RowCounts::one(1);
+        rows.push(0);
+        rows.push(1);
+        let envelope = RunEnvelope {
+            epoch: Epoch::from_bytes([7; 16]),
+            lane: Lane::Live,
+            first: Seq::new(4),
+            rows,
+            series_end: 1,
+            restamps,
+        };
+        decode_one(&encode(&Message::Run(Run { envelope, block: vec![1] }).into()))
+    };
+    assert!(with(vec![restamp(4, 4), restamp(6, 6)]).is_ok());
+    for bad in
+        [vec![restamp(4, 4), restamp(4, 4)], vec![restamp(5, 5)], vec![restamp(4, 6)], vec![restamp(7, 7)]]
+    {
+        assert!(matches!(with(bad), Err(WireError::Malformed { kind: KIND_RUN, .. })));
+    }
+    assert!(matches!(with(vec![restamp(4, 4); RESTAMPS_PER_RUN_MAX + 1]), Err(WireError::TooLong { .. })));
 }

@@ -424,7 +424,8 @@ impl Agent {
                     Some(run) => {
                         let (rows, series_end) = (run.rows, run.series_end);
                         let epoch = spool.epoch();
-                        let envelope = RunEnvelope { epoch, lane, first: run.first, rows, series_end };
+                        let envelope =
+                            RunEnvelope { epoch, lane, first: run.first, rows, series_end, restamps: vec![] };
                         session.handle_run(now_ns, envelope, run.block);
                     }
                 }

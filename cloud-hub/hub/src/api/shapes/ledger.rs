@@ -47,6 +47,10 @@ pub struct Ledger {
     pub duplicates: u64,
     /// Stored once and gone after a restore
     pub lost: u64,
+    /// Stored with a corrected time: the agent did not know the time when it took them
+    pub restamped: u64,
+    /// Stored with a time that is wrong, nobody knows by how much
+    pub uncertain: u64,
     /// What was dropped, and when
     pub gaps: Vec<LedgerGap>,
     /// Whether the equation holds

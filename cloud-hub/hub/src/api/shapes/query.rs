@@ -56,6 +56,20 @@ pub struct QueryGap {
     pub cause: String,
 }
 
+/// Readings of a device that were taken before it knew the time
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Restamped {
+    /// The device
+    pub device: String,
+    /// Start (Unix ms), corrected
+    pub from_ms: i64,
+    /// End (Unix ms), corrected
+    pub to_ms: i64,
+    /// What was added to their times (ms); null when the clock was wrong and nobody knows by how much
+    #[schema(required)]
+    pub shift_ms: Option<i64>,
+}
+
 /// Why readings of a device may be missing from an answer
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -118,6 +132,8 @@ pub struct QueryAnswer {
     pub missing: Vec<Missing>,
     /// What was dropped within the range
     pub gaps: Vec<QueryGap>,
+    /// Readings whose times were corrected, or are uncertain
+    pub restamped: Vec<Restamped>,
 }
 
 /// Raw readings as columns of equal length
@@ -154,6 +170,8 @@ pub struct RawAnswer {
     pub missing: Vec<Missing>,
     /// What was dropped within the range
     pub gaps: Vec<QueryGap>,
+    /// Readings whose times were corrected, or are uncertain
+    pub restamped: Vec<Restamped>,
 }
 
 /// Either answer of a query

@@ -45,6 +45,7 @@ impl Bench {
             first: Seq::new(seq),
             rows: RowCounts::one(known),
             series_end: known,
+            restamps: vec![],
         };
         let run = Run { envelope, block: builder.finish().bytes };
         let batch = Batch::<Received>::received(agent("gateway"), run).validate(known).unwrap();

@@ -80,7 +80,8 @@ pub fn batch(agent: &AgentId, first: u64, seqs: &[Vec<Row>]) -> Batch<Validated>
     }
     let block = builder.finish();
     let (rows, series_end) = (block.rows, block.series_end);
-    let envelope = RunEnvelope { epoch: EPOCH, lane: Lane::Live, first: Seq::new(first), rows, series_end };
+    let (epoch, lane, first) = (EPOCH, Lane::Live, Seq::new(first));
+    let envelope = RunEnvelope { epoch, lane, first, rows, series_end, restamps: vec![] };
     Batch::received(agent.clone(), Run { envelope, block: block.bytes }).validate(SERIES).unwrap()
 }
 
@@ -92,7 +93,8 @@ pub fn undecodable(agent: &AgentId, seq: u64, rows: u32) -> Batch<Validated> {
 /// A batch of so many rows, as it says, with any block.
 pub fn hostile(agent: &AgentId, seq: u64, rows: u32, block: Vec<u8>) -> Batch<Validated> {
     let (first, rows) = (Seq::new(seq), RowCounts::one(rows));
-    let envelope = RunEnvelope { epoch: EPOCH, lane: Lane::Live, first, rows, series_end: 1 };
+    let (epoch, lane) = (EPOCH, Lane::Live);
+    let envelope = RunEnvelope { epoch, lane, first, rows, series_end: 1, restamps: vec![] };
     Batch::received(agent.clone(), Run { envelope, block }).validate(SERIES).unwrap()
 }
 

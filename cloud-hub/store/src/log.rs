@@ -12,6 +12,7 @@ mod ledger;
 mod look;
 mod record;
 mod replay;
+mod restamps;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

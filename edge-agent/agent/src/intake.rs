@@ -10,6 +10,7 @@ use tideline_spool::{DEFAULT_STREAM, SpoolError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::clock::Ahead;
 use crate::config::Config;
 use crate::spooler::{Appended, Portion, Position, SeriesRows, SpoolHandle};
 use crate::status::Board;
@@ -26,6 +27,8 @@ pub struct Chunk {
     pub source: String,
     /// The readings by series.
     pub rows: Vec<SeriesRows>,
+    /// The clock that gave the times; none when they are the source's own.
+    pub clock: Option<Ahead>,
     /// The source's position once these are durable.
     pub position: Option<Position>,
     /// Told once these and all that came before are durable.
@@ -76,8 +79,8 @@ pub async fn run_stream(
         let (mut portions, mut told, mut count) = (Vec::new(), Vec::new(), 0);
         let mut next = Some(first);
         while let Some(chunk) = next.take() {
-            let Chunk { source, rows, position, durable } = chunk;
-            let portion = Portion { source, rows, positions: position.into_iter().collect() };
+            let Chunk { source, rows, clock, position, durable } = chunk;
+            let portion = Portion { source, rows, clock, positions: position.into_iter().collect() };
             count += portion.count();
             portions.push(Arc::new(portion));
             told.extend(durable);
@@ -116,7 +119,7 @@ async fn commit(
                     board.rejected(&portion.source, portion.count(), &error.to_string());
                     // The source is beyond them all the same.
                     let (source, positions) = (portion.source.clone(), portion.positions.clone());
-                    *portion = Arc::new(Portion { source, positions, rows: Vec::new() });
+                    *portion = Arc::new(Portion { source, positions, ..Portion::default() });
                 }
                 todo.push(portions);
             }

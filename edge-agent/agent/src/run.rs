@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tideline_protocol::time::SystemClock;
 use tideline_spool::{DEFAULT_STREAM, SpoolConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
 
+use crate::clock::{self, AgentClock};
 use crate::config::{Config, Layers};
 use crate::identity::Identity;
 use crate::intake::Batching;
@@ -66,11 +66,10 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     let shared = source::Shared { own_device, out, board: board.clone(), spool: spool.clone() };
     let enrolled = identity.file.clone();
     let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
-    let mut boot = [0_u8; 16];
-    getrandom::fill(&mut boot).context("no entropy")?;
-    let clock = SystemClock::default();
+    let (boot, clock) = (clock::boot().id, AgentClock::default());
     let (socket_path, sources) = (serve::socket_path(&config.data_dir), Sources::new(shared));
-    let (agent, dialler) = (identity.file.agent.clone(), Dialler::of(identity, clock, &config)?);
+    let (agent, dialler) =
+        (identity.file.agent.clone(), Dialler::of(identity, clock, &config)?.knowing(spool.state()));
     let live = Live { batching, routes, enrolled, sources };
     let mut reloader = Reloader::start(layers, config, live, board.clone()).await;
     let uplink = Uplink {

@@ -26,6 +26,7 @@ pub use self::appends::{Appended, Portion};
 use self::doubts::Doubts;
 pub use self::private::narrow;
 use self::worker::{Worker, open};
+use crate::clock;
 use crate::status::Board;
 
 /// Most requests that wait for the spool (INV-6). Those that append become durable with one sync: many
@@ -55,6 +56,8 @@ pub struct SpoolState {
     pub account: Account,
     /// Changes whenever batches of alarm or state streams were appended; see [`SpoolHandle::urgent`].
     pub urgent_appends: u64,
+    /// The latest time that a hub has ever told, ns since 1970.
+    pub time_floor_ns: i64,
 }
 
 /// On what occasion the spool is opened.
@@ -88,6 +91,7 @@ enum Request {
     Gaps(Answer<Vec<Gap>>),
     Urgent(Answer<Urgent>),
     GrowOlder(u64, Answer<()>),
+    LearnTime(u64, i64, Answer<()>),
     Cursor(String, Answer<Option<Vec<u8>>>),
     Close(oneshot::Sender<()>),
 }
@@ -125,6 +129,7 @@ impl SpoolHandle {
         let open = move |occasion| {
             let mut spool = open(&path, config, occasion)?;
             streams.iter().try_for_each(|stream| spool.stream(stream).map(drop))?;
+            spool.begin_boot(clock::boot().id)?;
             Ok(spool)
         };
         Self::start_with(open, board)
@@ -231,6 +236,15 @@ impl SpoolHandle {
         self.ask(|answer| Request::Series(from, max, answer)).await
     }
 
+    /// A hub has told the time: at `mono_ns` the wall clock should have been `offset_ns` ahead of the
+    /// monotonic one.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn learn_time(&self, mono_ns: u64, offset_ns: i64) -> Result<(), SpoolError> {
+        self.ask(|answer| Request::LearnTime(mono_ns, offset_ns, answer)).await
+    }
+
     /// Takes over the hub's word.
     ///
     /// # Errors
@@ -299,5 +313,6 @@ fn state_of(spool: &Spool) -> SpoolState {
         pending_from: pending.map_or(spool.head().next(), |(first, _)| Seq::new(first)),
         account: spool.account(),
         urgent_appends: spool.urgent_appends(),
+        time_floor_ns: spool.time_floor_ns(),
     }
 }

@@ -18,7 +18,7 @@ use tideline_link::link::{LinkError, LinkHandle, LinkStats};
 use tideline_link::quic::ClientEndpoint;
 use tideline_protocol::model::AgentId;
 use tideline_protocol::session::SessionError;
-use tideline_protocol::time::{Clock, SystemClock};
+use tideline_protocol::time::Clock;
 use tideline_protocol::wire::{Health, RefuseCode};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
@@ -28,6 +28,7 @@ use self::chooser::{Advice, Chooser};
 use self::dial::{Dial, Dialled};
 use self::routes::Routes;
 use self::session::{Driver, Outdated, Progress};
+use crate::clock::AgentClock;
 use crate::resilience::{Refusal, entropy};
 use crate::spooler::{SpoolHandle, SpoolState};
 use crate::status::Board;
@@ -59,7 +60,7 @@ pub struct Uplink {
     /// A random id of this start.
     pub boot: [u8; 16],
     /// The clocks.
-    pub clock: SystemClock,
+    pub clock: AgentClock,
 }
 
 /// The session that there is. Dropped, it ends.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use redb::WriteTransaction;
 use tideline_protocol::block::BlockBuilder;
+use tideline_protocol::clocks::Stamp;
 use tideline_protocol::model::{Class, DropCause, Sample, Seq, SeriesNo};
 use tideline_protocol::wire::{RUN_BYTES_MAX, RUN_ROWS_MAX};
 
@@ -21,6 +22,7 @@ use crate::streams::{Overflow, StreamNo};
 pub struct EncodedBatch {
     pub(crate) stream: StreamNo,
     pub(crate) thinned: bool,
+    pub(crate) stamp: Option<Stamp>,
     pub(crate) rows: u32,
     pub(crate) t_min: i64,
     pub(crate) t_max: i64,
@@ -39,6 +41,12 @@ impl EncodedBatch {
     #[must_use]
     pub fn on(self, stream: StreamNo) -> Self {
         Self { stream, ..self }
+    }
+
+    /// The same batch with the clock that gave its times; without this they are the source's own.
+    #[must_use]
+    pub fn stamped(self, stamp: Option<Stamp>) -> Self {
+        Self { stamp, ..self }
     }
 
     pub(crate) fn cost(&self) -> u64 {
@@ -74,6 +82,7 @@ pub fn encode_batch(items: &[(SeriesNo, &[Sample])]) -> Result<EncodedBatch, Spo
     Ok(EncodedBatch {
         stream: 0,
         thinned: false,
+        stamp: None,
         rows,
         t_min: samples().map(|s| s.time_ns).min().unwrap_or(0),
         t_max: samples().map(|s| s.time_ns).max().unwrap_or(0),
@@ -223,6 +232,7 @@ impl Spool {
             cost_through: totals.cost,
             series_end: batch.series_end,
             at_s: u32::try_from(self.books.age_s).unwrap_or(u32::MAX),
+            stamp: batch.stamp,
             block_crc: crc32c::crc32c(block),
         };
         let mut value = Vec::with_capacity(BLOB_HEADER_LEN + block.len());

@@ -5,7 +5,7 @@
 //!      0     1 version, 2
 //!      1     1 stream (see `streams`)
 //!      2     1 delivery class: 0 live, 1 state, 2 alarm
-//!      3     1 flags: 1 = made by downsampling; high half: 0, or 1 + cause of a batch that was
+//!      3     1 flags: 1 = made by downsampling, 2 = the clock was believed; high half: 0, or 1 + cause of a batch that was
 //!              refused room, which has rows and times but no block
 //!      4     4 rows
 //!      8     8 earliest time, ns
@@ -14,19 +14,23 @@
 //!     32     8 held cost of all seqs up to and with this one
 //!     40     4 one more than the highest series number
 //!     44     4 the spool's age when it was appended, s (see `age`)
-//!     48     4 CRC-32C of the block
-//!     52     4 CRC-32C of the 52 bytes before
+//!     48     4 number of the boot whose clock gave the times; 0: they are the source's own
+//!     52     8 what that clock was ahead of the monotonic one, ns
+//!     60     4 CRC-32C of the block
+//!     64     4 CRC-32C of the 64 bytes before
 //! ```
 //! The running totals make the account of any range two look-ups, without a second table.
 
+use tideline_protocol::clocks::Stamp;
 use tideline_protocol::model::{Class, DropCause};
 
 use crate::streams::StreamNo;
 
 /// Bytes of the header.
-pub const BLOB_HEADER_LEN: usize = 56;
+pub const BLOB_HEADER_LEN: usize = 68;
 const VERSION: u8 = 2;
 const THINNED: u8 = 1;
+const BELIEVED: u8 = 2;
 /// What a stored batch costs beside its bytes: key, page slack and tree, as measured in redb.
 const ENTRY_OVERHEAD: u64 = 64;
 
@@ -46,6 +50,8 @@ pub struct Header {
     pub cost_through: u64,
     pub series_end: u32,
     pub at_s: u32,
+    /// The clock that gave the times; none when they are the source's own.
+    pub stamp: Option<Stamp>,
     pub block_crc: u32,
 }
 
@@ -63,6 +69,7 @@ impl Header {
         cost_through: 0,
         series_end: 0,
         at_s: 0,
+        stamp: None,
         block_crc: 0,
     };
 }
@@ -94,7 +101,8 @@ impl Header {
     pub fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         let refused = self.refused.map_or(0, |cause| cause_byte(cause) + 1);
-        let flags = (u8::from(self.thinned) * THINNED) | (refused << 4);
+        let believed = self.stamp.is_some_and(|stamp| stamp.believed);
+        let flags = (u8::from(self.thinned) * THINNED) | (u8::from(believed) * BELIEVED) | (refused << 4);
         out.extend_from_slice(&[VERSION, self.stream, class_byte(self.class), flags]);
         out.extend_from_slice(&self.rows.to_le_bytes());
         out.extend_from_slice(&self.t_min.to_le_bytes());
@@ -103,6 +111,9 @@ impl Header {
         out.extend_from_slice(&self.cost_through.to_le_bytes());
         out.extend_from_slice(&self.series_end.to_le_bytes());
         out.extend_from_slice(&self.at_s.to_le_bytes());
+        let (boot, offset_ns) = self.stamp.map_or((0, 0), |stamp| (stamp.boot, stamp.offset_ns));
+        out.extend_from_slice(&boot.to_le_bytes());
+        out.extend_from_slice(&offset_ns.to_le_bytes());
         out.extend_from_slice(&self.block_crc.to_le_bytes());
         let crc = crc32c::crc32c(out.get(start..).unwrap_or_default());
         out.extend_from_slice(&crc.to_le_bytes());
@@ -132,7 +143,15 @@ impl Header {
             cost_through: u64::from_le_bytes(array_at(bytes, 32)?),
             series_end: u32_at(bytes, 40)?,
             at_s: u32_at(bytes, 44)?,
-            block_crc: u32_at(bytes, 48)?,
+            stamp: match u32_at(bytes, 48)? {
+                0 => None,
+                boot => Some(Stamp {
+                    boot,
+                    offset_ns: i64::from_le_bytes(array_at(bytes, 52)?),
+                    believed: flags & BELIEVED != 0,
+                }),
+            },
+            block_crc: u32_at(bytes, 60)?,
         })
     }
 
@@ -182,6 +201,7 @@ mod tests {
             cost_through: 700,
             series_end: 2,
             at_s: 77,
+            stamp: Some(Stamp { boot: 3, offset_ns: -5, believed: true }),
             block_crc: crc32c::crc32c(&block),
         };
         let mut bytes = Vec::new();

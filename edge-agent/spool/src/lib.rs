@@ -14,7 +14,7 @@
 //! gaps     first    -> CBOR of a gap that the hub has not confirmed
 //! streams  number   -> class and name
 //! stream_of chunk   -> the streams of 4,096 seqs, unless all are of the default one
-//! meta     "format" | "epoch" | "books" | "journal", the generation of the records that count
+//! meta     "format" | "epoch" | "books" | "boots" | "journal", the generation of the records that count
 //! ```
 //! The tables alone are a whole spool as of their last commit; the journal only adds batches and
 //! positions to it. New series, gaps and settlements are written to the tables only. What the hub
@@ -25,6 +25,7 @@ mod append;
 mod backend;
 mod blob;
 mod books;
+mod boots;
 mod check;
 mod gaps;
 mod journal;

@@ -1,11 +1,14 @@
 //! Reading batches back as a run to send.
 
+use std::collections::BTreeMap;
+
 use redb::ReadableDatabase;
 use tideline_protocol::block::{self, CELLS_MAX};
+use tideline_protocol::clocks::{Boots, Correction};
 use tideline_protocol::model::{RowCounts, Seq, SeriesNo};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::HOLE_SEQS_MAX;
-use tideline_protocol::wire::{RUN_BYTES_MAX, RUN_ROWS_MAX, RUN_SEQS_MAX};
+use tideline_protocol::wire::{RESTAMPS_PER_RUN_MAX, RUN_BYTES_MAX, RUN_ROWS_MAX, RUN_SEQS_MAX, Restamp};
 
 use crate::blob::{self, Header};
 use crate::spool::{BATCHES, Spool, SpoolError};
@@ -21,6 +24,8 @@ pub struct LoadedRun {
     pub series_end: SeriesNo,
     /// The columnar block.
     pub block: Vec<u8>,
+    /// What is wrong with the times, as far as it is known now.
+    pub restamps: Vec<Restamp>,
 }
 
 enum Gathered {
@@ -71,7 +76,7 @@ impl Spool {
             }
             let damaged = match self.gather(&wanted, bytes_max, rows_max)? {
                 Gathered::Damaged(seq) => seq,
-                Gathered::Parts(parts) => match pack(Seq::new(first), parts) {
+                Gathered::Parts(parts) => match pack(Seq::new(first), parts, &self.boots) {
                     Ok(run) => return Ok(Some(run)),
                     // The checksum was right, so it was written wrong; one such batch must not
                     // hold up the others.
@@ -109,6 +114,8 @@ impl Spool {
             series_end: 0,
             bytes_max,
             rows_max,
+            corrections: BTreeMap::new(),
+            boots: &self.boots,
         };
         let tx = self.db.begin_read().map_err(SpoolError::storage)?;
         let table = tx.open_table(BATCHES).map_err(SpoolError::storage)?;
@@ -135,7 +142,7 @@ impl Spool {
 }
 
 /// Batches on their way into one run.
-struct Gathering {
+struct Gathering<'s> {
     parts: Vec<(Header, Vec<u8>)>,
     next: u64,
     bytes: usize,
@@ -143,9 +150,12 @@ struct Gathering {
     series_end: u32,
     bytes_max: usize,
     rows_max: u64,
+    // Of how many kinds; a run lists only so many.
+    corrections: BTreeMap<(u32, Option<i64>), ()>,
+    boots: &'s Boots,
 }
 
-impl Gathering {
+impl Gathering<'_> {
     /// Takes the next batch; `false` when it is damaged or does not fit any more.
     fn take(&mut self, seq: u64, value: &[u8]) -> bool {
         let Some((header, block)) = blob::split(value) else { return false };
@@ -159,9 +169,15 @@ impl Gathering {
             || parts.saturating_mul(self.series_end as usize) > CELLS_MAX
             || parts as u64 > RUN_SEQS_MAX
             || hole > HOLE_SEQS_MAX;
+        let correction = correction(self.boots, &header);
+        let full = full
+            || correction.is_some_and(|key| {
+                self.corrections.len() >= RESTAMPS_PER_RUN_MAX && !self.corrections.contains_key(&key)
+            });
         if full && !self.parts.is_empty() {
             return false;
         }
+        self.corrections.extend(correction.map(|key| (key, ())));
         self.parts.extend((0..hole).map(|_| (Header::HOLE, Vec::new())));
         self.parts.push((header, block.to_vec()));
         self.next = seq + 1;
@@ -174,17 +190,49 @@ impl Gathering {
     }
 }
 
+/// Boot and shift of a batch whose times are wrong; without a shift nobody knows by how much.
+fn correction(boots: &Boots, header: &Header) -> Option<(u32, Option<i64>)> {
+    let stamp = header.stamp?;
+    match boots.correct(stamp) {
+        Correction::None => None,
+        Correction::Shift(shift_ns) => Some((stamp.boot, Some(shift_ns))),
+        Correction::Uncertain => Some((stamp.boot, None)),
+    }
+}
+
+fn restamps(first: Seq, parts: &[(Header, Vec<u8>)], boots: &Boots) -> Vec<Restamp> {
+    let mut found: BTreeMap<(u32, Option<i64>), Restamp> = BTreeMap::new();
+    for ((header, _), seq) in parts.iter().zip(first.get()..) {
+        let Some((number, shift_ns)) = correction(boots, header) else { continue };
+        let shifted = |time: i64| time.saturating_add(shift_ns.unwrap_or(0));
+        let (from_ns, to_ns) = (shifted(header.t_min), shifted(header.t_max));
+        let restamp = found.entry((number, shift_ns)).or_insert_with(|| Restamp {
+            seqs: RangeSet::new(),
+            boot: boots.id(number).unwrap_or_default(),
+            shift_ns,
+            from_ns,
+            to_ns,
+        });
+        restamp.seqs.insert(seq, seq);
+        restamp.from_ns = restamp.from_ns.min(from_ns);
+        restamp.to_ns = restamp.to_ns.max(to_ns);
+    }
+    found.into_values().collect()
+}
+
 /// Packs the parts; fails with the seq of the first that cannot be decoded.
-fn pack(first: Seq, parts: Vec<(Header, Vec<u8>)>) -> Result<LoadedRun, u64> {
+fn pack(first: Seq, parts: Vec<(Header, Vec<u8>)>, boots: &Boots) -> Result<LoadedRun, u64> {
     let mut rows = RowCounts::default();
     parts.iter().for_each(|(header, _)| rows.push(header.rows));
+    let restamps = restamps(first, &parts, boots);
     if let [(header, block)] = parts.as_slice() {
-        return Ok(LoadedRun { first, rows, series_end: header.series_end, block: block.clone() });
+        return Ok(LoadedRun { first, rows, series_end: header.series_end, block: block.clone(), restamps });
     }
     let packed = block::repack(parts.iter().map(|(header, block)| (block.as_slice(), header.rows)));
     match packed {
         Ok(block) => {
-            Ok(LoadedRun { first, rows: block.rows, series_end: block.series_end, block: block.bytes })
+            let (rows, series_end) = (block.rows, block.series_end);
+            Ok(LoadedRun { first, rows, series_end, block: block.bytes, restamps })
         }
         Err(_) => {
             let mut seqs = (first.get()..).zip(&parts);

@@ -15,6 +15,7 @@ use tideline_protocol::model::{DropCause, Epoch, Seq, SeriesDef};
 use crate::backend::{CountingBackend, Files, WrittenBytes};
 use crate::blob::{Header, cost};
 use crate::books::Books;
+use crate::boots;
 use crate::gaps::{Dropped, Gaps};
 use crate::journal::{Journal, Recovered, SEQS_MAX};
 use crate::spool::{BATCHES, CURSORS, Dictionary, GAPS, META, SERIES, Spool, SpoolConfig, SpoolError};
@@ -84,6 +85,7 @@ impl Spool {
         let books = read_books(&tx)?;
         let dictionary = read_dictionary(&tx)?;
         let streams = Streams::read(&tx)?;
+        let boots = boots::read(&tx)?;
         let generation = read_generation(&tx)?;
         drop(tx);
         let opened = Journal::open(journal, journal_bytes, epoch, generation);
@@ -96,6 +98,8 @@ impl Spool {
             config,
             epoch,
             books,
+            boots,
+            boot: 0,
             dictionary,
             streams,
             gaps: Gaps::default(),

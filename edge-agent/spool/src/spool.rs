@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use redb::{Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction};
 use tideline_protocol::block::BlockError;
 use tideline_protocol::check_invariant;
+use tideline_protocol::clocks::Boots;
 use tideline_protocol::invariants::Invariant;
 use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{Account, DropCause, Epoch, SERIES_PER_EPOCH_MAX, Seq, SeriesDef, SeriesNo};
@@ -165,6 +166,9 @@ pub struct Spool {
     pub(crate) config: SpoolConfig,
     pub(crate) epoch: Epoch,
     pub(crate) books: Books,
+    pub(crate) boots: Boots,
+    // The running one; 0 until it is told.
+    pub(crate) boot: u32,
     pub(crate) dictionary: Dictionary,
     pub(crate) streams: Streams,
     pub(crate) gaps: Gaps,
@@ -283,7 +287,8 @@ impl Spool {
         let settled = self.books.settled.all();
         let (lives, moved) = (self.books.lives.clone(), self.books.moved);
         let urgent = self.urgent();
-        Ok(SpoolView { head: self.head(), settled, series: self.series_count(), gaps, urgent, lives, moved })
+        let (head, series, knows_time) = (self.head(), self.series_count(), self.knows_time());
+        Ok(SpoolView { head, settled, series, gaps, urgent, knows_time, lives, moved })
     }
 
     /// Bytes handed to the storage since it was opened.

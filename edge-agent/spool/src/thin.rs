@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use redb::ReadableTable as _;
 use tideline_protocol::block;
+use tideline_protocol::clocks::Stamp;
 use tideline_protocol::model::{DropCause, RowCounts, Sample, Seq, SeriesNo};
 
 use crate::append::{EncodedBatch, encode_batch};
@@ -21,17 +22,36 @@ const NS_PER_S: i64 = 1_000_000_000;
 
 type Readings = BTreeMap<SeriesNo, Vec<Sample>>;
 
+/// The clock of all batches that become one.
+#[derive(Default)]
+struct Clock(Option<Option<Stamp>>);
+
+impl Clock {
+    fn is_also(&mut self, stamp: Option<Stamp>) -> bool {
+        *self.0.get_or_insert(stamp) == stamp
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        self.0.flatten()
+    }
+}
+
 impl Room<'_, '_> {
     /// All pending batches of a stream become one with the newest reading of each series, in the
     /// order in which they were appended.
     pub fn keep_latest(&mut self, no: StreamNo, oldest: u64, cause: DropCause) -> Result<(), SpoolError> {
         let (mut latest, mut seqs, mut before): (BTreeMap<SeriesNo, Sample>, _, _) =
             (BTreeMap::new(), Vec::new(), 0);
+        let mut clock = Clock::default();
         let mut pending = Vec::new();
         self.spool.streams.map.each_of(no, &self.books.pending, |seq| pending.push(seq));
         for seq in pending.into_iter().filter(|seq| *seq <= self.spool.books.head) {
             // A damaged one cannot tell what it holds; it is left for whoever reads it next.
-            let Some((_, columns, bytes)) = self.readings(seq)? else { continue };
+            let Some((header, columns, bytes)) = self.readings(seq)? else { continue };
+            // One batch has one clock: of several, those before another one have to go on their own.
+            if !clock.is_also(header.stamp) {
+                break;
+            }
             seqs.push(seq);
             before += bytes;
             for (series, samples) in columns {
@@ -39,7 +59,8 @@ impl Room<'_, '_> {
             }
         }
         let kept: Readings = latest.into_iter().map(|(series, sample)| (series, vec![sample])).collect();
-        match pack(&kept, no).filter(|batch| seqs.len() > 1 && worth(batch, before)) {
+        let packed = pack(&kept, no).map(|batch| batch.stamped(clock.stamp()));
+        match packed.filter(|batch| seqs.len() > 1 && worth(batch, before)) {
             Some(batch) => self.replace(&seqs, &batch, DropCause::Superseded),
             None => self.give_up(oldest, cause),
         }
@@ -54,11 +75,11 @@ impl Room<'_, '_> {
         cause: DropCause,
     ) -> Result<(), SpoolError> {
         let (mut all, mut seqs, mut before, mut rows) = (Readings::new(), Vec::new(), 0, 0);
-        let mut next = Some(oldest);
+        let (mut next, mut clock) = (Some(oldest), Clock::default());
         while let Some(seq) = next {
             let Some((header, columns, bytes)) = self.readings(seq)? else { break };
             rows += u64::from(header.rows);
-            if header.thinned || (rows > ROWS_MAX && !seqs.is_empty()) {
+            if header.thinned || !clock.is_also(header.stamp) || (rows > ROWS_MAX && !seqs.is_empty()) {
                 break;
             }
             seqs.push(seq);
@@ -71,7 +92,8 @@ impl Room<'_, '_> {
         let bucket_ns = i64::from(bucket_s.max(1)) * NS_PER_S;
         let thin: Readings =
             all.into_iter().map(|(series, samples)| (series, m4(samples, bucket_ns))).collect();
-        match pack(&thin, no).filter(|batch| worth(batch, before)) {
+        let packed = pack(&thin, no).map(|batch| batch.stamped(clock.stamp()));
+        match packed.filter(|batch| worth(batch, before)) {
             Some(mut batch) => {
                 batch.thinned = true;
                 self.replace(&seqs, &batch, DropCause::Downsampled)

@@ -15,9 +15,14 @@ pub trait Clock: Send + Sync {
     fn wall_ns(&self) -> i64;
     /// Monotonic nanoseconds since an arbitrary start. It never goes back (INV-8).
     fn mono_ns(&self) -> u64;
+    /// Whether the wall time may be right: a clock that knows that it is not says so.
+    fn is_believed(&self) -> bool {
+        true
+    }
 }
 
-/// The clocks of the machine.
+/// The clocks of the machine; the monotonic one begins with the first of them that the program makes,
+/// and is the same for all.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
     start: std::time::Instant,
@@ -26,7 +31,8 @@ pub struct SystemClock {
 impl Default for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the one place for time")]
     fn default() -> Self {
-        Self { start: std::time::Instant::now() }
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        Self { start: *START.get_or_init(std::time::Instant::now) }
     }
 }
 

@@ -186,7 +186,8 @@ impl SimAgent {
                         Some(run) => {
                             let (epoch, first) = (self.spool.epoch(), run.first);
                             let (rows, series_end) = (run.rows, run.series_end);
-                            let envelope = RunEnvelope { epoch, lane, first, rows, series_end };
+                            let envelope =
+                                RunEnvelope { epoch, lane, first, rows, series_end, restamps: vec![] };
                             session.handle_run(self.fleet.clock.mono_ns(), envelope, run.block);
                         }
                     }

@@ -435,6 +435,7 @@ fn view(head: u64, gaps: &[Gap], settled: &Settlement) -> SpoolView {
         series: SeriesNo::from(head > 0),
         gaps: unconfirmed.cloned().collect(),
         urgent: urgent(head),
+        knows_time: true,
         lives: Vec::new(),
         moved: None,
     }

@@ -11,6 +11,8 @@ use tideline_protocol::model::{
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Report, Restamp, RunEnvelope, Series, Settlement};
 
+use super::restamps;
+
 /// Most epochs of one agent: a spool that is made anew each week for twenty years.
 pub const EPOCHS_PER_AGENT_MAX: usize = 1024;
 /// Most dictionary entries of one agent, over all its epochs.
@@ -21,8 +23,6 @@ pub const DEFINITIONS_MAX: usize = 2_000_000;
 pub const RANGES_PER_EPOCH_MAX: usize = 16_384;
 /// Most pairs of counts in one listed gap; beyond them the next one begins.
 pub const RUNS_PER_GAP_MAX: usize = 512;
-/// Most corrections of times that are listed of one epoch; of more the oldest are only counted.
-pub const RESTAMPS_PER_EPOCH_MAX: usize = 4096;
 /// Most gaps that are listed of one epoch; of more the oldest are only counted.
 pub const GAPS_PER_EPOCH_MAX: usize = 16_384;
 
@@ -177,31 +177,6 @@ impl EpochState {
         self.since_cut.insert_set(taken);
         self.since_cut_rows = self.since_cut_rows.saturating_add(stored);
         self.found_again(first, rows, taken);
-        run.restamps.iter().for_each(|restamp| self.restamp(run, restamp, taken));
-    }
-
-    /// Counts and lists the correction of what was stored.
-    fn restamp(&mut self, run: &RunEnvelope, restamp: &Restamp, taken: &RangeSet) {
-        let seqs = restamp.seqs.intersect(taken);
-        if seqs.is_empty() {
-            return;
-        }
-        let rows = run.rows.total_in(run.first, &seqs);
-        let sum =
-            if restamp.shift_ns.is_some() { &mut self.restamped_rows } else { &mut self.uncertain_rows };
-        *sum = sum.saturating_add(rows);
-        match self.restamps.last_mut() {
-            // One wrong clock is one correction, in however many runs its readings came.
-            Some(last) if (last.boot, last.shift_ns) == (restamp.boot, restamp.shift_ns) => {
-                last.seqs.insert_set(&seqs);
-                last.from_ns = last.from_ns.min(restamp.from_ns);
-                last.to_ns = last.to_ns.max(restamp.to_ns);
-            }
-            _ => self.restamps.push(Restamp { seqs, ..restamp.clone() }),
-        }
-        if self.restamps.len() > RESTAMPS_PER_EPOCH_MAX {
-            self.restamps.remove(0);
-        }
     }
 
     fn found_again(&mut self, first: Seq, rows: &RowCounts, seqs: &RangeSet) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tideline_protocol::model::{Account, DeviceId, DropCause, PointId, RowCounts, Seq, SeriesDef};
-use tideline_protocol::wire::Report;
+use tideline_protocol::wire::{Lane, Report, RunEnvelope};
 
 use super::*;
 
@@ -190,10 +190,12 @@ fn what_a_restored_hub_lacks_is_lost_until_it_comes_again_and_what_was_given_up_
     // The agent was told that 80 rows are stored, of which 30 are in the backup, and gave 15 up.
     let account = Account { produced: 100, pending: 5, stored: 80, dropped: 15, refused: 0 };
     ledgers.report(&agent, epoch, Report { account, head: Seq::new(100) });
-    let mut all = RowCounts::default();
-    (0..80).for_each(|_| all.push(1));
+    let mut rows = RowCounts::default();
+    (0..80).for_each(|_| rows.push(1));
+    let (lane, first) = (Lane::Live, Seq::FIRST);
+    let run = RunEnvelope { epoch, lane, first, rows, series_end: 1, restamps: vec![] };
     for (from, to, lost) in [(1, 30, 50), (31, 70, 10), (71, 80, 0)] {
-        ledgers.epoch_mut(&agent, epoch).store(Seq::FIRST, &all, &RangeSet::of(from, to));
+        ledgers.epoch_mut(&agent, epoch).store(&run, &RangeSet::of(from, to));
         let ledger = ledgers.ledger(&agent).remove(0);
         let found = (ledger.produced, ledger.stored, ledger.pending, ledger.dropped, ledger.lost);
         assert_eq!((found, ledger.balanced), ((100, to, 5, 15, lost), true));

@@ -5,10 +5,11 @@ use std::time::Duration;
 use sysinfo::{Components, Disks, Networks, System};
 use tideline_profiles::Profile;
 use tideline_protocol::model::{Sample, SeriesDef};
-use tideline_protocol::time::{Clock, SystemClock};
+use tideline_protocol::time::Clock;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{Context, point_id};
+use crate::clock::{AgentClock, Ahead};
 use crate::intake::Chunk;
 
 /// Longest wait for the first reading.
@@ -20,7 +21,7 @@ pub async fn run(mut context: Context, interval_ms: u64) {
         Ok(profile) => profile,
         Err(error) => return context.failed(&error.to_string()),
     };
-    let clock = SystemClock::default();
+    let clock = AgentClock::default();
     // Usage and rates are differences: read at once they would be of no time at all.
     let period = Duration::from_millis(interval_ms.max(1));
     let mut ticks = interval_at(Instant::now() + period.min(FIRST_READ_AFTER), period);
@@ -54,7 +55,8 @@ pub async fn run(mut context: Context, interval_ms: u64) {
 
 fn check(context: &Context, profile: &Profile, clock: &dyn Clock, values: Vec<(String, f64)>) -> Chunk {
     let time_ns = clock.wall_ns();
-    let mut chunk = Chunk { source: context.name.clone(), ..Chunk::default() };
+    let (source, clock) = (context.name.clone(), Some(Ahead::of(clock)));
+    let mut chunk = Chunk { source, clock, ..Chunk::default() };
     for (name, value) in values {
         let Some(point) = point_id(&name) else { continue };
         match profile.check(point.as_str(), value) {

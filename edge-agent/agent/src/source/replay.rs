@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use tideline_profiles::Profile;
 use tideline_protocol::model::{DeviceId, PointId, Sample, SeriesDef};
-use tideline_protocol::time::{Clock, NS_PER_MS, SystemClock};
+use tideline_protocol::time::{Clock, NS_PER_MS};
 use tokio::sync::oneshot;
 
 use self::lines::{Lines, Place};
 use super::{Context, point_id};
+use crate::clock::{AgentClock, Ahead};
 use crate::config::{Format, SourceKind, Timestamps};
 use crate::intake::Chunk;
 use crate::spooler::SeriesRows;
@@ -46,7 +47,7 @@ struct Replay {
 
 /// Replays the file until its end or until stopped.
 pub async fn run(context: Context, kind: SourceKind) {
-    replay(context, kind, Arc::new(SystemClock::default())).await;
+    replay(context, kind, Arc::new(AgentClock::default())).await;
 }
 
 async fn replay(context: Context, kind: SourceKind, clock: Arc<dyn Clock>) {
@@ -115,7 +116,9 @@ impl Replay {
             let (durable, told) = oneshot::channel();
             let position = Some((key.to_owned(), self.lines.place().to_bytes()));
             let (source, durable) = (self.context.name.clone(), ended.then_some(durable));
-            let chunk = Chunk { source, rows, position, durable };
+            // The file's own times are no business of this clock.
+            let clock = (self.timestamps == Timestamps::Now).then(|| Ahead::of(self.clock.as_ref()));
+            let chunk = Chunk { source, rows, clock, position, durable };
             tokio::select! {
                 sent = self.context.out.send(chunk) => if sent.is_err() { return },
                 _ = self.context.stop.wait_for(|stop| *stop) => return,

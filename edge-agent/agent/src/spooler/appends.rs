@@ -10,6 +10,10 @@ use tideline_protocol::model::{Sample, Seq, SeriesDef, SeriesNo};
 use tideline_spool::{EncodedBatch, Spool, SpoolError, encode_batch};
 
 use super::{Answer, Position, SeriesRows};
+use crate::clock::Ahead;
+
+/// A clock that goes this far apart from the monotonic one was set.
+const STEP_NS: u64 = 500_000_000;
 
 /// Readings with the positions of their source behind them.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +22,8 @@ pub struct Portion {
     pub source: String,
     /// The readings by series; a series may come several times.
     pub rows: Vec<SeriesRows>,
+    /// The clock that gave the times; none when they are the source's own.
+    pub clock: Option<Ahead>,
     /// Positions that are durable with them.
     pub positions: Vec<Position>,
 }
@@ -61,17 +67,38 @@ pub fn without_room(spool: &mut Spool, append: &Append) -> HashSet<SeriesDef> {
     rows.filter(|(def, _)| spool.series_no(def).is_err()).map(|(def, _)| def.clone()).collect()
 }
 
+type Items<'a> = Vec<(SeriesNo, &'a [Sample])>;
+
+/// Whether readings of the two may be in one batch: between them the clock was not set.
+fn is_same(one: Option<Ahead>, other: Option<Ahead>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => {
+            one.believed == other.believed && one.offset_ns.abs_diff(other.offset_ns) <= STEP_NS
+        }
+        _ => false,
+    }
+}
+
 /// Makes all of them durable, or none; the answers are in their order.
 pub fn write(spool: &mut Spool, group: &[Append]) -> Result<Vec<HashSet<SeriesDef>>, SpoolError> {
     let (mut batches, mut all_rejected) = (Vec::new(), Vec::with_capacity(group.len()));
     // The last word of a source counts.
     let mut positions = BTreeMap::new();
     for append in group {
-        let (mut items, mut rejected) = (Vec::new(), HashSet::new());
+        let (mut items, mut rejected): (Vec<(_, Items<'_>)>, _) = (Vec::new(), HashSet::new());
         for portion in &append.portions {
+            let clock = portion.clock;
+            if items.last().is_none_or(|(other, _)| !is_same(*other, clock)) {
+                items.push((clock, Vec::new()));
+            }
             for (def, samples) in &portion.rows {
                 match spool.series_no(def) {
-                    Ok(series) => items.push((series, samples.as_slice())),
+                    Ok(series) => items
+                        .iter_mut()
+                        .last()
+                        .into_iter()
+                        .for_each(|(_, i)| i.push((series, samples.as_slice()))),
                     Err(SpoolError::TooManySeries { def }) => drop(rejected.insert(*def)),
                     Err(error) => return Err(error),
                 }
@@ -80,9 +107,12 @@ pub fn write(spool: &mut Spool, group: &[Append]) -> Result<Vec<HashSet<SeriesDe
             positions.extend(named);
         }
         let stream = spool.stream_named(&append.stream)?;
-        let mut encoded = Vec::new();
-        encode(&items, append.rows_max.max(1), &mut encoded)?;
-        batches.extend(encoded.into_iter().map(|batch| batch.on(stream)));
+        for (clock, items) in items {
+            let mut encoded = Vec::new();
+            encode(&items, append.rows_max.max(1), &mut encoded)?;
+            let stamp = clock.and_then(|clock| spool.stamp(clock.offset_ns, clock.believed));
+            batches.extend(encoded.into_iter().map(|batch| batch.on(stream).stamped(stamp)));
+        }
         all_rejected.push(rejected);
     }
     let positions: Vec<(&str, &[u8])> = positions.into_iter().collect();

@@ -109,6 +109,9 @@ impl Worker {
             Request::Settle(settlement, answer) => self.answer(answer, |spool| spool.settle(&settlement)),
             Request::Urgent(answer) => self.answer(answer, |spool| Ok(spool.urgent())),
             Request::GrowOlder(seconds, answer) => self.answer(answer, |spool| spool.grow_older(seconds)),
+            Request::LearnTime(mono_ns, offset_ns, answer) => {
+                self.answer(answer, |spool| spool.learn_time(mono_ns, offset_ns))
+            }
             Request::Gaps(answer) => self.answer(answer, Spool::fresh_gaps),
             Request::Cursor(name, answer) => self.answer(answer, |spool| spool.cursor(&name)),
             Request::Close(answer) => return ControlFlow::Break(answer),

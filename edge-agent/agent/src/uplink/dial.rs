@@ -12,15 +12,18 @@ use tideline_link::link::{Link, LinkError, Transport};
 use tideline_link::mqtt::{self, BrokerUrl, Server};
 use tideline_link::quic::{ALPN, ClientEndpoint, LinkOptions};
 use tideline_link::tls::{FloorTime, broker_client_config, client_config, named_client_config};
-use tideline_protocol::time::{Clock as _, SystemClock};
+use tideline_protocol::time::Clock as _;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::resolver::Resolver;
 use super::routes::Path;
+use crate::clock::AgentClock;
 use crate::config::Config;
 use crate::floor::floored;
 use crate::identity::Identity;
+use crate::spooler::SpoolState;
 
 /// Longest wait for a link.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -55,10 +58,11 @@ pub trait Dial: Send + Sync {
 #[derive(Debug)]
 pub struct Dialler {
     identity: Identity,
-    clock: SystemClock,
+    clock: AgentClock,
     resolver: Resolver,
     options: LinkOptions,
     broker: Option<Broker>,
+    spool: Option<watch::Receiver<SpoolState>>,
 }
 
 /// A broker of somebody else, and whom to believe that it is the one.
@@ -86,22 +90,30 @@ impl Broker {
 impl Dialler {
     /// As this agent.
     #[must_use]
-    pub fn new(identity: Identity, clock: SystemClock, options: LinkOptions) -> Self {
-        Self { identity, clock, resolver: Resolver::new(Arc::new(clock)), options, broker: None }
+    pub fn new(identity: Identity, clock: AgentClock, options: LinkOptions) -> Self {
+        Self { identity, clock, resolver: Resolver::new(Arc::new(clock)), options, broker: None, spool: None }
     }
 
     /// As this agent, and as the configuration says.
     ///
     /// # Errors
     /// The file with the authorities of the broker cannot be read.
-    pub fn of(identity: Identity, clock: SystemClock, config: &Config) -> anyhow::Result<Self> {
+    pub fn of(identity: Identity, clock: AgentClock, config: &Config) -> anyhow::Result<Self> {
         let broker = Broker::of(config)?;
         let options = LinkOptions { congestion: config.congestion };
         Ok(Self { broker, ..Self::new(identity, clock, options) })
     }
 
+    /// The latest time that a hub ever told is a floor as well, also after a restart of a machine
+    /// without a clock battery.
+    #[must_use]
+    pub fn knowing(self, spool: watch::Receiver<SpoolState>) -> Self {
+        Self { spool: Some(spool), ..self }
+    }
+
     fn floor(&self) -> FloorTime {
-        floored(Arc::new(self.clock), self.identity.file.floor_s)
+        let told_s = self.spool.as_ref().map_or(0, |spool| spool.borrow().time_floor_ns / 1_000_000_000);
+        floored(Arc::new(self.clock), self.identity.file.floor_s.max(told_s))
     }
 
     async fn sealed(&self, broker: &Broker) -> anyhow::Result<Dialled> {

@@ -7,11 +7,13 @@ use std::time::Duration;
 use tideline_link::link::{FrameReceiver, FrameSender, Link};
 use tideline_protocol::model::{AgentId, Epoch, Seq};
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
-use tideline_protocol::time::{Clock, SystemClock};
+use tideline_protocol::time::Clock;
 use tideline_protocol::wire::{Frame, Health, Hello, RunEnvelope, VERSION};
+use tideline_spool::LoadedRun;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::clock::AgentClock;
 use crate::spooler::{Loaded, SpoolHandle, SpoolState};
 
 /// Longest wait for room on the line: a hub that hangs must not hold the agent.
@@ -66,7 +68,7 @@ pub struct Driver {
     /// The spool.
     pub spool: SpoolHandle,
     /// The clocks.
-    pub clock: SystemClock,
+    pub clock: AgentClock,
     /// True once everything is in the spool and only the rest is to be sent.
     pub drain: watch::Receiver<bool>,
     /// How it fares.
@@ -97,6 +99,7 @@ impl Driver {
         // The view may be older than the head that the session is told of.
         session.handle_urgent(self.spool.urgent().await?);
         session.handle_appended(seen.head, seen.series, seen.account);
+        let mut learned = None;
         let (mut dropped, mut urgent, mut long_ns) = (seen.account.dropped, seen.urgent_appends, None);
         self.health.mark_changed();
         loop {
@@ -115,7 +118,16 @@ impl Driver {
             }
             match wait(&mut receiver, &mut state).await? {
                 Event::Frame(Some(frame)) => {
-                    session.handle_message(self.clock.mono_ns(), self.clock.wall_ns(), frame.message)?;
+                    let (mono_ns, wall_ns) = (self.clock.mono_ns(), self.clock.wall_ns());
+                    session.handle_message(mono_ns, wall_ns, frame.message)?;
+                    if let Some(error_ns) = session.clock_offset_ns()
+                        && learned != Some(error_ns)
+                    {
+                        learned = Some(error_ns);
+                        let offset_ns = wall_ns.saturating_add(error_ns).saturating_sub_unsigned(mono_ns);
+                        self.spool.learn_time(mono_ns, offset_ns).await?;
+                        session.handle_time();
+                    }
                 }
                 Event::Frame(None) => anyhow::bail!("the hub ended the session"),
                 Event::Tick => {}
@@ -191,10 +203,10 @@ impl Driver {
                     match self.spool.load(seqs, bytes_max).await? {
                         Loaded::Gone(gone) => session.handle_gone(&gone),
                         Loaded::Run(run) => {
-                            let (rows, series_end) = (run.rows, run.series_end);
-                            let envelope =
-                                RunEnvelope { epoch: seen.epoch, lane, first: run.first, rows, series_end, restamps: vec![] };
-                            session.handle_run(self.clock.mono_ns(), envelope, run.block);
+                            let LoadedRun { first, rows, series_end, block, restamps } = run;
+                            let epoch = seen.epoch;
+                            let envelope = RunEnvelope { epoch, lane, first, rows, series_end, restamps };
+                            session.handle_run(self.clock.mono_ns(), envelope, block);
                         }
                     }
                 }

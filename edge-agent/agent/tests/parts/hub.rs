@@ -13,7 +13,7 @@ use tideline_protocol::model::AgentId;
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentState, HubAction, HubSession};
 use tideline_protocol::time::{Clock, SystemClock};
-use tideline_protocol::wire::{Frame, Message, RefuseCode, Settlement};
+use tideline_protocol::wire::{Frame, Message, RefuseCode, Restamp, Settlement};
 
 use crate::LONG;
 
@@ -22,6 +22,7 @@ pub struct Hub {
     pub identity: Identity,
     books: Arc<Mutex<AgentState>>,
     lives: Lives,
+    restamps: Restamps,
     refusal: Refusal,
     task: tokio::task::JoinHandle<()>,
 }
@@ -30,6 +31,8 @@ pub struct Hub {
 type Refusal = Arc<Mutex<Option<RefuseCode>>>;
 /// The newest life of the spool that each session told of.
 type Lives = Arc<Mutex<Vec<u64>>>;
+/// The corrections of what was stored.
+type Restamps = Arc<Mutex<Vec<Restamp>>>;
 
 impl Drop for Hub {
     fn drop(&mut self) {
@@ -69,9 +72,10 @@ impl Hub {
         let certificate = KeyAndCert { key_pem: key.key_pem(), chain_pem: leaf, ca_pem };
         let books = Arc::new(Mutex::new(AgentState::default()));
         let (refusal, lives) = (Refusal::default(), Lives::default());
-        let known = (Arc::clone(&books), Arc::clone(&lives), Arc::clone(&refusal));
+        let restamps = Restamps::default();
+        let known = (Arc::clone(&books), Arc::clone(&lives), Arc::clone(&restamps), Arc::clone(&refusal));
         let task = tokio::spawn(accept(endpoint, known));
-        Self { addr, identity: Identity { file, certificate }, books, lives, refusal, task }
+        Self { addr, identity: Identity { file, certificate }, books, lives, restamps, refusal, task }
     }
 
     /// From now on it welcomes agents and then refuses their dictionaries, or no longer does.
@@ -84,12 +88,16 @@ impl Hub {
         self.lives.lock().unwrap().clone()
     }
 
+    pub fn restamps(&self) -> Vec<Restamp> {
+        self.restamps.lock().unwrap().clone()
+    }
+
     pub fn stored(&self) -> RangeSet {
         self.books.lock().unwrap().settled.stored.clone()
     }
 }
 
-type Known = (Arc<Mutex<AgentState>>, Lives, Refusal);
+type Known = (Arc<Mutex<AgentState>>, Lives, Restamps, Refusal);
 
 async fn accept(endpoint: ServerEndpoint, known: Known) {
     while let Some(incoming) = endpoint.accept().await {
@@ -99,7 +107,7 @@ async fn accept(endpoint: ServerEndpoint, known: Known) {
     }
 }
 
-async fn serve(link: Link, (books, lives, refusal): Known) {
+async fn serve(link: Link, (books, lives, restamps, refusal): Known) {
     let mut session = HubSession::new(link.peer_agent().unwrap().clone());
     let (mut sender, mut receiver) = link.split();
     let clock = SystemClock::default();
@@ -116,6 +124,9 @@ async fn serve(link: Link, (books, lives, refusal): Known) {
             } else if let (HubAction::DefineSeries(..), Some(code)) = (&action, *refusal.lock().unwrap()) {
                 session.refuse(code, "as told".to_owned());
             } else {
+                if let HubAction::Append(batch) = &action {
+                    restamps.lock().unwrap().extend(batch.run().envelope.restamps.iter().cloned());
+                }
                 carry_out(&mut session, action, &mut books.lock().unwrap(), clock.wall_ns());
             }
         }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_agent::clock::{AgentClock, Ahead};
 use edge_agent::serve;
-use edge_agent::spooler::SpoolHandle;
+use edge_agent::spooler::{Portion, SpoolHandle};
 use edge_agent::status::{Board, Status};
 use edge_agent::sync::{Syncer, Wake};
 use edge_agent::uplink::Uplink;
@@ -12,7 +13,7 @@ use edge_agent::uplink::dial::Dialler;
 use edge_agent::uplink::routes::Routes;
 use tideline_link::quic::LinkOptions;
 use tideline_protocol::ranges::RangeSet;
-use tideline_protocol::time::SystemClock;
+use tideline_protocol::time::Clock as _;
 use tideline_protocol::wire::RefuseCode;
 use tideline_spool::testing::CrashBackend;
 use tideline_spool::{Spool, SpoolConfig};
@@ -34,15 +35,27 @@ struct Agent {
 
 impl Agent {
     fn start(hub: &Hub, addr: &str) -> Self {
+        Self::start_at(hub, addr, AgentClock::default())
+    }
+
+    fn start_at(hub: &Hub, addr: &str, clock: AgentClock) -> Self {
         let (folder, board) = (tempfile::tempdir().unwrap(), Board::default());
         let spool = spool(folder.path(), &board);
-        Self::with(hub, addr, folder, board, spool)
+        Self::with_clock(hub, addr, (folder, board, spool), clock)
     }
 
     fn with(hub: &Hub, addr: &str, folder: tempfile::TempDir, board: Board, spool: SpoolHandle) -> Self {
+        Self::with_clock(hub, addr, (folder, board, spool), AgentClock::default())
+    }
+
+    fn with_clock(
+        hub: &Hub,
+        addr: &str,
+        (folder, board, spool): (tempfile::TempDir, Board, SpoolHandle),
+        clock: AgentClock,
+    ) -> Self {
         let wake = Wake::default();
         let (routes, routes_now) = watch::channel(Routes::quic(&[addr]));
-        let clock = SystemClock::default();
         let (drain, draining) = watch::channel(false);
         let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
         let uplink = Uplink {
@@ -193,4 +206,29 @@ async fn a_spool_that_is_opened_again_is_told_to_the_hub_in_a_new_session_at_onc
     assert_eq!(hub.lives(), [before.life.unwrap(), after.life.unwrap()]);
     let status = until_shown(&agent.board, |status| status.connected).await;
     assert_eq!(status.breaker.failures, 0, "the way was blamed: {:?}", status.last_error);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readings_of_a_clock_in_1970_arrive_with_what_their_times_lack() {
+    let hub = Hub::start();
+    let right = AgentClock::default();
+    let wrong = right.skewed(-right.wall_ns());
+    let agent = Agent::start_at(&hub, &hub.addr, wrong);
+    let stamped = |clock: &AgentClock| {
+        let mut rows = readings(1);
+        rows[0].1[0].time_ns = clock.wall_ns();
+        Portion { rows, clock: Some(Ahead::of(clock)), ..Portion::default() }
+    };
+    for clock in [&wrong, &right] {
+        agent.spool.append_portions(vec![Arc::new(stamped(clock))], 100).await.unwrap();
+    }
+    agent.append(1).await;
+    assert!(agent.syncer.run(LONG).await.reached);
+    assert_eq!(hub.stored(), RangeSet::of(1, 3));
+    let restamps = hub.restamps();
+    let [restamp] = restamps.as_slice() else { panic!("{restamps:?}") };
+    assert_eq!(restamp.seqs, RangeSet::of(1, 1), "the others have right times, or such of their source");
+    let late_ns = right.wall_ns() - restamp.from_ns;
+    assert!((0..LONG.as_nanos() as i64).contains(&late_ns), "it is corrected to {late_ns} ns ago");
+    assert!(agent.spool.state().borrow().time_floor_ns > 0);
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use edge_agent::clock::AgentClock;
 use edge_agent::status::{Board, Status};
 use edge_agent::sync::{Syncer, Wake};
 use edge_agent::uplink::Uplink;
@@ -15,7 +16,6 @@ use edge_agent::uplink::routes::{Path, Routes};
 use tideline_link::link::Transport;
 use tideline_link::quic::LinkOptions;
 use tideline_protocol::ranges::RangeSet;
-use tideline_protocol::time::SystemClock;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
@@ -63,7 +63,7 @@ async fn a_blocked_way_is_left_for_another_and_taken_again_and_nothing_is_missin
     let blocked = Arc::new(AtomicBool::new(false));
     let through = relay(hub.addr.parse().unwrap(), Arc::clone(&blocked)).await;
     let (folder, board, wake) = (tempfile::tempdir().unwrap(), Board::default(), Wake::default());
-    let (spool, clock) = (spool(folder.path(), &board), SystemClock::default());
+    let (spool, clock) = (spool(folder.path(), &board), AgentClock::default());
     let path = |hub: String, transport| Path { hub, transport };
     let paths = vec![path(through.to_string(), Transport::Quic), path(hub.addr.clone(), Transport::Mqtt)];
     let (_routes, routes) = watch::channel(Routes { paths, probe_every: Duration::from_secs(1) });
@@ -125,7 +125,7 @@ async fn a_blocked_way_is_left_for_another_and_taken_again_and_nothing_is_missin
 async fn a_name_server_that_hangs_is_asked_once_and_known_addresses_are_used_meanwhile() {
     let asked = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&asked);
-    let resolver = Resolver::with(Arc::new(SystemClock::default()), move |name| {
+    let resolver = Resolver::with(Arc::new(AgentClock::default()), move |name| {
         let times = count.fetch_add(1, Ordering::SeqCst);
         async move {
             match (name.as_str(), times) {

@@ -170,7 +170,8 @@ fn chunk(points: impl Iterator<Item = u32>, rows: u32, position: u8) -> Chunk {
     let value = |row: u32| f64::from(row.wrapping_mul(2_654_435_761)).sin();
     let sample = |row| Sample { time_ns: i64::from(row), value: value(row + 10_000 * u32::from(position)) };
     let rows = points.map(|point| (def(point), (0..rows).map(sample).collect())).collect();
-    Chunk { source: "a".into(), rows, position: Some(("a".into(), vec![position])), durable: None }
+    let position = Some(("a".into(), vec![position]));
+    Chunk { source: "a".into(), rows, position, ..Chunk::default() }
 }
 
 /// Has the intake take chunks, all at once or each by itself, until all are dealt with.

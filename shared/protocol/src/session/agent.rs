@@ -29,6 +29,9 @@ pub struct SpoolView {
     pub gaps: Vec<Gap>,
     /// Seqs that go ahead of the others.
     pub urgent: Urgent,
+    /// Whether a hub has told the time since the machine started. Otherwise nothing is sent before this
+    /// one has: what is wrong with the times of a batch travels with it.
+    pub knows_time: bool,
     /// The lives of the spool.
     pub lives: Vec<Life>,
     /// The epoch before this one, when its readings went on in this one.
@@ -92,6 +95,7 @@ pub struct AgentSession {
     in_flight: RangeSet,
     lanes: Lanes,
     loading: bool,
+    knows_time: bool,
     series: SeriesNo,
     series_sent: SeriesNo,
     series_known: SeriesNo,
@@ -137,6 +141,7 @@ impl AgentSession {
             in_flight: RangeSet::new(),
             lanes,
             loading: false,
+            knows_time: spool.knows_time,
             series: spool.series,
             series_sent: 0,
             series_known: 0,
@@ -179,7 +184,7 @@ impl AgentSession {
         self.round_trip_ns
     }
 
-    /// The hub's wall clock less the agent's, as last measured.
+    /// The hub's wall clock less the agent's, as last measured by a round trip.
     #[must_use]
     pub const fn clock_offset_ns(&self) -> Option<i64> {
         self.clock_offset_ns
@@ -197,6 +202,11 @@ impl AgentSession {
     /// The spool holds these alarms and states.
     pub fn handle_urgent(&mut self, urgent: Urgent) {
         self.lanes.set_urgent(urgent.alarm, urgent.state);
+    }
+
+    /// The spool knows the time: by how much its clock was wrong goes with what is sent from now on.
+    pub const fn handle_time(&mut self) {
+        self.knows_time = true;
     }
 
     /// The spool's account has changed by a settlement.
@@ -280,7 +290,6 @@ impl AgentSession {
                     self.part(at);
                 }
                 self.credit = welcome.credit;
-                self.clock_offset_ns = Some(welcome.wall_ns.saturating_sub(wall_ns));
                 // The hub is the authority: a restored hub lacks seqs that were acknowledged once.
                 self.settled = self.dropped_here();
                 self.take_settlement(now_ns, welcome.settled);
@@ -427,7 +436,8 @@ impl AgentSession {
 
     fn poll_run(&mut self, now_ns: u64) -> Option<AgentAction> {
         // The hub takes a run only when the dictionary that it uses is durable there.
-        if self.loading || self.series_known < self.series || self.used >= self.credit {
+        let ready = !self.loading && self.knows_time && self.series_known >= self.series;
+        if !ready || self.used >= self.credit {
             return None;
         }
         let mut missing = self.settled.missing(1, self.end());

@@ -65,6 +65,7 @@ impl Pair {
             series: u32::from(head > 0),
             gaps: vec![],
             urgent: Urgent::default(),
+            knows_time: true,
             lives: vec![],
             moved: None,
         };

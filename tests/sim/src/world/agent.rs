@@ -422,10 +422,9 @@ impl Agent {
                 match spool.load_seqs(&seqs, bytes_max.min(400), 1 << 20)? {
                     None => session.handle_gone(&spool.gone(&seqs)),
                     Some(run) => {
-                        let (rows, series_end) = (run.rows, run.series_end);
-                        let epoch = spool.epoch();
-                        let envelope =
-                            RunEnvelope { epoch, lane, first: run.first, rows, series_end, restamps: vec![] };
+                        let (rows, series_end, restamps) = (run.rows, run.series_end, run.restamps);
+                        let (epoch, first) = (spool.epoch(), run.first);
+                        let envelope = RunEnvelope { epoch, lane, first, rows, series_end, restamps };
                         session.handle_run(now_ns, envelope, run.block);
                     }
                 }

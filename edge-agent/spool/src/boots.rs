@@ -1,0 +1,62 @@
+//! What the spool remembers of the clocks that gave its readings their times.
+
+use redb::ReadTransaction;
+use tideline_protocol::clocks::{Boots, Stamp};
+
+use crate::spool::{META, Spool, SpoolError};
+
+pub fn read(tx: &ReadTransaction) -> Result<Boots, SpoolError> {
+    let meta = tx.open_table(META).map_err(SpoolError::storage)?;
+    let Some(bytes) = meta.get("boots").map_err(SpoolError::storage)? else { return Ok(Boots::default()) };
+    minicbor::decode(bytes.value()).map_err(|error| SpoolError::Corrupt(format!("its boots: {error}")))
+}
+
+impl Spool {
+    /// The readings from now on are of this start of the machine, durably.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub fn begin_boot(&mut self, id: [u8; 16]) -> Result<(), SpoolError> {
+        let known = self.boots.clone();
+        self.boot = self.boots.begin(id);
+        // Before any batch has its number: after a crash another boot would get it.
+        if self.boots == known { Ok(()) } else { self.keep_boots() }
+    }
+
+    /// What a batch is to remember of a clock that is so far ahead of the monotonic one; none before
+    /// [`Spool::begin_boot`].
+    #[must_use]
+    pub const fn stamp(&self, offset_ns: i64, believed: bool) -> Option<Stamp> {
+        if self.boot == 0 { None } else { Some(Stamp { boot: self.boot, offset_ns, believed }) }
+    }
+
+    /// A hub has said how far ahead the clock should be of the monotonic one, which is at `mono_ns`.
+    /// What is sent from now on is corrected by it, also after a restart.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub fn learn_time(&mut self, mono_ns: u64, offset_ns: i64) -> Result<(), SpoolError> {
+        if self.boots.learn(self.boot, mono_ns, offset_ns) { self.keep_boots() } else { Ok(()) }
+    }
+
+    /// Whether a hub has told the time since the machine started.
+    #[must_use]
+    pub fn knows_time(&self) -> bool {
+        self.boots.is_known(self.boot)
+    }
+
+    /// The latest time that a hub has ever told, ns since 1970.
+    #[must_use]
+    pub const fn time_floor_ns(&self) -> i64 {
+        self.boots.floor_ns()
+    }
+
+    fn keep_boots(&mut self) -> Result<(), SpoolError> {
+        self.commit(|spool, tx, _, _| {
+            let bytes = minicbor::to_vec(&spool.boots).map_err(SpoolError::failed)?;
+            let mut meta = tx.open_table(META).map_err(SpoolError::storage)?;
+            meta.insert("boots", bytes.as_slice()).map_err(SpoolError::storage)?;
+            Ok(())
+        })
+    }
+}

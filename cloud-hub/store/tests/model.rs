@@ -230,7 +230,7 @@ fn a_gap_drops_only_what_the_store_lacks() {
     let gap = |seq, cause| Gap { first: Seq::new(seq), rows: RowCounts::one(4), from_ns: 0, to_ns: 9, cause };
     // What was dropped before is not counted again, whatever the cause that it comes with.
     for (seq, cause) in [(3, DropCause::Expired), (4, DropCause::Expired), (5, DropCause::Quota)] {
-        run(store.record_gap(agent(), EPOCH, gap(seq, cause))).unwrap();
+        run(store.record_gap(agent(), EPOCH, None, gap(seq, cause))).unwrap();
     }
     store.close().unwrap();
     let (store, _) = open(dir.path());

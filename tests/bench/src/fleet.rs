@@ -134,6 +134,9 @@ impl SimAgent {
                 frame = receiver.recv() => {
                     let frame = frame?.context("the hub ended the session")?;
                     session.handle_message(fleet.clock.mono_ns(), fleet.clock.wall_ns(), frame.message)?;
+                    if session.clock_offset_ns().is_some() {
+                        session.handle_time();
+                    }
                 }
                 _ = seconds.tick() => {
                     if *fleet.produce.borrow() {

@@ -229,6 +229,9 @@ async fn readings_of_a_clock_in_1970_arrive_with_what_their_times_lack() {
     let [restamp] = restamps.as_slice() else { panic!("{restamps:?}") };
     assert_eq!(restamp.seqs, RangeSet::of(1, 1), "the others have right times, or such of their source");
     let late_ns = right.wall_ns() - restamp.from_ns;
-    assert!((0..LONG.as_nanos() as i64).contains(&late_ns), "it is corrected to {late_ns} ns ago");
+    assert!(
+        (0..i64::try_from(LONG.as_nanos()).unwrap()).contains(&late_ns),
+        "it is corrected to {late_ns} ns ago"
+    );
     assert!(agent.spool.state().borrow().time_floor_ns > 0);
 }

@@ -57,6 +57,8 @@ struct Offer {
     last: u64,
     class: Class,
     samples: Vec<(&'static str, Sample)>,
+    // How far the wall clock was ahead of the monotonic one.
+    ahead_ns: i64,
 }
 
 pub struct Agent {
@@ -190,7 +192,13 @@ impl Agent {
         let entropy = if reused { self.entropy } else { entropy };
         let config = SpoolConfig { quota_bytes: self.quota };
         let files = Files::from(self.disk.clone()).with_journal_bytes(self.journal_bytes);
-        let spool = match sound(|| Spool::open(files, config, entropy)) {
+        let opened = sound(|| {
+            let mut spool = Spool::open(files, config, entropy)?;
+            // Each opening is a start of the machine.
+            spool.begin_boot(entropy)?;
+            Ok(spool)
+        });
+        let spool = match opened {
             Ok(spool) => spool,
             Err(error) if self.stops_for(&error) => return Ok(()),
             Err(error) => return Err(format!("the spool does not open: {error}")),
@@ -265,7 +273,7 @@ impl Agent {
     pub fn produce(
         &mut self,
         rng: &mut StdRng,
-        wall_ns: i64,
+        clocks: &Clocks,
         next_value: &mut u64,
         rows: u64,
     ) -> Result<u64, String> {
@@ -274,7 +282,7 @@ impl Agent {
             *next_value += rows;
             let sample = |value: u64| {
                 // Times repeat and go back: they are no key.
-                let time_ns = wall_ns.saturating_add(rng.random_range(0..50));
+                let time_ns = clocks.wall_ns.saturating_add(rng.random_range(0..50));
                 (
                     POINTS.get(rng.random_range(0..POINTS.len())).copied().unwrap_or("p"),
                     Sample { time_ns, value: value as f64 },
@@ -286,7 +294,8 @@ impl Agent {
                 1 | 2 => Class::State,
                 _ => Class::Live,
             };
-            self.offer = Some(Offer { first, last: *next_value, class, samples });
+            let ahead_ns = clocks.wall_ns.saturating_sub_unsigned(clocks.mono_ns);
+            self.offer = Some(Offer { first, last: *next_value, class, samples, ahead_ns });
         }
         self.hand_over()
     }
@@ -319,7 +328,8 @@ impl Agent {
         }
         let policy = Policy { overflow: self.overflow, ..Policy::default() };
         let stream = StreamConfig { name: offer.class.as_str().to_owned(), class: offer.class, policy };
-        let batch = encode_batch(&items)?.on(spool.stream(&stream)?);
+        let stamp = spool.stamp(offer.ahead_ns, offer.ahead_ns > 0);
+        let batch = encode_batch(&items)?.on(spool.stream(&stream)?).stamped(stamp);
         let seq = spool.append_encoded(&batch, &[(CURSOR, &offer.last.to_le_bytes())])?;
         let gaps = spool.fresh_gaps()?;
         if let Some(session) = &mut self.session {
@@ -368,7 +378,19 @@ impl Agent {
     /// False when the hub refused or broke the protocol.
     pub fn receive(&mut self, clocks: &Clocks, message: Message) -> bool {
         let (now_ns, wall_ns) = (clocks.mono_ns, clocks.wall_ns);
-        self.session.as_mut().is_some_and(|session| session.handle_message(now_ns, wall_ns, message).is_ok())
+        let Some(session) = &mut self.session else { return false };
+        if session.handle_message(now_ns, wall_ns, message).is_err() {
+            return false;
+        }
+        let (Some(error_ns), Some(spool)) = (session.clock_offset_ns(), &mut self.spool) else { return true };
+        let offset_ns = wall_ns.saturating_add(error_ns).saturating_sub_unsigned(now_ns);
+        match sound(|| spool.learn_time(now_ns, offset_ns)) {
+            Ok(()) => {
+                session.handle_time();
+                true
+            }
+            Err(error) => !self.stops_for(&error),
+        }
     }
 
     /// Carries out what the session asks; false when it has ended.

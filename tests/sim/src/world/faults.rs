@@ -42,8 +42,8 @@ impl World {
         for site in &mut self.sites {
             if self.rng.random_bool(0.6) && self.now_ns >= site.slow_until_ns {
                 let rows = self.rng.random_range(1..6);
-                let wall_ns = site.clocks.wall_ns;
-                site.agent.produce(&mut self.rng, wall_ns, &mut self.next_value, rows)?;
+                let clocks = site.clocks.clone();
+                site.agent.produce(&mut self.rng, &clocks, &mut self.next_value, rows)?;
             }
         }
         let agent = self.rng.random_range(0..self.sites.len());

@@ -15,7 +15,7 @@ async fn bench() -> Bench {
     let series = Series { first: 0, defs: vec![SeriesDef { device, point, unit }] };
     bench.hub.store.define_series(agent.clone(), epoch, series).await.unwrap();
     let (first, rows) = (Seq::FIRST, RowCounts::one(3));
-    let envelope = RunEnvelope { epoch, lane: Lane::Live, first, rows, series_end: 1 };
+    let envelope = RunEnvelope { epoch, lane: Lane::Live, first, rows, series_end: 1, restamps: vec![] };
     let run = Run { envelope, block: vec![0xab; 9] };
     bench.hub.store.append(Batch::received(agent, run).validate(1).unwrap()).await.unwrap();
     let store = bench.hub.store.clone();

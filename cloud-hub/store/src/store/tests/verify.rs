@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use tideline_protocol::model::{RowCounts, Seq};
 use tideline_protocol::ranges::RangeSet;
 
 use super::rig::*;
@@ -96,7 +95,8 @@ fn ranges_that_are_not_those_of_the_rows_are_found() {
     filled(dir.path());
     let (manifest, mut contents) = Manifest::open(&dir.path().join("manifest.redb")).unwrap();
     let state = contents.checkpoint.ledgers.epoch_mut(&agent("a"), EPOCH);
-    state.store(Seq::new(9), &RowCounts::one(5), &RangeSet::of(9, 9));
+    let five = batch(&agent("a"), 9, &[(0..5).map(|_| (0, 9, 9.0)).collect()]);
+    state.store(&five.run().envelope, &RangeSet::of(9, 9));
     let mut file = contents.files[0].clone();
     file.holdings.clear();
     let (checkpoint, series) = (&contents.checkpoint, contents.series.as_slice());

@@ -133,6 +133,11 @@ impl Speech {
     /// They break the protocol or a limit; the connection is to be closed after [`Self::answers`].
     pub fn hear(&mut self, bytes: &[u8]) -> Result<Vec<Heard>, Broken> {
         self.inbox.extend_from_slice(bytes);
+        // What is no MQTT at all may give a length that never comes.
+        let begun = !matches!(self.version, Version::Unknown);
+        if !begun && self.inbox.first().is_some_and(|kind| *kind != 0x10) {
+            return Err(Broken::out_of_turn());
+        }
         let mut heard = Vec::new();
         while let Some(len) = packet_len(&self.inbox)? {
             let packet = self.inbox.split_to(len);
@@ -156,9 +161,6 @@ impl Speech {
 
     /// The first packet says which version the others are of.
     fn connect(&mut self, mut packet: BytesMut) -> Result<Heard, Broken> {
-        if packet.first() != Some(&0x10) {
-            return Err(Broken::out_of_turn());
-        }
         // The level follows the name, which follows the header.
         let header = packet.iter().skip(1).position(|byte| byte & 0x80 == 0).unwrap_or(HEADER_LEN_MAX) + 2;
         let (user, password, keep_alive_s);

@@ -5,7 +5,7 @@ import { totals } from '../src/lib/totals';
 
 function device(id: string, agent: string, more: Partial<Device> = {}): Device {
   const ledger = {
-    produced: 10, stored: 7, pending: 3, dropped: 0, dropped_by: {}, refused: 0, duplicates: 0, lost: 1, gaps: [], balanced: false, as_of_ms: null,
+    produced: 10, stored: 7, pending: 3, dropped: 0, dropped_by: {}, refused: 0, duplicates: 0, lost: 1, restamped: 0, uncertain: 0, gaps: [], balanced: false, as_of_ms: null,
   };
   return {
     id, agent, state: 'online', transport: null, software: null, connected_ms: null, last_seen_ms: null,

@@ -173,6 +173,7 @@ export async function query(
     missing: answers.flatMap((answer) => answer.missing ?? []),
     // Every part of a device's query lists the same gaps.
     gaps: answers[0]?.gaps ?? [],
+    restamped: answers[0]?.restamped ?? [],
   };
 }
 

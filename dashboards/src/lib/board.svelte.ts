@@ -192,7 +192,7 @@ export class Board {
       if (search) await this.#findStart(ids, signal);
       this.#moveSpan();
       const answer = ids.length === 0
-        ? { series: [], gaps: [], partial: false }
+        ? { series: [], gaps: [], restamped: [], partial: false }
         : await api.query(ids, this.span.from, this.span.to, BUCKETS, signal);
       if (signal.aborted) return;
       this.#take(answer);

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use tideline_link::mqtt::BrokerUrl;
 use tideline_link::quic::Congestion;
+use tideline_protocol::session::BackfillBudget;
 use tideline_spool::StreamConfig;
 
 pub use read::parse;
@@ -76,6 +77,8 @@ keys! {
     "uplink" "broker" Kind::Text, "", "mqtt://host:1883 or mqtts://user:password@host:8883: a broker that the hub is at too, sealed from end to end, where nothing else gets through; empty = none.";
     "uplink" "broker_ca" Kind::Text, "", "File (PEM) with the authorities that an mqtts broker's certificate may be of, as /etc/ssl/certs/ca-certificates.crt.";
     "uplink" "congestion" Kind::Choice(&["bbr", "cubic", "newreno"]), "bbr", "How QUIC reacts to loss: bbr keeps its rate on a radio that loses packets without being full, cubic and newreno slow down.";
+    "uplink" "backfill_kib_s" Kind::Number { min: 0, max: 10_000_000 }, "0", "Most KiB a second of old readings; 0 = no limit. Fresh ones go ahead of them either way.";
+    "uplink" "backfill_percent" Kind::Number { min: 1, max: 100 }, "100", "Most of the time that the link may be busy with old readings, for a link that others use too.";
     "uplink" "probe_interval_s" Kind::Number { min: 1, max: 3600 }, "30", "Between two looks whether a better way than that in use works again.";
     "http" "listen" Kind::Text, "127.0.0.1:8090", "Address of the local page; empty = off.";
     "source" "kind" Kind::Choice(&["host", "replay"]), "", "What to read.";
@@ -178,6 +181,8 @@ pub struct Config {
     pub broker_ca: Option<PathBuf>,
     /// How QUIC reacts to loss.
     pub congestion: Congestion,
+    /// How much of the link old readings may take.
+    pub backfill: BackfillBudget,
     /// Between two probes of a better way, in s.
     pub probe_interval_s: u64,
     /// Address of the local page.

@@ -127,6 +127,7 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<String> {
         ("spool.quota_mb", running.quota_bytes != wanted.quota_bytes),
         ("uplink.broker", running.broker != wanted.broker || running.broker_ca != wanted.broker_ca),
         ("uplink.congestion", running.congestion != wanted.congestion),
+        ("uplink.backfill_kib_s and uplink.backfill_percent", running.backfill != wanted.backfill),
         ("stream", running.streams != wanted.streams),
         ("http.listen", running.listen != wanted.listen),
     ];

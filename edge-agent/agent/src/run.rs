@@ -70,7 +70,7 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     let (socket_path, sources) = (serve::socket_path(&config.data_dir), Sources::new(shared));
     let (agent, dialler) =
         (identity.file.agent.clone(), Dialler::of(identity, clock, &config)?.knowing(spool.state()));
-    let live = Live { batching, routes, enrolled, sources };
+    let (live, backfill) = (Live { batching, routes, enrolled, sources }, config.backfill);
     let mut reloader = Reloader::start(layers, config, live, board.clone()).await;
     let uplink = Uplink {
         agent,
@@ -82,6 +82,7 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
         wake,
         boot,
         clock,
+        backfill,
     };
     let uplink = tokio::spawn(uplink.run());
     tracing::info!("agent runs");

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tideline_link::link::{LinkError, LinkHandle, LinkStats};
 use tideline_link::quic::ClientEndpoint;
 use tideline_protocol::model::AgentId;
-use tideline_protocol::session::SessionError;
+use tideline_protocol::session::{BackfillBudget, SessionError};
 use tideline_protocol::time::Clock;
 use tideline_protocol::wire::{Health, RefuseCode};
 use tokio::sync::watch;
@@ -61,6 +61,8 @@ pub struct Uplink {
     pub boot: [u8; 16],
     /// The clocks.
     pub clock: AgentClock,
+    /// How much of the link old readings may take.
+    pub backfill: BackfillBudget,
 }
 
 /// The session that there is. Dropped, it ends.
@@ -284,6 +286,7 @@ impl Loop {
             boot: uplink.boot,
             spool: uplink.spool.clone(),
             clock: uplink.clock,
+            backfill: uplink.backfill,
             drain: uplink.drain.clone(),
             progress: sender,
             health: self.health.subscribe(),

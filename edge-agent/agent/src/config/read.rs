@@ -6,6 +6,7 @@ use tideline_link::mqtt::BrokerUrl;
 use tideline_link::quic::Congestion;
 use toml::de::{DeTable, DeValue};
 
+use tideline_protocol::session::BackfillBudget;
 use tideline_spool::{DEFAULT_STREAM, StreamConfig};
 
 use super::{
@@ -356,6 +357,10 @@ fn build(
         broker,
         broker_ca: some(text(section("uplink"), "broker_ca")).map(Into::into),
         congestion: Congestion::named(&text(section("uplink"), "congestion")).unwrap_or_default(),
+        backfill: BackfillBudget {
+            bytes_per_s: number(section("uplink"), "backfill_kib_s") * 1024,
+            share_percent: u8::try_from(number(section("uplink"), "backfill_percent")).unwrap_or(100),
+        },
         probe_interval_s: number(section("uplink"), "probe_interval_s"),
         listen: some(text(section("http"), "listen")),
         sources,

@@ -1,6 +1,7 @@
 //! What a configuration may say, and how it is told when it may not.
 
 use tideline_protocol::model::Class;
+use tideline_protocol::session::BackfillBudget;
 use tideline_spool::{Overflow, Policy};
 
 use super::*;
@@ -129,6 +130,16 @@ fn the_reference_is_a_valid_configuration_and_names_each_variable() {
     for key in KEYS {
         assert!(key.variable().is_none_or(|name| reference.contains(&name)), "{}", key.name);
     }
+}
+
+#[test]
+fn old_readings_may_be_given_a_budget() {
+    let text = "[uplink]\nbackfill_kib_s = 64\nbackfill_percent = 30\n";
+    let budget = BackfillBudget { bytes_per_s: 65_536, share_percent: 30 };
+    assert_eq!(parse("a.toml", text, &[]).unwrap().backfill, budget);
+    assert_eq!(parse("a.toml", "", &[]).unwrap().backfill, BackfillBudget::default());
+    let error = parse("a.toml", "[uplink]\nbackfill_percent = 0\n", &[]).unwrap_err();
+    assert!(error.problems[0].starts_with("a.toml:2: uplink.backfill_percent: "), "{error}");
 }
 
 #[test]

@@ -69,6 +69,8 @@ pub struct Driver {
     pub spool: SpoolHandle,
     /// The clocks.
     pub clock: AgentClock,
+    /// How much of the link old readings may take.
+    pub backfill: BackfillBudget,
     /// True once everything is in the spool and only the rest is to be sent.
     pub drain: watch::Receiver<bool>,
     /// How it fares.
@@ -95,7 +97,7 @@ impl Driver {
         let told = (before, view.lives.last().map(|life| life.id));
         Outdated::check(told, &seen)?;
         let hello = self.hello(&seen, view.head);
-        let mut session = AgentSession::new(self.clock.mono_ns(), hello, view, BackfillBudget::default());
+        let mut session = AgentSession::new(self.clock.mono_ns(), hello, view, self.backfill);
         // The view may be older than the head that the session is told of.
         session.handle_urgent(self.spool.urgent().await?);
         session.handle_appended(seen.head, seen.series, seen.account);

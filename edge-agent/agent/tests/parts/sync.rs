@@ -13,6 +13,7 @@ use edge_agent::uplink::dial::Dialler;
 use edge_agent::uplink::routes::Routes;
 use tideline_link::quic::LinkOptions;
 use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::session::BackfillBudget;
 use tideline_protocol::time::Clock as _;
 use tideline_protocol::wire::RefuseCode;
 use tideline_spool::testing::CrashBackend;
@@ -68,6 +69,7 @@ impl Agent {
             wake,
             boot: [1; 16],
             clock,
+            backfill: BackfillBudget::default(),
         };
         let uplink = tokio::spawn(uplink.run());
         Self { folder, spool, board, routes, drain, syncer, uplink }

@@ -16,6 +16,7 @@ use edge_agent::uplink::routes::{Path, Routes};
 use tideline_link::link::Transport;
 use tideline_link::quic::LinkOptions;
 use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::session::BackfillBudget;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
@@ -79,6 +80,7 @@ async fn a_blocked_way_is_left_for_another_and_taken_again_and_nothing_is_missin
         wake: wake.clone(),
         boot: [1; 16],
         clock,
+        backfill: BackfillBudget::default(),
     };
     let uplink = tokio::spawn(uplink.run());
     let source = spool.clone();

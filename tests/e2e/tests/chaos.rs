@@ -1,5 +1,4 @@
-//! The short form of `make chaos`: the same scenarios, fewer rounds and shorter times. The one of an
-//! agent whose disk is full takes minutes and is left to the full form.
+//! The short form of `make chaos`: the same scenarios, fewer rounds and shorter times.
 #![allow(clippy::print_stderr, reason = "a test says what it did")]
 
 use anyhow::Result;
@@ -31,6 +30,11 @@ async fn bad_lines_lose_and_double_nothing() -> Result<()> {
 #[tokio::test]
 async fn a_device_without_link_address_or_route_loses_and_doubles_nothing() -> Result<()> {
     short("namespace").await
+}
+
+#[tokio::test]
+async fn an_agent_without_room_runs_on_and_loses_nothing() -> Result<()> {
+    short("agent-full").await
 }
 
 #[tokio::test]

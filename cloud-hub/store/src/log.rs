@@ -7,7 +7,9 @@
 //! removed once what they hold is kept elsewhere; [`LogCore::reopen`] after a failed write. It must
 //! never answer before the sync (INV-1), and never go on after a failed write.
 
+mod dictionary;
 mod disk;
+mod gaps;
 mod ledger;
 mod look;
 mod record;
@@ -228,7 +230,7 @@ impl<D: LogDisk> LogCore<D> {
         let (fresh, known) = {
             let ledgers = lock(&self.ledgers);
             let known = ledgers.epoch(agent, epoch).map_or(&[][..], EpochState::dictionary);
-            let fresh = ledger::fresh_entries(known, series).map_err(|reason| LogError::Series {
+            let fresh = dictionary::fresh_entries(known, series).map_err(|reason| LogError::Series {
                 agent: agent.clone(),
                 epoch,
                 reason,

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use tideline_protocol::check_invariant;
 use tideline_protocol::invariants::Invariant;
 use tideline_protocol::lives::{Life, Moved};
-use tideline_protocol::model::{
-    Account, AgentId, DropCause, Epoch, Gap, RowCounts, SERIES_PER_EPOCH_MAX, Seq, SeriesDef,
-};
+use tideline_protocol::model::{Account, AgentId, DropCause, Epoch, Gap, RowCounts, Seq, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Report, Restamp, RunEnvelope, Series, Settlement};
 
 use super::restamps;
+
+use super::gaps;
 
 /// Most epochs of one agent: a spool that is made anew each week for twenty years.
 pub const EPOCHS_PER_AGENT_MAX: usize = 1024;
@@ -21,11 +21,6 @@ pub const SERIES_PER_AGENT_MAX: usize = 250_000;
 pub const DEFINITIONS_MAX: usize = 2_000_000;
 /// Most ranges of seqs of one kind in one epoch; three sets of them fit into a welcome.
 pub const RANGES_PER_EPOCH_MAX: usize = 16_384;
-/// Most pairs of counts in one listed gap; beyond them the next one begins.
-pub const RUNS_PER_GAP_MAX: usize = 512;
-/// Most gaps that are listed of one epoch; of more the oldest are only counted.
-pub const GAPS_PER_EPOCH_MAX: usize = 16_384;
-
 /// What a hub says to an agent that signs on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AgentState {
@@ -200,28 +195,9 @@ impl EpochState {
         self.settled.dropped.insert_set(dropped);
         let rows = gap.rows.total_in(gap.first, dropped);
         self.dropped_rows = self.dropped_rows.saturating_add(rows);
-        match self.dropped_by.iter_mut().find(|(cause, _)| *cause == gap.cause) {
-            Some((_, sum)) => *sum = sum.saturating_add(rows),
-            None if rows > 0 => self.dropped_by.push((gap.cause, rows)),
-            None => {}
-        }
+        gaps::count(&mut self.dropped_by, gap.cause, rows);
         self.found_again(gap.first, &gap.rows, dropped);
-        for (lo, hi) in dropped.iter() {
-            let part = part_of(gap, lo, hi);
-            match self.gaps.last_mut() {
-                Some(last)
-                    if last.cause == part.cause
-                        && last.last().next() == part.first
-                        && last.rows.runs().len().saturating_add(part.rows.runs().len())
-                            <= RUNS_PER_GAP_MAX =>
-                {
-                    join(last, &part)
-                }
-                _ => self.gaps.push(part),
-            }
-        }
-        let surplus = self.gaps.len().saturating_sub(GAPS_PER_EPOCH_MAX);
-        self.gaps.drain(..surplus);
+        gaps::list(&mut self.gaps, gap, dropped);
     }
 
     pub(crate) fn refuse(&mut self, seqs: &RangeSet, rows: u64) {
@@ -317,35 +293,6 @@ impl EpochState {
             balanced,
         }
     }
-}
-
-fn part_of(gap: &Gap, lo: u64, hi: u64) -> Gap {
-    let rows = gap.rows.part(lo.saturating_sub(gap.first.get()), hi.saturating_sub(lo).saturating_add(1));
-    Gap { first: Seq::new(lo), rows, ..*gap }
-}
-
-fn join(gap: &mut Gap, next: &Gap) {
-    gap.rows.append(&next.rows);
-    gap.from_ns = gap.from_ns.min(next.from_ns);
-    gap.to_ns = gap.to_ns.max(next.to_ns);
-}
-
-/// The entries of `series` that `known` lacks, or what does not fit.
-pub fn fresh_entries(known: &[SeriesDef], series: &Series) -> Result<Option<Series>, String> {
-    let first = series.first as usize;
-    if first > known.len() {
-        return Err(format!("the entries begin at {first}, but only {} are known before them", known.len()));
-    }
-    if first.saturating_add(series.defs.len()) > SERIES_PER_EPOCH_MAX as usize {
-        return Err(format!("an epoch has at most {SERIES_PER_EPOCH_MAX} series"));
-    }
-    let overlap = known.get(first..).unwrap_or(&[]);
-    if let Some(at) = overlap.iter().zip(&series.defs).position(|(old, new)| old != new) {
-        return Err(format!("entry {} is already another series", first + at));
-    }
-    let fresh = series.defs.get(overlap.len()..).unwrap_or(&[]);
-    let first = u32::try_from(known.len()).unwrap_or(u32::MAX);
-    Ok((!fresh.is_empty()).then(|| Series { first, defs: fresh.to_vec() }))
 }
 
 /// The epochs of all agents.

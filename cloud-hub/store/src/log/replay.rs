@@ -8,7 +8,8 @@ use tideline_protocol::model::{AgentId, Epoch};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::Run;
 
-use super::ledger::{Ledgers, fresh_entries};
+use super::dictionary::fresh_entries;
+use super::ledger::Ledgers;
 use super::record::{self, ReadRecord, RecordError, SEGMENT_MAGIC};
 use super::{Checkpoint, LogDisk, LogError};
 

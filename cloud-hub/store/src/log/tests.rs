@@ -168,7 +168,7 @@ fn listed_gaps_and_ranges_of_an_epoch_stay_bounded() {
     }
     let ledger = log.ledger(&agent).remove(0);
     assert_eq!((ledger.dropped, ledger.dropped_by), (6_000, vec![(DropCause::Quota, 6_000)]));
-    assert!(ledger.gaps.iter().all(|gap| gap.rows.runs().len() <= ledger::RUNS_PER_GAP_MAX));
+    assert!(ledger.gaps.iter().all(|gap| gap.rows.runs().len() <= gaps::RUNS_PER_GAP_MAX));
     let ranges = u64::try_from(ledger::RANGES_PER_EPOCH_MAX).unwrap();
     {
         let ledgers = log.ledgers();

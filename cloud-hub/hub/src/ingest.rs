@@ -4,6 +4,7 @@
 //! the session; carry out what the session asks. The session itself does no I/O.
 
 mod links;
+mod refused;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,9 +19,9 @@ use tideline_protocol::wire::{Frame, Hello, Message, RefuseCode, Report, Series,
 use tideline_store::{Opening, StoreError};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::MissedTickBehavior;
 
 pub use self::links::{ARRIVED_MAX, accept};
+pub use self::refused::watch_refused;
 use crate::api::devices::{last_seen, revoked_text};
 use crate::api::ledger::query_gap;
 use crate::fleet::Cut;
@@ -40,8 +41,6 @@ const APPENDS_MAX: usize = 16;
 /// How long the last frames may take to leave when a session ends.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 const STOPPING: &str = "the hub is shutting down";
-/// How often it is looked for dead letters; an agent counts them as stored until it is told.
-const REFUSED_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -64,32 +63,6 @@ enum Ended {
     Wire(WireError),
     #[error("the link names no agent")]
     Nameless,
-}
-
-/// Tells the sessions when the store has found dead letters among what was acknowledged, until the
-/// hub stops.
-pub async fn watch_refused(hub: App) {
-    let mut ticks = tokio::time::interval(REFUSED_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    loop {
-        tokio::select! {
-            () = hub.stopped() => return,
-            _ = ticks.tick() => {}
-        }
-        let found = hub.store.metrics().dead_letters;
-        if found == *hub.refused.borrow() {
-            continue;
-        }
-        // A dead letter is counted before it is in the ledger, and settled when it is.
-        let store = hub.store.clone();
-        match tokio::task::spawn_blocking(move || store.settle()).await {
-            Ok(Ok(())) => {
-                hub.refused.send_replace(found);
-            }
-            Ok(Err(error)) => tracing::error!(%error, "dead letters are not settled"),
-            Err(error) => tracing::error!(%error, "dead letters are not settled"),
-        }
-    }
 }
 
 async fn serve(hub: App, link: Link) {

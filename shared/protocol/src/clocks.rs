@@ -143,7 +143,7 @@ impl Boots {
         let Some(boot) = self.find(stamp.boot) else { return unknown };
         let error = |point: &Point| point.offset_ns.saturating_sub(stamp.offset_ns);
         // The clock was as right as this at some time of the boot, so nobody had set it wrong.
-        if boot.points.iter().any(|point| error(point).abs() <= TOLERANCE_NS) {
+        if boot.points.iter().any(|point| error(point).unsigned_abs() <= TOLERANCE_NS.unsigned_abs()) {
             return Correction::None;
         }
         boot.points.first().map_or(unknown, |point| Correction::Shift(error(point)))
@@ -195,6 +195,20 @@ mod tests {
         boots.learn(boot, 20, NOW + 3600 * S);
         assert_eq!(boots.correct(stamp(boot, NOW)), Correction::None);
         assert_eq!(boots.correct(stamp(boot, NOW + 3600 * S)), Correction::None);
+    }
+
+    #[test]
+    fn clocks_that_were_set_to_what_no_clock_should_say_break_nothing() {
+        for (offset_ns, told_ns) in [(i64::MIN, i64::MAX), (i64::MAX, i64::MIN), (0, i64::MIN)] {
+            let mut boots = Boots::default();
+            let boot = boots.begin([1; 16]);
+            boots.learn(boot, u64::MAX, told_ns);
+            boots.learn(boot, 0, told_ns);
+            assert_eq!(
+                boots.correct(stamp(boot, offset_ns)),
+                Correction::Shift(told_ns.saturating_sub(offset_ns))
+            );
+        }
     }
 
     #[test]

@@ -182,8 +182,11 @@ impl World {
         outcome.produced += made.len();
         outcome.dropped += dropped;
         // A flipped bit may have taken the count of the readings with them; that there were some is told.
-        let damaged = |ledger: &EpochLedger| ledger.gaps.iter().any(|gap| gap.cause == DropCause::Damaged);
-        let told = site.agent.damaged && self.hub.ledgers(agent).iter().any(damaged);
+        let uncounted = |ledger: &EpochLedger| {
+            let damaged = ledger.gaps.iter().filter(|gap| gap.cause == DropCause::Damaged);
+            damaged.flat_map(|gap| gap.rows.runs()).any(|(_, rows)| *rows == 0)
+        };
+        let told = site.agent.damaged && self.hub.ledgers(agent).iter().any(uncounted);
         if missing > dropped && !told {
             return Err(format!("INV-3: {missing} readings are missing, {dropped} were dropped and counted"));
         }

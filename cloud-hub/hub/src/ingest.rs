@@ -3,6 +3,8 @@
 //! One loop per connection: wait for a frame, a finished append, or the word to end; hand it to
 //! the session; carry out what the session asks. The session itself does no I/O.
 
+mod audit;
+mod door;
 mod links;
 mod refused;
 
@@ -20,6 +22,7 @@ use tideline_store::{Opening, StoreError};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 
+use self::audit::Audits;
 pub use self::links::{ARRIVED_MAX, accept};
 pub use self::refused::watch_refused;
 use crate::api::devices::{last_seen, revoked_text};
@@ -94,6 +97,7 @@ struct Driver {
     session: HubSession,
     sender: FrameSender,
     appends: Appends,
+    audits: Audits,
     // What the agent was told is stored here.
     claimed: RangeSet,
     // The session's number in the fleet, once the hello was good.
@@ -118,6 +122,7 @@ async fn drive(hub: &App, link: Link) -> Result<(), Ended> {
         session,
         sender,
         appends: JoinSet::new(),
+        audits: JoinSet::new(),
         claimed: RangeSet::new(),
         entered: None,
         told: None,
@@ -165,6 +170,7 @@ impl Driver {
                     Err(error @ StoreError::Limit(_)) => self.refuse(RefuseCode::Protocol, error.to_string()),
                     Err(error) => return Err(error.into()),
                 },
+                Some(done) = self.audits.join_next() => self.session.handle_audited(done??),
                 // An error means that nobody looks for refusals any more: the hub stops.
                 Ok(()) = refused.changed() => self.tell_refused(),
                 Ok(()) = changes.changed() => self.look_for_losses(),
@@ -268,25 +274,11 @@ impl Driver {
                     let (number, now_ms) = (self.entered.unwrap_or_default(), self.hub.now_ms());
                     self.hub.fleet.fares(&self.agent, number, health, now_ms);
                 }
+                HubAction::Audit(epoch, asked) => self.audit(epoch, asked),
                 HubAction::Close => return Ok(true),
             }
         }
         Ok(false)
-    }
-
-    /// Whether the agent is told to come again later.
-    fn put_off(&mut self) -> bool {
-        let mut entropy = [0; 8];
-        // Without entropy those who are put off come back less spread.
-        let _ = getrandom::fill(&mut entropy);
-        let taken = self.hub.openings.take(self.hub.clock.mono_ns(), u64::from_le_bytes(entropy));
-        let Err(wait_ns) = taken else { return false };
-        self.hub.counters.add(Metric::SessionsPutOff, 1);
-        let wait_ms = u32::try_from(wait_ns.div_ceil(1_000_000)).unwrap_or(u32::MAX);
-        let reason = format!("too many sessions open at once: come again in {wait_ms} ms");
-        tracing::debug!(agent = %self.agent, wait_ms, "session put off");
-        self.session.refuse_for(RefuseCode::Unavailable, reason, wait_ms);
-        true
     }
 
     async fn open(&mut self, hello: Hello) -> Result<(), Ended> {
@@ -434,26 +426,6 @@ impl Driver {
         self.session.handle_settled(&settlement);
         self.hub.live.publish(Happening::Gap(shown));
         Ok(())
-    }
-
-    /// Why this agent has no right to a session.
-    fn stranger(&self) -> Result<String, Ended> {
-        let agent = &self.agent;
-        Ok(match self.hub.metadata.find::<DeviceRecord>(agent.as_str())? {
-            Some(own) if own.agent != agent.as_str() => {
-                format!("{agent} is a field device behind agent {0}, and {0} speaks for it", own.agent)
-            }
-            Some(_) => revoked_text(agent),
-            // Its certificate is of this hub, or it had not come so far.
-            None => {
-                if let Some(key_hash) = &self.key_hash {
-                    self.hub.strangers.note(agent, key_hash, self.hub.now_ms());
-                }
-                format!(
-                    "agent {agent} is not registered, as one that enrolled after the backup that the hub was restored from: `cloud-hub device adopt {agent}` lets it in again, and so does a new token of `cloud-hub enroll-token create --device {agent}`"
-                )
-            }
-        })
     }
 
     async fn leave(&mut self) {

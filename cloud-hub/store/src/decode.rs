@@ -9,7 +9,7 @@ use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Run, RunEnvelope};
 
 use crate::dead;
-use crate::hot::SeriesId;
+use crate::hot::{Arrival, SeriesId};
 use crate::metrics::add;
 use crate::tables::{LiveBatch, LiveColumn, Shared, read, write};
 
@@ -81,7 +81,7 @@ pub fn take_in(
     }
     let ids = read(&shared.registry).ids(agent, run.envelope.epoch);
     match guarded(run, taken, ids.len()) {
-        Ok(decoded) => Ok(Some(push(shared, agent, decoded, &ids))),
+        Ok(decoded) => Ok(Some(push(shared, agent, &run.envelope, decoded, &ids))),
         Err(reason) => {
             tracing::warn!(%agent, first = %run.envelope.first, reason, "a stored run cannot be decoded");
             add(&shared.counters.dead_letters, 1);
@@ -95,22 +95,31 @@ pub fn take_in(
     }
 }
 
-fn push(shared: &Shared, agent: &AgentId, decoded: Decoded, ids: &Arc<Vec<SeriesId>>) -> LiveBatch {
-    let columns: Vec<LiveColumn> = {
+fn push(
+    shared: &Shared,
+    agent: &AgentId,
+    envelope: &RunEnvelope,
+    decoded: Decoded,
+    ids: &Arc<Vec<SeriesId>>,
+) -> LiveBatch {
+    let columns: Vec<(LiveColumn, Vec<u32>)> = {
         let registry = read(&shared.registry);
         let named = decoded.columns.into_iter().filter_map(|column| {
             let id = *ids.get(column.series as usize)?;
             let meta = Arc::clone(registry.meta(id)?);
-            Some(LiveColumn { id, meta, times: column.times, values: column.values })
+            Some((LiveColumn { id, meta, times: column.times, values: column.values }, column.rows_per_seq))
         });
         named.collect()
     };
     let mut tables = write(&shared.tables);
     let before = tables.active.rows();
-    for column in &columns {
-        tables.active.push(column.id, &column.times, &column.values);
+    let origin = tables.active.origin(agent, envelope.epoch);
+    for (column, rows_per_seq) in &columns {
+        let arrival = Arrival { times: &column.times, values: &column.values, rows_per_seq };
+        tables.active.push(column.id, origin, envelope.first, arrival);
     }
     add(&shared.counters.decoded_rows, (tables.active.rows() - before) as u64);
     tables.live_id += 1;
+    let columns = columns.into_iter().map(|(column, _)| column).collect();
     LiveBatch { id: tables.live_id, agent: agent.clone(), columns }
 }

@@ -1,6 +1,8 @@
 //! The readings that are not sealed yet, in memory, as columns in order of arrival.
 
-use tideline_protocol::model::Sample;
+use tideline_protocol::model::{AgentId, Epoch, Sample, Seq};
+
+use crate::batches::{Batches, Origins, Trail};
 
 /// The number of a series at this hub.
 pub type SeriesId = u32;
@@ -67,13 +69,20 @@ impl Rows {
 
     /// Sorts by time; what arrived earlier stays earlier among equal times.
     pub fn sort(&mut self) {
+        self.sort_with(&mut Vec::new());
+    }
+
+    /// Sorts by time, and the numbers of the batches with them; what arrived earlier stays earlier among
+    /// equal times.
+    pub fn sort_with(&mut self, batches: &mut Vec<u32>) {
         if self.times.is_sorted() {
             return;
         }
-        let mut pairs: Vec<(i64, f64)> =
-            self.times.iter().copied().zip(self.values.iter().copied()).collect();
-        pairs.sort_by_key(|(time, _)| *time);
-        (self.times, self.values) = pairs.into_iter().unzip();
+        let mut order: Vec<usize> = (0..self.times.len()).collect();
+        order.sort_by_key(|at| self.times.get(*at));
+        self.times = reordered(&self.times, &order);
+        self.values = reordered(&self.values, &order);
+        *batches = reordered(batches, &order);
     }
 
     /// Leaves the first rows.
@@ -83,12 +92,18 @@ impl Rows {
     }
 }
 
+/// The items in another order; of an empty list none.
+fn reordered<T: Copy>(items: &[T], order: &[usize]) -> Vec<T> {
+    order.iter().filter_map(|at| items.get(*at).copied()).collect()
+}
+
 /// One series in memory.
 #[derive(Debug, Clone, Default)]
 pub struct HotColumn {
     rows: Rows,
     stats: SeriesStats,
     unsorted: bool,
+    trail: Trail,
 }
 
 impl HotColumn {
@@ -124,18 +139,51 @@ impl HotColumn {
 pub struct Hot {
     columns: Vec<HotColumn>,
     rows: usize,
+    origins: Origins,
+}
+
+/// Readings of one series that came in one run.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// Times in ns since 1970.
+    pub times: &'a [i64],
+    /// As many values.
+    pub values: &'a [f64],
+    /// The rows of each seq of the run, whose sum is the length of the others.
+    pub rows_per_seq: &'a [u32],
 }
 
 impl Hot {
-    /// Adds readings of a series. Both slices must have the same length.
-    pub fn push(&mut self, id: SeriesId, times: &[i64], values: &[f64]) {
+    /// The number here of an agent's epoch, for [`Hot::push`].
+    pub fn origin(&mut self, agent: &AgentId, epoch: Epoch) -> u32 {
+        self.origins.number(agent, epoch)
+    }
+
+    /// Adds readings of a series, from a run of `origin` that begins with `first`.
+    pub fn push(&mut self, id: SeriesId, origin: u32, first: Seq, arrival: Arrival<'_>) {
         let at = id as usize;
         if at >= self.columns.len() {
             self.columns.resize_with(at + 1, HotColumn::default);
         }
         if let Some(column) = self.columns.get_mut(at) {
-            column.push(times, values);
-            self.rows += times.len();
+            column.push(arrival.times, arrival.values);
+            for (rows, seq) in arrival.rows_per_seq.iter().zip(first.get()..) {
+                column.trail.add(origin, seq, *rows);
+            }
+            self.rows += arrival.times.len();
+        }
+    }
+
+    /// Shows all rows of an agent's epoch, with the series and the seq of each.
+    pub fn each_of(&self, agent: &AgentId, epoch: Epoch, mut visit: impl FnMut(SeriesId, u64, i64, f64)) {
+        let Some(origin) = self.origins.find(agent, epoch) else { return };
+        for (column, id) in self.columns.iter().zip(0_u32..) {
+            let rows = column.rows.times.iter().zip(&column.rows.values);
+            for ((time, value), (from, seq)) in rows.zip(column.trail.rows()) {
+                if from == origin {
+                    visit(id, seq, *time, *value);
+                }
+            }
         }
     }
 
@@ -167,13 +215,19 @@ impl Hot {
         self.columns.get(id as usize).map_or_else(SeriesStats::default, |column| column.stats)
     }
 
-    /// Each series that has rows, ascending, sorted by time.
-    pub fn sorted(&self) -> impl Iterator<Item = (SeriesId, Rows)> + '_ {
+    /// Each series that has rows, ascending, sorted by time, with the number of the batch of each row.
+    pub fn sorted<'a>(
+        &'a self,
+        batches: &'a Batches,
+    ) -> impl Iterator<Item = (SeriesId, Rows, Vec<u32>)> + 'a {
+        let origins = batches.of(&self.origins);
         self.columns.iter().zip(0_u32..).filter(|(column, _)| !column.rows.times.is_empty()).map(
-            |(column, id)| {
+            move |(column, id)| {
                 let mut rows = column.rows.clone();
-                rows.sort();
-                (id, rows)
+                let mut numbers =
+                    column.trail.rows().map(|(origin, seq)| origins.number(origin, seq)).collect();
+                rows.sort_with(&mut numbers);
+                (id, rows, numbers)
             },
         )
     }

@@ -12,6 +12,8 @@
 //! the file and lets the log go. What a query sees is files, then hot columns, in order of
 //! arrival. A file is never changed, and the log never decodes.
 
+mod agreement;
+mod batches;
 mod blocks;
 pub mod buckets;
 mod config;

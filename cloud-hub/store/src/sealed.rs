@@ -2,7 +2,9 @@
 //!
 //! This file and no other knows Polars. Rows of equal (series, time) stand in order of arrival.
 //! Where the rows of a series stand in a file is kept in the manifest, so that reading one series
-//! decodes only the row groups that hold it.
+//! decodes only the row groups that hold it. The column `batch_step` says which batch brought a row, as
+//! the difference of its number (see [`crate::batches`]) from that of the row before, or from 0 at the
+//! first row of a series: a series that has a reading in each batch has steps of 1, which take no room.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +14,7 @@ use minicbor::{Decode, Encode};
 use polars::prelude::*;
 use tideline_protocol::model::Sample;
 
+use crate::batches::Batches;
 use crate::buckets::{Aggregate, MINUTE_NS, bucket_start};
 use crate::hot::{Hot, Rows, SeriesId, SeriesStats};
 
@@ -61,11 +64,12 @@ impl Place {
 
 /// How sealed files are written and read.
 pub trait SealedFormat: Send + Sync {
-    /// Writes all rows of `hot` to `raw` and their rollup to `rollup`. Neither is synced.
+    /// Writes all rows of `hot`, which came in `batches`, to `raw` and their rollup to `rollup`. Neither
+    /// is synced.
     ///
     /// # Errors
     /// Says what failed.
-    fn write(&self, hot: &Hot, raw: &Path, rollup: &Path) -> Result<Vec<Place>, String>;
+    fn write(&self, hot: &Hot, batches: &Batches, raw: &Path, rollup: &Path) -> Result<Vec<Place>, String>;
     /// Writes the rollup of a raw file again. It is not synced.
     ///
     /// # Errors
@@ -81,6 +85,11 @@ pub trait SealedFormat: Send + Sync {
     /// # Errors
     /// Says what failed.
     fn read_series(&self, raw: &Path, offset: u64, len: u64) -> Result<Vec<SeriesId>, String>;
+    /// The column `batch_step` of these rows of a raw file.
+    ///
+    /// # Errors
+    /// Says what failed.
+    fn read_batch_steps(&self, raw: &Path, offset: u64, len: u64) -> Result<Vec<i32>, String>;
     /// The rows `offset..offset + len` of a rollup, as (series, minute, aggregate).
     ///
     /// # Errors
@@ -106,11 +115,17 @@ fn text(error: PolarsError) -> String {
     error.to_string()
 }
 
-fn frame(hot: &Hot) -> Result<(DataFrame, Vec<Place>), String> {
+fn frame(hot: &Hot, batches: &Batches) -> Result<(DataFrame, Vec<Place>), String> {
     let mut series = Vec::with_capacity(hot.rows());
     let mut all = Rows { times: Vec::with_capacity(hot.rows()), values: Vec::with_capacity(hot.rows()) };
-    let mut places = Vec::new();
-    for (id, rows) in hot.sorted() {
+    let (mut places, mut steps) = (Vec::new(), Vec::with_capacity(hot.rows()));
+    for (id, rows, numbers) in hot.sorted(batches) {
+        let mut before = 0_u32;
+        steps.extend(numbers.into_iter().map(|number| {
+            let step = number.wrapping_sub(before).cast_signed();
+            before = number;
+            step
+        }));
         places.push(Place {
             series: id,
             row: series.len() as u64,
@@ -127,6 +142,7 @@ fn frame(hot: &Hot) -> Result<(DataFrame, Vec<Place>), String> {
         Column::new("series".into(), series),
         Column::new("time".into(), all.times),
         Column::new("value".into(), all.values),
+        Column::new("batch_step".into(), steps),
     ];
     Ok((DataFrame::new_infer_height(columns).map_err(text)?, places))
 }
@@ -202,8 +218,8 @@ fn f64s(frame: &DataFrame, name: &str) -> Result<Vec<f64>, String> {
 }
 
 impl SealedFormat for ParquetFormat {
-    fn write(&self, hot: &Hot, raw: &Path, rollup: &Path) -> Result<Vec<Place>, String> {
-        let (mut rows, mut places) = frame(hot)?;
+    fn write(&self, hot: &Hot, batches: &Batches, raw: &Path, rollup: &Path) -> Result<Vec<Place>, String> {
+        let (mut rows, mut places) = frame(hot, batches)?;
         write_parquet(raw, &mut rows, ROW_GROUP_ROWS)?;
         let mut minutes = guarded(|| roll_up(rows).map_err(text))?;
         let series = u32s(&minutes, "series")?;
@@ -219,7 +235,7 @@ impl SealedFormat for ParquetFormat {
     }
 
     fn roll_up(&self, raw: &Path, rollup: &Path) -> Result<(), String> {
-        let rows = read_parquet(raw, None, 0, u64::from(u32::MAX))?;
+        let rows = read_parquet(raw, Some(&["series", "time", "value"]), 0, u64::from(u32::MAX))?;
         let mut minutes = guarded(|| roll_up(rows).map_err(text))?;
         write_parquet(rollup, &mut minutes, ROLLUP_GROUP_ROWS)
     }
@@ -235,6 +251,13 @@ impl SealedFormat for ParquetFormat {
 
     fn read_series(&self, raw: &Path, offset: u64, len: u64) -> Result<Vec<SeriesId>, String> {
         u32s(&read_parquet(raw, Some(&["series"]), offset, len)?, "series")
+    }
+
+    fn read_batch_steps(&self, raw: &Path, offset: u64, len: u64) -> Result<Vec<i32>, String> {
+        let frame = read_parquet(raw, Some(&["batch_step"]), offset, len)?;
+        let column = frame.column("batch_step").map_err(text)?;
+        let values = column.i32().map_err(text)?;
+        Ok(values.cont_slice().map_or_else(|_| values.iter().flatten().collect(), <[_]>::to_vec))
     }
 
     fn read_rollup(

@@ -22,10 +22,12 @@ use std::thread::JoinHandle;
 use tideline_protocol::durability::{Batch, Durable, Validated};
 use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{AgentId, DeviceId, Epoch, Gap};
+use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::time::Clock;
-use tideline_protocol::wire::{Report, Series, Settlement};
+use tideline_protocol::wire::{Digest, Report, Series, Settlement};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
+use crate::agreement;
 use crate::config::{StoreConfig, StoreError};
 use crate::hot::SeriesId;
 use crate::log::{AgentState, EpochLedger, Opening, lock};
@@ -283,6 +285,25 @@ impl Store {
     ) -> Result<BucketAnswer, StoreError> {
         let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
         self.inner.mending(|| query::buckets(shared, format, series, (from_ns, to_ns), buckets_max))
+    }
+
+    /// What became of some seqs of an agent's epoch, and a digest of the readings for each `per` of those
+    /// that are stored, read from memory and files as they are now. Blocks the thread.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the store is closed.
+    pub fn audit(
+        &self,
+        agent: &AgentId,
+        epoch: Epoch,
+        seqs: &RangeSet,
+        per: u64,
+    ) -> Result<(Settlement, Vec<Digest>), StoreError> {
+        let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
+        self.inner.mending(|| {
+            self.inner.barrier()?;
+            agreement::digest(shared, format, (agent, epoch), seqs, per)
+        })
     }
 
     /// The batches from now on, each as soon as it can be queried.

@@ -4,6 +4,7 @@
 //! → `uplink` sends what the session picks. A source's position moves in the same commit as its
 //! readings, so that a kill neither loses nor repeats any.
 
+pub mod agreement;
 pub mod clock;
 pub mod config;
 pub mod enroll;

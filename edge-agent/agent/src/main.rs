@@ -64,7 +64,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Look at the spool while no agent runs, or repair it
+    /// Look at the spool, repair it, or compare it with the hub
     Store {
         #[command(subcommand)]
         command: StoreCommand,
@@ -86,6 +86,9 @@ enum StoreCommand {
     },
     /// Read and check everything
     Verify {
+        /// Have the running agent compare what it holds with what the hub holds, by digests
+        #[arg(long)]
+        against_hub: bool,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -198,6 +201,15 @@ async fn command(args: Args) -> anyhow::Result<()> {
                 "not everything that was pending is at the hub after {timeout:?}"
             );
         }
+        Command::Store { command: StoreCommand::Verify { against_hub: true, json } } => {
+            let report = serve::ask_agreement(&data).await?;
+            if json {
+                println!("{}", serde_json::to_string(&report)?)
+            } else {
+                println!("{report}")
+            }
+            anyhow::ensure!(report.ok, "agent and hub do not hold the same");
+        }
         Command::Store { command } => store_command(&command, &data)?,
         Command::Config { command: ConfigCommand::Print } => print!("{}", config::reference()),
         Command::Config { command: ConfigCommand::Check } => println!("the configuration is valid"),
@@ -210,7 +222,7 @@ fn store_command(command: &StoreCommand, data: &Path) -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(|info| tracing::debug!(%info, "panic")));
     let (found, json) = match command {
         StoreCommand::Inspect { json } => (store::inspect(data)?, json),
-        StoreCommand::Verify { json } => (store::verify(data)?, json),
+        StoreCommand::Verify { json, .. } => (store::verify(data)?, json),
         StoreCommand::Repair { json } => (store::repair(data)?, json),
         StoreCommand::Export { json, series, from, to, out } => {
             let selection = store::Selection { series: series.clone(), from_ns: *from, to_ns: *to };

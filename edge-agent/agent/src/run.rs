@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tideline_spool::{DEFAULT_STREAM, SpoolConfig};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
 
+use crate::agreement::{Auditor, Questions};
 use crate::clock::{self, AgentClock};
 use crate::config::{Config, Layers};
 use crate::identity::Identity;
@@ -56,8 +58,7 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     let (spool, spool_thread) =
         SpoolHandle::start_streams(path, spool_config, streams, board.clone()).context("spool")?;
     let wake = Wake::default();
-    let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
-    let socket = serve::socket(listener, syncer);
+    let (socket, questions) = serve_socket(listener, &spool, &board, &wake);
     let (drain, draining) = watch::channel(false);
     let (batching, batching_now) = watch::channel(Batching::of(&config));
     let (out, intakes) = start_intakes(&config, &spool, &batching_now, &board);
@@ -83,6 +84,7 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
         boot,
         clock,
         backfill,
+        questions,
     };
     let uplink = tokio::spawn(uplink.run());
     tracing::info!("agent runs");
@@ -105,6 +107,18 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     page.iter().for_each(|(_, task)| task.abort());
     let _ = std::fs::remove_file(socket_path);
     Ok(())
+}
+
+/// Answers commands on the socket; some become questions to the hub.
+fn serve_socket(
+    listener: UnixListener,
+    spool: &SpoolHandle,
+    board: &Board,
+    wake: &Wake,
+) -> (JoinHandle<()>, Questions) {
+    let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
+    let (auditor, questions) = Auditor::new(spool.clone(), board.clone());
+    (serve::socket(listener, syncer, auditor), questions)
 }
 
 /// Waits for the intakes and then for the uplink to send the rest, but not for long.

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
+use crate::agreement::{AgreementReport, Auditor};
 use crate::status::{Board, Status};
 use crate::sync::{SyncReport, Syncer, TIMEOUT_MAX};
 
@@ -102,9 +103,10 @@ pub async fn bind_socket(data: &Path) -> anyhow::Result<UnixListener> {
 
 /// Serves the socket until the task is dropped. What changes anything is on it alone, never on the
 /// page: who may open the socket owns the agent.
-pub fn socket(listener: UnixListener, syncer: Syncer) -> tokio::task::JoinHandle<()> {
+pub fn socket(listener: UnixListener, syncer: Syncer, auditor: Auditor) -> tokio::task::JoinHandle<()> {
     let commands = Router::new().route("/sync", post(sync)).with_state(syncer.clone());
-    let router = router(syncer.board).merge(commands);
+    let audits = Router::new().route("/agreement", post(agreement)).with_state(auditor);
+    let router = router(syncer.board).merge(commands).merge(audits);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the agent's socket has ended");
@@ -119,6 +121,21 @@ struct SyncQuery {
 
 async fn sync(State(syncer): State<Syncer>, Query(query): Query<SyncQuery>) -> Json<SyncReport> {
     Json(syncer.run(Duration::from_millis(query.timeout_ms)).await)
+}
+
+async fn agreement(State(auditor): State<Auditor>) -> Response {
+    match auditor.run().await {
+        Ok(report) => Json(report).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}")).into_response(),
+    }
+}
+
+/// Has a running agent compare what it holds with what the hub holds.
+///
+/// # Errors
+/// No agent runs on the folder, or it cannot ask its hub.
+pub async fn ask_agreement(data: &Path) -> anyhow::Result<AgreementReport> {
+    ask(data, Method::POST, "/agreement").await
 }
 
 /// Asks a running agent for its status.

@@ -90,6 +90,7 @@ enum Request {
     Settle(Settlement, Answer<()>),
     Gaps(Answer<Vec<Gap>>),
     Urgent(Answer<Urgent>),
+    Held(Answer<(RangeSet, RangeSet)>),
     GrowOlder(u64, Answer<()>),
     LearnTime(u64, i64, Answer<()>),
     Cursor(String, Answer<Option<Vec<u8>>>),
@@ -210,6 +211,14 @@ impl SpoolHandle {
     /// The storage failed.
     pub async fn urgent(&self) -> Result<Urgent, SpoolError> {
         self.ask(Request::Urgent).await
+    }
+
+    /// The seqs that are held, and those of them that are not settled.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn held(&self) -> Result<(RangeSet, RangeSet), SpoolError> {
+        self.ask(Request::Held).await
     }
 
     /// What a session needs to start.

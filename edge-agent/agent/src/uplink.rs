@@ -28,6 +28,7 @@ use self::chooser::{Advice, Chooser};
 use self::dial::{Dial, Dialled};
 use self::routes::Routes;
 use self::session::{Driver, Outdated, Progress};
+use crate::agreement::Questions;
 use crate::clock::AgentClock;
 use crate::resilience::{Refusal, entropy};
 use crate::spooler::{SpoolHandle, SpoolState};
@@ -63,6 +64,8 @@ pub struct Uplink {
     pub clock: AgentClock,
     /// How much of the link old readings may take.
     pub backfill: BackfillBudget,
+    /// What the hub is to be asked.
+    pub questions: Questions,
 }
 
 /// The session that there is. Dropped, it ends.
@@ -290,6 +293,8 @@ impl Loop {
             drain: uplink.drain.clone(),
             progress: sender,
             health: self.health.subscribe(),
+            questions: uplink.questions.clone(),
+            asked: None,
         };
         Live {
             endpoint: dialled.endpoint,

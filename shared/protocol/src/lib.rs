@@ -5,11 +5,13 @@
 
 pub mod block;
 pub mod clocks;
+pub mod digest;
 pub mod durability;
 pub mod invariants;
 pub mod lives;
 pub mod model;
 pub mod ranges;
+pub mod ranks;
 mod rows;
 pub mod session;
 pub mod time;

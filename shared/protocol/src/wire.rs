@@ -16,18 +16,19 @@
 //! Every length is checked against a named limit before anything is allocated, and a message must
 //! be in the one encoding that this module itself writes (INV-7).
 
+mod audit;
 mod body;
+mod limits;
 
 use minicbor::{Decode, Encode};
 
+pub use audit::{AUDIT_SEQS_MAX, Agreement, Audit, DIGESTS_MAX, Digest};
 pub use body::{
     Ack, Breaker, Carrier, Health, Hello, Lane, Ping, Pong, Refuse, RefuseCode, Report, Restamp, Run,
     RunEnvelope, Series, Settlement, WayHealth, Welcome,
 };
 
-use crate::lives::LIVES_MAX;
-use crate::model::{Gap, SERIES_PER_EPOCH_MAX};
-use crate::ranges::RangeSet;
+use crate::model::Gap;
 
 /// The version that this code writes.
 pub const VERSION: u8 = 1;
@@ -190,6 +191,8 @@ messages! {
     9 Pong(Pong),
     10 Refuse(Refuse),
     11 Health(Health),
+    12 Audit(Audit),
+    13 Agreement(Agreement),
 }
 
 /// A message with what goes around it.
@@ -235,65 +238,6 @@ fn decode_run(bytes: &[u8]) -> Result<Message, WireError> {
         return Err(WireError::TooLong { what: "block of a run", found: block.len(), max: RUN_BYTES_MAX });
     }
     Ok(Message::Run(Run { envelope, block: block.to_vec() }))
-}
-
-/// Checks what the types cannot: list lengths and sums against their limits.
-fn check_limits(message: &Message) -> Result<(), WireError> {
-    let over = |what, found: usize, max| WireError::TooLong { what, found, max };
-    match message {
-        Message::Series(series) => {
-            if series.defs.len() > SERIES_PER_MESSAGE_MAX {
-                return Err(over("series list", series.defs.len(), SERIES_PER_MESSAGE_MAX));
-            }
-            let end = series.first as usize + series.defs.len();
-            if end > SERIES_PER_EPOCH_MAX as usize {
-                return Err(over("series dictionary", end, SERIES_PER_EPOCH_MAX as usize));
-            }
-            let unit = series.defs.iter().map(|def| def.unit.len()).max().unwrap_or(0);
-            if unit > crate::model::UNIT_BYTES_MAX {
-                return Err(over("unit", unit, crate::model::UNIT_BYTES_MAX));
-            }
-        }
-        Message::Run(run) => {
-            let (rows, seqs) = (run.envelope.rows.total(), run.envelope.rows.seqs());
-            if rows > RUN_ROWS_MAX || seqs > RUN_SEQS_MAX {
-                let found = usize::try_from(rows.max(seqs)).unwrap_or(usize::MAX);
-                return Err(over("run of rows", found, usize::try_from(RUN_ROWS_MAX).unwrap_or(usize::MAX)));
-            }
-            if rows == 0
-                || run.envelope.first.get() == 0
-                || run.envelope.first.get().checked_add(seqs).is_none()
-            {
-                return Err(WireError::Malformed { kind: KIND_RUN, reason: "it names no valid seqs".into() });
-            }
-            check_restamps(&run.envelope)?;
-        }
-        Message::Gap(gap) => check_gap(gap)?,
-        Message::Hello(hello) if hello.versions.len().max(hello.capabilities.len()) > NAMES_MAX => {
-            let found = hello.versions.len().max(hello.capabilities.len());
-            return Err(over("list of versions or abilities", found, NAMES_MAX));
-        }
-        Message::Hello(hello) if hello.lives.len() > LIVES_MAX => {
-            return Err(over("list of lives", hello.lives.len(), LIVES_MAX));
-        }
-        Message::Hello(hello) if hello.software.len() > TEXT_BYTES_MAX => {
-            return Err(over("software name", hello.software.len(), TEXT_BYTES_MAX));
-        }
-        Message::Health(health) if health.ways.len() > WAYS_MAX => {
-            return Err(over("list of ways", health.ways.len(), WAYS_MAX));
-        }
-        Message::Health(health) => {
-            let longest = health.ways.iter().map(|way| way.address.len()).max().unwrap_or(0);
-            if longest > ADDRESS_BYTES_MAX {
-                return Err(over("address", longest, ADDRESS_BYTES_MAX));
-            }
-        }
-        Message::Refuse(refuse) if refuse.reason.len() > TEXT_BYTES_MAX * 4 => {
-            return Err(over("reason", refuse.reason.len(), TEXT_BYTES_MAX * 4));
-        }
-        _ => {}
-    }
-    Ok(())
 }
 
 /// The bytes of a frame.
@@ -412,49 +356,10 @@ impl Decoder {
         let (corr, body) = split_corr(&header, body)?;
         let (trace, body) = split_trace(&header, body)?;
         let message = Message::decode(header.kind, body)?;
-        check_limits(&message)?;
+        limits::check(&message)?;
         self.start += HEADER_LEN + header.len;
         Ok(Some(Frame { corr, trace, message }))
     }
-}
-
-/// A seq that is corrected twice would have two times.
-fn check_restamps(run: &RunEnvelope) -> Result<(), WireError> {
-    let found = run.restamps.len();
-    if found > RESTAMPS_PER_RUN_MAX {
-        let what = "list of corrections of a run";
-        return Err(WireError::TooLong { what, found, max: RESTAMPS_PER_RUN_MAX });
-    }
-    let mut left = if found == 0 { RangeSet::new() } else { run.seqs() };
-    for restamp in &run.restamps {
-        if restamp.seqs.is_empty() || left.intersect(&restamp.seqs) != restamp.seqs {
-            let reason = "it corrects seqs twice, or such that it does not have";
-            return Err(WireError::Malformed { kind: KIND_RUN, reason: reason.into() });
-        }
-        left.remove_set(&restamp.seqs);
-    }
-    Ok(())
-}
-
-fn check_gap(gap: &Gap) -> Result<(), WireError> {
-    let (seqs, first) = (gap.rows.seqs(), gap.first.get());
-    if seqs == 0 || first == 0 || first.checked_add(seqs).is_none() {
-        return Err(WireError::Malformed { kind: KIND_GAP, reason: "it names no valid seqs".into() });
-    }
-    let runs = gap.rows.runs().len();
-    if runs > GAP_RUNS_MAX {
-        return Err(WireError::TooLong { what: "gap of row counts", found: runs, max: GAP_RUNS_MAX });
-    }
-    let most = gap.rows.runs().iter().map(|(_, each)| u64::from(*each)).max().unwrap_or(0);
-    for (what, found, max) in
-        [("gap of seqs", seqs, GAP_SEQS_MAX), ("batch of rows in a gap", most, RUN_ROWS_MAX)]
-    {
-        if found > max {
-            let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-            return Err(WireError::TooLong { what, found: number(found), max: number(max) });
-        }
-    }
-    Ok(())
 }
 
 fn split_corr<'b>(header: &Header, body: &'b [u8]) -> Result<(u64, &'b [u8]), WireError> {

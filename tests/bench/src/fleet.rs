@@ -199,6 +199,7 @@ impl SimAgent {
                     self.spool.settle(&settlement)?;
                     session.handle_account(self.spool.account());
                 }
+                AgentAction::Agreement(_) => {}
                 AgentAction::Branch(_) => anyhow::bail!("a new spool is taken for a copy"),
             }
         }

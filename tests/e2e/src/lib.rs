@@ -391,6 +391,30 @@ impl Agent {
         Ok(())
     }
 
+    /// Has the agent compare what it holds with the hub, until both hold the same; gives what
+    /// `edge-agent store verify --against-hub --json` says. A session that broke off meanwhile is no
+    /// reason to give up, a difference is.
+    ///
+    /// # Errors
+    /// They do not hold the same, or the hub cannot be asked for longer than `longest`.
+    pub async fn agrees(&self, longest: Duration) -> Result<Value> {
+        let data = self.folder.join("data").display().to_string();
+        let args = ["store", "verify", "--against-hub", "--json", "--data", &data];
+        until("an answer about agreement", longest, || async {
+            let said = process::run("edge-agent", &args).await?;
+            if said.out.is_empty() {
+                return Ok(None);
+            }
+            let report: Value = serde_json::from_str(&said.out)?;
+            ensure!(
+                said.code == Some(0) && report.get("ok") == Some(&Value::Bool(true)),
+                "they do not agree: {report}"
+            );
+            Ok(Some(report))
+        })
+        .await
+    }
+
     /// Ends the agent with SIGTERM.
     ///
     /// # Errors

@@ -98,6 +98,11 @@ async fn a_restored_hub_is_refilled_by_its_agents_and_shows_what_they_no_longer_
     .await?;
     hub.settled("late-1", ROWS, LONGEST).await?;
     ensure!(hub.log()?.contains("`cloud-hub device adopt late-1`"), "the log does not say how");
+    let report = press.agrees(LONGEST).await?;
+    ensure!(report["readings"] == 2 * ROWS && report["not_held"] == 0, "{report}");
+    // The mixer has given up most of what it sent: nobody can compare that, and it says so.
+    let report = mixer.agrees(LONGEST).await?;
+    ensure!(report["batches"].as_u64() > Some(0) && report["not_held"].as_u64() > Some(0), "{report}");
     for agent in [press, mixer, late] {
         agent.terminate(LONGEST).await?;
     }

@@ -80,5 +80,8 @@ async fn kills_of_hub_and_agent_lose_and_repeat_nothing() -> Result<()> {
         ensure!(*time == (START_MS + i64::from(row)) * 1_000_000, "row {row} has the time {time}");
         ensure!(got.to_bits() == value(row).to_bits(), "row {row} is {got}");
     }
+    // And by digests of what can be read back at both ends, as a person would ask.
+    let report = agent.agrees(MOVE_MAX).await?;
+    assert_eq!(report["readings"].as_u64(), Some(u64::from(ROWS)), "{report}");
     agent.terminate(Duration::from_secs(30)).await
 }

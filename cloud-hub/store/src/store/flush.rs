@@ -9,10 +9,11 @@ use std::sync::mpsc;
 use super::Inner;
 use super::damage::fingerprint;
 use super::threads::Command;
+use crate::batches::Batches;
 use crate::config::StoreError;
 use crate::hot::Hot;
 use crate::log::{Checkpoint, lock};
-use crate::manifest::{Change, FileEntry};
+use crate::manifest::{Change, FileEntry, HoldingEntry};
 use crate::metrics::add;
 use crate::sealed::guarded;
 use crate::snapshot;
@@ -108,7 +109,11 @@ impl Inner {
         let number = read(&self.shared.tables).next_file;
         let (raw, rollup) = sealed_paths(&self.shared.dir, number);
         let (raw_tmp, rollup_tmp) = (raw.with_extension("tmp"), rollup.with_extension("tmp"));
-        let places = guarded(|| self.format.write(&cut.hot, &raw_tmp, &rollup_tmp));
+        // What was refused after the cut is in no file.
+        let holdings: Vec<HoldingEntry> =
+            lock(&self.shared.ledgers).cut_holdings().iter().map(Into::into).collect();
+        let batches = Batches::new(&holdings);
+        let places = guarded(|| self.format.write(&cut.hot, &batches, &raw_tmp, &rollup_tmp));
         let places = places.map_err(StoreError::Sealed)?;
         let finish = || -> io::Result<[(u64, u32); 2]> {
             let prints = [fingerprint(&raw_tmp)?, fingerprint(&rollup_tmp)?];
@@ -120,8 +125,6 @@ impl Inner {
             Ok(prints)
         };
         let [raw, rollup] = finish().map_err(StoreError::io("writing a sealed file"))?;
-        // What was refused after the cut is in no file.
-        let holdings = lock(&self.shared.ledgers).cut_holdings().iter().map(Into::into).collect();
         Ok(FileEntry { number, raw, rollup, places, holdings })
     }
 }

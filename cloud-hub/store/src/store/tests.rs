@@ -1,5 +1,6 @@
 //! The open store under load, on bad disks and with strange readings.
 
+mod agreement;
 mod backpressure;
 mod concurrency;
 mod crash;

@@ -107,6 +107,9 @@ impl Worker {
                 self.answer(answer, |spool| Ok(spool.series_defs(from, max)))
             }
             Request::Settle(settlement, answer) => self.answer(answer, |spool| spool.settle(&settlement)),
+            Request::Held(answer) => {
+                self.answer(answer, |spool| Ok((spool.held().clone(), spool.pending().clone())))
+            }
             Request::Urgent(answer) => self.answer(answer, |spool| Ok(spool.urgent())),
             Request::GrowOlder(seconds, answer) => self.answer(answer, |spool| spool.grow_older(seconds)),
             Request::LearnTime(mono_ns, offset_ns, answer) => {

@@ -8,11 +8,12 @@ use tideline_link::link::{FrameReceiver, FrameSender, Link};
 use tideline_protocol::model::{AgentId, Epoch, Seq};
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
 use tideline_protocol::time::Clock;
-use tideline_protocol::wire::{Frame, Health, Hello, RunEnvelope, VERSION};
+use tideline_protocol::wire::{Agreement, Frame, Health, Hello, RunEnvelope, VERSION};
 use tideline_spool::LoadedRun;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
+use crate::agreement::{Question, Questions};
 use crate::clock::AgentClock;
 use crate::spooler::{Loaded, SpoolHandle, SpoolState};
 
@@ -77,10 +78,15 @@ pub struct Driver {
     pub progress: watch::Sender<Progress>,
     /// What the hub is told of the ways, each time it changes.
     pub health: watch::Receiver<Health>,
+    /// What the hub is to be asked.
+    pub questions: Questions,
+    /// Who waits for its answer.
+    pub asked: Option<oneshot::Sender<Agreement>>,
 }
 
 enum Event {
     Frame(Option<Box<Frame>>),
+    Question(Question),
     Appended,
     Tick,
 }
@@ -118,7 +124,14 @@ impl Driver {
                     return Ok(());
                 }
             }
-            match wait(&mut receiver, &mut state).await? {
+            let may_ask = session.is_open() && self.asked.is_none();
+            let question =
+                async { if may_ask { self.questions.next().await } else { std::future::pending().await } };
+            match wait(&mut receiver, &mut state, question).await? {
+                Event::Question(Question { audit, answer }) => {
+                    // Dropped, it says that this session cannot ask.
+                    self.asked = session.handle_audit(audit).then_some(answer);
+                }
                 Event::Frame(Some(frame)) => {
                     let (mono_ns, wall_ns) = (self.clock.mono_ns(), self.clock.wall_ns());
                     session.handle_message(mono_ns, wall_ns, frame.message)?;
@@ -186,7 +199,7 @@ impl Driver {
 
     /// Does what the session asks for.
     async fn carry_out(
-        &self,
+        &mut self,
         session: &mut AgentSession,
         sender: &mut FrameSender,
         seen: SpoolState,
@@ -221,6 +234,10 @@ impl Driver {
                     }
                     session.handle_account(account);
                 }
+                AgentAction::Agreement(found) => {
+                    // Nobody may wait for it any more.
+                    self.asked.take().map(|answer| answer.send(found));
+                }
                 AgentAction::Branch(at) => {
                     self.spool.branch(at).await?;
                     anyhow::bail!("this spool is a copy of another: it goes on under a new epoch");
@@ -234,8 +251,10 @@ impl Driver {
 async fn wait(
     receiver: &mut FrameReceiver,
     state: &mut watch::Receiver<SpoolState>,
+    question: impl Future<Output = Question>,
 ) -> anyhow::Result<Event> {
     tokio::select! {
+        question = question => Ok(Event::Question(question)),
         frame = receiver.recv() => Ok(Event::Frame(frame?.map(Box::new))),
         changed = state.changed() => changed.map(|()| Event::Appended).map_err(|_| anyhow::anyhow!("the spool has ended")),
         () = sleep(TICK) => Ok(Event::Tick),

@@ -1,5 +1,6 @@
 //! A hub's end of the protocol, with its books in memory, behind a real QUIC endpoint.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -8,12 +9,14 @@ use edge_agent::identity::{Identity, IdentityFile};
 use tideline_link::identity::{AgentKey, CertificateAuthority, KeyAndCert};
 use tideline_link::quic::{ALPN, Link, ServerEndpoint};
 use tideline_link::tls::server_config;
+use tideline_protocol::block;
+use tideline_protocol::digest::{SeriesKey, Summer, each_reading};
 use tideline_protocol::durability::{Batch, DurableLog, Validated, commit};
 use tideline_protocol::model::AgentId;
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentState, HubAction, HubSession};
 use tideline_protocol::time::{Clock, SystemClock};
-use tideline_protocol::wire::{Frame, Message, RefuseCode, Restamp, Settlement};
+use tideline_protocol::wire::{Agreement, Audit, Frame, Message, RefuseCode, Restamp, Run, Settlement};
 
 use crate::LONG;
 
@@ -24,6 +27,7 @@ pub struct Hub {
     lives: Lives,
     restamps: Restamps,
     refusal: Refusal,
+    digests: Digests,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -73,9 +77,20 @@ impl Hub {
         let books = Arc::new(Mutex::new(AgentState::default()));
         let (refusal, lives) = (Refusal::default(), Lives::default());
         let restamps = Restamps::default();
-        let known = (Arc::clone(&books), Arc::clone(&lives), Arc::clone(&restamps), Arc::clone(&refusal));
+        let digests = Digests::default();
+        let (books_too, digests_too) = (Arc::clone(&books), Arc::clone(&digests));
+        let known = (books_too, Arc::clone(&lives), Arc::clone(&restamps), Arc::clone(&refusal), digests_too);
         let task = tokio::spawn(accept(endpoint, known));
-        Self { addr, identity: Identity { file, certificate }, books, lives, restamps, refusal, task }
+        Self {
+            addr,
+            identity: Identity { file, certificate },
+            books,
+            lives,
+            restamps,
+            refusal,
+            digests,
+            task,
+        }
     }
 
     /// From now on it welcomes agents and then refuses their dictionaries, or no longer does.
@@ -92,12 +107,26 @@ impl Hub {
         self.restamps.lock().unwrap().clone()
     }
 
+    /// One more reading is in this batch than the agent sent.
+    pub fn falsify(&self, seq: u64) {
+        let mut digests = self.digests.lock().unwrap();
+        digests.get_mut(&seq).unwrap().add(seq, SeriesKey::new("pump-7", "made-up"), 1, 1.0);
+    }
+
+    /// It no longer knows of this batch.
+    pub fn forget(&self, seq: u64) {
+        self.books.lock().unwrap().settled.stored.remove(seq, seq);
+        self.digests.lock().unwrap().remove(&seq);
+    }
+
     pub fn stored(&self) -> RangeSet {
         self.books.lock().unwrap().settled.stored.clone()
     }
 }
 
-type Known = (Arc<Mutex<AgentState>>, Lives, Restamps, Refusal);
+/// What it holds of each batch, by seq.
+type Digests = Arc<Mutex<BTreeMap<u64, Summer>>>;
+type Known = (Arc<Mutex<AgentState>>, Lives, Restamps, Refusal, Digests);
 
 async fn accept(endpoint: ServerEndpoint, known: Known) {
     while let Some(incoming) = endpoint.accept().await {
@@ -107,7 +136,8 @@ async fn accept(endpoint: ServerEndpoint, known: Known) {
     }
 }
 
-async fn serve(link: Link, (books, lives, restamps, refusal): Known) {
+async fn serve(link: Link, (books, lives, restamps, refusal, digests): Known) {
+    let mut keys = Vec::new();
     let mut session = HubSession::new(link.peer_agent().unwrap().clone());
     let (mut sender, mut receiver) = link.split();
     let clock = SystemClock::default();
@@ -124,12 +154,43 @@ async fn serve(link: Link, (books, lives, restamps, refusal): Known) {
             } else if let (HubAction::DefineSeries(..), Some(code)) = (&action, *refusal.lock().unwrap()) {
                 session.refuse(code, "as told".to_owned());
             } else {
+                if let HubAction::DefineSeries(_, series) = &action {
+                    keys.extend(series.defs.iter().map(SeriesKey::from));
+                }
+                if let HubAction::Audit(_, asked) = &action {
+                    let found = agreement(asked, &books.lock().unwrap(), &digests.lock().unwrap());
+                    session.handle_audited(found);
+                }
                 if let HubAction::Append(batch) = &action {
+                    let Run { envelope, block } = batch.run();
+                    let decoded = block::decode(block, &envelope.rows, envelope.first).unwrap();
+                    let mut digests = digests.lock().unwrap();
+                    let key = |no| keys.get(usize::try_from(no).unwrap()).copied();
+                    each_reading(&decoded, envelope.first.get(), key, |seq, key, time_ns, value| {
+                        digests.entry(seq).or_default().add(seq, key, time_ns, value);
+                    });
+                    drop(digests);
                     restamps.lock().unwrap().extend(batch.run().envelope.restamps.iter().cloned());
                 }
                 carry_out(&mut session, action, &mut books.lock().unwrap(), clock.wall_ns());
             }
         }
+    }
+}
+
+fn agreement(asked: &Audit, books: &AgentState, digests: &BTreeMap<u64, Summer>) -> Agreement {
+    let stored = books.settled.stored.intersect(&asked.seqs);
+    let seqs: Vec<u64> = stored.iter().flat_map(|(lo, hi)| lo..=hi).collect();
+    let sum = |seqs: &[u64]| {
+        let mut all = Summer::default();
+        seqs.iter().for_each(|seq| all.merge(&digests[seq]));
+        all.digest()
+    };
+    let per = usize::try_from(asked.per).unwrap();
+    Agreement {
+        id: asked.id,
+        settled: Settlement { stored, ..Settlement::default() },
+        digests: seqs.chunks(per).map(sum).collect(),
     }
 }
 
@@ -154,6 +215,10 @@ fn carry_out(session: &mut HubSession, action: HubAction, books: &mut AgentState
             books.settled.dropped.insert_set(&dropped);
             session.handle_settled(&Settlement { dropped, ..Settlement::default() });
         }
-        HubAction::Report(..) | HubAction::Health(_) | HubAction::Close | HubAction::Send(_) => {}
+        HubAction::Report(..)
+        | HubAction::Health(_)
+        | HubAction::Close
+        | HubAction::Send(_)
+        | HubAction::Audit(..) => {}
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 
+use edge_agent::agreement::Auditor;
 use edge_agent::serve;
 use edge_agent::status::Board;
 use edge_agent::sync::{Syncer, Wake};
@@ -103,7 +104,8 @@ async fn the_socket_is_its_owners_and_there_is_one_agent_to_a_folder() {
     let (folder, board) = (tempfile::tempdir().unwrap(), Board::default());
     let data = folder.path();
     let syncer = Syncer { spool: spool(data, &board), board, wake: Wake::default() };
-    let task = serve::socket(serve::bind_socket(data).await.unwrap(), syncer.clone());
+    let (auditor, _questions) = Auditor::new(syncer.spool.clone(), syncer.board.clone());
+    let task = serve::socket(serve::bind_socket(data).await.unwrap(), syncer.clone(), auditor.clone());
     let mode = std::fs::metadata(serve::socket_path(data)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let second = serve::bind_socket(data).await.unwrap_err();
@@ -113,7 +115,7 @@ async fn the_socket_is_its_owners_and_there_is_one_agent_to_a_folder() {
     assert!(task.await.unwrap_err().is_cancelled());
     // What a killed agent left behind hinders nobody.
     assert!(serve::socket_path(data).exists());
-    let task = serve::socket(serve::bind_socket(data).await.unwrap(), syncer);
+    let task = serve::socket(serve::bind_socket(data).await.unwrap(), syncer, auditor);
     assert!(serve::ask_status(data).await.is_ok());
     task.abort();
 }

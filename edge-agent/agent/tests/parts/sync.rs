@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_agent::agreement::Auditor;
 use edge_agent::clock::{AgentClock, Ahead};
 use edge_agent::serve;
 use edge_agent::spooler::{Portion, SpoolHandle};
@@ -31,6 +32,7 @@ struct Agent {
     routes: watch::Sender<Routes>,
     drain: watch::Sender<bool>,
     syncer: Syncer,
+    auditor: Auditor,
     uplink: JoinHandle<()>,
 }
 
@@ -59,6 +61,7 @@ impl Agent {
         let (routes, routes_now) = watch::channel(Routes::quic(&[addr]));
         let (drain, draining) = watch::channel(false);
         let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
+        let (auditor, questions) = Auditor::new(spool.clone(), board.clone());
         let uplink = Uplink {
             agent: hub.identity.file.agent.clone(),
             dialler: Arc::new(Dialler::new(hub.identity.clone(), clock, LinkOptions::default())),
@@ -70,9 +73,10 @@ impl Agent {
             boot: [1; 16],
             clock,
             backfill: BackfillBudget::default(),
+            questions,
         };
         let uplink = tokio::spawn(uplink.run());
-        Self { folder, spool, board, routes, drain, syncer, uplink }
+        Self { folder, spool, board, routes, drain, syncer, auditor, uplink }
     }
 
     async fn append(&self, batches: u32) {
@@ -141,10 +145,51 @@ async fn it_is_asked_for_over_the_socket() {
     let data = agent.folder.path();
     let nobody = serve::ask_sync(data, LONG).await.unwrap_err();
     assert!(format!("{nobody:#}").contains("no agent runs on"), "{nobody:#}");
-    let server = serve::socket(serve::bind_socket(data).await.unwrap(), agent.syncer.clone());
+    let server =
+        serve::socket(serve::bind_socket(data).await.unwrap(), agent.syncer.clone(), agent.auditor.clone());
     let report = serve::ask_sync(data, LONG).await.unwrap();
     assert!(report.reached, "{report}");
     assert_eq!(serve::ask_status(data).await.unwrap().account.stored, 30);
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_batch_that_is_not_the_same_at_the_hub_is_named() {
+    let hub = Hub::start();
+    let agent = Agent::start(&hub, &hub.addr);
+    let unconnected = agent.auditor.run().await;
+    if let Err(error) = unconnected {
+        assert!(error.to_string().contains("not connected to a hub"), "{error}");
+    }
+    // More than the digests of one answer, so that a difference has to be narrowed down.
+    agent.append(2_500).await;
+    assert!(agent.syncer.run(LONG).await.reached);
+    let report = agent.auditor.run().await.unwrap();
+    assert!(report.ok, "{report}");
+    assert_eq!((report.batches, report.readings, report.pending), (2_500, 25_000, 0));
+    hub.falsify(1_777);
+    hub.falsify(1_776);
+    let report = agent.auditor.run().await.unwrap();
+    assert!(!report.ok);
+    assert_eq!((report.batches, report.differing, report.lacking), (2_500, 2, 0));
+    let first = report.first.clone().unwrap();
+    assert_eq!((first.seq, first.readings_here, first.readings_at_hub), (1_776, 10, Some(11)));
+    assert_eq!(first.devices, ["pump-7"]);
+    assert!(first.from_ns <= first.to_ns);
+    assert!(
+        report.to_string().contains("the first is seq 1776: 10 readings here, 11 at the hub"),
+        "{report}"
+    );
+    hub.forget(5);
+    let report = agent.auditor.run().await.unwrap();
+    assert_eq!((report.batches, report.differing, report.lacking), (2_499, 2, 1));
+    let first = report.first.unwrap();
+    assert_eq!((first.seq, first.readings_at_hub), (5, None));
+    // Over the socket, as the command asks.
+    let data = agent.folder.path();
+    let socket = serve::bind_socket(data).await.unwrap();
+    let server = serve::socket(socket, agent.syncer.clone(), agent.auditor.clone());
+    assert!(!serve::ask_agreement(data).await.unwrap().ok);
     server.abort();
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use edge_agent::agreement::Auditor;
 use edge_agent::clock::AgentClock;
 use edge_agent::status::{Board, Status};
 use edge_agent::sync::{Syncer, Wake};
@@ -81,6 +82,7 @@ async fn a_blocked_way_is_left_for_another_and_taken_again_and_nothing_is_missin
         boot: [1; 16],
         clock,
         backfill: BackfillBudget::default(),
+        questions: Auditor::new(spool.clone(), board.clone()).1,
     };
     let uplink = tokio::spawn(uplink.run());
     let source = spool.clone();

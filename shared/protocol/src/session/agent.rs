@@ -72,6 +72,8 @@ pub enum AgentAction {
     },
     /// Tell the spool what became of seqs.
     Settle(Settlement),
+    /// The hub's answer to [`AgentSession::handle_audit`].
+    Agreement(wire::Agreement),
     /// The spool is a copy, and all that it has in common with the other, the seqs before this one,
     /// is settled: go on in a branch, see [`crate::lives`], and end this session, which does nothing
     /// more.
@@ -119,6 +121,8 @@ pub struct AgentSession {
     gaps: VecDeque<Gap>,
     // Set in the session of a copy: only the seqs before it are the hub's as well.
     parted: Option<Seq>,
+    // The audit that the hub is to answer.
+    audit: Option<u64>,
     actions: VecDeque<AgentAction>,
 }
 
@@ -159,6 +163,7 @@ impl AgentSession {
             clock_offset_ns: None,
             gaps: spool.gaps.into(),
             parted: None,
+            audit: None,
             actions,
         }
     }
@@ -219,6 +224,17 @@ impl AgentSession {
         if self.is_open() {
             self.actions.push_back(AgentAction::Send(Message::Health(health)));
         }
+    }
+
+    /// Asks the hub what it holds; false when it cannot be asked in this session.
+    pub fn handle_audit(&mut self, audit: wire::Audit) -> bool {
+        // Of a copy the hub knows only what it has in common with the other.
+        let may = self.is_open() && self.parted.is_none() && self.audit.is_none();
+        if may {
+            self.audit = Some(audit.id);
+            self.actions.push_back(AgentAction::Send(Message::Audit(audit)));
+        }
+        may
     }
 
     /// The spool has given up seqs.
@@ -308,6 +324,11 @@ impl AgentSession {
                 self.lanes.round_trip(trip);
                 let half = i64::try_from(trip / 2).unwrap_or(i64::MAX);
                 self.clock_offset_ns = Some(pong.wall_ns.saturating_add(half).saturating_sub(wall_ns));
+                Ok(())
+            }
+            (State::Open, Message::Agreement(found)) if self.audit == Some(found.id) => {
+                self.audit = None;
+                self.actions.push_back(AgentAction::Agreement(found));
                 Ok(())
             }
             (State::Open, Message::Ping(ping)) => {

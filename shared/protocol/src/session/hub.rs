@@ -41,6 +41,8 @@ pub enum HubAction {
     Report(Epoch, Report),
     /// How the agent fares.
     Health(Health),
+    /// Read what is stored of these seqs of the epoch, and call [`HubSession::handle_audited`].
+    Audit(Epoch, wire::Audit),
     /// Close the connection, after what was polled before it is sent.
     Close,
 }
@@ -68,6 +70,7 @@ pub struct HubSession {
     settled: u64,
     unacked: Settlement,
     ack_due: bool,
+    auditing: bool,
     actions: VecDeque<HubAction>,
 }
 
@@ -85,6 +88,7 @@ impl HubSession {
             settled: 0,
             unacked: Settlement::default(),
             ack_due: false,
+            auditing: false,
             actions: VecDeque::new(),
         }
     }
@@ -152,6 +156,18 @@ impl HubSession {
             }
             (State::Open(_), Message::Health(health)) => {
                 self.actions.push_back(HubAction::Health(health));
+                Ok(())
+            }
+            (State::Open(epoch), Message::Audit(asked)) => {
+                if let Some(last) = asked.seqs.last() {
+                    self.check_parted(Seq::new(last))?;
+                }
+                if std::mem::replace(&mut self.auditing, true) {
+                    return Err(SessionError::Protocol(
+                        "a second audit before the answer to the first".into(),
+                    ));
+                }
+                self.actions.push_back(HubAction::Audit(epoch, asked));
                 Ok(())
             }
             (State::Open(_), Message::Ping(ping)) => {
@@ -277,6 +293,14 @@ impl HubSession {
     pub fn handle_settled(&mut self, settlement: &Settlement) {
         self.unacked.merge(settlement);
         self.ack_due = true;
+    }
+
+    /// The answer to an audit.
+    pub fn handle_audited(&mut self, found: wire::Agreement) {
+        self.auditing = false;
+        if self.state != State::Closed {
+            self.actions.push_back(HubAction::Send(Message::Agreement(found)));
+        }
     }
 
     /// Ends the session with a reason.

@@ -6,7 +6,8 @@ use super::*;
 use crate::block::BlockBuilder;
 use crate::durability::{Batch, DurableLog, Validated, commit};
 use crate::model::{Account, AgentId, DeviceId, Epoch, PointId, Sample, Seq, SeriesDef};
-use crate::wire::{Hello, Lane, Message, RunEnvelope, Settlement};
+use crate::ranges::RangeSet;
+use crate::wire::{Agreement, Audit, Hello, Lane, Message, RunEnvelope, Settlement};
 
 struct AlwaysDurable;
 
@@ -27,6 +28,7 @@ struct Pair {
     lanes: Vec<(Lane, u64, u64)>,
     parted: Option<Seq>,
     branched: Option<Seq>,
+    agreements: Vec<Agreement>,
     duplicates: u64,
 }
 
@@ -78,6 +80,7 @@ impl Pair {
             lanes: vec![],
             parted: None,
             branched: None,
+            agreements: vec![],
             duplicates: 0,
         }
     }
@@ -123,6 +126,7 @@ impl Pair {
                 self.agent.handle_run(1, run, packed.bytes);
             }
             AgentAction::Settle(settlement) => self.settled.merge(&settlement),
+            AgentAction::Agreement(found) => self.agreements.push(found),
             AgentAction::Branch(at) => self.branched = Some(at),
         }
         true
@@ -156,6 +160,11 @@ impl Pair {
                 let (first, last) = (gap.first.get(), gap.last().get());
                 self.stored.dropped.insert_set(&self.stored.all().missing(first, last));
                 self.hub.handle_settled(&self.stored.clone());
+            }
+            HubAction::Audit(_, Audit { id, seqs, .. }) => {
+                let stored = self.stored.stored.intersect(&seqs);
+                let settled = Settlement { stored, ..Settlement::default() };
+                self.hub.handle_audited(Agreement { id, settled, digests: vec![] });
             }
             HubAction::Report(..) | HubAction::Health(_) | HubAction::Close => {}
         }
@@ -301,4 +310,25 @@ fn alarms_and_states_go_ahead_and_the_runs_after_them_leave_holes() {
     );
     assert_eq!(pair.stored.stored, crate::ranges::RangeSet::of(1, 10));
     assert_eq!(pair.duplicates, 0, "a hole is no duplicate");
+}
+
+#[test]
+fn the_hub_answers_one_audit_at_a_time_and_the_agent_takes_no_other_answer() {
+    let mut pair = Pair::new(5, Settlement { stored: RangeSet::of(1, 2), ..Settlement::default() });
+    let audit = |id| Audit { id, seqs: RangeSet::of(2, 9), per: 1 };
+    assert!(!pair.agent.handle_audit(audit(1)), "there is no session yet");
+    pair.settle_down();
+    assert!(pair.agent.handle_audit(audit(7)));
+    assert!(!pair.agent.handle_audit(audit(8)), "one is under way");
+    pair.settle_down();
+    let answers: Vec<_> = pair.agreements.iter().map(|a| (a.id, a.settled.stored.clone())).collect();
+    assert_eq!(answers, [(7, RangeSet::of(2, 5))]);
+    assert!(pair.agent.handle_audit(audit(9)), "the next one");
+    let unasked = Agreement { id: 7, settled: Settlement::default(), digests: vec![] };
+    let error = pair.agent.handle_message(0, 0, Message::Agreement(unasked)).unwrap_err();
+    assert!(error.to_string().contains("kind 13 is out of place"), "{error}");
+    // A hub does not let an agent have many read at once.
+    pair.hub.handle_message(0, Message::Audit(audit(1))).unwrap();
+    let error = pair.hub.handle_message(0, Message::Audit(audit(2))).unwrap_err();
+    assert!(error.to_string().contains("second audit"), "{error}");
 }

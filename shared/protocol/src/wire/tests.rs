@@ -56,6 +56,28 @@ fn health_is_bounded_in_number_and_length() {
     assert_eq!(found, Err(WireError::TooLong { what: "address", found: 263, max: 262 }));
 }
 
+#[test]
+fn audits_and_their_answers_are_bounded() {
+    let ask = |seqs, per| decode_one(&encode(&Message::Audit(Audit { id: 1, seqs, per }).into()));
+    let most = RangeSet::of(1, AUDIT_SEQS_MAX);
+    assert!(ask(most.clone(), AUDIT_SEQS_MAX / DIGESTS_MAX as u64).is_ok());
+    let found = ask(RangeSet::of(1, AUDIT_SEQS_MAX + 1), 1 << 20);
+    assert_eq!(
+        found,
+        Err(WireError::TooLong { what: "list of seqs of an audit", found: 1_048_577, max: 1_048_576 })
+    );
+    for (seqs, per) in [(most, 1), (RangeSet::of(1, 5), 0)] {
+        assert!(matches!(ask(seqs, per), Err(WireError::Malformed { kind: 12, .. })));
+    }
+    let answer = |digests| {
+        let settled = Settlement::default();
+        decode_one(&encode(&Message::Agreement(Agreement { id: 1, settled, digests }).into()))
+    };
+    assert!(answer(vec![Digest::default(); DIGESTS_MAX]).is_ok());
+    let found = answer(vec![Digest::default(); DIGESTS_MAX + 1]);
+    assert_eq!(found, Err(WireError::TooLong { what: "list of digests", found: 1025, max: 1024 }));
+}
+
 fn one_of_each() -> Vec<Message> {
     let def = SeriesDef {
         device: DeviceId::parse("pump-7").unwrap(),
@@ -104,6 +126,12 @@ fn one_of_each() -> Vec<Message> {
             retry_after_ms: 500,
         }),
         Message::Health(health()),
+        Message::Audit(Audit { id: 9, seqs: settlement().all(), per: 4 }),
+        Message::Agreement(Agreement {
+            id: 9,
+            settled: settlement(),
+            digests: vec![Digest { rows: 70_000, sum: [3; 16] }, Digest::default()],
+        }),
     ]
 }
 

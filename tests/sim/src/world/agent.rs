@@ -455,6 +455,8 @@ impl Agent {
                 spool.settle(&settlement)?;
                 session.handle_account(spool.account());
             }
+            // Nobody asks for it here.
+            AgentAction::Agreement(_) => {}
             AgentAction::Branch(at) => {
                 spool.branch(at)?;
                 return Ok(false);

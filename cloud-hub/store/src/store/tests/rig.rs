@@ -11,6 +11,7 @@ use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, RowCounts, Sam
 use tideline_protocol::time::ManualClock;
 use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
 
+use crate::batches::Batches;
 use crate::buckets::Aggregate;
 use crate::hot::{Hot, Rows};
 use crate::log::{EpochLedger, lock};
@@ -222,7 +223,7 @@ impl Gate {
 }
 
 impl SealedFormat for Gate {
-    fn write(&self, hot: &Hot, raw: &Path, rollup: &Path) -> Result<Vec<Place>, String> {
+    fn write(&self, hot: &Hot, batches: &Batches, raw: &Path, rollup: &Path) -> Result<Vec<Place>, String> {
         let step = {
             let mut state = lock(&self.state);
             state.begun += 1;
@@ -238,7 +239,7 @@ impl SealedFormat for Gate {
             }
             None => {}
         }
-        let places = ParquetFormat.write(hot, raw, rollup);
+        let places = ParquetFormat.write(hot, batches, raw, rollup);
         lock(&self.state).done += 1;
         self.changed.notify_all();
         places
@@ -250,6 +251,10 @@ impl SealedFormat for Gate {
 
     fn read_series(&self, raw: &Path, offset: u64, len: u64) -> Result<Vec<SeriesId>, String> {
         ParquetFormat.read_series(raw, offset, len)
+    }
+
+    fn read_batch_steps(&self, raw: &Path, offset: u64, len: u64) -> Result<Vec<i32>, String> {
+        ParquetFormat.read_batch_steps(raw, offset, len)
     }
 
     fn read_rows(&self, raw: &Path, offset: u64, len: u64) -> Result<Rows, String> {

@@ -1,0 +1,133 @@
+//! What the store holds of an agent's batches, as digests: read from the hot columns and the sealed
+//! files as they are now, and not from what was noted when the batches came.
+
+use std::sync::Arc;
+
+use tideline_protocol::digest::{SeriesKey, Summer};
+use tideline_protocol::model::{AgentId, Epoch};
+use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::ranks::Ranks;
+use tideline_protocol::wire::{Digest, Restamp, Settlement};
+
+use crate::batches::Batches;
+use crate::config::StoreError;
+use crate::hot::SeriesId;
+use crate::log::lock;
+use crate::manifest::FileEntry;
+use crate::sealed::{ROW_GROUP_ROWS, SealedFormat, guarded};
+use crate::tables::{Shared, read};
+
+/// Rows of a file that are read at a time.
+const CHUNK_ROWS: u64 = 16 * ROW_GROUP_ROWS as u64;
+
+/// Whose batches are digested, and what is known of them.
+struct Subject<'a> {
+    agent: &'a AgentId,
+    epoch: Epoch,
+    stored: Ranks,
+    per: u64,
+    restamps: Vec<Restamp>,
+    keys: Vec<SeriesKey>,
+    sums: Vec<Summer>,
+}
+
+impl Subject<'_> {
+    fn add(&mut self, series: SeriesId, seq: u64, time_ns: i64, value: f64) {
+        let Some(place) = self.stored.place(seq) else { return };
+        let Some(key) = self.keys.get(series as usize).copied() else { return };
+        let at = usize::try_from(place / self.per).unwrap_or(usize::MAX);
+        // What came again after a loss may have been corrected anew; the last word counts.
+        let restamp = self.restamps.iter().rfind(|restamp| restamp.seqs.contains(seq));
+        let shift_ns = restamp.and_then(|restamp| restamp.shift_ns).unwrap_or(0);
+        if let Some(sum) = self.sums.get_mut(at) {
+            sum.add(seq, key, time_ns.saturating_sub(shift_ns), value);
+        }
+    }
+}
+
+/// What became of `seqs`, and a digest for each `per` of those that are stored.
+///
+/// All that was acknowledged before must be decoded.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn digest(
+    shared: &Shared,
+    format: &dyn SealedFormat,
+    (agent, epoch): (&AgentId, Epoch),
+    seqs: &RangeSet,
+    per: u64,
+) -> Result<(Settlement, Vec<Digest>), StoreError> {
+    let (settled, restamps) = {
+        let ledgers = lock(&shared.ledgers);
+        let known = ledgers.epoch(agent, epoch);
+        let settled = known.map(|state| state.settled().clone()).unwrap_or_default();
+        (settled, known.map(|state| state.restamps.clone()).unwrap_or_default())
+    };
+    let settled = Settlement {
+        stored: settled.stored.intersect(seqs),
+        refused: settled.refused.intersect(seqs),
+        dropped: settled.dropped.intersect(seqs),
+    };
+    let (stored, per) = (Ranks::new(&settled.stored), per.max(1));
+    let restamps =
+        restamps.into_iter().filter(|restamp| !restamp.seqs.intersect(&settled.stored).is_empty()).collect();
+    let registry = read(&shared.registry);
+    let keys = registry.metas().iter().map(|meta| SeriesKey::new(meta.device.as_str(), meta.point.as_str()));
+    let (keys, count) = (keys.collect(), usize::try_from(stored.len().div_ceil(per)).unwrap_or(usize::MAX));
+    drop(registry);
+    let sums = vec![Summer::default(); count];
+    let mut subject = Subject { agent, epoch, stored, per, restamps, keys, sums };
+    let files = {
+        let tables = read(&shared.tables);
+        for hot in [tables.flushing.as_deref(), Some(&tables.active)].into_iter().flatten() {
+            hot.each_of(agent, epoch, |series, seq, time, value| subject.add(series, seq, time, value));
+        }
+        Arc::clone(&tables.files)
+    };
+    for file in files.iter() {
+        let holds = file.holdings.iter().any(|holding| {
+            let (of, held, seqs, _) = holding.parts();
+            of == agent && held == epoch && !seqs.intersect(&settled.stored).is_empty()
+        });
+        if holds {
+            shared.trust(file)?;
+            sealed(shared, format, file, &mut subject)
+                .map_err(|reason| shared.distrust(file.number)(reason))?;
+        }
+    }
+    Ok((settled, subject.sums.iter().map(Summer::digest).collect()))
+}
+
+fn sealed(
+    shared: &Shared,
+    format: &dyn SealedFormat,
+    file: &FileEntry,
+    subject: &mut Subject<'_>,
+) -> Result<(), String> {
+    let (raw, _) = shared.paths(file.number);
+    let batches = Batches::new(&file.holdings);
+    let mut places = file.places.iter().flat_map(|place| (0..place.rows).map(move |n| (place.series, n)));
+    let (mut offset, mut number) = (0, 0_u32);
+    while offset < file.rows() {
+        let len = CHUNK_ROWS.min(file.rows() - offset);
+        let rows = guarded(|| format.read_rows(&raw, offset, len))?;
+        let steps = guarded(|| format.read_batch_steps(&raw, offset, len))?;
+        if steps.len() as u64 != len {
+            return Err(format!("{} has {} rows where {len} are listed", raw.display(), steps.len()));
+        }
+        let readings = rows.times.iter().zip(&rows.values).zip(steps);
+        for (((time, value), step), (series, nth)) in readings.zip(places.by_ref()) {
+            let before = if nth == 0 { 0 } else { number };
+            number = before.wrapping_add_signed(step);
+            if let Some((agent, epoch, seq)) = batches.find(number)
+                && agent == subject.agent
+                && epoch == subject.epoch
+            {
+                subject.add(series, seq, *time, *value);
+            }
+        }
+        offset += len;
+    }
+    Ok(())
+}

@@ -250,8 +250,9 @@ impl Spool {
     ) -> Result<bool, SpoolError> {
         let mut totals = self.books.totals();
         let both = batches.iter().zip(verdicts);
-        let values: Vec<_> =
-            both.map(|(batch, verdict)| self.value_of(&mut totals, batch, *verdict)).collect();
+        let values: Vec<_> = both
+            .map(|(batch, verdict)| (batch.rows, self.value_of(&mut totals, batch, *verdict)))
+            .collect();
         let named = cursors.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec().into()));
         let news = News { first: self.books.head + 1, cursors: named.collect() };
         let written = self.journal.append(&news, &values);
@@ -262,7 +263,7 @@ impl Spool {
         for (name, bytes) in cursors {
             self.tail.cursors.insert((*name).to_owned(), bytes.to_vec());
         }
-        for value in values {
+        for (_, value) in values {
             self.take_in(value);
         }
         Ok(true)

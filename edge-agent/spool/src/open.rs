@@ -17,7 +17,7 @@ use crate::blob::{Header, cost};
 use crate::books::Books;
 use crate::boots;
 use crate::gaps::{Dropped, Gaps};
-use crate::journal::{Journal, Recovered, SEQS_MAX};
+use crate::journal::{Journal, Record, Recovered, SEQS_MAX, Stored};
 use crate::spool::{BATCHES, CURSORS, Dictionary, GAPS, META, SERIES, Spool, SpoolConfig, SpoolError};
 use crate::streams::{STREAM_OF, STREAMS, Streams};
 use crate::tail::Tail;
@@ -121,28 +121,14 @@ impl Spool {
     fn recover(&mut self, recovered: Recovered, life: Option<u64>) -> Result<(), SpoolError> {
         let mut missing = Vec::new();
         for record in recovered.records {
-            let cursors = record.news.cursors.into_iter().map(|(name, bytes)| (name, bytes.into()));
-            self.tail.cursors.extend(cursors);
-            for (seq, value) in (record.news.first..).zip(record.batches) {
-                let header = Header::read(&value).ok_or_else(corrupt("its journal holds no batch"))?;
-                if seq <= self.books.head {
-                    return Err(SpoolError::Corrupt(format!("its journal repeats seq {seq}")));
-                }
-                missing.extend(self.miss(seq, header.rows_before(), header.cost_before(&value)));
-                self.books.age_s = self.books.age_s.max(u64::from(header.at_s));
-                self.take_in(value);
-            }
+            self.take_over(record, &mut missing)?;
         }
         // A new spool has a journal to be lost from its first commit on.
         if !recovered.present && self.journal.generation() > 0 {
             tracing::error!(
                 "the spool's journal is missing: what was accepted since its last commit is lost"
             );
-            missing.extend(self.miss(
-                self.books.head + SEQS_MAX,
-                self.books.account.produced,
-                self.books.cost_in,
-            ));
+            (0..SEQS_MAX).for_each(|_| self.miss(0, &mut missing));
         }
         if !recovered.used && missing.is_empty() && life.is_none() {
             return Ok(());
@@ -159,22 +145,49 @@ impl Spool {
         })
     }
 
-    /// Books the seqs before `next` that cannot be read back; how many rows they had in all is known
-    /// from the totals of the one after them.
-    fn miss(&mut self, next: u64, rows_before: u64, cost_before: u64) -> Vec<Dropped> {
-        let mut rows = rows_before.saturating_sub(self.books.account.produced);
-        let mut missing = Vec::new();
-        while self.books.head + 1 < next {
-            // The first takes the rows of all: how they were spread is not known.
-            let dropped = u32::try_from(rows).unwrap_or(u32::MAX);
-            self.books.append(0, u64::from(dropped), 0);
-            missing.push(Dropped { seq: self.books.head, rows: dropped, t_min: 0, t_max: 0 });
-            rows = 0;
+    /// Takes over a record: its batches, and what it says of those that cannot be read back.
+    fn take_over(&mut self, record: Record, missing: &mut Vec<Dropped>) -> Result<(), SpoolError> {
+        let Record { news, before, batches } = record;
+        let (first, next) = (news.first, self.books.head + 1);
+        if first < next || first - next > SEQS_MAX {
+            return Err(SpoolError::Corrupt(format!("its journal goes on with seq {first} after {}", next - 1)));
         }
-        if !missing.is_empty() {
-            self.books.pass_cost(cost_before);
+        // The rows of the seqs before `first` that it knows of.
+        let known = before.part(before.seqs().saturating_sub(first - next), first - next);
+        (next..first - known.seqs()).for_each(|_| self.miss(0, missing));
+        known.iter().for_each(|rows| self.miss(rows, missing));
+        for Stored { rows, value } in batches {
+            let Some(value) = value else {
+                self.miss(rows, missing);
+                continue;
+            };
+            let header = Header::read(&value).ok_or_else(corrupt("its journal holds no batch"))?;
+            self.make_up(&header, &value, missing);
+            self.books.age_s = self.books.age_s.max(u64::from(header.at_s));
+            self.take_in(value);
         }
-        missing
+        let cursors = news.cursors.into_iter().map(|(name, bytes)| (name, bytes.into()));
+        self.tail.cursors.extend(cursors);
+        Ok(())
+    }
+
+    /// Books a seq that cannot be read back.
+    fn miss(&mut self, rows: u32, missing: &mut Vec<Dropped>) {
+        self.books.append(0, u64::from(rows), 0);
+        missing.push(Dropped { seq: self.books.head, rows, t_min: 0, t_max: 0 });
+    }
+
+    /// The running totals of a batch tell what those missed before it had, where their records did not:
+    /// one of them then takes the rows of all.
+    fn make_up(&mut self, header: &Header, value: &[u8], missing: &mut [Dropped]) {
+        self.books.pass_cost(header.cost_before(value));
+        let rows = header.rows_before().saturating_sub(self.books.account.produced);
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        if let Some(uncounted) = missing.iter_mut().rev().find(|drop| drop.rows == 0) {
+            uncounted.rows = rows;
+            self.books.account.produced += u64::from(rows);
+            self.books.account.pending += u64::from(rows);
+        }
     }
 }
 

@@ -100,6 +100,8 @@ pub struct CrashBackend {
     disk: Arc<Mutex<Disk>>,
     power_cycle: u64,
     file: usize,
+    // Whether syncs make nothing durable.
+    lies: bool,
 }
 
 impl From<CrashBackend> for Files {
@@ -119,7 +121,7 @@ impl CrashBackend {
     /// The other file of the disk.
     #[must_use]
     pub fn journal(&self) -> Self {
-        Self { disk: Arc::clone(&self.disk), power_cycle: self.power_cycle, file: 1 }
+        Self { file: 1, ..self.clone() }
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -144,7 +146,7 @@ impl CrashBackend {
         disk.files.iter_mut().for_each(lose);
         disk.power_cycles += 1;
         disk.failing = false;
-        Self { disk: Arc::clone(&self.disk), power_cycle: disk.power_cycles, file: self.file }
+        Self { disk: Arc::clone(&self.disk), power_cycle: disk.power_cycles, file: self.file, lies: false }
     }
 
     /// Kills the process but not the machine: every write so far survives.
@@ -163,12 +165,18 @@ impl CrashBackend {
             copy.roll_back();
         }
         let disk = Disk { files, power_cycles: 0, failing: false, room: None };
-        Self { disk: Arc::new(Mutex::new(disk)), power_cycle: 0, file: self.file }
+        Self { disk: Arc::new(Mutex::new(disk)), file: self.file, ..Self::default() }
     }
 
     /// From now on writes fail, as on a full or dying disk, until the next crash.
     pub fn fail_writes(&self) {
         self.disk().failing = true;
+    }
+
+    /// A handle whose syncs make nothing durable.
+    #[cfg(test)]
+    pub(crate) fn unsynced(&self) -> Self {
+        Self { lies: true, ..self.clone() }
     }
 
     /// From now on the files take at most so many bytes together, as on a disk that others fill; growth
@@ -256,7 +264,9 @@ impl StorageBackend for CrashBackend {
 
     fn sync_data(&self) -> io::Result<()> {
         self.with(true, |file| {
-            file.undo.clear();
+            if !self.lies {
+                file.undo.clear();
+            }
             Ok(())
         })
     }

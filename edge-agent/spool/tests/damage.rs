@@ -238,10 +238,10 @@ fn a_lost_journal_costs_what_was_in_it_and_no_seq_is_given_out_twice() {
 }
 
 #[test]
-fn a_flipped_byte_in_the_journal_of_a_killed_spool_costs_one_batch_at_most() {
+fn a_flipped_byte_in_the_journal_of_a_killed_spool_costs_one_batch_at_most_and_no_count() {
     let folder = Folder::new();
     let used = folder.killed_journal.iter().rposition(|byte| *byte != 0).unwrap();
-    for at in (64..used).step_by(97) {
+    for at in (0..=used).step_by(97).chain([used]) {
         let mut journal = folder.killed_journal.clone();
         journal[at] ^= 0x11;
         let path = folder.write_both(&folder.killed, &journal);
@@ -249,11 +249,47 @@ fn a_flipped_byte_in_the_journal_of_a_killed_spool_costs_one_batch_at_most() {
         assert_eq!(spool.verify().unwrap().problems, Vec::<String>::new(), "byte {at}");
         let gaps = spool.gaps_unconfirmed().unwrap();
         let lost: u64 = gaps.iter().map(|gap| gap.rows.total()).sum();
-        // The very last record cannot be told from one that was never finished.
-        let torn = spool.head() == Seq::new(BATCHES as u64 - 1);
-        assert!(torn || spool.head() == Seq::new(BATCHES as u64), "byte {at}: {:?}", spool.head());
-        assert_eq!(lost, if torn { 0 } else { ROWS as u64 }, "byte {at}");
+        assert_eq!(spool.head(), Seq::new(BATCHES as u64), "byte {at}");
+        assert!(lost == 0 || lost == ROWS as u64, "byte {at}: {lost}");
+        assert_eq!(spool.account().produced, (BATCHES * ROWS) as u64, "byte {at}");
+        assert_eq!(spool.cursor("a").unwrap(), Some((BATCHES - 1).to_le_bytes().to_vec()), "byte {at}");
     }
+}
+
+#[test]
+fn damage_to_several_batches_of_the_journal_in_a_row_costs_no_count_of_any_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spool.redb");
+    let (mut spool, _) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+    let series = {
+        append(&mut spool, 0);
+        let (device, point) = (DeviceId::parse("pump-7").unwrap(), PointId::parse("flow").unwrap());
+        spool.series_no(&SeriesDef { device, point, unit: "l/s".into() }).unwrap()
+    };
+    let rows = |seq: i64| 10 * seq;
+    let block = |seq: i64| {
+        let samples = (0..rows(seq)).map(|row| Sample { time_ns: row, value: (row * seq % 7) as f64 });
+        samples.collect::<Vec<_>>()
+    };
+    for seq in 2..=7 {
+        spool.append(&[(series, &block(seq))], &[]).unwrap();
+    }
+    let (tables, journal) = (std::fs::read(&path).unwrap(), std::fs::read(journal_path(&path)).unwrap());
+    drop(spool);
+    // Where the records of seqs 3 to 5 are, and the last one's batch.
+    let marks: Vec<usize> = memchr::memmem::find_iter(&journal, b"TLJR").collect();
+    let last = marks[marks.len() - 1];
+    let mut damaged = journal.clone();
+    damaged[marks[marks.len() - 5]..marks[marks.len() - 2]].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    damaged[last + 150] ^= 0x5a;
+    std::fs::write(&path, tables).unwrap();
+    std::fs::write(journal_path(&path), damaged).unwrap();
+    let (mut spool, _) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+    let gaps = spool.gaps_unconfirmed().unwrap();
+    let found: Vec<(u64, Vec<u32>)> =
+        gaps.iter().map(|gap| (gap.first.get(), gap.rows.iter().collect())).collect();
+    assert_eq!(found, [(3, vec![30, 40, 50]), (7, vec![70])]);
+    assert_eq!(spool.verify().unwrap().problems, Vec::<String>::new());
 }
 
 #[test]

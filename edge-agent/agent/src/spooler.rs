@@ -65,6 +65,8 @@ pub struct SpoolState {
 pub enum Occasion {
     /// At the start, or after the storage failed.
     Plain,
+    /// After a sync failed: what reads show may not be on the disk.
+    Unsynced,
     /// After it was found damaged.
     Damaged,
 }

@@ -250,14 +250,13 @@ impl Spool {
     ) -> Result<bool, SpoolError> {
         let mut totals = self.books.totals();
         let both = batches.iter().zip(verdicts);
-        let values: Vec<_> = both
-            .map(|(batch, verdict)| (batch.rows, self.value_of(&mut totals, batch, *verdict)))
-            .collect();
+        let values: Vec<_> =
+            both.map(|(batch, verdict)| (batch.rows, self.value_of(&mut totals, batch, *verdict))).collect();
         let named = cursors.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec().into()));
         let news = News { first: self.books.head + 1, cursors: named.collect() };
         let written = self.journal.append(&news, &values);
         self.poisoned |= written.is_err();
-        if !written.map_err(SpoolError::failed)? {
+        if !written.map_err(|error| self.meter.explain(SpoolError::failed(error)))? {
             return Ok(false);
         }
         for (name, bytes) in cursors {

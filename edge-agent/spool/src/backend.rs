@@ -1,24 +1,84 @@
-//! A storage backend that counts the bytes handed to it: what a device's flash has to take.
+//! A storage backend that counts the bytes handed to it, what a device's flash has to take, and notes
+//! what it fails at.
 
+use std::fs::File;
 use std::io;
 use std::ops::Bound;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redb::{BackendError, StorageBackend};
 
 use crate::journal::JOURNAL_BYTES;
+use crate::spool::SpoolError;
 
-/// How many bytes have been handed to the storage since it was opened.
+/// Bytes that are read and written together when a file is written again.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// What has been handed to the storage since it was opened, and what it failed at.
 #[derive(Debug, Clone, Default)]
-pub struct WrittenBytes(Arc<AtomicU64>);
+pub struct Meter(Arc<Seen>);
 
-impl WrittenBytes {
-    /// The count in bytes.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+#[derive(Debug, Default)]
+struct Seen {
+    bytes: AtomicU64,
+    unsynced: AtomicBool,
+    // The file that says so to the next process.
+    mark: Option<PathBuf>,
+}
+
+impl Meter {
+    /// One that makes the file `mark` when a sync fails.
+    pub fn marking(mark: Option<PathBuf>) -> Self {
+        Self(Arc::new(Seen { mark, ..Seen::default() }))
     }
+
+    /// Bytes handed to the storage.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    fn failed_to_sync(&self) {
+        self.0.unsynced.store(true, Ordering::Relaxed);
+        let marked = self.0.mark.as_ref().map(|mark| File::create(mark).and_then(|file| file.sync_all()));
+        if let Some(Err(error)) = marked {
+            // The error that is returned tells whoever goes on in this process.
+            tracing::warn!(%error, "a failed sync cannot be noted for the next start");
+        }
+    }
+
+    /// The same error, or what it means after a sync has failed.
+    pub fn explain(&self, error: SpoolError) -> SpoolError {
+        match error {
+            SpoolError::Storage(reason) if self.0.unsynced.load(Ordering::Relaxed) => {
+                SpoolError::Unsynced(reason)
+            }
+            other => other,
+        }
+    }
+}
+
+/// Writes all of a file again as it reads, and syncs it.
+///
+/// A system may drop what it could not sync, and show it to readers all the same, as if it were on the
+/// disk (the "fsyncgate" of 2018). After this everything that is read is. No page of a spool is all
+/// zeros: those are holes, which are to stay holes.
+///
+/// # Errors
+/// The disk failed.
+pub fn write_again(disk: &impl StorageBackend) -> io::Result<()> {
+    let (len, mut block) = (disk.len()?, vec![0; BLOCK_BYTES]);
+    for at in (0..len).step_by(BLOCK_BYTES) {
+        let size = usize::try_from(len - at).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
+        let Some(part) = block.get_mut(..size) else { break };
+        disk.read(at, part)?;
+        if part.iter().any(|byte| *byte != 0) {
+            disk.write(at, part)?;
+        }
+    }
+    disk.sync_data()
 }
 
 /// What a spool is kept on: the file of redb's tables and the journal in front of them.
@@ -30,12 +90,22 @@ pub struct Files {
     pub journal: Box<dyn StorageBackend>,
     /// Bytes of the journal, the same at every opening.
     pub journal_bytes: u64,
+    /// Whether they are to be written again before anything in them is believed.
+    pub unsynced: bool,
+    pub(crate) mark: Option<PathBuf>,
 }
 
 impl Files {
     /// The two files.
     pub fn new(tables: impl StorageBackend, journal: impl StorageBackend) -> Self {
-        Self { tables: Box::new(tables), journal: Box::new(journal), journal_bytes: JOURNAL_BYTES }
+        let (tables, journal) = (Box::new(tables), Box::new(journal));
+        Self { tables, journal, journal_bytes: JOURNAL_BYTES, unsynced: false, mark: None }
+    }
+
+    /// After [`SpoolError::Unsynced`]: what reads show of them may not be on the disk.
+    #[must_use]
+    pub fn unsynced(self) -> Self {
+        Self { unsynced: true, ..self }
     }
 
     /// With a journal of another size: a small one fills up soon.
@@ -49,13 +119,13 @@ impl Files {
 #[derive(Debug)]
 pub struct CountingBackend {
     inner: Box<dyn StorageBackend>,
-    written: WrittenBytes,
+    meter: Meter,
 }
 
 impl CountingBackend {
-    /// Wraps `inner` and adds to `written`.
-    pub fn new(inner: Box<dyn StorageBackend>, written: WrittenBytes) -> Self {
-        Self { inner, written }
+    /// Wraps `inner` and adds to `meter`.
+    pub fn new(inner: Box<dyn StorageBackend>, meter: Meter) -> Self {
+        Self { inner, meter }
     }
 }
 
@@ -73,11 +143,11 @@ impl StorageBackend for CountingBackend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.inner.sync_data()
+        self.inner.sync_data().inspect_err(|_| self.meter.failed_to_sync())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.written.0.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.meter.0.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         self.inner.write(offset, data)
     }
 

@@ -37,7 +37,7 @@ impl Spool {
         let old = self.epoch;
         let done = self.branch_at(at);
         self.poisoned = done.is_err();
-        done?;
+        done.map_err(|error| self.meter.explain(error))?;
         // From here on the journal could be lost.
         self.commit(|_, _, _, _| Ok(()))?;
         tracing::warn!(%old, new = %self.epoch, at = at.get(), rows = self.books.account.produced,

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 
-use crate::backend::Files;
+use crate::backend::{Files, Meter};
 use crate::open::{journal_path, open_database, opening, sound};
 use crate::spool::{Spool, SpoolConfig, SpoolError};
 
@@ -47,7 +47,7 @@ impl Spool {
         let journal = if journal.exists() { LookBackend::open(&journal)? } else { LookBackend::over(None)? };
         let files = Files::new(tables, journal);
         sound(|| {
-            let opened = open_database(files)?;
+            let opened = open_database(files, &Meter::default())?;
             let closed_cleanly = !opened.repaired;
             let mut spool = Self::load(opened, SpoolConfig::default(), None)?;
             work(&mut spool, LookReport { closed_cleanly })

@@ -1,18 +1,20 @@
 //! Opening a spool: as it was left, new, or new because the old file could not be read.
 
 use std::fs::OpenOptions;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
+    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+    StorageError,
 };
 use tideline_protocol::lives;
 use tideline_protocol::model::{DropCause, Epoch, Seq, SeriesDef};
 
-use crate::backend::{CountingBackend, Files, WrittenBytes};
+use crate::backend::{CountingBackend, Files, Meter, write_again};
 use crate::blob::{Header, cost};
 use crate::books::Books;
 use crate::boots;
@@ -53,11 +55,27 @@ impl Spool {
     /// # Errors
     /// The file is in use, of a newer format, or the disk fails.
     pub fn open_file(path: &Path, config: SpoolConfig) -> Result<(Self, OpenReport), SpoolError> {
-        match open_path(path, config) {
+        Self::open_files(path, config, false)
+    }
+
+    /// As [`Spool::open_file`], after [`SpoolError::Unsynced`]: both files are written again first.
+    ///
+    /// # Errors
+    /// As [`Spool::open_file`].
+    pub fn open_file_unsynced(path: &Path, config: SpoolConfig) -> Result<(Self, OpenReport), SpoolError> {
+        Self::open_files(path, config, true)
+    }
+
+    fn open_files(
+        path: &Path,
+        config: SpoolConfig,
+        unsynced: bool,
+    ) -> Result<(Self, OpenReport), SpoolError> {
+        match open_path(path, config, unsynced) {
             Err(SpoolError::Corrupt(reason)) => {
                 let aside = quarantine(path)?;
                 tracing::error!(path = %path.display(), aside = %aside.display(), reason, "spool file is unreadable; put aside");
-                let (spool, _) = open_path(path, config)?;
+                let (spool, _) = open_path(path, config, false)?;
                 Ok((spool, OpenReport { created: true, quarantined: Some(aside) }))
             }
             Err(error) => Err(error),
@@ -70,16 +88,18 @@ impl Spool {
         config: SpoolConfig,
         entropy: [u8; 16],
     ) -> Result<(Self, bool), SpoolError> {
-        let opened = open_database(files)?;
-        let created = ensure_tables(&opened.db, entropy)?;
+        let meter = Meter::marking(files.mark.clone());
+        let explain = |error| meter.explain(error);
+        let opened = open_database(files, &meter).map_err(explain)?;
+        let created = ensure_tables(&opened.db, entropy).map_err(explain)?;
         let life = entropy.first_chunk::<8>().copied().map(u64::from_le_bytes);
-        Ok((Self::load(opened, config, life)?, created))
+        Ok((Self::load(opened, config, life).map_err(explain)?, created))
     }
 
     /// Reads epoch, books and dictionary of open files, and what the journal holds beyond them. Only
     /// with a `life` may anything be appended.
     pub(crate) fn load(opened: Opened, config: SpoolConfig, life: Option<u64>) -> Result<Self, SpoolError> {
-        let Opened { db, journal, journal_bytes, written, .. } = opened;
+        let Opened { db, journal, journal_bytes, meter, .. } = opened;
         let tx = db.begin_read().map_err(SpoolError::storage)?;
         let epoch = read_epoch(&tx)?;
         let books = read_books(&tx)?;
@@ -105,7 +125,7 @@ impl Spool {
             gaps: Gaps::default(),
             journal,
             tail: Tail::default(),
-            written,
+            meter,
             unsaved_settlements: 0,
             poisoned: false,
         };
@@ -150,7 +170,10 @@ impl Spool {
         let Record { news, before, batches } = record;
         let (first, next) = (news.first, self.books.head + 1);
         if first < next || first - next > SEQS_MAX {
-            return Err(SpoolError::Corrupt(format!("its journal goes on with seq {first} after {}", next - 1)));
+            return Err(SpoolError::Corrupt(format!(
+                "its journal goes on with seq {first} after {}",
+                next - 1
+            )));
         }
         // The rows of the seqs before `first` that it knows of.
         let known = before.part(before.seqs().saturating_sub(first - next), first - next);
@@ -196,24 +219,54 @@ pub struct Opened {
     pub db: Database,
     pub journal: CountingBackend,
     pub journal_bytes: u64,
-    pub written: WrittenBytes,
+    pub meter: Meter,
     /// Whether it had not been closed in order, so that redb went through all of it.
     pub repaired: bool,
 }
 
 /// Opens redb on its file, repairing it there when it was not closed in order.
-pub fn open_database(files: Files) -> Result<Opened, SpoolError> {
-    let written = WrittenBytes::default();
+pub fn open_database(files: Files, meter: &Meter) -> Result<Opened, SpoolError> {
     let repaired = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&repaired);
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     builder.set_repair_callback(move |_| seen.store(true, Ordering::Relaxed));
-    let tables = CountingBackend::new(files.tables, written.clone());
-    let journal = CountingBackend::new(files.journal, written.clone());
+    let tables = CountingBackend::new(files.tables, meter.clone());
+    let journal = CountingBackend::new(files.journal, meter.clone());
     let journal_bytes = files.journal_bytes;
+    if files.unsynced {
+        believe(&tables, &journal)?;
+        files
+            .mark
+            .map_or(Ok(()), std::fs::remove_file)
+            .or_else(there_was_none)
+            .map_err(SpoolError::failed)?;
+    }
     let db = builder.create_with_backend(tables).map_err(opening)?;
-    Ok(Opened { db, journal, journal_bytes, written, repaired: repaired.load(Ordering::Relaxed) })
+    let meter = meter.clone();
+    Ok(Opened { db, journal, journal_bytes, meter, repaired: repaired.load(Ordering::Relaxed) })
+}
+
+/// Makes what reads show of both files what is on the disk.
+fn believe(tables: &CountingBackend, journal: &CountingBackend) -> Result<(), SpoolError> {
+    // No other process may change them meanwhile, as a repair would.
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    let locked = match tables.try_lock_range(all.0, all.1) {
+        Ok(false) => return Err(SpoolError::InUse),
+        locked => locked.is_ok(),
+    };
+    tracing::warn!(
+        "a sync of the spool has failed: both of its files are written again before they are believed"
+    );
+    let written = write_again(tables).and_then(|()| write_again(journal)).map_err(SpoolError::failed);
+    if locked {
+        tables.unlock_range(all.0, all.1).map_err(|error| SpoolError::Storage(format!("{error:?}")))?;
+    }
+    written
+}
+
+fn there_was_none(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// Runs `work` on a file that may hold anything. redb does not promise to answer a file that was
@@ -224,17 +277,26 @@ pub fn sound<T, E: From<SpoolError>>(work: impl FnOnce() -> Result<T, E>) -> Res
     caught.unwrap_or_else(|_| Err(SpoolError::Corrupt("its pages contradict each other".into()).into()))
 }
 
-pub fn open_path(path: &Path, config: SpoolConfig) -> Result<(Spool, bool), SpoolError> {
+pub fn open_path(path: &Path, config: SpoolConfig, unsynced: bool) -> Result<(Spool, bool), SpoolError> {
     let mut entropy = [0_u8; 16];
     getrandom::fill(&mut entropy).map_err(SpoolError::failed)?;
+    let files = files(path, unsynced)?;
+    sync_folder(path)?;
+    sound(|| Spool::open_reporting(files, config, entropy))
+}
+
+/// The files of the spool at `path`, made where they are missing. They are unsynced when they are said
+/// to be, or when whoever had them before could still note it.
+pub fn files(path: &Path, unsynced: bool) -> Result<Files, SpoolError> {
     let file = |path: &Path| {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = file.map_err(|error| SpoolError::Storage(format!("{}: {error}", path.display())))?;
         FileBackend::new(file).map_err(opening)
     };
+    let mark = path.with_extension("unsynced");
+    let unsynced = unsynced || mark.exists();
     let files = Files::new(file(path)?, file(&journal_path(path))?);
-    sync_folder(path)?;
-    sound(|| Spool::open_reporting(files, config, entropy))
+    Ok(Files { unsynced, mark: Some(mark), ..files })
 }
 
 /// Where the journal of the spool at `path` is.

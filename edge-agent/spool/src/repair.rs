@@ -2,14 +2,12 @@
 //! cannot be read is put aside and a new epoch begun. No seq may ever be given out twice, so redb's
 //! own way out of a damaged page, going back to an older state, is never taken here.
 
-use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
-use redb::backends::FileBackend;
-use redb::{ReadableDatabase, ReadableTable, StorageBackend as _};
+use redb::{ReadableDatabase, ReadableTable};
 
-use crate::backend::Files;
-use crate::open::{journal_path, open_database, open_path, opening, quarantine, sound};
+use crate::backend::Meter;
+use crate::open::{files, open_database, open_path, quarantine, sound};
 use crate::spool::{BATCHES, Spool, SpoolConfig, SpoolError};
 
 /// What a repair found and did.
@@ -51,7 +49,7 @@ impl Spool {
             }
             Err(error) => return Err(error),
         }
-        let (spool, _) = open_path(path, config)?;
+        let (spool, _) = open_path(path, config, false)?;
         Ok((spool, report))
     }
 
@@ -71,16 +69,13 @@ impl Spool {
 }
 
 fn mend(path: &Path, config: SpoolConfig, report: &mut RepairReport) -> Result<(), SpoolError> {
-    let open = |path: &Path, create: bool| {
-        let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path);
-        file.map_err(|error| SpoolError::Storage(format!("{}: {error}", path.display())))
-    };
-    let tables = FileBackend::new(open(path, false)?).map_err(opening)?;
-    if tables.len().map_err(SpoolError::failed)? == 0 {
+    let found = std::fs::metadata(path);
+    let found = found.map_err(|error| SpoolError::Storage(format!("{}: {error}", path.display())))?;
+    if found.len() == 0 {
         return Err(SpoolError::Corrupt("the file is empty".into()));
     }
-    let journal = FileBackend::new(open(&journal_path(path), true)?).map_err(opening)?;
-    let opened = open_database(Files::new(tables, journal))?;
+    let meter = Meter::default();
+    let opened = open_database(files(path, false)?, &meter)?;
     report.closed_cleanly = Some(!opened.repaired);
     let mut spool = Spool::load(opened, config, None)?;
     report.given_up = spool.damaged()?;

@@ -14,7 +14,7 @@ use tideline_protocol::session::SpoolView;
 use tideline_protocol::wire::Settlement;
 
 use crate::append::write_cursors;
-use crate::backend::{CountingBackend, WrittenBytes};
+use crate::backend::{CountingBackend, Meter};
 use crate::books::Books;
 use crate::gaps::Gaps;
 use crate::journal::Journal;
@@ -47,6 +47,10 @@ pub enum SpoolError {
     /// The storage failed; stop writing and open the spool again.
     #[error("spool storage failed: {0}")]
     Storage(String),
+    /// A sync failed, and the system may show what is not on the disk; open the spool again on
+    /// [`crate::Files::unsynced`] files.
+    #[error("spool storage failed to sync: {0}")]
+    Unsynced(String),
     /// An earlier write failed, and nobody knows how much of it is on disk.
     #[error("spool takes no more writes after a failed one; open it again")]
     Poisoned,
@@ -116,6 +120,12 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
+    /// Whether the storage failed, and the spool is to be opened again.
+    #[must_use]
+    pub const fn is_of_storage(&self) -> bool {
+        matches!(self, Self::Storage(_) | Self::Unsynced(_) | Self::Poisoned)
+    }
+
     /// What redb answered while the spool was open.
     pub(crate) fn storage(error: impl Into<redb::Error>) -> Self {
         match error.into() {
@@ -174,7 +184,7 @@ pub struct Spool {
     pub(crate) gaps: Gaps,
     pub(crate) journal: Journal<CountingBackend>,
     pub(crate) tail: Tail,
-    pub(crate) written: WrittenBytes,
+    pub(crate) meter: Meter,
     pub(crate) unsaved_settlements: u32,
     pub(crate) poisoned: bool,
 }
@@ -294,7 +304,7 @@ impl Spool {
     /// Bytes handed to the storage since it was opened.
     #[must_use]
     pub fn bytes_written(&self) -> u64 {
-        self.written.count()
+        self.meter.bytes()
     }
 
     /// Makes settlements durable that were kept for later, and moves what the journal holds into
@@ -325,7 +335,7 @@ impl Spool {
         if matches!(done, Err(SpoolError::Storage(_) | SpoolError::Corrupt(_))) {
             self.poisoned = true;
         }
-        done?;
+        done.map_err(|error| self.meter.explain(error))?;
         self.journal.restart(generation);
         self.tail.clear();
         self.streams.written(&mut books);

@@ -1,6 +1,6 @@
 //! A disk in memory that can lose its power: for tests and the simulation, never for production.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +13,8 @@ struct Disk {
     files: [File; 2],
     power_cycles: u64,
     failing: bool,
+    // The next sync fails, and what it was to make durable never is.
+    loses_sync: bool,
     // Most bytes of both files together.
     room: Option<usize>,
 }
@@ -22,11 +24,45 @@ struct File {
     data: Vec<u8>,
     // What unsynced calls overwrote, newest last.
     undo: Vec<Undo>,
+    // Sectors and the length as they are on the disk, where reads show what a failed sync had lost.
+    lost: BTreeMap<usize, Vec<u8>>,
+    lost_len: Option<usize>,
 }
 
 impl File {
+    /// What was written stays to be read, but is not on the disk and will not be by any later sync.
+    fn lose(&mut self) {
+        let mut platter = Self { data: self.data.clone(), undo: self.undo.clone(), ..Self::default() };
+        platter.undo_all();
+        self.lost_len.get_or_insert(platter.data.len());
+        for sector in self.undo.drain(..).flat_map(|undo| undo.sectors()) {
+            let (from, to) = (sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES);
+            let end = platter.data.len();
+            let there = platter.data.get(from.min(end)..to.min(end)).unwrap_or_default();
+            self.lost.entry(sector).or_insert_with(|| there.to_vec());
+        }
+    }
+
+    fn sync(&mut self) {
+        for sector in self.undo.drain(..).flat_map(|undo| undo.sectors()) {
+            self.lost.remove(&sector);
+        }
+        self.lost_len = None;
+    }
+
     /// Undoes what was not synced.
     fn roll_back(&mut self) {
+        self.undo_all();
+        if let Some(len) = self.lost_len.take() {
+            self.data.resize(len, 0);
+        }
+        for (sector, bytes) in std::mem::take(&mut self.lost) {
+            let place = self.data.get_mut(sector * SECTOR_BYTES..).unwrap_or_default();
+            place.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        }
+    }
+
+    fn undo_all(&mut self) {
         while let Some(undo) = self.undo.pop() {
             match undo {
                 Undo::Write { offset, before } => {
@@ -164,7 +200,7 @@ impl CrashBackend {
             *copy = file.clone();
             copy.roll_back();
         }
-        let disk = Disk { files, power_cycles: 0, failing: false, room: None };
+        let disk = Disk { files, ..Disk::default() };
         Self { disk: Arc::new(Mutex::new(disk)), file: self.file, ..Self::default() }
     }
 
@@ -177,6 +213,18 @@ impl CrashBackend {
     #[cfg(test)]
     pub(crate) fn unsynced(&self) -> Self {
         Self { lies: true, ..self.clone() }
+    }
+
+    /// The next sync of either file fails, and what it was to make durable is lost: it stays to be read
+    /// until the power is cut, and no later sync writes it, as systems do.
+    pub fn lose_next_sync(&self) {
+        self.disk().loses_sync = true;
+    }
+
+    /// Whether reads show what a failed sync has lost.
+    #[must_use]
+    pub fn has_lost(&self) -> bool {
+        self.disk().files.iter().any(|file| file.lost_len.is_some() || !file.lost.is_empty())
     }
 
     /// From now on the files take at most so many bytes together, as on a disk that others fill; growth
@@ -263,9 +311,15 @@ impl StorageBackend for CrashBackend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if std::mem::take(&mut self.disk().loses_sync) {
+            return self.with(true, |file| {
+                file.lose();
+                Err(io::Error::other("the disk failed a sync"))
+            });
+        }
         self.with(true, |file| {
             if !self.lies {
-                file.undo.clear();
+                file.sync();
             }
             Ok(())
         })

@@ -98,7 +98,7 @@ impl World {
                 self.cursor = Some(cursor);
             }
             Ok(_) => self.cursor = Some(cursor),
-            Err(SpoolError::Storage(_) | SpoolError::Poisoned) => {}
+            Err(SpoolError::Storage(_) | SpoolError::Unsynced(_) | SpoolError::Poisoned) => {}
             Err(other) => panic!("{other}"),
         }
     }
@@ -120,7 +120,7 @@ impl World {
             },
         };
         match self.spool().settle(&settlement) {
-            Ok(()) | Err(SpoolError::Storage(_) | SpoolError::Poisoned) => {}
+            Ok(()) | Err(SpoolError::Storage(_) | SpoolError::Unsynced(_) | SpoolError::Poisoned) => {}
             Err(other) => panic!("{other}"),
         }
     }

@@ -160,6 +160,7 @@ pub fn again(error: &SpoolError) -> SpoolError {
         SpoolError::Poisoned => SpoolError::Poisoned,
         SpoolError::Corrupt(reason) => SpoolError::Corrupt(reason.clone()),
         SpoolError::Storage(reason) => SpoolError::Storage(reason.clone()),
+        SpoolError::Unsynced(reason) => SpoolError::Unsynced(reason.clone()),
         SpoolError::OverQuota { bytes, quota_bytes } => {
             SpoolError::OverQuota { bytes: *bytes, quota_bytes: *quota_bytes }
         }

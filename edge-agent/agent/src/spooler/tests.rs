@@ -77,8 +77,34 @@ fn what_contradicts_itself_is_repaired_and_a_panic_is_no_end() {
     assert_eq!(ask(|_| Ok(2)).unwrap(), 2);
     assert!(ask(|_| Err(SpoolError::Storage("the disk".into()))).is_err());
     assert_eq!(ask(|_| Ok(3)).unwrap(), 3);
-    let expected = [Occasion::Plain, Occasion::Damaged, Occasion::Damaged, Occasion::Plain];
+    assert!(ask(|_| Err(SpoolError::Unsynced("the disk".into()))).is_err());
+    assert_eq!(ask(|_| Ok(4)).unwrap(), 4);
+    let expected =
+        [Occasion::Plain, Occasion::Damaged, Occasion::Damaged, Occasion::Plain, Occasion::Unsynced];
     assert_eq!(*occasions.lock().unwrap(), expected);
+}
+
+#[test]
+fn a_spool_is_unsynced_until_it_could_be_opened_as_such() {
+    let occasions = Arc::new(Mutex::new(Vec::new()));
+    let (disk, seen) = (CrashBackend::new(), Arc::clone(&occasions));
+    let open = move |occasion| {
+        seen.lock().unwrap().push(occasion);
+        // The third time the disk fails another sync, and once more it does not answer at all.
+        match seen.lock().unwrap().len() {
+            2 => Err(SpoolError::Unsynced("the disk".into())),
+            3 => Err(SpoolError::Storage("the disk".into())),
+            _ => Spool::open(disk.crash(), SpoolConfig::default(), [1; 16]),
+        }
+    };
+    let mut worker = worker(open);
+    for answers in [Some(SpoolError::Storage("the disk".into())), None, None, None] {
+        let (answer, _wait) = oneshot::channel();
+        worker.answer(answer, |_| answers.map_or(Ok(()), Err));
+    }
+    let expected = [Occasion::Plain, Occasion::Plain, Occasion::Unsynced, Occasion::Unsynced];
+    assert_eq!(*occasions.lock().unwrap(), expected);
+    assert!(worker.spool.is_some() && worker.occasion == Occasion::Plain);
 }
 
 #[test]

@@ -27,7 +27,11 @@ pub fn open(path: &Path, config: SpoolConfig, occasion: Occasion) -> Result<Spoo
         return Ok(spool);
     }
     private::prepare(path)?;
-    let (spool, report) = Spool::open_file(path, config)?;
+    let (spool, report) = if occasion == Occasion::Unsynced {
+        Spool::open_file_unsynced(path, config)?
+    } else {
+        Spool::open_file(path, config)?
+    };
     // What was put aside has made way for files that are as open as any.
     private::keep(path)?;
     if report.created {
@@ -184,6 +188,11 @@ impl Worker {
             self.board.update(|status| status.last_error = Some(error.to_string()));
             match error {
                 SpoolError::Storage(_) | SpoolError::Poisoned => self.close(Occasion::Plain),
+                SpoolError::Unsynced(_) => {
+                    self.close(Occasion::Unsynced);
+                    // It may have been the opening itself that failed to sync.
+                    self.occasion = Occasion::Unsynced;
+                }
                 SpoolError::Corrupt(_) => self.close(Occasion::Damaged),
                 _ => {}
             }
@@ -206,6 +215,7 @@ impl Worker {
     fn opened(&mut self) -> Result<&mut Spool, SpoolError> {
         if self.spool.is_none() {
             let spool = (self.open)(self.occasion)?;
+            self.occasion = Occasion::Plain;
             self.doubts.resolve(&spool);
             self.spool = Some(spool);
             tracing::info!("spool opened again");
@@ -233,7 +243,7 @@ fn gather(first: Append, inbox: &mut mpsc::Receiver<Request>) -> (Vec<Append>, O
 
 /// Whether it says nothing of the request.
 const fn is_of_storage(error: &SpoolError) -> bool {
-    matches!(error, SpoolError::Storage(_) | SpoolError::Poisoned | SpoolError::Corrupt(_))
+    error.is_of_storage() || matches!(error, SpoolError::Corrupt(_))
 }
 
 /// Rows given up in this epoch by cause; as `earlier` those of which only the hub knows why.

@@ -92,11 +92,6 @@ pub struct Image {
     pub made: Made,
 }
 
-/// Whether it says that the disk failed, so that the spool must be opened again.
-const fn is_of_storage(error: &SpoolError) -> bool {
-    matches!(error, SpoolError::Storage(_) | SpoolError::Poisoned)
-}
-
 impl Agent {
     pub fn new(id: AgentId, entropy: [u8; 16], quota: u64, canary: Canary) -> Self {
         Self {
@@ -161,8 +156,10 @@ impl Agent {
 
     /// Whether the spool is to be closed for it: the disk failed, or its bits have flipped.
     fn stops_for(&mut self, error: &SpoolError) -> bool {
-        self.corrupt |= self.damaged && matches!(error, SpoolError::Corrupt(_));
-        let stops = self.corrupt || is_of_storage(error);
+        // A file that is not yet one has nothing in it to be lost.
+        let may_be = self.damaged || self.made.seqs.is_empty();
+        self.corrupt |= may_be && matches!(error, SpoolError::Corrupt(_));
+        let stops = self.corrupt || error.is_of_storage();
         if stops {
             self.close();
         }
@@ -191,7 +188,9 @@ impl Agent {
         let reused = self.canary == Canary::EpochReused && self.made.seqs.is_empty();
         let entropy = if reused { self.entropy } else { entropy };
         let config = SpoolConfig { quota_bytes: self.quota };
-        let files = Files::from(self.disk.clone()).with_journal_bytes(self.journal_bytes);
+        let mut files = Files::from(self.disk.clone()).with_journal_bytes(self.journal_bytes);
+        // As whoever saw the sync fail has noted beside them.
+        files.unsynced = self.disk.has_lost();
         let opened = sound(|| {
             let mut spool = Spool::open(files, config, entropy)?;
             // Each opening is a start of the machine.
@@ -248,9 +247,9 @@ impl Agent {
         kind < 2
     }
 
-    /// From now on the disk takes no writes.
-    pub fn fail_disk(&self) {
-        self.disk.fail_writes();
+    /// From now on the disk takes no writes, or loses what it is to sync next and does not show it.
+    pub fn fail_disk(&self, rng: &mut StdRng) {
+        if rng.random_bool(0.5) { self.disk.fail_writes() } else { self.disk.lose_next_sync() }
     }
 
     /// From now on no file can grow.

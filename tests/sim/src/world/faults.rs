@@ -110,7 +110,7 @@ impl World {
             // Of several copies only the one at work is mended.
             3 if site.other.is_none() => {
                 if self.rng.random_bool(0.5) {
-                    site.agent.fail_disk();
+                    site.agent.fail_disk(&mut self.rng);
                 } else {
                     site.agent.fill_disk();
                 }

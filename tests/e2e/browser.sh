@@ -29,7 +29,7 @@ read -r http https quic <<<"$ports"
 for name in "${!TIDELINE_@}"; do unset "$name"; done
 
 TIDELINE_HTTP_LISTEN=127.0.0.1:$http TIDELINE_HTTPS_LISTEN=127.0.0.1:$https TIDELINE_QUIC_LISTEN=127.0.0.1:$quic \
-	TIDELINE_HUB_PUBLIC_ADDRESS=127.0.0.1 "$bin/cloud-hub" serve --data "$work/hub" >"$work/hub.log" 2>&1 &
+	TIDELINE_MQTT_LISTEN_TLS= TIDELINE_HUB_PUBLIC_ADDRESS=127.0.0.1 "$bin/cloud-hub" serve --data "$work/hub" >"$work/hub.log" 2>&1 &
 pids+=($!)
 curl -fsS --retry 60 --retry-delay 1 --retry-connrefused --noproxy '*' "http://127.0.0.1:$http/readyz" >/dev/null || fail 'the hub did not become ready'
 

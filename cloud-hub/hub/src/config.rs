@@ -48,7 +48,7 @@ impl Default for Config {
             metrics_open: false,
             https_listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
             quic_listen: SocketAddr::from(([0, 0, 0, 0], 4433)),
-            mqtt_listen_tls: None,
+            mqtt_listen_tls: Some(SocketAddr::from(([0, 0, 0, 0], 8883))),
             mqtt_listen_plain: None,
             mqtt_broker: None,
             mqtt_broker_ca: None,
@@ -137,7 +137,7 @@ pub const OPTIONS: &[OptionDef] = &[
     },
     OptionDef {
         name: "mqtt.listen_tls",
-        meaning: "where agents and devices connect by MQTT over TLS, usually 0.0.0.0:8883, with their certificate or a device token; empty for not at all",
+        meaning: "where agents and devices connect by MQTT over TLS, with their certificate or a device token; agents are told the port when they enrol, for where UDP is blocked; empty for not at all",
         allowed: ADDRESS_OR_OFF,
         set: |c, t| off_or(t).map(|v| c.mqtt_listen_tls = v),
         show: |c| shown(c.mqtt_listen_tls.as_ref()),

@@ -174,6 +174,8 @@ async fn start(args: &DemoArgs, folder: Folder, agent_program: &Path) -> Result<
         ("TIDELINE_HTTP_LISTEN", local(http)),
         ("TIDELINE_HTTPS_LISTEN", local(https)),
         ("TIDELINE_QUIC_LISTEN", local(quic)),
+        // Or the agent that is cut off would find another way.
+        ("TIDELINE_MQTT_LISTEN_TLS", String::new()),
         ("TIDELINE_HUB_PUBLIC_ADDRESS", "127.0.0.1".to_owned()),
     ];
     let mut hub = children::start(Start {

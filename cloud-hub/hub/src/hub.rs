@@ -48,6 +48,8 @@ pub struct Addresses {
     pub https: String,
     /// `host:port` of QUIC.
     pub quic: String,
+    /// `host:port` of MQTT over TLS, where that is open.
+    pub mqtt: Option<String>,
     /// The name that the hub's certificate is checked against.
     pub server_name: String,
 }

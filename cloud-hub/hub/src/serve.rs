@@ -65,6 +65,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     let addresses = Addresses {
         https: at(&config.public_address, https.local_addr()?.port()),
         quic: at(&config.public_address, endpoint.local_addr()?.port()),
+        mqtt: secure_port(&mqtt_doors)?.map(|port| at(&config.public_address, port)),
         server_name: config.public_address.clone(),
     };
     tracing::info!(http = %http.local_addr()?, https = %https.local_addr()?, quic = %endpoint.local_addr()?, data = %data.display(), "hub is up");
@@ -102,6 +103,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     let store = hub.store.clone();
     tokio::task::spawn_blocking(move || store.close()).await?.context("the store did not close well")?;
     Ok(())
+}
+
+/// The port of the MQTT door that agents elsewhere may use.
+fn secure_port(doors: &[mqtt::Door]) -> Result<Option<u16>> {
+    doors.iter().find(|door| door.is_secure()).map(|door| Ok(door.local_addr()?.port())).transpose()
 }
 
 fn open_mqtt(

@@ -334,6 +334,7 @@ fn launch(
         ("TIDELINE_HTTP_LISTEN", local(ports.http)),
         ("TIDELINE_HTTPS_LISTEN", local(ports.https)),
         ("TIDELINE_QUIC_LISTEN", local(ports.quic)),
+        ("TIDELINE_MQTT_LISTEN_TLS", String::new()),
         ("TIDELINE_HUB_PUBLIC_ADDRESS", "127.0.0.1".to_owned()),
     ];
     env.extend_from_slice(settings);

@@ -28,7 +28,8 @@ async fn a_hub_and_an_agent_end_with_their_stdin_when_told_to() -> Result<()> {
     ends_well(Running::start("edge-agent", &args, &[], &folder.join("log"))?).await?;
     let any = || "127.0.0.1:0".to_owned();
     let env =
-        [("TIDELINE_HTTP_LISTEN", any()), ("TIDELINE_HTTPS_LISTEN", any()), ("TIDELINE_QUIC_LISTEN", any())];
+        ["TIDELINE_HTTP_LISTEN", "TIDELINE_HTTPS_LISTEN", "TIDELINE_QUIC_LISTEN", "TIDELINE_MQTT_LISTEN_TLS"];
+    let env = env.map(|name| (name, any()));
     let data = folder.join("hub").display().to_string();
     let args = ["serve", "--until-stdin-ends", "--data", &data];
     ends_well(Running::start("cloud-hub", &args, &env, &folder.join("hub.log"))?).await

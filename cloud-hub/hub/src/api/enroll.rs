@@ -43,8 +43,11 @@ pub struct EnrollAnswer {
     ca: String,
     /// The agent that it is now
     agent: String,
-    /// Where to connect, host:port
+    /// Where to connect by QUIC, host:port
     quic: String,
+    /// Where to connect by MQTT over TLS, host:port; absent where the hub has no such port
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mqtt: Option<String>,
     /// The name that the hub's certificate is checked against
     server_name: String,
 }
@@ -182,6 +185,7 @@ pub async fn enroll(
         ca: hub.authority.cert_pem().to_owned(),
         agent: agent.to_string(),
         quic: hub.addresses.quic.clone(),
+        mqtt: hub.addresses.mqtt.clone(),
         server_name: hub.addresses.server_name.clone(),
     }))
 }

@@ -58,6 +58,7 @@ fn hub_in(dir: &std::path::Path, config: Config) -> App {
     let addresses = Addresses {
         https: "localhost:8443".into(),
         quic: "localhost:4433".into(),
+        mqtt: Some("localhost:8883".into()),
         server_name: "localhost".into(),
     };
     Hub::new(config, clock, metadata, store, authority, addresses).unwrap()

@@ -65,6 +65,12 @@ pub async fn listen(
 }
 
 impl Door {
+    /// Whether it is the one with TLS.
+    #[must_use]
+    pub const fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Where it listens.
     ///
     /// # Errors

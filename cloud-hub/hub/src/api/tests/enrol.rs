@@ -25,6 +25,8 @@ impl Bench {
         let (response, body) = self.send(Door::Tls, request("POST", "/enroll/v1", &[], Some(body))).await;
         if response.status() == StatusCode::OK {
             assert_eq!(body["agent"], DEVICE);
+            let ways = (&body["quic"], &body["mqtt"]);
+            assert_eq!(ways, (&json!("localhost:4433"), &json!("localhost:8883")));
         }
         body["code"].as_str().unwrap_or_default().to_owned()
     }

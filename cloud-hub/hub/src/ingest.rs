@@ -35,7 +35,7 @@ use crate::presence::End;
 use crate::secret::hex;
 use crate::telemetry::Metric;
 
-/// Longest silence of an agent, which pings every ten seconds.
+/// Longest silence of an agent, which pings every fifteen seconds.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// Longest wait for an agent that does not read; its window takes megabytes of small messages.
 const SEND_MAX: Duration = Duration::from_secs(30);

@@ -48,8 +48,9 @@ pub const ROOT: &str = "tideline/v1";
 pub const PIECE_BYTES_MAX: usize = 64 * 1024;
 /// Longest packet that either end takes: a payload, its topic and its header.
 pub const PACKET_BYTES_MAX: usize = PIECE_BYTES_MAX + 1024;
-/// How often a silent connection is probed; it is dead when a probe has no answer until the next.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How often a silent connection is probed, as an idle session does; it is dead when a probe has no answer
+/// until the next. Who has something to send does not wait for that.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Most published payloads without an acknowledgement: 1 MiB on its way, which fills 100 ms of round
 /// trip at 80 Mbit/s.
 pub const INFLIGHT_MAX: u16 = 16;

@@ -28,6 +28,7 @@ use quinn::{
 };
 use ring::hmac;
 use rustls_pki_types::CertificateDer;
+use tideline_protocol::session::SILENCE_MAX_NS;
 
 pub use self::error::LinkError;
 pub(crate) use self::error::is_certificate_alert_number;
@@ -38,13 +39,12 @@ use crate::identity::{IdentityError, agent_id_of, cert_public_key_sha256};
 
 /// What both ends must offer in the handshake.
 pub const ALPN: &str = "tideline/1";
-/// How often a silent link is probed. Below the 15 to 30 s after which home routers and mobile
-/// networks forget a UDP flow, and three probes fit into [`IDLE_TIMEOUT`], so that one lost does not
-/// end a link.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
-/// After how much silence a link is dead. A dead hub or path shows within this time; a longer one
-/// would leave the operator looking at a device that is gone.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// After how much silence a link is dead, whoever holds it. What keeps it alive are the session's pings,
+/// 15 s apart while an agent has nothing to send, below the 30 s after which networks forget a UDP flow
+/// (RFC 9000, section 10.1.2), and this is longer than the silence that a session bears. Nobody who has
+/// something to send waits for it: the agent looks for another way when a ping has no answer, and the hub
+/// judges by when the agent said that it would be heard.
+pub const IDLE_TIMEOUT: Duration = Duration::from_nanos(SILENCE_MAX_NS + 5_000_000_000);
 /// Most bytes in flight to a reader that does not read: two of the longest frames, so that one can
 /// arrive while the other is worked on.
 pub const WINDOW_BYTES_MAX: u32 = 8 * 1024 * 1024;
@@ -394,7 +394,8 @@ pub async fn resolve(host_port: &str, timeout: Duration) -> Result<Vec<SocketAdd
 fn transport(options: &LinkOptions, streams: u32) -> Result<TransportConfig, LinkError> {
     let mut config = TransportConfig::default();
     config
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        // The session's pings do that, and say when the next one comes.
+        .keep_alive_interval(None)
         .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().map_err(LinkError::config)?))
         .max_concurrent_bidi_streams(VarInt::from_u32(streams))
         .max_concurrent_uni_streams(VarInt::from_u32(streams))

@@ -21,7 +21,8 @@ use crate::spooler::{Loaded, SpoolHandle, SpoolState};
 const SEND_MAX: Duration = Duration::from_secs(30);
 /// How often time is given to the session when nothing happens.
 const TICK: Duration = Duration::from_millis(250);
-/// A session that lived for this long was no failure, even when it had nothing to send.
+/// A session that lived for this long was no failure, even when it had nothing to send; a hub that is heard
+/// after it says so.
 const LONG_NS: u64 = 10_000_000_000;
 
 /// The session tells of a spool that is no more as it was told; the next one does. No fault of the way.
@@ -58,6 +59,8 @@ pub struct Progress {
     pub achieved: u64,
     /// The last round trip, in microseconds.
     pub rtt_us: Option<u64>,
+    /// The hub's wall clock less this machine's, and by how much that may be wrong, in ns.
+    pub clock: Option<(i64, u64)>,
 }
 
 /// What a session works with.
@@ -108,7 +111,8 @@ impl Driver {
         session.handle_urgent(self.spool.urgent().await?);
         session.handle_appended(seen.head, seen.series, seen.account);
         let mut learned = None;
-        let (mut dropped, mut urgent, mut long_ns) = (seen.account.dropped, seen.urgent_appends, None);
+        let (mut dropped, mut urgent) = (seen.account.dropped, seen.urgent_appends);
+        let (mut heard, mut long_ns) = (false, None);
         self.health.mark_changed();
         loop {
             self.carry_out(&mut session, &mut sender, seen).await?;
@@ -117,7 +121,7 @@ impl Driver {
                     session.handle_health(self.health.borrow_and_update().clone());
                     continue;
                 }
-                self.show(&session, &mut long_ns);
+                self.show(&session, std::mem::take(&mut heard), &mut long_ns);
                 if *self.drain.borrow() && session.is_drained() {
                     sender.finish().await?;
                     handle.close(0, "bye");
@@ -133,6 +137,7 @@ impl Driver {
                     self.asked = session.handle_audit(audit).then_some(answer);
                 }
                 Event::Frame(Some(frame)) => {
+                    heard = true;
                     let (mono_ns, wall_ns) = (self.clock.mono_ns(), self.clock.wall_ns());
                     session.handle_message(mono_ns, wall_ns, frame.message)?;
                     if let Some(error_ns) = session.clock_offset_ns()
@@ -164,9 +169,9 @@ impl Driver {
         }
     }
 
-    fn show(&self, session: &AgentSession, long_ns: &mut Option<u64>) {
+    fn show(&self, session: &AgentSession, heard: bool, long_ns: &mut Option<u64>) {
         let now_ns = self.clock.mono_ns();
-        let long = now_ns.saturating_sub(*long_ns.get_or_insert(now_ns)) >= LONG_NS;
+        let long = heard && now_ns.saturating_sub(*long_ns.get_or_insert(now_ns)) >= LONG_NS;
         if long {
             *long_ns = Some(now_ns);
         }
@@ -175,6 +180,7 @@ impl Driver {
             progress.open = true;
             progress.achieved += u64::from(long);
             progress.rtt_us = session.round_trip_ns().map(|ns| ns / 1_000);
+            progress.clock = session.clock_offset_ns().zip(session.round_trip_ns().map(|ns| ns / 2));
             *progress != before
         });
     }

@@ -6,6 +6,8 @@ use tideline_protocol::model::{AgentId, Epoch, RowCounts, Seq};
 use tideline_protocol::time::{Clock, ManualClock, NS_PER_MS, SystemClock};
 use tideline_protocol::wire::{Frame, Lane, Message, Ping, Run, RunEnvelope, WireError, encode};
 
+mod moves;
+
 use super::*;
 use crate::identity::{AGENT_CERT_DAYS, AgentKey, CertificateAuthority, KeyAndCert};
 use crate::tls::{FloorTime, client_config, pinned_client_config, server_config};

@@ -482,14 +482,16 @@ impl AgentSession {
     /// measures the round trip.
     fn poll_ping(&mut self, now_ns: u64) -> Option<AgentAction> {
         let quiet_ns = now_ns.saturating_sub(self.sent_ns);
+        let waiting = self.settled.first_missing_from(1) <= self.end();
         let due = match self.promised_ns {
-            PING_IDLE_NS => self.sending,
+            // Also when nothing may be sent yet: whether the line is dead shows by the answers.
+            PING_IDLE_NS => self.sending || (waiting && !self.loading),
             promised_ns => quiet_ns >= promised_ns,
         };
         if !due && now_ns < self.ping_due_ns {
             return None;
         }
-        let sending = std::mem::take(&mut self.sending) || self.lanes.in_flight() > 0;
+        let sending = std::mem::take(&mut self.sending) || waiting;
         self.promised_ns = if sending { PING_SENDING_NS } else { PING_IDLE_NS };
         self.ping_due_ns = now_ns.saturating_add(PING_IDLE_NS);
         (self.sent_ns, self.pinged) = (now_ns, true);

@@ -67,11 +67,6 @@ impl Lanes {
         (self.alarm, self.state) = (alarm, state);
     }
 
-    /// Runs on the way.
-    pub fn in_flight(&self) -> usize {
-        self.sent.len()
-    }
-
     /// The next run, of the seqs that are `missing` at the hub and not on the way; its lane has room.
     /// Unless alarms and states may go `ahead`, they are as other readings.
     pub fn pick(&mut self, now_ns: u64, missing: &RangeSet, room: u64, ahead: bool) -> Option<Pick> {

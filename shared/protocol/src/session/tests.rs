@@ -282,6 +282,32 @@ fn a_hub_that_falls_silent_ends_the_session() {
     assert_eq!(ended, Some(SessionError::Silent));
 }
 
+/// The promises of the pings that a session sends in so many seconds; the hub answers nothing else.
+fn promises(agent: &mut AgentSession, from_s: u64, seconds: u64) -> Vec<(u64, u32)> {
+    let mut out = Vec::new();
+    for now_s in from_s..from_s + seconds {
+        while let Some(action) = agent.poll(now_s * 1_000_000_000).unwrap() {
+            if let AgentAction::Send(Message::Ping(ping)) = action {
+                out.push((now_s, ping.next_ms));
+                let pong = Message::Pong(crate::wire::Pong { mono_ns: ping.mono_ns, wall_ns: 0 });
+                agent.handle_message(now_s * 1_000_000_000, 0, pong).unwrap();
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn pings_are_far_apart_with_nothing_to_send_and_close_while_anything_waits() {
+    let mut idle = Pair::new(0, Settlement::default());
+    idle.settle_down();
+    assert_eq!(promises(&mut idle.agent, 1, 31), [(16, 15_000), (31, 15_000)]);
+    // A batch waits for a dictionary that is not durable at the hub yet: nothing else is said.
+    idle.agent.handle_appended(Seq::new(1), 1, Account::default());
+    let waiting = promises(&mut idle.agent, 32, 10);
+    assert_eq!(waiting, [(32, 3_000), (35, 3_000), (38, 3_000), (41, 3_000)]);
+}
+
 #[test]
 fn a_spool_that_has_parted_sends_what_is_common_and_branches() {
     let stored = Settlement { stored: crate::ranges::RangeSet::of(2, 9), ..Settlement::default() };

@@ -222,7 +222,7 @@ impl Loop {
     /// Says why a dial failed; a probe beside a session that works is of less interest.
     fn tell(&self, at: usize, error: &anyhow::Error) {
         let path = self.chooser.path(at).map(ToString::to_string).unwrap_or_default();
-        if self.live.is_some() {
+        if self.live.is_some() && !self.chooser.is_silent() {
             tracing::debug!(path, error = format!("{error:#}"), "no link");
             return;
         }
@@ -264,7 +264,8 @@ impl Loop {
         match advice {
             Advice::Dial(at) => {
                 let Some(path) = self.chooser.path(at).cloned() else { return };
-                let dial = Arc::clone(&self.uplink.dialler).dial(path);
+                let knock_every = Duration::from_nanos(self.chooser.knock_every_ns(self.now_ns(), at));
+                let dial = Arc::clone(&self.uplink.dialler).dial(path, knock_every);
                 self.dialling.insert(self.dials.spawn(dial).id(), at);
             }
             Advice::Drop(at) => drop(self.links.remove(&at)),
@@ -313,7 +314,7 @@ impl Loop {
     fn look(&mut self, now_ns: u64) {
         let Some(live) = &mut self.live else { return };
         let (stats, progress) = (live.handle.stats(), *live.progress.borrow_and_update());
-        if stats.recv_bytes != live.heard_bytes || progress != live.seen {
+        if stats.recv_bytes != live.heard_bytes {
             live.heard_bytes = stats.recv_bytes;
             self.chooser.handle_heard(now_ns);
         }

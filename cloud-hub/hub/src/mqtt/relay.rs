@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Result;
-use tideline_link::link::Link;
+use tideline_link::link::{Link, LinkError};
 use tideline_link::mqtt::tunnel::{Addresses, Carrier, DATAGRAM_BYTES_MAX, Relay, address_of, tunnel};
 use tideline_link::mqtt::{BrokerUrl, Server};
 use tideline_link::quic::{IncomingLink, LinkOptions, ServerEndpoint};
@@ -93,6 +93,9 @@ async fn attend(hub: &App, url: &BrokerUrl, server: &Server, carrier: &mut Carri
                 *at.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = relay.remote_addr();
                 let error = relay.carry(carrier, &book).await;
                 tracing::warn!(broker = %url, %error, "the MQTT broker is lost");
+            }
+            Err(error @ LinkError::PeerCertificate { .. }) => {
+                tracing::warn!(broker = %url, %error, "no authority in mqtt.broker_ca vouches for the MQTT broker");
             }
             Err(error) => tracing::warn!(broker = %url, %error, "no connection with the MQTT broker"),
         }

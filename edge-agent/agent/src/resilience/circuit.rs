@@ -123,6 +123,20 @@ impl Circuit {
     /// The call has failed, and with this refusal if it was the hub that ended it. Gives the wait in ms:
     /// what the hub asks for, and the back-off after it, so that not all come at the first moment.
     pub fn fail(&mut self, permit: Permit, now_ns: u64, refused: Option<Refusal>, entropy: u64) -> u64 {
+        self.fail_since(permit, now_ns, now_ns, refused, entropy)
+    }
+
+    /// As [`Self::fail`], for a call that was begun at `since_ns` and waited for an answer since: that
+    /// time counts as waited, unless it was refused. A line that comes back between two attempts finds
+    /// nobody.
+    pub fn fail_since(
+        &mut self,
+        permit: Permit,
+        since_ns: u64,
+        now_ns: u64,
+        refused: Option<Refusal>,
+        entropy: u64,
+    ) -> u64 {
         if self.achieved && refused.is_none() {
             self.failures = 0;
         }
@@ -131,7 +145,8 @@ impl Circuit {
         let asked_ms = refused.map_or(0, |refused| u64::from(refused.retry_after_ms).min(ASKED_MAX_MS));
         self.wait_ms = retry.wait_ms(self.failures, entropy) + asked_ms;
         self.failures = self.failures.saturating_add(1);
-        self.not_before_ns = now_ns.saturating_add(self.wait_ms.saturating_mul(1_000_000));
+        let from_ns = if refused.is_some() { now_ns } else { since_ns };
+        self.not_before_ns = from_ns.saturating_add(self.wait_ms.saturating_mul(1_000_000));
         self.breaker.fail(permit, now_ns);
         self.wait_ms
     }

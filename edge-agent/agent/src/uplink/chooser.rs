@@ -34,6 +34,11 @@ const GRACE_NS: u64 = 1_000_000_000;
 /// After how much silence of a hub that has something to answer another way is looked for. Pings are
 /// 3 s apart then.
 const SILENCE_NS: u64 = 4_000_000_000;
+/// Between the first packets of one dial of a way that carried a moment ago, and of one that is silent
+/// for long: a line that comes back waits for the next, and each is a datagram of 1,200 bytes.
+const KNOCK_NS: (u64, u64) = (250_000_000, 900_000_000);
+/// The part of the time since a way was last heard that lies between two of them.
+const KNOCK_PART: u64 = 120;
 /// Between the probes of a row.
 const CONFIRM_GAP_NS: u64 = 1_000_000_000;
 /// Answers in a row after which a path is trusted.
@@ -89,6 +94,8 @@ struct Way {
     probe_ns: u64,
     rtt_us: Option<u64>,
     loss_ppm: u32,
+    // When the hub was last heard on it.
+    heard_ns: Option<u64>,
     taken_ns: u64,
     hold_ns: u64,
     free_ns: u64,
@@ -104,6 +111,7 @@ impl Way {
             probe_ns: 0,
             rtt_us: None,
             loss_ppm: 0,
+            heard_ns: None,
             taken_ns: 0,
             hold_ns: 0,
             free_ns: 0,
@@ -201,6 +209,20 @@ impl Chooser {
         self.ways.get(at).map(|way| &way.path)
     }
 
+    /// Between the first packets of a dial of this path: the longer it is silent, the longer.
+    #[must_use]
+    pub fn knock_every_ns(&self, now_ns: u64, at: usize) -> u64 {
+        let heard_ns = self.ways.get(at).and_then(|way| way.heard_ns);
+        let silent_ns = heard_ns.map_or(u64::MAX, |heard_ns| now_ns.saturating_sub(heard_ns));
+        (silent_ns / KNOCK_PART).clamp(KNOCK_NS.0, KNOCK_NS.1)
+    }
+
+    /// Whether the session hears nothing from a hub that has something to answer.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.carrying.as_ref().is_some_and(|carrying| carrying.silent)
+    }
+
     /// The path that the session is on.
     #[must_use]
     pub fn carries(&self) -> Option<usize> {
@@ -242,6 +264,7 @@ impl Chooser {
         if let Step::Dialling { permit, racing, .. } = std::mem::replace(&mut way.step, Step::Resting) {
             way.step = Step::Dialled { permit, at_ns: now_ns, racing };
             way.measured(rtt_us);
+            way.heard_ns = Some(now_ns);
             // What was lost once is not held against it for ever.
             way.loss_ppm = way.loss_ppm / 4 * 3;
         }
@@ -251,8 +274,8 @@ impl Chooser {
     pub fn handle_dial_failed(&mut self, now_ns: u64, at: usize, refused: Option<Refusal>, entropy: u64) {
         let probe_ns = now_ns.saturating_add(self.probe_every_ns);
         let Some(way) = self.ways.get_mut(at) else { return };
-        if let Step::Dialling { permit, .. } = std::mem::replace(&mut way.step, Step::Resting) {
-            way.circuit.fail(permit, now_ns, refused, entropy);
+        if let Step::Dialling { permit, since_ns, .. } = std::mem::replace(&mut way.step, Step::Resting) {
+            way.circuit.fail_since(permit, since_ns, now_ns, refused, entropy);
             way.confirmations = 0;
             way.probe_ns = probe_ns;
         }
@@ -263,9 +286,9 @@ impl Chooser {
         let Some(carrying) = &mut self.carrying else { return };
         carrying.heard_ns = now_ns;
         carrying.silent = false;
-        if carrying.permit.is_none()
-            && let Some(way) = self.ways.get_mut(carrying.way)
-        {
+        let Some(way) = self.ways.get_mut(carrying.way) else { return };
+        way.heard_ns = Some(now_ns);
+        if carrying.permit.is_none() {
             carrying.permit = way.circuit.admit(now_ns, Pace::Urgent).ok();
         }
     }

@@ -27,9 +27,6 @@ use crate::spooler::SpoolState;
 
 /// Longest wait for a link.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// Between the first packets of one dial. QUIC sends the first one again after 1, 3 and 7 s: a line
-/// that comes back in between would wait for it longer than the peers take.
-const KNOCK_EVERY: Duration = Duration::from_millis(900);
 
 /// Round trips until a link over MQTT stands: TCP, TLS, its own handshake, the subscription.
 const MQTT_TRIPS: u64 = 4;
@@ -50,8 +47,10 @@ pub type Dialling = Pin<Box<dyn Future<Output = anyhow::Result<Dialled>> + Send>
 
 /// Opens links.
 pub trait Dial: Send + Sync {
-    /// Opens one over this path, in limited time.
-    fn dial(self: Arc<Self>, path: Path) -> Dialling;
+    /// Opens one over this path, in limited time. Over UDP the first packet is sent again each
+    /// `knock_every`: QUIC itself does so after 1, 3 and 7 s, and a line that comes back in between would
+    /// wait for it longer than the peers take.
+    fn dial(self: Arc<Self>, path: Path, knock_every: Duration) -> Dialling;
 }
 
 /// Opens them over the network.
@@ -69,7 +68,24 @@ pub struct Dialler {
 #[derive(Debug, Clone)]
 struct Broker {
     url: BrokerUrl,
-    ca_pem: Option<String>,
+    ca: Option<Authorities>,
+}
+
+/// Who may vouch for a broker.
+#[derive(Debug, Clone)]
+struct Authorities {
+    path: PathBuf,
+    pem: String,
+}
+
+impl std::fmt::Display for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "broker {}", self.url)?;
+        match &self.ca {
+            Some(ca) if self.url.is_secure() => write!(f, " (uplink.broker_ca = {})", ca.path.display()),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Broker {
@@ -80,10 +96,12 @@ impl Broker {
     fn of(config: &Config) -> anyhow::Result<Option<Self>> {
         let Some(url) = config.broker.clone() else { return Ok(None) };
         let read = |path: &PathBuf| {
-            std::fs::read_to_string(path).with_context(|| format!("uplink.broker_ca = {}", path.display()))
+            let pem = std::fs::read_to_string(path);
+            let pem = pem.with_context(|| format!("uplink.broker_ca = {}", path.display()))?;
+            anyhow::Ok(Authorities { path: path.clone(), pem })
         };
-        let ca_pem = config.broker_ca.as_ref().map(read).transpose()?;
-        Ok(Some(Self { url, ca_pem }))
+        let ca = config.broker_ca.as_ref().map(read).transpose()?;
+        Ok(Some(Self { url, ca }))
     }
 }
 
@@ -118,20 +136,22 @@ impl Dialler {
 
     async fn sealed(&self, broker: &Broker) -> anyhow::Result<Dialled> {
         let certificate = &self.identity.certificate;
-        let ca_pem = broker.ca_pem.as_ref().unwrap_or(&certificate.ca_pem);
+        let ca_pem = broker.ca.as_ref().map_or(&certificate.ca_pem, |ca| &ca.pem);
         let server = Server::broker(&broker.url, broker_client_config(ca_pem, self.floor())?);
         let tls = client_config(certificate, &certificate.ca_pem, self.floor(), &[ALPN])?;
         let (agent, name) = (&self.identity.file.agent, &self.identity.file.server_name);
-        let link = mqtt::connect_sealed(&server, agent, name, tls, &self.options, CONNECT_MAX).await?;
+        let link = mqtt::connect_sealed(&server, agent, name, tls, &self.options, CONNECT_MAX).await;
+        let link = link.with_context(|| broker.to_string())?;
         Ok(Dialled { rtt_us: link.stats().rtt_us, link, endpoint: None })
     }
 
-    async fn quic(&self, hub: &str) -> anyhow::Result<Dialled> {
+    async fn quic(&self, hub: &str, every: Duration) -> anyhow::Result<Dialled> {
         let addresses = self.resolver.resolve(hub).await?;
         let certificate = &self.identity.certificate;
         let tls = client_config(certificate, &certificate.ca_pem, self.floor(), &[ALPN])?;
         let endpoint = ClientEndpoint::bind_any(&self.options)?;
-        let knocks = Knocks { endpoint: endpoint.clone(), tls, name: self.identity.file.server_name.clone() };
+        let name = self.identity.file.server_name.clone();
+        let knocks = Knocks { endpoint: endpoint.clone(), tls, name, every };
         let link = timeout(CONNECT_MAX, knocks.run(&addresses)).await.map_err(|_| LinkError::TimedOut)??;
         Ok(Dialled { rtt_us: link.stats().rtt_us, link: link.into(), endpoint: Some(endpoint) })
     }
@@ -161,10 +181,10 @@ impl Dialler {
 }
 
 impl Dial for Dialler {
-    fn dial(self: Arc<Self>, path: Path) -> Dialling {
+    fn dial(self: Arc<Self>, path: Path, knock_every: Duration) -> Dialling {
         Box::pin(async move {
             match path.transport {
-                Transport::Quic => self.quic(&path.hub).await,
+                Transport::Quic => self.quic(&path.hub, knock_every).await,
                 Transport::Mqtt => match &self.broker {
                     Some(broker) if path.hub == broker.url.to_string() => self.sealed(broker).await,
                     _ => self.mqtt(&path.hub).await,
@@ -179,13 +199,14 @@ struct Knocks {
     endpoint: ClientEndpoint,
     tls: rustls::ClientConfig,
     name: String,
+    every: Duration,
 }
 
 impl Knocks {
     /// Goes round the addresses until one answers or all that were tried have failed.
     async fn run(&self, addresses: &[SocketAddr]) -> anyhow::Result<tideline_link::quic::Link> {
         let mut next = addresses.iter().cycle();
-        let (mut tried, mut knocks, mut again) = (0, JoinSet::new(), interval(KNOCK_EVERY));
+        let (mut tried, mut knocks, mut again) = (0, JoinSet::new(), interval(self.every));
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {

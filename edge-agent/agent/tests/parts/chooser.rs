@@ -183,15 +183,31 @@ fn udp_that_is_blocked_from_the_start_costs_seconds() {
 }
 
 #[test]
-fn a_line_that_comes_back_is_used_within_a_second_and_a_half_of_its_round_trip() {
-    let (cut, back) = (60 * SECOND, 90 * SECOND);
-    let mut world = World::new(vec![Line { changes: vec![cut, back], ..Line::up(40 * MS) }]);
+fn a_line_that_comes_back_is_used_a_round_trip_later_whenever_that_is() {
+    for moment in 0..40 {
+        let (cut, back) = (60 * SECOND, 90 * SECOND + moment * 370 * MS);
+        let mut world = World::new(vec![Line { changes: vec![cut, back], ..Line::up(40 * MS) }]);
+        world.run_to(cut);
+        assert_eq!(world.session, Some(0));
+        // The session's own retries are seconds apart by now; its path is dialled anew all the while.
+        world.stalled = true;
+        world.run_to(back + 40 * MS + 2 * STEP);
+        assert!(world.taken.len() == 2 && world.carries_data(), "{moment}: {:?}", world.taken);
+    }
+}
+
+#[test]
+fn first_packets_are_the_further_apart_the_longer_a_way_is_silent() {
+    let cut = 60 * SECOND;
+    let mut world =
+        two(Line { changes: vec![cut], ..Line::up(40 * MS) }, Line { changes: vec![0], ..Line::up(MS) });
     world.run_to(cut);
-    assert_eq!(world.session, Some(0));
-    // The session's own retries are minutes apart by now; its path is dialled anew all the while.
-    world.stalled = true;
-    world.run_to(back + SECOND + 100 * MS);
-    assert!(world.taken.len() == 2 && world.carries_data(), "{:?}", world.taken);
+    let knocks = |world: &World, at: usize| world.chooser.knock_every_ns(world.now, at) / MS;
+    assert_eq!((knocks(&world, 0), knocks(&world, 1)), (250, 900), "the other was never heard");
+    for (silent, wanted) in [(30, 250..=251), (60, 500..=501), (90, 750..=751), (3_600, 900..=900)] {
+        world.run_to(cut + silent * SECOND);
+        assert!(wanted.contains(&knocks(&world, 0)), "{silent}: {}", knocks(&world, 0));
+    }
 }
 
 #[test]

@@ -308,6 +308,25 @@ fn an_open_circuit_waits_as_long_as_what_waits_for_it_allows() {
 }
 
 #[test]
+fn the_time_that_a_silent_call_took_counts_as_waited_and_that_of_a_refused_one_does_not() {
+    let mut circuit = Circuit::default();
+    let begun_ns = 100 * SECOND_NS;
+    let mut fail = |took_ns: u64, refused| {
+        let permit = circuit.admit(u64::MAX, Pace::Urgent).unwrap();
+        let wait_ms = circuit.fail_since(permit, begun_ns, begun_ns + took_ns, refused, u64::MAX >> 1);
+        (wait_ms, circuit.ready_ns(Pace::Urgent).unwrap())
+    };
+    // The next one opens the breaker, which is another wait.
+    for _ in 0..4 {
+        let (wait_ms, ready_ns) = fail(5 * SECOND_NS, None);
+        assert_eq!(ready_ns, begun_ns + wait_ms * 1_000_000);
+        assert!(ready_ns <= begun_ns + 5 * SECOND_NS, "{wait_ms}");
+    }
+    let (wait_ms, ready_ns) = fail(5 * SECOND_NS, Some(RefuseCode::Unavailable.into()));
+    assert_eq!(ready_ns, begun_ns + 5 * SECOND_NS + wait_ms * 1_000_000);
+}
+
+#[test]
 fn exactly_one_probe_is_on_its_way_and_three_successes_close() {
     let mut circuit = Circuit::default();
     assert_eq!((0..5).map(|_| session(&mut circuit, 0, None)).last(), Some(5));

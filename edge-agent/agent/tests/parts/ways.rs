@@ -28,8 +28,8 @@ use crate::{LONG, readings, spool, until, until_shown};
 struct Ways(Arc<Dialler>);
 
 impl Dial for Ways {
-    fn dial(self: Arc<Self>, path: Path) -> Dialling {
-        Arc::clone(&self.0).dial(Path { transport: Transport::Quic, ..path })
+    fn dial(self: Arc<Self>, path: Path, knock_every: Duration) -> Dialling {
+        Arc::clone(&self.0).dial(Path { transport: Transport::Quic, ..path }, knock_every)
     }
 }
 

@@ -15,6 +15,10 @@ const BEGAN = Date.now();
 const HISTORY_MS = 3 * 3600_000;
 const OFFLINE_S = [20, 35];
 const BACKFILL_S = 41;
+const RESTAMPED = [
+  { from_ms: BEGAN - 280_000, to_ms: BEGAN - 200_000, shift_ms: 1_763_719_200_000 },
+  { from_ms: BEGAN - 90_000, to_ms: BEGAN - 60_000, shift_ms: null },
+];
 const DROPPED = { from_ms: BEGAN - 150_000, to_ms: BEGAN - 110_000 };
 
 const POINTS = {
@@ -40,13 +44,24 @@ function stored(device, ms, now) {
   return now >= start + (BACKFILL_S - OFFLINE_S[0]) * 1000;
 }
 
+/** What was dropped, in two stretches with a cause each. */
+function gapsOf(points) {
+  const middle = (DROPPED.from_ms + DROPPED.to_ms) / 2;
+  return [
+    { from_ms: DROPPED.from_ms, to_ms: middle, rows: 20 * points, cause: 'disk_full' },
+    { from_ms: middle, to_ms: DROPPED.to_ms, rows: 20 * points, cause: 'quota' },
+  ];
+}
+
 function ledger(device, now) {
   const points = POINTS[device].length;
   const produced = Math.floor((now - BEGAN + HISTORY_MS) / 1000) * points;
   const dropped = device === 'pump-7' ? 40 * points : 0;
   const pending = cut(device, now) ? Math.floor(second(now) - OFFLINE_S[0]) * points : 0;
-  const gaps = dropped ? [{ epoch: '00', first: 9000, last: 9039, rows: dropped, ...DROPPED, cause: 'quota' }] : [];
-  return { produced, stored: produced - pending - dropped, pending, dropped, dropped_by: dropped ? { quota: dropped } : {}, refused: 0, duplicates: device === 'pump-7' ? 17 : 0, lost: 0, gaps, balanced: true, as_of_ms: points ? now : null };
+  const gaps = dropped ? gapsOf(points).map((gap, i) => ({ epoch: '00', first: 9000 + 40 * i, last: 9019 + 40 * i, ...gap })) : [];
+  const dropped_by = Object.fromEntries(gaps.map((gap) => [gap.cause, gap.rows]));
+  const corrected = device === 'pump-7' ? { restamped: 80 * points, uncertain: 30 * points } : { restamped: 0, uncertain: 0 };
+  return { produced, stored: produced - pending - dropped, pending, dropped, dropped_by, ...corrected, refused: 0, duplicates: device === 'pump-7' ? 17 : 0, lost: 0, gaps, balanced: true, as_of_ms: points ? now : null };
 }
 
 function deviceOf(id) {
@@ -151,6 +166,9 @@ async function api(request, response, url) {
   }
   if (path === '/session') return json(response, 200, { user: 'admin', role: 'admin' });
   if (path === '/devices') return json(response, 200, { devices: Object.keys(POINTS).map(deviceOf), next: null });
+  if (path.startsWith('/devices/') && path.endsWith('/events')) {
+    return json(response, 200, { events: [{ at_ms: BEGAN - 60_000, change: 'online', reason: 'heard', changes: 1 }] });
+  }
   if (path.startsWith('/devices/')) {
     const id = decodeURIComponent(path.slice('/devices/'.length));
     return POINTS[id] ? json(response, 200, deviceOf(id)) : problem(response, 404, 'no-such-device');
@@ -159,8 +177,9 @@ async function api(request, response, url) {
   if (path === '/query') {
     const [from, to, buckets] = ['from', 'to', 'buckets'].map((name) => Number(url.searchParams.get(name)));
     const ids = url.searchParams.get('series').split(',');
-    const gaps = ids[0].startsWith('pump-7/') ? [{ device: 'pump-7', ...DROPPED, rows: 200, cause: 'quota' }] : [];
-    return json(response, 200, { series: ids.map((id) => columnsOf(id, from, to, buckets)), partial: false, gaps });
+    const gaps = ids[0].startsWith('pump-7/') ? gapsOf(POINTS['pump-7'].length).map((gap) => ({ device: 'pump-7', ...gap })) : [];
+    const restamped = ids[0].startsWith('pump-7/') ? RESTAMPED.map((one) => ({ device: 'pump-7', ...one })) : [];
+    return json(response, 200, { series: ids.map((id) => columnsOf(id, from, to, buckets)), partial: false, missing: [], gaps, restamped });
   }
   if (path === '/live') {
     response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });

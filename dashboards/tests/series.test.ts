@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { BucketColumns, QueryGap } from '../src/api/client';
 import * as s from '../src/lib/series';
+import { markTitle } from '../src/lib/stamps';
 
 function buckets(times: number[], v = 1): s.Buckets {
   const b = s.emptyBuckets();
@@ -121,6 +122,28 @@ describe('gap bands', () => {
   it('joins what is too close to tell apart and adds the rows up', () => {
     const bands = s.gapBands([gap(10, 20, 3), gap(22, 30, 4, 'expired')], 0, 100, 5);
     expect(bands).toEqual([{ from: 10, to: 30, rows: 7, causes: ['quota', 'expired'] }]);
+  });
+});
+
+describe('corrected times', () => {
+  const one = (from_ms: number, to_ms: number, shift_ms: number | null) => ({ device: 'd', from_ms, to_ms, shift_ms });
+
+  it('cuts what lies outside and keeps the order', () => {
+    const marks = s.stampMarks([one(90, 120, 5), one(0, 20, null), one(200, 210, 5)], 10, 100, 0);
+    expect(marks).toEqual([{ from: 10, to: 20, shifts: [null] }, { from: 90, to: 100, shifts: [5] }]);
+  });
+
+  it('joins what is too close to tell apart and names each correction once', () => {
+    const marks = s.stampMarks([one(10, 20, 7), one(22, 30, 7), one(31, 40, null)], 0, 100, 5);
+    expect(marks).toEqual([{ from: 10, to: 40, shifts: [7, null] }]);
+  });
+
+  it('says in words what was done', () => {
+    const hour = 3_600_000;
+    expect(markTitle({ from: 0, to: 1000, shifts: [3 * hour] })).toMatch(/^Times corrected by \+3 h\n/);
+    expect(markTitle({ from: 0, to: 1000, shifts: [-2000, null] })).toMatch(/^Times corrected by −2 s; uncertain: .*clock was wrong/);
+    const many = markTitle({ from: 0, to: 1000, shifts: [hour, 2 * hour, 3 * hour, 4 * hour, 5 * hour] });
+    expect(many).toContain('and 2 other corrections');
   });
 });
 

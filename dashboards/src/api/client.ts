@@ -13,6 +13,7 @@ export type QueryAnswer = Schemas['QueryAnswer'];
 export type BucketColumns = Schemas['BucketColumns'];
 export type Missing = Schemas['Missing'];
 export type QueryGap = Schemas['QueryGap'];
+export type Restamped = Schemas['Restamped'];
 export type LiveReadings = Schemas['LiveReadings'];
 
 const BASE = '/api/v1';

@@ -1,7 +1,7 @@
 // The state of a device's page: which range is shown, the buckets of each
 // series, and how queries and the live feed keep them true.
 import * as api from '../api/client';
-import type { Device, LiveReadings, Missing, QueryGap, Series } from '../api/client';
+import type { Device, LiveReadings, Missing, QueryGap, Restamped, Series } from '../api/client';
 import { LiveFeed } from '../api/live';
 import {
   emptyBuckets, findStart, fromColumns, mergeLive, trimBefore, type Buckets,
@@ -42,6 +42,7 @@ export class Board {
   span = $state.raw<Span>({ from: 0, to: 1 });
   cards = $state.raw<Card[]>([]);
   gaps = $state.raw<QueryGap[]>([]);
+  restamped = $state.raw<Restamped[]>([]);
   device = $state.raw<Device | null>(null);
   partial = $state(false);
   missing = $state.raw<Missing[]>([]);
@@ -229,6 +230,7 @@ export class Board {
     for (const reading of this.#tail) this.#merge(reading);
     this.#tail = [];
     this.gaps = answer.gaps;
+    this.restamped = answer.restamped;
     this.partial = answer.partial;
     this.missing = answer.missing ?? [];
     this.loaded = true;

@@ -1,10 +1,11 @@
-// How a chart looks and behaves: the options of uPlot, and the shaded bands of
-// gaps beneath it. Positions are set through the CSSOM, which the page's
+// How a chart looks and behaves: the options of uPlot, the shaded bands of gaps
+// beneath it, and a thin line along its foot where times were corrected. Positions are set through the CSSOM, which the page's
 // content security policy allows.
 import uPlot from 'uplot';
 import { causesText } from './causes';
 import { axisTime, axisValues, count, range } from './format';
-import type { Band, Drawn } from './series';
+import type { Band, Drawn, StampMark } from './series';
+import { markTitle } from './stamps';
 
 export const CHART_HEIGHT = 168;
 const AXIS_WIDTH = 54;
@@ -22,6 +23,7 @@ export interface PlotInputs {
   span(): { from: number; to: number };
   drawn(): Drawn;
   bands(): Band[];
+  marks(): StampMark[];
   onzoom(from: number, to: number): void;
   onhover(index: number | null): void;
 }
@@ -35,43 +37,59 @@ export function bandTitle(band: Band): string {
   return `Gap: ${count(band.rows)} readings dropped\n${causesText(band.causes)}\n${range(band.from, band.to)}`;
 }
 
-function drawBands(plot: uPlot, bands: Band[]): void {
-  const boxes = plot.under.querySelectorAll<HTMLElement>('.gap-band');
-  for (let i = bands.length; i < boxes.length; i += 1) boxes[i].remove();
-  bands.forEach((band, i) => {
+/** A stretch of the chart with a box of its own and a hover text. */
+interface Stretch {
+  from: number;
+  to: number;
+  title: string;
+}
+
+function gaps(inputs: PlotInputs): Stretch[] {
+  return inputs.bands().map((band) => ({ from: band.from, to: band.to, title: bandTitle(band) }));
+}
+
+function corrected(inputs: PlotInputs): Stretch[] {
+  return inputs.marks().map((mark) => ({ from: mark.from, to: mark.to, title: markTitle(mark) }));
+}
+
+function drawBoxes(plot: uPlot, name: string, stretches: Stretch[]): void {
+  const boxes = plot.under.querySelectorAll<HTMLElement>(`.${name}`);
+  for (let i = stretches.length; i < boxes.length; i += 1) boxes[i].remove();
+  stretches.forEach(({ from, to, title }, i) => {
     let box = boxes[i];
     if (!box) {
       box = document.createElement('div');
-      box.className = 'gap-band';
-      box.dataset.testid = 'gap-band';
+      box.className = name;
+      box.dataset.testid = name;
       plot.under.append(box);
     }
-    const left = plot.valToPos(band.from, 'x');
-    const width = Math.max(BAND_MIN_PX, plot.valToPos(band.to, 'x') - left);
+    const left = plot.valToPos(from, 'x');
+    const width = Math.max(BAND_MIN_PX, plot.valToPos(to, 'x') - left);
     box.style.left = `${left}px`;
     box.style.width = `${width}px`;
-    box.title = bandTitle(band);
+    box.title = title;
   });
 }
 
-function bandAt(plot: uPlot, bands: Band[], left: number): Band | undefined {
-  return bands.find((band) => {
-    const from = plot.valToPos(band.from, 'x');
-    const to = Math.max(from + BAND_MIN_PX, plot.valToPos(band.to, 'x'));
-    return left >= from - 1 && left <= to + 1;
-  });
+function isAt(plot: uPlot, { from, to }: Stretch, left: number): boolean {
+  const start = plot.valToPos(from, 'x');
+  const end = Math.max(start + BAND_MIN_PX, plot.valToPos(to, 'x'));
+  return left >= start - 1 && left <= end + 1;
 }
 
 function hooks(inputs: PlotInputs): uPlot.Hooks.Arrays {
   return {
-    draw: [(plot) => drawBands(plot, inputs.bands())],
+    draw: [(plot) => {
+      drawBoxes(plot, 'gap-band', gaps(inputs));
+      drawBoxes(plot, 'stamp-mark', corrected(inputs));
+    }],
     setCursor: [(plot) => {
       const { left, idx } = plot.cursor;
       const inside = left !== undefined && left !== null && left >= 0;
       inputs.onhover(inside ? (idx ?? null) : null);
-      // The plot's upper layer takes the mouse, so it carries the band's title.
-      const band = inside ? bandAt(plot, inputs.bands(), left) : undefined;
-      const title = band ? bandTitle(band) : '';
+      // The plot's upper layer takes the mouse, so it carries the titles of what lies beneath.
+      const under = inside ? [...gaps(inputs), ...corrected(inputs)].filter((one) => isAt(plot, one, left)) : [];
+      const title = under.map((one) => one.title).join('\n\n');
       if (plot.over.title !== title) plot.over.title = title;
     }],
     setSelect: [(plot) => {

@@ -1,6 +1,6 @@
 // What a chart draws: the buckets of one series, live readings merged into
 // them, and the split into stretches where readings are missing. Pure.
-import type { BucketColumns, QueryGap } from '../api/client';
+import type { BucketColumns, QueryGap, Restamped } from '../api/client';
 
 /** Buckets of one series in order of time; all columns have equal length. */
 export interface Buckets {
@@ -165,6 +165,34 @@ export function gapBands(gaps: QueryGap[], from: number, to: number, near: numbe
     }
   }
   return bands;
+}
+
+/** A stretch whose readings' times were corrected, or several drawn as one. */
+export interface StampMark {
+  from: number;
+  to: number;
+  /** What was added to the times (ms), each once; null where nobody knows how wrong they are. */
+  shifts: (number | null)[];
+}
+
+/** The corrected stretches that touch [from, to], cut to it; those closer than `near` ms become one mark. */
+export function stampMarks(restamped: Restamped[], from: number, to: number, near: number): StampMark[] {
+  const inside = restamped
+    .filter((one) => one.to_ms >= from && one.from_ms <= to)
+    .sort((a, b) => a.from_ms - b.from_ms);
+  const marks: StampMark[] = [];
+  for (const { from_ms, to_ms, shift_ms } of inside) {
+    const start = Math.max(from_ms, from);
+    const end = Math.min(to_ms, to);
+    const last = marks[marks.length - 1];
+    if (last && start - last.to <= near) {
+      last.to = Math.max(last.to, end);
+      if (!last.shifts.includes(shift_ms)) last.shifts.push(shift_ms);
+    } else {
+      marks.push({ from: start, to: end, shifts: [shift_ms] });
+    }
+  }
+  return marks;
 }
 
 /**

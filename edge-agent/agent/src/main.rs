@@ -253,6 +253,14 @@ fn store_command(command: &StoreCommand, data: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn clock_text(clock: &edge_agent::status::ClockStatus) -> String {
+    let (Some(offset_ms), Some(uncertainty_ms)) = (clock.offset_ms, clock.uncertainty_ms) else {
+        return "not compared with a hub's yet".to_owned();
+    };
+    let judged = if clock.trusted { "trusted" } else { "wrong: times of readings are corrected" };
+    format!("{judged}, the hub's is ahead by {offset_ms:.1} ± {uncertainty_ms:.1} ms")
+}
+
 fn print_status(status: &edge_agent::status::Status) {
     let a = &status.account;
     let state = if status.connected { "connected" } else { "not connected" };
@@ -271,6 +279,7 @@ fn print_status(status: &edge_agent::status::Status) {
             path.loss * 100.0
         );
     }
+    println!("clock    {}", clock_text(&status.clock));
     println!("epoch    {} at seq {}", status.epoch, status.head);
     println!(
         "rows     {} produced = {} stored + {} pending + {} dropped + {} refused",

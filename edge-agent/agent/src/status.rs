@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tideline_protocol::clocks::TOLERANCE_NS;
 use tideline_protocol::model::Account;
 use tideline_spool::StreamStats;
 
@@ -90,6 +91,31 @@ pub struct PathStatus {
     pub loss: f64,
 }
 
+/// What is known of the clock of this machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClockStatus {
+    /// Whether the times of readings are taken as they are: a hub has told the time, and this clock says
+    /// nearly the same. Others are corrected by what the hub tells.
+    pub trusted: bool,
+    /// How far the hub's clock was ahead of this one when they were last compared, in ms.
+    pub offset_ms: Option<f64>,
+    /// By how much that may be wrong: half of the round trip, in ms.
+    pub uncertainty_ms: Option<f64>,
+}
+
+impl ClockStatus {
+    /// As a round trip of a session has measured it; both in ns.
+    #[must_use]
+    pub fn measured(offset_ns: i64, uncertainty_ns: u64) -> Self {
+        let ms = |ns: i64| ns as f64 / 1e6;
+        Self {
+            trusted: offset_ns.unsigned_abs() <= TOLERANCE_NS.unsigned_abs(),
+            offset_ms: Some(ms(offset_ns)),
+            uncertainty_ms: Some(ms(i64::try_from(uncertainty_ns).unwrap_or(i64::MAX))),
+        }
+    }
+}
+
 /// State of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigStatus {
@@ -138,6 +164,9 @@ pub struct Status {
     /// The sources by name.
     #[serde(with = "as_list")]
     pub sources: BTreeMap<String, SourceStatus>,
+    /// The clock.
+    #[serde(default)]
+    pub clock: ClockStatus,
     /// The spool.
     pub spool: SpoolStatus,
     /// Its streams, former ones among them.

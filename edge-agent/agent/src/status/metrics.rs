@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use tideline_protocol::invariants::Invariant;
 
-use super::{PathStatus, SourceStatus, Status};
+use super::{ClockStatus, PathStatus, SourceStatus, Status};
 use crate::resilience::BreakerState;
 
 /// Most sources with counters of their own; the rest is counted together.
@@ -33,6 +33,7 @@ pub fn text(status: &Status) -> String {
     ] {
         family(&mut out, name, &[(String::new(), value)]);
     }
+    clock(&mut out, &status.clock);
     let state = |state: BreakerState| {
         (labels(&[("state", state.name())]), u64::from(state.name() == status.breaker.state))
     };
@@ -64,6 +65,17 @@ fn family(out: &mut String, name: &str, values: &[(String, u64)]) {
     let _ = writeln!(out, "# TYPE {name} {kind}");
     for (labels, value) in values {
         let _ = writeln!(out, "{name}{labels} {value}");
+    }
+}
+
+/// What is not measured yet is left out.
+fn clock(out: &mut String, clock: &ClockStatus) {
+    family(out, "tideline_agent_clock_trusted", &[(String::new(), u64::from(clock.trusted))]);
+    let measured = [("offset", clock.offset_ms), ("uncertainty", clock.uncertainty_ms)];
+    for (name, ms) in measured.into_iter().filter_map(|(name, ms)| Some((name, ms?))) {
+        // Writing to a text cannot fail.
+        let _ = writeln!(out, "# TYPE tideline_agent_clock_{name}_seconds gauge");
+        let _ = writeln!(out, "tideline_agent_clock_{name}_seconds {}", ms / 1_000.0);
     }
 }
 
@@ -126,6 +138,23 @@ fn labels(all: &[(&str, &str)]) -> String {
 mod tests {
     use super::*;
     use crate::status::Board;
+
+    #[test]
+    fn the_clock_is_shown_as_far_as_it_is_known() {
+        let mut status = Status::default();
+        let text = status.metrics();
+        assert!(
+            text.contains("tideline_agent_clock_trusted 0\n") && !text.contains("clock_offset"),
+            "{text}"
+        );
+        status.clock = ClockStatus::measured(-2_500_000, 750_000);
+        let text = status.metrics();
+        for line in ["trusted 1", "offset_seconds -0.0025", "uncertainty_seconds 0.00075"] {
+            assert!(text.contains(&format!("tideline_agent_clock_{line}\n")), "{line}: {text}");
+        }
+        assert!(!ClockStatus::measured(5_000_000_001, 0).trusted, "its times are corrected");
+        assert!(!ClockStatus::measured(i64::MIN, 0).trusted);
+    }
 
     #[test]
     fn labels_are_escaped_and_bounded_in_number_and_length() {

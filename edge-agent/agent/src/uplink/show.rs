@@ -6,7 +6,7 @@ use tideline_protocol::wire::{ADDRESS_BYTES_MAX, Breaker, Carrier, Health, WAYS_
 use super::Loop;
 use super::chooser::PathView;
 use crate::resilience::BreakerState;
-use crate::status::{BreakerStatus, PathStatus};
+use crate::status::{BreakerStatus, ClockStatus, PathStatus};
 
 /// Least time between two words to the hub about the ways.
 const HEALTH_MIN_NS: u64 = 1_000_000_000;
@@ -22,9 +22,10 @@ impl Loop {
     pub(super) fn show(&self) {
         let paths: Vec<PathStatus> = self.chooser.view().map(shown).collect();
         let used = paths.iter().find(|path| path.carries).or(paths.first()).cloned().unwrap_or_default();
-        let open = self.live.as_ref().filter(|live| live.seen.open);
+        let open = self.live.as_ref().filter(|live| live.seen.open && !self.chooser.is_silent());
         let rtt_us = open.map(|live| live.seen.rtt_us.unwrap_or(live.stats.rtt_us));
         let switches = self.chooser.switches();
+        let clock = self.live.as_ref().and_then(|live| live.seen.clock);
         self.uplink.board.update(|status| {
             if open.is_some() && !status.connected {
                 tracing::info!(hub = used.hub, transport = used.transport, "connected");
@@ -36,6 +37,9 @@ impl Loop {
             status.hub = used.hub;
             status.breaker = used.breaker;
             status.switches = switches;
+            if let Some((offset_ns, uncertainty_ns)) = clock {
+                status.clock = ClockStatus::measured(offset_ns, uncertainty_ns);
+            }
             status.paths = paths;
         });
     }

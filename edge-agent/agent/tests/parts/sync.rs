@@ -281,4 +281,9 @@ async fn readings_of_a_clock_in_1970_arrive_with_what_their_times_lack() {
         "it is corrected to {late_ns} ns ago"
     );
     assert!(agent.spool.state().borrow().time_floor_ns > 0);
+    let status = until_shown(&agent.board, |status| status.clock.offset_ms.is_some()).await;
+    let (offset_ms, ahead_ms) =
+        (status.clock.offset_ms.unwrap(), (right.wall_ns() - wrong.wall_ns()) as f64 / 1e6);
+    assert!(!status.clock.trusted && status.clock.uncertainty_ms.is_some(), "{:?}", status.clock);
+    assert!((offset_ms - ahead_ms).abs() < LONG.as_millis() as f64, "{offset_ms} is not {ahead_ms}");
 }

@@ -4,15 +4,16 @@
 //! Every scenario has agents replay files whose every row is known, does its harm while they do, and
 //! then proves that nothing is lost or doubled: by the hub's ledger, by the agents' own books, and by
 //! reading every single row back through `/query` ([`fleet::Fleet::prove`]). A scenario that this machine
-//! does not allow says so and is not counted as passed. A broker that forgets its sessions is a
-//! scenario to come with MQTT.
+//! does not allow says so and is not counted as passed.
 
+pub mod cuts;
 pub mod fleet;
 pub mod kills;
 pub mod lines;
 pub mod namespace;
 pub mod rooms;
 pub mod stops;
+pub mod transports;
 
 use std::time::Duration;
 
@@ -56,7 +57,8 @@ pub enum Outcome {
 }
 
 /// The scenarios by name.
-pub const SCENARIOS: [&str; 6] = ["kills", "stops", "lines", "namespace", "agent-full", "hub-full"];
+pub const SCENARIOS: [&str; 8] =
+    ["kills", "stops", "lines", "cuts", "transports", "namespace", "agent-full", "hub-full"];
 
 /// Runs a scenario of [`SCENARIOS`].
 ///
@@ -67,6 +69,8 @@ pub async fn run(name: &str, scale: Scale) -> Result<Outcome> {
         "kills" => kills::run(scale).await,
         "stops" => stops::run(scale).await,
         "lines" => lines::run(scale).await,
+        "cuts" => cuts::run(scale).await,
+        "transports" => transports::run(scale).await,
         "namespace" => namespace::run(scale).await,
         "agent-full" => rooms::agent(scale).await,
         "hub-full" => rooms::hub(scale).await,

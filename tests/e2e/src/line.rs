@@ -188,8 +188,8 @@ impl Line {
         self.quality.send_replace(quality);
     }
 
-    /// The hub sees every agent come from a new port from now on, and nothing that it sends to the
-    /// old ones arrives.
+    /// The hub sees every agent come from a new address and port from now on (on loopback 127.0.0.2 and
+    /// on), and nothing that it sends to the old ones arrives.
     pub fn rebind(&self) {
         self.addresses.send_modify(|generation| *generation += 1);
     }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tideline_link::identity::CertificateAuthority;
+use tideline_protocol::time::{Clock as _, SystemClock};
 use tokio::net::TcpStream;
 
 use crate::process::{Running, Said, run_system};
@@ -18,6 +20,8 @@ const START_MAX: Duration = Duration::from_secs(30);
 pub struct Broker {
     folder: PathBuf,
     port: u16,
+    // More lines of its configuration.
+    more: String,
     running: Running,
 }
 
@@ -51,9 +55,27 @@ impl Broker {
     /// # Errors
     /// It is not installed, or does not listen in time.
     pub async fn start(folder: &Path) -> Result<Self> {
+        Self::start_as(folder, String::new()).await
+    }
+
+    /// As [`Self::start`], with TLS: its certificate for `127.0.0.1` is of `authority`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_tls(folder: &Path, authority: &CertificateAuthority) -> Result<Self> {
+        let now_s = SystemClock::default().wall_ns() / 1_000_000_000;
+        let own = authority.issue_server(&["127.0.0.1".to_owned()], now_s)?;
+        let [chain, key] = ["broker-chain.pem", "broker-key.pem"].map(|name| folder.join(name));
+        std::fs::write(&chain, own.chain_pem)?;
+        std::fs::write(&key, own.key_pem)?;
+        let more = format!("certfile {}\nkeyfile {}\n", chain.display(), key.display());
+        Self::start_as(folder, more).await
+    }
+
+    async fn start_as(folder: &Path, more: String) -> Result<Self> {
         let port = free_port()?;
-        let running = launch(folder, port)?;
-        let mut broker = Self { folder: folder.to_owned(), port, running };
+        let running = launch(folder, port, &more)?;
+        let mut broker = Self { folder: folder.to_owned(), port, more, running };
         broker.ready().await?;
         Ok(broker)
     }
@@ -70,7 +92,7 @@ impl Broker {
     /// It does not listen again.
     pub async fn kill_and_restart(&mut self) -> Result<()> {
         self.running.kill().await?;
-        self.running = launch(&self.folder, self.port)?;
+        self.running = launch(&self.folder, self.port, &self.more)?;
         self.ready().await
     }
 
@@ -82,9 +104,10 @@ impl Broker {
     }
 }
 
-fn launch(folder: &Path, port: u16) -> Result<Running> {
+fn launch(folder: &Path, port: u16, more: &str) -> Result<Running> {
     let config = folder.join("mosquitto.conf");
-    std::fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n"))?;
+    let text = format!("listener {port} 127.0.0.1\n{more}allow_anonymous true\npersistence false\n");
+    std::fs::write(&config, text)?;
     let args = ["-c", &config.display().to_string()];
     Running::start_system(&program("mosquitto")?, &args, &folder.join("mosquitto.log"))
 }

@@ -28,6 +28,16 @@ async fn bad_lines_lose_and_double_nothing() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_line_that_is_cut_for_a_while_loses_and_doubles_nothing() -> Result<()> {
+    short("cuts").await
+}
+
+#[tokio::test]
+async fn where_udp_is_blocked_mqtt_takes_over_and_hands_back_and_nothing_is_lost_or_doubled() -> Result<()> {
+    short("transports").await
+}
+
+#[tokio::test]
 async fn a_device_without_link_address_or_route_loses_and_doubles_nothing() -> Result<()> {
     short("namespace").await
 }

@@ -11,6 +11,8 @@ use anyhow::{Result, ensure};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use tideline_e2e::mosquitto::{Broker, client};
 use tideline_e2e::{Agent, Hub, free_port, process, until};
+use tideline_link::identity::CertificateAuthority;
+use tideline_protocol::time::{Clock as _, SystemClock};
 
 const LONG: Duration = Duration::from_secs(120);
 
@@ -137,6 +139,50 @@ async fn through_a_broker_that_is_attacked_and_forgets_everything_is_stored_once
     // Nobody was made to speak for another device.
     ensure!(hub.ledger("pump-8").await?.is_none(), "pump-8 was made up");
     Ok(())
+}
+
+fn authority(folder: &Path, name: &str) -> Result<(CertificateAuthority, PathBuf)> {
+    let made = CertificateAuthority::create(name, SystemClock::default().wall_ns() / 1_000_000_000)?;
+    let path = folder.join(format!("{name}.pem"));
+    std::fs::write(&path, made.cert_pem())?;
+    Ok((made, path))
+}
+
+#[tokio::test]
+async fn a_broker_with_tls_is_believed_by_its_own_authority_and_by_no_other() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (own, own_pem) = authority(folder.path(), "broker")?;
+    let (_, other_pem) = authority(folder.path(), "other")?;
+    let mut broker = Broker::start_tls(folder.path(), &own).await?;
+    let url = format!("mqtts://{}", broker.address());
+    let settings = |ca: &Path| {
+        vec![("TIDELINE_MQTT_BROKER_URL", url.clone()), ("TIDELINE_MQTT_BROKER_CA", ca.display().to_string())]
+    };
+    let uplink = |ca: &Path| format!("broker = \"{url}\"\nbroker_ca = {ca:?}");
+    let hub = Hub::start_with(settings(&own_pem)).await?;
+    let (rows, file) = (4_000, recording(hub.folder(), 4_000)?);
+    let _wary = Agent::start(&hub, "pump-8", &config(&file, 1_000, &uplink(&other_pem))?).await?;
+    let _agent = Agent::start(&hub, "pump-7", &config(&file, 1_000, &uplink(&own_pem))?).await?;
+    half_way(&hub, "pump-7", rows).await?;
+    broker.kill_and_restart().await?;
+    holds(&hub, "pump-7", rows).await?;
+    // The one that believes another authority says which, and why it sends nothing.
+    let said = until("an error", LONG, || async {
+        let status: serde_json::Value = serde_json::from_str(&transport(&hub, "pump-8").await?)?;
+        let error = status.get("last_error").and_then(serde_json::Value::as_str).unwrap_or_default();
+        Ok(error.contains("not accepted").then(|| error.to_owned()))
+    })
+    .await?;
+    for part in [&url, &format!("uplink.broker_ca = {}", other_pem.display()), "UnknownIssuer"] {
+        ensure!(said.contains(part), "{part} is not in {said:?}");
+    }
+    ensure!(hub.ledger("pump-8").await?.is_none_or(|ledger| ledger.stored == 0), "it sent readings");
+    // So does a hub.
+    let wary = Hub::start_with(settings(&other_pem)).await?;
+    until("the hub's word", LONG, || async {
+        Ok(wary.log()?.contains("no authority in mqtt.broker_ca vouches for the MQTT broker").then_some(()))
+    })
+    .await
 }
 
 #[tokio::test]

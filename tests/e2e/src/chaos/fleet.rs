@@ -51,7 +51,7 @@ pub struct Feed {
     pub rows: u32,
     /// Rows a second while the harm is done.
     pub rate: u32,
-    /// The hub's address, when it is not the enrolled one.
+    /// Its `[uplink]`, when the ways are not those that enrolment names.
     pub uplink: Option<String>,
 }
 
@@ -146,10 +146,19 @@ fn launch(folder: &Path, ports: Ports, more: &[(&'static str, String)]) -> Resul
         ("TIDELINE_HTTP_LISTEN", local(ports.http)),
         ("TIDELINE_HTTPS_LISTEN", local(ports.https)),
         ("TIDELINE_QUIC_LISTEN", format!("0.0.0.0:{}", ports.quic)),
+        ("TIDELINE_MQTT_LISTEN_TLS", String::new()),
         ("TIDELINE_HUB_PUBLIC_ADDRESS", "127.0.0.1".to_owned()),
     ];
     env.extend(more.iter().cloned());
     Running::start("cloud-hub", &["serve", "--data", &data], &env, &folder.join("hub.log"))
+}
+
+impl Device {
+    /// Rows of its file.
+    #[must_use]
+    pub const fn rows(&self) -> u32 {
+        self.rows
+    }
 }
 
 impl Fleet {
@@ -192,7 +201,7 @@ impl Fleet {
 
     fn config(&self, id: &str, rate: u32, uplink: Option<&str>) -> String {
         let file = self.hub.folder().join(format!("{id}.csv"));
-        let uplink = uplink.map(|hub| format!("[uplink]\nhub = {hub:?}\n")).unwrap_or_default();
+        let uplink = uplink.map(|keys| format!("[uplink]\n{keys}\n")).unwrap_or_default();
         format!(
             "[http]\nlisten = \"\"\n[batch]\nflush_interval_ms = 50\n{uplink}[[source]]\nkind = \"replay\"\nname = \"rows\"\npath = {file:?}\nrate = {rate}\n"
         )

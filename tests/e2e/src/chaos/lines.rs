@@ -41,7 +41,7 @@ pub async fn run(scale: Scale) -> Result<Outcome> {
     let mut fleet = Fleet::start(Vec::new(), |_| Ok(())).await?;
     let line = Line::start(fleet.hub.quic(), Quality::GOOD, scale.seed).await?;
     let lasting = scale.hold * u32::try_from(STATES.len())? + scale.hold * 2 + Duration::from_secs(10);
-    let feed = Feed { uplink: Some(line.address().to_string()), ..Feed::lasting(RATE, lasting) };
+    let feed = Feed { uplink: Some(format!("hub = \"{}\"", line.address())), ..Feed::lasting(RATE, lasting) };
     fleet.add(&feed, None).await?;
     let mut stored = fleet.moves_beyond(0, "the start").await?;
     let mut told = Vec::new();

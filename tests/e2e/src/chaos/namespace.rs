@@ -76,7 +76,7 @@ pub async fn run(scale: Scale) -> Result<Outcome> {
     let hub_at = format!("{}.1", namespace.net);
     let names = vec![("TIDELINE_HUB_NAMES", format!("localhost,127.0.0.1,{hub_at}"))];
     let mut fleet = Fleet::start(names, |_| Ok(())).await?;
-    let uplink = Some(format!("{hub_at}:{}", fleet.hub.quic().port()));
+    let uplink = Some(format!("hub = \"{hub_at}:{}\"", fleet.hub.quic().port()));
     let lasting = scale.hold * 8 + Duration::from_secs(20);
     fleet.add(&Feed { uplink, ..Feed::lasting(RATE, lasting) }, Some(&namespace.name)).await?;
     let mut stored = fleet.moves_beyond(0, "the start").await?;

@@ -117,7 +117,8 @@ pub(super) async fn forward(front: UdpSocket, hub: SocketAddr, shared: Shared) {
                 upstreams.clear();
                 pumps.abort_all();
             }
-            let any = if hub.ip().is_loopback() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+            let any =
+                if hub.ip().is_loopback() { loopback(*addresses.borrow()) } else { Ipv4Addr::UNSPECIFIED };
             let Ok(socket) = UdpSocket::bind((any, 0)).await else { continue };
             let socket = Arc::new(socket);
             pumps.spawn(back(Arc::clone(&socket), Arc::clone(&front), client, Arc::clone(&to_agent)));
@@ -127,6 +128,12 @@ pub(super) async fn forward(front: UdpSocket, hub: SocketAddr, shared: Shared) {
             to_hub.take(bytes, upstream, hub);
         }
     }
+}
+
+/// The address that the line has after so many rebindings.
+fn loopback(generation: u64) -> Ipv4Addr {
+    let last = u8::try_from(generation % 250).unwrap_or_default();
+    Ipv4Addr::new(127, 0, 0, 1 + last)
 }
 
 async fn back(

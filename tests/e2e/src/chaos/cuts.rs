@@ -54,7 +54,7 @@ pub async fn run(scale: Scale) -> Result<Outcome> {
     let line = Line::start(hub.quic(), Quality::GOOD, scale.seed).await?;
     let (fresh, old) = (hub.folder().join("fresh.csv"), hub.folder().join("old.csv"));
     let (columns, rate) = FRESH;
-    let seconds_of_rows = u32::try_from(scale.stopped.as_secs())? + 20;
+    let seconds_of_rows = u32::try_from(scale.stopped.as_secs())? + 8;
     csv(&fresh, (columns, rate * seconds_of_rows))?;
     csv(&old, OLD)?;
     let live =

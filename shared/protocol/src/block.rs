@@ -19,11 +19,14 @@
 //! envelope; [`decode`] refuses a block that disagrees with it.
 
 mod columns;
+mod repack;
 mod series;
 mod singles;
 
 use std::collections::BTreeMap;
 
+use self::columns::Times;
+pub use self::repack::repack;
 use crate::model::{RowCounts, SERIES_PER_EPOCH_MAX, Sample, Seq, SeriesNo};
 use crate::ranges::RangeSet;
 use crate::wire::{RUN_ROWS_MAX, RUN_SEQS_MAX};
@@ -204,19 +207,6 @@ impl BlockBuilder {
         self.seqs += 1;
     }
 
-    fn push_decoded(&mut self, decoded: Decoded) {
-        let mut total = 0_u32;
-        for part in decoded.columns {
-            let rows = u32::try_from(part.times.len()).unwrap_or(u32::MAX);
-            let column = self.columns.entry(part.series).or_default();
-            column.times.extend(part.times);
-            column.values.extend(part.values);
-            self.add_rows(part.series, rows);
-            total = total.saturating_add(rows);
-        }
-        self.end_seq(total);
-    }
-
     /// Series × seqs so far; a caller stops before [`CELLS_MAX`].
     #[must_use]
     pub fn cells(&self) -> usize {
@@ -251,39 +241,30 @@ fn shorter(one: Vec<u8>, other: Vec<u8>) -> Vec<u8> {
 fn write_columns(columns: &[(SeriesNo, &Column)]) -> Vec<u8> {
     let mut out = vec![CODEC];
     series::write(&mut out, columns.iter().map(|(series, _)| *series));
-    let columns: Vec<&Column> = columns.iter().map(|(_, column)| *column).collect();
-    write_cells(&mut out, &columns);
-    columns::write_times(&mut out, &columns);
-    columns::write_values(&mut out, &columns);
+    let counts = columns.iter().flat_map(|(_, column)| column.counts.iter().copied());
+    write_cells(&mut out, &counts.collect::<Vec<u32>>());
+    let times: Vec<&[i64]> = columns.iter().map(|(_, column)| column.times.as_slice()).collect();
+    columns::write_times(&mut out, &times, &(0..times.len()).collect::<Vec<usize>>());
+    let lengths: Vec<usize> = columns.iter().map(|(_, column)| column.values.len()).collect();
+    columns::write_values(&mut out, &lengths, |at, values| {
+        values.extend(columns.get(at).into_iter().flat_map(|(_, column)| &column.values));
+    });
     out
 }
 
-fn write_cells(out: &mut Vec<u8>, columns: &[&Column]) {
-    let mut cells = columns.iter().flat_map(|column| column.counts.iter().copied());
-    let first = cells.next().unwrap_or(0);
-    if cells.all(|count| count == first) {
-        out.push(0);
-        varint(out, u64::from(first));
+fn write_cells(out: &mut Vec<u8>, cells: &[u32]) {
+    let first = cells.first().copied().unwrap_or(0);
+    if cells.iter().all(|count| *count == first) {
+        write_same_cells(out, first);
     } else {
         out.push(1);
-        let all: Vec<u32> = columns.iter().flat_map(|column| column.counts.iter().copied()).collect();
-        columns::write_chunk(out, &all, columns::Shape::Counts);
+        columns::write_chunk(out, cells, columns::Shape::Counts);
     }
 }
 
-/// Re-packs blocks of single consecutive seqs into one run, by series.
-///
-/// # Errors
-/// A block cannot be decoded.
-pub fn repack<'b>(parts: impl IntoIterator<Item = (&'b [u8], u32)>) -> Result<Block, BlockError> {
-    let mut builder = BlockBuilder::new();
-    for (bytes, rows) in parts {
-        match rows {
-            0 => builder.push_batch(&[]),
-            _ => builder.push_decoded(decode(bytes, &RowCounts::one(rows), Seq::FIRST)?),
-        }
-    }
-    Ok(builder.finish())
+fn write_same_cells(out: &mut Vec<u8>, count: u32) {
+    out.push(0);
+    varint(out, u64::from(count));
 }
 
 /// Decodes a block whose envelope announces `rows` from seq `first` on.
@@ -292,6 +273,81 @@ pub fn repack<'b>(parts: impl IntoIterator<Item = (&'b [u8], u32)>) -> Result<Bl
 /// The bytes are damaged, beyond a limit, or not what the envelope says. Nothing is allocated
 /// beyond what the limits of a run allow.
 pub fn decode(bytes: &[u8], rows: &RowCounts, first: Seq) -> Result<Decoded, BlockError> {
+    let mut values = Vec::new();
+    let flat = read(bytes, rows, first, &mut |own| values.push(own.to_vec()))?;
+    let seqs = usize::try_from(rows.seqs()).unwrap_or(usize::MAX);
+    let columns = flat.series.into_iter().zip(values).enumerate().map(|(at, (series, values))| {
+        let (times, rows_per_seq) = (flat.times.of(at).to_vec(), flat.cells.of(at, seqs));
+        DecodedColumn { series, times, values, rows_per_seq }
+    });
+    Ok(Decoded { columns: columns.collect() })
+}
+
+/// A block's columns but for the values.
+#[derive(Debug)]
+struct Flat {
+    series: Vec<SeriesNo>,
+    cells: Cells,
+    times: Times,
+}
+
+/// Rows of each series in each seq.
+#[derive(Debug)]
+enum Cells {
+    Same(u32),
+    // Seq after seq, series after series.
+    All(Vec<u32>),
+}
+
+impl Cells {
+    fn of(&self, series: usize, seqs: usize) -> Vec<u32> {
+        match self {
+            Self::Same(count) => vec![*count; seqs],
+            Self::All(all) => all.chunks(seqs.max(1)).nth(series).unwrap_or_default().to_vec(),
+        }
+    }
+
+    /// Rows of each of `series` series in all of `seqs` seqs.
+    fn lengths(&self, series: usize, seqs: usize) -> Vec<usize> {
+        match self {
+            Self::Same(count) => vec![(*count as usize).saturating_mul(seqs); series],
+            Self::All(all) => {
+                let counts = all.chunks(seqs.max(1));
+                counts.map(|counts| counts.iter().map(|count| *count as usize).sum()).collect()
+            }
+        }
+    }
+
+    fn check(&self, series: usize, rows: &RowCounts, first: Seq) -> Result<(), BlockError> {
+        let seqs = usize::try_from(rows.seqs()).unwrap_or(usize::MAX);
+        let sums = match self {
+            Self::Same(count) => vec![u64::from(*count).saturating_mul(series as u64); seqs],
+            Self::All(all) => {
+                let mut sums = vec![0_u64; seqs];
+                for counts in all.chunks(seqs.max(1)) {
+                    for (sum, count) in sums.iter_mut().zip(counts) {
+                        *sum += u64::from(*count);
+                    }
+                }
+                sums
+            }
+        };
+        for ((found, expected), seq) in sums.iter().zip(rows.iter()).zip(first.get()..) {
+            if *found != u64::from(expected) {
+                return Err(BlockError::Rows { seq: Seq::new(seq), found: *found, expected });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a block; `take` gets the values of one series after the other.
+fn read(
+    bytes: &[u8],
+    rows: &RowCounts,
+    first: Seq,
+    take: &mut impl FnMut(&[f64]),
+) -> Result<Flat, BlockError> {
     check_limit("rows", rows.total(), RUN_ROWS_MAX)?;
     check_limit("seqs", rows.seqs(), RUN_SEQS_MAX)?;
     let seqs = usize::try_from(rows.seqs()).unwrap_or(usize::MAX);
@@ -303,67 +359,39 @@ pub fn decode(bytes: &[u8], rows: &RowCounts, first: Seq) -> Result<Decoded, Blo
             return Err(BlockError::Malformed("single readings are of one seq, the envelope names others"));
         }
         singles::CODEC => {
-            let columns = singles::read(&mut input)?;
-            let cells = vec![1; columns.len()];
-            check_rows(&cells, rows, first)?;
+            let (series, time_ns, values) = singles::read(&mut input)?;
+            let cells = Cells::Same(1);
+            cells.check(series.len(), rows, first)?;
             input.end()?;
-            return Ok(Decoded { columns });
+            values.iter().for_each(|value| take(std::slice::from_ref(value)));
+            return Ok(Flat { series, cells, times: Times::of_all(time_ns) });
         }
         found => return Err(BlockError::Codec { found }),
     }
     let series = series::read(&mut input, u64::from(SERIES_PER_EPOCH_MAX))?;
     check_limit("cells", (series.len() as u64).saturating_mul(rows.seqs()), CELLS_MAX as u64)?;
     let cells = read_cells(&mut input, series.len() * seqs)?;
-    check_rows(&cells, rows, first)?;
-    let lengths: Vec<usize> =
-        cells.chunks(seqs.max(1)).map(|counts| counts.iter().map(|count| *count as usize).sum()).collect();
+    cells.check(series.len(), rows, first)?;
+    let lengths = cells.lengths(series.len(), seqs);
     let times = columns::read_times(&mut input, &lengths)?;
-    let values = columns::read_values(&mut input, &lengths)?;
+    columns::read_values(&mut input, &lengths, take)?;
     input.end()?;
-    let columns = series
-        .into_iter()
-        .zip(times.into_iter().zip(values))
-        .zip(cells.chunks(seqs.max(1)))
-        .map(|((series, (times, values)), counts)| DecodedColumn {
-            series,
-            times,
-            values,
-            rows_per_seq: counts.to_vec(),
-        })
-        .collect();
-    Ok(Decoded { columns })
+    Ok(Flat { series, cells, times })
 }
 
 fn check_limit(what: &'static str, found: u64, max: u64) -> Result<(), BlockError> {
     if found > max { Err(BlockError::TooMany { what, found, max }) } else { Ok(()) }
 }
 
-fn read_cells(input: &mut Input<'_>, cells: usize) -> Result<Vec<u32>, BlockError> {
+fn read_cells(input: &mut Input<'_>, cells: usize) -> Result<Cells, BlockError> {
     match input.byte()? {
         0 => {
-            let each =
-                u32::try_from(input.varint()?).map_err(|_| BlockError::Malformed("a row count overflows"))?;
-            Ok(vec![each; cells])
+            let each = u32::try_from(input.varint()?);
+            each.map(Cells::Same).map_err(|_| BlockError::Malformed("a row count overflows"))
         }
-        1 => columns::read_chunk(input, cells),
+        1 => columns::read_chunk(input, cells).map(Cells::All),
         _ => Err(BlockError::Malformed("the row matrix has an unknown form")),
     }
-}
-
-fn check_rows(cells: &[u32], rows: &RowCounts, first: Seq) -> Result<(), BlockError> {
-    let seqs = usize::try_from(rows.seqs()).unwrap_or(usize::MAX);
-    let mut sums = vec![0_u64; seqs];
-    for counts in cells.chunks(seqs.max(1)) {
-        for (sum, count) in sums.iter_mut().zip(counts) {
-            *sum += u64::from(*count);
-        }
-    }
-    for ((found, expected), seq) in sums.iter().zip(rows.iter()).zip(first.get()..) {
-        if *found != u64::from(expected) {
-            return Err(BlockError::Rows { seq: Seq::new(seq), found: *found, expected });
-        }
-    }
-    Ok(())
 }
 
 fn varint(out: &mut Vec<u8>, mut value: u64) {

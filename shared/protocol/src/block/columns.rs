@@ -15,7 +15,7 @@ use pco::data_types::Number;
 use pco::standalone::{simple_compress, simple_decompress_into};
 use pco::{ChunkConfig, DeltaSpec, ModeSpec};
 
-use super::{BlockError, Column, Input, varint};
+use super::{BlockError, Input, varint};
 
 /// A group is closed once it has so many rows.
 const GROUP_ROWS: usize = 8192;
@@ -24,6 +24,10 @@ pub(super) const DECIMALS_MAX: u8 = 9;
 /// Doubles hold integers up to here exactly.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 const FORM_DOUBLES: u8 = 16;
+/// Added and taken away again, it leaves no room for a fraction. `f64::round` is a call of a library where
+/// the processor's own instruction is not taken for granted.
+const ROUNDER: f64 = 6_755_399_441_055_744.0;
+const ROUNDED_BY_ADDING_MAX: f64 = 1_125_899_906_842_624.0;
 /// A level above costs time and was measured to gain under one percent on sensor data.
 const LEVEL: usize = 8;
 
@@ -95,58 +99,90 @@ pub(super) fn read_chunk<T: Number + Default>(
     Ok(numbers)
 }
 
-/// Writes each different time column once.
-pub(super) fn write_times(out: &mut Vec<u8>, columns: &[&Column]) {
+/// Writes each different time column once. A series has the one of `columns` that `refs` names, and they
+/// stand in the order in which the series need them.
+pub(super) fn write_times(out: &mut Vec<u8>, columns: &[&[i64]], refs: &[usize]) {
     let mut distinct: Vec<&[i64]> = Vec::new();
     let mut index = std::collections::HashMap::new();
-    let refs: Vec<usize> = columns
+    let places: Vec<usize> = columns
         .iter()
-        .map(|column| {
-            *index.entry(column.times.as_slice()).or_insert_with(|| {
-                distinct.push(&column.times);
+        .map(|times| {
+            *index.entry(*times).or_insert_with(|| {
+                distinct.push(times);
                 distinct.len() - 1
             })
         })
         .collect();
     varint(out, distinct.len() as u64);
     if distinct.len() > 1 {
-        refs.iter().for_each(|r| varint(out, *r as u64));
+        let places = refs.iter().map(|r| places.get(*r).copied().unwrap_or(0));
+        places.for_each(|place| varint(out, place as u64));
     }
-    write_chunk(out, &distinct.concat(), Shape::Times);
+    match distinct.as_slice() {
+        [one] => write_chunk(out, one, Shape::Times),
+        all => write_chunk(out, &all.concat(), Shape::Times),
+    }
 }
 
-/// Reads the times of each series.
-pub(super) fn read_times(input: &mut Input<'_>, lengths: &[usize]) -> Result<Vec<Vec<i64>>, BlockError> {
+/// The times of a block's series, each different column once.
+#[derive(Debug)]
+pub(super) struct Times {
+    all: Vec<i64>,
+    // Where each column ends.
+    ends: Vec<usize>,
+    // Which column each series has; empty when there is but one.
+    refs: Vec<usize>,
+}
+
+impl Times {
+    /// All series have this time and no other.
+    pub(super) fn of_all(time_ns: i64) -> Self {
+        Self { all: vec![time_ns], ends: vec![1], refs: Vec::new() }
+    }
+
+    /// Whether all series have the same times.
+    pub(super) const fn are_shared(&self) -> bool {
+        self.refs.is_empty()
+    }
+
+    /// The times of the series at this place.
+    pub(super) fn of(&self, series: usize) -> &[i64] {
+        let at = self.refs.get(series).copied().unwrap_or(0);
+        let from = at.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let to = self.ends.get(at).copied().unwrap_or(0);
+        self.all.get(from..to).unwrap_or_default()
+    }
+}
+
+/// Reads the times of series that have so many rows.
+pub(super) fn read_times(input: &mut Input<'_>, lengths: &[usize]) -> Result<Times, BlockError> {
     let distinct = usize::try_from(input.varint()?).unwrap_or(usize::MAX);
     if distinct > lengths.len() {
         return Err(BlockError::Malformed("there are more time columns than series"));
     }
-    let mut refs = vec![0_usize; lengths.len()];
+    let mut refs = Vec::new();
     if distinct > 1 {
-        for r in &mut refs {
-            *r = usize::try_from(input.varint()?).unwrap_or(usize::MAX);
+        refs.reserve_exact(lengths.len());
+        for _ in lengths {
+            refs.push(usize::try_from(input.varint()?).unwrap_or(usize::MAX));
         }
     }
     let mut sizes = vec![None; distinct];
-    for (r, len) in refs.iter().zip(lengths) {
+    for (at, len) in lengths.iter().enumerate() {
         let size = sizes
-            .get_mut(*r)
+            .get_mut(refs.get(at).copied().unwrap_or(0))
             .ok_or(BlockError::Malformed("a series names a time column that is not there"))?;
         if *size.get_or_insert(*len) != *len {
             return Err(BlockError::Malformed("series of different lengths share a time column"));
         }
     }
-    let total: usize = sizes.iter().flatten().sum();
-    let all: Vec<i64> = read_chunk(input, total)?;
-    let mut rest = all.as_slice();
-    let mut parts = Vec::with_capacity(distinct);
-    for size in sizes {
-        let (part, after) =
-            rest.split_at_checked(size.unwrap_or(0)).ok_or(BlockError::Malformed("times end early"))?;
-        parts.push(part);
-        rest = after;
-    }
-    Ok(refs.iter().map(|r| parts.get(*r).map_or_else(Vec::new, |part| part.to_vec())).collect())
+    let mut total = 0;
+    let ends = sizes.into_iter().map(|size| {
+        total += size.unwrap_or(0);
+        total
+    });
+    let ends = ends.collect();
+    Ok(Times { all: read_chunk(input, total)?, ends, refs })
 }
 
 /// Consecutive series whose rows reach [`GROUP_ROWS`] together; both ends cut alike.
@@ -166,18 +202,21 @@ fn groups(lengths: impl Iterator<Item = usize>) -> Vec<usize> {
     out
 }
 
-/// Writes the values, group after group.
-pub(super) fn write_values(out: &mut Vec<u8>, columns: &[&Column]) {
-    let mut rest = columns;
-    for count in groups(columns.iter().map(|column| column.values.len())) {
+/// Writes the values of series that have so many rows, group after group; `fill` adds those of the series
+/// at a place.
+pub(super) fn write_values(out: &mut Vec<u8>, lengths: &[usize], mut fill: impl FnMut(usize, &mut Vec<f64>)) {
+    let (mut values, mut next, mut rest) = (Vec::new(), 0, lengths);
+    for count in groups(lengths.iter().copied()) {
+        values.clear();
+        (next..next + count).for_each(|at| fill(at, &mut values));
         let (group, after) = rest.split_at(count);
-        rest = after;
-        write_group(out, group);
+        write_group(out, &values, group);
+        (next, rest) = (next + count, after);
     }
 }
 
-fn write_group(out: &mut Vec<u8>, group: &[&Column]) {
-    match (0..=DECIMALS_MAX).find_map(|places| integers(group, places)) {
+fn write_group(out: &mut Vec<u8>, values: &[f64], lengths: &[usize]) {
+    match (0..=DECIMALS_MAX).find_map(|places| integers(values, lengths, places)) {
         Some((places, firsts, differences)) => {
             out.push(places);
             write_chunk(out, &firsts, Shape::Residuals);
@@ -185,25 +224,26 @@ fn write_group(out: &mut Vec<u8>, group: &[&Column]) {
         }
         None => {
             out.push(FORM_DOUBLES);
-            let all: Vec<f64> = group.iter().flat_map(|column| column.values.iter().copied()).collect();
-            write_chunk(out, &all, Shape::Doubles);
+            write_chunk(out, values, Shape::Doubles);
         }
     }
 }
 
 /// The group's values as integers of `places` decimals: the firsts and the differences.
-fn integers(group: &[&Column], places: u8) -> Option<(u8, Vec<i64>, Vec<i64>)> {
+fn integers(values: &[f64], lengths: &[usize], places: u8) -> Option<(u8, Vec<i64>, Vec<i64>)> {
     let power = power_of_ten(places)?;
-    let (mut firsts, mut differences) = (Vec::with_capacity(group.len()), Vec::new());
-    for column in group {
-        let mut previous = None;
-        for value in &column.values {
+    let (mut firsts, mut differences) = (Vec::with_capacity(lengths.len()), Vec::new());
+    let mut rest = values;
+    for len in lengths {
+        let (column, after) = rest.split_at_checked(*len)?;
+        rest = after;
+        let Some((first, others)) = column.split_first() else { continue };
+        let mut previous = exact_integer(*first, power)?;
+        firsts.push(previous);
+        for value in others {
             let integer = exact_integer(*value, power)?;
-            match previous {
-                None => firsts.push(integer),
-                Some(previous) => differences.push(integer - previous),
-            }
-            previous = Some(integer);
+            differences.push(integer - previous);
+            previous = integer;
         }
     }
     Some((places, firsts, differences))
@@ -211,7 +251,7 @@ fn integers(group: &[&Column], places: u8) -> Option<(u8, Vec<i64>, Vec<i64>)> {
 
 /// The integer that divided by `power` gives the very same bits.
 pub(super) fn exact_integer(value: f64, power: f64) -> Option<i64> {
-    let scaled = (value * power).round();
+    let scaled = round(value * power);
     if !(-EXACT_MAX..=EXACT_MAX).contains(&scaled) {
         return None;
     }
@@ -220,43 +260,63 @@ pub(super) fn exact_integer(value: f64, power: f64) -> Option<i64> {
     (decimal(integer, power).to_bits() == value.to_bits()).then_some(integer)
 }
 
-/// Reads the values of each series.
-pub(super) fn read_values(input: &mut Input<'_>, lengths: &[usize]) -> Result<Vec<Vec<f64>>, BlockError> {
-    let mut out = Vec::with_capacity(lengths.len());
+/// The nearest integer. Where a value is one divided by a power of ten, its product with that power is never
+/// halfway between two.
+fn round(value: f64) -> f64 {
+    if value.abs() < ROUNDED_BY_ADDING_MAX { (value + ROUNDER) - ROUNDER } else { value.round() }
+}
+
+/// Reads the values of series that have so many rows; `take` gets those of one after the other.
+pub(super) fn read_values(
+    input: &mut Input<'_>,
+    lengths: &[usize],
+    take: &mut impl FnMut(&[f64]),
+) -> Result<(), BlockError> {
     let mut rest = lengths;
     for count in groups(lengths.iter().copied()) {
         let (group, after) = rest.split_at_checked(count).ok_or(BlockError::Malformed("a group overruns"))?;
         rest = after;
-        read_group(input, group, &mut out)?;
+        read_group(input, group, take)?;
     }
-    Ok(out)
+    Ok(())
 }
 
-fn read_group(input: &mut Input<'_>, lengths: &[usize], out: &mut Vec<Vec<f64>>) -> Result<(), BlockError> {
+fn read_group(
+    input: &mut Input<'_>,
+    lengths: &[usize],
+    take: &mut impl FnMut(&[f64]),
+) -> Result<(), BlockError> {
+    let overrun = BlockError::Malformed("a group overruns");
     let form = input.byte()?;
     if form == FORM_DOUBLES {
         let all: Vec<f64> = read_chunk(input, lengths.iter().sum())?;
-        let mut rest = all.into_iter();
-        out.extend(lengths.iter().map(|len| rest.by_ref().take(*len).collect::<Vec<_>>()));
+        let mut rest = all.as_slice();
+        for len in lengths {
+            let (own, after) = rest.split_at_checked(*len).ok_or_else(|| overrun.clone())?;
+            rest = after;
+            take(own);
+        }
         return Ok(());
     }
     let power = power_of_ten(form).ok_or(BlockError::Malformed("a group has an unknown form"))?;
     let filled = lengths.iter().filter(|len| **len > 0).count();
     let firsts: Vec<i64> = read_chunk(input, filled)?;
     let differences: Vec<i64> = read_chunk(input, lengths.iter().map(|len| len.saturating_sub(1)).sum())?;
-    let (mut firsts, mut differences) = (firsts.into_iter(), differences.into_iter());
+    let (mut firsts, mut rest, mut values) = (firsts.into_iter(), differences.as_slice(), Vec::new());
     for len in lengths {
-        let mut values = Vec::with_capacity(*len);
+        values.clear();
         if *len > 0 {
             let mut integer = firsts.next().unwrap_or(0);
+            let (own, after) = rest.split_at_checked(len - 1).ok_or_else(|| overrun.clone())?;
+            rest = after;
             values.push(decimal(integer, power));
-            for difference in differences.by_ref().take(len - 1) {
+            values.extend(own.iter().map(|difference| {
                 // A hostile block may overflow; it then holds wrong numbers, which is its right.
-                integer = integer.wrapping_add(difference);
-                values.push(decimal(integer, power));
-            }
+                integer = integer.wrapping_add(*difference);
+                decimal(integer, power)
+            }));
         }
-        out.push(values);
+        take(&values);
     }
     Ok(())
 }

@@ -17,7 +17,7 @@
 //! ```
 
 use super::columns::{DECIMALS_MAX, decimal, exact_integer, power_of_ten};
-use super::{BlockError, Column, DecodedColumn, Input, series, varint};
+use super::{BlockError, Column, Input, series, varint};
 use crate::model::SeriesNo;
 
 /// The tag of this codec.
@@ -72,17 +72,13 @@ fn scaled(integer: i64, factor: f64) -> f64 {
     integer as f64 * factor
 }
 
-/// Reads what follows the codec's tag.
-pub(super) fn read(input: &mut Input<'_>) -> Result<Vec<DecodedColumn>, BlockError> {
+/// Reads what follows the codec's tag: the series, their time, and a value for each.
+pub(super) fn read(input: &mut Input<'_>) -> Result<(Vec<SeriesNo>, i64, Vec<f64>), BlockError> {
     // Each value takes a byte at least, so that the list cannot outgrow the input.
     let series = series::read(input, input.bytes.len() as u64)?;
     let time_ns = unzigzag(input.varint64()?);
-    let mut columns = Vec::with_capacity(series.len());
-    for series in series {
-        let values = vec![read_value(input)?];
-        columns.push(DecodedColumn { series, times: vec![time_ns], values, rows_per_seq: vec![1] });
-    }
-    Ok(columns)
+    let values = series.iter().map(|_| read_value(input)).collect::<Result<_, _>>()?;
+    Ok((series, time_ns, values))
 }
 
 fn read_value(input: &mut Input<'_>) -> Result<f64, BlockError> {

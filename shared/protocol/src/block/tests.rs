@@ -14,7 +14,9 @@ fn batches() -> impl Strategy<Value = Plain> {
         Just((-0.0_f64).to_bits()),
         any::<u64>(),
     ];
-    let samples = prop::collection::vec((any::<i64>(), value), 0..6);
+    // Few times, so that series have some in common.
+    let time = prop_oneof![any::<i64>(), 0_i64..2, Just(7)];
+    let samples = prop::collection::vec((time, value), 0..6);
     let batch = prop::collection::btree_map(0_u32..20, samples, 0..8).prop_map(|m| m.into_iter().collect());
     prop::collection::vec(batch, 1..8)
 }
@@ -81,6 +83,23 @@ proptest! {
         let at = at.index(block.bytes.len());
         if cut { block.bytes.truncate(at) } else { block.bytes[at] = to }
         let _ = decode(&block.bytes, &block.rows, Seq::FIRST);
+    }
+}
+
+#[test]
+fn repacking_takes_regular_batches_as_well_as_any() {
+    let regular = |seq: i64| -> PlainBatch {
+        (0..5).map(|no| (no, vec![(seq, (seq as f64).to_bits()), (seq + 1, 0.25_f64.to_bits())])).collect()
+    };
+    let mut other = regular(3);
+    other.remove(2);
+    let mut late = regular(3);
+    late[1].1[0].0 = 99;
+    for middle in [regular(3), Vec::new(), other, late] {
+        let plain: Plain = vec![regular(1), regular(2), middle, regular(4)];
+        let parts: Vec<Block> = plain.iter().map(|batch| build(std::slice::from_ref(batch))).collect();
+        let parts = parts.iter().map(|part| (part.bytes.as_slice(), part.rows.iter().next().unwrap()));
+        assert_eq!(repack(parts).unwrap(), build(&plain));
     }
 }
 

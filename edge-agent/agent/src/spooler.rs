@@ -305,7 +305,7 @@ impl SpoolHandle {
     }
 
     /// Closes the spool in order and ends its thread; whoever asks later is told so. A spool that
-    /// was not closed has all its pages checked at the next start.
+    /// was not closed has to read its journal at the next start.
     pub async fn close(&self) {
         let (answer, wait) = oneshot::channel();
         if self.requests.send(Request::Close(answer)).await.is_ok() {

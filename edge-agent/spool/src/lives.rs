@@ -1,6 +1,6 @@
 //! The branch of a spool that turned out to be a copy. See `tideline_protocol::lives` for why.
 
-use redb::{Durability, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 use tideline_protocol::lives::{self, Moved};
 use tideline_protocol::model::{Account, Seq};
 use tideline_protocol::ranges::RangeSet;
@@ -9,7 +9,7 @@ use tideline_protocol::wire::Settlement;
 use crate::blob::{BLOB_HEADER_LEN, Header, cost};
 use crate::books::Books;
 use crate::gaps::Gaps;
-use crate::spool::{BATCHES, META, Spool, SpoolError};
+use crate::spool::{BATCHES, META, Spool, SpoolError, begin_write};
 
 impl Spool {
     /// Begins a life without an opening: what is given out from here on is told from what a hub may
@@ -64,8 +64,7 @@ impl Spool {
 
     fn branch_at(&mut self, at: Seq) -> Result<(), SpoolError> {
         let gaps = self.gaps_unconfirmed()?;
-        let mut tx = self.db.begin_write().map_err(SpoolError::storage)?;
-        tx.set_durability(Durability::Immediate).map_err(SpoolError::failed)?;
+        let tx = begin_write(&self.db)?;
         let (epoch, lives) = lives::branch(self.epoch, &self.books.lives, at);
         let (age_s, wear_day, worn) = (self.books.age_s, self.books.wear_day, self.books.worn);
         let mut books = Books { head: self.books.head, lives, age_s, wear_day, worn, ..Books::default() };

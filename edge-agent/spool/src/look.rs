@@ -24,7 +24,7 @@ const BLOCK_BYTES: u64 = 4096;
 /// What looking found beside the spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LookReport {
-    /// Whether the file was closed in order; after a kill it was not, and the next start repairs it.
+    /// Whether the file was closed in order; after a kill it was not.
     pub closed_cleanly: bool,
 }
 
@@ -48,7 +48,7 @@ impl Spool {
         let files = Files::new(tables, journal);
         sound(|| {
             let opened = open_database(files, &Meter::default())?;
-            let closed_cleanly = !opened.repaired;
+            let closed_cleanly = opened.closed_cleanly;
             let mut spool = Self::load(opened, SpoolConfig::default(), None)?;
             work(&mut spool, LookReport { closed_cleanly })
         })

@@ -3,13 +3,10 @@
 use std::fs::OpenOptions;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
-    StorageError,
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, StorageError,
 };
 use tideline_protocol::lives;
 use tideline_protocol::model::{DropCause, Epoch, Seq, SeriesDef};
@@ -20,7 +17,9 @@ use crate::books::Books;
 use crate::boots;
 use crate::gaps::{Dropped, Gaps};
 use crate::journal::{Journal, Record, Recovered, SEQS_MAX, Stored};
-use crate::spool::{BATCHES, CURSORS, Dictionary, GAPS, META, SERIES, Spool, SpoolConfig, SpoolError};
+use crate::spool::{
+    BATCHES, CURSORS, Dictionary, GAPS, META, SERIES, Spool, SpoolConfig, SpoolError, begin_write,
+};
 use crate::streams::{STREAM_OF, STREAMS, Streams};
 use crate::tail::Tail;
 
@@ -220,17 +219,15 @@ pub struct Opened {
     pub journal: CountingBackend,
     pub journal_bytes: u64,
     pub meter: Meter,
-    /// Whether it had not been closed in order, so that redb went through all of it.
-    pub repaired: bool,
+    /// Whether it had been closed in order.
+    pub closed_cleanly: bool,
 }
 
 /// Opens redb on its file, repairing it there when it was not closed in order.
 pub fn open_database(files: Files, meter: &Meter) -> Result<Opened, SpoolError> {
-    let repaired = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&repaired);
+    let closed_cleanly = was_closed(files.tables.as_ref()).map_err(SpoolError::failed)?;
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    builder.set_repair_callback(move |_| seen.store(true, Ordering::Relaxed));
     let tables = CountingBackend::new(files.tables, meter.clone());
     let journal = CountingBackend::new(files.journal, meter.clone());
     let journal_bytes = files.journal_bytes;
@@ -244,7 +241,7 @@ pub fn open_database(files: Files, meter: &Meter) -> Result<Opened, SpoolError> 
     }
     let db = builder.create_with_backend(tables).map_err(opening)?;
     let meter = meter.clone();
-    Ok(Opened { db, journal, journal_bytes, meter, repaired: repaired.load(Ordering::Relaxed) })
+    Ok(Opened { db, journal, journal_bytes, meter, closed_cleanly })
 }
 
 /// Makes what reads show of both files what is on the disk.
@@ -267,6 +264,19 @@ fn believe(tables: &CountingBackend, journal: &CountingBackend) -> Result<(), Sp
 
 fn there_was_none(error: std::io::Error) -> std::io::Result<()> {
     if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Whether redb's file says of itself that it was closed in order: one bit of its header does, behind the
+/// magic number (redb's `docs/design.md`, "god byte"). redb tells only of repairs that go through all pages.
+fn was_closed(tables: &dyn StorageBackend) -> std::io::Result<bool> {
+    const AT: u64 = 9;
+    const RECOVERY_REQUIRED: u8 = 2;
+    let mut byte = [0];
+    if tables.len()? > AT {
+        tables.read(AT, &mut byte)?;
+    }
+    let [byte] = byte;
+    Ok(byte & RECOVERY_REQUIRED == 0)
 }
 
 /// Runs `work` on a file that may hold anything. redb does not promise to answer a file that was
@@ -358,8 +368,7 @@ fn ensure_tables(db: &Database, entropy: [u8; 16]) -> Result<bool, SpoolError> {
     {
         return Ok(false);
     }
-    let mut tx = db.begin_write().map_err(SpoolError::storage)?;
-    tx.set_durability(Durability::Immediate).map_err(SpoolError::storage)?;
+    let tx = begin_write(db)?;
     tx.open_table(BATCHES).map_err(SpoolError::storage)?;
     tx.open_table(SERIES).map_err(SpoolError::storage)?;
     tx.open_table(CURSORS).map_err(SpoolError::storage)?;

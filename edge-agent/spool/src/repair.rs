@@ -76,7 +76,7 @@ fn mend(path: &Path, config: SpoolConfig, report: &mut RepairReport) -> Result<(
     }
     let meter = Meter::default();
     let opened = open_database(files(path, false)?, &meter)?;
-    report.closed_cleanly = Some(!opened.repaired);
+    report.closed_cleanly = Some(opened.closed_cleanly);
     let mut spool = Spool::load(opened, config, None)?;
     report.given_up = spool.damaged()?;
     for seq in &report.given_up {

@@ -169,6 +169,15 @@ impl Dictionary {
     }
 }
 
+/// A durable transaction of the tables. It keeps what is free in the file beside the data, and names its
+/// pages only when they are synced: after a kill redb need not go through the whole file.
+pub(crate) fn begin_write(db: &Database) -> Result<WriteTransaction, SpoolError> {
+    let mut tx = db.begin_write().map_err(SpoolError::storage)?;
+    tx.set_durability(Durability::Immediate).map_err(SpoolError::storage)?;
+    tx.set_quick_repair(true);
+    Ok(tx)
+}
+
 /// The durable queue of one agent epoch.
 #[derive(Debug)]
 pub struct Spool {
@@ -351,8 +360,7 @@ impl Spool {
         gaps: &mut Gaps,
         work: impl FnOnce(&Self, &WriteTransaction, &mut Books, &mut Gaps) -> Result<(), SpoolError>,
     ) -> Result<(), SpoolError> {
-        let mut tx = self.db.begin_write().map_err(SpoolError::storage)?;
-        tx.set_durability(Durability::Immediate).map_err(SpoolError::failed)?;
+        let tx = begin_write(&self.db)?;
         if !self.tail.is_empty() {
             let mut table = tx.open_table(BATCHES).map_err(SpoolError::storage)?;
             for (seq, value) in self.tail.iter() {

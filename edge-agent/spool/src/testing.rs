@@ -27,6 +27,7 @@ struct File {
     // Sectors and the length as they are on the disk, where reads show what a failed sync had lost.
     lost: BTreeMap<usize, Vec<u8>>,
     lost_len: Option<usize>,
+    bytes_read: usize,
 }
 
 impl File {
@@ -245,6 +246,12 @@ impl CrashBackend {
         self.disk().files.get(self.file).map_or(0, |file| file.data.len())
     }
 
+    /// Bytes read of this file so far.
+    #[must_use]
+    pub fn bytes_read(&self) -> usize {
+        self.disk().files.get(self.file).map_or(0, |file| file.bytes_read)
+    }
+
     /// Flips one bit of the byte at `offset`, as a worn cell does.
     pub fn flip(&self, offset: usize) {
         let mut disk = self.disk();
@@ -290,6 +297,7 @@ impl StorageBackend for CrashBackend {
         self.with(false, |file| {
             let bytes = file.data.get(start..end).ok_or_else(|| io::Error::other("read beyond the end"))?;
             out.copy_from_slice(bytes);
+            file.bytes_read += out.len();
             Ok(())
         })
     }

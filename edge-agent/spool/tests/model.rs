@@ -267,13 +267,44 @@ fn acknowledged_batches_stay_until_the_quota_needs_the_room() {
 }
 
 #[test]
+fn opening_after_a_kill_does_not_read_what_is_held() {
+    let disk = CrashBackend::new();
+    let config = SpoolConfig { quota_bytes: 1 << 30 };
+    let mut spool = Spool::open(disk.clone(), config, [7; 16]).unwrap();
+    let series = spool.series_no(&def(0)).unwrap();
+    let mut random = 1_u64;
+    for _ in 0..200 {
+        let samples = (0..5_000).map(|time_ns| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            Sample { time_ns, value: f64::from_bits(random >> 2) }
+        });
+        spool.append(&[(series, &samples.collect::<Vec<_>>())], &[]).unwrap();
+    }
+    let held = spool.account();
+    let disk = disk.kill();
+    let before = disk.bytes_read();
+    let spool = Spool::open(disk.clone(), config, [8; 16]).unwrap();
+    let read = disk.bytes_read() - before;
+    assert!(read * 20 < disk.file_bytes(), "{read} of {} bytes", disk.file_bytes());
+    assert_eq!(spool.account(), held);
+    assert_eq!(spool.verify().unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
 fn a_damaged_batch_becomes_a_gap_and_no_more() {
+    for killed in [false, true] {
+        damaged_batch(killed);
+    }
+}
+
+fn damaged_batch(killed: bool) {
     let mut world = filled();
     let run = world.spool().load_run(Seq::new(3), Seq::new(3), 1 << 20, 1_000).unwrap().unwrap();
     world.spool().flush().unwrap();
     let places = world.disk.find(&run.block);
-    // Closed first: opening after a kill checks every page, and would put the whole file aside.
-    world.spool = None;
+    if !killed {
+        world.spool = None;
+    }
     let disk = world.disk.kill();
     places.iter().for_each(|at| disk.flip(at + run.block.len() / 2));
     let mut spool = Spool::open(disk, CONFIG, [8; 16]).unwrap();

@@ -115,8 +115,11 @@ fn reopen() -> anyhow::Result<f64> {
     for _ in 0..100 {
         spool.append_encoded(&small, &[])?;
     }
-    std::fs::copy(&path, &left)?;
-    std::fs::copy(journal_path(&path), journal_path(&left))?;
+    for (from, to) in [(path.clone(), left.clone()), (journal_path(&path), journal_path(&left))] {
+        std::fs::copy(from, &to)?;
+        // As the spool's are: otherwise the first sync of the next start would have the whole copy to write.
+        std::fs::File::open(to)?.sync_all()?;
+    }
     let clock = SystemClock::default();
     let start = clock.mono_ns();
     let (opened, _) = Spool::open_file(&left, config)?;

@@ -129,9 +129,7 @@ impl Driver {
                 }
             }
             let may_ask = session.is_open() && self.asked.is_none();
-            let question =
-                async { if may_ask { self.questions.next().await } else { std::future::pending().await } };
-            match wait(&mut receiver, &mut state, question).await? {
+            match wait(&mut receiver, &mut state, may_ask.then_some(&self.questions)).await? {
                 Event::Question(Question { audit, answer }) => {
                     // Dropped, it says that this session cannot ask.
                     self.asked = session.handle_audit(audit).then_some(answer);
@@ -257,12 +255,16 @@ impl Driver {
 async fn wait(
     receiver: &mut FrameReceiver,
     state: &mut watch::Receiver<SpoolState>,
-    question: impl Future<Output = Question>,
+    questions: Option<&Questions>,
 ) -> anyhow::Result<Event> {
     tokio::select! {
-        question = question => Ok(Event::Question(question)),
+        Some(question) = ask(questions) => Ok(Event::Question(question)),
         frame = receiver.recv() => Ok(Event::Frame(frame?.map(Box::new))),
         changed = state.changed() => changed.map(|()| Event::Appended).map_err(|_| anyhow::anyhow!("the spool has ended")),
         () = sleep(TICK) => Ok(Event::Tick),
     }
+}
+
+async fn ask(questions: Option<&Questions>) -> Option<Question> {
+    Some(questions?.next().await)
 }

@@ -28,7 +28,12 @@ impl Refusal {
     }
 }
 
-fn decode(run: &Run, taken: &RangeSet, series: usize) -> Result<Decoded, String> {
+/// The readings of the taken seqs of a run with their corrected times; `series` is the length of the
+/// dictionary.
+///
+/// # Errors
+/// The block is not what its envelope says.
+pub fn readings(run: &Run, taken: &RangeSet, series: usize) -> Result<Decoded, String> {
     let envelope = &run.envelope;
     // Stands for whatever may be wrong with a codec.
     #[cfg(test)]
@@ -62,7 +67,7 @@ pub fn probe(shared: &Shared, agent: &AgentId, run: &Run, taken: &RangeSet) -> R
 /// # Errors
 /// The block is not what its envelope says.
 pub fn guarded(run: &Run, taken: &RangeSet, series: usize) -> Result<Decoded, String> {
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode(run, taken, series)));
+    let decoded = catch_unwind(AssertUnwindSafe(|| readings(run, taken, series)));
     decoded.unwrap_or_else(|_| Err("the codec panicked".to_owned()))
 }
 

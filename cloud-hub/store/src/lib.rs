@@ -34,6 +34,7 @@ mod verify;
 pub use buckets::Aggregate;
 pub use config::{StoreConfig, StoreError};
 pub use dead::{Head as DeadLetterHead, LetterId};
+pub use decode::readings;
 pub use hot::SeriesId;
 pub use inspect::{Inspection, inspect};
 pub use log::{

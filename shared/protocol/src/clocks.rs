@@ -141,12 +141,14 @@ impl Boots {
     pub fn correct(&self, stamp: Stamp) -> Correction {
         let unknown = if stamp.believed { Correction::None } else { Correction::Uncertain };
         let Some(boot) = self.find(stamp.boot) else { return unknown };
-        let error = |point: &Point| point.offset_ns.saturating_sub(stamp.offset_ns);
+        let near = |point: &Point| point.offset_ns.abs_diff(stamp.offset_ns) <= TOLERANCE_NS.unsigned_abs();
         // The clock was as right as this at some time of the boot, so nobody had set it wrong.
-        if boot.points.iter().any(|point| error(point).unsigned_abs() <= TOLERANCE_NS.unsigned_abs()) {
+        if boot.points.iter().any(near) {
             return Correction::None;
         }
-        boot.points.first().map_or(unknown, |point| Correction::Shift(error(point)))
+        let Some(point) = boot.points.first() else { return unknown };
+        // A clock that was set to the other end of time is wrong by more than there are numbers for.
+        point.offset_ns.checked_sub(stamp.offset_ns).map_or(Correction::Uncertain, Correction::Shift)
     }
 }
 
@@ -199,15 +201,17 @@ mod tests {
 
     #[test]
     fn clocks_that_were_set_to_what_no_clock_should_say_break_nothing() {
-        for (offset_ns, told_ns) in [(i64::MIN, i64::MAX), (i64::MAX, i64::MIN), (0, i64::MIN)] {
+        for (offset_ns, told_ns, correction) in [
+            (i64::MIN, i64::MAX, Correction::Uncertain),
+            (i64::MAX, i64::MIN, Correction::Uncertain),
+            (0, i64::MIN, Correction::Shift(i64::MIN)),
+            (i64::MAX, NOW, Correction::Shift(NOW - i64::MAX)),
+        ] {
             let mut boots = Boots::default();
             let boot = boots.begin([1; 16]);
             boots.learn(boot, u64::MAX, told_ns);
             boots.learn(boot, 0, told_ns);
-            assert_eq!(
-                boots.correct(stamp(boot, offset_ns)),
-                Correction::Shift(told_ns.saturating_sub(offset_ns))
-            );
+            assert_eq!(boots.correct(stamp(boot, offset_ns)), correction);
         }
     }
 

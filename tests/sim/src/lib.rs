@@ -10,7 +10,9 @@
 //! acknowledged (INV-3), also after a crash; what an agent takes for stored is in the hub's durable log
 //! (INV-1); what the hub claims is in its files or in memory, each seq once (INV-1, INV-2); frames encode
 //! to the bytes that they came as (INV-7). At the end, after quiet: every reading produced is stored once,
-//! or counted as dropped, or was lost with the hub's own disk when its agent had freed it.
+//! or counted as dropped, or was lost with the hub's own disk when its agent had freed it; every stored
+//! time was corrected once, as its run says, and is the true one as nearly as the clocks allow, or is
+//! called uncertain.
 
 mod campaign;
 pub mod disk;

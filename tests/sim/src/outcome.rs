@@ -26,6 +26,8 @@ pub enum Canary {
     CopiesUnseen,
     /// A spool that is made anew takes the id of the one before it.
     EpochReused,
+    /// A hub that starts corrects the times that it reads from its log once more.
+    RestampTwice,
 }
 
 /// An invariant that did not hold.
@@ -76,6 +78,10 @@ pub struct Outcome {
     pub lost: u64,
     /// Readings that a spool held which was wiped.
     pub gone: u64,
+    /// Readings stored whose times were corrected.
+    pub restamped: u64,
+    /// Readings stored whose times are wrong by nobody knows how much.
+    pub uncertain: u64,
     /// Times that a line let nothing through, one way or both, of one agent or of all.
     pub partitions: u64,
     /// Times that a disk took no writes for a while.
@@ -102,6 +108,8 @@ impl Outcome {
         self.quarantined += other.quarantined;
         self.lost += other.lost;
         self.gone += other.gone;
+        self.restamped += other.restamped;
+        self.uncertain += other.uncertain;
         self.partitions += other.partitions;
         self.full += other.full;
     }
@@ -130,7 +138,7 @@ pub enum CanaryError {
 
 impl Canary {
     /// All broken variants.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AckBeforeDurable,
         Self::TrimBeforeCommit,
         Self::FreeBeforeAck,
@@ -138,6 +146,7 @@ impl Canary {
         Self::DedupeLostAtFlush,
         Self::CopiesUnseen,
         Self::EpochReused,
+        Self::RestampTwice,
     ];
 
     /// How what catches it begins.
@@ -148,6 +157,7 @@ impl Canary {
             Self::AckBeforeDurable | Self::TrimBeforeCommit | Self::FreeBeforeAck | Self::RangeOffByOne => {
                 &["INV-1"]
             }
+            Self::RestampTwice => &["TIME"],
             Self::DedupeLostAtFlush => &["INV-1", "INV-2"],
             // The session of an old copy ends at once, for ever.
             Self::CopiesUnseen | Self::EpochReused => &["INV-1", "INV-2", "INV-3", "INV-4", "after quiet"],

@@ -5,7 +5,11 @@ mod checks;
 mod clocks;
 mod faults;
 mod hub;
+mod made;
+mod readings;
 mod site;
+mod streams;
+mod times;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -16,6 +20,7 @@ use crate::outcome::{Canary, Outcome, Violation};
 use clocks::{BEGIN_NS, Clocks};
 use faults::Character;
 use hub::{Backup, Hub};
+use readings::Readings;
 use site::Site;
 
 /// Steps with faults; quiet follows.
@@ -38,8 +43,9 @@ struct World {
     sites: Vec<Site>,
     character: Character,
     outcome: Outcome,
-    // Every reading has a value of its own, so that a copy or a loss can be told.
-    next_value: u64,
+    readings: Readings,
+    // It drifts only. Then every time that is corrected by it can be held against the true one.
+    hub_clock_is_right: bool,
 }
 
 /// Runs one seed.
@@ -68,9 +74,11 @@ impl World {
         let ids: Vec<AgentId> = (0..count)
             .map(|n| AgentId::parse(&format!("sim-{n}")).unwrap_or_else(|_| unreachable!("a valid id")))
             .collect();
+        let character = Character::drawn(&mut rng);
+        let thinning = character.thinning();
         Self {
-            character: Character::drawn(&mut rng),
-            sites: ids.iter().map(|id| Site::new(id.clone(), canary, &mut rng)).collect(),
+            character,
+            sites: ids.iter().map(|id| Site::new(id.clone(), canary, thinning, &mut rng)).collect(),
             hub: Hub::new(ids, canary),
             hub_clocks: Clocks::at(BEGIN_NS, &mut rng),
             hub_slow_until_ns: 0,
@@ -78,7 +86,8 @@ impl World {
             backup: None,
             now_ns: 0,
             outcome: Outcome { agents: count, ..Outcome::default() },
-            next_value: 0,
+            readings: Readings::default(),
+            hub_clock_is_right: rng.random_bool(0.7),
             rng,
         }
     }

@@ -32,7 +32,7 @@ fn the_faults_happened(seeds: u64, sum: &Outcome) {
     assert!(sum.sealed > 0 && sum.sealed < sum.stored && sum.clock_jumps > 0, "{sum:?}");
     assert!(sum.put_back > 0 && sum.swaps > 0 && sum.wipes > 0 && sum.restores > 0, "{sum:?}");
     assert!(sum.flips > 0 && sum.lost > 0 && sum.gone > 0 && sum.partitions > 0 && sum.full > 0, "{sum:?}");
-    assert!(sum.quarantined > 0, "{sum:?}");
+    assert!(sum.quarantined > 0 && sum.restamped > 0 && sum.uncertain > 0, "{sum:?}");
     assert!(sum.agents > seeds, "some hubs have several agents: {sum:?}");
 }
 

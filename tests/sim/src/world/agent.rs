@@ -1,19 +1,21 @@
 //! The agent of a simulated world: a real spool on a simulated disk, and a real session.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use tideline_protocol::model::{AgentId, Class, Epoch, PointId, Sample, Seq, SeriesDef, SeriesNo};
+use tideline_protocol::block;
+use tideline_protocol::model::{AgentId, Epoch, PointId, Sample, Seq, SeriesDef, SeriesNo};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
 use tideline_protocol::wire::{Hello, Message, RunEnvelope, Settlement, VERSION};
 use tideline_spool::testing::CrashBackend;
-use tideline_spool::{
-    Files, Overflow, Policy, Spool, SpoolConfig, SpoolError, StreamConfig, encode_batch, sound,
-};
+use tideline_spool::{Files, Spool, SpoolConfig, SpoolError, StreamConfig, encode_batch, sound};
 
-use super::clocks::Clocks;
+use super::clocks::{BootId, Clocks};
+use super::made::{Made, Offer};
+use super::readings::Readings;
+use super::streams;
 use crate::outcome::Canary;
 
 /// What the agent measures.
@@ -21,53 +23,13 @@ const POINTS: [&str; 4] = ["p0", "p1", "p2", "p3"];
 /// The name under which the source keeps its position: the last value that it handed over.
 const CURSOR: &str = "source";
 
-/// What a disk was given: the model that its spool is held against.
-#[derive(Debug, Clone, Default)]
-pub struct Made {
-    /// All values, each of which is one reading.
-    pub values: RangeSet,
-    /// First and last value of each seq of the epoch.
-    pub seqs: BTreeMap<u64, (u64, u64)>,
-    /// The source's position.
-    pub position: u64,
-}
-
-impl Made {
-    /// Damage to the newest records cannot be told from a write that was torn.
-    fn end_at(&mut self, head: Seq, position: u64) -> RangeSet {
-        self.position = self.position.min(position);
-        let mut cut = RangeSet::new();
-        for (first, last) in self.seqs.split_off(&(head.get() + 1)).into_values() {
-            cut.insert(first, last);
-        }
-        cut
-    }
-
-    fn take(&mut self, seq: Seq, offer: &Offer) {
-        self.values.insert(offer.first, offer.last);
-        self.seqs.insert(seq.get(), (offer.first, offer.last));
-        self.position = offer.last;
-    }
-}
-
-/// A batch that the source has not been acknowledged.
-#[derive(Debug)]
-struct Offer {
-    first: u64,
-    last: u64,
-    class: Class,
-    samples: Vec<(&'static str, Sample)>,
-    // How far the wall clock was ahead of the monotonic one.
-    ahead_ns: i64,
-}
-
 pub struct Agent {
     id: AgentId,
     disk: CrashBackend,
     pub quota: u64,
     pub backfill: BackfillBudget,
-    /// What becomes of readings when the quota is full.
-    pub overflow: Overflow,
+    /// What its readings are, and how they are kept.
+    pub streams: Vec<StreamConfig>,
     /// Small, so that it fills up.
     pub journal_bytes: u64,
     canary: Canary,
@@ -76,6 +38,13 @@ pub struct Agent {
     pub session: Option<AgentSession>,
     pub made: Made,
     offer: Option<Offer>,
+    // The starts of the machine in which it has durably learned the time, or in which it may have.
+    learned: BTreeSet<(Epoch, BootId)>,
+    half_learned: BTreeSet<(Epoch, BootId)>,
+    // Those that the session knows of.
+    urgent_appends: u64,
+    // What it was last told of its clock in this session.
+    told_ns: Option<i64>,
     /// The epoch that the spool opened with last.
     pub epoch: Option<Epoch>,
     /// Values that went with damaged records that nothing came after.
@@ -92,6 +61,21 @@ pub struct Image {
     pub made: Made,
 }
 
+/// Takes over into the model what batches hold that policies made. Not of a disk that is damaged: there
+/// no policy makes any, and seqs that are new to the model are of a journal that was lost.
+fn read_thinned(spool: &mut Spool, made: &mut Made) -> Result<(), String> {
+    for seq in made.head() + 1..spool.head().get() {
+        let first = Seq::new(seq);
+        let read = spool.load_run(first, first, usize::MAX, u64::MAX).map_err(|error| error.to_string())?;
+        let run = read.ok_or_else(|| format!("INV-3: seq {seq} was made by a policy and is not held"))?;
+        let decoded = block::decode(&run.block, &run.rows, first).map_err(|error| error.to_string())?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "values are counted up")]
+        let values = decoded.columns.iter().flat_map(|column| column.values.iter().map(|v| *v as u64));
+        made.thin(seq, values.collect(), &spool.settlement().dropped)?;
+    }
+    Ok(())
+}
+
 impl Agent {
     pub fn new(id: AgentId, entropy: [u8; 16], quota: u64, canary: Canary) -> Self {
         Self {
@@ -99,7 +83,7 @@ impl Agent {
             disk: CrashBackend::new(),
             quota,
             backfill: BackfillBudget::default(),
-            overflow: Overflow::DropOldest,
+            streams: Vec::new(),
             journal_bytes: 16 * 1024,
             canary,
             entropy,
@@ -107,6 +91,10 @@ impl Agent {
             session: None,
             made: Made::default(),
             offer: None,
+            learned: BTreeSet::new(),
+            half_learned: BTreeSet::new(),
+            urgent_appends: 0,
+            told_ns: None,
             epoch: None,
             cut: RangeSet::new(),
             damaged: false,
@@ -118,7 +106,7 @@ impl Agent {
     pub fn copy(&self) -> Self {
         let mut copy = Self::new(self.id.clone(), self.entropy, self.quota, self.canary);
         (copy.backfill, copy.journal_bytes) = (self.backfill, self.journal_bytes);
-        copy.overflow = self.overflow;
+        copy.streams.clone_from(&self.streams);
         copy.put_back(&self.image());
         copy
     }
@@ -180,8 +168,14 @@ impl Agent {
         self.spool.as_ref()
     }
 
+    /// Whether its spool has learned the time in a start of the machine; `None` when its disk failed over it.
+    pub fn learned_in(&self, epoch: Epoch, boot: BootId) -> Option<bool> {
+        let learned = self.learned.contains(&(epoch, boot));
+        if !learned && self.half_learned.contains(&(epoch, boot)) { None } else { Some(learned) }
+    }
+
     /// Opens the spool, when that is needed and the disk lets it.
-    pub fn open(&mut self, entropy: [u8; 16]) -> Result<(), String> {
+    pub fn open(&mut self, entropy: [u8; 16], boot: BootId) -> Result<(), String> {
         if self.spool.is_some() {
             return Ok(());
         }
@@ -193,11 +187,11 @@ impl Agent {
         files.unsynced = self.disk.has_lost();
         let opened = sound(|| {
             let mut spool = Spool::open(files, config, entropy)?;
-            // Each opening is a start of the machine.
-            spool.begin_boot(entropy)?;
+            spool.begin_boot(boot)?;
+            self.streams.iter().try_for_each(|stream| spool.stream(stream).map(drop))?;
             Ok(spool)
         });
-        let spool = match opened {
+        let mut spool = match opened {
             Ok(spool) => spool,
             Err(error) if self.stops_for(&error) => return Ok(()),
             Err(error) => return Err(format!("the spool does not open: {error}")),
@@ -211,13 +205,18 @@ impl Agent {
         let position = position.and_then(|bytes| bytes.first_chunk::<8>().copied());
         let position = position.map_or(0, u64::from_le_bytes);
         if let Some(offer) = self.offer.take_if(|offer| offer.last == position) {
+            if !self.damaged {
+                read_thinned(&mut spool, &mut self.made)?;
+            }
             self.made.take(spool.head(), &offer);
         }
+        // What was in memory is gone with the machine.
+        self.offer.take_if(|offer| offer.boot != boot);
         if self.damaged {
             self.cut.insert_set(&self.made.end_at(spool.head(), position));
         }
         let made = &self.made;
-        let head = made.seqs.last_key_value().map_or(0, |(seq, _)| *seq);
+        let head = made.head();
         // A lost journal leaves a gap that is longer than anything it can have held.
         let gap = self.damaged && spool.head().get() > head;
         if position != made.position || (spool.head().get() != head && !gap) {
@@ -268,49 +267,46 @@ impl Agent {
         self.session.as_ref().is_some_and(AgentSession::is_drained)
     }
 
-    /// The source reads on, unless a batch waits still, and hands it over; gives the readings accepted.
+    /// The source reads on, unless a batch waits still, and hands it over.
     pub fn produce(
         &mut self,
         rng: &mut StdRng,
-        clocks: &Clocks,
-        next_value: &mut u64,
+        (clocks, now_ns): (&Clocks, u64),
+        (readings, agent): (&mut Readings, usize),
         rows: u64,
-    ) -> Result<u64, String> {
+    ) -> Result<(), String> {
         if self.offer.is_none() {
-            let first = *next_value + 1;
-            *next_value += rows;
+            let first = readings.next_value();
+            let last = first + rows - 1;
             let sample = |value: u64| {
                 // Times repeat and go back: they are no key.
-                let time_ns = clocks.wall_ns.saturating_add(rng.random_range(0..50));
+                let reading = readings.take(agent, clocks, now_ns, rng.random_range(0..50));
                 (
                     POINTS.get(rng.random_range(0..POINTS.len())).copied().unwrap_or("p"),
-                    Sample { time_ns, value: value as f64 },
+                    Sample { time_ns: reading.stamped_ns, value: value as f64 },
                 )
             };
-            let samples = (first..=*next_value).map(sample).collect();
-            let class = match rng.random_range(0..20_u32) {
-                0 => Class::Alarm,
-                1 | 2 => Class::State,
-                _ => Class::Live,
-            };
-            let ahead_ns = clocks.wall_ns.saturating_sub_unsigned(clocks.mono_ns);
-            self.offer = Some(Offer { first, last: *next_value, class, samples, ahead_ns });
+            let samples = (first..=last).map(sample).collect();
+            let stream = streams::pick(&self.streams, rng);
+            let ahead_ns = clocks.shown_ns().saturating_sub_unsigned(clocks.mono_ns);
+            let (boot, believed) = (clocks.boot, clocks.is_believed());
+            self.offer = Some(Offer { first, last, stream, samples, boot, ahead_ns, believed });
         }
         self.hand_over()
     }
 
-    fn hand_over(&mut self) -> Result<u64, String> {
+    fn hand_over(&mut self) -> Result<(), String> {
         match sound(|| self.append()) {
-            Ok(Some(seq)) => Ok(self.accepted(seq)),
-            Ok(None) => Ok(0),
+            Ok(Some(seq)) => self.accepted(seq),
+            Ok(None) => Ok(()),
             // The source is told; it goes on with what it reads next.
             Err(SpoolError::OverQuota { .. }) => {
                 self.offer = None;
-                Ok(0)
+                Ok(())
             }
             // It waits until there is room again.
-            Err(SpoolError::Full { .. }) => Ok(0),
-            Err(error) if self.stops_for(&error) => Ok(0),
+            Err(SpoolError::Full { .. }) => Ok(()),
+            Err(error) if self.stops_for(&error) => Ok(()),
             Err(error) => Err(format!("the spool takes nothing: {error}")),
         }
     }
@@ -325,27 +321,46 @@ impl Agent {
             let def = SeriesDef { device: device.clone(), point, unit: String::new() };
             items.push((spool.series_no(&def)?, std::slice::from_ref(sample)));
         }
-        let policy = Policy { overflow: self.overflow, ..Policy::default() };
-        let stream = StreamConfig { name: offer.class.as_str().to_owned(), class: offer.class, policy };
-        let stamp = spool.stamp(offer.ahead_ns, offer.ahead_ns > 0);
-        let batch = encode_batch(&items)?.on(spool.stream(&stream)?).stamped(stamp);
-        let seq = spool.append_encoded(&batch, &[(CURSOR, &offer.last.to_le_bytes())])?;
-        let gaps = spool.fresh_gaps()?;
-        if let Some(session) = &mut self.session {
-            gaps.into_iter().for_each(|gap| session.handle_gap(gap));
-        }
-        Ok(Some(seq))
+        let Some(stream) = self.streams.get(offer.stream) else { return Ok(None) };
+        let stamp = spool.stamp(offer.ahead_ns, offer.believed);
+        let batch = encode_batch(&items)?.on(spool.stream(stream)?).stamped(stamp);
+        Ok(Some(spool.append_encoded(&batch, &[(CURSOR, &offer.last.to_le_bytes())])?))
     }
 
-    /// The source is acknowledged; gives the number of readings.
-    fn accepted(&mut self, seq: Seq) -> u64 {
-        let Some(offer) = self.offer.take() else { return 0 };
-        self.made.take(seq, &offer);
-        if let (Some(session), Some(spool)) = (&mut self.session, &self.spool) {
-            session.handle_urgent(spool.urgent());
-            session.handle_appended(spool.head(), spool.series_count(), spool.account());
+    /// The source is acknowledged.
+    fn accepted(&mut self, seq: Seq) -> Result<(), String> {
+        let Some(offer) = self.offer.take() else { return Ok(()) };
+        if let (Some(spool), false) = (&mut self.spool, self.damaged) {
+            read_thinned(spool, &mut self.made)?;
         }
-        offer.samples.len() as u64
+        self.made.take(seq, &offer);
+        self.tell()
+    }
+
+    /// What was given up and what there is now goes to the session.
+    fn tell(&mut self) -> Result<(), String> {
+        let (Some(session), Some(spool)) = (&mut self.session, &mut self.spool) else { return Ok(()) };
+        match sound(|| spool.fresh_gaps()) {
+            Ok(gaps) => gaps.into_iter().for_each(|gap| session.handle_gap(gap)),
+            Err(error) if self.stops_for(&error) => return Ok(()),
+            Err(error) => return Err(format!("no gaps: {error}")),
+        }
+        if self.urgent_appends != spool.urgent_appends() {
+            self.urgent_appends = spool.urgent_appends();
+            session.handle_urgent(spool.urgent());
+        }
+        session.handle_appended(spool.head(), spool.series_count(), spool.account());
+        Ok(())
+    }
+
+    /// A second of the spool's life passes: what has outlived its stream's limit goes.
+    pub fn grow_older(&mut self) -> Result<(), String> {
+        let Some(spool) = &mut self.spool else { return Ok(()) };
+        match sound(|| spool.grow_older(1)) {
+            Ok(()) => self.tell(),
+            Err(error) if self.stops_for(&error) => Ok(()),
+            Err(error) => Err(format!("the spool does not grow older: {error}")),
+        }
     }
 
     /// Begins a session; `false` while the spool is closed.
@@ -356,9 +371,9 @@ impl Agent {
             capabilities: vec![],
             agent: self.id.clone(),
             epoch: spool.epoch(),
-            boot: [0; 16],
+            boot: clocks.boot,
             mono_ns: clocks.mono_ns,
-            wall_ns: clocks.wall_ns,
+            wall_ns: clocks.shown_ns(),
             head: spool.head(),
             software: "sim".into(),
             account: spool.account(),
@@ -370,25 +385,37 @@ impl Agent {
             Err(error) if self.stops_for(&error) => return Ok(false),
             Err(error) => return Err(format!("no view of the spool: {error}")),
         };
+        (self.told_ns, self.urgent_appends) = (None, spool.urgent_appends());
         self.session = Some(AgentSession::new(clocks.mono_ns, hello, view, self.backfill));
         Ok(true)
     }
 
     /// False when the hub refused or broke the protocol.
     pub fn receive(&mut self, clocks: &Clocks, message: Message) -> bool {
-        let (now_ns, wall_ns) = (clocks.mono_ns, clocks.wall_ns);
+        let (now_ns, wall_ns) = (clocks.mono_ns, clocks.shown_ns());
         let Some(session) = &mut self.session else { return false };
         if session.handle_message(now_ns, wall_ns, message).is_err() {
             return false;
         }
-        let (Some(error_ns), Some(spool)) = (session.clock_offset_ns(), &mut self.spool) else { return true };
+        let told_ns = session.clock_offset_ns();
+        let (Some(error_ns), Some(spool)) = (told_ns, &mut self.spool) else { return true };
+        // Only when it was measured: the clock may have been set since.
+        if self.told_ns == told_ns {
+            return true;
+        }
+        self.told_ns = told_ns;
         let offset_ns = wall_ns.saturating_add(error_ns).saturating_sub_unsigned(now_ns);
+        let start = (spool.epoch(), clocks.boot);
         match sound(|| spool.learn_time(now_ns, offset_ns)) {
             Ok(()) => {
                 session.handle_time();
+                self.learned.insert(start);
                 true
             }
-            Err(error) => !self.stops_for(&error),
+            Err(error) => {
+                self.half_learned.insert(start);
+                !self.stops_for(&error)
+            }
         }
     }
 

@@ -1,12 +1,15 @@
 //! What must hold after every step, and what must have come of everything at the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tideline_protocol::model::Epoch;
+use tideline_protocol::model::{DropCause, Epoch};
 use tideline_protocol::ranges::RangeSet;
 
-use super::agent::Made;
+use super::hub::Stored;
+use super::made::Made;
 use super::site::Site;
+use super::streams::may_drop;
+use super::times::Mark;
 use super::{Outcome, World};
 
 /// What became of the seqs of one epoch.
@@ -15,7 +18,11 @@ struct Fates {
     stored: u64,
     dropped: u64,
     lost: u64,
+    dropped_seqs: Vec<u64>,
 }
+
+/// The values that the hub holds of each seq, in order.
+type Found = BTreeMap<((usize, Epoch), u64), Vec<u64>>;
 
 impl World {
     pub(super) fn check(&self) -> Result<(), String> {
@@ -32,7 +39,7 @@ impl World {
         if !account.balances() {
             return Err(format!("INV-4: the agent's account does not balance: {account:?}"));
         }
-        let made: u64 = site.agent.made.seqs.values().map(|(first, last)| last - first + 1).sum();
+        let made = site.agent.made.rows;
         // A copy knows its own part only, and what a lost journal held nobody can count.
         let knows_all = account.produced == made || (site.damaged && account.produced < made);
         if !site.copied && !knows_all {
@@ -75,22 +82,53 @@ impl World {
         self.hub.restart(&mut self.rng)?;
         self.check()?;
         self.outcome.sealed = self.hub.sealed();
-        let mut values = self.hub.stored_values();
-        values.sort_unstable();
-        if let Some(pair) = values.windows(2).find(|pair| pair.first() == pair.last()) {
-            return Err(format!("INV-2: the reading with value {pair:?} is stored twice"));
-        }
-        let values: BTreeSet<u64> = values.into_iter().collect();
+        self.check_times()?;
+        let found = self.found();
+        let values = self.check_twice()?;
         let mut outcome = self.outcome;
         outcome.stored = values.len() as u64;
+        let marks = |is: fn(Mark) -> bool| self.hub.stored().filter(|stored| is(stored.mark)).count() as u64;
+        outcome.restamped = marks(|mark| matches!(mark, Mark::Shift(_)));
+        outcome.uncertain = marks(|mark| mark == Mark::Uncertain);
         for (agent, site) in self.sites.iter().enumerate() {
             if site.copied {
                 self.check_copied(agent, site, &values, &mut outcome)?;
             } else {
-                self.check_epochs(agent, site, &values, &mut outcome)?;
+                self.check_epochs(agent, site, &found, &mut outcome)?;
             }
         }
         Ok(outcome)
+    }
+
+    fn found(&self) -> Found {
+        let mut found = Found::new();
+        for stored in self.hub.stored() {
+            found.entry((stored.of, stored.seq)).or_default().push(stored.value);
+        }
+        found.values_mut().for_each(|values| values.sort_unstable());
+        found
+    }
+
+    /// All values that are stored. None is stored by two batches, but for one that is also in the batch
+    /// which a policy made in their place while the hub's ack was on its way.
+    fn check_twice(&self) -> Result<BTreeSet<u64>, String> {
+        let (mut all, mut once) = (BTreeSet::new(), BTreeSet::new());
+        for stored in self.hub.stored() {
+            all.insert(stored.value);
+            if !self.is_thinned(stored) && !once.insert(stored.value) {
+                return Err(format!("INV-2: the reading with value {} is stored twice", stored.value));
+            }
+        }
+        Ok(all)
+    }
+
+    fn is_thinned(&self, stored: &Stored) -> bool {
+        let Some(site) = self.sites.get(stored.of.0) else { return false };
+        let thinned = |made: &Made| made.seqs.get(&stored.seq).is_some_and(|batch| batch.thinned);
+        match site.wiped.iter().find(|wiped| wiped.epoch == stored.of.1) {
+            Some(wiped) => thinned(&wiped.made),
+            None => !site.copied && site.agent.epoch == Some(stored.of.1) && thinned(&site.agent.made),
+        }
     }
 
     /// Each seq that a spool gave out is stored with all its values, or dropped and counted, or was
@@ -99,13 +137,13 @@ impl World {
         &self,
         agent: usize,
         site: &Site,
-        values: &BTreeSet<u64>,
+        found: &Found,
         outcome: &mut Outcome,
     ) -> Result<(), String> {
         for wiped in &site.wiped {
             self.check_claim(agent, wiped.epoch, &wiped.stored)?;
             let known = RangeSet::of(1, u64::MAX);
-            let fates = self.fates(agent, wiped.epoch, &wiped.made, values, &wiped.dropped, &known)?;
+            let fates = self.fates((agent, wiped.epoch), &wiped.made, found, &wiped.dropped, &known)?;
             outcome.produced += wiped.made.values.len();
             outcome.dropped += fates.dropped;
             outcome.gone += fates.lost;
@@ -118,7 +156,7 @@ impl World {
         // What the agent holds it has sent again.
         robbed.remove_set(spool.held());
         let made = &site.agent.made;
-        let fates = self.fates(agent, epoch, made, values, &spool.settlement().dropped, &robbed)?;
+        let fates = self.fates(of, made, found, &spool.settlement().dropped, &robbed)?;
         outcome.produced += made.values.len();
         outcome.dropped += fates.dropped;
         outcome.lost += fates.lost;
@@ -132,29 +170,35 @@ impl World {
         if told.0 != fates.stored || (knows_all && told.1 != fates.dropped) {
             return Err(format!("INV-4: {fates:?}, but the hub's ledger says (stored, dropped) {told:?}"));
         }
+        if knows_all && !self.hub.forgot_drops.contains_key(&of) {
+            return self.check_gaps(of, site, &fates);
+        }
         Ok(())
     }
 
     fn fates(
         &self,
-        agent: usize,
-        epoch: Epoch,
+        of: (usize, Epoch),
         made: &Made,
-        values: &BTreeSet<u64>,
+        found: &Found,
         dropped: &RangeSet,
         robbed: &RangeSet,
     ) -> Result<Fates, String> {
-        let settled = self.hub.settled(agent, epoch);
+        let settled = self.hub.settled(of.0, of.1);
         let mut fates = Fates::default();
-        for (seq, (first, last)) in &made.seqs {
-            let rows = last - first + 1;
+        for (seq, batch) in &made.seqs {
+            let rows = batch.values.len() as u64;
             if settled.stored.contains(*seq) {
-                if let Some(value) = (*first..=*last).find(|value| !values.contains(value)) {
-                    return Err(format!("INV-3: seq {seq} is stored without the reading with value {value}"));
+                let stored = found.get(&(of, *seq)).map_or(&[][..], Vec::as_slice);
+                let mut wanted = batch.values.clone();
+                wanted.sort_unstable();
+                if stored != wanted {
+                    return Err(format!("INV-3: seq {seq} was {wanted:?} and is stored as {stored:?}"));
                 }
                 fates.stored += rows;
             } else if settled.dropped.contains(*seq) || dropped.contains(*seq) {
                 fates.dropped += rows;
+                fates.dropped_seqs.push(*seq);
             } else if robbed.contains(*seq) {
                 fates.lost += rows;
             } else {
@@ -162,6 +206,38 @@ impl World {
             }
         }
         Ok(fates)
+    }
+
+    /// What was given up is in a gap, with its cause and count.
+    fn check_gaps(&self, of: (usize, Epoch), site: &Site, fates: &Fates) -> Result<(), String> {
+        let Some(ledger) = self.hub.ledgers(of.0).into_iter().find(|ledger| ledger.epoch == of.1) else {
+            return if fates.dropped_seqs.is_empty() { Ok(()) } else { Err("INV-4: no ledger".to_owned()) };
+        };
+        let mut told: BTreeMap<u64, (u64, DropCause)> = BTreeMap::new();
+        for gap in &ledger.gaps {
+            let rows = (gap.first.get()..).zip(gap.rows.iter());
+            told.extend(
+                rows.filter(|(_, rows)| *rows > 0).map(|(seq, rows)| (seq, (rows.into(), gap.cause))),
+            );
+        }
+        for seq in &fates.dropped_seqs {
+            let Some(batch) = site.agent.made.seqs.get(seq) else { continue };
+            let rows = batch.values.len() as u64;
+            let policy = site.agent.streams.get(batch.stream).map(|stream| stream.policy).unwrap_or_default();
+            match told.get(seq) {
+                Some((counted, cause)) if *counted == rows && may_drop(policy, *cause) => {}
+                other => {
+                    return Err(format!(
+                        "INV-4: seq {seq}, {batch:?} by {policy:?}, was given up as {other:?}"
+                    ));
+                }
+            }
+        }
+        let by_cause: u64 = ledger.dropped_by.iter().map(|(_, rows)| rows).sum();
+        if by_cause == fates.dropped {
+            return Ok(());
+        }
+        Err(format!("INV-4: {} were given up, by cause {:?}", fates.dropped, ledger.dropped_by))
     }
 
     /// With several copies of a spool no single account tells the whole; the values do.

@@ -5,8 +5,13 @@ use rand::rngs::StdRng;
 
 /// When the worlds begin: a clock that is right says so.
 pub const BEGIN_NS: i64 = 1_763_719_200_000_000_000;
+/// When the agent's program was built: it believes no clock that is before this.
+const BUILD_NS: i64 = BEGIN_NS - 86_400_000_000_000;
 /// Parts per million that a bad quartz is off, either way.
 const DRIFT_PPM_MAX: i64 = 500;
+
+/// A start of a machine.
+pub type BootId = [u8; 16];
 
 /// A wall clock that drifts and may be set, and a monotonic one that begins at each boot.
 #[derive(Debug, Clone)]
@@ -15,13 +20,16 @@ pub struct Clocks {
     pub wall_ns: i64,
     /// Time since the boot.
     pub mono_ns: u64,
+    /// The start of the machine.
+    pub boot: BootId,
     drift_ppm: i64,
 }
 
 impl Clocks {
     /// Clocks at `wall_ns`.
     pub fn at(wall_ns: i64, rng: &mut StdRng) -> Self {
-        Self { wall_ns, mono_ns: 0, drift_ppm: rng.random_range(-DRIFT_PPM_MAX..=DRIFT_PPM_MAX) }
+        let drift_ppm = rng.random_range(-DRIFT_PPM_MAX..=DRIFT_PPM_MAX);
+        Self { wall_ns, mono_ns: 0, boot: rng.random(), drift_ppm }
     }
 
     /// True time moves on.
@@ -32,9 +40,19 @@ impl Clocks {
         self.mono_ns = self.mono_ns.saturating_add(ns);
     }
 
+    /// The time that the agent's program shows: as in the field it is never before its build.
+    pub fn shown_ns(&self) -> i64 {
+        if self.is_believed() { self.wall_ns } else { BUILD_NS.saturating_add_unsigned(self.mono_ns) }
+    }
+
+    /// Whether the wall clock could be right, for all that the device knows.
+    pub const fn is_believed(&self) -> bool {
+        self.wall_ns >= BUILD_NS
+    }
+
     /// The machine boots.
-    pub fn boot(&mut self) {
-        self.mono_ns = 0;
+    pub fn start(&mut self, rng: &mut StdRng) {
+        (self.mono_ns, self.boot) = (0, rng.random());
     }
 
     /// The wall clock is set: a little off, to 1970, or to what no clock should say.

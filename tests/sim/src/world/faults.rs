@@ -4,6 +4,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 use super::World;
+use super::streams::Thinning;
 
 /// Longest that a disk is slow or full, or a line parted: some sessions outlive it.
 const SPELL_NS_MAX: u64 = 500_000_000;
@@ -33,17 +34,25 @@ impl Character {
             _ => Self::Plain,
         }
     }
+
+    /// Whether policies may make batches of others here.
+    pub const fn thinning(self) -> Thinning {
+        match self {
+            Self::Copies | Self::Damage => Thinning::No,
+            Self::Plain | Self::Wipes | Self::Harm => Thinning::Allowed,
+        }
+    }
 }
 
 impl World {
     /// Every agent reads on, and one thing happens.
     pub(super) fn disturb(&mut self) -> Result<(), String> {
         self.end_spells();
-        for site in &mut self.sites {
+        for (agent, site) in self.sites.iter_mut().enumerate() {
             if self.rng.random_bool(0.6) && self.now_ns >= site.slow_until_ns {
                 let rows = self.rng.random_range(1..6);
-                let clocks = site.clocks.clone();
-                site.agent.produce(&mut self.rng, &clocks, &mut self.next_value, rows)?;
+                let (clocks, readings) = ((&site.clocks, self.now_ns), (&mut self.readings, agent));
+                site.agent.produce(&mut self.rng, clocks, readings, rows)?;
             }
         }
         let agent = self.rng.random_range(0..self.sites.len());
@@ -57,9 +66,17 @@ impl World {
             70..80 => self.jump(agent),
             80..86 => self.begin_spell(agent),
             86..94 => self.meddle(agent)?,
+            94..104 => self.grow_older(agent)?,
             _ => {}
         }
         Ok(())
+    }
+
+    fn grow_older(&mut self, agent: usize) -> Result<(), String> {
+        match self.sites.get_mut(agent) {
+            Some(site) if self.now_ns >= site.slow_until_ns => site.agent.grow_older(),
+            _ => Ok(()),
+        }
     }
 
     fn restart_agent(&mut self, agent: usize) {
@@ -80,7 +97,7 @@ impl World {
 
     fn jump(&mut self, agent: usize) {
         let clocks = match self.sites.get_mut(agent) {
-            Some(site) if self.rng.random_bool(0.5) => &mut site.clocks,
+            Some(site) if self.hub_clock_is_right || self.rng.random_bool(0.5) => &mut site.clocks,
             _ => &mut self.hub_clocks,
         };
         clocks.jump(&mut self.rng);

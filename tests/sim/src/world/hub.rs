@@ -2,15 +2,16 @@
 //! and a model of the files that the log is flushed to, which a manifest lists in one step.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 
 use rand::rngs::StdRng;
-use tideline_protocol::block;
 use tideline_protocol::model::{AgentId, Epoch};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentState, HubAction, HubSession};
 use tideline_protocol::wire::{Message, Report, Run, Settlement};
-use tideline_store::{Checkpoint, EpochLedger, Ledgers, LogCore, LogError, Opening, Replay};
+use tideline_store::{Checkpoint, EpochLedger, Ledgers, LogCore, LogError, Opening, Replay, readings};
 
+use super::times::Mark;
 use crate::disk::SimDisk;
 use crate::outcome::Canary;
 
@@ -20,22 +21,48 @@ const SEGMENT_BYTES: u64 = 2_000;
 /// Seqs by the number of their agent and their epoch.
 pub type Seqs = BTreeMap<(usize, Epoch), RangeSet>;
 
-/// Readings in one place, by their values, and the seqs that brought them.
+/// A stored reading.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored {
+    pub of: (usize, Epoch),
+    pub seq: u64,
+    pub value: u64,
+    pub time_ns: i64,
+    /// What its run says of its time.
+    pub mark: Mark,
+}
+
+/// Readings in one place, and the seqs that brought them.
 #[derive(Debug, Clone, Default)]
 struct Held {
-    values: Vec<u64>,
+    readings: Vec<Stored>,
     seqs: Seqs,
 }
 
+/// How often the canary corrects a time that it reads again.
+const TWICE: usize = 2;
+
 impl Held {
-    fn take_in(&mut self, agent: usize, run: &Run, taken: &RangeSet) -> Result<(), String> {
+    /// Takes in what is durable; times are corrected so many times.
+    fn take_in(&mut self, agent: usize, run: &Run, taken: &RangeSet, times: usize) -> Result<(), String> {
         let envelope = &run.envelope;
-        let mut decoded =
-            block::decode(&run.block, &envelope.rows, envelope.first).map_err(|e| e.to_string())?;
-        decoded.retain(envelope.first, taken);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "values are counted up")]
-        let values = decoded.columns.iter().flat_map(|column| column.values.iter().map(|v| *v as u64));
-        self.values.extend(values);
+        let mut decoded = readings(run, taken, usize::MAX)?;
+        for restamp in envelope.restamps.iter().cycle().take(envelope.restamps.len() * (times - 1)) {
+            decoded.restamp(envelope.first, &restamp.seqs, restamp.shift_ns.unwrap_or(0));
+        }
+        for column in &decoded.columns {
+            let seqs = column.rows_per_seq.iter().zip(envelope.first.get()..);
+            let seqs = seqs.flat_map(|(rows, seq)| iter::repeat_n(seq, *rows as usize));
+            for ((value, time_ns), seq) in column.values.iter().zip(&column.times).zip(seqs) {
+                let (of, mark) = ((agent, envelope.epoch), mark(run, seq));
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "values are counted up"
+                )]
+                self.readings.push(Stored { of, seq, value: *value as u64, time_ns: *time_ns, mark });
+            }
+        }
         self.add_seqs((agent, envelope.epoch), taken)
     }
 
@@ -54,9 +81,14 @@ impl Held {
     }
 
     fn add(&mut self, other: Self) -> Result<(), String> {
-        self.values.extend(other.values);
+        self.readings.extend(other.readings);
         self.add_all(&other.seqs)
     }
+}
+
+fn mark(run: &Run, seq: u64) -> Mark {
+    let restamp = run.envelope.restamps.iter().find(|restamp| restamp.seqs.contains(seq));
+    restamp.map_or(Mark::None, |restamp| restamp.shift_ns.map_or(Mark::Uncertain, Mark::Shift))
 }
 
 /// How far a flush has come.
@@ -145,7 +177,8 @@ impl Hub {
         self.log = log;
         replay.batches.iter().try_for_each(|batch| {
             let agent = self.ids.iter().position(|id| *id == batch.agent).unwrap_or(usize::MAX);
-            self.hot.take_in(agent, &batch.run, &batch.taken)
+            let times = if self.canary == Canary::RestampTwice { TWICE } else { 1 };
+            self.hot.take_in(agent, &batch.run, &batch.taken, times)
         })
     }
 
@@ -212,7 +245,7 @@ impl Hub {
                 let of = |id: &AgentId| self.ids.iter().position(|own| own == id).unwrap_or(usize::MAX);
                 let listed: Seqs =
                     holdings.into_iter().map(|held| ((of(&held.agent), held.epoch), held.seqs)).collect();
-                let same = listed == hot.seqs && rows == hot.values.len() as u64;
+                let same = listed == hot.seqs && rows == hot.readings.len() as u64;
                 let told = format!("the manifest would list {rows} rows of {listed:?}, the file has {hot:?}");
                 self.flush = Flush::Cut(checkpoint, hot);
                 if same { Ok(()) } else { Err(told) }
@@ -242,7 +275,7 @@ impl Hub {
     /// The seqs that the log calls stored are in files or in memory, each once, and every epoch's
     /// account balances.
     pub fn check(&self) -> Result<(), String> {
-        let mut all = Held { values: vec![], seqs: self.sealed.seqs.clone() };
+        let mut all = Held { readings: vec![], seqs: self.sealed.seqs.clone() };
         if let Flush::Cut(_, hot) = &self.flush {
             all.add_all(&hot.seqs)?;
         }
@@ -254,20 +287,17 @@ impl Hub {
                 if held != stored {
                     return Err(format!("INV-1: the hub claims {stored:?} and holds {held:?}"));
                 }
-                self.check_balance((agent, ledger.epoch), &ledger)?;
+                self.check_balance(agent, &ledger)?;
             }
         }
         if all.seqs.is_empty() { Ok(()) } else { Err(format!("INV-1: held and not claimed: {:?}", all.seqs)) }
     }
 
-    /// No reading is counted twice, and none is missing but those whose gap is on its way.
-    fn check_balance(&self, of: (usize, Epoch), ledger: &EpochLedger) -> Result<(), String> {
-        let EpochLedger { produced, stored, pending, dropped, refused, lost, .. } = ledger;
-        let counted = stored + pending + dropped + refused + lost;
-        let told = ledger.reported.map_or(0, |account| account.dropped);
-        let on_the_way = told.saturating_sub(*dropped);
-        let balances = counted <= *produced && *produced <= counted + on_the_way;
-        if balances || self.forgot.contains_key(&of) || self.damaged.contains(&of.0) {
+    /// No reading is counted twice, and none is missing.
+    fn check_balance(&self, agent: usize, ledger: &EpochLedger) -> Result<(), String> {
+        let EpochLedger { produced, stored, pending, dropped, refused, lost, balanced, .. } = ledger;
+        let balances = *balanced && *produced == stored + pending + dropped + refused + lost;
+        if balances || self.damaged.contains(&agent) {
             return Ok(());
         }
         Err(format!(
@@ -285,14 +315,14 @@ impl Hub {
         self.ids.get(agent).map(|id| self.log.ledger(id)).unwrap_or_default()
     }
 
-    /// The value of every reading in files and in memory.
-    pub fn stored_values(&self) -> Vec<u64> {
-        self.sealed.values.iter().chain(&self.hot.values).copied().collect()
+    /// Every reading in files and in memory.
+    pub fn stored(&self) -> impl Iterator<Item = &Stored> {
+        self.sealed.readings.iter().chain(&self.hot.readings)
     }
 
     /// Readings in files.
     pub fn sealed(&self) -> u64 {
-        self.sealed.values.len() as u64
+        self.sealed.readings.len() as u64
     }
 
     /// Begins a session with an agent; `false` while it takes nothing.
@@ -386,7 +416,7 @@ impl Hub {
             {
                 Ok(durable) => {
                     for batch in &durable {
-                        self.hot.take_in(agent, batch.run(), batch.taken())?;
+                        self.hot.take_in(agent, batch.run(), batch.taken(), 1)?;
                         session.handle_durable(batch);
                     }
                     Ok(())

@@ -5,10 +5,11 @@ use rand::rngs::StdRng;
 use tideline_protocol::model::{AgentId, Epoch};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::BackfillBudget;
-use tideline_spool::Overflow;
 
-use super::agent::{Agent, Image, Made};
+use super::agent::{Agent, Image};
 use super::clocks::{BEGIN_NS, Clocks};
+use super::made::Made;
+use super::streams::{self, Thinning};
 use crate::network::{Faults, Line};
 use crate::outcome::{Canary, Outcome};
 
@@ -50,18 +51,14 @@ fn quota(rng: &mut StdRng) -> u64 {
 }
 
 impl Site {
-    pub fn new(id: AgentId, canary: Canary, rng: &mut StdRng) -> Self {
+    pub fn new(id: AgentId, canary: Canary, thinning: Thinning, rng: &mut StdRng) -> Self {
         let wall_ns = if rng.random_bool(0.5) { 0 } else { BEGIN_NS };
         let mut agent = Agent::new(id, rng.random(), quota(rng), canary);
         if rng.random_bool(0.25) {
             agent.backfill =
                 BackfillBudget { bytes_per_s: 20_000, share_percent: rng.random_range(10..=100) };
         }
-        agent.overflow = match rng.random_range(0..4_u32) {
-            0 => Overflow::Block,
-            1 => Overflow::DropNewest,
-            _ => Overflow::DropOldest,
-        };
+        agent.streams = streams::drawn(thinning, rng);
         agent.journal_bytes = rng.random_range(512..32_768);
         Self {
             agent,
@@ -84,7 +81,7 @@ impl Site {
     /// Ends the agent's process, and with it the session.
     pub fn restart(&mut self, rng: &mut StdRng) {
         if self.agent.stop(rng) {
-            self.clocks.boot();
+            self.clocks.start(rng);
         }
         // Who starts it may have changed the quota.
         if rng.random_bool(0.2) {
@@ -107,7 +104,7 @@ impl Site {
             outcome.quarantined += 1;
             self.wipe();
         }
-        self.agent.open(rng.random())?;
+        self.agent.open(rng.random(), self.clocks.boot)?;
         self.damaged |= self.agent.damaged;
         let cut = std::mem::take(&mut self.agent.cut);
         // Their seqs are given out again, as by an older copy of the disk.

@@ -1,0 +1,92 @@
+//! What a disk was given: the model that its spool is held against.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tideline_protocol::model::{Sample, Seq};
+use tideline_protocol::ranges::RangeSet;
+
+use super::clocks::BootId;
+
+/// What a seq stands for.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Each of which is one reading.
+    pub values: Vec<u64>,
+    /// The number of its stream.
+    pub stream: usize,
+    /// Whether a policy made it of others.
+    pub thinned: bool,
+}
+
+/// What a disk was given.
+#[derive(Debug, Clone, Default)]
+pub struct Made {
+    /// All values that it was given.
+    pub values: RangeSet,
+    /// The seqs of the epoch.
+    pub seqs: BTreeMap<u64, Batch>,
+    /// Readings of all seqs, those of batches that policies made among them.
+    pub rows: u64,
+    /// The source's position.
+    pub position: u64,
+}
+
+/// A batch that the source has not been acknowledged.
+#[derive(Debug)]
+pub struct Offer {
+    pub first: u64,
+    pub last: u64,
+    pub stream: usize,
+    pub samples: Vec<(&'static str, Sample)>,
+    /// The start of the machine in which they were taken.
+    pub boot: BootId,
+    /// How far the wall clock was ahead of the monotonic one.
+    pub ahead_ns: i64,
+    pub believed: bool,
+}
+
+impl Made {
+    /// The newest seq.
+    pub fn head(&self) -> u64 {
+        self.seqs.last_key_value().map_or(0, |(seq, _)| *seq)
+    }
+
+    /// Damage to the newest records cannot be told from a write that was torn.
+    pub fn end_at(&mut self, head: Seq, position: u64) -> RangeSet {
+        self.position = self.position.min(position);
+        let mut cut = RangeSet::new();
+        for batch in self.seqs.split_off(&(head.get() + 1)).into_values() {
+            self.rows -= batch.values.len() as u64;
+            batch.values.into_iter().for_each(|value| cut.insert(value, value));
+        }
+        cut
+    }
+
+    pub fn take(&mut self, seq: Seq, offer: &Offer) {
+        self.values.insert(offer.first, offer.last);
+        self.position = offer.last;
+        let values = (offer.first..=offer.last).collect();
+        self.put(seq.get(), Batch { values, stream: offer.stream, thinned: false });
+    }
+
+    /// A policy made a batch of others, which are given up.
+    pub fn thin(&mut self, seq: u64, values: Vec<u64>, dropped: &RangeSet) -> Result<(), String> {
+        let given_up = || self.seqs.iter().filter(|(seq, _)| dropped.contains(**seq)).map(|(_, batch)| batch);
+        let streams = values.iter().map(|value| given_up().find(|batch| batch.values.contains(value)));
+        let streams: BTreeSet<Option<usize>> = streams.map(|batch| batch.map(|batch| batch.stream)).collect();
+        match Vec::from_iter(streams).as_slice() {
+            [Some(stream)] => {
+                self.put(seq, Batch { values, stream: *stream, thinned: true });
+                Ok(())
+            }
+            other => Err(format!(
+                "INV-3: seq {seq} stands for others of one stream, and has {values:?} of streams {other:?}"
+            )),
+        }
+    }
+
+    fn put(&mut self, seq: u64, batch: Batch) {
+        self.rows += batch.values.len() as u64;
+        self.seqs.insert(seq, batch);
+    }
+}

@@ -11,7 +11,7 @@ use tideline_protocol::wire::Settlement;
 use tideline_spool::{EncodedBatch, Spool, SpoolConfig, encode_batch, journal_path};
 
 use crate::workload::{Batch, walk};
-use crate::{Figure, median, median_of};
+use crate::{Figure, RUNS, median, median_of};
 
 const SERIES: u32 = 1_000;
 const SECONDS: usize = 1_000;
@@ -55,6 +55,29 @@ fn bare(file: &mut std::fs::File, encoded: &[EncodedBatch], group: usize) -> any
         file.sync_data()?;
     }
     Ok(())
+}
+
+/// Seconds of the bare log and of the spool with so many batches a sync, and bytes that the spool wrote. They take
+/// turns, so that whatever else the machine does meets both.
+fn beside(encoded: &[EncodedBatch], group: usize) -> anyhow::Result<(f64, f64, u64)> {
+    let clock = SystemClock::default();
+    let since = |start: u64| (clock.mono_ns() - start) as f64 / 1e9;
+    let (mut bare_s, mut own_s, mut written) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..RUNS {
+        let (_dir, mut file) = bare_file()?;
+        let start = clock.mono_ns();
+        bare(&mut file, encoded, group)?;
+        bare_s.push(since(start));
+        let (_dir, mut spool) = open()?;
+        let before = spool.bytes_written();
+        let start = clock.mono_ns();
+        for group in encoded.chunks(group) {
+            spool.append_group(group, &[])?;
+        }
+        own_s.push(since(start));
+        written = spool.bytes_written() - before;
+    }
+    Ok((median(&mut bare_s), median(&mut own_s), written))
 }
 
 /// Bytes a reading when every batch is acked as soon as it was appended, with all the books of that.
@@ -132,23 +155,8 @@ pub fn measure(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     let batches = walk(SERIES, SECONDS);
     let encoded = batches.iter().map(|b| encode_batch(&slices(b))).collect::<Result<Vec<_>, _>>()?;
     let rows = f64::from(SERIES) * SECONDS as f64;
-    let bare_s = median_of(bare_file, |(_, file)| bare(file, &encoded, 1))?;
-    let bare_group_s = median_of(bare_file, |(_, file)| bare(file, &encoded, GROUP))?;
-    let mut written = 0;
-    let apart_s = median_of(open, |(_, spool)| {
-        let before = spool.bytes_written();
-        for batch in &encoded {
-            spool.append_encoded(batch, &[])?;
-        }
-        written = spool.bytes_written() - before;
-        Ok(())
-    })?;
-    let group_s = median_of(open, |(_, spool)| {
-        for group in encoded.chunks(GROUP) {
-            spool.append_group(group, &[])?;
-        }
-        Ok(())
-    })?;
+    let (bare_s, apart_s, written) = beside(&encoded, 1)?;
+    let (bare_group_s, group_s, _) = beside(&encoded, GROUP)?;
     let whole_s = median_of(open, |(_, spool)| {
         for batch in &batches {
             spool.append(&slices(batch), &[])?;

@@ -92,7 +92,10 @@ async function liveChart(page) {
     return seen.length > 0 ? seen : null;
   });
   await shot(page, 'device');
-  return until('a chart that grows', async () => {
+  // Drawn anew, not made anew: a new plot forgets where the mouse rests, and its hover text goes.
+  const plot = page.locator('.u-wrap').first();
+  await plot.evaluate((el) => { el.dataset.kept = 'yes'; });
+  const grown = await until('a chart that grows', async () => {
     for (const now of await charts(page)) {
       const then = first.find((c) => c.series === now.series);
       if (!then) continue;
@@ -103,6 +106,8 @@ async function liveChart(page) {
     }
     return null;
   });
+  if (await plot.getAttribute('data-kept') !== 'yes') throw new Error('the plot was made anew while it grew');
+  return grown;
 }
 
 async function main() {

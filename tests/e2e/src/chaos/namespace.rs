@@ -85,11 +85,14 @@ pub async fn run(scale: Scale) -> Result<Outcome> {
     pass(scale.hold).await;
     namespace.ip(&["link", "set", &namespace.inside, "up"])?;
     stored = fleet.moves_beyond(stored, "the link was down").await?;
+    let sessions = |fleet: &Fleet| anyhow::Ok(fleet.hub.log()?.matches("session opened").count());
+    let before = sessions(&fleet)?;
     for last in 3..6 {
         namespace.address(last)?;
         pass(scale.hold / 3).await;
         stored = fleet.moves_beyond(stored, "a new address").await?;
     }
+    ensure!(sessions(&fleet)? == before, "a new address cost a session");
     let device = format!("{}.5/32", namespace.net);
     let to_hub = format!("{hub_at}/32");
     ip(&["route", "add", "blackhole", &device])?;
@@ -106,7 +109,7 @@ pub async fn run(scale: Scale) -> Result<Outcome> {
     fleet.moves_beyond(stored, "a narrower path").await?;
     let proof = fleet.prove().await?;
     Ok(Outcome::Proved(format!(
-        "an agent in a namespace: link down {hold:?}, three new addresses, answers lost {hold:?}, no route {hold:?}, \
+        "an agent in a namespace: link down {hold:?}, three new addresses within one session, answers lost {hold:?}, no route {hold:?}, \
          path of 1300 bytes, in {}; readings moved on each time; {proof}",
         seconds(start),
         hold = scale.hold

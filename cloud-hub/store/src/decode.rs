@@ -124,6 +124,7 @@ fn push(
         tables.active.push(column.id, origin, envelope.first, arrival);
     }
     add(&shared.counters.decoded_rows, (tables.active.rows() - before) as u64);
+    shared.weigh(&tables);
     tables.live_id += 1;
     let columns = columns.into_iter().map(|(column, _)| column).collect();
     LiveBatch { id: tables.live_id, agent: agent.clone(), columns }

@@ -341,9 +341,8 @@ impl Store {
     #[must_use]
     pub fn metrics(&self) -> StoreMetrics {
         let tables = read(&self.inner.shared.tables);
-        let flushing = tables.flushing.as_ref().map_or(0, |hot| hot.rows());
         StoreMetrics {
-            hot_rows: (tables.active.rows() + flushing) as u64,
+            hot_rows: tables.hot_rows() as u64,
             sealed_rows: tables.files.iter().map(|file| file.rows()).sum(),
             sealed_bytes: tables.files.iter().map(|file| file.raw.0 + file.rollup.0).sum(),
             sealed_files: tables.files.len() as u64,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, Sample, SeriesDef};
@@ -144,6 +145,12 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// Rows in the hot columns, those being sealed included.
+    #[must_use]
+    pub fn hot_rows(&self) -> usize {
+        self.active.rows().saturating_add(self.flushing.as_ref().map_or(0, |hot| hot.rows()))
+    }
+
     /// What is known of a series.
     #[must_use]
     pub fn stats(&self, id: SeriesId) -> SeriesStats {
@@ -175,8 +182,20 @@ pub struct Shared {
     pub changes: watch::Sender<u64>,
     // Bytes that are durable and not decoded.
     pub on_the_way: Budget,
+    pub load: Load,
     pub blocks: BlockCache,
     pub signal: Signal,
+}
+
+/// How much there is to be sealed, for who must not wait for the tables.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// As [`Tables::hot_rows`].
+    pub hot_rows: AtomicUsize,
+    /// Rows that are durable and not decoded.
+    pub on_the_way: AtomicUsize,
+    /// As in the tables.
+    pub sealing: AtomicBool,
 }
 
 /// Bounds the bytes that are on their way from one thread to another.
@@ -215,6 +234,11 @@ impl Budget {
         self.freed.notify_all();
     }
 
+    /// Whether nobody takes anything out any more.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.used).closed
+    }
+
     /// Nobody takes anything out any more: nobody waits for room from now on.
     pub fn close(&self) {
         lock(&self.used).closed = true;
@@ -246,6 +270,19 @@ pub fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 impl Shared {
+    /// The tables have changed by an arrival or a flush.
+    pub fn weigh(&self, tables: &Tables) {
+        self.load.hot_rows.store(tables.hot_rows(), Ordering::Release);
+        self.load.sealing.store(tables.sealing, Ordering::Release);
+    }
+
+    /// Says whether a file is being written.
+    pub fn set_sealing(&self, sealing: bool) {
+        let mut tables = write(&self.tables);
+        tables.sealing = sealing;
+        self.weigh(&tables);
+    }
+
     /// Something is not stored any more that was.
     pub fn note_change(&self) {
         self.changes.send_modify(|generation| *generation += 1);

@@ -61,12 +61,12 @@ impl Inner {
             // count as stored once its segment is gone.
             self.barrier()?;
             cut.settled = true;
-            write(&self.shared.tables).sealing = true;
+            self.shared.set_sealing(true);
         }
         self.seal(cut)?;
         let oldest_segment = cut.checkpoint.oldest_segment;
         *unfinished = None;
-        write(&self.shared.tables).sealing = false;
+        self.shared.set_sealing(false);
         self.shared.signal.changed.notify_all();
         add(&self.shared.counters.flushes, 1);
         let _ = self.commands.send(Command::Trim { oldest_segment });
@@ -102,6 +102,7 @@ impl Inner {
         }
         tables.sealed_stats = stats;
         tables.flushing = None;
+        self.shared.weigh(&tables);
         Ok(())
     }
 

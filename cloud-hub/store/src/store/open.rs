@@ -23,7 +23,7 @@ use crate::log::{Ledgers, LogCore, LogDisk, RealDisk, Replay, lock};
 use crate::manifest::{Contents, Manifest, OpenError, SeriesEntry};
 use crate::metrics::Counters;
 use crate::sealed::SealedFormat;
-use crate::tables::{Budget, Registry, Shared, Signal, Tables, read, sealed_paths};
+use crate::tables::{Budget, Load, Registry, Shared, Signal, Tables, read, sealed_paths};
 
 pub fn open(
     config: StoreConfig,
@@ -81,6 +81,7 @@ pub fn open_on(
         flush_error: Mutex::default(),
         changes: watch::Sender::new(0),
         on_the_way: Budget::new(DECODE_BYTES_MAX),
+        load: Load::default(),
         blocks: BlockCache::default(),
         signal: Signal::default(),
     });

@@ -1,7 +1,7 @@
 //! The writer, the decoder and the flusher.
 
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::decode::{self, Refusal};
 use crate::log::{Checkpoint, LogCore, LogDisk, LogError, Opening, Seqs, lock};
 use crate::metrics::add;
 use crate::snapshot::LogEnd;
-use crate::tables::{LiveBatch, Shared, read, write};
+use crate::tables::{LiveBatch, Load, Shared, read, write};
 
 /// Runs that may wait for the decoder.
 pub const DECODE_QUEUE_MAX: usize = 64;
@@ -31,6 +31,9 @@ pub const DECODE_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const GROUP_MAX: usize = 256;
 /// A group that has so many bytes takes no more runs: it is written from one buffer of that size.
 pub const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How often a writer that waits for a cut looks whether it still has to.
+const CUT_WAIT: Duration = Duration::from_millis(1);
 
 /// The log on whatever disk it was opened on.
 pub type Core = LogCore<Box<dyn LogDisk + Send>>;
@@ -185,7 +188,41 @@ impl Writer {
         heard.into_iter().filter_map(within).unzip()
     }
 
+    /// From when the hot columns have twice their size until a file of them is being written nothing
+    /// is taken, but what is urgent is done, a cut above all. The decoder cannot be what waits here: the
+    /// cut comes to it behind the runs that are on their way.
+    fn wait_for_cut(&mut self) {
+        while self.is_full() {
+            match self.urgent.recv_timeout(CUT_WAIT) {
+                Ok(command) => self.handle(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Waits for no lock unless it is: the tables may be in the hands of a query.
+    fn is_full(&self) -> bool {
+        let Load { hot_rows, on_the_way, sealing } = &self.shared.load;
+        let rows = hot_rows.load(Ordering::Acquire).saturating_add(on_the_way.load(Ordering::Acquire));
+        if sealing.load(Ordering::Acquire) || rows < self.shared.hot_rows_max.saturating_mul(2) {
+            return false;
+        }
+        // Otherwise nobody would cut.
+        let ends = lock(&self.shared.signal.state).stop || self.shared.on_the_way.is_closed();
+        !ends && !self.core.is_poisoned()
+    }
+
+    /// Has the decoder take a batch in.
+    fn send(&self, batch: Box<Batch<Durable>>) {
+        let run = batch.run();
+        self.shared.on_the_way.take(run.block.len());
+        self.shared.load.on_the_way.fetch_add(rows_taken(&batch), Ordering::AcqRel);
+        let _ = self.work.send(Work::Batch(batch));
+    }
+
     fn append(&mut self, batches: Vec<Batch<Validated>>, replies: Vec<Reply<Batch<Durable>>>) {
+        self.wait_for_cut();
         let (batches, replies) = self.admit(batches, replies);
         match self.core.append(batches) {
             Ok(durable) => {
@@ -196,10 +233,9 @@ impl Writer {
                     add(&self.shared.counters.appended_batches, 1);
                     add(&self.shared.counters.appended_rows, rows);
                     add(&self.shared.counters.duplicate_rows, envelope.rows.total().saturating_sub(rows));
-                    let (work, bytes) = (Work::Batch(Box::new(batch.clone())), batch.run().block.len());
+                    let work = Box::new(batch.clone());
                     let _ = reply.send(Ok(batch));
-                    self.shared.on_the_way.take(bytes);
-                    let _ = self.work.send(work);
+                    self.send(work);
                 }
             }
             Err(error) => {
@@ -276,9 +312,7 @@ impl Writer {
         self.refuse()?;
         let (batch, rows) = self.core.revive(agent, taken, run)?;
         add(&self.shared.counters.revived_rows, rows);
-        let bytes = batch.run().block.len();
-        self.shared.on_the_way.take(bytes);
-        let _ = self.work.send(Work::Batch(Box::new(batch)));
+        self.send(Box::new(batch));
         Ok(rows)
     }
 
@@ -304,6 +338,11 @@ impl Writer {
     }
 }
 
+fn rows_taken(batch: &Batch<Durable>) -> usize {
+    let envelope = &batch.run().envelope;
+    usize::try_from(envelope.rows.total_in(envelope.first, batch.taken())).unwrap_or(usize::MAX)
+}
+
 /// The decoder's side of the store.
 pub struct Decoder {
     pub shared: Arc<Shared>,
@@ -326,6 +365,7 @@ impl Decoder {
             match work {
                 Work::Batch(batch) => {
                     self.take_in(&batch);
+                    self.shared.load.on_the_way.fetch_sub(rows_taken(&batch), Ordering::AcqRel);
                     self.shared.on_the_way.give_back(batch.run().block.len());
                 }
                 Work::Cut { checkpoint, reply } => {
@@ -359,15 +399,13 @@ impl Decoder {
         }
     }
 
-    /// From when a file is being written until it is listed, the hot columns, those being sealed
-    /// included, grow to twice their size at most (INV-6). A file that cannot be written holds
-    /// ingest up, and not the memory.
+    /// The hot columns, those being sealed included, grow to twice their size at most (INV-6), and by
+    /// one group: a file that cannot be written holds ingest up, and not the memory. This is the bound
+    /// from when a file is being written until it is listed; before that, [`Writer::wait_for_cut`] is.
     fn wait_for_room(&self) {
         let full = || {
             let tables = read(&self.shared.tables);
-            let flushing = tables.flushing.as_ref().map_or(0, |hot| hot.rows());
-            let rows = tables.active.rows().saturating_add(flushing);
-            tables.sealing && rows >= self.shared.hot_rows_max.saturating_mul(2)
+            tables.sealing && tables.hot_rows() >= self.shared.hot_rows_max.saturating_mul(2)
         };
         let signal = &self.shared.signal;
         let mut state = lock(&signal.state);

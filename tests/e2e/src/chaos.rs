@@ -6,6 +6,7 @@
 //! reading every single row back through `/query` ([`fleet::Fleet::prove`]). A scenario that this machine
 //! does not allow says so and is not counted as passed.
 
+pub mod broker;
 pub mod cuts;
 pub mod fleet;
 pub mod kills;
@@ -57,8 +58,8 @@ pub enum Outcome {
 }
 
 /// The scenarios by name.
-pub const SCENARIOS: [&str; 8] =
-    ["kills", "stops", "lines", "cuts", "transports", "namespace", "agent-full", "hub-full"];
+pub const SCENARIOS: [&str; 9] =
+    ["kills", "stops", "lines", "cuts", "transports", "broker", "namespace", "agent-full", "hub-full"];
 
 /// Runs a scenario of [`SCENARIOS`].
 ///
@@ -71,6 +72,7 @@ pub async fn run(name: &str, scale: Scale) -> Result<Outcome> {
         "lines" => lines::run(scale).await,
         "cuts" => cuts::run(scale).await,
         "transports" => transports::run(scale).await,
+        "broker" => broker::run(scale).await,
         "namespace" => namespace::run(scale).await,
         "agent-full" => rooms::agent(scale).await,
         "hub-full" => rooms::hub(scale).await,

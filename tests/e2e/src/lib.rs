@@ -5,7 +5,6 @@ pub mod http;
 pub mod line;
 pub mod mosquitto;
 pub mod process;
-pub mod random;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};

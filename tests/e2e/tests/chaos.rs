@@ -38,6 +38,11 @@ async fn where_udp_is_blocked_mqtt_takes_over_and_hands_back_and_nothing_is_lost
 }
 
 #[tokio::test]
+async fn a_broker_that_forgets_its_sessions_loses_and_doubles_nothing() -> Result<()> {
+    short("broker").await
+}
+
+#[tokio::test]
 async fn a_device_without_link_address_or_route_loses_and_doubles_nothing() -> Result<()> {
     short("namespace").await
 }

@@ -5,8 +5,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use tideline_fuzz::kept::{CORPUS, CRASHERS, folder, inputs};
-use tideline_fuzz::mutate::{Random, mutated};
+use tideline_fuzz::mutate::mutated;
 use tideline_fuzz::{TARGETS, Target};
 
 const SEED: u64 = 0x7a1d_e11e;
@@ -41,7 +43,7 @@ fn short(name: &str) {
     }
     let seed = number("FUZZ_SEED", SEED);
     eprintln!("FUZZ_SEED={seed}");
-    let mut random = Random::new(seed);
+    let mut random = StdRng::seed_from_u64(seed);
     for run in 0..number("FUZZ_RUNS", target.short_runs.into()) {
         let data = mutated(&pool, &mut random, target.bytes_max);
         try_mutated(target, run, &data);

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
 
 use crate::process::{self, Running};
-use crate::random::Random;
 use crate::{Agent, Hub, Ledger, Ports, launch_agent, until};
 
 /// Unix ms of the first row.
@@ -72,7 +73,7 @@ impl Feed {
 
 /// The row's value: of all digits, so that nothing compresses it and every row takes room.
 fn value(number: u32, row: u32) -> f64 {
-    let bits = Random::new((u64::from(number) << 32) | u64::from(row)).next();
+    let bits = StdRng::seed_from_u64((u64::from(number) << 32) | u64::from(row)).next_u64();
     (bits >> 11) as f64 / f64::from(1_u32 << 20)
 }
 

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
 
 use super::fleet::{Feed, Fleet};
 use super::{Outcome, Scale, pass, seconds};
-use crate::random::Random;
 
 const AGENTS: u32 = 2;
 const RATE: u32 = 300;
@@ -22,7 +23,7 @@ const ROUNDS_BETWEEN: u32 = 5;
 /// # Errors
 /// As [`super::run`].
 pub async fn run(scale: Scale) -> Result<Outcome> {
-    let (mut random, start) = (Random::new(scale.seed), Instant::now());
+    let (mut random, start) = (StdRng::seed_from_u64(scale.seed), Instant::now());
     let mut fleet = Fleet::start(Vec::new(), |_| Ok(())).await?;
     // A round with its restart takes about three seconds on a busy machine.
     let feed = Feed::lasting(RATE, Duration::from_secs(3) * scale.rounds);
@@ -32,12 +33,12 @@ pub async fn run(scale: Scale) -> Result<Outcome> {
     fleet.moves_beyond(0, "the start").await?;
     let (mut hubs, mut agents, mut met) = (0, 0, 0);
     for round in 0..scale.rounds {
-        pass(random.time(PAUSE_MAX)).await;
-        let wait = round % ROUNDS_BETWEEN == 0 || random.happens(0.5);
-        let (hub, agent) = match random.below(4) {
+        pass(random.random_range(Duration::ZERO..=PAUSE_MAX)).await;
+        let wait = round % ROUNDS_BETWEEN == 0 || random.random_bool(0.5);
+        let (hub, agent) = match random.random_range(0..4) {
             0 | 1 => (true, None),
-            2 => (false, Some(random.below(AGENTS.into()))),
-            _ => (true, Some(random.below(AGENTS.into()))),
+            2 => (false, Some(random.random_range(0..AGENTS))),
+            _ => (true, Some(random.random_range(0..AGENTS))),
         };
         if let Some(agent) = agent {
             fleet.kill_agent(usize::try_from(agent)?).await?;

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,7 +14,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Quality, Shared, TCP_RESEND, Way};
-use crate::random::Random;
 
 /// What is taken at once: a packet's worth, so that losses hit as they would.
 const PIECE_BYTES: usize = 1400;
@@ -52,14 +54,14 @@ async fn pipe(from: OwnedReadHalf, to: OwnedWriteHalf, way: Way, shared: Shared)
 }
 
 async fn read(mut from: OwnedReadHalf, due: mpsc::Sender<(Instant, Vec<u8>)>, way: Way, shared: &Shared) {
-    let mut random = Random::new(shared.seed ^ u64::from(way == Way::ToHub));
+    let mut random = StdRng::seed_from_u64(shared.seed ^ u64::from(way == Way::ToHub));
     let (mut piece, mut last) = (vec![0_u8; PIECE_BYTES], Instant::now());
     while let Ok(len @ 1..) = from.read(&mut piece).await {
         let quality = *shared.quality.borrow();
         shared.counters.taken.fetch_add(1, Ordering::Relaxed);
-        let mut at = Instant::now() + quality.delay + random.time(quality.jitter);
+        let mut at = Instant::now() + quality.delay + random.random_range(Duration::ZERO..=quality.jitter);
         // Each copy of a packet may be lost in its turn.
-        while random.happens(quality.loss.min(LOSS_MAX)) {
+        while random.random_bool(quality.loss.min(LOSS_MAX)) {
             shared.counters.lost.fetch_add(1, Ordering::Relaxed);
             at += TCP_RESEND;
         }

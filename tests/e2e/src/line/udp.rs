@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{LATE, Quality, Shared, Way};
-use crate::random::Random;
 
 /// Most client addresses; an agent takes a new port with every connection attempt.
 const CLIENTS_MAX: usize = 1024;
@@ -33,7 +34,7 @@ struct Packet {
 struct Pipe {
     way: Way,
     shared: Shared,
-    random: Random,
+    random: StdRng,
     due: mpsc::Sender<(Instant, Packet)>,
 }
 
@@ -41,7 +42,7 @@ impl Pipe {
     fn new(way: Way, shared: &Shared, tasks: &mut JoinSet<()>) -> Self {
         let (due, queue) = mpsc::channel(QUEUE_MAX);
         tasks.spawn(send_when_due(queue));
-        let random = Random::new(shared.seed ^ u64::from(way == Way::ToHub));
+        let random = StdRng::seed_from_u64(shared.seed ^ u64::from(way == Way::ToHub));
         Self { way, shared: shared.clone(), random, due }
     }
 
@@ -49,15 +50,18 @@ impl Pipe {
         let quality: Quality = *self.shared.quality.borrow();
         let counters = &self.shared.counters;
         counters.taken.fetch_add(1, Ordering::Relaxed);
-        if !quality.passes(self.way) || self.random.happens(quality.loss) {
+        if !quality.passes(self.way) || self.random.random_bool(quality.loss) {
             counters.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let copies = 1 + u64::from(self.random.happens(quality.doubled));
+        let copies = 1 + u64::from(self.random.random_bool(quality.doubled));
         counters.doubled.fetch_add(copies - 1, Ordering::Relaxed);
         for _ in 0..copies {
-            let late = if self.random.happens(quality.late) { LATE } else { Duration::ZERO };
-            let at = Instant::now() + quality.delay + self.random.time(quality.jitter) + late;
+            let late = if self.random.random_bool(quality.late) { LATE } else { Duration::ZERO };
+            let at = Instant::now()
+                + quality.delay
+                + self.random.random_range(Duration::ZERO..=quality.jitter)
+                + late;
             let packet = Packet { bytes: bytes.to_vec(), through: Arc::clone(through), to };
             if self.due.try_send((at, packet)).is_err() {
                 counters.lost.fetch_add(1, Ordering::Relaxed);

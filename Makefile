@@ -95,6 +95,19 @@ bench: $(WEB_DIST) ## Every figure that the project names, in release; PART=edge
 	cargo build --release --workspace --bins
 	"$(RELEASE_BIN)/tideline-bench" $(PART)
 
+# How many kills; TRIAL=1 does all of it in small in a debug build: to see that it works, and for no figure.
+KILLS ?=
+TRIAL ?=
+scorecard: tools mosquitto $(WEB_DIST) ## Six figures beside mosquitto's bridge doing the same work, in release; KILLS=1000
+ifeq ($(TRIAL),)
+	$(call say,Release build; the first takes about 20 minutes on two cores; most of it is Polars)
+	cargo build --release --workspace --bins
+	@KILLS=$(KILLS) "$(RELEASE_BIN)/tideline-bench" scorecard
+else
+	cargo build --workspace --bins
+	@KILLS=$(KILLS) TRIAL=$(TRIAL) "$(BIN)/tideline-bench" scorecard
+endif
+
 # SEED=7 runs that one seed; FROM=100000 begins there.
 SEED ?=
 FROM ?=

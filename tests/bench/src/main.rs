@@ -96,14 +96,15 @@ const PARTS: [(&str, Measure); 5] = [
 ];
 
 fn main() -> anyhow::Result<()> {
-    if cfg!(debug_assertions) {
-        anyhow::bail!("figures of a debug build mean nothing; use `make bench`");
-    }
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     if let [role, folder] = wanted.as_slice()
         && role == scorecard::EDGE
     {
         return scorecard::edge(folder.as_ref());
+    }
+    let trial = wanted == [SCORECARD] && scorecard::is_trial();
+    if cfg!(debug_assertions) && !trial {
+        anyhow::bail!("figures of a debug build mean nothing; use `make bench`");
     }
     if let Some(unknown) =
         wanted.iter().find(|name| *name != SCORECARD && !PARTS.iter().any(|(part, _)| part == name))

@@ -1,7 +1,8 @@
 //! `make scorecard`: the six figures that nobody publishes, of Tideline and of mosquitto's bridge, one
 //! after the other on the same machine and with the same work: the walk, which mosquitto gets as JSON.
 //!
-//! Where mosquitto is missing its column is left out. `KILLS` sets how many kills there are.
+//! Where mosquitto is missing its column is left out. `KILLS` sets how many kills there are. `TRIAL=1`
+//! does all of it in small, also in a debug build: to see that it works, and for no figure.
 
 mod mosquitto;
 mod mqtt;
@@ -15,6 +16,7 @@ use anyhow::Context as _;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tideline_e2e::Hub;
+use tideline_e2e::mosquitto::program;
 use tideline_protocol::model::{DeviceId, PointId, Sample, SeriesDef};
 use tideline_spool::{Spool, SpoolConfig, encode_batch};
 
@@ -25,18 +27,31 @@ use crate::{Figure, accept, links, path, spool};
 
 /// The argument with which this program plays the edge that is killed.
 pub const EDGE: &str = "scorecard-edge";
-/// Kills unless `KILLS` says otherwise.
-const KILLS: u32 = 50;
-/// Seconds of the walk that wait for the link: 1 M readings.
-const BACKLOG_S: usize = 1_000;
-/// Seconds of live work.
-const LIVE_S: usize = 30;
+/// Says that sizes are to be small.
+pub const TRIAL: &str = "TRIAL";
 /// How long the link is cut before the first fresh reading is waited for.
 const OUTAGE: Duration = Duration::from_secs(30);
 /// An edge lives between these before it is killed, in ms.
 const LIFE_MS: (u64, u64) = (50, 1_500);
 /// Batches of one reading that one sync makes durable.
 const GROUP: usize = 32;
+
+/// How much is done.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// Kills unless `KILLS` says otherwise.
+    kills: u32,
+    /// Seconds of the walk that wait for the link.
+    backlog_s: usize,
+    /// Seconds of live work.
+    live_s: usize,
+    /// Readings that are accepted one at a time, and in batches.
+    singles: usize,
+    batched: usize,
+}
+
+const FULL: Sizes = Sizes { kills: 50, backlog_s: 1_000, live_s: 30, singles: 200_000, batched: 2_000_000 };
+const SMALL: Sizes = Sizes { kills: 3, backlog_s: 20, live_s: 3, singles: 2_000, batched: 60_000 };
 
 struct Score {
     accept_single: f64,
@@ -71,9 +86,9 @@ fn json_bytes() -> f64 {
     values.map(|(no, value)| format!("\"p{no}\":{value},").len() as f64).sum::<f64>() / 1_000.0
 }
 
-async fn tideline(rounds: u32, wait: impl FnMut() -> Duration) -> anyhow::Result<Score> {
+async fn tideline(sizes: Sizes, wait: impl FnMut() -> Duration) -> anyhow::Result<Score> {
     let hub = Hub::start().await?;
-    let drained = path::drain(&hub, "drained", &walk(1_000, BACKLOG_S), 1_000).await?;
+    let drained = path::drain(&hub, "drained", &walk(1_000, sizes.backlog_s), 1_000).await?;
     drop(hub);
     let drained_per_s = drained.rows / drained.seconds;
     let mut figures: Vec<Figure> = Vec::new();
@@ -81,14 +96,14 @@ async fn tideline(rounds: u32, wait: impl FnMut() -> Duration) -> anyhow::Result
     let wire = figures.first().context("no figure of the live walk")?.value;
     let encoded = walk(1_000, 300).iter().map(|b| encode_batch(&slices(b))).collect::<Result<Vec<_>, _>>()?;
     Ok(Score {
-        accept_single: accept::accept(1, 200_000).await?,
-        accept_batch: accept::accept(100, 2_000_000).await?,
+        accept_single: accept::accept(1, sizes.singles).await?,
+        accept_batch: accept::accept(100, sizes.batched).await?,
         drained_per_s,
         drained_mb_per_s: drained_per_s * json_bytes() / 1e6,
         fresh_ms: links::outage(0, 1).await?.first().copied().unwrap_or(f64::NAN),
         wire,
         flash: spool::flash(&encoded)?,
-        lost_per_1000: kills(rounds, wait)? as f64 * 1_000.0 / f64::from(rounds),
+        lost_per_1000: kills(sizes.kills, wait)? as f64 * 1_000.0 / f64::from(sizes.kills),
     })
 }
 
@@ -137,19 +152,35 @@ fn kills(rounds: u32, mut wait: impl FnMut() -> Duration) -> anyhow::Result<u64>
     Ok(lost)
 }
 
+/// What differs from the defaults of agent and hub, and what of them matters here.
+const SETTINGS: &str = "QUIC with BBR and TLS 1.3; every reading is on the disk, synced, before it is acked, at \
+    the edge and at the hub; one batch a second live; spool quota 1 GiB where a backlog waits";
+
+/// Whether this is for no figure.
+pub fn is_trial() -> bool {
+    std::env::var_os(TRIAL).is_some_and(|value| !value.is_empty())
+}
+
 /// Measures both and prints them side by side.
 pub fn run(folder: &str) -> anyhow::Result<()> {
-    let rounds = std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS).max(1);
+    let mut sizes = if is_trial() { SMALL } else { FULL };
+    if let Some(kills) = std::env::var("KILLS").ok().filter(|text| !text.is_empty()) {
+        let allowed = || format!("KILLS={kills}: it must be a whole number from 1");
+        sizes.kills = kills.parse().ok().filter(|kills| *kills > 0).with_context(allowed)?;
+    }
     let wait = || {
         let mut random = StdRng::seed_from_u64(3);
         move || Duration::from_millis(random.random_range(LIFE_MS.0..LIFE_MS.1))
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ours = runtime.block_on(tideline(rounds, wait()))?;
-    let peer = match Command::new("mosquitto").arg("-h").output() {
-        Err(error) => Err(format!("mosquitto is missing ({error}): apt-get install mosquitto")),
-        Ok(_) => Ok(mosquitto::score(rounds, BACKLOG_S, wait())?),
+    let ours = runtime.block_on(tideline(sizes, wait()))?;
+    let peer = match program("mosquitto") {
+        Err(error) => Err(format!("{error:#}")),
+        Ok(_) => Ok(mosquitto::score(sizes, wait())?),
     };
+    if is_trial() {
+        println!("a trial: everything in small, its figures mean nothing");
+    }
     println!("{:<60} {:>14} {:>14}", "", "Tideline", "mosquitto");
     let mut rows = Vec::new();
     for (at, (name, value)) in ours.rows().into_iter().enumerate() {
@@ -159,8 +190,10 @@ pub fn run(folder: &str) -> anyhow::Result<()> {
         rows.push(serde_json::json!({"name": name, "tideline": value, "mosquitto": other}));
     }
     println!(
-        "{rounds} kills each; wire: Tideline with TLS and all acks, UDP payload; mosquitto without TLS, TCP payload"
+        "{} kills each; wire: Tideline with TLS and all acks, UDP payload; mosquitto without TLS, TCP payload",
+        sizes.kills
     );
+    println!("Tideline: {SETTINGS}");
     match &peer {
         Ok(_) => println!("mosquitto: {}", mosquitto::settings()),
         Err(missing) => println!("{missing}"),

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tempfile::TempDir;
+use tideline_e2e::mosquitto::program;
 use tideline_protocol::time::{Clock as _, SystemClock};
 
 use super::mqtt::{Publisher, Subscriber, pause};
-use super::{LIVE_S, OUTAGE, Score};
+use super::{OUTAGE, Score, Sizes};
 use crate::workload::{Batch, walk};
 
 /// Of both brokers; of the bridge on top the lines in [`BRIDGE`].
@@ -86,7 +87,7 @@ impl Broker {
 }
 
 fn launch(config: &std::path::Path) -> anyhow::Result<Child> {
-    let mut mosquitto = Command::new("mosquitto");
+    let mut mosquitto = Command::new(program("mosquitto")?);
     mosquitto.arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     mosquitto.spawn().context("mosquitto cannot be started")
 }
@@ -237,7 +238,7 @@ fn drain(seconds: usize) -> anyhow::Result<(f64, f64)> {
 }
 
 /// Bytes a reading on the wire and on the flash, live, at 1,000 readings a second.
-fn live() -> anyhow::Result<(f64, f64)> {
+fn live(seconds: usize) -> anyhow::Result<(f64, f64)> {
     let cloud = Broker::start(None)?;
     let valve = Valve::start(at(cloud.port))?;
     valve.set_open(true);
@@ -246,7 +247,7 @@ fn live() -> anyhow::Result<(f64, f64)> {
     let mut publisher = Publisher::connect(at(edge.port), "source")?;
     let mut readings = 0_usize;
     let (mut wire, mut flash) = (0.0, 0.0);
-    for (second, batch) in walk(SERIES, LIVE_S + 2).iter().enumerate() {
+    for (second, batch) in walk(SERIES, seconds + 2).iter().enumerate() {
         if second == 2 {
             (wire, flash, readings) = (valve.bytes(), edge.written()?, 0);
         }
@@ -328,17 +329,17 @@ fn kills(kills: u32, mut wait: impl FnMut() -> Duration) -> anyhow::Result<u64> 
     Ok(lost)
 }
 
-pub fn score(rounds: u32, seconds: usize, wait: impl FnMut() -> Duration) -> anyhow::Result<Score> {
-    let (drained_per_s, drained_mb_per_s) = drain(seconds)?;
-    let (wire, flash) = live()?;
+pub fn score(sizes: Sizes, wait: impl FnMut() -> Duration) -> anyhow::Result<Score> {
+    let (drained_per_s, drained_mb_per_s) = drain(sizes.backlog_s)?;
+    let (wire, flash) = live(sizes.live_s)?;
     Ok(Score {
-        accept_single: accept(1, 200_000)?,
-        accept_batch: accept(BATCH, 20_000)?,
+        accept_single: accept(1, sizes.singles)?,
+        accept_batch: accept(BATCH, sizes.batched / BATCH)?,
         drained_per_s,
         drained_mb_per_s,
         fresh_ms: first_fresh()?,
         wire,
         flash,
-        lost_per_1000: kills(rounds, wait)? as f64 * 1_000.0 / f64::from(rounds),
+        lost_per_1000: kills(sizes.kills, wait)? as f64 * 1_000.0 / f64::from(sizes.kills),
     })
 }

@@ -3,7 +3,7 @@
 use std::io::{BufReader, BufWriter, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -78,6 +78,8 @@ pub struct Publisher {
     out: BufWriter<TcpStream>,
     sent: u64,
     acked: Arc<AtomicU64>,
+    // The connection has ended: nothing more will be acked.
+    ended: Arc<AtomicBool>,
 }
 
 impl Publisher {
@@ -85,15 +87,17 @@ impl Publisher {
         let stream = connect(broker, id)?;
         let acked = Arc::new(AtomicU64::new(0));
         let (mut input, count) = (BufReader::new(stream.try_clone()?), Arc::clone(&acked));
-        // Ends with the connection.
+        let ended = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&ended);
         std::thread::spawn(move || {
             while let Ok((head, _)) = read(&mut input) {
                 if head & 0xf0 == PUBACK {
                     count.fetch_add(1, Ordering::AcqRel);
                 }
             }
+            over.store(true, Ordering::Release);
         });
-        Ok(Self { out: BufWriter::with_capacity(1 << 16, stream), sent: 0, acked })
+        Ok(Self { out: BufWriter::with_capacity(1 << 16, stream), sent: 0, acked, ended })
     }
 
     pub fn acked(&self) -> Arc<AtomicU64> {
@@ -123,6 +127,7 @@ impl Publisher {
             let now = self.acked.load(Ordering::Acquire);
             idle = if now == last { idle + 1 } else { 0 };
             last = now;
+            ensure!(!self.ended.load(Ordering::Acquire), "the broker is gone");
             ensure!(idle < 300_000, "the broker acks no more");
             pause(Duration::from_micros(100));
         }

@@ -155,6 +155,19 @@ impl CrashBackend {
         Self::default()
     }
 
+    /// A disk with these two files.
+    #[must_use]
+    pub fn holding(files: [Vec<u8>; 2]) -> Self {
+        let disk = Disk { files: files.map(|data| File { data, ..File::default() }), ..Disk::default() };
+        Self { disk: Arc::new(Mutex::new(disk)), ..Self::default() }
+    }
+
+    /// Its two files as they are now, unsynced writes included.
+    #[must_use]
+    pub fn contents(&self) -> [Vec<u8>; 2] {
+        self.disk().files.each_ref().map(|file| file.data.clone())
+    }
+
     /// The other file of the disk.
     #[must_use]
     pub fn journal(&self) -> Self {

@@ -1,7 +1,10 @@
 //! Damage of any kind to the files of a real spool: it always opens or is put aside, no seq is given
 //! out twice without showing, what is gone is counted, and what is left is what was appended.
+//!
+//! Most inputs run in memory, with a journal of a few pages: files cost a dozen times as much. What only
+//! files have, looking at them, repairing and putting aside, every eighth kind of input has.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
@@ -10,7 +13,8 @@ use tideline_protocol::lives::{self, Life};
 use tideline_protocol::model::{AgentId, Epoch, PointId, Sample, Seq, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::Settlement;
-use tideline_spool::{Spool, SpoolConfig, SpoolError, journal_path, sound};
+use tideline_spool::testing::CrashBackend;
+use tideline_spool::{Files, Spool, SpoolConfig, SpoolError, journal_path, sound};
 
 use crate::input::Input;
 
@@ -20,6 +24,11 @@ const ROWS: u32 = 20;
 const CHANGES_MAX: usize = 6;
 /// Where a repair is asked for, as a person or the agent would.
 const REPAIRS_MAX: usize = 3;
+
+/// Bytes of a journal in memory.
+const JOURNAL_BYTES: u64 = 16 * 1024;
+/// One in so many first bytes stands for files.
+const FILES_ONE_IN: usize = 8;
 
 /// A spool's two files at one moment, and what was in them.
 struct Image {
@@ -38,8 +47,9 @@ pub fn scratch() -> std::io::Result<TempDir> {
 
 pub fn seeds() -> Vec<Vec<u8>> {
     // Which image, then changes: see `change`. The file's head, pages, the journal's first records.
-    let mut all: Vec<Vec<u8>> = (0..3).map(|image| vec![image]).collect();
-    for image in 0..3_u8 {
+    let images = [0_u8, 1, 2, 3, 4, 5];
+    let mut all: Vec<Vec<u8>> = images.iter().map(|image| vec![*image]).collect();
+    for image in images {
         for (file, at) in [(0, 0_u32), (0, 4096), (0, 9000), (0, 40_000), (1, 0), (1, 64), (1, 400)] {
             let [a0, a1, a2, _] = at.to_le_bytes();
             all.extend((0..8).map(|kind| vec![image, file | kind << 1, a0, a1, a2, 0x11, 3]));
@@ -48,11 +58,13 @@ pub fn seeds() -> Vec<Vec<u8>> {
     all
 }
 
-/// The first byte is the image, then come changes.
+/// The first byte is the image and whether it is in files, then come changes.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    let images = images();
-    let image = &images[usize::from(input.byte()) % images.len()];
+    let which = usize::from(input.byte());
+    let [in_files, in_memory] = images();
+    let images = if which / in_files.len() % FILES_ONE_IN == 0 { in_files } else { in_memory };
+    let image = &images[which % images.len()];
     let mut files = [image.tables.clone(), image.journal.clone()];
     let mut gone = [false; 2];
     for _ in 0..CHANGES_MAX {
@@ -60,6 +72,14 @@ pub fn run(data: &[u8]) {
             break;
         }
         change(&mut files, &mut gone, images, &mut input);
+    }
+    for (file, gone) in files.iter_mut().zip(gone) {
+        if gone {
+            file.clear();
+        }
+    }
+    if std::ptr::eq(images, in_memory) {
+        return check_in_memory(files, image);
     }
     let folder = scratch().expect("a folder");
     let path = folder.path().join("spool.redb");
@@ -69,6 +89,44 @@ pub fn run(data: &[u8]) {
         }
     }
     check(&path, image);
+}
+
+fn open_in_memory(disk: &CrashBackend, life: u8) -> Result<Spool, SpoolError> {
+    let files = Files::from(disk.clone()).with_journal_bytes(JOURNAL_BYTES);
+    Spool::open(files, SpoolConfig::default(), [life; 16])
+}
+
+/// What is corrupt there would be put aside, or repaired: both need files.
+fn check_in_memory(files: [Vec<u8>; 2], image: &Image) {
+    let disk = CrashBackend::holding(files);
+    match sound(|| open_in_memory(&disk, 0x40)) {
+        Ok(mut spool) => {
+            match sound(|| work(&mut spool, image)) {
+                // What was written is there after a kill.
+                Ok(()) => {
+                    let (head, account) = (spool.head(), spool.account());
+                    let after = disk.kill();
+                    match sound(|| open_in_memory(&after, 0x41)) {
+                        Ok(again) => {
+                            assert_eq!((again.head(), again.account()), (head, account), "after a kill");
+                        }
+                        // Now redb goes through all pages, and meets damage that nobody had read.
+                        Err(SpoolError::Corrupt(_)) => {}
+                        Err(error) => panic!("it does not open after a kill: {error}"),
+                    }
+                }
+                Err(SpoolError::Corrupt(_) | SpoolError::Storage(_) | SpoolError::Block(_)) => {}
+                Err(error) => panic!("it does not work: {error}"),
+            }
+            balanced(&spool);
+            let _damaged = sound(|| {
+                drop(spool);
+                Ok::<_, SpoolError>(())
+            });
+        }
+        Err(SpoolError::Corrupt(_) | SpoolError::Format { .. }) => {}
+        Err(error) => panic!("it does not open: {error}"),
+    }
 }
 
 fn change(files: &mut [Vec<u8>; 2], gone: &mut [bool; 2], images: &[Image], input: &mut Input<'_>) {
@@ -218,49 +276,57 @@ fn append(spool: &mut Spool, seq: u64) -> Result<(), SpoolError> {
 
 /// Three moments of one spool: killed with records in its journal, after another start and with gaps
 /// and settlements, and closed in order.
-fn images() -> &'static [Image] {
-    static IMAGES: OnceLock<Vec<Image>> = OnceLock::new();
-    IMAGES.get_or_init(|| grow().expect("a sound spool"))
+fn images() -> [&'static [Image]; 2] {
+    static IMAGES: OnceLock<[Vec<Image>; 2]> = OnceLock::new();
+    let grown = || [grow_in_files().expect("a sound spool"), grow_in_memory().expect("a sound spool")];
+    IMAGES.get_or_init(grown).each_ref().map(Vec::as_slice)
 }
 
-fn grow() -> Result<Vec<Image>, SpoolError> {
+fn grow_in_files() -> Result<Vec<Image>, SpoolError> {
     let folder = scratch().map_err(|error| SpoolError::Storage(error.to_string()))?;
     let path = folder.path().join("spool.redb");
+    let read = |path: &Path| std::fs::read(path).map_err(|error| SpoolError::Storage(error.to_string()));
+    grow(
+        || Spool::open_file(&path, SpoolConfig::default()).map(|(spool, _)| spool),
+        || Ok([read(&path)?, read(&journal_path(&path))?]),
+    )
+}
+
+fn grow_in_memory() -> Result<Vec<Image>, SpoolError> {
+    let (disk, mut life) = (CrashBackend::new(), 0);
+    let open = || {
+        life += 1;
+        open_in_memory(&disk, life)
+    };
+    grow(open, || Ok(disk.contents()))
+}
+
+/// The files while some batches are in the journal, with more in both, and after a clean stop.
+fn grow(
+    mut open: impl FnMut() -> Result<Spool, SpoolError>,
+    read: impl Fn() -> Result<[Vec<u8>; 2], SpoolError>,
+) -> Result<Vec<Image>, SpoolError> {
     let mut images = Vec::new();
-    let open = || Spool::open_file(&path, SpoolConfig::default()).map(|(spool, _)| spool);
     let mut spool = open()?;
     (1..=BATCHES / 2).try_for_each(|seq| append(&mut spool, seq))?;
-    images.push(image(&spool, &path)?);
+    images.push(image(&spool, read()?));
     drop(spool);
     spool = open()?;
     let stored = RangeSet::of(1, BATCHES / 4);
     spool.settle(&Settlement { stored, ..Settlement::default() })?;
     spool.flush()?;
     (BATCHES / 2 + 1..=BATCHES).try_for_each(|seq| append(&mut spool, seq))?;
-    images.push(image(&spool, &path)?);
+    images.push(image(&spool, read()?));
     spool.flush()?;
     drop(spool);
     spool = open()?;
-    images.push(image(&spool, &path)?);
+    let mut closed = image(&spool, [Vec::new(), Vec::new()]);
     drop(spool);
-    let closed = images.last_mut().map(|image| {
-        let read =
-            |path: PathBuf| std::fs::read(path).map_err(|error| SpoolError::Storage(error.to_string()));
-        image.tables = read(path.clone())?;
-        image.journal = read(journal_path(&path))?;
-        Ok::<_, SpoolError>(())
-    });
-    closed.transpose()?;
+    [closed.tables, closed.journal] = read()?;
+    images.push(closed);
     Ok(images)
 }
 
-fn image(spool: &Spool, path: &Path) -> Result<Image, SpoolError> {
-    let read = |path: &Path| std::fs::read(path).map_err(|error| SpoolError::Storage(error.to_string()));
-    Ok(Image {
-        tables: read(path)?,
-        journal: read(&journal_path(path))?,
-        epoch: spool.epoch(),
-        lives: spool.lives().to_vec(),
-        head: spool.head().get(),
-    })
+fn image(spool: &Spool, [tables, journal]: [Vec<u8>; 2]) -> Image {
+    Image { tables, journal, epoch: spool.epoch(), lives: spool.lives().to_vec(), head: spool.head().get() }
 }

@@ -171,6 +171,8 @@ async fn ask<T: DeserializeOwned>(data: &Path, method: Method, uri: &str) -> any
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     driver.abort();
     let bytes = body.map_err(|error| anyhow::anyhow!("agent's answer: {error}"))?.to_bytes();
+    // A command that cannot be carried out now says why in words of its own.
+    anyhow::ensure!(status != StatusCode::SERVICE_UNAVAILABLE, "{}", String::from_utf8_lossy(&bytes));
     anyhow::ensure!(status.is_success(), "the agent answered {status}: {}", String::from_utf8_lossy(&bytes));
     serde_json::from_slice(&bytes).context("the agent's answer is not as expected")
 }

@@ -158,8 +158,9 @@ impl EpochState {
 
     /// A run of which `taken` was stored.
     pub(crate) fn store(&mut self, run: &RunEnvelope, taken: &RangeSet) {
-        self.take(run.first, &run.rows, taken);
+        // Before what was lost is found again.
         restamps::note(self, run, taken);
+        self.take(run.first, &run.rows, taken);
     }
 
     fn take(&mut self, first: Seq, rows: &RowCounts, taken: &RangeSet) {

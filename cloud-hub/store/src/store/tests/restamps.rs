@@ -63,3 +63,27 @@ fn times_that_nobody_can_correct_are_counted_as_uncertain() {
     assert_eq!((ledger.stored, ledger.restamped, ledger.uncertain), (1, 0, 1));
     assert_eq!(all_rows(&store), expected(&[(0, 7, 1.0)]));
 }
+
+#[test]
+fn what_comes_again_after_a_loss_has_the_correction_that_came_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ready(config(dir.path()));
+    let rows: Vec<Vec<Row>> = (1..=4).map(|seq| vec![(0, seq, seq as f64), (1, seq, 0.5)]).collect();
+    wait(store.append(restamped(1, &rows, (2, 3), Some(NOW)))).unwrap();
+    let seqs = RangeSet::of(1, 4);
+    let sent = store.audit(&agent("a"), EPOCH, &seqs, 1).unwrap();
+    store.flush().unwrap();
+    store.close().unwrap();
+    let raw = dir.path().join("sealed/00000001.parquet");
+    std::fs::OpenOptions::new().write(true).open(raw).unwrap().set_len(9).unwrap();
+    let (store, _) = open(config(dir.path()));
+    assert_eq!((ledger(&store).stored, ledger(&store).lost), (0, 8));
+    // The agent knows its clock better by now.
+    wait(store.append(restamped(1, &rows, (2, 2), Some(NOW + 5)))).unwrap();
+    store.settle().unwrap();
+    let ledger = ledger(&store);
+    assert_eq!((ledger.stored, ledger.lost, ledger.restamped), (8, 0, 2));
+    let listed: Vec<_> = ledger.restamps.iter().map(|r| (r.seqs.clone(), r.shift_ns)).collect();
+    assert_eq!(listed, [(RangeSet::of(2, 2), Some(NOW + 5))]);
+    assert_eq!(store.audit(&agent("a"), EPOCH, &seqs, 1).unwrap(), sent, "as it was sent, both times");
+}

@@ -24,8 +24,9 @@ use crate::streams::{STREAM_OF, STREAMS, Streams};
 use crate::tail::Tail;
 
 const FORMAT: &str = "3";
-/// redb's page cache: the working set is the newest batches.
-const CACHE_BYTES: usize = 4 * 1024 * 1024;
+/// redb's page cache: the working set is the newest batches. Half of it takes what one move of the journal
+/// writes.
+const CACHE_BYTES: usize = 2 * 1024 * 1024;
 /// Most quarantined files that are kept beside the spool; beyond them the oldest name is reused.
 const QUARANTINED_MAX: u32 = 8;
 

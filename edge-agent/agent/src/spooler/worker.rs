@@ -16,8 +16,8 @@ use crate::status::{Board, StreamStatus};
 /// Readings beyond which no further append joins those that are made durable together: their
 /// blocks are in memory beside each other.
 const GROUP_ROWS_MAX: u64 = RUN_ROWS_MAX;
-/// Readings of one run: decoded, to be packed anew by series, they take some 40 bytes each.
-const LOAD_ROWS_MAX: u64 = RUN_ROWS_MAX / 4;
+/// Readings of one run: decoded, to be packed anew by series, they take some ten bytes each.
+const LOAD_ROWS_MAX: u64 = RUN_ROWS_MAX / 8;
 
 pub fn open(path: &Path, config: SpoolConfig, occasion: Occasion) -> Result<Spool, SpoolError> {
     if occasion == Occasion::Damaged && path.exists() {

@@ -287,6 +287,9 @@ fn print_status(status: &edge_agent::status::Status) {
     );
     let s = &status.spool;
     println!("spool    {} of {} bytes, {} written to flash", s.bytes, s.quota_bytes, s.flash_bytes);
+    if s.disk_full {
+        println!("spool    the disk was full: it makes do with the room that it has");
+    }
     for stream in &status.streams {
         let quota =
             if stream.quota_bytes > 0 { format!(" of {}", stream.quota_bytes) } else { String::new() };

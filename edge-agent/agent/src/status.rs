@@ -29,7 +29,7 @@ pub struct SourceStatus {
 }
 
 /// State of the spool.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SpoolStatus {
     /// Bytes held.
     pub bytes: u64,
@@ -37,6 +37,9 @@ pub struct SpoolStatus {
     pub quota_bytes: u64,
     /// Bytes handed to the storage since the start.
     pub flash_bytes: u64,
+    /// Whether the disk was full, so that less is kept than the quota allows.
+    #[serde(default)]
+    pub disk_full: bool,
 }
 
 /// State of a stream.

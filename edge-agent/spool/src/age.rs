@@ -27,6 +27,9 @@ impl Spool {
     /// The storage failed.
     pub fn grow_older(&mut self, seconds: u64) -> Result<(), SpoolError> {
         self.books.age_s = self.books.age_s.saturating_add(seconds);
+        if self.cramped.is_some_and(|cramped| cramped.is_due(self.books.age_s)) {
+            self.look_for_room()?;
+        }
         for no in (0..).take(self.streams.all.len()) {
             let keep_s = self.streams.policy(no).keep_s;
             let due = self.books.age_s.checked_sub(keep_s.saturating_add(keep_s / SLACK_DIVISOR));

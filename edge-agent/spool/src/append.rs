@@ -255,7 +255,10 @@ impl Spool {
         let named = cursors.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec().into()));
         let news = News { first: self.books.head + 1, cursors: named.collect() };
         let written = self.journal.append(&news, &values);
-        self.poisoned |= written.is_err();
+        if written.is_err() {
+            self.poisoned = true;
+            self.give_way();
+        }
         if !written.map_err(|error| self.meter.explain(SpoolError::failed(error)))? {
             return Ok(false);
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redb::{BackendError, StorageBackend};
 
-use crate::journal::JOURNAL_BYTES;
+use crate::journal::{JOURNAL_BYTES, is_full};
 use crate::spool::SpoolError;
 
 /// Bytes that are read and written together when a file is written again.
@@ -24,6 +24,7 @@ pub struct Meter(Arc<Seen>);
 struct Seen {
     bytes: AtomicU64,
     unsynced: AtomicBool,
+    full: AtomicBool,
     // The file that says so to the next process.
     mark: Option<PathBuf>,
 }
@@ -49,6 +50,15 @@ impl Meter {
         }
     }
 
+    /// Whether the disk had no room for something.
+    pub fn is_full(&self) -> bool {
+        self.0.full.load(Ordering::Relaxed)
+    }
+
+    fn failed(&self, error: &io::Error) {
+        self.0.full.fetch_or(is_full(error), Ordering::Relaxed);
+    }
+
     /// The same error, or what it means after a sync has failed.
     pub fn explain(&self, error: SpoolError) -> SpoolError {
         match error {
@@ -64,19 +74,22 @@ impl Meter {
 ///
 /// A system may drop what it could not sync, and show it to readers all the same, as if it were on the
 /// disk (the "fsyncgate" of 2018). After this everything that is read is. No page of a spool is all
-/// zeros: those are holes, which are to stay holes.
+/// zeros: those are holes, which are to stay holes. The first block comes last, when what it names is there.
 ///
 /// # Errors
 /// The disk failed.
 pub fn write_again(disk: &impl StorageBackend) -> io::Result<()> {
     let (len, mut block) = (disk.len()?, vec![0; BLOCK_BYTES]);
-    for at in (0..len).step_by(BLOCK_BYTES) {
+    let mut write_block = |at: u64| {
         let size = usize::try_from(len - at).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
-        let Some(part) = block.get_mut(..size) else { break };
+        let part = block.get_mut(..size).unwrap_or_default();
         disk.read(at, part)?;
-        if part.iter().any(|byte| *byte != 0) {
-            disk.write(at, part)?;
-        }
+        if part.iter().any(|byte| *byte != 0) { disk.write(at, part) } else { Ok(()) }
+    };
+    (0..len).step_by(BLOCK_BYTES).skip(1).try_for_each(&mut write_block)?;
+    disk.sync_data()?;
+    if len > 0 {
+        write_block(0)?;
     }
     disk.sync_data()
 }
@@ -139,16 +152,19 @@ impl StorageBackend for CountingBackend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner.set_len(len)
+        self.inner.set_len(len).inspect_err(|error| self.meter.failed(error))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.inner.sync_data().inspect_err(|_| self.meter.failed_to_sync())
+        self.inner.sync_data().inspect_err(|error| {
+            self.meter.failed(error);
+            self.meter.failed_to_sync();
+        })
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.meter.0.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        self.inner.write(offset, data)
+        self.inner.write(offset, data).inspect_err(|error| self.meter.failed(error))
     }
 
     fn close(&self) -> io::Result<()> {

@@ -23,6 +23,8 @@ pub struct Stats {
     pub batches: u64,
     /// Durable dictionary entries.
     pub series: u32,
+    /// Whether the disk was full, so that less is held than the quota allows.
+    pub disk_full: bool,
 }
 
 /// What a full check found.
@@ -53,6 +55,7 @@ impl Spool {
             quota_bytes: self.config.quota_bytes,
             batches: self.books.held.len(),
             series: self.series_count(),
+            disk_full: self.cramped.is_some(),
         }
     }
 

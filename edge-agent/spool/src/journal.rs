@@ -21,8 +21,10 @@ use redb::StorageBackend;
 use tideline_protocol::model::{Epoch, RowCounts};
 
 mod record;
+mod reserve;
 
 pub use self::record::{News, Record, Stored};
+pub use self::reserve::{is_full, spend as spend_reserve};
 
 /// Bytes of the file unless told otherwise, allocated at once: what a spool costs at least, and what
 /// opening reads.
@@ -95,7 +97,9 @@ impl<B: StorageBackend> Journal<B> {
         let head = file_head(self.epoch);
         bytes.iter_mut().zip(head).for_each(|(to, from)| *to = from);
         self.disk.write(0, &bytes)?;
-        self.disk.sync_data()
+        self.disk.sync_data()?;
+        // A disk without room for it has room for the journal, at least.
+        self.take_reserve().map(drop)
     }
 
     fn recover(&self, file: &[u8]) -> Recovered {
@@ -179,6 +183,11 @@ impl<B: StorageBackend> Journal<B> {
         self.epoch = epoch;
         self.restart(0);
         self.allocate()
+    }
+
+    /// Bytes of the file without the reserve.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The generation of the records that count.

@@ -27,6 +27,7 @@ mod blob;
 mod books;
 mod boots;
 mod check;
+mod cramped;
 mod gaps;
 mod journal;
 mod lives;

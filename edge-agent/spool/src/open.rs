@@ -16,7 +16,7 @@ use crate::blob::{Header, cost};
 use crate::books::Books;
 use crate::boots;
 use crate::gaps::{Dropped, Gaps};
-use crate::journal::{Journal, Record, Recovered, SEQS_MAX, Stored};
+use crate::journal::{Journal, Record, Recovered, SEQS_MAX, Stored, spend_reserve};
 use crate::spool::{
     BATCHES, CURSORS, Dictionary, GAPS, META, SERIES, Spool, SpoolConfig, SpoolError, begin_write,
 };
@@ -46,7 +46,7 @@ impl Spool {
     /// # Errors
     /// The storage failed, is in use, or holds no spool that this version can read.
     pub fn open(files: impl Into<Files>, config: SpoolConfig, entropy: [u8; 16]) -> Result<Self, SpoolError> {
-        Self::open_reporting(files.into(), config, entropy).map(|(spool, _)| spool)
+        Self::open_reporting(files.into(), config, entropy, &Meter::default()).map(|(spool, _)| spool)
     }
 
     /// Opens or creates the file at `path`. A file that cannot be read as a spool is renamed and a
@@ -87,10 +87,10 @@ impl Spool {
         files: Files,
         config: SpoolConfig,
         entropy: [u8; 16],
+        meter: &Meter,
     ) -> Result<(Self, bool), SpoolError> {
-        let meter = Meter::marking(files.mark.clone());
         let explain = |error| meter.explain(error);
-        let opened = open_database(files, &meter).map_err(explain)?;
+        let opened = open_database(files, meter).map_err(explain)?;
         let created = ensure_tables(&opened.db, entropy).map_err(explain)?;
         let life = entropy.first_chunk::<8>().copied().map(u64::from_le_bytes);
         Ok((Self::load(opened, config, life).map_err(explain)?, created))
@@ -127,9 +127,13 @@ impl Spool {
             tail: Tail::default(),
             meter,
             unsaved_settlements: 0,
+            cramped: None,
             poisoned: false,
         };
         spool.recover(recovered, life)?;
+        if life.is_some() {
+            spool.look_for_room()?;
+        }
         if let Some(breach) = spool.books.breach() {
             return Err(SpoolError::Corrupt(breach));
         }
@@ -240,7 +244,11 @@ pub fn open_database(files: Files, meter: &Meter) -> Result<Opened, SpoolError> 
             .or_else(there_was_none)
             .map_err(SpoolError::failed)?;
     }
-    let db = builder.create_with_backend(tables).map_err(opening)?;
+    let opened = builder.create_with_backend(tables).map_err(opening);
+    if opened.is_err() && meter.is_full() {
+        spend_reserve(&journal, journal_bytes).map_err(SpoolError::failed)?;
+    }
+    let db = opened?;
     let meter = meter.clone();
     Ok(Opened { db, journal, journal_bytes, meter, closed_cleanly })
 }
@@ -289,11 +297,33 @@ pub fn sound<T, E: From<SpoolError>>(work: impl FnOnce() -> Result<T, E>) -> Res
 }
 
 pub fn open_path(path: &Path, config: SpoolConfig, unsynced: bool) -> Result<(Spool, bool), SpoolError> {
+    let meter = || Meter::marking(Some(mark_path(path)));
+    let first = meter();
+    match open_once(path, config, unsynced, &first) {
+        // The reserve has been given back meanwhile, so there may be room now.
+        Err(error) if first.is_full() && error.is_of_storage() => {
+            open_once(path, config, matches!(error, SpoolError::Unsynced(_)), &meter())
+        }
+        opened => opened,
+    }
+}
+
+fn open_once(
+    path: &Path,
+    config: SpoolConfig,
+    unsynced: bool,
+    meter: &Meter,
+) -> Result<(Spool, bool), SpoolError> {
     let mut entropy = [0_u8; 16];
     getrandom::fill(&mut entropy).map_err(SpoolError::failed)?;
     let files = files(path, unsynced)?;
     sync_folder(path)?;
-    sound(|| Spool::open_reporting(files, config, entropy))
+    sound(|| Spool::open_reporting(files, config, entropy, meter))
+}
+
+/// The file that says that a sync has failed.
+fn mark_path(path: &Path) -> PathBuf {
+    path.with_extension("unsynced")
 }
 
 /// The files of the spool at `path`, made where they are missing. They are unsynced when they are said
@@ -304,7 +334,7 @@ pub fn files(path: &Path, unsynced: bool) -> Result<Files, SpoolError> {
         let file = file.map_err(|error| SpoolError::Storage(format!("{}: {error}", path.display())))?;
         FileBackend::new(file).map_err(opening)
     };
-    let mark = path.with_extension("unsynced");
+    let mark = mark_path(path);
     let unsynced = unsynced || mark.exists();
     let files = Files::new(file(path)?, file(&journal_path(path))?);
     Ok(Files { unsynced, mark: Some(mark), ..files })

@@ -219,11 +219,6 @@ impl<'a, 't> Room<'a, 't> {
 }
 
 impl Spool {
-    /// The most that may be held, and why no more.
-    pub(crate) fn limit(&self) -> (u64, DropCause) {
-        (self.config.quota_bytes, DropCause::Quota)
-    }
-
     pub(crate) fn full(&self, stream: StreamNo, cause: DropCause) -> SpoolError {
         let stream = self.streams.all.get(usize::from(stream)).map_or("", |stream| stream.name.as_str());
         SpoolError::Full { stream: stream.to_owned(), cause }

@@ -16,6 +16,7 @@ use tideline_protocol::wire::Settlement;
 use crate::append::write_cursors;
 use crate::backend::{CountingBackend, Meter};
 use crate::books::Books;
+use crate::cramped::Cramped;
 use crate::gaps::Gaps;
 use crate::journal::Journal;
 use crate::streams::Streams;
@@ -31,7 +32,7 @@ pub(crate) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpoolConfig {
     /// Most bytes of held batches. The file is about a third larger, and does not
-    /// shrink; the journal takes 1 MiB beside it.
+    /// shrink; the journal takes 4 MiB beside it, most of them for when the disk is full.
     pub quota_bytes: u64,
 }
 
@@ -195,6 +196,7 @@ pub struct Spool {
     pub(crate) tail: Tail,
     pub(crate) meter: Meter,
     pub(crate) unsaved_settlements: u32,
+    pub(crate) cramped: Option<Cramped>,
     pub(crate) poisoned: bool,
 }
 
@@ -343,6 +345,7 @@ impl Spool {
         let done = self.transact(generation, &mut books, &mut gaps, work);
         if matches!(done, Err(SpoolError::Storage(_) | SpoolError::Corrupt(_))) {
             self.poisoned = true;
+            self.give_way();
         }
         done.map_err(|error| self.meter.explain(error))?;
         self.journal.restart(generation);

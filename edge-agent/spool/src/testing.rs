@@ -15,7 +15,7 @@ struct Disk {
     failing: bool,
     // The next sync fails, and what it was to make durable never is.
     loses_sync: bool,
-    // Most bytes of both files together.
+    // Most bytes that both files may take of the disk together.
     room: Option<usize>,
 }
 
@@ -28,6 +28,8 @@ struct File {
     lost: BTreeMap<usize, Vec<u8>>,
     lost_len: Option<usize>,
     bytes_read: usize,
+    // The blocks that are more than holes.
+    backed: BTreeSet<usize>,
 }
 
 impl File {
@@ -57,6 +59,7 @@ impl File {
         if let Some(len) = self.lost_len.take() {
             self.data.resize(len, 0);
         }
+        self.backed.split_off(&self.data.len().div_ceil(BLOCK_BYTES));
         for (sector, bytes) in std::mem::take(&mut self.lost) {
             let place = self.data.get_mut(sector * SECTOR_BYTES..).unwrap_or_default();
             place.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
@@ -97,6 +100,8 @@ impl File {
     }
 }
 
+/// What a file system gives to a file at a time, when something is first written there.
+const BLOCK_BYTES: usize = 4096;
 /// What a disk writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
 
@@ -247,10 +252,10 @@ impl CrashBackend {
         self.disk().room = bytes;
     }
 
-    /// Bytes of both files together.
+    /// Bytes that both files take of the disk together; holes take none.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.disk().files.iter().map(|file| file.data.len()).sum()
+        self.disk().files.iter().map(|file| file.backed.len() * BLOCK_BYTES).sum()
     }
 
     /// Bytes of this file.
@@ -317,12 +322,8 @@ impl StorageBackend for CrashBackend {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let (len, _) = end_of(len, 0)?;
-        let (all, room) = (self.bytes(), self.disk().room);
         self.with(true, |file| {
-            let after = all.saturating_sub(file.data.len()).saturating_add(len);
-            if len > file.data.len() && room.is_some_and(|room| after > room) {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
+            file.backed.split_off(&len.div_ceil(BLOCK_BYTES));
             let before = file.data.len();
             let cut = file.data.get(len..).unwrap_or_default().to_vec();
             file.undo.push(Undo::Len { before, cut });
@@ -348,7 +349,14 @@ impl StorageBackend for CrashBackend {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let (start, end) = end_of(offset, data.len())?;
+        let (all, room) = (self.bytes(), self.disk().room);
         self.with(true, |file| {
+            let blocks = start / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES);
+            let fresh = blocks.clone().filter(|block| !file.backed.contains(block)).count();
+            if fresh > 0 && room.is_some_and(|room| all + fresh * BLOCK_BYTES > room) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            file.backed.extend(blocks);
             let place = file.data.get_mut(start..end);
             let place = place.ok_or_else(|| io::Error::other("write beyond the end"))?;
             let before = place.to_vec();

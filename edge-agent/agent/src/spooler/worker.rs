@@ -89,6 +89,7 @@ impl Worker {
             status.spool.bytes = stats.bytes;
             status.spool.quota_bytes = stats.quota_bytes;
             status.spool.flash_bytes = spool.bytes_written();
+            status.spool.disk_full = stats.disk_full;
             status.drops = drops_by_cause(spool);
             status.streams = spool.stream_stats().iter().map(StreamStatus::of).collect();
         });

@@ -125,3 +125,69 @@ async fn it_goes_on_when_nobody_reads_what_it_says() {
     let (status, _agent) = tokio::time::timeout(LONG, ended).await.unwrap().unwrap();
     assert!(status.success());
 }
+
+/// A small file system; gone when dropped.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    /// `None` where the machine does not allow it.
+    fn mount(at: &Path, options: &str) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tideline"]).arg(at).stderr(Stdio::null());
+        mount.status().ok().filter(std::process::ExitStatus::success).map(|_| Self(at.to_owned()))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _gone = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_its_streams_give_up_by_their_policies_and_it_recovers_with_room() {
+    const ROWS: u64 = 6_000;
+    const COLUMNS: u64 = 50;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let path = data.as_path();
+    let Some(_small) = Small::mount(path, "size=6m,mode=0700") else { return };
+    let hub = Hub::start();
+    hub.identity.save(path).unwrap();
+    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    let names = (0..COLUMNS).map(|column| format!(",p{column}")).collect::<String>();
+    let (mut rows, mut digits) = (format!("timestamp{names}\n"), 1_u64);
+    for time in 0..ROWS {
+        rows.push_str(&time.to_string());
+        for _ in 0..COLUMNS {
+            digits = digits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            rows.push_str(&format!(",0.{}", digits >> 11));
+        }
+        rows.push('\n');
+    }
+    let file = folder.path().join("rows.csv");
+    std::fs::write(&file, rows).unwrap();
+    let source = format!("[[source]]\nkind = \"replay\"\npath = {file:?}\n");
+    let config = format!("[http]\nlisten = \"\"\n[uplink]\nhub = \"no port\"\n{source}");
+    std::fs::write(path.join("agent.toml"), config).unwrap();
+
+    let mut agent = Agent(command(path, &["run"]).spawn().unwrap());
+    let status = until(path, |status| status.sources.values().any(|source| source.done)).await;
+    let given_up = status.drops.get("disk_full").copied().unwrap_or_default();
+    assert!(status.spool.disk_full && given_up > 0, "{status:?}");
+    assert_eq!((status.account.produced, status.account.dropped), (ROWS * COLUMNS, given_up));
+    assert!(status.account.balances() && status.account.pending > 0, "{status:?}");
+    let said = String::from_utf8(output(path, &["status"]).stdout).unwrap();
+    assert!(said.contains(&format!("dropped  {given_up} rows: disk_full")), "{said}");
+
+    agent.0.kill().unwrap();
+    agent.0.wait().unwrap();
+    let _more = Small::mount(path, "remount,size=64m,mode=0700").unwrap();
+    agent = Agent(command(path, &["run"]).spawn().unwrap());
+    let status = until(path, |status| !status.epoch.is_empty()).await;
+    assert!(!status.spool.disk_full);
+    assert_eq!((status.account.produced, status.account.dropped), (ROWS * COLUMNS, given_up));
+    agent.signal("-TERM");
+    agent.0.wait().unwrap();
+}

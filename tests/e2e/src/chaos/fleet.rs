@@ -30,6 +30,7 @@ pub struct Device {
     number: u32,
     rows: u32,
     uplink: Option<String>,
+    overflow: &'static str,
     /// The process.
     pub agent: Agent,
 }
@@ -54,6 +55,8 @@ pub struct Feed {
     pub rate: u32,
     /// Its `[uplink]`, when the ways are not those that enrolment names.
     pub uplink: Option<String>,
+    /// What happens to the readings when there is no room for them.
+    pub overflow: &'static str,
 }
 
 impl Feed {
@@ -67,7 +70,7 @@ impl Feed {
             reason = "a positive number of rows"
         )]
         let rows = rows.min(f64::from(u32::MAX)) as u32;
-        Self { rows, rate, uplink: None }
+        Self { rows, rate, uplink: None, overflow: "drop-oldest" }
     }
 }
 
@@ -183,7 +186,7 @@ impl Fleet {
         let id = format!("pump-{number}");
         let file = self.hub.folder().join(format!("{id}.csv"));
         std::fs::write(&file, csv(number, feed.rows)?)?;
-        let config = self.config(&id, feed.rate, feed.uplink.as_deref());
+        let config = self.config(&id, feed.rate, feed.uplink.as_deref(), feed.overflow);
         let folder = Agent::prepare(&self.hub, &id, &config).await?;
         let agent = match namespace {
             None => Agent::launch(folder)?,
@@ -196,15 +199,16 @@ impl Fleet {
                 Agent { folder, running }
             }
         };
-        self.devices.push(Device { id, number, rows: feed.rows, uplink: feed.uplink.clone(), agent });
+        let Feed { rows, uplink, overflow, .. } = feed.clone();
+        self.devices.push(Device { id, number, rows, uplink, overflow, agent });
         Ok(())
     }
 
-    fn config(&self, id: &str, rate: u32, uplink: Option<&str>) -> String {
+    fn config(&self, id: &str, rate: u32, uplink: Option<&str>, overflow: &str) -> String {
         let file = self.hub.folder().join(format!("{id}.csv"));
         let uplink = uplink.map(|keys| format!("[uplink]\n{keys}\n")).unwrap_or_default();
         format!(
-            "[http]\nlisten = \"\"\n[batch]\nflush_interval_ms = 50\n{uplink}[[source]]\nkind = \"replay\"\nname = \"rows\"\npath = {file:?}\nrate = {rate}\n"
+            "[http]\nlisten = \"\"\n[batch]\nflush_interval_ms = 50\n{uplink}[[stream]]\nname = \"default\"\noverflow = {overflow:?}\n[[source]]\nkind = \"replay\"\nname = \"rows\"\npath = {file:?}\nrate = {rate}\n"
         )
     }
 
@@ -282,7 +286,7 @@ impl Fleet {
     async fn prove_all(&mut self) -> Result<String> {
         self.hub.ready().await?;
         for device in &self.devices {
-            let config = self.config(&device.id, 0, device.uplink.as_deref());
+            let config = self.config(&device.id, 0, device.uplink.as_deref(), device.overflow);
             std::fs::write(device.agent.folder.join("agent.toml"), config)?;
         }
         let (mut all, mut branched) = (0, 0);

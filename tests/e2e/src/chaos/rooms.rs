@@ -16,7 +16,7 @@ use crate::until;
 /// Rows a second, enough to need new room soon: the hub writes them several times.
 const HUB_RATE: u32 = 5_000;
 /// The agent needs new room when its journal of 1 MiB is full.
-const AGENT_FEED: Feed = Feed { rows: 400_000, rate: 25_000, uplink: None };
+const AGENT_FEED: Feed = Feed { rows: 400_000, rate: 25_000, uplink: None, overflow: "block" };
 const MIB: u64 = 1 << 20;
 const AGENT_BYTES: u64 = 16 * MIB;
 const HUB_BYTES: u64 = 96 * MIB;
@@ -85,8 +85,7 @@ async fn noticed(what: &str, room: &Room, log: impl Fn() -> Result<String>) -> R
     .await
 }
 
-/// The agent's file system is full for a while: it keeps running, its source waits or its policy
-/// applies, and it goes on when there is room again.
+/// The agent's file system is full for a while: it keeps running, its source waits, as its stream blocks, and it goes on when there is room again.
 ///
 /// # Errors
 /// As [`super::run`].

@@ -8,6 +8,7 @@ pub mod agreement;
 pub mod clock;
 pub mod config;
 pub mod enroll;
+pub mod export;
 pub mod floor;
 pub mod identity;
 pub mod intake;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use edge_agent::config::{self, Layers};
+use edge_agent::export::{self, Selection};
 use edge_agent::{enroll, run, serve, store};
 use tideline_protocol::time::NS_PER_MS;
 use tracing_subscriber::filter::Targets;
@@ -99,7 +100,7 @@ enum StoreCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Write held readings to stdout or a file, without touching the spool
+    /// Write held readings to stdout or a file, also beside a running agent
     Export {
         /// As JSON lines in place of CSV
         #[arg(long)]
@@ -210,6 +211,10 @@ async fn command(args: Args) -> anyhow::Result<()> {
             }
             anyhow::ensure!(report.ok, "agent and hub do not hold the same");
         }
+        Command::Store { command: StoreCommand::Export { json, series, from, to, out } } => {
+            let selection = Selection { json, series, from_ns: from, to_ns: to };
+            export_command(&data, &selection, out.as_deref()).await?;
+        }
         Command::Store { command } => store_command(&command, &data)?,
         Command::Config { command: ConfigCommand::Print } => print!("{}", config::reference()),
         Command::Config { command: ConfigCommand::Check } => println!("the configuration is valid"),
@@ -217,32 +222,42 @@ async fn command(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn store_command(command: &StoreCommand, data: &Path) -> anyhow::Result<()> {
-    // redb panics on some damaged files, which is then told as such; its message helps nobody.
+/// Exports what the running agent holds, or what stands in the files when none runs.
+async fn export_command(data: &Path, selection: &Selection, out: Option<&Path>) -> anyhow::Result<()> {
+    hide_panics();
+    let missing = match out {
+        Some(path) => {
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+            let file = file.with_context(|| path.display().to_string())?;
+            let missing = export_to(data, selection, &mut std::io::BufWriter::new(&file)).await?;
+            file.sync_all()?;
+            missing
+        }
+        None => export_to(data, selection, &mut std::io::BufWriter::new(std::io::stdout())).await?,
+    };
+    anyhow::ensure!(missing == 0, "{missing} batches cannot be read and are not in the export");
+    Ok(())
+}
+
+async fn export_to(data: &Path, selection: &Selection, out: &mut impl std::io::Write) -> anyhow::Result<u64> {
+    match export::ask(data, selection, out).await? {
+        Some(missing) => Ok(missing),
+        None => store::export(data, selection, out),
+    }
+}
+
+/// redb panics on some damaged files, which is then told as such; its message helps nobody.
+fn hide_panics() {
     std::panic::set_hook(Box::new(|info| tracing::debug!(%info, "panic")));
+}
+
+fn store_command(command: &StoreCommand, data: &Path) -> anyhow::Result<()> {
+    hide_panics();
     let (found, json) = match command {
         StoreCommand::Inspect { json } => (store::inspect(data)?, json),
         StoreCommand::Verify { json, .. } => (store::verify(data)?, json),
         StoreCommand::Repair { json } => (store::repair(data)?, json),
-        StoreCommand::Export { json, series, from, to, out } => {
-            let selection = store::Selection { series: series.clone(), from_ns: *from, to_ns: *to };
-            let damaged = match out {
-                Some(path) => {
-                    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-                    let file = file.with_context(|| path.display().to_string())?;
-                    let mut out = std::io::BufWriter::new(&file);
-                    let damaged = store::export(data, *json, &selection, &mut out)?;
-                    file.sync_all()?;
-                    damaged
-                }
-                None => {
-                    let out = std::io::stdout().lock();
-                    store::export(data, *json, &selection, &mut std::io::BufWriter::new(out))?
-                }
-            };
-            anyhow::ensure!(damaged == 0, "{damaged} batches cannot be read and are not in the export");
-            return Ok(());
-        }
+        StoreCommand::Export { .. } => return Ok(()),
     };
     if *json {
         println!("{found}")

@@ -12,14 +12,16 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::agreement::{AgreementReport, Auditor};
+use crate::export;
 use crate::status::{Board, Status};
 use crate::sync::{SyncReport, Syncer, TIMEOUT_MAX};
 
@@ -105,8 +107,9 @@ pub async fn bind_socket(data: &Path) -> anyhow::Result<UnixListener> {
 /// page: who may open the socket owns the agent.
 pub fn socket(listener: UnixListener, syncer: Syncer, auditor: Auditor) -> tokio::task::JoinHandle<()> {
     let commands = Router::new().route("/sync", post(sync)).with_state(syncer.clone());
+    let exports = Router::new().route("/export", post(export::answer)).with_state(syncer.spool.clone());
     let audits = Router::new().route("/agreement", post(agreement)).with_state(auditor);
-    let router = router(syncer.board).merge(commands).merge(audits);
+    let router = router(syncer.board).merge(commands).merge(audits).merge(exports);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the agent's socket has ended");
@@ -158,19 +161,46 @@ pub async fn ask_sync(data: &Path, timeout: Duration) -> anyhow::Result<SyncRepo
     answer.await.context("the agent does not answer")?
 }
 
-async fn ask<T: DeserializeOwned>(data: &Path, method: Method, uri: &str) -> anyhow::Result<T> {
+/// Whether somebody answers on the socket of `data`.
+pub async fn is_answered(data: &Path) -> bool {
+    UnixStream::connect(socket_path(data)).await.is_ok()
+}
+
+/// Sends a request to a running agent. The answer's body comes as long as the connection is kept.
+///
+/// # Errors
+/// No agent runs on the folder, or it does not answer.
+pub async fn send(
+    data: &Path,
+    method: Method,
+    uri: &str,
+    body: Vec<u8>,
+) -> anyhow::Result<(hyper::Response<Incoming>, SendRequest<Full<Bytes>>)> {
     let path = socket_path(data);
     let stream = UnixStream::connect(&path)
         .await
         .with_context(|| format!("no agent runs on {} (socket {})", data.display(), path.display()))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let driver = tokio::spawn(connection);
-    let request = hyper::Request::builder().method(method).uri(uri).header("host", "localhost");
-    let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+    tokio::spawn(connection);
+    let request = hyper::Request::builder().method(method).uri(uri).header(header::HOST, "localhost");
+    let request = request.header(header::TE, "trailers").header(header::CONTENT_TYPE, "application/json");
+    let response = sender.send_request(request.body(Full::new(body.into()))?).await?;
+    Ok((response, sender))
+}
+
+/// Reads an answer that is small.
+///
+/// # Errors
+/// It is not, or is cut off.
+pub async fn read(body: Incoming) -> anyhow::Result<Bytes> {
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+    Ok(body.map_err(|error| anyhow::anyhow!("agent's answer: {error}"))?.to_bytes())
+}
+
+async fn ask<T: DeserializeOwned>(data: &Path, method: Method, uri: &str) -> anyhow::Result<T> {
+    let (response, _connection) = send(data, method, uri, Vec::new()).await?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-    driver.abort();
-    let bytes = body.map_err(|error| anyhow::anyhow!("agent's answer: {error}"))?.to_bytes();
+    let bytes = read(response.into_body()).await?;
     // A command that cannot be carried out now says why in words of its own.
     anyhow::ensure!(status != StatusCode::SERVICE_UNAVAILABLE, "{}", String::from_utf8_lossy(&bytes));
     anyhow::ensure!(status.is_success(), "the agent answered {status}: {}", String::from_utf8_lossy(&bytes));

@@ -1,4 +1,4 @@
-//! `edge-agent store`: the spool's file when no agent runs. `inspect`, `verify` and `export` only
+//! `edge-agent store`: the spool's files when no agent runs. `inspect`, `verify` and `export` only
 //! look: they write, make and rename nothing. `repair` alone changes the file.
 
 use std::io::Write;
@@ -6,15 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use tideline_protocol::block;
-use tideline_protocol::model::{Seq, SeriesDef};
+use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::RUN_ROWS_MAX;
 use tideline_spool::{LookReport, Spool, SpoolConfig, SpoolError, journal_path};
 
-use crate::spooler::narrow;
-
-/// Bytes that are read at a time for an export.
-const EXPORT_BYTES: usize = 1024 * 1024;
+use crate::export::{self, BYTES_AT_A_TIME, Selection};
+use crate::spooler::{Loaded, narrow};
 
 /// Where the spool of a data folder is.
 #[must_use]
@@ -179,96 +176,18 @@ pub fn text(found: &Value) -> String {
     out
 }
 
-/// Which readings are exported.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selection {
-    /// Of these series only, as device/point; all when there is none.
-    pub series: Vec<String>,
-    /// Not earlier than this, in ns since 1970.
-    pub from_ns: Option<i64>,
-    /// Earlier than this, in ns since 1970.
-    pub to_ns: Option<i64>,
-}
-
-impl Selection {
-    fn has_series(&self, def: &SeriesDef) -> bool {
-        let id = || format!("{}/{}", def.device, def.point);
-        self.series.is_empty() || self.series.contains(&id())
-    }
-
-    fn has_time(&self, time_ns: i64) -> bool {
-        self.from_ns.is_none_or(|from_ns| time_ns >= from_ns)
-            && self.to_ns.is_none_or(|to_ns| time_ns < to_ns)
-    }
-}
-
-/// Writes the held readings that are selected, one JSON object or CSV line (RFC 4180) each; says how many
-/// batches could not be read.
+/// Writes the held readings that are selected, and says how many batches could not be read.
 ///
 /// # Errors
 /// The spool cannot be looked at or knows no such series, or `out` cannot be written.
-pub fn export(data: &Path, json: bool, selection: &Selection, out: &mut impl Write) -> anyhow::Result<u64> {
+pub fn export(data: &Path, selection: &Selection, out: &mut impl Write) -> anyhow::Result<u64> {
     look(data, |spool, _| {
-        let defs = spool.series_defs(0, usize::MAX);
-        for id in &selection.series {
-            let one = Selection { series: vec![id.clone()], ..Selection::default() };
-            anyhow::ensure!(
-                defs.iter().any(|def| one.has_series(def)),
-                "the spool has no series {id:?}; allowed is device/point of one that it has"
-            );
-        }
-        if !json {
-            writeln!(out, "seq,device,point,unit,time_ns,value")?;
-        }
-        let (head, held) = (spool.head(), spool.held().len());
-        let mut next = Seq::FIRST;
-        while next <= head {
-            match export_run(spool, next, json, selection, out)? {
-                Some(last) => next = last.next(),
-                None => next = spool.gone_through(next, head).next(),
-            }
-        }
-        out.flush()?;
-        Ok(held - spool.held().len())
+        let (defs, held) = (spool.series_defs(0, usize::MAX), spool.held().clone());
+        selection.check(&defs)?;
+        let load = |seqs: &RangeSet| {
+            let run = spool.load_seqs(seqs, BYTES_AT_A_TIME, RUN_ROWS_MAX)?;
+            Ok(run.map_or_else(|| Loaded::Gone(spool.gone(seqs)), Loaded::Run))
+        };
+        export::write(selection, &defs, held, load, out)
     })
-}
-
-/// Writes some batches from `first` on; gives the last, or `None` when `first` is not held.
-fn export_run(
-    spool: &mut Spool,
-    first: Seq,
-    json: bool,
-    selection: &Selection,
-    out: &mut impl Write,
-) -> anyhow::Result<Option<Seq>> {
-    let Some(run) = spool.load_run(first, spool.head(), EXPORT_BYTES, RUN_ROWS_MAX)? else { return Ok(None) };
-    let defs = spool.series_defs(0, usize::MAX);
-    // A unit may hold what a CSV has to quote.
-    let mut rows = csv::Writer::from_writer(Vec::new());
-    let decoded = block::decode(&run.block, &run.rows, run.first)?;
-    for column in decoded.columns {
-        let Some(def) = usize::try_from(column.series).ok().and_then(|n| defs.get(n)) else { continue };
-        if !selection.has_series(def) {
-            continue;
-        }
-        let seqs = column.rows_per_seq.iter().zip(run.first.get()..);
-        let seqs = seqs.flat_map(|(rows, seq)| std::iter::repeat_n(seq, *rows as usize));
-        for ((time_ns, value), seq) in column.times.iter().zip(&column.values).zip(seqs) {
-            let (device, point, unit) = (&def.device, &def.point, &def.unit);
-            if !selection.has_time(*time_ns) {
-                continue;
-            }
-            if json {
-                let row = json!({
-                    "seq": seq, "device": device, "point": point, "unit": unit, "time_ns": time_ns, "value": value
-                });
-                writeln!(out, "{row}")?;
-            } else {
-                let (seq, time_ns, value) = (seq.to_string(), time_ns.to_string(), value.to_string());
-                rows.write_record([&seq, device.as_str(), point.as_str(), unit, &time_ns, &value])?;
-            }
-        }
-    }
-    out.write_all(&rows.into_inner()?)?;
-    Ok(Some(Seq::new(run.first.get().saturating_add(run.rows.seqs()).saturating_sub(1))))
 }

@@ -91,6 +91,17 @@ async fn it_syncs_on_command_reloads_on_sighup_and_ends_in_order() {
     assert_eq!((report.reached, report.pending), (true, 0));
     assert_eq!(hub.stored().len(), 1);
 
+    // An export is the agent's to give while it runs, and says the same as the files do later.
+    let export = |args: &[&str]| output(path, &[&["store", "export"], args].concat());
+    let exported = export(&[]);
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    assert_eq!(exported.stdout.iter().filter(|byte| **byte == b'\n').count(), 4);
+    let part = String::from_utf8(export(&["--json", "--from", "2", "--to", "3"]).stdout).unwrap();
+    let reading: serde_json::Value = serde_json::from_str(&part).unwrap();
+    assert_eq!((&reading["point"], &reading["value"]), (&"flow".into(), &2.0.into()), "{part}");
+    let wrong = export(&["--series", "no/such"]);
+    assert!(!wrong.status.success());
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("no series \"no/such\""));
     let said = output(path, &["store", "repair"]);
     assert!(!said.status.success() && String::from_utf8_lossy(&said.stderr).contains("an agent runs on"));
     agent.signal("-TERM");
@@ -98,6 +109,7 @@ async fn it_syncs_on_command_reloads_on_sighup_and_ends_in_order() {
     let (status, _agent) = tokio::time::timeout(LONG, ended).await.unwrap().unwrap();
     assert!(status.success());
     assert!(!serve::socket_path(path).exists());
+    assert_eq!(export(&[]).stdout, exported.stdout);
     let said = output(path, &["store", "inspect", "--json"]);
     let found: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
     assert_eq!((&found["closed_cleanly"], &found["account"]["stored"]), (&true.into(), &3.into()));

@@ -63,6 +63,7 @@ const ENV_PREFIX: &str = "TIDELINE_AGENT_";
 keys! {
     "agent" "data_dir" Kind::Text, "./tideline-agent", "Folder of identity, spool and socket.";
     "spool" "quota_mb" Kind::Number { min: 1, max: 1_000_000 }, "256", "Most MiB of readings kept.";
+    "spool" "flash_mb_per_day" Kind::Number { min: 0, max: 1_000_000 }, "0", "Most MiB written to flash in a day of the agent's running; 0 = no limit. When it is used too fast, readings become durable only every minute; when it is used up, streams that block wait and the others give new readings up, but for alarms, until the next day.";
     "stream" "name" Kind::Text, "", "Name that sources give; \"default\" is there without being named.";
     "stream" "class" Kind::Choice(&["live", "state", "alarm"]), "live", "How urgent: alarm goes ahead of state, state ahead of live.";
     "stream" "overflow" Kind::Choice(&["block", "drop-newest", "drop-oldest", "keep-latest", "downsample"]), "drop-oldest", "When a limit is reached: sources wait, new or oldest readings are given up, or only the newest of each series or a few of each bucket are kept.";
@@ -165,6 +166,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Most bytes of readings kept.
     pub quota_bytes: u64,
+    /// Most bytes written to flash in a day; 0 for no limit.
+    pub flash_bytes_per_day: u64,
     /// The streams; the default one is always there.
     pub streams: Vec<StreamConfig>,
     /// Longest wait before readings are durable, in ms.

@@ -75,7 +75,7 @@ pub async fn run_stream(
 ) {
     while let Some(first) = inbox.recv().await {
         let Batching { flush_interval, rows_max } = *batching.borrow();
-        let due = Instant::now() + flush_interval;
+        let due = Instant::now() + spool.flush_interval(flush_interval);
         let (mut portions, mut told, mut count) = (Vec::new(), Vec::new(), 0);
         let mut next = Some(first);
         while let Some(chunk) = next.take() {

@@ -302,6 +302,10 @@ fn print_status(status: &edge_agent::status::Status) {
     );
     let s = &status.spool;
     println!("spool    {} of {} bytes, {} written to flash", s.bytes, s.quota_bytes, s.flash_bytes);
+    if s.flash_bytes_per_day > 0 {
+        let (used, budget) = (s.flash_day_bytes, s.flash_bytes_per_day);
+        println!("flash    {used} of {budget} bytes written this day ({})", s.flash_pace);
+    }
     if s.disk_full {
         println!("spool    the disk was full: it makes do with the room that it has");
     }

@@ -125,6 +125,7 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<String> {
     let differ = [
         ("agent.data_dir", running.data_dir != wanted.data_dir),
         ("spool.quota_mb", running.quota_bytes != wanted.quota_bytes),
+        ("spool.flash_mb_per_day", running.flash_bytes_per_day != wanted.flash_bytes_per_day),
         ("uplink.broker", running.broker != wanted.broker || running.broker_ca != wanted.broker_ca),
         ("uplink.congestion", running.congestion != wanted.congestion),
         ("uplink.backfill_kib_s and uplink.backfill_percent", running.backfill != wanted.backfill),

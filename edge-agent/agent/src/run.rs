@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tideline_spool::{DEFAULT_STREAM, SpoolConfig};
+use tideline_protocol::model::Class;
+use tideline_spool::{DEFAULT_STREAM, SpoolConfig, StreamConfig};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -53,10 +54,9 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
         None => None,
     };
     // After all that may be in use: a spool that is opened and not closed is checked at the next start.
-    let spool_config = SpoolConfig { quota_bytes: config.quota_bytes };
     let (path, streams) = (store::spool_path(&config.data_dir), config.streams.clone());
     let (spool, spool_thread) =
-        SpoolHandle::start_streams(path, spool_config, streams, board.clone()).context("spool")?;
+        SpoolHandle::start_streams(path, spool_config(&config), streams, board.clone()).context("spool")?;
     let wake = Wake::default();
     let (socket, questions) = serve_socket(listener, &spool, &board, &wake);
     let (drain, draining) = watch::channel(false);
@@ -109,6 +109,10 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+const fn spool_config(config: &Config) -> SpoolConfig {
+    SpoolConfig { quota_bytes: config.quota_bytes, flash_bytes_per_day: config.flash_bytes_per_day }
+}
+
 /// Answers commands on the socket; some become questions to the hub.
 fn serve_socket(
     listener: UnixListener,
@@ -156,6 +160,8 @@ fn start_intakes(
     for name in std::iter::once(DEFAULT_STREAM).chain(named.filter(|name| *name != DEFAULT_STREAM)) {
         let (out, inbox) = mpsc::channel(intake::QUEUE_MAX);
         let (spool, batching, board) = (spool.clone(), batching.clone(), board.clone());
+        let is_alarm = |stream: &StreamConfig| stream.name == name && stream.class == Class::Alarm;
+        let spool = if config.streams.iter().any(is_alarm) { spool.unhindered() } else { spool };
         intakes.spawn(intake::run_stream(name.into(), inbox, spool, batching, board));
         outlets.insert(name.to_owned(), out);
     }

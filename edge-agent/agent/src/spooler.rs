@@ -13,12 +13,13 @@ mod worker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tideline_protocol::model::{Account, Epoch, Gap, Sample, Seq, SeriesDef, SeriesNo};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{SpoolView, Urgent};
 use tideline_protocol::wire::{RUN_ROWS_MAX, Settlement};
-use tideline_spool::{DEFAULT_STREAM, LoadedRun, Spool, SpoolConfig, SpoolError, StreamConfig};
+use tideline_spool::{DEFAULT_STREAM, LoadedRun, Pace, Spool, SpoolConfig, SpoolError, StreamConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::appends::Append;
@@ -32,6 +33,10 @@ use crate::status::Board;
 /// Most requests that wait for the spool (INV-6). Those that append become durable with one sync: many
 /// that bring one reading each are worth as much as a few that bring a hundred.
 const QUEUE_MAX: usize = 512;
+
+/// How long readings wait to become durable together when the day's budget of flash is short: as long as
+/// may be configured, and no longer.
+pub const SPARING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The readings of one series.
 pub type SeriesRows = (SeriesDef, Vec<Sample>);
@@ -58,6 +63,8 @@ pub struct SpoolState {
     pub urgent_appends: u64,
     /// The latest time that a hub has ever told, ns since 1970.
     pub time_floor_ns: i64,
+    /// What is left of the day's budget of bytes written to flash.
+    pub pace: Pace,
 }
 
 /// On what occasion the spool is opened.
@@ -104,6 +111,7 @@ enum Request {
 pub struct SpoolHandle {
     requests: mpsc::Sender<Request>,
     state: watch::Receiver<SpoolState>,
+    unhindered: bool,
 }
 
 impl SpoolHandle {
@@ -153,7 +161,22 @@ impl SpoolHandle {
         let doubts = Doubts::default();
         let worker = Worker { spool: Some(spool), occasion, open, board, publish, doubts };
         let thread = std::thread::Builder::new().name("spool".into()).spawn(move || worker.run(inbox))?;
-        Ok((Self { requests, state }, thread))
+        Ok((Self { requests, state, unhindered: false }, thread))
+    }
+
+    /// The same for a stream that is not slowed down to spare the flash.
+    #[must_use]
+    pub fn unhindered(self) -> Self {
+        Self { unhindered: true, ..self }
+    }
+
+    /// How long readings are to wait for others to become durable with.
+    #[must_use]
+    pub fn flush_interval(&self, wanted: Duration) -> Duration {
+        match self.state.borrow().pace {
+            Pace::Short | Pace::Spent if !self.unhindered => wanted.max(SPARING_INTERVAL),
+            _ => wanted,
+        }
     }
 
     /// The published state.
@@ -325,5 +348,6 @@ fn state_of(spool: &Spool) -> SpoolState {
         account: spool.account(),
         urgent_appends: spool.urgent_appends(),
         time_floor_ns: spool.time_floor_ns(),
+        pace: spool.pace(),
     }
 }

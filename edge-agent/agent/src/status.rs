@@ -37,6 +37,16 @@ pub struct SpoolStatus {
     pub quota_bytes: u64,
     /// Bytes handed to the storage since the start.
     pub flash_bytes: u64,
+    /// Bytes handed to the storage in this day of the spool's age.
+    #[serde(default)]
+    pub flash_day_bytes: u64,
+    /// Most of them that are wanted; 0 = no limit.
+    #[serde(default)]
+    pub flash_bytes_per_day: u64,
+    /// What is left of them: "plenty", "short" (readings become durable less often) or "spent" (only
+    /// alarms are taken).
+    #[serde(default)]
+    pub flash_pace: String,
     /// Whether the disk was full, so that less is kept than the quota allows.
     #[serde(default)]
     pub disk_full: bool,

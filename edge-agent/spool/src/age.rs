@@ -27,6 +27,7 @@ impl Spool {
     /// The storage failed.
     pub fn grow_older(&mut self, seconds: u64) -> Result<(), SpoolError> {
         self.books.age_s = self.books.age_s.saturating_add(seconds);
+        self.begin_day();
         if self.cramped.is_some_and(|cramped| cramped.is_due(self.books.age_s)) {
             self.look_for_room()?;
         }

@@ -184,6 +184,10 @@ impl Spool {
         let (mut held, mut by_stream) = (self.books.held_cost(), BTreeMap::new());
         let mut verdicts = Vec::with_capacity(batches.len());
         for batch in batches {
+            if let Some(refused) = self.spare_flash(batch.stream)? {
+                verdicts.push(refused);
+                continue;
+            }
             let policy = self.streams.policy(batch.stream);
             let own = by_stream.entry(batch.stream).or_insert_with(|| self.books.held_cost_of(batch.stream));
             let fits_own = policy.quota_bytes == 0 || *own + batch.cost() <= policy.quota_bytes;
@@ -298,7 +302,10 @@ impl Spool {
             write_cursors(tx, cursors.iter().copied())?;
             let mut room = Room::new(spool, tx, books, gaps)?;
             for batch in batches {
-                let verdict = room.make(batch.stream, batch.cost())?;
+                let verdict = match spool.spare_flash(batch.stream)? {
+                    Some(refused) => refused,
+                    None => room.make(batch.stream, batch.cost())?,
+                };
                 room.place(batch, verdict)?;
             }
             room.finish()

@@ -4,6 +4,7 @@ use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use tideline_protocol::model::{Account, Epoch, RowCounts, Seq};
 
 use crate::blob;
+use crate::flash::Pace;
 use crate::spool::{BATCHES, GAPS, Spool, SpoolError};
 
 /// A snapshot of a spool's figures.
@@ -23,6 +24,12 @@ pub struct Stats {
     pub batches: u64,
     /// Durable dictionary entries.
     pub series: u32,
+    /// Bytes handed to the storage in this day of the spool's age.
+    pub flash_day_bytes: u64,
+    /// Most of them that are wanted; 0 = no limit.
+    pub flash_bytes_per_day: u64,
+    /// What is left of them.
+    pub pace: Pace,
     /// Whether the disk was full, so that less is held than the quota allows.
     pub disk_full: bool,
 }
@@ -55,6 +62,9 @@ impl Spool {
             quota_bytes: self.config.quota_bytes,
             batches: self.books.held.len(),
             series: self.series_count(),
+            flash_day_bytes: self.worn(),
+            flash_bytes_per_day: self.config.flash_bytes_per_day,
+            pace: self.pace(),
             disk_full: self.cramped.is_some(),
         }
     }

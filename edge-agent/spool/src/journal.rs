@@ -48,6 +48,8 @@ pub struct Recovered {
     pub used: bool,
     /// Whether the file was made for this epoch; if not, what it held is lost.
     pub present: bool,
+    /// How far the readable records reach: bytes that the tables' books have not counted as written.
+    pub bytes: u64,
     /// Whether it has records that are newer than the tables know: those went back in time.
     pub newer: bool,
 }
@@ -121,6 +123,7 @@ impl<B: StorageBackend> Journal<B> {
                     found.records.push(record.record);
                     last_is_whole = record.whole;
                     at = record::begin(record.end);
+                    found.bytes = record.end as u64;
                 }
                 // Torn, damaged, or never written: what begins later may still be good.
                 None => {

@@ -127,9 +127,11 @@ impl Spool {
             tail: Tail::default(),
             meter,
             unsaved_settlements: 0,
+            metered: 0,
             cramped: None,
             poisoned: false,
         };
+        spool.books.worn = spool.books.worn.saturating_add(recovered.bytes);
         spool.recover(recovered, life)?;
         if life.is_some() {
             spool.look_for_room()?;

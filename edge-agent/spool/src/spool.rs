@@ -34,11 +34,13 @@ pub struct SpoolConfig {
     /// Most bytes of held batches. The file is about a third larger, and does not
     /// shrink; the journal takes 4 MiB beside it, most of them for when the disk is full.
     pub quota_bytes: u64,
+    /// Most bytes handed to the storage in a day of the spool's age, see `flash`; 0 = no limit.
+    pub flash_bytes_per_day: u64,
 }
 
 impl Default for SpoolConfig {
     fn default() -> Self {
-        Self { quota_bytes: 256 * 1024 * 1024 }
+        Self { quota_bytes: 256 * 1024 * 1024, flash_bytes_per_day: 0 }
     }
 }
 
@@ -196,6 +198,8 @@ pub struct Spool {
     pub(crate) tail: Tail,
     pub(crate) meter: Meter,
     pub(crate) unsaved_settlements: u32,
+    // Bytes handed to the storage that the books have counted.
+    pub(crate) metered: u64,
     pub(crate) cramped: Option<Cramped>,
     pub(crate) poisoned: bool,
 }
@@ -342,6 +346,7 @@ impl Spool {
         }
         let (mut books, mut gaps) = (self.books.clone(), self.gaps.clone());
         let generation = self.journal.generation() + 1;
+        let metered = self.count_wear(&mut books);
         let done = self.transact(generation, &mut books, &mut gaps, work);
         if matches!(done, Err(SpoolError::Storage(_) | SpoolError::Corrupt(_))) {
             self.poisoned = true;
@@ -353,6 +358,7 @@ impl Spool {
         self.streams.written(&mut books);
         (self.books, self.gaps) = (books, gaps);
         self.unsaved_settlements = 0;
+        self.metered = metered;
         Ok(())
     }
 

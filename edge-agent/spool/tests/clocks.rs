@@ -20,7 +20,7 @@ struct Machine {
 }
 
 fn open(disk: &CrashBackend, life: u8, machine: &Machine) -> Spool {
-    let config = SpoolConfig { quota_bytes: 400_000 };
+    let config = SpoolConfig { quota_bytes: 400_000, ..SpoolConfig::default() };
     let mut spool = Spool::open(disk.clone(), config, [life; 16]).unwrap();
     spool.begin_boot(machine.boot).unwrap();
     spool

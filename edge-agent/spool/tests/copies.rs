@@ -11,7 +11,8 @@ use tideline_spool::testing::CrashBackend;
 use tideline_spool::{Spool, SpoolConfig};
 
 fn open(disk: &CrashBackend, life: u8) -> Spool {
-    Spool::open(disk.clone(), SpoolConfig { quota_bytes: 40_000 }, [life; 16]).unwrap()
+    Spool::open(disk.clone(), SpoolConfig { quota_bytes: 40_000, ..SpoolConfig::default() }, [life; 16])
+        .unwrap()
 }
 
 fn append(spool: &mut Spool, value: u32) {

@@ -12,7 +12,7 @@ use tideline_protocol::wire::Settlement;
 use tideline_spool::testing::CrashBackend;
 use tideline_spool::{Spool, SpoolConfig, SpoolError};
 
-const CONFIG: SpoolConfig = SpoolConfig { quota_bytes: 4_000 };
+const CONFIG: SpoolConfig = SpoolConfig { quota_bytes: 4_000, flash_bytes_per_day: 0 };
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -269,7 +269,7 @@ fn acknowledged_batches_stay_until_the_quota_needs_the_room() {
 #[test]
 fn opening_after_a_kill_does_not_read_what_is_held() {
     let disk = CrashBackend::new();
-    let config = SpoolConfig { quota_bytes: 1 << 30 };
+    let config = SpoolConfig { quota_bytes: 1 << 30, ..SpoolConfig::default() };
     let mut spool = Spool::open(disk.clone(), config, [7; 16]).unwrap();
     let series = spool.series_no(&def(0)).unwrap();
     let mut random = 1_u64;

@@ -49,7 +49,7 @@ impl World {
 
     fn open(&mut self) {
         self.spool = None;
-        let config = SpoolConfig { quota_bytes: QUOTA };
+        let config = SpoolConfig { quota_bytes: QUOTA, ..SpoolConfig::default() };
         let mut spool = Spool::open(self.disk.clone(), config, [7; 16]).unwrap();
         for stream in &self.config {
             spool.stream(stream).unwrap();

@@ -16,7 +16,7 @@ const SERIES: usize = 1_000;
 /// Readings a second that `ASKERS` get durable, `batch` of them in each request.
 pub async fn accept(batch: usize, rows: usize) -> anyhow::Result<f64> {
     let dir = tempfile::tempdir_in(".")?;
-    let config = SpoolConfig { quota_bytes: 1 << 30 };
+    let config = SpoolConfig { quota_bytes: 1 << 30, ..SpoolConfig::default() };
     let (spool, thread) = SpoolHandle::start(dir.path().join("spool.redb"), config, Board::default())?;
     let defs: Vec<SeriesDef> = (0..SERIES)
         .map(|i| {

@@ -68,7 +68,11 @@ impl SimAgent {
     ) -> anyhow::Result<Self> {
         let mut random = StdRng::seed_from_u64(number as u64);
         let files = Files::new(InMemoryBackend::new(), InMemoryBackend::new());
-        let mut spool = Spool::open(files, SpoolConfig { quota_bytes: 64 << 20 }, random.random())?;
+        let mut spool = Spool::open(
+            files,
+            SpoolConfig { quota_bytes: 64 << 20, ..SpoolConfig::default() },
+            random.random(),
+        )?;
         for i in 0..SERIES {
             let device = DeviceId::parse(identity.file.agent.as_str())?;
             let def = SeriesDef { device, point: PointId::parse(&format!("p{i}"))?, unit: String::new() };

@@ -38,8 +38,10 @@ fn config(hub: SocketAddr, rest: &str) -> String {
 
 /// Puts batches into the spool of an agent that is not running.
 pub fn fill(folder: &Path, device: &str, batches: &[Batch], series: u32) -> anyhow::Result<u64> {
-    let (mut spool, _) =
-        Spool::open_file(&folder.join("data/spool.redb"), SpoolConfig { quota_bytes: 1 << 30 })?;
+    let (mut spool, _) = Spool::open_file(
+        &folder.join("data/spool.redb"),
+        SpoolConfig { quota_bytes: 1 << 30, ..SpoolConfig::default() },
+    )?;
     for i in 0..series {
         let (device, point) = (DeviceId::parse(device)?, PointId::parse(&format!("p{i}"))?);
         spool.series_no(&SeriesDef { device, point, unit: String::new() })?;

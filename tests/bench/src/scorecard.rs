@@ -108,7 +108,11 @@ async fn tideline(sizes: Sizes, wait: impl FnMut() -> Duration) -> anyhow::Resul
 }
 
 fn open(folder: &Path) -> anyhow::Result<Spool> {
-    Ok(Spool::open_file(&folder.join("spool.redb"), SpoolConfig { quota_bytes: 1 << 30 })?.0)
+    Ok(Spool::open_file(
+        &folder.join("spool.redb"),
+        SpoolConfig { quota_bytes: 1 << 30, ..SpoolConfig::default() },
+    )?
+    .0)
 }
 
 /// Appends without end and says on stdout how many readings are durable.

@@ -31,8 +31,10 @@ pub fn slices(batch: &Batch) -> Vec<(SeriesNo, &[Sample])> {
 /// A new spool in a folder of its own, with the dictionary durable.
 fn open() -> anyhow::Result<(tempfile::TempDir, Spool)> {
     let dir = tempfile::tempdir_in(".")?;
-    let (mut spool, _) =
-        Spool::open_file(&dir.path().join("spool.redb"), SpoolConfig { quota_bytes: 1 << 30 })?;
+    let (mut spool, _) = Spool::open_file(
+        &dir.path().join("spool.redb"),
+        SpoolConfig { quota_bytes: 1 << 30, ..SpoolConfig::default() },
+    )?;
     for i in 0..SERIES {
         let (device, point) = (DeviceId::parse("bench")?, PointId::parse(&format!("p{i}"))?);
         spool.series_no(&SeriesDef { device, point, unit: String::new() })?;
@@ -125,7 +127,7 @@ fn reopen() -> anyhow::Result<f64> {
     let encoded = (0..32).map(|_| batch()).collect::<Result<Vec<_>, _>>()?;
     let small = encode_batch(&[(0, &[Sample { time_ns: 0, value: 0.5 }])])?;
     let (dir, after) = (tempfile::tempdir_in(".")?, tempfile::tempdir_in(".")?);
-    let config = SpoolConfig { quota_bytes: 4 * HELD_BYTES };
+    let config = SpoolConfig { quota_bytes: 4 * HELD_BYTES, ..SpoolConfig::default() };
     let (path, left) = (dir.path().join("spool.redb"), after.path().join("spool.redb"));
     let (mut spool, _) = Spool::open_file(&path, config)?;
     let (device, point) = (DeviceId::parse("bench")?, PointId::parse("p0")?);

@@ -349,6 +349,7 @@ fn build(
     Config {
         data_dir: text(section("agent"), "data_dir").into(),
         quota_bytes: number(section("spool"), "quota_mb") * 1024 * 1024,
+        flash_bytes_per_day: number(section("spool"), "flash_mb_per_day") * 1024 * 1024,
         streams,
         flush_interval_ms: number(section("batch"), "flush_interval_ms"),
         rows_max: number(section("batch"), "rows_max"),

@@ -18,7 +18,7 @@ fn worker(mut open: impl FnMut(Occasion) -> Result<Spool, SpoolError> + Send + '
 
 fn on(disk: &CrashBackend, quota_bytes: u64) -> Worker {
     let disk = disk.clone();
-    worker(move |_| Spool::open(disk.clone(), SpoolConfig { quota_bytes }, [1; 16]))
+    worker(move |_| Spool::open(disk.clone(), SpoolConfig { quota_bytes, ..SpoolConfig::default() }, [1; 16]))
 }
 
 fn def(point: &str) -> SeriesDef {

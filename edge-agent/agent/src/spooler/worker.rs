@@ -89,6 +89,9 @@ impl Worker {
             status.spool.bytes = stats.bytes;
             status.spool.quota_bytes = stats.quota_bytes;
             status.spool.flash_bytes = spool.bytes_written();
+            status.spool.flash_day_bytes = stats.flash_day_bytes;
+            status.spool.flash_bytes_per_day = stats.flash_bytes_per_day;
+            status.spool.flash_pace = stats.pace.as_str().to_owned();
             status.spool.disk_full = stats.disk_full;
             status.drops = drops_by_cause(spool);
             status.streams = spool.stream_stats().iter().map(StreamStatus::of).collect();

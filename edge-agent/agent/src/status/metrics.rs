@@ -30,6 +30,8 @@ pub fn text(status: &Status) -> String {
         ("tideline_agent_spool_bytes", status.spool.bytes),
         ("tideline_agent_spool_quota_bytes", status.spool.quota_bytes),
         ("tideline_agent_flash_written_bytes_total", status.spool.flash_bytes),
+        ("tideline_agent_flash_day_bytes", status.spool.flash_day_bytes),
+        ("tideline_agent_flash_budget_bytes", status.spool.flash_bytes_per_day),
         ("tideline_agent_spool_disk_full", u64::from(status.spool.disk_full)),
     ] {
         family(&mut out, name, &[(String::new(), value)]);

@@ -106,7 +106,9 @@ async fn what_was_given_up_is_shown_by_cause_also_after_a_restart() {
     let disk = CrashBackend::new();
     let start = |board: &Board| {
         let disk = disk.clone();
-        let open = move |_| Spool::open(disk.clone(), SpoolConfig { quota_bytes: 4_000 }, [1; 16]);
+        let open = move |_| {
+            Spool::open(disk.clone(), SpoolConfig { quota_bytes: 4_000, ..SpoolConfig::default() }, [1; 16])
+        };
         SpoolHandle::start_with(open, board.clone()).unwrap()
     };
     let board = Board::default();

@@ -177,7 +177,8 @@ fn chunk(points: impl Iterator<Item = u32>, rows: u32, position: u8) -> Chunk {
 /// Has the intake take chunks, all at once or each by itself, until all are dealt with.
 async fn take(quota_bytes: u64, rows_max: u64, chunks: Vec<Chunk>) -> (Status, Option<Vec<u8>>) {
     let (disk, board) = (CrashBackend::new(), Board::default());
-    let open = move |_| Spool::open(disk.clone(), SpoolConfig { quota_bytes }, [7; 16]);
+    let open =
+        move |_| Spool::open(disk.clone(), SpoolConfig { quota_bytes, ..SpoolConfig::default() }, [7; 16]);
     let (spool, _) = SpoolHandle::start_with(open, board.clone()).unwrap();
     let (out, inbox) = mpsc::channel(QUEUE_MAX);
     let (_batching, now) = watch::channel(Batching { flush_interval: Duration::from_secs(3600), rows_max });

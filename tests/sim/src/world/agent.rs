@@ -181,7 +181,7 @@ impl Agent {
         }
         let reused = self.canary == Canary::EpochReused && self.made.seqs.is_empty();
         let entropy = if reused { self.entropy } else { entropy };
-        let config = SpoolConfig { quota_bytes: self.quota };
+        let config = SpoolConfig { quota_bytes: self.quota, ..SpoolConfig::default() };
         let mut files = Files::from(self.disk.clone()).with_journal_bytes(self.journal_bytes);
         // As whoever saw the sync fail has noted beside them.
         files.unsynced = self.disk.has_lost();

@@ -133,6 +133,15 @@ impl SpoolError {
     pub(crate) fn storage(error: impl Into<redb::Error>) -> Self {
         match error.into() {
             redb::Error::Corrupted(reason) => Self::Corrupt(reason),
+            // A page number that is damaged names what is not in the file.
+            redb::Error::Io(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidData
+                ) =>
+            {
+                Self::Corrupt(error.to_string())
+            }
             redb::Error::TableDoesNotExist(name) => Self::Corrupt(format!("table {name} is missing")),
             // The names of types stand in the file, and may be damaged.
             error @ (redb::Error::TableTypeMismatch { .. }

@@ -313,7 +313,7 @@ impl StorageBackend for CrashBackend {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let (start, end) = end_of(offset, out.len())?;
         self.with(false, |file| {
-            let bytes = file.data.get(start..end).ok_or_else(|| io::Error::other("read beyond the end"))?;
+            let bytes = file.data.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?;
             out.copy_from_slice(bytes);
             file.bytes_read += out.len();
             Ok(())

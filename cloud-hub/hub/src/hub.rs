@@ -110,7 +110,7 @@ pub struct Hub {
     /// The turn to look at a snapshot of the store: there is one at a time.
     pub snapshots: Arc<tokio::sync::Mutex<()>>,
     /// The turn to read the store for an agent that compares it with its own.
-    pub audits: tokio::sync::Semaphore,
+    pub audits: Arc<tokio::sync::Semaphore>,
     /// Counters for `/metrics`.
     pub counters: Counters,
     /// Dead letters that are in the ledger; sessions tell their agents when it changes.
@@ -156,7 +156,7 @@ impl Hub {
             signed_out: watch::Sender::new(0),
             strangers: Strangers::default(),
             snapshots: Arc::default(),
-            audits: tokio::sync::Semaphore::new(1),
+            audits: Arc::new(tokio::sync::Semaphore::new(1)),
             counters: Counters::default(),
             refused: watch::Sender::new(0),
             stopping: watch::Sender::new(false),

@@ -22,7 +22,7 @@ use tideline_store::{Opening, StoreError};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 
-use self::audit::Audits;
+use self::audit::{Audits, Cancelled};
 pub use self::links::{ARRIVED_MAX, accept};
 pub use self::refused::watch_refused;
 use crate::api::devices::{last_seen, revoked_text};
@@ -98,6 +98,7 @@ struct Driver {
     sender: FrameSender,
     appends: Appends,
     audits: Audits,
+    audit_cancelled: Cancelled,
     // What the agent was told is stored here.
     claimed: RangeSet,
     // The session's number in the fleet, once the hello was good.
@@ -123,6 +124,7 @@ async fn drive(hub: &App, link: Link) -> Result<(), Ended> {
         sender,
         appends: JoinSet::new(),
         audits: JoinSet::new(),
+        audit_cancelled: Cancelled::default(),
         claimed: RangeSet::new(),
         entered: None,
         told: None,

@@ -2,6 +2,7 @@
 //! files as they are now, and not from what was noted when the batches came.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tideline_protocol::digest::{SeriesKey, Summer};
 use tideline_protocol::model::{AgentId, Epoch};
@@ -26,7 +27,8 @@ struct Subject<'a> {
     epoch: Epoch,
     stored: Ranks,
     per: u64,
-    restamps: Vec<Restamp>,
+    // Disjoint and ascending: first and last seq, and what was added to their times.
+    shifts: Vec<(u64, u64, i64)>,
     keys: Vec<SeriesKey>,
     sums: Vec<Summer>,
 }
@@ -36,9 +38,9 @@ impl Subject<'_> {
         let Some(place) = self.stored.place(seq) else { return };
         let Some(key) = self.keys.get(series as usize).copied() else { return };
         let at = usize::try_from(place / self.per).unwrap_or(usize::MAX);
-        // What came again after a loss may have been corrected anew; the last word counts.
-        let restamp = self.restamps.iter().rfind(|restamp| restamp.seqs.contains(seq));
-        let shift_ns = restamp.and_then(|restamp| restamp.shift_ns).unwrap_or(0);
+        let at_or_after = self.shifts.partition_point(|(_, last, _)| *last < seq);
+        let shift = self.shifts.get(at_or_after).filter(|(first, ..)| *first <= seq);
+        let shift_ns = shift.map_or(0, |(.., shift_ns)| *shift_ns);
         if let Some(sum) = self.sums.get_mut(at) {
             sum.add(seq, key, time_ns.saturating_sub(shift_ns), value);
         }
@@ -55,8 +57,8 @@ pub fn digest(
     shared: &Shared,
     format: &dyn SealedFormat,
     (agent, epoch): (&AgentId, Epoch),
-    seqs: &RangeSet,
-    per: u64,
+    (seqs, per): (&RangeSet, u64),
+    cancelled: &AtomicBool,
 ) -> Result<(Settlement, Vec<Digest>), StoreError> {
     let (settled, restamps) = {
         let ledgers = lock(&shared.ledgers);
@@ -70,14 +72,13 @@ pub fn digest(
         dropped: settled.dropped.intersect(seqs),
     };
     let (stored, per) = (Ranks::new(&settled.stored), per.max(1));
-    let restamps =
-        restamps.into_iter().filter(|restamp| !restamp.seqs.intersect(&settled.stored).is_empty()).collect();
+    let shifts = shifts(&restamps, &settled.stored);
     let registry = read(&shared.registry);
     let keys = registry.metas().iter().map(|meta| SeriesKey::new(meta.device.as_str(), meta.point.as_str()));
     let (keys, count) = (keys.collect(), usize::try_from(stored.len().div_ceil(per)).unwrap_or(usize::MAX));
     drop(registry);
     let sums = vec![Summer::default(); count];
-    let mut subject = Subject { agent, epoch, stored, per, restamps, keys, sums };
+    let mut subject = Subject { agent, epoch, stored, per, shifts, keys, sums };
     let files = {
         let tables = read(&shared.tables);
         for hot in [tables.flushing.as_deref(), Some(&tables.active)].into_iter().flatten() {
@@ -91,12 +92,27 @@ pub fn digest(
             of == agent && held == epoch && !seqs.intersect(&settled.stored).is_empty()
         });
         if holds {
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(StoreError::Query("it was cancelled".to_owned()));
+            }
             shared.trust(file)?;
             sealed(shared, format, file, &mut subject)
                 .map_err(|reason| shared.distrust(file.number)(reason))?;
         }
     }
     Ok((settled, subject.sums.iter().map(Summer::digest).collect()))
+}
+
+/// What was added to the times of the stored seqs. No seq is in two corrections: the one that came with
+/// lost readings was forgotten when they came again.
+fn shifts(restamps: &[Restamp], stored: &RangeSet) -> Vec<(u64, u64, i64)> {
+    let known = restamps.iter().filter_map(|restamp| Some((&restamp.seqs, restamp.shift_ns?)));
+    let mut out: Vec<(u64, u64, i64)> = Vec::new();
+    for (seqs, shift_ns) in known {
+        out.extend(seqs.intersect(stored).iter().map(|(lo, hi)| (lo, hi, shift_ns)));
+    }
+    out.sort_unstable();
+    out
 }
 
 fn sealed(

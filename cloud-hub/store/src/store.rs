@@ -15,7 +15,7 @@ mod threads;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -288,21 +288,22 @@ impl Store {
     }
 
     /// What became of some seqs of an agent's epoch, and a digest of the readings for each `per` of those
-    /// that are stored, read from memory and files as they are now. Blocks the thread.
+    /// that are stored, read from memory and files as they are now. Blocks the thread; it ends soon
+    /// after `cancelled` becomes true.
     ///
     /// # Errors
-    /// A file cannot be read, or the store is closed.
+    /// A file cannot be read, it was cancelled, or the store is closed.
     pub fn audit(
         &self,
         agent: &AgentId,
         epoch: Epoch,
-        seqs: &RangeSet,
-        per: u64,
+        seqs: (&RangeSet, u64),
+        cancelled: &AtomicBool,
     ) -> Result<(Settlement, Vec<Digest>), StoreError> {
         let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
         self.inner.mending(|| {
             self.inner.barrier()?;
-            agreement::digest(shared, format, (agent, epoch), seqs, per)
+            agreement::digest(shared, format, (agent, epoch), seqs, cancelled)
         })
     }
 

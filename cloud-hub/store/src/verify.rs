@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use tideline_protocol::model::{AgentId, Epoch};
@@ -47,8 +48,11 @@ pub fn verify(dir: &Path) -> Result<Verification, StoreError> {
     for file in &contents.files {
         out.files += 1;
         out.rows += file.rows();
-        let damage = damage::find(dir, file, true).map(|damage| damage.to_string());
-        let problem = damage.or_else(|| verify_file(dir, file).err());
+        let problem = match damage::find(dir, file, true) {
+            Ok(Some(damage)) => Some(damage.to_string()),
+            Ok(None) => verify_file(dir, file).err(),
+            Err(error) => Some(error.to_string()),
+        };
         out.problems.extend(problem.map(|problem| format!("sealed file {:08}: {problem}", file.number)));
     }
     unlisted(dir, &contents, &mut out)?;
@@ -67,7 +71,12 @@ fn unlisted(dir: &Path, contents: &Contents, out: &mut Verification) -> Result<(
             path == raw || path == rollup
         })
     };
-    for entry in fs::read_dir(dir.join("sealed")).map_err(StoreError::io("listing the sealed files"))? {
+    let entries = match fs::read_dir(dir.join("sealed")) {
+        // A store that has not sealed anything, as one restored from a young backup, may have no folder.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(StoreError::io("listing the sealed files"))?,
+    };
+    for entry in entries {
         let path = entry.map_err(StoreError::io("listing the sealed files"))?.path();
         if !listed(&path) {
             out.notes.push(format!("{} is not listed in the manifest", path.display()));

@@ -26,6 +26,8 @@ pub const CREDIT_BYTES: u64 = 16 * 1024 * 1024;
 pub const RUNS_IN_FLIGHT_MAX: usize = 8;
 /// Most other runs that an agent has on the way: beyond it fresh readings gather in larger runs.
 pub const URGENT_IN_FLIGHT_MAX: usize = 32;
+/// Most gaps that an agent has on the way.
+pub const GAPS_IN_FLIGHT_MAX: usize = 16;
 /// Backfill bytes on the way that a session begins with.
 pub const BACKFILL_WINDOW_START: u64 = 64 * 1024;
 /// Backfill bytes on the way, at least.

@@ -387,6 +387,8 @@ impl Ledgers {
     pub(crate) fn go_on(&mut self, agent: &AgentId, epoch: Epoch, lives: &[Life], moved: Option<Moved>) {
         let epochs = self.agents.get(agent);
         let newest = epochs.and_then(|epochs| epochs.values().map(|state| state.opened).max()).unwrap_or(0);
+        let others = self.agents.get_mut(agent).into_iter().flatten().filter(|(other, _)| **other != epoch);
+        others.for_each(|(_, left)| gaps::leave_newest(&mut left.gaps, gaps::PAIRS_PER_LEFT_EPOCH_MAX));
         let state = self.epoch_mut(agent, epoch);
         if state.opened < newest || newest == 0 {
             state.opened = newest.saturating_add(1);

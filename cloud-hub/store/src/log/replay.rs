@@ -59,7 +59,10 @@ pub fn replay<D: LogDisk>(disk: &mut D, from: Checkpoint) -> Result<(Ledgers, Re
                 let kept = replay_segment(segment, &bytes, &mut ledgers, &mut found);
                 tidy(disk, segment, kept, bytes.len())?;
             }
-            Err(error) => found.problems.push((segment, format!("it cannot be read: {error}"))),
+            // Neither damaged nor empty: what it holds was acknowledged, and the next flush would remove it.
+            Err(error) => {
+                return Err(LogError::io("reading a log segment, which nothing may replace")(error));
+            }
         }
     }
     // The lives of a spool may be among what was cut off, and what they brought behind it: without

@@ -12,6 +12,7 @@ struct MemoryDisk {
     segments: BTreeMap<u64, Vec<u8>>,
     current: u64,
     failing: bool,
+    unreadable: bool,
 }
 
 impl LogDisk for MemoryDisk {
@@ -19,6 +20,9 @@ impl LogDisk for MemoryDisk {
         Ok(self.segments.keys().copied().collect())
     }
     fn read(&self, segment: u64) -> io::Result<Vec<u8>> {
+        if self.unreadable {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         self.segments.get(&segment).cloned().ok_or(io::ErrorKind::NotFound.into())
     }
     fn create(&mut self, segment: u64) -> io::Result<()> {
@@ -43,6 +47,34 @@ impl LogDisk for MemoryDisk {
     }
 }
 
+/// A disk that is still there after the log could not be opened.
+#[derive(Debug)]
+struct Borrowed<'a>(&'a std::cell::RefCell<MemoryDisk>);
+
+impl LogDisk for Borrowed<'_> {
+    fn list(&self) -> io::Result<Vec<u64>> {
+        self.0.borrow().list()
+    }
+    fn read(&self, segment: u64) -> io::Result<Vec<u8>> {
+        self.0.borrow().read(segment)
+    }
+    fn create(&mut self, segment: u64) -> io::Result<()> {
+        self.0.borrow_mut().create(segment)
+    }
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.borrow_mut().append(bytes)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().sync()
+    }
+    fn truncate(&mut self, segment: u64, len: u64) -> io::Result<()> {
+        self.0.borrow_mut().truncate(segment, len)
+    }
+    fn remove(&mut self, segment: u64) -> io::Result<()> {
+        self.0.borrow_mut().remove(segment)
+    }
+}
+
 fn dictionary() -> Series {
     let device = DeviceId::parse("d").unwrap();
     Series {
@@ -63,6 +95,24 @@ fn after_a_failed_sync_nothing_more_is_taken_until_it_is_opened_again() {
     let (mut log, replay) = LogCore::open(log.into_disk(), Checkpoint::default()).unwrap();
     assert_eq!(replay.problems, vec![]);
     assert_eq!(log.define_series(&agent, epoch, &dictionary()).unwrap(), 1);
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_neither_skipped_nor_removed() {
+    let (agent, epoch) = (AgentId::parse("a").unwrap(), Epoch::from_bytes([1; 16]));
+    let (mut log, _) = LogCore::open(MemoryDisk::default(), Checkpoint::default()).unwrap();
+    log.define_series(&agent, epoch, &dictionary()).unwrap();
+    let mut disk = log.into_disk();
+    disk.unreadable = true;
+    let segments = disk.segments.clone();
+    let disk = std::cell::RefCell::new(disk);
+    let error = LogCore::open(Borrowed(&disk), Checkpoint::default()).unwrap_err();
+    assert!(error.to_string().contains("reading a log segment"), "{error}");
+    let mut disk = disk.into_inner();
+    assert_eq!(disk.segments, segments, "all is as it was");
+    disk.unreadable = false;
+    let (log, _) = LogCore::open(disk, Checkpoint::default()).unwrap();
+    assert_eq!(log.state(&agent, epoch).series_known, 1);
 }
 
 #[test]
@@ -169,6 +219,21 @@ fn listed_gaps_and_ranges_of_an_epoch_stay_bounded() {
     let ledger = log.ledger(&agent).remove(0);
     assert_eq!((ledger.dropped, ledger.dropped_by), (6_000, vec![(DropCause::Quota, 6_000)]));
     assert!(ledger.gaps.iter().all(|gap| gap.rows.runs().len() <= gaps::RUNS_PER_GAP_MAX));
+    // Each of a size that the wire allows, and none like the one before it.
+    for message in 0..40 {
+        let rows: Vec<u32> = (0..4096).map(|n| n % 2 + 1).collect();
+        log.record_gap(&agent, epoch, &gap(100_000 + message * 5_000, &rows)).unwrap();
+    }
+    let pairs = |log: &LogCore<MemoryDisk>| {
+        let gaps = &log.ledger(&agent)[0].gaps;
+        assert!(gaps.iter().all(|gap| gap.rows.runs().len() <= gaps::RUNS_PER_GAP_MAX));
+        gaps.iter().map(|gap| gap.rows.runs().len()).sum::<usize>()
+    };
+    assert_eq!(log.ledger(&agent)[0].dropped, 6_000 + 40 * 6_144, "all are counted");
+    assert!((gaps::PAIRS_PER_EPOCH_MAX / 2..=gaps::PAIRS_PER_EPOCH_MAX).contains(&pairs(&log)));
+    // Of an epoch that was left few are listed: an agent may have a thousand.
+    log.open_epoch(&agent, Epoch::from_bytes([2; 16]), &lives(&[(2, 1)]), None).unwrap();
+    assert!(pairs(&log) <= gaps::PAIRS_PER_LEFT_EPOCH_MAX);
     let ranges = u64::try_from(ledger::RANGES_PER_EPOCH_MAX).unwrap();
     {
         let ledgers = log.ledgers();

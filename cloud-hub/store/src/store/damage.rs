@@ -40,22 +40,38 @@ pub fn fingerprint(path: &Path) -> io::Result<(u64, u32)> {
 }
 
 /// Compares the length of a file and its rollup with the manifest, and the checksums if `whole`.
-pub fn find(dir: &Path, file: &FileEntry, whole: bool) -> Option<Damage> {
-    let compare = |path: &Path, listed: (u64, u32)| {
-        let len = fs::metadata(path).map(|found| found.len());
-        match (len, whole) {
-            (Ok(len), _) if len != listed.0 => Some(format!("it has {len} bytes, listed are {}", listed.0)),
-            (Ok(_), false) => None,
-            (Ok(_), true) => match fingerprint(path) {
-                Ok(found) if found == listed => None,
-                Ok(_) => Some("its checksum does not match".to_owned()),
-                Err(error) => Some(error.to_string()),
-            },
-            (Err(error), _) => Some(error.to_string()),
-        }
-    };
+///
+/// # Errors
+/// The file cannot be read now, as without a free descriptor, without the right to, or on a failing
+/// disk: that says nothing about its bytes, and nothing may be given up for it.
+pub fn find(dir: &Path, file: &FileEntry, whole: bool) -> Result<Option<Damage>, StoreError> {
     let (raw, rollup) = sealed_paths(dir, file.number);
-    compare(&raw, file.raw).map(Damage::Raw).or_else(|| compare(&rollup, file.rollup).map(Damage::Rollup))
+    if let Some(reason) = compare(&raw, file.raw, whole)? {
+        return Ok(Some(Damage::Raw(reason)));
+    }
+    Ok(compare(&rollup, file.rollup, whole)?.map(Damage::Rollup))
+}
+
+fn compare(path: &Path, listed: (u64, u32), whole: bool) -> Result<Option<String>, StoreError> {
+    let found = fs::metadata(path).and_then(|found| match found.len() {
+        len if whole && len == listed.0 => fingerprint(path),
+        len => Ok((len, listed.1)),
+    });
+    match found {
+        Ok((len, _)) if len != listed.0 => Ok(Some(format!("it has {len} bytes, listed are {}", listed.0))),
+        Ok((_, crc)) if crc != listed.1 => Ok(Some("its checksum does not match".to_owned())),
+        Ok(_) => Ok(None),
+        // There is no such file.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            Ok(Some(error.to_string()))
+        }
+        Err(error) => Err(StoreError::io(format!("reading {}", path.display()))(error)),
+    }
 }
 
 /// Moves a file to the quarantine. That it is gone already is no error.
@@ -101,7 +117,11 @@ impl Workshop<'_> {
             Damage::Raw(reason) => reason,
             Damage::Rollup(reason) => match self.rebuild(contents, file, &reason, aside) {
                 Ok(()) => return Ok(false),
-                Err(error) => format!("its rollup cannot be computed again: {error}"),
+                // A full disk is no reason to give good readings up.
+                Err(error) => match find(self.dir, file, true)? {
+                    Some(Damage::Raw(reason)) => reason,
+                    _ => return Err(error),
+                },
             },
         };
         let (raw, rollup) = sealed_paths(self.dir, file.number);
@@ -186,7 +206,7 @@ impl Shared {
         if !lock(&self.unchecked).contains(&file.number) {
             return Ok(());
         }
-        match find(&self.dir, file, true) {
+        match find(&self.dir, file, true)? {
             None => {
                 lock(&self.unchecked).remove(&file.number);
                 Ok(())
@@ -244,7 +264,7 @@ impl Inner {
                 mended = true;
                 continue;
             };
-            let Some(damage) = find(&self.shared.dir, &file, true) else { continue };
+            let Some(damage) = find(&self.shared.dir, &file, true)? else { continue };
             let mut contents = self.manifest.read()?;
             let workshop =
                 Workshop { dir: &self.shared.dir, format: self.format.as_ref(), manifest: &self.manifest };

@@ -12,7 +12,7 @@ use tideline_protocol::model::SeriesDef;
 use tideline_protocol::time::Clock;
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
-use super::damage::{self, Workshop, put_aside};
+use super::damage::{self, Damage, Workshop, put_aside};
 use super::reopen::run_reopener;
 use super::threads::{Core, DECODE_BYTES_MAX, DECODE_QUEUE_MAX, Decoder, Writer, run_checker, run_flusher};
 use super::{Inner, OpenReport, QUEUE_KIB_MAX, Quarantined, Store};
@@ -147,8 +147,18 @@ fn check_files(
 ) -> Result<(), StoreError> {
     let next = contents.files.last().map_or(1, |file| file.number + 1);
     for file in contents.files.clone() {
-        if let Some(damage) = damage::find(&config.dir, &file, config.check_files_on_open) {
-            workshop.mend(contents, &file, damage, &mut report.quarantined)?;
+        match damage::find(&config.dir, &file, config.check_files_on_open) {
+            Ok(None) => {}
+            Ok(Some(damage @ Damage::Raw(_))) => {
+                workshop.mend(contents, &file, damage, &mut report.quarantined)?;
+            }
+            // Its readings stand; queries compute the rollup again once there is room for it.
+            Ok(Some(damage @ Damage::Rollup(_))) => {
+                if let Err(error) = workshop.mend(contents, &file, damage, &mut report.quarantined) {
+                    tracing::error!(%error, file = file.number, "a rollup cannot be computed again for now");
+                }
+            }
+            Err(error) => tracing::error!(%error, "a sealed file stays listed and cannot be read for now"),
         }
     }
     let paths = |number| {

@@ -115,6 +115,7 @@ pub struct AgentSession {
     round_trip_ns: Option<u64>,
     clock_offset_ns: Option<i64>,
     gaps: VecDeque<Gap>,
+    gaps_turn: bool,
     // Set in the session of a copy: only the seqs before it are the hub's as well.
     parted: Option<Seq>,
     // The audit that the hub is to answer.
@@ -158,6 +159,7 @@ impl AgentSession {
             round_trip_ns: None,
             clock_offset_ns: None,
             gaps: spool.gaps.into(),
+            gaps_turn: false,
             parted: None,
             audit: None,
             actions,

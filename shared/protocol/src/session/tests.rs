@@ -358,3 +358,64 @@ fn the_hub_answers_one_audit_at_a_time_and_the_agent_takes_no_other_answer() {
     let error = pair.hub.handle_message(0, Message::Audit(audit(2))).unwrap_err();
     assert!(error.to_string().contains("second audit"), "{error}");
 }
+
+#[test]
+fn thousands_of_gaps_and_readings_take_turns_and_few_gaps_are_on_the_way() {
+    let gap = |seq| crate::model::Gap {
+        first: Seq::new(seq),
+        rows: crate::model::RowCounts::one(1),
+        from_ns: 0,
+        to_ns: 0,
+        cause: crate::model::DropCause::Quota,
+    };
+    let mut pair = Pair::new(3_000, Settlement::default());
+    // Of every three batches one is left: as two streams that take turns make it on a full disk.
+    for seq in (1..=3_000).filter(|seq| seq % 3 != 0) {
+        pair.agent.handle_gap(gap(seq));
+    }
+    let sent = |pair: &mut Pair, of: &mut Vec<char>| {
+        while let Some(action) = pair.agent.poll(1).unwrap() {
+            match action {
+                AgentAction::Send(Message::Gap(gap)) => {
+                    of.push('g');
+                    pair.hub.handle_message(0, Message::Gap(gap)).unwrap();
+                }
+                AgentAction::Send(message) => {
+                    of.extend(matches!(message, Message::Run(_)).then_some('r'));
+                    pair.hub.handle_message(0, message).unwrap();
+                }
+                AgentAction::LoadRun { lane, seqs, .. } => {
+                    let first = seqs.iter().next().unwrap().0;
+                    let packed = crate::block::repack([(pair.blocks[&first].as_slice(), 1)]).unwrap();
+                    let (epoch, first) = (Epoch::from_bytes([1; 16]), Seq::new(first));
+                    let rows = packed.rows;
+                    let run = RunEnvelope { epoch, lane, first, rows, series_end: 1, restamps: vec![] };
+                    pair.agent.handle_run(1, run, packed.bytes);
+                }
+                AgentAction::LoadSeries { from, .. } => {
+                    let def = SeriesDef {
+                        device: DeviceId::parse("d").unwrap(),
+                        point: PointId::parse("p").unwrap(),
+                        unit: String::new(),
+                    };
+                    pair.agent.handle_series(from, vec![def]);
+                }
+                _ => {}
+            }
+        }
+    };
+    let mut order = Vec::new();
+    sent(&mut pair, &mut order);
+    while pair.hub_step() {}
+    sent(&mut pair, &mut order);
+    while pair.hub_step() {}
+    order.clear();
+    sent(&mut pair, &mut order);
+    let gaps = order.iter().filter(|one| **one == 'g').count();
+    assert_eq!(gaps, GAPS_IN_FLIGHT_MAX, "{order:?}");
+    // The first readings go when the first gaps do.
+    assert!(order[..4].contains(&'r'), "{order:?}");
+    pair.settle_down();
+    assert!(pair.agent.is_drained());
+    assert_eq!((pair.stored.stored.len(), pair.stored.dropped.len()), (1_000, 2_000));
+}

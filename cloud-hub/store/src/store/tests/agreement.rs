@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tideline_protocol::digest::{SeriesKey, Summer};
 use tideline_protocol::durability::{Batch, Validated};
@@ -27,7 +28,7 @@ fn digest(name: &str, first: u64, seqs: &[Vec<Row>]) -> Digest {
 
 fn audit(store: &crate::Store, name: &str, seqs: (u64, u64), per: u64) -> (RangeSet, Vec<Digest>) {
     let seqs = RangeSet::of(seqs.0, seqs.1);
-    let (settled, digests) = store.audit(&agent(name), EPOCH, &seqs, per).unwrap();
+    let (settled, digests) = store.audit(&agent(name), EPOCH, (&seqs, per), &AtomicBool::new(false)).unwrap();
     (settled.stored, digests)
 }
 
@@ -93,7 +94,8 @@ fn what_was_refused_is_not_digested_and_what_was_corrected_is_as_it_was_sent() {
     wait(store.append(corrected)).unwrap();
     wait(store.append(undecodable(&agent("a"), 3, 4))).unwrap();
     for step in ["hot", "sealed"] {
-        let (settled, digests) = store.audit(&agent("a"), EPOCH, &RangeSet::of(1, 9), 1).unwrap();
+        let (settled, digests) =
+            store.audit(&agent("a"), EPOCH, (&RangeSet::of(1, 9), 1), &AtomicBool::new(false)).unwrap();
         assert_eq!((settled.stored, settled.refused), (RangeSet::of(1, 2), RangeSet::of(3, 3)), "{step}");
         assert_eq!(digests, [digest("a", 1, &seqs[..1]), digest("a", 2, &seqs[1..])], "{step}");
         store.flush().unwrap();

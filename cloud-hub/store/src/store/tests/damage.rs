@@ -402,3 +402,34 @@ fn the_newest_unit_of_a_series_counts_after_a_start_too() {
     assert_eq!((units(&store), ids(&store)), (vec!["K".to_owned(); 3], before));
     store.close().unwrap();
 }
+
+#[test]
+fn a_file_that_cannot_be_read_for_now_stays_listed_and_nothing_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let raw = sealed(dir.path(), "00000001.parquet");
+    let aside = dir.path().join("kept.parquet");
+    // The system answers neither with bytes nor that there are none, as without a free descriptor.
+    let unreadable = |yes: bool| {
+        if yes {
+            fs::rename(&raw, &aside).unwrap();
+            std::os::unix::fs::symlink(&raw, &raw).unwrap();
+        } else {
+            fs::remove_file(&raw).unwrap();
+            fs::rename(&aside, &raw).unwrap();
+        }
+    };
+    let whole = (vec![(1, SEQS)], 0);
+    let (store, _) = open(config(dir.path()));
+    unreadable(true);
+    let ids: Vec<_> = store.series(None).iter().map(|series| series.id).collect();
+    let error = store.query_raw(&ids, i64::MIN, i64::MAX, None, 1000).unwrap_err();
+    assert!(matches!(error, crate::StoreError::Io { .. }), "{error}");
+    assert_eq!((stored(&store), ledger(&store).lost), whole, "the query failed and no more");
+    store.close().unwrap();
+    let (store, report) = open(config(dir.path()));
+    assert_eq!((report.quarantined, stored(&store), ledger(&store).lost), (vec![], whole.0.clone(), 0));
+    unreadable(false);
+    assert_eq!(all_rows(&store), expected(&rows(1..=SEQS)), "it can be read again");
+    store.close().unwrap();
+}

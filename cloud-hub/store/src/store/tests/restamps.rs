@@ -1,5 +1,7 @@
 //! Readings that were stamped by a clock that did not know the time: corrected once, whatever happens.
 
+use std::sync::atomic::AtomicBool;
+
 use tideline_protocol::durability::{Batch, Validated};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Restamp, Run};
@@ -71,7 +73,7 @@ fn what_comes_again_after_a_loss_has_the_correction_that_came_with_it() {
     let rows: Vec<Vec<Row>> = (1..=4).map(|seq| vec![(0, seq, seq as f64), (1, seq, 0.5)]).collect();
     wait(store.append(restamped(1, &rows, (2, 3), Some(NOW)))).unwrap();
     let seqs = RangeSet::of(1, 4);
-    let sent = store.audit(&agent("a"), EPOCH, &seqs, 1).unwrap();
+    let sent = store.audit(&agent("a"), EPOCH, (&seqs, 1), &AtomicBool::new(false)).unwrap();
     store.flush().unwrap();
     store.close().unwrap();
     let raw = dir.path().join("sealed/00000001.parquet");
@@ -85,5 +87,9 @@ fn what_comes_again_after_a_loss_has_the_correction_that_came_with_it() {
     assert_eq!((ledger.stored, ledger.lost, ledger.restamped), (8, 0, 2));
     let listed: Vec<_> = ledger.restamps.iter().map(|r| (r.seqs.clone(), r.shift_ns)).collect();
     assert_eq!(listed, [(RangeSet::of(2, 2), Some(NOW + 5))]);
-    assert_eq!(store.audit(&agent("a"), EPOCH, &seqs, 1).unwrap(), sent, "as it was sent, both times");
+    assert_eq!(
+        store.audit(&agent("a"), EPOCH, (&seqs, 1), &AtomicBool::new(false)).unwrap(),
+        sent,
+        "as it was sent, both times"
+    );
 }

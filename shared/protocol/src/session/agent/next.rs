@@ -2,7 +2,9 @@
 
 use super::{AgentAction, AgentSession, State};
 use crate::model::Seq;
-use crate::session::{PING_IDLE_NS, PING_SENDING_NS, RANGES_AHEAD_MAX, REPORT_INTERVAL_NS};
+use crate::session::{
+    GAPS_IN_FLIGHT_MAX, PING_IDLE_NS, PING_SENDING_NS, RANGES_AHEAD_MAX, REPORT_INTERVAL_NS,
+};
 use crate::wire::{Message, Ping, Report, SERIES_PER_MESSAGE_MAX};
 
 impl AgentSession {
@@ -19,8 +21,7 @@ impl AgentSession {
             .then(|| self.poll_ping(now_ns))
             .flatten()
             .or_else(|| self.poll_series())
-            .or_else(|| self.poll_gap())
-            .or_else(|| self.poll_run(now_ns))
+            .or_else(|| self.poll_readings(now_ns))
             .or_else(|| self.poll_report(now_ns))
             .or_else(|| self.poll_ping(now_ns))
     }
@@ -34,9 +35,25 @@ impl AgentSession {
         Some(AgentAction::LoadSeries { from: self.series_sent, max })
     }
 
+    /// Gaps and runs take turns: after weeks on a full disk there may be thousands of gaps, and each costs
+    /// the hub a sync. Fresh readings must not wait behind them, nor they for ever behind readings.
+    fn poll_readings(&mut self, now_ns: u64) -> Option<AgentAction> {
+        self.gaps_turn = !self.gaps_turn;
+        if self.gaps_turn {
+            self.poll_gap().or_else(|| self.poll_run(now_ns))
+        } else {
+            self.poll_run(now_ns).or_else(|| self.poll_gap())
+        }
+    }
+
     fn poll_gap(&mut self) -> Option<AgentAction> {
-        // Sent once a session; a lost answer is asked for again by the next session's list.
-        let gap = self.gaps.iter().find(|gap| !self.in_flight.contains(gap.first.get()))?.clone();
+        // They are sent in their order, each once a session; a lost answer is asked for again by the next
+        // session's list.
+        let sent = self.gaps.iter().take_while(|gap| self.in_flight.contains(gap.first.get())).count();
+        if sent >= GAPS_IN_FLIGHT_MAX {
+            return None;
+        }
+        let gap = self.gaps.get(sent)?.clone();
         self.in_flight.insert(gap.first.get(), gap.last().get());
         Some(AgentAction::Send(Message::Gap(gap)))
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use tideline_protocol::model::{DropCause, Gap, RowCounts, Seq};
+use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::GAP_SEQS_MAX;
 
 use crate::blob::Header;
@@ -11,6 +12,10 @@ use crate::spool::{GAPS, Spool, SpoolError};
 
 /// Most run-length pairs in one record: bounds what each drop writes again.
 const RUNS_PER_GAP_MAX: usize = 512;
+
+/// Ranges of confirmed seqs that wait for a commit, at most. A crash forgets them: the hub is told of
+/// their gaps again, and confirms them again.
+const CONFIRMED_MAX: usize = 1024;
 
 /// A batch that was given up.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +40,8 @@ pub struct Gaps {
     open: Option<u64>,
     /// Records that no session has seen.
     fresh: BTreeSet<u64>,
+    /// Seqs that the hub has confirmed and that are still in records: they go with the next commit.
+    confirmed: RangeSet,
 }
 
 type GapTable<'txn> = Table<'txn, u64, &'static [u8]>;
@@ -93,6 +100,18 @@ impl Gaps {
             self.record(tx, &drops, *cause)?;
         }
         Ok(())
+    }
+
+    /// The hub has confirmed these seqs; says whether so many wait that they should be written.
+    pub fn confirm(&mut self, seqs: &RangeSet) -> bool {
+        self.confirmed.insert_set(seqs);
+        self.confirmed.range_count() >= CONFIRMED_MAX
+    }
+
+    /// Takes what was confirmed out of the records.
+    pub fn forget_confirmed(&mut self, tx: &WriteTransaction) -> Result<(), SpoolError> {
+        let confirmed = std::mem::take(&mut self.confirmed);
+        confirmed.iter().try_for_each(|(lo, hi)| take(tx, lo, hi).map(drop))
     }
 
     fn seal(&mut self) -> BTreeSet<u64> {
@@ -164,6 +183,9 @@ impl Spool {
     /// # Errors
     /// The storage failed.
     pub fn gaps_unconfirmed(&mut self) -> Result<Vec<Gap>, SpoolError> {
+        if !self.gaps.confirmed.is_empty() {
+            self.commit(|_, _, _, _| Ok(()))?;
+        }
         self.write_refused()?;
         self.gaps.seal();
         let tx = self.db.begin_read().map_err(SpoolError::storage)?;

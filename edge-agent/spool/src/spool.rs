@@ -389,6 +389,7 @@ impl Spool {
             drop(table);
             gaps.record_each(&tx, &self.tail.refused)?;
         }
+        gaps.forget_confirmed(&tx)?;
         work(self, &tx, books, gaps)?;
         self.streams.write(&tx, books)?;
         {

@@ -336,3 +336,25 @@ fn an_unreadable_file_is_put_aside_and_a_new_epoch_begun() {
     assert_ne!(fresh.epoch(), epoch);
     assert!(report.quarantined.unwrap().exists());
 }
+
+#[test]
+fn what_the_hub_confirms_of_many_gaps_is_written_at_once_and_not_again_after_a_crash() {
+    let mut world = World::new();
+    for cursor in 0..200 {
+        world.append(&[30, 30], cursor);
+    }
+    world.spool().flush().unwrap();
+    let dropped = world.spool().settlement().dropped.clone();
+    assert!(dropped.len() > 20, "{dropped:?}");
+    let before = world.spool().bytes_written();
+    // One by one, as the hub answers gaps that lie apart.
+    for seq in dropped.iter().flat_map(|(lo, hi)| lo..=hi) {
+        let dropped = RangeSet::of(seq, seq);
+        world.spool().settle(&Settlement { dropped, ..Settlement::default() }).unwrap();
+    }
+    assert_eq!(world.spool().bytes_written(), before, "nothing is written for each");
+    world.check();
+    assert_eq!(world.spool().gaps_unconfirmed().unwrap(), vec![]);
+    assert_eq!(world.spool().settlement().dropped, dropped, "they stay dropped");
+    world.check();
+}

@@ -220,4 +220,4 @@ async fn metrics(State(hub): State<App>) -> Response {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,8 +1,7 @@
 //! The hub's doors for people and programs: HTTP, HTTPS and the command socket.
 //!
-//! A connection holds a descriptor, and the store needs some too: whoever only holds connections open
-//! must not take them all. So every door has a limit, every address has one, and a connection that
-//! asks nothing within a time is closed.
+//! Every door has a limit that follows from the [descriptors](crate::descriptors), every address has
+//! one, and a connection that asks nothing within a time is closed.
 
 use std::fs;
 use std::future::{Future, Ready, ready};
@@ -40,17 +39,6 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for a whole request header, and so also how long a connection may lie idle between
 /// two requests; a browser opens another without anybody noticing.
 const HEADER_MAX: Duration = Duration::from_secs(10);
-/// Most connections of one door: a few hundred viewers with six connections each.
-const CONNECTIONS_MAX: usize = 2048;
-/// The part of the process's descriptors that one door may take; two doors leave half to the store,
-/// the command socket and QUIC.
-const DESCRIPTORS_PART: usize = 4;
-/// The part of a door's connections that one address may take: an office behind one router fits,
-/// and three more do too.
-const ADDRESS_PART: usize = 4;
-/// Fewest connections of one address, however few descriptors there are: two browsers.
-const ADDRESS_MIN: usize = 12;
-
 /// Opens all doors; each ends when the hub stops.
 ///
 /// # Errors
@@ -61,8 +49,8 @@ pub fn open(
     https: TcpListener,
     server: &KeyAndCert,
     data: &Path,
+    limits: Limits,
 ) -> Result<Vec<JoinHandle<()>>> {
-    let limits = limits_of(descriptors_max());
     let socket = open_socket(data)?;
     let tls = tls::server_config(server, &server.ca_pem, false, &["http/1.1"])?;
     // Behind a proxy on this machine all come from loopback, and the plain door is where it knocks.
@@ -122,35 +110,6 @@ fn open_socket(data: &Path) -> Result<UnixListener> {
         Ok(socket)
     };
     made().with_context(|| format!("command socket {}", path.display()))
-}
-
-/// How many files this process may have open, where the system says it.
-fn descriptors_max() -> Option<usize> {
-    soft_limit(&fs::read_to_string("/proc/self/limits").ok()?)
-}
-
-fn soft_limit(limits: &str) -> Option<usize> {
-    limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?
-        .split_whitespace()
-        .next()?
-        .parse()
-        .ok()
-}
-
-fn limits_of(descriptors: Option<usize>) -> Limits {
-    let fit = descriptors.map_or(CONNECTIONS_MAX, |most| most / DESCRIPTORS_PART);
-    if fit < CONNECTIONS_MAX {
-        tracing::warn!(
-            limit = descriptors,
-            connections = fit,
-            "few files may be open (RLIMIT_NOFILE), and so few connections: raise it with `ulimit -n` or LimitNOFILE= of the service to {}",
-            CONNECTIONS_MAX * DESCRIPTORS_PART
-        );
-    }
-    let all = fit.min(CONNECTIONS_MAX);
-    Limits { all, each: (all / ADDRESS_PART).max(ADDRESS_MIN) }
 }
 
 /// Whether connections of this machine to itself count by their address too.
@@ -244,17 +203,6 @@ impl AsyncWrite for Seated {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_places_follow_from_the_descriptors() {
-        let text = "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 524288               files\n";
-        assert_eq!(soft_limit(text), Some(1024));
-        assert_eq!(soft_limit("Max open files unlimited unlimited files"), None);
-        assert_eq!(limits_of(Some(1024)), Limits { all: 256, each: 64 });
-        assert_eq!(limits_of(Some(64)), Limits { all: 16, each: ADDRESS_MIN });
-        assert_eq!(limits_of(None), Limits { all: CONNECTIONS_MAX, each: CONNECTIONS_MAX / ADDRESS_PART });
-        assert_eq!(limits_of(Some(1 << 20)), limits_of(None));
-    }
 
     #[tokio::test]
     async fn the_socket_is_its_owners_alone_and_replaces_a_dead_one() {

@@ -8,6 +8,7 @@ pub mod arrivals;
 pub mod backup;
 pub mod bucket;
 pub mod config;
+pub mod descriptors;
 pub mod doors;
 pub mod fleet;
 pub mod hub;

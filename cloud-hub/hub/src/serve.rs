@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::backup::{REGISTRY, UNFINISHED};
 use crate::config::Config;
+use crate::descriptors::Descriptors;
 use crate::doors::{GRACE, SOCKET};
 use crate::hub::{Addresses, App, Hub};
 use crate::metadata::{Metadata, UserRecord};
@@ -36,14 +37,9 @@ const QUIC_CLOSE_CODE: u32 = 0;
 /// Something needed at the start cannot be had; the text names it.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let descriptors = Descriptors::raised();
     let now_s = clock.wall_ns() / 1_000_000_000;
     let data = prepare_data(&config)?;
-    if data.join(UNFINISHED).exists() {
-        bail!(
-            "data folder {}: a restore of a backup was cut off; run `cloud-hub restore` again, which moves aside what is there",
-            data.display()
-        );
-    }
     // The metadata is opened first: its lock keeps a second hub off the folder.
     let registry = data.join(REGISTRY);
     let metadata = Metadata::open(&registry).with_context(|| format!("data folder {}", data.display()))?;
@@ -59,7 +55,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     let endpoint = ServerEndpoint::bind_known(config.quic_listen, quic_tls, &LinkOptions::default(), &secret)
         .with_context(|| format!("quic.listen = {} cannot be bound", config.quic_listen))?;
     let endpoint = Arc::new(endpoint);
-    let mqtt_doors = mqtt::listen(config.mqtt_listen_tls, config.mqtt_listen_plain, &server).await?;
+    let mqtt_doors =
+        mqtt::listen(config.mqtt_listen_tls, config.mqtt_listen_plain, &server, descriptors).await?;
     let broker = broker(&config, &server, Arc::clone(&clock))?;
     let store = open_store(&config, &data, Arc::clone(&clock))?;
     let addresses = Addresses {
@@ -79,7 +76,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     if hub.metadata.list::<UserRecord>()?.is_empty() {
         tracing::info!("there is no user yet: make one with `cloud-hub user create NAME` beside this hub");
     }
-    let doors = doors::open(&hub, http, https, &server, &data)?;
+    let doors = doors::open(&hub, http, https, &server, &data, descriptors.web())?;
     let feed = tokio::spawn(live::feed(Arc::clone(&hub)));
     let refused = tokio::spawn(ingest::watch_refused(Arc::clone(&hub)));
     let presences = tokio::spawn(presence::watch(Arc::clone(&hub)));
@@ -161,7 +158,7 @@ const WRITABLE: u32 = 0o002;
 const REACHABLE: u32 = 0o077;
 
 /// Makes the data folder for its owner alone. One that is there already keeps its mode, as others may
-/// have business in it, but it must not be one where anybody may write.
+/// have business in it, but it must not be one where anybody may write, or whose restore was cut off.
 fn prepare_data(config: &Config) -> Result<PathBuf> {
     let data = &config.data_dir;
     let named = || format!("data folder {}", data.display());
@@ -182,6 +179,12 @@ fn prepare_data(config: &Config) -> Result<PathBuf> {
             data = %data.display(),
             mode = format!("{mode:o}"),
             "others than the hub's user may look into the data folder, which holds keys and password hashes: `chmod 700` it"
+        );
+    }
+    if data.join(UNFINISHED).exists() {
+        bail!(
+            "data folder {}: a restore of a backup was cut off; run `cloud-hub restore` again, which moves aside what is there",
+            data.display()
         );
     }
     Ok(data.clone())

@@ -58,7 +58,7 @@ impl Metric {
             ),
             Self::ConnectionsRefused => (
                 "tideline_hub_connections_refused_total",
-                "HTTP connections closed because the door or their address had as many as it may have.",
+                "Connections closed because the listener or their address had as many as it may have.",
             ),
             Self::Enrolments => ("tideline_hub_enrolments_total", "Certificates issued."),
             Self::LiveSkipped => (

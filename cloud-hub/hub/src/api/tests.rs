@@ -49,7 +49,8 @@ impl Bench {
     }
 }
 
-fn hub_in(dir: &std::path::Path, config: Config) -> App {
+/// A hub with nothing in it.
+pub fn hub_in(dir: &std::path::Path, config: Config) -> App {
     let config = Config { data_dir: dir.to_owned(), ..config };
     let clock: Arc<dyn tideline_protocol::time::Clock> = Arc::new(SystemClock::default());
     let metadata = Metadata::open(&dir.join("hub.redb")).unwrap();

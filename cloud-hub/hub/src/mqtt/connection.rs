@@ -4,21 +4,23 @@
 //! other way round. What either does to the protocol's state it does under one lock, without waiting.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tideline_link::link::line::{self, Arrivals, Control, Departures, Line, Outgoing, Peer};
+use tideline_link::link::line::{self, Arrivals, Control, Departures, Line, Outgoing, Peer, Proof};
 use tideline_link::link::{CLOSE_DONE, Link, LinkError, Transport};
 use tideline_link::mqtt::{PIECE_BYTES_MAX, down, prefix, up};
+use tideline_protocol::model::AgentId;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
 use super::access::{self, Client};
 use super::speech::{Broken, Fault, Heard, Speech};
 use crate::hub::App;
+use crate::places::{Place, Places};
 
 /// Longest wait for the first packet.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -69,6 +71,22 @@ impl Ended {
     }
 }
 
+/// Who was let in. The key belongs to it: who has an older key of a device takes no place of the newer.
+type Party = (AgentId, Option<[u8; 32]>);
+
+/// The connections of each client that was let in.
+pub type Clients = Arc<Places<Party>>;
+
+/// What a connection comes in with.
+pub struct Entry {
+    /// From where.
+    pub remote: SocketAddr,
+    /// Its place among those that have not said who they are, given back when it has.
+    pub stranger: Place<IpAddr>,
+    /// Where it has a place from then on.
+    pub clients: Clients,
+}
+
 /// Serves a client to its end. `certified` is who its certificate says it is; links go to `links`.
 ///
 /// # Errors
@@ -76,18 +94,21 @@ impl Ended {
 pub async fn serve<S: AsyncRead + AsyncWrite>(
     hub: &App,
     stream: S,
-    remote: SocketAddr,
+    entry: Entry,
     certified: Option<Peer>,
     links: &mpsc::Sender<Link>,
 ) -> Ended {
+    let Entry { remote, stranger, clients } = entry;
     let (mut reader, mut writer) = tokio::io::split(stream);
     let speech = Mutex::new(Speech::new());
-    let begun = greet(hub, &speech, &mut reader, remote, certified);
+    let begun = greet(hub, &speech, &mut reader, remote, certified, &clients);
     let greeted = tokio::time::timeout(CONNECT_MAX, begun).await;
     let greeted = greeted.unwrap_or(Err(Ended::Silent(CONNECT_MAX)));
     let answers = locked(&speech, Speech::answers);
     let written = write(&mut writer, &answers).await;
     let let_in = greeted.is_ok();
+    // Who was refused stays a stranger until it is gone.
+    let _stranger = (!let_in).then_some(stranger);
     let ended = match (greeted, written) {
         (Ok(greeted), Ok(())) => live(hub, &speech, &mut reader, &mut writer, remote, greeted, links).await,
         (Err(ended), _) | (Ok(_), Err(ended)) => ended,
@@ -113,6 +134,7 @@ struct Greeted {
     silence_max: Duration,
     // What came with the connect.
     heard: Vec<Heard>,
+    place: Place<Party>,
 }
 
 async fn greet<S: AsyncRead>(
@@ -121,6 +143,7 @@ async fn greet<S: AsyncRead>(
     reader: &mut ReadHalf<S>,
     remote: SocketAddr,
     certified: Option<Peer>,
+    clients: &Clients,
 ) -> Result<Greeted, Ended> {
     let mut heard = Vec::new();
     while heard.is_empty() {
@@ -131,12 +154,21 @@ async fn greet<S: AsyncRead>(
     let Some(Heard::Connect { user, password, keep_alive_s }) = heard.pop() else {
         return Err(Ended::Protocol(Broken::out_of_turn()));
     };
-    match access::admit(hub, certified, user.as_deref(), password.as_deref(), remote) {
-        Ok(client) => {
+    let admitted = access::admit(hub, certified, user.as_deref(), password.as_deref(), remote);
+    let seated = admitted.and_then(|client| {
+        let Peer { agent, proof } = &client.peer;
+        let key = if let Proof::Key(sha256) = proof { Some(*sha256) } else { None };
+        let place = clients.take(Some((agent.clone(), key))).map_err(|_| {
+            Fault::Quota(format!("device {agent} has as many connections as a client may have"))
+        })?;
+        Ok((client, place))
+    });
+    match seated {
+        Ok((client, place)) => {
             locked(speech, |speech| speech.accept(keep_alive_s));
             // As MQTT says, one and a half times.
             let silence_max = Duration::from_secs(u64::from(keep_alive_s) * 3 / 2);
-            Ok(Greeted { client, silence_max, heard: rest })
+            Ok(Greeted { client, silence_max, heard: rest, place })
         }
         Err(fault) => {
             locked(speech, |speech| speech.refuse(&fault));
@@ -213,7 +245,7 @@ async fn live<S: AsyncRead + AsyncWrite>(
     let (writes, written) = mpsc::channel(WRITES_MAX);
     let (departures, departing) = mpsc::channel(1);
     let (topic, reads) = (down(&greeted.client.peer.agent), AtomicBool::new(false));
-    let client = greeted.client.clone();
+    let (client, _place) = (greeted.client.clone(), greeted.place);
     let mut desk = Desk {
         speech,
         client: greeted.client,

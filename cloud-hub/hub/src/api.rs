@@ -25,7 +25,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router, middleware};
 use http_body_util::LengthLimitError;
-use tideline_store::CheckState;
+use tideline_store::{Check, CheckState};
 use utoipa::OpenApi;
 
 use crate::hub::App;
@@ -195,21 +195,24 @@ async fn description() -> Result<Response, problem::ApiError> {
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
-/// Whether the hub does its work; when not, why, a line for each reason.
+/// Whether the hub does its work; when not, why, a line for each reason. What an operator should look at
+/// is told of a hub that is ready, too.
 async fn ready(State(hub): State<App>) -> (StatusCode, String) {
     if *hub.stopping.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
     }
-    let checks = hub.store.health().checks;
-    let failed = checks.into_iter().filter_map(|check| match check.state {
-        CheckState::Failed(reason) => Some(format!("store {}: {reason}\n", check.name)),
-        CheckState::Fine | CheckState::Degraded(_) => None,
-    });
-    let failed: String = failed.collect();
+    let (mut failed, mut degraded) = (String::new(), String::new());
+    for Check { name, state } in hub.store.health().checks {
+        match state {
+            CheckState::Failed(reason) => failed += &format!("store {name}: {reason}\n"),
+            CheckState::Degraded(reason) => degraded += &format!("degraded: store {name}: {reason}\n"),
+            CheckState::Fine => {}
+        }
+    }
     if failed.is_empty() {
-        (StatusCode::OK, "ready\n".to_owned())
+        (StatusCode::OK, format!("ready\n{degraded}"))
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, failed)
+        (StatusCode::SERVICE_UNAVAILABLE, failed + &degraded)
     }
 }
 

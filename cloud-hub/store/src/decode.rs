@@ -1,5 +1,6 @@
 //! From durable bytes to readings that can be queried; what cannot be decoded becomes a dead letter.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -71,16 +72,43 @@ pub fn guarded(run: &Run, taken: &RangeSet, series: usize) -> Result<Decoded, St
     decoded.unwrap_or_else(|_| Err("the codec panicked".to_owned()))
 }
 
+/// A run that cannot be decoded, with what its dead letter is to say.
+#[derive(Debug)]
+pub struct Undecodable {
+    agent: AgentId,
+    run: Run,
+    taken: RangeSet,
+    reason: String,
+}
+
+impl Undecodable {
+    /// Writes the letter to `dead/`; only what is there may be refused.
+    ///
+    /// # Errors
+    /// As the disk's.
+    pub fn keep(&self, shared: &Shared) -> io::Result<Refusal> {
+        let Self { agent, run, taken, reason } = self;
+        let removed = dead::keep(&shared.dir.join("dead"), agent, run, taken, reason)?;
+        add(&shared.counters.dead_files_removed, removed);
+        Ok(Refusal { agent: agent.clone(), envelope: run.envelope.clone(), taken: taken.clone() })
+    }
+
+    /// The bytes of its block.
+    pub const fn bytes(&self) -> usize {
+        self.run.block.len()
+    }
+}
+
 /// Decodes the taken seqs of a run into the hot columns.
 ///
 /// # Errors
-/// The block is a dead letter; its bytes are in `dead/`.
+/// The block is to become a dead letter.
 pub fn take_in(
     shared: &Shared,
     agent: &AgentId,
     run: &Run,
     taken: &RangeSet,
-) -> Result<Option<LiveBatch>, Box<Refusal>> {
+) -> Result<Option<LiveBatch>, Box<Undecodable>> {
     if taken.is_empty() {
         return Ok(None);
     }
@@ -90,12 +118,12 @@ pub fn take_in(
         Err(reason) => {
             tracing::warn!(%agent, first = %run.envelope.first, reason, "a stored run cannot be decoded");
             add(&shared.counters.dead_letters, 1);
-            match dead::keep(&shared.dir.join("dead"), agent, run, taken, &reason) {
-                Ok(removed) => add(&shared.counters.dead_files_removed, removed),
-                Err(error) => tracing::error!(%agent, %error, "a dead letter cannot be kept"),
-            }
-            let (agent, envelope, taken) = (agent.clone(), run.envelope.clone(), taken.clone());
-            Err(Box::new(Refusal { agent, envelope, taken }))
+            Err(Box::new(Undecodable {
+                agent: agent.clone(),
+                run: run.clone(),
+                taken: taken.clone(),
+                reason,
+            }))
         }
     }
 }

@@ -12,6 +12,7 @@ mod letters;
 mod open;
 mod reopen;
 mod threads;
+mod unkept;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

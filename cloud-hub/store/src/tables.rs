@@ -178,6 +178,8 @@ pub struct Shared {
     pub suspects: Mutex<BTreeSet<u64>>,
     // Why the last flush failed, until one succeeds.
     pub flush_error: Mutex<Option<String>>,
+    // The dead letters that could not be written, while there are any.
+    pub unwritten: Mutex<Option<Unwritten>>,
     // How often the store took back what agents were told is stored.
     pub changes: watch::Sender<u64>,
     // Bytes that are durable and not decoded.
@@ -185,6 +187,15 @@ pub struct Shared {
     pub load: Load,
     pub blocks: BlockCache,
     pub signal: Signal,
+}
+
+/// Dead letters that could not be written.
+#[derive(Debug, Clone)]
+pub struct Unwritten {
+    pub letters: usize,
+    pub error: String,
+    /// Whether they are so many that nothing more is taken in.
+    pub holds: bool,
 }
 
 /// How much there is to be sealed, for who must not wait for the tables.

@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak, mpsc};
+use std::time::Duration;
 
 use super::Inner;
 use super::damage::fingerprint;
@@ -17,7 +18,7 @@ use crate::manifest::{Change, FileEntry, HoldingEntry};
 use crate::metrics::add;
 use crate::sealed::guarded;
 use crate::snapshot;
-use crate::tables::{read, sealed_paths, write};
+use crate::tables::{Shared, read, sealed_paths, write};
 
 /// All that the log held before a cut.
 #[derive(Debug)]
@@ -127,5 +128,49 @@ impl Inner {
         };
         let [raw, rollup] = finish().map_err(StoreError::io("writing a sealed file"))?;
         Ok(FileEntry { number, raw, rollup, places, holdings })
+    }
+}
+
+/// How soon a flush that failed is tried again, unless the interval is shorter.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Flushes when the hot columns are full, and after `interval` at the latest.
+pub fn run_flusher(shared: &Arc<Shared>, inner: &Weak<Inner>, interval: Duration) {
+    let mut flushed_at = u64::MAX;
+    let mut failed = false;
+    loop {
+        {
+            let state = lock(&shared.signal.state);
+            let pause = if failed { interval.min(RETRY) } else { interval };
+            let wait =
+                shared.signal.changed.wait_timeout_while(state, pause, |s| !s.stop && (failed || !s.full));
+            let mut state = wait.unwrap_or_else(PoisonError::into_inner).0;
+            if state.stop {
+                return;
+            }
+            state.full = false;
+        }
+        let written = shared.counters.log_bytes.load(Ordering::Relaxed);
+        let Some(inner) = inner.upgrade() else { return };
+        let idle = written == flushed_at && read(&shared.tables).active.rows() == 0;
+        if idle || shared.counters.poisoned.load(Ordering::Relaxed) {
+            continue;
+        }
+        let flushed = inner.flush();
+        failed = flushed.is_err();
+        *lock(&shared.flush_error) = flushed.as_ref().err().map(ToString::to_string);
+        match flushed {
+            Ok(()) => {
+                flushed_at = written;
+                // They may have filled up again meanwhile, and the decoder may wait for room.
+                let full = read(&shared.tables).active.rows() >= shared.hot_rows_max;
+                lock(&shared.signal.state).full |= full;
+            }
+            Err(StoreError::Closed) => return,
+            Err(error) => {
+                add(&shared.counters.flush_failures, 1);
+                tracing::error!(%error, "a flush failed; it will be tried again");
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Inner, Store};
 use crate::log::lock;
+use crate::tables::Unwritten;
 
 /// What a check says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub struct Check {
 }
 
 /// All checks of a store: `writer`, `decoder`, `flusher`, `reopener` (the threads), `log`, `flush`,
-/// `files`.
+/// `files`, `letters`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     /// In a fixed order.
@@ -69,6 +70,17 @@ impl Inner {
         lock(&self.shared.flush_error).clone().map_or(CheckState::Fine, CheckState::Degraded)
     }
 
+    fn letters(&self) -> CheckState {
+        let Some(Unwritten { letters, error, holds }) = lock(&self.shared.unwritten).clone() else {
+            return CheckState::Fine;
+        };
+        let told = format!("{letters} dead letters cannot be written: {error}");
+        if holds {
+            return CheckState::Failed(format!("{told}; nothing more is taken in until they are"));
+        }
+        CheckState::Degraded(format!("{told}; what they hold stays in the log, and it is tried again"))
+    }
+
     fn files(&self) -> CheckState {
         match self.shared.counters.damaged_files.load(Ordering::Relaxed) {
             0 => CheckState::Fine,
@@ -86,6 +98,7 @@ impl Store {
             Check { name: "log", state: self.inner.log() },
             Check { name: "flush", state: self.inner.flushed() },
             Check { name: "files", state: self.inner.files() },
+            Check { name: "letters", state: self.inner.letters() },
         ];
         Health { checks: threads.into_iter().chain(others).collect() }
     }

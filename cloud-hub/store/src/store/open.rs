@@ -13,8 +13,10 @@ use tideline_protocol::time::Clock;
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use super::damage::{self, Damage, Workshop, put_aside};
+use super::flush::run_flusher;
 use super::reopen::run_reopener;
-use super::threads::{Core, DECODE_BYTES_MAX, DECODE_QUEUE_MAX, Decoder, Writer, run_checker, run_flusher};
+use super::threads::{Core, DECODE_BYTES_MAX, DECODE_QUEUE_MAX, Decoder, Writer, run_checker};
+use super::unkept::Unkept;
 use super::{Inner, OpenReport, QUEUE_KIB_MAX, Quarantined, Store};
 use crate::blocks::BlockCache;
 use crate::config::{StoreConfig, StoreError};
@@ -79,19 +81,20 @@ pub fn open_on(
         unchecked: Mutex::new(unchecked),
         suspects: Mutex::default(),
         flush_error: Mutex::default(),
+        unwritten: Mutex::default(),
         changes: watch::Sender::new(0),
         on_the_way: Budget::new(DECODE_BYTES_MAX),
         load: Load::default(),
         blocks: BlockCache::default(),
         signal: Signal::default(),
     });
-    take_in_replay(&shared, &mut core, &replay)?;
+    let unkept = take_in_replay(&shared, &mut core, &replay)?;
     count(&shared, &replay, &mut report);
     report.took_ns = clock.mono_ns().saturating_sub(started);
     for entry in &report.quarantined {
         tracing::warn!(path = %entry.path.display(), reason = entry.reason, "put aside");
     }
-    Ok((start(&config, shared, manifest, core, format)?, report))
+    Ok((start(&config, shared, manifest, (core, unkept), format)?, report))
 }
 
 fn count(shared: &Shared, replay: &Replay, report: &mut OpenReport) {
@@ -104,13 +107,22 @@ fn count(shared: &Shared, replay: &Replay, report: &mut OpenReport) {
     report.replayed_rows = tables.active.rows() as u64;
 }
 
-fn take_in_replay(shared: &Shared, core: &mut Core, replay: &Replay) -> Result<(), StoreError> {
+/// Gives the dead letters that cannot be written yet; more of them than memory may hold end the start.
+fn take_in_replay(shared: &Shared, core: &mut Core, replay: &Replay) -> Result<Unkept, StoreError> {
+    let mut unkept = Unkept::default();
     for batch in &replay.batches {
-        if let Err(refusal) = decode::take_in(shared, &batch.agent, &batch.run, &batch.taken) {
+        let Err(letter) = decode::take_in(shared, &batch.agent, &batch.run, &batch.taken) else { continue };
+        let mut refusals = Vec::new();
+        unkept.add(letter);
+        let kept = unkept.keep(shared, &mut refusals);
+        for refusal in refusals {
             core.refuse(&refusal.agent, refusal.envelope.epoch, &refusal.taken, refusal.rows())?;
         }
+        if unkept.is_full() {
+            kept?;
+        }
     }
-    Ok(())
+    Ok(unkept)
 }
 
 /// A manifest that cannot be read is put aside with all files that only it could explain.
@@ -205,7 +217,7 @@ fn start(
     config: &StoreConfig,
     shared: Arc<Shared>,
     manifest: Manifest,
-    core: Core,
+    (core, unkept): (Core, Unkept),
     format: Arc<dyn SealedFormat>,
 ) -> Result<Store, StoreError> {
     let (commands, queue) = mpsc::unbounded_channel();
@@ -220,8 +232,13 @@ fn start(
         work,
         refusals: Arc::clone(&refusals),
     };
-    let decoder =
-        Decoder { shared: Arc::clone(&shared), live: live.clone(), commands: commands.downgrade(), refusals };
+    let decoder = Decoder {
+        shared: Arc::clone(&shared),
+        live: live.clone(),
+        commands: commands.downgrade(),
+        refusals,
+        unkept,
+    };
     let inner = Arc::new(Inner {
         shared: Arc::clone(&shared),
         format,

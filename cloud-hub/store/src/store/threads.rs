@@ -1,4 +1,4 @@
-//! The writer, the decoder and the flusher.
+//! The writer and the decoder.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::Inner;
 use super::flush::Cut;
 use super::letters::Revival;
+use super::unkept::{LETTER_RETRY, Unkept};
 use crate::config::StoreError;
 use crate::decode::{self, Refusal};
 use crate::log::{Checkpoint, LogCore, LogDisk, LogError, Opening, Seqs, lock};
@@ -97,7 +98,7 @@ pub enum Work {
 
 /// Refusals that the decoder found. A list beside the queues: the decoder must never wait for the
 /// writer, which may be waiting for the decoder.
-pub type Refusals = Arc<Mutex<Vec<Box<Refusal>>>>;
+pub type Refusals = Arc<Mutex<Vec<Refusal>>>;
 
 /// The writer's side of the store.
 pub struct Writer {
@@ -349,6 +350,7 @@ pub struct Decoder {
     pub live: broadcast::Sender<Arc<LiveBatch>>,
     pub commands: mpsc::WeakUnboundedSender<Command>,
     pub refusals: Refusals,
+    pub unkept: Unkept,
 }
 
 impl Drop for Decoder {
@@ -360,8 +362,18 @@ impl Drop for Decoder {
 
 impl Decoder {
     /// Takes durable runs in until the writer is gone.
-    pub fn run(self, work: &Receiver<Work>) {
-        while let Ok(work) = work.recv() {
+    pub fn run(mut self, work: &Receiver<Work>) {
+        loop {
+            // What cannot be written is tried again also when nothing comes.
+            let pause = if self.unkept.is_empty() { Duration::MAX } else { LETTER_RETRY };
+            let work = match work.recv_timeout(pause) {
+                Ok(work) => work,
+                Err(RecvTimeoutError::Timeout) => {
+                    let _told = self.keep();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             match work {
                 Work::Batch(batch) => {
                     self.take_in(&batch);
@@ -375,27 +387,51 @@ impl Decoder {
                     drop(tables);
                     let _ = reply.send(Ok(Cut { checkpoint, hot, settled: false }));
                 }
-                Work::Barrier { reply } => drop(reply.send(Ok(()))),
+                Work::Barrier { reply } => drop(reply.send(self.keep())),
             }
         }
     }
 
-    fn take_in(&self, batch: &Batch<Durable>) {
+    fn take_in(&mut self, batch: &Batch<Durable>) {
         self.wait_for_room();
         match decode::take_in(&self.shared, batch.agent(), batch.run(), batch.taken()) {
             Ok(None) => {}
             // Nobody listening is no error.
             Ok(Some(live)) => drop(self.live.send(Arc::new(live))),
-            Err(refusal) => {
-                lock(&self.refusals).push(refusal);
-                if let Some(commands) = self.commands.upgrade() {
-                    let _ = commands.send(Command::Refusals);
-                }
+            Err(letter) => {
+                self.unkept.add(letter);
+                let _told = self.keep();
+                self.wait_for_letters();
             }
         }
         if read(&self.shared.tables).active.rows() >= self.shared.hot_rows_max {
             lock(&self.shared.signal.state).full = true;
             self.shared.signal.changed.notify_all();
+        }
+    }
+
+    /// Writes the dead letters that there are, and has the writer record their refusals.
+    fn keep(&mut self) -> Result<(), StoreError> {
+        let mut refusals = Vec::new();
+        let kept = self.unkept.keep(&self.shared, &mut refusals);
+        if !refusals.is_empty() {
+            lock(&self.refusals).append(&mut refusals);
+            if let Some(commands) = self.commands.upgrade() {
+                let _ = commands.send(Command::Refusals);
+            }
+        }
+        kept
+    }
+
+    /// Dead letters that cannot be written hold ingest up, and not the memory.
+    fn wait_for_letters(&mut self) {
+        while self.unkept.is_full() {
+            let signal = &self.shared.signal;
+            let waited = signal.changed.wait_timeout_while(lock(&signal.state), LETTER_RETRY, |s| !s.stop);
+            if waited.unwrap_or_else(PoisonError::into_inner).0.stop {
+                return;
+            }
+            let _told = self.keep();
         }
     }
 
@@ -426,50 +462,6 @@ pub fn run_checker(shared: &Arc<Shared>, inner: &Weak<Inner>) {
         }
         if let Err(error) = inner.check(number) {
             tracing::error!(%error, number, "a damaged file cannot be mended");
-        }
-    }
-}
-
-/// How soon a flush that failed is tried again, unless the interval is shorter.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// Flushes when the hot columns are full, and after `interval` at the latest.
-pub fn run_flusher(shared: &Arc<Shared>, inner: &Weak<Inner>, interval: Duration) {
-    let mut flushed_at = u64::MAX;
-    let mut failed = false;
-    loop {
-        {
-            let state = lock(&shared.signal.state);
-            let pause = if failed { interval.min(RETRY) } else { interval };
-            let wait =
-                shared.signal.changed.wait_timeout_while(state, pause, |s| !s.stop && (failed || !s.full));
-            let mut state = wait.unwrap_or_else(PoisonError::into_inner).0;
-            if state.stop {
-                return;
-            }
-            state.full = false;
-        }
-        let written = shared.counters.log_bytes.load(Ordering::Relaxed);
-        let Some(inner) = inner.upgrade() else { return };
-        let idle = written == flushed_at && read(&shared.tables).active.rows() == 0;
-        if idle || shared.counters.poisoned.load(Ordering::Relaxed) {
-            continue;
-        }
-        let flushed = inner.flush();
-        failed = flushed.is_err();
-        *lock(&shared.flush_error) = flushed.as_ref().err().map(ToString::to_string);
-        match flushed {
-            Ok(()) => {
-                flushed_at = written;
-                // They may have filled up again meanwhile, and the decoder may wait for room.
-                let full = read(&shared.tables).active.rows() >= shared.hot_rows_max;
-                lock(&shared.signal.state).full |= full;
-            }
-            Err(StoreError::Closed) => return,
-            Err(error) => {
-                add(&shared.counters.flush_failures, 1);
-                tracing::error!(%error, "a flush failed; it will be tried again");
-            }
         }
     }
 }

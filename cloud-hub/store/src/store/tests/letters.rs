@@ -7,7 +7,7 @@ use tideline_protocol::ranges::RangeSet;
 use super::rig::*;
 use crate::dead::{self, LetterId};
 use crate::store::{LetterState, Store};
-use crate::{StoreError, verify};
+use crate::{CheckState, StoreError, verify};
 
 fn good() -> Vec<Vec<Row>> {
     vec![vec![(0, 1_000, 1.5), (1, 1_001, 2.5)], vec![(2, 2_000, 3.5)]]
@@ -107,4 +107,79 @@ fn a_letter_that_is_thrown_away_stays_refused() {
     assert!(store.remove_dead_letter(&id).unwrap());
     assert!(!store.remove_dead_letter(&id).unwrap());
     assert_eq!((store.dead_letter(&id).unwrap(), counts(&store)), (None, (1, 3, true)));
+}
+
+/// Nothing can be written to `dead` from now on.
+fn obstruct(dir: &Path) {
+    std::fs::create_dir(dir.join("dead/part.tmp")).unwrap();
+}
+
+fn clear(dir: &Path) {
+    std::fs::remove_dir(dir.join("dead/part.tmp")).unwrap();
+}
+
+fn health(store: &Store) -> CheckState {
+    store.health().checks.into_iter().find(|check| check.name == "letters").unwrap().state
+}
+
+fn is_kept_at_last(store: &Store, case: &str) {
+    store.flush().unwrap();
+    let letters = store.dead_letters().unwrap().0;
+    assert_eq!((letters.len(), letters[0].state, letters[0].rows), (1, LetterState::Refused, 3), "{case}");
+    assert_eq!(store.dead_letter(&letters[0].head.id).unwrap().unwrap().1, [1, 2, 3], "{case}");
+    assert_eq!(counts(store), (1, 3, true), "{case}");
+    assert!(store.health().checks.iter().all(|check| check.state == CheckState::Fine), "{case}");
+}
+
+#[test]
+fn what_is_refused_is_kept_before_it_is_told_and_before_the_log_goes() {
+    let [dir, killed] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let store = ready(config(dir.path()));
+    append(&store, 1, &[vec![(0, 1_000, 1.5)]]);
+    obstruct(dir.path());
+    wait(store.append(undecodable(&agent("a"), 2, 3))).unwrap();
+    for _ in 0..2 {
+        let error = store.flush().unwrap_err().to_string();
+        assert!(error.contains("writing a dead letter"), "{error}");
+        assert_eq!(counts(&store), (4, 0, true), "it is not refused yet");
+    }
+    assert!(matches!(health(&store), CheckState::Degraded(_)) && store.health().is_ready());
+    copy(dir.path(), killed.path());
+    clear(dir.path());
+    is_kept_at_last(&store, "the disk is good again");
+    let (again, _) = open(config(killed.path()));
+    assert!(again.flush().is_err() && counts(&again) == (4, 0, true), "killed");
+    clear(killed.path());
+    is_kept_at_last(&again, "killed");
+}
+
+#[test]
+fn letters_that_cannot_be_written_hold_ingest_up_and_not_the_memory() {
+    let [dir, closed] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    for (dir, is_closed) in [(dir.path(), false), (closed.path(), true)] {
+        let mut store = ready(config(dir));
+        obstruct(dir);
+        for seq in 1..=6 {
+            let block = vec![1; tideline_protocol::wire::RUN_BYTES_MAX];
+            wait(store.append(hostile(&agent("a"), seq, 1, block))).unwrap();
+        }
+        while store.health().is_ready() {
+            std::thread::yield_now();
+        }
+        assert!(matches!(health(&store), CheckState::Failed(_)), "{:?}", store.health());
+        if is_closed {
+            store.close().unwrap();
+            let error = try_open(config(dir)).map(drop).unwrap_err().to_string();
+            assert!(error.contains("writing a dead letter"), "{error}");
+            clear(dir);
+            store = open(config(dir)).0;
+        } else {
+            clear(dir);
+        }
+        store.settle().unwrap();
+        assert_eq!((counts(&store), health(&store)), ((0, 6, true), CheckState::Fine), "{is_closed}");
+        // The newest of an agent are kept, 16 MiB of them.
+        let kept: Vec<u64> = store.dead_letters().unwrap().0.iter().map(|l| l.head.id.first.get()).collect();
+        assert_eq!(kept, [2, 3, 4, 5, 6], "{is_closed}");
+    }
 }

@@ -17,7 +17,7 @@ use crate::hot::{Hot, Rows};
 use crate::log::{EpochLedger, lock};
 use crate::sealed::{ParquetFormat, Place, SealedFormat};
 use crate::store::{OpenReport, Store, open};
-use crate::{SeriesId, StoreConfig};
+use crate::{SeriesId, StoreConfig, StoreError};
 
 pub const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
 /// Series of each agent.
@@ -43,7 +43,11 @@ pub fn open_with(config: StoreConfig, format: Arc<dyn SealedFormat>) -> (Store, 
 }
 
 pub fn open(config: StoreConfig) -> (Store, OpenReport) {
-    open_with(config, Arc::new(ParquetFormat))
+    try_open(config).unwrap()
+}
+
+pub fn try_open(config: StoreConfig) -> Result<(Store, OpenReport), StoreError> {
+    open::open(config, &ManualClock::at(0), Arc::new(ParquetFormat))
 }
 
 /// The series of an agent.

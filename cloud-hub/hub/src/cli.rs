@@ -1,5 +1,4 @@
 //! The command line: what there is, and which part of the hub does it.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks on stdout and stderr")]
 
 mod backup;
 mod beside;
@@ -12,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tideline_link::{out, outln};
 
 use cloud_hub::config::{self, Config, Layers};
 use cloud_hub::metadata::Role;
@@ -315,11 +315,11 @@ pub async fn run(cli: Cli) -> Result<()> {
             cloud_hub::serve::run(config, async move { stop.next().await }).await
         }
         Command::Config(ConfigCommand::Print) => {
-            print!("{}", config::render(&config));
+            out!("{}", config::render(&config));
             Ok(())
         }
         Command::Config(ConfigCommand::Check) => {
-            println!("the configuration is good");
+            outln!("the configuration is good");
             Ok(())
         }
         Command::Store(StoreCommand::Inspect) => files::inspect(&config).await,

@@ -1,5 +1,4 @@
 //! `cloud-hub demo`: a real hub and real agents on this machine, an outage, and the account.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks on stdout and stderr")]
 
 mod account;
 mod children;
@@ -11,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::{Value, json};
+use tideline_link::{err, errln, outln};
 use tideline_protocol::time::{Clock as _, SystemClock};
 
 use crate::StopSignals;
@@ -86,7 +86,7 @@ pub async fn run(args: &DemoArgs) -> Result<()> {
     let outage = Outage::plan(args.outage, args.duration);
     if outage.shortened_from.is_some() {
         let seconds = (outage.end - outage.begin).as_secs_f64();
-        eprintln!("the outage is shortened to {seconds:.1} s, so that it ends before the demo does");
+        errln!("the outage is shortened to {seconds:.1} s, so that it ends before the demo does");
     }
     let folder = Folder {
         path: std::env::temp_dir().join(format!("tideline-demo-{}", secret::random_id()?)),
@@ -107,7 +107,7 @@ pub async fn run(args: &DemoArgs) -> Result<()> {
     };
     if result.is_err() {
         demo.folder.keep = true;
-        eprintln!("the demo's files are kept in {}", demo.folder.path.display());
+        errln!("the demo's files are kept in {}", demo.folder.path.display());
     }
     result
 }
@@ -115,7 +115,7 @@ pub async fn run(args: &DemoArgs) -> Result<()> {
 /// Ends the agents and makes the account of every device, whatever went wrong with one of them.
 async fn settle(args: &DemoArgs, demo: &mut Demo, agent_program: &Path) -> Result<()> {
     demo.relay.set_cut(false);
-    eprintln!("ending: the agents send what they still hold; Ctrl-C again ends at once");
+    errln!("ending: the agents send what they still hold; Ctrl-C again ends at once");
     let mut faults = Vec::new();
     let names: Vec<String> = demo.agents.iter().map(|agent| agent.name().to_owned()).collect();
     if let Err(error) = until_online(demo, &names).await {
@@ -134,9 +134,9 @@ async fn settle(args: &DemoArgs, demo: &mut Demo, agent_program: &Path) -> Resul
         entries.push(account::entry(&demo.socket, agent.name(), &said).await?);
     }
     let account = Account::of(entries);
-    eprint!("{}", account.words());
+    err!("{}", account.words());
     if args.json {
-        println!("{}", serde_json::to_string(&account)?);
+        outln!("{}", serde_json::to_string(&account)?);
     }
     if !account.good() {
         faults.push("the account is not good".to_owned());
@@ -152,8 +152,8 @@ async fn end_agent(demo: &mut Demo, n: usize, name: &String) -> Result<()> {
     let hub_lived = demo.hub.check().is_ok();
     match &ended {
         Ok(()) if hub_lived => return Ok(()),
-        Ok(()) => eprintln!("the hub ended while {name} sent its rest"),
-        Err(error) => eprintln!("{error:#}"),
+        Ok(()) => errln!("the hub ended while {name} sent its rest"),
+        Err(error) => errln!("{error:#}"),
     }
     if let Some(agent) = demo.agents.get_mut(n) {
         agent.revive()?;
@@ -167,7 +167,7 @@ async fn start(args: &DemoArgs, folder: Folder, agent_program: &Path) -> Result<
     let data = folder.path.join("hub");
     let (http, https, quic) = (free_tcp(args.port)?, free_tcp(8443)?, free_udp(4433)?);
     if http != args.port && args.port != 0 {
-        eprintln!("port {} is taken", args.port);
+        errln!("port {} is taken", args.port);
     }
     let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
     let env = vec![
@@ -192,7 +192,7 @@ async fn start(args: &DemoArgs, folder: Folder, agent_program: &Path) -> Result<
     }
     let password = secret::random()?.chars().filter(char::is_ascii_alphanumeric).take(16).collect::<String>();
     socket.post("/api/v1/users", &json!({"name": "demo", "password": password, "role": "admin"})).await?;
-    eprintln!("dashboard: http://{}/  user: demo  password: {password}", local(http));
+    errln!("dashboard: http://{}/  user: demo  password: {password}", local(http));
     let relay = Relay::start(SocketAddr::from((Ipv4Addr::LOCALHOST, quic))).await?;
     let recording = match &args.csv {
         Some(path) => std::fs::canonicalize(path).with_context(|| format!("--csv {}", path.display()))?,
@@ -310,7 +310,7 @@ async fn until_online(demo: &mut Demo, names: &[String]) -> Result<()> {
     match tokio::time::timeout(CONNECT_MAX, wait).await {
         Ok(done) => done,
         Err(_late) => {
-            eprintln!("not every agent is connected after {} s", CONNECT_MAX.as_secs());
+            errln!("not every agent is connected after {} s", CONNECT_MAX.as_secs());
             Ok(())
         }
     }
@@ -318,7 +318,7 @@ async fn until_online(demo: &mut Demo, names: &[String]) -> Result<()> {
 
 fn revive_agent(agent: &mut Running) -> Result<()> {
     if let Some(status) = agent.revive()? {
-        eprintln!("{} ended ({status}) and is started again", agent.name());
+        errln!("{} ended ({status}) and is started again", agent.name());
     }
     Ok(())
 }
@@ -342,7 +342,7 @@ async fn watch(args: &DemoArgs, outage: &Outage, demo: &mut Demo, stop: &mut Sto
         if cut != was_cut {
             was_cut = cut;
             demo.relay.set_cut(cut);
-            eprintln!("{}", if cut { "demo-1 is cut off" } else { "demo-1 is connected again" });
+            errln!("{}", if cut { "demo-1 is cut off" } else { "demo-1 is connected again" });
         }
         revive_hub(demo).await?;
         demo.agents.iter_mut().try_for_each(revive_agent)?;
@@ -357,7 +357,7 @@ async fn watch(args: &DemoArgs, outage: &Outage, demo: &mut Demo, stop: &mut Sto
 
 async fn revive_hub(demo: &mut Demo) -> Result<()> {
     if let Some(status) = demo.hub.revive()? {
-        eprintln!("the hub ended ({status}) and is started again");
+        errln!("the hub ended ({status}) and is started again");
         until_up(&demo.socket, &mut demo.hub).await?;
     }
     Ok(())
@@ -375,7 +375,7 @@ async fn progress(socket: &HubSocket, elapsed: Duration, cut: bool) -> Result<()
         let Ledger { produced, stored, pending, .. } = device.ledger;
         format!("{} {state} produced {produced} stored {stored} pending {pending}", device.id)
     });
-    eprintln!("{:>4} s  {}", elapsed.as_secs(), parts.collect::<Vec<_>>().join(" | "));
+    errln!("{:>4} s  {}", elapsed.as_secs(), parts.collect::<Vec<_>>().join(" | "));
     Ok(())
 }
 

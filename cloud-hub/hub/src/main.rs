@@ -1,5 +1,4 @@
 //! The hub's binary: the command line, the log, and the signals that end it.
-#![allow(clippy::print_stderr, reason = "a command line speaks on stderr")]
 
 mod cli;
 mod demo;
@@ -8,6 +7,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use tideline_link::errln;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
@@ -17,18 +17,20 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("TIDELINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // A log file holds no colours.
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    // What cannot be written to stderr is gone: telling that on stderr would panic.
+    log.with_writer(std::io::stderr).log_internal_errors(false).init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("cloud-hub: no runtime: {error}");
+            errln!("cloud-hub: no runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(cli::run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cloud-hub: {error:#}");
+            errln!("cloud-hub: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -1,5 +1,4 @@
 //! The command line of the agent.
-#![allow(clippy::print_stdout, reason = "a command line speaks on stdout")]
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -11,6 +10,7 @@ use clap::{Parser, Subcommand};
 use edge_agent::config::{self, Layers};
 use edge_agent::export::{self, Selection};
 use edge_agent::{enroll, run, serve, store};
+use tideline_link::{console, out, outln};
 use tideline_protocol::time::NS_PER_MS;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -179,7 +179,7 @@ async fn command(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Enroll { token } => {
             let identity = enroll::enroll(&token, &data).await?;
-            println!(
+            outln!(
                 "enrolled as {}; start with: edge-agent run --data {}",
                 identity.file.agent,
                 data.display()
@@ -188,14 +188,14 @@ async fn command(args: Args) -> anyhow::Result<()> {
         Command::Run { until_stdin_ends, .. } => run::run(layers, until_stdin_ends).await?,
         Command::Status { json } => {
             let status = serve::ask_status(&data).await?;
-            if json { println!("{}", serde_json::to_string(&status)?) } else { print_status(&status) }
+            if json { outln!("{}", serde_json::to_string(&status)?) } else { print_status(&status) }
         }
         Command::Sync { timeout, json } => {
             let report = serve::ask_sync(&data, timeout).await?;
             if json {
-                println!("{}", serde_json::to_string(&report)?)
+                outln!("{}", serde_json::to_string(&report)?)
             } else {
-                println!("{report}")
+                outln!("{report}")
             }
             anyhow::ensure!(
                 report.reached,
@@ -205,9 +205,9 @@ async fn command(args: Args) -> anyhow::Result<()> {
         Command::Store { command: StoreCommand::Verify { against_hub: true, json } } => {
             let report = serve::ask_agreement(&data).await?;
             if json {
-                println!("{}", serde_json::to_string(&report)?)
+                outln!("{}", serde_json::to_string(&report)?)
             } else {
-                println!("{report}")
+                outln!("{report}")
             }
             anyhow::ensure!(report.ok, "agent and hub do not hold the same");
         }
@@ -216,8 +216,8 @@ async fn command(args: Args) -> anyhow::Result<()> {
             export_command(&data, &selection, out.as_deref()).await?;
         }
         Command::Store { command } => store_command(&command, &data)?,
-        Command::Config { command: ConfigCommand::Print } => print!("{}", config::reference()),
-        Command::Config { command: ConfigCommand::Check } => println!("the configuration is valid"),
+        Command::Config { command: ConfigCommand::Print } => out!("{}", config::reference()),
+        Command::Config { command: ConfigCommand::Check } => outln!("the configuration is valid"),
     }
     Ok(())
 }
@@ -233,7 +233,7 @@ async fn export_command(data: &Path, selection: &Selection, out: Option<&Path>) 
             file.sync_all()?;
             missing
         }
-        None => export_to(data, selection, &mut std::io::BufWriter::new(std::io::stdout())).await?,
+        None => export_to(data, selection, &mut std::io::BufWriter::new(console::Stdout)).await?,
     };
     anyhow::ensure!(missing == 0, "{missing} batches cannot be read and are not in the export");
     Ok(())
@@ -260,9 +260,9 @@ fn store_command(command: &StoreCommand, data: &Path) -> anyhow::Result<()> {
         StoreCommand::Export { .. } => return Ok(()),
     };
     if *json {
-        println!("{found}")
+        outln!("{found}")
     } else {
-        print!("{}", store::text(&found))
+        out!("{}", store::text(&found))
     }
     anyhow::ensure!(found.get("ok") != Some(&serde_json::Value::Bool(false)), "the spool has problems");
     Ok(())
@@ -279,12 +279,12 @@ fn clock_text(clock: &edge_agent::status::ClockStatus) -> String {
 fn print_status(status: &edge_agent::status::Status) {
     let a = &status.account;
     let state = if status.connected { "connected" } else { "not connected" };
-    println!("agent    {} ({state} to {}, breaker {})", status.agent, status.hub, status.breaker.state);
+    outln!("agent    {} ({state} to {}, breaker {})", status.agent, status.hub, status.breaker.state);
     for path in &status.paths {
         let breaker = &path.breaker;
         let sign = if path.carries { "*" } else { " " };
         let rtt = path.rtt_ms.map_or_else(String::new, |ms| format!(", {ms:.1} ms"));
-        println!(
+        outln!(
             "path    {sign}{} {}: breaker {}, {} failures, back-off {} ms{rtt}, {:.1} % lost",
             path.transport,
             path.hub,
@@ -294,45 +294,51 @@ fn print_status(status: &edge_agent::status::Status) {
             path.loss * 100.0
         );
     }
-    println!("clock    {}", clock_text(&status.clock));
-    println!("epoch    {} at seq {}", status.epoch, status.head);
-    println!(
+    outln!("clock    {}", clock_text(&status.clock));
+    outln!("epoch    {} at seq {}", status.epoch, status.head);
+    outln!(
         "rows     {} produced = {} stored + {} pending + {} dropped + {} refused",
-        a.produced, a.stored, a.pending, a.dropped, a.refused
+        a.produced,
+        a.stored,
+        a.pending,
+        a.dropped,
+        a.refused
     );
     let s = &status.spool;
-    println!("spool    {} of {} bytes, {} written to flash", s.bytes, s.quota_bytes, s.flash_bytes);
+    outln!("spool    {} of {} bytes, {} written to flash", s.bytes, s.quota_bytes, s.flash_bytes);
     if s.flash_bytes_per_day > 0 {
         let (used, budget) = (s.flash_day_bytes, s.flash_bytes_per_day);
-        println!("flash    {used} of {budget} bytes written this day ({})", s.flash_pace);
+        outln!("flash    {used} of {budget} bytes written this day ({})", s.flash_pace);
     }
     if s.disk_full {
-        println!("spool    the disk was full: it makes do with the room that it has");
+        outln!("spool    the disk was full: it makes do with the room that it has");
     }
     for stream in &status.streams {
         let quota =
             if stream.quota_bytes > 0 { format!(" of {}", stream.quota_bytes) } else { String::new() };
-        println!("stream   {} ({}): {}{quota} bytes", stream.name, stream.class, stream.bytes);
+        outln!("stream   {} ({}): {}{quota} bytes", stream.name, stream.class, stream.bytes);
     }
     for (cause, rows) in &status.drops {
-        println!("dropped  {rows} rows: {cause}");
+        outln!("dropped  {rows} rows: {cause}");
     }
     for source in status.sources.values() {
         let error = source.last_error.as_deref().unwrap_or("");
-        println!(
+        outln!(
             "source   {}: {} accepted, {} rejected {error}",
-            source.name, source.accepted, source.rejected
+            source.name,
+            source.accepted,
+            source.rejected
         );
     }
     let file = status.config.file.as_deref().unwrap_or("no file: defaults, environment and flags");
-    println!("config   {file}");
+    outln!("config   {file}");
     if let Some(error) = &status.config.error {
-        println!("config   an older one is in force, as the file is wrong: {error}");
+        outln!("config   an older one is in force, as the file is wrong: {error}");
     }
     if !status.config.needs_restart.is_empty() {
-        println!("config   needs a restart to change: {}", status.config.needs_restart.join(", "));
+        outln!("config   needs a restart to change: {}", status.config.needs_restart.join(", "));
     }
     if let Some(error) = &status.last_error {
-        println!("error    {error}");
+        outln!("error    {error}");
     }
 }

@@ -1,10 +1,10 @@
 //! `backup` and `restore`.
-#![allow(clippy::print_stdout, reason = "a command line speaks on stdout")]
 
 use std::path::{Path, absolute};
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
+use tideline_link::outln;
 use tideline_protocol::time::{Clock as _, SystemClock};
 
 use super::HubSocket;
@@ -38,8 +38,8 @@ pub async fn backup(config: &Config, to: &Path) -> Result<()> {
                 .context("the hub's answer is not understood; is it another version?")?
         }
     };
-    println!("{}: {} files, {} bytes", made.path, made.files, made.bytes);
-    println!("it holds the hub's keys: keep it where nobody else can read it");
+    outln!("{}: {} files, {} bytes", made.path, made.files, made.bytes);
+    outln!("it holds the hub's keys: keep it where nobody else can read it");
     Ok(())
 }
 
@@ -47,7 +47,7 @@ pub async fn backup(config: &Config, to: &Path) -> Result<()> {
 pub fn restore(config: &Config, from: &Path, force: bool) -> Result<()> {
     let data = &config.data_dir;
     let done = backup::restore(from, data, force, now_ms())?;
-    println!(
+    outln!(
         "restored the backup of {} into {}: {} files, {} bytes",
         show_ms(done.made_ms),
         data.display(),
@@ -55,21 +55,22 @@ pub fn restore(config: &Config, from: &Path, force: bool) -> Result<()> {
         done.bytes
     );
     if let Some(aside) = &done.aside {
-        println!("what it held is in {}", aside.display());
+        outln!("what it held is in {}", aside.display());
     }
-    println!(
+    outln!(
         "{} users and {} API tokens are as they were then: revoke again what was revoked since",
-        done.users, done.api_tokens
+        done.users,
+        done.api_tokens
     );
     if done.tokens_ended > 0 {
-        println!(
+        outln!(
             "{} enrolment tokens that had not been used were ended, as they may have been since: make new ones",
             done.tokens_ended
         );
     }
-    println!(
+    outln!(
         "agents that enrolled since are not registered: `cloud-hub device adopt --all` lets those in again that ask"
     );
-    println!("agents send again what they still hold; what they do not is shown as lost in their ledgers");
+    outln!("agents send again what they still hold; what they do not is shown as lost in their ledgers");
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! Commands beside a running hub.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks on stdout and stderr")]
 
 use std::io::BufRead as _;
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
+use tideline_link::{errln, outln};
 
 use super::socket::{HubSocket, escape};
 use super::{
@@ -30,7 +30,7 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 pub async fn enroll_token(hub: &HubSocket, command: &EnrollTokenCommand) -> Result<()> {
     let EnrollTokenCommand::Create { device, ttl } = command;
     let made = hub.post("/api/v1/enroll-tokens", &json!({"device": device, "ttl_s": ttl.as_secs()})).await?;
-    println!("{}", text(&made, "token"));
+    outln!("{}", text(&made, "token"));
     Ok(())
 }
 
@@ -39,16 +39,16 @@ pub async fn device(hub: &HubSocket, command: &DeviceCommand) -> Result<()> {
     match command {
         DeviceCommand::List => list_devices(hub).await?,
         DeviceCommand::Show { id } => {
-            println!("{:#}", hub.get(&format!("/api/v1/devices/{}", escape(id))).await?);
+            outln!("{:#}", hub.get(&format!("/api/v1/devices/{}", escape(id))).await?);
         }
         DeviceCommand::Add { id, behind } => {
             hub.post("/api/v1/devices", &json!({"id": id, "agent": behind})).await?;
-            println!("{id} is registered behind {behind}");
+            outln!("{id} is registered behind {behind}");
         }
         DeviceCommand::Adopt { ids, all } => adopt(hub, ids, *all).await?,
         DeviceCommand::Revoke { id } => {
             hub.post(&format!("/api/v1/devices/{}/revoke", escape(id)), &Value::Null).await?;
-            println!("{id} is revoked");
+            outln!("{id} is revoked");
         }
     }
     Ok(())
@@ -60,21 +60,25 @@ async fn adopt(hub: &HubSocket, ids: &[String], all: bool) -> Result<()> {
         let asked: StrangerList = hub.get_as("/api/v1/strangers").await?;
         ids = asked.strangers.into_iter().map(|stranger| stranger.agent).collect();
         if ids.is_empty() {
-            println!("no agent that is not registered has asked since the hub started");
+            outln!("no agent that is not registered has asked since the hub started");
         }
     }
     for id in ids {
         hub.post(&format!("/api/v1/devices/{}/adopt", escape(&id)), &Value::Null).await?;
-        println!("{id} is registered again");
+        outln!("{id} is registered again");
     }
     Ok(())
 }
 
 async fn list_devices(hub: &HubSocket) -> Result<()> {
     let mut page: DevicePage = hub.get_as("/api/v1/devices?limit=1000").await?;
-    println!(
+    outln!(
         "{:<24} {:<24} {:<8} {:>12} {:>12}  last seen",
-        "device", "behind", "state", "readings", "pending"
+        "device",
+        "behind",
+        "state",
+        "readings",
+        "pending"
     );
     loop {
         for device in &page.devices {
@@ -90,7 +94,7 @@ async fn list_devices(hub: &HubSocket) -> Result<()> {
             };
             let seen = device.last_seen_ms.map_or_else(|| "-".to_owned(), show_ms);
             let (id, readings) = (&device.id, device.readings);
-            println!("{id:<24} {behind:<24} {state:<8} {readings:>12} {pending:>12}  {seen}");
+            outln!("{id:<24} {behind:<24} {state:<8} {readings:>12} {pending:>12}  {seen}");
         }
         let Some(next) = page.next else { return Ok(()) };
         page = hub.get_as(&format!("/api/v1/devices?limit=1000&cursor={}", escape(&next))).await?;
@@ -109,16 +113,16 @@ pub async fn user(hub: &HubSocket, command: &UserCommand) -> Result<()> {
                 generated_password()?
             };
             hub.post("/api/v1/users", &json!({"name": name, "password": password, "role": role})).await?;
-            println!("made user {name} with role {}", role.as_str());
+            outln!("made user {name} with role {}", role.as_str());
             if !*password_stdin {
-                println!("password: {password}");
+                outln!("password: {password}");
             }
         }
         UserCommand::List => {
             let users = hub.get("/api/v1/users").await?;
-            println!("{:<24} {:<8} made", "user", "role");
+            outln!("{:<24} {:<8} made", "user", "role");
             for user in list(&users, "users") {
-                println!(
+                outln!(
                     "{:<24} {:<8} {}",
                     text(user, "name"),
                     text(user, "role"),
@@ -128,7 +132,7 @@ pub async fn user(hub: &HubSocket, command: &UserCommand) -> Result<()> {
         }
         UserCommand::Revoke { name } => {
             hub.delete(&format!("/api/v1/users/{}", escape(name))).await?;
-            println!("user {name} is removed");
+            outln!("user {name} is removed");
         }
     }
     Ok(())
@@ -144,13 +148,13 @@ pub async fn token(hub: &HubSocket, command: &TokenCommand) -> Result<()> {
     match command {
         TokenCommand::Create { name, role } => {
             let made = hub.post("/api/v1/tokens", &json!({"name": name, "role": role})).await?;
-            println!("{}", text(&made, "token"));
+            outln!("{}", text(&made, "token"));
         }
         TokenCommand::List => {
             let tokens = hub.get("/api/v1/tokens").await?;
-            println!("{:<20} {:<24} {:<8} made", "id", "name", "role");
+            outln!("{:<20} {:<24} {:<8} made", "id", "name", "role");
             for token in list(&tokens, "tokens") {
-                println!(
+                outln!(
                     "{:<20} {:<24} {:<8} {}",
                     text(token, "id"),
                     text(token, "name"),
@@ -161,7 +165,7 @@ pub async fn token(hub: &HubSocket, command: &TokenCommand) -> Result<()> {
         }
         TokenCommand::Revoke { id } => {
             hub.delete(&format!("/api/v1/tokens/{}", escape(id))).await?;
-            println!("token {id} is removed");
+            outln!("token {id} is removed");
         }
     }
     Ok(())
@@ -172,19 +176,19 @@ pub async fn device_token(hub: &HubSocket, command: &DeviceTokenCommand) -> Resu
     match command {
         DeviceTokenCommand::Create { device } => {
             let made = hub.post("/api/v1/device-tokens", &json!({"device": device})).await?;
-            println!("{}", text(&made, "token"));
+            outln!("{}", text(&made, "token"));
         }
         DeviceTokenCommand::List => {
             let tokens = hub.get("/api/v1/device-tokens").await?;
-            println!("{:<20} {:<24} made", "id", "device");
+            outln!("{:<20} {:<24} made", "id", "device");
             for token in list(&tokens, "tokens") {
                 let (id, device) = (text(token, "id"), text(token, "device"));
-                println!("{id:<20} {device:<24} {}", show_ms(number(token, "created_ms")));
+                outln!("{id:<20} {device:<24} {}", show_ms(number(token, "created_ms")));
             }
         }
         DeviceTokenCommand::Revoke { id } => {
             hub.delete(&format!("/api/v1/device-tokens/{}", escape(id))).await?;
-            println!("device token {id} is removed");
+            outln!("device token {id} is removed");
         }
     }
     Ok(())
@@ -205,8 +209,8 @@ pub async fn query(hub: &HubSocket, args: &QueryArgs) -> Result<()> {
     warn_of(&page);
     let names = columns.join(",").replace('v', "value");
     match args.format {
-        Format::Csv => println!("series,time,{names}"),
-        Format::Table => println!("{}", row("series", "time", names.split(','))),
+        Format::Csv => outln!("series,time,{names}"),
+        Format::Table => outln!("{}", row("series", "time", names.split(','))),
         Format::Json => {}
     }
     loop {
@@ -222,14 +226,14 @@ fn warn_of(page: &Value) {
     for missing in list(page, "missing") {
         let (device, cause) = (text(missing, "device"), text(missing, "cause"));
         match missing.get("after_ms").and_then(Value::as_i64) {
-            Some(ms) => eprintln!("{device}: readings after {} may be missing ({cause})", show_ms(ms)),
-            None => eprintln!("{device}: readings may be missing ({cause})"),
+            Some(ms) => errln!("{device}: readings after {} may be missing ({cause})", show_ms(ms)),
+            None => errln!("{device}: readings may be missing ({cause})"),
         }
     }
     for gap in list(page, "gaps") {
         let (from, to) = (show_ms(number(gap, "from_ms")), show_ms(number(gap, "to_ms")));
         let (device, rows, cause) = (text(gap, "device"), number(gap, "rows"), text(gap, "cause"));
-        eprintln!("{device}: {rows} readings from {from} to {to} were dropped by the agent ({cause})");
+        errln!("{device}: {rows} readings from {from} to {to} were dropped by the agent ({cause})");
     }
 }
 
@@ -240,7 +244,7 @@ fn row<'a>(series: &str, time: &str, cells: impl Iterator<Item = &'a str>) -> St
 
 fn show_series(series: &Value, columns: &[&str], format: Format) -> Result<()> {
     if let Format::Json = format {
-        println!("{series}");
+        outln!("{series}");
         return Ok(());
     }
     let (name, exact) = (text(series, "id"), list(series, "t_ns"));
@@ -253,8 +257,8 @@ fn show_series(series: &Value, columns: &[&str], format: Format) -> Result<()> {
             .map(|c| list(series, c).get(at).map_or_else(String::new, ToString::to_string))
             .collect();
         match format {
-            Format::Csv => println!("{name},{time},{}", cells.join(",")),
-            _ => println!("{}", row(name, &time, cells.iter().map(String::as_str))),
+            Format::Csv => outln!("{name},{time},{}", cells.join(",")),
+            _ => outln!("{}", row(name, &time, cells.iter().map(String::as_str))),
         }
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! `dead-letter list|show|replay|delete`.
-#![allow(clippy::print_stdout, reason = "a command line speaks on stdout")]
 
 use anyhow::{Result, bail};
 use serde_json::Value;
+use tideline_link::outln;
 
 use super::DeadLetterCommand;
 use super::socket::{HubSocket, escape};
@@ -27,18 +27,21 @@ pub async fn dead_letter(hub: &HubSocket, command: &DeadLetterCommand) -> Result
     match command {
         DeadLetterCommand::List => {
             let (letters, unreadable) = all(hub).await?;
-            println!("{:<60} {:>10} {:>10}  {:<24} reason", "letter", "readings", "bytes", "kept");
+            outln!("{:<60} {:>10} {:>10}  {:<24} reason", "letter", "readings", "bytes", "kept");
             for letter in letters {
                 let kept = letter.kept_ms.map_or_else(|| "-".to_owned(), show_ms);
-                println!(
+                outln!(
                     "{:<60} {:>10} {:>10}  {kept:<24} {}",
-                    letter.id, letter.rows, letter.bytes, letter.reason
+                    letter.id,
+                    letter.rows,
+                    letter.bytes,
+                    letter.reason
                 );
             }
-            unreadable.iter().for_each(|name| println!("{name}: a file that is no dead letter"));
+            unreadable.iter().for_each(|name| outln!("{name}: a file that is no dead letter"));
         }
         DeadLetterCommand::Show { id } => {
-            println!("{:#}", hub.get(&format!("{LETTERS}/{}", escape(id))).await?);
+            outln!("{:#}", hub.get(&format!("{LETTERS}/{}", escape(id))).await?);
         }
         DeadLetterCommand::Replay { ids, all: every } => {
             let ids =
@@ -48,7 +51,7 @@ pub async fn dead_letter(hub: &HubSocket, command: &DeadLetterCommand) -> Result
         DeadLetterCommand::Delete { ids } => {
             for id in ids {
                 hub.delete(&format!("{LETTERS}/{}", escape(id))).await?;
-                println!("{id} is deleted; its readings stay refused");
+                outln!("{id} is deleted; its readings stay refused");
             }
         }
     }
@@ -62,11 +65,11 @@ async fn replay(hub: &HubSocket, ids: &[String]) -> Result<()> {
         match hub.post(&format!("{LETTERS}/{}/replay", escape(id)), &Value::Null).await {
             Ok(answer) => {
                 let done: DeadLetterReplay = serde_json::from_value(answer)?;
-                println!("{id}: {} readings stored", done.rows);
+                outln!("{id}: {} readings stored", done.rows);
             }
             Err(error) => {
                 failed += 1;
-                println!("{id}: {error:#}");
+                outln!("{id}: {error:#}");
             }
         }
     }

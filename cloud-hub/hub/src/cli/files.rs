@@ -1,8 +1,8 @@
 //! The store's commands: on its files, or by the hub that has them open.
-#![allow(clippy::print_stdout, reason = "a command line speaks on stdout")]
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
+use tideline_link::{out, outln};
 
 use super::HubSocket;
 use cloud_hub::api::shapes::{StoreInfo, StoreVerification};
@@ -26,22 +26,26 @@ pub fn lock(config: &Config) -> Result<Option<Metadata>> {
 /// `store inspect`.
 pub async fn inspect(config: &Config) -> Result<()> {
     if let Some(_lock) = lock(config)? {
-        print!("{}", tideline_store::inspect(&config.data_dir.join(STORE))?);
+        out!("{}", tideline_store::inspect(&config.data_dir.join(STORE))?);
         return Ok(());
     }
     let store: StoreInfo = HubSocket::of(config).get_as("/api/v1/store").await?;
-    println!("{} agents, {} series, by the running hub", store.agents, store.series);
-    println!(
+    outln!("{} agents, {} series, by the running hub", store.agents, store.series);
+    outln!(
         "{} rows in {} sealed files of {} bytes",
-        store.sealed_rows, store.sealed_files, store.sealed_bytes
+        store.sealed_rows,
+        store.sealed_files,
+        store.sealed_bytes
     );
-    println!("{} rows in memory and in the log, not sealed yet", store.hot_rows);
-    println!(
+    outln!("{} rows in memory and in the log, not sealed yet", store.hot_rows);
+    outln!(
         "since the start: {} rows stored, {} duplicates ignored, {} dead letters",
-        store.appended_rows, store.duplicate_rows, store.dead_letters
+        store.appended_rows,
+        store.duplicate_rows,
+        store.dead_letters
     );
     if store.poisoned {
-        println!("a write failed; nothing is taken until the log has reopened itself");
+        outln!("a write failed; nothing is taken until the log has reopened itself");
     }
     Ok(())
 }
@@ -56,14 +60,14 @@ pub async fn verify(config: &Config) -> Result<()> {
                 .context("the hub's answer is not understood; is it another version?")?
         }
     };
-    println!("{} sealed files with {} rows", found.files, found.rows);
-    println!("{} log records, {} rows of them not sealed yet", found.log_records, found.log_rows);
-    println!("{} dead letters", found.dead_letters);
-    found.notes.iter().for_each(|note| println!("note: {note}"));
-    found.problems.iter().for_each(|problem| println!("problem: {problem}"));
+    outln!("{} sealed files with {} rows", found.files, found.rows);
+    outln!("{} log records, {} rows of them not sealed yet", found.log_records, found.log_rows);
+    outln!("{} dead letters", found.dead_letters);
+    found.notes.iter().for_each(|note| outln!("note: {note}"));
+    found.problems.iter().for_each(|problem| outln!("problem: {problem}"));
     if !found.problems.is_empty() {
         bail!("{} problem(s)", found.problems.len());
     }
-    println!("all is well");
+    outln!("all is well");
     Ok(())
 }

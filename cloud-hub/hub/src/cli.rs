@@ -4,6 +4,7 @@ mod backup;
 mod beside;
 mod dead;
 mod files;
+mod show;
 mod socket;
 
 use std::path::PathBuf;
@@ -147,6 +148,9 @@ pub enum DeviceCommand {
     Show {
         /// The device's id.
         id: String,
+        /// All that is known, every gap included, as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Register a field device, so that the agent may write for it.
     Add {

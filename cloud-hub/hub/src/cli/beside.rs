@@ -4,8 +4,9 @@ use std::io::BufRead as _;
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use tideline_link::{errln, outln};
+use tideline_link::{errln, out, outln};
 
+use super::show;
 use super::socket::{HubSocket, escape};
 use super::{
     DeviceCommand, DeviceTokenCommand, EnrollTokenCommand, Format, QueryArgs, TokenCommand, UserCommand,
@@ -38,8 +39,13 @@ pub async fn enroll_token(hub: &HubSocket, command: &EnrollTokenCommand) -> Resu
 pub async fn device(hub: &HubSocket, command: &DeviceCommand) -> Result<()> {
     match command {
         DeviceCommand::List => list_devices(hub).await?,
-        DeviceCommand::Show { id } => {
-            outln!("{:#}", hub.get(&format!("/api/v1/devices/{}", escape(id))).await?);
+        DeviceCommand::Show { id, json } => {
+            let path = format!("/api/v1/devices/{}", escape(id));
+            if *json {
+                outln!("{:#}", hub.get(&path).await?);
+            } else {
+                out!("{}", show::device(&hub.get_as(&path).await?));
+            }
         }
         DeviceCommand::Add { id, behind } => {
             hub.post("/api/v1/devices", &json!({"id": id, "agent": behind})).await?;

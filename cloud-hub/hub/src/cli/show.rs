@@ -1,0 +1,125 @@
+//! A device and its ledger, for people.
+
+use std::fmt::Write as _;
+
+use cloud_hub::api::shapes::{Device, Ledger};
+use cloud_hub::when::show_ms;
+
+/// How many gaps are shown; a lossy link may have left thousands.
+const GAPS_MAX: usize = 5;
+
+/// What is known of a device, in a few lines.
+pub fn device(device: &Device) -> String {
+    let mut out = String::new();
+    // Writing to a string does not fail.
+    let _ok = head(&mut out, device).and_then(|()| ledger(&mut out, device));
+    out
+}
+
+fn at(ms: Option<i64>) -> String {
+    ms.map_or_else(|| "never".to_owned(), show_ms)
+}
+
+fn head(out: &mut String, device: &Device) -> std::fmt::Result {
+    let state = if device.revoked { "revoked" } else { device.state.as_str() };
+    let since = device.state_since_ms.map_or_else(String::new, |ms| format!(" since {}", show_ms(ms)));
+    let way = device.transport.as_ref().map_or_else(String::new, |way| format!(", over {way}"));
+    let software = device.software.as_ref().map_or_else(String::new, |name| format!(", {name}"));
+    writeln!(out, "device    {} ({state}{since}{way}{software})", device.id)?;
+    if device.agent != device.id {
+        writeln!(out, "behind    {}, whose ledger this is", device.agent)?;
+    }
+    writeln!(out, "seen      {}, newest reading {}", at(device.last_seen_ms), at(device.last_reading_ms))?;
+    writeln!(out, "readings  {} of this device, {:.1} a second", device.readings, device.rate)
+}
+
+fn ledger(out: &mut String, device: &Device) -> std::fmt::Result {
+    let Ledger { produced, stored, pending, dropped, refused, lost, .. } = &device.ledger;
+    writeln!(
+        out,
+        "ledger    {produced} produced = {stored} stored + {pending} pending + {dropped} dropped + {refused} refused + {lost} lost"
+    )?;
+    let Ledger { duplicates, restamped, uncertain, balanced, as_of_ms, gaps, .. } = &device.ledger;
+    let judged = if *balanced { "it balances" } else { "IT DOES NOT BALANCE" };
+    writeln!(out, "          {judged}; the agent last reported {}", at(*as_of_ms))?;
+    writeln!(
+        out,
+        "          {duplicates} came again, {restamped} have a corrected time, {uncertain} an uncertain one"
+    )?;
+    for (cause, rows) in &device.ledger.dropped_by {
+        writeln!(out, "dropped   {rows} readings: {cause}")?;
+    }
+    let mut newest: Vec<_> = gaps.iter().collect();
+    newest.sort_by_key(|gap| std::cmp::Reverse((gap.to_ms, gap.last)));
+    for gap in newest.iter().take(GAPS_MAX) {
+        let (from, to) = (show_ms(gap.from_ms), show_ms(gap.to_ms));
+        writeln!(out, "gap       {from} to {to}: {} readings, {}", gap.rows, gap.cause)?;
+    }
+    match newest.len().saturating_sub(GAPS_MAX) {
+        0 => Ok(()),
+        more => writeln!(out, "          and {more} older gaps, which `--json` lists"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cloud_hub::api::shapes::{DeviceState, LedgerGap};
+
+    use super::*;
+
+    #[test]
+    fn a_device_is_told_in_a_few_lines_however_many_gaps_it_has() {
+        let gap = |n: u64| LedgerGap {
+            epoch: "e".to_owned(),
+            first: n,
+            last: n,
+            rows: n,
+            from_ms: 0,
+            to_ms: i64::try_from(n).unwrap() * 1_000,
+            cause: "quota".to_owned(),
+        };
+        let ledger = Ledger {
+            produced: 20_000,
+            stored: 15_000,
+            dropped: 5_000,
+            dropped_by: [("quota".to_owned(), 4_000), ("expired".to_owned(), 1_000)].into(),
+            // The newest are in the middle.
+            gaps: (50..=100).chain(1..50).map(gap).collect(),
+            balanced: true,
+            ..Ledger::default()
+        };
+        let shown = Device {
+            id: "pump-1".to_owned(),
+            agent: "gateway".to_owned(),
+            state: DeviceState::Online,
+            state_since_ms: None,
+            state_reason: None,
+            revoked: false,
+            transport: Some("mqtt".to_owned()),
+            uplink: None,
+            software: None,
+            connected_ms: None,
+            last_seen_ms: Some(0),
+            last_reading_ms: None,
+            rate: 2.0,
+            readings: 7,
+            backlog: 0,
+            ledger,
+        };
+        let text = device(&shown);
+        for part in [
+            "device    pump-1 (online, over mqtt)\n",
+            "behind    gateway",
+            "20000 produced = 15000 stored + 0 pending + 5000 dropped + 0 refused + 0 lost\n",
+            "dropped   4000 readings: quota\n",
+            "dropped   1000 readings: expired\n",
+            "and 95 older gaps",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
+        let gaps: Vec<&str> = text.lines().filter(|line| line.starts_with("gap ")).collect();
+        assert_eq!(gaps.len(), GAPS_MAX, "{text}");
+        let newest = gaps.first().unwrap();
+        assert!(newest.ends_with(": 100 readings, quota") && newest.contains(&show_ms(100_000)), "{text}");
+    }
+}

@@ -164,6 +164,10 @@ pub struct Status {
     /// Rows given up in this epoch, by cause; as `earlier` those of which the hub alone knows why.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,
+    /// Batches given up, at most, of which nobody knows how many readings they had; they are in no count of
+    /// rows. The spool's journal was lost.
+    #[serde(default)]
+    pub uncounted_batches: u64,
     /// The circuit breaker of the way in use, or else of the preferred one.
     pub breaker: BreakerStatus,
     /// All ways to the hub, the preferred one first.

@@ -83,6 +83,7 @@ pub fn inspect(data: &Path) -> anyhow::Result<Value> {
             "head": stats.head.get(),
             "account": stats.account,
             "dropped_rows": drops,
+            "uncounted_batches": spool.uncounted(),
             "streams": streams.collect::<Vec<_>>(),
             "urgent_batches": { "alarm": urgent.alarm.len(), "state": urgent.state.len() },
             "age_s": spool.age_s(),

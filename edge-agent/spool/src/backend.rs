@@ -106,13 +106,15 @@ pub struct Files {
     /// Whether they are to be written again before anything in them is believed.
     pub unsynced: bool,
     pub(crate) mark: Option<PathBuf>,
+    // Where the tables are, for what has to be put aside.
+    pub(crate) path: Option<PathBuf>,
 }
 
 impl Files {
     /// The two files.
     pub fn new(tables: impl StorageBackend, journal: impl StorageBackend) -> Self {
         let (tables, journal) = (Box::new(tables), Box::new(journal));
-        Self { tables, journal, journal_bytes: JOURNAL_BYTES, unsynced: false, mark: None }
+        Self { tables, journal, journal_bytes: JOURNAL_BYTES, unsynced: false, mark: None, path: None }
     }
 
     /// After [`SpoolError::Unsynced`]: what reads show of them may not be on the disk.

@@ -39,6 +39,8 @@ pub struct Books {
     pub drops: [u64; CAUSES],
     /// Rows of `produced` that no source gave: batches made in place of others.
     pub made: u64,
+    /// Dropped seqs, at most, that count as no rows because nobody knows how many they had.
+    pub uncounted: u64,
     /// The spool's age in seconds, see `age`.
     pub age_s: u64,
     /// The day of `age_s` that `worn` is of.
@@ -230,7 +232,7 @@ impl Books {
             out.extend_from_slice(&moved.rows.to_le_bytes());
         }
         out.extend_from_slice(&(self.streams.len() as u64).to_le_bytes());
-        let figures = [self.made, self.age_s, self.wear_day, self.worn];
+        let figures = [self.made, self.uncounted, self.age_s, self.wear_day, self.worn];
         for n in self.streams.iter().chain(&self.drops).chain(&figures) {
             out.extend_from_slice(&n.to_le_bytes());
         }
@@ -276,7 +278,8 @@ impl Books {
         for count in &mut drops {
             *count = word()?;
         }
-        let (made, age_s, wear_day, worn) = (word()?, word()?, word()?, word()?);
+        let (made, uncounted) = (word()?, word()?);
+        let (age_s, wear_day, worn) = (word()?, word()?, word()?);
         let mut held = RangeSet::of(1, head);
         held.remove_set(&gone);
         let mut pending = RangeSet::of(1, head);
@@ -296,6 +299,7 @@ impl Books {
             streams,
             drops,
             made,
+            uncounted,
             age_s,
             wear_day,
             worn,

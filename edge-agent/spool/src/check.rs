@@ -76,6 +76,10 @@ impl Spool {
     pub fn verify(&self) -> Result<VerifyReport, SpoolError> {
         let mut report = VerifyReport::default();
         report.problems.extend(self.books.breach());
+        if self.journal_lost {
+            let problem = "the journal is lost or was cut short: what was accepted since the last commit of the tables is lost, and nobody knows how much it was";
+            report.problems.push(problem.to_owned());
+        }
         let tx = self.db.begin_read().map_err(SpoolError::storage)?;
         report.gaps = tx.open_table(GAPS).map_err(SpoolError::storage)?.len().map_err(SpoolError::storage)?;
         let table = tx.open_table(BATCHES).map_err(SpoolError::storage)?;

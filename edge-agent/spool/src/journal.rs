@@ -50,6 +50,8 @@ pub struct Recovered {
     pub present: bool,
     /// How far the readable records reach: bytes that the tables' books have not counted as written.
     pub bytes: u64,
+    /// Whether its end was cut off where records may have been: how many, nobody knows.
+    pub cut: bool,
     /// Whether it has records that are newer than the tables know: those went back in time.
     pub newer: bool,
 }
@@ -64,32 +66,81 @@ pub struct Journal<B> {
     end: usize,
     // The rows of the seqs in it, as far as the next record repeats them.
     rows: RowCounts,
+    unready: Unready,
+}
+
+/// What has to be done before the next record can be written.
+#[derive(Debug, Default)]
+enum Unready {
+    #[default]
+    No,
+    /// The file is to be made anew.
+    Void,
+    /// Its head is damaged, or no more than `len` bytes are there.
+    Damaged { len: usize },
 }
 
 impl<B: StorageBackend> Journal<B> {
-    /// Opens the journal of `size` bytes and reads the records of `generation`.
+    /// Opens the journal of `size` bytes and reads the records of `generation`. What cannot be read as
+    /// such a journal goes to `put_aside`. Before it is written to it has to be made ready.
     ///
     /// # Errors
     /// The disk failed.
-    pub fn open(disk: B, size: u64, epoch: Epoch, generation: u64) -> io::Result<(Self, Recovered)> {
-        let len = disk.len()?;
-        let mut bytes = vec![0; usize::try_from(len.min(size)).map_err(io::Error::other)?];
+    pub fn open(
+        disk: B,
+        size: u64,
+        epoch: Epoch,
+        generation: u64,
+        put_aside: impl FnOnce(&[u8]),
+    ) -> io::Result<(Self, Recovered)> {
+        let mut bytes = vec![0; usize::try_from(disk.len()?.min(size)).map_err(io::Error::other)?];
         disk.read(0, &mut bytes)?;
-        let rows = RowCounts::default();
-        let journal = Self { disk, bytes: size, epoch, generation, end: FIRST_RECORD, rows };
-        let head = file_head(epoch);
-        let found = bytes.get(..head.len()).unwrap_or_default();
-        if len < size || !record::alike(found, &head) {
-            journal.allocate()?;
-            return Ok((journal, Recovered::default()));
+        let (len, size) = (bytes.len(), usize::try_from(size).map_err(io::Error::other)?);
+        let (rows, end, head) = (RowCounts::default(), FIRST_RECORD, file_head(epoch));
+        let is_whole = len == size && bytes.starts_with(&head);
+        let is_ours = bytes.get(..head.len()).is_some_and(|found| record::alike(found, &head));
+        let mut journal =
+            Self { disk, bytes: size as u64, epoch, generation, end, rows, unready: Unready::No };
+        // What was cut off reads as zeros: nothing of it is taken for a record.
+        bytes.resize(size, 0);
+        let recovered = journal.recover(&bytes, len);
+        // Each record says by itself of which epoch it is.
+        if is_ours || recovered.used {
+            journal.unready = if is_whole { Unready::No } else { Unready::Damaged { len } };
+            return Ok((journal, recovered));
         }
-        // A flipped bit in it must not cost all that is behind it, nor add up with the next.
-        if found != head {
-            journal.disk.write(0, &head)?;
-            journal.disk.sync_data()?;
+        bytes.truncate(len);
+        journal.unready = Unready::Void;
+        // Without a commit of the tables there was nothing to be lost.
+        if generation == 0 {
+            journal.make_ready()?;
+        } else if bytes.iter().any(|byte| *byte != 0) {
+            put_aside(&bytes);
         }
-        let recovered = journal.recover(&bytes);
-        Ok((journal, recovered))
+        Ok((journal, Recovered::default()))
+    }
+
+    /// Makes a damaged file whole for the records to come. Only after a commit of the tables with what was
+    /// recovered, and with what was not: after it nothing tells what was lost.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn make_ready(&mut self) -> io::Result<()> {
+        match std::mem::take(&mut self.unready) {
+            Unready::No => Ok(()),
+            Unready::Void => self.allocate(),
+            Unready::Damaged { len } => {
+                let missing = self.bytes.saturating_sub(len as u64);
+                if missing > 0 {
+                    let zeros = vec![0; usize::try_from(missing).map_err(io::Error::other)?];
+                    self.disk.set_len(self.bytes)?;
+                    self.disk.write(len as u64, &zeros)?;
+                }
+                // A flipped bit in it must not add up with the next.
+                self.disk.write(0, &file_head(self.epoch))?;
+                self.disk.sync_data()
+            }
+        }
     }
 
     /// Zeros are written rather than left as a hole: a write into a hole would have to allocate.
@@ -104,7 +155,8 @@ impl<B: StorageBackend> Journal<B> {
         self.take_reserve().map(drop)
     }
 
-    fn recover(&self, file: &[u8]) -> Recovered {
+    /// Reads the records of `file`, of which `len` bytes were there.
+    fn recover(&self, file: &[u8], len: usize) -> Recovered {
         let mut found = Recovered { present: true, ..Recovered::default() };
         let own = record::mark(self.epoch, self.generation);
         // Only a readable record counts: a damaged one may name any generation.
@@ -112,10 +164,12 @@ impl<B: StorageBackend> Journal<B> {
         found.newer = first.is_some_and(|first| {
             record::read(file, FIRST_RECORD, &record::mark(self.epoch, first)).is_some()
         });
-        let (mut at, mut last_is_whole) = (FIRST_RECORD, true);
+        let (mut at, mut last_is_whole, mut next) = (FIRST_RECORD, true, FIRST_RECORD);
         while at < file.len() {
             let begun = record::is_begun(file, at, &own);
             found.used |= begun;
+            // Nobody knows how long one is that cannot be read.
+            next = if begun { file.len() } else { next };
             // It was durable before another one was begun.
             last_is_whole |= begun;
             match record::read(file, at, &own) {
@@ -124,6 +178,7 @@ impl<B: StorageBackend> Journal<B> {
                     last_is_whole = record.whole;
                     at = record::begin(record.end);
                     found.bytes = record.end as u64;
+                    next = at;
                 }
                 // Torn, damaged, or never written: what begins later may still be good.
                 None => {
@@ -135,8 +190,10 @@ impl<B: StorageBackend> Journal<B> {
                 }
             }
         }
+        // The next one's head would have to be there to be missed.
+        found.cut = len < file.len() && next.saturating_add(record::HEAD_BYTES) > len;
         // Nothing came after it, so nobody was told that it was durable.
-        if !last_is_whole {
+        if !last_is_whole && !found.cut {
             found.records.pop();
         }
         found
@@ -213,7 +270,10 @@ mod tests {
     const EPOCH: Epoch = Epoch::from_bytes([9; 16]);
 
     fn open(disk: &CrashBackend, generation: u64) -> (Journal<CrashBackend>, Recovered) {
-        Journal::open(disk.clone(), JOURNAL_BYTES, EPOCH, generation).unwrap()
+        let (mut journal, found) =
+            Journal::open(disk.clone(), JOURNAL_BYTES, EPOCH, generation, |_| ()).unwrap();
+        journal.make_ready().unwrap();
+        (journal, found)
     }
 
     fn news(first: u64) -> News {
@@ -341,8 +401,50 @@ mod tests {
         let disk = CrashBackend::new();
         let (mut journal, _) = open(&disk, 1);
         assert!(append(&mut journal, 1, &[b"batch"]));
-        let (_, found) = Journal::open(disk, JOURNAL_BYTES, Epoch::from_bytes([8; 16]), 1).unwrap();
+        let (mut aside, other) = (Vec::new(), Epoch::from_bytes([8; 16]));
+        let put_aside = |bytes: &[u8]| aside = bytes.to_vec();
+        let (mut journal, found) = Journal::open(disk.clone(), JOURNAL_BYTES, other, 1, put_aside).unwrap();
+        journal.make_ready().unwrap();
         assert!(found.records.is_empty() && !found.present);
+        let kept = CrashBackend::new();
+        kept.set_len(aside.len() as u64).unwrap();
+        kept.write(0, &aside).unwrap();
+        assert_eq!(batches(&open(&kept, 1).1), [b"batch"], "what was overwritten is kept whole");
+        assert!(!open(&disk, 1).1.used);
+    }
+
+    #[test]
+    fn a_file_that_was_cut_short_keeps_what_is_there_and_says_what_may_be_missing() {
+        let disk = CrashBackend::new();
+        let (mut journal, _) = open(&disk, 1);
+        let long = vec![7; 2_000];
+        assert!(append(&mut journal, 1, &[b"batch one"]));
+        let first_end = journal.end;
+        assert!(append(&mut journal, 2, &[&long, b"three"]));
+        let end = journal.end;
+        let all = batches(&open(&disk, 1).1);
+        for len in (64..end).step_by(13).chain([end, end + 31, end + 32, 4_096, JOURNAL_BYTES as usize - 1]) {
+            let cut = disk.unsynced();
+            cut.set_len(len as u64).unwrap();
+            let (mut journal, found) = Journal::open(cut.clone(), JOURNAL_BYTES, EPOCH, 1, |_| ()).unwrap();
+            assert!(found.present && found.cut == (len < end + 32), "{len} bytes");
+            let kept = batches(&found);
+            assert!(all.starts_with(&kept) && kept.len() >= usize::from(len >= first_end), "{len} bytes");
+            assert!(len < end || kept == all, "{len} bytes");
+            assert_eq!(cut.len().unwrap(), len as u64, "what tells of the loss stays until it is noted");
+            journal.make_ready().unwrap();
+            assert_eq!(cut.len().unwrap(), JOURNAL_BYTES);
+        }
+    }
+
+    #[test]
+    fn a_destroyed_head_of_the_file_costs_no_record() {
+        let disk = CrashBackend::new();
+        let (mut journal, _) = open(&disk, 1);
+        assert!(append(&mut journal, 1, &[b"batch"]));
+        disk.write(0, &[0xff; 24]).unwrap();
+        assert_eq!(batches(&open(&disk, 1).1), [b"batch"]);
+        assert!(open(&disk, 1).1.present);
     }
 
     #[test]

@@ -70,6 +70,13 @@ impl Spool {
         let mut books = Books { head: self.books.head, lives, age_s, wear_day, worn, ..Books::default() };
         for gap in &gaps {
             books.count_drops(gap.cause, gap.rows.total());
+            books.uncounted += gap
+                .rows
+                .runs()
+                .iter()
+                .filter(|(_, rows)| *rows == 0)
+                .map(|(seqs, _)| u64::from(*seqs))
+                .sum::<u64>();
             books.settled.dropped.insert(gap.first.get(), gap.last().get());
             books.account.dropped += gap.rows.total();
         }

@@ -1,7 +1,9 @@
 //! Opening a spool: as it was left, new, or new because the old file could not be read.
 
 use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::ops::Bound;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
@@ -23,7 +25,7 @@ use crate::spool::{
 use crate::streams::{STREAM_OF, STREAMS, Streams};
 use crate::tail::Tail;
 
-const FORMAT: &str = "3";
+const FORMAT: &str = "4";
 /// redb's page cache: the working set is the newest batches. Half of it takes what one move of the journal
 /// writes.
 const CACHE_BYTES: usize = 2 * 1024 * 1024;
@@ -90,6 +92,7 @@ impl Spool {
         meter: &Meter,
     ) -> Result<(Self, bool), SpoolError> {
         let explain = |error| meter.explain(error);
+        check_present(&files)?;
         let opened = open_database(files, meter).map_err(explain)?;
         let created = ensure_tables(&opened.db, entropy).map_err(explain)?;
         let life = entropy.first_chunk::<8>().copied().map(u64::from_le_bytes);
@@ -99,7 +102,7 @@ impl Spool {
     /// Reads epoch, books and dictionary of open files, and what the journal holds beyond them. Only
     /// with a `life` may anything be appended.
     pub(crate) fn load(opened: Opened, config: SpoolConfig, life: Option<u64>) -> Result<Self, SpoolError> {
-        let Opened { db, journal, journal_bytes, meter, .. } = opened;
+        let Opened { db, journal, journal_bytes, path, meter, .. } = opened;
         let tx = db.begin_read().map_err(SpoolError::storage)?;
         let epoch = read_epoch(&tx)?;
         let books = read_books(&tx)?;
@@ -108,7 +111,8 @@ impl Spool {
         let boots = boots::read(&tx)?;
         let generation = read_generation(&tx)?;
         drop(tx);
-        let opened = Journal::open(journal, journal_bytes, epoch, generation);
+        let put_aside = |bytes: &[u8]| put_journal_aside(path.as_deref(), bytes);
+        let opened = Journal::open(journal, journal_bytes, epoch, generation, put_aside);
         let (journal, recovered) = opened.map_err(SpoolError::failed)?;
         if recovered.newer {
             return Err(SpoolError::Corrupt("its tables are older than its journal".into()));
@@ -124,6 +128,7 @@ impl Spool {
             streams,
             gaps: Gaps::default(),
             journal,
+            journal_lost: false,
             tail: Tail::default(),
             meter,
             unsaved_settlements: 0,
@@ -133,6 +138,7 @@ impl Spool {
         };
         spool.books.worn = spool.books.worn.saturating_add(recovered.bytes);
         spool.recover(recovered, life)?;
+        spool.journal.make_ready().map_err(SpoolError::failed)?;
         if life.is_some() {
             spool.look_for_room()?;
         }
@@ -145,25 +151,28 @@ impl Spool {
     /// Takes over what the journal held, and moves it into the tables, in the commit that begins the
     /// life.
     fn recover(&mut self, recovered: Recovered, life: Option<u64>) -> Result<(), SpoolError> {
-        let mut missing = Vec::new();
+        let mut missing = Missing::default();
         for record in recovered.records {
             self.take_over(record, &mut missing)?;
         }
         // A new spool has a journal to be lost from its first commit on.
-        if !recovered.present && self.journal.generation() > 0 {
+        if (!recovered.present || recovered.cut) && self.journal.generation() > 0 {
+            self.journal_lost = true;
             tracing::error!(
-                "the spool's journal is missing: what was accepted since its last commit is lost"
+                "the spool's journal is lost or was cut short: what was accepted since its last commit is lost, and nobody knows how much it was"
             );
             (0..SEQS_MAX).for_each(|_| self.miss(0, &mut missing));
         }
-        if !recovered.used && missing.is_empty() && life.is_none() {
+        if !recovered.used && missing.drops.is_empty() && life.is_none() {
             return Ok(());
         }
+        let Missing { drops: missing, uncounted } = missing;
         self.commit(|_, tx, books, gaps| {
             for drop in &missing {
                 books.give_up(drop.seq, u64::from(drop.rows), DropCause::Damaged);
                 books.free(drop.seq, 0, 0);
             }
+            books.uncounted += uncounted;
             if let Some(id) = life {
                 lives::begin(&mut books.lives, id, Seq::new(books.head + 1));
             }
@@ -172,7 +181,7 @@ impl Spool {
     }
 
     /// Takes over a record: its batches, and what it says of those that cannot be read back.
-    fn take_over(&mut self, record: Record, missing: &mut Vec<Dropped>) -> Result<(), SpoolError> {
+    fn take_over(&mut self, record: Record, missing: &mut Missing) -> Result<(), SpoolError> {
         let Record { news, before, batches } = record;
         let (first, next) = (news.first, self.books.head + 1);
         if first < next || first - next > SEQS_MAX {
@@ -201,18 +210,20 @@ impl Spool {
     }
 
     /// Books a seq that cannot be read back.
-    fn miss(&mut self, rows: u32, missing: &mut Vec<Dropped>) {
+    fn miss(&mut self, rows: u32, missing: &mut Missing) {
         self.books.append(0, u64::from(rows), 0);
-        missing.push(Dropped { seq: self.books.head, rows, t_min: 0, t_max: 0 });
+        missing.drops.push(Dropped { seq: self.books.head, rows, t_min: 0, t_max: 0 });
+        missing.uncounted += u64::from(rows == 0);
     }
 
     /// The running totals of a batch tell what those missed before it had, where their records did not:
     /// one of them then takes the rows of all.
-    fn make_up(&mut self, header: &Header, value: &[u8], missing: &mut [Dropped]) {
+    fn make_up(&mut self, header: &Header, value: &[u8], missing: &mut Missing) {
         self.books.pass_cost(header.cost_before(value));
         let rows = header.rows_before().saturating_sub(self.books.account.produced);
         let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-        if let Some(uncounted) = missing.iter_mut().rev().find(|drop| drop.rows == 0) {
+        missing.uncounted = 0;
+        if let Some(uncounted) = missing.drops.iter_mut().rev().find(|drop| drop.rows == 0) {
             uncounted.rows = rows;
             self.books.account.produced += u64::from(rows);
             self.books.account.pending += u64::from(rows);
@@ -220,11 +231,20 @@ impl Spool {
     }
 }
 
+/// Seqs that cannot be read back, in order, and how many of them have no count of readings.
+#[derive(Default)]
+struct Missing {
+    drops: Vec<Dropped>,
+    uncounted: u64,
+}
+
 /// Files of which redb has opened its own.
 pub struct Opened {
     pub db: Database,
     pub journal: CountingBackend,
     pub journal_bytes: u64,
+    /// Where the tables are, when they are a file.
+    pub path: Option<PathBuf>,
     pub meter: Meter,
     /// Whether it had been closed in order.
     pub closed_cleanly: bool,
@@ -252,7 +272,16 @@ pub fn open_database(files: Files, meter: &Meter) -> Result<Opened, SpoolError> 
     }
     let db = opened?;
     let meter = meter.clone();
-    Ok(Opened { db, journal, journal_bytes, meter, closed_cleanly })
+    Ok(Opened { db, journal, journal_bytes, path: files.path, meter, closed_cleanly })
+}
+
+/// A journal is made after its tables. Where they have gone it is not overwritten for new ones.
+fn check_present(files: &Files) -> Result<(), SpoolError> {
+    let (tables, journal) = (files.tables.len(), files.journal.len());
+    if tables.map_err(SpoolError::failed)? == 0 && journal.map_err(SpoolError::failed)? > 0 {
+        return Err(SpoolError::Corrupt("its tables are empty, but its journal is not".into()));
+    }
+    Ok(())
 }
 
 /// Makes what reads show of both files what is on the disk.
@@ -339,7 +368,7 @@ pub fn files(path: &Path, unsynced: bool) -> Result<Files, SpoolError> {
     let mark = mark_path(path);
     let unsynced = unsynced || mark.exists();
     let files = Files::new(file(path)?, file(&journal_path(path))?);
-    Ok(Files { unsynced, mark: Some(mark), ..files })
+    Ok(Files { unsynced, mark: Some(mark), path: Some(path.to_owned()), ..files })
 }
 
 /// Where the journal of the spool at `path` is.
@@ -376,18 +405,35 @@ pub fn opening(error: DatabaseError) -> SpoolError {
     }
 }
 
-/// Puts both files aside under the same number; the answer is where the tables are now.
-pub fn quarantine(path: &Path) -> Result<PathBuf, SpoolError> {
-    let name = |n: u32| {
+/// Where a spool's tables and its journal can be put aside.
+fn places_aside(path: &Path) -> (PathBuf, PathBuf) {
+    let with = |end: String| {
         let mut name = path.as_os_str().to_owned();
-        name.push(format!(".quarantined-{n}"));
+        name.push(end);
         PathBuf::from(name)
     };
-    let free = (1..QUARANTINED_MAX).map(name).find(|candidate| !candidate.exists());
-    let aside = free.unwrap_or_else(|| name(QUARANTINED_MAX));
+    let places = |n: u32| (with(format!(".quarantined-{n}")), with(format!(".quarantined-{n}.journal")));
+    let free =
+        (1..QUARANTINED_MAX).map(places).find(|(tables, journal)| !tables.exists() && !journal.exists());
+    free.unwrap_or_else(|| places(QUARANTINED_MAX))
+}
+
+/// Keeps the bytes of a journal that cannot be read, which is then overwritten. Where there is no room
+/// for them the agent works on all the same.
+fn put_journal_aside(path: Option<&Path>, bytes: &[u8]) {
+    let Some((_, aside)) = path.map(places_aside) else { return };
+    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside);
+    let written = written.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    match written {
+        Ok(()) => tracing::error!(aside = %aside.display(), "the spool's journal is unreadable; put aside"),
+        Err(error) => tracing::error!(%error, "the spool's journal is unreadable and cannot be put aside"),
+    }
+}
+
+/// Puts both files aside under the same number; the answer is where the tables are now.
+pub fn quarantine(path: &Path) -> Result<PathBuf, SpoolError> {
+    let (aside, journal_aside) = places_aside(path);
     std::fs::rename(path, &aside).map_err(SpoolError::failed)?;
-    let mut journal_aside = aside.clone().into_os_string();
-    journal_aside.push(".journal");
     match std::fs::rename(journal_path(path), journal_aside) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(SpoolError::failed(error)),
         _ => Ok(aside),

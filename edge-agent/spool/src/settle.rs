@@ -111,6 +111,9 @@ impl Spool {
             for (lo, hi) in dropped.iter() {
                 for (first, last, rows, cause) in gaps::take(tx, lo, hi)? {
                     books.leave_dropped(first, last, rows, cause, fate);
+                    if rows == 0 && cause == DropCause::Damaged {
+                        books.uncounted = books.uncounted.saturating_sub(last - first + 1);
+                    }
                 }
             }
             Ok(())

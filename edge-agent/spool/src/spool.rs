@@ -204,6 +204,8 @@ pub struct Spool {
     pub(crate) streams: Streams,
     pub(crate) gaps: Gaps,
     pub(crate) journal: Journal<CountingBackend>,
+    // Whether it was found lost, or cut short, when it was opened.
+    pub(crate) journal_lost: bool,
     pub(crate) tail: Tail,
     pub(crate) meter: Meter,
     pub(crate) unsaved_settlements: u32,
@@ -254,6 +256,13 @@ impl Spool {
     /// drops that the spool did not.
     pub fn drops(&self) -> impl Iterator<Item = (DropCause, u64)> {
         DropCause::ALL.into_iter().zip(self.books.drops)
+    }
+
+    /// Seqs given up, at most, of which nobody knows how many readings they had: a journal was lost. They
+    /// count as none in the account.
+    #[must_use]
+    pub const fn uncounted(&self) -> u64 {
+        self.books.uncounted
     }
 
     /// What became of seqs so far.

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use tideline_protocol::model::{DeviceId, PointId, Sample, Seq, SeriesDef};
-use tideline_spool::{LookReport, Spool, SpoolConfig, SpoolError, VerifyReport, journal_path};
+use tideline_spool::{LookReport, OpenReport, Spool, SpoolConfig, SpoolError, VerifyReport, journal_path};
 
 const BATCHES: i64 = 40;
 const ROWS: i64 = 50;
@@ -222,19 +222,74 @@ fn two_looks_at_once_do_not_hinder_each_other_but_an_agent() {
 }
 
 #[test]
-fn a_lost_journal_costs_what_was_in_it_and_no_seq_is_given_out_twice() {
+fn a_lost_journal_is_told_and_kept_and_no_seq_is_given_out_twice() {
     let folder = Folder::new();
-    for journal in [&[][..], b"no journal", &vec![0; folder.killed_journal.len()]] {
+    for (journal, kept) in
+        [(&[][..], false), (b"no journal", true), (&vec![0; folder.killed_journal.len()], false)]
+    {
         let path = folder.write_both(&folder.killed, journal);
         let looked = folder.look().unwrap().0;
-        let (mut spool, _) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
-        assert!(spool.head() >= Seq::new(BATCHES as u64));
+        let (mut spool, report) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+        assert!(spool.head() >= Seq::new(BATCHES as u64) && !report.created);
         assert_eq!(spool.verify().unwrap(), looked);
-        assert!(looked.problems.is_empty());
+        assert!(looked.problems[0].contains("journal is lost"), "{:?}", looked.problems);
         let gaps = spool.gaps_unconfirmed().unwrap();
         assert_eq!((gaps.len(), gaps[0].last()), (1, spool.head()));
+        assert_eq!(spool.uncounted(), gaps[0].rows.seqs());
         append(&mut spool, BATCHES);
+        let uncounted = spool.uncounted();
+        drop(spool);
+        let (spool, _) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+        assert_eq!((spool.uncounted(), spool.verify().unwrap().problems), (uncounted, vec![]));
+        let aside = folder.path().with_file_name("spool.redb.quarantined-1.journal");
+        assert_eq!(std::fs::read(&aside).ok().as_deref(), kept.then_some(journal));
+        let _ = std::fs::remove_file(aside);
     }
+}
+
+#[test]
+fn a_journal_that_was_cut_behind_its_records_costs_nothing() {
+    let folder = Folder::new();
+    let used = folder.killed_journal.iter().rposition(|byte| *byte != 0).unwrap();
+    for len in [used + 1_024, folder.killed_journal.len() - 1] {
+        let path = folder.write_both(&folder.killed, &folder.killed_journal[..len]);
+        let looked = folder.look().unwrap().0;
+        let (mut spool, _) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+        assert_eq!((spool.head(), spool.uncounted()), (Seq::new(BATCHES as u64), 0), "{len} bytes");
+        assert_eq!(spool.account().pending, (BATCHES * ROWS) as u64);
+        assert_eq!((looked.problems, spool.gaps_unconfirmed().unwrap()), (vec![], vec![]));
+        assert_eq!(std::fs::metadata(journal_path(&path)).unwrap().len(), folder.killed_journal.len() as u64);
+    }
+}
+
+#[test]
+fn a_journal_that_was_cut_in_its_records_keeps_those_before_and_tells_of_the_rest() {
+    let folder = Folder::new();
+    let records = memchr::memmem::find_iter(&folder.killed_journal, b"TLJR").collect::<Vec<_>>();
+    let cut = records[records.len() / 2] + 150;
+    let path = folder.write_both(&folder.killed, &folder.killed_journal[..cut]);
+    let looked = folder.look().unwrap().0;
+    assert!(looked.problems[0].contains("cut short"), "{:?}", looked.problems);
+    let (mut spool, _) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+    assert!(spool.account().pending >= ((records.len() / 2) as u64 - 1) * ROWS as u64);
+    assert!(spool.head() > Seq::new(BATCHES as u64) && spool.uncounted() > BATCHES as u64);
+    assert_eq!(spool.account().dropped % ROWS as u64, 0, "the batch in which it was cut is counted");
+    append(&mut spool, BATCHES);
+    assert_eq!(spool.account().produced % ROWS as u64, 0);
+}
+
+#[test]
+fn an_intact_journal_without_its_tables_is_put_aside() {
+    let folder = Folder::new();
+    let path = folder.write_both(b"", &folder.killed_journal);
+    let (spool, report) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+    assert_eq!((report.created, spool.head()), (true, Seq::new(0)));
+    let mut aside = report.quarantined.unwrap().into_os_string();
+    aside.push(".journal");
+    assert!(std::fs::read(aside).unwrap() == folder.killed_journal);
+    drop(spool);
+    let (_, report) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+    assert_eq!(report, OpenReport::default(), "once");
 }
 
 #[test]

@@ -94,6 +94,7 @@ impl Worker {
             status.spool.flash_pace = stats.pace.as_str().to_owned();
             status.spool.disk_full = stats.disk_full;
             status.drops = drops_by_cause(spool);
+            status.uncounted_batches = spool.uncounted();
             status.streams = spool.stream_stats().iter().map(StreamStatus::of).collect();
         });
         // Last: who waits for it finds the status as new.

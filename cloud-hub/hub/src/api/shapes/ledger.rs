@@ -14,7 +14,7 @@ pub struct LedgerGap {
     pub first: u64,
     /// Last batch
     pub last: u64,
-    /// Readings
+    /// Readings; 0 when nobody knows how many
     pub rows: u64,
     /// First reading (Unix ms)
     pub from_ms: i64,

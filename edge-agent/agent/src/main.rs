@@ -1,8 +1,10 @@
 //! The command line of the agent.
 
 use std::fs::OpenOptions;
+use std::io::IsTerminal as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,7 +12,7 @@ use clap::{Parser, Subcommand};
 use edge_agent::config::{self, Layers};
 use edge_agent::export::{self, Selection};
 use edge_agent::{enroll, run, serve, store};
-use tideline_link::{console, out, outln};
+use tideline_link::{console, errln, out, outln};
 use tideline_protocol::time::NS_PER_MS;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -156,16 +158,28 @@ fn time_ns(text: &str) -> Result<i64, String> {
     i64::try_from(stamp.as_nanosecond()).map_err(|_| allowed())
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     // `level` or `target=level` with commas. A filter with patterns would add half a megabyte of
     // regular expressions to a binary that is to stay small.
     let wanted = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
     let filter = wanted.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
     // What cannot be written to stderr is gone: telling that on stderr would panic, and an agent
-    // must outlive the terminal that it was started from.
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    // must outlive the terminal that it was started from. A log file holds no colours.
+    let log = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false);
     tracing_subscriber::registry().with(log).with(filter).init();
-    let args = Args::parse();
+    match carry_out(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            errln!("edge-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(args: Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(command(args));
     // A source may hang in a read of the machine; it must not hold up the end.
@@ -321,6 +335,10 @@ fn print_status(status: &edge_agent::status::Status) {
     for (cause, rows) in &status.drops {
         outln!("dropped  {rows} rows: {cause}");
     }
+    if status.uncounted_batches > 0 {
+        let batches = status.uncounted_batches;
+        outln!("dropped  up to {batches} batches, nobody knows of how many rows: damaged");
+    }
     for source in status.sources.values() {
         let error = source.last_error.as_deref().unwrap_or("");
         outln!(
@@ -330,15 +348,19 @@ fn print_status(status: &edge_agent::status::Status) {
             source.rejected
         );
     }
-    let file = status.config.file.as_deref().unwrap_or("no file: defaults, environment and flags");
-    outln!("config   {file}");
-    if let Some(error) = &status.config.error {
-        outln!("config   an older one is in force, as the file is wrong: {error}");
-    }
-    if !status.config.needs_restart.is_empty() {
-        outln!("config   needs a restart to change: {}", status.config.needs_restart.join(", "));
-    }
+    print_config(&status.config);
     if let Some(error) = &status.last_error {
         outln!("error    {error}");
+    }
+}
+
+fn print_config(config: &edge_agent::status::ConfigStatus) {
+    let file = config.file.as_deref().unwrap_or("no file: defaults, environment and flags");
+    outln!("config   {file}");
+    if let Some(error) = &config.error {
+        outln!("config   an older one is in force, as the file is wrong: {error}");
+    }
+    if !config.needs_restart.is_empty() {
+        outln!("config   needs a restart to change: {}", config.needs_restart.join(", "));
     }
 }

@@ -19,6 +19,8 @@ pub enum Value {
     Text(String),
     Number(u64),
     List(Vec<String>),
+    /// It is given, and was told to be wrong.
+    Wrong,
 }
 
 pub type Section = BTreeMap<&'static str, Value>;
@@ -62,7 +64,10 @@ impl Reader<'_> {
                 Ok(value) => {
                     into.insert(key.name, value);
                 }
-                Err(what) => self.problem(value.span().start, &format!("{section}.{}: {what}", key.name)),
+                Err(what) => {
+                    self.problem(value.span().start, &format!("{section}.{}: {what}", key.name));
+                    into.insert(key.name, Value::Wrong);
+                }
             }
         }
     }
@@ -295,7 +300,10 @@ fn check_sources(
                 }
             }
             _ => {
-                reader.problem(at, "source.kind: needed; allowed are host, replay");
+                // One that is wrong has been told.
+                if !section.contains_key("kind") {
+                    reader.problem(at, "source.kind: needed; allowed are host, replay");
+                }
                 continue;
             }
         };

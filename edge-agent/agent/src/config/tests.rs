@@ -27,6 +27,9 @@ fn all_problems_come_at_once_with_file_line_and_what_is_allowed() {
     ] {
         assert!(all.contains(part), "{part} is not in {all}");
     }
+    assert_eq!(error.problems.len(), 7, "each is told once: {all}");
+    let error = parse("a.toml", "[[source]]\nrate = 1\n", &[]).unwrap_err();
+    assert_eq!(error.problems, ["a.toml:1: source.kind: needed; allowed are host, replay"]);
 }
 
 #[test]

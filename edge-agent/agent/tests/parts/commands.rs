@@ -12,7 +12,7 @@ struct Said {
     err: String,
 }
 
-fn run(folder: &Path, args: &[&str]) -> Said {
+fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_edge-agent"));
     for (variable, _) in std::env::vars_os() {
         if variable.to_string_lossy().starts_with("TIDELINE_") {
@@ -21,7 +21,12 @@ fn run(folder: &Path, args: &[&str]) -> Said {
     }
     command.args(args).arg("--data").arg(folder).env_remove("RUST_LOG");
     // A hub's variable must not reach the agent.
-    let output = command.env("TIDELINE_HTTP_LISTEN", "no address").output().unwrap();
+    command.env("TIDELINE_HTTP_LISTEN", "no address");
+    command
+}
+
+fn run(folder: &Path, args: &[&str]) -> Said {
+    let output = command(folder, args).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Said { good: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
 }
@@ -189,8 +194,44 @@ fn a_configuration_is_told_all_that_is_wrong_with_it() {
     ] {
         assert!(said.err.contains(part), "{part} is not in {}", said.err);
     }
+    assert_eq!(said.err.matches("source.kind").count(), 1, "{}", said.err);
     let said = run(folder.path(), &["config", "print"]);
     assert!(said.good && said.out.contains("TIDELINE_AGENT_HTTP_LISTEN"), "{}", said.out);
     let said = run(folder.path(), &["sync", "--timeout", "soon"]);
     assert!(!said.good && said.err.contains("allowed is for example 30s"), "{}", said.err);
+}
+
+#[test]
+fn an_output_that_nobody_reads_ends_quietly_and_an_error_is_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = Spool::open_file(&folder.path().join("spool.redb"), SpoolConfig::default()).unwrap();
+    fill(&mut spool);
+    drop(spool);
+    for args in [&["config", "print"][..], &["store", "inspect"], &["store", "export"], &["store", "verify"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(folder.path(), args).stdout(writer).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.as_str()), (Some(141), ""), "{args:?}");
+    }
+    let output = command(folder.path(), &["status"]).env("RUST_BACKTRACE", "1").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.starts_with("edge-agent: no agent runs on ") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn a_lost_journal_is_told_by_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool.redb");
+    let (mut spool, _) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+    fill(&mut spool);
+    drop(spool);
+    std::fs::write(journal_path(&path), b"").unwrap();
+    let said = run(folder.path(), &["store", "verify"]);
+    assert!(!said.good && said.out.contains("the journal is lost"), "{}", said.out);
+    assert!(said.err.contains("the spool has problems") && !said.err.contains('\u{1b}'), "{}", said.err);
+    let found = json(&run(folder.path(), &["store", "inspect", "--json"]));
+    assert!(found["uncounted_batches"].as_u64() >= Some(3), "{found}");
 }

@@ -87,12 +87,24 @@ pub enum Loaded {
     Gone(RangeSet),
 }
 
+/// What is loaded to be sent.
+#[derive(Debug)]
+pub struct Sending {
+    /// The seqs.
+    pub seqs: RangeSet,
+    /// Most bytes.
+    pub bytes_max: usize,
+    /// Whether it is the first since a hub's welcome was settled.
+    pub is_first: bool,
+}
+
 type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
 
 enum Request {
     Append(Append),
     View(Answer<SpoolView>),
     Load(RangeSet, usize, Answer<Loaded>),
+    Send(Sending, Answer<Loaded>),
     Series(SeriesNo, usize, Answer<Vec<SeriesDef>>),
     Branch(Seq, Answer<()>),
     BeginLife(u64, Answer<()>),
@@ -260,6 +272,14 @@ impl SpoolHandle {
     /// The storage failed.
     pub async fn load(&self, seqs: RangeSet, bytes_max: usize) -> Result<Loaded, SpoolError> {
         self.ask(|answer| Request::Load(seqs, bytes_max, answer)).await
+    }
+
+    /// A run to be sent, see [`Spool::load_to_send`].
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn load_to_send(&self, sending: Sending) -> Result<Loaded, SpoolError> {
+        self.ask(|answer| Request::Send(sending, answer)).await
     }
 
     /// Dictionary entries.

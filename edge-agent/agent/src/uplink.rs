@@ -296,6 +296,7 @@ impl Loop {
             health: self.health.subscribe(),
             questions: uplink.questions.clone(),
             asked: None,
+            sending: false,
         };
         Live {
             endpoint: dialled.endpoint,

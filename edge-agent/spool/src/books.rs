@@ -41,6 +41,8 @@ pub struct Books {
     pub made: u64,
     /// Dropped seqs, at most, that count as no rows because nobody knows how many they had.
     pub uncounted: u64,
+    /// The last seq that may have been sent to a hub.
+    pub sent_until: u64,
     /// The spool's age in seconds, see `age`.
     pub age_s: u64,
     /// The day of `age_s` that `worn` is of.
@@ -232,7 +234,7 @@ impl Books {
             out.extend_from_slice(&moved.rows.to_le_bytes());
         }
         out.extend_from_slice(&(self.streams.len() as u64).to_le_bytes());
-        let figures = [self.made, self.uncounted, self.age_s, self.wear_day, self.worn];
+        let figures = [self.made, self.uncounted, self.sent_until, self.age_s, self.wear_day, self.worn];
         for n in self.streams.iter().chain(&self.drops).chain(&figures) {
             out.extend_from_slice(&n.to_le_bytes());
         }
@@ -278,7 +280,7 @@ impl Books {
         for count in &mut drops {
             *count = word()?;
         }
-        let (made, uncounted) = (word()?, word()?);
+        let (made, uncounted, sent_until) = (word()?, word()?, word()?);
         let (age_s, wear_day, worn) = (word()?, word()?, word()?);
         let mut held = RangeSet::of(1, head);
         held.remove_set(&gone);
@@ -300,6 +302,7 @@ impl Books {
             drops,
             made,
             uncounted,
+            sent_until,
             age_s,
             wear_day,
             worn,

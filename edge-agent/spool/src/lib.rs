@@ -22,6 +22,7 @@
 
 mod age;
 mod append;
+mod aside;
 mod backend;
 mod blob;
 mod books;

@@ -67,7 +67,8 @@ impl Spool {
         let tx = begin_write(&self.db)?;
         let (epoch, lives) = lives::branch(self.epoch, &self.books.lives, at);
         let (age_s, wear_day, worn) = (self.books.age_s, self.books.wear_day, self.books.worn);
-        let mut books = Books { head: self.books.head, lives, age_s, wear_day, worn, ..Books::default() };
+        let (head, sent_until) = (self.books.head, self.books.sent_until);
+        let mut books = Books { head, sent_until, lives, age_s, wear_day, worn, ..Books::default() };
         for gap in &gaps {
             books.count_drops(gap.cause, gap.rows.total());
             books.uncounted += gap

@@ -28,6 +28,9 @@ pub struct LoadedRun {
     pub restamps: Vec<Restamp>,
 }
 
+/// How far ahead of what is sent it is noted that it may have been, so that this is seldom written.
+const SENT_AHEAD: u64 = 4096;
+
 enum Gathered {
     Parts(Vec<(Header, Vec<u8>)>),
     Damaged(u64),
@@ -85,6 +88,37 @@ impl Spool {
             };
             self.give_up_damaged(damaged)?;
         }
+    }
+
+    /// As [`Spool::load_seqs`], for batches that are then sent: until a hub has said what it has, no policy
+    /// makes others of them. It may have stored them, and would store their readings twice.
+    ///
+    /// # Errors
+    /// As [`Spool::load_seqs`].
+    pub fn load_to_send(
+        &mut self,
+        seqs: &RangeSet,
+        bytes_max: usize,
+        rows_max: u64,
+    ) -> Result<Option<LoadedRun>, SpoolError> {
+        let Some(run) = self.load_seqs(seqs, bytes_max, rows_max)? else { return Ok(None) };
+        let sent = run.rows.present(run.first);
+        let last = sent.last().unwrap_or(0);
+        // Before it is sent: the next start has to know.
+        if last > self.books.sent_until {
+            self.commit(|_, _, books, _| {
+                books.sent_until = last.saturating_add(SENT_AHEAD);
+                Ok(())
+            })?;
+        }
+        self.sent.insert_set(&sent);
+        Ok(Some(run))
+    }
+
+    /// What a hub has of what was sent is settled, and nothing else is on its way there: it has welcomed
+    /// the agent, and nothing was sent since.
+    pub fn forget_sent(&mut self) {
+        self.sent = RangeSet::new();
     }
 
     /// The last seq of the stretch from `first` to at most `last` that is not held.

@@ -1,9 +1,7 @@
 //! Opening a spool: as it was left, new, or new because the old file could not be read.
 
 use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::ops::Bound;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
@@ -12,7 +10,9 @@ use redb::{
 };
 use tideline_protocol::lives;
 use tideline_protocol::model::{DropCause, Epoch, Seq, SeriesDef};
+use tideline_protocol::ranges::RangeSet;
 
+use crate::aside::{put_journal_aside, quarantine};
 use crate::backend::{CountingBackend, Files, Meter, write_again};
 use crate::blob::{Header, cost};
 use crate::books::Books;
@@ -29,8 +29,6 @@ const FORMAT: &str = "4";
 /// redb's page cache: the working set is the newest batches. Half of it takes what one move of the journal
 /// writes.
 const CACHE_BYTES: usize = 2 * 1024 * 1024;
-/// Most quarantined files that are kept beside the spool; beyond them the oldest name is reused.
-const QUARANTINED_MAX: u32 = 8;
 
 /// What opening a spool's file came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -130,6 +128,7 @@ impl Spool {
             journal,
             journal_lost: false,
             tail: Tail::default(),
+            sent: RangeSet::new(),
             meter,
             unsaved_settlements: 0,
             metered: 0,
@@ -139,6 +138,7 @@ impl Spool {
         spool.books.worn = spool.books.worn.saturating_add(recovered.bytes);
         spool.recover(recovered, life)?;
         spool.journal.make_ready().map_err(SpoolError::failed)?;
+        spool.sent = spool.books.pending.within(1, spool.books.sent_until);
         if life.is_some() {
             spool.look_for_room()?;
         }
@@ -402,41 +402,6 @@ pub fn opening(error: DatabaseError) -> SpoolError {
             SpoolError::Corrupt(format!("its header says that it is of format {found} of redb"))
         }
         other => SpoolError::storage(other),
-    }
-}
-
-/// Where a spool's tables and its journal can be put aside.
-fn places_aside(path: &Path) -> (PathBuf, PathBuf) {
-    let with = |end: String| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(end);
-        PathBuf::from(name)
-    };
-    let places = |n: u32| (with(format!(".quarantined-{n}")), with(format!(".quarantined-{n}.journal")));
-    let free =
-        (1..QUARANTINED_MAX).map(places).find(|(tables, journal)| !tables.exists() && !journal.exists());
-    free.unwrap_or_else(|| places(QUARANTINED_MAX))
-}
-
-/// Keeps the bytes of a journal that cannot be read, which is then overwritten. Where there is no room
-/// for them the agent works on all the same.
-fn put_journal_aside(path: Option<&Path>, bytes: &[u8]) {
-    let Some((_, aside)) = path.map(places_aside) else { return };
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside);
-    let written = written.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
-    match written {
-        Ok(()) => tracing::error!(aside = %aside.display(), "the spool's journal is unreadable; put aside"),
-        Err(error) => tracing::error!(%error, "the spool's journal is unreadable and cannot be put aside"),
-    }
-}
-
-/// Puts both files aside under the same number; the answer is where the tables are now.
-pub fn quarantine(path: &Path) -> Result<PathBuf, SpoolError> {
-    let (aside, journal_aside) = places_aside(path);
-    std::fs::rename(path, &aside).map_err(SpoolError::failed)?;
-    match std::fs::rename(journal_path(path), journal_aside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(SpoolError::failed(error)),
-        _ => Ok(aside),
     }
 }
 

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use redb::{ReadableDatabase, ReadableTable};
 
+use crate::aside::quarantine;
 use crate::backend::Meter;
-use crate::open::{files, open_database, open_path, quarantine, sound};
+use crate::open::{files, open_database, open_path, sound};
 use crate::spool::{BATCHES, Spool, SpoolConfig, SpoolError};
 
 /// What a repair found and did.

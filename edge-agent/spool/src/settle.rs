@@ -64,6 +64,7 @@ impl Spool {
         }
         self.confirm_dropped(&settlement.dropped)?;
         self.leave_pending(&settlement.dropped, Fate::Dropped)?;
+        self.sent.remove_set(&settlement.all());
         self.check();
         if before == self.books.settled {
             return Ok(());

@@ -207,6 +207,8 @@ pub struct Spool {
     // Whether it was found lost, or cut short, when it was opened.
     pub(crate) journal_lost: bool,
     pub(crate) tail: Tail,
+    // Seqs that may have been sent since a hub last said what it has.
+    pub(crate) sent: RangeSet,
     pub(crate) meter: Meter,
     pub(crate) unsaved_settlements: u32,
     // Bytes handed to the storage that the books have counted.

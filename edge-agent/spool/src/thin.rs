@@ -1,5 +1,6 @@
 //! Batches that stand for older ones of their stream: the newest reading of each series, or the few
-//! of each bucket that a chart shows.
+//! of each bucket that a chart shows. Batches that a hub may have are left out: it would store their
+//! readings a second time.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +38,7 @@ impl Clock {
 }
 
 impl Room<'_, '_> {
-    /// All pending batches of a stream become one with the newest reading of each series, in the
+    /// All pending batches of a stream that were not sent become one with the newest reading of each series, in the
     /// order in which they were appended.
     pub fn keep_latest(&mut self, no: StreamNo, oldest: u64, cause: DropCause) -> Result<(), SpoolError> {
         let (mut latest, mut seqs, mut before): (BTreeMap<SeriesNo, Sample>, _, _) =
@@ -45,7 +46,8 @@ impl Room<'_, '_> {
         let mut clock = Clock::default();
         let mut pending = Vec::new();
         self.spool.streams.map.each_of(no, &self.books.pending, |seq| pending.push(seq));
-        for seq in pending.into_iter().filter(|seq| *seq <= self.spool.books.head) {
+        let free = |seq: &u64| *seq <= self.spool.books.head && !self.spool.sent.contains(*seq);
+        for seq in pending.into_iter().filter(free) {
             // A damaged one cannot tell what it holds; it is left for whoever reads it next.
             let Some((header, columns, bytes)) = self.readings(seq)? else { continue };
             // One batch has one clock: of several, those before another one have to go on their own.
@@ -66,7 +68,7 @@ impl Room<'_, '_> {
         }
     }
 
-    /// The oldest batches of a stream that were not made by downsampling become one that was.
+    /// The oldest batches of a stream that were neither sent nor made by downsampling become one that was.
     pub fn downsample(
         &mut self,
         no: StreamNo,
@@ -75,7 +77,7 @@ impl Room<'_, '_> {
         cause: DropCause,
     ) -> Result<(), SpoolError> {
         let (mut all, mut seqs, mut before, mut rows) = (Readings::new(), Vec::new(), 0, 0);
-        let (mut next, mut clock) = (Some(oldest), Clock::default());
+        let (mut next, mut clock) = (self.next_pending(no, oldest), Clock::default());
         while let Some(seq) = next {
             let Some((header, columns, bytes)) = self.readings(seq)? else { break };
             rows += u64::from(header.rows);
@@ -108,12 +110,19 @@ impl Room<'_, '_> {
         self.place(by, Verdict::Accepted)
     }
 
+    /// The first pending seq of a stream from `from` on that was not sent.
     fn next_pending(&self, no: StreamNo, from: u64) -> Option<u64> {
-        let before = self.spool.books.head;
-        let ranges = self.books.pending.iter().filter(|(_, hi)| *hi >= from);
-        ranges
-            .map(|(lo, hi)| self.spool.streams.map.next_of(no, lo.max(from), hi.min(before)))
-            .find_map(|found| found)
+        let (before, mut from) = (self.spool.books.head, from);
+        loop {
+            let ranges = self.books.pending.iter().filter(|(_, hi)| *hi >= from);
+            let found = ranges
+                .map(|(lo, hi)| self.spool.streams.map.next_of(no, lo.max(from), hi.min(before)))
+                .find_map(|found| found)?;
+            match self.spool.sent.first_missing_from(found) {
+                free if free == found => return Some(found),
+                free => from = free,
+            }
+        }
     }
 
     /// Header, readings and cost of a stored batch, when it can be read.

@@ -312,3 +312,47 @@ fn readings_expire_by_the_age_of_the_spool() {
     assert_eq!((gaps.len(), gaps[0].cause, gaps[0].first), (1, DropCause::Expired, Seq::new(2)));
     world.check();
 }
+
+#[test]
+fn what_may_be_at_a_hub_is_not_in_what_a_policy_makes() {
+    for restarted in [false, true] {
+        let mut world = World::new(streams());
+        (0..3).for_each(|_| assert!(world.append("thin", 40)));
+        let sent: Vec<(u32, i64)> = world.pending();
+        let run = world.spool().load_to_send(&RangeSet::of(1, 3), 1 << 20, 1_000).unwrap().unwrap();
+        assert_eq!(run.rows.seqs(), 3);
+        if restarted {
+            world.disk = world.disk.kill();
+            world.open();
+            // What may have been sent, and was not, is noted ahead: a welcome tells.
+            let later = RangeSet::of(4, 5_000);
+            (0..3).for_each(|_| assert!(world.append("thin", 40)));
+            assert!(world.spool().load_to_send(&later, 1 << 20, 1_000).unwrap().is_some());
+        }
+        while !world.drops().contains_key("downsampled") {
+            assert!(world.append("thin", 40));
+        }
+        // The hub has stored them, and says so only now.
+        world.settle(1, 3);
+        assert!(!world.pending().iter().any(|reading| sent.contains(reading)), "restarted: {restarted}");
+        world.check();
+    }
+}
+
+#[test]
+fn a_state_that_may_be_at_a_hub_is_superseded_only_when_it_says_that_it_has_not() {
+    let policy = Policy { quota_bytes: 4_000, ..streams()[4].policy };
+    let mut world = World::new(vec![StreamConfig { policy, ..streams()[4].clone() }]);
+    while world.drops().is_empty() {
+        let unsent = world.spool().pending().clone();
+        world.spool().load_to_send(&unsent, 1 << 20, 10_000).unwrap();
+        assert!(world.append("latest", 20));
+    }
+    assert_eq!(world.drops().into_keys().collect::<Vec<_>>(), ["quota"]);
+    assert_eq!(world.spool().account().produced, world.accepted);
+    world.spool().forget_sent();
+    while !world.drops().contains_key("superseded") {
+        assert!(world.append("latest", 20));
+    }
+    world.check();
+}

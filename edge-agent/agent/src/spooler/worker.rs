@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::appends::{Append, Appended, again, without_room, write};
 use super::doubts::Doubts;
-use super::{Answer, Loaded, Occasion, Request, SpoolState, private, state_of};
+use super::{Answer, Loaded, Occasion, Request, Sending, SpoolState, private, state_of};
 use crate::status::{Board, StreamStatus};
 
 /// Readings beyond which no further append joins those that are made durable together: their
@@ -108,6 +108,13 @@ impl Worker {
             Request::View(answer) => self.answer(answer, Spool::view),
             Request::Load(seqs, bytes_max, answer) => self.answer(answer, |spool| {
                 let run = spool.load_seqs(&seqs, bytes_max, LOAD_ROWS_MAX)?;
+                Ok(run.map_or_else(|| Loaded::Gone(spool.gone(&seqs)), Loaded::Run))
+            }),
+            Request::Send(Sending { seqs, bytes_max, is_first }, answer) => self.answer(answer, |spool| {
+                if is_first {
+                    spool.forget_sent();
+                }
+                let run = spool.load_to_send(&seqs, bytes_max, LOAD_ROWS_MAX)?;
                 Ok(run.map_or_else(|| Loaded::Gone(spool.gone(&seqs)), Loaded::Run))
             }),
             Request::BeginLife(id, answer) => self.answer(answer, |spool| spool.begin_life(id)),

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::agreement::{Question, Questions};
 use crate::clock::AgentClock;
-use crate::spooler::{Loaded, SpoolHandle, SpoolState};
+use crate::spooler::{Loaded, Sending, SpoolHandle, SpoolState};
 
 /// Longest wait for room on the line: a hub that hangs must not hold the agent.
 const SEND_MAX: Duration = Duration::from_secs(30);
@@ -85,6 +85,8 @@ pub struct Driver {
     pub questions: Questions,
     /// Who waits for its answer.
     pub asked: Option<oneshot::Sender<Agreement>>,
+    /// Whether anything was sent.
+    pub sending: bool,
 }
 
 enum Event {
@@ -219,7 +221,9 @@ impl Driver {
                     session.handle_series(from, self.spool.series(from, max).await?);
                 }
                 AgentAction::LoadRun { lane, seqs, bytes_max } => {
-                    match self.spool.load(seqs, bytes_max).await? {
+                    // What the welcome says is settled by now.
+                    let is_first = !std::mem::replace(&mut self.sending, true);
+                    match self.spool.load_to_send(Sending { seqs, bytes_max, is_first }).await? {
                         Loaded::Gone(gone) => session.handle_gone(&gone),
                         Loaded::Run(run) => {
                             let LoadedRun { first, rows, series_end, block, restamps } = run;

@@ -43,6 +43,8 @@ pub struct Agent {
     half_learned: BTreeSet<(Epoch, BootId)>,
     // Those that the session knows of.
     urgent_appends: u64,
+    // Whether anything was sent in this session.
+    sending: bool,
     // What it was last told of its clock in this session.
     told_ns: Option<i64>,
     /// The epoch that the spool opened with last.
@@ -94,6 +96,7 @@ impl Agent {
             learned: BTreeSet::new(),
             half_learned: BTreeSet::new(),
             urgent_appends: 0,
+            sending: false,
             told_ns: None,
             epoch: None,
             cut: RangeSet::new(),
@@ -385,7 +388,7 @@ impl Agent {
             Err(error) if self.stops_for(&error) => return Ok(false),
             Err(error) => return Err(format!("no view of the spool: {error}")),
         };
-        (self.told_ns, self.urgent_appends) = (None, spool.urgent_appends());
+        (self.told_ns, self.urgent_appends, self.sending) = (None, spool.urgent_appends(), false);
         self.session = Some(AgentSession::new(clocks.mono_ns, hello, view, self.backfill));
         Ok(true)
     }
@@ -466,8 +469,12 @@ impl Agent {
                 session.handle_series(from, spool.series_defs(from, max));
             }
             AgentAction::LoadRun { lane, seqs, bytes_max } => {
+                // The welcome is settled by now.
+                if !std::mem::replace(&mut self.sending, true) {
+                    spool.forget_sent();
+                }
                 // Little runs, so that many are on the way at once.
-                match spool.load_seqs(&seqs, bytes_max.min(400), 1 << 20)? {
+                match spool.load_to_send(&seqs, bytes_max.min(400), 1 << 20)? {
                     None => session.handle_gone(&spool.gone(&seqs)),
                     Some(run) => {
                         let (rows, series_end, restamps) = (run.rows, run.series_end, run.restamps);

@@ -14,8 +14,6 @@ pub struct Batch {
     pub values: Vec<u64>,
     /// The number of its stream.
     pub stream: usize,
-    /// Whether a policy made it of others.
-    pub thinned: bool,
 }
 
 /// What a disk was given.
@@ -66,7 +64,7 @@ impl Made {
         self.values.insert(offer.first, offer.last);
         self.position = offer.last;
         let values = (offer.first..=offer.last).collect();
-        self.put(seq.get(), Batch { values, stream: offer.stream, thinned: false });
+        self.put(seq.get(), Batch { values, stream: offer.stream });
     }
 
     /// A policy made a batch of others, which are given up.
@@ -76,7 +74,7 @@ impl Made {
         let streams: BTreeSet<Option<usize>> = streams.map(|batch| batch.map(|batch| batch.stream)).collect();
         match Vec::from_iter(streams).as_slice() {
             [Some(stream)] => {
-                self.put(seq, Batch { values, stream: *stream, thinned: true });
+                self.put(seq, Batch { values, stream: *stream });
                 Ok(())
             }
             other => Err(format!(

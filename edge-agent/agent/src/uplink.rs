@@ -98,8 +98,6 @@ struct Loop {
     live: Option<Live>,
     health: watch::Sender<Health>,
     health_ns: u64,
-    // Set when an attempt has failed since the call to drain.
-    draining_failed: bool,
 }
 
 enum Event {
@@ -114,7 +112,7 @@ enum Event {
 }
 
 impl Uplink {
-    /// Connects again and again, until drained after being told to.
+    /// Connects again and again, until it is told to drain and all is sent, or there is no session.
     pub async fn run(mut self) {
         let routes = self.routes.borrow_and_update().clone();
         let chooser = Chooser::new(routes.paths, nanos(routes.probe_every));
@@ -129,7 +127,6 @@ impl Uplink {
             live: None,
             health: watch::Sender::new(show::NO_HEALTH),
             health_ns: 0,
-            draining_failed: false,
         };
         loop {
             let now_ns = driven.now_ns();
@@ -190,7 +187,7 @@ impl Loop {
                 Ok((id, dialled)) => self.dialled(id, dialled),
                 Err(error) => self.dialled(error.id(), Err(error.into())),
             },
-            Event::Progress | Event::Appended | Event::Due => {}
+            Event::Progress | Event::Appended | Event::Due | Event::Drain => {}
             Event::Ended(Ok(Ok(()))) => {
                 tracing::info!("everything is at the hub");
                 return true;
@@ -198,7 +195,7 @@ impl Loop {
             Event::Ended(Ok(Err(error))) => self.ended(error).await,
             Event::Ended(Err(error)) => self.ended(error.into()).await,
             Event::Routes => self.reroute(),
-            Event::Drain | Event::Wake => self.chooser.hurry(),
+            Event::Wake => self.chooser.hurry(),
         }
         false
     }
@@ -213,7 +210,6 @@ impl Loop {
             }
             Err(error) => {
                 self.chooser.handle_dial_failed(now_ns, at, refusal(&error), entropy());
-                self.draining_failed |= *self.uplink.drain.borrow();
                 self.tell(at, &error);
             }
         }
@@ -243,7 +239,6 @@ impl Loop {
             self.chooser.handle_left();
         } else {
             self.chooser.handle_ended(self.now_ns(), refusal(&error), entropy());
-            self.draining_failed |= *self.uplink.drain.borrow();
         }
         self.down(Some(format!("{error:#}")));
     }
@@ -332,12 +327,10 @@ impl Loop {
         live.follow_address(now_ns);
     }
 
-    /// After the call to drain: whether nothing is left to hope for.
+    /// After the call to drain: whether no hub takes anything now. The spool keeps it.
     fn may_end(&self) -> bool {
-        *self.uplink.drain.borrow()
-            && self.live.is_none()
-            && !self.chooser.is_dialling()
-            && (self.draining_failed || !is_pending(&self.uplink.spool.state().borrow()))
+        let is_open = self.live.as_ref().is_some_and(|live| live.seen.open) && !self.chooser.is_silent();
+        *self.uplink.drain.borrow() && !is_open
     }
 }
 

@@ -33,6 +33,15 @@ impl Dial for Ways {
     }
 }
 
+/// A network that swallows everything.
+struct Nowhere;
+
+impl Dial for Nowhere {
+    fn dial(self: Arc<Self>, _: Path, _: Duration) -> Dialling {
+        Box::pin(std::future::pending())
+    }
+}
+
 /// Carries packets of one agent at a time to `hub`, unless blocked.
 async fn relay(hub: SocketAddr, blocked: Arc<AtomicBool>) -> SocketAddr {
     let front = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -123,6 +132,34 @@ async fn a_blocked_way_is_left_for_another_and_taken_again_and_nothing_is_missin
     assert_eq!((account.stored, account.dropped, account.refused), (batches * 10, 0, 0));
     drain.send_replace(true);
     tokio::time::timeout(LONG, uplink).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_session_nothing_holds_its_end_up() {
+    let (hub, folder, board) = (Hub::start(), tempfile::tempdir().unwrap(), Board::default());
+    let (spool, clock) = (spool(folder.path(), &board), AgentClock::default());
+    spool.append(readings(10), Vec::new()).await.unwrap();
+    let paths = vec![Path { hub: hub.addr.clone(), transport: Transport::Quic }];
+    let (_routes, routes) = watch::channel(Routes { paths, probe_every: Duration::from_secs(1) });
+    let (drain, draining) = watch::channel(false);
+    let uplink = Uplink {
+        agent: hub.identity.file.agent.clone(),
+        dialler: Arc::new(Nowhere),
+        routes,
+        spool: spool.clone(),
+        board: board.clone(),
+        drain: draining,
+        wake: Wake::default(),
+        boot: [1; 16],
+        clock,
+        backfill: BackfillBudget::default(),
+        questions: Auditor::new(spool.clone(), board.clone()).1,
+    };
+    let uplink = tokio::spawn(uplink.run());
+    until_shown(&board, |status| !status.paths.is_empty()).await;
+    drain.send_replace(true);
+    tokio::time::timeout(LONG, uplink).await.unwrap().unwrap();
+    assert_eq!(spool.state().borrow().account.pending, 10);
 }
 
 #[tokio::test(start_paused = true)]

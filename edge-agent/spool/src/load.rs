@@ -104,12 +104,18 @@ impl Spool {
         let Some(run) = self.load_seqs(seqs, bytes_max, rows_max)? else { return Ok(None) };
         let sent = run.rows.present(run.first);
         let last = sent.last().unwrap_or(0);
-        // Before it is sent: the next start has to know.
+        // Before it is sent: the next start has to know. A full disk is only told with the next commit, or
+        // nothing would be sent that makes room.
         if last > self.books.sent_until {
-            self.commit(|_, _, books, _| {
-                books.sent_until = last.saturating_add(SENT_AHEAD);
-                Ok(())
-            })?;
+            let until = last.saturating_add(SENT_AHEAD);
+            if self.cramped.is_some() {
+                self.books.sent_until = until;
+            } else {
+                self.commit(|_, _, books, _| {
+                    books.sent_until = until;
+                    Ok(())
+                })?;
+            }
         }
         self.sent.insert_set(&sent);
         Ok(Some(run))

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tideline_protocol::model::{DropCause, Epoch};
 use tideline_protocol::ranges::RangeSet;
 
-use super::hub::Stored;
+use super::made::Made;
 use super::site::Site;
 use super::streams::may_drop;
 use super::times::Mark;

@@ -103,8 +103,7 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     age.abort();
     spool.close().await;
     let _ = tokio::task::spawn_blocking(|| spool_thread.join()).await;
-    // Only now, when another agent can start, and before the socket is closed: it finds this one's, or none,
-    // and its own stays.
+    // When another agent can start, which binds its own; and before this one is closed, so that that stays.
     let _ = std::fs::remove_file(socket_path);
     socket.abort();
     page.iter().for_each(|(_, task)| task.abort());

@@ -424,10 +424,10 @@ mod tests {
         let end = journal.end;
         let all = batches(&open(&disk, 1).1);
         for len in (64..end).step_by(13).chain([end, end + 31, end + 32, 4_096, JOURNAL_BYTES as usize - 1]) {
-            let cut = disk.unsynced();
+            let cut = disk.image();
             cut.set_len(len as u64).unwrap();
             let (mut journal, found) = Journal::open(cut.clone(), JOURNAL_BYTES, EPOCH, 1, |_| ()).unwrap();
-            assert!(found.present && found.cut == (len < end + 32), "{len} bytes");
+            assert_eq!((found.present, found.cut), (true, len < end + 32), "{len} bytes");
             let kept = batches(&found);
             assert!(all.starts_with(&kept) && kept.len() >= usize::from(len >= first_end), "{len} bytes");
             assert!(len < end || kept == all, "{len} bytes");

@@ -423,7 +423,8 @@ mod tests {
         assert!(append(&mut journal, 2, &[&long, b"three"]));
         let end = journal.end;
         let all = batches(&open(&disk, 1).1);
-        for len in (64..end).step_by(13).chain([end, end + 31, end + 32, 4_096, JOURNAL_BYTES as usize - 1]) {
+        let whole = usize::try_from(JOURNAL_BYTES).unwrap();
+        for len in (64..end).step_by(13).chain([end, end + 31, end + 32, 4_096, whole - 1]) {
             let cut = disk.image();
             cut.set_len(len as u64).unwrap();
             let (mut journal, found) = Journal::open(cut.clone(), JOURNAL_BYTES, EPOCH, 1, |_| ()).unwrap();

@@ -15,11 +15,10 @@
 //! ```
 //!
 //! Nothing is lost by a change: a session is begun anew from what the hub says that it holds.
-//!
 //! - A circuit admits one probe at a time once it is open; a race is urgent while readings wait, and
 //!   so its back-off alone holds it; while another path carries, its probes are 30 s apart.
-//! - Hysteresis: a better path is taken after three answers in a row, when it costs no more than half
-//!   as much again; and one that was left in trouble soon after it was taken, not before a hold that
+//! - Hysteresis: a better path is taken after three answers in a row, when it costs no more than half as much
+//!   again, or 50 ms more; and one that was left in trouble soon after it was taken, not before a hold that
 //!   doubles each time.
 //! - A worse path is taken only when the one that carries loses packets or answers late, and the worse
 //!   one costs less than half.
@@ -27,7 +26,7 @@
 use super::routes::Path;
 use crate::resilience::{Circuit, CircuitStatus, Pace, Permit, Refusal};
 
-/// How long a dial may take before the next path is dialled as well.
+/// How long a dial may take before the next path is dialled too.
 pub const STAGGER_NS: u64 = 3_000_000_000;
 /// How long an answer waits for that of a better path which is being dialled.
 const GRACE_NS: u64 = 1_000_000_000;
@@ -51,6 +50,8 @@ const HOLD_MAX_NS: u64 = 600_000_000_000;
 const BAD_LOSS_PPM: u32 = 100_000;
 /// Round trip from which on a worse path is looked at, in microseconds.
 const BAD_RTT_US: u64 = 2_000_000;
+/// What a better path that loses next to nothing may cost more: near a hub round trips differ by factors.
+const NEAR_US: u64 = 50_000;
 
 /// What the driver is to do. A path is named by its place in the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -480,9 +481,11 @@ impl Chooser {
     /// Whether to take a path whose probe has answered.
     fn judge(&mut self, at: usize, carries: usize, now_ns: u64) -> Advice {
         let cost = |at: usize| self.ways.get(at).and_then(Way::cost);
+        let lossy = self.ways.get(at).is_some_and(|way| way.loss_ppm > BAD_LOSS_PPM / 10);
+        let near_us = if lossy { 0 } else { NEAR_US };
         let worth = match (cost(at), cost(carries)) {
             (Some(new), Some(old)) if at > carries => new.saturating_mul(2) < old,
-            (Some(new), Some(old)) => new <= old.saturating_add(old / 2),
+            (Some(new), Some(old)) => new <= old.saturating_add((old / 2).max(near_us)),
             _ => at < carries,
         };
         let every_ns = self.probe_every_ns;

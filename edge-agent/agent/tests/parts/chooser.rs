@@ -247,6 +247,23 @@ fn a_lossy_way_is_left_for_one_that_costs_less_than_half_and_not_for_one_that_do
 }
 
 #[test]
+fn milliseconds_near_a_hub_are_no_reason_to_stay_and_loss_is_one() {
+    // Blocked for a while; its round trip is many times that of the other way, and nobody feels it.
+    let quic = |loss_ppm| Line { changes: vec![0, 20 * SECOND], loss_ppm, ..Line::up(20 * MS) };
+    let mut world = two(quic(0), Line::up(MS));
+    world.run_to(20 * SECOND);
+    assert_eq!(world.session, Some(1));
+    world.run_to(100 * SECOND);
+    assert_eq!(world.session, Some(0), "{:?}", world.taken);
+    let mut world = two(Line { loss_ppm: 150_000, ..Line::up(4 * MS) }, Line::up(MS));
+    world.run_to(200 * SECOND);
+    assert_eq!(world.session, Some(1), "{:?}", world.taken);
+    // What is known of a loss fades; then it is tried again, and held back for longer each time.
+    world.run_to(3_600 * SECOND);
+    assert!(world.chooser.switches() <= 20, "{:?}", world.taken);
+}
+
+#[test]
 fn hubs_are_tried_in_order() {
     let down = || Line { changes: vec![0], ..Line::up(20 * MS) };
     let mut world = World::new(vec![down(), down(), down(), Line::up(20 * MS)]);

@@ -41,7 +41,7 @@ pub struct AgreementReport {
     pub batches: u64,
     /// Their readings.
     pub readings: u64,
-    /// Batches that were settled and that the spool holds no more.
+    /// Batches that the spool holds no more: settled, or given up.
     pub not_held: u64,
     /// Held batches that are not at the hub yet.
     pub pending: u64,
@@ -96,7 +96,7 @@ impl std::fmt::Display for AgreementReport {
             (self.lacking, "were acknowledged and are not at the hub"),
             (self.pending, "are not at the hub yet"),
             (self.not_stored, "were refused or given up at the hub"),
-            (self.not_held, "were settled and are held here no more, so nobody can compare them"),
+            (self.not_held, "were settled or given up and are held here no more, so nobody can compare them"),
         ];
         for (count, what) in counts {
             if count > 0 {

@@ -488,13 +488,12 @@ impl Chooser {
             (Some(new), Some(old)) => new <= old.saturating_add((old / 2).max(near_us)),
             _ => at < carries,
         };
-        let every_ns = self.probe_every_ns;
         let Some(way) = self.ways.get_mut(at) else { return Advice::Drop(at) };
         let trusted = way.confirmations >= CONFIRMATIONS;
         if trusted && worth && now_ns >= way.free_ns {
             return self.take(at, now_ns);
         }
-        way.probe_ns = now_ns.saturating_add(if trusted { every_ns } else { CONFIRM_GAP_NS });
+        way.probe_ns = now_ns.saturating_add(if trusted { self.probe_every_ns } else { CONFIRM_GAP_NS });
         way.rest();
         Advice::Drop(at)
     }

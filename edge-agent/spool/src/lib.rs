@@ -41,6 +41,7 @@ mod room;
 mod settle;
 mod spool;
 mod streams;
+mod tables;
 mod tail;
 pub mod testing;
 mod thin;

@@ -23,6 +23,7 @@ use crate::spool::{
     BATCHES, CURSORS, Dictionary, GAPS, META, SERIES, Spool, SpoolConfig, SpoolError, begin_write,
 };
 use crate::streams::{STREAM_OF, STREAMS, Streams};
+use crate::tables::Tables;
 use crate::tail::Tail;
 
 const FORMAT: &str = "4";
@@ -240,7 +241,7 @@ struct Missing {
 
 /// Files of which redb has opened its own.
 pub struct Opened {
-    pub db: Database,
+    pub db: Tables,
     pub journal: CountingBackend,
     pub journal_bytes: u64,
     /// Where the tables are, when they are a file.
@@ -270,7 +271,7 @@ pub fn open_database(files: Files, meter: &Meter) -> Result<Opened, SpoolError> 
     if opened.is_err() && meter.is_full() {
         spend_reserve(&journal, journal_bytes).map_err(SpoolError::failed)?;
     }
-    let db = opened?;
+    let db = opened?.into();
     let meter = meter.clone();
     Ok(Opened { db, journal, journal_bytes, path: files.path, meter, closed_cleanly })
 }

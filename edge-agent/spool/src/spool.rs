@@ -20,6 +20,7 @@ use crate::cramped::Cramped;
 use crate::gaps::Gaps;
 use crate::journal::Journal;
 use crate::streams::Streams;
+use crate::tables::Tables;
 use crate::tail::Tail;
 
 pub(crate) const BATCHES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("batches");
@@ -193,7 +194,7 @@ pub(crate) fn begin_write(db: &Database) -> Result<WriteTransaction, SpoolError>
 /// The durable queue of one agent epoch.
 #[derive(Debug)]
 pub struct Spool {
-    pub(crate) db: Database,
+    pub(crate) db: Tables,
     pub(crate) config: SpoolConfig,
     pub(crate) epoch: Epoch,
     pub(crate) books: Books,

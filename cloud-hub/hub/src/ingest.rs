@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tideline_link::link::{FrameReceiver, FrameSender, Link, LinkError};
 use tideline_protocol::durability::{Batch, Durable};
-use tideline_protocol::model::{AgentId, Epoch, Gap};
+use tideline_protocol::model::{AgentId, Epoch, Gap, Seq};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentState, HubAction, HubSession, SessionError};
 use tideline_protocol::wire::{Frame, Hello, Message, RefuseCode, Report, Series, Settlement, WireError};
@@ -342,7 +342,7 @@ impl Driver {
             self.hub.store.report(
                 &self.agent,
                 hello.epoch,
-                Report { account: hello.account, head: hello.head },
+                Report { account: hello.account, head: hello.head, known: Seq::default() },
             );
         }
         self.hub.arrivals.hello(&self.agent, hello.epoch, hello.head, &held.settled.all(), seen_ms, now_ms);

@@ -167,8 +167,8 @@ impl<D: LogDisk> LogCore<D> {
         for mut batch in batches {
             let epoch = batch.run().envelope.epoch;
             if let Some(state) = ledgers.epoch(batch.agent(), epoch) {
-                let settled = state.settled();
-                batch = batch.without(&settled.stored).without(&settled.refused).without(&settled.dropped);
+                let (first, last) = batch.seqs();
+                batch = batch.without(&state.settled().within(first, last).all());
             }
             let earlier = staged.entry((batch.agent().clone(), epoch)).or_default();
             batch = batch.without(earlier);
@@ -261,7 +261,7 @@ impl<D: LogDisk> LogCore<D> {
             }
             let mut missing = RangeSet::of(lo, hi);
             if let Some(state) = ledgers.epoch(agent, epoch) {
-                missing.remove_set(&state.settled().all().within(lo, hi));
+                missing.remove_set(&state.settled().within(gap.first, gap.last()).all());
             }
             missing
         };
@@ -271,12 +271,7 @@ impl<D: LogDisk> LogCore<D> {
         let mut ledgers = lock(&self.ledgers);
         let state = ledgers.epoch_mut(agent, epoch);
         state.give_up(gap, &dropped);
-        let all = state.settled();
-        Ok(Settlement {
-            stored: all.stored.within(lo, hi),
-            refused: all.refused.within(lo, hi),
-            dropped: all.dropped.within(lo, hi),
-        })
+        Ok(state.settled().within(gap.first, gap.last()))
     }
 
     /// Moves stored seqs to the dead letters, durably: their block could not be decoded.

@@ -5,6 +5,7 @@
 //! happened, and the log still has it.
 
 mod copy;
+mod ranges;
 
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +16,7 @@ use redb::{
     Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
 };
 use tideline_protocol::lives::{Life, Moved};
-use tideline_protocol::model::{AgentId, DeviceId, DropCause, Epoch, Gap, PointId, Sample, SeriesDef};
+use tideline_protocol::model::{AgentId, DeviceId, DropCause, Epoch, Gap, PointId, Sample, Seq, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Report, Restamp};
 
@@ -23,6 +24,8 @@ use crate::config::StoreError;
 use crate::hot::{SeriesId, SeriesStats};
 use crate::log::{Checkpoint, EpochState, Holding, Ledgers};
 use crate::sealed::Place;
+
+use ranges::{Ranges, RestampEntry, ranges, set_of};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const EPOCHS: TableDefinition<'_, (&str, [u8; 16]), &[u8]> = TableDefinition::new("epochs");
@@ -74,8 +77,6 @@ impl FileEntry {
         self.places.iter().map(|place| place.minutes).sum()
     }
 }
-
-type Ranges = Vec<(u64, u64)>;
 
 /// The seqs of an epoch that a file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -143,45 +144,9 @@ struct EpochEntry {
     // Corrected, uncertain.
     #[n(12)]
     restamped_rows: [u64; 2],
-}
-
-#[derive(Debug, Encode, Decode)]
-#[cbor(array)]
-struct RestampEntry {
-    #[n(0)]
-    seqs: Ranges,
-    #[cbor(n(1), with = "minicbor::bytes")]
-    boot: [u8; 16],
-    #[n(2)]
-    shift_ns: Option<i64>,
-    #[n(3)]
-    from_ns: i64,
-    #[n(4)]
-    to_ns: i64,
-}
-
-impl From<&Restamp> for RestampEntry {
-    fn from(restamp: &Restamp) -> Self {
-        let Restamp { boot, shift_ns, from_ns, to_ns, .. } = *restamp;
-        Self { seqs: ranges(&restamp.seqs), boot, shift_ns, from_ns, to_ns }
-    }
-}
-
-impl From<RestampEntry> for Restamp {
-    fn from(entry: RestampEntry) -> Self {
-        let RestampEntry { boot, shift_ns, from_ns, to_ns, .. } = entry;
-        Self { seqs: set_of(&entry.seqs), boot, shift_ns, from_ns, to_ns }
-    }
-}
-
-fn ranges(set: &RangeSet) -> Ranges {
-    set.iter().collect()
-}
-
-fn set_of(ranges: &[(u64, u64)]) -> RangeSet {
-    let mut set = RangeSet::new();
-    ranges.iter().for_each(|(lo, hi)| set.insert(*lo, *hi));
-    set
+    #[n(14)]
+    #[cbor(default)]
+    folded: Seq,
 }
 
 impl From<&EpochState> for EpochEntry {
@@ -207,6 +172,7 @@ impl From<&EpochState> for EpochEntry {
             reported_by: state.reported_by,
             restamps: state.restamps.iter().map(RestampEntry::from).collect(),
             restamped_rows: [state.restamped_rows, state.uncertain_rows],
+            folded: state.folded,
         }
     }
 }
@@ -225,6 +191,7 @@ impl EpochEntry {
         state.reported_by = self.reported_by;
         state.restamps = self.restamps.into_iter().map(Restamp::from).collect();
         [state.restamped_rows, state.uncertain_rows] = self.restamped_rows;
+        state.folded = self.folded;
     }
 }
 

@@ -57,6 +57,8 @@ pub struct SpoolState {
     /// The oldest seq that is neither settled nor given up; the one after the newest when there is
     /// none.
     pub pending_from: Seq,
+    /// Up to this seq it knows durably what became of each.
+    pub known: Seq,
     /// The account.
     pub account: Account,
     /// Changes whenever batches of alarm or state streams were appended; see [`SpoolHandle::urgent`].
@@ -365,6 +367,7 @@ fn state_of(spool: &Spool) -> SpoolState {
         head: spool.head(),
         series: spool.series_count(),
         pending_from: pending.map_or(spool.head().next(), |(first, _)| Seq::new(first)),
+        known: spool.known(),
         account: spool.account(),
         urgent_appends: spool.urgent_appends(),
         time_floor_ns: spool.time_floor_ns(),

@@ -16,6 +16,8 @@ use crate::blob::cause_byte;
 use crate::streams::StreamNo;
 
 const CAUSES: usize = DropCause::ALL.len();
+/// Ranges of dropped seqs from which on those whose fate is known are folded.
+const FOLDED_FROM: usize = 8;
 
 /// The books as of the last commit and the settlements since.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub struct Books {
     pub worn: u64,
     /// The streams of the seqs since the last commit.
     pub placed: Vec<(u64, StreamNo)>,
+    /// Up to this seq all fates are known and in the tables, as of the last commit.
+    pub known: u64,
 }
 
 /// What the header of the next batch continues.
@@ -159,6 +163,18 @@ impl Books {
         self.settled.dropped.remove(lo, hi);
         self.account.dropped = self.account.dropped.saturating_sub(rows);
         self.enter(lo, hi, rows, fate);
+    }
+
+    /// The tables hold no gap before `first_gap`, which the hub has not confirmed. Nobody asks any more which
+    /// of the seqs before it were dropped: where drops and readings take turns, the books would grow with
+    /// every one of them.
+    pub fn know(&mut self, first_gap: Option<u64>) {
+        let first = |set: &RangeSet| set.iter().next().map(|(lo, _)| lo);
+        let open = first_gap.into_iter().chain(first(&self.pending)).min();
+        self.known = open.map_or(self.head, |open| open.saturating_sub(1));
+        if self.settled.dropped.range_count() > FOLDED_FROM {
+            self.settled.fold(Seq::new(self.known));
+        }
     }
 
     fn enter(&mut self, lo: u64, hi: u64, rows: u64, fate: Fate) {
@@ -307,6 +323,7 @@ impl Books {
             wear_day,
             worn,
             placed: Vec::new(),
+            known: 0,
         })
     }
 }

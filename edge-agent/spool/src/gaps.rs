@@ -177,6 +177,13 @@ pub fn take(tx: &WriteTransaction, lo: u64, hi: u64) -> Result<Vec<(u64, u64, u6
     Ok(taken)
 }
 
+/// The first seq in a record.
+pub fn first(tx: &WriteTransaction) -> Result<Option<u64>, SpoolError> {
+    let table = tx.open_table(GAPS).map_err(SpoolError::storage)?;
+    let first = table.first().map_err(SpoolError::storage)?;
+    Ok(first.map(|(seq, _)| seq.value()))
+}
+
 impl Spool {
     /// All gaps that the hub has not confirmed, in seq order; none of them grows from now on.
     ///

@@ -17,7 +17,7 @@ use crate::append::write_cursors;
 use crate::backend::{CountingBackend, Meter};
 use crate::books::Books;
 use crate::cramped::Cramped;
-use crate::gaps::Gaps;
+use crate::gaps::{self, Gaps};
 use crate::journal::Journal;
 use crate::streams::Streams;
 use crate::tables::Tables;
@@ -268,10 +268,18 @@ impl Spool {
         self.books.uncounted
     }
 
-    /// What became of seqs so far.
+    /// What became of seqs so far. Of those up to [`Spool::known`] dropped ones may stand among the stored
+    /// ones, without rows.
     #[must_use]
     pub const fn settlement(&self) -> &Settlement {
         &self.books.settled
+    }
+
+    /// Up to this seq the spool knows durably what became of each: none is pending, and the hub has
+    /// confirmed all gaps.
+    #[must_use]
+    pub const fn known(&self) -> Seq {
+        Seq::new(self.books.known)
     }
 
     /// The seqs whose batches are on disk, settled ones that still fit into the quota among them.
@@ -403,6 +411,7 @@ impl Spool {
         }
         gaps.forget_confirmed(&tx)?;
         work(self, &tx, books, gaps)?;
+        books.know(gaps::first(&tx)?);
         self.streams.write(&tx, books)?;
         {
             let mut meta = tx.open_table(META).map_err(SpoolError::storage)?;

@@ -293,6 +293,41 @@ fn a_stream_has_a_quota_of_its_own_below_that_of_the_spool() {
 }
 
 #[test]
+fn where_drops_and_readings_take_turns_the_books_stay_small() {
+    let own = StreamConfig {
+        policy: Policy { quota_bytes: 2_000, ..Policy::default() },
+        ..stream("small", Class::Live, Overflow::DropOldest)
+    };
+    let mut world = World::new(vec![own]);
+    let (mut most, mut seqs) = (0, 0);
+    for round in 0..1_000 {
+        // The hub takes those of one stream only.
+        assert!(world.append("small", 4) && world.append("default", 4));
+        seqs += 2;
+        world.settle(seqs, seqs);
+        let mut dropped = RangeSet::new();
+        for gap in world.spool().fresh_gaps().unwrap() {
+            dropped.insert(gap.first.get(), gap.last().get());
+        }
+        world.spool().settle(&Settlement { dropped, ..Settlement::default() }).unwrap();
+        if round % 20 == 0 {
+            world.spool().flush().unwrap();
+        }
+        most = most.max(world.spool().settlement().dropped.range_count());
+        most = most.max(world.spool().settlement().stored.range_count());
+    }
+    assert!(most < 100, "{most} ranges");
+    world.spool().flush().unwrap();
+    let (known, account) = (world.spool().known(), world.spool().account());
+    assert!(known.get() > 1_900 && known.get() + 1 == world.spool().pending().first().unwrap(), "{known}");
+    assert_eq!(world.drops(), BTreeMap::from([("quota", account.dropped)]));
+    assert!(account.dropped > 7_000 && account.stored == 8_000, "{account:?}");
+    world.disk = world.disk.crash();
+    world.open();
+    assert_eq!((world.spool().known(), world.spool().account()), (known, account));
+}
+
+#[test]
 fn readings_expire_by_the_age_of_the_spool() {
     let policy = Policy { keep_s: 640, ..Policy::default() };
     let mut world = World::new(vec![StreamConfig { policy, ..streams()[0].clone() }]);

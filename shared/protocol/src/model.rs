@@ -202,7 +202,7 @@ impl<'b, C> Decode<'b, C> for Epoch {
 }
 
 /// The number of a batch within its epoch; the first is 1 and there are no holes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
 pub struct Seq(#[n(0)] u64);
 

@@ -148,6 +148,12 @@ impl RangeSet {
         }
     }
 
+    /// Its smallest value.
+    #[must_use]
+    pub fn first(&self) -> Option<u64> {
+        self.ranges.first_key_value().map(|(lo, _)| *lo)
+    }
+
     /// Its largest value.
     #[must_use]
     pub fn last(&self) -> Option<u64> {

@@ -42,9 +42,15 @@ pub const HOLE_SEQS_MAX: u64 = 64;
 pub const BACKFILL_RUN_BYTES: usize = 1024 * 1024;
 /// Stored bytes that a live run is packed from.
 pub const LIVE_RUN_BYTES: usize = 256 * 1024;
-/// Ranges of settled seqs from which on nothing goes ahead in the order of seqs any more: the hub keeps
+/// Ranges of seqs at the hub from which on only fresh readings go ahead in the order of seqs: the hub keeps
 /// each range, and old alarms between old readings would make two of each.
 pub const RANGES_AHEAD_MAX: usize = 8192;
+/// Ranges of seqs at the hub from which on old readings and gaps wait until it can fold some.
+pub const RANGES_MAX: usize = 12_288;
+/// Most ranges of seqs in one run.
+pub const RUN_RANGES_MAX: usize = 1024;
+/// Ranges of dropped seqs from which on an agent tells its hub up to where they may be folded.
+pub const FOLDED_FROM: usize = 8;
 /// Least time between two reports of the agent's account: a little less than a second, so that one
 /// travels in the datagram of a live run each second instead of in its own between two of them.
 pub const REPORT_INTERVAL_NS: u64 = 900_000_000;

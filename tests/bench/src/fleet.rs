@@ -146,8 +146,8 @@ impl SimAgent {
                     if *fleet.produce.borrow() {
                         self.read()?;
                     }
-                    let account = self.spool.account();
-                    session.handle_appended(self.spool.head(), self.spool.series_count(), account);
+                    session.handle_appended(self.spool.head(), self.spool.series_count());
+                    session.handle_account(self.spool.account(), self.spool.known());
                 }
             }
         }
@@ -201,7 +201,7 @@ impl SimAgent {
                 }
                 AgentAction::Settle(settlement) => {
                     self.spool.settle(&settlement)?;
-                    session.handle_account(self.spool.account());
+                    session.handle_account(self.spool.account(), self.spool.known());
                 }
                 AgentAction::Agreement(_) => {}
                 AgentAction::Branch(_) => anyhow::bail!("a new spool is taken for a copy"),

@@ -183,7 +183,8 @@ impl World {
         if self.head < HEAD_MAX {
             self.head += 1;
             self.agent.handle_urgent(urgent(self.head));
-            self.agent.handle_appended(Seq::new(self.head), 1, self.account());
+            self.agent.handle_appended(Seq::new(self.head), 1);
+            self.agent.handle_account(self.account(), Seq::default());
         }
     }
 
@@ -200,7 +201,7 @@ impl World {
         let gap = Gap { first: Seq::new(lo), rows, from_ns: 0, to_ns: 1, cause: DropCause::Damaged };
         self.gaps.push(gap.clone());
         self.agent.handle_gap(gap);
-        self.agent.handle_account(self.account());
+        self.agent.handle_account(self.account(), Seq::default());
     }
 
     /// A message that its sender did not send. Every end must live with it or end the session.

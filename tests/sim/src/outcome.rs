@@ -28,6 +28,8 @@ pub enum Canary {
     EpochReused,
     /// A hub that starts corrects the times that it reads from its log once more.
     RestampTwice,
+    /// An agent says that it knows what became of its seqs before that is durable.
+    KnownTooEarly,
 }
 
 /// An invariant that did not hold.
@@ -52,6 +54,8 @@ pub struct Outcome {
     pub stored: u64,
     /// Of them dropped and counted.
     pub dropped: u64,
+    /// Seqs dropped that the hub no longer tells from stored ones.
+    pub folded: u64,
     /// Rows that came again and were ignored.
     pub duplicates: u64,
     /// Sessions opened.
@@ -95,6 +99,7 @@ impl Outcome {
         self.produced += other.produced;
         self.stored += other.stored;
         self.dropped += other.dropped;
+        self.folded += other.folded;
         self.duplicates += other.duplicates;
         self.sessions += other.sessions;
         self.restarts += other.restarts;
@@ -138,7 +143,7 @@ pub enum CanaryError {
 
 impl Canary {
     /// All broken variants.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AckBeforeDurable,
         Self::TrimBeforeCommit,
         Self::FreeBeforeAck,
@@ -147,6 +152,7 @@ impl Canary {
         Self::CopiesUnseen,
         Self::EpochReused,
         Self::RestampTwice,
+        Self::KnownTooEarly,
     ];
 
     /// How what catches it begins.
@@ -158,6 +164,7 @@ impl Canary {
                 &["INV-1"]
             }
             Self::RestampTwice => &["TIME"],
+            Self::KnownTooEarly => &["INV-1", "INV-3", "INV-4"],
             Self::DedupeLostAtFlush => &["INV-1", "INV-2"],
             // The session of an old copy ends at once, for ever.
             Self::CopiesUnseen | Self::EpochReused => &["INV-1", "INV-2", "INV-3", "INV-4", "after quiet"],

@@ -28,6 +28,7 @@ fn nothing_is_lost_or_doubled() {
 /// Or else the seeds prove nothing.
 fn the_faults_happened(seeds: u64, sum: &Outcome) {
     println!("{sum:#?}");
+    assert!(sum.folded > 0 && sum.folded < sum.dropped, "{sum:?}");
     assert!(sum.produced > 0 && sum.dropped > 0 && sum.duplicates > 0 && sum.restarts > 0, "{sum:?}");
     assert!(sum.sealed > 0 && sum.sealed < sum.stored && sum.clock_jumps > 0, "{sum:?}");
     assert!(sum.put_back > 0 && sum.swaps > 0 && sum.wipes > 0 && sum.restores > 0, "{sum:?}");
@@ -45,6 +46,11 @@ fn a_seed_replays_exactly() {
 #[test]
 fn an_honest_spool_is_no_copy_after_a_damaged_log_was_started_twice() {
     assert_eq!(run_caught(510, Canary::None).err(), None);
+}
+
+#[test]
+fn a_spool_whose_pages_are_damaged_can_be_closed() {
+    assert_eq!(run_caught(14_233, Canary::None).err(), None);
 }
 
 #[test]

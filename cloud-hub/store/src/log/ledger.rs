@@ -108,6 +108,8 @@ pub struct Holding {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EpochState {
     pub(crate) settled: Settlement,
+    // Up to this seq dropped ones may stand among the stored ones: their agent knows all that it needs to.
+    pub(crate) folded: Seq,
     pub(crate) stored_rows: u64,
     pub(crate) dropped_rows: u64,
     // Their causes: the listed gaps are bounded, these are all.
@@ -138,10 +140,17 @@ pub struct EpochState {
 }
 
 impl EpochState {
-    /// What became of the seqs.
+    /// What became of the seqs. Of those up to [`EpochState::folded`] dropped ones may stand among the stored
+    /// ones, without rows.
     #[must_use]
     pub const fn settled(&self) -> &Settlement {
         &self.settled
+    }
+
+    /// Up to which seq dropped ones are no longer told from stored ones.
+    #[must_use]
+    pub const fn folded(&self) -> Seq {
+        self.folded
     }
 
     /// The rows of the seqs that are stored.
@@ -333,6 +342,8 @@ impl Ledgers {
     /// Takes over an agent's own account of an epoch that it has opened.
     pub fn report(&mut self, agent: &AgentId, epoch: Epoch, report: Report) {
         if let Some(state) = self.agents.get_mut(agent).and_then(|epochs| epochs.get_mut(&epoch)) {
+            state.settled.fold(report.known);
+            state.folded = state.folded.max(report.known);
             state.reported = Some(report);
             state.reported_by = state.lives.last().map(|life| life.id);
         }

@@ -190,7 +190,7 @@ fn what_an_epoch_left_pending_is_lost_but_for_what_went_along() {
     let mut ledgers = Ledgers::default();
     ledgers.go_on(&agent, epoch, &lives(&[(1, 1)]), None);
     let account = Account { produced: 50, pending: 50, ..Account::default() };
-    ledgers.report(&agent, epoch, Report { account, head: Seq::new(50) });
+    ledgers.report(&agent, epoch, Report { account, head: Seq::new(50), known: Seq::default() });
     let of = |ledgers: &Ledgers| {
         let all = ledgers.ledger(&agent);
         let old = all.iter().find(|ledger| ledger.epoch == epoch).unwrap().clone();
@@ -248,13 +248,46 @@ fn listed_gaps_and_ranges_of_an_epoch_stay_bounded() {
 }
 
 #[test]
+fn where_drops_and_readings_take_turns_the_ranges_are_folded_once_their_agent_knows() {
+    let (agent, epoch) = (AgentId::parse("a").unwrap(), Epoch::from_bytes([1; 16]));
+    let (mut log, _) = LogCore::open(MemoryDisk::default(), Checkpoint::default()).unwrap();
+    log.open_epoch(&agent, epoch, &lives(&[(1, 1)]), None).unwrap();
+    let seqs = 4 * u64::try_from(ledger::RANGES_PER_EPOCH_MAX).unwrap();
+    for seq in (1..=seqs).step_by(2) {
+        log.record_gap(&agent, epoch, &gap(seq, &[2])).unwrap();
+        let ledgers = log.ledgers();
+        let mut ledgers = lock(&ledgers);
+        ledgers.epoch_mut(&agent, epoch).settled.stored.insert(seq + 1, seq + 1);
+        ledgers.epoch_mut(&agent, epoch).stored_rows += 1;
+        if seq % 1_000 == 1 {
+            // What it does not know of yet is still told apart.
+            let known = Seq::new(seq.saturating_sub(10));
+            ledgers.report(
+                &agent,
+                epoch,
+                Report { account: Account::default(), head: Seq::new(seqs), known },
+            );
+        }
+    }
+    let state = log.state(&agent, epoch).settled;
+    assert!(state.stored.range_count() < 1_000 && state.dropped.range_count() < 1_000, "they stay few");
+    assert_eq!(state.all(), RangeSet::of(1, seqs));
+    assert!(state.dropped.contains(seqs - 1) && !state.dropped.contains(1));
+    let ledger = log.ledger(&agent).remove(0);
+    assert_eq!((ledger.dropped, ledger.stored), (seqs, seqs / 2), "all are counted");
+    // Again, the gap is no news.
+    let again = log.record_gap(&agent, epoch, &gap(1, &[2])).unwrap();
+    assert_eq!((again.stored, again.dropped), (RangeSet::of(1, 1), RangeSet::new()));
+}
+
+#[test]
 fn what_a_restored_hub_lacks_is_lost_until_it_comes_again_and_what_was_given_up_stays_dropped() {
     let (agent, epoch) = (AgentId::parse("a").unwrap(), Epoch::from_bytes([1; 16]));
     let mut ledgers = Ledgers::default();
     ledgers.go_on(&agent, epoch, &lives(&[(1, 1)]), None);
     // The agent was told that 80 rows are stored, of which 30 are in the backup, and gave 15 up.
     let account = Account { produced: 100, pending: 5, stored: 80, dropped: 15, refused: 0 };
-    ledgers.report(&agent, epoch, Report { account, head: Seq::new(100) });
+    ledgers.report(&agent, epoch, Report { account, head: Seq::new(100), known: Seq::default() });
     let mut rows = RowCounts::default();
     (0..80).for_each(|_| rows.push(1));
     let (lane, first) = (Lane::Live, Seq::FIRST);
@@ -267,7 +300,7 @@ fn what_a_restored_hub_lacks_is_lost_until_it_comes_again_and_what_was_given_up_
     }
     // Rows that nobody can explain are no loss of a restore: the account does not add up.
     let account = Account { produced: 101, ..account };
-    ledgers.report(&agent, epoch, Report { account, head: Seq::new(100) });
+    ledgers.report(&agent, epoch, Report { account, head: Seq::new(100), known: Seq::default() });
     let ledger = ledgers.ledger(&agent).remove(0);
     assert_eq!((ledger.lost, ledger.balanced), (0, false));
 }

@@ -111,7 +111,7 @@ impl Driver {
         let mut session = AgentSession::new(self.clock.mono_ns(), hello, view, self.backfill);
         // The view may be older than the head that the session is told of.
         session.handle_urgent(self.spool.urgent().await?);
-        session.handle_appended(seen.head, seen.series, seen.account);
+        tell(&mut session, &seen);
         let mut learned = None;
         let (mut dropped, mut urgent) = (seen.account.dropped, seen.urgent_appends);
         let (mut heard, mut long_ns) = (false, None);
@@ -163,7 +163,7 @@ impl Driver {
                         urgent = now.urgent_appends;
                         session.handle_urgent(self.spool.urgent().await?);
                     }
-                    session.handle_appended(now.head, now.series, now.account);
+                    tell(&mut session, &now);
                 }
             }
         }
@@ -236,11 +236,11 @@ impl Driver {
                 AgentAction::Settle(settlement) => {
                     let before = self.spool.state().borrow().account;
                     self.spool.settle(settlement).await?;
-                    let account = self.spool.state().borrow().account;
+                    let SpoolState { account, known, .. } = *self.spool.state().borrow();
                     if account.stored + account.refused > before.stored + before.refused {
                         self.progress.send_modify(|progress| progress.achieved += 1);
                     }
-                    session.handle_account(account);
+                    session.handle_account(account, known);
                 }
                 AgentAction::Agreement(found) => {
                     // Nobody may wait for it any more.
@@ -254,6 +254,11 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+fn tell(session: &mut AgentSession, spool: &SpoolState) {
+    session.handle_appended(spool.head, spool.series);
+    session.handle_account(spool.account, spool.known);
 }
 
 async fn wait(

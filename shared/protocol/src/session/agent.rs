@@ -1,8 +1,12 @@
 //! The agent's end of a session.
 
 mod next;
+mod spread;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub(super) use spread::Ahead;
+use spread::Spread;
 
 use super::{BackfillBudget, HELLO_TIMEOUT_NS, PING_IDLE_NS, SILENCE_MAX_NS, SessionError, lanes::Lanes};
 use crate::check_invariant;
@@ -91,6 +95,8 @@ pub struct AgentSession {
     head: u64,
     settled: RangeSet,
     in_flight: RangeSet,
+    // Seqs to be sent: of an open session all but those settled or on the way.
+    missing: RangeSet,
     lanes: Lanes,
     loading: bool,
     knows_time: bool,
@@ -100,8 +106,10 @@ pub struct AgentSession {
     series_loading: bool,
     credit: u64,
     used: u64,
-    reported: Account,
+    // What the hub was last told, and what there is to tell.
+    reported: (Account, Seq),
     account: Account,
+    known: Seq,
     report_due_ns: u64,
     ping_due_ns: u64,
     pinged: bool,
@@ -114,8 +122,11 @@ pub struct AgentSession {
     heard_ns: u64,
     round_trip_ns: Option<u64>,
     clock_offset_ns: Option<i64>,
-    gaps: VecDeque<Gap>,
+    // By their first seqs, and those of them on the way.
+    gaps: BTreeMap<u64, Gap>,
+    gaps_sent: BTreeSet<u64>,
     gaps_turn: bool,
+    spread: Spread,
     // Set in the session of a copy: only the seqs before it are the hub's as well.
     parted: Option<Seq>,
     // The audit that the hub is to answer.
@@ -134,12 +145,14 @@ impl AgentSession {
         let actions = VecDeque::from([AgentAction::Send(Message::Hello(hello.clone()))]);
         Self {
             state: State::Connecting { since_ns: now_ns },
-            reported: hello.account,
+            reported: (hello.account, Seq::default()),
             account: hello.account,
+            known: Seq::default(),
             hello,
             head,
             settled: spool.settled,
             in_flight: RangeSet::new(),
+            missing: RangeSet::new(),
             lanes,
             loading: false,
             knows_time: spool.knows_time,
@@ -158,8 +171,10 @@ impl AgentSession {
             heard_ns: now_ns,
             round_trip_ns: None,
             clock_offset_ns: None,
-            gaps: spool.gaps.into(),
+            gaps: spool.gaps.into_iter().map(|gap| (gap.first.get(), gap)).collect(),
+            gaps_sent: BTreeSet::new(),
             gaps_turn: false,
+            spread: Spread::default(),
             parted: None,
             audit: None,
             actions,
@@ -194,12 +209,15 @@ impl AgentSession {
     }
 
     /// The spool has appended up to `head` and holds `series` dictionary entries.
-    pub fn handle_appended(&mut self, head: Seq, series: SeriesNo, account: Account) {
+    pub fn handle_appended(&mut self, head: Seq, series: SeriesNo) {
+        let before = self.end();
         self.head = self.head.max(head.get());
+        if self.is_open() && self.end() > before {
+            self.missing.insert_set(&self.settled.missing(before + 1, self.end()));
+        }
         if self.parted.is_none() {
             self.series = self.series.max(series);
         }
-        self.account = account;
     }
 
     /// The spool holds these alarms and states.
@@ -212,9 +230,9 @@ impl AgentSession {
         self.knows_time = true;
     }
 
-    /// The spool's account has changed by a settlement.
-    pub fn handle_account(&mut self, account: Account) {
-        self.account = account;
+    /// The spool's account, and the seq up to which it knows durably what became of each.
+    pub const fn handle_account(&mut self, account: Account, known: Seq) {
+        (self.account, self.known) = (account, known);
     }
 
     /// The agent's ways have changed; it is told to the hub, unless that has not yet welcomed it.
@@ -237,7 +255,9 @@ impl AgentSession {
 
     /// The spool has given up seqs.
     pub fn handle_gap(&mut self, gap: Gap) {
-        self.settled.insert(gap.first.get(), gap.last().get());
+        let (first, last) = (gap.first.get(), gap.last().get());
+        self.settled.insert(first, last);
+        self.missing.remove(first, last);
         self.push_gap(gap);
     }
 
@@ -259,7 +279,10 @@ impl AgentSession {
             return;
         }
         let bytes = block.len() as u64;
-        self.in_flight.insert_set(&run.seqs());
+        let seqs = run.seqs();
+        self.spread.run(&seqs);
+        self.in_flight.insert_set(&seqs);
+        self.missing.remove_set(&seqs);
         self.lanes.sent(now_ns, run.lane, run.first.get(), bytes);
         self.sending = true;
         self.sent_ns = now_ns;
@@ -271,6 +294,7 @@ impl AgentSession {
     pub fn handle_gone(&mut self, seqs: &RangeSet) {
         self.loading = false;
         self.settled.insert_set(seqs);
+        self.missing.remove_set(seqs);
     }
 
     /// A frame came from the hub.
@@ -307,6 +331,7 @@ impl AgentSession {
                 // The hub is the authority: a restored hub lacks seqs that were acknowledged once.
                 self.settled = self.dropped_here();
                 self.take_settlement(now_ns, welcome.settled);
+                self.missing = self.settled.missing(1, self.end());
                 Ok(())
             }
             (State::Open, Message::Ack(ack)) => {
@@ -346,18 +371,19 @@ impl AgentSession {
         self.parted = Some(at);
         self.series = self.series_known;
         let gaps = std::mem::take(&mut self.gaps);
-        gaps.into_iter().for_each(|gap| self.push_gap(gap));
+        gaps.into_values().for_each(|gap| self.push_gap(gap));
     }
 
     fn push_gap(&mut self, gap: Gap) {
-        match self.parted {
-            Some(at) if gap.first >= at => {}
+        let gap = match self.parted {
+            Some(at) if gap.first >= at => return,
             Some(at) if gap.last() >= at => {
                 let rows = gap.rows.part(0, at.get() - gap.first.get());
-                self.gaps.push_back(Gap { rows, ..gap });
+                Gap { rows, ..gap }
             }
-            _ => self.gaps.push_back(gap),
-        }
+            _ => gap,
+        };
+        self.gaps.insert(gap.first.get(), gap);
     }
 
     /// The newest seq of this session.
@@ -378,7 +404,7 @@ impl AgentSession {
 
     fn dropped_here(&self) -> RangeSet {
         let mut dropped = RangeSet::new();
-        self.gaps.iter().for_each(|gap| dropped.insert(gap.first.get(), gap.last().get()));
+        self.gaps.values().for_each(|gap| dropped.insert(gap.first.get(), gap.last().get()));
         dropped
     }
 
@@ -388,10 +414,18 @@ impl AgentSession {
             return;
         }
         self.settled.insert_set(&all);
+        self.missing.remove_set(&all);
         self.in_flight.remove_set(&all);
         let in_flight = &self.in_flight;
         self.lanes.settled(now_ns, |first| !in_flight.contains(first));
-        self.gaps.retain(|gap| !all.missing(gap.first.get(), gap.last().get()).is_empty());
+        self.spread.settled(&settlement);
+        for (lo, hi) in all.iter() {
+            let done = self.gaps.range(lo..=hi).filter(|(_, gap)| gap.last().get() <= hi);
+            for first in done.map(|(first, _)| *first).collect::<Vec<u64>>() {
+                self.gaps.remove(&first);
+                self.gaps_sent.remove(&first);
+            }
+        }
         self.actions.push_back(AgentAction::Settle(settlement));
     }
 

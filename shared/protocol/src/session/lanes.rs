@@ -3,7 +3,8 @@
 
 use super::{
     BACKFILL_RUN_BYTES, BACKFILL_WINDOW_MAX, BACKFILL_WINDOW_MIN, BACKFILL_WINDOW_START, BackfillBudget,
-    HOLE_SEQS_MAX, LIVE_RUN_BYTES, QUEUE_DELAY_NS, RUNS_IN_FLIGHT_MAX, URGENT_IN_FLIGHT_MAX,
+    HOLE_SEQS_MAX, LIVE_RUN_BYTES, QUEUE_DELAY_NS, RUN_RANGES_MAX, RUNS_IN_FLIGHT_MAX, URGENT_IN_FLIGHT_MAX,
+    agent::Ahead,
 };
 use crate::ranges::RangeSet;
 use crate::wire::{Lane, RUN_SEQS_MAX};
@@ -62,14 +63,19 @@ impl Lanes {
         }
     }
 
+    /// The first seq that is fresh.
+    pub const fn live_from(&self) -> u64 {
+        self.live_from
+    }
+
     /// The seqs of alarms and of states that are held.
     pub fn set_urgent(&mut self, alarm: RangeSet, state: RangeSet) {
         (self.alarm, self.state) = (alarm, state);
     }
 
     /// The next run, of the seqs that are `missing` at the hub and not on the way; its lane has room.
-    /// Unless alarms and states may go `ahead`, they are as other readings.
-    pub fn pick(&mut self, now_ns: u64, missing: &RangeSet, room: u64, ahead: bool) -> Option<Pick> {
+    /// What may not go `ahead` is as old readings.
+    pub fn pick(&mut self, now_ns: u64, missing: &RangeSet, room: u64, ahead: Ahead) -> Option<Pick> {
         let waiting = self.split(missing, ahead);
         self.waiting = waiting.each_ref().map(|seqs| !seqs.is_empty());
         self.budget.refill(now_ns);
@@ -88,7 +94,7 @@ impl Lanes {
             }
             _ => room.min(LIVE_RUN_BYTES as u64),
         };
-        let seqs = near(seqs);
+        let seqs = near(seqs.iter());
         (!seqs.is_empty() && bytes_max > 0).then(|| Pick {
             lane,
             seqs,
@@ -113,16 +119,31 @@ impl Lanes {
         self.sent.iter().filter(move |sent| of(sent))
     }
 
-    fn split(&self, missing: &RangeSet, ahead: bool) -> [RangeSet; 4] {
-        let of = |urgent: &RangeSet| if ahead { missing.intersect(urgent) } else { RangeSet::new() };
+    /// What of `missing` goes in each lane; of old readings, of which there may be very many ranges, as much
+    /// as one run can take.
+    fn split(&self, missing: &RangeSet, ahead: Ahead) -> [RangeSet; 4] {
+        let all = ahead == Ahead::All;
+        let of = |urgent: &RangeSet| if all { missing.intersect(urgent) } else { RangeSet::new() };
         let (alarm, mut state) = (of(&self.alarm), of(&self.state));
         state.remove_set(&alarm);
-        let mut plain = missing.clone();
-        plain.remove_set(&alarm);
-        plain.remove_set(&state);
-        let live = plain.within(self.live_from, u64::MAX);
-        plain.remove(self.live_from, u64::MAX);
-        [alarm, state, live, plain]
+        let plain = |lo: u64, hi: u64| {
+            let mut plain = RangeSet::of(lo, hi);
+            plain.remove_set(&alarm.within(lo, hi));
+            plain.remove_set(&state.within(lo, hi));
+            plain
+        };
+        let mut live = RangeSet::new();
+        for (lo, hi) in missing.within(self.live_from, u64::MAX).iter() {
+            live.insert_set(&plain(lo, hi));
+        }
+        let mut old = RangeSet::new();
+        for (lo, hi) in missing.iter().take_while(|(lo, _)| *lo < self.live_from) {
+            if old.range_count() > RUN_RANGES_MAX {
+                break;
+            }
+            old.insert_set(&plain(lo, hi.min(self.live_from - 1)));
+        }
+        [alarm, state, live, old]
     }
 
     /// A run of the pick went out.
@@ -164,12 +185,13 @@ impl Lanes {
     }
 }
 
-/// Of `seqs`, the first ones that are near enough to each other for one run.
-fn near(seqs: &RangeSet) -> RangeSet {
+/// Of ranges of seqs, the first ones that are near enough to each other for one run.
+fn near(ranges: impl Iterator<Item = (u64, u64)>) -> RangeSet {
     let (mut out, mut first, mut last) = (RangeSet::new(), None, 0_u64);
-    for (lo, hi) in seqs.iter() {
+    for (lo, hi) in ranges {
         let first = *first.get_or_insert(lo);
-        if last > 0 && lo - last > HOLE_SEQS_MAX || lo - first >= RUN_SEQS_MAX {
+        let far = last > 0 && lo - last > HOLE_SEQS_MAX || lo - first >= RUN_SEQS_MAX;
+        if far || out.range_count() == RUN_RANGES_MAX {
             break;
         }
         last = hi.min(first + RUN_SEQS_MAX - 1);
@@ -282,7 +304,7 @@ mod tests {
         let mut lanes = lanes(BackfillBudget::default());
         let mut missing = RangeSet::of(1, 110);
         let mut order = Vec::new();
-        while let Some(pick) = lanes.pick(1, &missing, ROOM, true) {
+        while let Some(pick) = lanes.pick(1, &missing, ROOM, Ahead::All) {
             lanes.sent(1, pick.lane, pick.seqs.iter().next().unwrap().0, 100);
             missing.remove_set(&pick.seqs);
             order.push((pick.lane, pick.seqs.iter().collect::<Vec<_>>()));
@@ -302,7 +324,7 @@ mod tests {
     #[test]
     fn with_too_many_holes_already_nothing_goes_ahead() {
         let mut lanes = lanes(BackfillBudget::default());
-        let pick = lanes.pick(1, &RangeSet::of(1, 99), ROOM, false).unwrap();
+        let pick = lanes.pick(1, &RangeSet::of(1, 99), ROOM, Ahead::Fresh).unwrap();
         assert_eq!((pick.lane, pick.seqs), (Lane::Backfill, RangeSet::of(1, 99)));
     }
 
@@ -312,7 +334,7 @@ mod tests {
         let missing = RangeSet::of(62, 200);
         let (mut live, mut old) = (0_u64, 0_u64);
         for step in 0..10_000 {
-            let pick = lanes.pick(step, &missing, ROOM, true).unwrap();
+            let pick = lanes.pick(step, &missing, ROOM, Ahead::All).unwrap();
             let bytes = (pick.bytes_max as u64).min(10_000);
             lanes.sent(step, pick.lane, step, bytes);
             lanes.settled(step, |_| true);
@@ -327,7 +349,7 @@ mod tests {
         let missing = RangeSet::of(1, 40);
         let mut sent = 0;
         for ms in 0..20_000 {
-            if let Some(pick) = lanes.pick(ms * MS, &missing, ROOM, true) {
+            if let Some(pick) = lanes.pick(ms * MS, &missing, ROOM, Ahead::All) {
                 let bytes = pick.bytes_max as u64;
                 lanes.sent(ms * MS, pick.lane, ms, bytes);
                 sent += bytes;
@@ -349,7 +371,7 @@ mod tests {
                 lanes.settled(ms * MS, |_| true);
             }
             if until.is_none()
-                && let Some(pick) = lanes.pick(ms * MS, &missing, ROOM, true)
+                && let Some(pick) = lanes.pick(ms * MS, &missing, ROOM, Ahead::All)
             {
                 lanes.sent(ms * MS, pick.lane, ms, 30_000);
                 until = Some(ms + 20);
@@ -367,7 +389,7 @@ mod tests {
         // 100 kB/s and 100 ms.
         let (mut queue, mut free_at, mut longest) = (Vec::new(), 0_u64, 0_u64);
         for ms in 0..60_000_u64 {
-            while let Some(pick) = lanes.pick(ms * MS, &missing, ROOM, true) {
+            while let Some(pick) = lanes.pick(ms * MS, &missing, ROOM, Ahead::All) {
                 let bytes = pick.bytes_max as u64;
                 lanes.sent(ms * MS, pick.lane, ms, bytes);
                 free_at = free_at.max(ms) + bytes / 100;
@@ -390,8 +412,11 @@ mod tests {
         let mut seqs = RangeSet::of(1, 5);
         seqs.insert(7, 9);
         seqs.insert(9 + HOLE_SEQS_MAX + 2, 1 << 40);
-        assert_eq!(near(&seqs).iter().collect::<Vec<_>>(), [(1, 5), (7, 9)]);
-        assert_eq!(near(&RangeSet::of(3, 1 << 40)).len(), RUN_SEQS_MAX);
-        assert!(near(&RangeSet::new()).is_empty());
+        assert_eq!(near(seqs.iter()).iter().collect::<Vec<_>>(), [(1, 5), (7, 9)]);
+        assert_eq!(near([(3, 1 << 40)].into_iter()).len(), RUN_SEQS_MAX);
+        assert!(near(std::iter::empty()).is_empty());
+        let mut sparse = RangeSet::new();
+        (1..=2 * RUN_RANGES_MAX as u64).for_each(|n| sparse.insert(n * 2, n * 2));
+        assert_eq!(near(sparse.iter()).range_count(), RUN_RANGES_MAX);
     }
 }

@@ -30,6 +30,10 @@ struct Pair {
     branched: Option<Seq>,
     agreements: Vec<Agreement>,
     duplicates: u64,
+    seqs_per_run: usize,
+    ranges: usize,
+    fates: RangeSet,
+    now_ns: u64,
 }
 
 fn agent_id() -> AgentId {
@@ -82,16 +86,26 @@ impl Pair {
             branched: None,
             agreements: vec![],
             duplicates: 0,
+            seqs_per_run: 3,
+            ranges: 0,
+            fates: RangeSet::new(),
+            now_ns: 0,
         }
+    }
+
+    fn account(&self) -> Account {
+        Account { produced: self.blocks.len() as u64, ..Account::default() }
     }
 
     fn append(&mut self) {
         let head = self.blocks.len() as u64 + 1;
         self.blocks.insert(head, block(head));
-        self.agent.handle_appended(Seq::new(head), 1, Account { produced: head, ..Account::default() });
+        self.agent.handle_appended(Seq::new(head), 1);
+        self.agent.handle_account(self.account(), Seq::default());
     }
 
     fn agent_step(&mut self, now_ns: u64) -> bool {
+        self.now_ns = now_ns;
         let Some(action) = self.agent.poll(now_ns).unwrap() else { return false };
         match action {
             AgentAction::Send(message) => {
@@ -109,9 +123,10 @@ impl Pair {
                 self.agent.handle_series(from, vec![def]);
             }
             AgentAction::LoadRun { lane, seqs, .. } => {
-                // At most three seqs a run, so that there are several.
+                // Few seqs a run, so that there are several.
                 let first = seqs.iter().next().unwrap().0;
-                let seqs: Vec<u64> = seqs.iter().flat_map(|(lo, hi)| lo..=hi).take(3).collect();
+                let seqs: Vec<u64> =
+                    seqs.iter().flat_map(|(lo, hi)| lo..=hi).take(self.seqs_per_run).collect();
                 let last = *seqs.last().unwrap();
                 let parts: Vec<(&[u8], u32)> =
                     (first..=last)
@@ -125,7 +140,12 @@ impl Pair {
                     RunEnvelope { epoch, lane, first, rows: packed.rows, series_end: 1, restamps: vec![] };
                 self.agent.handle_run(1, run, packed.bytes);
             }
-            AgentAction::Settle(settlement) => self.settled.merge(&settlement),
+            AgentAction::Settle(settlement) => {
+                self.settled.merge(&settlement);
+                self.fates.insert_set(&settlement.all());
+                let known = self.fates.first_missing_from(1) - 1;
+                self.agent.handle_account(self.account(), Seq::new(known));
+            }
             AgentAction::Agreement(found) => self.agreements.push(found),
             AgentAction::Branch(at) => self.branched = Some(at),
         }
@@ -142,13 +162,14 @@ impl Pair {
                     None => self.hub.handle_opened(0, state),
                 }
             }
-            HubAction::Send(message) => self.agent.handle_message(0, 0, message).unwrap(),
+            HubAction::Send(message) => self.agent.handle_message(self.now_ns, 0, message).unwrap(),
             HubAction::DefineSeries(_, series) => {
                 self.hub.handle_series_durable(u32::try_from(series.defs.len()).unwrap())
             }
             HubAction::Append(batch) => {
                 let sent = batch.taken().len();
-                let batch = batch.without(&self.stored.all());
+                let (first, last) = batch.seqs();
+                let batch = batch.without(&self.stored.within(first, last).all());
                 self.duplicates += sent - batch.taken().len();
                 for durable in commit(&mut AlwaysDurable, vec![batch]).unwrap() {
                     self.stored.stored.insert_set(durable.taken());
@@ -157,17 +178,20 @@ impl Pair {
             }
             HubAction::Recall(_, first, last) => self.hub.handle_settled(&self.stored.within(first, last)),
             HubAction::RecordGap(_, gap) => {
-                let (first, last) = (gap.first.get(), gap.last().get());
-                self.stored.dropped.insert_set(&self.stored.all().missing(first, last));
-                self.hub.handle_settled(&self.stored.clone());
+                let known = self.stored.within(gap.first, gap.last()).all();
+                self.stored.dropped.insert_set(&known.missing(gap.first.get(), gap.last().get()));
+                self.hub.handle_settled(&self.stored.within(gap.first, gap.last()));
             }
             HubAction::Audit(_, Audit { id, seqs, .. }) => {
                 let stored = self.stored.stored.intersect(&seqs);
                 let settled = Settlement { stored, ..Settlement::default() };
                 self.hub.handle_audited(Agreement { id, settled, digests: vec![] });
             }
-            HubAction::Report(..) | HubAction::Health(_) | HubAction::Close => {}
+            HubAction::Report(_, report) => self.stored.fold(report.known),
+            HubAction::Health(_) | HubAction::Close => {}
         }
+        let Settlement { stored, dropped, .. } = &self.stored;
+        self.ranges = self.ranges.max(stored.range_count()).max(dropped.range_count());
         true
     }
 
@@ -303,7 +327,7 @@ fn pings_are_far_apart_with_nothing_to_send_and_close_while_anything_waits() {
     idle.settle_down();
     assert_eq!(promises(&mut idle.agent, 1, 31), [(16, 15_000), (31, 15_000)]);
     // A batch waits for a dictionary that is not durable at the hub yet: nothing else is said.
-    idle.agent.handle_appended(Seq::new(1), 1, Account::default());
+    idle.agent.handle_appended(Seq::new(1), 1);
     let waiting = promises(&mut idle.agent, 32, 10);
     assert_eq!(waiting, [(32, 3_000), (35, 3_000), (38, 3_000), (41, 3_000)]);
 }
@@ -359,15 +383,67 @@ fn the_hub_answers_one_audit_at_a_time_and_the_agent_takes_no_other_answer() {
     assert!(error.to_string().contains("second audit"), "{error}");
 }
 
-#[test]
-fn thousands_of_gaps_and_readings_take_turns_and_few_gaps_are_on_the_way() {
-    let gap = |seq| crate::model::Gap {
+fn gap(seq: u64) -> crate::model::Gap {
+    crate::model::Gap {
         first: Seq::new(seq),
         rows: crate::model::RowCounts::one(1),
         from_ns: 0,
         to_ns: 0,
         cause: crate::model::DropCause::Quota,
-    };
+    }
+}
+
+/// Every other batch of so many is given up, as two streams that take turns make it on a full disk, and then
+/// two more come.
+fn every_other_given_up(batches: u64) -> Pair {
+    let mut pair = Pair::new(batches, Settlement::default());
+    pair.seqs_per_run = 1_000;
+    (1..=batches).step_by(2).for_each(|seq| pair.agent.handle_gap(gap(seq)));
+    pair.append();
+    pair.append();
+    pair
+}
+
+#[test]
+fn drops_and_readings_that_take_turns_for_long_leave_the_hub_few_ranges() {
+    let mut pair = every_other_given_up(50_000);
+    for now_s in 1..2_000 {
+        while pair.agent_step(now_s * 1_000_000_000) || pair.hub_step() {}
+        if pair.agent.is_drained() {
+            break;
+        }
+    }
+    assert!(pair.agent.is_drained());
+    assert_eq!(pair.lanes[0], (Lane::Live, 50_001, 50_002), "fresh readings do not wait");
+    assert_eq!(pair.stored.all(), RangeSet::of(1, 50_002));
+    assert!(pair.ranges <= RANGES_MAX, "{} ranges at once", pair.ranges);
+    assert!(pair.ranges > RANGES_AHEAD_MAX, "nothing was held back");
+}
+
+#[test]
+fn an_agent_that_does_not_know_what_became_of_its_gaps_stays_within_the_ranges_of_the_hub() {
+    let mut pair = every_other_given_up(50_000);
+    for now_s in 1..60 {
+        while pair.agent_step(now_s * 1_000_000_000) || pair.hub_step() {
+            // Its disk takes nothing more.
+            pair.agent.handle_account(pair.account(), Seq::default());
+        }
+        pair.append();
+        let head = pair.blocks.len() as u64;
+        pair.agent.handle_appended(Seq::new(head), 1);
+    }
+    assert!(pair.ranges <= RANGES_MAX + RUN_RANGES_MAX, "{} ranges at once", pair.ranges);
+    assert!(pair.stored.stored.within(50_001, u64::MAX).len() >= 60, "fresh readings still come");
+    assert!(!pair.agent.is_drained());
+    // When it does again, what was held back goes.
+    for now_s in 60..2_000 {
+        while pair.agent_step(now_s * 1_000_000_000) || pair.hub_step() {}
+    }
+    assert!(pair.agent.is_drained());
+}
+
+#[test]
+fn thousands_of_gaps_and_readings_take_turns_and_few_gaps_are_on_the_way() {
     let mut pair = Pair::new(3_000, Settlement::default());
     // Of every three batches one is left: as two streams that take turns make it on a full disk.
     for seq in (1..=3_000).filter(|seq| seq % 3 != 0) {

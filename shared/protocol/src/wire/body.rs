@@ -137,6 +137,14 @@ impl Settlement {
         self.within(Seq::FIRST, Seq::new(end.get().saturating_sub(1)))
     }
 
+    /// Forgets which seqs up to `to` were dropped: from then on they count as stored. Where drops and
+    /// readings take turns, each would be a range of its own for good.
+    pub fn fold(&mut self, to: Seq) {
+        let dropped = self.dropped.within(1, to.get());
+        self.dropped.remove(1, to.get());
+        self.stored.insert_set(&dropped);
+    }
+
     /// Adds what `other` says.
     pub fn merge(&mut self, other: &Self) {
         self.stored.insert_set(&other.stored);
@@ -252,6 +260,11 @@ pub struct Report {
     /// The newest seq.
     #[n(1)]
     pub head: Seq,
+    /// Of this seq and all before it the agent knows durably what became of them: the hub need no longer
+    /// tell dropped ones from stored ones. 0 when there is no need to say it.
+    #[n(2)]
+    #[cbor(default)]
+    pub known: Seq,
 }
 
 /// What carries a session.

@@ -117,7 +117,7 @@ fn one_of_each() -> Vec<Message> {
         Message::Run(Run { envelope, block: vec![1, 2, 3] }),
         Message::Ack(Ack { settled: settlement(), series_known: 2, credit: 99 }),
         Message::Gap(Gap { first: Seq::new(7), rows, from_ns: -1, to_ns: 8, cause: DropCause::Quota }),
-        Message::Report(Report { account: hello().account, head: Seq::new(300) }),
+        Message::Report(Report { account: hello().account, head: Seq::new(300), known: Seq::new(0) }),
         Message::Ping(Ping { mono_ns: 5, next_ms: 3_000 }),
         Message::Pong(Pong { mono_ns: 5, wall_ns: 6 }),
         Message::Refuse(Refuse {

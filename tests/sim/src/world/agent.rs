@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use tideline_protocol::block;
 use tideline_protocol::model::{AgentId, Epoch, PointId, Sample, Seq, SeriesDef, SeriesNo};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
@@ -13,7 +12,7 @@ use tideline_spool::testing::CrashBackend;
 use tideline_spool::{Files, Spool, SpoolConfig, SpoolError, StreamConfig, encode_batch, sound};
 
 use super::clocks::{BootId, Clocks};
-use super::made::{Made, Offer};
+use super::made::{Made, Offer, read_thinned};
 use super::readings::Readings;
 use super::streams;
 use crate::outcome::Canary;
@@ -63,19 +62,9 @@ pub struct Image {
     pub made: Made,
 }
 
-/// Takes over into the model what batches hold that policies made. Not of a disk that is damaged: there
-/// no policy makes any, and seqs that are new to the model are of a journal that was lost.
-fn read_thinned(spool: &mut Spool, made: &mut Made) -> Result<(), String> {
-    for seq in made.head() + 1..spool.head().get() {
-        let first = Seq::new(seq);
-        let read = spool.load_run(first, first, usize::MAX, u64::MAX).map_err(|error| error.to_string())?;
-        let run = read.ok_or_else(|| format!("INV-3: seq {seq} was made by a policy and is not held"))?;
-        let decoded = block::decode(&run.block, &run.rows, first).map_err(|error| error.to_string())?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "values are counted up")]
-        let values = decoded.columns.iter().flat_map(|column| column.values.iter().map(|v| *v as u64));
-        made.thin(seq, values.collect(), &spool.settlement().dropped)?;
-    }
-    Ok(())
+/// Up to where the agent says that it knows what became of its seqs.
+fn known(canary: Canary, spool: &Spool) -> Seq {
+    if canary == Canary::KnownTooEarly { spool.head() } else { spool.known() }
 }
 
 impl Agent {
@@ -352,7 +341,8 @@ impl Agent {
             self.urgent_appends = spool.urgent_appends();
             session.handle_urgent(spool.urgent());
         }
-        session.handle_appended(spool.head(), spool.series_count(), spool.account());
+        session.handle_appended(spool.head(), spool.series_count());
+        session.handle_account(spool.account(), known(self.canary, spool));
         Ok(())
     }
 
@@ -486,7 +476,7 @@ impl Agent {
             }
             AgentAction::Settle(settlement) => {
                 spool.settle(&settlement)?;
-                session.handle_account(spool.account());
+                session.handle_account(spool.account(), known(self.canary, spool));
             }
             // Nobody asks for it here.
             AgentAction::Agreement(_) => {}

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tideline_protocol::model::{DropCause, Epoch};
+use tideline_protocol::model::{DropCause, Epoch, Seq};
 use tideline_protocol::ranges::RangeSet;
 
 use super::made::Made;
@@ -51,15 +51,18 @@ impl World {
         // What is before a branch belongs to another epoch.
         let begins = spool.lives().first().map_or(1, |life| life.first.get());
         let claimed = spool.settlement().stored.within(begins, u64::MAX);
-        self.check_claim(agent, spool.epoch(), &claimed)
+        self.check_claim((agent, spool.epoch()), &claimed, spool.known())
     }
 
-    /// What an agent takes for stored is at the hub, but for what the hub was robbed of.
-    fn check_claim(&self, agent: usize, epoch: Epoch, claimed: &RangeSet) -> Result<(), String> {
+    /// What an agent takes for stored is at the hub, but for what the hub was robbed of. Up to `known` it
+    /// may have been dropped.
+    fn check_claim(&self, of: (usize, Epoch), claimed: &RangeSet, known: Seq) -> Result<(), String> {
         let mut missing = claimed.clone();
-        missing.remove_set(&self.hub.settled(agent, epoch).stored);
-        if let Some(forgot) = self.hub.forgot.get(&(agent, epoch)) {
-            missing.remove_set(forgot);
+        let at_hub = self.hub.settled(of.0, of.1);
+        missing.remove_set(&at_hub.stored);
+        missing.remove_set(&at_hub.dropped.within(1, known.get()));
+        for (forgot, until) in [(&self.hub.forgot, u64::MAX), (&self.hub.forgot_drops, known.get())] {
+            missing.remove_set(&forgot.get(&of).map(|seqs| seqs.within(1, until)).unwrap_or_default());
         }
         if missing.is_empty() {
             return Ok(());
@@ -86,6 +89,7 @@ impl World {
         let values = self.check_twice()?;
         let mut outcome = self.outcome;
         outcome.stored = values.len() as u64;
+        outcome.folded = self.hub.folded.values().map(RangeSet::len).sum();
         let marks = |is: fn(Mark) -> bool| self.hub.stored().filter(|stored| is(stored.mark)).count() as u64;
         outcome.restamped = marks(|mark| matches!(mark, Mark::Shift(_)));
         outcome.uncertain = marks(|mark| mark == Mark::Uncertain);
@@ -129,7 +133,7 @@ impl World {
         outcome: &mut Outcome,
     ) -> Result<(), String> {
         for wiped in &site.wiped {
-            self.check_claim(agent, wiped.epoch, &wiped.stored)?;
+            self.check_claim((agent, wiped.epoch), &wiped.stored, wiped.known)?;
             let known = RangeSet::of(1, u64::MAX);
             let fates = self.fates((agent, wiped.epoch), &wiped.made, found, &wiped.dropped, &known)?;
             outcome.produced += wiped.made.values.len();
@@ -173,10 +177,12 @@ impl World {
         robbed: &RangeSet,
     ) -> Result<Fates, String> {
         let settled = self.hub.settled(of.0, of.1);
+        let folded = self.hub.folded.get(&of).cloned().unwrap_or_default();
         let mut fates = Fates::default();
         for (seq, batch) in &made.seqs {
             let rows = batch.values.len() as u64;
-            if settled.stored.contains(*seq) {
+            let given_up = folded.contains(*seq) && !found.contains_key(&(of, *seq));
+            if settled.stored.contains(*seq) && !given_up {
                 let stored = found.get(&(of, *seq)).map_or(&[][..], Vec::as_slice);
                 let mut wanted = batch.values.clone();
                 wanted.sort_unstable();
@@ -184,7 +190,7 @@ impl World {
                     return Err(format!("INV-3: seq {seq} was {wanted:?} and is stored as {stored:?}"));
                 }
                 fates.stored += rows;
-            } else if settled.dropped.contains(*seq) || dropped.contains(*seq) {
+            } else if given_up || settled.dropped.contains(*seq) || dropped.contains(*seq) {
                 fates.dropped += rows;
                 fates.dropped_seqs.push(*seq);
             } else if robbed.contains(*seq) {

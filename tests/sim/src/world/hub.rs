@@ -120,6 +120,8 @@ pub struct Hub {
     /// What it held once, and does not after damage or an older backup.
     pub forgot: Seqs,
     pub forgot_drops: Seqs,
+    /// What was dropped when it was last told from what is stored.
+    pub folded: Seqs,
     /// Agents whose disks have flipped bits: how many rows a batch had may be beyond them.
     pub damaged: BTreeSet<usize>,
 }
@@ -157,6 +159,7 @@ impl Hub {
             flush: Flush::None,
             forgot: Seqs::new(),
             forgot_drops: Seqs::new(),
+            folded: Seqs::new(),
             damaged: BTreeSet::new(),
         }
     }
@@ -282,8 +285,13 @@ impl Hub {
         all.add_all(&self.hot.seqs)?;
         for (agent, id) in self.ids.iter().enumerate() {
             for ledger in self.log.ledger(id) {
-                let stored = self.settled(agent, ledger.epoch).stored;
-                let held = all.seqs.remove(&(agent, ledger.epoch)).unwrap_or_default();
+                let (of, mut stored) = ((agent, ledger.epoch), self.settled(agent, ledger.epoch).stored);
+                let held = all.seqs.remove(&of).unwrap_or_default();
+                if let Some(folded) = self.folded.get(&of) {
+                    let mut not_held = folded.clone();
+                    not_held.remove_set(&held);
+                    stored.remove_set(&not_held);
+                }
                 if held != stored {
                     return Err(format!("INV-1: the hub claims {stored:?} and holds {held:?}"));
                 }
@@ -440,7 +448,13 @@ impl Hub {
         Ok(done)
     }
 
-    fn report(&self, agent: &AgentId, epoch: Epoch, report: Report) {
+    fn report(&mut self, agent: &AgentId, epoch: Epoch, report: Report) {
+        let dropped = self.log.state(agent, epoch).settled.dropped.within(1, report.known.get());
+        if let Some(at) = self.ids.iter().position(|id| id == agent)
+            && !dropped.is_empty()
+        {
+            self.folded.entry((at, epoch)).or_default().insert_set(&dropped);
+        }
         let ledgers = self.log.ledgers();
         let mut ledgers = ledgers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         ledgers.report(agent, epoch, report);

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tideline_protocol::block;
 use tideline_protocol::model::{Sample, Seq};
 use tideline_protocol::ranges::RangeSet;
+use tideline_spool::Spool;
 
 use super::clocks::BootId;
 
@@ -87,4 +89,19 @@ impl Made {
         self.rows += batch.values.len() as u64;
         self.seqs.insert(seq, batch);
     }
+}
+
+/// Takes over into the model what batches hold that policies made. Not of a disk that is damaged: there
+/// no policy makes any, and seqs that are new to the model are of a journal that was lost.
+pub fn read_thinned(spool: &mut Spool, made: &mut Made) -> Result<(), String> {
+    for seq in made.head() + 1..spool.head().get() {
+        let first = Seq::new(seq);
+        let read = spool.load_run(first, first, usize::MAX, u64::MAX).map_err(|error| error.to_string())?;
+        let run = read.ok_or_else(|| format!("INV-3: seq {seq} was made by a policy and is not held"))?;
+        let decoded = block::decode(&run.block, &run.rows, first).map_err(|error| error.to_string())?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "values are counted up")]
+        let values = decoded.columns.iter().flat_map(|column| column.values.iter().map(|v| *v as u64));
+        made.thin(seq, values.collect(), &spool.settlement().dropped)?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use tideline_protocol::model::{AgentId, Epoch};
+use tideline_protocol::model::{AgentId, Epoch, Seq};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::BackfillBudget;
 
@@ -20,6 +20,8 @@ pub struct Wiped {
     /// What its agent took for stored, and for given up.
     pub stored: RangeSet,
     pub dropped: RangeSet,
+    /// Up to where some of what it gave up may stand among what it took for stored.
+    pub known: Seq,
 }
 
 pub struct Site {
@@ -93,9 +95,10 @@ impl Site {
     pub fn wipe(&mut self) {
         let epoch = self.agent.epoch.take();
         let (made, spool) = self.agent.wipe();
-        let settled = spool.map(|spool| spool.settlement().clone()).unwrap_or_default();
+        let told = spool.map(|spool| (spool.settlement().clone(), spool.known()));
+        let (settled, known) = told.unwrap_or_default();
         let Some(epoch) = epoch else { return };
-        self.wiped.push(Wiped { epoch, made, stored: settled.stored, dropped: settled.dropped });
+        self.wiped.push(Wiped { epoch, made, stored: settled.stored, dropped: settled.dropped, known });
     }
 
     /// A start of the agent's spool, when one is due.

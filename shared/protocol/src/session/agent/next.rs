@@ -1,10 +1,9 @@
 //! What an open session does next, the most urgent first.
 
-use super::{AgentAction, AgentSession, State};
+use super::{AgentAction, AgentSession, Ahead, State};
 use crate::model::Seq;
-use crate::session::{
-    GAPS_IN_FLIGHT_MAX, PING_IDLE_NS, PING_SENDING_NS, RANGES_AHEAD_MAX, REPORT_INTERVAL_NS,
-};
+use crate::ranges::RangeSet;
+use crate::session::{GAPS_IN_FLIGHT_MAX, PING_IDLE_NS, PING_SENDING_NS, REPORT_INTERVAL_NS};
 use crate::wire::{Message, Ping, Report, SERIES_PER_MESSAGE_MAX};
 
 impl AgentSession {
@@ -21,6 +20,7 @@ impl AgentSession {
             .then(|| self.poll_ping(now_ns))
             .flatten()
             .or_else(|| self.poll_series())
+            .or_else(|| if self.spread.ahead() == Ahead::All { None } else { self.poll_report(now_ns) })
             .or_else(|| self.poll_readings(now_ns))
             .or_else(|| self.poll_report(now_ns))
             .or_else(|| self.poll_ping(now_ns))
@@ -46,15 +46,42 @@ impl AgentSession {
         }
     }
 
+    /// The readings that may be sent. The hub can fold only what it knows of: with many ranges there, they
+    /// wait for the gaps before them.
+    fn may_go(&self, ahead: Ahead, gap: u64) -> RangeSet {
+        let mut old = self.missing.within(1, gap.saturating_sub(1));
+        if ahead == Ahead::Held {
+            let first = old.iter().next().filter(|(lo, _)| self.spread.goes_on_with_reading(*lo));
+            old = first.map_or_else(RangeSet::new, |(lo, hi)| RangeSet::of(lo, hi));
+        }
+        old.insert_set(&self.missing.within(self.lanes.live_from(), u64::MAX));
+        old
+    }
+
+    /// The first gap that is not on the way. They are sent in their order, each once a session; a lost
+    /// answer is asked for again by the next session's list.
+    fn next_gap(&self) -> Option<u64> {
+        self.gaps.keys().find(|first| !self.gaps_sent.contains(first)).copied()
+    }
+
     fn poll_gap(&mut self) -> Option<AgentAction> {
-        // They are sent in their order, each once a session; a lost answer is asked for again by the next
-        // session's list.
-        let sent = self.gaps.iter().take_while(|gap| self.in_flight.contains(gap.first.get())).count();
-        if sent >= GAPS_IN_FLIGHT_MAX {
+        if self.gaps_sent.len() >= GAPS_IN_FLIGHT_MAX {
             return None;
         }
-        let gap = self.gaps.get(sent)?.clone();
-        self.in_flight.insert(gap.first.get(), gap.last().get());
+        let first = self.next_gap()?;
+        let (ahead, before) = (self.spread.ahead(), self.missing.first().is_some_and(|seq| seq < first));
+        let may = match ahead {
+            Ahead::All => true,
+            Ahead::Fresh => !before,
+            Ahead::Held => !before && self.spread.goes_on_with_gap(first),
+        };
+        if !may {
+            return None;
+        }
+        let gap = self.gaps.get(&first)?.clone();
+        self.in_flight.insert(first, gap.last().get());
+        self.gaps_sent.insert(first);
+        self.spread.gap(&gap);
         Some(AgentAction::Send(Message::Gap(gap)))
     }
 
@@ -64,21 +91,30 @@ impl AgentSession {
         if !ready || self.used >= self.credit {
             return None;
         }
-        let mut missing = self.settled.missing(1, self.end());
-        missing.remove_set(&self.in_flight);
-        let ahead = self.settled.range_count() < RANGES_AHEAD_MAX;
-        let pick = self.lanes.pick(now_ns, &missing, self.credit - self.used, ahead)?;
+        let (ahead, room) = (self.spread.ahead(), self.credit - self.used);
+        let pick = match (ahead, self.next_gap()) {
+            (Ahead::All, _) | (Ahead::Fresh, None) => self.lanes.pick(now_ns, &self.missing, room, ahead),
+            (_, gap) => {
+                let may_go = self.may_go(ahead, gap.unwrap_or(u64::MAX));
+                self.lanes.pick(now_ns, &may_go, room, ahead)
+            }
+        }?;
         self.loading = true;
         Some(AgentAction::LoadRun { lane: pick.lane, seqs: pick.seqs, bytes_max: pick.bytes_max })
     }
 
     fn poll_report(&mut self, now_ns: u64) -> Option<AgentAction> {
-        if now_ns < self.report_due_ns || self.account == self.reported || self.parted.is_some() {
+        let (account, known) = (self.account, self.spread.report(self.known));
+        if now_ns < self.report_due_ns
+            || (account == self.reported.0 && known <= self.reported.1)
+            || self.parted.is_some()
+        {
             return None;
         }
         self.report_due_ns = now_ns.saturating_add(REPORT_INTERVAL_NS);
-        self.reported = self.account;
-        Some(AgentAction::Send(Message::Report(Report { account: self.account, head: Seq::new(self.head) })))
+        self.reported = (account, known);
+        self.spread.reported(known);
+        Some(AgentAction::Send(Message::Report(Report { account, head: Seq::new(self.head), known })))
     }
 
     /// Any frame says that the agent lives; a ping also says when the hub will hear of it again, and

@@ -80,6 +80,29 @@ impl Trail {
         self.stretches.push(Stretch { origin, rows_each: rows, first: seq, step: 0, seqs: 1 });
     }
 
+    /// The number of the batch of each row.
+    #[must_use]
+    pub fn numbers(&self, batches: &BatchesOf<'_>) -> Vec<u32> {
+        let mut out = Vec::new();
+        for Stretch { origin, rows_each, first, step, seqs } in &self.stretches {
+            let seq = |n: u64| first + n * step;
+            let (lo, hi) =
+                (batches.number(*origin, *first), batches.number(*origin, seq(seqs.saturating_sub(1))));
+            // Of seqs without a hole the numbers are as far apart as they are.
+            let steady =
+                hi != UNKNOWN && u64::from(hi.wrapping_sub(lo)) == seq(seqs.saturating_sub(1)) - first;
+            let mut number = lo;
+            for n in 0..*seqs {
+                if !steady {
+                    number = batches.number(*origin, seq(n));
+                }
+                out.extend(std::iter::repeat_n(number, *rows_each as usize));
+                number = number.wrapping_add(u32::try_from(*step).unwrap_or(u32::MAX));
+            }
+        }
+        out
+    }
+
     /// The origin and the seq of each row.
     pub fn rows(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
         self.stretches.iter().flat_map(|stretch| {
@@ -196,6 +219,15 @@ mod tests {
         let of = batches.of(&origins);
         assert_eq!((of.number(2, 3), of.number(2, 9), of.number(0, 1), of.number(0, 2)), (0, 3, 4, 5));
         assert_eq!([of.number(2, 6), of.number(1, 3), of.number(9, 3)], [UNKNOWN; 3]);
+        let mut trail = Trail::default();
+        for (origin, seq, rows) in
+            [(2, 3, 2), (2, 4, 2), (2, 5, 2), (2, 9, 2), (1, 3, 1), (0, 2, 1), (2, 6, 1), (2, 7, 1)]
+        {
+            trail.add(origin, seq, rows);
+        }
+        let each: Vec<u32> = trail.rows().map(|(origin, seq)| of.number(origin, seq)).collect();
+        assert_eq!(trail.numbers(&of), each);
+        assert_eq!(each, [0, 0, 1, 1, 2, 2, 3, 3, UNKNOWN, 5, UNKNOWN, UNKNOWN]);
         for (number, seq) in [(0, 3), (2, 5), (3, 9)] {
             assert_eq!(batches.find(number), Some((&agent("a"), epoch(1), seq)));
         }

@@ -224,8 +224,7 @@ impl Hot {
         self.columns.iter().zip(0_u32..).filter(|(column, _)| !column.rows.times.is_empty()).map(
             move |(column, id)| {
                 let mut rows = column.rows.clone();
-                let mut numbers =
-                    column.trail.rows().map(|(origin, seq)| origins.number(origin, seq)).collect();
+                let mut numbers = column.trail.numbers(&origins);
                 rows.sort_with(&mut numbers);
                 (id, rows, numbers)
             },

@@ -197,3 +197,16 @@ impl StorageBackend for CountingBackend {
         self.inner.query_lock_range(start, end)
     }
 }
+
+/// Whether redb's file says of itself that it was closed in order: one bit of its header does, behind the
+/// magic number (redb's `docs/design.md`, "god byte"). redb tells only of repairs that go through all pages.
+pub fn was_closed(tables: &dyn StorageBackend) -> std::io::Result<bool> {
+    const AT: u64 = 9;
+    const RECOVERY_REQUIRED: u8 = 2;
+    let mut byte = [0];
+    if tables.len()? > AT {
+        tables.read(AT, &mut byte)?;
+    }
+    let [byte] = byte;
+    Ok(byte & RECOVERY_REQUIRED == 0)
+}

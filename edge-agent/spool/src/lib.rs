@@ -23,6 +23,7 @@
 mod age;
 mod append;
 mod aside;
+mod attempt;
 mod backend;
 mod blob;
 mod books;

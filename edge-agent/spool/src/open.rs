@@ -13,7 +13,8 @@ use tideline_protocol::model::{DropCause, Epoch, Seq, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
 
 use crate::aside::{put_journal_aside, quarantine};
-use crate::backend::{CountingBackend, Files, Meter, write_again};
+use crate::attempt::Attempt;
+use crate::backend::{CountingBackend, Files, Meter, was_closed, write_again};
 use crate::blob::{Header, cost};
 use crate::books::Books;
 use crate::boots;
@@ -72,7 +73,10 @@ impl Spool {
         config: SpoolConfig,
         unsynced: bool,
     ) -> Result<(Self, OpenReport), SpoolError> {
-        match open_path(path, config, unsynced) {
+        let attempt = Attempt::begin(path);
+        let opened = attempt.check(path).and_then(|()| open_path(path, config, unsynced));
+        attempt.end();
+        match opened {
             Err(SpoolError::Corrupt(reason)) => {
                 let aside = quarantine(path)?;
                 tracing::error!(path = %path.display(), aside = %aside.display(), reason, "spool file is unreadable; put aside");
@@ -305,19 +309,6 @@ fn believe(tables: &CountingBackend, journal: &CountingBackend) -> Result<(), Sp
 
 fn there_was_none(error: std::io::Error) -> std::io::Result<()> {
     if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
-}
-
-/// Whether redb's file says of itself that it was closed in order: one bit of its header does, behind the
-/// magic number (redb's `docs/design.md`, "god byte"). redb tells only of repairs that go through all pages.
-fn was_closed(tables: &dyn StorageBackend) -> std::io::Result<bool> {
-    const AT: u64 = 9;
-    const RECOVERY_REQUIRED: u8 = 2;
-    let mut byte = [0];
-    if tables.len()? > AT {
-        tables.read(AT, &mut byte)?;
-    }
-    let [byte] = byte;
-    Ok(byte & RECOVERY_REQUIRED == 0)
 }
 
 /// Runs `work` on a file that may hold anything. redb does not promise to answer a file that was

@@ -194,6 +194,40 @@ fn flipped_bytes_anywhere_are_told_and_repaired_without_going_back() {
 }
 
 #[test]
+fn a_spool_whose_opening_ended_the_process_is_looked_at_first_and_then_put_aside() {
+    let folder = Folder::new();
+    let (clean, mark) = (folder.clean.clone(), folder.path().with_extension("opening"));
+    let epoch = Spool::look(&folder.path(), |spool, _| Ok::<_, SpoolError>(spool.epoch())).unwrap();
+    let damaged = {
+        let mut bytes = clean.clone();
+        let at = (0..bytes.len()).rev().find(|at| bytes[*at] != 0).unwrap();
+        bytes[at] ^= 0x11;
+        bytes
+    };
+    for (ended, bytes, kept) in
+        [(0, &clean, true), (1, &clean, true), (1, &damaged, false), (2, &clean, false)]
+    {
+        let path = folder.write(bytes);
+        std::fs::write(&mark, vec![1; ended]).unwrap();
+        let (spool, report) = Spool::open_file(&path, SpoolConfig::default()).unwrap();
+        assert_eq!((spool.epoch() == epoch, report.quarantined.is_none()), (kept, kept), "{ended}");
+        assert!(!mark.exists(), "the next start is as any other");
+    }
+    // Nor is it put aside where somebody has it open, or where there is none yet.
+    let (spool, _) = Spool::open_file(&folder.path(), SpoolConfig::default()).unwrap();
+    std::fs::write(&mark, [1, 1, 1]).unwrap();
+    let refused = Spool::open_file(&folder.path(), SpoolConfig::default());
+    assert!(matches!(refused, Err(SpoolError::InUse)), "{refused:?}");
+    drop(spool);
+    std::fs::write(&mark, [1, 1]).unwrap();
+    let new = folder.dir.path().join("new.redb");
+    std::fs::write(new.with_extension("opening"), [1, 1]).unwrap();
+    assert!(Spool::open_file(&new, SpoolConfig::default()).unwrap().1.created);
+    let (spool, report) = Spool::repair(&folder.path(), SpoolConfig::default()).unwrap();
+    assert!(report.quarantined.is_some() && spool.epoch() != epoch, "{report:?}");
+}
+
+#[test]
 fn a_missing_file_and_one_in_use_are_left_alone() {
     let folder = Folder::new();
     let (spool, _) = Spool::open_file(&folder.path(), SpoolConfig::default()).unwrap();

@@ -1,7 +1,9 @@
 //! Runs the simulation from a shell: `SEEDS=100000` seeds on all cores after all canaries, or one, with
-//! `SEED=…`. It ends with status 1 at the first seed that fails, and says how to run that one again.
+//! `SEED=…`. It ends with status 1 when a seed fails, and says how to run that one again.
 
 #![allow(clippy::print_stdout, reason = "a program for the command line")]
+
+mod workers;
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -9,7 +11,7 @@ use std::sync::PoisonError;
 
 use mimalloc::MiMalloc;
 use tideline_protocol::time::{Clock as _, SystemClock};
-use tideline_sim::{Canary, Violation, campaign, run_caught};
+use tideline_sim::{Canary, Violation, run_caught};
 
 /// A quarter of the time went into the system's allocator: simulated disks are made of small pages.
 #[global_allocator]
@@ -29,13 +31,21 @@ fn number(name: &str) -> Result<Option<u64>, String> {
 }
 
 fn main() -> ExitCode {
-    match simulate() {
+    let is_worker = std::env::args().nth(1).is_some_and(|arg| arg == workers::WORKER);
+    match if is_worker { quiet(workers::work) } else { simulate() } {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             println!("{reason}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Without a word of panics: a canary that dies panics where the invariant is checked, and redb where a
+/// flipped bit meets it. That is no news; a seed alone tells all.
+fn quiet<T>(work: impl FnOnce() -> T) -> T {
+    std::panic::set_hook(Box::new(|_| {}));
+    work()
 }
 
 fn simulate() -> Result<(), String> {
@@ -48,31 +58,40 @@ fn simulate() -> Result<(), String> {
     }
     let (from, seeds) = (number("FROM")?.unwrap_or(0), number("SEEDS")?.unwrap_or(1_000));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    // A canary that dies panics where the invariant is checked, and redb where a flipped bit meets it: that
-    // is no news. A seed alone tells all.
-    std::panic::set_hook(Box::new(|_| {}));
-    for canary in Canary::ALL {
-        let caught = canary.caught(threads).map_err(|lives| lives.to_string())?;
-        println!("canary {canary:?}: caught at {caught}");
-    }
+    quiet(|| canaries(threads))?;
     let clock = SystemClock::default();
-    let told = Mutex::new(0_u64);
+    let told = Mutex::new((0_u64, 0_u64));
     let rate = |done: u64, now_ns: u64| done as f64 / (now_ns as f64 / NS_PER_S).max(1e-9);
-    let sum = campaign(from..from.saturating_add(seeds), threads, Canary::None, |done| {
+    let workers::Sum { outcome, ended } = workers::run(from, seeds, threads, |more| {
         let now_ns = clock.mono_ns();
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-        if now_ns >= *told + PROGRESS_INTERVAL_NS {
-            *told = now_ns;
-            println!("{done} of {seeds} seeds, {:.0} seeds/s", rate(done, now_ns));
+        told.1 += more;
+        if now_ns >= told.0 + PROGRESS_INTERVAL_NS {
+            told.0 = now_ns;
+            println!("{} of {seeds} seeds, {:.0} seeds/s", told.1, rate(told.1, now_ns));
         }
-    })
-    .map_err(failed)?;
+    })?;
     let took_ns = clock.mono_ns();
-    println!("{sum:#?}");
+    println!("{outcome:#?}");
+    if !ended.is_empty() {
+        println!(
+            "{} seeds ended their process, as redb panicked twice over a flipped bit: {ended:?}",
+            ended.len()
+        );
+        println!("an agent looks at all pages before it opens such a spool once more, and puts it aside");
+    }
     println!(
         "{seeds} seeds from {from} in {:.0} s on {threads} threads, {:.0} seeds/s: nothing lost, nothing doubled",
         took_ns as f64 / NS_PER_S,
         rate(seeds, took_ns)
     );
+    Ok(())
+}
+
+fn canaries(threads: usize) -> Result<(), String> {
+    for canary in Canary::ALL {
+        let caught = canary.caught(threads).map_err(|lives| lives.to_string())?;
+        println!("canary {canary:?}: caught at {caught}");
+    }
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::campaign::campaign;
 
 /// Seeds within which each canary must be caught.
@@ -33,7 +35,7 @@ pub enum Canary {
 }
 
 /// An invariant that did not hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// Replays it.
     pub seed: u64,
@@ -44,7 +46,7 @@ pub struct Violation {
 }
 
 /// What a seed did, so that a test can tell that the faults really happened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Agents on the hub.
     pub agents: u64,

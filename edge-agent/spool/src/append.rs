@@ -257,13 +257,8 @@ impl Spool {
         let values: Vec<_> =
             both.map(|(batch, verdict)| (batch.rows, self.value_of(&mut totals, batch, *verdict))).collect();
         let named = cursors.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec().into()));
-        let news = News { first: self.books.head + 1, cursors: named.collect() };
-        let written = self.journal.append(&news, &values);
-        if written.is_err() {
-            self.poisoned = true;
-            self.give_way();
-        }
-        if !written.map_err(|error| self.meter.explain(SpoolError::failed(error)))? {
+        let news = News { first: self.books.head + 1, cursors: named.collect(), sent_until: 0 };
+        if !self.note(&news, &values)? {
             return Ok(false);
         }
         for (name, bytes) in cursors {
@@ -273,6 +268,16 @@ impl Spool {
             self.take_in(value);
         }
         Ok(true)
+    }
+
+    /// Writes a record to the journal; `false` when there is no room in it.
+    pub(crate) fn note(&mut self, news: &News, values: &[(u32, Vec<u8>)]) -> Result<bool, SpoolError> {
+        let written = self.journal.append(news, values);
+        if written.is_err() {
+            self.poisoned = true;
+            self.give_way();
+        }
+        written.map_err(|error| self.meter.explain(SpoolError::failed(error)))
     }
 
     /// Books a value that the journal holds.

@@ -277,7 +277,7 @@ mod tests {
     }
 
     fn news(first: u64) -> News {
-        News { first, cursors: vec![("source".into(), vec![7].into())] }
+        News { first, cursors: vec![("source".into(), vec![7].into())], sent_until: 0 }
     }
 
     fn append(journal: &mut Journal<CrashBackend>, first: u64, batches: &[&[u8]]) -> bool {
@@ -390,7 +390,7 @@ mod tests {
         let (mut journal, _) = open(&disk, 1);
         for rows in 1..1_000_u32 {
             let first = u64::from(rows);
-            assert!(journal.append(&News { first, cursors: Vec::new() }, &[(rows, vec![1])]).unwrap());
+            assert!(journal.append(&News { first, ..News::default() }, &[(rows, vec![1])]).unwrap());
             assert!(journal.rows.runs().len() <= 2 * RUNS_BEFORE_MAX);
         }
         assert_eq!(journal.rows.iter().last(), Some(999));

@@ -11,6 +11,7 @@ use tideline_protocol::session::HOLE_SEQS_MAX;
 use tideline_protocol::wire::{RESTAMPS_PER_RUN_MAX, RUN_BYTES_MAX, RUN_ROWS_MAX, RUN_SEQS_MAX, Restamp};
 
 use crate::blob::{self, Header};
+use crate::journal::News;
 use crate::spool::{BATCHES, Spool, SpoolError};
 
 /// Batches as one block.
@@ -104,11 +105,12 @@ impl Spool {
         let Some(run) = self.load_seqs(seqs, bytes_max, rows_max)? else { return Ok(None) };
         let sent = run.rows.present(run.first);
         let last = sent.last().unwrap_or(0);
-        // Before it is sent: the next start has to know. A full disk is only told with the next commit, or
-        // nothing would be sent that makes room.
+        // Before it is sent: the next start has to know. On a full disk a commit may fail, and nothing would
+        // be sent that makes room; the journal has its own.
         if last > self.books.sent_until {
             let until = last.saturating_add(SENT_AHEAD);
-            if self.cramped.is_some() {
+            let news = News { first: self.books.head + 1, sent_until: until, ..News::default() };
+            if self.cramped.is_some() && self.note(&news, &[])? {
                 self.books.sent_until = until;
             } else {
                 self.commit(|_, _, books, _| {

@@ -209,6 +209,7 @@ impl Spool {
             self.books.age_s = self.books.age_s.max(u64::from(header.at_s));
             self.take_in(value);
         }
+        self.books.sent_until = self.books.sent_until.max(news.sent_until);
         let cursors = news.cursors.into_iter().map(|(name, bytes)| (name, bytes.into()));
         self.tail.cursors.extend(cursors);
         Ok(())

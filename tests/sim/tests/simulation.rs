@@ -54,6 +54,11 @@ fn a_spool_whose_pages_are_damaged_can_be_closed() {
 }
 
 #[test]
+fn what_was_sent_while_the_disk_was_full_is_in_no_batch_that_a_policy_makes_after_a_kill() {
+    assert_eq!(run_caught(28_326, Canary::None).err(), None);
+}
+
+#[test]
 fn every_canary_is_caught() {
     for canary in Canary::ALL {
         match canary.caught(threads()) {

@@ -41,6 +41,10 @@ pub struct News {
     /// Positions of sources by name.
     #[n(1)]
     pub cursors: Vec<(String, minicbor::bytes::ByteVec)>,
+    /// The last seq that may be sent to a hub from here on; 0 when that is not said.
+    #[n(2)]
+    #[cbor(default)]
+    pub sent_until: u64,
 }
 
 #[derive(Debug, Clone, Encode, Decode)]

@@ -11,6 +11,7 @@ mod dictionary;
 mod disk;
 mod gaps;
 mod ledger;
+mod limits;
 mod look;
 mod record;
 mod replay;
@@ -26,7 +27,8 @@ use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Run, Series, Settlement};
 
 pub use disk::{LogDisk, RealDisk};
-pub use ledger::{AgentState, EpochLedger, EpochState, Holding, Ledgers, Opening, Seqs};
+pub use ledger::{AgentState, EpochLedger, EpochState, Holding, Ledgers, Opening};
+pub use limits::Seqs;
 pub use look::look;
 pub use replay::{Replay, ReplayedBatch};
 

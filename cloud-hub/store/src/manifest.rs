@@ -111,7 +111,6 @@ impl From<&Holding> for HoldingEntry {
     }
 }
 
-// Range sets of the wire are limited in length; these must never fail to be read again.
 #[derive(Debug, Encode, Decode)]
 #[cbor(array)]
 struct EpochEntry {

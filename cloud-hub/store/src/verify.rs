@@ -147,12 +147,11 @@ fn ranges(ledgers: &Ledgers, replay: &Replay, files: &[FileEntry], out: &mut Ver
     for (agent, epoch, state) in ledgers.iter() {
         let found = held.remove(&(agent.clone(), epoch)).unwrap_or_default();
         let who = format!("agent {agent}, epoch {epoch}");
-        // Of the others the rows tell.
-        let told = state.folded().next().get();
         let stored = &state.settled().stored;
         let (mut absent, mut unlisted) = (stored.clone(), found.seqs.clone());
         absent.remove_set(&found.seqs.intersect(stored));
-        absent.remove(0, told.saturating_sub(1));
+        // Of those that were folded the rows tell.
+        absent.remove(1, state.folded().get());
         unlisted.remove_set(&stored.intersect(&found.seqs));
         if !absent.is_empty() {
             out.problems.push(format!("{who}: seqs {} are acknowledged and nowhere", list(&absent)));

@@ -111,6 +111,7 @@ enum Request {
     Branch(Seq, Answer<()>),
     BeginLife(u64, Answer<()>),
     Settle(Settlement, Answer<()>),
+    Know(Answer<()>),
     Gaps(Answer<Vec<Gap>>),
     Urgent(Answer<Urgent>),
     Held(Answer<(RangeSet, RangeSet)>),
@@ -307,6 +308,14 @@ impl SpoolHandle {
     /// The storage failed.
     pub async fn settle(&self, settlement: Settlement) -> Result<(), SpoolError> {
         self.ask(|answer| Request::Settle(settlement, answer)).await
+    }
+
+    /// Makes durable what the hub said of seqs.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn know(&self) -> Result<(), SpoolError> {
+        self.ask(Request::Know).await
     }
 
     /// Gaps made since this was last asked.

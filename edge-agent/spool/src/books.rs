@@ -10,14 +10,13 @@
 use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{Account, DropCause, Epoch, Seq};
 use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::session::FOLDED_FROM;
 use tideline_protocol::wire::Settlement;
 
 use crate::blob::cause_byte;
 use crate::streams::StreamNo;
 
 const CAUSES: usize = DropCause::ALL.len();
-/// Ranges of dropped seqs from which on those whose fate is known are folded.
-const FOLDED_FROM: usize = 8;
 
 /// The books as of the last commit and the settlements since.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

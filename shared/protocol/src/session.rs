@@ -45,8 +45,8 @@ pub const LIVE_RUN_BYTES: usize = 256 * 1024;
 /// Ranges of seqs at the hub from which on only fresh readings go ahead in the order of seqs: the hub keeps
 /// each range, and old alarms between old readings would make two of each.
 pub const RANGES_AHEAD_MAX: usize = 8192;
-/// Ranges of seqs at the hub from which on old readings and gaps wait until it can fold some.
-pub const RANGES_MAX: usize = 12_288;
+/// Ranges of seqs at the hub from which on all wait but what makes no range more, and the oldest.
+pub const RANGES_MAX: usize = 14_336;
 /// Most ranges of seqs in one run.
 pub const RUN_RANGES_MAX: usize = 1024;
 /// Ranges of dropped seqs from which on an agent tells its hub up to where they may be folded.

@@ -203,6 +203,10 @@ impl SimAgent {
                     self.spool.settle(&settlement)?;
                     session.handle_account(self.spool.account(), self.spool.known());
                 }
+                AgentAction::Know => {
+                    self.spool.flush()?;
+                    session.handle_account(self.spool.account(), self.spool.known());
+                }
                 AgentAction::Agreement(_) => {}
                 AgentAction::Branch(_) => anyhow::bail!("a new spool is taken for a copy"),
             }

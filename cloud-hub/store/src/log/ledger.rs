@@ -13,14 +13,6 @@ use super::restamps;
 
 use super::gaps;
 
-/// Most epochs of one agent: a spool that is made anew each week for twenty years.
-pub const EPOCHS_PER_AGENT_MAX: usize = 1024;
-/// Most dictionary entries of one agent, over all its epochs.
-pub const SERIES_PER_AGENT_MAX: usize = 250_000;
-/// Most dictionary entries of all agents: at about 200 bytes each, 400 MB.
-pub const DEFINITIONS_MAX: usize = 2_000_000;
-/// Most ranges of seqs of one kind in one epoch; three sets of them fit into a welcome.
-pub const RANGES_PER_EPOCH_MAX: usize = 16_384;
 /// What a hub says to an agent that signs on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AgentState {
@@ -28,15 +20,6 @@ pub struct AgentState {
     pub settled: Settlement,
     /// How many dictionary entries are known.
     pub series_known: u32,
-}
-
-/// What becomes of seqs that an agent sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seqs {
-    /// They are stored.
-    Run,
-    /// They are counted as dropped.
-    Gap,
 }
 
 /// What a spool that signs on turned out to be.
@@ -151,6 +134,20 @@ impl EpochState {
     #[must_use]
     pub const fn folded(&self) -> Seq {
         self.folded
+    }
+
+    /// What the agent knows of its seqs up to `known` it is told no more: they become one range. Those that
+    /// are missing here it does not have either, but for what was lost: a session that began before the
+    /// loss does not know of it.
+    fn fold(&mut self, known: Seq) {
+        if known <= self.folded && self.settled.dropped.within(1, known.get()).is_empty() {
+            return;
+        }
+        self.settled.fold(known);
+        let mut holes = self.settled.all().missing(1, known.get());
+        holes.remove_set(&self.lost);
+        self.settled.stored.insert_set(&holes);
+        self.folded = self.folded.max(known);
     }
 
     /// The rows of the seqs that are stored.
@@ -308,7 +305,7 @@ impl EpochState {
 /// The epochs of all agents.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ledgers {
-    agents: BTreeMap<AgentId, BTreeMap<Epoch, EpochState>>,
+    pub(super) agents: BTreeMap<AgentId, BTreeMap<Epoch, EpochState>>,
 }
 
 impl Ledgers {
@@ -342,8 +339,7 @@ impl Ledgers {
     /// Takes over an agent's own account of an epoch that it has opened.
     pub fn report(&mut self, agent: &AgentId, epoch: Epoch, report: Report) {
         if let Some(state) = self.agents.get_mut(agent).and_then(|epochs| epochs.get_mut(&epoch)) {
-            state.settled.fold(report.known);
-            state.folded = state.folded.max(report.known);
+            state.fold(report.known.min(report.head));
             state.reported = Some(report);
             state.reported_by = state.lives.last().map(|life| life.id);
         }
@@ -413,54 +409,6 @@ impl Ledgers {
     pub fn is_replaced(&self, agent: &AgentId, epoch: Epoch, life: Option<u64>) -> bool {
         let newest = self.epoch(agent, epoch).and_then(|state| state.lives.last());
         matches!((newest, life), (Some(newest), Some(life)) if newest.id != life)
-    }
-
-    /// Why the agent may not begin this epoch, if so.
-    pub(crate) fn refuses_epoch(&self, agent: &AgentId, epoch: Epoch) -> Option<String> {
-        let epochs = self.agents.get(agent)?;
-        let full = epochs.len() >= EPOCHS_PER_AGENT_MAX && !epochs.contains_key(&epoch);
-        full.then(|| format!("agent {agent} has begun {EPOCHS_PER_AGENT_MAX} epochs, which is the limit"))
-    }
-
-    /// Why the agent may not define so many more series, if so.
-    pub(crate) fn refuses_series(&self, agent: &AgentId, more: usize) -> Option<String> {
-        let count = |epochs: &BTreeMap<Epoch, EpochState>| {
-            epochs.values().map(|state| state.dictionary.len()).sum::<usize>()
-        };
-        let own = self.agents.get(agent).map_or(0, count);
-        let all: usize = self.agents.values().map(count).sum();
-        for (who, found, max) in [
-            (format!("agent {agent}"), own, SERIES_PER_AGENT_MAX),
-            ("this hub".to_owned(), all, DEFINITIONS_MAX),
-        ] {
-            if found.saturating_add(more) > max {
-                return Some(format!("{who} has {found} series definitions of at most {max}"));
-            }
-        }
-        None
-    }
-
-    /// Why a run or gap of these seqs is not taken, if so: what an epoch holds must stay few ranges,
-    /// as they are sent in every welcome and kept in every checkpoint.
-    pub(crate) fn refuses_seqs(
-        &self,
-        kind: Seqs,
-        agent: &AgentId,
-        epoch: Epoch,
-        (lo, hi): (u64, u64),
-    ) -> Option<String> {
-        let settled = self.epoch(agent, epoch)?.settled();
-        let touches = |set: &RangeSet| !set.within(lo.saturating_sub(1), hi.saturating_add(1)).is_empty();
-        // A run may end among the dead letters.
-        let (ranges, grows) = match kind {
-            Seqs::Run => {
-                let ranges = settled.stored.range_count() + settled.refused.range_count();
-                (ranges, !touches(&settled.stored))
-            }
-            Seqs::Gap => (settled.dropped.range_count(), !touches(&settled.dropped)),
-        };
-        (grows && ranges >= RANGES_PER_EPOCH_MAX)
-            .then(|| format!("seqs {lo} to {hi} lie apart from {RANGES_PER_EPOCH_MAX} ranges that are held"))
     }
 
     /// All agents.

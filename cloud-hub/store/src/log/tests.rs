@@ -234,7 +234,7 @@ fn listed_gaps_and_ranges_of_an_epoch_stay_bounded() {
     // Of an epoch that was left few are listed: an agent may have a thousand.
     log.open_epoch(&agent, Epoch::from_bytes([2; 16]), &lives(&[(2, 1)]), None).unwrap();
     assert!(pairs(&log) <= gaps::PAIRS_PER_LEFT_EPOCH_MAX);
-    let ranges = u64::try_from(ledger::RANGES_PER_EPOCH_MAX).unwrap();
+    let ranges = u64::try_from(super::limits::RANGES_PER_EPOCH_MAX).unwrap();
     {
         let ledgers = log.ledgers();
         let mut ledgers = lock(&ledgers);
@@ -252,7 +252,7 @@ fn where_drops_and_readings_take_turns_the_ranges_are_folded_once_their_agent_kn
     let (agent, epoch) = (AgentId::parse("a").unwrap(), Epoch::from_bytes([1; 16]));
     let (mut log, _) = LogCore::open(MemoryDisk::default(), Checkpoint::default()).unwrap();
     log.open_epoch(&agent, epoch, &lives(&[(1, 1)]), None).unwrap();
-    let seqs = 4 * u64::try_from(ledger::RANGES_PER_EPOCH_MAX).unwrap();
+    let seqs = 4 * u64::try_from(super::limits::RANGES_PER_EPOCH_MAX).unwrap();
     for seq in (1..=seqs).step_by(2) {
         log.record_gap(&agent, epoch, &gap(seq, &[2])).unwrap();
         let ledgers = log.ledgers();
@@ -278,6 +278,24 @@ fn where_drops_and_readings_take_turns_the_ranges_are_folded_once_their_agent_kn
     // Again, the gap is no news.
     let again = log.record_gap(&agent, epoch, &gap(1, &[2])).unwrap();
     assert_eq!((again.stored, again.dropped), (RangeSet::of(1, 1), RangeSet::new()));
+}
+
+#[test]
+fn what_nobody_sends_any_more_is_folded_but_not_what_the_hub_lost_meanwhile_nor_beyond_the_head() {
+    let (agent, epoch) = (AgentId::parse("a").unwrap(), Epoch::from_bytes([1; 16]));
+    let mut ledgers = Ledgers::default();
+    ledgers.go_on(&agent, epoch, &lives(&[(1, 1)]), None);
+    let state = ledgers.epoch_mut(&agent, epoch);
+    for seq in (2..=40).step_by(2) {
+        state.settled.stored.insert(seq, seq);
+    }
+    state.lose(&RangeSet::of(10, 12), 0);
+    let report = Report { account: Account::default(), head: Seq::new(40), known: Seq::new(u64::MAX) };
+    ledgers.report(&agent, epoch, report);
+    let state = ledgers.epoch(&agent, epoch).unwrap();
+    let all = state.settled().all();
+    assert_eq!(all.iter().collect::<Vec<_>>(), [(1, 9), (11, 11), (13, 40)], "10 and 12 are wanted again");
+    assert_eq!((state.folded(), state.stored_rows()), (Seq::new(40), 0));
 }
 
 #[test]

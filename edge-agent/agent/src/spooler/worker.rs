@@ -123,6 +123,7 @@ impl Worker {
                 self.answer(answer, |spool| Ok(spool.series_defs(from, max)))
             }
             Request::Settle(settlement, answer) => self.answer(answer, |spool| spool.settle(&settlement)),
+            Request::Know(answer) => self.answer(answer, Spool::flush),
             Request::Held(answer) => {
                 self.answer(answer, |spool| Ok((spool.held().clone(), spool.pending().clone())))
             }

@@ -242,6 +242,11 @@ impl Driver {
                     }
                     session.handle_account(account, known);
                 }
+                AgentAction::Know => {
+                    self.spool.know().await?;
+                    let SpoolState { account, known, .. } = *self.spool.state().borrow();
+                    session.handle_account(account, known);
+                }
                 AgentAction::Agreement(found) => {
                     // Nobody may wait for it any more.
                     self.asked.take().map(|answer| answer.send(found));

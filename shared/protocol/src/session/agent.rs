@@ -72,6 +72,8 @@ pub enum AgentAction {
     },
     /// Tell the spool what became of seqs.
     Settle(Settlement),
+    /// Make what the spool was told durable, and call [`AgentSession::handle_account`].
+    Know,
     /// The hub's answer to [`AgentSession::handle_audit`].
     Agreement(wire::Agreement),
     /// The spool is a copy, and all that it has in common with the other, the seqs before this one,
@@ -230,7 +232,8 @@ impl AgentSession {
         self.knows_time = true;
     }
 
-    /// The spool's account, and the seq up to which it knows durably what became of each.
+    /// The spool's account, and the seq up to which it knows durably what became of each: the hub is told
+    /// to fold what comes before.
     pub const fn handle_account(&mut self, account: Account, known: Seq) {
         (self.account, self.known) = (account, known);
     }

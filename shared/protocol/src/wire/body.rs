@@ -260,8 +260,8 @@ pub struct Report {
     /// The newest seq.
     #[n(1)]
     pub head: Seq,
-    /// Of this seq and all before it the agent knows durably what became of them: the hub need no longer
-    /// tell dropped ones from stored ones. 0 when there is no need to say it.
+    /// Of this seq and all before it the agent knows durably what became of them, and sends none any more:
+    /// the hub need no longer tell dropped ones from stored ones. 0 when there is no need to say it.
     #[n(2)]
     #[cbor(default)]
     pub known: Seq,

@@ -478,6 +478,10 @@ impl Agent {
                 spool.settle(&settlement)?;
                 session.handle_account(spool.account(), known(self.canary, spool));
             }
+            AgentAction::Know => {
+                spool.flush()?;
+                session.handle_account(spool.account(), known(self.canary, spool));
+            }
             // Nobody asks for it here.
             AgentAction::Agreement(_) => {}
             AgentAction::Branch(at) => {

@@ -190,6 +190,8 @@ impl World {
                     return Err(format!("INV-3: seq {seq} was {wanted:?} and is stored as {stored:?}"));
                 }
                 fates.stored += rows;
+            } else if given_up && robbed.contains(*seq) {
+                fates.lost += rows;
             } else if given_up || settled.dropped.contains(*seq) || dropped.contains(*seq) {
                 fates.dropped += rows;
                 fates.dropped_seqs.push(*seq);

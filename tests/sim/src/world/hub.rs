@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
+use std::sync::PoisonError;
 
 use rand::rngs::StdRng;
 use tideline_protocol::model::{AgentId, Epoch};
@@ -449,14 +450,15 @@ impl Hub {
     }
 
     fn report(&mut self, agent: &AgentId, epoch: Epoch, report: Report) {
-        let dropped = self.log.state(agent, epoch).settled.dropped.within(1, report.known.get());
-        if let Some(at) = self.ids.iter().position(|id| id == agent)
-            && !dropped.is_empty()
-        {
-            self.folded.entry((at, epoch)).or_default().insert_set(&dropped);
-        }
+        let before = self.log.state(agent, epoch).settled.stored;
         let ledgers = self.log.ledgers();
-        let mut ledgers = ledgers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        ledgers.report(agent, epoch, report);
+        ledgers.lock().unwrap_or_else(PoisonError::into_inner).report(agent, epoch, report);
+        let mut folded = self.log.state(agent, epoch).settled.stored;
+        folded.remove_set(&before);
+        if let Some(at) = self.ids.iter().position(|id| id == agent)
+            && !folded.is_empty()
+        {
+            self.folded.entry((at, epoch)).or_default().insert_set(&folded);
+        }
     }
 }

@@ -20,7 +20,7 @@ impl AgentSession {
             .then(|| self.poll_ping(now_ns))
             .flatten()
             .or_else(|| self.poll_series())
-            .or_else(|| if self.spread.ahead() == Ahead::All { None } else { self.poll_report(now_ns) })
+            .or_else(|| if self.ahead() == Ahead::All { None } else { self.poll_report(now_ns) })
             .or_else(|| self.poll_readings(now_ns))
             .or_else(|| self.poll_report(now_ns))
             .or_else(|| self.poll_ping(now_ns))
@@ -46,16 +46,30 @@ impl AgentSession {
         }
     }
 
-    /// The readings that may be sent. The hub can fold only what it knows of: with many ranges there, they
-    /// wait for the gaps before them.
-    fn may_go(&self, ahead: Ahead, gap: u64) -> RangeSet {
-        let mut old = self.missing.within(1, gap.saturating_sub(1));
-        if ahead == Ahead::Held {
-            let first = old.iter().next().filter(|(lo, _)| self.spread.goes_on_with_reading(*lo));
-            old = first.map_or_else(RangeSet::new, |(lo, hi)| RangeSet::of(lo, hi));
+    /// What may be sent now, of a session whose end is the copy's own always in order.
+    fn ahead(&self) -> Ahead {
+        match self.spread.ahead() {
+            // Its hub folds nothing, and it has to come to an end.
+            Ahead::Held if self.parted.is_some() => Ahead::Fresh,
+            ahead => ahead,
         }
-        old.insert_set(&self.missing.within(self.lanes.live_from(), u64::MAX));
-        old
+    }
+
+    /// The readings that may be sent. With many ranges at the hub they wait for the gaps before them.
+    fn may_go(&self, ahead: Ahead) -> RangeSet {
+        let (gap, fresh) = (self.next_gap().unwrap_or(u64::MAX), self.lanes.live_from());
+        if ahead != Ahead::Held {
+            let mut may_go = self.missing.within(1, gap.saturating_sub(1));
+            may_go.insert_set(&self.missing.within(fresh, u64::MAX));
+            return may_go;
+        }
+        let oldest = self.missing.iter().next().filter(|(lo, _)| *lo < gap);
+        let oldest = oldest.and_then(|(lo, hi)| Some((lo, hi.min(gap - 1).min(self.spread.oldest(lo)?))));
+        let fresh = self.missing.within(fresh, u64::MAX);
+        let follow = fresh.iter().find_map(|(lo, hi)| Some((lo, hi.min(self.spread.follows(lo)?))));
+        let mut may_go = RangeSet::new();
+        oldest.into_iter().chain(follow).for_each(|(lo, hi)| may_go.insert(lo, hi));
+        may_go
     }
 
     /// The first gap that is not on the way. They are sent in their order, each once a session; a lost
@@ -69,11 +83,11 @@ impl AgentSession {
             return None;
         }
         let first = self.next_gap()?;
-        let (ahead, before) = (self.spread.ahead(), self.missing.first().is_some_and(|seq| seq < first));
-        let may = match ahead {
+        let oldest = self.missing.first().is_none_or(|reading| first < reading);
+        let may = match self.ahead() {
             Ahead::All => true,
-            Ahead::Fresh => !before,
-            Ahead::Held => !before && self.spread.goes_on_with_gap(first),
+            Ahead::Fresh => oldest,
+            Ahead::Held => oldest && self.spread.is_next(first),
         };
         if !may {
             return None;
@@ -91,11 +105,11 @@ impl AgentSession {
         if !ready || self.used >= self.credit {
             return None;
         }
-        let (ahead, room) = (self.spread.ahead(), self.credit - self.used);
-        let pick = match (ahead, self.next_gap()) {
-            (Ahead::All, _) | (Ahead::Fresh, None) => self.lanes.pick(now_ns, &self.missing, room, ahead),
-            (_, gap) => {
-                let may_go = self.may_go(ahead, gap.unwrap_or(u64::MAX));
+        let (ahead, room) = (self.ahead(), self.credit - self.used);
+        let pick = match ahead {
+            Ahead::All => self.lanes.pick(now_ns, &self.missing, room, ahead),
+            Ahead::Fresh | Ahead::Held => {
+                let may_go = self.may_go(ahead);
                 self.lanes.pick(now_ns, &may_go, room, ahead)
             }
         }?;
@@ -103,18 +117,33 @@ impl AgentSession {
         Some(AgentAction::LoadRun { lane: pick.lane, seqs: pick.seqs, bytes_max: pick.bytes_max })
     }
 
+    /// Up to where the hub may fold what it holds: what it lacks of those seqs it never gets.
+    fn known(&self) -> Seq {
+        let open = self.missing.first().into_iter().chain(self.in_flight.first()).min();
+        Seq::new(open.map_or(u64::MAX, |open| open.saturating_sub(1)).min(self.known.get()))
+    }
+
     fn poll_report(&mut self, now_ns: u64) -> Option<AgentAction> {
-        let (account, known) = (self.account, self.spread.report(self.known));
-        if now_ns < self.report_due_ns
-            || (account == self.reported.0 && known <= self.reported.1)
-            || self.parted.is_some()
-        {
+        if now_ns < self.report_due_ns || self.parted.is_some() {
             return None;
+        }
+        let (account, known) = (self.account, self.spread.report(self.known()));
+        if account == self.reported.0 && known <= self.reported.1 {
+            return self.poll_know(now_ns);
         }
         self.report_due_ns = now_ns.saturating_add(REPORT_INTERVAL_NS);
         self.reported = (account, known);
         self.spread.reported(known);
         Some(AgentAction::Send(Message::Report(Report { account, head: Seq::new(self.head), known })))
+    }
+
+    /// What waits for the hub to fold may wait for a commit of the spool, which nothing else may bring.
+    fn poll_know(&mut self, now_ns: u64) -> Option<AgentAction> {
+        if self.ahead() == Ahead::All || self.settled.first_missing_from(1) <= self.known.next().get() {
+            return None;
+        }
+        self.report_due_ns = now_ns.saturating_add(REPORT_INTERVAL_NS);
+        Some(AgentAction::Know)
     }
 
     /// Any frame says that the agent lives; a ping also says when the hub will hear of it again, and

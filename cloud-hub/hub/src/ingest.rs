@@ -342,6 +342,7 @@ impl Driver {
             self.hub.store.report(
                 &self.agent,
                 hello.epoch,
+                self.session.life(),
                 Report { account: hello.account, head: hello.head, known: Seq::default() },
             );
         }
@@ -354,7 +355,7 @@ impl Driver {
     fn report(&mut self, epoch: Epoch, report: Report) {
         let settled = self.hub.store.agent_state(&self.agent, epoch).settled.all();
         self.hub.arrivals.report(&self.agent, epoch, report.head, &settled, self.hub.now_ms());
-        self.hub.store.report(&self.agent, epoch, report);
+        self.hub.store.report(&self.agent, epoch, self.session.life(), report);
     }
 
     /// Tells the agent what was found to be refused after it was acknowledged.

@@ -193,9 +193,13 @@ impl Store {
         self.ask(|reply| Command::Gap { agent, epoch, life, gap, reply }).await
     }
 
-    /// Takes the agent's own account; it is kept with the next flush.
-    pub fn report(&self, agent: &AgentId, epoch: Epoch, report: Report) {
-        lock(&self.inner.shared.ledgers).report(agent, epoch, report);
+    /// Takes the agent's own account, unless another copy of the spool than the one with this life has signed
+    /// on since; it is kept with the next flush.
+    pub fn report(&self, agent: &AgentId, epoch: Epoch, life: Option<u64>, report: Report) {
+        let mut ledgers = lock(&self.inner.shared.ledgers);
+        if !ledgers.is_replaced(agent, epoch, life) {
+            ledgers.report(agent, epoch, report);
+        }
     }
 
     /// The accounts of an agent by epoch; empty for an unknown one.

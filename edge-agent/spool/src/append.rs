@@ -272,6 +272,9 @@ impl Spool {
 
     /// Writes a record to the journal; `false` when there is no room in it.
     pub(crate) fn note(&mut self, news: &News, values: &[(u32, Vec<u8>)]) -> Result<bool, SpoolError> {
+        if self.poisoned {
+            return Err(SpoolError::Poisoned);
+        }
         let written = self.journal.append(news, values);
         if written.is_err() {
             self.poisoned = true;

@@ -1,16 +1,40 @@
-//! Openings that ended their process.
+//! Openings that end their process.
 //!
 //! redb does not promise to live on a file that was changed behind its back. Most of its panics are caught,
 //! see [`crate::sound`]; one that meets another on its way out ends the process, and so would each later
-//! start. A file beside the spool has a byte for each opening that has begun and not come to an end.
+//! start. So the first panic of an opening is noted beside the spool, a byte each, and the note is removed
+//! once it was caught: what is left over tells of openings that ended their process. A kill leaves none.
 
+use std::cell::RefCell;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::ops::Bound;
+use std::panic;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use crate::open::files;
 use crate::spool::{Spool, SpoolError};
+
+thread_local! {
+    // Where a panic of the opening that is under way is to be noted.
+    static MARK: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
+}
+
+/// Has panics noted before whoever else is told of them.
+fn note_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if let Some(mark) = MARK.try_with(|mark| mark.try_borrow_mut().ok()?.take()).ok().flatten() {
+                let noted = OpenOptions::new().create(true).append(true).open(mark);
+                let _best_effort = noted.and_then(|mut file| file.write_all(&[1]));
+            }
+            others(info);
+        }));
+    });
+}
 
 /// Whether nobody has the spool at `path` open.
 fn is_free(path: &Path) -> Result<(), SpoolError> {
@@ -25,57 +49,55 @@ fn is_free(path: &Path) -> Result<(), SpoolError> {
     }
 }
 
-/// An opening under way.
-#[derive(Debug)]
-pub struct Attempt {
-    mark: PathBuf,
-    before: u64,
+/// Whether the spool at `path` may be opened, after so many openings that ended their process: after one all
+/// pages are looked at first, and after two it is put aside unseen.
+fn check(path: &Path, ended: u64) -> Result<(), SpoolError> {
+    let there = fs::metadata(path).is_ok_and(|found| found.len() > 0);
+    if !there || ended == 0 {
+        return Ok(());
+    }
+    tracing::error!(path = %path.display(), ended, "opening the spool ended the process; it is looked at first");
+    if ended == 1 && Spool::look(path, |spool, _| spool.pages_are_sound())? {
+        return Ok(());
+    }
+    is_free(path)?;
+    Err(SpoolError::Corrupt("opening it ends the process".into()))
 }
 
-impl Attempt {
-    /// Begins to open the spool at `path`.
-    pub fn begin(path: &Path) -> Self {
-        let mark = path.with_extension("opening");
-        let before = fs::metadata(&mark).map_or(0, |found| found.len());
-        // Where the disk takes no byte more the opening has to do without.
-        let noted = OpenOptions::new().create(true).append(true).open(&mark);
-        if let Err(error) = noted.and_then(|mut file| file.write_all(&[1])) {
-            tracing::debug!(mark = %mark.display(), %error, "that the spool is being opened cannot be noted");
-        }
-        Self { mark, before }
+/// Opens the spool at `path` by `work`, unless that has ended the process before.
+///
+/// # Errors
+/// As `work`; or the spool is to be put aside.
+pub fn attempt<T>(path: &Path, work: impl FnOnce() -> Result<T, SpoolError>) -> Result<T, SpoolError> {
+    note_panics();
+    let mark = path.with_extension("opening");
+    let ended = fs::metadata(&mark).map_or(0, |found| found.len());
+    MARK.set(Some(mark.clone()));
+    let done = check(path, ended).and_then(|()| work());
+    // Somebody else may have it open, and be ended by it.
+    if MARK.take().is_none() || (ended > 0 && !matches!(done, Err(SpoolError::InUse))) {
+        let _gone = fs::remove_file(&mark);
     }
+    done
+}
 
-    /// Whether the spool may be opened: after an opening that ended its process all pages are looked at
-    /// first, and after one more nothing is.
-    ///
-    /// # Errors
-    /// It may not, and is to be put aside; or somebody else has it open.
-    pub fn check(&self, path: &Path) -> Result<(), SpoolError> {
-        let there = fs::metadata(path).is_ok_and(|found| found.len() > 0);
-        match self.before {
-            _ if !there => Ok(()),
-            0 => Ok(()),
-            1 if Spool::look(path, |spool, _| spool.pages_are_sound())? => Ok(()),
-            _ => self.check_repair(path),
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::open::sound;
 
-    /// Whether the spool may be repaired in place.
-    ///
-    /// # Errors
-    /// As [`Attempt::check`].
-    pub fn check_repair(&self, path: &Path) -> Result<(), SpoolError> {
-        if self.before == 0 {
-            return Ok(());
-        }
-        is_free(path)?;
-        Err(SpoolError::Corrupt(format!("{} openings in a row ended their process", self.before)))
-    }
-
-    /// It came to an end, good or bad.
-    pub fn end(self) {
-        if let Err(error) = fs::remove_file(&self.mark) {
-            tracing::debug!(mark = %self.mark.display(), %error, "the mark of an opening cannot be removed");
-        }
+    #[test]
+    fn the_first_panic_is_noted_until_it_was_caught() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mark) = (dir.path().join("spool.redb"), dir.path().join("spool.opening"));
+        let done: Result<(), _> = attempt(&path, || {
+            assert!(!mark.exists(), "a kill leaves no note");
+            let caught: Result<(), SpoolError> = sound(|| panic!("a page is not what it seems"));
+            assert_eq!(fs::read(&mark).unwrap(), [1], "what ends the process leaves one");
+            caught
+        });
+        assert!(matches!(done, Err(SpoolError::Corrupt(_))) && !mark.exists(), "{done:?}");
+        assert!(std::panic::catch_unwind(|| panic!("of somebody else")).is_err());
+        assert!(!mark.exists());
     }
 }

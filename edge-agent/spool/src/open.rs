@@ -13,7 +13,7 @@ use tideline_protocol::model::{DropCause, Epoch, Seq, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
 
 use crate::aside::{put_journal_aside, quarantine};
-use crate::attempt::Attempt;
+use crate::attempt::attempt;
 use crate::backend::{CountingBackend, Files, Meter, was_closed, write_again};
 use crate::blob::{Header, cost};
 use crate::books::Books;
@@ -73,10 +73,7 @@ impl Spool {
         config: SpoolConfig,
         unsynced: bool,
     ) -> Result<(Self, OpenReport), SpoolError> {
-        let attempt = Attempt::begin(path);
-        let opened = attempt.check(path).and_then(|()| open_path(path, config, unsynced));
-        attempt.end();
-        match opened {
+        match attempt(path, || open_path(path, config, unsynced)) {
             Err(SpoolError::Corrupt(reason)) => {
                 let aside = quarantine(path)?;
                 tracing::error!(path = %path.display(), aside = %aside.display(), reason, "spool file is unreadable; put aside");
@@ -415,7 +412,7 @@ fn ensure_tables(db: &Database, entropy: [u8; 16]) -> Result<bool, SpoolError> {
     {
         let mut meta = tx.open_table(META).map_err(SpoolError::storage)?;
         meta.insert("format", FORMAT.as_bytes()).map_err(SpoolError::storage)?;
-        meta.insert("epoch", entropy.as_slice()).map_err(SpoolError::storage)?;
+        meta.insert("epoch", epoch_bytes(entropy).as_slice()).map_err(SpoolError::storage)?;
         meta.insert("books", Books::default().to_bytes().as_slice()).map_err(SpoolError::storage)?;
     }
     tx.commit().map_err(SpoolError::storage)?;
@@ -435,9 +432,20 @@ fn read_epoch(tx: &ReadTransaction) -> Result<Epoch, SpoolError> {
         return Err(SpoolError::Format { found, known: FORMAT });
     }
     let epoch = meta.get("epoch").map_err(SpoolError::storage)?.ok_or_else(corrupt("it names no epoch"))?;
-    let bytes: [u8; 16] =
-        epoch.value().try_into().map_err(|_| SpoolError::Corrupt("its epoch is cut".into()))?;
-    Ok(Epoch::from_bytes(bytes))
+    let cut = || SpoolError::Corrupt("its epoch is cut".into());
+    let (id, sum) = epoch.value().split_first_chunk::<16>().ok_or_else(cut)?;
+    // One of before there was a sum has none.
+    if !sum.is_empty() && sum != crc32c::crc32c(id).to_le_bytes() {
+        return Err(SpoolError::Corrupt("its epoch is damaged".into()));
+    }
+    Ok(Epoch::from_bytes(*id))
+}
+
+/// An epoch as the table `meta` keeps it: one bit more or less would be the epoch of another spool.
+pub fn epoch_bytes(id: [u8; 16]) -> Vec<u8> {
+    let mut bytes = id.to_vec();
+    bytes.extend_from_slice(&crc32c::crc32c(&id).to_le_bytes());
+    bytes
 }
 
 /// Which records of the journal the tables lack; 0 before the first commit.

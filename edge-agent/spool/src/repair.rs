@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use redb::{ReadableDatabase, ReadableTable};
 
 use crate::aside::quarantine;
-use crate::attempt::Attempt;
+use crate::attempt::attempt;
 use crate::backend::Meter;
 use crate::open::{files, open_database, open_path, sound};
 use crate::spool::{BATCHES, Spool, SpoolConfig, SpoolError};
@@ -34,15 +34,12 @@ impl Spool {
     /// There is no such file, it is in use, of a newer format, or the disk fails.
     pub fn repair(path: &Path, config: SpoolConfig) -> Result<(Self, RepairReport), SpoolError> {
         let mut report = RepairReport::default();
-        let attempt = Attempt::begin(path);
-        let may = attempt.check_repair(path);
-        let mended = may.and_then(|()| sound(|| mend(path, config, &mut report))).and_then(|()| {
+        let mended = attempt(path, || sound(|| mend(path, config, &mut report))).and_then(|()| {
             if Self::look(path, |spool, _| spool.pages_are_sound())? {
                 return Ok(());
             }
             Err(SpoolError::Corrupt("pages are not as their checksums say".into()))
         });
-        attempt.end();
         match mended {
             Ok(()) => {}
             Err(SpoolError::Corrupt(reason)) => {

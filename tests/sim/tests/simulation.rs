@@ -59,6 +59,11 @@ fn what_was_sent_while_the_disk_was_full_is_in_no_batch_that_a_policy_makes_afte
 }
 
 #[test]
+fn a_spool_whose_epoch_has_a_flipped_bit_is_not_the_spool_of_another_one() {
+    assert_eq!(run_caught(38_780, Canary::None).err(), None);
+}
+
+#[test]
 fn every_canary_is_caught() {
     for canary in Canary::ALL {
         match canary.caught(threads()) {

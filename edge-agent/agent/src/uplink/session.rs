@@ -203,6 +203,13 @@ impl Driver {
         }
     }
 
+    /// How the spool is now, unless another one has taken its place.
+    fn same_spool(&self, seen: SpoolState) -> anyhow::Result<SpoolState> {
+        let now = *self.spool.state().borrow();
+        Outdated::check((seen.epoch, seen.life), &now)?;
+        Ok(now)
+    }
+
     /// Does what the session asks for.
     async fn carry_out(
         &mut self,
@@ -236,7 +243,7 @@ impl Driver {
                 AgentAction::Settle(settlement) => {
                     let before = self.spool.state().borrow().account;
                     self.spool.settle(settlement).await?;
-                    let SpoolState { account, known, .. } = *self.spool.state().borrow();
+                    let SpoolState { account, known, .. } = self.same_spool(seen)?;
                     if account.stored + account.refused > before.stored + before.refused {
                         self.progress.send_modify(|progress| progress.achieved += 1);
                     }
@@ -244,7 +251,7 @@ impl Driver {
                 }
                 AgentAction::Know => {
                     self.spool.know().await?;
-                    let SpoolState { account, known, .. } = *self.spool.state().borrow();
+                    let SpoolState { account, known, .. } = self.same_spool(seen)?;
                     session.handle_account(account, known);
                 }
                 AgentAction::Agreement(found) => {

@@ -148,7 +148,12 @@ async fn an_answer_is_partial_when_the_agent_may_hold_readings_of_the_range() {
     assert_eq!(ask(0, 4_000).await, whole);
     assert_eq!(ask(0, 6_000).await, (true, Some("offline".to_owned()), Some(5_000)));
     let account = Account { produced: 9, stored: 1, pending: 8, ..Account::default() };
-    hub.store.report(&agent("gateway"), EPOCH, Report { account, head: Seq::new(9), known: Seq::default() });
+    hub.store.report(
+        &agent("gateway"),
+        EPOCH,
+        None,
+        Report { account, head: Seq::new(9), known: Seq::default() },
+    );
     assert_eq!(ask(0, 4_000).await, (true, Some("offline".to_owned()), None));
     // It is back with a backlog of eight batches.
     let now_ms = hub.now_ms();

@@ -119,7 +119,8 @@ impl AgentSession {
 
     /// Up to where the hub may fold what it holds: what it lacks of those seqs it never gets.
     fn known(&self) -> Seq {
-        let open = self.missing.first().into_iter().chain(self.in_flight.first()).min();
+        let gap = self.gaps.keys().next().copied();
+        let open = [self.missing.first(), self.in_flight.first(), gap].into_iter().flatten().min();
         Seq::new(open.map_or(u64::MAX, |open| open.saturating_sub(1)).min(self.known.get()))
     }
 
@@ -139,7 +140,9 @@ impl AgentSession {
 
     /// What waits for the hub to fold may wait for a commit of the spool, which nothing else may bring.
     fn poll_know(&mut self, now_ns: u64) -> Option<AgentAction> {
-        if self.ahead() == Ahead::All || self.settled.first_missing_from(1) <= self.known.next().get() {
+        let waits = !self.missing.is_empty() || self.next_gap().is_some();
+        let behind = self.settled.first_missing_from(1) > self.known.next().get();
+        if self.ahead() == Ahead::All || !waits || !behind {
             return None;
         }
         self.report_due_ns = now_ns.saturating_add(REPORT_INTERVAL_NS);

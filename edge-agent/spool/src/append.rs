@@ -9,12 +9,13 @@ use tideline_protocol::clocks::Stamp;
 use tideline_protocol::model::{Class, DropCause, Sample, Seq, SeriesNo};
 use tideline_protocol::wire::{RUN_BYTES_MAX, RUN_ROWS_MAX};
 
-use crate::blob::{BLOB_HEADER_LEN, Header, cost};
+use crate::blob::{BLOB_HEADER_LEN, Header, block_crc, cost};
 use crate::books::Totals;
+use crate::cursors;
 use crate::gaps::Dropped;
 use crate::journal::News;
 use crate::room::{Room, Verdict};
-use crate::spool::{CURSORS, SERIES, Spool, SpoolError};
+use crate::spool::{SERIES, Spool, SpoolError};
 use crate::streams::{Overflow, StreamNo};
 
 /// A batch that is ready to be written.
@@ -222,6 +223,7 @@ impl Spool {
             Verdict::Accepted => (None, batch.block.as_slice()),
             Verdict::Refused(cause) => (Some(cause), &[][..]),
         };
+        totals.seq += 1;
         totals.rows += u64::from(batch.rows);
         totals.cost += if refused.is_some() { 0 } else { batch.cost() };
         let header = Header {
@@ -237,7 +239,7 @@ impl Spool {
             series_end: batch.series_end,
             at_s: u32::try_from(self.books.age_s).unwrap_or(u32::MAX),
             stamp: batch.stamp,
-            block_crc: crc32c::crc32c(block),
+            block_crc: block_crc(totals.seq, block),
         };
         let mut value = Vec::with_capacity(BLOB_HEADER_LEN + block.len());
         header.write(&mut value);
@@ -307,7 +309,7 @@ impl Spool {
     ) -> Result<(), SpoolError> {
         self.commit(|spool, tx, books, gaps| {
             spool.write_new_series(tx)?;
-            write_cursors(tx, cursors.iter().copied())?;
+            cursors::write(tx, cursors.iter().copied())?;
             let mut room = Room::new(spool, tx, books, gaps)?;
             for batch in batches {
                 let verdict = match spool.spare_flash(batch.stream)? {
@@ -333,19 +335,4 @@ impl Spool {
         }
         Ok(())
     }
-}
-
-pub fn write_cursors<'a>(
-    tx: &WriteTransaction,
-    cursors: impl Iterator<Item = (&'a str, &'a [u8])>,
-) -> Result<(), SpoolError> {
-    let mut cursors = cursors.peekable();
-    if cursors.peek().is_none() {
-        return Ok(());
-    }
-    let mut table = tx.open_table(CURSORS).map_err(SpoolError::storage)?;
-    for (name, bytes) in cursors {
-        table.insert(name, bytes).map_err(SpoolError::storage)?;
-    }
-    Ok(())
 }

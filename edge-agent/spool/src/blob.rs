@@ -167,11 +167,16 @@ impl Header {
     }
 }
 
-/// Header and block of a stored value, or `None` when either is damaged.
-pub fn split(bytes: &[u8]) -> Option<(Header, &[u8])> {
+/// The checksum of the block of a seq: under a damaged key it is not that of another one.
+pub fn block_crc(seq: u64, block: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&seq.to_le_bytes()), block)
+}
+
+/// Header and block of the value stored for a seq, or `None` when either is damaged, or of another seq.
+pub fn split(seq: u64, bytes: &[u8]) -> Option<(Header, &[u8])> {
     let header = Header::read(bytes)?;
     let block = bytes.get(BLOB_HEADER_LEN..)?;
-    (crc32c::crc32c(block) == header.block_crc).then_some((header, block))
+    (block_crc(seq, block) == header.block_crc).then_some((header, block))
 }
 
 fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -202,17 +207,18 @@ mod tests {
             series_end: 2,
             at_s: 77,
             stamp: Some(Stamp { boot: 3, offset_ns: -5, believed: true }),
-            block_crc: crc32c::crc32c(&block),
+            block_crc: block_crc(76, &block),
         };
         let mut bytes = Vec::new();
         header.write(&mut bytes);
         assert_eq!(bytes.len(), BLOB_HEADER_LEN);
         bytes.extend_from_slice(&block);
-        assert_eq!(split(&bytes), Some((header, &block[..])));
+        assert_eq!(split(76, &bytes), Some((header, &block[..])));
+        assert_eq!(split(77, &bytes), None, "it is of another seq");
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 1;
-            assert_eq!(split(&bad), None, "byte {at}");
+            assert_eq!(split(76, &bad), None, "byte {at}");
         }
     }
 }

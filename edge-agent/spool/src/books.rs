@@ -59,6 +59,7 @@ pub struct Books {
 /// What the header of the next batch continues.
 #[derive(Debug, Clone, Copy)]
 pub struct Totals {
+    pub seq: u64,
     pub rows: u64,
     pub cost: u64,
 }
@@ -132,7 +133,7 @@ impl Books {
     }
 
     pub const fn totals(&self) -> Totals {
-        Totals { rows: self.account.produced, cost: self.cost_in }
+        Totals { seq: self.head, rows: self.account.produced, cost: self.cost_in }
     }
 
     /// A pending batch is given up.

@@ -123,7 +123,7 @@ impl Spool {
             return Err(format!("seq {seq} is stored, but not in the books"));
         }
         let (header, block) =
-            blob::split(value).ok_or_else(|| format!("seq {seq}: its checksum is wrong"))?;
+            blob::split(seq, value).ok_or_else(|| format!("seq {seq}: its checksum is wrong"))?;
         let decoded = tideline_protocol::block::decode(block, &RowCounts::one(header.rows), Seq::new(seq));
         decoded.map_err(|error| format!("seq {seq}: {error}"))?;
         Ok(header.rows)

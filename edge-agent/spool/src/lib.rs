@@ -30,6 +30,7 @@ mod books;
 mod boots;
 mod check;
 mod cramped;
+mod cursors;
 mod flash;
 mod gaps;
 mod journal;

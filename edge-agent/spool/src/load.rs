@@ -200,7 +200,7 @@ struct Gathering<'s> {
 impl Gathering<'_> {
     /// Takes the next batch; `false` when it is damaged or does not fit any more.
     fn take(&mut self, seq: u64, value: &[u8]) -> bool {
-        let Some((header, block)) = blob::split(value) else { return false };
+        let Some((header, block)) = blob::split(seq, value) else { return false };
         let hole = seq.saturating_sub(self.next);
         self.bytes = self.bytes.saturating_add(block.len());
         self.rows = self.rows.saturating_add(u64::from(header.rows));

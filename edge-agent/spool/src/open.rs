@@ -27,7 +27,7 @@ use crate::streams::{STREAM_OF, STREAMS, Streams};
 use crate::tables::Tables;
 use crate::tail::Tail;
 
-const FORMAT: &str = "4";
+const FORMAT: &str = "5";
 /// redb's page cache: the working set is the newest batches. Half of it takes what one move of the journal
 /// writes.
 const CACHE_BYTES: usize = 2 * 1024 * 1024;
@@ -434,8 +434,7 @@ fn read_epoch(tx: &ReadTransaction) -> Result<Epoch, SpoolError> {
     let epoch = meta.get("epoch").map_err(SpoolError::storage)?.ok_or_else(corrupt("it names no epoch"))?;
     let cut = || SpoolError::Corrupt("its epoch is cut".into());
     let (id, sum) = epoch.value().split_first_chunk::<16>().ok_or_else(cut)?;
-    // One of before there was a sum has none.
-    if !sum.is_empty() && sum != crc32c::crc32c(id).to_le_bytes() {
+    if sum != crc32c::crc32c(id).to_le_bytes() {
         return Err(SpoolError::Corrupt("its epoch is damaged".into()));
     }
     Ok(Epoch::from_bytes(*id))

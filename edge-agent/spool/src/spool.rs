@@ -13,10 +13,10 @@ use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::SpoolView;
 use tideline_protocol::wire::Settlement;
 
-use crate::append::write_cursors;
 use crate::backend::{CountingBackend, Meter};
 use crate::books::Books;
 use crate::cramped::Cramped;
+use crate::cursors;
 use crate::gaps::{self, Gaps};
 use crate::journal::Journal;
 use crate::streams::Streams;
@@ -328,8 +328,7 @@ impl Spool {
         }
         let tx = self.db.begin_read().map_err(SpoolError::storage)?;
         let table = tx.open_table(CURSORS).map_err(SpoolError::storage)?;
-        let found = table.get(name).map_err(SpoolError::storage)?;
-        Ok(found.map(|value| value.value().to_vec()))
+        cursors::read(&table, name)
     }
 
     /// What a session needs to know when it starts.
@@ -405,7 +404,7 @@ impl Spool {
                 table.insert(seq, value).map_err(SpoolError::storage)?;
             }
             let cursors = self.tail.cursors.iter();
-            write_cursors(&tx, cursors.map(|(name, bytes)| (name.as_str(), bytes.as_slice())))?;
+            cursors::write(&tx, cursors.map(|(name, bytes)| (name.as_str(), bytes.as_slice())))?;
             drop(table);
             gaps.record_each(&tx, &self.tail.refused)?;
         }

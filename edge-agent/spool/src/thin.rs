@@ -128,7 +128,7 @@ impl Room<'_, '_> {
     /// Header, readings and cost of a stored batch, when it can be read.
     fn readings(&self, seq: u64) -> Result<Option<(Header, Readings, u64)>, SpoolError> {
         let Some(value) = self.batches.get(seq).map_err(SpoolError::storage)? else { return Ok(None) };
-        let Some((header, block)) = blob::split(value.value()) else { return Ok(None) };
+        let Some((header, block)) = blob::split(seq, value.value()) else { return Ok(None) };
         let Ok(decoded) = block::decode(block, &RowCounts::one(header.rows), Seq::new(seq)) else {
             return Ok(None);
         };

@@ -64,6 +64,11 @@ fn a_spool_whose_epoch_has_a_flipped_bit_is_not_the_spool_of_another_one() {
 }
 
 #[test]
+fn a_flipped_bit_in_the_key_of_a_batch_does_not_make_it_another_seq() {
+    assert_eq!(run_caught(53_183, Canary::None).err(), None);
+}
+
+#[test]
 fn every_canary_is_caught() {
     for canary in Canary::ALL {
         match canary.caught(threads()) {

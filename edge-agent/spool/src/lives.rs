@@ -9,7 +9,7 @@ use tideline_protocol::wire::Settlement;
 use crate::blob::{BLOB_HEADER_LEN, Header, cost};
 use crate::books::Books;
 use crate::gaps::Gaps;
-use crate::open::epoch_bytes;
+use crate::open::summed;
 use crate::spool::{BATCHES, META, Spool, SpoolError, begin_write};
 
 impl Spool {
@@ -95,7 +95,7 @@ impl Spool {
             let mut meta = tx.open_table(META).map_err(SpoolError::storage)?;
             // The journal as a new spool's: it cannot have been lost yet.
             for (key, value) in [
-                ("epoch", epoch_bytes(*epoch.as_bytes())),
+                ("epoch", summed(epoch.as_bytes())),
                 ("books", books.to_bytes()),
                 ("journal", 0_u64.to_le_bytes().to_vec()),
             ] {

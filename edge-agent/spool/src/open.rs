@@ -411,8 +411,8 @@ fn ensure_tables(db: &Database, entropy: [u8; 16]) -> Result<bool, SpoolError> {
     tx.open_table(STREAM_OF).map_err(SpoolError::storage)?;
     {
         let mut meta = tx.open_table(META).map_err(SpoolError::storage)?;
-        meta.insert("format", FORMAT.as_bytes()).map_err(SpoolError::storage)?;
-        meta.insert("epoch", epoch_bytes(entropy).as_slice()).map_err(SpoolError::storage)?;
+        meta.insert("format", summed(FORMAT.as_bytes()).as_slice()).map_err(SpoolError::storage)?;
+        meta.insert("epoch", summed(&entropy).as_slice()).map_err(SpoolError::storage)?;
         meta.insert("books", Books::default().to_bytes().as_slice()).map_err(SpoolError::storage)?;
     }
     tx.commit().map_err(SpoolError::storage)?;
@@ -427,24 +427,26 @@ fn read_epoch(tx: &ReadTransaction) -> Result<Epoch, SpoolError> {
     let meta = tx.open_table(META).map_err(SpoolError::storage)?;
     let format =
         meta.get("format").map_err(SpoolError::storage)?.ok_or_else(corrupt("it names no format"))?;
-    if format.value() != FORMAT.as_bytes() {
-        let found = String::from_utf8_lossy(format.value()).into_owned();
+    // Those before 5 have no sum.
+    let found = without_sum(format.value()).or_else(|| (format.value().len() == 1).then_some(format.value()));
+    let found = found.ok_or_else(corrupt("its format is damaged"))?;
+    if found != FORMAT.as_bytes() {
+        let found = String::from_utf8_lossy(found).into_owned();
         return Err(SpoolError::Format { found, known: FORMAT });
     }
     let epoch = meta.get("epoch").map_err(SpoolError::storage)?.ok_or_else(corrupt("it names no epoch"))?;
-    let cut = || SpoolError::Corrupt("its epoch is cut".into());
-    let (id, sum) = epoch.value().split_first_chunk::<16>().ok_or_else(cut)?;
-    if sum != crc32c::crc32c(id).to_le_bytes() {
-        return Err(SpoolError::Corrupt("its epoch is damaged".into()));
-    }
-    Ok(Epoch::from_bytes(*id))
+    let id = without_sum(epoch.value()).and_then(|id| id.try_into().ok());
+    Ok(Epoch::from_bytes(id.ok_or_else(corrupt("its epoch is damaged"))?))
 }
 
-/// An epoch as the table `meta` keeps it: one bit more or less would be the epoch of another spool.
-pub fn epoch_bytes(id: [u8; 16]) -> Vec<u8> {
-    let mut bytes = id.to_vec();
-    bytes.extend_from_slice(&crc32c::crc32c(&id).to_le_bytes());
-    bytes
+/// What the table `meta` keeps of a format or of an epoch: one bit more or less would be another one.
+pub fn summed(bytes: &[u8]) -> Vec<u8> {
+    [bytes, &crc32c::crc32c(bytes).to_le_bytes()].concat()
+}
+
+fn without_sum(value: &[u8]) -> Option<&[u8]> {
+    let (bytes, sum) = value.split_last_chunk()?;
+    (crc32c::crc32c(bytes) == u32::from_le_bytes(*sum)).then_some(bytes)
 }
 
 /// Which records of the journal the tables lack; 0 before the first commit.

@@ -69,6 +69,11 @@ fn a_flipped_bit_in_the_key_of_a_batch_does_not_make_it_another_seq() {
 }
 
 #[test]
+fn a_flipped_bit_in_the_format_of_a_spool_does_not_make_it_one_of_a_newer_version() {
+    assert_eq!(run_caught(58_553, Canary::None).err(), None);
+}
+
+#[test]
 fn every_canary_is_caught() {
     for canary in Canary::ALL {
         match canary.caught(threads()) {

@@ -169,8 +169,7 @@ impl Books {
     /// of the seqs before it were dropped: where drops and readings take turns, the books would grow with
     /// every one of them.
     pub fn know(&mut self, first_gap: Option<u64>) {
-        let first = |set: &RangeSet| set.iter().next().map(|(lo, _)| lo);
-        let open = first_gap.into_iter().chain(first(&self.pending)).min();
+        let open = first_gap.into_iter().chain(self.pending.first()).min();
         self.known = open.map_or(self.head, |open| open.saturating_sub(1));
         if self.settled.dropped.range_count() > FOLDED_FROM {
             self.settled.fold(Seq::new(self.known));

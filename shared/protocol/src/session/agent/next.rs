@@ -46,7 +46,7 @@ impl AgentSession {
         }
     }
 
-    /// What may be sent now, of a session whose end is the copy's own always in order.
+    /// What may go ahead now.
     fn ahead(&self) -> Ahead {
         match self.spread.ahead() {
             // Its hub folds nothing, and it has to come to an end.

@@ -17,6 +17,7 @@ use crate::journal::News;
 use crate::room::{Room, Verdict};
 use crate::spool::{SERIES, Spool, SpoolError};
 use crate::streams::{Overflow, StreamNo};
+use crate::sums::summed;
 
 /// A batch that is ready to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -331,7 +332,8 @@ impl Spool {
         let mut table = tx.open_table(SERIES).map_err(SpoolError::storage)?;
         for (number, def) in (0_u32..).zip(&self.dictionary.defs).skip(self.dictionary.durable) {
             let bytes = minicbor::to_vec(def).map_err(SpoolError::failed)?;
-            table.insert(number, bytes.as_slice()).map_err(SpoolError::storage)?;
+            let value = summed(u64::from(number).to_le_bytes(), &bytes);
+            table.insert(number, value.as_slice()).map_err(SpoolError::storage)?;
         }
         Ok(())
     }

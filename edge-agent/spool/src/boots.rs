@@ -4,11 +4,25 @@ use redb::ReadTransaction;
 use tideline_protocol::clocks::{Boots, Stamp};
 
 use crate::spool::{META, Spool, SpoolError};
+use crate::sums::{summed, without_sum};
+
+/// What a new spool knows.
+pub fn none() -> Result<Vec<u8>, SpoolError> {
+    to_bytes(&Boots::default())
+}
+
+fn to_bytes(boots: &Boots) -> Result<Vec<u8>, SpoolError> {
+    Ok(summed("boots", &minicbor::to_vec(boots).map_err(SpoolError::failed)?))
+}
 
 pub fn read(tx: &ReadTransaction) -> Result<Boots, SpoolError> {
     let meta = tx.open_table(META).map_err(SpoolError::storage)?;
-    let Some(bytes) = meta.get("boots").map_err(SpoolError::storage)? else { return Ok(Boots::default()) };
-    minicbor::decode(bytes.value()).map_err(|error| SpoolError::Corrupt(format!("its boots: {error}")))
+    let Some(bytes) = meta.get("boots").map_err(SpoolError::storage)? else {
+        return Err(SpoolError::Corrupt("it names no boots".into()));
+    };
+    let bytes = without_sum("boots", bytes.value());
+    let bytes = bytes.ok_or_else(|| SpoolError::Corrupt("its boots are damaged".into()))?;
+    minicbor::decode(bytes).map_err(|error| SpoolError::Corrupt(format!("its boots: {error}")))
 }
 
 impl Spool {
@@ -53,7 +67,7 @@ impl Spool {
 
     fn keep_boots(&mut self) -> Result<(), SpoolError> {
         self.commit(|spool, tx, _, _| {
-            let bytes = minicbor::to_vec(&spool.boots).map_err(SpoolError::failed)?;
+            let bytes = to_bytes(&spool.boots)?;
             let mut meta = tx.open_table(META).map_err(SpoolError::storage)?;
             meta.insert("boots", bytes.as_slice()).map_err(SpoolError::storage)?;
             Ok(())

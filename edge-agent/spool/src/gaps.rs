@@ -9,6 +9,7 @@ use tideline_protocol::wire::GAP_SEQS_MAX;
 
 use crate::blob::Header;
 use crate::spool::{GAPS, Spool, SpoolError};
+use crate::sums::{numbered, summed};
 
 /// Most run-length pairs in one record: bounds what each drop writes again.
 const RUNS_PER_GAP_MAX: usize = 512;
@@ -129,16 +130,18 @@ fn fits(gap: &Gap, drop: &Dropped, cause: DropCause) -> bool {
 
 fn load(table: &GapTable<'_>, first: u64) -> Result<Option<Gap>, SpoolError> {
     let found = table.get(first).map_err(SpoolError::storage)?;
-    found.map(|value| decode(value.value())).transpose()
+    found.map(|value| decode(first, value.value())).transpose()
 }
 
-fn decode(bytes: &[u8]) -> Result<Gap, SpoolError> {
-    minicbor::decode(bytes).map_err(|error| SpoolError::Corrupt(format!("gap record: {error}")))
+fn decode(first: u64, value: &[u8]) -> Result<Gap, SpoolError> {
+    let bytes = numbered("the record of the gap at", first, value)?;
+    minicbor::decode(&bytes).map_err(|error| SpoolError::Corrupt(format!("gap record: {error}")))
 }
 
 fn store(table: &mut GapTable<'_>, gap: &Gap) -> Result<(), SpoolError> {
     let bytes = minicbor::to_vec(gap).map_err(SpoolError::failed)?;
-    table.insert(gap.first.get(), bytes.as_slice()).map_err(SpoolError::storage)?;
+    let value = summed(gap.first.get().to_le_bytes(), &bytes);
+    table.insert(gap.first.get(), value.as_slice()).map_err(SpoolError::storage)?;
     Ok(())
 }
 
@@ -153,8 +156,8 @@ pub fn take(tx: &WriteTransaction, lo: u64, hi: u64) -> Result<Vec<(u64, u64, u6
     let mut table = tx.open_table(GAPS).map_err(SpoolError::storage)?;
     let mut hits = Vec::new();
     for entry in table.range(..=hi).map_err(SpoolError::storage)?.rev() {
-        let (_, value) = entry.map_err(SpoolError::storage)?;
-        let gap = decode(value.value())?;
+        let (first, value) = entry.map_err(SpoolError::storage)?;
+        let gap = decode(first.value(), value.value())?;
         if gap.last().get() < lo {
             break;
         }
@@ -199,8 +202,8 @@ impl Spool {
         let table = tx.open_table(GAPS).map_err(SpoolError::storage)?;
         let mut out = Vec::new();
         for entry in table.iter().map_err(SpoolError::storage)? {
-            let (_, value) = entry.map_err(SpoolError::storage)?;
-            out.push(decode(value.value())?);
+            let (first, value) = entry.map_err(SpoolError::storage)?;
+            out.push(decode(first.value(), value.value())?);
         }
         Ok(out)
     }
@@ -220,7 +223,7 @@ impl Spool {
         let mut out = Vec::new();
         for first in fresh {
             if let Some(value) = table.get(first).map_err(SpoolError::storage)? {
-                out.push(decode(value.value())?);
+                out.push(decode(first, value.value())?);
             }
         }
         Ok(out)

@@ -16,6 +16,8 @@
 //! stream_of chunk   -> the streams of 4,096 seqs, unless all are of the default one
 //! meta     "format" | "epoch" | "books" | "boots" | "journal", the generation of the records that count
 //! ```
+//! Each of these carries its checksum, most of them over the key too (see `sums`).
+//!
 //! The tables alone are a whole spool as of their last commit; the journal only adds batches and
 //! positions to it. New series, gaps and settlements are written to the tables only. What the hub
 //! settled is written lazily, as the hub's welcome repeats it.
@@ -43,6 +45,7 @@ mod room;
 mod settle;
 mod spool;
 mod streams;
+mod sums;
 mod tables;
 mod tail;
 pub mod testing;

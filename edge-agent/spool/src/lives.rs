@@ -9,8 +9,8 @@ use tideline_protocol::wire::Settlement;
 use crate::blob::{BLOB_HEADER_LEN, Header, cost};
 use crate::books::Books;
 use crate::gaps::Gaps;
-use crate::open::summed;
 use crate::spool::{BATCHES, META, Spool, SpoolError, begin_write};
+use crate::sums::summed;
 
 impl Spool {
     /// Begins a life without an opening: what is given out from here on is told from what a hub may
@@ -95,9 +95,9 @@ impl Spool {
             let mut meta = tx.open_table(META).map_err(SpoolError::storage)?;
             // The journal as a new spool's: it cannot have been lost yet.
             for (key, value) in [
-                ("epoch", summed(epoch.as_bytes())),
+                ("epoch", summed("epoch", epoch.as_bytes())),
                 ("books", books.to_bytes()),
-                ("journal", 0_u64.to_le_bytes().to_vec()),
+                ("journal", summed("journal", &0_u64.to_le_bytes())),
             ] {
                 meta.insert(key, value.as_slice()).map_err(SpoolError::storage)?;
             }

@@ -24,10 +24,11 @@ use crate::spool::{
     BATCHES, CURSORS, Dictionary, GAPS, META, SERIES, Spool, SpoolConfig, SpoolError, begin_write,
 };
 use crate::streams::{STREAM_OF, STREAMS, Streams};
+use crate::sums::{numbered, summed, without_sum};
 use crate::tables::Tables;
 use crate::tail::Tail;
 
-const FORMAT: &str = "5";
+const FORMAT: &str = "6";
 /// redb's page cache: the working set is the newest batches. Half of it takes what one move of the journal
 /// writes.
 const CACHE_BYTES: usize = 2 * 1024 * 1024;
@@ -411,9 +412,12 @@ fn ensure_tables(db: &Database, entropy: [u8; 16]) -> Result<bool, SpoolError> {
     tx.open_table(STREAM_OF).map_err(SpoolError::storage)?;
     {
         let mut meta = tx.open_table(META).map_err(SpoolError::storage)?;
-        meta.insert("format", summed(FORMAT.as_bytes()).as_slice()).map_err(SpoolError::storage)?;
-        meta.insert("epoch", summed(&entropy).as_slice()).map_err(SpoolError::storage)?;
+        meta.insert("format", summed("format", FORMAT.as_bytes()).as_slice()).map_err(SpoolError::storage)?;
+        meta.insert("epoch", summed("epoch", &entropy).as_slice()).map_err(SpoolError::storage)?;
         meta.insert("books", Books::default().to_bytes().as_slice()).map_err(SpoolError::storage)?;
+        meta.insert("boots", boots::none()?.as_slice()).map_err(SpoolError::storage)?;
+        let generation = summed("journal", &0_u64.to_le_bytes());
+        meta.insert("journal", generation.as_slice()).map_err(SpoolError::storage)?;
     }
     tx.commit().map_err(SpoolError::storage)?;
     Ok(true)
@@ -427,35 +431,26 @@ fn read_epoch(tx: &ReadTransaction) -> Result<Epoch, SpoolError> {
     let meta = tx.open_table(META).map_err(SpoolError::storage)?;
     let format =
         meta.get("format").map_err(SpoolError::storage)?.ok_or_else(corrupt("it names no format"))?;
-    // Those before 5 have no sum.
-    let found = without_sum(format.value()).or_else(|| (format.value().len() == 1).then_some(format.value()));
+    let value = format.value();
+    // The format before had no key in its sum, and those before it no sum.
+    let found = without_sum("format", value).or_else(|| without_sum("", value));
+    let found = found.or_else(|| (value.len() == 1).then_some(value));
     let found = found.ok_or_else(corrupt("its format is damaged"))?;
     if found != FORMAT.as_bytes() {
         let found = String::from_utf8_lossy(found).into_owned();
         return Err(SpoolError::Format { found, known: FORMAT });
     }
     let epoch = meta.get("epoch").map_err(SpoolError::storage)?.ok_or_else(corrupt("it names no epoch"))?;
-    let id = without_sum(epoch.value()).and_then(|id| id.try_into().ok());
+    let id = without_sum("epoch", epoch.value()).and_then(|id| id.try_into().ok());
     Ok(Epoch::from_bytes(id.ok_or_else(corrupt("its epoch is damaged"))?))
-}
-
-/// What the table `meta` keeps of a format or of an epoch: one bit more or less would be another one.
-pub fn summed(bytes: &[u8]) -> Vec<u8> {
-    [bytes, &crc32c::crc32c(bytes).to_le_bytes()].concat()
-}
-
-fn without_sum(value: &[u8]) -> Option<&[u8]> {
-    let (bytes, sum) = value.split_last_chunk()?;
-    (crc32c::crc32c(bytes) == u32::from_le_bytes(*sum)).then_some(bytes)
 }
 
 /// Which records of the journal the tables lack; 0 before the first commit.
 fn read_generation(tx: &ReadTransaction) -> Result<u64, SpoolError> {
     let meta = tx.open_table(META).map_err(SpoolError::storage)?;
-    let Some(bytes) = meta.get("journal").map_err(SpoolError::storage)? else { return Ok(0) };
-    let bytes =
-        bytes.value().try_into().map_err(|_| SpoolError::Corrupt("its journal's number is cut".into()))?;
-    Ok(u64::from_le_bytes(bytes))
+    let value = meta.get("journal").map_err(SpoolError::storage)?;
+    let bytes = value.as_ref().and_then(|value| without_sum("journal", value.value())?.try_into().ok());
+    Ok(u64::from_le_bytes(bytes.ok_or_else(corrupt("its journal's number is damaged"))?))
 }
 
 /// The books as last written, brought up to the newest batch: an append does not write them.
@@ -488,7 +483,8 @@ fn read_dictionary(tx: &ReadTransaction) -> Result<Dictionary, SpoolError> {
     let table = tx.open_table(SERIES).map_err(SpoolError::storage)?;
     for entry in table.iter().map_err(SpoolError::storage)? {
         let (number, value) = entry.map_err(SpoolError::storage)?;
-        let def: SeriesDef = minicbor::decode(value.value())
+        let bytes = numbered("series", number.value().into(), value.value())?;
+        let def: SeriesDef = minicbor::decode(&bytes)
             .map_err(|error| SpoolError::Corrupt(format!("series {}: {error}", number.value())))?;
         if dictionary.push(def)? != number.value() {
             return Err(SpoolError::Corrupt(format!("series {} is out of order", number.value())));

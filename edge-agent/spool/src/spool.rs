@@ -20,6 +20,7 @@ use crate::cursors;
 use crate::gaps::{self, Gaps};
 use crate::journal::Journal;
 use crate::streams::Streams;
+use crate::sums::summed;
 use crate::tables::Tables;
 use crate::tail::Tail;
 
@@ -415,7 +416,8 @@ impl Spool {
         {
             let mut meta = tx.open_table(META).map_err(SpoolError::storage)?;
             meta.insert("books", books.to_bytes().as_slice()).map_err(SpoolError::storage)?;
-            meta.insert("journal", generation.to_le_bytes().as_slice()).map_err(SpoolError::storage)?;
+            let generation = summed("journal", &generation.to_le_bytes());
+            meta.insert("journal", generation.as_slice()).map_err(SpoolError::storage)?;
         }
         tx.commit().map_err(SpoolError::storage)
     }

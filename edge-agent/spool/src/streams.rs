@@ -16,6 +16,7 @@ pub use self::map::StreamMap;
 use crate::blob::{class_byte, class_of};
 use crate::books::Books;
 use crate::spool::{Spool, SpoolError};
+use crate::sums::{numbered, summed};
 
 pub const STREAMS: TableDefinition<'static, u8, &[u8]> = TableDefinition::new("streams");
 /// Runs of stream numbers by chunk of seqs, see [`StreamMap`].
@@ -153,7 +154,8 @@ impl Streams {
             for (no, stream) in (0..).zip(&self.all).skip(self.durable) {
                 let mut bytes = vec![class_byte(stream.class)];
                 bytes.extend_from_slice(stream.name.as_bytes());
-                table.insert(no, bytes.as_slice()).map_err(SpoolError::storage)?;
+                let value = summed(u64::from(no).to_le_bytes(), &bytes);
+                table.insert(no, value.as_slice()).map_err(SpoolError::storage)?;
             }
         }
         let chunks = self.map.changed(&books.placed);
@@ -161,7 +163,8 @@ impl Streams {
         if !chunks.is_empty() || stale.peek().is_some() {
             let mut table = tx.open_table(STREAM_OF).map_err(SpoolError::storage)?;
             for (number, bytes) in chunks {
-                table.insert(number, bytes.as_slice()).map_err(SpoolError::storage)?;
+                let value = summed(number.to_le_bytes(), &bytes);
+                table.insert(number, value.as_slice()).map_err(SpoolError::storage)?;
             }
             for number in stale {
                 table.remove(number).map_err(SpoolError::storage)?;
@@ -183,7 +186,8 @@ impl Streams {
         for entry in table.iter().map_err(SpoolError::storage)? {
             let (no, value) = entry.map_err(SpoolError::storage)?;
             let corrupt = || SpoolError::Corrupt(format!("stream {} is not as written", no.value()));
-            let (class, name) = value.value().split_first().ok_or_else(corrupt)?;
+            let value = numbered("stream", no.value().into(), value.value())?;
+            let (class, name) = value.split_first().ok_or_else(corrupt)?;
             let name = std::str::from_utf8(name).map_err(|_| corrupt())?.to_owned();
             let class = class_of(*class).ok_or_else(corrupt)?;
             let policy = Policy::default();
@@ -195,7 +199,8 @@ impl Streams {
         let table = tx.open_table(STREAM_OF).map_err(SpoolError::storage)?;
         for entry in table.iter().map_err(SpoolError::storage)? {
             let (number, value) = entry.map_err(SpoolError::storage)?;
-            let known = streams.map.read_chunk(number.value(), value.value());
+            let value = numbered("streams of chunk", number.value(), value.value())?;
+            let known = streams.map.read_chunk(number.value(), &value);
             known.ok_or_else(|| SpoolError::Corrupt(format!("streams of chunk {}", number.value())))?;
         }
         Ok(streams)

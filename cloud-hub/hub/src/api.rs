@@ -14,6 +14,8 @@ pub mod shapes;
 pub mod store;
 pub mod strangers;
 pub mod stream;
+pub mod write;
+pub mod write_tokens;
 
 use std::time::Duration;
 
@@ -72,7 +74,10 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         device_tokens::create,
         device_tokens::revoke,
         enroll::create_token,
-        enroll::enroll
+        enroll::enroll,
+        write::influx_v2,
+        write::influx_v1,
+        write::remote_write
     ),
     components(schemas(shapes::LiveColumns, shapes::QueryGap))
 )]
@@ -152,6 +157,8 @@ pub fn router(hub: App, door: Door) -> Router {
         .fallback(web::serve)
         .layer(middleware::from_fn(whole_body))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        // They read their bodies themselves, after they know whose they are.
+        .merge(write::routes())
         .layer(middleware::map_response(problem::unify))
         .with_state(hub);
     match door {

@@ -207,6 +207,13 @@ pub enum TokenCommand {
         /// What it may do.
         #[arg(long, value_enum, default_value_t = Role::Viewer)]
         role: Role,
+        /// Write readings of this device and do nothing else: an id, or the beginning of one and '*'. May be
+        /// given several times.
+        #[arg(long, value_name = "DEVICE", conflicts_with = "role")]
+        write: Vec<String>,
+        /// With --write: only devices that are registered; otherwise one is with its first reading.
+        #[arg(long, requires = "write")]
+        registered_only: bool,
     },
     /// All tokens.
     List,

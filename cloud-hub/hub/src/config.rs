@@ -33,6 +33,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Names and addresses in the hub's certificate.
     pub names: Vec<String>,
+    /// Tags of line protocol that name the device, the first that is there.
+    pub influx_device_tags: Vec<String>,
+    /// Labels of remote write that name the device, the first that is there.
+    pub prometheus_device_labels: Vec<String>,
     /// The host name or address that enrol tokens and agents are told.
     pub public_address: String,
     /// Seconds between sealing the hot rows into files.
@@ -54,6 +58,8 @@ impl Default for Config {
             mqtt_broker_ca: None,
             data_dir: PathBuf::from("tideline-data"),
             names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            influx_device_tags: vec!["host".to_owned(), "device".to_owned()],
+            prometheus_device_labels: vec!["instance".to_owned()],
             public_address: "localhost".to_owned(),
             flush_interval_s: 10,
             hot_rows_max: 2_000_000,
@@ -75,6 +81,9 @@ pub struct OptionDef {
 
 const ADDRESS_OR_OFF: &str =
     "an address with a port, as 0.0.0.0:8883 or [::]:8883; port 0 takes a free one; or nothing";
+const KEYS: &str = "names of 1 to 128 bytes; a list in the file, commas in the environment";
+/// Longest name of a tag or label.
+const KEY_BYTES_MAX: usize = 128;
 const ADDRESS: &str = "an address with a port, as 127.0.0.1:8080 or [::]:8080; port 0 takes a free one";
 
 /// What may be left out: an empty text is off.
@@ -97,6 +106,15 @@ fn number_in(text: &str, lo: u64, hi: u64) -> Option<u64> {
 fn names_in(text: &str) -> Option<Vec<String>> {
     let names: Vec<String> = text.split(',').map(|n| n.trim().to_owned()).collect();
     names.iter().all(|n| host_is_sound(n)).then_some(names)
+}
+
+fn keys_in(text: &str) -> Option<Vec<String>> {
+    let keys: Vec<String> = text.split(',').map(|key| key.trim().to_owned()).collect();
+    keys.iter().all(|key| (1..=KEY_BYTES_MAX).contains(&key.len())).then_some(keys)
+}
+
+fn listed(all: &[String]) -> String {
+    format!("[{}]", all.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", "))
 }
 
 fn host_is_sound(name: &str) -> bool {
@@ -171,6 +189,20 @@ pub const OPTIONS: &[OptionDef] = &[
         show: |c| quoted(&c.mqtt_broker_ca.as_ref().map_or_else(String::new, |p| p.display().to_string())),
     },
     OptionDef {
+        name: "influx.device_tags",
+        meaning: "tags of InfluxDB line protocol that name the device; of several in a line the first of this list counts",
+        allowed: KEYS,
+        set: |c, t| keys_in(t).map(|v| c.influx_device_tags = v),
+        show: |c| listed(&c.influx_device_tags),
+    },
+    OptionDef {
+        name: "prometheus.device_labels",
+        meaning: "labels of Prometheus remote write that name the device, less a :port; of several the first of this list counts",
+        allowed: KEYS,
+        set: |c, t| keys_in(t).map(|v| c.prometheus_device_labels = v),
+        show: |c| listed(&c.prometheus_device_labels),
+    },
+    OptionDef {
         name: "hub.data_dir",
         meaning: "the folder of the store, the registry, the keys and the command socket",
         allowed: "a path",
@@ -182,7 +214,7 @@ pub const OPTIONS: &[OptionDef] = &[
         meaning: "the names and addresses in the hub's certificate",
         allowed: "host names and IP addresses; a list in the file, commas in the environment",
         set: |c, t| names_in(t).map(|v| c.names = v),
-        show: |c| format!("[{}]", c.names.iter().map(|n| quoted(n)).collect::<Vec<_>>().join(", ")),
+        show: |c| listed(&c.names),
     },
     OptionDef {
         name: "hub.public_address",

@@ -20,6 +20,7 @@ use crate::secret::{self, SecretError};
 use crate::strangers::Strangers;
 use crate::telemetry::Counters;
 use crate::when;
+use crate::writes::Writers;
 
 /// Logins from one address: ten at once, then one every six seconds. Slow enough against guessing,
 /// and a person with a wrong keyboard layout never meets it.
@@ -101,6 +102,8 @@ pub struct Hub {
     pub complaints: Buckets,
     /// The hashing of passwords.
     pub passwords: Passwords,
+    /// What tokens write.
+    pub writers: Writers,
     /// Who follows the live feed.
     pub streams: Places<String>,
     /// Changes when a session, a user or a token ends: whoever goes on for long looks again then.
@@ -152,6 +155,7 @@ impl Hub {
             openings: Pace::new(OPENINGS),
             complaints: Buckets::new(COMPLAINTS),
             passwords: Passwords::default(),
+            writers: Writers::default(),
             streams: Places::new(STREAMS),
             signed_out: watch::Sender::new(0),
             strangers: Strangers::default(),

@@ -26,3 +26,4 @@ pub mod strangers;
 pub mod telemetry;
 pub mod web;
 pub mod when;
+pub mod writes;

@@ -13,6 +13,7 @@ use redb::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tideline_protocol::model::SeriesDef;
 
 use crate::presence::PresenceEvent;
 
@@ -148,6 +149,35 @@ record! {
     }
 }
 record! {
+    /// A token that may write readings of some devices and nothing else, by its id.
+    WriteTokenRecord in "write_tokens" {
+        /// What it is for; its writer is called after it.
+        name: String,
+        /// The devices, each an id or the beginning of one and `*`.
+        devices: Vec<String>,
+        /// Whether it writes for registered devices only.
+        registered_only: bool,
+        /// SHA-256 of the secret, in hex.
+        secret_hash: String,
+        /// When it was made, Unix ms.
+        created_ms: i64,
+    }
+}
+record! {
+    /// The writer of a token, by its id in the place of an agent's.
+    WriterRecord in "writers" {
+        /// Its epoch, in hex.
+        epoch: String,
+    }
+}
+record! {
+    /// A part of a writer's dictionary, by the writer, its epoch and the number of the first series.
+    WriterSeriesRecord in "writer_series" {
+        /// In the order of their numbers.
+        series: Vec<SeriesDef>,
+    }
+}
+record! {
     /// A token that a device proves itself with over MQTT, by its id.
     DeviceTokenRecord in "device_tokens" {
         /// The device, which is an agent of its own.
@@ -168,11 +198,14 @@ record! {
     }
 }
 
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 10] = [
     DeviceRecord::TABLE,
     EnrolRecord::TABLE,
     UserRecord::TABLE,
     TokenRecord::TABLE,
+    WriteTokenRecord::TABLE,
+    WriterRecord::TABLE,
+    WriterSeriesRecord::TABLE,
     DeviceTokenRecord::TABLE,
     SessionRecord::TABLE,
     PresenceRecord::TABLE,
@@ -233,6 +266,25 @@ impl Metadata {
             let key = key.value().to_owned();
             let record = parse(&key, bytes.value())?;
             out.push((key, record));
+        }
+        Ok(out)
+    }
+
+    /// All records whose keys begin so, in the order of their keys.
+    ///
+    /// # Errors
+    /// The file fails or a record is damaged.
+    pub fn list_from<R: Record>(&self, prefix: &str) -> Result<Vec<(String, R)>, MetadataError> {
+        let transaction = self.database.begin_read()?;
+        let table = transaction.open_table(definition(R::TABLE))?;
+        let mut out = Vec::new();
+        for entry in table.range(prefix..)? {
+            let (key, bytes) = entry?;
+            if !key.value().starts_with(prefix) {
+                break;
+            }
+            let record = parse(key.value(), bytes.value())?;
+            out.push((key.value().to_owned(), record));
         }
         Ok(out)
     }

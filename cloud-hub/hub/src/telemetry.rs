@@ -25,10 +25,16 @@ pub enum Metric {
     Enrolments,
     /// Live batches that the feed had to skip.
     LiveSkipped,
+    /// Readings that tokens have written.
+    Written,
+    /// Lines, fields and time series of theirs that were refused.
+    WritesRefused,
+    /// Requests of theirs that were told to come again later.
+    WritesPutOff,
 }
 
 impl Metric {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::Sessions,
         Self::SessionsRefused,
         Self::HandshakesFailed,
@@ -37,6 +43,9 @@ impl Metric {
         Self::ConnectionsRefused,
         Self::Enrolments,
         Self::LiveSkipped,
+        Self::Written,
+        Self::WritesRefused,
+        Self::WritesPutOff,
     ];
 
     const fn text(self) -> (&'static str, &'static str) {
@@ -64,6 +73,15 @@ impl Metric {
             Self::LiveSkipped => (
                 "tideline_hub_live_skipped_total",
                 "Live batches that the feed skipped because it fell behind.",
+            ),
+            Self::Written => ("tideline_hub_written_rows_total", "Readings that tokens have written."),
+            Self::WritesRefused => (
+                "tideline_hub_writes_refused_total",
+                "Lines, fields and time series of tokens that were refused.",
+            ),
+            Self::WritesPutOff => (
+                "tideline_hub_writes_put_off_total",
+                "Requests of tokens that were told to come again later.",
             ),
         }
     }

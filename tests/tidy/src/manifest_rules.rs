@@ -7,14 +7,18 @@ use serde_json::Value;
 use crate::{Repository, Violation};
 
 /// What a package of the product may use of the product. Packages under `tests/` may use all.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     ("tideline-protocol", &[]),
     ("tideline-link", &["tideline-protocol"]),
     ("tideline-profiles", &["tideline-protocol"]),
     ("tideline-spool", &["tideline-protocol"]),
     ("tideline-store", &["tideline-protocol"]),
+    ("tideline-formats", &["tideline-protocol"]),
     ("edge-agent", &["tideline-protocol", "tideline-link", "tideline-profiles", "tideline-spool"]),
-    ("cloud-hub", &["tideline-protocol", "tideline-link", "tideline-profiles", "tideline-store"]),
+    (
+        "cloud-hub",
+        &["tideline-protocol", "tideline-link", "tideline-profiles", "tideline-store", "tideline-formats"],
+    ),
 ];
 
 /// The core does no I/O, so it knows nothing that does.

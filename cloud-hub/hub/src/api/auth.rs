@@ -8,6 +8,7 @@ use axum::response::Response;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::problem::ApiError;
+use super::write_tokens;
 use crate::hub::{App, Hub};
 use crate::metadata::{MetadataError, Role, SessionRecord, TokenRecord, UserRecord};
 use crate::secret;
@@ -124,6 +125,11 @@ fn principal_of(hub: &App, request: &Request) -> Result<Principal, ApiError> {
 }
 
 fn by_token(hub: &App, token: &str) -> Result<Principal, ApiError> {
+    if write_tokens::find(hub, token)?.is_some() {
+        return Err(ApiError::forbidden(
+            "this token only writes readings, to /api/v2/write, /write and /api/v1/write",
+        ));
+    }
     let (id, secret) = token
         .strip_prefix(TOKEN_PREFIX)
         .and_then(|t| t.split_once('_'))

@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use tideline_protocol::model::DeviceId;
 
+use super::devices::not_reserved;
 use super::problem::{ApiError, Problem};
 use super::session::within_limit;
 use super::shapes::{DeviceTokenAnswer, DeviceTokenInfo, DeviceTokenList, DeviceTokenRequest};
@@ -34,6 +35,7 @@ pub async fn create(
     Json(request): Json<DeviceTokenRequest>,
 ) -> Result<(StatusCode, Json<DeviceTokenAnswer>), ApiError> {
     let device = DeviceId::parse(&request.device).map_err(|e| ApiError::bad("bad-device", e.to_string()))?;
+    not_reserved(device.as_str())?;
     within_limit::<DeviceTokenRecord>(&hub)?;
     let id = secret::random_id().map_err(|e| ApiError::internal(&e))?;
     let secret = secret::random().map_err(|e| ApiError::internal(&e))?;

@@ -18,6 +18,7 @@ use crate::hub::{App, Hub};
 use crate::metadata::{Changes, DeviceRecord, MetadataError};
 use crate::presence::{PresenceEvent, Shown, State as PresenceState};
 use crate::when;
+use crate::writes::{WRITER_PREFIX, is_writer};
 
 /// Most registered devices; each takes a few hundred bytes of metadata.
 pub const DEVICES_MAX: u64 = 100_000;
@@ -98,6 +99,7 @@ pub async fn add(
     if owner.revoked {
         return Err(conflict("device-revoked", format!("agent {agent} was revoked")));
     }
+    not_reserved(device.as_str())?;
     if hub.metadata.count::<DeviceRecord>()? >= DEVICES_MAX {
         return Err(conflict(
             "too-many",
@@ -127,6 +129,18 @@ pub async fn add(
     }
     tracing::info!(%device, %agent, "field device registered");
     Ok((StatusCode::CREATED, Json(one(&hub, device.as_str(), &record)?)))
+}
+
+/// Refuses ids that only the hub's own writers have.
+///
+/// # Errors
+/// It is one of them.
+pub(super) fn not_reserved(id: &str) -> Result<(), ApiError> {
+    if is_writer(id) {
+        let detail = format!("{id:?}: ids that begin with {WRITER_PREFIX:?} are those of tokens that write");
+        return Err(ApiError::new(StatusCode::CONFLICT, "reserved-id", detail));
+    }
+    Ok(())
 }
 
 /// One device
@@ -308,5 +322,6 @@ fn view(hub: &Hub, device: &DeviceId, record: &DeviceRecord, agent: &AgentView, 
 /// When the agent whose own record this is was last heard of, Unix ms.
 #[must_use]
 pub fn last_seen(hub: &Hub, agent: &AgentId, own: &DeviceRecord) -> Option<i64> {
-    hub.fleet.presence(agent).map(|p| p.last_seen_ms).max(own.last_seen_ms)
+    let heard = hub.fleet.presence(agent).map(|p| p.last_seen_ms);
+    heard.max(hub.writers.last_seen_ms(agent)).max(own.last_seen_ms)
 }

@@ -12,6 +12,7 @@ use tideline_protocol::wire::RefuseCode;
 use utoipa::ToSchema;
 
 use super::auth::address_of;
+use super::devices::not_reserved;
 use super::problem::{ApiError, Problem};
 use super::shapes::{EnrollTokenAnswer, EnrollTokenRequest};
 use crate::hub::{App, Hub};
@@ -60,6 +61,7 @@ pub async fn create_token(
     Json(request): Json<EnrollTokenRequest>,
 ) -> Result<(StatusCode, Json<EnrollTokenAnswer>), ApiError> {
     let device = DeviceId::parse(&request.device).map_err(|e| ApiError::bad("bad-device", e.to_string()))?;
+    not_reserved(device.as_str())?;
     let ttl_s = request.ttl_s.unwrap_or(TTL_S_DEFAULT);
     if !(1..=TTL_S_MAX).contains(&ttl_s) {
         return Err(ApiError::bad("bad-ttl", format!("ttl_s={ttl_s}; allowed are 1 to {TTL_S_MAX}")));

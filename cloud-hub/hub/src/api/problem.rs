@@ -1,5 +1,7 @@
 //! Errors of the API: RFC 9457 problem details with a stable code.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -96,8 +98,15 @@ pub struct Problem {
     pub detail: String,
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+impl ApiError {
+    /// The answer, with the detail under other names as well.
+    #[must_use]
+    pub fn with_members(self, names: &[&str]) -> Response {
+        let members = names.iter().map(|name| ((*name).to_owned(), self.detail.clone())).collect();
+        self.answer(members)
+    }
+
+    fn answer(self, members: BTreeMap<String, String>) -> Response {
         let title = self.status.canonical_reason().unwrap_or("Error").to_owned();
         let body = Problem {
             kind: "about:blank",
@@ -106,7 +115,7 @@ impl IntoResponse for ApiError {
             code: self.code,
             detail: self.detail,
         };
-        let mut response = (self.status, Json(body)).into_response();
+        let mut response = (self.status, Json(Extended { body, members })).into_response();
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -117,6 +126,21 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+/// A problem with members of its own kind, which RFC 9457 allows.
+#[derive(Serialize)]
+struct Extended {
+    #[serde(flatten)]
+    body: Problem,
+    #[serde(flatten)]
+    members: BTreeMap<String, String>,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.answer(BTreeMap::new())
     }
 }
 

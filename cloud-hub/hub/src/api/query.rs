@@ -21,6 +21,7 @@ use crate::arrivals::Come;
 use crate::hub::{App, Hub};
 use crate::metadata::DeviceRecord;
 use crate::when;
+use crate::writes::is_writer;
 
 /// Most series of one query; each opens its own columns.
 pub const SERIES_PER_QUERY_MAX: usize = 64;
@@ -238,8 +239,8 @@ fn missing(
     if ledger.iter().any(|epoch| epoch.lost > 0) {
         return Some((None, MissingCause::Damaged));
     }
-    // Nothing more comes from an agent that was shut out.
-    if own.revoked {
+    // Nothing more comes from an agent that was shut out, and what a client of a token still has, only it knows.
+    if own.revoked || is_writer(agent.as_str()) {
         return None;
     }
     let come = hub.arrivals.come(agent, |epoch| hub.store.agent_state(agent, epoch).settled.all());

@@ -9,10 +9,14 @@ use std::net::SocketAddr;
 use super::auth::{COOKIE, OverTls, Principal, TOKEN_PREFIX, address_of, check_origin, cookie_of};
 use super::problem::{ApiError, Problem};
 use super::shapes::{
-    Login, Session, TokenAnswer, TokenInfo, TokenList, TokenRequest, UserInfo, UserList, UserRequest,
+    Login, Session, TokenAnswer, TokenInfo, TokenList, TokenRequest, TokenRole, UserInfo, UserList,
+    UserRequest,
 };
+use super::write_tokens;
 use crate::hub::{App, Hub};
-use crate::metadata::{Changes, MetadataError, SessionRecord, TokenRecord, UserRecord};
+use crate::metadata::{
+    Changes, MetadataError, Role, SessionRecord, TokenRecord, UserRecord, WriteTokenRecord,
+};
 use crate::secret::{self, SecretError};
 use tideline_protocol::model::DeviceId;
 
@@ -160,11 +164,17 @@ pub async fn revoke_user(State(hub): State<App>, Path(name): Path<String>) -> Re
 #[utoipa::path(get, path = "/api/v1/tokens", operation_id = "tokens",
     responses((status = 200, description = "The tokens", body = TokenList), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn list_tokens(State(hub): State<App>) -> Result<Json<TokenList>, ApiError> {
-    let all = hub.metadata.list::<TokenRecord>()?;
-    let tokens = all
-        .into_iter()
-        .map(|(id, t)| TokenInfo { id, name: t.name, role: t.role, created_ms: t.created_ms })
-        .collect();
+    let info = |(id, t): (String, TokenRecord)| TokenInfo {
+        id,
+        name: t.name,
+        role: t.role.into(),
+        devices: Vec::new(),
+        registered_only: false,
+        created_ms: t.created_ms,
+    };
+    let mut tokens: Vec<TokenInfo> = hub.metadata.list::<TokenRecord>()?.into_iter().map(info).collect();
+    tokens.extend(write_tokens::list(&hub)?);
+    tokens.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(Json(TokenList { tokens }))
 }
 
@@ -177,12 +187,22 @@ pub async fn create_token(
 ) -> Result<(StatusCode, Json<TokenAnswer>), ApiError> {
     DeviceId::parse(&request.name)
         .map_err(|e| ApiError::bad("bad-name", e.to_string().replace("device id", "token name")))?;
+    let role = match request.role {
+        TokenRole::Writer => {
+            return Ok((StatusCode::CREATED, Json(write_tokens::create(&hub, request).await?)));
+        }
+        _ if !request.devices.is_empty() || request.registered_only => {
+            let detail = "devices and registered_only are for the role writer";
+            return Err(ApiError::bad("bad-devices", detail));
+        }
+        TokenRole::Admin => Role::Admin,
+        TokenRole::Viewer => Role::Viewer,
+    };
     within_limit::<TokenRecord>(&hub)?;
     let id = secret::random_id().map_err(|e| ApiError::internal(&e))?;
     let secret = secret::random().map_err(|e| ApiError::internal(&e))?;
     let secret_hash = secret::sha256_hex(secret.as_bytes());
-    let record =
-        TokenRecord { name: request.name, role: request.role, secret_hash, created_ms: hub.now_ms() };
+    let record = TokenRecord { name: request.name, role, secret_hash, created_ms: hub.now_ms() };
     let key = id.clone();
     hub.blocking(move |hub| hub.metadata.put(&key, &record)).await?;
     Ok((StatusCode::CREATED, Json(TokenAnswer { token: format!("{TOKEN_PREFIX}{id}_{secret}"), id })))
@@ -194,7 +214,10 @@ pub async fn create_token(
     responses((status = 204, description = "Removed"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn revoke_token(State(hub): State<App>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
     let key = id.clone();
-    if !hub.blocking(move |hub| hub.metadata.remove::<TokenRecord>(&key)).await? {
+    let step = move |changes: &mut Changes| {
+        Ok(changes.remove::<TokenRecord>(&key)? || changes.remove::<WriteTokenRecord>(&key)?)
+    };
+    if !hub.blocking(move |hub| hub.metadata.change::<_, MetadataError>(step)).await? {
         return Err(ApiError::not_found("token", &id));
     }
     hub.sign_out();

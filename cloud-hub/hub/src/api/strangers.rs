@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use tideline_protocol::model::AgentId;
 
-use super::devices::{DEVICES_MAX, one};
+use super::devices::{DEVICES_MAX, not_reserved, one};
 use super::problem::{ApiError, Problem};
 use super::shapes::{Device, Stranger, StrangerList};
 use crate::hub::App;
@@ -29,6 +29,7 @@ pub async fn adopt(
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<Device>), ApiError> {
     let agent = AgentId::parse(&id).map_err(|e| ApiError::bad("bad-device", e.to_string()))?;
+    not_reserved(agent.as_str())?;
     let conflict = |code, detail: String| ApiError::new(StatusCode::CONFLICT, code, detail);
     let Some(stranger) = hub.strangers.find(&agent) else {
         let detail = format!(

@@ -15,6 +15,7 @@ mod devices;
 mod enrol;
 mod letters;
 mod live;
+mod write;
 
 use super::*;
 use crate::config::Config;

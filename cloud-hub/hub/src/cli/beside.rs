@@ -152,21 +152,23 @@ pub fn generated_password() -> Result<String> {
 /// `token create|list|revoke`.
 pub async fn token(hub: &HubSocket, command: &TokenCommand) -> Result<()> {
     match command {
-        TokenCommand::Create { name, role } => {
-            let made = hub.post("/api/v1/tokens", &json!({"name": name, "role": role})).await?;
-            outln!("{}", text(&made, "token"));
+        TokenCommand::Create { name, role, write, registered_only } => {
+            let asked = if write.is_empty() {
+                json!({"name": name, "role": role})
+            } else {
+                json!({"name": name, "role": "writer", "devices": write, "registered_only": registered_only})
+            };
+            outln!("{}", text(&hub.post("/api/v1/tokens", &asked).await?, "token"));
         }
         TokenCommand::List => {
             let tokens = hub.get("/api/v1/tokens").await?;
-            outln!("{:<20} {:<24} {:<8} made", "id", "name", "role");
+            outln!("{:<20} {:<24} {:<8} {:<24}  may write for", "id", "name", "role", "made");
             for token in list(&tokens, "tokens") {
-                outln!(
-                    "{:<20} {:<24} {:<8} {}",
-                    text(token, "id"),
-                    text(token, "name"),
-                    text(token, "role"),
-                    show_ms(number(token, "created_ms"))
-                );
+                let devices: Vec<&str> = list(token, "devices").iter().filter_map(Value::as_str).collect();
+                let devices = if devices.is_empty() { "-".to_owned() } else { devices.join(" ") };
+                let (id, name, role) = (text(token, "id"), text(token, "name"), text(token, "role"));
+                let made = show_ms(number(token, "created_ms"));
+                outln!("{id:<20} {name:<24} {role:<8} {made:<24}  {devices}");
             }
         }
         TokenCommand::Revoke { id } => {

@@ -46,14 +46,41 @@ pub struct EnrollTokenAnswer {
     pub expires_ms: i64,
 }
 
+/// What an API token may do
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenRole {
+    /// Everything
+    Admin,
+    /// Reading
+    Viewer,
+    /// Writing readings of some devices, and nothing else
+    Writer,
+}
+
+impl From<Role> for TokenRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Admin => Self::Admin,
+            Role::Viewer => Self::Viewer,
+        }
+    }
+}
+
 /// A new API token
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
-    /// What it is for
+    /// What it is for; of those that write, there is one of each name
     pub name: String,
     /// What it may do
-    pub role: Role,
+    pub role: TokenRole,
+    /// The devices that it may write for, each an id or the beginning of one and `*`; for role writer only
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// Whether it writes for registered devices only; otherwise a device is registered with its first reading
+    #[serde(default)]
+    pub registered_only: bool,
 }
 
 /// The new API token
@@ -73,7 +100,13 @@ pub struct TokenInfo {
     /// What it is for
     pub name: String,
     /// What it may do
-    pub role: Role,
+    pub role: TokenRole,
+    /// The devices that it may write for
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
+    /// Whether it writes for registered devices only
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub registered_only: bool,
     /// When it was made (Unix ms)
     pub created_ms: i64,
 }

@@ -31,7 +31,7 @@ WEB_SOURCES := $(shell find $(WEB) \( -name node_modules -o -name dist -o -name 
 # Notices go to stderr, because the stdout of `make demo ARGS=--json` is the demo's alone.
 say = @printf '==> %s\n' "$(1)" >&2
 
-.PHONY: help demo test check lint build web bench scorecard sim fuzz chaos setup tools browser mosquitto clean
+.PHONY: help demo test check lint build web bench scorecard sim fuzz chaos setup tools browser mosquitto prometheus influx clean
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -42,7 +42,7 @@ demo: tools $(WEB_DIST) ## Hub and agents on loopback, with an outage and the le
 	@cargo build --workspace --bins
 	@"$(BIN)/cloud-hub" demo $(ARGS)
 
-test: tools mosquitto $(if $(BROWSER_TEST),browser) build ## All tests: Rust, web app, browser
+test: tools mosquitto prometheus influx $(if $(BROWSER_TEST),browser) build ## All tests: Rust, web app, browser
 ifeq ($(NEXTEST),yes)
 	$(call say,Rust tests)
 	cargo nextest run --workspace --no-fail-fast
@@ -126,7 +126,7 @@ chaos: tools $(WEB_DIST) ## Kills, stops, bad lines, full disks; ROUNDS=200 ONLY
 # Seconds of each target, and which: TARGET=spool. FEATURES=hub has the hub's configuration fuzzed too;
 # it brings Polars, whose build takes long. What breaks something is written to tests/fuzz/crashers.
 TIME ?= 60
-TARGET ?= wire block session config spool
+TARGET ?= wire block session config formats spool
 FEATURES ?=
 FUZZ := $(CARGO_TARGET_DIR)/fuzz
 fuzz: tools $(WEB_DIST) ## Fuzz targets under libFuzzer, on nightly Rust; TIME=60 TARGET=spool
@@ -145,7 +145,7 @@ fuzz: tools $(WEB_DIST) ## Fuzz targets under libFuzzer, on nightly Rust; TIME=6
 			-artifact_prefix="tests/fuzz/crashers/$$target/"; \
 	done
 
-setup: tools mosquitto $(WEB_DEPS) browser ## Installs what a fresh machine lacks, or says how
+setup: tools mosquitto prometheus influx $(WEB_DEPS) browser ## Installs what a fresh machine lacks, or says how
 
 tools:
 	@lacks() { printf '%s\n' "$$1" >&2; exit 1; }; \
@@ -164,6 +164,27 @@ mosquitto:
 	echo '==> Installs mosquitto for the MQTT tests' >&2; \
 	apt-get update -qq >&2; \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto mosquitto-clients >&2
+
+prometheus:
+	@if command -v prometheus >/dev/null && command -v promtool >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo 'The Prometheus tests need prometheus: sudo apt-get install prometheus' >&2; \
+		exit 1; \
+	fi; \
+	echo '==> Installs prometheus for the tests with it' >&2; \
+	apt-get update -qq >&2; \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >&2
+
+# InfluxDB's own client library, in a folder of its own. Without Python and its venv the test with it is left out.
+INFLUX := $(CARGO_TARGET_DIR)/clients
+influx:
+	@if "$(INFLUX)/bin/python" -c 'import influxdb_client' 2>/dev/null; then exit 0; fi; \
+	if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo '==> Without python3 and its venv the test with the InfluxDB client is left out: sudo apt-get install python3-venv' >&2; \
+		exit 0; \
+	fi; \
+	echo '==> Installs the InfluxDB client for the test with it' >&2; \
+	python3 -m venv "$(INFLUX)" >&2 && "$(INFLUX)/bin/pip" install -q --disable-pip-version-check influxdb-client==1.50.0 >&2
 
 # CHROMIUM=/path/to/browser names one that is not on the PATH.
 browser:

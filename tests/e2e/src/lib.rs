@@ -5,6 +5,7 @@ pub mod http;
 pub mod line;
 pub mod mosquitto;
 pub mod process;
+pub mod prometheus;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};

@@ -13,6 +13,7 @@
 
 mod block;
 mod config;
+mod formats;
 mod input;
 pub mod kept;
 pub mod mutate;
@@ -39,11 +40,12 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target { name: "wire", run: wire::run, seeds: wire::seeds, short_runs: 20_000, bytes_max: 4096 },
     Target { name: "block", run: block::run, seeds: block::seeds, short_runs: 10_000, bytes_max: 4096 },
     Target { name: "session", run: session::run, seeds: session::seeds, short_runs: 4_000, bytes_max: 512 },
     Target { name: "config", run: config::run, seeds: config::seeds, short_runs: 4_000, bytes_max: 4096 },
+    Target { name: "formats", run: formats::run, seeds: formats::seeds, short_runs: 20_000, bytes_max: 2048 },
     Target { name: "spool", run: spool::run, seeds: spool::seeds, short_runs: 150, bytes_max: 128 },
 ];
 

@@ -71,6 +71,11 @@ fn configurations_are_taken_or_refused_with_a_place() {
 }
 
 #[test]
+fn what_clients_of_other_systems_write_is_taken_or_refused() {
+    short("formats");
+}
+
+#[test]
 fn a_spool_opens_after_any_damage_and_counts_what_is_gone() {
     short("spool");
 }

@@ -7,17 +7,25 @@ use serde_json::Value;
 use crate::{Repository, Violation};
 
 /// What a package of the product may use of the product. Packages under `tests/` may use all.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("tideline-protocol", &[]),
     ("tideline-link", &["tideline-protocol"]),
     ("tideline-profiles", &["tideline-protocol"]),
     ("tideline-spool", &["tideline-protocol"]),
     ("tideline-store", &["tideline-protocol"]),
     ("tideline-formats", &["tideline-protocol"]),
+    ("tideline-streams", &["tideline-protocol"]),
     ("edge-agent", &["tideline-protocol", "tideline-link", "tideline-profiles", "tideline-spool"]),
     (
         "cloud-hub",
-        &["tideline-protocol", "tideline-link", "tideline-profiles", "tideline-store", "tideline-formats"],
+        &[
+            "tideline-protocol",
+            "tideline-link",
+            "tideline-profiles",
+            "tideline-store",
+            "tideline-formats",
+            "tideline-streams",
+        ],
     ),
 ];
 
@@ -154,6 +162,7 @@ mod tests {
             package("tideline-profiles", "firmware-profiles/Cargo.toml", &["tideline-protocol"]),
             package("tideline-spool", "edge-agent/spool/Cargo.toml", &["tideline-protocol", "redb"]),
             package("tideline-store", "cloud-hub/store/Cargo.toml", &["tideline-protocol", "polars"]),
+            package("tideline-streams", "cloud-hub/streams/Cargo.toml", &["tideline-protocol", "serde"]),
             package("edge-agent", "edge-agent/agent/Cargo.toml", &["tideline-spool", "tideline-link"]),
             package("cloud-hub", "cloud-hub/hub/Cargo.toml", &["tideline-store", "tideline-profiles"]),
             package("tideline-sim", "tests/sim/Cargo.toml", &["tideline-store", "tideline-spool"]),
@@ -187,6 +196,7 @@ mod tests {
         assert_eq!(breaches("edge-agent", "edge-agent/agent/Cargo.toml", &["cloud-hub"]), 1);
         assert_eq!(breaches("cloud-hub", "cloud-hub/hub/Cargo.toml", &["tideline-spool", "edge-agent"]), 2);
         assert_eq!(breaches("cloud-hub", "cloud-hub/hub/Cargo.toml", &["polars"]), 1);
+        assert_eq!(breaches("tideline-streams", "cloud-hub/streams/Cargo.toml", &["tideline-store"]), 1);
         assert_eq!(breaches("cloud-hub", "cloud-hub/hub/Cargo.toml", &["tideline-sim"]), 1);
         assert_eq!(breaches("tideline-sim", "tests/sim/Cargo.toml", &["polars-core"]), 1);
         assert_eq!(breaches("tideline-common", "shared/common/Cargo.toml", &[]), 1);

@@ -1,0 +1,227 @@
+//! A job at work: events in, outputs out.
+
+mod books;
+mod device;
+mod fixed;
+mod join;
+mod key;
+mod session;
+mod sliding;
+mod state;
+
+use std::collections::BTreeMap;
+
+use tideline_protocol::model::DeviceId;
+
+use crate::aggregate::{Partial, Row, Span, is_usable};
+use crate::check::{Job, Shape};
+use crate::event::{Cause, Column, Event, Key, Output, Refill, Wanted};
+use crate::limits::DEVICE_BYTES;
+
+use books::Books;
+use device::Device;
+use fixed::Lengths;
+use key::Fired;
+
+pub use books::{Counts, Totals};
+pub use state::StateError;
+
+/// A job with its state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Engine {
+    job: Job,
+    /// The latest of all times that came in: time never goes back for a core (INV-8).
+    now_ns: i64,
+    devices: BTreeMap<DeviceId, Device>,
+    books: Books,
+}
+
+/// What is known of one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceView {
+    /// No reading before this time is expected; none was seen yet where it is `i64::MIN`.
+    pub watermark_ns: i64,
+    /// The newest time of its readings.
+    pub newest_ns: i64,
+    /// When its last reading came, by the hub's clock.
+    pub heard_ns: i64,
+    /// Its readings.
+    pub counts: Counts,
+}
+
+impl Engine {
+    /// A job that has seen nothing.
+    #[must_use]
+    pub fn new(job: Job) -> Self {
+        let books = Books::new(&job);
+        Self { job, now_ns: i64::MIN, devices: BTreeMap::new(), books }
+    }
+
+    /// The job.
+    #[must_use]
+    pub const fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Takes an event in at a time of the hub's clock, and gives what follows.
+    ///
+    /// Outputs that are not kept are lost: whoever calls this commits them with the state that is saved
+    /// afterwards, or neither.
+    #[must_use = "outputs that are not kept are lost"]
+    pub fn handle(&mut self, now_ns: i64, event: Event<'_>) -> Vec<Output> {
+        self.now_ns = self.now_ns.max(now_ns);
+        match event {
+            Event::Readings(columns) => self.take_in(columns),
+            Event::Tick => self.tick(),
+            Event::Refill(refill) => self.refill(refill),
+            Event::Forget(device) => self.forget(device),
+            Event::Drain => {
+                for (id, device) in &mut self.devices {
+                    device.advance(i64::MAX, id, &self.job, &mut self.books);
+                }
+            }
+        }
+        self.books.take_outputs()
+    }
+
+    /// The windows that are to be aggregated again, at most so many, in the order of their keys. For each of
+    /// them the history is wanted as [`Event::Refill`]; it is named until that has come, so there is nothing to
+    /// remember.
+    #[must_use]
+    pub fn wanted(&self, most: usize) -> Vec<Wanted> {
+        let Shape::Fixed { length_ns, .. } = self.job.shape else { return Vec::new() };
+        let wanted = self.books.wanted.iter().take(most);
+        let window = |((device, point, start_ns), rows): (&books::WantedKey, &u64)| Wanted {
+            key: Key { device: device.clone(), point: point.clone() },
+            start_ns: *start_ns,
+            end_ns: start_ns.saturating_add(length_ns),
+            rows: *rows,
+        };
+        wanted.map(window).collect()
+    }
+
+    /// What the job did so far.
+    #[must_use]
+    pub const fn totals(&self) -> Totals {
+        self.books.totals
+    }
+
+    /// The number of the last output; 0 before the first.
+    #[must_use]
+    pub const fn last_number(&self) -> u64 {
+        self.books.last_number()
+    }
+
+    /// Bytes of state, as the limit counts them.
+    #[must_use]
+    pub const fn state_bytes(&self) -> u64 {
+        self.books.weight.bytes()
+    }
+
+    /// Slices of windows and sessions that are held.
+    #[must_use]
+    pub const fn open_windows(&self) -> u64 {
+        self.books.weight.held.cells
+    }
+
+    /// The devices that it knows.
+    pub fn devices(&self) -> impl Iterator<Item = (&DeviceId, DeviceView)> {
+        self.devices.iter().map(|(id, device)| (id, device.view()))
+    }
+
+    /// One device.
+    #[must_use]
+    pub fn device(&self, id: &DeviceId) -> Option<DeviceView> {
+        self.devices.get(id).map(Device::view)
+    }
+
+    fn take_in(&mut self, columns: &[Column<'_>]) {
+        let mut heard: Vec<&DeviceId> = Vec::new();
+        for column in columns.iter().filter(|column| self.job.selects(column.device, column.point)) {
+            if column.samples.is_empty() {
+                continue;
+            }
+            if !self.devices.contains_key(column.device) {
+                if let Some(cause) = self.no_room_for_device() {
+                    self.books.refuse_all(column, cause);
+                    continue;
+                }
+                self.devices.insert(column.device.clone(), Device::default());
+                self.books.weight.devices += 1;
+            }
+            let Some(device) = self.devices.get_mut(column.device) else { continue };
+            device.take_in(column, self.now_ns, &self.job, &mut self.books);
+            heard.push(column.device);
+        }
+        heard.sort_unstable();
+        heard.dedup();
+        for id in heard {
+            if let Some(device) = self.devices.get_mut(id) {
+                let to = device.due(&self.job);
+                device.advance(to, id, &self.job, &mut self.books);
+            }
+        }
+    }
+
+    fn no_room_for_device(&self) -> Option<Cause> {
+        let limits = &self.job.spec().limits;
+        if self.devices.len() as u64 >= limits.devices {
+            return Some(Cause::Devices);
+        }
+        (self.state_bytes().saturating_add(DEVICE_BYTES) > limits.state_bytes).then_some(Cause::StateBytes)
+    }
+
+    fn tick(&mut self) {
+        let Some(idle_ns) = self.job.idle_ns else { return };
+        let silent_since = self.now_ns.saturating_sub(idle_ns);
+        let to = silent_since.saturating_sub(self.job.bound_ns);
+        for (id, device) in &mut self.devices {
+            let view = device.view();
+            if view.heard_ns <= silent_since && view.watermark_ns < to {
+                device.advance(to, id, &self.job, &mut self.books);
+            }
+        }
+    }
+
+    fn refill(&mut self, refill: Refill<'_>) {
+        let Wanted { key, start_ns, end_ns, rows } = refill.wanted;
+        if !self.books.answer(key, *start_ns, *rows) {
+            return;
+        }
+        let mut found: Vec<Row> = Vec::new();
+        for column in refill.columns {
+            let is_its = *column.device == key.device && self.job.point_of(column.point) == key.point;
+            if !is_its || !self.job.selects(column.device, column.point) {
+                continue;
+            }
+            for sample in column.samples {
+                let row = (sample.time_ns, sample.value);
+                let staged = self.job.staged(column.point, row.1).map(|value| (row.0, value));
+                let inside = (*start_ns..*end_ns).contains(&row.0) && is_usable(row);
+                found.extend(staged.filter(|row| inside && is_usable(*row)));
+            }
+        }
+        found.sort_by_key(|row| row.0);
+        if let Some(partial) = Partial::of(&found, false) {
+            let span = Span { before: None, start_ns: *start_ns, end_ns: *end_ns };
+            let values = partial.values(&self.job.fields, span);
+            let fired = Fired::Window { start_ns: *start_ns, end_ns: *end_ns, late: true, values };
+            self.books.totals.refilled = self.books.totals.refilled.saturating_add(1);
+            self.books.fired(key.clone(), fired);
+        }
+    }
+
+    fn forget(&mut self, id: &DeviceId) {
+        let Some(mut device) = self.devices.remove(id) else { return };
+        device.advance(i64::MAX, id, &self.job, &mut self.books);
+        self.books.weight.devices = self.books.weight.devices.saturating_sub(1);
+        device.unweigh(&mut self.books);
+        self.books.forget(id);
+    }
+}
+
+/// The windows of a time that are no longer kept; only tumbling and hopping ones can be told.
+fn expired(job: &Job, time_ns: i64, watermark_ns: i64) -> Vec<i64> {
+    let Shape::Fixed { length_ns, hop_ns } = job.shape else { return Vec::new() };
+    Lengths { length_ns, hop_ns }.expired(time_ns, watermark_ns, job.allowed_ns).collect()
+}

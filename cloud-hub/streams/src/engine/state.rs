@@ -1,0 +1,168 @@
+//! The state of a job as bytes.
+//!
+//! ```text
+//! "TLSJ"  version u16  length u64  CRC-32C u32  payload
+//!  4       2            8           4            CBOR, so many bytes
+//! ```
+//! Numbers are little-endian. The payload begins with the job's definition: a state belongs to one definition and
+//! to no other. A field that a later version adds to a definition must be left out of its JSON where it has its
+//! default, so that states go on fitting.
+//!
+//! What is decoded is encoded again and compared (INV-7), and looked at for whether it can be a state at all, so
+//! that damage that a checksum does not show is an error and no panic either.
+
+use std::collections::BTreeMap;
+
+use minicbor::{Decode, Encode};
+use tideline_protocol::model::DeviceId;
+
+use super::Engine;
+use super::books::{Books, Totals, WantedKey};
+use super::device::Device;
+use crate::check::Job;
+
+const STATE_MAGIC: [u8; 4] = *b"TLSJ";
+/// The version of the layout.
+const STATE_VERSION: u16 = 1;
+const STATE_HEADER_BYTES: usize = 18;
+
+/// Why bytes are not the state of a job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// They do not begin as a state does.
+    #[error("these are not the bytes of a job's state")]
+    Foreign,
+    /// A later version wrote them.
+    #[error("the state has version {found}; allowed is {STATE_VERSION}")]
+    Version {
+        /// Which.
+        found: u16,
+    },
+    /// They are not as many as they say.
+    #[error("the state has {found} bytes behind its header in place of {wanted}")]
+    Length {
+        /// What they say.
+        wanted: u64,
+        /// How many there are.
+        found: u64,
+    },
+    /// The checksum is not theirs.
+    #[error("the state's checksum is wrong")]
+    Checksum,
+    /// They are no state.
+    #[error("the state is damaged: {0}")]
+    Damaged(String),
+    /// The definition has changed since.
+    #[error("the state is that of another definition of a job")]
+    OtherJob,
+}
+
+#[derive(Debug, Encode)]
+#[cbor(array)]
+struct Saving<'a> {
+    #[n(0)]
+    definition: String,
+    #[n(1)]
+    now_ns: i64,
+    #[n(2)]
+    last_number: u64,
+    #[n(3)]
+    totals: Totals,
+    #[n(4)]
+    wanted: &'a BTreeMap<WantedKey, u64>,
+    #[n(5)]
+    devices: &'a BTreeMap<DeviceId, Device>,
+}
+
+/// What `Saving` wrote.
+#[derive(Debug, Encode, Decode)]
+#[cbor(array)]
+struct Saved {
+    #[n(0)]
+    definition: String,
+    #[n(1)]
+    now_ns: i64,
+    #[n(2)]
+    last_number: u64,
+    #[n(3)]
+    totals: Totals,
+    #[n(4)]
+    wanted: BTreeMap<WantedKey, u64>,
+    #[n(5)]
+    devices: BTreeMap<DeviceId, Device>,
+}
+
+impl Engine {
+    /// The state as bytes. What is kept beside it must be the outputs up to [`Engine::last_number`] and the
+    /// position in the stream of events.
+    ///
+    /// # Errors
+    /// The state cannot be encoded, which no state of a checked job is known to do.
+    pub fn save(&self) -> Result<Vec<u8>, StateError> {
+        let saving = Saving {
+            definition: definition(&self.job)?,
+            now_ns: self.now_ns,
+            last_number: self.last_number(),
+            totals: self.totals(),
+            wanted: &self.books.wanted,
+            devices: &self.devices,
+        };
+        let payload = minicbor::to_vec(&saving).map_err(|error| StateError::Damaged(error.to_string()))?;
+        let mut bytes = Vec::with_capacity(STATE_HEADER_BYTES + payload.len());
+        bytes.extend_from_slice(&STATE_MAGIC);
+        bytes.extend_from_slice(&STATE_VERSION.to_le_bytes());
+        bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
+        bytes.extend_from_slice(&payload);
+        Ok(bytes)
+    }
+
+    /// A job that goes on from a state.
+    ///
+    /// # Errors
+    /// The bytes are not a whole and undamaged state of this definition.
+    pub fn restore(job: Job, bytes: &[u8]) -> Result<Self, StateError> {
+        let payload = payload(bytes)?;
+        let damaged = |what: &str| StateError::Damaged(what.to_owned());
+        let mut saved: Saved =
+            minicbor::decode(payload).map_err(|error| StateError::Damaged(error.to_string()))?;
+        if minicbor::to_vec(&saved).ok().as_deref() != Some(payload) {
+            return Err(damaged("it has another form than it is written in"));
+        }
+        if saved.definition != definition(&job)? {
+            return Err(StateError::OtherJob);
+        }
+        if !saved.devices.values_mut().all(|device| device.check(&job)) {
+            return Err(damaged("its windows cannot be windows of the job"));
+        }
+        let mut books = Books::restore(&job, saved.last_number, saved.totals, saved.wanted);
+        saved.devices.values().for_each(|device| device.weigh(&mut books));
+        Ok(Self { job, now_ns: saved.now_ns, devices: saved.devices, books })
+    }
+}
+
+fn definition(job: &Job) -> Result<String, StateError> {
+    serde_json::to_string(job.spec()).map_err(|error| StateError::Damaged(error.to_string()))
+}
+
+fn payload(bytes: &[u8]) -> Result<&[u8], StateError> {
+    let (magic, rest) = bytes.split_first_chunk::<4>().ok_or(StateError::Foreign)?;
+    let (version, rest) = rest.split_first_chunk::<2>().ok_or(StateError::Foreign)?;
+    if *magic != STATE_MAGIC {
+        return Err(StateError::Foreign);
+    }
+    let version = u16::from_le_bytes(*version);
+    if version != STATE_VERSION {
+        return Err(StateError::Version { found: version });
+    }
+    let (length, rest) = rest.split_first_chunk::<8>().ok_or(StateError::Foreign)?;
+    let (checksum, payload) = rest.split_first_chunk::<4>().ok_or(StateError::Foreign)?;
+    let (wanted, found) = (u64::from_le_bytes(*length), payload.len() as u64);
+    if wanted != found {
+        return Err(StateError::Length { wanted, found });
+    }
+    if u32::from_le_bytes(*checksum) != crc32c::crc32c(payload) {
+        return Err(StateError::Checksum);
+    }
+    Ok(payload)
+}

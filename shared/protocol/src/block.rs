@@ -19,6 +19,7 @@
 //! envelope; [`decode`] refuses a block that disagrees with it.
 
 mod columns;
+pub mod decimals;
 mod repack;
 mod series;
 mod singles;

@@ -41,6 +41,11 @@ impl Ranks {
         self.spans.is_empty()
     }
 
+    /// The ranges of the set, ascending, both ends included.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.spans.iter().map(|span| (span.lo, span.hi))
+    }
+
     /// How many values of the set come before this one; `None` when it is not in the set.
     #[must_use]
     pub fn place(&self, value: u64) -> Option<u64> {
@@ -73,6 +78,7 @@ mod tests {
             let ranks = Ranks::new(&set);
             prop_assert_eq!(ranks.len(), all.len() as u64);
             prop_assert_eq!(ranks.is_empty(), all.is_empty());
+            prop_assert!(ranks.ranges().eq(set.iter()));
             for value in 0..240 {
                 let expected = all.iter().position(|found| *found == value).map(|at| at as u64);
                 prop_assert_eq!(ranks.place(value), expected);

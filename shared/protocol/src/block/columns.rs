@@ -15,28 +15,14 @@ use pco::data_types::Number;
 use pco::standalone::{simple_compress, simple_decompress_into};
 use pco::{ChunkConfig, DeltaSpec, ModeSpec};
 
+use super::decimals::{DECIMALS_MAX, decimal, exact_integer, power_of_ten};
 use super::{BlockError, Input, varint};
 
 /// A group is closed once it has so many rows.
 const GROUP_ROWS: usize = 8192;
-/// Most decimal places that are tried.
-pub(super) const DECIMALS_MAX: u8 = 9;
-/// Doubles hold integers up to here exactly.
-const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 const FORM_DOUBLES: u8 = 16;
-/// Added and taken away again, it leaves no room for a fraction. `f64::round` is a call of a library where
-/// the processor's own instruction is not taken for granted.
-const ROUNDER: f64 = 6_755_399_441_055_744.0;
-const ROUNDED_BY_ADDING_MAX: f64 = 1_125_899_906_842_624.0;
 /// A level above costs time and was measured to gain under one percent on sensor data.
 const LEVEL: usize = 8;
-
-const POWERS: [f64; DECIMALS_MAX as usize + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
-
-/// 10 to the `places`, up to [`DECIMALS_MAX`].
-pub(super) fn power_of_ten(places: u8) -> Option<f64> {
-    POWERS.get(usize::from(places)).copied()
-}
 
 /// What is known of a chunk's numbers, so that the codec need not search.
 #[derive(Debug, Clone, Copy)]
@@ -249,23 +235,6 @@ fn integers(values: &[f64], lengths: &[usize], places: u8) -> Option<(u8, Vec<i6
     Some((places, firsts, differences))
 }
 
-/// The integer that divided by `power` gives the very same bits.
-pub(super) fn exact_integer(value: f64, power: f64) -> Option<i64> {
-    let scaled = round(value * power);
-    if !(-EXACT_MAX..=EXACT_MAX).contains(&scaled) {
-        return None;
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "it is a whole number within the exact range")]
-    let integer = scaled as i64;
-    (decimal(integer, power).to_bits() == value.to_bits()).then_some(integer)
-}
-
-/// The nearest integer. Where a value is one divided by a power of ten, its product with that power is never
-/// halfway between two.
-fn round(value: f64) -> f64 {
-    if value.abs() < ROUNDED_BY_ADDING_MAX { (value + ROUNDER) - ROUNDER } else { value.round() }
-}
-
 /// Reads the values of series that have so many rows; `take` gets those of one after the other.
 pub(super) fn read_values(
     input: &mut Input<'_>,
@@ -319,12 +288,4 @@ fn read_group(
         take(&values);
     }
     Ok(())
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a well-formed block holds integers within the exact range only"
-)]
-pub(super) fn decimal(integer: i64, power: f64) -> f64 {
-    integer as f64 / power
 }

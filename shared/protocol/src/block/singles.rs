@@ -16,7 +16,7 @@
 //!          15      a double, big-endian, without trailing zero bytes
 //! ```
 
-use super::columns::{DECIMALS_MAX, decimal, exact_integer, power_of_ten};
+use super::decimals::{DECIMALS_MAX, decimal, exact_integer, power_of_ten};
 use super::{BlockError, Column, Input, series, varint};
 use crate::model::SeriesNo;
 

@@ -11,15 +11,13 @@ use tideline_protocol::ranks::Ranks;
 use tideline_protocol::wire::{Digest, Restamp, Settlement};
 
 use crate::batches::Batches;
+use crate::blocks::SealedFile;
 use crate::config::StoreError;
 use crate::hot::SeriesId;
 use crate::log::lock;
-use crate::manifest::FileEntry;
-use crate::sealed::{ROW_GROUP_ROWS, SealedFormat, guarded};
+use crate::sealed::SealedFormat;
+use crate::segment::Level;
 use crate::tables::{Shared, read};
-
-/// Rows of a file that are read at a time.
-const CHUNK_ROWS: u64 = 16 * ROW_GROUP_ROWS as u64;
 
 /// Whose batches are digested, and what is known of them.
 struct Subject<'a> {
@@ -95,9 +93,7 @@ pub fn digest(
             if cancelled.load(Ordering::Relaxed) {
                 return Err(StoreError::Query("it was cancelled".to_owned()));
             }
-            shared.trust(file)?;
-            sealed(shared, format, file, &mut subject)
-                .map_err(|reason| shared.distrust(file.number)(reason))?;
+            sealed(SealedFile { shared, format, file }, &mut subject)?;
         }
     }
     Ok((settled, subject.sums.iter().map(Summer::digest).collect()))
@@ -115,35 +111,20 @@ fn shifts(restamps: &[Restamp], stored: &RangeSet) -> Vec<(u64, u64, i64)> {
     out
 }
 
-fn sealed(
-    shared: &Shared,
-    format: &dyn SealedFormat,
-    file: &FileEntry,
-    subject: &mut Subject<'_>,
-) -> Result<(), String> {
-    let (raw, _) = shared.paths(file.number);
-    let batches = Batches::new(&file.holdings);
-    let mut places = file.places.iter().flat_map(|place| (0..place.rows).map(move |n| (place.series, n)));
-    let (mut offset, mut number) = (0, 0_u32);
-    while offset < file.rows() {
-        let len = CHUNK_ROWS.min(file.rows() - offset);
-        let rows = guarded(|| format.read_rows(&raw, offset, len))?;
-        let steps = guarded(|| format.read_batch_steps(&raw, offset, len))?;
-        if steps.len() as u64 != len {
-            return Err(format!("{} has {} rows where {len} are listed", raw.display(), steps.len()));
+fn sealed(file: SealedFile<'_>, subject: &mut Subject<'_>) -> Result<(), StoreError> {
+    let batches = Batches::new(&file.file.holdings);
+    let directory = file.directory()?;
+    for entry in &directory.series {
+        for block in directory.blocks(entry, Level::Raw).1 {
+            file.each_numbered(block, |number, time, value| {
+                if let Some((agent, epoch, seq)) = batches.find(number)
+                    && agent == subject.agent
+                    && epoch == subject.epoch
+                {
+                    subject.add(entry.series, seq, time, value);
+                }
+            })?;
         }
-        let readings = rows.times.iter().zip(&rows.values).zip(steps);
-        for (((time, value), step), (series, nth)) in readings.zip(places.by_ref()) {
-            let before = if nth == 0 { 0 } else { number };
-            number = before.wrapping_add_signed(step);
-            if let Some((agent, epoch, seq)) = batches.find(number)
-                && agent == subject.agent
-                && epoch == subject.epoch
-            {
-                subject.add(series, seq, *time, *value);
-            }
-        }
-        offset += len;
     }
     Ok(())
 }

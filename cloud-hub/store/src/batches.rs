@@ -154,6 +154,29 @@ impl Batches {
         BatchesOf { holdings }
     }
 
+    /// How the numbers of these are those of `all`, which has these among others.
+    #[must_use]
+    pub fn renumbered(&self, all: &Self) -> Renumbering {
+        let mut stretches = Vec::new();
+        for holding in &self.holdings {
+            let same = |other: &&Holding| other.agent == holding.agent && other.epoch == holding.epoch;
+            let Some(there) = all.holdings.iter().find(same) else { continue };
+            let mut here = holding.base;
+            for (lo, hi) in holding.seqs.ranges() {
+                let len = hi - lo + 1;
+                // A range here is within one range there.
+                if let Some(place) = there.seqs.place(lo)
+                    && let (Ok(first), Ok(last)) = (u32::try_from(here), u32::try_from(here + len - 1))
+                    && let Ok(to) = u32::try_from(there.base + place)
+                {
+                    stretches.push((first, last, to));
+                }
+                here += len;
+            }
+        }
+        Renumbering { stretches, at: 0 }
+    }
+
     /// The agent, the epoch and the seq of a number.
     #[must_use]
     pub fn find(&self, number: u32) -> Option<(&AgentId, Epoch, u64)> {
@@ -161,6 +184,29 @@ impl Batches {
         let at = self.holdings.partition_point(|holding| holding.base <= number).checked_sub(1)?;
         let holding = self.holdings.get(at)?;
         Some((&holding.agent, holding.epoch, holding.seqs.value(number - holding.base)?))
+    }
+}
+
+/// Numbers of one file as those of another, which holds all batches of the first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Renumbering {
+    // First and last number here, first number there; ascending.
+    stretches: Vec<(u32, u32, u32)>,
+    at: usize,
+}
+
+impl Renumbering {
+    /// The number there; rows that stand together mostly come from batches that do.
+    pub fn number(&mut self, here: u32) -> u32 {
+        let within = |stretch: &&(u32, u32, u32)| (stretch.0..=stretch.1).contains(&here);
+        let found = match self.stretches.get(self.at).filter(within) {
+            Some(stretch) => Some(stretch),
+            None => {
+                self.at = self.stretches.partition_point(|stretch| stretch.1 < here);
+                self.stretches.get(self.at).filter(within)
+            }
+        };
+        found.map_or(UNKNOWN, |(first, _, there)| there.wrapping_add(here - first))
     }
 }
 

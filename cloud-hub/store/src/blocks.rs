@@ -1,11 +1,10 @@
 //! Blocks of sealed files as queries read them: decoded once, and kept while they are used.
 //!
-//! A block is a row group of the file. Series that stand beside each other share one, so that a query
-//! of many series, or many queries of one, decode it once. What is kept is bounded (INV-6). A file is
-//! never changed under its number but by mending, which makes its blocks forgotten.
+//! What is kept is bounded (INV-6). A file is never changed under its number but by mending, which makes its
+//! blocks forgotten.
 
 use std::collections::HashMap;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use crate::buckets::Aggregate;
@@ -13,94 +12,111 @@ use crate::config::StoreError;
 use crate::hot::{Rows, SeriesId, is_before};
 use crate::log::lock;
 use crate::manifest::FileEntry;
-use crate::sealed::{Place, ROLLUP_GROUP_ROWS, ROW_GROUP_ROWS, SealedFormat};
+use crate::sealed::SealedFormat;
+use crate::segment::read::ReadError;
+use crate::segment::{BlockEntry, Directory, Level, SeriesEntry};
 use crate::tables::Shared;
 
-/// Most blocks of readings that are kept: 24 MiB.
-const RAW_BLOCKS_MAX: usize = 96;
-/// Most blocks of rollups that are kept: 20 MiB.
-const MINUTE_BLOCKS_MAX: usize = 32;
+/// Bytes of decoded readings that are kept, at most.
+const ROWS_BYTES_MAX: usize = 48 * 1024 * 1024;
+/// Bytes of decoded rollups that are kept, at most.
+const ROLLS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of directories that are kept, at most.
+const DIRECTORIES_BYTES_MAX: usize = 48 * 1024 * 1024;
 
-/// Series, start of the minute, what is known of it.
-pub type Minute = (SeriesId, i64, Aggregate);
+/// The starts of buckets, and what is known of each.
+pub type Rolls = Vec<(i64, Aggregate)>;
 
-/// The blocks that are kept.
+/// What is kept in memory of sealed files.
 #[derive(Debug)]
 pub struct BlockCache {
-    raw: Shelf<Rows>,
-    minutes: Shelf<Vec<Minute>>,
+    rows: Shelf<Rows>,
+    rolls: Shelf<Rolls>,
+    raw_directories: Shelf<Directory>,
+    rollup_directories: Shelf<Directory>,
 }
 
 impl Default for BlockCache {
     fn default() -> Self {
-        Self { raw: Shelf::new(RAW_BLOCKS_MAX), minutes: Shelf::new(MINUTE_BLOCKS_MAX) }
+        Self {
+            rows: Shelf::new(ROWS_BYTES_MAX),
+            rolls: Shelf::new(ROLLS_BYTES_MAX),
+            raw_directories: Shelf::new(DIRECTORIES_BYTES_MAX / 2),
+            rollup_directories: Shelf::new(DIRECTORIES_BYTES_MAX / 2),
+        }
     }
 }
 
 impl BlockCache {
-    /// Drops what was decoded of a file.
+    /// Drops what was read of a file.
     pub fn forget(&self, file: u64) {
-        self.raw.forget(file);
-        self.minutes.forget(file);
+        self.rows.forget(file);
+        self.rolls.forget(file);
+        self.raw_directories.forget(file);
+        self.rollup_directories.forget(file);
     }
 }
 
-/// Blocks by file and number; the one that was used longest ago goes first.
+/// What is kept by file and number; what was used longest ago goes first.
 #[derive(Debug)]
 struct Shelf<T> {
-    max: usize,
+    bytes_max: usize,
     state: Mutex<ShelfState<T>>,
 }
 
 #[derive(Debug)]
 struct ShelfState<T> {
     uses: u64,
-    blocks: HashMap<(u64, u64), (u64, Arc<T>)>,
+    bytes: usize,
+    kept: HashMap<(u64, usize), Kept<T>>,
+}
+
+#[derive(Debug)]
+struct Kept<T> {
+    used: u64,
+    bytes: usize,
+    item: Arc<T>,
 }
 
 impl<T> Shelf<T> {
-    fn new(max: usize) -> Self {
-        Self { max, state: Mutex::new(ShelfState { uses: 0, blocks: HashMap::new() }) }
+    fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, state: Mutex::new(ShelfState { uses: 0, bytes: 0, kept: HashMap::new() }) }
     }
 
-    // Two may decode the same block at once; nobody waits for the other's disk.
-    fn block(
+    // Two may read the same at once; nobody waits for the other's disk.
+    fn get(
         &self,
-        key: (u64, u64),
-        decode: impl FnOnce() -> Result<T, StoreError>,
+        key: (u64, usize),
+        read: impl FnOnce() -> Result<(T, usize), StoreError>,
     ) -> Result<Arc<T>, StoreError> {
         {
             let mut state = lock(&self.state);
             state.uses += 1;
             let now = state.uses;
-            if let Some((used, block)) = state.blocks.get_mut(&key) {
-                *used = now;
-                return Ok(Arc::clone(block));
+            if let Some(kept) = state.kept.get_mut(&key) {
+                kept.used = now;
+                return Ok(Arc::clone(&kept.item));
             }
         }
-        let block = Arc::new(decode()?);
+        let (item, bytes) = read()?;
+        let item = Arc::new(item);
         let mut state = lock(&self.state);
-        let now = state.uses;
-        state.blocks.insert(key, (now, Arc::clone(&block)));
-        while state.blocks.len() > self.max {
-            let oldest = state.blocks.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key);
-            let Some(oldest) = oldest else { break };
-            state.blocks.remove(&oldest);
+        let used = state.uses;
+        let before = state.kept.insert(key, Kept { used, bytes, item: Arc::clone(&item) });
+        state.bytes = (state.bytes + bytes).saturating_sub(before.map_or(0, |before| before.bytes));
+        while state.bytes > self.bytes_max {
+            let oldest = state.kept.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| *key);
+            let Some(gone) = oldest.and_then(|oldest| state.kept.remove(&oldest)) else { break };
+            state.bytes = state.bytes.saturating_sub(gone.bytes);
         }
-        Ok(block)
+        Ok(item)
     }
 
     fn forget(&self, file: u64) {
-        lock(&self.state).blocks.retain(|(number, _), _| *number != file);
+        let mut state = lock(&self.state);
+        state.kept.retain(|(number, _), _| *number != file);
+        state.bytes = state.kept.values().map(|kept| kept.bytes).sum();
     }
-}
-
-/// The blocks that hold rows `at..at + len` of a file, with where these stand in each.
-fn parts(at: u64, len: u64, size: u64) -> impl Iterator<Item = (u64, Range<usize>)> {
-    let end = at.saturating_add(len);
-    let within =
-        move |row: u64, start: u64| usize::try_from(row.clamp(start, start + size) - start).unwrap_or(0);
-    (at / size..end.div_ceil(size)).map(move |no| (no, within(at, no * size)..within(end, no * size)))
 }
 
 /// One file, as queries read it.
@@ -112,90 +128,145 @@ pub struct SealedFile<'a> {
 }
 
 impl SealedFile<'_> {
-    fn rows(&self, no: u64) -> Result<Arc<Rows>, StoreError> {
-        let (number, size) = (self.file.number, ROW_GROUP_ROWS as u64);
-        self.shared.blocks.raw.block((number, no), || {
-            self.shared.trust(self.file)?;
-            let len = size.min(self.file.rows().saturating_sub(no * size));
-            let found = self.format.read_rows(&self.shared.paths(number).0, no * size, len);
-            found.map_err(|reason| self.shared.distrust(number)(reason))
+    /// What cannot be read now is told; what is damaged is noted to be mended.
+    fn believe<T>(&self, read: Result<T, ReadError>) -> Result<T, StoreError> {
+        read.map_err(|error| match error {
+            ReadError::Damaged(reason) => self.shared.distrust(self.file.number)(reason),
+            ReadError::Io(error) => StoreError::io("reading a sealed file")(error),
         })
     }
 
-    fn minutes(&self, no: u64) -> Result<Arc<Vec<Minute>>, StoreError> {
-        let (number, size) = (self.file.number, ROLLUP_GROUP_ROWS as u64);
-        self.shared.blocks.minutes.block((number, no), || {
-            self.shared.trust(self.file)?;
-            let len = size.min(self.file.minutes().saturating_sub(no * size));
-            let found = self.format.read_rollup(&self.shared.paths(number).1, no * size, len);
-            found.map_err(|reason| self.shared.distrust(number)(reason))
+    /// Where its readings stand.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn directory(&self) -> Result<Arc<Directory>, StoreError> {
+        let number = self.file.number;
+        self.shared.blocks.raw_directories.get((number, 0), || {
+            let found = self.believe(self.format.directory(&self.shared.paths(number).0, number))?;
+            let bytes = found.bytes();
+            Ok((found, bytes))
         })
     }
 
-    /// The first row of a place whose time is not before `from_ns`; decodes few blocks of many.
-    fn first_row(&self, place: &Place, from_ns: i64) -> Result<u64, StoreError> {
-        let size = ROW_GROUP_ROWS as u64;
-        let (mut lo, mut hi) = (place.row, place.row + place.rows);
-        if place.first_ns >= from_ns {
-            return Ok(lo);
-        }
-        while lo < hi {
-            let no = (lo + (hi - lo) / 2) / size;
-            let (start, end) = (lo.max(no * size), hi.min((no + 1) * size));
-            let block = self.rows(no)?;
-            let part = parts(start, end - start, size).next().and_then(|(_, span)| block.times.get(span));
-            let part = part.unwrap_or(&[]);
-            match part.partition_point(|time| *time < from_ns) {
-                0 => hi = start,
-                before if before == part.len() => lo = end,
-                before => return Ok(start + before as u64),
-            }
-        }
-        Ok(lo)
+    /// Where its rollups stand.
+    ///
+    /// # Errors
+    /// The rollup cannot be read.
+    pub fn rollup(&self) -> Result<Arc<Directory>, StoreError> {
+        let number = self.file.number;
+        self.shared.blocks.rollup_directories.get((number, 0), || {
+            let found = self.believe(self.format.directory(&self.shared.paths(number).1, number))?;
+            let bytes = found.bytes();
+            Ok((found, bytes))
+        })
     }
 
-    /// Shows the rows of a place in `from..to` in order, a block at a time, until told to stop.
+    fn rows(&self, no: usize, block: &BlockEntry) -> Result<Arc<Rows>, StoreError> {
+        let number = self.file.number;
+        self.shared.blocks.rows.get((number, no), || {
+            let rows = self.believe(self.format.read_rows(&self.shared.paths(number).0, block))?;
+            let bytes = rows.times.len() * 16;
+            Ok((rows, bytes))
+        })
+    }
+
+    fn rolls(&self, no: usize, block: &BlockEntry, level: Level) -> Result<Arc<Rolls>, StoreError> {
+        let number = self.file.number;
+        self.shared.blocks.rolls.get((number, no), || {
+            let rolls = self.believe(self.format.read_rolls(&self.shared.paths(number).1, block, level))?;
+            let bytes = rolls.len() * size_of::<(i64, Aggregate)>();
+            Ok((rolls, bytes))
+        })
+    }
+
+    /// What the file has of a series, when a reading may be in `from..to`.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn find(
+        &self,
+        series: SeriesId,
+        (from_ns, to_ns): (i64, i64),
+    ) -> Result<Option<SeriesEntry>, StoreError> {
+        if !is_before(self.file.first_ns, to_ns) || self.file.last_ns < from_ns {
+            return Ok(None);
+        }
+        Ok(self.directory()?.find(series).copied().filter(|entry| entry.overlaps(from_ns, to_ns)))
+    }
+
+    /// Shows the rows of a series in `from..to` in order, a block at a time, until told to stop.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn each_rows(
         &self,
-        place: &Place,
+        entry: &SeriesEntry,
         (from_ns, to_ns): (i64, i64),
         mut visit: impl FnMut(&[i64], &[f64]) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let first = self.first_row(place, from_ns)?;
-        for (no, span) in parts(first, place.row + place.rows - first, ROW_GROUP_ROWS as u64) {
-            let block = self.rows(no)?;
-            let times = block.times.get(span.clone()).unwrap_or(&[]);
-            let end = times.partition_point(|time| is_before(*time, to_ns));
-            let values = block.values.get(span).unwrap_or(&[]);
-            let (in_range, values) = (times.get(..end).unwrap_or(&[]), values.get(..end).unwrap_or(&[]));
-            if visit(in_range, values).is_break() || end < times.len() {
+        let directory = self.directory()?;
+        for no in directory.blocks_within(entry, Level::Raw, (from_ns, to_ns)) {
+            let Some(block) = directory.block(no) else { continue };
+            let rows = self.rows(no, block)?;
+            let lo = rows.times.partition_point(|time| *time < from_ns);
+            let hi = rows.times.partition_point(|time| is_before(*time, to_ns)).max(lo);
+            let part = (rows.times.get(lo..hi).unwrap_or(&[]), rows.values.get(lo..hi).unwrap_or(&[]));
+            if visit(part.0, part.1).is_break() {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Shows the minutes of a place that begin in `from..to`, in order.
+    /// A block as the file has it now, with the numbers of the batches of its rows.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn block(&self, block: &BlockEntry) -> Result<(Rows, Vec<u32>), StoreError> {
+        let raw = self.shared.paths(self.file.number).0;
+        let rows = self.believe(self.format.read_rows(&raw, block))?;
+        let numbers = self.believe(self.format.read_numbers(&raw, block))?;
+        Ok((rows, numbers))
+    }
+
+    /// Shows all rows of a block, as the file has them now, with the numbers of their batches.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn each_numbered(
+        &self,
+        block: &BlockEntry,
+        mut visit: impl FnMut(u32, i64, f64),
+    ) -> Result<(), StoreError> {
+        let (rows, numbers) = self.block(block)?;
+        let rows = numbers.iter().zip(rows.times.iter().zip(&rows.values));
+        rows.for_each(|(number, (time, value))| visit(*number, *time, *value));
+        Ok(())
+    }
+
+    /// Shows the buckets of a level of a series that begin in `from..to`, in order; says whether the file has
+    /// that level of the series.
     ///
     /// # Errors
     /// The rollup cannot be read.
-    pub fn each_minute(
+    pub fn each_roll(
         &self,
-        place: &Place,
+        series: SeriesId,
+        level: Level,
         (from_ns, to_ns): (i64, i64),
         mut visit: impl FnMut(i64, &Aggregate),
-    ) -> Result<(), StoreError> {
-        for (no, span) in parts(place.minute, place.minutes, ROLLUP_GROUP_ROWS as u64) {
-            let block = self.minutes(no)?;
-            let minutes = block.get(span).unwrap_or(&[]).iter();
-            for (_, start, part) in minutes.filter(|(_, start, _)| (from_ns..to_ns).contains(start)) {
-                visit(*start, part);
-            }
+    ) -> Result<bool, StoreError> {
+        let directory = self.rollup()?;
+        let Some(entry) = directory.find(series).filter(|entry| entry.has(level)) else { return Ok(false) };
+        for no in directory.blocks_within(entry, level, (from_ns, to_ns)) {
+            let Some(block) = directory.block(no) else { continue };
+            let rolls = self.rolls(no, block, level)?;
+            let lo = rolls.partition_point(|(start, _)| *start < from_ns);
+            let hi = rolls.partition_point(|(start, _)| *start < to_ns).max(lo);
+            rolls.get(lo..hi).unwrap_or(&[]).iter().for_each(|(start, part)| visit(*start, part));
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -204,30 +275,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_cover_a_span_once_and_stay_within_blocks() {
-        let found = |at, len| parts(at, len, 10).collect::<Vec<_>>();
-        assert_eq!(found(0, 0), []);
-        assert_eq!(found(20, 0), []);
-        assert_eq!(found(3, 4), [(0, 3..7)]);
-        assert_eq!(found(10, 10), [(1, 0..10)]);
-        assert_eq!(found(8, 14), [(0, 8..10), (1, 0..10), (2, 0..2)]);
-    }
-
-    #[test]
-    fn a_shelf_keeps_what_was_used_last() {
-        let shelf = Shelf::new(2);
-        let decoded = std::cell::Cell::new(0);
-        let ask = |no| {
-            let before = decoded.get();
-            let decode = || {
-                decoded.set(before + 1);
-                Ok(no)
+    fn a_shelf_keeps_what_was_used_last_within_its_bytes() {
+        let shelf = Shelf::new(20);
+        let reads = std::cell::Cell::new(0);
+        let ask = |no: usize| {
+            let before = reads.get();
+            let read = || {
+                reads.set(before + 1);
+                Ok((no, 10))
             };
-            assert_eq!(*shelf.block((1, no), decode).unwrap(), no);
-            decoded.get() - before
+            assert_eq!(*shelf.get((1, no), read).unwrap(), no);
+            reads.get() - before
         };
         assert_eq!([1, 2, 1, 3, 1, 2].map(ask), [1, 1, 0, 1, 0, 1]);
         shelf.forget(1);
         assert_eq!(ask(1), 1);
+        assert_eq!(lock(&shelf.state).bytes, 10);
+        // One that is larger than all that may be kept is given and not kept.
+        assert_eq!(*shelf.get((2, 0), || Ok((7, 21))).unwrap(), 7);
+        assert!(lock(&shelf.state).kept.is_empty());
     }
 }

@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-/// Nanoseconds of a minute: the width of the rollup tier.
+/// Nanoseconds of a minute: the width of the finest rollup.
 pub const MINUTE_NS: i64 = 60_000_000_000;
+/// Nanoseconds of an hour.
+pub const HOUR_NS: i64 = 60 * MINUTE_NS;
+/// Nanoseconds of a day.
+pub const DAY_NS: i64 = 24 * HOUR_NS;
 
 const MS: i64 = 1_000_000;
 const S: i64 = 1000 * MS;
-const H: i64 = 60 * MINUTE_NS;
-const D: i64 = 24 * H;
+const H: i64 = HOUR_NS;
+const D: i64 = DAY_NS;
 
 /// Widths that people can read off an axis, in ns.
 const WIDTHS_NS: [i64; 30] = [
@@ -53,7 +57,8 @@ pub const fn bucket_start(time_ns: i64, width_ns: i64) -> i64 {
 }
 
 /// The last time of the bucket that holds `time_ns`.
-const fn bucket_last(time_ns: i64, width_ns: i64) -> i64 {
+#[must_use]
+pub const fn bucket_last(time_ns: i64, width_ns: i64) -> i64 {
     time_ns.saturating_add(width_ns - 1 - time_ns.rem_euclid(width_ns))
 }
 
@@ -105,6 +110,21 @@ impl Aggregate {
             first_ns: time_ns,
             last_ns: time_ns,
         }
+    }
+
+    /// Of readings in order of time; none of none.
+    #[must_use]
+    pub fn of_rows(times: &[i64], values: &[f64]) -> Option<Self> {
+        let (first_ns, first) = (times.first()?, values.first()?);
+        let mut out = Self::of(*first_ns, *first);
+        for value in values.iter().skip(1) {
+            out.min = out.min.min(*value);
+            out.max = out.max.max(*value);
+            out.sum += value;
+        }
+        out.count = times.len() as u64;
+        (out.last_ns, out.last) = (*times.last()?, *values.last()?);
+        Some(out)
     }
 
     /// Adds readings that arrived later than those it holds.

@@ -26,9 +26,11 @@ pub struct StoreConfig {
     /// Live batches that a slow subscriber may lag behind before it loses the oldest.
     pub live_queue_max: usize,
     /// Whether a start compares the checksum of every sealed file before it returns, which reads
-    /// all of them. Otherwise it compares their lengths, and their checksums are compared before
-    /// the first use of each and in the background.
+    /// all of them. Otherwise it compares their lengths; whole files are compared in the background,
+    /// and each part that a query reads is compared with its own checksum.
     pub check_files_on_open: bool,
+    /// Whether sealed files are made fewer in the background.
+    pub compact: bool,
     /// How soon the log is reopened after a failed write; the pause doubles up to half a minute.
     pub log_retry_min: Duration,
 }
@@ -45,6 +47,7 @@ impl StoreConfig {
             queue_max: 1024,
             live_queue_max: 1024,
             check_files_on_open: false,
+            compact: true,
             log_retry_min: Duration::from_secs(1),
         }
     }

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::buckets::{Aggregate, Buckets, MINUTE_NS};
+use crate::buckets::{Aggregate, Buckets};
 use crate::config::StoreError;
 use crate::hot::{Rows, SeriesId};
 use crate::manifest::{Contents, FileEntry, Manifest};
-use crate::sealed::{ParquetFormat, SealedFormat};
+use crate::sealed::{SealedFormat, SegmentFormat};
+use crate::segment::read::ReadError;
+use crate::segment::{Directory, LEVELS, Level};
 use crate::tables::sealed_paths;
 
 /// What a store holds.
@@ -58,7 +60,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, StoreError> {
         files: contents
             .files
             .iter()
-            .map(|file| (file.number, file.rows(), file.raw.0 + file.rollup.0))
+            .map(|file| (file.number, file.rows, file.raw.0 + file.rollup.0))
             .collect(),
         oldest_segment: contents.checkpoint.oldest_segment,
     })
@@ -67,39 +69,56 @@ pub fn inspect(dir: &Path) -> Result<Inspection, StoreError> {
 /// Whether a sealed file is what the manifest says, and its rollup that of its readings (INV-9).
 pub fn verify_file(dir: &Path, file: &FileEntry) -> Result<(), String> {
     let (raw, rollup) = sealed_paths(dir, file.number);
-    let rows = ParquetFormat.read_rows(&raw, 0, file.rows())?;
-    let ids = ParquetFormat.read_series(&raw, 0, file.rows())?;
-    let listed: Vec<SeriesId> =
-        file.places.iter().flat_map(|place| (0..place.rows).map(move |_| place.series)).collect();
-    if ids != listed {
-        return Err("its series do not stand where the manifest says".to_owned());
+    let format = SegmentFormat;
+    let text = |error: ReadError| error.to_string();
+    let directory = format.directory(&raw, file.number).map_err(text)?;
+    let rollups = format.directory(&rollup, file.number).map_err(text)?;
+    if directory.rows() != file.rows {
+        return Err(format!("it has {} rows, listed are {}", directory.rows(), file.rows));
     }
-    let minutes = ParquetFormat.read_rollup(&rollup, 0, file.minutes())?;
-    for place in &file.places {
-        let span = |from: u64, len: u64| Some(usize::try_from(from).ok()?..usize::try_from(from + len).ok()?);
-        let part = span(place.row, place.rows).and_then(|span| {
-            Some(Rows { times: rows.times.get(span.clone())?.into(), values: rows.values.get(span)?.into() })
-        });
-        let Some(part) = part else { return Err("it is too short".to_owned()) };
-        if !part.times.is_sorted() {
-            return Err(format!("series {} is not sorted by time", place.series));
+    let known = |directory: &Directory| -> Vec<(SeriesId, u64)> {
+        directory.series.iter().map(|entry| (entry.series, entry.rows)).collect()
+    };
+    if known(&directory) != known(&rollups) {
+        return Err("its rollup is of other readings".to_owned());
+    }
+    for (entry, rolled) in directory.series.iter().zip(&rollups.series) {
+        let mut rows = Rows::default();
+        for block in directory.blocks(entry, Level::Raw).1 {
+            let part = format.read_rows(&raw, block).map_err(text)?;
+            rows.extend(&part.times, &part.values);
         }
-        let (mut expected, mut sizes) = (Buckets::new(MINUTE_NS), Buckets::new(MINUTE_NS));
-        expected.add_rows(&part.times, &part.values);
-        let values: Vec<f64> = part.values.iter().map(|value| value.abs()).collect();
-        sizes.add_rows(&part.times, &values);
-        let found = minutes.iter().filter(|(series, ..)| *series == place.series);
-        let same = expected.iter().count() as u64 == place.minutes
-            && expected
-                .iter()
-                .zip(sizes.iter())
-                .zip(found)
-                .all(|(((start, a), (_, size)), (_, at, b))| start == *at && is_same(a, b, size.sum));
-        if !same {
-            return Err(format!("the rollup of series {} is not that of its readings", place.series));
+        let series = entry.series;
+        if rows.times.len() as u64 != entry.rows {
+            return Err(format!("series {series} has {} rows, listed are {}", rows.times.len(), entry.rows));
+        }
+        if !rows.times.is_sorted() {
+            return Err(format!("series {series} is not sorted by time"));
+        }
+        for level in LEVELS.into_iter().filter(|level| rolled.has(*level)) {
+            let mut found = Vec::new();
+            for block in rollups.blocks(rolled, level).1 {
+                found.extend(format.read_rolls(&rollup, block, level).map_err(text)?);
+            }
+            if !is_rollup(&found, &rows, level.width_ns()) {
+                return Err(format!("the rollup of series {series} is not that of its readings"));
+            }
         }
     }
     Ok(())
+}
+
+fn is_rollup(found: &[(i64, Aggregate)], rows: &Rows, width_ns: i64) -> bool {
+    let (mut expected, mut sizes) = (Buckets::new(width_ns), Buckets::new(width_ns));
+    expected.add_rows(&rows.times, &rows.values);
+    let values: Vec<f64> = rows.values.iter().map(|value| value.abs()).collect();
+    sizes.add_rows(&rows.times, &values);
+    expected.iter().count() == found.len()
+        && expected
+            .iter()
+            .zip(sizes.iter())
+            .zip(found)
+            .all(|(((start, a), (_, size)), (at, b))| start == *at && is_same(a, b, size.sum))
 }
 
 /// Sums may be taken in another order: they differ by what `size`, the sum of the sizes of the

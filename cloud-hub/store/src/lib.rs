@@ -3,7 +3,7 @@
 //! ```text
 //! dir/manifest.redb          what all the rest means
 //! dir/log/NNNNNNNN.log       what is durable and not yet sealed
-//! dir/sealed/NNNNNNNN.parquet, NNNNNNNN.1m.parquet   readings by (series, time); their rollup
+//! dir/sealed/NNNNNNNN.seg    readings by (series, time); NNNNNNNN.roll their rollups
 //! dir/dead/                  runs that are durable and cannot be decoded, the newest of each agent
 //! dir/quarantine/            files, or ends of files, that could not be trusted
 //! ```
@@ -16,6 +16,7 @@ mod agreement;
 mod batches;
 mod blocks;
 pub mod buckets;
+mod column;
 mod config;
 mod dead;
 mod decode;
@@ -26,6 +27,7 @@ mod manifest;
 mod metrics;
 mod query;
 mod sealed;
+mod segment;
 mod snapshot;
 mod store;
 mod tables;

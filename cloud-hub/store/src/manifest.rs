@@ -5,244 +5,35 @@
 //! happened, and the log still has it.
 
 mod copy;
+mod entries;
 mod ranges;
 
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use minicbor::{Decode, Encode};
+use minicbor::Encode;
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
 };
-use tideline_protocol::lives::{Life, Moved};
-use tideline_protocol::model::{AgentId, DeviceId, DropCause, Epoch, Gap, PointId, Sample, Seq, SeriesDef};
-use tideline_protocol::ranges::RangeSet;
-use tideline_protocol::wire::{Report, Restamp};
+use tideline_protocol::model::{AgentId, Epoch};
 
 use crate::config::StoreError;
-use crate::hot::{SeriesId, SeriesStats};
-use crate::log::{Checkpoint, EpochState, Holding, Ledgers};
-use crate::sealed::Place;
+use crate::log::{Checkpoint, Ledgers};
 
-use ranges::{Ranges, RestampEntry, ranges, set_of};
+use entries::EpochEntry;
+pub use entries::{FileEntry, HoldingEntry, SeriesEntry, gathered};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const EPOCHS: TableDefinition<'_, (&str, [u8; 16]), &[u8]> = TableDefinition::new("epochs");
 const DICTIONARY: TableDefinition<'_, (&str, [u8; 16], u32), &[u8]> = TableDefinition::new("dictionary");
 const SERIES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("series");
 const FILES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("files");
+// Numbers whose files are to be removed.
+const GONE: TableDefinition<'_, u64, ()> = TableDefinition::new("gone");
 
 /// The version of the layout of all files of a store.
-const VERSION: u64 = 1;
-
-/// What the manifest says of one sealed file.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
-pub struct FileEntry {
-    /// Its number; a greater one arrived later.
-    #[n(0)]
-    pub number: u64,
-    /// Length and CRC-32C of the raw file.
-    #[n(1)]
-    pub raw: (u64, u32),
-    /// Length and CRC-32C of the rollup.
-    #[n(2)]
-    pub rollup: (u64, u32),
-    /// Where each series stands, series ascending.
-    #[n(3)]
-    pub places: Vec<Place>,
-    /// Which seqs it holds, so that a lost file is refilled by exactly those.
-    #[n(4)]
-    pub holdings: Vec<HoldingEntry>,
-}
-
-impl FileEntry {
-    /// Rows of the raw file.
-    #[must_use]
-    pub fn rows(&self) -> u64 {
-        self.places.iter().map(|place| place.rows).sum()
-    }
-
-    /// Where a series stands in it.
-    #[must_use]
-    pub fn place(&self, series: SeriesId) -> Option<&Place> {
-        let at = self.places.binary_search_by_key(&series, |place| place.series).ok()?;
-        self.places.get(at)
-    }
-
-    /// Rows of the rollup.
-    #[must_use]
-    pub fn minutes(&self) -> u64 {
-        self.places.iter().map(|place| place.minutes).sum()
-    }
-}
-
-/// The seqs of an epoch that a file holds.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
-pub struct HoldingEntry {
-    #[n(0)]
-    agent: AgentId,
-    #[n(1)]
-    epoch: Epoch,
-    #[n(2)]
-    seqs: Ranges,
-    #[n(3)]
-    rows: u64,
-}
-
-impl HoldingEntry {
-    /// Whose, of which epoch, which seqs, and their rows.
-    #[must_use]
-    pub fn parts(&self) -> (&AgentId, Epoch, RangeSet, u64) {
-        (&self.agent, self.epoch, set_of(&self.seqs), self.rows)
-    }
-}
-
-impl From<&Holding> for HoldingEntry {
-    fn from(holding: &Holding) -> Self {
-        Self {
-            agent: holding.agent.clone(),
-            epoch: holding.epoch,
-            seqs: holding.seqs.iter().collect(),
-            rows: holding.rows,
-        }
-    }
-}
-
-#[derive(Debug, Encode, Decode)]
-#[cbor(array)]
-struct EpochEntry {
-    #[n(0)]
-    stored: Ranges,
-    #[n(1)]
-    refused: Ranges,
-    #[n(2)]
-    dropped: Ranges,
-    #[n(3)]
-    lost: Ranges,
-    #[n(4)]
-    rows: [u64; 5],
-    #[n(5)]
-    gaps: Vec<Gap>,
-    #[n(13)]
-    dropped_by: Vec<(DropCause, u64)>,
-    #[n(6)]
-    reported: Option<Report>,
-    #[n(7)]
-    lives: Vec<Life>,
-    #[n(8)]
-    moved: Option<Moved>,
-    #[n(9)]
-    opened: u64,
-    #[n(10)]
-    reported_by: Option<u64>,
-    #[n(11)]
-    restamps: Vec<RestampEntry>,
-    // Corrected, uncertain.
-    #[n(12)]
-    restamped_rows: [u64; 2],
-    #[n(14)]
-    #[cbor(default)]
-    folded: Seq,
-}
-
-impl From<&EpochState> for EpochEntry {
-    fn from(state: &EpochState) -> Self {
-        Self {
-            stored: ranges(&state.settled.stored),
-            refused: ranges(&state.settled.refused),
-            dropped: ranges(&state.settled.dropped),
-            lost: ranges(&state.lost),
-            rows: [
-                state.stored_rows,
-                state.refused_rows,
-                state.dropped_rows,
-                state.duplicate_rows,
-                state.lost_rows,
-            ],
-            gaps: state.gaps.clone(),
-            dropped_by: state.dropped_by.clone(),
-            reported: state.reported,
-            lives: state.lives.clone(),
-            moved: state.moved,
-            opened: state.opened,
-            reported_by: state.reported_by,
-            restamps: state.restamps.iter().map(RestampEntry::from).collect(),
-            restamped_rows: [state.restamped_rows, state.uncertain_rows],
-            folded: state.folded,
-        }
-    }
-}
-
-impl EpochEntry {
-    fn restore(self, state: &mut EpochState) {
-        state.settled.stored = set_of(&self.stored);
-        state.settled.refused = set_of(&self.refused);
-        state.settled.dropped = set_of(&self.dropped);
-        state.lost = set_of(&self.lost);
-        [state.stored_rows, state.refused_rows, state.dropped_rows, state.duplicate_rows, state.lost_rows] =
-            self.rows;
-        (state.gaps, state.dropped_by) = (self.gaps, self.dropped_by);
-        state.reported = self.reported;
-        (state.lives, state.moved, state.opened) = (self.lives, self.moved, self.opened);
-        state.reported_by = self.reported_by;
-        state.restamps = self.restamps.into_iter().map(Restamp::from).collect();
-        [state.restamped_rows, state.uncertain_rows] = self.restamped_rows;
-        state.folded = self.folded;
-    }
-}
-
-/// A series of this hub and what the sealed files hold of it.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-#[cbor(array)]
-pub struct SeriesEntry {
-    /// The device.
-    #[n(0)]
-    pub device: DeviceId,
-    /// The point.
-    #[n(1)]
-    pub point: PointId,
-    /// The unit.
-    #[n(2)]
-    pub unit: String,
-    #[n(3)]
-    count: u64,
-    #[n(4)]
-    first_ns: Option<i64>,
-    #[n(5)]
-    last: Option<(i64, u64)>,
-}
-
-impl SeriesEntry {
-    /// An entry.
-    #[must_use]
-    pub fn new(def: SeriesDef, stats: &SeriesStats) -> Self {
-        Self {
-            device: def.device,
-            point: def.point,
-            unit: def.unit,
-            count: stats.count,
-            first_ns: stats.first_ns,
-            last: stats.last.map(|last| (last.time_ns, last.value.to_bits())),
-        }
-    }
-
-    /// Replaces what the sealed files hold of it.
-    pub fn restat(&mut self, stats: &SeriesStats) {
-        self.count = stats.count;
-        self.first_ns = stats.first_ns;
-        self.last = stats.last.map(|last| (last.time_ns, last.value.to_bits()));
-    }
-
-    /// What the sealed files hold of it.
-    #[must_use]
-    pub fn stats(&self) -> SeriesStats {
-        let last = self.last.map(|(time_ns, bits)| Sample { time_ns, value: f64::from_bits(bits) });
-        SeriesStats { count: self.count, first_ns: self.first_ns, last }
-    }
-}
+const VERSION: u64 = 2;
 
 /// All that the manifest says.
 #[derive(Debug, Default)]
@@ -251,19 +42,21 @@ pub struct Contents {
     pub checkpoint: Checkpoint,
     /// The series by id.
     pub series: Vec<SeriesEntry>,
-    /// The sealed files by number.
+    /// The sealed files in their order.
     pub files: Vec<FileEntry>,
+    /// Numbers whose files are to be removed, where there still are any.
+    pub gone: Vec<u64>,
 }
 
 /// What one flush changes.
 #[derive(Debug)]
 pub struct Change<'a> {
-    /// The log before this is in files now.
-    pub checkpoint: &'a Checkpoint,
-    /// All series by id.
+    /// The log before this is in files now; none when nothing has come from it.
+    pub checkpoint: Option<&'a Checkpoint>,
+    /// All series by id; none when they stay as they are.
     pub series: &'a [SeriesEntry],
-    /// A new file.
-    pub added: Option<&'a FileEntry>,
+    /// New files.
+    pub added: &'a [FileEntry],
     /// Files that are no more.
     pub removed: &'a [u64],
 }
@@ -367,6 +160,7 @@ impl Manifest {
         txn.open_table(DICTIONARY).map_err(judge)?;
         txn.open_table(SERIES).map_err(judge)?;
         txn.open_table(FILES).map_err(judge)?;
+        txn.open_table(GONE).map_err(judge)?;
         txn.commit().map_err(judge)?;
         Ok(true)
     }
@@ -399,6 +193,10 @@ impl Manifest {
         for row in txn.open_table(FILES).map_err(fail)?.iter().map_err(fail)? {
             out.files.push(minicbor::decode(row.map_err(fail)?.1.value()).map_err(fail)?);
         }
+        out.files.sort_by_key(|file| file.order);
+        for row in txn.open_table(GONE).map_err(fail)?.iter().map_err(fail)? {
+            out.gone.push(row.map_err(fail)?.0.value());
+        }
         Ok(out)
     }
 
@@ -408,36 +206,80 @@ impl Manifest {
     /// Nothing was changed.
     pub fn commit(&self, change: &Change<'_>) -> Result<(), StoreError> {
         let txn = self.db.begin_write().map_err(fail)?;
-        txn.open_table(META)
-            .map_err(fail)?
-            .insert("oldest_segment", change.checkpoint.oldest_segment)
-            .map_err(fail)?;
+        if let Some(checkpoint) = change.checkpoint {
+            write_checkpoint(&txn, checkpoint)?;
+        }
         {
-            let mut epochs = txn.open_table(EPOCHS).map_err(fail)?;
-            let mut dictionary = txn.open_table(DICTIONARY).map_err(fail)?;
-            for (agent, epoch, state) in change.checkpoint.ledgers.iter() {
-                let (name, id) = (agent.as_str(), *epoch.as_bytes());
-                epochs.insert((name, id), cbor(EpochEntry::from(state))?.as_slice()).map_err(fail)?;
-                let last = dictionary.range((name, id, 0)..=(name, id, u32::MAX)).map_err(fail)?.next_back();
-                let known = last.transpose().map_err(fail)?.map_or(0, |(key, _)| key.value().2 as usize + 1);
-                for (def, no) in state.dictionary.iter().zip(0_u32..).skip(known) {
-                    dictionary.insert((name, id, no), cbor(def)?.as_slice()).map_err(fail)?;
-                }
-            }
             let mut series = txn.open_table(SERIES).map_err(fail)?;
             for (entry, id) in change.series.iter().zip(0_u32..) {
-                series.insert(id, cbor(entry)?.as_slice()).map_err(fail)?;
+                let value = cbor(entry)?;
+                // What stays is not written again.
+                let same = series.get(id).map_err(fail)?.is_some_and(|known| known.value() == value);
+                if !same {
+                    series.insert(id, value.as_slice()).map_err(fail)?;
+                }
             }
             let mut files = txn.open_table(FILES).map_err(fail)?;
-            if let Some(file) = change.added {
+            for file in change.added {
                 files.insert(file.number, cbor(file)?.as_slice()).map_err(fail)?;
+            }
+            let mut gone = txn.open_table(GONE).map_err(fail)?;
+            for file in change.added {
+                gone.remove(file.number).map_err(fail)?;
             }
             for number in change.removed {
                 files.remove(number).map_err(fail)?;
+                gone.insert(number, ()).map_err(fail)?;
             }
         }
         txn.commit().map_err(fail)
     }
+
+    /// Notes that whatever stands under these numbers is to be removed.
+    ///
+    /// # Errors
+    /// Nothing was changed.
+    pub fn note_gone(&self, numbers: &[u64]) -> Result<(), StoreError> {
+        self.change_gone(|gone| {
+            numbers.iter().try_for_each(|number| gone.insert(number, ()).map(drop)).map_err(fail)
+        })
+    }
+
+    /// Notes that nothing stands under these numbers any more.
+    ///
+    /// # Errors
+    /// Nothing was changed.
+    pub fn forget_gone(&self, numbers: &[u64]) -> Result<(), StoreError> {
+        self.change_gone(|gone| {
+            numbers.iter().try_for_each(|number| gone.remove(number).map(drop)).map_err(fail)
+        })
+    }
+
+    fn change_gone(
+        &self,
+        change: impl FnOnce(&mut redb::Table<'_, u64, ()>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let txn = self.db.begin_write().map_err(fail)?;
+        change(&mut txn.open_table(GONE).map_err(fail)?)?;
+        txn.commit().map_err(fail)
+    }
+}
+
+fn write_checkpoint(txn: &redb::WriteTransaction, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+    let mut meta = txn.open_table(META).map_err(fail)?;
+    meta.insert("oldest_segment", checkpoint.oldest_segment).map_err(fail)?;
+    let mut epochs = txn.open_table(EPOCHS).map_err(fail)?;
+    let mut dictionary = txn.open_table(DICTIONARY).map_err(fail)?;
+    for (agent, epoch, state) in checkpoint.ledgers.iter() {
+        let (name, id) = (agent.as_str(), *epoch.as_bytes());
+        epochs.insert((name, id), cbor(EpochEntry::from(state))?.as_slice()).map_err(fail)?;
+        let last = dictionary.range((name, id, 0)..=(name, id, u32::MAX)).map_err(fail)?.next_back();
+        let known = last.transpose().map_err(fail)?.map_or(0, |(key, _)| key.value().2 as usize + 1);
+        for (def, no) in state.dictionary.iter().zip(0_u32..).skip(known) {
+            dictionary.insert((name, id, no), cbor(def)?.as_slice()).map_err(fail)?;
+        }
+    }
+    Ok(())
 }
 
 fn read_dictionary(txn: &redb::ReadTransaction, ledgers: &mut Ledgers) -> Result<(), StoreError> {
@@ -457,9 +299,10 @@ fn read_dictionary(txn: &redb::ReadTransaction, ledgers: &mut Ledgers) -> Result
 /// Takes the seqs of a lost file out of what is stored; gives their rows.
 pub fn lose(ledgers: &mut Ledgers, file: &FileEntry) -> u64 {
     for holding in &file.holdings {
-        ledgers.epoch_mut(&holding.agent, holding.epoch).lose(&set_of(&holding.seqs), holding.rows);
+        let (agent, epoch, seqs, rows) = holding.parts();
+        ledgers.epoch_mut(agent, epoch).lose(&seqs, rows);
     }
-    file.holdings.iter().map(|holding| holding.rows).sum()
+    file.holdings.iter().map(|holding| holding.parts().3).sum()
 }
 
 #[cfg(test)]

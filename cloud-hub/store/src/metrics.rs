@@ -59,6 +59,10 @@ counters! {
     flushes,
     /// Sealed files, or rollups, that were found damaged after the start.
     damaged_files,
+    /// How often several sealed files became one.
+    compactions,
+    /// Compactions that failed and are tried again.
+    compaction_failures,
     /// Flushes that failed and are tried again.
     flush_failures,
     /// Writes of the log that failed, after each of which it took no more until it was reopened.

@@ -6,11 +6,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::blocks::SealedFile;
-use crate::buckets::{Buckets, MINUTE_NS, bucket_start, width_for};
+use crate::buckets::{Buckets, bucket_start, width_for};
 use crate::config::StoreError;
-use crate::hot::{SeriesId, is_before};
-use crate::manifest::FileEntry;
-use crate::sealed::{Place, SealedFormat};
+use crate::hot::SeriesId;
+use crate::sealed::SealedFormat;
+use crate::segment::{Level, SeriesEntry};
 use crate::tables::{Shared, read};
 
 pub use page::{BadCursor, RawColumn, RawCursor, RawPage, raw};
@@ -25,6 +25,10 @@ pub enum Tier {
     Raw,
     /// The rollups of one minute, and the readings of the minutes that the range cuts.
     Minute,
+    /// The rollups of one hour, and finer ones of the hours that the range cuts.
+    Hour,
+    /// The rollups of one day, and finer ones of the days that the range cuts.
+    Day,
 }
 
 impl Tier {
@@ -34,7 +38,16 @@ impl Tier {
         match self {
             Self::Raw => "raw",
             Self::Minute => "1m",
+            Self::Hour => "1h",
+            Self::Day => "1d",
         }
+    }
+
+    /// The coarsest whose buckets lie within buckets of this width.
+    fn of(width_ns: i64) -> (Self, Level) {
+        let tiers = [(Self::Day, Level::Day), (Self::Hour, Level::Hour), (Self::Minute, Level::Minute)];
+        let found = tiers.into_iter().find(|(_, level)| width_ns % level.width_ns() == 0);
+        found.unwrap_or((Self::Raw, Level::Raw))
     }
 }
 
@@ -68,10 +81,6 @@ pub struct BucketAnswer {
     pub series: Vec<BucketColumn>,
 }
 
-fn place_of(file: &FileEntry, id: SeriesId, from_ns: i64, to_ns: i64) -> Option<&Place> {
-    file.place(id).filter(|place| is_before(place.first_ns, to_ns) && place.last_ns >= from_ns)
-}
-
 fn check(shared: &Shared, series: &[SeriesId]) -> Result<(), StoreError> {
     let registry = read(&shared.registry);
     match series.iter().find(|id| registry.meta(**id).is_none()) {
@@ -93,7 +102,7 @@ pub fn buckets(
         return Err(StoreError::Query(format!("{buckets_max} buckets; allowed are 2 to {BUCKETS_MAX}")));
     }
     let width_ns = width_for(from_ns, to_ns, buckets_max);
-    let tier = if width_ns % MINUTE_NS == 0 { Tier::Minute } else { Tier::Raw };
+    let (tier, level) = Tier::of(width_ns);
     let mut parts: Vec<Buckets> = series.iter().map(|_| Buckets::new(width_ns)).collect();
     let mut hot: Vec<Buckets> = series.iter().map(|_| Buckets::new(width_ns)).collect();
     let files = {
@@ -110,10 +119,8 @@ pub fn buckets(
     for file in files.iter() {
         let sealed = SealedFile { shared, format, file };
         for (id, parts) in series.iter().zip(&mut parts) {
-            let Some(place) = place_of(file, *id, from_ns, to_ns) else { continue };
-            match tier {
-                Tier::Minute => add_minutes(sealed, place, (from_ns, to_ns), parts)?,
-                Tier::Raw => add_rows(sealed, place, (from_ns, to_ns), parts)?,
+            if let Some(entry) = sealed.find(*id, (from_ns, to_ns))? {
+                add(sealed, &entry, level, (from_ns, to_ns), parts)?;
             }
         }
     }
@@ -125,38 +132,37 @@ pub fn buckets(
     Ok(out)
 }
 
-fn add_rows(
+/// Whole buckets of a level come from the rollup where the file has them, the rest from the next finer one.
+fn add(
     file: SealedFile<'_>,
-    place: &Place,
-    range: (i64, i64),
-    parts: &mut Buckets,
-) -> Result<(), StoreError> {
-    file.each_rows(place, range, |times, values| {
-        parts.add_rows(times, values);
-        ControlFlow::Continue(())
-    })
-}
-
-/// Whole minutes come from the rollup, those that the range cuts from the readings.
-fn add_minutes(
-    file: SealedFile<'_>,
-    place: &Place,
+    entry: &SeriesEntry,
+    level: Level,
     (from_ns, to_ns): (i64, i64),
     parts: &mut Buckets,
 ) -> Result<(), StoreError> {
-    let floor = bucket_start(from_ns, MINUTE_NS);
-    let whole_from = if floor == from_ns { from_ns } else { floor.saturating_add(MINUTE_NS) };
-    let whole_to = bucket_start(to_ns, MINUTE_NS);
-    let overlaps = |from: i64, to: i64| from < to && is_before(place.first_ns, to) && place.last_ns >= from;
+    let Some(finer) = level.finer() else {
+        return file.each_rows(entry, (from_ns, to_ns), |times, values| {
+            parts.add_rows(times, values);
+            ControlFlow::Continue(())
+        });
+    };
+    let width_ns = level.width_ns();
+    let floor = bucket_start(from_ns, width_ns);
+    let whole_from = if floor == from_ns { from_ns } else { floor.saturating_add(width_ns) };
+    let whole_to = bucket_start(to_ns, width_ns);
+    let overlaps = |from: i64, to: i64| from < to && entry.overlaps(from, to);
     let head = (from_ns, whole_from.min(to_ns));
     let tail = (whole_to.max(head.1), to_ns);
     for (from, to) in [head, tail] {
         if overlaps(from, to) {
-            add_rows(file, place, (from, to), parts)?;
+            add(file, entry, finer, (from, to), parts)?;
         }
     }
-    if overlaps(whole_from, whole_to) {
-        file.each_minute(place, (whole_from, whole_to), |start, part| parts.add(start, part))?;
+    let whole = (whole_from, whole_to);
+    if overlaps(whole_from, whole_to)
+        && !file.each_roll(entry.series, level, whole, |start, part| parts.add(start, part))?
+    {
+        add(file, entry, finer, whole, parts)?;
     }
     Ok(())
 }

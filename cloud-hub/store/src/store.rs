@@ -5,6 +5,7 @@
 //! the *reopener* has the writer reopen its log after a failed write. The writer may wait for
 //! the decoder, and the decoder for a file being sealed; nothing waits the other way round.
 
+mod compact;
 pub(crate) mod damage;
 mod flush;
 mod health;
@@ -35,7 +36,7 @@ use crate::log::{AgentState, EpochLedger, Opening, lock};
 use crate::manifest::Manifest;
 use crate::metrics::StoreMetrics;
 use crate::query::{self, BucketAnswer, RawCursor, RawPage};
-use crate::sealed::{ParquetFormat, SealedFormat};
+use crate::sealed::{SealedFormat, SegmentFormat};
 use crate::tables::{DeviceInfo, LiveBatch, SeriesInfo, Shared, read};
 
 use flush::Cut;
@@ -118,7 +119,7 @@ impl Store {
     /// # Errors
     /// The folder cannot be used at all, or another process has it open.
     pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Self, OpenReport), StoreError> {
-        open::open(config, clock.as_ref(), Arc::new(ParquetFormat))
+        open::open(config, clock.as_ref(), Arc::new(SegmentFormat))
     }
 
     async fn ask<T>(
@@ -326,6 +327,16 @@ impl Store {
         self.inner.flush()
     }
 
+    /// Makes sealed files fewer until there is nothing more to be done, as it is done in the background
+    /// after each flush. Blocks the thread.
+    ///
+    /// # Errors
+    /// A file cannot be read or written; nothing is lost.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        while self.inner.mending(|| self.inner.compact())? {}
+        Ok(())
+    }
+
     /// Returns when all that was acknowledged before can be queried. Blocks the thread.
     ///
     /// # Errors
@@ -349,7 +360,7 @@ impl Store {
         let tables = read(&self.inner.shared.tables);
         StoreMetrics {
             hot_rows: tables.hot_rows() as u64,
-            sealed_rows: tables.files.iter().map(|file| file.rows()).sum(),
+            sealed_rows: tables.files.iter().map(|file| file.rows).sum(),
             sealed_bytes: tables.files.iter().map(|file| file.raw.0 + file.rollup.0).sum(),
             sealed_files: tables.files.len() as u64,
             ..self.inner.shared.counters.read()

@@ -13,6 +13,7 @@ use crate::hot::{Hot, SeriesId, SeriesStats};
 use crate::log::{Ledgers, lock};
 use crate::manifest::{FileEntry, SeriesEntry};
 use crate::metrics::Counters;
+use crate::sealed::Target;
 
 /// What a series is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +150,21 @@ impl Tables {
     #[must_use]
     pub fn hot_rows(&self) -> usize {
         self.active.rows().saturating_add(self.flushing.as_ref().map_or(0, |hot| hot.rows()))
+    }
+
+    /// A number for a file.
+    pub const fn number(&mut self) -> u64 {
+        let number = self.next_file;
+        self.next_file += 1;
+        number
+    }
+
+    /// Takes the files of some numbers out and others in.
+    pub fn replace(&mut self, added: impl IntoIterator<Item = FileEntry>, removed: &[u64]) {
+        let files = Arc::make_mut(&mut self.files);
+        files.retain(|file| !removed.contains(&file.number));
+        files.extend(added.into_iter().map(Arc::new));
+        files.sort_by_key(|file| file.order);
     }
 
     /// What is known of a series.
@@ -316,6 +332,18 @@ impl Shared {
             .collect()
     }
 
+    /// The files of a number while they are being written.
+    #[must_use]
+    pub fn target(&self, number: u64) -> Target {
+        let unfinished = |path: PathBuf| {
+            let mut name = path.into_os_string();
+            name.push(".tmp");
+            PathBuf::from(name)
+        };
+        let (raw, rollup) = self.paths(number);
+        Target { number, raw: unfinished(raw), rollup: unfinished(rollup) }
+    }
+
     /// The raw file and the rollup of a number.
     #[must_use]
     pub fn paths(&self, number: u64) -> (PathBuf, PathBuf) {
@@ -327,5 +355,5 @@ impl Shared {
 #[must_use]
 pub fn sealed_paths(dir: &Path, number: u64) -> (PathBuf, PathBuf) {
     let sealed = dir.join("sealed");
-    (sealed.join(format!("{number:08}.parquet")), sealed.join(format!("{number:08}.1m.parquet")))
+    (sealed.join(format!("{number:08}.seg")), sealed.join(format!("{number:08}.roll")))
 }

@@ -47,7 +47,7 @@ pub fn verify(dir: &Path) -> Result<Verification, StoreError> {
     let contents = contents(dir)?;
     for file in &contents.files {
         out.files += 1;
-        out.rows += file.rows();
+        out.rows += file.rows;
         let problem = match damage::find(dir, file, true) {
             Ok(Some(damage)) => Some(damage.to_string()),
             Ok(None) => verify_file(dir, file).err(),
@@ -134,8 +134,8 @@ fn ranges(ledgers: &Ledgers, replay: &Replay, files: &[FileEntry], out: &mut Ver
             out.problems.extend(add(agent, *epoch, seqs, *rows, &place));
         }
         let rows: u64 = holdings.iter().map(|(_, _, _, rows)| rows).sum();
-        if rows != file.rows() {
-            out.problems.push(format!("{} has {} rows, its ranges are of {rows}", place(), file.rows()));
+        if rows != file.rows {
+            out.problems.push(format!("{} has {} rows, its ranges are of {rows}", place(), file.rows));
         }
     }
     for batch in &replay.batches {

@@ -28,6 +28,7 @@ fn open(dir: &Path) -> (Store, tideline_store::OpenReport) {
     let mut config = StoreConfig::new(dir);
     config.flush_interval = Duration::from_secs(3600);
     config.check_files_on_open = true;
+    config.compact = false;
     Store::open(config, Arc::new(ManualClock::at(0))).unwrap()
 }
 
@@ -79,6 +80,7 @@ enum Action {
     Append(Vec<Rows>),
     Repeat(usize, usize),
     Flush,
+    Compact,
     Reopen,
 }
 
@@ -92,7 +94,8 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         6 => prop::collection::vec(rows(), 1..4).prop_map(Action::Append),
         2 => (any::<usize>(), 1_usize..4).prop_map(|(at, len)| Action::Repeat(at, len)),
-        1 => Just(Action::Flush),
+        4 => Just(Action::Flush),
+        2 => Just(Action::Compact),
         1 => Just(Action::Reopen),
     ]
 }
@@ -166,6 +169,7 @@ proptest! {
                 }
                 Action::Repeat(..) => {}
                 Action::Flush => store.flush().unwrap(),
+                Action::Compact => store.compact().unwrap(),
                 Action::Reopen => {
                     store.close().unwrap();
                     let (again, report) = open(dir.path());
@@ -274,7 +278,7 @@ fn a_flipped_file_is_put_aside_and_its_seqs_are_wanted_again() {
     run(store.append(batch(1, &[vec![(0, 1, 1.0)], vec![(1, 5, 2.0)]]))).unwrap();
     store.flush().unwrap();
     store.close().unwrap();
-    let path = dir.path().join("sealed/00000001.parquet");
+    let path = dir.path().join("sealed/00000001.seg");
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

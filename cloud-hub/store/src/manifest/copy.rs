@@ -8,7 +8,7 @@ use redb::{
     WriteTransaction,
 };
 
-use super::{DICTIONARY, EPOCHS, FILES, META, Manifest, SERIES, fail};
+use super::{DICTIONARY, EPOCHS, FILES, GONE, META, Manifest, SERIES, fail};
 use crate::config::StoreError;
 
 impl Manifest {
@@ -25,6 +25,8 @@ impl Manifest {
         table(&from, &to, DICTIONARY)?;
         table(&from, &to, SERIES)?;
         table(&from, &to, FILES)?;
+        // A snapshot has only what is listed.
+        to.open_table(GONE).map_err(fail)?;
         to.commit().map_err(fail)
     }
 }

@@ -4,8 +4,11 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use redb::StorageBackend;
+use tideline_protocol::model::{DeviceId, PointId, SeriesDef};
+use tideline_protocol::ranges::RangeSet;
 
 use super::*;
+use crate::hot::SeriesStats;
 use crate::log::lock;
 
 /// A disk that stops after so many calls that write. What was not synced may be there or not, write
@@ -103,9 +106,18 @@ fn flush(manifest: &Manifest, number: u64) -> Result<(), StoreError> {
     };
     state.dictionary = (1..=number).map(def).collect();
     let series: Vec<_> = (1..=number).map(|no| SeriesEntry::new(def(no), &SeriesStats::default())).collect();
-    let holdings = vec![HoldingEntry { agent, epoch, seqs: vec![(number, number)], rows: 1 }];
-    let file = FileEntry { number, raw: (number, 1), rollup: (number, 2), places: vec![], holdings };
-    manifest.commit(&Change { checkpoint: &checkpoint, series: &series, added: Some(&file), removed: &[] })
+    let holdings = vec![HoldingEntry::new(agent, epoch, &RangeSet::of(number, number), 1)];
+    let file = FileEntry {
+        number,
+        raw: (number, 1),
+        rollup: (number, 2),
+        rows: 1,
+        order: number,
+        first_ns: 0,
+        last_ns: 0,
+        holdings,
+    };
+    manifest.commit(&Change { checkpoint: Some(&checkpoint), series: &series, added: &[file], removed: &[] })
 }
 
 /// Which flush the contents are of, all parts alike.
@@ -169,7 +181,7 @@ fn a_full_disk_or_another_version_is_no_reason_to_put_a_manifest_aside() {
     txn.open_table(META).unwrap().insert("version", VERSION + 1).unwrap();
     txn.commit().unwrap();
     drop(manifest);
-    assert!(matches!(open(&disk), Err(OpenError::Refused(reason)) if reason.contains("version 2")));
+    assert!(matches!(open(&disk), Err(OpenError::Refused(reason)) if reason.contains("version 3")));
 }
 
 #[test]

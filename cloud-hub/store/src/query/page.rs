@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{check, place_of};
+use super::check;
 use crate::blocks::SealedFile;
 use crate::config::StoreError;
 use crate::hot::{Rows, SeriesId};
@@ -92,10 +92,10 @@ fn first_rows(
     let mut out = Rows::default();
     let mut end_ns = to_ns;
     for file in files.iter() {
-        let Some(place) = place_of(file, id, from_ns, end_ns) else { continue };
-        let mut left = most;
         let file = SealedFile { shared, format, file };
-        file.each_rows(place, (from_ns, end_ns), |times, values| {
+        let Some(entry) = file.find(id, (from_ns, end_ns))? else { continue };
+        let mut left = most;
+        file.each_rows(&entry, (from_ns, end_ns), |times, values| {
             let taken = times.len().min(left);
             out.extend(times.get(..taken).unwrap_or(&[]), values.get(..taken).unwrap_or(&[]));
             left -= taken;

@@ -129,18 +129,13 @@ impl Workshop<'_> {
         put_aside(self.dir, &raw, &format!("{reason}; {lost} rows are wanted again"), aside)?;
         put_aside(self.dir, &rollup, "it belongs to a damaged file", aside)?;
         contents.files.retain(|other| other.number != file.number);
-        self.count_again(contents, file);
-        self.commit(contents, None, &[file.number])?;
+        self.count_again(contents);
+        self.commit(contents, &[], &[file.number])?;
         Ok(true)
     }
 
-    fn commit(
-        &self,
-        contents: &Contents,
-        added: Option<&FileEntry>,
-        removed: &[u64],
-    ) -> Result<(), StoreError> {
-        let (checkpoint, series) = (&contents.checkpoint, contents.series.as_slice());
+    fn commit(&self, contents: &Contents, added: &[FileEntry], removed: &[u64]) -> Result<(), StoreError> {
+        let (checkpoint, series) = (Some(&contents.checkpoint), contents.series.as_slice());
         self.manifest.commit(&Change { checkpoint, series, added, removed })
     }
 
@@ -153,52 +148,39 @@ impl Workshop<'_> {
     ) -> Result<(), StoreError> {
         let (raw, rollup) = sealed_paths(self.dir, file.number);
         let tmp = rollup.with_extension("tmp");
-        self.format.roll_up(&raw, &tmp).map_err(StoreError::Sealed)?;
-        let io = StoreError::io;
-        let print = fingerprint(&tmp).map_err(io("reading a rollup"))?;
-        File::open(&tmp).and_then(|file| file.sync_all()).map_err(io("writing a rollup"))?;
+        let print = self.format.roll_up(file.number, &raw, &tmp);
+        let print = print.map_err(|error| StoreError::Sealed(error.to_string()))?;
         put_aside(self.dir, &rollup, &format!("{reason}; it is computed again from its readings"), aside)?;
         fs::rename(&tmp, &rollup)
             .and_then(|()| File::open(self.dir.join("sealed"))?.sync_all())
-            .map_err(io("writing a rollup"))?;
+            .map_err(StoreError::io("writing a rollup"))?;
         let entry = FileEntry { rollup: print, ..file.clone() };
-        self.commit(contents, Some(&entry), &[])?;
+        self.commit(contents, std::slice::from_ref(&entry), &[])?;
         contents.files.iter_mut().filter(|other| other.number == file.number).for_each(|other| {
             *other = entry.clone();
         });
         Ok(())
     }
 
-    /// Takes the rows of a lost file out of what is known of its series. The value of the last
-    /// reading is that of the last minute in the rollups of the files that are left.
-    fn count_again(&self, contents: &mut Contents, lost: &FileEntry) {
+    /// Counts again what is known of each series, of the files that are left. One whose directory cannot be
+    /// read will be mended when its turn comes, and counted out then.
+    fn count_again(&self, contents: &mut Contents) {
         let mut stats = vec![SeriesStats::default(); contents.series.len()];
         for file in &contents.files {
-            let (_, rollup) = sealed_paths(self.dir, file.number);
-            let concerned = lost.places.iter().filter_map(|place| file.place(place.series));
-            let mut minutes = None;
-            for place in concerned {
-                let minutes = minutes.get_or_insert_with(|| {
-                    self.format.read_rollup(&rollup, 0, file.minutes()).unwrap_or_default()
-                });
-                let at = usize::try_from(place.minute + place.minutes).unwrap_or(0).saturating_sub(1);
-                let last = minutes.get(at).map(|(_, _, part)| part.last);
-                if let Some(stats) = stats.get_mut(place.series as usize) {
-                    stats.merge(&place.stats(last));
+            let (raw, _) = sealed_paths(self.dir, file.number);
+            let directory = self.format.directory(&raw, file.number).unwrap_or_default();
+            for entry in &directory.series {
+                if let Some(stats) = stats.get_mut(entry.series as usize) {
+                    stats.merge(&entry.stats());
                 }
             }
         }
-        for place in &lost.places {
-            let at = place.series as usize;
-            if let (Some(entry), Some(stats)) = (contents.series.get_mut(at), stats.get(at)) {
-                entry.restat(stats);
-            }
-        }
+        contents.series.iter_mut().zip(&stats).for_each(|(entry, stats)| entry.restat(stats));
     }
 }
 
 impl Shared {
-    /// Compares the checksums of a file before its first use since the start.
+    /// Compares the checksums of a whole file, once since the start: what queries read of it has its own.
     ///
     /// # Errors
     /// It is damaged, and noted to be mended.

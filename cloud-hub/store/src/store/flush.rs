@@ -1,14 +1,13 @@
 //! A flush: cut the log, seal what was decoded before the cut, commit, let the log go.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
 use super::Inner;
-use super::damage::fingerprint;
 use super::threads::Command;
 use crate::batches::Batches;
 use crate::config::StoreError;
@@ -16,9 +15,8 @@ use crate::hot::Hot;
 use crate::log::{Checkpoint, lock};
 use crate::manifest::{Change, FileEntry, HoldingEntry};
 use crate::metrics::add;
-use crate::sealed::guarded;
 use crate::snapshot;
-use crate::tables::{Shared, read, sealed_paths, write};
+use crate::tables::{Shared, read, write};
 
 /// All that the log held before a cut.
 #[derive(Debug)]
@@ -68,8 +66,12 @@ impl Inner {
         let oldest_segment = cut.checkpoint.oldest_segment;
         *unfinished = None;
         self.shared.set_sealing(false);
+        {
+            // Who waits for a flush looks at the counter under this lock.
+            let _state = lock(&self.shared.signal.state);
+            add(&self.shared.counters.flushes, 1);
+        }
         self.shared.signal.changed.notify_all();
-        add(&self.shared.counters.flushes, 1);
         let _ = self.commands.send(Command::Trim { oldest_segment });
         Ok(())
     }
@@ -91,16 +93,13 @@ impl Inner {
         let file = if cut.hot.rows() == 0 { None } else { Some(self.write_file(cut)?) };
         let entries = self.shared.series_entries(&stats);
         self.manifest.commit(&Change {
-            checkpoint: &cut.checkpoint,
+            checkpoint: Some(&cut.checkpoint),
             series: &entries,
-            added: file.as_ref(),
+            added: file.as_slice(),
             removed: &[],
         })?;
         let mut tables = write(&self.shared.tables);
-        if let Some(file) = file {
-            tables.next_file = file.number + 1;
-            Arc::make_mut(&mut tables.files).push(Arc::new(file));
-        }
+        tables.replace(file, &[]);
         tables.sealed_stats = stats;
         tables.flushing = None;
         self.shared.weigh(&tables);
@@ -108,26 +107,22 @@ impl Inner {
     }
 
     fn write_file(&self, cut: &Cut) -> Result<FileEntry, StoreError> {
-        let number = read(&self.shared.tables).next_file;
-        let (raw, rollup) = sealed_paths(&self.shared.dir, number);
-        let (raw_tmp, rollup_tmp) = (raw.with_extension("tmp"), rollup.with_extension("tmp"));
+        let number = write(&self.shared.tables).number();
+        let target = self.shared.target(number);
         // What was refused after the cut is in no file.
         let holdings: Vec<HoldingEntry> =
             lock(&self.shared.ledgers).cut_holdings().iter().map(Into::into).collect();
         let batches = Batches::new(&holdings);
-        let places = guarded(|| self.format.write(&cut.hot, &batches, &raw_tmp, &rollup_tmp));
-        let places = places.map_err(StoreError::Sealed)?;
-        let finish = || -> io::Result<[(u64, u32); 2]> {
-            let prints = [fingerprint(&raw_tmp)?, fingerprint(&rollup_tmp)?];
-            for (tmp, path) in [(&raw_tmp, &raw), (&rollup_tmp, &rollup)] {
-                File::open(tmp)?.sync_all()?;
-                fs::rename(tmp, path)?;
-            }
+        let write = || {
+            let written = self.format.write(&cut.hot, &batches, &target)?;
+            target.put_in_place()?;
             File::open(self.shared.dir.join("sealed"))?.sync_all()?;
-            Ok(prints)
+            Ok(written)
         };
-        let [raw, rollup] = finish().map_err(StoreError::io("writing a sealed file"))?;
-        Ok(FileEntry { number, raw, rollup, places, holdings })
+        let written = catch_unwind(AssertUnwindSafe(write));
+        let written = written.map_err(|_| StoreError::Sealed("the codec panicked".to_owned()))?;
+        let written = written.map_err(StoreError::io("writing a sealed file"))?;
+        Ok(FileEntry::new(number, written, number, holdings))
     }
 }
 

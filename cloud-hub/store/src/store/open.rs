@@ -12,6 +12,7 @@ use tideline_protocol::model::SeriesDef;
 use tideline_protocol::time::Clock;
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
+use super::compact::{remove, run_compactor};
 use super::damage::{self, Damage, Workshop, put_aside};
 use super::flush::run_flusher;
 use super::reopen::run_reopener;
@@ -48,12 +49,13 @@ pub fn open_on(
         fs::create_dir_all(config.dir.join(sub)).map_err(StoreError::io("creating the store's folders"))?;
     }
     let (manifest, mut contents) = open_manifest(&config.dir, &mut report)?;
-    let next_file = contents.files.last().map_or(1, |file| file.number + 1);
     let workshop = Workshop { dir: &config.dir, format: format.as_ref(), manifest: &manifest };
+    let next_file = next_number(&contents);
+    remove_gone(&config.dir, &manifest, &mut contents)?;
     check_files(&config, workshop, &mut contents, &mut report)?;
     let disk = RealDisk::open(config.dir.join("log"), config.dir.join("quarantine"))
         .map_err(StoreError::io("opening the log's folder"))?;
-    let Contents { checkpoint, series, files } = contents;
+    let Contents { checkpoint, series, files, .. } = contents;
     let sealed = checkpoint.ledgers.clone();
     let (core, replay) = LogCore::open(between(disk), checkpoint)?;
     let mut core = core.with_segment_bytes_max(config.log_segment_bytes_max);
@@ -102,7 +104,7 @@ fn count(shared: &Shared, replay: &Replay, report: &mut OpenReport) {
     report.agents = lock(&shared.ledgers).agents().len();
     report.series = read(&shared.registry).metas().len();
     report.sealed_files = tables.files.len();
-    report.sealed_rows = tables.files.iter().map(|file| file.rows()).sum();
+    report.sealed_rows = tables.files.iter().map(|file| file.rows).sum();
     report.replayed_records = replay.records;
     report.replayed_rows = tables.active.rows() as u64;
 }
@@ -143,6 +145,25 @@ fn open_manifest(dir: &Path, report: &mut OpenReport) -> Result<(Manifest, Conte
     Ok((manifest, contents))
 }
 
+/// A number that no file has had.
+fn next_number(contents: &Contents) -> u64 {
+    let listed = contents.files.iter().map(|file| file.number);
+    listed.chain(contents.gone.iter().copied()).max().map_or(1, |number| number + 1)
+}
+
+/// Removes what a compaction left, whichever of the old files and the new one it is.
+fn remove_gone(dir: &Path, manifest: &Manifest, contents: &mut Contents) -> Result<(), StoreError> {
+    let gone = std::mem::take(&mut contents.gone);
+    if gone.is_empty() {
+        return Ok(());
+    }
+    gone.iter()
+        .try_for_each(|number| remove(dir, *number))
+        .and_then(|()| fs::File::open(dir.join("sealed"))?.sync_all())
+        .map_err(StoreError::io("removing a sealed file"))?;
+    manifest.forget_gone(&gone)
+}
+
 fn sealed_files(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let list = || -> io::Result<Vec<PathBuf>> {
         fs::read_dir(dir.join("sealed"))?.map(|entry| Ok(entry?.path())).collect()
@@ -157,7 +178,7 @@ fn check_files(
     contents: &mut Contents,
     report: &mut OpenReport,
 ) -> Result<(), StoreError> {
-    let next = contents.files.last().map_or(1, |file| file.number + 1);
+    let next = next_number(contents);
     for file in contents.files.clone() {
         match damage::find(&config.dir, &file, config.check_files_on_open) {
             Ok(None) => {}
@@ -261,13 +282,17 @@ fn start(
     };
     let (checked, checker) = (Arc::clone(&shared), Weak::clone(&weak));
     let (watched, reopener, pause) = (Arc::clone(&shared), Weak::clone(&weak), config.log_retry_min);
-    let threads = vec![
+    let (compacted, compactor) = (Arc::clone(&shared), Weak::clone(&weak));
+    let mut threads = vec![
         spawn("store-reopen", Box::new(move || run_reopener(&watched, &reopener, pause)))?,
         spawn("store-check", Box::new(move || run_checker(&checked, &checker)))?,
         spawn("store-flush", Box::new(move || run_flusher(&shared, &weak, interval)))?,
         spawn("store-log", Box::new(move || writer.run(queue)))?,
         spawn("store-decode", Box::new(move || decoder.run(&works)))?,
     ];
+    if config.compact {
+        threads.push(spawn("store-compact", Box::new(move || run_compactor(&compacted, &compactor)))?);
+    }
     *lock(&inner.threads) = threads;
     Ok(Store { inner })
 }

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod backpressure;
+mod compact;
 mod concurrency;
 mod crash;
 mod damage;

@@ -1,5 +1,6 @@
 //! Digests of what is held: the same wherever the rows are, and other ones when a row is another.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,11 +11,12 @@ use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Digest, Restamp, Run};
 
 use super::rig::*;
-use crate::SeriesId;
-use crate::batches::Batches;
 use crate::buckets::Aggregate;
-use crate::hot::{Hot, Rows};
-use crate::sealed::{ParquetFormat, Place, SealedFormat};
+use crate::hot::Rows;
+use crate::sealed::{SealedFormat, SegmentFormat, Target};
+use crate::segment::read::ReadError;
+use crate::segment::write::{Print, SegmentWriter};
+use crate::segment::{BlockEntry, Directory, Level};
 
 fn digest(name: &str, first: u64, seqs: &[Vec<Row>]) -> Digest {
     let mut sum = Summer::default();
@@ -106,35 +108,35 @@ fn what_was_refused_is_not_digested_and_what_was_corrected_is_as_it_was_sent() {
 struct Falsifier;
 
 impl SealedFormat for Falsifier {
-    fn write(&self, hot: &Hot, batches: &Batches, raw: &Path, rollup: &Path) -> Result<Vec<Place>, String> {
-        ParquetFormat.write(hot, batches, raw, rollup)
+    fn create(&self, target: &Target) -> io::Result<SegmentWriter> {
+        SegmentFormat.create(target)
     }
 
-    fn roll_up(&self, raw: &Path, rollup: &Path) -> Result<(), String> {
-        ParquetFormat.roll_up(raw, rollup)
+    fn roll_up(&self, number: u64, raw: &Path, rollup: &Path) -> Result<Print, ReadError> {
+        SegmentFormat.roll_up(number, raw, rollup)
     }
 
-    fn read_series(&self, raw: &Path, offset: u64, len: u64) -> Result<Vec<SeriesId>, String> {
-        ParquetFormat.read_series(raw, offset, len)
+    fn directory(&self, path: &Path, number: u64) -> Result<Directory, ReadError> {
+        SegmentFormat.directory(path, number)
     }
 
-    fn read_batch_steps(&self, raw: &Path, offset: u64, len: u64) -> Result<Vec<i32>, String> {
-        ParquetFormat.read_batch_steps(raw, offset, len)
-    }
-
-    fn read_rows(&self, raw: &Path, offset: u64, len: u64) -> Result<Rows, String> {
-        let mut rows = ParquetFormat.read_rows(raw, offset, len)?;
+    fn read_rows(&self, raw: &Path, block: &BlockEntry) -> Result<Rows, ReadError> {
+        let mut rows = SegmentFormat.read_rows(raw, block)?;
         rows.values.iter_mut().filter(|value| **value == 1e300).take(1).for_each(|value| *value = 1.0);
         Ok(rows)
     }
 
-    fn read_rollup(
+    fn read_numbers(&self, raw: &Path, block: &BlockEntry) -> Result<Vec<u32>, ReadError> {
+        SegmentFormat.read_numbers(raw, block)
+    }
+
+    fn read_rolls(
         &self,
         rollup: &Path,
-        offset: u64,
-        len: u64,
-    ) -> Result<Vec<(SeriesId, i64, Aggregate)>, String> {
-        ParquetFormat.read_rollup(rollup, offset, len)
+        block: &BlockEntry,
+        level: Level,
+    ) -> Result<Vec<(i64, Aggregate)>, ReadError> {
+        SegmentFormat.read_rolls(rollup, block, level)
     }
 }
 

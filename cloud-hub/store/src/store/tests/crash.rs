@@ -80,7 +80,7 @@ fn segments(dir: &Path) -> Vec<String> {
 fn a_kill_between_any_two_steps_of_a_flush_neither_loses_nor_doubles() {
     let (before, after) = before_and_after();
     assert_eq!(segments(after.path()).len(), 1);
-    let (raw, rollup) = ("sealed/00000002.parquet", "sealed/00000002.1m.parquet");
+    let (raw, rollup) = ("sealed/00000002.seg", "sealed/00000002.roll");
     let case = |name: &str, damage: &dyn Fn(&Path)| {
         let dir = tempfile::tempdir().unwrap();
         copy(before.path(), dir.path());

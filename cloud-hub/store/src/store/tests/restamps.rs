@@ -76,7 +76,7 @@ fn what_comes_again_after_a_loss_has_the_correction_that_came_with_it() {
     let sent = store.audit(&agent("a"), EPOCH, (&seqs, 1), &AtomicBool::new(false)).unwrap();
     store.flush().unwrap();
     store.close().unwrap();
-    let raw = dir.path().join("sealed/00000001.parquet");
+    let raw = dir.path().join("sealed/00000001.seg");
     std::fs::OpenOptions::new().write(true).open(raw).unwrap().set_len(9).unwrap();
     let (store, _) = open(config(dir.path()));
     assert_eq!((ledger(&store).stored, ledger(&store).lost), (0, 8));

@@ -1,6 +1,7 @@
 //! What the tests of the store share: agents, batches, and a file format that fails when told to.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,9 +16,12 @@ use crate::batches::Batches;
 use crate::buckets::Aggregate;
 use crate::hot::{Hot, Rows};
 use crate::log::{EpochLedger, lock};
-use crate::sealed::{ParquetFormat, Place, SealedFormat};
+use crate::sealed::{SealedFormat, SegmentFormat, Target};
+use crate::segment::read::ReadError;
+use crate::segment::write::{Print, SegmentWriter, Written};
+use crate::segment::{BlockEntry, Directory, Level};
 use crate::store::{OpenReport, Store, open};
-use crate::{SeriesId, StoreConfig, StoreError};
+use crate::{StoreConfig, StoreError};
 
 pub const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
 /// Series of each agent.
@@ -30,11 +34,12 @@ pub fn agent(name: &str) -> AgentId {
     AgentId::parse(name).unwrap()
 }
 
-/// A store that flushes only when told to, and compares all checksums before it is open.
+/// A store that flushes and compacts only when told to, and compares all checksums before it is open.
 pub fn config(dir: &Path) -> StoreConfig {
     let mut config = StoreConfig::new(dir);
     config.flush_interval = Duration::from_secs(3600);
     config.check_files_on_open = true;
+    config.compact = false;
     config
 }
 
@@ -47,7 +52,7 @@ pub fn open(config: StoreConfig) -> (Store, OpenReport) {
 }
 
 pub fn try_open(config: StoreConfig) -> Result<(Store, OpenReport), StoreError> {
-    open::open(config, &ManualClock::at(0), Arc::new(ParquetFormat))
+    open::open(config, &ManualClock::at(0), Arc::new(SegmentFormat))
 }
 
 /// The series of an agent.
@@ -186,7 +191,7 @@ struct GateState {
     reads: (usize, usize),
 }
 
-/// Parquet, but each write takes the next step of a list; after its end all are written.
+/// The format of the store, but each write takes the next step of a list; after its end all are written.
 #[derive(Debug, Default)]
 pub struct Gate {
     state: Mutex<GateState>,
@@ -227,7 +232,11 @@ impl Gate {
 }
 
 impl SealedFormat for Gate {
-    fn write(&self, hot: &Hot, batches: &Batches, raw: &Path, rollup: &Path) -> Result<Vec<Place>, String> {
+    fn create(&self, target: &Target) -> io::Result<SegmentWriter> {
+        SegmentFormat.create(target)
+    }
+
+    fn write(&self, hot: &Hot, batches: &Batches, target: &Target) -> io::Result<Written> {
         let step = {
             let mut state = lock(&self.state);
             state.begun += 1;
@@ -237,43 +246,43 @@ impl SealedFormat for Gate {
         match step {
             Some(Step::Block) => self.wait_until(|state| state.open),
             Some(failure) => {
-                std::fs::write(raw, b"PAR1half").unwrap();
+                std::fs::write(&target.raw, b"TLSEGhalf").unwrap();
                 assert_ne!(failure, Step::Panic, "told to");
-                return Err("told to fail".to_owned());
+                return Err(io::Error::other("told to fail"));
             }
             None => {}
         }
-        let places = ParquetFormat.write(hot, batches, raw, rollup);
+        let written = SegmentFormat.write(hot, batches, target);
         lock(&self.state).done += 1;
         self.changed.notify_all();
-        places
+        written
     }
 
-    fn roll_up(&self, raw: &Path, rollup: &Path) -> Result<(), String> {
-        ParquetFormat.roll_up(raw, rollup)
+    fn roll_up(&self, number: u64, raw: &Path, rollup: &Path) -> Result<Print, ReadError> {
+        SegmentFormat.roll_up(number, raw, rollup)
     }
 
-    fn read_series(&self, raw: &Path, offset: u64, len: u64) -> Result<Vec<SeriesId>, String> {
-        ParquetFormat.read_series(raw, offset, len)
+    fn directory(&self, path: &Path, number: u64) -> Result<Directory, ReadError> {
+        SegmentFormat.directory(path, number)
     }
 
-    fn read_batch_steps(&self, raw: &Path, offset: u64, len: u64) -> Result<Vec<i32>, String> {
-        ParquetFormat.read_batch_steps(raw, offset, len)
-    }
-
-    fn read_rows(&self, raw: &Path, offset: u64, len: u64) -> Result<Rows, String> {
+    fn read_rows(&self, raw: &Path, block: &BlockEntry) -> Result<Rows, ReadError> {
         lock(&self.state).reads.0 += 1;
-        ParquetFormat.read_rows(raw, offset, len)
+        SegmentFormat.read_rows(raw, block)
     }
 
-    fn read_rollup(
+    fn read_numbers(&self, raw: &Path, block: &BlockEntry) -> Result<Vec<u32>, ReadError> {
+        SegmentFormat.read_numbers(raw, block)
+    }
+
+    fn read_rolls(
         &self,
         rollup: &Path,
-        offset: u64,
-        len: u64,
-    ) -> Result<Vec<(SeriesId, i64, Aggregate)>, String> {
+        block: &BlockEntry,
+        level: Level,
+    ) -> Result<Vec<(i64, Aggregate)>, ReadError> {
         lock(&self.state).reads.1 += 1;
-        ParquetFormat.read_rollup(rollup, offset, len)
+        SegmentFormat.read_rolls(rollup, block, level)
     }
 }
 

@@ -68,7 +68,7 @@ fn damage_is_found_wherever_it_is() {
         damage(dir.path());
         verify(dir.path()).unwrap()
     };
-    for (name, said) in [("00000001.parquet", "its readings"), ("00000001.1m.parquet", "its rollup")] {
+    for (name, said) in [("00000001.seg", "its readings"), ("00000001.roll", "its rollup")] {
         let found = check(&|dir| flip(&dir.join("sealed").join(name), 40));
         has(&found.problems, &format!("sealed file 00000001: {said}: its checksum does not match"));
         let found = check(&|dir| fs::remove_file(dir.join("sealed").join(name)).unwrap());
@@ -100,7 +100,7 @@ fn ranges_that_are_not_those_of_the_rows_are_found() {
     let mut file = contents.files[0].clone();
     file.holdings.clear();
     let (checkpoint, series) = (&contents.checkpoint, contents.series.as_slice());
-    manifest.commit(&Change { checkpoint, series, added: Some(&file), removed: &[] }).unwrap();
+    manifest.commit(&Change { checkpoint: Some(checkpoint), series, added: &[file], removed: &[] }).unwrap();
     drop(manifest);
     let problems = verify(dir.path()).unwrap().problems;
     has(&problems, "sealed file 00000001 has 2 rows, its ranges are of 0");

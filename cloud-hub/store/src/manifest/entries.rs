@@ -1,0 +1,241 @@
+//! What the rows of the manifest's tables say.
+
+use std::collections::BTreeMap;
+
+use minicbor::{Decode, Encode};
+use tideline_protocol::lives::{Life, Moved};
+use tideline_protocol::model::{AgentId, DeviceId, DropCause, Epoch, Gap, PointId, Sample, Seq, SeriesDef};
+use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::wire::{Report, Restamp};
+
+use super::ranges::{Ranges, RestampEntry, ranges, set_of};
+use crate::hot::SeriesStats;
+use crate::log::{EpochState, Holding};
+use crate::segment::write::Written;
+
+/// What the manifest says of one sealed file.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct FileEntry {
+    /// Its number, under which no other file ever stands.
+    #[n(0)]
+    pub number: u64,
+    /// Length and CRC-32C of the raw file.
+    #[n(1)]
+    pub raw: (u64, u32),
+    /// Length and CRC-32C of the rollup.
+    #[n(2)]
+    pub rollup: (u64, u32),
+    /// Rows of the raw file.
+    #[n(3)]
+    pub rows: u64,
+    /// The earliest time in it, ns.
+    #[n(5)]
+    pub first_ns: i64,
+    /// The latest time in it, ns.
+    #[n(6)]
+    pub last_ns: i64,
+    /// Its place in the order of arrival: the number of the first file that is in it. Of equal times of a
+    /// series the reading in the file with the lesser one is the earlier.
+    #[n(7)]
+    pub order: u64,
+    /// Which seqs it holds, so that a lost file is refilled by exactly those.
+    #[n(4)]
+    pub holdings: Vec<HoldingEntry>,
+}
+
+impl FileEntry {
+    /// An entry.
+    #[must_use]
+    pub fn new(number: u64, written: Written, order: u64, holdings: Vec<HoldingEntry>) -> Self {
+        let Written { raw, rollup, rows, first_ns, last_ns } = written;
+        let raw = raw.unwrap_or_default();
+        Self { number, raw, rollup, rows, first_ns, last_ns, order, holdings }
+    }
+}
+
+/// The seqs of an epoch that a file holds.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct HoldingEntry {
+    #[n(0)]
+    agent: AgentId,
+    #[n(1)]
+    epoch: Epoch,
+    #[n(2)]
+    seqs: Ranges,
+    #[n(3)]
+    rows: u64,
+}
+
+impl HoldingEntry {
+    /// An entry.
+    #[must_use]
+    pub fn new(agent: AgentId, epoch: Epoch, seqs: &RangeSet, rows: u64) -> Self {
+        Self { agent, epoch, seqs: seqs.iter().collect(), rows }
+    }
+
+    /// Whose, of which epoch, which seqs, and their rows.
+    #[must_use]
+    pub fn parts(&self) -> (&AgentId, Epoch, RangeSet, u64) {
+        (&self.agent, self.epoch, set_of(&self.seqs), self.rows)
+    }
+}
+
+impl From<&Holding> for HoldingEntry {
+    fn from(holding: &Holding) -> Self {
+        Self {
+            agent: holding.agent.clone(),
+            epoch: holding.epoch,
+            seqs: holding.seqs.iter().collect(),
+            rows: holding.rows,
+        }
+    }
+}
+
+#[derive(Debug, Encode, Decode)]
+#[cbor(array)]
+pub(super) struct EpochEntry {
+    #[n(0)]
+    stored: Ranges,
+    #[n(1)]
+    refused: Ranges,
+    #[n(2)]
+    dropped: Ranges,
+    #[n(3)]
+    lost: Ranges,
+    #[n(4)]
+    rows: [u64; 5],
+    #[n(5)]
+    gaps: Vec<Gap>,
+    #[n(13)]
+    dropped_by: Vec<(DropCause, u64)>,
+    #[n(6)]
+    reported: Option<Report>,
+    #[n(7)]
+    lives: Vec<Life>,
+    #[n(8)]
+    moved: Option<Moved>,
+    #[n(9)]
+    opened: u64,
+    #[n(10)]
+    reported_by: Option<u64>,
+    #[n(11)]
+    restamps: Vec<RestampEntry>,
+    // Corrected, uncertain.
+    #[n(12)]
+    restamped_rows: [u64; 2],
+    #[n(14)]
+    #[cbor(default)]
+    folded: Seq,
+}
+
+impl From<&EpochState> for EpochEntry {
+    fn from(state: &EpochState) -> Self {
+        Self {
+            stored: ranges(&state.settled.stored),
+            refused: ranges(&state.settled.refused),
+            dropped: ranges(&state.settled.dropped),
+            lost: ranges(&state.lost),
+            rows: [
+                state.stored_rows,
+                state.refused_rows,
+                state.dropped_rows,
+                state.duplicate_rows,
+                state.lost_rows,
+            ],
+            gaps: state.gaps.clone(),
+            dropped_by: state.dropped_by.clone(),
+            reported: state.reported,
+            lives: state.lives.clone(),
+            moved: state.moved,
+            opened: state.opened,
+            reported_by: state.reported_by,
+            restamps: state.restamps.iter().map(RestampEntry::from).collect(),
+            restamped_rows: [state.restamped_rows, state.uncertain_rows],
+            folded: state.folded,
+        }
+    }
+}
+
+impl EpochEntry {
+    pub(super) fn restore(self, state: &mut EpochState) {
+        state.settled.stored = set_of(&self.stored);
+        state.settled.refused = set_of(&self.refused);
+        state.settled.dropped = set_of(&self.dropped);
+        state.lost = set_of(&self.lost);
+        [state.stored_rows, state.refused_rows, state.dropped_rows, state.duplicate_rows, state.lost_rows] =
+            self.rows;
+        (state.gaps, state.dropped_by) = (self.gaps, self.dropped_by);
+        state.reported = self.reported;
+        (state.lives, state.moved, state.opened) = (self.lives, self.moved, self.opened);
+        state.reported_by = self.reported_by;
+        state.restamps = self.restamps.into_iter().map(Restamp::from).collect();
+        [state.restamped_rows, state.uncertain_rows] = self.restamped_rows;
+        state.folded = self.folded;
+    }
+}
+
+/// A series of this hub and what the sealed files hold of it.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(array)]
+pub struct SeriesEntry {
+    /// The device.
+    #[n(0)]
+    pub device: DeviceId,
+    /// The point.
+    #[n(1)]
+    pub point: PointId,
+    /// The unit.
+    #[n(2)]
+    pub unit: String,
+    #[n(3)]
+    count: u64,
+    #[n(4)]
+    first_ns: Option<i64>,
+    #[n(5)]
+    last: Option<(i64, u64)>,
+}
+
+impl SeriesEntry {
+    /// An entry.
+    #[must_use]
+    pub fn new(def: SeriesDef, stats: &SeriesStats) -> Self {
+        Self {
+            device: def.device,
+            point: def.point,
+            unit: def.unit,
+            count: stats.count,
+            first_ns: stats.first_ns,
+            last: stats.last.map(|last| (last.time_ns, last.value.to_bits())),
+        }
+    }
+
+    /// Replaces what the sealed files hold of it.
+    pub fn restat(&mut self, stats: &SeriesStats) {
+        self.count = stats.count;
+        self.first_ns = stats.first_ns;
+        self.last = stats.last.map(|last| (last.time_ns, last.value.to_bits()));
+    }
+
+    /// What the sealed files hold of it.
+    #[must_use]
+    pub fn stats(&self) -> SeriesStats {
+        let last = self.last.map(|(time_ns, bits)| Sample { time_ns, value: f64::from_bits(bits) });
+        SeriesStats { count: self.count, first_ns: self.first_ns, last }
+    }
+}
+
+/// The holdings of several files as those of one.
+pub fn gathered<'a>(holdings: impl Iterator<Item = &'a HoldingEntry>) -> Vec<HoldingEntry> {
+    let mut all: BTreeMap<(&AgentId, Epoch), (RangeSet, u64)> = BTreeMap::new();
+    for holding in holdings {
+        let (seqs, rows) = all.entry((&holding.agent, holding.epoch)).or_default();
+        seqs.insert_set(&set_of(&holding.seqs));
+        *rows += holding.rows;
+    }
+    let entries = all.into_iter();
+    entries
+        .map(|((agent, epoch), (seqs, rows))| HoldingEntry::new(agent.clone(), epoch, &seqs, rows))
+        .collect()
+}

@@ -1,0 +1,353 @@
+//! Writes a file of readings and that of their rollups, series by series, in bounded memory: what is kept
+//! back are a block of readings and of each width of buckets, and the blocks of hours and days.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use super::rolls::{self, Roll};
+use super::{BLOCK_ROWS, BlockEntry, CONDENSED, Directory, HEADER, LEVELS, Level, SeriesEntry, rows};
+use crate::buckets::{Aggregate, bucket_last, bucket_start};
+use crate::hot::SeriesId;
+
+/// The levels of a rollup.
+const ROLLED: [Level; 3] = [Level::Minute, Level::Hour, Level::Day];
+const WRITE_BYTES: usize = 256 * 1024;
+
+/// Length and CRC-32C of a file.
+pub type Print = (u64, u32);
+
+/// What was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The file of readings; none when only their rollup was written.
+    pub raw: Option<Print>,
+    /// That of their rollup.
+    pub rollup: Print,
+    /// The readings.
+    pub rows: u64,
+    /// The earliest time of one, ns.
+    pub first_ns: i64,
+    /// The latest time of one, ns.
+    pub last_ns: i64,
+}
+
+/// Blocks of one level that wait for those of finer ones; their offsets count from their beginning.
+#[derive(Debug, Default)]
+struct Section {
+    bytes: Vec<u8>,
+    blocks: Vec<BlockEntry>,
+}
+
+/// One file as it grows. Its finest level goes straight to the disk.
+#[derive(Debug)]
+struct Container {
+    out: BufWriter<File>,
+    at: u64,
+    crc: u32,
+    finest: Level,
+    sections: [Section; LEVELS.len()],
+    directory: Directory,
+}
+
+impl Container {
+    fn create(path: &Path, number: u64, finest: Level) -> io::Result<Self> {
+        let directory = Directory { number, ..Directory::default() };
+        let out = BufWriter::with_capacity(WRITE_BYTES, File::create(path)?);
+        let mut container = Self { out, at: 0, crc: 0, finest, sections: Default::default(), directory };
+        container.write(&HEADER)?;
+        Ok(container)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.crc = crc32c::crc32c_append(self.crc, bytes);
+        self.at += bytes.len() as u64;
+        self.out.write_all(bytes)
+    }
+
+    fn block(
+        &mut self,
+        level: Level,
+        bytes: &[u8],
+        rows: usize,
+        (first_ns, last_ns): (i64, i64),
+    ) -> io::Result<()> {
+        let Some(section) = self.sections.get_mut(level.slot()) else { return Ok(()) };
+        let at = if level == self.finest { self.at } else { section.bytes.len() as u64 };
+        let too_long = |_| io::Error::other("a block is too long");
+        section.blocks.push(BlockEntry {
+            offset: at,
+            len: u32::try_from(bytes.len()).map_err(too_long)?,
+            crc: crc32c::crc32c(bytes),
+            rows: u32::try_from(rows).map_err(too_long)?,
+            first_ns,
+            last_ns,
+        });
+        if level == self.finest {
+            return self.write(bytes);
+        }
+        section.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// How many blocks of each level there are.
+    fn marks(&self) -> [u32; LEVELS.len()] {
+        std::array::from_fn(|at| {
+            self.sections.get(at).map_or(0, |section| section.blocks.len().try_into().unwrap_or(u32::MAX))
+        })
+    }
+
+    /// The blocks since `marks` are those of a series.
+    fn close(&mut self, series: &OpenSeries, marks: [u32; LEVELS.len()]) {
+        let now = self.marks();
+        let mut blocks = [(0, 0); LEVELS.len()];
+        for (place, (begin, end)) in blocks.iter_mut().zip(marks.into_iter().zip(now)) {
+            *place = (begin, end - begin);
+        }
+        let OpenSeries { series, rows, first_ns, last_ns, last, .. } = *series;
+        self.directory.series.push(SeriesEntry { series, rows, first_ns, last_ns, last, blocks });
+    }
+
+    /// Writes what was kept back and the directory, and syncs the file.
+    fn finish(mut self) -> io::Result<Print> {
+        let sections = std::mem::take(&mut self.sections);
+        let mut base = 0_u32;
+        for (slot, section) in sections.into_iter().enumerate() {
+            let offset = if slot == self.finest.slot() { 0 } else { self.at };
+            self.write(&section.bytes)?;
+            let count = u32::try_from(section.blocks.len()).unwrap_or(u32::MAX);
+            for entry in &mut self.directory.series {
+                if let Some((first, _)) = entry.blocks.get_mut(slot) {
+                    *first = first.saturating_add(base);
+                }
+            }
+            base = base.saturating_add(count);
+            let moved =
+                section.blocks.into_iter().map(|block| BlockEntry { offset: block.offset + offset, ..block });
+            self.directory.blocks.extend(moved);
+        }
+        let end = self.directory.to_bytes(self.at);
+        self.write(&end)?;
+        let (at, crc) = (self.at, self.crc);
+        self.out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        Ok((at, crc))
+    }
+}
+
+/// The buckets of one width of the open series.
+#[derive(Debug, Default)]
+struct OpenLevel {
+    open: Option<Roll>,
+    full: Vec<Roll>,
+    // Whether the file gets them, once that is known.
+    kept: Option<bool>,
+    rows: u64,
+}
+
+/// The series that is being written.
+#[derive(Debug)]
+struct OpenSeries {
+    series: SeriesId,
+    rows: u64,
+    first_ns: i64,
+    last_ns: i64,
+    last: f64,
+    raw_marks: [u32; LEVELS.len()],
+    rollup_marks: [u32; LEVELS.len()],
+}
+
+/// A pair of files as they are written. Nothing of them counts before [`SegmentWriter::finish`].
+#[derive(Debug)]
+pub struct SegmentWriter {
+    // None when only the rollup is to be written.
+    raw: Option<Container>,
+    rollup: Container,
+    open: Option<OpenSeries>,
+    levels: [OpenLevel; ROLLED.len()],
+    times: Vec<i64>,
+    values: Vec<f64>,
+    numbers: Vec<u32>,
+    block: Vec<u8>,
+}
+
+impl SegmentWriter {
+    /// Begins the files of a number; no file at `raw` writes the rollup alone.
+    ///
+    /// # Errors
+    /// As the disk's.
+    pub fn create(number: u64, raw: Option<&Path>, rollup: &Path) -> io::Result<Self> {
+        Ok(Self {
+            raw: raw.map(|path| Container::create(path, number, Level::Raw)).transpose()?,
+            rollup: Container::create(rollup, number, Level::Minute)?,
+            open: None,
+            levels: Default::default(),
+            times: Vec::with_capacity(BLOCK_ROWS),
+            values: Vec::with_capacity(BLOCK_ROWS),
+            numbers: Vec::with_capacity(BLOCK_ROWS),
+            block: Vec::new(),
+        })
+    }
+
+    /// Adds readings of a series that are not before those that were added of it; each series comes once, with
+    /// a greater number than the one before it. All three have the same length.
+    ///
+    /// # Errors
+    /// As the disk's.
+    pub fn push(
+        &mut self,
+        series: SeriesId,
+        times: &[i64],
+        values: &[f64],
+        numbers: &[u32],
+    ) -> io::Result<()> {
+        let (Some(first_ns), Some(last_ns), Some(last)) = (times.first(), times.last(), values.last()) else {
+            return Ok(());
+        };
+        if self.open.as_ref().is_none_or(|open| open.series != series) {
+            self.close_series()?;
+            let raw_marks = self.raw.as_ref().map(Container::marks).unwrap_or_default();
+            let rollup_marks = self.rollup.marks();
+            let (rows, first_ns, last_ns, last) = (0, *first_ns, *last_ns, *last);
+            self.open = Some(OpenSeries { series, rows, first_ns, last_ns, last, raw_marks, rollup_marks });
+        }
+        if let Some(open) = &mut self.open {
+            open.rows += times.len() as u64;
+            (open.last_ns, open.last) = (*last_ns, *last);
+        }
+        let mut rest = (times, values, numbers);
+        while !rest.0.is_empty() {
+            let room = (BLOCK_ROWS - self.times.len()).min(rest.0.len());
+            let (times, values, numbers) =
+                (rest.0.split_at(room), rest.1.split_at(room), rest.2.split_at(room));
+            self.times.extend_from_slice(times.0);
+            self.values.extend_from_slice(values.0);
+            self.numbers.extend_from_slice(numbers.0);
+            rest = (times.1, values.1, numbers.1);
+            if self.times.len() == BLOCK_ROWS {
+                self.close_block()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the rest and syncs both files; gives what they are.
+    ///
+    /// # Errors
+    /// As the disk's.
+    pub fn finish(mut self) -> io::Result<Written> {
+        self.close_series()?;
+        let series = &self.rollup.directory.series;
+        let written = Written {
+            rows: self.rollup.directory.rows(),
+            first_ns: series.iter().map(|entry| entry.first_ns).min().unwrap_or_default(),
+            last_ns: series.iter().map(|entry| entry.last_ns).max().unwrap_or_default(),
+            ..Written::default()
+        };
+        let raw = self.raw.map(Container::finish).transpose()?;
+        Ok(Written { raw, rollup: self.rollup.finish()?, ..written })
+    }
+
+    fn close_block(&mut self) -> io::Result<()> {
+        let (Some(first), Some(last)) = (self.times.first().copied(), self.times.last().copied()) else {
+            return Ok(());
+        };
+        let places = match &mut self.raw {
+            Some(raw) => {
+                self.block.clear();
+                let places = rows::write(&mut self.block, &self.times, &self.values, &self.numbers);
+                raw.block(Level::Raw, &self.block, self.times.len(), (first, last))?;
+                places
+            }
+            None => rolls::places_of(&self.values),
+        };
+        let (times, values) = (std::mem::take(&mut self.times), std::mem::take(&mut self.values));
+        self.roll(&times, &values, places)?;
+        (self.times, self.values) = (times, values);
+        self.times.clear();
+        self.values.clear();
+        self.numbers.clear();
+        Ok(())
+    }
+
+    fn roll(&mut self, times: &[i64], values: &[f64], places: Option<u8>) -> io::Result<()> {
+        let width_ns = Level::Minute.width_ns();
+        let mut rows = (times, values);
+        while let Some(first_ns) = rows.0.first() {
+            let (start_ns, end_ns) = (bucket_start(*first_ns, width_ns), bucket_last(*first_ns, width_ns));
+            let len = rows.0.partition_point(|time| *time <= end_ns);
+            let (times, values) = (rows.0.split_at(len), rows.1.split_at(len));
+            if let Some(part) = Aggregate::of_rows(times.0, values.0) {
+                self.add(0, Roll { start_ns, part, places })?;
+            }
+            rows = (times.1, values.1);
+        }
+        Ok(())
+    }
+
+    /// Adds what is known of a part of a bucket of a level; a bucket that it is behind goes on to the next.
+    fn add(&mut self, at: usize, roll: Roll) -> io::Result<()> {
+        let (Some(level), Some(width_ns)) =
+            (self.levels.get_mut(at), ROLLED.get(at).map(|level| level.width_ns()))
+        else {
+            return Ok(());
+        };
+        let start_ns = bucket_start(roll.part.first_ns, width_ns);
+        if let Some(open) = level.open.as_mut().filter(|open| open.start_ns == start_ns) {
+            open.part.merge(&roll.part);
+            open.places = open.places.zip(roll.places).map(|(a, b)| a.max(b));
+            return Ok(());
+        }
+        let done = level.open.replace(Roll { start_ns, ..roll });
+        done.map_or(Ok(()), |done| self.pass_on(at, done))
+    }
+
+    /// A bucket is complete.
+    fn pass_on(&mut self, at: usize, done: Roll) -> io::Result<()> {
+        if let Some(level) = self.levels.get_mut(at) {
+            level.rows += 1;
+            if level.kept != Some(false) {
+                level.full.push(done);
+            }
+            if level.full.len() == BLOCK_ROWS {
+                self.close_rolls(at)?;
+            }
+        }
+        self.add(at + 1, done)
+    }
+
+    fn close_rolls(&mut self, at: usize) -> io::Result<()> {
+        let finer = self.levels.iter().take(at).rev().find(|level| level.kept == Some(true));
+        let finer = finer.map_or_else(|| self.open.as_ref().map_or(0, |open| open.rows), |level| level.rows);
+        let (Some(level), Some(of)) = (self.levels.get_mut(at), ROLLED.get(at).copied()) else {
+            return Ok(());
+        };
+        let rows = level.rows;
+        let kept = *level.kept.get_or_insert_with(|| rows.saturating_mul(CONDENSED) <= finer);
+        let full = std::mem::take(&mut level.full);
+        let (Some(first), Some(last), true) = (full.first(), full.last(), kept) else { return Ok(()) };
+        self.block.clear();
+        rolls::write(&mut self.block, &full, of.width_ns());
+        self.rollup.block(of, &self.block, full.len(), (first.start_ns, last.start_ns))
+    }
+
+    fn close_series(&mut self) -> io::Result<()> {
+        if self.open.is_none() {
+            return Ok(());
+        }
+        self.close_block()?;
+        for at in 0..ROLLED.len() {
+            if let Some(open) = self.levels.get_mut(at).and_then(|level| level.open.take()) {
+                self.pass_on(at, open)?;
+            }
+            self.close_rolls(at)?;
+        }
+        self.levels = Default::default();
+        if let Some(open) = self.open.take() {
+            self.rollup.close(&open, open.rollup_marks);
+            if let Some(raw) = &mut self.raw {
+                raw.close(&open, open.raw_marks);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,7 +1,6 @@
 //! Tumbling and hopping windows of one key: a partial aggregate per hop, and windows put together from these.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound::{Excluded, Included};
 
 use minicbor::{Decode, Encode};
 
@@ -42,10 +41,13 @@ impl Lengths {
         start_ns.saturating_add(self.length_ns)
     }
 
+    const fn first_start(self, slice: i64) -> i64 {
+        slice.saturating_sub(self.length_ns).saturating_add(self.hop_ns)
+    }
+
     /// The starts of the windows that hold a slice, ascending.
     fn starts(self, slice: i64) -> impl Iterator<Item = i64> {
-        let first = slice.saturating_sub(self.length_ns).saturating_add(self.hop_ns);
-        self.between(first, slice)
+        self.between(self.first_start(slice), slice)
     }
 
     /// From one start to another, both included.
@@ -95,10 +97,7 @@ impl Fixed {
         fire: &mut impl FnMut(Fired),
     ) {
         let again = self.changed(from, plan, of);
-        let after = Excluded(from.saturating_sub(of.length_ns));
-        let slices = self.slices.range((after, Included(to.saturating_sub(of.hop_ns))));
-        let closing = |start: &i64| (from < of.end(*start)) && of.end(*start) <= to;
-        let closed: BTreeSet<i64> = slices.flat_map(|(slice, _)| of.starts(*slice)).filter(closing).collect();
+        let closed = self.closing(from, to, of);
         for (starts, late) in [(again, true), (closed, false)] {
             starts.iter().filter_map(|start| self.window(*start, late, plan, of)).for_each(&mut *fire);
         }
@@ -112,6 +111,19 @@ impl Fixed {
                 self.carry = Some(partial.last());
             }
         }
+    }
+
+    /// The starts of windows with readings that end after one time and at the latest at another. Most events
+    /// close none, and cost nothing then, however many slices there are.
+    fn closing(&self, from: i64, to: i64, of: Lengths) -> BTreeSet<i64> {
+        let first = of.slice(from.saturating_sub(of.length_ns)).saturating_add(of.hop_ns);
+        let last = of.slice(to.saturating_sub(of.length_ns));
+        if first > last {
+            return BTreeSet::new();
+        }
+        let slices = self.slices.range(first..last.saturating_add(of.length_ns)).map(|(slice, _)| *slice);
+        let starts = |slice: i64| of.between(first.max(of.first_start(slice)), last.min(slice));
+        slices.flat_map(starts).collect()
     }
 
     /// The starts of closed windows that the late readings of this event are part of, or before the first reading of.

@@ -164,7 +164,8 @@ impl Job {
     /// one the time of the reading that it looks back from.
     ///
     /// # Errors
-    /// A name is not a valid one; this does not happen to results of an engine, which gives none then.
+    /// A name is not a valid one. Results of an engine have such names only where the sinks were changed while
+    /// their windows were open.
     pub fn derive(&self, result: &WindowResult) -> Result<Vec<Derived>, ModelError> {
         let time_ns = match self.shape {
             Shape::Sliding { .. } => result.end_ns.saturating_sub(1),

@@ -4,9 +4,10 @@
 //! "TLSJ"  version u16  length u64  CRC-32C u32  payload
 //!  4       2            8           4            CBOR, so many bytes
 //! ```
-//! Numbers are little-endian. The payload begins with the job's definition: a state belongs to one definition and
-//! to no other. A field that a later version adds to a definition must be left out of its JSON where it has its
-//! default, so that states go on fitting.
+//! Numbers are little-endian. The payload begins with what of the job's definition says how readings are put
+//! together (`Grounds`): a state belongs to that and to nothing else. The other fields may change in between, and
+//! hold from then on. A field that a later version adds must be left out of the JSON where it has its default, so
+//! that states go on fitting.
 //!
 //! What is decoded is encoded again and compared (INV-7), and looked at for whether it can be a state at all, so
 //! that damage that a checksum does not show is an error and no panic either.
@@ -14,12 +15,14 @@
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
+use serde::Serialize;
 use tideline_protocol::model::DeviceId;
 
 use super::Engine;
 use super::books::{Books, Totals, WantedKey};
 use super::device::Device;
 use crate::check::Job;
+use crate::spec::{Aggregate, Group, JobSpec, Join, Source, Stage, Window};
 
 const STATE_MAGIC: [u8; 4] = *b"TLSJ";
 /// The version of the layout.
@@ -52,16 +55,27 @@ pub enum StateError {
     /// They are no state.
     #[error("the state is damaged: {0}")]
     Damaged(String),
-    /// The definition has changed since.
-    #[error("the state is that of another definition of a job")]
+    /// What it depends on has changed since.
+    #[error("the state is that of a job with another source, stages, join, window, group or aggregates")]
     OtherJob,
+}
+
+/// What a state depends on.
+#[derive(Debug, Serialize)]
+struct Grounds<'a> {
+    source: &'a Source,
+    stages: &'a [Stage],
+    join: &'a Option<Join>,
+    window: &'a Window,
+    group: Group,
+    aggregates: &'a [Aggregate],
 }
 
 #[derive(Debug, Encode)]
 #[cbor(array)]
 struct Saving<'a> {
     #[n(0)]
-    definition: String,
+    grounds: String,
     #[n(1)]
     now_ns: i64,
     #[n(2)]
@@ -79,7 +93,7 @@ struct Saving<'a> {
 #[cbor(array)]
 struct Saved {
     #[n(0)]
-    definition: String,
+    grounds: String,
     #[n(1)]
     now_ns: i64,
     #[n(2)]
@@ -100,7 +114,7 @@ impl Engine {
     /// The state cannot be encoded, which no state of a checked job is known to do.
     pub fn save(&self) -> Result<Vec<u8>, StateError> {
         let saving = Saving {
-            definition: definition(&self.job)?,
+            grounds: grounds(&self.job)?,
             now_ns: self.now_ns,
             last_number: self.last_number(),
             totals: self.totals(),
@@ -120,7 +134,8 @@ impl Engine {
     /// A job that goes on from a state.
     ///
     /// # Errors
-    /// The bytes are not a whole and undamaged state of this definition.
+    /// The bytes are not a whole and undamaged state of this job. One whose time, late, sinks, limits or name
+    /// were changed goes on from its state.
     pub fn restore(job: Job, bytes: &[u8]) -> Result<Self, StateError> {
         let payload = payload(bytes)?;
         let damaged = |what: &str| StateError::Damaged(what.to_owned());
@@ -129,7 +144,7 @@ impl Engine {
         if minicbor::to_vec(&saved).ok().as_deref() != Some(payload) {
             return Err(damaged("it has another form than it is written in"));
         }
-        if saved.definition != definition(&job)? {
+        if saved.grounds != grounds(&job)? {
             return Err(StateError::OtherJob);
         }
         if !saved.devices.values_mut().all(|device| device.check(&job)) {
@@ -141,8 +156,10 @@ impl Engine {
     }
 }
 
-fn definition(job: &Job) -> Result<String, StateError> {
-    serde_json::to_string(job.spec()).map_err(|error| StateError::Damaged(error.to_string()))
+fn grounds(job: &Job) -> Result<String, StateError> {
+    let JobSpec { source, stages, join, window, group, aggregates, .. } = job.spec();
+    let grounds = Grounds { source, stages, join, window, group: *group, aggregates };
+    serde_json::to_string(&grounds).map_err(|error| StateError::Damaged(error.to_string()))
 }
 
 fn payload(bytes: &[u8]) -> Result<&[u8], StateError> {

@@ -98,10 +98,70 @@ fn what_is_wrong_is_told() {
     let mut flipped = whole.clone();
     flipped[40] ^= 1;
     assert_eq!(told(&flipped), "the state's checksum is wrong");
-    let mut other = spec.clone();
-    other.late.allowed_ms += 1;
-    assert_eq!(restore(&other, &whole), Err(StateError::OtherJob));
+    for change in [
+        |spec: &mut JobSpec| spec.window = Window::Tumbling { length_ms: 11 },
+        |spec: &mut JobSpec| spec.source.points = vec!["t".to_owned()],
+        |spec: &mut JobSpec| spec.aggregates.truncate(1),
+    ] {
+        let mut other = spec.clone();
+        change(&mut other);
+        assert_eq!(restore(&other, &whole), Err(StateError::OtherJob));
+    }
     assert!(told(&framed(b"\x80")).starts_with("the state is damaged: "));
+}
+
+#[test]
+fn a_job_may_be_given_more_room_and_more_time_and_goes_on() {
+    let mut small = spec(Window::Tumbling { length_ms: 10 }, &[Aggregate::Sum]);
+    small.limits.open_windows = 1;
+    let mut job = engine(&small);
+    let at = |point, ms| Step::Readings(0, vec![("a", point, vec![(ms, 1.0)])]);
+    assert_eq!(run(&mut job, &[at("t", 1), at("u", 1)]), ["side a/u 1=1 open_windows"]);
+    small.limits.open_windows = 3;
+    small.late.allowed_ms = 50;
+    small.name = "renamed".to_owned();
+    let mut job = restore(&small, &job.save().unwrap()).unwrap();
+    let wanted = ["a/t [0,10) sum=1", "a/u [0,10) sum=1", "late a/u [0,10) sum=2"];
+    assert_eq!(run(&mut job, &[at("u", 1), at("t", 10), at("u", 2)]), wanted);
+    assert_eq!(job.last_number(), 4);
+}
+
+/// The bytes with each `from` in it become `to`, and as many the other way round.
+fn swapped(payload: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let (mut found, mut rest) = (Vec::new(), payload);
+    while let Some((first, behind)) = rest.split_first() {
+        if let Some(behind) = rest.strip_prefix(from) {
+            found.extend_from_slice(to);
+            rest = behind;
+        } else if let Some(behind) = rest.strip_prefix(to) {
+            found.extend_from_slice(from);
+            rest = behind;
+        } else {
+            found.push(*first);
+            rest = behind;
+        }
+    }
+    found
+}
+
+#[test]
+fn what_can_be_no_state_is_refused_though_its_checksum_is_right() {
+    // 1 ms and 5 ms in CBOR.
+    let (one, five) = (&[0x1a, 0x00, 0x0f, 0x42, 0x40], &[0x1a, 0x00, 0x4c, 0x4b, 0x40]);
+    for spec in specs().into_iter().filter(|spec| spec.window != Window::Each || spec.join.is_some()) {
+        let mut job = engine(&spec);
+        run(&mut job, &[Step::Readings(7, vec![("a", "t", vec![(1, 0.5), (5, 2.0)])])]);
+        let payload = job.save().unwrap()[HEADER_BYTES..].to_vec();
+        restore(&spec, &framed(&payload)).unwrap();
+        let unordered = swapped(&payload, one, five);
+        assert_ne!(unordered, payload);
+        let wanted = StateError::Damaged("its windows cannot be windows of the job".to_owned());
+        assert_eq!(restore(&spec, &framed(&unordered)), Err(wanted), "{:?}", spec.window);
+        // The same number in more bytes than it needs.
+        let longer = swapped(&payload, five, &[0x1b, 0, 0, 0, 0, 0x00, 0x4c, 0x4b, 0x40]);
+        let wanted = StateError::Damaged("it has another form than it is written in".to_owned());
+        assert_eq!(restore(&spec, &framed(&longer)), Err(wanted));
+    }
 }
 
 /// The same state in hexadecimal, so that a change of the layout without a new version is seen.
@@ -128,7 +188,7 @@ proptest! {
         let spec = &specs()[which];
         let mut payload = saved(spec)[HEADER_BYTES..].to_vec();
         // Behind the definition, whose change is found first.
-        let from = serde_json::to_string(spec).unwrap().len();
+        let from = payload.windows(2).position(|pair| pair == b"]}").unwrap_or(0);
         for (at, byte) in edits {
             let at = from + at.index(payload.len() - from);
             payload[at] = byte;

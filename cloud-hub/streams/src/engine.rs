@@ -73,6 +73,10 @@ impl Engine {
         match event {
             Event::Readings(columns) => self.take_in(columns),
             Event::Tick => self.tick(),
+            Event::Resumed => {
+                let now_ns = self.now_ns;
+                self.devices.values_mut().for_each(|device| device.hear(now_ns));
+            }
             Event::Refill(refill) => self.refill(refill),
             Event::Forget(device) => self.forget(device),
             Event::Drain => {

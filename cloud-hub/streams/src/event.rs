@@ -15,9 +15,13 @@ pub enum Event<'a> {
     Readings(&'a [Column<'a>]),
     /// Time passes: silent devices become idle.
     Tick,
+    /// The job was not running for a while, and devices that are silent since were not heard for that reason:
+    /// their time-outs begin anew. Without it the first tick after a restart would make all late that comes
+    /// after it.
+    Resumed,
     /// The history of a window of [`Engine::wanted`](crate::Engine::wanted).
     Refill(Refill<'a>),
-    /// A device is gone for good: its windows are closed and it is forgotten.
+    /// A device is gone for good: its windows are closed and it is forgotten, as if it had never been.
     Forget(&'a DeviceId),
     /// There are no more readings: all windows are closed.
     Drain,
@@ -40,7 +44,7 @@ pub struct Refill<'a> {
     /// Which one, as it was asked for.
     pub wanted: &'a Wanted,
     /// All readings of the source's series of its key that the store has in it, as they arrived, before any
-    /// stage.
+    /// stage; also those that were ahead of the hub's clock when they came.
     pub columns: &'a [Column<'a>],
 }
 

@@ -15,8 +15,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Longest reason that is kept of a failure, in bytes.
-pub const REASON_BYTES_MAX: usize = 500;
+/// Longest reason that is kept of a failure, in characters: it is shown in lists.
+pub const REASON_CHARS_MAX: usize = 500;
 
 /// What a job is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,7 +151,7 @@ impl Life {
         let from = std::mem::replace(&mut self.phase, to);
         self.since_ns = now_ns;
         self.reason = match command {
-            Command::Fail(reason) => Some(reason.chars().take(REASON_BYTES_MAX / 4).collect()),
+            Command::Fail(reason) => Some(reason.chars().take(REASON_CHARS_MAX).collect()),
             _ => None,
         };
         Ok(Transition { at_ns: now_ns, from, to, reason: self.reason.clone() })

@@ -171,7 +171,8 @@ pub enum Window {
         hop_ms: u64,
     },
     /// For each reading a window that looks back from it: `RANGE BETWEEN … PRECEDING AND CURRENT ROW` of SQL.
-    /// Both ends are in it, and readings of one time share one window.
+    /// Both ends are in it, and readings of one time share one window. It takes as many steps as it has
+    /// readings, for each of them.
     Sliding {
         /// How far it looks back.
         length_ms: u64,

@@ -105,6 +105,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn it_is_the_exact_sum_rounded_once_in_any_order(
             numbers in prop::collection::vec(number(), 0..60), cut in 0_usize..60,

@@ -56,14 +56,19 @@ impl Device {
         }
     }
 
+    /// It was heard, or could not be.
+    pub const fn hear(&mut self, now_ns: i64) {
+        self.heard_ns = now_ns;
+    }
+
     /// Where its readings say that the watermark is to be.
-    pub fn due(&self, job: &Job) -> i64 {
-        self.newest_ns.saturating_sub(job.bound_ns).max(self.watermark_ns)
+    pub const fn due(&self, job: &Job) -> i64 {
+        self.newest_ns.saturating_sub(job.bound_ns)
     }
 
     /// Takes readings of one of its series; the watermark stays.
     pub fn take_in(&mut self, column: &Column<'_>, now_ns: i64, job: &Job, books: &mut Books) {
-        self.heard_ns = now_ns;
+        self.hear(now_ns);
         let key = job.point_of(column.point);
         for sample in column.samples {
             self.count(books, |counts| &mut counts.rows);

@@ -5,7 +5,9 @@ use tideline_streams::spec::{
     Combine, Comparison, Direction, Group, JobSpec, Late, Later, Stage, Time, Window,
 };
 
-use super::rig::{Series, Step, TEN, engine, joined_by, line, lines, one, refill, restart, run, spec};
+use super::rig::{
+    Series, Step, TEN, bring, engine, joined_by, line, lines, one, refill, restart, run, spec, step,
+};
 
 /// Runs the steps whole, with a restart between any two, and with a restart between each two.
 fn check(spec: &JobSpec, steps: &[Step], wanted: &[&str]) {
@@ -48,6 +50,22 @@ fn tumbling_windows_have_all_aggregates() {
             "pump/t [30,40) count=1 min=7 max=7 sum=7 first=7 last=7 mean=7 time_weighted_mean=6.2",
         ],
     );
+}
+
+#[test]
+fn outputs_are_json_that_names_what_they_are() {
+    let mut job = engine(&spec(TEN, &[Count, Sum]));
+    let first = step(&mut job, &one("t", &[(1, 0.5), (10, 1.0)]));
+    let json = serde_json::to_string(&first).unwrap();
+    let window = r#""key":{"device":"pump","point":"t"},"start_ns":0,"end_ns":10000000,"revision":0"#;
+    let wanted = format!(
+        r#"[{{"job":"job","number":1,"what":{{"kind":"result",{window},"values":[["count",1.0],["sum",0.5]]}}}}]"#
+    );
+    assert_eq!(json, wanted);
+    let aside = step(&mut job, &one("t", &[(2, f64::NAN)]));
+    let json = serde_json::to_string(&aside).unwrap();
+    let row = r#""device":"pump","point":"t","time_ns":2000000,"value":null,"cause":"unusable""#;
+    assert_eq!(json, format!(r#"[{{"job":"job","number":2,"what":{{"kind":"side",{row}}}}}]"#));
 }
 
 #[test]
@@ -239,6 +257,25 @@ fn what_is_too_late_is_aggregated_again_from_the_history() {
 }
 
 #[test]
+fn a_window_is_wanted_until_the_history_has_all_that_came_too_late_for_it() {
+    let mut spec = spec(TEN, &[Count]);
+    spec.late.then = Later::Update;
+    let mut job = engine(&spec);
+    run(&mut job, &[one("t", &[(1, 1.0), (10, 1.0)]), one("t", &[(2, 1.0)])]);
+    let asked = job.wanted(1).remove(0);
+    let early: Vec<Series> = vec![("pump", "t", vec![(1, 1.0), (2, 1.0)])];
+    // The history was read before this one was in it.
+    run(&mut job, &[one("t", &[(3, 1.0)])]);
+    assert_eq!(bring(&mut job, &asked, &early), ["late pump/t [0,10) count=2"]);
+    let again = job.wanted(1).remove(0);
+    assert_eq!((asked.rows, again.rows), (1, 2));
+    let whole: Vec<Series> = vec![("pump", "t", vec![(1, 1.0), (2, 1.0), (3, 1.0)])];
+    assert_eq!(bring(&mut job, &again, &whole), ["late pump/t [0,10) count=3"]);
+    assert_eq!(job.wanted(1), []);
+    assert_eq!(bring(&mut job, &again, &whole), Vec::<String>::new(), "nobody asked");
+}
+
+#[test]
 fn an_as_of_join_pairs_each_left_reading_with_the_last_right_one() {
     let rows = [
         ("pump", "u", vec![(0, 1.0), (4, 2.0), (4, 3.0), (13, 5.0)]),
@@ -349,6 +386,24 @@ fn a_silent_device_stalls_nobody_and_is_closed_by_the_hubs_clock() {
         "b/t [10,20) count=1",
     ];
     check(&spec, &steps, &wanted);
+}
+
+#[test]
+fn devices_that_could_not_be_heard_are_not_silent() {
+    let mut spec = spec(TEN, &[Count]);
+    spec.time.idle_timeout_ms = Some(30);
+    let at = |now: i64, ms: i64| Step::Readings(now, vec![("a", "t", vec![(ms, 1.0)])]);
+    let resumed = [
+        at(5, 5),
+        Step::Resumed(1_000),
+        Step::Tick(1_029),
+        at(1_029, 7),
+        Step::Tick(1_058),
+        Step::Tick(1_059),
+    ];
+    check(&spec, &resumed, &["a/t [0,10) count=2"]);
+    let silent = [at(5, 5), Step::Tick(1_000), at(1_000, 7)];
+    check(&spec, &silent, &["a/t [0,10) count=1", "side a/t 7=1 late"]);
 }
 
 #[test]

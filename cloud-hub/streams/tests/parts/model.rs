@@ -81,6 +81,7 @@ enum Act {
     Readings(Vec<Drawn>),
     Pass(i64),
     Tick,
+    Resumed,
     Restart,
     Refill,
     Forget(bool),
@@ -96,6 +97,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         12 => prop::collection::vec(column, 1..4).prop_map(Act::Readings),
         6 => (1_i64..15).prop_map(Act::Pass),
         3 => Just(Act::Tick),
+        1 => Just(Act::Resumed),
         3 => Just(Act::Restart),
         2 => Just(Act::Refill),
         1 => any::<bool>().prop_map(Act::Forget),
@@ -173,6 +175,7 @@ proptest! {
                 Act::Readings(columns) => Step::Readings(now, series(&columns, now)),
                 Act::Pass(ms) => { now += ms; continue }
                 Act::Tick => Step::Tick(now),
+                Act::Resumed => Step::Resumed(now),
                 Act::Forget(which) => Step::Forget(now, DEVICES[usize::from(which)]),
                 Act::Drain => Step::Drain(now),
                 Act::Restart => { job = restart(&job); continue }

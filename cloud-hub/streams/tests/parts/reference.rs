@@ -78,7 +78,11 @@ impl Reference {
     }
 
     pub fn step(&mut self, step: &Step) -> Vec<Said> {
-        let (Step::Readings(now, _) | Step::Tick(now) | Step::Forget(now, _) | Step::Drain(now)) = step;
+        let (Step::Readings(now, _)
+        | Step::Tick(now)
+        | Step::Resumed(now)
+        | Step::Forget(now, _)
+        | Step::Drain(now)) = step;
         self.now = self.now.max(now * MS);
         let mut said = Vec::new();
         match step {
@@ -92,6 +96,7 @@ impl Reference {
                     ids.into_iter().for_each(|id| self.advance(id, to, &mut said));
                 }
             }
+            Step::Resumed(_) => self.devices.values_mut().for_each(|device| device.heard = self.now),
             Step::Forget(_, id) => {
                 if self.devices.contains_key(id) {
                     self.advance(id, i64::MAX, &mut said);

@@ -5,7 +5,7 @@ use tideline_streams::spec::{
     Aggregate, Combine, Direction, Group, JobSpec, Join, Late, Later, Limits, Sink, Source, Stage, Time,
     Window,
 };
-use tideline_streams::{Column, Engine, Event, Job, Key, Output, Refill, What};
+use tideline_streams::{Column, Engine, Event, Job, Key, Output, Refill, Wanted, What};
 
 pub const MS: i64 = 1_000_000;
 
@@ -17,6 +17,7 @@ pub type Series = (&'static str, &'static str, Vec<(i64, f64)>);
 pub enum Step {
     Readings(i64, Vec<Series>),
     Tick(i64),
+    Resumed(i64),
     Forget(i64, &'static str),
     Drain(i64),
 }
@@ -40,6 +41,7 @@ pub fn step(engine: &mut Engine, step: &Step) -> Vec<Output> {
             readings(series, |columns| engine.handle(now * MS, Event::Readings(columns)))
         }
         Step::Tick(now) => engine.handle(now * MS, Event::Tick),
+        Step::Resumed(now) => engine.handle(now * MS, Event::Resumed),
         Step::Forget(now, id) => engine.handle(now * MS, Event::Forget(&device(id))),
         Step::Drain(now) => engine.handle(now * MS, Event::Drain),
     }
@@ -55,14 +57,17 @@ fn readings<T>(series: &[Series], with: impl FnOnce(&[Column<'_>]) -> T) -> T {
 
 /// Brings the history of the windows that are wanted; `history` is all that ever came.
 pub fn refill(engine: &mut Engine, history: &[Series]) -> Vec<Output> {
-    let mut outputs = Vec::new();
-    for wanted in engine.wanted(usize::MAX) {
-        let now = i64::MIN;
-        outputs.extend(readings(history, |columns| {
-            engine.handle(now, Event::Refill(Refill { wanted: &wanted, columns }))
-        }));
-    }
-    outputs
+    let wanted = engine.wanted(usize::MAX);
+    wanted.iter().flat_map(|wanted| answer(engine, wanted, history)).collect()
+}
+
+/// The lines that the history of one window gives.
+pub fn bring(engine: &mut Engine, wanted: &Wanted, history: &[Series]) -> Vec<String> {
+    answer(engine, wanted, history).iter().map(line).collect()
+}
+
+fn answer(engine: &mut Engine, wanted: &Wanted, history: &[Series]) -> Vec<Output> {
+    readings(history, |columns| engine.handle(i64::MIN, Event::Refill(Refill { wanted, columns })))
 }
 
 /// Saves the engine and goes on from what was saved.

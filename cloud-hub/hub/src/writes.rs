@@ -24,7 +24,7 @@ pub use self::admission::{Admission, DEVICES_PER_TOKEN_MAX, DevicePattern, only_
 use self::writer::Writer;
 use crate::hub::App;
 use crate::metadata::{Changes, DeviceRecord, MetadataError};
-use crate::places::{Limits, Places};
+use crate::places::{Limits, Place, Places};
 use crate::secret::SecretError;
 
 /// What the ids of writers begin with; no device or agent of another kind may be called so.
@@ -110,16 +110,26 @@ impl Writers {
 }
 
 /// Stores readings of a writer; returns when they are durable. It ends in any case, and what it has begun
-/// may still be stored after it has given up.
+/// may still be stored after it has given up; until then it keeps the request's place.
 ///
 /// # Errors
 /// Some of the readings may not be stored; others may be.
-pub async fn store(hub: &App, agent: &AgentId, columns: Vec<Column>) -> Result<(), WriteError> {
+pub async fn store(
+    hub: &App,
+    agent: &AgentId,
+    columns: Vec<Column>,
+    place: Option<Arc<Place<String>>>,
+) -> Result<(), WriteError> {
     let slot = hub.writers.slot(agent);
     let turn = tokio::time::timeout(TURN_MAX, Arc::clone(&slot.writer).lock_owned()).await;
     let turn = turn.map_err(|_| WriteError::Busy("other requests of this token wait before this one"))?;
     // A client that goes away must not cancel an append, whose seq would be in doubt then.
-    let work = tokio::spawn(write(Arc::clone(hub), agent.clone(), turn, columns));
+    let work = write(Arc::clone(hub), agent.clone(), turn, columns);
+    let work = tokio::spawn(async move {
+        let done = work.await;
+        drop(place);
+        done
+    });
     let done = tokio::time::timeout(STORE_MAX, work).await;
     done.map_err(|_| WriteError::Busy("it has not stored the readings in time, and may still do so"))???;
     heard(hub, agent, &slot).await;

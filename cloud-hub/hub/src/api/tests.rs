@@ -52,10 +52,15 @@ impl Bench {
 
 /// A hub with nothing in it.
 pub fn hub_in(dir: &std::path::Path, config: Config) -> App {
+    hub_on(dir, config, StoreConfig::new(dir.join("store")))
+}
+
+/// As [`hub_in`], with a store of these options.
+pub fn hub_on(dir: &std::path::Path, config: Config, store: StoreConfig) -> App {
     let config = Config { data_dir: dir.to_owned(), ..config };
     let clock: Arc<dyn tideline_protocol::time::Clock> = Arc::new(SystemClock::default());
     let metadata = Metadata::open(&dir.join("hub.redb")).unwrap();
-    let (store, _) = Store::open(StoreConfig::new(dir.join("store")), Arc::clone(&clock)).unwrap();
+    let (store, _) = Store::open(store, Arc::clone(&clock)).unwrap();
     let authority = CertificateAuthority::create("test", clock.wall_ns() / 1_000_000_000).unwrap();
     let addresses = Addresses {
         https: "localhost:8443".into(),

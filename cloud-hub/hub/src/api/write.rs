@@ -4,6 +4,7 @@
 //! and then they are stored twice: *at least once*. Who writes too much at once, or while the store takes
 //! nothing, is told with 503 to come again; 429 would have Prometheus throw its samples away.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -22,6 +23,7 @@ use super::problem::{ApiError, Problem};
 use super::write_tokens::{Grant, grant};
 use crate::config::Config;
 use crate::hub::{App, Hub};
+use crate::places::Place;
 use crate::telemetry::Metric;
 use crate::writes::{self, Admission, WriteError, only_device};
 
@@ -120,7 +122,7 @@ async fn line_protocol(hub: &App, query: &InfluxQuery, request: Request, malform
     let none = |error| (0, error);
     let grant = grant(hub, request.headers(), query.p.as_deref()).map_err(none)?;
     let precision = Precision::parse(query.precision.as_deref()).map_err(|e| none(e.into()))?;
-    let _place = place(hub, &grant).map_err(none)?;
+    let place = place(hub, &grant).map_err(none)?;
     let packed = packed(request.headers()).map_err(none)?;
     let bytes = whole(request.into_body()).await.map_err(none)?;
     let now_ns = hub.clock.wall_ns();
@@ -129,7 +131,7 @@ async fn line_protocol(hub: &App, query: &InfluxQuery, request: Request, malform
         line::parse(plain, precision, now_ns, mapping)
     };
     let keep = move |taken: &Taken| malformed == Malformed::IsLeftOut || taken.problems.malformed == 0;
-    store(hub, grant, &LINES, parse, keep).await
+    store(hub, (grant, place), &LINES, parse, keep).await
 }
 
 /// Write samples as to Prometheus
@@ -157,22 +159,25 @@ async fn samples(hub: &App, request: Request) -> Done {
     let none = |error| (0, error);
     let grant = grant(hub, request.headers(), None).map_err(none)?;
     let version = version(request.headers()).map_err(none)?;
-    let _place = place(hub, &grant).map_err(none)?;
+    let place = place(hub, &grant).map_err(none)?;
     let bytes = whole(request.into_body()).await.map_err(none)?;
     let parse = move |mapping: &mut Mapping<'_>| remote::parse(&body::unsnap(&bytes)?, version, mapping);
-    store(hub, grant, &SERIES, parse, |_| true).await
+    store(hub, (grant, place), &SERIES, parse, |_| true).await
 }
 
 /// Parses and stores.
 async fn store(
     hub: &App,
-    grant: Grant,
+    (grant, place): (Grant, Place<String>),
     format: &'static Format,
     parse: impl FnOnce(&mut Mapping<'_>) -> Result<Taken, FormatError> + Send + 'static,
     keep: impl FnOnce(&Taken) -> bool + Send + 'static,
 ) -> Done {
     let none = |error| (0, error);
     let writer = grant.writer.clone();
+    // Held by the work itself, which goes on when its client goes away.
+    let place = Arc::new(place);
+    let held = Arc::clone(&place);
     // It takes up to a second, and devices are registered on the way.
     let work = move |hub: &Hub| -> Result<(Taken, bool), ApiError> {
         let mut admission = Admission::new(hub, &grant.token, &grant.writer);
@@ -184,6 +189,7 @@ async fn store(
         let used =
             taken.columns.iter().map(|column| &column.device).collect::<std::collections::HashSet<_>>();
         admission.register(|device| keep && used.contains(device))?;
+        drop(held);
         Ok((taken, keep))
     };
     let (mut taken, keep) = hub.blocking(work).await.map_err(none)?;
@@ -194,7 +200,7 @@ async fn store(
     }
     let readings = taken.readings();
     if readings > 0 {
-        let stored = writes::store(hub, &writer, std::mem::take(&mut taken.columns)).await;
+        let stored = writes::store(hub, &writer, std::mem::take(&mut taken.columns), Some(place)).await;
         stored.map_err(|error| none(put_off(hub, &writer, error)))?;
         hub.counters.add(Metric::Written, readings as u64);
     }
@@ -231,7 +237,7 @@ fn put_off(hub: &Hub, writer: &tideline_protocol::model::AgentId, error: WriteEr
     }
 }
 
-fn place(hub: &Hub, grant: &Grant) -> Result<crate::places::Place<String>, ApiError> {
+fn place(hub: &Hub, grant: &Grant) -> Result<Place<String>, ApiError> {
     hub.writers.places.take(Some(grant.id.clone())).map_err(|_| {
         hub.counters.add(Metric::WritesPutOff, 1);
         let detail = "as many requests to write are being stored as the hub takes at once";

@@ -1,9 +1,10 @@
 //! Writers over restarts, and what they do when the registry and the store do not agree.
 
 use tideline_protocol::model::{DeviceId, Epoch, PointId, Sample};
+use tideline_store::StoreConfig;
 
 use super::*;
-use crate::api::tests::hub_in;
+use crate::api::tests::{hub_in, hub_on};
 use crate::config::Config;
 use crate::metadata::{WriterRecord, WriterSeriesRecord};
 
@@ -17,6 +18,11 @@ fn column(device: &str, point: &str, times: std::ops::Range<i64>) -> Column {
         point: PointId::parse(point).unwrap(),
         samples: times.map(|at| Sample { time_ns: at, value: 0.5 }).collect(),
     }
+}
+
+/// As the API does, for a request that takes no place.
+async fn store(hub: &App, agent: &AgentId, columns: Vec<Column>) -> Result<(), WriteError> {
+    super::store(hub, agent, columns, None).await
 }
 
 fn registered(hub: &App) {
@@ -151,6 +157,35 @@ async fn a_closed_store_is_told_and_a_client_that_goes_away_leaves_no_seq_in_dou
     close(Arc::clone(&hub)).await;
     let error = store(&hub, &writer(), vec![column("a", "p", 0..3)]).await.unwrap_err();
     assert!(matches!(error, WriteError::Store(StoreError::Closed)), "{error}");
+}
+
+#[tokio::test]
+async fn while_the_log_cannot_be_written_nothing_is_called_stored_and_then_all_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    // Each append needs a new segment.
+    let small = StoreConfig { log_segment_bytes_max: 1, ..StoreConfig::new(dir.path().join("store")) };
+    let hub = hub_on(dir.path(), Config::default(), small);
+    registered(&hub);
+    store(&hub, &writer(), vec![column("a", "p", 0..3)]).await.unwrap();
+    let (log, away) = (dir.path().join("store/log"), dir.path().join("away"));
+    std::fs::rename(&log, &away).unwrap();
+    let mut stored = 3;
+    let error = loop {
+        match store(&hub, &writer(), vec![column("a", "p", 0..1)]).await {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+        assert!(stored < 100, "it is stored without a log");
+    };
+    assert!(matches!(error, WriteError::Store(StoreError::Io { .. } | StoreError::Poisoned)), "{error}");
+    assert!(store(&hub, &writer(), vec![column("a", "new", 0..1)]).await.is_err());
+    std::fs::rename(&away, &log).unwrap();
+    store(&hub, &writer(), vec![column("a", "p", 0..3), column("a", "q", 0..2)]).await.unwrap();
+    assert_eq!(counts(&hub).await, [("a/p".to_owned(), stored + 3), ("a/q".to_owned(), 2)]);
+    let account = hub.store.ledger(&writer()).remove(0);
+    assert_eq!((account.stored, account.duplicates, account.balanced), (stored + 5, 0, true));
+    let settled = hub.store.agent_state(&writer(), epoch(&hub)).settled.all();
+    assert_eq!(settled.range_count(), 1);
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ impl Partial {
         self.count > 0
             && counted
             && ends
-            && self.sum.is_sound()
+            && self.sum.is_sound(self.count)
             && self.first.0 <= self.last.0
             && [self.first, self.last, (self.first.0, self.min), (self.first.0, self.max)].iter().all(usable)
             && self.rows.iter().all(usable)

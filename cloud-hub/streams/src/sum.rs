@@ -6,6 +6,11 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::limits::VALUE_ABS_MAX;
+
+/// More parts than numbers that do not overlap can have between the least and the greatest exponent.
+const PARTS_MAX: usize = 64;
+
 /// An exact sum of finite numbers whose magnitudes are within
 /// [`VALUE_ABS_MAX`](crate::limits::VALUE_ABS_MAX).
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
@@ -54,9 +59,10 @@ impl ExactSum {
         sum
     }
 
-    /// Whether each part is a finite number and no more of them are there than can be.
-    pub(crate) fn is_sound(&self) -> bool {
-        self.0.len() <= 64 && self.0.iter().all(|part| part.is_finite() && part.abs() < f64::MAX / 4.0)
+    /// Whether it can be the sum of so many values: adding more to it then ends in no infinity.
+    pub(crate) fn is_sound(&self, count: u64) -> bool {
+        let most = 2.0 * VALUE_ABS_MAX * count as f64;
+        self.0.len() <= PARTS_MAX && self.0.iter().map(|part| part.abs()).sum::<f64>() <= most
     }
 }
 
@@ -78,6 +84,14 @@ mod tests {
         let mut sum = ExactSum::default();
         values.iter().for_each(|value| sum.add(*value));
         sum.value()
+    }
+
+    #[test]
+    fn a_sum_that_so_many_values_cannot_have_is_not_sound() {
+        let of = |parts: &[f64]| ExactSum(parts.to_vec());
+        assert!(of(&[1e280, 1e280]).is_sound(1) && !of(&[1e280, -2e280]).is_sound(1));
+        assert!(!of(&[f64::NAN]).is_sound(1) && !of(&[f64::INFINITY]).is_sound(u64::MAX));
+        assert!(of(&[]).is_sound(0) && !of(&[0.5; 65]).is_sound(100));
     }
 
     #[test]
@@ -125,7 +139,7 @@ mod tests {
             right.iter().for_each(|value| b.add(*value));
             a.merge(&b);
             prop_assert_eq!(a.value(), wanted);
-            prop_assert!(a.is_sound());
+            prop_assert!(a.is_sound(values.len() as u64));
         }
     }
 }

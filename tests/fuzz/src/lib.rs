@@ -19,6 +19,7 @@ pub mod kept;
 pub mod mutate;
 mod session;
 mod spool;
+mod streams;
 mod wire;
 
 use std::io::Write as _;
@@ -40,12 +41,13 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "wire", run: wire::run, seeds: wire::seeds, short_runs: 20_000, bytes_max: 4096 },
     Target { name: "block", run: block::run, seeds: block::seeds, short_runs: 10_000, bytes_max: 4096 },
     Target { name: "session", run: session::run, seeds: session::seeds, short_runs: 4_000, bytes_max: 512 },
     Target { name: "config", run: config::run, seeds: config::seeds, short_runs: 4_000, bytes_max: 4096 },
     Target { name: "formats", run: formats::run, seeds: formats::seeds, short_runs: 20_000, bytes_max: 2048 },
+    Target { name: "streams", run: streams::run, seeds: streams::seeds, short_runs: 4_000, bytes_max: 2048 },
     Target { name: "spool", run: spool::run, seeds: spool::seeds, short_runs: 150, bytes_max: 128 },
 ];
 

@@ -76,6 +76,11 @@ fn what_clients_of_other_systems_write_is_taken_or_refused() {
 }
 
 #[test]
+fn stream_jobs_take_any_definition_state_and_readings_or_refuse_them() {
+    short("streams");
+}
+
+#[test]
 fn a_spool_opens_after_any_damage_and_counts_what_is_gone() {
     short("spool");
 }

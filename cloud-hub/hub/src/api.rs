@@ -6,6 +6,7 @@ pub mod dead_letters;
 pub mod device_tokens;
 pub mod devices;
 pub mod enroll;
+pub mod export;
 pub mod ledger;
 pub mod problem;
 pub mod query;
@@ -63,6 +64,7 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         ledger::of_fleet,
         query::series,
         query::query,
+        export::export,
         stream::live,
         store::show,
         dead_letters::list,
@@ -130,6 +132,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/ledger", get(ledger::of_fleet))
         .route("/series", get(query::series))
         .route("/query", get(query::query))
+        .route("/export", get(export::export))
         .route("/live", get(stream::live))
         .route("/store", get(store::show))
         .route("/dead-letters", get(dead_letters::list))

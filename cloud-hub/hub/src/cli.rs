@@ -3,6 +3,7 @@
 mod backup;
 mod beside;
 mod dead;
+mod export;
 mod files;
 mod show;
 mod socket;
@@ -77,6 +78,8 @@ pub enum Command {
     Token(TokenCommand),
     /// Read a series.
     Query(QueryArgs),
+    /// Write readings to a Parquet file, for DuckDB, pandas and the like.
+    Export(ExportArgs),
     /// The store.
     #[command(subcommand)]
     Store(StoreCommand),
@@ -266,6 +269,25 @@ pub struct QueryArgs {
     pub format: Format,
 }
 
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The file to write; one that is there is replaced when the new one is whole.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// These series only, as device/point; several with commas.
+    #[arg(long, conflicts_with = "device")]
+    pub series: Option<String>,
+    /// All series of this device; without both, all of the fleet.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// From when: RFC 3339, Unix ms, or relative as -6h; from the beginning when left out.
+    #[arg(long, allow_hyphen_values = true)]
+    pub from: Option<String>,
+    /// Until when.
+    #[arg(long, default_value = "now", allow_hyphen_values = true)]
+    pub to: String,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum DeadLetterCommand {
     /// All that are kept.
@@ -345,5 +367,6 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::User(command) => beside::user(&HubSocket::of(&config), &command).await,
         Command::Token(command) => beside::token(&HubSocket::of(&config), &command).await,
         Command::Query(args) => beside::query(&HubSocket::of(&config), &args).await,
+        Command::Export(args) => export::export(&HubSocket::of(&config), &args).await,
     }
 }

@@ -35,6 +35,8 @@ const OPENINGS: Allowance = Allowance { burst: 200, refill_ns: 5_000_000 };
 /// Readers of the live feed: each takes a connection, a task and some events. One user or token may
 /// have a wall of screens under one login, with some tabs left open.
 pub const STREAMS: Limits = Limits { all: 512, each: 48 };
+/// Exports at a time: each takes a core while its client keeps up.
+const EXPORTS_MAX: usize = 2;
 /// What is told of foreign certificates from one address: an agent of another hub knocks every few
 /// seconds, and the log is for more than that.
 const COMPLAINTS: Allowance = Allowance { burst: 3, refill_ns: 600_000_000_000 };
@@ -112,6 +114,8 @@ pub struct Hub {
     pub strangers: Strangers,
     /// The turn to look at a snapshot of the store: there is one at a time.
     pub snapshots: Arc<tokio::sync::Mutex<()>>,
+    /// Places for exports.
+    pub exports: Arc<tokio::sync::Semaphore>,
     /// The turn to read the store for an agent that compares it with its own.
     pub audits: Arc<tokio::sync::Semaphore>,
     /// Counters for `/metrics`.
@@ -160,6 +164,7 @@ impl Hub {
             signed_out: watch::Sender::new(0),
             strangers: Strangers::default(),
             snapshots: Arc::default(),
+            exports: Arc::new(tokio::sync::Semaphore::new(EXPORTS_MAX)),
             audits: Arc::new(tokio::sync::Semaphore::new(1)),
             counters: Counters::default(),
             refused: watch::Sender::new(0),

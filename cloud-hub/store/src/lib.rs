@@ -20,6 +20,7 @@ mod column;
 mod config;
 mod dead;
 mod decode;
+mod export;
 mod hot;
 mod inspect;
 pub mod log;

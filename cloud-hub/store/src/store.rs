@@ -16,6 +16,7 @@ mod threads;
 mod unkept;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,13 +32,14 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::agreement;
 use crate::config::{StoreConfig, StoreError};
+use crate::export;
 use crate::hot::SeriesId;
 use crate::log::{AgentState, EpochLedger, Opening, lock};
 use crate::manifest::Manifest;
 use crate::metrics::StoreMetrics;
 use crate::query::{self, BucketAnswer, RawCursor, RawPage};
 use crate::sealed::{SealedFormat, SegmentFormat};
-use crate::tables::{DeviceInfo, LiveBatch, SeriesInfo, Shared, read};
+use crate::tables::{DeviceInfo, LiveBatch, SeriesInfo, SeriesMeta, Shared, read};
 
 use flush::Cut;
 use threads::Command;
@@ -291,6 +293,26 @@ impl Store {
     ) -> Result<BucketAnswer, StoreError> {
         let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
         self.inner.mending(|| query::buckets(shared, format, series, (from_ns, to_ns), buckets_max))
+    }
+
+    /// Writes all rows of these series in `from..to` (ns) as a Parquet file, see [`crate::export`]; gives how
+    /// many. A `to` of `i64::MAX` means no end. Blocks the thread; it ends at the first write that fails.
+    ///
+    /// # Errors
+    /// A series is unknown, a file cannot be read, or `out` not written.
+    pub fn export_parquet(
+        &self,
+        series: &[SeriesId],
+        from_ns: i64,
+        to_ns: i64,
+        out: impl Write,
+    ) -> Result<u64, StoreError> {
+        export::parquet(self, series, (from_ns, to_ns), out)
+    }
+
+    /// What a series is.
+    pub(crate) fn meta(&self, id: SeriesId) -> Option<Arc<SeriesMeta>> {
+        read(&self.inner.shared.registry).meta(id).cloned()
     }
 
     /// What became of some seqs of an agent's epoch, and a digest of the readings for each `per` of those

@@ -147,7 +147,7 @@ pub async fn query(
     if at.from_ns > at.to_ns {
         return Err(ApiError::bad("bad-range", "from lies after to"));
     }
-    let infos = wanted(&hub, &query.series)?;
+    let infos = find_series(&hub, &query.series, SERIES_PER_QUERY_MAX)?;
     let limit = query.limit.unwrap_or(ROWS_DEFAULT);
     if !(1..=ROWS_MAX).contains(&limit) {
         return Err(ApiError::bad("bad-limit", format!("limit={limit}; allowed are 1 to {ROWS_MAX}")));
@@ -169,12 +169,16 @@ pub async fn query(
     })
 }
 
-fn wanted(hub: &App, text: &str) -> Result<Vec<SeriesInfo>, ApiError> {
+/// The series of these names, of which there may be so many.
+///
+/// # Errors
+/// There are none or too many names, or one of them is not that of a series.
+pub fn find_series(hub: &App, text: &str, names_max: usize) -> Result<Vec<SeriesInfo>, ApiError> {
     let names: Vec<&str> = text.split(',').map(str::trim).filter(|n| !n.is_empty()).collect();
-    if names.is_empty() || names.len() > SERIES_PER_QUERY_MAX {
+    if names.is_empty() || names.len() > names_max {
         return Err(ApiError::bad(
             "bad-series",
-            format!("{} series named; allowed are 1 to {SERIES_PER_QUERY_MAX}", names.len()),
+            format!("{} series named; allowed are 1 to {names_max}", names.len()),
         ));
     }
     // By device: each look-up passes over all series.

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Method, Request};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 
 use cloud_hub::config::Config;
 use cloud_hub::doors::SOCKET;
@@ -62,13 +64,35 @@ impl HubSocket {
         self.ask(Method::DELETE, path, None).await
     }
 
+    /// Reads an answer of any length, part by part.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn stream(&self, path: &str) -> Result<Answer> {
+        let (response, driver) = self.send(Method::GET, path, None).await?;
+        let answer = Answer { body: response.into_body(), driver };
+        Ok(answer)
+    }
+
     async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let (response, _driver) = self.send(method, path, body).await?;
+        let bytes = whole(response.into_body()).await?;
+        if bytes.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_slice(&bytes)?) }
+    }
+
+    /// An answer that is no refusal.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(Response<Incoming>, Driver)> {
         let stream = UnixStream::connect(&self.path).await.with_context(|| {
             let path = self.path.display();
             format!("no hub answers at {path}; is it running, and is --data its data folder?")
         })?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let driver = tokio::spawn(connection);
+        let driver = Driver(tokio::spawn(connection));
         let request = Request::builder().method(method).uri(path).header("host", "hub");
         let request = match body {
             Some(body) => request
@@ -77,19 +101,51 @@ impl HubSocket {
             None => request.body(Full::default())?,
         };
         let response = sender.send_request(request).await?;
-        let status = response.status();
-        let bytes = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-            .collect()
-            .await
-            .map_err(|e| anyhow!("{e}"))?
-            .to_bytes();
-        driver.abort();
-        let value: Value = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes)? };
-        if !status.is_success() {
-            let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
-            bail!("the hub says: {} ({})", text("detail"), text("code"));
+        if response.status().is_success() {
+            return Ok((response, driver));
         }
-        Ok(value)
+        let value: Value = serde_json::from_slice(&whole(response.into_body()).await?).unwrap_or_default();
+        let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
+        bail!("the hub says: {} ({})", text("detail"), text("code"));
+    }
+}
+
+async fn whole(body: Incoming) -> Result<Bytes> {
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+    Ok(body.map_err(|e| anyhow!("{e}"))?.to_bytes())
+}
+
+/// What drives a connection, for as long as it is wanted.
+#[derive(Debug)]
+struct Driver(JoinHandle<Result<(), hyper::Error>>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// An answer that is read part by part.
+#[derive(Debug)]
+pub struct Answer {
+    body: Incoming,
+    #[expect(dead_code, reason = "it moves the body on until it is dropped")]
+    driver: Driver,
+}
+
+impl Answer {
+    /// The next part; none at the end. Cancel safe.
+    ///
+    /// # Errors
+    /// The hub broke it off.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        while let Some(frame) = self.body.frame().await {
+            let frame = frame.context("the hub broke its answer off; its log says why")?;
+            if let Ok(part) = frame.into_data() {
+                return Ok(Some(part));
+            }
+        }
+        Ok(None)
     }
 }
 

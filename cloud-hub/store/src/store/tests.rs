@@ -6,6 +6,7 @@ mod compact;
 mod concurrency;
 mod crash;
 mod damage;
+mod export;
 mod letters;
 mod pages;
 mod reopen;

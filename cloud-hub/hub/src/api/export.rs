@@ -1,0 +1,139 @@
+//! Readings as a file that other programs read.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Deserialize;
+use tideline_protocol::model::DeviceId;
+use tideline_store::SeriesInfo;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::problem::{ApiError, Problem};
+use super::query::find_series;
+use crate::hub::App;
+use crate::when;
+
+/// Most series that may be named; all of a device, or of the fleet, may be more.
+const SERIES_NAMED_MAX: usize = 1_000;
+/// Bytes that are handed on together, and how many of these may wait for the client.
+const PART_BYTES: usize = 256 * 1024;
+const PARTS_MAX: usize = 4;
+/// How long a client may take nothing before its export ends.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What to export.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportQuery {
+    series: Option<String>,
+    device: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+}
+
+/// Readings as Parquet
+///
+/// Columns device, point, unit (strings), time_ns (ns since 1970, UTC) and value (double), by series, time and
+/// arrival. A body that ends before the file's footer was cut off by an error of the hub, which its log tells.
+#[utoipa::path(get, path = "/api/v1/export", operation_id = "export",
+    params(
+        ("series" = Option<String>, Query, description = "device/point, several with commas, up to 1000; all when left out"),
+        ("device" = Option<String>, Query, description = "All series of this device"),
+        ("from" = Option<String>, Query, description = "RFC 3339, Unix ms, or relative as -6h; the beginning when left out"),
+        ("to" = Option<String>, Query, description = "As from; now when left out")),
+    responses((status = 200, description = "A Parquet file", content_type = "application/vnd.apache.parquet"), (status = 503, description = "`too-many-exports`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn export(State(hub): State<App>, Query(query): Query<ExportQuery>) -> Result<Response, ApiError> {
+    let now_ns = hub.clock.wall_ns();
+    let time = |name: &'static str, text: &str| {
+        when::parse_time(text, now_ns).map_err(|e| ApiError::bad("bad-time", format!("{name}: {e}")))
+    };
+    let from_ns = query.from.as_deref().map_or(Ok(i64::MIN), |text| time("from", text))?;
+    let to_ns = time("to", query.to.as_deref().unwrap_or("now"))?;
+    if from_ns > to_ns {
+        return Err(ApiError::bad("bad-range", "from lies after to"));
+    }
+    let series = wanted(&hub, &query)?;
+    let turn = std::sync::Arc::clone(&hub.exports).try_acquire_owned().map_err(|_| {
+        let detail = "as many exports as are allowed are running; ask again when one has ended";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-exports", detail)
+    })?;
+    let (parts, body) = mpsc::channel(PARTS_MAX);
+    let runtime = tokio::runtime::Handle::current();
+    // Ends when the client has gone: its next part has nobody to go to.
+    tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let ids: Vec<_> = series.iter().map(|info| info.id).collect();
+        let mut out = Parts { runtime, parts: parts.clone(), held: Vec::new() };
+        let done = hub.store.export_parquet(&ids, from_ns, to_ns, &mut out);
+        let done = done.map_err(|error| error.to_string()).and_then(|rows| {
+            out.flush().map_err(|error| error.to_string())?;
+            Ok(rows)
+        });
+        match done {
+            Ok(rows) => tracing::info!(rows, series = ids.len(), "readings exported"),
+            Err(_) if parts.is_closed() => tracing::info!("an export ended with its client"),
+            Err(error) => {
+                tracing::error!(error, "an export was broken off");
+                let _gone = parts.try_send(Err(io::Error::other(error)));
+            }
+        }
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "application/vnd.apache.parquet"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"readings.parquet\""),
+    ];
+    Ok((headers, Body::from_stream(ReceiverStream::new(body))).into_response())
+}
+
+fn wanted(hub: &App, query: &ExportQuery) -> Result<Vec<SeriesInfo>, ApiError> {
+    match (&query.series, &query.device) {
+        (Some(_), Some(_)) => Err(ApiError::bad("bad-series", "give series or device, not both")),
+        (Some(names), None) => find_series(hub, names, SERIES_NAMED_MAX),
+        (None, Some(device)) => {
+            let device = DeviceId::parse(device).map_err(|e| ApiError::bad("bad-device", e.to_string()))?;
+            let found = hub.store.series(Some(&device));
+            if found.is_empty() {
+                Err(ApiError::not_found("device with readings", device.as_str()))
+            } else {
+                Ok(found)
+            }
+        }
+        (None, None) => Ok(hub.store.series(None)),
+    }
+}
+
+/// Hands what is written on to the client, and waits for it.
+struct Parts {
+    runtime: tokio::runtime::Handle,
+    parts: mpsc::Sender<io::Result<Bytes>>,
+    held: Vec<u8>,
+}
+
+impl Write for Parts {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.held.extend_from_slice(bytes);
+        if self.held.len() >= PART_BYTES {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        let part = Bytes::from(std::mem::take(&mut self.held));
+        let send = self.parts.send_timeout(Ok(part), PATIENCE);
+        self.runtime.block_on(send).map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => io::ErrorKind::TimedOut.into(),
+            SendTimeoutError::Closed(_) => io::ErrorKind::BrokenPipe.into(),
+        })
+    }
+}

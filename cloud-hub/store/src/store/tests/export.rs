@@ -1,0 +1,80 @@
+//! What an export writes is what Parquet readers find.
+
+use std::io::{self, Write};
+
+use polars::prelude::*;
+
+use super::rig::*;
+use crate::StoreError;
+
+fn rows_of(seq: u64) -> Vec<Row> {
+    let time = |n: i64| (40 - seq as i64) * 1_000 + n;
+    (0..6).map(|n| (n % SERIES, time(i64::from(n)), seq as f64 + f64::from(n) / 8.0)).collect()
+}
+
+fn read(bytes: Vec<u8>) -> Vec<(String, i64, u64)> {
+    let frame = ParquetReader::new(io::Cursor::new(bytes)).finish().unwrap();
+    let texts = |name: &str| {
+        let column = frame.column(name).unwrap().str().unwrap();
+        column.iter().map(|text| text.unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert!(texts("unit").iter().all(|unit| unit == "Cel"));
+    let times = frame.column("time_ns").unwrap().i64().unwrap().iter().map(Option::unwrap);
+    let values = frame.column("value").unwrap().f64().unwrap().iter().map(|value| value.unwrap().to_bits());
+    let names =
+        texts("device").into_iter().zip(texts("point")).map(|(device, point)| format!("{device}/{point}"));
+    names.zip(times).zip(values).map(|((name, time), value)| (name, time, value)).collect()
+}
+
+#[test]
+fn an_export_has_all_rows_of_files_and_memory_in_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ready(config(dir.path()));
+    for seq in 1..=30 {
+        append(&store, seq, &[rows_of(seq)]);
+        if seq % 7 == 0 {
+            store.flush().unwrap();
+        }
+    }
+    store.settle().unwrap();
+    let mut out = Vec::new();
+    assert_eq!(store.export_parquet(&[0, 1, 2], i64::MIN, i64::MAX, &mut out).unwrap(), 180);
+    assert_eq!(read(out), expected(&(1..=30).flat_map(rows_of).collect::<Vec<_>>()));
+    let mut out = Vec::new();
+    assert_eq!(store.export_parquet(&[1], 20_000, 30_000, &mut out).unwrap(), 20);
+    let within = (1..=30).flat_map(rows_of).filter(|row| row.0 == 1 && (20_000..30_000).contains(&row.1));
+    assert_eq!(read(out), expected(&within.collect::<Vec<_>>()));
+    let mut none = Vec::new();
+    assert_eq!(store.export_parquet(&[0], 0, 1, &mut none).unwrap(), 0);
+    assert_eq!(read(none), []);
+    assert!(matches!(store.export_parquet(&[9], 0, 1, &mut Vec::new()), Err(StoreError::Query(_))));
+    store.close().unwrap();
+}
+
+/// Takes so many bytes.
+struct Short(usize);
+
+impl Write for Short {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_export_ends_when_nobody_takes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ready(config(dir.path()));
+    append(&store, 1, &[rows_of(1)]);
+    store.settle().unwrap();
+    let export = |out: Short| store.export_parquet(&[0, 1, 2], i64::MIN, i64::MAX, out);
+    assert!(export(Short(1 << 20)).is_ok());
+    for bytes in [0, 4, 100, 500] {
+        assert!(matches!(export(Short(bytes)), Err(StoreError::Query(_))), "{bytes} bytes");
+    }
+    store.close().unwrap();
+}

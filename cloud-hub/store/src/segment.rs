@@ -4,15 +4,15 @@
 //! ```text
 //! header     8   "TLSEG", two zero bytes, version
 //! blocks         back to back, by (tier, series, time); what is in one is told in `rows` and `rolls`
-//! directory      72 bytes for each series, ascending: number u32 | zero u32 | rows u64 | first time i64 |
-//!                last time i64 | last value f64 | first block u32 and blocks u32, for each tier
-//!                40 bytes for each block: offset u64 | length u32 | CRC-32C u32 | rows u32 | zero u32 |
-//!                first time i64 | last time i64
-//! trailer   48   file number u64 | directory's offset u64 | series u32 | blocks u32 | rows u64 |
-//!                directory's CRC-32C u32 | zero u32 | CRC-32C of the trailer up to here u32 | "SEG\n"
+//! directory      columns as `column` has them, each with its length before it as a varint
+//!                of the series, ascending: number, rows, first time, last time, last value; blocks of readings,
+//!                of minutes, of hours, of days
+//!                of the blocks, in their order: length, CRC-32C, rows, first time, last time
+//! trailer   56   file number u64 | directory's offset u64 | its length u64 | series u32 | blocks u32 |
+//!                rows u64 | directory's CRC-32C u32 | zero u32 | CRC-32C of the trailer up to here u32 | "SEG\n"
 //! ```
-//! All numbers are little-endian, times are ns since 1970. In a rollup the times of a block are the starts of
-//! its buckets. A file is written once, from its beginning to its end, and never changed.
+//! The trailer is little-endian, times are ns since 1970. In a rollup the times of a block are the starts of its
+//! buckets. A file is written once, from its beginning to its end, and never changed.
 
 pub mod merge;
 pub mod read;
@@ -22,23 +22,30 @@ pub mod write;
 
 use std::ops::Range;
 
-use crate::buckets::{DAY_NS, HOUR_NS, MINUTE_NS};
-use crate::hot::{SeriesId, SeriesStats, is_before};
 use tideline_protocol::model::Sample;
+
+use crate::buckets::{DAY_NS, HOUR_NS, MINUTE_NS};
+use crate::column::{
+    ColumnError, put_column, read_integers, read_values, take_column, write_integers, write_values,
+};
+use crate::hot::{SeriesId, SeriesStats, is_before};
 
 /// The first bytes of a file; the last of them is the version.
 pub const HEADER: [u8; 8] = *b"TLSEG\0\0\x01";
 /// The last bytes of a file.
 const FOOTER: [u8; 4] = *b"SEG\n";
-const SERIES_BYTES: usize = 72;
-const BLOCK_BYTES: usize = 40;
-const TRAILER_BYTES: usize = 48;
+const TRAILER_BYTES: usize = 56;
+/// Series and blocks of a file, at most.
+const SERIES_MAX: u32 = 1 << 24;
+const BLOCKS_MAX: u32 = 1 << 26;
 
 /// Rows of a block of readings, and of rollups, at most.
 pub const BLOCK_ROWS: usize = 8 * 1024;
 /// A tier is left out of a series where it would have more than one row for so many of the finer one: it
 /// would take more room than it saves time.
 pub const CONDENSED: u64 = 4;
+/// A tier is left out where the finer one has fewer rows than these: they are read as fast.
+pub const FINER_ROWS_MIN: u64 = 1024;
 
 /// What rows are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,51 +178,6 @@ const fn halves(word: u64) -> (u32, u32) {
     (word as u32, (word >> 32) as u32)
 }
 
-impl SeriesEntry {
-    fn write(&self, out: &mut Vec<u8>) {
-        let head = [
-            pair(self.series, 0),
-            self.rows,
-            self.first_ns.cast_unsigned(),
-            self.last_ns.cast_unsigned(),
-            self.last.to_bits(),
-        ];
-        let blocks = self.blocks.map(|(first, count)| pair(first, count));
-        head.iter().chain(&blocks).for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let [series, rows, first, last, value, blocks @ ..] = words::<9>(bytes)?;
-        Some(Self {
-            series: halves(series).0,
-            rows,
-            first_ns: first.cast_signed(),
-            last_ns: last.cast_signed(),
-            last: f64::from_bits(value),
-            blocks: blocks.map(halves),
-        })
-    }
-}
-
-impl BlockEntry {
-    fn write(&self, out: &mut Vec<u8>) {
-        let words = [
-            self.offset,
-            pair(self.len, self.crc),
-            pair(self.rows, 0),
-            self.first_ns.cast_unsigned(),
-            self.last_ns.cast_unsigned(),
-        ];
-        words.iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let [offset, len_crc, rows, first, last] = words::<5>(bytes)?;
-        let ((len, crc), (rows, _)) = (halves(len_crc), halves(rows));
-        Some(Self { offset, len, crc, rows, first_ns: first.cast_signed(), last_ns: last.cast_signed() })
-    }
-}
-
 impl Directory {
     /// What it has of a series.
     #[must_use]
@@ -260,21 +222,19 @@ impl Directory {
     /// About how much memory it takes.
     #[must_use]
     pub const fn bytes(&self) -> usize {
-        self.series.len() * SERIES_BYTES + self.blocks.len() * BLOCK_BYTES
+        self.series.len() * size_of::<SeriesEntry>() + self.blocks.len() * size_of::<BlockEntry>()
     }
 
     /// The end of a file, when it stands at `offset`.
     fn to_bytes(&self, offset: u64) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.bytes() + TRAILER_BYTES);
-        self.series.iter().for_each(|entry| entry.write(&mut out));
-        self.blocks.iter().for_each(|entry| entry.write(&mut out));
+        let mut out = Vec::new();
+        self.write_series(&mut out);
+        self.write_blocks(&mut out);
         let crc = crc32c::crc32c(&out);
-        let counts = pair(
-            self.series.len().try_into().unwrap_or(u32::MAX),
-            self.blocks.len().try_into().unwrap_or(u32::MAX),
-        );
-        let trailer = out.len();
-        for word in [self.number, offset, counts, self.rows(), pair(crc, 0)] {
+        let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        let counts = pair(count(self.series.len()), count(self.blocks.len()));
+        let (len, trailer) = (out.len() as u64, out.len());
+        for word in [self.number, offset, len, counts, self.rows(), pair(crc, 0)] {
             out.extend_from_slice(&word.to_le_bytes());
         }
         let crc = crc32c::crc32c(out.get(trailer..).unwrap_or_default());
@@ -283,55 +243,120 @@ impl Directory {
         out
     }
 
-    /// Where the directory begins and how long it is, from the last bytes of a file of `len` bytes.
-    fn place(trailer: &[u8; TRAILER_BYTES], len: u64) -> Result<Trailer, Malformed> {
-        let (body, footer) = trailer.split_at(TRAILER_BYTES - 8);
-        let [sums] = words::<1>(footer).unwrap_or_default();
-        let (crc, mark) = halves(sums);
-        if mark.to_le_bytes() != FOOTER || crc32c::crc32c(body) != crc {
-            return Err(Malformed("its end is damaged"));
+    fn write_series(&self, out: &mut Vec<u8>) {
+        for of in [
+            |entry: &SeriesEntry| i64::from(entry.series),
+            |entry: &SeriesEntry| entry.rows.cast_signed(),
+            |entry: &SeriesEntry| entry.first_ns,
+            |entry: &SeriesEntry| entry.last_ns,
+        ] {
+            let column: Vec<i64> = self.series.iter().map(of).collect();
+            put_column(out, |out| write_integers(out, &column));
         }
-        let [number, offset, counts, rows, directory] = words::<5>(body).unwrap_or_default();
-        let ((series, blocks), (crc, _)) = (halves(counts), halves(directory));
-        let trailer = Trailer { number, offset, series, blocks, rows, crc };
-        if offset.checked_add(trailer.bytes()).and_then(|end| end.checked_add(TRAILER_BYTES as u64))
-            != Some(len)
-        {
-            return Err(Malformed("its directory is not where its end says"));
+        let last: Vec<f64> = self.series.iter().map(|entry| entry.last).collect();
+        put_column(out, |out| {
+            write_values(out, &last);
+        });
+        for level in LEVELS {
+            let count = |entry: &SeriesEntry| {
+                i64::from(entry.blocks.get(level.slot()).map_or(0, |(_, count)| *count))
+            };
+            let column: Vec<i64> = self.series.iter().map(count).collect();
+            put_column(out, |out| write_integers(out, &column));
         }
-        Ok(trailer)
+    }
+
+    fn write_blocks(&self, out: &mut Vec<u8>) {
+        for of in [
+            |entry: &BlockEntry| i64::from(entry.len),
+            |entry: &BlockEntry| i64::from(entry.crc),
+            |entry: &BlockEntry| i64::from(entry.rows),
+            |entry: &BlockEntry| entry.first_ns,
+            |entry: &BlockEntry| entry.last_ns,
+        ] {
+            let column: Vec<i64> = self.blocks.iter().map(of).collect();
+            put_column(out, |out| write_integers(out, &column));
+        }
     }
 
     /// Reads what [`Directory::to_bytes`] wrote.
-    fn from_bytes(bytes: &[u8], trailer: &Trailer) -> Result<Self, Malformed> {
-        if bytes.len() as u64 != trailer.bytes() || crc32c::crc32c(bytes) != trailer.crc {
+    fn from_bytes(mut bytes: &[u8], trailer: &Trailer) -> Result<Self, Malformed> {
+        if bytes.len() as u64 != trailer.len || crc32c::crc32c(bytes) != trailer.crc {
             return Err(Malformed("its directory is damaged"));
         }
-        let (series, blocks) = bytes
-            .split_at_checked(trailer.series as usize * SERIES_BYTES)
-            .ok_or(Malformed("its directory is cut"))?;
-        let series: Vec<_> = series.chunks_exact(SERIES_BYTES).filter_map(SeriesEntry::read).collect();
-        let blocks: Vec<_> = blocks.chunks_exact(BLOCK_BYTES).filter_map(BlockEntry::read).collect();
+        let contradicts = |_: ColumnError| Malformed("its directory contradicts itself");
+        let series = read_series(&mut bytes, trailer.series as usize).map_err(contradicts)?;
+        let blocks = read_blocks(&mut bytes, trailer.blocks as usize).map_err(contradicts)?;
         let ascending = series.is_sorted_by(|a, b| a.series < b.series);
-        let within = blocks.iter().all(|block| {
-            block.offset.checked_add(block.len.into()).is_some_and(|end| end <= trailer.offset)
-                && block.rows as usize <= BLOCK_ROWS
-        });
-        let listed = series
-            .iter()
-            .flat_map(|entry| &entry.blocks)
-            .all(|(first, count)| first.checked_add(*count).is_some_and(|end| end as usize <= blocks.len()));
+        let end = blocks.last().map_or(HEADER.len() as u64, |block| block.offset + u64::from(block.len));
+        let small = blocks.iter().all(|block| block.rows as usize <= BLOCK_ROWS);
+        let listed =
+            series.iter().flat_map(|entry| &entry.blocks).map(|(_, count)| u64::from(*count)).sum::<u64>();
         let directory = Self { number: trailer.number, series, blocks };
-        if !(ascending && within && listed && directory.rows() == trailer.rows) {
-            return Err(Malformed("its directory contradicts itself"));
+        let all = listed == u64::from(trailer.blocks) && directory.rows() == trailer.rows;
+        if ascending && small && all && end == trailer.offset && bytes.is_empty() {
+            Ok(directory)
+        } else {
+            Err(Malformed("its directory contradicts itself"))
         }
-        Ok(directory)
     }
+}
+
+const OUT_OF_RANGE: ColumnError = ColumnError::Malformed("a number is out of range");
+
+fn read_series(bytes: &mut &[u8], len: usize) -> Result<Vec<SeriesEntry>, ColumnError> {
+    let mut integers = || read_integers(take_column(bytes)?, len);
+    let (numbers, rows, firsts, lasts) = (integers()?, integers()?, integers()?, integers()?);
+    let values = read_values(take_column(bytes)?, len)?;
+    let mut counts = Vec::with_capacity(LEVELS.len());
+    for _ in LEVELS {
+        counts.push(read_integers(take_column(bytes)?, len)?);
+    }
+    // The blocks of a level stand together, and before those of the next one.
+    let mut next = 0_u32;
+    let mut places = vec![[(0, 0); LEVELS.len()]; len];
+    for (level, counts) in counts.iter().enumerate() {
+        for (place, count) in places.iter_mut().zip(counts) {
+            let count = u32::try_from(*count).map_err(|_| OUT_OF_RANGE)?;
+            if let Some(place) = place.get_mut(level) {
+                *place = (next, count);
+            }
+            next = next.checked_add(count).ok_or(OUT_OF_RANGE)?;
+        }
+    }
+    let numbers = numbers.into_iter().zip(rows).zip(firsts.into_iter().zip(lasts));
+    let all = numbers.zip(values.into_iter().zip(places));
+    all.map(|(((series, rows), (first_ns, last_ns)), (last, blocks))| {
+        let series = u32::try_from(series).map_err(|_| OUT_OF_RANGE)?;
+        let rows = u64::try_from(rows)
+            .ok()
+            .filter(|rows| *rows <= u64::from(u32::MAX) * 4096)
+            .ok_or(OUT_OF_RANGE)?;
+        Ok(SeriesEntry { series, rows, first_ns, last_ns, last, blocks })
+    })
+    .collect()
+}
+
+fn read_blocks(bytes: &mut &[u8], len: usize) -> Result<Vec<BlockEntry>, ColumnError> {
+    let mut integers = || read_integers(take_column(bytes)?, len);
+    let (lens, crcs, rows) = (integers()?, integers()?, integers()?);
+    let (firsts, lasts) = (integers()?, integers()?);
+    let mut offset = HEADER.len() as u64;
+    let all = lens.into_iter().zip(crcs).zip(rows).zip(firsts.into_iter().zip(lasts));
+    all.map(|(((len, crc), rows), (first_ns, last_ns))| {
+        let small = |number: i64| u32::try_from(number).map_err(|_| OUT_OF_RANGE);
+        let entry =
+            BlockEntry { offset, len: small(len)?, crc: small(crc)?, rows: small(rows)?, first_ns, last_ns };
+        offset += u64::from(entry.len);
+        Ok(entry)
+    })
+    .collect()
 }
 
 struct Trailer {
     number: u64,
     offset: u64,
+    len: u64,
     series: u32,
     blocks: u32,
     rows: u64,
@@ -339,7 +364,23 @@ struct Trailer {
 }
 
 impl Trailer {
-    const fn bytes(&self) -> u64 {
-        self.series as u64 * SERIES_BYTES as u64 + self.blocks as u64 * BLOCK_BYTES as u64
+    /// From the last bytes of a file of `len` bytes.
+    fn read(trailer: &[u8; TRAILER_BYTES], file_len: u64) -> Result<Self, Malformed> {
+        let (body, footer) = trailer.split_at(TRAILER_BYTES - 8);
+        let [sums] = words::<1>(footer).unwrap_or_default();
+        let (crc, mark) = halves(sums);
+        if mark.to_le_bytes() != FOOTER || crc32c::crc32c(body) != crc {
+            return Err(Malformed("its end is damaged"));
+        }
+        let [number, offset, len, counts, rows, directory] = words::<6>(body).unwrap_or_default();
+        let ((series, blocks), (crc, _)) = (halves(counts), halves(directory));
+        let end = offset.checked_add(len).and_then(|end| end.checked_add(TRAILER_BYTES as u64));
+        if end != Some(file_len) {
+            return Err(Malformed("its directory is not where its end says"));
+        }
+        if series > SERIES_MAX || blocks > BLOCKS_MAX {
+            return Err(Malformed("it has more series or blocks than a file may have"));
+        }
+        Ok(Self { number, offset, len, series, blocks, rows, crc })
     }
 }

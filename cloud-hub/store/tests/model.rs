@@ -90,9 +90,20 @@ fn rows() -> impl Strategy<Value = Rows> {
         .prop_map(|rows| rows.into_iter().map(|(s, t, v)| (s, t, f64::from(v) / 4.0)).collect())
 }
 
+/// So many that rollups are worth while, over some minutes.
+fn dense() -> impl Strategy<Value = Rows> {
+    (0..SERIES, -300_i64..300, 1_i64..300, 1_200_i64..2_500).prop_map(|(series, from_s, step_ms, rows)| {
+        let row = |n: i64| {
+            (series, from_s * 1_000_000_000 + n * step_ms * 1_000_000, f64::from((n % 41) as i32) / 4.0)
+        };
+        (0..rows).map(row).collect()
+    })
+}
+
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         6 => prop::collection::vec(rows(), 1..4).prop_map(Action::Append),
+        2 => dense().prop_map(|rows| Action::Append(vec![rows])),
         2 => (any::<usize>(), 1_usize..4).prop_map(|(at, len)| Action::Repeat(at, len)),
         4 => Just(Action::Flush),
         2 => Just(Action::Compact),

@@ -1,7 +1,7 @@
 //! Blocks of rollups: what is known of the readings of one series in buckets of one width.
 //!
 //! ```text
-//! for each column: length u32 (little-endian), then as `column` has it
+//! for each column: its length as a varint, then as `column` has it
 //! starts, counts, first times - starts, ends - last times        integers, ns
 //! then with places 0 to 9, as integers of so many decimals:
 //!     first, min - first, max - first, last - first, sum - count * first
@@ -13,7 +13,9 @@
 //! additions can have cost.
 
 use crate::buckets::Aggregate;
-use crate::column::{ColumnError, decimals, read_integers, read_values, write_integers, write_values};
+use crate::column::{
+    ColumnError, decimals, put_column, read_integers, read_values, take_column, write_integers, write_values,
+};
 use tideline_protocol::block::decimals::{DECIMALS_MAX, decimal, exact_integer, power_of_ten};
 
 use super::BLOCK_ROWS;
@@ -36,14 +38,6 @@ const CUT: ColumnError = ColumnError::Malformed("a block of a rollup is cut");
 const fn end_of(start_ns: i64, width_ns: i64) -> i64 {
     // A bucket that begins before all times starts at the first of them.
     start_ns.saturating_add(width_ns - 1)
-}
-
-fn column(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    let begin = out.len();
-    out.extend_from_slice(&[0; 4]);
-    write(out);
-    let len = u32::try_from(out.len() - begin - 4).unwrap_or(u32::MAX).to_le_bytes();
-    out.iter_mut().skip(begin).zip(len).for_each(|(byte, len)| *byte = len);
 }
 
 /// The sum as an integer of so many places, when it can be told from its neighbours.
@@ -92,10 +86,10 @@ pub fn write(out: &mut Vec<u8>, rolls: &[Roll], width_ns: i64) {
         |roll: &Roll, _| roll.part.first_ns.wrapping_sub(roll.start_ns),
         |roll: &Roll, width_ns| end_of(roll.start_ns, width_ns).wrapping_sub(roll.part.last_ns),
     ] {
-        column(out, |out| write_integers(out, &times(of)));
+        put_column(out, |out| write_integers(out, &times(of)));
     }
     if let Some((_, columns)) = numbers {
-        columns.iter().for_each(|numbers| column(out, |out| write_integers(out, numbers)));
+        columns.iter().for_each(|numbers| put_column(out, |out| write_integers(out, numbers)));
         return;
     }
     for of in [
@@ -106,43 +100,32 @@ pub fn write(out: &mut Vec<u8>, rolls: &[Roll], width_ns: i64) {
         |part: &Aggregate| part.sum,
     ] {
         let values: Vec<f64> = rolls.iter().map(|roll| of(&roll.part)).collect();
-        column(out, |out| {
+        put_column(out, |out| {
             write_values(out, &values);
         });
     }
 }
 
-struct Columns<'a>(&'a [u8]);
-
-impl<'a> Columns<'a> {
-    fn next(&mut self) -> Result<&'a [u8], ColumnError> {
-        let (len, rest) = self.0.split_first_chunk().ok_or(CUT)?;
-        let (column, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or(CUT)?;
-        self.0 = rest;
-        Ok(column)
-    }
-}
-
 /// First, min, max, last and sum of each bucket.
-fn read_numbers(columns: &mut Columns<'_>, places: u8, counts: &[i64]) -> Result<[Vec<f64>; 5], ColumnError> {
+fn read_numbers(columns: &mut &[u8], places: u8, counts: &[i64]) -> Result<[Vec<f64>; 5], ColumnError> {
     let len = counts.len();
     let mut out: [Vec<f64>; 5] = std::array::from_fn(|_| Vec::new());
     if places == DOUBLES {
         for values in &mut out {
-            *values = read_values(columns.next()?, len)?;
+            *values = read_values(take_column(columns)?, len)?;
         }
         return Ok(out);
     }
     let power = power_of_ten(places).ok_or(ColumnError::Malformed("a rollup's form is unknown"))?;
-    let firsts = read_integers(columns.next()?, len)?;
+    let firsts = read_integers(take_column(columns)?, len)?;
     let value = |integer| decimal(integer, power);
     let [first, rest @ .., sum] = &mut out;
     *first = firsts.iter().copied().map(value).collect();
     for values in rest {
-        let relative = read_integers(columns.next()?, len)?;
+        let relative = read_integers(take_column(columns)?, len)?;
         *values = relative.iter().zip(&firsts).map(|(n, first)| value(first.wrapping_add(*n))).collect();
     }
-    let relative = read_integers(columns.next()?, len)?;
+    let relative = read_integers(take_column(columns)?, len)?;
     let sums = relative.iter().zip(&firsts).zip(counts);
     *sum = sums.map(|((n, first), count)| value(first.wrapping_mul(*count).wrapping_add(*n))).collect();
     Ok(out)
@@ -154,14 +137,14 @@ fn read_numbers(columns: &mut Columns<'_>, places: u8, counts: &[i64]) -> Result
 /// It is not a block of so many.
 pub fn read(block: &[u8], len: usize, width_ns: i64) -> Result<Vec<(i64, Aggregate)>, ColumnError> {
     let (places, rest) = block.split_first().ok_or(CUT)?;
-    let mut columns = Columns(rest);
+    let mut columns = rest;
     if len > BLOCK_ROWS {
         return Err(ColumnError::Malformed("a block of a rollup has too many rows"));
     }
-    let mut integers = || read_integers(columns.next()?, len);
+    let mut integers = || read_integers(take_column(&mut columns)?, len);
     let (starts, counts, firsts, lasts) = (integers()?, integers()?, integers()?, integers()?);
     let [first, min, max, last, sum] = read_numbers(&mut columns, *places, &counts)?;
-    if !columns.0.is_empty() {
+    if !columns.is_empty() {
         return Err(CUT);
     }
     let times = starts.iter().zip(&firsts).zip(&lasts);

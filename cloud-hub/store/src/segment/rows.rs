@@ -1,52 +1,32 @@
 //! Blocks of readings: the columns of some rows of one series, sorted by time.
 //!
 //! ```text
-//! times length u32 | values length u32 | steps length u32 | times | values | steps   (little-endian)
+//! times | values | steps: for each the length as a varint, then the column
 //! ```
 //! Each column is as `column` has it. A step is the difference of the number of a row's batch (see
 //! `batches`) from that of the row before, or from 0 at the first row of a block.
 
-use crate::column::{ColumnError, read_integers, read_values, write_integers, write_values};
+use crate::column::{
+    ColumnError, put_column, read_integers, read_values, take_column, write_integers, write_values,
+};
 use crate::hot::Rows;
-
-const COLUMNS: usize = 3;
-
-/// The three columns of a block.
-fn columns(block: &[u8]) -> Option<[&[u8]; COLUMNS]> {
-    let (lengths, mut rest) = block.split_at_checked(4 * COLUMNS)?;
-    let mut out = [&[][..]; COLUMNS];
-    for (column, len) in out.iter_mut().zip(lengths.chunks_exact(4)) {
-        (*column, rest) = rest.split_at_checked(u32::from_le_bytes(len.try_into().ok()?) as usize)?;
-    }
-    rest.is_empty().then_some(out)
-}
-
-const CUT: ColumnError = ColumnError::Malformed("a block is cut");
 
 /// Writes a block; all three have the same length. Gives with how many places all values are decimals.
 pub fn write(out: &mut Vec<u8>, times: &[i64], values: &[f64], numbers: &[u32]) -> Option<u8> {
-    let begin = out.len();
-    out.extend_from_slice(&[0; 4 * COLUMNS]);
-    let mut ends = [0; COLUMNS];
-    let mut at = out.len();
-    let mut end = |out: &Vec<u8>, column: usize| {
-        if let Some(len) = ends.get_mut(column) {
-            *len = u32::try_from(out.len() - at).unwrap_or(u32::MAX);
-        }
-        at = out.len();
-    };
-    write_integers(out, times);
-    end(out, 0);
-    let places = write_values(out, values);
-    end(out, 1);
+    let mut places = None;
+    put_column(out, |out| write_integers(out, times));
+    put_column(out, |out| places = write_values(out, values));
     let mut before = 0;
     let steps =
         numbers.iter().map(|number| i64::from(*number) - std::mem::replace(&mut before, i64::from(*number)));
-    write_integers(out, &steps.collect::<Vec<_>>());
-    end(out, 2);
-    let lengths = ends.iter().flat_map(|len| len.to_le_bytes());
-    out.iter_mut().skip(begin).zip(lengths).for_each(|(byte, len)| *byte = len);
+    put_column(out, |out| write_integers(out, &steps.collect::<Vec<_>>()));
     places
+}
+
+/// The three columns of a block.
+fn columns(mut block: &[u8]) -> Result<[&[u8]; 3], ColumnError> {
+    let columns = [take_column(&mut block)?, take_column(&mut block)?, take_column(&mut block)?];
+    if block.is_empty() { Ok(columns) } else { Err(ColumnError::Malformed("a block goes on behind its end")) }
 }
 
 /// Times and values of a block of `len` rows.
@@ -54,7 +34,7 @@ pub fn write(out: &mut Vec<u8>, times: &[i64], values: &[f64], numbers: &[u32]) 
 /// # Errors
 /// It is not a block of so many rows.
 pub fn read(block: &[u8], len: usize) -> Result<Rows, ColumnError> {
-    let [times, values, _] = columns(block).ok_or(CUT)?;
+    let [times, values, _] = columns(block)?;
     Ok(Rows { times: read_integers(times, len)?, values: read_values(values, len)? })
 }
 
@@ -63,7 +43,7 @@ pub fn read(block: &[u8], len: usize) -> Result<Rows, ColumnError> {
 /// # Errors
 /// It is not a block of so many rows.
 pub fn read_numbers(block: &[u8], len: usize) -> Result<Vec<u32>, ColumnError> {
-    let [_, _, steps] = columns(block).ok_or(CUT)?;
+    let [_, _, steps] = columns(block)?;
     let mut number = 0_i64;
     let numbers = read_integers(steps, len)?.into_iter().map(|step| {
         number = number.wrapping_add(step);

@@ -6,7 +6,9 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use super::rolls::{self, Roll};
-use super::{BLOCK_ROWS, BlockEntry, CONDENSED, Directory, HEADER, LEVELS, Level, SeriesEntry, rows};
+use super::{
+    BLOCK_ROWS, BlockEntry, CONDENSED, Directory, FINER_ROWS_MIN, HEADER, LEVELS, Level, SeriesEntry, rows,
+};
 use crate::buckets::{Aggregate, bucket_last, bucket_start};
 use crate::hot::SeriesId;
 
@@ -322,7 +324,9 @@ impl SegmentWriter {
             return Ok(());
         };
         let rows = level.rows;
-        let kept = *level.kept.get_or_insert_with(|| rows.saturating_mul(CONDENSED) <= finer);
+        let kept = *level
+            .kept
+            .get_or_insert_with(|| finer >= FINER_ROWS_MIN && rows.saturating_mul(CONDENSED) <= finer);
         let full = std::mem::take(&mut level.full);
         let (Some(first), Some(last), true) = (full.first(), full.last(), kept) else { return Ok(()) };
         self.block.clear();

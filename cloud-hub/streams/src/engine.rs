@@ -145,17 +145,19 @@ impl Engine {
             if column.samples.is_empty() {
                 continue;
             }
-            if !self.devices.contains_key(column.device) {
-                if let Some(cause) = self.no_room_for_device() {
-                    self.books.refuse_all(column, cause);
-                    continue;
-                }
-                self.devices.insert(column.device.clone(), Device::default());
+            if let Some(device) = self.devices.get_mut(column.device) {
+                device.take_in(column, self.now_ns, &self.job, &mut self.books);
+            } else if let Some(cause) = self.no_room_for_device() {
+                self.books.refuse_all(column, cause);
+                continue;
+            } else {
                 self.books.weight.devices += 1;
+                let device = self.devices.entry(column.device.clone()).or_default();
+                device.take_in(column, self.now_ns, &self.job, &mut self.books);
             }
-            let Some(device) = self.devices.get_mut(column.device) else { continue };
-            device.take_in(column, self.now_ns, &self.job, &mut self.books);
-            heard.push(column.device);
+            if heard.last() != Some(&column.device) {
+                heard.push(column.device);
+            }
         }
         heard.sort_unstable();
         heard.dedup();

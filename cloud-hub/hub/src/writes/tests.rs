@@ -119,6 +119,30 @@ async fn a_dictionary_that_is_not_that_of_the_store_begins_a_new_epoch_and_surpl
 }
 
 #[tokio::test]
+async fn after_rows_were_lost_with_a_file_a_writer_begins_an_epoch_and_they_stay_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub_in(dir.path(), Config::default());
+    registered(&hub);
+    store(&hub, &writer(), vec![column("a", "p", 0..5)]).await.unwrap();
+    let first = epoch(&hub);
+    let sealing = hub.store.clone();
+    tokio::task::spawn_blocking(move || sealing.flush()).await.unwrap().unwrap();
+    close(hub).await;
+    for file in std::fs::read_dir(dir.path().join("store/sealed")).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let hub = hub_in(dir.path(), Config::default());
+    store(&hub, &writer(), vec![column("a", "p", 5..7)]).await.unwrap();
+    assert_ne!(epoch(&hub), first);
+    let ledger = hub.store.ledger(&writer());
+    let sums = ledger.iter().fold((0, 0, true), |(lost, stored, balanced), account| {
+        (lost + account.lost, stored + account.stored, balanced && account.balanced)
+    });
+    assert_eq!(sums, (5, 2, true));
+    assert_eq!(counts(&hub).await, [("a/p".to_owned(), 2)]);
+}
+
+#[tokio::test]
 async fn requests_at_once_are_stored_one_after_the_other() {
     let dir = tempfile::tempdir().unwrap();
     let hub = hub_in(dir.path(), Config::default());

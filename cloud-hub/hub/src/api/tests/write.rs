@@ -51,8 +51,11 @@ impl Bench {
 async fn line_protocol_is_stored_and_shown_like_all_other_readings() {
     let bench = Bench::new();
     let token = bench.write_token("telegraf", &["roof", "site3-*"]).await;
+    let mut live = bench.hub.store.subscribe();
     let text = "weather,host=roof temp=1.5 1000000000\nweather,host=site3-a,room=b temp=2 2000000000\n";
     assert_eq!(bench.line("/api/v2/write?org=o&bucket=b", &token, text).await, (204, Value::Null));
+    let batch = live.recv().await.unwrap();
+    assert_eq!((batch.agent.as_str(), batch.columns.len()), ("_write.telegraf", 2));
     assert_eq!(bench.stored("roof/weather/temp").await, json!([["1000000000"], [1.5]]));
     assert_eq!(bench.stored("site3-a/weather/temp/room.b").await, json!([["2000000000"], [2.0]]));
     let (_, page) = bench.local("GET", "/api/v1/devices", Value::Null).await;

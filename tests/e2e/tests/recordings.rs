@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use tideline_e2e::{Agent, Hub};
+use tideline_e2e::{Agent, Hub, process};
 
 /// A recording: its file, the column to take, and the prefix of the point.
 struct Recording {
@@ -88,5 +88,39 @@ async fn a_replayed_recording_is_stored_bit_for_bit() -> Result<()> {
             );
         }
     }
+    exported(&hub, &recordings).await?;
     agent.terminate(Duration::from_secs(30)).await
+}
+
+/// What `cloud-hub export` writes is, read by DuckDB, what the files have.
+async fn exported(hub: &Hub, recordings: &[Recording]) -> Result<()> {
+    let file = hub.folder().join("press-1.parquet");
+    let path = file.display().to_string();
+    let said = hub.command(&["export", "--device", "press-1", "--out", &path]).await?;
+    ensure!(said.good()?.contains(&path), "it does not say what it wrote");
+    ensure!(std::fs::read(&file)?.ends_with(b"PAR1"), "it is no Parquet file");
+    let none = hub.command(&["export", "--device", "press-2", "--out", &path]).await?;
+    ensure!(none.code == Some(1) && none.err.contains("press-2"), "{none:?}");
+    ensure!(std::fs::read(&file)?.ends_with(b"PAR1"), "what was there is gone");
+    let python = process::binary("cloud-hub")?.with_file_name("../clients/bin/python");
+    if !python.is_file() {
+        // `make test` has said so.
+        return Ok(());
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/duck.py");
+    let said = process::run_system(&python, &[script, &path]).await?;
+    let said = said.good()?;
+    let found: Vec<&str> = said.lines().collect();
+    let mut wanted = Vec::new();
+    for recording in recordings {
+        let name = format!("press-1/{}{}", recording.prefix, recording.column);
+        let rows = rows(recording)?.into_iter();
+        wanted.extend(rows.map(|(time, value)| format!("{name} {time} {:016x}", value.to_bits())));
+    }
+    // The sort is stable: rows of one time stay in their order.
+    wanted.sort_by_key(|line| line.split(' ').next().map(str::to_owned));
+    ensure!(wanted.len() == found.len(), "{} rows were exported of {}", found.len(), wanted.len());
+    let differs = wanted.iter().zip(&found).find(|(wanted, found)| wanted != found);
+    ensure!(differs.is_none(), "DuckDB reads another row: {differs:?}");
+    Ok(())
 }

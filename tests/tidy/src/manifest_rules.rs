@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{Repository, Violation};
 
 /// What a package of the product may use of the product. Packages under `tests/` may use all.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("tideline-protocol", &[]),
     ("tideline-link", &["tideline-protocol"]),
     ("tideline-profiles", &["tideline-protocol"]),
@@ -15,6 +15,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("tideline-store", &["tideline-protocol"]),
     ("tideline-formats", &["tideline-protocol"]),
     ("tideline-streams", &["tideline-protocol"]),
+    ("tideline-promql", &[]),
     ("edge-agent", &["tideline-protocol", "tideline-link", "tideline-profiles", "tideline-spool"]),
     (
         "cloud-hub",
@@ -25,6 +26,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
             "tideline-store",
             "tideline-formats",
             "tideline-streams",
+            "tideline-promql",
         ],
     ),
 ];

@@ -9,6 +9,7 @@ pub mod enroll;
 pub mod export;
 pub mod ledger;
 pub mod problem;
+pub mod prometheus;
 pub mod query;
 pub mod session;
 pub mod shapes;
@@ -152,6 +153,7 @@ pub fn router(hub: App, door: Door) -> Router {
     let enrolment = if door == Door::Tls { post(enroll::enroll) } else { post(only_over_tls) };
     let all = Router::new()
         .nest("/api/v1", v1)
+        .nest(prometheus::PATH, prometheus::routes(&hub))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/enroll/v1", enrolment)

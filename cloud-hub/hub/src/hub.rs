@@ -7,6 +7,7 @@ use tideline_protocol::time::Clock;
 use tideline_store::Store;
 use tokio::sync::watch;
 
+use crate::api::prometheus::EVALUATIONS;
 use crate::arrivals::Arrivals;
 use crate::bucket::{Allowance, Buckets, Pace};
 use crate::config::Config;
@@ -118,6 +119,8 @@ pub struct Hub {
     pub exports: Arc<tokio::sync::Semaphore>,
     /// The turn to read the store for an agent that compares it with its own.
     pub audits: Arc<tokio::sync::Semaphore>,
+    /// The turns to evaluate PromQL.
+    pub evaluations: Arc<tokio::sync::Semaphore>,
     /// Counters for `/metrics`.
     pub counters: Counters,
     /// Dead letters that are in the ledger; sessions tell their agents when it changes.
@@ -166,6 +169,7 @@ impl Hub {
             snapshots: Arc::default(),
             exports: Arc::new(tokio::sync::Semaphore::new(EXPORTS_MAX)),
             audits: Arc::new(tokio::sync::Semaphore::new(1)),
+            evaluations: Arc::new(tokio::sync::Semaphore::new(EVALUATIONS)),
             counters: Counters::default(),
             refused: watch::Sender::new(0),
             stopping: watch::Sender::new(false),

@@ -1,4 +1,5 @@
-//! Debian's Prometheus, which scrapes itself and sends what it has to a hub.
+//! Debian's Prometheus: one that scrapes itself and sends what it has to a hub, or one that answers over
+//! samples that are given to it.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::process::Running;
+use crate::process::{Running, run_system};
 use crate::{free_port, http, until};
 
 /// Longest wait for it to be ready.
@@ -57,9 +58,31 @@ impl Prometheus {
              remote_write: [{{url: 'http://{hub}/api/v1/write', authorization: {{credentials: '{token}'}}}}]\n"
         );
         std::fs::write(&config, text)?;
+        Self::launch(folder, port, &config, &folder.join("prometheus"), "1d").await
+    }
+
+    /// Starts one over samples in the OpenMetrics format and without targets, with its files in `folder`.
+    ///
+    /// # Errors
+    /// It is not installed, cannot read the samples, or is not ready in time.
+    pub async fn over(folder: &Path, samples: &str) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let (file, data) = (folder.join("samples.om"), folder.join("prometheus"));
+        std::fs::write(&file, samples)?;
+        let config = folder.join("prometheus.yml");
+        std::fs::write(&config, "")?;
+        let text = |path: &Path| path.display().to_string();
+        let made = ["tsdb", "create-blocks-from", "openmetrics", &text(&file), &text(&data)];
+        run_system(&program("promtool")?, &made).await?.good()?;
+        // The samples are as old as the test says.
+        Self::launch(folder, free_port()?, &config, &data, "50y").await
+    }
+
+    async fn launch(folder: &Path, port: u16, config: &Path, data: &Path, retention: &str) -> Result<Self> {
         let args = [
             format!("--config.file={}", config.display()),
-            format!("--storage.tsdb.path={}", folder.join("prometheus").display()),
+            format!("--storage.tsdb.path={}", data.display()),
+            format!("--storage.tsdb.retention.time={retention}"),
             format!("--web.listen-address=127.0.0.1:{port}"),
         ];
         let args: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -61,7 +61,8 @@ pub fn routes(hub: &App) -> Router<App> {
 async fn password_as_token(mut request: Request, next: Next) -> Response {
     let basic = request.headers().get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
-        let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+        let decoded =
+            STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
         let (_, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
         HeaderValue::from_str(&format!("Bearer {password}")).ok()
     });

@@ -15,6 +15,7 @@ mod devices;
 mod enrol;
 mod letters;
 mod live;
+mod prometheus;
 mod write;
 
 use super::*;

@@ -165,7 +165,7 @@ impl<S: Source> Evaluator<'_, S> {
                 let Some(partner) = partners.get(*place).copied().flatten() else { continue };
                 let Some(other) = one.get(partner) else { continue };
                 let Some(theirs) = other.value(step) else { continue };
-                let (place_out, is_new) = results.place(operation, (at, row), (partner, other));
+                let (place_out, is_new) = results.place(operation, (at, row), (partner, other), grid);
                 if is_new {
                     self.spend_points(1, grid)?;
                 }
@@ -179,7 +179,7 @@ impl<S: Source> Evaluator<'_, S> {
                 }
                 let (left, right) = if swapped { (theirs, mine) } else { (mine, theirs) };
                 if let Some(value) = operation.value(left, right) {
-                    results.set(place_out, step, value, grid)?;
+                    results.set(place_out, step, value)?;
                 }
             }
         }
@@ -253,7 +253,13 @@ struct Results {
 
 impl Results {
     /// Where the result of a pair goes, and whether that row is new.
-    fn place(&mut self, operation: &Binary, many: (usize, &Row), one: (usize, &Row)) -> (usize, bool) {
+    fn place(
+        &mut self,
+        operation: &Binary,
+        many: (usize, &Row),
+        one: (usize, &Row),
+        grid: Grid,
+    ) -> (usize, bool) {
         if let Some(place) = self.by_pair.get(&(many.0, one.0)) {
             return (*place, false);
         }
@@ -262,16 +268,13 @@ impl Results {
         let place = *self.by_labels.entry(labels.clone()).or_insert(next);
         self.by_pair.insert((many.0, one.0), place);
         if place == next {
-            self.rows.push(Row { labels, values: Vec::new() });
+            self.rows.push(Row { labels, values: vec![None; grid.steps] });
         }
         (place, place == next)
     }
 
-    fn set(&mut self, place: usize, step: usize, value: f64, grid: Grid) -> Result<(), Error> {
+    fn set(&mut self, place: usize, step: usize, value: f64) -> Result<(), Error> {
         let Some(row) = self.rows.get_mut(place) else { return Ok(()) };
-        if row.values.is_empty() {
-            row.values = vec![None; grid.steps];
-        }
         if row.value(step).is_some() {
             return Err(same_labels(&row.labels));
         }

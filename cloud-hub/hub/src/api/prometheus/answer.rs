@@ -188,9 +188,7 @@ pub fn metadata(
             units.entry(name).or_default().insert((info.point.as_str(), info.unit.as_str()));
         }
     }
-    let one = |(point, unit): (&str, &str)| {
-        json!({"type": "unknown", "help": format!("The point {point} of devices."), "unit": unit})
-    };
+    let one = |(point, unit): (&str, &str)| json!({"type": "unknown", "help": format!("The point {point} of devices."), "unit": unit});
     let metrics: serde_json::Map<String, Value> = units
         .into_iter()
         .take(limit.unwrap_or(usize::MAX))
@@ -218,7 +216,12 @@ mod tests {
 
     #[test]
     fn times_have_all_their_digits_and_no_more() {
-        let cases = [(0, "0"), (1_500_000_000, "1.5"), (1_763_805_600_123_000_001, "1763805600.123000001"), (-500_000_000, "-0.5")];
+        let cases = [
+            (0, "0"),
+            (1_500_000_000, "1.5"),
+            (1_763_805_600_123_000_001, "1763805600.123000001"),
+            (-500_000_000, "-0.5"),
+        ];
         for (ns, text) in cases {
             assert_eq!(time(ns), text);
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::http::header;
+use axum::http::{Method, header};
 use tideline_promql::duration::{self, from_seconds};
 use tideline_promql::{Matcher, parse_selector};
 
@@ -23,7 +23,8 @@ impl Params {
         let bytes = axum::body::to_bytes(body, BODY_BYTES_MAX).await;
         let bytes = bytes.map_err(|e| Failure::bad_data(format!("the form cannot be read: {e}")))?;
         let mut all = Vec::new();
-        if !bytes.is_empty() {
+        // As with Prometheus, only a POST has a form.
+        if parts.method == Method::POST && !bytes.is_empty() {
             let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
             if !kind.starts_with("application/x-www-form-urlencoded") {
                 let what = format!("Content-Type: {kind:?}; allowed is application/x-www-form-urlencoded");

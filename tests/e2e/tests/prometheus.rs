@@ -4,7 +4,11 @@
 //! Debian's Prometheus is of version 2: its ranges are closed at the left, those of version 3 and of the
 //! hub are open. No sample lies on a whole second, and no time of a query on a multiple of a subquery's
 //! step, so that this shows nowhere.
-#![allow(clippy::print_stderr, reason = "a test says what it could not do")]
+#![allow(
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    reason = "a test may panic, and says what it could not do"
+)]
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

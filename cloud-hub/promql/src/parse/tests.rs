@@ -1,3 +1,5 @@
+//! What the parser reads, refuses, and survives.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -74,79 +76,75 @@ fn words_of_the_language_can_be_metrics_and_labels() {
     assert_eq!(aggregate.grouping, Grouping::Without(vec!["a".to_owned()]));
 }
 
+/// What is wrong, and what is said of it.
+const WRONG: &[(&str, &str)] = &[
+    ("", "1:1: parse error: unexpected end of input in the query, expected an expression"),
+    ("a b", "1:3: parse error: unexpected \"b\" in the query, expected an operator or the end"),
+    (
+        "sum(\n  a,\n  b)",
+        "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 1, got 2",
+    ),
+    ("a{b=c}", "1:5: parse error: unexpected \"c\" in label matching, expected a string"),
+    ("{}", "1:1: parse error: vector selector must contain at least one non-empty matcher"),
+    ("{a=~\".*\"}", "1:1: parse error: vector selector must contain at least one non-empty matcher"),
+    ("a{__name__=\"b\"}", "1:3: parse error: metric name must not be set twice"),
+    (
+        "rate(a)",
+        "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector",
+    ),
+    ("rate()", "1:1: parse error: expected 1 argument(s) in call to \"rate\", got 0"),
+    ("round(a, 1, 2)", "1:1: parse error: expected at most 2 argument(s) in call to \"round\", got 3"),
+    (
+        "label_join(a, \"b\")",
+        "1:1: parse error: expected at least 3 argument(s) in call to \"label_join\", got 2",
+    ),
+    ("rate(a[5m],)", "1:12: parse error: trailing commas not allowed in function call args"),
+    ("nope(a)", "1:1: parse error: unknown function with name \"nope\""),
+    (
+        "histogram_quantile(0.9, a)",
+        "1:1: parse error: function \"histogram_quantile\" is not supported: there are no histograms here",
+    ),
+    ("limitk(1, a)", "1:1: parse error: aggregation \"limitk\" is not supported: it is experimental"),
+    ("1 > 2", "1:3: parse error: comparisons between scalars must use BOOL modifier"),
+    ("1 and a", "1:3: parse error: set operator not allowed in binary scalar expression"),
+    ("a + on(b) 1", "1:3: parse error: vector matching only allowed between instant vectors"),
+    ("a + bool b", "1:5: parse error: bool modifier can only be used on comparison operators"),
+    ("a and on(b) group_left c", "1:13: parse error: no grouping allowed for set operations"),
+    (
+        "a + on(b) group_left(b) c",
+        "1:11: parse error: label \"b\" must not occur in ON and GROUP clause at once",
+    ),
+    ("a[5m] + 1", "1:7: parse error: binary expression must contain only scalar and instant vector types"),
+    (
+        "-a[5m]",
+        "1:1: parse error: unary expression only allowed on expressions of type scalar or instant vector, got \"range vector\"",
+    ),
+    ("1[5m:]", "1:2: parse error: subquery is only allowed on instant vector, got scalar instead"),
+    (
+        "rate(a)[5m]",
+        "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector",
+    ),
+    ("sum(a)[5m]", "1:7: parse error: ranges only allowed for vector selectors"),
+    ("a offset 5m[5m]", "1:12: parse error: no offset modifiers allowed before range"),
+    ("a[0s]", "1:3: parse error: duration must be greater than 0"),
+    ("a offset 1m offset 1m", "1:13: parse error: offset may not be set multiple times"),
+    (
+        "1 offset 1m",
+        "1:3: parse error: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+    ),
+    (
+        "a @ foo",
+        "1:5: parse error: unexpected \"foo\" in @, expected a timestamp in seconds, start() or end()",
+    ),
+    ("a{b=~\"(\"}", "1:3: parse error: invalid regular expression \"(\": error: unclosed group"),
+    ("count_values(\"\", a)", "1:1: parse error: invalid label name \"\" in count_values"),
+    ("a smoothed", "1:3: parse error: unexpected \"smoothed\" in the query, expected an operator or the end"),
+];
+
 #[test]
 fn what_is_wrong_is_told_with_its_place() {
-    let cases = [
-        ("", "1:1: parse error: unexpected end of input in the query, expected an expression"),
-        ("a b", "1:3: parse error: unexpected \"b\" in the query, expected an operator or the end"),
-        (
-            "sum(\n  a,\n  b)",
-            "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 1, got 2",
-        ),
-        ("a{b=c}", "1:5: parse error: unexpected \"c\" in label matching, expected a string"),
-        ("{}", "1:1: parse error: vector selector must contain at least one non-empty matcher"),
-        ("{a=~\".*\"}", "1:1: parse error: vector selector must contain at least one non-empty matcher"),
-        ("a{__name__=\"b\"}", "1:3: parse error: metric name must not be set twice"),
-        (
-            "rate(a)",
-            "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector",
-        ),
-        ("rate()", "1:1: parse error: expected 1 argument(s) in call to \"rate\", got 0"),
-        ("round(a, 1, 2)", "1:1: parse error: expected at most 2 argument(s) in call to \"round\", got 3"),
-        (
-            "label_join(a, \"b\")",
-            "1:1: parse error: expected at least 3 argument(s) in call to \"label_join\", got 2",
-        ),
-        ("rate(a[5m],)", "1:12: parse error: trailing commas not allowed in function call args"),
-        ("nope(a)", "1:1: parse error: unknown function with name \"nope\""),
-        (
-            "histogram_quantile(0.9, a)",
-            "1:1: parse error: function \"histogram_quantile\" is not supported: there are no histograms here",
-        ),
-        ("limitk(1, a)", "1:1: parse error: aggregation \"limitk\" is not supported: it is experimental"),
-        ("1 > 2", "1:3: parse error: comparisons between scalars must use BOOL modifier"),
-        ("1 and a", "1:3: parse error: set operator not allowed in binary scalar expression"),
-        ("a + on(b) 1", "1:3: parse error: vector matching only allowed between instant vectors"),
-        ("a + bool b", "1:5: parse error: bool modifier can only be used on comparison operators"),
-        ("a and on(b) group_left c", "1:13: parse error: no grouping allowed for set operations"),
-        (
-            "a + on(b) group_left(b) c",
-            "1:11: parse error: label \"b\" must not occur in ON and GROUP clause at once",
-        ),
-        (
-            "a[5m] + 1",
-            "1:7: parse error: binary expression must contain only scalar and instant vector types",
-        ),
-        (
-            "-a[5m]",
-            "1:1: parse error: unary expression only allowed on expressions of type scalar or instant vector, got \"range vector\"",
-        ),
-        ("1[5m:]", "1:2: parse error: subquery is only allowed on instant vector, got scalar instead"),
-        (
-            "rate(a)[5m]",
-            "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector",
-        ),
-        ("sum(a)[5m]", "1:7: parse error: ranges only allowed for vector selectors"),
-        ("a offset 5m[5m]", "1:12: parse error: no offset modifiers allowed before range"),
-        ("a[0s]", "1:3: parse error: duration must be greater than 0"),
-        ("a offset 1m offset 1m", "1:13: parse error: offset may not be set multiple times"),
-        (
-            "1 offset 1m",
-            "1:3: parse error: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
-        ),
-        (
-            "a @ foo",
-            "1:5: parse error: unexpected \"foo\" in @, expected a timestamp in seconds, start() or end()",
-        ),
-        ("a{b=~\"(\"}", "1:3: parse error: invalid regular expression \"(\": error: unclosed group"),
-        ("count_values(\"\", a)", "1:1: parse error: invalid label name \"\" in count_values"),
-        (
-            "a smoothed",
-            "1:3: parse error: unexpected \"smoothed\" in the query, expected an operator or the end",
-        ),
-    ];
-    for (text, expected) in cases {
-        assert_eq!(told(text), expected, "{text}");
+    for (text, expected) in WRONG {
+        assert_eq!(told(text), *expected, "{text}");
     }
 }
 

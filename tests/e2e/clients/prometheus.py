@@ -1,4 +1,5 @@
-# prometheus-api-client against the hub: URL TOKEN TIME.
+"""Reads with PyPI's prometheus-api-client: `prometheus.py URL TOKEN TIME`."""
+
 import sys
 from datetime import datetime, timezone
 from prometheus_api_client import PrometheusConnect

@@ -175,8 +175,8 @@ prometheus:
 	apt-get update -qq >&2; \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >&2
 
-# The client libraries of InfluxDB, Prometheus and DuckDB, in a folder of their own. Without Python and its venv the tests with them
-# are left out.
+# The client libraries of InfluxDB, Prometheus and DuckDB, in a folder of their own. Without Python and its venv the
+# tests with them are left out.
 INFLUX := $(CARGO_TARGET_DIR)/clients
 influx:
 	@if "$(INFLUX)/bin/python" -c 'import duckdb, influxdb_client, prometheus_api_client' 2>/dev/null; then exit 0; fi; \

@@ -189,6 +189,14 @@ fn questions(store: &Store, figures: &mut Vec<Figure>, state: &'static str) -> a
     Ok(())
 }
 
+/// The readings as Parquet where the environment names a file, for `parquet.py`.
+fn export(store: &Store) -> anyhow::Result<()> {
+    let Some(path) = std::env::var_os("EXPORT") else { return Ok(()) };
+    let ids: Vec<SeriesId> = store.series(None).iter().map(|info| info.id).collect();
+    store.export_parquet(&ids, i64::MIN, i64::MAX, std::fs::File::create(path)?)?;
+    Ok(())
+}
+
 /// The bare log that everything durable is measured against: the same records, appended and synced.
 fn bare(runs: &[Run], group: usize) -> anyhow::Result<()> {
     use std::io::Write as _;
@@ -228,6 +236,7 @@ pub fn measure(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
                 store.flush()?;
                 store.compact()?;
                 sealed = store.metrics().sealed_bytes;
+                export(&store)?;
             }
             store.close()?;
         }

@@ -65,11 +65,19 @@ fn bounded(run: &[Arc<FileEntry>]) -> &[Arc<FileEntry>] {
 impl Inner {
     /// Makes one file of several; says whether there were any to make one of.
     pub(super) fn compact(&self) -> Result<bool, StoreError> {
+        if self.shared.counters.compaction_stopped.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
         let files = Arc::clone(&read(&self.shared.tables).files);
         let Some(inputs) = plan(&files) else { return Ok(false) };
         let number = write(&self.shared.tables).number();
         self.manifest.note_gone(&[number])?;
-        let entry = self.merge(number, inputs)?;
+        let merged = self.merge(number, inputs);
+        let Ok(entry) = merged else {
+            // What was written of it must not stay: a full disk would be fuller with each attempt.
+            self.remove_files(&[number])?;
+            return merged.map(|_| false);
+        };
         let target = self.shared.target(number);
         // No flush and no mending meanwhile: both move the manifest on.
         let _no_flush = lock(&self.unfinished);
@@ -85,9 +93,17 @@ impl Inner {
             target.put_in_place()?;
             File::open(self.shared.dir.join("sealed"))?.sync_all()
         };
-        place().map_err(StoreError::io("writing a sealed file"))?;
+        if let Err(error) = place() {
+            self.remove_files(&[number])?;
+            return Err(StoreError::io("writing a sealed file")(error));
+        }
         let added = [entry];
-        self.manifest.commit(&Change { checkpoint: None, series: &[], added: &added, removed: &removed })?;
+        let change = Change { checkpoint: None, series: &[], added: &added, removed: &removed };
+        if let Err(error) = self.manifest.commit(&change) {
+            // It may be durable all the same: another file of the same readings would then double them.
+            self.shared.counters.compaction_stopped.store(true, Ordering::Relaxed);
+            return Err(error);
+        }
         write(&self.shared.tables).replace(added, &removed);
         add(&self.shared.counters.compactions, 1);
         self.remove_files(&removed)?;

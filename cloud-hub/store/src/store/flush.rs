@@ -27,6 +27,9 @@ pub struct Cut {
     pub hot: Arc<Hot>,
     /// Whether what the decoder refused of it is in the log.
     pub settled: bool,
+    /// The number of its file, once it has one: an attempt after one that failed takes the same, so that one whose
+    /// commit was durable all the same is overwritten and not doubled.
+    pub number: Option<u64>,
 }
 
 impl Inner {
@@ -83,7 +86,7 @@ impl Inner {
         snapshot::take(&self.shared.dir, to, &self.manifest, &self.manifest.read()?, Some(end))
     }
 
-    fn seal(&self, cut: &Cut) -> Result<(), StoreError> {
+    fn seal(&self, cut: &mut Cut) -> Result<(), StoreError> {
         let mut stats = read(&self.shared.tables).sealed_stats.clone();
         let series = read(&self.shared.registry).metas().len();
         stats.resize_with(series, Default::default);
@@ -106,8 +109,8 @@ impl Inner {
         Ok(())
     }
 
-    fn write_file(&self, cut: &Cut) -> Result<FileEntry, StoreError> {
-        let number = write(&self.shared.tables).number();
+    fn write_file(&self, cut: &mut Cut) -> Result<FileEntry, StoreError> {
+        let number = *cut.number.get_or_insert_with(|| write(&self.shared.tables).number());
         let target = self.shared.target(number);
         // What was refused after the cut is in no file.
         let holdings: Vec<HoldingEntry> =

@@ -82,6 +82,11 @@ impl Inner {
     }
 
     fn files(&self) -> CheckState {
+        if self.shared.counters.compaction_stopped.load(Ordering::Relaxed) {
+            let reason =
+                "sealed files are not merged since the manifest could not be written; a restart goes on";
+            return CheckState::Degraded(reason.to_owned());
+        }
         match self.shared.counters.damaged_files.load(Ordering::Relaxed) {
             0 => CheckState::Fine,
             files => CheckState::Degraded(format!("{files} files were found damaged since the start")),

@@ -385,7 +385,7 @@ impl Decoder {
                     let hot = Arc::new(std::mem::take(&mut tables.active));
                     tables.flushing = Some(Arc::clone(&hot));
                     drop(tables);
-                    let _ = reply.send(Ok(Cut { checkpoint, hot, settled: false }));
+                    let _ = reply.send(Ok(Cut { checkpoint, hot, settled: false, number: None }));
                 }
                 Work::Barrier { reply } => drop(reply.send(self.keep())),
             }

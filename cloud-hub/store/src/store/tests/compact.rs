@@ -10,7 +10,7 @@ use super::rig::*;
 use crate::store::Store;
 use crate::store::compact::plan;
 use crate::tables::read;
-use crate::verify;
+use crate::{StoreError, verify};
 
 /// Rows of a seq: late ones, equal times and several minutes among them.
 fn rows_of(seq: u64) -> Vec<Row> {
@@ -145,6 +145,35 @@ fn a_damaged_file_is_wanted_again_and_the_others_become_one() {
     assert_eq!(all_rows(&store), expected(&others.collect::<Vec<_>>()));
     store.close().unwrap();
     assert_eq!(verify(dir.path()).unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_merge_that_fails_leaves_nothing_and_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 5).close().unwrap();
+    let gate = Gate::new([]);
+    let (store, _) = open_with(config(dir.path()), std::sync::Arc::clone(&gate) as _);
+    gate.fail_merges(2);
+    for _ in 0..2 {
+        assert!(matches!(store.compact(), Err(StoreError::Io { .. })));
+        assert_eq!((on_disk(dir.path()).len(), files(&store)), (10, vec![1, 2, 3, 4, 5]));
+        assert_eq!(store.inner.manifest.read().unwrap().gone, Vec::<u64>::new());
+    }
+    store.compact().unwrap();
+    assert_eq!((files(&store).len(), all_rows(&store)), (1, expected(&all(5))));
+    store.close().unwrap();
+}
+
+#[test]
+fn a_flush_that_fails_takes_the_same_number_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open_with(config(dir.path()), Gate::new([Step::Fail, Step::Panic]));
+    define(&store, &agent("a"));
+    append(&store, 1, &[rows_of(1)]);
+    assert!(store.flush().is_err() && store.flush().is_err());
+    store.flush().unwrap();
+    assert_eq!((files(&store), on_disk(dir.path()).len()), (vec![1], 2));
+    store.close().unwrap();
 }
 
 #[test]

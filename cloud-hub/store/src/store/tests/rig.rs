@@ -189,6 +189,8 @@ struct GateState {
     open: bool,
     // Of readings, of rollups.
     reads: (usize, usize),
+    // How many merges are to fail.
+    broken: usize,
 }
 
 /// The format of the store, but each write takes the next step of a list; after its end all are written.
@@ -224,6 +226,11 @@ impl Gate {
         lock(&self.state).reads
     }
 
+    /// Lets so many merges fail when they have begun to write.
+    pub fn fail_merges(&self, merges: usize) {
+        lock(&self.state).broken = merges;
+    }
+
     /// Lets all writes go on.
     pub fn open(&self) {
         lock(&self.state).open = true;
@@ -233,7 +240,13 @@ impl Gate {
 
 impl SealedFormat for Gate {
     fn create(&self, target: &Target) -> io::Result<SegmentWriter> {
-        SegmentFormat.create(target)
+        let writer = SegmentFormat.create(target)?;
+        let mut state = lock(&self.state);
+        if state.broken > 0 {
+            state.broken -= 1;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(writer)
     }
 
     fn write(&self, hot: &Hot, batches: &Batches, target: &Target) -> io::Result<Written> {

@@ -142,6 +142,9 @@ pub fn page(
     line("tideline_store_hot_rows", "Readings held in memory.", "gauge", store.hot_rows);
     line("tideline_store_flushes_total", "Times that rows were sealed.", "counter", store.flushes);
     line("tideline_store_sealed_bytes", "Bytes of sealed files.", "gauge", store.sealed_bytes);
+    line("tideline_store_sealed_files", "Sealed files.", "gauge", store.sealed_files);
+    line("tideline_store_merges_total", "Times that sealed files became one.", "counter", store.compactions);
+    line("tideline_store_merge_failures_total", "Times that failed.", "counter", store.compaction_failures);
     line(
         "tideline_store_log_failures_total",
         "Writes of the log that failed.",

@@ -89,8 +89,9 @@ impl Trail {
             let (lo, hi) =
                 (batches.number(*origin, *first), batches.number(*origin, seq(seqs.saturating_sub(1))));
             // Of seqs without a hole the numbers are as far apart as they are.
-            let steady =
-                hi != UNKNOWN && u64::from(hi.wrapping_sub(lo)) == seq(seqs.saturating_sub(1)) - first;
+            let steady = lo != UNKNOWN
+                && hi != UNKNOWN
+                && u64::from(hi.wrapping_sub(lo)) == seq(seqs.saturating_sub(1)) - first;
             let mut number = lo;
             for n in 0..*seqs {
                 if !steady {
@@ -158,9 +159,10 @@ impl Batches {
     #[must_use]
     pub fn renumbered(&self, all: &Self) -> Renumbering {
         let mut stretches = Vec::new();
+        let by_epoch: HashMap<_, _> =
+            all.holdings.iter().map(|holding| ((&holding.agent, holding.epoch), holding)).collect();
         for holding in &self.holdings {
-            let same = |other: &&Holding| other.agent == holding.agent && other.epoch == holding.epoch;
-            let Some(there) = all.holdings.iter().find(same) else { continue };
+            let Some(there) = by_epoch.get(&(&holding.agent, holding.epoch)) else { continue };
             let mut here = holding.base;
             for (lo, hi) in holding.seqs.ranges() {
                 let len = hi - lo + 1;

@@ -24,6 +24,9 @@ const ROLLS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes of directories that are kept, at most.
 const DIRECTORIES_BYTES_MAX: usize = 48 * 1024 * 1024;
 
+/// What keeping anything costs besides its bytes.
+const ENTRY_BYTES: usize = 256;
+
 /// The starts of buckets, and what is known of each.
 pub type Rolls = Vec<(i64, Aggregate)>;
 
@@ -99,15 +102,16 @@ impl<T> Shelf<T> {
             }
         }
         let (item, bytes) = read()?;
-        let item = Arc::new(item);
+        let (item, bytes) = (Arc::new(item), bytes.saturating_add(ENTRY_BYTES));
+        if bytes > self.bytes_max {
+            return Ok(item);
+        }
         let mut state = lock(&self.state);
         let used = state.uses;
         let before = state.kept.insert(key, Kept { used, bytes, item: Arc::clone(&item) });
         state.bytes = (state.bytes + bytes).saturating_sub(before.map_or(0, |before| before.bytes));
         while state.bytes > self.bytes_max {
-            let oldest = state.kept.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| *key);
-            let Some(gone) = oldest.and_then(|oldest| state.kept.remove(&oldest)) else { break };
-            state.bytes = state.bytes.saturating_sub(gone.bytes);
+            state.drop_oldest();
         }
         Ok(item)
     }
@@ -116,6 +120,22 @@ impl<T> Shelf<T> {
         let mut state = lock(&self.state);
         state.kept.retain(|(number, _), _| *number != file);
         state.bytes = state.kept.values().map(|kept| kept.bytes).sum();
+    }
+}
+
+impl<T> ShelfState<T> {
+    /// A quarter at a time, so that each costs the same however many are kept.
+    fn drop_oldest(&mut self) {
+        let mut uses: Vec<u64> = self.kept.values().map(|kept| kept.used).collect();
+        let last = uses.len() / 4;
+        if uses.is_empty() {
+            self.bytes = 0;
+            return;
+        }
+        let (_, last, _) = uses.select_nth_unstable(last);
+        let last = *last;
+        self.kept.retain(|_, kept| kept.used > last);
+        self.bytes = self.kept.values().map(|kept| kept.bytes).sum();
     }
 }
 
@@ -276,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_shelf_keeps_what_was_used_last_within_its_bytes() {
-        let shelf = Shelf::new(20);
+        let shelf = Shelf::new(2 * (10 + ENTRY_BYTES));
         let reads = std::cell::Cell::new(0);
         let ask = |no: usize| {
             let before = reads.get();
@@ -290,9 +310,9 @@ mod tests {
         assert_eq!([1, 2, 1, 3, 1, 2].map(ask), [1, 1, 0, 1, 0, 1]);
         shelf.forget(1);
         assert_eq!(ask(1), 1);
-        assert_eq!(lock(&shelf.state).bytes, 10);
+        assert_eq!(lock(&shelf.state).bytes, 10 + ENTRY_BYTES);
         // One that is larger than all that may be kept is given and not kept.
-        assert_eq!(*shelf.get((2, 0), || Ok((7, 21))).unwrap(), 7);
-        assert!(lock(&shelf.state).kept.is_empty());
+        assert_eq!(*shelf.get((2, 0), || Ok((7, 600))).unwrap(), 7);
+        assert_eq!(lock(&shelf.state).kept.len(), 1);
     }
 }

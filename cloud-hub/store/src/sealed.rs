@@ -118,7 +118,7 @@ impl SealedFormat for SegmentFormat {
     }
 
     fn directory(&self, path: &Path, number: u64) -> Result<Directory, ReadError> {
-        read::directory(path, number)
+        guarded(|| read::directory(path, number))
     }
 
     fn read_rows(&self, raw: &Path, block: &BlockEntry) -> Result<Rows, ReadError> {

@@ -216,7 +216,7 @@ impl Directory {
     /// Readings of all series.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.series.iter().map(|entry| entry.rows).sum()
+        self.series.iter().fold(0, |rows, entry| rows.saturating_add(entry.rows))
     }
 
     /// About how much memory it takes.

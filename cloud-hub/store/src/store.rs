@@ -356,7 +356,7 @@ impl Store {
     /// A file cannot be read or written; nothing is lost.
     pub fn compact(&self) -> Result<(), StoreError> {
         while self.inner.mending(|| self.inner.compact())? {}
-        Ok(())
+        self.inner.remove_replaced()
     }
 
     /// Returns when all that was acknowledged before can be queried. Blocks the thread.

@@ -194,6 +194,10 @@ pub struct Shared {
     pub suspects: Mutex<BTreeSet<u64>>,
     // Why the last flush failed, until one succeeds.
     pub flush_error: Mutex<Option<String>>,
+    // Why sealed files could not be merged, until they could.
+    pub merge_error: Mutex<Option<String>>,
+    // Files that are listed no more, and that somebody may still read.
+    pub replaced: Mutex<Vec<Arc<FileEntry>>>,
     // The dead letters that could not be written, while there are any.
     pub unwritten: Mutex<Option<Unwritten>>,
     // How often the store took back what agents were told is stored.

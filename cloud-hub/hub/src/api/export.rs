@@ -1,6 +1,10 @@
 //! Readings as a file that other programs read.
 
 use std::io::{self, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -13,7 +17,7 @@ use tideline_protocol::model::DeviceId;
 use tideline_store::SeriesInfo;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendTimeoutError;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::Stream;
 
 use super::problem::{ApiError, Problem};
 use super::query::find_series;
@@ -60,11 +64,13 @@ pub async fn export(State(hub): State<App>, Query(query): Query<ExportQuery>) ->
         return Err(ApiError::bad("bad-range", "from lies after to"));
     }
     let series = wanted(&hub, &query)?;
-    let turn = std::sync::Arc::clone(&hub.exports).try_acquire_owned().map_err(|_| {
+    let turn = Arc::clone(&hub.exports).try_acquire_owned().map_err(|_| {
         let detail = "as many exports as are allowed are running; ask again when one has ended";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-exports", detail)
     })?;
     let (parts, body) = mpsc::channel(PARTS_MAX);
+    let whole = Arc::new(AtomicBool::new(false));
+    let body = ExportBody { parts: body, whole: Arc::clone(&whole), ended: false };
     let runtime = tokio::runtime::Handle::current();
     // Ends when the client has gone: its next part has nobody to go to.
     tokio::task::spawn_blocking(move || {
@@ -77,19 +83,19 @@ pub async fn export(State(hub): State<App>, Query(query): Query<ExportQuery>) ->
             Ok(rows)
         });
         match done {
-            Ok(rows) => tracing::info!(rows, series = ids.len(), "readings exported"),
-            Err(_) if parts.is_closed() => tracing::info!("an export ended with its client"),
-            Err(error) => {
-                tracing::error!(error, "an export was broken off");
-                let _gone = parts.try_send(Err(io::Error::other(error)));
+            Ok(rows) => {
+                whole.store(true, Ordering::Release);
+                tracing::info!(rows, series = ids.len(), "readings exported");
             }
+            Err(_) if parts.is_closed() => tracing::info!("an export ended with its client"),
+            Err(error) => tracing::error!(error, "an export was broken off"),
         }
     });
     let headers = [
         (header::CONTENT_TYPE, "application/vnd.apache.parquet"),
         (header::CONTENT_DISPOSITION, "attachment; filename=\"readings.parquet\""),
     ];
-    Ok((headers, Body::from_stream(ReceiverStream::new(body))).into_response())
+    Ok((headers, Body::from_stream(body)).into_response())
 }
 
 fn wanted(hub: &App, query: &ExportQuery) -> Result<Vec<SeriesInfo>, ApiError> {
@@ -109,10 +115,36 @@ fn wanted(hub: &App, query: &ExportQuery) -> Result<Vec<SeriesInfo>, ApiError> {
     }
 }
 
+/// What the client gets. It ends with an error unless all was written: whatever ended the writer, nobody takes a
+/// part for the whole.
+struct ExportBody {
+    parts: mpsc::Receiver<Bytes>,
+    whole: Arc<AtomicBool>,
+    ended: bool,
+}
+
+impl Stream for ExportBody {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        self.parts.poll_recv(context).map(|part| {
+            if let Some(part) = part {
+                return Some(Ok(part));
+            }
+            self.ended = true;
+            let whole = self.whole.load(Ordering::Acquire);
+            (!whole).then(|| Err(io::Error::other("the export was broken off")))
+        })
+    }
+}
+
 /// Hands what is written on to the client, and waits for it.
 struct Parts {
     runtime: tokio::runtime::Handle,
-    parts: mpsc::Sender<io::Result<Bytes>>,
+    parts: mpsc::Sender<Bytes>,
     held: Vec<u8>,
 }
 
@@ -130,10 +162,30 @@ impl Write for Parts {
             return Ok(());
         }
         let part = Bytes::from(std::mem::take(&mut self.held));
-        let send = self.parts.send_timeout(Ok(part), PATIENCE);
+        let send = self.parts.send_timeout(part, PATIENCE);
         self.runtime.block_on(send).map_err(|error| match error {
             SendTimeoutError::Timeout(_) => io::ErrorKind::TimedOut.into(),
             SendTimeoutError::Closed(_) => io::ErrorKind::BrokenPipe.into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_broken_off_does_not_end_as_if_it_were_whole() {
+        for whole in [true, false] {
+            let (sender, parts) = mpsc::channel(2);
+            let mut body = ExportBody { parts, whole: Arc::new(AtomicBool::new(whole)), ended: false };
+            sender.send(Bytes::from_static(b"PAR1")).await.unwrap();
+            drop(sender);
+            assert_eq!(body.next().await.unwrap().unwrap(), "PAR1");
+            assert_eq!(body.next().await.is_some_and(|end| end.is_err()), !whole);
+            assert!(body.next().await.is_none());
+        }
     }
 }

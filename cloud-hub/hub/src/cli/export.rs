@@ -37,18 +37,24 @@ async fn write(hub: &HubSocket, path: &str, to: &std::path::Path) -> Result<u64>
     let mut file = File::create(to).await.with_context(|| format!("{} cannot be made", to.display()))?;
     let (mut bytes, mut told) = (0_u64, 0);
     let mut answer = hub.stream(path).await?;
+    let mut end = Vec::new();
     while let Some(part) = answer.next().await? {
         file.write_all(&part).await.context("the disk")?;
+        end.extend_from_slice(part.get(part.len().saturating_sub(FOOTER.len())..).unwrap_or_default());
+        end.drain(..end.len().saturating_sub(FOOTER.len()));
         bytes += part.len() as u64;
         if std::io::stderr().is_terminal() && bytes / PROGRESS_BYTES > told {
             told = bytes / PROGRESS_BYTES;
             errln!("{}", megabytes(bytes));
         }
     }
+    anyhow::ensure!(end == FOOTER, "the hub's answer ended early; its log says why");
     file.sync_all().await.context("the disk")?;
     Ok(bytes)
 }
 
+/// What a whole Parquet file ends with.
+const FOOTER: &[u8] = b"PAR1";
 /// How often it is said how far it is.
 const PROGRESS_BYTES: u64 = 16 * 1024 * 1024;
 

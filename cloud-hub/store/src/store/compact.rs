@@ -30,7 +30,7 @@ const ROWS_MAX: u64 = 64 * 1024 * 1024;
 /// Rows below which sizes do not count.
 const SMALL_ROWS: u64 = 64 * BLOCK_ROWS as u64;
 /// How soon a compaction that failed is tried again.
-const RETRY: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_secs(300);
 
 /// The size class of a file.
 const fn class(rows: u64) -> u32 {
@@ -82,12 +82,19 @@ impl Inner {
         // No flush and no mending meanwhile: both move the manifest on.
         let _no_flush = lock(&self.unfinished);
         let removed: Vec<u64> = inputs.iter().map(|file| file.number).collect();
+        let (rows, held) = (entry.rows, inputs.iter().map(|file| file.rows).sum::<u64>());
         let listed = Arc::clone(&read(&self.shared.tables).files);
         let still = |input: &&Arc<FileEntry>| listed.iter().any(|file| file.number == input.number);
         if !inputs.iter().all(|input| still(&input)) {
             // One was lost meanwhile; what it held must come again, and not from here.
             self.remove_files(&[number])?;
             return Ok(true);
+        }
+        if rows != held {
+            self.remove_files(&[number])?;
+            return Err(StoreError::Sealed(format!(
+                "{held} rows were merged and {rows} written; nothing was changed"
+            )));
         }
         let place = || {
             target.put_in_place()?;
@@ -106,8 +113,19 @@ impl Inner {
         }
         write(&self.shared.tables).replace(added, &removed);
         add(&self.shared.counters.compactions, 1);
-        self.remove_files(&removed)?;
+        lock(&self.shared.replaced).extend(inputs.iter().map(Arc::clone));
         Ok(true)
+    }
+
+    /// Removes the files that were replaced and that nobody reads any more.
+    pub(super) fn remove_replaced(&self) -> Result<(), StoreError> {
+        let mut replaced = lock(&self.shared.replaced);
+        let (unread, read): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut *replaced).into_iter().partition(|file| Arc::strong_count(file) == 1);
+        *replaced = read;
+        drop(replaced);
+        let numbers: Vec<u64> = unread.iter().map(|file| file.number).collect();
+        if numbers.is_empty() { Ok(()) } else { self.remove_files(&numbers) }
     }
 
     /// Removes files that the manifest notes as gone.
@@ -117,6 +135,9 @@ impl Inner {
             lock(&self.shared.unchecked).remove(number);
             remove(&self.shared.dir, *number).map_err(StoreError::io("removing a sealed file"))?;
         }
+        // What is forgotten must not come back with a power cut.
+        let folder = File::open(self.shared.dir.join("sealed")).and_then(|folder| folder.sync_all());
+        folder.map_err(StoreError::io("removing a sealed file"))?;
         self.manifest.forget_gone(numbers)
     }
 
@@ -177,7 +198,8 @@ pub(super) fn run_compactor(shared: &Arc<Shared>, inner: &Weak<Inner>) {
             let state = lock(&shared.signal.state);
             let pause = if failed { RETRY } else { Duration::MAX };
             let rests = || shared.counters.flushes.load(Ordering::Relaxed) == seen;
-            let wait = shared.signal.changed.wait_timeout_while(state, pause, |s| !s.stop && rests());
+            let wait =
+                shared.signal.changed.wait_timeout_while(state, pause, |s| !s.stop && (failed || rests()));
             let state = wait.unwrap_or_else(PoisonError::into_inner).0;
             if state.stop {
                 return;
@@ -187,10 +209,13 @@ pub(super) fn run_compactor(shared: &Arc<Shared>, inner: &Weak<Inner>) {
         let Some(inner) = inner.upgrade() else { return };
         let mut more = Ok(true);
         while matches!(more, Ok(true)) && !lock(&shared.signal.state).stop {
-            more = inner.mending(|| inner.compact());
+            let caught = catch_unwind(AssertUnwindSafe(|| inner.mending(|| inner.compact())));
+            more = caught.unwrap_or_else(|_| Err(StoreError::Sealed("merging panicked".to_owned())));
         }
-        failed = match more {
-            Ok(_) => false,
+        let done = more.and_then(|_| inner.remove_replaced());
+        *lock(&shared.merge_error) = done.as_ref().err().map(ToString::to_string);
+        failed = match done {
+            Ok(()) => false,
             Err(StoreError::Closed) => return,
             Err(error) => {
                 add(&shared.counters.compaction_failures, 1);

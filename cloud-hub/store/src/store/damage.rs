@@ -3,7 +3,7 @@
 //! never deleted, and what is lost is never hidden.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::{Inner, Quarantined};
@@ -13,6 +13,7 @@ use crate::log::lock;
 use crate::manifest::{Change, Contents, FileEntry, Manifest, SeriesEntry, lose};
 use crate::metrics::add;
 use crate::sealed::SealedFormat;
+use crate::segment::read::ReadError;
 use crate::tables::{Shared, read, sealed_paths, write};
 
 /// What is wrong with a sealed file, for people.
@@ -33,10 +34,26 @@ impl std::fmt::Display for Damage {
     }
 }
 
+/// Bytes of a file that are in memory while it is compared.
+const FINGERPRINT_BYTES: usize = 256 * 1024;
+
 /// Length and CRC-32C of a file.
 pub fn fingerprint(path: &Path) -> io::Result<(u64, u32)> {
-    let bytes = fs::read(path)?;
-    Ok((bytes.len() as u64, crc32c::crc32c(&bytes)))
+    let mut file = File::open(path)?;
+    let (mut len, mut crc, mut part) = (0, 0, vec![0; FINGERPRINT_BYTES]);
+    loop {
+        let read = match file.read(&mut part) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let bytes = part.get(..read).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok((len, crc));
+        }
+        len += read as u64;
+        crc = crc32c::crc32c_append(crc, bytes);
+    }
 }
 
 /// Compares the length of a file and its rollup with the manifest, and the checksums if `whole`.
@@ -125,11 +142,12 @@ impl Workshop<'_> {
             },
         };
         let (raw, rollup) = sealed_paths(self.dir, file.number);
+        let stats = self.count_again(contents, file.number)?;
         let lost = lose(&mut contents.checkpoint.ledgers, file);
         put_aside(self.dir, &raw, &format!("{reason}; {lost} rows are wanted again"), aside)?;
         put_aside(self.dir, &rollup, "it belongs to a damaged file", aside)?;
         contents.files.retain(|other| other.number != file.number);
-        self.count_again(contents);
+        contents.series.iter_mut().zip(&stats).for_each(|(entry, stats)| entry.restat(stats));
         self.commit(contents, &[], &[file.number])?;
         Ok(true)
     }
@@ -162,20 +180,25 @@ impl Workshop<'_> {
         Ok(())
     }
 
-    /// Counts again what is known of each series, of the files that are left. One whose directory cannot be
-    /// read will be mended when its turn comes, and counted out then.
-    fn count_again(&self, contents: &mut Contents) {
+    /// Counts again what is known of each series, of all files but one. Another damaged one will be mended when
+    /// its turn comes, and what it has counts for nothing until then.
+    fn count_again(&self, contents: &Contents, without: u64) -> Result<Vec<SeriesStats>, StoreError> {
         let mut stats = vec![SeriesStats::default(); contents.series.len()];
-        for file in &contents.files {
+        for file in contents.files.iter().filter(|file| file.number != without) {
             let (raw, _) = sealed_paths(self.dir, file.number);
-            let directory = self.format.directory(&raw, file.number).unwrap_or_default();
+            let directory = match self.format.directory(&raw, file.number) {
+                Ok(directory) => directory,
+                Err(ReadError::Damaged(_)) => continue,
+                // It says nothing of what is in the file.
+                Err(ReadError::Io(error)) => return Err(StoreError::io("reading a sealed file")(error)),
+            };
             for entry in &directory.series {
                 if let Some(stats) = stats.get_mut(entry.series as usize) {
                     stats.merge(&entry.stats());
                 }
             }
         }
-        contents.series.iter_mut().zip(&stats).for_each(|(entry, stats)| entry.restat(stats));
+        Ok(stats)
     }
 }
 

@@ -87,6 +87,9 @@ impl Inner {
                 "sealed files are not merged since the manifest could not be written; a restart goes on";
             return CheckState::Degraded(reason.to_owned());
         }
+        if let Some(error) = lock(&self.shared.merge_error).as_ref() {
+            return CheckState::Degraded(format!("sealed files cannot be merged: {error}"));
+        }
         match self.shared.counters.damaged_files.load(Ordering::Relaxed) {
             0 => CheckState::Fine,
             files => CheckState::Degraded(format!("{files} files were found damaged since the start")),

@@ -52,7 +52,7 @@ pub fn open_on(
     let workshop = Workshop { dir: &config.dir, format: format.as_ref(), manifest: &manifest };
     let next_file = next_number(&contents);
     remove_gone(&config.dir, &manifest, &mut contents)?;
-    check_files(&config, workshop, &mut contents, &mut report)?;
+    check_files(&config, workshop, &mut contents, (next_file, &mut report))?;
     let disk = RealDisk::open(config.dir.join("log"), config.dir.join("quarantine"))
         .map_err(StoreError::io("opening the log's folder"))?;
     let Contents { checkpoint, series, files, .. } = contents;
@@ -83,6 +83,8 @@ pub fn open_on(
         unchecked: Mutex::new(unchecked),
         suspects: Mutex::default(),
         flush_error: Mutex::default(),
+        merge_error: Mutex::default(),
+        replaced: Mutex::default(),
         unwritten: Mutex::default(),
         changes: watch::Sender::new(0),
         on_the_way: Budget::new(DECODE_BYTES_MAX),
@@ -151,17 +153,26 @@ fn next_number(contents: &Contents) -> u64 {
     listed.chain(contents.gone.iter().copied()).max().map_or(1, |number| number + 1)
 }
 
-/// Removes what a compaction left, whichever of the old files and the new one it is.
+/// Removes what a compaction left, whichever of the old files and the new one it is. What cannot be removed now
+/// stays noted.
 fn remove_gone(dir: &Path, manifest: &Manifest, contents: &mut Contents) -> Result<(), StoreError> {
-    let gone = std::mem::take(&mut contents.gone);
-    if gone.is_empty() {
+    let (mut removed, mut left) = (Vec::new(), Vec::new());
+    for number in std::mem::take(&mut contents.gone) {
+        match remove(dir, number) {
+            Ok(()) => removed.push(number),
+            Err(error) => {
+                tracing::error!(%error, number, "a sealed file that was replaced cannot be removed for now");
+                left.push(number);
+            }
+        }
+    }
+    contents.gone = left;
+    if removed.is_empty() {
         return Ok(());
     }
-    gone.iter()
-        .try_for_each(|number| remove(dir, *number))
-        .and_then(|()| fs::File::open(dir.join("sealed"))?.sync_all())
-        .map_err(StoreError::io("removing a sealed file"))?;
-    manifest.forget_gone(&gone)
+    let folder = fs::File::open(dir.join("sealed")).and_then(|folder| folder.sync_all());
+    folder.map_err(StoreError::io("removing a sealed file"))?;
+    manifest.forget_gone(&removed)
 }
 
 fn sealed_files(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
@@ -176,14 +187,18 @@ fn check_files(
     config: &StoreConfig,
     workshop: Workshop<'_>,
     contents: &mut Contents,
-    report: &mut OpenReport,
+    (next_file, report): (u64, &mut OpenReport),
 ) -> Result<(), StoreError> {
-    let next = next_number(contents);
+    // A flush took one of these numbers, and may have been cut off.
+    let unfinished = next_number(contents)..=next_file;
     for file in contents.files.clone() {
         match damage::find(&config.dir, &file, config.check_files_on_open) {
             Ok(None) => {}
             Ok(Some(damage @ Damage::Raw(_))) => {
-                workshop.mend(contents, &file, damage, &mut report.quarantined)?;
+                // One that cannot be mended for now stays listed; who asks for it has it tried again.
+                if let Err(error) = workshop.mend(contents, &file, damage, &mut report.quarantined) {
+                    tracing::error!(%error, file = file.number, "a damaged file cannot be put aside for now");
+                }
             }
             // Its readings stand; queries compute the rollup again once there is room for it.
             Ok(Some(damage @ Damage::Rollup(_))) => {
@@ -198,10 +213,13 @@ fn check_files(
         let (raw, rollup) = sealed_paths(&config.dir, number);
         [raw, rollup]
     };
-    let listed: Vec<PathBuf> = contents.files.iter().flat_map(|file| paths(file.number)).collect();
+    let numbers = contents.files.iter().map(|file| file.number).chain(contents.gone.iter().copied());
+    let listed: Vec<PathBuf> = numbers.flat_map(paths).collect();
     for path in sealed_files(&config.dir)?.into_iter().filter(|path| !listed.contains(path)) {
         // The log still has what a flush was sealing when it was cut off.
-        if path.extension().is_some_and(|end| end == "tmp") || paths(next).contains(&path) {
+        if path.extension().is_some_and(|end| end == "tmp")
+            || unfinished.clone().any(|number| paths(number).contains(&path))
+        {
             fs::remove_file(&path).map_err(StoreError::io("removing an unfinished file"))?;
         } else {
             put_aside(&config.dir, &path, "the manifest does not list it", &mut report.quarantined)?;

@@ -119,6 +119,12 @@ fn a_kill_between_any_two_steps_leaves_one_or_the_other() {
         sealed(after, dir, "00000006.seg");
         sealed(after, dir, "00000006.roll");
     });
+    case("both in place, and those of a flush beside it", before, 5, &|dir| {
+        sealed(after, dir, "00000006.seg");
+        sealed(after, dir, "00000006.roll");
+        fs::write(dir.join("sealed/00000007.seg"), b"TLSEG").unwrap();
+        fs::write(dir.join("sealed/00000007.roll"), b"TLSEG").unwrap();
+    });
     case("committed", after, 1, &|dir| {
         for name in on_disk(before) {
             sealed(before, dir, &name);
@@ -145,6 +151,21 @@ fn a_damaged_file_is_wanted_again_and_the_others_become_one() {
     assert_eq!(all_rows(&store), expected(&others.collect::<Vec<_>>()));
     store.close().unwrap();
     assert_eq!(verify(dir.path()).unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_replaced_file_stays_while_somebody_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(dir.path(), 5);
+    let reader = std::sync::Arc::clone(&read(&store.inner.shared.tables).files);
+    store.compact().unwrap();
+    assert_eq!((files(&store), on_disk(dir.path()).len()), (vec![6], 12));
+    assert_eq!(store.inner.manifest.read().unwrap().gone, [1, 2, 3, 4, 5]);
+    drop(reader);
+    store.compact().unwrap();
+    assert_eq!((on_disk(dir.path()).len(), store.inner.manifest.read().unwrap().gone), (2, vec![]));
+    assert_eq!(all_rows(&store), expected(&all(5)));
+    store.close().unwrap();
 }
 
 #[test]

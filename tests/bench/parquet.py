@@ -20,7 +20,8 @@ RUNS = 3
 
 (path,) = sys.argv[1:]
 table = pq.read_table(path)
-names = pc.binary_join_element_wise(table["device"], table["point"], "/").combine_chunks()
+device, point = (table[name].cast(pa.string()) for name in ("device", "point"))
+names = pc.binary_join_element_wise(device, point, "/").combine_chunks()
 series = names.dictionary_encode().indices
 scaled = pc.round(pc.multiply(table["value"], 100.0)).cast(pa.int64())
 assert pc.all(pc.equal(pc.divide(scaled.cast(pa.float64()), 100.0), table["value"])).as_py(), "not of two decimals"

@@ -2,9 +2,10 @@
 //! them however the readings came, and series stand together.
 //!
 //! A file is merged with others of its size only, so that a reading is written again once for each power of
-//! [`FANOUT`] at most. The new file is written beside the
-//! old ones, under a number that the manifest has noted as one to be removed; one commit then lists it and
-//! notes theirs. So a kill leaves files that the next start removes, and nothing else.
+//! [`FANOUT`] at most. The new file is written beside the old ones, under a number that the manifest has noted as
+//! one to be removed; one commit then lists it and notes theirs. So a kill leaves files that the next start
+//! removes, and nothing else. What was replaced is removed when nobody reads it any more: that is looked at after
+//! each compaction and each flush.
 
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};

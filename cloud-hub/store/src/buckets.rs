@@ -1,7 +1,7 @@
 //! Buckets of time: their widths, their edges, and what is known of the readings in one.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::Range;
 
 /// Nanoseconds of a minute: the width of the finest rollup.
 pub const MINUTE_NS: i64 = 60_000_000_000;
@@ -117,7 +117,21 @@ impl Aggregate {
     pub fn of_rows(times: &[i64], values: &[f64]) -> Option<Self> {
         let (first_ns, first) = (times.first()?, values.first()?);
         let mut out = Self::of(*first_ns, *first);
-        for value in values.iter().skip(1) {
+        // Four sums side by side: each addition would otherwise wait for the one before it.
+        let (fours, rest) = values.as_chunks::<4>();
+        let (mut min, mut max, mut sum) = ([*first; 4], [*first; 4], [0.0; 4]);
+        for four in fours {
+            for ((min, max), (sum, value)) in min.iter_mut().zip(&mut max).zip(sum.iter_mut().zip(four)) {
+                *min = min.min(*value);
+                *max = max.max(*value);
+                *sum += value;
+            }
+        }
+        let [a, b, c, d] = sum;
+        out.sum = (a + b) + (c + d);
+        out.min = min.into_iter().fold(*first, f64::min);
+        out.max = max.into_iter().fold(*first, f64::max);
+        for value in rest {
             out.min = out.min.min(*value);
             out.max = out.max.max(*value);
             out.sum += value;
@@ -142,51 +156,211 @@ impl Aggregate {
     }
 }
 
+/// Most buckets that stand in a row whether or not something is in them: a megabyte.
+const ROW_MAX: i128 = 16 * 1024;
+
 /// Buckets of one series. What arrived earlier must be added earlier.
 #[derive(Debug)]
 pub struct Buckets {
     width_ns: i64,
-    by_start: BTreeMap<i64, Aggregate>,
+    cells: Cells,
+}
+
+#[derive(Debug)]
+enum Cells {
+    /// By start: however far apart they are.
+    Tree(BTreeMap<i64, Aggregate>),
+    /// In a row from the bucket of this number on; `used` holds all that are not empty.
+    Row { base: i64, cells: Vec<Option<Aggregate>>, used: Range<usize> },
+    /// One bucket from `start_ns` on, whatever the width.
+    Whole { start_ns: i64, cell: Option<Aggregate> },
 }
 
 impl Buckets {
     /// No buckets of this width.
     #[must_use]
     pub const fn new(width_ns: i64) -> Self {
-        Self { width_ns, by_start: BTreeMap::new() }
+        Self { width_ns, cells: Cells::Tree(BTreeMap::new()) }
+    }
+
+    /// No buckets of this width, for times of `from..=to` only: where these are few, adding to one costs no
+    /// search.
+    #[must_use]
+    pub fn within(width_ns: i64, from_ns: i64, to_ns: i64) -> Self {
+        let (base, end) = (from_ns.div_euclid(width_ns), to_ns.div_euclid(width_ns));
+        let len = i128::from(end) - i128::from(base) + 1;
+        match usize::try_from(len) {
+            Ok(cells) if len <= ROW_MAX => {
+                Self { width_ns, cells: Cells::Row { base, cells: vec![None; cells], used: 0..0 } }
+            }
+            _ => Self::new(width_ns),
+        }
+    }
+
+    /// One bucket for all times, which is told to begin at `start_ns`.
+    #[must_use]
+    pub const fn whole(start_ns: i64) -> Self {
+        Self { width_ns: i64::MAX, cells: Cells::Whole { start_ns, cell: None } }
+    }
+
+    /// Empties them all.
+    pub fn clear(&mut self) {
+        match &mut self.cells {
+            Cells::Tree(by_start) => by_start.clear(),
+            Cells::Row { cells, used, .. } => {
+                cells.get_mut(used.clone()).unwrap_or_default().fill(None);
+                *used = 0..0;
+            }
+            Cells::Whole { cell, .. } => *cell = None,
+        }
     }
 
     /// Adds an aggregate of a span that lies within one bucket.
     pub fn add(&mut self, start_ns: i64, part: &Aggregate) {
-        self.by_start
-            .entry(bucket_start(start_ns, self.width_ns))
-            .and_modify(|bucket| bucket.merge(part))
-            .or_insert(*part);
+        let cell = match &mut self.cells {
+            Cells::Tree(by_start) => {
+                let start = bucket_start(start_ns, self.width_ns);
+                by_start.entry(start).and_modify(|bucket| bucket.merge(part)).or_insert(*part);
+                return;
+            }
+            Cells::Row { base, cells, used } => {
+                let number = start_ns.div_euclid(self.width_ns).checked_sub(*base);
+                let Some(at) = number.and_then(|number| usize::try_from(number).ok()) else { return };
+                *used = match used.len() {
+                    0 => at..at + 1,
+                    _ => used.start.min(at)..used.end.max(at + 1),
+                };
+                cells.get_mut(at)
+            }
+            Cells::Whole { cell, .. } => Some(cell),
+        };
+        debug_assert!(cell.is_some(), "it is outside of what was to be added");
+        match cell {
+            Some(Some(bucket)) => bucket.merge(part),
+            Some(empty) => *empty = Some(*part),
+            None => {}
+        }
     }
 
-    /// Adds readings; those of one bucket that stand together cost one look-up.
+    /// Adds readings; those of one bucket that stand together and in order of time cost one look-up.
     pub fn add_rows(&mut self, times: &[i64], values: &[f64]) {
-        let mut open: Option<(RangeInclusive<i64>, Aggregate)> = None;
-        for (time, value) in times.iter().zip(values) {
-            let one = Aggregate::of(*time, *value);
-            match &mut open {
-                Some((span, part)) if span.contains(time) => part.merge(&one),
-                _ => {
-                    if let Some((span, part)) = open.take() {
-                        self.add(*span.start(), &part);
-                    }
-                    let span = bucket_start(*time, self.width_ns)..=bucket_last(*time, self.width_ns);
-                    open = Some((span, one));
-                }
-            }
+        if !times.is_sorted() {
+            let rows = times.iter().zip(values);
+            rows.for_each(|(time, value)| self.add(*time, &Aggregate::of(*time, *value)));
+            return;
         }
-        if let Some((span, part)) = open {
-            self.add(*span.start(), &part);
+        let (mut times, mut values) = (times, values);
+        while let Some(first_ns) = times.first() {
+            let last_ns = match self.cells {
+                Cells::Whole { .. } => i64::MAX,
+                _ => bucket_last(*first_ns, self.width_ns),
+            };
+            let len = run_len(times, last_ns);
+            let (run, rest) = (times.split_at(len), values.split_at(len.min(values.len())));
+            if let Some(part) = Aggregate::of_rows(run.0, rest.0) {
+                self.add(*first_ns, &part);
+            }
+            (times, values) = (run.1, rest.1);
         }
     }
 
     /// The buckets in order of time.
     pub fn iter(&self) -> impl Iterator<Item = (i64, &Aggregate)> {
-        self.by_start.iter().map(|(start, part)| (*start, part))
+        let (tree, row, whole) = match &self.cells {
+            Cells::Tree(by_start) => (Some(by_start), None, None),
+            Cells::Row { base, cells, used } => (None, Some((*base, cells, used)), None),
+            Cells::Whole { start_ns, cell } => (None, None, cell.as_ref().map(|cell| (*start_ns, cell))),
+        };
+        let tree = tree.into_iter().flatten().map(|(start, part)| (*start, part));
+        let width_ns = self.width_ns;
+        let row = row.into_iter().flat_map(move |(base, cells, used)| {
+            let used_cells = cells.get(used.clone()).unwrap_or_default().iter().enumerate();
+            used_cells.filter_map(move |(at, cell)| {
+                let number = base.saturating_add(i64::try_from(used.start + at).unwrap_or(i64::MAX));
+                Some((number.saturating_mul(width_ns), cell.as_ref()?))
+            })
+        });
+        tree.chain(row).chain(whole)
+    }
+}
+
+/// How many of these times, which are in order, are not after `last_ns`; the first is not.
+fn run_len(times: &[i64], last_ns: i64) -> usize {
+    const NEAR: usize = 16;
+    let near = times.iter().take(NEAR).take_while(|time| **time <= last_ns).count();
+    if near < NEAR { near.max(1) } else { times.partition_point(|time| *time <= last_ns) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(buckets: &Buckets) -> Vec<(i64, Aggregate)> {
+        buckets.iter().map(|(start, part)| (start, *part)).collect()
+    }
+
+    /// Sums of small integers are exact in any order, so that buckets can be compared as they are.
+    fn added(mut buckets: Buckets, rows: &[(i64, f64)], slices: usize) -> Vec<(i64, Aggregate)> {
+        // What is cleared is as new.
+        buckets.add_rows(&[rows[0].0], &[9e9]);
+        buckets.clear();
+        for rows in rows.chunks(slices) {
+            let (times, values): (Vec<i64>, Vec<f64>) = rows.iter().copied().unzip();
+            buckets.add_rows(&times, &values);
+        }
+        all(&buckets)
+    }
+
+    proptest! {
+        #[test]
+        fn all_kinds_of_buckets_hold_what_one_reading_after_the_other_makes(
+            rows in prop::collection::vec((-500_i64..500, -9_i32..9), 1..200),
+            sorted: bool,
+            slices in 1_usize..60,
+            width in 1_i64..90,
+        ) {
+            let mut rows: Vec<(i64, f64)> = rows.iter().map(|(time, n)| (*time, f64::from(*n))).collect();
+            if sorted {
+                rows.sort_by_key(|row| row.0);
+            }
+            let mut wanted: BTreeMap<i64, Aggregate> = BTreeMap::new();
+            for (time, value) in &rows {
+                let one = Aggregate::of(*time, *value);
+                wanted.entry(bucket_start(*time, width)).and_modify(|part| part.merge(&one)).or_insert(one);
+            }
+            let wanted: Vec<(i64, Aggregate)> = wanted.into_iter().collect();
+            prop_assert_eq!(&added(Buckets::new(width), &rows, slices), &wanted);
+            prop_assert_eq!(&added(Buckets::within(width, -500, 499), &rows, slices), &wanted);
+            let one = wanted.iter().map(|(_, part)| *part).reduce(|mut a, b| {
+                a.merge(&b);
+                a
+            }).unwrap();
+            prop_assert_eq!(added(Buckets::whole(-7), &rows, slices), vec![(-7, one)]);
+        }
+    }
+
+    #[test]
+    fn buckets_at_the_ends_of_time_hold_every_reading() {
+        let times = [i64::MIN, i64::MIN + 5, -1, 0, i64::MAX - 1, i64::MAX];
+        for mut buckets in [
+            Buckets::new(7),
+            Buckets::within(i64::MAX / 4, i64::MIN, i64::MAX),
+            Buckets::within(7, i64::MIN, i64::MAX),
+            Buckets::whole(0),
+        ] {
+            buckets.add_rows(&times, &[1.0; 6]);
+            assert_eq!(buckets.iter().map(|(_, part)| part.count).sum::<u64>(), 6);
+            assert!(buckets.iter().map(|(start, _)| start).is_sorted());
+        }
+    }
+
+    #[test]
+    fn no_number_is_smaller_or_larger_than_one_that_is_none() {
+        let part =
+            Aggregate::of_rows(&[1, 2, 3, 4, 5, 6], &[f64::NAN, 2.0, 8.0, f64::NAN, -1.0, 3.0]).unwrap();
+        assert_eq!((part.min, part.max, part.count, part.last), (-1.0, 8.0, 6, 3.0));
+        assert!(part.first.is_nan() && part.sum.is_nan());
     }
 }

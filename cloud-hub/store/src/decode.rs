@@ -144,6 +144,11 @@ fn push(
         });
         named.collect()
     };
+    let span = columns.iter().filter_map(|(column, _)| {
+        let times = column.times.iter();
+        Some((*times.clone().min()?, *times.max()?))
+    });
+    let span = span.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
     let mut tables = write(&shared.tables);
     let before = tables.active.rows();
     let origin = tables.active.origin(agent, envelope.epoch);
@@ -152,6 +157,9 @@ fn push(
         tables.active.push(column.id, origin, envelope.first, arrival);
     }
     add(&shared.counters.decoded_rows, (tables.active.rows() - before) as u64);
+    if let Some((from_ns, to_ns)) = span {
+        tables.history.note(from_ns, to_ns);
+    }
     shared.weigh(&tables);
     tables.live_id += 1;
     let columns = columns.into_iter().map(|(column, _)| column).collect();

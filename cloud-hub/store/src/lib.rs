@@ -21,6 +21,7 @@ mod config;
 mod dead;
 mod decode;
 mod export;
+mod history;
 mod hot;
 mod inspect;
 pub mod log;
@@ -45,8 +46,11 @@ pub use log::{
     ReplayedBatch,
 };
 pub use metrics::StoreMetrics;
-pub use query::{BadCursor, BucketAnswer, BucketColumn, RawColumn, RawCursor, RawPage, Tier};
+pub use query::{
+    BadCursor, BucketAnswer, BucketColumn, GroupAnswer, GroupColumn, GroupQuestion, RawColumn, RawCursor,
+    RawPage, Tier,
+};
 pub use snapshot::{LogEnd, snapshot};
 pub use store::{Check, CheckState, DeadLetter, Health, LetterState, OpenReport, Quarantined, Store};
-pub use tables::{DeviceInfo, LiveBatch, LiveColumn, SeriesInfo, SeriesMeta};
+pub use tables::{DeviceInfo, LiveBatch, LiveColumn, SeriesInfo, SeriesMeta, SeriesState};
 pub use verify::{Verification, verify};

@@ -1,5 +1,6 @@
 //! Answers from files and hot columns as one.
 
+mod groups;
 mod page;
 
 use std::ops::ControlFlow;
@@ -13,6 +14,7 @@ use crate::sealed::SealedFormat;
 use crate::segment::{Level, SeriesEntry};
 use crate::tables::{Shared, read};
 
+pub use groups::{GroupAnswer, GroupColumn, GroupQuestion, groups};
 pub use page::{BadCursor, RawColumn, RawCursor, RawPage, raw};
 
 /// Most buckets that one query may ask for.
@@ -103,7 +105,7 @@ pub fn buckets(
     }
     let width_ns = width_for(from_ns, to_ns, buckets_max);
     let (tier, level) = Tier::of(width_ns);
-    let mut parts: Vec<Buckets> = series.iter().map(|_| Buckets::new(width_ns)).collect();
+    let mut parts: Vec<Buckets> = series.iter().map(|_| Buckets::within(width_ns, from_ns, to_ns)).collect();
     let mut hot: Vec<Buckets> = series.iter().map(|_| Buckets::new(width_ns)).collect();
     let files = {
         let tables = read(&shared.tables);

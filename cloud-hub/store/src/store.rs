@@ -5,6 +5,7 @@
 //! the *reopener* has the writer reopen its log after a failed write. The writer may wait for
 //! the decoder, and the decoder for a file being sealed; nothing waits the other way round.
 
+mod ask;
 mod compact;
 pub(crate) mod damage;
 mod flush;
@@ -224,21 +225,7 @@ impl Store {
         let tables = read(&self.inner.shared.tables);
         let wanted =
             registry.metas().iter().zip(0_u32..).filter(|(meta, _)| device.is_none_or(|d| meta.device == *d));
-        wanted
-            .map(|(meta, id)| {
-                let stats = tables.stats(id);
-                SeriesInfo {
-                    id,
-                    device: meta.device.clone(),
-                    point: meta.point.clone(),
-                    unit: meta.unit.clone(),
-                    count: stats.count,
-                    last: stats.last,
-                    first_ns: stats.first_ns,
-                    last_ns: stats.last.map(|last| last.time_ns),
-                }
-            })
-            .collect()
+        wanted.map(|(meta, id)| SeriesInfo::new(id, meta, &tables.stats(id))).collect()
     }
 
     /// All devices that have a series, with what is known without reading them. One pass.

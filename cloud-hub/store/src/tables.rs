@@ -9,6 +9,7 @@ use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, Sample, Series
 use tokio::sync::watch;
 
 use crate::blocks::BlockCache;
+use crate::history::History;
 use crate::hot::{Hot, SeriesId, SeriesStats};
 use crate::log::{Ledgers, lock};
 use crate::manifest::{FileEntry, SeriesEntry};
@@ -46,6 +47,36 @@ pub struct SeriesInfo {
     pub first_ns: Option<i64>,
     /// The latest time, ns.
     pub last_ns: Option<i64>,
+}
+
+impl SeriesInfo {
+    /// What is known of a series.
+    #[must_use]
+    pub(crate) fn new(id: SeriesId, meta: &SeriesMeta, stats: &SeriesStats) -> Self {
+        Self {
+            id,
+            device: meta.device.clone(),
+            point: meta.point.clone(),
+            unit: meta.unit.clone(),
+            count: stats.count,
+            last: stats.last,
+            first_ns: stats.first_ns,
+            last_ns: stats.last.map(|last| last.time_ns),
+        }
+    }
+}
+
+/// A series as it is now, without copies of its names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesState {
+    /// Its number at this hub.
+    pub id: SeriesId,
+    /// What it is.
+    pub meta: Arc<SeriesMeta>,
+    /// How many readings.
+    pub count: u64,
+    /// The reading with the greatest time; the latest to arrive among equals.
+    pub last: Option<Sample>,
 }
 
 /// A device with what is known without reading its series.
@@ -124,6 +155,12 @@ impl Registry {
         self.metas.get(id as usize)
     }
 
+    /// The id of the series of this name.
+    #[must_use]
+    pub fn find(&self, device: &DeviceId, point: &PointId) -> Option<SeriesId> {
+        self.by_name.get(&(device.clone(), point.clone())).copied()
+    }
+
     /// All series by id.
     #[must_use]
     pub fn metas(&self) -> &[Arc<SeriesMeta>] {
@@ -143,6 +180,8 @@ pub struct Tables {
     // While a file is being written, the hot columns may grow only so far.
     pub sealing: bool,
     pub live_id: u64,
+    // Changed under the same lock as the readings, so that who sees these sees that they have changed.
+    pub history: History,
 }
 
 impl Tables {
@@ -159,9 +198,12 @@ impl Tables {
         number
     }
 
-    /// Takes the files of some numbers out and others in.
+    /// Takes the files of some numbers out and others in. What is in others only was in memory.
     pub fn replace(&mut self, added: impl IntoIterator<Item = FileEntry>, removed: &[u64]) {
         let files = Arc::make_mut(&mut self.files);
+        for gone in files.iter().filter(|file| removed.contains(&file.number)) {
+            self.history.note(gone.first_ns, gone.last_ns);
+        }
         files.retain(|file| !removed.contains(&file.number));
         files.extend(added.into_iter().map(Arc::new));
         files.sort_by_key(|file| file.order);

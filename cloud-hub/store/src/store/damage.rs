@@ -285,6 +285,7 @@ impl Inner {
             let mut tables = write(&self.shared.tables);
             tables.sealed_stats = contents.series.iter().map(SeriesEntry::stats).collect();
             tables.files = contents.files.into_iter().map(Into::into).collect::<Vec<_>>().into();
+            tables.history.note(file.first_ns, file.last_ns);
             drop(tables);
             lock(&self.shared.unchecked).remove(&number);
             add(&self.shared.counters.damaged_files, 1);

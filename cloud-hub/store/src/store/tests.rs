@@ -7,6 +7,7 @@ mod concurrency;
 mod crash;
 mod damage;
 mod export;
+mod groups;
 mod letters;
 mod pages;
 mod reopen;

@@ -1,0 +1,238 @@
+//! Aggregates over groups of series by bucket of time.
+//!
+//! What is aggregated are readings: the mean of a group is the sum of all its readings in a bucket over their number,
+//! however many each series has, and not the mean of the series' means.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Tier, add, check};
+use crate::blocks::SealedFile;
+use crate::buckets::{Aggregate, Buckets, bucket_last, bucket_start};
+use crate::config::StoreError;
+use crate::hot::SeriesId;
+use crate::sealed::SealedFormat;
+use crate::segment::Level;
+use crate::tables::{Shared, read};
+
+/// Most buckets of all groups of an answer, 36 MB of them.
+const CELLS_MAX: u64 = 500_000;
+/// From so many series on two threads may share the work: less is done before a thread has begun.
+const SHARED_FROM: usize = 64;
+
+/// What is asked of groups of series.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct GroupQuestion {
+    /// The series of each group. Of readings with equal times in several of them that of the later one counts as last, and
+    /// that of the earlier one as first.
+    pub groups: Vec<Vec<SeriesId>>,
+    /// From then on, ns.
+    pub from_ns: i64,
+    /// Up to then, ns; the time itself is left out, but for `i64::MAX`, which means no end.
+    pub to_ns: i64,
+    /// The width of the buckets, ns; they begin at multiples of it since 1970. One bucket when there is none.
+    pub width_ns: Option<i64>,
+    /// Whether no rollup is to be read.
+    pub raw: bool,
+}
+
+/// The buckets of one group; empty ones are left out.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GroupColumn {
+    /// The start of each bucket, ns, and what is known of the readings in it. Where there is one bucket, it begins
+    /// at the beginning of the range.
+    pub buckets: Vec<(i64, Aggregate)>,
+}
+
+/// An answer about groups.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupAnswer {
+    /// The coarsest tier that was read where the file has it.
+    pub tier: Tier,
+    /// In the order asked for.
+    pub groups: Vec<GroupColumn>,
+}
+
+impl GroupAnswer {
+    /// About how much memory it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let cells: usize = self.groups.iter().map(|group| group.buckets.len()).sum();
+        cells * size_of::<(i64, Aggregate)>() + self.groups.len() * size_of::<GroupColumn>()
+    }
+}
+
+struct Work<'a> {
+    shared: &'a Shared,
+    format: &'a dyn SealedFormat,
+    question: &'a GroupQuestion,
+    level: Level,
+    // What is read: of the range asked for the buckets that had a reading when it was asked.
+    range: (i64, i64),
+    canceled: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// The one thread of the process that questions may have besides their own: what comes in needs the others.
+struct Second;
+
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+impl Second {
+    fn take() -> Option<Self> {
+        (!TAKEN.swap(true, Ordering::AcqRel)).then_some(Self)
+    }
+}
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        TAKEN.store(false, Ordering::Release);
+    }
+}
+
+type Half = Vec<(usize, Buckets)>;
+
+impl Work<'_> {
+    fn none(&self) -> Buckets {
+        match self.question.width_ns {
+            Some(width_ns) => Buckets::within(width_ns, self.range.0, self.range.1),
+            None => Buckets::whole(self.question.from_ns),
+        }
+    }
+
+    /// Adds the readings of a series, each of its rows once and all as at one moment.
+    fn read(&self, id: SeriesId, parts: &mut Buckets, hot: &mut Buckets) -> Result<(), StoreError> {
+        let range = self.range;
+        let files = {
+            let tables = read(&self.shared.tables);
+            for part in tables.flushing.as_deref().into_iter().chain([&tables.active]) {
+                part.each(id, range.0, range.1, |times, values| hot.add_rows(times, values));
+            }
+            Arc::clone(&tables.files)
+        };
+        for file in files.iter() {
+            let sealed = SealedFile { shared: self.shared, format: self.format, file };
+            if let Some(entry) = sealed.find(id, range)? {
+                add(sealed, &entry, self.level, range, parts)?;
+            }
+        }
+        hot.iter().for_each(|(start, part)| parts.add(start, part));
+        Ok(())
+    }
+
+    /// The groups of some series, which stand together by group.
+    fn half(&self, series: &[(usize, SeriesId)]) -> Result<Half, StoreError> {
+        let mut out: Half = Vec::new();
+        let (mut parts, mut hot) = (self.none(), self.none());
+        for (group, id) in series {
+            if (self.canceled)() {
+                return Err(StoreError::Query("it was canceled".to_owned()));
+            }
+            self.read(*id, &mut parts, &mut hot)?;
+            if out.last().is_none_or(|(last, _)| last != group) {
+                out.push((*group, self.none()));
+            }
+            if let Some((_, sum)) = out.last_mut() {
+                parts.iter().for_each(|(start, part)| sum.add(start, part));
+            }
+            parts.clear();
+            hot.clear();
+        }
+        Ok(out)
+    }
+
+    /// Both halves, on a second thread when no other question has it. That changes no sum: the halves are the same.
+    fn both(&self, series: &[(usize, SeriesId)]) -> Result<[Half; 2], StoreError> {
+        let (a, b) = series.split_at(series.len() / 2);
+        let second = if series.len() < SHARED_FROM { None } else { Second::take() };
+        if second.is_none() {
+            return Ok([self.half(a)?, self.half(b)?]);
+        }
+        let (a, b) = std::thread::scope(|scope| {
+            let second = scope.spawn(|| self.half(b));
+            let a = self.half(a);
+            (a, second.join())
+        });
+        let panicked = |_| StoreError::Sealed("the codec panicked".to_owned());
+        Ok([a?, b.map_err(panicked)??])
+    }
+}
+
+/// Where the readings of these series lie.
+fn extent(shared: &Shared, series: &[(usize, SeriesId)]) -> Option<(i64, i64)> {
+    let tables = read(&shared.tables);
+    let all = series.iter().filter_map(|(_, id)| {
+        let stats = tables.stats(*id);
+        Some((stats.first_ns?, stats.last?.time_ns))
+    });
+    all.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+}
+
+/// The range that is read for a question; none when nothing is in it.
+fn range(
+    question: &GroupQuestion,
+    (first_ns, last_ns): (i64, i64),
+) -> Result<Option<(i64, i64)>, StoreError> {
+    let GroupQuestion { groups, from_ns, to_ns, width_ns, .. } = question;
+    let Some(width_ns) = *width_ns else { return Ok(Some((*from_ns, *to_ns))) };
+    let (from_ns, to_ns) = (
+        bucket_start(first_ns, width_ns).max(*from_ns),
+        bucket_last(last_ns, width_ns).saturating_add(1).min(*to_ns),
+    );
+    if from_ns > to_ns {
+        return Ok(None);
+    }
+    let buckets = to_ns.div_euclid(width_ns).abs_diff(from_ns.div_euclid(width_ns)).saturating_add(1);
+    let cells = buckets.saturating_mul(groups.len() as u64);
+    if cells > CELLS_MAX {
+        let asked = format!("{} groups of {buckets} buckets", groups.len());
+        return Err(StoreError::Query(format!("{asked}; allowed are {CELLS_MAX} buckets of all groups")));
+    }
+    Ok(Some((from_ns, to_ns)))
+}
+
+/// See [`crate::Store::query_groups`].
+pub fn groups(
+    shared: &Shared,
+    format: &dyn SealedFormat,
+    question: &GroupQuestion,
+    canceled: &(dyn Fn() -> bool + Sync),
+) -> Result<GroupAnswer, StoreError> {
+    for group in &question.groups {
+        check(shared, group)?;
+    }
+    if question.width_ns.is_some_and(|width_ns| width_ns <= 0) {
+        return Err(StoreError::Query("a bucket has no width".to_owned()));
+    }
+    let groups = question.groups.iter().enumerate();
+    let series: Vec<(usize, SeriesId)> =
+        groups.flat_map(|(at, group)| group.iter().map(move |id| (at, *id))).collect();
+    let (tier, level) = match (question.raw, question.width_ns) {
+        (true, _) => (Tier::Raw, Level::Raw),
+        (false, Some(width_ns)) => Tier::of(width_ns),
+        (false, None) => (Tier::Day, Level::Day),
+    };
+    let mut out: Vec<GroupColumn> = question.groups.iter().map(|_| GroupColumn::default()).collect();
+    let range = match extent(shared, &series) {
+        Some(extent) => range(question, extent)?,
+        None => None,
+    };
+    let Some(range) = range else { return Ok(GroupAnswer { tier, groups: out }) };
+    let work = Work { shared, format, question, level, range, canceled };
+    let [a, b] = work.both(&series)?;
+    let mut b = b.into_iter().peekable();
+    for (at, mut sum) in a {
+        // One group may reach over the middle.
+        if let Some((_, more)) = b.next_if(|(other, _)| *other == at) {
+            more.iter().for_each(|(start, part)| sum.add(start, part));
+        }
+        put(&mut out, at, &sum);
+    }
+    b.for_each(|(at, sum)| put(&mut out, at, &sum));
+    Ok(GroupAnswer { tier, groups: out })
+}
+
+fn put(out: &mut [GroupColumn], at: usize, sum: &Buckets) {
+    if let Some(group) = out.get_mut(at) {
+        group.buckets = sum.iter().map(|(start, part)| (start, *part)).collect();
+    }
+}

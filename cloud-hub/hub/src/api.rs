@@ -1,5 +1,6 @@
 //! The HTTP API: the only place that knows JSON and HTTP.
 
+pub mod aggregate;
 pub mod auth;
 pub mod backups;
 pub mod dead_letters;
@@ -7,10 +8,12 @@ pub mod device_tokens;
 pub mod devices;
 pub mod enroll;
 pub mod export;
+pub mod last;
 pub mod ledger;
 pub mod problem;
 pub mod prometheus;
 pub mod query;
+pub mod select;
 pub mod session;
 pub mod shapes;
 pub mod store;
@@ -65,6 +68,8 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         ledger::of_fleet,
         query::series,
         query::query,
+        last::last,
+        aggregate::aggregate,
         export::export,
         stream::live,
         store::show,
@@ -133,6 +138,8 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/ledger", get(ledger::of_fleet))
         .route("/series", get(query::series))
         .route("/query", get(query::query))
+        .route("/last", get(last::last))
+        .route("/aggregate", post(aggregate::aggregate))
         .route("/export", get(export::export))
         .route("/live", get(stream::live))
         .route("/store", get(store::show))

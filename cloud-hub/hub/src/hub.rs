@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use tideline_link::identity::CertificateAuthority;
 use tideline_protocol::time::Clock;
-use tideline_store::Store;
+use tideline_store::{GroupQuestion, Store};
 use tokio::sync::watch;
 
+use crate::answers::Answers;
 use crate::api::prometheus::EVALUATIONS;
+use crate::api::query::BucketQuestion;
 use crate::arrivals::Arrivals;
 use crate::bucket::{Allowance, Buckets, Pace};
 use crate::config::Config;
@@ -41,6 +43,9 @@ const EXPORTS_MAX: usize = 2;
 /// What is told of foreign certificates from one address: an agent of another hub knocks every few
 /// seconds, and the log is for more than that.
 const COMPLAINTS: Allowance = Allowance { burst: 3, refill_ns: 600_000_000_000 };
+
+/// Bytes of answers that are kept, of each kind.
+const ANSWERS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The shared hub.
 pub type App = Arc<Hub>;
@@ -121,6 +126,10 @@ pub struct Hub {
     pub audits: Arc<tokio::sync::Semaphore>,
     /// The turns to evaluate PromQL.
     pub evaluations: Arc<tokio::sync::Semaphore>,
+    /// Answers to questions about series in buckets.
+    pub buckets: Answers<BucketQuestion>,
+    /// Answers to questions about groups of series.
+    pub groups: Answers<GroupQuestion>,
     /// Counters for `/metrics`.
     pub counters: Counters,
     /// Dead letters that are in the ledger; sessions tell their agents when it changes.
@@ -170,6 +179,8 @@ impl Hub {
             exports: Arc::new(tokio::sync::Semaphore::new(EXPORTS_MAX)),
             audits: Arc::new(tokio::sync::Semaphore::new(1)),
             evaluations: Arc::new(tokio::sync::Semaphore::new(EVALUATIONS)),
+            buckets: Answers::new(ANSWERS_BYTES_MAX),
+            groups: Answers::new(ANSWERS_BYTES_MAX),
             counters: Counters::default(),
             refused: watch::Sender::new(0),
             stopping: watch::Sender::new(false),

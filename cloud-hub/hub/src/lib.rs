@@ -3,6 +3,7 @@
 //! [`serve::run`] wires it together; [`ingest`] is the path of readings into the store, [`api`] the
 //! way out. It must never decode readings itself or know Polars: that is the store's.
 
+pub mod answers;
 pub mod api;
 pub mod arrivals;
 pub mod backup;

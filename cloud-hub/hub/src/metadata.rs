@@ -253,6 +253,20 @@ impl Metadata {
         table.get(key)?.map(|bytes| parse(key, bytes.value())).transpose()
     }
 
+    /// The records of these keys, in their order, as they are at one moment.
+    ///
+    /// # Errors
+    /// The file fails or a record is damaged.
+    pub fn find_each<'a, R: Record>(
+        &self,
+        keys: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Vec<Option<R>>, MetadataError> {
+        let transaction = self.database.begin_read()?;
+        let table = transaction.open_table(definition(R::TABLE))?;
+        let find = |key: &str| table.get(key)?.map(|bytes| parse(key, bytes.value())).transpose();
+        keys.into_iter().map(find).collect()
+    }
+
     /// All records in the order of their keys.
     ///
     /// # Errors

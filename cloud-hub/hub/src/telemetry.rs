@@ -31,10 +31,16 @@ pub enum Metric {
     WritesRefused,
     /// Requests of theirs that were told to come again later.
     WritesPutOff,
+    /// Queries that were answered from memory.
+    AnswersKept,
+    /// Queries that waited for the same one of somebody else.
+    AnswersShared,
+    /// Queries that were computed.
+    AnswersComputed,
 }
 
 impl Metric {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
         Self::Sessions,
         Self::SessionsRefused,
         Self::HandshakesFailed,
@@ -46,6 +52,9 @@ impl Metric {
         Self::Written,
         Self::WritesRefused,
         Self::WritesPutOff,
+        Self::AnswersKept,
+        Self::AnswersShared,
+        Self::AnswersComputed,
     ];
 
     const fn text(self) -> (&'static str, &'static str) {
@@ -83,6 +92,15 @@ impl Metric {
                 "tideline_hub_writes_put_off_total",
                 "Requests of tokens that were told to come again later.",
             ),
+            Self::AnswersKept => (
+                "tideline_hub_answers_kept_total",
+                "Queries that were answered from memory: nothing of their range had changed.",
+            ),
+            Self::AnswersShared => (
+                "tideline_hub_answers_shared_total",
+                "Queries that were answered by what somebody else had asked for at the same time.",
+            ),
+            Self::AnswersComputed => ("tideline_hub_answers_computed_total", "Queries that were computed."),
         }
     }
 }

@@ -7,9 +7,10 @@ use axum::extract::{Query, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
-use tideline_protocol::model::{AgentId, DeviceId};
-use tideline_store::{EpochLedger, RawCursor, SeriesInfo, StoreError};
+use tideline_protocol::model::{AgentId, DeviceId, PointId};
+use tideline_store::{BucketAnswer, EpochLedger, RawCursor, SeriesId, SeriesInfo, StoreError};
 
+use super::aggregate::{count, refused};
 use super::devices::{Page, last_seen};
 use super::ledger::{query_gap, query_restamp};
 use super::problem::{ApiError, Problem};
@@ -17,6 +18,7 @@ use super::shapes::{
     AnyAnswer, BucketColumns, LastReading, Missing, MissingCause, QueryAnswer, QueryGap, RawAnswer,
     RawColumns, Restamped, Series, SeriesPage,
 };
+use crate::answers::Question;
 use crate::arrivals::Come;
 use crate::hub::{App, Hub};
 use crate::metadata::DeviceRecord;
@@ -121,7 +123,7 @@ impl Cursor {
     params(
         ("series" = String, Query, description = "device/point, several with commas"),
         ("from" = Option<String>, Query, description = "RFC 3339, Unix ms, or relative as -6h; -1h when left out"),
-        ("to" = Option<String>, Query, description = "As from; now when left out"),
+        ("to" = Option<String>, Query, description = "As from; now when left out. With buckets, a relative range is rounded outwards to whole seconds"),
         ("buckets" = Option<usize>, Query, description = "At most so many buckets of one width, 2 to 10000; raw pages when left out"),
         ("limit" = Option<usize>, Query, description = "Rows of a raw page, 1 to 100000"),
         ("cursor" = Option<String>, Query, description = "From the page before")),
@@ -131,15 +133,12 @@ pub async fn query(
     Query(query): Query<RangeQuery>,
 ) -> Result<Json<AnyAnswer>, ApiError> {
     let now_ns = hub.clock.wall_ns();
-    let time = |name: &'static str, text: Option<&str>, otherwise: &str| {
-        when::parse_time(text.unwrap_or(otherwise), now_ns)
-            .map_err(|e| ApiError::bad("bad-time", format!("{name}: {e}")))
+    let (from, to) = (query.from.as_deref(), query.to.as_deref());
+    let (from_ns, to_ns) = match query.buckets {
+        Some(_) => range(from, to, now_ns)?,
+        None => exact_range(from, to, now_ns)?,
     };
-    let mut at = Cursor {
-        from_ns: time("from", query.from.as_deref(), "-1h")?,
-        to_ns: time("to", query.to.as_deref(), "now")?,
-        after: None,
-    };
+    let mut at = Cursor { from_ns, to_ns, after: None };
     if let Some(text) = &query.cursor {
         at = Cursor::decode(text)
             .ok_or_else(|| ApiError::bad("bad-cursor", "the cursor is not one of an earlier answer"))?;
@@ -156,17 +155,67 @@ pub async fn query(
         let allowed = format!("buckets={n}; allowed are {BUCKETS_MIN} to {BUCKETS_MAX}");
         return Err(ApiError::bad("bad-buckets", allowed));
     }
-    let beside = beside(&hub, &infos, at)?;
+    let devices = infos.iter().map(|info| info.device.as_str());
+    let beside = beside(&hub, devices, (at.from_ns, at.to_ns))?;
+    if let Some(most) = query.buckets {
+        return buckets(&hub, &infos, at, most, beside).await.map(|answer| Json(AnyAnswer::Buckets(answer)));
+    }
     // The store reads files and computes: off the async threads.
-    let work = tokio::task::spawn_blocking(move || match query.buckets {
-        Some(most) => buckets(&hub, &infos, at, most, beside).map(AnyAnswer::Buckets),
-        None => raw(&hub, &infos, at, limit, beside).map(AnyAnswer::Raw),
-    });
+    let work = tokio::task::spawn_blocking(move || raw(&hub, &infos, at, limit, beside));
     let answer = work.await.map_err(|e| ApiError::internal(&e))?;
-    answer.map(Json).map_err(|error| match error {
-        StoreError::Query(reason) => ApiError::bad("bad-query", reason),
-        error => ApiError::internal(&error),
-    })
+    answer.map(|answer| Json(AnyAnswer::Raw(answer))).map_err(refused)
+}
+
+/// A range as it was written, which may be relative to now.
+fn exact_range(from: Option<&str>, to: Option<&str>, now_ns: i64) -> Result<(i64, i64), ApiError> {
+    range_at(from, to, (now_ns, now_ns))
+}
+
+/// A range for buckets: where it is relative to now, it is rounded outwards to whole seconds, so that all who ask the same
+/// within one ask for the same.
+///
+/// # Errors
+/// A time cannot be read.
+pub fn range(from: Option<&str>, to: Option<&str>, now_ns: i64) -> Result<(i64, i64), ApiError> {
+    const SECOND_NS: i64 = 1_000_000_000;
+    let floor = now_ns.div_euclid(SECOND_NS) * SECOND_NS;
+    range_at(from, to, (floor, if floor == now_ns { floor } else { floor + SECOND_NS }))
+}
+
+fn range_at(from: Option<&str>, to: Option<&str>, now_ns: (i64, i64)) -> Result<(i64, i64), ApiError> {
+    let time = |name: &'static str, text: &str, now_ns: i64| {
+        when::parse_time(text, now_ns).map_err(|e| ApiError::bad("bad-time", format!("{name}: {e}")))
+    };
+    let (from_ns, to_ns) =
+        (time("from", from.unwrap_or("-1h"), now_ns.0)?, time("to", to.unwrap_or("now"), now_ns.1)?);
+    if from_ns > to_ns {
+        return Err(ApiError::bad("bad-range", "from lies after to"));
+    }
+    Ok((from_ns, to_ns))
+}
+
+/// A question about series in buckets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BucketQuestion {
+    series: Vec<SeriesId>,
+    range: (i64, i64),
+    most: usize,
+}
+
+impl Question for BucketQuestion {
+    type Answer = BucketAnswer;
+
+    fn range(&self) -> (i64, i64) {
+        self.range
+    }
+
+    fn bytes(&self) -> usize {
+        self.series.len() * size_of::<SeriesId>()
+    }
+
+    fn answer_bytes(answer: &BucketAnswer) -> usize {
+        answer.series.iter().map(|column| column.t_ns.len() * 48 + size_of_val(column)).sum()
+    }
 }
 
 /// The series of these names, of which there may be so many.
@@ -181,51 +230,69 @@ pub fn find_series(hub: &App, text: &str, names_max: usize) -> Result<Vec<Series
             format!("{} series named; allowed are 1 to {names_max}", names.len()),
         ));
     }
-    // By device: each look-up passes over all series.
-    let mut known: BTreeMap<DeviceId, Vec<SeriesInfo>> = BTreeMap::new();
     let mut out: Vec<SeriesInfo> = Vec::new();
     for name in names {
         let (device, point) = name.split_once('/').ok_or_else(|| {
             ApiError::bad("bad-series", format!("{name:?} is no series; a series is device/point"))
         })?;
         let device = DeviceId::parse(device).map_err(|e| ApiError::bad("bad-series", e.to_string()))?;
-        let all = known.entry(device).or_insert_with_key(|device| hub.store.series(Some(device)));
-        let info = all.iter().find(|s| s.point.as_str() == point);
-        let info = info.ok_or_else(|| ApiError::not_found("series", name))?;
+        let point = PointId::parse(point).map_err(|e| ApiError::bad("bad-series", e.to_string()))?;
+        let info = hub.store.info(&device, &point).ok_or_else(|| ApiError::not_found("series", name))?;
         if out.iter().all(|have| have.id != info.id) {
-            out.push(info.clone());
+            out.push(info);
         }
     }
     Ok(out)
 }
 
 /// What is said beside the readings.
-struct Beside {
-    gaps: Vec<QueryGap>,
-    restamped: Vec<Restamped>,
-    missing: Vec<Missing>,
+pub struct Beside {
+    /// What was dropped.
+    pub gaps: Vec<QueryGap>,
+    /// Whose times were corrected.
+    pub restamped: Vec<Restamped>,
+    /// What may be missing.
+    pub missing: Vec<Missing>,
 }
 
-fn beside(hub: &Hub, infos: &[SeriesInfo], range: Cursor) -> Result<Beside, ApiError> {
-    let devices: BTreeSet<&str> = infos.iter().map(|i| i.device.as_str()).collect();
+/// An agent's ledger, and what may be missing of its readings.
+type Account = (Vec<EpochLedger>, Option<(Option<i64>, MissingCause)>);
+
+fn account(hub: &Hub, agent: &str) -> Result<Option<Account>, ApiError> {
+    let Ok(agent) = AgentId::parse(agent) else { return Ok(None) };
+    let Some(own) = hub.metadata.find::<DeviceRecord>(agent.as_str())? else { return Ok(None) };
+    let ledger = hub.store.ledger(&agent);
+    let missing = missing(hub, &agent, &own, &ledger);
+    Ok(Some((ledger, missing)))
+}
+
+/// What is to be said of some devices in a range.
+///
+/// # Errors
+/// The registry cannot be read.
+pub fn beside<'a>(
+    hub: &Hub,
+    devices: impl Iterator<Item = &'a str>,
+    (from_ns, to_ns): (i64, i64),
+) -> Result<Beside, ApiError> {
+    let devices: BTreeSet<&str> = devices.collect();
+    let records = hub.metadata.find_each::<DeviceRecord>(devices.iter().copied())?;
+    // Many devices may have one agent.
+    let mut accounts: BTreeMap<String, Option<Account>> = BTreeMap::new();
     let mut out = Beside { gaps: Vec::new(), restamped: Vec::new(), missing: Vec::new() };
-    for device in devices {
-        let Some(record) = hub.metadata.find::<DeviceRecord>(device)? else { continue };
-        let Ok(agent) = AgentId::parse(&record.agent) else { continue };
-        let Some(own) = hub.metadata.find::<DeviceRecord>(agent.as_str())? else { continue };
-        let ledger = hub.store.ledger(&agent);
-        let within = ledger
-            .iter()
-            .flat_map(|e| &e.gaps)
-            .filter(|g| g.from_ns <= range.to_ns && g.to_ns >= range.from_ns);
+    for (device, record) in devices.into_iter().zip(records) {
+        let Some(record) = record else { continue };
+        if !accounts.contains_key(&record.agent) {
+            accounts.insert(record.agent.clone(), account(hub, &record.agent)?);
+        }
+        let Some(Some((ledger, missing))) = accounts.get(&record.agent) else { continue };
+        let within = ledger.iter().flat_map(|e| &e.gaps).filter(|g| g.from_ns <= to_ns && g.to_ns >= from_ns);
         out.gaps.extend(within.map(|gap| query_gap(device, gap)));
         let restamped = ledger.iter().flat_map(|e| &e.restamps);
-        let within = restamped.filter(|r| r.from_ns <= range.to_ns && r.to_ns >= range.from_ns);
+        let within = restamped.filter(|r| r.from_ns <= to_ns && r.to_ns >= from_ns);
         out.restamped.extend(within.map(|restamp| query_restamp(device, restamp)));
-        let reaches = |after_ms: Option<i64>| after_ms.is_none_or(|ms| when::ms(range.to_ns) > ms);
-        if let Some((after_ms, cause)) =
-            missing(hub, &agent, &own, &ledger).filter(|(after_ms, _)| reaches(*after_ms))
-        {
+        let reaches = |after_ms: Option<i64>| after_ms.is_none_or(|ms| when::ms(to_ns) > ms);
+        if let Some((after_ms, cause)) = missing.filter(|(after_ms, _)| reaches(*after_ms)) {
             out.missing.push(Missing { device: device.to_owned(), after_ms, cause });
         }
     }
@@ -265,7 +332,7 @@ fn missing(
     }
 }
 
-fn identity(infos: &[SeriesInfo], id: tideline_store::SeriesId) -> (String, String) {
+fn identity(infos: &[SeriesInfo], id: SeriesId) -> (String, String) {
     infos
         .iter()
         .find(|i| i.id == id)
@@ -273,27 +340,34 @@ fn identity(infos: &[SeriesInfo], id: tideline_store::SeriesId) -> (String, Stri
         .unwrap_or_default()
 }
 
-fn buckets(
+async fn buckets(
     hub: &App,
     infos: &[SeriesInfo],
     at: Cursor,
     most: usize,
     beside: Beside,
-) -> Result<QueryAnswer, StoreError> {
-    let ids: Vec<_> = infos.iter().map(|i| i.id).collect();
-    let answer = hub.store.query_buckets(&ids, at.from_ns, at.to_ns, most)?;
-    let series = answer.series.into_iter().map(|column| {
+) -> Result<QueryAnswer, ApiError> {
+    let series = infos.iter().map(|info| info.id).collect();
+    let question = BucketQuestion { series, range: (at.from_ns, at.to_ns), most };
+    let store = hub.store.clone();
+    let compute = move |asked: &BucketQuestion, _: &(dyn Fn() -> bool + Sync)| {
+        store.query_buckets(&asked.series, asked.range.0, asked.range.1, asked.most)
+    };
+    let (answer, how) = hub.buckets.ask(&hub.store, question, compute).await;
+    count(hub, how);
+    let answer = answer.map_err(refused)?;
+    let series = answer.series.iter().map(|column| {
         let (id, unit) = identity(infos, column.id);
         BucketColumns {
             id,
             unit,
             tier: column.tier.as_str().to_owned(),
             t: column.t_ns.iter().map(|ns| when::ms(*ns)).collect(),
-            min: column.min,
-            max: column.max,
-            mean: column.mean,
-            last: column.last,
-            count: column.count,
+            min: column.min.clone(),
+            max: column.max.clone(),
+            mean: column.mean.clone(),
+            last: column.last.clone(),
+            count: column.count.clone(),
         }
     });
     let Beside { gaps, restamped, missing } = beside;

@@ -2,6 +2,7 @@
 //! web app and with programs.
 
 mod access;
+mod aggregate;
 mod backup;
 mod dead;
 mod device;
@@ -10,6 +11,7 @@ mod query;
 mod store;
 
 pub use access::*;
+pub use aggregate::*;
 pub use backup::*;
 pub use dead::*;
 pub use device::*;

@@ -11,6 +11,7 @@ use tideline_protocol::time::SystemClock;
 use tideline_store::{Store, StoreConfig};
 use tower::ServiceExt as _;
 
+mod aggregate;
 mod devices;
 mod enrol;
 mod letters;
@@ -95,6 +96,7 @@ async fn everything_but_the_open_paths_needs_a_login_and_errors_are_problems() {
         "/api/v1/ledger",
         "/api/v1/series",
         "/api/v1/query?series=a/b",
+        "/api/v1/last",
         "/api/v1/live",
         "/api/v1/users",
         "/api/v1/tokens",

@@ -1,0 +1,171 @@
+//! Aggregates over groups of series.
+//!
+//! One step takes readings together, by group and by bucket of time. A filter leaves some of the buckets; a second step may
+//! then take what is left together once more, so that "on how many trucks", "for how much of the day" and a mean of
+//! means are asked for as what they are.
+
+mod steps;
+
+use axum::Json;
+use axum::extract::State;
+use tideline_store::{GroupAnswer, GroupQuestion, SeriesId, SeriesState, StoreError};
+
+use super::problem::{ApiError, Problem};
+use super::query::{Beside, beside};
+use super::select::{Select, id_of};
+use super::shapes::{AggregateAnswer, AggregateRequest, Function, Having, ReadFrom};
+use crate::answers::{How, Question};
+use crate::hub::App;
+use crate::telemetry::Metric;
+use crate::when;
+use steps::{Cells, Grouping, Step};
+
+impl Question for GroupQuestion {
+    type Answer = GroupAnswer;
+
+    fn range(&self) -> (i64, i64) {
+        (self.from_ns, self.to_ns)
+    }
+
+    fn bytes(&self) -> usize {
+        self.groups.iter().map(|group| group.len() * size_of::<SeriesId>() + size_of_val(group)).sum()
+    }
+
+    fn answer_bytes(answer: &GroupAnswer) -> usize {
+        answer.bytes()
+    }
+}
+
+/// A request whose parts were checked.
+struct Checked {
+    select: Select,
+    grouping: Grouping,
+    width_ns: Option<i64>,
+    range: (i64, i64),
+    steps: Vec<Step>,
+    // The width that the answer tells.
+    told_ns: Option<i64>,
+}
+
+fn width(text: Option<&str>, name: &str) -> Result<Option<i64>, ApiError> {
+    let Some(text) = text else { return Ok(None) };
+    let width = when::parse_span_ns(text).map_err(|e| ApiError::bad("bad-time", format!("{name}: {e}")))?;
+    if width == 0 {
+        return Err(ApiError::bad("bad-time", format!("{name}={text}; a bucket has a width, as 10m")));
+    }
+    Ok(Some(width))
+}
+
+fn functions(functions: &[Function], name: &str) -> Result<(), ApiError> {
+    if functions.is_empty() {
+        let allowed = "count, min, max, sum, mean, first and last";
+        return Err(ApiError::bad("bad-functions", format!("{name} is empty; there are {allowed}")));
+    }
+    Ok(())
+}
+
+fn having(having: Option<&Having>) -> Result<(), ApiError> {
+    if having.is_some_and(|having| having.below.is_none() && having.above.is_none()) {
+        return Err(ApiError::bad("bad-having", "having says neither below nor above"));
+    }
+    Ok(())
+}
+
+fn check(hub: &App, request: AggregateRequest) -> Result<(Checked, ReadFrom), ApiError> {
+    let now_ns = hub.clock.wall_ns();
+    let range = super::query::range(request.from.as_deref(), request.to.as_deref(), now_ns)?;
+    functions(&request.functions, "functions")?;
+    having(request.having.as_ref())?;
+    let width_ns = width(request.width.as_deref(), "width")?;
+    let mut told_ns = width_ns;
+    let mut steps = vec![Step::Filter(request.having), Step::Tell(request.functions)];
+    if let Some(then) = request.then {
+        functions(&then.functions, "then.functions")?;
+        told_ns = width(then.width.as_deref(), "then.width")?;
+        let again = Step::Again { of: then.of, grouping: Grouping::again(then.group_by)?, width_ns: told_ns };
+        steps.pop();
+        steps.extend([again, Step::Tell(then.functions)]);
+    }
+    let select = Select::of(request.select.devices, request.select.points, request.select.series)?;
+    let grouping = Grouping::of(request.group_by)?;
+    Ok((Checked { select, grouping, width_ns, range, steps, told_ns }, request.tier))
+}
+
+/// Aggregates over groups of series
+///
+/// A bucket holds the readings of all series of a group in it: its mean is their sum over their number, so that a series that
+/// reads more often counts for more. For a mean of means, take each series for itself and `then` the groups. Buckets
+/// begin at multiples of their width since 1970 (UTC). Where the range cuts a bucket, it holds the readings of the range
+/// alone. With `from` or `to` relative to now, the range is rounded outwards to whole seconds.
+#[utoipa::path(post, path = "/api/v1/aggregate", operation_id = "aggregate",
+    request_body = AggregateRequest,
+    responses((status = 200, description = "Columns by group", body = AggregateAnswer), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn aggregate(
+    State(hub): State<App>,
+    Json(request): Json<AggregateRequest>,
+) -> Result<Json<AggregateAnswer>, ApiError> {
+    let (checked, tier) = check(&hub, request)?;
+    let shared = hub.clone();
+    // With a million series, finding and sorting them takes a while.
+    let found = tokio::task::spawn_blocking(move || {
+        let found = checked.select.find(&shared.store)?;
+        let (names, groups) = checked.grouping.group(&found);
+        let beside = beside(&shared, found.iter().map(|state| state.meta.device.as_str()), checked.range)?;
+        Ok::<_, ApiError>((checked, names, groups, beside))
+    });
+    let (checked, names, groups, beside) = found.await.map_err(|error| ApiError::internal(&error))??;
+    let Checked { width_ns, range: (from_ns, to_ns), steps, told_ns, .. } = checked;
+    let members: Vec<usize> = groups.iter().map(Vec::len).collect();
+    let question = GroupQuestion { groups, from_ns, to_ns, width_ns, raw: tier == ReadFrom::Raw };
+    let store = hub.store.clone();
+    let compute =
+        move |question: &GroupQuestion, left: &(dyn Fn() -> bool + Sync)| store.query_groups(question, left);
+    let (answer, how) = hub.groups.ask(&hub.store, question, compute).await;
+    count(&hub, how);
+    let answer = answer.map_err(refused)?;
+    let tier = answer.tier.as_str().to_owned();
+    let groups = tokio::task::spawn_blocking(move || {
+        let cells = names.into_iter().zip(members).zip(&answer.groups);
+        let cells =
+            cells.map(|((name, members), group)| Cells { name, members, buckets: group.buckets.clone() });
+        steps::run(cells.collect(), steps, from_ns)
+    });
+    let groups = groups.await.map_err(|error| ApiError::internal(&error))?;
+    let width_ms = told_ns.map(when::ms);
+    let Beside { gaps, restamped, missing } = beside;
+    let partial = !missing.is_empty();
+    Ok(Json(AggregateAnswer { tier, width_ms, groups, partial, missing, gaps, restamped }))
+}
+
+/// Counts where an answer came from.
+pub fn count(hub: &App, how: How) {
+    let metric = match how {
+        How::Kept => Metric::AnswersKept,
+        How::Shared => Metric::AnswersShared,
+        How::Computed => Metric::AnswersComputed,
+    };
+    hub.counters.add(metric, 1);
+}
+
+/// What the store refused, or could not do.
+pub fn refused(error: StoreError) -> ApiError {
+    match error {
+        StoreError::Query(reason) => ApiError::bad("bad-query", reason),
+        error => ApiError::internal(&error),
+    }
+}
+
+impl Grouping {
+    /// The names of the groups, and the series of each by name.
+    fn group(&self, found: &[SeriesState]) -> (Vec<String>, Vec<Vec<SeriesId>>) {
+        let mut named: Vec<(String, &SeriesState)> =
+            found.iter().map(|state| (id_of(&state.meta), state)).collect();
+        named.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let of = |(id, state): &(String, &SeriesState)| {
+            let (device, point) = (state.meta.device.as_str(), state.meta.point.as_str());
+            self.place(device, point, id)
+        };
+        let places = named.iter().map(|one| Some((of(one)?, one.1.id)));
+        self.collect(places.flatten())
+    }
+}

@@ -1,0 +1,213 @@
+//! Which series are meant, by names with `*` for any text.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use tideline_protocol::model::{DeviceId, PointId};
+use tideline_store::{SeriesMeta, SeriesState, Store};
+
+use super::problem::ApiError;
+
+/// Most names of one list.
+const NAMES_MAX: usize = 10_000;
+/// Most of them that have a `*`: each is compared with every series.
+const PATTERNS_MAX: usize = 100;
+
+/// Whether a name fits a pattern, in which `*` stands for any text.
+#[must_use]
+pub fn fits(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(head) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let tail = parts.pop().unwrap_or_default();
+    for part in parts {
+        // The first place that there is leaves most for the others.
+        match name.find(part) {
+            Some(at) => name = name.get(at + part.len()..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    name.ends_with(tail)
+}
+
+/// Names, some of them with `*`.
+#[derive(Debug, Default)]
+pub struct Names {
+    // With whether any series had it.
+    exact: HashMap<String, Cell<bool>>,
+    patterns: Vec<String>,
+}
+
+impl Names {
+    /// A list as it was given; `what` it is a list of is for the refusal.
+    ///
+    /// # Errors
+    /// It has too many names.
+    pub fn of(what: &str, names: impl IntoIterator<Item = String>) -> Result<Self, ApiError> {
+        let mut out = Self::default();
+        for name in names {
+            if name.contains('*') {
+                out.patterns.push(name);
+            } else {
+                out.exact.insert(name, Cell::new(false));
+            }
+        }
+        if out.exact.len() > NAMES_MAX || out.patterns.len() > PATTERNS_MAX {
+            let allowed = format!(
+                "{what}: {} names and {} patterns; allowed are {NAMES_MAX} and {PATTERNS_MAX}",
+                out.exact.len(),
+                out.patterns.len()
+            );
+            return Err(ApiError::bad("bad-select", allowed));
+        }
+        Ok(out)
+    }
+
+    /// Whether no name was given, which means all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.patterns.is_empty()
+    }
+
+    /// Whether the list has this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        if let Some(seen) = self.exact.get(name) {
+            seen.set(true);
+            return true;
+        }
+        self.patterns.iter().any(|pattern| fits(pattern, name))
+    }
+
+    fn unseen(&self) -> Option<&str> {
+        self.exact.iter().find(|(_, seen)| !seen.get()).map(|(name, _)| name.as_str())
+    }
+}
+
+/// Which series are meant: those that each list has that is not empty.
+#[derive(Debug, Default)]
+pub struct Select {
+    devices: Names,
+    points: Names,
+    // As device/point.
+    series: Names,
+}
+
+/// The name of a series.
+#[must_use]
+pub fn id_of(meta: &SeriesMeta) -> String {
+    format!("{}/{}", meta.device, meta.point)
+}
+
+impl Select {
+    /// From lists of devices, of points, and of series as device/point.
+    ///
+    /// # Errors
+    /// One has too many names.
+    pub fn of(
+        devices: impl IntoIterator<Item = String>,
+        points: impl IntoIterator<Item = String>,
+        series: impl IntoIterator<Item = String>,
+    ) -> Result<Self, ApiError> {
+        Ok(Self {
+            devices: Names::of("devices", devices)?,
+            points: Names::of("points", points)?,
+            series: Names::of("series", series)?,
+        })
+    }
+
+    fn has(&self, meta: &SeriesMeta, id: &mut String) -> bool {
+        let named = |names: &Names, name: &str| names.is_empty() || names.has(name);
+        // Both are asked, so that each name which there is counts as seen.
+        let (device, point) =
+            (named(&self.devices, meta.device.as_str()), named(&self.points, meta.point.as_str()));
+        let series = self.series.is_empty() || {
+            id.clear();
+            id.extend([meta.device.as_str(), "/", meta.point.as_str()]);
+            self.series.has(id)
+        };
+        device && point && series
+    }
+
+    /// The series, in the order of their numbers.
+    ///
+    /// # Errors
+    /// A name without `*` is that of no device, point or series.
+    pub fn find(&self, store: &Store) -> Result<Vec<SeriesState>, ApiError> {
+        // Named ones are looked up, however many others there are.
+        if self.devices.is_empty() && self.points.is_empty() && self.series.patterns.is_empty() {
+            let named = self.series.exact.keys().map(|name| find_one(store, name));
+            let mut found = named.collect::<Result<Vec<_>, _>>()?;
+            if !found.is_empty() {
+                found.sort_by_key(|state| state.id);
+                return Ok(found);
+            }
+        }
+        let mut id = String::new();
+        let found = store.states(|meta| self.has(meta, &mut id));
+        for (what, names) in [("device", &self.devices), ("point", &self.points), ("series", &self.series)] {
+            if let Some(name) = names.unseen() {
+                return Err(ApiError::not_found(what, name));
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn find_one(store: &Store, name: &str) -> Result<SeriesState, ApiError> {
+    let (device, point) = name.split_once('/').ok_or_else(|| {
+        ApiError::bad("bad-series", format!("{name:?} is no series; a series is device/point"))
+    })?;
+    let bad = |error: &dyn std::fmt::Display| ApiError::bad("bad-series", format!("{name:?}: {error}"));
+    let device = DeviceId::parse(device).map_err(|error| bad(&error))?;
+    let point = PointId::parse(point).map_err(|error| bad(&error))?;
+    store.state(&device, &point).ok_or_else(|| ApiError::not_found("series", name))
+}
+
+/// The names of a list with commas.
+pub fn listed(text: Option<&str>) -> impl Iterator<Item = String> {
+    let names = text.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, yes, no) in [
+            ("truck-*", &["truck-", "truck-1", "truck-*"][..], &["truck", "a-truck-1"][..]),
+            ("*", &["", "x", "a/b"], &[]),
+            ("a*b*c", &["abc", "axbxc", "abcbc", "abbc"], &["ab", "acb", "abcx"]),
+            ("*ab", &["ab", "aab", "abab"], &["aba"]),
+            ("a*a", &["aa", "aba"], &["a", "ab"]),
+            ("plain", &["plain"], &["plai", "plain2"]),
+        ] {
+            yes.iter().for_each(|name| assert!(fits(pattern, name), "{pattern} {name}"));
+            no.iter().for_each(|name| assert!(!fits(pattern, name), "{pattern} {name}"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_fit_as_regular_expressions_do(pattern in "[ab*]{0,6}", name in "[ab]{0,8}") {
+            let mut places: Vec<bool> = std::iter::once(true).chain(name.chars().map(|_| false)).collect();
+            for c in pattern.chars() {
+                let mut next = vec![false; places.len()];
+                for (at, here) in places.iter().enumerate().filter(|(_, here)| **here) {
+                    let _reached = here;
+                    if c == '*' {
+                        next[at..].fill(true);
+                    } else if name.chars().nth(at) == Some(c) {
+                        next[at + 1] = true;
+                    }
+                }
+                places = next;
+            }
+            prop_assert_eq!(fits(&pattern, &name), places.last() == Some(&true));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Questions about many series at once, and their answers.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Missing, QueryGap, Restamped};
+
+/// The last reading of a series
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LastOfSeries {
+    /// device/point
+    pub id: String,
+    /// UCUM, may be empty
+    pub unit: String,
+    /// Time (Unix ms)
+    pub t: i64,
+    /// Value
+    pub v: f64,
+    /// How old it is by the hub's clock (ms); negative when it is ahead
+    pub age_ms: i64,
+}
+
+/// Last readings
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LastPage {
+    /// When it was answered (Unix ms, by the hub's clock)
+    pub at_ms: i64,
+    /// By id
+    pub series: Vec<LastOfSeries>,
+    /// The cursor of the next page
+    #[schema(required)]
+    pub next: Option<String>,
+}
+
+/// Which series: those that each list has that is given. A name may have `*` for any text
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SelectBody {
+    /// Devices; all when left out
+    pub devices: Vec<String>,
+    /// Points; all when left out
+    pub points: Vec<String>,
+    /// Series as device/point; all when left out
+    pub series: Vec<String>,
+}
+
+/// A part of a name
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NameOf {
+    /// The device
+    Device,
+    /// The point
+    Point,
+    /// device/point
+    Series,
+}
+
+/// Groups by how names begin
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prefix {
+    /// Which name; in `then` it is the name of the group, and left out
+    #[serde(default)]
+    pub of: Option<NameOf>,
+    /// What stands between the parts of a name
+    #[schema(example = ".")]
+    pub separator: String,
+    /// How many parts are the group's name; all of a name that has fewer
+    #[serde(default = "one")]
+    pub parts: usize,
+}
+
+const fn one() -> usize {
+    1
+}
+
+/// A group by its members
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamedGroup {
+    /// Its name in the answer
+    pub name: String,
+    /// Series as device/point, or in `then` groups; a name may have `*` for any text
+    pub members: Vec<String>,
+}
+
+/// What is taken together. A series is in one group at most: the first that has it
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupBy {
+    /// All into one
+    #[default]
+    All,
+    /// By device
+    Device,
+    /// By point
+    Point,
+    /// Each for itself; in `then` each group of before
+    Series,
+    /// By how names begin
+    Prefix(Prefix),
+    /// As listed; what is in none is left out
+    Groups(Vec<NamedGroup>),
+}
+
+/// What is told of the readings of a group in a bucket
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Function {
+    /// How many
+    Count,
+    /// The smallest value
+    Min,
+    /// The greatest value
+    Max,
+    /// The sum of the values
+    Sum,
+    /// The sum over the count: each reading counts the same, whichever series it is of
+    Mean,
+    /// The value with the smallest time
+    First,
+    /// The value with the greatest time
+    Last,
+}
+
+/// Leaves only those buckets for which it holds
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Having {
+    /// Of what
+    pub function: Function,
+    /// It is less
+    #[serde(default)]
+    pub below: Option<f64>,
+    /// It is greater
+    #[serde(default)]
+    pub above: Option<f64>,
+}
+
+/// Aggregates the buckets that are left once more: each bucket is one value at the time at which it begins
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Then {
+    /// Which function gives the value
+    pub of: Function,
+    /// What is taken together: `all`, `series` for each group as it is, a prefix, or groups of groups
+    #[serde(default)]
+    pub group_by: GroupBy,
+    /// Width of the buckets, as `1d`; one bucket when left out
+    #[serde(default)]
+    pub width: Option<String>,
+    /// What is told of the values of a bucket
+    pub functions: Vec<Function>,
+}
+
+/// What is read
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadFrom {
+    /// Rollups where they are exact, and readings where not
+    #[default]
+    Best,
+    /// Readings only
+    Raw,
+}
+
+/// A question about groups of series
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AggregateRequest {
+    /// Which series
+    #[serde(default)]
+    pub select: SelectBody,
+    /// What is taken together
+    #[serde(default)]
+    pub group_by: GroupBy,
+    /// RFC 3339, Unix ms as text, or relative as `-6h`; `-1h` when left out
+    #[serde(default)]
+    pub from: Option<String>,
+    /// As from; `now` when left out
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Width of the buckets, as `10m`, which begin at multiples of it since 1970 (UTC); one bucket when left out
+    #[serde(default)]
+    pub width: Option<String>,
+    /// What is told of the readings of a bucket
+    pub functions: Vec<Function>,
+    /// What is read
+    #[serde(default)]
+    pub tier: ReadFrom,
+    /// Leaves only some buckets, and only groups that have one left
+    #[serde(default)]
+    pub having: Option<Having>,
+    /// Aggregates what is left once more
+    #[serde(default)]
+    pub then: Option<Then>,
+}
+
+/// A group as columns of equal length, one for each function asked for; empty buckets are left out
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct GroupColumns {
+    /// Its name
+    pub name: String,
+    /// Its series; with `then` the groups that are taken together
+    pub members: usize,
+    /// Start of each bucket (Unix ms)
+    pub t: Vec<i64>,
+    /// Readings; with `then` buckets
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<Vec<u64>>,
+    /// Smallest values
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<Vec<f64>>,
+    /// Greatest values
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<Vec<f64>>,
+    /// Sums
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sum: Option<Vec<f64>>,
+    /// Sums over counts
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean: Option<Vec<f64>>,
+    /// Oldest values
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<Vec<f64>>,
+    /// Newest values
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<Vec<f64>>,
+}
+
+/// The answer to a question about groups
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AggregateAnswer {
+    /// The coarsest tier that was read
+    #[schema(example = "1m")]
+    pub tier: String,
+    /// Width of the buckets (ms); null where there is one
+    #[schema(required)]
+    pub width_ms: Option<i64>,
+    /// By name, or in the order of the groups asked for
+    pub groups: Vec<GroupColumns>,
+    /// Whether readings of the range may be missing, as in the answer of a query
+    pub partial: bool,
+    /// Which, and why; left out when nothing is missing
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
+    /// What was dropped within the range
+    pub gaps: Vec<QueryGap>,
+    /// Readings whose times were corrected, or are uncertain
+    pub restamped: Vec<Restamped>,
+}

@@ -1,0 +1,242 @@
+//! Last values and aggregates over the API: shapes, names, filters, refusals, and answers that are kept. That they are
+//! right is proved in the store's tests, and beside DuckDB in tests/e2e.
+
+use tideline_protocol::block::BlockBuilder;
+use tideline_protocol::durability::{Batch, Received};
+use tideline_protocol::model::{DeviceId, Epoch, PointId, Sample, Seq, SeriesDef};
+use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
+
+use super::*;
+
+const EPOCH: Epoch = Epoch::from_bytes([4; 16]);
+const T_MS: i64 = 1_760_000_400_000;
+const TRUCKS: [&str; 3] = ["south.f150.truck-1", "south.g2.truck-2", "north.f150.truck-3"];
+const POINTS: [&str; 2] = ["fuel", "velocity"];
+
+/// Three trucks with ten readings each a minute apart: fuel falls from 0.9, 0.6 and 0.3 by 0.05; truck n drives n · 10 for
+/// five minutes and then stands.
+async fn bench() -> Bench {
+    let bench = Bench::new();
+    let agent = AgentId::parse("gateway").unwrap();
+    let def = |device: &str, point: &str| SeriesDef {
+        device: DeviceId::parse(device).unwrap(),
+        point: PointId::parse(point).unwrap(),
+        unit: if point == "fuel" { "1" } else { "km/h" }.to_owned(),
+    };
+    let defs: Vec<_> = TRUCKS.iter().flat_map(|truck| POINTS.map(|point| def(truck, point))).collect();
+    bench.hub.store.define_series(agent, EPOCH, Series { first: 0, defs }).await.unwrap();
+    let at = |minute: i64| (T_MS + minute * 60_000) * 1_000_000;
+    let rows = (0..3_i32).flat_map(|truck| {
+        let fuel = move |minute: i64| f64::from(18 - 6 * truck - i32::try_from(minute).unwrap()) * 0.05;
+        let velocity = move |minute: i64| if minute < 5 { f64::from(truck + 1) * 10.0 } else { 0.0 };
+        let of = |value: &dyn Fn(i64) -> f64| -> Vec<Sample> {
+            (0..10).map(|minute| Sample { time_ns: at(minute), value: value(minute) }).collect()
+        };
+        [of(&fuel), of(&velocity)]
+    });
+    append(&bench, 1, &rows.collect::<Vec<_>>()).await;
+    bench
+}
+
+async fn append(bench: &Bench, seq: u64, samples: &[Vec<Sample>]) {
+    let items: Vec<(u32, &[Sample])> = (0..).zip(samples.iter().map(Vec::as_slice)).collect();
+    let mut builder = BlockBuilder::new();
+    builder.push_batch(&items);
+    let block = builder.finish();
+    let envelope = RunEnvelope {
+        epoch: EPOCH,
+        lane: Lane::Live,
+        first: Seq::new(seq),
+        rows: block.rows,
+        series_end: block.series_end,
+        restamps: vec![],
+    };
+    let run = Run { envelope, block: block.bytes };
+    let batch = Batch::<Received>::received(AgentId::parse("gateway").unwrap(), run).validate(6).unwrap();
+    bench.hub.store.append(batch).await.unwrap();
+    let store = bench.hub.store.clone();
+    tokio::task::spawn_blocking(move || store.settle()).await.unwrap().unwrap();
+}
+
+impl Bench {
+    async fn last(&self, query: &str) -> (u16, Value) {
+        let (status, body) = self.local("GET", &format!("/api/v1/last{query}"), Value::Null).await;
+        (status.as_u16(), body)
+    }
+
+    async fn aggregate(&self, body: Value) -> (u16, Value) {
+        let (status, body) = self.local("POST", "/api/v1/aggregate", body).await;
+        (status.as_u16(), body)
+    }
+
+    fn counted(&self, what: &str) -> u64 {
+        let page = telemetry::page(&self.hub.counters, 0, (0, 0), &self.hub.store.metrics());
+        let name = format!("\ntideline_hub_answers_{what}_total ");
+        let (_, rest) = page.split_once(&name).unwrap();
+        rest.lines().next().unwrap().parse().unwrap()
+    }
+}
+
+fn ids(page: &Value) -> Vec<&str> {
+    page["series"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_last_values_of_a_fleet_come_in_one_page_and_by_name_value_and_page() {
+    let bench = bench().await;
+    let (status, all) = bench.last("").await;
+    assert_eq!((status, ids(&all).len(), &all["next"]), (200, 6, &Value::Null));
+    assert_eq!(
+        all["series"][0],
+        json!({"id": "north.f150.truck-3/fuel", "unit": "1", "t": T_MS + 540_000, "v": -0.15000000000000002,
+            "age_ms": all["at_ms"].as_i64().unwrap() - T_MS - 540_000})
+    );
+    let (_, low) = bench.last("?point=fuel&below=0.4").await;
+    assert_eq!(ids(&low), ["north.f150.truck-3/fuel", "south.g2.truck-2/fuel"]);
+    let (_, some) = bench.last("?point=fuel&below=0.4&above=0").await;
+    assert_eq!(ids(&some), ["south.g2.truck-2/fuel"]);
+    let (_, south) = bench.last("?device=south.*&point=*city").await;
+    assert_eq!(ids(&south), ["south.f150.truck-1/velocity", "south.g2.truck-2/velocity"]);
+    let (_, named) = bench.last("?series=south.g2.truck-2/fuel").await;
+    assert_eq!(ids(&named), ["south.g2.truck-2/fuel"]);
+    assert_eq!(bench.last("?max_age=10m").await.1["series"], json!([]));
+    let (mut path, mut seen) = ("?limit=4".to_owned(), Vec::new());
+    loop {
+        let (_, page) = bench.last(&path).await;
+        seen.extend(ids(&page).into_iter().map(str::to_owned));
+        match page["next"].as_str() {
+            Some(next) => path = format!("?limit=4&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ids(&all));
+    for (query, status, code) in [
+        ("?limit=0", 400, "bad-limit"),
+        ("?cursor=%20", 400, "bad-cursor"),
+        ("?max_age=old", 400, "bad-time"),
+        ("?device=south.f150.truck-9", 404, "not-found"),
+        ("?series=south.f150.truck-1/none", 404, "not-found"),
+        ("?series=south", 400, "bad-series"),
+        ("?devices=x", 400, "bad-request"),
+    ] {
+        let (found, body) = bench.last(query).await;
+        assert_eq!((found, &body["code"]), (status, &json!(code)), "{query}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn groups_are_made_by_name_and_filtered_and_counted_again() {
+    let bench = bench().await;
+    let range = |mut body: Value| {
+        body["from"] = json!(T_MS.to_string());
+        body["to"] = json!((T_MS + 600_000).to_string());
+        body
+    };
+    let (status, fleets) = bench
+        .aggregate(range(
+            json!({"select": {"points": ["velocity"]}, "width": "5m", "functions": ["mean", "count", "max"],
+            "group_by": {"prefix": {"of": "device", "separator": "."}}}),
+        ))
+        .await;
+    assert_eq!(status, 200, "{fleets}");
+    assert_eq!((&fleets["width_ms"], &fleets["tier"]), (&json!(300_000), &json!("1m")));
+    let t = [T_MS, T_MS + 300_000];
+    assert_eq!(
+        fleets["groups"],
+        json!([
+            {"name": "north", "members": 1, "t": t, "count": [5, 5], "max": [30.0, 0.0], "mean": [30.0, 0.0]},
+            {"name": "south", "members": 2, "t": t, "count": [10, 10], "max": [20.0, 0.0], "mean": [15.0, 0.0]},
+        ])
+    );
+    // Who stood on average over the last five minutes.
+    let (_, stood) = bench
+        .aggregate(json!({"select": {"points": ["velocity"]}, "group_by": "device", "functions": ["mean"],
+            "from": (T_MS + 240_000).to_string(), "to": (T_MS + 540_001).to_string(),
+            "having": {"function": "mean", "below": 4}}))
+        .await;
+    let names: Vec<_> = stood["groups"].as_array().unwrap().iter().map(|group| &group["name"]).collect();
+    assert_eq!(names, ["south.f150.truck-1", "south.g2.truck-2"]);
+    assert_eq!(stood["width_ms"], Value::Null);
+    // For how many minutes the trucks of each model drove.
+    let drove = json!({"select": {"points": ["velocity"]}, "group_by": "device", "width": "1m", "functions": ["mean"],
+        "having": {"function": "mean", "above": 1},
+        "then": {"of": "mean", "functions": ["count", "min"], "width": "1d", "group_by": {"groups": [
+            {"name": "f150", "members": ["*.f150.*"]}, {"name": "g2", "members": ["south.g2.truck-2"]}, {"name": "none", "members": []}]}}});
+    let (_, drove) = bench.aggregate(range(drove)).await;
+    let day = T_MS - T_MS % 86_400_000;
+    assert_eq!(
+        drove["groups"],
+        json!([{"name": "f150", "members": 2, "t": [day], "count": [10], "min": [10.0]},
+            {"name": "g2", "members": 1, "t": [day], "count": [5], "min": [20.0]},
+            {"name": "none", "members": 0, "t": [], "count": [], "min": []}])
+    );
+    assert_eq!(drove["width_ms"], 86_400_000);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_and_says_what_is_allowed() {
+    let bench = bench().await;
+    for (body, status, code, why) in [
+        (json!({"functions": []}), 400, "bad-functions", "mean"),
+        (json!({"functions": ["median"]}), 422, "bad-body", "median"),
+        (json!({"functions": ["mean"], "width": "0s"}), 400, "bad-time", "width"),
+        (json!({"functions": ["mean"], "from": "-1h", "to": "-2h"}), 400, "bad-range", "from"),
+        (json!({"functions": ["mean"], "having": {"function": "min"}}), 400, "bad-having", "below"),
+        (json!({"functions": ["mean"], "select": {"points": ["none"]}}), 404, "not-found", "none"),
+        (
+            json!({"functions": ["mean"], "from": "0", "width": "1ms", "group_by": "series"}),
+            400,
+            "bad-query",
+            "500000",
+        ),
+        (
+            json!({"functions": ["mean"], "group_by": {"prefix": {"separator": "."}}}),
+            400,
+            "bad-group-by",
+            "device",
+        ),
+        (
+            json!({"functions": ["mean"], "group_by": {"prefix": {"of": "device", "separator": ""}}}),
+            400,
+            "bad-group-by",
+            "separator",
+        ),
+        (
+            json!({"functions": ["mean"], "then": {"of": "mean", "functions": ["max"], "group_by": "device"}}),
+            400,
+            "bad-group-by",
+            "then",
+        ),
+        (json!({"functions": ["mean"], "whatever": 1}), 422, "bad-body", "whatever"),
+    ] {
+        let (found, answer) = bench.aggregate(body.clone()).await;
+        assert_eq!((found, &answer["code"]), (status, &json!(code)), "{body}: {answer}");
+        assert!(answer["detail"].as_str().unwrap().contains(why), "{body}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_until_readings_of_its_range_come() {
+    let bench = bench().await;
+    let (from, to) = (T_MS, T_MS + 600_000);
+    let counts = json!({"functions": ["count"], "from": from.to_string(), "to": to.to_string()});
+    let query = format!("/api/v1/query?series=south.g2.truck-2/fuel&from={from}&to={to}&buckets=2");
+    let ask = async || {
+        let (_, groups) = bench.aggregate(counts.clone()).await;
+        let (_, buckets) = bench.local("GET", &query, Value::Null).await;
+        let of_one: u64 =
+            buckets["series"][0]["count"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
+        (groups["groups"][0]["count"][0].as_u64().unwrap(), of_one)
+    };
+    assert_eq!(ask().await, (60, 10));
+    assert_eq!(ask().await, (60, 10));
+    assert_eq!((bench.counted("computed"), bench.counted("kept")), (2, 2));
+    // Another day is not theirs; a late reading is.
+    let at = |ms: i64, value| vec![Sample { time_ns: ms * 1_000_000, value }];
+    append(&bench, 2, &[at(T_MS + 86_400_000, 1.0)]).await;
+    assert_eq!(ask().await, (60, 10));
+    assert_eq!((bench.counted("computed"), bench.counted("kept")), (2, 4));
+    append(&bench, 3, &[vec![], vec![], at(T_MS + 1, 1.0)]).await;
+    assert_eq!(ask().await, (61, 11));
+    assert_eq!((bench.counted("computed"), bench.counted("kept")), (4, 4));
+}

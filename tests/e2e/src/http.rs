@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 /// Longest wait for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+type Request = hyper::Request<Full<Bytes>>;
 
 /// An answer with its whole body.
 #[derive(Debug)]
@@ -26,20 +28,39 @@ pub struct Answer {
 /// # Errors
 /// Nothing answers, or not in time.
 pub async fn get(at: SocketAddr, path: &str, token: Option<&str>) -> Result<Answer> {
-    tokio::time::timeout(ANSWER_MAX, ask(at, path, token))
-        .await
-        .with_context(|| format!("{path}: no answer in time"))?
+    let request = hyper::Request::get(path).body(Full::default())?;
+    send(at, request, token).await.with_context(|| path.to_owned())
 }
 
-async fn ask(at: SocketAddr, path: &str, token: Option<&str>) -> Result<Answer> {
+/// Sends `body` to `path`.
+///
+/// # Errors
+/// Nothing answers, or not in time.
+pub async fn post(
+    at: SocketAddr,
+    path: &str,
+    token: Option<&str>,
+    (content_type, body): (&str, impl Into<Bytes>),
+) -> Result<Answer> {
+    let request =
+        hyper::Request::post(path).header("content-type", content_type).body(Full::new(body.into()))?;
+    send(at, request, token).await.with_context(|| path.to_owned())
+}
+
+async fn send(at: SocketAddr, mut request: Request, token: Option<&str>) -> Result<Answer> {
+    let headers = request.headers_mut();
+    headers.insert("host", at.to_string().parse()?);
+    if let Some(token) = token {
+        headers.insert("authorization", format!("Bearer {token}").parse()?);
+    }
+    tokio::time::timeout(ANSWER_MAX, ask(at, request)).await.context("no answer in time")?
+}
+
+async fn ask(at: SocketAddr, request: Request) -> Result<Answer> {
     let tcp = tokio::net::TcpStream::connect(at).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await?;
     let driver = tokio::spawn(connection);
-    let mut request = hyper::Request::get(path).header("host", at.to_string());
-    if let Some(token) = token {
-        request = request.header("authorization", format!("Bearer {token}"));
-    }
-    let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+    let response = sender.send_request(request).await?;
     let status = response.status().as_u16();
     let bytes = response.into_body().collect().await?.to_bytes();
     driver.abort();

@@ -88,12 +88,18 @@ $(WEB_DEPS): $(WEB)/package.json $(WEB)/package-lock.json | tools
 	@cd $(WEB) && { npm ci --no-audit --no-fund >/dev/null 2>&1 || npm install --no-save --no-audit --no-fund >&2; }
 	@touch $@
 
-# PART=edge, hub, path, links or fleet runs one part of the benchmarks only.
+# PART=edge, hub, path, links, fleet or queries runs one part of the benchmarks only. Of `queries` READINGS=10, COUNT=200
+# and others (tests/bench/src/queries.rs) say how much is done, and TRIAL=1 does it in small in a debug build.
 PART ?=
-bench: $(WEB_DIST) ## Every figure that the project names, in release; PART=edge
+bench: $(WEB_DIST) influx ## Every figure that the project names, in release; PART=edge
+ifeq ($(TRIAL),)
 	$(call say,Release build; the first takes about 20 minutes on two cores; most of it is Polars)
 	cargo build --release --workspace --bins
 	"$(RELEASE_BIN)/tideline-bench" $(PART)
+else
+	cargo build --workspace --bins
+	TRIAL=$(TRIAL) "$(BIN)/tideline-bench" $(PART)
+endif
 
 # How many kills; TRIAL=1 does all of it in small in a debug build: to see that it works, and for no figure.
 KILLS ?=

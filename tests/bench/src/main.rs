@@ -1,8 +1,8 @@
 //! `make bench`: every figure that the project names, in release, medians of several runs.
 //!
 //! Parts, each with a file of its figures: `edge` (spool, block codec, frames), `hub` (the store),
-//! `path` (the real processes over QUIC), `links` (the same over bad links) and `fleet` (a thousand
-//! agents). Every figure names its workload and batch shape. It asserts nothing but that there was something to measure.
+//! `path` (the real processes over QUIC), `links` (the same over bad links), `fleet` (a thousand
+//! agents) and `queries` (beside DuckDB, VictoriaMetrics and InfluxDB). Every figure names its workload and batch shape. It asserts nothing but that there was something to measure.
 
 #![allow(clippy::print_stdout, reason = "a command line speaks on stdout")]
 
@@ -11,6 +11,7 @@ mod feed;
 mod fleet;
 mod links;
 mod path;
+mod queries;
 mod relay;
 mod scorecard;
 mod spool;
@@ -83,7 +84,7 @@ const SCORECARD: &str = "scorecard";
 
 type Measure = fn(&mut Vec<Figure>) -> anyhow::Result<()>;
 
-const PARTS: [(&str, Measure); 5] = [
+const PARTS: [(&str, Measure); 6] = [
     ("edge", |figures| {
         spool::measure(figures)?;
         accept::measure(figures)?;
@@ -93,6 +94,7 @@ const PARTS: [(&str, Measure); 5] = [
     ("path", path::measure),
     ("links", links::measure),
     ("fleet", fleet::measure),
+    ("queries", queries::measure),
 ];
 
 fn main() -> anyhow::Result<()> {
@@ -102,7 +104,13 @@ fn main() -> anyhow::Result<()> {
     {
         return scorecard::edge(folder.as_ref());
     }
-    let trial = wanted == [SCORECARD] && scorecard::is_trial();
+    if let [role, args @ ..] = wanted.as_slice()
+        && role == queries::feed::FEED
+    {
+        println!("{}", queries::feed::child(args)?);
+        return Ok(());
+    }
+    let trial = (wanted == [SCORECARD] || wanted == ["queries"]) && scorecard::is_trial();
     if cfg!(debug_assertions) && !trial {
         anyhow::bail!("figures of a debug build mean nothing; use `make bench`");
     }
@@ -110,7 +118,7 @@ fn main() -> anyhow::Result<()> {
         wanted.iter().find(|name| *name != SCORECARD && !PARTS.iter().any(|(part, _)| part == name))
     {
         anyhow::bail!(
-            "there is no part {unknown:?}; the parts are edge, hub, path, links, fleet and scorecard"
+            "there is no part {unknown:?}; the parts are edge, hub, path, links, fleet, queries and scorecard"
         );
     }
     let (machine, commit) = (machine(), said("git", &["describe", "--always", "--dirty"]));
@@ -125,7 +133,8 @@ fn main() -> anyhow::Result<()> {
     {
         let mut figures = Vec::new();
         measure(&mut figures)?;
-        for f in &figures {
+        // It tells each as soon as it has it.
+        for f in figures.iter().filter(|_| *part != "queries") {
             println!("{:<62} {:<42} {:>12.2} {}", f.name, f.workload, f.value, f.unit);
         }
         let row = |f: &Figure| serde_json::json!({"name": f.name.trim(), "workload": f.workload, "value": f.value, "unit": f.unit});

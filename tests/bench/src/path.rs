@@ -153,7 +153,7 @@ fn csv(path: &Path, names: &[String], batches: &[Batch]) -> anyhow::Result<()> {
 }
 
 /// A line of the process' status in /proc, in MB.
-fn memory_mb(pid: u32, line: &str) -> anyhow::Result<f64> {
+pub fn memory_mb(pid: u32, line: &str) -> anyhow::Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let found = text.lines().find_map(|l| l.strip_prefix(line)).context("no such line in /proc")?;
     let kib: f64 = found.trim_matches([':', ' ', '\t']).trim_end_matches(" kB").parse()?;

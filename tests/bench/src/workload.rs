@@ -19,28 +19,124 @@ fn normal(rng: &mut StdRng) -> f64 {
     (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }
 
+/// The walk, second by second.
+pub struct Walk {
+    rng: StdRng,
+    levels: Vec<f64>,
+    resting: Vec<bool>,
+    second: usize,
+}
+
+impl Walk {
+    /// So many series, at their first second.
+    pub fn new(series: u32) -> Self {
+        let mut rng = StdRng::seed_from_u64(1);
+        let levels: Vec<f64> = (0..series).map(|_| rng.random_range(10.0..90.0)).collect();
+        let resting = vec![false; levels.len()];
+        Self { rng, levels, resting, second: 0 }
+    }
+
+    /// The values of the next second, by series.
+    pub fn step(&mut self) -> Vec<f64> {
+        if self.second.is_multiple_of(SPELL_S) {
+            let rng = &mut self.rng;
+            self.resting.iter_mut().for_each(|rests| *rests = rng.random_bool(0.5));
+        }
+        self.second += 1;
+        let sigmas = STEPS.iter().cycle();
+        for ((level, sigma), rests) in self.levels.iter_mut().zip(sigmas).zip(&self.resting) {
+            if !rests {
+                *level += sigma * normal(&mut self.rng);
+            }
+        }
+        self.levels.iter().map(|level| (level * 100.0).round() / 100.0).collect()
+    }
+}
+
 /// The walk: `series` series at 1 Hz for `seconds`, one batch a second.
 pub fn walk(series: u32, seconds: usize) -> Vec<Batch> {
-    let mut rng = StdRng::seed_from_u64(1);
-    let mut levels: Vec<f64> = (0..series).map(|_| rng.random_range(10.0..90.0)).collect();
-    let sigmas: Vec<f64> = (0..series).map(|i| STEPS.get(i as usize % 4).copied().unwrap_or(0.01)).collect();
-    let mut resting = vec![false; levels.len()];
-    let mut batches = Vec::with_capacity(seconds);
-    for second in 0..seconds {
-        if second % SPELL_S == 0 {
-            resting.iter_mut().for_each(|rests| *rests = rng.random_bool(0.5));
-        }
+    let mut walk = Walk::new(series);
+    let batch = |second: usize| {
         let time_ns = START_NS + i64::try_from(second).unwrap_or(0) * 1_000_000_000;
-        let mut batch = Batch::with_capacity(levels.len());
-        for (((no, level), sigma), rests) in (0_u32..).zip(&mut levels).zip(&sigmas).zip(&resting) {
-            if !rests {
-                *level += sigma * normal(&mut rng);
-            }
-            batch.push((no, vec![Sample { time_ns, value: (*level * 100.0).round() / 100.0 }]));
-        }
-        batches.push(batch);
+        let samples = walk.step().into_iter().map(|value| vec![Sample { time_ns, value }]);
+        (0_u32..).zip(samples).collect()
+    };
+    (0..seconds).map(batch).collect()
+}
+
+/// Trucks of the fleet, and what each reports every ten seconds.
+pub const TRUCKS: u32 = 100;
+/// What a truck reports.
+pub const FIELDS: [&str; 10] = [
+    "velocity",
+    "heading",
+    "elevation",
+    "grade",
+    "latitude",
+    "longitude",
+    "fuel",
+    "load",
+    "status",
+    "consumption",
+];
+const FLEETS: [&str; 4] = ["east", "north", "south", "west"];
+const MODELS: [&str; 3] = ["f150", "g2000", "h2"];
+
+/// The fleet and the model of a truck.
+pub fn truck(number: u32) -> (&'static str, &'static str) {
+    let pick = |names: &'static [&'static str], at: u32| names.get(at as usize % names.len()).copied();
+    (pick(&FLEETS, number).unwrap_or("none"), pick(&MODELS, number / 4).unwrap_or("none"))
+}
+
+/// A fleet of trucks, ten seconds after ten seconds.
+pub struct Fleet {
+    rng: StdRng,
+    trucks: Vec<[f64; FIELDS.len()]>,
+    step: usize,
+}
+
+impl Fleet {
+    /// All trucks at the beginning of a day.
+    pub fn new() -> Self {
+        let mut rng = StdRng::seed_from_u64(3);
+        let mut of = || {
+            let (lat, lon) = (rng.random_range(40.0..55.0), rng.random_range(0.0..20.0));
+            let (fuel, load) = (rng.random_range(0.2..1.0), rng.random_range(0.0..4_000.0));
+            [0.0, rng.random_range(0.0..360.0), 200.0, 0.0, lat, lon, fuel, load, 0.0, 20.0]
+        };
+        let trucks = (0..TRUCKS).map(|_| of()).collect();
+        Self { rng, trucks, step: 0 }
     }
-    batches
+
+    /// The values of the next ten seconds, by truck and field.
+    pub fn step(&mut self) -> Vec<f64> {
+        const PLACES: [f64; FIELDS.len()] = [10.0, 10.0, 10.0, 10.0, 1e5, 1e5, 1e3, 1.0, 1.0, 10.0];
+        let rng = &mut self.rng;
+        for [velocity, heading, elevation, grade, lat, lon, fuel, load, status, used] in &mut self.trucks {
+            // A spell of half an hour is driven, or stood.
+            if self.step.is_multiple_of(180) {
+                *status = f64::from(rng.random_range(0..3_i32));
+                *load = if *status == 0.0 { rng.random_range(0.0..4_000.0) } else { *load };
+            }
+            *velocity = if *status == 0.0 { 0.0 } else { (*velocity + 3.0 * normal(rng)).clamp(20.0, 110.0) };
+            *heading = (*heading + *velocity * 0.02 * normal(rng)).rem_euclid(360.0);
+            *grade = (*grade + *velocity * 0.005 * normal(rng)).clamp(-9.0, 9.0);
+            *elevation += *velocity * *grade / 360.0;
+            *lat += *velocity / 4e4 * heading.to_radians().cos();
+            *lon += *velocity / 3e4 * heading.to_radians().sin();
+            *fuel = if *fuel < 0.05 { 1.0 } else { *fuel - *velocity * 1e-6 };
+            *used = 15.0 + *velocity / 10.0 + normal(rng);
+        }
+        self.step += 1;
+        let rounded = |truck: &[f64; FIELDS.len()]| {
+            truck
+                .iter()
+                .zip(PLACES)
+                .map(|(value, places)| (value * places).round() / places)
+                .collect::<Vec<_>>()
+        };
+        self.trucks.iter().flat_map(rounded).collect()
+    }
 }
 
 /// The values of a NAB series every five minutes as batches of `rows`, or `None` where the data is absent.

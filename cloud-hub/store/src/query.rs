@@ -2,6 +2,7 @@
 
 mod groups;
 mod page;
+mod rollups;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::tables::{Shared, read};
 
 pub use groups::{GroupAnswer, GroupColumn, GroupQuestion, groups};
 pub use page::{BadCursor, RawColumn, RawCursor, RawPage, raw};
+pub use rollups::rollups;
 
 /// Most buckets that one query may ask for.
 const BUCKETS_MAX: usize = 100_000;

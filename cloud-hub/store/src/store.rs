@@ -32,13 +32,14 @@ use tideline_protocol::wire::{Digest, Report, Series, Settlement};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::agreement;
+use crate::buckets::Aggregate;
 use crate::config::{StoreConfig, StoreError};
 use crate::export;
 use crate::hot::SeriesId;
 use crate::log::{AgentState, EpochLedger, Opening, lock};
 use crate::manifest::Manifest;
 use crate::metrics::StoreMetrics;
-use crate::query::{self, BucketAnswer, RawCursor, RawPage};
+use crate::query::{self, BucketAnswer, RawCursor, RawPage, Tier};
 use crate::sealed::{SealedFormat, SegmentFormat};
 use crate::tables::{DeviceInfo, LiveBatch, SeriesInfo, SeriesMeta, Shared, read};
 
@@ -280,6 +281,22 @@ impl Store {
     ) -> Result<BucketAnswer, StoreError> {
         let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
         self.inner.mending(|| query::buckets(shared, format, series, (from_ns, to_ns), buckets_max))
+    }
+
+    /// The buckets of a tier of one series that begin in `from..to` (ns), in order, each whole. All of them are in
+    /// memory at once: a range bounds how many.
+    ///
+    /// # Errors
+    /// The series is unknown, the tier is that of the readings, or a file cannot be read.
+    pub fn query_rollups(
+        &self,
+        series: SeriesId,
+        tier: Tier,
+        from_ns: i64,
+        to_ns: i64,
+    ) -> Result<Vec<(i64, Aggregate)>, StoreError> {
+        let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
+        self.inner.mending(|| query::rollups(shared, format, series, tier, (from_ns, to_ns)))
     }
 
     /// Writes all rows of these series in `from..to` (ns) as a Parquet file, see [`crate::export`]; gives how

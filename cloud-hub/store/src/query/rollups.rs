@@ -1,0 +1,54 @@
+//! The buckets of one level of a series, as they are: each whole, wherever the range cuts.
+
+use std::sync::Arc;
+
+use crate::blocks::SealedFile;
+use crate::buckets::{Aggregate, Buckets, bucket_start};
+use crate::config::StoreError;
+use crate::hot::SeriesId;
+use crate::sealed::SealedFormat;
+use crate::segment::Level;
+use crate::tables::{Shared, read};
+
+use super::{Tier, add, check};
+
+/// The buckets of a width of a series that begin in `from..to`, in order.
+pub fn rollups(
+    shared: &Shared,
+    format: &dyn SealedFormat,
+    id: SeriesId,
+    tier: Tier,
+    (from_ns, to_ns): (i64, i64),
+) -> Result<Vec<(i64, Aggregate)>, StoreError> {
+    check(shared, &[id])?;
+    let level = match tier {
+        Tier::Raw => return Err(StoreError::Query("readings have no buckets".to_owned())),
+        Tier::Minute => Level::Minute,
+        Tier::Hour => Level::Hour,
+        Tier::Day => Level::Day,
+    };
+    let width_ns = level.width_ns();
+    // A bucket that begins in the range is in it as a whole.
+    let first = |ns: i64| {
+        let floor = bucket_start(ns, width_ns);
+        if floor == ns { ns } else { floor.saturating_add(width_ns) }
+    };
+    let range = (first(from_ns), first(to_ns));
+    let (mut parts, mut hot) = (Buckets::new(width_ns), Buckets::new(width_ns));
+    let files = {
+        let tables = read(&shared.tables);
+        let older = tables.flushing.as_deref().into_iter();
+        for part in older.chain([&tables.active]) {
+            part.each(id, range.0, range.1, |times, values| hot.add_rows(times, values));
+        }
+        Arc::clone(&tables.files)
+    };
+    for file in files.iter() {
+        let sealed = SealedFile { shared, format, file };
+        if let Some(entry) = sealed.find(id, range)? {
+            add(sealed, &entry, level, range, &mut parts)?;
+        }
+    }
+    hot.iter().for_each(|(start, part)| parts.add(start, part));
+    Ok(parts.iter().map(|(start, part)| (start, *part)).collect())
+}

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{Repository, Violation};
 
 /// What a package of the product may use of the product. Packages under `tests/` may use all.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("tideline-protocol", &[]),
     ("tideline-link", &["tideline-protocol"]),
     ("tideline-profiles", &["tideline-protocol"]),
@@ -16,6 +16,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("tideline-formats", &["tideline-protocol"]),
     ("tideline-streams", &["tideline-protocol"]),
     ("tideline-promql", &[]),
+    ("tideline-sql", &[]),
     ("edge-agent", &["tideline-protocol", "tideline-link", "tideline-profiles", "tideline-spool"]),
     (
         "cloud-hub",
@@ -27,6 +28,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
             "tideline-formats",
             "tideline-streams",
             "tideline-promql",
+            "tideline-sql",
         ],
     ),
 ];
@@ -34,8 +36,8 @@ const LAYERS: [(&str, &[&str]); 10] = [
 /// The core does no I/O, so it knows nothing that does.
 const FORBIDDEN_IN_PROTOCOL: [&str; 6] = ["tokio", "quinn", "rumqttc", "redb", "axum", "polars"];
 
-/// Polars' API churns and its build is most of the hub's: one crate wraps it.
-const ONLY_POLARS_USER: &str = "tideline-store";
+/// Polars' API churns and its build is most of the hub's: two crates wrap it, one for what is stored and one for SQL.
+const POLARS_USERS: [&str; 2] = ["tideline-store", "tideline-sql"];
 
 /// A package of the workspace, as far as the rules care.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,8 +120,8 @@ fn breach(package: &Package, dependency: &str, packages: &[Package]) -> Option<S
         return Some("the core does no I/O; drivers do it and call the core".to_owned());
     }
     let is_polars = dependency == "polars" || dependency.starts_with("polars-");
-    if is_polars && package.name != ONLY_POLARS_USER {
-        return Some(format!("only {ONLY_POLARS_USER} may; ask it through its own types"));
+    if is_polars && !POLARS_USERS.contains(&package.name.as_str()) {
+        return Some(format!("only {} may; ask them through their own types", POLARS_USERS.join(" and ")));
     }
     let internal = packages.iter().find(|other| other.name == dependency)?;
     if is_test_package(package) {

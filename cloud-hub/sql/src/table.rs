@@ -1,0 +1,69 @@
+//! The tables that a statement may read.
+
+use serde::{Deserialize, Serialize};
+
+/// A table, as SQL knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Table {
+    /// The readings: device, point, unit, time, value.
+    Readings,
+    /// Aggregates of a minute: device, point, unit, time, count, min, max, sum, mean, first, last.
+    Minute,
+    /// The same of an hour.
+    Hour,
+    /// The same of a day.
+    Day,
+    /// The devices.
+    Devices,
+}
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Readings, Self::Minute, Self::Hour, Self::Day, Self::Devices];
+
+    /// The name in SQL.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Readings => "readings",
+            Self::Minute => "rollups_1m",
+            Self::Hour => "rollups_1h",
+            Self::Day => "rollups_1d",
+            Self::Devices => "devices",
+        }
+    }
+
+    /// The table of a name; names are in lower case.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.name() == name)
+    }
+
+    /// How wide a bucket is, ns, where the table has buckets.
+    #[must_use]
+    pub const fn width_ns(self) -> Option<i64> {
+        match self {
+            Self::Minute => Some(60_000_000_000),
+            Self::Hour => Some(3_600_000_000_000),
+            Self::Day => Some(86_400_000_000_000),
+            Self::Readings | Self::Devices => None,
+        }
+    }
+
+    /// The columns of numbers after device, point and unit, in the order of a block; `i64` where true.
+    pub(crate) const fn numbers(self) -> &'static [(&'static str, bool)] {
+        match self {
+            Self::Readings => &[("time", true), ("value", false)],
+            Self::Minute | Self::Hour | Self::Day => &[
+                ("time", true),
+                ("count", true),
+                ("min", false),
+                ("max", false),
+                ("sum", false),
+                ("first", false),
+                ("last", false),
+            ],
+            Self::Devices => &[],
+        }
+    }
+}

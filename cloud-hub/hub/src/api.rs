@@ -16,6 +16,7 @@ pub mod query;
 pub mod select;
 pub mod session;
 pub mod shapes;
+pub mod sql;
 pub mod store;
 pub mod strangers;
 pub mod stream;
@@ -71,6 +72,7 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         last::last,
         aggregate::aggregate,
         export::export,
+        sql::sql,
         stream::live,
         store::show,
         dead_letters::list,
@@ -141,6 +143,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/last", get(last::last))
         .route("/aggregate", post(aggregate::aggregate))
         .route("/export", get(export::export))
+        .route("/sql", post(sql::sql))
         .route("/live", get(stream::live))
         .route("/store", get(store::show))
         .route("/dead-letters", get(dead_letters::list))

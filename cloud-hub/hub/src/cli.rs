@@ -31,6 +31,18 @@ pub struct Cli {
     command: Command,
 }
 
+impl Cli {
+    /// What this process may use, when it is one that runs a statement and nothing else.
+    pub const fn worker(&self) -> Option<tideline_sql::worker::Caps> {
+        match self.command {
+            Command::SqlWorker { memory_bytes, cpu_s } => {
+                Some(tideline_sql::worker::Caps { memory_bytes, cpu_s })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Where the configuration and the data are.
 #[derive(Debug, Clone, Args)]
 pub struct Place {
@@ -104,6 +116,14 @@ pub enum Command {
     /// The configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Run one statement of SQL that comes over stdin; the hub starts it.
+    #[command(hide = true)]
+    SqlWorker {
+        #[arg(long)]
+        memory_bytes: u64,
+        #[arg(long)]
+        cpu_s: u64,
+    },
 }
 
 /// How the demo runs.
@@ -360,7 +380,8 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::DeadLetter(command) => dead::dead_letter(&HubSocket::of(&config), &command).await,
         Command::Backup { to } => backup::backup(&config, &to).await,
         Command::Restore { from, force } => backup::restore(&config, &from, force),
-        Command::Demo(_) => Ok(()),
+        // Neither comes here.
+        Command::Demo(_) | Command::SqlWorker { .. } => Ok(()),
         Command::EnrollToken(command) => beside::enroll_token(&HubSocket::of(&config), &command).await,
         Command::DeviceToken(command) => beside::device_token(&HubSocket::of(&config), &command).await,
         Command::Device(command) => beside::device(&HubSocket::of(&config), &command).await,

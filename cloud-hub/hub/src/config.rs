@@ -43,6 +43,38 @@ pub struct Config {
     pub flush_interval_s: u64,
     /// Rows held in memory before they are sealed early.
     pub hot_rows_max: u64,
+    /// What a statement of SQL may take.
+    pub sql: SqlLimits,
+}
+
+/// What a statement of SQL may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlLimits {
+    /// Rows of the answer.
+    pub rows_max: u64,
+    /// Rows of all tables that it reads.
+    pub input_rows_max: u64,
+    /// Megabytes of its process, beyond those of the program.
+    pub memory_mb: u64,
+    /// Seconds from when it is its turn until its answer begins.
+    pub time_max_s: u64,
+    /// How many run at once.
+    pub at_once: u64,
+    /// The program that runs it: this one, which `/proc/self/exe` is even when its file was replaced.
+    pub program: PathBuf,
+}
+
+impl Default for SqlLimits {
+    fn default() -> Self {
+        Self {
+            rows_max: 1_000_000,
+            input_rows_max: 4_000_000,
+            memory_mb: 512,
+            time_max_s: 30,
+            at_once: 2,
+            program: PathBuf::from("/proc/self/exe"),
+        }
+    }
 }
 
 impl Default for Config {
@@ -63,6 +95,7 @@ impl Default for Config {
             public_address: "localhost".to_owned(),
             flush_interval_s: 10,
             hot_rows_max: 2_000_000,
+            sql: SqlLimits::default(),
         }
     }
 }
@@ -236,5 +269,40 @@ pub const OPTIONS: &[OptionDef] = &[
         allowed: "a whole number from 10000 to 100000000",
         set: |c, t| number_in(t, 10_000, 100_000_000).map(|v| c.hot_rows_max = v),
         show: |c| c.hot_rows_max.to_string(),
+    },
+    OptionDef {
+        name: "sql.rows_max",
+        meaning: "rows that the answer to a statement of SQL may have",
+        allowed: "a whole number from 1 to 10000000",
+        set: |c, t| number_in(t, 1, 10_000_000).map(|v| c.sql.rows_max = v),
+        show: |c| c.sql.rows_max.to_string(),
+    },
+    OptionDef {
+        name: "sql.input_rows_max",
+        meaning: "rows that a statement of SQL may read; each takes some 20 to 70 bytes of sql.memory_mb",
+        allowed: "a whole number from 1 to 1000000000",
+        set: |c, t| number_in(t, 1, 1_000_000_000).map(|v| c.sql.input_rows_max = v),
+        show: |c| c.sql.input_rows_max.to_string(),
+    },
+    OptionDef {
+        name: "sql.memory_mb",
+        meaning: "megabytes that a statement of SQL may take, in a process of its own",
+        allowed: "a whole number from 64 to 1048576",
+        set: |c, t| number_in(t, 64, 1_048_576).map(|v| c.sql.memory_mb = v),
+        show: |c| c.sql.memory_mb.to_string(),
+    },
+    OptionDef {
+        name: "sql.time_max_s",
+        meaning: "seconds that a statement of SQL may take until its answer begins",
+        allowed: "a whole number from 1 to 3600",
+        set: |c, t| number_in(t, 1, 3600).map(|v| c.sql.time_max_s = v),
+        show: |c| c.sql.time_max_s.to_string(),
+    },
+    OptionDef {
+        name: "sql.at_once",
+        meaning: "statements of SQL that run at once; others wait a few seconds for their turn",
+        allowed: "a whole number from 1 to 64",
+        set: |c, t| number_in(t, 1, 64).map(|v| c.sql.at_once = v),
+        show: |c| c.sql.at_once.to_string(),
     },
 ];

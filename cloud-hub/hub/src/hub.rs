@@ -130,6 +130,8 @@ pub struct Hub {
     pub buckets: Answers<BucketQuestion>,
     /// Answers to questions about groups of series.
     pub groups: Answers<GroupQuestion>,
+    /// The turns to run a statement of SQL.
+    pub statements: Arc<tokio::sync::Semaphore>,
     /// Counters for `/metrics`.
     pub counters: Counters,
     /// Dead letters that are in the ledger; sessions tell their agents when it changes.
@@ -155,6 +157,7 @@ impl Hub {
     ) -> Result<App, HubError> {
         let first_event = u64::try_from(when::ms(clock.wall_ns())).unwrap_or(0).saturating_mul(1000);
         let presences = Presences::load(&metadata, now(clock.as_ref()))?;
+        let statements = usize::try_from(config.sql.at_once).unwrap_or(1);
         Ok(Arc::new(Self {
             config,
             clock,
@@ -181,6 +184,7 @@ impl Hub {
             evaluations: Arc::new(tokio::sync::Semaphore::new(EVALUATIONS)),
             buckets: Answers::new(ANSWERS_BYTES_MAX),
             groups: Answers::new(ANSWERS_BYTES_MAX),
+            statements: Arc::new(tokio::sync::Semaphore::new(statements)),
             counters: Counters::default(),
             refused: watch::Sender::new(0),
             stopping: watch::Sender::new(false),

@@ -23,6 +23,7 @@ pub mod places;
 pub mod presence;
 pub mod secret;
 pub mod serve;
+pub mod sql;
 pub mod strangers;
 pub mod telemetry;
 pub mod web;

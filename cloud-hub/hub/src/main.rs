@@ -20,6 +20,16 @@ fn main() -> ExitCode {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
     // What cannot be written to stderr is gone: telling that on stderr would panic.
     log.with_writer(std::io::stderr).log_internal_errors(false).init();
+    // Without a runtime: it would open files that a worker may not have, and threads that it does not need.
+    if let Some(caps) = cli.worker() {
+        return match tideline_sql::worker::run(caps) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                errln!("cloud-hub: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -37,10 +37,16 @@ pub enum Metric {
     AnswersShared,
     /// Queries that were computed.
     AnswersComputed,
+    /// Statements of SQL that ran.
+    Statements,
+    /// Statements of SQL that were refused, or put off, before they ran.
+    StatementsRefused,
+    /// Statements of SQL that were ended by a limit.
+    StatementsEnded,
 }
 
 impl Metric {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 17] = [
         Self::Sessions,
         Self::SessionsRefused,
         Self::HandshakesFailed,
@@ -55,6 +61,9 @@ impl Metric {
         Self::AnswersKept,
         Self::AnswersShared,
         Self::AnswersComputed,
+        Self::Statements,
+        Self::StatementsRefused,
+        Self::StatementsEnded,
     ];
 
     const fn text(self) -> (&'static str, &'static str) {
@@ -101,6 +110,13 @@ impl Metric {
                 "Queries that were answered by what somebody else had asked for at the same time.",
             ),
             Self::AnswersComputed => ("tideline_hub_answers_computed_total", "Queries that were computed."),
+            Self::Statements => ("tideline_hub_sql_statements_total", "Statements of SQL that ran."),
+            Self::StatementsRefused => {
+                ("tideline_hub_sql_refused_total", "Statements of SQL refused or put off before they ran.")
+            }
+            Self::StatementsEnded => {
+                ("tideline_hub_sql_ended_total", "Statements of SQL ended by a limit: time, memory, rows.")
+            }
         }
     }
 }

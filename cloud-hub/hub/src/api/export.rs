@@ -70,7 +70,7 @@ pub async fn export(State(hub): State<App>, Query(query): Query<ExportQuery>) ->
     })?;
     let (parts, body) = mpsc::channel(PARTS_MAX);
     let whole = Arc::new(AtomicBool::new(false));
-    let body = ExportBody { parts: body, whole: Arc::clone(&whole), ended: false };
+    let body = BrokenOff::unless(Arc::clone(&whole), body);
     let runtime = tokio::runtime::Handle::current();
     // Ends when the client has gone: its next part has nobody to go to.
     tokio::task::spawn_blocking(move || {
@@ -117,13 +117,20 @@ fn wanted(hub: &App, query: &ExportQuery) -> Result<Vec<SeriesInfo>, ApiError> {
 
 /// What the client gets. It ends with an error unless all was written: whatever ended the writer, nobody takes a
 /// part for the whole.
-struct ExportBody {
+pub(super) struct BrokenOff {
     parts: mpsc::Receiver<Bytes>,
     whole: Arc<AtomicBool>,
     ended: bool,
 }
 
-impl Stream for ExportBody {
+impl BrokenOff {
+    /// The parts; that they were all is said by `whole`, before the sender is dropped.
+    pub(super) const fn unless(whole: Arc<AtomicBool>, parts: mpsc::Receiver<Bytes>) -> Self {
+        Self { parts, whole, ended: false }
+    }
+}
+
+impl Stream for BrokenOff {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -136,7 +143,7 @@ impl Stream for ExportBody {
             }
             self.ended = true;
             let whole = self.whole.load(Ordering::Acquire);
-            (!whole).then(|| Err(io::Error::other("the export was broken off")))
+            (!whole).then(|| Err(io::Error::other("the answer was broken off")))
         })
     }
 }
@@ -180,7 +187,7 @@ mod tests {
     async fn what_was_broken_off_does_not_end_as_if_it_were_whole() {
         for whole in [true, false] {
             let (sender, parts) = mpsc::channel(2);
-            let mut body = ExportBody { parts, whole: Arc::new(AtomicBool::new(whole)), ended: false };
+            let mut body = BrokenOff::unless(Arc::new(AtomicBool::new(whole)), parts);
             sender.send(Bytes::from_static(b"PAR1")).await.unwrap();
             drop(sender);
             assert_eq!(body.next().await.unwrap().unwrap(), "PAR1");

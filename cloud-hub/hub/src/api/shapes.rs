@@ -8,6 +8,7 @@ mod dead;
 mod device;
 mod ledger;
 mod query;
+mod sql;
 mod store;
 
 pub use access::*;
@@ -17,4 +18,5 @@ pub use dead::*;
 pub use device::*;
 pub use ledger::*;
 pub use query::*;
+pub use sql::*;
 pub use store::*;

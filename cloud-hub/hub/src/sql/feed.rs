@@ -1,0 +1,270 @@
+//! What a statement reads: which series and times, how many rows, and these as blocks, page by page.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tideline_sql::feed::{self, BLOCK_ROWS_MAX, Device, Job, Numbers};
+use tideline_sql::{Format, Statement, Table, Use};
+use tideline_store::{Aggregate, SeriesInfo, Tier};
+use tokio::sync::mpsc;
+
+use super::SqlError;
+use crate::api::devices::views;
+use crate::hub::Hub;
+use crate::metadata::DeviceRecord;
+
+/// Series whose readings are counted together.
+const COUNTED_TOGETHER: usize = 256;
+
+/// What is to be read for a statement.
+#[derive(Debug)]
+pub struct Plan {
+    job: Job,
+    reads: Vec<Read>,
+    input_rows_max: u64,
+}
+
+/// What is to be read of one table.
+#[derive(Debug)]
+struct Read {
+    table: Table,
+    series: Vec<SeriesInfo>,
+    from_ns: i64,
+    to_ns: i64,
+    rows_max: usize,
+}
+
+/// Finds out what is to be read. Blocks the thread.
+///
+/// # Errors
+/// It is too much, or the store or the registry cannot be read.
+pub fn plan(hub: &Hub, statement: &Statement, format: Format) -> Result<Plan, SqlError> {
+    let limits = &hub.config.sql;
+    let mut tables = BTreeMap::new();
+    let (mut reads, mut total) = (Vec::new(), 0_u64);
+    let mut devices = Vec::new();
+    for (table, needed) in &statement.uses {
+        if *table == Table::Devices {
+            devices = devices_of(hub)?;
+            total = total.saturating_add(devices.len() as u64);
+            tables.insert(*table, devices.len());
+            continue;
+        }
+        let read = read_of(hub, *table, needed);
+        let rows = if needed.rows_max.is_some() || *table != Table::Readings {
+            read.most()
+        } else {
+            count(hub, &read)?
+        };
+        // Of buckets only the most that there can be is known; who sends them counts.
+        if *table == Table::Readings {
+            total = total.saturating_add(rows);
+        }
+        tables.insert(*table, usize::try_from(rows.min(limits.input_rows_max)).unwrap_or(usize::MAX));
+        reads.push(read);
+    }
+    if total > limits.input_rows_max {
+        return Err(SqlError::Input { rows: total.to_string(), most: limits.input_rows_max });
+    }
+    let job = Job {
+        sql: statement.text.clone(),
+        format,
+        rows_max: usize::try_from(limits.rows_max).unwrap_or(usize::MAX),
+        tables,
+        texts: statement.texts.iter().map(|text| (*text).to_owned()).collect(),
+        devices,
+    };
+    Ok(Plan { job, reads, input_rows_max: limits.input_rows_max })
+}
+
+fn read_of(hub: &Hub, table: Table, needed: &Use) -> Read {
+    let wanted =
+        |names: &Option<BTreeSet<String>>, name: &str| names.as_ref().is_none_or(|n| n.contains(name));
+    let mut series = hub.store.series(None);
+    series.retain(|info| {
+        wanted(&needed.devices, info.device.as_str())
+            && wanted(&needed.points, info.point.as_str())
+            && info.first_ns.is_some_and(|first| first < needed.to_ns || needed.to_ns == i64::MAX)
+            // A bucket that begins in the range may hold none but later readings, and none that are earlier.
+            && info.last_ns.is_some_and(|last| last >= needed.from_ns)
+    });
+    let rows_max = needed.rows_max.unwrap_or(usize::MAX);
+    Read { table, series, from_ns: needed.from_ns, to_ns: needed.to_ns, rows_max }
+}
+
+impl Read {
+    /// Most rows that it can have.
+    fn most(&self) -> u64 {
+        let of = |info: &SeriesInfo| {
+            let (Some(width), Some(first), Some(last)) = (self.table.width_ns(), info.first_ns, info.last_ns)
+            else {
+                return info.count;
+            };
+            let span = last.min(self.to_ns).abs_diff(first.max(self.from_ns));
+            info.count.min(span / width.unsigned_abs() + 2)
+        };
+        let all = self.series.iter().map(of).fold(0_u64, u64::saturating_add);
+        all.min(self.rows_max as u64)
+    }
+}
+
+/// How many readings: from what is known of each series, and from rollups where the range cuts it.
+fn count(hub: &Hub, read: &Read) -> Result<u64, SqlError> {
+    let mut total = 0_u64;
+    let mut cut = Vec::new();
+    for info in &read.series {
+        let begins = info.first_ns.is_some_and(|first| first >= read.from_ns);
+        let ends = read.to_ns == i64::MAX || info.last_ns.is_some_and(|last| last < read.to_ns);
+        if begins && ends {
+            total = total.saturating_add(info.count);
+        } else {
+            cut.push(info.id);
+        }
+    }
+    for ids in cut.chunks(COUNTED_TOGETHER) {
+        let answer = hub.store.query_buckets(ids, read.from_ns, read.to_ns, 2)?;
+        let counts = answer.series.iter().flat_map(|column| &column.count);
+        total = counts.fold(total, |total, count| total.saturating_add(*count));
+    }
+    Ok(total)
+}
+
+fn devices_of(hub: &Hub) -> Result<Vec<Device>, SqlError> {
+    let records = hub.metadata.list::<DeviceRecord>()?;
+    let ns = |ms: Option<i64>| ms.and_then(|ms| ms.checked_mul(1_000_000));
+    let views = views(hub, &records)?.into_iter();
+    let row = |device: crate::api::shapes::Device| Device {
+        id: device.id,
+        agent: device.agent,
+        state: device.state.as_str().to_owned(),
+        revoked: device.revoked,
+        transport: device.transport,
+        software: device.software,
+        connected_ns: ns(device.connected_ms),
+        last_seen_ns: ns(device.last_seen_ms),
+        last_reading_ns: ns(device.last_reading_ms),
+        rate: device.rate,
+        readings: i64::try_from(device.readings).unwrap_or(i64::MAX),
+        backlog: i64::try_from(device.backlog).unwrap_or(i64::MAX),
+    };
+    Ok(views.map(row).collect())
+}
+
+/// Nobody takes frames any more: the child or its client has gone.
+struct Gone;
+
+/// Reads the rows and hands them on; ends soon after nobody takes them. Blocks the thread.
+///
+/// # Errors
+/// There are more than are allowed, or the store cannot be read.
+pub fn read(hub: &Hub, plan: Plan, frames: &mpsc::Sender<Vec<u8>>) -> Result<(), SqlError> {
+    let send = |frame: Vec<u8>| frames.blocking_send(frame).map_err(|_| Gone);
+    let Plan { job, reads, input_rows_max } = plan;
+    if send(feed::job(&job)?).is_err() {
+        return Ok(());
+    }
+    let mut left = input_rows_max;
+    for read in reads {
+        let mut own = read.rows_max;
+        for info in &read.series {
+            let sent = match read.table.width_ns() {
+                None => readings(hub, &read, info, (&mut left, &mut own), &send)?,
+                Some(width) => buckets(hub, &read, (info, width), (&mut left, &mut own), &send)?,
+            };
+            if sent.is_err() {
+                return Ok(());
+            }
+            if own == 0 {
+                break;
+            }
+        }
+    }
+    // Whether somebody still takes it is seen by who reads the answer.
+    let _gone = send(feed::end());
+    Ok(())
+}
+
+/// Takes rows from what may still be read, or says that it is too much.
+fn take(hub: &Hub, left: &mut u64, rows: usize) -> Result<(), SqlError> {
+    let most = hub.config.sql.input_rows_max;
+    *left = left
+        .checked_sub(rows as u64)
+        .ok_or_else(|| SqlError::Input { rows: format!("more than {most}"), most })?;
+    Ok(())
+}
+
+type Sent = Result<(), Gone>;
+
+fn readings(
+    hub: &Hub,
+    read: &Read,
+    info: &SeriesInfo,
+    (left, own): (&mut u64, &mut usize),
+    send: &impl Fn(Vec<u8>) -> Sent,
+) -> Result<Sent, SqlError> {
+    let mut after = None;
+    loop {
+        let most = BLOCK_ROWS_MAX.min(*own);
+        let page = hub.store.query_raw(&[info.id], read.from_ns, read.to_ns, after, most)?;
+        for column in &page.series {
+            take(hub, left, column.times.len())?;
+            *own = own.saturating_sub(column.times.len());
+            let columns = [Numbers::I64(&column.times), Numbers::F64(&column.values)];
+            let texts = [info.device.as_str(), info.point.as_str(), &info.unit];
+            if send(feed::block(read.table, texts, &columns)?).is_err() {
+                return Ok(Err(Gone));
+            }
+        }
+        after = page.next;
+        if after.is_none() || *own == 0 {
+            return Ok(Ok(()));
+        }
+    }
+}
+
+fn buckets(
+    hub: &Hub,
+    read: &Read,
+    (info, width): (&SeriesInfo, i64),
+    (left, own): (&mut u64, &mut usize),
+    send: &impl Fn(Vec<u8>) -> Sent,
+) -> Result<Sent, SqlError> {
+    let tier = match read.table {
+        Table::Hour => Tier::Hour,
+        Table::Day => Tier::Day,
+        _ => Tier::Minute,
+    };
+    let (Some(first), Some(last)) = (info.first_ns, info.last_ns) else { return Ok(Ok(())) };
+    // The bucket that the first reading is in begins before it.
+    let mut from = first.saturating_sub(width).max(read.from_ns);
+    let end = if read.to_ns > last { last.saturating_add(1) } else { read.to_ns };
+    let step = width.saturating_mul(i64::try_from(BLOCK_ROWS_MAX).unwrap_or(i64::MAX));
+    while from < end {
+        let to = from.saturating_add(step).min(end);
+        let mut found = hub.store.query_rollups(info.id, tier, from, to)?;
+        found.truncate(*own);
+        from = to;
+        if found.is_empty() {
+            continue;
+        }
+        take(hub, left, found.len())?;
+        *own = own.saturating_sub(found.len());
+        if send(block_of(read.table, info, &found)?).is_err() {
+            return Ok(Err(Gone));
+        }
+        if *own == 0 {
+            break;
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn block_of(table: Table, info: &SeriesInfo, found: &[(i64, Aggregate)]) -> Result<Vec<u8>, SqlError> {
+    let whole = |of: fn(&(i64, Aggregate)) -> i64| found.iter().map(of).collect::<Vec<i64>>();
+    let double = |of: fn(&Aggregate) -> f64| found.iter().map(|(_, part)| of(part)).collect::<Vec<f64>>();
+    let (starts, counts) = (whole(|b| b.0), whole(|b| i64::try_from(b.1.count).unwrap_or(i64::MAX)));
+    let (min, max, sum) = (double(|a| a.min), double(|a| a.max), double(|a| a.sum));
+    let (first, last) = (double(|a| a.first), double(|a| a.last));
+    let mut columns = vec![Numbers::I64(&starts), Numbers::I64(&counts)];
+    columns.extend([&min, &max, &sum, &first, &last].map(|column| Numbers::F64(column)));
+    Ok(feed::block(table, [info.device.as_str(), info.point.as_str(), &info.unit], &columns)?)
+}

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tideline_store::LiveBatch;
+use tideline_store::{LiveBatch, SeriesId, SeriesMeta};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
@@ -160,7 +160,7 @@ pub async fn feed(hub: App) {
     let mut batches = hub.store.subscribe();
     let mut ticks = tokio::time::interval(PUBLISH_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let mut gathered = BTreeMap::new();
+    let mut gathered = Gathered::new();
     let mut shown = Shown::new();
     let mut tick = 0_u64;
     loop {
@@ -182,16 +182,31 @@ pub async fn feed(hub: App) {
     }
 }
 
-type Gathered = BTreeMap<String, BTreeMap<String, LiveColumns>>;
+/// By number: names are made when something is published, and not for each batch.
+type Gathered = HashMap<SeriesId, Column>;
+
+/// The newest readings of a series.
+struct Column {
+    meta: Arc<SeriesMeta>,
+    t: Vec<i64>,
+    v: Vec<f64>,
+}
 
 fn gather(hub: &App, batch: &LiveBatch, gathered: &mut Gathered) {
     let now_ns = hub.clock.mono_ns();
+    // The series of a device mostly stand together.
+    for columns in batch.columns.chunk_by(|a, b| a.meta.device == b.meta.device) {
+        let rows = columns.iter().map(|column| column.times.len() as u64).sum();
+        if let Some(first) = columns.first() {
+            hub.fleet.count(&first.meta.device, rows, now_ns);
+        }
+    }
     for column in &batch.columns {
-        hub.fleet.count(&column.meta.device, column.times.len() as u64, now_ns);
-        let id = format!("{}/{}", column.meta.device, column.meta.point);
-        let device = gathered.entry(column.meta.device.to_string()).or_default();
-        let into =
-            device.entry(id.clone()).or_insert_with(|| LiveColumns { id, t: Vec::new(), v: Vec::new() });
+        let into = gathered.entry(column.id).or_insert_with(|| Column {
+            meta: Arc::clone(&column.meta),
+            t: Vec::new(),
+            v: Vec::new(),
+        });
         let skip = column.times.len().saturating_sub(READINGS_PER_SERIES_MAX);
         into.t.extend(column.times.iter().skip(skip).map(|ns| when::ms(*ns)));
         into.v.extend(column.values.iter().skip(skip));
@@ -205,9 +220,12 @@ fn publish_readings(hub: &App, gathered: &mut Gathered) {
     if gathered.is_empty() {
         return;
     }
-    let devices = std::mem::take(gathered);
-    let columns = |series: BTreeMap<String, LiveColumns>| series.into_values().collect();
-    let readings = devices.into_iter().map(|(device, series)| (device, columns(series))).collect();
+    let mut readings: BTreeMap<String, Vec<LiveColumns>> = BTreeMap::new();
+    for Column { meta, t, v } in std::mem::take(gathered).into_values() {
+        let columns = readings.entry(meta.device.to_string()).or_default();
+        columns.push(LiveColumns { id: format!("{}/{}", meta.device, meta.point), t, v });
+    }
+    readings.values_mut().for_each(|columns| columns.sort_by(|a, b| a.id.cmp(&b.id)));
     hub.live.publish(Happening::Readings(readings));
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tideline_protocol::block::{self, Decoded};
+use tideline_protocol::block::{self, Decoded, Whole, WholeColumn};
 use tideline_protocol::model::AgentId;
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Run, RunEnvelope};
@@ -42,7 +42,7 @@ pub fn readings(run: &Run, taken: &RangeSet, series: usize) -> Result<Decoded, S
     let mut decoded =
         block::decode(&run.block, &envelope.rows, envelope.first).map_err(|error| error.to_string())?;
     if let Some(column) = decoded.columns.iter().find(|column| column.series as usize >= series) {
-        return Err(format!("block uses series {}, the dictionary has {series}", column.series));
+        return Err(unknown(column.series, series));
     }
     for restamp in &envelope.restamps {
         decoded.restamp(envelope.first, &restamp.seqs, restamp.shift_ns.unwrap_or(0));
@@ -68,8 +68,11 @@ pub fn probe(shared: &Shared, agent: &AgentId, run: &Run, taken: &RangeSet) -> R
 /// # Errors
 /// The block is not what its envelope says.
 pub fn guarded(run: &Run, taken: &RangeSet, series: usize) -> Result<Decoded, String> {
-    let decoded = catch_unwind(AssertUnwindSafe(|| readings(run, taken, series)));
-    decoded.unwrap_or_else(|_| Err("the codec panicked".to_owned()))
+    unpanicked(|| readings(run, taken, series))
+}
+
+fn unpanicked<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err("the codec panicked".to_owned()))
 }
 
 /// A run that cannot be decoded, with what its dead letter is to say.
@@ -99,7 +102,50 @@ impl Undecodable {
     }
 }
 
-/// Decodes the taken seqs of a run into the hot columns.
+/// What is decoded, series by series.
+enum Rows {
+    /// All of the run as it came.
+    Whole(Whole),
+    /// What was taken of it, or with other times.
+    Some(Decoded),
+}
+
+impl Rows {
+    fn of(run: &Run, taken: &RangeSet, series: usize) -> Result<Self, String> {
+        let envelope = &run.envelope;
+        if !envelope.restamps.is_empty() || taken.len() != envelope.rows.seqs() {
+            return readings(run, taken, series).map(Self::Some);
+        }
+        #[cfg(test)]
+        assert_ne!(run.block, b"panic", "told to");
+        let whole = Whole::decode(&run.block, &envelope.rows, envelope.first);
+        let whole = whole.map_err(|error| error.to_string())?;
+        match whole.last_series().filter(|last| *last as usize >= series) {
+            Some(last) => Err(unknown(last, series)),
+            None => Ok(Self::Whole(whole)),
+        }
+    }
+
+    fn columns(&self) -> impl Iterator<Item = WholeColumn<'_>> {
+        let (whole, some) = match self {
+            Self::Whole(whole) => (Some(whole), None),
+            Self::Some(some) => (None, Some(some)),
+        };
+        let some = some.into_iter().flat_map(|decoded| &decoded.columns).map(|column| WholeColumn {
+            series: column.series,
+            times: &column.times,
+            values: &column.values,
+            rows_per_seq: &column.rows_per_seq,
+        });
+        whole.into_iter().flat_map(Whole::columns).chain(some)
+    }
+}
+
+fn unknown(series: u32, known: usize) -> String {
+    format!("block uses series {series}, the dictionary has {known}")
+}
+
+/// Decodes the taken seqs of a run into the hot columns. What the live feed gets is made only when it is `heard`.
 ///
 /// # Errors
 /// The block is to become a dead letter.
@@ -108,13 +154,17 @@ pub fn take_in(
     agent: &AgentId,
     run: &Run,
     taken: &RangeSet,
+    heard: bool,
 ) -> Result<Option<LiveBatch>, Box<Undecodable>> {
     if taken.is_empty() {
         return Ok(None);
     }
     let ids = read(&shared.registry).ids(agent, run.envelope.epoch);
-    match guarded(run, taken, ids.len()) {
-        Ok(decoded) => Ok(Some(push(shared, agent, &run.envelope, decoded, &ids))),
+    match unpanicked(|| Rows::of(run, taken, ids.len())) {
+        Ok(rows) => {
+            let number = push(shared, agent, &run.envelope, &rows, &ids);
+            Ok(heard.then(|| live(shared, agent, number, &rows, &ids)))
+        }
         Err(reason) => {
             tracing::warn!(%agent, first = %run.envelope.first, reason, "a stored run cannot be decoded");
             add(&shared.counters.dead_letters, 1);
@@ -128,23 +178,9 @@ pub fn take_in(
     }
 }
 
-fn push(
-    shared: &Shared,
-    agent: &AgentId,
-    envelope: &RunEnvelope,
-    decoded: Decoded,
-    ids: &Arc<Vec<SeriesId>>,
-) -> LiveBatch {
-    let columns: Vec<(LiveColumn, Vec<u32>)> = {
-        let registry = read(&shared.registry);
-        let named = decoded.columns.into_iter().filter_map(|column| {
-            let id = *ids.get(column.series as usize)?;
-            let meta = Arc::clone(registry.meta(id)?);
-            Some((LiveColumn { id, meta, times: column.times, values: column.values }, column.rows_per_seq))
-        });
-        named.collect()
-    };
-    let span = columns.iter().filter_map(|(column, _)| {
+/// Puts the rows into the hot columns; gives the number of the live batch that they make.
+fn push(shared: &Shared, agent: &AgentId, envelope: &RunEnvelope, rows: &Rows, ids: &[SeriesId]) -> u64 {
+    let span = rows.columns().filter_map(|column| {
         let times = column.times.iter();
         Some((*times.clone().min()?, *times.max()?))
     });
@@ -152,9 +188,10 @@ fn push(
     let mut tables = write(&shared.tables);
     let before = tables.active.rows();
     let origin = tables.active.origin(agent, envelope.epoch);
-    for (column, rows_per_seq) in &columns {
-        let arrival = Arrival { times: &column.times, values: &column.values, rows_per_seq };
-        tables.active.push(column.id, origin, envelope.first, arrival);
+    for WholeColumn { series, times, values, rows_per_seq } in rows.columns() {
+        if let Some(id) = ids.get(series as usize) {
+            tables.active.push(*id, origin, envelope.first, Arrival { times, values, rows_per_seq });
+        }
     }
     add(&shared.counters.decoded_rows, (tables.active.rows() - before) as u64);
     if let Some((from_ns, to_ns)) = span {
@@ -162,6 +199,15 @@ fn push(
     }
     shared.weigh(&tables);
     tables.live_id += 1;
-    let columns = columns.into_iter().map(|(column, _)| column).collect();
-    LiveBatch { id: tables.live_id, agent: agent.clone(), columns }
+    tables.live_id
+}
+
+fn live(shared: &Shared, agent: &AgentId, id: u64, rows: &Rows, ids: &[SeriesId]) -> LiveBatch {
+    let registry = read(&shared.registry);
+    let columns = rows.columns().filter_map(|column| {
+        let id = *ids.get(column.series as usize)?;
+        let meta = Arc::clone(registry.meta(id)?);
+        Some(LiveColumn { id, meta, times: column.times.to_vec(), values: column.values.to_vec() })
+    });
+    LiveBatch { id, agent: agent.clone(), columns: columns.collect() }
 }

@@ -115,7 +115,9 @@ fn count(shared: &Shared, replay: &Replay, report: &mut OpenReport) {
 fn take_in_replay(shared: &Shared, core: &mut Core, replay: &Replay) -> Result<Unkept, StoreError> {
     let mut unkept = Unkept::default();
     for batch in &replay.batches {
-        let Err(letter) = decode::take_in(shared, &batch.agent, &batch.run, &batch.taken) else { continue };
+        let Err(letter) = decode::take_in(shared, &batch.agent, &batch.run, &batch.taken, false) else {
+            continue;
+        };
         let mut refusals = Vec::new();
         unkept.add(letter);
         let kept = unkept.keep(shared, &mut refusals);

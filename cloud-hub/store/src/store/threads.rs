@@ -394,7 +394,8 @@ impl Decoder {
 
     fn take_in(&mut self, batch: &Batch<Durable>) {
         self.wait_for_room();
-        match decode::take_in(&self.shared, batch.agent(), batch.run(), batch.taken()) {
+        let heard = self.live.receiver_count() > 0;
+        match decode::take_in(&self.shared, batch.agent(), batch.run(), batch.taken(), heard) {
             Ok(None) => {}
             // Nobody listening is no error.
             Ok(Some(live)) => drop(self.live.send(Arc::new(live))),

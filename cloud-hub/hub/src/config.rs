@@ -2,13 +2,16 @@
 //! flags). All errors are reported at once, each with its place and what is allowed.
 
 mod load;
+mod retention;
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use tideline_link::mqtt::BrokerUrl;
+use tideline_store::Retention;
 
 pub use load::{ConfigErrors, Fault, Layers, load, render};
+pub use retention::{shown_age, shown_room};
 
 /// The checked configuration; every value is explicit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub struct Config {
     pub flush_interval_s: u64,
     /// Rows held in memory before they are sealed early.
     pub hot_rows_max: u64,
+    /// How long each tier is kept, and in how much room.
+    pub retention: Retention,
     /// What a statement of SQL may take.
     pub sql: SqlLimits,
 }
@@ -96,6 +101,7 @@ impl Default for Config {
             flush_interval_s: 10,
             hot_rows_max: 2_000_000,
             sql: SqlLimits::default(),
+            retention: Retention::default(),
         }
     }
 }
@@ -157,7 +163,11 @@ fn host_is_sound(name: &str) -> bool {
 }
 
 /// Every option there is; the reference page and `config print` are made from it.
-pub const OPTIONS: &[OptionDef] = &[
+pub fn options() -> impl Iterator<Item = &'static OptionDef> {
+    OPTIONS.iter().chain(&retention::OPTIONS)
+}
+
+const OPTIONS: &[OptionDef] = &[
     OptionDef {
         name: "http.listen",
         meaning: "where the API and the web app are served without TLS; keep it on loopback",

@@ -219,6 +219,7 @@ pub fn store_config(config: &Config, data: &Path) -> StoreConfig {
     let mut store = StoreConfig::new(data.join(STORE));
     store.flush_interval = Duration::from_secs(config.flush_interval_s);
     store.hot_rows_max = usize::try_from(config.hot_rows_max).unwrap_or(usize::MAX);
+    store.retention = config.retention;
     store
 }
 

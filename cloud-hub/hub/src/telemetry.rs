@@ -174,11 +174,9 @@ pub fn page(
         store.revived_rows,
     );
     line("tideline_store_hot_rows", "Readings held in memory.", "gauge", store.hot_rows);
-    line("tideline_store_flushes_total", "Times that rows were sealed.", "counter", store.flushes);
-    line("tideline_store_sealed_bytes", "Bytes of sealed files.", "gauge", store.sealed_bytes);
-    line("tideline_store_sealed_files", "Sealed files.", "gauge", store.sealed_files);
-    line("tideline_store_merges_total", "Times that sealed files became one.", "counter", store.compactions);
-    line("tideline_store_merge_failures_total", "Times that failed.", "counter", store.compaction_failures);
+    for (name, help, kind, value) in of_files(store) {
+        line(name, help, kind, value);
+    }
     line(
         "tideline_store_log_failures_total",
         "Writes of the log that failed.",
@@ -205,4 +203,27 @@ pub fn page(
         let _ok = writeln!(out, "tideline_invariant_breaches_total{{invariant=\"{name}\"}} {count}");
     }
     out
+}
+
+/// Name, help, kind and value of what there is to say of sealed files.
+fn of_files(store: &StoreMetrics) -> [(&'static str, &'static str, &'static str, u64); 7] {
+    [
+        ("tideline_store_flushes_total", "Times that rows were sealed.", "counter", store.flushes),
+        ("tideline_store_sealed_bytes", "Bytes of sealed files.", "gauge", store.sealed_bytes),
+        ("tideline_store_sealed_files", "Sealed files.", "gauge", store.sealed_files),
+        (
+            "tideline_store_expired_rows_total",
+            "Readings that were past their retention and are gone.",
+            "counter",
+            store.expired_rows,
+        ),
+        (
+            "tideline_store_expired_files_total",
+            "Sealed files of which retention left nothing.",
+            "counter",
+            store.expired_files,
+        ),
+        ("tideline_store_merges_total", "Times that sealed files became one.", "counter", store.compactions),
+        ("tideline_store_merge_failures_total", "Times that failed.", "counter", store.compaction_failures),
+    ]
 }

@@ -64,11 +64,15 @@ pub fn digest(
         let settled = known.map(|state| state.settled().clone()).unwrap_or_default();
         (settled, known.map(|state| state.restamps.clone()).unwrap_or_default())
     };
-    let settled = Settlement {
+    let mut settled = Settlement {
         stored: settled.stored.intersect(seqs),
         refused: settled.refused.intersect(seqs),
         dropped: settled.dropped.intersect(seqs),
     };
+    // What is past its retention was given up here, and cannot be digested any more.
+    let expired = lock(&shared.expired).seqs(agent, epoch).intersect(&settled.stored);
+    settled.stored.remove_set(&expired);
+    settled.dropped.insert_set(&expired);
     let (stored, per) = (Ranks::new(&settled.stored), per.max(1));
     let shifts = shifts(&restamps, &settled.stored);
     let registry = read(&shared.registry);

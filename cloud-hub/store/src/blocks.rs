@@ -14,6 +14,7 @@ use crate::log::lock;
 use crate::manifest::FileEntry;
 use crate::sealed::SealedFormat;
 use crate::segment::read::ReadError;
+use crate::segment::rolls::Roll;
 use crate::segment::{BlockEntry, Directory, Level, SeriesEntry};
 use crate::tables::Shared;
 
@@ -156,11 +157,14 @@ impl SealedFile<'_> {
         })
     }
 
-    /// Where its readings stand.
+    /// Where its readings stand; of one that is left without them, what it has of each series.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn directory(&self) -> Result<Arc<Directory>, StoreError> {
+        if !self.file.is_whole() {
+            return self.rollup();
+        }
         let number = self.file.number;
         self.shared.blocks.raw_directories.get((number, 0), || {
             let found = self.believe(self.format.directory(&self.shared.paths(number).0, number))?;
@@ -237,6 +241,22 @@ impl SealedFile<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A block of readings as the file has it now.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn block_rows(&self, block: &BlockEntry) -> Result<Rows, StoreError> {
+        self.believe(self.format.read_rows(&self.shared.paths(self.file.number).0, block))
+    }
+
+    /// A block of buckets as the file has it now, with all that writing them again needs.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn block_rolls(&self, block: &BlockEntry, level: Level) -> Result<Vec<Roll>, StoreError> {
+        self.believe(self.format.read_rolls_again(&self.shared.paths(self.file.number).1, block, level))
     }
 
     /// A block as the file has it now, with the numbers of the batches of its rows.

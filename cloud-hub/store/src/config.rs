@@ -8,6 +8,7 @@ use std::time::Duration;
 use tideline_protocol::model::{AgentId, Epoch};
 
 use crate::log::LogError;
+use crate::retention::Retention;
 
 /// Options of a store. Every one has a default from [`StoreConfig::new`].
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub struct StoreConfig {
     pub check_files_on_open: bool,
     /// Whether sealed files are made fewer in the background.
     pub compact: bool,
+    /// How long each tier is kept, and in how much room; looked at in the background with merges.
+    pub retention: Retention,
     /// How soon the log is reopened after a failed write; the pause doubles up to half a minute.
     pub log_retry_min: Duration,
 }
@@ -48,6 +51,7 @@ impl StoreConfig {
             live_queue_max: 1024,
             check_files_on_open: false,
             compact: true,
+            retention: Retention::default(),
             log_retry_min: Duration::from_secs(1),
         }
     }

@@ -7,6 +7,7 @@ use crate::buckets::{Aggregate, Buckets};
 use crate::config::StoreError;
 use crate::hot::{Rows, SeriesId};
 use crate::manifest::{Contents, FileEntry, Manifest};
+use crate::query::Tier;
 use crate::sealed::{SealedFormat, SegmentFormat};
 use crate::segment::read::ReadError;
 use crate::segment::{Directory, LEVELS, Level};
@@ -19,8 +20,8 @@ pub struct Inspection {
     pub agents: usize,
     /// Series.
     pub series: usize,
-    /// Each sealed file: number, rows, bytes with its rollup.
-    pub files: Vec<(u64, u64, u64)>,
+    /// Each sealed file: number, readings, bytes with its rollup, and the finest tier that is left of it.
+    pub files: Vec<(u64, u64, u64, Tier)>,
     /// The oldest log segment that is needed.
     pub oldest_segment: u64,
 }
@@ -32,8 +33,12 @@ impl fmt::Display for Inspection {
             "{} agents, {} series, log from segment {}",
             self.agents, self.series, self.oldest_segment
         )?;
-        self.files.iter().try_for_each(|(number, rows, bytes)| {
-            writeln!(f, "sealed file {number:08}: {rows} rows, {bytes} bytes")
+        self.files.iter().try_for_each(|(number, rows, bytes, finest)| {
+            write!(f, "sealed file {number:08}: {rows} rows, {bytes} bytes")?;
+            match finest {
+                Tier::Raw => writeln!(f),
+                finest => writeln!(f, ", rollups from {} on", finest.as_str()),
+            }
         })
     }
 }
@@ -60,7 +65,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, StoreError> {
         files: contents
             .files
             .iter()
-            .map(|file| (file.number, file.rows, file.raw.0 + file.rollup.0))
+            .map(|file| (file.number, file.rows, file.bytes(), Tier::from(file.finest)))
             .collect(),
         oldest_segment: contents.checkpoint.oldest_segment,
     })
@@ -71,6 +76,9 @@ pub fn verify_file(dir: &Path, file: &FileEntry) -> Result<(), String> {
     let (raw, rollup) = sealed_paths(dir, file.number);
     let format = SegmentFormat;
     let text = |error: ReadError| error.to_string();
+    if !file.is_whole() {
+        return verify_thinned(&rollup, file);
+    }
     let directory = format.directory(&raw, file.number).map_err(text)?;
     let rollups = format.directory(&rollup, file.number).map_err(text)?;
     if directory.rows() != file.rows {
@@ -102,6 +110,53 @@ pub fn verify_file(dir: &Path, file: &FileEntry) -> Result<(), String> {
             }
             if !is_rollup(&found, &rows, level.width_ns()) {
                 return Err(format!("the rollup of series {series} is not that of its readings"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the coarser levels of a file without readings are those of its finest, and that has all readings.
+fn verify_thinned(rollup: &Path, file: &FileEntry) -> Result<(), String> {
+    let format = SegmentFormat;
+    let text = |error: ReadError| error.to_string();
+    let directory = format.directory(rollup, file.number).map_err(text)?;
+    if directory.rows() != file.rows {
+        return Err(format!("it is of {} readings, listed are {}", directory.rows(), file.rows));
+    }
+    for entry in &directory.series {
+        let series = entry.series;
+        let level_of = |level: Level| {
+            let mut found = Vec::new();
+            for block in directory.blocks(entry, level).1 {
+                found.extend(format.read_rolls(rollup, block, level).map_err(text)?);
+            }
+            Ok::<_, String>(found)
+        };
+        let finest = level_of(file.finest)?;
+        if !finest.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err(format!("the buckets of series {series} are not in order"));
+        }
+        let rows: u64 = finest.iter().map(|(_, part)| part.count).sum();
+        if rows != entry.rows {
+            return Err(format!("series {series} is of {rows} readings, listed are {}", entry.rows));
+        }
+        if LEVELS.into_iter().any(|level| level < file.finest && entry.has(level)) {
+            return Err(format!("series {series} has a finer level than the file is listed with"));
+        }
+        for level in LEVELS.into_iter().filter(|level| *level > file.finest && entry.has(*level)) {
+            let mut expected = Buckets::new(level.width_ns());
+            finest.iter().for_each(|(start, part)| expected.add(*start, part));
+            let found = level_of(level)?;
+            #[expect(clippy::cast_precision_loss, reason = "a bound")]
+            let size = |part: &Aggregate| part.count as f64 * part.min.abs().max(part.max.abs());
+            let same = expected.iter().count() == found.len()
+                && expected
+                    .iter()
+                    .zip(&found)
+                    .all(|((at, a), (start, b))| at == *start && is_same(a, b, size(a)));
+            if !same {
+                return Err(format!("the levels of series {series} contradict each other"));
             }
         }
     }

@@ -28,6 +28,7 @@ pub mod log;
 mod manifest;
 mod metrics;
 mod query;
+mod retention;
 mod sealed;
 mod segment;
 mod snapshot;
@@ -50,7 +51,8 @@ pub use query::{
     BadCursor, BucketAnswer, BucketColumn, GroupAnswer, GroupColumn, GroupQuestion, RawColumn, RawCursor,
     RawPage, Tier,
 };
+pub use retention::{Limit, Retention};
 pub use snapshot::{LogEnd, snapshot};
 pub use store::{Check, CheckState, DeadLetter, Health, LetterState, OpenReport, Quarantined, Store};
-pub use tables::{DeviceInfo, LiveBatch, LiveColumn, SeriesInfo, SeriesMeta, SeriesState};
+pub use tables::{DeviceInfo, LiveBatch, LiveColumn, SeriesInfo, SeriesMeta, SeriesState, TierUse};
 pub use verify::{Verification, verify};

@@ -32,6 +32,9 @@ const FILES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("files");
 // Numbers whose files are to be removed.
 const GONE: TableDefinition<'_, u64, ()> = TableDefinition::new("gone");
 
+// What retention has removed the readings of: seqs and rows by epoch. A manifest from before there was any lacks it.
+const EXPIRED: TableDefinition<'_, (&str, [u8; 16]), &[u8]> = TableDefinition::new("expired");
+
 /// The version of the layout of all files of a store.
 const VERSION: u64 = 2;
 
@@ -46,6 +49,8 @@ pub struct Contents {
     pub files: Vec<FileEntry>,
     /// Numbers whose files are to be removed, where there still are any.
     pub gone: Vec<u64>,
+    /// What retention has removed the readings of, by epoch.
+    pub expired: Vec<HoldingEntry>,
 }
 
 /// What one flush changes.
@@ -59,6 +64,8 @@ pub struct Change<'a> {
     pub added: &'a [FileEntry],
     /// Files that are no more.
     pub removed: &'a [u64],
+    /// What retention has removed the readings of, all of each epoch that is named.
+    pub expired: &'a [HoldingEntry],
 }
 
 /// The open manifest.
@@ -161,6 +168,7 @@ impl Manifest {
         txn.open_table(SERIES).map_err(judge)?;
         txn.open_table(FILES).map_err(judge)?;
         txn.open_table(GONE).map_err(judge)?;
+        txn.open_table(EXPIRED).map_err(judge)?;
         txn.commit().map_err(judge)?;
         Ok(true)
     }
@@ -197,6 +205,13 @@ impl Manifest {
         for row in txn.open_table(GONE).map_err(fail)?.iter().map_err(fail)? {
             out.gone.push(row.map_err(fail)?.0.value());
         }
+        let expired = match txn.open_table(EXPIRED) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(out),
+            table => table.map_err(fail)?,
+        };
+        for row in expired.iter().map_err(fail)? {
+            out.expired.push(minicbor::decode(row.map_err(fail)?.1.value()).map_err(fail)?);
+        }
         Ok(out)
     }
 
@@ -230,6 +245,12 @@ impl Manifest {
             for number in change.removed {
                 files.remove(number).map_err(fail)?;
                 gone.insert(number, ()).map_err(fail)?;
+            }
+            let mut expired = txn.open_table(EXPIRED).map_err(fail)?;
+            for entry in change.expired {
+                let (agent, epoch, ..) = entry.parts();
+                let key = (agent.as_str(), *epoch.as_bytes());
+                expired.insert(key, cbor(entry)?.as_slice()).map_err(fail)?;
             }
         }
         txn.commit().map_err(fail)

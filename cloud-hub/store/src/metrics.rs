@@ -65,6 +65,10 @@ counters! {
     compactions,
     /// Compactions that failed and are tried again.
     compaction_failures,
+    /// Readings that retention has given up.
+    expired_rows,
+    /// Sealed files of which retention has left nothing.
+    expired_files,
     /// Flushes that failed and are tried again.
     flush_failures,
     /// Writes of the log that failed, after each of which it took no more until it was reopened.

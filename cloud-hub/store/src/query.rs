@@ -8,9 +8,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::blocks::SealedFile;
-use crate::buckets::{Buckets, bucket_start, width_for};
+use crate::buckets::{Aggregate, Buckets, bucket_start, width_for};
 use crate::config::StoreError;
-use crate::hot::SeriesId;
+use crate::hot::{SeriesId, is_before};
+use crate::manifest::FileEntry;
 use crate::sealed::SealedFormat;
 use crate::segment::{Level, SeriesEntry};
 use crate::tables::{Shared, read};
@@ -85,6 +86,23 @@ pub struct BucketAnswer {
     pub series: Vec<BucketColumn>,
 }
 
+impl From<Level> for Tier {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Raw => Self::Raw,
+            Level::Minute => Self::Minute,
+            Level::Hour => Self::Hour,
+            Level::Day => Self::Day,
+        }
+    }
+}
+
+/// The finest level that all of these files have in `from..to`.
+fn finest(files: &[Arc<FileEntry>], (from_ns, to_ns): (i64, i64)) -> Level {
+    let within = files.iter().filter(|file| is_before(file.first_ns, to_ns) && file.last_ns >= from_ns);
+    within.map(|file| file.finest).max().unwrap_or_default()
+}
+
 fn check(shared: &Shared, series: &[SeriesId]) -> Result<(), StoreError> {
     let registry = read(&shared.registry);
     match series.iter().find(|id| registry.meta(**id).is_none()) {
@@ -105,20 +123,21 @@ pub fn buckets(
     if !(2..=BUCKETS_MAX).contains(&buckets_max) {
         return Err(StoreError::Query(format!("{buckets_max} buckets; allowed are 2 to {BUCKETS_MAX}")));
     }
-    let width_ns = width_for(from_ns, to_ns, buckets_max);
+    let tables = read(&shared.tables);
+    let files = Arc::clone(&tables.files);
+    // No finer than what is left of the range.
+    let least_ns = finest(&files, (from_ns, to_ns)).width_ns();
+    let width_ns = width_for(from_ns, to_ns, buckets_max).max(least_ns);
     let (tier, level) = Tier::of(width_ns);
     let mut parts: Vec<Buckets> = series.iter().map(|_| Buckets::within(width_ns, from_ns, to_ns)).collect();
     let mut hot: Vec<Buckets> = series.iter().map(|_| Buckets::new(width_ns)).collect();
-    let files = {
-        let tables = read(&shared.tables);
-        for (id, hot) in series.iter().zip(&mut hot) {
-            let older = tables.flushing.as_deref().into_iter();
-            for part in older.chain([&tables.active]) {
-                part.each(*id, from_ns, to_ns, |times, values| hot.add_rows(times, values));
-            }
+    for (id, hot) in series.iter().zip(&mut hot) {
+        let older = tables.flushing.as_deref().into_iter();
+        for part in older.chain([&tables.active]) {
+            part.each(*id, from_ns, to_ns, |times, values| hot.add_rows(times, values));
         }
-        Arc::clone(&tables.files)
-    };
+    }
+    drop(tables);
     // File by file, so that each block is decoded once for all series.
     for file in files.iter() {
         let sealed = SealedFile { shared, format, file };
@@ -136,8 +155,26 @@ pub fn buckets(
     Ok(out)
 }
 
-/// Whole buckets of a level come from the rollup where the file has them, the rest from the next finer one.
+/// Adds what a file has of a series in a range. Where it has no level as fine as this one, the buckets of its finest
+/// count as what is at their beginning, and those that the range cuts are taken whole.
 fn add(
+    file: SealedFile<'_>,
+    entry: &SeriesEntry,
+    level: Level,
+    range: (i64, i64),
+    parts: &mut Buckets,
+) -> Result<(), StoreError> {
+    let finest = file.file.finest;
+    if level >= finest {
+        return add_within(file, entry, level, finest.widened(range), parts);
+    }
+    let from_ns = range.0;
+    let add = |start: i64, part: &Aggregate| parts.add(start.max(from_ns), part);
+    file.each_roll(entry.series, finest, finest.widened(range), add).map(drop)
+}
+
+/// Whole buckets of a level come from the rollup where the file has them, the rest from the next finer one.
+fn add_within(
     file: SealedFile<'_>,
     entry: &SeriesEntry,
     level: Level,
@@ -159,14 +196,14 @@ fn add(
     let tail = (whole_to.max(head.1), to_ns);
     for (from, to) in [head, tail] {
         if overlaps(from, to) {
-            add(file, entry, finer, (from, to), parts)?;
+            add_within(file, entry, finer, (from, to), parts)?;
         }
     }
     let whole = (whole_from, whole_to);
     if overlaps(whole_from, whole_to)
         && !file.each_roll(entry.series, level, whole, |start, part| parts.add(start, part))?
     {
-        add(file, entry, finer, whole, parts)?;
+        add_within(file, entry, finer, whole, parts)?;
     }
     Ok(())
 }

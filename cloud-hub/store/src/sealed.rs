@@ -12,6 +12,7 @@ use crate::batches::Batches;
 use crate::buckets::Aggregate;
 use crate::hot::{Hot, Rows};
 use crate::segment::read::{self, ReadError};
+use crate::segment::rolls::Roll;
 use crate::segment::write::{Print, SegmentWriter, Written};
 use crate::segment::{BlockEntry, Directory, Level, rolls, rows};
 
@@ -63,6 +64,26 @@ pub trait SealedFormat: Send + Sync {
         block: &BlockEntry,
         level: Level,
     ) -> Result<Vec<(i64, Aggregate)>, ReadError>;
+    /// A block of a rollup with all that writing its buckets again needs.
+    ///
+    /// # Errors
+    /// It is damaged, or cannot be read now.
+    fn read_rolls_again(
+        &self,
+        rollup: &Path,
+        block: &BlockEntry,
+        level: Level,
+    ) -> Result<Vec<Roll>, ReadError> {
+        let len = block.rows as usize;
+        guarded(|| Ok(rolls::read_again(&read::block(rollup, block)?, len, level.width_ns())?))
+    }
+    /// Begins a file of rollups that stands for itself, see [`SegmentWriter::thinned`].
+    ///
+    /// # Errors
+    /// As the disk's.
+    fn create_thinned(&self, target: &Target, finest: Level) -> io::Result<SegmentWriter> {
+        SegmentWriter::thinned(target.number, &target.rollup, finest)
+    }
 }
 
 /// A pair of files that is to be written.
@@ -77,15 +98,16 @@ pub struct Target {
 }
 
 impl Target {
-    /// Gives what was written and synced the names of the number.
+    /// Gives what was written and synced the names of the number; with a `finest` that is a rollup there are no
+    /// readings.
     ///
     /// # Errors
     /// As the disk's.
-    pub fn put_in_place(&self) -> io::Result<()> {
-        for path in [&self.raw, &self.rollup] {
-            fs::rename(path, path.with_extension(""))?;
+    pub fn put_in_place(&self, finest: Level) -> io::Result<()> {
+        if finest == Level::Raw {
+            fs::rename(&self.raw, self.raw.with_extension(""))?;
         }
-        Ok(())
+        fs::rename(&self.rollup, self.rollup.with_extension(""))
     }
 }
 

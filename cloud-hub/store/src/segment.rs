@@ -22,9 +22,10 @@ pub mod write;
 
 use std::ops::Range;
 
+use minicbor::{Decode, Encode};
 use tideline_protocol::model::Sample;
 
-use crate::buckets::{DAY_NS, HOUR_NS, MINUTE_NS};
+use crate::buckets::{DAY_NS, HOUR_NS, MINUTE_NS, bucket_start};
 use crate::column::{
     ColumnError, put_column, read_integers, read_values, take_column, write_integers, write_values,
 };
@@ -48,15 +49,21 @@ pub const CONDENSED: u64 = 4;
 pub const FINER_ROWS_MIN: u64 = 1024;
 
 /// What rows are of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(index_only)]
 pub enum Level {
     /// The readings.
+    #[default]
+    #[n(0)]
     Raw,
     /// Buckets of one minute.
+    #[n(1)]
     Minute,
     /// Buckets of one hour.
+    #[n(2)]
     Hour,
     /// Buckets of one day, UTC.
+    #[n(3)]
     Day,
 }
 
@@ -75,6 +82,17 @@ impl Level {
         }
     }
 
+    /// The next coarser one.
+    #[must_use]
+    pub const fn coarser(self) -> Option<Self> {
+        match self {
+            Self::Raw => Some(Self::Minute),
+            Self::Minute => Some(Self::Hour),
+            Self::Hour => Some(Self::Day),
+            Self::Day => None,
+        }
+    }
+
     /// The next finer one.
     #[must_use]
     pub const fn finer(self) -> Option<Self> {
@@ -84,6 +102,15 @@ impl Level {
             Self::Hour => Some(Self::Minute),
             Self::Day => Some(Self::Hour),
         }
+    }
+
+    /// The range with the buckets that it cuts whole: of a file that has no finer level they cannot be parted.
+    #[must_use]
+    pub const fn widened(self, (from_ns, to_ns): (i64, i64)) -> (i64, i64) {
+        let width_ns = self.width_ns();
+        let to_start = bucket_start(to_ns, width_ns);
+        let to_end = if to_start == to_ns { to_ns } else { to_start.saturating_add(width_ns) };
+        (bucket_start(from_ns, width_ns), to_end)
     }
 
     const fn slot(self) -> usize {

@@ -55,7 +55,8 @@ pub fn take(
     for file in &contents.files {
         let ((raw, rollup), (raw_to, rollup_to)) =
             (sealed_paths(dir, file.number), sealed_paths(to, file.number));
-        for (from, to) in [(raw, raw_to), (rollup, rollup_to)] {
+        let readings = file.is_whole().then_some((raw, raw_to));
+        for (from, to) in readings.into_iter().chain([(rollup, rollup_to)]) {
             link(&from, &to).map_err(StoreError::io(format!("taking {}", from.display())))?;
         }
     }

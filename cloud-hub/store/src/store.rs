@@ -13,6 +13,7 @@ mod health;
 mod letters;
 mod open;
 mod reopen;
+mod retain;
 mod threads;
 mod unkept;
 
@@ -40,8 +41,10 @@ use crate::log::{AgentState, EpochLedger, Opening, lock};
 use crate::manifest::Manifest;
 use crate::metrics::StoreMetrics;
 use crate::query::{self, BucketAnswer, RawCursor, RawPage, Tier};
+use crate::retention::Watch;
 use crate::sealed::{SealedFormat, SegmentFormat};
-use crate::tables::{DeviceInfo, LiveBatch, SeriesInfo, SeriesMeta, Shared, read};
+use crate::segment::{LEVELS, Level};
+use crate::tables::{DeviceInfo, LiveBatch, SeriesInfo, SeriesMeta, Shared, TierUse, read};
 
 use flush::Cut;
 use threads::Command;
@@ -123,7 +126,7 @@ impl Store {
     /// # Errors
     /// The folder cannot be used at all, or another process has it open.
     pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Self, OpenReport), StoreError> {
-        open::open(config, clock.as_ref(), Arc::new(SegmentFormat))
+        open::open(config, clock, Arc::new(SegmentFormat))
     }
 
     async fn ask<T>(
@@ -363,6 +366,16 @@ impl Store {
         self.inner.remove_replaced()
     }
 
+    /// Gives up what is past its retention, as it is done in the background every twenty seconds. Blocks the thread.
+    ///
+    /// # Errors
+    /// A file cannot be read or written; nothing was changed for it.
+    pub fn retain(&self) -> Result<(), StoreError> {
+        let now_ns = self.inner.now(&mut Watch::default());
+        while self.inner.mending(|| self.inner.retain(now_ns))? {}
+        self.inner.remove_replaced()
+    }
+
     /// Returns when all that was acknowledged before can be queried. Blocks the thread.
     ///
     /// # Errors
@@ -380,6 +393,23 @@ impl Store {
         self.inner.snapshot(to)
     }
 
+    /// What the sealed files hold, by the finest tier that is left of each, the finest first.
+    #[must_use]
+    pub fn tiers(&self) -> Vec<TierUse> {
+        let files = Arc::clone(&read(&self.inner.shared.tables).files);
+        let of = |level: Level| {
+            let mut out = TierUse { tier: level.into(), files: 0, rows: 0, bytes: 0, first_ns: None };
+            for file in files.iter().filter(|file| file.finest == level) {
+                out.files += 1;
+                out.rows += file.rows;
+                out.bytes += file.bytes();
+                out.first_ns = Some(out.first_ns.map_or(file.first_ns, |first| first.min(file.first_ns)));
+            }
+            out
+        };
+        LEVELS.into_iter().map(of).collect()
+    }
+
     /// The counters.
     #[must_use]
     pub fn metrics(&self) -> StoreMetrics {
@@ -387,7 +417,7 @@ impl Store {
         StoreMetrics {
             hot_rows: tables.hot_rows() as u64,
             sealed_rows: tables.files.iter().map(|file| file.rows).sum(),
-            sealed_bytes: tables.files.iter().map(|file| file.raw.0 + file.rollup.0).sum(),
+            sealed_bytes: tables.files.iter().map(|file| file.bytes()).sum(),
             sealed_files: tables.files.len() as u64,
             ..self.inner.shared.counters.read()
         }

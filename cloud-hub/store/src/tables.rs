@@ -1,19 +1,23 @@
 //! What queries see: the series of the hub, the hot columns and the list of sealed files.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, Sample, SeriesDef};
+use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::time::Clock;
 use tokio::sync::watch;
 
 use crate::blocks::BlockCache;
 use crate::history::History;
 use crate::hot::{Hot, SeriesId, SeriesStats};
 use crate::log::{Ledgers, lock};
-use crate::manifest::{FileEntry, SeriesEntry};
+use crate::manifest::{FileEntry, HoldingEntry, SeriesEntry, gathered};
 use crate::metrics::Counters;
+use crate::query::Tier;
+use crate::retention::Retention;
 use crate::sealed::Target;
 
 /// What a series is.
@@ -86,6 +90,21 @@ pub struct DeviceInfo {
     pub readings: u64,
     /// The latest time, ns.
     pub last_ns: Option<i64>,
+}
+
+/// What the sealed files hold of which a tier is the finest that is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TierUse {
+    /// The tier.
+    pub tier: Tier,
+    /// The files.
+    pub files: u64,
+    /// The readings that they are of.
+    pub rows: u64,
+    /// Their bytes, of all tiers.
+    pub bytes: u64,
+    /// The earliest time in them, ns.
+    pub first_ns: Option<i64>,
 }
 
 /// Readings that have just become queryable.
@@ -221,11 +240,57 @@ impl Tables {
     }
 }
 
+/// Seqs and rows by agent and epoch that are stored by the ledger, and whose readings retention has removed.
+#[derive(Debug, Default)]
+pub struct Expired(BTreeMap<(AgentId, Epoch), (RangeSet, u64)>);
+
+impl Expired {
+    /// As the manifest has it.
+    #[must_use]
+    pub fn of(entries: &[HoldingEntry]) -> Self {
+        let mut out = Self::default();
+        entries.iter().for_each(|entry| out.put(entry));
+        out
+    }
+
+    /// What an epoch has lost to retention.
+    #[must_use]
+    pub fn seqs(&self, agent: &AgentId, epoch: Epoch) -> RangeSet {
+        self.0.get(&(agent.clone(), epoch)).map(|(seqs, _)| seqs.clone()).unwrap_or_default()
+    }
+
+    /// The epochs that these holdings are of, with these added.
+    #[must_use]
+    pub fn with<'a>(&self, holdings: impl Iterator<Item = &'a HoldingEntry>) -> Vec<HoldingEntry> {
+        let added = gathered(holdings);
+        let all = added.iter().map(|entry| {
+            let (agent, epoch, mut seqs, mut rows) = entry.parts();
+            if let Some((older, older_rows)) = self.0.get(&(agent.clone(), epoch)) {
+                seqs.insert_set(older);
+                rows = rows.saturating_add(*older_rows);
+            }
+            HoldingEntry::new(agent.clone(), epoch, &seqs, rows)
+        });
+        all.collect()
+    }
+
+    /// Replaces what is known of an epoch.
+    pub fn put(&mut self, entry: &HoldingEntry) {
+        let (agent, epoch, seqs, rows) = entry.parts();
+        self.0.insert((agent.clone(), epoch), (seqs, rows));
+    }
+}
+
 /// What the threads of a store share.
-#[derive(Debug)]
 pub struct Shared {
     pub dir: PathBuf,
     pub hot_rows_max: usize,
+    pub retention: Retention,
+    pub clock: Arc<dyn Clock>,
+    // What retention has removed the readings of.
+    pub expired: Mutex<Expired>,
+    // Why retention waits, while it does.
+    pub retention_error: Mutex<Option<String>>,
     pub ledgers: Arc<Mutex<Ledgers>>,
     pub registry: RwLock<Registry>,
     pub tables: RwLock<Tables>,

@@ -14,7 +14,7 @@ use crate::dead;
 use crate::decode;
 use crate::inspect::{contents, verify_file};
 use crate::log::{Ledgers, Replay, look};
-use crate::manifest::{Contents, FileEntry};
+use crate::manifest::{Contents, FileEntry, HoldingEntry};
 use crate::store::damage;
 use crate::tables::sealed_paths;
 
@@ -56,10 +56,10 @@ pub fn verify(dir: &Path) -> Result<Verification, StoreError> {
         out.problems.extend(problem.map(|problem| format!("sealed file {:08}: {problem}", file.number)));
     }
     unlisted(dir, &contents, &mut out)?;
-    let Contents { checkpoint, files, .. } = contents;
+    let Contents { checkpoint, files, expired, .. } = contents;
     let (ledgers, replay) = look(&dir.join("log"), checkpoint)?;
     log(&ledgers, &replay, &mut out);
-    ranges(&ledgers, &replay, &files, &mut out);
+    ranges(&ledgers, &replay, (&files, &expired), &mut out);
     letters(&dir.join("dead"), &mut out)?;
     Ok(out)
 }
@@ -68,7 +68,7 @@ fn unlisted(dir: &Path, contents: &Contents, out: &mut Verification) -> Result<(
     let listed = |path: &Path| {
         contents.files.iter().any(|file| {
             let (raw, rollup) = sealed_paths(dir, file.number);
-            path == raw || path == rollup
+            (path == raw && file.is_whole()) || path == rollup
         })
     };
     let entries = match fs::read_dir(dir.join("sealed")) {
@@ -112,7 +112,12 @@ struct Held {
     rows: u64,
 }
 
-fn ranges(ledgers: &Ledgers, replay: &Replay, files: &[FileEntry], out: &mut Verification) {
+fn ranges(
+    ledgers: &Ledgers,
+    replay: &Replay,
+    (files, expired): (&[FileEntry], &[HoldingEntry]),
+    out: &mut Verification,
+) {
     let mut held: BTreeMap<(AgentId, Epoch), Held> = BTreeMap::new();
     let mut add = |agent: &AgentId, epoch: Epoch, seqs: &RangeSet, rows: u64, place: &dyn Fn() -> String| {
         let entry = held.entry((agent.clone(), epoch)).or_default();
@@ -127,7 +132,12 @@ fn ranges(ledgers: &Ledgers, replay: &Replay, files: &[FileEntry], out: &mut Ver
             )
         })
     };
-    for file in files {
+    for entry in expired {
+        let (agent, epoch, seqs, rows) = entry.parts();
+        let place = || "what is past its retention".to_owned();
+        out.problems.extend(add(agent, epoch, &seqs, rows, &place));
+    }
+    for file in files.iter().filter(|file| file.is_whole()) {
         let place = || format!("sealed file {:08}", file.number);
         let holdings: Vec<_> = file.holdings.iter().map(|holding| holding.parts()).collect();
         for (agent, epoch, seqs, rows) in &holdings {

@@ -396,7 +396,8 @@ fn raw(
     });
     let next = page.next.map(|next| Cursor { after: Some(next), ..at }.encode());
     let Beside { gaps, restamped, missing } = beside;
-    Ok(RawAnswer { series: series.collect(), next, partial: !missing.is_empty(), missing, gaps, restamped })
+    let (partial, thinned_to) = (!missing.is_empty(), page.thinned_to_ns.map(when::ms));
+    Ok(RawAnswer { series: series.collect(), next, partial, missing, thinned_to, gaps, restamped })
 }
 
 #[cfg(test)]

@@ -4,13 +4,16 @@ use std::path::Path;
 
 use axum::Json;
 use axum::extract::State;
+use tideline_store::Retention;
 
 use super::backups::snapshot_turn;
 use super::problem::{ApiError, Problem};
-use super::shapes::{StoreInfo, StoreVerification};
+use super::shapes::{StoreInfo, StoreTier, StoreVerification};
 use crate::backup::{BackupError, Source};
+use crate::config::{shown_age, shown_room};
 use crate::hub::App;
 use crate::serve::STORE;
+use crate::when;
 
 /// Read all of the store, as it is now, and check it
 #[utoipa::path(post, path = "/api/v1/store/verify", operation_id = "verifyStore",
@@ -44,6 +47,21 @@ impl From<tideline_store::Verification> for StoreVerification {
     }
 }
 
+fn tiers(hub: &App) -> Vec<StoreTier> {
+    let Retention { raw, minute, hour, day } = hub.config.retention;
+    let kept = hub.store.tiers().into_iter().zip([raw, minute, hour, day]);
+    kept.map(|(held, limit)| StoreTier {
+        tier: held.tier.as_str().to_owned(),
+        files: held.files,
+        readings: held.rows,
+        bytes: held.bytes,
+        first_ms: held.first_ns.map(when::ms),
+        age: shown_age(limit),
+        size: shown_room(limit),
+    })
+    .collect()
+}
+
 /// What the store holds
 #[utoipa::path(get, path = "/api/v1/store", operation_id = "store",
     responses((status = 200, description = "Its counts", body = StoreInfo), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
@@ -56,6 +74,7 @@ pub async fn show(State(hub): State<App>) -> Result<Json<StoreInfo>, ApiError> {
         sealed_files: metrics.sealed_files,
         sealed_rows: metrics.sealed_rows,
         sealed_bytes: metrics.sealed_bytes,
+        tiers: tiers(&hub),
         appended_rows: metrics.appended_rows,
         duplicate_rows: metrics.duplicate_rows,
         dead_letters: metrics.dead_letters,

@@ -9,6 +9,7 @@ use cloud_hub::api::shapes::{StoreInfo, StoreVerification};
 use cloud_hub::config::Config;
 use cloud_hub::metadata::{Metadata, MetadataError};
 use cloud_hub::serve::STORE;
+use cloud_hub::when::show_ms;
 
 /// Keeps a hub from starting on the files that are being read; none when one has them open.
 pub fn lock(config: &Config) -> Result<Option<Metadata>> {
@@ -37,6 +38,16 @@ pub async fn inspect(config: &Config) -> Result<()> {
         store.sealed_files,
         store.sealed_bytes
     );
+    for tier in &store.tiers {
+        let kept = format!("kept {}, {}", tier.age, tier.size);
+        match tier.first_ms.map(show_ms) {
+            None => outln!("tier {}: {kept}", tier.tier),
+            Some(since) => {
+                let (name, files, bytes) = (&tier.tier, tier.files, tier.bytes);
+                outln!("tier {name}: {files} files of {bytes} bytes since {since}; {kept}");
+            }
+        }
+    }
     outln!("{} rows in memory and in the log, not sealed yet", store.hot_rows);
     outln!(
         "since the start: {} rows stored, {} duplicates ignored, {} dead letters",

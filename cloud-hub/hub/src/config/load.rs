@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, OPTIONS, OptionDef};
+use super::{Config, OptionDef, options};
 
 /// Longest configuration file in bytes; a larger one is surely another file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -63,6 +63,9 @@ pub fn load(layers: &Layers) -> Result<Config, ConfigErrors> {
             apply(option, value, || format!("flag for {name}"), &mut config, &mut faults);
         }
     }
+    if faults.is_empty() {
+        faults.extend(super::retention::contradiction(&config));
+    }
     if faults.is_empty() { Ok(config) } else { Err(ConfigErrors(faults)) }
 }
 
@@ -72,7 +75,7 @@ pub fn render(config: &Config) -> String {
     let defaults = Config::default();
     let mut out = String::new();
     let mut section = "";
-    for option in OPTIONS {
+    for option in options() {
         let (part, key) = option.name.split_once('.').unwrap_or(("", option.name));
         if part != section {
             out.push_str(&format!("{}[{part}]\n", if section.is_empty() { "" } else { "\n" }));
@@ -91,7 +94,7 @@ pub fn render(config: &Config) -> String {
 }
 
 fn option(name: &str) -> Option<&'static OptionDef> {
-    OPTIONS.iter().find(|o| o.name == name)
+    options().find(|o| o.name == name)
 }
 
 fn variable(option: &OptionDef) -> String {
@@ -112,15 +115,15 @@ fn apply(
 }
 
 fn read_variable(name: &str, value: &str, config: &mut Config, faults: &mut Vec<Fault>) {
-    if let Some(option) = OPTIONS.iter().find(|o| variable(o) == name) {
+    if let Some(option) = options().find(|o| variable(o) == name) {
         apply(option, value, || format!("environment {name}"), config, faults);
         return;
     }
     // The agent and the tests have variables of their own; only a name within one of the hub's
     // sections is surely a slip.
-    let ours = OPTIONS.iter().filter_map(|o| o.name.split_once('.')).map(|(section, _)| section);
+    let ours = options().filter_map(|o| o.name.split_once('.')).map(|(section, _)| section);
     if ours.into_iter().any(|s| name.starts_with(&format!("{ENV_PREFIX}{}_", s.to_uppercase()))) {
-        let known: Vec<String> = OPTIONS.iter().map(variable).collect();
+        let known: Vec<String> = options().map(variable).collect();
         let text = format!("unknown; allowed are {}", known.join(", "));
         faults.push(Fault { place: format!("environment {name}"), text });
     }
@@ -167,8 +170,7 @@ fn read_section(
     config: &mut Config,
     faults: &mut Vec<Fault>,
 ) {
-    let known: Vec<&str> = OPTIONS
-        .iter()
+    let known: Vec<&str> = options()
         .filter_map(|o| o.name.split_once('.'))
         .filter(|(s, _)| *s == section.get_ref())
         .map(|(_, key)| key)
@@ -202,8 +204,7 @@ fn read_section(
 }
 
 fn sections() -> String {
-    let mut names: Vec<&str> =
-        OPTIONS.iter().filter_map(|o| o.name.split_once('.')).map(|(s, _)| s).collect();
+    let mut names: Vec<&str> = options().filter_map(|o| o.name.split_once('.')).map(|(s, _)| s).collect();
     names.dedup();
     names.iter().map(|n| format!("[{n}]")).collect::<Vec<_>>().join(", ")
 }

@@ -4,11 +4,11 @@ use std::borrow::Borrow;
 use std::path::Path;
 
 use redb::{
-    Builder, Key, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, Value,
-    WriteTransaction,
+    Builder, Key, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition,
+    TableHandle as _, Value, WriteTransaction,
 };
 
-use super::{DICTIONARY, EPOCHS, FILES, GONE, META, Manifest, SERIES, fail};
+use super::{DICTIONARY, EPOCHS, EXPIRED, FILES, GONE, META, Manifest, SERIES, fail};
 use crate::config::StoreError;
 
 impl Manifest {
@@ -25,6 +25,9 @@ impl Manifest {
         table(&from, &to, DICTIONARY)?;
         table(&from, &to, SERIES)?;
         table(&from, &to, FILES)?;
+        if from.list_tables().map_err(fail)?.any(|table| table.name() == EXPIRED.name()) {
+            table(&from, &to, EXPIRED)?;
+        }
         // A snapshot has only what is listed.
         to.open_table(GONE).map_err(fail)?;
         to.commit().map_err(fail)

@@ -11,6 +11,7 @@ use tideline_protocol::wire::{Report, Restamp};
 use super::ranges::{Ranges, RestampEntry, ranges, set_of};
 use crate::hot::SeriesStats;
 use crate::log::{EpochState, Holding};
+use crate::segment::Level;
 use crate::segment::write::Written;
 
 /// What the manifest says of one sealed file.
@@ -26,7 +27,7 @@ pub struct FileEntry {
     /// Length and CRC-32C of the rollup.
     #[n(2)]
     pub rollup: (u64, u32),
-    /// Rows of the raw file.
+    /// Its readings, also when only their rollups are left.
     #[n(3)]
     pub rows: u64,
     /// The earliest time in it, ns.
@@ -39,18 +40,52 @@ pub struct FileEntry {
     /// series the reading in the file with the lesser one is the earlier.
     #[n(7)]
     pub order: u64,
-    /// Which seqs it holds, so that a lost file is refilled by exactly those.
+    /// Which seqs it holds, so that a lost file is refilled by exactly those; none of a file that is left without
+    /// its readings.
     #[n(4)]
     pub holdings: Vec<HoldingEntry>,
+    /// What is left of it: all, or its rollups from some level on, which then has all series.
+    #[n(8)]
+    #[cbor(default)]
+    pub finest: Level,
+    /// When the youngest flush that is in it wrote it, by the hub's clock, ns since 1970; none where that clock
+    /// was not believed.
+    #[n(9)]
+    #[cbor(default)]
+    pub sealed_ns: Option<i64>,
 }
 
 impl FileEntry {
     /// An entry.
     #[must_use]
-    pub fn new(number: u64, written: Written, order: u64, holdings: Vec<HoldingEntry>) -> Self {
+    pub fn new(
+        number: u64,
+        written: Written,
+        order: u64,
+        sealed_ns: Option<i64>,
+        holdings: Vec<HoldingEntry>,
+    ) -> Self {
         let Written { raw, rollup, rows, first_ns, last_ns } = written;
         let raw = raw.unwrap_or_default();
-        Self { number, raw, rollup, rows, first_ns, last_ns, order, holdings }
+        Self { number, raw, rollup, rows, first_ns, last_ns, order, holdings, finest: Level::Raw, sealed_ns }
+    }
+
+    /// An entry of a file without readings, whose finest level is `finest`.
+    #[must_use]
+    pub fn thinned(number: u64, written: Written, order: u64, sealed_ns: Option<i64>, finest: Level) -> Self {
+        Self { finest, ..Self::new(number, written, order, sealed_ns, Vec::new()) }
+    }
+
+    /// Whether it has its readings.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.finest == Level::Raw
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.raw.0.saturating_add(self.rollup.0)
     }
 }
 

@@ -10,6 +10,7 @@ use tideline_protocol::ranges::RangeSet;
 use super::*;
 use crate::hot::SeriesStats;
 use crate::log::lock;
+use crate::segment::Level;
 
 /// A disk that stops after so many calls that write. What was not synced may be there or not, write
 /// by write, and the last one in part.
@@ -116,8 +117,11 @@ fn flush(manifest: &Manifest, number: u64) -> Result<(), StoreError> {
         first_ns: 0,
         last_ns: 0,
         holdings,
+        finest: Level::Raw,
+        sealed_ns: None,
     };
-    manifest.commit(&Change { checkpoint: Some(&checkpoint), series: &series, added: &[file], removed: &[] })
+    let (checkpoint, series, added) = (Some(&checkpoint), series.as_slice(), &[file][..]);
+    manifest.commit(&Change { checkpoint, series, added, removed: &[], expired: &[] })
 }
 
 /// Which flush the contents are of, all parts alike.

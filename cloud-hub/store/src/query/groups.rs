@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Tier, add, check};
+use super::{Tier, add, check, finest};
 use crate::blocks::SealedFile;
 use crate::buckets::{Aggregate, Buckets, bucket_last, bucket_start};
 use crate::config::StoreError;
@@ -217,6 +217,9 @@ pub fn groups(
         None => None,
     };
     let Some(range) = range else { return Ok(GroupAnswer { tier, groups: out }) };
+    // What has no readings any more is known by no less than the finest of its rollups.
+    let least = finest(&read(&shared.tables).files, range);
+    let tier = if least > level { least.into() } else { tier };
     let work = Work { shared, format, question, level, range, canceled };
     let [a, b] = work.both(&series)?;
     let mut b = b.into_iter().peekable();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::check;
 use crate::blocks::SealedFile;
 use crate::config::StoreError;
-use crate::hot::{Rows, SeriesId};
+use crate::hot::{Rows, SeriesId, is_before};
 use crate::sealed::SealedFormat;
 use crate::tables::{Shared, read};
 
@@ -69,6 +69,9 @@ pub struct RawPage {
     pub series: Vec<RawColumn>,
     /// Where the next page begins, when there is more.
     pub next: Option<RawCursor>,
+    /// The last time of the range, ns, at which readings may be missing here since they are past their
+    /// retention: what is known of their minutes, hours or days may still be there.
+    pub thinned_to_ns: Option<i64>,
 }
 
 /// The first `most` rows of a series in `from..to`, by (time, arrival). No more are held than that of
@@ -125,7 +128,12 @@ pub fn raw(
 ) -> Result<RawPage, StoreError> {
     check(shared, series)?;
     let begin = after.unwrap_or(RawCursor { series: 0, time_ns: from_ns, given: 0 });
-    let mut page = RawPage::default();
+    let files = Arc::clone(&read(&shared.tables).files);
+    let thinned = files.iter().filter(|file| !file.is_whole() && file.last_ns >= from_ns);
+    let thinned = thinned.filter(|file| is_before(file.first_ns, to_ns)).map(|file| file.last_ns).max();
+    let thinned_to_ns = thinned.map(|last_ns| last_ns.min(to_ns));
+    drop(files);
+    let mut page = RawPage { thinned_to_ns, ..RawPage::default() };
     let mut left = limit;
     for (at, id) in series.iter().enumerate().skip(begin.series) {
         let resumed = at == begin.series && begin.time_ns >= from_ns;

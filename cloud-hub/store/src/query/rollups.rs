@@ -43,7 +43,8 @@ pub fn rollups(
         }
         Arc::clone(&tables.files)
     };
-    for file in files.iter() {
+    // What is left of a file is no bucket of a finer level.
+    for file in files.iter().filter(|file| file.finest <= level) {
         let sealed = SealedFile { shared, format, file };
         if let Some(entry) = sealed.find(id, range)? {
             add(sealed, &entry, level, range, &mut parts)?;

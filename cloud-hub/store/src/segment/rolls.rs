@@ -169,6 +169,16 @@ pub fn read(block: &[u8], len: usize, width_ns: i64) -> Result<Vec<(i64, Aggrega
     Ok(rolls.collect())
 }
 
+/// Reads a block of `len` buckets of one width with all that writing them again needs.
+///
+/// # Errors
+/// It is not a block of so many.
+pub fn read_again(block: &[u8], len: usize, width_ns: i64) -> Result<Vec<Roll>, ColumnError> {
+    let places = block.first().copied().filter(|places| *places != DOUBLES);
+    let rolls = read(block, len, width_ns)?.into_iter();
+    Ok(rolls.map(|(start_ns, part)| Roll { start_ns, part, places }).collect())
+}
+
 /// With how many places all these are decimals.
 #[must_use]
 pub fn places_of(values: &[f64]) -> Option<u8> {

@@ -1,6 +1,7 @@
 //! Writes a file of readings and that of their rollups, series by series, in bounded memory: what is kept
 //! back are a block of readings and of each width of buckets, and the blocks of hours and days.
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -146,6 +147,16 @@ struct OpenLevel {
     rows: u64,
 }
 
+/// No buckets of any width; which of them a file is certain to get, and which not.
+fn open_levels(finest: Level) -> [OpenLevel; ROLLED.len()] {
+    let kept = |level: Level| match level.cmp(&finest) {
+        Ordering::Less => Some(false),
+        Ordering::Equal => Some(true),
+        Ordering::Greater => None,
+    };
+    ROLLED.map(|level| OpenLevel { kept: kept(level), ..OpenLevel::default() })
+}
+
 /// The series that is being written.
 #[derive(Debug)]
 struct OpenSeries {
@@ -164,6 +175,8 @@ pub struct SegmentWriter {
     // None when only the rollup is to be written.
     raw: Option<Container>,
     rollup: Container,
+    // No finer level is kept, and this one of all series: it is all that is left of what was finer.
+    finest: Level,
     open: Option<OpenSeries>,
     levels: [OpenLevel; ROLLED.len()],
     times: Vec<i64>,
@@ -178,11 +191,27 @@ impl SegmentWriter {
     /// # Errors
     /// As the disk's.
     pub fn create(number: u64, raw: Option<&Path>, rollup: &Path) -> io::Result<Self> {
+        let raw = raw.map(|path| Container::create(path, number, Level::Raw)).transpose()?;
+        Self::begin(raw, Container::create(rollup, number, Level::Minute)?, Level::Raw)
+    }
+
+    /// Begins a file of rollups that stands for itself: it has the level `finest` of all series, and
+    /// no finer one.
+    ///
+    /// # Errors
+    /// As the disk's.
+    pub fn thinned(number: u64, rollup: &Path, finest: Level) -> io::Result<Self> {
+        let first = finest.max(Level::Minute);
+        Self::begin(None, Container::create(rollup, number, first)?, finest)
+    }
+
+    fn begin(raw: Option<Container>, rollup: Container, finest: Level) -> io::Result<Self> {
         Ok(Self {
-            raw: raw.map(|path| Container::create(path, number, Level::Raw)).transpose()?,
-            rollup: Container::create(rollup, number, Level::Minute)?,
+            raw,
+            rollup,
+            finest,
             open: None,
-            levels: Default::default(),
+            levels: open_levels(finest),
             times: Vec::with_capacity(BLOCK_ROWS),
             values: Vec::with_capacity(BLOCK_ROWS),
             numbers: Vec::with_capacity(BLOCK_ROWS),
@@ -205,13 +234,7 @@ impl SegmentWriter {
         let (Some(first_ns), Some(last_ns), Some(last)) = (times.first(), times.last(), values.last()) else {
             return Ok(());
         };
-        if self.open.as_ref().is_none_or(|open| open.series != series) {
-            self.close_series()?;
-            let raw_marks = self.raw.as_ref().map(Container::marks).unwrap_or_default();
-            let rollup_marks = self.rollup.marks();
-            let (rows, first_ns, last_ns, last) = (0, *first_ns, *last_ns, *last);
-            self.open = Some(OpenSeries { series, rows, first_ns, last_ns, last, raw_marks, rollup_marks });
-        }
+        self.open_series(series, *first_ns)?;
         if let Some(open) = &mut self.open {
             open.rows += times.len() as u64;
             (open.last_ns, open.last) = (*last_ns, *last);
@@ -229,6 +252,41 @@ impl SegmentWriter {
                 self.close_block()?;
             }
         }
+        Ok(())
+    }
+
+    /// Adds buckets of a level of a series, by their starts; those of one start in order of arrival. As for
+    /// [`SegmentWriter::push`], but that nothing of a series may come both ways.
+    ///
+    /// # Errors
+    /// As the disk's.
+    pub fn push_rolls(&mut self, series: SeriesId, level: Level, rolls: &[Roll]) -> io::Result<()> {
+        let (Some(first), Some(at)) = (rolls.first(), level.slot().checked_sub(1)) else { return Ok(()) };
+        self.open_series(series, first.part.first_ns)?;
+        for roll in rolls {
+            if let Some(open) = &mut self.open {
+                let part = &roll.part;
+                open.rows = open.rows.saturating_add(part.count);
+                open.first_ns = open.first_ns.min(part.first_ns);
+                if part.last_ns >= open.last_ns {
+                    (open.last_ns, open.last) = (part.last_ns, part.last);
+                }
+            }
+            self.add(at, *roll)?;
+        }
+        Ok(())
+    }
+
+    /// Closes the open series when it is another one.
+    fn open_series(&mut self, series: SeriesId, first_ns: i64) -> io::Result<()> {
+        if self.open.as_ref().is_some_and(|open| open.series == series) {
+            return Ok(());
+        }
+        self.close_series()?;
+        let raw_marks = self.raw.as_ref().map(Container::marks).unwrap_or_default();
+        let rollup_marks = self.rollup.marks();
+        let (last_ns, last) = (first_ns, f64::NAN);
+        self.open = Some(OpenSeries { series, rows: 0, first_ns, last_ns, last, raw_marks, rollup_marks });
         Ok(())
     }
 
@@ -345,7 +403,7 @@ impl SegmentWriter {
             }
             self.close_rolls(at)?;
         }
-        self.levels = Default::default();
+        self.levels = open_levels(self.finest);
         if let Some(open) = self.open.take() {
             self.rollup.close(&open, open.rollup_marks);
             if let Some(raw) = &mut self.raw {

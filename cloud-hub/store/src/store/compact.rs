@@ -18,10 +18,11 @@ use crate::batches::Batches;
 use crate::blocks::SealedFile;
 use crate::config::StoreError;
 use crate::log::lock;
-use crate::manifest::{Change, FileEntry, HoldingEntry, gathered};
+use crate::manifest::{Change, FileEntry, HoldingEntry, SeriesEntry, gathered};
 use crate::metrics::add;
-use crate::segment::BLOCK_ROWS;
+use crate::retention::{Retention, Watch};
 use crate::segment::merge::{Piece, merge};
+use crate::segment::{BLOCK_ROWS, Level};
 use crate::tables::{Shared, read, sealed_paths, write};
 
 /// Files of one size that stay beside each other.
@@ -30,6 +31,12 @@ const FANOUT: usize = 4;
 const ROWS_MAX: u64 = 64 * 1024 * 1024;
 /// Rows below which sizes do not count.
 const SMALL_ROWS: u64 = 64 * BLOCK_ROWS as u64;
+/// Bytes of rollups that count as one reading.
+const ROLL_BYTES: u64 = 8;
+/// Files of one size from which on they are merged however far apart their times are.
+const CROWD: usize = 16 * FANOUT;
+/// How often retention is looked at.
+const PAUSE: Duration = Duration::from_secs(20);
 /// How soon a compaction that failed is tried again.
 const RETRY: Duration = Duration::from_secs(300);
 
@@ -43,24 +50,53 @@ const fn class(rows: u64) -> u32 {
     class
 }
 
-/// The next files that should become one, of all in their order: those of one size that are enough, the
-/// smallest first, and smaller ones between them.
-pub fn plan(files: &[Arc<FileEntry>]) -> Option<&[Arc<FileEntry>]> {
-    let runs = (0..=class(ROWS_MAX)).flat_map(|of| {
-        let runs = files.chunk_by(move |a, b| class(a.rows) <= of && class(b.rows) <= of);
-        runs.filter(move |run| run.iter().filter(|file| class(file.rows) == of).count() >= FANOUT)
-    });
-    runs.map(bounded).find(|run| run.len() > 1)
+/// What a file counts for: its readings, or what takes as many bytes of rollups.
+fn weight(file: &FileEntry) -> u64 {
+    if file.is_whole() { file.rows } else { file.rollup.0 / ROLL_BYTES }
 }
 
-/// As many of them as one file may have rows of.
-fn bounded(run: &[Arc<FileEntry>]) -> &[Arc<FileEntry>] {
-    let mut rows = 0;
-    let len = run.iter().take_while(|file| {
-        rows += file.rows;
-        rows <= ROWS_MAX
+/// The next files that should become one, of all in their order: those of one size that are enough, the
+/// smallest first, and smaller ones between them. Only such are merged of which the same levels are left.
+pub fn plan<'a>(files: &'a [Arc<FileEntry>], retention: &Retention) -> Option<&'a [Arc<FileEntry>]> {
+    let runs = (0..=class(ROWS_MAX)).flat_map(|of| {
+        let alike = files.chunk_by(|a, b| a.finest == b.finest);
+        let runs = alike.flat_map(move |alike| {
+            alike.chunk_by(move |a, b| class(weight(a)) <= of && class(weight(b)) <= of)
+        });
+        runs.map(move |run| (of, run))
     });
-    run.get(..len.count()).unwrap_or(&[])
+    runs.into_iter().find_map(|(of, run)| bounded(run, of, retention))
+}
+
+/// As many of them as one file may grow to: the first that are enough.
+fn bounded<'a>(run: &'a [Arc<FileEntry>], of: u32, retention: &Retention) -> Option<&'a [Arc<FileEntry>]> {
+    let sized = |files: &[Arc<FileEntry>]| files.iter().filter(|file| class(weight(file)) == of).count();
+    let all = sized(run);
+    if all < FANOUT {
+        return None;
+    }
+    let bounds = run.first().map(|file| retention.bounds(file.finest))?;
+    // Where late readings stand in every file none would ever be merged.
+    let span_max = if all < CROWD { bounds.span_ns } else { u64::MAX };
+    (0..run.len()).find_map(|from| {
+        let rest = run.get(from..)?;
+        let (mut rows, mut bytes) = (0_u64, 0_u64);
+        let (mut first_ns, mut last_ns) = (i64::MAX, i64::MIN);
+        let (mut len, mut full) = (0, false);
+        for file in rest {
+            rows = rows.saturating_add(weight(file));
+            bytes = bytes.saturating_add(file.bytes());
+            (first_ns, last_ns) = (first_ns.min(file.first_ns), last_ns.max(file.last_ns));
+            full = rows > ROWS_MAX || bytes > bounds.bytes;
+            if full || last_ns.abs_diff(first_ns) > span_max {
+                break;
+            }
+            len += 1;
+        }
+        let found = rest.get(..len)?;
+        let enough = sized(found) >= FANOUT || (full && from == 0);
+        (found.len() > 1 && enough).then_some(found)
+    })
 }
 
 impl Inner {
@@ -70,26 +106,37 @@ impl Inner {
             return Ok(false);
         }
         let files = Arc::clone(&read(&self.shared.tables).files);
-        let Some(inputs) = plan(&files) else { return Ok(false) };
+        let Some(inputs) = plan(&files, &self.shared.retention) else { return Ok(false) };
+        let done = self.exchange(inputs, |number| self.merge(number, inputs))?;
+        add(&self.shared.counters.compactions, u64::from(done));
+        Ok(true)
+    }
+
+    /// Has one file written and listed in the place of others; says whether it was. It has to have as many
+    /// readings, or to be what is left of them.
+    pub(super) fn exchange(
+        &self,
+        inputs: &[Arc<FileEntry>],
+        make: impl FnOnce(u64) -> Result<FileEntry, StoreError>,
+    ) -> Result<bool, StoreError> {
         let number = write(&self.shared.tables).number();
         self.manifest.note_gone(&[number])?;
-        let merged = self.merge(number, inputs);
-        let Ok(entry) = merged else {
+        let made = make(number);
+        let Ok(entry) = made else {
             // What was written of it must not stay: a full disk would be fuller with each attempt.
             self.remove_files(&[number])?;
-            return merged.map(|_| false);
+            return made.map(|_| false);
         };
         let target = self.shared.target(number);
         // No flush and no mending meanwhile: both move the manifest on.
         let _no_flush = lock(&self.unfinished);
-        let removed: Vec<u64> = inputs.iter().map(|file| file.number).collect();
         let (rows, held) = (entry.rows, inputs.iter().map(|file| file.rows).sum::<u64>());
         let listed = Arc::clone(&read(&self.shared.tables).files);
         let still = |input: &&Arc<FileEntry>| listed.iter().any(|file| file.number == input.number);
         if !inputs.iter().all(|input| still(&input)) {
             // One was lost meanwhile; what it held must come again, and not from here.
             self.remove_files(&[number])?;
-            return Ok(true);
+            return Ok(false);
         }
         if rows != held {
             self.remove_files(&[number])?;
@@ -98,24 +145,39 @@ impl Inner {
             )));
         }
         let place = || {
-            target.put_in_place()?;
+            target.put_in_place(entry.finest)?;
             File::open(self.shared.dir.join("sealed"))?.sync_all()
         };
         if let Err(error) = place() {
             self.remove_files(&[number])?;
             return Err(StoreError::io("writing a sealed file")(error));
         }
-        let added = [entry];
-        let change = Change { checkpoint: None, series: &[], added: &added, removed: &removed };
+        let gone = inputs.iter().filter(|_| !entry.is_whole()).flat_map(|file| &file.holdings);
+        self.list(&[], (std::slice::from_ref(&entry), inputs), &self.shared.with_expired(gone))?;
+        Ok(true)
+    }
+
+    /// Commits that files take the place of others, which are removed when nobody reads them any more.
+    pub(super) fn list(
+        &self,
+        series: &[SeriesEntry],
+        (added, replaced): (&[FileEntry], &[Arc<FileEntry>]),
+        expired: &[HoldingEntry],
+    ) -> Result<(), StoreError> {
+        let removed: Vec<u64> = replaced.iter().map(|file| file.number).collect();
+        let change = Change { checkpoint: None, series, added, removed: &removed, expired };
         if let Err(error) = self.manifest.commit(&change) {
             // It may be durable all the same: another file of the same readings would then double them.
             self.shared.counters.compaction_stopped.store(true, Ordering::Relaxed);
             return Err(error);
         }
-        write(&self.shared.tables).replace(added, &removed);
-        add(&self.shared.counters.compactions, 1);
-        lock(&self.shared.replaced).extend(inputs.iter().map(Arc::clone));
-        Ok(true)
+        {
+            let mut known = lock(&self.shared.expired);
+            expired.iter().for_each(|entry| known.put(entry));
+        }
+        write(&self.shared.tables).replace(added.iter().cloned(), &removed);
+        lock(&self.shared.replaced).extend(replaced.iter().map(Arc::clone));
+        Ok(())
     }
 
     /// Removes the files that were replaced and that nobody reads any more.
@@ -143,6 +205,13 @@ impl Inner {
     }
 
     fn merge(&self, number: u64, inputs: &[Arc<FileEntry>]) -> Result<FileEntry, StoreError> {
+        let order = inputs.iter().map(|file| file.order).min().unwrap_or(number);
+        let sealed_ns = inputs.iter().map(|file| file.sealed_ns).max().flatten();
+        let finest = inputs.iter().map(|file| file.finest).max().unwrap_or_default();
+        if finest > Level::Raw {
+            let written = self.thinned(number, inputs, finest)?;
+            return Ok(FileEntry::thinned(number, written, order, sealed_ns, finest));
+        }
         let (shared, format) = (&self.shared, self.format.as_ref());
         let holdings: Vec<HoldingEntry> = gathered(inputs.iter().flat_map(|file| &file.holdings));
         let all = Batches::new(&holdings);
@@ -160,18 +229,25 @@ impl Inner {
                 if let Some(renumbering) = renumberings.get_mut(at) {
                     numbers.iter_mut().for_each(|number| *number = renumbering.number(*number));
                 }
-                if lock(&shared.signal.state).stop {
-                    return Err(StoreError::Closed);
-                }
+                self.goes_on()?;
                 Ok(Piece { rows, numbers })
             })?;
             writer.finish().map_err(StoreError::io("writing a sealed file"))
         };
-        let written = catch_unwind(AssertUnwindSafe(work));
-        let written = written.unwrap_or_else(|_| Err(StoreError::Sealed("the codec panicked".to_owned())))?;
-        let order = inputs.iter().map(|file| file.order).min().unwrap_or(number);
-        Ok(FileEntry::new(number, written, order, holdings))
+        let written = caught(work)?;
+        Ok(FileEntry::new(number, written, order, sealed_ns, holdings))
     }
+
+    /// Whether the store is being closed.
+    pub(super) fn goes_on(&self) -> Result<(), StoreError> {
+        if lock(&self.shared.signal.state).stop { Err(StoreError::Closed) } else { Ok(()) }
+    }
+}
+
+/// A codec that panics must cost the work and not the thread.
+pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    done.unwrap_or_else(|_| Err(StoreError::Sealed("the codec panicked".to_owned())))
 }
 
 /// Removes the files of a number, whole or not.
@@ -190,14 +266,15 @@ pub(super) fn remove(dir: &std::path::Path, number: u64) -> std::io::Result<()> 
     Ok(())
 }
 
-/// Compacts after each flush, until nothing is left to be made fewer.
+/// Compacts after each flush, until nothing is left to be made fewer, and looks at retention.
 pub(super) fn run_compactor(shared: &Arc<Shared>, inner: &Weak<Inner>) {
     let mut seen = u64::MAX;
     let mut failed = false;
+    let mut watch = Watch::default();
     loop {
         {
             let state = lock(&shared.signal.state);
-            let pause = if failed { RETRY } else { Duration::MAX };
+            let pause = if failed { RETRY } else { PAUSE };
             let rests = || shared.counters.flushes.load(Ordering::Relaxed) == seen;
             let wait =
                 shared.signal.changed.wait_timeout_while(state, pause, |s| !s.stop && (failed || rests()));
@@ -208,10 +285,12 @@ pub(super) fn run_compactor(shared: &Arc<Shared>, inner: &Weak<Inner>) {
         }
         seen = shared.counters.flushes.load(Ordering::Relaxed);
         let Some(inner) = inner.upgrade() else { return };
+        let stopped = || lock(&shared.signal.state).stop;
         let mut more = Ok(true);
-        while matches!(more, Ok(true)) && !lock(&shared.signal.state).stop {
-            let caught = catch_unwind(AssertUnwindSafe(|| inner.mending(|| inner.compact())));
-            more = caught.unwrap_or_else(|_| Err(StoreError::Sealed("merging panicked".to_owned())));
+        while matches!(more, Ok(true)) && !stopped() {
+            // What is removed need not be merged before.
+            let now = inner.now(&mut watch);
+            more = caught(|| inner.mending(|| Ok(inner.retain(now)? || inner.compact()?)));
         }
         let done = more.and_then(|_| inner.remove_replaced());
         *lock(&shared.merge_error) = done.as_ref().err().map(ToString::to_string);

@@ -63,7 +63,9 @@ pub fn fingerprint(path: &Path) -> io::Result<(u64, u32)> {
 /// disk: that says nothing about its bytes, and nothing may be given up for it.
 pub fn find(dir: &Path, file: &FileEntry, whole: bool) -> Result<Option<Damage>, StoreError> {
     let (raw, rollup) = sealed_paths(dir, file.number);
-    if let Some(reason) = compare(&raw, file.raw, whole)? {
+    if file.is_whole()
+        && let Some(reason) = compare(&raw, file.raw, whole)?
+    {
         return Ok(Some(Damage::Raw(reason)));
     }
     Ok(compare(&rollup, file.rollup, whole)?.map(Damage::Rollup))
@@ -132,6 +134,8 @@ impl Workshop<'_> {
     ) -> Result<bool, StoreError> {
         let reason = match damage {
             Damage::Raw(reason) => reason,
+            // There is nothing that it could be computed from: no agent is asked for what has expired.
+            Damage::Rollup(reason) if !file.is_whole() => reason,
             Damage::Rollup(reason) => match self.rebuild(contents, file, &reason, aside) {
                 Ok(()) => return Ok(false),
                 // A full disk is no reason to give good readings up.
@@ -142,10 +146,16 @@ impl Workshop<'_> {
             },
         };
         let (raw, rollup) = sealed_paths(self.dir, file.number);
-        let stats = self.count_again(contents, file.number)?;
+        let stats = self.count_again(contents, &[file.number])?;
         let lost = lose(&mut contents.checkpoint.ledgers, file);
-        put_aside(self.dir, &raw, &format!("{reason}; {lost} rows are wanted again"), aside)?;
-        put_aside(self.dir, &rollup, "it belongs to a damaged file", aside)?;
+        if file.is_whole() {
+            put_aside(self.dir, &raw, &format!("{reason}; {lost} rows are wanted again"), aside)?;
+            put_aside(self.dir, &rollup, "it belongs to a damaged file", aside)?;
+        } else {
+            let rows = file.rows;
+            let told = format!("{reason}; what was known of {rows} readings past their retention is lost");
+            put_aside(self.dir, &rollup, &told, aside)?;
+        }
         contents.files.retain(|other| other.number != file.number);
         contents.series.iter_mut().zip(&stats).for_each(|(entry, stats)| entry.restat(stats));
         self.commit(contents, &[], &[file.number])?;
@@ -154,7 +164,7 @@ impl Workshop<'_> {
 
     fn commit(&self, contents: &Contents, added: &[FileEntry], removed: &[u64]) -> Result<(), StoreError> {
         let (checkpoint, series) = (Some(&contents.checkpoint), contents.series.as_slice());
-        self.manifest.commit(&Change { checkpoint, series, added, removed })
+        self.manifest.commit(&Change { checkpoint, series, added, removed, expired: &[] })
     }
 
     fn rebuild(
@@ -180,13 +190,17 @@ impl Workshop<'_> {
         Ok(())
     }
 
-    /// Counts again what is known of each series, of all files but one. Another damaged one will be mended when
+    /// Counts again what is known of each series, of all files but some. Another damaged one will be mended when
     /// its turn comes, and what it has counts for nothing until then.
-    fn count_again(&self, contents: &Contents, without: u64) -> Result<Vec<SeriesStats>, StoreError> {
+    ///
+    /// # Errors
+    /// A file cannot be read now.
+    pub fn count_again(&self, contents: &Contents, without: &[u64]) -> Result<Vec<SeriesStats>, StoreError> {
         let mut stats = vec![SeriesStats::default(); contents.series.len()];
-        for file in contents.files.iter().filter(|file| file.number != without) {
-            let (raw, _) = sealed_paths(self.dir, file.number);
-            let directory = match self.format.directory(&raw, file.number) {
+        for file in contents.files.iter().filter(|file| !without.contains(&file.number)) {
+            let (raw, rollup) = sealed_paths(self.dir, file.number);
+            let path = if file.is_whole() { raw } else { rollup };
+            let directory = match self.format.directory(&path, file.number) {
                 Ok(directory) => directory,
                 Err(ReadError::Damaged(_)) => continue,
                 // It says nothing of what is in the file.

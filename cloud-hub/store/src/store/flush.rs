@@ -15,6 +15,8 @@ use crate::hot::Hot;
 use crate::log::{Checkpoint, lock};
 use crate::manifest::{Change, FileEntry, HoldingEntry};
 use crate::metrics::add;
+use crate::retention::EARLIEST_NS;
+use crate::segment::Level;
 use crate::snapshot;
 use crate::tables::{Shared, read, write};
 
@@ -100,6 +102,7 @@ impl Inner {
             series: &entries,
             added: file.as_slice(),
             removed: &[],
+            expired: &[],
         })?;
         let mut tables = write(&self.shared.tables);
         tables.replace(file, &[]);
@@ -118,14 +121,16 @@ impl Inner {
         let batches = Batches::new(&holdings);
         let write = || {
             let written = self.format.write(&cut.hot, &batches, &target)?;
-            target.put_in_place()?;
+            target.put_in_place(Level::Raw)?;
             File::open(self.shared.dir.join("sealed"))?.sync_all()?;
             Ok(written)
         };
         let written = catch_unwind(AssertUnwindSafe(write));
         let written = written.map_err(|_| StoreError::Sealed("the codec panicked".to_owned()))?;
         let written = written.map_err(StoreError::io("writing a sealed file"))?;
-        Ok(FileEntry::new(number, written, number, holdings))
+        let clock = &self.shared.clock;
+        let sealed_ns = Some(clock.wall_ns()).filter(|now| clock.is_believed() && *now >= EARLIEST_NS);
+        Ok(FileEntry::new(number, written, number, sealed_ns, holdings))
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Check {
 }
 
 /// All checks of a store: `writer`, `decoder`, `flusher`, `reopener` (the threads), `log`, `flush`,
-/// `files`, `letters`.
+/// `files`, `retention`, `letters`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     /// In a fixed order.
@@ -81,6 +81,10 @@ impl Inner {
         CheckState::Degraded(format!("{told}; what they hold stays in the log, and it is tried again"))
     }
 
+    fn retention(&self) -> CheckState {
+        lock(&self.shared.retention_error).clone().map_or(CheckState::Fine, CheckState::Degraded)
+    }
+
     fn files(&self) -> CheckState {
         if self.shared.counters.compaction_stopped.load(Ordering::Relaxed) {
             let reason =
@@ -106,6 +110,7 @@ impl Store {
             Check { name: "log", state: self.inner.log() },
             Check { name: "flush", state: self.inner.flushed() },
             Check { name: "files", state: self.inner.files() },
+            Check { name: "retention", state: self.inner.retention() },
             Check { name: "letters", state: self.inner.letters() },
         ];
         Health { checks: threads.into_iter().chain(others).collect() }

@@ -26,11 +26,11 @@ use crate::log::{Ledgers, LogCore, LogDisk, RealDisk, Replay, lock};
 use crate::manifest::{Contents, Manifest, OpenError, SeriesEntry};
 use crate::metrics::Counters;
 use crate::sealed::SealedFormat;
-use crate::tables::{Budget, Load, Registry, Shared, Signal, Tables, read, sealed_paths};
+use crate::tables::{Budget, Expired, Load, Registry, Shared, Signal, Tables, read, sealed_paths};
 
 pub fn open(
     config: StoreConfig,
-    clock: &dyn Clock,
+    clock: Arc<dyn Clock>,
     format: Arc<dyn SealedFormat>,
 ) -> Result<(Store, OpenReport), StoreError> {
     open_on(config, clock, format, |disk| Box::new(disk))
@@ -39,7 +39,7 @@ pub fn open(
 /// As [`open`], with something between the log and its disk.
 pub fn open_on(
     config: StoreConfig,
-    clock: &dyn Clock,
+    clock: Arc<dyn Clock>,
     format: Arc<dyn SealedFormat>,
     between: impl FnOnce(RealDisk) -> Box<dyn LogDisk + Send>,
 ) -> Result<(Store, OpenReport), StoreError> {
@@ -55,7 +55,7 @@ pub fn open_on(
     check_files(&config, workshop, &mut contents, (next_file, &mut report))?;
     let disk = RealDisk::open(config.dir.join("log"), config.dir.join("quarantine"))
         .map_err(StoreError::io("opening the log's folder"))?;
-    let Contents { checkpoint, series, files, .. } = contents;
+    let Contents { checkpoint, series, files, expired, .. } = contents;
     let sealed = checkpoint.ledgers.clone();
     let (core, replay) = LogCore::open(between(disk), checkpoint)?;
     let mut core = core.with_segment_bytes_max(config.log_segment_bytes_max);
@@ -76,6 +76,10 @@ pub fn open_on(
     let shared = Arc::new(Shared {
         dir: config.dir.clone(),
         hot_rows_max: config.hot_rows_max.max(1),
+        retention: config.retention,
+        clock: Arc::clone(&clock),
+        expired: Mutex::new(Expired::of(&expired)),
+        retention_error: Mutex::default(),
         ledgers,
         registry: RwLock::new(registry),
         tables: RwLock::new(tables),

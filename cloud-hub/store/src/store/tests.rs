@@ -12,6 +12,7 @@ mod letters;
 mod pages;
 mod reopen;
 mod restamps;
+mod retention;
 mod rig;
 mod values;
 mod verify;

@@ -168,6 +168,10 @@ pub struct RawAnswer {
     /// Which, and why; left out when nothing is missing
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
+    /// Up to here (Unix ms) readings of the range may be gone since they are past their retention; what is known
+    /// of their minutes, hours or days is there with buckets. Null when none are
+    #[schema(required)]
+    pub thinned_to: Option<i64>,
     /// What was dropped within the range
     pub gaps: Vec<QueryGap>,
     /// Readings whose times were corrected, or are uncertain

@@ -18,6 +18,8 @@ pub struct StoreInfo {
     pub sealed_rows: u64,
     /// Their bytes with the rollups
     pub sealed_bytes: u64,
+    /// What is kept of each tier, the finest first
+    pub tiers: Vec<StoreTier>,
     /// Readings stored since the hub started
     pub appended_rows: u64,
     /// Readings that came again since the hub started
@@ -26,6 +28,26 @@ pub struct StoreInfo {
     pub dead_letters: u64,
     /// Whether a failed write stopped the store
     pub poisoned: bool,
+}
+
+/// What the store keeps of one tier
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct StoreTier {
+    /// `raw`, `1m`, `1h` or `1d`
+    pub tier: String,
+    /// Sealed files whose finest tier it is
+    pub files: u64,
+    /// The readings that they are of
+    pub readings: u64,
+    /// Their bytes, of all tiers
+    pub bytes: u64,
+    /// The earliest time in them (Unix ms); null when there are none
+    #[schema(required)]
+    pub first_ms: Option<i64>,
+    /// How long the tier is kept, as `90d`, or `forever`
+    pub age: String,
+    /// The room that it may take, as `20GB`, or `unlimited`
+    pub size: String,
 }
 
 /// What a check of the store found

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tideline_protocol::ranges::RangeSet;
 
 use super::rig::*;
+use crate::retention::Retention;
 use crate::store::Store;
 use crate::store::compact::plan;
 use crate::tables::read;
@@ -236,7 +237,9 @@ fn files_of_one_size_are_merged_when_they_are_four_and_large_ones_are_left() {
                 })
             })
             .collect();
-        plan(&files).map(|run| run.iter().map(|file| file.number).collect::<Vec<_>>()).unwrap_or_default()
+        plan(&files, &Retention::default())
+            .map(|run| run.iter().map(|file| file.number).collect::<Vec<_>>())
+            .unwrap_or_default()
     };
     const M: u64 = 1024 * 1024;
     assert_eq!(planned(&[]), Vec::<u64>::new());

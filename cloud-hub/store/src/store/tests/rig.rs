@@ -44,7 +44,7 @@ pub fn config(dir: &Path) -> StoreConfig {
 }
 
 pub fn open_with(config: StoreConfig, format: Arc<dyn SealedFormat>) -> (Store, OpenReport) {
-    open::open(config, &ManualClock::at(0), format).unwrap()
+    open::open(config, Arc::new(ManualClock::at(0)), format).unwrap()
 }
 
 pub fn open(config: StoreConfig) -> (Store, OpenReport) {
@@ -52,7 +52,7 @@ pub fn open(config: StoreConfig) -> (Store, OpenReport) {
 }
 
 pub fn try_open(config: StoreConfig) -> Result<(Store, OpenReport), StoreError> {
-    open::open(config, &ManualClock::at(0), Arc::new(SegmentFormat))
+    open::open(config, Arc::new(ManualClock::at(0)), Arc::new(SegmentFormat))
 }
 
 /// The series of an agent.

@@ -1,0 +1,165 @@
+//! Retention at work: readings of files that are too old, or that there is no room for, are given up, and
+//! what is known of their minutes, hours and days stays as long as it may.
+//!
+//! A file that loses a level is written again without it, as by a merge; one of which nothing is left is
+//! listed no more. In the same commit the seqs whose readings go are noted as expired: they stay stored by the
+//! ledger, no agent is asked for them again, and agreement leaves them out.
+
+use std::sync::Arc;
+
+use super::Inner;
+use super::compact::caught;
+use super::damage::Workshop;
+use crate::blocks::SealedFile;
+use crate::config::StoreError;
+use crate::hot::SeriesId;
+use crate::log::lock;
+use crate::manifest::{FileEntry, HoldingEntry, SeriesEntry};
+use crate::metrics::add;
+use crate::retention::{Retention, Step, Watch};
+use crate::segment::rolls::Roll;
+use crate::segment::write::{SegmentWriter, Written};
+use crate::segment::{Directory, Level};
+use crate::tables::{Shared, read, write};
+
+impl Shared {
+    /// What is expired of the epochs of these holdings when these are.
+    pub(super) fn with_expired<'a>(
+        &self,
+        holdings: impl Iterator<Item = &'a HoldingEntry>,
+    ) -> Vec<HoldingEntry> {
+        lock(&self.expired).with(holdings)
+    }
+}
+
+impl Inner {
+    /// The time by which retention goes; none while the clock is not believed.
+    pub(super) fn now(&self, watch: &mut Watch) -> Option<i64> {
+        if self.shared.retention == Retention::default() {
+            return None;
+        }
+        let now = watch.now(self.shared.clock.as_ref());
+        *lock(&self.shared.retention_error) = now.as_ref().err().cloned();
+        now.ok()
+    }
+
+    /// Gives up what is due next; says whether there was anything.
+    pub(super) fn retain(&self, now_ns: Option<i64>) -> Result<bool, StoreError> {
+        let Some(now_ns) = now_ns else { return Ok(false) };
+        if self.shared.counters.compaction_stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let files = Arc::clone(&read(&self.shared.tables).files);
+        let Some(step) = self.shared.retention.due(&files, now_ns) else { return Ok(false) };
+        drop(files);
+        match step {
+            Step::Remove(gone) => self.give_up(&gone)?,
+            Step::Thin(file, finest) => self.thin(&file, finest)?,
+        }
+        Ok(true)
+    }
+
+    fn thin(&self, file: &Arc<FileEntry>, finest: Level) -> Result<(), StoreError> {
+        let inputs = std::slice::from_ref(file);
+        let done = self.exchange(inputs, |number| {
+            let written = self.thinned(number, inputs, finest)?;
+            Ok(FileEntry::thinned(number, written, file.order, file.sealed_ns, finest))
+        })?;
+        if done && file.is_whole() {
+            add(&self.shared.counters.expired_rows, file.rows);
+        }
+        Ok(())
+    }
+
+    /// Lists these files no more, and counts again what is known of each series.
+    fn give_up(&self, gone: &[Arc<FileEntry>]) -> Result<(), StoreError> {
+        let _no_flush = lock(&self.unfinished);
+        let listed = Arc::clone(&read(&self.shared.tables).files);
+        let gone: Vec<Arc<FileEntry>> =
+            gone.iter().filter(|file| listed.contains(file)).map(Arc::clone).collect();
+        drop(listed);
+        let mut contents = self.manifest.read()?;
+        let workshop =
+            Workshop { dir: &self.shared.dir, format: self.format.as_ref(), manifest: &self.manifest };
+        let numbers: Vec<u64> = gone.iter().map(|file| file.number).collect();
+        let stats = workshop.count_again(&contents, &numbers)?;
+        contents.series.iter_mut().zip(&stats).for_each(|(entry, stats)| entry.restat(stats));
+        let expired = self.shared.with_expired(gone.iter().flat_map(|file| &file.holdings));
+        self.list(&contents.series, (&[], &gone), &expired)?;
+        write(&self.shared.tables).sealed_stats = contents.series.iter().map(SeriesEntry::stats).collect();
+        let rows = gone.iter().filter(|file| file.is_whole()).map(|file| file.rows).sum();
+        add(&self.shared.counters.expired_rows, rows);
+        add(&self.shared.counters.expired_files, gone.len() as u64);
+        Ok(())
+    }
+
+    /// Writes what these files, which are in order of arrival, have of a level and of coarser ones.
+    pub(super) fn thinned(
+        &self,
+        number: u64,
+        inputs: &[Arc<FileEntry>],
+        finest: Level,
+    ) -> Result<Written, StoreError> {
+        let (shared, format) = (&self.shared, self.format.as_ref());
+        let files: Vec<_> =
+            inputs.iter().map(|file| SealedFile { shared, format, file: file.as_ref() }).collect();
+        let directories = files.iter().map(SealedFile::directory).collect::<Result<Vec<_>, _>>()?;
+        let mut ids: Vec<SeriesId> = directories
+            .iter()
+            .flat_map(|directory| directory.series.iter().map(|entry| entry.series))
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        caught(|| {
+            let target = shared.target(number);
+            let created = format.create_thinned(&target, finest);
+            let mut writer = created.map_err(StoreError::io("writing a sealed file"))?;
+            for id in ids {
+                self.goes_on()?;
+                match (files.as_slice(), directories.as_slice()) {
+                    ([file], [directory]) if file.file.is_whole() => {
+                        push_readings(*file, directory, id, &mut writer)?;
+                    }
+                    _ => push_rolls(&files, &directories, id, &mut writer)?,
+                }
+            }
+            writer.finish().map_err(StoreError::io("writing a sealed file"))
+        })
+    }
+}
+
+fn push_readings(
+    file: SealedFile<'_>,
+    directory: &Directory,
+    id: SeriesId,
+    writer: &mut SegmentWriter,
+) -> Result<(), StoreError> {
+    let Some(entry) = directory.find(id) else { return Ok(()) };
+    for block in directory.blocks(entry, Level::Raw).1 {
+        let rows = file.block_rows(block)?;
+        let numbers = vec![0; rows.times.len()];
+        let pushed = writer.push(id, &rows.times, &rows.values, &numbers);
+        pushed.map_err(StoreError::io("writing a sealed file"))?;
+    }
+    Ok(())
+}
+
+/// Of each file its finest level, which has all readings of all series.
+fn push_rolls(
+    files: &[SealedFile<'_>],
+    directories: &[Arc<Directory>],
+    id: SeriesId,
+    writer: &mut SegmentWriter,
+) -> Result<(), StoreError> {
+    let mut rolls: Vec<Roll> = Vec::new();
+    let level = files.first().map_or(Level::Raw, |file| file.file.finest);
+    for (file, directory) in files.iter().zip(directories) {
+        let Some(entry) = directory.find(id) else { continue };
+        for block in directory.blocks(entry, level).1 {
+            rolls.extend(file.block_rolls(block, level)?);
+        }
+    }
+    // Stable: those of one start stay in order of arrival.
+    rolls.sort_by_key(|roll| roll.start_ns);
+    writer.push_rolls(id, level, &rolls).map_err(StoreError::io("writing a sealed file"))
+}

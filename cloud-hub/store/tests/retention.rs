@@ -1,0 +1,240 @@
+//! Random histories under retention against a list of readings: whatever is flushed, merged, aged or reopened,
+//! nothing younger than its tier's age is missing or changed, and what is given up is gone.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tideline_protocol::block::BlockBuilder;
+use tideline_protocol::durability::{Batch, Validated};
+use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, Sample, Seq, SeriesDef};
+use tideline_protocol::time::{Clock as _, ManualClock};
+use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
+use tideline_store::buckets::{DAY_NS, HOUR_NS, MINUTE_NS};
+use tideline_store::{Limit, Retention, Store, StoreConfig, verify};
+
+const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
+const SERIES: u32 = 2;
+/// When the history begins: 2026-03-02.
+const T0: i64 = 20_514 * DAY_NS;
+
+/// Width of a tier's buckets, and how many days it is kept.
+const TIERS: [(i64, i64); 3] = [(MINUTE_NS, 4), (HOUR_NS, 8), (DAY_NS, 16)];
+const RAW_DAYS: i64 = 2;
+
+fn agent() -> AgentId {
+    AgentId::parse("pump-house").unwrap()
+}
+
+fn open(dir: &Path, clock: &Arc<ManualClock>) -> Store {
+    let days = |days: i64| Limit { age_ns: Some(days * DAY_NS), bytes: None };
+    let mut config = StoreConfig::new(dir);
+    config.flush_interval = Duration::from_secs(3600);
+    config.check_files_on_open = true;
+    config.compact = false;
+    let [(_, minute), (_, hour), (_, day)] = TIERS;
+    config.retention =
+        Retention { raw: days(RAW_DAYS), minute: days(minute), hour: days(hour), day: days(day) };
+    let (store, report) = Store::open(config, Arc::clone(clock) as _).unwrap();
+    assert_eq!(report.quarantined, vec![]);
+    store
+}
+
+type Row = (u32, i64, f64);
+
+fn batch(seq: u64, rows: &[Row]) -> Batch<Validated> {
+    let samples: Vec<(u32, [Sample; 1])> = rows
+        .iter()
+        .map(|(no, time_ns, value)| (*no, [Sample { time_ns: *time_ns, value: *value }]))
+        .collect();
+    let items: Vec<(u32, &[Sample])> = samples.iter().map(|(no, one)| (*no, &one[..])).collect();
+    let mut builder = BlockBuilder::new();
+    builder.push_batch(&items);
+    let block = builder.finish();
+    let (rows, series_end) = (block.rows, block.series_end);
+    let (epoch, lane, first) = (EPOCH, Lane::Live, Seq::new(seq));
+    let envelope = RunEnvelope { epoch, lane, first, rows, series_end, restamps: vec![] };
+    Batch::received(agent(), Run { envelope, block: block.bytes }).validate(SERIES).unwrap()
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn define(store: &Store) {
+    let def = |no: u32| SeriesDef {
+        device: DeviceId::parse("pump-7").unwrap(),
+        point: PointId::parse(&format!("point-{no}")).unwrap(),
+        unit: String::new(),
+    };
+    let series = Series { first: 0, defs: (0..SERIES).map(def).collect() };
+    assert_eq!(run(store.define_series(agent(), EPOCH, series)).unwrap(), SERIES);
+}
+
+#[derive(Debug, Clone)]
+enum Action {
+    /// Rows that are so many minutes old, each a series and a value.
+    Append(Vec<(u32, i64, i32)>),
+    /// One row each so many seconds of the last two days.
+    Dense(i64),
+    /// A file each of one row for each of so many minutes.
+    Burst(Vec<i64>),
+    Flush,
+    Compact,
+    Retain,
+    Reopen,
+    /// So many hours go by.
+    Age(u64),
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    // Some come days late, and many at the same time.
+    let late = prop_oneof![4 => 0_i64..90, 2 => 0_i64..4_000, 1 => 0_i64..40_000];
+    let row = (0..SERIES, late, -50_i32..50);
+    prop_oneof![
+        5 => prop::collection::vec(row, 1..12).prop_map(Action::Append),
+        1 => (20_i64..90).prop_map(Action::Dense),
+        2 => prop::collection::vec(0_i64..1_000, 4..9).prop_map(Action::Burst),
+        4 => Just(Action::Flush),
+        2 => Just(Action::Compact),
+        3 => Just(Action::Retain),
+        1 => Just(Action::Reopen),
+        4 => (1_u64..80).prop_map(Action::Age),
+    ]
+}
+
+/// Count, smallest, largest and last value.
+type Known = (u64, f64, f64, f64);
+
+fn known(rows: &[(i64, f64)], width_ns: i64) -> BTreeMap<i64, Known> {
+    let mut out: BTreeMap<i64, Known> = BTreeMap::new();
+    for (time, value) in rows {
+        let place = out.entry(time.div_euclid(width_ns) * width_ns).or_insert((0, *value, *value, *value));
+        *place = (place.0 + 1, place.1.min(*value), place.2.max(*value), *value);
+    }
+    out
+}
+
+/// What came, by series and time; of equal times in order of arrival.
+fn model(sent: &[Row], no: u32) -> Vec<(i64, f64)> {
+    let mut rows: Vec<_> = sent.iter().filter(|row| row.0 == no).map(|row| (row.1, row.2)).collect();
+    rows.sort_by_key(|row| row.0);
+    rows
+}
+
+fn check(store: &Store, sent: &[Row], now: i64) {
+    for info in store.series(None) {
+        let no: u32 = info.point.as_str().strip_prefix("point-").unwrap().parse().unwrap();
+        let all = model(sent, no);
+        let young = now - RAW_DAYS * DAY_NS;
+        let page = store.query_raw(&[info.id], young, now + 1, None, usize::MAX).unwrap();
+        let found: Vec<(i64, f64)> =
+            page.series.into_iter().flat_map(|column| column.times.into_iter().zip(column.values)).collect();
+        let expected: Vec<(i64, f64)> = all.iter().filter(|row| row.0 >= young).copied().collect();
+        assert_eq!(found, expected, "young readings of series {no}");
+        assert_eq!(page.thinned_to_ns, None, "nothing young is thinned");
+        for (width, days) in TIERS {
+            let from = (now - days * DAY_NS + width - 1).div_euclid(width) * width;
+            let most = usize::try_from((now - from) / width + 2).unwrap();
+            let answer = store.query_buckets(&[info.id], from, now + 1, most).unwrap();
+            assert_eq!(answer.width_ns, width);
+            let column = &answer.series[0];
+            let found: BTreeMap<i64, Known> = (0..column.t_ns.len())
+                .map(|at| {
+                    (column.t_ns[at], (column.count[at], column.min[at], column.max[at], column.last[at]))
+                })
+                .collect();
+            let young: Vec<(i64, f64)> = all.iter().filter(|row| row.0 >= from).copied().collect();
+            assert_eq!(found, known(&young, width), "series {no} by {} s", width / 1_000_000_000);
+        }
+        // What is cut has its buckets whole where no finer level is left, and all readings of the range.
+        let (from, to) = (now - 3 * DAY_NS - 17_000_000_000, now - 5 * DAY_NS / 2 - 29_000_000_000);
+        let answer = store.query_buckets(&[info.id], from, to, 1_000).unwrap();
+        assert_eq!(answer.width_ns, MINUTE_NS);
+        let within = |from: i64, to: i64| {
+            let rows: Vec<_> = all.iter().filter(|row| (from..to).contains(&row.0)).copied().collect();
+            known(&rows, MINUTE_NS)
+        };
+        let column = &answer.series[0];
+        let found: BTreeMap<i64, u64> =
+            column.t_ns.iter().copied().zip(column.count.iter().copied()).collect();
+        let floor = |time: i64| time.div_euclid(MINUTE_NS) * MINUTE_NS;
+        let (least, most) = (within(from, to), within(floor(from), floor(to) + MINUTE_NS));
+        assert!(least.iter().all(|(start, known)| found.get(start).is_some_and(|count| *count >= known.0)));
+        assert!(found.iter().all(|(start, count)| most.get(start).is_some_and(|known| known.0 >= *count)));
+        // What is older is there or gone, and never more than it was.
+        let answer = store.query_buckets(&[info.id], T0 - 60 * DAY_NS, now + 1, 400).unwrap();
+        let before = known(&all, answer.width_ns);
+        for (start, count) in answer.series[0].t_ns.iter().zip(&answer.series[0].count) {
+            assert!(*count <= before[start].0, "series {no} has too many at {start}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_young_is_missing_and_what_is_old_goes(actions in prop::collection::vec(action(), 1..24)) {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(T0));
+        let mut store = open(dir.path(), &clock);
+        define(&store);
+        let (mut sent, mut seq) = (Vec::<Row>::new(), 0);
+        for action in actions {
+            let now = clock.wall_ns();
+            if let Action::Burst(ages) = &action {
+                for (n, ago) in (0_i32..).zip(ages) {
+                    seq += 1;
+                    let rows = [(0, now - ago * MINUTE_NS, f64::from(n)), (1, now - 17_000_000_000, f64::from(n))];
+                    run(store.append(batch(seq, &rows))).unwrap();
+                    store.flush().unwrap();
+                    sent.extend(rows);
+                }
+            }
+            let rows: Vec<Row> = match &action {
+                Action::Append(rows) => {
+                    rows.iter().map(|(no, ago, n)| (*no, now - ago * MINUTE_NS, f64::from(*n) / 4.0)).collect()
+                }
+                Action::Dense(step) => (0..2 * DAY_NS / (step * 1_000_000_000))
+                    .map(|n| (0, now - n * step * 1_000_000_000, f64::from((n % 41) as i32) / 4.0))
+                    .collect(),
+                _ => Vec::new(),
+            };
+            match action {
+                Action::Append(_) | Action::Dense(_) => {
+                    seq += 1;
+                    prop_assert_eq!(run(store.append(batch(seq, &rows))).unwrap().taken().len(), 1);
+                    sent.extend(rows);
+                }
+                Action::Burst(_) => {}
+                Action::Flush => store.flush().unwrap(),
+                Action::Compact => store.compact().unwrap(),
+                Action::Retain => store.retain().unwrap(),
+                Action::Reopen => {
+                    store.close().unwrap();
+                    store = open(dir.path(), &clock);
+                }
+                Action::Age(hours) => clock.advance(Duration::from_secs(hours * 3600)),
+            }
+            store.settle().unwrap();
+            check(&store, &sent, clock.wall_ns());
+        }
+        let ledger = store.ledger(&agent());
+        prop_assert_eq!(ledger.first().map_or(0, |epoch| epoch.stored), sent.len() as u64);
+        store.flush().unwrap();
+        clock.advance(Duration::from_secs(40 * 24 * 3600));
+        store.retain().unwrap();
+        prop_assert_eq!(store.series(None).iter().map(|info| info.count).sum::<u64>(), 0);
+        prop_assert_eq!(store.metrics().sealed_files, 0);
+        if seq > 0 {
+            prop_assert!(run(store.append(batch(seq, &[(0, 1, 1.0)]))).unwrap().taken().is_empty());
+        }
+        store.close().unwrap();
+        prop_assert_eq!(verify(dir.path()).unwrap().problems, Vec::<String>::new());
+    }
+}

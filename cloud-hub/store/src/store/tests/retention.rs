@@ -10,8 +10,8 @@ use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::time::ManualClock;
 
 use super::rig::*;
-use crate::buckets::{DAY_NS, HOUR_NS, MINUTE_NS};
-use crate::query::{BucketAnswer, Tier};
+use crate::buckets::{Aggregate, DAY_NS, HOUR_NS, MINUTE_NS};
+use crate::query::{BucketAnswer, GroupQuestion, Tier};
 use crate::retention::{EARLIEST_NS, Limit, Retention};
 use crate::sealed::SegmentFormat;
 use crate::store::{OpenReport, Store, open};
@@ -305,4 +305,33 @@ fn what_is_left_of_a_file_and_damaged_is_put_aside_and_told() {
     assert_eq!(store.series(None).iter().map(|info| info.count).sum::<u64>(), 512);
     store.close().unwrap();
     assert_eq!(verify(dir.path()).unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn groups_are_answered_from_what_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let only_raw = Retention { raw: days(1), ..Retention::default() };
+    filled(keeping(dir.path(), only_raw), 4).close().unwrap();
+    let (store, _) = open_at(keeping(dir.path(), only_raw), 3);
+    let ask = |from_ns: i64, width_ns: i64| {
+        let to_ns = T0 + DAY_NS;
+        let groups = vec![vec![0, 1], vec![2]];
+        let question = GroupQuestion { groups, from_ns, to_ns, width_ns: Some(width_ns), raw: false };
+        let answer = store.query_groups(&question, &|| false).unwrap();
+        let known = |(start, part): &(i64, Aggregate)| (*start, part.count, part.min, part.max, part.last);
+        let groups = answer.groups.iter().map(|group| group.buckets.iter().map(known).collect::<Vec<_>>());
+        (answer.tier, groups.collect::<Vec<_>>())
+    };
+    let whole = ask(T0, HOUR_NS);
+    let fine = ask(T0, 10_000_000_000);
+    store.retain().unwrap();
+    assert_eq!((ask(T0, HOUR_NS), fine.0), (whole, Tier::Raw));
+    // What is finer than a minute stands at the beginning of its minute, also where the range cuts that.
+    let (tier, groups) = ask(T0 + 17_000_000_000, 10_000_000_000);
+    assert_eq!((tier, groups[0][0].0, groups[0][1].0), (Tier::Minute, T0 + 10_000_000_000, T0 + MINUTE_NS));
+    let counts = |groups: &[Vec<(i64, u64, f64, f64, f64)>]| -> Vec<u64> {
+        groups.iter().map(|group| group.iter().map(|bucket| bucket.1).sum()).collect()
+    };
+    assert_eq!(counts(&groups), counts(&fine.1));
+    store.close().unwrap();
 }

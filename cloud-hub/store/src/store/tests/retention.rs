@@ -23,6 +23,9 @@ const T0: i64 = EARLIEST_NS + 100 * DAY_NS;
 /// From one seq to the next.
 const STEP: i64 = 6 * HOUR_NS;
 
+/// Start, count, smallest, largest and last value of a bucket.
+type Known = (i64, u64, f64, f64, f64);
+
 fn days(days: i64) -> Limit {
     Limit { age_ns: Some(days * DAY_NS), bytes: None }
 }
@@ -329,7 +332,7 @@ fn groups_are_answered_from_what_is_left() {
     // What is finer than a minute stands at the beginning of its minute, also where the range cuts that.
     let (tier, groups) = ask(T0 + 17_000_000_000, 10_000_000_000);
     assert_eq!((tier, groups[0][0].0, groups[0][1].0), (Tier::Minute, T0 + 10_000_000_000, T0 + MINUTE_NS));
-    let counts = |groups: &[Vec<(i64, u64, f64, f64, f64)>]| -> Vec<u64> {
+    let counts = |groups: &[Vec<Known>]| -> Vec<u64> {
         groups.iter().map(|group| group.iter().map(|bucket| bucket.1).sum()).collect()
     };
     assert_eq!(counts(&groups), counts(&fine.1));

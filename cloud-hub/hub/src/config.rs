@@ -44,7 +44,9 @@ pub struct Config {
     pub public_address: String,
     /// Seconds between sealing the hot rows into files.
     pub flush_interval_s: u64,
-    /// Rows held in memory before they are sealed early.
+    /// Memory that the store plans with, MiB.
+    pub memory_mb: u64,
+    /// Rows held in memory before they are sealed early; 0 for what the memory allows.
     pub hot_rows_max: u64,
     /// How long each tier is kept, and in how much room.
     pub retention: Retention,
@@ -99,7 +101,8 @@ impl Default for Config {
             prometheus_device_labels: vec!["instance".to_owned()],
             public_address: "localhost".to_owned(),
             flush_interval_s: 10,
-            hot_rows_max: 2_000_000,
+            memory_mb: 512,
+            hot_rows_max: 0,
             sql: SqlLimits::default(),
             retention: Retention::default(),
         }
@@ -274,10 +277,19 @@ const OPTIONS: &[OptionDef] = &[
         show: |c| c.flush_interval_s.to_string(),
     },
     OptionDef {
+        name: "store.memory_mb",
+        meaning: "memory that the store plans with, in MiB: rows that are not sealed yet, whatever comes in, and what is kept of files; a process of SQL has its own",
+        allowed: "a whole number from 128 to 65536",
+        set: |c, t| number_in(t, 128, 65_536).map(|v| c.memory_mb = v),
+        show: |c| c.memory_mb.to_string(),
+    },
+    OptionDef {
         name: "store.hot_rows_max",
-        meaning: "rows in memory that make the store seal early; a row takes about 16 bytes",
-        allowed: "a whole number from 10000 to 100000000",
-        set: |c, t| number_in(t, 10_000, 100_000_000).map(|v| c.hot_rows_max = v),
+        meaning: "rows in memory that make the store seal early; 0 for what store.memory_mb allows, which is 4096 for each MiB",
+        allowed: "0, or a whole number from 10000 to 100000000",
+        set: |c, t| {
+            number_in(t, 0, 100_000_000).filter(|v| *v == 0 || *v >= 10_000).map(|v| c.hot_rows_max = v)
+        },
         show: |c| c.hot_rows_max.to_string(),
     },
     OptionDef {

@@ -216,9 +216,12 @@ fn at(host: &str, port: u16) -> String {
 /// The store's configuration for a data folder.
 #[must_use]
 pub fn store_config(config: &Config, data: &Path) -> StoreConfig {
-    let mut store = StoreConfig::new(data.join(STORE));
+    let memory = usize::try_from(config.memory_mb).unwrap_or(usize::MAX).saturating_mul(1024 * 1024);
+    let mut store = StoreConfig::new(data.join(STORE)).with_memory(memory);
     store.flush_interval = Duration::from_secs(config.flush_interval_s);
-    store.hot_rows_max = usize::try_from(config.hot_rows_max).unwrap_or(usize::MAX);
+    if config.hot_rows_max > 0 {
+        store.hot_rows_max = usize::try_from(config.hot_rows_max).unwrap_or(usize::MAX);
+    }
     store.retention = config.retention;
     store
 }

@@ -18,13 +18,6 @@ use crate::segment::rolls::Roll;
 use crate::segment::{BlockEntry, Directory, Level, SeriesEntry};
 use crate::tables::Shared;
 
-/// Bytes of decoded readings that are kept, at most.
-const ROWS_BYTES_MAX: usize = 48 * 1024 * 1024;
-/// Bytes of decoded rollups that are kept, at most.
-const ROLLS_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Bytes of directories that are kept, at most.
-const DIRECTORIES_BYTES_MAX: usize = 48 * 1024 * 1024;
-
 /// What keeping anything costs besides its bytes.
 const ENTRY_BYTES: usize = 256;
 
@@ -40,18 +33,19 @@ pub struct BlockCache {
     rollup_directories: Shelf<Directory>,
 }
 
-impl Default for BlockCache {
-    fn default() -> Self {
+impl BlockCache {
+    /// Keeps so many bytes: three eighths of readings, two of rollups, three of directories.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
+        let part = bytes_max / 16;
         Self {
-            rows: Shelf::new(ROWS_BYTES_MAX),
-            rolls: Shelf::new(ROLLS_BYTES_MAX),
-            raw_directories: Shelf::new(DIRECTORIES_BYTES_MAX / 2),
-            rollup_directories: Shelf::new(DIRECTORIES_BYTES_MAX / 2),
+            rows: Shelf::new(6 * part),
+            rolls: Shelf::new(4 * part),
+            raw_directories: Shelf::new(3 * part),
+            rollup_directories: Shelf::new(3 * part),
         }
     }
-}
 
-impl BlockCache {
     /// Drops what was read of a file.
     pub fn forget(&self, file: u64) {
         self.rows.forget(file);

@@ -18,6 +18,8 @@ pub struct StoreConfig {
     /// Rows in memory at which they are sealed; 16 bytes each, and as many again while sealing. What
     /// is on its way from the log when a file is begun comes on top: some hundred runs at most.
     pub hot_rows_max: usize,
+    /// Bytes of what was read of sealed files that are kept in memory.
+    pub cache_bytes: usize,
     /// Longest time between two flushes; bounds how much log a start replays.
     pub flush_interval: Duration,
     /// Size at which the log goes on in a new segment.
@@ -38,13 +40,29 @@ pub struct StoreConfig {
     pub log_retry_min: Duration,
 }
 
+/// What a store plans with unless it is told otherwise.
+const MEMORY_BYTES: usize = 512 * 1024 * 1024;
+/// One row in memory for so many bytes of all: twice as many rows at 16 bytes each while a file is written take an
+/// eighth, and what sorts and encodes them, or waits for them, the same again.
+const HOT_ROW_SHARE: usize = 256;
+/// The part of all that is kept of what was read.
+const CACHE_SHARE: usize = 4;
+
 impl StoreConfig {
+    /// As it is, but made for so much memory: hot rows and what is kept of files are bounded in proportion. Series,
+    /// ledgers and the answers to queries come on top.
+    #[must_use]
+    pub fn with_memory(self, bytes: usize) -> Self {
+        Self { hot_rows_max: bytes / HOT_ROW_SHARE, cache_bytes: bytes / CACHE_SHARE, ..self }
+    }
+
     /// The defaults for a store in `dir`.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
-            hot_rows_max: 4_000_000,
+            hot_rows_max: MEMORY_BYTES / HOT_ROW_SHARE,
+            cache_bytes: MEMORY_BYTES / CACHE_SHARE,
             flush_interval: Duration::from_secs(60),
             log_segment_bytes_max: crate::log::SEGMENT_BYTES_MAX,
             queue_max: 1024,

@@ -190,7 +190,9 @@ fn push(shared: &Shared, agent: &AgentId, envelope: &RunEnvelope, rows: &Rows, i
     let origin = tables.active.origin(agent, envelope.epoch);
     for WholeColumn { series, times, values, rows_per_seq } in rows.columns() {
         if let Some(id) = ids.get(series as usize) {
-            tables.active.push(*id, origin, envelope.first, Arrival { times, values, rows_per_seq });
+            let newest_ns = tables.stats(*id).last.map(|last| last.time_ns);
+            let arrival = Arrival { times, values, rows_per_seq };
+            tables.active.push(*id, origin, envelope.first, newest_ns, arrival);
         }
     }
     add(&shared.counters.decoded_rows, (tables.active.rows() - before) as u64);

@@ -3,6 +3,7 @@
 use tideline_protocol::model::{AgentId, Epoch, Sample, Seq};
 
 use crate::batches::{Batches, Origins, Trail};
+use crate::buckets::{MINUTE_NS, bucket_start};
 
 /// The number of a series at this hub.
 pub type SeriesId = u32;
@@ -23,6 +24,26 @@ pub struct SeriesStats {
     pub first_ns: Option<i64>,
     /// The reading with the greatest time; the latest to arrive among equals.
     pub last: Option<Sample>,
+    /// How many came when there was one of a later minute: those by which a rollup that was complete changed.
+    pub late: u64,
+}
+
+/// How many of these times lie in a minute before that of the latest one, which is `newest_ns` until they come.
+fn late(newest_ns: Option<i64>, times: &[i64]) -> u64 {
+    let Some(first_ns) = times.first() else { return 0 };
+    let mut begins_ns = newest_ns.map_or(i64::MIN, |newest_ns| bucket_start(newest_ns, MINUTE_NS));
+    if *first_ns >= begins_ns && times.is_sorted() {
+        return 0;
+    }
+    let mut count = 0;
+    for time in times {
+        if *time < begins_ns {
+            count += 1;
+        } else {
+            begins_ns = bucket_start(*time, MINUTE_NS);
+        }
+    }
+    count
 }
 
 impl SeriesStats {
@@ -39,6 +60,7 @@ impl SeriesStats {
     /// Adds what arrived later.
     pub fn merge(&mut self, later: &Self) {
         self.count += later.count;
+        self.late += later.late;
         self.first_ns = match (self.first_ns, later.first_ns) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -159,13 +181,22 @@ impl Hot {
         self.origins.number(agent, epoch)
     }
 
-    /// Adds readings of a series, from a run of `origin` that begins with `first`.
-    pub fn push(&mut self, id: SeriesId, origin: u32, first: Seq, arrival: Arrival<'_>) {
+    /// Adds readings of a series, from a run of `origin` that begins with `first`; `newest_ns` is the latest time that is
+    /// known of the series.
+    pub fn push(
+        &mut self,
+        id: SeriesId,
+        origin: u32,
+        first: Seq,
+        newest_ns: Option<i64>,
+        arrival: Arrival<'_>,
+    ) {
         let at = id as usize;
         if at >= self.columns.len() {
             self.columns.resize_with(at + 1, HotColumn::default);
         }
         if let Some(column) = self.columns.get_mut(at) {
+            column.stats.late += late(newest_ns, arrival.times);
             column.push(arrival.times, arrival.values);
             for (rows, seq) in arrival.rows_per_seq.iter().zip(first.get()..) {
                 column.trail.add(origin, seq, *rows);
@@ -229,5 +260,27 @@ impl Hot {
                 (id, rows, numbers)
             },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_after_a_later_minute_is_late() {
+        let at = |minutes: &[i64]| minutes.iter().map(|minute| minute * MINUTE_NS / 4).collect::<Vec<_>>();
+        for (newest, quarters, expected) in [
+            (None, &[][..], 0),
+            (None, &[5, 6, 9], 0),
+            (None, &[9, 6, 5, 8, 9], 2),
+            (Some(8), &[8, 9, 10], 0),
+            (Some(11), &[8, 9, 10], 0),
+            (Some(12), &[8, 9, 10, 12, 3], 4),
+            (Some(12), &[16, 15, 16], 1),
+        ] {
+            let newest_ns = newest.map(|quarter: i64| quarter * MINUTE_NS / 4);
+            assert_eq!(late(newest_ns, &at(quarters)), expected, "{newest:?} {quarters:?}");
+        }
     }
 }

@@ -146,7 +146,7 @@ impl SeriesEntry {
     #[must_use]
     pub const fn stats(&self) -> SeriesStats {
         let last = Sample { time_ns: self.last_ns, value: self.last };
-        SeriesStats { count: self.rows, first_ns: Some(self.first_ns), last: Some(last) }
+        SeriesStats { count: self.rows, first_ns: Some(self.first_ns), last: Some(last), late: 0 }
     }
 
     /// Whether the file has rows of this level.

@@ -245,6 +245,7 @@ impl Store {
             }
             if let Some(info) = out.get_mut(&meta.device) {
                 info.readings += stats.count;
+                info.late += stats.late;
                 info.last_ns = info.last_ns.max(stats.last.map(|last| last.time_ns));
             }
         }

@@ -90,6 +90,8 @@ pub struct DeviceInfo {
     pub readings: u64,
     /// The latest time, ns.
     pub last_ns: Option<i64>,
+    /// How many readings ever came late: when there was one of the same series of a later minute.
+    pub late: u64,
 }
 
 /// What the sealed files hold of which a tier is the finest that is left.

@@ -314,6 +314,7 @@ fn view(hub: &Hub, device: &DeviceId, record: &DeviceRecord, agent: &AgentView, 
         last_reading_ms: info.last_ns.map(when::ms),
         rate: hub.fleet.rate(device, hub.clock.mono_ns()),
         readings: info.readings,
+        late: info.late,
         backlog: agent.ledger.pending,
         ledger: agent.ledger.clone(),
     }

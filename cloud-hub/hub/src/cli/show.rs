@@ -30,7 +30,8 @@ fn head(out: &mut String, device: &Device) -> std::fmt::Result {
         writeln!(out, "behind    {}, whose ledger this is", device.agent)?;
     }
     writeln!(out, "seen      {}, newest reading {}", at(device.last_seen_ms), at(device.last_reading_ms))?;
-    writeln!(out, "readings  {} of this device, {:.1} a second", device.readings, device.rate)
+    let (readings, late, rate) = (device.readings, device.late, device.rate);
+    writeln!(out, "readings  {readings} of this device, {late} of them came late, {rate:.1} a second")
 }
 
 fn ledger(out: &mut String, device: &Device) -> std::fmt::Result {
@@ -103,6 +104,7 @@ mod tests {
             last_reading_ms: None,
             rate: 2.0,
             readings: 7,
+            late: 2,
             backlog: 0,
             ledger,
         };

@@ -242,6 +242,7 @@ mod tests {
     fn what_print_shows_reads_back_as_the_same() {
         let config = Config {
             names: vec!["a.example".into(), "10.0.0.1".into()],
+            memory_mb: 200,
             hot_rows_max: 50_000,
             ..Config::default()
         };

@@ -230,6 +230,10 @@ pub struct SeriesEntry {
     first_ns: Option<i64>,
     #[n(5)]
     last: Option<(i64, u64)>,
+    // Of all that ever came: what is lost or given up does not change it.
+    #[n(6)]
+    #[cbor(default)]
+    late: u64,
 }
 
 impl SeriesEntry {
@@ -243,6 +247,7 @@ impl SeriesEntry {
             count: stats.count,
             first_ns: stats.first_ns,
             last: stats.last.map(|last| (last.time_ns, last.value.to_bits())),
+            late: stats.late,
         }
     }
 
@@ -257,7 +262,7 @@ impl SeriesEntry {
     #[must_use]
     pub fn stats(&self) -> SeriesStats {
         let last = self.last.map(|(time_ns, bits)| Sample { time_ns, value: f64::from_bits(bits) });
-        SeriesStats { count: self.count, first_ns: self.first_ns, last }
+        SeriesStats { count: self.count, first_ns: self.first_ns, last, late: self.late }
     }
 }
 

@@ -93,7 +93,7 @@ pub fn open_on(
         changes: watch::Sender::new(0),
         on_the_way: Budget::new(DECODE_BYTES_MAX),
         load: Load::default(),
-        blocks: BlockCache::default(),
+        blocks: BlockCache::new(config.cache_bytes),
         signal: Signal::default(),
     });
     let unkept = take_in_replay(&shared, &mut core, &replay)?;

@@ -188,7 +188,5 @@ pub fn child(args: &[String]) -> anyhow::Result<Value> {
 
 /// As the hub has it unless it is told otherwise.
 fn config(store: &Path) -> StoreConfig {
-    let mut config = StoreConfig::new(store);
-    config.hot_rows_max = 2_000_000;
-    config
+    StoreConfig::new(store)
 }

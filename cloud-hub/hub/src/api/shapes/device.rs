@@ -128,6 +128,10 @@ pub struct Device {
     /// Readings of this device that can be queried
     #[schema(required = false)]
     pub readings: u64,
+    /// Readings of this device that came late: when the same point had one of a later minute
+    #[schema(required = false)]
+    #[serde(default)]
+    pub late: u64,
     /// Readings pending at its agent as last reported
     pub backlog: u64,
     /// The ledger of its agent over all epochs; batches hold readings of several devices, so that

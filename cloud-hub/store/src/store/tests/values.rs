@@ -172,3 +172,30 @@ fn the_first_and_the_last_time_there_are_stand_in_buckets_of_their_own() {
     store.close().unwrap();
     assert_eq!(verify(dir.path()).unwrap().problems, Vec::<String>::new());
 }
+
+#[test]
+fn late_readings_are_counted_for_good() {
+    const MINUTE: i64 = 60_000_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = ready(config(dir.path()));
+    let late = |store: &Store| {
+        store.settle().unwrap();
+        store.devices().into_values().map(|info| (info.readings, info.late)).collect::<Vec<_>>()
+    };
+    append(&store, 1, &[vec![(0, 10 * MINUTE, 1.0), (1, MINUTE, 1.0)]]);
+    append(&store, 2, &[vec![(0, MINUTE, 1.0), (0, 10 * MINUTE - 1, 1.0), (0, 10 * MINUTE + 5, 1.0)]]);
+    assert_eq!(late(&store), [(5, 2)]);
+    store.flush().unwrap();
+    // In a file, then again in memory behind it, then from the log.
+    append(&store, 3, &[vec![(0, 2 * MINUTE, 1.0), (1, 2 * MINUTE, 1.0)]]);
+    assert_eq!(late(&store), [(7, 3)]);
+    store.close().unwrap();
+    let (store, _) = open(config(dir.path()));
+    assert_eq!(late(&store), [(7, 3)]);
+    store.flush().unwrap();
+    store.compact().unwrap();
+    store.close().unwrap();
+    let (store, _) = open(config(dir.path()));
+    assert_eq!(late(&store), [(7, 3)]);
+    store.close().unwrap();
+}

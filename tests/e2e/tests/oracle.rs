@@ -41,7 +41,8 @@ fn requests(random: &mut StdRng) -> Vec<String> {
                 second = random.random_range(0..SPAN_S);
             }
             // A third stands on whole seconds, where times meet.
-            let ns = if random.random_bool(0.3) { 0 } else { random.random_range(0..1_000_000_000_i64) };
+            // DuckDB's times in UTC have microseconds.
+            let ns = if random.random_bool(0.3) { 0 } else { random.random_range(0..1_000_000_i64) * 1_000 };
             let (truck, point) = (random.random_range(0..TRUCKS.len()), random.random_range(0..POINTS.len()));
             let value = match point {
                 0 => f64::from(random.random_range(0..1_000_i32)) / 1_000.0,

@@ -71,6 +71,10 @@ async fn ours(hub: &Hub, questions: &[Question], span: Span, times: u64) -> anyh
     Ok(out)
 }
 
+fn goal(ms: f64) -> String {
+    if ms.is_nan() { String::new() } else { format!(" (goal {ms})") }
+}
+
 /// One workload in the hub and in the others, and all questions to each.
 pub async fn workload(kind: Kind, sizes: Sizes, table: &mut Table<'_>) -> anyhow::Result<()> {
     let readings = if kind == Kind::Fleet { sizes.fleet } else { sizes.walk };
@@ -97,7 +101,7 @@ pub async fn workload(kind: Kind, sizes: Sizes, table: &mut Table<'_>) -> anyhow
         "MB",
     );
     for (question, [computed, again]) in questions.iter().zip(&ours) {
-        table.put(format!("{} (goal {})", question.name, question.goal_ms), workload, *computed, "ms p50");
+        table.put(format!("{}{}", question.name, goal(question.goal_ms)), workload, *computed, "ms p50");
         table.put("  asked again, nothing changed", workload, *again, "ms p50");
     }
     if !sizes.peers {

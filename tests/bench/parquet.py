@@ -25,7 +25,7 @@ names = pc.binary_join_element_wise(device, point, "/").combine_chunks()
 series = names.dictionary_encode().indices
 scaled = pc.round(pc.multiply(table["value"], 100.0)).cast(pa.int64())
 assert pc.all(pc.equal(pc.divide(scaled.cast(pa.float64()), 100.0), table["value"])).as_py(), "not of two decimals"
-doubles = pa.table({"series": series, "time": table["time_ns"], "value": table["value"]})
+doubles = pa.table({"series": series, "time": table["time"].cast(pa.int64()), "value": table["value"]})
 integers = doubles.set_column(2, "value", scaled)
 
 DELTA, SPLIT = "DELTA_BINARY_PACKED", "BYTE_STREAM_SPLIT"

@@ -5,8 +5,10 @@ mod beside;
 mod dead;
 mod export;
 mod files;
+mod query;
 mod show;
 mod socket;
+mod table;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -88,9 +90,9 @@ pub enum Command {
     /// Tokens for programs.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Read a series.
+    /// Read series, or ask in SQL.
     Query(QueryArgs),
-    /// Write readings to a Parquet file, for DuckDB, pandas and the like.
+    /// Write readings to a Parquet, Arrow or CSV file, for DuckDB, pandas and the like.
     Export(ExportArgs),
     /// The store.
     #[command(subcommand)]
@@ -266,18 +268,49 @@ pub enum DeviceTokenCommand {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Format {
+    /// For people.
     Table,
+    /// One line of blocks for each series.
+    Sparkline,
     Csv,
     Json,
+    /// The stream of Arrow IPC.
+    Arrow,
+    Parquet,
+}
+
+impl Format {
+    /// The name in the API.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Sparkline => "sparkline",
+            Self::Csv => "csv",
+            Self::Json => "json",
+            Self::Arrow => "arrow",
+            Self::Parquet => "parquet",
+        }
+    }
+
+    const fn is_table(self) -> bool {
+        matches!(self, Self::Table)
+    }
 }
 
 #[derive(Debug, Args)]
 pub struct QueryArgs {
     /// The series, as device/point; several with commas.
-    pub series: String,
+    #[arg(required_unless_present = "sql", conflicts_with = "sql")]
+    pub series: Option<String>,
+    /// Ask in SQL over readings, rollups_1m, rollups_1h, rollups_1d and devices; - reads it from stdin.
+    #[arg(long, value_name = "STATEMENT", conflicts_with_all = ["from", "to", "since", "buckets"], allow_hyphen_values = true)]
+    pub sql: Option<String>,
     /// From when: RFC 3339, Unix ms, or relative as -6h.
     #[arg(long, default_value = "-1h", allow_hyphen_values = true)]
     pub from: String,
+    /// The time until now, as 6h or 7d.
+    #[arg(long, value_name = "SPAN", conflicts_with_all = ["from", "to"], value_parser = span)]
+    pub since: Option<String>,
     /// Until when.
     #[arg(long, default_value = "now", allow_hyphen_values = true)]
     pub to: String,
@@ -287,6 +320,30 @@ pub struct QueryArgs {
     /// How to show them.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+impl QueryArgs {
+    /// From when.
+    fn from(&self) -> String {
+        self.since.as_ref().map_or_else(|| self.from.clone(), |span| format!("-{span}"))
+    }
+}
+
+/// A length of time, as it was written.
+fn span(text: &str) -> Result<String, cloud_hub::when::BadSpan> {
+    parse_span(text).map(|_| text.to_owned())
+}
+
+/// What others read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FileFormat {
+    Parquet,
+    /// The stream of Arrow IPC.
+    Arrow,
+    Csv,
 }
 
 #[derive(Debug, Args)]
@@ -294,6 +351,9 @@ pub struct ExportArgs {
     /// The file to write; one that is there is replaced when the new one is whole.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// How it is written; as the file's ending says when left out: .csv, .arrow or .arrows, and Parquet otherwise.
+    #[arg(long, value_enum)]
+    pub format: Option<FileFormat>,
     /// These series only, as device/point; several with commas.
     #[arg(long, conflicts_with = "device")]
     pub series: Option<String>,
@@ -387,7 +447,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Device(command) => beside::device(&HubSocket::of(&config), &command).await,
         Command::User(command) => beside::user(&HubSocket::of(&config), &command).await,
         Command::Token(command) => beside::token(&HubSocket::of(&config), &command).await,
-        Command::Query(args) => beside::query(&HubSocket::of(&config), &args).await,
+        Command::Query(args) => query::query(&HubSocket::of(&config), &args).await,
         Command::Export(args) => export::export(&HubSocket::of(&config), &args).await,
     }
 }

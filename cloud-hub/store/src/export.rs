@@ -1,20 +1,23 @@
-//! Readings as Parquet, for others: DuckDB, pandas, Spark and whatever else reads it.
+//! Readings for others: DuckDB, pandas, Spark, spreadsheets and whatever else reads Parquet, Arrow or CSV.
 //!
 //! ```text
-//! device   string   the device
-//! point    string   the point of the device
-//! unit     string   the unit as a UCUM code, the newest that is known
-//! time_ns  int64    ns since 1970, UTC
-//! value    double   in that unit
+//! device   string          the device
+//! point    string          the point of the device
+//! unit     string          the unit as a UCUM code, the newest that is known
+//! time     timestamp(ns)   UTC; in CSV as RFC 3339
+//! value    double          in that unit
 //! ```
-//! Rows stand by series in the order asked for, then by time, then by arrival. Pages are compressed with zstd.
+//! Rows stand by series in the order asked for, then by time, then by arrival. Parquet is compressed with zstd; the
+//! stream of Arrow is not; CSV is that of RFC 4180, with a header.
 //! This is the only file that knows Polars.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use polars::io::parquet::write::BatchedWriter;
 use polars::prelude::*;
+use polars_arrow::io::ipc::write::{StreamWriter, WriteOptions};
 
 use crate::config::StoreError;
 use crate::hot::SeriesId;
@@ -23,6 +26,17 @@ use crate::tables::SeriesMeta;
 
 /// Rows of a row group, at least, but for the last.
 const GROUP_ROWS: usize = 128 * 1024;
+
+/// How an export is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// A Parquet file.
+    Parquet,
+    /// The stream of Arrow IPC.
+    Arrow,
+    /// RFC 4180 with a header.
+    Csv,
+}
 
 /// The rows of a row group as they gather.
 #[derive(Default)]
@@ -33,7 +47,7 @@ struct Group {
 }
 
 impl Group {
-    fn frame(&mut self) -> PolarsResult<DataFrame> {
+    fn frame(&self) -> PolarsResult<DataFrame> {
         let rows = self.times.len();
         let texts = |name: &'static str, of: fn(&SeriesMeta) -> &str| {
             let mut column = StringChunkedBuilder::new(name.into(), rows);
@@ -42,17 +56,98 @@ impl Group {
             }
             column.finish().into_column()
         };
+        let times = Column::new("time".into(), self.times.as_slice());
         let columns = vec![
             texts("device", |meta| meta.device.as_str()),
             texts("point", |meta| meta.point.as_str()),
             texts("unit", |meta| &meta.unit),
-            Column::new("time_ns".into(), std::mem::take(&mut self.times)),
-            Column::new("value".into(), std::mem::take(&mut self.values)),
+            times.cast(&DataType::Datetime(TimeUnit::Nanoseconds, Some(TimeZone::UTC)))?,
+            Column::new("value".into(), self.values.as_slice()),
         ];
-        self.series.clear();
         DataFrame::new_infer_height(columns)
     }
+
+    fn csv(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut rows = self.times.iter().zip(&self.values);
+        for (meta, count) in &self.series {
+            let named = [meta.device.as_str(), meta.point.as_str(), &meta.unit].map(quoted).join(",");
+            for (time, value) in rows.by_ref().take(*count) {
+                let time = jiff::Timestamp::from_nanosecond(i128::from(*time)).map_err(io::Error::other)?;
+                write!(out, "{named},{time},{value}\r\n")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.series.clear();
+        self.times.clear();
+        self.values.clear();
+    }
 }
+
+/// A field of CSV.
+fn quoted(text: &str) -> String {
+    if text.contains(['"', ',', '\r', '\n']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+/// What rows are written to.
+enum Sink<W: Write> {
+    Parquet(Box<BatchedWriter<W>>),
+    Arrow(StreamWriter<W>),
+    Csv(W),
+}
+
+impl<W: Write> Sink<W> {
+    fn begin(format: ExportFormat, mut out: W) -> PolarsResult<Self> {
+        let empty = Group::default().frame()?;
+        match format {
+            ExportFormat::Parquet => {
+                let writer = ParquetWriter::new(out)
+                    .with_compression(ParquetCompression::Zstd(None))
+                    // Encoded one after the other: an export must not take the cores of those who wait for answers.
+                    .set_parallel(false)
+                    .batched(empty.schema())?;
+                Ok(Self::Parquet(Box::new(writer)))
+            }
+            ExportFormat::Arrow => {
+                let mut writer = StreamWriter::new(out, WriteOptions { compression: None });
+                writer.start(&empty.schema().to_arrow(ARROW), None)?;
+                Ok(Self::Arrow(writer))
+            }
+            ExportFormat::Csv => {
+                out.write_all(b"device,point,unit,time,value\r\n")?;
+                Ok(Self::Csv(out))
+            }
+        }
+    }
+
+    fn write(&mut self, group: &Group) -> PolarsResult<()> {
+        match self {
+            Self::Parquet(writer) => writer.write_batch(&group.frame()?),
+            Self::Arrow(writer) => {
+                let frame = group.frame()?;
+                frame.iter_chunks(ARROW, false).try_for_each(|batch| writer.write(&batch, None))
+            }
+            Self::Csv(out) => Ok(group.csv(out)?),
+        }
+    }
+
+    fn finish(&mut self) -> PolarsResult<()> {
+        match self {
+            Self::Parquet(writer) => writer.finish().map(drop),
+            Self::Arrow(writer) => writer.finish(),
+            Self::Csv(_) => Ok(()),
+        }
+    }
+}
+
+/// Readers of today do not all know the newest layouts of texts.
+const ARROW: CompatLevel = CompatLevel::oldest();
 
 /// Polars panics on some plans and data; that must cost the export and not the thread.
 fn guarded<T>(call: impl FnOnce() -> PolarsResult<T>) -> Result<T, StoreError> {
@@ -62,20 +157,14 @@ fn guarded<T>(call: impl FnOnce() -> PolarsResult<T>) -> Result<T, StoreError> {
 }
 
 /// Writes all rows of these series in `from..to` to `out`; gives how many.
-pub fn parquet(
+pub fn export(
     store: &Store,
+    format: ExportFormat,
     series: &[SeriesId],
     (from_ns, to_ns): (i64, i64),
     out: impl Write,
 ) -> Result<u64, StoreError> {
-    let empty = guarded(|| Group::default().frame())?;
-    let mut writer = guarded(|| {
-        ParquetWriter::new(out)
-            .with_compression(ParquetCompression::Zstd(None))
-            // Encoded one after the other: an export must not take the cores of those who wait for answers.
-            .set_parallel(false)
-            .batched(empty.schema())
-    })?;
+    let mut sink = guarded(|| Sink::begin(format, out))?;
     let (mut group, mut written) = (Group::default(), 0_u64);
     for id in series {
         let meta = store.meta(*id).ok_or_else(|| StoreError::Query(format!("there is no series {id}")))?;
@@ -89,7 +178,8 @@ pub fn parquet(
                 group.values.extend_from_slice(&column.values);
             }
             if group.times.len() >= GROUP_ROWS {
-                guarded(|| writer.write_batch(&group.frame()?))?;
+                guarded(|| sink.write(&group))?;
+                group.clear();
             }
             after = page.next;
             if after.is_none() {
@@ -98,8 +188,8 @@ pub fn parquet(
         }
     }
     if !group.times.is_empty() {
-        guarded(|| writer.write_batch(&group.frame()?))?;
+        guarded(|| sink.write(&group))?;
     }
-    guarded(|| writer.finish())?;
+    guarded(|| sink.finish())?;
     Ok(written)
 }

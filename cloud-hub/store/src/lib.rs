@@ -40,6 +40,7 @@ pub use buckets::Aggregate;
 pub use config::{StoreConfig, StoreError};
 pub use dead::{Head as DeadLetterHead, LetterId};
 pub use decode::readings;
+pub use export::ExportFormat;
 pub use hot::SeriesId;
 pub use inspect::{Inspection, inspect};
 pub use log::{

@@ -35,7 +35,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use crate::agreement;
 use crate::buckets::Aggregate;
 use crate::config::{StoreConfig, StoreError};
-use crate::export;
+use crate::export::{self, ExportFormat};
 use crate::hot::SeriesId;
 use crate::log::{AgentState, EpochLedger, Opening, lock};
 use crate::manifest::Manifest;
@@ -303,19 +303,20 @@ impl Store {
         self.inner.mending(|| query::rollups(shared, format, series, tier, (from_ns, to_ns)))
     }
 
-    /// Writes all rows of these series in `from..to` (ns) as a Parquet file, see [`crate::export`]; gives how
-    /// many. A `to` of `i64::MAX` means no end. Blocks the thread; it ends at the first write that fails.
+    /// Writes all rows of these series in `from..to` (ns) in a format that others read, see [`crate::export`]; gives
+    /// how many. A `to` of `i64::MAX` means no end. Blocks the thread; it ends at the first write that fails.
     ///
     /// # Errors
     /// A series is unknown, a file cannot be read, or `out` not written.
-    pub fn export_parquet(
+    pub fn export(
         &self,
+        format: ExportFormat,
         series: &[SeriesId],
         from_ns: i64,
         to_ns: i64,
         out: impl Write,
     ) -> Result<u64, StoreError> {
-        export::parquet(self, series, (from_ns, to_ns), out)
+        export::export(self, format, series, (from_ns, to_ns), out)
     }
 
     /// What a series is.

@@ -193,7 +193,13 @@ fn questions(store: &Store, figures: &mut Vec<Figure>, state: &'static str) -> a
 fn export(store: &Store) -> anyhow::Result<()> {
     let Some(path) = std::env::var_os("EXPORT") else { return Ok(()) };
     let ids: Vec<SeriesId> = store.series(None).iter().map(|info| info.id).collect();
-    store.export_parquet(&ids, i64::MIN, i64::MAX, std::fs::File::create(path)?)?;
+    store.export(
+        tideline_store::ExportFormat::Parquet,
+        &ids,
+        i64::MIN,
+        i64::MAX,
+        std::fs::File::create(path)?,
+    )?;
     Ok(())
 }
 

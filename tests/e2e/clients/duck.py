@@ -8,8 +8,8 @@ import duckdb
 
 (path,) = sys.argv[1:]
 rows = duckdb.execute(
-    "select device || '/' || point, time_ns, value from read_parquet(?, file_row_number = true)"
-    " order by device, point, time_ns, file_row_number",
+    "select device || '/' || point, epoch_ns(time), value from read_parquet(?, file_row_number = true)"
+    " order by device, point, time, file_row_number",
     [path],
 )
 while part := rows.fetchmany(10_000):

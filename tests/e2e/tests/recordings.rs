@@ -92,25 +92,8 @@ async fn a_replayed_recording_is_stored_bit_for_bit() -> Result<()> {
     agent.terminate(Duration::from_secs(30)).await
 }
 
-/// What `cloud-hub export` writes is, read by DuckDB, what the files have.
+/// What `cloud-hub export` and `cloud-hub query --sql` write is, read by DuckDB and as CSV, what the files have.
 async fn exported(hub: &Hub, recordings: &[Recording]) -> Result<()> {
-    let file = hub.folder().join("press-1.parquet");
-    let path = file.display().to_string();
-    let said = hub.command(&["export", "--device", "press-1", "--out", &path]).await?;
-    ensure!(said.good()?.contains(&path), "it does not say what it wrote");
-    ensure!(std::fs::read(&file)?.ends_with(b"PAR1"), "it is no Parquet file");
-    let none = hub.command(&["export", "--device", "press-2", "--out", &path]).await?;
-    ensure!(none.code == Some(1) && none.err.contains("press-2"), "{none:?}");
-    ensure!(std::fs::read(&file)?.ends_with(b"PAR1"), "what was there is gone");
-    let python = process::binary("cloud-hub")?.with_file_name("../clients/bin/python");
-    if !python.is_file() {
-        // `make test` has said so.
-        return Ok(());
-    }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/duck.py");
-    let said = process::run_system(&python, &[script, &path]).await?;
-    let said = said.good()?;
-    let found: Vec<&str> = said.lines().collect();
     let mut wanted = Vec::new();
     for recording in recordings {
         let name = format!("press-1/{}{}", recording.prefix, recording.column);
@@ -119,8 +102,68 @@ async fn exported(hub: &Hub, recordings: &[Recording]) -> Result<()> {
     }
     // The sort is stable: rows of one time stay in their order.
     wanted.sort_by_key(|line| line.split(' ').next().map(str::to_owned));
-    ensure!(wanted.len() == found.len(), "{} rows were exported of {}", found.len(), wanted.len());
-    let differs = wanted.iter().zip(&found).find(|(wanted, found)| wanted != found);
-    ensure!(differs.is_none(), "DuckDB reads another row: {differs:?}");
+    let file = hub.folder().join("press-1.parquet");
+    let path = file.display().to_string();
+    let said = hub.command(&["export", "--device", "press-1", "--out", &path]).await?;
+    ensure!(said.good()?.contains(&path), "it does not say what it wrote");
+    ensure!(std::fs::read(&file)?.ends_with(b"PAR1"), "it is no Parquet file");
+    let none = hub.command(&["export", "--device", "press-2", "--out", &path]).await?;
+    ensure!(none.code == Some(1) && none.err.contains("press-2"), "{none:?}");
+    ensure!(std::fs::read(&file)?.ends_with(b"PAR1"), "what was there is gone");
+    let text = hub.folder().join("press-1.csv");
+    hub.command(&["export", "--device", "press-1", "--out", &text.display().to_string()]).await?.good()?;
+    same(&wanted, &csv_lines(&std::fs::read_to_string(&text)?)?).context("CSV")?;
+    let asked = hub.folder().join("asked.parquet").display().to_string();
+    let sql = "SELECT * FROM readings WHERE device = 'press-1'";
+    hub.command(&["query", "--sql", sql, "--format", "parquet", "--out", &asked]).await?.good()?;
+    let counted = hub.command(&["query", "--sql", "SELECT count(*) AS n FROM readings"]).await?;
+    let counted = counted.good()?;
+    ensure!(counted.contains(&wanted.len().to_string()), "{counted}");
+    let course =
+        hub.command(&["query", &series_of(recordings)?, "--from", "0", "--format", "sparkline"]).await?;
+    let course = course.good()?;
+    ensure!(course.contains('▁') && course.contains('█'), "{course}");
+    let refused = hub.command(&["query", "--sql", "SELECT * FROM read_csv('/etc/passwd')"]).await?;
+    ensure!(refused.code == Some(1) && refused.err.contains("sql-not-allowed"), "{refused:?}");
+    let python = process::binary("cloud-hub")?.with_file_name("../clients/bin/python");
+    if !python.is_file() {
+        // `make test` has said so.
+        return Ok(());
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/duck.py");
+    for path in [&path, &asked] {
+        let said = process::run_system(&python, &[script, path]).await?;
+        let found: Vec<String> = said.good()?.lines().map(str::to_owned).collect();
+        same(&wanted, &found).with_context(|| format!("DuckDB, {path}"))?;
+    }
+    Ok(())
+}
+
+fn series_of(recordings: &[Recording]) -> Result<String> {
+    let first = recordings.first().context("no recording")?;
+    Ok(format!("press-1/{}{}", first.prefix, first.column))
+}
+
+/// A line for each reading, as `duck.py` writes them.
+fn csv_lines(text: &str) -> Result<Vec<String>> {
+    let mut lines = text.split_terminator("\r\n");
+    ensure!(lines.next() == Some("device,point,unit,time,value"), "another header");
+    let line = |line: &str| {
+        let mut cells = line.split(',');
+        let mut next = || cells.next().context("too few cells");
+        let (device, point, _unit, time, value) = (next()?, next()?, next()?, next()?, next()?);
+        let time: jiff::Timestamp = time.parse()?;
+        let value: f64 = value.parse()?;
+        anyhow::Ok(format!("{device}/{point} {} {:016x}", time.as_nanosecond(), value.to_bits()))
+    };
+    let mut found = lines.map(line).collect::<Result<Vec<_>>>()?;
+    found.sort_by_key(|line| line.split(' ').next().map(str::to_owned));
+    Ok(found)
+}
+
+fn same(wanted: &[String], found: &[String]) -> Result<()> {
+    ensure!(wanted.len() == found.len(), "{} rows were written of {}", found.len(), wanted.len());
+    let differs = wanted.iter().zip(found).find(|(wanted, found)| wanted != found);
+    ensure!(differs.is_none(), "another row is read: {differs:?}");
     Ok(())
 }

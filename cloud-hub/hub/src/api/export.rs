@@ -14,7 +14,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 use tideline_protocol::model::DeviceId;
-use tideline_store::SeriesInfo;
+use tideline_sql::Format;
+use tideline_store::{ExportFormat, SeriesInfo};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio_stream::Stream;
@@ -40,19 +41,21 @@ pub struct ExportQuery {
     device: Option<String>,
     from: Option<String>,
     to: Option<String>,
+    format: Option<String>,
 }
 
-/// Readings as Parquet
+/// Readings as Parquet, Arrow stream or CSV
 ///
-/// Columns device, point, unit (strings), time_ns (ns since 1970, UTC) and value (double), by series, time and
-/// arrival. A body that ends before the file's footer was cut off by an error of the hub, which its log tells.
+/// Columns device, point, unit (strings), time (timestamp in ns, UTC; in CSV RFC 3339) and value (double), by series,
+/// time and arrival. A body that is broken off was cut off by an error of the hub, which its log tells.
 #[utoipa::path(get, path = "/api/v1/export", operation_id = "export",
     params(
         ("series" = Option<String>, Query, description = "device/point, several with commas, up to 1000; all when left out"),
         ("device" = Option<String>, Query, description = "All series of this device"),
         ("from" = Option<String>, Query, description = "RFC 3339, Unix ms, or relative as -6h; the beginning when left out"),
-        ("to" = Option<String>, Query, description = "As from; now when left out")),
-    responses((status = 200, description = "A Parquet file", content_type = "application/vnd.apache.parquet"), (status = 503, description = "`too-many-exports`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+        ("to" = Option<String>, Query, description = "As from; now when left out"),
+        ("format" = Option<String>, Query, description = "parquet, arrow or csv; parquet when left out")),
+    responses((status = 200, description = "The readings", content((Vec<u8> = "application/vnd.apache.parquet"), (Vec<u8> = "application/vnd.apache.arrow.stream"), (String = "text/csv"))), (status = 503, description = "`too-many-exports`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn export(State(hub): State<App>, Query(query): Query<ExportQuery>) -> Result<Response, ApiError> {
     let now_ns = hub.clock.wall_ns();
     let time = |name: &'static str, text: &str| {
@@ -63,6 +66,7 @@ pub async fn export(State(hub): State<App>, Query(query): Query<ExportQuery>) ->
     if from_ns > to_ns {
         return Err(ApiError::bad("bad-range", "from lies after to"));
     }
+    let (format, written) = format_of(query.format.as_deref())?;
     let series = wanted(&hub, &query)?;
     let turn = Arc::clone(&hub.exports).try_acquire_owned().map_err(|_| {
         let detail = "as many exports as are allowed are running; ask again when one has ended";
@@ -77,7 +81,7 @@ pub async fn export(State(hub): State<App>, Query(query): Query<ExportQuery>) ->
         let _turn = turn;
         let ids: Vec<_> = series.iter().map(|info| info.id).collect();
         let mut out = Parts { runtime, parts: parts.clone(), held: Vec::new() };
-        let done = hub.store.export_parquet(&ids, from_ns, to_ns, &mut out);
+        let done = hub.store.export(written, &ids, from_ns, to_ns, &mut out);
         let done = done.map_err(|error| error.to_string()).and_then(|rows| {
             out.flush().map_err(|error| error.to_string())?;
             Ok(rows)
@@ -92,10 +96,21 @@ pub async fn export(State(hub): State<App>, Query(query): Query<ExportQuery>) ->
         }
     });
     let headers = [
-        (header::CONTENT_TYPE, "application/vnd.apache.parquet"),
-        (header::CONTENT_DISPOSITION, "attachment; filename=\"readings.parquet\""),
+        (header::CONTENT_TYPE, format.media_type().to_owned()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"readings.{}\"", format.name())),
     ];
     Ok((headers, Body::from_stream(body)).into_response())
+}
+
+fn format_of(named: Option<&str>) -> Result<(Format, ExportFormat), ApiError> {
+    match named.unwrap_or("parquet") {
+        "parquet" => Ok((Format::Parquet, ExportFormat::Parquet)),
+        "arrow" => Ok((Format::Arrow, ExportFormat::Arrow)),
+        "csv" => Ok((Format::Csv, ExportFormat::Csv)),
+        other => {
+            Err(ApiError::bad("bad-format", format!("format={other}; allowed are parquet, arrow and csv")))
+        }
+    }
 }
 
 fn wanted(hub: &App, query: &ExportQuery) -> Result<Vec<SeriesInfo>, ApiError> {

@@ -2,28 +2,26 @@
 
 use std::io::BufRead as _;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::{Value, json};
-use tideline_link::{errln, out, outln};
+use tideline_link::{out, outln};
 
 use super::show;
 use super::socket::{HubSocket, escape};
-use super::{
-    DeviceCommand, DeviceTokenCommand, EnrollTokenCommand, Format, QueryArgs, TokenCommand, UserCommand,
-};
+use super::{DeviceCommand, DeviceTokenCommand, EnrollTokenCommand, TokenCommand, UserCommand};
 use cloud_hub::api::shapes::{DevicePage, StrangerList};
 use cloud_hub::secret;
-use cloud_hub::when::{show_ms, show_ns};
+use cloud_hub::when::show_ms;
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or("-")
 }
 
-fn number(value: &Value, key: &str) -> i64 {
+pub(super) fn number(value: &Value, key: &str) -> i64 {
     value.get(key).and_then(Value::as_i64).unwrap_or(0)
 }
 
-fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+pub(super) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
@@ -197,76 +195,6 @@ pub async fn device_token(hub: &HubSocket, command: &DeviceTokenCommand) -> Resu
         DeviceTokenCommand::Revoke { id } => {
             hub.delete(&format!("/api/v1/device-tokens/{}", escape(id))).await?;
             outln!("device token {id} is removed");
-        }
-    }
-    Ok(())
-}
-
-/// `query`: all pages. What is known to be missing goes to stderr.
-pub async fn query(hub: &HubSocket, args: &QueryArgs) -> Result<()> {
-    let base = format!(
-        "/api/v1/query?series={}&from={}&to={}",
-        escape(&args.series),
-        escape(&args.from),
-        escape(&args.to)
-    );
-    let shape = args.buckets.map_or_else(|| "&limit=50000".to_owned(), |n| format!("&buckets={n}"));
-    let columns: &[&str] =
-        if args.buckets.is_some() { &["min", "max", "mean", "last", "count"] } else { &["v"] };
-    let mut page = hub.get(&format!("{base}{shape}")).await?;
-    warn_of(&page);
-    let names = columns.join(",").replace('v', "value");
-    match args.format {
-        Format::Csv => outln!("series,time,{names}"),
-        Format::Table => outln!("{}", row("series", "time", names.split(','))),
-        Format::Json => {}
-    }
-    loop {
-        for series in list(&page, "series") {
-            show_series(series, columns, args.format)?;
-        }
-        let Some(next) = page.get("next").and_then(Value::as_str) else { return Ok(()) };
-        page = hub.get(&format!("{base}{shape}&cursor={}", escape(next))).await?;
-    }
-}
-
-fn warn_of(page: &Value) {
-    for missing in list(page, "missing") {
-        let (device, cause) = (text(missing, "device"), text(missing, "cause"));
-        match missing.get("after_ms").and_then(Value::as_i64) {
-            Some(ms) => errln!("{device}: readings after {} may be missing ({cause})", show_ms(ms)),
-            None => errln!("{device}: readings may be missing ({cause})"),
-        }
-    }
-    for gap in list(page, "gaps") {
-        let (from, to) = (show_ms(number(gap, "from_ms")), show_ms(number(gap, "to_ms")));
-        let (device, rows, cause) = (text(gap, "device"), number(gap, "rows"), text(gap, "cause"));
-        errln!("{device}: {rows} readings from {from} to {to} were dropped by the agent ({cause})");
-    }
-}
-
-fn row<'a>(series: &str, time: &str, cells: impl Iterator<Item = &'a str>) -> String {
-    let cells: String = cells.map(|cell| format!(" {cell:>20}")).collect();
-    format!("{series:<32} {time:<30}{cells}")
-}
-
-fn show_series(series: &Value, columns: &[&str], format: Format) -> Result<()> {
-    if let Format::Json = format {
-        outln!("{series}");
-        return Ok(());
-    }
-    let (name, exact) = (text(series, "id"), list(series, "t_ns"));
-    for (at, time) in list(series, "t").iter().enumerate() {
-        let Some(ms) = time.as_i64() else { bail!("the answer of the hub has a time that is no number") };
-        let ns = exact.get(at).and_then(Value::as_str).and_then(|ns| ns.parse().ok());
-        let time = ns.map_or_else(|| show_ms(ms), show_ns);
-        let cells: Vec<String> = columns
-            .iter()
-            .map(|c| list(series, c).get(at).map_or_else(String::new, ToString::to_string))
-            .collect();
-        match format {
-            Format::Csv => outln!("{name},{time},{}", cells.join(",")),
-            _ => outln!("{}", row(name, &time, cells.iter().map(String::as_str))),
         }
     }
     Ok(())

@@ -1,19 +1,26 @@
-//! `export`: readings as a Parquet file.
+//! `export`: readings as a file.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use hyper::Method;
 use tideline_link::{errln, outln};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 
-use super::ExportArgs;
 use super::socket::{HubSocket, escape};
+use super::{ExportArgs, FileFormat};
 
 /// Writes beside the file and renames at the end: what has its name is whole.
 pub async fn export(hub: &HubSocket, args: &ExportArgs) -> Result<()> {
-    let mut path = format!("/api/v1/export?to={}", escape(&args.to));
+    let format = args.format.unwrap_or_else(|| of_ending(&args.out));
+    let name = match format {
+        FileFormat::Parquet => "parquet",
+        FileFormat::Arrow => "arrow",
+        FileFormat::Csv => "csv",
+    };
+    let mut path = format!("/api/v1/export?format={name}&to={}", escape(&args.to));
     for (name, value) in [("series", &args.series), ("device", &args.device), ("from", &args.from)] {
         if let Some(value) = value {
             path += &format!("&{name}={}", escape(value));
@@ -23,7 +30,8 @@ pub async fn export(hub: &HubSocket, args: &ExportArgs) -> Result<()> {
     unfinished.push(".part");
     let unfinished = PathBuf::from(unfinished);
     let shown = args.out.display();
-    let written = write(hub, &path, &unfinished).await;
+    let file = alone(&unfinished).with_context(|| format!("nothing was written to {shown}"))?;
+    let written = write(hub, &path, File::from_std(file), format).await;
     if written.is_err() {
         let _none_left = tokio::fs::remove_file(&unfinished).await;
     }
@@ -33,10 +41,28 @@ pub async fn export(hub: &HubSocket, args: &ExportArgs) -> Result<()> {
     Ok(())
 }
 
-async fn write(hub: &HubSocket, path: &str, to: &std::path::Path) -> Result<u64> {
-    let mut file = File::create(to).await.with_context(|| format!("{} cannot be made", to.display()))?;
+/// What the ending of a file's name says.
+fn of_ending(path: &Path) -> FileFormat {
+    match path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase).as_deref() {
+        Some("csv") => FileFormat::Csv,
+        Some("arrow" | "arrows") => FileFormat::Arrow,
+        _ => FileFormat::Parquet,
+    }
+}
+
+/// Opens the unfinished file for this process alone; what one that was killed left in it is overwritten.
+fn alone(path: &Path) -> Result<std::fs::File> {
+    let shown = path.display();
+    let opened = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    let file = opened.with_context(|| format!("{shown} cannot be made"))?;
+    file.try_lock().with_context(|| format!("another export is writing {shown}"))?;
+    file.set_len(0).with_context(|| format!("{shown} cannot be written"))?;
+    Ok(file)
+}
+
+async fn write(hub: &HubSocket, path: &str, mut file: File, format: FileFormat) -> Result<u64> {
     let (mut bytes, mut told) = (0_u64, 0);
-    let mut answer = hub.stream(path).await?;
+    let mut answer = hub.stream(Method::GET, path, None).await?;
     let mut end = Vec::new();
     while let Some(part) = answer.next().await? {
         file.write_all(&part).await.context("the disk")?;
@@ -48,7 +74,8 @@ async fn write(hub: &HubSocket, path: &str, to: &std::path::Path) -> Result<u64>
             errln!("{}", megabytes(bytes));
         }
     }
-    anyhow::ensure!(end == FOOTER, "the hub's answer ended early; its log says why");
+    let whole = format != FileFormat::Parquet || end == FOOTER;
+    anyhow::ensure!(whole, "the hub's answer ended early; its log says why");
     file.sync_all().await.context("the disk")?;
     Ok(bytes)
 }
@@ -61,4 +88,33 @@ const PROGRESS_BYTES: u64 = 16 * 1024 * 1024;
 fn megabytes(bytes: u64) -> String {
     let tenths = bytes / 100_000;
     format!("{}.{} MB", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ending_says_the_format() {
+        for (name, format) in [
+            ("a.csv", FileFormat::Csv),
+            ("a.ARROWS", FileFormat::Arrow),
+            ("a.parquet", FileFormat::Parquet),
+            ("csv", FileFormat::Parquet),
+        ] {
+            assert_eq!(of_ending(Path::new(name)), format, "{name}");
+        }
+    }
+
+    #[test]
+    fn two_exports_do_not_write_to_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.parquet.part");
+        std::fs::write(&path, b"left by a kill").unwrap();
+        let first = alone(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+        assert!(alone(&path).unwrap_err().to_string().contains("another export"));
+        drop(first);
+        assert!(alone(&path).is_ok());
+    }
 }

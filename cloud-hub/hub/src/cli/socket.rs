@@ -68,8 +68,8 @@ impl HubSocket {
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub async fn stream(&self, path: &str) -> Result<Answer> {
-        let (response, driver) = self.send(Method::GET, path, None).await?;
+    pub async fn stream(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
+        let (response, driver) = self.send(method, path, body).await?;
         let answer = Answer { body: response.into_body(), driver };
         Ok(answer)
     }

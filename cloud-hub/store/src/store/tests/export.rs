@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use polars::prelude::*;
 
 use super::rig::*;
+use crate::ExportFormat::{Arrow, Csv, Parquet};
 use crate::StoreError;
 
 fn rows_of(seq: u64) -> Vec<Row> {
@@ -13,17 +14,36 @@ fn rows_of(seq: u64) -> Vec<Row> {
 }
 
 fn read(bytes: Vec<u8>) -> Vec<(String, i64, u64)> {
-    let frame = ParquetReader::new(io::Cursor::new(bytes)).finish().unwrap();
+    seen(&ParquetReader::new(io::Cursor::new(bytes)).finish().unwrap())
+}
+
+fn seen(frame: &DataFrame) -> Vec<(String, i64, u64)> {
     let texts = |name: &str| {
         let column = frame.column(name).unwrap().str().unwrap();
         column.iter().map(|text| text.unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert!(texts("unit").iter().all(|unit| unit == "Cel"));
-    let times = frame.column("time_ns").unwrap().i64().unwrap().iter().map(Option::unwrap);
+    let times = frame.column("time").unwrap();
+    assert_eq!(times.dtype(), &DataType::Datetime(TimeUnit::Nanoseconds, Some(TimeZone::UTC)));
+    let times = times.datetime().unwrap().physical().iter().map(Option::unwrap);
     let values = frame.column("value").unwrap().f64().unwrap().iter().map(|value| value.unwrap().to_bits());
     let names =
         texts("device").into_iter().zip(texts("point")).map(|(device, point)| format!("{device}/{point}"));
     names.zip(times).zip(values).map(|((name, time), value)| (name, time, value)).collect()
+}
+
+fn lines(csv: &[u8]) -> Vec<(String, i64, u64)> {
+    let text = std::str::from_utf8(csv).unwrap();
+    let mut lines = text.strip_suffix("\r\n").unwrap().split("\r\n");
+    assert_eq!(lines.next(), Some("device,point,unit,time,value"));
+    let row = |line: &str| {
+        let fields: Vec<&str> = line.split(',').collect();
+        let time: jiff::Timestamp = fields[3].parse().unwrap();
+        let value: f64 = fields[4].parse().unwrap();
+        let name = format!("{}/{}", fields[0], fields[1]);
+        (name, i64::try_from(time.as_nanosecond()).unwrap(), value.to_bits())
+    };
+    lines.map(row).collect()
 }
 
 #[test]
@@ -38,16 +58,23 @@ fn an_export_has_all_rows_of_files_and_memory_in_their_order() {
     }
     store.settle().unwrap();
     let mut out = Vec::new();
-    assert_eq!(store.export_parquet(&[0, 1, 2], i64::MIN, i64::MAX, &mut out).unwrap(), 180);
+    assert_eq!(store.export(Parquet, &[0, 1, 2], i64::MIN, i64::MAX, &mut out).unwrap(), 180);
     assert_eq!(read(out), expected(&(1..=30).flat_map(rows_of).collect::<Vec<_>>()));
     let mut out = Vec::new();
-    assert_eq!(store.export_parquet(&[1], 20_000, 30_000, &mut out).unwrap(), 20);
+    assert_eq!(store.export(Parquet, &[1], 20_000, 30_000, &mut out).unwrap(), 20);
     let within = (1..=30).flat_map(rows_of).filter(|row| row.0 == 1 && (20_000..30_000).contains(&row.1));
-    assert_eq!(read(out), expected(&within.collect::<Vec<_>>()));
+    assert_eq!(read(out), expected(&within.clone().collect::<Vec<_>>()));
+    let mut out = Vec::new();
+    assert_eq!(store.export(Arrow, &[0, 1, 2], i64::MIN, i64::MAX, &mut out).unwrap(), 180);
+    let frame = IpcStreamReader::new(io::Cursor::new(out)).finish().unwrap();
+    assert_eq!(seen(&frame), expected(&(1..=30).flat_map(rows_of).collect::<Vec<_>>()));
+    let mut out = Vec::new();
+    assert_eq!(store.export(Csv, &[1], 20_000, 30_000, &mut out).unwrap(), 20);
+    assert_eq!(lines(&out), expected(&within.clone().collect::<Vec<_>>()));
     let mut none = Vec::new();
-    assert_eq!(store.export_parquet(&[0], 0, 1, &mut none).unwrap(), 0);
+    assert_eq!(store.export(Parquet, &[0], 0, 1, &mut none).unwrap(), 0);
     assert_eq!(read(none), []);
-    assert!(matches!(store.export_parquet(&[9], 0, 1, &mut Vec::new()), Err(StoreError::Query(_))));
+    assert!(matches!(store.export(Parquet, &[9], 0, 1, &mut Vec::new()), Err(StoreError::Query(_))));
     store.close().unwrap();
 }
 
@@ -71,10 +98,15 @@ fn an_export_ends_when_nobody_takes_it() {
     let store = ready(config(dir.path()));
     append(&store, 1, &[rows_of(1)]);
     store.settle().unwrap();
-    let export = |out: Short| store.export_parquet(&[0, 1, 2], i64::MIN, i64::MAX, out);
+    let export = |out: Short| store.export(Parquet, &[0, 1, 2], i64::MIN, i64::MAX, out);
     assert!(export(Short(1 << 20)).is_ok());
     for bytes in [0, 4, 100, 500] {
         assert!(matches!(export(Short(bytes)), Err(StoreError::Query(_))), "{bytes} bytes");
+    }
+    for format in [Arrow, Csv] {
+        let export = |out: Short| store.export(format, &[0, 1, 2], i64::MIN, i64::MAX, out);
+        assert!(export(Short(1 << 20)).is_ok());
+        assert!(matches!(export(Short(100)), Err(StoreError::Query(_))), "{format:?}");
     }
     store.close().unwrap();
 }

@@ -36,6 +36,9 @@ pub struct StoreConfig {
     pub compact: bool,
     /// How long each tier is kept, and in how much room; looked at in the background with merges.
     pub retention: Retention,
+    /// Segments of the log from this one on are kept at the start, also where all that they hold is sealed:
+    /// somebody still reads them, and says so by [`crate::Store::hold_log`] afterwards.
+    pub keep_log_from: u64,
     /// How soon the log is reopened after a failed write; the pause doubles up to half a minute.
     pub log_retry_min: Duration,
 }
@@ -70,6 +73,7 @@ impl StoreConfig {
             check_files_on_open: false,
             compact: true,
             retention: Retention::default(),
+            keep_log_from: u64::MAX,
             log_retry_min: Duration::from_secs(1),
         }
     }

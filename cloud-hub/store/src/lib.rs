@@ -54,6 +54,9 @@ pub use query::{
 };
 pub use retention::{Limit, Retention};
 pub use snapshot::{LogEnd, snapshot};
-pub use store::{Check, CheckState, DeadLetter, Health, LetterState, OpenReport, Quarantined, Store};
+pub use store::{
+    Check, CheckState, DeadLetter, Health, LetterState, LogEntry, LogPart, LogPlace, OpenReport, Quarantined,
+    Store,
+};
 pub use tables::{DeviceInfo, LiveBatch, LiveColumn, SeriesInfo, SeriesMeta, SeriesState, TierUse};
 pub use verify::{Verification, verify};

@@ -33,6 +33,7 @@ pub use look::look;
 pub use replay::{Replay, ReplayedBatch};
 
 use record::Record;
+pub(crate) use record::{ReadRecord, RecordError, SEGMENT_MAGIC, read as read_record};
 
 use crate::snapshot::LogEnd;
 
@@ -114,8 +115,16 @@ impl<D: LogDisk> LogCore<D> {
     ///
     /// # Errors
     /// The disk cannot be read or written at all.
-    pub fn open(mut disk: D, checkpoint: Checkpoint) -> Result<(Self, Replay), LogError> {
-        let (ledgers, replay, newest) = replay::replay(&mut disk, checkpoint)?;
+    pub fn open(disk: D, checkpoint: Checkpoint) -> Result<(Self, Replay), LogError> {
+        Self::open_keeping(disk, checkpoint, u64::MAX)
+    }
+
+    /// As [`LogCore::open`]; older segments from this one on are not replayed and stay, for who reads them.
+    ///
+    /// # Errors
+    /// As [`LogCore::open`].
+    pub fn open_keeping(mut disk: D, from: Checkpoint, keep: u64) -> Result<(Self, Replay), LogError> {
+        let (ledgers, replay, newest) = replay::replay(&mut disk, from, keep)?;
         let segment = newest + 1;
         let mut core = Self {
             disk,
@@ -374,7 +383,7 @@ impl<D: LogDisk> LogCore<D> {
         started
     }
 
-    /// What the log holds of an epoch.
+    /// What it holds of an epoch.
     #[must_use]
     pub fn state(&self, agent: &AgentId, epoch: Epoch) -> AgentState {
         lock(&self.ledgers).state(agent, epoch)

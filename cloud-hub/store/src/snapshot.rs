@@ -14,7 +14,7 @@ use crate::manifest::{Contents, Manifest};
 use crate::tables::sealed_paths;
 
 /// Where the log of a running store was durable: the segment that is written, and its bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogEnd {
     /// The segment that is written.
     pub segment: u64,

@@ -14,6 +14,7 @@ mod letters;
 mod open;
 mod reopen;
 mod retain;
+mod tail;
 mod threads;
 mod unkept;
 
@@ -51,6 +52,7 @@ use threads::Command;
 
 pub use health::{Check, CheckState, Health};
 pub use letters::{DeadLetter, LetterState};
+pub use tail::{LogEntry, LogPart, LogPlace, Tail};
 
 /// Blocks that wait for the writer or for the disk, in KiB; the senders of others wait.
 const QUEUE_KIB_MAX: u32 = 64 * 1024;

@@ -19,6 +19,7 @@ use crate::metrics::Counters;
 use crate::query::Tier;
 use crate::retention::Retention;
 use crate::sealed::Target;
+use crate::store::Tail;
 
 /// What a series is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -314,6 +315,7 @@ pub struct Shared {
     // Bytes that are durable and not decoded.
     pub on_the_way: Budget,
     pub load: Load,
+    pub tail: Tail,
     pub blocks: BlockCache,
     pub signal: Signal,
 }

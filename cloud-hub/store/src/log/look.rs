@@ -45,6 +45,6 @@ impl LogDisk for ReadOnly {
 /// # Errors
 /// The folder cannot be read.
 pub fn look(dir: &Path, from: Checkpoint) -> Result<(Ledgers, Replay), LogError> {
-    let (ledgers, found, _) = replay(&mut ReadOnly(dir.to_owned()), from)?;
+    let (ledgers, found, _) = replay(&mut ReadOnly(dir.to_owned()), from, u64::MAX)?;
     Ok((ledgers, found))
 }

@@ -41,8 +41,13 @@ pub struct Replay {
     pub(super) forgotten: Vec<(AgentId, Epoch, Option<Moved>)>,
 }
 
-/// The ledgers after the replay, what was found, and the newest segment number ever used.
-pub fn replay<D: LogDisk>(disk: &mut D, from: Checkpoint) -> Result<(Ledgers, Replay, u64), LogError> {
+/// The ledgers after the replay, what was found, and the newest segment number ever used. Of the segments
+/// before the checkpoint those from `keep_from` on stay where they are.
+pub fn replay<D: LogDisk>(
+    disk: &mut D,
+    from: Checkpoint,
+    keep_from: u64,
+) -> Result<(Ledgers, Replay, u64), LogError> {
     let mut ledgers = from.ledgers;
     let mut found = Replay::default();
     let mut segments = disk.list().map_err(LogError::io("listing the log"))?;
@@ -50,6 +55,9 @@ pub fn replay<D: LogDisk>(disk: &mut D, from: Checkpoint) -> Result<(Ledgers, Re
     let newest = segments.last().copied().unwrap_or(0).max(from.oldest_segment);
     found.newest = newest;
     for segment in segments {
+        if segment < from.oldest_segment && segment >= keep_from {
+            continue;
+        }
         if segment < from.oldest_segment {
             disk.remove(segment).map_err(LogError::io("removing an old log segment"))?;
             continue;

@@ -16,6 +16,7 @@ use super::compact::{remove, run_compactor};
 use super::damage::{self, Damage, Workshop, put_aside};
 use super::flush::run_flusher;
 use super::reopen::run_reopener;
+use super::tail::Tail;
 use super::threads::{Core, DECODE_BYTES_MAX, DECODE_QUEUE_MAX, Decoder, Writer, run_checker};
 use super::unkept::Unkept;
 use super::{Inner, OpenReport, QUEUE_KIB_MAX, Quarantined, Store};
@@ -56,8 +57,8 @@ pub fn open_on(
     let disk = RealDisk::open(config.dir.join("log"), config.dir.join("quarantine"))
         .map_err(StoreError::io("opening the log's folder"))?;
     let Contents { checkpoint, series, files, expired, .. } = contents;
-    let sealed = checkpoint.ledgers.clone();
-    let (core, replay) = LogCore::open(between(disk), checkpoint)?;
+    let (sealed, oldest) = (checkpoint.ledgers.clone(), checkpoint.oldest_segment);
+    let (core, replay) = LogCore::open_keeping(between(disk), checkpoint, config.keep_log_from)?;
     let mut core = core.with_segment_bytes_max(config.log_segment_bytes_max);
     for (segment, reason) in &replay.problems {
         let path = config.dir.join("log").join(format!("{segment:08}.log"));
@@ -93,6 +94,7 @@ pub fn open_on(
         changes: watch::Sender::new(0),
         on_the_way: Budget::new(DECODE_BYTES_MAX),
         load: Load::default(),
+        tail: Tail::new(core.end(), oldest.min(config.keep_log_from), config.keep_log_from),
         blocks: BlockCache::new(config.cache_bytes),
         signal: Signal::default(),
     });

@@ -14,5 +14,6 @@ mod reopen;
 mod restamps;
 mod retention;
 mod rig;
+mod tail;
 mod values;
 mod verify;

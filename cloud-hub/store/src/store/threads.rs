@@ -150,6 +150,7 @@ impl Writer {
 
     fn count(&self) {
         self.shared.counters.log_bytes.store(self.core.bytes_written(), Ordering::Relaxed);
+        self.shared.tail.grown_to(self.core.end());
         let poisoned = self.core.is_poisoned();
         if self.shared.counters.poisoned.swap(poisoned, Ordering::Relaxed) != poisoned {
             add(&self.shared.counters.log_failures, u64::from(poisoned));
@@ -228,6 +229,8 @@ impl Writer {
         match self.core.append(batches) {
             Ok(durable) => {
                 add(&self.shared.counters.commits, 1);
+                // Before the answers: who has one finds the batch in the log.
+                self.shared.tail.grown_to(self.core.end());
                 for (batch, reply) in durable.into_iter().zip(replies) {
                     let envelope = &batch.run().envelope;
                     let rows = envelope.rows.total_in(envelope.first, batch.taken());
@@ -300,7 +303,8 @@ impl Writer {
                 let _ = reply.send(reopened.map_err(StoreError::from));
             }
             Command::Trim { oldest_segment } => {
-                if let Err(error) = self.core.remove_before(oldest_segment) {
+                let oldest = self.shared.tail.trim_to(oldest_segment);
+                if let Err(error) = self.core.remove_before(oldest) {
                     tracing::warn!(%error, "old log segments stay until the next start");
                 }
             }

@@ -8,6 +8,7 @@ pub mod device_tokens;
 pub mod devices;
 pub mod enroll;
 pub mod export;
+pub mod jobs;
 pub mod last;
 pub mod ledger;
 pub mod problem;
@@ -30,7 +31,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use axum::{Extension, Router, middleware};
 use http_body_util::LengthLimitError;
 use tideline_store::{Check, CheckState};
@@ -72,6 +73,13 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         last::last,
         aggregate::aggregate,
         export::export,
+        jobs::list,
+        jobs::show,
+        jobs::put,
+        jobs::pause,
+        jobs::resume,
+        jobs::delete,
+        jobs::rows,
         sql::sql,
         stream::live,
         store::show,
@@ -89,7 +97,7 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         write::influx_v1,
         write::remote_write
     ),
-    components(schemas(shapes::LiveColumns, shapes::QueryGap))
+    components(schemas(shapes::LiveColumns, shapes::LiveResults, shapes::QueryGap))
 )]
 struct Document;
 
@@ -129,6 +137,9 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/dead-letters/{id}/replay", post(dead_letters::replay))
         .route("/dead-letters/{id}", delete(dead_letters::remove))
         .route("/strangers", get(strangers::list))
+        .route("/jobs/{name}", put(jobs::put).delete(jobs::delete))
+        .route("/jobs/{name}/pause", post(jobs::pause))
+        .route("/jobs/{name}/resume", post(jobs::resume))
         .route("/backups", post(backups::create))
         .route_layer(middleware::from_fn(auth::require_admin));
     let signed_on = Router::new()
@@ -145,6 +156,9 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/export", get(export::export))
         .route("/sql", post(sql::sql))
         .route("/live", get(stream::live))
+        .route("/jobs", get(jobs::list))
+        .route("/jobs/{name}", get(jobs::show))
+        .route("/jobs/{name}/rows", get(jobs::rows))
         .route("/store", get(store::show))
         .route("/dead-letters", get(dead_letters::list))
         .route("/dead-letters/{id}", get(dead_letters::show))
@@ -241,6 +255,7 @@ async fn ready(State(hub): State<App>) -> (StatusCode, String) {
 async fn metrics(State(hub): State<App>) -> Response {
     let page =
         telemetry::page(&hub.counters, hub.fleet.online(), hub.presences.counts(), &hub.store.metrics());
+    let page = page + &telemetry::jobs(&hub.jobs.views());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
 }
 

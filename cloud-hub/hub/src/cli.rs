@@ -5,6 +5,7 @@ mod beside;
 mod dead;
 mod export;
 mod files;
+mod jobs;
 mod query;
 mod show;
 mod socket;
@@ -100,6 +101,9 @@ pub enum Command {
     /// What agents sent that cannot be decoded.
     #[command(subcommand)]
     DeadLetter(DeadLetterCommand),
+    /// Stream jobs: windows over readings as they come.
+    #[command(subcommand)]
+    Job(JobCommand),
     /// Make a backup, beside a running hub or without one.
     Backup {
         /// A folder that is there, to make one in that is named by the time; or the name of a new one.
@@ -395,6 +399,51 @@ pub enum DeadLetterCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum JobCommand {
+    /// All jobs.
+    List,
+    /// One job with its devices and its definition.
+    Show {
+        /// The job.
+        name: String,
+        /// All that is known as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Its newest results, and readings that it put aside.
+    Rows {
+        /// The job.
+        name: String,
+    },
+    /// Make a job and start it, or change its definition.
+    Put {
+        /// The definition, as TOML or JSON; `job reference` describes it.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Its name; that in the file when left out, or the file's own.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Have a job take nothing in; what comes meanwhile is kept for it.
+    Pause {
+        /// The job.
+        name: String,
+    },
+    /// Have a job that is paused or has failed go on.
+    Resume {
+        /// The job.
+        name: String,
+    },
+    /// Remove a job with its state; its series stay.
+    Delete {
+        /// The job.
+        name: String,
+    },
+    /// What a definition may say, with an example for each kind of window.
+    Reference,
+}
+
+#[derive(Debug, Subcommand)]
 pub enum StoreCommand {
     /// What is stored; by a running hub, or by the files without one.
     Inspect,
@@ -438,6 +487,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Store(StoreCommand::Inspect) => files::inspect(&config).await,
         Command::Store(StoreCommand::Verify) => files::verify(&config).await,
         Command::DeadLetter(command) => dead::dead_letter(&HubSocket::of(&config), &command).await,
+        Command::Job(command) => jobs::job(&HubSocket::of(&config), &command).await,
         Command::Backup { to } => backup::backup(&config, &to).await,
         Command::Restore { from, force } => backup::restore(&config, &from, force),
         // Neither comes here.

@@ -14,6 +14,7 @@ use crate::arrivals::Arrivals;
 use crate::bucket::{Allowance, Buckets, Pace};
 use crate::config::Config;
 use crate::fleet::Fleet;
+use crate::jobs::Jobs;
 use crate::live::Live;
 use crate::metadata::{Metadata, MetadataError};
 use crate::passwords::Passwords;
@@ -112,6 +113,8 @@ pub struct Hub {
     pub passwords: Passwords,
     /// What tokens write.
     pub writers: Writers,
+    /// Stream jobs.
+    pub jobs: Jobs,
     /// Who follows the live feed.
     pub streams: Places<String>,
     /// Changes when a session, a user or a token ends: whoever goes on for long looks again then.
@@ -175,6 +178,7 @@ impl Hub {
             complaints: Buckets::new(COMPLAINTS),
             passwords: Passwords::default(),
             writers: Writers::default(),
+            jobs: Jobs::default(),
             streams: Places::new(STREAMS),
             signed_out: watch::Sender::new(0),
             strangers: Strangers::default(),

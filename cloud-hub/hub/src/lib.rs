@@ -14,6 +14,7 @@ pub mod doors;
 pub mod fleet;
 pub mod hub;
 pub mod ingest;
+pub mod jobs;
 pub mod live;
 pub mod metadata;
 pub mod mqtt;

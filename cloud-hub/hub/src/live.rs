@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use crate::api::devices::views;
-use crate::api::shapes::{Device, LiveColumns, QueryGap};
+use crate::api::shapes::{Device, LiveColumns, LiveResult, QueryGap};
 use crate::hub::App;
 use crate::metadata::DeviceRecord;
 use crate::telemetry::Metric;
@@ -27,6 +27,8 @@ const DEVICES_PER_UPDATE_MAX: usize = 500;
 /// Most readings of one series in one event; a reader of the live feed needs the newest, and the
 /// whole backlog is a query away.
 const READINGS_PER_SERIES_MAX: usize = 1000;
+/// About what a result takes, with its names.
+const RESULT_BYTES: usize = 512;
 /// How often what came in goes out.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
 const TICKS_PER_DEVICE_UPDATE: u64 = 10;
@@ -41,6 +43,8 @@ pub enum Happening {
     Devices(Vec<Device>),
     /// An agent gave readings up.
     Gap(QueryGap),
+    /// A stream job gave results.
+    Results(Vec<LiveResult>),
 }
 
 impl Happening {
@@ -57,6 +61,7 @@ impl Happening {
                 .map(|d| size_of::<Device>() + size_of_val(d.ledger.gaps.as_slice()) + 3 * d.id.len())
                 .sum(),
             Self::Gap(gap) => size_of::<QueryGap>() + gap.device.len(),
+            Self::Results(rows) => rows.len().saturating_mul(RESULT_BYTES),
         }
     }
 }

@@ -14,6 +14,7 @@ use redb::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tideline_protocol::model::SeriesDef;
+use tideline_streams::Life;
 
 use crate::presence::PresenceEvent;
 
@@ -178,6 +179,19 @@ record! {
     }
 }
 record! {
+    /// A stream job, by its name.
+    JobRecord in "jobs" {
+        /// Its definition as JSON, which was checked.
+        definition: String,
+        /// Where it is in its life.
+        life: Life,
+        /// When it was made, Unix ms.
+        created_ms: i64,
+        /// When its definition was last changed, Unix ms.
+        changed_ms: i64,
+    }
+}
+record! {
     /// A token that a device proves itself with over MQTT, by its id.
     DeviceTokenRecord in "device_tokens" {
         /// The device, which is an agent of its own.
@@ -198,7 +212,7 @@ record! {
     }
 }
 
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     DeviceRecord::TABLE,
     EnrolRecord::TABLE,
     UserRecord::TABLE,
@@ -206,6 +220,7 @@ const TABLES: [&str; 10] = [
     WriteTokenRecord::TABLE,
     WriterRecord::TABLE,
     WriterSeriesRecord::TABLE,
+    JobRecord::TABLE,
     DeviceTokenRecord::TABLE,
     SessionRecord::TABLE,
     PresenceRecord::TABLE,

@@ -25,7 +25,7 @@ use crate::descriptors::Descriptors;
 use crate::doors::{GRACE, SOCKET};
 use crate::hub::{Addresses, App, Hub};
 use crate::metadata::{Metadata, UserRecord};
-use crate::{doors, ingest, live, mqtt, pki, presence};
+use crate::{doors, ingest, jobs, live, mqtt, pki, presence};
 
 /// The store's folder in the data folder.
 pub const STORE: &str = "store";
@@ -76,6 +76,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     if hub.metadata.list::<UserRecord>()?.is_empty() {
         tracing::info!("there is no user yet: make one with `cloud-hub user create NAME` beside this hub");
     }
+    jobs::start(&hub).await.context("the stream jobs")?;
+    let held = tokio::spawn(jobs::watch(Arc::clone(&hub)));
     let doors = doors::open(&hub, http, https, &server, &data, descriptors.web())?;
     let feed = tokio::spawn(live::feed(Arc::clone(&hub)));
     let refused = tokio::spawn(ingest::watch_refused(Arc::clone(&hub)));
@@ -94,8 +96,10 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
         let _late = tokio::time::timeout(GRACE, door).await;
     }
     let _late = tokio::time::timeout(GRACE, presences).await;
+    let _late = tokio::time::timeout(GRACE, jobs::stop(&hub)).await;
     feed.abort();
     refused.abort();
+    held.abort();
     let _gone = fs::remove_file(data.join(SOCKET));
     let store = hub.store.clone();
     tokio::task::spawn_blocking(move || store.close()).await?.context("the store did not close well")?;
@@ -227,8 +231,10 @@ pub fn store_config(config: &Config, data: &Path) -> StoreConfig {
 }
 
 fn open_store(config: &Config, data: &Path, clock: Arc<dyn Clock>) -> Result<Store> {
-    let (store, report) =
-        Store::open(store_config(config, data), clock).context("the store cannot be opened")?;
+    let mut options = store_config(config, data);
+    options.keep_log_from =
+        jobs::oldest_segment(&data.join(jobs::FOLDER)).context("the states of stream jobs")?;
+    let (store, report) = Store::open(options, clock).context("the store cannot be opened")?;
     for bad in &report.quarantined {
         tracing::error!(path = %bad.path.display(), reason = bad.reason, "a damaged file was set aside; agents refill what they still hold");
     }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tideline_protocol::invariants::Invariant;
 use tideline_store::StoreMetrics;
 
+use crate::jobs::View;
+
 /// Every metric that the hub itself counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
@@ -226,4 +228,49 @@ fn of_files(store: &StoreMetrics) -> [(&'static str, &'static str, &'static str,
         ("tideline_store_merges_total", "Times that sealed files became one.", "counter", store.compactions),
         ("tideline_store_merge_failures_total", "Times that failed.", "counter", store.compaction_failures),
     ]
+}
+
+/// A metric of stream jobs: name, help, kind, value.
+type JobMetric = (&'static str, &'static str, &'static str, fn(&View) -> u64);
+
+/// Of devices behind a watermark that nobody has seen it is 0.
+fn watermark_s(view: &View) -> u64 {
+    view.watermark_ns.and_then(|ns| u64::try_from(ns / 1_000_000_000).ok()).unwrap_or(0)
+}
+
+const JOB_METRICS: [JobMetric; 11] = [
+    ("tideline_job_readings_total", "Readings that a job took in.", "counter", |v| v.totals.counts.rows),
+    ("tideline_job_results_total", "Results that a job gave.", "counter", |v| v.totals.results),
+    ("tideline_job_late_readings_total", "Readings behind the watermark.", "counter", |v| {
+        v.totals.counts.late
+    }),
+    ("tideline_job_side_total", "Readings that a job put aside.", "counter", |v| v.totals.side),
+    ("tideline_job_missed_total", "Parts of the log that were gone.", "counter", |v| v.tally.missed),
+    ("tideline_job_troubles_total", "Times that a job had to wait.", "counter", |v| v.troubles),
+    ("tideline_job_open_windows", "Windows that a job holds.", "gauge", |v| v.open_windows),
+    ("tideline_job_devices", "Devices that a job knows.", "gauge", |v| v.devices),
+    ("tideline_job_state_bytes", "What a job holds, in bytes.", "gauge", |v| v.state_bytes),
+    ("tideline_job_behind_bytes", "Bytes of the log that a job has not read.", "gauge", |v| v.behind_bytes),
+    ("tideline_job_watermark_seconds", "The least watermark of a job's devices.", "gauge", watermark_s),
+];
+
+/// The metrics of stream jobs, by the name of each; there are few.
+#[must_use]
+pub fn jobs(all: &[(String, bool, View)]) -> String {
+    let mut out = String::new();
+    if all.is_empty() {
+        return out;
+    }
+    out.push_str("# HELP tideline_job_running Whether a job runs.\n# TYPE tideline_job_running gauge\n");
+    for (name, runs, _) in all {
+        // Writing to a String cannot fail.
+        let _ok = writeln!(out, "tideline_job_running{{job=\"{name}\"}} {}", u64::from(*runs));
+    }
+    for (metric, help, kind, value) in JOB_METRICS {
+        let _ok = write!(out, "# HELP {metric} {help}\n# TYPE {metric} {kind}\n");
+        for (name, _, view) in all {
+            let _ok = writeln!(out, "{metric}{{job=\"{name}\"}} {}", value(view));
+        }
+    }
+    out
 }

@@ -21,8 +21,9 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinError;
 
 pub use self::admission::{Admission, DEVICES_PER_TOKEN_MAX, DevicePattern, only_device};
-use self::writer::Writer;
+pub use self::writer::{ROWS_PER_BATCH_MAX, Writer};
 use crate::hub::App;
+use crate::jobs::is_job;
 use crate::metadata::{Changes, DeviceRecord, MetadataError};
 use crate::places::{Limits, Place, Places};
 use crate::secret::SecretError;
@@ -40,10 +41,10 @@ const NEXT_MS: u32 = 300_000;
 /// How often it is noted in the registry that a writer was heard of.
 const NOTE_EVERY_MS: i64 = 60_000;
 
-/// Whether only writers may have this id.
+/// Whether only writers may have this id, those of tokens and those of jobs.
 #[must_use]
 pub fn is_writer(id: &str) -> bool {
-    id.starts_with(WRITER_PREFIX)
+    id.starts_with(WRITER_PREFIX) || is_job(id)
 }
 
 /// Why readings were not stored.

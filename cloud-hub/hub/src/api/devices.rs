@@ -15,6 +15,7 @@ use super::ledger::total;
 use super::problem::{ApiError, Problem};
 use super::shapes::{Device, DeviceEvents, DevicePage, DeviceRequest, DeviceState, Ledger, Uplink, Way};
 use crate::hub::{App, Hub};
+use crate::jobs::JOB_PREFIX;
 use crate::metadata::{Changes, DeviceRecord, MetadataError};
 use crate::presence::{PresenceEvent, Shown, State as PresenceState};
 use crate::when;
@@ -137,7 +138,9 @@ pub async fn add(
 /// It is one of them.
 pub(super) fn not_reserved(id: &str) -> Result<(), ApiError> {
     if is_writer(id) {
-        let detail = format!("{id:?}: ids that begin with {WRITER_PREFIX:?} are those of tokens that write");
+        let detail = format!(
+            "{id:?}: ids that begin with {WRITER_PREFIX:?} are those of tokens that write, and with {JOB_PREFIX:?} those of jobs"
+        );
         return Err(ApiError::new(StatusCode::CONFLICT, "reserved-id", detail));
     }
     Ok(())

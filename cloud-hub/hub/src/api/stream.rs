@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::auth::Principal;
 use super::problem::{ApiError, Problem};
-use super::shapes::LiveReadings;
+use super::shapes::{LiveReadings, LiveResults};
 use crate::hub::{App, STREAMS};
 use crate::live::{Happening, LiveEvent, Since};
 use crate::places::Full;
@@ -89,6 +89,14 @@ impl Filter {
             }
             Happening::Gap(gap) if self.wants(&gap.device) => vec![event("gap", gap, id)],
             Happening::Gap(_) => Vec::new(),
+            Happening::Results(rows) => {
+                let wanted = rows.iter().filter(|row| self.wants(row.device()));
+                let results: Vec<_> = wanted.cloned().collect();
+                if results.is_empty() {
+                    return Vec::new();
+                }
+                vec![event("results", &LiveResults { results }, id)]
+            }
         };
         made.into_iter().flatten().collect()
     }
@@ -105,7 +113,7 @@ fn mark(cursor: u64) -> Event {
     Event::default().id(cursor.to_string())
 }
 
-/// Server-sent events: `readings`, `device`, `gap`, `reset`
+/// Server-sent events: `readings`, `device`, `gap`, `results`, `reset`
 ///
 /// A reader that sends the last id it got as `Last-Event-ID` gets what it missed. When that is no
 /// longer kept, or the id is of an earlier run of the hub, `reset` comes first and then what is new:

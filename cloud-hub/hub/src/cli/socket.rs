@@ -56,6 +56,14 @@ impl HubSocket {
         self.ask(Method::POST, path, Some(body)).await
     }
 
+    /// Puts something in a place.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn put(&self, path: &str, body: &Value) -> Result<Value> {
+        self.ask(Method::PUT, path, Some(body)).await
+    }
+
     /// Removes.
     ///
     /// # Errors

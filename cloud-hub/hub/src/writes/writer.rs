@@ -17,7 +17,7 @@ use crate::metadata::{Changes, DeviceRecord, MetadataError, WriterRecord, Writer
 use crate::secret::SecretError;
 
 /// Readings of one batch: at 16 bytes, which is the worst, a third of what a run may have.
-const ROWS_PER_BATCH_MAX: usize = 65_536;
+pub const ROWS_PER_BATCH_MAX: usize = 65_536;
 
 /// An open writer.
 #[derive(Debug)]
@@ -127,6 +127,12 @@ impl Writer {
         hub.store.open_epoch(agent.clone(), epoch, Vec::new(), None).await?;
         tracing::info!(%agent, %epoch, "a writer has begun an epoch");
         Ok(Self { agent: agent.clone(), epoch, series: HashMap::new(), known: 0, next: Seq::FIRST })
+    }
+
+    /// Its epoch, and the seq of the next batch.
+    #[must_use]
+    pub const fn place(&self) -> (Epoch, Seq) {
+        (self.epoch, self.next)
     }
 
     /// Stores readings; returns when they are durable. After an error the writer is of no more use.

@@ -68,8 +68,8 @@ pub enum LogEntry {
 /// A part of the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogPart {
-    /// What it holds, in its order.
-    pub entries: Vec<LogEntry>,
+    /// What it holds, in its order, each with the place behind it.
+    pub entries: Vec<(LogEntry, LogPlace)>,
     /// Where to read on.
     pub next: LogPlace,
     /// Whether that was all there is.
@@ -254,7 +254,7 @@ fn records(bytes: &[u8], whole: bool, place: LogPlace) -> LogPart {
             Ok(Some((record, after))) => {
                 out.next.bytes += (rest.len() - after.len()) as u64;
                 rest = after;
-                out.entries.extend(record.and_then(entry));
+                out.entries.extend(record.and_then(entry).map(|entry| (entry, out.next)));
             }
             Err(RecordError::Torn) if !whole => return out,
             Err(_) => {

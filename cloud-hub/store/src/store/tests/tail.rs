@@ -15,7 +15,8 @@ fn read_from(store: &Store, from: LogPlace, bytes_max: u64) -> (Vec<u64>, LogPla
         let part = store.read_log(place, bytes_max).unwrap();
         assert!(part.next > place || part.at_end, "it does not move on from {place:?}");
         missed |= part.missed;
-        for entry in part.entries {
+        for (entry, behind) in part.entries {
+            assert!(behind > place && behind <= part.next);
             let LogEntry::Batch { taken, run, agent } = entry else { continue };
             assert_eq!(store.named(&agent, &run, &taken).unwrap().len(), 1);
             seqs.extend(taken.iter().flat_map(|(lo, hi)| lo..=hi));
@@ -108,7 +109,7 @@ fn seqs_that_were_given_up_are_told() {
     let dropped: Vec<&RangeSet> = part
         .entries
         .iter()
-        .filter_map(|entry| match entry {
+        .filter_map(|(entry, _)| match entry {
             LogEntry::Dropped { seqs, .. } => Some(seqs),
             LogEntry::Batch { .. } => None,
         })

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 use tideline_formats::Column;
-use tideline_protocol::model::{AgentId, DeviceId, PointId, Sample};
+use tideline_protocol::block::BlockBuilder;
+use tideline_protocol::durability::Batch;
+use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, Sample, Seq, SeriesDef};
+use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
 use tideline_store::StoreConfig;
 
 use super::*;
@@ -43,6 +46,11 @@ async fn close(hub: App) {
     stop(&hub).await;
     let store = hub.store.clone();
     tokio::task::spawn_blocking(move || store.close()).await.unwrap().unwrap();
+    // What a blocking thread still has in hand ends by itself.
+    let mut looks = tokio::time::interval(Duration::from_millis(2));
+    while Arc::strong_count(&hub) > 1 {
+        looks.tick().await;
+    }
 }
 
 fn column(series: &str, rows: &[(i64, f64)]) -> Column {
@@ -132,12 +140,8 @@ async fn a_job_gives_its_results_as_a_series_and_as_rows() {
     assert_eq!(readings(&hub, "pump-1/t-mean"), [(0, 3.0), (10, 1.0)]);
     assert_eq!(readings(&hub, "pump-1/t-count"), [(0, 2.0), (10, 1.0)]);
     assert_eq!(hub.store.series(None).len(), 5);
-    let shown = show(&hub, "means").unwrap();
-    let view = shown.view.unwrap();
-    assert_eq!(
-        (shown.record.life.phase(), view.totals.results, view.totals.counts.rows),
-        (Phase::Paused, 2, 4)
-    );
+    let phase = show(&hub, "means").unwrap().record.life.phase();
+    assert_eq!((phase, view.totals.results, view.totals.counts.rows), (Phase::Paused, 2, 4));
     let rows: Vec<_> =
         view.rows.iter().map(|row| (row.number, row.start_ns / MS, row.values.clone())).collect();
     let values = |mean: f64, count: f64| Some(vec![("mean".to_owned(), mean), ("count".to_owned(), count)]);
@@ -146,4 +150,368 @@ async fn a_job_gives_its_results_as_a_series_and_as_rows() {
     let ledger = hub.store.ledger(&AgentId::parse("_job.means").unwrap());
     assert_eq!((ledger.len(), ledger[0].stored, ledger[0].balanced), (1, 4, true));
     close(hub).await;
+}
+
+/// Columns that are stored together.
+type Columns = Vec<(&'static str, Vec<(i64, f64)>)>;
+
+fn t(rows: &[(i64, f64)]) -> Columns {
+    vec![("pump-1/t", rows.to_vec())]
+}
+
+/// A job, what comes, and what each series then holds, by time and by arrival among equal ones.
+struct Golden {
+    more: Value,
+    batches: Vec<Columns>,
+    wanted: Vec<(&'static str, Vec<(i64, f64)>)>,
+}
+
+fn of_window(window: Value, aggregates: Value) -> Value {
+    json!({"window": window, "aggregates": aggregates, "source": {"devices": ["pump-1"], "points": ["t", "u"]},
+        "sinks": [{"kind": "series", "point": "{point}.{aggregate}"}]})
+}
+
+/// Windows worked out by hand, as in the tests of the engines. What comes last closes them.
+fn goldens() -> Vec<Golden> {
+    let end = || t(&[(1_000, 0.0)]);
+    let tumbling = json!({"kind": "tumbling", "length_ms": 10});
+    let with = |mut value: Value, key: &str, more: Value| {
+        value[key] = more;
+        value
+    };
+    let by_device = of_window(tumbling.clone(), json!(["sum"]));
+    let by_device = with(by_device, "sinks", json!([{"kind": "series", "point": "all.{aggregate}"}]));
+    let pairs = of_window(json!({"kind": "each"}), json!([]));
+    let pairs = with(pairs, "sinks", json!([{"kind": "series", "point": "t-u"}]));
+    vec![
+        Golden {
+            more: of_window(tumbling.clone(), json!(["sum", "mean", "time_weighted_mean"])),
+            batches: vec![
+                t(&[(0, 1.0), (2, 4.0), (7, -2.0)]),
+                t(&[(9, 8.0)]),
+                t(&[(10, 5.0)]),
+                t(&[(34, 7.0)]),
+                end(),
+            ],
+            wanted: vec![
+                ("t.sum", vec![(0, 11.0), (10, 5.0), (30, 7.0)]),
+                ("t.mean", vec![(0, 2.75), (10, 5.0), (30, 7.0)]),
+                ("t.time_weighted_mean", vec![(0, 2.6), (10, 5.0), (30, 6.2)]),
+            ],
+        },
+        Golden {
+            more: of_window(json!({"kind": "hopping", "length_ms": 15, "hop_ms": 5}), json!(["sum"])),
+            batches: vec![t(&[(3, 1.0), (12, 2.0)]), t(&[(20, 4.0)]), end()],
+            wanted: vec![(
+                "t.sum",
+                vec![(-10, 1.0), (-5, 1.0), (0, 3.0), (5, 2.0), (10, 6.0), (15, 4.0), (20, 4.0)],
+            )],
+        },
+        Golden {
+            more: of_window(json!({"kind": "sliding", "length_ms": 10}), json!(["count", "sum"])),
+            batches: vec![t(&[(0, 1.0), (4, 2.0), (4, 3.0), (10, 4.0)]), t(&[(15, 9.0)]), end()],
+            wanted: vec![
+                ("t.sum", vec![(0, 1.0), (4, 6.0), (10, 10.0), (15, 13.0)]),
+                ("t.count", vec![(0, 1.0), (4, 3.0), (10, 4.0), (15, 2.0)]),
+            ],
+        },
+        Golden {
+            more: of_window(json!({"kind": "session", "gap_ms": 5}), json!(["count", "max"])),
+            batches: vec![t(&[(0, 1.0), (4, 3.0)]), t(&[(9, 5.0)]), t(&[(13, 2.0), (17, 2.0)]), end()],
+            wanted: vec![("t.count", vec![(0, 2.0), (9, 3.0)]), ("t.max", vec![(0, 3.0), (9, 5.0)])],
+        },
+        Golden {
+            more: with(of_window(tumbling.clone(), json!(["sum"])), "late", json!({"allowed_ms": 5})),
+            batches: vec![
+                t(&[(1, 1.0), (11, 10.0)]),
+                t(&[(2, 2.0), (3, 3.0)]),
+                t(&[(14, 20.0)]),
+                t(&[(4, 4.0)]),
+                t(&[(15, 30.0)]),
+                t(&[(6, 6.0), (12, 1.0)]),
+                end(),
+            ],
+            wanted: vec![("t.sum", vec![(0, 1.0), (0, 6.0), (0, 10.0), (10, 61.0)])],
+        },
+        Golden {
+            more: with(by_device, "group", json!("device")),
+            batches: vec![
+                vec![("pump-1/t", vec![(1, 1.0)]), ("pump-1/u", vec![(3, 5.0)])],
+                vec![("pump-1/u", vec![(8, 0.5), (12, 2.0)])],
+                end(),
+            ],
+            wanted: vec![("all.sum", vec![(0, 6.5), (10, 2.0)])],
+        },
+        Golden {
+            more: with(
+                pairs,
+                "join",
+                json!({"left": "t", "right": "u", "tolerance_ms": 5, "combine": "difference"}),
+            ),
+            batches: vec![
+                vec![("pump-1/t", vec![(5, 10.0)]), ("pump-1/u", vec![(3, 4.0)])],
+                vec![("pump-1/t", vec![(9, 1.0)])],
+                vec![("pump-1/u", vec![(28, 0.5)])],
+                t(&[(30, 2.0)]),
+                end(),
+            ],
+            wanted: vec![("t-u", vec![(5, 6.0), (30, 1.5)])],
+        },
+        Golden {
+            more: with(of_window(tumbling, json!(["sum"])), "late", json!({"then": "update"})),
+            batches: vec![
+                t(&[(1, 1.0), (11, 10.0)]),
+                t(&[(2, 2.0)]),
+                t(&[(25, 3.0)]),
+                t(&[(12, 5.0)]),
+                end(),
+            ],
+            wanted: vec![("t.sum", vec![(0, 1.0), (0, 3.0), (10, 10.0), (10, 15.0), (20, 3.0)])],
+        },
+    ]
+}
+
+/// When a hub is killed after a batch.
+#[derive(Clone, Copy, PartialEq)]
+enum Kill {
+    Never,
+    AtOnce,
+    WhenRead,
+    WhenStored,
+}
+
+async fn run(golden: &Golden, kills: impl Fn(usize) -> Kill) -> Vec<(&'static str, Vec<(i64, f64)>)> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = open(dir.path()).await;
+    put(&hub, job("golden", golden.more.clone())).await.unwrap();
+    for (at, batch) in golden.batches.iter().enumerate() {
+        write(&hub, batch.iter().map(|(series, rows)| column(series, rows)).collect()).await;
+        let kill_now = kills(at);
+        match kill_now {
+            Kill::Never => drop(caught_up(&hub, "golden").await),
+            Kill::AtOnce => {}
+            Kill::WhenRead => drop(caught_up(&hub, "golden").await),
+            Kill::WhenStored => {
+                drained(&hub, "golden").await;
+                resume(&hub, "golden").await.unwrap();
+            }
+        }
+        if kill_now != Kill::Never {
+            // Sealing lets the log go, but for what the job needs.
+            flush(&hub).await;
+            kill(hub).await;
+            hub = open(dir.path()).await;
+        }
+    }
+    drained(&hub, "golden").await;
+    let found = golden.wanted.iter().map(|(point, _)| (*point, readings(&hub, &format!("pump-1/{point}"))));
+    let found = found.collect();
+    let ledger = hub.store.ledger(&AgentId::parse("_job.golden").unwrap());
+    assert!(ledger.len() == 1 && ledger[0].duplicates == 0 && ledger[0].lost == 0, "{ledger:?}");
+    close(hub).await;
+    found
+}
+
+#[tokio::test]
+async fn golden_windows_are_stored_once_whenever_the_hub_is_killed() {
+    for golden in goldens() {
+        assert_eq!(run(&golden, |_| Kill::Never).await, golden.wanted, "{}", golden.more);
+        for kills in [[Kill::WhenRead; 3], [Kill::AtOnce, Kill::WhenStored, Kill::AtOnce]] {
+            let found = run(&golden, |at| kills[at % 3]).await;
+            assert_eq!(found, golden.wanted, "{}", golden.more);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_order_of_arrival_within_the_bound_changes_no_golden_window() {
+    for mut golden in goldens() {
+        if golden.more.get("late").is_some() {
+            continue;
+        }
+        golden.more["time"] = json!({"out_of_orderness_ms": 40, "idle_timeout_ms": null});
+        let last = golden.batches.pop().unwrap();
+        let mut rows: Vec<(&str, i64, f64)> = Vec::new();
+        for (series, samples) in golden.batches.drain(..).flatten() {
+            rows.extend(samples.iter().map(|(ms, value)| (series, *ms, *value)));
+        }
+        // Equal times of a series keep their order, of which "last" depends.
+        rows.sort_by_key(|(_, ms, _)| (ms * 7).rem_euclid(41));
+        golden.batches =
+            rows.into_iter().map(|(series, ms, value)| vec![(series, vec![(ms, value)])]).collect();
+        golden.batches.push(last);
+        let kills = [Kill::Never, Kill::Never, Kill::AtOnce, Kill::Never, Kill::WhenRead];
+        assert_eq!(run(&golden, |at| kills[at % 5]).await, golden.wanted, "{}", golden.more);
+    }
+}
+
+/// Stores a batch of an agent under a seq.
+async fn send(hub: &App, seq: u64, rows: &[(i64, f64)]) {
+    let (agent, epoch) = (AgentId::parse("pump-1").unwrap(), Epoch::from_bytes([7; 16]));
+    let def = SeriesDef {
+        device: DeviceId::parse("pump-1").unwrap(),
+        point: PointId::parse("t").unwrap(),
+        unit: String::new(),
+    };
+    let known =
+        hub.store.define_series(agent.clone(), epoch, Series { first: 0, defs: vec![def] }).await.unwrap();
+    let mut builder = BlockBuilder::new();
+    builder.push_batch(&[(0, &column("pump-1/t", rows).samples[..])]);
+    let block = builder.finish();
+    let (first, rows, series_end) = (Seq::new(seq), block.rows, block.series_end);
+    let envelope = RunEnvelope { epoch, lane: Lane::Live, first, rows, series_end, restamps: Vec::new() };
+    let batch = Batch::received(agent, Run { envelope, block: block.bytes }).validate(known).unwrap();
+    hub.store.append(batch).await.unwrap();
+}
+
+async fn flush(hub: &App) {
+    let store = hub.store.clone();
+    tokio::task::spawn_blocking(move || store.flush()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_lost_and_comes_again_is_not_taken_in_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = open(dir.path()).await;
+    put(&hub, job("means", json!({"aggregates": ["count"]}))).await.unwrap();
+    send(&hub, 1, &[(1, 1.0)]).await;
+    flush(&hub).await;
+    let end = *hub.store.log_end().borrow();
+    send(&hub, 2, &[(2, 1.0)]).await;
+    drained(&hub, "means").await;
+    close(hub).await;
+    // The disk loses what came last, and the agent sends it again.
+    std::fs::remove_file(dir.path().join(format!("store/log/{:08}.log", end.segment))).unwrap();
+    hub = open(dir.path()).await;
+    resume(&hub, "means").await.unwrap();
+    assert_eq!(readings(&hub, "pump-1/t").len(), 1);
+    send(&hub, 2, &[(2, 1.0)]).await;
+    send(&hub, 3, &[(12, 1.0)]).await;
+    drained(&hub, "means").await;
+    assert_eq!(readings(&hub, "pump-1/t").len(), 3);
+    assert_eq!(readings(&hub, "pump-1/t-count"), [(0, 2.0)]);
+    close(hub).await;
+}
+
+#[tokio::test]
+async fn a_paused_job_takes_in_later_what_came_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = open(dir.path()).await;
+    put(&hub, job("means", json!({}))).await.unwrap();
+    write(&hub, vec![column("pump-1/t", &[(1, 1.0)])]).await;
+    drained(&hub, "means").await;
+    write(&hub, vec![column("pump-1/t", &[(3, 3.0), (11, 5.0)])]).await;
+    flush(&hub).await;
+    close(hub).await;
+    hub = open(dir.path()).await;
+    assert_eq!(show(&hub, "means").unwrap().record.life.phase(), Phase::Paused);
+    assert!(readings(&hub, "pump-1/t-mean").is_empty());
+    assert!(pause(&hub, "means").await.unwrap_err().to_string().contains("paused cannot pause"));
+    resume(&hub, "means").await.unwrap();
+    let view = drained(&hub, "means").await;
+    assert_eq!((readings(&hub, "pump-1/t-mean"), view.tally.missed), (vec![(0, 2.0)], 0));
+    close(hub).await;
+}
+
+#[tokio::test]
+async fn a_changed_definition_keeps_the_state_where_it_fits_and_begins_anew_where_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path()).await;
+    put(&hub, job("means", json!({}))).await.unwrap();
+    assert!(!put(&hub, job("means", json!({}))).await.unwrap());
+    write(&hub, vec![column("pump-1/t", &[(1, 1.0)])]).await;
+    caught_up(&hub, "means").await;
+    let sinks = json!([{"kind": "series", "point": "new-{aggregate}-{point}"}]);
+    assert!(!put(&hub, job("means", json!({"sinks": sinks.clone()}))).await.unwrap());
+    write(&hub, vec![column("pump-1/t", &[(3, 3.0), (11, 5.0)])]).await;
+    caught_up(&hub, "means").await;
+    // What the old windows hold is gone, and what comes goes into the new ones.
+    let window = json!({"kind": "tumbling", "length_ms": 20});
+    put(&hub, job("means", json!({"sinks": sinks, "window": window}))).await.unwrap();
+    write(&hub, vec![column("pump-1/t", &[(13, 7.0), (41, 5.0)])]).await;
+    drained(&hub, "means").await;
+    assert_eq!(readings(&hub, "pump-1/new-mean-t"), [(0, 2.0), (0, 7.0)]);
+    delete(&hub, "means").await.unwrap();
+    assert!(matches!(show(&hub, "means"), Err(JobError::Unknown(_))));
+    assert!(!saved::path_of(&dir.path().join(FOLDER), "means").exists());
+    assert_eq!(readings(&hub, "pump-1/new-mean-t").len(), 2);
+    // One of the same name goes on with the writer of the first.
+    put(&hub, job("means", json!({}))).await.unwrap();
+    write(&hub, vec![column("pump-1/t", &[(101, 1.0), (111, 5.0)])]).await;
+    drained(&hub, "means").await;
+    assert_eq!(readings(&hub, "pump-1/t-mean"), [(100, 1.0)]);
+    close(hub).await;
+}
+
+#[tokio::test]
+async fn a_job_that_fails_says_why_and_holds_up_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path()).await;
+    put(&hub, job("panics", json!({}))).await.unwrap();
+    put(&hub, job("means", json!({}))).await.unwrap();
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    while show(&hub, "panics").unwrap().record.life.phase() != Phase::Failed {
+        looks.tick().await;
+    }
+    let reason = show(&hub, "panics").unwrap().record.life.reason().unwrap().to_owned();
+    assert!(reason.contains("it panicked") && reason.contains("told to"), "{reason}");
+    write(&hub, vec![column("pump-1/t", &[(1, 1.0), (11, 5.0)])]).await;
+    drained(&hub, "means").await;
+    assert_eq!(readings(&hub, "pump-1/t-mean"), [(0, 1.0)]);
+    // A state that is damaged is a failure of its job alone, and ends no start.
+    close(hub).await;
+    let path = saved::path_of(&dir.path().join(FOLDER), "means");
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let hub = open(dir.path()).await;
+    resume(&hub, "means").await.unwrap();
+    let shown = show(&hub, "means").unwrap();
+    assert_eq!(shown.record.life.phase(), Phase::Failed);
+    assert!(shown.record.life.reason().unwrap().contains("damaged: its checksum is wrong"));
+    close(hub).await;
+}
+
+#[tokio::test]
+async fn a_log_that_is_gone_is_counted_and_jobs_do_not_read_jobs() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path()).await;
+    let all = json!({"source": {"devices": ["*"], "points": ["*"]}, "aggregates": ["count"],
+        "sinks": [{"kind": "series", "point": "n-{point}"}]});
+    put(&hub, job("a", all.clone())).await.unwrap();
+    put(&hub, job("b", all)).await.unwrap();
+    write(&hub, vec![column("pump-1/t", &[(1, 1.0), (11, 5.0), (21, 5.0)])]).await;
+    drained(&hub, "a").await;
+    drained(&hub, "b").await;
+    resume(&hub, "a").await.unwrap();
+    assert_eq!(drained(&hub, "a").await.totals.counts.rows, 3);
+    // Paused for longer than the log is kept.
+    write(&hub, vec![column("pump-1/t", &[(31, 1.0)])]).await;
+    flush(&hub).await;
+    hub.store.hold_log(u64::MAX);
+    write(&hub, vec![column("pump-1/t", &[(41, 1.0)])]).await;
+    flush(&hub).await;
+    // The writer lets the log go before it takes this.
+    write(&hub, vec![column("pump-1/t", &[(51, 1.0)])]).await;
+    resume(&hub, "a").await.unwrap();
+    let view = drained(&hub, "a").await;
+    assert_eq!((view.tally.missed, view.totals.counts.rows), (1, 4));
+    close(hub).await;
+}
+
+#[test]
+fn what_a_hub_asks_of_a_definition_is_told_with_all_the_rest() {
+    let wrong = json!({
+        "name": "n".repeat(60),
+        "source": {"devices": ["*"], "points": ["t"]},
+        "window": {"kind": "tumbling", "length_ms": 0},
+        "aggregates": ["mean"],
+        "sinks": [{"kind": "series", "point": "t"}, {"kind": "series", "point": "{point}"}],
+    });
+    let error = check(serde_json::from_value(wrong).unwrap()).unwrap_err().to_string();
+    for part in ["name is 60 bytes", "window.length_ms is 0", "sinks[0].point is \"t\"", "sinks[1].point is"]
+    {
+        assert!(error.contains(part), "{part}: {error}");
+    }
 }

@@ -7,7 +7,7 @@ use crate::metadata::DeviceRecord;
 use crate::telemetry;
 
 impl Bench {
-    async fn write_token(&self, name: &str, devices: &[&str]) -> String {
+    pub(super) async fn write_token(&self, name: &str, devices: &[&str]) -> String {
         let asked = json!({"name": name, "role": "writer", "devices": devices});
         let (status, made) = self.local("POST", "/api/v1/tokens", asked).await;
         assert_eq!(status, StatusCode::CREATED, "{made}");
@@ -27,14 +27,14 @@ impl Bench {
         self.send(Door::Plain, builder.body(body.into()).unwrap()).await
     }
 
-    async fn line(&self, path: &str, token: &str, body: &str) -> (u16, Value) {
+    pub(super) async fn line(&self, path: &str, token: &str, body: &str) -> (u16, Value) {
         let (response, body) =
             self.post(path, &[("authorization", &format!("Token {token}"))], body.to_owned()).await;
         (response.status().as_u16(), body)
     }
 
     /// Times in ns and values of a series.
-    async fn stored(&self, series: &str) -> Value {
+    pub(super) async fn stored(&self, series: &str) -> Value {
         let store = self.hub.store.clone();
         tokio::task::spawn_blocking(move || store.settle()).await.unwrap().unwrap();
         let (status, body) =

@@ -31,7 +31,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Router, middleware};
 use http_body_util::LengthLimitError;
 use tideline_store::{Check, CheckState};
@@ -137,9 +137,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/dead-letters/{id}/replay", post(dead_letters::replay))
         .route("/dead-letters/{id}", delete(dead_letters::remove))
         .route("/strangers", get(strangers::list))
-        .route("/jobs/{name}", put(jobs::put).delete(jobs::delete))
-        .route("/jobs/{name}/pause", post(jobs::pause))
-        .route("/jobs/{name}/resume", post(jobs::resume))
+        .merge(jobs::changes())
         .route("/backups", post(backups::create))
         .route_layer(middleware::from_fn(auth::require_admin));
     let signed_on = Router::new()
@@ -156,9 +154,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/export", get(export::export))
         .route("/sql", post(sql::sql))
         .route("/live", get(stream::live))
-        .route("/jobs", get(jobs::list))
-        .route("/jobs/{name}", get(jobs::show))
-        .route("/jobs/{name}/rows", get(jobs::rows))
+        .merge(jobs::views())
         .route("/store", get(store::show))
         .route("/dead-letters", get(dead_letters::list))
         .route("/dead-letters/{id}", get(dead_letters::show))

@@ -33,6 +33,7 @@ sinks = [{ kind = "series", point = "{point}.{aggregate}" }]
 
 /// Nothing is late for it, so that every session is given once.
 const SESSIONS: &str = r#"
+group = "device"
 aggregates = ["count", "sum"]
 source = { devices = ["pump-*"], points = ["flow"] }
 window = { kind = "session", gap_ms = 1500 }

@@ -1,8 +1,9 @@
 //! Stream jobs by API.
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
 use tideline_streams::JobSpec;
 
 use super::problem::{ApiError, Problem};
@@ -23,6 +24,22 @@ impl From<JobError> for ApiError {
             JobError::Disk(_) => Self::internal(&error),
         }
     }
+}
+
+/// The routes that show jobs.
+pub fn views() -> Router<App> {
+    Router::new()
+        .route("/jobs", get(list))
+        .route("/jobs/{name}", get(show))
+        .route("/jobs/{name}/rows", get(rows))
+}
+
+/// The routes that change them.
+pub fn changes() -> Router<App> {
+    Router::new()
+        .route("/jobs/{name}", axum::routing::put(put).delete(delete))
+        .route("/jobs/{name}/pause", post(pause))
+        .route("/jobs/{name}/resume", post(resume))
 }
 
 /// All stream jobs

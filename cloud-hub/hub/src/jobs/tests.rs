@@ -172,17 +172,8 @@ fn of_window(window: Value, aggregates: Value) -> Value {
 }
 
 /// Windows worked out by hand, as in the tests of the engines. What comes last closes them.
-fn goldens() -> Vec<Golden> {
-    let end = || t(&[(1_000, 0.0)]);
+fn fixed_goldens() -> Vec<Golden> {
     let tumbling = json!({"kind": "tumbling", "length_ms": 10});
-    let with = |mut value: Value, key: &str, more: Value| {
-        value[key] = more;
-        value
-    };
-    let by_device = of_window(tumbling.clone(), json!(["sum"]));
-    let by_device = with(by_device, "sinks", json!([{"kind": "series", "point": "all.{aggregate}"}]));
-    let pairs = of_window(json!({"kind": "each"}), json!([]));
-    let pairs = with(pairs, "sinks", json!([{"kind": "series", "point": "t-u"}]));
     vec![
         Golden {
             more: of_window(tumbling.clone(), json!(["sum", "mean", "time_weighted_mean"])),
@@ -215,6 +206,16 @@ fn goldens() -> Vec<Golden> {
                 ("t.count", vec![(0, 1.0), (4, 3.0), (10, 4.0), (15, 2.0)]),
             ],
         },
+    ]
+}
+
+fn other_goldens() -> Vec<Golden> {
+    let tumbling = json!({"kind": "tumbling", "length_ms": 10});
+    let by_device = of_window(tumbling.clone(), json!(["sum"]));
+    let by_device = with(by_device, "sinks", json!([{"kind": "series", "point": "all.{aggregate}"}]));
+    let pairs = of_window(json!({"kind": "each"}), json!([]));
+    let pairs = with(pairs, "sinks", json!([{"kind": "series", "point": "t-u"}]));
+    vec![
         Golden {
             more: of_window(json!({"kind": "session", "gap_ms": 5}), json!(["count", "max"])),
             batches: vec![t(&[(0, 1.0), (4, 3.0)]), t(&[(9, 5.0)]), t(&[(13, 2.0), (17, 2.0)]), end()],
@@ -269,6 +270,19 @@ fn goldens() -> Vec<Golden> {
             wanted: vec![("t.sum", vec![(0, 1.0), (0, 3.0), (10, 10.0), (10, 15.0), (20, 3.0)])],
         },
     ]
+}
+
+fn goldens() -> Vec<Golden> {
+    fixed_goldens().into_iter().chain(other_goldens()).collect()
+}
+
+fn end() -> Columns {
+    t(&[(1_000, 0.0)])
+}
+
+fn with(mut value: Value, key: &str, more: Value) -> Value {
+    value[key] = more;
+    value
 }
 
 /// When a hub is killed after a batch.

@@ -177,8 +177,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/enroll/v1", enrolment)
-        .merge(scraped);
-    let all = all
+        .merge(scraped)
         .fallback(web::serve)
         .layer(middleware::from_fn(whole_body))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -103,7 +103,7 @@ pub enum Command {
     DeadLetter(DeadLetterCommand),
     /// Stream jobs: windows over readings as they come.
     #[command(subcommand)]
-    Job(JobCommand),
+    Job(jobs::JobCommand),
     /// Make a backup, beside a running hub or without one.
     Backup {
         /// A folder that is there, to make one in that is named by the time; or the name of a new one.
@@ -396,51 +396,6 @@ pub enum DeadLetterCommand {
         #[arg(required = true)]
         ids: Vec<String>,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum JobCommand {
-    /// All jobs.
-    List,
-    /// One job with its devices and its definition.
-    Show {
-        /// The job.
-        name: String,
-        /// All that is known as JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Its newest results, and readings that it put aside.
-    Rows {
-        /// The job.
-        name: String,
-    },
-    /// Make a job and start it, or change its definition.
-    Put {
-        /// The definition, as TOML or JSON; `job reference` describes it.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-        /// Its name; that in the file when left out, or the file's own.
-        #[arg(long)]
-        name: Option<String>,
-    },
-    /// Have a job take nothing in; what comes meanwhile is kept for it.
-    Pause {
-        /// The job.
-        name: String,
-    },
-    /// Have a job that is paused or has failed go on.
-    Resume {
-        /// The job.
-        name: String,
-    },
-    /// Remove a job with its state; its series stay.
-    Delete {
-        /// The job.
-        name: String,
-    },
-    /// What a definition may say, with an example for each kind of window.
-    Reference,
 }
 
 #[derive(Debug, Subcommand)]

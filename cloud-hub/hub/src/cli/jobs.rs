@@ -1,17 +1,63 @@
 //! `job list|show|rows|put|pause|resume|delete|reference`.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
+use clap::Subcommand;
 use serde_json::Value;
 use tideline_link::{out, outln};
 
-use super::JobCommand;
 use super::socket::{HubSocket, escape};
 use cloud_hub::api::shapes::{JobAnswer, JobInfo, JobList, JobPhase, JobRows};
 use cloud_hub::jobs::reference;
 use cloud_hub::when::show_ms;
+
+/// What to do with stream jobs.
+#[derive(Debug, Subcommand)]
+pub enum JobCommand {
+    /// All jobs.
+    List,
+    /// One job with its devices and its definition.
+    Show {
+        /// The job.
+        name: String,
+        /// All that is known as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Its newest results, and readings that it put aside.
+    Rows {
+        /// The job.
+        name: String,
+    },
+    /// Make a job and start it, or change its definition.
+    Put {
+        /// The definition, as TOML or JSON; `job reference` describes it.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Its name; that in the file when left out, or the file's own.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Have a job take nothing in; what comes meanwhile is kept for it.
+    Pause {
+        /// The job.
+        name: String,
+    },
+    /// Have a job that is paused or has failed go on.
+    Resume {
+        /// The job.
+        name: String,
+    },
+    /// Remove a job with its state; its series stay.
+    Delete {
+        /// The job.
+        name: String,
+    },
+    /// What a definition may say, with an example for each kind of window.
+    Reference,
+}
 
 const JOBS: &str = "/api/v1/jobs";
 /// Longest definition that is read, which the hub would not take either.

@@ -70,7 +70,8 @@ pub fn digest(
         dropped: settled.dropped.intersect(seqs),
     };
     // What is past its retention was given up here, and cannot be digested any more.
-    let expired = lock(&shared.expired).seqs(agent, epoch).intersect(&settled.stored);
+    let expired_before = lock(&shared.expired).seqs(agent, epoch).intersect(seqs);
+    let expired = expired_before.intersect(&settled.stored);
     settled.stored.remove_set(&expired);
     settled.dropped.insert_set(&expired);
     let (stored, per) = (Ranks::new(&settled.stored), per.max(1));
@@ -88,6 +89,10 @@ pub fn digest(
         }
         Arc::clone(&tables.files)
     };
+    if lock(&shared.expired).seqs(agent, epoch).intersect(seqs) != expired_before {
+        // Files that were to be read have lost their readings since: it is asked again.
+        return Err(StoreError::Sealed("readings expired meanwhile".to_owned()));
+    }
     for file in files.iter() {
         let holds = file.holdings.iter().any(|holding| {
             let (of, held, seqs, _) = holding.parts();

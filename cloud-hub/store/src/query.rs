@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::blocks::SealedFile;
 use crate::buckets::{Aggregate, Buckets, bucket_start, width_for};
 use crate::config::StoreError;
-use crate::hot::{SeriesId, is_before};
+use crate::hot::SeriesId;
 use crate::manifest::FileEntry;
 use crate::sealed::SealedFormat;
 use crate::segment::{Level, SeriesEntry};
@@ -97,10 +97,24 @@ impl From<Level> for Tier {
     }
 }
 
-/// The finest level that all of these files have in `from..to`.
-fn finest(files: &[Arc<FileEntry>], (from_ns, to_ns): (i64, i64)) -> Level {
-    let within = files.iter().filter(|file| is_before(file.first_ns, to_ns) && file.last_ns >= from_ns);
-    within.map(|file| file.finest).max().unwrap_or_default()
+/// The finest level that all of these files have of what they hold of these series in a range.
+fn finest(
+    shared: &Shared,
+    format: &dyn SealedFormat,
+    files: &[Arc<FileEntry>],
+    series: impl Iterator<Item = SeriesId> + Clone,
+    range: (i64, i64),
+) -> Result<Level, StoreError> {
+    let mut out = Level::Raw;
+    for file in files {
+        let sealed = SealedFile { shared, format, file };
+        for id in series.clone() {
+            if file.finest > out && sealed.find(id, range)?.is_some() {
+                out = file.finest;
+            }
+        }
+    }
+    Ok(out)
 }
 
 fn check(shared: &Shared, series: &[SeriesId]) -> Result<(), StoreError> {
@@ -123,11 +137,18 @@ pub fn buckets(
     if !(2..=BUCKETS_MAX).contains(&buckets_max) {
         return Err(StoreError::Query(format!("{buckets_max} buckets; allowed are 2 to {BUCKETS_MAX}")));
     }
-    let tables = read(&shared.tables);
-    let files = Arc::clone(&tables.files);
+    let mut files = Arc::clone(&read(&shared.tables).files);
+    let (tables, least) = loop {
+        // Files are read for it, and nobody must wait for the tables meanwhile.
+        let least = finest(shared, format, &files, series.iter().copied(), (from_ns, to_ns))?;
+        let tables = read(&shared.tables);
+        if Arc::ptr_eq(&tables.files, &files) {
+            break (tables, least);
+        }
+        files = Arc::clone(&tables.files);
+    };
     // No finer than what is left of the range.
-    let least_ns = finest(&files, (from_ns, to_ns)).width_ns();
-    let width_ns = width_for(from_ns, to_ns, buckets_max).max(least_ns);
+    let width_ns = width_for(from_ns, to_ns, buckets_max).max(least.width_ns());
     let (tier, level) = Tier::of(width_ns);
     let mut parts: Vec<Buckets> = series.iter().map(|_| Buckets::within(width_ns, from_ns, to_ns)).collect();
     let mut hot: Vec<Buckets> = series.iter().map(|_| Buckets::new(width_ns)).collect();
@@ -190,7 +211,9 @@ fn add_within(
     let width_ns = level.width_ns();
     let floor = bucket_start(from_ns, width_ns);
     let whole_from = if floor == from_ns { from_ns } else { floor.saturating_add(width_ns) };
-    let whole_to = bucket_start(to_ns, width_ns);
+    // A range without an end has the last bucket of time whole.
+    let endless = to_ns == i64::MAX && level == file.file.finest;
+    let whole_to = if endless { to_ns } else { bucket_start(to_ns, width_ns) };
     let overlaps = |from: i64, to: i64| from < to && entry.overlaps(from, to);
     let head = (from_ns, whole_from.min(to_ns));
     let tail = (whole_to.max(head.1), to_ns);

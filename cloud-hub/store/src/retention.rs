@@ -1,8 +1,8 @@
 //! Retention: how long each tier is kept, and in how much room.
 //!
 //! What is given up is always a whole tier of a whole file: first its readings, then its minutes, its hours and
-//! its days. A file is as old as its newest reading, or as the last flush that brought one into it where that is
-//! earlier: a device whose clock is ahead keeps nothing for ever. So a reading is kept for as long as is said, and
+//! its days. A file is as old as its newest reading; one that says to be of the future, as the last flush that brought a
+//! reading into it: a device whose clock is ahead keeps nothing for ever. So a reading is kept for as long as is said, and
 //! for longer where it came together with later ones; merges see to it that a file spans no more than an
 //! eighth of what is kept ([`Bounds`]).
 //!
@@ -94,9 +94,11 @@ pub struct Bounds {
     pub bytes: u64,
 }
 
-/// How old a file is, as the time it is of.
-fn time_of(file: &FileEntry) -> i64 {
-    file.sealed_ns.map_or(file.last_ns, |sealed_ns| file.last_ns.min(sealed_ns))
+/// How old a file is, as the time it is of. When it was written counts only for one that says to be of the future:
+/// the hub's clock may have been behind then.
+fn time_of(file: &FileEntry, now_ns: i64) -> i64 {
+    let sealed_ns = file.sealed_ns.filter(|_| file.last_ns > now_ns);
+    sealed_ns.map_or(file.last_ns, |sealed_ns| file.last_ns.min(sealed_ns))
 }
 
 /// The bytes of a file that count for a level, when `finest` is what is left of it.
@@ -148,9 +150,9 @@ impl Retention {
         }
         let mut kept: Vec<(&Arc<FileEntry>, Option<Level>)> = files
             .iter()
-            .map(|file| (file, self.kept(time_of(file), now_ns).map(|level| level.max(file.finest))))
+            .map(|file| (file, self.kept(time_of(file, now_ns), now_ns).map(|level| level.max(file.finest))))
             .collect();
-        kept.sort_by_key(|(file, _)| (time_of(file), file.order));
+        kept.sort_by_key(|(file, _)| (time_of(file, now_ns), file.order));
         // One tier after the other: what the coarser one takes is known when the finer one is gone.
         for level in LEVELS {
             let Some(most) = self.limit(level).bytes else { continue };
@@ -247,6 +249,9 @@ mod tests {
         };
         assert_eq!(ahead(NOW - 10 * DAY_NS), (vec![], None));
         assert_eq!(ahead(NOW - 11 * DAY_NS), (vec![1], Some(Level::Minute)));
+        // A hub whose clock was behind when it wrote the file.
+        let file = FileEntry { sealed_ns: Some(NOW - 90 * DAY_NS), ..(*file(1, 0, Level::Raw)).clone() };
+        assert_eq!(retention.due(&[Arc::new(file)], NOW), None);
     }
 
     #[test]

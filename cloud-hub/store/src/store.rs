@@ -18,7 +18,7 @@ mod tail;
 mod threads;
 mod unkept;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -376,7 +376,8 @@ impl Store {
     /// A file cannot be read or written; nothing was changed for it.
     pub fn retain(&self) -> Result<(), StoreError> {
         let now_ns = self.inner.now(&mut Watch::default());
-        while self.inner.mending(|| self.inner.retain(now_ns))? {}
+        let mut failing = BTreeSet::new();
+        while self.inner.retain(now_ns, &mut failing)? {}
         self.inner.remove_replaced()
     }
 

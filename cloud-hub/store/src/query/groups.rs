@@ -218,7 +218,8 @@ pub fn groups(
     };
     let Some(range) = range else { return Ok(GroupAnswer { tier, groups: out }) };
     // What has no readings any more is known by no less than the finest of its rollups.
-    let least = finest(&read(&shared.tables).files, range);
+    let files = Arc::clone(&read(&shared.tables).files);
+    let least = finest(shared, format, &files, series.iter().map(|(_, id)| *id), range)?;
     let tier = if least > level { least.into() } else { tier };
     let work = Work { shared, format, question, level, range, canceled };
     let [a, b] = work.both(&series)?;

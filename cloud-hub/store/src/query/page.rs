@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::check;
 use crate::blocks::SealedFile;
 use crate::config::StoreError;
-use crate::hot::{Rows, SeriesId, is_before};
+use crate::hot::{Rows, SeriesId};
 use crate::sealed::SealedFormat;
 use crate::tables::{Shared, read};
 
@@ -129,9 +129,14 @@ pub fn raw(
     check(shared, series)?;
     let begin = after.unwrap_or(RawCursor { series: 0, time_ns: from_ns, given: 0 });
     let files = Arc::clone(&read(&shared.tables).files);
-    let thinned = files.iter().filter(|file| !file.is_whole() && file.last_ns >= from_ns);
-    let thinned = thinned.filter(|file| is_before(file.first_ns, to_ns)).map(|file| file.last_ns).max();
-    let thinned_to_ns = thinned.map(|last_ns| last_ns.min(to_ns));
+    let mut thinned_to_ns: Option<i64> = None;
+    for file in files.iter().filter(|file| !file.is_whole()) {
+        let sealed = SealedFile { shared, format, file };
+        for id in series {
+            let found = sealed.find(*id, (from_ns, to_ns))?;
+            thinned_to_ns = thinned_to_ns.max(found.map(|entry| entry.last_ns.min(to_ns)));
+        }
+    }
     drop(files);
     let mut page = RawPage { thinned_to_ns, ..RawPage::default() };
     let mut left = limit;

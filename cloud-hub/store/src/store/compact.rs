@@ -7,6 +7,7 @@
 //! removes, and nothing else. What was replaced is removed when nobody reads it any more: that is looked at after
 //! each compaction and each flush.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -188,7 +189,14 @@ impl Inner {
         *replaced = read;
         drop(replaced);
         let numbers: Vec<u64> = unread.iter().map(|file| file.number).collect();
-        if numbers.is_empty() { Ok(()) } else { self.remove_files(&numbers) }
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let removed = self.remove_files(&numbers);
+        if removed.is_err() {
+            lock(&self.shared.replaced).extend(unread);
+        }
+        removed
     }
 
     /// Removes files that the manifest notes as gone.
@@ -286,13 +294,28 @@ pub(super) fn run_compactor(shared: &Arc<Shared>, inner: &Weak<Inner>) {
         seen = shared.counters.flushes.load(Ordering::Relaxed);
         let Some(inner) = inner.upgrade() else { return };
         let stopped = || lock(&shared.signal.state).stop;
-        let mut more = Ok(true);
-        while matches!(more, Ok(true)) && !stopped() {
-            // What is removed need not be merged before.
+        let (mut done, mut more, mut failing) = (Ok(()), true, BTreeSet::new());
+        while more && !stopped() {
+            more = false;
             let now = inner.now(&mut watch);
-            more = caught(|| inner.mending(|| Ok(inner.retain(now)? || inner.compact()?)));
+            // What is removed need not be merged before; what cannot be, keeps nothing else from it.
+            let steps: [&mut dyn FnMut() -> Result<bool, StoreError>; 2] =
+                [&mut || inner.retain(now, &mut failing), &mut || inner.mending(|| inner.compact())];
+            for step in steps {
+                match caught(step) {
+                    Ok(worked) => more |= worked,
+                    Err(error) => done = Err(error),
+                }
+                // On a full disk the next step needs the room.
+                let removed = inner.remove_replaced();
+                if removed.is_err() {
+                    done = removed;
+                }
+                if more {
+                    break;
+                }
+            }
         }
-        let done = more.and_then(|_| inner.remove_replaced());
         *lock(&shared.merge_error) = done.as_ref().err().map(ToString::to_string);
         failed = match done {
             Ok(()) => false,

@@ -5,6 +5,7 @@
 //! listed no more. In the same commit the seqs whose readings go are noted as expired: they stay stored by the
 //! ledger, no agent is asked for them again, and agreement leaves them out.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Inner;
@@ -43,20 +44,32 @@ impl Inner {
         now.ok()
     }
 
-    /// Gives up what is due next; says whether there was anything.
-    pub(super) fn retain(&self, now_ns: Option<i64>) -> Result<bool, StoreError> {
+    /// Gives up what is due next, but for the files that are `failing`, to which it adds; says whether there was
+    /// anything.
+    pub(super) fn retain(
+        &self,
+        now_ns: Option<i64>,
+        failing: &mut BTreeSet<u64>,
+    ) -> Result<bool, StoreError> {
         let Some(now_ns) = now_ns else { return Ok(false) };
         if self.shared.counters.compaction_stopped.load(std::sync::atomic::Ordering::Relaxed) {
             return Ok(false);
         }
-        let files = Arc::clone(&read(&self.shared.tables).files);
+        let mut files: Vec<Arc<FileEntry>> = read(&self.shared.tables).files.to_vec();
+        files.retain(|file| !failing.contains(&file.number));
         let Some(step) = self.shared.retention.due(&files, now_ns) else { return Ok(false) };
         drop(files);
-        match step {
-            Step::Remove(gone) => self.give_up(&gone)?,
-            Step::Thin(file, finest) => self.thin(&file, finest)?,
+        let (of, done) = match step {
+            Step::Remove(gone) => {
+                let of = gone.iter().map(|file| file.number).collect();
+                (of, self.mending(|| self.give_up(&gone)))
+            }
+            Step::Thin(file, finest) => (vec![file.number], self.mending(|| self.thin(&file, finest))),
+        };
+        if done.is_err() {
+            failing.extend(of);
         }
-        Ok(true)
+        done.map(|()| true)
     }
 
     fn thin(&self, file: &Arc<FileEntry>, finest: Level) -> Result<(), StoreError> {

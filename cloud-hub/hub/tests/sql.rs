@@ -173,6 +173,9 @@ async fn the_tables_are_asked() {
             json!([[600, 2_000_000.0, 2_000_299.5, 2_000_000.0, 2_000_299.5]]),
         ),
         ("SELECT count(*) FROM rollups_1h".to_owned(), json!([[6]])),
+        // The day begins before the first reading in it.
+        (format!("SELECT count(*) FROM rollups_1d WHERE time <= '{day}'"), json!([[3]])),
+        (format!("SELECT count(*) FROM rollups_1d WHERE time < '{day}'"), json!([[0]])),
         ("SELECT id FROM devices".to_owned(), json!([])),
     ] {
         assert_eq!(bench.rows(&sql).await, want, "{sql}");

@@ -124,18 +124,24 @@ fn bounded(tokens: &[TokenWithSpan]) -> Result<(), Refusal> {
         let detail = format!("the statement has {count} words and signs; allowed are {TOKENS_MAX}");
         return Err(Refusal::too_long(detail));
     }
-    let (mut depth, mut before) = (0_usize, &Token::EOF);
+    // What is open, and whether it is a CASE: an END closes nothing else.
+    let (mut open, mut before) = (Vec::new(), &Token::EOF);
     for TokenWithSpan { token, .. } in tokens {
         match token {
             Token::Whitespace(_) => continue,
-            Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
-            Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
-            Token::Word(word) if is(word, &["case"]) => depth += 1,
-            Token::Word(word) if is(word, &["end"]) && ends(before) => depth = depth.saturating_sub(1),
+            Token::LParen | Token::LBracket | Token::LBrace => open.push(false),
+            Token::RParen | Token::RBracket | Token::RBrace => {
+                let last = open.iter().rposition(|is_case| !is_case);
+                open.truncate(last.unwrap_or(open.len()));
+            }
+            Token::Word(word) if is(word, &["case"]) => open.push(true),
+            Token::Word(word) if is(word, &["end"]) && ends(before) && open.last() == Some(&true) => {
+                open.pop();
+            }
             _ => {}
         }
         before = token;
-        if depth > NESTING_MAX {
+        if open.len() > NESTING_MAX {
             let detail = format!("parentheses and CASEs are more than {NESTING_MAX} deep");
             return Err(Refusal::too_long(detail));
         }
@@ -150,9 +156,10 @@ fn is(word: &Word, names: &[&str]) -> bool {
 /// Whether an expression may end with this; an END elsewhere is a name, and ends nothing.
 fn ends(token: &Token) -> bool {
     match token {
-        Token::Word(word) => {
-            !is(word, &["case", "when", "then", "else", "and", "or", "not", "between", "in", "like", "is"])
-        }
+        Token::Word(word) => !is(
+            word,
+            &["as", "case", "when", "then", "else", "and", "or", "not", "between", "in", "like", "is"],
+        ),
         Token::Number(..) | Token::SingleQuotedString(_) | Token::RParen | Token::RBracket => true,
         _ => false,
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tideline_sql::feed::{self, BLOCK_ROWS_MAX, Device, Job, Numbers};
 use tideline_sql::{Format, Statement, Table, Use};
+use tideline_store::buckets::bucket_start;
 use tideline_store::{Aggregate, SeriesInfo, Tier};
 use tokio::sync::mpsc;
 
@@ -79,11 +80,13 @@ pub fn plan(hub: &Hub, statement: &Statement, format: Format) -> Result<Plan, Sq
 fn read_of(hub: &Hub, table: Table, needed: &Use) -> Read {
     let wanted =
         |names: &Option<BTreeSet<String>>, name: &str| names.as_ref().is_none_or(|n| n.contains(name));
+    // A bucket begins before its first reading.
+    let begins = |first: i64| table.width_ns().map_or(first, |width_ns| bucket_start(first, width_ns));
     let mut series = hub.store.series(None);
     series.retain(|info| {
         wanted(&needed.devices, info.device.as_str())
             && wanted(&needed.points, info.point.as_str())
-            && info.first_ns.is_some_and(|first| first < needed.to_ns || needed.to_ns == i64::MAX)
+            && info.first_ns.is_some_and(|first| begins(first) < needed.to_ns || needed.to_ns == i64::MAX)
             // A bucket that begins in the range may hold none but later readings, and none that are earlier.
             && info.last_ns.is_some_and(|last| last >= needed.from_ns)
     });

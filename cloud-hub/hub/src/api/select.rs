@@ -10,6 +10,10 @@ use super::problem::ApiError;
 
 /// Most names of one list.
 const NAMES_MAX: usize = 10_000;
+/// Longest name, also of a series, which is a device and a point.
+const NAME_BYTES_MAX: usize = 200;
+/// Most stars of one name.
+const STARS_MAX: usize = 8;
 /// Most of them that have a `*`: each is compared with every series.
 const PATTERNS_MAX: usize = 100;
 
@@ -46,6 +50,15 @@ impl Names {
     pub fn of(what: &str, names: impl IntoIterator<Item = String>) -> Result<Self, ApiError> {
         let mut out = Self::default();
         for name in names {
+            let stars = name.bytes().filter(|byte| *byte == b'*').count();
+            if name.len() > NAME_BYTES_MAX || stars > STARS_MAX {
+                let cut: String = name.chars().take(64).collect();
+                let told = format!(
+                    "{what}: {cut:?} has {} bytes and {stars} stars; allowed are {NAME_BYTES_MAX} and {STARS_MAX}",
+                    name.len()
+                );
+                return Err(ApiError::bad("bad-select", told));
+            }
             if name.contains('*') {
                 out.patterns.push(name);
             } else {

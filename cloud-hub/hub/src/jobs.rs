@@ -8,6 +8,7 @@
 mod delivery;
 mod feed;
 mod history;
+mod hold;
 pub mod reference;
 mod results;
 mod saved;
@@ -18,12 +19,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tideline_protocol::model::AgentId;
-use tideline_store::{LogPlace, Store};
+use tideline_store::LogPlace;
 use tideline_streams::spec::Sink;
 use tideline_streams::{Command, FieldError, Job, JobSpec, Life, LifeError, Phase, SpecError};
 use tokio::sync::watch;
@@ -33,6 +33,7 @@ use self::task::Task;
 use crate::hub::{App, Hub};
 use crate::metadata::{Changes, JobRecord, MetadataError};
 
+pub use self::hold::{LOG_BYTES_MAX, watch};
 pub use self::results::{ROWS_MAX, Row, SIDE_ROWS_MAX, SideRow};
 pub use self::saved::oldest_segment;
 pub use self::view::{DEVICES_SHOWN_MAX, View};
@@ -48,12 +49,6 @@ pub const JOBS_MAX: u64 = 64;
 /// Results of a job in a second, after a burst of as many: one that gives more waits, so that no window of a
 /// millisecond fills the store. Nothing is lost by it.
 pub const RESULTS_PER_SECOND_MAX: u64 = 50_000;
-/// Bytes of the log that are kept for jobs which have not read them, as while they are paused. What is older is lost
-/// for them, and counted.
-pub const LOG_BYTES_MAX: u64 = 1 << 30;
-/// How often it is looked how much of the log is kept.
-const HOLD_EVERY: Duration = Duration::from_secs(5);
-
 /// Whether only jobs may have this id.
 #[must_use]
 pub fn is_job(id: &str) -> bool {
@@ -132,29 +127,6 @@ impl Jobs {
         };
         all.iter().map(each).collect()
     }
-
-    /// Has the store keep what of its log the jobs have not read.
-    fn hold(&self, store: &Store) {
-        let all = self.all();
-        let oldest = all.values().map(|entry| entry.held.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
-        let from = if oldest == u64::MAX { oldest } else { oldest.max(affordable(store, LOG_BYTES_MAX)) };
-        store.hold_log(from);
-    }
-}
-
-/// The oldest segment of the log with which the newer ones are not more than so many bytes.
-fn affordable(store: &Store, most: u64) -> u64 {
-    let segments = store.log_segments().unwrap_or_default();
-    let mut bytes = 0_u64;
-    let mut oldest = u64::MAX;
-    for (number, length) in segments.into_iter().rev() {
-        bytes = bytes.saturating_add(length);
-        if bytes > most && oldest < u64::MAX {
-            break;
-        }
-        oldest = number;
-    }
-    if oldest == u64::MAX { 0 } else { oldest }
 }
 
 /// Checks a definition, also for what only a hub asks of one.
@@ -326,6 +298,19 @@ fn find(hub: &Hub, name: &str) -> Result<JobRecord, JobError> {
 /// # Errors
 /// The definition is wrong, or there is no room for another job.
 pub async fn put(hub: &App, job: Job) -> Result<bool, JobError> {
+    let app = Arc::clone(hub);
+    whole(async move { put_now(&app, job).await }).await
+}
+
+/// Goes on when who asked for it leaves: half a change would leave a job without its task.
+async fn whole<T: Send + 'static>(
+    change: impl Future<Output = Result<T, JobError>> + Send + 'static,
+) -> Result<T, JobError> {
+    let ended = tokio::spawn(change).await;
+    ended.unwrap_or_else(|error| Err(JobError::Disk(std::io::Error::other(error))))
+}
+
+async fn put_now(hub: &App, job: Job) -> Result<bool, JobError> {
     let name = job.spec().name.clone();
     let agent = agent_of(&name)?;
     let definition =
@@ -390,6 +375,11 @@ async fn create(hub: &App, name: &str, agent: AgentId, job: Job) -> Result<(), J
 }
 
 async fn turn_to(hub: &App, name: &str, command: Command) -> Result<(), JobError> {
+    let (app, name) = (Arc::clone(hub), name.to_owned());
+    whole(async move { turn_to_now(&app, &name, command).await }).await
+}
+
+async fn turn_to_now(hub: &App, name: &str, command: Command) -> Result<(), JobError> {
     let _turn = hub.jobs.turn.lock().await;
     // Refused before anything is stopped.
     let mut trial = find(hub, name)?.life;
@@ -431,6 +421,11 @@ pub async fn resume(hub: &App, name: &str) -> Result<(), JobError> {
 /// # Errors
 /// There is none.
 pub async fn delete(hub: &App, name: &str) -> Result<(), JobError> {
+    let (app, name) = (Arc::clone(hub), name.to_owned());
+    whole(async move { delete_now(&app, &name).await }).await
+}
+
+async fn delete_now(hub: &App, name: &str) -> Result<(), JobError> {
     let _turn = hub.jobs.turn.lock().await;
     find(hub, name)?;
     halt(hub, name).await;
@@ -465,20 +460,6 @@ pub fn list(hub: &Hub) -> Result<Vec<Shown>, MetadataError> {
 pub fn show(hub: &Hub, name: &str) -> Result<Shown, JobError> {
     let record = find(hub, name)?;
     Ok(Shown { name: name.to_owned(), record, view: hub.jobs.view(name) })
-}
-
-/// Keeps of the log what jobs need, and no more than they may, until the hub stops.
-pub async fn watch(hub: App) {
-    loop {
-        tokio::select! {
-            () = hub.stopped() => return,
-            () = tokio::time::sleep(HOLD_EVERY) => {}
-        }
-        if !hub.jobs.all().is_empty() {
-            let app = Arc::clone(&hub);
-            let _held = tokio::task::spawn_blocking(move || app.jobs.hold(&app.store)).await;
-        }
-    }
 }
 
 /// Ends all tasks; what they took in is saved.

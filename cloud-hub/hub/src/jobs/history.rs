@@ -28,15 +28,15 @@ pub struct Refilled {
     pub more: bool,
 }
 
-/// Brings the engine the history of the next windows that it wants. Blocks the thread.
+/// Brings the engine the history of the next windows that it wants. Blocks the thread. What the engine gave is in
+/// `done` also after an error: it will not give it again.
 ///
 /// # Errors
 /// The store cannot be read, or is closed.
-pub fn refill(hub: &Hub, engine: &mut Engine, now_ns: i64) -> Result<Refilled, StoreError> {
-    let mut done = Refilled::default();
+pub fn refill(hub: &Hub, engine: &mut Engine, now_ns: i64, done: &mut Refilled) -> Result<(), StoreError> {
     let mut wanted = engine.wanted(WINDOWS_MAX + 1);
     if wanted.is_empty() {
-        return Ok(done);
+        return Ok(());
     }
     done.more = wanted.len() > WINDOWS_MAX;
     wanted.truncate(WINDOWS_MAX);
@@ -56,7 +56,7 @@ pub fn refill(hub: &Hub, engine: &mut Engine, now_ns: i64) -> Result<Refilled, S
             .collect();
         done.outputs.extend(engine.handle(now_ns, Event::Refill(Refill { wanted, columns: &columns })));
     }
-    Ok(done)
+    Ok(())
 }
 
 /// The series of the window's key, but for those that jobs write.

@@ -329,9 +329,11 @@ impl Core {
             self.behind |= !at_end;
             if at_end {
                 outputs += self.pass_time(hub);
-                let refilled = history::refill(hub, &mut self.engine, now_ns)?;
+                let mut refilled = history::Refilled::default();
+                let read = history::refill(hub, &mut self.engine, now_ns, &mut refilled);
                 self.tally.refused = self.tally.refused.saturating_add(refilled.refused);
                 outputs += self.take(refilled.outputs);
+                read?;
                 at_end = !refilled.more;
             }
         }

@@ -1,6 +1,7 @@
 //! Jobs over restarts, in one process.
 
 use serde_json::{Value, json};
+use std::time::Duration;
 use tideline_formats::Column;
 use tideline_protocol::block::BlockBuilder;
 use tideline_protocol::durability::Batch;

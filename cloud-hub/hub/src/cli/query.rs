@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use hyper::Method;
 use serde_json::{Value, json};
 use tideline_link::{errln, outln};
+use tideline_protocol::time::{Clock as _, SystemClock};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 
@@ -13,7 +14,7 @@ use super::beside::{list, number, text};
 use super::socket::{Answer, HubSocket, escape};
 use super::{Format, QueryArgs, table};
 use cloud_hub::api::shapes::SqlAnswer;
-use cloud_hub::when::{show_ms, show_ns};
+use cloud_hub::when::{self, parse_time, show_ms, show_ns};
 
 /// Buckets of a sparkline: as many as a line of 80 has room for.
 const SPARKS: usize = 76;
@@ -116,13 +117,19 @@ async fn copy(answer: &mut Answer, to: &mut File) -> Result<()> {
 
 /// Two lines for each series: what it is and its range, then its course.
 async fn sparklines(hub: &HubSocket, args: &QueryArgs, series: &str) -> Result<()> {
-    let path = format!(
-        "/api/v1/query?series={}&from={}&to={}&buckets={SPARKS}",
-        escape(series),
-        escape(&args.from()),
-        escape(&args.to)
-    );
-    let answer = hub.get(&path).await?;
+    let ask = async |from: &str, to: &str| {
+        let (series, from, to) = (escape(series), escape(from), escape(to));
+        hub.get(&format!("/api/v1/query?series={series}&from={from}&to={to}&buckets={SPARKS}")).await
+    };
+    let mut answer = ask(&args.from(), &args.to).await?;
+    let now_ns = SystemClock::default().wall_ns();
+    let ms = |text: &str| parse_time(text, now_ns).map(when::ms);
+    let (mut from, mut to) = (ms(&args.from())?, ms(&args.to)?);
+    // The range may be far longer than there are readings: the course is that of where they are.
+    while let Some(narrower) = narrowed(&answer, (from, to)) {
+        (from, to) = narrower;
+        answer = ask(&from.to_string(), &to.to_string()).await?;
+    }
     warn_of(&answer);
     for series in list(&answer, "series") {
         let column = |name: &str| list(series, name).iter().filter_map(Value::as_f64).collect::<Vec<_>>();
@@ -140,6 +147,17 @@ async fn sparklines(hub: &HubSocket, args: &QueryArgs, series: &str) -> Result<(
         outln!("{}", spark(&starts, &mean));
     }
     Ok(())
+}
+
+/// The range of the buckets of an answer, when it is a small part of what was asked for, in ms.
+fn narrowed(answer: &Value, (from, to): (i64, i64)) -> Option<(i64, i64)> {
+    let starts = list(answer, "series").iter().flat_map(|series| list(series, "t")).filter_map(Value::as_i64);
+    let (first, last) = (starts.clone().min()?, starts.max()?);
+    // No width is more than ten times what the range would need.
+    let width = to.saturating_sub(from).checked_div(SPARKS as i64 / 10)?;
+    let range = (first.max(from), last.saturating_add(width).min(to));
+    let (was, is) = (to.saturating_sub(from), range.1.saturating_sub(range.0));
+    (is > SPARKS as i64 && is < was / 2).then_some(range)
 }
 
 /// A block of eight heights for each bucket of one width, and a space for one without readings.

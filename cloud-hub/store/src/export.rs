@@ -9,7 +9,7 @@
 //! ```
 //! Rows stand by series in the order asked for, then by time, then by arrival. Parquet is compressed with zstd; the
 //! stream of Arrow is not; CSV is that of RFC 4180, with a header.
-//! This is the only file that knows Polars.
+//! This is the only file of the store that knows Polars.
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};

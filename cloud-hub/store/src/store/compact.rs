@@ -296,25 +296,20 @@ pub(super) fn run_compactor(shared: &Arc<Shared>, inner: &Weak<Inner>) {
         let stopped = || lock(&shared.signal.state).stop;
         let (mut done, mut more, mut failing) = (Ok(()), true, BTreeSet::new());
         while more && !stopped() {
-            more = false;
-            let now = inner.now(&mut watch);
-            // What is removed need not be merged before; what cannot be, keeps nothing else from it.
-            let steps: [&mut dyn FnMut() -> Result<bool, StoreError>; 2] =
-                [&mut || inner.retain(now, &mut failing), &mut || inner.mending(|| inner.compact())];
-            for step in steps {
-                match caught(step) {
-                    Ok(worked) => more |= worked,
-                    Err(error) => done = Err(error),
-                }
-                // On a full disk the next step needs the room.
-                let removed = inner.remove_replaced();
-                if removed.is_err() {
-                    done = removed;
-                }
-                if more {
-                    break;
-                }
+            let (now, before) = (inner.now(&mut watch), failing.len());
+            let retained = caught(|| inner.retain(now, &mut failing));
+            // A file that cannot be given up keeps no other from it.
+            more = matches!(retained, Ok(true)) || failing.len() > before;
+            let mut ended = retained.map(drop);
+            // What is removed need not be merged before.
+            if !more {
+                let merged = caught(|| inner.mending(|| inner.compact()));
+                more = matches!(merged, Ok(true));
+                ended = ended.and(merged.map(drop));
             }
+            // On a full disk the next step needs the room.
+            let removed = inner.remove_replaced();
+            done = done.and(ended).and(removed);
         }
         *lock(&shared.merge_error) = done.as_ref().err().map(ToString::to_string);
         failed = match done {

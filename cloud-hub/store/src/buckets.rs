@@ -73,12 +73,11 @@ pub fn width_for(from_ns: i64, to_ns: i64, buckets_max: usize) -> i64 {
 
 /// What is known of the readings of one series in one bucket.
 ///
-/// A NaN counts as a reading, and is first or last like any other. It makes the sum, and so the
-/// mean, NaN; the smallest and the largest are those of the numbers, and NaN only where there are
-/// none. Infinities are ordinary values; both signs in one bucket make the sum NaN.
+/// A NaN is no number and left out: of readings that are NaN there is no aggregate, and no bucket. Infinities are
+/// ordinary values; both signs in one bucket make the sum, and so the mean, NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Aggregate {
-    /// How many.
+    /// How many numbers.
     pub count: u64,
     /// The smallest value.
     pub min: f64,
@@ -97,7 +96,7 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
-    /// One reading.
+    /// One reading, which is a number.
     #[must_use]
     pub const fn of(time_ns: i64, value: f64) -> Self {
         Self {
@@ -112,9 +111,20 @@ impl Aggregate {
         }
     }
 
-    /// Of readings in order of time; none of none.
+    /// Of readings in order of time; none where no number is among them.
     #[must_use]
     pub fn of_rows(times: &[i64], values: &[f64]) -> Option<Self> {
+        let out = Self::of_numbers(times, values)?;
+        // Only where a NaN is among them, or both infinities, is the sum one.
+        if !out.sum.is_nan() {
+            return Some(out);
+        }
+        let numbers = times.iter().zip(values).filter(|(_, value)| !value.is_nan());
+        let (times, values): (Vec<i64>, Vec<f64>) = numbers.unzip();
+        Self::of_numbers(&times, &values)
+    }
+
+    fn of_numbers(times: &[i64], values: &[f64]) -> Option<Self> {
         let (first_ns, first) = (times.first()?, values.first()?);
         let mut out = Self::of(*first_ns, *first);
         // Four sums side by side: each addition would otherwise wait for the one before it.
@@ -245,8 +255,8 @@ impl Buckets {
     /// Adds readings; those of one bucket that stand together and in order of time cost one look-up.
     pub fn add_rows(&mut self, times: &[i64], values: &[f64]) {
         if !times.is_sorted() {
-            let rows = times.iter().zip(values);
-            rows.for_each(|(time, value)| self.add(*time, &Aggregate::of(*time, *value)));
+            let numbers = times.iter().zip(values).filter(|(_, value)| !value.is_nan());
+            numbers.for_each(|(time, value)| self.add(*time, &Aggregate::of(*time, *value)));
             return;
         }
         let (mut times, mut values) = (times, values);
@@ -317,16 +327,18 @@ mod tests {
         #[test]
         fn all_kinds_of_buckets_hold_what_one_reading_after_the_other_makes(
             rows in prop::collection::vec((-500_i64..500, -9_i32..9), 1..200),
+            nan in -9_i32..20,
             sorted: bool,
             slices in 1_usize..60,
             width in 1_i64..90,
         ) {
-            let mut rows: Vec<(i64, f64)> = rows.iter().map(|(time, n)| (*time, f64::from(*n))).collect();
+            let value = |n: i32| if n == nan { f64::NAN } else { f64::from(n) };
+            let mut rows: Vec<(i64, f64)> = rows.iter().map(|(time, n)| (*time, value(*n))).collect();
             if sorted {
                 rows.sort_by_key(|row| row.0);
             }
             let mut wanted: BTreeMap<i64, Aggregate> = BTreeMap::new();
-            for (time, value) in &rows {
+            for (time, value) in rows.iter().filter(|(_, value)| !value.is_nan()) {
                 let one = Aggregate::of(*time, *value);
                 wanted.entry(bucket_start(*time, width)).and_modify(|part| part.merge(&one)).or_insert(one);
             }
@@ -336,8 +348,9 @@ mod tests {
             let one = wanted.iter().map(|(_, part)| *part).reduce(|mut a, b| {
                 a.merge(&b);
                 a
-            }).unwrap();
-            prop_assert_eq!(added(Buckets::whole(-7), &rows, slices), vec![(-7, one)]);
+            });
+            let whole: Vec<_> = one.map(|one| (-7, one)).into_iter().collect();
+            prop_assert_eq!(added(Buckets::whole(-7), &rows, slices), whole);
         }
     }
 
@@ -357,10 +370,14 @@ mod tests {
     }
 
     #[test]
-    fn no_number_is_smaller_or_larger_than_one_that_is_none() {
-        let part =
-            Aggregate::of_rows(&[1, 2, 3, 4, 5, 6], &[f64::NAN, 2.0, 8.0, f64::NAN, -1.0, 3.0]).unwrap();
-        assert_eq!((part.min, part.max, part.count, part.last), (-1.0, 8.0, 6, 3.0));
-        assert!(part.first.is_nan() && part.sum.is_nan());
+    fn what_is_no_number_is_left_out() {
+        const NAN: f64 = f64::NAN;
+        let part = Aggregate::of_rows(&[1, 2, 3, 4, 5, 6], &[NAN, 2.0, 8.0, NAN, -1.0, NAN]).unwrap();
+        assert_eq!((part.count, part.min, part.max, part.sum), (3, -1.0, 8.0, 9.0));
+        assert_eq!((part.first, part.first_ns, part.last, part.last_ns), (2.0, 2, -1.0, 5));
+        assert_eq!(Aggregate::of_rows(&[1, 2], &[NAN, NAN]), None);
+        let both = Aggregate::of_rows(&[1, 2, 3], &[f64::INFINITY, NAN, f64::NEG_INFINITY]).unwrap();
+        assert!(both.sum.is_nan() && both.count == 2);
+        assert_eq!((both.min, both.max), (f64::NEG_INFINITY, f64::INFINITY));
     }
 }

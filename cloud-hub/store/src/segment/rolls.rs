@@ -179,10 +179,15 @@ pub fn read_again(block: &[u8], len: usize, width_ns: i64) -> Result<Vec<Roll>, 
     Ok(rolls.map(|(start_ns, part)| Roll { start_ns, part, places }).collect())
 }
 
-/// With how many places all these are decimals.
+/// With how many places all numbers among these are decimals.
 #[must_use]
 pub fn places_of(values: &[f64]) -> Option<u8> {
-    decimals(values).map(|(places, _)| places)
+    let places = |values: &[f64]| decimals(values).map(|(places, _)| places);
+    if values.iter().any(|value| value.is_nan()) {
+        let numbers: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
+        return places(&numbers);
+    }
+    places(values)
 }
 
 #[cfg(test)]

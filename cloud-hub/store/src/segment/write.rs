@@ -11,7 +11,7 @@ use super::{
     BLOCK_ROWS, BlockEntry, CONDENSED, Directory, FINER_ROWS_MIN, HEADER, LEVELS, Level, SeriesEntry, rows,
 };
 use crate::buckets::{Aggregate, bucket_last, bucket_start};
-use crate::hot::SeriesId;
+use crate::hot::{SeriesId, SeriesStats};
 
 /// The levels of a rollup.
 const ROLLED: [Level; 3] = [Level::Minute, Level::Hour, Level::Day];
@@ -255,26 +255,26 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Adds buckets of a level of a series, by their starts; those of one start in order of arrival. As for
+    /// Adds all buckets of a level of a series, by their starts; those of one start in order of arrival. `stats` is
+    /// what is known of its readings, of which those that are no numbers are in no bucket. As for
     /// [`SegmentWriter::push`], but that nothing of a series may come both ways.
     ///
     /// # Errors
     /// As the disk's.
-    pub fn push_rolls(&mut self, series: SeriesId, level: Level, rolls: &[Roll]) -> io::Result<()> {
-        let (Some(first), Some(at)) = (rolls.first(), level.slot().checked_sub(1)) else { return Ok(()) };
-        self.open_series(series, first.part.first_ns)?;
-        for roll in rolls {
-            if let Some(open) = &mut self.open {
-                let part = &roll.part;
-                open.rows = open.rows.saturating_add(part.count);
-                open.first_ns = open.first_ns.min(part.first_ns);
-                if part.last_ns >= open.last_ns {
-                    (open.last_ns, open.last) = (part.last_ns, part.last);
-                }
-            }
-            self.add(at, *roll)?;
+    pub fn push_rolls(
+        &mut self,
+        series: SeriesId,
+        level: Level,
+        rolls: &[Roll],
+        stats: &SeriesStats,
+    ) -> io::Result<()> {
+        let (Some(first_ns), Some(last)) = (stats.first_ns, stats.last) else { return Ok(()) };
+        let Some(at) = level.slot().checked_sub(1) else { return Ok(()) };
+        self.open_series(series, first_ns)?;
+        if let Some(open) = &mut self.open {
+            (open.rows, open.last_ns, open.last) = (stats.count, last.time_ns, last.value);
         }
-        Ok(())
+        rolls.iter().try_for_each(|roll| self.add(at, *roll))
     }
 
     /// Closes the open series when it is another one.
@@ -316,7 +316,8 @@ impl SegmentWriter {
                 self.block.clear();
                 let places = rows::write(&mut self.block, &self.times, &self.values, &self.numbers);
                 raw.block(Level::Raw, &self.block, self.times.len(), (first, last))?;
-                places
+                let mixed = places.is_none() && self.values.iter().any(|value| value.is_nan());
+                if mixed { rolls::places_of(&self.values) } else { places }
             }
             None => rolls::places_of(&self.values),
         };

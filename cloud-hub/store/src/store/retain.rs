@@ -13,7 +13,7 @@ use super::compact::caught;
 use super::damage::Workshop;
 use crate::blocks::SealedFile;
 use crate::config::StoreError;
-use crate::hot::SeriesId;
+use crate::hot::{SeriesId, SeriesStats};
 use crate::log::lock;
 use crate::manifest::{FileEntry, HoldingEntry, SeriesEntry};
 use crate::metrics::add;
@@ -164,15 +164,16 @@ fn push_rolls(
     id: SeriesId,
     writer: &mut SegmentWriter,
 ) -> Result<(), StoreError> {
-    let mut rolls: Vec<Roll> = Vec::new();
+    let (mut rolls, mut stats) = (Vec::<Roll>::new(), SeriesStats::default());
     let level = files.first().map_or(Level::Raw, |file| file.file.finest);
     for (file, directory) in files.iter().zip(directories) {
         let Some(entry) = directory.find(id) else { continue };
+        stats.merge(&entry.stats());
         for block in directory.blocks(entry, level).1 {
             rolls.extend(file.block_rolls(block, level)?);
         }
     }
     // Stable: those of one start stay in order of arrival.
     rolls.sort_by_key(|roll| roll.start_ns);
-    writer.push_rolls(id, level, &rolls).map_err(StoreError::io("writing a sealed file"))
+    writer.push_rolls(id, level, &rolls, &stats).map_err(StoreError::io("writing a sealed file"))
 }

@@ -192,8 +192,10 @@ fn again(
     let (names, groups) = grouping.collect(placed);
     let together = |(name, group): (String, Vec<Cells>)| {
         let mut buckets: BTreeMap<i64, Aggregate> = BTreeMap::new();
-        for (start, part) in group.iter().flat_map(|cells| &cells.buckets) {
-            let one = Aggregate::of(*start, value(of, part));
+        let values = group.iter().flat_map(|cells| &cells.buckets);
+        let values = values.map(|(start, part)| (start, value(of, part)));
+        for (start, value) in values.filter(|(_, value)| !value.is_nan()) {
+            let one = Aggregate::of(*start, value);
             let start = width_ns.map_or(from_ns, |width_ns| bucket_start(*start, width_ns));
             buckets.entry(start).and_modify(|bucket| bucket.merge(&one)).or_insert(one);
         }

@@ -101,7 +101,9 @@ impl Source for Readings {
             let rows = ROWS_MAX.min(most.saturating_sub(out.len()));
             let page = self.hub.store.query_raw(&[*id], from_ns, end_ns, after, rows).map_err(failed)?;
             for column in page.series {
-                for (time_ns, value) in column.times.into_iter().zip(column.values) {
+                let rows = column.times.into_iter().zip(column.values);
+                // A reading that is no number is no sample, as it is in no bucket.
+                for (time_ns, value) in rows.filter(|(_, value)| !value.is_nan()) {
                     // Of readings with the same time the one that came last counts.
                     match out.last_mut() {
                         Some(last) if last.time_ns == time_ns => last.value = value,

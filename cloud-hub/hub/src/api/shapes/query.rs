@@ -114,7 +114,7 @@ pub struct BucketColumns {
     pub mean: Vec<f64>,
     /// Newest values
     pub last: Vec<f64>,
-    /// Readings
+    /// Readings that are numbers
     pub count: Vec<u64>,
 }
 

@@ -14,7 +14,7 @@ const EPOCH: Epoch = Epoch::from_bytes([3; 16]);
 const T_NS: i64 = 1_760_000_000_000_000_000;
 
 /// A hub with `pump-7/oil.temp` and `pump-7/oil-temp` in Cel and `pump-8/level` without a unit: ten
-/// readings each, a minute apart, that of the last minute twice.
+/// readings each, a minute apart, that of the last minute twice, and then one that is no number.
 async fn bench() -> Bench {
     let bench = Bench::new();
     let agent = AgentId::parse("gateway").unwrap();
@@ -29,6 +29,7 @@ async fn bench() -> Bench {
     let mut samples: Vec<Sample> =
         (0..10_i64).map(|i| Sample { time_ns: T_NS + i * 60_000_000_000, value: i as f64 }).collect();
     samples.push(Sample { time_ns: T_NS + 540_000_000_000, value: 99.5 });
+    samples.push(Sample { time_ns: T_NS + 540_000_000_000, value: f64::NAN });
     let mut builder = BlockBuilder::new();
     let items: Vec<_> = (0..known).map(|no| (no, &samples[..])).collect();
     builder.push_batch(&items);
@@ -36,7 +37,7 @@ async fn bench() -> Bench {
         epoch: EPOCH,
         lane: Lane::Live,
         first: Seq::new(1),
-        rows: RowCounts::one(known * 11),
+        rows: RowCounts::one(known * 12),
         series_end: known,
         restamps: vec![],
     };

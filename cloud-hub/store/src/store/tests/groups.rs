@@ -23,6 +23,7 @@ fn wanted(rows: &Rows, question: &GroupQuestion) -> Vec<Vec<(i64, Aggregate)>> {
             own.retain(|(_, time, _)| {
                 *time >= question.from_ns && (*time < question.to_ns || question.to_ns == i64::MAX)
             });
+            own.retain(|(_, _, value)| !value.is_nan());
             own.sort_by_key(|row| row.1);
             for (_, time, value) in own {
                 let start = question.width_ns.map_or(question.from_ns, |width| bucket_start(*time, width));
@@ -53,7 +54,9 @@ fn append_some(store: &Store, random: &mut StdRng, seqs: &mut [u64; 3], rows: &m
         for _ in 0..random.random_range(1..200) {
             let no = random.random_range(0..SERIES);
             let time = BEGIN + random.random_range(0..40_000_i64) * 10_000_000_000;
-            let value = f64::from(random.random_range(-1000_i32..1000));
+            // One of a hundred is no number.
+            let value = random.random_range(-1000_i32..1000);
+            let value = if value % 100 == 99 { f64::NAN } else { f64::from(value) };
             seq.push((no, time, value));
             rows.push((ids[at][no as usize], time, value));
         }

@@ -52,17 +52,12 @@ fn everything() -> Vec<Vec<Row>> {
 fn ask_everything(store: &Store, rows: u64) {
     let ranges = [(i64::MIN, i64::MAX), (i64::MIN, 0), (0, i64::MAX), (-DAY, DAY), (i64::MAX - 5, i64::MAX)];
     for (from, to) in ranges {
-        let raw: usize = store
-            .query_raw(&[0], from, to, None, usize::MAX)
-            .unwrap()
-            .series
-            .iter()
-            .map(|c| c.times.len())
-            .sum();
+        let raw = store.query_raw(&[0], from, to, None, usize::MAX).unwrap();
+        let numbers = raw.series.iter().flat_map(|c| &c.values).filter(|value| !value.is_nan()).count();
         for buckets_max in [2, 5, 500, 100_000] {
             let answer = store.query_buckets(&[0], from, to, buckets_max).unwrap();
             let column = &answer.series[0];
-            assert_eq!(column.count.iter().sum::<u64>(), raw as u64, "{from}..{to} in {buckets_max}");
+            assert_eq!(column.count.iter().sum::<u64>(), numbers as u64, "{from}..{to} in {buckets_max}");
             assert!(column.t_ns.len() <= buckets_max.max(4), "{from}..{to} in {buckets_max}");
             assert!(column.t_ns.is_sorted());
         }
@@ -104,24 +99,27 @@ fn extreme_values_and_times_come_back_bit_for_bit_from_memory_file_and_log() {
 }
 
 /// Count, min, max, mean and last of the only bucket, as bits but for NaN.
-fn bucket(store: &Store, buckets_max: usize) -> (u64, [Option<u64>; 4]) {
+type Found = Option<(u64, [Option<u64>; 4])>;
+
+fn bucket(store: &Store, buckets_max: usize) -> Found {
     let answer = store.query_buckets(&[0], 0, 10 * MINUTE_NS, buckets_max).unwrap();
     let column = &answer.series[0];
-    assert_eq!(column.count.len(), 1);
+    assert!(column.count.len() < 2);
     let bits = |value: f64| (!value.is_nan()).then(|| value.to_bits());
-    (column.count[0], [column.min[0], column.max[0], column.mean[0], column.last[0]].map(bits))
+    let of = |count: &u64| (*count, [column.min[0], column.max[0], column.mean[0], column.last[0]].map(bits));
+    column.count.first().map(of)
 }
 
 #[test]
 fn buckets_treat_nan_and_infinity_alike_in_memory_raw_files_and_rollups() {
     let (inf, nan, some) = (f64::INFINITY, f64::NAN, |value: f64| Some(value.to_bits()));
-    let cases: [(&[f64], [Option<u64>; 4]); 6] = [
-        (&[1.0, nan, 3.0], [some(1.0), some(3.0), None, some(3.0)]),
-        (&[nan, 2.0], [some(2.0), some(2.0), None, some(2.0)]),
-        (&[2.0, nan], [some(2.0), some(2.0), None, None]),
-        (&[nan, nan], [None, None, None, None]),
-        (&[1.0, inf], [some(1.0), some(inf), some(inf), some(inf)]),
-        (&[-inf, inf], [some(-inf), some(inf), None, some(inf)]),
+    let cases: [(&[f64], Found); 6] = [
+        (&[1.0, nan, 3.0], Some((2, [some(1.0), some(3.0), some(2.0), some(3.0)]))),
+        (&[nan, 2.0], Some((1, [some(2.0); 4]))),
+        (&[2.0, nan], Some((1, [some(2.0); 4]))),
+        (&[nan, nan], None),
+        (&[1.0, inf], Some((2, [some(1.0), some(inf), some(inf), some(inf)]))),
+        (&[-inf, inf], Some((2, [some(-inf), some(inf), None, some(inf)]))),
     ];
     for (values, found) in cases {
         let dir = tempfile::tempdir().unwrap();
@@ -131,8 +129,7 @@ fn buckets_treat_nan_and_infinity_alike_in_memory_raw_files_and_rollups() {
         for place in ["memory", "files"] {
             // Of a minute and more the rollup answers, of less the readings.
             for buckets_max in [10, 2, 100_000] {
-                let whole = (values.len() as u64, found);
-                assert_eq!(bucket(&store, buckets_max), whole, "{values:?} in {buckets_max} from {place}");
+                assert_eq!(bucket(&store, buckets_max), found, "{values:?} in {buckets_max} from {place}");
             }
             store.flush().unwrap();
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tideline_protocol::model::{AgentId, Epoch};
 
+use crate::files::{Files, RealFiles};
 use crate::log::LogError;
 use crate::retention::Retention;
 
@@ -41,6 +42,8 @@ pub struct StoreConfig {
     pub keep_log_from: u64,
     /// How soon the log is reopened after a failed write; the pause doubles up to half a minute.
     pub log_retry_min: Duration,
+    /// What its files are on.
+    pub files: Files,
 }
 
 /// What a store plans with unless it is told otherwise.
@@ -75,6 +78,7 @@ impl StoreConfig {
             retention: Retention::default(),
             keep_log_from: u64::MAX,
             log_retry_min: Duration::from_secs(1),
+            files: RealFiles::shared(),
         }
     }
 }

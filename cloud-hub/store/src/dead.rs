@@ -9,14 +9,15 @@
 //! newest of all, within limits. What is removed is counted; the ledger counts all that was refused,
 //! kept or not.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tideline_protocol::model::{AgentId, Epoch, Seq};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Run, RunEnvelope};
+
+use crate::files::{FileHandle, FileSystem, OpenMode};
 
 /// Most files that are kept of an agent: enough to see what is wrong with its blocks.
 pub const DEAD_FILES_MAX: usize = 64;
@@ -26,10 +27,15 @@ pub const DEAD_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const DEAD_BYTES_ALL_MAX: u64 = 1024 * 1024 * 1024;
 
 const MAGIC: [u8; 8] = *b"TLDEAD01";
+/// What stands before the header.
+const FIXED_BYTES: u64 = 8 + 3 * 4;
 /// Longest header: an envelope within the limits of the wire, and a reason.
 const HEADER_BYTES_MAX: u32 = 4 * 1024 * 1024;
 /// Longest reason that is kept, in characters.
 const REASON_MAX: usize = 400;
+
+/// The folder of the letters, and what it is on.
+pub type Dead<'a> = (&'a dyn FileSystem, &'a Path);
 
 /// Which letter: the run that it holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,6 +94,7 @@ pub struct Head {
     pub bytes: u64,
     /// When it was put here last, Unix ms.
     pub kept_ms: Option<i64>,
+    block_at: u64,
     crc: u32,
 }
 
@@ -96,14 +103,20 @@ pub struct Head {
 ///
 /// # Errors
 /// As the disk's.
-pub fn keep(dir: &Path, agent: &AgentId, run: &Run, taken: &RangeSet, reason: &str) -> io::Result<u64> {
-    fs::create_dir_all(dir)?;
+pub fn keep(
+    (files, dir): Dead<'_>,
+    agent: &AgentId,
+    run: &Run,
+    taken: &RangeSet,
+    reason: &str,
+) -> io::Result<u64> {
+    files.create_dir_all(dir)?;
     let reason: String = reason.chars().take(REASON_MAX).collect();
     let header = minicbor::to_vec((&run.envelope, taken, reason)).map_err(io::Error::other)?;
     let len = u32::try_from(header.len()).map_err(io::Error::other)?;
     let path = LetterId::of(agent, &run.envelope).path(dir);
     let part = dir.join("part.tmp");
-    let mut file = File::create(&part)?;
+    let mut file = files.open(&part, OpenMode::Create)?;
     file.write_all(&MAGIC)?;
     for number in [len, crc32c::crc32c(&header), crc32c::crc32c(&run.block)] {
         file.write_all(&number.to_be_bytes())?;
@@ -111,9 +124,9 @@ pub fn keep(dir: &Path, agent: &AgentId, run: &Run, taken: &RangeSet, reason: &s
     file.write_all(&header)?;
     file.write_all(&run.block)?;
     file.sync_all()?;
-    fs::rename(&part, path)?;
-    let removed = remove_oldest(dir, agent)?;
-    File::open(dir)?.sync_all()?;
+    files.rename(&part, &path)?;
+    let removed = remove_oldest((files, dir), agent)?;
+    files.sync_dir(dir)?;
     Ok(removed)
 }
 
@@ -121,19 +134,20 @@ pub fn keep(dir: &Path, agent: &AgentId, run: &Run, taken: &RangeSet, reason: &s
 ///
 /// # Errors
 /// As the disk's.
-pub fn list(dir: &Path) -> io::Result<(Vec<Head>, Vec<String>)> {
+pub fn list((files, dir): Dead<'_>) -> io::Result<(Vec<Head>, Vec<String>)> {
     let (mut letters, mut bad) = (Vec::new(), Vec::new());
-    let entries = match fs::read_dir(dir) {
+    let entries = match files.list(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((letters, bad)),
         Err(error) => return Err(error),
     };
-    for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
+    for path in entries {
+        let Some(name) = path.file_name() else { continue };
+        let name = name.to_string_lossy().into_owned();
         if name == "part.tmp" {
             continue;
         }
-        match name.strip_suffix(".run").and_then(LetterId::parse).map(|id| head(dir, id)) {
+        match name.strip_suffix(".run").and_then(LetterId::parse).map(|id| head((files, dir), id)) {
             Some(Ok(Some((head, _)))) => letters.push(head),
             // Removed meanwhile.
             Some(Ok(None)) => {}
@@ -148,10 +162,11 @@ pub fn list(dir: &Path) -> io::Result<(Vec<Head>, Vec<String>)> {
 ///
 /// # Errors
 /// It is damaged, or as the disk's.
-pub fn find(dir: &Path, id: LetterId) -> io::Result<Option<(Head, Run)>> {
-    let Some((head, mut file)) = head(dir, id)? else { return Ok(None) };
-    let mut block = Vec::new();
-    file.read_to_end(&mut block)?;
+pub fn find(dead: Dead<'_>, id: LetterId) -> io::Result<Option<(Head, Run)>> {
+    let Some((head, file)) = head(dead, id)? else { return Ok(None) };
+    let len = usize::try_from(head.bytes).map_err(io::Error::other)?;
+    let mut block = vec![0; len];
+    file.read_exact_at(&mut block, head.block_at)?;
     if crc32c::crc32c(&block) != head.crc {
         return Err(damaged("the checksum of the block does not match"));
     }
@@ -163,9 +178,9 @@ pub fn find(dir: &Path, id: LetterId) -> io::Result<Option<(Head, Run)>> {
 ///
 /// # Errors
 /// As the disk's.
-pub fn remove(dir: &Path, id: &LetterId) -> io::Result<bool> {
-    match fs::remove_file(id.path(dir)) {
-        Ok(()) => File::open(dir)?.sync_all().map(|()| true),
+pub fn remove((files, dir): Dead<'_>, id: &LetterId) -> io::Result<bool> {
+    match files.remove(&id.path(dir)) {
+        Ok(()) => files.sync_dir(dir).map(|()| true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
@@ -175,23 +190,23 @@ fn damaged(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-fn head(dir: &Path, id: LetterId) -> io::Result<Option<(Head, File)>> {
-    let mut file = match File::open(id.path(dir)) {
+fn head((files, dir): Dead<'_>, id: LetterId) -> io::Result<Option<(Head, Box<dyn FileHandle>)>> {
+    let file = match files.open(&id.path(dir), OpenMode::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let (mut magic, mut numbers) = ([0; 8], [[0; 4]; 3]);
-    file.read_exact(&mut magic)?;
-    for number in &mut numbers {
-        file.read_exact(number)?;
+    file.read_exact_at(&mut magic, 0)?;
+    for (number, at) in numbers.iter_mut().zip((8..).step_by(4)) {
+        file.read_exact_at(number, at)?;
     }
     let [len, header_crc, crc] = numbers.map(u32::from_be_bytes);
     if magic != MAGIC || len > HEADER_BYTES_MAX {
         return Err(damaged("it does not begin as a dead letter"));
     }
     let mut header = vec![0; len as usize];
-    file.read_exact(&mut header)?;
+    file.read_exact_at(&mut header, FIXED_BYTES)?;
     if crc32c::crc32c(&header) != header_crc {
         return Err(damaged("the checksum of the header does not match"));
     }
@@ -200,36 +215,34 @@ fn head(dir: &Path, id: LetterId) -> io::Result<Option<(Head, File)>> {
     if id != LetterId::of(&id.agent, &envelope) {
         return Err(damaged("it holds another run than its name says"));
     }
-    let found = file.metadata()?;
-    let kept = found.modified()?.duration_since(UNIX_EPOCH).ok();
+    let found = file.stat()?;
+    let kept = found.modified.duration_since(UNIX_EPOCH).ok();
     let kept_ms = kept.and_then(|since| i64::try_from(since.as_millis()).ok());
-    let bytes = found.len().saturating_sub(8 + 12 + u64::from(len));
-    Ok(Some((Head { id, envelope, taken, reason, bytes, kept_ms, crc }, file)))
+    let block_at = FIXED_BYTES + u64::from(len);
+    let bytes = found.len.saturating_sub(block_at);
+    Ok(Some((Head { id, envelope, taken, reason, bytes, kept_ms, block_at, crc }, file)))
 }
 
-fn remove_oldest(dir: &Path, agent: &AgentId) -> io::Result<u64> {
-    let mut files: Vec<(SystemTime, PathBuf, u64, bool)> = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let id = name.to_str().and_then(|name| name.strip_suffix(".run")).and_then(LetterId::parse);
+fn remove_oldest((files, dir): Dead<'_>, agent: &AgentId) -> io::Result<u64> {
+    let mut letters: Vec<(SystemTime, PathBuf, u64, bool)> = Vec::new();
+    for path in files.list(dir)? {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let id = name.and_then(|name| name.strip_suffix(".run")).and_then(LetterId::parse);
         if let Some(id) = id {
-            let found = entry.metadata()?;
-            files.push((found.modified()?, entry.path(), found.len(), id.agent == *agent));
+            let found = files.stat(&path)?;
+            letters.push((found.modified, path, found.len, id.agent == *agent));
         }
     }
-    files.sort_unstable();
-    let own = |files: &[(SystemTime, PathBuf, u64, bool)]| -> (usize, u64) {
-        files.iter().filter(|file| file.3).fold((0, 0), |(n, bytes), file| (n + 1, bytes + file.2))
-    };
-    let (mut left, mut bytes) = own(&files);
-    let mut all: u64 = files.iter().map(|file| file.2).sum();
+    letters.sort_unstable();
+    let own = letters.iter().filter(|letter| letter.3);
+    let (mut left, mut bytes) = own.fold((0, 0), |(n, bytes), letter| (n + 1, bytes + letter.2));
+    let mut all: u64 = letters.iter().map(|letter| letter.2).sum();
     let mut removed = 0;
-    for (_, path, len, is_own) in files {
+    for (_, path, len, is_own) in letters {
         let over = left > DEAD_FILES_MAX || bytes > DEAD_BYTES_MAX;
         // The newest of the agent stays, whatever its size.
         if (is_own && over && left > 1) || (!is_own && all > DEAD_BYTES_ALL_MAX) {
-            fs::remove_file(path)?;
+            files.remove(&path)?;
             (all, removed) = (all - len, removed + 1);
             if is_own {
                 (left, bytes) = (left - 1, bytes - len);
@@ -241,10 +254,13 @@ fn remove_oldest(dir: &Path, agent: &AgentId) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tideline_protocol::model::RowCounts;
     use tideline_protocol::wire::Lane;
 
     use super::*;
+    use crate::files::RealFiles;
 
     fn run(seq: u64, bytes: usize) -> Run {
         let (epoch, first) = (Epoch::from_bytes([7; 16]), Seq::new(seq));
@@ -254,11 +270,11 @@ mod tests {
     }
 
     fn keep(dir: &Path, agent: &AgentId, run: &Run) -> u64 {
-        super::keep(dir, agent, run, &RangeSet::of(1, 1), "why").unwrap()
+        super::keep((&RealFiles, dir), agent, run, &RangeSet::of(1, 1), "why").unwrap()
     }
 
     fn count(dir: &Path, agent: &AgentId) -> usize {
-        list(dir).unwrap().0.iter().filter(|head| head.id.agent == *agent).count()
+        list((&RealFiles, dir)).unwrap().0.iter().filter(|head| head.id.agent == *agent).count()
     }
 
     #[test]
@@ -289,7 +305,7 @@ mod tests {
         let id = LetterId::of(&agent, &run.envelope);
         assert_eq!(LetterId::parse(&id.to_string()), Some(id.clone()));
         assert_eq!(LetterId::parse("../../etc-1-2-3"), None);
-        let (head, found) = find(dir.path(), id.clone()).unwrap().unwrap();
+        let (head, found) = find((&RealFiles, dir.path()), id.clone()).unwrap().unwrap();
         assert_eq!((found, head.reason.as_str(), head.bytes), (run, "why", 100));
         let path = id.path(dir.path());
         let good = fs::read(&path).unwrap();
@@ -297,9 +313,15 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 1;
             fs::write(&path, bad).unwrap();
-            assert!(find(dir.path(), id.clone()).is_err(), "byte {at}");
+            assert!(find((&RealFiles, dir.path()), id.clone()).is_err(), "byte {at}");
         }
-        assert_eq!(list(dir.path()).unwrap().0.len(), 1, "the block is read when it is asked for");
-        assert!(remove(dir.path(), &id).unwrap() && !remove(dir.path(), &id).unwrap());
+        assert_eq!(
+            list((&RealFiles, dir.path())).unwrap().0.len(),
+            1,
+            "the block is read when it is asked for"
+        );
+        assert!(
+            remove((&RealFiles, dir.path()), &id).unwrap() && !remove((&RealFiles, dir.path()), &id).unwrap()
+        );
     }
 }

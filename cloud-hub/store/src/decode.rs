@@ -91,7 +91,8 @@ impl Undecodable {
     /// As the disk's.
     pub fn keep(&self, shared: &Shared) -> io::Result<Refusal> {
         let Self { agent, run, taken, reason } = self;
-        let removed = dead::keep(&shared.dir.join("dead"), agent, run, taken, reason)?;
+        let removed =
+            dead::keep((shared.files.as_ref(), &shared.dir.join("dead")), agent, run, taken, reason)?;
         add(&shared.counters.dead_files_removed, removed);
         Ok(Refusal { agent: agent.clone(), envelope: run.envelope.clone(), taken: taken.clone() })
     }

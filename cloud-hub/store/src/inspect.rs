@@ -5,10 +5,11 @@ use std::path::Path;
 
 use crate::buckets::{Aggregate, Buckets};
 use crate::config::StoreError;
+use crate::files::{FileSystem, RealFiles};
 use crate::hot::{Rows, SeriesId};
 use crate::manifest::{Contents, FileEntry, Manifest};
 use crate::query::Tier;
-use crate::sealed::{SealedFormat, SegmentFormat};
+use crate::sealed::SealedFormat;
 use crate::segment::read::ReadError;
 use crate::segment::{Directory, LEVELS, Level};
 use crate::tables::sealed_paths;
@@ -44,13 +45,8 @@ impl fmt::Display for Inspection {
 }
 
 /// The manifest of a closed store.
-pub fn contents(dir: &Path) -> Result<Contents, StoreError> {
-    let path = dir.join("manifest.redb");
-    // An empty file would be made a manifest, of which the next start would think no more.
-    if !std::fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
-        return Err(StoreError::Manifest(format!("{} holds no store", dir.display())));
-    }
-    Ok(Manifest::open(&path)?.1)
+pub fn contents(files: &dyn FileSystem, dir: &Path) -> Result<Contents, StoreError> {
+    Ok(Manifest::open_existing(files, dir)?.1)
 }
 
 /// What the manifest of a closed store says.
@@ -58,7 +54,7 @@ pub fn contents(dir: &Path) -> Result<Contents, StoreError> {
 /// # Errors
 /// There is no store, it is open elsewhere, or its manifest is damaged.
 pub fn inspect(dir: &Path) -> Result<Inspection, StoreError> {
-    let contents = contents(dir)?;
+    let contents = contents(&RealFiles, dir)?;
     Ok(Inspection {
         agents: contents.checkpoint.ledgers.agents().len(),
         series: contents.series.len(),
@@ -72,12 +68,11 @@ pub fn inspect(dir: &Path) -> Result<Inspection, StoreError> {
 }
 
 /// Whether a sealed file is what the manifest says, and its rollup that of its readings (INV-9).
-pub fn verify_file(dir: &Path, file: &FileEntry) -> Result<(), String> {
+pub fn verify_file(format: &dyn SealedFormat, dir: &Path, file: &FileEntry) -> Result<(), String> {
     let (raw, rollup) = sealed_paths(dir, file.number);
-    let format = SegmentFormat;
     let text = |error: ReadError| error.to_string();
     if !file.is_whole() {
-        return verify_thinned(&rollup, file);
+        return verify_thinned(format, &rollup, file);
     }
     let directory = format.directory(&raw, file.number).map_err(text)?;
     let rollups = format.directory(&rollup, file.number).map_err(text)?;
@@ -117,8 +112,7 @@ pub fn verify_file(dir: &Path, file: &FileEntry) -> Result<(), String> {
 }
 
 /// Whether the coarser levels of a file without readings are those of its finest, and that has all readings.
-fn verify_thinned(rollup: &Path, file: &FileEntry) -> Result<(), String> {
-    let format = SegmentFormat;
+fn verify_thinned(format: &dyn SealedFormat, rollup: &Path, file: &FileEntry) -> Result<(), String> {
     let text = |error: ReadError| error.to_string();
     let directory = format.directory(rollup, file.number).map_err(text)?;
     if directory.rows() != file.rows {

@@ -21,6 +21,7 @@ mod config;
 mod dead;
 mod decode;
 mod export;
+mod files;
 mod history;
 mod hot;
 mod inspect;
@@ -41,6 +42,7 @@ pub use config::{StoreConfig, StoreError};
 pub use dead::{Head as DeadLetterHead, LetterId};
 pub use decode::readings;
 pub use export::ExportFormat;
+pub use files::{FileHandle, FileSystem, Files, OpenMode, RealFiles, Stat};
 pub use hot::SeriesId;
 pub use inspect::{Inspection, inspect};
 pub use log::{
@@ -59,4 +61,4 @@ pub use store::{
     Store,
 };
 pub use tables::{DeviceInfo, LiveBatch, LiveColumn, SeriesInfo, SeriesMeta, SeriesState, TierUse};
-pub use verify::{Verification, verify};
+pub use verify::{Verification, verify, verify_on};

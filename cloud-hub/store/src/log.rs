@@ -8,7 +8,7 @@
 //! never answer before the sync (INV-1), and never go on after a failed write.
 
 mod dictionary;
-mod disk;
+pub(crate) mod disk;
 mod gaps;
 mod ledger;
 mod limits;

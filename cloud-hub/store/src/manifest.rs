@@ -19,6 +19,7 @@ use redb::{
 use tideline_protocol::model::{AgentId, Epoch};
 
 use crate::config::StoreError;
+use crate::files::FileSystem;
 use crate::log::{Checkpoint, Ledgers};
 
 use entries::EpochEntry;
@@ -122,8 +123,21 @@ impl Manifest {
     ///
     /// # Errors
     /// The file is not a manifest of this version, is damaged, or is open elsewhere.
-    pub fn open(path: &Path) -> Result<(Self, Contents), OpenError> {
-        Self::open_with(|builder| builder.create(path))
+    pub fn open(files: &dyn FileSystem, path: &Path) -> Result<(Self, Contents), OpenError> {
+        Self::open_with(|builder| files.database(path, builder))
+    }
+
+    /// Opens the manifest of the store in `dir`, which is to be there.
+    ///
+    /// # Errors
+    /// As for [`Manifest::open`], or there is no store.
+    pub fn open_existing(files: &dyn FileSystem, dir: &Path) -> Result<(Self, Contents), StoreError> {
+        let path = dir.join("manifest.redb");
+        // An empty file would be made a manifest, of which the next start would think no more.
+        if !files.stat(&path).is_ok_and(|found| found.len > 0) {
+            return Err(StoreError::Manifest(format!("{} holds no store", dir.display())));
+        }
+        Ok(Self::open(files, &path)?)
     }
 
     fn open_with(

@@ -3,13 +3,13 @@
 //! Rows of equal (series, time) stand in order of arrival. How the bytes stand is told in [`crate::segment`];
 //! what is here is what the store asks of a format, so that tests can put one in its place that fails.
 
-use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use crate::batches::Batches;
 use crate::buckets::Aggregate;
+use crate::files::{FileSystem, Files, RealFiles};
 use crate::hot::{Hot, Rows};
 use crate::segment::read::{self, ReadError};
 use crate::segment::rolls::Roll;
@@ -18,6 +18,8 @@ use crate::segment::{BlockEntry, Directory, Level, rolls, rows};
 
 /// How sealed files are written and read.
 pub trait SealedFormat: Send + Sync {
+    /// What the files are on.
+    fn files(&self) -> &dyn FileSystem;
     /// Begins a pair of files.
     ///
     /// # Errors
@@ -75,14 +77,14 @@ pub trait SealedFormat: Send + Sync {
         level: Level,
     ) -> Result<Vec<Roll>, ReadError> {
         let len = block.rows as usize;
-        guarded(|| Ok(rolls::read_again(&read::block(rollup, block)?, len, level.width_ns())?))
+        guarded(|| Ok(rolls::read_again(&read::block(self.files(), rollup, block)?, len, level.width_ns())?))
     }
     /// Begins a file of rollups that stands for itself, see [`SegmentWriter::thinned`].
     ///
     /// # Errors
     /// As the disk's.
     fn create_thinned(&self, target: &Target, finest: Level) -> io::Result<SegmentWriter> {
-        SegmentWriter::thinned(target.number, &target.rollup, finest)
+        SegmentWriter::thinned(self.files(), target.number, &target.rollup, finest)
     }
 }
 
@@ -103,17 +105,23 @@ impl Target {
     ///
     /// # Errors
     /// As the disk's.
-    pub fn put_in_place(&self, finest: Level) -> io::Result<()> {
+    pub fn put_in_place(&self, files: &dyn FileSystem, finest: Level) -> io::Result<()> {
         if finest == Level::Raw {
-            fs::rename(&self.raw, self.raw.with_extension(""))?;
+            files.rename(&self.raw, &self.raw.with_extension(""))?;
         }
-        fs::rename(&self.rollup, self.rollup.with_extension(""))
+        files.rename(&self.rollup, &self.rollup.with_extension(""))
     }
 }
 
 /// The store's own files.
-#[derive(Debug, Clone, Copy)]
-pub struct SegmentFormat;
+#[derive(Debug, Clone)]
+pub struct SegmentFormat(pub Files);
+
+impl Default for SegmentFormat {
+    fn default() -> Self {
+        Self(RealFiles::shared())
+    }
+}
 
 /// A codec may panic on a hostile file; that must cost the call and not the thread.
 pub fn guarded<T>(call: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadError> {
@@ -122,13 +130,17 @@ pub fn guarded<T>(call: impl FnOnce() -> Result<T, ReadError>) -> Result<T, Read
 }
 
 impl SealedFormat for SegmentFormat {
+    fn files(&self) -> &dyn FileSystem {
+        self.0.as_ref()
+    }
+
     fn create(&self, target: &Target) -> io::Result<SegmentWriter> {
-        SegmentWriter::create(target.number, Some(&target.raw), &target.rollup)
+        SegmentWriter::create(self.files(), target.number, Some(&target.raw), &target.rollup)
     }
 
     fn roll_up(&self, number: u64, raw: &Path, rollup: &Path) -> Result<Print, ReadError> {
         let directory = self.directory(raw, number)?;
-        let mut writer = SegmentWriter::create(number, None, rollup).map_err(ReadError::Io)?;
+        let mut writer = SegmentWriter::create(self.files(), number, None, rollup).map_err(ReadError::Io)?;
         for entry in &directory.series {
             for block in directory.blocks(entry, Level::Raw).1 {
                 let rows = self.read_rows(raw, block)?;
@@ -140,15 +152,15 @@ impl SealedFormat for SegmentFormat {
     }
 
     fn directory(&self, path: &Path, number: u64) -> Result<Directory, ReadError> {
-        guarded(|| read::directory(path, number))
+        guarded(|| read::directory(self.files(), path, number))
     }
 
     fn read_rows(&self, raw: &Path, block: &BlockEntry) -> Result<Rows, ReadError> {
-        guarded(|| Ok(rows::read(&read::block(raw, block)?, block.rows as usize)?))
+        guarded(|| Ok(rows::read(&read::block(self.files(), raw, block)?, block.rows as usize)?))
     }
 
     fn read_numbers(&self, raw: &Path, block: &BlockEntry) -> Result<Vec<u32>, ReadError> {
-        guarded(|| Ok(rows::read_numbers(&read::block(raw, block)?, block.rows as usize)?))
+        guarded(|| Ok(rows::read_numbers(&read::block(self.files(), raw, block)?, block.rows as usize)?))
     }
 
     fn read_rolls(
@@ -158,6 +170,6 @@ impl SealedFormat for SegmentFormat {
         level: Level,
     ) -> Result<Vec<(i64, Aggregate)>, ReadError> {
         let len = block.rows as usize;
-        guarded(|| Ok(rolls::read(&read::block(rollup, block)?, len, level.width_ns())?))
+        guarded(|| Ok(rolls::read(&read::block(self.files(), rollup, block)?, len, level.width_ns())?))
     }
 }

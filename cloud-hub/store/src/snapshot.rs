@@ -4,14 +4,17 @@
 //! are; of the segment that is written only the bytes count that were durable at that moment. It
 //! must never hold up a flush for longer than the links take.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write as _};
+use std::path::Path;
 
 use crate::config::StoreError;
+use crate::files::{FileSystem, OpenMode, RealFiles};
+use crate::log::disk::segment_number;
 use crate::manifest::{Contents, Manifest};
 use crate::tables::sealed_paths;
+
+/// Bytes that are in memory while a file is copied.
+const COPY_BYTES: usize = 256 * 1024;
 
 /// Where the log of a running store was durable: the segment that is written, and its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,18 +30,13 @@ pub struct LogEnd {
 /// # Errors
 /// There is no store, it is open elsewhere, its manifest is damaged, or the disk failed.
 pub fn snapshot(dir: &Path, to: &Path) -> Result<(), StoreError> {
-    let path = dir.join("manifest.redb");
-    // An empty file would be made a manifest, of which the next start would think no more.
-    if !fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
-        return Err(StoreError::Manifest(format!("{} holds no store", dir.display())));
-    }
-    let (manifest, contents) = Manifest::open(&path)?;
-    take(dir, to, &manifest, &contents, None)
+    let (manifest, contents) = Manifest::open_existing(&RealFiles, dir)?;
+    take((&RealFiles, dir), to, &manifest, &contents, None)
 }
 
 /// As [`snapshot`], of a store that is open: no flush may run meanwhile.
 pub fn take(
-    dir: &Path,
+    (files, dir): (&dyn FileSystem, &Path),
     to: &Path,
     manifest: &Manifest,
     contents: &Contents,
@@ -46,32 +44,32 @@ pub fn take(
 ) -> Result<(), StoreError> {
     let made = || -> io::Result<()> {
         for sub in ["", "log", "sealed", "dead"] {
-            DirBuilder::new().mode(0o700).create(to.join(sub))?;
+            files.create_private_dir(&to.join(sub))?;
         }
         Ok(())
     };
     made().map_err(StoreError::io(format!("making {}", to.display())))?;
-    manifest.copy_to(&to.join("manifest.redb"))?;
+    manifest.copy_to(files, &to.join("manifest.redb"))?;
     for file in &contents.files {
         let ((raw, rollup), (raw_to, rollup_to)) =
             (sealed_paths(dir, file.number), sealed_paths(to, file.number));
         let readings = file.is_whole().then_some((raw, raw_to));
         for (from, to) in readings.into_iter().chain([(rollup, rollup_to)]) {
-            link(&from, &to).map_err(StoreError::io(format!("taking {}", from.display())))?;
+            link(files, &from, &to).map_err(StoreError::io(format!("taking {}", from.display())))?;
         }
     }
-    log(dir, to, contents.checkpoint.oldest_segment, end)?;
-    dead(dir, to).map_err(StoreError::io("taking the dead letters"))
+    log((files, dir), to, contents.checkpoint.oldest_segment, end)?;
+    dead((files, dir), to).map_err(StoreError::io("taking the dead letters"))
 }
 
-fn log(dir: &Path, to: &Path, oldest: u64, end: Option<LogEnd>) -> Result<(), StoreError> {
-    let list = || -> io::Result<Vec<PathBuf>> {
-        fs::read_dir(dir.join("log"))?.map(|entry| Ok(entry?.path())).collect()
-    };
-    for path in list().map_err(StoreError::io("listing the log"))? {
-        let number =
-            path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
-        let (Some(number), Some(name)) = (number, path.file_name()) else { continue };
+fn log(
+    (files, dir): (&dyn FileSystem, &Path),
+    to: &Path,
+    oldest: u64,
+    end: Option<LogEnd>,
+) -> Result<(), StoreError> {
+    for path in files.list(&dir.join("log")).map_err(StoreError::io("listing the log"))? {
+        let (Some(number), Some(name)) = (segment_number(&path), path.file_name()) else { continue };
         let newer = end.is_some_and(|end| number > end.segment);
         if number < oldest || newer {
             continue;
@@ -79,8 +77,8 @@ fn log(dir: &Path, to: &Path, oldest: u64, end: Option<LogEnd>) -> Result<(), St
         let target = to.join("log").join(name);
         let taken = match end.filter(|end| end.segment == number) {
             // What is behind them may be half a record.
-            Some(end) => copy(&path, &target, Some(end.bytes)),
-            None => link(&path, &target),
+            Some(end) => copy(files, &path, &target, Some(end.bytes)),
+            None => link(files, &path, &target),
         };
         taken.map_err(StoreError::io(format!("taking {}", path.display())))?;
     }
@@ -88,15 +86,15 @@ fn log(dir: &Path, to: &Path, oldest: u64, end: Option<LogEnd>) -> Result<(), St
 }
 
 /// The dead letters, but for those that are removed meanwhile.
-fn dead(dir: &Path, to: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(dir.join("dead")) {
+fn dead((files, dir): (&dyn FileSystem, &Path), to: &Path) -> io::Result<()> {
+    let entries = match files.list(&dir.join("dead")) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    for entry in entries {
-        let entry = entry?;
-        match link(&entry.path(), &to.join("dead").join(entry.file_name())) {
+    for path in entries {
+        let Some(name) = path.file_name() else { continue };
+        match link(files, &path, &to.join("dead").join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -105,19 +103,27 @@ fn dead(dir: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Links a file that is never changed, or copies it where links cannot be made.
-fn link(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::hard_link(from, to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => copy(from, to, None),
+fn link(files: &dyn FileSystem, from: &Path, to: &Path) -> io::Result<()> {
+    match files.link(from, to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => copy(files, from, to, None),
         linked => linked,
     }
 }
 
-fn copy(from: &Path, to: &Path, bytes: Option<u64>) -> io::Result<()> {
-    let mut source = File::open(from)?.take(bytes.unwrap_or(u64::MAX));
-    let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
-    let copied = io::copy(&mut source, &mut target)?;
-    match bytes {
-        Some(bytes) if copied != bytes => Err(io::ErrorKind::UnexpectedEof.into()),
-        _ => Ok(()),
+fn copy(files: &dyn FileSystem, from: &Path, to: &Path, bytes: Option<u64>) -> io::Result<()> {
+    let source = files.open(from, OpenMode::Read)?;
+    let mut target = files.open(to, OpenMode::CreatePrivate)?;
+    let end = match bytes {
+        Some(bytes) => bytes,
+        None => source.stat()?.len,
+    };
+    let (mut at, mut part) = (0, vec![0; COPY_BYTES]);
+    while at < end {
+        let len = usize::try_from(end - at).map_or(COPY_BYTES, |left| left.min(COPY_BYTES));
+        let part = part.get_mut(..len).unwrap_or_default();
+        source.read_exact_at(part, at)?;
+        target.write_all(part)?;
+        at += len as u64;
     }
+    Ok(())
 }

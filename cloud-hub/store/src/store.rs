@@ -128,7 +128,8 @@ impl Store {
     /// # Errors
     /// The folder cannot be used at all, or another process has it open.
     pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Self, OpenReport), StoreError> {
-        open::open(config, clock, Arc::new(SegmentFormat))
+        let files = Arc::clone(&config.files);
+        open::open(config, clock, Arc::new(SegmentFormat(files)))
     }
 
     async fn ask<T>(

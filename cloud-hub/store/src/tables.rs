@@ -11,6 +11,7 @@ use tideline_protocol::time::Clock;
 use tokio::sync::watch;
 
 use crate::blocks::BlockCache;
+use crate::files::Files;
 use crate::history::History;
 use crate::hot::{Hot, SeriesId, SeriesStats};
 use crate::log::{Ledgers, lock};
@@ -286,6 +287,7 @@ impl Expired {
 
 /// What the threads of a store share.
 pub struct Shared {
+    pub files: Files,
     pub dir: PathBuf,
     pub hot_rows_max: usize,
     pub retention: Retention,

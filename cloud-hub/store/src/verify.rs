@@ -2,7 +2,6 @@
 //! against each other. It reads everything and changes nothing.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -10,11 +9,13 @@ use tideline_protocol::model::{AgentId, Epoch};
 use tideline_protocol::ranges::RangeSet;
 
 use crate::config::StoreError;
-use crate::dead;
+use crate::dead::{self, Dead};
 use crate::decode;
+use crate::files::{FileSystem, Files, RealFiles};
 use crate::inspect::{contents, verify_file};
 use crate::log::{Ledgers, Replay, look};
 use crate::manifest::{Contents, FileEntry, HoldingEntry};
+use crate::sealed::{SealedFormat as _, SegmentFormat};
 use crate::store::damage;
 use crate::tables::sealed_paths;
 
@@ -43,41 +44,54 @@ pub struct Verification {
 /// # Errors
 /// There is no store, it is open elsewhere, its manifest is damaged, or the disk failed.
 pub fn verify(dir: &Path) -> Result<Verification, StoreError> {
+    verify_on(RealFiles::shared(), dir)
+}
+
+/// As [`verify`], on a file system of one's own.
+///
+/// # Errors
+/// As there.
+pub fn verify_on(files: Files, dir: &Path) -> Result<Verification, StoreError> {
+    let format = SegmentFormat(files);
+    let files = format.files();
     let mut out = Verification::default();
-    let contents = contents(dir)?;
+    let contents = contents(files, dir)?;
     for file in &contents.files {
         out.files += 1;
         out.rows += file.rows;
-        let problem = match damage::find(dir, file, true) {
+        let problem = match damage::find(files, dir, file, true) {
             Ok(Some(damage)) => Some(damage.to_string()),
-            Ok(None) => verify_file(dir, file).err(),
+            Ok(None) => verify_file(&format, dir, file).err(),
             Err(error) => Some(error.to_string()),
         };
         out.problems.extend(problem.map(|problem| format!("sealed file {:08}: {problem}", file.number)));
     }
-    unlisted(dir, &contents, &mut out)?;
-    let Contents { checkpoint, files, expired, .. } = contents;
-    let (ledgers, replay) = look(&dir.join("log"), checkpoint)?;
+    unlisted((files, dir), &contents, &mut out)?;
+    let Contents { checkpoint, files: sealed, expired, .. } = contents;
+    let (ledgers, replay) = look(files, &dir.join("log"), checkpoint)?;
     log(&ledgers, &replay, &mut out);
-    ranges(&ledgers, &replay, (&files, &expired), &mut out);
-    letters(&dir.join("dead"), &mut out)?;
+    ranges(&ledgers, &replay, (&sealed, &expired), &mut out);
+    letters((files, &dir.join("dead")), &mut out)?;
     Ok(out)
 }
 
-fn unlisted(dir: &Path, contents: &Contents, out: &mut Verification) -> Result<(), StoreError> {
+fn unlisted(
+    (files, dir): (&dyn FileSystem, &Path),
+    contents: &Contents,
+    out: &mut Verification,
+) -> Result<(), StoreError> {
     let listed = |path: &Path| {
         contents.files.iter().any(|file| {
             let (raw, rollup) = sealed_paths(dir, file.number);
             (path == raw && file.is_whole()) || path == rollup
         })
     };
-    let entries = match fs::read_dir(dir.join("sealed")) {
+    let entries = match files.list(&dir.join("sealed")) {
         // A store that has not sealed anything, as one restored from a young backup, may have no folder.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(StoreError::io("listing the sealed files"))?,
     };
-    for entry in entries {
-        let path = entry.map_err(StoreError::io("listing the sealed files"))?.path();
+    for path in entries {
         if !listed(&path) {
             out.notes.push(format!("{} is not listed in the manifest", path.display()));
         }
@@ -187,12 +201,12 @@ fn list(set: &RangeSet) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-fn letters(dir: &Path, out: &mut Verification) -> Result<(), StoreError> {
-    let (letters, bad) = dead::list(dir).map_err(StoreError::io("listing the dead letters"))?;
+fn letters(folder: Dead<'_>, out: &mut Verification) -> Result<(), StoreError> {
+    let (letters, bad) = dead::list(folder).map_err(StoreError::io("listing the dead letters"))?;
     out.letters = letters.len();
     out.problems.extend(bad.into_iter().map(|name| format!("dead letter {name}: it cannot be read")));
     for head in letters {
-        if let Err(error) = dead::find(dir, head.id.clone()) {
+        if let Err(error) = dead::find(folder, head.id.clone()) {
             out.problems.push(format!("dead letter {}: {error}", head.id));
         }
     }

@@ -12,6 +12,9 @@ pub const FUNCTION_LINES_MAX: usize = 70;
 /// The one file that reads clocks.
 pub const CLOCK_FILE: &str = "shared/protocol/src/time.rs";
 
+/// The one file of the store that knows the operating system's files.
+pub const FILES_FILE: &str = "cloud-hub/store/src/files.rs";
+
 /// All ways in this workspace to read the operating system's clock.
 const CLOCK_READS: [&str; 4] = ["SystemTime::now", "Instant::now", "Timestamp::now", "Zoned::now"];
 
@@ -84,6 +87,57 @@ pub fn clocks(repository: &Repository) -> Vec<Violation> {
                 found.push(Violation::new(&file.path, line_at(&file.code, at), message));
             }
         }
+    }
+    found
+}
+
+/// What touches a file without the store's `FileSystem`. A handle's own methods need one of these to get it.
+const FILE_USES: [&str; 9] = [
+    "std::fs",
+    "fs::",
+    "File::",
+    "OpenOptions",
+    "DirBuilder",
+    "tempfile",
+    ".exists()",
+    ".is_file()",
+    ".is_dir()",
+];
+
+/// The store touches files in [`FILES_FILE`] only, so that tests can put a file system that fails in its place; its
+/// own tests may do as they like.
+#[must_use]
+pub fn files_of_the_store(repository: &Repository) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let of_store = |file: &&SourceFile| {
+        file.path.starts_with("cloud-hub/store/src/")
+            && !file.path.contains("/tests/")
+            && !is_unit_test_file(&file.path)
+            && file.path != FILES_FILE
+    };
+    for file in repository.rust().filter(of_store) {
+        let tests = test_modules(&file.code);
+        let mut lines: Vec<(usize, &str)> = Vec::new();
+        for what in FILE_USES {
+            for (at, _) in file.code.match_indices(what) {
+                let before = file.code.get(..at).and_then(|code| code.chars().next_back());
+                let inside = what.starts_with(char::is_alphabetic)
+                    && before.is_some_and(|c| c.is_alphanumeric() || c == '_');
+                let line = line_at(&file.code, at);
+                let known = inside
+                    || tests.iter().any(|lines| lines.contains(&line))
+                    || lines.iter().any(|(other, _)| *other == line);
+                if !known {
+                    lines.push((line, what));
+                }
+            }
+        }
+        found.extend(lines.into_iter().map(|(line, what)| {
+            let message = format!(
+                "`{what}` touches a file; only {FILES_FILE} may: take a `&dyn FileSystem`, so that a test can let it fail"
+            );
+            Violation::new(&file.path, line, message)
+        }));
     }
     found
 }
@@ -232,6 +286,21 @@ mod tests {
         ] {
             assert_eq!(clocks(&Repository::of(&[("a.rs", good)])), vec![], "{good}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_touched_past_the_file_system_of_the_store_is_found() {
+        let touch = "use std::fs;\nfn a(path: &Path) { let _ = path.exists(); SealedFile::new(); }\n\
+                     fn b() { std::fs::File::open(p); }\n#[cfg(test)]\nmod tests {\n    use std::fs;\n}\n";
+        assert_eq!(
+            lines(&files_of_the_store(&Repository::of(&[("cloud-hub/store/src/log.rs", touch)]))),
+            vec![1, 3, 2]
+        );
+        for path in [FILES_FILE, "cloud-hub/store/src/store/tests/rig.rs", "cloud-hub/hub/src/backup.rs"] {
+            assert_eq!(files_of_the_store(&Repository::of(&[(path, touch)])), vec![], "{path}");
+        }
+        let good = "fn a(files: &dyn FileSystem) { files.exists(p); files.open(p, OpenMode::Read); BlockFile::x(); }\n";
+        assert_eq!(files_of_the_store(&Repository::of(&[("cloud-hub/store/src/log.rs", good)])), vec![]);
     }
 
     #[test]

@@ -66,6 +66,11 @@ fn clocks_are_read_in_one_place() {
 }
 
 #[test]
+fn the_store_touches_files_in_one_place() {
+    assert_none(&rust_rules::files_of_the_store(&repository()));
+}
+
+#[test]
 fn nothing_is_unfinished_or_skipped() {
     assert_none(&rust_rules::unfinished(&repository()));
 }

@@ -1,8 +1,9 @@
 //! What the log asks of a disk, and the real one.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::files::{FileHandle, FileSystem, Files, OpenMode};
 
 /// Numbered segments, of which the newest is written. A write is durable after [`LogDisk::sync`];
 /// the others are durable when they return.
@@ -78,25 +79,20 @@ impl<D: LogDisk + ?Sized> LogDisk for Box<D> {
 /// Segments as files `NNNNNNNN.log` in a folder.
 #[derive(Debug)]
 pub struct RealDisk {
+    files: Files,
     dir: PathBuf,
     quarantine: PathBuf,
-    current: Option<(u64, File)>,
+    current: Option<(u64, Box<dyn FileHandle>)>,
 }
 
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+/// The number of the segment with this path, if it is one.
+pub(crate) fn segment_number(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_suffix(".log")?.parse().ok()
 }
 
 /// The numbers of the segments in a folder.
-pub fn segments(dir: &Path) -> io::Result<Vec<u64>> {
-    let mut out = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        let number: Option<u64> =
-            name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|stem| stem.parse().ok());
-        out.extend(number);
-    }
-    Ok(out)
+pub fn segments(files: &dyn FileSystem, dir: &Path) -> io::Result<Vec<u64>> {
+    Ok(files.list(dir)?.iter().filter_map(|path| segment_number(path)).collect())
 }
 
 impl RealDisk {
@@ -104,10 +100,10 @@ impl RealDisk {
     ///
     /// # Errors
     /// A folder cannot be created.
-    pub fn open(dir: PathBuf, quarantine: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&dir)?;
-        fs::create_dir_all(&quarantine)?;
-        Ok(Self { dir, quarantine, current: None })
+    pub fn open(files: Files, dir: PathBuf, quarantine: PathBuf) -> io::Result<Self> {
+        files.create_dir_all(&dir)?;
+        files.create_dir_all(&quarantine)?;
+        Ok(Self { files, dir, quarantine, current: None })
     }
 
     fn path(&self, segment: u64) -> PathBuf {
@@ -117,21 +113,21 @@ impl RealDisk {
 
 impl LogDisk for RealDisk {
     fn list(&self) -> io::Result<Vec<u64>> {
-        segments(&self.dir)
+        segments(self.files.as_ref(), &self.dir)
     }
 
     fn read(&self, segment: u64) -> io::Result<Vec<u8>> {
-        fs::read(self.path(segment))
+        self.files.read(&self.path(segment))
     }
 
     fn create(&mut self, segment: u64) -> io::Result<()> {
         let path = self.path(segment);
         // An attempt that failed may have left it, empty as it was.
-        if fs::metadata(&path).is_ok_and(|found| found.len() == 0) {
-            fs::remove_file(&path)?;
+        if self.files.stat(&path).is_ok_and(|found| found.len == 0) {
+            self.files.remove(&path)?;
         }
-        let file = OpenOptions::new().create_new(true).append(true).open(path)?;
-        sync_dir(&self.dir)?;
+        let file = self.files.open(&path, OpenMode::CreateNew)?;
+        self.files.sync_dir(&self.dir)?;
         self.current = Some((segment, file));
         Ok(())
     }
@@ -151,23 +147,24 @@ impl LogDisk for RealDisk {
             return file.sync_all();
         }
         let path = self.path(segment);
-        if fs::metadata(&path)?.len() <= len {
+        if self.files.stat(&path)?.len <= len {
             return Ok(());
         }
-        let bytes = fs::read(&path)?;
+        let bytes = self.files.read(&path)?;
         let cut = usize::try_from(len).ok().and_then(|len| bytes.get(len..)).unwrap_or(&[]);
         let aside = self.quarantine.join(format!("{segment:08}.log.from-{len}"));
         // A full disk must not keep the store from starting.
-        if let Err(error) = fs::write(&aside, cut) {
+        let kept = self.files.open(&aside, OpenMode::Create).and_then(|mut file| file.write_all(cut));
+        if let Err(error) = kept {
             tracing::warn!(path = %aside.display(), %error, "what is cut off a log segment cannot be kept");
         }
-        let file = OpenOptions::new().write(true).open(&path)?;
+        let file = self.files.open(&path, OpenMode::Cut)?;
         file.set_len(len)?;
         file.sync_all()
     }
 
     fn remove(&mut self, segment: u64) -> io::Result<()> {
-        fs::remove_file(self.path(segment))?;
-        sync_dir(&self.dir)
+        self.files.remove(&self.path(segment))?;
+        self.files.sync_dir(&self.dir)
     }
 }

@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 use super::disk::{LogDisk, segments};
 use super::replay::{Replay, replay};
 use super::{Checkpoint, Ledgers, LogError};
+use crate::files::FileSystem;
 
 /// Segments that are only read: what a start would cut off or remove stays.
-struct ReadOnly(PathBuf);
+struct ReadOnly<'a>(&'a dyn FileSystem, PathBuf);
 
-impl LogDisk for ReadOnly {
+impl LogDisk for ReadOnly<'_> {
     fn list(&self) -> io::Result<Vec<u64>> {
-        segments(&self.0)
+        segments(self.0, &self.1)
     }
 
     fn read(&self, segment: u64) -> io::Result<Vec<u8>> {
-        std::fs::read(self.0.join(format!("{segment:08}.log")))
+        self.0.read(&self.1.join(format!("{segment:08}.log")))
     }
 
     fn create(&mut self, _segment: u64) -> io::Result<()> {
@@ -44,7 +45,7 @@ impl LogDisk for ReadOnly {
 ///
 /// # Errors
 /// The folder cannot be read.
-pub fn look(dir: &Path, from: Checkpoint) -> Result<(Ledgers, Replay), LogError> {
-    let (ledgers, found, _) = replay(&mut ReadOnly(dir.to_owned()), from, u64::MAX)?;
+pub fn look(files: &dyn FileSystem, dir: &Path, from: Checkpoint) -> Result<(Ledgers, Replay), LogError> {
+    let (ledgers, found, _) = replay(&mut ReadOnly(files, dir.to_owned()), from, u64::MAX)?;
     Ok((ledgers, found))
 }

@@ -10,15 +10,16 @@ use redb::{
 
 use super::{DICTIONARY, EPOCHS, EXPIRED, FILES, GONE, META, Manifest, SERIES, fail};
 use crate::config::StoreError;
+use crate::files::FileSystem;
 
 impl Manifest {
     /// Writes all that it says now to a new file.
     ///
     /// # Errors
     /// The manifest cannot be read, or the file cannot be written.
-    pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+    pub fn copy_to(&self, files: &dyn FileSystem, path: &Path) -> Result<(), StoreError> {
         let from = self.db.begin_read().map_err(fail)?;
-        let copy = Builder::new().create(path).map_err(fail)?;
+        let copy = files.database(path, &Builder::new()).map_err(fail)?;
         let to = copy.begin_write().map_err(fail)?;
         table(&from, &to, META)?;
         table(&from, &to, EPOCHS)?;

@@ -1,13 +1,12 @@
 //! Reads the directory and single blocks of a file. Whatever is not as it was written is an error: each block
 //! and the directory have their checksums.
 
-use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::{BlockEntry, Directory, HEADER, Malformed, TRAILER_BYTES, Trailer};
 use crate::column::ColumnError;
+use crate::files::{FileSystem, OpenMode};
 
 /// Longest block that is read: more than any that is written.
 const BLOCK_BYTES_MAX: u32 = 4 * 1024 * 1024;
@@ -53,9 +52,9 @@ impl From<io::Error> for ReadError {
 ///
 /// # Errors
 /// It is damaged, or cannot be read now.
-pub fn directory(path: &Path, number: u64) -> Result<Directory, ReadError> {
-    let file = File::open(path)?;
-    let len = file.metadata()?.len();
+pub fn directory(files: &dyn FileSystem, path: &Path, number: u64) -> Result<Directory, ReadError> {
+    let file = files.open(path, OpenMode::Read)?;
+    let len = file.stat()?.len;
     let end = len.checked_sub(TRAILER_BYTES as u64).ok_or(Malformed("it is too short"))?;
     let (mut header, mut trailer) = ([0; HEADER.len()], [0; TRAILER_BYTES]);
     file.read_exact_at(&mut header, 0)?;
@@ -79,12 +78,12 @@ pub fn directory(path: &Path, number: u64) -> Result<Directory, ReadError> {
 ///
 /// # Errors
 /// It is damaged, or cannot be read now.
-pub fn block(path: &Path, entry: &BlockEntry) -> Result<Vec<u8>, ReadError> {
+pub fn block(files: &dyn FileSystem, path: &Path, entry: &BlockEntry) -> Result<Vec<u8>, ReadError> {
     if entry.len > BLOCK_BYTES_MAX {
         return Err(Malformed("a block is too long").into());
     }
     let mut bytes = vec![0; entry.len as usize];
-    File::open(path)?.read_exact_at(&mut bytes, entry.offset)?;
+    files.read_exact_at(path, &mut bytes, entry.offset)?;
     if crc32c::crc32c(&bytes) != entry.crc {
         return Err(Malformed("a block is damaged").into());
     }
@@ -93,8 +92,11 @@ pub fn block(path: &Path, entry: &BlockEntry) -> Result<Vec<u8>, ReadError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt as _;
+
     use super::*;
     use crate::buckets::{Aggregate, MINUTE_NS};
+    use crate::files::RealFiles;
     use crate::hot::Rows;
     use crate::segment::write::SegmentWriter;
     use crate::segment::{BLOCK_ROWS, LEVELS, Level, rolls, rows};
@@ -103,14 +105,14 @@ mod tests {
     type All = Vec<(u32, Rows, Vec<u32>, Vec<(Level, Vec<(i64, Aggregate)>)>)>;
 
     fn all(raw: &Path, rollup: &Path) -> Result<All, ReadError> {
-        let (readings, rolled) = (directory(raw, 7)?, directory(rollup, 7)?);
+        let (readings, rolled) = (directory(&RealFiles, raw, 7)?, directory(&RealFiles, rollup, 7)?);
         assert_eq!(readings.series.len(), rolled.series.len());
         let both = readings.series.iter().zip(&rolled.series);
         both.map(|(entry, of_rolls)| {
             assert_eq!((entry.stats(), entry.series), (of_rolls.stats(), of_rolls.series));
             let (mut out, mut numbers, mut levels) = (Rows::default(), Vec::new(), Vec::new());
             for found in readings.blocks(entry, Level::Raw).1 {
-                let (bytes, len) = (block(raw, found)?, found.rows as usize);
+                let (bytes, len) = (block(&RealFiles, raw, found)?, found.rows as usize);
                 let part = rows::read(&bytes, len)?;
                 assert_eq!(
                     part.times.first().zip(part.times.last()),
@@ -122,7 +124,11 @@ mod tests {
             for level in LEVELS.into_iter().filter(|level| of_rolls.has(*level)) {
                 let mut all = Vec::new();
                 for found in rolled.blocks(of_rolls, level).1 {
-                    all.extend(rolls::read(&block(rollup, found)?, found.rows as usize, level.width_ns())?);
+                    all.extend(rolls::read(
+                        &block(&RealFiles, rollup, found)?,
+                        found.rows as usize,
+                        level.width_ns(),
+                    )?);
                 }
                 levels.push((level, all));
             }
@@ -134,7 +140,7 @@ mod tests {
     /// A long series by the second and a short one.
     fn write(dir: &Path, rows: usize) -> (std::path::PathBuf, std::path::PathBuf) {
         let (raw, rollup) = (dir.join("raw"), dir.join("rollup"));
-        let mut writer = SegmentWriter::create(7, Some(&raw), &rollup).unwrap();
+        let mut writer = SegmentWriter::create(&RealFiles, 7, Some(&raw), &rollup).unwrap();
         let times: Vec<i64> = (0..rows as i64).map(|n| n * 1_000_000_000).collect();
         let values: Vec<f64> = (0..rows).map(|n| (n % 97) as f64 / 4.0).collect();
         let numbers: Vec<u32> = (0..u32::try_from(rows).unwrap()).collect();
@@ -174,7 +180,9 @@ mod tests {
             (9, &[-5, -5, 8][..], &[4, 1, 4][..], 0)
         );
         assert!(short.values[1].is_nan());
-        assert!(matches!(directory(&raw, 8), Err(ReadError::Damaged(why)) if why.contains("another number")));
+        assert!(
+            matches!(directory(&RealFiles, &raw, 8), Err(ReadError::Damaged(why)) if why.contains("another number"))
+        );
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! back are a block of readings and of each width of buckets, and the blocks of hours and days.
 
 use std::cmp::Ordering;
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use super::{
     BLOCK_ROWS, BlockEntry, CONDENSED, Directory, FINER_ROWS_MIN, HEADER, LEVELS, Level, SeriesEntry, rows,
 };
 use crate::buckets::{Aggregate, bucket_last, bucket_start};
+use crate::files::{FileHandle, FileSystem, OpenMode};
 use crate::hot::{SeriesId, SeriesStats};
 
 /// The levels of a rollup.
@@ -45,7 +45,7 @@ struct Section {
 /// One file as it grows. Its finest level goes straight to the disk.
 #[derive(Debug)]
 struct Container {
-    out: BufWriter<File>,
+    out: BufWriter<Box<dyn FileHandle>>,
     at: u64,
     crc: u32,
     finest: Level,
@@ -54,9 +54,9 @@ struct Container {
 }
 
 impl Container {
-    fn create(path: &Path, number: u64, finest: Level) -> io::Result<Self> {
+    fn create(files: &dyn FileSystem, path: &Path, number: u64, finest: Level) -> io::Result<Self> {
         let directory = Directory { number, ..Directory::default() };
-        let out = BufWriter::with_capacity(WRITE_BYTES, File::create(path)?);
+        let out = BufWriter::with_capacity(WRITE_BYTES, files.open(path, OpenMode::Create)?);
         let mut container = Self { out, at: 0, crc: 0, finest, sections: Default::default(), directory };
         container.write(&HEADER)?;
         Ok(container)
@@ -190,9 +190,14 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// As the disk's.
-    pub fn create(number: u64, raw: Option<&Path>, rollup: &Path) -> io::Result<Self> {
-        let raw = raw.map(|path| Container::create(path, number, Level::Raw)).transpose()?;
-        Self::begin(raw, Container::create(rollup, number, Level::Minute)?, Level::Raw)
+    pub fn create(
+        files: &dyn FileSystem,
+        number: u64,
+        raw: Option<&Path>,
+        rollup: &Path,
+    ) -> io::Result<Self> {
+        let raw = raw.map(|path| Container::create(files, path, number, Level::Raw)).transpose()?;
+        Self::begin(raw, Container::create(files, rollup, number, Level::Minute)?, Level::Raw)
     }
 
     /// Begins a file of rollups that stands for itself: it has the level `finest` of all series, and
@@ -200,9 +205,9 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// As the disk's.
-    pub fn thinned(number: u64, rollup: &Path, finest: Level) -> io::Result<Self> {
+    pub fn thinned(files: &dyn FileSystem, number: u64, rollup: &Path, finest: Level) -> io::Result<Self> {
         let first = finest.max(Level::Minute);
-        Self::begin(None, Container::create(rollup, number, first)?, finest)
+        Self::begin(None, Container::create(files, rollup, number, first)?, finest)
     }
 
     fn begin(raw: Option<Container>, rollup: Container, finest: Level) -> io::Result<Self> {

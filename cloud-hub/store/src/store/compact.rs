@@ -8,8 +8,9 @@
 //! each compaction and each flush.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::Inner;
 use crate::batches::Batches;
 use crate::blocks::SealedFile;
 use crate::config::StoreError;
+use crate::files::FileSystem;
 use crate::log::lock;
 use crate::manifest::{Change, FileEntry, HoldingEntry, SeriesEntry, gathered};
 use crate::metrics::add;
@@ -146,8 +148,8 @@ impl Inner {
             )));
         }
         let place = || {
-            target.put_in_place(entry.finest)?;
-            File::open(self.shared.dir.join("sealed"))?.sync_all()
+            target.put_in_place(self.shared.files.as_ref(), entry.finest)?;
+            self.shared.files.sync_dir(&self.shared.dir.join("sealed"))
         };
         if let Err(error) = place() {
             self.remove_files(&[number])?;
@@ -204,11 +206,12 @@ impl Inner {
         for number in numbers {
             self.shared.blocks.forget(*number);
             lock(&self.shared.unchecked).remove(number);
-            remove(&self.shared.dir, *number).map_err(StoreError::io("removing a sealed file"))?;
+            let removed = remove(self.shared.files.as_ref(), &self.shared.dir, *number);
+            removed.map_err(StoreError::io("removing a sealed file"))?;
         }
         // What is forgotten must not come back with a power cut.
-        let folder = File::open(self.shared.dir.join("sealed")).and_then(|folder| folder.sync_all());
-        folder.map_err(StoreError::io("removing a sealed file"))?;
+        let synced = self.shared.files.sync_dir(&self.shared.dir.join("sealed"));
+        synced.map_err(StoreError::io("removing a sealed file"))?;
         self.manifest.forget_gone(numbers)
     }
 
@@ -259,14 +262,14 @@ pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<
 }
 
 /// Removes the files of a number, whole or not.
-pub(super) fn remove(dir: &std::path::Path, number: u64) -> std::io::Result<()> {
+pub(super) fn remove(files: &dyn FileSystem, dir: &Path, number: u64) -> io::Result<()> {
     let (raw, rollup) = sealed_paths(dir, number);
     for path in [raw, rollup] {
         let mut unfinished = path.clone().into_os_string();
         unfinished.push(".tmp");
         for path in [path, unfinished.into()] {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            match files.remove(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }

@@ -2,12 +2,12 @@
 //! are gone leave the received ranges, so that the agents send them again. Files are put aside and
 //! never deleted, and what is lost is never hidden.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use super::{Inner, Quarantined};
 use crate::config::StoreError;
+use crate::files::{FileSystem, OpenMode};
 use crate::hot::SeriesStats;
 use crate::log::lock;
 use crate::manifest::{Change, Contents, FileEntry, Manifest, SeriesEntry, lose};
@@ -38,11 +38,11 @@ impl std::fmt::Display for Damage {
 const FINGERPRINT_BYTES: usize = 256 * 1024;
 
 /// Length and CRC-32C of a file.
-pub fn fingerprint(path: &Path) -> io::Result<(u64, u32)> {
-    let mut file = File::open(path)?;
+pub fn fingerprint(files: &dyn FileSystem, path: &Path) -> io::Result<(u64, u32)> {
+    let file = files.open(path, OpenMode::Read)?;
     let (mut len, mut crc, mut part) = (0, 0, vec![0; FINGERPRINT_BYTES]);
     loop {
-        let read = match file.read(&mut part) {
+        let read = match file.read_at(&mut part, len) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
@@ -61,19 +61,29 @@ pub fn fingerprint(path: &Path) -> io::Result<(u64, u32)> {
 /// # Errors
 /// The file cannot be read now, as without a free descriptor, without the right to, or on a failing
 /// disk: that says nothing about its bytes, and nothing may be given up for it.
-pub fn find(dir: &Path, file: &FileEntry, whole: bool) -> Result<Option<Damage>, StoreError> {
+pub fn find(
+    files: &dyn FileSystem,
+    dir: &Path,
+    file: &FileEntry,
+    whole: bool,
+) -> Result<Option<Damage>, StoreError> {
     let (raw, rollup) = sealed_paths(dir, file.number);
     if file.is_whole()
-        && let Some(reason) = compare(&raw, file.raw, whole)?
+        && let Some(reason) = compare(files, &raw, file.raw, whole)?
     {
         return Ok(Some(Damage::Raw(reason)));
     }
-    Ok(compare(&rollup, file.rollup, whole)?.map(Damage::Rollup))
+    Ok(compare(files, &rollup, file.rollup, whole)?.map(Damage::Rollup))
 }
 
-fn compare(path: &Path, listed: (u64, u32), whole: bool) -> Result<Option<String>, StoreError> {
-    let found = fs::metadata(path).and_then(|found| match found.len() {
-        len if whole && len == listed.0 => fingerprint(path),
+fn compare(
+    files: &dyn FileSystem,
+    path: &Path,
+    listed: (u64, u32),
+    whole: bool,
+) -> Result<Option<String>, StoreError> {
+    let found = files.stat(path).and_then(|found| match found.len {
+        len if whole && len == listed.0 => fingerprint(files, path),
         len => Ok((len, listed.1)),
     });
     match found {
@@ -95,7 +105,7 @@ fn compare(path: &Path, listed: (u64, u32), whole: bool) -> Result<Option<String
 
 /// Moves a file to the quarantine. That it is gone already is no error.
 pub fn put_aside(
-    dir: &Path,
+    (files, dir): (&dyn FileSystem, &Path),
     path: &Path,
     reason: &str,
     aside: &mut Vec<Quarantined>,
@@ -106,10 +116,10 @@ pub fn put_aside(
     // The same name may have been put aside before.
     let target = (0_u32..)
         .map(|n| quarantine.join(if n == 0 { name.to_owned() } else { format!("{name}.{n}") }))
-        .find(|target| !target.exists());
+        .find(|target| !files.exists(target));
     match target {
-        Some(target) if path.exists() => {
-            fs::rename(path, target).map_err(StoreError::io("putting a file aside"))
+        Some(target) if files.exists(path) => {
+            files.rename(path, &target).map_err(StoreError::io("putting a file aside"))
         }
         _ => Ok(()),
     }
@@ -139,7 +149,7 @@ impl Workshop<'_> {
             Damage::Rollup(reason) => match self.rebuild(contents, file, &reason, aside) {
                 Ok(()) => return Ok(false),
                 // A full disk is no reason to give good readings up.
-                Err(error) => match find(self.dir, file, true)? {
+                Err(error) => match find(self.format.files(), self.dir, file, true)? {
                     Some(Damage::Raw(reason)) => reason,
                     _ => return Err(error),
                 },
@@ -149,12 +159,17 @@ impl Workshop<'_> {
         let stats = self.count_again(contents, &[file.number])?;
         let lost = lose(&mut contents.checkpoint.ledgers, file);
         if file.is_whole() {
-            put_aside(self.dir, &raw, &format!("{reason}; {lost} rows are wanted again"), aside)?;
-            put_aside(self.dir, &rollup, "it belongs to a damaged file", aside)?;
+            put_aside(
+                (self.format.files(), self.dir),
+                &raw,
+                &format!("{reason}; {lost} rows are wanted again"),
+                aside,
+            )?;
+            put_aside((self.format.files(), self.dir), &rollup, "it belongs to a damaged file", aside)?;
         } else {
             let rows = file.rows;
             let told = format!("{reason}; what was known of {rows} readings past their retention is lost");
-            put_aside(self.dir, &rollup, &told, aside)?;
+            put_aside((self.format.files(), self.dir), &rollup, &told, aside)?;
         }
         contents.files.retain(|other| other.number != file.number);
         contents.series.iter_mut().zip(&stats).for_each(|(entry, stats)| entry.restat(stats));
@@ -178,9 +193,16 @@ impl Workshop<'_> {
         let tmp = rollup.with_extension("tmp");
         let print = self.format.roll_up(file.number, &raw, &tmp);
         let print = print.map_err(|error| StoreError::Sealed(error.to_string()))?;
-        put_aside(self.dir, &rollup, &format!("{reason}; it is computed again from its readings"), aside)?;
-        fs::rename(&tmp, &rollup)
-            .and_then(|()| File::open(self.dir.join("sealed"))?.sync_all())
+        put_aside(
+            (self.format.files(), self.dir),
+            &rollup,
+            &format!("{reason}; it is computed again from its readings"),
+            aside,
+        )?;
+        let files = self.format.files();
+        files
+            .rename(&tmp, &rollup)
+            .and_then(|()| files.sync_dir(&self.dir.join("sealed")))
             .map_err(StoreError::io("writing a rollup"))?;
         let entry = FileEntry { rollup: print, ..file.clone() };
         self.commit(contents, std::slice::from_ref(&entry), &[])?;
@@ -225,7 +247,7 @@ impl Shared {
         if !lock(&self.unchecked).contains(&file.number) {
             return Ok(());
         }
-        match find(&self.dir, file, true)? {
+        match find(self.files.as_ref(), &self.dir, file, true)? {
             None => {
                 lock(&self.unchecked).remove(&file.number);
                 Ok(())
@@ -283,7 +305,9 @@ impl Inner {
                 mended = true;
                 continue;
             };
-            let Some(damage) = find(&self.shared.dir, &file, true)? else { continue };
+            let Some(damage) = find(self.shared.files.as_ref(), &self.shared.dir, &file, true)? else {
+                continue;
+            };
             let mut contents = self.manifest.read()?;
             let workshop =
                 Workshop { dir: &self.shared.dir, format: self.format.as_ref(), manifest: &self.manifest };

@@ -1,6 +1,5 @@
 //! A flush: cut the log, seal what was decoded before the cut, commit, let the log go.
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -85,7 +84,13 @@ impl Inner {
         // A flush would remove the segments of the log that the manifest names.
         let _no_flush = lock(&self.unfinished);
         let end = self.urge(|reply| Command::End { reply })?;
-        snapshot::take(&self.shared.dir, to, &self.manifest, &self.manifest.read()?, Some(end))
+        snapshot::take(
+            (self.shared.files.as_ref(), &self.shared.dir),
+            to,
+            &self.manifest,
+            &self.manifest.read()?,
+            Some(end),
+        )
     }
 
     fn seal(&self, cut: &mut Cut) -> Result<(), StoreError> {
@@ -121,8 +126,8 @@ impl Inner {
         let batches = Batches::new(&holdings);
         let write = || {
             let written = self.format.write(&cut.hot, &batches, &target)?;
-            target.put_in_place(Level::Raw)?;
-            File::open(self.shared.dir.join("sealed"))?.sync_all()?;
+            target.put_in_place(self.shared.files.as_ref(), Level::Raw)?;
+            self.shared.files.sync_dir(&self.shared.dir.join("sealed"))?;
             Ok(written)
         };
         let written = catch_unwind(AssertUnwindSafe(write));

@@ -11,6 +11,7 @@ use super::threads::Command;
 use crate::config::StoreError;
 use crate::dead::{self, Head, LetterId};
 use crate::decode;
+use crate::files::FileSystem;
 use crate::log::lock;
 
 /// What the ledger says of the readings in a letter.
@@ -36,6 +37,10 @@ pub struct DeadLetter {
 }
 
 impl Store {
+    fn files(&self) -> &dyn FileSystem {
+        self.inner.shared.files.as_ref()
+    }
+
     fn dead(&self) -> PathBuf {
         self.inner.shared.dir.join("dead")
     }
@@ -61,7 +66,8 @@ impl Store {
     /// # Errors
     /// The disk failed.
     pub fn dead_letters(&self) -> Result<(Vec<DeadLetter>, Vec<String>), StoreError> {
-        let (heads, bad) = dead::list(&self.dead()).map_err(StoreError::io("listing the dead letters"))?;
+        let (heads, bad) =
+            dead::list((self.files(), &self.dead())).map_err(StoreError::io("listing the dead letters"))?;
         Ok((heads.into_iter().map(|head| self.letter(head)).collect(), bad))
     }
 
@@ -70,8 +76,8 @@ impl Store {
     /// # Errors
     /// It is damaged, or the disk failed.
     pub fn dead_letter(&self, id: &LetterId) -> Result<Option<(DeadLetter, Vec<u8>)>, StoreError> {
-        let found =
-            dead::find(&self.dead(), id.clone()).map_err(StoreError::io(format!("dead letter {id}")))?;
+        let found = dead::find((self.files(), &self.dead()), id.clone())
+            .map_err(StoreError::io(format!("dead letter {id}")))?;
         Ok(found.map(|(head, run)| (self.letter(head), run.block)))
     }
 
@@ -82,8 +88,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Undecodable`] when it still cannot be decoded; the store takes no more.
     pub fn replay_dead_letter(&self, id: &LetterId) -> Result<Option<u64>, StoreError> {
-        let found =
-            dead::find(&self.dead(), id.clone()).map_err(StoreError::io(format!("dead letter {id}")))?;
+        let found = dead::find((self.files(), &self.dead()), id.clone())
+            .map_err(StoreError::io(format!("dead letter {id}")))?;
         let Some((head, run)) = found else { return Ok(None) };
         decode::probe(&self.inner.shared, &id.agent, &run, &head.taken).map_err(StoreError::Undecodable)?;
         let (agent, taken) = (id.agent.clone(), head.taken);
@@ -91,7 +97,7 @@ impl Store {
             self.inner.urge(|reply| Command::Revive(Box::new(Revival { agent, taken, run, reply })))?;
         // What it holds is in the log now; one that is cut off here is replayed once more and changes
         // nothing.
-        dead::remove(&self.dead(), id).map_err(StoreError::io("removing a dead letter"))?;
+        dead::remove((self.files(), &self.dead()), id).map_err(StoreError::io("removing a dead letter"))?;
         Ok(Some(rows))
     }
 
@@ -101,7 +107,7 @@ impl Store {
     /// # Errors
     /// The disk failed.
     pub fn remove_dead_letter(&self, id: &LetterId) -> Result<bool, StoreError> {
-        dead::remove(&self.dead(), id).map_err(StoreError::io("removing a dead letter"))
+        dead::remove((self.files(), &self.dead()), id).map_err(StoreError::io("removing a dead letter"))
     }
 }
 

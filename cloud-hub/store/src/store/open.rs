@@ -3,8 +3,6 @@
 //! again from the agents.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock, Weak, mpsc as std_mpsc};
 
@@ -23,6 +21,7 @@ use super::{Inner, OpenReport, QUEUE_KIB_MAX, Quarantined, Store};
 use crate::blocks::BlockCache;
 use crate::config::{StoreConfig, StoreError};
 use crate::decode;
+use crate::files::FileSystem;
 use crate::log::{Ledgers, LogCore, LogDisk, RealDisk, Replay, lock};
 use crate::manifest::{Contents, Manifest, OpenError, SeriesEntry};
 use crate::metrics::Counters;
@@ -47,18 +46,18 @@ pub fn open_on(
     let started = clock.mono_ns();
     let mut report = OpenReport::default();
     for sub in ["log", "sealed", "dead", "quarantine"] {
-        fs::create_dir_all(config.dir.join(sub)).map_err(StoreError::io("creating the store's folders"))?;
+        let made = config.files.create_dir_all(&config.dir.join(sub));
+        made.map_err(StoreError::io("creating the store's folders"))?;
     }
-    let (manifest, mut contents) = open_manifest(&config.dir, &mut report)?;
+    let (manifest, mut contents) = open_manifest((config.files.as_ref(), &config.dir), &mut report)?;
     let workshop = Workshop { dir: &config.dir, format: format.as_ref(), manifest: &manifest };
     let next_file = next_number(&contents);
-    remove_gone(&config.dir, &manifest, &mut contents)?;
+    remove_gone((config.files.as_ref(), &config.dir), &manifest, &mut contents)?;
     check_files(&config, workshop, &mut contents, (next_file, &mut report))?;
-    let disk = RealDisk::open(config.dir.join("log"), config.dir.join("quarantine"))
-        .map_err(StoreError::io("opening the log's folder"))?;
     let Contents { checkpoint, series, files, expired, .. } = contents;
     let (sealed, oldest) = (checkpoint.ledgers.clone(), checkpoint.oldest_segment);
-    let (core, replay) = LogCore::open_keeping(between(disk), checkpoint, config.keep_log_from)?;
+    let (core, replay) =
+        LogCore::open_keeping(between(log_disk(&config)?), checkpoint, config.keep_log_from)?;
     let mut core = core.with_segment_bytes_max(config.log_segment_bytes_max);
     for (segment, reason) in &replay.problems {
         let path = config.dir.join("log").join(format!("{segment:08}.log"));
@@ -75,6 +74,7 @@ pub fn open_on(
         ..Tables::default()
     };
     let shared = Arc::new(Shared {
+        files: Arc::clone(&config.files),
         dir: config.dir.clone(),
         hot_rows_max: config.hot_rows_max.max(1),
         retention: config.retention,
@@ -105,6 +105,12 @@ pub fn open_on(
         tracing::warn!(path = %entry.path.display(), reason = entry.reason, "put aside");
     }
     Ok((start(&config, shared, manifest, (core, unkept), format)?, report))
+}
+
+fn log_disk(config: &StoreConfig) -> Result<RealDisk, StoreError> {
+    let (log, quarantine) = (config.dir.join("log"), config.dir.join("quarantine"));
+    let disk = RealDisk::open(Arc::clone(&config.files), log, quarantine);
+    disk.map_err(StoreError::io("opening the log's folder"))
 }
 
 fn count(shared: &Shared, replay: &Replay, report: &mut OpenReport) {
@@ -138,18 +144,21 @@ fn take_in_replay(shared: &Shared, core: &mut Core, replay: &Replay) -> Result<U
 }
 
 /// A manifest that cannot be read is put aside with all files that only it could explain.
-fn open_manifest(dir: &Path, report: &mut OpenReport) -> Result<(Manifest, Contents), StoreError> {
+fn open_manifest(
+    (files, dir): (&dyn FileSystem, &Path),
+    report: &mut OpenReport,
+) -> Result<(Manifest, Contents), StoreError> {
     let path = dir.join("manifest.redb");
-    let (manifest, contents) = match Manifest::open(&path) {
+    let (manifest, contents) = match Manifest::open(files, &path) {
         Err(OpenError::Damaged(reason)) => {
-            put_aside(dir, &path, &reason, &mut report.quarantined)?;
-            Manifest::open(&path)?
+            put_aside((files, dir), &path, &reason, &mut report.quarantined)?;
+            Manifest::open(files, &path)?
         }
         opened => opened?,
     };
     if manifest.is_new() {
-        for path in sealed_files(dir)? {
-            put_aside(dir, &path, "the manifest that lists it is lost", &mut report.quarantined)?;
+        for path in sealed_files(files, dir)? {
+            put_aside((files, dir), &path, "the manifest that lists it is lost", &mut report.quarantined)?;
         }
     }
     Ok((manifest, contents))
@@ -163,10 +172,14 @@ fn next_number(contents: &Contents) -> u64 {
 
 /// Removes what a compaction left, whichever of the old files and the new one it is. What cannot be removed now
 /// stays noted.
-fn remove_gone(dir: &Path, manifest: &Manifest, contents: &mut Contents) -> Result<(), StoreError> {
+fn remove_gone(
+    (files, dir): (&dyn FileSystem, &Path),
+    manifest: &Manifest,
+    contents: &mut Contents,
+) -> Result<(), StoreError> {
     let (mut removed, mut left) = (Vec::new(), Vec::new());
     for number in std::mem::take(&mut contents.gone) {
-        match remove(dir, number) {
+        match remove(files, dir, number) {
             Ok(()) => removed.push(number),
             Err(error) => {
                 tracing::error!(%error, number, "a sealed file that was replaced cannot be removed for now");
@@ -178,16 +191,13 @@ fn remove_gone(dir: &Path, manifest: &Manifest, contents: &mut Contents) -> Resu
     if removed.is_empty() {
         return Ok(());
     }
-    let folder = fs::File::open(dir.join("sealed")).and_then(|folder| folder.sync_all());
-    folder.map_err(StoreError::io("removing a sealed file"))?;
+    let synced = files.sync_dir(&dir.join("sealed"));
+    synced.map_err(StoreError::io("removing a sealed file"))?;
     manifest.forget_gone(&removed)
 }
 
-fn sealed_files(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let list = || -> io::Result<Vec<PathBuf>> {
-        fs::read_dir(dir.join("sealed"))?.map(|entry| Ok(entry?.path())).collect()
-    };
-    list().map_err(StoreError::io("listing the sealed files"))
+fn sealed_files(files: &dyn FileSystem, dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    files.list(&dir.join("sealed")).map_err(StoreError::io("listing the sealed files"))
 }
 
 /// Mends what is damaged, and removes what a flush left that never was committed.
@@ -197,10 +207,11 @@ fn check_files(
     contents: &mut Contents,
     (next_file, report): (u64, &mut OpenReport),
 ) -> Result<(), StoreError> {
+    let files = config.files.as_ref();
     // A flush took one of these numbers, and may have been cut off.
     let unfinished = next_number(contents)..=next_file;
     for file in contents.files.clone() {
-        match damage::find(&config.dir, &file, config.check_files_on_open) {
+        match damage::find(files, &config.dir, &file, config.check_files_on_open) {
             Ok(None) => {}
             Ok(Some(damage @ Damage::Raw(_))) => {
                 // One that cannot be mended for now stays listed; who asks for it has it tried again.
@@ -223,14 +234,14 @@ fn check_files(
     };
     let numbers = contents.files.iter().map(|file| file.number).chain(contents.gone.iter().copied());
     let listed: Vec<PathBuf> = numbers.flat_map(paths).collect();
-    for path in sealed_files(&config.dir)?.into_iter().filter(|path| !listed.contains(path)) {
+    for path in sealed_files(files, &config.dir)?.into_iter().filter(|path| !listed.contains(path)) {
         // The log still has what a flush was sealing when it was cut off.
         if path.extension().is_some_and(|end| end == "tmp")
             || unfinished.clone().any(|number| paths(number).contains(&path))
         {
-            fs::remove_file(&path).map_err(StoreError::io("removing an unfinished file"))?;
+            files.remove(&path).map_err(StoreError::io("removing an unfinished file"))?;
         } else {
-            put_aside(&config.dir, &path, "the manifest does not list it", &mut report.quarantined)?;
+            put_aside((files, &config.dir), &path, "the manifest does not list it", &mut report.quarantined)?;
         }
     }
     Ok(())

@@ -6,8 +6,7 @@
 //! it made of what it read. It may see a batch twice, whose file or log was lost and which came again: who must
 //! not take it twice keeps the seqs. It must never hold up the writer: nothing here waits for a reader.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +19,8 @@ use tokio::sync::watch;
 use super::Store;
 use crate::config::StoreError;
 use crate::decode;
+use crate::files::{FileSystem, OpenMode};
+use crate::log::disk::segment_number;
 use crate::log::{ReadRecord, RecordError, SEGMENT_MAGIC, read_record};
 use crate::snapshot::LogEnd;
 use crate::tables::{LiveColumn, SeriesMeta, read};
@@ -130,7 +131,8 @@ impl Store {
     /// # Errors
     /// The folder cannot be read.
     pub fn log_segments(&self) -> Result<Vec<(u64, u64)>, StoreError> {
-        segments(&self.inner.shared.dir.join("log")).map_err(StoreError::io("listing the log"))
+        let shared = &self.inner.shared;
+        segments(shared.files.as_ref(), &shared.dir.join("log")).map_err(StoreError::io("listing the log"))
     }
 
     /// What is durable in the log from a place on: about `bytes_max`, and at least one record, of one segment.
@@ -144,7 +146,8 @@ impl Store {
         let end = *tail.end.borrow();
         let missed = from.segment < tail.trimmed.load(Ordering::Acquire);
         let dir = self.inner.shared.dir.join("log");
-        let read = part(&dir, from, end, bytes_max).map_err(StoreError::io("reading the log"))?;
+        let read = part((self.inner.shared.files.as_ref(), &dir), from, end, bytes_max)
+            .map_err(StoreError::io("reading the log"))?;
         Ok(LogPart { missed: read.missed || missed, ..read })
     }
 
@@ -172,15 +175,12 @@ impl Store {
     }
 }
 
-fn segments(dir: &Path) -> io::Result<Vec<(u64, u64)>> {
+fn segments(files: &dyn FileSystem, dir: &Path) -> io::Result<Vec<(u64, u64)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|n| n.parse().ok());
-        let Some(number) = number else { continue };
-        match entry.metadata() {
-            Ok(metadata) => found.push((number, metadata.len())),
+    for path in files.list(dir)? {
+        let Some(number) = segment_number(&path) else { continue };
+        match files.stat(&path) {
+            Ok(stat) => found.push((number, stat.len)),
             // Removed since.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -191,7 +191,12 @@ fn segments(dir: &Path) -> io::Result<Vec<(u64, u64)>> {
 }
 
 /// What of the log in `dir` is before `end`.
-fn part(dir: &Path, from: LogPlace, end: LogEnd, bytes_max: u64) -> io::Result<LogPart> {
+fn part(
+    (files, dir): (&dyn FileSystem, &Path),
+    from: LogPlace,
+    end: LogEnd,
+    bytes_max: u64,
+) -> io::Result<LogPart> {
     let magic = SEGMENT_MAGIC.len() as u64;
     let mut place = LogPlace { bytes: from.bytes.max(magic), ..from };
     loop {
@@ -201,7 +206,7 @@ fn part(dir: &Path, from: LogPlace, end: LogEnd, bytes_max: u64) -> io::Result<L
             return Ok(LogPart { next: end.into(), at_end: true, missed, ..LogPart::default() });
         }
         let path = dir.join(format!("{:08}.log", place.segment));
-        let (bytes, whole) = match take(&path, place.bytes, end, place.segment, bytes_max) {
+        let (bytes, whole) = match take((files, &path), place, end, bytes_max) {
             Ok(taken) => taken,
             Err(error) if error.kind() == ErrorKind::NotFound => (Vec::new(), true),
             Err(error) => return Err(error),
@@ -209,7 +214,7 @@ fn part(dir: &Path, from: LogPlace, end: LogEnd, bytes_max: u64) -> io::Result<L
         if !bytes.is_empty() {
             let mut read = records(&bytes, whole, place);
             if read.entries.is_empty() && read.next == place && !whole {
-                let (bytes, whole) = take(&path, place.bytes, end, place.segment, WHOLE_RECORD_BYTES)?;
+                let (bytes, whole) = take((files, &path), place, end, WHOLE_RECORD_BYTES)?;
                 read = records(&bytes, whole, place);
             }
             if read.missed {
@@ -219,7 +224,7 @@ fn part(dir: &Path, from: LogPlace, end: LogEnd, bytes_max: u64) -> io::Result<L
             return Ok(read);
         }
         // Segments that held nothing are not there.
-        let next = segments(dir)?.into_iter().map(|(number, _)| number).find(|n| *n > place.segment);
+        let next = segments(files, dir)?.into_iter().map(|(number, _)| number).find(|n| *n > place.segment);
         let segment = next.map_or(end.segment, |next| next.min(end.segment));
         if segment <= place.segment {
             return Ok(LogPart { next: end.into(), at_end: true, missed: true, ..LogPart::default() });
@@ -233,14 +238,21 @@ fn after(segment: u64, end: LogEnd) -> LogPlace {
     if segment >= end.segment { end.into() } else { LogPlace { segment: segment + 1, bytes: 0 } }
 }
 
-/// The bytes of a segment from `offset` on, and whether they are all that are durable.
-fn take(path: &Path, offset: u64, end: LogEnd, segment: u64, most: u64) -> io::Result<(Vec<u8>, bool)> {
-    let mut file = File::open(path)?;
-    let limit = if segment == end.segment { end.bytes } else { file.metadata()?.len() };
-    let left = limit.saturating_sub(offset);
-    file.seek(SeekFrom::Start(offset))?;
-    let mut bytes = Vec::new();
-    file.take(left.min(most)).read_to_end(&mut bytes)?;
+/// The bytes of a segment from a place on, and whether they are all that are durable.
+fn take(
+    (files, path): (&dyn FileSystem, &Path),
+    place: LogPlace,
+    end: LogEnd,
+    most: u64,
+) -> io::Result<(Vec<u8>, bool)> {
+    let file = files.open(path, OpenMode::Read)?;
+    let len = file.stat()?.len;
+    let limit = if place.segment == end.segment { end.bytes } else { len };
+    let left = limit.saturating_sub(place.bytes);
+    // A segment that was damaged may be shorter than it was.
+    let there = len.saturating_sub(place.bytes).min(left).min(most);
+    let mut bytes = vec![0; usize::try_from(there).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, place.bytes)?;
     Ok((bytes, left <= most))
 }
 

@@ -12,6 +12,7 @@ use tideline_protocol::wire::{Digest, Restamp, Run};
 
 use super::rig::*;
 use crate::buckets::Aggregate;
+use crate::files::{FileSystem, RealFiles};
 use crate::hot::Rows;
 use crate::sealed::{SealedFormat, SegmentFormat, Target};
 use crate::segment::read::ReadError;
@@ -108,26 +109,30 @@ fn what_was_refused_is_not_digested_and_what_was_corrected_is_as_it_was_sent() {
 struct Falsifier;
 
 impl SealedFormat for Falsifier {
+    fn files(&self) -> &dyn FileSystem {
+        &RealFiles
+    }
+
     fn create(&self, target: &Target) -> io::Result<SegmentWriter> {
-        SegmentFormat.create(target)
+        SegmentFormat::default().create(target)
     }
 
     fn roll_up(&self, number: u64, raw: &Path, rollup: &Path) -> Result<Print, ReadError> {
-        SegmentFormat.roll_up(number, raw, rollup)
+        SegmentFormat::default().roll_up(number, raw, rollup)
     }
 
     fn directory(&self, path: &Path, number: u64) -> Result<Directory, ReadError> {
-        SegmentFormat.directory(path, number)
+        SegmentFormat::default().directory(path, number)
     }
 
     fn read_rows(&self, raw: &Path, block: &BlockEntry) -> Result<Rows, ReadError> {
-        let mut rows = SegmentFormat.read_rows(raw, block)?;
+        let mut rows = SegmentFormat::default().read_rows(raw, block)?;
         rows.values.iter_mut().filter(|value| **value == 1e300).take(1).for_each(|value| *value = 1.0);
         Ok(rows)
     }
 
     fn read_numbers(&self, raw: &Path, block: &BlockEntry) -> Result<Vec<u32>, ReadError> {
-        SegmentFormat.read_numbers(raw, block)
+        SegmentFormat::default().read_numbers(raw, block)
     }
 
     fn read_rolls(
@@ -136,7 +141,7 @@ impl SealedFormat for Falsifier {
         block: &BlockEntry,
         level: Level,
     ) -> Result<Vec<(i64, Aggregate)>, ReadError> {
-        SegmentFormat.read_rolls(rollup, block, level)
+        SegmentFormat::default().read_rolls(rollup, block, level)
     }
 }
 

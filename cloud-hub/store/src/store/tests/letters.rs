@@ -6,6 +6,7 @@ use tideline_protocol::ranges::RangeSet;
 
 use super::rig::*;
 use crate::dead::{self, LetterId};
+use crate::files::RealFiles;
 use crate::store::{LetterState, Store};
 use crate::{CheckState, StoreError, verify};
 
@@ -37,7 +38,8 @@ fn refused(dir: &Path) -> (Store, LetterId) {
 
 fn keep(dir: &Path) {
     let run = batch(&agent("a"), 1, &good());
-    dead::keep(&dir.join("dead"), &agent("a"), run.run(), &RangeSet::of(1, 2), "told to").unwrap();
+    dead::keep((&RealFiles, &dir.join("dead")), &agent("a"), run.run(), &RangeSet::of(1, 2), "told to")
+        .unwrap();
 }
 
 fn counts(store: &Store) -> (u64, u64, bool) {

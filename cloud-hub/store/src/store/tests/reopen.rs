@@ -81,7 +81,8 @@ fn faulty(config: StoreConfig) -> (Store, Arc<Mutex<Fault>>) {
     let config = StoreConfig { log_retry_min: Duration::from_millis(1), ..config };
     let between = move |disk| Box::new(FaultyDisk { disk, fault: shared }) as _;
     let (store, _) =
-        open::open_on(config, Arc::new(ManualClock::at(0)), Arc::new(SegmentFormat), between).unwrap();
+        open::open_on(config, Arc::new(ManualClock::at(0)), Arc::new(SegmentFormat::default()), between)
+            .unwrap();
     define(&store, &agent("a"));
     (store, fault)
 }
@@ -158,7 +159,8 @@ fn a_run_that_was_written_but_not_synced_is_there_once_when_the_hub_is_killed_be
     let shared = Arc::clone(&disk);
     let between = move |disk| Box::new(FaultyDisk { disk, fault: shared }) as _;
     let (store, _) =
-        open::open_on(late, Arc::new(ManualClock::at(0)), Arc::new(SegmentFormat), between).unwrap();
+        open::open_on(late, Arc::new(ManualClock::at(0)), Arc::new(SegmentFormat::default()), between)
+            .unwrap();
     append(&store, 1, &[rows_of(1)]);
     *lock(&disk) = Fault::Sync;
     assert!(try_append(&store, 2).is_err());

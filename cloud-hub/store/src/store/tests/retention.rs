@@ -42,7 +42,7 @@ fn keeping(dir: &Path, retention: Retention) -> StoreConfig {
 /// Opens it when the hub's clock shows so many days since the first reading.
 fn open_at(config: StoreConfig, day: i64) -> (Store, OpenReport) {
     let clock = Arc::new(ManualClock::at(T0 + day * DAY_NS));
-    open::open(config, clock, Arc::new(SegmentFormat)).unwrap()
+    open::open(config, clock, Arc::new(SegmentFormat::default())).unwrap()
 }
 
 /// Readings of a seq: three series, every ten seconds for half an hour, with a hole, equal times and late ones.

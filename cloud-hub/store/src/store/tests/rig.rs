@@ -14,6 +14,7 @@ use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
 
 use crate::batches::Batches;
 use crate::buckets::Aggregate;
+use crate::files::{FileSystem, RealFiles};
 use crate::hot::{Hot, Rows};
 use crate::log::{EpochLedger, lock};
 use crate::sealed::{SealedFormat, SegmentFormat, Target};
@@ -52,7 +53,7 @@ pub fn open(config: StoreConfig) -> (Store, OpenReport) {
 }
 
 pub fn try_open(config: StoreConfig) -> Result<(Store, OpenReport), StoreError> {
-    open::open(config, Arc::new(ManualClock::at(0)), Arc::new(SegmentFormat))
+    open::open(config, Arc::new(ManualClock::at(0)), Arc::new(SegmentFormat::default()))
 }
 
 /// The series of an agent.
@@ -239,8 +240,12 @@ impl Gate {
 }
 
 impl SealedFormat for Gate {
+    fn files(&self) -> &dyn FileSystem {
+        &RealFiles
+    }
+
     fn create(&self, target: &Target) -> io::Result<SegmentWriter> {
-        let writer = SegmentFormat.create(target)?;
+        let writer = SegmentFormat::default().create(target)?;
         let mut state = lock(&self.state);
         if state.broken > 0 {
             state.broken -= 1;
@@ -265,27 +270,27 @@ impl SealedFormat for Gate {
             }
             None => {}
         }
-        let written = SegmentFormat.write(hot, batches, target);
+        let written = SegmentFormat::default().write(hot, batches, target);
         lock(&self.state).done += 1;
         self.changed.notify_all();
         written
     }
 
     fn roll_up(&self, number: u64, raw: &Path, rollup: &Path) -> Result<Print, ReadError> {
-        SegmentFormat.roll_up(number, raw, rollup)
+        SegmentFormat::default().roll_up(number, raw, rollup)
     }
 
     fn directory(&self, path: &Path, number: u64) -> Result<Directory, ReadError> {
-        SegmentFormat.directory(path, number)
+        SegmentFormat::default().directory(path, number)
     }
 
     fn read_rows(&self, raw: &Path, block: &BlockEntry) -> Result<Rows, ReadError> {
         lock(&self.state).reads.0 += 1;
-        SegmentFormat.read_rows(raw, block)
+        SegmentFormat::default().read_rows(raw, block)
     }
 
     fn read_numbers(&self, raw: &Path, block: &BlockEntry) -> Result<Vec<u32>, ReadError> {
-        SegmentFormat.read_numbers(raw, block)
+        SegmentFormat::default().read_numbers(raw, block)
     }
 
     fn read_rolls(
@@ -295,7 +300,7 @@ impl SealedFormat for Gate {
         level: Level,
     ) -> Result<Vec<(i64, Aggregate)>, ReadError> {
         lock(&self.state).reads.1 += 1;
-        SegmentFormat.read_rolls(rollup, block, level)
+        SegmentFormat::default().read_rolls(rollup, block, level)
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use tideline_protocol::ranges::RangeSet;
 
 use super::rig::*;
+use crate::files::RealFiles;
 use crate::manifest::{Change, Manifest};
 use crate::{Verification, snapshot, verify};
 
@@ -93,7 +94,7 @@ fn damage_is_found_wherever_it_is() {
 fn ranges_that_are_not_those_of_the_rows_are_found() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
-    let (manifest, mut contents) = Manifest::open(&dir.path().join("manifest.redb")).unwrap();
+    let (manifest, mut contents) = Manifest::open(&RealFiles, &dir.path().join("manifest.redb")).unwrap();
     let state = contents.checkpoint.ledgers.epoch_mut(&agent("a"), EPOCH);
     let five = batch(&agent("a"), 9, &[(0..5).map(|_| (0, 9, 9.0)).collect()]);
     state.store(&five.run().envelope, &RangeSet::of(9, 9));

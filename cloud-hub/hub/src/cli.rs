@@ -307,7 +307,7 @@ pub struct QueryArgs {
     #[arg(required_unless_present = "sql", conflicts_with = "sql")]
     pub series: Option<String>,
     /// Ask in SQL over readings, rollups_1m, rollups_1h, rollups_1d and devices; - reads it from stdin.
-    #[arg(long, value_name = "STATEMENT", conflicts_with_all = ["from", "to", "since", "buckets"], allow_hyphen_values = true)]
+    #[arg(long, value_name = "STATEMENT", conflicts_with_all = ["from", "to", "since", "buckets", "every"], allow_hyphen_values = true)]
     pub sql: Option<String>,
     /// From when: RFC 3339, Unix ms, or relative as -6h.
     #[arg(long, default_value = "-1h", allow_hyphen_values = true)]
@@ -321,6 +321,12 @@ pub struct QueryArgs {
     /// At most so many buckets, 2 to 10000, instead of raw readings.
     #[arg(long)]
     pub buckets: Option<u32>,
+    /// Buckets that are days, weeks from Monday on, or months.
+    #[arg(long, value_parser = ["1d", "1w", "1mo"], conflicts_with = "buckets")]
+    pub every: Option<String>,
+    /// The time zone of --every, as Europe/Berlin; UTC when left out.
+    #[arg(long, value_name = "ZONE", requires = "every")]
+    pub tz: Option<String>,
     /// How to show them.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
@@ -330,6 +336,13 @@ pub struct QueryArgs {
 }
 
 impl QueryArgs {
+    /// Which buckets, as a part of a request.
+    fn parts(&self) -> Option<String> {
+        let zone = self.tz.as_ref().map_or_else(String::new, |zone| format!("&tz={}", socket::escape(zone)));
+        let every = self.every.as_ref().map(|every| format!("&every={every}{zone}"));
+        self.buckets.map(|most| format!("&buckets={most}")).or(every)
+    }
+
     /// From when.
     fn from(&self) -> String {
         self.since.as_ref().map_or_else(|| self.from.clone(), |span| format!("-{span}"))

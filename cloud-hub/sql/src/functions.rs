@@ -1,6 +1,7 @@
 //! The functions that a statement may call: those of Polars SQL that compute, and [`TIME_BUCKET`].
 
-/// `time_bucket('10m', time)`: the start of the bucket of that width, aligned to 1970.
+/// `time_bucket('10m', time)`: the start of the bucket of that width, aligned to 1970; with a time zone as third that of
+/// the local day, week or month.
 pub const TIME_BUCKET: &str = "time_bucket";
 
 const ALLOWED: &[&str] = &[

@@ -3,6 +3,7 @@
 //! It sets its own limits before it reads anything: memory, CPU time, no file that it could open, none that it could
 //! write. Its tables are what comes over stdin, and it ends when stdin does.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +13,7 @@ use polars::prelude::udf::UserDefinedFunction;
 use polars::prelude::*;
 use polars::sql::{FunctionOptions, FunctionRegistry, SQLContext};
 use rlimit::Resource;
+use tideline_store::{Calendar, Width};
 
 use crate::answer;
 use crate::feed::{self, Block, Device, Frame, Head, Job};
@@ -349,21 +351,42 @@ impl FunctionRegistry for OwnFunctions {
 }
 
 fn bucket_field(fields: &[Field]) -> PolarsResult<Field> {
-    let name = fields.last().map_or(PlSmallStr::from_static(TIME_BUCKET), |field| field.name.clone());
+    let name = fields.get(1).map_or(PlSmallStr::from_static(TIME_BUCKET), |field| field.name.clone());
     Ok(Field::new(name, DataType::Datetime(TimeUnit::Nanoseconds, None)))
 }
 
-/// The start of the bucket of a width that each time is in; buckets are aligned to 1970.
+/// The start of the bucket of a width that each time is in; buckets are aligned to 1970, or are those of a zone.
 fn time_bucket(columns: &mut [Column]) -> PolarsResult<Column> {
-    let wrong = || polars_err!(SQLSyntax: "time_bucket takes a width as '10m' or '1h' (ms, s, m, h, d or w) and a time");
-    let [width, times] = columns else { return Err(wrong()) };
-    let width = width.str().ok().and_then(|widths| widths.get(0)).and_then(span_ns).ok_or_else(wrong)?;
+    let wrong = || polars_err!(SQLSyntax: "time_bucket takes a width as '10m' or '1h' (ms, s, m, h, d or w) and a time; or '1d', '1w' or '1mo', a time and a time zone, as 'Europe/Berlin'");
+    let text = |column: &Column| column.str().ok().and_then(|texts| texts.get(0)).map(str::to_owned);
+    let (width, times, zone) = match columns {
+        [width, times] => (width, times, None),
+        [width, times, zone] => (width, times, Some(text(zone).ok_or_else(wrong)?)),
+        _ => return Err(wrong()),
+    };
+    let width = text(width).ok_or_else(wrong)?;
+    let width = match zone {
+        None => Width::Fixed(span_ns(&width).ok_or_else(wrong)?),
+        Some(zone) => {
+            let calendar = Calendar::parse(&width, &zone);
+            Width::Calendar(calendar.map_err(|error| polars_err!(SQLSyntax: "time_bucket: {error}"))?)
+        }
+    };
     if !matches!(times.dtype(), DataType::Datetime(_, None)) {
         return Err(wrong());
     }
     let times = times.cast(&DataType::Datetime(TimeUnit::Nanoseconds, None))?;
     let ns = times.datetime()?.physical();
-    let starts: Int64Chunked = ns.apply_values(|ns| ns.div_euclid(width).saturating_mul(width));
+    // Times of one bucket often stand together.
+    let bucket = Cell::new((1, 0));
+    let starts: Int64Chunked = ns.apply_values(|ns| {
+        let (start, last) = bucket.get();
+        if start <= ns && ns <= last {
+            return start;
+        }
+        bucket.set((width.start(ns), width.last(ns)));
+        bucket.get().0
+    });
     starts.into_column().cast(&DataType::Datetime(TimeUnit::Nanoseconds, None))
 }
 

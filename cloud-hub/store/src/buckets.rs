@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
+
+use crate::calendar::Grid;
 
 /// Nanoseconds of a minute: the width of the finest rollup.
 pub const MINUTE_NS: i64 = 60_000_000_000;
@@ -182,6 +185,8 @@ enum Cells {
     Tree(BTreeMap<i64, Aggregate>),
     /// In a row from the bucket of this number on; `used` holds all that are not empty.
     Row { base: i64, cells: Vec<Option<Aggregate>>, used: Range<usize> },
+    /// From each of these times to the next; the last has no end.
+    Edges { edges: Arc<[i64]>, cells: Vec<Option<Aggregate>>, at: usize },
     /// One bucket from `start_ns` on, whatever the width.
     Whole { start_ns: i64, cell: Option<Aggregate> },
 }
@@ -213,6 +218,28 @@ impl Buckets {
         Self { width_ns: i64::MAX, cells: Cells::Whole { start_ns, cell: None } }
     }
 
+    /// No buckets of a grid, of which few will be used.
+    #[must_use]
+    pub fn sparse(grid: &Grid) -> Self {
+        match grid {
+            Grid::Fixed(width_ns) => Self::new(*width_ns),
+            Grid::Edges(_) | Grid::Whole(_) => Self::of(grid, i64::MIN, i64::MAX),
+        }
+    }
+
+    /// No buckets of a grid, for times of `from..=to` only.
+    #[must_use]
+    pub fn of(grid: &Grid, from_ns: i64, to_ns: i64) -> Self {
+        match grid {
+            Grid::Fixed(width_ns) => Self::within(*width_ns, from_ns, to_ns),
+            Grid::Edges(edges) => {
+                let cells = Cells::Edges { edges: Arc::clone(edges), cells: Vec::new(), at: 0 };
+                Self { width_ns: i64::MAX, cells }
+            }
+            Grid::Whole(start_ns) => Self::whole(*start_ns),
+        }
+    }
+
     /// Empties them all.
     pub fn clear(&mut self) {
         match &mut self.cells {
@@ -221,6 +248,7 @@ impl Buckets {
                 cells.get_mut(used.clone()).unwrap_or_default().fill(None);
                 *used = 0..0;
             }
+            Cells::Edges { cells, .. } => cells.fill(None),
             Cells::Whole { cell, .. } => *cell = None,
         }
     }
@@ -242,6 +270,13 @@ impl Buckets {
                 };
                 cells.get_mut(at)
             }
+            Cells::Edges { edges, cells, at } => {
+                if cells.is_empty() {
+                    *cells = vec![None; edges.len()];
+                }
+                *at = place(edges, *at, start_ns);
+                cells.get_mut(*at)
+            }
             Cells::Whole { cell, .. } => Some(cell),
         };
         debug_assert!(cell.is_some(), "it is outside of what was to be added");
@@ -261,8 +296,12 @@ impl Buckets {
         }
         let (mut times, mut values) = (times, values);
         while let Some(first_ns) = times.first() {
-            let last_ns = match self.cells {
+            let last_ns = match &mut self.cells {
                 Cells::Whole { .. } => i64::MAX,
+                Cells::Edges { edges, at, .. } => {
+                    *at = place(edges, *at, *first_ns);
+                    edges.get(*at + 1).map_or(i64::MAX, |end| end.saturating_sub(1))
+                }
                 _ => bucket_last(*first_ns, self.width_ns),
             };
             let len = run_len(times, last_ns);
@@ -276,11 +315,16 @@ impl Buckets {
 
     /// The buckets in order of time.
     pub fn iter(&self) -> impl Iterator<Item = (i64, &Aggregate)> {
-        let (tree, row, whole) = match &self.cells {
-            Cells::Tree(by_start) => (Some(by_start), None, None),
-            Cells::Row { base, cells, used } => (None, Some((*base, cells, used)), None),
-            Cells::Whole { start_ns, cell } => (None, None, cell.as_ref().map(|cell| (*start_ns, cell))),
+        let (tree, row, edges, whole) = match &self.cells {
+            Cells::Tree(by_start) => (Some(by_start), None, None, None),
+            Cells::Row { base, cells, used } => (None, Some((*base, cells, used)), None, None),
+            Cells::Edges { edges, cells, .. } => (None, None, Some(edges.iter().zip(cells)), None),
+            Cells::Whole { start_ns, cell } => {
+                (None, None, None, cell.as_ref().map(|cell| (*start_ns, cell)))
+            }
         };
+        let edges = edges.into_iter().flatten();
+        let edges = edges.filter_map(|(start, cell)| Some((*start, cell.as_ref()?)));
         let tree = tree.into_iter().flatten().map(|(start, part)| (*start, part));
         let width_ns = self.width_ns;
         let row = row.into_iter().flat_map(move |(base, cells, used)| {
@@ -290,8 +334,17 @@ impl Buckets {
                 Some((number.saturating_mul(width_ns), cell.as_ref()?))
             })
         });
-        tree.chain(row).chain(whole)
+        tree.chain(row).chain(edges).chain(whole)
     }
+}
+
+/// Which of these, which are in order, is the last that is not after a time; `near` is tried first.
+fn place(edges: &[i64], near: usize, time_ns: i64) -> usize {
+    let holds = |at: usize| {
+        edges.get(at).is_some_and(|edge| *edge <= time_ns)
+            && edges.get(at + 1).is_none_or(|end| *end > time_ns)
+    };
+    if holds(near) { near } else { edges.partition_point(|edge| *edge <= time_ns).saturating_sub(1) }
 }
 
 /// How many of these times, which are in order, are not after `last_ns`; the first is not.
@@ -345,6 +398,10 @@ mod tests {
             let wanted: Vec<(i64, Aggregate)> = wanted.into_iter().collect();
             prop_assert_eq!(&added(Buckets::new(width), &rows, slices), &wanted);
             prop_assert_eq!(&added(Buckets::within(width, -500, 499), &rows, slices), &wanted);
+            let mut edges: Vec<i64> = (-500..500).map(|time| bucket_start(time, width)).collect();
+            edges.dedup();
+            let edges = Buckets::of(&Grid::Edges(edges.into()), -500, 499);
+            prop_assert_eq!(&added(edges, &rows, slices), &wanted);
             let one = wanted.iter().map(|(_, part)| *part).reduce(|mut a, b| {
                 a.merge(&b);
                 a

@@ -16,6 +16,7 @@ mod agreement;
 mod batches;
 mod blocks;
 pub mod buckets;
+pub mod calendar;
 mod column;
 mod config;
 mod dead;
@@ -38,6 +39,7 @@ mod tables;
 mod verify;
 
 pub use buckets::Aggregate;
+pub use calendar::{BadCalendar, Calendar, Width};
 pub use config::{StoreConfig, StoreError};
 pub use dead::{Head as DeadLetterHead, LetterId};
 pub use decode::readings;
@@ -51,8 +53,8 @@ pub use log::{
 };
 pub use metrics::StoreMetrics;
 pub use query::{
-    BadCursor, BucketAnswer, BucketColumn, GroupAnswer, GroupColumn, GroupQuestion, RawColumn, RawCursor,
-    RawPage, Tier,
+    BadCursor, BucketAnswer, BucketColumn, GroupAnswer, GroupColumn, GroupQuestion, Parts, RawColumn,
+    RawCursor, RawPage, Tier,
 };
 pub use retention::{Limit, Retention};
 pub use snapshot::{LogEnd, snapshot};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::blocks::SealedFile;
 use crate::buckets::{Aggregate, Buckets, bucket_start, width_for};
+use crate::calendar::{Calendar, Grid};
 use crate::config::StoreError;
 use crate::hot::SeriesId;
 use crate::manifest::FileEntry;
@@ -22,6 +23,8 @@ pub use rollups::rollups;
 
 /// Most buckets that one query may ask for.
 const BUCKETS_MAX: usize = 100_000;
+/// Most days, weeks or months of one query: 27 years of days.
+const CALENDAR_MAX: usize = 10_000;
 
 /// Where an answer was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +50,15 @@ impl Tier {
             Self::Day => "1d",
         }
     }
+}
 
-    /// The coarsest whose buckets lie within buckets of this width.
-    fn of(width_ns: i64) -> (Self, Level) {
-        let tiers = [(Self::Day, Level::Day), (Self::Hour, Level::Hour), (Self::Minute, Level::Minute)];
-        let found = tiers.into_iter().find(|(_, level)| width_ns % level.width_ns() == 0);
-        found.unwrap_or((Self::Raw, Level::Raw))
-    }
+/// Which buckets are asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Parts {
+    /// At most so many of one width, which begin at multiples of it since 1970.
+    Most(usize),
+    /// Those of a calendar.
+    Calendar(Calendar),
 }
 
 /// The buckets of one series; empty ones are left out.
@@ -80,8 +85,8 @@ pub struct BucketColumn {
 /// Buckets of one width.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BucketAnswer {
-    /// The width of each, ns.
-    pub width_ns: i64,
+    /// The width of each, ns; none where a calendar has them.
+    pub width_ns: Option<i64>,
     /// One column per series asked for.
     pub series: Vec<BucketColumn>,
 }
@@ -125,18 +130,33 @@ fn check(shared: &Shared, series: &[SeriesId]) -> Result<(), StoreError> {
     }
 }
 
-/// At most `buckets_max` buckets of one width over `from..to`.
+/// How the buckets of a question part the time; none is finer than `least`, but those of a calendar.
+fn grid(parts: &Parts, (from_ns, to_ns): (i64, i64), least: Level) -> Result<Grid, StoreError> {
+    match parts {
+        Parts::Most(most) => {
+            if !(2..=BUCKETS_MAX).contains(most) {
+                return Err(StoreError::Query(format!("{most} buckets; allowed are 2 to {BUCKETS_MAX}")));
+            }
+            Ok(Grid::Fixed(width_for(from_ns, to_ns, *most).max(least.width_ns())))
+        }
+        Parts::Calendar(calendar) => {
+            let edges = calendar.edges(from_ns, to_ns, CALENDAR_MAX);
+            let more = || format!("the range has more than {CALENDAR_MAX} buckets; so many are allowed");
+            edges.map(|edges| Grid::Edges(edges.into())).ok_or_else(|| StoreError::Query(more()))
+        }
+    }
+}
+
+/// The buckets of `from..to`.
 pub fn buckets(
     shared: &Shared,
     format: &dyn SealedFormat,
     series: &[SeriesId],
     (from_ns, to_ns): (i64, i64),
-    buckets_max: usize,
+    asked: &Parts,
 ) -> Result<BucketAnswer, StoreError> {
     check(shared, series)?;
-    if !(2..=BUCKETS_MAX).contains(&buckets_max) {
-        return Err(StoreError::Query(format!("{buckets_max} buckets; allowed are 2 to {BUCKETS_MAX}")));
-    }
+    grid(asked, (from_ns, to_ns), Level::Raw)?;
     let mut files = Arc::clone(&read(&shared.tables).files);
     let (tables, least) = loop {
         // Files are read for it, and nobody must wait for the tables meanwhile.
@@ -148,10 +168,11 @@ pub fn buckets(
         files = Arc::clone(&tables.files);
     };
     // No finer than what is left of the range.
-    let width_ns = width_for(from_ns, to_ns, buckets_max).max(least.width_ns());
-    let (tier, level) = Tier::of(width_ns);
-    let mut parts: Vec<Buckets> = series.iter().map(|_| Buckets::within(width_ns, from_ns, to_ns)).collect();
-    let mut hot: Vec<Buckets> = series.iter().map(|_| Buckets::new(width_ns)).collect();
+    let grid = grid(asked, (from_ns, to_ns), least)?;
+    let level = grid.level();
+    let tier = level.max(least).into();
+    let mut parts: Vec<Buckets> = series.iter().map(|_| Buckets::of(&grid, from_ns, to_ns)).collect();
+    let mut hot: Vec<Buckets> = series.iter().map(|_| Buckets::sparse(&grid)).collect();
     for (id, hot) in series.iter().zip(&mut hot) {
         let older = tables.flushing.as_deref().into_iter();
         for part in older.chain([&tables.active]) {
@@ -168,6 +189,10 @@ pub fn buckets(
             }
         }
     }
+    let width_ns = match grid {
+        Grid::Fixed(width_ns) => Some(width_ns),
+        Grid::Edges(_) | Grid::Whole(_) => None,
+    };
     let mut out = BucketAnswer { width_ns, series: Vec::with_capacity(series.len()) };
     for ((id, mut parts), hot) in series.iter().zip(parts).zip(hot) {
         hot.iter().for_each(|(start, part)| parts.add(start, part));

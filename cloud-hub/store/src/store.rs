@@ -41,7 +41,7 @@ use crate::hot::SeriesId;
 use crate::log::{AgentState, EpochLedger, Opening, lock};
 use crate::manifest::Manifest;
 use crate::metrics::StoreMetrics;
-use crate::query::{self, BucketAnswer, RawCursor, RawPage, Tier};
+use crate::query::{self, BucketAnswer, Parts, RawCursor, RawPage, Tier};
 use crate::retention::Watch;
 use crate::sealed::{SealedFormat, SegmentFormat};
 use crate::segment::{LEVELS, Level};
@@ -287,7 +287,22 @@ impl Store {
         buckets_max: usize,
     ) -> Result<BucketAnswer, StoreError> {
         let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
-        self.inner.mending(|| query::buckets(shared, format, series, (from_ns, to_ns), buckets_max))
+        let parts = Parts::Most(buckets_max);
+        self.inner.mending(|| query::buckets(shared, format, series, (from_ns, to_ns), &parts))
+    }
+
+    /// The buckets of `from..to` (ns) as [`Parts`] says, of the readings in it; as [`Store::query_buckets`].
+    ///
+    /// # Errors
+    /// A series is unknown, too few or too many buckets are asked for, or a file cannot be read.
+    pub fn query_parts(
+        &self,
+        series: &[SeriesId],
+        range: (i64, i64),
+        parts: &Parts,
+    ) -> Result<BucketAnswer, StoreError> {
+        let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
+        self.inner.mending(|| query::buckets(shared, format, series, range, parts))
     }
 
     /// The buckets of a tier of one series that begin in `from..to` (ns), in order, each whole. All of them are in

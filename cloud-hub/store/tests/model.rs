@@ -141,11 +141,11 @@ fn check(store: &Store, sent: &[Rows], from: i64, to: i64) {
         assert_eq!(bits(&found), bits(&expected));
         for buckets_max in [3, 12, 200] {
             let answer = store.query_buckets(&[info.id], from, to, buckets_max).unwrap();
-            let column = &answer.series[0];
+            let (column, width) = (&answer.series[0], answer.width_ns.unwrap());
             assert!(column.t_ns.len() <= buckets_max);
             let mut groups: std::collections::BTreeMap<i64, Vec<f64>> = Default::default();
             for (time, value) in expected.iter().filter(|row| !row.1.is_nan()) {
-                groups.entry(time.div_euclid(answer.width_ns) * answer.width_ns).or_default().push(*value);
+                groups.entry(time.div_euclid(width) * width).or_default().push(*value);
             }
             assert_eq!(column.t_ns, groups.keys().copied().collect::<Vec<_>>());
             for (at, values) in groups.values().enumerate() {

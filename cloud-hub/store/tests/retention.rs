@@ -147,7 +147,7 @@ fn check(store: &Store, sent: &[Row], now: i64) {
             let from = (now - days * DAY_NS + width - 1).div_euclid(width) * width;
             let most = usize::try_from((now - from) / width + 2).unwrap();
             let answer = store.query_buckets(&[info.id], from, now + 1, most).unwrap();
-            assert_eq!(answer.width_ns, width);
+            assert_eq!(answer.width_ns, Some(width));
             let column = &answer.series[0];
             let found: BTreeMap<i64, Known> = (0..column.t_ns.len())
                 .map(|at| {
@@ -160,7 +160,7 @@ fn check(store: &Store, sent: &[Row], now: i64) {
         // What is cut has its buckets whole where no finer level is left, and all readings of the range.
         let (from, to) = (now - 3 * DAY_NS - 17_000_000_000, now - 5 * DAY_NS / 2 - 29_000_000_000);
         let answer = store.query_buckets(&[info.id], from, to, 1_000).unwrap();
-        assert_eq!(answer.width_ns, MINUTE_NS);
+        assert_eq!(answer.width_ns, Some(MINUTE_NS));
         let within = |from: i64, to: i64| {
             let rows: Vec<_> = all.iter().filter(|row| (from..to).contains(&row.0)).copied().collect();
             known(&rows, MINUTE_NS)
@@ -174,7 +174,7 @@ fn check(store: &Store, sent: &[Row], now: i64) {
         assert!(found.iter().all(|(start, count)| most.get(start).is_some_and(|known| known.0 >= *count)));
         // What is older is there or gone, and never more than it was.
         let answer = store.query_buckets(&[info.id], T0 - 60 * DAY_NS, now + 1, 400).unwrap();
-        let before = known(&all, answer.width_ns);
+        let before = known(&all, answer.width_ns.unwrap());
         for (start, count) in answer.series[0].t_ns.iter().zip(&answer.series[0].count) {
             assert!(*count <= before[start].0, "series {no} has too many at {start}");
         }

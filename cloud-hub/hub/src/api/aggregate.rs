@@ -8,7 +8,7 @@ mod steps;
 
 use axum::Json;
 use axum::extract::State;
-use tideline_store::{GroupAnswer, GroupQuestion, SeriesId, SeriesState, StoreError};
+use tideline_store::{GroupAnswer, GroupQuestion, SeriesId, SeriesState, StoreError, Width};
 
 use super::problem::{ApiError, Problem};
 use super::query::{Beside, beside};
@@ -40,20 +40,31 @@ impl Question for GroupQuestion {
 struct Checked {
     select: Select,
     grouping: Grouping,
-    width_ns: Option<i64>,
+    width: Option<Width>,
     range: (i64, i64),
     steps: Vec<Step>,
     // The width that the answer tells.
     told_ns: Option<i64>,
 }
 
-fn width(text: Option<&str>, name: &str) -> Result<Option<i64>, ApiError> {
+/// A width of so long, or with a time zone, or of months, one of a calendar.
+fn width(text: Option<&str>, name: &str, zone: Option<&str>) -> Result<Option<Width>, ApiError> {
     let Some(text) = text else { return Ok(None) };
+    if zone.is_some() || text == "1mo" {
+        return super::query::calendar(text, zone).map(Width::Calendar).map(Some);
+    }
     let width = when::parse_span_ns(text).map_err(|e| ApiError::bad("bad-time", format!("{name}: {e}")))?;
     if width == 0 {
         return Err(ApiError::bad("bad-time", format!("{name}={text}; a bucket has a width, as 10m")));
     }
-    Ok(Some(width))
+    Ok(Some(Width::Fixed(width)))
+}
+
+const fn fixed(width: Option<&Width>) -> Option<i64> {
+    match width {
+        Some(Width::Fixed(width_ns)) => Some(*width_ns),
+        Some(Width::Calendar(_)) | None => None,
+    }
 }
 
 fn functions(functions: &[Function], name: &str) -> Result<(), ApiError> {
@@ -76,19 +87,26 @@ fn check(hub: &App, request: AggregateRequest) -> Result<(Checked, ReadFrom), Ap
     let range = super::query::range(request.from.as_deref(), request.to.as_deref(), now_ns)?;
     functions(&request.functions, "functions")?;
     having(request.having.as_ref())?;
-    let width_ns = width(request.width.as_deref(), "width")?;
-    let mut told_ns = width_ns;
+    let zone = request.tz.as_deref();
+    let then_width = request.then.as_ref().and_then(|then| then.width.as_ref());
+    if zone.is_some() && request.width.is_none() && then_width.is_none() {
+        return Err(ApiError::bad("bad-zone", "tz is for a width of 1d, 1w or 1mo, which is missing"));
+    }
+    let width_of = |text: Option<&str>, name: &str| width(text, name, zone);
+    let width = width_of(request.width.as_deref(), "width")?;
+    let mut told_ns = fixed(width.as_ref());
     let mut steps = vec![Step::Filter(request.having), Step::Tell(request.functions)];
     if let Some(then) = request.then {
         functions(&then.functions, "then.functions")?;
-        told_ns = width(then.width.as_deref(), "then.width")?;
-        let again = Step::Again { of: then.of, grouping: Grouping::again(then.group_by)?, width_ns: told_ns };
+        let width = width_of(then.width.as_deref(), "then.width")?;
+        told_ns = fixed(width.as_ref());
+        let again = Step::Again { of: then.of, grouping: Grouping::again(then.group_by)?, width };
         steps.pop();
         steps.extend([again, Step::Tell(then.functions)]);
     }
     let select = Select::of(request.select.devices, request.select.points, request.select.series)?;
     let grouping = Grouping::of(request.group_by)?;
-    Ok((Checked { select, grouping, width_ns, range, steps, told_ns }, request.tier))
+    Ok((Checked { select, grouping, width, range, steps, told_ns }, request.tier))
 }
 
 /// Aggregates over groups of series
@@ -114,9 +132,9 @@ pub async fn aggregate(
         Ok::<_, ApiError>((checked, names, groups, beside))
     });
     let (checked, names, groups, beside) = found.await.map_err(|error| ApiError::internal(&error))??;
-    let Checked { width_ns, range: (from_ns, to_ns), steps, told_ns, .. } = checked;
+    let Checked { width, range: (from_ns, to_ns), steps, told_ns, .. } = checked;
     let members: Vec<usize> = groups.iter().map(Vec::len).collect();
-    let question = GroupQuestion { groups, from_ns, to_ns, width_ns, raw: tier == ReadFrom::Raw };
+    let question = GroupQuestion { groups, from_ns, to_ns, width, raw: tier == ReadFrom::Raw };
     let store = hub.store.clone();
     let compute =
         move |question: &GroupQuestion, left: &(dyn Fn() -> bool + Sync)| store.query_groups(question, left);

@@ -8,7 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use tideline_protocol::model::{AgentId, DeviceId, PointId};
-use tideline_store::{BucketAnswer, EpochLedger, RawCursor, SeriesId, SeriesInfo, StoreError};
+use tideline_store::{
+    BadCalendar, BucketAnswer, Calendar, EpochLedger, Parts, RawCursor, SeriesId, SeriesInfo, StoreError,
+};
 
 use super::aggregate::{count, refused};
 use super::devices::{Page, last_seen};
@@ -86,8 +88,39 @@ pub struct RangeQuery {
     from: Option<String>,
     to: Option<String>,
     buckets: Option<usize>,
+    every: Option<String>,
+    tz: Option<String>,
     limit: Option<usize>,
     cursor: Option<String>,
+}
+
+impl RangeQuery {
+    /// Which buckets are asked for, when any are.
+    fn parts(&self) -> Result<Option<Parts>, ApiError> {
+        match (self.buckets, &self.every, &self.tz) {
+            (Some(_), Some(_), _) => Err(ApiError::bad("bad-buckets", "buckets and every are both there")),
+            (_, None, Some(_)) => {
+                Err(ApiError::bad("bad-zone", "tz is for every=1d, 1w or 1mo, which is missing"))
+            }
+            (Some(n), None, None) if !(BUCKETS_MIN..=BUCKETS_MAX).contains(&n) => {
+                let allowed = format!("buckets={n}; allowed are {BUCKETS_MIN} to {BUCKETS_MAX}");
+                Err(ApiError::bad("bad-buckets", allowed))
+            }
+            (most, None, None) => Ok(most.map(Parts::Most)),
+            (None, Some(every), tz) => calendar(every, tz.as_deref()).map(Parts::Calendar).map(Some),
+        }
+    }
+}
+
+/// Days, weeks or months of a zone; of UTC when there is none.
+///
+/// # Errors
+/// It is nothing that a calendar has, or there is no such zone.
+pub fn calendar(every: &str, zone: Option<&str>) -> Result<Calendar, ApiError> {
+    Calendar::parse(every, zone.unwrap_or("UTC")).map_err(|error| match error {
+        BadCalendar::Width(_) => ApiError::bad("bad-width", error.to_string()),
+        BadCalendar::Zone(_) => ApiError::bad("bad-zone", error.to_string()),
+    })
 }
 
 /// Where a raw page begins. The range is in it, so that a relative range does not move under the
@@ -125,6 +158,8 @@ impl Cursor {
         ("from" = Option<String>, Query, description = "RFC 3339, Unix ms, or relative as -6h; -1h when left out"),
         ("to" = Option<String>, Query, description = "As from; now when left out. With buckets, a relative range is rounded outwards to whole seconds"),
         ("buckets" = Option<usize>, Query, description = "At most so many buckets of one width, 2 to 10000; raw pages when left out"),
+        ("every" = Option<String>, Query, description = "Buckets that are days (1d), weeks from Monday on (1w) or months (1mo), at most 10000; in place of buckets"),
+        ("tz" = Option<String>, Query, description = "The time zone of every by its IANA name, as Europe/Berlin; UTC when left out. A day lasts from one local midnight to the next: 23 or 25 hours where the clock is changed"),
         ("limit" = Option<usize>, Query, description = "Rows of a raw page, 1 to 100000"),
         ("cursor" = Option<String>, Query, description = "From the page before")),
     responses((status = 200, description = "Columns", body = AnyAnswer), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
@@ -134,7 +169,8 @@ pub async fn query(
 ) -> Result<Json<AnyAnswer>, ApiError> {
     let now_ns = hub.clock.wall_ns();
     let (from, to) = (query.from.as_deref(), query.to.as_deref());
-    let (from_ns, to_ns) = match query.buckets {
+    let parts = query.parts()?;
+    let (from_ns, to_ns) = match parts {
         Some(_) => range(from, to, now_ns)?,
         None => exact_range(from, to, now_ns)?,
     };
@@ -151,14 +187,10 @@ pub async fn query(
     if !(1..=ROWS_MAX).contains(&limit) {
         return Err(ApiError::bad("bad-limit", format!("limit={limit}; allowed are 1 to {ROWS_MAX}")));
     }
-    if let Some(n) = query.buckets.filter(|n| !(BUCKETS_MIN..=BUCKETS_MAX).contains(n)) {
-        let allowed = format!("buckets={n}; allowed are {BUCKETS_MIN} to {BUCKETS_MAX}");
-        return Err(ApiError::bad("bad-buckets", allowed));
-    }
     let devices = infos.iter().map(|info| info.device.as_str());
     let beside = beside(&hub, devices, (at.from_ns, at.to_ns))?;
-    if let Some(most) = query.buckets {
-        return buckets(&hub, &infos, at, most, beside).await.map(|answer| Json(AnyAnswer::Buckets(answer)));
+    if let Some(parts) = parts {
+        return buckets(&hub, &infos, at, parts, beside).await.map(|answer| Json(AnyAnswer::Buckets(answer)));
     }
     // The store reads files and computes: off the async threads.
     let work = tokio::task::spawn_blocking(move || raw(&hub, &infos, at, limit, beside));
@@ -199,7 +231,7 @@ fn range_at(from: Option<&str>, to: Option<&str>, now_ns: (i64, i64)) -> Result<
 pub struct BucketQuestion {
     series: Vec<SeriesId>,
     range: (i64, i64),
-    most: usize,
+    parts: Parts,
 }
 
 impl Question for BucketQuestion {
@@ -344,14 +376,14 @@ async fn buckets(
     hub: &App,
     infos: &[SeriesInfo],
     at: Cursor,
-    most: usize,
+    parts: Parts,
     beside: Beside,
 ) -> Result<QueryAnswer, ApiError> {
     let series = infos.iter().map(|info| info.id).collect();
-    let question = BucketQuestion { series, range: (at.from_ns, at.to_ns), most };
+    let question = BucketQuestion { series, range: (at.from_ns, at.to_ns), parts };
     let store = hub.store.clone();
     let compute = move |asked: &BucketQuestion, _: &(dyn Fn() -> bool + Sync)| {
-        store.query_buckets(&asked.series, asked.range.0, asked.range.1, asked.most)
+        store.query_parts(&asked.series, asked.range, &asked.parts)
     };
     let (answer, how) = hub.buckets.ask(&hub.store, question, compute).await;
     count(hub, how);

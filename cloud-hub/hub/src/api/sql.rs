@@ -33,8 +33,8 @@ const RETRY_AFTER_S: u64 = 5;
 /// One SELECT, also with WITH, UNION and joins, over the tables `readings` (device, point, unit, time, value),
 /// `rollups_1m`, `rollups_1h`, `rollups_1d` (device, point, unit, time, count, min, max, sum, mean, first, last) and
 /// `devices` (id, agent, state, revoked, transport, software, connected, last_seen, last_reading, rate, readings,
-/// backlog). Times are UTC; `now()`, `time_bucket('10m', time)` and `INTERVAL '1 hour'` are there. It runs in a process
-/// of its own with limits of rows, memory and time. The format is that of the request, or the first of `Accept`.
+/// backlog). Times are UTC; `now()`, `time_bucket('10m', time)`, `time_bucket('1d', time, 'Europe/Berlin')` (`1d`, `1w`
+/// or `1mo` by local midnights) and `INTERVAL '1 hour'` are there. It runs in a process of its own with limits of rows, memory and time. The format is that of the request, or the first of `Accept`.
 #[utoipa::path(post, path = "/api/v1/sql", operation_id = "sql", request_body = SqlRequest,
     responses((status = 200, description = "The answer; as Arrow stream, CSV (RFC 4180) or Parquet with the format or media type of that",
         content((SqlAnswer = "application/json"), (Vec<u8> = "application/vnd.apache.arrow.stream"), (String = "text/csv"), (Vec<u8> = "application/vnd.apache.parquet"))),

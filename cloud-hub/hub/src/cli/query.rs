@@ -59,7 +59,7 @@ async fn in_sql(hub: &HubSocket, args: &QueryArgs, sql: &str) -> Result<()> {
 async fn of_series(hub: &HubSocket, args: &QueryArgs, series: &str) -> Result<()> {
     match args.format {
         Format::Arrow | Format::Parquet => {
-            ensure!(args.buckets.is_none(), "buckets are shown as table, csv or json");
+            ensure!(args.parts().is_none(), "buckets are shown as table, csv or json");
             let path = format!(
                 "/api/v1/export?series={}&from={}&to={}&format={}",
                 escape(series),
@@ -190,9 +190,9 @@ async fn pages(hub: &HubSocket, args: &QueryArgs, series: &str) -> Result<()> {
         escape(&args.from()),
         escape(&args.to)
     );
-    let shape = args.buckets.map_or_else(|| "&limit=50000".to_owned(), |n| format!("&buckets={n}"));
     let columns: &[&str] =
-        if args.buckets.is_some() { &["min", "max", "mean", "last", "count"] } else { &["v"] };
+        if args.parts().is_some() { &["min", "max", "mean", "last", "count"] } else { &["v"] };
+    let shape = args.parts().unwrap_or_else(|| "&limit=50000".to_owned());
     let mut page = hub.get(&format!("{base}{shape}")).await?;
     warn_of(&page);
     let names = columns.join(",").replace('v', "value");

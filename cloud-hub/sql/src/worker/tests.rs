@@ -119,6 +119,10 @@ fn statements_are_answered() {
             "SELECT time_bucket('10m', time) AS t, sum(value) AS s FROM readings WHERE device = 'b' GROUP BY t ORDER BY t",
             json!([[1_763_719_200_000_i64, 2045.0], [1_763_719_800_000_i64, 2145.0]]),
         ),
+        (
+            "SELECT time_bucket('1d', time, 'Asia/Kolkata') AS t, count(*) FROM readings WHERE device = 'b' GROUP BY t",
+            json!([[1_763_663_400_000_i64, 20]]),
+        ),
         ("SELECT strftime(time, '%H:%M') AS t FROM readings WHERE point = 'y' LIMIT 1", json!([["10:00"]])),
         (
             "SELECT date_part('minute', time) AS m FROM readings WHERE point = 'y' ORDER BY m DESC LIMIT 1",
@@ -146,8 +150,13 @@ fn statements_are_answered() {
         "SELECT time_bucket('x', time) FROM readings",
         "SELECT time_bucket('0s', time) FROM readings",
         "SELECT time_bucket('1m', value) FROM readings",
+        "SELECT time_bucket('1d', time, 'UTC', 1) FROM readings",
     ] {
         assert!(ask(sql, true).contains("time_bucket takes"), "{sql}: {}", ask(sql, true));
+    }
+    for (width, zone) in [("1h", "Europe/Berlin"), ("1d", "Europe/Bonn")] {
+        let sql = format!("SELECT time_bucket('{width}', time, '{zone}') FROM readings");
+        assert!(ask(&sql, true).contains("allowed are"), "{sql}: {}", ask(&sql, true));
     }
 }
 

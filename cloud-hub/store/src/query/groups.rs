@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Tier, add, check, finest};
 use crate::blocks::SealedFile;
-use crate::buckets::{Aggregate, Buckets, bucket_last, bucket_start};
+use crate::buckets::{Aggregate, Buckets};
+use crate::calendar::{Grid, Width};
 use crate::config::StoreError;
 use crate::hot::SeriesId;
 use crate::sealed::SealedFormat;
@@ -30,8 +31,8 @@ pub struct GroupQuestion {
     pub from_ns: i64,
     /// Up to then, ns; the time itself is left out, but for `i64::MAX`, which means no end.
     pub to_ns: i64,
-    /// The width of the buckets, ns; they begin at multiples of it since 1970. One bucket when there is none.
-    pub width_ns: Option<i64>,
+    /// The width of the buckets; one bucket when there is none.
+    pub width: Option<Width>,
     /// Whether no rollup is to be read.
     pub raw: bool,
 }
@@ -65,7 +66,7 @@ impl GroupAnswer {
 struct Work<'a> {
     shared: &'a Shared,
     format: &'a dyn SealedFormat,
-    question: &'a GroupQuestion,
+    grid: Grid,
     level: Level,
     // What is read: of the range asked for the buckets that had a reading when it was asked.
     range: (i64, i64),
@@ -93,10 +94,7 @@ type Half = Vec<(usize, Buckets)>;
 
 impl Work<'_> {
     fn none(&self) -> Buckets {
-        match self.question.width_ns {
-            Some(width_ns) => Buckets::within(width_ns, self.range.0, self.range.1),
-            None => Buckets::whole(self.question.from_ns),
-        }
+        Buckets::of(&self.grid, self.range.0, self.range.1)
     }
 
     /// Adds the readings of a series, each of its rows once and all as at one moment.
@@ -167,27 +165,45 @@ fn extent(shared: &Shared, series: &[(usize, SeriesId)]) -> Option<(i64, i64)> {
     all.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
 }
 
-/// The range that is read for a question; none when nothing is in it.
-fn range(
-    question: &GroupQuestion,
-    (first_ns, last_ns): (i64, i64),
-) -> Result<Option<(i64, i64)>, StoreError> {
-    let GroupQuestion { groups, from_ns, to_ns, width_ns, .. } = question;
-    let Some(width_ns) = *width_ns else { return Ok(Some((*from_ns, *to_ns))) };
-    let (from_ns, to_ns) = (
-        bucket_start(first_ns, width_ns).max(*from_ns),
-        bucket_last(last_ns, width_ns).saturating_add(1).min(*to_ns),
-    );
+/// The tier of an answer for which nothing is read.
+fn none(question: &GroupQuestion) -> Tier {
+    match (question.raw, &question.width) {
+        (true, _) => Tier::Raw,
+        (false, Some(Width::Fixed(width_ns))) => Grid::Fixed(*width_ns).level().into(),
+        (false, Some(Width::Calendar(_)) | None) => Tier::Day,
+    }
+}
+
+/// A range, and how it is parted.
+type Read = ((i64, i64), Grid);
+
+/// What is read for a question; none when nothing is in its range.
+fn range(question: &GroupQuestion, (first_ns, last_ns): (i64, i64)) -> Result<Option<Read>, StoreError> {
+    let GroupQuestion { groups, from_ns, to_ns, width, .. } = question;
+    let Some(width) = width else { return Ok(Some(((*from_ns, *to_ns), Grid::Whole(*from_ns)))) };
+    let (from_ns, to_ns) =
+        (width.start(first_ns).max(*from_ns), width.last(last_ns).saturating_add(1).min(*to_ns));
     if from_ns > to_ns {
         return Ok(None);
     }
-    let buckets = to_ns.div_euclid(width_ns).abs_diff(from_ns.div_euclid(width_ns)).saturating_add(1);
+    let (buckets, grid) = match width {
+        Width::Fixed(width_ns) => {
+            let buckets =
+                to_ns.div_euclid(*width_ns).abs_diff(from_ns.div_euclid(*width_ns)).saturating_add(1);
+            (buckets, Grid::Fixed(*width_ns))
+        }
+        Width::Calendar(calendar) => {
+            let most = usize::try_from(CELLS_MAX).unwrap_or(usize::MAX);
+            let edges = calendar.edges(from_ns, to_ns, most).unwrap_or_default();
+            (edges.len() as u64, Grid::Edges(edges.into()))
+        }
+    };
     let cells = buckets.saturating_mul(groups.len() as u64);
     if cells > CELLS_MAX {
         let asked = format!("{} groups of {buckets} buckets", groups.len());
         return Err(StoreError::Query(format!("{asked}; allowed are {CELLS_MAX} buckets of all groups")));
     }
-    Ok(Some((from_ns, to_ns)))
+    Ok(Some(((from_ns, to_ns), grid)))
 }
 
 /// See [`crate::Store::query_groups`].
@@ -200,28 +216,24 @@ pub fn groups(
     for group in &question.groups {
         check(shared, group)?;
     }
-    if question.width_ns.is_some_and(|width_ns| width_ns <= 0) {
+    if matches!(question.width, Some(Width::Fixed(..=0))) {
         return Err(StoreError::Query("a bucket has no width".to_owned()));
     }
     let groups = question.groups.iter().enumerate();
     let series: Vec<(usize, SeriesId)> =
         groups.flat_map(|(at, group)| group.iter().map(move |id| (at, *id))).collect();
-    let (tier, level) = match (question.raw, question.width_ns) {
-        (true, _) => (Tier::Raw, Level::Raw),
-        (false, Some(width_ns)) => Tier::of(width_ns),
-        (false, None) => (Tier::Day, Level::Day),
-    };
     let mut out: Vec<GroupColumn> = question.groups.iter().map(|_| GroupColumn::default()).collect();
     let range = match extent(shared, &series) {
         Some(extent) => range(question, extent)?,
         None => None,
     };
-    let Some(range) = range else { return Ok(GroupAnswer { tier, groups: out }) };
+    let Some((range, grid)) = range else { return Ok(GroupAnswer { tier: none(question), groups: out }) };
+    let level = if question.raw { Level::Raw } else { grid.level() };
     // What has no readings any more is known by no less than the finest of its rollups.
     let files = Arc::clone(&read(&shared.tables).files);
     let least = finest(shared, format, &files, series.iter().map(|(_, id)| *id), range)?;
-    let tier = if least > level { least.into() } else { tier };
-    let work = Work { shared, format, question, level, range, canceled };
+    let tier = level.max(least).into();
+    let work = Work { shared, format, grid, level, range, canceled };
     let [a, b] = work.both(&series)?;
     let mut b = b.into_iter().peekable();
     for (at, mut sum) in a {

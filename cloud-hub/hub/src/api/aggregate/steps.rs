@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tideline_store::Aggregate;
-use tideline_store::buckets::bucket_start;
+use tideline_store::{Aggregate, Width};
 
 use crate::api::problem::ApiError;
 use crate::api::select::Names;
@@ -27,7 +26,7 @@ pub enum Step {
     /// Leaves the buckets for which it holds.
     Filter(Option<Having>),
     /// Takes buckets together, each as one value at its start.
-    Again { of: Function, grouping: Grouping, width_ns: Option<i64> },
+    Again { of: Function, grouping: Grouping, width: Option<Width> },
     /// The columns of the answer.
     Tell(Vec<Function>),
 }
@@ -185,7 +184,7 @@ fn again(
     groups: Vec<Cells>,
     of: Function,
     grouping: &Grouping,
-    width_ns: Option<i64>,
+    width: Option<&Width>,
     from_ns: i64,
 ) -> Vec<Cells> {
     let placed = groups.into_iter().filter_map(|cells| Some((grouping.place("", "", &cells.name)?, cells)));
@@ -196,7 +195,7 @@ fn again(
         let values = values.map(|(start, part)| (start, value(of, part)));
         for (start, value) in values.filter(|(_, value)| !value.is_nan()) {
             let one = Aggregate::of(*start, value);
-            let start = width_ns.map_or(from_ns, |width_ns| bucket_start(*start, width_ns));
+            let start = width.map_or(from_ns, |width| width.start(*start));
             buckets.entry(start).and_modify(|bucket| bucket.merge(&one)).or_insert(one);
         }
         Cells { name, members: group.len(), buckets: buckets.into_iter().collect() }
@@ -234,8 +233,8 @@ pub fn run(mut groups: Vec<Cells>, steps: Vec<Step>, from_ns: i64) -> Vec<GroupC
                 groups.iter_mut().for_each(|cells| cells.buckets.retain(|(_, part)| holds(&having, part)));
                 groups.retain(|cells| !cells.buckets.is_empty());
             }
-            Step::Again { of, grouping, width_ns } => {
-                groups = again(groups, of, &grouping, width_ns, from_ns);
+            Step::Again { of, grouping, width } => {
+                groups = again(groups, of, &grouping, width.as_ref(), from_ns);
             }
             Step::Tell(functions) => {
                 return groups.into_iter().map(|cells| tell(cells, &functions)).collect();
@@ -292,7 +291,7 @@ mod tests {
         let again = Step::Again {
             of: Function::Mean,
             grouping: Grouping::again(GroupBy::Prefix(by_fleet)).unwrap(),
-            width_ns: Some(60 * MINUTE),
+            width: Some(Width::Fixed(60 * MINUTE)),
         };
         let steps =
             vec![Step::Filter(Some(having)), again, Step::Tell(vec![Function::Count, Function::Last])];
@@ -314,7 +313,7 @@ mod tests {
             part.merge(&Aggregate::of(1, 5.0));
             value(Function::Mean, &part)
         };
-        let again = Step::Again { of: Function::Mean, grouping: Grouping::All, width_ns: None };
+        let again = Step::Again { of: Function::Mean, grouping: Grouping::All, width: None };
         let told =
             run(vec![often, cells("once", &[(0, 5.0)])], vec![again, Step::Tell(vec![Function::Mean])], 0);
         assert_eq!((of_readings, &told[0].mean), (2.0, &Some(vec![3.0])));

@@ -184,6 +184,11 @@ pub struct AggregateRequest {
     /// Width of the buckets, as `10m`, which begin at multiples of it since 1970 (UTC); one bucket when left out
     #[serde(default)]
     pub width: Option<String>,
+    /// The time zone of widths of `1d`, `1w` (from Monday on) and `1mo`, by its IANA name as `Europe/Berlin`: they last from
+    /// one local midnight to another, so that a day has 23 or 25 hours where the clock is changed. `1mo` is there
+    /// without it as well
+    #[serde(default)]
+    pub tz: Option<String>,
     /// What is told of the readings of a bucket
     pub functions: Vec<Function>,
     /// What is read
@@ -235,7 +240,7 @@ pub struct AggregateAnswer {
     /// The coarsest tier that was read
     #[schema(example = "1m")]
     pub tier: String,
-    /// Width of the buckets (ms); null where there is one
+    /// Width of the buckets (ms); null where there is one, and where a calendar has them
     #[schema(required)]
     pub width_ms: Option<i64>,
     /// By name, or in the order of the groups asked for

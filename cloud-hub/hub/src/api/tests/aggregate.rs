@@ -174,6 +174,57 @@ async fn groups_are_made_by_name_and_filtered_and_counted_again() {
 }
 
 #[tokio::test]
+async fn days_weeks_and_months_are_those_of_a_time_zone() {
+    let bench = bench().await;
+    let ask = async |path: &str| {
+        let range = format!("from={T_MS}&to={}", T_MS + 600_000);
+        bench
+            .local(
+                "GET",
+                &format!("/api/v1/query?series=north.f150.truck-3/fuel&{range}&{path}"),
+                Value::Null,
+            )
+            .await
+    };
+    for (path, tier, start) in [
+        ("every=1d", "1d", "2025-10-09T00:00:00Z"),
+        ("every=1d&tz=Europe/Berlin", "1h", "2025-10-08T22:00:00Z"),
+        ("every=1d&tz=Asia/Kolkata", "1m", "2025-10-08T18:30:00Z"),
+        ("every=1w&tz=Europe/Berlin", "1h", "2025-10-05T22:00:00Z"),
+        ("every=1mo&tz=America/New_York", "1h", "2025-10-01T04:00:00Z"),
+    ] {
+        let (_, answer) = ask(path).await;
+        let series = &answer["series"][0];
+        let start = crate::when::ms(crate::when::parse_time(start, 0).unwrap());
+        assert_eq!(
+            (&series["tier"], &series["t"], &series["count"]),
+            (&json!(tier), &json!([start]), &json!([10])),
+            "{path}: {answer}"
+        );
+    }
+    for (path, code) in [
+        ("every=1d&buckets=5", "bad-buckets"),
+        ("every=2d", "bad-width"),
+        ("every=1d&tz=Europe/Bonn", "bad-zone"),
+        ("tz=Europe/Berlin", "bad-zone"),
+        ("buckets=5&tz=Europe/Berlin", "bad-zone"),
+    ] {
+        let (status, answer) = ask(path).await;
+        assert_eq!((status.as_u16(), &answer["code"]), (400, &json!(code)), "{path}: {answer}");
+        assert!(answer["detail"].as_str().unwrap().len() > 20, "{answer}");
+    }
+    let groups = json!({"select": {"points": ["fuel"]}, "functions": ["count"], "width": "1w", "tz": "Europe/Berlin", "from": T_MS.to_string(), "to": (T_MS + 600_000).to_string()});
+    let (_, groups) = bench.aggregate(groups).await;
+    assert_eq!(
+        groups["groups"],
+        json!([{"name": "all", "members": 3, "t": [1_759_701_600_000_i64], "count": [30]}])
+    );
+    assert_eq!(groups["width_ms"], Value::Null);
+    let (status, answer) = bench.aggregate(json!({"functions": ["count"], "tz": "UTC"})).await;
+    assert_eq!((status, &answer["code"]), (400, &json!("bad-zone")));
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_and_says_what_is_allowed() {
     let bench = bench().await;
     for (body, status, code, why) in [

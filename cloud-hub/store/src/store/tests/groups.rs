@@ -4,8 +4,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::rig::*;
-use crate::buckets::{Aggregate, DAY_NS, HOUR_NS, MINUTE_NS, bucket_start};
-use crate::query::GroupQuestion;
+use crate::buckets::{Aggregate, DAY_NS, HOUR_NS, MINUTE_NS};
+use crate::calendar::{Calendar, Width};
+use crate::query::{GroupQuestion, Parts};
 use crate::store::Store;
 use crate::{SeriesId, StoreError};
 
@@ -26,7 +27,7 @@ fn wanted(rows: &Rows, question: &GroupQuestion) -> Vec<Vec<(i64, Aggregate)>> {
             own.retain(|(_, _, value)| !value.is_nan());
             own.sort_by_key(|row| row.1);
             for (_, time, value) in own {
-                let start = question.width_ns.map_or(question.from_ns, |width| bucket_start(*time, width));
+                let start = question.width.as_ref().map_or(question.from_ns, |width| width.start(*time));
                 let one = Aggregate::of(*time, *value);
                 out.entry(start).and_modify(|part| part.merge(&one)).or_insert(one);
             }
@@ -71,6 +72,24 @@ fn ask(store: &Store, question: &GroupQuestion) -> Vec<Vec<(i64, Aggregate)>> {
     answer.groups.into_iter().map(|group| group.buckets).collect()
 }
 
+/// The buckets of a calendar are those that a group of one series has.
+fn alone(store: &Store, rows: &Rows, question: &GroupQuestion) {
+    let (Some(Width::Calendar(calendar)), Some(id)) = (&question.width, question.groups[0].first()) else {
+        return;
+    };
+    let (range, parts) = ((question.from_ns, question.to_ns), Parts::Calendar(calendar.clone()));
+    match store.query_parts(&[*id], range, &parts) {
+        Ok(found) => {
+            let found = &found.series[0];
+            let question = GroupQuestion { groups: vec![vec![*id]], ..question.clone() };
+            let wanted = &wanted(rows, &question)[0];
+            assert_eq!(found.t_ns, wanted.iter().map(|bucket| bucket.0).collect::<Vec<_>>(), "{question:?}");
+            assert_eq!(found.count, wanted.iter().map(|bucket| bucket.1.count).collect::<Vec<_>>());
+        }
+        Err(error) => assert!(range.0 == i64::MIN && error.to_string().contains("10000"), "{error}"),
+    }
+}
+
 #[test]
 fn groups_hold_what_their_rows_make_wherever_these_are() {
     for seed in 0..6 {
@@ -96,11 +115,22 @@ fn groups_hold_what_their_rows_make_wherever_these_are() {
             let from_ns = BEGIN + random.random_range(-5_000..20_000_i64) * 10_000_000_000;
             let len = random.random_range(0..60_000_i64) * 7_000_000_000;
             let widths = [7 * MINUTE_NS / 2, 5 * MINUTE_NS, HOUR_NS, 7 * HOUR_NS, DAY_NS];
-            let width = widths.get(random.random_range(0..widths.len() + 1)).copied();
-            for (width_ns, raw) in [(width, false), (width, true), (None, false)] {
+            let width = match random.random_range(0..8) {
+                at @ 0..5 => Some(Width::Fixed(widths[at])),
+                7 => None,
+                _ => {
+                    let zone =
+                        ["Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe"][random.random_range(0..3)];
+                    let period = ["1d", "1w", "1mo"][random.random_range(0..3)];
+                    Some(Width::Calendar(Calendar::parse(period, zone).unwrap()))
+                }
+            };
+            for (width, raw) in [(width.clone(), false), (width, true), (None, false)] {
                 for (from_ns, to_ns) in [(from_ns, from_ns + len), (i64::MIN, i64::MAX)] {
-                    let question = GroupQuestion { groups: groups.clone(), from_ns, to_ns, width_ns, raw };
+                    let (groups, width) = (groups.clone(), width.clone());
+                    let question = GroupQuestion { groups, from_ns, to_ns, width, raw };
                     let (found, wanted) = (ask(&store, &question), wanted(&rows, &question));
+                    alone(&store, &rows, &question);
                     let differs = found.iter().flatten().zip(wanted.iter().flatten()).find(|(a, b)| a != b);
                     assert!(found == wanted, "seed {seed}: {question:?}: {differs:?}");
                 }
@@ -116,14 +146,17 @@ fn what_cannot_be_answered_is_refused_and_says_why() {
     append(&store, 1, &[vec![(0, 0, 1.0), (1, DAY_NS * 10, 2.0)]]);
     store.settle().unwrap();
     let question =
-        GroupQuestion { groups: vec![vec![0, 1]], from_ns: 0, to_ns: i64::MAX, width_ns: None, raw: false };
+        GroupQuestion { groups: vec![vec![0, 1]], from_ns: 0, to_ns: i64::MAX, width: None, raw: false };
     let refused = |question: &GroupQuestion, why: &str| {
         let error = store.query_groups(question, &|| false).unwrap_err();
         assert!(matches!(&error, StoreError::Query(_)) && error.to_string().contains(why), "{error}");
     };
     refused(&GroupQuestion { groups: vec![vec![0], vec![99]], ..question.clone() }, "no series 99");
-    refused(&GroupQuestion { width_ns: Some(1_000_000_000), ..question.clone() }, "allowed are 500000");
-    refused(&GroupQuestion { width_ns: Some(0), ..question.clone() }, "no width");
+    refused(
+        &GroupQuestion { width: Some(Width::Fixed(1_000_000_000)), ..question.clone() },
+        "allowed are 500000",
+    );
+    refused(&GroupQuestion { width: Some(Width::Fixed(0)), ..question.clone() }, "no width");
     let canceled = store.query_groups(&question, &|| true).unwrap_err();
     assert!(canceled.to_string().contains("canceled"), "{canceled}");
     assert_eq!(ask(&store, &question)[0][0].1.count, 2);

@@ -145,7 +145,7 @@ fn each_series_costs_one_read_of_its_rollup_and_one_of_its_cut_minutes() {
     store.flush().unwrap();
     for again in [false, true] {
         let answer = store.query_buckets(&[0, 1, 2], 5, 50 * MINUTE_NS - 5, 51).unwrap();
-        assert_eq!(answer.width_ns, MINUTE_NS);
+        assert_eq!(answer.width_ns, Some(MINUTE_NS));
         let counts: Vec<u64> = answer.series.iter().map(|column| column.count.iter().sum()).collect();
         assert_eq!(counts, [1498, 1498, 1499]);
         assert_eq!(gate.reads(), (3, 3), "asked again: {again}");

@@ -11,6 +11,7 @@ use tideline_protocol::time::ManualClock;
 
 use super::rig::*;
 use crate::buckets::{Aggregate, DAY_NS, HOUR_NS, MINUTE_NS};
+use crate::calendar::Width;
 use crate::query::{BucketAnswer, GroupQuestion, Tier};
 use crate::retention::{EARLIEST_NS, Limit, Retention};
 use crate::sealed::SegmentFormat;
@@ -77,7 +78,7 @@ fn buckets(store: &Store, width_ns: i64, last: u64) -> BucketAnswer {
     let answer = store
         .query_buckets(&[0, 1, 2], from, to, usize::try_from((to - from) / width_ns + 2).unwrap())
         .unwrap();
-    assert_eq!(answer.width_ns, width_ns);
+    assert_eq!(answer.width_ns, Some(width_ns));
     answer
 }
 
@@ -123,7 +124,11 @@ fn readings_go_and_what_is_known_of_their_minutes_hours_and_days_stays_exact() {
         }
         // No finer than what is left, whatever is asked for.
         let least = store.query_buckets(&[0], T0, T0 + 20 * MINUTE_NS, 100_000).unwrap();
-        assert_eq!(least.width_ns, [20_000_000, MINUTE_NS, HOUR_NS, DAY_NS][finest as usize], "day {day}");
+        assert_eq!(
+            least.width_ns,
+            Some([20_000_000, MINUTE_NS, HOUR_NS, DAY_NS][finest as usize]),
+            "day {day}"
+        );
         // The readings that are there are the newest, as they were.
         let page = store.query_raw(&[0, 1, 2], i64::MIN, i64::MAX, None, usize::MAX).unwrap();
         let rows: usize = page.series.iter().map(|column| column.times.len()).sum();
@@ -319,7 +324,8 @@ fn groups_are_answered_from_what_is_left() {
     let ask = |from_ns: i64, width_ns: i64| {
         let to_ns = T0 + DAY_NS;
         let groups = vec![vec![0, 1], vec![2]];
-        let question = GroupQuestion { groups, from_ns, to_ns, width_ns: Some(width_ns), raw: false };
+        let question =
+            GroupQuestion { groups, from_ns, to_ns, width: Some(Width::Fixed(width_ns)), raw: false };
         let answer = store.query_groups(&question, &|| false).unwrap();
         let known = |(start, part): &(i64, Aggregate)| (*start, part.count, part.min, part.max, part.last);
         let groups = answer.groups.iter().map(|group| group.buckets.iter().map(known).collect::<Vec<_>>());

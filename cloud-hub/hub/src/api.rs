@@ -97,7 +97,7 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         write::influx_v1,
         write::remote_write
     ),
-    components(schemas(shapes::LiveColumns, shapes::LiveResults, shapes::QueryGap))
+    components(schemas(shapes::LiveColumns, shapes::LiveResults, shapes::QueryGap, shapes::ReadingValue))
 )]
 struct Document;
 

@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tideline_protocol::value::Boxes;
 use tideline_store::{LiveBatch, SeriesId, SeriesMeta};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use crate::api::devices::views;
-use crate::api::shapes::{Device, LiveColumns, LiveResult, QueryGap};
+use crate::api::shapes::{self, Device, LiveColumns, LiveResult, QueryGap};
 use crate::hub::App;
 use crate::metadata::DeviceRecord;
 use crate::telemetry::Metric;
@@ -54,7 +55,7 @@ impl Happening {
             Self::Readings(devices) => devices
                 .values()
                 .flatten()
-                .map(|c| size_of::<LiveColumns>() + c.id.len() + 16 * c.t.len())
+                .map(|c| size_of::<LiveColumns>() + c.id.len() + 8 * c.t.len() + c.v.bytes())
                 .sum::<usize>(),
             Self::Devices(devices) => devices
                 .iter()
@@ -194,7 +195,9 @@ type Gathered = HashMap<SeriesId, Column>;
 struct Column {
     meta: Arc<SeriesMeta>,
     t: Vec<i64>,
+    // As words of `boxes`.
     v: Vec<f64>,
+    boxes: Boxes,
 }
 
 fn gather(hub: &App, batch: &LiveBatch, gathered: &mut Gathered) {
@@ -211,10 +214,12 @@ fn gather(hub: &App, batch: &LiveBatch, gathered: &mut Gathered) {
             meta: Arc::clone(&column.meta),
             t: Vec::new(),
             v: Vec::new(),
+            boxes: Boxes::new(),
         });
         let skip = column.times.len().saturating_sub(READINGS_PER_SERIES_MAX);
         into.t.extend(column.times.iter().skip(skip).map(|ns| when::ms(*ns)));
-        into.v.extend(column.values.iter().skip(skip));
+        let words = column.values.get(skip..).unwrap_or_default();
+        into.boxes.append(&mut into.v, words, &column.boxes);
         let surplus = into.t.len().saturating_sub(READINGS_PER_SERIES_MAX);
         into.t.drain(..surplus);
         into.v.drain(..surplus.min(into.v.len()));
@@ -226,9 +231,10 @@ fn publish_readings(hub: &App, gathered: &mut Gathered) {
         return;
     }
     let mut readings: BTreeMap<String, Vec<LiveColumns>> = BTreeMap::new();
-    for Column { meta, t, v } in std::mem::take(gathered).into_values() {
+    for Column { meta, t, v, boxes } in std::mem::take(gathered).into_values() {
         let columns = readings.entry(meta.device.to_string()).or_default();
-        columns.push(LiveColumns { id: format!("{}/{}", meta.device, meta.point), t, v });
+        let (v, quality) = shapes::columns(v, &boxes, meta.kind);
+        columns.push(LiveColumns { id: format!("{}/{}", meta.device, meta.point), t, v, quality });
     }
     readings.values_mut().for_each(|columns| columns.sort_by(|a, b| a.id.cmp(&b.id)));
     hub.live.publish(Happening::Readings(readings));
@@ -277,6 +283,7 @@ fn publish_devices(hub: &App, shown: &mut Shown, now: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::shapes::ReadingValues;
 
     fn gap() -> Happening {
         Happening::Gap(QueryGap { device: "d".into(), from_ms: 1, to_ms: 2, rows: 3, cause: "quota".into() })
@@ -299,7 +306,12 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded_in_bytes_too() {
         let live = Live::starting_at(1);
-        let columns = || LiveColumns { id: "d/p".into(), t: vec![0; 1_000_000], v: vec![0.0; 1_000_000] };
+        let columns = || LiveColumns {
+            id: "d/p".into(),
+            t: vec![0; 1_000_000],
+            v: ReadingValues::Numbers(vec![0.0; 1_000_000]),
+            quality: None,
+        };
         (0..8).for_each(|_| live.publish(Happening::Readings([("d".to_owned(), vec![columns()])].into())));
         assert!(matches!(live.since(0), Since::Reset(8)));
         let Since::Events(kept) = live.since(5) else { panic!("reset") };

@@ -100,10 +100,8 @@ impl Bench {
 
 async fn fill(store: &Store, rows: i64) {
     let agent = AgentId::parse("gateway").unwrap();
-    let def = |device: &str, point: &str| SeriesDef {
-        device: DeviceId::parse(device).unwrap(),
-        point: PointId::parse(point).unwrap(),
-        unit: "Cel".to_owned(),
+    let def = |device: &str, point: &str| {
+        SeriesDef::new(DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap(), "Cel".to_owned())
     };
     let defs = vec![def("pump-1", "temp"), def("pump-1", "level"), def("pump-2", "temp")];
     let known = store.define_series(agent.clone(), EPOCH, Series { first: 0, defs }).await.unwrap();

@@ -32,7 +32,7 @@ struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    fn add(&mut self, series: SeriesId, seq: u64, time_ns: i64, value: f64) {
+    fn add(&mut self, series: SeriesId, seq: u64, time_ns: i64, print: u64) {
         let Some(place) = self.stored.place(seq) else { return };
         let Some(key) = self.keys.get(series as usize).copied() else { return };
         let at = usize::try_from(place / self.per).unwrap_or(usize::MAX);
@@ -40,7 +40,7 @@ impl Subject<'_> {
         let shift = self.shifts.get(at_or_after).filter(|(first, ..)| *first <= seq);
         let shift_ns = shift.map_or(0, |(.., shift_ns)| *shift_ns);
         if let Some(sum) = self.sums.get_mut(at) {
-            sum.add(seq, key, time_ns.saturating_sub(shift_ns), value);
+            sum.add(seq, key, time_ns.saturating_sub(shift_ns), print);
         }
     }
 }
@@ -85,7 +85,7 @@ pub fn digest(
     let files = {
         let tables = read(&shared.tables);
         for hot in [tables.flushing.as_deref(), Some(&tables.active)].into_iter().flatten() {
-            hot.each_of(agent, epoch, |series, seq, time, value| subject.add(series, seq, time, value));
+            hot.each_of(agent, epoch, |series, seq, time, print| subject.add(series, seq, time, print));
         }
         Arc::clone(&tables.files)
     };
@@ -125,12 +125,12 @@ fn sealed(file: SealedFile<'_>, subject: &mut Subject<'_>) -> Result<(), StoreEr
     let directory = file.directory()?;
     for entry in &directory.series {
         for block in directory.blocks(entry, Level::Raw).1 {
-            file.each_numbered(block, |number, time, value| {
+            file.each_numbered(block, |number, time, print| {
                 if let Some((agent, epoch, seq)) = batches.find(number)
                     && agent == subject.agent
                     && epoch == subject.epoch
                 {
-                    subject.add(entry.series, seq, time, value);
+                    subject.add(entry.series, seq, time, print);
                 }
             })?;
         }

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
+use tideline_protocol::value::Boxes;
+
 use crate::buckets::Aggregate;
 use crate::config::StoreError;
 use crate::hot::{Rows, SeriesId, is_before};
@@ -184,7 +186,7 @@ impl SealedFile<'_> {
         let number = self.file.number;
         self.shared.blocks.rows.get((number, no), || {
             let rows = self.believe(self.format.read_rows(&self.shared.paths(number).0, block))?;
-            let bytes = rows.times.len() * 16;
+            let bytes = rows.bytes();
             Ok((rows, bytes))
         })
     }
@@ -213,7 +215,8 @@ impl SealedFile<'_> {
         Ok(self.directory()?.find(series).copied().filter(|entry| entry.overlaps(from_ns, to_ns)))
     }
 
-    /// Shows the rows of a series in `from..to` in order, a block at a time, until told to stop.
+    /// Shows the rows of a series in `from..to` in order, a block at a time, until told to stop. The values are words of
+    /// the table that comes with them.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -221,7 +224,7 @@ impl SealedFile<'_> {
         &self,
         entry: &SeriesEntry,
         (from_ns, to_ns): (i64, i64),
-        mut visit: impl FnMut(&[i64], &[f64]) -> ControlFlow<()>,
+        mut visit: impl FnMut(&[i64], &[f64], &Boxes) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let directory = self.directory()?;
         for no in directory.blocks_within(entry, Level::Raw, (from_ns, to_ns)) {
@@ -230,7 +233,7 @@ impl SealedFile<'_> {
             let lo = rows.times.partition_point(|time| *time < from_ns);
             let hi = rows.times.partition_point(|time| is_before(*time, to_ns)).max(lo);
             let part = (rows.times.get(lo..hi).unwrap_or(&[]), rows.values.get(lo..hi).unwrap_or(&[]));
-            if visit(part.0, part.1).is_break() {
+            if visit(part.0, part.1, &rows.boxes).is_break() {
                 break;
             }
         }
@@ -264,18 +267,19 @@ impl SealedFile<'_> {
         Ok((rows, numbers))
     }
 
-    /// Shows all rows of a block, as the file has them now, with the numbers of their batches.
+    /// Shows all rows of a block, as the file has them now, with the numbers of their batches and what their values are
+    /// told by.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn each_numbered(
         &self,
         block: &BlockEntry,
-        mut visit: impl FnMut(u32, i64, f64),
+        mut visit: impl FnMut(u32, i64, u64),
     ) -> Result<(), StoreError> {
         let (rows, numbers) = self.block(block)?;
-        let rows = numbers.iter().zip(rows.times.iter().zip(&rows.values));
-        rows.for_each(|(number, (time, value))| visit(*number, *time, *value));
+        let all = numbers.iter().zip(rows.times.iter().zip(&rows.values));
+        all.for_each(|(number, (time, word))| visit(*number, *time, rows.boxes.print(*word)));
         Ok(())
     }
 

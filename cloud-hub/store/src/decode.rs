@@ -7,10 +7,11 @@ use std::sync::Arc;
 use tideline_protocol::block::{self, Decoded, Whole, WholeColumn};
 use tideline_protocol::model::AgentId;
 use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::value::Boxes;
 use tideline_protocol::wire::{Run, RunEnvelope};
 
 use crate::dead;
-use crate::hot::{Arrival, SeriesId};
+use crate::hot::{self, Arrival, SeriesId};
 use crate::metrics::add;
 use crate::tables::{LiveBatch, LiveColumn, Shared, read, write};
 
@@ -127,6 +128,14 @@ impl Rows {
         }
     }
 
+    /// What the boxed words among the values stand for.
+    const fn boxes(&self) -> &Boxes {
+        match self {
+            Self::Whole(whole) => whole.boxes(),
+            Self::Some(decoded) => &decoded.boxes,
+        }
+    }
+
     fn columns(&self) -> impl Iterator<Item = WholeColumn<'_>> {
         let (whole, some) = match self {
             Self::Whole(whole) => (Some(whole), None),
@@ -191,8 +200,8 @@ fn push(shared: &Shared, agent: &AgentId, envelope: &RunEnvelope, rows: &Rows, i
     let origin = tables.active.origin(agent, envelope.epoch);
     for WholeColumn { series, times, values, rows_per_seq } in rows.columns() {
         if let Some(id) = ids.get(series as usize) {
-            let newest_ns = tables.stats(*id).last.map(|last| last.time_ns);
-            let arrival = Arrival { times, values, rows_per_seq };
+            let newest_ns = tables.newest_ns(*id);
+            let arrival = Arrival { times, values, boxes: rows.boxes(), rows_per_seq };
             tables.active.push(*id, origin, envelope.first, newest_ns, arrival);
         }
     }
@@ -210,7 +219,9 @@ fn live(shared: &Shared, agent: &AgentId, id: u64, rows: &Rows, ids: &[SeriesId]
     let columns = rows.columns().filter_map(|column| {
         let id = *ids.get(column.series as usize)?;
         let meta = Arc::clone(registry.meta(id)?);
-        Some(LiveColumn { id, meta, times: column.times.to_vec(), values: column.values.to_vec() })
+        let mut own = hot::Rows::default();
+        own.extend(column.times, column.values, rows.boxes());
+        Some(LiveColumn { id, meta, times: own.times, values: own.values, boxes: own.boxes })
     });
     LiveBatch { id, agent: agent.clone(), columns: columns.collect() }
 }

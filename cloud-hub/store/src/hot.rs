@@ -1,6 +1,9 @@
 //! The readings that are not sealed yet, in memory, as columns in order of arrival.
 
-use tideline_protocol::model::{AgentId, Epoch, Sample, Seq};
+use std::sync::Arc;
+
+use tideline_protocol::model::{AgentId, Epoch, Seq};
+use tideline_protocol::value::{Boxed, Boxes, Quality, Value, ValueKind, is_boxed};
 
 use crate::batches::{Batches, Origins, Trail};
 use crate::buckets::{MINUTE_NS, bucket_start};
@@ -15,15 +18,53 @@ pub const fn is_before(time_ns: i64, to_ns: i64) -> bool {
     time_ns < to_ns || to_ns == i64::MAX
 }
 
+/// One reading by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// Nanoseconds since 1970-01-01 UTC.
+    pub time_ns: i64,
+    /// The value as a word; of a boxed one `boxed` is the entry.
+    pub word: f64,
+    /// What a boxed word stands for; without an entry it is null.
+    pub boxed: Option<Arc<Boxed>>,
+}
+
+impl Reading {
+    /// Of a word of a table.
+    #[must_use]
+    pub fn new(time_ns: i64, word: f64, boxes: &Boxes) -> Self {
+        Self { time_ns, word, boxed: boxes.get(word).map(|boxed| Arc::new(boxed.clone())) }
+    }
+
+    /// The value in a series of this kind, with its quality.
+    #[must_use]
+    pub fn value(&self, kind: ValueKind) -> (Value, Quality) {
+        match &self.boxed {
+            Some(boxed) => (boxed.value(kind), boxed.quality()),
+            None => Boxes::new().value(self.word, kind),
+        }
+    }
+
+    /// What it is to who calculates; NaN when it is no number.
+    #[must_use]
+    pub fn number(&self) -> f64 {
+        match &self.boxed {
+            Some(boxed) => boxed.number(),
+            None if is_boxed(self.word) => f64::NAN,
+            None => self.word,
+        }
+    }
+}
+
 /// What is known of a series without reading it.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SeriesStats {
     /// How many readings.
     pub count: u64,
     /// The earliest time, ns.
     pub first_ns: Option<i64>,
     /// The reading with the greatest time; the latest to arrive among equals.
-    pub last: Option<Sample>,
+    pub last: Option<Reading>,
     /// How many came when there was one of a later minute: those by which a rollup that was complete changed.
     pub late: u64,
 }
@@ -47,14 +88,24 @@ fn late(newest_ns: Option<i64>, times: &[i64]) -> u64 {
 }
 
 impl SeriesStats {
-    fn add(&mut self, times: &[i64], values: &[f64]) {
+    fn add(&mut self, times: &[i64], words: &[f64], boxes: &Boxes) {
         self.count += times.len() as u64;
-        for (time, value) in times.iter().zip(values) {
+        let (mut last_ns, mut last) = (self.last.as_ref().map(|last| last.time_ns), None);
+        for (time, word) in times.iter().zip(words) {
             self.first_ns = Some(self.first_ns.map_or(*time, |first| first.min(*time)));
-            if self.last.is_none_or(|last| *time >= last.time_ns) {
-                self.last = Some(Sample { time_ns: *time, value: *value });
+            if last_ns.is_none_or(|last_ns| *time >= last_ns) {
+                (last_ns, last) = (Some(*time), Some(*word));
             }
         }
+        if let (Some(time_ns), Some(word)) = (last_ns, last) {
+            self.last = Some(Reading::new(time_ns, word, boxes));
+        }
+    }
+
+    /// The latest time.
+    #[must_use]
+    pub fn last_ns(&self) -> Option<i64> {
+        self.last.as_ref().map(|last| last.time_ns)
     }
 
     /// Adds what arrived later.
@@ -65,10 +116,10 @@ impl SeriesStats {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        if let Some(sample) = later.last
-            && self.last.is_none_or(|last| sample.time_ns >= last.time_ns)
+        if let Some(reading) = &later.last
+            && self.last.as_ref().is_none_or(|last| reading.time_ns >= last.time_ns)
         {
-            self.last = Some(sample);
+            self.last = Some(reading.clone());
         }
     }
 }
@@ -78,15 +129,23 @@ impl SeriesStats {
 pub struct Rows {
     /// Times in ns since 1970.
     pub times: Vec<i64>,
-    /// Values in the series' unit.
+    /// Values in the series' unit, as words of `boxes`.
     pub values: Vec<f64>,
+    /// What the boxed words stand for.
+    pub boxes: Boxes,
 }
 
 impl Rows {
-    /// Adds what arrived later.
-    pub fn extend(&mut self, times: &[i64], values: &[f64]) {
+    /// Adds what arrived later, whose values are words of `boxes`.
+    pub fn extend(&mut self, times: &[i64], values: &[f64], boxes: &Boxes) {
         self.times.extend_from_slice(times);
-        self.values.extend_from_slice(values);
+        self.boxes.append(&mut self.values, values, boxes);
+    }
+
+    /// About how much memory they take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.times.len() * 16 + self.boxes.bytes()
     }
 
     /// Sorts by time; what arrived earlier stays earlier among equal times.
@@ -129,17 +188,17 @@ pub struct HotColumn {
 }
 
 impl HotColumn {
-    fn push(&mut self, times: &[i64], values: &[f64]) {
+    fn push(&mut self, times: &[i64], values: &[f64], boxes: &Boxes) {
         let follows = match (self.rows.times.last(), times.first()) {
             (Some(last), Some(first)) => last <= first,
             _ => true,
         };
         self.unsorted |= !follows || !times.is_sorted();
-        self.stats.add(times, values);
-        self.rows.extend(times, values);
+        self.stats.add(times, values, boxes);
+        self.rows.extend(times, values, boxes);
     }
 
-    /// Shows the rows of `from..to` in order of arrival.
+    /// Shows the rows of `from..to` in order of arrival, the values as words.
     fn each(&self, from_ns: i64, to_ns: i64, mut visit: impl FnMut(&[i64], &[f64])) {
         let times = &self.rows.times;
         if self.unsorted {
@@ -161,16 +220,22 @@ impl HotColumn {
 pub struct Hot {
     columns: Vec<HotColumn>,
     rows: usize,
+    boxed_bytes: usize,
     origins: Origins,
 }
+
+/// About what a row takes in memory.
+const ROW_BYTES: usize = 24;
 
 /// Readings of one series that came in one run.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival<'a> {
     /// Times in ns since 1970.
     pub times: &'a [i64],
-    /// As many values.
+    /// As many values, as words of `boxes`.
     pub values: &'a [f64],
+    /// What the boxed words stand for.
+    pub boxes: &'a Boxes,
     /// The rows of each seq of the run, whose sum is the length of the others.
     pub rows_per_seq: &'a [u32],
 }
@@ -197,7 +262,9 @@ impl Hot {
         }
         if let Some(column) = self.columns.get_mut(at) {
             column.stats.late += late(newest_ns, arrival.times);
-            column.push(arrival.times, arrival.values);
+            let before = column.rows.boxes.bytes();
+            column.push(arrival.times, arrival.values, arrival.boxes);
+            self.boxed_bytes += column.rows.boxes.bytes() - before;
             for (rows, seq) in arrival.rows_per_seq.iter().zip(first.get()..) {
                 column.trail.add(origin, seq, *rows);
             }
@@ -205,14 +272,14 @@ impl Hot {
         }
     }
 
-    /// Shows all rows of an agent's epoch, with the series and the seq of each.
-    pub fn each_of(&self, agent: &AgentId, epoch: Epoch, mut visit: impl FnMut(SeriesId, u64, i64, f64)) {
+    /// Shows all rows of an agent's epoch, with the series and the seq of each, and what its value is told by.
+    pub fn each_of(&self, agent: &AgentId, epoch: Epoch, mut visit: impl FnMut(SeriesId, u64, i64, u64)) {
         let Some(origin) = self.origins.find(agent, epoch) else { return };
         for (column, id) in self.columns.iter().zip(0_u32..) {
             let rows = column.rows.times.iter().zip(&column.rows.values);
             for ((time, value), (from, seq)) in rows.zip(column.trail.rows()) {
                 if from == origin {
-                    visit(id, seq, *time, *value);
+                    visit(id, seq, *time, column.rows.boxes.print(*value));
                 }
             }
         }
@@ -224,26 +291,40 @@ impl Hot {
         self.rows
     }
 
-    /// Shows the rows of a series in `from..to`, in order of arrival.
-    pub fn each(&self, id: SeriesId, from_ns: i64, to_ns: i64, visit: impl FnMut(&[i64], &[f64])) {
+    /// How many rows would take the memory that these take with their texts and the like.
+    #[must_use]
+    pub const fn weight(&self) -> usize {
+        self.rows + self.boxed_bytes / ROW_BYTES
+    }
+
+    /// Shows the rows of a series in `from..to`, in order of arrival, as numbers: NaN where there is none.
+    pub fn each(&self, id: SeriesId, from_ns: i64, to_ns: i64, mut visit: impl FnMut(&[i64], &[f64])) {
         if let Some(column) = self.columns.get(id as usize) {
-            column.each(from_ns, to_ns, visit);
+            column.each(from_ns, to_ns, |times, words| visit(times, &column.rows.boxes.numbers(words)));
         }
     }
 
     /// Appends rows of a series in `from..to` to `out`, in order of arrival: at least the `most` that
     /// come first in time.
     pub fn copy(&self, id: SeriesId, from_ns: i64, to_ns: i64, most: usize, out: &mut Rows) {
-        self.each(id, from_ns, to_ns, |times, values| {
+        let Some(column) = self.columns.get(id as usize) else { return };
+        column.each(from_ns, to_ns, |times, words| {
             let taken = times.len().min(most);
-            out.extend(times.get(..taken).unwrap_or(&[]), values.get(..taken).unwrap_or(&[]));
+            let (times, words) = (times.get(..taken).unwrap_or(&[]), words.get(..taken).unwrap_or(&[]));
+            out.extend(times, words, &column.rows.boxes);
         });
+    }
+
+    /// The latest time of a series here.
+    #[must_use]
+    pub fn last_ns(&self, id: SeriesId) -> Option<i64> {
+        self.columns.get(id as usize).and_then(|column| column.stats.last_ns())
     }
 
     /// What is known of a series here.
     #[must_use]
     pub fn stats(&self, id: SeriesId) -> SeriesStats {
-        self.columns.get(id as usize).map_or_else(SeriesStats::default, |column| column.stats)
+        self.columns.get(id as usize).map_or_else(SeriesStats::default, |column| column.stats.clone())
     }
 
     /// Each series that has rows, ascending, sorted by time, with the number of the batch of each row.

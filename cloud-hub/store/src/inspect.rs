@@ -89,7 +89,7 @@ pub fn verify_file(format: &dyn SealedFormat, dir: &Path, file: &FileEntry) -> R
         let mut rows = Rows::default();
         for block in directory.blocks(entry, Level::Raw).1 {
             let part = format.read_rows(&raw, block).map_err(text)?;
-            rows.extend(&part.times, &part.values);
+            rows.extend(&part.times, &part.values, &part.boxes);
         }
         let series = entry.series;
         if rows.times.len() as u64 != entry.rows {
@@ -160,8 +160,9 @@ fn verify_thinned(format: &dyn SealedFormat, rollup: &Path, file: &FileEntry) ->
 
 fn is_rollup(found: &[(i64, Aggregate)], rows: &Rows, width_ns: i64) -> bool {
     let (mut expected, mut sizes) = (Buckets::new(width_ns), Buckets::new(width_ns));
-    expected.add_rows(&rows.times, &rows.values);
-    let values: Vec<f64> = rows.values.iter().map(|value| value.abs()).collect();
+    let numbers = rows.boxes.numbers(&rows.values);
+    expected.add_rows(&rows.times, &numbers);
+    let values: Vec<f64> = numbers.iter().map(|value| value.abs()).collect();
     sizes.add_rows(&rows.times, &values);
     expected.iter().count() == found.len()
         && expected

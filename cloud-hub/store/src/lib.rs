@@ -33,6 +33,7 @@ mod query;
 mod retention;
 mod sealed;
 mod segment;
+mod series;
 mod snapshot;
 mod store;
 mod tables;
@@ -45,7 +46,7 @@ pub use dead::{Head as DeadLetterHead, LetterId};
 pub use decode::readings;
 pub use export::ExportFormat;
 pub use files::{FileHandle, FileSystem, Files, OpenMode, RealFiles, Stat};
-pub use hot::SeriesId;
+pub use hot::{Reading, SeriesId};
 pub use inspect::{Inspection, inspect};
 pub use log::{
     AgentState, Checkpoint, EpochLedger, Ledgers, LogCore, LogDisk, LogError, Opening, RealDisk, Replay,

@@ -37,7 +37,7 @@ const GONE: TableDefinition<'_, u64, ()> = TableDefinition::new("gone");
 const EXPIRED: TableDefinition<'_, (&str, [u8; 16]), &[u8]> = TableDefinition::new("expired");
 
 /// The version of the layout of all files of a store.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 /// All that the manifest says.
 #[derive(Debug, Default)]

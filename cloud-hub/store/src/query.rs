@@ -228,8 +228,8 @@ fn add_within(
     parts: &mut Buckets,
 ) -> Result<(), StoreError> {
     let Some(finer) = level.finer() else {
-        return file.each_rows(entry, (from_ns, to_ns), |times, values| {
-            parts.add_rows(times, values);
+        return file.each_rows(entry, (from_ns, to_ns), |times, words, boxes| {
+            parts.add_rows(times, &boxes.numbers(words));
             ControlFlow::Continue(())
         });
     };

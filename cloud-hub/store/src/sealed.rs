@@ -32,7 +32,7 @@ pub trait SealedFormat: Send + Sync {
     fn write(&self, hot: &Hot, batches: &Batches, target: &Target) -> io::Result<Written> {
         let mut writer = self.create(target)?;
         for (id, rows, numbers) in hot.sorted(batches) {
-            writer.push(id, &rows.times, &rows.values, &numbers)?;
+            writer.push(id, &rows.times, &rows.values, &rows.boxes, &numbers)?;
         }
         writer.finish()
     }
@@ -145,7 +145,8 @@ impl SealedFormat for SegmentFormat {
             for block in directory.blocks(entry, Level::Raw).1 {
                 let rows = self.read_rows(raw, block)?;
                 let numbers = vec![0; rows.times.len()];
-                writer.push(entry.series, &rows.times, &rows.values, &numbers).map_err(ReadError::Io)?;
+                let pushed = writer.push(entry.series, &rows.times, &rows.values, &rows.boxes, &numbers);
+                pushed.map_err(ReadError::Io)?;
             }
         }
         Ok(writer.finish().map_err(ReadError::Io)?.rollup)

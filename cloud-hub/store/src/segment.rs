@@ -23,16 +23,14 @@ pub mod write;
 use std::ops::Range;
 
 use minicbor::{Decode, Encode};
-use tideline_protocol::model::Sample;
+use tideline_protocol::value::Boxes;
 
 use crate::buckets::{DAY_NS, HOUR_NS, MINUTE_NS, bucket_start};
-use crate::column::{
-    ColumnError, put_column, read_integers, read_values, take_column, write_integers, write_values,
-};
-use crate::hot::{SeriesId, SeriesStats, is_before};
+use crate::column::{ColumnError, put_column, read_integers, take_column, write_integers};
+use crate::hot::{Reading, SeriesId, SeriesStats, is_before};
 
 /// The first bytes of a file; the last of them is the version.
-pub const HEADER: [u8; 8] = *b"TLSEG\0\0\x01";
+pub const HEADER: [u8; 8] = *b"TLSEG\0\0\x02";
 /// The last bytes of a file.
 const FOOTER: [u8; 4] = *b"SEG\n";
 const TRAILER_BYTES: usize = 56;
@@ -129,7 +127,7 @@ pub struct SeriesEntry {
     pub first_ns: i64,
     /// The latest time, ns.
     pub last_ns: i64,
-    /// The value at the latest time; of equal times that which arrived last.
+    /// The value at the latest time, as a word of the directory's table; of equal times that which arrived last.
     pub last: f64,
     // First block and how many, by level.
     blocks: [(u32, u32); LEVELS.len()],
@@ -140,13 +138,6 @@ impl SeriesEntry {
     #[must_use]
     pub const fn overlaps(&self, from_ns: i64, to_ns: i64) -> bool {
         is_before(self.first_ns, to_ns) && self.last_ns >= from_ns
-    }
-
-    /// What is known of its readings.
-    #[must_use]
-    pub const fn stats(&self) -> SeriesStats {
-        let last = Sample { time_ns: self.last_ns, value: self.last };
-        SeriesStats { count: self.rows, first_ns: Some(self.first_ns), last: Some(last), late: 0 }
     }
 
     /// Whether the file has rows of this level.
@@ -180,6 +171,8 @@ pub struct Directory {
     pub number: u64,
     /// By number, ascending.
     pub series: Vec<SeriesEntry>,
+    /// What the boxed words among the last values stand for.
+    pub boxes: Boxes,
     blocks: Vec<BlockEntry>,
 }
 
@@ -211,6 +204,13 @@ impl Directory {
     pub fn find(&self, series: SeriesId) -> Option<&SeriesEntry> {
         let at = self.series.binary_search_by_key(&series, |entry| entry.series).ok()?;
         self.series.get(at)
+    }
+
+    /// What is known of the readings of a series.
+    #[must_use]
+    pub fn stats(&self, entry: &SeriesEntry) -> SeriesStats {
+        let last = Reading::new(entry.last_ns, entry.last, &self.boxes);
+        SeriesStats { count: entry.rows, first_ns: Some(entry.first_ns), last: Some(last), late: 0 }
     }
 
     /// The blocks of a series, with their numbers, in order of time.
@@ -248,8 +248,10 @@ impl Directory {
 
     /// About how much memory it takes.
     #[must_use]
-    pub const fn bytes(&self) -> usize {
-        self.series.len() * size_of::<SeriesEntry>() + self.blocks.len() * size_of::<BlockEntry>()
+    pub fn bytes(&self) -> usize {
+        self.series.len() * size_of::<SeriesEntry>()
+            + self.blocks.len() * size_of::<BlockEntry>()
+            + self.boxes.bytes()
     }
 
     /// The end of a file, when it stands at `offset`.
@@ -281,9 +283,7 @@ impl Directory {
             put_column(out, |out| write_integers(out, &column));
         }
         let last: Vec<f64> = self.series.iter().map(|entry| entry.last).collect();
-        put_column(out, |out| {
-            write_values(out, &last);
-        });
+        put_column(out, |out| rows::write_words(out, &last, &self.boxes));
         for level in LEVELS {
             let count = |entry: &SeriesEntry| {
                 i64::from(entry.blocks.get(level.slot()).map_or(0, |(_, count)| *count))
@@ -312,14 +312,14 @@ impl Directory {
             return Err(Malformed("its directory is damaged"));
         }
         let contradicts = |_: ColumnError| Malformed("its directory contradicts itself");
-        let series = read_series(&mut bytes, trailer.series as usize).map_err(contradicts)?;
+        let (series, boxes) = read_series(&mut bytes, trailer.series as usize).map_err(contradicts)?;
         let blocks = read_blocks(&mut bytes, trailer.blocks as usize).map_err(contradicts)?;
         let ascending = series.is_sorted_by(|a, b| a.series < b.series);
         let end = blocks.last().map_or(HEADER.len() as u64, |block| block.offset + u64::from(block.len));
         let small = blocks.iter().all(|block| block.rows as usize <= BLOCK_ROWS);
         let listed =
             series.iter().flat_map(|entry| &entry.blocks).map(|(_, count)| u64::from(*count)).sum::<u64>();
-        let directory = Self { number: trailer.number, series, blocks };
+        let directory = Self { number: trailer.number, series, boxes, blocks };
         let all = listed == u64::from(trailer.blocks) && directory.rows() == trailer.rows;
         if ascending && small && all && end == trailer.offset && bytes.is_empty() {
             Ok(directory)
@@ -331,10 +331,10 @@ impl Directory {
 
 const OUT_OF_RANGE: ColumnError = ColumnError::Malformed("a number is out of range");
 
-fn read_series(bytes: &mut &[u8], len: usize) -> Result<Vec<SeriesEntry>, ColumnError> {
+fn read_series(bytes: &mut &[u8], len: usize) -> Result<(Vec<SeriesEntry>, Boxes), ColumnError> {
     let mut integers = || read_integers(take_column(bytes)?, len);
     let (numbers, rows, firsts, lasts) = (integers()?, integers()?, integers()?, integers()?);
-    let values = read_values(take_column(bytes)?, len)?;
+    let (values, boxes) = rows::read_words(take_column(bytes)?, len)?;
     let mut counts = Vec::with_capacity(LEVELS.len());
     for _ in LEVELS {
         counts.push(read_integers(take_column(bytes)?, len)?);
@@ -353,15 +353,15 @@ fn read_series(bytes: &mut &[u8], len: usize) -> Result<Vec<SeriesEntry>, Column
     }
     let numbers = numbers.into_iter().zip(rows).zip(firsts.into_iter().zip(lasts));
     let all = numbers.zip(values.into_iter().zip(places));
-    all.map(|(((series, rows), (first_ns, last_ns)), (last, blocks))| {
+    let all = all.map(|(((series, rows), (first_ns, last_ns)), (last, blocks))| {
         let series = u32::try_from(series).map_err(|_| OUT_OF_RANGE)?;
         let rows = u64::try_from(rows)
             .ok()
             .filter(|rows| *rows <= u64::from(u32::MAX) * 4096)
             .ok_or(OUT_OF_RANGE)?;
         Ok(SeriesEntry { series, rows, first_ns, last_ns, last, blocks })
-    })
-    .collect()
+    });
+    Ok((all.collect::<Result<_, _>>()?, boxes))
 }
 
 fn read_blocks(bytes: &mut &[u8], len: usize) -> Result<Vec<BlockEntry>, ColumnError> {

@@ -232,7 +232,7 @@ impl Store {
         let tables = read(&self.inner.shared.tables);
         let wanted =
             registry.metas().iter().zip(0_u32..).filter(|(meta, _)| device.is_none_or(|d| meta.device == *d));
-        wanted.map(|(meta, id)| SeriesInfo::new(id, meta, &tables.stats(id))).collect()
+        wanted.map(|(meta, id)| SeriesInfo::new(id, meta, tables.stats(id))).collect()
     }
 
     /// All devices that have a series, with what is known without reading them. One pass.
@@ -249,7 +249,7 @@ impl Store {
             if let Some(info) = out.get_mut(&meta.device) {
                 info.readings += stats.count;
                 info.late += stats.late;
-                info.last_ns = info.last_ns.max(stats.last.map(|last| last.time_ns));
+                info.last_ns = info.last_ns.max(stats.last_ns());
             }
         }
         out

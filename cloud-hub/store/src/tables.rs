@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, Sample, SeriesDef};
+use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::time::Clock;
+use tideline_protocol::value::Boxes;
 use tokio::sync::watch;
 
 use crate::blocks::BlockCache;
@@ -20,70 +21,8 @@ use crate::metrics::Counters;
 use crate::query::Tier;
 use crate::retention::Retention;
 use crate::sealed::Target;
+pub use crate::series::{SeriesInfo, SeriesMeta, SeriesState};
 use crate::store::Tail;
-
-/// What a series is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeriesMeta {
-    /// The device.
-    pub device: DeviceId,
-    /// The point of the device.
-    pub point: PointId,
-    /// The unit as a UCUM code: the newest that an agent gave, also for readings before it.
-    pub unit: String,
-}
-
-/// A series with what is known without reading it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SeriesInfo {
-    /// Its number at this hub.
-    pub id: SeriesId,
-    /// The device.
-    pub device: DeviceId,
-    /// The point of the device.
-    pub point: PointId,
-    /// The unit as a UCUM code: the newest that an agent gave. Older readings may have been taken in
-    /// another one, which nothing here says: what changes its unit should be a new point.
-    pub unit: String,
-    /// How many readings.
-    pub count: u64,
-    /// The reading with the greatest time.
-    pub last: Option<Sample>,
-    /// The earliest time, ns.
-    pub first_ns: Option<i64>,
-    /// The latest time, ns.
-    pub last_ns: Option<i64>,
-}
-
-impl SeriesInfo {
-    /// What is known of a series.
-    #[must_use]
-    pub(crate) fn new(id: SeriesId, meta: &SeriesMeta, stats: &SeriesStats) -> Self {
-        Self {
-            id,
-            device: meta.device.clone(),
-            point: meta.point.clone(),
-            unit: meta.unit.clone(),
-            count: stats.count,
-            last: stats.last,
-            first_ns: stats.first_ns,
-            last_ns: stats.last.map(|last| last.time_ns),
-        }
-    }
-}
-
-/// A series as it is now, without copies of its names.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SeriesState {
-    /// Its number at this hub.
-    pub id: SeriesId,
-    /// What it is.
-    pub meta: Arc<SeriesMeta>,
-    /// How many readings.
-    pub count: u64,
-    /// The reading with the greatest time; the latest to arrive among equals.
-    pub last: Option<Sample>,
-}
 
 /// A device with what is known without reading its series.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -131,8 +70,10 @@ pub struct LiveColumn {
     pub meta: Arc<SeriesMeta>,
     /// Times in ns since 1970, in order of arrival.
     pub times: Vec<i64>,
-    /// As many values.
+    /// As many values, as words of `boxes`.
     pub values: Vec<f64>,
+    /// What the boxed words stand for.
+    pub boxes: Boxes,
 }
 
 /// Which series there are, and by which numbers agents call them.
@@ -144,14 +85,13 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The id of a series, which is made when it is new. A new unit replaces the old one.
+    /// The id of a series, which is made when it is new. A new unit, kind or name replaces the old one.
     pub fn intern(&mut self, def: &SeriesDef) -> SeriesId {
         let next = SeriesId::try_from(self.metas.len()).unwrap_or(SeriesId::MAX);
         let id = *self.by_name.entry((def.device.clone(), def.point.clone())).or_insert(next);
-        let meta =
-            SeriesMeta { device: def.device.clone(), point: def.point.clone(), unit: def.unit.clone() };
+        let meta = SeriesMeta::of(def);
         match self.metas.get_mut(id as usize) {
-            Some(known) if known.unit != meta.unit => *known = Arc::new(meta),
+            Some(known) if **known != meta => *known = Arc::new(meta),
             Some(_) => {}
             None => self.metas.push(Arc::new(meta)),
         }
@@ -214,6 +154,19 @@ impl Tables {
         self.active.rows().saturating_add(self.flushing.as_ref().map_or(0, |hot| hot.rows()))
     }
 
+    /// As many rows as would take the memory of what is in the hot columns, those being sealed included.
+    #[must_use]
+    pub fn hot_weight(&self) -> usize {
+        self.active.weight().saturating_add(self.flushing.as_ref().map_or(0, |hot| hot.weight()))
+    }
+
+    /// The latest time of a series.
+    #[must_use]
+    pub fn newest_ns(&self, id: SeriesId) -> Option<i64> {
+        let sealed = self.sealed_stats.get(id as usize).and_then(SeriesStats::last_ns);
+        sealed.max(self.flushing.as_ref().and_then(|hot| hot.last_ns(id))).max(self.active.last_ns(id))
+    }
+
     /// A number for a file.
     pub const fn number(&mut self) -> u64 {
         let number = self.next_file;
@@ -235,7 +188,7 @@ impl Tables {
     /// What is known of a series.
     #[must_use]
     pub fn stats(&self, id: SeriesId) -> SeriesStats {
-        let mut stats = self.sealed_stats.get(id as usize).copied().unwrap_or_default();
+        let mut stats = self.sealed_stats.get(id as usize).cloned().unwrap_or_default();
         if let Some(flushing) = &self.flushing {
             stats.merge(&flushing.stats(id));
         }
@@ -416,7 +369,7 @@ pub fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 impl Shared {
     /// The tables have changed by an arrival or a flush.
     pub fn weigh(&self, tables: &Tables) {
-        self.load.hot_rows.store(tables.hot_rows(), Ordering::Release);
+        self.load.hot_rows.store(tables.hot_weight(), Ordering::Release);
         self.load.sealing.store(tables.sealing, Ordering::Release);
     }
 
@@ -438,14 +391,7 @@ impl Shared {
         let registry = read(&self.registry);
         let metas = registry.metas().iter().enumerate();
         metas
-            .map(|(at, meta)| {
-                let def = SeriesDef {
-                    device: meta.device.clone(),
-                    point: meta.point.clone(),
-                    unit: meta.unit.clone(),
-                };
-                SeriesEntry::new(def, &stats.get(at).copied().unwrap_or_default())
-            })
+            .map(|(at, meta)| SeriesEntry::new(meta.def(), &stats.get(at).cloned().unwrap_or_default()))
             .collect()
     }
 

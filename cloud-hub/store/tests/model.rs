@@ -13,6 +13,7 @@ use tideline_protocol::model::{
     AgentId, DeviceId, DropCause, Epoch, Gap, PointId, RowCounts, Sample, Seq, SeriesDef,
 };
 use tideline_protocol::time::ManualClock;
+use tideline_protocol::value::{Boxes, Quality, Value, ValueKind};
 use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
 use tideline_store::{Store, StoreConfig, verify};
 
@@ -33,25 +34,59 @@ fn open(dir: &Path) -> (Store, tideline_store::OpenReport) {
 }
 
 fn dictionary() -> Series {
-    let def = |no: u32| SeriesDef {
-        device: DeviceId::parse("pump-7").unwrap(),
-        point: PointId::parse(&format!("point-{no}")).unwrap(),
-        unit: "Cel".to_owned(),
+    let def = |no: u32| {
+        SeriesDef::new(
+            DeviceId::parse("pump-7").unwrap(),
+            PointId::parse(&format!("point-{no}")).unwrap(),
+            "Cel".to_owned(),
+        )
+        .of_kind(KINDS[no as usize])
     };
     Series { first: 0, defs: (0..SERIES).map(def).collect() }
 }
 
-type Rows = Vec<(u32, i64, f64)>;
+/// What the series are of.
+const KINDS: [ValueKind; SERIES as usize] = [ValueKind::Float, ValueKind::Int, ValueKind::Text];
+
+/// A value with its quality.
+#[derive(Debug, Clone, PartialEq)]
+struct Given(Value, Quality);
+
+impl From<f64> for Given {
+    fn from(value: f64) -> Self {
+        Self(Value::Float(value), Quality::Good)
+    }
+}
+
+impl Given {
+    /// What it is to who calculates.
+    fn number(&self) -> Option<f64> {
+        match self {
+            Self(Value::Float(number), Quality::Good) => Some(*number).filter(|number| !number.is_nan()),
+            Self(Value::Int(integer), Quality::Good) => Some(*integer as f64),
+            _ => None,
+        }
+    }
+
+    fn shown(&self) -> String {
+        format!("{} {:?}", self.1, self.0)
+    }
+}
+
+type Rows = Vec<(u32, i64, Given)>;
 
 fn batch(first: u64, seqs: &[Rows]) -> Batch<Validated> {
     let mut builder = BlockBuilder::new();
     for rows in seqs {
+        let mut boxes = Boxes::new();
         let samples: Vec<(u32, [Sample; 1])> = rows
             .iter()
-            .map(|(series, time_ns, value)| (*series, [Sample { time_ns: *time_ns, value: *value }]))
+            .map(|(series, time_ns, Given(value, quality))| {
+                (*series, [Sample { time_ns: *time_ns, value: boxes.word(value.clone(), *quality) }])
+            })
             .collect();
         let items: Vec<(u32, &[Sample])> = samples.iter().map(|(series, one)| (*series, &one[..])).collect();
-        builder.push_batch(&items);
+        builder.push_boxed(&items, &boxes);
     }
     let block = builder.finish();
     let envelope = RunEnvelope {
@@ -87,19 +122,34 @@ enum Action {
 fn rows() -> impl Strategy<Value = Rows> {
     // Few distinct times, so that they repeat, arrive late, and lie on both sides of 1970.
     prop::collection::vec((0..SERIES, (-40_i64..40).prop_map(|t| t * 7_500_000_000), -50_i32..50), 1..12)
-        .prop_map(|rows| rows.into_iter().map(|(s, t, v)| (s, t, number(v))).collect())
+        .prop_map(|rows| rows.into_iter().map(|(s, t, v)| (s, t, given(s, v))).collect())
 }
 
-/// Some readings are no numbers.
-fn number(n: i32) -> f64 {
-    if n % 11 == 10 { f64::NAN } else { f64::from(n) / 4.0 }
+/// Some readings are no numbers, some integers no doubles, and some of doubtful quality.
+fn given(series: u32, n: i32) -> Given {
+    let value = match KINDS[series as usize] {
+        _ if n % 13 == 12 => Value::Null,
+        ValueKind::Text => Value::Text(format!("state {}", n % 5).into()),
+        // Their sums are exact in any order.
+        ValueKind::Int if n % 7 == 5 => Value::Int(i64::from(n) << 55 | 1),
+        ValueKind::Int => Value::Int(i64::from(n) << 55),
+        _ if n % 11 == 10 => Value::Float(f64::NAN),
+        _ => Value::Float(f64::from(n) / 4.0),
+    };
+    let quality = match n % 9 {
+        7 => Quality::Uncertain,
+        8 => Quality::Bad,
+        _ => Quality::Good,
+    };
+    Given(value, quality)
 }
 
 /// So many that rollups are worth while, over some minutes.
 fn dense() -> impl Strategy<Value = Rows> {
     (0..SERIES, -300_i64..300, 1_i64..300, 1_200_i64..2_500).prop_map(|(series, from_s, step_ms, rows)| {
-        let row =
-            |n: i64| (series, from_s * 1_000_000_000 + n * step_ms * 1_000_000, number((n % 41) as i32));
+        let row = |n: i64| {
+            (series, from_s * 1_000_000_000 + n * step_ms * 1_000_000, given(series, (n % 41) as i32))
+        };
         (0..rows).map(row).collect()
     })
 }
@@ -116,36 +166,48 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 fn check(store: &Store, sent: &[Rows], from: i64, to: i64) {
-    let arrived: Vec<(u32, i64, f64)> = sent.iter().flatten().copied().collect();
+    let arrived: Rows = sent.iter().flatten().cloned().collect();
     for info in store.series(None) {
         let no: u32 = info.point.as_str().strip_prefix("point-").unwrap().parse().unwrap();
         let all = arrived.iter().filter(|row| row.0 == no);
         assert_eq!(info.count, all.clone().count() as u64);
         assert_eq!(info.last_ns, all.clone().map(|row| row.1).max());
-        let mut expected: Vec<(i64, f64)> =
-            all.filter(|row| (from..to).contains(&row.1)).map(|row| (row.1, row.2)).collect();
+        assert_eq!((info.kind, info.unit.as_str()), (KINDS[no as usize], "Cel"));
+        // Of equal times the one that arrived last.
+        let last = all.clone().max_by_key(|row| row.1).map(|row| (row.1, row.2.shown()));
+        let found = info.last.as_ref().map(|last| {
+            let (value, quality) = last.value(info.kind);
+            (last.time_ns, Given(value, quality).shown())
+        });
+        assert_eq!(found, last);
+        let mut expected: Vec<(i64, Given)> =
+            all.filter(|row| (from..to).contains(&row.1)).map(|row| (row.1, row.2.clone())).collect();
         expected.sort_by_key(|row| row.0);
         let mut found = Vec::new();
         let mut cursor = None;
         loop {
             let page = store.query_raw(&[info.id], from, to, cursor, 7).unwrap();
             for column in page.series {
-                found.extend(column.times.into_iter().zip(column.values));
+                let value = |word: &f64| {
+                    let (value, quality) = column.boxes.value(*word, info.kind);
+                    Given(value, quality)
+                };
+                found.extend(column.times.iter().copied().zip(column.values.iter().map(value)));
             }
             cursor = page.next;
             if cursor.is_none() {
                 break;
             }
         }
-        let bits = |rows: &[(i64, f64)]| rows.iter().map(|row| (row.0, row.1.to_bits())).collect::<Vec<_>>();
-        assert_eq!(bits(&found), bits(&expected));
+        let shown = |rows: &[(i64, Given)]| rows.iter().map(|row| (row.0, row.1.shown())).collect::<Vec<_>>();
+        assert_eq!(shown(&found), shown(&expected));
         for buckets_max in [3, 12, 200] {
             let answer = store.query_buckets(&[info.id], from, to, buckets_max).unwrap();
             let (column, width) = (&answer.series[0], answer.width_ns.unwrap());
             assert!(column.t_ns.len() <= buckets_max);
             let mut groups: std::collections::BTreeMap<i64, Vec<f64>> = Default::default();
-            for (time, value) in expected.iter().filter(|row| !row.1.is_nan()) {
-                groups.entry(time.div_euclid(width) * width).or_default().push(*value);
+            for (time, number) in expected.iter().filter_map(|row| Some((row.0, row.1.number()?))) {
+                groups.entry(time.div_euclid(width) * width).or_default().push(number);
             }
             assert_eq!(column.t_ns, groups.keys().copied().collect::<Vec<_>>());
             for (at, values) in groups.values().enumerate() {
@@ -209,8 +271,8 @@ proptest! {
 fn a_torn_tail_costs_only_what_is_torn() {
     let dir = tempfile::tempdir().unwrap();
     let store = ready(dir.path());
-    run(store.append(batch(1, &[vec![(0, 1, 1.0)]]))).unwrap();
-    run(store.append(batch(2, &[vec![(0, 2, 2.0)]]))).unwrap();
+    run(store.append(batch(1, &[vec![(0, 1, 1.0.into())]]))).unwrap();
+    run(store.append(batch(2, &[vec![(0, 2, 2.0.into())]]))).unwrap();
     store.close().unwrap();
     let newest = std::fs::read_dir(dir.path().join("log")).unwrap().map(|e| e.unwrap().path()).max().unwrap();
     let bytes = std::fs::read(&newest).unwrap();
@@ -219,7 +281,7 @@ fn a_torn_tail_costs_only_what_is_torn() {
     assert_eq!((report.quarantined.len(), report.replayed_rows), (1, 1));
     let state = store.agent_state(&agent(), EPOCH);
     assert!(state.settled.stored.contains(1) && !state.settled.stored.contains(2));
-    assert_eq!(run(store.append(batch(2, &[vec![(0, 2, 2.0)]]))).unwrap().taken().len(), 1);
+    assert_eq!(run(store.append(batch(2, &[vec![(0, 2, 2.0.into())]]))).unwrap().taken().len(), 1);
     store.close().unwrap();
     let (store, report) = open(dir.path());
     assert_eq!((report.quarantined.len(), report.replayed_rows), (0, 2));
@@ -230,7 +292,7 @@ fn a_torn_tail_costs_only_what_is_torn() {
 fn a_gap_drops_only_what_the_store_lacks() {
     let dir = tempfile::tempdir().unwrap();
     let store = ready(dir.path());
-    run(store.append(batch(2, &[vec![(0, 1, 1.0), (1, 1, 1.0)]]))).unwrap();
+    run(store.append(batch(2, &[vec![(0, 1, 1.0.into()), (1, 1, 1.0.into())]]))).unwrap();
     let mut rows = RowCounts::one(2);
     rows.push(2);
     rows.push(5);
@@ -291,7 +353,7 @@ fn a_block_that_cannot_be_decoded_becomes_a_dead_letter() {
 fn a_flipped_file_is_put_aside_and_its_seqs_are_wanted_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = ready(dir.path());
-    run(store.append(batch(1, &[vec![(0, 1, 1.0)], vec![(1, 5, 2.0)]]))).unwrap();
+    run(store.append(batch(1, &[vec![(0, 1, 1.0.into())], vec![(1, 5, 2.0.into())]]))).unwrap();
     store.flush().unwrap();
     store.close().unwrap();
     let path = dir.path().join("sealed/00000001.seg");
@@ -304,7 +366,10 @@ fn a_flipped_file_is_put_aside_and_its_seqs_are_wanted_again() {
     let ledger = store.ledger(&agent()).remove(0);
     assert_eq!((ledger.stored, ledger.lost, ledger.balanced), (0, 2, true));
     assert_eq!(
-        run(store.append(batch(1, &[vec![(0, 1, 1.0)], vec![(1, 5, 2.0)]]))).unwrap().taken().len(),
+        run(store.append(batch(1, &[vec![(0, 1, 1.0.into())], vec![(1, 5, 2.0.into())]])))
+            .unwrap()
+            .taken()
+            .len(),
         2
     );
     let ledger = store.ledger(&agent()).remove(0);

@@ -66,10 +66,12 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn define(store: &Store) {
-    let def = |no: u32| SeriesDef {
-        device: DeviceId::parse("pump-7").unwrap(),
-        point: PointId::parse(&format!("point-{no}")).unwrap(),
-        unit: String::new(),
+    let def = |no: u32| {
+        SeriesDef::new(
+            DeviceId::parse("pump-7").unwrap(),
+            PointId::parse(&format!("point-{no}")).unwrap(),
+            String::new(),
+        )
     };
     let series = Series { first: 0, defs: (0..SERIES).map(def).collect() };
     assert_eq!(run(store.define_series(agent(), EPOCH, series)).unwrap(), SERIES);

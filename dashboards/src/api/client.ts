@@ -8,6 +8,7 @@ export type Ledger = Schemas['Ledger'];
 export type Uplink = Schemas['Uplink'];
 export type DeviceEvents = Schemas['DeviceEvents'];
 export type Series = Schemas['Series'];
+export type ReadingValue = Schemas['ReadingValue'];
 export type Session = Schemas['Session'];
 export type QueryAnswer = Schemas['QueryAnswer'];
 export type BucketColumns = Schemas['BucketColumns'];

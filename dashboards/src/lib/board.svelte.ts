@@ -1,7 +1,7 @@
 // The state of a device's page: which range is shown, the buckets of each
 // series, and how queries and the live feed keep them true.
 import * as api from '../api/client';
-import type { Device, LiveReadings, Missing, QueryGap, Restamped, Series } from '../api/client';
+import type { Device, LiveReadings, Missing, QueryGap, ReadingValue, Restamped, Series } from '../api/client';
 import { LiveFeed } from '../api/live';
 import {
   emptyBuckets, findStart, fromColumns, mergeLive, trimBefore, type Buckets,
@@ -34,7 +34,7 @@ const ZOOM_MIN_MS = 1000;
 export interface Span { from: number; to: number }
 /** One chart: a series and its buckets, changed in place; `Board.version` tells when. */
 export interface Card { series: Series; buckets: Buckets; tier: string; last: Series['last'] }
-interface Reading { id: string; t: number; v: number }
+interface Reading { id: string; t: number; v: ReadingValue | null; quality: string }
 
 export class Board {
   preset = $state<Preset>('5m');
@@ -240,12 +240,15 @@ export class Board {
   }
 
   /** Merges one reading; true if only a new query can place it. */
-  #merge({ id, t, v }: Reading): boolean {
+  #merge({ id, t, v, quality }: Reading): boolean {
     const card = this.#byId.get(id);
     if (!card) return false;
-    if (!card.last || t >= card.last.t) card.last = { t, v };
+    if (!card.last || t >= card.last.t) card.last = quality === 'good' ? { t, v } : { t, v, quality };
     if (t < this.span.from || (this.zoom !== null && t > this.zoom.to)) return false;
-    const late = mergeLive(card.buckets, this.width, t, v) === 'late';
+    // Buckets are of numbers of good quality, as the hub has it.
+    const number = typeof v === 'boolean' ? Number(v) : v;
+    if (typeof number !== 'number' || quality !== 'good') return false;
+    const late = mergeLive(card.buckets, this.width, t, number) === 'late';
     if (!late) this.#dirty = true;
     return late;
   }
@@ -253,13 +256,13 @@ export class Board {
   #readings(data: LiveReadings): void {
     let late = false;
     let unknown = false;
-    for (const { id, t, v } of data.series) {
+    for (const { id, t, v, quality } of data.series) {
       if (!this.#byId.has(id)) {
         unknown ||= id.startsWith(`${this.id}/`);
         continue;
       }
       for (let i = 0; i < t.length; i += 1) {
-        const reading = { id, t: t[i], v: v[i] };
+        const reading = { id, t: t[i], v: v[i], quality: quality?.[i] ?? 'good' };
         if (this.#querying && this.#tail.length < TAIL_MAX) this.#tail.push(reading);
         late = this.#merge(reading) || late;
       }

@@ -123,6 +123,11 @@ export function quantity(n: number | null | undefined, ucum: string): [string, s
   return [value(n === null || n === undefined ? n : n / factor), letter + unit(ucum)];
 }
 
+/** A reading's value with its unit; a truth value or a text is shown as it is. */
+export function shownValue(v: number | boolean | string | null | undefined, ucum: string): [string, string] {
+  return typeof v === 'boolean' || typeof v === 'string' ? [String(v), ''] : quantity(v, ucum);
+}
+
 /** The labels of a value axis whose marks are `step` apart: all with the same decimals and prefix. */
 export function axisValues(marks: number[], step: number, ucum: string): string[] {
   const [factor, letter] = prefix(Math.max(...marks.map(Math.abs), 0), ucum);

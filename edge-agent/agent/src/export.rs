@@ -117,7 +117,7 @@ fn write_run(
 ) -> anyhow::Result<()> {
     if selection.json {
         return each_reading(selection, defs, run, |seq, def, time_ns, value| {
-            let SeriesDef { device, point, unit } = def;
+            let SeriesDef { device, point, unit, .. } = def;
             let row = json!({
                 "seq": seq, "device": device, "point": point, "unit": unit, "time_ns": time_ns, "value": value
             });

@@ -28,7 +28,7 @@ fn open(disk: &CrashBackend, life: u8, machine: &Machine) -> Spool {
 
 fn append(spool: &mut Spool, machine: &mut Machine, own_times: bool) {
     let (device, point) = (DeviceId::parse("pump-7").unwrap(), PointId::parse("flow").unwrap());
-    let series = spool.series_no(&SeriesDef { device, point, unit: "l/s".into() }).unwrap();
+    let series = spool.series_no(&SeriesDef::new(device, point, "l/s".into())).unwrap();
     machine.mono_ns += S.unsigned_abs();
     let time_ns = machine.ahead_ns + machine.mono_ns.cast_signed();
     let batch = encode_batch(&[(series, &[Sample { time_ns, value: 1.0 }])]).unwrap();

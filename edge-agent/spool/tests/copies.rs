@@ -17,7 +17,7 @@ fn open(disk: &CrashBackend, life: u8) -> Spool {
 
 fn append(spool: &mut Spool, value: u32) {
     let (device, point) = (DeviceId::parse("pump-7").unwrap(), PointId::parse("flow").unwrap());
-    let series = spool.series_no(&SeriesDef { device, point, unit: "l/s".into() }).unwrap();
+    let series = spool.series_no(&SeriesDef::new(device, point, "l/s".into())).unwrap();
     let samples = [Sample { time_ns: i64::from(value), value: f64::from(value) }];
     spool.append(&[(series, &samples)], &[("source", &value.to_le_bytes())]).unwrap();
 }

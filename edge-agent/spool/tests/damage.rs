@@ -12,7 +12,7 @@ const ROWS: i64 = 50;
 
 fn append(spool: &mut Spool, batch: i64) {
     let (device, point) = (DeviceId::parse("pump-7").unwrap(), PointId::parse("flow").unwrap());
-    let series = spool.series_no(&SeriesDef { device, point, unit: "l/s".into() }).unwrap();
+    let series = spool.series_no(&SeriesDef::new(device, point, "l/s".into())).unwrap();
     let samples = (0..ROWS).map(|row| Sample { time_ns: batch * 1_000 + row, value: (batch * row) as f64 });
     spool.append(&[(series, &samples.collect::<Vec<_>>())], &[("a", &batch.to_le_bytes())]).unwrap();
 }
@@ -355,7 +355,7 @@ fn damage_to_several_batches_of_the_journal_in_a_row_costs_no_count_of_any_of_th
     let series = {
         append(&mut spool, 0);
         let (device, point) = (DeviceId::parse("pump-7").unwrap(), PointId::parse("flow").unwrap());
-        spool.series_no(&SeriesDef { device, point, unit: "l/s".into() }).unwrap()
+        spool.series_no(&SeriesDef::new(device, point, "l/s".into())).unwrap()
     };
     let rows = |seq: i64| 10 * seq;
     let block = |seq: i64| {

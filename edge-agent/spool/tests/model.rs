@@ -45,7 +45,7 @@ fn action() -> impl Strategy<Value = Action> {
 
 fn def(n: usize) -> SeriesDef {
     let point = PointId::parse(&format!("p/{n}")).unwrap();
-    SeriesDef { device: DeviceId::parse("dev").unwrap(), point, unit: "Cel".into() }
+    SeriesDef::new(DeviceId::parse("dev").unwrap(), point, "Cel".into())
 }
 
 struct World {

@@ -69,7 +69,7 @@ impl World {
         let items: Vec<(u32, Vec<Sample>)> = ["a", "b"]
             .map(|point| {
                 let (device, point) = (DeviceId::parse("d").unwrap(), PointId::parse(point).unwrap());
-                let series = spool.series_no(&SeriesDef { device, point, unit: String::new() }).unwrap();
+                let series = spool.series_no(&SeriesDef::new(device, point, String::new())).unwrap();
                 let sample = |row: u32| Sample {
                     time_ns: now + i64::from(row) * NS,
                     // Nothing packs it.

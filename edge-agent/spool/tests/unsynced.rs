@@ -16,7 +16,7 @@ fn open(files: impl Into<Files>) -> Result<Spool, SpoolError> {
 /// Appends values that nothing packs.
 fn append(spool: &mut Spool, round: u32) -> Result<Seq, SpoolError> {
     let (device, point) = (DeviceId::parse("pump-7").unwrap(), PointId::parse("flow").unwrap());
-    let series = spool.series_no(&SeriesDef { device, point, unit: String::new() })?;
+    let series = spool.series_no(&SeriesDef::new(device, point, String::new()))?;
     let value = |row: u32| f64::from(row.wrapping_mul(2_654_435_761) ^ round).sin();
     let samples = (0..ROWS).map(|row| Sample { time_ns: i64::from(row), value: value(row) });
     spool.append(&[(series, &samples.collect::<Vec<_>>())], &[("source", &round.to_le_bytes())])

@@ -4,7 +4,8 @@
 //! into one ([`repack`]). Rows of a series stand in seq order, and within a seq in the order in
 //! which the source gave them, so that repeated and backward timestamps survive.
 //!
-//! Codec 2 is for small batches of one reading per series, see `singles`; codec 1 for all others:
+//! Codec 2 is for small batches of one reading per series, see `singles`; codec 3 is one of the others with what is no plain
+//! number beside it, see `boxed`; codec 1 is for all others:
 //!
 //! ```text
 //! u8       codec, 1
@@ -18,8 +19,10 @@
 //! <https://github.com/pcodec/pcodec>. How many seqs there are, and the rows of each, stands in the
 //! envelope; [`decode`] refuses a block that disagrees with it.
 
+mod boxed;
 mod columns;
 pub mod decimals;
+mod input;
 mod repack;
 mod series;
 mod singles;
@@ -27,11 +30,14 @@ mod whole;
 
 use std::collections::BTreeMap;
 
+use self::boxed::Aside;
 use self::columns::Times;
+use self::input::{Input, varint};
 pub use self::repack::repack;
 pub use self::whole::{Whole, WholeColumn};
 use crate::model::{RowCounts, SERIES_PER_EPOCH_MAX, Sample, Seq, SeriesNo};
 use crate::ranges::RangeSet;
+use crate::value::{Boxes, any_nan, is_boxed};
 use crate::wire::{RUN_ROWS_MAX, RUN_SEQS_MAX};
 
 /// The codec of columns.
@@ -46,7 +52,7 @@ pub const CELLS_MAX: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
     /// A codec that this code does not know.
-    #[error("block codec {found} is unknown; this end knows 1 and 2")]
+    #[error("block codec {found} is unknown; this end knows 1, 2 and 3")]
     Codec {
         /// The tag found.
         found: u8,
@@ -97,7 +103,7 @@ pub struct DecodedColumn {
     pub series: SeriesNo,
     /// Times in ns since 1970.
     pub times: Vec<i64>,
-    /// As many values.
+    /// As many values, as words of the block's table.
     pub values: Vec<f64>,
     /// Rows of each seq of the block; their sum is the length of the columns.
     pub rows_per_seq: Vec<u32>,
@@ -108,6 +114,8 @@ pub struct DecodedColumn {
 pub struct Decoded {
     /// One column pair per series.
     pub columns: Vec<DecodedColumn>,
+    /// What the boxed words among the values stand for.
+    pub boxes: Boxes,
 }
 
 impl Decoded {
@@ -173,6 +181,7 @@ pub struct BlockBuilder {
     columns: BTreeMap<SeriesNo, Column>,
     rows: RowCounts,
     seqs: usize,
+    boxes: Boxes,
 }
 
 impl BlockBuilder {
@@ -182,14 +191,25 @@ impl BlockBuilder {
         Self::default()
     }
 
-    /// Adds the batch of the next seq. A series may come several times.
+    /// Adds the batch of the next seq, of plain numbers. A series may come several times.
     pub fn push_batch(&mut self, items: &[(SeriesNo, &[Sample])]) {
+        self.push_boxed(items, &Boxes::new());
+    }
+
+    /// Adds the batch of the next seq, whose values are words of `boxes`. A series may come several times.
+    pub fn push_boxed(&mut self, items: &[(SeriesNo, &[Sample])], boxes: &Boxes) {
         let mut total = 0_u32;
         for (series, samples) in items {
             let rows = u32::try_from(samples.len()).unwrap_or(u32::MAX);
             let column = self.columns.entry(*series).or_default();
             column.times.extend(samples.iter().map(|s| s.time_ns));
+            let start = column.values.len();
             column.values.extend(samples.iter().map(|s| s.value));
+            if let Some(added) = column.values.get_mut(start..)
+                && any_nan(added)
+            {
+                self.boxes.adopt(added, boxes);
+            }
             self.add_rows(*series, rows);
             total = total.saturating_add(rows);
         }
@@ -225,15 +245,32 @@ impl BlockBuilder {
             column.counts.resize(seqs, 0);
         }
         let series_end = self.columns.keys().next_back().map_or(0, |last| last.saturating_add(1));
+        let mut bytes = Vec::new();
+        if self.columns.values().any(|column| column.values.iter().copied().any(is_boxed)) {
+            self.set_aside(&mut bytes);
+        }
         let columns: Vec<(SeriesNo, &Column)> =
             self.columns.iter().map(|(no, column)| (*no, column)).collect();
         let single = singles::write(&columns, seqs);
-        let bytes = match single {
+        let inner = match single {
             Some(single) if single.len() <= SINGLES_BYTES_SURE => single,
             Some(single) => shorter(single, write_columns(&columns)),
             None => write_columns(&columns),
         };
+        let bytes = if bytes.is_empty() { inner } else { [bytes, inner].concat() };
         Block { bytes, rows: self.rows, series_end }
+    }
+
+    /// Takes the boxed words out of the columns and writes them.
+    fn set_aside(&mut self, out: &mut Vec<u8>) {
+        let lengths: Vec<usize> = self.columns.values().map(|column| column.values.len()).collect();
+        let mut all: Vec<f64> =
+            self.columns.values().flat_map(|column| column.values.iter().copied()).collect();
+        Aside::take(&mut all, &lengths).write(out, &self.boxes, self.seqs > 1);
+        let mut all = all.into_iter();
+        for column in self.columns.values_mut() {
+            column.values.iter_mut().zip(all.by_ref()).for_each(|(value, number)| *value = number);
+        }
     }
 }
 
@@ -283,7 +320,7 @@ pub fn decode(bytes: &[u8], rows: &RowCounts, first: Seq) -> Result<Decoded, Blo
         values: column.values.to_vec(),
         rows_per_seq: column.rows_per_seq.to_vec(),
     });
-    Ok(Decoded { columns: columns.collect() })
+    Ok(Decoded { columns: columns.collect(), boxes: whole.boxes().clone() })
 }
 
 /// A block's columns but for the values.
@@ -292,6 +329,7 @@ struct Flat {
     series: Vec<SeriesNo>,
     cells: Cells,
     times: Times,
+    boxes: Boxes,
 }
 
 /// Rows of each series in each seq.
@@ -346,8 +384,32 @@ fn read(
 ) -> Result<Flat, BlockError> {
     check_limit("rows", rows.total(), RUN_ROWS_MAX)?;
     check_limit("seqs", rows.seqs(), RUN_SEQS_MAX)?;
-    let seqs = usize::try_from(rows.seqs()).unwrap_or(usize::MAX);
     let mut input = Input { bytes };
+    if bytes.first() != Some(&boxed::CODEC) {
+        return read_plain(input, rows, first, take);
+    }
+    input.byte()?;
+    let (aside, boxes) = Aside::read(&mut input, rows.total())?;
+    let (mut scratch, mut start, mut next) = (Vec::new(), 0, 0);
+    let mut flat = read_plain(input, rows, first, &mut |values: &[f64]| {
+        scratch.clear();
+        scratch.extend_from_slice(values);
+        aside.put_back(&mut scratch, start, &mut next);
+        start += values.len();
+        take(&scratch);
+    })?;
+    flat.boxes = boxes;
+    Ok(flat)
+}
+
+/// Reads a block of codec 1 or 2.
+fn read_plain(
+    mut input: Input<'_>,
+    rows: &RowCounts,
+    first: Seq,
+    take: &mut impl FnMut(&[f64]),
+) -> Result<Flat, BlockError> {
+    let seqs = usize::try_from(rows.seqs()).unwrap_or(usize::MAX);
     match input.byte()? {
         CODEC => {}
         // Of one seq: the rows of several would all be taken for those of the first.
@@ -360,7 +422,7 @@ fn read(
             cells.check(series.len(), rows, first)?;
             input.end()?;
             values.iter().for_each(|value| take(std::slice::from_ref(value)));
-            return Ok(Flat { series, cells, times: Times::of_all(time_ns) });
+            return Ok(Flat { series, cells, times: Times::of_all(time_ns), boxes: Boxes::new() });
         }
         found => return Err(BlockError::Codec { found }),
     }
@@ -372,7 +434,7 @@ fn read(
     let times = columns::read_times(&mut input, &lengths)?;
     columns::read_values(&mut input, &lengths, take)?;
     input.end()?;
-    Ok(Flat { series, cells, times })
+    Ok(Flat { series, cells, times, boxes: Boxes::new() })
 }
 
 fn check_limit(what: &'static str, found: u64, max: u64) -> Result<(), BlockError> {
@@ -387,75 +449,6 @@ fn read_cells(input: &mut Input<'_>, cells: usize) -> Result<Cells, BlockError> 
         }
         1 => columns::read_chunk(input, cells).map(Cells::All),
         _ => Err(BlockError::Malformed("the row matrix has an unknown form")),
-    }
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push((value & 0x7f) as u8);
-}
-
-/// What is left of the bytes of a block.
-struct Input<'b> {
-    bytes: &'b [u8],
-}
-
-impl<'b> Input<'b> {
-    fn byte(&mut self) -> Result<u8, BlockError> {
-        let (byte, rest) = self.bytes.split_first().ok_or(BlockError::Malformed("it ends too early"))?;
-        self.bytes = rest;
-        Ok(*byte)
-    }
-
-    /// A number of up to 63 bits.
-    fn varint(&mut self) -> Result<u64, BlockError> {
-        match self.varint64()? {
-            found if found >> 63 == 0 => Ok(found),
-            _ => Err(BlockError::Malformed("a number overflows")),
-        }
-    }
-
-    /// A number of up to 64 bits.
-    fn varint64(&mut self) -> Result<u64, BlockError> {
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            if (bits << shift) >> shift != bits {
-                break;
-            }
-            value |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(BlockError::Malformed("a number overflows"))
-    }
-
-    fn take(&mut self, len: usize) -> Result<&'b [u8], BlockError> {
-        let (taken, rest) =
-            self.bytes.split_at_checked(len).ok_or(BlockError::Malformed("it ends too early"))?;
-        self.bytes = rest;
-        Ok(taken)
-    }
-
-    fn end(&self) -> Result<(), BlockError> {
-        if self.bytes.is_empty() {
-            Ok(())
-        } else {
-            Err(BlockError::Malformed("bytes are left after the last column"))
-        }
-    }
-
-    fn chunk(&mut self) -> Result<&'b [u8], BlockError> {
-        let len = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
-        let (chunk, rest) =
-            self.bytes.split_at_checked(len).ok_or(BlockError::Malformed("a column is cut short"))?;
-        self.bytes = rest;
-        Ok(chunk)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Digests of batches: what tells whether both ends hold the same readings.
 //!
 //! A reading is hashed with the seq of its batch, the name of its series, its time as it was sent and
-//! the bits of its value, by XXH3 with 128 bits; the digest of some batches is the sum of the hashes of
+//! the bits of its value, or the hash of what no double holds, by XXH3 with 128 bits; the digest of some batches is the sum of the hashes of
 //! their readings modulo 2^128. So it does not depend on the order in which they are read, which is the
 //! agent's by batch and the hub's by series, and digests of parts add up to that of the whole. It
 //! finds what time, software and disks do to readings. It is no proof against somebody who makes
@@ -42,11 +42,11 @@ pub struct Summer {
 }
 
 impl Summer {
-    /// Adds a reading of the batch `seq`; its time is the one that was sent, without any correction.
-    pub fn add(&mut self, seq: u64, series: SeriesKey, time_ns: i64, value: f64) {
+    /// Adds a reading of the batch `seq`; its time is the one that was sent, without any correction, and `print` is
+    /// what its value is told by ([`crate::value::Boxes::print`]).
+    pub fn add(&mut self, seq: u64, series: SeriesKey, time_ns: i64, print: u64) {
         let mut bytes = [0; 40];
-        let parts: [&[u8]; 4] =
-            [&seq.to_le_bytes(), &series.0, &time_ns.to_le_bytes(), &value.to_bits().to_le_bytes()];
+        let parts: [&[u8]; 4] = [&seq.to_le_bytes(), &series.0, &time_ns.to_le_bytes(), &print.to_le_bytes()];
         let filled = parts.iter().flat_map(|part| part.iter());
         bytes.iter_mut().zip(filled).for_each(|(byte, part)| *byte = *part);
         self.rows += 1;
@@ -66,20 +66,21 @@ impl Summer {
     }
 }
 
-/// Shows each reading of a decoded block that begins with `first`, with the seq of its batch, to `visit`.
+/// Shows each reading of a decoded block that begins with `first`, with the seq of its batch and what its value is told
+/// by, to `visit`.
 /// Readings of series that `keys` does not have are left out.
 pub fn each_reading(
     decoded: &Decoded,
     first: u64,
     keys: impl Fn(SeriesNo) -> Option<SeriesKey>,
-    mut visit: impl FnMut(u64, SeriesKey, i64, f64),
+    mut visit: impl FnMut(u64, SeriesKey, i64, u64),
 ) {
     for column in &decoded.columns {
         let Some(key) = keys(column.series) else { continue };
         let mut readings = column.times.iter().zip(&column.values);
         for (rows, seq) in column.rows_per_seq.iter().zip(first..) {
             for (time_ns, value) in readings.by_ref().take(*rows as usize) {
-                visit(seq, key, *time_ns, *value);
+                visit(seq, key, *time_ns, decoded.boxes.print(*value));
             }
         }
     }
@@ -93,7 +94,7 @@ mod tests {
 
     fn sum(readings: &[(u64, SeriesKey, i64, f64)]) -> Digest {
         let mut out = Summer::default();
-        readings.iter().for_each(|(seq, series, time, value)| out.add(*seq, *series, *time, *value));
+        readings.iter().for_each(|(seq, series, time, value)| out.add(*seq, *series, *time, value.to_bits()));
         out.digest()
     }
 
@@ -118,8 +119,8 @@ mod tests {
     fn parts_add_up() {
         let key = SeriesKey::new("d", "p");
         let (mut left, mut right) = (Summer::default(), Summer::default());
-        left.add(1, key, 1, 1.0);
-        right.add(2, key, 2, f64::NAN);
+        left.add(1, key, 1, 1.0_f64.to_bits());
+        right.add(2, key, 2, f64::NAN.to_bits());
         left.merge(&right);
         assert_eq!(left.digest(), sum(&[(1, key, 1, 1.0), (2, key, 2, f64::NAN)]));
     }
@@ -149,6 +150,6 @@ mod tests {
                 seen.push((seq, time, value));
             },
         );
-        assert_eq!(seen, [(5, 1, 9.0), (6, 3, 8.0)]);
+        assert_eq!(seen, [(5, 1, 9.0_f64.to_bits()), (6, 3, 8.0_f64.to_bits())]);
     }
 }

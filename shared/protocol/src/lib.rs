@@ -15,4 +15,5 @@ pub mod ranks;
 mod rows;
 pub mod session;
 pub mod time;
+pub mod value;
 pub mod wire;

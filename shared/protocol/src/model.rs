@@ -7,11 +7,14 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 pub use crate::rows::RowCounts;
+pub use crate::value::ValueKind;
 
 /// Longest id in bytes: it is written into certificates, paths and labels.
 pub const ID_BYTES_MAX: usize = 64;
 /// Longest unit in bytes; UCUM codes are short.
 pub const UNIT_BYTES_MAX: usize = 32;
+/// Longest name of a series for people, in bytes of UTF-8.
+pub const NAME_BYTES_MAX: usize = 128;
 /// Most series that one agent epoch may define: the hub holds the whole dictionary in memory.
 pub const SERIES_PER_EPOCH_MAX: u32 = 100_000;
 
@@ -251,6 +254,44 @@ pub struct SeriesDef {
     /// The unit as a UCUM code; empty when unknown.
     #[n(2)]
     pub unit: String,
+    // None means floats.
+    #[n(3)]
+    kind: Option<ValueKind>,
+    // None means that it has none of its own.
+    #[n(4)]
+    name: Option<String>,
+}
+
+impl SeriesDef {
+    /// A series of floats without a name for people.
+    #[must_use]
+    pub const fn new(device: DeviceId, point: PointId, unit: String) -> Self {
+        Self { device, point, unit, kind: None, name: None }
+    }
+
+    /// The same with values of this kind.
+    #[must_use]
+    pub fn of_kind(self, kind: ValueKind) -> Self {
+        Self { kind: (kind != ValueKind::Float).then_some(kind), ..self }
+    }
+
+    /// The same with a name for people, of at most [`NAME_BYTES_MAX`] bytes; an empty one is none.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: (!name.is_empty()).then(|| name.to_owned()), ..self }
+    }
+
+    /// What its values are.
+    #[must_use]
+    pub fn kind(&self) -> ValueKind {
+        self.kind.unwrap_or_default()
+    }
+
+    /// The name for people; empty when it has none of its own.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
 }
 
 /// One reading of a series that the context names.
@@ -258,7 +299,7 @@ pub struct SeriesDef {
 pub struct Sample {
     /// Nanoseconds since 1970-01-01 UTC.
     pub time_ns: i64,
-    /// The value in the series' unit.
+    /// The value in the series' unit, as a word: see [`crate::value`].
     pub value: f64,
 }
 

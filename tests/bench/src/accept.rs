@@ -21,7 +21,7 @@ pub async fn accept(batch: usize, rows: usize) -> anyhow::Result<f64> {
     let defs: Vec<SeriesDef> = (0..SERIES)
         .map(|i| {
             let (device, point) = (DeviceId::parse("bench")?, PointId::parse(&format!("p{i}"))?);
-            anyhow::Ok(SeriesDef { device, point, unit: String::new() })
+            anyhow::Ok(SeriesDef::new(device, point, String::new()))
         })
         .collect::<Result<_, _>>()?;
     let first = defs.iter().map(|def| (def.clone(), vec![Sample { time_ns: 0, value: 0.0 }])).collect();

@@ -75,7 +75,7 @@ impl SimAgent {
         )?;
         for i in 0..SERIES {
             let device = DeviceId::parse(identity.file.agent.as_str())?;
-            let def = SeriesDef { device, point: PointId::parse(&format!("p{i}"))?, unit: String::new() };
+            let def = SeriesDef::new(device, PointId::parse(&format!("p{i}"))?, String::new());
             spool.series_no(&def)?;
         }
         Ok(Self { number, fleet: Arc::clone(fleet), endpoint: endpoint.clone(), identity, spool, random })

@@ -44,7 +44,7 @@ pub fn fill(folder: &Path, device: &str, batches: &[Batch], series: u32) -> anyh
     )?;
     for i in 0..series {
         let (device, point) = (DeviceId::parse(device)?, PointId::parse(&format!("p{i}"))?);
-        spool.series_no(&SeriesDef { device, point, unit: String::new() })?;
+        spool.series_no(&SeriesDef::new(device, point, String::new()))?;
     }
     for batch in batches {
         spool.append(&slices(batch), &[])?;

@@ -118,8 +118,7 @@ fn open(folder: &Path) -> anyhow::Result<Spool> {
 /// Appends without end and says on stdout how many readings are durable.
 pub fn edge(folder: &Path) -> anyhow::Result<()> {
     let mut spool = open(folder)?;
-    let def =
-        SeriesDef { device: DeviceId::parse("edge")?, point: PointId::parse("p0")?, unit: String::new() };
+    let def = SeriesDef::new(DeviceId::parse("edge")?, PointId::parse("p0")?, String::new());
     let series = spool.series_no(&def)?;
     let mut out = std::io::stdout().lock();
     for time_ns in (0..).step_by(GROUP) {

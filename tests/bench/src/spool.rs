@@ -37,7 +37,7 @@ fn open() -> anyhow::Result<(tempfile::TempDir, Spool)> {
     )?;
     for i in 0..SERIES {
         let (device, point) = (DeviceId::parse("bench")?, PointId::parse(&format!("p{i}"))?);
-        spool.series_no(&SeriesDef { device, point, unit: String::new() })?;
+        spool.series_no(&SeriesDef::new(device, point, String::new()))?;
     }
     spool.append(&[(0, &[Sample { time_ns: 0, value: 0.0 }])], &[])?;
     Ok((dir, spool))
@@ -131,7 +131,7 @@ fn reopen() -> anyhow::Result<f64> {
     let (path, left) = (dir.path().join("spool.redb"), after.path().join("spool.redb"));
     let (mut spool, _) = Spool::open_file(&path, config)?;
     let (device, point) = (DeviceId::parse("bench")?, PointId::parse("p0")?);
-    spool.series_no(&SeriesDef { device, point, unit: String::new() })?;
+    spool.series_no(&SeriesDef::new(device, point, String::new()))?;
     let bytes: usize = encoded.iter().map(EncodedBatch::bytes).sum();
     for _ in 0..HELD_BYTES.div_ceil(bytes as u64) {
         spool.append_group(&encoded, &[])?;

@@ -45,7 +45,7 @@ fn dictionary(number: u8) -> anyhow::Result<Series> {
     let device = DeviceId::parse(&format!("bench-{number}"))?;
     let def = |i| {
         let point = PointId::parse(&format!("p{i}"))?;
-        anyhow::Ok(SeriesDef { device: device.clone(), point, unit: String::new() })
+        anyhow::Ok(SeriesDef::new(device.clone(), point, String::new()))
     };
     Ok(Series { first: 0, defs: (0..SERIES).map(def).collect::<Result<_, _>>()? })
 }

@@ -93,7 +93,7 @@ fn agent_id() -> AgentId {
 
 fn def() -> SeriesDef {
     let point = PointId::parse("p").expect("a sound id");
-    SeriesDef { device: agent_id().own_device(), point, unit: String::new() }
+    SeriesDef::new(agent_id().own_device(), point, String::new())
 }
 
 fn batch_of(seq: u64) -> Vec<u8> {

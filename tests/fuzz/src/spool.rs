@@ -267,7 +267,7 @@ fn value(seq: u64, row: u32) -> f64 {
 fn append(spool: &mut Spool, seq: u64) -> Result<(), SpoolError> {
     let device = AgentId::parse("pump-7").expect("a sound id").own_device();
     let point = PointId::parse("flow").expect("a sound id");
-    let series = spool.series_no(&SeriesDef { device, point, unit: "l/s".into() })?;
+    let series = spool.series_no(&SeriesDef::new(device, point, "l/s".into()))?;
     let time = i64::try_from(seq).unwrap_or(0) * 1_000;
     let samples: Vec<Sample> =
         (0..ROWS).map(|row| Sample { time_ns: time + i64::from(row), value: value(seq, row) }).collect();

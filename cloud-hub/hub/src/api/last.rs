@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::problem::{ApiError, Problem};
 use super::select::{Select, id_of, listed};
-use super::shapes::{LastOfSeries, LastPage};
+use super::shapes::{LastOfSeries, LastPage, ReadingValue, unless_good};
 use crate::hub::App;
 use crate::when;
 
@@ -72,9 +72,12 @@ pub async fn last(
         let at_ms = hub.now_ms();
         let mut found = Vec::new();
         for state in select.find(&hub.store)? {
-            let Some(last) = state.last.filter(|last| last.time_ns >= oldest_ns) else { continue };
-            let within = query.below.is_none_or(|below| last.value < below)
-                && query.above.is_none_or(|above| last.value > above);
+            let mut state = state;
+            let Some(last) = state.last.take().filter(|last| last.time_ns >= oldest_ns) else { continue };
+            // What is no number, or of doubtful quality, is neither.
+            let number = last.number();
+            let within = query.below.is_none_or(|below| number < below)
+                && query.above.is_none_or(|above| number > above);
             let id = id_of(&state.meta);
             if within && after.as_ref().is_none_or(|after| id > *after) {
                 found.push((id, state, last));
@@ -87,12 +90,17 @@ pub async fn last(
         }
         found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let next = found.last().filter(|_| more).map(|(id, ..)| URL_SAFE_NO_PAD.encode(id));
-        let series = found.into_iter().map(|(id, state, last)| LastOfSeries {
-            id,
-            unit: state.meta.unit.clone(),
-            t: when::ms(last.time_ns),
-            v: last.value,
-            age_ms: at_ms.saturating_sub(when::ms(last.time_ns)),
+        let series = found.into_iter().map(|(id, state, last)| {
+            let (value, quality) = last.value(state.meta.kind);
+            LastOfSeries {
+                id,
+                unit: state.meta.unit.clone(),
+                kind: state.meta.kind.to_string(),
+                t: when::ms(last.time_ns),
+                v: ReadingValue::of(value),
+                quality: unless_good(quality),
+                age_ms: at_ms.saturating_sub(when::ms(last.time_ns)),
+            }
         });
         Ok(LastPage { at_ms, series: series.collect(), next })
     });

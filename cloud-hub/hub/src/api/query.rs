@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use tideline_protocol::model::{AgentId, DeviceId, PointId};
+use tideline_protocol::value::ValueKind;
 use tideline_store::{
     BadCalendar, BucketAnswer, Calendar, EpochLedger, Parts, RawCursor, SeriesId, SeriesInfo, StoreError,
 };
@@ -18,7 +19,7 @@ use super::ledger::{query_gap, query_restamp};
 use super::problem::{ApiError, Problem};
 use super::shapes::{
     AnyAnswer, BucketColumns, LastReading, Missing, MissingCause, QueryAnswer, QueryGap, RawAnswer,
-    RawColumns, Restamped, Series, SeriesPage,
+    RawColumns, ReadingValue, Restamped, Series, SeriesPage, columns, unless_good,
 };
 use crate::answers::Question;
 use crate::arrivals::Come;
@@ -75,7 +76,16 @@ fn shown(info: &SeriesInfo) -> Series {
         device: info.device.to_string(),
         point: info.point.to_string(),
         unit: info.unit.clone(),
-        last: info.last.map(|s| LastReading { t: when::ms(s.time_ns), v: s.value }),
+        kind: info.kind.to_string(),
+        name: info.name.clone(),
+        last: info.last.as_ref().map(|last| {
+            let (value, quality) = last.value(info.kind);
+            LastReading {
+                t: when::ms(last.time_ns),
+                v: ReadingValue::of(value),
+                quality: unless_good(quality),
+            }
+        }),
         count: info.count,
     }
 }
@@ -364,11 +374,11 @@ fn missing(
     }
 }
 
-fn identity(infos: &[SeriesInfo], id: SeriesId) -> (String, String) {
+fn identity(infos: &[SeriesInfo], id: SeriesId) -> (String, String, ValueKind) {
     infos
         .iter()
         .find(|i| i.id == id)
-        .map(|i| (format!("{}/{}", i.device, i.point), i.unit.clone()))
+        .map(|i| (format!("{}/{}", i.device, i.point), i.unit.clone(), i.kind))
         .unwrap_or_default()
 }
 
@@ -389,10 +399,11 @@ async fn buckets(
     count(hub, how);
     let answer = answer.map_err(refused)?;
     let series = answer.series.iter().map(|column| {
-        let (id, unit) = identity(infos, column.id);
+        let (id, unit, kind) = identity(infos, column.id);
         BucketColumns {
             id,
             unit,
+            kind: kind.to_string(),
             tier: column.tier.as_str().to_owned(),
             t: column.t_ns.iter().map(|ns| when::ms(*ns)).collect(),
             min: column.min.clone(),
@@ -416,14 +427,17 @@ fn raw(
     let ids: Vec<_> = infos.iter().map(|i| i.id).collect();
     let page = hub.store.query_raw(&ids, at.from_ns, at.to_ns, at.after, limit)?;
     let series = page.series.into_iter().map(|column| {
-        let (id, unit) = identity(infos, column.id);
+        let (id, unit, kind) = identity(infos, column.id);
+        let (v, quality) = columns(column.values, &column.boxes, kind);
         RawColumns {
             id,
             unit,
+            kind: kind.to_string(),
             tier: "raw".to_owned(),
             t: column.times.iter().map(|ns| when::ms(*ns)).collect(),
             t_ns: column.times.iter().map(ToString::to_string).collect(),
-            v: column.values,
+            v,
+            quality,
         }
     });
     let next = page.next.map(|next| Cursor { after: Some(next), ..at }.encode());

@@ -11,6 +11,7 @@ mod ledger;
 mod query;
 mod sql;
 mod store;
+mod value;
 
 pub use access::*;
 pub use aggregate::*;
@@ -22,3 +23,4 @@ pub use ledger::*;
 pub use query::*;
 pub use sql::*;
 pub use store::*;
+pub use value::*;

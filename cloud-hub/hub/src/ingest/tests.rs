@@ -162,10 +162,8 @@ fn hello(id: &str, lives: Vec<Life>) -> Message {
 }
 
 fn defs(devices: &[&str]) -> Message {
-    let def = |device: &&str| SeriesDef {
-        device: DeviceId::parse(device).unwrap(),
-        point: PointId::parse("p").unwrap(),
-        unit: String::new(),
+    let def = |device: &&str| {
+        SeriesDef::new(DeviceId::parse(device).unwrap(), PointId::parse("p").unwrap(), String::new())
     };
     Message::Series(Series { first: 0, defs: devices.iter().map(def).collect() })
 }

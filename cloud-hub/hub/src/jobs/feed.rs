@@ -113,8 +113,10 @@ impl Feed {
         let samples: Vec<Vec<Sample>> = columns
             .iter()
             .map(|column| {
-                let rows = column.times.iter().zip(&column.values);
-                rows.map(|(time_ns, value)| Sample { time_ns: *time_ns, value: *value }).collect()
+                let numbers = column.boxes.numbers(&column.values);
+                let rows = column.times.iter().zip(numbers.iter());
+                let rows = rows.map(|(time_ns, value)| Sample { time_ns: *time_ns, value: *value });
+                rows.filter(|sample| !sample.value.is_nan()).collect()
             })
             .collect();
         let columns: Vec<Column<'_>> = columns

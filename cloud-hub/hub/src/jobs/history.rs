@@ -89,8 +89,10 @@ fn read(hub: &Hub, series: &[SeriesInfo], wanted: &Wanted) -> Result<Option<Vec<
         loop {
             let page = hub.store.query_raw(&[info.id], wanted.start_ns, wanted.end_ns, after, PAGE_ROWS)?;
             for column in page.series {
-                let each = column.times.iter().zip(&column.values);
-                samples.extend(each.map(|(time_ns, value)| Sample { time_ns: *time_ns, value: *value }));
+                let numbers = column.boxes.numbers(&column.values);
+                let each = column.times.iter().zip(numbers.iter());
+                let each = each.map(|(time_ns, value)| Sample { time_ns: *time_ns, value: *value });
+                samples.extend(each.filter(|sample| !sample.value.is_nan()));
             }
             after = page.next;
             if rows.saturating_add(samples.len()) > READINGS_MAX {

@@ -363,11 +363,7 @@ async fn the_order_of_arrival_within_the_bound_changes_no_golden_window() {
 /// Stores a batch of an agent under a seq.
 async fn send(hub: &App, seq: u64, rows: &[(i64, f64)]) {
     let (agent, epoch) = (AgentId::parse("pump-1").unwrap(), Epoch::from_bytes([7; 16]));
-    let def = SeriesDef {
-        device: DeviceId::parse("pump-1").unwrap(),
-        point: PointId::parse("t").unwrap(),
-        unit: String::new(),
-    };
+    let def = SeriesDef::new(DeviceId::parse("pump-1").unwrap(), PointId::parse("t").unwrap(), String::new());
     let known =
         hub.store.define_series(agent.clone(), epoch, Series { first: 0, defs: vec![def] }).await.unwrap();
     let mut builder = BlockBuilder::new();

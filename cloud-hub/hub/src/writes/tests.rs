@@ -226,11 +226,8 @@ async fn a_series_keeps_the_unit_that_an_agent_gave_it() {
         last_seen_ms: None,
     };
     hub.metadata.put("pump-7", &record).unwrap();
-    let def = tideline_protocol::model::SeriesDef {
-        device: own.clone(),
-        point: PointId::parse("p").unwrap(),
-        unit: "Cel".into(),
-    };
+    let def =
+        tideline_protocol::model::SeriesDef::new(own.clone(), PointId::parse("p").unwrap(), "Cel".into());
     let series = tideline_protocol::wire::Series { first: 0, defs: vec![def] };
     hub.store.define_series(agent, Epoch::from_bytes([1; 16]), series).await.unwrap();
     settle(&hub).await;

@@ -226,7 +226,7 @@ fn with_units(
     }
     let def = |(device, point): (DeviceId, PointId)| {
         let unit = units.remove(&(device.clone(), point.clone())).unwrap_or_default();
-        SeriesDef { device, point, unit }
+        SeriesDef::new(device, point, unit)
     };
     Ok(names.into_iter().map(def).collect())
 }

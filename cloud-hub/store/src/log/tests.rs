@@ -77,10 +77,7 @@ impl LogDisk for Borrowed<'_> {
 
 fn dictionary() -> Series {
     let device = DeviceId::parse("d").unwrap();
-    Series {
-        first: 0,
-        defs: vec![SeriesDef { device, point: PointId::parse("p").unwrap(), unit: String::new() }],
-    }
+    Series { first: 0, defs: vec![SeriesDef::new(device, PointId::parse("p").unwrap(), String::new())] }
 }
 
 #[test]

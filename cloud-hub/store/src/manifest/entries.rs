@@ -1,15 +1,18 @@
 //! What the rows of the manifest's tables say.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use tideline_protocol::lives::{Life, Moved};
-use tideline_protocol::model::{AgentId, DeviceId, DropCause, Epoch, Gap, PointId, Sample, Seq, SeriesDef};
+use tideline_protocol::model::{AgentId, DeviceId, DropCause, Epoch, Gap, PointId, Seq, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::value::{Boxed, ValueKind};
 use tideline_protocol::wire::{Report, Restamp};
 
 use super::ranges::{Ranges, RestampEntry, ranges, set_of};
-use crate::hot::SeriesStats;
+use crate::hot::{Reading, SeriesStats};
 use crate::log::{EpochState, Holding};
 use crate::segment::Level;
 use crate::segment::write::Written;
@@ -234,34 +237,64 @@ pub struct SeriesEntry {
     #[n(6)]
     #[cbor(default)]
     late: u64,
+    /// What its values are.
+    #[n(7)]
+    #[cbor(default)]
+    pub kind: ValueKind,
+    /// Its name for people; empty when it has none.
+    #[n(8)]
+    #[cbor(default)]
+    pub name: String,
+    // What the word of the last reading stands for, when it is boxed.
+    #[n(9)]
+    boxed: Option<ByteVec>,
 }
 
 impl SeriesEntry {
     /// An entry.
     #[must_use]
     pub fn new(def: SeriesDef, stats: &SeriesStats) -> Self {
-        Self {
+        let (kind, name) = (def.kind(), def.name().to_owned());
+        let mut entry = Self {
             device: def.device,
             point: def.point,
             unit: def.unit,
-            count: stats.count,
-            first_ns: stats.first_ns,
-            last: stats.last.map(|last| (last.time_ns, last.value.to_bits())),
+            count: 0,
+            first_ns: None,
+            last: None,
             late: stats.late,
-        }
+            kind,
+            name,
+            boxed: None,
+        };
+        entry.restat(stats);
+        entry
+    }
+
+    /// As an agent would define it.
+    #[must_use]
+    pub fn def(&self) -> SeriesDef {
+        let def = SeriesDef::new(self.device.clone(), self.point.clone(), self.unit.clone());
+        def.of_kind(self.kind).named(&self.name)
     }
 
     /// Replaces what the sealed files hold of it.
     pub fn restat(&mut self, stats: &SeriesStats) {
         self.count = stats.count;
         self.first_ns = stats.first_ns;
-        self.last = stats.last.map(|last| (last.time_ns, last.value.to_bits()));
+        self.last = stats.last.as_ref().map(|last| (last.time_ns, last.word.to_bits()));
+        self.boxed = stats.last.as_ref().and_then(|last| last.boxed.as_ref()).map(|boxed| {
+            let mut bytes = Vec::new();
+            boxed.write(&mut bytes);
+            bytes.into()
+        });
     }
 
     /// What the sealed files hold of it.
     #[must_use]
     pub fn stats(&self) -> SeriesStats {
-        let last = self.last.map(|(time_ns, bits)| Sample { time_ns, value: f64::from_bits(bits) });
+        let boxed = self.boxed.as_ref().and_then(|bytes| Boxed::read(&mut bytes.as_slice())).map(Arc::new);
+        let last = self.last.map(|(time_ns, bits)| Reading { time_ns, word: f64::from_bits(bits), boxed });
         SeriesStats { count: self.count, first_ns: self.first_ns, last, late: self.late }
     }
 }

@@ -100,10 +100,12 @@ fn flush(manifest: &Manifest, number: u64) -> Result<(), StoreError> {
     let state = checkpoint.ledgers.epoch_mut(&agent, epoch);
     state.settled.stored = RangeSet::of(1, number);
     state.stored_rows = number;
-    let def = |no: u64| SeriesDef {
-        device: DeviceId::parse("d").unwrap(),
-        point: PointId::parse(&format!("p{no}")).unwrap(),
-        unit: String::new(),
+    let def = |no: u64| {
+        SeriesDef::new(
+            DeviceId::parse("d").unwrap(),
+            PointId::parse(&format!("p{no}")).unwrap(),
+            String::new(),
+        )
     };
     state.dictionary = (1..=number).map(def).collect();
     let series: Vec<_> = (1..=number).map(|no| SeriesEntry::new(def(no), &SeriesStats::default())).collect();

@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use tideline_protocol::value::Boxes;
+
 use super::check;
 use crate::blocks::SealedFile;
 use crate::config::StoreError;
@@ -58,8 +60,10 @@ pub struct RawColumn {
     pub id: SeriesId,
     /// Times in ns since 1970, ascending; equal ones in order of arrival.
     pub times: Vec<i64>,
-    /// As many values.
+    /// As many values, as words of `boxes`.
     pub values: Vec<f64>,
+    /// What the boxed words stand for.
+    pub boxes: Boxes,
 }
 
 /// A page of raw rows.
@@ -98,9 +102,9 @@ fn first_rows(
         let file = SealedFile { shared, format, file };
         let Some(entry) = file.find(id, (from_ns, end_ns))? else { continue };
         let mut left = most;
-        file.each_rows(&entry, (from_ns, end_ns), |times, values| {
+        file.each_rows(&entry, (from_ns, end_ns), |times, words, boxes| {
             let taken = times.len().min(left);
-            out.extend(times.get(..taken).unwrap_or(&[]), values.get(..taken).unwrap_or(&[]));
+            out.extend(times.get(..taken).unwrap_or(&[]), words.get(..taken).unwrap_or(&[]), boxes);
             left -= taken;
             if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
@@ -111,7 +115,7 @@ fn first_rows(
             end_ns = out.times.last().copied().unwrap_or(end_ns);
         }
     }
-    out.extend(&hot.times, &hot.values);
+    out.extend(&hot.times, &hot.values, &hot.boxes);
     out.sort();
     out.truncate(most);
     Ok(out)
@@ -160,7 +164,8 @@ pub fn raw(
             left -= end - passed;
             rows.times.drain(..passed);
             rows.values.drain(..passed);
-            page.series.push(RawColumn { id: *id, times: rows.times, values: rows.values });
+            let Rows { times, values, boxes } = rows;
+            page.series.push(RawColumn { id: *id, times, values, boxes });
         }
         if more {
             break;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tideline_protocol::value::Boxes;
+
 use super::write::SegmentWriter;
 use super::{BlockEntry, Directory, Level};
 use crate::config::StoreError;
@@ -42,7 +44,7 @@ impl Source<'_> {
     }
 
     /// Rows up to `end_ns`, that time included when `ties` says so.
-    fn take(&mut self, end_ns: i64, ties: bool) -> (&[i64], &[f64], &[u32]) {
+    fn take(&mut self, end_ns: i64, ties: bool) -> (&[i64], &[f64], &Boxes, &[u32]) {
         let times = self.piece.rows.times.get(self.at..).unwrap_or(&[]);
         let len = times.partition_point(|time| *time < end_ns || (ties && *time == end_ns));
         let span = self.at..self.at + len;
@@ -51,6 +53,7 @@ impl Source<'_> {
         (
             rows.times.get(span.clone()).unwrap_or(&[]),
             rows.values.get(span.clone()).unwrap_or(&[]),
+            &rows.boxes,
             numbers.get(span).unwrap_or(&[]),
         )
     }
@@ -88,11 +91,13 @@ pub fn merge(
             let others = sources.iter().enumerate().filter(|(at, _)| *at != first);
             let next = others.filter_map(|(at, source)| Some((source.time()?, at))).min();
             let Some(source) = sources.get_mut(first) else { break };
-            let (times, values, numbers) = match next {
+            let (times, values, boxes, numbers) = match next {
                 Some((end_ns, at)) => source.take(end_ns, first < at),
                 None => source.take(i64::MAX, true),
             };
-            writer.push(id, times, values, numbers).map_err(StoreError::io("writing a sealed file"))?;
+            writer
+                .push(id, times, values, boxes, numbers)
+                .map_err(StoreError::io("writing a sealed file"))?;
             if !source.refill(&mut read)? {
                 sources.remove(first);
             }

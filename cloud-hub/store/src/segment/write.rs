@@ -5,17 +5,23 @@ use std::cmp::Ordering;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use tideline_protocol::value::{Boxed, Boxes, any_nan};
+
 use super::rolls::{self, Roll};
 use super::{
     BLOCK_ROWS, BlockEntry, CONDENSED, Directory, FINER_ROWS_MIN, HEADER, LEVELS, Level, SeriesEntry, rows,
 };
 use crate::buckets::{Aggregate, bucket_last, bucket_start};
 use crate::files::{FileHandle, FileSystem, OpenMode};
-use crate::hot::{SeriesId, SeriesStats};
+use crate::hot::{Rows, SeriesId, SeriesStats};
 
 /// The levels of a rollup.
 const ROLLED: [Level; 3] = [Level::Minute, Level::Hour, Level::Day];
 const WRITE_BYTES: usize = 256 * 1024;
+/// A block is closed once its texts and the like take so much, however few rows it has.
+const BOXED_BYTES: usize = 1024 * 1024;
+/// Rows that are added at a time while there may be texts among them.
+const BOXED_STEP: usize = 64;
 
 /// Length and CRC-32C of a file.
 pub type Print = (u64, u32);
@@ -107,7 +113,11 @@ impl Container {
         for (place, (begin, end)) in blocks.iter_mut().zip(marks.into_iter().zip(now)) {
             *place = (begin, end - begin);
         }
-        let OpenSeries { series, rows, first_ns, last_ns, last, .. } = *series;
+        let OpenSeries { series, rows, first_ns, last_ns, last, ref boxed, .. } = *series;
+        let last = match boxed {
+            Some(boxed) => self.directory.boxes.add(boxed.clone()),
+            None => last,
+        };
         self.directory.series.push(SeriesEntry { series, rows, first_ns, last_ns, last, blocks });
     }
 
@@ -165,6 +175,8 @@ struct OpenSeries {
     first_ns: i64,
     last_ns: i64,
     last: f64,
+    // What `last` stands for, when it is boxed.
+    boxed: Option<Boxed>,
     raw_marks: [u32; LEVELS.len()],
     rollup_marks: [u32; LEVELS.len()],
 }
@@ -179,8 +191,7 @@ pub struct SegmentWriter {
     finest: Level,
     open: Option<OpenSeries>,
     levels: [OpenLevel; ROLLED.len()],
-    times: Vec<i64>,
-    values: Vec<f64>,
+    rows: Rows,
     numbers: Vec<u32>,
     block: Vec<u8>,
 }
@@ -217,15 +228,19 @@ impl SegmentWriter {
             finest,
             open: None,
             levels: open_levels(finest),
-            times: Vec::with_capacity(BLOCK_ROWS),
-            values: Vec::with_capacity(BLOCK_ROWS),
+            rows: Rows {
+                times: Vec::with_capacity(BLOCK_ROWS),
+                values: Vec::with_capacity(BLOCK_ROWS),
+                boxes: Boxes::new(),
+            },
             numbers: Vec::with_capacity(BLOCK_ROWS),
             block: Vec::new(),
         })
     }
 
     /// Adds readings of a series that are not before those that were added of it; each series comes once, with
-    /// a greater number than the one before it. All three have the same length.
+    /// a greater number than the one before it. Times, values and numbers have the same length; values are words of
+    /// `boxes`.
     ///
     /// # Errors
     /// As the disk's.
@@ -234,6 +249,7 @@ impl SegmentWriter {
         series: SeriesId,
         times: &[i64],
         values: &[f64],
+        boxes: &Boxes,
         numbers: &[u32],
     ) -> io::Result<()> {
         let (Some(first_ns), Some(last_ns), Some(last)) = (times.first(), times.last(), values.last()) else {
@@ -243,17 +259,18 @@ impl SegmentWriter {
         if let Some(open) = &mut self.open {
             open.rows += times.len() as u64;
             (open.last_ns, open.last) = (*last_ns, *last);
+            open.boxed = boxes.get(*last).cloned();
         }
+        let step = if boxes.is_empty() { BLOCK_ROWS } else { BOXED_STEP };
         let mut rest = (times, values, numbers);
         while !rest.0.is_empty() {
-            let room = (BLOCK_ROWS - self.times.len()).min(rest.0.len());
+            let room = (BLOCK_ROWS - self.rows.times.len()).min(rest.0.len()).min(step);
             let (times, values, numbers) =
                 (rest.0.split_at(room), rest.1.split_at(room), rest.2.split_at(room));
-            self.times.extend_from_slice(times.0);
-            self.values.extend_from_slice(values.0);
+            self.rows.extend(times.0, values.0, boxes);
             self.numbers.extend_from_slice(numbers.0);
             rest = (times.1, values.1, numbers.1);
-            if self.times.len() == BLOCK_ROWS {
+            if self.rows.times.len() == BLOCK_ROWS || self.rows.boxes.bytes() >= BOXED_BYTES {
                 self.close_block()?;
             }
         }
@@ -273,11 +290,12 @@ impl SegmentWriter {
         rolls: &[Roll],
         stats: &SeriesStats,
     ) -> io::Result<()> {
-        let (Some(first_ns), Some(last)) = (stats.first_ns, stats.last) else { return Ok(()) };
+        let (Some(first_ns), Some(last)) = (stats.first_ns, &stats.last) else { return Ok(()) };
         let Some(at) = level.slot().checked_sub(1) else { return Ok(()) };
         self.open_series(series, first_ns)?;
         if let Some(open) = &mut self.open {
-            (open.rows, open.last_ns, open.last) = (stats.count, last.time_ns, last.value);
+            (open.rows, open.last_ns, open.last) = (stats.count, last.time_ns, last.word);
+            open.boxed = last.boxed.as_deref().cloned();
         }
         rolls.iter().try_for_each(|roll| self.add(at, *roll))
     }
@@ -291,7 +309,16 @@ impl SegmentWriter {
         let raw_marks = self.raw.as_ref().map(Container::marks).unwrap_or_default();
         let rollup_marks = self.rollup.marks();
         let (last_ns, last) = (first_ns, f64::NAN);
-        self.open = Some(OpenSeries { series, rows: 0, first_ns, last_ns, last, raw_marks, rollup_marks });
+        self.open = Some(OpenSeries {
+            series,
+            rows: 0,
+            first_ns,
+            last_ns,
+            last,
+            boxed: None,
+            raw_marks,
+            rollup_marks,
+        });
         Ok(())
     }
 
@@ -313,24 +340,28 @@ impl SegmentWriter {
     }
 
     fn close_block(&mut self) -> io::Result<()> {
-        let (Some(first), Some(last)) = (self.times.first().copied(), self.times.last().copied()) else {
+        let times = &self.rows.times;
+        let (Some(first), Some(last)) = (times.first().copied(), times.last().copied()) else {
             return Ok(());
         };
         let places = match &mut self.raw {
             Some(raw) => {
                 self.block.clear();
-                let places = rows::write(&mut self.block, &self.times, &self.values, &self.numbers);
-                raw.block(Level::Raw, &self.block, self.times.len(), (first, last))?;
-                let mixed = places.is_none() && self.values.iter().any(|value| value.is_nan());
-                if mixed { rolls::places_of(&self.values) } else { places }
+                let places = rows::write(&mut self.block, &self.rows, &self.numbers);
+                raw.block(Level::Raw, &self.block, self.rows.times.len(), (first, last))?;
+                let mixed = places.is_none() && any_nan(&self.rows.values);
+                if mixed { rolls::places_of(&self.rows.values) } else { places }
             }
-            None => rolls::places_of(&self.values),
+            None => rolls::places_of(&self.rows.values),
         };
-        let (times, values) = (std::mem::take(&mut self.times), std::mem::take(&mut self.values));
-        self.roll(&times, &values, places)?;
-        (self.times, self.values) = (times, values);
-        self.times.clear();
-        self.values.clear();
+        let mut rows = std::mem::take(&mut self.rows);
+        // Integers that no double holds are not so many places.
+        let places = places.filter(|_| !rows.boxes.are_wide());
+        self.roll(&rows.times, &rows.boxes.numbers(&rows.values), places)?;
+        rows.times.clear();
+        rows.values.clear();
+        rows.boxes = Boxes::new();
+        self.rows = rows;
         self.numbers.clear();
         Ok(())
     }

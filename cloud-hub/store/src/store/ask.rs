@@ -42,7 +42,7 @@ impl Store {
         let registry = read(&self.inner.shared.registry);
         let id = registry.find(device, point)?;
         let tables = read(&self.inner.shared.tables);
-        registry.meta(id).map(|meta| SeriesInfo::new(id, meta, &tables.stats(id)))
+        registry.meta(id).map(|meta| SeriesInfo::new(id, meta, tables.stats(id)))
     }
 
     /// Aggregates over groups of series, see [`GroupQuestion`]. Blocks the thread, and another one beside it when

@@ -230,7 +230,7 @@ impl Workshop<'_> {
             };
             for entry in &directory.series {
                 if let Some(stats) = stats.get_mut(entry.series as usize) {
-                    stats.merge(&entry.stats());
+                    stats.merge(&directory.stats(entry));
                 }
             }
         }

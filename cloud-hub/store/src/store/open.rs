@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock, Weak, mpsc as std_mpsc};
 
-use tideline_protocol::model::SeriesDef;
 use tideline_protocol::time::Clock;
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
@@ -252,11 +251,7 @@ fn registry_of(series: &[SeriesEntry], sealed: &Ledgers, all: &Ledgers) -> Regis
     let mut registry = Registry::default();
     let name_all = |registry: &mut Registry| {
         for entry in series {
-            registry.intern(&SeriesDef {
-                device: entry.device.clone(),
-                point: entry.point.clone(),
-                unit: entry.unit.clone(),
-            });
+            registry.intern(&entry.def());
         }
     };
     name_all(&mut registry);

@@ -151,7 +151,7 @@ fn push_readings(
     for block in directory.blocks(entry, Level::Raw).1 {
         let rows = file.block_rows(block)?;
         let numbers = vec![0; rows.times.len()];
-        let pushed = writer.push(id, &rows.times, &rows.values, &numbers);
+        let pushed = writer.push(id, &rows.times, &rows.values, &rows.boxes, &numbers);
         pushed.map_err(StoreError::io("writing a sealed file"))?;
     }
     Ok(())
@@ -168,7 +168,7 @@ fn push_rolls(
     let level = files.first().map_or(Level::Raw, |file| file.file.finest);
     for (file, directory) in files.iter().zip(directories) {
         let Some(entry) = directory.find(id) else { continue };
-        stats.merge(&entry.stats());
+        stats.merge(&directory.stats(entry));
         for block in directory.blocks(entry, level).1 {
             rolls.extend(file.block_rolls(block, level)?);
         }

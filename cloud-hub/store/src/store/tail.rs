@@ -20,6 +20,7 @@ use super::Store;
 use crate::config::StoreError;
 use crate::decode;
 use crate::files::{FileSystem, OpenMode};
+use crate::hot::Rows;
 use crate::log::disk::segment_number;
 use crate::log::{ReadRecord, RecordError, SEGMENT_MAGIC, read_record};
 use crate::snapshot::LogEnd;
@@ -159,10 +160,13 @@ impl Store {
         let ids = read(&self.inner.shared.registry).ids(agent, run.envelope.epoch);
         let decoded = decode::guarded(run, taken, ids.len())?;
         let registry = read(&self.inner.shared.registry);
+        let boxes = decoded.boxes;
         let named = decoded.columns.into_iter().filter_map(|column| {
             let id = *ids.get(column.series as usize)?;
             let meta = Arc::clone(registry.meta(id)?);
-            Some(LiveColumn { id, meta, times: column.times, values: column.values })
+            let mut rows = Rows::default();
+            rows.extend(&column.times, &column.values, &boxes);
+            Some(LiveColumn { id, meta, times: rows.times, values: rows.values, boxes: rows.boxes })
         });
         Ok(named.collect())
     }

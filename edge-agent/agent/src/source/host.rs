@@ -62,7 +62,7 @@ fn check(context: &Context, profile: &Profile, clock: &dyn Clock, values: Vec<(S
         match profile.check(point.as_str(), value) {
             Ok(()) => {
                 let unit = profile.unit(point.as_str()).to_owned();
-                let def = SeriesDef { device: context.own_device.clone(), point, unit };
+                let def = SeriesDef::new(context.own_device.clone(), point, unit);
                 chunk.rows.push((def, vec![Sample { time_ns, value }]));
             }
             Err(error) => context.rejected(&error.to_string()),

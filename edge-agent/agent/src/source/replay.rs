@@ -171,7 +171,7 @@ impl Replay {
                 Err(what) => self.rejected(&what),
             }
         }
-        let def = |point| SeriesDef { device: self.device.clone(), point, unit: String::new() };
+        let def = |point| SeriesDef::new(self.device.clone(), point, String::new());
         let rows = series.into_iter().map(|(point, samples)| (def(point), samples)).collect();
         Ok(Read { rows, lines, ended })
     }

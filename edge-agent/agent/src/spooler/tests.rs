@@ -23,7 +23,7 @@ fn on(disk: &CrashBackend, quota_bytes: u64) -> Worker {
 
 fn def(point: &str) -> SeriesDef {
     let (device, point) = (DeviceId::parse("pump-7").unwrap(), PointId::parse(point).unwrap());
-    SeriesDef { device, point, unit: String::new() }
+    SeriesDef::new(device, point, String::new())
 }
 
 /// Values that nothing packs.

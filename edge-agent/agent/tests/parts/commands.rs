@@ -38,7 +38,7 @@ fn json(said: &Said) -> serde_json::Value {
 /// Three batches of four readings.
 fn fill(spool: &mut Spool) {
     let (device, point) = (DeviceId::parse("pump-7").unwrap(), PointId::parse("flow").unwrap());
-    let series = spool.series_no(&SeriesDef { device, point, unit: "l/s".into() }).unwrap();
+    let series = spool.series_no(&SeriesDef::new(device, point, "l/s".into())).unwrap();
     for batch in 0..3 {
         let samples: Vec<_> = (0..4).map(|row| Sample { time_ns: batch * 10 + row, value: 2.5 }).collect();
         spool.append(&[(series, &samples)], &[]).unwrap();
@@ -93,7 +93,7 @@ fn an_export_quotes_what_a_csv_has_to_quote() {
     let (mut spool, _) = Spool::open_file(&folder.path().join("spool.redb"), SpoolConfig::default()).unwrap();
     let (device, point) = (DeviceId::parse("pump-7").unwrap(), PointId::parse("flow").unwrap());
     let unit = "\"l\",\ns".to_owned();
-    let series = spool.series_no(&SeriesDef { device, point, unit: unit.clone() }).unwrap();
+    let series = spool.series_no(&SeriesDef::new(device, point, unit.clone())).unwrap();
     spool.append(&[(series, &[Sample { time_ns: -1, value: 1e21 }])], &[]).unwrap();
     spool.flush().unwrap();
     drop(spool);

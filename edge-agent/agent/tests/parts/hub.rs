@@ -110,7 +110,7 @@ impl Hub {
     /// One more reading is in this batch than the agent sent.
     pub fn falsify(&self, seq: u64) {
         let mut digests = self.digests.lock().unwrap();
-        digests.get_mut(&seq).unwrap().add(seq, SeriesKey::new("pump-7", "made-up"), 1, 1.0);
+        digests.get_mut(&seq).unwrap().add(seq, SeriesKey::new("pump-7", "made-up"), 1, 1.0_f64.to_bits());
     }
 
     /// It no longer knows of this batch.

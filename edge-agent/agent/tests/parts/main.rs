@@ -30,7 +30,7 @@ const LONG: Duration = Duration::from_secs(60);
 fn readings(rows: i64) -> Vec<SeriesRows> {
     let (device, point) = (DeviceId::parse("pump-7").unwrap(), PointId::parse("flow").unwrap());
     let samples = (0..rows).map(|row| Sample { time_ns: row, value: 0.5 }).collect();
-    vec![(SeriesDef { device, point, unit: "l/s".into() }, samples)]
+    vec![(SeriesDef::new(device, point, "l/s".into()), samples)]
 }
 
 fn spool(folder: &Path, board: &Board) -> SpoolHandle {

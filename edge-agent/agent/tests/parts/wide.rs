@@ -164,7 +164,7 @@ fn chunk(points: impl Iterator<Item = u32>, rows: u32, position: u8) -> Chunk {
     let device = DeviceId::parse("pump-7").unwrap();
     let def = |point: u32| {
         let point = PointId::parse(&format!("p{point}")).unwrap();
-        SeriesDef { device: device.clone(), point, unit: String::new() }
+        SeriesDef::new(device.clone(), point, String::new())
     };
     // Nothing packs them.
     let value = |row: u32| f64::from(row.wrapping_mul(2_654_435_761)).sin();

@@ -7,8 +7,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::columns::{self, Times};
-use super::{Block, BlockBuilder, BlockError, CODEC, Cells, read, series, write_cells, write_same_cells};
+use super::{
+    Aside, Block, BlockBuilder, BlockError, CODEC, Cells, read, series, write_cells, write_same_cells,
+};
 use crate::model::{RowCounts, Sample, Seq, SeriesNo};
+use crate::value::{Boxes, any_nan, is_boxed};
 use crate::wire::RUN_ROWS_MAX;
 
 /// Re-packs blocks of single consecutive seqs into one run, by series. A seq without rows is left out.
@@ -35,6 +38,8 @@ struct Packer {
     lists: Vec<Vec<SeriesNo>>,
     // Of all parts, one behind the other.
     values: Vec<f64>,
+    // What the boxed words among them stand for.
+    boxes: Boxes,
 }
 
 /// The batch of one seq.
@@ -89,6 +94,11 @@ impl Packer {
             some => all.extend_from_slice(some),
         };
         let flat = read(bytes, &RowCounts::one(rows), Seq::FIRST, take)?;
+        if let Some(added) = self.values.get_mut(values_at..)
+            && any_nan(added)
+        {
+            self.boxes.adopt(added, &flat.boxes);
+        }
         if self.lists.last() != Some(&flat.series) {
             self.lists.push(flat.series);
         }
@@ -125,7 +135,7 @@ impl Packer {
         let columns: Vec<(SeriesNo, Vec<Sample>)> = columns.collect();
         let mut builder = BlockBuilder::new();
         let items = columns.iter().map(|(series, samples)| (*series, samples.as_slice()));
-        builder.push_batch(&items.collect::<Vec<_>>());
+        builder.push_boxed(&items.collect::<Vec<_>>(), &self.boxes);
         builder.finish()
     }
 
@@ -207,16 +217,37 @@ impl<'p> Table<'p> {
             self.write_rows(&mut out)
         };
         self.write_times(&mut out);
-        columns::write_values(&mut out, &lengths, |at, values| {
-            for (batch, place) in self.of(at) {
-                match self.packer.values(batch, place) {
-                    [one] => values.push(*one),
-                    some => values.extend_from_slice(some),
-                }
-            }
-        });
+        if self.packer.values.iter().copied().any(is_boxed) {
+            out = self.write_boxed(&out, &lengths);
+        } else {
+            columns::write_values(&mut out, &lengths, |at, values| self.fill(at, values));
+        }
         let series_end = self.series.last().map_or(0, |last| last.saturating_add(1));
         Block { bytes: out, rows: self.packer.rows.clone(), series_end }
+    }
+
+    /// Adds the values of the series at `at`.
+    fn fill(&self, at: usize, values: &mut Vec<f64>) {
+        for (batch, place) in self.of(at) {
+            match self.packer.values(batch, place) {
+                [one] => values.push(*one),
+                some => values.extend_from_slice(some),
+            }
+        }
+    }
+
+    /// The block whose beginning is `inner`, behind what its values cannot hold.
+    fn write_boxed(&self, inner: &[u8], lengths: &[usize]) -> Vec<u8> {
+        let mut all = Vec::with_capacity(self.packer.values.len());
+        (0..self.series.len()).for_each(|at| self.fill(at, &mut all));
+        let mut out = Vec::new();
+        Aside::take(&mut all, lengths).write(&mut out, &self.packer.boxes, true);
+        out.extend_from_slice(inner);
+        let mut all = all.into_iter();
+        columns::write_values(&mut out, lengths, |at, values| {
+            values.extend(all.by_ref().take(lengths.get(at).copied().unwrap_or(0)));
+        });
+        out
     }
 
     /// Writes which series there are and the rows of each, and leaves those without any out.

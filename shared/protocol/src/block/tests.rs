@@ -1,5 +1,7 @@
 //! Properties of the block codec.
 
+mod boxed;
+
 use proptest::prelude::*;
 
 use super::*;

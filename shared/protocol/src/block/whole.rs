@@ -2,6 +2,7 @@
 
 use super::{BlockError, Cells, Flat, read};
 use crate::model::{RowCounts, Seq, SeriesNo};
+use crate::value::Boxes;
 
 /// A decoded block as it is: its series lie one after the other, so that one of few rows a series costs no
 /// allocation for each of them.
@@ -21,7 +22,7 @@ pub struct WholeColumn<'a> {
     pub series: SeriesNo,
     /// Times in ns since 1970.
     pub times: &'a [i64],
-    /// As many values.
+    /// As many values, as words of the block's table.
     pub values: &'a [f64],
     /// Rows of each seq of the block; their sum is the length of the others.
     pub rows_per_seq: &'a [u32],
@@ -47,6 +48,12 @@ impl Whole {
     #[must_use]
     pub fn last_series(&self) -> Option<SeriesNo> {
         self.flat.series.iter().max().copied()
+    }
+
+    /// What the boxed words among the values stand for.
+    #[must_use]
+    pub const fn boxes(&self) -> &Boxes {
+        &self.flat.boxes
     }
 
     /// One for each series, ascending.

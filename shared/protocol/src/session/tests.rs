@@ -117,11 +117,11 @@ impl Pair {
                 self.hub.handle_message(0, message).unwrap();
             }
             AgentAction::LoadSeries { from, .. } => {
-                let def = SeriesDef {
-                    device: DeviceId::parse("a").unwrap(),
-                    point: PointId::parse("p").unwrap(),
-                    unit: String::new(),
-                };
+                let def = SeriesDef::new(
+                    DeviceId::parse("a").unwrap(),
+                    PointId::parse("p").unwrap(),
+                    String::new(),
+                );
                 self.agent.handle_series(from, vec![def]);
             }
             AgentAction::LoadRun { lane, seqs, .. } => {

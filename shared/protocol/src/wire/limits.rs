@@ -25,6 +25,10 @@ pub(super) fn check(message: &Message) -> Result<(), WireError> {
             if unit > crate::model::UNIT_BYTES_MAX {
                 return Err(over("unit", unit, crate::model::UNIT_BYTES_MAX));
             }
+            let name = series.defs.iter().map(|def| def.name().len()).max().unwrap_or(0);
+            if name > crate::model::NAME_BYTES_MAX {
+                return Err(over("name of a series", name, crate::model::NAME_BYTES_MAX));
+            }
         }
         Message::Run(run) => {
             let (rows, seqs) = (run.envelope.rows.total(), run.envelope.rows.seqs());

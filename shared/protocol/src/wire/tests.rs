@@ -79,11 +79,8 @@ fn audits_and_their_answers_are_bounded() {
 }
 
 fn one_of_each() -> Vec<Message> {
-    let def = SeriesDef {
-        device: DeviceId::parse("pump-7").unwrap(),
-        point: PointId::parse("cpu/total").unwrap(),
-        unit: "%".into(),
-    };
+    let def =
+        SeriesDef::new(DeviceId::parse("pump-7").unwrap(), PointId::parse("cpu/total").unwrap(), "%".into());
     let mut rows = RowCounts::one(3);
     rows.push(3);
     rows.push(1);

@@ -153,7 +153,7 @@ async fn append(store: &Store, agent: &AgentId, runs: Vec<Run>, series: u32) -> 
 fn dictionary(kind: Kind) -> anyhow::Result<Series> {
     let def = |(device, point): (String, String)| {
         let (device, point) = (DeviceId::parse(&device)?, PointId::parse(&point)?);
-        anyhow::Ok(SeriesDef { device, point, unit: String::new() })
+        anyhow::Ok(SeriesDef::new(device, point, String::new()))
     };
     Ok(Series { first: 0, defs: kind.series().into_iter().map(def).collect::<Result<_, _>>()? })
 }

@@ -310,7 +310,7 @@ impl Agent {
         let mut items: Vec<(SeriesNo, &[Sample])> = Vec::new();
         for (point, sample) in &offer.samples {
             let point = PointId::parse(point).unwrap_or_else(|_| unreachable!("a valid id"));
-            let def = SeriesDef { device: device.clone(), point, unit: String::new() };
+            let def = SeriesDef::new(device.clone(), point, String::new());
             items.push((spool.series_no(&def)?, std::slice::from_ref(sample)));
         }
         let Some(stream) = self.streams.get(offer.stream) else { return Ok(None) };

@@ -101,7 +101,8 @@ impl Source for Readings {
             let rows = ROWS_MAX.min(most.saturating_sub(out.len()));
             let page = self.hub.store.query_raw(&[*id], from_ns, end_ns, after, rows).map_err(failed)?;
             for column in page.series {
-                let rows = column.times.into_iter().zip(column.values);
+                let numbers = column.boxes.numbers(&column.values);
+                let rows = column.times.into_iter().zip(numbers.iter().copied());
                 // A reading that is no number is no sample, as it is in no bucket.
                 for (time_ns, value) in rows.filter(|(_, value)| !value.is_nan()) {
                     // Of readings with the same time the one that came last counts.

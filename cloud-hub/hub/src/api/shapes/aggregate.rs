@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Missing, QueryGap, Restamped};
+use super::{Missing, QueryGap, ReadingValue, Restamped};
 
 /// The last reading of a series
 #[derive(Debug, Serialize, ToSchema)]
@@ -12,10 +12,19 @@ pub struct LastOfSeries {
     pub id: String,
     /// UCUM, may be empty
     pub unit: String,
+    /// What its values are: `float`, `int`, `bool` or `text`
+    #[serde(rename = "type")]
+    #[schema(example = "float")]
+    pub kind: String,
     /// Time (Unix ms)
     pub t: i64,
-    /// Value
-    pub v: f64,
+    /// Value; null is none, or no number
+    #[schema(required)]
+    pub v: Option<ReadingValue>,
+    /// How far it can be trusted by who measured it, `uncertain` or `bad`; left out when it is good
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "bad")]
+    pub quality: Option<String>,
     /// How old it is by the hub's clock (ms); negative when it is ahead
     pub age_ms: i64,
 }

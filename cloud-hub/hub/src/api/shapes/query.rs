@@ -3,13 +3,20 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::{ReadingValue, ReadingValues};
+
 /// The newest reading
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct LastReading {
     /// Time (Unix ms)
     pub t: i64,
-    /// Value
-    pub v: f64,
+    /// Value; null is none, or no number
+    #[schema(required)]
+    pub v: Option<ReadingValue>,
+    /// How far it can be trusted by who measured it, `uncertain` or `bad`; left out when it is good
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "bad")]
+    pub quality: Option<String>,
 }
 
 /// One series
@@ -23,6 +30,12 @@ pub struct Series {
     pub point: String,
     /// UCUM, may be empty
     pub unit: String,
+    /// What its values are: `float`, `int`, `bool` or `text`
+    #[serde(rename = "type")]
+    #[schema(example = "float")]
+    pub kind: String,
+    /// Its name for people; empty when it has none
+    pub name: String,
     /// The newest reading
     #[schema(required)]
     pub last: Option<LastReading>,
@@ -94,13 +107,18 @@ pub struct Missing {
     pub cause: MissingCause,
 }
 
-/// Buckets of one width as columns of equal length; empty buckets are left out
+/// Buckets of one width as columns of equal length; empty buckets are left out. They are of numbers of good quality:
+/// truth values count as 0 and 1, texts not at all
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BucketColumns {
     /// device/point
     pub id: String,
     /// UCUM, may be empty
     pub unit: String,
+    /// What its values are: `float`, `int`, `bool` or `text`
+    #[serde(rename = "type")]
+    #[schema(example = "float")]
+    pub kind: String,
     /// The tier that answered
     #[schema(example = "1m")]
     pub tier: String,
@@ -143,14 +161,22 @@ pub struct RawColumns {
     pub id: String,
     /// UCUM, may be empty
     pub unit: String,
+    /// What its values are: `float`, `int`, `bool` or `text`
+    #[serde(rename = "type")]
+    #[schema(example = "float")]
+    pub kind: String,
     /// Always `raw`
     pub tier: String,
     /// Times (Unix ms)
     pub t: Vec<i64>,
     /// Times in full, nanoseconds since 1970 as text
     pub t_ns: Vec<String>,
-    /// Values
-    pub v: Vec<f64>,
+    /// Values; null is none, or no number
+    #[schema(value_type = Vec<Option<ReadingValue>>)]
+    pub v: ReadingValues,
+    /// `good`, `uncertain` or `bad` for each reading; left out when all are good
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Vec<String>>,
 }
 
 /// The answer to a query without buckets
@@ -195,8 +221,12 @@ pub struct LiveColumns {
     pub id: String,
     /// Times (Unix ms)
     pub t: Vec<i64>,
-    /// Values
-    pub v: Vec<f64>,
+    /// Values; null is none, or no number
+    #[schema(value_type = Vec<Option<ReadingValue>>)]
+    pub v: ReadingValues,
+    /// `good`, `uncertain` or `bad` for each reading; left out when all are good
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Vec<String>>,
 }
 
 /// Data of the SSE event `readings`

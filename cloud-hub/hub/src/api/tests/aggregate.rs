@@ -18,10 +18,12 @@ const POINTS: [&str; 2] = ["fuel", "velocity"];
 async fn bench() -> Bench {
     let bench = Bench::new();
     let agent = AgentId::parse("gateway").unwrap();
-    let def = |device: &str, point: &str| SeriesDef {
-        device: DeviceId::parse(device).unwrap(),
-        point: PointId::parse(point).unwrap(),
-        unit: if point == "fuel" { "1" } else { "km/h" }.to_owned(),
+    let def = |device: &str, point: &str| {
+        SeriesDef::new(
+            DeviceId::parse(device).unwrap(),
+            PointId::parse(point).unwrap(),
+            if point == "fuel" { "1" } else { "km/h" }.to_owned(),
+        )
     };
     let defs: Vec<_> = TRUCKS.iter().flat_map(|truck| POINTS.map(|point| def(truck, point))).collect();
     bench.hub.store.define_series(agent, EPOCH, Series { first: 0, defs }).await.unwrap();
@@ -88,7 +90,7 @@ async fn the_last_values_of_a_fleet_come_in_one_page_and_by_name_value_and_page(
     assert_eq!((status, ids(&all).len(), &all["next"]), (200, 6, &Value::Null));
     assert_eq!(
         all["series"][0],
-        json!({"id": "north.f150.truck-3/fuel", "unit": "1", "t": T_MS + 540_000, "v": -0.15000000000000002,
+        json!({"id": "north.f150.truck-3/fuel", "unit": "1", "type": "float", "t": T_MS + 540_000, "v": -0.15000000000000002,
             "age_ms": all["at_ms"].as_i64().unwrap() - T_MS - 540_000})
     );
     let (_, low) = bench.last("?point=fuel&below=0.4").await;

@@ -28,10 +28,8 @@ impl Bench {
 
     /// Stores one reading of each device, which all are behind `gateway`, as batch `seq`.
     async fn store(&self, seq: u64, devices: &[&str]) {
-        let def = |device: &&str| SeriesDef {
-            device: DeviceId::parse(device).unwrap(),
-            point: PointId::parse("p").unwrap(),
-            unit: String::new(),
+        let def = |device: &&str| {
+            SeriesDef::new(DeviceId::parse(device).unwrap(), PointId::parse("p").unwrap(), String::new())
         };
         let series = Series { first: 0, defs: devices.iter().map(def).collect() };
         let known = self.hub.store.define_series(agent("gateway"), EPOCH, series).await.unwrap();

@@ -12,7 +12,7 @@ async fn bench() -> Bench {
     let (agent, epoch) = (AgentId::parse("pump-7").unwrap(), Epoch::from_bytes([3; 16]));
     let unit = "Cel".to_owned();
     let (device, point) = (DeviceId::parse("pump-7").unwrap(), PointId::parse("t").unwrap());
-    let series = Series { first: 0, defs: vec![SeriesDef { device, point, unit }] };
+    let series = Series { first: 0, defs: vec![SeriesDef::new(device, point, unit)] };
     bench.hub.store.define_series(agent.clone(), epoch, series).await.unwrap();
     let (first, rows) = (Seq::FIRST, RowCounts::one(3));
     let envelope = RunEnvelope { epoch, lane: Lane::Live, first, rows, series_end: 1, restamps: vec![] };

@@ -18,10 +18,8 @@ const T_NS: i64 = 1_760_000_000_000_000_000;
 async fn bench() -> Bench {
     let bench = Bench::new();
     let agent = AgentId::parse("gateway").unwrap();
-    let def = |device: &str, point: &str, unit: &str| SeriesDef {
-        device: DeviceId::parse(device).unwrap(),
-        point: PointId::parse(point).unwrap(),
-        unit: unit.to_owned(),
+    let def = |device: &str, point: &str, unit: &str| {
+        SeriesDef::new(DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap(), unit.to_owned())
     };
     let defs =
         vec![def("pump-7", "oil.temp", "Cel"), def("pump-7", "oil-temp", "Cel"), def("pump-8", "level", "")];

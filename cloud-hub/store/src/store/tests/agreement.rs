@@ -23,7 +23,7 @@ fn digest(name: &str, first: u64, seqs: &[Vec<Row>]) -> Digest {
     let mut sum = Summer::default();
     for (seq, rows) in (first..).zip(seqs) {
         for (no, time_ns, value) in rows {
-            sum.add(seq, SeriesKey::new(name, &format!("point-{no}")), *time_ns, *value);
+            sum.add(seq, SeriesKey::new(name, &format!("point-{no}")), *time_ns, value.to_bits());
         }
     }
     sum.digest()

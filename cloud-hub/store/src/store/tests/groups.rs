@@ -197,9 +197,9 @@ fn states_are_found_by_name_and_by_what_they_are() {
     append(&store, 1, &[vec![(1, 5, 1.5), (1, 4, 2.5)]]);
     store.settle().unwrap();
     let states = store.states(|meta| meta.point.as_str() != "point-2");
-    let seen: Vec<_> = states.iter().map(|s| (s.meta.point.to_string(), s.count, s.last)).collect();
+    let seen: Vec<_> = states.iter().map(|s| (s.meta.point.to_string(), s.count, s.last.clone())).collect();
     assert_eq!(seen[0], ("point-0".to_owned(), 0, None));
-    assert_eq!((seen[1].1, seen[1].2.map(|last| (last.time_ns, last.value))), (2, Some((5, 1.5))));
+    assert_eq!((seen[1].1, seen[1].2.as_ref().map(|last| (last.time_ns, last.word))), (2, Some((5, 1.5))));
     let meta = &states[1].meta;
     assert_eq!(store.state(&meta.device, &meta.point), Some(states[1].clone()));
     let unknown = tideline_protocol::model::PointId::parse("none").unwrap();

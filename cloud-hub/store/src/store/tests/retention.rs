@@ -151,7 +151,7 @@ fn readings_go_and_what_is_known_of_their_minutes_hours_and_days_stays_exact() {
     store.retain().unwrap();
     assert_eq!((tiers(&store), store.metrics().expired_files), (vec![], 12));
     let infos = store.series(None);
-    assert!(infos.iter().all(|info| (info.count, info.last) == (0, None)), "{infos:?}");
+    assert!(infos.iter().all(|info| info.count == 0 && info.last.is_none()), "{infos:?}");
     assert_eq!(append(&store, 12, &[rows_of(12)]), 0, "it is known for ever");
     append(&store, 13, &[vec![(0, T0 + 44 * DAY_NS, 1.0)]]);
     store.flush().unwrap();

@@ -58,10 +58,12 @@ pub fn try_open(config: StoreConfig) -> Result<(Store, OpenReport), StoreError> 
 
 /// The series of an agent.
 pub fn dictionary(agent: &AgentId) -> Series {
-    let def = |no: u32| SeriesDef {
-        device: DeviceId::parse(agent.as_str()).unwrap(),
-        point: PointId::parse(&format!("point-{no}")).unwrap(),
-        unit: "Cel".to_owned(),
+    let def = |no: u32| {
+        SeriesDef::new(
+            DeviceId::parse(agent.as_str()).unwrap(),
+            PointId::parse(&format!("point-{no}")).unwrap(),
+            "Cel".to_owned(),
+        )
     };
     Series { first: 0, defs: (0..SERIES).map(def).collect() }
 }
@@ -148,7 +150,7 @@ pub fn all_rows(store: &Store) -> Vec<(String, i64, u64)> {
         assert_eq!(info.count, (out.len() - before) as u64, "the count of {name}");
         let times = out[before..].iter().map(|row| row.1);
         assert_eq!((info.first_ns, info.last_ns), (times.clone().min(), times.max()), "the times of {name}");
-        let last = info.last.map(|sample| (sample.time_ns, sample.value.to_bits()));
+        let last = info.last.map(|sample| (sample.time_ns, sample.word.to_bits()));
         assert_eq!(last, out[before..].last().map(|row| (row.1, row.2)), "the last reading of {name}");
     }
     out

@@ -88,11 +88,11 @@ fn thousands_of_gaps_and_readings_take_turns_and_few_gaps_are_on_the_way() {
                     pair.agent.handle_run(1, run, packed.bytes);
                 }
                 AgentAction::LoadSeries { from, .. } => {
-                    let def = SeriesDef {
-                        device: DeviceId::parse("d").unwrap(),
-                        point: PointId::parse("p").unwrap(),
-                        unit: String::new(),
-                    };
+                    let def = SeriesDef::new(
+                        DeviceId::parse("d").unwrap(),
+                        PointId::parse("p").unwrap(),
+                        String::new(),
+                    );
                     pair.agent.handle_series(from, vec![def]);
                 }
                 _ => {}

@@ -118,6 +118,13 @@ impl LogDisk for SimDisk {
         self.platter().segments.get(&segment).map(|s| s.data.clone()).ok_or_else(no_segment)
     }
 
+    fn settle(&mut self, segment: u64) -> io::Result<()> {
+        let mut platter = self.platter();
+        let segment = platter.segments.get_mut(&segment).ok_or_else(no_segment)?;
+        segment.synced = segment.data.len();
+        Ok(())
+    }
+
     fn create(&mut self, segment: u64) -> io::Result<()> {
         let mut platter = self.platter();
         if platter.full {

@@ -18,6 +18,12 @@ pub trait LogDisk {
     /// # Errors
     /// As the disk's.
     fn read(&self, segment: u64) -> io::Result<Vec<u8>>;
+    /// Returns when all that is read of a segment would survive a power cut: a process that was killed before its sync
+    /// leaves what is in the system's memory only.
+    ///
+    /// # Errors
+    /// As the disk's.
+    fn settle(&mut self, segment: u64) -> io::Result<()>;
     /// Makes an empty segment, which becomes the one that is written.
     ///
     /// # Errors
@@ -53,6 +59,10 @@ impl<D: LogDisk + ?Sized> LogDisk for Box<D> {
 
     fn read(&self, segment: u64) -> io::Result<Vec<u8>> {
         (**self).read(segment)
+    }
+
+    fn settle(&mut self, segment: u64) -> io::Result<()> {
+        (**self).settle(segment)
     }
 
     fn create(&mut self, segment: u64) -> io::Result<()> {
@@ -118,6 +128,10 @@ impl LogDisk for RealDisk {
 
     fn read(&self, segment: u64) -> io::Result<Vec<u8>> {
         self.files.read(&self.path(segment))
+    }
+
+    fn settle(&mut self, segment: u64) -> io::Result<()> {
+        self.files.open(&self.path(segment), OpenMode::Read)?.sync_data()
     }
 
     fn create(&mut self, segment: u64) -> io::Result<()> {

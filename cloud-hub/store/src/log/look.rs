@@ -20,6 +20,10 @@ impl LogDisk for ReadOnly<'_> {
         self.0.read(&self.1.join(format!("{segment:08}.log")))
     }
 
+    fn settle(&mut self, _segment: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn create(&mut self, _segment: u64) -> io::Result<()> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }

@@ -108,6 +108,9 @@ fn leave_newest(batches: &mut [ReplayedBatch], ledgers: &Ledgers) {
 fn tidy<D: LogDisk>(disk: &mut D, segment: u64, kept: usize, len: usize) -> Result<(), LogError> {
     if kept < len {
         disk.truncate(segment, kept as u64).map_err(LogError::io("cutting a damaged log segment"))?;
+    } else {
+        // Agents are told that it is stored.
+        disk.settle(segment).map_err(LogError::io("syncing a log segment"))?;
     }
     if kept <= SEGMENT_MAGIC.len() {
         disk.remove(segment).map_err(LogError::io("removing an empty log segment"))?;

@@ -25,6 +25,9 @@ impl LogDisk for MemoryDisk {
         }
         self.segments.get(&segment).cloned().ok_or(io::ErrorKind::NotFound.into())
     }
+    fn settle(&mut self, _segment: u64) -> io::Result<()> {
+        Ok(())
+    }
     fn create(&mut self, segment: u64) -> io::Result<()> {
         self.current = segment;
         self.segments.insert(segment, Vec::new());
@@ -57,6 +60,9 @@ impl LogDisk for Borrowed<'_> {
     }
     fn read(&self, segment: u64) -> io::Result<Vec<u8>> {
         self.0.borrow().read(segment)
+    }
+    fn settle(&mut self, segment: u64) -> io::Result<()> {
+        self.0.borrow_mut().settle(segment)
     }
     fn create(&mut self, segment: u64) -> io::Result<()> {
         self.0.borrow_mut().create(segment)

@@ -43,6 +43,10 @@ impl LogDisk for FaultyDisk {
         self.disk.read(segment)
     }
 
+    fn settle(&mut self, segment: u64) -> io::Result<()> {
+        self.disk.settle(segment)
+    }
+
     fn create(&mut self, segment: u64) -> io::Result<()> {
         if *lock(&self.fault) == Fault::Create {
             return Err(io::Error::other("too many open files"));

@@ -52,6 +52,8 @@ pub struct Contents {
     pub gone: Vec<u64>,
     /// What retention has removed the readings of, by epoch.
     pub expired: Vec<HoldingEntry>,
+    /// The number of the newest file that a flush wrote, also when it is listed no more; 0 for none.
+    pub flushed: u64,
 }
 
 /// What one flush changes.
@@ -124,7 +126,28 @@ impl Manifest {
     /// # Errors
     /// The file is not a manifest of this version, is damaged, or is open elsewhere.
     pub fn open(files: &dyn FileSystem, path: &Path) -> Result<(Self, Contents), OpenError> {
-        Self::open_with(|builder| files.database(path, builder))
+        // What cannot be looked at now may well be there.
+        let is_new = match files.stat(path) {
+            Ok(found) => found.len == 0,
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        };
+        if is_new {
+            Self::create(files, path)?;
+        }
+        let (manifest, contents) = Self::open_with(|builder| files.database(path, builder))?;
+        Ok((Self { created: is_new || manifest.created, ..manifest }, contents))
+    }
+
+    /// Makes an empty one under another name first: one that was cut off meanwhile would be taken for a damaged one.
+    fn create(files: &dyn FileSystem, path: &Path) -> Result<(), OpenError> {
+        let refused = |error: std::io::Error| OpenError::Refused(error.to_string());
+        let unfinished = path.with_extension("redb.tmp");
+        match files.remove(&unfinished) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(refused(error)),
+            _ => {}
+        }
+        drop(Self::open_with(|builder| files.database(&unfinished, builder))?);
+        files.rename(&unfinished, path).map_err(refused)
     }
 
     /// Opens the manifest of the store in `dir`, which is to be there.
@@ -197,6 +220,7 @@ impl Manifest {
         let meta = txn.open_table(META).map_err(fail)?;
         out.checkpoint.oldest_segment =
             meta.get("oldest_segment").map_err(fail)?.map_or(0, |value| value.value());
+        out.flushed = meta.get("flushed").map_err(fail)?.map_or(0, |value| value.value());
         for row in txn.open_table(EPOCHS).map_err(fail)?.iter().map_err(fail)? {
             let (key, value) = row.map_err(fail)?;
             let (agent, epoch) = key.value();
@@ -216,6 +240,10 @@ impl Manifest {
             out.files.push(minicbor::decode(row.map_err(fail)?.1.value()).map_err(fail)?);
         }
         out.files.sort_by_key(|file| file.order);
+        if out.flushed == 0 {
+            // A manifest from before it was kept.
+            out.flushed = out.files.iter().map(|file| file.number).max().unwrap_or(0);
+        }
         for row in txn.open_table(GONE).map_err(fail)?.iter().map_err(fail)? {
             out.gone.push(row.map_err(fail)?.0.value());
         }
@@ -237,6 +265,13 @@ impl Manifest {
         let txn = self.db.begin_write().map_err(fail)?;
         if let Some(checkpoint) = change.checkpoint {
             write_checkpoint(&txn, checkpoint)?;
+        }
+        // A merge gives its file the place of an older one.
+        let by_flush = change.added.iter().filter(|file| file.number == file.order);
+        if let Some(number) = by_flush.map(|file| file.number).max() {
+            let mut meta = txn.open_table(META).map_err(fail)?;
+            let known = meta.get("flushed").map_err(fail)?.map_or(0, |value| value.value());
+            meta.insert("flushed", known.max(number)).map_err(fail)?;
         }
         {
             let mut series = txn.open_table(SERIES).map_err(fail)?;

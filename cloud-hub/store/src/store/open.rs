@@ -3,6 +3,7 @@
 //! again from the agents.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock, Weak, mpsc as std_mpsc};
 
@@ -44,15 +45,14 @@ pub fn open_on(
 ) -> Result<(Store, OpenReport), StoreError> {
     let started = clock.mono_ns();
     let mut report = OpenReport::default();
-    for sub in ["log", "sealed", "dead", "quarantine"] {
-        let made = config.files.create_dir_all(&config.dir.join(sub));
-        made.map_err(StoreError::io("creating the store's folders"))?;
-    }
+    create_dirs(&config)?;
     let (manifest, mut contents) = open_manifest((config.files.as_ref(), &config.dir), &mut report)?;
+    // What follows is acknowledged on the word of a manifest whose name must not go with a power cut.
+    config.files.sync_dir(&config.dir).map_err(StoreError::io("syncing the store's folder"))?;
     let workshop = Workshop { dir: &config.dir, format: format.as_ref(), manifest: &manifest };
     let next_file = next_number(&contents);
     remove_gone((config.files.as_ref(), &config.dir), &manifest, &mut contents)?;
-    check_files(&config, workshop, &mut contents, (next_file, &mut report))?;
+    check_files(&config, workshop, &mut contents, &mut report)?;
     let Contents { checkpoint, series, files, expired, .. } = contents;
     let (sealed, oldest) = (checkpoint.ledgers.clone(), checkpoint.oldest_segment);
     let (core, replay) =
@@ -104,6 +104,21 @@ pub fn open_on(
         tracing::warn!(path = %entry.path.display(), reason = entry.reason, "put aside");
     }
     Ok((start(&config, shared, manifest, (core, unkept), format)?, report))
+}
+
+/// Makes the folders of the store; that of the store itself durably, also when a start before this one was killed
+/// between making it and that. The names in it are made durable with that of the manifest.
+fn create_dirs(config: &StoreConfig) -> Result<(), StoreError> {
+    let files = config.files.as_ref();
+    let mut subs = ["log", "sealed", "dead", "quarantine"].iter();
+    let made = subs.try_for_each(|sub| files.create_dir_all(&config.dir.join(sub)));
+    made.map_err(StoreError::io("creating the store's folders"))?;
+    let parent = config.dir.parent().unwrap_or(&config.dir);
+    match files.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }) {
+        // Who may not read it has not made anything in it.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        synced => synced.map_err(StoreError::io("syncing the folder that the store is in")),
+    }
 }
 
 fn log_disk(config: &StoreConfig) -> Result<RealDisk, StoreError> {
@@ -166,7 +181,8 @@ fn open_manifest(
 /// A number that no file has had.
 fn next_number(contents: &Contents) -> u64 {
     let listed = contents.files.iter().map(|file| file.number);
-    listed.chain(contents.gone.iter().copied()).max().map_or(1, |number| number + 1)
+    let known = listed.chain(contents.gone.iter().copied()).chain([contents.flushed]);
+    known.max().map_or(1, |number| number + 1)
 }
 
 /// Removes what a compaction left, whichever of the old files and the new one it is. What cannot be removed now
@@ -204,11 +220,9 @@ fn check_files(
     config: &StoreConfig,
     workshop: Workshop<'_>,
     contents: &mut Contents,
-    (next_file, report): (u64, &mut OpenReport),
+    report: &mut OpenReport,
 ) -> Result<(), StoreError> {
     let files = config.files.as_ref();
-    // A flush took one of these numbers, and may have been cut off.
-    let unfinished = next_number(contents)..=next_file;
     for file in contents.files.clone() {
         match damage::find(files, &config.dir, &file, config.check_files_on_open) {
             Ok(None) => {}
@@ -234,9 +248,11 @@ fn check_files(
     let numbers = contents.files.iter().map(|file| file.number).chain(contents.gone.iter().copied());
     let listed: Vec<PathBuf> = numbers.flat_map(paths).collect();
     for path in sealed_files(files, &config.dir)?.into_iter().filter(|path| !listed.contains(path)) {
-        // The log still has what a flush was sealing when it was cut off.
+        // The log still has what a flush was sealing when it was cut off. Files of merges have been noted.
+        let number =
+            path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
         if path.extension().is_some_and(|end| end == "tmp")
-            || unfinished.clone().any(|number| paths(number).contains(&path))
+            || number.is_some_and(|number| number > contents.flushed)
         {
             files.remove(&path).map_err(StoreError::io("removing an unfinished file"))?;
         } else {

@@ -1,0 +1,199 @@
+//! What the store must answer: a list of what was accepted, in order of arrival.
+
+use std::collections::BTreeMap;
+
+use tideline_protocol::model::{DeviceId, PointId};
+use tideline_store::buckets::{DAY_NS, HOUR_NS, MINUTE_NS};
+use tideline_store::{Aggregate, GroupQuestion, Limit, Retention, SeriesId, Store, Tier};
+
+/// Number of the series in its agent's dictionary, time, value.
+pub type Row = (u32, i64, f64);
+
+/// What one seq brought.
+#[derive(Debug, Clone)]
+pub enum What {
+    Rows(Vec<Row>),
+    /// So many rows that no code can read.
+    Letter(u32),
+    /// So many rows that the agent gave up.
+    Gap(u32),
+}
+
+#[derive(Debug, Clone)]
+pub struct Item {
+    pub agent: usize,
+    pub seq: u64,
+    pub what: What,
+}
+
+impl Item {
+    pub fn rows(&self) -> u64 {
+        match &self.what {
+            What::Rows(rows) => rows.len() as u64,
+            What::Letter(rows) | What::Gap(rows) => u64::from(*rows),
+        }
+    }
+}
+
+/// Device and point of each series of each agent; one series has two writers.
+pub const SERIES: [[(&str, &str); 3]; 2] = [
+    [("pump", "flow"), ("pump", "level"), ("pump", "heat")],
+    [("gate", "flow"), ("gate", "level"), ("pump", "flow")],
+];
+
+pub const RAW_DAYS: i64 = 2;
+/// Width of a tier's buckets, and how many days it is kept.
+const TIERS: [(Tier, i64, i64); 3] =
+    [(Tier::Minute, MINUTE_NS, 4), (Tier::Hour, HOUR_NS, 8), (Tier::Day, DAY_NS, 16)];
+
+pub fn retention() -> Retention {
+    let days = |days: i64| Limit { age_ns: Some(days * DAY_NS), bytes: None };
+    let [(_, _, minute), (_, _, hour), (_, _, day)] = TIERS;
+    Retention { raw: days(RAW_DAYS), minute: days(minute), hour: days(hour), day: days(day) }
+}
+
+type Series = Vec<(i64, f64)>;
+
+/// The readings of each series by time; among equal times in order of arrival.
+fn reference(items: &[Item]) -> BTreeMap<(&'static str, &'static str), Series> {
+    let mut out: BTreeMap<_, Series> = BTreeMap::new();
+    for item in items {
+        if let What::Rows(rows) = &item.what {
+            for (no, time, value) in rows {
+                out.entry(SERIES[item.agent][*no as usize]).or_default().push((*time, *value));
+            }
+        }
+    }
+    out.values_mut().for_each(|rows| rows.sort_by_key(|row| row.0));
+    out
+}
+
+/// Count, smallest, largest, sum, first and last value, first and last time.
+type Known = (u64, f64, f64, f64, f64, f64, i64, i64);
+
+fn aggregates(rows: &[(i64, f64)], width_ns: i64) -> BTreeMap<i64, Known> {
+    let mut out: BTreeMap<i64, Known> = BTreeMap::new();
+    for (time, value) in rows {
+        let none = (0, *value, *value, 0.0, *value, *value, *time, *time);
+        let known = out.entry(time.div_euclid(width_ns) * width_ns).or_insert(none);
+        let (count, min, max, sum, first, _, first_ns, _) = *known;
+        *known = (count + 1, min.min(*value), max.max(*value), sum + value, first, *value, first_ns, *time);
+    }
+    out
+}
+
+fn known(of: &Aggregate) -> Known {
+    (of.count, of.min, of.max, of.sum, of.first, of.last, of.first_ns, of.last_ns)
+}
+
+/// Every answer of the store is that of the reference; of what retention may have taken, what it may not have.
+pub fn check(store: &Store, items: &[Item], now: i64, retained: bool) {
+    let all = reference(items);
+    for ((device, point), rows) in &all {
+        let (device, point) = (DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap());
+        let info = store.info(&device, &point).unwrap_or_else(|| panic!("{device}/{point} is unknown"));
+        let name = format!("{device}/{point}");
+        if !retained {
+            assert_eq!(info.count, rows.len() as u64, "the count of {name}");
+            assert_eq!(
+                (info.first_ns, info.last_ns),
+                (Some(rows[0].0), rows.last().map(|row| row.0)),
+                "{name}"
+            );
+            let last = store.state(&device, &point).and_then(|state| state.last);
+            assert_eq!(
+                last.map(|last| (last.time_ns, last.value)),
+                rows.last().copied(),
+                "the last of {name}"
+            );
+        }
+        let from = if retained { now - RAW_DAYS * DAY_NS } else { i64::MIN };
+        raw(store, info.id, &name, after(rows, from), from);
+        charts(store, info.id, &name, rows, (now, retained));
+        rollups(store, info.id, &name, rows, (now, retained));
+    }
+    groups(store, &all, now);
+}
+
+fn after(rows: &[(i64, f64)], from: i64) -> &[(i64, f64)] {
+    &rows[rows.partition_point(|row| row.0 < from)..]
+}
+
+fn raw(store: &Store, id: SeriesId, name: &str, rows: &[(i64, f64)], from: i64) {
+    let (mut found, mut cursor) = (Series::new(), None);
+    loop {
+        let page = store.query_raw(&[id], from, i64::MAX, cursor, 199).unwrap();
+        assert_eq!(page.thinned_to_ns, None, "nothing young of {name} is thinned");
+        for column in page.series {
+            found.extend(column.times.into_iter().zip(column.values));
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, rows, "the readings of {name}");
+}
+
+/// The first multiple of a width that is not before a time.
+fn multiple_from(time: i64, width: i64) -> i64 {
+    (time + width - 1).div_euclid(width) * width
+}
+
+/// Buckets of several widths.
+fn charts(store: &Store, id: SeriesId, name: &str, rows: &[(i64, f64)], (now, retained): (i64, bool)) {
+    let spans = [(RAW_DAYS, 7), (RAW_DAYS, 300), (4, 4 * 24 + 1), (8, 9)];
+    for (days, most) in spans {
+        let from = multiple_from(now - days * DAY_NS, DAY_NS);
+        let answer = store.query_buckets(&[id], from, now + 1, most).unwrap();
+        let width = answer.width_ns;
+        // Where minutes are no more known only buckets of whole hours are those of the readings.
+        if retained && days > RAW_DAYS && width % HOUR_NS != 0 {
+            continue;
+        }
+        let column = &answer.series[0];
+        assert!(column.t_ns.len() <= most);
+        let expected = aggregates(after(rows, from), width);
+        let expected: Vec<_> = expected.into_iter().filter(|(start, _)| *start <= now).collect();
+        assert_eq!(column.t_ns, expected.iter().map(|(start, _)| *start).collect::<Vec<_>>(), "{name}");
+        for (at, (start, (count, min, max, sum, _, last, ..))) in expected.into_iter().enumerate() {
+            let found = (column.count[at], column.min[at], column.max[at], column.last[at], column.mean[at]);
+            assert_eq!(found, (count, min, max, last, sum / count as f64), "{name} at {start} by {width} ns");
+        }
+    }
+}
+
+/// Every rollup is the aggregate of the readings (INV-9).
+fn rollups(store: &Store, id: SeriesId, name: &str, rows: &[(i64, f64)], (now, retained): (i64, bool)) {
+    for (tier, width, days) in TIERS {
+        let from = multiple_from(if retained { now - days * DAY_NS } else { now - 400 * DAY_NS }, width);
+        let found = store.query_rollups(id, tier, from, now + width).unwrap();
+        let found: BTreeMap<i64, Known> = found.iter().map(|(start, part)| (*start, known(part))).collect();
+        assert_eq!(found, aggregates(after(rows, from), width), "{name} by {}", tier.as_str());
+    }
+}
+
+/// All series of a device as one group, of what no retention takes.
+fn groups(store: &Store, all: &BTreeMap<(&str, &str), Series>, now: i64) {
+    let from = multiple_from(now - RAW_DAYS * DAY_NS, HOUR_NS);
+    let mut series: BTreeMap<String, (Vec<SeriesId>, Series)> = BTreeMap::new();
+    for info in store.series(None) {
+        let rows =
+            all.get(&(info.device.as_str(), info.point.as_str())).map_or(&[][..], |rows| after(rows, from));
+        let group = series.entry(info.device.to_string()).or_default();
+        group.0.push(info.id);
+        group.1.extend(rows);
+    }
+    let ids: Vec<Vec<SeriesId>> = series.values().map(|(ids, _)| ids.clone()).collect();
+    let question =
+        GroupQuestion { groups: ids, from_ns: from, to_ns: now + 1, width_ns: Some(HOUR_NS), raw: false };
+    let answer = store.query_groups(&question, &|| false).unwrap();
+    for (column, (device, (_, rows))) in answer.groups.iter().zip(&mut series) {
+        rows.sort_by_key(|row| row.0);
+        let brief = |known: Known| (known.0, known.1, known.2, known.3, known.6, known.7);
+        let found: Vec<_> = column.buckets.iter().map(|(start, part)| (*start, brief(known(part)))).collect();
+        let expected: Vec<_> =
+            aggregates(rows, HOUR_NS).into_iter().map(|(start, known)| (start, brief(known))).collect();
+        assert_eq!(found, expected, "all of {device} by hours");
+    }
+}

@@ -173,10 +173,9 @@ impl World {
     /// Returns when the writer has done all that it was told to: it carries commands out in their order.
     fn define(&self) -> Result<(), StoreError> {
         for (no, series) in SERIES.iter().enumerate() {
-            let def = |(device, point): &(&str, &str)| SeriesDef {
-                device: DeviceId::parse(device).unwrap(),
-                point: PointId::parse(point).unwrap(),
-                unit: String::new(),
+            let def = |(device, point): &(&str, &str)| {
+                let (device, point) = (DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap());
+                SeriesDef::new(device, point, String::new())
             };
             let series = Series { first: 0, defs: series.iter().map(def).collect() };
             wait(self.store().define_series(agent(no), EPOCH, series))?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tideline_protocol::model::{DeviceId, PointId};
 use tideline_store::buckets::{DAY_NS, HOUR_NS, MINUTE_NS};
-use tideline_store::{Aggregate, GroupQuestion, Limit, Retention, SeriesId, Store, Tier};
+use tideline_store::{Aggregate, GroupQuestion, Limit, Retention, SeriesId, Store, Tier, Width};
 
 /// Number of the series in its agent's dictionary, time, value.
 pub type Row = (u32, i64, f64);
@@ -102,7 +102,7 @@ pub fn check(store: &Store, items: &[Item], now: i64, retained: bool) {
             );
             let last = store.state(&device, &point).and_then(|state| state.last);
             assert_eq!(
-                last.map(|last| (last.time_ns, last.value)),
+                last.map(|last| (last.time_ns, last.word)),
                 rows.last().copied(),
                 "the last of {name}"
             );
@@ -146,7 +146,7 @@ fn charts(store: &Store, id: SeriesId, name: &str, rows: &[(i64, f64)], (now, re
     for (days, most) in spans {
         let from = multiple_from(now - days * DAY_NS, DAY_NS);
         let answer = store.query_buckets(&[id], from, now + 1, most).unwrap();
-        let width = answer.width_ns;
+        let width = answer.width_ns.unwrap();
         // Where minutes are no more known only buckets of whole hours are those of the readings.
         if retained && days > RAW_DAYS && width % HOUR_NS != 0 {
             continue;
@@ -185,8 +185,13 @@ fn groups(store: &Store, all: &BTreeMap<(&str, &str), Series>, now: i64) {
         group.1.extend(rows);
     }
     let ids: Vec<Vec<SeriesId>> = series.values().map(|(ids, _)| ids.clone()).collect();
-    let question =
-        GroupQuestion { groups: ids, from_ns: from, to_ns: now + 1, width_ns: Some(HOUR_NS), raw: false };
+    let question = GroupQuestion {
+        groups: ids,
+        from_ns: from,
+        to_ns: now + 1,
+        width: Some(Width::Fixed(HOUR_NS)),
+        raw: false,
+    };
     let answer = store.query_groups(&question, &|| false).unwrap();
     for (column, (device, (_, rows))) in answer.groups.iter().zip(&mut series) {
         rows.sort_by_key(|row| row.0);

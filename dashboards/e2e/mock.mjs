@@ -23,17 +23,56 @@ const DROPPED = { from_ms: BEGAN - 150_000, to_ms: BEGAN - 110_000 };
 
 const POINTS = {
   'pump-7': [['bearing/temperature', 'Cel', 48, 3, 300], ['motor/current', 'A', 12, 2, 45], ['discharge/pressure', 'kPa', 410, 14, 120], ['flow', 'm3/h', 36, 5, 90], ['vibration/rms', 'mm/s', 2.4, 0.8, 20]],
-  'cold-store-2': [['air/temperature', 'Cel', -18, 1.5, 600], ['door/open', '1', 0.2, 0.2, 240], ['compressor/power', 'W', 1430, 300, 180]],
+  'cold-store-2': [['air/temperature', 'Cel', -18, 1.5, 600], ['compressor/power', 'W', 1430, 300, 180], ['door/count', '', 2100, 4, 240]],
   'edge-host': [['cpu/load', '1', 0.6, 0.4, 60], ['memory/used', 'By', 1.4e9, 2e7, 200]],
   'spare-gateway': [],
 };
 
+/** Points of integers. */
+const WHOLE = new Set(['door/count']);
+const MODES = ['cooling', 'idle', 'defrost', 'idle', null, 'a text that is much too long for the band it stands in'];
+/** Points of truth values and texts: a reading every so many seconds. */
+const STATES = {
+  'pump-7': [{ point: 'running', name: 'Pump runs', type: 'bool', every: 1, at: (s) => s % 90 < 60 }],
+  'cold-store-2': [
+    { point: 'door/open', name: 'Door', type: 'bool', every: 1, at: (s) => s % 100 < 20 },
+    { point: 'compressor/mode', name: 'Compressor', type: 'text', every: 37, at: (s) => MODES[Math.floor(s / 37) % MODES.length] },
+    { point: 'switch/contact', name: '', type: 'bool', every: 1, at: (s) => Math.floor(s / 200) % 2 === 0 && s % 2 === 0 },
+  ],
+};
+const statesOf = (device) => STATES[device] ?? [];
+const qualityAt = (ms) => (Math.floor(ms / 1000) % 300 < 40 ? 'uncertain' : Math.floor(ms / 1000) % 300 > 280 ? 'bad' : 'good');
+const stateAt = (state, ms) => state.at(Math.floor(ms / 1000));
+
+/** The rows of states in [from, to], from its beginning. */
+function rowsOf(device, state, from, to) {
+  const now = Date.now();
+  const step = state.every * 1000;
+  const rows = [];
+  for (let ms = Math.ceil(Math.max(from, BEGAN - HISTORY_MS) / step) * step; ms <= Math.min(to, now); ms += step) {
+    if (stored(device, ms, now)) rows.push({ t: ms, v: stateAt(state, ms), quality: qualityAt(ms) });
+  }
+  return rows;
+}
+
+function rawAnswer(device, id, params) {
+  const [from, to] = ['from', 'to'].map((name) => Number(params.get(name)));
+  const limit = Number(params.get('limit') ?? 10_000);
+  const skip = Number(params.get('cursor') ?? 0);
+  const state = statesOf(device).find((one) => `${device}/${one.point}` === id);
+  const rows = state ? rowsOf(device, state, from, to) : [];
+  const page = rows.slice(skip, skip + limit);
+  const series = [{ id, unit: '', type: state?.type ?? 'float', tier: 'raw', t: page.map((r) => r.t), t_ns: page.map((r) => `${r.t}000000`), v: page.map((r) => r.v), quality: page.map((r) => r.quality) }];
+  return { series, next: skip + limit < rows.length ? String(skip + limit) : null, partial: false, thinned_to: null };
+}
+
 const second = (ms) => ((ms - BEGAN) / 1000) % 60;
 const cut = (device, ms) => device === 'pump-7' && ms > BEGAN && second(ms) >= OFFLINE_S[0] && second(ms) < OFFLINE_S[1];
 
-function valueAt([, , base, swing, period], ms) {
+function valueAt([name, , base, swing, period], ms) {
   const noise = Math.sin(ms * 12.9898) * 43758.5453;
-  return Number((base + swing * Math.sin((ms / 1000 / period) * 2 * Math.PI) + swing * 0.25 * (noise - Math.floor(noise) - 0.5)).toFixed(3));
+  const value = (base + swing * Math.sin((ms / 1000 / period) * 2 * Math.PI) + swing * 0.25 * (noise - Math.floor(noise) - 0.5));
+  return Number(value.toFixed(WHOLE.has(name) ? 0 : 3));
 }
 
 /** Whether the hub has the reading of `ms` by `now`. */
@@ -80,7 +119,12 @@ function deviceOf(id) {
 
 function seriesOf(device) {
   const now = Math.floor(Date.now() / 1000) * 1000;
-  return (POINTS[device] ?? []).map((p) => ({ id: `${device}/${p[0]}`, device, point: p[0], unit: p[1], last: { t: now, v: valueAt(p, now) }, count: HISTORY_MS / 1000 }));
+  const numbers = (POINTS[device] ?? []).map((p) => ({ id: `${device}/${p[0]}`, device, point: p[0], unit: p[1], type: WHOLE.has(p[0]) ? 'int' : 'float', name: '', last: { t: now, v: valueAt(p, now) }, count: HISTORY_MS / 1000 }));
+  const states = statesOf(device).map((state) => {
+    const last = rowsOf(device, state, now - 60_000, now).at(-1) ?? null;
+    return { id: `${device}/${state.point}`, device, point: state.point, unit: '', type: state.type, name: state.name, last, count: HISTORY_MS / 1000 };
+  });
+  return [...numbers, ...states];
 }
 
 function columnsOf(id, from, to, buckets) {
@@ -126,7 +170,12 @@ function emit(name, data, device) {
 }
 
 function readingsOf(device, times) {
-  return { series: POINTS[device].map((p) => ({ id: `${device}/${p[0]}`, t: times, v: times.map((t) => valueAt(p, t)) })) };
+  const states = statesOf(device).map((state) => {
+    const due = times.filter((t) => (t / 1000) % state.every === 0);
+    return { id: `${device}/${state.point}`, t: due, v: due.map((t) => stateAt(state, t)), quality: due.map(qualityAt) };
+  });
+  const numbers = POINTS[device].map((p) => ({ id: `${device}/${p[0]}`, t: times, v: times.map((t) => valueAt(p, t)) }));
+  return { series: [...numbers, ...states.filter((one) => one.t.length > 0)] };
 }
 
 setInterval(() => {
@@ -179,6 +228,7 @@ async function api(request, response, url) {
     const ids = url.searchParams.get('series').split(',');
     const gaps = ids[0].startsWith('pump-7/') ? gapsOf(POINTS['pump-7'].length).map((gap) => ({ device: 'pump-7', ...gap })) : [];
     const restamped = ids[0].startsWith('pump-7/') ? RESTAMPED.map((one) => ({ device: 'pump-7', ...one })) : [];
+    if (!url.searchParams.has('buckets')) return json(response, 200, { ...rawAnswer(ids[0].split('/', 1)[0], ids[0], url.searchParams), missing: [], gaps, restamped });
     return json(response, 200, { series: ids.map((id) => columnsOf(id, from, to, buckets)), partial: false, missing: [], gaps, restamped });
   }
   if (path === '/live') {

@@ -3,6 +3,7 @@ import 'uplot/dist/uPlot.min.css';
 import './styles/base.css';
 import './styles/frame.css';
 import './styles/data.css';
+import './styles/states.css';
 // Last: it overrides the others on narrow screens.
 import './styles/phone.css';
 import App from './App.svelte';

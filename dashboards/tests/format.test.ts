@@ -72,3 +72,19 @@ describe('units', () => {
     expect(f.axisValues([0, 50], 50, '%')).toEqual(['0', '50']);
   });
 });
+
+describe('values of all kinds', () => {
+  it('shows integers with every digit, and with the prefix of their unit', () => {
+    expect(f.shownValue(1_234_567_890, '', 'int')).toEqual(['1\u202f234\u202f567\u202f890', '']);
+    expect(f.shownValue(-42, 'A', 'int')).toEqual(['-42', 'A']);
+    expect(f.shownValue(217_500_000_000, 'By', 'int')).toEqual(['217.5', 'GB']);
+    expect(f.shownValue(2.5, 'A', 'float')).toEqual(['2.5', 'A']);
+  });
+
+  it('tells a reading without a value from no reading, and an empty text from none', () => {
+    expect(f.shownValue(null, 'A', 'float')).toEqual([f.NO_VALUE, '']);
+    expect(f.shownValue(undefined, 'A', 'float')).toEqual([f.NONE, '']);
+    expect(f.shownValue(false, '', 'bool')).toEqual(['false', '']);
+    expect(f.stateText('')).toBe('""');
+  });
+});

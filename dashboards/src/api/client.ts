@@ -11,6 +11,8 @@ export type Series = Schemas['Series'];
 export type ReadingValue = Schemas['ReadingValue'];
 export type Session = Schemas['Session'];
 export type QueryAnswer = Schemas['QueryAnswer'];
+export type RawAnswer = Schemas['RawAnswer'];
+export type RawColumns = Schemas['RawColumns'];
 export type BucketColumns = Schemas['BucketColumns'];
 export type Missing = Schemas['Missing'];
 export type QueryGap = Schemas['QueryGap'];
@@ -177,6 +179,31 @@ export async function query(
     gaps: answers[0]?.gaps ?? [],
     restamped: answers[0]?.restamped ?? [],
   };
+}
+
+/** Rows asked for in one page of raw readings. */
+const RAW_PAGE_ROWS = 5_000;
+
+/** The oldest raw readings of one series over [from, to], at most `rows`, and what is said beside them. */
+export async function rawRows(
+  id: string,
+  from: number,
+  to: number,
+  rows: number,
+  signal?: AbortSignal,
+): Promise<RawAnswer> {
+  const params = new URLSearchParams({ series: id, from: String(Math.floor(from)), to: String(Math.ceil(to)) });
+  const pages: RawAnswer[] = [];
+  for (let left = rows; left > 0;) {
+    params.set('limit', String(Math.min(left, RAW_PAGE_ROWS)));
+    const page = await getJson<RawAnswer>(`/query?${params.toString()}`, signal);
+    pages.push(page);
+    left -= page.series.reduce((sum, columns) => sum + columns.t.length, 0);
+    if (!page.next) break;
+    params.set('cursor', page.next);
+  }
+  const last = pages[pages.length - 1];
+  return { ...last, series: pages.flatMap((page) => page.series) };
 }
 
 /** When a device's agent came and went, oldest first. */

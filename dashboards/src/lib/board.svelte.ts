@@ -6,6 +6,7 @@ import { LiveFeed } from '../api/live';
 import {
   emptyBuckets, findStart, fromColumns, mergeLive, trimBefore, type Buckets,
 } from './series';
+import { appendLive, emptyTrack, loadTrack, STATE_ROWS_MAX, trimStates, type Page, type Track } from './states';
 import { status } from './status.svelte';
 
 const MINUTE = 60_000;
@@ -32,9 +33,30 @@ const TAIL_MAX = 20_000;
 const ZOOM_MIN_MS = 1000;
 
 export interface Span { from: number; to: number }
-/** One chart: a series and its buckets, changed in place; `Board.version` tells when. */
-export interface Card { series: Series; buckets: Buckets; tier: string; last: Series['last'] }
+/** One chart: a series and what is drawn of it, changed in place; `Board.version` tells when. */
+export interface Card {
+  series: Series;
+  /** Of numbers; empty for states. */
+  buckets: Buckets;
+  /** Of truth values and texts; null for numbers. */
+  track: Track | null;
+  /** Whether the track is to be asked for with the next query: live readings keep it exact, unlike buckets. */
+  due: boolean;
+  tier: string;
+  last: Series['last'];
+}
 interface Reading { id: string; t: number; v: ReadingValue | null; quality: string }
+
+function makeCard(series: Series): Card {
+  const states = series.type === 'bool' || series.type === 'text';
+  return { series, buckets: emptyBuckets(), track: states ? emptyTrack() : null, due: states, tier: '', last: series.last };
+}
+
+function toPage(answer: api.RawAnswer): Page {
+  const rows = answer.series.flatMap(({ t, v, quality }) => (
+    t.map((at, i) => ({ t: at, v: v[i] ?? null, quality: quality?.[i] ?? 'good' }))));
+  return { rows, more: Boolean(answer.next) };
+}
 
 export class Board {
   preset = $state<Preset>('5m');
@@ -128,6 +150,7 @@ export class Board {
     this.#abort.abort();
     this.#querying = false;
     this.#moveSpan();
+    this.#allDue();
     this.version += 1;
     void this.#query(this.preset === 'all' && this.zoom === null);
   }
@@ -150,8 +173,13 @@ export class Board {
   /** Asks for everything again, after events were missed or a call failed. */
   #again(): void {
     void this.#loadDevice();
+    this.#allDue();
     if (this.#listed) this.#requery();
     else void this.#loadSeries();
+  }
+
+  #allDue(): void {
+    for (const card of this.cards) card.due = card.track !== null;
   }
 
   async #loadDevice(): Promise<void> {
@@ -169,8 +197,7 @@ export class Board {
     try {
       const list = await api.seriesOf(this.id, this.#listAbort.signal);
       list.sort((a, b) => (a.point < b.point ? -1 : 1));
-      this.cards = list.map((series) => this.#byId.get(series.id)
-        ?? { series, buckets: emptyBuckets(), tier: '', last: series.last });
+      this.cards = list.map((series) => this.#byId.get(series.id) ?? makeCard(series));
       this.#byId = new Map(this.cards.map((card) => [card.series.id, card]));
       this.#listed = true;
       if (this.#querying) this.#requery();
@@ -187,15 +214,23 @@ export class Board {
     this.#querying = true;
     this.#abort = new AbortController();
     const signal = this.#abort.signal;
-    const ids = [...this.#byId.keys()];
     this.#tail = [];
     try {
-      if (search) await this.#findStart(ids, signal);
+      if (search) await this.#findStart(signal);
       this.#moveSpan();
-      const answer = ids.length === 0
-        ? { series: [], gaps: [], restamped: [], partial: false }
-        : await api.query(ids, this.span.from, this.span.to, BUCKETS, signal);
+      const due = this.cards.filter((card) => card.due);
+      // What comes late from here on makes them due again.
+      for (const card of due) card.due = false;
+      const { from, to } = this.span;
+      const [answer, tracks] = await Promise.all([
+        this.#buckets(from, to, signal),
+        Promise.all(due.map((card) => this.#track(card.series.id, from, to, signal))),
+      ]).catch((error: unknown) => {
+        for (const card of due) card.due = true;
+        throw error;
+      });
       if (signal.aborted) return;
+      due.forEach((card, i) => { card.track = tracks[i]; });
       this.#take(answer);
     } catch (error) {
       if (!signal.aborted) this.#fail(error);
@@ -207,14 +242,38 @@ export class Board {
     }
   }
 
-  async #findStart(ids: string[], signal: AbortSignal): Promise<void> {
-    if (ids.length === 0) return;
-    const start = await findStart(api.hubNow(), async (from, to) => {
-      const answer = await api.query(ids, from, to, BUCKETS, signal);
-      const firsts = answer.series.filter((s) => s.t.length > 0).map((s) => s.t[0]);
-      return firsts.length > 0 ? Math.min(...firsts) : null;
-    });
-    if (start !== null) this.#start = start;
+  /** The buckets of the numbers, and what is said beside them; the latter alone where there are no numbers. */
+  async #buckets(from: number, to: number, signal: AbortSignal): Promise<api.QueryAnswer> {
+    const ids = this.cards.filter((card) => card.track === null).map((card) => card.series.id);
+    if (ids.length > 0) return api.query(ids, from, to, BUCKETS, signal);
+    if (this.cards.length === 0) return { series: [], gaps: [], restamped: [], partial: false };
+    return { ...await api.rawRows(this.cards[0].series.id, from, to, 1, signal), series: [] };
+  }
+
+  async #track(id: string, from: number, to: number, signal: AbortSignal): Promise<Track> {
+    const track = await loadTrack(from, to, async (start, end) => toPage(await api.rawRows(id, start, end, STATE_ROWS_MAX, signal)));
+    if (track.cut !== null || track.bands.length > 0) return track;
+    // Nothing was said for long: the newest reading of all may tell what holds.
+    const last = this.#byId.get(id)?.last;
+    if (last && last.t < from) appendLive(track, { t: last.t, v: last.v ?? null, quality: last.quality ?? 'good' });
+    return track;
+  }
+
+  async #findStart(signal: AbortSignal): Promise<void> {
+    const firsts: number[] = [];
+    const numbers = this.cards.filter((card) => card.track === null).map((card) => card.series.id);
+    if (numbers.length > 0) {
+      const start = await findStart(api.hubNow(), async (from, to) => {
+        const answer = await api.query(numbers, from, to, BUCKETS, signal);
+        const starts = answer.series.filter((s) => s.t.length > 0).map((s) => s.t[0]);
+        return starts.length > 0 ? Math.min(...starts) : null;
+      });
+      if (start !== null) firsts.push(start);
+    }
+    const states = this.cards.filter((card) => card.track !== null);
+    const answers = await Promise.all(states.map((card) => api.rawRows(card.series.id, 0, api.hubNow(), 1, signal)));
+    firsts.push(...answers.flatMap((answer) => answer.series.flatMap((columns) => columns.t)));
+    if (firsts.length > 0) this.#start = Math.min(...firsts);
   }
 
   #take(answer: api.QueryAnswer): void {
@@ -245,6 +304,12 @@ export class Board {
     if (!card) return false;
     if (!card.last || t >= card.last.t) card.last = quality === 'good' ? { t, v } : { t, v, quality };
     if (t < this.span.from || (this.zoom !== null && t > this.zoom.to)) return false;
+    if (card.track) {
+      const late = appendLive(card.track, { t, v, quality }) === 'late';
+      if (late) card.due = true;
+      else this.#dirty = true;
+      return late;
+    }
     // Buckets are of numbers of good quality, as the hub has it.
     const number = typeof v === 'boolean' ? Number(v) : v;
     if (typeof number !== 'number' || quality !== 'good') return false;
@@ -275,6 +340,7 @@ export class Board {
     if (gap.device !== this.id) return;
     this.gaps = [...this.gaps, gap];
     this.#dirty = true;
+    this.#allDue();
     this.#requery();
   }
 
@@ -306,12 +372,18 @@ export class Board {
     const moved = this.zoom === null && now - this.span.to >= Math.max(1000, length / 1000);
     if (!moved && !this.#dirty) return;
     this.#moveSpan();
-    for (const card of this.cards) trimBefore(card.buckets, this.span.from);
+    for (const card of this.cards) {
+      trimBefore(card.buckets, this.span.from);
+      if (card.track) trimStates(card.track, this.span.from);
+    }
     this.#dirty = false;
     this.version += 1;
     // Live readings fill buckets only roughly: now and then the hub's own are taken.
     const idle = performance.now() - this.#queriedAt;
-    if (this.loaded && idle > Math.min(10 * MINUTE, Math.max(30_000, length / 10))) this.#requery();
+    if (this.loaded && idle > Math.min(10 * MINUTE, Math.max(30_000, length / 10))) {
+      this.#allDue();
+      this.#requery();
+    }
   }
 
   #fail(error: unknown): void {

@@ -9,6 +9,8 @@ const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', '
 
 /** A dash for "nothing known". */
 export const NONE = '–';
+/** A reading that says there is none: the sensor was asked and had nothing to tell. */
+export const NO_VALUE = 'no value';
 
 const two = (n: number): string => String(n).padStart(2, '0');
 
@@ -123,9 +125,22 @@ export function quantity(n: number | null | undefined, ucum: string): [string, s
   return [value(n === null || n === undefined ? n : n / factor), letter + unit(ucum)];
 }
 
-/** A reading's value with its unit; a truth value or a text is shown as it is. */
-export function shownValue(v: number | boolean | string | null | undefined, ucum: string): [string, string] {
-  return typeof v === 'boolean' || typeof v === 'string' ? [String(v), ''] : quantity(v, ucum);
+/** An integer with its unit: every digit of it, but where the unit takes a prefix as other quantities do. */
+function whole(n: number, ucum: string): [string, string] {
+  return prefix(Math.abs(n), ucum)[0] === 1 ? [count(n), unit(ucum)] : quantity(n, ucum);
+}
+
+/** A state as text; an empty text can be seen as one. */
+export function stateText(v: number | boolean | string | null): string {
+  if (v === null) return NO_VALUE;
+  return v === '' ? '""' : String(v);
+}
+
+/** A reading's value with its unit, by the type of its series; undefined is no reading at all. */
+export function shownValue(v: number | boolean | string | null | undefined, ucum: string, type = 'float'): [string, string] {
+  if (v === undefined) return [NONE, ''];
+  if (typeof v !== 'number') return [stateText(v), ''];
+  return type === 'int' ? whole(v, ucum) : quantity(v, ucum);
 }
 
 /** The labels of a value axis whose marks are `step` apart: all with the same decimals and prefix. */

@@ -8,27 +8,37 @@ import type { Band, Drawn, StampMark } from './series';
 import { markTitle } from './stamps';
 
 export const CHART_HEIGHT = 168;
-const AXIS_WIDTH = 54;
+/** Of the axis of values; a timeline leaves as much, so that all cards line up. */
+export const AXIS_WIDTH = 54;
 /** Of a digit in the axes' font. */
 const LABEL_WIDTH = 6.5;
 /** A narrower drag is a click that slipped. */
 const DRAG_MIN_PX = 6;
 /** A gap is at least this wide, so that a short one can be seen in a long range. */
 const BAND_MIN_PX = 2;
+/** Steps of an axis of integers: nothing lies between two of them. */
+const WHOLE_STEPS = Array.from({ length: 19 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
 
-export interface PlotInputs {
+/** What charts of numbers and timelines of states have in common. */
+export interface TimeInputs {
   width: number;
-  /** The values' unit, as a UCUM code. */
-  readonly unit: string;
   span(): { from: number; to: number };
-  drawn(): Drawn;
   bands(): Band[];
   marks(): StampMark[];
   onzoom(from: number, to: number): void;
+}
+
+export interface PlotInputs extends TimeInputs {
+  /** The values' unit, as a UCUM code. */
+  readonly unit: string;
+  /** Whether the values are integers. */
+  readonly whole: boolean;
+  drawn(): Drawn;
   onhover(index: number | null): void;
 }
 
-function colour(name: string): string {
+/** The colour of a custom property as it is now. */
+export function colour(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
@@ -44,11 +54,11 @@ interface Stretch {
   title: string;
 }
 
-function gaps(inputs: PlotInputs): Stretch[] {
+function gaps(inputs: TimeInputs): Stretch[] {
   return inputs.bands().map((band) => ({ from: band.from, to: band.to, title: bandTitle(band) }));
 }
 
-function corrected(inputs: PlotInputs): Stretch[] {
+function corrected(inputs: TimeInputs): Stretch[] {
   return inputs.marks().map((mark) => ({ from: mark.from, to: mark.to, title: markTitle(mark) }));
 }
 
@@ -77,54 +87,86 @@ function isAt(plot: uPlot, { from, to }: Stretch, left: number): boolean {
   return left >= start - 1 && left <= end + 1;
 }
 
+/** Draws the gaps and what was corrected. */
+export function drawStretches(plot: uPlot, inputs: TimeInputs): void {
+  drawBoxes(plot, 'gap-band', gaps(inputs));
+  drawBoxes(plot, 'stamp-mark', corrected(inputs));
+}
+
+/** Tells the gaps and corrections under the mouse; the plot's upper layer takes it, so that one carries their titles. */
+export function tellStretches(plot: uPlot, inputs: TimeInputs): void {
+  const left = pointerAt(plot);
+  const under = left === null ? [] : [...gaps(inputs), ...corrected(inputs)].filter((one) => isAt(plot, one, left));
+  const title = under.map((one) => one.title).join('\n\n');
+  if (plot.over.title !== title) plot.over.title = title;
+}
+
+/** Where the cursor is from the plot's left edge (px); null when it is outside. */
+export function pointerAt(plot: uPlot): number | null {
+  const { left } = plot.cursor;
+  return left !== undefined && left !== null && left >= 0 ? left : null;
+}
+
+/** Zooms to what was dragged over. */
+export function zoomSelected(plot: uPlot, inputs: TimeInputs): void {
+  const { left, width } = plot.select;
+  if (width < DRAG_MIN_PX) return;
+  const from = plot.posToVal(left, 'x');
+  const to = plot.posToVal(left + width, 'x');
+  plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+  inputs.onzoom(from, to);
+}
+
 function hooks(inputs: PlotInputs): uPlot.Hooks.Arrays {
   return {
-    draw: [(plot) => {
-      drawBoxes(plot, 'gap-band', gaps(inputs));
-      drawBoxes(plot, 'stamp-mark', corrected(inputs));
-    }],
+    draw: [(plot) => drawStretches(plot, inputs)],
     setCursor: [(plot) => {
-      const { left, idx } = plot.cursor;
-      const inside = left !== undefined && left !== null && left >= 0;
-      inputs.onhover(inside ? (idx ?? null) : null);
-      // The plot's upper layer takes the mouse, so it carries the titles of what lies beneath.
-      const under = inside ? [...gaps(inputs), ...corrected(inputs)].filter((one) => isAt(plot, one, left)) : [];
-      const title = under.map((one) => one.title).join('\n\n');
-      if (plot.over.title !== title) plot.over.title = title;
+      inputs.onhover(pointerAt(plot) === null ? null : (plot.cursor.idx ?? null));
+      tellStretches(plot, inputs);
     }],
-    setSelect: [(plot) => {
-      const { left, width } = plot.select;
-      if (width < DRAG_MIN_PX) return;
-      const from = plot.posToVal(left, 'x');
-      const to = plot.posToVal(left + width, 'x');
-      plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
-      inputs.onzoom(from, to);
-    }],
+    setSelect: [(plot) => zoomSelected(plot, inputs)],
   };
 }
 
-function axes(inputs: PlotInputs): uPlot.Axis[] {
-  const grid = { stroke: colour('--grid'), width: 1 };
+function axisLook(): uPlot.Axis {
   const font = `11px ${getComputedStyle(document.body).fontFamily}`;
-  const shared = { stroke: colour('--muted'), font, grid };
-  return [
-    {
-      ...shared,
-      size: 26,
-      space: 64,
-      ticks: { ...grid, size: 4 },
-      values: (_plot, splits, _axis, _space, step) => splits.map((ms) => axisTime(ms, step)),
-    },
-    {
-      ...shared,
-      // Wide enough for the longest label, and no narrower than the others' so that charts line up.
-      size: (_plot, labels) => Math.max(AXIS_WIDTH, ...(labels ?? []).map((label) => label.length * LABEL_WIDTH + 14)),
-      space: 28,
-      ticks: { show: false },
-      gap: 6,
-      values: (_plot, splits, _axis, _space, step) => axisValues(splits, step, inputs.unit),
-    },
-  ];
+  return { stroke: colour('--muted'), font, grid: { stroke: colour('--grid'), width: 1 } };
+}
+
+/** The axis of time. */
+export function timeAxis(): uPlot.Axis {
+  const look = axisLook();
+  return {
+    ...look,
+    size: 26,
+    space: 64,
+    ticks: { ...look.grid, size: 4 },
+    values: (_plot, splits, _axis, _space, step) => splits.map((ms) => axisTime(ms, step)),
+  };
+}
+
+function valueAxis(inputs: PlotInputs): uPlot.Axis {
+  return {
+    ...axisLook(),
+    // Wide enough for the longest label, and no narrower than the others' so that charts line up.
+    size: (_plot, labels) => Math.max(AXIS_WIDTH, ...(labels ?? []).map((label) => label.length * LABEL_WIDTH + 14)),
+    space: inputs.whole ? 22 : 28,
+    ticks: { show: false },
+    gap: 6,
+    ...(inputs.whole ? { incrs: WHOLE_STEPS } : {}),
+    values: (_plot, splits, _axis, _space, step) => axisValues(splits, step, inputs.unit),
+  };
+}
+
+/** How the mouse works along time. */
+export function timeCursor(fill: string): uPlot.Cursor {
+  return {
+    y: false,
+    drag: { x: true, y: false, setScale: false },
+    points: { size: 6, width: 0, fill },
+    // Charts share the cross hair but not the drag: one zoom is enough.
+    sync: { key: 'board', setSeries: false, filters: { pub: (type) => type === 'mousemove' || type === 'mouseleave' } },
+  };
 }
 
 function options(inputs: PlotInputs): uPlot.Options {
@@ -136,18 +178,12 @@ function options(inputs: PlotInputs): uPlot.Options {
     ms: 1,
     padding: [8, 10, 0, 0],
     legend: { show: false },
-    cursor: {
-      y: false,
-      drag: { x: true, y: false, setScale: false },
-      points: { size: 6, width: 0, fill: line },
-      // Charts share the cross hair but not the drag: one zoom is enough.
-      sync: { key: 'board', setSeries: false, filters: { pub: (type) => type === 'mousemove' || type === 'mouseleave' } },
-    },
+    cursor: timeCursor(line),
     scales: {
       x: { time: true, range: () => [inputs.span().from, inputs.span().to] },
       y: { range: (_plot, min, max) => (min === null || max === null ? [0, 1] : uPlot.rangeNum(min, max, 0.1, true)) },
     },
-    axes: axes(inputs),
+    axes: [timeAxis(), valueAxis(inputs)],
     series: [
       {},
       { ...edge },

@@ -6,6 +6,7 @@ mod dead;
 mod export;
 mod files;
 mod jobs;
+mod progress;
 mod query;
 mod show;
 mod socket;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tideline_link::{out, outln};
+use tideline_sql::worker::Caps;
 
 use cloud_hub::config::{self, Config, Layers};
 use cloud_hub::metadata::Role;
@@ -35,13 +37,36 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// What this process may use, when it is one that runs a statement and nothing else.
-    pub const fn worker(&self) -> Option<tideline_sql::worker::Caps> {
-        match self.command {
+    /// What this process does, when it is one that does what it is told over stdin and nothing else.
+    pub fn worker(&self) -> Option<Worker> {
+        match &self.command {
             Command::SqlWorker { memory_bytes, cpu_s } => {
-                Some(tideline_sql::worker::Caps { memory_bytes, cpu_s })
+                Some(Worker::Sql(Caps { memory_bytes: *memory_bytes, cpu_s: *cpu_s }))
+            }
+            Command::ParquetWorker { memory_bytes, cpu_s, columns } => {
+                let caps = Caps { memory_bytes: *memory_bytes, cpu_s: *cpu_s };
+                Some(Worker::Parquet(caps, columns.clone()))
             }
             _ => None,
+        }
+    }
+}
+
+/// A process with limits of its own.
+#[derive(Debug)]
+pub enum Worker {
+    /// It runs a statement.
+    Sql(Caps),
+    /// It reads these columns of a Parquet file.
+    Parquet(Caps, Vec<usize>),
+}
+
+impl Worker {
+    /// Does it.
+    pub fn run(&self) -> std::io::Result<()> {
+        match self {
+            Self::Sql(caps) => tideline_sql::worker::run(*caps),
+            Self::Parquet(caps, columns) => tideline_sql::parquet::run(*caps, columns),
         }
     }
 }
@@ -94,7 +119,7 @@ pub enum Command {
     /// Read series, or ask in SQL.
     Query(QueryArgs),
     /// Write readings to a Parquet, Arrow or CSV file, for DuckDB, pandas and the like.
-    Export(ExportArgs),
+    Export(export::ExportArgs),
     /// The store.
     #[command(subcommand)]
     Store(StoreCommand),
@@ -129,6 +154,16 @@ pub enum Command {
         memory_bytes: u64,
         #[arg(long)]
         cpu_s: u64,
+    },
+    /// Read the Parquet file on stdin; an import starts it.
+    #[command(hide = true)]
+    ParquetWorker {
+        #[arg(long)]
+        memory_bytes: u64,
+        #[arg(long)]
+        cpu_s: u64,
+        #[arg(long, value_delimiter = ',')]
+        columns: Vec<usize>,
     },
 }
 
@@ -354,37 +389,6 @@ fn span(text: &str) -> Result<String, cloud_hub::when::BadSpan> {
     parse_span(text).map(|_| text.to_owned())
 }
 
-/// What others read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FileFormat {
-    Parquet,
-    /// The stream of Arrow IPC.
-    Arrow,
-    Csv,
-}
-
-#[derive(Debug, Args)]
-pub struct ExportArgs {
-    /// The file to write; one that is there is replaced when the new one is whole.
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
-    /// How it is written; as the file's ending says when left out: .csv, .arrow or .arrows, and Parquet otherwise.
-    #[arg(long, value_enum)]
-    pub format: Option<FileFormat>,
-    /// These series only, as device/point; several with commas.
-    #[arg(long, conflicts_with = "device")]
-    pub series: Option<String>,
-    /// All series of this device; without both, all of the fleet.
-    #[arg(long)]
-    pub device: Option<String>,
-    /// From when: RFC 3339, Unix ms, or relative as -6h; from the beginning when left out.
-    #[arg(long, allow_hyphen_values = true)]
-    pub from: Option<String>,
-    /// Until when.
-    #[arg(long, default_value = "now", allow_hyphen_values = true)]
-    pub to: String,
-}
-
 #[derive(Debug, Subcommand)]
 pub enum DeadLetterCommand {
     /// All that are kept.
@@ -459,7 +463,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Backup { to } => backup::backup(&config, &to).await,
         Command::Restore { from, force } => backup::restore(&config, &from, force),
         // Neither comes here.
-        Command::Demo(_) | Command::SqlWorker { .. } => Ok(()),
+        Command::Demo(_) | Command::SqlWorker { .. } | Command::ParquetWorker { .. } => Ok(()),
         Command::EnrollToken(command) => beside::enroll_token(&HubSocket::of(&config), &command).await,
         Command::DeviceToken(command) => beside::device_token(&HubSocket::of(&config), &command).await,
         Command::Device(command) => beside::device(&HubSocket::of(&config), &command).await,

@@ -21,8 +21,8 @@ fn main() -> ExitCode {
     // What cannot be written to stderr is gone: telling that on stderr would panic.
     log.with_writer(std::io::stderr).log_internal_errors(false).init();
     // Without a runtime: it would open files that a worker may not have, and threads that it does not need.
-    if let Some(caps) = cli.worker() {
-        return match tideline_sql::worker::run(caps) {
+    if let Some(worker) = cli.worker() {
+        return match worker.run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 errln!("cloud-hub: {error}");

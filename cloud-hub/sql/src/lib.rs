@@ -1,4 +1,5 @@
-//! SQL over the hub's tables: what a statement may say, what it needs to read, and the process that runs it.
+//! SQL over the hub's tables: what a statement may say, what it needs to read, and the process that runs it. A process of
+//! the same kind reads Parquet files of others ([`parquet`]).
 //!
 //! ```text
 //! hub      check(text) ──▶ Statement: the text, and per table the times, devices and points that it can need
@@ -14,6 +15,7 @@ mod check;
 pub mod feed;
 mod functions;
 mod literals;
+pub mod parquet;
 mod table;
 pub mod worker;
 

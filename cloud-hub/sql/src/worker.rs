@@ -68,13 +68,13 @@ pub fn run(caps: Caps) -> io::Result<()> {
 }
 
 /// Has Polars start its threads, and open what wakes them: afterwards nothing can be opened.
-fn begin() -> io::Result<()> {
+pub(crate) fn begin() -> io::Result<()> {
     let small = DataFrame::new(1, vec![Column::new("a".into(), [1_i64])]);
     let summed = small.and_then(|frame| frame.lazy().select([col("a").sum()]).collect());
     summed.map(drop).map_err(|error| io::Error::other(error.to_string()))
 }
 
-fn limit(caps: Caps) -> io::Result<()> {
+pub(crate) fn limit(caps: Caps) -> io::Result<()> {
     let memory = program_bytes().saturating_add(caps.memory_bytes);
     for (what, most) in [
         (Resource::AS, memory),
@@ -257,13 +257,13 @@ fn answered(job: &Job, tables: Tables, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// What Polars says of an error, without the plan that it was found in.
-fn without_plan(text: &str) -> String {
+pub(crate) fn without_plan(text: &str) -> String {
     let cut = text.split("\n\nResolved plan").next().unwrap_or(text);
     cut.chars().take(REASON_CHARS_MAX).collect()
 }
 
 /// Polars panics where it finds no memory, and on some plans.
-fn of_panic(panic: &(dyn std::any::Any + Send)) -> Head {
+pub(crate) fn of_panic(panic: &(dyn std::any::Any + Send)) -> Head {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason");
     if text.contains("capacity overflow") || text.contains("memory") || text.contains("OutOfMemory") {

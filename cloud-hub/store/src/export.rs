@@ -11,8 +11,10 @@
 //! stream of Arrow is not; CSV is that of RFC 4180, with a header.
 //! This is the only file of the store that knows Polars.
 
-use std::io::{self, Write};
+use std::cell::Cell;
+use std::io::{self, Read, Seek, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use polars::io::parquet::write::BatchedWriter;
@@ -21,6 +23,7 @@ use polars_arrow::io::ipc::write::{StreamWriter, WriteOptions};
 
 use crate::config::StoreError;
 use crate::hot::SeriesId;
+use crate::query::RawCursor;
 use crate::store::Store;
 use crate::tables::SeriesMeta;
 
@@ -95,6 +98,22 @@ fn quoted(text: &str) -> String {
     }
 }
 
+/// Writes nothing while it is muted.
+struct Muted<W> {
+    out: W,
+    muted: Rc<Cell<bool>>,
+}
+
+impl<W: Write> Write for Muted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.muted.get() { Ok(bytes.len()) } else { self.out.write(bytes) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
 /// What rows are written to.
 enum Sink<W: Write> {
     Parquet(Box<BatchedWriter<W>>),
@@ -102,8 +121,16 @@ enum Sink<W: Write> {
     Csv(W),
 }
 
-impl<W: Write> Sink<W> {
-    fn begin(format: ExportFormat, mut out: W) -> PolarsResult<Self> {
+impl<W: Write> Sink<Muted<W>> {
+    /// One that goes on writes no beginning: what it writes belongs behind what was written before.
+    fn begin(format: ExportFormat, out: W, goes_on: bool) -> PolarsResult<Self> {
+        let muted = Rc::new(Cell::new(goes_on));
+        let sink = Self::start(format, Muted { out, muted: Rc::clone(&muted) })?;
+        muted.set(false);
+        Ok(sink)
+    }
+
+    fn start(format: ExportFormat, mut out: Muted<W>) -> PolarsResult<Self> {
         let empty = Group::default().frame()?;
         match format {
             ExportFormat::Parquet => {
@@ -164,7 +191,7 @@ pub fn export(
     (from_ns, to_ns): (i64, i64),
     out: impl Write,
 ) -> Result<u64, StoreError> {
-    let mut sink = guarded(|| Sink::begin(format, out))?;
+    let mut sink = guarded(|| Sink::begin(format, out, false))?;
     let (mut group, mut written) = (Group::default(), 0_u64);
     for id in series {
         let meta = store.meta(*id).ok_or_else(|| StoreError::Query(format!("there is no series {id}")))?;
@@ -192,4 +219,83 @@ pub fn export(
     }
     guarded(|| sink.finish())?;
     Ok(written)
+}
+
+/// A part of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExportPart {
+    /// Its rows.
+    pub rows: u64,
+    /// Where the next part begins; none where this was the last.
+    pub next: Option<RawCursor>,
+}
+
+/// Writes about `rows` rows of these series in `from..to`, from `after` on, to `out`. All parts of an export one behind
+/// the other are the export; but each part of Parquet is a file, see [`join`].
+pub fn part(
+    store: &Store,
+    format: ExportFormat,
+    series: &[SeriesId],
+    (from_ns, to_ns): (i64, i64),
+    (after, rows): (Option<RawCursor>, usize),
+    out: impl Write,
+) -> Result<ExportPart, StoreError> {
+    let goes_on = after.is_some() && format != ExportFormat::Parquet;
+    let mut sink = guarded(|| Sink::begin(format, out, goes_on))?;
+    let (mut group, mut written, mut after) = (Group::default(), 0_usize, after);
+    loop {
+        let most = GROUP_ROWS.min(rows.saturating_sub(written)).max(1);
+        let page = store.query_raw(series, from_ns, to_ns, after, most)?;
+        for column in page.series {
+            let meta = store
+                .meta(column.id)
+                .ok_or_else(|| StoreError::Query(format!("there is no series {}", column.id)))?;
+            written += column.times.len();
+            group.series.push((meta, column.times.len()));
+            group.times.extend_from_slice(&column.times);
+            group.values.extend_from_slice(&column.values);
+        }
+        if !group.times.is_empty() {
+            guarded(|| sink.write(&group))?;
+            group.clear();
+        }
+        after = page.next;
+        if after.is_none() || written >= rows {
+            break;
+        }
+    }
+    if after.is_none() || format == ExportFormat::Parquet {
+        guarded(|| sink.finish())?;
+    }
+    Ok(ExportPart { rows: written as u64, next: after })
+}
+
+/// Writes the rows of Parquet files of one schema as one file.
+///
+/// # Errors
+/// One cannot be read, or `out` not written.
+pub fn join<R: Read + Seek>(
+    parts: impl IntoIterator<Item = io::Result<R>>,
+    out: impl Write,
+) -> Result<(), StoreError> {
+    let (mut out, mut writer) = (Some(out), None);
+    for part in parts {
+        let mut bytes = Vec::new();
+        part.and_then(|mut part| part.read_to_end(&mut bytes))
+            .map_err(|error| StoreError::Query(format!("a part cannot be read: {error}")))?;
+        let frame = guarded(|| ParquetReader::new(io::Cursor::new(bytes)).finish())?;
+        if let Some(out) = out.take() {
+            let begun = || {
+                ParquetWriter::new(out)
+                    .with_compression(ParquetCompression::Zstd(None))
+                    .set_parallel(false)
+                    .batched(frame.schema())
+            };
+            writer = Some(guarded(begun)?);
+        }
+        if let Some(writer) = writer.as_mut().filter(|_| frame.height() > 0) {
+            guarded(|| writer.write_batch(&frame))?;
+        }
+    }
+    writer.map_or(Ok(()), |writer| guarded(|| writer.finish().map(drop)))
 }

@@ -44,7 +44,7 @@ pub use calendar::{BadCalendar, Calendar, Width};
 pub use config::{StoreConfig, StoreError};
 pub use dead::{Head as DeadLetterHead, LetterId};
 pub use decode::readings;
-pub use export::ExportFormat;
+pub use export::{ExportFormat, ExportPart, join as join_exports};
 pub use files::{FileHandle, FileSystem, Files, OpenMode, RealFiles, Stat};
 pub use hot::{Reading, SeriesId};
 pub use inspect::{Inspection, inspect};

@@ -36,7 +36,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use crate::agreement;
 use crate::buckets::Aggregate;
 use crate::config::{StoreConfig, StoreError};
-use crate::export::{self, ExportFormat};
+use crate::export::{self, ExportFormat, ExportPart};
 use crate::hot::SeriesId;
 use crate::log::{AgentState, EpochLedger, Opening, lock};
 use crate::manifest::Manifest;
@@ -335,6 +335,22 @@ impl Store {
         out: impl Write,
     ) -> Result<u64, StoreError> {
         export::export(self, format, series, (from_ns, to_ns), out)
+    }
+
+    /// As [`Self::export`], about so many rows from `after` on, which is the `next` of the part before with the same
+    /// series and range. What parts are one behind the other is told at [`crate::ExportPart`].
+    ///
+    /// # Errors
+    /// As [`Self::export`].
+    pub fn export_part(
+        &self,
+        format: ExportFormat,
+        series: &[SeriesId],
+        range_ns: (i64, i64),
+        after: (Option<RawCursor>, usize),
+        out: impl Write,
+    ) -> Result<ExportPart, StoreError> {
+        export::part(self, format, series, range_ns, after, out)
     }
 
     /// What a series is.

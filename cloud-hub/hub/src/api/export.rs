@@ -1,5 +1,7 @@
 //! Readings as a file that other programs read.
 
+mod part;
+
 use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,19 +44,28 @@ pub struct ExportQuery {
     from: Option<String>,
     to: Option<String>,
     format: Option<String>,
+    rows: Option<usize>,
+    after: Option<String>,
 }
 
 /// Readings as Parquet, Arrow stream or CSV
 ///
 /// Columns device, point, unit (strings), time (timestamp in ns, UTC; in CSV RFC 3339) and value (double), by series,
 /// time and arrival. A body that is broken off was cut off by an error of the hub, which its log tells.
+///
+/// With `rows` the answer is a part of about so many rows. Its header `tideline-next` is the `after` of the next one, with
+/// all else the same and times that are not relative; the last part has none. `tideline-rows` says how many rows it has,
+/// `tideline-share` about which share of all was read with it. Parts of CSV and Arrow one behind the other are the whole;
+/// each part of Parquet is a file.
 #[utoipa::path(get, path = "/api/v1/export", operation_id = "export",
     params(
         ("series" = Option<String>, Query, description = "device/point, several with commas, up to 1000; all when left out"),
         ("device" = Option<String>, Query, description = "All series of this device"),
         ("from" = Option<String>, Query, description = "RFC 3339, Unix ms, or relative as -6h; the beginning when left out"),
         ("to" = Option<String>, Query, description = "As from; now when left out"),
-        ("format" = Option<String>, Query, description = "parquet, arrow or csv; parquet when left out")),
+        ("format" = Option<String>, Query, description = "parquet, arrow or csv; parquet when left out"),
+        ("rows" = Option<u64>, Query, description = "A part of about so many rows, 1 to 262144; all when left out"),
+        ("after" = Option<String>, Query, description = "Where the part begins, as the one before said; only with rows")),
     responses((status = 200, description = "The readings", content((Vec<u8> = "application/vnd.apache.parquet"), (Vec<u8> = "application/vnd.apache.arrow.stream"), (String = "text/csv"))), (status = 503, description = "`too-many-exports`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn export(State(hub): State<App>, Query(query): Query<ExportQuery>) -> Result<Response, ApiError> {
     let now_ns = hub.clock.wall_ns();
@@ -72,6 +83,13 @@ pub async fn export(State(hub): State<App>, Query(query): Query<ExportQuery>) ->
         let detail = "as many exports as are allowed are running; ask again when one has ended";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-exports", detail)
     })?;
+    if let Some(rows) = query.rows {
+        return part::answer(hub, turn, (format, written), part::of(&query, rows, series, (from_ns, to_ns))?)
+            .await;
+    }
+    if query.after.is_some() {
+        return Err(ApiError::bad("bad-cursor", "after is for parts, of which rows says how long they are"));
+    }
     let (parts, body) = mpsc::channel(PARTS_MAX);
     let whole = Arc::new(AtomicBool::new(false));
     let body = BrokenOff::unless(Arc::clone(&whole), body);
@@ -95,11 +113,14 @@ pub async fn export(State(hub): State<App>, Query(query): Query<ExportQuery>) ->
             Err(error) => tracing::error!(error, "an export was broken off"),
         }
     });
-    let headers = [
+    Ok((described(format), Body::from_stream(body)).into_response())
+}
+
+fn described(format: Format) -> [(header::HeaderName, String); 2] {
+    [
         (header::CONTENT_TYPE, format.media_type().to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"readings.{}\"", format.name())),
-    ];
-    Ok((headers, Body::from_stream(body)).into_response())
+    ]
 }
 
 fn format_of(named: Option<&str>) -> Result<(Format, ExportFormat), ApiError> {

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::{Method, Request, Response};
+use hyper::{HeaderMap, Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,6 +18,23 @@ use cloud_hub::doors::SOCKET;
 
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What the hub answers instead of what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("the hub says: {detail} ({code})")]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    code: String,
+    detail: String,
+}
+
+/// What is sent.
+enum Sent<'a> {
+    Nothing,
+    Json(&'a Value),
+    Cbor(Bytes),
+}
 
 /// The running hub beside this command.
 #[derive(Debug, Clone)]
@@ -77,24 +94,31 @@ impl HubSocket {
     /// # Errors
     /// As [`Self::get`].
     pub async fn stream(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
-        let (response, driver) = self.send(method, path, body).await?;
-        let answer = Answer { body: response.into_body(), driver };
-        Ok(answer)
+        let sent = body.map_or(Sent::Nothing, Sent::Json);
+        let (response, driver) = self.send(method, path, sent).await?;
+        let (head, body) = response.into_parts();
+        Ok(Answer { headers: head.headers, body, driver })
+    }
+
+    /// Puts bytes of CBOR in a place.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn put_cbor(&self, path: &str, body: Bytes) -> Result<Value> {
+        self.told(self.send(Method::PUT, path, Sent::Cbor(body)).await?).await
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
-        let (response, _driver) = self.send(method, path, body).await?;
+        self.told(self.send(method, path, body.map_or(Sent::Nothing, Sent::Json)).await?).await
+    }
+
+    async fn told(&self, (response, _driver): (Response<Incoming>, Driver)) -> Result<Value> {
         let bytes = whole(response.into_body()).await?;
         if bytes.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_slice(&bytes)?) }
     }
 
     /// An answer that is no refusal.
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<(Response<Incoming>, Driver)> {
+    async fn send(&self, method: Method, path: &str, body: Sent<'_>) -> Result<(Response<Incoming>, Driver)> {
         let stream = UnixStream::connect(&self.path).await.with_context(|| {
             let path = self.path.display();
             format!("no hub answers at {path}; is it running, and is --data its data folder?")
@@ -103,18 +127,21 @@ impl HubSocket {
         let driver = Driver(tokio::spawn(connection));
         let request = Request::builder().method(method).uri(path).header("host", "hub");
         let request = match body {
-            Some(body) => request
+            Sent::Json(body) => request
                 .header("content-type", "application/json")
                 .body(Full::new(Bytes::from(body.to_string())))?,
-            None => request.body(Full::default())?,
+            Sent::Cbor(body) => request.header("content-type", "application/cbor").body(Full::new(body))?,
+            Sent::Nothing => request.body(Full::default())?,
         };
         let response = sender.send_request(request).await?;
-        if response.status().is_success() {
+        let status = response.status();
+        if status.is_success() {
             return Ok((response, driver));
         }
         let value: Value = serde_json::from_slice(&whole(response.into_body()).await?).unwrap_or_default();
         let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
-        bail!("the hub says: {} ({})", text("detail"), text("code"));
+        let refusal = Refusal { status: status.as_u16(), code: text("code"), detail: text("detail") };
+        Err(refusal.into())
     }
 }
 
@@ -136,12 +163,18 @@ impl Drop for Driver {
 /// An answer that is read part by part.
 #[derive(Debug)]
 pub struct Answer {
+    headers: HeaderMap,
     body: Incoming,
     #[expect(dead_code, reason = "it moves the body on until it is dropped")]
     driver: Driver,
 }
 
 impl Answer {
+    /// A header, if it is there and text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
     /// The next part; none at the end. Cancel safe.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ pub mod device_tokens;
 pub mod devices;
 pub mod enroll;
 pub mod export;
+pub mod imports;
 pub mod jobs;
 pub mod last;
 pub mod ledger;
@@ -73,6 +74,9 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         last::last,
         aggregate::aggregate,
         export::export,
+        imports::begin,
+        imports::show,
+        imports::chunk,
         jobs::list,
         jobs::show,
         jobs::put,
@@ -182,7 +186,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .layer(middleware::from_fn(whole_body))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         // They read their bodies themselves, after they know whose they are.
-        .merge(write::routes())
+        .merge(write::routes().merge(imports::routes()))
         .layer(middleware::map_response(problem::unify))
         .with_state(hub);
     match door {

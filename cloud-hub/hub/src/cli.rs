@@ -5,6 +5,7 @@ mod beside;
 mod dead;
 mod export;
 mod files;
+mod import;
 mod jobs;
 mod progress;
 mod query;
@@ -120,6 +121,8 @@ pub enum Command {
     Query(QueryArgs),
     /// Write readings to a Parquet, Arrow or CSV file, for DuckDB, pandas and the like.
     Export(export::ExportArgs),
+    /// Store the readings of Parquet or CSV files, each file once.
+    Import(import::ImportArgs),
     /// The store.
     #[command(subcommand)]
     Store(StoreCommand),
@@ -471,5 +474,6 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Token(command) => beside::token(&HubSocket::of(&config), &command).await,
         Command::Query(args) => query::query(&HubSocket::of(&config), &args).await,
         Command::Export(args) => export::export(&HubSocket::of(&config), &args).await,
+        Command::Import(args) => import::import(&config, args).await,
     }
 }

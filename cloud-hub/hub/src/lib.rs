@@ -13,6 +13,7 @@ pub mod descriptors;
 pub mod doors;
 pub mod fleet;
 pub mod hub;
+pub mod imports;
 pub mod ingest;
 pub mod jobs;
 pub mod live;

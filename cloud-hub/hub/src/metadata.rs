@@ -179,6 +179,31 @@ record! {
     }
 }
 record! {
+    /// A file that was imported, by who did it and the hash of what it is.
+    ImportRecord in "imports" {
+        /// What the file was called.
+        name: String,
+        /// Who began it.
+        by: String,
+        /// How often it was imported before.
+        generation: u32,
+        /// Its series.
+        series: u64,
+        /// Its rows.
+        rows: u64,
+        /// The readings that it is stored as.
+        readings: u64,
+        /// Values that it has not.
+        nulls: u64,
+        /// Values that were not taken.
+        refused: u64,
+        /// The chunks that it is stored in.
+        chunks: u64,
+        /// When it was begun, Unix ms.
+        begun_ms: i64,
+    }
+}
+record! {
     /// A stream job, by its name.
     JobRecord in "jobs" {
         /// Its definition as JSON, which was checked.
@@ -212,7 +237,7 @@ record! {
     }
 }
 
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     DeviceRecord::TABLE,
     EnrolRecord::TABLE,
     UserRecord::TABLE,
@@ -220,6 +245,7 @@ const TABLES: [&str; 11] = [
     WriteTokenRecord::TABLE,
     WriterRecord::TABLE,
     WriterSeriesRecord::TABLE,
+    ImportRecord::TABLE,
     JobRecord::TABLE,
     DeviceTokenRecord::TABLE,
     SessionRecord::TABLE,

@@ -23,6 +23,7 @@ use tokio::task::JoinError;
 pub use self::admission::{Admission, DEVICES_PER_TOKEN_MAX, DevicePattern, only_device};
 pub use self::writer::{ROWS_PER_BATCH_MAX, Writer};
 use crate::hub::App;
+use crate::imports::IMPORT_PREFIX;
 use crate::jobs::is_job;
 use crate::metadata::{Changes, DeviceRecord, MetadataError};
 use crate::places::{Limits, Place, Places};
@@ -41,10 +42,10 @@ const NEXT_MS: u32 = 300_000;
 /// How often it is noted in the registry that a writer was heard of.
 const NOTE_EVERY_MS: i64 = 60_000;
 
-/// Whether only writers may have this id, those of tokens and those of jobs.
+/// Whether only writers may have this id, those of tokens, of jobs and of imports.
 #[must_use]
 pub fn is_writer(id: &str) -> bool {
-    id.starts_with(WRITER_PREFIX) || is_job(id)
+    id.starts_with(WRITER_PREFIX) || is_job(id) || id.starts_with(IMPORT_PREFIX)
 }
 
 /// Why readings were not stored.

@@ -103,7 +103,11 @@ pub async fn require_admin(
     }
 }
 
-fn principal_of(hub: &App, request: &Request) -> Result<Principal, ApiError> {
+/// Who sent a request.
+///
+/// # Errors
+/// As [`authenticate`].
+pub(super) fn principal_of(hub: &App, request: &Request) -> Result<Principal, ApiError> {
     if request.extensions().get::<LocalSocket>().is_some() {
         return Ok(Principal { name: "local".to_owned(), role: Role::Admin, credential: Credential::Local });
     }
@@ -127,7 +131,7 @@ fn principal_of(hub: &App, request: &Request) -> Result<Principal, ApiError> {
 fn by_token(hub: &App, token: &str) -> Result<Principal, ApiError> {
     if write_tokens::find(hub, token)?.is_some() {
         return Err(ApiError::forbidden(
-            "this token only writes readings, to /api/v2/write, /write and /api/v1/write",
+            "this token only writes readings, to /api/v2/write, /write, /api/v1/write and /api/v1/imports",
         ));
     }
     let (id, secret) = token

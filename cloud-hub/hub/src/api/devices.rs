@@ -15,6 +15,7 @@ use super::ledger::total;
 use super::problem::{ApiError, Problem};
 use super::shapes::{Device, DeviceEvents, DevicePage, DeviceRequest, DeviceState, Ledger, Uplink, Way};
 use crate::hub::{App, Hub};
+use crate::imports::IMPORT_PREFIX;
 use crate::jobs::JOB_PREFIX;
 use crate::metadata::{Changes, DeviceRecord, MetadataError};
 use crate::presence::{PresenceEvent, Shown, State as PresenceState};
@@ -139,7 +140,7 @@ pub async fn add(
 pub(super) fn not_reserved(id: &str) -> Result<(), ApiError> {
     if is_writer(id) {
         let detail = format!(
-            "{id:?}: ids that begin with {WRITER_PREFIX:?} are those of tokens that write, and with {JOB_PREFIX:?} those of jobs"
+            "{id:?}: ids that begin with {WRITER_PREFIX:?} are those of tokens that write, with {JOB_PREFIX:?} those of jobs, and with {IMPORT_PREFIX:?} those of imports"
         );
         return Err(ApiError::new(StatusCode::CONFLICT, "reserved-id", detail));
     }

@@ -14,6 +14,7 @@ use tower::ServiceExt as _;
 mod aggregate;
 mod devices;
 mod enrol;
+mod imports;
 mod jobs;
 mod letters;
 mod live;

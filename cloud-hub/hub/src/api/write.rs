@@ -124,7 +124,7 @@ async fn line_protocol(hub: &App, query: &InfluxQuery, request: Request, malform
     let precision = Precision::parse(query.precision.as_deref()).map_err(|e| none(e.into()))?;
     let place = place(hub, &grant).map_err(none)?;
     let packed = packed(request.headers()).map_err(none)?;
-    let bytes = whole(request.into_body()).await.map_err(none)?;
+    let bytes = whole(request.into_body(), BODY_BYTES_MAX).await.map_err(none)?;
     let now_ns = hub.clock.wall_ns();
     let parse = move |mapping: &mut Mapping<'_>| {
         let plain = if packed { &body::gunzip(&bytes)? } else { &bytes[..] };
@@ -160,7 +160,7 @@ async fn samples(hub: &App, request: Request) -> Done {
     let grant = grant(hub, request.headers(), None).map_err(none)?;
     let version = version(request.headers()).map_err(none)?;
     let place = place(hub, &grant).map_err(none)?;
-    let bytes = whole(request.into_body()).await.map_err(none)?;
+    let bytes = whole(request.into_body(), BODY_BYTES_MAX).await.map_err(none)?;
     let parse = move |mapping: &mut Mapping<'_>| remote::parse(&body::unsnap(&bytes)?, version, mapping);
     store(hub, (grant, place), &SERIES, parse, |_| true).await
 }
@@ -246,16 +246,19 @@ fn place(hub: &Hub, grant: &Grant) -> Result<Place<String>, ApiError> {
     })
 }
 
-async fn whole(body: Body) -> Result<Vec<u8>, ApiError> {
-    let read = tokio::time::timeout(BODY_MAX, axum::body::to_bytes(body, BODY_BYTES_MAX)).await;
+/// The whole body, which may have so many bytes.
+///
+/// # Errors
+/// It is longer, or does not come.
+pub(super) async fn whole(body: Body, most: usize) -> Result<Vec<u8>, ApiError> {
+    let read = tokio::time::timeout(BODY_MAX, axum::body::to_bytes(body, most)).await;
     let read = read.map_err(|_| {
         let detail = format!("the body did not come within {} s", BODY_MAX.as_secs());
         ApiError::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", detail)
     })?;
     let bytes = read.map_err(|error| {
         if error.into_inner().is::<LengthLimitError>() {
-            let detail =
-                format!("the body is over the limit of {BODY_BYTES_MAX} bytes; send it in smaller parts");
+            let detail = format!("the body is over the limit of {most} bytes; send it in smaller parts");
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
         } else {
             ApiError::bad("bad-request", "the body ended too early")

@@ -19,6 +19,7 @@ use serde_json::json;
 use tideline_protocol::block;
 use tideline_protocol::model::SeriesDef;
 use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::value::{Quality, Value};
 use tideline_spool::LoadedRun;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -88,7 +89,7 @@ pub fn write(
     out: &mut impl Write,
 ) -> anyhow::Result<u64> {
     if !selection.json {
-        writeln!(out, "seq,device,point,unit,time_ns,value")?;
+        writeln!(out, "seq,device,point,unit,time_ns,value,quality")?;
     }
     let (mut left, mut missing) = (held, 0);
     let next = |left: &RangeSet| left.iter().next().map(|(first, _)| first);
@@ -116,31 +117,47 @@ fn write_run(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     if selection.json {
-        return each_reading(selection, defs, run, |seq, def, time_ns, value| {
+        return each_reading(selection, defs, run, |seq, def, time_ns, (value, quality)| {
             let SeriesDef { device, point, unit, .. } = def;
-            let row = json!({
+            let value = in_json(&value);
+            let mut row = json!({
                 "seq": seq, "device": device, "point": point, "unit": unit, "time_ns": time_ns, "value": value
             });
+            if let (Some(row), true) = (row.as_object_mut(), quality != Quality::Good) {
+                row.insert("quality".into(), quality.as_str().into());
+            }
             Ok(writeln!(out, "{row}")?)
         });
     }
-    // A unit may hold what a CSV has to quote.
+    // A unit and a text may hold what a CSV has to quote.
     let mut rows = csv::Writer::from_writer(out);
-    each_reading(selection, defs, run, |seq, def, time_ns, value| {
+    each_reading(selection, defs, run, |seq, def, time_ns, (value, quality)| {
         let (seq, time_ns, value) = (seq.to_string(), time_ns.to_string(), value.to_string());
         let (device, point) = (def.device.as_str(), def.point.as_str());
-        Ok(rows.write_record([seq.as_str(), device, point, &def.unit, &time_ns, &value])?)
+        Ok(rows.write_record([seq.as_str(), device, point, &def.unit, &time_ns, &value, quality.as_str()])?)
     })?;
     Ok(rows.flush()?)
+}
+
+/// A number, a truth value, a text or null; what JSON has no number for is null.
+fn in_json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Float(number) => (*number).into(),
+        Value::Int(integer) => (*integer).into(),
+        Value::Bool(truth) => (*truth).into(),
+        Value::Text(text) => text.as_ref().into(),
+    }
 }
 
 fn each_reading(
     selection: &Selection,
     defs: &[SeriesDef],
     run: &LoadedRun,
-    mut take: impl FnMut(u64, &SeriesDef, i64, f64) -> anyhow::Result<()>,
+    mut take: impl FnMut(u64, &SeriesDef, i64, (Value, Quality)) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    for column in block::decode(&run.block, &run.rows, run.first)?.columns {
+    let decoded = block::decode(&run.block, &run.rows, run.first)?;
+    for column in decoded.columns {
         let Some(def) = usize::try_from(column.series).ok().and_then(|n| defs.get(n)) else { continue };
         if !selection.has_series(def) {
             continue;
@@ -149,7 +166,7 @@ fn each_reading(
         let seqs = seqs.flat_map(|(rows, seq)| std::iter::repeat_n(seq, *rows as usize));
         for ((time_ns, value), seq) in column.times.iter().zip(&column.values).zip(seqs) {
             if selection.has_time(*time_ns) {
-                take(seq, def, *time_ns, *value)?;
+                take(seq, def, *time_ns, decoded.boxes.value(*value, def.kind()))?;
             }
         }
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tideline_protocol::value::Boxes;
 use tideline_spool::{DEFAULT_STREAM, SpoolError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -25,8 +26,10 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct Chunk {
     /// The source's name in status.
     pub source: String,
-    /// The readings by series.
+    /// The readings by series; their values are words of `boxes`.
     pub rows: Vec<SeriesRows>,
+    /// What values stand for that are no plain numbers.
+    pub boxes: Boxes,
     /// The clock that gave the times; none when they are the source's own.
     pub clock: Option<Ahead>,
     /// The source's position once these are durable.
@@ -79,8 +82,8 @@ pub async fn run_stream(
         let (mut portions, mut told, mut count) = (Vec::new(), Vec::new(), 0);
         let mut next = Some(first);
         while let Some(chunk) = next.take() {
-            let Chunk { source, rows, clock, position, durable } = chunk;
-            let portion = Portion { source, rows, clock, positions: position.into_iter().collect() };
+            let Chunk { source, rows, boxes, clock, position, durable } = chunk;
+            let portion = Portion { source, rows, boxes, clock, positions: position.into_iter().collect() };
             count += portion.count();
             portions.push(Arc::new(portion));
             told.extend(durable);

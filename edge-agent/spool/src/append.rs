@@ -7,6 +7,7 @@ use redb::WriteTransaction;
 use tideline_protocol::block::BlockBuilder;
 use tideline_protocol::clocks::Stamp;
 use tideline_protocol::model::{Class, DropCause, Sample, Seq, SeriesNo};
+use tideline_protocol::value::Boxes;
 use tideline_protocol::wire::{RUN_BYTES_MAX, RUN_ROWS_MAX};
 
 use crate::blob::{BLOB_HEADER_LEN, Header, block_crc, cost};
@@ -62,11 +63,19 @@ impl EncodedBatch {
     }
 }
 
-/// Encodes the readings of one batch; a series may come several times.
+/// Encodes the readings of one batch, of plain numbers; a series may come several times.
 ///
 /// # Errors
 /// They are more than fit into one run.
 pub fn encode_batch(items: &[(SeriesNo, &[Sample])]) -> Result<EncodedBatch, SpoolError> {
+    encode_boxed(items, &Boxes::new())
+}
+
+/// As [`encode_batch`], with values of all kinds: words of `boxes`.
+///
+/// # Errors
+/// They are more than fit into one run, in rows or in bytes, texts among them.
+pub fn encode_boxed(items: &[(SeriesNo, &[Sample])], boxes: &Boxes) -> Result<EncodedBatch, SpoolError> {
     let samples = || items.iter().flat_map(|(_, samples)| samples.iter());
     let found = samples().count() as u64;
     let too_many = || SpoolError::TooLarge { what: "rows", found, max: RUN_ROWS_MAX };
@@ -75,7 +84,7 @@ pub fn encode_batch(items: &[(SeriesNo, &[Sample])]) -> Result<EncodedBatch, Spo
     }
     let rows = u32::try_from(found).map_err(|_| too_many())?;
     let mut builder = BlockBuilder::new();
-    builder.push_batch(items);
+    builder.push_boxed(items, boxes);
     let block = builder.finish();
     if block.bytes.len() > RUN_BYTES_MAX {
         let (found, max) = (block.bytes.len() as u64, RUN_BYTES_MAX as u64);

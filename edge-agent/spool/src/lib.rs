@@ -51,7 +51,7 @@ mod tail;
 pub mod testing;
 mod thin;
 
-pub use append::{EncodedBatch, encode_batch};
+pub use append::{EncodedBatch, encode_batch, encode_boxed};
 pub use backend::Files;
 pub use check::{Stats, VerifyReport};
 pub use flash::Pace;

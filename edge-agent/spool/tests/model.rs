@@ -1,4 +1,4 @@
-//! The spool against a model that is a plain map, with random actions, power cuts among them.
+//! The spool against a model that is a plain map, with values of all kinds and random actions, power cuts among them.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -8,15 +8,16 @@ use proptest::prelude::*;
 use tideline_protocol::block;
 use tideline_protocol::model::{DeviceId, PointId, Sample, Seq, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::value::{Boxes, Quality, Value};
 use tideline_protocol::wire::Settlement;
 use tideline_spool::testing::CrashBackend;
-use tideline_spool::{Spool, SpoolConfig, SpoolError};
+use tideline_spool::{Spool, SpoolConfig, SpoolError, encode_boxed};
 
 const CONFIG: SpoolConfig = SpoolConfig { quota_bytes: 4_000, flash_bytes_per_day: 0 };
 
 #[derive(Debug, Clone)]
 enum Action {
-    Append { rows: Vec<u8>, cursor: u8 },
+    Append { rows: Vec<u8>, cursor: u8, typed: bool },
     Settle { lo: u64, len: u64, fate: u8 },
     ConfirmGaps,
     Load { first: u64, bytes: usize },
@@ -30,7 +31,8 @@ enum Action {
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        8 => (prop::collection::vec(0_u8..40, 1..4), any::<u8>()).prop_map(|(rows, cursor)| Action::Append { rows, cursor }),
+        8 => (prop::collection::vec(0_u8..40, 1..4), any::<u8>(), any::<bool>())
+            .prop_map(|(rows, cursor, typed)| Action::Append { rows, cursor, typed }),
         4 => (1_u64..60, 0_u64..12, 0_u8..3).prop_map(|(lo, len, fate)| Action::Settle { lo, len, fate }),
         1 => Just(Action::ConfirmGaps),
         3 => (1_u64..60, 1_usize..2000).prop_map(|(first, bytes)| Action::Load { first, bytes }),
@@ -48,16 +50,34 @@ fn def(n: usize) -> SeriesDef {
     SeriesDef::new(DeviceId::parse("dev").unwrap(), point, "Cel".into())
 }
 
+/// Time, value and quality.
+type Reading = (i64, Value, Quality);
+
+/// Of a few texts and of all kinds, each with its quality.
+fn typed(cursor: u8, i: u8) -> (Value, Quality) {
+    let of = cursor.wrapping_mul(31).wrapping_add(i);
+    let value = match of % 7 {
+        0 => Value::Null,
+        1 => Value::Int(i64::MAX - i64::from(of)),
+        2 => Value::Int(i64::from(of) - 100),
+        3 => Value::Bool(of > 100),
+        4 => Value::Text(format!("state {}", of % 5).into()),
+        5 => Value::Text(format!("own {cursor} {i}").into()),
+        _ => Value::Float(f64::from(of) / 8.0),
+    };
+    (value, Quality::ALL[usize::from(of / 7 % 3)])
+}
+
 struct World {
     disk: CrashBackend,
     spool: Option<Spool>,
-    // Every durable batch: (series, samples) in append order.
-    model: BTreeMap<u64, Vec<(u32, Vec<Sample>)>>,
+    // Every durable batch: (series, readings) in append order.
+    model: BTreeMap<u64, Vec<(u32, Vec<Reading>)>>,
     cursor: Option<u8>,
 }
 
-fn rows(batch: &[(u32, Vec<Sample>)]) -> u64 {
-    batch.iter().map(|(_, samples)| samples.len() as u64).sum()
+fn rows(batch: &[(u32, Vec<Reading>)]) -> u64 {
+    batch.iter().map(|(_, readings)| readings.len() as u64).sum()
 }
 
 impl World {
@@ -78,20 +98,30 @@ impl World {
     }
 
     fn append(&mut self, counts: &[u8], cursor: u8) {
+        self.append_values(counts, cursor, |i| {
+            (Value::Float(f64::from(cursor) + f64::from(i)), Quality::Good)
+        });
+    }
+
+    fn append_values(&mut self, counts: &[u8], cursor: u8, value: impl Fn(u8) -> (Value, Quality)) {
         let spool = self.spool.as_mut().unwrap();
-        let batch: Vec<(u32, Vec<Sample>)> = counts
-            .iter()
-            .enumerate()
-            .map(|(n, count)| {
-                let samples = (0..*count).map(|i| Sample {
-                    time_ns: i64::from(i) * 1_000,
-                    value: f64::from(cursor) + f64::from(i),
-                });
-                (spool.series_no(&def(n)).unwrap(), samples.collect())
-            })
+        let reading = |i| {
+            let (value, quality) = value(i);
+            (i64::from(i) * 1_000, value, quality)
+        };
+        let of = counts.iter().enumerate();
+        let batch: Vec<(u32, Vec<Reading>)> = of
+            .map(|(n, count)| (spool.series_no(&def(n)).unwrap(), (0..*count).map(reading).collect()))
             .collect();
-        let items: Vec<(u32, &[Sample])> = batch.iter().map(|(no, samples)| (*no, &samples[..])).collect();
-        match spool.append(&items, &[("source", &[cursor])]) {
+        let mut boxes = Boxes::new();
+        let mut sample = |(time_ns, value, quality): &Reading| Sample {
+            time_ns: *time_ns,
+            value: boxes.word(value.clone(), *quality),
+        };
+        let samples: Vec<(u32, Vec<Sample>)> =
+            batch.iter().map(|(no, readings)| (*no, readings.iter().map(&mut sample).collect())).collect();
+        let items: Vec<(u32, &[Sample])> = samples.iter().map(|(no, samples)| (*no, &samples[..])).collect();
+        match spool.append_encoded(&encode_boxed(&items, &boxes).unwrap(), &[("source", &[cursor])]) {
             Ok(seq) if rows(&batch) > 0 => {
                 assert_eq!(seq.get(), self.model.len() as u64 + 1);
                 self.model.insert(seq.get(), batch);
@@ -142,16 +172,23 @@ impl World {
             let batch = &self.model[&seq];
             assert_eq!(u64::from(count), rows(batch));
             for column in &mine.columns {
-                let (_, samples) = batch.iter().find(|(no, _)| *no == column.series).unwrap();
-                let values: Vec<f64> = samples.iter().map(|s| s.value).collect();
-                assert_eq!(column.values, values);
+                let (_, readings) = batch.iter().find(|(no, _)| *no == column.series).unwrap();
+                assert_eq!(column.values.len(), readings.len());
+                let words = column.times.iter().zip(&column.values);
+                for ((time_ns, word), (time, value, quality)) in words.zip(readings) {
+                    let found = decoded.boxes.value(*word, value.kind().unwrap_or_default());
+                    assert_eq!((time_ns, &found), (time, &(value.clone(), *quality)));
+                }
             }
         }
     }
 
     fn step(&mut self, action: &Action) {
         match action {
-            Action::Append { rows, cursor } => self.append(rows, *cursor),
+            Action::Append { rows, cursor, typed: false } => self.append(rows, *cursor),
+            Action::Append { rows, cursor, typed: true } => {
+                self.append_values(rows, *cursor, |i| typed(*cursor, i));
+            }
             Action::Settle { lo, len, fate } => self.settle(*lo, lo + len, *fate),
             Action::ConfirmGaps => {
                 let gaps = self.spool().gaps_unconfirmed().unwrap();

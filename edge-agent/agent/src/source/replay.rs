@@ -14,6 +14,7 @@ use std::time::Duration;
 use tideline_profiles::Profile;
 use tideline_protocol::model::{DeviceId, PointId, Sample, SeriesDef};
 use tideline_protocol::time::{Clock, NS_PER_MS};
+use tideline_protocol::value::Boxes;
 use tokio::sync::oneshot;
 
 use self::lines::{Lines, Place};
@@ -118,7 +119,7 @@ impl Replay {
             let (source, durable) = (self.context.name.clone(), ended.then_some(durable));
             // The file's own times are no business of this clock.
             let clock = (self.timestamps == Timestamps::Now).then(|| Ahead::of(self.clock.as_ref()));
-            let chunk = Chunk { source, rows, clock, position, durable };
+            let chunk = Chunk { source, rows, boxes: Boxes::new(), clock, position, durable };
             tokio::select! {
                 sent = self.context.out.send(chunk) => if sent.is_err() { return },
                 _ = self.context.stop.wait_for(|stop| *stop) => return,

@@ -3,11 +3,13 @@
 //! However much came, all of a request is in the spool or nothing of it: its batches go in together
 //! with its positions, so that a kill leaves no part of a chunk behind that would be read again.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use tideline_protocol::model::{Sample, Seq, SeriesDef, SeriesNo};
-use tideline_spool::{EncodedBatch, Spool, SpoolError, encode_batch};
+use tideline_protocol::value::Boxes;
+use tideline_spool::{EncodedBatch, Spool, SpoolError, encode_boxed};
 
 use super::{Answer, Position, SeriesRows};
 use crate::clock::Ahead;
@@ -20,8 +22,10 @@ const STEP_NS: u64 = 500_000_000;
 pub struct Portion {
     /// The source's name in status.
     pub source: String,
-    /// The readings by series; a series may come several times.
+    /// The readings by series, their values words of `boxes`; a series may come several times.
     pub rows: Vec<SeriesRows>,
+    /// What values stand for that are no plain numbers.
+    pub boxes: Boxes,
     /// The clock that gave the times; none when they are the source's own.
     pub clock: Option<Ahead>,
     /// Positions that are durable with them.
@@ -67,7 +71,29 @@ pub fn without_room(spool: &mut Spool, append: &Append) -> HashSet<SeriesDef> {
     rows.filter(|(def, _)| spool.series_no(def).is_err()).map(|(def, _)| def.clone()).collect()
 }
 
-type Items<'a> = Vec<(SeriesNo, &'a [Sample])>;
+/// Readings of several portions that one clock gave the times of.
+struct Together<'a> {
+    clock: Option<Ahead>,
+    items: Vec<(SeriesNo, Cow<'a, [Sample]>)>,
+    boxes: Boxes,
+}
+
+impl<'a> Together<'a> {
+    const fn new(clock: Option<Ahead>) -> Self {
+        Self { clock, items: Vec::new(), boxes: Boxes::new() }
+    }
+
+    /// Adds readings whose values are words of `boxes`: each portion has a table of its own.
+    fn push(&mut self, series: SeriesNo, samples: &'a [Sample], boxes: &Boxes) {
+        let mut samples = Cow::Borrowed(samples);
+        if samples.iter().any(|sample| sample.value.is_nan()) {
+            let mut words: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
+            self.boxes.adopt(&mut words, boxes);
+            samples.to_mut().iter_mut().zip(words).for_each(|(sample, word)| sample.value = word);
+        }
+        self.items.push((series, samples));
+    }
+}
 
 /// Whether readings of the two may be in one batch: between them the clock was not set.
 fn is_same(one: Option<Ahead>, other: Option<Ahead>) -> bool {
@@ -86,30 +112,28 @@ pub fn write(spool: &mut Spool, group: &[Append]) -> Result<Vec<HashSet<SeriesDe
     // The last word of a source counts.
     let mut positions = BTreeMap::new();
     for append in group {
-        let (mut items, mut rejected): (Vec<(_, Items<'_>)>, _) = (Vec::new(), HashSet::new());
+        let (mut all, mut rejected): (Vec<Together<'_>>, _) = (Vec::new(), HashSet::new());
         for portion in &append.portions {
-            let clock = portion.clock;
-            if items.last().is_none_or(|(other, _)| !is_same(*other, clock)) {
-                items.push((clock, Vec::new()));
-            }
+            let mut together = match all.pop_if(|last| is_same(last.clock, portion.clock)) {
+                Some(last) => last,
+                None => Together::new(portion.clock),
+            };
             for (def, samples) in &portion.rows {
                 match spool.series_no(def) {
-                    Ok(series) => items
-                        .iter_mut()
-                        .last()
-                        .into_iter()
-                        .for_each(|(_, i)| i.push((series, samples.as_slice()))),
+                    Ok(series) => together.push(series, samples, &portion.boxes),
                     Err(SpoolError::TooManySeries { def }) => drop(rejected.insert(*def)),
                     Err(error) => return Err(error),
                 }
             }
+            all.push(together);
             let named = portion.positions.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
             positions.extend(named);
         }
         let stream = spool.stream_named(&append.stream)?;
-        for (clock, items) in items {
+        for Together { clock, items, boxes } in all {
+            let items: Vec<_> = items.iter().map(|(series, samples)| (*series, samples.as_ref())).collect();
             let mut encoded = Vec::new();
-            encode(&items, append.rows_max.max(1), &mut encoded)?;
+            encode(&items, &boxes, append.rows_max.max(1), &mut encoded)?;
             let stamp = clock.and_then(|clock| spool.stamp(clock.offset_ns, clock.believed));
             batches.extend(encoded.into_iter().map(|batch| batch.on(stream).stamped(stamp)));
         }
@@ -124,13 +148,14 @@ pub fn write(spool: &mut Spool, group: &[Append]) -> Result<Vec<HashSet<SeriesDe
 /// too many bytes.
 fn encode(
     items: &[(SeriesNo, &[Sample])],
+    boxes: &Boxes,
     rows_max: u64,
     into: &mut Vec<EncodedBatch>,
 ) -> Result<(), SpoolError> {
     let rows: u64 = items.iter().map(|(_, samples)| samples.len() as u64).sum();
     let mut parts = rows.div_ceil(rows_max);
     if parts <= 1 {
-        match encode_batch(items) {
+        match encode_boxed(items, boxes) {
             Err(SpoolError::TooLarge { .. }) if rows > 1 => parts = 2,
             encoded => {
                 into.push(encoded?);
@@ -149,7 +174,7 @@ fn encode(
         let mut series: BTreeMap<SeriesNo, Vec<Sample>> = BTreeMap::new();
         part.iter().for_each(|(number, sample)| series.entry(*number).or_default().push(*sample));
         let items: Vec<_> = series.iter().map(|(number, samples)| (*number, samples.as_slice())).collect();
-        encode(&items, rows_max, into)?;
+        encode(&items, boxes, rows_max, into)?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tideline_protocol::block;
 use tideline_protocol::model::{DeviceId, PointId, RowCounts};
+use tideline_protocol::value::{Boxes, NULL, Quality, Value, ValueKind};
 use tideline_spool::testing::CrashBackend;
 
 use super::*;
@@ -205,4 +206,70 @@ fn too_many_bytes_for_one_batch_are_several() {
     assert_eq!(spool.account().produced, 600_000);
     let run = spool.load_run(Seq::new(2), Seq::new(2), 1, 1).unwrap().unwrap();
     assert_eq!(run.rows, RowCounts::one(300_000));
+}
+
+/// All readings of the spool: series, time, value, quality.
+fn held(spool: &mut Spool, kind: ValueKind) -> Vec<(u32, i64, Value, Quality)> {
+    let head = spool.head();
+    let run = spool.load_run(Seq::FIRST, head, 1 << 20, 100).unwrap().unwrap();
+    let decoded = block::decode(&run.block, &run.rows, run.first).unwrap();
+    let rows = decoded.columns.iter().flat_map(|column| {
+        let rows = column.times.iter().zip(&column.values);
+        rows.map(|(time_ns, word)| {
+            let (value, quality) = decoded.boxes.value(*word, kind);
+            (column.series, *time_ns, value, quality)
+        })
+    });
+    rows.collect()
+}
+
+#[test]
+fn portions_with_tables_of_their_own_share_batches_and_keep_their_values() {
+    for rows_max in [RUN_ROWS_MAX, 2] {
+        let disk = CrashBackend::new();
+        let mut worker = on(&disk, 1 << 28);
+        let portion = |start: i64, texts: &[&str]| {
+            let mut boxes = Boxes::new();
+            let texts = texts.iter().map(|text| boxes.word(Value::Text((*text).into()), Quality::Uncertain));
+            let samples = texts.zip(start..).map(|(value, time_ns)| Sample { time_ns, value }).collect();
+            Arc::new(Portion { rows: vec![(def("state"), samples)], boxes, ..Portion::default() })
+        };
+        // One without a table, whose NaN looks like a word of the others' tables.
+        let mut foreign = Boxes::new();
+        let value = foreign.word(Value::Text("foreign".into()), Quality::Good);
+        let samples = vec![Sample { time_ns: 9, value }, Sample { time_ns: 10, value: NULL }];
+        let plain = Arc::new(Portion { rows: vec![(def("state"), samples)], ..Portion::default() });
+        let portions = vec![portion(1, &["on", "off", "on"]), portion(4, &["off", "idle"]), plain];
+        let (answer, mut told) = oneshot::channel();
+        worker.append(vec![Append { stream: DEFAULT_STREAM.into(), portions, rows_max, answer }]);
+        let head = told.try_recv().unwrap().unwrap().head;
+        assert_eq!(head, Seq::new(if rows_max == 2 { 4 } else { 1 }));
+        let text = |time_ns, text: &str| (0, time_ns, Value::Text(text.into()), Quality::Uncertain);
+        let null = |time_ns| (0, time_ns, Value::Null, Quality::Good);
+        let wanted = [
+            text(1, "on"),
+            text(2, "off"),
+            text(3, "on"),
+            text(4, "off"),
+            text(5, "idle"),
+            null(9),
+            null(10),
+        ];
+        assert_eq!(held(worker.spool.as_mut().unwrap(), ValueKind::Text), wanted);
+    }
+}
+
+#[test]
+fn texts_of_too_many_bytes_for_one_batch_are_several() {
+    let disk = CrashBackend::new();
+    let mut worker = on(&disk, 1 << 28);
+    let mut boxes = Boxes::new();
+    let texts = (0..1_200).map(|n| boxes.word(Value::Text(format!("{n:04000}").into()), Quality::Good));
+    let samples = texts.zip(0..).map(|(value, time_ns)| Sample { time_ns, value }).collect();
+    let portion = Portion { rows: vec![(def("state"), samples)], boxes, ..Portion::default() };
+    let (answer, mut told) = oneshot::channel();
+    let portions = vec![Arc::new(portion)];
+    worker.append(vec![Append { stream: DEFAULT_STREAM.into(), portions, rows_max: RUN_ROWS_MAX, answer }]);
+    assert_eq!(told.try_recv().unwrap().unwrap().head, Seq::new(2));
+    assert_eq!(worker.spool.as_mut().unwrap().account().produced, 1_200);
 }

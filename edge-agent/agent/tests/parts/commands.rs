@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::json;
+
 use tideline_protocol::model::{DeviceId, PointId, Sample, SeriesDef};
-use tideline_spool::{Spool, SpoolConfig, journal_path};
+use tideline_protocol::value::{Boxes, Quality, Value, ValueKind};
+use tideline_spool::{Spool, SpoolConfig, encode_boxed, journal_path};
 
 struct Said {
     good: bool,
@@ -75,7 +78,7 @@ fn store_commands_look_at_a_spool_and_leave_it_as_it_is() {
         assert_eq!((&found["ok"], &found["rows"]), (&true.into(), &12.into()));
         let said = run(folder.path(), &["store", "export"]);
         assert_eq!(said.out.lines().count(), 13, "{}", said.out);
-        assert!(said.out.contains("\n3,pump-7,flow,l/s,23,2.5\n"), "{}", said.out);
+        assert!(said.out.contains("\n3,pump-7,flow,l/s,23,2.5,good\n"), "{}", said.out);
         let args = ["store", "export", "--series", "pump-7/flow", "--from", "1970-01-01T00:00:00.000000023Z"];
         assert_eq!(run(folder.path(), &args).out.lines().count(), 2, "the header and the last reading");
         let args = ["store", "export", "--to", "0"];
@@ -99,13 +102,67 @@ fn an_export_quotes_what_a_csv_has_to_quote() {
     drop(spool);
     let said = run(folder.path(), &["store", "export"]);
     assert!(
-        said.out.ends_with("\n1,pump-7,flow,\"\"\"l\"\",\ns\",-1,1000000000000000000000\n"),
+        said.out.ends_with("\n1,pump-7,flow,\"\"\"l\"\",\ns\",-1,1000000000000000000000,good\n"),
         "{}",
         said.out
     );
     let mut rows = csv::Reader::from_reader(said.out.as_bytes());
     let row = rows.records().next().unwrap().unwrap();
-    assert_eq!((row.len(), row.get(3)), (6, Some(unit.as_str())));
+    assert_eq!((row.len(), row.get(3)), (7, Some(unit.as_str())));
+}
+
+#[test]
+fn an_export_shows_values_of_all_kinds_with_their_quality() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = Spool::open_file(&folder.path().join("spool.redb"), SpoolConfig::default()).unwrap();
+    let device = DeviceId::parse("pump-7").unwrap();
+    let mut boxes = Boxes::new();
+    let batch: Vec<_> = [
+        (ValueKind::Int, Value::Int(i64::MIN), Quality::Good),
+        (ValueKind::Bool, Value::Bool(true), Quality::Good),
+        (ValueKind::Text, Value::Text("a, \"b\"".into()), Quality::Good),
+        (ValueKind::Float, Value::Float(7.5), Quality::Bad),
+        (ValueKind::Int, Value::Null, Quality::Uncertain),
+    ]
+    .into_iter()
+    .zip(0..)
+    .map(|((kind, value, quality), n)| {
+        let point = PointId::parse(&format!("p{n}")).unwrap();
+        let def = SeriesDef::new(device.clone(), point, String::new()).of_kind(kind);
+        (spool.series_no(&def).unwrap(), [Sample { time_ns: n, value: boxes.word(value, quality) }])
+    })
+    .collect();
+    let items: Vec<_> = batch.iter().map(|(series, samples)| (*series, &samples[..])).collect();
+    spool.append_encoded(&encode_boxed(&items, &boxes).unwrap(), &[]).unwrap();
+    drop(spool);
+    let said = run(folder.path(), &["store", "export"]);
+    let rows: Vec<&str> = said.out.lines().collect();
+    assert_eq!(
+        rows,
+        [
+            "seq,device,point,unit,time_ns,value,quality",
+            "1,pump-7,p0,,0,-9223372036854775808,good",
+            "1,pump-7,p1,,1,true,good",
+            "1,pump-7,p2,,2,\"a, \"\"b\"\"\",good",
+            "1,pump-7,p3,,3,7.5,bad",
+            "1,pump-7,p4,,4,,uncertain",
+        ]
+    );
+    let said = run(folder.path(), &["store", "export", "--json"]);
+    let rows: Vec<serde_json::Value> =
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let shown: Vec<_> = rows.iter().map(|row| (&row["value"], row.get("quality"))).collect();
+    let (bad, uncertain) = (json!("bad"), json!("uncertain"));
+    assert_eq!(
+        shown,
+        [
+            (&json!(i64::MIN), None),
+            (&json!(true), None),
+            (&json!("a, \"b\""), None),
+            (&json!(7.5), Some(&bad)),
+            (&json!(null), Some(&uncertain)),
+        ]
+    );
 }
 
 #[test]

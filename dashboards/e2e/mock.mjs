@@ -55,15 +55,35 @@ function rowsOf(device, state, from, to) {
   return rows;
 }
 
-function rawAnswer(device, id, params) {
+function rawAnswer(device, ids, params) {
   const [from, to] = ['from', 'to'].map((name) => Number(params.get(name)));
   const limit = Number(params.get('limit') ?? 10_000);
   const skip = Number(params.get('cursor') ?? 0);
-  const state = statesOf(device).find((one) => `${device}/${one.point}` === id);
-  const rows = state ? rowsOf(device, state, from, to) : [];
+  const rows = ids.flatMap((id) => {
+    const point = id.slice(device.length + 1);
+    const state = statesOf(device).find((one) => one.point === point);
+    const found = state ? rowsOf(device, state, from, to) : numberRows(device, POINTS[device].find((p) => p[0] === point), from, to);
+    return found.map((row) => ({ id, type: state?.type ?? 'float', ...row }));
+  });
   const page = rows.slice(skip, skip + limit);
-  const series = [{ id, unit: '', type: state?.type ?? 'float', tier: 'raw', t: page.map((r) => r.t), t_ns: page.map((r) => `${r.t}000000`), v: page.map((r) => r.v), quality: page.map((r) => r.quality) }];
+  const series = ids.map((id) => page.filter((row) => row.id === id)).filter((own) => own.length > 0).map((own) => ({
+    id: own[0].id, unit: '', type: own[0].type, tier: 'raw', t: own.map((r) => r.t), t_ns: own.map((r) => `${r.t}000000`),
+    v: own.map((r) => r.v), quality: own.map((r) => r.quality),
+  }));
   return { series, next: skip + limit < rows.length ? String(skip + limit) : null, partial: false, thinned_to: null };
+}
+
+/** A reading in fifty of numbers is doubtful, one has no value; buckets leave them out. */
+const numberQuality = (p, ms) => (Math.floor(ms / 1000 + p[0].length) % 50 === 7 ? 'uncertain' : Math.floor(ms / 1000) % 97 === 3 ? 'bad' : 'good');
+const hasNone = (ms) => Math.floor(ms / 1000) % 61 === 5;
+
+function numberRows(device, p, from, to) {
+  const now = Date.now();
+  const rows = [];
+  for (let ms = Math.ceil(Math.max(from, BEGAN - HISTORY_MS) / 1000) * 1000; ms <= Math.min(to, now); ms += 1000) {
+    if (stored(device, ms, now)) rows.push({ t: ms, v: hasNone(ms) ? null : valueAt(p, ms), quality: numberQuality(p, ms) });
+  }
+  return rows;
 }
 
 const second = (ms) => ((ms - BEGAN) / 1000) % 60;
@@ -153,7 +173,7 @@ function columnsOf(id, from, to, buckets) {
       flush();
       bucket = start;
     }
-    if (stored(device, ms, now)) values.push(valueAt(point, ms));
+    if (stored(device, ms, now) && numberQuality(point, ms) === 'good' && !hasNone(ms)) values.push(valueAt(point, ms));
   }
   flush();
   return out;
@@ -174,7 +194,7 @@ function readingsOf(device, times) {
     const due = times.filter((t) => (t / 1000) % state.every === 0);
     return { id: `${device}/${state.point}`, t: due, v: due.map((t) => stateAt(state, t)), quality: due.map(qualityAt) };
   });
-  const numbers = POINTS[device].map((p) => ({ id: `${device}/${p[0]}`, t: times, v: times.map((t) => valueAt(p, t)) }));
+  const numbers = POINTS[device].map((p) => ({ id: `${device}/${p[0]}`, t: times, v: times.map((t) => (hasNone(t) ? null : valueAt(p, t))), quality: times.map((t) => numberQuality(p, t)) }));
   return { series: [...numbers, ...states.filter((one) => one.t.length > 0)] };
 }
 
@@ -228,7 +248,7 @@ async function api(request, response, url) {
     const ids = url.searchParams.get('series').split(',');
     const gaps = ids[0].startsWith('pump-7/') ? gapsOf(POINTS['pump-7'].length).map((gap) => ({ device: 'pump-7', ...gap })) : [];
     const restamped = ids[0].startsWith('pump-7/') ? RESTAMPED.map((one) => ({ device: 'pump-7', ...one })) : [];
-    if (!url.searchParams.has('buckets')) return json(response, 200, { ...rawAnswer(ids[0].split('/', 1)[0], ids[0], url.searchParams), missing: [], gaps, restamped });
+    if (!url.searchParams.has('buckets')) return json(response, 200, { ...rawAnswer(ids[0].split('/', 1)[0], ids, url.searchParams), missing: [], gaps, restamped });
     return json(response, 200, { series: ids.map((id) => columnsOf(id, from, to, buckets)), partial: false, missing: [], gaps, restamped });
   }
   if (path === '/live') {

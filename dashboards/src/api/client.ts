@@ -25,7 +25,7 @@ const PAGE_LIMIT = 500;
 /** Pages followed before giving up, so that a bad cursor cannot loop for ever. */
 const PAGES_MAX = 100;
 /** Series asked for in one query, so that the address stays short. */
-const QUERY_SERIES_MAX = 24;
+export const QUERY_SERIES_MAX = 24;
 /** Differences below this are noise: the Date header counts whole seconds. */
 const CLOCK_NOISE_MS = 2000;
 
@@ -184,15 +184,15 @@ export async function query(
 /** Rows asked for in one page of raw readings. */
 const RAW_PAGE_ROWS = 5_000;
 
-/** The oldest raw readings of one series over [from, to], at most `rows`, and what is said beside them. */
+/** The oldest raw readings of some series over [from, to], at most `rows`, and what is said beside them; of one more page, `next`. */
 export async function rawRows(
-  id: string,
+  ids: string[],
   from: number,
   to: number,
   rows: number,
   signal?: AbortSignal,
 ): Promise<RawAnswer> {
-  const params = new URLSearchParams({ series: id, from: String(Math.floor(from)), to: String(Math.ceil(to)) });
+  const params = new URLSearchParams({ series: ids.join(','), from: String(Math.floor(from)), to: String(Math.ceil(to)) });
   const pages: RawAnswer[] = [];
   for (let left = rows; left > 0;) {
     params.set('limit', String(Math.min(left, RAW_PAGE_ROWS)));

@@ -3,6 +3,7 @@
 import * as api from '../api/client';
 import type { Device, LiveReadings, Missing, QueryGap, ReadingValue, Restamped, Series } from '../api/client';
 import { LiveFeed } from '../api/live';
+import { addDoubt, doubtOf, DOUBTS_ROWS_MAX, DOUBTS_SPAN_MAX_MS, trimDoubts, type Doubt } from './doubts';
 import {
   emptyBuckets, findStart, fromColumns, mergeLive, trimBefore, type Buckets,
 } from './series';
@@ -42,6 +43,8 @@ export interface Card {
   track: Track | null;
   /** Whether the track is to be asked for with the next query: live readings keep it exact, unlike buckets. */
   due: boolean;
+  /** Numbers that are not good, in a range short enough for them; null when they are not known. */
+  doubts: Doubt[] | null;
   tier: string;
   last: Series['last'];
 }
@@ -49,7 +52,22 @@ interface Reading { id: string; t: number; v: ReadingValue | null; quality: stri
 
 function makeCard(series: Series): Card {
   const states = series.type === 'bool' || series.type === 'text';
-  return { series, buckets: emptyBuckets(), track: states ? emptyTrack() : null, due: states, tier: '', last: series.last };
+  return { series, buckets: emptyBuckets(), track: states ? emptyTrack() : null, due: states, doubts: null, tier: '', last: series.last };
+}
+
+/** The doubtful ones of raw readings by series; null when there are too many readings to know them all. */
+function doubtsOf(answers: api.RawAnswer[]): Map<string, Doubt[]> | null {
+  if (answers.some((answer) => answer.next)) return null;
+  const found = new Map<string, Doubt[]>();
+  for (const columns of answers.flatMap((answer) => answer.series)) {
+    const doubts = found.get(columns.id) ?? [];
+    columns.t.forEach((t, i) => {
+      const what = doubtOf(columns.v[i] ?? null, columns.quality?.[i] ?? 'good');
+      if (what !== null) doubts.push({ t, what });
+    });
+    found.set(columns.id, doubts);
+  }
+  return found;
 }
 
 function toPage(answer: api.RawAnswer): Page {
@@ -86,6 +104,8 @@ export class Board {
   #querying = false;
   #listing = false;
   #listed = false;
+  /** Whether doubtful numbers are to be asked for with the next query. */
+  #doubtsDue = true;
   #tail: Reading[] = [];
   #byId = new Map<string, Card>();
   #dirty = false;
@@ -151,6 +171,7 @@ export class Board {
     this.#querying = false;
     this.#moveSpan();
     this.#allDue();
+    this.#doubtsDue = true;
     this.version += 1;
     void this.#query(this.preset === 'all' && this.zoom === null);
   }
@@ -174,6 +195,7 @@ export class Board {
   #again(): void {
     void this.#loadDevice();
     this.#allDue();
+    this.#doubtsDue = true;
     if (this.#listed) this.#requery();
     else void this.#loadSeries();
   }
@@ -197,6 +219,7 @@ export class Board {
     try {
       const list = await api.seriesOf(this.id, this.#listAbort.signal);
       list.sort((a, b) => (a.point < b.point ? -1 : 1));
+      this.#doubtsDue ||= list.some((series) => !this.#byId.has(series.id));
       this.cards = list.map((series) => this.#byId.get(series.id) ?? makeCard(series));
       this.#byId = new Map(this.cards.map((card) => [card.series.id, card]));
       this.#listed = true;
@@ -222,15 +245,20 @@ export class Board {
       // What comes late from here on makes them due again.
       for (const card of due) card.due = false;
       const { from, to } = this.span;
-      const [answer, tracks] = await Promise.all([
+      const [answer, tracks, doubts] = await Promise.all([
         this.#buckets(from, to, signal),
         Promise.all(due.map((card) => this.#track(card.series.id, from, to, signal))),
+        this.#doubtsDue ? this.#doubts(from, to, signal) : undefined,
       ]).catch((error: unknown) => {
         for (const card of due) card.due = true;
         throw error;
       });
       if (signal.aborted) return;
       due.forEach((card, i) => { card.track = tracks[i]; });
+      if (doubts !== undefined) {
+        this.#doubtsDue = false;
+        for (const card of this.cards) card.doubts = card.track === null && doubts ? (doubts.get(card.series.id) ?? []) : null;
+      }
       this.#take(answer);
     } catch (error) {
       if (!signal.aborted) this.#fail(error);
@@ -244,14 +272,28 @@ export class Board {
 
   /** The buckets of the numbers, and what is said beside them; the latter alone where there are no numbers. */
   async #buckets(from: number, to: number, signal: AbortSignal): Promise<api.QueryAnswer> {
-    const ids = this.cards.filter((card) => card.track === null).map((card) => card.series.id);
+    const ids = this.#numbers();
     if (ids.length > 0) return api.query(ids, from, to, BUCKETS, signal);
     if (this.cards.length === 0) return { series: [], gaps: [], restamped: [], partial: false };
-    return { ...await api.rawRows(this.cards[0].series.id, from, to, 1, signal), series: [] };
+    return { ...await api.rawRows([this.cards[0].series.id], from, to, 1, signal), series: [] };
+  }
+
+  #numbers(): string[] {
+    return this.cards.filter((card) => card.track === null).map((card) => card.series.id);
+  }
+
+  async #doubts(from: number, to: number, signal: AbortSignal): Promise<Map<string, Doubt[]> | null> {
+    if (to - from > DOUBTS_SPAN_MAX_MS) return null;
+    const ids = this.#numbers();
+    const parts: Promise<api.RawAnswer>[] = [];
+    for (let at = 0; at < ids.length; at += api.QUERY_SERIES_MAX) {
+      parts.push(api.rawRows(ids.slice(at, at + api.QUERY_SERIES_MAX), from, to, DOUBTS_ROWS_MAX, signal));
+    }
+    return doubtsOf(await Promise.all(parts));
   }
 
   async #track(id: string, from: number, to: number, signal: AbortSignal): Promise<Track> {
-    const track = await loadTrack(from, to, async (start, end) => toPage(await api.rawRows(id, start, end, STATE_ROWS_MAX, signal)));
+    const track = await loadTrack(from, to, async (start, end) => toPage(await api.rawRows([id], start, end, STATE_ROWS_MAX, signal)));
     if (track.cut !== null || track.bands.length > 0) return track;
     // Nothing was said for long: the newest reading of all may tell what holds.
     const last = this.#byId.get(id)?.last;
@@ -261,7 +303,7 @@ export class Board {
 
   async #findStart(signal: AbortSignal): Promise<void> {
     const firsts: number[] = [];
-    const numbers = this.cards.filter((card) => card.track === null).map((card) => card.series.id);
+    const numbers = this.#numbers();
     if (numbers.length > 0) {
       const start = await findStart(api.hubNow(), async (from, to) => {
         const answer = await api.query(numbers, from, to, BUCKETS, signal);
@@ -271,7 +313,7 @@ export class Board {
       if (start !== null) firsts.push(start);
     }
     const states = this.cards.filter((card) => card.track !== null);
-    const answers = await Promise.all(states.map((card) => api.rawRows(card.series.id, 0, api.hubNow(), 1, signal)));
+    const answers = await Promise.all(states.map((card) => api.rawRows([card.series.id], 0, api.hubNow(), 1, signal)));
     firsts.push(...answers.flatMap((answer) => answer.series.flatMap((columns) => columns.t)));
     if (firsts.length > 0) this.#start = Math.min(...firsts);
   }
@@ -309,6 +351,11 @@ export class Board {
       if (late) card.due = true;
       else this.#dirty = true;
       return late;
+    }
+    const what = doubtOf(v, quality);
+    if (what !== null && card.doubts) {
+      addDoubt(card.doubts, { t, what });
+      this.#dirty = true;
     }
     // Buckets are of numbers of good quality, as the hub has it.
     const number = typeof v === 'boolean' ? Number(v) : v;
@@ -375,6 +422,7 @@ export class Board {
     for (const card of this.cards) {
       trimBefore(card.buckets, this.span.from);
       if (card.track) trimStates(card.track, this.span.from);
+      if (card.doubts) trimDoubts(card.doubts, this.span.from);
     }
     this.#dirty = false;
     this.version += 1;

@@ -3,6 +3,7 @@
 // content security policy allows.
 import uPlot from 'uplot';
 import { causesText } from './causes';
+import { doubtTitle, type DoubtMark } from './doubts';
 import { axisTime, axisValues, count, range } from './format';
 import type { Band, Drawn, StampMark } from './series';
 import { markTitle } from './stamps';
@@ -34,6 +35,7 @@ export interface PlotInputs extends TimeInputs {
   /** Whether the values are integers. */
   readonly whole: boolean;
   drawn(): Drawn;
+  doubts(): DoubtMark[];
   onhover(index: number | null): void;
 }
 
@@ -48,7 +50,7 @@ export function bandTitle(band: Band): string {
 }
 
 /** A stretch of the chart with a box of its own and a hover text. */
-interface Stretch {
+export interface Stretch {
   from: number;
   to: number;
   title: string;
@@ -94,9 +96,9 @@ export function drawStretches(plot: uPlot, inputs: TimeInputs): void {
 }
 
 /** Tells the gaps and corrections under the mouse; the plot's upper layer takes it, so that one carries their titles. */
-export function tellStretches(plot: uPlot, inputs: TimeInputs): void {
+export function tellStretches(plot: uPlot, inputs: TimeInputs, more: Stretch[] = []): void {
   const left = pointerAt(plot);
-  const under = left === null ? [] : [...gaps(inputs), ...corrected(inputs)].filter((one) => isAt(plot, one, left));
+  const under = left === null ? [] : [...gaps(inputs), ...corrected(inputs), ...more].filter((one) => isAt(plot, one, left));
   const title = under.map((one) => one.title).join('\n\n');
   if (plot.over.title !== title) plot.over.title = title;
 }
@@ -117,12 +119,21 @@ export function zoomSelected(plot: uPlot, inputs: TimeInputs): void {
   inputs.onzoom(from, to);
 }
 
+function doubtful(marks: DoubtMark[]): Stretch[] {
+  return marks.map((mark) => ({ from: mark.from, to: mark.to, title: doubtTitle(mark) }));
+}
+
 function hooks(inputs: PlotInputs): uPlot.Hooks.Arrays {
   return {
-    draw: [(plot) => drawStretches(plot, inputs)],
+    draw: [(plot) => {
+      drawStretches(plot, inputs);
+      const marks = inputs.doubts();
+      drawBoxes(plot, 'doubt-bad', doubtful(marks.filter((mark) => mark.counts.has('bad'))));
+      drawBoxes(plot, 'doubt-mark', doubtful(marks.filter((mark) => !mark.counts.has('bad'))));
+    }],
     setCursor: [(plot) => {
       inputs.onhover(pointerAt(plot) === null ? null : (plot.cursor.idx ?? null));
-      tellStretches(plot, inputs);
+      tellStretches(plot, inputs, doubtful(inputs.doubts()));
     }],
     setSelect: [(plot) => zoomSelected(plot, inputs)],
   };

@@ -3,94 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use redb::{Builder, Database, DatabaseError, StorageBackend};
 use tideline_store::{FileHandle, FileSystem, OpenMode, Stat};
 
-/// A file or a folder, whatever it is called.
-pub type NodeId = usize;
-pub const ROOT: NodeId = 0;
+use crate::changes::{Change, Failure, Fault, Name, Node, NodeId, ROOT};
 
 const KILLED: &str = "the process was killed";
-
-/// A name in a folder.
-pub type Name = (NodeId, OsString);
-
-#[derive(Debug, Clone)]
-pub enum Node {
-    File { data: Vec<u8>, modified: u64 },
-    Dir(BTreeMap<OsString, NodeId>),
-}
-
-/// A change, in the order in which they were asked for.
-#[derive(Clone)]
-pub enum Change {
-    Write {
-        node: NodeId,
-        at: usize,
-        bytes: Vec<u8>,
-    },
-    SetLen {
-        node: NodeId,
-        len: usize,
-    },
-    /// All that was written to the file before is durable.
-    Sync {
-        node: NodeId,
-    },
-    /// It failed: nothing that was written before is durable by it.
-    LostSync {
-        node: NodeId,
-    },
-    /// Names that change together.
-    Names(Vec<(Name, Option<NodeId>)>),
-    /// A new folder.
-    Dir {
-        name: Name,
-        node: NodeId,
-    },
-    SyncDir {
-        dir: NodeId,
-    },
-}
-
-impl fmt::Debug for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Write { node, at, bytes } => write!(f, "{} bytes at {at} of {node}", bytes.len()),
-            Self::SetLen { node, len } => write!(f, "{node} has {len} bytes"),
-            Self::Sync { node } => write!(f, "{node} synced"),
-            Self::LostSync { node } => write!(f, "{node} not synced"),
-            Self::Names(names) => write!(f, "names {names:?}"),
-            Self::Dir { name, node } => write!(f, "folder {name:?} is {node}"),
-            Self::SyncDir { dir } => write!(f, "folder {dir} synced"),
-        }
-    }
-}
-
-/// What becomes of a call that is to fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// The disk does a part of it, or nothing, and says so.
-    Disk(ErrorKind),
-    /// The process was killed before.
-    Killed,
-}
-
-/// Which calls are to fail, of all that change something or sync it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fault {
-    /// The first.
-    pub at: usize,
-    /// How many one after the other; a kill ends it.
-    pub calls: usize,
-    pub failure: Failure,
-}
 
 #[derive(Debug, Default)]
 struct Live {
@@ -106,7 +30,24 @@ struct Live {
 #[derive(Debug, Clone)]
 pub struct Disk {
     live: Arc<Mutex<Live>>,
+    // Calls that wait for it.
+    waiting: Arc<AtomicUsize>,
     life: u64,
+}
+
+/// Nothing is done on the disk while there is one.
+pub struct Hold<'a> {
+    _live: MutexGuard<'a, Live>,
+    waiting: &'a AtomicUsize,
+}
+
+impl Hold<'_> {
+    /// Returns when somebody waits for the disk, or nobody will.
+    pub fn wait(&self, nobody: impl Fn() -> bool) {
+        while self.waiting.load(Ordering::Acquire) == 0 && !nobody() {
+            std::thread::yield_now();
+        }
+    }
 }
 
 impl Disk {
@@ -117,7 +58,8 @@ impl Disk {
 
     /// One that holds these; the first is the root.
     pub fn holding(nodes: Vec<Node>) -> Self {
-        Self { live: Arc::new(Mutex::new(Live { nodes, ..Live::default() })), life: 0 }
+        let live = Arc::new(Mutex::new(Live { nodes, ..Live::default() }));
+        Self { live, waiting: Arc::default(), life: 0 }
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {
@@ -125,7 +67,9 @@ impl Disk {
     }
 
     fn alive(&self) -> io::Result<MutexGuard<'_, Live>> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
         let live = self.live();
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
         if live.life == self.life { Ok(live) } else { Err(io::Error::other(KILLED)) }
     }
 
@@ -134,7 +78,12 @@ impl Disk {
         let mut live = self.live();
         live.life += 1;
         live.fault = None;
-        Self { live: Arc::clone(&self.live), life: live.life }
+        Self { live: Arc::clone(&self.live), waiting: Arc::clone(&self.waiting), life: live.life }
+    }
+
+    /// Has all that use the disk wait.
+    pub fn hold(&self) -> Hold<'_> {
+        Hold { _live: self.live(), waiting: &self.waiting }
     }
 
     /// All that is on it now.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -14,7 +15,8 @@ use tideline_store::buckets::{DAY_NS, MINUTE_NS};
 use tideline_store::{FileSystem as _, Store, StoreConfig, StoreError, verify_on};
 
 use crate::batches::{EPOCH, agent, batch, gap, run, wait};
-use crate::disk::{Disk, Node};
+use crate::changes::Node;
+use crate::disk::Disk;
 use crate::reference::{Item, Row, SERIES, What, check, retention};
 
 const DIR: &str = "/data/store";
@@ -28,7 +30,7 @@ pub const T0: i64 = 20_514 * DAY_NS;
 pub enum Action {
     /// A run of some seqs of an agent, with seqs that came before.
     Append(usize),
-    /// A run of both agents each, in one group commit.
+    /// Runs of both agents, some in one group commit.
     Both,
     /// A run of many rows, over some hours.
     Dense(usize),
@@ -277,17 +279,29 @@ impl World {
         self.store().settle()
     }
 
+    /// While the writer is busy with one run, those of both agents come, and are written together.
     fn both(&mut self) -> Result<(), StoreError> {
-        let items = [self.fresh(0), self.fresh(1)];
+        let items = [self.fresh(0), self.fresh(1), self.fresh(0)];
         let batches = items.each_ref().map(|item| match &item.what {
             What::Rows(rows) => run(item.agent, item.seq, &[rows]),
             What::Letter(_) | What::Gap(_) => panic!("no rows"),
         });
         self.begin(items.to_vec());
-        let [one, other] = batches;
-        let (store, other_store) = (self.store().clone(), self.store().clone());
-        let (one, other) = wait(async { tokio::join!(store.append(one), other_store.append(other)) });
-        one.and(other)?;
+        let store = self.store();
+        let hold = self.disk.hold();
+        let mut appends = Vec::new();
+        for batch in batches {
+            let mut append = Box::pin(store.append(batch));
+            let mut now = Context::from_waker(Waker::noop());
+            if let Poll::Ready(answer) = append.as_mut().poll(&mut now) {
+                answer?;
+                continue;
+            }
+            hold.wait(|| store.is_poisoned());
+            appends.push(append);
+        }
+        drop(hold);
+        appends.into_iter().try_for_each(|append| wait(append).map(drop))?;
         self.acknowledged()
     }
 

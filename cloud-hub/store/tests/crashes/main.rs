@@ -13,6 +13,7 @@
 )]
 
 mod batches;
+mod changes;
 mod disk;
 mod history;
 mod platter;
@@ -25,7 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use disk::{Failure, Fault};
+use changes::{Change, Failure, Fault};
 use history::{Action, World};
 use platter::{Lie, Platter};
 
@@ -255,4 +256,11 @@ fn an_acknowledgement_before_the_log_is_synced_is_found() {
 fn a_folder_that_is_not_synced_is_found() {
     let found = found(Lie::NoSyncDir);
     assert!(found.contains("acknowledged") || found.contains("is gone"), "{found}");
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    let [one, other] = [(), ()].map(|()| recorded(0, &TOUR).disk.changes());
+    let of = |changes: &[Change]| changes.iter().map(|change| format!("{change:?}")).collect::<Vec<_>>();
+    assert_eq!(of(&one), of(&other));
 }

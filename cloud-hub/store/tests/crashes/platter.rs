@@ -10,7 +10,8 @@ use std::ffi::OsString;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-use crate::disk::{Change, Disk, Name, Node, NodeId, ROOT};
+use crate::changes::{Change, Name, Node, NodeId, ROOT};
+use crate::disk::Disk;
 
 const SECTOR: usize = 512;
 

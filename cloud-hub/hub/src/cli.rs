@@ -365,6 +365,9 @@ pub struct QueryArgs {
     /// The time zone of --every, as Europe/Berlin; UTC when left out.
     #[arg(long, value_name = "ZONE", requires = "every")]
     pub tz: Option<String>,
+    /// What buckets have besides, with commas: twa (the mean over time) and quantiles as p50, p95 or p99.9.
+    #[arg(long, value_name = "NAMES")]
+    pub agg: Option<String>,
     /// How to show them.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
@@ -378,7 +381,9 @@ impl QueryArgs {
     fn parts(&self) -> Option<String> {
         let zone = self.tz.as_ref().map_or_else(String::new, |zone| format!("&tz={}", socket::escape(zone)));
         let every = self.every.as_ref().map(|every| format!("&every={every}{zone}"));
-        self.buckets.map(|most| format!("&buckets={most}")).or(every)
+        let parts = self.buckets.map(|most| format!("&buckets={most}")).or(every)?;
+        let agg = self.agg.as_ref().map_or_else(String::new, |agg| format!("&agg={}", socket::escape(agg)));
+        Some(parts + &agg)
     }
 
     /// From when.

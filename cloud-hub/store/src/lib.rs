@@ -54,8 +54,8 @@ pub use log::{
 };
 pub use metrics::StoreMetrics;
 pub use query::{
-    BadCursor, BucketAnswer, BucketColumn, GroupAnswer, GroupColumn, GroupQuestion, Parts, RawColumn,
-    RawCursor, RawPage, Tier,
+    BadCursor, BucketAnswer, BucketColumn, FigureColumn, Figures, GroupAnswer, GroupColumn, GroupQuestion,
+    Parts, Quantile, RawColumn, RawCursor, RawPage, Tier,
 };
 pub use retention::{Limit, Retention};
 pub use snapshot::{LogEnd, snapshot};

@@ -1,5 +1,6 @@
 //! Answers from files and hot columns as one.
 
+mod figures;
 mod groups;
 mod page;
 mod rollups;
@@ -17,6 +18,7 @@ use crate::sealed::SealedFormat;
 use crate::segment::{Level, SeriesEntry};
 use crate::tables::{Shared, read};
 
+pub use figures::{FigureColumn, Figures, Quantile};
 pub use groups::{GroupAnswer, GroupColumn, GroupQuestion, groups};
 pub use page::{BadCursor, RawColumn, RawCursor, RawPage, raw};
 pub use rollups::rollups;
@@ -89,6 +91,8 @@ pub struct BucketAnswer {
     pub width_ns: Option<i64>,
     /// One column per series asked for.
     pub series: Vec<BucketColumn>,
+    /// As many, when figures were asked for that only readings tell.
+    pub figures: Vec<FigureColumn>,
 }
 
 impl From<Level> for Tier {
@@ -147,14 +151,32 @@ fn grid(parts: &Parts, (from_ns, to_ns): (i64, i64), least: Level) -> Result<Gri
     }
 }
 
-/// The buckets of `from..to`.
+/// The buckets of `from..to`, and of these what only readings tell. That is read afterwards: a reading that comes meanwhile
+/// may count in one and not in the other.
+pub fn figured(
+    shared: &Shared,
+    format: &dyn SealedFormat,
+    series: &[SeriesId],
+    range: (i64, i64),
+    (asked, figures): (&Parts, &Figures),
+    canceled: &(dyn Fn() -> bool + Sync),
+) -> Result<BucketAnswer, StoreError> {
+    let (mut answer, grid) = buckets(shared, format, series, range, asked)?;
+    if !figures.is_empty() {
+        let reader = figures::Reader { shared, format, grid: &grid, range, figures, canceled };
+        answer.figures = reader.columns(&answer.series)?;
+    }
+    Ok(answer)
+}
+
+/// The buckets of `from..to`, and how they part the time.
 pub fn buckets(
     shared: &Shared,
     format: &dyn SealedFormat,
     series: &[SeriesId],
     (from_ns, to_ns): (i64, i64),
     asked: &Parts,
-) -> Result<BucketAnswer, StoreError> {
+) -> Result<(BucketAnswer, Grid), StoreError> {
     check(shared, series)?;
     grid(asked, (from_ns, to_ns), Level::Raw)?;
     let mut files = Arc::clone(&read(&shared.tables).files);
@@ -193,12 +215,12 @@ pub fn buckets(
         Grid::Fixed(width_ns) => Some(width_ns),
         Grid::Edges(_) | Grid::Whole(_) => None,
     };
-    let mut out = BucketAnswer { width_ns, series: Vec::with_capacity(series.len()) };
+    let mut out = BucketAnswer { width_ns, series: Vec::with_capacity(series.len()), figures: Vec::new() };
     for ((id, mut parts), hot) in series.iter().zip(parts).zip(hot) {
         hot.iter().for_each(|(start, part)| parts.add(start, part));
         out.series.push(column(*id, tier, &parts));
     }
-    Ok(out)
+    Ok((out, grid))
 }
 
 /// Adds what a file has of a series in a range. Where it has no level as fine as this one, the buckets of its finest

@@ -41,7 +41,7 @@ use crate::hot::SeriesId;
 use crate::log::{AgentState, EpochLedger, Opening, lock};
 use crate::manifest::Manifest;
 use crate::metrics::StoreMetrics;
-use crate::query::{self, BucketAnswer, Parts, RawCursor, RawPage, Tier};
+use crate::query::{self, BucketAnswer, Figures, Parts, RawCursor, RawPage, Tier};
 use crate::retention::Watch;
 use crate::sealed::{SealedFormat, SegmentFormat};
 use crate::segment::{LEVELS, Level};
@@ -288,21 +288,25 @@ impl Store {
     ) -> Result<BucketAnswer, StoreError> {
         let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
         let parts = Parts::Most(buckets_max);
-        self.inner.mending(|| query::buckets(shared, format, series, (from_ns, to_ns), &parts))
+        let range = (from_ns, to_ns);
+        self.inner.mending(|| query::buckets(shared, format, series, range, &parts).map(|(answer, _)| answer))
     }
 
-    /// The buckets of `from..to` (ns) as [`Parts`] says, of the readings in it; as [`Store::query_buckets`].
+    /// The buckets of `from..to` (ns) as [`Parts`] says, of the readings in it, as [`Store::query_buckets`], and with
+    /// them the figures that only readings tell. It ends soon after `canceled` says so.
     ///
     /// # Errors
-    /// A series is unknown, too few or too many buckets are asked for, or a file cannot be read.
+    /// A series is unknown, too few or too many buckets are asked for, or too many readings would have to be read for
+    /// figures, it was canceled, or a file cannot be read.
     pub fn query_parts(
         &self,
         series: &[SeriesId],
         range: (i64, i64),
-        parts: &Parts,
+        (parts, figures): (&Parts, &Figures),
+        canceled: &(dyn Fn() -> bool + Sync),
     ) -> Result<BucketAnswer, StoreError> {
         let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
-        self.inner.mending(|| query::buckets(shared, format, series, range, parts))
+        self.inner.mending(|| query::figured(shared, format, series, range, (parts, figures), canceled))
     }
 
     /// The buckets of a tier of one series that begin in `from..to` (ns), in order, each whole. All of them are in

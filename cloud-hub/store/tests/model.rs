@@ -15,7 +15,7 @@ use tideline_protocol::model::{
 use tideline_protocol::time::ManualClock;
 use tideline_protocol::value::{Boxes, Quality, Value, ValueKind};
 use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
-use tideline_store::{Store, StoreConfig, verify};
+use tideline_store::{Figures, Parts, Quantile, Store, StoreConfig, verify};
 
 const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
 const SERIES: u32 = 3;
@@ -165,6 +165,48 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// Names of quantiles, and how many thousandths they are.
+const QUANTILES: [(&str, usize); 4] = [("p0", 0), ("p50", 500), ("p95", 950), ("p99.9", 999)];
+
+/// Quantiles and means over time, one bucket after the other from a plain list of all numbers.
+fn check_figures(
+    store: &Store,
+    id: u32,
+    arrived: &[(u32, i64, Given)],
+    no: u32,
+    range: (i64, i64),
+    most: usize,
+) {
+    let quantiles = QUANTILES.iter().map(|(name, _)| Quantile::parse(name).unwrap()).collect();
+    let figures = Figures { time_weighted: true, quantiles };
+    let answer = store.query_parts(&[id], range, (&Parts::Most(most), &figures), &|| false).unwrap();
+    let (column, found, width) = (&answer.series[0], &answer.figures[0], answer.width_ns.unwrap());
+    let mut all: Vec<(i64, f64)> =
+        arrived.iter().filter(|row| row.0 == no).filter_map(|row| Some((row.1, row.2.number()?))).collect();
+    all.sort_by_key(|row| row.0);
+    assert_eq!(found.time_weighted.len(), column.t_ns.len());
+    for (at, start) in column.t_ns.iter().enumerate() {
+        let (begin, end) = ((*start).max(range.0), (start + width).min(range.1));
+        let own: Vec<(i64, f64)> = all.iter().filter(|row| (begin..end).contains(&row.0)).copied().collect();
+        let before = all.iter().rfind(|row| row.0 < begin).map(|row| (begin, row.1));
+        let held: Vec<(i64, f64)> = before.into_iter().chain(own.iter().copied()).collect();
+        let ends = held.iter().skip(1).map(|row| row.0).chain([end]);
+        let integral: f64 = held.iter().zip(ends).map(|(row, end)| row.1 * (end - row.0) as f64).sum();
+        let mean = integral / (end - held[0].0) as f64;
+        let size = held.iter().map(|row| row.1.abs()).fold(0.0, f64::max);
+        let near = |a: Option<f64>, b: f64| (a.unwrap() - b).abs() <= 1e-9 * size;
+        assert!(near(found.time_weighted[at], mean), "{:?} is not {mean}", found.time_weighted[at]);
+        let mut sorted: Vec<f64> = own.iter().map(|row| row.1).collect();
+        sorted.sort_by(f64::total_cmp);
+        for ((name, share), values) in QUANTILES.iter().zip(&found.quantiles) {
+            let rank = share * (sorted.len() - 1);
+            let (below, above) = (sorted[rank / 1000], sorted[rank.div_ceil(1000)]);
+            let value = below + (above - below) * (rank % 1000) as f64 / 1000.0;
+            assert!(near(values[at], value), "{name}: {:?} is not {value}", values[at]);
+        }
+    }
+}
+
 fn check(store: &Store, sent: &[Rows], from: i64, to: i64) {
     let arrived: Rows = sent.iter().flatten().cloned().collect();
     for info in store.series(None) {
@@ -203,6 +245,7 @@ fn check(store: &Store, sent: &[Rows], from: i64, to: i64) {
         assert_eq!(shown(&found), shown(&expected));
         for buckets_max in [3, 12, 200] {
             let answer = store.query_buckets(&[info.id], from, to, buckets_max).unwrap();
+            check_figures(store, info.id, &arrived, no, (from, to), buckets_max);
             let (column, width) = (&answer.series[0], answer.width_ns.unwrap());
             assert!(column.t_ns.len() <= buckets_max);
             let mut groups: std::collections::BTreeMap<i64, Vec<f64>> = Default::default();

@@ -15,7 +15,7 @@ use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, Sample, Seq, S
 use tideline_protocol::time::{Clock as _, ManualClock};
 use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
 use tideline_store::buckets::{DAY_NS, HOUR_NS, MINUTE_NS};
-use tideline_store::{Limit, Retention, Store, StoreConfig, verify};
+use tideline_store::{Figures, Limit, Parts, Quantile, Retention, Store, StoreConfig, verify};
 
 const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
 const SERIES: u32 = 2;
@@ -133,6 +133,27 @@ fn model(sent: &[Row], no: u32) -> Vec<(i64, f64)> {
     rows
 }
 
+/// A median is that of all numbers of a bucket, or there is none as some of them are gone.
+fn check_medians(store: &Store, id: u32, all: &[(i64, f64)], range: (i64, i64), most: usize) {
+    let figures = Figures { time_weighted: true, quantiles: vec![Quantile::parse("p50").unwrap()] };
+    let answer = store.query_parts(&[id], range, (&Parts::Most(most), &figures), &|| false).unwrap();
+    let (column, width) = (&answer.series[0], answer.width_ns.unwrap());
+    let young = range.1 - RAW_DAYS * DAY_NS;
+    for (at, start) in column.t_ns.iter().enumerate() {
+        let (begin, end) = ((*start).max(range.0), (start + width).min(range.1));
+        let own = all.iter().filter(|row| (begin..end).contains(&row.0) && !row.1.is_nan());
+        let mut own: Vec<f64> = own.map(|row| row.1).collect();
+        own.sort_by(f64::total_cmp);
+        let middle = (own[(own.len() - 1) / 2] + own[own.len() / 2]) / 2.0;
+        let found = &answer.figures[0];
+        match found.quantiles[0][at] {
+            Some(median) => assert!((median - middle).abs() < 1e-9, "{median} is not {middle}"),
+            None => assert!(begin < young, "the readings from {begin} on are young"),
+        }
+        assert_eq!(found.time_weighted[at].is_some(), found.quantiles[0][at].is_some());
+    }
+}
+
 fn check(store: &Store, sent: &[Row], now: i64) {
     for info in store.series(None) {
         let no: u32 = info.point.as_str().strip_prefix("point-").unwrap().parse().unwrap();
@@ -158,6 +179,7 @@ fn check(store: &Store, sent: &[Row], now: i64) {
                 .collect();
             let young: Vec<(i64, f64)> = all.iter().filter(|row| row.0 >= from).copied().collect();
             assert_eq!(found, known(&young, width), "series {no} by {} s", width / 1_000_000_000);
+            check_medians(store, info.id, &all, (from, now + 1), most);
         }
         // What is cut has its buckets whole where no finer level is left, and all readings of the range.
         let (from, to) = (now - 3 * DAY_NS - 17_000_000_000, now - 5 * DAY_NS / 2 - 29_000_000_000);

@@ -1,5 +1,7 @@
 //! Series and their readings.
 
+mod buckets;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
@@ -9,24 +11,22 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use tideline_protocol::model::{AgentId, DeviceId, PointId};
 use tideline_protocol::value::ValueKind;
-use tideline_store::{
-    BadCalendar, BucketAnswer, Calendar, EpochLedger, Parts, RawCursor, SeriesId, SeriesInfo, StoreError,
-};
+use tideline_store::{EpochLedger, RawCursor, SeriesId, SeriesInfo, StoreError};
 
-use super::aggregate::{count, refused};
+use super::aggregate::refused;
 use super::devices::{Page, last_seen};
 use super::ledger::{query_gap, query_restamp};
 use super::problem::{ApiError, Problem};
 use super::shapes::{
-    AnyAnswer, BucketColumns, LastReading, Missing, MissingCause, QueryAnswer, QueryGap, RawAnswer,
-    RawColumns, ReadingValue, Restamped, Series, SeriesPage, columns, unless_good,
+    AnyAnswer, LastReading, Missing, MissingCause, QueryGap, RawAnswer, RawColumns, ReadingValue, Restamped,
+    Series, SeriesPage, columns, unless_good,
 };
-use crate::answers::Question;
 use crate::arrivals::Come;
 use crate::hub::{App, Hub};
 use crate::metadata::DeviceRecord;
 use crate::when;
 use crate::writes::is_writer;
+pub use buckets::{BucketQuestion, calendar};
 
 /// Most series of one query; each opens its own columns.
 pub const SERIES_PER_QUERY_MAX: usize = 64;
@@ -100,37 +100,9 @@ pub struct RangeQuery {
     buckets: Option<usize>,
     every: Option<String>,
     tz: Option<String>,
+    agg: Option<String>,
     limit: Option<usize>,
     cursor: Option<String>,
-}
-
-impl RangeQuery {
-    /// Which buckets are asked for, when any are.
-    fn parts(&self) -> Result<Option<Parts>, ApiError> {
-        match (self.buckets, &self.every, &self.tz) {
-            (Some(_), Some(_), _) => Err(ApiError::bad("bad-buckets", "buckets and every are both there")),
-            (_, None, Some(_)) => {
-                Err(ApiError::bad("bad-zone", "tz is for every=1d, 1w or 1mo, which is missing"))
-            }
-            (Some(n), None, None) if !(BUCKETS_MIN..=BUCKETS_MAX).contains(&n) => {
-                let allowed = format!("buckets={n}; allowed are {BUCKETS_MIN} to {BUCKETS_MAX}");
-                Err(ApiError::bad("bad-buckets", allowed))
-            }
-            (most, None, None) => Ok(most.map(Parts::Most)),
-            (None, Some(every), tz) => calendar(every, tz.as_deref()).map(Parts::Calendar).map(Some),
-        }
-    }
-}
-
-/// Days, weeks or months of a zone; of UTC when there is none.
-///
-/// # Errors
-/// It is nothing that a calendar has, or there is no such zone.
-pub fn calendar(every: &str, zone: Option<&str>) -> Result<Calendar, ApiError> {
-    Calendar::parse(every, zone.unwrap_or("UTC")).map_err(|error| match error {
-        BadCalendar::Width(_) => ApiError::bad("bad-width", error.to_string()),
-        BadCalendar::Zone(_) => ApiError::bad("bad-zone", error.to_string()),
-    })
 }
 
 /// Where a raw page begins. The range is in it, so that a relative range does not move under the
@@ -170,6 +142,7 @@ impl Cursor {
         ("buckets" = Option<usize>, Query, description = "At most so many buckets of one width, 2 to 10000; raw pages when left out"),
         ("every" = Option<String>, Query, description = "Buckets that are days (1d), weeks from Monday on (1w) or months (1mo), at most 10000; in place of buckets"),
         ("tz" = Option<String>, Query, description = "The time zone of every by its IANA name, as Europe/Berlin; UTC when left out. A day lasts from one local midnight to the next: 23 or 25 hours where the clock is changed"),
+        ("agg" = Option<String>, Query, description = "What buckets have besides, with commas: twa (the mean over time of the value that held) and quantiles as p50, p95 or p99.9, at most 8; made of the readings, and null in buckets whose readings are past their retention"),
         ("limit" = Option<usize>, Query, description = "Rows of a raw page, 1 to 100000"),
         ("cursor" = Option<String>, Query, description = "From the page before")),
     responses((status = 200, description = "Columns", body = AnyAnswer), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
@@ -179,7 +152,7 @@ pub async fn query(
 ) -> Result<Json<AnyAnswer>, ApiError> {
     let now_ns = hub.clock.wall_ns();
     let (from, to) = (query.from.as_deref(), query.to.as_deref());
-    let parts = query.parts()?;
+    let (parts, aggregates) = (query.parts()?, query.aggregates()?);
     let (from_ns, to_ns) = match parts {
         Some(_) => range(from, to, now_ns)?,
         None => exact_range(from, to, now_ns)?,
@@ -200,7 +173,9 @@ pub async fn query(
     let devices = infos.iter().map(|info| info.device.as_str());
     let beside = beside(&hub, devices, (at.from_ns, at.to_ns))?;
     if let Some(parts) = parts {
-        return buckets(&hub, &infos, at, parts, beside).await.map(|answer| Json(AnyAnswer::Buckets(answer)));
+        return buckets::ask(&hub, &infos, at, (parts, aggregates), beside)
+            .await
+            .map(|answer| Json(AnyAnswer::Buckets(answer)));
     }
     // The store reads files and computes: off the async threads.
     let work = tokio::task::spawn_blocking(move || raw(&hub, &infos, at, limit, beside));
@@ -234,30 +209,6 @@ fn range_at(from: Option<&str>, to: Option<&str>, now_ns: (i64, i64)) -> Result<
         return Err(ApiError::bad("bad-range", "from lies after to"));
     }
     Ok((from_ns, to_ns))
-}
-
-/// A question about series in buckets.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct BucketQuestion {
-    series: Vec<SeriesId>,
-    range: (i64, i64),
-    parts: Parts,
-}
-
-impl Question for BucketQuestion {
-    type Answer = BucketAnswer;
-
-    fn range(&self) -> (i64, i64) {
-        self.range
-    }
-
-    fn bytes(&self) -> usize {
-        self.series.len() * size_of::<SeriesId>()
-    }
-
-    fn answer_bytes(answer: &BucketAnswer) -> usize {
-        answer.series.iter().map(|column| column.t_ns.len() * 48 + size_of_val(column)).sum()
-    }
 }
 
 /// The series of these names, of which there may be so many.
@@ -380,41 +331,6 @@ fn identity(infos: &[SeriesInfo], id: SeriesId) -> (String, String, ValueKind) {
         .find(|i| i.id == id)
         .map(|i| (format!("{}/{}", i.device, i.point), i.unit.clone(), i.kind))
         .unwrap_or_default()
-}
-
-async fn buckets(
-    hub: &App,
-    infos: &[SeriesInfo],
-    at: Cursor,
-    parts: Parts,
-    beside: Beside,
-) -> Result<QueryAnswer, ApiError> {
-    let series = infos.iter().map(|info| info.id).collect();
-    let question = BucketQuestion { series, range: (at.from_ns, at.to_ns), parts };
-    let store = hub.store.clone();
-    let compute = move |asked: &BucketQuestion, _: &(dyn Fn() -> bool + Sync)| {
-        store.query_parts(&asked.series, asked.range, &asked.parts)
-    };
-    let (answer, how) = hub.buckets.ask(&hub.store, question, compute).await;
-    count(hub, how);
-    let answer = answer.map_err(refused)?;
-    let series = answer.series.iter().map(|column| {
-        let (id, unit, kind) = identity(infos, column.id);
-        BucketColumns {
-            id,
-            unit,
-            kind: kind.to_string(),
-            tier: column.tier.as_str().to_owned(),
-            t: column.t_ns.iter().map(|ns| when::ms(*ns)).collect(),
-            min: column.min.clone(),
-            max: column.max.clone(),
-            mean: column.mean.clone(),
-            last: column.last.clone(),
-            count: column.count.clone(),
-        }
-    });
-    let Beside { gaps, restamped, missing } = beside;
-    Ok(QueryAnswer { series: series.collect(), partial: !missing.is_empty(), missing, gaps, restamped })
 }
 
 fn raw(

@@ -190,12 +190,20 @@ async fn pages(hub: &HubSocket, args: &QueryArgs, series: &str) -> Result<()> {
         escape(&args.from()),
         escape(&args.to)
     );
-    let columns: &[&str] =
-        if args.parts().is_some() { &["min", "max", "mean", "last", "count"] } else { &["v"] };
+    let mut columns: Vec<&str> =
+        if args.parts().is_some() { vec!["min", "max", "mean", "last", "count"] } else { vec!["v"] };
+    ensure!(args.agg.is_none() || args.parts().is_some(), "--agg is for --buckets or --every");
+    let more =
+        args.agg.as_deref().unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
+    for name in more {
+        if !columns.contains(&name) {
+            columns.push(name);
+        }
+    }
     let shape = args.parts().unwrap_or_else(|| "&limit=50000".to_owned());
     let mut page = hub.get(&format!("{base}{shape}")).await?;
     warn_of(&page);
-    let names = columns.join(",").replace('v', "value");
+    let names = if args.parts().is_some() { columns.join(",") } else { "value".to_owned() };
     match args.format {
         Format::Csv => outln!("series,time,{names}"),
         Format::Table => outln!("{}", row("series", "time", names.split(','))),
@@ -203,7 +211,7 @@ async fn pages(hub: &HubSocket, args: &QueryArgs, series: &str) -> Result<()> {
     }
     loop {
         for series in list(&page, "series") {
-            show_series(series, columns, args.format)?;
+            show_series(series, &columns, args.format)?;
         }
         let Some(next) = page.get("next").and_then(Value::as_str) else { return Ok(()) };
         page = hub.get(&format!("{base}{shape}&cursor={}", escape(next))).await?;
@@ -242,7 +250,11 @@ fn show_series(series: &Value, columns: &[&str], format: Format) -> Result<()> {
         let time = ns.map_or_else(|| show_ms(ms), show_ns);
         let cells: Vec<String> = columns
             .iter()
-            .map(|c| list(series, c).get(at).map_or_else(String::new, ToString::to_string))
+            .map(|name| {
+                let quantile = series.get("quantiles").map_or(&[][..], |quantiles| list(quantiles, name));
+                let cell = list(series, name).get(at).or_else(|| quantile.get(at));
+                cell.map_or_else(String::new, ToString::to_string)
+            })
             .collect();
         match format {
             Format::Csv => outln!("{name},{time},{}", cells.join(",")),

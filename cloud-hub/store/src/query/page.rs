@@ -80,7 +80,7 @@ pub struct RawPage {
 
 /// The first `most` rows of a series in `from..to`, by (time, arrival). No more are held than that of
 /// any file, and those in memory.
-fn first_rows(
+pub(super) fn first_rows(
     shared: &Shared,
     format: &dyn SealedFormat,
     id: SeriesId,

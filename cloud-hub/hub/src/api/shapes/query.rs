@@ -1,5 +1,7 @@
 //! Series, their readings, and what is missing of them.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -134,6 +136,15 @@ pub struct BucketColumns {
     pub last: Vec<f64>,
     /// Readings that are numbers
     pub count: Vec<u64>,
+    /// With `twa`, means over time of the value that held: the last reading's until the next one, from the beginning of the
+    /// bucket or the range (with the value of the last reading before; from the first reading where there is none before)
+    /// to its end. Null where readings are past their retention
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub twa: Option<Vec<Option<f64>>>,
+    /// The quantiles asked for by their names, as `p95`: exact, between the readings beside the rank. Null where readings
+    /// are past their retention
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantiles: Option<BTreeMap<String, Vec<Option<f64>>>>,
 }
 
 /// The answer to a query with buckets

@@ -227,6 +227,60 @@ async fn days_weeks_and_months_are_those_of_a_time_zone() {
 }
 
 #[tokio::test]
+async fn buckets_have_quantiles_and_means_over_time_when_they_are_asked_for() {
+    let bench = bench().await;
+    let ask = async |query: &str| {
+        let path = format!("/api/v1/query?series=north.f150.truck-3/velocity&from={T_MS}&{query}");
+        let (status, answer) = bench.local("GET", &path, Value::Null).await;
+        (status.as_u16(), answer)
+    };
+    // It drives 30 for five minutes of ten and then stands; the last reading is of the ninth minute.
+    let (_, answer) = ask(&format!("to={}&every=1d&agg=twa,p50,p90,max", T_MS + 600_000)).await;
+    let series = &answer["series"][0];
+    assert_eq!((&series["twa"], &series["mean"]), (&json!([15.0]), &json!([15.0])));
+    assert_eq!(series["quantiles"], json!({"p50": [15.0], "p90": [30.0]}));
+    let (_, answer) = ask(&format!("to={}&every=1d&agg=twa", T_MS + 750_000)).await;
+    assert_eq!(
+        (&answer["series"][0]["twa"], &answer["series"][0]["quantiles"]),
+        (&json!([12.0]), &Value::Null)
+    );
+    let (_, answer) = ask(&format!("to={}&every=1d", T_MS + 600_000)).await;
+    assert_eq!(answer["series"][0].get("twa"), None);
+    // What comes late before the range changes with what its first bucket begins.
+    let from = T_MS + 420_000;
+    let ask_late = async || {
+        let path = format!(
+            "/api/v1/query?series=north.f150.truck-3/velocity&from={from}&to={}&every=1d&agg=twa",
+            from + 60_000
+        );
+        bench.local("GET", &path, Value::Null).await.1["series"][0]["twa"].clone()
+    };
+    assert_eq!(ask_late().await, json!([0.0]));
+    let path = format!(
+        "/api/v1/query?series=north.f150.truck-3/velocity&from={}&to={}&every=1d&agg=twa",
+        from + 1,
+        from + 90_001
+    );
+    let before = bench.local("GET", &path, Value::Null).await.1;
+    assert_eq!(before["series"][0]["twa"], json!([0.0]));
+    let late = vec![Sample { time_ns: (from + 1) * 1_000_000 - 1, value: 60.0 }];
+    append(&bench, 2, &[vec![], vec![], vec![], vec![], vec![], late]).await;
+    let after = bench.local("GET", &path, Value::Null).await.1;
+    let mean = after["series"][0]["twa"][0].as_f64().unwrap();
+    assert!((mean - 60.0 * 59_999.0 / 90_000.0).abs() < 1e-9, "{after}");
+    for (query, why) in [
+        ("agg=twa", "neither"),
+        ("buckets=5&agg=median", "p99.9"),
+        ("buckets=5&agg=p101", "p99.9"),
+        ("buckets=5&agg=p1,p2,p3,p4,p5,p6,p7,p8,p9", "at most 8"),
+    ] {
+        let (status, answer) = ask(query).await;
+        assert_eq!((status, &answer["code"]), (400, &json!("bad-agg")), "{query}: {answer}");
+        assert!(answer["detail"].as_str().unwrap().contains(why), "{query}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_and_says_what_is_allowed() {
     let bench = bench().await;
     for (body, status, code, why) in [

@@ -6,7 +6,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::rig::*;
 use crate::buckets::{Aggregate, DAY_NS, HOUR_NS, MINUTE_NS};
 use crate::calendar::{Calendar, Width};
-use crate::query::{GroupQuestion, Parts};
+use crate::query::{Figures, GroupQuestion, Parts};
 use crate::store::Store;
 use crate::{SeriesId, StoreError};
 
@@ -78,7 +78,7 @@ fn alone(store: &Store, rows: &Rows, question: &GroupQuestion) {
         return;
     };
     let (range, parts) = ((question.from_ns, question.to_ns), Parts::Calendar(calendar.clone()));
-    match store.query_parts(&[*id], range, &parts) {
+    match store.query_parts(&[*id], range, (&parts, &Figures::default()), &|| false) {
         Ok(found) => {
             let found = &found.series[0];
             let question = GroupQuestion { groups: vec![vec![*id]], ..question.clone() };

@@ -13,5 +13,6 @@ export default defineConfig({
     target: 'es2022',
     modulePreload: { polyfill: false },
   },
-  server: { proxy: { '/api': hub } },
+  // The host stays the page's own: the hub refuses what another origin sends.
+  server: { proxy: { '/api': { target: hub, changeOrigin: false } } },
 });

@@ -3,9 +3,10 @@
 use tideline_protocol::block::BlockBuilder;
 use tideline_protocol::durability::{Batch, Validated};
 use tideline_protocol::model::{AgentId, DropCause, Epoch, Gap, RowCounts, Sample, Seq};
+use tideline_protocol::value::Boxes;
 use tideline_protocol::wire::{Lane, Run, RunEnvelope};
 
-use crate::reference::{Item, Row};
+use crate::reference::{Item, Row, SERIES, given};
 
 pub const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
 
@@ -21,12 +22,16 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
 pub fn run(agent_no: usize, first: u64, seqs: &[&[Row]]) -> Batch<Validated> {
     let mut builder = BlockBuilder::new();
     for rows in seqs {
+        let mut boxes = Boxes::new();
         let samples: Vec<(u32, [Sample; 1])> = rows
             .iter()
-            .map(|(no, time_ns, value)| (*no, [Sample { time_ns: *time_ns, value: *value }]))
+            .map(|(no, time_ns, n)| {
+                let (value, quality) = given(SERIES[agent_no][*no as usize].1, *n);
+                (*no, [Sample { time_ns: *time_ns, value: boxes.word(value, quality) }])
+            })
             .collect();
         let items: Vec<(u32, &[Sample])> = samples.iter().map(|(no, one)| (*no, &one[..])).collect();
-        builder.push_batch(&items);
+        builder.push_boxed(&items, &boxes);
     }
     let block = builder.finish();
     batch(agent_no, first, block.rows, block.bytes)

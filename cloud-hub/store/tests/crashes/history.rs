@@ -17,7 +17,7 @@ use tideline_store::{FileSystem as _, Store, StoreConfig, StoreError, verify_on}
 use crate::batches::{EPOCH, agent, batch, gap, run, wait};
 use crate::changes::Node;
 use crate::disk::Disk;
-use crate::reference::{Item, Row, SERIES, What, check, retention};
+use crate::reference::{Item, Row, SERIES, What, check, kind_of, retention};
 
 const DIR: &str = "/data/store";
 /// So often a step is tried on a disk that fails.
@@ -177,7 +177,8 @@ impl World {
         for (no, series) in SERIES.iter().enumerate() {
             let def = |(device, point): &(&str, &str)| {
                 let (device, point) = (DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap());
-                SeriesDef::new(device, point, String::new())
+                let kind = kind_of(point.as_str());
+                SeriesDef::new(device, point, String::new()).of_kind(kind)
             };
             let series = Series { first: 0, defs: series.iter().map(def).collect() };
             wait(self.store().define_series(agent(no), EPOCH, series))?;
@@ -227,7 +228,7 @@ impl World {
         let row = |_| {
             let late = [90, 90, 4_000, 40_000][rng.random_range(0..4)];
             let ago = rng.random_range(0..late) * MINUTE_NS + rng.random_range(0..3) * 20_000_000_000;
-            (rng.random_range(0..3), now - ago, f64::from(rng.random_range(-50..50)) / 4.0)
+            (rng.random_range(0..3), now - ago, rng.random_range(-50..50))
         };
         (0..rows).map(row).collect()
     }
@@ -235,7 +236,7 @@ impl World {
     fn dense(&mut self) -> Vec<Row> {
         let now = self.clock.wall_ns();
         let (no, step) = (self.rng.random_range(0..3), self.rng.random_range(3..9) * 1_000_000_000);
-        (0..1_500).map(|n| (no, now - n * step, (n % 41) as f64 / 4.0)).collect()
+        (0..1_500).map(|n| (no, now - n * step, (n % 41) as i32)).collect()
     }
 
     fn fresh(&mut self, agent: usize) -> Item {

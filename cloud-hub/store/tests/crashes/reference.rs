@@ -3,11 +3,51 @@
 use std::collections::BTreeMap;
 
 use tideline_protocol::model::{DeviceId, PointId};
+use tideline_protocol::value::{Quality, Value, ValueKind};
 use tideline_store::buckets::{DAY_NS, HOUR_NS, MINUTE_NS};
-use tideline_store::{Aggregate, GroupQuestion, Limit, Retention, SeriesId, Store, Tier, Width};
+use tideline_store::{Aggregate, GroupQuestion, Limit, Retention, SeriesId, SeriesInfo, Store, Tier, Width};
 
-/// Number of the series in its agent's dictionary, time, value.
-pub type Row = (u32, i64, f64);
+/// Number of the series in its agent's dictionary, time, and what [`given`] makes a value of.
+pub type Row = (u32, i64, i32);
+
+/// What the series of a point are of.
+pub fn kind_of(point: &str) -> ValueKind {
+    match point {
+        "level" => ValueKind::Text,
+        "heat" => ValueKind::Int,
+        _ => ValueKind::Float,
+    }
+}
+
+/// Some readings are no numbers, some integers no doubles, and some of doubtful quality.
+pub fn given(point: &str, n: i32) -> (Value, Quality) {
+    let quality = match n {
+        n if n % 7 == 6 => Quality::Uncertain,
+        n if n % 9 == 8 => Quality::Bad,
+        _ => Quality::Good,
+    };
+    let value = match kind_of(point) {
+        _ if n % 13 == 12 => Value::Null,
+        ValueKind::Text => Value::Text(format!("step {}", n % 5).into()),
+        ValueKind::Int if quality == Quality::Uncertain => Value::Int(i64::MAX - i64::from(n)),
+        ValueKind::Int => Value::Int(i64::from(n)),
+        _ => Value::Float(f64::from(n) / 4.0),
+    };
+    (value, quality)
+}
+
+/// What it is to who calculates.
+fn number(point: &str, n: i32) -> Option<f64> {
+    match given(point, n) {
+        (Value::Float(number), Quality::Good) => Some(number),
+        (Value::Int(_), Quality::Good) => Some(f64::from(n)),
+        _ => None,
+    }
+}
+
+fn shown((value, quality): &(Value, Quality)) -> String {
+    format!("{quality} {value:?}")
+}
 
 /// What one seq brought.
 #[derive(Debug, Clone)]
@@ -52,15 +92,20 @@ pub fn retention() -> Retention {
     Retention { raw: days(RAW_DAYS), minute: days(minute), hour: days(hour), day: days(day) }
 }
 
-type Series = Vec<(i64, f64)>;
+type Series = Vec<(i64, i32)>;
+type Numbers = Vec<(i64, f64)>;
+
+fn numbers(point: &str, rows: &[(i64, i32)]) -> Numbers {
+    rows.iter().filter_map(|(time, n)| Some((*time, number(point, *n)?))).collect()
+}
 
 /// The readings of each series by time; among equal times in order of arrival.
 fn reference(items: &[Item]) -> BTreeMap<(&'static str, &'static str), Series> {
     let mut out: BTreeMap<_, Series> = BTreeMap::new();
     for item in items {
         if let What::Rows(rows) = &item.what {
-            for (no, time, value) in rows {
-                out.entry(SERIES[item.agent][*no as usize]).or_default().push((*time, *value));
+            for (no, time, n) in rows {
+                out.entry(SERIES[item.agent][*no as usize]).or_default().push((*time, *n));
             }
         }
     }
@@ -101,38 +146,39 @@ pub fn check(store: &Store, items: &[Item], now: i64, retained: bool) {
                 "{name}"
             );
             let last = store.state(&device, &point).and_then(|state| state.last);
-            assert_eq!(
-                last.map(|last| (last.time_ns, last.word)),
-                rows.last().copied(),
-                "the last of {name}"
-            );
+            let found = last.map(|last| (last.time_ns, shown(&last.value(info.kind))));
+            let expected = rows.last().map(|row| (row.0, shown(&given(point.as_str(), row.1))));
+            assert_eq!(found, expected, "the last of {name}");
         }
         let from = if retained { now - RAW_DAYS * DAY_NS } else { i64::MIN };
-        raw(store, info.id, &name, after(rows, from), from);
-        charts(store, info.id, &name, rows, (now, retained));
-        rollups(store, info.id, &name, rows, (now, retained));
+        raw(store, &info, &name, after(rows, from), from);
+        let numbers = numbers(point.as_str(), rows);
+        charts(store, info.id, &name, &numbers, (now, retained));
+        rollups(store, info.id, &name, &numbers, (now, retained));
     }
     groups(store, &all, now);
 }
 
-fn after(rows: &[(i64, f64)], from: i64) -> &[(i64, f64)] {
+fn after<T>(rows: &[(i64, T)], from: i64) -> &[(i64, T)] {
     &rows[rows.partition_point(|row| row.0 < from)..]
 }
 
-fn raw(store: &Store, id: SeriesId, name: &str, rows: &[(i64, f64)], from: i64) {
-    let (mut found, mut cursor) = (Series::new(), None);
+fn raw(store: &Store, info: &SeriesInfo, name: &str, rows: &[(i64, i32)], from: i64) {
+    let (mut found, mut cursor) = (Vec::new(), None);
     loop {
-        let page = store.query_raw(&[id], from, i64::MAX, cursor, 199).unwrap();
+        let page = store.query_raw(&[info.id], from, i64::MAX, cursor, 199).unwrap();
         assert_eq!(page.thinned_to_ns, None, "nothing young of {name} is thinned");
         for column in page.series {
-            found.extend(column.times.into_iter().zip(column.values));
+            let value = |word: &f64| shown(&column.boxes.value(*word, info.kind));
+            found.extend(column.times.iter().copied().zip(column.values.iter().map(value)));
         }
         cursor = page.next;
         if cursor.is_none() {
             break;
         }
     }
-    assert_eq!(found, rows, "the readings of {name}");
+    let value = |row: &(i64, i32)| (row.0, shown(&given(info.point.as_str(), row.1)));
+    assert_eq!(found, rows.iter().map(value).collect::<Vec<_>>(), "the readings of {name}");
 }
 
 /// The first multiple of a width that is not before a time.
@@ -176,13 +222,13 @@ fn rollups(store: &Store, id: SeriesId, name: &str, rows: &[(i64, f64)], (now, r
 /// All series of a device as one group, of what no retention takes.
 fn groups(store: &Store, all: &BTreeMap<(&str, &str), Series>, now: i64) {
     let from = multiple_from(now - RAW_DAYS * DAY_NS, HOUR_NS);
-    let mut series: BTreeMap<String, (Vec<SeriesId>, Series)> = BTreeMap::new();
+    let mut series: BTreeMap<String, (Vec<SeriesId>, Numbers)> = BTreeMap::new();
     for info in store.series(None) {
         let rows =
             all.get(&(info.device.as_str(), info.point.as_str())).map_or(&[][..], |rows| after(rows, from));
         let group = series.entry(info.device.to_string()).or_default();
         group.0.push(info.id);
-        group.1.extend(rows);
+        group.1.extend(numbers(info.point.as_str(), rows));
     }
     let ids: Vec<Vec<SeriesId>> = series.values().map(|(ids, _)| ids.clone()).collect();
     let question = GroupQuestion {

@@ -138,6 +138,15 @@ describe('loading a range', () => {
     expect(asked).toEqual([[1000, 2000], [0, 999]]);
   });
 
+  it('looks further back for it when nothing is near, and not for ever', async () => {
+    const found = hub([row(1_000_000, 'far'), row(1_099_500, 'in')], 1000);
+    expect((await s.loadTrack(1_099_000, 1_100_000, found.ask)).bands.map((band) => band.from)).toEqual([1_000_000, 1_099_500]);
+    expect(found.asked).toEqual([[1_099_000, 1_100_000], [1_089_000, 1_098_999], [999_000, 1_088_999]]);
+    const none = hub([row(5, 'long ago')], 1000);
+    expect((await s.loadTrack(9_000_000, 9_001_000, none.ask)).bands).toEqual([]);
+    expect(none.asked.length).toBe(4);
+  });
+
   it('shows the newest rows of a range with too many, and says from when on', async () => {
     const rows = Array.from({ length: 5000 }, (_, i) => row(i, i % 2 === 0));
     const track = await s.loadTrack(0, 4999, hub(rows, 1000).ask);

@@ -26,6 +26,8 @@ const BUCKETS = 500;
 const REQUERY_MS = 2000;
 /** How often the charts are drawn again at most. */
 const FRAME_MS = 500;
+/** Live readings keep states exact: all are asked for again no more often than this unless something was missed. */
+const STATES_MS = 10 * MINUTE;
 /** Without a device event for this long the device is asked for again. */
 const REFETCH_MS = 5000;
 /** Live readings kept while a query is under way; beyond it another query is due. */
@@ -99,6 +101,8 @@ export class Board {
   #abort = new AbortController();
   #listAbort = new AbortController();
   #queriedAt = 0;
+  /** When all states were last to be asked for. */
+  #statesAt = 0;
   /** When the device's own state was last told or asked for. */
   #heardAt = 0;
   #querying = false;
@@ -201,6 +205,7 @@ export class Board {
   }
 
   #allDue(): void {
+    this.#statesAt = performance.now();
     for (const card of this.cards) card.due = card.track !== null;
   }
 
@@ -429,7 +434,7 @@ export class Board {
     // Live readings fill buckets only roughly: now and then the hub's own are taken.
     const idle = performance.now() - this.#queriedAt;
     if (this.loaded && idle > Math.min(10 * MINUTE, Math.max(30_000, length / 10))) {
-      this.#allDue();
+      if (performance.now() - this.#statesAt > STATES_MS) this.#allDue();
       this.#requery();
     }
   }

@@ -12,8 +12,8 @@ export const STATE_BANDS_MAX = 10_000;
 const ROUNDS_MAX = 6;
 /** With fewer rows than this in the range, the state that it begins with is looked for before it. */
 const SPARSE_ROWS = 100;
-/** How far before the range, in lengths of it. */
-const LEAD_LENGTHS = 10;
+/** How far before the range, in lengths of it; further each time that nothing is there. */
+const LEAD_LENGTHS = [10, 100, 1000];
 /** With fewer rows there is no telling whether they come at a pace. */
 const PACED_ROWS_MIN = 10;
 
@@ -202,6 +202,15 @@ export async function loadTrack(from: number, to: number, ask: Ask): Promise<Tra
 }
 
 async function leadIn(from: number, to: number, ask: Ask): Promise<Row[]> {
-  const { rows, more } = await ask(Math.max(0, from - LEAD_LENGTHS * (to - from)), from - 1);
-  return more ? [] : rows.slice(-1);
+  let end = from - 1;
+  for (const lengths of LEAD_LENGTHS) {
+    const start = Math.max(0, from - lengths * (to - from));
+    if (start > end) break;
+    const { rows, more } = await ask(start, end);
+    // Too many to reach the newest: the beginning stays open.
+    if (more) break;
+    if (rows.length > 0) return rows.slice(-1);
+    end = start - 1;
+  }
+  return [];
 }

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 
 use tideline_protocol::model::{DeviceId, PointId, Sample};
+use tideline_protocol::value::{Boxes, Quality, Value, ValueKind};
 
 use crate::{FormatError, PROBLEMS_LISTED_MAX, READINGS_MAX, SERIES_MAX};
 
@@ -15,8 +16,12 @@ pub struct Column {
     pub device: DeviceId,
     /// The point of the device.
     pub point: PointId,
-    /// At least one reading.
+    /// What its first value is.
+    pub kind: ValueKind,
+    /// At least one reading, the values as words of `boxes`.
     pub samples: Vec<Sample>,
+    /// What the boxed words stand for.
+    pub boxes: Boxes,
 }
 
 /// What is wrong with one line or time series.
@@ -108,26 +113,33 @@ pub struct Gather {
 
 impl Gather {
     /// The column of a series.
-    pub fn column(&mut self, device: &DeviceId, point: PointId) -> Result<ColumnNo, FormatError> {
+    pub fn column(
+        &mut self,
+        device: &DeviceId,
+        point: PointId,
+        kind: ValueKind,
+    ) -> Result<ColumnNo, FormatError> {
         let next = ColumnNo(self.taken.columns.len());
         match self.by_name.entry((device.clone(), point.clone())) {
             Entry::Occupied(known) => Ok(*known.get()),
             Entry::Vacant(_) if next.0 >= SERIES_MAX => Err(FormatError::too_much("series", SERIES_MAX)),
             Entry::Vacant(entry) => {
-                self.taken.columns.push(Column { device: device.clone(), point, samples: Vec::new() });
+                let (samples, boxes) = (Vec::new(), Boxes::new());
+                self.taken.columns.push(Column { device: device.clone(), point, kind, samples, boxes });
                 Ok(*entry.insert(next))
             }
         }
     }
 
     /// Adds a reading.
-    pub fn push(&mut self, column: ColumnNo, sample: Sample) -> Result<(), FormatError> {
+    pub fn push(&mut self, column: ColumnNo, time_ns: i64, value: Value) -> Result<(), FormatError> {
         if self.readings >= READINGS_MAX {
             return Err(FormatError::too_much("readings", READINGS_MAX));
         }
         self.readings += 1;
         if let Some(column) = self.taken.columns.get_mut(column.0) {
-            column.samples.push(sample);
+            let value = column.boxes.word(value, Quality::Good);
+            column.samples.push(Sample { time_ns, value });
         }
         Ok(())
     }

@@ -11,7 +11,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use tideline_protocol::model::{DeviceId, Sample};
+use tideline_protocol::model::DeviceId;
+use tideline_protocol::value::{VALUE_TEXT_BYTES_MAX, Value};
 
 use crate::gather::{ColumnNo, Gather};
 use crate::names::{DeviceName, Pairs, point_of_field};
@@ -217,7 +218,7 @@ impl<'b> Parser<'b, '_, '_> {
         number: u64,
         key: &'b [u8],
         time_ns: i64,
-        values: Vec<(&'b [u8], Value)>,
+        values: Vec<(&'b [u8], Result<Value, String>)>,
     ) -> Result<(), FormatError> {
         let Some(series) = self.keys.get_mut(key) else { return Ok(()) };
         let problems = |gather: &mut Gather, why: String| gather.taken.problems.refused(number, || why);
@@ -230,8 +231,8 @@ impl<'b> Parser<'b, '_, '_> {
         };
         for (name, value) in values {
             let value = match value {
-                Value::Number(value) => value,
-                Value::Refused(why) => {
+                Ok(value) => value,
+                Err(why) => {
                     problems(&mut self.gather, format!("field {}: {why}", excerpt(name)));
                     continue;
                 }
@@ -240,7 +241,10 @@ impl<'b> Parser<'b, '_, '_> {
                 Some(known) => known.clone(),
                 None => {
                     let made = match point_of_field(&series.measurement, &unescaped(name), &series.tags) {
-                        Ok(point) => Ok(self.gather.column(&series.device, point)?),
+                        Ok(point) => {
+                            let kind = value.kind().unwrap_or_default();
+                            Ok(self.gather.column(&series.device, point, kind)?)
+                        }
                         Err(why) => Err(why),
                     };
                     series.columns.insert(name, made.clone());
@@ -248,7 +252,7 @@ impl<'b> Parser<'b, '_, '_> {
                 }
             };
             match column {
-                Ok(column) => self.gather.push(column, Sample { time_ns, value })?,
+                Ok(column) => self.gather.push(column, time_ns, value)?,
                 Err(why) => problems(&mut self.gather, why),
             }
         }
@@ -396,57 +400,52 @@ fn key(bytes: &[u8]) -> Result<(Cow<'_, [u8]>, Pairs<'_>), String> {
     }
 }
 
-#[derive(Debug, Clone, PartialEq)]
-enum Value {
-    Number(f64),
-    // Right, but nothing that can be kept.
-    Refused(String),
-}
-
-fn value(field: &Field<'_>) -> Result<Value, String> {
+/// What a field holds; what is right and cannot be kept is the second kind of error.
+fn value(field: &Field<'_>) -> Result<Result<Value, String>, String> {
     let name = excerpt(field.name);
     let wrong = || {
         format!(
-            "field {name}: {} is no value; allowed are numbers as 1.5, 1i and 1u, and true and false",
+            "field {name}: {} is no value; allowed are numbers as 1.5, 1i and 1u, true and false, and \"texts\"",
             excerpt(field.value)
         )
     };
-    if field.value.starts_with(b"\"") {
-        return Ok(Value::Refused("a text cannot be kept; allowed are numbers, true and false".to_owned()));
+    if let Some(quoted) = field.value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) {
+        return Ok(text(quoted));
     }
     match field.value {
-        b"t" | b"T" | b"true" | b"True" | b"TRUE" => return Ok(Value::Number(1.0)),
-        b"f" | b"F" | b"false" | b"False" | b"FALSE" => return Ok(Value::Number(0.0)),
+        b"t" | b"T" | b"true" | b"True" | b"TRUE" => return Ok(Ok(Value::Bool(true))),
+        b"f" | b"F" | b"false" | b"False" | b"FALSE" => return Ok(Ok(Value::Bool(false))),
         _ => {}
     }
     let text = std::str::from_utf8(field.value).map_err(|_| wrong())?;
     if let Some(digits) = text.strip_suffix('i') {
-        let number = digits.parse::<i64>().map_err(|_| wrong())?;
-        return Ok(whole(i128::from(number)));
+        return digits.parse().map(|number| Ok(Value::Int(number))).map_err(|_| wrong());
     }
     if let Some(digits) = text.strip_suffix('u') {
         let number = digits.parse::<u64>().map_err(|_| wrong())?;
-        return Ok(whole(i128::from(number)));
+        let max = i64::MAX;
+        let beyond = |_| format!("{number} cannot be kept; whole numbers go up to {max}");
+        return Ok(i64::try_from(number).map(Value::Int).map_err(beyond));
     }
     // Rust would take `inf` and `nan` as well.
     let plain = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
     let number = text.parse::<f64>().ok().filter(|number| plain && number.is_finite()).ok_or_else(wrong)?;
-    Ok(Value::Number(number))
+    Ok(Ok(Value::Float(number)))
 }
 
-/// A whole number, where a double is exactly it.
-fn whole(number: i128) -> Value {
-    #[expect(clippy::cast_precision_loss, reason = "it is looked whether it was exact")]
-    let value = number as f64;
-    #[expect(clippy::cast_possible_truncation, reason = "the greatest of them has 65 bits")]
-    let back = value as i128;
-    if back == number {
-        Value::Number(value)
-    } else {
-        Value::Refused(format!(
-            "{number} cannot be kept exactly: whole numbers beyond 2^53 are kept where a double is exactly they"
-        ))
+/// A text without its quotes; in it `\` takes the meaning from a quote and from itself.
+fn text(quoted: &[u8]) -> Result<Value, String> {
+    let (mut out, mut rest) = (Vec::with_capacity(quoted.len()), quoted);
+    while let Some((first, tail)) = rest.split_first() {
+        let escaped = tail.first().copied().filter(|next| *first == b'\\' && matches!(next, b'"' | b'\\'));
+        out.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() { tail.get(1..).unwrap_or_default() } else { tail };
     }
+    if out.len() > VALUE_TEXT_BYTES_MAX {
+        return Err(format!("its text has {} bytes; allowed are {VALUE_TEXT_BYTES_MAX}", out.len()));
+    }
+    let text = String::from_utf8(out).map_err(|_| "its text is not UTF-8".to_owned())?;
+    Ok(Value::Text(text.into()))
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use prost::Message as _;
-use tideline_protocol::model::{DeviceId, Sample};
+use tideline_protocol::model::DeviceId;
+use tideline_protocol::value::{Value, ValueKind};
 
 use crate::gather::Gather;
 use crate::names::{Pairs, point_of_metric};
@@ -171,14 +172,14 @@ impl Parser<'_, '_> {
                 return Ok(());
             }
         };
-        let column = self.gather.column(&device, point)?;
+        let column = self.gather.column(&device, point, ValueKind::Float)?;
         for Point { value, time_ms } in samples {
             if value.to_bits() == STALE_BITS {
                 self.gather.taken.stale_markers += 1;
                 continue;
             }
             match time_ms.checked_mul(NS_PER_MS) {
-                Some(time_ns) => self.gather.push(column, Sample { time_ns, value: *value })?,
+                Some(time_ns) => self.gather.push(column, time_ns, Value::Float(*value))?,
                 None => self.gather.taken.problems.refused(number, || {
                     format!("{name}: the time {time_ms} ms is out of range; from 1678 to 2262 is allowed")
                 }),

@@ -24,6 +24,7 @@ use tideline_protocol::block::BlockBuilder;
 use tideline_protocol::durability::{Batch, Received};
 use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, RowCounts, Sample, Seq, SeriesDef};
 use tideline_protocol::time::{Clock, SystemClock};
+use tideline_protocol::value::{Boxes, Quality, Value as Reading};
 use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
 use tideline_sql::feed::{self, Job};
 use tideline_sql::{Format, Table};
@@ -156,8 +157,8 @@ async fn the_tables_are_asked() {
         (
             "SELECT * FROM readings LIMIT 2".to_owned(),
             json!([
-                ["pump-1", "temp", "Cel", T0_NS / 1_000_000, 0.0],
-                ["pump-1", "temp", "Cel", T0_NS / 1_000_000 + 1000, 0.5]
+                ["pump-1", "temp", "Cel", T0_NS / 1_000_000, 0.0, null, "good"],
+                ["pump-1", "temp", "Cel", T0_NS / 1_000_000 + 1000, 0.5, null, "good"]
             ]),
         ),
         (
@@ -185,6 +186,71 @@ async fn the_tables_are_asked() {
     let cut = "SELECT count(*) AS n, sum(count) AS rows FROM rollups_1m WHERE time >= '2025-10-09 08:54:30' AND time <= '2025-10-09 08:56:00'";
     assert_eq!(bench.rows(cut).await, json!([[6, 360]]));
     assert_eq!(bench.hub.statements.available_permits(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_and_qualities_are_asked_and_what_is_not_good_is_no_value() {
+    let bench = Bench::new(3).await;
+    let agent = AgentId::parse("gateway").unwrap();
+    let (mut builder, mut boxes) = (BlockBuilder::new(), Boxes::new());
+    let given = [
+        (Reading::Text("läuft".into()), Quality::Good),
+        (Reading::Float(7.5), Quality::Bad),
+        (Reading::Null, Quality::Uncertain),
+        (Reading::Int(i64::MAX), Quality::Good),
+        (Reading::Null, Quality::Good),
+    ];
+    let samples: Vec<Sample> = given
+        .into_iter()
+        .zip(100..)
+        .map(|((value, quality), i)| Sample {
+            time_ns: T0_NS + i * STEP_NS,
+            value: boxes.word(value, quality),
+        })
+        .collect();
+    builder.push_boxed(&[(0, &samples)], &boxes);
+    let block = builder.finish();
+    let envelope = RunEnvelope {
+        epoch: EPOCH,
+        lane: Lane::Live,
+        first: Seq::new(99),
+        rows: block.rows,
+        series_end: 3,
+        restamps: vec![],
+    };
+    let run = Run { envelope, block: block.bytes };
+    let batch = Batch::<Received>::received(agent, run).validate(3).unwrap();
+    bench.hub.store.append(batch).await.unwrap();
+    let settling = bench.hub.store.clone();
+    tokio::task::spawn_blocking(move || settling.settle()).await.unwrap().unwrap();
+    let own = "FROM readings WHERE device = 'pump-1' AND point = 'temp'";
+    for (sql, want) in [
+        (
+            format!("SELECT value, text, quality {own} ORDER BY time OFFSET 3"),
+            json!([
+                [null, "läuft", "good"],
+                [null, null, "bad"],
+                [null, null, "uncertain"],
+                [9_223_372_036_854_775_808.0, null, "good"],
+                [null, null, "good"]
+            ]),
+        ),
+        (format!("SELECT count(value), count(*) {own}"), json!([[4, 8]])),
+        (
+            format!("SELECT quality, count(*) AS n {own} GROUP BY quality ORDER BY n, quality DESC"),
+            json!([["uncertain", 1], ["bad", 1], ["good", 6]]),
+        ),
+        (
+            "SELECT DISTINCT text, quality FROM readings WHERE point = 'level'".to_owned(),
+            json!([[null, "good"]]),
+        ),
+        (
+            "SELECT sum(count) FROM rollups_1d WHERE point = 'temp' AND device = 'pump-1'".to_owned(),
+            json!([[4]]),
+        ),
+    ] {
+        assert_eq!(bench.rows(&sql).await, want, "{sql}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -168,7 +168,7 @@ fn ends(token: &Token) -> bool {
 /// Which columns of texts are needed: those whose name stands anywhere, and all where a star or the like may mean
 /// them.
 fn texts(tokens: &[TokenWithSpan]) -> BTreeSet<&'static str> {
-    let all = ["device", "point", "unit"];
+    let all = ["device", "point", "unit", "text", "quality"];
     let counted = |at: usize| {
         let before =
             |back: usize| at.checked_sub(back).and_then(|at| tokens.get(at)).map(|token| &token.token);

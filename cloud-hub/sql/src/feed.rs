@@ -1,15 +1,17 @@
 //! What a worker is told over its stdin, and the head of what it answers.
 //!
 //! ```text
-//! stdin   ┌ len u32 ┬ kind u8 ┬ payload ┐ …   job, blocks, end; little-endian
+//! stdin   ┌ len u32 ┬ kind u8 ┬ payload ┐ …   job, blocks and what is beside them, end; little-endian
 //! stdout  ┌ len u32 ┬ head (JSON) ┐ the answer in its format, to the end
 //! ```
 //! After the end the hub keeps stdin open for as long as it wants the answer: a worker that finds it closed ends.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tideline_protocol::value::Quality;
 
 use crate::answer::Format;
 use crate::table::Table;
@@ -32,7 +34,7 @@ pub struct Job {
     pub rows_max: usize,
     /// The tables that there are, with about how many rows will come.
     pub tables: BTreeMap<Table, usize>,
-    /// Which of device, point and unit there are.
+    /// Which of device, point, unit, text and quality there are.
     pub texts: Vec<String>,
     /// The devices.
     pub devices: Vec<Device>,
@@ -92,6 +94,7 @@ pub enum Numbers<'a> {
 const JOB: u8 = 1;
 const BLOCK: u8 = 2;
 const END: u8 = 3;
+const BESIDE: u8 = 4;
 
 /// The frame of a job.
 ///
@@ -122,6 +125,55 @@ pub fn block(table: Table, texts: [&str; 3], columns: &[Numbers<'_>]) -> io::Res
     framed(BLOCK, &payload)
 }
 
+/// What is beside a row of readings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beside {
+    /// The row, counted from the first of the block.
+    pub row: u32,
+    /// Its quality.
+    pub quality: Quality,
+    /// Its text.
+    pub text: Option<Arc<str>>,
+}
+
+/// The frame of what is beside the rows of the block of readings that was sent last: those that have a text, or are
+/// not of good quality.
+///
+/// # Errors
+/// It is too long.
+pub fn beside(rows: &[Beside]) -> io::Result<Vec<u8>> {
+    let mut payload = Vec::new();
+    for Beside { row, quality, text } in rows {
+        let len =
+            text.as_ref().map_or(Ok(u32::MAX), |text| u32::try_from(text.len())).map_err(|_| too_long())?;
+        payload.extend(row.to_le_bytes());
+        payload.push(*quality as u8);
+        payload.extend(len.to_le_bytes());
+        payload.extend(text.as_deref().unwrap_or_default().as_bytes());
+    }
+    framed(BESIDE, &payload)
+}
+
+fn parse_beside(mut rest: &[u8]) -> Option<Vec<Beside>> {
+    let mut rows = Vec::new();
+    while !rest.is_empty() {
+        let (row, after) = rest.split_first_chunk::<4>()?;
+        let (quality, after) = after.split_first()?;
+        let (len, after) = after.split_first_chunk::<4>()?;
+        let (text, after) = match u32::from_le_bytes(*len) {
+            u32::MAX => (None, after),
+            len => {
+                let (text, after) = after.split_at_checked(usize::try_from(len).ok()?)?;
+                (Some(std::str::from_utf8(text).ok()?.into()), after)
+            }
+        };
+        let quality = *Quality::ALL.get(usize::from(*quality))?;
+        rows.push(Beside { row: u32::from_le_bytes(*row), quality, text });
+        rest = after;
+    }
+    Some(rows)
+}
+
 /// The last frame.
 #[must_use]
 pub fn end() -> Vec<u8> {
@@ -146,6 +198,7 @@ fn framed(kind: u8, payload: &[u8]) -> io::Result<Vec<u8>> {
 pub(crate) enum Frame {
     Job(Box<Job>),
     Block(Block),
+    Beside(Vec<Beside>),
     End,
 }
 
@@ -172,6 +225,7 @@ pub(crate) fn read(from: &mut impl Read) -> io::Result<Frame> {
     match kind {
         JOB => Ok(Frame::Job(Box::new(serde_json::from_slice(&payload)?))),
         BLOCK => parse(&payload).map(Frame::Block).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+        BESIDE => parse_beside(&payload).map(Frame::Beside).ok_or_else(|| io::ErrorKind::InvalidData.into()),
         END => Ok(Frame::End),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
@@ -206,6 +260,26 @@ pub(crate) fn head(head: &Head) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_beside_rows_reads_back_and_damage_does_not() {
+        let rows = [
+            Beside { row: 0, quality: Quality::Good, text: Some("".into()) },
+            Beside { row: 7, quality: Quality::Bad, text: None },
+            Beside { row: 9, quality: Quality::Uncertain, text: Some("läuft".into()) },
+        ];
+        let frame = beside(&rows).unwrap();
+        let Frame::Beside(found) = read(&mut frame.as_slice()).unwrap() else { panic!("another frame") };
+        assert_eq!(found, rows);
+        let payload = &frame[5..];
+        for cut in 1..payload.len() {
+            let whole = rows.iter().any(|row| {
+                let before = beside(&rows[..rows.iter().position(|r| r == row).unwrap()]).unwrap();
+                before.len() - 5 == cut
+            });
+            assert_eq!(parse_beside(&payload[..cut]).is_some(), whole, "{cut}");
+        }
+    }
 
     #[test]
     fn frames_read_back_and_damaged_ones_do_not() {

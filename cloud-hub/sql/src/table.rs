@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A table, as SQL knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Table {
-    /// The readings: device, point, unit, time, value.
+    /// The readings: device, point, unit, time, value, text, quality.
     Readings,
     /// Aggregates of a minute: device, point, unit, time, count, min, max, sum, mean, first, last.
     Minute,

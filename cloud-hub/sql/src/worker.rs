@@ -13,10 +13,11 @@ use polars::prelude::udf::UserDefinedFunction;
 use polars::prelude::*;
 use polars::sql::{FunctionOptions, FunctionRegistry, SQLContext};
 use rlimit::Resource;
+use tideline_protocol::value::{Quality, any_nan};
 use tideline_store::{Calendar, Width};
 
 use crate::answer;
-use crate::feed::{self, Block, Device, Frame, Head, Job};
+use crate::feed::{self, Beside, Block, Device, Frame, Head, Job};
 use crate::functions::TIME_BUCKET;
 use crate::table::Table;
 
@@ -52,6 +53,7 @@ pub fn run(caps: Caps) -> io::Result<()> {
     loop {
         match feed::read(&mut input)? {
             Frame::Block(block) => tables.add(&block)?,
+            Frame::Beside(rows) => tables.add_beside(rows)?,
             Frame::End => break,
             Frame::Job(_) => return Err(io::ErrorKind::InvalidData.into()),
         }
@@ -110,9 +112,20 @@ struct Rows {
     series: Vec<([String; 3], usize)>,
     whole: Vec<Vec<i64>>,
     doubles: Vec<Vec<f64>>,
+    // Where the last block begins.
+    last: usize,
+    // By row, ascending: those with a text, or not of good quality.
+    beside: Vec<(usize, Beside)>,
 }
 
 impl Tables {
+    fn add_beside(&mut self, rows: Vec<Beside>) -> io::Result<()> {
+        let readings = self.by_name.get_mut(&Table::Readings).ok_or(io::ErrorKind::InvalidData)?;
+        let last = readings.last;
+        readings.beside.extend(rows.into_iter().map(|own| (last.saturating_add(own.row as usize), own)));
+        Ok(())
+    }
+
     fn expect(&mut self, job: &Job) -> io::Result<()> {
         for (table, rows) in &job.tables {
             let mut expected = Rows::default();
@@ -134,6 +147,7 @@ impl Tables {
         let rows = self.by_name.get_mut(&block.table).ok_or(io::ErrorKind::InvalidData)?;
         let numbers = block.table.numbers();
         let height = block.words.len() / numbers.len().max(1);
+        rows.last = rows.whole.first().map_or(0, Vec::len);
         let (mut whole, mut doubles) = (rows.whole.iter_mut(), rows.doubles.iter_mut());
         for ((_, is_whole), words) in numbers.iter().zip(block.words.chunks(height.max(1))) {
             if *is_whole {
@@ -172,13 +186,16 @@ impl Rows {
             let column = if *is_whole {
                 Column::new((*name).into(), whole.next().unwrap_or_default())
             } else {
-                Column::new((*name).into(), doubles.next().unwrap_or_default())
+                numbers_of(name, doubles.next().unwrap_or_default())
             };
             columns.push(if *name == "time" {
                 column.cast(&DataType::Datetime(TimeUnit::Nanoseconds, None))?
             } else {
                 column
             });
+        }
+        if table == Table::Readings {
+            columns.extend(beside(&self.beside, texts, height));
         }
         let mut frame = DataFrame::new(height, columns)?;
         if table.width_ns().is_some() {
@@ -276,6 +293,49 @@ pub(crate) fn of_panic(panic: &(dyn std::any::Any + Send)) -> Head {
 fn told(head: &Head, out: &mut impl Write) -> io::Result<()> {
     out.write_all(&feed::head(head)?)?;
     out.flush()
+}
+
+/// Doubles; what is no number is null.
+fn numbers_of(name: &str, values: Vec<f64>) -> Column {
+    if any_nan(&values) {
+        let numbers = values.into_iter().map(|value| Some(value).filter(|value| !value.is_nan()));
+        return Float64Chunked::from_iter_options(name.into(), numbers).into_column();
+    }
+    Column::new(name.into(), values)
+}
+
+/// The texts and qualities of readings, as far as they are asked for.
+fn beside(rows: &[(usize, Beside)], asked: &[String], height: usize) -> Vec<Column> {
+    let asked = |name: &str| asked.iter().any(|asked| asked == name);
+    // A value for each row: those of `rows` in their places, and another one everywhere else.
+    fn column<'a>(
+        name: &str,
+        rows: &'a [(usize, Beside)],
+        height: usize,
+        of: impl Fn(Option<&'a Beside>) -> Option<&'a str>,
+    ) -> Column {
+        let mut out = StringChunkedBuilder::new(name.into(), height);
+        let mut next = rows.iter().peekable();
+        for row in 0..height {
+            let own = next.next_if(|(at, _)| *at == row).map(|(_, own)| own);
+            out.append_option(of(own));
+        }
+        out.finish().into_column()
+    }
+    let mut columns = Vec::new();
+    if asked("text") {
+        columns.push(if rows.iter().any(|(_, own)| own.text.is_some()) {
+            column("text", rows, height, |own| own?.text.as_deref())
+        } else {
+            Column::full_null("text".into(), height, &DataType::String)
+        });
+    }
+    if asked("quality") {
+        columns.push(column("quality", rows, height, |own| {
+            Some(own.map_or(Quality::Good, |own| own.quality).as_str())
+        }));
+    }
+    columns
 }
 
 fn query(job: &Job, tables: Tables) -> PolarsResult<DataFrame> {

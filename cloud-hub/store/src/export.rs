@@ -1,12 +1,18 @@
 //! Readings for others: DuckDB, pandas, Spark, spreadsheets and whatever else reads Parquet, Arrow or CSV.
 //!
 //! ```text
-//! device   string          the device
-//! point    string          the point of the device
-//! unit     string          the unit as a UCUM code, the newest that is known
-//! time     timestamp(ns)   UTC; in CSV as RFC 3339
-//! value    double          in that unit
+//! device    string          the device
+//! point     string          the point of the device
+//! unit      string          the unit as a UCUM code, the newest that is known
+//! type      string          what the series' values are: float, int, bool, text
+//! time      timestamp(ns)   UTC; in CSV as RFC 3339
+//! value     double          in that unit, where it is a number of good quality; true is 1
+//! int       int64           an integer that no double holds exactly, of any quality
+//! text      string          the text, of any quality
+//! quality   string          good, uncertain, bad
+//! doubtful  double          the number, where the quality is not good
 //! ```
+//! What is not there is null, and in CSV empty. So `value` is what calculations take, and all together is what was measured.
 //! Rows stand by series in the order asked for, then by time, then by arrival. Parquet is compressed with zstd; the
 //! stream of Arrow is not; CSV is that of RFC 4180, with a header.
 //! This is the only file of the store that knows Polars.
@@ -20,6 +26,7 @@ use std::sync::Arc;
 use polars::io::parquet::write::BatchedWriter;
 use polars::prelude::*;
 use polars_arrow::io::ipc::write::{StreamWriter, WriteOptions};
+use tideline_protocol::value::{Boxes, Quality, Value, ValueKind, is_boxed};
 
 use crate::config::StoreError;
 use crate::hot::SeriesId;
@@ -46,7 +53,37 @@ pub enum ExportFormat {
 struct Group {
     series: Vec<(Arc<SeriesMeta>, usize)>,
     times: Vec<i64>,
+    // As words of `boxes`.
     values: Vec<f64>,
+    boxes: Boxes,
+}
+
+/// What stands in the columns of values of one row.
+#[derive(Default)]
+struct Cell {
+    value: Option<f64>,
+    int: Option<i64>,
+    text: Option<Arc<str>>,
+    quality: Quality,
+    doubtful: Option<f64>,
+}
+
+impl Cell {
+    fn of(word: f64, boxes: &Boxes) -> Self {
+        let (value, quality) = boxes.value(word, ValueKind::Float);
+        let cell = Self { quality, ..Self::default() };
+        match (value, quality) {
+            (Value::Float(number), Quality::Good) => Self { value: Some(number), ..cell },
+            (Value::Float(number), _) => Self { doubtful: Some(number), ..cell },
+            #[expect(clippy::cast_precision_loss, reason = "what calculates sees doubles")]
+            (Value::Int(number), Quality::Good) => {
+                Self { value: Some(number as f64), int: Some(number), ..cell }
+            }
+            (Value::Int(number), _) => Self { int: Some(number), ..cell },
+            (Value::Text(text), _) => Self { text: Some(text), ..cell },
+            (Value::Null | Value::Bool(_), _) => cell,
+        }
+    }
 }
 
 impl Group {
@@ -60,23 +97,65 @@ impl Group {
             column.finish().into_column()
         };
         let times = Column::new("time".into(), self.times.as_slice());
+        let [value, int, text, quality, doubtful] = self.cells();
         let columns = vec![
             texts("device", |meta| meta.device.as_str()),
             texts("point", |meta| meta.point.as_str()),
             texts("unit", |meta| &meta.unit),
+            texts("type", |meta| meta.kind.as_str()),
             times.cast(&DataType::Datetime(TimeUnit::Nanoseconds, Some(TimeZone::UTC)))?,
-            Column::new("value".into(), self.values.as_slice()),
+            value,
+            int,
+            text,
+            quality,
+            doubtful,
         ];
         DataFrame::new_infer_height(columns)
     }
 
+    /// Value, int, text, quality and doubtful.
+    fn cells(&self) -> [Column; 5] {
+        let rows = self.values.len();
+        if !self.values.iter().copied().any(is_boxed) {
+            return [
+                Column::new("value".into(), self.values.as_slice()),
+                Column::full_null("int".into(), rows, &DataType::Int64),
+                Column::full_null("text".into(), rows, &DataType::String),
+                Column::new_scalar(
+                    "quality".into(),
+                    PlSmallStr::from_static(Quality::Good.as_str()).into(),
+                    rows,
+                ),
+                Column::full_null("doubtful".into(), rows, &DataType::Float64),
+            ];
+        }
+        let cells: Vec<Cell> = self.values.iter().map(|word| Cell::of(*word, &self.boxes)).collect();
+        let numbers = |name: &'static str, of: fn(&Cell) -> Option<f64>| {
+            Column::new(name.into(), cells.iter().map(of).collect::<Vec<_>>())
+        };
+        [
+            numbers("value", |cell| cell.value),
+            Column::new("int".into(), cells.iter().map(|cell| cell.int).collect::<Vec<_>>()),
+            Column::new("text".into(), cells.iter().map(|cell| cell.text.as_deref()).collect::<Vec<_>>()),
+            Column::new("quality".into(), cells.iter().map(|cell| cell.quality.as_str()).collect::<Vec<_>>()),
+            numbers("doubtful", |cell| cell.doubtful),
+        ]
+    }
+
     fn csv(&self, out: &mut impl Write) -> io::Result<()> {
+        fn shown<T: ToString>(value: Option<T>) -> String {
+            value.map(|value| value.to_string()).unwrap_or_default()
+        }
         let mut rows = self.times.iter().zip(&self.values);
         for (meta, count) in &self.series {
-            let named = [meta.device.as_str(), meta.point.as_str(), &meta.unit].map(quoted).join(",");
+            let named = [meta.device.as_str(), meta.point.as_str(), &meta.unit, meta.kind.as_str()];
+            let named = named.map(quoted).join(",");
             for (time, value) in rows.by_ref().take(*count) {
                 let time = jiff::Timestamp::from_nanosecond(i128::from(*time)).map_err(io::Error::other)?;
-                write!(out, "{named},{time},{value}\r\n")?;
+                let Cell { value, int, text, quality, doubtful } = Cell::of(*value, &self.boxes);
+                let text = text.map(|text| quoted(&text)).unwrap_or_default();
+                let (value, int, doubtful) = (shown(value), shown(int), shown(doubtful));
+                write!(out, "{named},{time},{value},{int},{text},{quality},{doubtful}\r\n")?;
             }
         }
         Ok(())
@@ -86,6 +165,7 @@ impl Group {
         self.series.clear();
         self.times.clear();
         self.values.clear();
+        self.boxes = Boxes::new();
     }
 }
 
@@ -147,7 +227,7 @@ impl<W: Write> Sink<Muted<W>> {
                 Ok(Self::Arrow(writer))
             }
             ExportFormat::Csv => {
-                out.write_all(b"device,point,unit,time,value\r\n")?;
+                out.write_all(b"device,point,unit,type,time,value,int,text,quality,doubtful\r\n")?;
                 Ok(Self::Csv(out))
             }
         }
@@ -202,7 +282,7 @@ pub fn export(
                 written += column.times.len() as u64;
                 group.series.push((Arc::clone(&meta), column.times.len()));
                 group.times.extend_from_slice(&column.times);
-                group.values.extend_from_slice(&column.values);
+                group.boxes.append(&mut group.values, &column.values, &column.boxes);
             }
             if group.times.len() >= GROUP_ROWS {
                 guarded(|| sink.write(&group))?;

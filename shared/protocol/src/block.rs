@@ -198,10 +198,15 @@ impl BlockBuilder {
 
     /// Adds the batch of the next seq, whose values are words of `boxes`. A series may come several times.
     pub fn push_boxed(&mut self, items: &[(SeriesNo, &[Sample])], boxes: &Boxes) {
+        self.push_each(items.iter().map(|(series, samples)| (*series, *samples, boxes)));
+    }
+
+    /// Adds the batch of the next seq, whose values are words of the table beside them. A series may come several times.
+    pub fn push_each<'s>(&mut self, items: impl IntoIterator<Item = (SeriesNo, &'s [Sample], &'s Boxes)>) {
         let mut total = 0_u32;
-        for (series, samples) in items {
+        for (series, samples, boxes) in items {
             let rows = u32::try_from(samples.len()).unwrap_or(u32::MAX);
-            let column = self.columns.entry(*series).or_default();
+            let column = self.columns.entry(series).or_default();
             column.times.extend(samples.iter().map(|s| s.time_ns));
             let start = column.values.len();
             column.values.extend(samples.iter().map(|s| s.value));
@@ -210,7 +215,7 @@ impl BlockBuilder {
             {
                 self.boxes.adopt(added, boxes);
             }
-            self.add_rows(*series, rows);
+            self.add_rows(series, rows);
             total = total.saturating_add(rows);
         }
         self.end_seq(total);

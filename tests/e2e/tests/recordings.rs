@@ -147,11 +147,15 @@ fn series_of(recordings: &[Recording]) -> Result<String> {
 /// A line for each reading, as `duck.py` writes them.
 fn csv_lines(text: &str) -> Result<Vec<String>> {
     let mut lines = text.split_terminator("\r\n");
-    ensure!(lines.next() == Some("device,point,unit,time,value"), "another header");
+    ensure!(
+        lines.next() == Some("device,point,unit,type,time,value,int,text,quality,doubtful"),
+        "another header"
+    );
     let line = |line: &str| {
         let mut cells = line.split(',');
         let mut next = || cells.next().context("too few cells");
-        let (device, point, _unit, time, value) = (next()?, next()?, next()?, next()?, next()?);
+        let (device, point, _unit, _type) = (next()?, next()?, next()?, next()?);
+        let (time, value) = (next()?, next()?);
         let time: jiff::Timestamp = time.parse()?;
         let value: f64 = value.parse()?;
         anyhow::Ok(format!("{device}/{point} {} {:016x}", time.as_nanosecond(), value.to_bits()))

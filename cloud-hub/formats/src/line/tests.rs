@@ -28,7 +28,10 @@ fn told(taken: &Taken) -> Vec<String> {
         column
             .samples
             .iter()
-            .map(move |s| format!("{device}/{point} {} {}", s.value, s.time_ns))
+            .map(move |s| {
+                let value = column.boxes.value(s.value, column.kind).0;
+                format!("{device}/{point} {value} {}", s.time_ns)
+            })
             .collect::<Vec<_>>()
     };
     taken.columns.iter().flat_map(of).collect()
@@ -49,7 +52,7 @@ fn readings_come_by_device_and_point() {
             "roof/weather/temp/site.a-x20b 1.5 5",
             "roof/weather/temp/site.a-x20b -0.002 6",
             "roof/weather/hum/site.a-x20b 40 5",
-            "roof/weather/wet/site.a-x20b 1 5",
+            "roof/weather/wet/site.a-x20b true 5",
             "d/lone 7 1700000000000000000",
         ]
     );
@@ -92,13 +95,15 @@ fn bad_lines_are_named_by_number_and_the_others_are_taken() {
 #[test]
 fn what_cannot_be_kept_is_refused_by_field_and_the_rest_of_its_line_is_taken() {
     let taken = parsed(
-        "m,host=a s=\"x, y=1\",v=1,big=9007199254740993i,even=9007199254740994i 1\nm,host=alien v=1\nm v=1\nm,host=a\\ b v=1\n",
+        "m,host=a s=\"x, y=1\",v=1,big=9007199254740993i,even=9007199254740994u,huge=9223372036854775808u 1\nm,host=alien v=1\nm v=1\nm,host=a\\ b v=1\n",
     );
-    assert_eq!(told(&taken), ["a/m/v 1 1", "a/m/even 9007199254740994 1"]);
+    let kept = ["a/m/s x, y=1 1", "a/m/v 1 1", "a/m/big 9007199254740993 1", "a/m/even 9007199254740994 1"];
+    assert_eq!(told(&taken), kept);
+    let kinds: Vec<_> = taken.columns.iter().map(|column| column.kind.as_str()).collect();
+    assert_eq!(kinds, ["text", "float", "int", "int"]);
     assert_eq!(taken.problems.malformed, 0);
     let wanted = [
-        (1, "a text cannot be kept"),
-        (1, "9007199254740993 cannot be kept exactly"),
+        (1, "9223372036854775808 cannot be kept"),
         (2, "may not write for alien"),
         (3, "allowed are host, device"),
         (4, "names no device"),
@@ -112,8 +117,8 @@ fn what_cannot_be_kept_is_refused_by_field_and_the_rest_of_its_line_is_taken() {
 #[test]
 fn a_text_may_be_of_several_lines_and_lines_are_still_counted() {
     let taken = parsed("m,host=a s=\"one\ntwo \\\" \n\",v=1 1\nm,host=a v=x 2\nm,host=a v=3 3");
-    assert_eq!(told(&taken), ["a/m/v 1 1", "a/m/v 3 3"]);
-    assert_eq!(problems(&taken).iter().map(|p| p.0).collect::<Vec<_>>(), [1, 4]);
+    assert_eq!(told(&taken), ["a/m/s one\ntwo \" \n 1", "a/m/v 1 1", "a/m/v 3 3"]);
+    assert_eq!(problems(&taken).iter().map(|p| p.0).collect::<Vec<_>>(), [4]);
 }
 
 #[test]

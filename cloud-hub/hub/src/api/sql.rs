@@ -30,7 +30,8 @@ const RETRY_AFTER_S: u64 = 5;
 
 /// Ask in SQL
 ///
-/// One SELECT, also with WITH, UNION and joins, over the tables `readings` (device, point, unit, time, value),
+/// One SELECT, also with WITH, UNION and joins, over the tables `readings` (device, point, unit, time, value, text, quality;
+/// `value` is null where there is no number of good quality),
 /// `rollups_1m`, `rollups_1h`, `rollups_1d` (device, point, unit, time, count, min, max, sum, mean, first, last) and
 /// `devices` (id, agent, state, revoked, transport, software, connected, last_seen, last_reading, rate, readings,
 /// backlog). Times are UTC; `now()`, `time_bucket('10m', time)`, `time_bucket('1d', time, 'Europe/Berlin')` (`1d`, `1w`

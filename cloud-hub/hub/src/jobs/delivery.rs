@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use tideline_formats::Column;
 use tideline_protocol::model::{AgentId, DeviceId, Epoch, SERIES_PER_EPOCH_MAX, Sample, Seq};
+use tideline_protocol::value::{Boxes, ValueKind};
 use tideline_store::StoreError;
 
 use super::saved::{Derived, Outbox};
@@ -162,6 +163,8 @@ fn column(derived: &Derived) -> Column {
     Column {
         device: derived.device.clone(),
         point: derived.point.clone(),
+        kind: ValueKind::Float,
+        boxes: Boxes::new(),
         samples: samples.map(|(time_ns, value)| Sample { time_ns: *time_ns, value: *value }).collect(),
     }
 }

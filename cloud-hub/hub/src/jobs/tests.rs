@@ -6,6 +6,7 @@ use tideline_formats::Column;
 use tideline_protocol::block::BlockBuilder;
 use tideline_protocol::durability::Batch;
 use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, Sample, Seq, SeriesDef};
+use tideline_protocol::value::{Boxes, ValueKind};
 use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
 use tideline_store::StoreConfig;
 
@@ -60,7 +61,9 @@ fn column(series: &str, rows: &[(i64, f64)]) -> Column {
     Column {
         device: DeviceId::parse(device).unwrap(),
         point: PointId::parse(point).unwrap(),
+        kind: ValueKind::Float,
         samples: rows.iter().map(sample).collect(),
+        boxes: Boxes::new(),
     }
 }
 

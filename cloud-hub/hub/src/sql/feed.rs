@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tideline_sql::feed::{self, BLOCK_ROWS_MAX, Device, Job, Numbers};
+use tideline_protocol::value::{Quality, Value, ValueKind, is_boxed};
+use tideline_sql::feed::{self, BLOCK_ROWS_MAX, Beside, Device, Job, Numbers};
 use tideline_sql::{Format, Statement, Table, Use};
 use tideline_store::buckets::bucket_start;
-use tideline_store::{Aggregate, SeriesInfo, Tier};
+use tideline_store::{Aggregate, RawColumn, SeriesInfo, Tier};
 use tokio::sync::mpsc;
 
 use super::SqlError;
@@ -211,9 +212,14 @@ fn readings(
         for column in &page.series {
             take(hub, left, column.times.len())?;
             *own = own.saturating_sub(column.times.len());
-            let columns = [Numbers::I64(&column.times), Numbers::F64(&column.values)];
+            let numbers = column.boxes.numbers(&column.values);
+            let columns = [Numbers::I64(&column.times), Numbers::F64(&numbers)];
             let texts = [info.device.as_str(), info.point.as_str(), &info.unit];
             if send(feed::block(read.table, texts, &columns)?).is_err() {
+                return Ok(Err(Gone));
+            }
+            let beside = beside(column);
+            if !beside.is_empty() && send(feed::beside(&beside)?).is_err() {
                 return Ok(Err(Gone));
             }
         }
@@ -222,6 +228,17 @@ fn readings(
             return Ok(Ok(()));
         }
     }
+}
+
+/// What the numbers of a column do not say.
+fn beside(column: &RawColumn) -> Vec<Beside> {
+    let boxed = column.values.iter().zip(0_u32..).filter(|(word, _)| is_boxed(**word));
+    let rows = boxed.map(|(word, row)| {
+        let (value, quality) = column.boxes.value(*word, ValueKind::Float);
+        let text = if let Value::Text(text) = value { Some(text) } else { None };
+        Beside { row, quality, text }
+    });
+    rows.filter(|own| own.text.is_some() || own.quality != Quality::Good).collect()
 }
 
 fn buckets(

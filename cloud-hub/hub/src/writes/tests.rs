@@ -1,6 +1,7 @@
 //! Writers over restarts, and what they do when the registry and the store do not agree.
 
 use tideline_protocol::model::{DeviceId, Epoch, PointId, Sample};
+use tideline_protocol::value::{Boxes, ValueKind};
 use tideline_store::StoreConfig;
 
 use super::*;
@@ -16,6 +17,8 @@ fn column(device: &str, point: &str, times: std::ops::Range<i64>) -> Column {
     Column {
         device: DeviceId::parse(device).unwrap(),
         point: PointId::parse(point).unwrap(),
+        kind: ValueKind::Float,
+        boxes: Boxes::new(),
         samples: times.map(|at| Sample { time_ns: at, value: 0.5 }).collect(),
     }
 }

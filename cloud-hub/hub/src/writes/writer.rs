@@ -8,6 +8,7 @@ use tideline_protocol::durability::{Batch, Received};
 use tideline_protocol::model::{
     AgentId, DeviceId, Epoch, PointId, SERIES_PER_EPOCH_MAX, Sample, Seq, SeriesDef, SeriesNo,
 };
+use tideline_protocol::value::Boxes;
 use tideline_protocol::wire::{Lane, RUN_BYTES_MAX, Run, RunEnvelope, SERIES_PER_MESSAGE_MAX, Series};
 use tideline_store::{Opening, StoreError};
 
@@ -18,6 +19,10 @@ use crate::secret::SecretError;
 
 /// Readings of one batch: at 16 bytes, which is the worst, a third of what a run may have.
 pub const ROWS_PER_BATCH_MAX: usize = 65_536;
+/// Bytes of texts and the like of one batch: with its other readings still within what a run may have.
+const TEXT_BYTES_PER_BATCH_MAX: usize = 1024 * 1024;
+/// What an entry beside its column takes besides its text.
+const BOXED_BYTES: usize = 16;
 
 /// An open writer.
 #[derive(Debug)]
@@ -139,10 +144,10 @@ impl Writer {
     pub async fn write(&mut self, hub: &App, columns: Vec<Column>) -> Result<(), WriteError> {
         self.define(hub, &columns).await?;
         let mut numbered = Vec::with_capacity(columns.len());
-        for Column { device, point, samples } in columns {
+        for Column { device, point, samples, boxes, .. } in columns {
             let number = self.series.get(&(device, point)).copied();
             let number = number.ok_or_else(|| WriteError::Numbered("a series has no number".to_owned()))?;
-            numbered.push((number, samples));
+            numbered.push((number, samples, boxes));
         }
         let blocks = tokio::task::spawn_blocking(move || blocks(&numbered)).await?;
         for block in blocks {
@@ -153,9 +158,12 @@ impl Writer {
 
     /// Gives series their numbers, durably, that have none.
     async fn define(&mut self, hub: &App, columns: &[Column]) -> Result<(), WriteError> {
-        let name = |column: &Column| (column.device.clone(), column.point.clone());
-        let fresh: Vec<(DeviceId, PointId)> =
-            columns.iter().map(name).filter(|name| !self.series.contains_key(name)).collect();
+        let def = |column: &Column| {
+            let def = SeriesDef::new(column.device.clone(), column.point.clone(), String::new());
+            def.of_kind(column.kind)
+        };
+        let known = |def: &SeriesDef| self.series.contains_key(&(def.device.clone(), def.point.clone()));
+        let fresh: Vec<SeriesDef> = columns.iter().map(def).filter(|def| !known(def)).collect();
         if fresh.is_empty() {
             return Ok(());
         }
@@ -167,7 +175,7 @@ impl Writer {
             )));
         }
         let own = self.agent.clone();
-        let defs = hub.blocking(move |hub| with_units(hub, &own, fresh)).await?;
+        let defs = hub.blocking(move |hub| as_known(hub, &own, fresh)).await?;
         for chunk in defs.chunks(SERIES_PER_MESSAGE_MAX) {
             let first = self.known;
             let (key, record) =
@@ -209,67 +217,94 @@ impl Writer {
     }
 }
 
-/// Series as they are defined. One that an agent has given a unit keeps it: the newest definition counts.
-fn with_units(
-    hub: &Hub,
-    own: &AgentId,
-    names: Vec<(DeviceId, PointId)>,
-) -> Result<Vec<SeriesDef>, MetadataError> {
-    let mut units: HashMap<(DeviceId, PointId), String> = HashMap::new();
-    let devices: BTreeSet<&DeviceId> = names.iter().map(|(device, _)| device).collect();
+/// Series as they are defined. One that an agent has defined stays as it is: the newest definition counts.
+fn as_known(hub: &Hub, own: &AgentId, fresh: Vec<SeriesDef>) -> Result<Vec<SeriesDef>, MetadataError> {
+    let mut known: HashMap<(DeviceId, PointId), SeriesDef> = HashMap::new();
+    let devices: BTreeSet<&DeviceId> = fresh.iter().map(|def| &def.device).collect();
     for device in devices {
         let record = hub.metadata.find::<DeviceRecord>(device.as_str())?;
         if record.is_some_and(|record| record.agent != own.as_str()) {
-            let known = hub.store.series(Some(device)).into_iter();
-            units.extend(known.map(|info| ((info.device, info.point), info.unit)));
+            for info in hub.store.series(Some(device)) {
+                let def = SeriesDef::new(info.device, info.point, info.unit);
+                let def = def.of_kind(info.kind).named(&info.name);
+                known.insert((def.device.clone(), def.point.clone()), def);
+            }
         }
     }
-    let def = |(device, point): (DeviceId, PointId)| {
-        let unit = units.remove(&(device.clone(), point.clone())).unwrap_or_default();
-        SeriesDef::new(device, point, unit)
-    };
-    Ok(names.into_iter().map(def).collect())
+    let fresh = fresh.into_iter();
+    Ok(fresh.map(|def| known.remove(&(def.device.clone(), def.point.clone())).unwrap_or(def)).collect())
 }
 
 /// The blocks of batches that hold these readings, in their order.
-fn blocks(columns: &[(SeriesNo, Vec<Sample>)]) -> Vec<Block> {
+fn blocks(columns: &[(SeriesNo, Vec<Sample>, Boxes)]) -> Vec<Block> {
     let (mut out, mut batch, mut room) = (Vec::new(), Vec::new(), ROWS_PER_BATCH_MAX);
-    for (series, samples) in columns {
+    let mut text_room = TEXT_BYTES_PER_BATCH_MAX;
+    for (series, samples, boxes) in columns {
         let mut rest = samples.as_slice();
         while !rest.is_empty() {
-            let (now, later) = rest.split_at(room.min(rest.len()));
-            batch.push((*series, now));
+            let within = rest.get(..room.min(rest.len())).unwrap_or_default();
+            let fit = fitting(within, boxes, &mut text_room);
+            let (now, later) = rest.split_at(fit);
+            if !now.is_empty() {
+                batch.push((*series, now, boxes));
+            }
             room -= now.len();
             rest = later;
-            if room == 0 {
-                out.push(block(&std::mem::take(&mut batch)));
-                room = ROWS_PER_BATCH_MAX;
+            if room == 0 || !rest.is_empty() {
+                out.push(block(std::mem::take(&mut batch)));
+                (room, text_room) = (ROWS_PER_BATCH_MAX, TEXT_BYTES_PER_BATCH_MAX);
             }
         }
     }
     if !batch.is_empty() {
-        out.push(block(&batch));
+        out.push(block(batch));
     }
     out
 }
 
-fn block(batch: &[(SeriesNo, &[Sample])]) -> Block {
+/// How many of these readings fit by what their texts take, and takes it from the room.
+fn fitting(samples: &[Sample], boxes: &Boxes, room: &mut usize) -> usize {
+    if boxes.is_empty() {
+        return samples.len();
+    }
+    let fits = |sample: &&Sample| {
+        let bytes = boxes.get(sample.value).map_or(0, |boxed| boxed.text_bytes() + BOXED_BYTES);
+        let left = room.checked_sub(bytes);
+        *room = left.unwrap_or(*room);
+        left.is_some()
+    };
+    samples.iter().take_while(fits).count()
+}
+
+fn block(batch: Vec<(SeriesNo, &[Sample], &Boxes)>) -> Block {
     let mut builder = BlockBuilder::new();
-    builder.push_batch(batch);
+    builder.push_each(batch);
     builder.finish()
 }
 
 #[cfg(test)]
 mod tests {
+    use tideline_protocol::value::{Quality, Value};
+
     use super::*;
 
     #[test]
     fn many_readings_become_batches_within_their_limits_and_in_order() {
         let samples = |n: i64| (0..n).map(|at| Sample { time_ns: at, value: 0.5 }).collect::<Vec<_>>();
-        let columns = vec![(0, samples(10)), (1, samples(150_000)), (2, samples(1))];
+        let plain = |no: SeriesNo, n: i64| (no, samples(n), Boxes::new());
+        let mut columns = vec![plain(0, 10), plain(1, 150_000), plain(2, 1)];
         let made = blocks(&columns);
         let rows: Vec<u64> = made.iter().map(|block| block.rows.total()).collect();
         assert_eq!(rows, [65_536, 65_536, 18_939]);
+        // Texts take their room in bytes.
+        let mut boxes = Boxes::new();
+        let text =
+            |n: i64, boxes: &mut Boxes| boxes.word(Value::Text(format!("{n:4000}").into()), Quality::Good);
+        let long = (0..2_000).map(|n| Sample { time_ns: n, value: text(n, &mut boxes) }).collect();
+        columns.push((3, long, boxes));
+        let made = blocks(&columns);
+        assert_eq!(made.iter().map(|block| block.rows.total()).sum::<u64>(), 150_011 + 2_000);
+        assert!(made.iter().all(|block| block.bytes.len() < RUN_BYTES_MAX));
         let mut found: BTreeMap<SeriesNo, Vec<i64>> = BTreeMap::new();
         for block in &made {
             let decoded = tideline_protocol::block::decode(&block.bytes, &block.rows, Seq::FIRST).unwrap();
@@ -277,7 +312,7 @@ mod tests {
                 found.entry(column.series).or_default().extend(column.times);
             }
         }
-        for (series, samples) in columns {
+        for (series, samples, _) in columns {
             assert_eq!(found[&series], samples.iter().map(|s| s.time_ns).collect::<Vec<_>>());
         }
         assert!(blocks(&[]).is_empty());

@@ -248,7 +248,7 @@ fn columns_of_texts_that_are_not_named_are_left_out() {
         "SELECT r.* FROM readings r",
         "SELECT a FROM readings AS r (a, b, c, d, e)",
     ] {
-        assert_eq!(texts(sql), ["device", "point", "unit"], "{sql}");
+        assert_eq!(texts(sql), ["device", "point", "quality", "text", "unit"], "{sql}");
     }
 }
 

@@ -70,7 +70,7 @@ fn shown(frame: DataFrame) -> String {
 /// Checks and runs it as the hub does, with or without leaving out what it does not need.
 fn ask(sql: &str, narrowed: bool) -> String {
     let statement = check(sql, T0 + 10 * MINUTE).unwrap_or_else(|refusal| panic!("{sql}: {refusal}"));
-    let all = ["device", "point", "unit"];
+    let all = ["device", "point", "unit", "text", "quality"];
     let texts: Vec<&str> = if narrowed { statement.texts.into_iter().collect() } else { all.into() };
     let needed = statement.uses.get(&Table::Readings).cloned().unwrap_or_default();
     let left = std::cell::Cell::new(needed.rows_max.unwrap_or(usize::MAX));

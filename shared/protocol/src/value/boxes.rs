@@ -105,7 +105,9 @@ impl Boxed {
         bytes
     }
 
-    fn text_bytes(&self) -> usize {
+    /// Bytes of its text; 0 of anything else.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
         match &self.value {
             Value::Text(text) => text.len(),
             _ => 0,

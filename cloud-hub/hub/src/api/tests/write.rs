@@ -87,10 +87,51 @@ async fn line_protocol_is_stored_and_shown_like_all_other_readings() {
 }
 
 #[tokio::test]
+async fn values_of_all_kinds_are_shown_as_what_they_are() {
+    let bench = Bench::new();
+    let token = bench.write_token("telegraf", &["roof"]).await;
+    let text = "m,host=roof f=1.5,i=9007199254740993i,b=true,t=\"läuft\" 1000000000\n\
+                m,host=roof f=2,i=-3i,b=f,t=\"steht\" 2000000000\n";
+    assert_eq!(bench.line("/write", &token, text).await.0, 204);
+    for (series, kind, values) in [
+        ("roof/m/f", "float", json!([1.5, 2.0])),
+        ("roof/m/i", "int", json!([9_007_199_254_740_993_i64, -3])),
+        ("roof/m/b", "bool", json!([true, false])),
+        ("roof/m/t", "text", json!(["läuft", "steht"])),
+    ] {
+        assert_eq!(bench.stored(series).await, json!([["1000000000", "2000000000"], values]));
+        let (_, page) = bench.local("GET", &format!("/api/v1/last?series={series}"), Value::Null).await;
+        let last = &page["series"][0];
+        assert_eq!((&last["v"], &last["type"], &last["t"]), (&values[1], &json!(kind), &json!(2000)));
+        assert_eq!(last.get("quality"), None);
+        let (_, page) = bench.local("GET", "/api/v1/series?device=roof", Value::Null).await;
+        let listed = page["series"].as_array().unwrap().iter().find(|one| one["id"] == series).unwrap();
+        assert_eq!((&listed["type"], &listed["last"]["v"]), (&json!(kind), &values[1]));
+        // Texts are in no bucket; truth values are 0 and 1.
+        let path = format!("/api/v1/query?series={series}&from=0&to=10&buckets=2");
+        let (_, answer) = bench.local("GET", &path, Value::Null).await;
+        let column = &answer["series"][0];
+        let max = match kind {
+            "float" => json!([2.0]),
+            "int" => json!([9_007_199_254_740_992.0]),
+            "bool" => json!([1.0]),
+            _ => json!([]),
+        };
+        let path = format!("/api/v1/query?series={series}&from=0&to=10000&buckets=2");
+        let (_, wide) = bench.local("GET", &path, Value::Null).await;
+        assert_eq!((&column["t"], &wide["series"][0]["max"]), (&json!([]), &max), "{series}");
+    }
+    // What comes later may be of another kind, and stays what it is.
+    assert_eq!(bench.line("/write", &token, "m,host=roof f=\"broken\",b=7 3000000000").await.0, 204);
+    assert_eq!(bench.stored("roof/m/f").await[1], json!([1.5, 2.0, "broken"]));
+    assert_eq!(bench.stored("roof/m/b").await[1], json!([true, false, 7.0]));
+}
+
+#[tokio::test]
 async fn of_a_bad_request_as_much_is_stored_as_by_the_original() {
     let bench = Bench::new();
     let token = bench.write_token("telegraf", &["roof"]).await;
-    let bad = "m,host=roof v=1 1\nm,host=roof v=x 2\nm,host=roof v=3,s=\"a\" 3\n";
+    let bad = "m,host=roof v=1 1\nm,host=roof v=x 2\nm,host=roof v=3,s=9223372036854775808u 3\n";
     let (status, body) = bench.line("/api/v2/write", &token, bad).await;
     assert_eq!((status, &body["code"]), (400, &json!("invalid")));
     for name in ["detail", "message", "error"] {
@@ -104,7 +145,7 @@ async fn of_a_bad_request_as_much_is_stored_as_by_the_original() {
         status == 400 && text.starts_with("partial write: 2 readings were stored; not so line 2"),
         "{text}"
     );
-    assert!(text.contains("line 3: field \"s\": a text cannot be kept"), "{text}");
+    assert!(text.contains("line 3: field \"s\": 9223372036854775808 cannot be kept"), "{text}");
     assert_eq!(bench.stored("roof/m/v").await, json!([["1", "3"], [1.0, 3.0]]));
     // What is right and cannot be kept is left out on both paths.
     let (status, body) =

@@ -3,6 +3,9 @@
 use std::io::{self, Write};
 
 use polars::prelude::*;
+use tideline_protocol::block::BlockBuilder;
+use tideline_protocol::model::Sample;
+use tideline_protocol::value::{Boxes, Quality, Value};
 
 use super::rig::*;
 use crate::ExportFormat::{Arrow, Csv, Parquet};
@@ -35,11 +38,11 @@ fn seen(frame: &DataFrame) -> Vec<(String, i64, u64)> {
 fn lines(csv: &[u8]) -> Vec<(String, i64, u64)> {
     let text = std::str::from_utf8(csv).unwrap();
     let mut lines = text.strip_suffix("\r\n").unwrap().split("\r\n");
-    assert_eq!(lines.next(), Some("device,point,unit,time,value"));
+    assert_eq!(lines.next(), Some("device,point,unit,type,time,value,int,text,quality,doubtful"));
     let row = |line: &str| {
         let fields: Vec<&str> = line.split(',').collect();
-        let time: jiff::Timestamp = fields[3].parse().unwrap();
-        let value: f64 = fields[4].parse().unwrap();
+        let time: jiff::Timestamp = fields[4].parse().unwrap();
+        let value: f64 = fields[5].parse().unwrap();
         let name = format!("{}/{}", fields[0], fields[1]);
         (name, i64::try_from(time.as_nanosecond()).unwrap(), value.to_bits())
     };
@@ -109,4 +112,65 @@ fn an_export_ends_when_nobody_takes_it() {
         assert!(matches!(export(Short(100)), Err(StoreError::Query(_))), "{format:?}");
     }
     store.close().unwrap();
+}
+
+#[test]
+fn values_of_all_kinds_are_exported_with_their_quality() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ready(config(dir.path()));
+    let given = [
+        (Value::Float(1.5), Quality::Good),
+        (Value::Float(2.5), Quality::Bad),
+        (Value::Int(i64::MAX), Quality::Good),
+        (Value::Text("a, \"b\"".into()), Quality::Uncertain),
+        (Value::Null, Quality::Good),
+        (Value::Null, Quality::Bad),
+    ];
+    let mut boxes = Boxes::new();
+    let samples: Vec<Sample> = given
+        .iter()
+        .zip(0..)
+        .map(|((value, quality), time_ns)| Sample { time_ns, value: boxes.word(value.clone(), *quality) })
+        .collect();
+    let mut builder = BlockBuilder::new();
+    builder.push_boxed(&[(0, &samples)], &boxes);
+    wait(store.append(of_block(&agent("a"), 1, builder.finish()))).unwrap();
+    store.settle().unwrap();
+    for sealed in [false, true] {
+        if sealed {
+            store.flush().unwrap();
+        }
+        let mut out = Vec::new();
+        assert_eq!(store.export(Csv, &[0], i64::MIN, i64::MAX, &mut out).unwrap(), 6);
+        let text = String::from_utf8(out).unwrap();
+        let cells: Vec<&str> = text.lines().skip(1).map(|line| line.splitn(6, ',').nth(5).unwrap()).collect();
+        let expected = [
+            "1.5,,,good,",
+            ",,,bad,2.5",
+            "9223372036854775807,9223372036854775807,,good,",
+            ",,\"a, \"\"b\"\"\",uncertain,",
+            ",,,good,",
+            ",,,bad,",
+        ];
+        assert_eq!(cells[0], expected[0]);
+        assert_eq!(cells[1], expected[1]);
+        assert_eq!(&cells[3..], &expected[3..]);
+        assert!(cells[2].ends_with(",9223372036854775807,,good,"), "{}", cells[2]);
+        let mut out = Vec::new();
+        assert_eq!(store.export(Parquet, &[0], i64::MIN, i64::MAX, &mut out).unwrap(), 6);
+        let frame = ParquetReader::new(io::Cursor::new(out)).finish().unwrap();
+        let strings = |name: &str| {
+            let column = frame.column(name).unwrap().str().unwrap();
+            column.iter().map(|text| text.map(str::to_owned)).collect::<Vec<_>>()
+        };
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(strings("text"), [None, None, None, text("a, \"b\""), None, None]);
+        assert_eq!(strings("quality"), ["good", "bad", "good", "uncertain", "good", "bad"].map(text));
+        let ints: Vec<_> = frame.column("int").unwrap().i64().unwrap().iter().collect();
+        assert_eq!(ints, [None, None, Some(i64::MAX), None, None, None]);
+        let numbers: Vec<_> = frame.column("value").unwrap().f64().unwrap().iter().collect();
+        assert_eq!(numbers, [Some(1.5), None, Some(i64::MAX as f64), None, None, None]);
+        let doubtful: Vec<_> = frame.column("doubtful").unwrap().f64().unwrap().iter().collect();
+        assert_eq!(doubtful, [None, Some(2.5), None, None, None, None]);
+    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use tideline_protocol::block::BlockBuilder;
+use tideline_protocol::block::{Block, BlockBuilder};
 use tideline_protocol::durability::{Batch, Durable, Validated};
 use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, RowCounts, Sample, Seq, SeriesDef};
 use tideline_protocol::time::ManualClock;
@@ -91,7 +91,11 @@ pub fn batch(agent: &AgentId, first: u64, seqs: &[Vec<Row>]) -> Batch<Validated>
         let items: Vec<(u32, &[Sample])> = samples.iter().map(|(no, one)| (*no, &one[..])).collect();
         builder.push_batch(&items);
     }
-    let block = builder.finish();
+    of_block(agent, first, builder.finish())
+}
+
+/// A run that is this block.
+pub fn of_block(agent: &AgentId, first: u64, block: Block) -> Batch<Validated> {
     let (rows, series_end) = (block.rows, block.series_end);
     let (epoch, lane, first) = (EPOCH, Lane::Live, Seq::new(first));
     let envelope = RunEnvelope { epoch, lane, first, rows, series_end, restamps: vec![] };

@@ -156,6 +156,14 @@ describe('loading a range', () => {
     expect(track.bands.length).toBeGreaterThan(500);
   });
 
+  it('needs no more than two queries at an even pace, also when the range is empty at first', async () => {
+    const rows = Array.from({ length: 5000 }, (_, i) => row(1_000_000 + i, i % 2 === 0));
+    const { ask, asked } = hub(rows, 1000);
+    const track = await s.loadTrack(0, 1_004_999, ask);
+    expect(asked.length).toBe(2);
+    expect(track.bands.length).toBeGreaterThan(500);
+  });
+
   it('gives up after a few tries when all rows lie at the very end', async () => {
     const rows = Array.from({ length: 5000 }, () => row(1e9, 'x'));
     const { ask, asked } = hub(rows, 100);

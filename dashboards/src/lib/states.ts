@@ -195,8 +195,9 @@ export async function loadTrack(from: number, to: number, ask: Ask): Promise<Tra
       const lead = sparse ? await leadIn(from, to, ask) : [];
       return fromRows([...lead, ...rows], start === from ? null : start);
     }
-    const reached = rows[rows.length - 1]?.t ?? start;
-    start = Math.max(Math.ceil((start + to) / 2), Math.floor(to - (reached - start) * 0.8));
+    // Their own length, not that since `start`: a range may be empty for long before its first reading.
+    const length = rows.length > 0 ? rows[rows.length - 1].t - rows[0].t : 0;
+    start = Math.max(Math.ceil((start + to) / 2), Math.floor(to - length * 0.8));
   }
   return { ...emptyTrack(), cut: to };
 }

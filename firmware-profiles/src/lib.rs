@@ -1,24 +1,94 @@
 //! Firmware profiles: what the agent needs to know of a device family.
 //!
-//! A profile is data (`<family>/profile.toml`): points with unit and range. This crate parses it
+//! A profile is data (`<family>/profile.toml`): points with a type and what is allowed of it. This crate parses it
 //! and judges values by it; it must never let a value pass that the profile rules out.
+//!
+//! ```toml
+//! name = "pump"
+//!
+//! [points]
+//! flow = { unit = "l/s", min = 0, max = 90.5, name = "Flow" }      # a float, unless it says otherwise
+//! starts = { type = "int", unit = "1", min = 0, max = 1_000_000 }
+//! running = { type = "bool", name = "Running" }
+//! state = { type = "text", values = ["off", "on", "fault"] }       # of these only
+//! firmware = { type = "text", bytes_max = 40 }                     # at most 4096
+//! "valve/*" = { unit = "%", min = 0, max = 100, name = "Valve *" } # all below it; `*` is what follows
+//! ```
+
+mod read;
 
 use std::collections::BTreeMap;
 
-use toml::de::{DeTable, DeValue};
+use tideline_protocol::model::{DeviceId, NAME_BYTES_MAX, PointId, SeriesDef};
+use tideline_protocol::value::{VALUE_TEXT_BYTES_MAX, Value, ValueKind};
 
 /// The profile of a Linux host's own metrics.
 pub const LINUX_HOST: &str = include_str!("../linux-host/profile.toml");
 
+/// Doubles hold integers of less than this exactly.
+const INT_END: f64 = 9_223_372_036_854_775_808.0;
+
+/// What is allowed of a point's values.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Allowed {
+    /// Doubles in this range; an integer counts as one when a double holds it.
+    Float {
+        /// The least.
+        min: f64,
+        /// The greatest.
+        max: f64,
+    },
+    /// Integers in this range; a double counts as one when it is whole.
+    Int {
+        /// The least.
+        min: i64,
+        /// The greatest.
+        max: i64,
+    },
+    /// Truth values; the numbers 0 and 1 count as such.
+    Bool,
+    /// Texts.
+    Text {
+        /// These only; any when there are none.
+        values: Vec<String>,
+        /// Most bytes of UTF-8.
+        bytes_max: usize,
+    },
+}
+
+impl Allowed {
+    /// All values of a kind.
+    #[must_use]
+    pub const fn all(kind: ValueKind) -> Self {
+        match kind {
+            ValueKind::Float => Self::Float { min: f64::MIN, max: f64::MAX },
+            ValueKind::Int => Self::Int { min: i64::MIN, max: i64::MAX },
+            ValueKind::Bool => Self::Bool,
+            ValueKind::Text => Self::Text { values: Vec::new(), bytes_max: VALUE_TEXT_BYTES_MAX },
+        }
+    }
+
+    /// Of which kind they are.
+    #[must_use]
+    pub const fn kind(&self) -> ValueKind {
+        match self {
+            Self::Float { .. } => ValueKind::Float,
+            Self::Int { .. } => ValueKind::Int,
+            Self::Bool => ValueKind::Bool,
+            Self::Text { .. } => ValueKind::Text,
+        }
+    }
+}
+
 /// One point of a device family. A name that ends in `/*` stands for all points below it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
-    /// The unit as a UCUM code.
+    /// The unit as a UCUM code; empty when it has none.
     pub unit: String,
-    /// The least value in that unit.
-    pub min: f64,
-    /// The greatest value in that unit.
-    pub max: f64,
+    /// The name for people, in which `*` stands for what the point's id has in its place; empty when it has none.
+    pub name: String,
+    /// What is allowed of its values.
+    pub allowed: Allowed,
 }
 
 /// A device family.
@@ -26,7 +96,6 @@ pub struct Point {
 pub struct Profile {
     name: String,
     points: BTreeMap<String, Point>,
-    open: bool,
 }
 
 /// Why a profile is not taken: all that is wrong with it.
@@ -49,20 +118,56 @@ pub enum RejectedValue {
         value: f64,
     },
     /// Out of the range that the profile allows.
-    #[error("{point} is {value} {unit}; profile {profile} allows {min} to {max}")]
+    #[error("{point} is {value} {unit}; profile {profile} allows {range}")]
     OutOfRange {
         /// The point.
         point: String,
         /// The value.
-        value: f64,
+        value: String,
         /// Its unit.
         unit: String,
         /// Which profile.
         profile: String,
-        /// The least allowed.
-        min: f64,
-        /// The greatest allowed.
-        max: f64,
+        /// What it allows.
+        range: String,
+    },
+    /// Of another type than the point's values.
+    #[error("{point} is {value:?}, of type {found}; profile {profile} allows {allowed}")]
+    OtherType {
+        /// The point.
+        point: String,
+        /// The value, cut when it is long.
+        value: String,
+        /// Its type.
+        found: ValueKind,
+        /// Which profile.
+        profile: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+    /// A text of too many bytes.
+    #[error("{point} is a text of {found} bytes; profile {profile} allows {max}")]
+    TooLong {
+        /// The point.
+        point: String,
+        /// How many.
+        found: usize,
+        /// Which profile.
+        profile: String,
+        /// How many are allowed.
+        max: usize,
+    },
+    /// A text that is none of those that the profile lists.
+    #[error("{point} is {value:?}; profile {profile} allows {}", allowed.join(", "))]
+    NotListed {
+        /// The point.
+        point: String,
+        /// The text, cut when it is long.
+        value: String,
+        /// Which profile.
+        profile: String,
+        /// Those that it lists.
+        allowed: Vec<String>,
     },
     /// The profile has no such point.
     #[error("profile {profile} has no point {point}")]
@@ -80,26 +185,8 @@ impl Profile {
     /// # Errors
     /// All problems at once, each with its line.
     pub fn parse(file: &str, text: &str) -> Result<Self, ProfileError> {
-        let table = DeTable::parse(text)
-            .map_err(|error| ProfileError { problems: vec![format!("{file}: {error}")] })?;
-        let mut reader = Reader { file, text, problems: Vec::new() };
-        let mut profile = Self { name: file.to_owned(), points: BTreeMap::new(), open: false };
-        for (key, value) in table.get_ref() {
-            match (key.get_ref().as_ref(), value.get_ref()) {
-                ("name", DeValue::String(name)) => profile.name = name.to_string(),
-                ("points", DeValue::Table(points)) => {
-                    for (name, entry) in points {
-                        if let Some(point) = reader.point(name.get_ref(), entry) {
-                            profile.points.insert(name.get_ref().to_string(), point);
-                        }
-                    }
-                }
-                ("name" | "points", _) => reader.problem(value.span().start, "has the wrong type"),
-                (other, _) => reader
-                    .problem(key.span().start, &format!("{other}: unknown key; allowed are name, points")),
-            }
-        }
-        if reader.problems.is_empty() { Ok(profile) } else { Err(ProfileError { problems: reader.problems }) }
+        let (name, points) = read::profile(file, text)?;
+        Ok(Self { name, points })
     }
 
     /// The profile of a Linux host.
@@ -108,12 +195,6 @@ impl Profile {
     /// Never, as a test shows.
     pub fn linux_host() -> Result<Self, ProfileError> {
         Self::parse("linux-host/profile.toml", LINUX_HOST)
-    }
-
-    /// The profile of rows from a file: any point, any finite value, no unit.
-    #[must_use]
-    pub fn csv() -> Self {
-        Self { name: "csv".into(), points: BTreeMap::new(), open: true }
     }
 
     /// The point of that name, or the family of points that it belongs to.
@@ -131,108 +212,121 @@ impl Profile {
         self.point(name).map_or("", |point| &point.unit)
     }
 
-    /// Judges a value.
+    /// A series of this point of a device, with its unit, its kind and its name for people.
+    #[must_use]
+    pub fn series(&self, device: DeviceId, id: PointId) -> SeriesDef {
+        let Some(point) = self.point(id.as_str()) else {
+            return SeriesDef::new(device, id, String::new());
+        };
+        let rest = id.as_str().split_once('/').map_or("", |(_, rest)| rest);
+        let name = point.name.replacen('*', rest, 1);
+        // Its parts are not too long by themselves; cut between characters it still says what it is.
+        let end = (0..=NAME_BYTES_MAX.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
+        let name = name.get(..end.unwrap_or(0)).unwrap_or_default();
+        SeriesDef::new(device, id, point.unit.clone()).of_kind(point.allowed.kind()).named(name)
+    }
+
+    /// Judges a value, and gives it as one of the point's type. Null is allowed of every point.
     ///
     /// # Errors
-    /// It is not finite, out of range, or of a point that the profile lacks.
-    pub fn check(&self, name: &str, value: f64) -> Result<(), RejectedValue> {
-        if !value.is_finite() {
-            return Err(RejectedValue::NotFinite { point: name.to_owned(), value });
-        }
+    /// It is not finite, out of range, of another type, or of a point that the profile lacks.
+    pub fn check(&self, name: &str, value: Value) -> Result<Value, RejectedValue> {
         match self.point(name) {
-            Some(point) if value < point.min || value > point.max => Err(RejectedValue::OutOfRange {
-                point: name.to_owned(),
-                value,
-                unit: point.unit.clone(),
-                profile: self.name.clone(),
-                min: point.min,
-                max: point.max,
-            }),
-            None if !self.open => {
-                Err(RejectedValue::Unknown { point: name.to_owned(), profile: self.name.clone() })
-            }
-            Some(_) | None => Ok(()),
+            Some(point) => self.judge(name, point, value),
+            None => Err(RejectedValue::Unknown { point: name.to_owned(), profile: self.name.clone() }),
         }
     }
-}
 
-struct Reader<'t> {
-    file: &'t str,
-    text: &'t str,
-    problems: Vec<String>,
-}
-
-impl Reader<'_> {
-    fn problem(&mut self, at: usize, what: &str) {
-        let line = self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
-        self.problems.push(format!("{}:{line}: {what}", self.file));
-    }
-
-    fn point(&mut self, name: &str, entry: &toml::Spanned<DeValue<'_>>) -> Option<Point> {
-        let DeValue::Table(table) = entry.get_ref() else {
-            self.problem(entry.span().start, &format!("{name}: must be a table of unit, min, max"));
-            return None;
+    fn judge(&self, name: &str, point: &Point, value: Value) -> Result<Value, RejectedValue> {
+        if let Value::Float(number) = value
+            && !number.is_finite()
+        {
+            return Err(RejectedValue::NotFinite { point: name.to_owned(), value: number });
+        }
+        let Some(found) = value.kind() else { return Ok(value) };
+        let Some(value) = as_kind(&value, point.allowed.kind()) else {
+            let (value, allowed) = (short(&value.to_string()), takes(point.allowed.kind()));
+            let (point, profile) = (name.to_owned(), self.name.clone());
+            return Err(RejectedValue::OtherType { point, value, found, profile, allowed });
         };
-        let (mut unit, mut min, mut max) = (None, None, None);
-        for (key, value) in table {
-            match (key.get_ref().as_ref(), value.get_ref()) {
-                ("unit", DeValue::String(text)) => unit = Some(text.to_string()),
-                ("min", number) if float(number).is_some() => min = float(number),
-                ("max", number) if float(number).is_some() => max = float(number),
-                ("unit", _) => self.problem(value.span().start, &format!("{name}.unit: must be a text")),
-                ("min" | "max", _) => {
-                    self.problem(value.span().start, &format!("{name}.{}: must be a number", key.get_ref()))
-                }
-                (other, _) => {
-                    self.problem(
-                        key.span().start,
-                        &format!("{name}.{other}: unknown key; allowed are unit, min, max"),
-                    );
-                }
-            }
-        }
-        let (Some(unit), Some(min), Some(max)) = (unit, min, max) else {
-            self.problem(entry.span().start, &format!("{name}: unit, min and max are needed"));
-            return None;
+        let (id, profile) = (|| name.to_owned(), || self.name.clone());
+        let out_of_range = |range| RejectedValue::OutOfRange {
+            point: id(),
+            value: value.to_string(),
+            unit: point.unit.clone(),
+            profile: profile(),
+            range,
         };
-        if min > max {
-            self.problem(entry.span().start, &format!("{name}: min {min} is above max {max}"));
-            return None;
+        match (&point.allowed, &value) {
+            (Allowed::Float { min, max }, Value::Float(number)) if number < min || number > max => {
+                Err(out_of_range(format!("{min} to {max}")))
+            }
+            (Allowed::Int { min, max }, Value::Int(number)) if number < min || number > max => {
+                Err(out_of_range(format!("{min} to {max}")))
+            }
+            (Allowed::Text { bytes_max, .. }, Value::Text(text)) if text.len() > *bytes_max => {
+                Err(RejectedValue::TooLong {
+                    point: id(),
+                    found: text.len(),
+                    profile: profile(),
+                    max: *bytes_max,
+                })
+            }
+            (Allowed::Text { values, .. }, Value::Text(text))
+                if !values.is_empty() && !values.iter().any(|value| **value == **text) =>
+            {
+                let (value, allowed) = (short(text), values.clone());
+                Err(RejectedValue::NotListed { point: id(), value, profile: profile(), allowed })
+            }
+            _ => Ok(value),
         }
-        Some(Point { unit, min, max })
     }
 }
 
-fn float(value: &DeValue<'_>) -> Option<f64> {
-    match value {
-        DeValue::Float(number) => number.as_str().replace('_', "").parse().ok(),
-        DeValue::Integer(number) => number.as_str().replace('_', "").parse().ok(),
-        _ => None,
+/// Judges a value of a row that no profile knows: any of this kind is allowed.
+///
+/// # Errors
+/// It is not finite, too long, or of another type.
+pub fn check_kind(name: &str, kind: ValueKind, value: Value) -> Result<Value, RejectedValue> {
+    let rows = Profile { name: "rows".into(), points: BTreeMap::new() };
+    let point = Point { unit: String::new(), name: String::new(), allowed: Allowed::all(kind) };
+    rows.judge(name, &point, value)
+}
+
+/// The value as one of this kind, when it is the same.
+#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "exact, as is asked before")]
+fn as_kind(value: &Value, kind: ValueKind) -> Option<Value> {
+    Some(match (kind, value) {
+        (ValueKind::Float, Value::Int(int)) => {
+            let number = *int as f64;
+            return (number < INT_END && number as i64 == *int).then_some(Value::Float(number));
+        }
+        (ValueKind::Int, Value::Float(number)) => {
+            let is_whole = number.trunc() == *number && (-INT_END..INT_END).contains(number);
+            return is_whole.then_some(Value::Int(*number as i64));
+        }
+        (ValueKind::Bool, Value::Int(int @ (0 | 1))) => Value::Bool(*int == 1),
+        (ValueKind::Bool, Value::Float(number)) if *number == 0.0 || *number == 1.0 => {
+            Value::Bool(*number == 1.0)
+        }
+        (_, same) => return (same.kind() == Some(kind)).then(|| same.clone()),
+    })
+}
+
+const fn takes(kind: ValueKind) -> &'static str {
+    match kind {
+        ValueKind::Float => "numbers that a double holds",
+        ValueKind::Int => "whole numbers of 64 bits",
+        ValueKind::Bool => "true, false, 1 and 0",
+        ValueKind::Text => "texts",
     }
+}
+
+/// As much of a text as a message has room for.
+fn short(text: &str) -> String {
+    const CHARS_MAX: usize = 64;
+    text.chars().take(CHARS_MAX).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_host_profile_knows_its_points_and_judges_values() {
-        let profile = Profile::linux_host().unwrap();
-        assert_eq!(profile.unit("cpu/total"), "%");
-        assert!(profile.check("cpu/3", 55.0).is_ok());
-        assert!(matches!(profile.check("cpu/3", 5500.0), Err(RejectedValue::OutOfRange { .. })));
-        assert!(matches!(profile.check("cpu/3", f64::NAN), Err(RejectedValue::NotFinite { .. })));
-        assert!(matches!(profile.check("flow", 1.0), Err(RejectedValue::Unknown { .. })));
-        assert!(Profile::csv().check("flow", 1.0).is_ok());
-    }
-
-    #[test]
-    fn all_problems_come_at_once_with_their_lines() {
-        let text = "name = \"x\"\ncolour = 1\n[points]\na = { unit = \"m\", min = 2, max = 1 }\nb = { unit = 3, min = 0, max = 1 }\n";
-        let error = Profile::parse("x.toml", text).unwrap_err();
-        let all = error.to_string();
-        for part in ["x.toml:2: colour", "x.toml:4: a", "x.toml:5: b.unit"] {
-            assert!(all.contains(part), "{part} is not in {all}");
-        }
-    }
-}
+mod tests;

@@ -5,12 +5,14 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use tideline_link::mqtt::BrokerUrl;
 use tideline_link::quic::Congestion;
 use tideline_protocol::session::BackfillBudget;
+use tideline_protocol::value::ValueKind;
 use tideline_spool::StreamConfig;
 
 pub use read::parse;
@@ -91,7 +93,9 @@ keys! {
     "source" "timestamps" Kind::Choice(&["keep", "now"]), "keep", "replay: times of the file, or of the reading.";
     "source" "rate" Kind::Number { min: 0, max: 100_000_000 }, "0", "replay: rows per second; 0 = as fast as possible.";
     "source" "device" Kind::Text, "", "replay: device that the readings are of; empty = the agent.";
-    "source" "columns" Kind::List, "[]", "replay: columns to take; empty = all numeric ones.";
+    "source" "columns" Kind::List, "[]", "replay: columns to take; empty = all of which the type is known.";
+    "source" "types" Kind::List, "[]", "replay: types of columns as column=type, of float, int, bool, text. Without one, a column of a CSV is of numbers, and a value of NDJSON of the type that JSON has for it.";
+    "source" "quality" Kind::Text, "", "replay: column with the quality of the row's values: good, uncertain or bad; empty = all are good.";
     "source" "point_prefix" Kind::Text, "", "replay: put before the column's name to make the point.";
 }
 
@@ -143,6 +147,10 @@ pub enum SourceKind {
         device: String,
         /// Columns to take; empty for all.
         columns: Vec<String>,
+        /// Types of columns.
+        types: BTreeMap<String, ValueKind>,
+        /// The column with the quality of a row's values; empty for none.
+        quality: String,
         /// Put before each column's name.
         point_prefix: String,
     },

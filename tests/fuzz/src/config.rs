@@ -7,7 +7,7 @@ use crate::input::Input;
 const REASONS_BYTES_MAX: usize = 1 << 20;
 
 pub fn seeds() -> Vec<Vec<u8>> {
-    let sources = "[http]\nlisten = \"\"\n[[source]]\nkind = \"replay\"\nname = \"rows\"\npath = \"a.csv\"\nrate = 600\ncolumns = [\"a\", \"b\"]\n[[source]]\nkind = \"host\"\n";
+    let sources = "[http]\nlisten = \"\"\n[[source]]\nkind = \"replay\"\nname = \"rows\"\npath = \"a.csv\"\nrate = 600\ncolumns = [\"a\", \"b\"]\ntypes = [\"a=bool\", \"b=text\"]\nquality = \"ok\"\n[[source]]\nkind = \"host\"\n";
     let texts = ["", sources, "[spool]\nquota_mb = 9\n"];
     let mut all: Vec<Vec<u8>> = texts.iter().map(|text| [b"\0", text.as_bytes()].concat()).collect();
     all.push(

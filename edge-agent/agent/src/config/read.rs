@@ -7,6 +7,7 @@ use tideline_link::quic::Congestion;
 use toml::de::{DeTable, DeValue};
 
 use tideline_protocol::session::BackfillBudget;
+use tideline_protocol::value::ValueKind;
 use tideline_spool::{DEFAULT_STREAM, StreamConfig};
 
 use super::{
@@ -280,11 +281,11 @@ fn check_sources(
                 {
                     reader.problem(at, &format!("source.device: {error}"));
                 }
-                let columns = if let Some(Value::List(list)) = section.get("columns") {
-                    list.clone()
-                } else {
-                    Vec::new()
+                let list = |key| match section.get(key) {
+                    Some(Value::List(list)) => list.clone(),
+                    _ => Vec::new(),
                 };
+                let types = check_types(reader, at, &list("types"));
                 SourceKind::Replay {
                     path: path.into(),
                     format: if text(&section, "format") == "ndjson" { Format::Ndjson } else { Format::Csv },
@@ -295,7 +296,9 @@ fn check_sources(
                     },
                     rate: number(&section, "rate"),
                     device,
-                    columns,
+                    columns: list("columns"),
+                    types,
+                    quality: text(&section, "quality"),
                     point_prefix: text(&section, "point_prefix"),
                 }
             }
@@ -321,6 +324,24 @@ fn check_sources(
         out.push(SourceConfig { name, stream, kind });
     }
     out
+}
+
+/// The types of columns, each as column=type.
+fn check_types(reader: &mut Reader<'_>, at: usize, given: &[String]) -> BTreeMap<String, ValueKind> {
+    let mut types = BTreeMap::new();
+    for entry in given {
+        let read = entry.rsplit_once('=').map(|(column, kind)| (column.trim(), kind.trim().parse()));
+        match read {
+            Some((column, Ok(kind))) if !column.is_empty() => {
+                if types.insert(column.to_owned(), kind).is_some() {
+                    reader.problem(at, &format!("source.types: {column:?} stands there twice"));
+                }
+            }
+            Some((_, Err(error))) => reader.problem(at, &format!("source.types: {entry:?}: {error}")),
+            _ => reader.problem(at, &format!("source.types: {entry:?}; allowed is column=type")),
+        }
+    }
+    types
 }
 
 /// The broker, which must be a URL, and name its authorities where it is to be trusted by them.

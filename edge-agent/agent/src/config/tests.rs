@@ -84,6 +84,28 @@ fn a_stream_is_as_it_is_written_and_sources_go_to_it() {
 }
 
 #[test]
+fn columns_of_a_replay_may_be_given_types() {
+    let source = |types: &str| {
+        let text =
+            format!("[[source]]\nkind = \"replay\"\npath = \"a\"\ntypes = [{types}]\nquality = \"ok\"\n");
+        parse("a.toml", &text, &[])
+    };
+    let config = source("\"on = bool\", \"a=b=text\"").unwrap();
+    let SourceKind::Replay { types, quality, .. } = &config.sources[0].kind else { panic!("no replay") };
+    let wanted = [("on".to_owned(), ValueKind::Bool), ("a=b".to_owned(), ValueKind::Text)];
+    assert_eq!((types, quality.as_str()), (&wanted.into(), "ok"));
+    let error = source("\"on\", \"a=number\", \"b=int\", \"b=text\"").unwrap_err();
+    assert_eq!(
+        error.problems,
+        [
+            "a.toml:1: source.types: \"on\"; allowed is column=type",
+            "a.toml:1: source.types: \"a=number\": \"number\" is unknown; allowed are float, int, bool, text",
+            "a.toml:1: source.types: \"b\" stands there twice",
+        ]
+    );
+}
+
+#[test]
 fn a_file_that_is_no_toml_is_told_with_its_line() {
     let error = parse("a.toml", "[spool]\nquota_mb = \n", &[]).unwrap_err();
     assert!(error.problems.iter().all(|problem| problem.starts_with("a.toml:2: ")), "{error}");

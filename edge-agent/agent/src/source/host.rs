@@ -1,13 +1,18 @@
 //! This machine's own metrics.
 
+mod rare;
+
+use std::path::Path;
 use std::time::Duration;
 
 use sysinfo::{Components, Disks, Networks, System};
 use tideline_profiles::Profile;
-use tideline_protocol::model::{Sample, SeriesDef};
+use tideline_protocol::model::Sample;
 use tideline_protocol::time::Clock;
+use tideline_protocol::value::{Quality, Value};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use self::rare::Rare;
 use super::{Context, point_id};
 use crate::clock::{AgentClock, Ahead};
 use crate::intake::Chunk;
@@ -53,16 +58,16 @@ pub async fn run(mut context: Context, interval_ms: u64) {
     }
 }
 
-fn check(context: &Context, profile: &Profile, clock: &dyn Clock, values: Vec<(String, f64)>) -> Chunk {
+fn check(context: &Context, profile: &Profile, clock: &dyn Clock, values: Vec<(String, Value)>) -> Chunk {
     let time_ns = clock.wall_ns();
     let (source, clock) = (context.name.clone(), Some(Ahead::of(clock)));
     let mut chunk = Chunk { source, clock, ..Chunk::default() };
     for (name, value) in values {
         let Some(point) = point_id(&name) else { continue };
         match profile.check(point.as_str(), value) {
-            Ok(()) => {
-                let unit = profile.unit(point.as_str()).to_owned();
-                let def = SeriesDef::new(context.own_device.clone(), point, unit);
+            Ok(value) => {
+                let value = chunk.boxes.word(value, Quality::Good);
+                let def = profile.series(context.own_device.clone(), point);
                 chunk.rows.push((def, vec![Sample { time_ns, value }]));
             }
             Err(error) => context.rejected(&error.to_string()),
@@ -76,6 +81,7 @@ struct Host {
     disks: Option<Disks>,
     networks: Option<Networks>,
     components: Option<Components>,
+    rare: Rare,
     read_ns: u64,
 }
 
@@ -88,21 +94,30 @@ impl Host {
             disks: Disks::new_with_refreshed_list().ok(),
             networks: Networks::new_with_refreshed_list().ok(),
             components: Components::new_with_refreshed_list().ok(),
+            rare: Rare::default(),
             read_ns: now_ns,
         })
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "bytes beyond 2^53 need no exactness")]
-    fn read(&mut self, now_ns: u64) -> Vec<(String, f64)> {
+    fn read(&mut self, now_ns: u64) -> Vec<(String, Value)> {
+        let mut out = self.read_numbers(now_ns);
+        let mut rare = rare::system();
+        rare.extend(rare::power(Path::new(rare::POWER_SUPPLY)));
+        out.extend(self.rare.due(rare, now_ns));
+        out
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a rate needs no exactness")]
+    fn read_numbers(&mut self, now_ns: u64) -> Vec<(String, Value)> {
         let seconds = (now_ns.saturating_sub(self.read_ns) as f64 / 1e9).max(1e-3);
         self.read_ns = now_ns;
         self.system.refresh_cpu_usage();
         self.system.refresh_memory();
         let mut out = vec![
             ("cpu/total".to_owned(), tenths(self.system.global_cpu_usage())),
-            ("memory/used".to_owned(), self.system.used_memory() as f64),
-            ("memory/available".to_owned(), self.system.available_memory() as f64),
-            ("swap/used".to_owned(), self.system.used_swap() as f64),
+            ("memory/used".to_owned(), count(self.system.used_memory())),
+            ("memory/available".to_owned(), count(self.system.available_memory())),
+            ("swap/used".to_owned(), count(self.system.used_swap())),
         ];
         out.extend(
             self.system.cpus().iter().enumerate().map(|(n, cpu)| (format!("cpu/{n}"), tenths(cpu.usage()))),
@@ -110,24 +125,25 @@ impl Host {
         if let Ok(load) = System::load_average() {
             out.extend(
                 [("load/1", load.one), ("load/5", load.five), ("load/15", load.fifteen)]
-                    .map(|(n, v)| (n.to_owned(), v)),
+                    .map(|(n, v)| (n.to_owned(), Value::Float(v))),
             );
         }
-        out.extend(System::uptime().ok().map(|uptime| ("uptime".to_owned(), uptime as f64)));
+        out.extend(System::uptime().ok().map(|uptime| ("uptime".to_owned(), count(uptime))));
+        out.extend(tasks(&std::fs::read_to_string("/proc/loadavg").unwrap_or_default()));
         self.read_devices(seconds, &mut out);
         out
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "bytes beyond 2^53 need no exactness")]
-    fn read_devices(&mut self, seconds: f64, out: &mut Vec<(String, f64)>) {
+    #[expect(clippy::cast_precision_loss, reason = "a rate needs no exactness")]
+    fn read_devices(&mut self, seconds: f64, out: &mut Vec<(String, Value)>) {
         if let Some(disks) = &mut self.disks {
             disks.refresh(true);
             for disk in disks.iter() {
                 let mount = disk.mount_point().to_string_lossy().trim_matches('/').replace('/', "-");
                 let mount = if mount.is_empty() { "root".to_owned() } else { mount };
                 let (total, free) = (disk.total_space(), disk.available_space());
-                out.push((format!("disk/{mount}/free"), free as f64));
-                out.push((format!("disk/{mount}/used"), total.saturating_sub(free) as f64));
+                out.push((format!("disk/{mount}/free"), count(free)));
+                out.push((format!("disk/{mount}/used"), count(total.saturating_sub(free))));
             }
         }
         if let Some(networks) = &mut self.networks {
@@ -135,8 +151,9 @@ impl Host {
             for (name, data) in networks.iter() {
                 let name = name.to_string_lossy();
                 // The time between two readings is known less well than a byte matters.
-                out.push((format!("network/{name}/rx"), (data.received() as f64 / seconds).round()));
-                out.push((format!("network/{name}/tx"), (data.transmitted() as f64 / seconds).round()));
+                let rate = |bytes: u64| Value::Float((bytes as f64 / seconds).round());
+                out.push((format!("network/{name}/rx"), rate(data.received())));
+                out.push((format!("network/{name}/tx"), rate(data.transmitted())));
             }
         }
         if let Some(components) = &mut self.components {
@@ -148,6 +165,50 @@ impl Host {
 }
 
 /// Percent and degrees are measured no finer than a tenth, and so they pack far better.
-fn tenths(value: f32) -> f64 {
-    (f64::from(value) * 10.0).round() / 10.0
+fn tenths(value: f32) -> Value {
+    Value::Float((f64::from(value) * 10.0).round() / 10.0)
+}
+
+/// Bytes and seconds are counted; no machine has as many as an integer has not.
+fn count(value: u64) -> Value {
+    Value::Int(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+/// What runs now and all that could, processes and threads alike, from /proc/loadavg.
+fn tasks(loadavg: &str) -> Vec<(String, Value)> {
+    let counts = loadavg.split_whitespace().nth(3).and_then(|counts| counts.split_once('/'));
+    let Some((running, total)) = counts else { return Vec::new() };
+    let named = [("tasks/running", running), ("tasks/total", total)];
+    let read = named.into_iter().filter_map(|(point, text)| Some((point.to_owned(), text.parse().ok()?)));
+    read.map(|(point, number)| (point, Value::Int(number))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_are_counted_where_the_kernel_says_how_many() {
+        let wanted = [("tasks/running", 2), ("tasks/total", 345)];
+        let wanted = wanted.map(|(point, number)| (point.to_owned(), Value::Int(number)));
+        assert_eq!(tasks("0.10 0.20 0.30 2/345 6789\n"), wanted);
+        assert_eq!(tasks(""), []);
+        assert_eq!(tasks("0.10 0.20 0.30 soon 6789"), []);
+    }
+
+    #[test]
+    fn what_this_machine_shows_is_what_the_profile_allows() {
+        let (mut host, profile) = (Host::new(0).unwrap(), Profile::linux_host().unwrap());
+        let first = host.read(1_000_000_000);
+        assert!(first.iter().any(|(point, _)| point == "os/kernel"));
+        for (point, value) in &first {
+            let point = point_id(point).unwrap();
+            let taken = profile.check(point.as_str(), value.clone());
+            assert_eq!(taken.as_ref(), Ok(value), "{point}");
+            assert!(!profile.point(point.as_str()).unwrap().name.is_empty());
+        }
+        let second = host.read(2_000_000_000);
+        assert!(!second.iter().any(|(point, _)| point == "os/kernel"), "it did not change");
+        assert!(second.iter().any(|(point, _)| point == "uptime"));
+    }
 }

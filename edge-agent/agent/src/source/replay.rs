@@ -2,6 +2,7 @@
 //! nor repeats any; at the end of the file it stays done over restarts. A bad line is told with its
 //! number, counted and left out.
 
+mod cells;
 mod lines;
 #[cfg(test)]
 mod tests;
@@ -11,12 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tideline_profiles::Profile;
 use tideline_protocol::model::{DeviceId, PointId, Sample, SeriesDef};
 use tideline_protocol::time::{Clock, NS_PER_MS};
-use tideline_protocol::value::Boxes;
+use tideline_protocol::value::{Boxes, Quality, Value, ValueKind};
 use tokio::sync::oneshot;
 
+use self::cells::{Cell, csv_cells, fields, ndjson_cells};
 use self::lines::{Lines, Place};
 use super::{Context, point_id};
 use crate::clock::{AgentClock, Ahead};
@@ -29,6 +30,8 @@ const ROWS_PER_CHUNK: u64 = 2_000;
 /// Readings beyond which no further line is added: a file may have thousands of columns, and the
 /// intake has room for some chunks of this size (see [`crate::intake::QUEUE_MAX`]).
 const READINGS_PER_CHUNK: u64 = 10_000;
+/// Bytes of texts beyond which no further line is added.
+const TEXT_BYTES_PER_CHUNK: usize = 1024 * 1024;
 /// The column with the time.
 const TIME: &str = "timestamp";
 
@@ -39,11 +42,23 @@ struct Replay {
     format: Format,
     timestamps: Timestamps,
     columns: Vec<String>,
+    types: BTreeMap<String, ValueKind>,
+    quality: String,
     prefix: String,
     header: Vec<String>,
     lines: Lines,
     clock: Arc<dyn Clock>,
-    profile: Profile,
+    // What the values of a point were before, in the spool's dictionary too: it stays so.
+    kinds: BTreeMap<PointId, ValueKind>,
+}
+
+/// What a line holds.
+struct Row {
+    time_ns: i64,
+    quality: Quality,
+    values: Vec<(PointId, ValueKind, Value)>,
+    // What is wrong with others of the line.
+    wrong: Vec<String>,
 }
 
 /// Replays the file until its end or until stopped.
@@ -52,7 +67,18 @@ pub async fn run(context: Context, kind: SourceKind) {
 }
 
 async fn replay(context: Context, kind: SourceKind, clock: Arc<dyn Clock>) {
-    let SourceKind::Replay { path, format, timestamps, rate, device, columns, point_prefix } = kind else {
+    let SourceKind::Replay {
+        path,
+        format,
+        timestamps,
+        rate,
+        device,
+        columns,
+        types,
+        quality,
+        point_prefix: prefix,
+    } = kind
+    else {
         return;
     };
     let key = format!("replay/{}", context.name);
@@ -69,9 +95,27 @@ async fn replay(context: Context, kind: SourceKind, clock: Arc<dyn Clock>) {
         Ok(opened) => opened,
         Err(error) => return context.failed(&format!("{}: {error}", path.display())),
     };
-    let (prefix, profile) = (point_prefix, Profile::csv());
-    let replay =
-        Replay { context, device, path, format, timestamps, columns, prefix, header, lines, clock, profile };
+    let defs = match context.spool.series(0, usize::MAX).await {
+        Ok(defs) => defs,
+        Err(error) => return context.failed(&error.to_string()),
+    };
+    let of_device = defs.into_iter().filter(|def| def.device == device);
+    let kinds = of_device.map(|def| (def.point.clone(), def.kind())).collect();
+    let replay = Replay {
+        context,
+        device,
+        path,
+        format,
+        timestamps,
+        columns,
+        types,
+        quality,
+        prefix,
+        header,
+        lines,
+        clock,
+        kinds,
+    };
     replay.run(rate, &key).await;
 }
 
@@ -91,15 +135,10 @@ fn open(path: &Path, format: Format, position: Option<&[u8]>) -> std::io::Result
     Ok((lines, header))
 }
 
-fn fields(line: &str) -> Vec<String> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.as_bytes());
-    let record = reader.records().next().and_then(Result::ok).unwrap_or_default();
-    record.iter().map(|field| field.trim().to_owned()).collect()
-}
-
 /// Lines of the file as they are handed on.
 struct Read {
     rows: Vec<SeriesRows>,
+    boxes: Boxes,
     lines: u64,
     ended: bool,
 }
@@ -110,7 +149,7 @@ impl Replay {
         let lines_max = if rate == 0 { ROWS_PER_CHUNK } else { (rate / 20).clamp(1, ROWS_PER_CHUNK) };
         let mut next = tokio::time::Instant::now();
         loop {
-            let Read { rows, lines, ended } = match self.read(lines_max) {
+            let Read { rows, boxes, lines, ended } = match self.read(lines_max) {
                 Ok(read) => read,
                 Err(error) => return self.context.failed(&format!("{}: {error}", self.path.display())),
             };
@@ -119,7 +158,7 @@ impl Replay {
             let (source, durable) = (self.context.name.clone(), ended.then_some(durable));
             // The file's own times are no business of this clock.
             let clock = (self.timestamps == Timestamps::Now).then(|| Ahead::of(self.clock.as_ref()));
-            let chunk = Chunk { source, rows, boxes: Boxes::new(), clock, position, durable };
+            let chunk = Chunk { source, rows, boxes, clock, position, durable };
             tokio::select! {
                 sent = self.context.out.send(chunk) => if sent.is_err() { return },
                 _ = self.context.stop.wait_for(|stop| *stop) => return,
@@ -149,9 +188,10 @@ impl Replay {
 
     /// Up to `lines_max` lines, by series.
     fn read(&mut self, lines_max: u64) -> std::io::Result<Read> {
-        let mut series: BTreeMap<PointId, Vec<Sample>> = BTreeMap::new();
+        let mut series: BTreeMap<PointId, (ValueKind, Vec<Sample>)> = BTreeMap::new();
         let (mut lines, mut readings, mut ended) = (0, 0, false);
-        while lines < lines_max && readings < READINGS_PER_CHUNK {
+        let mut boxes = Boxes::new();
+        while lines < lines_max && readings < READINGS_PER_CHUNK && boxes.bytes() < TEXT_BYTES_PER_CHUNK {
             let Some(line) = self.lines.next()? else {
                 ended = true;
                 break;
@@ -163,70 +203,102 @@ impl Replay {
                 Err(what) => Err(what.clone()),
             };
             match parsed {
-                Ok((time_ns, values)) => {
+                Ok(Row { time_ns, quality, values, wrong }) => {
+                    wrong.iter().for_each(|what| self.rejected(what));
                     readings += values.len() as u64;
-                    for (point, value) in values {
-                        series.entry(point).or_default().push(Sample { time_ns, value });
+                    for (point, kind, value) in values {
+                        self.kinds.entry(point.clone()).or_insert(kind);
+                        let value = boxes.word(value, quality);
+                        let (_, samples) = series.entry(point).or_insert((kind, Vec::new()));
+                        samples.push(Sample { time_ns, value });
                     }
                 }
                 Err(what) => self.rejected(&what),
             }
         }
-        let def = |point| SeriesDef::new(self.device.clone(), point, String::new());
-        let rows = series.into_iter().map(|(point, samples)| (def(point), samples)).collect();
-        Ok(Read { rows, lines, ended })
+        let def = |point, kind| SeriesDef::new(self.device.clone(), point, String::new()).of_kind(kind);
+        let rows = series.into_iter().map(|(point, (kind, samples))| (def(point, kind), samples)).collect();
+        Ok(Read { rows, boxes, lines, ended })
     }
 
     fn rejected(&self, what: &str) {
         let allowed = match self.format {
-            Format::Csv => "a line with the header's fields, at least one of them a number",
-            Format::Ndjson => "one JSON object a line, at least one of its values a number",
+            Format::Csv => {
+                "a line with the header's fields, at least one of them a value of its column's type"
+            }
+            Format::Ndjson => {
+                "one JSON object a line, with at least one number, true, false, text or null of its point's type"
+            }
         };
         let (path, line) = (self.path.display(), self.lines.place().line);
         self.context.rejected(&format!("{path}:{line}: {what}; allowed is {allowed}"));
     }
 
-    fn parse(&self, line: &str) -> Result<(i64, Vec<(PointId, f64)>), String> {
+    fn parse(&self, line: &str) -> Result<Row, String> {
         let cells = match self.format {
-            Format::Csv => self.csv_cells(line)?,
+            Format::Csv => csv_cells(line, &self.header)?,
             Format::Ndjson => ndjson_cells(line)?,
         };
-        let mut time_ns = None;
-        let mut values = Vec::new();
-        for (name, text) in cells {
+        let (mut time, mut quality, mut values, mut wrong) = (None, Quality::Good, Vec::new(), Vec::new());
+        for (name, cell) in cells {
             if name == TIME {
-                time_ns = Some(text);
+                time = Some(cell.to_string());
+            } else if !self.quality.is_empty() && name == self.quality {
+                quality = cell.quality().map_err(|error| format!("{name}: {error}"))?;
             } else if self.columns.is_empty() || self.columns.contains(&name) {
-                let Ok(value) = text.parse::<f64>() else { continue };
-                self.profile.check(&name, value).map_err(|error| error.to_string())?;
-                let point = point_id(&format!("{}{name}", self.prefix));
-                values.push((point.ok_or_else(|| format!("{name:?} makes no name of a point"))?, value));
+                match self.value(&name, cell) {
+                    Ok(value) => values.extend(value),
+                    Err(what) => wrong.push(what),
+                }
             }
         }
         if values.is_empty() {
-            return Err("it has no number".into());
+            return Err(if wrong.is_empty() { "it has no value".into() } else { wrong.join("; ") });
         }
         let time_ns = match self.timestamps {
             Timestamps::Now => self.clock.wall_ns(),
-            Timestamps::Keep => time_of(&time_ns.ok_or_else(|| format!("it has no {TIME:?}"))?)?,
+            Timestamps::Keep => time_of(&time.ok_or_else(|| format!("it has no {TIME:?}"))?)?,
         };
-        Ok((time_ns, values))
+        Ok(Row { time_ns, quality, values, wrong })
     }
 
-    fn csv_cells(&self, line: &str) -> Result<Vec<(String, String)>, String> {
-        let fields = fields(line);
-        if fields.len() != self.header.len() {
-            return Err(format!("it has {} fields, the header {}", fields.len(), self.header.len()));
-        }
-        Ok(self.header.iter().cloned().zip(fields).collect())
+    /// The value of a cell, unless it has none that is known what to make of.
+    fn value(&self, name: &str, cell: Cell) -> Result<Option<(PointId, ValueKind, Value)>, String> {
+        let given = self.types.get(name).copied();
+        let point = || {
+            point_id(&format!("{}{name}", self.prefix))
+                .ok_or_else(|| format!("{name:?} makes no name of a point"))
+        };
+        let (point, kind, value) = match cell {
+            // A cell of which nothing was said is a number, or it is none of ours.
+            Cell::Plain(text) if given.is_none() => {
+                let Ok(number) = text.parse() else { return Ok(None) };
+                (point()?, ValueKind::Float, Value::Float(number))
+            }
+            Cell::Plain(text) if text.is_empty() => return Ok(None),
+            Cell::Plain(text) => {
+                let kind = given.unwrap_or_default();
+                (point()?, kind, cells::read(name, &text, kind)?)
+            }
+            Cell::Typed(value) => {
+                let point = point()?;
+                let kind = given.or_else(|| self.kinds.get(&point).copied()).or(match value.kind() {
+                    // JSON does not tell 5 from 5.0.
+                    Some(ValueKind::Int) => Some(ValueKind::Float),
+                    other => other,
+                });
+                // Null alone does not say of what.
+                let Some(kind) = kind else { return Ok(None) };
+                match value {
+                    // Some write numbers as texts.
+                    Value::Text(text) => (point, kind, cells::read(name, &text, kind)?),
+                    value => (point, kind, value),
+                }
+            }
+        };
+        let value = tideline_profiles::check_kind(name, kind, value).map_err(|error| error.to_string())?;
+        Ok(Some((point, kind, value)))
     }
-}
-
-fn ndjson_cells(line: &str) -> Result<Vec<(String, String)>, String> {
-    let object: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(line).map_err(|error| format!("it is no JSON object: {error}"))?;
-    let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    Ok(object.into_iter().map(|(name, value)| (name, text(value))).collect())
 }
 
 /// RFC 3339, `YYYY-MM-DD HH:MM:SS` taken as UTC, or Unix milliseconds, in ns since 1970.

@@ -9,13 +9,14 @@ use edge_agent::identity::{Identity, IdentityFile};
 use tideline_link::identity::{AgentKey, CertificateAuthority, KeyAndCert};
 use tideline_link::quic::{ALPN, Link, ServerEndpoint};
 use tideline_link::tls::server_config;
-use tideline_protocol::block;
+use tideline_protocol::block::{self, Decoded, DecodedColumn};
 use tideline_protocol::digest::{SeriesKey, Summer, each_reading};
 use tideline_protocol::durability::{Batch, DurableLog, Validated, commit};
-use tideline_protocol::model::AgentId;
+use tideline_protocol::model::{AgentId, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentState, HubAction, HubSession};
 use tideline_protocol::time::{Clock, SystemClock};
+use tideline_protocol::value::{Quality, Value};
 use tideline_protocol::wire::{Agreement, Audit, Frame, Message, RefuseCode, Restamp, Run, Settlement};
 
 use crate::LONG;
@@ -28,6 +29,7 @@ pub struct Hub {
     restamps: Restamps,
     refusal: Refusal,
     digests: Digests,
+    readings: Readings,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -35,6 +37,10 @@ pub struct Hub {
 type Refusal = Arc<Mutex<Option<RefuseCode>>>;
 /// The newest life of the spool that each session told of.
 type Lives = Arc<Mutex<Vec<u64>>>;
+/// A reading of a series, with its time.
+pub type Reading = (SeriesDef, i64, Value, Quality);
+/// What came, in the order of batches and series.
+type Readings = Arc<Mutex<Vec<Reading>>>;
 /// The corrections of what was stored.
 type Restamps = Arc<Mutex<Vec<Restamp>>>;
 
@@ -79,7 +85,8 @@ impl Hub {
         let restamps = Restamps::default();
         let digests = Digests::default();
         let (books_too, digests_too) = (Arc::clone(&books), Arc::clone(&digests));
-        let known = (books_too, Arc::clone(&lives), Arc::clone(&restamps), Arc::clone(&refusal), digests_too);
+        let (told, readings) = ((Arc::clone(&lives), Arc::clone(&restamps)), Readings::default());
+        let known = (books_too, told, Arc::clone(&refusal), digests_too, Arc::clone(&readings));
         let task = tokio::spawn(accept(endpoint, known));
         Self {
             addr,
@@ -89,6 +96,7 @@ impl Hub {
             restamps,
             refusal,
             digests,
+            readings,
             task,
         }
     }
@@ -119,6 +127,10 @@ impl Hub {
         self.digests.lock().unwrap().remove(&seq);
     }
 
+    pub fn readings(&self) -> Vec<Reading> {
+        self.readings.lock().unwrap().clone()
+    }
+
     pub fn stored(&self) -> RangeSet {
         self.books.lock().unwrap().settled.stored.clone()
     }
@@ -126,7 +138,7 @@ impl Hub {
 
 /// What it holds of each batch, by seq.
 type Digests = Arc<Mutex<BTreeMap<u64, Summer>>>;
-type Known = (Arc<Mutex<AgentState>>, Lives, Restamps, Refusal, Digests);
+type Known = (Arc<Mutex<AgentState>>, (Lives, Restamps), Refusal, Digests, Readings);
 
 async fn accept(endpoint: ServerEndpoint, known: Known) {
     while let Some(incoming) = endpoint.accept().await {
@@ -136,8 +148,8 @@ async fn accept(endpoint: ServerEndpoint, known: Known) {
     }
 }
 
-async fn serve(link: Link, (books, lives, restamps, refusal, digests): Known) {
-    let mut keys = Vec::new();
+async fn serve(link: Link, (books, (lives, restamps), refusal, digests, readings): Known) {
+    let (mut keys, mut defs) = (Vec::new(), Vec::new());
     let mut session = HubSession::new(link.peer_agent().unwrap().clone());
     let (mut sender, mut receiver) = link.split();
     let clock = SystemClock::default();
@@ -156,6 +168,7 @@ async fn serve(link: Link, (books, lives, restamps, refusal, digests): Known) {
             } else {
                 if let HubAction::DefineSeries(_, series) = &action {
                     keys.extend(series.defs.iter().map(SeriesKey::from));
+                    defs.extend(series.defs.iter().cloned());
                 }
                 if let HubAction::Audit(_, asked) = &action {
                     let found = agreement(asked, &books.lock().unwrap(), &digests.lock().unwrap());
@@ -170,12 +183,27 @@ async fn serve(link: Link, (books, lives, restamps, refusal, digests): Known) {
                         digests.entry(seq).or_default().add(seq, key, time_ns, value);
                     });
                     drop(digests);
+                    readings.lock().unwrap().extend(shown(&decoded, &defs));
                     restamps.lock().unwrap().extend(batch.run().envelope.restamps.iter().cloned());
                 }
                 carry_out(&mut session, action, &mut books.lock().unwrap(), clock.wall_ns());
             }
         }
     }
+}
+
+fn shown(decoded: &Decoded, defs: &[SeriesDef]) -> Vec<Reading> {
+    let of_column = |column: &DecodedColumn| -> Vec<Reading> {
+        // Those that an earlier session defined are not known here.
+        let Some(def) = defs.get(usize::try_from(column.series).unwrap()) else { return Vec::new() };
+        let rows = column.times.iter().zip(&column.values);
+        let reading = |(time_ns, word): (&i64, &f64)| {
+            let (value, quality) = decoded.boxes.value(*word, def.kind());
+            (def.clone(), *time_ns, value, quality)
+        };
+        rows.map(reading).collect()
+    };
+    decoded.columns.iter().flat_map(of_column).collect()
 }
 
 fn agreement(asked: &Audit, books: &AgentState, digests: &BTreeMap<u64, Summer>) -> Agreement {

@@ -13,9 +13,11 @@ use edge_agent::uplink::Uplink;
 use edge_agent::uplink::dial::Dialler;
 use edge_agent::uplink::routes::Routes;
 use tideline_link::quic::LinkOptions;
+use tideline_protocol::model::{DeviceId, PointId, Sample, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::BackfillBudget;
 use tideline_protocol::time::Clock as _;
+use tideline_protocol::value::{Boxes, Quality, Value, ValueKind};
 use tideline_protocol::wire::RefuseCode;
 use tideline_spool::testing::CrashBackend;
 use tideline_spool::{Spool, SpoolConfig};
@@ -286,4 +288,48 @@ async fn readings_of_a_clock_in_1970_arrive_with_what_their_times_lack() {
         (status.clock.offset_ms.unwrap(), (right.wall_ns() - wrong.wall_ns()) as f64 / 1e6);
     assert!(!status.clock.trusted && status.clock.uncertainty_ms.is_some(), "{:?}", status.clock);
     assert!((offset_ms - ahead_ms).abs() < LONG.as_millis() as f64, "{offset_ms} is not {ahead_ms}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_all_kinds_arrive_as_they_were_sent() {
+    let hub = Hub::start();
+    let agent = Agent::start(&hub, &hub.addr);
+    let def = |point: &str, kind| {
+        let (device, point) = (DeviceId::parse("pump-7").unwrap(), PointId::parse(point).unwrap());
+        SeriesDef::new(device, point, String::new()).of_kind(kind).named("For people")
+    };
+    let text = |text: &str| Value::Text(text.into());
+    let wanted = [
+        (def("count", ValueKind::Int), 1, Value::Int(7), Quality::Good),
+        (def("count", ValueKind::Int), 2, Value::Int(i64::MIN), Quality::Good),
+        (def("count", ValueKind::Int), 3, Value::Int(-8), Quality::Bad),
+        (def("on", ValueKind::Bool), 1, Value::Bool(true), Quality::Good),
+        (def("on", ValueKind::Bool), 2, Value::Null, Quality::Uncertain),
+        (def("on", ValueKind::Bool), 3, Value::Bool(false), Quality::Uncertain),
+        (def("state", ValueKind::Text), 1, text("idle"), Quality::Good),
+        (def("state", ValueKind::Text), 2, text("läuft"), Quality::Good),
+        (def("state", ValueKind::Text), 3, text("idle"), Quality::Bad),
+        (def("flow", ValueKind::Float), 1, Value::Float(1.5), Quality::Good),
+        (def("flow", ValueKind::Float), 2, Value::Float(99.5), Quality::Bad),
+        (def("flow", ValueKind::Float), 3, Value::Null, Quality::Good),
+    ];
+    // Portions of one moment each: every one has a table of its own, and all become one run.
+    for time in 1..=3 {
+        let mut boxes = Boxes::new();
+        let of_time = wanted.iter().filter(|(_, time_ns, ..)| *time_ns == time);
+        let rows = of_time.map(|(def, time_ns, value, quality)| {
+            let value = boxes.word(value.clone(), *quality);
+            (def.clone(), vec![Sample { time_ns: *time_ns, value }])
+        });
+        let rows = rows.collect();
+        let portion = Arc::new(Portion { rows, boxes, ..Portion::default() });
+        agent.spool.append_portions(vec![portion], 100).await.unwrap();
+    }
+    assert!(agent.syncer.run(LONG).await.reached);
+    let mut came = hub.readings();
+    let place = |of: &SeriesDef| wanted.iter().position(|(def, ..)| def == of);
+    came.sort_by_key(|(def, time_ns, ..)| (place(def), *time_ns));
+    assert_eq!(came, wanted);
+    let agreed = agent.auditor.run().await.unwrap();
+    assert!(agreed.ok, "{agreed}");
 }

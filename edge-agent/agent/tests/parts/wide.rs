@@ -1,5 +1,6 @@
 //! More than fits: wide files on a disk that dies under them, full dictionaries, small quotas.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,6 +100,8 @@ async fn live(disk: &CrashBackend, path: &Path, writes: u64) -> Status {
         rate: 0,
         device: String::new(),
         columns: Vec::new(),
+        types: BTreeMap::new(),
+        quality: String::new(),
         point_prefix: String::new(),
     };
     let source = tokio::spawn(replay::run(context, kind));

@@ -6,13 +6,18 @@ use tokio::sync::{mpsc, watch};
 
 use super::lines::LINE_BYTES_MAX;
 use super::*;
-use crate::spooler::SpoolHandle;
+use crate::spooler::{Portion, SpoolHandle};
 use crate::status::{Board, SourceStatus};
 
 const NOW_NS: i64 = 5_000_000_000;
 
+/// Point, kind, time, value and quality.
+type Seen = (String, ValueKind, i64, Value, Quality);
+
 struct Bench {
     dir: tempfile::TempDir,
+    types: BTreeMap<String, ValueKind>,
+    quality: String,
     spool: SpoolHandle,
     board: Board,
 }
@@ -24,16 +29,26 @@ impl Bench {
         let board = Board::default();
         let path = dir.path().join("spool.redb");
         let (spool, _) = SpoolHandle::start(path, SpoolConfig::default(), board.clone()).unwrap();
-        Self { dir, spool, board }
+        Self { dir, types: BTreeMap::new(), quality: String::new(), spool, board }
     }
 
     fn path(&self) -> PathBuf {
         self.dir.path().join("rows")
     }
 
-    /// Replays, makes the first `chunks` durable and drops what comes after, as a kill does. Gives
-    /// (time, value) in the order of points and lines.
+    /// As [`Bench::seen`], of numbers: (time, value).
     async fn replay(&self, format: Format, timestamps: Timestamps, chunks: usize) -> Vec<(i64, f64)> {
+        let number = |value| match value {
+            Value::Float(number) => number,
+            other => panic!("{other:?}"),
+        };
+        let seen = self.seen(format, timestamps, chunks).await;
+        seen.into_iter().map(|(_, _, time_ns, value, _)| (time_ns, number(value))).collect()
+    }
+
+    /// Replays, makes the first `chunks` durable and drops what comes after, as a kill does. Gives what came in the
+    /// order of points and lines.
+    async fn seen(&self, format: Format, timestamps: Timestamps, chunks: usize) -> Vec<Seen> {
         let (out, mut inbox) = mpsc::channel(chunks.max(1));
         let (_stop, stopped) = watch::channel(false);
         let context = Context {
@@ -52,6 +67,8 @@ impl Bench {
             rate: 0,
             device,
             columns,
+            types: self.types.clone(),
+            quality: self.quality.clone(),
             point_prefix,
         };
         self.board.source("a", |_| {});
@@ -59,11 +76,18 @@ impl Bench {
         let mut seen = Vec::new();
         for _ in 0..chunks {
             let Some(chunk) = inbox.recv().await else { break };
-            for (_, samples) in &chunk.rows {
-                seen.extend(samples.iter().map(|sample| (sample.time_ns, sample.value)));
+            let Chunk { rows, boxes, position, .. } = chunk;
+            for (def, samples) in &rows {
+                let of = |sample: &Sample| {
+                    let (value, quality) = boxes.value(sample.value, def.kind());
+                    (def.point.to_string(), def.kind(), sample.time_ns, value, quality)
+                };
+                seen.extend(samples.iter().map(of));
             }
-            let accepted = chunk.rows.iter().map(|(_, samples)| samples.len() as u64).sum();
-            self.spool.append(chunk.rows, chunk.position.into_iter().collect()).await.unwrap();
+            let positions = position.into_iter().collect();
+            let portion = Portion { rows, boxes, positions, ..Portion::default() };
+            let accepted = portion.count();
+            self.spool.append_portions(vec![Arc::new(portion)], u64::MAX).await.unwrap();
             self.board.accepted("a", accepted);
             chunk.durable.into_iter().for_each(|durable| durable.send(()).unwrap());
         }
@@ -101,7 +125,7 @@ fn times_are_read_in_all_forms() {
 #[tokio::test]
 async fn good_lines_become_readings_at_their_times() {
     let bench = Bench::new(
-        row(1) + &row(2) + "\n" + "{\"timestamp\":3000,\"flow\":3.5,\"on\":true,\"note\":\"x\"}\n",
+        row(1) + &row(2) + "\n" + "{\"timestamp\":3000,\"flow\":3.5,\"of\":{\"a\":1},\"note\":[2]}\n",
     );
     assert_eq!(bench.ndjson().await, [value(1), value(2), value(3)]);
     let status = bench.status();
@@ -115,7 +139,9 @@ async fn a_bad_line_is_told_with_file_and_line_and_the_rest_goes_on() {
         ("[1, 2]", "it is no JSON object"),
         ("{\"timestamp\":\"noon\",\"flow\":1}", "time \"noon\" is none of RFC 3339"),
         ("{\"flow\":1}", "it has no \"timestamp\""),
-        ("{\"timestamp\":1,\"on\":true,\"flow\":null}", "it has no number"),
+        ("{\"timestamp\":1,\"of\":[1],\"new\":null}", "it has no value"),
+        ("{\"timestamp\":1,\"flow\":true}", "flow is \"true\", of type bool; profile rows allows numbers"),
+        ("{\"timestamp\":1,\"flow\":\"fast\"}", "flow is \"fast\", and its type is float: a number"),
         ("{\"timestamp\":1,\"flow\":1e999}", "it is no JSON object: number out of range"),
         ("{\"timestamp\":1,\"flow\":\"NaN\"}", "flow"),
         ("{\"timestamp\":1,\"\":1}", "makes no name of a point"),
@@ -233,4 +259,96 @@ async fn a_wide_file_is_handed_on_in_chunks_of_few_lines() {
     assert_eq!(first.len(), 17 * columns);
     let rest = bench.replay(Format::Csv, Timestamps::Keep, 99).await;
     assert_eq!(first.len() + rest.len(), 50 * columns);
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.into())
+}
+
+#[tokio::test]
+async fn values_of_json_keep_their_types_and_are_as_good_as_the_line_says() {
+    let mut bench = Bench::new(
+        "{\"timestamp\":1,\"flow\":1,\"on\":true,\"state\":\"idle\",\"serial\":9007199254740993}\n\
+         {\"timestamp\":2,\"flow\":2.5,\"on\":null,\"state\":\"run\",\"ok\":\"uncertain\"}\n\
+         {\"timestamp\":3,\"flow\":\"3.5\",\"on\":0,\"state\":null,\"ok\":\"bad\"}\n\
+         {\"timestamp\":4,\"flow\":4,\"ok\":\"fine\"}\n\
+         {\"timestamp\":5,\"flow\":5,\"state\":5,\"ok\":null}\n",
+    );
+    bench.quality = "ok".into();
+    bench.types = [("serial".to_owned(), ValueKind::Int)].into();
+    let flow = |time, value, quality| {
+        ("flow".to_owned(), ValueKind::Float, time * NS_PER_MS, Value::Float(value), quality)
+    };
+    let on = |time, value, quality| ("on".to_owned(), ValueKind::Bool, time * NS_PER_MS, value, quality);
+    let state =
+        |time, value, quality| ("state".to_owned(), ValueKind::Text, time * NS_PER_MS, value, quality);
+    let wanted = [
+        flow(1, 1.0, Quality::Good),
+        flow(2, 2.5, Quality::Uncertain),
+        flow(3, 3.5, Quality::Bad),
+        flow(5, 5.0, Quality::Good),
+        on(1, Value::Bool(true), Quality::Good),
+        on(2, Value::Null, Quality::Uncertain),
+        on(3, Value::Bool(false), Quality::Bad),
+        ("serial".to_owned(), ValueKind::Int, NS_PER_MS, Value::Int(9_007_199_254_740_993), Quality::Good),
+        state(1, text("idle"), Quality::Good),
+        state(2, text("run"), Quality::Uncertain),
+        state(3, Value::Null, Quality::Bad),
+    ];
+    assert_eq!(bench.seen(Format::Ndjson, Timestamps::Keep, 9).await, wanted);
+    let status = bench.status();
+    assert_eq!((status.accepted, status.rejected), (11, 2), "the line with ok = fine, and state = 5");
+    assert!(
+        status.last_error.unwrap().contains(":5: state is \"5\", of type int; profile rows allows texts")
+    );
+}
+
+#[tokio::test]
+async fn what_a_point_was_before_a_restart_it_stays() {
+    let bench = Bench::new("{\"timestamp\":1,\"state\":\"idle\"}\n");
+    assert_eq!(bench.seen(Format::Ndjson, Timestamps::Keep, 9).await.len(), 1);
+    let mut rows = std::fs::read(bench.path()).unwrap();
+    rows.extend_from_slice(b"{\"timestamp\":2,\"state\":7}\n{\"timestamp\":3,\"state\":null}\n");
+    std::fs::write(bench.path(), rows).unwrap();
+    let wanted = ("state".to_owned(), ValueKind::Text, 3 * NS_PER_MS, Value::Null, Quality::Good);
+    assert_eq!(bench.seen(Format::Ndjson, Timestamps::Keep, 9).await, [wanted]);
+    assert!(bench.status().last_error.unwrap().contains("state is \"7\", of type int"));
+}
+
+#[tokio::test]
+async fn columns_of_a_csv_have_the_types_that_are_given_and_are_numbers_otherwise() {
+    let mut bench = Bench::new(
+        "timestamp,flow,on,state,starts,note,ok\n\
+         1,1.5,TRUE,\"idle, cold\",7,a,good\n\
+         2,,0,,8.0,b,\n\
+         3,x,maybe,run,8.5,c,bad\n",
+    );
+    bench.quality = "ok".into();
+    let types = [("on", ValueKind::Bool), ("state", ValueKind::Text), ("starts", ValueKind::Int)];
+    bench.types = types.map(|(column, kind)| (column.to_owned(), kind)).into();
+    let of =
+        |point: &str, kind, time, value, quality| (point.to_owned(), kind, time * NS_PER_MS, value, quality);
+    let wanted = [
+        of("flow", ValueKind::Float, 1, Value::Float(1.5), Quality::Good),
+        of("on", ValueKind::Bool, 1, Value::Bool(true), Quality::Good),
+        of("on", ValueKind::Bool, 2, Value::Bool(false), Quality::Good),
+        of("starts", ValueKind::Int, 1, Value::Int(7), Quality::Good),
+        of("starts", ValueKind::Int, 2, Value::Int(8), Quality::Good),
+        of("state", ValueKind::Text, 1, text("idle, cold"), Quality::Good),
+        of("state", ValueKind::Text, 3, text("run"), Quality::Bad),
+    ];
+    assert_eq!(bench.seen(Format::Csv, Timestamps::Keep, 9).await, wanted);
+    assert_eq!(bench.status().rejected, 2, "maybe and 8.5; x is no number, and nobody said that it is one");
+    assert!(bench.status().last_error.unwrap().contains(":4: starts is \"8.5\", of type float"));
+}
+
+#[tokio::test]
+async fn many_texts_are_handed_on_in_chunks_of_few_lines() {
+    let lines = (0..600).map(|n| format!("{{\"timestamp\":{n},\"state\":\"{n:04000}\"}}\n"));
+    let bench = Bench::new(lines.collect::<String>());
+    let first = bench.seen(Format::Ndjson, Timestamps::Keep, 1).await;
+    assert!(first.len() > 50 && first.len() < 300, "{}", first.len());
+    let rest = bench.seen(Format::Ndjson, Timestamps::Keep, 99).await;
+    assert_eq!(first.len() + rest.len(), 600);
+    assert_eq!(rest.last().unwrap().3, text(&format!("{:04000}", 599)));
 }

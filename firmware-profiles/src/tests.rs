@@ -1,0 +1,151 @@
+//! Profiles as they are written, and what they make of values.
+
+use super::*;
+
+const PUMP: &str = "name = \"pump\"\n[points]\n\
+    flow = { unit = \"l/s\", min = 0, max = 90.5, name = \"Flow\" }\n\
+    starts = { type = \"int\", unit = \"1\", min = 0, max = 1e6 }\n\
+    running = { type = \"bool\", name = \"Running\" }\n\
+    state = { type = \"text\", values = [\"off\", \"on\", \"fault\"] }\n\
+    firmware = { type = \"text\", bytes_max = 5 }\n\
+    serial = { type = \"int\", unit = \"1\", min = 0, max = 9_223_372_036_854_775_807 }\n\
+    \"valve/*\" = { unit = \"%\", min = 0, max = 100, name = \"Valve * of the pump\" }\n";
+
+fn pump() -> Profile {
+    Profile::parse("pump.toml", PUMP).unwrap()
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.into())
+}
+
+#[test]
+fn the_host_profile_knows_its_points_and_judges_values() {
+    let profile = Profile::linux_host().unwrap();
+    assert_eq!(profile.unit("cpu/total"), "%");
+    assert!(profile.check("cpu/3", Value::Float(55.0)).is_ok());
+    let rejected = profile.check("cpu/3", Value::Float(5500.0)).unwrap_err();
+    assert!(matches!(rejected, RejectedValue::OutOfRange { .. }));
+    let rejected = profile.check("cpu/3", Value::Float(f64::NAN)).unwrap_err();
+    assert!(matches!(rejected, RejectedValue::NotFinite { .. }));
+    assert!(matches!(profile.check("flow", Value::Float(1.0)), Err(RejectedValue::Unknown { .. })));
+}
+
+#[test]
+fn a_value_is_one_of_its_points_type_or_is_rejected() {
+    let profile = pump();
+    let check = |point: &str, value: Value| profile.check(point, value).map_err(|error| error.to_string());
+    for (point, value, taken) in [
+        ("flow", Value::Float(90.5), Value::Float(90.5)),
+        ("flow", Value::Int(7), Value::Float(7.0)),
+        ("flow", Value::Null, Value::Null),
+        ("starts", Value::Int(1_000_000), Value::Int(1_000_000)),
+        ("starts", Value::Float(3.0), Value::Int(3)),
+        ("running", Value::Bool(true), Value::Bool(true)),
+        ("running", Value::Int(0), Value::Bool(false)),
+        ("running", Value::Float(1.0), Value::Bool(true)),
+        ("state", text("fault"), text("fault")),
+        ("firmware", text("1.2.3"), text("1.2.3")),
+        ("firmware", Value::Null, Value::Null),
+        ("serial", Value::Int(i64::MAX), Value::Int(i64::MAX)),
+    ] {
+        assert_eq!(check(point, value), Ok(taken));
+    }
+    for (point, value, said) in [
+        ("flow", Value::Float(91.0), "flow is 91 l/s; profile pump allows 0 to 90.5"),
+        ("flow", Value::Float(f64::INFINITY), "flow is inf; only finite numbers are allowed"),
+        (
+            "flow",
+            Value::Int(i64::MAX),
+            "flow is \"9223372036854775807\", of type int; profile pump allows numbers that a double holds",
+        ),
+        ("flow", text("7"), "flow is \"7\", of type text; profile pump allows numbers that a double holds"),
+        (
+            "flow",
+            Value::Bool(true),
+            "flow is \"true\", of type bool; profile pump allows numbers that a double holds",
+        ),
+        ("starts", Value::Int(1_000_001), "starts is 1000001 1; profile pump allows 0 to 1000000"),
+        (
+            "starts",
+            Value::Float(0.5),
+            "starts is \"0.5\", of type float; profile pump allows whole numbers of 64 bits",
+        ),
+        ("serial", Value::Float(INT_END), "of type float; profile pump allows whole numbers of 64 bits"),
+        ("running", Value::Int(2), "running is \"2\", of type int; profile pump allows true, false, 1 and 0"),
+        (
+            "running",
+            text("true"),
+            "running is \"true\", of type text; profile pump allows true, false, 1 and 0",
+        ),
+        ("state", text("idle"), "state is \"idle\"; profile pump allows off, on, fault"),
+        ("state", Value::Float(1.0), "state is \"1\", of type float; profile pump allows texts"),
+        ("firmware", text("1.2.34"), "firmware is a text of 6 bytes; profile pump allows 5"),
+        ("level", Value::Null, "profile pump has no point level"),
+    ] {
+        let error = check(point, value).unwrap_err();
+        assert!(error.ends_with(said), "{error}");
+    }
+}
+
+#[test]
+fn a_series_has_the_unit_the_type_and_the_name_of_its_point() {
+    let profile = pump();
+    let series = |id: &str| {
+        let def = profile.series(DeviceId::parse("p-7").unwrap(), PointId::parse(id).unwrap());
+        (def.unit.clone(), def.kind(), def.name().to_owned())
+    };
+    assert_eq!(series("flow"), ("l/s".into(), ValueKind::Float, "Flow".into()));
+    assert_eq!(series("running"), (String::new(), ValueKind::Bool, "Running".into()));
+    assert_eq!(series("starts"), ("1".into(), ValueKind::Int, String::new()));
+    assert_eq!(series("state"), (String::new(), ValueKind::Text, String::new()));
+    assert_eq!(series("valve/a/1"), ("%".into(), ValueKind::Float, "Valve a/1 of the pump".into()));
+    assert_eq!(series("unknown"), (String::new(), ValueKind::Float, String::new()));
+}
+
+#[test]
+fn of_rows_any_value_of_the_type_is_allowed() {
+    for value in [Value::Float(1.5), Value::Int(i64::MIN), Value::Bool(true), text("x")] {
+        let kind = value.kind().unwrap();
+        assert_eq!(check_kind("flow", kind, value.clone()), Ok(value));
+        assert_eq!(check_kind("flow", kind, Value::Null), Ok(Value::Null));
+    }
+    assert!(check_kind("flow", ValueKind::Float, Value::Float(f64::NAN)).is_err());
+    let long = text(&"x".repeat(VALUE_TEXT_BYTES_MAX + 1));
+    assert!(matches!(check_kind("flow", ValueKind::Text, long), Err(RejectedValue::TooLong { .. })));
+    assert_eq!(check_kind("count", ValueKind::Int, Value::Float(2.0)), Ok(Value::Int(2)));
+    assert!(check_kind("count", ValueKind::Int, text("2")).is_err());
+}
+
+#[test]
+fn all_problems_come_at_once_with_their_lines() {
+    let text = "name = \"x\"\ncolour = 1\n[points]\na = { unit = \"m\", min = 2, max = 1 }\n\
+        b = { unit = 3, min = 0, max = 1 }\nc = { type = \"flaot\" }\nd = { type = \"bool\", min = 0, colour = 1 }\n\
+        e = { type = \"int\", unit = \"1\", min = 0.5, max = 9_223_372_036_854_775_808 }\n\
+        f = { type = \"text\", values = [], bytes_max = 5000 }\n\
+        g = { type = \"text\", values = [\"on\", 1, \"three\"], bytes_max = 4 }\n\
+        h = { unit = \"1\", min = nan, max = 1, name = \"* x\" }\ni = 7\nj = { min = 0 }\n";
+    let name = format!("k = {{ type = \"bool\", name = \"{}\" }}\n", "n".repeat(NAME_BYTES_MAX + 1));
+    let error = Profile::parse("x.toml", &[text, &name].concat()).unwrap_err();
+    for part in [
+        "x.toml:2: colour: unknown key; allowed are name, points",
+        "x.toml:4: a: min 2 is above max 1",
+        "x.toml:5: b.unit: must be a text",
+        "x.toml:6: c.type: \"flaot\" is unknown; allowed are float, int, bool, text",
+        "x.toml:7: d.min: unknown key of type bool; allowed are type, name",
+        "x.toml:7: d.colour: unknown key of type bool; allowed are type, name",
+        "x.toml:8: e.min: must be a whole number of 64 bits",
+        "x.toml:8: e.max: must be a whole number of 64 bits",
+        "x.toml:9: f.bytes_max: must be a whole number from 1 to 4096",
+        "x.toml:9: f.values: must be a list of texts, at least one",
+        "x.toml:10: g.values: must be texts of at most 4 bytes",
+        "x.toml:11: h.min: must be a number",
+        "x.toml:11: h.name: * is allowed for points that end in /*",
+        "x.toml:12: i: must be a table of type, name, unit, min, max",
+        "x.toml:13: j: unit, min and max are needed",
+        "x.toml:14: k.name: has 129 bytes; allowed are 128",
+    ] {
+        assert!(error.problems.iter().any(|problem| problem == part), "{part} is not in\n{error}");
+    }
+    assert_eq!(error.problems.len(), 17, "g twice, the others once: {error}");
+}

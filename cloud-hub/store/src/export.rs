@@ -17,7 +17,6 @@
 //! stream of Arrow is not; CSV is that of RFC 4180, with a header.
 //! This is the only file of the store that knows Polars.
 
-use std::cell::Cell;
 use std::io::{self, Read, Seek, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -181,7 +180,7 @@ fn quoted(text: &str) -> String {
 /// Writes nothing while it is muted.
 struct Muted<W> {
     out: W,
-    muted: Rc<Cell<bool>>,
+    muted: Rc<std::cell::Cell<bool>>,
 }
 
 impl<W: Write> Write for Muted<W> {
@@ -204,7 +203,7 @@ enum Sink<W: Write> {
 impl<W: Write> Sink<Muted<W>> {
     /// One that goes on writes no beginning: what it writes belongs behind what was written before.
     fn begin(format: ExportFormat, out: W, goes_on: bool) -> PolarsResult<Self> {
-        let muted = Rc::new(Cell::new(goes_on));
+        let muted = Rc::new(std::cell::Cell::new(goes_on));
         let sink = Self::start(format, Muted { out, muted: Rc::clone(&muted) })?;
         muted.set(false);
         Ok(sink)

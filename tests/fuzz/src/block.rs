@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tideline_protocol::block::{self, BlockBuilder, CELLS_MAX, Decoded};
 use tideline_protocol::model::{RowCounts, Sample, Seq, SeriesNo};
+use tideline_protocol::value::{Boxes, Quality, Value};
 use tideline_protocol::wire::{RUN_ROWS_MAX, RUN_SEQS_MAX};
 
 use crate::input::Input;
@@ -28,7 +29,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let singles = singles.map(|bytes| [&[0, 1, 1, 0, 4, 0][..], &bytes].concat());
     let text = b"round trips of all forms: 0123456789 ~ \x00\x80\xff\x7f";
     let round = (1_u8..6).map(|mode| [&[mode][..], text, text, &text[usize::from(mode)..]].concat());
-    hostile.chain(golden).chain(singles).chain(round).collect()
+    let boxed = [(1, 3), (3, 20)].map(|(seqs, rows)| boxed_block(seqs, rows));
+    let boxed = boxed.map(|(rows, bytes)| [&[0, 1], &rows[..], &bytes[..]].concat());
+    hostile.chain(golden).chain(singles).chain(round).chain(boxed).collect()
 }
 
 /// A block of our own, with what [`row_counts`] makes its rows of.
@@ -44,6 +47,23 @@ fn own_block(seqs: u16, series: u16, rows: u16) -> ([u8; 4], Vec<u8>) {
     let [s0, s1] = seqs.to_le_bytes();
     let [r0, r1] = (series * rows).to_le_bytes();
     ([s0, s1, r0, r1], builder.finish().bytes)
+}
+
+/// A block of one series of values of all kinds.
+fn boxed_block(seqs: u8, rows: u8) -> ([u8; 4], Vec<u8>) {
+    let mut builder = BlockBuilder::new();
+    for seq in 0..seqs {
+        let mut boxes = Boxes::new();
+        let samples: Vec<Sample> = (0..rows)
+            .map(|row| {
+                let bytes = [row, seq, 0xff, 0, 0, 0, 0, 0, 0x7f];
+                let (value, quality) = typed(&mut Input::new(&bytes));
+                Sample { time_ns: i64::from(seq) * 100 + i64::from(row), value: boxes.word(value, quality) }
+            })
+            .collect();
+        builder.push_boxed(&[(0, &samples[..])], &boxes);
+    }
+    ([seqs, 0, rows, 0], builder.finish().bytes)
 }
 
 /// The first byte: 0 for a hostile block, else a form of our own.
@@ -113,23 +133,41 @@ fn again(decoded: &Decoded, rows: &RowCounts, seqs: usize) {
             *at = end;
         }
         let items: Vec<_> = items.iter().map(|(series, samples)| (*series, &samples[..])).collect();
-        builder.push_batch(&items);
+        builder.push_boxed(&items, &decoded.boxes);
     }
     let block = builder.finish();
     assert_eq!(block.rows.iter().collect::<Vec<_>>(), rows.iter().collect::<Vec<_>>());
     let back = block::decode(&block.bytes, &block.rows, Seq::FIRST).expect("our own block");
     let plain = |decoded: &Decoded| -> Vec<_> {
         let columns = decoded.columns.iter().filter(|column| !column.times.is_empty());
-        columns.map(|c| (c.series, c.rows_per_seq.clone(), c.times.clone(), bits(&c.values))).collect()
+        columns
+            .map(|c| (c.series, c.rows_per_seq.clone(), c.times.clone(), prints(&c.values, &decoded.boxes)))
+            .collect()
     };
     assert_eq!(plain(&back), plain(decoded));
 }
 
-fn bits(values: &[f64]) -> Vec<u64> {
-    values.iter().map(|value| value.to_bits()).collect()
+/// What is the same is so whatever the number of its entry.
+fn prints(words: &[f64], boxes: &Boxes) -> Vec<u64> {
+    words.iter().map(|word| boxes.print(*word)).collect()
 }
 
-fn sample(form: u8, input: &mut Input<'_>, last: &mut i64) -> Sample {
+/// A value that no word of its own stands for, or one of few that do.
+fn typed(input: &mut Input<'_>) -> (Value, Quality) {
+    let form = input.byte();
+    let value = match form & 7 {
+        0 => Value::Text("ä".repeat(usize::from(input.byte() % 40)).into()),
+        1 => Value::Text(format!("state {}", input.byte() % 4).into()),
+        2 => Value::Int(input.long().cast_signed()),
+        3 => Value::Null,
+        4 => Value::Bool(form >> 7 == 0),
+        5 => Value::Float(f64::from_bits(input.long())),
+        _ => Value::Float(-f64::from(form >> 7)),
+    };
+    (value, Quality::ALL[usize::from(form >> 3 & 15) % Quality::ALL.len()])
+}
+
+fn sample(form: u8, input: &mut Input<'_>, last: &mut i64, boxes: &mut Boxes) -> Sample {
     *last = if form & 1 == 0 {
         last.wrapping_add(i64::from(input.byte()))
     } else {
@@ -139,30 +177,35 @@ fn sample(form: u8, input: &mut Input<'_>, last: &mut i64) -> Sample {
         0 => f64::from(input.short()) / 100.0,
         1 => f64::from(input.byte()) * 10_f64.powi(i32::from(form >> 3) - 16),
         2 => f64::from_bits(input.long()),
-        _ => -f64::from(input.byte() >> 7),
+        _ => {
+            let (value, quality) = typed(input);
+            boxes.word(value, quality)
+        }
     };
     Sample { time_ns: *last, value }
 }
 
-/// Batches of our own, one block of each and one of all: the same readings come back, bit for bit.
+/// Batches of our own, one block of each and one of all: the same readings come back, bit for bit, and what is no
+/// plain number with its quality.
 fn round_trip(form: u8, mut input: Input<'_>) {
     let mut model: BTreeMap<SeriesNo, Vec<(u64, i64, u64)>> = BTreeMap::new();
     let (mut all, mut parts, mut last) = (BlockBuilder::new(), Vec::new(), 0);
     for seq in 1..=u64::from(input.byte() % 6 + 1) {
-        let mut items: Vec<(SeriesNo, Vec<Sample>)> = Vec::new();
+        let (mut items, mut boxes): (Vec<(SeriesNo, Vec<Sample>)>, _) = (Vec::new(), Boxes::new());
         for _ in 0..input.byte() % 6 {
             let series = SeriesNo::from(input.short() >> 1);
-            let samples = (0..input.byte() % 24).map(|_| sample(form, &mut input, &mut last)).collect();
+            let rows = 0..input.byte() % 24;
+            let samples = rows.map(|_| sample(form, &mut input, &mut last, &mut boxes)).collect();
             items.push((series, samples));
         }
         let items: Vec<_> = items.iter().map(|(series, samples)| (*series, &samples[..])).collect();
         for (series, samples) in &items {
-            let rows = samples.iter().map(|s| (seq, s.time_ns, s.value.to_bits()));
+            let rows = samples.iter().map(|s| (seq, s.time_ns, boxes.print(s.value)));
             model.entry(*series).or_default().extend(rows);
         }
-        all.push_batch(&items);
+        all.push_boxed(&items, &boxes);
         let mut one = BlockBuilder::new();
-        one.push_batch(&items);
+        one.push_boxed(&items, &boxes);
         parts.push(one.finish());
     }
     model.retain(|_, rows| !rows.is_empty());
@@ -172,11 +215,11 @@ fn round_trip(form: u8, mut input: Input<'_>) {
     for block in [all, packed.expect("our own blocks")] {
         let decoded = block::decode(&block.bytes, &block.rows, Seq::FIRST).expect("our own block");
         let mut found: BTreeMap<SeriesNo, Vec<(u64, i64, u64)>> = BTreeMap::new();
-        for column in decoded.columns {
+        for column in &decoded.columns {
             let seqs = (1..).zip(&column.rows_per_seq);
             let seqs = seqs.flat_map(|(seq, rows)| std::iter::repeat_n(seq, *rows as usize));
-            let rows = seqs.zip(column.times).zip(&column.values);
-            let rows = rows.map(|((seq, time), value)| (seq, time, value.to_bits()));
+            let rows = seqs.zip(column.times.iter().copied()).zip(&column.values);
+            let rows = rows.map(|((seq, time), value)| (seq, time, decoded.boxes.print(*value)));
             found.insert(column.series, rows.collect());
         }
         assert_eq!(found, model);

@@ -12,9 +12,10 @@ use tideline_protocol::block;
 use tideline_protocol::lives::{self, Life};
 use tideline_protocol::model::{AgentId, Epoch, PointId, Sample, Seq, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::value::{Boxes, Quality, Value, ValueKind};
 use tideline_protocol::wire::Settlement;
 use tideline_spool::testing::CrashBackend;
-use tideline_spool::{Files, Spool, SpoolConfig, SpoolError, journal_path, sound};
+use tideline_spool::{Files, Spool, SpoolConfig, SpoolError, encode_boxed, journal_path, sound};
 
 use crate::input::Input;
 
@@ -247,7 +248,8 @@ fn read_back(spool: &mut Spool, image: Option<&Image>) -> Result<(), SpoolError>
                     let end = next + run.rows.seqs();
                     assert!(end > next, "a run of nothing");
                     if image.is_some_and(|image| end - 1 <= image.head) {
-                        let values = decoded.columns.iter().flat_map(|column| &column.values).copied();
+                        let words = decoded.columns.iter().flat_map(|column| &column.values);
+                        let values = words.map(|word| decoded.boxes.value(*word, ValueKind::Float));
                         let wanted = (next..end).flat_map(|seq| (0..ROWS).map(move |row| value(seq, row)));
                         assert!(values.eq(wanted), "seqs {next}..{end} are not what was appended");
                     }
@@ -260,8 +262,16 @@ fn read_back(spool: &mut Spool, image: Option<&Image>) -> Result<(), SpoolError>
     Ok(())
 }
 
-fn value(seq: u64, row: u32) -> f64 {
-    seq as f64 * 100.0 + f64::from(row) / 4.0
+/// A number, but for some that are texts, great integers or of doubtful quality.
+fn value(seq: u64, row: u32) -> (Value, Quality) {
+    let number = Value::Float(seq as f64 * 100.0 + f64::from(row) / 4.0);
+    match (seq + u64::from(row)) % 12 {
+        3 => (Value::Text(format!("state {}", seq % 3).into()), Quality::Good),
+        5 => (Value::Int(i64::MAX - i64::from(row)), Quality::Uncertain),
+        7 => (Value::Null, Quality::Good),
+        9 => (number, Quality::Bad),
+        _ => (number, Quality::Good),
+    }
 }
 
 fn append(spool: &mut Spool, seq: u64) -> Result<(), SpoolError> {
@@ -269,9 +279,14 @@ fn append(spool: &mut Spool, seq: u64) -> Result<(), SpoolError> {
     let point = PointId::parse("flow").expect("a sound id");
     let series = spool.series_no(&SeriesDef::new(device, point, "l/s".into()))?;
     let time = i64::try_from(seq).unwrap_or(0) * 1_000;
-    let samples: Vec<Sample> =
-        (0..ROWS).map(|row| Sample { time_ns: time + i64::from(row), value: value(seq, row) }).collect();
-    spool.append(&[(series, &samples)], &[("source", &seq.to_le_bytes())]).map(drop)
+    let mut boxes = Boxes::new();
+    let sample = |row| {
+        let (value, quality) = value(seq, row);
+        Sample { time_ns: time + i64::from(row), value: boxes.word(value, quality) }
+    };
+    let samples: Vec<Sample> = (0..ROWS).map(sample).collect();
+    let batch = encode_boxed(&[(series, &samples)], &boxes)?;
+    spool.append_encoded(&batch, &[("source", &seq.to_le_bytes())]).map(drop)
 }
 
 /// Three moments of one spool: killed with records in its journal, after another start and with gaps

@@ -32,6 +32,8 @@ pub enum Canary {
     RestampTwice,
     /// An agent says that it knows what became of its seqs before that is durable.
     KnownTooEarly,
+    /// An agent stores what is no plain number without the table that says what it is.
+    BoxesLost,
 }
 
 /// An invariant that did not hold.
@@ -145,7 +147,7 @@ pub enum CanaryError {
 
 impl Canary {
     /// All broken variants.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AckBeforeDurable,
         Self::TrimBeforeCommit,
         Self::FreeBeforeAck,
@@ -155,6 +157,7 @@ impl Canary {
         Self::EpochReused,
         Self::RestampTwice,
         Self::KnownTooEarly,
+        Self::BoxesLost,
     ];
 
     /// How what catches it begins.
@@ -166,6 +169,7 @@ impl Canary {
                 &["INV-1"]
             }
             Self::RestampTwice => &["TIME"],
+            Self::BoxesLost => &["VALUE"],
             Self::KnownTooEarly => &["INV-1", "INV-3", "INV-4"],
             Self::DedupeLostAtFlush => &["INV-1", "INV-2"],
             // The session of an old copy ends at once, for ever.

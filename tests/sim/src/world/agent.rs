@@ -7,13 +7,14 @@ use rand::rngs::StdRng;
 use tideline_protocol::model::{AgentId, Epoch, PointId, Sample, Seq, SeriesDef, SeriesNo};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
+use tideline_protocol::value::Boxes;
 use tideline_protocol::wire::{Hello, Message, RunEnvelope, Settlement, VERSION};
 use tideline_spool::testing::CrashBackend;
-use tideline_spool::{Files, Spool, SpoolConfig, SpoolError, StreamConfig, encode_batch, sound};
+use tideline_spool::{Files, Spool, SpoolConfig, SpoolError, StreamConfig, encode_boxed, sound};
 
 use super::clocks::{BootId, Clocks};
 use super::made::{Made, Offer, read_thinned};
-use super::readings::Readings;
+use super::readings::{Readings, measured};
 use super::streams;
 use crate::outcome::Canary;
 
@@ -270,19 +271,21 @@ impl Agent {
         if self.offer.is_none() {
             let first = readings.next_value();
             let last = first + rows - 1;
+            let mut boxes = Boxes::new();
             let sample = |value: u64| {
+                let (measured, quality) = measured(value);
                 // Times repeat and go back: they are no key.
                 let reading = readings.take(agent, clocks, now_ns, rng.random_range(0..50));
                 (
                     POINTS.get(rng.random_range(0..POINTS.len())).copied().unwrap_or("p"),
-                    Sample { time_ns: reading.stamped_ns, value: value as f64 },
+                    Sample { time_ns: reading.stamped_ns, value: boxes.word(measured, quality) },
                 )
             };
-            let samples = (first..=last).map(sample).collect();
+            let samples: Vec<_> = (first..=last).map(sample).collect();
             let stream = streams::pick(&self.streams, rng);
             let ahead_ns = clocks.shown_ns().saturating_sub_unsigned(clocks.mono_ns);
             let (boot, believed) = (clocks.boot, clocks.is_believed());
-            self.offer = Some(Offer { first, last, stream, samples, boot, ahead_ns, believed });
+            self.offer = Some(Offer { first, last, stream, samples, boxes, boot, ahead_ns, believed });
         }
         self.hand_over()
     }
@@ -315,7 +318,9 @@ impl Agent {
         }
         let Some(stream) = self.streams.get(offer.stream) else { return Ok(None) };
         let stamp = spool.stamp(offer.ahead_ns, offer.believed);
-        let batch = encode_batch(&items)?.on(spool.stream(stream)?).stamped(stamp);
+        let none = Boxes::new();
+        let boxes = if self.canary == Canary::BoxesLost { &none } else { &offer.boxes };
+        let batch = encode_boxed(&items, boxes)?.on(spool.stream(stream)?).stamped(stamp);
         Ok(Some(spool.append_encoded(&batch, &[(CURSOR, &offer.last.to_le_bytes())])?))
     }
 

@@ -12,6 +12,7 @@ use tideline_protocol::session::{AgentState, HubAction, HubSession};
 use tideline_protocol::wire::{Message, Report, Run, Settlement};
 use tideline_store::{Checkpoint, EpochLedger, Ledgers, LogCore, LogError, Opening, Replay, readings};
 
+use super::readings::value_of;
 use super::times::Mark;
 use crate::disk::SimDisk;
 use crate::outcome::Canary;
@@ -56,12 +57,8 @@ impl Held {
             let seqs = seqs.flat_map(|(rows, seq)| iter::repeat_n(seq, *rows as usize));
             for ((value, time_ns), seq) in column.values.iter().zip(&column.times).zip(seqs) {
                 let (of, mark) = ((agent, envelope.epoch), mark(run, seq));
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "values are counted up"
-                )]
-                self.readings.push(Stored { of, seq, value: *value as u64, time_ns: *time_ns, mark });
+                let value = value_of(*value, &decoded.boxes)?;
+                self.readings.push(Stored { of, seq, value, time_ns: *time_ns, mark });
             }
         }
         self.add_seqs((agent, envelope.epoch), taken)

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use tideline_protocol::block;
 use tideline_protocol::model::{Sample, Seq};
 use tideline_protocol::ranges::RangeSet;
+use tideline_protocol::value::Boxes;
 use tideline_spool::Spool;
 
 use super::clocks::BootId;
+use super::readings::value_of;
 
 /// What a seq stands for.
 #[derive(Debug, Clone)]
@@ -38,6 +40,8 @@ pub struct Offer {
     pub last: u64,
     pub stream: usize,
     pub samples: Vec<(&'static str, Sample)>,
+    /// What their values stand for.
+    pub boxes: Boxes,
     /// The start of the machine in which they were taken.
     pub boot: BootId,
     /// How far the wall clock was ahead of the monotonic one.
@@ -99,9 +103,9 @@ pub fn read_thinned(spool: &mut Spool, made: &mut Made) -> Result<(), String> {
         let read = spool.load_run(first, first, usize::MAX, u64::MAX).map_err(|error| error.to_string())?;
         let run = read.ok_or_else(|| format!("INV-3: seq {seq} was made by a policy and is not held"))?;
         let decoded = block::decode(&run.block, &run.rows, first).map_err(|error| error.to_string())?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "values are counted up")]
-        let values = decoded.columns.iter().flat_map(|column| column.values.iter().map(|v| *v as u64));
-        made.thin(seq, values.collect(), &spool.settlement().dropped)?;
+        let words = decoded.columns.iter().flat_map(|column| &column.values);
+        let values = words.map(|word| value_of(*word, &decoded.boxes)).collect::<Result<_, _>>()?;
+        made.thin(seq, values, &spool.settlement().dropped)?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("tideline-formats", &["tideline-protocol"]),
     ("tideline-streams", &["tideline-protocol"]),
     ("tideline-promql", &[]),
-    ("tideline-sql", &["tideline-store"]),
+    ("tideline-sql", &["tideline-protocol", "tideline-store"]),
     ("edge-agent", &["tideline-protocol", "tideline-link", "tideline-profiles", "tideline-spool"]),
     (
         "cloud-hub",

@@ -234,16 +234,14 @@ mod tests {
             2 => (Value::Text(format!("state {}", n % 3).into()), Quality::Good),
             3 => (Value::Int(i64::MAX - n), quality),
             4 => (Value::Float(21.5), Quality::Bad),
-            _ => (Value::Float(20.0 + (n % 7) as f64 / 10.0), Quality::Good),
+            _ => (Value::Float((200 + n % 7) as f64 / 10.0), Quality::Good),
         };
         let size = |every: i64| {
             let (mut rows, mut expected) = (Rows::default(), Vec::new());
             for n in 0..8192_i64 {
-                let (value, quality) = if n % every == 0 {
-                    value(n / every, Quality::Uncertain)
-                } else {
-                    value(0, Quality::Good)
-                };
+                let plain = (Value::Float((200 + n % 7) as f64 / 10.0), Quality::Good);
+                let (value, quality) =
+                    if n % every == 0 { value(n / every, Quality::Uncertain) } else { plain };
                 let word = rows.boxes.word(value.clone(), quality);
                 rows.times.push(n * 1_000_000_000);
                 rows.values.push(word);

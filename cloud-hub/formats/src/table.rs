@@ -17,11 +17,11 @@ mod rows;
 mod times;
 
 pub use cell::Cell;
-pub use chunks::{CHUNK_READINGS_MAX, Chunk, Chunks};
+pub use chunks::{CHUNK_READINGS_MAX, CHUNK_TEXT_BYTES_MAX, Chunk, Chunks};
 pub use csv::{COLUMNS_MAX, CsvRecords, LINE_BYTES_MAX, Record};
 pub use mapping::{DeviceMap, Mapping, PointMap, TimeMap, ValueMap};
 pub use plan::{ColumnKind, FileColumn, Plan, PlanError};
-pub use rows::{Account, Rows, TooManySeries, Wrong};
+pub use rows::{Account, RowReading, Rows, TooManySeries, Wrong};
 
 /// Changes with whatever changes the readings, the series or the chunks that some file becomes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;

@@ -19,6 +19,7 @@ use tideline_protocol::model::{
     AgentId, DeviceId, Epoch, ModelError, PointId, SERIES_PER_EPOCH_MAX, Sample, Seq, SeriesDef, SeriesNo,
     UNIT_BYTES_MAX,
 };
+use tideline_protocol::value::{Boxed, Boxes, UnknownName, ValueKind};
 use tideline_protocol::wire::{Lane, RUN_BYTES_MAX, Run, RunEnvelope, SERIES_PER_MESSAGE_MAX, Series};
 use tideline_store::{Opening, StoreError};
 
@@ -100,6 +101,10 @@ pub struct ChunkBody {
     /// By series.
     #[n(0)]
     pub columns: Vec<ChunkColumn>,
+    /// What the boxed words among the values stand for, one entry behind the other, as in blocks.
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    pub table: Vec<u8>,
 }
 
 /// The readings of a series.
@@ -113,7 +118,7 @@ pub struct ChunkColumn {
     #[n(1)]
     #[cbor(with = "minicbor::bytes")]
     pub times: Vec<u8>,
-    /// As many doubles, eight bytes each, little-endian.
+    /// As many doubles, eight bytes each, little-endian; boxed words name an entry of the table.
     #[n(2)]
     #[cbor(with = "minicbor::bytes")]
     pub values: Vec<u8>,
@@ -158,7 +163,9 @@ fn check(hub: &Hub, importer: &Importer, request: &ImportRequest) -> Result<Aske
             )));
         }
         let (device, point) = (DeviceId::parse(&one.device)?, PointId::parse(&one.point)?);
-        Ok(SeriesDef::new(device, point, one.unit.clone()))
+        let kind: ValueKind =
+            one.kind.parse().map_err(|error: UnknownName| ImportError::Wrong(error.to_string()))?;
+        Ok(SeriesDef::new(device, point, one.unit.clone()).of_kind(kind))
     };
     let series = request.series.iter().map(def).collect::<Result<Vec<_>, _>>()?;
     let mut seen = BTreeSet::new();
@@ -196,6 +203,9 @@ fn meet(hub: &Hub, series: &mut [SeriesDef]) -> Result<(u64, u64), ImportError> 
             new_series += 1;
             continue;
         };
+        // A file says nothing of names, and of kinds only an export does.
+        let kind = if def.kind() == ValueKind::Float { known.meta.kind } else { def.kind() };
+        *def = def.clone().of_kind(kind).named(&known.meta.name);
         if def.unit.is_empty() {
             def.unit.clone_from(&known.meta.unit);
         } else if !known.meta.unit.is_empty() && known.meta.unit != def.unit {
@@ -399,9 +409,14 @@ pub async fn store_chunk(
 }
 
 /// The readings of a chunk.
-fn columns(body: &[u8], series: u64) -> Result<Vec<(SeriesNo, Vec<Sample>)>, ImportError> {
+fn columns(body: &[u8], series: u64) -> Result<Readings, ImportError> {
     let wrong = |text: String| ImportError::Wrong(format!("the chunk: {text}"));
     let body: ChunkBody = minicbor::decode(body).map_err(|error| wrong(error.to_string()))?;
+    let (mut table, mut entries) = (body.table.as_slice(), Vec::new());
+    while !table.is_empty() {
+        entries.push(Boxed::read(&mut table).ok_or_else(|| wrong("its table is malformed".to_owned()))?);
+    }
+    let boxes = Boxes::of(entries);
     let (mut out, mut readings, mut seen) = (Vec::new(), 0_usize, BTreeSet::new());
     for column in body.columns {
         if u64::from(column.series) >= series || !seen.insert(column.series) {
@@ -432,14 +447,20 @@ fn columns(body: &[u8], series: u64) -> Result<Vec<(SeriesNo, Vec<Sample>)>, Imp
     if readings == 0 || readings > ROWS_PER_BATCH_MAX {
         return Err(wrong(format!("{readings} readings; allowed are 1 to {ROWS_PER_BATCH_MAX}")));
     }
-    Ok(out)
+    Ok(Readings { columns: out, boxes })
 }
 
-fn run(epoch: Epoch, number: u64, columns: &[(SeriesNo, Vec<Sample>)]) -> Result<Run, ImportError> {
+/// Readings by series, as words of a table.
+struct Readings {
+    columns: Vec<(SeriesNo, Vec<Sample>)>,
+    boxes: Boxes,
+}
+
+fn run(epoch: Epoch, number: u64, readings: &Readings) -> Result<Run, ImportError> {
     let batch: Vec<(SeriesNo, &[Sample])> =
-        columns.iter().map(|(series, samples)| (*series, samples.as_slice())).collect();
+        readings.columns.iter().map(|(series, samples)| (*series, samples.as_slice())).collect();
     let mut builder = BlockBuilder::new();
-    builder.push_batch(&batch);
+    builder.push_boxed(&batch, &readings.boxes);
     let block = builder.finish();
     if block.bytes.len() > RUN_BYTES_MAX {
         let bytes = block.bytes.len();

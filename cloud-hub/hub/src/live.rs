@@ -55,7 +55,13 @@ impl Happening {
             Self::Readings(devices) => devices
                 .values()
                 .flatten()
-                .map(|c| size_of::<LiveColumns>() + c.id.len() + 8 * c.t.len() + c.v.bytes())
+                .map(|c| {
+                    size_of::<LiveColumns>()
+                        + c.id.len()
+                        + 8 * c.t.len()
+                        + c.v.bytes()
+                        + 40 * c.quality.as_ref().map_or(0, Vec::len)
+                })
                 .sum::<usize>(),
             Self::Devices(devices) => devices
                 .iter()
@@ -223,6 +229,12 @@ fn gather(hub: &App, batch: &LiveBatch, gathered: &mut Gathered) {
         let surplus = into.t.len().saturating_sub(READINGS_PER_SERIES_MAX);
         into.t.drain(..surplus);
         into.v.drain(..surplus.min(into.v.len()));
+        if surplus > 0 && !into.boxes.is_empty() {
+            // What is gone leaves no text behind.
+            let mut left = Boxes::new();
+            left.adopt(&mut into.v, &into.boxes);
+            into.boxes = left;
+        }
     }
 }
 

@@ -332,7 +332,7 @@ pub fn part(
             written += column.times.len();
             group.series.push((meta, column.times.len()));
             group.times.extend_from_slice(&column.times);
-            group.values.extend_from_slice(&column.values);
+            group.boxes.append(&mut group.values, &column.values, &column.boxes);
         }
         if !group.times.is_empty() {
             guarded(|| sink.write(&group))?;

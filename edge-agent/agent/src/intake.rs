@@ -18,6 +18,8 @@ use crate::status::Board;
 
 /// Most chunks that wait for the intake (INV-6); a full queue makes sources wait.
 pub const QUEUE_MAX: usize = 16;
+/// Texts and the like with which a batch is complete, however few readings it has, in bytes: a run has room for them.
+const BOXED_BYTES: usize = 1024 * 1024;
 /// Wait after a failed commit before it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -79,16 +81,17 @@ pub async fn run_stream(
     while let Some(first) = inbox.recv().await {
         let Batching { flush_interval, rows_max } = *batching.borrow();
         let due = Instant::now() + spool.flush_interval(flush_interval);
-        let (mut portions, mut told, mut count) = (Vec::new(), Vec::new(), 0);
+        let (mut portions, mut told, mut count, mut boxed) = (Vec::new(), Vec::new(), 0, 0);
         let mut next = Some(first);
         while let Some(chunk) = next.take() {
             let Chunk { source, rows, boxes, clock, position, durable } = chunk;
             let portion = Portion { source, rows, boxes, clock, positions: position.into_iter().collect() };
             count += portion.count();
+            boxed += portion.boxes.bytes();
             portions.push(Arc::new(portion));
             told.extend(durable);
             // Who waits to be told waits for nothing else.
-            if count < rows_max && told.is_empty() {
+            if count < rows_max && boxed < BOXED_BYTES && told.is_empty() {
                 next = timeout_at(due, inbox.recv()).await.unwrap_or(None);
             }
         }

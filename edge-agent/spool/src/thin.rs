@@ -9,6 +9,7 @@ use tideline_protocol::block;
 use tideline_protocol::clocks::Stamp;
 use tideline_protocol::model::{DropCause, RowCounts, Sample, Seq, SeriesNo};
 use tideline_protocol::value::Boxes;
+use tideline_protocol::wire::RUN_BYTES_MAX;
 
 use crate::append::{EncodedBatch, encode_boxed};
 use crate::blob::{self, BLOB_HEADER_LEN, Header, cost};
@@ -36,6 +37,17 @@ impl Readings {
         self.boxes.adopt(&mut words, boxes);
         let adopted = samples.iter().zip(words).map(|(sample, value)| Sample { value, ..*sample });
         self.series.entry(series).or_default().extend(adopted);
+    }
+
+    /// Lets go of the texts of samples that are not here any more, once they are many.
+    fn compact(&mut self) {
+        if self.boxes.bytes() <= RUN_BYTES_MAX {
+            return;
+        }
+        let old = std::mem::take(self);
+        for (series, samples) in old.series {
+            self.add(series, &samples, &old.boxes);
+        }
     }
 }
 
@@ -76,6 +88,7 @@ impl Room<'_, '_> {
                 kept.series.remove(&series);
                 kept.add(series, last, &readings.boxes);
             }
+            kept.compact();
         }
         let packed = pack(&kept, no).map(|batch| batch.stamped(clock.stamp()));
         match packed.filter(|batch| seqs.len() > 1 && worth(batch, before)) {
@@ -97,7 +110,10 @@ impl Room<'_, '_> {
         while let Some(seq) = next {
             let Some((header, readings, bytes)) = self.readings(seq)? else { break };
             rows += u64::from(header.rows);
-            if header.thinned || !clock.is_also(header.stamp) || (rows > ROWS_MAX && !seqs.is_empty()) {
+            if header.thinned
+                || !clock.is_also(header.stamp)
+                || ((rows > ROWS_MAX || all.boxes.bytes() > RUN_BYTES_MAX) && !seqs.is_empty())
+            {
                 break;
             }
             seqs.push(seq);

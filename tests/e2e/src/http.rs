@@ -94,7 +94,12 @@ pub fn raw_page(body: &str) -> Result<RawPage> {
     ensure!(values.len() == times.len(), "{} times and {} values", times.len(), values.len());
     let read = |(time, value): (&Value, &str)| {
         let time = time.as_str().context("a time that is no text")?.parse()?;
-        anyhow::Ok((time, value.trim().parse().with_context(|| format!("{value} is no value"))?))
+        let number = match value.trim() {
+            "true" => 1.0,
+            "false" => 0.0,
+            number => number.parse().with_context(|| format!("{value} is no value"))?,
+        };
+        anyhow::Ok((time, number))
     };
     Ok(RawPage { rows: times.iter().zip(values).map(read).collect::<Result<_>>()?, next })
 }

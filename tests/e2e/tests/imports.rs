@@ -17,8 +17,8 @@ const LONG: Duration = Duration::from_secs(120);
 const DEVICES: [&str; 3] = ["truck-1", "truck-2", "hall"];
 const POINTS: [&str; 3] = ["load", "fuel", "oil/temp"];
 
-/// Line protocol whose readings are late, stand at one time, or come twice.
-async fn filled(hub: &Hub, rows: usize) -> Result<()> {
+/// Line protocol whose readings are late, stand at one time, or come twice; with values of all kinds, or floats alone.
+async fn filled(hub: &Hub, rows: usize, kinds: bool) -> Result<()> {
     let token = hub.command(&["token", "create", "fill", "--write", "*"]).await?.good()?.trim().to_owned();
     let mut random = StdRng::seed_from_u64(5);
     for _ in 0..4 {
@@ -27,7 +27,15 @@ async fn filled(hub: &Hub, rows: usize) -> Result<()> {
             let (device, point) = (DEVICES[random.random_range(0..3)], POINTS[random.random_range(0..3)]);
             let second = random.random_range(0..rows as i64 / 6);
             let us = if random.random_bool(0.5) { 0 } else { random.random_range(0..1_000_000_i64) };
-            let value = f64::from(random.random_range(-500_000..500_000_i32)) / 64.0;
+            let number = random.random_range(-500_000..500_000_i32);
+            let value = match number % 8 {
+                _ if !kinds => (f64::from(number) / 64.0).to_string(),
+                0 => format!("{number}i"),
+                1 => format!("{}i", i64::MAX - i64::from(number)),
+                2 => format!("\"state {}, \\\"x\\\"\"", number % 5),
+                3 => (number % 16 == 3).to_string(),
+                _ => (f64::from(number) / 64.0).to_string(),
+            };
             let time = 1_760_000_400_000_000_000 + second * 1_000_000_000 + us * 1_000;
             writeln!(lines, "{point},host={device} value={value} {time}", point = point.replace('/', "."))?;
         }
@@ -73,7 +81,7 @@ async fn stored(hub: &Hub) -> Result<Vec<u64>> {
 async fn what_one_hub_exports_another_imports_and_exports_the_same() -> Result<()> {
     const ROWS: usize = 24_000;
     let first = Hub::start_with(vec![("TIDELINE_STORE_HOT_ROWS_MAX", "10000".to_owned())]).await?;
-    filled(&first, ROWS).await?;
+    filled(&first, ROWS, true).await?;
     let want = content(&first).await?;
     ensure!(want.lines().count() == ROWS + 1, "{} lines", want.lines().count());
     for ending in ["parquet", "csv"] {
@@ -125,7 +133,7 @@ async fn files_of_duckdb_are_imported_too() -> Result<()> {
         return Ok(());
     }
     let first = Hub::start().await?;
-    filled(&first, 6_000).await?;
+    filled(&first, 6_000, false).await?;
     let want = content(&first).await?;
     let export = exported(&first, "fleet.parquet", &[]).await?;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/tables.py");
@@ -135,7 +143,9 @@ async fn files_of_duckdb_are_imported_too() -> Result<()> {
     for name in ["duckdb.parquet", "duckdb.csv"] {
         let hub = Hub::start().await?;
         imported(&hub, &[&in_folder(&first, name)]).await?;
-        ensure!(content(&hub).await? == want, "{name}: another content");
+        let found = content(&hub).await?;
+        let differs = found.lines().zip(want.lines()).find(|(found, want)| found != want);
+        ensure!(found == want, "{name}: another content: {differs:?}");
     }
     // Of other names and types, by a mapping.
     let hub = Hub::start().await?;
@@ -226,7 +236,7 @@ async fn an_import_that_was_killed_goes_on_and_stores_each_reading_once() -> Res
 #[tokio::test]
 async fn files_that_are_none_are_told_apart_and_the_hub_lives_on() -> Result<()> {
     let hub = Hub::start().await?;
-    filled(&hub, 400).await?;
+    filled(&hub, 400, false).await?;
     let good = std::fs::read(exported(&hub, "good.parquet", &[]).await?)?;
     let want = content(&hub).await?;
     let write = |name: &str, bytes: &[u8]| -> Result<String> {

@@ -82,6 +82,19 @@ fn number(text: &[u8], decimal_comma: bool) -> Result<f64, String> {
     text.parse().map_err(|_| wrong())
 }
 
+/// A whole number of 64 bits.
+pub fn whole(cell: Cell<'_>) -> Result<Option<i64>, String> {
+    match cell {
+        Cell::Null => Ok(None),
+        Cell::Whole(whole) => Ok(Some(whole)),
+        Cell::Text(text) => match std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()) {
+            Some(whole) => Ok(Some(whole)),
+            None => Err(format!("{} is no whole number of 64 bits", excerpt(text))),
+        },
+        _ => Err("it is no whole number; allowed are those of 64 bits".to_owned()),
+    }
+}
+
 /// A text that names something.
 pub fn name<'a>(cell: Cell<'a>) -> Result<Option<&'a str>, String> {
     match cell {

@@ -59,11 +59,21 @@ pub(super) struct PointColumn {
     pub linear: Linear,
 }
 
+/// The columns that an export has beside the value: together they say what was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Beside {
+    pub kind: usize,
+    pub int: usize,
+    pub text: usize,
+    pub quality: usize,
+    pub doubtful: usize,
+}
+
 /// What a row has.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Shape {
     /// One value.
-    Long { point: Name<PointId>, value: usize, unit: Name<String>, linear: Linear },
+    Long { point: Name<PointId>, value: usize, unit: Name<String>, linear: Linear, beside: Option<Beside> },
     /// One for each of these.
     Wide(Vec<PointColumn>),
 }
@@ -248,7 +258,17 @@ fn long(found: &Columns<'_>, map: &ValueMap) -> Result<Shape, PlanError> {
         (None, None) if found.find("unit").is_some() => Name::Column(found.find("unit").unwrap_or_default()),
         (text, None) => Name::One(unit(text.as_deref())?),
     };
-    Ok(Shape::Long { point, value, unit, linear: linear("[value]", map.scale, map.offset)? })
+    let beside = || {
+        Some(Beside {
+            kind: found.find("type")?,
+            int: found.find("int")?,
+            text: found.find("text")?,
+            quality: found.find("quality")?,
+            doubtful: found.find("doubtful")?,
+        })
+    };
+    let linear = linear("[value]", map.scale, map.offset)?;
+    Ok(Shape::Long { point, value, unit, linear, beside: beside() })
 }
 
 fn wide(found: &Columns<'_>, points: &[PointMap]) -> Result<Shape, PlanError> {
@@ -295,8 +315,9 @@ impl Plan {
             used.push(at);
         }
         match &self.shape {
-            Shape::Long { point, value, unit, .. } => {
+            Shape::Long { point, value, unit, beside, .. } => {
                 used.push(*value);
+                used.extend(beside.iter().flat_map(|b| [b.kind, b.int, b.text, b.quality, b.doubtful]));
                 used.extend([column_of(point), column_of(unit)].into_iter().flatten());
             }
             Shape::Wide(points) => used.extend(points.iter().map(|point| point.column)),

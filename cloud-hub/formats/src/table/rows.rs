@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use tideline_protocol::model::{DeviceId, PointId, SERIES_PER_EPOCH_MAX, Sample, SeriesDef, UNIT_BYTES_MAX};
+use tideline_protocol::model::{DeviceId, PointId, SERIES_PER_EPOCH_MAX, SeriesDef, UNIT_BYTES_MAX};
+use tideline_protocol::value::{Quality, UnknownName, VALUE_TEXT_BYTES_MAX, Value, ValueKind};
 
 use super::cell::{self, Cell, Linear};
 use super::chunks::ChunkCount;
-use super::plan::{Device, Name, Plan, Shape};
+use super::plan::{Beside, Device, Name, Plan, Shape};
 use crate::excerpt;
 
 /// Why a reading of a row is not taken.
@@ -47,6 +48,19 @@ const LISTED_MAX: usize = 20;
 )]
 pub struct TooManySeries(u64);
 
+/// A reading of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowReading {
+    /// The number of its series.
+    pub series: u32,
+    /// Nanoseconds since 1970.
+    pub time_ns: i64,
+    /// What it says.
+    pub value: Value,
+    /// How far it can be trusted.
+    pub quality: Quality,
+}
+
 /// Makes readings of rows, and numbers their series as they come.
 #[derive(Debug)]
 pub struct Rows {
@@ -59,6 +73,9 @@ pub struct Rows {
     account: Account,
     chunks: ChunkCount,
 }
+
+/// A value with its quality, none, or the column that is wrong and why.
+type Found = Result<Option<(Value, Quality)>, (usize, String)>;
 
 /// What a name is refused for.
 enum Unnamed {
@@ -113,7 +130,7 @@ impl Rows {
         &mut self,
         at: u64,
         cells: &[Cell<'_>],
-        out: &mut Vec<(u32, Sample)>,
+        out: &mut Vec<RowReading>,
     ) -> Result<(), TooManySeries> {
         out.clear();
         self.account.rows += 1;
@@ -129,16 +146,21 @@ impl Rows {
             }
         };
         match &self.plan.shape {
-            Shape::Long { value, linear, .. } => {
-                let (value, linear) = (*value, *linear);
-                self.reading(at, cells, (None, value, linear), time_ns, out)?;
+            Shape::Long { value, linear, beside, .. } => {
+                let (value, linear, beside) = (*value, *linear, *beside);
+                let found = match beside {
+                    None => self.plain(cells, value, linear),
+                    Some(beside) => self.measured(cells, value, linear, beside).map(Some),
+                };
+                self.reading(at, cells, None, time_ns, found, out)?;
             }
             Shape::Wide(points) => {
                 for no in 0..points.len() {
                     let Shape::Wide(points) = &self.plan.shape else { break };
                     let Some(point) = points.get(no) else { break };
-                    let (column, linear) = (point.column, point.linear);
-                    self.reading(at, cells, (Some(no), column, linear), time_ns, out)?;
+                    let column = point.column;
+                    let found = self.plain(cells, column, point.linear);
+                    self.reading(at, cells, Some(no), time_ns, found, out)?;
                 }
             }
         }
@@ -146,7 +168,7 @@ impl Rows {
             let (first, last) = self.account.span_ns.unwrap_or((time_ns, time_ns));
             self.account.span_ns = Some((first.min(time_ns), last.max(time_ns)));
             self.account.readings += out.len() as u64;
-            self.chunks.add(out.len());
+            self.chunks.add(out);
         }
         Ok(())
     }
@@ -155,20 +177,72 @@ impl Rows {
         &mut self,
         at: u64,
         cells: &[Cell<'_>],
-        (point, column, linear): (Option<usize>, usize, Linear),
+        point: Option<usize>,
         time_ns: i64,
-        out: &mut Vec<(u32, Sample)>,
+        found: Found,
+        out: &mut Vec<RowReading>,
     ) -> Result<(), TooManySeries> {
-        match cell::value(self.cell(cells, column), self.plan.decimal_comma, linear) {
+        match found {
             Ok(None) => self.account.nulls += 1,
-            Err(reason) => self.wrong(at, Some(column), reason),
-            Ok(Some(value)) => match self.number(cells, point) {
-                Ok(series) => out.push((series, Sample { time_ns, value })),
+            Err((column, reason)) => self.wrong(at, Some(column), reason),
+            Ok(Some((value, quality))) => match self.number(cells, point) {
+                Ok(series) => out.push(RowReading { series, time_ns, value, quality }),
                 Err(Unnamed::Wrong(column, reason)) => self.wrong(at, Some(column), reason),
                 Err(Unnamed::TooMany) => return Err(TooManySeries(at)),
             },
         }
         Ok(())
+    }
+
+    /// A number of good quality.
+    fn plain(&self, cells: &[Cell<'_>], column: usize, linear: Linear) -> Found {
+        let number = cell::value(self.cell(cells, column), self.plan.decimal_comma, linear);
+        let number = number.map_err(|reason| (column, reason))?;
+        Ok(number.map(|number| (Value::Float(number), Quality::Good)))
+    }
+
+    /// What was measured, of a row of an export: also that there was no value.
+    fn measured(
+        &self,
+        cells: &[Cell<'_>],
+        value: usize,
+        linear: Linear,
+        beside: Beside,
+    ) -> Result<(Value, Quality), (usize, String)> {
+        let named = |at: usize| cell::name(self.cell(cells, at)).map_err(|reason| (at, reason));
+        let quality = match named(beside.quality)? {
+            None => Quality::Good,
+            Some(text) => text.parse().map_err(|error: UnknownName| (beside.quality, error.to_string()))?,
+        };
+        if let Some(text) = named(beside.text)? {
+            if text.len() > VALUE_TEXT_BYTES_MAX {
+                let reason = format!("the text has {} bytes; allowed are {VALUE_TEXT_BYTES_MAX}", text.len());
+                return Err((beside.text, reason));
+            }
+            return Ok((Value::Text(text.into()), quality));
+        }
+        let whole = cell::whole(self.cell(cells, beside.int)).map_err(|reason| (beside.int, reason))?;
+        if let Some(whole) = whole {
+            return Ok((Value::Int(whole), quality));
+        }
+        for column in [beside.doubtful, value] {
+            if let Some((number, _)) = self.plain(cells, column, linear)? {
+                return Ok((number, quality));
+            }
+        }
+        Ok((Value::Null, quality))
+    }
+
+    /// The kind of a series, of a row of an export.
+    fn kind(&self, cells: &[Cell<'_>]) -> Result<ValueKind, Unnamed> {
+        let Shape::Long { beside: Some(Beside { kind, .. }), .. } = self.plan.shape else {
+            return Ok(ValueKind::default());
+        };
+        let wrong = |reason: String| Unnamed::Wrong(kind, reason);
+        match cell::name(self.cell(cells, kind)).map_err(wrong)? {
+            None => Ok(ValueKind::default()),
+            Some(text) => text.parse().map_err(|error: UnknownName| wrong(error.to_string())),
+        }
     }
 
     /// A cell, which is none where it is not there or what stands in it says so.
@@ -241,7 +315,8 @@ impl Rows {
         if number >= SERIES_PER_EPOCH_MAX {
             return Err(Unnamed::TooMany);
         }
-        self.defs.push(SeriesDef::new(key.0.clone(), key.1.clone(), unit));
+        let kind = self.kind(cells)?;
+        self.defs.push(SeriesDef::new(key.0.clone(), key.1.clone(), unit).of_kind(kind));
         self.series.insert(key, number);
         Ok(number)
     }

@@ -238,6 +238,7 @@ async fn begin(
         device: def.device.to_string(),
         point: def.point.to_string(),
         unit: def.unit.clone(),
+        kind: def.kind().to_string(),
     });
     let name = table.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let body = json!({
@@ -314,7 +315,9 @@ fn body(chunk: Chunk) -> ChunkBody {
         times: samples.iter().flat_map(|sample| sample.time_ns.to_le_bytes()).collect(),
         values: samples.iter().flat_map(|sample| sample.value.to_le_bytes()).collect(),
     };
-    ChunkBody { columns: chunk.columns.into_iter().map(column).collect() }
+    let mut table = Vec::new();
+    chunk.boxes.entries().iter().for_each(|boxed| boxed.write(&mut table));
+    ChunkBody { columns: chunk.columns.into_iter().map(column).collect(), table }
 }
 
 /// Asks a hub again that is busy.

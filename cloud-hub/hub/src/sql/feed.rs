@@ -33,7 +33,12 @@ struct Read {
     from_ns: i64,
     to_ns: i64,
     rows_max: usize,
+    // Whether texts or qualities are asked for.
+    beside: bool,
 }
+
+/// Readings whose texts are told at a time: with the longest ones within what a frame may have.
+const BESIDE_ROWS: usize = 4096;
 
 /// Finds out what is to be read. Blocks the thread.
 ///
@@ -51,7 +56,8 @@ pub fn plan(hub: &Hub, statement: &Statement, format: Format) -> Result<Plan, Sq
             tables.insert(*table, devices.len());
             continue;
         }
-        let read = read_of(hub, *table, needed);
+        let mut read = read_of(hub, *table, needed);
+        read.beside = statement.texts.contains("text") || statement.texts.contains("quality");
         let rows = if needed.rows_max.is_some() || *table != Table::Readings {
             read.most()
         } else {
@@ -92,7 +98,7 @@ fn read_of(hub: &Hub, table: Table, needed: &Use) -> Read {
             && info.last_ns.is_some_and(|last| last >= needed.from_ns)
     });
     let rows_max = needed.rows_max.unwrap_or(usize::MAX);
-    Read { table, series, from_ns: needed.from_ns, to_ns: needed.to_ns, rows_max }
+    Read { table, series, from_ns: needed.from_ns, to_ns: needed.to_ns, rows_max, beside: false }
 }
 
 impl Read {
@@ -218,9 +224,13 @@ fn readings(
             if send(feed::block(read.table, texts, &columns)?).is_err() {
                 return Ok(Err(Gone));
             }
-            let beside = beside(column);
-            if !beside.is_empty() && send(feed::beside(&beside)?).is_err() {
-                return Ok(Err(Gone));
+            if !read.beside {
+                continue;
+            }
+            for part in beside(column).chunks(BESIDE_ROWS) {
+                if send(feed::beside(part)?).is_err() {
+                    return Ok(Err(Gone));
+                }
             }
         }
         after = page.next;

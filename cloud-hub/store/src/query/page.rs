@@ -121,7 +121,24 @@ pub(super) fn first_rows(
     Ok(out)
 }
 
-/// At most `limit` rows of `from..to`, by (series as asked, time, arrival), from `after` on.
+/// Most bytes of texts of a page beside those of one row: an answer has some of its own for each.
+const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How many rows after the first `passed` fit into a page by their texts; one at least.
+fn within(rows: &Rows, passed: usize) -> usize {
+    if rows.boxes.bytes() <= TEXT_BYTES_MAX {
+        return usize::MAX - passed;
+    }
+    let mut left = TEXT_BYTES_MAX;
+    let fits = |word: &&f64| {
+        let room = left.checked_sub(rows.boxes.get(**word).map_or(0, |boxed| boxed.text_bytes()));
+        left = room.unwrap_or(left);
+        room.is_some()
+    };
+    rows.values.iter().skip(passed).take_while(fits).count().max(1)
+}
+
+/// At most `limit` rows, or fewer long texts, of `from..to`, by (series as asked, time, arrival), from `after` on.
 pub fn raw(
     shared: &Shared,
     format: &dyn SealedFormat,
@@ -152,7 +169,7 @@ pub fn raw(
         let mut rows = first_rows(shared, format, *id, (start_ns, to_ns), most)?;
         // Of a file that was lost between two pages nothing is left to pass over.
         let passed = rows.times.iter().take(given).take_while(|time| **time == start_ns).count();
-        let end = rows.times.len().min(passed.saturating_add(left));
+        let end = rows.times.len().min(passed.saturating_add(left)).min(passed + within(&rows, passed));
         let more = rows.times.len() > end;
         rows.truncate(end);
         if more {
@@ -161,7 +178,7 @@ pub fn raw(
             page.next = Some(RawCursor { series: at, time_ns, given });
         }
         if end > passed {
-            left -= end - passed;
+            left -= (end - passed).min(left);
             rows.times.drain(..passed);
             rows.values.drain(..passed);
             let Rows { times, values, boxes } = rows;

@@ -11,7 +11,7 @@
 //! as well as without. Each column is as `column` has it. A step is the difference of the number of a row's batch (see
 //! `batches`) from that of the row before, or from 0 at the first row of a block.
 
-use tideline_protocol::value::{Boxed, Boxes, NULL, any_nan, is_boxed};
+use tideline_protocol::value::{Boxed, Boxes, NULL, VALUE_TEXT_BYTES_MAX, any_nan, is_boxed};
 
 use crate::column::{
     ColumnError, put_column, read_integers, read_values, read_varint, take_column, write_integers,
@@ -20,8 +20,8 @@ use crate::column::{
 use crate::hot::Rows;
 
 const ZSTD_LEVEL: i32 = 3;
-/// Longest table of a block: more than any that is written.
-const TABLE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest entry of a table: a text with its head and its length.
+const ENTRY_BYTES_MAX: usize = VALUE_TEXT_BYTES_MAX + 5;
 
 /// Writes a block; times, values and numbers have the same length. Gives with how many places all plain values are
 /// decimals.
@@ -94,14 +94,14 @@ fn put_table(out: &mut Vec<u8>, table: &[u8]) {
     }
 }
 
-fn take_table(column: &[u8]) -> Result<Boxes, ColumnError> {
+fn take_table(column: &[u8], entries_max: usize) -> Result<Boxes, ColumnError> {
     let unpacked;
     let mut table = match column.split_first() {
         Some((0, table)) => table,
         Some((1, packed)) => {
             let mut packed = packed;
             let len = usize::try_from(read_varint(&mut packed)?).unwrap_or(usize::MAX);
-            if len > TABLE_BYTES_MAX {
+            if len > entries_max.saturating_mul(ENTRY_BYTES_MAX) {
                 return Err(ColumnError::Malformed("a table of boxed values is too long"));
             }
             let table = zstd::bulk::decompress(packed, len);
@@ -130,7 +130,7 @@ fn put_back(values: &mut [f64], mut rest: &[u8]) -> Result<Boxes, ColumnError> {
     if !rest.is_empty() {
         return Err(ColumnError::Malformed("a block goes on behind its end"));
     }
-    let boxes = take_table(table)?;
+    let boxes = take_table(table, count)?;
     let (places, numbers) = (read_integers(places, count)?, read_integers(numbers, count)?);
     for (place, number) in places.iter().zip(numbers) {
         let value = usize::try_from(*place).ok().and_then(|place| values.get_mut(place));
@@ -198,7 +198,7 @@ pub fn read_numbers(block: &[u8], len: usize) -> Result<Vec<u32>, ColumnError> {
 
 #[cfg(test)]
 mod tests {
-    use tideline_protocol::value::{Quality, Value};
+    use tideline_protocol::value::{Quality, Value, ValueKind};
 
     use super::*;
 
@@ -225,6 +225,19 @@ mod tests {
         let rows = Rows { times, values: vec![21.5; 8192], boxes: Boxes::new() };
         write(&mut out, &rows, &numbers);
         assert!(out.len() < 160, "{} bytes", out.len());
+    }
+
+    #[test]
+    fn as_many_long_texts_as_there_are_series_read_back() {
+        let mut boxes = Boxes::new();
+        let mut text = |n: i64| boxes.word(Value::Text(format!("{n:4096}").into()), Quality::Good);
+        let words: Vec<f64> = (0..3_000).map(&mut text).collect();
+        let mut out = Vec::new();
+        write_words(&mut out, &words, &boxes);
+        let (read, found) = read_words(&out, 3_000).unwrap();
+        for (before, after) in words.iter().zip(&read) {
+            assert_eq!(boxes.value(*before, ValueKind::Text), found.value(*after, ValueKind::Text));
+        }
     }
 
     #[test]

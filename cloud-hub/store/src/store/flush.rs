@@ -171,7 +171,7 @@ pub fn run_flusher(shared: &Arc<Shared>, inner: &Weak<Inner>, interval: Duration
             Ok(()) => {
                 flushed_at = written;
                 // They may have filled up again meanwhile, and the decoder may wait for room.
-                let full = read(&shared.tables).active.rows() >= shared.hot_rows_max;
+                let full = read(&shared.tables).active.weight() >= shared.hot_rows_max;
                 lock(&shared.signal.state).full |= full;
             }
             Err(StoreError::Closed) => return,

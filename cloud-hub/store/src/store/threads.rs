@@ -409,7 +409,7 @@ impl Decoder {
                 self.wait_for_letters();
             }
         }
-        if read(&self.shared.tables).active.rows() >= self.shared.hot_rows_max {
+        if read(&self.shared.tables).active.weight() >= self.shared.hot_rows_max {
             lock(&self.shared.signal.state).full = true;
             self.shared.signal.changed.notify_all();
         }
@@ -446,7 +446,7 @@ impl Decoder {
     fn wait_for_room(&self) {
         let full = || {
             let tables = read(&self.shared.tables);
-            tables.sealing && tables.hot_rows() >= self.shared.hot_rows_max.saturating_mul(2)
+            tables.sealing && tables.hot_weight() >= self.shared.hot_rows_max.saturating_mul(2)
         };
         let signal = &self.shared.signal;
         let mut state = lock(&signal.state);

@@ -117,8 +117,8 @@ impl Aside {
     /// Puts the boxed words back into the values, whose first stands at `start` in the block; `next` is where the
     /// words of what follows begin.
     pub(super) fn put_back(&self, values: &mut [f64], start: usize, next: &mut usize) {
-        let rest = self.places.iter().zip(&self.words).skip(*next);
-        for (place, word) in rest {
+        let (places, words) = (self.places.get(*next..), self.words.get(*next..));
+        for (place, word) in places.unwrap_or_default().iter().zip(words.unwrap_or_default()) {
             match (*place as usize).checked_sub(start).and_then(|at| values.get_mut(at)) {
                 Some(value) => *value = *word,
                 None => break,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::{
     EXACT_MAX, NULL, NULL_INDEX, Quality, VALUE_TEXT_BYTES_MAX, Value, ValueKind, any_nan, index_of,
@@ -105,6 +105,10 @@ impl Boxed {
         bytes
     }
 
+    fn hash(&self) -> u128 {
+        xxh3_128(&self.bytes())
+    }
+
     /// Bytes of its text; 0 of anything else.
     #[must_use]
     pub fn text_bytes(&self) -> usize {
@@ -124,8 +128,8 @@ pub struct Boxes(Option<Box<Inner>>);
 #[derive(Clone, Default)]
 struct Inner {
     entries: Vec<Boxed>,
-    // By their bytes; filled only once something is added.
-    index: HashMap<Vec<u8>, u32>,
+    // By the hash of their bytes, so that a text stands once; filled only once something is added.
+    index: HashMap<u128, u32>,
     text_bytes: usize,
     wide: bool,
 }
@@ -133,10 +137,10 @@ struct Inner {
 impl Inner {
     fn push(&mut self, boxed: Boxed) -> f64 {
         if self.index.len() < self.entries.len() {
-            self.index = self.entries.iter().map(Boxed::bytes).zip(0..).collect();
+            self.index = self.entries.iter().map(Boxed::hash).zip(0..).collect();
         }
         let next = u32::try_from(self.entries.len()).unwrap_or(NULL_INDEX);
-        let at = *self.index.entry(boxed.bytes()).or_insert(next);
+        let at = *self.index.entry(boxed.hash()).or_insert(next);
         if at == next && next < NULL_INDEX {
             self.note(&boxed);
             self.entries.push(boxed);
@@ -196,9 +200,9 @@ impl Boxes {
     /// About how much memory they take.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        // An entry, its bytes as a key, and the text of its own.
-        const EACH: usize = 120;
-        self.0.as_ref().map_or(0, |inner| inner.entries.len() * EACH + 2 * inner.text_bytes)
+        // An entry, its place in the index, and what a text of its own takes besides.
+        const EACH: usize = 96;
+        self.0.as_ref().map_or(0, |inner| inner.entries.len() * EACH + inner.text_bytes)
     }
 
     /// Whether some are numbers to who calculates, see [`Boxed::number`].

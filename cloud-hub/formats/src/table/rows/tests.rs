@@ -8,7 +8,7 @@ fn text_columns(names: &[&str]) -> Vec<FileColumn> {
 }
 
 /// What a text of CSV becomes: the rows, and their readings.
-fn read(mapping: &Mapping, device: Option<&str>, text: &str) -> (Rows, Vec<(u32, Sample)>) {
+fn read(mapping: &Mapping, device: Option<&str>, text: &str) -> (Rows, Vec<RowReading>) {
     let device = device.map(|id| DeviceId::parse(id).unwrap());
     let mut records = CsvRecords::new(text.as_bytes(), mapping.delimiter().unwrap());
     let header = match records.next_record().unwrap().unwrap() {
@@ -24,7 +24,7 @@ fn read(mapping: &Mapping, device: Option<&str>, text: &str) -> (Rows, Vec<(u32,
         match record {
             Record::Fields(line, cells) => {
                 rows.take(line, &cells, &mut out).unwrap();
-                all.extend(out.iter().copied());
+                all.extend(out.iter().cloned());
             }
             Record::Refused(line, reason) => rows.refuse(line, reason),
         }
@@ -47,8 +47,8 @@ fn an_export_needs_no_mapping_and_other_columns_do_not_matter() {
     assert_eq!(series(&rows), ["pump-7/temp Cel", "pump-8/temp Cel", "pump-7/rpm "]);
     let account = rows.account();
     assert_eq!((account.rows, account.readings, account.nulls, account.refused), (4, 3, 1, 0));
-    assert_eq!(found.iter().map(|(series, _)| *series).collect::<Vec<_>>(), [0, 1, 2]);
-    assert!(found[1].1.value.is_nan());
+    assert_eq!(found.iter().map(|found| found.series).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(matches!(found[1].value, Value::Float(number) if number.is_nan()));
     assert_eq!(account.span_ns, Some((1_763_726_400_000_000_000, 1_763_726_400_000_000_000)));
 }
 
@@ -76,8 +76,11 @@ fn columns_of_points_are_mapped_scaled_and_taken_one_by_one() {
     let text = "Zeit;Temp. (°C);Druck\n21.11.2025 13:00;20,5;1013,25\n21.11.2025 13:01;k.A.;x\n31.02.2025 13:02;1;1\n";
     let (rows, found) = read(&mapping, Some("ofen-1"), text);
     assert_eq!(series(&rows), ["ofen-1/temp Cel", "ofen-1/pressure Pa"]);
-    assert_eq!(found.iter().map(|(_, s)| s.value).collect::<Vec<_>>(), [20.5, 101_325.0]);
-    assert_eq!(found[0].1.time_ns, 1_763_726_400_000_000_000);
+    assert_eq!(
+        found.iter().map(|found| found.value.clone()).collect::<Vec<_>>(),
+        [20.5, 101_325.0].map(Value::Float)
+    );
+    assert_eq!(found[0].time_ns, 1_763_726_400_000_000_000);
     let account = rows.account();
     assert_eq!((account.rows, account.readings, account.nulls, account.refused), (3, 2, 1, 2));
     let told: Vec<_> = account.listed.iter().map(|w| (w.at, w.column.as_deref().unwrap())).collect();

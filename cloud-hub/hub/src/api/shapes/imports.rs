@@ -44,6 +44,14 @@ pub struct ImportSeries {
     /// The unit as a UCUM code; empty for that which the hub knows
     #[serde(default)]
     pub unit: String,
+    /// What its values are: `float`, `int`, `bool` or `text`
+    #[serde(rename = "type", default = "float")]
+    #[schema(example = "float")]
+    pub kind: String,
+}
+
+fn float() -> String {
+    "float".to_owned()
 }
 
 /// How far an import is

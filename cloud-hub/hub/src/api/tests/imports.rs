@@ -19,7 +19,7 @@ fn chunk(columns: &[(u32, &[(i64, f64)])]) -> Vec<u8> {
         times: readings.iter().flat_map(|(time, _)| time.to_le_bytes()).collect(),
         values: readings.iter().flat_map(|(_, value)| value.to_le_bytes()).collect(),
     };
-    minicbor::to_vec(ChunkBody { columns: columns.iter().map(column).collect() }).unwrap()
+    minicbor::to_vec(ChunkBody { columns: columns.iter().map(column).collect(), table: Vec::new() }).unwrap()
 }
 
 impl Bench {
@@ -108,7 +108,8 @@ async fn what_is_no_chunk_of_the_import_is_refused() {
     assert_eq!(bench.import(None, begin(&[("a", "t", "")], 2, 1)).await.0, 200);
     // The same identity cannot be something else.
     assert_eq!(bench.import(None, begin(&[("a", "t", "")], 3, 1)).await.0, 409);
-    let odd = ChunkBody { columns: vec![ChunkColumn { series: 0, times: vec![0; 8], values: vec![0; 9] }] };
+    let column = ChunkColumn { series: 0, times: vec![0; 8], values: vec![0; 9] };
+    let odd = ChunkBody { columns: vec![column], table: Vec::new() };
     let one: &[(i64, f64)] = &[(0, 0.0)];
     let many = vec![(0, 0.0); 65_537];
     for (number, body, word) in [

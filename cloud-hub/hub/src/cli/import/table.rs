@@ -9,8 +9,10 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::de::DeserializeOwned;
-use tideline_formats::table::{Cell, ColumnKind, CsvRecords, FileColumn, Mapping, Plan, Record, Rows};
-use tideline_protocol::model::{DeviceId, Sample};
+use tideline_formats::table::{
+    Cell, ColumnKind, CsvRecords, FileColumn, Mapping, Plan, Record, RowReading, Rows,
+};
+use tideline_protocol::model::DeviceId;
 use tideline_sql::parquet::{self, End, Head, Kind, Value};
 
 use super::ImportFormat;
@@ -43,7 +45,7 @@ pub struct Share {
 }
 
 /// What is done with the readings of each row.
-pub type Each<'a> = dyn FnMut(&[(u32, Sample)], Share) -> Result<()> + 'a;
+pub type Each<'a> = dyn FnMut(&[RowReading], Share) -> Result<()> + 'a;
 
 impl Table {
     /// Reads all rows, or those up to the first that cannot be taken.

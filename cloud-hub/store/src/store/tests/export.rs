@@ -142,6 +142,15 @@ fn values_of_all_kinds_are_exported_with_their_quality() {
         }
         let mut out = Vec::new();
         assert_eq!(store.export(Csv, &[0], i64::MIN, i64::MAX, &mut out).unwrap(), 6);
+        let (mut parts, mut after) = (Vec::new(), None);
+        loop {
+            let part = store.export_part(Csv, &[0, 1], (i64::MIN, i64::MAX), (after, 4), &mut parts).unwrap();
+            after = part.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(String::from_utf8_lossy(&parts), String::from_utf8_lossy(&out), "in parts");
         let text = String::from_utf8(out).unwrap();
         let cells: Vec<&str> = text.lines().skip(1).map(|line| line.splitn(6, ',').nth(5).unwrap()).collect();
         let expected = [

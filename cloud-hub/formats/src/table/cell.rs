@@ -43,9 +43,7 @@ impl Linear {
     }
 }
 
-/// The value of a reading. None where there is none.
-///
-/// The one place where a cell becomes a value.
+/// The number of a reading. None where there is none.
 pub fn value(cell: Cell<'_>, decimal_comma: bool, linear: Linear) -> Result<Option<f64>, String> {
     let number = match cell {
         Cell::Null => return Ok(None),

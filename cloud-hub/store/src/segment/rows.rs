@@ -268,10 +268,12 @@ mod tests {
                 assert_eq!(&read.boxes.value(*word, kind), expected);
             }
             assert_eq!(places, Some(1));
-            for cut in (0..out.len()).step_by(out.len() / 300) {
-                assert!(super::read(&out[..cut], 8192).is_err() || cut > 0);
+            // Only where the boxed words begin a block may end as well: its checksum tells.
+            let whole = (0..out.len()).filter(|cut| super::read(&out[..*cut], 8192).is_ok()).count();
+            assert_eq!(whole, usize::from(!rows.boxes.is_empty()));
+            for at in (0..out.len()).step_by(out.len() / 300) {
                 let mut bytes = out.clone();
-                bytes[cut] ^= 1;
+                bytes[at] ^= 1;
                 let _ = super::read(&bytes, 8192);
             }
             out.len()

@@ -1,101 +1,90 @@
 //! Firmware profiles: what the agent needs to know of a device family.
 //!
-//! A profile is data (`<family>/profile.toml`): points with a type and what is allowed of it. This crate parses it
-//! and judges values by it; it must never let a value pass that the profile rules out.
+//! A profile is data (`<family>/profile.toml`): which devices are meant, what they measure and where that stands in
+//! their protocol, how often it is collected, what is done with it. This crate reads profiles and turns what devices
+//! send into values; it must never let a value pass that the profile rules out, and it opens nothing.
+//!
+//! ```toml
+//! format = 1
+//! name = "pump"
+//!
+//! [modbus]                                                         # addresses are registers
+//! byte_order = "big"
+//!
+//! [points]
+//! flow = { unit = "l/s", min = 0, max = 90.5, name = "Flow", address = "input:0", encoding = "u16", scale = 0.1 }
+//! starts = { type = "int", unit = "1", min = 0, max = 1_000_000, address = "input:1", encoding = "u32" }
+//! running = { type = "bool", address = "coil:0" }
+//! state = { type = "text", address = "holding:8", encoding = "u16", enum = { 0 = "off", 1 = "on" } }
+//! ```
+//!
+//! Without a protocol's table points stand under their ids, as rows of files and the host's metrics do:
 //!
 //! ```toml
 //! name = "pump"
 //!
 //! [points]
 //! flow = { unit = "l/s", min = 0, max = 90.5, name = "Flow" }      # a float, unless it says otherwise
-//! starts = { type = "int", unit = "1", min = 0, max = 1_000_000 }
-//! running = { type = "bool", name = "Running" }
 //! state = { type = "text", values = ["off", "on", "fault"] }       # of these only
 //! firmware = { type = "text", bytes_max = 40 }                     # at most 4096
 //! "valve/*" = { unit = "%", min = 0, max = 100, name = "Valve *" } # all below it; `*` is what follows
 //! ```
+//!
+//! All keys are in [`form`], whose types are the format.
 
+mod allowed;
+mod compile;
+pub mod conversion;
+pub mod encoding;
+pub mod form;
+pub mod json;
+pub mod modbus;
+pub mod nmea;
+pub mod number;
+pub mod opcua;
+pub mod overlay;
+pub mod pattern;
+pub mod point;
 mod read;
+pub mod shipped;
+pub mod sunspec;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tideline_protocol::model::{DeviceId, NAME_BYTES_MAX, PointId, SeriesDef};
-use tideline_protocol::value::{VALUE_TEXT_BYTES_MAX, Value, ValueKind};
+use tideline_protocol::value::Value;
+
+pub use self::allowed::{Allowed, RejectedValue, check_kind};
+use self::compile::Contents;
+pub use self::conversion::{BadValue, EncodeError, Reason};
+pub use self::form::point::Access;
+pub use self::form::protocol::Protocol;
+pub use self::form::section;
+use self::overlay::Versions;
+pub use self::point::{Place, Point};
 
 /// The profile of a Linux host's own metrics.
 pub const LINUX_HOST: &str = include_str!("../linux-host/profile.toml");
 
-/// Doubles hold integers of less than this exactly.
-const INT_END: f64 = 9_223_372_036_854_775_808.0;
-
-/// What is allowed of a point's values.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Allowed {
-    /// Doubles in this range; an integer counts as one when a double holds it.
-    Float {
-        /// The least.
-        min: f64,
-        /// The greatest.
-        max: f64,
-    },
-    /// Integers in this range; a double counts as one when it is whole.
-    Int {
-        /// The least.
-        min: i64,
-        /// The greatest.
-        max: i64,
-    },
-    /// Truth values; the numbers 0 and 1 count as such.
-    Bool,
-    /// Texts.
-    Text {
-        /// These only; any when there are none.
-        values: Vec<String>,
-        /// Most bytes of UTF-8.
-        bytes_max: usize,
-    },
-}
-
-impl Allowed {
-    /// All values of a kind.
-    #[must_use]
-    pub const fn all(kind: ValueKind) -> Self {
-        match kind {
-            ValueKind::Float => Self::Float { min: f64::MIN, max: f64::MAX },
-            ValueKind::Int => Self::Int { min: i64::MIN, max: i64::MAX },
-            ValueKind::Bool => Self::Bool,
-            ValueKind::Text => Self::Text { values: Vec::new(), bytes_max: VALUE_TEXT_BYTES_MAX },
-        }
-    }
-
-    /// Of which kind they are.
-    #[must_use]
-    pub const fn kind(&self) -> ValueKind {
-        match self {
-            Self::Float { .. } => ValueKind::Float,
-            Self::Int { .. } => ValueKind::Int,
-            Self::Bool => ValueKind::Bool,
-            Self::Text { .. } => ValueKind::Text,
-        }
-    }
-}
-
-/// One point of a device family. A name that ends in `/*` stands for all points below it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Point {
-    /// The unit as a UCUM code; empty when it has none.
-    pub unit: String,
-    /// The name for people, in which `*` stands for what the point's id has in its place; empty when it has none.
-    pub name: String,
-    /// What is allowed of its values.
-    pub allowed: Allowed,
-}
-
-/// A device family.
-#[derive(Debug, Clone, PartialEq)]
+/// A device family. A clone shares its contents.
+#[derive(Debug, Clone)]
 pub struct Profile {
-    name: String,
-    points: BTreeMap<String, Point>,
+    contents: Arc<Contents>,
+    source: Arc<Source>,
+}
+
+impl PartialEq for Profile {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.contents, &other.contents) || self.contents == other.contents
+    }
+}
+
+/// What a profile was read from, for its overlays.
+#[derive(Debug)]
+struct Source {
+    file: String,
+    text: String,
 }
 
 /// Why a profile is not taken: all that is wrong with it.
@@ -106,77 +95,25 @@ pub struct ProfileError {
     pub problems: Vec<String>,
 }
 
-/// Why a value is rejected.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum RejectedValue {
-    /// Infinite or not a number.
-    #[error("{point} is {value}; only finite numbers are allowed")]
-    NotFinite {
-        /// The point.
-        point: String,
-        /// The value.
-        value: f64,
-    },
-    /// Out of the range that the profile allows.
-    #[error("{point} is {value} {unit}; profile {profile} allows {range}")]
-    OutOfRange {
-        /// The point.
-        point: String,
-        /// The value.
-        value: String,
-        /// Its unit.
-        unit: String,
+/// Why there is no profile for a firmware version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FirmwareError {
+    /// The device's text has no number.
+    #[error("{0:?} is no version; allowed are texts with numbers, as 1.4.2")]
+    NoVersion(String),
+    /// The profile is for others.
+    #[error("profile {profile} is for firmware {allowed}, not for {found}")]
+    OtherVersions {
         /// Which profile.
         profile: String,
-        /// What it allows.
-        range: String,
+        /// For which it is.
+        allowed: String,
+        /// What the device has.
+        found: String,
     },
-    /// Of another type than the point's values.
-    #[error("{point} is {value:?}, of type {found}; profile {profile} allows {allowed}")]
-    OtherType {
-        /// The point.
-        point: String,
-        /// The value, cut when it is long.
-        value: String,
-        /// Its type.
-        found: ValueKind,
-        /// Which profile.
-        profile: String,
-        /// What is allowed.
-        allowed: &'static str,
-    },
-    /// A text of too many bytes.
-    #[error("{point} is a text of {found} bytes; profile {profile} allows {max}")]
-    TooLong {
-        /// The point.
-        point: String,
-        /// How many.
-        found: usize,
-        /// Which profile.
-        profile: String,
-        /// How many are allowed.
-        max: usize,
-    },
-    /// A text that is none of those that the profile lists.
-    #[error("{point} is {value:?}; profile {profile} allows {}", allowed.join(", "))]
-    NotListed {
-        /// The point.
-        point: String,
-        /// The text, cut when it is long.
-        value: String,
-        /// Which profile.
-        profile: String,
-        /// Those that it lists.
-        allowed: Vec<String>,
-    },
-    /// The profile has no such point.
-    #[error("profile {profile} has no point {point}")]
-    Unknown {
-        /// The point.
-        point: String,
-        /// Which profile.
-        profile: String,
-    },
+    /// Several overlays together make no profile.
+    #[error("{0}")]
+    Profile(#[from] ProfileError),
 }
 
 impl Profile {
@@ -185,8 +122,7 @@ impl Profile {
     /// # Errors
     /// All problems at once, each with its line.
     pub fn parse(file: &str, text: &str) -> Result<Self, ProfileError> {
-        let (name, points) = read::profile(file, text)?;
-        Ok(Self { name, points })
+        compile::profile(file, text)
     }
 
     /// The profile of a Linux host.
@@ -197,12 +133,98 @@ impl Profile {
         Self::parse("linux-host/profile.toml", LINUX_HOST)
     }
 
+    /// The profile as it is for a device with this firmware: with all overlays for its version, in their order.
+    /// Without a version it is as it stands.
+    ///
+    /// # Errors
+    /// The text is no version, or one that the profile is not for.
+    pub fn for_firmware(&self, version: Option<&str>) -> Result<Self, FirmwareError> {
+        let Some(text) = version else { return Ok(self.clone()) };
+        let found = overlay::version(text)
+            .ok_or_else(|| FirmwareError::NoVersion(text.chars().take(40).collect()))?;
+        let allowed = &self.identity().firmware;
+        if !allowed.is_empty() && !Versions::parse(allowed).is_ok_and(|versions| versions.have(&found)) {
+            let (profile, allowed) = (self.name().to_owned(), allowed.clone());
+            return Err(FirmwareError::OtherVersions { profile, allowed, found: found.to_string() });
+        }
+        if !self.contents.overlays.iter().any(|versions| versions.have(&found)) {
+            return Ok(self.clone());
+        }
+        Ok(compile::for_version(&self.source, &found)?)
+    }
+
+    /// The name of the family.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.contents.name
+    }
+
+    /// Which devices are meant.
+    #[must_use]
+    pub fn identity(&self) -> &section::Identity {
+        &self.contents.identity
+    }
+
+    /// How its addresses are meant.
+    #[must_use]
+    pub fn protocol(&self) -> &Protocol {
+        &self.contents.protocol
+    }
+
+    /// All points by id, families among them.
+    pub fn points(&self) -> impl Iterator<Item = (&str, &Point)> {
+        self.contents.points.iter().map(|(id, point)| (id.as_str(), point))
+    }
+
+    /// What becomes of what no point names; it is left out when there is none.
+    #[must_use]
+    pub fn others(&self) -> Option<&section::Others> {
+        self.contents.others.as_ref()
+    }
+
+    /// What is collected together, by name.
+    #[must_use]
+    pub fn collection(&self) -> &BTreeMap<String, section::Collection> {
+        &self.contents.collection
+    }
+
+    /// How readings travel and are kept, by name.
+    #[must_use]
+    pub fn delivery(&self) -> &BTreeMap<String, section::Delivery> {
+        &self.contents.delivery
+    }
+
+    /// Limits that devices begin with, by name.
+    #[must_use]
+    pub fn alarms(&self) -> &BTreeMap<String, section::Alarm> {
+        &self.contents.alarms
+    }
+
+    /// What a device's page shows.
+    #[must_use]
+    pub fn board(&self) -> &section::Board {
+        &self.contents.board
+    }
+
+    /// What devices can be told, by name.
+    #[must_use]
+    pub fn commands(&self) -> &BTreeMap<String, section::Command> {
+        &self.contents.commands
+    }
+
+    /// How devices get new firmware.
+    #[must_use]
+    pub fn firmware(&self) -> &section::Firmware {
+        &self.contents.firmware
+    }
+
     /// The point of that name, or the family of points that it belongs to.
     #[must_use]
     pub fn point(&self, name: &str) -> Option<&Point> {
-        self.points.get(name).or_else(|| {
+        let points = &self.contents.points;
+        points.get(name).or_else(|| {
             let family = name.split_once('/').map(|(family, _)| format!("{family}/*"))?;
-            self.points.get(&family)
+            points.get(&family)
         })
     }
 
@@ -231,101 +253,14 @@ impl Profile {
     /// # Errors
     /// It is not finite, out of range, of another type, or of a point that the profile lacks.
     pub fn check(&self, name: &str, value: Value) -> Result<Value, RejectedValue> {
+        let profile = self.name();
         match self.point(name) {
-            Some(point) => self.judge(name, point, value),
-            None => Err(RejectedValue::Unknown { point: name.to_owned(), profile: self.name.clone() }),
+            Some(point) => {
+                point.allowed.judge(&allowed::Whose { profile, point: name, unit: &point.unit }, value)
+            }
+            None => Err(RejectedValue::Unknown { point: name.to_owned(), profile: profile.to_owned() }),
         }
     }
-
-    fn judge(&self, name: &str, point: &Point, value: Value) -> Result<Value, RejectedValue> {
-        if let Value::Float(number) = value
-            && !number.is_finite()
-        {
-            return Err(RejectedValue::NotFinite { point: name.to_owned(), value: number });
-        }
-        let Some(found) = value.kind() else { return Ok(value) };
-        let Some(value) = as_kind(&value, point.allowed.kind()) else {
-            let (value, allowed) = (short(&value.to_string()), takes(point.allowed.kind()));
-            let (point, profile) = (name.to_owned(), self.name.clone());
-            return Err(RejectedValue::OtherType { point, value, found, profile, allowed });
-        };
-        let (id, profile) = (|| name.to_owned(), || self.name.clone());
-        let out_of_range = |range| RejectedValue::OutOfRange {
-            point: id(),
-            value: value.to_string(),
-            unit: point.unit.clone(),
-            profile: profile(),
-            range,
-        };
-        match (&point.allowed, &value) {
-            (Allowed::Float { min, max }, Value::Float(number)) if number < min || number > max => {
-                Err(out_of_range(format!("{min} to {max}")))
-            }
-            (Allowed::Int { min, max }, Value::Int(number)) if number < min || number > max => {
-                Err(out_of_range(format!("{min} to {max}")))
-            }
-            (Allowed::Text { bytes_max, .. }, Value::Text(text)) if text.len() > *bytes_max => {
-                Err(RejectedValue::TooLong {
-                    point: id(),
-                    found: text.len(),
-                    profile: profile(),
-                    max: *bytes_max,
-                })
-            }
-            (Allowed::Text { values, .. }, Value::Text(text))
-                if !values.is_empty() && !values.iter().any(|value| **value == **text) =>
-            {
-                let (value, allowed) = (short(text), values.clone());
-                Err(RejectedValue::NotListed { point: id(), value, profile: profile(), allowed })
-            }
-            _ => Ok(value),
-        }
-    }
-}
-
-/// Judges a value of a row that no profile knows: any of this kind is allowed.
-///
-/// # Errors
-/// It is not finite, too long, or of another type.
-pub fn check_kind(name: &str, kind: ValueKind, value: Value) -> Result<Value, RejectedValue> {
-    let rows = Profile { name: "rows".into(), points: BTreeMap::new() };
-    let point = Point { unit: String::new(), name: String::new(), allowed: Allowed::all(kind) };
-    rows.judge(name, &point, value)
-}
-
-/// The value as one of this kind, when it is the same.
-#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "exact, as is asked before")]
-fn as_kind(value: &Value, kind: ValueKind) -> Option<Value> {
-    Some(match (kind, value) {
-        (ValueKind::Float, Value::Int(int)) => {
-            let number = *int as f64;
-            return (number < INT_END && number as i64 == *int).then_some(Value::Float(number));
-        }
-        (ValueKind::Int, Value::Float(number)) => {
-            let is_whole = number.trunc() == *number && (-INT_END..INT_END).contains(number);
-            return is_whole.then_some(Value::Int(*number as i64));
-        }
-        (ValueKind::Bool, Value::Int(int @ (0 | 1))) => Value::Bool(*int == 1),
-        (ValueKind::Bool, Value::Float(number)) if *number == 0.0 || *number == 1.0 => {
-            Value::Bool(*number == 1.0)
-        }
-        (_, same) => return (same.kind() == Some(kind)).then(|| same.clone()),
-    })
-}
-
-const fn takes(kind: ValueKind) -> &'static str {
-    match kind {
-        ValueKind::Float => "numbers that a double holds",
-        ValueKind::Int => "whole numbers of 64 bits",
-        ValueKind::Bool => "true, false, 1 and 0",
-        ValueKind::Text => "texts",
-    }
-}
-
-/// As much of a text as a message has room for.
-fn short(text: &str) -> String {
-    const CHARS_MAX: usize = 64;
-    text.chars().take(CHARS_MAX).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,207 @@
+//! From what a file says to a [`Profile`]: what has to hold between keys and sections is checked here.
+
+mod points;
+mod sections;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use tideline_protocol::model::DeviceId;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::form::protocol::Protocol;
+use crate::form::section::{Alarm, Board, Collection, Command, Delivery, Firmware, Identity, Others};
+use crate::form::{FORMAT, File, Overlay, PointForm};
+use crate::overlay::{self, Versions};
+use crate::point::Point;
+use crate::read::{self, Entry, Reader};
+use crate::{Profile, ProfileError, Source};
+
+/// Largest file in bytes: a device with hundreds of points has 100 KB.
+const FILE_BYTES_MAX: usize = 1 << 20;
+/// Most points of a profile.
+const POINTS_MAX: usize = 4096;
+
+/// All that a profile says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Contents {
+    pub name: String,
+    pub identity: Identity,
+    pub protocol: Protocol,
+    pub points: BTreeMap<String, Point>,
+    pub others: Option<Others>,
+    pub collection: BTreeMap<String, Collection>,
+    pub delivery: BTreeMap<String, Delivery>,
+    pub alarms: BTreeMap<String, Alarm>,
+    pub board: Board,
+    pub commands: BTreeMap<String, Command>,
+    pub firmware: Firmware,
+    pub overlays: Vec<Versions>,
+}
+
+/// A profile of a file, with whatever is wrong with it.
+pub fn profile(file: &str, text: &str) -> Result<Profile, ProfileError> {
+    let mut reader = Reader::new(file, text);
+    let Some(table) = parsed(&mut reader, text) else { return reader.finish(None) };
+    let contents = compile(&mut reader, file, &table);
+    check_overlays(&mut reader, file, &table);
+    let source = Arc::new(Source { file: file.to_owned(), text: text.to_owned() });
+    reader.finish(contents.map(|contents| Profile { contents: Arc::new(contents), source }))
+}
+
+/// The profile of a file with its overlays for a version.
+pub fn for_version(source: &Arc<Source>, version: &semver::Version) -> Result<Profile, ProfileError> {
+    let mut reader = Reader::new(&source.file, &source.text);
+    let Some(table) = parsed(&mut reader, &source.text) else { return reader.finish(None) };
+    let mut merged = table.clone();
+    for overlay in overlay::tables(&table) {
+        if overlay::versions(overlay).is_some_and(|(_, versions)| versions.is_ok_and(|v| v.have(version))) {
+            let _ = overlay::lay(&mut merged, overlay);
+        }
+    }
+    let contents = compile(&mut reader, &source.file, &merged);
+    reader.finish(contents.map(|contents| Profile { contents: Arc::new(contents), source: source.clone() }))
+}
+
+/// The file as a table; none when it is no TOML, which is then told.
+fn parsed<'t>(reader: &mut Reader<'t>, text: &'t str) -> Option<DeTable<'t>> {
+    if text.len() > FILE_BYTES_MAX {
+        reader.problem(0, &format!("the file has {} bytes; allowed are {FILE_BYTES_MAX}", text.len()));
+        return None;
+    }
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let at = error.span().map_or(0, |span| span.start);
+        reader.problem(at, &format!("no TOML: {}", error.message()));
+    }
+    errors.is_empty().then(|| table.into_inner())
+}
+
+/// Each overlay alone has to make a profile.
+fn check_overlays(reader: &mut Reader<'_>, file: &str, table: &DeTable<'_>) {
+    match table.get("overlays").map(|value| (value.span(), value.get_ref())) {
+        None | Some((_, DeValue::Array(_))) => {}
+        Some((span, _)) => reader.problem(span.start, "overlays: must be written as [[overlays]]"),
+    }
+    for overlay in overlay::tables(table) {
+        let known = read::fields::<Overlay>();
+        let keys = overlay.get_ref().as_table().into_iter().flat_map(|table| table.keys());
+        for key in keys.filter(|key| !known.contains(&key.get_ref().as_ref())) {
+            let what = read::unknown(key.get_ref(), known);
+            reader.problem(key.span().start, &format!("overlays.{what}"));
+        }
+        match overlay::versions(overlay) {
+            Some((_, Ok(_))) => {}
+            Some((at, Err(what))) => reader.problem(at, &format!("overlays.versions: {what}")),
+            None => reader.problem(overlay.span().start, "overlays: versions is needed, as \">=1.2, <2\""),
+        }
+        let mut merged = table.clone();
+        for (at, what) in overlay::lay(&mut merged, overlay) {
+            reader.problem(at, &what);
+        }
+        compile(reader, file, &merged);
+    }
+}
+
+/// What a table says. None when there is so much wrong with it that nothing can be said.
+fn compile(reader: &mut Reader<'_>, file: &str, table: &DeTable<'_>) -> Option<Contents> {
+    let before = reader.count();
+    let known = read::fields::<File>();
+    for key in table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
+        reader.problem(key.span().start, &read::unknown(key.get_ref(), known));
+    }
+    check_format(reader, table);
+    let mut contents = Contents { name: name(reader, file, table), ..Contents::default() };
+    if let Some(protocol) = protocol(reader, table) {
+        contents.protocol = protocol;
+    }
+    let collection = named::<Collection>(reader, table, "collection");
+    let mut forms = named::<PointForm>(reader, table, "points");
+    if let Some((_, extra)) = forms.get(POINTS_MAX) {
+        reader.problem(extra.at, &format!("points: there are {}; allowed are {POINTS_MAX}", forms.len()));
+        forms.truncate(POINTS_MAX);
+    }
+    let ids: Vec<String> = forms.iter().map(|(id, _)| id.clone()).collect();
+    sections::check_collection(reader, &collection, &ids);
+    contents.collection = plain(collection);
+    for (id, form) in forms {
+        if let Some(point) = points::point(reader, &contents, &id, &form) {
+            contents.points.insert(id, point);
+        }
+    }
+    sections::rest(reader, table, &mut contents, &ids);
+    contents.overlays = overlay::all(table);
+    (reader.count() == before).then_some(contents)
+}
+
+fn check_format(reader: &mut Reader<'_>, table: &DeTable<'_>) {
+    let Some(value) = table.get("format") else { return };
+    let found = value.get_ref().as_integer().and_then(|number| number.as_str().parse::<u32>().ok());
+    if found != Some(FORMAT) {
+        reader.problem(
+            value.span().start,
+            &format!("format: must be {FORMAT}, the one that this version reads"),
+        );
+    }
+}
+
+fn name(reader: &mut Reader<'_>, file: &str, table: &DeTable<'_>) -> String {
+    let Some(value) = table.get("name") else { return file.to_owned() };
+    let Some(name) = value.get_ref().as_str() else {
+        reader.problem(value.span().start, "name: must be a text");
+        return file.to_owned();
+    };
+    // It stands in configurations, addresses of pages and labels, as names of devices do.
+    if let Err(error) = DeviceId::parse(name) {
+        reader.problem(value.span().start, &format!("name: {}", error.to_string().replace("device id ", "")));
+    }
+    name.to_owned()
+}
+
+/// The one table of a protocol.
+fn protocol(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Protocol> {
+    let mut given = Protocol::TABLES.into_iter().filter_map(|name| Some((name, table.get(name)?)));
+    let (name, value) = given.next()?;
+    for (other, value) in given {
+        reader.problem(
+            value.span().start,
+            &format!("{other}: there is {name} already; allowed is one protocol"),
+        );
+    }
+    fn form<T: DeserializeOwned>(
+        reader: &mut Reader<'_>,
+        name: &str,
+        value: &Spanned<DeValue<'_>>,
+        check: fn(&mut Reader<'_>, &Entry<T>),
+    ) -> Option<T> {
+        let entry = reader.entry(name, value)?;
+        check(reader, &entry);
+        Some(entry.form)
+    }
+    Some(match name {
+        "host" => Protocol::Host(form(reader, name, value, |_, _| {})?),
+        "modbus" => Protocol::Modbus(form(reader, name, value, sections::check_modbus)?),
+        "sunspec" => Protocol::SunSpec(form(reader, name, value, sections::check_sunspec)?),
+        "mqtt" => Protocol::Mqtt(form(reader, name, value, sections::check_mqtt)?),
+        "sparkplug" => Protocol::Sparkplug(form(reader, name, value, |_, _| {})?),
+        "opcua" => Protocol::OpcUa(form(reader, name, value, |_, _| {})?),
+        "coap" => Protocol::Coap(form(reader, name, value, |_, _| {})?),
+        "http" => Protocol::Http(form(reader, name, value, |_, _| {})?),
+        _ => Protocol::Nmea(form(reader, name, value, |_, _| {})?),
+    })
+}
+
+/// The entries of a section, by name.
+fn named<T: DeserializeOwned>(
+    reader: &mut Reader<'_>,
+    table: &DeTable<'_>,
+    section: &str,
+) -> Vec<(String, Entry<T>)> {
+    table.get(section).map_or_else(Vec::new, |value| reader.entries(section, value))
+}
+
+fn plain<T>(entries: Vec<(String, Entry<T>)>) -> BTreeMap<String, T> {
+    entries.into_iter().map(|(name, entry)| (name, entry.form)).collect()
+}

@@ -1,0 +1,210 @@
+//! What has to hold within and between the other sections.
+
+use std::collections::BTreeSet;
+
+use toml::de::DeTable;
+
+use super::{Contents, named, plain};
+use crate::form::protocol::{BITS_MAX, ModbusTable, MqttTable, REGISTERS_MAX, SunSpecTable};
+use crate::form::section::{Alarm, Board, Collection, Command, Delivery, Firmware, Identity, Others};
+use crate::overlay::Versions;
+use crate::pattern::matches;
+use crate::point::Place;
+use crate::read::{Entry, Reader, meant};
+
+/// What is checked of a Modbus table.
+pub fn check_modbus(reader: &mut Reader<'_>, entry: &Entry<ModbusTable>) {
+    for (key, value, max) in [
+        ("registers_max", entry.form.registers_max, REGISTERS_MAX),
+        ("bits_max", entry.form.bits_max, BITS_MAX),
+    ] {
+        if !(1..=max).contains(&value) {
+            reader.problem_of(entry, key, &format!("must be a whole number from 1 to {max}"));
+        }
+    }
+}
+
+/// What is checked of a SunSpec table.
+pub fn check_sunspec(reader: &mut Reader<'_>, entry: &Entry<SunSpecTable>) {
+    if !(2..=REGISTERS_MAX).contains(&entry.form.registers_max) {
+        reader.problem_of(
+            entry,
+            "registers_max",
+            &format!("must be a whole number from 2 to {REGISTERS_MAX}"),
+        );
+    }
+    if entry.form.bases.is_empty() {
+        reader.problem_of(entry, "bases", "must be a list of register numbers, at least one");
+    }
+}
+
+/// What is checked of a table of MQTT.
+pub fn check_mqtt(reader: &mut Reader<'_>, entry: &Entry<MqttTable>) {
+    let root = &entry.form.root;
+    if root.contains(['+', '#']) || root.starts_with('/') || root.ends_with('/') {
+        reader.problem_of(entry, "root", "must be a topic as \"shelly/{device}\", without + and #");
+    }
+}
+
+/// What is checked of groups.
+pub fn check_collection(reader: &mut Reader<'_>, groups: &[(String, Entry<Collection>)], ids: &[String]) {
+    for (_, entry) in groups {
+        if !(10..=86_400_000).contains(&entry.form.interval_ms) {
+            reader.problem_of(entry, "interval_ms", "must be a whole number from 10 to 86400000, a day");
+        }
+        check_patterns(reader, entry, "points", &entry.form.points, ids);
+    }
+}
+
+/// Reads and checks what speaks of points.
+pub fn rest(reader: &mut Reader<'_>, table: &DeTable<'_>, contents: &mut Contents, ids: &[String]) {
+    let delivery = named::<Delivery>(reader, table, "delivery");
+    for (_, entry) in &delivery {
+        check_patterns(reader, entry, "points", &entry.form.points, ids);
+    }
+    contents.delivery = plain(delivery);
+    let alarms = named::<Alarm>(reader, table, "alarms");
+    for (_, entry) in &alarms {
+        check_alarm(reader, entry, ids);
+    }
+    contents.alarms = plain(alarms);
+    let commands = named::<Command>(reader, table, "commands");
+    for (_, entry) in &commands {
+        check_command(reader, entry, contents, ids);
+    }
+    contents.commands = plain(commands);
+    if let Some(entry) = table.get("board").and_then(|value| reader.entry::<Board>("board", value)) {
+        for panel in &entry.form.panels {
+            check_patterns(reader, &entry, "panels", &panel.points, ids);
+        }
+        contents.board = entry.form;
+    }
+    if let Some(entry) = table.get("identity").and_then(|value| reader.entry::<Identity>("identity", value)) {
+        check_identity(reader, &entry, ids);
+        contents.identity = entry.form;
+    }
+    if let Some(entry) = table.get("firmware").and_then(|value| reader.entry::<Firmware>("firmware", value)) {
+        check_firmware(reader, &entry, ids);
+        contents.firmware = entry.form;
+    }
+    contents.others =
+        table.get("others").and_then(|value| reader.entry::<Others>("others", value)).map(|e| e.form);
+    check_overlaps(reader, table, contents);
+}
+
+/// Whether an id is one of the profile's, or of one of its families.
+fn is_known(id: &str, ids: &[String]) -> bool {
+    let in_family = |known: &String| known.ends_with("/*") && matches(known, id);
+    ids.iter().any(|known| known == id || in_family(known))
+}
+
+fn check_point<T>(reader: &mut Reader<'_>, entry: &Entry<T>, key: &str, id: &str, ids: &[String]) {
+    if is_known(id, ids) {
+        return;
+    }
+    let known: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let hint = meant(id, &known).map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+    reader.problem_of(entry, key, &format!("there is no point {id:?}{hint}"));
+}
+
+fn check_patterns<T>(
+    reader: &mut Reader<'_>,
+    entry: &Entry<T>,
+    key: &str,
+    patterns: &[String],
+    ids: &[String],
+) {
+    for pattern in patterns {
+        if !ids.iter().any(|id| matches(pattern, id)) {
+            check_point(reader, entry, key, pattern, ids);
+        }
+    }
+}
+
+fn check_alarm(reader: &mut Reader<'_>, entry: &Entry<Alarm>, ids: &[String]) {
+    let alarm = &entry.form;
+    check_point(reader, entry, "point", &alarm.point, ids);
+    if !["above", "below", "equals", "no_data_s"].into_iter().any(|key| entry.says(key)) {
+        reader
+            .problem(entry.at, &format!("{}: one of above, below, equals, no_data_s is needed", entry.path));
+    }
+    if !alarm.hysteresis.is_finite() || alarm.hysteresis < 0.0 {
+        reader.problem_of(entry, "hysteresis", "must be 0 or more");
+    }
+    if let (Some(above), Some(below)) = (alarm.above, alarm.below)
+        && above < below
+    {
+        reader.problem_of(entry, "above", &format!("{above} is less than below {below}: it would never end"));
+    }
+}
+
+fn check_command(reader: &mut Reader<'_>, entry: &Entry<Command>, contents: &Contents, ids: &[String]) {
+    let command = &entry.form;
+    check_point(reader, entry, "point", &command.point, ids);
+    if let Some(point) = contents.points.get(&command.point)
+        && !point.access.writes()
+    {
+        let what = format!("{} is not writable; its access must be write or read-write", command.point);
+        reader.problem_of(entry, "point", &what);
+    }
+    if let (Some(min), Some(max)) = (command.min, command.max)
+        && min.float() > max.float()
+    {
+        reader.problem_of(entry, "min", &format!("{min} is above max {max}"));
+    }
+    for interlock in &command.interlocks {
+        check_point(reader, entry, "interlocks", &interlock.point, ids);
+        if interlock.values.is_empty() && interlock.min.is_none() && interlock.max.is_none() {
+            reader.problem_of(entry, "interlocks", "one of values, min, max is needed");
+        }
+    }
+}
+
+fn check_identity(reader: &mut Reader<'_>, entry: &Entry<Identity>, ids: &[String]) {
+    let identity = &entry.form;
+    if !identity.firmware.is_empty()
+        && let Err(what) = Versions::parse(&identity.firmware)
+    {
+        reader.problem_of(entry, "firmware", &what);
+    }
+    if let Some(point) = &identity.firmware_point {
+        check_point(reader, entry, "firmware_point", point, ids);
+    }
+    for document in &identity.documents {
+        if !document.starts_with("https://") && !document.starts_with("http://") {
+            reader.problem_of(
+                entry,
+                "documents",
+                &format!("{document:?} is no address of a public document"),
+            );
+        }
+    }
+}
+
+fn check_firmware(reader: &mut Reader<'_>, entry: &Entry<Firmware>, ids: &[String]) {
+    if let Some(point) = &entry.form.url_point {
+        check_point(reader, entry, "url_point", point, ids);
+    }
+    let is_hex =
+        |text: &str| text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if entry.form.magic.as_deref().is_some_and(|magic| !is_hex(magic)) {
+        reader.problem_of(entry, "magic", "must be bytes in hex, as e903");
+    }
+}
+
+/// Two points that say to stand in the same field of the same place are one too many.
+fn check_overlaps(reader: &mut Reader<'_>, table: &DeTable<'_>, contents: &Contents) {
+    let mut seen = BTreeSet::new();
+    for (id, point) in &contents.points {
+        let Place::Register(register) = point.place else { continue };
+        let bits = (point.conversion.mask, point.conversion.shift);
+        if point.access.reads() && !seen.insert((register.function, register.start, bits)) {
+            let entry = table.get("points").and_then(|points| points.get_ref().as_table()?.get(id.as_str()));
+            let at = entry.map_or(0, |entry| entry.span().start);
+            reader.problem(
+                at,
+                &format!("points.{id}.address: another point stands there; a mask keeps them apart"),
+            );
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The profiles that ship with the product.
+
+use crate::{Profile, ProfileError};
+
+/// One profile, as it stands in its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shipped {
+    /// The name of the family, and of its folder.
+    pub name: &'static str,
+    /// Its text.
+    pub text: &'static str,
+}
+
+impl Shipped {
+    /// Parses it.
+    ///
+    /// # Errors
+    /// Never, as a test shows.
+    pub fn profile(&self) -> Result<Profile, ProfileError> {
+        Profile::parse(&format!("{}/profile.toml", self.name), self.text)
+    }
+}
+
+macro_rules! shipped {
+    ($($name:literal),* $(,)?) => {
+        [$(Shipped { name: $name, text: include_str!(concat!("../", $name, "/profile.toml")) }),*]
+    };
+}
+
+/// All of them, by name.
+pub const ALL: &[Shipped] = &shipped!["eastron-sdm120", "eastron-sdm630", "linux-host"];
+
+/// The one of this name.
+#[must_use]
+pub fn named(name: &str) -> Option<&'static Shipped> {
+    ALL.iter().find(|shipped| shipped.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_can_be_read_and_have_the_name_of_their_folder() {
+        for shipped in ALL {
+            let profile = shipped.profile().unwrap();
+            assert_eq!(profile.name(), shipped.name);
+            assert!(
+                shipped.name == "linux-host" || !profile.identity().documents.is_empty(),
+                "{}",
+                shipped.name
+            );
+            assert!(!profile.board().panels.is_empty(), "{}", shipped.name);
+        }
+        assert!(ALL.is_sorted_by_key(|shipped| shipped.name));
+    }
+}

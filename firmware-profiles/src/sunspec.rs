@@ -1,0 +1,59 @@
+//! SunSpec: models of registers one after the other, which a device lists itself.
+
+use crate::encoding::Encoding;
+use crate::number::Number;
+
+/// Longest model in registers, without id and length.
+const LENGTH_MAX: u16 = 1024;
+
+/// A number or a text in a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelRegister {
+    /// The models that have it there; a device has one of them.
+    pub models: Vec<u16>,
+    /// Counted from the model's id, which is 0; its length is 1.
+    pub offset: u16,
+    /// How it is written.
+    pub encoding: Encoding,
+    /// Where in the model its scale factor stands.
+    pub power: Option<u16>,
+}
+
+/// Takes an address apart: `101|102|103:14`.
+///
+/// # Errors
+/// It is none; says what is allowed.
+pub fn address(text: &str) -> Result<(Vec<u16>, u16), String> {
+    let wrong = || format!("{text:?} is no address; allowed are for example 103:14 and 101|102|103:14");
+    let (models, offset) = text.split_once(':').ok_or_else(wrong)?;
+    let models: Option<Vec<u16>> =
+        models.split('|').map(|model| model.parse().ok().filter(|id| *id > 0)).collect();
+    let offset = offset.parse().ok().filter(|offset| *offset <= LENGTH_MAX + 1);
+    Ok((models.ok_or_else(wrong)?, offset.ok_or_else(wrong)?))
+}
+
+/// Takes the address of a scale factor apart: `:15`, in the same model.
+///
+/// # Errors
+/// It is none; says what is allowed.
+pub fn scale_address(text: &str) -> Result<u16, String> {
+    let offset = text.strip_prefix(':').and_then(|offset| offset.parse().ok());
+    offset
+        .filter(|offset| (2..=LENGTH_MAX + 1).contains(offset))
+        .ok_or_else(|| format!("{text:?} is no scale factor; allowed is its place in the same model, as :15"))
+}
+
+/// Which raw numbers say that a device has not implemented a point.
+#[must_use]
+pub fn invalid(encoding: Encoding) -> Vec<Number> {
+    match encoding {
+        Encoding::U16 => vec![Number::Whole(0xFFFF)],
+        Encoding::I16 => vec![Number::Whole(i64::from(i16::MIN))],
+        Encoding::U32 => vec![Number::Whole(0xFFFF_FFFF)],
+        Encoding::I32 => vec![Number::Whole(i64::from(i32::MIN))],
+        // All bits set is more than an integer with sign holds; the nearest double is compared.
+        Encoding::U64 => vec![Number::Real(18_446_744_073_709_551_615.0)],
+        Encoding::I64 => vec![Number::Whole(i64::MIN)],
+        _ => Vec::new(),
+    }
+}

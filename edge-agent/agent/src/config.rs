@@ -1,21 +1,23 @@
 //! Configuration: defaults → file → environment → flags, all errors at once.
 
+mod devices;
 mod read;
+mod sources;
 mod streams;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use tideline_link::mqtt::BrokerUrl;
 use tideline_link::quic::Congestion;
 use tideline_protocol::session::BackfillBudget;
-use tideline_protocol::value::ValueKind;
 use tideline_spool::StreamConfig;
 
+pub use devices::DeviceConfig;
 pub use read::parse;
+pub use sources::{Format, Rows, SourceConfig, SourceKind, Timestamps};
 
 /// One option of the configuration file.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +36,7 @@ impl Key {
     /// with `TIDELINE_` alone, and both may run on one machine with one environment.
     fn variable(&self) -> Option<String> {
         let section = match self.section {
-            "source" | "stream" => return None,
+            "source" | "stream" | "device" => return None,
             "agent" => String::new(),
             section => format!("{section}_"),
         };
@@ -58,6 +60,8 @@ macro_rules! keys {
 }
 
 const DAY_MS: u64 = 86_400_000;
+/// Sections that may stand several times.
+const REPEATED: [&str; 3] = ["stream", "source", "device"];
 /// Most hub addresses: each has a circuit of its own and is shown.
 const HUBS_MAX: usize = 8;
 const ENV_PREFIX: &str = "TIDELINE_AGENT_";
@@ -87,6 +91,7 @@ keys! {
     "source" "kind" Kind::Choice(&["host", "replay"]), "", "What to read.";
     "source" "name" Kind::Text, "", "Name in status and of its position; default: kind and number.";
     "source" "stream" Kind::Text, "default", "Stream that its readings go to.";
+    "source" "patience_s" Kind::Number { min: 1, max: 86_400 }, "30", "How long it may give no sign of life while it reads; then it is started again.";
     "source" "interval_ms" Kind::Number { min: 10, max: DAY_MS }, "1000", "host: time between two readings.";
     "source" "path" Kind::Text, "", "replay: the file.";
     "source" "format" Kind::Choice(&["csv", "ndjson"]), "csv", "replay: form of the file.";
@@ -97,6 +102,12 @@ keys! {
     "source" "types" Kind::List, "[]", "replay: types of columns as column=type, of float, int, bool, text. Without one, a column of a CSV is of numbers, and a value of NDJSON of the type that JSON has for it.";
     "source" "quality" Kind::Text, "", "replay: column with the quality of the row's values: good, uncertain or bad; empty = all are good.";
     "source" "point_prefix" Kind::Text, "", "replay: put before the column's name to make the point.";
+    "device" "id" Kind::Text, "", "The device's id at the hub.";
+    "device" "source" Kind::Text, "", "Name of the source that reads it.";
+    "device" "profile" Kind::Text, "", "What its points are: name of a shipped profile, or path of a profile's folder or file; empty = none.";
+    "device" "address" Kind::Text, "", "Where the source finds it, in the words of its protocol.";
+    "device" "firmware" Kind::Text, "", "Version of its firmware, where its profile has several.";
+    "device" "stream" Kind::Text, "", "Stream that its readings go to; empty = that of the source.";
 }
 
 /// All that is wrong with a configuration.
@@ -105,66 +116,6 @@ keys! {
 pub struct ConfigError {
     /// One line each: file, line, what is wrong, what is allowed.
     pub problems: Vec<String>,
-}
-
-/// Where a replayed reading gets its time from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Timestamps {
-    /// From the file.
-    Keep,
-    /// From the clock.
-    Now,
-}
-
-/// How a replayed file is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Comma-separated with a header.
-    Csv,
-    /// One JSON object per line.
-    Ndjson,
-}
-
-/// What a source reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceKind {
-    /// This machine's own metrics.
-    Host {
-        /// Time between two readings.
-        interval_ms: u64,
-    },
-    /// A file.
-    Replay {
-        /// The file.
-        path: PathBuf,
-        /// Its form.
-        format: Format,
-        /// Whose times.
-        timestamps: Timestamps,
-        /// Rows per second; 0 for no limit.
-        rate: u64,
-        /// The device; empty for the agent's own.
-        device: String,
-        /// Columns to take; empty for all.
-        columns: Vec<String>,
-        /// Types of columns.
-        types: BTreeMap<String, ValueKind>,
-        /// The column with the quality of a row's values; empty for none.
-        quality: String,
-        /// Put before each column's name.
-        point_prefix: String,
-    },
-}
-
-/// A source with its name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceConfig {
-    /// Unique among the sources.
-    pub name: String,
-    /// The stream that its readings go to.
-    pub stream: String,
-    /// What it reads.
-    pub kind: SourceKind,
 }
 
 /// The checked configuration.
@@ -247,7 +198,7 @@ pub fn reference() -> String {
         String::from("# Every option with its default. Flags win over variables, variables over the file.\n");
     let mut section = "";
     for key in KEYS {
-        let repeated = matches!(key.section, "source" | "stream");
+        let repeated = REPEATED.contains(&key.section);
         if key.section != section {
             section = key.section;
             let header = if repeated { format!("# [[{section}]]") } else { format!("[{section}]") };

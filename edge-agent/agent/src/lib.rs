@@ -20,5 +20,6 @@ pub mod source;
 pub mod spooler;
 pub mod status;
 pub mod store;
+pub mod supervise;
 pub mod sync;
 pub mod uplink;

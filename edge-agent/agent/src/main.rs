@@ -339,18 +339,37 @@ fn print_status(status: &edge_agent::status::Status) {
         let batches = status.uncounted_batches;
         outln!("dropped  up to {batches} batches, nobody knows of how many rows: damaged");
     }
-    for source in status.sources.values() {
-        let error = source.last_error.as_deref().unwrap_or("");
-        outln!(
-            "source   {}: {} accepted, {} rejected {error}",
-            source.name,
-            source.accepted,
-            source.rejected
-        );
-    }
+    status.sources.values().for_each(print_source);
     print_config(&status.config);
     if let Some(error) = &status.last_error {
         outln!("error    {error}");
+    }
+}
+
+fn print_source(source: &edge_agent::status::SourceStatus) {
+    let (name, state) = (&source.name, source.state.name());
+    let polls = match source.jitter {
+        Some(jitter) => format!(", {} polls (late by {:.1} ms, p99)", source.polls, jitter.p99_ms),
+        None => String::new(),
+    };
+    let mut troubles = String::new();
+    for (count, what) in [
+        (source.failures, "failures"),
+        (source.timeouts, "time-outs"),
+        (source.restarts, "restarts"),
+        (source.stalls, "stalls"),
+    ] {
+        if count > 0 {
+            troubles.push_str(&format!(", {count} {what}"));
+        }
+    }
+    outln!(
+        "source   {name} ({state}): {} accepted, {} rejected{polls}{troubles}",
+        source.accepted,
+        source.rejected
+    );
+    if let Some(error) = &source.last_error {
+        outln!("source   {name}: {error}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the agent shows of itself: one JSON document, shared by all its parts.
 
 mod metrics;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,23 +11,7 @@ use tideline_protocol::clocks::TOLERANCE_NS;
 use tideline_protocol::model::Account;
 use tideline_spool::StreamStats;
 
-/// State of a source.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct SourceStatus {
-    /// Its name.
-    pub name: String,
-    /// Readings that were made durable.
-    pub accepted: u64,
-    /// Readings or lines rejected.
-    pub rejected: u64,
-    /// Whether it has come to its end, with all its readings durable.
-    pub done: bool,
-    /// The last thing that went wrong.
-    pub last_error: Option<String>,
-    /// How often some were rejected, for the log.
-    #[serde(skip)]
-    rejections: u64,
-}
+pub use self::sources::{JitterStatus, SourceState, SourceStatus};
 
 /// State of the spool.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -223,55 +208,7 @@ impl Board {
     pub fn update(&self, change: impl FnOnce(&mut Status)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
-
-    /// Changes the state of one source.
-    pub fn source(&self, name: &str, change: impl FnOnce(&mut SourceStatus)) {
-        self.update(|status| {
-            let fresh = || SourceStatus { name: name.to_owned(), ..SourceStatus::default() };
-            change(status.sources.entry(name.to_owned()).or_insert_with(fresh));
-        });
-    }
-
-    /// Counts readings of a source that are durable now. A source that was taken out of the
-    /// configuration is not shown again for its last ones.
-    pub fn accepted(&self, name: &str, readings: u64) {
-        self.update(|status| {
-            if let Some(source) = status.sources.get_mut(name) {
-                source.accepted += readings;
-            }
-        });
-    }
-
-    /// Shows why a source has to wait.
-    pub fn waits(&self, name: &str, error: &str) {
-        self.update(|status| {
-            if let Some(source) = status.sources.get_mut(name) {
-                source.last_error = Some(error.to_owned());
-            }
-        });
-    }
-
-    /// Counts readings or lines of a source that are not taken, and says why.
-    pub fn rejected(&self, name: &str, readings: u64, error: &str) {
-        let mut times = 0;
-        self.update(|status| {
-            if let Some(source) = status.sources.get_mut(name) {
-                source.rejected += readings;
-                source.last_error = Some(error.to_owned());
-                source.rejections += 1;
-                times = source.rejections;
-            }
-        });
-        if times <= REJECTIONS_TOLD_MAX {
-            tracing::warn!(source = name, error, readings, "rejected");
-        } else {
-            tracing::debug!(source = name, error, readings, "rejected");
-        }
-    }
 }
-
-/// Rejections of a source that are told in the log; a bad file has millions like them.
-const REJECTIONS_TOLD_MAX: u64 = 10;
 
 impl Status {
     /// The figures in Prometheus' text form.

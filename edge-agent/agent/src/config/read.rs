@@ -7,11 +7,10 @@ use tideline_link::quic::Congestion;
 use toml::de::{DeTable, DeValue};
 
 use tideline_protocol::session::BackfillBudget;
-use tideline_protocol::value::ValueKind;
-use tideline_spool::{DEFAULT_STREAM, StreamConfig};
+use tideline_spool::StreamConfig;
 
 use super::{
-    Config, ConfigError, ENV_PREFIX, Format, HUBS_MAX, KEYS, Key, Kind, SourceConfig, SourceKind, Timestamps,
+    Config, ConfigError, ENV_PREFIX, HUBS_MAX, KEYS, Key, Kind, REPEATED, SourceConfig, devices, sources,
     streams,
 };
 
@@ -31,6 +30,17 @@ pub type Section = BTreeMap<&'static str, Value>;
 struct Repeated {
     sources: Vec<(usize, Section)>,
     streams: Vec<(usize, Section)>,
+    devices: Vec<(usize, Section)>,
+}
+
+impl Repeated {
+    fn of(&mut self, section: &str) -> &mut Vec<(usize, Section)> {
+        match section {
+            "source" => &mut self.sources,
+            "device" => &mut self.devices,
+            _ => &mut self.streams,
+        }
+    }
 }
 
 pub struct Reader<'t> {
@@ -194,7 +204,8 @@ pub fn parse(file: &str, text: &str, env: &[(String, String)]) -> Result<Config,
         }
     }
     let streams = streams::check(&mut reader, repeated.streams);
-    let sources = check_sources(&mut reader, repeated.sources, &streams);
+    let mut sources = sources::check(&mut reader, repeated.sources, &streams);
+    devices::check(&mut reader, repeated.devices, &streams, &mut sources);
     let addresses = check_hubs(file, &sections).unwrap_or_else(|problem| {
         reader.problems.push(problem);
         Addresses::default()
@@ -232,18 +243,17 @@ fn read_sections(
     for (name, value) in table {
         let known = KEYS.iter().map(|key| key.section).find(|section| *section == name.get_ref().as_ref());
         match (known, value.get_ref()) {
-            (Some(section @ ("source" | "stream")), DeValue::Array(items)) => {
-                let into = if section == "source" { &mut repeated.sources } else { &mut repeated.streams };
+            (Some(section), DeValue::Array(items)) if REPEATED.contains(&section) => {
                 for item in items {
                     let mut keys = Section::new();
                     match item.get_ref() {
                         DeValue::Table(table) => reader.section(section, table, &mut keys),
                         _ => reader.must_repeat(item.span().start, section),
                     }
-                    into.push((item.span().start, keys));
+                    repeated.of(section).push((item.span().start, keys));
                 }
             }
-            (Some(section @ ("source" | "stream")), _) => reader.must_repeat(name.span().start, section),
+            (Some(section), _) if REPEATED.contains(&section) => reader.must_repeat(name.span().start, section),
             (Some(section), DeValue::Table(table)) => {
                 reader.section(section, table, sections.entry(section).or_default());
             }
@@ -253,95 +263,12 @@ fn read_sections(
             (None, _) => reader.problem(
                 name.span().start,
                 &format!(
-                    "{}: unknown section; allowed are agent, spool, stream, batch, uplink, http, source",
+                    "{}: unknown section; allowed are agent, spool, stream, batch, uplink, http, source, device",
                     name.get_ref()
                 ),
             ),
         }
     }
-}
-
-fn check_sources(
-    reader: &mut Reader<'_>,
-    sources: Vec<(usize, Section)>,
-    streams: &[StreamConfig],
-) -> Vec<SourceConfig> {
-    let mut out: Vec<SourceConfig> = Vec::new();
-    for (index, (at, section)) in sources.into_iter().enumerate() {
-        let kind = match text(&section, "kind").as_str() {
-            "host" => SourceKind::Host { interval_ms: number(&section, "interval_ms") },
-            "replay" => {
-                let path = text(&section, "path");
-                if path.is_empty() {
-                    reader.problem(at, "source.path: needed for kind \"replay\"");
-                }
-                let device = text(&section, "device");
-                if !device.is_empty()
-                    && let Err(error) = tideline_protocol::model::DeviceId::parse(&device)
-                {
-                    reader.problem(at, &format!("source.device: {error}"));
-                }
-                let list = |key| match section.get(key) {
-                    Some(Value::List(list)) => list.clone(),
-                    _ => Vec::new(),
-                };
-                let types = check_types(reader, at, &list("types"));
-                SourceKind::Replay {
-                    path: path.into(),
-                    format: if text(&section, "format") == "ndjson" { Format::Ndjson } else { Format::Csv },
-                    timestamps: if text(&section, "timestamps") == "now" {
-                        Timestamps::Now
-                    } else {
-                        Timestamps::Keep
-                    },
-                    rate: number(&section, "rate"),
-                    device,
-                    columns: list("columns"),
-                    types,
-                    quality: text(&section, "quality"),
-                    point_prefix: text(&section, "point_prefix"),
-                }
-            }
-            _ => {
-                // One that is wrong has been told.
-                if !section.contains_key("kind") {
-                    reader.problem(at, "source.kind: needed; allowed are host, replay");
-                }
-                continue;
-            }
-        };
-        let given = text(&section, "name");
-        let name = if given.is_empty() { format!("{}-{}", text(&section, "kind"), index + 1) } else { given };
-        if out.iter().any(|other| other.name == name) {
-            reader.problem(at, &format!("source.name: {name:?} is used twice"));
-        }
-        let stream = text(&section, "stream");
-        if stream != DEFAULT_STREAM && !streams.iter().any(|known| known.name == stream) {
-            let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
-            let allowed = [&[DEFAULT_STREAM], &names[..]].concat().join(", ");
-            reader.problem(at, &format!("source.stream: there is no {stream:?}; allowed are {allowed}"));
-        }
-        out.push(SourceConfig { name, stream, kind });
-    }
-    out
-}
-
-/// The types of columns, each as column=type.
-fn check_types(reader: &mut Reader<'_>, at: usize, given: &[String]) -> BTreeMap<String, ValueKind> {
-    let mut types = BTreeMap::new();
-    for entry in given {
-        let read = entry.rsplit_once('=').map(|(column, kind)| (column.trim(), kind.trim().parse()));
-        match read {
-            Some((column, Ok(kind))) if !column.is_empty() => {
-                if types.insert(column.to_owned(), kind).is_some() {
-                    reader.problem(at, &format!("source.types: {column:?} stands there twice"));
-                }
-            }
-            Some((_, Err(error))) => reader.problem(at, &format!("source.types: {entry:?}: {error}")),
-            _ => reader.problem(at, &format!("source.types: {entry:?}; allowed is column=type")),
-        }
-    }
-    types
 }
 
 /// The broker, which must be a URL, and name its authorities where it is to be trusted by them.
@@ -372,8 +299,7 @@ fn build(
     let section = |name: &str| sections.get(name).unwrap_or(&empty);
     let some = |text: String| if text.is_empty() { None } else { Some(text) };
     if sources.is_empty() {
-        let kind = SourceKind::Host { interval_ms: 1000 };
-        sources.push(SourceConfig { name: "host".into(), stream: DEFAULT_STREAM.into(), kind });
+        sources.push(SourceConfig::host());
     }
     Config {
         data_dir: text(section("agent"), "data_dir").into(),

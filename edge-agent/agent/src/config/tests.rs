@@ -4,6 +4,10 @@ use tideline_protocol::model::Class;
 use tideline_protocol::session::BackfillBudget;
 use tideline_spool::{Overflow, Policy};
 
+use std::path::PathBuf;
+
+use tideline_protocol::value::ValueKind;
+
 use super::*;
 
 fn variables(all: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -91,7 +95,9 @@ fn columns_of_a_replay_may_be_given_types() {
         parse("a.toml", &text, &[])
     };
     let config = source("\"on = bool\", \"a=b=text\"").unwrap();
-    let SourceKind::Replay { types, quality, .. } = &config.sources[0].kind else { panic!("no replay") };
+    let SourceKind::Replay { rows: Rows { types, quality, .. }, .. } = &config.sources[0].kind else {
+        panic!("no replay")
+    };
     let wanted = [("on".to_owned(), ValueKind::Bool), ("a=b".to_owned(), ValueKind::Text)];
     assert_eq!((types, quality.as_str()), (&wanted.into(), "ok"));
     let error = source("\"on\", \"a=number\", \"b=int\", \"b=text\"").unwrap_err();
@@ -103,6 +109,35 @@ fn columns_of_a_replay_may_be_given_types() {
             "a.toml:1: source.types: \"b\" stands there twice",
         ]
     );
+}
+
+#[test]
+fn devices_belong_to_the_source_that_they_name() {
+    let text = "[[source]]\nkind = \"host\"\nname = \"a\"\n[[device]]\nid = \"pump-1\"\nsource = \"a\"\n\
+        profile = \"sdm630\"\naddress = \"3\"\nfirmware = \"1.2\"\n";
+    let config = parse("a.toml", text, &[]).unwrap();
+    let wanted = DeviceConfig {
+        id: "pump-1".parse().unwrap(),
+        profile: "sdm630".into(),
+        address: "3".into(),
+        firmware: Some("1.2".into()),
+        stream: None,
+    };
+    assert_eq!(config.sources[0].devices, [wanted]);
+    let text = format!(
+        "{text}[[device]]\nid = \"pump-1\"\nsource = \"a\"\n[[device]]\nid = \"pump 2\"\nsource = \"a\"\n\
+         [[device]]\nid = \"pump-3\"\nsource = \"b\"\nstream = \"c\"\n"
+    );
+    let error = parse("a.toml", &text, &[]).unwrap_err();
+    assert_eq!(error.problems.len(), 4, "{error}");
+    for (problem, part) in error.problems.iter().zip([
+        "a.toml:10: device.id: pump-1 is there twice behind a",
+        "a.toml:13: device.id: ",
+        "a.toml:16: device.stream: there is no \"c\"; allowed are default",
+        "a.toml:16: device.source: there is no \"b\"; allowed are a",
+    ]) {
+        assert!(problem.starts_with(part), "{problem}: {part}");
+    }
 }
 
 #[test]

@@ -3,77 +3,53 @@
 mod rare;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sysinfo::{Components, Disks, Networks, System};
 use tideline_profiles::Profile;
-use tideline_protocol::model::Sample;
-use tideline_protocol::time::Clock;
-use tideline_protocol::value::{Quality, Value};
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tideline_protocol::value::Value;
+use tokio::time::Instant;
 
 use self::rare::Rare;
-use super::{Context, point_id};
-use crate::clock::{AgentClock, Ahead};
-use crate::intake::Chunk;
+use super::{Context, Device, Source, SourceError, Ticks, point_id};
 
 /// Longest wait for the first reading.
 const FIRST_READ_AFTER: Duration = Duration::from_secs(1);
 
-/// Reads every `interval_ms` until stopped.
-pub async fn run(mut context: Context, interval_ms: u64) {
-    let profile = match Profile::linux_host() {
-        Ok(profile) => profile,
-        Err(error) => return context.failed(&error.to_string()),
-    };
-    let clock = AgentClock::default();
-    // Usage and rates are differences: read at once they would be of no time at all.
-    let period = Duration::from_millis(interval_ms.max(1));
-    let mut ticks = interval_at(Instant::now() + period.min(FIRST_READ_AFTER), period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut host = match Host::new(clock.mono_ns()) {
-        Ok(host) => Some(host),
-        Err(error) => return context.failed(&error.to_string()),
-    };
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            _ = context.stop.wait_for(|stop| *stop) => return,
-        }
-        // Reading /proc blocks for milliseconds, a hanging disk for longer.
-        let Some(mut reader) = host.take() else { return };
-        let mono_ns = clock.mono_ns();
-        let read = tokio::task::spawn_blocking(move || {
-            let values = reader.read(mono_ns);
-            (reader, values)
-        });
-        let Ok((reader, values)) = read.await else {
-            return context.failed("reading the machine's metrics panicked");
-        };
-        host = Some(reader);
-        let chunk = check(&context, &profile, &clock, values);
-        if context.out.send(chunk).await.is_err() {
-            return;
-        }
-    }
+/// Reads every `interval_ms`.
+pub struct HostSource {
+    /// Time between two readings.
+    pub interval_ms: u64,
 }
 
-fn check(context: &Context, profile: &Profile, clock: &dyn Clock, values: Vec<(String, Value)>) -> Chunk {
-    let time_ns = clock.wall_ns();
-    let (source, clock) = (context.name.clone(), Some(Ahead::of(clock)));
-    let mut chunk = Chunk { source, clock, ..Chunk::default() };
-    for (name, value) in values {
-        let Some(point) = point_id(&name) else { continue };
-        match profile.check(point.as_str(), value) {
-            Ok(value) => {
-                let value = chunk.boxes.word(value, Quality::Good);
-                let def = profile.series(context.own_device.clone(), point);
-                chunk.rows.push((def, vec![Sample { time_ns, value }]));
+impl Source for HostSource {
+    async fn run(&mut self, context: &mut Context) -> Result<(), SourceError> {
+        let profile = Profile::linux_host().map_err(SourceError::failed)?;
+        let device = Device { profile: Some(Arc::new(profile)), ..context.own_device() };
+        // Usage and rates are differences: read at once they would be of no time at all.
+        let period = Duration::from_millis(self.interval_ms.max(1));
+        let mut ticks = Ticks::new(Instant::now() + period.min(FIRST_READ_AFTER), period);
+        let mut host = Host::new(context.clock().mono_ns()).map_err(SourceError::failed)?;
+        loop {
+            context.tick(&mut ticks).await?;
+            // Reading /proc blocks for milliseconds, a hanging disk for longer.
+            let mono_ns = context.clock().mono_ns();
+            let read = context.blocking("reading this machine", move || {
+                let values = host.read(mono_ns);
+                (host, values)
+            });
+            let values;
+            (host, values) = read.await?;
+            let mut readings = context.readings();
+            for (point, value) in values {
+                if let Some(point) = point_id(&point) {
+                    readings.add(&device, point.as_str(), value);
+                }
             }
-            Err(error) => context.rejected(&error.to_string()),
+            context.emit(readings).await?;
         }
     }
-    chunk
 }
 
 struct Host {

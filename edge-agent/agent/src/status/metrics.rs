@@ -50,10 +50,7 @@ pub fn text(status: &Status) -> String {
         *held.entry(label("stream", &stream.name)).or_default() += stream.bytes;
     }
     family(&mut out, "tideline_agent_stream_bytes", &held.into_iter().collect::<Vec<_>>());
-    let accepted = by_source(status, |source| source.accepted);
-    family(&mut out, "tideline_agent_source_accepted_total", &accepted);
-    let rejected = by_source(status, |source| source.rejected);
-    family(&mut out, "tideline_agent_source_rejected_total", &rejected);
+    sources(&mut out, status);
     let breach = |invariant: Invariant| (label("invariant", invariant.name()), invariant.breaches());
     family(&mut out, "tideline_invariant_breaches_total", &Invariant::ALL.map(breach));
     out
@@ -103,6 +100,42 @@ fn paths(out: &mut String, paths: &[PathStatus]) {
         })
         .collect();
     family(out, "tideline_agent_path_breaker_state", &states);
+}
+
+/// A counter of a source.
+type Figure = fn(&SourceStatus) -> u64;
+
+/// The counters of the sources.
+fn sources(out: &mut String, status: &Status) {
+    let counters: [(&str, Figure); 7] = [
+        ("accepted", |source| source.accepted),
+        ("rejected", |source| source.rejected),
+        ("polls", |source| source.polls),
+        ("failures", |source| source.failures),
+        ("timeouts", |source| source.timeouts),
+        ("restarts", |source| source.restarts),
+        ("stalls", |source| source.stalls),
+    ];
+    for (name, figure) in counters {
+        family(out, &format!("tideline_agent_source_{name}_total"), &by_source(status, figure));
+    }
+    let (mut states, mut jitters) = (BTreeMap::new(), Vec::new());
+    for (at, source) in status.sources.values().enumerate() {
+        let name = if at < SOURCES_MAX { &source.name } else { OTHERS };
+        *states.entry(labels(&[("source", name), ("state", source.state.name())])).or_default() += 1;
+        if let (Some(jitter), true) = (source.jitter, at < SOURCES_MAX) {
+            jitters.push((label("source", name), jitter.p99_ms / 1_000.0));
+        }
+    }
+    // How many there are in each state: of a name alone it is one in one.
+    family(out, "tideline_agent_source_state", &states.into_iter().collect::<Vec<_>>());
+    if !jitters.is_empty() {
+        // Writing to a text cannot fail.
+        let _ = writeln!(out, "# TYPE tideline_agent_source_poll_late_seconds gauge");
+    }
+    for (labels, seconds) in jitters {
+        let _ = writeln!(out, "tideline_agent_source_poll_late_seconds{labels} {seconds}");
+    }
 }
 
 fn by_source(status: &Status, figure: impl Fn(&SourceStatus) -> u64) -> Vec<(String, u64)> {

@@ -1,15 +1,14 @@
 //! More than fits: wide files on a disk that dies under them, full dictionaries, small quotas.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use edge_agent::config::{Format, SourceKind, Timestamps};
+use edge_agent::config::{Format, Rows, SourceConfig, SourceKind};
 use edge_agent::intake::{self, Batching, Chunk, QUEUE_MAX};
-use edge_agent::source::{Context, replay};
+use edge_agent::source::{Shared, Sources};
 use edge_agent::spooler::{Occasion, SpoolHandle};
 use edge_agent::status::{Board, Status};
 use redb::StorageBackend;
@@ -89,32 +88,20 @@ async fn live(disk: &CrashBackend, path: &Path, writes: u64) -> Status {
     let (_batching, now) =
         watch::channel(Batching { flush_interval: Duration::from_millis(1), rows_max: 3_000 });
     let intake = tokio::spawn(intake::run(inbox, spool.clone(), now, board.clone()));
-    let (_stop, stop) = watch::channel(false);
     let own_device = DeviceId::parse("pump-7").unwrap();
-    let context = Context { name: "wide".into(), own_device, out, board: board.clone(), stop, spool };
-    board.source("wide", |_| {});
-    let kind = SourceKind::Replay {
-        path: path.to_owned(),
-        format: Format::Csv,
-        timestamps: Timestamps::Keep,
-        rate: 0,
-        device: String::new(),
-        columns: Vec::new(),
-        types: BTreeMap::new(),
-        quality: String::new(),
-        point_prefix: String::new(),
-    };
-    let source = tokio::spawn(replay::run(context, kind));
+    let shared = Shared { own_device, out: out.into(), board: board.clone(), spool };
+    let mut sources = Sources::new(shared);
+    let kind = SourceKind::Replay { path: path.to_owned(), rate: 0, rows: Rows::plain(Format::Csv) };
+    sources.apply(&[SourceConfig::plain("wide", kind)]).await;
     let status = until_shown(&board, |status| {
         let failed = |error: &Option<String>| error.is_some();
         status.sources.values().any(|source| source.done || failed(&source.last_error))
             || failed(&status.last_error)
     })
     .await;
-    for task in [source, intake] {
-        task.abort();
-        let _ = task.await;
-    }
+    sources.stop();
+    intake.abort();
+    let _ = intake.await;
     tokio::task::spawn_blocking(|| thread.join()).await.unwrap().unwrap();
     status
 }

@@ -1,11 +1,19 @@
 //! Replay against files as they come: with bad lines, cut, marked, and left in the middle.
 
-use tideline_protocol::time::ManualClock;
-use tideline_spool::SpoolConfig;
-use tokio::sync::{mpsc, watch};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::lines::LINE_BYTES_MAX;
+use tideline_protocol::model::{DeviceId, Sample};
+use tideline_protocol::time::{ManualClock, NS_PER_MS};
+use tideline_protocol::value::{Quality, Value, ValueKind};
+use tideline_spool::SpoolConfig;
+use tokio::sync::mpsc;
+
 use super::*;
+use crate::config::Format;
+use crate::intake::Chunk;
+use crate::source::rows::lines::LINE_BYTES_MAX;
+use crate::source::rows::time_of;
 use crate::spooler::{Portion, SpoolHandle};
 use crate::status::{Board, SourceStatus};
 
@@ -50,29 +58,17 @@ impl Bench {
     /// order of points and lines.
     async fn seen(&self, format: Format, timestamps: Timestamps, chunks: usize) -> Vec<Seen> {
         let (out, mut inbox) = mpsc::channel(chunks.max(1));
-        let (_stop, stopped) = watch::channel(false);
-        let context = Context {
-            name: "a".into(),
-            own_device: DeviceId::parse("pump-7").unwrap(),
-            out,
-            board: self.board.clone(),
-            stop: stopped,
-            spool: self.spool.clone(),
-        };
-        let (device, columns, point_prefix) = (String::new(), Vec::new(), String::new());
-        let kind = SourceKind::Replay {
-            path: self.path(),
-            format,
-            timestamps,
-            rate: 0,
-            device,
-            columns,
-            types: self.types.clone(),
-            quality: self.quality.clone(),
-            point_prefix,
-        };
-        self.board.source("a", |_| {});
-        let task = tokio::spawn(replay(context, kind, Arc::new(ManualClock::at(NOW_NS))));
+        let own_device = DeviceId::parse("pump-7").unwrap();
+        let (context, _stop) = Context::alone("a", own_device, &out, self.board.clone(), self.spool.clone());
+        let mut context = context.with_clock(Arc::new(ManualClock::at(NOW_NS))).with_position_key("replay/a");
+        let (types, quality) = (self.types.clone(), self.quality.clone());
+        let rows = Rows { timestamps, types, quality, ..Rows::plain(format) };
+        let mut source = ReplaySource { path: self.path(), rate: 0, rows };
+        let task = tokio::spawn(async move {
+            let ended = source.run(&mut context).await;
+            drop(out);
+            ended
+        });
         let mut seen = Vec::new();
         for _ in 0..chunks {
             let Some(chunk) = inbox.recv().await else { break };
@@ -92,7 +88,12 @@ impl Bench {
             chunk.durable.into_iter().for_each(|durable| durable.send(()).unwrap());
         }
         drop(inbox);
-        task.await.unwrap();
+        let ended = task.await.unwrap();
+        self.board.source("a", |source| match &ended {
+            Ok(()) => source.done = true,
+            Err(SourceError::Stopped) => {}
+            Err(error) => source.last_error = Some(error.to_string()),
+        });
         seen
     }
 

@@ -63,7 +63,7 @@ impl Lines {
 
     /// The next line without white space at its ends, or what is wrong with it; `None` at the end
     /// of the file.
-    pub fn next(&mut self) -> io::Result<Option<Result<String, String>>> {
+    pub fn next_line(&mut self) -> io::Result<Option<Result<String, String>>> {
         let mut bytes = Vec::new();
         let read = (&mut self.file).take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut bytes)? as u64;
         if read == 0 {

@@ -1,0 +1,275 @@
+//! The sources of a configuration.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use tideline_protocol::model::DeviceId;
+use tideline_protocol::value::ValueKind;
+use tideline_spool::{DEFAULT_STREAM, StreamConfig};
+
+use super::read::{Reader, Section, Value};
+use super::{DeviceConfig, KEYS, Kind};
+use crate::supervise::watched::Policy;
+
+const NS_PER_S: u64 = 1_000_000_000;
+/// What a source is patient for unless it says otherwise, in s.
+const PATIENCE_S: u64 = 30;
+
+/// Where a replayed reading gets its time from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timestamps {
+    /// From the file.
+    Keep,
+    /// From the clock.
+    Now,
+}
+
+/// How a replayed file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Comma-separated with a header.
+    Csv,
+    /// One JSON object per line.
+    Ndjson,
+}
+
+/// What rows of a table are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rows {
+    /// Their form.
+    pub format: Format,
+    /// Whose times.
+    pub timestamps: Timestamps,
+    /// The device; empty for the agent's own.
+    pub device: String,
+    /// Columns to take; empty for all.
+    pub columns: Vec<String>,
+    /// Types of columns.
+    pub types: BTreeMap<String, ValueKind>,
+    /// The column with the quality of a row's values; empty for none.
+    pub quality: String,
+    /// Put before each column's name.
+    pub point_prefix: String,
+}
+
+impl Rows {
+    /// Of the agent's own device, with all columns and their times.
+    #[must_use]
+    pub const fn plain(format: Format) -> Self {
+        Self {
+            format,
+            timestamps: Timestamps::Keep,
+            device: String::new(),
+            columns: Vec::new(),
+            types: BTreeMap::new(),
+            quality: String::new(),
+            point_prefix: String::new(),
+        }
+    }
+}
+
+/// What a source reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceKind {
+    /// What the program around the agent brings along; never of a file.
+    Custom,
+    /// This machine's own metrics.
+    Host {
+        /// Time between two readings.
+        interval_ms: u64,
+    },
+    /// A file.
+    Replay {
+        /// The file.
+        path: PathBuf,
+        /// Rows per second; 0 for no limit.
+        rate: u64,
+        /// What stands in it.
+        rows: Rows,
+    },
+}
+
+impl SourceKind {
+    /// As it stands in files, and before the name of its position.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Custom => "custom",
+            Self::Host { .. } => "host",
+            Self::Replay { .. } => "replay",
+        }
+    }
+}
+
+/// A source with its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceConfig {
+    /// Unique among the sources.
+    pub name: String,
+    /// The stream that its readings go to.
+    pub stream: String,
+    /// How long it may give no sign of life, in s.
+    pub patience_s: u64,
+    /// What it reads.
+    pub kind: SourceKind,
+    /// The devices behind it.
+    pub devices: Vec<DeviceConfig>,
+}
+
+impl SourceConfig {
+    /// One with nothing but a name and what it reads.
+    #[must_use]
+    pub fn plain(name: &str, kind: SourceKind) -> Self {
+        let (name, stream) = (name.to_owned(), DEFAULT_STREAM.to_owned());
+        Self { name, stream, patience_s: PATIENCE_S, kind, devices: Vec::new() }
+    }
+
+    /// What an agent reads that was told nothing.
+    #[must_use]
+    pub fn host() -> Self {
+        Self::plain("host", SourceKind::Host { interval_ms: 1000 })
+    }
+
+    /// How it is looked after.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy { patience_ns: self.patience_s.saturating_mul(NS_PER_S), ..Policy::default() }
+    }
+}
+
+fn kinds() -> String {
+    let kind = KEYS.iter().find(|key| key.section == "source" && key.name == "kind").map(|key| key.kind);
+    if let Some(Kind::Choice(allowed)) = kind { allowed.join(", ") } else { String::new() }
+}
+
+/// Checks all `[[source]]` sections.
+pub fn check(
+    reader: &mut Reader<'_>,
+    sources: Vec<(usize, Section)>,
+    streams: &[StreamConfig],
+) -> Vec<SourceConfig> {
+    let mut out: Vec<SourceConfig> = Vec::new();
+    for (index, (at, section)) in sources.into_iter().enumerate() {
+        let mut check = Check { reader, name: "source", at, section: &section };
+        let Some(kind) = check.kind() else { continue };
+        let given = check.text("name");
+        let name = if given.is_empty() { format!("{}-{}", kind.name(), index + 1) } else { given };
+        if out.iter().any(|other| other.name == name) {
+            check.problem(&format!("source.name: {name:?} is used twice"));
+        }
+        let stream = check.text("stream");
+        check.stream("source.stream", &stream, streams);
+        let patience_s = check.number("patience_s");
+        out.push(SourceConfig { name, stream, patience_s, kind, devices: Vec::new() });
+    }
+    out
+}
+
+/// One section that is checked.
+pub struct Check<'c, 'r, 't> {
+    pub reader: &'c mut Reader<'t>,
+    /// Which of them.
+    pub name: &'static str,
+    pub at: usize,
+    pub section: &'r Section,
+}
+
+impl Check<'_, '_, '_> {
+    pub fn problem(&mut self, what: &str) {
+        self.reader.problem(self.at, what);
+    }
+
+    pub fn text(&self, key: &str) -> String {
+        match self.section.get(key) {
+            Some(Value::Text(text)) => text.clone(),
+            _ => default(self.name, key).to_owned(),
+        }
+    }
+
+    pub fn number(&self, key: &str) -> u64 {
+        match self.section.get(key) {
+            Some(Value::Number(number)) => *number,
+            _ => default(self.name, key).parse().unwrap_or(0),
+        }
+    }
+
+    pub fn list(&self, key: &str) -> Vec<String> {
+        match self.section.get(key) {
+            Some(Value::List(list)) => list.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A stream must be there before anything is sent to it.
+    pub fn stream(&mut self, option: &str, stream: &str, streams: &[StreamConfig]) {
+        if stream != DEFAULT_STREAM && !streams.iter().any(|known| known.name == stream) {
+            let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
+            let allowed = [&[DEFAULT_STREAM], &names[..]].concat().join(", ");
+            self.problem(&format!("{option}: there is no {stream:?}; allowed are {allowed}"));
+        }
+    }
+
+    fn kind(&mut self) -> Option<SourceKind> {
+        Some(match self.text("kind").as_str() {
+            "host" => SourceKind::Host { interval_ms: self.number("interval_ms") },
+            "replay" => {
+                SourceKind::Replay { path: self.path("replay"), rate: self.number("rate"), rows: self.rows() }
+            }
+            _ => {
+                // One that is wrong has been told.
+                if !self.section.contains_key("kind") {
+                    self.problem(&format!("source.kind: needed; allowed are {}", kinds()));
+                }
+                return None;
+            }
+        })
+    }
+
+    fn path(&mut self, kind: &str) -> PathBuf {
+        let path = self.text("path");
+        if path.is_empty() {
+            self.problem(&format!("source.path: needed for kind {kind:?}"));
+        }
+        path.into()
+    }
+
+    fn rows(&mut self) -> Rows {
+        let device = self.text("device");
+        if !device.is_empty()
+            && let Err(error) = DeviceId::parse(&device)
+        {
+            self.problem(&format!("source.device: {error}"));
+        }
+        Rows {
+            format: if self.text("format") == "ndjson" { Format::Ndjson } else { Format::Csv },
+            timestamps: if self.text("timestamps") == "now" { Timestamps::Now } else { Timestamps::Keep },
+            device,
+            columns: self.list("columns"),
+            types: self.types(),
+            quality: self.text("quality"),
+            point_prefix: self.text("point_prefix"),
+        }
+    }
+
+    /// The types of columns, each as column=type.
+    fn types(&mut self) -> BTreeMap<String, ValueKind> {
+        let mut types = BTreeMap::new();
+        for entry in self.list("types") {
+            let read = entry.rsplit_once('=').map(|(column, kind)| (column.trim(), kind.trim().parse()));
+            match read {
+                Some((column, Ok(kind))) if !column.is_empty() => {
+                    if types.insert(column.to_owned(), kind).is_some() {
+                        self.problem(&format!("source.types: {column:?} stands there twice"));
+                    }
+                }
+                Some((_, Err(error))) => self.problem(&format!("source.types: {entry:?}: {error}")),
+                _ => self.problem(&format!("source.types: {entry:?}; allowed is column=type")),
+            }
+        }
+        types
+    }
+}
+
+fn default(section: &str, name: &str) -> &'static str {
+    KEYS.iter().find(|key| key.section == section && key.name == name).map_or("", |key| key.default)
+}

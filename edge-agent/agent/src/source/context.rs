@@ -1,0 +1,370 @@
+//! What a source is given: where its readings go, where it was, when it is to stop.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tideline_protocol::model::DeviceId;
+use tideline_protocol::time::Clock;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::SourceError;
+use super::outlets::{Outlets, WeakOutlets};
+use super::pulse::Pulse;
+use super::readings::{Device, Readings};
+use super::statistics::Statistics;
+use crate::clock::AgentClock;
+use crate::intake::Chunk;
+use crate::spooler::SpoolHandle;
+use crate::status::Board;
+
+/// What the attempts at one source share: which of them is the present one, and what it has handed on.
+#[derive(Debug, Default)]
+pub struct Turns {
+    turn: u64,
+    // Further on than what the spool knows while readings are on their way there.
+    position: Option<Vec<u8>>,
+    // Whether a blocking read is on its way, perhaps for ever.
+    is_blocking: bool,
+}
+
+/// Shared by all attempts, and by sources that follow each other under one name.
+pub type SharedTurns = Arc<Mutex<Turns>>;
+
+fn lock(turns: &SharedTurns) -> MutexGuard<'_, Turns> {
+    turns.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Begins an attempt: readings of all former ones are refused from now on.
+pub fn next_turn(turns: &SharedTurns) -> u64 {
+    let mut turns = lock(turns);
+    turns.turn += 1;
+    turns.turn
+}
+
+/// What a context is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// The source's name.
+    pub name: Arc<str>,
+    /// The name under which the spool keeps its position.
+    pub position_key: Arc<str>,
+    /// The agent's own device.
+    pub own_device: DeviceId,
+    /// The stream that its readings go to.
+    pub stream: Arc<str>,
+    /// The ways into the intakes, as long as somebody else keeps them open.
+    pub outlets: WeakOutlets,
+    /// Where its position is kept.
+    pub spool: SpoolHandle,
+    /// What is counted of it.
+    pub statistics: Statistics,
+    /// The clock that stamps its readings.
+    pub clock: Arc<dyn Clock>,
+    /// Which attempt is the present one.
+    pub turns: SharedTurns,
+    /// True once it is to stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What a source is given. Clones are for its parts that run beside each other.
+#[derive(Clone)]
+pub struct Context {
+    parts: Parts,
+    turn: u64,
+    pulse: Arc<Pulse>,
+}
+
+/// Moments on a grid. Those that were missed are skipped.
+#[derive(Debug)]
+pub struct Ticks {
+    next: Instant,
+    period: Duration,
+    began: Option<Instant>,
+}
+
+impl Ticks {
+    /// From `first` on.
+    #[must_use]
+    pub fn new(first: Instant, period: Duration) -> Self {
+        Self { next: first, period: period.max(Duration::from_millis(1)), began: None }
+    }
+
+    /// The next moment.
+    #[must_use]
+    pub const fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// Moves on to the first moment after `now`; gives how late that which is over was.
+    pub fn advance(&mut self, now: Instant) -> Duration {
+        let late = now.saturating_duration_since(self.next);
+        let periods = late.as_nanos() / self.period.as_nanos() + 1;
+        // One that was missed four billion times is not on the grid for the sake of one more.
+        let step = u32::try_from(periods).ok().and_then(|periods| self.period.checked_mul(periods));
+        self.next = step.and_then(|step| self.next.checked_add(step)).unwrap_or(now + self.period);
+        late
+    }
+}
+
+impl Context {
+    /// Of an attempt; all former ones with the same turns have come to their end.
+    #[must_use]
+    pub fn new(parts: Parts, base: Instant) -> Self {
+        let turn = next_turn(&parts.turns);
+        Self { parts, turn, pulse: Arc::new(Pulse::new(base)) }
+    }
+
+    /// One without a supervisor, for the tests of a source: readings go to `out` as long as that is there, and
+    /// true sent to the other half stops it.
+    #[must_use]
+    pub fn alone(
+        name: &str,
+        own_device: DeviceId,
+        out: &mpsc::Sender<Chunk>,
+        board: Board,
+        spool: SpoolHandle,
+    ) -> (Self, watch::Sender<bool>) {
+        board.source(name, |_| {});
+        let (stop, stopped) = watch::channel(false);
+        let parts = Parts {
+            name: name.into(),
+            position_key: format!("custom/{name}").into(),
+            own_device,
+            stream: tideline_spool::DEFAULT_STREAM.into(),
+            outlets: Outlets::from(out.clone()).weak(),
+            spool,
+            statistics: Statistics::new(name, board),
+            clock: Arc::new(AgentClock::default()),
+            turns: SharedTurns::default(),
+            stop: stopped,
+        };
+        (Self::new(parts, Instant::now()), stop)
+    }
+
+    /// The attempt after this one: readings of this one are refused from now on.
+    #[cfg(test)]
+    pub fn next_attempt(&self) -> Self {
+        Self::new(self.parts.clone(), Instant::now())
+    }
+
+    /// The same with another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.parts.clock = clock;
+        self
+    }
+
+    /// The same with its position under another key.
+    #[must_use]
+    pub fn with_position_key(mut self, key: &str) -> Self {
+        self.parts.position_key = key.into();
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.parts.name
+    }
+
+    /// The agent's own device, without a profile.
+    #[must_use]
+    pub fn own_device(&self) -> Device {
+        Device::plain(self.parts.own_device.clone())
+    }
+
+    /// The clock that stamps readings.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        self.parts.clock.as_ref()
+    }
+
+    /// Where to count.
+    #[must_use]
+    pub const fn statistics(&self) -> &Statistics {
+        &self.parts.statistics
+    }
+
+    /// The spool, for what it knows of series.
+    #[must_use]
+    pub const fn spool(&self) -> &SpoolHandle {
+        &self.parts.spool
+    }
+
+    pub(crate) const fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    /// Readings that are stamped with the time that it is now.
+    #[must_use]
+    pub fn readings(&self) -> Readings {
+        Readings::now(self.clock())
+    }
+
+    /// A sign of life. A source that gives none for its patience, and does not wait through one of the
+    /// functions here, is stalled and started again.
+    pub fn beat(&self) {
+        self.pulse.beat();
+    }
+
+    /// Whether it is to stop.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        *self.parts.stop.borrow() || lock(&self.parts.turns).turn != self.turn
+    }
+
+    /// Resolves when it is to stop. Cancel safe.
+    pub async fn stopped(&self) {
+        // Who could tell it to stop has gone: nobody waits for it any more.
+        let _ = self.parts.stop.clone().wait_for(|stop| *stop).await;
+    }
+
+    /// Waits for input, however long that takes. Cancel safe if `input` is.
+    ///
+    /// # Errors
+    /// [`SourceError::Stopped`].
+    pub async fn wait<T>(&self, input: impl Future<Output = T>) -> Result<T, SourceError> {
+        let _waits = self.pulse.waits();
+        tokio::select! {
+            biased;
+            () = self.stopped() => Err(SourceError::Stopped),
+            input = input => Ok(input),
+        }
+    }
+
+    /// Waits until then. Cancel safe.
+    ///
+    /// # Errors
+    /// [`SourceError::Stopped`].
+    pub async fn sleep_until(&self, then: Instant) -> Result<(), SourceError> {
+        self.wait(tokio::time::sleep_until(then)).await
+    }
+
+    /// Moments a `period` apart, the first of them a period from now.
+    #[must_use]
+    pub fn every(&self, period: Duration) -> Ticks {
+        Ticks::new(Instant::now() + period, period)
+    }
+
+    /// Waits for the next moment, and counts the poll that begins with it and ends with the next call.
+    ///
+    /// # Errors
+    /// [`SourceError::Stopped`].
+    pub async fn tick(&self, ticks: &mut Ticks) -> Result<(), SourceError> {
+        if let Some(began) = ticks.began.take() {
+            self.parts.statistics.poll_ended(began.elapsed());
+        }
+        self.sleep_until(ticks.next()).await?;
+        let now = Instant::now();
+        ticks.began = Some(now);
+        self.parts.statistics.poll_began(ticks.advance(now));
+        Ok(())
+    }
+
+    /// Where the source was when it last handed on readings with a position: what the spool holds of
+    /// those is durable, and the rest on its way there.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn position(&self) -> Result<Option<Vec<u8>>, SourceError> {
+        if let Some(position) = lock(&self.parts.turns).position.clone() {
+            return Ok(Some(position));
+        }
+        let cursor = self.wait(self.parts.spool.cursor(&self.parts.position_key)).await?;
+        cursor.map_err(SourceError::failed)
+    }
+
+    /// Hands readings on. Waits as long as the stream has no room for them; they are durable soon, and
+    /// nothing but a kill loses them until then.
+    ///
+    /// # Errors
+    /// [`SourceError::Stopped`]: none of them was taken.
+    pub async fn emit(&self, readings: Readings) -> Result<(), SourceError> {
+        self.hand_on(readings, None).await
+    }
+
+    /// As [`Self::emit`], and waits until all of them, and all that came before, are durable.
+    ///
+    /// # Errors
+    /// [`SourceError::Stopped`]: nobody knows whether they were taken.
+    pub async fn emit_durable(&self, readings: Readings) -> Result<(), SourceError> {
+        let (durable, told) = oneshot::channel();
+        self.hand_on(readings, Some(durable)).await?;
+        self.wait(told).await?.map_err(|_| SourceError::Stopped)
+    }
+
+    async fn hand_on(
+        &self,
+        readings: Readings,
+        durable: Option<oneshot::Sender<()>>,
+    ) -> Result<(), SourceError> {
+        let Readings { rows, boxes, clock, position, stream, rejected, reasons, .. } = readings;
+        self.tell_rejected(rejected, &reasons);
+        if rows.is_empty() && position.is_none() && durable.is_none() {
+            self.beat();
+            return Ok(());
+        }
+        let stream = stream.as_deref().unwrap_or(&self.parts.stream);
+        let out = self.parts.outlets.of(stream)?;
+        let Ok(place) = self.wait(out.reserve()).await? else { return Err(SourceError::Stopped) };
+        let mut turns = lock(&self.parts.turns);
+        // What a former attempt still hands on would stand before or behind what this one reads again.
+        if turns.turn != self.turn {
+            return Err(SourceError::Stopped);
+        }
+        turns.position = position.clone().or(turns.position.take());
+        let position = position.map(|bytes| (self.parts.position_key.to_string(), bytes));
+        place.send(Chunk { source: self.parts.name.to_string(), rows, boxes, clock, position, durable });
+        Ok(())
+    }
+
+    fn tell_rejected(&self, rejected: u64, reasons: &[String]) {
+        reasons.iter().for_each(|reason| self.rejected(reason));
+        if let (rest @ 1.., Some(last)) = (rejected.saturating_sub(reasons.len() as u64), reasons.last()) {
+            self.parts.statistics.rejected(rest, last);
+        }
+    }
+
+    /// Counts a reading or line that is not taken, and says why.
+    pub fn rejected(&self, error: &str) {
+        self.parts.statistics.rejected(1, error);
+    }
+
+    /// Does what blocks, on a thread of its own: one that hangs holds up neither the runtime nor its end.
+    /// It counts as work and not as a wait.
+    ///
+    /// # Errors
+    /// It panicked, or the last one still hangs.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, SourceError> {
+        if std::mem::replace(&mut lock(&self.parts.turns).is_blocking, true) {
+            return Err(SourceError::failed(format!("{what}: the last one still hangs")));
+        }
+        let (done, told) = oneshot::channel();
+        let guard = Blocking(Arc::clone(&self.parts.turns));
+        let body = move || {
+            let result = work();
+            drop(guard);
+            // The attempt may have been given up.
+            let _ = done.send(result);
+        };
+        std::thread::Builder::new().name(what.to_owned()).spawn(body).map_err(SourceError::failed)?;
+        let result = told.await.map_err(|_| SourceError::failed(format!("{what}: panicked")))?;
+        self.beat();
+        Ok(result)
+    }
+}
+
+/// A blocking read that is on its way.
+struct Blocking(SharedTurns);
+
+impl Drop for Blocking {
+    fn drop(&mut self) {
+        lock(&self.0).is_blocking = false;
+    }
+}

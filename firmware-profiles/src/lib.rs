@@ -46,6 +46,7 @@ pub mod overlay;
 pub mod pattern;
 pub mod point;
 mod read;
+pub mod schema;
 pub mod shipped;
 pub mod sunspec;
 

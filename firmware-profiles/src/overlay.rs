@@ -119,3 +119,6 @@ fn put<'t>(table: &mut DeTable<'t>, key: &Spanned<std::borrow::Cow<'t, str>>, va
     table.remove(key.get_ref().as_ref());
     table.insert(key.clone(), value.clone());
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,3 +153,99 @@ fn all_problems_come_at_once_with_their_lines() {
     }
     assert_eq!(error.problems.len(), 17, "each once: {error}");
 }
+
+#[test]
+fn sections_are_checked_against_each_other() {
+    let text = r#"
+format = 2
+name = "a b"
+[identity]
+firmware = "new"
+firmware_point = "versoin"
+documents = ["manual.pdf"]
+[[identity.detect]]
+adress = "input:1"
+[modbus]
+registers_max = 126
+byte_order = "middle"
+[mqtt]
+[points]
+flow = { unit = "l/s", min = 0, max = 9, address = "input:70000", encoding = "u16" }
+level = { unit = "m", min = 0, max = 9, address = "input:2" }
+state = { type = "text", address = "input:3", encoding = "u16" }
+serial = { type = "int", unit = "1", min = 0, max = 9, address = "input:4", encoding = "u16", scale = 0, enum = { x = "1" } }
+speed = { unit = "1/min", min = 0, max = 9, address = "input:5", encoding = "u16", access = "read-write", group = "fats" }
+twice = { unit = "1/min", min = 0, max = 9, address = "input:6", encoding = "f31" }
+volume = { unit = "m3", min = 0, max = 9, address = "input:7", encoding = "u32" }
+again = { unit = "m3", min = 0, max = 9, address = "input:7", encoding = "u16" }
+version = { type = "text", address = "holding:1", encoding = "string:8" }
+[collection.fast]
+interval_ms = 1
+points = ["flwo", "fl*"]
+[alarms.full]
+point = "levle"
+hysteresis = -1
+[commands.stop]
+point = "level"
+interlocks = [{ point = "speed" }]
+[[board.panels]]
+title = "x"
+points = ["nothing/*"]
+kind = "chrat"
+[firmware]
+magic = "abc"
+"#;
+    let error = Profile::parse("x.toml", text).unwrap_err();
+    let expected = [
+        "2: format: must be 1, the one that this version reads",
+        "3: name: \"a b\" holds ' '",
+        "5: identity.firmware: \"new\" is no range of versions",
+        "6: identity.firmware_point: there is no point \"versoin\"; did you mean version?",
+        "7: identity.documents: \"manual.pdf\" is no address of a public document",
+        "8: identity.detect.0: address is needed",
+        "9: identity.detect.0.adress: unknown key; did you mean address?",
+        "11: modbus.registers_max: must be a whole number from 1 to 125",
+        "12: modbus.byte_order: \"middle\" is unknown; allowed are big, little",
+        "13: mqtt: there is modbus already; allowed is one protocol",
+        "15: points.flow.address: \"input:70000\" is no address",
+        "16: points.level: encoding is needed, as u16 or f32",
+        "17: points.state.encoding: is a number; type text needs enum or bits",
+        "18: points.serial.scale: must be a number other than 0",
+        "18: points.serial.enum: \"x\" is no raw number",
+        "19: points.speed.access: input cannot be written; allowed are coil and holding",
+        "19: points.speed.group: there is no [collection.fats]; allowed are fast",
+        "20: points.twice.encoding: \"f31\" is unknown; allowed are bool, u16",
+        "21: points.volume.address: another point stands there; a mask keeps them apart",
+        "25: collection.fast.interval_ms: must be a whole number from 10 to 86400000, a day",
+        "26: collection.fast.points: there is no point \"flwo\"; did you mean flow?",
+        "27: alarms.full: one of above, below, equals, no_data_s is needed",
+        "28: alarms.full.point: there is no point \"levle\"; did you mean level?",
+        "29: alarms.full.hysteresis: must be 0 or more",
+        "32: commands.stop.interlocks: one of values, min, max is needed",
+        "33: board.panels.0.points: there is no point \"nothing/*\"",
+        "36: board.panels.0.kind: \"chrat\" is unknown; did you mean chart?",
+        "38: firmware.magic: must be bytes in hex, as e903",
+    ];
+    for part in expected {
+        let part = format!("x.toml:{part}");
+        assert!(error.problems.iter().any(|problem| problem.starts_with(&part)), "{part} is not in\n{error}");
+    }
+    assert_eq!(error.problems.len(), expected.len(), "{error}");
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_its_line() {
+    let error = Profile::parse("x.toml", "name = \"x\"\n[points\nflow = 1\n").unwrap_err();
+    assert!(error.to_string().starts_with("x.toml:2: no TOML: "), "{error}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in ".{0,200}", cut in 0_usize..3_000, put in "[a-z\\[\\]{}=\"0-9.,\n]{0,20}") {
+        let _ = Profile::parse("x.toml", &text);
+        let shipped = crate::shipped::named("eastron-sdm120").unwrap().text;
+        let cut = (0..=cut.min(shipped.len())).rev().find(|at| shipped.is_char_boundary(*at)).unwrap();
+        let (before, after) = shipped.split_at(cut);
+        let _ = Profile::parse("x.toml", &format!("{before}{put}{after}"));
+    }
+}

@@ -74,8 +74,8 @@ pub fn rest(reader: &mut Reader<'_>, table: &DeTable<'_>, contents: &mut Content
     }
     contents.commands = plain(commands);
     if let Some(entry) = table.get("board").and_then(|value| reader.entry::<Board>("board", value)) {
-        for panel in &entry.form.panels {
-            check_patterns(reader, &entry, "panels", &panel.points, ids);
+        for (at, panel) in entry.form.panels.iter().enumerate() {
+            check_patterns(reader, &entry, &format!("panels.{at}.points"), &panel.points, ids);
         }
         contents.board = entry.form;
     }

@@ -1,0 +1,104 @@
+//! What differs between firmware versions.
+
+use tideline_protocol::value::Value;
+
+use super::*;
+use crate::modbus::{Function, Plan};
+use crate::{FirmwareError, Place, Profile};
+
+const PUMP: &str = r#"
+format = 1
+name = "pump"
+[identity]
+firmware = ">=1, <4"
+[modbus]
+[points]
+flow = { unit = "l/s", min = 0, max = 90, address = "input:0", encoding = "u16", scale = 0.1 }
+level = { unit = "m", min = 0, max = 9, address = "input:1", encoding = "u16" }
+state = { type = "text", address = "input:2", encoding = "u16", enum = { 0 = "off", 1 = "on" } }
+
+[[overlays]]
+versions = ">=2"
+[overlays.modbus]
+function = "input"
+[overlays.points]
+flow = { address = "input:10", scale = 0.01 }
+state = { enum = { 2 = "fault" } }
+
+[[overlays]]
+versions = ">=3.1"
+remove = ["points.level"]
+[overlays.points]
+flow = { scale = 0.001 }
+power = { unit = "W", min = 0, max = 900, address = "4", encoding = "u16" }
+"#;
+
+fn place(profile: &Profile, id: &str) -> Option<(Function, u16, f64)> {
+    let point = profile.point(id)?;
+    let Place::Register(register) = &point.place else { return None };
+    Some((register.function, register.start, point.conversion.scale))
+}
+
+#[test]
+fn the_overlays_of_a_version_are_laid_over_each_other() {
+    let profile = Profile::parse("pump.toml", PUMP).unwrap();
+    let of = |version: &str| profile.for_firmware(Some(version)).unwrap();
+    assert_eq!(profile.for_firmware(None).unwrap(), profile);
+    assert_eq!(of("1.9"), profile);
+    assert_eq!(place(&of("1.9.9-beta"), "flow"), Some((Function::Input, 0, 0.1)));
+    assert_eq!(place(&of("v2.0"), "flow"), Some((Function::Input, 10, 0.01)));
+    assert_eq!(place(&of("3.1.0"), "flow"), Some((Function::Input, 10, 0.001)));
+    assert_eq!(place(&of("2.0"), "level"), Some((Function::Input, 1, 1.0)));
+    assert_eq!(place(&of("3.1"), "level"), None);
+    assert_eq!(place(&of("3.1"), "power"), Some((Function::Input, 4, 1.0)));
+    let fault = || Value::Text("fault".into());
+    assert!(of("1.0").check("state", fault()).is_err());
+    assert!(of("2.0").check("state", fault()).is_ok());
+    assert!(Plan::of(&of("3.2")).is_ok());
+}
+
+#[test]
+fn a_version_that_the_profile_is_not_for_is_told() {
+    let profile = Profile::parse("pump.toml", PUMP).unwrap();
+    let error = profile.for_firmware(Some("4.0.1")).unwrap_err();
+    assert_eq!(error.to_string(), "profile pump is for firmware >=1, <4, not for 4.0.1");
+    assert!(matches!(profile.for_firmware(Some("unknown")), Err(FirmwareError::NoVersion(_))));
+}
+
+#[test]
+fn versions_are_taken_as_makers_write_them() {
+    for (text, found) in [
+        ("1.2.3", Some((1, 2, 3))),
+        ("v1.2", Some((1, 2, 0))),
+        ("7", Some((7, 0, 0))),
+        ("14.2.0(release-tasmota)", Some((14, 2, 0))),
+        ("20240613-132430/1.3.3-gbf8e2d7", Some((1, 3, 3))),
+        ("FW 01.02.30.4", Some((1, 2, 30))),
+        ("", None),
+        ("beta", None),
+        ("99999999999999999999999", None),
+    ] {
+        let expected = found.map(|(major, minor, patch)| Version::new(major, minor, patch));
+        assert_eq!(version(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_overlay_is_told_with_its_line() {
+    let text = PUMP
+        .replace("versions = \">=2\"", "versions = \"two\"")
+        .replace("versions = \">=3.1\"", "version = \">=3.1\"")
+        .replace("[\"points.level\"]", "[\"points.depth\"]")
+        .replace("flow = { scale = 0.001 }", "flow = { scale = 0 }");
+    let error = Profile::parse("pump.toml", &text).unwrap_err().to_string();
+    for part in [
+        "pump.toml:13: overlays.versions: \"two\" is no range of versions",
+        "pump.toml:20: overlays: versions is needed, as \">=1.2, <2\"",
+        "pump.toml:21: overlays.version: unknown key; did you mean versions?",
+        "pump.toml:22: overlays.remove: there is no \"points.depth\"; allowed is for example \"points.flow\"",
+        "pump.toml:24: points.flow.scale: must be a number other than 0",
+    ] {
+        assert!(error.contains(part), "{part} is not in\n{error}");
+    }
+    assert_eq!(error.lines().count(), 5, "{error}");
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tideline_protocol::value::{Value, ValueKind};
 
 use crate::allowed::RejectedValue;
+use crate::encoding::Encoding;
 use crate::number::Number;
 
 /// What the text of a bit field is when no bit is set.
@@ -17,6 +18,8 @@ pub enum Raw {
     Whole(i128),
     /// A double.
     Real(f64),
+    /// A truth value.
+    Bool(bool),
     /// A text.
     Text(String),
 }
@@ -105,6 +108,8 @@ pub enum EncodeError {
 /// How what stands in a device becomes a value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conversion {
+    /// How it is written, where the profile says it.
+    pub encoding: Option<Encoding>,
     /// The bits that are meant.
     pub mask: Option<u64>,
     /// By how many bits they are moved down.
@@ -126,6 +131,7 @@ pub struct Conversion {
 impl Default for Conversion {
     fn default() -> Self {
         Self {
+            encoding: None,
             mask: None,
             shift: 0,
             width: 64,
@@ -155,6 +161,7 @@ impl Conversion {
             let text = match &raw {
                 Raw::Whole(whole) => whole.to_string(),
                 Raw::Real(real) => real.to_string(),
+                Raw::Bool(yes) => yes.to_string(),
                 Raw::Text(text) => text.clone(),
             };
             let named = self.names.get(&text);
@@ -167,6 +174,7 @@ impl Conversion {
             #[expect(clippy::cast_precision_loss, reason = "what is scaled is a double")]
             Raw::Whole(whole) => self.linear(whole as f64, power),
             Raw::Real(real) => self.linear(real, power),
+            Raw::Bool(yes) => Ok(Value::Bool(yes)),
             Raw::Text(text) => Ok(Value::Text(text.into())),
         }
     }
@@ -222,7 +230,7 @@ impl Conversion {
             (Raw::Whole(raw), Number::Real(invalid)) => *raw as f64 == *invalid,
             #[expect(clippy::float_cmp, reason = "as it was written")]
             (Raw::Real(raw), invalid) => *raw == invalid.float(),
-            (Raw::Text(_), _) => false,
+            (Raw::Bool(_) | Raw::Text(_), _) => false,
         })
     }
 

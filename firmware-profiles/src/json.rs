@@ -1,6 +1,13 @@
-//! JSON in messages of MQTT, HTTP and CoAP: where points stand in them.
+//! JSON in messages of MQTT, HTTP and CoAP: where points stand in them, and what messages say.
+//!
+//! Nothing here speaks to a broker or a device: a source hands on topic and payload, and [`Mapping`] says what is in
+//! them.
+
+mod mapping;
 
 use std::fmt;
+
+pub use self::mapping::{Mapping, Message, MessageError, PAYLOAD_BYTES_MAX, write};
 
 use crate::point::Place;
 
@@ -65,3 +72,6 @@ pub fn place(address: &str, root: &str) -> Result<Place, String> {
     }
     Ok(Place::Message { topic, pointer })
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ use crate::encoding::Encoding;
 pub use crate::form::protocol::{BITS_MAX, Function, Order, REGISTERS_MAX};
 use crate::point::{Place, Point};
 
+pub(crate) use self::plan::Limits;
 pub use self::plan::{Decoded, Group, Plan, PlanError, Request};
 
 /// A number, a text or a truth value in registers, or a coil or an input.

@@ -1,7 +1,19 @@
 //! SunSpec: models of registers one after the other, which a device lists itself.
+//!
+//! [`Discovery`] finds them, [`plan`] says which requests read a profile's points where their models stand.
 
+mod discovery;
+
+use tideline_protocol::model::PointId;
+
+use crate::Profile;
 use crate::encoding::Encoding;
+use crate::form::protocol::{BITS_MAX, Function, Order, Protocol};
+use crate::modbus::{Limits, Plan, PlanError, Register};
 use crate::number::Number;
+use crate::point::Place;
+
+pub use self::discovery::{Discovery, DiscoveryError, ModelAt, Step};
 
 /// Longest model in registers, without id and length.
 const LENGTH_MAX: u16 = 1024;
@@ -57,3 +69,65 @@ pub fn invalid(encoding: Encoding) -> Vec<Number> {
         _ => Vec::new(),
     }
 }
+
+/// The requests that read a device with certain models.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SunSpecPlan {
+    /// Its requests.
+    pub plan: Plan,
+    /// Points whose models it has not.
+    pub missing: Vec<PointId>,
+}
+
+/// The requests that read a profile's points where their models stand.
+///
+/// # Errors
+/// The profile is not of SunSpec.
+pub fn plan(profile: &Profile, models: &[ModelAt]) -> Result<SunSpecPlan, PlanError> {
+    let Protocol::SunSpec(table) = profile.protocol() else {
+        let (profile, found) = (profile.name().to_owned(), profile.protocol().as_str());
+        return Err(PlanError::OtherProtocol { profile, found, needed: "sunspec" });
+    };
+    let (mut registers, mut missing) = (Vec::new(), Vec::new());
+    for (id, point) in profile.points().filter(|(_, point)| point.access.reads()) {
+        let (Place::Model(place), Ok(id)) = (&point.place, PointId::parse(id)) else { continue };
+        match models.iter().find_map(|model| place.at(model)) {
+            Some(register) => registers.push((id, register)),
+            None => missing.push(id),
+        }
+    }
+    // All registers of a model are there, so that gaps are read along.
+    let limits = Limits { registers_max: table.registers_max, bits_max: BITS_MAX, gap_max: 32 };
+    Ok(SunSpecPlan { plan: Plan::from_registers(profile, registers.into_iter(), limits)?, missing })
+}
+
+impl ModelRegister {
+    /// The registers in a model; none when it is another, or ends before.
+    #[must_use]
+    pub fn at(&self, model: &ModelAt) -> Option<Register> {
+        let count = self.encoding.registers()?;
+        let end = u32::from(model.length) + 2;
+        let has = |offset: u16, count: u16| u32::from(offset) + u32::from(count) <= end;
+        if !self.models.contains(&model.id)
+            || !has(self.offset, count)
+            || self.power.is_some_and(|at| !has(at, 1))
+        {
+            return None;
+        }
+        let power = match self.power {
+            Some(offset) => Some(model.start.checked_add(offset)?),
+            None => None,
+        };
+        Some(Register {
+            function: Function::Holding,
+            start: model.start.checked_add(self.offset)?,
+            encoding: self.encoding,
+            byte_order: Order::Big,
+            word_order: Order::Big,
+            power,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

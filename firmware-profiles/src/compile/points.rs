@@ -330,7 +330,9 @@ fn conversion(reader: &mut Reader<'_>, entry: &Form, kind: ValueKind, place: Opt
         _ => form.invalid.clone().unwrap_or_default(),
     };
     let width = encoding.and_then(Encoding::registers).map_or(64, |registers| (registers * 16).min(64));
+    check_encoding(reader, entry, kind, place);
     Conversion {
+        encoding: encoding.or(form.encoding),
         mask: form.mask,
         shift: form.shift.unwrap_or(0),
         width: u8::try_from(width).unwrap_or(64),
@@ -339,6 +341,24 @@ fn conversion(reader: &mut Reader<'_>, entry: &Form, kind: ValueKind, place: Opt
         names: names(reader, entry, whole && encoding.is_some()),
         bits: bits(reader, entry),
         invalid,
+    }
+}
+
+/// Beyond registers only angles of NMEA are written in more than one way.
+fn check_encoding(reader: &mut Reader<'_>, entry: &Form, kind: ValueKind, place: Option<&Place>) {
+    let Some(encoding) = entry.form.encoding else { return };
+    let angle = matches!(encoding, Encoding::Latitude | Encoding::Longitude);
+    match place {
+        Some(Place::Field { .. }) if !angle => {
+            reader.problem_of(entry, "encoding", "must be latitude or longitude; fields have no other");
+        }
+        Some(Place::Field { .. }) if kind != ValueKind::Float => {
+            reader.problem_of(entry, "encoding", "is for points of type float");
+        }
+        Some(Place::Id | Place::Message { .. } | Place::Name(_)) => {
+            reader.problem_of(entry, "encoding", "is for registers and fields of sentences");
+        }
+        _ => {}
     }
 }
 

@@ -123,7 +123,11 @@ fn compile(reader: &mut Reader<'_>, file: &str, table: &DeTable<'_>) -> Option<C
         reader.problem(extra.at, &format!("points: there are {}; allowed are {POINTS_MAX}", forms.len()));
         forms.truncate(POINTS_MAX);
     }
-    let ids: Vec<String> = forms.iter().map(|(id, _)| id.clone()).collect();
+    let mut ids: Vec<String> = forms.iter().map(|(id, _)| id.clone()).collect();
+    if table.contains_key("others") {
+        // What is not named here may have any name.
+        ids.push("*".to_owned());
+    }
     sections::check_collection(reader, &collection, &ids);
     contents.collection = plain(collection);
     for (id, form) in forms {

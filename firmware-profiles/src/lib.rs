@@ -39,6 +39,7 @@ pub mod encoding;
 pub mod form;
 pub mod json;
 pub mod modbus;
+pub mod names;
 pub mod nmea;
 pub mod number;
 pub mod opcua;
@@ -46,6 +47,7 @@ pub mod overlay;
 pub mod pattern;
 pub mod point;
 mod read;
+pub mod samples;
 pub mod schema;
 pub mod shipped;
 pub mod sunspec;
@@ -247,6 +249,14 @@ impl Profile {
         let end = (0..=NAME_BYTES_MAX.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
         let name = name.get(..end.unwrap_or(0)).unwrap_or_default();
         SeriesDef::new(device, id, point.unit.clone()).of_kind(point.allowed.kind()).named(name)
+    }
+
+    /// As [`Profile::series`], of a reading: a point that the profile does not name is of its value's kind.
+    #[must_use]
+    pub fn series_of(&self, device: DeviceId, id: PointId, value: &Value) -> SeriesDef {
+        let is_known = self.point(id.as_str()).is_some();
+        let series = self.series(device, id);
+        if is_known { series } else { series.of_kind(value.kind().unwrap_or_default()) }
     }
 
     /// Judges a value, and gives it as one of the point's type. Null is allowed of every point.

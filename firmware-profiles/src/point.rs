@@ -2,7 +2,7 @@
 
 use crate::allowed::Allowed;
 use crate::conversion::Conversion;
-use crate::form::point::Access;
+use crate::form::point::{Access, Simulate};
 use crate::json::Pointer;
 use crate::modbus::Register;
 use crate::sunspec::ModelRegister;
@@ -57,4 +57,6 @@ pub struct Point {
     pub deadband: Option<f64>,
     /// Whether only changes are kept.
     pub on_change: bool,
+    /// How it moves in a simulated device.
+    pub simulate: Simulate,
 }

@@ -9,6 +9,8 @@ pub struct Shipped {
     pub name: &'static str,
     /// Its text.
     pub text: &'static str,
+    /// Its samples by name.
+    pub samples: &'static [(&'static str, &'static str)],
 }
 
 impl Shipped {
@@ -22,13 +24,33 @@ impl Shipped {
 }
 
 macro_rules! shipped {
-    ($($name:literal),* $(,)?) => {
-        [$(Shipped { name: $name, text: include_str!(concat!("../", $name, "/profile.toml")) }),*]
+    ($($name:literal [$($sample:literal),*]),* $(,)?) => {
+        [$(Shipped {
+            name: $name,
+            text: include_str!(concat!("../", $name, "/profile.toml")),
+            samples: &[$(($sample, include_str!(concat!("../", $name, "/samples/", $sample, ".toml")))),*],
+        }),*]
     };
 }
 
-/// All of them, by name.
-pub const ALL: &[Shipped] = &shipped!["eastron-sdm120", "eastron-sdm630", "linux-host"];
+/// All of them, by name, each with its samples.
+pub const ALL: &[Shipped] = &shipped![
+    "coap-sensor" ["room"],
+    "eastron-sdm120" ["home"],
+    "eastron-sdm630" ["three-phases"],
+    "json-http" ["message"],
+    "json-mqtt" ["message"],
+    "linux-host" ["values"],
+    "modbus-template" ["newer", "running"],
+    "nmea-gps" ["fix", "no-fix"],
+    "opcua-server" ["variables"],
+    "shelly-plus-plug" ["on", "sensor-fault"],
+    "sparkplug-node" ["birth"],
+    "sunspec-inverter" ["noon"],
+    "sunspec-inverter-float" ["noon"],
+    "tasmota-plug" ["telemetry"],
+    "zigbee2mqtt-temperature" ["reading"],
+];
 
 /// The one of this name.
 #[must_use]

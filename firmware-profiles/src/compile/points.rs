@@ -10,6 +10,7 @@ use crate::allowed::Allowed;
 use crate::conversion::{Conversion, NO_BIT};
 use crate::encoding::Encoding;
 use crate::form::PointForm;
+use crate::form::point::Simulate;
 use crate::form::protocol::{ModbusTable, Protocol};
 use crate::form::section::Collection;
 use crate::json;
@@ -54,6 +55,11 @@ pub fn point(reader: &mut Reader<'_>, contents: &Contents, id: &str, entry: &For
     if form.interval_ms == Some(0) {
         reader.problem_of(entry, "interval_ms", "must be 1 or more");
     }
+    if let Some(Simulate { low: Some(low), high: Some(high), .. }) = form.simulate
+        && (low > high || !low.is_finite() || !high.is_finite())
+    {
+        reader.problem_of(entry, "simulate", &format!("low {low} is above high {high}"));
+    }
     let deadband = form.deadband.or(collection.deadband);
     if deadband.is_some_and(|deadband| !deadband.is_finite() || deadband < 0.0) {
         reader.problem_of(entry, "deadband", "must be 0 or more");
@@ -69,6 +75,7 @@ pub fn point(reader: &mut Reader<'_>, contents: &Contents, id: &str, entry: &For
         interval_ms: form.interval_ms.unwrap_or(collection.interval_ms),
         deadband: deadband.filter(|_| matches!(kind, ValueKind::Float | ValueKind::Int)),
         on_change: collection.on_change,
+        simulate: form.simulate.clone().unwrap_or_default(),
     })
 }
 

@@ -92,9 +92,9 @@ pub fn rest(reader: &mut Reader<'_>, table: &DeTable<'_>, contents: &mut Content
     check_overlaps(reader, table, contents);
 }
 
-/// Whether an id is one of the profile's, or of one of its families.
+/// Whether an id is one of the profile's, or of one of its families, or of what it takes without a name.
 fn is_known(id: &str, ids: &[String]) -> bool {
-    let in_family = |known: &String| known.ends_with("/*") && matches(known, id);
+    let in_family = |known: &String| (known == "*" || known.ends_with("/*")) && matches(known, id);
     ids.iter().any(|known| known == id || in_family(known))
 }
 

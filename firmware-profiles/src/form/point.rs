@@ -92,6 +92,20 @@ pub struct PointForm {
     pub group: Option<String>,
     /// What has to be between two readings for the second to be kept.
     pub deadband: Option<f64>,
+    /// How it moves in a simulated device.
+    pub simulate: Option<Simulate>,
+}
+
+/// How a point moves in a simulated device.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Simulate {
+    /// Not below this; the point's min when not said.
+    pub low: Option<f64>,
+    /// Not above this; the point's max when not said.
+    pub high: Option<f64>,
+    /// Whether it only grows, from `low` on.
+    pub counts: bool,
 }
 
 /// The kinds of values, for the schema.

@@ -1,5 +1,7 @@
 //! The tables of protocols: how a profile's addresses are meant.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -171,6 +173,8 @@ pub struct SunSpecTable {
     pub port: u16,
     /// Longest that an answer takes.
     pub timeout_ms: u32,
+    /// The models of a simulated device, with their lengths.
+    pub simulated: BTreeMap<String, u16>,
 }
 
 impl Default for SunSpecTable {
@@ -181,6 +185,7 @@ impl Default for SunSpecTable {
             unit: 1,
             port: 502,
             timeout_ms: 1000,
+            simulated: BTreeMap::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json};
-use tideline_protocol::model::{ID_BYTES_MAX, PointId};
+use tideline_protocol::model::PointId;
 use tideline_protocol::value::{Quality, Value, ValueKind};
 
 use super::{DEVICE, Pointer, place};
@@ -12,6 +12,7 @@ use crate::allowed::check_kind;
 use crate::conversion::{BadValue, EncodeError, Raw, Reason};
 use crate::form::protocol::{Protocol, TimeAt, TimeUnit};
 use crate::modbus::{Decoded, PlanError};
+use crate::names::other_id;
 use crate::pattern::matches;
 use crate::point::{Place, Point};
 
@@ -107,10 +108,11 @@ impl Mapping {
         self.topics.keys().map(|topic| topic.replace(DEVICE, device.unwrap_or("+"))).collect()
     }
 
-    /// The device that a topic names, when it is one of the profile's.
+    /// The device that a topic names, when it is one of the profile's; nothing when topics name none. Of several ways to
+    /// read it the shortest name is meant: `a/availability` is the availability of `a`.
     #[must_use]
     pub fn device<'t>(&self, topic: &'t str) -> Option<&'t str> {
-        self.topics.keys().find_map(|pattern| device_of(pattern, topic)).filter(|device| !device.is_empty())
+        self.topics.keys().filter_map(|pattern| device_of(pattern, topic)).min_by_key(|device| device.len())
     }
 
     /// What a message says. None when its topic is none of the profile's.
@@ -118,10 +120,16 @@ impl Mapping {
     /// # Errors
     /// It is too long, or not what the profile says of its payload.
     pub fn read(&self, topic: &str, payload: &[u8]) -> Result<Option<Message>, MessageError> {
-        let matching = |pattern: &String| pattern.is_empty() || device_of(pattern, topic).is_some();
-        let mut matched = self.topics.iter().filter(|(pattern, _)| matching(pattern)).peekable();
-        let Some((pattern, _)) = matched.peek() else { return Ok(None) };
-        let device = device_of(pattern, topic).filter(|device| !device.is_empty()).map(str::to_owned);
+        let device = self.device(topic);
+        // A name with a slash might also be the name of another device and a part of its topic.
+        let own = |pattern: &&String| {
+            pattern.is_empty() || device_of(pattern, topic).is_some_and(|found| Some(found) == device)
+        };
+        let mut matched = self.topics.iter().filter(|(pattern, _)| own(pattern)).peekable();
+        if matched.peek().is_none() {
+            return Ok(None);
+        }
+        let device = device.filter(|device| !device.is_empty()).map(str::to_owned);
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(MessageError::TooLong(payload.len()));
         }
@@ -310,12 +318,6 @@ fn other_value(name: &str, json: &Json) -> Result<(Value, Quality), Reason> {
     let kind = value.kind().unwrap_or_default();
     let value = check_kind(name, kind, value).map_err(|error| Reason::Rejected(Box::new(error)))?;
     Ok((value, Quality::Good))
-}
-
-/// What is not allowed in ids becomes '-'.
-fn other_id(name: &str) -> Option<PointId> {
-    let clean = |c: char| if c.is_ascii_alphanumeric() || "._-/".contains(c) { c } else { '-' };
-    PointId::parse(&name.chars().map(clean).take(ID_BYTES_MAX).collect::<String>()).ok()
 }
 
 fn gather<'j>(json: &'j Json, path: String, most: usize, out: &mut Vec<(String, &'j Json)>) {

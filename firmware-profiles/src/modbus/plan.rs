@@ -45,6 +45,11 @@ impl Request {
     pub fn points(&self) -> impl Iterator<Item = &PointId> {
         self.points.iter().map(|(id, _)| id)
     }
+
+    /// Where these stand, in the same order.
+    pub(crate) fn registers(&self) -> impl Iterator<Item = &Register> {
+        self.points.iter().map(|(_, register)| register)
+    }
 }
 
 /// What an answer, or a message, says of a point.

@@ -189,7 +189,7 @@ impl Conversion {
         {
             let found = self.names.iter().find(|(_, known)| **known == name);
             let (raw, _) = found.ok_or("the profile has no raw number for it")?;
-            return Ok(raw.parse().map_or_else(|_| Raw::Text(raw.clone()), |raw| self.placed(raw)));
+            return raw.parse().map_or_else(|_| Ok(Raw::Text(raw.clone())), |raw| self.placed(raw));
         }
         match value {
             Value::Null => match self.invalid.first() {
@@ -199,11 +199,14 @@ impl Conversion {
             },
             Value::Text(text) if !self.bits.is_empty() => self.bits_of(text),
             Value::Text(text) => Ok(Raw::Text(text.to_string())),
-            Value::Bool(yes) => Ok(self.placed(i128::from(*yes))),
-            Value::Int(int) if self.is_plain(power) => Ok(self.placed(i128::from(*int))),
+            Value::Bool(yes) => {
+                let set = self.mask.map_or_else(|| 1 << self.shift.min(63), i128::from);
+                Ok(Raw::Whole(if *yes { set } else { 0 }))
+            }
+            Value::Int(int) if self.is_plain(power) => self.placed(i128::from(*int)),
             #[expect(clippy::cast_precision_loss, reason = "what is scaled is a double")]
-            Value::Int(int) => Ok(self.inverse(*int as f64, power, whole)),
-            Value::Float(float) => Ok(self.inverse(*float, power, whole)),
+            Value::Int(int) => self.inverse(*int as f64, power, whole),
+            Value::Float(float) => self.inverse(*float, power, whole),
         }
     }
 
@@ -239,8 +242,10 @@ impl Conversion {
         (bits & self.mask.map_or(i128::MAX, i128::from)) >> self.shift.min(63)
     }
 
-    fn placed(&self, whole: i128) -> Raw {
-        Raw::Whole(whole << self.shift.min(63))
+    fn placed(&self, whole: i128) -> Result<Raw, &'static str> {
+        let placed = whole << self.shift.min(63);
+        let others = self.mask.map_or(0, |mask| placed & !i128::from(mask));
+        if others == 0 { Ok(Raw::Whole(placed)) } else { Err("it does not fit into its bits") }
     }
 
     fn linear(&self, raw: f64, power: i16) -> Result<Value, Reason> {
@@ -253,9 +258,9 @@ impl Conversion {
         clippy::cast_possible_truncation,
         reason = "it saturates, and what is too great is refused after"
     )]
-    fn inverse(&self, value: f64, power: i16, whole: bool) -> Raw {
+    fn inverse(&self, value: f64, power: i16, whole: bool) -> Result<Raw, &'static str> {
         let raw = ten((value - self.offset) / self.scale, power.saturating_neg()).unwrap_or(f64::NAN);
-        if whole { self.placed(raw.round() as i128) } else { Raw::Real(raw) }
+        if whole { self.placed(raw.round() as i128) } else { Ok(Raw::Real(raw)) }
     }
 
     fn bit_names(&self, whole: i128) -> String {
@@ -270,7 +275,7 @@ impl Conversion {
             let found = self.bits.iter().find(|(_, known)| *known == name);
             whole |= 1 << found.ok_or("the profile has no such bit")?.0;
         }
-        Ok(self.placed(whole))
+        self.placed(whole)
     }
 }
 

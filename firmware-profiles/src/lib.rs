@@ -50,6 +50,7 @@ mod read;
 pub mod samples;
 pub mod schema;
 pub mod shipped;
+pub mod simulate;
 pub mod sunspec;
 
 use std::collections::BTreeMap;

@@ -235,6 +235,21 @@ fn what_does_not_fit_is_not_written() {
 }
 
 #[test]
+fn points_of_some_bits_are_written_into_these() {
+    let profile = profile(
+        "a = { type = \"bool\", address = \"0\", encoding = \"u16\", mask = 0x0100, access = \"write\" }\n\
+         b = { type = \"int\", unit = \"1\", min = 0, max = 99, address = \"0\", encoding = \"u16\", mask = 0x00F0, shift = 4, access = \"write\" }",
+    );
+    let words = |point: &str, value: Value| {
+        write(&profile, point, &value).map(|encoded| (encoded.words, encoded.is_shared))
+    };
+    assert_eq!(words("a", Value::Bool(true)), Ok((vec![0x0100], true)));
+    assert_eq!(words("a", Value::Bool(false)), Ok((vec![0], true)));
+    assert_eq!(words("b", Value::Int(15)), Ok((vec![0x00F0], true)));
+    assert!(words("b", Value::Int(16)).unwrap_err().to_string().ends_with("it does not fit into its bits"));
+}
+
+#[test]
 fn addresses_are_a_function_and_a_number() {
     let input = Function::Input;
     assert_eq!(address("holding:0x28", input), Ok((Function::Holding, 40)));

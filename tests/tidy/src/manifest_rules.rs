@@ -7,17 +7,21 @@ use serde_json::Value;
 use crate::{Repository, Violation};
 
 /// What a package of the product may use of the product. Packages under `tests/` may use all.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("tideline-protocol", &[]),
     ("tideline-link", &["tideline-protocol"]),
     ("tideline-profiles", &["tideline-protocol"]),
     ("tideline-spool", &["tideline-protocol"]),
+    ("tideline-pipeline", &["tideline-protocol", "tideline-profiles"]),
     ("tideline-store", &["tideline-protocol"]),
     ("tideline-formats", &["tideline-protocol"]),
     ("tideline-streams", &["tideline-protocol"]),
     ("tideline-promql", &[]),
     ("tideline-sql", &["tideline-protocol", "tideline-store"]),
-    ("edge-agent", &["tideline-protocol", "tideline-link", "tideline-profiles", "tideline-spool"]),
+    (
+        "edge-agent",
+        &["tideline-protocol", "tideline-link", "tideline-profiles", "tideline-pipeline", "tideline-spool"],
+    ),
     (
         "cloud-hub",
         &[

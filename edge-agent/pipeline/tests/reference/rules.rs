@@ -1,0 +1,156 @@
+//! The reference of rules.
+
+use std::collections::HashMap;
+
+use tideline_pipeline::definition::{Condition, Direction, Rule, Season};
+use tideline_protocol::value::Value;
+
+use super::model::{Reading, truth};
+
+const MS: i64 = 1_000_000;
+
+/// What is known of a rule and a series.
+#[derive(Default)]
+pub struct RuleModel {
+    has_fired: bool,
+    /// Since when it is otherwise than it was told, by the readings and by the clock.
+    since: Option<(i64, i64)>,
+    last_ns: Option<i64>,
+    pub last: Option<f64>,
+    pub heard_ns: Option<i64>,
+    before: Option<(i64, f64)>,
+    /// Count, mean and variance by hour.
+    usual: HashMap<i64, (u64, f64, f64)>,
+}
+
+impl RuleModel {
+    /// Whether a reading makes it fire (true) or clear (false).
+    pub fn judge(
+        &mut self,
+        rule: &Rule,
+        reading: &Reading,
+        now_ns: i64,
+    ) -> Result<Option<bool>, &'static str> {
+        if !reading.is_good() || reading.value == Value::Null {
+            return Ok(None);
+        }
+        self.heard_ns = Some(now_ns);
+        let is_absence = rule.condition == Condition::Absence {};
+        if !is_absence && self.last_ns.is_some_and(|last| reading.time_ns < last) {
+            return Ok(None);
+        }
+        let holds = self.holds(&rule.condition, reading)?;
+        self.last_ns = Some(reading.time_ns);
+        let Some(holds) = holds else { return Ok(None) };
+        self.last = match reading.value {
+            Value::Float(number) => Some(number),
+            _ => None,
+        };
+        if holds == self.has_fired {
+            self.since = None;
+            return Ok(None);
+        }
+        let (time_ns, clock_ns) = *self.since.get_or_insert((reading.time_ns, now_ns));
+        let passed = reading.time_ns.saturating_sub(time_ns).max(now_ns - clock_ns);
+        Ok((passed >= self.length(rule)).then(|| self.turn()))
+    }
+
+    /// Whether passing time makes it fire or clear, and when that was.
+    pub fn tick(&mut self, rule: &Rule, now_ns: i64) -> Option<(bool, i64)> {
+        let heard_ns = *self.heard_ns.get_or_insert(now_ns);
+        let length = self.length(rule);
+        if rule.condition == (Condition::Absence {}) {
+            let for_ns = i64::try_from(rule.for_ms).unwrap() * MS;
+            if now_ns - heard_ns < for_ns {
+                return None;
+            }
+            let was = std::mem::replace(&mut self.has_fired, true);
+            self.since = None;
+            return (!was).then_some((true, heard_ns + for_ns));
+        }
+        let (time_ns, clock_ns) = self.since?;
+        (now_ns - clock_ns >= length).then(|| (self.turn(), time_ns.saturating_add(length)))
+    }
+
+    fn turn(&mut self) -> bool {
+        self.since = None;
+        self.has_fired = !self.has_fired;
+        self.has_fired
+    }
+
+    fn length(&self, rule: &Rule) -> i64 {
+        let ms = if self.has_fired { rule.clear_for_ms } else { rule.for_ms };
+        i64::try_from(ms).unwrap() * MS
+    }
+
+    fn holds(&mut self, condition: &Condition, reading: &Reading) -> Result<Option<bool>, &'static str> {
+        let number = match (condition, reading.number()) {
+            (Condition::Absence {}, _) => return Ok(Some(false)),
+            (Condition::Expression { when, clear_when }, _) => {
+                let ends = clear_when.as_ref().filter(|_| self.has_fired);
+                return match ends {
+                    Some(ends) => truth(ends, reading).map(|ends| Some(!ends)),
+                    None => truth(when, reading).map(Some),
+                };
+            }
+            (_, Some(number)) => number,
+            (_, None) => return Err("a text is no number"),
+        };
+        let has_fired = self.has_fired;
+        let beyond = |value: f64, limit: f64, clear: Option<f64>| {
+            value > if has_fired { clear.unwrap_or(limit) } else { limit }
+        };
+        Ok(match condition {
+            Condition::Above { limit, clear } => Some(beyond(number, *limit, *clear)),
+            Condition::Below { limit, clear } => Some(beyond(-number, -limit, clear.map(|clear| -clear))),
+            Condition::Rate { limit, clear, direction } => {
+                let before = self.before.filter(|(time_ns, _)| *time_ns < reading.time_ns);
+                if before.is_some() || self.before.is_none() {
+                    self.before = Some((reading.time_ns, number));
+                }
+                before.map(|(time_ns, value)| {
+                    let rate = (number - value) / (reading.time_ns.saturating_sub(time_ns) as f64 / 1e9);
+                    let counted = match direction {
+                        Direction::Either => rate.abs(),
+                        Direction::Rise => rate,
+                        Direction::Fall => -rate,
+                    };
+                    beyond(counted, *limit, *clear)
+                })
+            }
+            Condition::ZScore { limit, clear, readings, warm_up, deviation_min, season, utc_offset_min } => {
+                let local = reading.time_ns.saturating_add(utc_offset_min * 60_000 * MS);
+                let hour = match season {
+                    Season::None => 0,
+                    Season::HourOfDay => local.div_euclid(3_600_000 * MS).rem_euclid(24),
+                };
+                let usual = self.usual.entry(hour).or_default();
+                number
+                    .is_finite()
+                    .then(|| score(usual, number, (*limit, *readings, *warm_up, *deviation_min)))
+                    .flatten()
+                    .map(|score| beyond(score, *limit, *clear))
+            }
+            Condition::Expression { .. } | Condition::Absence {} => None,
+        })
+    }
+}
+
+/// How far a number is from what is usual, which it then becomes part of.
+fn score(
+    (count, mean, variance): &mut (u64, f64, f64),
+    number: f64,
+    (limit, readings, warm_up, deviation_min): (f64, u64, u64, f64),
+) -> Option<f64> {
+    let deviation = variance.max(0.0).sqrt().max(deviation_min);
+    let score = (*count >= warm_up && deviation > 0.0).then(|| (number - *mean).abs() / deviation);
+    let mut away = number - *mean;
+    if score.is_some_and(|score| score > limit) {
+        away = away.signum() * limit * deviation;
+    }
+    *count = (*count + 1).min(readings);
+    let weight = 1.0 / *count as f64;
+    *mean += weight * away;
+    *variance = (1.0 - weight) * (*variance + weight * away * away);
+    score
+}

@@ -82,7 +82,7 @@ async fn it_syncs_on_command_reloads_on_sighup_and_ends_in_order() {
     until(path, |status| status.config.needs_restart == ["spool.quota_mb"]).await;
     let said = String::from_utf8(output(path, &["status"]).stdout).unwrap();
     let file = path.join("agent.toml").display().to_string();
-    for part in ["source   replay-1: 3 accepted, 0 rejected", &format!("config   {file}"), "spool.quota_mb"] {
+    for part in ["source   replay-1 (ended): 3 accepted, 0 rejected", &format!("config   {file}"), "spool.quota_mb"] {
         assert!(said.contains(part), "{part} is not in {said}");
     }
     let said = output(path, &["sync", "--json"]);

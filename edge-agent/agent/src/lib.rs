@@ -23,3 +23,5 @@ pub mod store;
 pub mod supervise;
 pub mod sync;
 pub mod uplink;
+
+pub use crate::run::Agent;

@@ -13,6 +13,7 @@ use crate::identity::IdentityFile;
 use crate::intake::Batching;
 use crate::source::Sources;
 use crate::status::Board;
+use crate::supervise::notify;
 use crate::uplink::routes::Routes;
 
 /// How often the file is looked at. A changed one is read when it has not changed since the last
@@ -78,6 +79,7 @@ impl Reloader {
 
     /// Reads the configuration again and applies it, or shows what is wrong with it.
     pub async fn reload(&mut self) {
+        notify::reloading();
         self.loaded = self.layers.file.as_deref().and_then(stamp);
         match self.layers.load() {
             Ok(config) => {
@@ -90,6 +92,7 @@ impl Reloader {
                 self.board.update(|status| status.config.error = Some(error));
             }
         }
+        notify::ready();
     }
 
     async fn apply(&mut self, config: Config) {

@@ -1,6 +1,9 @@
 //! `edge-agent run`: wires the parts together and takes them down in order.
 
+mod builder;
+
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,15 +16,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
 
+pub use self::builder::Agent;
 use crate::agreement::{Auditor, Questions};
 use crate::clock::{self, AgentClock};
-use crate::config::{Config, Layers};
+use crate::config::{Config, Layers, SourceConfig};
 use crate::identity::Identity;
 use crate::intake::Batching;
 use crate::reload::{Live, Reloader};
-use crate::source::{Outlets, Sources};
+use crate::source::{Make, Outlets, Sources};
 use crate::spooler::SpoolHandle;
 use crate::status::Board;
+use crate::supervise::notify;
 use crate::sync::{Syncer, Wake};
 use crate::uplink::Uplink;
 use crate::uplink::dial::Dialler;
@@ -34,6 +39,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the spool is told that it has grown older.
 const AGE_STEP: Duration = Duration::from_secs(10);
 
+/// A source of the program's own.
+pub type Custom = (SourceConfig, Make);
+
 /// Runs the agent until SIGTERM or SIGINT, and with `until_stdin_ends` until whoever started it has
 /// ended and so closed the other end of its stdin.
 ///
@@ -42,8 +50,27 @@ const AGE_STEP: Duration = Duration::from_secs(10);
 pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let hangup = signal(SignalKind::hangup())?;
     let parent = if until_stdin_ends { Some(end_of_stdin()?) } else { None };
+    let told = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = ended(parent) => {}
+        }
+    };
+    run_until(layers, Vec::new(), told).await
+}
+
+/// Runs the agent with these sources beside those of its configuration, until `stop` resolves.
+///
+/// # Errors
+/// The agent cannot start: not enrolled, spool or address in use.
+pub async fn run_until(
+    layers: Layers,
+    custom: Vec<Custom>,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let hangup = signal(SignalKind::hangup())?;
     let config = layers.load()?;
     let identity = Identity::load(&config.data_dir)?;
     let board = Board::default();
@@ -63,12 +90,14 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     let (batching, batching_now) = watch::channel(Batching::of(&config));
     let (out, intakes) = start_intakes(&config, &spool, &batching_now, &board);
     let age = tokio::spawn(count_age(spool.clone()));
+    let alive = tokio::spawn(notify::keep_alive(spool.clone()));
     let own_device = identity.file.agent.own_device();
     let shared = source::Shared { own_device, out, board: board.clone(), spool: spool.clone() };
     let enrolled = identity.file.clone();
     let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
     let (boot, clock) = (clock::boot().id, AgentClock::default());
-    let (socket_path, sources) = (serve::socket_path(&config.data_dir), Sources::new(shared));
+    let sources = custom.into_iter().fold(Sources::new(shared), |all, (config, make)| all.with(config, make));
+    let socket_path = serve::socket_path(&config.data_dir);
     let (agent, dialler) =
         (identity.file.agent.clone(), Dialler::of(identity, clock, &config)?.knowing(spool.state()));
     let (live, backfill) = (Live { batching, routes, enrolled, sources }, config.backfill);
@@ -88,19 +117,19 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     };
     let uplink = tokio::spawn(uplink.run());
     tracing::info!("agent runs");
+    notify::ready();
 
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = ended(parent) => {}
+        () = stop => {}
         () = reloader.run(hangup) => {}
     }
     tracing::info!("stopping");
+    notify::stopping();
     // An intake lives as long as a source may send, and so it lives on when all have come to
     // their end.
     reloader.stop();
     send_rest(intakes, &drain, uplink).await;
-    age.abort();
+    [age, alive].iter().for_each(JoinHandle::abort);
     spool.close().await;
     let _ = tokio::task::spawn_blocking(|| spool_thread.join()).await;
     // When another agent can start, which binds its own; and before this one is closed, so that that stays.

@@ -3,6 +3,7 @@
 //! What is to be done is decided by [`watched`], which does no I/O; here it is carried out. A supervisor
 //! never waits for its source in a way that the source could hang.
 
+pub mod notify;
 pub mod watched;
 
 use std::any::Any;

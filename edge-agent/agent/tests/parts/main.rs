@@ -4,6 +4,7 @@
 
 mod chooser;
 mod commands;
+mod custom;
 mod hub;
 mod intake;
 mod process;

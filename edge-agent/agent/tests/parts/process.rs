@@ -1,11 +1,12 @@
 //! `edge-agent run` as a process, with commands and signals beside it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use edge_agent::serve;
 use edge_agent::status::Status;
+use tokio::net::UnixDatagram;
 
 use crate::LONG;
 use crate::hub::Hub;
@@ -82,7 +83,9 @@ async fn it_syncs_on_command_reloads_on_sighup_and_ends_in_order() {
     until(path, |status| status.config.needs_restart == ["spool.quota_mb"]).await;
     let said = String::from_utf8(output(path, &["status"]).stdout).unwrap();
     let file = path.join("agent.toml").display().to_string();
-    for part in ["source   replay-1 (ended): 3 accepted, 0 rejected", &format!("config   {file}"), "spool.quota_mb"] {
+    for part in
+        ["source   replay-1 (ended): 3 accepted, 0 rejected", &format!("config   {file}"), "spool.quota_mb"]
+    {
         assert!(said.contains(part), "{part} is not in {said}");
     }
     let said = output(path, &["sync", "--json"]);
@@ -202,4 +205,55 @@ async fn on_a_full_disk_its_streams_give_up_by_their_policies_and_it_recovers_wi
     assert_eq!((status.account.produced, status.account.dropped), (ROWS * COLUMNS, given_up));
     agent.signal("-TERM");
     agent.0.wait().unwrap();
+}
+
+/// What the agent tells the service manager, one message after the other.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Manager {
+    fn new(folder: &Path) -> Self {
+        let path = folder.join("notify");
+        Self { socket: UnixDatagram::bind(&path).unwrap(), path }
+    }
+
+    /// Waits until it is told this.
+    async fn told(&self, wanted: &str) -> String {
+        let mut bytes = [0; 512];
+        let heard = async {
+            loop {
+                let count = self.socket.recv(&mut bytes).await.unwrap();
+                let text = String::from_utf8(bytes[..count].to_vec()).unwrap();
+                if text.lines().any(|line| line == wanted) {
+                    return text;
+                }
+            }
+        };
+        tokio::time::timeout(LONG, heard).await.expect("it is never told")
+    }
+}
+
+#[tokio::test]
+async fn the_service_manager_is_told_of_start_life_reload_and_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let hub = Hub::start();
+    hub.identity.save(path).unwrap();
+    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    std::fs::write(path.join("agent.toml"), "[http]\nlisten = \"\"\n").unwrap();
+    let manager = Manager::new(path);
+    let mut command = command(path, &["run"]);
+    command.env("NOTIFY_SOCKET", &manager.path).env("WATCHDOG_USEC", "200000");
+    let mut agent = Agent(command.spawn().unwrap());
+    manager.told("READY=1").await;
+    manager.told("WATCHDOG=1").await;
+    agent.signal("-HUP");
+    let reloading = manager.told("RELOADING=1").await;
+    assert!(reloading.contains("\nMONOTONIC_USEC="), "{reloading}");
+    manager.told("READY=1").await;
+    agent.signal("-TERM");
+    manager.told("STOPPING=1").await;
+    assert!(agent.0.wait().unwrap().success());
 }

@@ -7,6 +7,7 @@
 
 pub mod context;
 pub mod host;
+pub mod modbus;
 mod outlets;
 pub(crate) mod pulse;
 pub mod readings;
@@ -14,10 +15,12 @@ pub mod replay;
 pub mod rows;
 pub(crate) mod sources;
 pub mod statistics;
+pub mod tail;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tideline_protocol::model::PointId;
 
@@ -87,6 +90,16 @@ fn maker(config: &SourceConfig) -> Option<Make> {
         SourceKind::Host { interval_ms } => Arc::new(move || Box::new(host::HostSource { interval_ms })),
         SourceKind::Replay { path, rate, rows } => {
             let source = replay::ReplaySource { path, rate, rows };
+            Arc::new(move || Box::new(source.clone()))
+        }
+        SourceKind::Tail { path, interval_ms, from_end, rows } => {
+            let interval = Duration::from_millis(interval_ms);
+            let source = tail::TailSource { path, interval, from_end, rows };
+            Arc::new(move || Box::new(source.clone()))
+        }
+        SourceKind::Modbus { line, timeout_ms } => {
+            let (timeout, devices) = (timeout_ms.map(Duration::from_millis), config.devices.clone());
+            let source = modbus::ModbusSource { line, timeout, devices };
             Arc::new(move || Box::new(source.clone()))
         }
     })

@@ -11,7 +11,7 @@ use tideline_protocol::clocks::TOLERANCE_NS;
 use tideline_protocol::model::Account;
 use tideline_spool::StreamStats;
 
-pub use self::sources::{JitterStatus, SourceState, SourceStatus};
+pub use self::sources::{DeviceStatus, JitterStatus, SourceState, SourceStatus};
 
 /// State of the spool.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

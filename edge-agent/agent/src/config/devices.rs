@@ -1,22 +1,59 @@
 //! The devices of a configuration: what stands behind a source.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use tideline_profiles::Profile;
+use tideline_profiles::modbus::Plan;
 use tideline_protocol::model::DeviceId;
 use tideline_spool::StreamConfig;
 
-use super::SourceConfig;
 use super::read::{Reader, Section};
 use super::sources::Check;
+use super::{ModbusLine, SourceConfig, SourceKind};
 
 /// Most devices of an agent: each has a place in what is shown.
 const DEVICES_MAX: usize = 1_000;
 
+/// From the name of a profile to the profile, or why there is none.
+pub type Families<'f> = &'f dyn Fn(&str) -> Result<Profile, String>;
+
+/// The shipped profile of this name.
+///
+/// # Errors
+/// None is called so.
+pub fn shipped(name: &str) -> Result<Profile, String> {
+    let Some(shipped) = tideline_profiles::shipped::named(name) else {
+        let all: Vec<&str> = tideline_profiles::shipped::ALL.iter().map(|shipped| shipped.name).collect();
+        return Err(format!(
+            "there is no profile {name:?}; shipped are {}, and allowed is a path too",
+            all.join(", ")
+        ));
+    };
+    shipped.profile().map_err(|error| error.to_string())
+}
+
+/// The shipped profile of this name, or that of a file or folder.
+pub fn of_files(name: &str) -> Result<Profile, String> {
+    let path = Path::new(name);
+    let path = if path.is_dir() { path.join("profile.toml") } else { path.to_owned() };
+    if !name.contains(['/', '.']) && !path.exists() {
+        return shipped(name);
+    }
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{shown}: {error}"))?;
+    Profile::parse(&shown, &text).map_err(|error| error.to_string())
+}
+
 /// A device behind a source.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeviceConfig {
     /// Its id at the hub.
     pub id: DeviceId,
     /// Name or path of its profile; empty for none.
     pub profile: String,
+    /// That profile, as it is for its firmware.
+    pub family: Option<Arc<Profile>>,
     /// Where the source finds it, in the words of its protocol.
     pub address: String,
     /// Version of its firmware.
@@ -30,6 +67,7 @@ pub fn check(
     reader: &mut Reader<'_>,
     sections: Vec<(usize, Section)>,
     streams: &[StreamConfig],
+    families: Families<'_>,
     sources: &mut [SourceConfig],
 ) {
     if let Some((at, _)) = sections.get(DEVICES_MAX) {
@@ -50,7 +88,15 @@ pub fn check(
             }
         };
         let (source, profile, address) = (check.text("source"), check.text("profile"), check.text("address"));
-        let device = DeviceConfig { id, profile, address, firmware: some(check.text("firmware")), stream };
+        let firmware = some(check.text("firmware"));
+        let family = match family(&profile, firmware.as_deref(), families) {
+            Ok(family) => family,
+            Err(error) => {
+                check.problem(&format!("device.profile: {error}"));
+                continue;
+            }
+        };
+        let device = DeviceConfig { id, profile, family, address, firmware, stream };
         let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
         let Some(place) = names.iter().position(|name| *name == source) else {
             let allowed =
@@ -62,7 +108,44 @@ pub fn check(
             if source.devices.iter().any(|other| other.id == device.id) {
                 check.problem(&format!("device.id: {} is there twice behind {}", device.id, source.name));
             }
+            if let Err(problem) = fits(&device, &source.kind) {
+                check.problem(&problem);
+            }
             source.devices.push(device);
         }
     }
+}
+
+fn family(
+    name: &str,
+    firmware: Option<&str>,
+    families: Families<'_>,
+) -> Result<Option<Arc<Profile>>, String> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let profile = families(name)?;
+    profile.for_firmware(firmware).map(|profile| Some(Arc::new(profile))).map_err(|error| error.to_string())
+}
+
+/// Whether a source of this kind can find the device and understand it.
+fn fits(device: &DeviceConfig, kind: &SourceKind) -> Result<(), String> {
+    let SourceKind::Modbus { line, .. } = kind else { return Ok(()) };
+    let Some(profile) = &device.family else {
+        return Err(format!("device.profile: needed for kind {:?}", kind.name()));
+    };
+    Plan::of(profile).map_err(|error| format!("device.profile: {error}"))?;
+    let allowed = match line {
+        ModbusLine::Tcp { .. } => 0..=255,
+        ModbusLine::Rtu { .. } => 1..=247,
+    };
+    let unit = device.address.parse::<u8>().ok().filter(|unit| allowed.contains(unit));
+    if unit.is_none() && !device.address.is_empty() {
+        let (first, last) = (allowed.start(), allowed.end());
+        return Err(format!(
+            "device.address: {:?} is no unit; allowed are {first} to {last}, or none for that of the profile",
+            device.address
+        ));
+    }
+    Ok(())
 }

@@ -10,8 +10,8 @@ use tideline_protocol::session::BackfillBudget;
 use tideline_spool::StreamConfig;
 
 use super::{
-    Config, ConfigError, ENV_PREFIX, HUBS_MAX, KEYS, Key, Kind, REPEATED, SourceConfig, devices, sources,
-    streams,
+    Config, ConfigError, ENV_PREFIX, Families, HUBS_MAX, KEYS, Key, Kind, REPEATED, SourceConfig, devices,
+    sources, streams,
 };
 
 #[derive(Debug, Clone)]
@@ -185,12 +185,25 @@ fn number(section: &Section, name: &str) -> u64 {
     }
 }
 
-/// Reads a configuration. `file` names `text` in errors; `env` is the environment, of which only
+/// Reads a configuration, with shipped profiles only. `file` names `text` in errors; `env` is the environment, of which only
 /// the agent's own variables are looked at.
 ///
 /// # Errors
 /// All problems at once.
 pub fn parse(file: &str, text: &str, env: &[(String, String)]) -> Result<Config, ConfigError> {
+    parse_with(file, text, env, &devices::shipped)
+}
+
+/// As [`parse`], with another way from the names of profiles to profiles.
+///
+/// # Errors
+/// All problems at once.
+pub fn parse_with(
+    file: &str,
+    text: &str,
+    env: &[(String, String)],
+    families: Families<'_>,
+) -> Result<Config, ConfigError> {
     let mut reader = Reader { file, text, problems: Vec::new() };
     let mut sections: BTreeMap<&'static str, Section> = BTreeMap::new();
     let mut repeated = Repeated::default();
@@ -205,7 +218,7 @@ pub fn parse(file: &str, text: &str, env: &[(String, String)]) -> Result<Config,
     }
     let streams = streams::check(&mut reader, repeated.streams);
     let mut sources = sources::check(&mut reader, repeated.sources, &streams);
-    devices::check(&mut reader, repeated.devices, &streams, &mut sources);
+    devices::check(&mut reader, repeated.devices, &streams, families, &mut sources);
     let addresses = check_hubs(file, &sections).unwrap_or_else(|problem| {
         reader.problems.push(problem);
         Addresses::default()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use tideline_profiles::form::protocol::{Parity, Serial};
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::value::ValueKind;
 use tideline_spool::{DEFAULT_STREAM, StreamConfig};
@@ -11,6 +12,8 @@ use super::read::{Reader, Section, Value};
 use super::{DeviceConfig, KEYS, Kind};
 use crate::supervise::watched::Policy;
 
+/// The port of Modbus TCP.
+const MODBUS_PORT: u16 = 502;
 const NS_PER_S: u64 = 1_000_000_000;
 /// What a source is patient for unless it says otherwise, in s.
 const PATIENCE_S: u64 = 30;
@@ -87,6 +90,83 @@ pub enum SourceKind {
         /// What stands in it.
         rows: Rows,
     },
+    /// A file that grows.
+    Tail {
+        /// The file.
+        path: PathBuf,
+        /// Between two looks.
+        interval_ms: u64,
+        /// Whether it is read from its end on when it is met first.
+        from_end: bool,
+        /// What stands in it.
+        rows: Rows,
+    },
+    /// Devices on a Modbus bus.
+    Modbus {
+        /// How they are reached.
+        line: ModbusLine,
+        /// Longest wait for an answer, in ms; none for what each profile says.
+        timeout_ms: Option<u64>,
+    },
+}
+
+/// How the devices of a Modbus bus are reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModbusLine {
+    /// Over TCP.
+    Tcp {
+        /// host:port.
+        address: String,
+    },
+    /// Over a serial line.
+    Rtu {
+        /// The port.
+        path: PathBuf,
+        /// What the configuration says of the line.
+        given: SerialLine,
+    },
+}
+
+/// A serial line, as far as the configuration says it; the rest is as the profile has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SerialLine {
+    /// Bits a second.
+    pub baud: Option<u32>,
+    /// Bits of a character.
+    pub data_bits: Option<u8>,
+    /// Parity.
+    pub parity: Option<Parity>,
+    /// Bits that end a character.
+    pub stop_bits: Option<u8>,
+}
+
+impl ModbusLine {
+    /// Whether it is a serial line.
+    #[must_use]
+    pub const fn is_serial(&self) -> bool {
+        matches!(self, Self::Rtu { .. })
+    }
+
+    /// The settings of a serial line that is usually so.
+    #[must_use]
+    pub fn serial(&self, usual: Serial) -> Serial {
+        let Self::Rtu { given, .. } = self else { return usual };
+        Serial {
+            baud: given.baud.unwrap_or(usual.baud),
+            data_bits: given.data_bits.unwrap_or(usual.data_bits),
+            parity: given.parity.unwrap_or(usual.parity),
+            stop_bits: given.stop_bits.unwrap_or(usual.stop_bits),
+        }
+    }
+}
+
+impl std::fmt::Display for ModbusLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp { address } => f.write_str(address),
+            Self::Rtu { path, .. } => path.display().fmt(f),
+        }
+    }
 }
 
 impl SourceKind {
@@ -97,12 +177,15 @@ impl SourceKind {
             Self::Custom => "custom",
             Self::Host { .. } => "host",
             Self::Replay { .. } => "replay",
+            Self::Tail { .. } => "tail",
+            Self::Modbus { line: ModbusLine::Tcp { .. }, .. } => "modbus-tcp",
+            Self::Modbus { line: ModbusLine::Rtu { .. }, .. } => "modbus-rtu",
         }
     }
 }
 
 /// A source with its name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SourceConfig {
     /// Unique among the sources.
     pub name: String,
@@ -215,6 +298,20 @@ impl Check<'_, '_, '_> {
             "replay" => {
                 SourceKind::Replay { path: self.path("replay"), rate: self.number("rate"), rows: self.rows() }
             }
+            "tail" => SourceKind::Tail {
+                path: self.path("tail"),
+                interval_ms: self.number("interval_ms"),
+                from_end: self.text("begin") == "end",
+                rows: self.rows(),
+            },
+            "modbus-tcp" => {
+                let address = self.tcp_address(MODBUS_PORT);
+                self.modbus(ModbusLine::Tcp { address })
+            }
+            "modbus-rtu" => {
+                let (path, given) = (self.path("modbus-rtu"), self.serial());
+                self.modbus(ModbusLine::Rtu { path, given })
+            }
             _ => {
                 // One that is wrong has been told.
                 if !self.section.contains_key("kind") {
@@ -223,6 +320,41 @@ impl Check<'_, '_, '_> {
                 return None;
             }
         })
+    }
+
+    fn modbus(&self, line: ModbusLine) -> SourceKind {
+        SourceKind::Modbus { line, timeout_ms: Some(self.number("timeout_ms")).filter(|ms| *ms > 0) }
+    }
+
+    /// What the line is said to be; nothing and 0 leave it to the profile.
+    fn serial(&self) -> SerialLine {
+        let number = |key| Some(self.number(key)).filter(|number| *number > 0);
+        let small = |key| number(key).and_then(|number| u8::try_from(number).ok());
+        SerialLine {
+            baud: number("baud").and_then(|baud| u32::try_from(baud).ok()),
+            data_bits: small("data_bits"),
+            parity: match self.text("parity").as_str() {
+                "none" => Some(Parity::None),
+                "even" => Some(Parity::Even),
+                "odd" => Some(Parity::Odd),
+                _ => None,
+            },
+            stop_bits: small("stop_bits"),
+        }
+    }
+
+    /// host:port, with the usual port where none is given.
+    fn tcp_address(&mut self, port: u16) -> String {
+        let address = self.text("address");
+        let given = address.rsplit_once(':').filter(|_| !address.ends_with(']'));
+        match given {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => address,
+            None if !address.is_empty() => format!("{address}:{port}"),
+            _ => {
+                self.problem(&format!("source.address: {address:?} is none; allowed is host or host:port"));
+                address
+            }
+        }
     }
 
     fn path(&mut self, kind: &str) -> PathBuf {

@@ -25,7 +25,7 @@ fn all_problems_come_at_once_with_file_line_and_what_is_allowed() {
         "a.toml:3: spool.colour: unknown key; allowed are quota_mb",
         "a.toml:4: nonsense: unknown section; allowed are agent, spool",
         "a.toml:5: source.path: needed for kind \"replay\"",
-        "a.toml:8: source.kind: must be one of host, replay",
+        "a.toml:8: source.kind: must be one of host, replay, tail",
         "environment TIDELINE_AGENT_BATCH_ROWS_MAX: must be a whole number from 1 to 500000",
         "environment TIDELINE_AGENT_HTTP_LISTE: unknown variable; allowed are TIDELINE_AGENT_DATA_DIR",
     ] {
@@ -33,7 +33,10 @@ fn all_problems_come_at_once_with_file_line_and_what_is_allowed() {
     }
     assert_eq!(error.problems.len(), 7, "each is told once: {all}");
     let error = parse("a.toml", "[[source]]\nrate = 1\n", &[]).unwrap_err();
-    assert_eq!(error.problems, ["a.toml:1: source.kind: needed; allowed are host, replay"]);
+    assert_eq!(
+        error.problems,
+        ["a.toml:1: source.kind: needed; allowed are host, replay, tail, modbus-tcp, modbus-rtu"]
+    );
 }
 
 #[test]
@@ -114,11 +117,12 @@ fn columns_of_a_replay_may_be_given_types() {
 #[test]
 fn devices_belong_to_the_source_that_they_name() {
     let text = "[[source]]\nkind = \"host\"\nname = \"a\"\n[[device]]\nid = \"pump-1\"\nsource = \"a\"\n\
-        profile = \"sdm630\"\naddress = \"3\"\nfirmware = \"1.2\"\n";
+        profile = \"eastron-sdm630\"\naddress = \"3\"\nfirmware = \"1.2\"\n";
     let config = parse("a.toml", text, &[]).unwrap();
     let wanted = DeviceConfig {
         id: "pump-1".parse().unwrap(),
-        profile: "sdm630".into(),
+        profile: "eastron-sdm630".into(),
+        family: Some(std::sync::Arc::new(shipped("eastron-sdm630").unwrap())),
         address: "3".into(),
         firmware: Some("1.2".into()),
         stream: None,
@@ -136,6 +140,43 @@ fn devices_belong_to_the_source_that_they_name() {
         "a.toml:16: device.stream: there is no \"c\"; allowed are default",
         "a.toml:16: device.source: there is no \"b\"; allowed are a",
     ]) {
+        assert!(problem.starts_with(part), "{problem}: {part}");
+    }
+}
+
+#[test]
+fn a_modbus_bus_is_as_it_is_written_and_its_devices_must_fit() {
+    let text = "[[source]]\nkind = \"modbus-tcp\"\nname = \"hall\"\naddress = \"10.0.0.7\"\n\
+        [[source]]\nkind = \"modbus-rtu\"\nname = \"cellar\"\npath = \"/dev/ttyUSB0\"\nbaud = 19200\nparity = \"even\"\n\
+        timeout_ms = 300\n\
+        [[device]]\nid = \"meter-1\"\nsource = \"hall\"\nprofile = \"eastron-sdm630\"\naddress = \"255\"\n";
+    let config = parse("a.toml", text, &[]).unwrap();
+    let line = ModbusLine::Tcp { address: "10.0.0.7:502".into() };
+    assert_eq!(config.sources[0].kind, SourceKind::Modbus { line, timeout_ms: None });
+    let given = SerialLine {
+        baud: Some(19_200),
+        parity: Some(tideline_profiles::form::protocol::Parity::Even),
+        ..SerialLine::default()
+    };
+    let line = ModbusLine::Rtu { path: "/dev/ttyUSB0".into(), given };
+    assert_eq!(config.sources[1].kind, SourceKind::Modbus { line, timeout_ms: Some(300) });
+    let text = format!(
+        "{text}[[device]]\nid = \"m\"\nsource = \"cellar\"\nprofile = \"eastron-sdm630\"\naddress = \"248\"\n\
+         [[device]]\nid = \"n\"\nsource = \"cellar\"\n\
+         [[device]]\nid = \"o\"\nsource = \"hall\"\nprofile = \"linux-host\"\n\
+         [[device]]\nid = \"p\"\nsource = \"hall\"\nprofile = \"sdm\"\n\
+         [[source]]\nkind = \"modbus-tcp\"\naddress = \"10.0.0.7:fast\"\n"
+    );
+    let error = parse("a.toml", &text, &[]).unwrap_err();
+    let wanted = [
+        "a.toml:33: source.address: \"10.0.0.7:fast\" is none; allowed is host or host:port",
+        "a.toml:17: device.address: \"248\" is no unit; allowed are 1 to 247",
+        "a.toml:22: device.profile: needed for kind \"modbus-rtu\"",
+        "a.toml:25: device.profile: profile linux-host is of ",
+        "a.toml:29: device.profile: there is no profile \"sdm\"; shipped are eastron-sdm120",
+    ];
+    assert_eq!(error.problems.len(), wanted.len(), "{error}");
+    for (problem, part) in error.problems.iter().zip(wanted) {
         assert!(problem.starts_with(part), "{problem}: {part}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::status::{Board, JitterStatus};
+use crate::status::{Board, DeviceStatus, JitterStatus};
 
 /// Poll starts whose lateness is remembered: some minutes of one that polls each second.
 const WINDOW: usize = 512;
@@ -60,6 +60,18 @@ impl Statistics {
         self.board.known_source(&self.name, |source| {
             source.failures += 1;
             source.last_error = Some(error.to_owned());
+        });
+    }
+
+    /// Changes what is shown of a device behind it.
+    pub fn device(&self, id: &str, change: impl FnOnce(&mut DeviceStatus)) {
+        self.board.known_source(&self.name, |source| {
+            if let Some(device) = source.devices.iter_mut().find(|device| device.id == id) {
+                return change(device);
+            }
+            let mut device = DeviceStatus { id: id.to_owned(), ..DeviceStatus::default() };
+            change(&mut device);
+            source.devices.push(device);
         });
     }
 

@@ -64,6 +64,25 @@ pub struct JitterStatus {
     pub p99_ms: f64,
 }
 
+/// State of a device behind a source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// Its id.
+    pub id: String,
+    /// "answers", "refuses" (some of what it is asked), "silent", or nothing as long as that is not known.
+    pub state: String,
+    /// Polls that were begun.
+    pub polls: u64,
+    /// What failed but for time-outs.
+    pub failures: u64,
+    /// Requests that were not answered in time.
+    pub timeouts: u64,
+    /// Values that it gave and its profile rules out.
+    pub bad_values: u64,
+    /// The last thing that went wrong.
+    pub last_error: Option<String>,
+}
+
 /// State of a source.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SourceStatus {
@@ -101,6 +120,9 @@ pub struct SourceStatus {
     pub jitter: Option<JitterStatus>,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
+    /// The devices behind it, where it asks them one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceStatus>,
     /// How often some were rejected, for the log.
     #[serde(skip)]
     rejections: u64,

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 /// Longest line in bytes without its end: far more than rows have, and little to hold.
@@ -39,12 +40,17 @@ impl Place {
 pub struct Lines {
     file: BufReader<File>,
     place: Place,
+    // Whether the last line had an end.
+    has_end: bool,
+    // Whether it was too long, and its end was not there either.
+    is_cut: bool,
 }
 
 impl Lines {
     /// Opens the file at its beginning.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: BufReader::new(File::open(path)?), place: Place::default() })
+        let file = BufReader::new(File::open(path)?);
+        Ok(Self { file, place: Place::default(), has_end: true, is_cut: false })
     }
 
     /// How far it was read.
@@ -71,13 +77,52 @@ impl Lines {
         }
         self.place.offset += read;
         self.place.line += 1;
-        if read > LINE_BYTES_MAX && bytes.last() != Some(&b'\n') {
+        self.has_end = bytes.last() == Some(&b'\n');
+        if read > LINE_BYTES_MAX && !self.has_end {
             self.skip_rest()?;
             return Ok(Some(Err(format!("it has more than {LINE_BYTES_MAX} bytes"))));
         }
         let Ok(text) = std::str::from_utf8(&bytes) else { return Ok(Some(Err("it is no UTF-8".into()))) };
         let text = if self.place.offset == read { text.trim_start_matches(BYTE_ORDER_MARK) } else { text };
         Ok(Some(Ok(text.trim().to_owned())))
+    }
+
+    /// As [`Lines::next_line`], and nothing as long as the line has no end: somebody may still write it.
+    pub fn next_whole(&mut self) -> io::Result<Option<Result<String, String>>> {
+        if std::mem::take(&mut self.is_cut) {
+            self.skip_rest()?;
+            if self.is_cut {
+                return Ok(None);
+            }
+        }
+        let before = self.place;
+        let Some(line) = self.next_line()? else { return Ok(None) };
+        if self.has_end || self.is_cut {
+            return Ok(Some(line));
+        }
+        self.place = before;
+        self.file.seek(SeekFrom::Start(before.offset))?;
+        Ok(None)
+    }
+
+    /// Goes on behind the last byte.
+    pub fn skip_to_end(&mut self) -> io::Result<()> {
+        self.place.offset = self.file.seek(SeekFrom::End(0))?;
+        Ok(())
+    }
+
+    /// The first bytes of the file, as many as there are.
+    pub fn first_bytes(&self, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        let mut read = 0;
+        while let Some(room) = bytes.get_mut(read..).filter(|room| !room.is_empty()) {
+            match self.file.get_ref().read_at(room, read as u64)? {
+                0 => break,
+                more => read += more,
+            }
+        }
+        bytes.truncate(read);
+        Ok(bytes)
     }
 
     fn skip_rest(&mut self) -> io::Result<()> {
@@ -88,6 +133,7 @@ impl Lines {
             self.file.consume(skipped);
             self.place.offset += skipped as u64;
             if end.is_some() || skipped == 0 {
+                (self.has_end, self.is_cut) = (end.is_some(), end.is_none());
                 return Ok(());
             }
         }

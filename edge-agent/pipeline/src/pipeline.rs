@@ -93,11 +93,14 @@ impl Pipeline {
             };
             if self.keep {
                 outcome.rows.push(Row { stream: None, series: def, samples: samples.clone() });
+            } else if let Some(known) = self.registry.known_mut(series) {
+                known.spare = Some(def);
             }
             let column = Column { series, samples };
-            match self.entries.as_slice() {
-                [] => self.leave(None, column, &mut outcome),
-                entries => deliver(&mut self.stages, entries, column),
+            if self.entries.is_empty() {
+                self.leave(None, column, &mut outcome);
+            } else {
+                deliver(&mut self.stages, &self.entries, column);
             }
         }
         self.pass(now_ns, Occasion::Chunk, outcome)
@@ -110,9 +113,6 @@ impl Pipeline {
 
     /// Traces the readings of a device from now on, or of none.
     pub fn trace(&mut self, device: Option<DeviceId>) {
-        for known in self.registry.all_mut() {
-            known.is_traced = device.as_ref() == Some(&known.def.device);
-        }
         self.traced = device;
     }
 
@@ -179,18 +179,15 @@ impl Pipeline {
     }
 
     fn is_taken(&mut self, series: SeriesNo) -> bool {
-        let Self { from, registry, traced, .. } = self;
+        let Self { from, registry, .. } = self;
         let Some(known) = registry.known_mut(series) else { return false };
-        *known.is_taken.get_or_insert_with(|| {
-            known.is_traced = traced.as_ref() == Some(&known.def.device);
-            from.iter().any(|pattern| pattern.takes(&known.def))
-        })
+        *known.is_taken.get_or_insert_with(|| from.iter().any(|pattern| pattern.takes(&known.def)))
     }
 
     /// Readings leave the pipeline.
-    fn leave(&self, stream: Option<Arc<str>>, column: Column, outcome: &mut Outcome) {
-        if let Some(def) = self.registry.def(column.series) {
-            outcome.rows.push(Row { stream, series: def.clone(), samples: column.samples });
+    fn leave(&mut self, stream: Option<Arc<str>>, column: Column, outcome: &mut Outcome) {
+        if let Some(series) = self.registry.leaving(column.series) {
+            outcome.rows.push(Row { stream, series, samples: column.samples });
         }
     }
 

@@ -24,8 +24,8 @@ pub(crate) struct Known {
     pub def: SeriesDef,
     /// Whether the pipeline takes it from the sources; none before that was asked.
     pub is_taken: Option<bool>,
-    /// Whether its device is traced.
-    pub is_traced: bool,
+    /// A copy of the definition that came with readings, for those that leave: a copy less to make.
+    pub spare: Option<SeriesDef>,
 }
 
 /// All series that a pipeline knows.
@@ -43,7 +43,7 @@ impl Registry {
         }
         let number = SeriesNo::try_from(self.known.len()).ok().filter(|_| self.known.len() < SERIES_MAX)?;
         self.numbers.insert(def.clone(), number);
-        self.known.push(Known { def: def.clone(), is_taken: None, is_traced: false });
+        self.known.push(Known { def: def.clone(), is_taken: None, spare: None });
         Some(number)
     }
 
@@ -59,8 +59,10 @@ impl Registry {
         self.known(series).map(|known| &known.def)
     }
 
-    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Known> {
-        self.known.iter_mut()
+    /// The definition, to be given away.
+    pub fn leaving(&mut self, series: SeriesNo) -> Option<SeriesDef> {
+        let known = self.known_mut(series)?;
+        Some(known.spare.take().unwrap_or_else(|| known.def.clone()))
     }
 }
 

@@ -113,7 +113,7 @@ fn text(point: &Point, values: &[String], random: &mut Random) -> String {
         return if set.is_empty() { NO_BIT.to_owned() } else { set.join(", ") };
     }
     let at = random.below(u64::try_from(values.len()).unwrap_or(u64::MAX).max(1));
-    let chosen = values.iter().nth(usize::try_from(at).unwrap_or(0));
+    let chosen = values.get(usize::try_from(at).unwrap_or(0));
     chosen.cloned().unwrap_or_else(|| fitting(point, TEXT))
 }
 

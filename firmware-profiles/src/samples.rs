@@ -32,7 +32,6 @@ use crate::json;
 use crate::modbus::{self, Decoded, Plan};
 use crate::names::Names;
 use crate::nmea;
-use crate::number::Number;
 use crate::point::Place;
 use crate::read::Reader;
 use crate::sunspec::{self, Discovery, Step};
@@ -151,7 +150,7 @@ fn decode(profile: &Profile, sample: &Sample, report: &mut Report) -> Result<Rea
             let names = Names::of(profile);
             let values =
                 sample.came.iter().filter_map(|came| Some((came.name.as_deref()?, came.value.as_ref()?)));
-            values.filter_map(|(name, value)| names.read(name, &plain(value))).collect()
+            values.filter_map(|(name, value)| names.read(name, &value.value())).collect()
         }
     };
     Ok(decoded.into_iter().map(|decoded| (decoded.point.to_string(), decoded)).collect())
@@ -159,7 +158,7 @@ fn decode(profile: &Profile, sample: &Sample, report: &mut Report) -> Result<Rea
 
 fn compare(sample: &Sample, decoded: &Readings, report: &mut Report) {
     for (id, expected) in &sample.expected {
-        let expected = plain(expected);
+        let expected = expected.value();
         let problem = match decoded.get(id).map(|decoded| &decoded.outcome) {
             None => Some(format!("{id} has no reading; expected is {expected}")),
             Some(Err(bad)) => Some(format!("{id} {bad}; expected is {expected}")),
@@ -196,15 +195,6 @@ fn is_same(id: &str, value: &Value, expected: &Value) -> bool {
             (found - expected).abs() <= expected.abs() * TOLERANCE
         }
         (found, expected) => found == expected,
-    }
-}
-
-fn plain(scalar: &Scalar) -> Value {
-    match scalar {
-        Scalar::Bool(yes) => Value::Bool(*yes),
-        Scalar::Number(Number::Whole(whole)) => Value::Int(*whole),
-        Scalar::Number(Number::Real(real)) => Value::Float(*real),
-        Scalar::Text(text) => Value::Text(text.as_str().into()),
     }
 }
 

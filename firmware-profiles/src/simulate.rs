@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tideline_protocol::model::PointId;
 use tideline_protocol::value::{Value, ValueKind};
 
-use crate::allowed::Allowed;
+use crate::allowed::{Allowed, Whose};
 use crate::conversion::NO_BIT;
 use crate::encoding::Encoding;
 use crate::point::{Place, Point};
@@ -96,6 +96,11 @@ impl Device {
 
 /// The value after this one.
 fn moved(point: &Point, last: Option<&Value>, random: &mut Random) -> Value {
+    if let Some(value) = &point.simulate.value {
+        // As one of the point's type: 5 of a float is 5.0.
+        let whose = Whose { profile: "", point: "", unit: "" };
+        return point.allowed.judge(&whose, value.value()).unwrap_or(Value::Null);
+    }
     let changes = last.is_none() || random.below(STATE_STEPS) == 0;
     match (&point.allowed, last) {
         (Allowed::Float { .. } | Allowed::Int { .. }, _) => number(point, last, random),

@@ -6,7 +6,7 @@ use tideline_protocol::model::{ID_BYTES_MAX, NAME_BYTES_MAX, PointId, UNIT_BYTES
 use tideline_protocol::value::{VALUE_TEXT_BYTES_MAX, ValueKind};
 
 use super::Contents;
-use crate::allowed::Allowed;
+use crate::allowed::{Allowed, Whose};
 use crate::conversion::{Conversion, NO_BIT};
 use crate::encoding::Encoding;
 use crate::form::PointForm;
@@ -59,6 +59,13 @@ pub fn point(reader: &mut Reader<'_>, contents: &Contents, id: &str, entry: &For
         && (low > high || !low.is_finite() || !high.is_finite())
     {
         reader.problem_of(entry, "simulate", &format!("low {low} is above high {high}"));
+    }
+    let simulated = form.simulate.as_ref().and_then(|simulate| simulate.value.as_ref());
+    if let (Some(value), Some(allowed)) = (simulated, &allowed)
+        && let Err(error) =
+            allowed.judge(&Whose { profile: &contents.name, point: id, unit: "" }, value.value())
+    {
+        reader.problem_of(entry, "simulate", &error.to_string());
     }
     let deadband = form.deadband.or(collection.deadband);
     if deadband.is_some_and(|deadband| !deadband.is_finite() || deadband < 0.0) {

@@ -8,6 +8,7 @@ use tideline_protocol::value::ValueKind;
 
 use crate::encoding::Encoding;
 use crate::form::protocol::Order;
+use crate::form::section::Scalar;
 use crate::number::Number;
 
 /// What may be done with a point.
@@ -106,6 +107,8 @@ pub struct Simulate {
     pub high: Option<f64>,
     /// Whether it only grows, from `low` on.
     pub counts: bool,
+    /// What it is all the time.
+    pub value: Option<Scalar>,
 }
 
 /// The kinds of values, for the schema.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tideline_protocol::model::Class;
+use tideline_protocol::value::Value;
 
 use crate::encoding::Encoding;
 use crate::number::Number;
@@ -17,6 +18,19 @@ pub enum Scalar {
     Number(Number),
     /// A text.
     Text(String),
+}
+
+impl Scalar {
+    /// As a value of a reading.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        match self {
+            Self::Bool(yes) => Value::Bool(*yes),
+            Self::Number(Number::Whole(whole)) => Value::Int(*whole),
+            Self::Number(Number::Real(real)) => Value::Float(*real),
+            Self::Text(text) => Value::Text(text.as_str().into()),
+        }
+    }
 }
 
 /// `[identity]`: which devices are meant.

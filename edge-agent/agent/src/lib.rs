@@ -12,6 +12,7 @@ pub mod export;
 pub mod floor;
 pub mod identity;
 pub mod intake;
+pub mod profile;
 pub mod reload;
 pub mod resilience;
 pub mod run;

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use edge_agent::config::{self, Layers};
 use edge_agent::export::{self, Selection};
+use edge_agent::profile::{self, ProfileCommand};
 use edge_agent::{enroll, run, serve, store};
 use tideline_link::{console, errln, out, outln};
 use tideline_protocol::time::NS_PER_MS;
@@ -71,6 +72,11 @@ enum Command {
     Store {
         #[command(subcommand)]
         command: StoreCommand,
+    },
+    /// Test profiles of device families, and simulate devices by them
+    Profile {
+        #[command(subcommand)]
+        command: ProfileCommand,
     },
     /// Show or check the configuration
     Config {
@@ -188,6 +194,10 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
 }
 
 async fn command(args: Args) -> anyhow::Result<()> {
+    if let Command::Profile { command } = args.command {
+        // It is of no agent, so that no configuration has to be right.
+        return profile::carry_out(command).await;
+    }
     let layers = layers(&args);
     let data = layers.load()?.data_dir;
     match args.command {
@@ -230,6 +240,7 @@ async fn command(args: Args) -> anyhow::Result<()> {
             export_command(&data, &selection, out.as_deref()).await?;
         }
         Command::Store { command } => store_command(&command, &data)?,
+        Command::Profile { .. } => {}
         Command::Config { command: ConfigCommand::Print } => out!("{}", config::reference()),
         Command::Config { command: ConfigCommand::Check } => outln!("the configuration is valid"),
     }

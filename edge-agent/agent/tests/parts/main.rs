@@ -8,6 +8,7 @@ mod custom;
 mod hub;
 mod intake;
 mod process;
+mod profile;
 mod reload;
 mod resilience;
 mod serve;

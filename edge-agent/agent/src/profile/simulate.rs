@@ -1,0 +1,211 @@
+//! Simulated devices on the network: a server of Modbus TCP, a publisher of MQTT, lines of NMEA over TCP.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use tideline_link::outln;
+use tideline_profiles::simulate::registers::Registers;
+use tideline_profiles::simulate::{Device, pdu};
+use tideline_profiles::{Profile, Protocol, json, nmea};
+use tideline_protocol::time::{Clock as _, SystemClock};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, broadcast};
+use tokio::task::JoinSet;
+
+/// Most connections at once: a simulated device has to do with a few masters.
+const CONNECTIONS_MAX: usize = 64;
+/// Transaction, protocol and length of Modbus TCP, and the unit.
+const HEADER_BYTES: usize = 7;
+/// Most lines that a slow reader may be behind.
+const LINES_MAX: usize = 256;
+/// Most messages that wait for the broker.
+const MESSAGES_MAX: usize = 256;
+
+/// How a device is simulated.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Where a device of Modbus or NMEA listens
+    #[arg(long, default_value = "127.0.0.1:5020")]
+    pub listen: SocketAddr,
+    /// host:port of the broker that a device of MQTT publishes to
+    #[arg(long, default_value = "127.0.0.1:1883")]
+    pub broker: String,
+    /// The name that a device of MQTT has in its topics
+    #[arg(long, default_value = "simulated-1")]
+    pub device: String,
+    /// How often values move, in ms
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    pub interval_ms: u64,
+    /// The same seed gives the same values
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// End after this many seconds, not at Ctrl-C
+    #[arg(long)]
+    pub for_s: Option<u64>,
+}
+
+/// Serves a device until it is to end.
+///
+/// # Errors
+/// There is no simulation for its protocol, or its address cannot be taken.
+pub async fn run(profile: &Profile, options: Options) -> anyhow::Result<()> {
+    let end = async {
+        match options.for_s {
+            Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+            None => drop(tokio::signal::ctrl_c().await),
+        }
+    };
+    let device = Device::new(profile, options.seed);
+    let serve = async {
+        match profile.protocol() {
+            Protocol::Modbus(_) | Protocol::SunSpec(_) => modbus(device, &options).await,
+            Protocol::Mqtt(_) => mqtt(device, &options).await,
+            Protocol::Nmea(_) => lines(device, &options).await,
+            other => anyhow::bail!(
+                "a device of {} cannot be simulated; allowed are modbus, sunspec, mqtt, nmea",
+                other.as_str()
+            ),
+        }
+    };
+    tokio::select! {
+        served = serve => served,
+        () = end => Ok(()),
+    }
+}
+
+async fn bind(options: &Options) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(options.listen).await.with_context(|| format!("listen at {}", options.listen))
+}
+
+fn interval(options: &Options) -> tokio::time::Interval {
+    tokio::time::interval(Duration::from_millis(options.interval_ms))
+}
+
+fn say(device: &Device, what: &str, options: &Options) {
+    outln!("{} {what} (seed {})", device.profile().name(), options.seed);
+}
+
+async fn modbus(device: Device, options: &Options) -> anyhow::Result<()> {
+    let listener = bind(options).await?;
+    say(&device, &format!("answers Modbus TCP at {}", listener.local_addr()?), options);
+    let registers = Arc::new(Mutex::new(Registers::new(device)?));
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut ticks = interval(options);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => registers.lock().unwrap_or_else(PoisonError::into_inner).step(),
+            accepted = listener.accept() => {
+                let Ok((stream, peer)) = accepted else { continue };
+                let Ok(place) = room.clone().try_acquire_owned() else {
+                    tracing::warn!(%peer, "more connections than {CONNECTIONS_MAX}: closed");
+                    continue;
+                };
+                let registers = registers.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = answer(stream, &registers).await {
+                        tracing::debug!(%peer, %error, "connection ends");
+                    }
+                    drop(place);
+                });
+            }
+        }
+    }
+}
+
+/// Answers the requests of one connection, whatever unit they are for.
+async fn answer(mut stream: TcpStream, registers: &Mutex<Registers>) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    loop {
+        let mut header = [0; HEADER_BYTES];
+        stream.read_exact(&mut header).await?;
+        let [t0, t1, p0, p1, l0, l1, unit] = header;
+        // The length counts the unit.
+        let length = usize::from(u16::from_be_bytes([l0, l1]));
+        if (p0, p1) != (0, 0) || !(2..=pdu::PDU_BYTES_MAX + 1).contains(&length) {
+            return Err(std::io::Error::other(format!("no Modbus TCP: protocol {p0}.{p1}, length {length}")));
+        }
+        let mut request = vec![0; length - 1];
+        stream.read_exact(&mut request).await?;
+        let answer = pdu::answer(&mut registers.lock().unwrap_or_else(PoisonError::into_inner), &request);
+        let length = u16::try_from(answer.len() + 1).map_err(std::io::Error::other)?.to_be_bytes();
+        let mut frame = vec![t0, t1, 0, 0, length[0], length[1], unit];
+        frame.extend(answer);
+        stream.write_all(&frame).await?;
+    }
+}
+
+async fn lines(mut device: Device, options: &Options) -> anyhow::Result<()> {
+    let mapping = nmea::Mapping::of(device.profile())?;
+    let listener = bind(options).await?;
+    say(&device, &format!("tells its lines at {}", listener.local_addr()?), options);
+    let (out, _) = broadcast::channel::<String>(LINES_MAX);
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut ticks = interval(options);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {
+                device.step();
+                for line in mapping.lines(device.values())? {
+                    // Nobody has to listen.
+                    let _ = out.send(line);
+                }
+            }
+            accepted = listener.accept() => {
+                let Ok((mut stream, _)) = accepted else { continue };
+                let Ok(place) = room.clone().try_acquire_owned() else { continue };
+                let mut lines = out.subscribe();
+                tokio::spawn(async move {
+                    let _place = place;
+                    loop {
+                        match lines.recv().await {
+                            Ok(line) if stream.write_all(line.as_bytes()).await.is_ok() => {}
+                            Err(broadcast::error::RecvError::Lagged(_)) => {}
+                            _ => return,
+                        }
+                    }
+                });
+            }
+        }
+    }
+}
+
+async fn mqtt(mut device: Device, options: &Options) -> anyhow::Result<()> {
+    let mapping = json::Mapping::of(device.profile())?;
+    let (host, port) = options.broker.rsplit_once(':').context("--broker: must be host:port")?;
+    let port: u16 = port.parse().context("--broker: must be host:port")?;
+    let mut settings = MqttOptions::new(format!("tideline-simulate-{}", options.device), host, port);
+    settings.set_keep_alive(Duration::from_secs(15));
+    let (client, mut connection) = AsyncClient::new(settings, MESSAGES_MAX);
+    say(&device, &format!("publishes as {} to {}", options.device, options.broker), options);
+    let broker = options.broker.clone();
+    let retry = Duration::from_millis(options.interval_ms.max(500));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        loop {
+            match connection.poll().await {
+                Ok(Event::Incoming(Packet::ConnAck(_))) => tracing::info!(broker, "connected"),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(broker, %error, "no broker");
+                    tokio::time::sleep(retry).await;
+                }
+            }
+        }
+    });
+    let (clock, mut ticks) = (SystemClock::default(), interval(options));
+    loop {
+        ticks.tick().await;
+        device.step();
+        for (topic, payload) in mapping.messages(&options.device, device.values(), clock.wall_ns())? {
+            // A broker that is away for long gets what is then.
+            if let Err(error) = client.try_publish(topic, QoS::AtMostOnce, false, payload) {
+                tracing::debug!(%error, "not published");
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The commands on profiles, and a simulated device as a master finds it.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tideline_profiles::modbus::Plan;
+use tideline_profiles::{nmea, shipped};
+
+struct Said {
+    good: bool,
+    out: String,
+    err: String,
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edge-agent"));
+    command.arg("profile").args(args).env_remove("RUST_LOG");
+    command
+}
+
+fn run(args: &[&str]) -> Said {
+    let output = command(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Said { good: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// A device that is simulated until it is dropped.
+struct Simulated {
+    child: Child,
+    address: String,
+}
+
+impl Simulated {
+    fn start(profile: &str) -> Self {
+        let mut child = command(&["simulate", profile, "--listen", "127.0.0.1:0", "--interval-ms", "20"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split(" at ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+        assert!(line.ends_with("(seed 1)\n"), "{line}");
+        let address = address.to_owned();
+        Self { child, address }
+    }
+
+    fn connect(&self) -> TcpStream {
+        TcpStream::connect(&self.address).unwrap()
+    }
+}
+
+impl Drop for Simulated {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks over Modbus TCP, and checks what frames the answer.
+fn ask(stream: &mut TcpStream, number: u16, request: &[u8]) -> Vec<u8> {
+    let [high, low] = number.to_be_bytes();
+    let length = u8::try_from(request.len() + 1).unwrap();
+    stream.write_all(&[&[high, low, 0, 0, 0, length, 1], request].concat()).unwrap();
+    let mut header = [0; 7];
+    stream.read_exact(&mut header).unwrap();
+    assert_eq!((&header[..4], header[6]), (&[high, low, 0, 0][..], 1));
+    let mut answer = vec![0; usize::from(u16::from_be_bytes([header[4], header[5]])) - 1];
+    stream.read_exact(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn every_profile_that_ships_passes_its_samples() {
+    let listed = run(&["list", "--json"]);
+    let names: Vec<String> = listed
+        .out
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names.len(), shipped::ALL.len());
+    for name in names {
+        let said = run(&["test", &name]);
+        assert!(said.good, "{name}: {}{}", said.out, said.err);
+        assert!(!said.out.contains("without a sample"), "{name}: {}", said.out);
+    }
+}
+
+#[test]
+fn a_profile_of_ones_own_is_tested_in_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let write = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
+    write("profile.toml", &run(&["show", "modbus-template"]).out);
+    let said = run(&["test", path]);
+    assert!(!said.good && said.err.contains("has no samples"), "{}", said.err);
+    std::fs::create_dir(folder.path().join("samples")).unwrap();
+    let sample =
+        "about = \"own\"\n[[came]]\nregisters = \"holding:0\"\nhex = \"00c8\"\n[expected]\nsetpoint = 21\n";
+    write("samples/own.toml", sample);
+    let said = run(&["test", path]);
+    assert!(!said.good && said.out.contains("own: WRONG"), "{}", said.out);
+    assert!(said.out.contains("setpoint is 20 (good); expected is 21"), "{}", said.out);
+    write("samples/own.toml", &sample.replace("21", "20"));
+    let said = run(&["test", path, "--json"]);
+    let report: Value = serde_json::from_str(&said.out).unwrap();
+    assert!(said.good && report["ok"] == true && report["agreed"][0] == "setpoint", "{}", said.out);
+    write("profile.toml", "format = 1\nname = \"x\"\n[points]\na = { unti = \"V\" }\n");
+    let said = run(&["test", path]);
+    assert!(
+        said.err.contains("profile.toml:4: points.a.unti: unknown key; did you mean unit?"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn what_is_no_profile_is_told_with_those_that_are() {
+    let said = run(&["test", "eastron"]);
+    assert!(
+        !said.good && said.err.contains("allowed are a folder, a file, and coap-sensor, eastron-sdm120"),
+        "{}",
+        said.err
+    );
+    let said = run(&["simulate", "opcua-server", "--listen", "127.0.0.1:0"]);
+    assert!(!said.good && said.err.contains("a device of opcua cannot be simulated"), "{}", said.err);
+}
+
+#[test]
+fn the_schema_is_the_committed_one() {
+    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../firmware-profiles/profile.schema.json");
+    assert_eq!(run(&["schema"]).out, std::fs::read_to_string(committed).unwrap());
+}
+
+#[test]
+fn a_simulated_meter_answers_a_master() {
+    let device = Simulated::start("eastron-sdm630");
+    let plan = Plan::of(&shipped::named("eastron-sdm630").unwrap().profile().unwrap()).unwrap();
+    let mut stream = device.connect();
+    let (mut number, mut readings) = (0, 0);
+    for request in plan.groups.iter().flat_map(|group| &group.requests) {
+        let ([s0, s1], [c0, c1]) = (request.start.to_be_bytes(), request.count.to_be_bytes());
+        number += 1;
+        let answer = ask(&mut stream, number, &[request.function.code(), s0, s1, c0, c1]);
+        let words: Vec<u16> =
+            answer[2..].chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+        for decoded in plan.decode(request, &words) {
+            assert!(decoded.outcome.is_ok(), "{decoded:?}");
+            readings += 1;
+        }
+    }
+    assert!(readings > 50, "{readings}");
+    assert_eq!(ask(&mut stream, 99, &[4, 0xF0, 0, 0, 1]), [0x84, 2]);
+    // Values move: voltages of the three phases in two answers some time apart.
+    let voltages = |stream: &mut TcpStream| ask(stream, 1, &[4, 0, 0, 0, 6]);
+    let first = voltages(&mut stream);
+    assert!((0..100_000).any(|_| voltages(&mut stream) != first), "nothing moves");
+}
+
+#[test]
+fn what_is_no_request_costs_its_connection_alone() {
+    let device = Simulated::start("modbus-template");
+    let mut odd = device.connect();
+    odd.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(odd.read(&mut [0; 16]).unwrap_or(0), 0);
+    let mut stream = device.connect();
+    assert_eq!(ask(&mut stream, 1, &[6, 0, 0, 0, 215]), [6, 0, 0, 0, 215]);
+    assert_eq!(ask(&mut stream, 2, &[3, 0, 0, 0, 1]), [3, 2, 0, 215]);
+}
+
+#[test]
+fn a_simulated_receiver_tells_its_lines() {
+    let device = Simulated::start("nmea-gps");
+    let mapping = nmea::Mapping::of(&shipped::named("nmea-gps").unwrap().profile().unwrap()).unwrap();
+    let mut lines = BufReader::new(device.connect()).lines();
+    let mut readings = 0;
+    for _ in 0..6 {
+        let line = lines.next().unwrap().unwrap();
+        readings +=
+            mapping.read(line.as_bytes()).unwrap().iter().filter(|decoded| decoded.outcome.is_ok()).count();
+    }
+    assert!(readings >= 11, "{readings}");
+}

@@ -130,7 +130,9 @@ function deviceOf(id) {
   const offline = cut(id, now);
   const last = offline ? now - (second(now) - OFFLINE_S[0]) * 1000 : now - (now % 1000);
   return {
-    id, agent: id, state: points === 0 ? 'never' : offline ? 'offline' : 'online', transport: points && !offline ? 'quic' : null,
+    id, agent: id, title: id === 'pump-7' ? 'Inlet pump' : '', site: points ? 'north' : '', groups: [], tags: points ? { floor: '2' } : {},
+    about: points ? { profile: 'linux-host', firmware: '6.1.0', vendor: '', model: 'Debian 12', via: 'host' } : null,
+    state: points === 0 ? 'never' : offline ? 'offline' : 'online', transport: points && !offline ? 'quic' : null,
     software: points ? 'edge-agent 0.1.0' : null, connected_ms: points && !offline ? BEGAN : null,
     last_seen_ms: points ? last : null, last_reading_ms: points ? Math.floor(last) : null,
     rate: offline ? 0 : points, backlog: book.pending, ledger: book,

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Device } from '../src/api/client';
+import { facts, matches } from '../src/lib/about';
 import { reasons } from '../src/lib/missing';
 import { totals } from '../src/lib/totals';
 
@@ -8,7 +9,7 @@ function device(id: string, agent: string, more: Partial<Device> = {}): Device {
     produced: 10, stored: 7, pending: 3, dropped: 0, dropped_by: {}, refused: 0, duplicates: 0, lost: 1, restamped: 0, uncertain: 0, gaps: [], balanced: false, as_of_ms: null,
   };
   return {
-    id, agent, state: 'online', transport: null, software: null, connected_ms: null, last_seen_ms: null,
+    id, agent, title: '', site: '', groups: [], tags: {}, state: 'online', transport: null, software: null, connected_ms: null, last_seen_ms: null,
     last_reading_ms: null, rate: 2, backlog: 3, ledger, ...more,
   };
 }
@@ -22,6 +23,22 @@ describe('the sums of the fleet', () => {
   it('counts a revoked device as neither online nor offline', () => {
     const sum = totals([device('a', 'a', { state: 'offline', revoked: true }), device('b', 'b', { state: 'offline' })]);
     expect(sum).toMatchObject({ online: 0, offline: 1, revoked: 1 });
+  });
+});
+
+describe('what is known of a device', () => {
+  const about = { profile: 'eastron-sdm630', firmware: '', vendor: 'Eastron', model: 'SDM630', via: '' };
+  const meter = device('meter-1', 'gw', { title: 'Main meter', about, site: 'north', groups: ['power'], tags: { floor: '2', spare: '' } });
+
+  it('is told without what nobody said', () => {
+    const texts = facts(meter).map(({ name, text }) => `${name}: ${text}`);
+    expect(texts).toEqual(['Site: north', 'Groups: power', 'Tags: floor=2, spare', 'Made by: Eastron SDM630', 'Profile: eastron-sdm630']);
+    expect(facts(device('a', 'a'))).toEqual([]);
+  });
+
+  it('finds it, by any part of it or by its state in full', () => {
+    for (const typed of ['', 'METER', 'main', 'north', 'floor=2', 'sdm630', 'gw', 'online']) expect(matches(meter, typed)).toBe(true);
+    for (const typed of ['south', 'onlin', 'floor=3']) expect(matches(meter, typed)).toBe(false);
   });
 });
 

@@ -12,6 +12,7 @@ pub mod imports;
 pub mod jobs;
 pub mod last;
 pub mod ledger;
+pub mod marks;
 pub mod problem;
 pub mod prometheus;
 pub mod query;
@@ -32,7 +33,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post};
 use axum::{Extension, Router, middleware};
 use http_body_util::LengthLimitError;
 use tideline_store::{Check, CheckState};
@@ -63,6 +64,7 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         devices::add,
         devices::show,
         devices::events,
+        marks::patch,
         devices::revoke,
         strangers::list,
         strangers::adopt,
@@ -135,6 +137,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/device-tokens", get(device_tokens::list).post(device_tokens::create))
         .route("/device-tokens/{id}", delete(device_tokens::revoke))
         .route("/devices", post(devices::add))
+        .route("/devices/{id}", patch(marks::patch))
         .route("/devices/{id}/revoke", post(devices::revoke))
         .route("/devices/{id}/adopt", post(strangers::adopt))
         .route("/store/verify", post(store::verify))

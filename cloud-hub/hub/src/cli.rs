@@ -3,6 +3,7 @@
 mod backup;
 mod beside;
 mod dead;
+mod devices;
 mod export;
 mod files;
 mod import;
@@ -110,7 +111,7 @@ pub enum Command {
     DeviceToken(DeviceTokenCommand),
     /// Devices.
     #[command(subcommand)]
-    Device(DeviceCommand),
+    Device(devices::DeviceCommand),
     /// People.
     #[command(subcommand)]
     User(UserCommand),
@@ -204,42 +205,6 @@ pub enum EnrollTokenCommand {
         /// How long it can be used.
         #[arg(long, default_value = "24h", value_parser = parse_span)]
         ttl: Duration,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum DeviceCommand {
-    /// All devices.
-    List,
-    /// One device with its ledger.
-    Show {
-        /// The device's id.
-        id: String,
-        /// All that is known, every gap included, as JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Register a field device, so that the agent may write for it.
-    Add {
-        /// The device's id.
-        id: String,
-        /// The enrolled agent that it is behind.
-        #[arg(long, value_name = "AGENT")]
-        behind: String,
-    },
-    /// Register agents again that enrolled after the backup that the hub was restored from.
-    Adopt {
-        /// Their ids.
-        #[arg(required_unless_present = "all")]
-        ids: Vec<String>,
-        /// All that have asked since the hub started.
-        #[arg(long, conflicts_with = "ids")]
-        all: bool,
-    },
-    /// Shut an agent and all devices behind it out for good.
-    Revoke {
-        /// The id of the agent's own device.
-        id: String,
     },
 }
 
@@ -474,7 +439,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Demo(_) | Command::SqlWorker { .. } | Command::ParquetWorker { .. } => Ok(()),
         Command::EnrollToken(command) => beside::enroll_token(&HubSocket::of(&config), &command).await,
         Command::DeviceToken(command) => beside::device_token(&HubSocket::of(&config), &command).await,
-        Command::Device(command) => beside::device(&HubSocket::of(&config), &command).await,
+        Command::Device(command) => devices::device(&HubSocket::of(&config), &command).await,
         Command::User(command) => beside::user(&HubSocket::of(&config), &command).await,
         Command::Token(command) => beside::token(&HubSocket::of(&config), &command).await,
         Command::Query(args) => query::query(&HubSocket::of(&config), &args).await,

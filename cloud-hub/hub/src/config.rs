@@ -40,6 +40,8 @@ pub struct Config {
     pub influx_device_tags: Vec<String>,
     /// Labels of remote write that name the device, the first that is there.
     pub prometheus_device_labels: Vec<String>,
+    /// Whether devices that an agent names are registered behind it.
+    pub register_devices: bool,
     /// The host name or address that enrol tokens and agents are told.
     pub public_address: String,
     /// Seconds between sealing the hot rows into files.
@@ -99,6 +101,7 @@ impl Default for Config {
             names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             influx_device_tags: vec!["host".to_owned(), "device".to_owned()],
             prometheus_device_labels: vec!["instance".to_owned()],
+            register_devices: true,
             public_address: "localhost".to_owned(),
             flush_interval_s: 10,
             memory_mb: 512,
@@ -268,6 +271,13 @@ const OPTIONS: &[OptionDef] = &[
         allowed: "a host name or an IP address without a port",
         set: |c, t| host_is_sound(t).then(|| c.public_address = t.to_owned()),
         show: |c| quoted(&c.public_address),
+    },
+    OptionDef {
+        name: "devices.register",
+        meaning: "whether a device that an enrolled agent names for the first time is registered behind it; with false an operator does that with `cloud-hub device add`",
+        allowed: "true or false",
+        set: |c, t| t.parse().ok().map(|v| c.register_devices = v),
+        show: |c| c.register_devices.to_string(),
     },
     OptionDef {
         name: "store.flush_interval_s",

@@ -299,13 +299,7 @@ fn register(
     identity: &str,
     (agent, record): (&AgentId, &ImportRecord),
 ) -> Result<(), ImportError> {
-    let own = DeviceRecord {
-        agent: agent.to_string(),
-        key_hash: String::new(),
-        enrolled_ms: hub.now_ms(),
-        revoked: false,
-        last_seen_ms: None,
-    };
+    let own = DeviceRecord::behind(agent.to_string(), hub.now_ms());
     hub.metadata.change(|changes: &mut Changes| {
         changes.put(&importer.record_key(identity), record)?;
         match changes.find::<DeviceRecord>(agent.as_str())? {

@@ -8,16 +8,19 @@ mod door;
 mod links;
 mod refused;
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tideline_link::link::{FrameReceiver, FrameSender, Link, LinkError};
 use tideline_protocol::durability::{Batch, Durable};
-use tideline_protocol::model::{AgentId, Epoch, Gap, Seq};
+use tideline_protocol::model::{AgentId, DeviceId, Epoch, Gap, Seq};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentState, HubAction, HubSession, SessionError};
-use tideline_protocol::wire::{Frame, Hello, Message, RefuseCode, Report, Series, Settlement, WireError};
+use tideline_protocol::wire::{
+    DeviceCard, Frame, Hello, Message, RefuseCode, Report, Series, Settlement, WireError,
+};
 use tideline_store::{Opening, StoreError};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
@@ -32,6 +35,7 @@ use crate::hub::App;
 use crate::live::Happening;
 use crate::metadata::{Changes, DeviceRecord, MetadataError};
 use crate::presence::End;
+use crate::registry;
 use crate::secret::hex;
 use crate::telemetry::Metric;
 
@@ -276,6 +280,7 @@ impl Driver {
                     let (number, now_ms) = (self.entered.unwrap_or_default(), self.hub.now_ms());
                     self.hub.fleet.fares(&self.agent, number, health, now_ms);
                 }
+                HubAction::Devices(cards) => self.devices(cards).await?,
                 HubAction::Audit(epoch, asked) => self.audit(epoch, asked),
                 HubAction::Close => return Ok(true),
             }
@@ -387,18 +392,33 @@ impl Driver {
         self.session.refuse(code, reason);
     }
 
+    /// Notes what the agent says of its devices. One that it may not speak for costs it nothing here: readings of
+    /// it would.
+    async fn devices(&mut self, cards: Vec<DeviceCard>) -> Result<(), Ended> {
+        let agent = self.agent.clone();
+        let told = self.hub.blocking(move |hub| registry::tell(hub, &agent, cards)).await?;
+        if told.registered + told.changed > 0 {
+            tracing::info!(agent = %self.agent, registered = told.registered, changed = told.changed, "devices told of");
+        }
+        if let Some(first) = told.barred.first() {
+            tracing::warn!(agent = %self.agent, devices = told.barred.len(), first = %first, "devices are not the agent's");
+        }
+        Ok(())
+    }
+
     async fn define(&mut self, epoch: Epoch, series: Series) -> Result<(), Ended> {
-        for def in &series.defs {
-            if def.device != self.agent.own_device() {
-                let record: Option<DeviceRecord> = self.hub.metadata.find(def.device.as_str())?;
-                if record.is_none_or(|r| r.agent != self.agent.as_str() || r.revoked) {
-                    let (device, agent) = (&def.device, &self.agent);
-                    let reason = format!(
-                        "device {device} is not registered behind agent {agent}: `cloud-hub device add {device} --behind {agent}` does that"
-                    );
-                    self.refuse(RefuseCode::Identity, reason);
-                    return Ok(());
-                }
+        let own = self.agent.own_device();
+        let devices: BTreeSet<DeviceId> =
+            series.defs.iter().map(|def| &def.device).filter(|device| **device != own).cloned().collect();
+        let agent = self.agent.clone();
+        match self.hub.blocking(move |hub| registry::admit(hub, &agent, &devices)).await? {
+            Ok(0) => {}
+            Ok(new) => {
+                tracing::info!(agent = %self.agent, devices = new, "devices registered that it writes for")
+            }
+            Err(barred) => {
+                self.refuse(RefuseCode::Identity, barred.to_string());
+                return Ok(());
             }
         }
         match self.hub.store.define_series(self.agent.clone(), epoch, series).await {

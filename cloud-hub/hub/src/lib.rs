@@ -23,6 +23,7 @@ pub mod passwords;
 pub mod pki;
 pub mod places;
 pub mod presence;
+pub mod registry;
 pub mod secret;
 pub mod serve;
 pub mod sql;

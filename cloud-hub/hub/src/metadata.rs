@@ -4,19 +4,20 @@
 //! durable commit, which waits for the disk: call what changes something through [`crate::hub::Hub::blocking`].
 //! It must never hold readings or received ranges; those are the store's.
 
+mod records;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
-    WriteTransaction,
+    AccessGuard, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    StorageError, TableDefinition, WriteTransaction,
 };
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use tideline_protocol::model::SeriesDef;
-use tideline_streams::Life;
 
-use crate::presence::PresenceEvent;
+pub use records::{
+    Card, DeviceRecord, DeviceTokenRecord, EnrolRecord, ImportRecord, JobRecord, Marks, PresenceRecord,
+    Record, Role, SessionRecord, TokenRecord, UserRecord, WriteTokenRecord, WriterRecord, WriterSeriesRecord,
+};
 
 /// What went wrong with the metadata.
 #[derive(Debug, thiserror::Error)]
@@ -60,183 +61,6 @@ impl MetadataError {
     }
 }
 
-/// What a principal may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Everything.
-    Admin,
-    /// Reading.
-    Viewer,
-}
-
-impl Role {
-    /// The stable name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::Viewer => "viewer",
-        }
-    }
-}
-
-/// A record kind with a table of its own.
-pub trait Record: Serialize + DeserializeOwned + Clone {
-    /// The table's name.
-    const TABLE: &'static str;
-}
-
-macro_rules! record {
-    ($(#[$doc:meta])* $name:ident in $table:literal { $($(#[$fdoc:meta])* $field:ident: $kind:ty,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-        pub struct $name { $($(#[$fdoc])* pub $field: $kind,)* }
-        impl Record for $name { const TABLE: &'static str = $table; }
-    };
-}
-
-record! {
-    /// A registered device, by its id: an agent's own host, where the agent has the same id, or a
-    /// field device behind it.
-    DeviceRecord in "devices" {
-        /// The agent that may write for it.
-        agent: String,
-        /// SHA-256 of the public key in the agent's certificate, in hex; empty for a field device.
-        key_hash: String,
-        /// When it was enrolled or registered, Unix ms.
-        enrolled_ms: i64,
-        /// Whether it may no longer connect.
-        revoked: bool,
-        /// When it was last connected, Unix ms.
-        last_seen_ms: Option<i64>,
-    }
-}
-record! {
-    /// A token that lets one key enrol one device, by its id.
-    EnrolRecord in "enrol_tokens" {
-        /// The device.
-        device: String,
-        /// SHA-256 of the secret, in hex.
-        secret_hash: String,
-        /// When it ends, Unix ms.
-        expires_ms: i64,
-        /// SHA-256 of the first key that used it, in hex.
-        key_hash: Option<String>,
-    }
-}
-record! {
-    /// A person, by name.
-    UserRecord in "users" {
-        /// The password as a PHC string.
-        password: String,
-        /// What they may do.
-        role: Role,
-        /// When they were made, Unix ms.
-        created_ms: i64,
-    }
-}
-record! {
-    /// A program's token, by its id.
-    TokenRecord in "api_tokens" {
-        /// What it is for.
-        name: String,
-        /// What it may do.
-        role: Role,
-        /// SHA-256 of the secret, in hex.
-        secret_hash: String,
-        /// When it was made, Unix ms.
-        created_ms: i64,
-    }
-}
-record! {
-    /// A token that may write readings of some devices and nothing else, by its id.
-    WriteTokenRecord in "write_tokens" {
-        /// What it is for; its writer is called after it.
-        name: String,
-        /// The devices, each an id or the beginning of one and `*`.
-        devices: Vec<String>,
-        /// Whether it writes for registered devices only.
-        registered_only: bool,
-        /// SHA-256 of the secret, in hex.
-        secret_hash: String,
-        /// When it was made, Unix ms.
-        created_ms: i64,
-    }
-}
-record! {
-    /// The writer of a token, by its id in the place of an agent's.
-    WriterRecord in "writers" {
-        /// Its epoch, in hex.
-        epoch: String,
-    }
-}
-record! {
-    /// A part of a writer's dictionary, by the writer, its epoch and the number of the first series.
-    WriterSeriesRecord in "writer_series" {
-        /// In the order of their numbers.
-        series: Vec<SeriesDef>,
-    }
-}
-record! {
-    /// A file that was imported, by who did it and the hash of what it is.
-    ImportRecord in "imports" {
-        /// What the file was called.
-        name: String,
-        /// Who began it.
-        by: String,
-        /// How often it was imported before.
-        generation: u32,
-        /// Its series.
-        series: u64,
-        /// Its rows.
-        rows: u64,
-        /// The readings that it is stored as.
-        readings: u64,
-        /// Values that it has not.
-        nulls: u64,
-        /// Values that were not taken.
-        refused: u64,
-        /// The chunks that it is stored in.
-        chunks: u64,
-        /// When it was begun, Unix ms.
-        begun_ms: i64,
-    }
-}
-record! {
-    /// A stream job, by its name.
-    JobRecord in "jobs" {
-        /// Its definition as JSON, which was checked.
-        definition: String,
-        /// Where it is in its life.
-        life: Life,
-        /// When it was made, Unix ms.
-        created_ms: i64,
-        /// When its definition was last changed, Unix ms.
-        changed_ms: i64,
-    }
-}
-record! {
-    /// A token that a device proves itself with over MQTT, by its id.
-    DeviceTokenRecord in "device_tokens" {
-        /// The device, which is an agent of its own.
-        device: String,
-        /// SHA-256 of the secret, in hex.
-        secret_hash: String,
-        /// When it was made, Unix ms.
-        created_ms: i64,
-    }
-}
-record! {
-    /// A browser session, by SHA-256 of its cookie in hex.
-    SessionRecord in "sessions" {
-        /// Whose it is.
-        user: String,
-        /// When it ends, Unix ms.
-        expires_ms: i64,
-    }
-}
-
 const TABLES: [&str; 12] = [
     DeviceRecord::TABLE,
     EnrolRecord::TABLE,
@@ -251,14 +75,6 @@ const TABLES: [&str; 12] = [
     SessionRecord::TABLE,
     PresenceRecord::TABLE,
 ];
-
-record! {
-    /// The last changes of an agent's presence, by its id.
-    PresenceRecord in "presence" {
-        /// Oldest first.
-        events: Vec<PresenceEvent>,
-    }
-}
 
 /// The open file; cheap to clone.
 #[derive(Clone)]
@@ -421,6 +237,19 @@ impl Changes {
     pub fn find<R: Record>(&self, key: &str) -> Result<Option<R>, MetadataError> {
         let table = self.transaction.open_table(definition(R::TABLE))?;
         table.get(key)?.map(|bytes| parse(key, bytes.value())).transpose()
+    }
+
+    /// All records in the order of their keys.
+    ///
+    /// # Errors
+    /// The file fails or a record is damaged.
+    pub fn list<R: Record>(&self) -> Result<Vec<(String, R)>, MetadataError> {
+        let table = self.transaction.open_table(definition(R::TABLE))?;
+        let read = |entry: Result<(AccessGuard<'_, &str>, AccessGuard<'_, &[u8]>), StorageError>| {
+            let (key, bytes) = entry?;
+            Ok((key.value().to_owned(), parse(key.value(), bytes.value())?))
+        };
+        table.iter()?.map(read).collect()
     }
 
     /// Writes a record.

@@ -47,6 +47,22 @@ pub struct Device {
     pub id: String,
     /// The agent that speaks for it.
     pub agent: String,
+    /// A name for people.
+    pub title: String,
+    /// Its profile, as its agent says, like the next three.
+    pub profile: String,
+    /// Its firmware's version.
+    pub firmware: String,
+    /// Who made it.
+    pub vendor: String,
+    /// What the maker calls it.
+    pub model: String,
+    /// Where it is.
+    pub site: String,
+    /// Its groups, with commas.
+    pub groups: String,
+    /// Its tags, as JSON.
+    pub tags: String,
     /// Whether its agent is there.
     pub state: String,
     /// Whether its agent was shut out for good.

@@ -5,6 +5,7 @@
 //! readings, so that a kill neither loses nor repeats any.
 
 pub mod agreement;
+pub mod cards;
 pub mod clock;
 pub mod config;
 pub mod enroll;

@@ -18,6 +18,7 @@ use tokio::time::interval;
 
 pub use self::builder::Agent;
 use crate::agreement::{Auditor, Questions};
+use crate::cards::Cards;
 use crate::clock::{self, AgentClock};
 use crate::config::{Config, Layers, SourceConfig};
 use crate::identity::Identity;
@@ -92,7 +93,9 @@ pub async fn run_until(
     let age = tokio::spawn(count_age(spool.clone()));
     let alive = tokio::spawn(notify::keep_alive(spool.clone()));
     let own_device = identity.file.agent.own_device();
-    let shared = source::Shared { own_device, out, board: board.clone(), spool: spool.clone() };
+    let cards = Cards::default();
+    let shared =
+        source::Shared { own_device, out, board: board.clone(), spool: spool.clone(), cards: cards.clone() };
     let enrolled = identity.file.clone();
     let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
     let (boot, clock) = (clock::boot().id, AgentClock::default());
@@ -113,6 +116,7 @@ pub async fn run_until(
         boot,
         clock,
         backfill,
+        cards,
         questions,
     };
     let uplink = tokio::spawn(uplink.run());

@@ -29,6 +29,7 @@ use self::dial::{Dial, Dialled};
 use self::routes::Routes;
 use self::session::{Driver, Outdated, Progress};
 use crate::agreement::Questions;
+use crate::cards::Cards;
 use crate::clock::AgentClock;
 use crate::resilience::{Refusal, entropy};
 use crate::spooler::{SpoolHandle, SpoolState};
@@ -64,6 +65,8 @@ pub struct Uplink {
     pub clock: AgentClock,
     /// How much of the link old readings may take.
     pub backfill: BackfillBudget,
+    /// What is known of the devices.
+    pub cards: Cards,
     /// What the hub is to be asked.
     pub questions: Questions,
 }
@@ -289,6 +292,7 @@ impl Loop {
             drain: uplink.drain.clone(),
             progress: sender,
             health: self.health.subscribe(),
+            cards: uplink.cards.follow(),
             questions: uplink.questions.clone(),
             asked: None,
             sending: false,

@@ -18,6 +18,7 @@
 
 mod audit;
 mod body;
+mod devices;
 mod limits;
 
 use minicbor::{Decode, Encode};
@@ -27,6 +28,7 @@ pub use body::{
     Ack, Breaker, Carrier, Health, Hello, Lane, Ping, Pong, Refuse, RefuseCode, Report, Restamp, Run,
     RunEnvelope, Series, Settlement, WayHealth, Welcome,
 };
+pub use devices::{CARDS_PER_MESSAGE_MAX, DEVICES_ABILITY, DeviceCard, Devices};
 
 use crate::model::Gap;
 
@@ -193,6 +195,7 @@ messages! {
     11 Health(Health),
     12 Audit(Audit),
     13 Agreement(Agreement),
+    14 Devices(Devices),
 }
 
 /// A message with what goes around it.

@@ -12,8 +12,8 @@ use tideline_store::{GroupAnswer, GroupQuestion, SeriesId, SeriesState, StoreErr
 
 use super::problem::{ApiError, Problem};
 use super::query::{Beside, beside};
-use super::select::{Select, id_of};
-use super::shapes::{AggregateAnswer, AggregateRequest, Function, Having, ReadFrom};
+use super::select::{Select, id_of, meant};
+use super::shapes::{AggregateAnswer, AggregateRequest, Function, GroupBy, Having, ReadFrom};
 use crate::answers::{How, Question};
 use crate::hub::App;
 use crate::telemetry::Metric;
@@ -82,7 +82,14 @@ fn having(having: Option<&Having>) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn check(hub: &App, request: AggregateRequest) -> Result<(Checked, ReadFrom), ApiError> {
+fn check(hub: &App, mut request: AggregateRequest) -> Result<(Checked, ReadFrom), ApiError> {
+    let devices = meant(hub, &mut request.select.devices)?;
+    if let GroupBy::Groups(groups) = &mut request.group_by {
+        for group in groups {
+            let meant = meant(hub, &mut group.members)?;
+            group.members.extend(meant);
+        }
+    }
     let now_ns = hub.clock.wall_ns();
     let range = super::query::range(request.from.as_deref(), request.to.as_deref(), now_ns)?;
     functions(&request.functions, "functions")?;
@@ -104,7 +111,8 @@ fn check(hub: &App, request: AggregateRequest) -> Result<(Checked, ReadFrom), Ap
         steps.pop();
         steps.extend([again, Step::Tell(then.functions)]);
     }
-    let select = Select::of(request.select.devices, request.select.points, request.select.series)?;
+    let select =
+        Select::of(request.select.devices, request.select.points, request.select.series)?.meaning(devices)?;
     let grouping = Grouping::of(request.group_by)?;
     Ok((Checked { select, grouping, width, range, steps, told_ns }, request.tier))
 }

@@ -66,13 +66,7 @@ fn register(changes: &mut Changes, token: &DeviceTokenRecord) -> Result<(), ApiE
         Some(own) if own.revoked => conflict("revoked", format!("device {device} was revoked")),
         Some(_) => Ok(()),
         None => {
-            let record = DeviceRecord {
-                agent: device.clone(),
-                key_hash: String::new(),
-                enrolled_ms: token.created_ms,
-                revoked: false,
-                last_seen_ms: None,
-            };
+            let record = DeviceRecord::behind(device.clone(), token.created_ms);
             Ok(changes.put(device, &record)?)
         }
     }

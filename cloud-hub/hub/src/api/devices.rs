@@ -13,29 +13,26 @@ use tideline_store::DeviceInfo;
 
 use super::ledger::total;
 use super::problem::{ApiError, Problem};
-use super::shapes::{Device, DeviceEvents, DevicePage, DeviceRequest, DeviceState, Ledger, Uplink, Way};
+use super::select;
+use super::shapes::{
+    About, Device, DeviceEvents, DevicePage, DeviceRequest, DeviceState, Ledger, Uplink, Way,
+};
 use crate::hub::{App, Hub};
 use crate::imports::IMPORT_PREFIX;
 use crate::jobs::JOB_PREFIX;
-use crate::metadata::{Changes, DeviceRecord, MetadataError};
+use crate::metadata::{Card, Changes, DeviceRecord, MetadataError};
 use crate::presence::{PresenceEvent, Shown, State as PresenceState};
+use crate::registry::{DEVICES_MAX, Filter};
 use crate::when;
 use crate::writes::{WRITER_PREFIX, is_writer};
 
-/// Most registered devices; each takes a few hundred bytes of metadata.
-pub const DEVICES_MAX: u64 = 100_000;
 /// Longest page of devices or series.
 pub const PAGE_MAX: usize = 1000;
 /// The page when no limit is asked for.
 pub const PAGE_DEFAULT: usize = 200;
 
-/// Which page of a list.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Page {
-    limit: Option<usize>,
-    cursor: Option<String>,
-}
+/// How lists are cut into pages.
+pub struct Page;
 
 impl Page {
     /// Cuts the page out of a list that is sorted by `id`; gives the cursor of the next one.
@@ -64,13 +61,37 @@ impl Page {
     }
 }
 
+/// Which devices of the fleet.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listing {
+    limit: Option<usize>,
+    cursor: Option<String>,
+    agent: Option<String>,
+    site: Option<String>,
+    group: Option<String>,
+    profile: Option<String>,
+    tag: Option<String>,
+    q: Option<String>,
+}
+
 /// The fleet
 #[utoipa::path(get, path = "/api/v1/devices", operation_id = "devices",
-    params(("limit" = Option<usize>, Query, description = "Most devices, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before")),
+    params(("limit" = Option<usize>, Query, description = "Most devices, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before"), ("agent" = Option<String>, Query, description = "Those behind this agent, and its own"), ("site" = Option<String>, Query, description = "Those of this site"), ("group" = Option<String>, Query, description = "Those in this group"), ("profile" = Option<String>, Query, description = "Those of this profile"), ("tag" = Option<String>, Query, description = "Those with these tags, as key or key=value with commas"), ("q" = Option<String>, Query, description = "Those with this text in their id, title, maker or model")),
     responses((status = 200, description = "A page", body = DevicePage), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
-pub async fn list(State(hub): State<App>, Query(page): Query<Page>) -> Result<Json<DevicePage>, ApiError> {
-    let records = hub.metadata.list::<DeviceRecord>()?;
-    let (records, next) = Page::cut(page.limit, page.cursor.as_deref(), records, |(id, _)| id)?;
+pub async fn list(
+    State(hub): State<App>,
+    Query(listing): Query<Listing>,
+) -> Result<Json<DevicePage>, ApiError> {
+    let Listing { limit, cursor, agent, site, group, profile, tag, q } = listing;
+    let tags = select::listed(tag.as_deref()).map(|tag| match tag.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (tag, None),
+    });
+    let filter = Filter { agent, site, group, profile, tags: tags.collect(), text: q };
+    let mut records = hub.metadata.list::<DeviceRecord>()?;
+    records.retain(|(id, record)| filter.fits(id, record));
+    let (records, next) = Page::cut(limit, cursor.as_deref(), records, |(id, _)| id)?;
     Ok(Json(DevicePage { devices: views(&hub, &records)?, next }))
 }
 
@@ -108,13 +129,7 @@ pub async fn add(
             format!("{DEVICES_MAX} devices are registered; more are not allowed"),
         ));
     }
-    let record = DeviceRecord {
-        agent: agent.to_string(),
-        key_hash: String::new(),
-        enrolled_ms: hub.now_ms(),
-        revoked: false,
-        last_seen_ms: None,
-    };
+    let record = DeviceRecord::behind(agent.to_string(), hub.now_ms());
     let (id, new) = (device.to_string(), record.clone());
     let step = move |changes: &mut Changes| match changes.find::<DeviceRecord>(&id)? {
         Some(old) => Ok(Some(old)),
@@ -302,10 +317,20 @@ fn uplink(as_of_ms: i64, health: &Health) -> Uplink {
     }
 }
 
+fn about(card: Card) -> About {
+    let Card { profile, firmware, vendor, model, via } = card;
+    About { profile, firmware, vendor, model, via }
+}
+
 fn view(hub: &Hub, device: &DeviceId, record: &DeviceRecord, agent: &AgentView, info: DeviceInfo) -> Device {
     Device {
         id: device.to_string(),
         agent: record.agent.clone(),
+        title: record.marks.title.clone(),
+        about: record.card.clone().map(about),
+        site: record.marks.site.clone(),
+        groups: record.marks.groups.iter().cloned().collect(),
+        tags: record.marks.tags.clone(),
         state: agent.state,
         state_since_ms: agent.last.as_ref().map(|event| event.at_ms),
         state_reason: agent.last.as_ref().map(|event| event.reason),

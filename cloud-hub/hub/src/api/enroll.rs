@@ -233,13 +233,10 @@ fn bind(hub: &Hub, request: &EnrollRequest, key_hash: &str) -> Result<Bound, Api
         }
         changes.remove_where::<EnrolRecord>(|other, token| token.device == device && other != id)?;
         changes.put(id, &EnrolRecord { key_hash: Some(key_hash.to_owned()), ..token })?;
-        let record = DeviceRecord {
-            agent: device.clone(),
-            key_hash: key_hash.to_owned(),
-            enrolled_ms: now_ms,
-            revoked: false,
-            last_seen_ms: own.as_ref().and_then(|own| own.last_seen_ms),
-        };
+        let before = own.clone().unwrap_or_else(|| DeviceRecord::behind(device.clone(), now_ms));
+        let key_hash = key_hash.to_owned();
+        let record =
+            DeviceRecord { agent: device.clone(), key_hash, enrolled_ms: now_ms, revoked: false, ..before };
         changes.put(&device, &record)?;
         Ok(Bound { device, agent, key_changed: own.is_some() && !is_own })
     })

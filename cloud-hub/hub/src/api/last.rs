@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use super::problem::{ApiError, Problem};
-use super::select::{Select, id_of, listed};
+use super::select::{Select, id_of, listed, meant};
 use super::shapes::{LastOfSeries, LastPage, ReadingValue, unless_good};
 use crate::hub::App;
 use crate::when;
@@ -62,11 +62,10 @@ pub async fn last(
             hub.clock.wall_ns().saturating_sub(age)
         }
     };
-    let select = Select::of(
-        listed(query.device.as_deref()),
-        listed(query.point.as_deref()),
-        listed(query.series.as_deref()),
-    )?;
+    let mut devices = listed(query.device.as_deref()).collect();
+    let meant = meant(&hub, &mut devices)?;
+    let select = Select::of(devices, listed(query.point.as_deref()), listed(query.series.as_deref()))?
+        .meaning(meant)?;
     // A million series take a while.
     let work = tokio::task::spawn_blocking(move || {
         let at_ms = hub.now_ms();

@@ -7,6 +7,8 @@ use tideline_protocol::model::{DeviceId, PointId};
 use tideline_store::{SeriesMeta, SeriesState, Store};
 
 use super::problem::ApiError;
+use crate::hub::Hub;
+use crate::registry;
 
 /// Most names of one list.
 const NAMES_MAX: usize = 10_000;
@@ -65,15 +67,20 @@ impl Names {
                 out.exact.insert(name, Cell::new(false));
             }
         }
-        if out.exact.len() > NAMES_MAX || out.patterns.len() > PATTERNS_MAX {
+        out.check(what)?;
+        Ok(out)
+    }
+
+    fn check(&self, what: &str) -> Result<(), ApiError> {
+        if self.exact.len() > NAMES_MAX || self.patterns.len() > PATTERNS_MAX {
             let allowed = format!(
                 "{what}: {} names and {} patterns; allowed are {NAMES_MAX} and {PATTERNS_MAX}",
-                out.exact.len(),
-                out.patterns.len()
+                self.exact.len(),
+                self.patterns.len()
             );
             return Err(ApiError::bad("bad-select", allowed));
         }
-        Ok(out)
+        Ok(())
     }
 
     /// Whether no name was given, which means all.
@@ -129,6 +136,17 @@ impl Select {
         })
     }
 
+    /// The same with these devices too, of which some may have no readings.
+    ///
+    /// # Errors
+    /// They are too many.
+    pub fn meaning(mut self, devices: Vec<String>) -> Result<Self, ApiError> {
+        let seen = devices.into_iter().map(|device| (device, Cell::new(true)));
+        self.devices.exact.extend(seen);
+        self.devices.check("devices")?;
+        Ok(self)
+    }
+
     fn has(&self, meta: &SeriesMeta, id: &mut String) -> bool {
         let named = |names: &Names, name: &str| names.is_empty() || names.has(name);
         // Both are asked, so that each name which there is counts as seen.
@@ -175,6 +193,16 @@ fn find_one(store: &Store, name: &str) -> Result<SeriesState, ApiError> {
     let device = DeviceId::parse(device).map_err(|error| bad(&error))?;
     let point = PointId::parse(point).map_err(|error| bad(&error))?;
     store.state(&device, &point).ok_or_else(|| ApiError::not_found("series", name))
+}
+
+/// Takes the selectors, as `@site=north`, out of a list of devices, and gives the devices that they stand for.
+///
+/// # Errors
+/// One is no selector, or no device fits it.
+pub fn meant(hub: &Hub, devices: &mut Vec<String>) -> Result<Vec<String>, ApiError> {
+    let (selectors, names) = std::mem::take(devices).into_iter().partition(|name| name.starts_with('@'));
+    *devices = names;
+    registry::resolve(hub, selectors)?.map_err(|reason| ApiError::bad("bad-select", reason))
 }
 
 /// The names of a list with commas.

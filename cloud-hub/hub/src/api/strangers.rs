@@ -5,11 +5,12 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use tideline_protocol::model::AgentId;
 
-use super::devices::{DEVICES_MAX, not_reserved, one};
+use super::devices::{not_reserved, one};
 use super::problem::{ApiError, Problem};
 use super::shapes::{Device, Stranger, StrangerList};
 use crate::hub::App;
 use crate::metadata::{Changes, DeviceRecord, MetadataError};
+use crate::registry::DEVICES_MAX;
 
 /// Agents with a certificate of this hub that are not registered and asked since it started
 #[utoipa::path(get, path = "/api/v1/strangers", operation_id = "strangers",
@@ -43,13 +44,8 @@ pub async fn adopt(
             format!("{DEVICES_MAX} devices are registered, which is the limit"),
         ));
     }
-    let record = DeviceRecord {
-        agent: agent.to_string(),
-        key_hash: stranger.key_hash,
-        enrolled_ms: hub.now_ms(),
-        revoked: false,
-        last_seen_ms: None,
-    };
+    let record =
+        DeviceRecord { key_hash: stranger.key_hash, ..DeviceRecord::behind(agent.to_string(), hub.now_ms()) };
     let new = record.clone();
     let step = move |changes: &mut Changes| match changes.find::<DeviceRecord>(&new.agent)? {
         Some(_) => Ok(false),

@@ -84,13 +84,7 @@ fn keep(hub: &Hub, id: &str, record: WriteTokenRecord, writer: &AgentId) -> Resu
             }
             Some(_) => {}
             None => {
-                let own = DeviceRecord {
-                    agent: writer.to_string(),
-                    key_hash: String::new(),
-                    enrolled_ms: record.created_ms,
-                    revoked: false,
-                    last_seen_ms: None,
-                };
+                let own = DeviceRecord::behind(writer.to_string(), record.created_ms);
                 changes.put(writer.as_str(), &own)?;
             }
         }

@@ -4,12 +4,10 @@ use std::io::BufRead as _;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tideline_link::{out, outln};
+use tideline_link::outln;
 
-use super::show;
 use super::socket::{HubSocket, escape};
-use super::{DeviceCommand, DeviceTokenCommand, EnrollTokenCommand, TokenCommand, UserCommand};
-use cloud_hub::api::shapes::{DevicePage, StrangerList};
+use super::{DeviceTokenCommand, EnrollTokenCommand, TokenCommand, UserCommand};
 use cloud_hub::secret;
 use cloud_hub::when::show_ms;
 
@@ -31,78 +29,6 @@ pub async fn enroll_token(hub: &HubSocket, command: &EnrollTokenCommand) -> Resu
     let made = hub.post("/api/v1/enroll-tokens", &json!({"device": device, "ttl_s": ttl.as_secs()})).await?;
     outln!("{}", text(&made, "token"));
     Ok(())
-}
-
-/// `device list|show|add|revoke`.
-pub async fn device(hub: &HubSocket, command: &DeviceCommand) -> Result<()> {
-    match command {
-        DeviceCommand::List => list_devices(hub).await?,
-        DeviceCommand::Show { id, json } => {
-            let path = format!("/api/v1/devices/{}", escape(id));
-            if *json {
-                outln!("{:#}", hub.get(&path).await?);
-            } else {
-                out!("{}", show::device(&hub.get_as(&path).await?));
-            }
-        }
-        DeviceCommand::Add { id, behind } => {
-            hub.post("/api/v1/devices", &json!({"id": id, "agent": behind})).await?;
-            outln!("{id} is registered behind {behind}");
-        }
-        DeviceCommand::Adopt { ids, all } => adopt(hub, ids, *all).await?,
-        DeviceCommand::Revoke { id } => {
-            hub.post(&format!("/api/v1/devices/{}/revoke", escape(id)), &Value::Null).await?;
-            outln!("{id} is revoked");
-        }
-    }
-    Ok(())
-}
-
-async fn adopt(hub: &HubSocket, ids: &[String], all: bool) -> Result<()> {
-    let mut ids = ids.to_vec();
-    if all {
-        let asked: StrangerList = hub.get_as("/api/v1/strangers").await?;
-        ids = asked.strangers.into_iter().map(|stranger| stranger.agent).collect();
-        if ids.is_empty() {
-            outln!("no agent that is not registered has asked since the hub started");
-        }
-    }
-    for id in ids {
-        hub.post(&format!("/api/v1/devices/{}/adopt", escape(&id)), &Value::Null).await?;
-        outln!("{id} is registered again");
-    }
-    Ok(())
-}
-
-async fn list_devices(hub: &HubSocket) -> Result<()> {
-    let mut page: DevicePage = hub.get_as("/api/v1/devices?limit=1000").await?;
-    outln!(
-        "{:<24} {:<24} {:<8} {:>12} {:>12}  last seen",
-        "device",
-        "behind",
-        "state",
-        "readings",
-        "pending"
-    );
-    loop {
-        for device in &page.devices {
-            let state = match device.state {
-                _ if device.revoked => "revoked",
-                state => state.as_str(),
-            };
-            // What is pending is known of an agent and not of each device behind it.
-            let (behind, pending) = if device.agent == device.id {
-                ("-", device.backlog.to_string())
-            } else {
-                (device.agent.as_str(), "-".to_owned())
-            };
-            let seen = device.last_seen_ms.map_or_else(|| "-".to_owned(), show_ms);
-            let (id, readings) = (&device.id, device.readings);
-            outln!("{id:<24} {behind:<24} {state:<8} {readings:>12} {pending:>12}  {seen}");
-        }
-        let Some(next) = page.next else { return Ok(()) };
-        page = hub.get_as(&format!("/api/v1/devices?limit=1000&cursor={}", escape(&next))).await?;
-    }
 }
 
 /// `user create|list|revoke`.

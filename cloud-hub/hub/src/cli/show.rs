@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cloud_hub::api::shapes::{Device, Ledger};
+use cloud_hub::api::shapes::{About, Device, Ledger};
 use cloud_hub::when::show_ms;
 
 /// How many gaps are shown; a lossy link may have left thousands.
@@ -29,9 +29,32 @@ fn head(out: &mut String, device: &Device) -> std::fmt::Result {
     if device.agent != device.id {
         writeln!(out, "behind    {}, whose ledger this is", device.agent)?;
     }
+    if let Some(About { profile, firmware, vendor, model, via }) = &device.about {
+        let known = [("profile", profile), ("firmware", firmware), ("made by", vendor), ("model", model)];
+        let known = known.iter().filter(|(_, text)| !text.is_empty());
+        let known: Vec<String> = known.map(|(what, text)| format!("{what} {text}")).collect();
+        writeln!(out, "about     {}", known.join(", "))?;
+        if !via.is_empty() {
+            writeln!(out, "read by   {via}")?;
+        }
+    }
+    marks(out, device)?;
     writeln!(out, "seen      {}, newest reading {}", at(device.last_seen_ms), at(device.last_reading_ms))?;
     let (readings, late, rate) = (device.readings, device.late, device.rate);
     writeln!(out, "readings  {readings} of this device, {late} of them came late, {rate:.1} a second")
+}
+
+fn marks(out: &mut String, device: &Device) -> std::fmt::Result {
+    let tags: Vec<String> = device.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let (groups, tags) = (device.groups.join(", "), tags.join(", "));
+    for (what, text) in
+        [("title", &device.title), ("site", &device.site), ("groups", &groups), ("tags", &tags)]
+    {
+        if !text.is_empty() {
+            writeln!(out, "{what:<9} {text}")?;
+        }
+    }
+    Ok(())
 }
 
 fn ledger(out: &mut String, device: &Device) -> std::fmt::Result {
@@ -92,6 +115,11 @@ mod tests {
         let shown = Device {
             id: "pump-1".to_owned(),
             agent: "gateway".to_owned(),
+            title: "Inlet".to_owned(),
+            about: Some(About { vendor: "Eastron".to_owned(), via: "modbus".to_owned(), ..About::default() }),
+            site: "north".to_owned(),
+            groups: vec!["water".to_owned(), "old".to_owned()],
+            tags: [("floor".to_owned(), "2".to_owned())].into(),
             state: DeviceState::Online,
             state_since_ms: None,
             state_reason: None,
@@ -112,6 +140,10 @@ mod tests {
         for part in [
             "device    pump-1 (online, over mqtt)\n",
             "behind    gateway",
+            "about     made by Eastron\n",
+            "read by   modbus\n",
+            "title     Inlet\n",
+            "groups    water, old\ntags      floor=2\n",
             "20000 produced = 15000 stored + 0 pending + 5000 dropped + 0 refused + 0 lost\n",
             "dropped   4000 readings: quota\n",
             "dropped   1000 readings: expired\n",

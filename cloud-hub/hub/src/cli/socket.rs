@@ -81,6 +81,14 @@ impl HubSocket {
         self.ask(Method::PUT, path, Some(body)).await
     }
 
+    /// Changes parts of something.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
+        self.ask(Method::PATCH, path, Some(body)).await
+    }
+
     /// Removes.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use tideline_protocol::block::BlockBuilder;
 use tideline_protocol::lives::Life;
 use tideline_protocol::model::{Account, DeviceId, PointId, RowCounts, Sample, Seq, SeriesDef};
 use tideline_protocol::time::{Clock, SystemClock};
-use tideline_protocol::wire::{Lane, Ping, Run, RunEnvelope, VERSION, Welcome};
+use tideline_protocol::wire::{DEVICES_ABILITY, Devices, Lane, Ping, Run, RunEnvelope, VERSION, Welcome};
 use tideline_store::{Store, StoreConfig};
 
 use super::*;
@@ -31,6 +31,10 @@ struct Bench {
 
 impl Bench {
     fn start() -> Self {
+        Self::with(Config::default())
+    }
+
+    fn with(config: Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let now_s = clock.wall_ns() / 1_000_000_000;
@@ -42,7 +46,7 @@ impl Bench {
         let endpoint = Arc::new(ServerEndpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), tls).unwrap());
         let address = endpoint.local_addr().unwrap();
         let addresses = Addresses::default();
-        let hub = Hub::new(Config::default(), clock, metadata, store, authority, addresses).unwrap();
+        let hub = Hub::new(config, clock, metadata, store, authority, addresses).unwrap();
         let (_links, arrived) = tokio::sync::mpsc::channel(1);
         tokio::spawn(accept(Arc::clone(&hub), endpoint, arrived));
         tokio::spawn(watch_refused(Arc::clone(&hub)));
@@ -62,13 +66,8 @@ impl Bench {
     }
 
     fn register(&self, id: &str, agent: &str, key_hash: &str) {
-        let record = DeviceRecord {
-            agent: agent.to_owned(),
-            key_hash: key_hash.to_owned(),
-            enrolled_ms: 1,
-            revoked: false,
-            last_seen_ms: None,
-        };
+        let record =
+            DeviceRecord { key_hash: key_hash.to_owned(), ..DeviceRecord::behind(agent.to_owned(), 1) };
         self.hub.metadata.put(id, &record).unwrap();
     }
 
@@ -211,8 +210,8 @@ async fn revoking_cuts_the_live_session_and_the_agent_does_not_get_back_in() {
 }
 
 #[tokio::test]
-async fn an_agent_writes_for_a_device_only_once_it_is_registered_behind_it() {
-    let bench = Bench::start();
+async fn where_operators_register_devices_an_agent_writes_for_none_before() {
+    let bench = Bench::with(Config { register_devices: false, ..Config::default() });
     let identity = bench.enrol("gateway");
     let mut agent = Agent::connect(&bench, "gateway", &identity).await;
     agent.welcome().await;
@@ -231,6 +230,69 @@ async fn an_agent_writes_for_a_device_only_once_it_is_registered_behind_it() {
     bench.register("valve-2", "gateway", "");
     let mut device = Agent::connect(&bench, "valve-2", &thief).await;
     assert_eq!(device.refusal().await, RefuseCode::Revoked);
+}
+
+#[tokio::test]
+async fn devices_behind_an_agent_register_themselves_with_what_it_says_of_them() {
+    let bench = Bench::start();
+    let identity = bench.enrol("gateway");
+    let Message::Hello(hello) = hello("gateway", Vec::new()) else { unreachable!() };
+    let capabilities = vec![DEVICES_ABILITY.to_owned(), "unheard-of".to_owned()];
+    let hello = Message::Hello(Hello { capabilities, ..hello });
+    let mut agent = Agent::connect_with(&bench, &identity, hello).await;
+    assert_eq!(agent.welcome().await.capabilities, [DEVICES_ABILITY]);
+    let card = |device: &str, firmware: &str| DeviceCard {
+        profile: "valve".into(),
+        firmware: firmware.into(),
+        ..DeviceCard::new(DeviceId::parse(device).unwrap())
+    };
+    bench.register("valve-9", "other", "");
+    // One of them is not the agent's, which costs it nothing.
+    let cards = vec![card("valve-1", "1.0"), card("valve-9", "1.0"), card("gateway", "6.1\u{1b}[2J")];
+    agent.send(Message::Devices(Devices { cards })).await;
+    agent.send(Message::Devices(Devices { cards: vec![card("valve-1", "1.1")] })).await;
+    // Valve 2 is written for without a word of it.
+    agent.send(defs(&["valve-1", "valve-2"])).await;
+    agent.send(run(1, block())).await;
+    assert!(agent.settled(|s| !s.stored.is_empty()).await.stored.contains(1));
+    let record = |id: &str| bench.hub.metadata.find::<DeviceRecord>(id).unwrap().unwrap();
+    let firmware = |id: &str| record(id).card.map(|card| card.firmware);
+    assert_eq!(firmware("valve-1").as_deref(), Some("1.1"));
+    assert_eq!(firmware("gateway").as_deref(), Some("6.1[2J"), "nothing that a terminal obeys");
+    assert_eq!((firmware("valve-2"), firmware("valve-9")), (None, None));
+    for id in ["valve-1", "valve-2"] {
+        assert_eq!((record(id).agent.as_str(), record(id).key_hash.as_str()), ("gateway", ""));
+    }
+    assert_eq!(record("valve-9").agent, "other");
+    // To write for it would be to write into another's history.
+    let series =
+        SeriesDef::new(DeviceId::parse("valve-9").unwrap(), PointId::parse("p").unwrap(), String::new());
+    agent.send(Message::Series(Series { first: 2, defs: vec![series] })).await;
+    let (code, text) = agent.refusal_text().await;
+    assert_eq!(code, RefuseCode::Identity);
+    assert!(text.contains("device set valve-9 --behind gateway"), "{text}");
+}
+
+#[tokio::test]
+async fn no_more_devices_register_themselves_behind_an_agent_than_its_share() {
+    let bench = Bench::start();
+    let agent = AgentId::parse("gateway").unwrap();
+    bench.enrol("gateway");
+    let ids = |from: usize, to: usize| -> Vec<DeviceId> {
+        (from..to).map(|n| DeviceId::parse(&format!("d{n}")).unwrap()).collect()
+    };
+    // With the agent's own.
+    let share = registry::DEVICES_PER_AGENT_MAX - 1;
+    assert_eq!(registry::admit(&bench.hub, &agent, &ids(0, share)).unwrap(), Ok(share));
+    let full = registry::admit(&bench.hub, &agent, &ids(share, share + 1)).unwrap().unwrap_err();
+    assert!(full.to_string().contains("10000 are behind agent gateway"), "{full}");
+    assert_eq!(registry::admit(&bench.hub, &agent, &ids(0, share)).unwrap(), Ok(0));
+    for (id, text) in [("_write.x", "begin with _"), ("other", "an agent of its own")] {
+        bench.enrol("other");
+        let barred =
+            registry::admit(&bench.hub, &agent, &[DeviceId::parse(id).unwrap()]).unwrap().unwrap_err();
+        assert!(barred.to_string().contains(text), "{barred}");
+    }
 }
 
 #[tokio::test]

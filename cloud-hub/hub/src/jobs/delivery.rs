@@ -11,9 +11,9 @@ use tideline_protocol::value::{Boxes, ValueKind};
 use tideline_store::StoreError;
 
 use super::saved::{Derived, Outbox};
-use crate::api::devices::DEVICES_MAX;
 use crate::hub::{App, Hub};
 use crate::metadata::{Changes, DeviceRecord, MetadataError};
+use crate::registry::DEVICES_MAX;
 use crate::writes::{WriteError, Writer};
 
 /// Why a job does not go on.
@@ -171,13 +171,7 @@ fn column(derived: &Derived) -> Column {
 
 /// The job itself stands in the registry as soon as it has results, as the writers of tokens do.
 fn register(hub: &Hub, agent: &AgentId, devices: &HashSet<DeviceId>) -> Result<(), Refused> {
-    let record = DeviceRecord {
-        agent: agent.to_string(),
-        key_hash: String::new(),
-        enrolled_ms: hub.now_ms(),
-        revoked: false,
-        last_seen_ms: None,
-    };
+    let record = DeviceRecord::behind(agent.to_string(), hub.now_ms());
     let known = hub.metadata.count::<DeviceRecord>()?;
     hub.metadata.change(|changes: &mut Changes| {
         let mut made = 0_u64;

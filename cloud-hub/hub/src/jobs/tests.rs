@@ -69,13 +69,7 @@ fn column(series: &str, rows: &[(i64, f64)]) -> Column {
 
 async fn write(hub: &App, columns: Vec<Column>) {
     let writer = AgentId::parse("_write.rig").unwrap();
-    let record = DeviceRecord {
-        agent: writer.to_string(),
-        key_hash: String::new(),
-        enrolled_ms: 1,
-        revoked: false,
-        last_seen_ms: None,
-    };
+    let record = DeviceRecord::behind(writer.to_string(), 1);
     hub.metadata.put(writer.as_str(), &record).unwrap();
     writes::store(hub, &writer, columns, None).await.unwrap();
 }

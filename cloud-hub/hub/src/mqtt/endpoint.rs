@@ -201,13 +201,7 @@ mod tests {
     }
 
     fn registered(hub: &App, device: &str) {
-        let own = DeviceRecord {
-            agent: device.to_owned(),
-            key_hash: String::new(),
-            enrolled_ms: 0,
-            revoked: false,
-            last_seen_ms: None,
-        };
+        let own = DeviceRecord::behind(device.to_owned(), 0);
         hub.metadata.put(device, &own).unwrap();
         let secret_hash = secret::sha256_hex(b"secret");
         let token = DeviceTokenRecord { device: device.to_owned(), secret_hash, created_ms: 0 };

@@ -142,19 +142,30 @@ fn devices_of(hub: &Hub) -> Result<Vec<Device>, SqlError> {
     let records = hub.metadata.list::<DeviceRecord>()?;
     let ns = |ms: Option<i64>| ms.and_then(|ms| ms.checked_mul(1_000_000));
     let views = views(hub, &records)?.into_iter();
-    let row = |device: crate::api::shapes::Device| Device {
-        id: device.id,
-        agent: device.agent,
-        state: device.state.as_str().to_owned(),
-        revoked: device.revoked,
-        transport: device.transport,
-        software: device.software,
-        connected_ns: ns(device.connected_ms),
-        last_seen_ns: ns(device.last_seen_ms),
-        last_reading_ns: ns(device.last_reading_ms),
-        rate: device.rate,
-        readings: i64::try_from(device.readings).unwrap_or(i64::MAX),
-        backlog: i64::try_from(device.backlog).unwrap_or(i64::MAX),
+    let row = |device: crate::api::shapes::Device| {
+        let about = device.about.unwrap_or_default();
+        Device {
+            id: device.id,
+            agent: device.agent,
+            title: device.title,
+            profile: about.profile,
+            firmware: about.firmware,
+            vendor: about.vendor,
+            model: about.model,
+            site: device.site,
+            groups: device.groups.join(","),
+            tags: serde_json::json!(device.tags).to_string(),
+            state: device.state.as_str().to_owned(),
+            revoked: device.revoked,
+            transport: device.transport,
+            software: device.software,
+            connected_ns: ns(device.connected_ms),
+            last_seen_ns: ns(device.last_seen_ms),
+            last_reading_ns: ns(device.last_reading_ms),
+            rate: device.rate,
+            readings: i64::try_from(device.readings).unwrap_or(i64::MAX),
+            backlog: i64::try_from(device.backlog).unwrap_or(i64::MAX),
+        }
     };
     Ok(views.map(row).collect())
 }

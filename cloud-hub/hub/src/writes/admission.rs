@@ -6,9 +6,9 @@ use std::str::FromStr;
 use tideline_protocol::model::{AgentId, DeviceId};
 
 use super::is_writer;
-use crate::api::devices::DEVICES_MAX;
 use crate::hub::Hub;
 use crate::metadata::{Changes, DeviceRecord, MetadataError, WriteTokenRecord};
+use crate::registry::DEVICES_MAX;
 
 /// Most devices and patterns that a token is made for.
 pub const DEVICES_PER_TOKEN_MAX: usize = 64;
@@ -136,13 +136,7 @@ impl<'a> Admission<'a> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let record = DeviceRecord {
-            agent: self.writer.to_string(),
-            key_hash: String::new(),
-            enrolled_ms: self.hub.now_ms(),
-            revoked: false,
-            last_seen_ms: None,
-        };
+        let record = DeviceRecord::behind(self.writer.to_string(), self.hub.now_ms());
         let new: Vec<DeviceId> = self.new.into_iter().filter(used).collect();
         if new.is_empty() {
             return Ok(());

@@ -29,13 +29,7 @@ async fn store(hub: &App, agent: &AgentId, columns: Vec<Column>) -> Result<(), W
 }
 
 fn registered(hub: &App) {
-    let record = DeviceRecord {
-        agent: writer().to_string(),
-        key_hash: String::new(),
-        enrolled_ms: 1,
-        revoked: false,
-        last_seen_ms: None,
-    };
+    let record = DeviceRecord::behind(writer().to_string(), 1);
     hub.metadata.put(writer().as_str(), &record).unwrap();
 }
 
@@ -221,13 +215,7 @@ async fn a_series_keeps_the_unit_that_an_agent_gave_it() {
     let hub = hub_in(dir.path(), Config::default());
     registered(&hub);
     let (agent, own) = (AgentId::parse("pump-7").unwrap(), DeviceId::parse("pump-7").unwrap());
-    let record = DeviceRecord {
-        agent: agent.to_string(),
-        key_hash: "x".into(),
-        enrolled_ms: 1,
-        revoked: false,
-        last_seen_ms: None,
-    };
+    let record = DeviceRecord { key_hash: "x".into(), ..DeviceRecord::behind(agent.to_string(), 1) };
     hub.metadata.put("pump-7", &record).unwrap();
     let def =
         tideline_protocol::model::SeriesDef::new(own.clone(), PointId::parse("p").unwrap(), "Cel".into());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::time::Clock;
+use tideline_protocol::wire::DeviceCard;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -14,6 +15,7 @@ use super::outlets::{Outlets, WeakOutlets};
 use super::pulse::Pulse;
 use super::readings::{Device, Readings};
 use super::statistics::Statistics;
+use crate::cards::{CARDS_MAX, Cards};
 use crate::clock::AgentClock;
 use crate::intake::Chunk;
 use crate::spooler::SpoolHandle;
@@ -58,6 +60,8 @@ pub struct Parts {
     pub outlets: WeakOutlets,
     /// Where its position is kept.
     pub spool: SpoolHandle,
+    /// Where it says what it knows of devices.
+    pub cards: Cards,
     /// What is counted of it.
     pub statistics: Statistics,
     /// The clock that stamps its readings.
@@ -135,6 +139,7 @@ impl Context {
             stream: tideline_spool::DEFAULT_STREAM.into(),
             outlets: Outlets::from(out.clone()).weak(),
             spool,
+            cards: Cards::default(),
             statistics: Statistics::new(name, board),
             clock: Arc::new(AgentClock::default()),
             turns: SharedTurns::default(),
@@ -185,6 +190,14 @@ impl Context {
     #[must_use]
     pub const fn statistics(&self) -> &Statistics {
         &self.parts.statistics
+    }
+
+    /// Says what is known of a device, for the hub's registry.
+    pub fn tell(&self, card: DeviceCard) {
+        let device = card.device.clone();
+        if !self.parts.cards.tell(card) {
+            tracing::warn!(source = self.name(), %device, max = CARDS_MAX, "too many devices: the registry is not told of this one");
+        }
     }
 
     /// The spool, for what it knows of series.

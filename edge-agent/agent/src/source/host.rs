@@ -9,6 +9,7 @@ use std::time::Duration;
 use sysinfo::{Components, Disks, Networks, System};
 use tideline_profiles::Profile;
 use tideline_protocol::value::Value;
+use tideline_protocol::wire::DeviceCard;
 use tokio::time::Instant;
 
 use self::rare::Rare;
@@ -27,6 +28,7 @@ impl Source for HostSource {
     async fn run(&mut self, context: &mut Context) -> Result<(), SourceError> {
         let profile = Profile::linux_host().map_err(SourceError::failed)?;
         let device = Device { profile: Some(Arc::new(profile)), ..context.own_device() };
+        context.tell(card(&device));
         // Usage and rates are differences: read at once they would be of no time at all.
         let period = Duration::from_millis(self.interval_ms.max(1));
         let mut ticks = Ticks::new(Instant::now() + period.min(FIRST_READ_AFTER), period);
@@ -49,6 +51,17 @@ impl Source for HostSource {
             }
             context.emit(readings).await?;
         }
+    }
+}
+
+/// The machine, as the registry shows it.
+fn card(device: &Device) -> DeviceCard {
+    DeviceCard {
+        profile: device.profile.as_ref().map_or_else(String::new, |profile| profile.name().to_owned()),
+        firmware: System::kernel_version().unwrap_or_default(),
+        model: System::long_os_version().unwrap_or_default(),
+        via: "host".to_owned(),
+        ..DeviceCard::new(device.id.clone())
     }
 }
 

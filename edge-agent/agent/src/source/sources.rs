@@ -12,6 +12,7 @@ use super::context::{Parts, SharedTurns};
 use super::outlets::{Outlets, no_stream};
 use super::statistics::Statistics;
 use super::{Make, maker};
+use crate::cards::Cards;
 use crate::clock::AgentClock;
 use crate::config::SourceConfig;
 use crate::spooler::SpoolHandle;
@@ -32,6 +33,8 @@ pub struct Shared {
     pub board: Board,
     /// Where their positions are kept.
     pub spool: SpoolHandle,
+    /// Where they say what they know of devices.
+    pub cards: Cards,
 }
 
 struct Running {
@@ -92,7 +95,7 @@ impl Sources {
     }
 
     fn start(&mut self, config: SourceConfig) -> Option<Running> {
-        let Shared { own_device, out, board, spool } = self.shared.clone();
+        let Shared { own_device, out, board, spool, cards } = self.shared.clone();
         let streams = config.devices.iter().filter_map(|device| device.stream.as_ref());
         if let Some(missing) = streams.chain([&config.stream]).find(|stream| !out.has(stream)) {
             let error = no_stream(missing).to_string();
@@ -116,6 +119,7 @@ impl Sources {
             stream: config.stream.as_str().into(),
             outlets: out.weak(),
             spool,
+            cards,
             statistics: Statistics::new(&config.name, board.clone()),
             clock: Arc::new(AgentClock::default()),
             turns: Arc::clone(turns),

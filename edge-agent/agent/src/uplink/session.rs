@@ -8,12 +8,13 @@ use tideline_link::link::{FrameReceiver, FrameSender, Link};
 use tideline_protocol::model::{AgentId, Epoch, Seq};
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
 use tideline_protocol::time::Clock;
-use tideline_protocol::wire::{Agreement, Frame, Health, Hello, RunEnvelope, VERSION};
+use tideline_protocol::wire::{Agreement, DEVICES_ABILITY, Frame, Health, Hello, RunEnvelope, VERSION};
 use tideline_spool::LoadedRun;
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 use crate::agreement::{Question, Questions};
+use crate::cards::Following;
 use crate::clock::AgentClock;
 use crate::spooler::{Loaded, Sending, SpoolHandle, SpoolState};
 
@@ -81,6 +82,8 @@ pub struct Driver {
     pub progress: watch::Sender<Progress>,
     /// What the hub is told of the ways, each time it changes.
     pub health: watch::Receiver<Health>,
+    /// What the hub is told of the devices.
+    pub cards: Following,
     /// What the hub is to be asked.
     pub questions: Questions,
     /// Who waits for its answer.
@@ -121,6 +124,11 @@ impl Driver {
             if session.is_open() {
                 if self.health.has_changed().unwrap_or(false) {
                     session.handle_health(self.health.borrow_and_update().clone());
+                    continue;
+                }
+                let news = self.cards.news();
+                if !news.is_empty() {
+                    session.handle_devices(&news);
                     continue;
                 }
                 self.show(&session, std::mem::take(&mut heard), &mut long_ns);
@@ -188,7 +196,7 @@ impl Driver {
     fn hello(&self, seen: &SpoolState, head: Seq) -> Hello {
         Hello {
             versions: vec![VERSION],
-            capabilities: Vec::new(),
+            capabilities: vec![DEVICES_ABILITY.to_owned()],
             agent: self.agent.clone(),
             epoch: seen.epoch,
             boot: self.boot,

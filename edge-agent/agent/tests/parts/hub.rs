@@ -247,6 +247,7 @@ fn carry_out(session: &mut HubSession, action: HubAction, books: &mut AgentState
         | HubAction::Health(_)
         | HubAction::Close
         | HubAction::Send(_)
+        | HubAction::Devices(_)
         | HubAction::Audit(..) => {}
     }
 }

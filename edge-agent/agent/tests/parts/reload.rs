@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use edge_agent::cards::Cards;
 use edge_agent::config::Layers;
 use edge_agent::identity::IdentityFile;
 use edge_agent::intake::{self, Batching, QUEUE_MAX};
@@ -54,8 +55,9 @@ impl Bench {
         let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
         tokio::spawn(intake::run(inbox, spool.clone(), batching_now.clone(), board.clone()));
         let own_device = DeviceId::parse("pump-7").unwrap();
-        let sources =
-            Sources::new(Shared { own_device, out: out.into(), board: board.clone(), spool: spool.clone() });
+        let (board_shown, cards) = (board.clone(), Cards::default());
+        let shared = Shared { own_device, out: out.into(), board: board_shown, spool: spool.clone(), cards };
+        let sources = Sources::new(shared);
         let live = Live { batching, routes, enrolled, sources };
         let reloader = Reloader::start(layers, config, live, board.clone()).await;
         Self { folder, board, spool, batching: batching_now, routes: routes_now, reloader }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_agent::agreement::Auditor;
+use edge_agent::cards::Cards;
 use edge_agent::clock::{AgentClock, Ahead};
 use edge_agent::serve;
 use edge_agent::spooler::{Portion, SpoolHandle};
@@ -75,6 +76,7 @@ impl Agent {
             boot: [1; 16],
             clock,
             backfill: BackfillBudget::default(),
+            cards: Cards::default(),
             questions,
         };
         let uplink = tokio::spawn(uplink.run());

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use edge_agent::agreement::Auditor;
+use edge_agent::cards::Cards;
 use edge_agent::clock::AgentClock;
 use edge_agent::status::{Board, Status};
 use edge_agent::sync::{Syncer, Wake};
@@ -91,6 +92,7 @@ async fn a_blocked_way_is_left_for_another_and_taken_again_and_nothing_is_missin
         boot: [1; 16],
         clock,
         backfill: BackfillBudget::default(),
+        cards: Cards::default(),
         questions: Auditor::new(spool.clone(), board.clone()).1,
     };
     let uplink = tokio::spawn(uplink.run());
@@ -153,6 +155,7 @@ async fn without_a_session_nothing_holds_its_end_up() {
         boot: [1; 16],
         clock,
         backfill: BackfillBudget::default(),
+        cards: Cards::default(),
         questions: Auditor::new(spool.clone(), board.clone()).1,
     };
     let uplink = tokio::spawn(uplink.run());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use edge_agent::cards::Cards;
 use edge_agent::config::{Format, Rows, SourceConfig, SourceKind};
 use edge_agent::intake::{self, Batching, Chunk, QUEUE_MAX};
 use edge_agent::source::{Shared, Sources};
@@ -89,7 +90,8 @@ async fn live(disk: &CrashBackend, path: &Path, writes: u64) -> Status {
         watch::channel(Batching { flush_interval: Duration::from_millis(1), rows_max: 3_000 });
     let intake = tokio::spawn(intake::run(inbox, spool.clone(), now, board.clone()));
     let own_device = DeviceId::parse("pump-7").unwrap();
-    let shared = Shared { own_device, out: out.into(), board: board.clone(), spool };
+    let cards = Cards::default();
+    let shared = Shared { own_device, out: out.into(), board: board.clone(), spool, cards };
     let mut sources = Sources::new(shared);
     let kind = SourceKind::Replay { path: path.to_owned(), rate: 0, rows: Rows::plain(Format::Csv) };
     sources.apply(&[SourceConfig::plain("wide", kind)]).await;

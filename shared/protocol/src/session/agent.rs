@@ -14,7 +14,10 @@ use crate::invariants::Invariant;
 use crate::lives::{Life, Moved};
 use crate::model::{Account, Gap, Seq, SeriesDef, SeriesNo};
 use crate::ranges::RangeSet;
-use crate::wire::{self, Health, Hello, Lane, Message, Pong, Run, RunEnvelope, Settlement};
+use crate::wire::{
+    self, CARDS_PER_MESSAGE_MAX, DEVICES_ABILITY, DeviceCard, Devices, Health, Hello, Lane, Message, Pong,
+    Run, RunEnvelope, Settlement,
+};
 
 /// What a session needs to know of the spool when it starts.
 #[derive(Debug, Clone)]
@@ -133,6 +136,8 @@ pub struct AgentSession {
     parted: Option<Seq>,
     // The audit that the hub is to answer.
     audit: Option<u64>,
+    // The hub can be told of devices.
+    tells_devices: bool,
     actions: VecDeque<AgentAction>,
 }
 
@@ -179,6 +184,7 @@ impl AgentSession {
             spread: Spread::default(),
             parted: None,
             audit: None,
+            tells_devices: false,
             actions,
         }
     }
@@ -242,6 +248,17 @@ impl AgentSession {
     pub fn handle_health(&mut self, health: Health) {
         if self.is_open() {
             self.actions.push_back(AgentAction::Send(Message::Health(health)));
+        }
+    }
+
+    /// What is known of the agent's devices; it is told to the hub, unless that has not yet welcomed it or is
+    /// of a version that does not ask for it.
+    pub fn handle_devices(&mut self, cards: &[DeviceCard]) {
+        if self.is_open() && self.tells_devices {
+            for cards in cards.chunks(CARDS_PER_MESSAGE_MAX) {
+                let told = Devices { cards: cards.to_vec() };
+                self.actions.push_back(AgentAction::Send(Message::Devices(told)));
+            }
         }
     }
 
@@ -327,6 +344,7 @@ impl AgentSession {
                 self.state = State::Open;
                 self.series_known = welcome.series_known;
                 self.series_sent = welcome.series_known;
+                self.tells_devices = welcome.capabilities.iter().any(|name| name == DEVICES_ABILITY);
                 if let Some(at) = welcome.parted {
                     self.part(at);
                 }

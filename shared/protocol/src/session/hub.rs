@@ -8,7 +8,8 @@ use crate::durability::{Batch, Durable, Received, Validated};
 use crate::invariants::Invariant;
 use crate::model::{AgentId, Epoch, Gap, Seq, SeriesNo};
 use crate::wire::{
-    self, Ack, Health, Hello, Message, Pong, Refuse, RefuseCode, Report, Settlement, VERSION, Welcome,
+    self, Ack, DEVICES_ABILITY, DeviceCard, Health, Hello, Message, Pong, Refuse, RefuseCode, Report,
+    Settlement, VERSION, Welcome,
 };
 
 /// What the store holds of an agent's epoch.
@@ -41,6 +42,8 @@ pub enum HubAction {
     Report(Epoch, Report),
     /// How the agent fares.
     Health(Health),
+    /// What the agent knows of its devices.
+    Devices(Vec<DeviceCard>),
     /// Read what is stored of these seqs of the epoch, and call [`HubSession::handle_audited`].
     Audit(Epoch, wire::Audit),
     /// Close the connection, after what was polled before it is sent.
@@ -63,6 +66,8 @@ pub struct HubSession {
     agent: AgentId,
     // The newest in the hello.
     life: Option<u64>,
+    // Of those in the hello, what this end can do too.
+    abilities: Vec<String>,
     series_known: SeriesNo,
     parted: Option<Seq>,
     // Run bytes received and made durable, in all.
@@ -82,6 +87,7 @@ impl HubSession {
             state: State::Waiting,
             agent,
             life: None,
+            abilities: Vec::new(),
             series_known: 0,
             parted: None,
             received: 0,
@@ -158,6 +164,10 @@ impl HubSession {
                 self.actions.push_back(HubAction::Health(health));
                 Ok(())
             }
+            (State::Open(_), Message::Devices(told)) => {
+                self.actions.push_back(HubAction::Devices(told.cards));
+                Ok(())
+            }
             (State::Open(epoch), Message::Audit(asked)) => {
                 if let Some(last) = asked.seqs.last() {
                     self.check_parted(Seq::new(last))?;
@@ -197,6 +207,7 @@ impl HubSession {
             return self.refuse(RefuseCode::Identity, reason);
         }
         self.state = State::Opening(hello.epoch);
+        self.abilities = hello.capabilities.iter().filter(|name| *name == DEVICES_ABILITY).cloned().collect();
         self.life = hello.lives.last().map(|life| life.id);
         self.actions.push_back(HubAction::Open(hello));
     }
@@ -232,7 +243,7 @@ impl HubSession {
         self.series_known = state.series_known;
         self.actions.push_back(HubAction::Send(Message::Welcome(Welcome {
             version: VERSION,
-            capabilities: Vec::new(),
+            capabilities: self.abilities.clone(),
             settled: self.common(state.settled),
             series_known: state.series_known,
             credit: CREDIT_BYTES,

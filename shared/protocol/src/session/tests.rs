@@ -35,6 +35,7 @@ struct Pair {
     seqs_per_run: usize,
     ranges: usize,
     fates: RangeSet,
+    cards: Vec<DeviceCard>,
     now_ns: u64,
 }
 
@@ -65,18 +66,22 @@ fn block(value: u64) -> Vec<u8> {
     builder.finish().bytes
 }
 
+fn empty_spool() -> SpoolView {
+    SpoolView {
+        head: Seq::default(),
+        settled: crate::ranges::RangeSet::new(),
+        series: 0,
+        gaps: vec![],
+        urgent: Urgent::default(),
+        knows_time: true,
+        lives: vec![],
+        moved: None,
+    }
+}
+
 impl Pair {
     fn new(head: u64, stored: Settlement) -> Self {
-        let spool = SpoolView {
-            head: Seq::new(head),
-            settled: crate::ranges::RangeSet::new(),
-            series: u32::from(head > 0),
-            gaps: vec![],
-            urgent: Urgent::default(),
-            knows_time: true,
-            lives: vec![],
-            moved: None,
-        };
+        let spool = SpoolView { head: Seq::new(head), series: u32::from(head > 0), ..empty_spool() };
         Self {
             agent: AgentSession::new(0, hello(head), spool, BackfillBudget::default()),
             hub: HubSession::new(agent_id()),
@@ -91,6 +96,7 @@ impl Pair {
             seqs_per_run: 3,
             ranges: 0,
             fates: RangeSet::new(),
+            cards: vec![],
             now_ns: 0,
         }
     }
@@ -200,6 +206,7 @@ impl Pair {
                 let holes = self.stored.all().missing(1, report.known.get());
                 self.stored.stored.insert_set(&holes);
             }
+            HubAction::Devices(cards) => self.cards.extend(cards),
             HubAction::Health(_) | HubAction::Close => {}
         }
         let Settlement { stored, dropped, .. } = &self.stored;
@@ -393,4 +400,23 @@ fn the_hub_answers_one_audit_at_a_time_and_the_agent_takes_no_other_answer() {
     pair.hub.handle_message(0, Message::Audit(audit(1))).unwrap();
     let error = pair.hub.handle_message(0, Message::Audit(audit(2))).unwrap_err();
     assert!(error.to_string().contains("second audit"), "{error}");
+}
+
+#[test]
+fn devices_are_told_in_parts_to_a_hub_that_asks_for_them_and_to_no_other() {
+    let cards: Vec<DeviceCard> =
+        (0..300).map(|n| DeviceCard::new(DeviceId::parse(&format!("meter-{n}")).unwrap())).collect();
+    for (abilities, wanted) in
+        [(vec![], vec![]), (vec![DEVICES_ABILITY.to_owned(), "x".into()], cards.clone())]
+    {
+        let mut pair = Pair::new(0, Settlement::default());
+        let hello = Hello { capabilities: abilities, ..hello(0) };
+        pair.agent = AgentSession::new(0, hello, empty_spool(), BackfillBudget::default());
+        pair.agent.handle_devices(&cards);
+        pair.settle_down();
+        assert!(pair.cards.is_empty(), "not before the welcome");
+        pair.agent.handle_devices(&cards);
+        pair.settle_down();
+        assert_eq!(pair.cards, wanted);
+    }
 }

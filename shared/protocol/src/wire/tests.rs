@@ -56,6 +56,26 @@ fn health_is_bounded_in_number_and_length() {
     assert_eq!(found, Err(WireError::TooLong { what: "address", found: 263, max: 262 }));
 }
 
+fn card() -> DeviceCard {
+    DeviceCard {
+        profile: "eastron-sdm630".into(),
+        vendor: "Eastron".into(),
+        ..DeviceCard::new(DeviceId::parse("meter-1").unwrap())
+    }
+}
+
+#[test]
+fn cards_of_devices_are_bounded_in_number_and_length() {
+    let with = |cards| decode_one(&encode(&Message::Devices(Devices { cards }).into()));
+    assert!(with(vec![card(); CARDS_PER_MESSAGE_MAX]).is_ok());
+    let found = with(vec![card(); CARDS_PER_MESSAGE_MAX + 1]);
+    assert_eq!(found, Err(WireError::TooLong { what: "list of devices", found: 257, max: 256 }));
+    let long = DeviceCard { via: "ü".repeat(65), ..card() };
+    let found = with(vec![long.clone()]);
+    assert_eq!(found, Err(WireError::TooLong { what: "text of a device", found: 130, max: 128 }));
+    assert!(with(vec![long.cut()]).is_ok());
+}
+
 #[test]
 fn audits_and_their_answers_are_bounded() {
     let ask = |seqs, per| decode_one(&encode(&Message::Audit(Audit { id: 1, seqs, per }).into()));
@@ -129,6 +149,7 @@ fn one_of_each() -> Vec<Message> {
             settled: settlement(),
             digests: vec![Digest { rows: 70_000, sum: [3; 16] }, Digest::default()],
         }),
+        Message::Devices(Devices { cards: vec![card()] }),
     ]
 }
 

@@ -401,7 +401,11 @@ impl Hub {
     ) -> Result<Result<(), LogError>, String> {
         let id = session.agent().clone();
         let done = match action {
-            HubAction::Send(_) | HubAction::Health(_) | HubAction::Audit(..) | HubAction::Close => Ok(()),
+            HubAction::Send(_)
+            | HubAction::Health(_)
+            | HubAction::Devices(_)
+            | HubAction::Audit(..)
+            | HubAction::Close => Ok(()),
             HubAction::Open(hello) => {
                 let copies_seen = self.canary != Canary::CopiesUnseen;
                 let opening = if copies_seen {

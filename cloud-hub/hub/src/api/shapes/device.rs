@@ -1,5 +1,7 @@
 //! The devices of the fleet.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -86,6 +88,55 @@ pub struct DeviceEvents {
     pub events: Vec<PresenceEvent>,
 }
 
+/// What an agent says of a device; an empty text is not known
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct About {
+    /// The name of its profile
+    #[schema(example = "eastron-sdm630")]
+    pub profile: String,
+    /// The version of its firmware
+    pub firmware: String,
+    /// Who made it
+    pub vendor: String,
+    /// What the maker calls it
+    pub model: String,
+    /// How the agent reads it
+    #[schema(example = "modbus 10.0.0.5:502 unit 1")]
+    pub via: String,
+}
+
+/// What changes of a device (RFC 7396): what is left out stays, null takes away
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DevicePatch {
+    /// A name for people, at most 128 bytes
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub title: Option<Option<String>>,
+    /// Where it is, at most 64 bytes
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub site: Option<Option<String>>,
+    /// All groups that it is in, at most 16
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub groups: Option<Option<Vec<String>>>,
+    /// Tags that change, by their keys; null takes one away, or all of them; at most 32
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
+    pub tags: Option<Option<BTreeMap<String, Option<String>>>>,
+    /// The enrolled agent that it is behind from now on; its history stays
+    #[schema(required = false)]
+    pub agent: Option<String>,
+}
+
+/// Tells null from what is left out.
+fn given<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
 /// One device of the fleet
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Device {
@@ -93,6 +144,26 @@ pub struct Device {
     pub id: String,
     /// The agent that speaks for it; another id than its own for a field device behind an agent
     pub agent: String,
+    /// A name for people, as operators gave it
+    #[serde(default)]
+    #[schema(required)]
+    pub title: String,
+    /// What its agent says of it
+    #[serde(default)]
+    #[schema(required = false)]
+    pub about: Option<About>,
+    /// Where it is, as operators say
+    #[serde(default)]
+    #[schema(required)]
+    pub site: String,
+    /// The groups that it is in
+    #[serde(default)]
+    #[schema(required)]
+    pub groups: Vec<String>,
+    /// Its tags by their keys
+    #[serde(default)]
+    #[schema(required)]
+    pub tags: BTreeMap<String, String>,
     /// Whether its agent is there
     pub state: DeviceState,
     /// Since when (Unix ms)

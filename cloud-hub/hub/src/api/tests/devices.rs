@@ -16,13 +16,8 @@ fn agent(name: &str) -> AgentId {
 
 impl Bench {
     fn enrolled(&self, id: &str, last_seen_ms: Option<i64>) {
-        let record = DeviceRecord {
-            agent: id.to_owned(),
-            key_hash: "x".to_owned(),
-            enrolled_ms: 1,
-            revoked: false,
-            last_seen_ms,
-        };
+        let record =
+            DeviceRecord { key_hash: "x".to_owned(), last_seen_ms, ..DeviceRecord::behind(id.to_owned(), 1) };
         self.hub.metadata.put(id, &record).unwrap();
     }
 
@@ -201,4 +196,96 @@ async fn metrics_take_a_viewers_token_or_are_open_when_configured() {
     assert_eq!(response.status(), StatusCode::OK);
     let (devices, _) = open.send(Door::Plain, request("GET", "/api/v1/devices", &[], None)).await;
     assert_eq!(devices.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn operators_say_where_a_device_is_and_find_it_by_that() {
+    let bench = Bench::new();
+    bench.enrolled("gateway", None);
+    bench.enrolled("gateway-2", None);
+    for id in ["valve-1", "valve-2", "valve-3"] {
+        let (status, body) =
+            bench.local("POST", "/api/v1/devices", json!({"id": id, "agent": "gateway"})).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+    }
+    let patch =
+        async |id: &str, body: Value| bench.local("PATCH", &format!("/api/v1/devices/{id}"), body).await;
+    let (status, made) = patch(
+        "valve-1",
+        json!({"title": "Inlet", "site": "north", "groups": ["water", "old"], "tags": {"floor": "2", "x": "1"}}),
+    )
+    .await;
+    assert_eq!(status, StatusCode::OK, "{made}");
+    assert_eq!((&made["title"], &made["groups"]), (&json!("Inlet"), &json!(["old", "water"])));
+    // What is left out stays, null takes away.
+    let (_, made) =
+        patch("valve-1", json!({"groups": ["water"], "tags": {"x": null, "role": "backup"}})).await;
+    assert_eq!((&made["site"], &made["tags"]), (&json!("north"), &json!({"floor": "2", "role": "backup"})));
+    patch("valve-2", json!({"site": "north", "tags": {"floor": "3"}, "agent": "gateway-2"})).await;
+    for (query, wanted) in [
+        ("site=north", &["valve-1", "valve-2"][..]),
+        ("site=north&tag=floor=2", &["valve-1"]),
+        ("tag=floor", &["valve-1", "valve-2"]),
+        ("tag=floor,role=backup", &["valve-1"]),
+        ("group=water", &["valve-1"]),
+        ("q=INLET", &["valve-1"]),
+        ("agent=gateway-2", &["gateway-2", "valve-2"]),
+        ("profile=none", &[]),
+    ] {
+        let page = bench.get(&format!("/api/v1/devices?{query}")).await;
+        let ids: Vec<&str> =
+            page["devices"].as_array().unwrap().iter().filter_map(|d| d["id"].as_str()).collect();
+        assert_eq!(ids, wanted, "{query}");
+    }
+    for (id, body, status, code) in [
+        ("valve-9", json!({"site": "x"}), 404, "not-found"),
+        ("valve-1", json!({"agent": "nobody"}), 404, "not-found"),
+        ("valve-1", json!({"agent": "valve-2"}), 409, "not-an-agent"),
+        ("gateway", json!({"agent": "gateway-2"}), 409, "own-device"),
+        ("valve-1", json!({"site": "x".repeat(65)}), 400, "bad-mark"),
+        ("valve-1", json!({"title": "a\u{7}"}), 400, "bad-mark"),
+        ("valve-1", json!({"groups": ["a,b"]}), 400, "bad-mark"),
+        ("valve-1", json!({"tags": {"a=b": "1"}}), 400, "bad-mark"),
+        (
+            "valve-1",
+            json!({"tags": (0..40).map(|n| (n.to_string(), json!("v"))).collect::<serde_json::Map<_, _>>()}),
+            400,
+            "bad-mark",
+        ),
+    ] {
+        let (got, body) = patch(id, body).await;
+        assert_eq!((got.as_u16(), &body["code"]), (status, &json!(code)), "{id}: {body}");
+    }
+    assert_eq!(bench.get("/api/v1/devices/valve-1").await["site"], "north", "nothing of what was refused");
+}
+
+#[tokio::test]
+async fn what_the_registry_says_selects_series_and_makes_groups() {
+    let bench = Bench::new();
+    bench.enrolled("gateway", None);
+    bench.store(1, &["valve-1", "valve-2", "valve-3"]).await;
+    for (id, site) in [("valve-1", "north"), ("valve-2", "north"), ("valve-3", "south"), ("valve-4", "north")]
+    {
+        bench.local("POST", "/api/v1/devices", json!({"id": id, "agent": "gateway"})).await;
+        bench.local("PATCH", &format!("/api/v1/devices/{id}"), json!({"site": site})).await;
+    }
+    // Valve 4 has no readings yet, which is no error.
+    let last = bench.get("/api/v1/last?device=@site=north").await;
+    assert_eq!(last["series"].as_array().unwrap().len(), 2, "{last}");
+    let group = |site: &str| json!({"name": site, "members": [format!("@site={site}")]});
+    let question = json!({
+        "select": {"devices": ["@site=north", "valve-3"]},
+        "group_by": {"groups": [group("north"), group("south")]},
+        "functions": ["count"], "from": 0, "to": 10_000,
+    });
+    let (status, answer) = bench.local("POST", "/api/v1/aggregate", question).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let members: Vec<_> =
+        answer["groups"].as_array().unwrap().iter().map(|g| (&g["name"], &g["members"])).collect();
+    assert_eq!(members, [(&json!("north"), &json!(2)), (&json!("south"), &json!(1))]);
+    for selector in ["@site=west", "@site", "@colour=red", "@tag."] {
+        let path = format!("/api/v1/last?device={selector}");
+        let (status, body) = bench.local("GET", &path, Value::Null).await;
+        assert_eq!((status.as_u16(), &body["code"]), (400, &json!("bad-select")), "{body}");
+    }
 }

@@ -269,11 +269,9 @@ async fn devices_are_registered_with_their_first_reading_unless_the_token_says_n
     assert_eq!(bench.hub.metadata.find::<DeviceRecord>("pump-2").unwrap(), None);
     // A device that was shut out is not written for, and neither is one behind an agent that was.
     let record = |agent: &str, revoked| DeviceRecord {
-        agent: agent.into(),
         key_hash: "x".into(),
-        enrolled_ms: 1,
         revoked,
-        last_seen_ms: None,
+        ..DeviceRecord::behind(agent, 1)
     };
     bench.hub.metadata.put("gateway", &record("gateway", true)).unwrap();
     bench.hub.metadata.put("pump-3", &record("gateway", false)).unwrap();

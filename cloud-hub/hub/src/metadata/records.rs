@@ -1,0 +1,240 @@
+//! The kinds of records that the metadata holds, each with a table of its own. A field that came later has a
+//! default, so that older records read back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tideline_protocol::model::SeriesDef;
+use tideline_streams::Life;
+
+use crate::presence::PresenceEvent;
+
+/// What a principal may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// Reading.
+    Viewer,
+}
+
+impl Role {
+    /// The stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Viewer => "viewer",
+        }
+    }
+}
+
+/// A record kind with a table of its own.
+pub trait Record: Serialize + DeserializeOwned + Clone {
+    /// The table's name.
+    const TABLE: &'static str;
+}
+
+macro_rules! record {
+    ($(#[$doc:meta])* $name:ident in $table:literal { $($(#[$fdoc:meta])* $field:ident: $kind:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct $name { $($(#[$fdoc])* pub $field: $kind,)* }
+        impl Record for $name { const TABLE: &'static str = $table; }
+    };
+}
+
+/// What its agent says of a device; an empty text is not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Card {
+    /// The name of its profile.
+    pub profile: String,
+    /// The version of its firmware.
+    pub firmware: String,
+    /// Who made it.
+    pub vendor: String,
+    /// What the maker calls it.
+    pub model: String,
+    /// How the agent reads it.
+    pub via: String,
+}
+
+/// What operators say of a device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Marks {
+    /// A name for people; empty for none.
+    pub title: String,
+    /// Where it is; empty when nobody said.
+    pub site: String,
+    /// The groups that it is in.
+    pub groups: BTreeSet<String>,
+    /// Anything else, by key.
+    pub tags: BTreeMap<String, String>,
+}
+
+record! {
+    /// A registered device, by its id: an agent's own host, where the agent has the same id, or a
+    /// field device behind it.
+    DeviceRecord in "devices" {
+        /// The agent that may write for it.
+        agent: String,
+        /// SHA-256 of the public key in the agent's certificate, in hex; empty for a field device.
+        key_hash: String,
+        /// When it was enrolled or registered, Unix ms.
+        enrolled_ms: i64,
+        /// Whether it may no longer connect.
+        revoked: bool,
+        /// When it was last connected, Unix ms.
+        last_seen_ms: Option<i64>,
+        /// What its agent last said of it.
+        #[serde(default)]
+        card: Option<Card>,
+        /// What operators say of it.
+        #[serde(default)]
+        marks: Marks,
+    }
+}
+impl DeviceRecord {
+    /// Of a device that the agent may write for from `enrolled_ms` on.
+    #[must_use]
+    pub fn behind(agent: impl Into<String>, enrolled_ms: i64) -> Self {
+        let (agent, key_hash, marks) = (agent.into(), String::new(), Marks::default());
+        Self { agent, key_hash, enrolled_ms, revoked: false, last_seen_ms: None, card: None, marks }
+    }
+}
+
+record! {
+    /// A token that lets one key enrol one device, by its id.
+    EnrolRecord in "enrol_tokens" {
+        /// The device.
+        device: String,
+        /// SHA-256 of the secret, in hex.
+        secret_hash: String,
+        /// When it ends, Unix ms.
+        expires_ms: i64,
+        /// SHA-256 of the first key that used it, in hex.
+        key_hash: Option<String>,
+    }
+}
+record! {
+    /// A person, by name.
+    UserRecord in "users" {
+        /// The password as a PHC string.
+        password: String,
+        /// What they may do.
+        role: Role,
+        /// When they were made, Unix ms.
+        created_ms: i64,
+    }
+}
+record! {
+    /// A program's token, by its id.
+    TokenRecord in "api_tokens" {
+        /// What it is for.
+        name: String,
+        /// What it may do.
+        role: Role,
+        /// SHA-256 of the secret, in hex.
+        secret_hash: String,
+        /// When it was made, Unix ms.
+        created_ms: i64,
+    }
+}
+record! {
+    /// A token that may write readings of some devices and nothing else, by its id.
+    WriteTokenRecord in "write_tokens" {
+        /// What it is for; its writer is called after it.
+        name: String,
+        /// The devices, each an id or the beginning of one and `*`.
+        devices: Vec<String>,
+        /// Whether it writes for registered devices only.
+        registered_only: bool,
+        /// SHA-256 of the secret, in hex.
+        secret_hash: String,
+        /// When it was made, Unix ms.
+        created_ms: i64,
+    }
+}
+record! {
+    /// The writer of a token, by its id in the place of an agent's.
+    WriterRecord in "writers" {
+        /// Its epoch, in hex.
+        epoch: String,
+    }
+}
+record! {
+    /// A part of a writer's dictionary, by the writer, its epoch and the number of the first series.
+    WriterSeriesRecord in "writer_series" {
+        /// In the order of their numbers.
+        series: Vec<SeriesDef>,
+    }
+}
+record! {
+    /// A file that was imported, by who did it and the hash of what it is.
+    ImportRecord in "imports" {
+        /// What the file was called.
+        name: String,
+        /// Who began it.
+        by: String,
+        /// How often it was imported before.
+        generation: u32,
+        /// Its series.
+        series: u64,
+        /// Its rows.
+        rows: u64,
+        /// The readings that it is stored as.
+        readings: u64,
+        /// Values that it has not.
+        nulls: u64,
+        /// Values that were not taken.
+        refused: u64,
+        /// The chunks that it is stored in.
+        chunks: u64,
+        /// When it was begun, Unix ms.
+        begun_ms: i64,
+    }
+}
+record! {
+    /// A stream job, by its name.
+    JobRecord in "jobs" {
+        /// Its definition as JSON, which was checked.
+        definition: String,
+        /// Where it is in its life.
+        life: Life,
+        /// When it was made, Unix ms.
+        created_ms: i64,
+        /// When its definition was last changed, Unix ms.
+        changed_ms: i64,
+    }
+}
+record! {
+    /// A token that a device proves itself with over MQTT, by its id.
+    DeviceTokenRecord in "device_tokens" {
+        /// The device, which is an agent of its own.
+        device: String,
+        /// SHA-256 of the secret, in hex.
+        secret_hash: String,
+        /// When it was made, Unix ms.
+        created_ms: i64,
+    }
+}
+record! {
+    /// A browser session, by SHA-256 of its cookie in hex.
+    SessionRecord in "sessions" {
+        /// Whose it is.
+        user: String,
+        /// When it ends, Unix ms.
+        expires_ms: i64,
+    }
+}
+
+record! {
+    /// The last changes of an agent's presence, by its id.
+    PresenceRecord in "presence" {
+        /// Oldest first.
+        events: Vec<PresenceEvent>,
+    }
+}

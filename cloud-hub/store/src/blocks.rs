@@ -15,6 +15,7 @@ use crate::hot::{Rows, SeriesId, is_before};
 use crate::log::lock;
 use crate::manifest::FileEntry;
 use crate::sealed::SealedFormat;
+use crate::segment::figures::Figure;
 use crate::segment::read::ReadError;
 use crate::segment::rolls::Roll;
 use crate::segment::{BlockEntry, Directory, Level, SeriesEntry};
@@ -22,6 +23,9 @@ use crate::tables::Shared;
 
 /// What keeping anything costs besides its bytes.
 const ENTRY_BYTES: usize = 256;
+
+/// What is known of buckets, with their figures.
+pub type Figured = Vec<(Aggregate, Figure)>;
 
 /// The starts of buckets, and what is known of each.
 pub type Rolls = Vec<(i64, Aggregate)>;
@@ -305,6 +309,38 @@ impl SealedFile<'_> {
             rolls.get(lo..hi).unwrap_or(&[]).iter().for_each(|(start, part)| visit(*start, part));
         }
         Ok(true)
+    }
+
+    /// The buckets of a series that begin in `from..to` with their figures, in order, of the level at which the file has
+    /// these; those of which it has none are left out. None when it has none of the series. They are read anew each time:
+    /// who asks the same again is answered from the answer.
+    ///
+    /// # Errors
+    /// The rollup cannot be read.
+    pub fn figures(
+        &self,
+        series: SeriesId,
+        (from_ns, to_ns): (i64, i64),
+        sketched: bool,
+    ) -> Result<Option<Figured>, StoreError> {
+        let directory = self.rollup()?;
+        let Some(entry) = directory.find(series).filter(|entry| entry.is_figured()) else { return Ok(None) };
+        let mut parts = Vec::new();
+        let level = self.file.finest.figured();
+        self.each_roll(series, level, (from_ns, to_ns), |start, part| parts.push((start, *part)))?;
+        let mut parts = parts.into_iter().peekable();
+        let mut out = Vec::new();
+        let blocks = directory.figures(entry).iter();
+        for block in blocks.filter(|block| block.last_ns >= from_ns && is_before(block.first_ns, to_ns)) {
+            let rollup = self.shared.paths(self.file.number).1;
+            for figure in self.believe(self.format.read_figures(&rollup, block, sketched))? {
+                while parts.next_if(|(start, _)| *start < figure.start_ns).is_some() {}
+                if let Some((_, part)) = parts.next_if(|(start, _)| *start == figure.start_ns) {
+                    out.push((part, figure));
+                }
+            }
+        }
+        Ok(Some(out))
     }
 }
 

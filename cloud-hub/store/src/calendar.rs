@@ -209,6 +209,32 @@ pub enum Grid {
 }
 
 impl Grid {
+    /// Where the bucket begins that holds a time; of edges the first one holds what is before them.
+    #[must_use]
+    pub fn start(&self, time_ns: i64) -> i64 {
+        match self {
+            Self::Fixed(width_ns) => bucket_start(time_ns, *width_ns),
+            Self::Edges(edges) => {
+                let at = edges.partition_point(|edge| *edge <= time_ns).saturating_sub(1);
+                edges.get(at).copied().unwrap_or(time_ns)
+            }
+            Self::Whole(start_ns) => *start_ns,
+        }
+    }
+
+    /// Where the bucket ends that holds a time: the end itself is the next one's, but for `i64::MAX`.
+    #[must_use]
+    pub fn end(&self, time_ns: i64) -> i64 {
+        match self {
+            // A bucket that begins before all times begins at the first of them.
+            Self::Fixed(width_ns) => bucket_last(time_ns, *width_ns).saturating_add(1),
+            Self::Edges(edges) => {
+                edges.get(edges.partition_point(|edge| *edge <= time_ns)).copied().unwrap_or(i64::MAX)
+            }
+            Self::Whole(_) => i64::MAX,
+        }
+    }
+
     /// The coarsest level whose buckets lie within these.
     #[must_use]
     pub fn level(&self) -> Level {

@@ -1,17 +1,21 @@
 //! Looking at a store that is not open: what it holds, and whether a sealed file is good.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
 use crate::buckets::{Aggregate, Buckets};
 use crate::config::StoreError;
 use crate::files::{FileSystem, RealFiles};
+use crate::held::Held;
 use crate::hot::{Rows, SeriesId};
 use crate::manifest::{Contents, FileEntry, Manifest};
 use crate::query::Tier;
 use crate::sealed::SealedFormat;
+use crate::segment::figures::Figure;
 use crate::segment::read::ReadError;
-use crate::segment::{Directory, LEVELS, Level};
+use crate::segment::{Directory, LEVELS, Level, SeriesEntry};
+use crate::sketch::Sketch;
 use crate::tables::sealed_paths;
 
 /// What a store holds.
@@ -106,9 +110,54 @@ pub fn verify_file(format: &dyn SealedFormat, dir: &Path, file: &FileEntry) -> R
             if !is_rollup(&found, &rows, level.width_ns()) {
                 return Err(format!("the rollup of series {series} is not that of its readings"));
             }
+            if level == Level::Raw.figured() && rolled.is_figured() {
+                let figures = figures_of(format, &rollup, (&rollups, rolled)).map_err(text)?;
+                if !are_figures(&figures, &found, &rows) {
+                    return Err(format!("the figures of series {series} are not those of its readings"));
+                }
+            }
+        }
+        if rolled.is_figured() && !rolled.has(Level::Raw.figured()) {
+            return Err(format!("the figures of series {series} are of no buckets"));
         }
     }
     Ok(())
+}
+
+fn figures_of(
+    format: &dyn SealedFormat,
+    rollup: &Path,
+    (directory, entry): (&Directory, &SeriesEntry),
+) -> Result<Vec<Figure>, ReadError> {
+    let mut found = Vec::new();
+    for block in directory.figures(entry) {
+        found.extend(format.read_figures(rollup, block, true)?);
+    }
+    Ok(found)
+}
+
+/// Whether these are the figures of these buckets, of which each has one: sketches to the last number, means as near
+/// as additions are.
+fn are_figures(found: &[Figure], parts: &[(i64, Aggregate)], rows: &Rows) -> bool {
+    let numbers = rows.boxes.numbers(&rows.values);
+    let (times, values): (Vec<i64>, Vec<f64>) =
+        rows.times.iter().zip(numbers.iter()).filter(|(_, value)| !value.is_nan()).unzip();
+    let (mut keys, mut at) = (Vec::new(), 0);
+    found.len() == parts.len()
+        && found.iter().zip(parts).all(|(figure, (start, part))| {
+            let end = at + usize::try_from(part.count).unwrap_or(usize::MAX);
+            let (times, values) = (times.get(at..end), values.get(at..end).unwrap_or_default());
+            at = end;
+            let Some(expected) = times.and_then(|times| Held::of(times, values)) else { return false };
+            let mut sketch = Sketch::default();
+            sketch.add(values, &mut keys);
+            let size = part.min.abs().max(part.max.abs());
+            #[expect(clippy::cast_precision_loss, reason = "a bound")]
+            let bound = 1e-12 * size * part.count as f64;
+            let held = figure.held(part);
+            let near = (held.mean - expected.mean).abs() <= bound || !bound.is_finite();
+            figure.start_ns == *start && figure.sketch == sketch && near && !held.near
+        })
 }
 
 /// Whether the coarser levels of a file without readings are those of its finest, and that has all readings.
@@ -154,8 +203,23 @@ fn verify_thinned(format: &dyn SealedFormat, rollup: &Path, file: &FileEntry) ->
                 return Err(format!("the levels of series {series} contradict each other"));
             }
         }
+        let parts: BTreeMap<i64, Aggregate> = level_of(file.finest.figured())?.into_iter().collect();
+        let figures = figures_of(format, rollup, (&directory, entry)).map_err(text)?;
+        // Of what is of a file of an older version there is none.
+        let good = |figure: &Figure| parts.get(&figure.start_ns).is_some_and(|part| is_of(figure, part));
+        if !figures.iter().all(good) || !figures.is_sorted_by(|a, b| a.start_ns < b.start_ns) {
+            return Err(format!("the figures of series {series} are not those of its buckets"));
+        }
     }
     Ok(())
+}
+
+/// Whether a figure can be that of a bucket whose readings are gone.
+fn is_of(figure: &Figure, part: &Aggregate) -> bool {
+    let mean = figure.held(part).mean;
+    figure.sketch.count() == part.count
+        && figure.sketch.spans(part.min, part.max)
+        && (mean.is_nan() || (part.min..=part.max).contains(&mean))
 }
 
 fn is_rollup(found: &[(i64, Aggregate)], rows: &Rows, width_ns: i64) -> bool {

@@ -23,6 +23,7 @@ mod dead;
 mod decode;
 mod export;
 mod files;
+mod held;
 mod history;
 mod hot;
 mod inspect;
@@ -34,6 +35,7 @@ mod retention;
 mod sealed;
 mod segment;
 mod series;
+mod sketch;
 mod snapshot;
 mod store;
 mod tables;
@@ -55,7 +57,7 @@ pub use log::{
 pub use metrics::StoreMetrics;
 pub use query::{
     BadCursor, BucketAnswer, BucketColumn, FigureColumn, Figures, GroupAnswer, GroupColumn, GroupQuestion,
-    Parts, Quantile, RawColumn, RawCursor, RawPage, Tier,
+    Parts, Quantile, RawColumn, RawCursor, RawPage, Rollups, Tier,
 };
 pub use retention::{Limit, Retention};
 pub use snapshot::{LogEnd, snapshot};

@@ -37,7 +37,9 @@ const GONE: TableDefinition<'_, u64, ()> = TableDefinition::new("gone");
 const EXPIRED: TableDefinition<'_, (&str, [u8; 16]), &[u8]> = TableDefinition::new("expired");
 
 /// The version of the layout of all files of a store.
-const VERSION: u64 = 3;
+const VERSION: u64 = 4;
+/// The oldest one whose files are read as they are: it has no figures in its rollups.
+const VERSION_MIN: u64 = 3;
 
 /// All that the manifest says.
 #[derive(Debug, Default)]
@@ -192,8 +194,16 @@ impl Manifest {
         };
         match found {
             Some(VERSION) => return Ok(false),
+            Some(VERSION_MIN..VERSION) => {
+                // From here on files of this version may come: an older hub would take them for damaged ones.
+                let txn = db.begin_write().map_err(judge)?;
+                txn.open_table(META).map_err(judge)?.insert("version", VERSION).map_err(judge)?;
+                txn.commit().map_err(judge)?;
+                return Ok(false);
+            }
             Some(found) => {
-                let reason = format!("version {found} is unknown; this code knows {VERSION}");
+                let reason =
+                    format!("version {found} is unknown; this code knows {VERSION_MIN} to {VERSION}");
                 return Err(OpenError::Refused(reason));
             }
             None => {}

@@ -21,7 +21,7 @@ use crate::tables::{Shared, read};
 pub use figures::{FigureColumn, Figures, Quantile};
 pub use groups::{GroupAnswer, GroupColumn, GroupQuestion, groups};
 pub use page::{BadCursor, RawColumn, RawCursor, RawPage, raw};
-pub use rollups::rollups;
+pub use rollups::{Rollups, figured as figured_rollups, rollups};
 
 /// Most buckets that one query may ask for.
 const BUCKETS_MAX: usize = 100_000;
@@ -29,9 +29,10 @@ const BUCKETS_MAX: usize = 100_000;
 const CALENDAR_MAX: usize = 10_000;
 
 /// Where an answer was read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// The readings.
+    #[default]
     Raw,
     /// The rollups of one minute, and the readings of the minutes that the range cuts.
     Minute,
@@ -51,6 +52,11 @@ impl Tier {
             Self::Hour => "1h",
             Self::Day => "1d",
         }
+    }
+
+    /// The coarser of two.
+    fn coarser(self, other: Self) -> Self {
+        self.max(other)
     }
 }
 
@@ -91,7 +97,7 @@ pub struct BucketAnswer {
     pub width_ns: Option<i64>,
     /// One column per series asked for.
     pub series: Vec<BucketColumn>,
-    /// As many, when figures were asked for that only readings tell.
+    /// As many, when figures were asked for.
     pub figures: Vec<FigureColumn>,
 }
 
@@ -151,7 +157,7 @@ fn grid(parts: &Parts, (from_ns, to_ns): (i64, i64), least: Level) -> Result<Gri
     }
 }
 
-/// The buckets of `from..to`, and of these what only readings tell. That is read afterwards: a reading that comes meanwhile
+/// The buckets of `from..to`, and the figures of these. They are read afterwards: a reading that comes meanwhile
 /// may count in one and not in the other.
 pub fn figured(
     shared: &Shared,
@@ -163,7 +169,7 @@ pub fn figured(
 ) -> Result<BucketAnswer, StoreError> {
     let (mut answer, grid) = buckets(shared, format, series, range, asked)?;
     if !figures.is_empty() {
-        let reader = figures::Reader { shared, format, grid: &grid, range, figures, canceled };
+        let reader = figures::Source { shared, format, grid: &grid, range, figures, canceled };
         answer.figures = reader.columns(&answer.series)?;
     }
     Ok(answer)

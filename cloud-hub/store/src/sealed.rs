@@ -11,6 +11,7 @@ use crate::batches::Batches;
 use crate::buckets::Aggregate;
 use crate::files::{FileSystem, Files, RealFiles};
 use crate::hot::{Hot, Rows};
+use crate::segment::figures::{self, Figure};
 use crate::segment::read::{self, ReadError};
 use crate::segment::rolls::Roll;
 use crate::segment::write::{Print, SegmentWriter, Written};
@@ -78,6 +79,19 @@ pub trait SealedFormat: Send + Sync {
     ) -> Result<Vec<Roll>, ReadError> {
         let len = block.rows as usize;
         guarded(|| Ok(rolls::read_again(&read::block(self.files(), rollup, block)?, len, level.width_ns())?))
+    }
+    /// A block of figures, with their sketches where these are asked for.
+    ///
+    /// # Errors
+    /// It is damaged, or cannot be read now.
+    fn read_figures(
+        &self,
+        rollup: &Path,
+        block: &BlockEntry,
+        sketched: bool,
+    ) -> Result<Vec<Figure>, ReadError> {
+        let len = block.rows as usize;
+        guarded(|| Ok(figures::read(&read::block(self.files(), rollup, block)?, len, sketched)?))
     }
     /// Begins a file of rollups that stands for itself, see [`SegmentWriter::thinned`].
     ///

@@ -2,19 +2,26 @@
 //! block stands. Readings and rollups are kept in one of their own each.
 //!
 //! ```text
-//! header     8   "TLSEG", two zero bytes, version
-//! blocks         back to back, by (tier, series, time); what is in one is told in `rows` and `rolls`
+//! header     8   "TLSEG", two zero bytes, version: 2, or 3 with figures
+//! blocks         back to back, by (tier, series, time); what is in one is told in `rows`, `rolls` and `figures`
 //! directory      columns as `column` has them, each with its length before it as a varint
 //!                of the series, ascending: number, rows, first time, last time, last value; blocks of readings,
-//!                of minutes, of hours, of days
+//!                of minutes, of hours, of days; with figures blocks of these
 //!                of the blocks, in their order: length, CRC-32C, rows, first time, last time
 //! trailer   56   file number u64 | directory's offset u64 | its length u64 | series u32 | blocks u32 |
 //!                rows u64 | directory's CRC-32C u32 | zero u32 | CRC-32C of the trailer up to here u32 | "SEG\n"
 //! ```
 //! The trailer is little-endian, times are ns since 1970. In a rollup the times of a block are the starts of its
-//! buckets. A file is written once, from its beginning to its end, and never changed.
+//! buckets. A file is written once, from its beginning to its end, and never changed. Readings are written as version 2
+//! and rollups as version 3; rollups of version 2 are read, and have no figures.
+//!
+//! Figures are those of the hours, or of the days where these are the finest level that is left: from hours days are
+//! made as fast as they are asked for. A series has them where an hour is of many readings ([`FIGURED`]), and always
+//! where the readings are gone: what they were made of cannot be read again.
 
+pub mod figures;
 pub mod merge;
+mod open;
 pub mod read;
 pub mod rolls;
 pub mod rows;
@@ -29,8 +36,9 @@ use crate::buckets::{DAY_NS, HOUR_NS, MINUTE_NS, bucket_start};
 use crate::column::{ColumnError, put_column, read_integers, take_column, write_integers};
 use crate::hot::{Reading, SeriesId, SeriesStats, is_before};
 
-/// The first bytes of a file; the last of them is the version.
-pub const HEADER: [u8; 8] = *b"TLSEG\0\0\x02";
+/// The first bytes of a file but for the last, which is the version.
+const MARK: [u8; 7] = *b"TLSEG\0\0";
+const HEADER_BYTES: usize = MARK.len() + 1;
 /// The last bytes of a file.
 const FOOTER: [u8; 4] = *b"SEG\n";
 const TRAILER_BYTES: usize = 56;
@@ -45,6 +53,11 @@ pub const BLOCK_ROWS: usize = 8 * 1024;
 pub const CONDENSED: u64 = 4;
 /// A tier is left out where the finer one has fewer rows than these: they are read as fast.
 pub const FINER_ROWS_MIN: u64 = 1024;
+/// Figures of a block, at most.
+pub const FIGURE_ROWS: usize = 256;
+/// Readings of an hour, on the average of the first block of a series, from which on the series has figures; of fewer
+/// they would take more room than they save time, and less than one block is read as fast.
+pub const FIGURED: usize = 256;
 
 /// What rows are of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -114,6 +127,52 @@ impl Level {
     const fn slot(self) -> usize {
         self as usize
     }
+
+    /// The level of the figures of a file whose finest level is this one.
+    #[must_use]
+    pub const fn figured(self) -> Self {
+        match self {
+            Self::Day => Self::Day,
+            _ => Self::Hour,
+        }
+    }
+}
+
+/// Where the blocks of figures stand among those of the levels.
+const FIGURES: usize = LEVELS.len();
+/// Kinds of blocks.
+const SLOTS: usize = LEVELS.len() + 1;
+
+/// What blocks a file may have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Form {
+    /// Those of the levels.
+    #[default]
+    Levels,
+    /// Figures as well.
+    Figured,
+}
+
+impl Form {
+    fn of(header: [u8; HEADER_BYTES]) -> Option<Self> {
+        [Self::Levels, Self::Figured].into_iter().find(|form| form.header() == header)
+    }
+
+    const fn header(self) -> [u8; HEADER_BYTES] {
+        let [a, b, c, d, e, f, g] = MARK;
+        let version = match self {
+            Self::Levels => 2,
+            Self::Figured => 3,
+        };
+        [a, b, c, d, e, f, g, version]
+    }
+
+    const fn slots(self) -> usize {
+        match self {
+            Self::Levels => LEVELS.len(),
+            Self::Figured => SLOTS,
+        }
+    }
 }
 
 /// What a file holds of a series.
@@ -129,8 +188,8 @@ pub struct SeriesEntry {
     pub last_ns: i64,
     /// The value at the latest time, as a word of the directory's table; of equal times that which arrived last.
     pub last: f64,
-    // First block and how many, by level.
-    blocks: [(u32, u32); LEVELS.len()],
+    // First block and how many, by level, and of figures.
+    blocks: [(u32, u32); SLOTS],
 }
 
 impl SeriesEntry {
@@ -144,6 +203,12 @@ impl SeriesEntry {
     #[must_use]
     pub fn has(&self, level: Level) -> bool {
         self.blocks.get(level.slot()).is_some_and(|(_, count)| *count > 0)
+    }
+
+    /// Whether the file has figures of it.
+    #[must_use]
+    pub fn is_figured(&self) -> bool {
+        self.blocks.get(FIGURES).is_some_and(|(_, count)| *count > 0)
     }
 }
 
@@ -174,6 +239,7 @@ pub struct Directory {
     /// What the boxed words among the last values stand for.
     pub boxes: Boxes,
     blocks: Vec<BlockEntry>,
+    form: Form,
 }
 
 /// Why a file cannot be believed.
@@ -215,7 +281,17 @@ impl Directory {
 
     /// The blocks of a series, with their numbers, in order of time.
     pub fn blocks(&self, entry: &SeriesEntry, level: Level) -> (usize, &[BlockEntry]) {
-        let (first, count) = entry.blocks.get(level.slot()).copied().unwrap_or_default();
+        self.slot(entry, level.slot())
+    }
+
+    /// The blocks of figures of a series, in order of time.
+    #[must_use]
+    pub fn figures(&self, entry: &SeriesEntry) -> &[BlockEntry] {
+        self.slot(entry, FIGURES).1
+    }
+
+    fn slot(&self, entry: &SeriesEntry, slot: usize) -> (usize, &[BlockEntry]) {
+        let (first, count) = entry.blocks.get(slot).copied().unwrap_or_default();
         let first = first as usize;
         (first, self.blocks.get(first..first.saturating_add(count as usize)).unwrap_or(&[]))
     }
@@ -284,10 +360,9 @@ impl Directory {
         }
         let last: Vec<f64> = self.series.iter().map(|entry| entry.last).collect();
         put_column(out, |out| rows::write_words(out, &last, &self.boxes));
-        for level in LEVELS {
-            let count = |entry: &SeriesEntry| {
-                i64::from(entry.blocks.get(level.slot()).map_or(0, |(_, count)| *count))
-            };
+        for slot in 0..self.form.slots() {
+            let count =
+                |entry: &SeriesEntry| i64::from(entry.blocks.get(slot).map_or(0, |(_, count)| *count));
             let column: Vec<i64> = self.series.iter().map(count).collect();
             put_column(out, |out| write_integers(out, &column));
         }
@@ -307,19 +382,19 @@ impl Directory {
     }
 
     /// Reads what [`Directory::to_bytes`] wrote.
-    fn from_bytes(mut bytes: &[u8], trailer: &Trailer) -> Result<Self, Malformed> {
+    fn from_bytes(mut bytes: &[u8], trailer: &Trailer, form: Form) -> Result<Self, Malformed> {
         if bytes.len() as u64 != trailer.len || crc32c::crc32c(bytes) != trailer.crc {
             return Err(Malformed("its directory is damaged"));
         }
         let contradicts = |_: ColumnError| Malformed("its directory contradicts itself");
-        let (series, boxes) = read_series(&mut bytes, trailer.series as usize).map_err(contradicts)?;
+        let (series, boxes) = read_series(&mut bytes, trailer.series as usize, form).map_err(contradicts)?;
         let blocks = read_blocks(&mut bytes, trailer.blocks as usize).map_err(contradicts)?;
         let ascending = series.is_sorted_by(|a, b| a.series < b.series);
-        let end = blocks.last().map_or(HEADER.len() as u64, |block| block.offset + u64::from(block.len));
+        let end = blocks.last().map_or(HEADER_BYTES as u64, |block| block.offset + u64::from(block.len));
         let small = blocks.iter().all(|block| block.rows as usize <= BLOCK_ROWS);
         let listed =
             series.iter().flat_map(|entry| &entry.blocks).map(|(_, count)| u64::from(*count)).sum::<u64>();
-        let directory = Self { number: trailer.number, series, boxes, blocks };
+        let directory = Self { number: trailer.number, series, boxes, blocks, form };
         let all = listed == u64::from(trailer.blocks) && directory.rows() == trailer.rows;
         if ascending && small && all && end == trailer.offset && bytes.is_empty() {
             Ok(directory)
@@ -331,21 +406,21 @@ impl Directory {
 
 const OUT_OF_RANGE: ColumnError = ColumnError::Malformed("a number is out of range");
 
-fn read_series(bytes: &mut &[u8], len: usize) -> Result<(Vec<SeriesEntry>, Boxes), ColumnError> {
+fn read_series(bytes: &mut &[u8], len: usize, form: Form) -> Result<(Vec<SeriesEntry>, Boxes), ColumnError> {
     let mut integers = || read_integers(take_column(bytes)?, len);
     let (numbers, rows, firsts, lasts) = (integers()?, integers()?, integers()?, integers()?);
     let (values, boxes) = rows::read_words(take_column(bytes)?, len)?;
-    let mut counts = Vec::with_capacity(LEVELS.len());
-    for _ in LEVELS {
+    let mut counts = Vec::with_capacity(SLOTS);
+    for _ in 0..form.slots() {
         counts.push(read_integers(take_column(bytes)?, len)?);
     }
     // The blocks of a level stand together, and before those of the next one.
     let mut next = 0_u32;
-    let mut places = vec![[(0, 0); LEVELS.len()]; len];
-    for (level, counts) in counts.iter().enumerate() {
+    let mut places = vec![[(0, 0); SLOTS]; len];
+    for (slot, counts) in counts.iter().enumerate() {
         for (place, count) in places.iter_mut().zip(counts) {
             let count = u32::try_from(*count).map_err(|_| OUT_OF_RANGE)?;
-            if let Some(place) = place.get_mut(level) {
+            if let Some(place) = place.get_mut(slot) {
                 *place = (next, count);
             }
             next = next.checked_add(count).ok_or(OUT_OF_RANGE)?;
@@ -368,7 +443,7 @@ fn read_blocks(bytes: &mut &[u8], len: usize) -> Result<Vec<BlockEntry>, ColumnE
     let mut integers = || read_integers(take_column(bytes)?, len);
     let (lens, crcs, rows) = (integers()?, integers()?, integers()?);
     let (firsts, lasts) = (integers()?, integers()?);
-    let mut offset = HEADER.len() as u64;
+    let mut offset = HEADER_BYTES as u64;
     let all = lens.into_iter().zip(crcs).zip(rows).zip(firsts.into_iter().zip(lasts));
     all.map(|(((len, crc), rows), (first_ns, last_ns))| {
         let small = |number: i64| u32::try_from(number).map_err(|_| OUT_OF_RANGE);

@@ -178,7 +178,7 @@ fn check_figures(
     most: usize,
 ) {
     let quantiles = QUANTILES.iter().map(|(name, _)| Quantile::parse(name).unwrap()).collect();
-    let figures = Figures { time_weighted: true, quantiles };
+    let figures = Figures { time_weighted: true, quantiles, ..Figures::default() };
     let answer = store.query_parts(&[id], range, (&Parts::Most(most), &figures), &|| false).unwrap();
     let (column, found, width) = (&answer.series[0], &answer.figures[0], answer.width_ns.unwrap());
     let mut all: Vec<(i64, f64)> =

@@ -133,24 +133,42 @@ fn model(sent: &[Row], no: u32) -> Vec<(i64, f64)> {
     rows
 }
 
-/// A median is that of all numbers of a bucket, or there is none as some of them are gone.
-fn check_medians(store: &Store, id: u32, all: &[(i64, f64)], range: (i64, i64), most: usize) {
-    let figures = Figures { time_weighted: true, quantiles: vec![Quantile::parse("p50").unwrap()] };
+/// Medians and means over time are those of all numbers of a bucket, as near as they say to be; of minutes there are none
+/// where some of the readings are gone.
+fn check_figures(store: &Store, id: u32, all: &[(i64, f64)], range: (i64, i64), most: usize) {
+    let quantiles = vec![Quantile::parse("p50").unwrap()];
+    let figures = Figures { time_weighted: true, quantiles, ..Figures::default() };
     let answer = store.query_parts(&[id], range, (&Parts::Most(most), &figures), &|| false).unwrap();
     let (column, width) = (&answer.series[0], answer.width_ns.unwrap());
     let young = range.1 - RAW_DAYS * DAY_NS;
+    let numbers: Vec<(i64, f64)> = all.iter().filter(|row| !row.1.is_nan()).copied().collect();
     for (at, start) in column.t_ns.iter().enumerate() {
         let (begin, end) = ((*start).max(range.0), (start + width).min(range.1));
-        let own = all.iter().filter(|row| (begin..end).contains(&row.0) && !row.1.is_nan());
-        let mut own: Vec<f64> = own.map(|row| row.1).collect();
+        let rows: Vec<_> = numbers.iter().filter(|row| (begin..end).contains(&row.0)).copied().collect();
+        let mut own: Vec<f64> = rows.iter().map(|row| row.1).collect();
         own.sort_by(f64::total_cmp);
-        let middle = (own[(own.len() - 1) / 2] + own[own.len() / 2]) / 2.0;
+        let (below, above) = (own[(own.len() - 1) / 2], own[own.len() / 2]);
+        let middle = (below + above) / 2.0;
         let found = &answer.figures[0];
+        let bound = 1e-9 + found.errors[at] * below.abs().max(above.abs());
         match found.quantiles[0][at] {
-            Some(median) => assert!((median - middle).abs() < 1e-9, "{median} is not {middle}"),
-            None => assert!(begin < young, "the readings from {begin} on are young"),
+            Some(median) => assert!((median - middle).abs() <= bound, "{median} is not {middle}"),
+            None => assert!(begin < young && width < HOUR_NS, "what is known from {begin} on is not told"),
         }
         assert_eq!(found.time_weighted[at].is_some(), found.quantiles[0][at].is_some());
+        let Some(mean) = found.time_weighted[at] else { continue };
+        // What was before the range may be gone, and what came late lay between what is gone.
+        if at == 0 || found.near[at] {
+            assert!(!found.near[at] || begin < young);
+            assert!((-15.0..=15.0).contains(&mean));
+            continue;
+        }
+        let before = numbers.iter().rfind(|row| row.0 < begin).map(|row| (begin, row.1));
+        let held: Vec<(i64, f64)> = before.into_iter().chain(rows).collect();
+        let ends = held.iter().skip(1).map(|row| row.0).chain([end]);
+        let integral: f64 = held.iter().zip(ends).map(|(row, end)| row.1 * (end - row.0) as f64).sum();
+        let expected = integral / (end - held[0].0) as f64;
+        assert!((mean - expected).abs() <= 1e-9, "{mean} over time from {begin} on is not {expected}");
     }
 }
 
@@ -179,7 +197,7 @@ fn check(store: &Store, sent: &[Row], now: i64) {
                 .collect();
             let young: Vec<(i64, f64)> = all.iter().filter(|row| row.0 >= from).copied().collect();
             assert_eq!(found, known(&young, width), "series {no} by {} s", width / 1_000_000_000);
-            check_medians(store, info.id, &all, (from, now + 1), most);
+            check_figures(store, info.id, &all, (from, now + 1), most);
         }
         // What is cut has its buckets whole where no finer level is left, and all readings of the range.
         let (from, to) = (now - 3 * DAY_NS - 17_000_000_000, now - 5 * DAY_NS / 2 - 29_000_000_000);

@@ -8,23 +8,25 @@ mod steps;
 
 use axum::Json;
 use axum::extract::State;
-use tideline_store::{GroupAnswer, GroupQuestion, SeriesId, SeriesState, StoreError, Width};
+use tideline_store::{Figures, GroupAnswer, GroupQuestion, SeriesId, SeriesState, StoreError, Width};
 
 use super::problem::{ApiError, Problem};
-use super::query::{Beside, beside};
+use super::query::{Beside, QUANTILES_MAX, beside};
 use super::select::{Select, id_of, meant};
-use super::shapes::{AggregateAnswer, AggregateRequest, Function, GroupBy, Having, ReadFrom};
+use super::shapes::{AggregateAnswer, AggregateRequest, FUNCTIONS, GroupBy, Having, ReadFrom, Told};
 use crate::answers::{How, Question};
 use crate::hub::App;
 use crate::telemetry::Metric;
 use crate::when;
-use steps::{Cells, Grouping, Step};
+use steps::{Bucket, Cells, Filter, Grouping, Of, Step};
 
 impl Question for GroupQuestion {
     type Answer = GroupAnswer;
 
     fn range(&self) -> (i64, i64) {
-        (self.from_ns, self.to_ns)
+        // A mean over time begins with the last reading before.
+        let from_ns = if self.figures.time_weighted { i64::MIN } else { self.from_ns };
+        (from_ns, self.to_ns)
     }
 
     fn bytes(&self) -> usize {
@@ -43,6 +45,7 @@ struct Checked {
     width: Option<Width>,
     range: (i64, i64),
     steps: Vec<Step>,
+    figures: Figures,
     // The width that the answer tells.
     told_ns: Option<i64>,
 }
@@ -67,10 +70,23 @@ const fn fixed(width: Option<&Width>) -> Option<i64> {
     }
 }
 
-fn functions(functions: &[Function], name: &str) -> Result<(), ApiError> {
+fn functions(functions: &[Told], name: &str) -> Result<(), ApiError> {
     if functions.is_empty() {
-        let allowed = "count, min, max, sum, mean, first and last";
-        return Err(ApiError::bad("bad-functions", format!("{name} is empty; there are {allowed}")));
+        return Err(ApiError::bad("bad-functions", format!("{name} is empty; there are {FUNCTIONS}")));
+    }
+    Ok(())
+}
+
+/// Few enough quantiles, and no mean over time of what is no reading.
+fn bounded(figures: &Figures, name: &str, of_readings: bool) -> Result<(), ApiError> {
+    if figures.time_weighted && !of_readings {
+        let why = format!("{name} are of values, not of readings: twa is for functions, having and then.of");
+        return Err(ApiError::bad("bad-functions", why));
+    }
+    let asked = figures.quantiles.len();
+    if asked > QUANTILES_MAX {
+        let why = format!("{name}: {asked} quantiles; at most {QUANTILES_MAX}");
+        return Err(ApiError::bad("bad-functions", why));
     }
     Ok(())
 }
@@ -102,19 +118,28 @@ fn check(hub: &App, mut request: AggregateRequest) -> Result<(Checked, ReadFrom)
     let width_of = |text: Option<&str>, name: &str| width(text, name, zone);
     let width = width_of(request.width.as_deref(), "width")?;
     let mut told_ns = fixed(width.as_ref());
-    let mut steps = vec![Step::Filter(request.having), Step::Tell(request.functions)];
+    let mut figures = Figures::default();
+    let mut steps = vec![Step::Filter(request.having.map(|having| Filter::of(&having, &mut figures)))];
     if let Some(then) = request.then {
         functions(&then.functions, "then.functions")?;
         let width = width_of(then.width.as_deref(), "then.width")?;
         told_ns = fixed(width.as_ref());
-        let again = Step::Again { of: then.of, grouping: Grouping::again(then.group_by)?, width };
-        steps.pop();
-        steps.extend([again, Step::Tell(then.functions)]);
+        // What is told is told of values.
+        let mut values = Figures::default();
+        let of = Of::new(&then.of, &mut figures);
+        let told = then.functions.iter().map(|told| Of::new(told, &mut values)).collect();
+        bounded(&values, "then.functions", false)?;
+        let grouping = Grouping::again(then.group_by)?;
+        steps.push(Step::Again { of, grouping, width, quantiles: values.quantiles });
+        steps.push(Step::Tell(told));
+    } else {
+        steps.push(Step::Tell(request.functions.iter().map(|told| Of::new(told, &mut figures)).collect()));
     }
+    bounded(&figures, "functions", true)?;
     let select =
         Select::of(request.select.devices, request.select.points, request.select.series)?.meaning(devices)?;
     let grouping = Grouping::of(request.group_by)?;
-    Ok((Checked { select, grouping, width, range, steps, told_ns }, request.tier))
+    Ok((Checked { select, grouping, width, range, steps, figures, told_ns }, request.tier))
 }
 
 /// Aggregates over groups of series
@@ -140,9 +165,9 @@ pub async fn aggregate(
         Ok::<_, ApiError>((checked, names, groups, beside))
     });
     let (checked, names, groups, beside) = found.await.map_err(|error| ApiError::internal(&error))??;
-    let Checked { width, range: (from_ns, to_ns), steps, told_ns, .. } = checked;
+    let Checked { width, range: (from_ns, to_ns), steps, figures, told_ns, .. } = checked;
     let members: Vec<usize> = groups.iter().map(Vec::len).collect();
-    let question = GroupQuestion { groups, from_ns, to_ns, width, raw: tier == ReadFrom::Raw };
+    let question = GroupQuestion { groups, from_ns, to_ns, width, raw: tier == ReadFrom::Raw, figures };
     let store = hub.store.clone();
     let compute =
         move |question: &GroupQuestion, left: &(dyn Fn() -> bool + Sync)| store.query_groups(question, left);
@@ -150,17 +175,19 @@ pub async fn aggregate(
     count(&hub, how);
     let answer = answer.map_err(refused)?;
     let tier = answer.tier.as_str().to_owned();
+    let figured = answer.groups.iter().filter_map(|group| Some(group.figures.as_ref()?.tier)).max();
     let groups = tokio::task::spawn_blocking(move || {
         let cells = names.into_iter().zip(members).zip(&answer.groups);
         let cells =
-            cells.map(|((name, members), group)| Cells { name, members, buckets: group.buckets.clone() });
+            cells.map(|((name, members), group)| Cells { name, members, buckets: Bucket::all(group) });
         steps::run(cells.collect(), steps, from_ns)
     });
     let groups = groups.await.map_err(|error| ApiError::internal(&error))?;
     let width_ms = told_ns.map(when::ms);
     let Beside { gaps, restamped, missing } = beside;
     let partial = !missing.is_empty();
-    Ok(Json(AggregateAnswer { tier, width_ms, groups, partial, missing, gaps, restamped }))
+    let figures_tier = figured.map(|tier| tier.as_str().to_owned());
+    Ok(Json(AggregateAnswer { tier, figures_tier, width_ms, groups, partial, missing, gaps, restamped }))
 }
 
 /// Counts where an answer came from.

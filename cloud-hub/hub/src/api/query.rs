@@ -26,7 +26,7 @@ use crate::hub::{App, Hub};
 use crate::metadata::DeviceRecord;
 use crate::when;
 use crate::writes::is_writer;
-pub use buckets::{BucketQuestion, calendar};
+pub use buckets::{BucketQuestion, QUANTILES_MAX, calendar};
 
 /// Most series of one query; each opens its own columns.
 pub const SERIES_PER_QUERY_MAX: usize = 64;
@@ -142,7 +142,7 @@ impl Cursor {
         ("buckets" = Option<usize>, Query, description = "At most so many buckets of one width, 2 to 10000; raw pages when left out"),
         ("every" = Option<String>, Query, description = "Buckets that are days (1d), weeks from Monday on (1w) or months (1mo), at most 10000; in place of buckets"),
         ("tz" = Option<String>, Query, description = "The time zone of every by its IANA name, as Europe/Berlin; UTC when left out. A day lasts from one local midnight to the next: 23 or 25 hours where the clock is changed"),
-        ("agg" = Option<String>, Query, description = "What buckets have besides, with commas: twa (the mean over time of the value that held) and quantiles as p50, p95 or p99.9, at most 8; made of the readings, and null in buckets whose readings are past their retention"),
+        ("agg" = Option<String>, Query, description = "What buckets have besides, with commas: twa (the mean over time of the value that held) and quantiles as p50, p95 or p99.9, at most 8. Made of the readings; where these are more than a million, or past their retention, and the buckets are made of whole hours, of what is stored of hours and days, with its error"),
         ("limit" = Option<usize>, Query, description = "Rows of a raw page, 1 to 100000"),
         ("cursor" = Option<String>, Query, description = "From the page before")),
     responses((status = 200, description = "Columns", body = AnyAnswer), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]

@@ -1,4 +1,4 @@
-//! Figures of buckets that only readings tell: the mean over time, and quantiles.
+//! Figures of buckets that aggregates do not tell: the mean over time, and quantiles.
 //!
 //! **The mean over time** is that of the value that held: the last reading's, until the next one (last observation carried
 //! forward). In a bucket time counts from its beginning, or from where the range begins, with the value of the last
@@ -10,15 +10,20 @@
 //! **A quantile** lies between the two readings beside its rank, as far as its rank does: R's type 7, which is also that of
 //! `quantile_cont` in SQL and of PromQL.
 //!
-//! Both are made of all numbers of a bucket. Where some of these are past their retention there is none.
+//! Both are exact where they are made of readings. Where these are many, or gone, and the buckets are made of whole hours,
+//! they are made of what is stored of hours and days ([`stored`]); what of it is not exact is told.
+
+mod groups;
+mod stored;
 
 use super::page::first_rows;
-use super::{BucketColumn, Grid, Level, SealedFile, add, read};
-use crate::buckets::{Buckets, bucket_last};
+use super::{BucketColumn, Level, SealedFile, Tier, add, read};
+use crate::buckets::Buckets;
 use crate::config::StoreError;
+use crate::held::Held;
 use crate::hot::{Rows, SeriesId, is_before};
-use crate::sealed::SealedFormat;
-use crate::tables::Shared;
+use crate::sketch::Sketch;
+pub(super) use stored::Source;
 
 /// Most readings of one bucket, 64 MB of them.
 const BUCKET_READINGS_MAX: u64 = 4_000_000;
@@ -28,7 +33,7 @@ const READINGS_MAX: u64 = 50_000_000;
 const TOGETHER: u64 = 500_000;
 
 /// Which share of the readings lies below: from 0 to 100 % in steps of a thousandth of a percent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Quantile(u32);
 
 impl Quantile {
@@ -48,7 +53,8 @@ impl Quantile {
     }
 
     /// Its value among these numbers, which are in order; none of none.
-    fn of(self, sorted: &[f64]) -> Option<f64> {
+    #[must_use]
+    pub fn of(self, sorted: &[f64]) -> Option<f64> {
         let last = sorted.len().checked_sub(1)?;
         // No bucket has so many readings that this would overflow.
         let scaled = last as u64 * u64::from(self.0);
@@ -60,18 +66,52 @@ impl Quantile {
         let above = sorted.get(usize::try_from(at).ok()? + 1)?;
         #[expect(clippy::cast_precision_loss, reason = "less than a hundred thousand")]
         let share = rest as f64 / f64::from(Self::ALL);
-        // Written so that neither overflows.
-        Some(if below == above { *below } else { below * (1.0 - share) + above * share })
+        Some(between(*below, *above, share))
+    }
+
+    /// Its value by a sketch of numbers that lie between these two.
+    pub(super) fn told(self, sketch: &Sketch, (min, max): (f64, f64)) -> Option<f64> {
+        let last = sketch.count().checked_sub(1)?;
+        let scaled = u128::from(last) * u128::from(self.0);
+        let (at, rest) = (scaled / u128::from(Self::ALL), scaled % u128::from(Self::ALL));
+        let at = u64::try_from(at).ok()?;
+        let value = |rank: u64| match rank {
+            0 => Some(min),
+            rank if rank == last => Some(max),
+            rank => sketch.at(rank).map(|value| value.max(min).min(max)),
+        };
+        if rest == 0 {
+            return value(at);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "less than a hundred thousand")]
+        let share = rest as f64 / f64::from(Self::ALL);
+        Some(between(value(at)?, value(at + 1)?, share))
     }
 }
 
-/// What is asked for besides what rollups tell.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+/// Written so that neither overflows.
+fn between(below: f64, above: f64, share: f64) -> f64 {
+    if below == above { below } else { below * (1.0 - share) + above * share }
+}
+
+/// Most readings of a question that are read where what is stored would do: a tenth of a second.
+const READINGS_DEFAULT: u64 = 1_000_000;
+
+/// What is asked for besides what aggregates tell.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Figures {
     /// Whether the mean over time is.
     pub time_weighted: bool,
     /// Which quantiles are.
     pub quantiles: Vec<Quantile>,
+    /// With more readings than these what is stored answers, where the buckets are made of whole hours.
+    pub readings_max: u64,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        Self { time_weighted: false, quantiles: Vec::new(), readings_max: READINGS_DEFAULT }
+    }
 }
 
 impl Figures {
@@ -82,13 +122,30 @@ impl Figures {
     }
 }
 
-/// Figures of the buckets of one series, in their order; none where not all readings are there.
+/// Figures of the buckets of one series, in their order; none where they are not known, since readings are gone.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FigureColumn {
+    /// The coarsest tier that they were read from.
+    pub tier: Tier,
     /// The means over time; empty when they were not asked for.
     pub time_weighted: Vec<Option<f64>>,
+    /// As many: whether each is near and not exact. It is where readings are gone that came in several files and lay between
+    /// each other.
+    pub near: Vec<bool>,
     /// For each quantile asked for as many values.
     pub quantiles: Vec<Vec<Option<f64>>>,
+    /// By which part of itself each reading that a quantile lies at or between may differ from what is told; 0 where they
+    /// are exact.
+    pub errors: Vec<f64>,
+}
+
+impl FigureColumn {
+    /// About how much memory it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let values = self.time_weighted.len() + self.quantiles.iter().map(Vec::len).sum::<usize>();
+        values * size_of::<Option<f64>>() + self.near.len() + self.errors.len() * size_of::<f64>()
+    }
 }
 
 /// What time of a bucket counts, and the value that held when it began.
@@ -99,85 +156,65 @@ struct Span {
     before: Option<f64>,
 }
 
-/// The mean over time of these numbers, of which there is one, in a bucket.
-fn time_weighted(times: &[i64], values: &[f64], span: Span) -> Option<f64> {
-    let (first_ns, last) = (*times.first()?, *values.last()?);
-    let begin_ns = if span.before.is_some() { span.begin_ns } else { first_ns };
-    #[expect(clippy::cast_precision_loss, reason = "a length of time as a part of another")]
-    let length = |from: i64, to: i64| if to > from { to.abs_diff(from) as f64 } else { 0.0 };
-    let all = length(begin_ns, span.end_ns);
-    if all == 0.0 {
-        return Some(last);
+impl Span {
+    fn mean(self, held: &Held) -> f64 {
+        held.mean(self.begin_ns, self.end_ns, self.before)
     }
-    // Each as a part of the mean, so that no sum is larger than the values; what an addition loses is kept (Neumaier).
-    let (mut sum, mut lost) = (0.0_f64, 0.0_f64);
-    let mut held = (begin_ns, span.before.unwrap_or_default());
-    let ends = times.iter().copied().zip(values.iter().copied()).chain([(span.end_ns, last)]);
-    for (time_ns, value) in ends {
-        let part = held.1 * (length(held.0, time_ns) / all);
-        let next = sum + part;
-        lost += if sum.abs() >= part.abs() { (sum - next) + part } else { (part - next) + sum };
-        (sum, held) = (next, (time_ns, value));
-    }
-    Some(if sum.is_finite() { sum + lost } else { sum })
 }
 
-/// The buckets of a question, as spans of time within its range.
-struct Spans<'a> {
-    grid: &'a Grid,
-    range: (i64, i64),
-}
-
-impl Spans<'_> {
+impl Source<'_> {
     /// From when on a bucket counts, and up to when: the time itself is left out, but for `i64::MAX`.
-    fn of(&self, start_ns: i64) -> (i64, i64) {
-        let end_ns = match self.grid {
-            // A bucket that begins before all times begins at the first of them.
-            Grid::Fixed(width_ns) => bucket_last(start_ns, *width_ns).saturating_add(1),
-            Grid::Edges(edges) => {
-                edges.get(edges.partition_point(|edge| *edge <= start_ns)).copied().unwrap_or(i64::MAX)
-            }
-            Grid::Whole(_) => i64::MAX,
-        };
-        (start_ns.max(self.range.0), end_ns.min(self.range.1))
+    fn span(&self, start_ns: i64) -> (i64, i64) {
+        (start_ns.max(self.range.0), self.grid.end(start_ns).min(self.range.1))
     }
-}
 
-/// What is read for figures.
-pub(super) struct Reader<'a> {
-    pub shared: &'a Shared,
-    pub format: &'a dyn SealedFormat,
-    pub grid: &'a Grid,
-    pub range: (i64, i64),
-    pub figures: &'a Figures,
-    pub canceled: &'a (dyn Fn() -> bool + Sync),
-}
+    /// Whether buckets are such that figures are stored of their parts.
+    pub(super) fn is_stored(&self) -> bool {
+        self.grid.level() >= Level::Hour
+    }
 
-impl Reader<'_> {
     /// The figures of some series, of whose buckets the rest is known.
     pub(super) fn columns(&self, columns: &[BucketColumn]) -> Result<Vec<FigureColumn>, StoreError> {
         let counts = || columns.iter().flat_map(|column| column.count.iter().copied());
         let (all, most) = (counts().fold(0, u64::saturating_add), counts().max().unwrap_or(0));
-        if most > BUCKET_READINGS_MAX || all > READINGS_MAX {
+        if !self.is_stored() && (most > BUCKET_READINGS_MAX || all > READINGS_MAX) {
             return Err(StoreError::Query(format!(
-                "quantiles and means over time are made of readings, here {all}, and {most} in one bucket; allowed are {READINGS_MAX}, and {BUCKET_READINGS_MAX}"
+                "quantiles and means over time of buckets that are not made of whole hours are made of readings, here {all}, and {most} in one bucket; allowed are {READINGS_MAX}, and {BUCKET_READINGS_MAX}"
             )));
         }
-        columns.iter().map(|column| self.column(column)).collect()
+        let exact = !self.is_stored() || (all <= self.figures.readings_max && most <= BUCKET_READINGS_MAX);
+        columns.iter().map(|column| self.column(column, exact)).collect()
     }
 
-    fn column(&self, column: &BucketColumn) -> Result<FigureColumn, StoreError> {
+    fn column(&self, column: &BucketColumn, exact: bool) -> Result<FigureColumn, StoreError> {
         let mut out = FigureColumn {
-            time_weighted: Vec::new(),
             quantiles: vec![Vec::with_capacity(column.t_ns.len()); self.figures.quantiles.len()],
+            ..FigureColumn::default()
         };
-        let spans = Spans { grid: self.grid, range: self.range };
-        let first = column.t_ns.first().map(|start| spans.of(*start).0);
-        let mut before = match first.filter(|_| self.figures.time_weighted) {
+        let first = column.t_ns.first().map(|start| self.span(*start).0);
+        let before = match first.filter(|_| self.figures.time_weighted) {
             Some(begin_ns) => self.before(column.id, begin_ns)?,
             None => None,
         };
-        let mut at = 0;
+        if !exact {
+            self.put_stored(&mut out, column, before, None)?;
+            return Ok(out);
+        }
+        let missing = self.put_read(&mut out, column, before)?;
+        if missing.contains(&true) && self.is_stored() {
+            self.put_stored(&mut out, column, before, Some(&missing))?;
+        }
+        Ok(out)
+    }
+
+    /// Adds what readings tell; says of which buckets they are not all there.
+    fn put_read(
+        &self,
+        out: &mut FigureColumn,
+        column: &BucketColumn,
+        mut before: Option<f64>,
+    ) -> Result<Vec<bool>, StoreError> {
+        let (mut at, mut missing) = (0, Vec::with_capacity(column.t_ns.len()));
         while at < column.t_ns.len() {
             if (self.canceled)() {
                 return Err(StoreError::Query("it was canceled".to_owned()));
@@ -191,29 +228,35 @@ impl Reader<'_> {
             let len = 1 + more.count();
             let starts = column.t_ns.get(at..at + len).unwrap_or_default();
             let (Some(first), Some(last)) = (starts.first(), starts.last()) else { break };
-            let range = (spans.of(*first).0, spans.of(*last).1);
+            let range = (self.span(*first).0, self.span(*last).1);
             let (times, values) =
                 numbers(&first_rows(self.shared, self.format, column.id, range, usize::MAX)?);
             for (start, no) in starts.iter().zip(at..) {
-                let (begin_ns, end_ns) = spans.of(*start);
+                let (begin_ns, end_ns) = self.span(*start);
                 let lo = times.partition_point(|time| *time < begin_ns);
                 let hi = times.partition_point(|time| is_before(*time, end_ns)).max(lo);
                 let own = (times.get(lo..hi).unwrap_or(&[]), values.get(lo..hi).unwrap_or(&[]));
                 let whole = column.count.get(no).is_some_and(|count| own.0.len() as u64 >= *count);
-                self.put(&mut out, whole.then_some(own), Span { begin_ns, end_ns, before });
+                self.put(out, whole.then_some(own), Span { begin_ns, end_ns, before });
+                missing.push(!whole);
                 before = column.last.get(no).copied();
             }
             at += len;
         }
-        Ok(out)
+        Ok(missing)
     }
 
     /// Adds the figures of a bucket; of none where its readings are not all there.
     fn put(&self, out: &mut FigureColumn, rows: Option<(&[i64], &[f64])>, span: Span) {
         if self.figures.time_weighted {
-            out.time_weighted.push(rows.and_then(|(times, values)| time_weighted(times, values, span)));
+            let held = rows.and_then(|(times, values)| Held::of(times, values));
+            out.time_weighted.push(held.map(|held| span.mean(&held)));
+            out.near.push(false);
         }
-        let sorted = rows.filter(|_| !self.figures.quantiles.is_empty()).map(|(_, values)| {
+        if self.figures.quantiles.is_empty() {
+            return;
+        }
+        let sorted = rows.map(|(_, values)| {
             let mut sorted = values.to_vec();
             sorted.sort_unstable_by(f64::total_cmp);
             sorted
@@ -221,10 +264,58 @@ impl Reader<'_> {
         for (quantile, values) in self.figures.quantiles.iter().zip(&mut out.quantiles) {
             values.push(sorted.as_deref().and_then(|sorted| quantile.of(sorted)));
         }
+        out.errors.push(0.0);
+    }
+
+    /// Adds what is stored of all buckets, or of those that are `missing` in what there is.
+    fn put_stored(
+        &self,
+        out: &mut FigureColumn,
+        column: &BucketColumn,
+        mut before: Option<f64>,
+        missing: Option<&[bool]>,
+    ) -> Result<(), StoreError> {
+        let rows = column.t_ns.len();
+        if missing.is_none() {
+            out.time_weighted = vec![None; if self.figures.time_weighted { rows } else { 0 }];
+            out.near = vec![false; out.time_weighted.len()];
+            out.quantiles.iter_mut().for_each(|values| *values = vec![None; rows]);
+            out.errors = vec![0.0; if self.figures.quantiles.is_empty() { 0 } else { rows }];
+        }
+        let cells = self.cells(column.id, true)?;
+        out.tier = out.tier.coarser(cells.tier);
+        for (at, start) in column.t_ns.iter().enumerate() {
+            let (begin_ns, end_ns) = self.span(*start);
+            let span = Span { begin_ns, end_ns, before };
+            before = column.last.get(at).copied();
+            if missing.is_some_and(|missing| missing.get(at) == Some(&false)) {
+                continue;
+            }
+            // What an older version left of a file has no figures.
+            let cell = cells.by_start.get(start);
+            let Some(cell) =
+                cell.filter(|cell| column.count.get(at).is_some_and(|count| cell.count >= *count))
+            else {
+                continue;
+            };
+            if let Some(value) = out.time_weighted.get_mut(at)
+                && let Some(held) = self.held(column.id, cell)?
+            {
+                *value = Some(span.mean(&held));
+                out.near.get_mut(at).into_iter().for_each(|near| *near = held.near);
+            }
+            let ends = column.min.get(at).copied().zip(column.max.get(at).copied());
+            for (quantile, values) in self.figures.quantiles.iter().zip(&mut out.quantiles) {
+                let value = ends.and_then(|ends| quantile.told(&cell.sketch, ends));
+                values.get_mut(at).into_iter().for_each(|place| *place = value);
+            }
+            out.errors.get_mut(at).into_iter().for_each(|error| *error = cell.sketch.error());
+        }
+        Ok(())
     }
 
     /// The value of the last reading before a time; none where that cannot be told, too.
-    fn before(&self, id: SeriesId, time_ns: i64) -> Result<Option<f64>, StoreError> {
+    pub(super) fn before(&self, id: SeriesId, time_ns: i64) -> Result<Option<f64>, StoreError> {
         let range = (i64::MIN, time_ns);
         let (mut parts, mut hot) = (Buckets::whole(i64::MIN), Buckets::whole(i64::MIN));
         let files = {
@@ -258,6 +349,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_sketch_of_few_numbers_tells_what_they_tell() {
+        let numbers: Vec<f64> = (0..40).map(|n| f64::from(n * n) / 8.0).collect();
+        let mut sketch = Sketch::default();
+        sketch.add(&numbers, &mut Vec::new());
+        for name in ["p0", "p1", "p50", "p95", "p99.9", "p100"] {
+            let quantile = Quantile::parse(name).unwrap();
+            assert_eq!(quantile.told(&sketch, (0.0, numbers[39])), quantile.of(&numbers), "{name}");
+        }
+        assert_eq!(Quantile::parse("p50").unwrap().told(&Sketch::default(), (0.0, 1.0)), None);
+    }
+
+    #[test]
     fn quantiles_are_read_and_lie_between_readings() {
         let value = |text: &str, sorted: &[f64]| Quantile::parse(text).unwrap().of(sorted);
         let ten: Vec<f64> = (1..=10).map(f64::from).collect();
@@ -275,25 +378,5 @@ mod tests {
             assert_eq!(Quantile::parse(text), None, "{text}");
         }
         assert_eq!(Quantile::parse("p099.90"), Quantile::parse("p99.9"));
-    }
-
-    #[test]
-    fn a_value_holds_until_the_next_reading() {
-        let mean = |rows: &[(i64, f64)], before: Option<f64>, begin_ns: i64, end_ns: i64| {
-            let (times, values): (Vec<i64>, Vec<f64>) = rows.iter().copied().unzip();
-            time_weighted(&times, &values, Span { begin_ns, end_ns, before })
-        };
-        // 10 for 2 of 10, 20 for 3, 40 for 5.
-        let rows = [(0, 10.0), (2, 20.0), (5, 40.0)];
-        assert_eq!(mean(&rows, None, 0, 10), Some(28.0));
-        // Nothing is known before the first reading: 20 for 3 of 8, 40 for 5.
-        assert_eq!(mean(&rows[1..], None, 0, 10), Some(32.5));
-        assert_eq!(mean(&rows[1..], Some(70.0), 0, 10), Some(40.0));
-        // Of readings with one time the last holds.
-        assert_eq!(mean(&[(5, 1.0), (5, 3.0)], Some(1.0), 0, 10), Some(2.0));
-        assert_eq!(mean(&[(7, 3.0)], None, 0, 7), Some(3.0));
-        assert_eq!(mean(&[], Some(1.0), 0, 7), None);
-        assert_eq!(mean(&[(0, f64::MAX), (1, f64::MAX)], None, i64::MIN, i64::MAX), Some(f64::MAX));
-        assert_eq!(mean(&[(i64::MIN, 1.0), (0, 3.0)], None, i64::MIN, i64::MAX), Some(2.0));
     }
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::figures::{FigureColumn, Figures, Source};
 use super::{Tier, add, check, finest};
 use crate::blocks::SealedFile;
 use crate::buckets::{Aggregate, Buckets};
@@ -35,6 +36,8 @@ pub struct GroupQuestion {
     pub width: Option<Width>,
     /// Whether no rollup is to be read.
     pub raw: bool,
+    /// What is asked for besides aggregates.
+    pub figures: Figures,
 }
 
 /// The buckets of one group; empty ones are left out.
@@ -43,6 +46,8 @@ pub struct GroupColumn {
     /// The start of each bucket, ns, and what is known of the readings in it. Where there is one bucket, it begins
     /// at the beginning of the range.
     pub buckets: Vec<(i64, Aggregate)>,
+    /// Figures of as many, when they were asked for.
+    pub figures: Option<FigureColumn>,
 }
 
 /// An answer about groups.
@@ -59,7 +64,9 @@ impl GroupAnswer {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let cells: usize = self.groups.iter().map(|group| group.buckets.len()).sum();
-        cells * size_of::<(i64, Aggregate)>() + self.groups.len() * size_of::<GroupColumn>()
+        let figures: usize =
+            self.groups.iter().filter_map(|group| Some(group.figures.as_ref()?.bytes())).sum();
+        cells * size_of::<(i64, Aggregate)>() + self.groups.len() * size_of::<GroupColumn>() + figures
     }
 }
 
@@ -244,6 +251,11 @@ pub fn groups(
         put(&mut out, at, &sum);
     }
     b.for_each(|(at, sum)| put(&mut out, at, &sum));
+    if !question.figures.is_empty() {
+        let Work { grid, range, .. } = work;
+        let source = Source { shared, format, grid: &grid, range, figures: &question.figures, canceled };
+        source.groups((&question.groups, &mut out), question.raw)?;
+    }
     Ok(GroupAnswer { tier, groups: out })
 }
 

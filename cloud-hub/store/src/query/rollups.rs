@@ -10,7 +10,21 @@ use crate::sealed::SealedFormat;
 use crate::segment::Level;
 use crate::tables::{Shared, read};
 
-use super::{Tier, add, check};
+use super::figures::{FigureColumn, Figures, Source};
+use super::{Tier, add, check, column};
+use crate::calendar::Grid;
+
+/// The starts of buckets, and what is known of each.
+pub type Rollups = Vec<(i64, Aggregate)>;
+
+fn level_of(tier: Tier) -> Result<Level, StoreError> {
+    match tier {
+        Tier::Raw => Err(StoreError::Query("readings have no buckets".to_owned())),
+        Tier::Minute => Ok(Level::Minute),
+        Tier::Hour => Ok(Level::Hour),
+        Tier::Day => Ok(Level::Day),
+    }
+}
 
 /// The buckets of a width of a series that begin in `from..to`, in order.
 pub fn rollups(
@@ -19,14 +33,9 @@ pub fn rollups(
     id: SeriesId,
     tier: Tier,
     (from_ns, to_ns): (i64, i64),
-) -> Result<Vec<(i64, Aggregate)>, StoreError> {
+) -> Result<Rollups, StoreError> {
     check(shared, &[id])?;
-    let level = match tier {
-        Tier::Raw => return Err(StoreError::Query("readings have no buckets".to_owned())),
-        Tier::Minute => Level::Minute,
-        Tier::Hour => Level::Hour,
-        Tier::Day => Level::Day,
-    };
+    let level = level_of(tier)?;
     let width_ns = level.width_ns();
     // A bucket that begins in the range is in it as a whole.
     let first = |ns: i64| {
@@ -52,4 +61,27 @@ pub fn rollups(
     }
     hot.iter().for_each(|(start, part)| parts.add(start, part));
     Ok(parts.iter().map(|(start, part)| (start, *part)).collect())
+}
+
+/// The same, with their figures.
+pub fn figured(
+    shared: &Shared,
+    format: &dyn SealedFormat,
+    (id, tier): (SeriesId, Tier),
+    (from_ns, to_ns): (i64, i64),
+    figures: &Figures,
+) -> Result<(Rollups, FigureColumn), StoreError> {
+    let found = rollups(shared, format, id, tier, (from_ns, to_ns))?;
+    let (Some((first, _)), Some((last, _)), false) = (found.first(), found.last(), figures.is_empty()) else {
+        return Ok((found, FigureColumn::default()));
+    };
+    let width_ns = level_of(tier)?.width_ns();
+    let grid = Grid::Fixed(width_ns);
+    // Each is whole, wherever the range cuts.
+    let range = (*first, last.saturating_add(width_ns));
+    let mut parts = Buckets::new(width_ns);
+    found.iter().for_each(|(start, part)| parts.add(*start, part));
+    let source = Source { shared, format, grid: &grid, range, figures, canceled: &|| false };
+    let figures = source.columns(&[column(id, tier, &parts)])?;
+    Ok((found, figures.into_iter().next().unwrap_or_default()))
 }

@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use super::{BlockEntry, Directory, HEADER, Malformed, TRAILER_BYTES, Trailer};
+use super::{BlockEntry, Directory, Form, HEADER_BYTES, Malformed, TRAILER_BYTES, Trailer};
 use crate::column::ColumnError;
 use crate::files::{FileSystem, OpenMode};
 
@@ -56,11 +56,10 @@ pub fn directory(files: &dyn FileSystem, path: &Path, number: u64) -> Result<Dir
     let file = files.open(path, OpenMode::Read)?;
     let len = file.stat()?.len;
     let end = len.checked_sub(TRAILER_BYTES as u64).ok_or(Malformed("it is too short"))?;
-    let (mut header, mut trailer) = ([0; HEADER.len()], [0; TRAILER_BYTES]);
+    let (mut header, mut trailer) = ([0; HEADER_BYTES], [0; TRAILER_BYTES]);
     file.read_exact_at(&mut header, 0)?;
-    if header != HEADER {
-        return Err(Malformed("its beginning is damaged, or of an unknown version").into());
-    }
+    let unknown = Malformed("its beginning is damaged, or of an unknown version");
+    let form = Form::of(header).ok_or(unknown)?;
     file.read_exact_at(&mut trailer, end)?;
     let trailer = Trailer::read(&trailer, len)?;
     if trailer.number != number {
@@ -71,7 +70,7 @@ pub fn directory(files: &dyn FileSystem, path: &Path, number: u64) -> Result<Dir
     }
     let mut bytes = vec![0; usize::try_from(trailer.len).unwrap_or(0)];
     file.read_exact_at(&mut bytes, trailer.offset)?;
-    Ok(Directory::from_bytes(&bytes, &trailer)?)
+    Ok(Directory::from_bytes(&bytes, &trailer, form)?)
 }
 
 /// Reads a block.

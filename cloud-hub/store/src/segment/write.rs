@@ -2,18 +2,23 @@
 //! back are a block of readings and of each width of buckets, and the blocks of hours and days.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use tideline_protocol::value::{Boxed, Boxes, any_nan};
 
+use super::open::Figures;
 use super::rolls::{self, Roll};
 use super::{
-    BLOCK_ROWS, BlockEntry, CONDENSED, Directory, FINER_ROWS_MIN, HEADER, LEVELS, Level, SeriesEntry, rows,
+    BLOCK_ROWS, BlockEntry, CONDENSED, Directory, FIGURES, FINER_ROWS_MIN, Form, Level, SLOTS, SeriesEntry,
+    figures, rows,
 };
 use crate::buckets::{Aggregate, bucket_last, bucket_start};
 use crate::files::{FileHandle, FileSystem, OpenMode};
+use crate::held::Held;
 use crate::hot::{Rows, SeriesId, SeriesStats};
+use crate::sketch::Sketch;
 
 /// The levels of a rollup.
 const ROLLED: [Level; 3] = [Level::Minute, Level::Hour, Level::Day];
@@ -55,16 +60,17 @@ struct Container {
     at: u64,
     crc: u32,
     finest: Level,
-    sections: [Section; LEVELS.len()],
+    sections: [Section; SLOTS],
     directory: Directory,
 }
 
 impl Container {
     fn create(files: &dyn FileSystem, path: &Path, number: u64, finest: Level) -> io::Result<Self> {
-        let directory = Directory { number, ..Directory::default() };
+        let form = if finest == Level::Raw { Form::Levels } else { Form::Figured };
+        let directory = Directory { number, form, ..Directory::default() };
         let out = BufWriter::with_capacity(WRITE_BYTES, files.open(path, OpenMode::Create)?);
         let mut container = Self { out, at: 0, crc: 0, finest, sections: Default::default(), directory };
-        container.write(&HEADER)?;
+        container.write(&form.header())?;
         Ok(container)
     }
 
@@ -76,13 +82,14 @@ impl Container {
 
     fn block(
         &mut self,
-        level: Level,
+        slot: usize,
         bytes: &[u8],
         rows: usize,
         (first_ns, last_ns): (i64, i64),
     ) -> io::Result<()> {
-        let Some(section) = self.sections.get_mut(level.slot()) else { return Ok(()) };
-        let at = if level == self.finest { self.at } else { section.bytes.len() as u64 };
+        let Some(section) = self.sections.get_mut(slot) else { return Ok(()) };
+        let straight = slot == self.finest.slot();
+        let at = if straight { self.at } else { section.bytes.len() as u64 };
         let too_long = |_| io::Error::other("a block is too long");
         section.blocks.push(BlockEntry {
             offset: at,
@@ -92,24 +99,24 @@ impl Container {
             first_ns,
             last_ns,
         });
-        if level == self.finest {
+        if straight {
             return self.write(bytes);
         }
         section.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
-    /// How many blocks of each level there are.
-    fn marks(&self) -> [u32; LEVELS.len()] {
+    /// How many blocks of each kind there are.
+    fn marks(&self) -> [u32; SLOTS] {
         std::array::from_fn(|at| {
             self.sections.get(at).map_or(0, |section| section.blocks.len().try_into().unwrap_or(u32::MAX))
         })
     }
 
     /// The blocks since `marks` are those of a series.
-    fn close(&mut self, series: &OpenSeries, marks: [u32; LEVELS.len()]) {
+    fn close(&mut self, series: &OpenSeries, marks: [u32; SLOTS]) {
         let now = self.marks();
-        let mut blocks = [(0, 0); LEVELS.len()];
+        let mut blocks = [(0, 0); SLOTS];
         for (place, (begin, end)) in blocks.iter_mut().zip(marks.into_iter().zip(now)) {
             *place = (begin, end - begin);
         }
@@ -162,6 +169,8 @@ fn open_levels(finest: Level) -> [OpenLevel; ROLLED.len()] {
     let kept = |level: Level| match level.cmp(&finest) {
         Ordering::Less => Some(false),
         Ordering::Equal => Some(true),
+        // Figures stand for nothing without it.
+        Ordering::Greater if finest > Level::Raw && level == finest.figured() => Some(true),
         Ordering::Greater => None,
     };
     ROLLED.map(|level| OpenLevel { kept: kept(level), ..OpenLevel::default() })
@@ -177,8 +186,8 @@ struct OpenSeries {
     last: f64,
     // What `last` stands for, when it is boxed.
     boxed: Option<Boxed>,
-    raw_marks: [u32; LEVELS.len()],
-    rollup_marks: [u32; LEVELS.len()],
+    raw_marks: [u32; SLOTS],
+    rollup_marks: [u32; SLOTS],
 }
 
 /// A pair of files as they are written. Nothing of them counts before [`SegmentWriter::finish`].
@@ -191,6 +200,7 @@ pub struct SegmentWriter {
     finest: Level,
     open: Option<OpenSeries>,
     levels: [OpenLevel; ROLLED.len()],
+    figures: Figures,
     rows: Rows,
     numbers: Vec<u32>,
     block: Vec<u8>,
@@ -228,6 +238,7 @@ impl SegmentWriter {
             finest,
             open: None,
             levels: open_levels(finest),
+            figures: Figures::new(finest),
             rows: Rows {
                 times: Vec::with_capacity(BLOCK_ROWS),
                 values: Vec::with_capacity(BLOCK_ROWS),
@@ -278,8 +289,9 @@ impl SegmentWriter {
     }
 
     /// Adds all buckets of a level of a series, by their starts; those of one start in order of arrival. `stats` is
-    /// what is known of its readings, of which those that are no numbers are in no bucket. As for
-    /// [`SegmentWriter::push`], but that nothing of a series may come both ways.
+    /// what is known of its readings, of which those that are no numbers are in no bucket; `figures` are those of the
+    /// buckets of the level at which the file has them, as far as they are known. As for [`SegmentWriter::push`], but that
+    /// nothing of a series may come both ways.
     ///
     /// # Errors
     /// As the disk's.
@@ -287,7 +299,7 @@ impl SegmentWriter {
         &mut self,
         series: SeriesId,
         level: Level,
-        rolls: &[Roll],
+        (rolls, figures): (&[Roll], BTreeMap<i64, (Held, Sketch)>),
         stats: &SeriesStats,
     ) -> io::Result<()> {
         let (Some(first_ns), Some(last)) = (stats.first_ns, &stats.last) else { return Ok(()) };
@@ -297,6 +309,7 @@ impl SegmentWriter {
             (open.rows, open.last_ns, open.last) = (stats.count, last.time_ns, last.word);
             open.boxed = last.boxed.as_deref().cloned();
         }
+        self.figures.put(figures);
         rolls.iter().try_for_each(|roll| self.add(at, *roll))
     }
 
@@ -348,7 +361,7 @@ impl SegmentWriter {
             Some(raw) => {
                 self.block.clear();
                 let places = rows::write(&mut self.block, &self.rows, &self.numbers);
-                raw.block(Level::Raw, &self.block, self.rows.times.len(), (first, last))?;
+                raw.block(Level::Raw.slot(), &self.block, self.rows.times.len(), (first, last))?;
                 let mixed = places.is_none() && any_nan(&self.rows.values);
                 if mixed { rolls::places_of(&self.rows.values) } else { places }
             }
@@ -357,13 +370,27 @@ impl SegmentWriter {
         let mut rows = std::mem::take(&mut self.rows);
         // Integers that no double holds are not so many places.
         let places = places.filter(|_| !rows.boxes.are_wide());
-        self.roll(&rows.times, &rows.boxes.numbers(&rows.values), places)?;
+        let numbers = rows.boxes.numbers(&rows.values);
+        if self.figures.begin(&rows.times) {
+            self.keep(self.figures.level());
+        }
+        self.figures.add_rows(&rows.times, &numbers);
+        self.roll(&rows.times, &numbers, places)?;
+        drop(numbers);
         rows.times.clear();
         rows.values.clear();
         rows.boxes = Boxes::new();
         self.rows = rows;
         self.numbers.clear();
         Ok(())
+    }
+
+    /// The open series gets this level, however little it condenses.
+    fn keep(&mut self, level: Level) {
+        let open = level.slot().checked_sub(1).and_then(|at| self.levels.get_mut(at));
+        if let Some(open) = open {
+            open.kept = Some(true);
+        }
     }
 
     fn roll(&mut self, times: &[i64], values: &[f64], places: Option<u8>) -> io::Result<()> {
@@ -400,6 +427,12 @@ impl SegmentWriter {
 
     /// A bucket is complete.
     fn pass_on(&mut self, at: usize, done: Roll) -> io::Result<()> {
+        if ROLLED.get(at).is_some_and(|level| *level == self.figures.level()) {
+            let full = self.figures.complete(&done);
+            if full {
+                self.close_figures()?;
+            }
+        }
         if let Some(level) = self.levels.get_mut(at) {
             level.rows += 1;
             if level.kept != Some(false) {
@@ -426,7 +459,15 @@ impl SegmentWriter {
         let (Some(first), Some(last), true) = (full.first(), full.last(), kept) else { return Ok(()) };
         self.block.clear();
         rolls::write(&mut self.block, &full, of.width_ns());
-        self.rollup.block(of, &self.block, full.len(), (first.start_ns, last.start_ns))
+        self.rollup.block(of.slot(), &self.block, full.len(), (first.start_ns, last.start_ns))
+    }
+
+    fn close_figures(&mut self) -> io::Result<()> {
+        let full = self.figures.take();
+        let (Some(first), Some(last)) = (full.first(), full.last()) else { return Ok(()) };
+        self.block.clear();
+        figures::write(&mut self.block, &full);
+        self.rollup.block(FIGURES, &self.block, full.len(), (first.start_ns, last.start_ns))
     }
 
     fn close_series(&mut self) -> io::Result<()> {
@@ -440,6 +481,8 @@ impl SegmentWriter {
             }
             self.close_rolls(at)?;
         }
+        self.close_figures()?;
+        self.figures.clear();
         self.levels = open_levels(self.finest);
         if let Some(open) = self.open.take() {
             self.rollup.close(&open, open.rollup_marks);

@@ -7,7 +7,7 @@ use tideline_protocol::model::{DeviceId, PointId};
 use super::Store;
 use crate::config::StoreError;
 use crate::hot::SeriesId;
-use crate::query::{self, GroupAnswer, GroupQuestion};
+use crate::query::{self, FigureColumn, Figures, GroupAnswer, GroupQuestion, Rollups, Tier};
 use crate::tables::{Registry, SeriesInfo, SeriesMeta, SeriesState, Tables, read};
 
 fn state(registry: &Registry, tables: &Tables, id: SeriesId) -> Option<SeriesState> {
@@ -57,6 +57,21 @@ impl Store {
     ) -> Result<GroupAnswer, StoreError> {
         let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
         self.inner.mending(|| query::groups(shared, format, question, canceled))
+    }
+
+    /// As [`Self::query_rollups`], with figures of the same buckets.
+    ///
+    /// # Errors
+    /// As there, or too many readings would have to be read.
+    pub fn query_figured_rollups(
+        &self,
+        series: SeriesId,
+        tier: Tier,
+        range: (i64, i64),
+        figures: &Figures,
+    ) -> Result<(Rollups, FigureColumn), StoreError> {
+        let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
+        self.inner.mending(|| query::figured_rollups(shared, format, (series, tier), range, figures))
     }
 
     /// How often readings came or went, for [`Self::stands`]: to be asked for before the question whose answer is kept.

@@ -5,14 +5,17 @@
 //! listed no more. In the same commit the seqs whose readings go are noted as expired: they stay stored by the
 //! ledger, no agent is asked for them again, and agreement leaves them out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::Inner;
 use super::compact::caught;
 use super::damage::Workshop;
-use crate::blocks::SealedFile;
+use crate::blocks::{Figured, SealedFile};
+use crate::buckets::{Aggregate, bucket_start};
 use crate::config::StoreError;
+use crate::held::Held;
 use crate::hot::{SeriesId, SeriesStats};
 use crate::log::lock;
 use crate::manifest::{FileEntry, HoldingEntry, SeriesEntry};
@@ -21,6 +24,7 @@ use crate::retention::{Retention, Step, Watch};
 use crate::segment::rolls::Roll;
 use crate::segment::write::{SegmentWriter, Written};
 use crate::segment::{Directory, Level};
+use crate::sketch::{FINE_BINS, Sketch};
 use crate::tables::{Shared, read, write};
 
 impl Shared {
@@ -133,7 +137,7 @@ impl Inner {
                     ([file], [directory]) if file.file.is_whole() => {
                         push_readings(*file, directory, id, &mut writer)?;
                     }
-                    _ => push_rolls(&files, &directories, id, &mut writer)?,
+                    _ => push_rolls(&files, &directories, (id, finest), &mut writer)?,
                 }
             }
             writer.finish().map_err(StoreError::io("writing a sealed file"))
@@ -157,23 +161,69 @@ fn push_readings(
     Ok(())
 }
 
-/// Of each file its finest level, which has all readings of all series.
+/// Of each file its finest level, which has all readings of all series, and its figures as those of the level at which
+/// the file that is written has them.
 fn push_rolls(
     files: &[SealedFile<'_>],
     directories: &[Arc<Directory>],
-    id: SeriesId,
+    (id, finest): (SeriesId, Level),
     writer: &mut SegmentWriter,
 ) -> Result<(), StoreError> {
     let (mut rolls, mut stats) = (Vec::<Roll>::new(), SeriesStats::default());
     let level = files.first().map_or(Level::Raw, |file| file.file.finest);
+    let mut figures = Figures::new(finest.figured());
     for (file, directory) in files.iter().zip(directories) {
         let Some(entry) = directory.find(id) else { continue };
         stats.merge(&directory.stats(entry));
+        let begun = rolls.len();
         for block in directory.blocks(entry, level).1 {
             rolls.extend(file.block_rolls(block, level)?);
         }
+        let own = file.figures(id, (i64::MIN, i64::MAX), true)?.unwrap_or_default();
+        figures.add(rolls.get(begun..).unwrap_or_default(), own);
     }
     // Stable: those of one start stay in order of arrival.
     rolls.sort_by_key(|roll| roll.start_ns);
-    writer.push_rolls(id, level, &rolls, &stats).map_err(StoreError::io("writing a sealed file"))
+    writer
+        .push_rolls(id, level, (&rolls, figures.finish()), &stats)
+        .map_err(StoreError::io("writing a sealed file"))
+}
+
+/// The figures of files without readings, as those of the buckets of one level.
+struct Figures {
+    width_ns: i64,
+    known: BTreeMap<i64, (Vec<Held>, Sketch)>,
+    // Of a part of these nothing is known.
+    unknown: BTreeSet<i64>,
+}
+
+impl Figures {
+    const fn new(level: Level) -> Self {
+        Self { width_ns: level.width_ns(), known: BTreeMap::new(), unknown: BTreeSet::new() }
+    }
+
+    /// Adds those of a file, which has these buckets of the series; an older one has none.
+    fn add(&mut self, rolls: &[Roll], figured: Figured) {
+        let start = |part: &Aggregate| bucket_start(part.first_ns, self.width_ns);
+        let mut counts: BTreeMap<i64, u64> = BTreeMap::new();
+        rolls.iter().for_each(|roll| *counts.entry(start(&roll.part)).or_default() += roll.part.count);
+        for (part, figure) in figured {
+            let count = counts.entry(start(&part)).or_default();
+            *count = count.saturating_sub(part.count);
+            let (held, sketch) = self.known.entry(start(&part)).or_default();
+            held.push(figure.held(&part));
+            sketch.merge(&figure.sketch, FINE_BINS);
+        }
+        self.unknown.extend(counts.into_iter().filter(|(_, left)| *left > 0).map(|(start, _)| start));
+    }
+
+    /// Where some overlap the mean over time is near: their readings are gone.
+    fn finish(mut self) -> BTreeMap<i64, (Held, Sketch)> {
+        self.known.retain(|start, _| !self.unknown.contains(start));
+        let one = |(start, (held, sketch)): (i64, (Vec<Held>, Sketch))| {
+            let Ok(held) = Held::all(&held, |_, _| Ok::<_, Infallible>(None));
+            Some((start, (held?, sketch)))
+        };
+        self.known.into_iter().filter_map(one).collect()
+    }
 }

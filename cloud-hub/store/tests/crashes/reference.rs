@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use tideline_protocol::model::{DeviceId, PointId};
 use tideline_protocol::value::{Quality, Value, ValueKind};
 use tideline_store::buckets::{DAY_NS, HOUR_NS, MINUTE_NS};
-use tideline_store::{Aggregate, GroupQuestion, Limit, Retention, SeriesId, SeriesInfo, Store, Tier, Width};
+use tideline_store::{
+    Aggregate, Figures, GroupQuestion, Limit, Parts, Quantile, Retention, SeriesId, SeriesInfo, Store, Tier,
+    Width,
+};
 
 /// Number of the series in its agent's dictionary, time, and what [`given`] makes a value of.
 pub type Row = (u32, i64, i32);
@@ -206,6 +209,36 @@ fn charts(store: &Store, id: SeriesId, name: &str, rows: &[(i64, f64)], (now, re
             let found = (column.count[at], column.min[at], column.max[at], column.last[at], column.mean[at]);
             assert_eq!(found, (count, min, max, last, sum / count as f64), "{name} at {start} by {width} ns");
         }
+        if width % HOUR_NS == 0 {
+            medians(store, id, name, rows, (from, now + 1, most));
+        }
+    }
+}
+
+/// From what is stored as from readings: medians as near as they say to be, and means that are among the values.
+fn medians(
+    store: &Store,
+    id: SeriesId,
+    name: &str,
+    rows: &[(i64, f64)],
+    (from, to, most): (i64, i64, usize),
+) {
+    for readings_max in [0, u64::MAX] {
+        let quantiles = vec![Quantile::parse("p50").unwrap()];
+        let figures = Figures { time_weighted: true, quantiles, readings_max };
+        let answer = store.query_parts(&[id], (from, to), (&Parts::Most(most), &figures), &|| false).unwrap();
+        let (column, found, width) = (&answer.series[0], &answer.figures[0], answer.width_ns.unwrap());
+        for (at, start) in column.t_ns.iter().enumerate() {
+            let own =
+                after(rows, (*start).max(from)).iter().take_while(|row| row.0 < (start + width).min(to));
+            let mut own: Vec<f64> = own.map(|row| row.1).collect();
+            own.sort_by(f64::total_cmp);
+            let (below, above) = (own[(own.len() - 1) / 2], own[own.len() / 2]);
+            let median = found.quantiles[0][at].unwrap_or_else(|| panic!("{name} has no median at {start}"));
+            let bound = 1e-9 + found.errors[at] * below.abs().max(above.abs());
+            assert!((median - (below + above) / 2.0).abs() <= bound, "{name} at {start} by {width} ns");
+            assert!(found.time_weighted[at].is_some_and(f64::is_finite), "{name} at {start} by {width} ns");
+        }
     }
 }
 
@@ -237,6 +270,7 @@ fn groups(store: &Store, all: &BTreeMap<(&str, &str), Series>, now: i64) {
         to_ns: now + 1,
         width: Some(Width::Fixed(HOUR_NS)),
         raw: false,
+        figures: Figures::default(),
     };
     let answer = store.query_groups(&question, &|| false).unwrap();
     for (column, (device, (_, rows))) in answer.groups.iter().zip(&mut series) {

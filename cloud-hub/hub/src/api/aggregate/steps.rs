@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use tideline_store::{Aggregate, Width};
+use tideline_store::{Aggregate, Figures, GroupColumn, Quantile, Width};
 
 use crate::api::problem::ApiError;
 use crate::api::select::Names;
-use crate::api::shapes::{Function, GroupBy, GroupColumns, Having, NameOf, NamedGroup, Prefix};
+use crate::api::shapes::{Function, GroupBy, GroupColumns, Having, NameOf, NamedGroup, Prefix, Told};
 use crate::when;
 
 /// Most groups that a request may list.
@@ -14,21 +14,116 @@ const GROUPS_MAX: usize = 10_000;
 /// Most patterns of them all: each is compared with every name.
 const PATTERNS_MAX: usize = 1_000;
 
-/// A group with its buckets: their starts in ns, and what is known of each.
+/// A group with its buckets.
 pub struct Cells {
     pub name: String,
     pub members: usize,
-    pub buckets: Vec<(i64, Aggregate)>,
+    pub buckets: Vec<Bucket>,
+}
+
+/// What is known of a bucket.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bucket {
+    pub start_ns: i64,
+    pub part: Aggregate,
+    pub figures: Figured,
+}
+
+/// Its figures; empty where they were not asked for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Figured {
+    twa: Option<f64>,
+    near: bool,
+    quantiles: Vec<Option<f64>>,
+    error: f64,
+}
+
+impl Bucket {
+    /// Those of a group as the store tells them.
+    pub fn all(column: &GroupColumn) -> Vec<Self> {
+        let figures = |at: usize| {
+            let Some(column) = &column.figures else { return Figured::default() };
+            Figured {
+                twa: column.time_weighted.get(at).copied().flatten(),
+                near: column.near.get(at) == Some(&true),
+                quantiles: column.quantiles.iter().map(|values| values.get(at).copied().flatten()).collect(),
+                error: column.errors.get(at).copied().unwrap_or_default(),
+            }
+        };
+        let buckets = column.buckets.iter().enumerate();
+        buckets
+            .map(|(at, (start_ns, part))| Self { start_ns: *start_ns, part: *part, figures: figures(at) })
+            .collect()
+    }
+}
+
+/// What is told of a bucket.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Of {
+    Function(Function),
+    /// The one of this place among those asked for, and its name.
+    Quantile(usize, String),
+}
+
+impl Of {
+    /// Asks for what it takes.
+    pub fn new(told: &Told, figures: &mut Figures) -> Self {
+        let name = match told {
+            Told::Function(function) => {
+                figures.time_weighted |= *function == Function::Twa;
+                return Self::Function(*function);
+            }
+            Told::Quantile(name) => name.clone(),
+        };
+        // It was parsed when it came.
+        let quantile = Quantile::parse(&name).unwrap_or_default();
+        let at = figures.quantiles.iter().position(|have| *have == quantile);
+        let at = at.unwrap_or_else(|| {
+            figures.quantiles.push(quantile);
+            figures.quantiles.len() - 1
+        });
+        Self::Quantile(at, name)
+    }
+
+    /// Its value; none where it is not known.
+    fn value(&self, bucket: &Bucket) -> Option<f64> {
+        match self {
+            Self::Function(Function::Twa) => bucket.figures.twa,
+            Self::Function(function) => Some(value(*function, &bucket.part)),
+            Self::Quantile(at, _) => bucket.figures.quantiles.get(*at).copied().flatten(),
+        }
+    }
+}
+
+/// Which buckets are left.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    of: Of,
+    below: Option<f64>,
+    above: Option<f64>,
+}
+
+impl Filter {
+    /// Asks for what it takes.
+    pub fn of(having: &Having, figures: &mut Figures) -> Self {
+        Self { of: Of::new(&having.function, figures), below: having.below, above: having.above }
+    }
+
+    /// What is not known is neither.
+    fn holds(&self, bucket: &Bucket) -> bool {
+        let Some(value) = self.of.value(bucket) else { return false };
+        self.below.is_none_or(|below| value < below) && self.above.is_none_or(|above| value > above)
+    }
 }
 
 /// What is done next.
 pub enum Step {
     /// Leaves the buckets for which it holds.
-    Filter(Option<Having>),
-    /// Takes buckets together, each as one value at its start.
-    Again { of: Function, grouping: Grouping, width: Option<Width> },
+    Filter(Option<Filter>),
+    /// Takes buckets together, each as one value at its start; what is told of these may be quantiles.
+    Again { of: Of, grouping: Grouping, width: Option<Width>, quantiles: Vec<Quantile> },
     /// The columns of the answer.
-    Tell(Vec<Function>),
+    Tell(Vec<Of>),
 }
 
 /// How names become groups.
@@ -158,9 +253,8 @@ impl Grouping {
     }
 }
 
-/// What a function says of a bucket.
-#[must_use]
-pub fn value(function: Function, part: &Aggregate) -> f64 {
+/// What a function says of readings.
+fn value(function: Function, part: &Aggregate) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "no bucket holds 2^53 readings")]
     let count = part.count as f64;
     match function {
@@ -171,53 +265,71 @@ pub fn value(function: Function, part: &Aggregate) -> f64 {
         Function::Mean => part.sum / count,
         Function::First => part.first,
         Function::Last => part.last,
+        // That is none of them.
+        Function::Twa => f64::NAN,
     }
-}
-
-fn holds(having: &Having, part: &Aggregate) -> bool {
-    let value = value(having.function, part);
-    having.below.is_none_or(|below| value < below) && having.above.is_none_or(|above| value > above)
 }
 
 /// Takes the buckets of groups together: the values of one bucket count in the order of time, and then of groups.
 fn again(
     groups: Vec<Cells>,
-    of: Function,
-    grouping: &Grouping,
-    width: Option<&Width>,
+    of: &Of,
+    (grouping, width, quantiles): (&Grouping, Option<&Width>, &[Quantile]),
     from_ns: i64,
 ) -> Vec<Cells> {
     let placed = groups.into_iter().filter_map(|cells| Some((grouping.place("", "", &cells.name)?, cells)));
     let (names, groups) = grouping.collect(placed);
     let together = |(name, group): (String, Vec<Cells>)| {
-        let mut buckets: BTreeMap<i64, Aggregate> = BTreeMap::new();
+        let mut buckets: BTreeMap<i64, (Aggregate, Vec<f64>)> = BTreeMap::new();
         let values = group.iter().flat_map(|cells| &cells.buckets);
-        let values = values.map(|(start, part)| (start, value(of, part)));
+        let values = values.filter_map(|bucket| Some((bucket.start_ns, of.value(bucket)?)));
         for (start, value) in values.filter(|(_, value)| !value.is_nan()) {
-            let one = Aggregate::of(*start, value);
-            let start = width.map_or(from_ns, |width| width.start(*start));
-            buckets.entry(start).and_modify(|bucket| bucket.merge(&one)).or_insert(one);
+            let one = Aggregate::of(start, value);
+            let start = width.map_or(from_ns, |width| width.start(start));
+            let bucket = buckets.entry(start).and_modify(|(bucket, _)| bucket.merge(&one));
+            let (_, values) = bucket.or_insert((one, Vec::new()));
+            if !quantiles.is_empty() {
+                values.push(value);
+            }
         }
-        Cells { name, members: group.len(), buckets: buckets.into_iter().collect() }
+        let bucket = |(start_ns, (part, mut values)): (i64, (Aggregate, Vec<f64>))| {
+            values.sort_unstable_by(f64::total_cmp);
+            let quantiles = quantiles.iter().map(|quantile| quantile.of(&values)).collect();
+            Bucket { start_ns, part, figures: Figured { quantiles, ..Figured::default() } }
+        };
+        Cells { name, members: group.len(), buckets: buckets.into_iter().map(bucket).collect() }
     };
     names.into_iter().zip(groups).map(together).collect()
 }
 
-fn tell(cells: Cells, functions: &[Function]) -> GroupColumns {
+fn tell(cells: Cells, told: &[Of]) -> GroupColumns {
+    let asked = |function: Function| told.contains(&Of::Function(function));
     let of = |function: Function| {
-        let values = || cells.buckets.iter().map(|(_, part)| value(function, part)).collect();
-        functions.contains(&function).then(values)
+        let values = || cells.buckets.iter().map(|bucket| value(function, &bucket.part)).collect();
+        asked(function).then(values)
     };
-    let count = || cells.buckets.iter().map(|(_, part)| part.count).collect();
+    let count = || cells.buckets.iter().map(|bucket| bucket.part.count).collect();
+    let each = |of: &Of| cells.buckets.iter().map(|bucket| of.value(bucket)).collect::<Vec<_>>();
+    let quantiles = told.iter().filter_map(|of| match of {
+        Of::Quantile(_, name) => Some((name.clone(), each(of))),
+        Of::Function(_) => None,
+    });
+    let quantiles: BTreeMap<_, _> = quantiles.collect();
+    let near: Vec<bool> = cells.buckets.iter().map(|bucket| bucket.figures.near).collect();
     GroupColumns {
-        t: cells.buckets.iter().map(|(start, _)| when::ms(*start)).collect(),
-        count: functions.contains(&Function::Count).then(count),
+        t: cells.buckets.iter().map(|bucket| when::ms(bucket.start_ns)).collect(),
+        count: asked(Function::Count).then(count),
         min: of(Function::Min),
         max: of(Function::Max),
         sum: of(Function::Sum),
         mean: of(Function::Mean),
         first: of(Function::First),
         last: of(Function::Last),
+        twa: asked(Function::Twa).then(|| each(&Of::Function(Function::Twa))),
+        twa_near: Some(near).filter(|near| asked(Function::Twa) && near.contains(&true)),
+        quantiles_error: (!quantiles.is_empty())
+            .then(|| cells.buckets.iter().map(|bucket| bucket.figures.error).collect()),
+        quantiles: Some(quantiles).filter(|quantiles| !quantiles.is_empty()),
         name: cells.name,
         members: cells.members,
     }
@@ -229,12 +341,12 @@ pub fn run(mut groups: Vec<Cells>, steps: Vec<Step>, from_ns: i64) -> Vec<GroupC
     for step in steps {
         match step {
             Step::Filter(None) => {}
-            Step::Filter(Some(having)) => {
-                groups.iter_mut().for_each(|cells| cells.buckets.retain(|(_, part)| holds(&having, part)));
+            Step::Filter(Some(filter)) => {
+                groups.iter_mut().for_each(|cells| cells.buckets.retain(|bucket| filter.holds(bucket)));
                 groups.retain(|cells| !cells.buckets.is_empty());
             }
-            Step::Again { of, grouping, width } => {
-                groups = again(groups, of, &grouping, width.as_ref(), from_ns);
+            Step::Again { of, grouping, width, quantiles } => {
+                groups = again(groups, &of, (&grouping, width.as_ref(), &quantiles), from_ns);
             }
             Step::Tell(functions) => {
                 return groups.into_iter().map(|cells| tell(cells, &functions)).collect();
@@ -250,8 +362,17 @@ mod tests {
 
     const MINUTE: i64 = 60_000_000_000;
 
+    fn bucket(start_ns: i64, part: Aggregate) -> Bucket {
+        Bucket { start_ns, part, figures: Figured::default() }
+    }
+
+    fn told(functions: &[Function]) -> Vec<Of> {
+        functions.iter().map(|function| Of::Function(*function)).collect()
+    }
+
     fn cells(name: &str, values: &[(i64, f64)]) -> Cells {
-        let buckets = values.iter().map(|(minute, v)| (minute * MINUTE, Aggregate::of(minute * MINUTE, *v)));
+        let buckets =
+            values.iter().map(|(minute, v)| bucket(minute * MINUTE, Aggregate::of(minute * MINUTE, *v)));
         Cells { name: name.to_owned(), members: 1, buckets: buckets.collect() }
     }
 
@@ -286,36 +407,41 @@ mod tests {
             cells("a.2", &[(2, 0.2)]),
             cells("b.1", &[(0, 9.0)]),
         ];
-        let having = Having { function: Function::Mean, below: Some(1.0), above: None };
+        let having = Filter { of: Of::Function(Function::Mean), below: Some(1.0), above: None };
         let by_fleet = Prefix { of: None, separator: ".".into(), parts: 1 };
+        let mut values = Figures::default();
+        let median = Of::new(&Told::Quantile("p50".into()), &mut values);
         let again = Step::Again {
-            of: Function::Mean,
+            of: Of::Function(Function::Mean),
             grouping: Grouping::again(GroupBy::Prefix(by_fleet)).unwrap(),
             width: Some(Width::Fixed(60 * MINUTE)),
+            quantiles: values.quantiles,
         };
-        let steps =
-            vec![Step::Filter(Some(having)), again, Step::Tell(vec![Function::Count, Function::Last])];
-        let told = run(groups, steps, 0);
+        let mut asked = told(&[Function::Count, Function::Last]);
+        asked.push(median);
+        let told = run(groups, vec![Step::Filter(Some(having)), again, Step::Tell(asked)], 0);
         assert_eq!(told.len(), 1, "no truck of b stood");
         let fleet = &told[0];
         assert_eq!((fleet.name.as_str(), fleet.members), ("a", 2));
         assert_eq!((&fleet.t, &fleet.count), (&vec![0, 3_600_000], &Some(vec![2, 1])));
         assert_eq!((&fleet.last, &fleet.mean), (&Some(vec![0.2, 0.1]), &None));
+        assert_eq!(fleet.quantiles.as_ref().unwrap()["p50"], [Some(0.35), Some(0.1)]);
     }
 
     #[test]
     fn a_mean_of_readings_is_no_mean_of_means() {
         let mut often = cells("often", &[(0, 1.0)]);
         let three = Aggregate { count: 3, sum: 3.0, ..Aggregate::of(0, 1.0) };
-        often.buckets = vec![(0, three)];
+        often.buckets = vec![bucket(0, three)];
         let of_readings = {
             let mut part = three;
             part.merge(&Aggregate::of(1, 5.0));
             value(Function::Mean, &part)
         };
-        let again = Step::Again { of: Function::Mean, grouping: Grouping::All, width: None };
-        let told =
-            run(vec![often, cells("once", &[(0, 5.0)])], vec![again, Step::Tell(vec![Function::Mean])], 0);
+        let of = Of::Function(Function::Mean);
+        let again = Step::Again { of, grouping: Grouping::All, width: None, quantiles: Vec::new() };
+        let steps = vec![again, Step::Tell(told(&[Function::Mean]))];
+        let told = run(vec![often, cells("once", &[(0, 5.0)])], steps, 0);
         assert_eq!((of_readings, &told[0].mean), (2.0, &Some(vec![3.0])));
     }
 }

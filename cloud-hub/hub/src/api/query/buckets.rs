@@ -13,7 +13,7 @@ use crate::hub::App;
 use crate::when;
 
 /// Most quantiles of one query.
-const QUANTILES_MAX: usize = 8;
+pub const QUANTILES_MAX: usize = 8;
 
 impl RangeQuery {
     /// Which buckets are asked for, when any are.
@@ -104,10 +104,7 @@ impl Question for BucketQuestion {
     }
 
     fn answer_bytes(answer: &BucketAnswer) -> usize {
-        let of = |column: &FigureColumn| {
-            (column.time_weighted.len() + column.quantiles.iter().map(Vec::len).sum::<usize>()) * 16
-        };
-        let figures = answer.figures.iter().map(of).sum::<usize>();
+        let figures = answer.figures.iter().map(FigureColumn::bytes).sum::<usize>();
         figures
             + answer.series.iter().map(|column| column.t_ns.len() * 48 + size_of_val(column)).sum::<usize>()
     }
@@ -154,7 +151,12 @@ pub(super) async fn ask(
             last: column.last.clone(),
             count: column.count.clone(),
             twa: figures.map(|figures| figures.time_weighted.clone()).filter(|_| timed),
+            twa_near: figures.map(|figures| figures.near.clone()).filter(|near| near.contains(&true)),
             quantiles: (!aggregates.names.is_empty()).then(quantiles),
+            quantiles_error: figures
+                .map(|figures| figures.errors.clone())
+                .filter(|_| !aggregates.names.is_empty()),
+            figures_tier: figures.map(|figures| figures.tier.as_str().to_owned()),
         }
     });
     let Beside { gaps, restamped, missing } = beside;

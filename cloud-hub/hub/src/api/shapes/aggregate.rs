@@ -1,7 +1,12 @@
 //! Questions about many series at once, and their answers.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use tideline_store::Quantile;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::openapi::{Ref, RefOr};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::{Missing, QueryGap, ReadingValue, Restamped};
 
@@ -114,8 +119,8 @@ pub enum GroupBy {
 }
 
 /// What is told of the readings of a group in a bucket
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[schema(rename_all = "snake_case")]
 pub enum Function {
     /// How many
     Count,
@@ -131,14 +136,77 @@ pub enum Function {
     First,
     /// The value with the greatest time
     Last,
+    /// The mean over time of the value that held, of each series until its next reading, as in a query: each series counts for
+    /// as long as its values held in the bucket, and those without a reading in it do not. Not in `then.functions`
+    Twa,
 }
+
+impl Function {
+    /// All of them, by their names.
+    const NAMED: [(&str, Self); 8] = [
+        ("count", Self::Count),
+        ("min", Self::Min),
+        ("max", Self::Max),
+        ("sum", Self::Sum),
+        ("mean", Self::Mean),
+        ("first", Self::First),
+        ("last", Self::Last),
+        ("twa", Self::Twa),
+    ];
+}
+
+/// A function, or a quantile of all readings of a group in a bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Told {
+    /// A function.
+    Function(Function),
+    /// A quantile by its name.
+    Quantile(String),
+}
+
+impl PartialSchema for Told {
+    fn schema() -> RefOr<Schema> {
+        let quantile = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .pattern(Some(r"^p\d{1,3}(\.\d{1,3})?$"))
+            .description(Some("A quantile of all readings of a group in a bucket, as p50, p95 or p99.9"));
+        let either = OneOfBuilder::new().item(Ref::from_schema_name(Function::name())).item(quantile);
+        either.description(Some("A function, or a quantile by its name")).into()
+    }
+}
+
+impl ToSchema for Told {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Function::name().into_owned(), Function::schema()));
+    }
+}
+
+impl TryFrom<String> for Told {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let named = Function::NAMED.into_iter().find(|(name, _)| *name == text);
+        match named {
+            Some((_, function)) => Ok(Self::Function(function)),
+            None if Quantile::parse(&text).is_some() => Ok(Self::Quantile(text)),
+            None => {
+                let text: String = text.chars().take(32).collect();
+                Err(format!("{text:?} is no function; there are {FUNCTIONS}"))
+            }
+        }
+    }
+}
+
+/// What there is, for people.
+pub const FUNCTIONS: &str = "count, min, max, sum, mean, first, last, twa and quantiles as p50, p95 or p99.9";
 
 /// Leaves only those buckets for which it holds
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Having {
     /// Of what
-    pub function: Function,
+    pub function: Told,
     /// It is less
     #[serde(default)]
     pub below: Option<f64>,
@@ -152,7 +220,7 @@ pub struct Having {
 #[serde(deny_unknown_fields)]
 pub struct Then {
     /// Which function gives the value
-    pub of: Function,
+    pub of: Told,
     /// What is taken together: `all`, `series` for each group as it is, a prefix, or groups of groups
     #[serde(default)]
     pub group_by: GroupBy,
@@ -160,7 +228,7 @@ pub struct Then {
     #[serde(default)]
     pub width: Option<String>,
     /// What is told of the values of a bucket
-    pub functions: Vec<Function>,
+    pub functions: Vec<Told>,
 }
 
 /// What is read
@@ -199,7 +267,7 @@ pub struct AggregateRequest {
     #[serde(default)]
     pub tz: Option<String>,
     /// What is told of the readings of a bucket
-    pub functions: Vec<Function>,
+    pub functions: Vec<Told>,
     /// What is read
     #[serde(default)]
     pub tier: ReadFrom,
@@ -241,6 +309,19 @@ pub struct GroupColumns {
     /// Newest values
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Vec<f64>>,
+    /// Means over time; null where they are not known, since readings are past their retention
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub twa: Option<Vec<Option<f64>>>,
+    /// Whether each mean over time is near and not exact, as in the answer of a query; left out when none is
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub twa_near: Option<Vec<bool>>,
+    /// The quantiles asked for by their names; null where they are not known, since readings are past their retention
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantiles: Option<BTreeMap<String, Vec<Option<f64>>>>,
+    /// By which part of itself each reading that a quantile lies at or between may differ from what is told, as in the
+    /// answer of a query
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantiles_error: Option<Vec<f64>>,
 }
 
 /// The answer to a question about groups
@@ -249,6 +330,10 @@ pub struct AggregateAnswer {
     /// The coarsest tier that was read
     #[schema(example = "1m")]
     pub tier: String,
+    /// The coarsest tier that `twa` and quantiles were read from; left out when they were not asked for
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "1h")]
+    pub figures_tier: Option<String>,
     /// Width of the buckets (ms); null where there is one, and where a calendar has them
     #[schema(required)]
     pub width_ms: Option<i64>,

@@ -138,13 +138,25 @@ pub struct BucketColumns {
     pub count: Vec<u64>,
     /// With `twa`, means over time of the value that held: the last reading's until the next one, from the beginning of the
     /// bucket or the range (with the value of the last reading before; from the first reading where there is none before)
-    /// to its end. Null where readings are past their retention
+    /// to its end. Null where they are not known, since readings are past their retention and the buckets are not made of
+    /// whole hours or days
     #[serde(skip_serializing_if = "Option::is_none")]
     pub twa: Option<Vec<Option<f64>>>,
-    /// The quantiles asked for by their names, as `p95`: exact, between the readings beside the rank. Null where readings
-    /// are past their retention
+    /// Whether each mean over time is near and not exact: readings that came late lay between others, and are past their
+    /// retention. Left out when none is
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub twa_near: Option<Vec<bool>>,
+    /// The quantiles asked for by their names, as `p95`: between the readings beside the rank. Null as `twa` is
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantiles: Option<BTreeMap<String, Vec<Option<f64>>>>,
+    /// With quantiles, by which part of itself each reading that they lie at or between may differ from what is told: 0
+    /// where they are exact, which they are when they were made of readings, or of few different values
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantiles_error: Option<Vec<f64>>,
+    /// The coarsest tier that `twa` and quantiles were read from: `raw` where they were made of readings alone
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "1h")]
+    pub figures_tier: Option<String>,
 }
 
 /// The answer to a query with buckets

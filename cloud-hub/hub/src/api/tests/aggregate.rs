@@ -79,6 +79,12 @@ impl Bench {
     }
 }
 
+/// The value as it is, which must be as good as this one.
+fn near(value: &Value, wanted: f64) -> Value {
+    assert!((value.as_f64().unwrap() - wanted).abs() < 1e-9, "{value}");
+    value.clone()
+}
+
 fn ids(page: &Value) -> Vec<&str> {
     page["series"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect()
 }
@@ -237,13 +243,14 @@ async fn buckets_have_quantiles_and_means_over_time_when_they_are_asked_for() {
     // It drives 30 for five minutes of ten and then stands; the last reading is of the ninth minute.
     let (_, answer) = ask(&format!("to={}&every=1d&agg=twa,p50,p90,max", T_MS + 600_000)).await;
     let series = &answer["series"][0];
-    assert_eq!((&series["twa"], &series["mean"]), (&json!([15.0]), &json!([15.0])));
+    near(&series["twa"][0], 15.0);
+    assert_eq!(series["mean"], json!([15.0]));
     assert_eq!(series["quantiles"], json!({"p50": [15.0], "p90": [30.0]}));
+    assert_eq!((&series["quantiles_error"], &series["figures_tier"]), (&json!([0.0]), &json!("raw")));
+    assert_eq!(series.get("twa_near"), None);
     let (_, answer) = ask(&format!("to={}&every=1d&agg=twa", T_MS + 750_000)).await;
-    assert_eq!(
-        (&answer["series"][0]["twa"], &answer["series"][0]["quantiles"]),
-        (&json!([12.0]), &Value::Null)
-    );
+    near(&answer["series"][0]["twa"][0], 12.0);
+    assert_eq!(answer["series"][0].get("quantiles"), None);
     let (_, answer) = ask(&format!("to={}&every=1d", T_MS + 600_000)).await;
     assert_eq!(answer["series"][0].get("twa"), None);
     // What comes late before the range changes with what its first bucket begins.
@@ -281,9 +288,51 @@ async fn buckets_have_quantiles_and_means_over_time_when_they_are_asked_for() {
 }
 
 #[tokio::test]
+async fn groups_have_quantiles_and_means_over_time_of_all_their_readings() {
+    let bench = bench().await;
+    let ask = async |mut body: Value| {
+        body["select"] = json!({"points": ["velocity"]});
+        body["from"] = json!(T_MS.to_string());
+        body["to"] = json!((T_MS + 750_000).to_string());
+        bench.aggregate(body).await
+    };
+    // Each drives for five minutes of twelve and a half.
+    let (status, all) = ask(json!({"functions": ["twa", "p50", "p100", "mean"], "width": "1d"})).await;
+    assert_eq!(status, 200, "{all}");
+    let day = T_MS - T_MS % 86_400_000;
+    let mean = near(&all["groups"][0]["twa"][0], 8.0);
+    assert_eq!(
+        all["groups"],
+        json!([{"name": "all", "members": 3, "t": [day], "mean": [10.0], "twa": [mean],
+            "quantiles": {"p50": [5.0], "p100": [30.0]}, "quantiles_error": [0.0]}])
+    );
+    assert_eq!(all["figures_tier"], "raw");
+    // Those whose median is above 10 as a median of what they drove; the figures of a filter need not be told.
+    let (_, fast) = ask(json!({"functions": ["mean"], "width": "5m", "group_by": "device",
+        "having": {"function": "p50", "above": 10},
+        "then": {"of": "twa", "functions": ["p50", "count"]}}))
+    .await;
+    assert_eq!(
+        fast["groups"],
+        json!([{"name": "all", "members": 2, "t": [T_MS], "count": [2], "quantiles": {"p50": [25.0]}, "quantiles_error": [0.0]}])
+    );
+    let (_, plain) = ask(json!({"functions": ["mean"]})).await;
+    assert_eq!((plain.get("figures_tier"), plain["groups"][0].get("quantiles")), (None, None));
+    for (body, why) in [
+        (json!({"functions": ["p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"]}), "at most 8"),
+        (json!({"functions": ["mean"], "then": {"of": "twa", "functions": ["twa"]}}), "then.of"),
+    ] {
+        let (status, answer) = ask(body.clone()).await;
+        assert_eq!((status, &answer["code"]), (400, &json!("bad-functions")), "{body}: {answer}");
+        assert!(answer["detail"].as_str().unwrap().contains(why), "{body}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_and_says_what_is_allowed() {
     let bench = bench().await;
     for (body, status, code, why) in [
+        (json!({"functions": ["p101"]}), 422, "bad-body", "p99.9"),
         (json!({"functions": []}), 400, "bad-functions", "mean"),
         (json!({"functions": ["median"]}), 422, "bad-body", "median"),
         (json!({"functions": ["mean"], "width": "0s"}), 400, "bad-time", "width"),

@@ -128,7 +128,8 @@ fn groups_hold_what_their_rows_make_wherever_these_are() {
             for (width, raw) in [(width.clone(), false), (width, true), (None, false)] {
                 for (from_ns, to_ns) in [(from_ns, from_ns + len), (i64::MIN, i64::MAX)] {
                     let (groups, width) = (groups.clone(), width.clone());
-                    let question = GroupQuestion { groups, from_ns, to_ns, width, raw };
+                    let question =
+                        GroupQuestion { groups, from_ns, to_ns, width, raw, figures: Figures::default() };
                     let (found, wanted) = (ask(&store, &question), wanted(&rows, &question));
                     alone(&store, &rows, &question);
                     let differs = found.iter().flatten().zip(wanted.iter().flatten()).find(|(a, b)| a != b);
@@ -145,8 +146,14 @@ fn what_cannot_be_answered_is_refused_and_says_why() {
     let store = ready(config(dir.path()));
     append(&store, 1, &[vec![(0, 0, 1.0), (1, DAY_NS * 10, 2.0)]]);
     store.settle().unwrap();
-    let question =
-        GroupQuestion { groups: vec![vec![0, 1]], from_ns: 0, to_ns: i64::MAX, width: None, raw: false };
+    let question = GroupQuestion {
+        groups: vec![vec![0, 1]],
+        from_ns: 0,
+        to_ns: i64::MAX,
+        width: None,
+        raw: false,
+        figures: Figures::default(),
+    };
     let refused = |question: &GroupQuestion, why: &str| {
         let error = store.query_groups(question, &|| false).unwrap_err();
         assert!(matches!(&error, StoreError::Query(_)) && error.to_string().contains(why), "{error}");

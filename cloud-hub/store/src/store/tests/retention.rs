@@ -12,7 +12,7 @@ use tideline_protocol::time::ManualClock;
 use super::rig::*;
 use crate::buckets::{Aggregate, DAY_NS, HOUR_NS, MINUTE_NS};
 use crate::calendar::Width;
-use crate::query::{BucketAnswer, GroupQuestion, Tier};
+use crate::query::{BucketAnswer, Figures, GroupQuestion, Tier};
 use crate::retention::{EARLIEST_NS, Limit, Retention};
 use crate::sealed::SegmentFormat;
 use crate::store::{OpenReport, Store, open};
@@ -324,8 +324,14 @@ fn groups_are_answered_from_what_is_left() {
     let ask = |from_ns: i64, width_ns: i64| {
         let to_ns = T0 + DAY_NS;
         let groups = vec![vec![0, 1], vec![2]];
-        let question =
-            GroupQuestion { groups, from_ns, to_ns, width: Some(Width::Fixed(width_ns)), raw: false };
+        let question = GroupQuestion {
+            groups,
+            from_ns,
+            to_ns,
+            width: Some(Width::Fixed(width_ns)),
+            raw: false,
+            figures: Figures::default(),
+        };
         let answer = store.query_groups(&question, &|| false).unwrap();
         let known = |(start, part): &(i64, Aggregate)| (*start, part.count, part.min, part.max, part.last);
         let groups = answer.groups.iter().map(|group| group.buckets.iter().map(known).collect::<Vec<_>>());

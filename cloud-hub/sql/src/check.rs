@@ -16,7 +16,7 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
 
 use crate::bounds::{Use, Uses, base};
 use crate::functions;
-use crate::table::Table;
+use crate::table::{FIGURES, Table};
 
 /// Longest text of a statement.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024;
@@ -37,7 +37,7 @@ pub struct Statement {
     pub text: String,
     /// What it needs of each table that it names.
     pub uses: BTreeMap<Table, Use>,
-    /// Which of device, point and unit it may name.
+    /// Which texts it may name, and which figures it does.
     pub texts: BTreeSet<&'static str>,
 }
 
@@ -183,9 +183,9 @@ fn texts(tokens: &[TokenWithSpan]) -> BTreeSet<&'static str> {
         }
         _ => false,
     });
-    let named =
-        |name: &str| tokens.iter().any(|token| matches!(&token.token, Token::Word(w) if w.value == name));
-    all.into_iter().filter(|name| any || named(name)).collect()
+    let named = |name| tokens.iter().any(|token| matches!(&token.token, Token::Word(w) if w.value == name));
+    let figures = FIGURES.iter().map(|(name, _)| *name).filter(|name| named(*name));
+    all.into_iter().filter(|name| any || named(name)).chain(figures).collect()
 }
 
 /// Whether columns may be renamed by their place here: `AS r(a, b)`.

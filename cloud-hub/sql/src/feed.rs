@@ -34,7 +34,7 @@ pub struct Job {
     pub rows_max: usize,
     /// The tables that there are, with about how many rows will come.
     pub tables: BTreeMap<Table, usize>,
-    /// Which of device, point, unit, text and quality there are.
+    /// Which of device, point, unit, text, quality and figures there are.
     pub texts: Vec<String>,
     /// The devices.
     pub devices: Vec<Device>,
@@ -257,9 +257,7 @@ fn parse(payload: &[u8]) -> Option<Block> {
         (*text, rest) = (std::str::from_utf8(own).ok()?.to_owned(), after);
     }
     let (words, none) = rest.as_chunks::<8>();
-    let columns = table.numbers().len();
-    let whole = none.is_empty() && columns > 0 && words.len().is_multiple_of(columns);
-    whole.then(|| Block { table, texts, words: words.to_vec() })
+    none.is_empty().then(|| Block { table, texts, words: words.to_vec() })
 }
 
 /// The head of an answer, as a frame without a kind.

@@ -9,9 +9,9 @@ pub enum Table {
     Readings,
     /// Aggregates of a minute: device, point, unit, time, count, min, max, sum, mean, first, last.
     Minute,
-    /// The same of an hour.
+    /// The same of an hour, and the figures that are named.
     Hour,
-    /// The same of a day.
+    /// The same of a day, and the figures that are named.
     Day,
     /// The devices.
     Devices,
@@ -50,8 +50,24 @@ impl Table {
         }
     }
 
-    /// The columns of numbers after device, point and unit, in the order of a block; `i64` where true.
-    pub(crate) const fn numbers(self) -> &'static [(&'static str, bool)] {
+    /// The columns of numbers after device, point and unit, in the order of a block; `i64` where true. Figures are there
+    /// where they are `asked` for.
+    pub(crate) fn numbers(self, asked: &[String]) -> Vec<(&'static str, bool)> {
+        let named = |(name, _): &&(&str, bool)| asked.iter().any(|asked| asked == name);
+        self.always().iter().chain(self.figures().iter().filter(named)).copied().collect()
+    }
+
+    /// The columns that are there only for statements that name them, in the order of a block: reading them costs more
+    /// than all others do, so a star does not mean them.
+    #[must_use]
+    pub const fn figures(self) -> &'static [(&'static str, bool)] {
+        match self {
+            Self::Hour | Self::Day => &FIGURES,
+            Self::Readings | Self::Minute | Self::Devices => &[],
+        }
+    }
+
+    const fn always(self) -> &'static [(&'static str, bool)] {
         match self {
             Self::Readings => &[("time", true), ("value", false)],
             Self::Minute | Self::Hour | Self::Day => &[
@@ -67,3 +83,14 @@ impl Table {
         }
     }
 }
+
+/// Means over time and quantiles, and how near they are.
+pub(crate) const FIGURES: [(&str, bool); 7] = [
+    ("twa", false),
+    ("twa_near", true),
+    ("p50", false),
+    ("p90", false),
+    ("p95", false),
+    ("p99", false),
+    ("p_error", false),
+];

@@ -104,6 +104,8 @@ fn program_bytes() -> u64 {
 #[derive(Debug, Default)]
 struct Tables {
     by_name: BTreeMap<Table, Rows>,
+    // Which texts and figures there are.
+    asked: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -129,10 +131,10 @@ impl Tables {
     fn expect(&mut self, job: &Job) -> io::Result<()> {
         for (table, rows) in &job.tables {
             let mut expected = Rows::default();
-            for (_, is_whole) in table.numbers() {
+            for (_, is_whole) in table.numbers(&job.texts) {
                 // One block comes on top; what was counted too high costs nothing but addresses.
                 let room = rows.saturating_add(feed::BLOCK_ROWS_MAX);
-                if *is_whole {
+                if is_whole {
                     expected.whole.push(reserved(room)?);
                 } else {
                     expected.doubles.push(reserved(room)?);
@@ -140,13 +142,17 @@ impl Tables {
             }
             self.by_name.insert(*table, expected);
         }
+        self.asked.clone_from(&job.texts);
         Ok(())
     }
 
     fn add(&mut self, block: &Block) -> io::Result<()> {
         let rows = self.by_name.get_mut(&block.table).ok_or(io::ErrorKind::InvalidData)?;
-        let numbers = block.table.numbers();
+        let numbers = block.table.numbers(&self.asked);
         let height = block.words.len() / numbers.len().max(1);
+        if height.saturating_mul(numbers.len()) != block.words.len() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         rows.last = rows.whole.first().map_or(0, Vec::len);
         let (mut whole, mut doubles) = (rows.whole.iter_mut(), rows.doubles.iter_mut());
         for ((_, is_whole), words) in numbers.iter().zip(block.words.chunks(height.max(1))) {
@@ -182,13 +188,13 @@ impl Rows {
             }
         }
         let (mut whole, mut doubles) = (self.whole.into_iter(), self.doubles.into_iter());
-        for (name, is_whole) in table.numbers() {
-            let column = if *is_whole {
-                Column::new((*name).into(), whole.next().unwrap_or_default())
+        for (name, is_whole) in table.numbers(texts) {
+            let column = if is_whole {
+                Column::new(name.into(), whole.next().unwrap_or_default())
             } else {
                 numbers_of(name, doubles.next().unwrap_or_default())
             };
-            columns.push(if *name == "time" {
+            columns.push(if name == "time" {
                 column.cast(&DataType::Datetime(TimeUnit::Nanoseconds, None))?
             } else {
                 column

@@ -32,7 +32,10 @@ const RETRY_AFTER_S: u64 = 5;
 ///
 /// One SELECT, also with WITH, UNION and joins, over the tables `readings` (device, point, unit, time, value, text, quality;
 /// `value` is null where there is no number of good quality),
-/// `rollups_1m`, `rollups_1h`, `rollups_1d` (device, point, unit, time, count, min, max, sum, mean, first, last) and
+/// `rollups_1m`, `rollups_1h`, `rollups_1d` (device, point, unit, time, count, min, max, sum, mean, first, last; hours and
+/// days have besides, where a statement names them and not by a star, the mean over time `twa` with `twa_near` = 1 where it is
+/// no more than near, and `p50`, `p90`, `p95`, `p99` with `p_error`, by which part of itself a reading that they lie at
+/// may differ from them) and
 /// `devices` (id, agent, state, revoked, transport, software, connected, last_seen, last_reading, rate, readings,
 /// backlog). Times are UTC; `now()`, `time_bucket('10m', time)`, `time_bucket('1d', time, 'Europe/Berlin')` (`1d`, `1w`
 /// or `1mo` by local midnights) and `INTERVAL '1 hour'` are there. It runs in a process of its own with limits of rows, memory and time. The format is that of the request, or the first of `Accept`.

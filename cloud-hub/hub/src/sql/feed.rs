@@ -6,7 +6,7 @@ use tideline_protocol::value::{Quality, Value, ValueKind, is_boxed};
 use tideline_sql::feed::{self, BLOCK_ROWS_MAX, Beside, Device, Job, Numbers};
 use tideline_sql::{Format, Statement, Table, Use};
 use tideline_store::buckets::bucket_start;
-use tideline_store::{Aggregate, RawColumn, SeriesInfo, Tier};
+use tideline_store::{Aggregate, FigureColumn, Figures, Quantile, RawColumn, SeriesInfo, Tier};
 use tokio::sync::mpsc;
 
 use super::SqlError;
@@ -35,6 +35,8 @@ struct Read {
     rows_max: usize,
     // Whether texts or qualities are asked for.
     beside: bool,
+    // Which figures are, in the order of a block.
+    figures: Vec<&'static str>,
 }
 
 /// Readings whose texts are told at a time: with the longest ones within what a frame may have.
@@ -58,6 +60,8 @@ pub fn plan(hub: &Hub, statement: &Statement, format: Format) -> Result<Plan, Sq
         }
         let mut read = read_of(hub, *table, needed);
         read.beside = statement.texts.contains("text") || statement.texts.contains("quality");
+        let figures = table.figures().iter().map(|(name, _)| *name);
+        read.figures = figures.filter(|name| statement.texts.contains(name)).collect();
         let rows = if needed.rows_max.is_some() || *table != Table::Readings {
             read.most()
         } else {
@@ -98,7 +102,15 @@ fn read_of(hub: &Hub, table: Table, needed: &Use) -> Read {
             && info.last_ns.is_some_and(|last| last >= needed.from_ns)
     });
     let rows_max = needed.rows_max.unwrap_or(usize::MAX);
-    Read { table, series, from_ns: needed.from_ns, to_ns: needed.to_ns, rows_max, beside: false }
+    Read {
+        table,
+        series,
+        from_ns: needed.from_ns,
+        to_ns: needed.to_ns,
+        rows_max,
+        beside: false,
+        figures: Vec::new(),
+    }
 }
 
 impl Read {
@@ -281,7 +293,8 @@ fn buckets(
     let step = width.saturating_mul(i64::try_from(BLOCK_ROWS_MAX).unwrap_or(i64::MAX));
     while from < end {
         let to = from.saturating_add(step).min(end);
-        let mut found = hub.store.query_rollups(info.id, tier, from, to)?;
+        let figures = figures_of(&read.figures);
+        let (mut found, figures) = hub.store.query_figured_rollups(info.id, tier, (from, to), &figures)?;
         found.truncate(*own);
         from = to;
         if found.is_empty() {
@@ -289,7 +302,7 @@ fn buckets(
         }
         take(hub, left, found.len())?;
         *own = own.saturating_sub(found.len());
-        if send(block_of(read.table, info, &found)?).is_err() {
+        if send(block_of(read, info, &found, &figures)?).is_err() {
             return Ok(Err(Gone));
         }
         if *own == 0 {
@@ -299,7 +312,53 @@ fn buckets(
     Ok(Ok(()))
 }
 
-fn block_of(table: Table, info: &SeriesInfo, found: &[(i64, Aggregate)]) -> Result<Vec<u8>, SqlError> {
+/// The quantiles that there are.
+const QUANTILES: [&str; 4] = ["p50", "p90", "p95", "p99"];
+
+/// What is stored does: a statement may read thousands of series.
+fn figures_of(names: &[&str]) -> Figures {
+    // One sketch tells them all.
+    let quantiles = if names.iter().any(|name| name.starts_with('p')) { &QUANTILES[..] } else { &[] };
+    Figures {
+        time_weighted: names.iter().any(|name| name.starts_with("twa")),
+        quantiles: quantiles.iter().filter_map(|name| Quantile::parse(name)).collect(),
+        readings_max: 0,
+    }
+}
+
+/// A figure as a column of so many rows; what is not known is NaN, which SQL has as null.
+fn figure(name: &str, figures: &FigureColumn, rows: usize) -> Figure {
+    let doubles = |values: &[Option<f64>]| {
+        let known = |at: usize| values.get(at).copied().flatten().unwrap_or(f64::NAN);
+        Figure::Doubles((0..rows).map(known).collect())
+    };
+    match name {
+        "twa" => doubles(&figures.time_weighted),
+        "twa_near" => {
+            Figure::Whole((0..rows).map(|at| i64::from(figures.near.get(at) == Some(&true))).collect())
+        }
+        "p_error" => {
+            Figure::Doubles((0..rows).map(|at| figures.errors.get(at).copied().unwrap_or(f64::NAN)).collect())
+        }
+        // All are read where one is, in this order.
+        _ => {
+            let at = QUANTILES.iter().position(|quantile| *quantile == name);
+            doubles(at.and_then(|at| figures.quantiles.get(at)).map_or(&[], Vec::as_slice))
+        }
+    }
+}
+
+enum Figure {
+    Whole(Vec<i64>),
+    Doubles(Vec<f64>),
+}
+
+fn block_of(
+    read: &Read,
+    info: &SeriesInfo,
+    found: &[(i64, Aggregate)],
+    figures: &FigureColumn,
+) -> Result<Vec<u8>, SqlError> {
     let whole = |of: fn(&(i64, Aggregate)) -> i64| found.iter().map(of).collect::<Vec<i64>>();
     let double = |of: fn(&Aggregate) -> f64| found.iter().map(|(_, part)| of(part)).collect::<Vec<f64>>();
     let (starts, counts) = (whole(|b| b.0), whole(|b| i64::try_from(b.1.count).unwrap_or(i64::MAX)));
@@ -307,5 +366,10 @@ fn block_of(table: Table, info: &SeriesInfo, found: &[(i64, Aggregate)]) -> Resu
     let (first, last) = (double(|a| a.first), double(|a| a.last));
     let mut columns = vec![Numbers::I64(&starts), Numbers::I64(&counts)];
     columns.extend([&min, &max, &sum, &first, &last].map(|column| Numbers::F64(column)));
-    Ok(feed::block(table, [info.device.as_str(), info.point.as_str(), &info.unit], &columns)?)
+    let figures: Vec<Figure> = read.figures.iter().map(|name| figure(name, figures, found.len())).collect();
+    columns.extend(figures.iter().map(|figure| match figure {
+        Figure::Whole(column) => Numbers::I64(column),
+        Figure::Doubles(column) => Numbers::F64(column),
+    }));
+    Ok(feed::block(read.table, [info.device.as_str(), info.point.as_str(), &info.unit], &columns)?)
 }

@@ -61,6 +61,29 @@ fn run_on(sql: &str, texts: &[&str], keep: impl Fn(&Row) -> bool) -> PolarsResul
     query(&job, tables)
 }
 
+#[test]
+fn figures_are_columns_where_they_are_named() {
+    let run = |sql: &str, texts: &[&str], figures: &[Numbers<'_>]| {
+        let job = job(sql, texts);
+        let mut tables = Tables::default();
+        tables.expect(&job).unwrap();
+        let doubles = [1.0, 3.0, 8.0, 2.0, 3.0].map(|n| vec![n; 2]);
+        let mut numbers = vec![Numbers::I64(&[T0, T0 + 1]), Numbers::I64(&[4, 4])];
+        numbers.extend(doubles.iter().map(|n| Numbers::F64(n)));
+        numbers.extend(figures);
+        tables.add(&block(Table::Hour, ["a", "x", "Cel"], &numbers)).map(|()| query(&job, tables).unwrap())
+    };
+    let named = [Numbers::F64(&[2.5, f64::NAN]), Numbers::I64(&[0, 1]), Numbers::F64(&[2.0, 2.25])];
+    // In their own order, whichever comes first in the statement; what is not known is null.
+    let frame =
+        run("SELECT p95, twa, twa_near FROM rollups_1h", &["p95", "twa", "twa_near"], &named).unwrap();
+    let told: serde_json::Value = serde_json::from_str(&shown(frame)).unwrap();
+    assert_eq!(told["rows"], serde_json::json!([[2.0, 2.5, 0], [2.25, null, 1]]));
+    let frame = run("SELECT * FROM rollups_1h", &[], &[]).unwrap();
+    assert!(frame.get_column_names().iter().all(|name| name.as_str() != "p95"));
+    assert!(run("SELECT * FROM rollups_1h", &[], &named).is_err(), "a block of other columns");
+}
+
 fn shown(frame: DataFrame) -> String {
     let mut out = Vec::new();
     answer::write(frame, Format::Json, &mut out).unwrap();

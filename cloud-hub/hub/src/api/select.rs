@@ -99,6 +99,12 @@ impl Names {
         self.patterns.iter().any(|pattern| fits(pattern, name))
     }
 
+    /// Whether the list has just this name, and not a pattern that it fits.
+    #[must_use]
+    pub fn names(&self, name: &str) -> bool {
+        self.exact.contains_key(name)
+    }
+
     fn unseen(&self) -> Option<&str> {
         self.exact.iter().find(|(_, seen)| !seen.get()).map(|(name, _)| name.as_str())
     }

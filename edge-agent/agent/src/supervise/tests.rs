@@ -81,6 +81,7 @@ impl Bench {
             stream: DEFAULT_STREAM.into(),
             outlets: outlets.weak(),
             spool,
+            cards: crate::cards::Cards::default(),
             statistics: Statistics::new("a", board.clone()),
             clock: Arc::new(AgentClock::default()),
             turns: SharedTurns::default(),

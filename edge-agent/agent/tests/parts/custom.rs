@@ -7,6 +7,7 @@ mod custom_source;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_agent::cards::Cards;
 use edge_agent::config::{SourceConfig, SourceKind};
 use edge_agent::intake::{self, Batching, QUEUE_MAX};
 use edge_agent::source::{AnySource, Make, Shared, Sources};
@@ -24,7 +25,8 @@ async fn a_source_of_twenty_lines_is_supervised_and_its_readings_are_durable() {
     let (_batching, now) = watch::channel(Batching { flush_interval: Duration::ZERO, rows_max: 1 });
     tokio::spawn(intake::run(inbox, spool.clone(), now, board.clone()));
     let own_device = DeviceId::parse("pump-7").unwrap();
-    let shared = Shared { own_device, out: out.into(), board: board.clone(), spool: spool.clone() };
+    let cards = Cards::default();
+    let shared = Shared { own_device, out: out.into(), board: board.clone(), spool: spool.clone(), cards };
     let make: Make = Arc::new(|| -> Box<dyn AnySource> { Box::new(custom_source::Wave) });
     let mut sources = Sources::new(shared).with(SourceConfig::plain("wave", SourceKind::Custom), make);
     sources.apply(&[]).await;

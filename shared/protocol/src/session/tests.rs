@@ -9,7 +9,9 @@ use crate::block::BlockBuilder;
 use crate::durability::{Batch, DurableLog, Validated, commit};
 use crate::model::{Account, AgentId, DeviceId, Epoch, PointId, Sample, Seq, SeriesDef};
 use crate::ranges::RangeSet;
-use crate::wire::{Agreement, Audit, Hello, Lane, Message, RunEnvelope, Settlement};
+use crate::wire::{
+    Agreement, Audit, DEVICES_ABILITY, DeviceCard, Hello, Lane, Message, RunEnvelope, Settlement,
+};
 
 struct AlwaysDurable;
 

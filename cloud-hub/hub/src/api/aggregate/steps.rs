@@ -231,7 +231,10 @@ impl Grouping {
                     name.match_indices(separator.as_str()).nth(parts - 1).map_or(name.len(), |(at, _)| at);
                 named(name.get(..end).unwrap_or(name))
             }
-            Self::Listed(groups) => groups.iter().position(|(_, names)| names.has(id)).map(Place::Listed),
+            Self::Listed(groups) => {
+                let has = |names: &Names| names.has(id) || names.names(device);
+                groups.iter().position(|(_, names)| has(names)).map(Place::Listed)
+            }
         }
     }
 

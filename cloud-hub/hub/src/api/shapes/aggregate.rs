@@ -95,7 +95,8 @@ const fn one() -> usize {
 pub struct NamedGroup {
     /// Its name in the answer
     pub name: String,
-    /// Series as device/point, or in `then` groups; a name may have `*` for any text
+    /// Series as device/point, devices, or in `then` groups; a name may have `*` for any text, and `@site=…`, `@group=…`,
+    /// `@profile=…`, `@agent=…` or `@tag.KEY=…` stands for the devices of which that is said
     pub members: Vec<String>,
 }
 

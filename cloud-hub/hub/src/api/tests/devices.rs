@@ -276,7 +276,7 @@ async fn what_the_registry_says_selects_series_and_makes_groups() {
     let question = json!({
         "select": {"devices": ["@site=north", "valve-3"]},
         "group_by": {"groups": [group("north"), group("south")]},
-        "functions": ["count"], "from": 0, "to": 10_000,
+        "functions": ["count"], "from": "0", "to": "10000",
     });
     let (status, answer) = bench.local("POST", "/api/v1/aggregate", question).await;
     assert_eq!(status, StatusCode::OK, "{answer}");

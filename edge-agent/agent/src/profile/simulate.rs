@@ -82,8 +82,10 @@ async fn bind(options: &Options) -> anyhow::Result<TcpListener> {
     TcpListener::bind(options.listen).await.with_context(|| format!("listen at {}", options.listen))
 }
 
+/// The first tick is an interval away: until then the device is as it was made.
 fn interval(options: &Options) -> tokio::time::Interval {
-    tokio::time::interval(Duration::from_millis(options.interval_ms))
+    let interval = Duration::from_millis(options.interval_ms);
+    tokio::time::interval_at(tokio::time::Instant::now() + interval, interval)
 }
 
 fn say(device: &Device, what: &str, options: &Options) {

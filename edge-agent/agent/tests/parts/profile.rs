@@ -6,8 +6,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use tideline_profiles::modbus::Plan;
+use tideline_profiles::form::protocol::Protocol;
+use tideline_profiles::modbus::{Decoded, Plan, Request};
+use tideline_profiles::sunspec::{self, Discovery, Step};
 use tideline_profiles::{nmea, shipped};
+use tideline_protocol::value::Value as Reading;
 
 struct Said {
     good: bool,
@@ -34,8 +37,8 @@ struct Simulated {
 }
 
 impl Simulated {
-    fn start(profile: &str) -> Self {
-        let mut child = command(&["simulate", profile, "--listen", "127.0.0.1:0", "--interval-ms", "20"])
+    fn start(profile: &str, interval_ms: &str) -> Self {
+        let mut child = command(&["simulate", profile, "--listen", "127.0.0.1:0", "--interval-ms", interval_ms])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -70,6 +73,20 @@ fn ask(stream: &mut TcpStream, number: u16, request: &[u8]) -> Vec<u8> {
     let mut answer = vec![0; usize::from(u16::from_be_bytes([header[4], header[5]])) - 1];
     stream.read_exact(&mut answer).unwrap();
     answer
+}
+
+/// The words of an answer.
+fn words(stream: &mut TcpStream, code: u8, start: u16, count: u16) -> Vec<u16> {
+    let ([s0, s1], [c0, c1]) = (start.to_be_bytes(), count.to_be_bytes());
+    let answer = ask(stream, start, &[code, s0, s1, c0, c1]);
+    answer[2..].chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect()
+}
+
+/// All that a plan reads.
+fn read(plan: &Plan, stream: &mut TcpStream) -> Vec<Decoded> {
+    let requests = plan.groups.iter().flat_map(|group| &group.requests);
+    let mut answer = |request: &Request| words(stream, request.function.code(), request.start, request.count);
+    requests.flat_map(|request| plan.decode(request, &answer(request))).collect()
 }
 
 #[test]
@@ -136,7 +153,7 @@ fn the_schema_is_the_committed_one() {
 
 #[test]
 fn a_simulated_meter_answers_a_master() {
-    let device = Simulated::start("eastron-sdm630");
+    let device = Simulated::start("eastron-sdm630", "20");
     let plan = Plan::of(&shipped::named("eastron-sdm630").unwrap().profile().unwrap()).unwrap();
     let mut stream = device.connect();
     let (mut number, mut readings) = (0, 0);
@@ -161,7 +178,7 @@ fn a_simulated_meter_answers_a_master() {
 
 #[test]
 fn what_is_no_request_costs_its_connection_alone() {
-    let device = Simulated::start("modbus-template");
+    let device = Simulated::start("modbus-template", "20");
     let mut odd = device.connect();
     odd.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     assert_eq!(odd.read(&mut [0; 16]).unwrap_or(0), 0);
@@ -172,7 +189,7 @@ fn what_is_no_request_costs_its_connection_alone() {
 
 #[test]
 fn a_simulated_receiver_tells_its_lines() {
-    let device = Simulated::start("nmea-gps");
+    let device = Simulated::start("nmea-gps", "20");
     let mapping = nmea::Mapping::of(&shipped::named("nmea-gps").unwrap().profile().unwrap()).unwrap();
     let mut lines = BufReader::new(device.connect()).lines();
     let mut readings = 0;
@@ -182,4 +199,72 @@ fn a_simulated_receiver_tells_its_lines() {
             mapping.read(line.as_bytes()).unwrap().iter().filter(|decoded| decoded.outcome.is_ok()).count();
     }
     assert!(readings >= 11, "{readings}");
+}
+
+/// The profiles' points and SunSpec's own names of them.
+const SUNSPEC: [(&str, &str); 24] = [
+    ("current/total", "A"),
+    ("current/l1", "AphA"),
+    ("current/l2", "AphB"),
+    ("current/l3", "AphC"),
+    ("voltage/l1-l2", "PPVphAB"),
+    ("voltage/l2-l3", "PPVphBC"),
+    ("voltage/l3-l1", "PPVphCA"),
+    ("voltage/l1", "PhVphA"),
+    ("voltage/l2", "PhVphB"),
+    ("voltage/l3", "PhVphC"),
+    ("power", "W"),
+    ("frequency", "Hz"),
+    ("apparent-power", "VA"),
+    ("reactive-power", "VAr"),
+    ("power-factor", "PF"),
+    ("energy", "WH"),
+    ("dc/current", "DCA"),
+    ("dc/voltage", "DCV"),
+    ("dc/power", "DCW"),
+    ("temperature/cabinet", "TmpCab"),
+    ("temperature/heat-sink", "TmpSnk"),
+    ("temperature/transformer", "TmpTrns"),
+    ("temperature/other", "TmpOt"),
+    ("state/vendor", "StVnd"),
+];
+
+/// The client has SunSpec's own definitions, so that a point of a profile in a wrong place shows.
+#[test]
+fn an_independent_client_reads_the_same_of_a_simulated_inverter() {
+    let python = Path::new(env!("CARGO_BIN_EXE_edge-agent")).with_file_name("../clients/bin/python");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/sunspec.py");
+    if !python.is_file() {
+        println!("{} is not there: `make setup` installs it where python3 has a venv", python.display());
+        return;
+    }
+    for (name, model) in [("sunspec-inverter", "103"), ("sunspec-inverter-float", "113")] {
+        let device = Simulated::start(name, "3600000");
+        let (host, port) = device.address.split_once(':').unwrap();
+        let output = Command::new(&python).arg(&script).args([host, port]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let models: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let profile = shipped::named(name).unwrap().profile().unwrap();
+        let Protocol::SunSpec(table) = profile.protocol() else { panic!("{name} is of SunSpec") };
+        let (mut stream, mut discovery) = (device.connect(), Discovery::new(table));
+        let found = loop {
+            match discovery.poll() {
+                Step::Read { start, count } => discovery.handle(Some(&words(&mut stream, 3, start, count))),
+                Step::Done(models) => break models,
+                Step::Failed(error) => panic!("{error}"),
+            }
+        };
+        let readings = read(&sunspec::plan(&profile, &found).unwrap().plan, &mut stream);
+        for (id, point) in SUNSPEC {
+            let decoded = readings.iter().find(|decoded| decoded.point.as_str() == id).unwrap();
+            let number = match decoded.reading().0 {
+                Reading::Float(number) => number,
+                Reading::Int(number) => f64::from(i32::try_from(number).unwrap()),
+                other => panic!("{id} is {other}"),
+            };
+            let theirs = models[model]["points"][point]["value"].as_f64().unwrap();
+            assert!((number - theirs).abs() <= theirs.abs() * 1e-6, "{name}: {id} is {number}, {point} {theirs}");
+        }
+        assert_eq!(models["1"]["points"]["Mn"]["value"], "Example");
+    }
 }

@@ -38,10 +38,11 @@ struct Simulated {
 
 impl Simulated {
     fn start(profile: &str, interval_ms: &str) -> Self {
-        let mut child = command(&["simulate", profile, "--listen", "127.0.0.1:0", "--interval-ms", interval_ms])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            command(&["simulate", profile, "--listen", "127.0.0.1:0", "--interval-ms", interval_ms])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.split(" at ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
@@ -263,7 +264,10 @@ fn an_independent_client_reads_the_same_of_a_simulated_inverter() {
                 other => panic!("{id} is {other}"),
             };
             let theirs = models[model]["points"][point]["value"].as_f64().unwrap();
-            assert!((number - theirs).abs() <= theirs.abs() * 1e-6, "{name}: {id} is {number}, {point} {theirs}");
+            assert!(
+                (number - theirs).abs() <= theirs.abs() * 1e-6,
+                "{name}: {id} is {number}, {point} {theirs}"
+            );
         }
         assert_eq!(models["1"]["points"]["Mn"]["value"], "Example");
     }

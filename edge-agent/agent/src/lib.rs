@@ -13,6 +13,7 @@ pub mod export;
 pub mod floor;
 pub mod identity;
 pub mod intake;
+pub mod pipeline;
 pub mod profile;
 pub mod reload;
 pub mod resilience;

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use edge_agent::config::{self, Layers};
 use edge_agent::export::{self, Selection};
+use edge_agent::pipeline::{self, PipelineCommand};
 use edge_agent::profile::{self, ProfileCommand};
 use edge_agent::{enroll, run, serve, store};
 use tideline_link::{console, errln, out, outln};
@@ -77,6 +78,11 @@ enum Command {
     Profile {
         #[command(subcommand)]
         command: ProfileCommand,
+    },
+    /// Try pipelines out
+    Pipeline {
+        #[command(subcommand)]
+        command: PipelineCommand,
     },
     /// Show or check the configuration
     Config {
@@ -199,6 +205,10 @@ async fn command(args: Args) -> anyhow::Result<()> {
         return profile::carry_out(command).await;
     }
     let layers = layers(&args);
+    // A file with pipelines need not be the configuration of an agent that could run.
+    if let Command::Pipeline { command } = args.command {
+        return pipeline::carry_out(command, args.config);
+    }
     let data = layers.load()?.data_dir;
     match args.command {
         Command::Enroll { token } => {
@@ -240,7 +250,8 @@ async fn command(args: Args) -> anyhow::Result<()> {
             export_command(&data, &selection, out.as_deref()).await?;
         }
         Command::Store { command } => store_command(&command, &data)?,
-        Command::Profile { .. } => {}
+        // These were carried out before the configuration was looked at.
+        Command::Profile { .. } | Command::Pipeline { .. } => {}
         Command::Config { command: ConfigCommand::Print } => out!("{}", config::reference()),
         Command::Config { command: ConfigCommand::Check } => outln!("the configuration is valid"),
     }

@@ -17,7 +17,7 @@ use tideline_spool::StreamConfig;
 
 pub use devices::{DeviceConfig, Families, shipped};
 pub use read::{parse, parse_with};
-pub use sources::{Format, ModbusLine, Rows, SerialLine, SourceConfig, SourceKind, Timestamps};
+pub use sources::{Answered, Format, ModbusLine, Rows, SerialLine, SourceConfig, SourceKind, Timestamps};
 
 /// One option of the configuration file.
 #[derive(Debug, Clone, Copy)]
@@ -88,22 +88,25 @@ keys! {
     "uplink" "backfill_percent" Kind::Number { min: 1, max: 100 }, "100", "Most of the time that the link may be busy with old readings, for a link that others use too.";
     "uplink" "probe_interval_s" Kind::Number { min: 1, max: 3600 }, "30", "Between two looks whether a better way than that in use works again.";
     "http" "listen" Kind::Text, "127.0.0.1:8090", "Address of the local page; empty = off.";
-    "source" "kind" Kind::Choice(&["host", "replay", "tail", "modbus-tcp", "modbus-rtu"]), "", "What to read.";
+    "source" "kind" Kind::Choice(&["host", "replay", "tail", "stdin", "http", "modbus-tcp", "modbus-rtu"]), "", "What to read.";
     "source" "name" Kind::Text, "", "Name in status and of its position; default: kind and number.";
     "source" "stream" Kind::Text, "default", "Stream that its readings go to.";
     "source" "patience_s" Kind::Number { min: 1, max: 86_400 }, "30", "How long it may give no sign of life while it reads; then it is started again.";
     "source" "interval_ms" Kind::Number { min: 10, max: DAY_MS }, "1000", "host: time between two readings. tail: between two looks whether the file has grown.";
     "source" "path" Kind::Text, "", "replay, tail: the file. modbus-rtu: the serial port, as /dev/ttyUSB0.";
-    "source" "format" Kind::Choice(&["csv", "ndjson"]), "csv", "replay, tail: form of the file.";
+    "source" "format" Kind::Choice(&["csv", "ndjson"]), "csv", "replay, tail, stdin: form of the file.";
     "source" "begin" Kind::Choice(&["start", "end"]), "start", "tail: where a file is begun that is met for the first time.";
-    "source" "timestamps" Kind::Choice(&["keep", "now"]), "keep", "replay, tail: times of the file, or of the reading.";
+    "source" "timestamps" Kind::Choice(&["keep", "now"]), "keep", "replay, tail, stdin: times of the file, or of the reading.";
     "source" "rate" Kind::Number { min: 0, max: 100_000_000 }, "0", "replay: rows per second; 0 = as fast as possible.";
-    "source" "device" Kind::Text, "", "replay, tail: device that the readings are of; empty = the agent.";
-    "source" "columns" Kind::List, "[]", "replay, tail: columns to take; empty = all of which the type is known.";
-    "source" "types" Kind::List, "[]", "replay, tail: types of columns as column=type, of float, int, bool, text. Without one, a column of a CSV is of numbers, and a value of NDJSON of the type that JSON has for it.";
-    "source" "quality" Kind::Text, "", "replay, tail: column with the quality of the row's values: good, uncertain or bad; empty = all are good.";
-    "source" "point_prefix" Kind::Text, "", "replay, tail: put before the column's name to make the point.";
+    "source" "device" Kind::Text, "", "replay, tail, stdin: device that the readings are of; empty = the agent.";
+    "source" "columns" Kind::List, "[]", "replay, tail, stdin: columns to take; empty = all of which the type is known.";
+    "source" "types" Kind::List, "[]", "replay, tail, stdin: types of columns as column=type, of float, int, bool, text. Without one, a column of a CSV is of numbers, and a value of NDJSON of the type that JSON has for it.";
+    "source" "quality" Kind::Text, "", "replay, tail, stdin: column with the quality of the row's values: good, uncertain or bad; empty = all are good.";
+    "source" "point_prefix" Kind::Text, "", "replay, tail, stdin: put before the column's name to make the point.";
     "source" "address" Kind::Text, "", "modbus-tcp: host, or host:port where the port is not 502.";
+    "source" "listen" Kind::Text, "", "http: address and port to take readings at, as 127.0.0.1:8091.";
+    "source" "token" Kind::Text, "", "http: what senders must show as a bearer token; empty = nothing, which is allowed on loopback only.";
+    "source" "answer" Kind::Choice(&["durable", "accepted"]), "durable", "http: when senders are answered: when their readings are durable, or sooner, when they are on their way there.";
     "source" "timeout_ms" Kind::Number { min: 0, max: 60_000 }, "0", "modbus: longest wait for an answer; 0 = as the device's profile says.";
     "source" "baud" Kind::Number { min: 0, max: 4_000_000 }, "0", "modbus-rtu: bits a second; 0 = as the profile says.";
     "source" "data_bits" Kind::Number { min: 0, max: 8 }, "0", "modbus-rtu: bits of a character, 7 or 8; 0 = as the profile says.";

@@ -7,6 +7,7 @@
 
 pub mod context;
 pub mod host;
+pub mod http;
 pub mod modbus;
 mod outlets;
 pub(crate) mod pulse;
@@ -15,6 +16,7 @@ pub mod replay;
 pub mod rows;
 pub(crate) mod sources;
 pub mod statistics;
+pub mod stdin;
 pub mod tail;
 
 use std::future::Future;
@@ -95,6 +97,14 @@ fn maker(config: &SourceConfig) -> Option<Make> {
         SourceKind::Tail { path, interval_ms, from_end, rows } => {
             let interval = Duration::from_millis(interval_ms);
             let source = tail::TailSource { path, interval, from_end, rows };
+            Arc::new(move || Box::new(source.clone()))
+        }
+        SourceKind::Stdin { rows } => {
+            let source = stdin::StdinSource { rows };
+            Arc::new(move || Box::new(source.clone()))
+        }
+        SourceKind::Http { listen, token, answered } => {
+            let source = http::HttpSource { listen, token, answered, devices: config.devices.clone() };
             Arc::new(move || Box::new(source.clone()))
         }
         SourceKind::Modbus { line, timeout_ms } => {

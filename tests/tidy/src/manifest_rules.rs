@@ -20,7 +20,14 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("tideline-sql", &["tideline-protocol", "tideline-store"]),
     (
         "edge-agent",
-        &["tideline-protocol", "tideline-link", "tideline-profiles", "tideline-pipeline", "tideline-spool"],
+        &[
+            "tideline-protocol",
+            "tideline-link",
+            "tideline-formats",
+            "tideline-profiles",
+            "tideline-pipeline",
+            "tideline-spool",
+        ],
     ),
     (
         "cloud-hub",

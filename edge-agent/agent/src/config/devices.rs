@@ -130,7 +130,13 @@ fn family(
 
 /// Whether a source of this kind can find the device and understand it.
 fn fits(device: &DeviceConfig, kind: &SourceKind) -> Result<(), String> {
-    let SourceKind::Modbus { line, .. } = kind else { return Ok(()) };
+    let SourceKind::Modbus { line, .. } = kind else {
+        return match &device.stream {
+            // What comes together is durable together, and so goes to one stream.
+            Some(_) => Err(format!("device.stream: kind {:?} has one stream for all", kind.name())),
+            None => Ok(()),
+        };
+    };
     let Some(profile) = &device.family else {
         return Err(format!("device.profile: needed for kind {:?}", kind.name()));
     };

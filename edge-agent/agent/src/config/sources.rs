@@ -1,6 +1,7 @@
 //! The sources of a configuration.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tideline_profiles::form::protocol::{Parity, Serial};
@@ -34,6 +35,15 @@ pub enum Format {
     Csv,
     /// One JSON object per line.
     Ndjson,
+}
+
+/// When whoever pushes readings is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answered {
+    /// When they are durable.
+    Durable,
+    /// When they are on their way there.
+    Accepted,
 }
 
 /// What rows of a table are.
@@ -100,6 +110,20 @@ pub enum SourceKind {
         from_end: bool,
         /// What stands in it.
         rows: Rows,
+    },
+    /// What comes on standard input.
+    Stdin {
+        /// What it is.
+        rows: Rows,
+    },
+    /// What others push.
+    Http {
+        /// Where it listens.
+        listen: String,
+        /// What senders must show; empty for nothing.
+        token: String,
+        /// When they are answered.
+        answered: Answered,
     },
     /// Devices on a Modbus bus.
     Modbus {
@@ -178,6 +202,8 @@ impl SourceKind {
             Self::Host { .. } => "host",
             Self::Replay { .. } => "replay",
             Self::Tail { .. } => "tail",
+            Self::Stdin { .. } => "stdin",
+            Self::Http { .. } => "http",
             Self::Modbus { line: ModbusLine::Tcp { .. }, .. } => "modbus-tcp",
             Self::Modbus { line: ModbusLine::Rtu { .. }, .. } => "modbus-rtu",
         }
@@ -239,6 +265,10 @@ pub fn check(
         let name = if given.is_empty() { format!("{}-{}", kind.name(), index + 1) } else { given };
         if out.iter().any(|other| other.name == name) {
             check.problem(&format!("source.name: {name:?} is used twice"));
+        }
+        let is_stdin = |kind: &SourceKind| matches!(kind, SourceKind::Stdin { .. });
+        if is_stdin(&kind) && out.iter().any(|other| is_stdin(&other.kind)) {
+            check.problem("source.kind: \"stdin\" is there twice; allowed is one source of it");
         }
         let stream = check.text("stream");
         check.stream("source.stream", &stream, streams);
@@ -304,6 +334,8 @@ impl Check<'_, '_, '_> {
                 from_end: self.text("begin") == "end",
                 rows: self.rows(),
             },
+            "stdin" => SourceKind::Stdin { rows: self.rows() },
+            "http" => self.http(),
             "modbus-tcp" => {
                 let address = self.tcp_address(MODBUS_PORT);
                 self.modbus(ModbusLine::Tcp { address })
@@ -320,6 +352,23 @@ impl Check<'_, '_, '_> {
                 return None;
             }
         })
+    }
+
+    fn http(&mut self) -> SourceKind {
+        let (listen, token) = (self.text("listen"), self.text("token"));
+        match listen.parse::<SocketAddr>() {
+            Err(_) => {
+                self.problem(&format!(
+                    "source.listen: {listen:?} is none; allowed is an address as 127.0.0.1:8091"
+                ));
+            }
+            Ok(address) if !address.ip().is_loopback() && token.is_empty() => {
+                self.problem(&format!("source.token: needed, as others can reach {address}"));
+            }
+            Ok(_) => {}
+        }
+        let answered = if self.text("answer") == "accepted" { Answered::Accepted } else { Answered::Durable };
+        SourceKind::Http { listen, token, answered }
     }
 
     fn modbus(&self, line: ModbusLine) -> SourceKind {

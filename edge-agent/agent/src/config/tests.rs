@@ -25,7 +25,7 @@ fn all_problems_come_at_once_with_file_line_and_what_is_allowed() {
         "a.toml:3: spool.colour: unknown key; allowed are quota_mb",
         "a.toml:4: nonsense: unknown section; allowed are agent, spool",
         "a.toml:5: source.path: needed for kind \"replay\"",
-        "a.toml:8: source.kind: must be one of host, replay, tail",
+        "a.toml:8: source.kind: must be one of host, replay, tail, stdin, http",
         "environment TIDELINE_AGENT_BATCH_ROWS_MAX: must be a whole number from 1 to 500000",
         "environment TIDELINE_AGENT_HTTP_LISTE: unknown variable; allowed are TIDELINE_AGENT_DATA_DIR",
     ] {
@@ -35,7 +35,9 @@ fn all_problems_come_at_once_with_file_line_and_what_is_allowed() {
     let error = parse("a.toml", "[[source]]\nrate = 1\n", &[]).unwrap_err();
     assert_eq!(
         error.problems,
-        ["a.toml:1: source.kind: needed; allowed are host, replay, tail, modbus-tcp, modbus-rtu"]
+        [
+            "a.toml:1: source.kind: needed; allowed are host, replay, tail, stdin, http, modbus-tcp, modbus-rtu"
+        ]
     );
 }
 
@@ -179,6 +181,24 @@ fn a_modbus_bus_is_as_it_is_written_and_its_devices_must_fit() {
     for (problem, part) in error.problems.iter().zip(wanted) {
         assert!(problem.starts_with(part), "{problem}: {part}");
     }
+}
+
+#[test]
+fn a_listener_that_others_can_reach_needs_a_token_and_stdin_is_read_once() {
+    let http = |keys: &str| parse("a.toml", &format!("[[source]]\nkind = \"http\"\n{keys}"), &[]);
+    let config = http("listen = \"127.0.0.1:8091\"\nanswer = \"accepted\"\n").unwrap();
+    let (listen, token) = ("127.0.0.1:8091".to_owned(), String::new());
+    assert_eq!(config.sources[0].kind, SourceKind::Http { listen, token, answered: Answered::Accepted });
+    let error = http("listen = \"0.0.0.0:8091\"\n").unwrap_err();
+    assert!(error.problems[0].starts_with("a.toml:1: source.token: needed, as "), "{error}");
+    assert!(http("listen = \"0.0.0.0:8091\"\ntoken = \"secret\"\n").is_ok());
+    assert!(http("listen = \"here\"\n").unwrap_err().problems[0].starts_with("a.toml:1: source.listen: "));
+    let error =
+        parse("a.toml", "[[source]]\nkind = \"stdin\"\n[[source]]\nkind = \"stdin\"\n", &[]).unwrap_err();
+    assert_eq!(
+        error.problems,
+        ["a.toml:3: source.kind: \"stdin\" is there twice; allowed is one source of it"]
+    );
 }
 
 #[test]

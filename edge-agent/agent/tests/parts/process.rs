@@ -1,5 +1,6 @@
 //! `edge-agent run` as a process, with commands and signals beside it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -255,5 +256,28 @@ async fn the_service_manager_is_told_of_start_life_reload_and_end() {
     manager.told("READY=1").await;
     agent.signal("-TERM");
     manager.told("STOPPING=1").await;
+    assert!(agent.0.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn lines_on_standard_input_become_readings_until_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let hub = Hub::start();
+    hub.identity.save(path).unwrap();
+    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    let source = "[[source]]\nkind = \"stdin\"\nname = \"lines\"\n";
+    std::fs::write(path.join("agent.toml"), format!("[http]\nlisten = \"\"\n{source}")).unwrap();
+    let mut agent = Agent(command(path, &["run"]).stdin(Stdio::piped()).spawn().unwrap());
+    let mut input = agent.0.stdin.take().unwrap();
+    input.write_all(b"timestamp,flow\n1,1.5\n2\n3,3.5\n").unwrap();
+    until(path, |status| status.account.produced == 2).await;
+    input.write_all(b"4,4.5").unwrap();
+    drop(input);
+    let status = until(path, |status| status.sources.get("lines").is_some_and(|lines| lines.done)).await;
+    let lines = &status.sources["lines"];
+    assert_eq!((status.account.produced, lines.rejected), (3, 1));
+    assert!(lines.last_error.as_ref().unwrap().starts_with("stdin:3: "), "{:?}", lines.last_error);
+    agent.signal("-TERM");
     assert!(agent.0.wait().unwrap().success());
 }

@@ -1,0 +1,197 @@
+//! Which device and point a pushed reading is of, and whether it is taken.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use axum::http::StatusCode;
+use serde::Deserialize;
+use tideline_formats::line::{self, Precision};
+use tideline_formats::{Mapping, Taken};
+use tideline_profiles::check_kind;
+use tideline_protocol::model::{DeviceId, PointId, SeriesDef};
+use tideline_protocol::time::NS_PER_MS;
+use tideline_protocol::value::{Quality, Value, ValueKind};
+
+use super::body::Refusal;
+use crate::config::DeviceConfig;
+use crate::source::rows::time_of;
+use crate::source::{Device, Readings, point_id};
+
+/// Most points whose kind is remembered: as many as a spool's dictionary holds.
+const KINDS_MAX: usize = 100_000;
+
+/// What a device's readings are judged by.
+pub struct Sorter {
+    known: BTreeMap<DeviceId, Device>,
+    own: DeviceId,
+    // What the values of a point were before: it stays so.
+    kinds: Mutex<HashMap<(DeviceId, PointId), ValueKind>>,
+}
+
+/// One entry of JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    #[serde(default)]
+    device: Option<String>,
+    #[serde(default)]
+    time: Option<serde_json::Value>,
+    #[serde(default)]
+    quality: Option<Quality>,
+    values: BTreeMap<String, serde_json::Value>,
+}
+
+impl Sorter {
+    /// Of these devices, or of any when there are none.
+    pub fn new(devices: &[DeviceConfig], own: DeviceId, defs: &[SeriesDef]) -> Self {
+        let known = devices.iter().map(|config| {
+            let device = Device { id: config.id.clone(), profile: config.family.clone() };
+            (config.id.clone(), device)
+        });
+        let kinds = defs.iter().map(|def| ((def.device.clone(), def.point.clone()), def.kind())).collect();
+        Self { known: known.collect(), own, kinds: Mutex::new(kinds) }
+    }
+
+    /// Entries of JSON: one, a list, or one a line.
+    pub fn json(&self, body: &[u8], mut readings: Readings) -> Result<Readings, Refusal> {
+        let wrong = |error: serde_json::Error| {
+            let text = format!(
+                "the body is no JSON of entries as {{\"device\": \"pump-7\", \"time\": 1763719200000, \
+                 \"values\": {{\"flow\": 1.5}}}}: {error}"
+            );
+            Refusal::new(StatusCode::BAD_REQUEST, text)
+        };
+        let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+        let entries = if first == Some(&b'[') {
+            serde_json::from_slice::<Vec<serde_json::Value>>(body).map_err(wrong)?
+        } else {
+            let all = serde_json::Deserializer::from_slice(body).into_iter::<serde_json::Value>();
+            all.collect::<Result<_, _>>().map_err(wrong)?
+        };
+        for (at, entry) in entries.into_iter().enumerate() {
+            match serde_json::from_value::<Entry>(entry) {
+                Ok(entry) => self.entry(at + 1, entry, &mut readings),
+                Err(error) => readings.reject(format!("entry {}: {error}", at + 1)),
+            }
+        }
+        Ok(readings)
+    }
+
+    fn entry(&self, at: usize, entry: Entry, readings: &mut Readings) {
+        let device = match entry.device.as_deref().map_or(Ok(self.default_device()), DeviceId::parse) {
+            Ok(device) => device,
+            Err(error) => return readings.reject(format!("entry {at}: {error}")),
+        };
+        if let Err(reason) = self.admit(&device) {
+            return readings.reject(format!("entry {at}: {reason}"));
+        }
+        let time_ns = match entry.time {
+            None => Ok(readings.time_ns()),
+            Some(serde_json::Value::String(text)) => time_of(&text),
+            Some(serde_json::Value::Number(number)) => number
+                .as_i64()
+                .and_then(|ms| ms.checked_mul(NS_PER_MS))
+                .ok_or_else(|| format!("time {number} is no Unix milliseconds within 1678 to 2262")),
+            Some(other) => Err(format!("time {other} is neither RFC 3339 nor Unix milliseconds")),
+        };
+        let time_ns = match time_ns {
+            Ok(time_ns) => time_ns,
+            Err(reason) => return readings.reject(format!("entry {at}: {reason}")),
+        };
+        for (point, value) in entry.values {
+            let value = match value {
+                serde_json::Value::Null => Value::Null,
+                serde_json::Value::Bool(truth) => Value::Bool(truth),
+                // JSON does not tell 5 from 5.0.
+                serde_json::Value::Number(number) => match number.as_f64() {
+                    Some(float) => Value::Float(float),
+                    None => Value::Null,
+                },
+                serde_json::Value::String(text) => Value::Text(text.into()),
+                _ => {
+                    readings
+                        .reject(format!("entry {at}: {point} is neither number, text, true, false nor null"));
+                    continue;
+                }
+            };
+            let quality = entry.quality.unwrap_or_default();
+            if let Err(reason) = self.add(readings, &device, &point, time_ns, value, quality) {
+                readings.reject(format!("entry {at}: {reason}"));
+            }
+        }
+    }
+
+    /// Lines of line protocol.
+    pub fn lines(
+        &self,
+        body: &[u8],
+        precision: Precision,
+        mut readings: Readings,
+    ) -> Result<Readings, Refusal> {
+        let (keys, mut admit) = (["device".to_owned()], |device: &DeviceId| self.admit(device));
+        let mut mapping =
+            Mapping { device_keys: &keys, only_device: Some(self.default_device()), admit: &mut admit };
+        let Taken { columns, problems, .. } = line::parse(body, precision, readings.time_ns(), &mut mapping)?;
+        for column in columns {
+            for sample in column.samples {
+                let (value, quality) = column.boxes.value(sample.value, column.kind);
+                let (device, point) = (&column.device, column.point.as_str());
+                if let Err(reason) = self.add(&mut readings, device, point, sample.time_ns, value, quality) {
+                    readings.reject(reason);
+                }
+            }
+        }
+        for problem in &problems.listed {
+            readings.reject(format!("line {}: {}", problem.at, problem.reason));
+        }
+        (problems.listed.len() as u64..problems.all).for_each(|_| readings.reject("another line".to_owned()));
+        Ok(readings)
+    }
+
+    /// The device of what names none: the only one there is, or else the agent.
+    fn default_device(&self) -> DeviceId {
+        match self.known.keys().next() {
+            Some(only) if self.known.len() == 1 => only.clone(),
+            _ => self.own.clone(),
+        }
+    }
+
+    fn admit(&self, device: &DeviceId) -> Result<(), String> {
+        if self.known.is_empty() || self.known.contains_key(device) {
+            return Ok(());
+        }
+        let names: Vec<&str> = self.known.keys().map(DeviceId::as_str).take(10).collect();
+        Err(format!("device {device} is not behind this source; allowed are {}", names.join(", ")))
+    }
+
+    fn add(
+        &self,
+        readings: &mut Readings,
+        device: &DeviceId,
+        point: &str,
+        time_ns: i64,
+        value: Value,
+        quality: Quality,
+    ) -> Result<(), String> {
+        if let Some(device) = self.known.get(device).filter(|device| device.profile.is_some()) {
+            readings.add_at(device, point, time_ns, value, quality);
+            return Ok(());
+        }
+        let id = point_id(point).ok_or_else(|| format!("{point:?} makes no name of a point"))?;
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (device.clone(), id.clone());
+        // Null alone does not say of what.
+        let Some(kind) = kinds.get(&key).copied().or(value.kind()) else { return Ok(()) };
+        let value = check_kind(point, kind, value).map_err(|error| format!("{device}: {error}"))?;
+        if kinds.len() < KINDS_MAX {
+            kinds.insert(key, kind);
+        }
+        readings.push(
+            SeriesDef::new(device.clone(), id, String::new()).of_kind(kind),
+            time_ns,
+            value,
+            quality,
+        );
+        Ok(())
+    }
+}

@@ -77,10 +77,7 @@ pub async fn run_until(
     let board = Board::default();
     board.update(|status| status.agent = identity.file.agent.to_string());
     let listener = serve::bind_socket(&config.data_dir).await?;
-    let page = match &config.listen {
-        Some(listen) => Some(serve::page(listen, board.clone()).await?),
-        None => None,
-    };
+    let page = local_page(&config, &board).await?;
     // After all that may be in use: a spool that is opened and not closed is checked at the next start.
     let (path, streams) = (store::spool_path(&config.data_dir), config.streams.clone());
     let (spool, spool_thread) =
@@ -139,8 +136,14 @@ pub async fn run_until(
     // When another agent can start, which binds its own; and before this one is closed, so that that stays.
     let _ = std::fs::remove_file(socket_path);
     socket.abort();
-    page.iter().for_each(|(_, task)| task.abort());
+    page.iter().for_each(JoinHandle::abort);
     Ok(())
+}
+
+/// Serves the local page where one is wanted.
+async fn local_page(config: &Config, board: &Board) -> anyhow::Result<Option<JoinHandle<()>>> {
+    let Some(listen) = &config.listen else { return Ok(None) };
+    Ok(Some(serve::page(listen, board.clone()).await?.1))
 }
 
 const fn spool_config(config: &Config) -> SpoolConfig {

@@ -79,6 +79,24 @@ impl BrokerUrl {
     pub fn is_secure(&self) -> bool {
         self.secure
     }
+
+    /// The host's name or address, without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// User and password, where it has them.
+    #[must_use]
+    pub fn login(&self) -> Option<(&str, &str)> {
+        self.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()))
+    }
 }
 
 impl FromStr for BrokerUrl {

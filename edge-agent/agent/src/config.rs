@@ -1,6 +1,7 @@
 //! Configuration: defaults → file → environment → flags, all errors at once.
 
 mod devices;
+mod field;
 mod read;
 mod sources;
 mod streams;
@@ -88,7 +89,7 @@ keys! {
     "uplink" "backfill_percent" Kind::Number { min: 1, max: 100 }, "100", "Most of the time that the link may be busy with old readings, for a link that others use too.";
     "uplink" "probe_interval_s" Kind::Number { min: 1, max: 3600 }, "30", "Between two looks whether a better way than that in use works again.";
     "http" "listen" Kind::Text, "127.0.0.1:8090", "Address of the local page; empty = off.";
-    "source" "kind" Kind::Choice(&["host", "replay", "tail", "stdin", "http", "modbus-tcp", "modbus-rtu"]), "", "What to read.";
+    "source" "kind" Kind::Choice(&["host", "replay", "tail", "stdin", "http", "modbus-tcp", "modbus-rtu", "mqtt", "sparkplug"]), "", "What to read.";
     "source" "name" Kind::Text, "", "Name in status and of its position; default: kind and number.";
     "source" "stream" Kind::Text, "default", "Stream that its readings go to.";
     "source" "patience_s" Kind::Number { min: 1, max: 86_400 }, "30", "How long it may give no sign of life while it reads; then it is started again.";
@@ -112,6 +113,12 @@ keys! {
     "source" "data_bits" Kind::Number { min: 0, max: 8 }, "0", "modbus-rtu: bits of a character, 7 or 8; 0 = as the profile says.";
     "source" "parity" Kind::Choice(&["profile", "none", "even", "odd"]), "profile", "modbus-rtu: parity; profile = as the profile says.";
     "source" "stop_bits" Kind::Number { min: 0, max: 2 }, "0", "modbus-rtu: bits that end a character; 0 = as the profile says.";
+    "source" "url" Kind::Text, "", "mqtt, sparkplug: the broker, as mqtt://host:1883 or mqtts://user:password@host:8883.";
+    "source" "ca_file" Kind::Text, "", "mqtt, sparkplug: file (PEM) with the authorities that an mqtts broker's certificate may be of.";
+    "source" "client_id" Kind::Text, "", "mqtt, sparkplug: name of the agent's session at the broker; empty = made of the agent's device and the source's name.";
+    "source" "session" Kind::Choice(&["keep", "clean"]), "keep", "mqtt: whether the broker keeps messages of QoS 1 while the agent is away.";
+    "source" "profiles" Kind::List, "[]", "mqtt: profiles whose devices are taken as they appear, without a [[device]] each. sparkplug: the one profile of those; empty = sparkplug-node.";
+    "source" "groups" Kind::List, "[]", "sparkplug: groups whose nodes are taken; empty = all.";
     "device" "id" Kind::Text, "", "The device's id at the hub.";
     "device" "source" Kind::Text, "", "Name of the source that reads it.";
     "device" "profile" Kind::Text, "", "What its points are: name of a shipped profile, or path of a profile's folder or file; empty = none.";

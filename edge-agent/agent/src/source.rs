@@ -9,14 +9,18 @@ pub mod context;
 pub mod host;
 pub mod http;
 pub mod modbus;
+pub mod mqtt;
 mod outlets;
 pub(crate) mod pulse;
 pub mod readings;
 pub mod replay;
 pub mod rows;
+mod sheets;
 pub(crate) mod sources;
+pub mod sparkplug;
 pub mod statistics;
 pub mod stdin;
+mod subject;
 pub mod tail;
 
 use std::future::Future;
@@ -111,6 +115,16 @@ fn maker(config: &SourceConfig) -> Option<Make> {
             let (timeout, devices) = (timeout_ms.map(Duration::from_millis), config.devices.clone());
             let source = modbus::ModbusSource { line, timeout, devices };
             Arc::new(move || Box::new(source.clone()))
+        }
+        SourceKind::Mqtt { broker, families } => {
+            let directory = mqtt::Directory::new(&config.devices, &families);
+            let source = mqtt::MqttSource::new(broker, directory);
+            Arc::new(move || Box::new(source.again()))
+        }
+        SourceKind::Sparkplug { broker, groups, family } => {
+            let nodes = sparkplug::nodes::Nodes::new(groups, &config.devices, &family);
+            let source = mqtt::MqttSource::new(broker, nodes);
+            Arc::new(move || Box::new(source.again()))
         }
     })
 }

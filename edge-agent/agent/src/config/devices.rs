@@ -10,7 +10,7 @@ use tideline_spool::StreamConfig;
 
 use super::read::{Reader, Section};
 use super::sources::Check;
-use super::{ModbusLine, SourceConfig, SourceKind};
+use super::{ModbusLine, SourceConfig, SourceKind, field};
 
 /// Most devices of an agent: each has a place in what is shown.
 const DEVICES_MAX: usize = 1_000;
@@ -131,10 +131,11 @@ fn family(
 /// Whether a source of this kind can find the device and understand it.
 fn fits(device: &DeviceConfig, kind: &SourceKind) -> Result<(), String> {
     let SourceKind::Modbus { line, .. } = kind else {
-        return match &device.stream {
+        return match (&device.stream, field::is(kind)) {
+            (_, true) => field::fits(device, kind),
             // What comes together is durable together, and so goes to one stream.
-            Some(_) => Err(format!("device.stream: kind {:?} has one stream for all", kind.name())),
-            None => Ok(()),
+            (Some(_), false) => Err(format!("device.stream: kind {:?} has one stream for all", kind.name())),
+            (None, false) => Ok(()),
         };
     };
     let Some(profile) = &device.family else {

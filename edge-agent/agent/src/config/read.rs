@@ -217,7 +217,7 @@ pub fn parse_with(
         }
     }
     let streams = streams::check(&mut reader, repeated.streams);
-    let mut sources = sources::check(&mut reader, repeated.sources, &streams);
+    let mut sources = sources::check(&mut reader, repeated.sources, &streams, families);
     devices::check(&mut reader, repeated.devices, &streams, families, &mut sources);
     let addresses = check_hubs(file, &sections).unwrap_or_else(|problem| {
         reader.problems.push(problem);

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use tideline_profiles::Profile;
 use tideline_profiles::form::protocol::{Parity, Serial};
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::value::ValueKind;
 use tideline_spool::{DEFAULT_STREAM, StreamConfig};
 
 use super::read::{Reader, Section, Value};
-use super::{DeviceConfig, KEYS, Kind};
+use super::{DeviceConfig, Families, KEYS, Kind};
+use crate::source::mqtt::line::Broker;
 use crate::supervise::watched::Policy;
 
 /// The port of Modbus TCP.
@@ -82,7 +85,7 @@ impl Rows {
 }
 
 /// What a source reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum SourceKind {
     /// What the program around the agent brings along; never of a file.
     Custom,
@@ -131,6 +134,22 @@ pub enum SourceKind {
         line: ModbusLine,
         /// Longest wait for an answer, in ms; none for what each profile says.
         timeout_ms: Option<u64>,
+    },
+    /// What devices publish at a broker.
+    Mqtt {
+        /// The broker.
+        broker: Broker,
+        /// Whose devices are taken as they appear.
+        families: Vec<Arc<Profile>>,
+    },
+    /// Nodes of Sparkplug B at a broker.
+    Sparkplug {
+        /// The broker.
+        broker: Broker,
+        /// Their groups; all where there are none.
+        groups: Vec<String>,
+        /// What nodes and devices are that are not told.
+        family: Arc<Profile>,
     },
 }
 
@@ -206,6 +225,8 @@ impl SourceKind {
             Self::Http { .. } => "http",
             Self::Modbus { line: ModbusLine::Tcp { .. }, .. } => "modbus-tcp",
             Self::Modbus { line: ModbusLine::Rtu { .. }, .. } => "modbus-rtu",
+            Self::Mqtt { .. } => "mqtt",
+            Self::Sparkplug { .. } => "sparkplug",
         }
     }
 }
@@ -256,11 +277,12 @@ pub fn check(
     reader: &mut Reader<'_>,
     sources: Vec<(usize, Section)>,
     streams: &[StreamConfig],
+    families: Families<'_>,
 ) -> Vec<SourceConfig> {
     let mut out: Vec<SourceConfig> = Vec::new();
     for (index, (at, section)) in sources.into_iter().enumerate() {
         let mut check = Check { reader, name: "source", at, section: &section };
-        let Some(kind) = check.kind() else { continue };
+        let Some(kind) = check.kind(families) else { continue };
         let given = check.text("name");
         let name = if given.is_empty() { format!("{}-{}", kind.name(), index + 1) } else { given };
         if out.iter().any(|other| other.name == name) {
@@ -322,7 +344,7 @@ impl Check<'_, '_, '_> {
         }
     }
 
-    fn kind(&mut self) -> Option<SourceKind> {
+    fn kind(&mut self, families: Families<'_>) -> Option<SourceKind> {
         Some(match self.text("kind").as_str() {
             "host" => SourceKind::Host { interval_ms: self.number("interval_ms") },
             "replay" => {
@@ -344,6 +366,11 @@ impl Check<'_, '_, '_> {
                 let (path, given) = (self.path("modbus-rtu"), self.serial());
                 self.modbus(ModbusLine::Rtu { path, given })
             }
+            "mqtt" => {
+                let (broker, families) = (self.broker("mqtt")?, self.families("mqtt", families));
+                SourceKind::Mqtt { broker, families }
+            }
+            "sparkplug" => self.sparkplug(families)?,
             _ => {
                 // One that is wrong has been told.
                 if !self.section.contains_key("kind") {

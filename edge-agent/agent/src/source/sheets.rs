@@ -1,0 +1,119 @@
+//! Readings of several devices, parted by the stream that they go to and by whose times they have.
+
+use std::collections::BTreeMap;
+
+use tideline_protocol::model::{PointId, SeriesDef};
+use tideline_protocol::time::Clock;
+use tideline_protocol::value::{Quality, Value, ValueKind};
+
+use super::{Context, Device, Readings, SourceError};
+
+/// Whose times readings have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Times {
+    /// The agent's clock, which may be corrected later.
+    Ours,
+    /// The device's.
+    Theirs,
+}
+
+/// Readings that are handed on together.
+pub struct Sheets<'c> {
+    clock: &'c dyn Clock,
+    by_stream: BTreeMap<(Option<String>, Times), Readings>,
+    rejected: Vec<String>,
+}
+
+impl<'c> Sheets<'c> {
+    /// None yet.
+    pub fn new(context: &'c Context) -> Self {
+        Self::of(context.clock())
+    }
+
+    /// None yet, with times of this clock.
+    pub fn of(clock: &'c dyn Clock) -> Self {
+        Self { clock, by_stream: BTreeMap::new(), rejected: Vec::new() }
+    }
+
+    /// Adds a reading; one without a time is of now. A point that the profile does not name is taken as it is: who
+    /// gives it here was told to take others too.
+    pub fn add(
+        &mut self,
+        to: (&Device, Option<&str>),
+        point: &PointId,
+        kind: ValueKind,
+        time_ns: Option<i64>,
+        reading: (Value, Quality),
+    ) {
+        let ((device, stream), (value, quality)) = (to, reading);
+        let times = if time_ns.is_some() { Times::Theirs } else { Times::Ours };
+        let clock = self.clock;
+        let readings =
+            self.by_stream.entry((stream.map(str::to_owned), times)).or_insert_with(|| match times {
+                Times::Ours => Readings::now(clock),
+                Times::Theirs => Readings::of_own_times(),
+            });
+        let time_ns = time_ns.unwrap_or_else(|| clock.wall_ns());
+        match &device.profile {
+            Some(profile) if profile.point(point.as_str()).is_some() => {
+                readings.add_at(device, point.as_str(), time_ns, value, quality);
+            }
+            _ => {
+                let def = SeriesDef::new(device.id.clone(), point.clone(), String::new()).of_kind(kind);
+                readings.push(def, time_ns, value, quality);
+            }
+        }
+    }
+
+    /// Counts something that makes no reading, and says why.
+    pub fn reject(&mut self, reason: String) {
+        self.rejected.push(reason);
+    }
+
+    /// The time that it is now, ns since 1970.
+    pub fn now_ns(&self) -> i64 {
+        self.clock.wall_ns()
+    }
+
+    /// Hands all on; with `durable` this waits until they, and all that came before on their streams, are.
+    pub async fn hand_on(self, context: &Context, durable: bool) -> Result<(), SourceError> {
+        self.rejected.iter().for_each(|reason| context.rejected(reason));
+        let mut sheets = self.by_stream.into_iter().peekable();
+        while let Some(((stream, _), readings)) = sheets.next() {
+            // What is durable after another of its stream says that of both.
+            let is_last = sheets.peek().is_none_or(|((next, _), _)| *next != stream);
+            let readings = match stream {
+                Some(stream) => readings.to_stream(&stream),
+                None => readings,
+            };
+            if durable && is_last {
+                context.emit_durable(readings).await?;
+            } else {
+                context.emit(readings).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What there is, and what was rejected.
+    #[cfg(test)]
+    pub fn seen(self) -> (Vec<Seen>, Vec<String>) {
+        let mut seen = Vec::new();
+        let mut rejected = self.rejected;
+        for ((_, times), readings) in self.by_stream {
+            rejected.extend(readings.reasons);
+            for (def, samples) in readings.rows {
+                for sample in samples {
+                    let (value, quality) = readings.boxes.value(sample.value, def.kind());
+                    let time_ns = (times == Times::Theirs).then_some(sample.time_ns);
+                    seen.push((def.device.to_string(), def.point.to_string(), time_ns, value, quality));
+                }
+            }
+        }
+        (seen, rejected)
+    }
+}
+
+/// Device, point, the device's own time, value and quality.
+#[cfg(test)]
+pub type Seen = (String, String, Option<i64>, Value, Quality);

@@ -1,0 +1,324 @@
+//! Births, aliases, sequences and deaths, as nodes send them and as they should not.
+
+use proptest::prelude::*;
+use tideline_profiles::shipped;
+use tideline_protocol::time::ManualClock;
+
+use super::super::payload::{METRICS_MAX, MetricValue, PropertySet, PropertyValue, REBIRTH};
+use super::*;
+use crate::source::sheets::Seen;
+
+const NOW_NS: i64 = 5_000_000_000;
+const AT_MS: u64 = 1_700_000_000_000;
+const AT_NS: i64 = 1_700_000_000_000_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+
+struct Host {
+    nodes: Nodes,
+    now_ns: u64,
+    rejected: Vec<String>,
+    asked: Vec<String>,
+}
+
+impl Host {
+    fn new(told: &[DeviceConfig]) -> Self {
+        let family = shipped::named("sparkplug-node").unwrap().profile().unwrap();
+        let nodes = Nodes::new(Vec::new(), told, &family).unwrap();
+        Self { nodes, now_ns: 0, rejected: Vec::new(), asked: Vec::new() }
+    }
+
+    fn take(&mut self, topic: &str, payload: &Payload) -> Vec<Seen> {
+        self.take_bytes(topic, &payload.encode_to_vec())
+    }
+
+    fn take_bytes(&mut self, topic: &str, payload: &[u8]) -> Vec<Seen> {
+        let clock = ManualClock::at(NOW_NS);
+        let mut sheets = Sheets::of(&clock);
+        self.nodes.take(self.now_ns, Message { topic, payload, retained: false }, &mut sheets);
+        let asked = self.nodes.turn(self.now_ns, &mut sheets).unwrap();
+        for (topic, payload) in asked {
+            let payload = Payload::read(&payload).unwrap();
+            assert_eq!(payload.metrics[0].name.as_deref(), Some(REBIRTH));
+            self.asked.push(topic);
+        }
+        let (rows, rejected) = sheets.seen();
+        self.rejected = rejected;
+        rows
+    }
+}
+
+fn metric(name: &str, alias: u64, datatype: u32, value: MetricValue) -> Metric {
+    Metric {
+        name: (!name.is_empty()).then(|| name.to_owned()),
+        alias: (alias > 0).then_some(alias),
+        datatype: (datatype > 0).then_some(datatype),
+        timestamp: Some(AT_MS),
+        value: Some(value),
+        ..Metric::default()
+    }
+}
+
+fn payload(seq: u64, metrics: &[Metric]) -> Payload {
+    Payload { timestamp: Some(AT_MS), metrics: metrics.to_vec(), seq: Some(seq) }
+}
+
+fn session(number: u64) -> Metric {
+    metric("bdSeq", 0, 8, MetricValue::Long(number))
+}
+
+fn row(device: &str, point: &str, time_ns: Option<i64>, value: Value, quality: Quality) -> Seen {
+    (device.into(), point.into(), time_ns, value, quality)
+}
+
+fn good(device: &str, point: &str, value: Value) -> Seen {
+    row(device, point, Some(AT_NS), value, Quality::Good)
+}
+
+fn gone(device: &str, point: &str) -> Seen {
+    row(device, point, None, Value::Null, Quality::Bad)
+}
+
+/// A host that knows a node with a device.
+fn born() -> Host {
+    let mut host = Host::new(&[]);
+    let level = metric("Tank/Level", 1, 9, MetricValue::Float(0.1));
+    let rows = host.take("spBv1.0/plant/NBIRTH/edge", &payload(0, &[session(7), level]));
+    assert_eq!(rows, [good("plant.edge", "Tank/Level", Value::Float(0.1))]);
+    let speed = metric("Speed", 2, 1, MetricValue::Int(0xFE));
+    let rows = host.take("spBv1.0/plant/DBIRTH/edge/pump", &payload(1, &[speed]));
+    assert_eq!(rows, [good("plant.edge.pump", "Speed", Value::Int(-2))]);
+    assert_eq!(host.asked, [""; 0]);
+    host
+}
+
+#[test]
+fn data_says_by_alias_what_a_birth_has_named() {
+    let mut host = born();
+    let level = metric("", 1, 0, MetricValue::Float(0.5));
+    let rows = host.take("spBv1.0/plant/NDATA/edge", &payload(2, &[level]));
+    assert_eq!(rows, [good("plant.edge", "Tank/Level", Value::Float(0.5))]);
+    let speed = metric("", 2, 0, MetricValue::Int(u32::MAX));
+    let rows = host.take("spBv1.0/plant/DDATA/edge/pump", &payload(3, &[speed]));
+    assert_eq!(rows, [good("plant.edge.pump", "Speed", Value::Int(-1))]);
+    assert_eq!((host.asked.len(), host.rejected.len()), (0, 0));
+}
+
+#[test]
+fn a_told_device_has_its_id_and_its_profile() {
+    let text = "name = \"tank\"\n[sparkplug]\n[points]\n\
+        level = { unit = \"m\", min = 0, max = 9, address = \"Tank/Level\", scale = 0.001 }\n";
+    let told = DeviceConfig {
+        id: "tank-1".parse().unwrap(),
+        profile: "tank".into(),
+        family: Some(Arc::new(Profile::parse("tank.toml", text).unwrap())),
+        address: "plant/edge".into(),
+        firmware: None,
+        stream: None,
+    };
+    let mut host = Host::new(&[told]);
+    let level = metric("Tank/Level", 0, 7, MetricValue::Int(1500));
+    let other = metric("Other", 0, 7, MetricValue::Int(1));
+    let rows = host.take("spBv1.0/plant/NBIRTH/edge", &payload(0, &[session(7), level, other]));
+    assert_eq!(rows, [good("tank-1", "level", Value::Float(1.5))]);
+    let level = metric("Tank/Level", 0, 7, MetricValue::Int(15_000));
+    let rows = host.take("spBv1.0/plant/NDATA/edge", &payload(1, &[level]));
+    assert_eq!(rows, [row("tank-1", "level", Some(AT_NS), Value::Null, Quality::Bad)]);
+    assert_eq!(host.rejected.len(), 1);
+}
+
+#[test]
+fn who_dies_leaves_null_once() {
+    let mut host = born();
+    assert_eq!(
+        host.take("spBv1.0/plant/DDEATH/edge/pump", &payload(2, &[])),
+        [gone("plant.edge.pump", "Speed")]
+    );
+    assert_eq!(host.take("spBv1.0/plant/DDEATH/edge/pump", &payload(3, &[])), []);
+    // The will of a session before this one.
+    let old = Payload { metrics: vec![session(6)], ..Payload::default() };
+    assert_eq!(host.take("spBv1.0/plant/NDEATH/edge", &old), []);
+    let own = Payload { metrics: vec![session(7)], ..Payload::default() };
+    assert_eq!(host.take("spBv1.0/plant/NDEATH/edge", &own), [gone("plant.edge", "Tank/Level")]);
+    assert_eq!(host.take("spBv1.0/plant/NDEATH/edge", &own), []);
+}
+
+#[test]
+fn a_death_of_a_node_is_one_of_its_devices_too() {
+    let mut host = born();
+    let own = Payload { metrics: vec![session(7)], ..Payload::default() };
+    let rows = host.take("spBv1.0/plant/NDEATH/edge", &own);
+    assert_eq!(rows, [gone("plant.edge", "Tank/Level"), gone("plant.edge.pump", "Speed")]);
+}
+
+#[test]
+fn a_gap_has_a_rebirth_asked_for_once_in_a_while() {
+    let mut host = born();
+    let level = || metric("", 1, 0, MetricValue::Float(0.5));
+    let rows = host.take("spBv1.0/plant/NDATA/edge", &payload(3, &[level()]));
+    assert_eq!(rows.len(), 1, "what came is taken");
+    assert_eq!(host.asked, ["spBv1.0/plant/NCMD/edge"]);
+    host.take("spBv1.0/plant/NDATA/edge", &payload(9, &[level()]));
+    assert_eq!(host.asked.len(), 1);
+    host.now_ns += REBIRTH_REST_NS;
+    host.take("spBv1.0/plant/NDATA/edge", &payload(10, &[level()]));
+    assert_eq!(host.asked.len(), 2, "it still has not given its birth");
+}
+
+#[test]
+fn sequences_begin_again_after_255() {
+    let mut host = born();
+    for seq in 2..600_u64 {
+        let level = metric("", 1, 0, MetricValue::Float(0.5));
+        host.take("spBv1.0/plant/NDATA/edge", &payload(seq % 256, &[level]));
+    }
+    assert_eq!(host.asked, [""; 0]);
+}
+
+#[test]
+fn data_before_a_birth_has_one_asked_for() {
+    let mut host = Host::new(&[]);
+    let level = [metric("Tank/Level", 1, 9, MetricValue::Float(0.1))];
+    assert_eq!(host.take("spBv1.0/plant/NDATA/edge", &payload(5, &level)), []);
+    assert_eq!(host.asked, ["spBv1.0/plant/NCMD/edge"]);
+    assert_eq!(host.take("spBv1.0/plant/DBIRTH/edge/pump", &payload(6, &level)), []);
+    assert!(host.rejected[0].contains("no birth"), "{:?}", host.rejected);
+}
+
+#[test]
+fn devices_are_born_again_after_their_node() {
+    let mut host = born();
+    host.take("spBv1.0/plant/NBIRTH/edge", &payload(0, &[session(8)]));
+    let speed = metric("Speed", 0, 1, MetricValue::Int(1));
+    assert_eq!(host.take("spBv1.0/plant/DDATA/edge/pump", &payload(1, &[speed])), []);
+    assert_eq!(host.asked.len(), 1);
+}
+
+#[test]
+fn a_metric_that_a_new_birth_leaves_out_is_null() {
+    let mut host = born();
+    let rows = host.take("spBv1.0/plant/NBIRTH/edge", &payload(0, &[session(8)]));
+    assert_eq!(rows, [gone("plant.edge", "Tank/Level")]);
+}
+
+#[test]
+fn a_connection_that_was_lost_makes_nodes_doubted() {
+    let mut host = born();
+    let sheets_of = |host: &mut Host| {
+        let clock = ManualClock::at(NOW_NS);
+        let mut sheets = Sheets::of(&clock);
+        let asked = host.nodes.turn(host.now_ns, &mut sheets).unwrap();
+        (asked.len(), sheets.seen().0)
+    };
+    host.nodes.begin(host.now_ns);
+    host.nodes.begin(host.now_ns);
+    assert_eq!(sheets_of(&mut host), (1, vec![]));
+    host.now_ns += DOUBT_NS - SECOND_NS;
+    assert_eq!(sheets_of(&mut host), (0, vec![]));
+    host.now_ns += SECOND_NS;
+    let rows = vec![gone("plant.edge", "Tank/Level"), gone("plant.edge.pump", "Speed")];
+    assert_eq!(sheets_of(&mut host), (0, rows));
+    assert_eq!(sheets_of(&mut host), (0, vec![]));
+}
+
+#[test]
+fn nulls_qualities_and_the_past_are_told() {
+    let mut host = born();
+    let null = Metric { alias: Some(1), is_null: Some(true), timestamp: Some(AT_MS), ..Metric::default() };
+    let rows = host.take("spBv1.0/plant/NDATA/edge", &payload(2, &[null]));
+    assert_eq!(rows, [good("plant.edge", "Tank/Level", Value::Null)]);
+    let stale = PropertySet { keys: vec!["Quality".into()], values: vec![PropertyValue { int: Some(500) }] };
+    let stale = Metric { properties: Some(stale), ..metric("", 1, 0, MetricValue::Float(0.5)) };
+    let rows = host.take("spBv1.0/plant/NDATA/edge", &payload(3, &[stale]));
+    assert_eq!(rows[0].4, Quality::Uncertain);
+    let past = Metric {
+        is_historical: Some(true),
+        timestamp: Some(1000),
+        ..metric("", 1, 0, MetricValue::Float(0.25))
+    };
+    let rows = host.take("spBv1.0/plant/NDATA/edge", &payload(4, &[past]));
+    assert_eq!(
+        rows,
+        [row("plant.edge", "Tank/Level", Some(1_000_000_000), Value::Float(0.25), Quality::Good)]
+    );
+}
+
+#[test]
+fn what_is_no_value_costs_one_reading() {
+    let mut host = born();
+    let wrong = metric("", 1, 0, MetricValue::Text("x".into()));
+    let unknown = metric("", 99, 0, MetricValue::Float(1.0));
+    let right = metric("Tank/Level", 0, 0, MetricValue::Float(1.0));
+    let rows = host.take("spBv1.0/plant/NDATA/edge", &payload(2, &[wrong, unknown, right]));
+    let bad = row("plant.edge", "Tank/Level", Some(AT_NS), Value::Null, Quality::Bad);
+    assert_eq!(rows, [bad, good("plant.edge", "Tank/Level", Value::Float(1.0))]);
+    assert_eq!(host.rejected.len(), 2);
+}
+
+#[test]
+fn too_much_is_refused() {
+    let mut host = Host::new(&[]);
+    let many: Vec<Metric> = (0..=METRICS_MAX).map(|_| Metric::default()).collect();
+    host.take("spBv1.0/plant/NBIRTH/edge", &payload(0, &many));
+    assert!(host.rejected[0].contains("5001 metrics; allowed are 5000"), "{:?}", host.rejected);
+    let long = metric(&"n".repeat(NAME_BYTES_MAX + 1), 0, 9, MetricValue::Float(0.1));
+    assert_eq!(host.take("spBv1.0/plant/NBIRTH/edge", &payload(0, &[long])), []);
+    assert!(host.rejected[0].contains("257 bytes; allowed are 256"), "{:?}", host.rejected);
+    host.take_bytes("spBv1.0/plant/NBIRTH/edge", &vec![0; 256 * 1024 + 1]);
+    assert!(host.rejected[0].contains("allowed are 262144"), "{:?}", host.rejected);
+    for n in 0..NODES_MAX + 5 {
+        host.take(&format!("spBv1.0/plant/NDATA/n{n}"), &payload(0, &[]));
+    }
+    assert_eq!(host.nodes.nodes.len(), NODES_MAX);
+}
+
+fn any_metric() -> impl Strategy<Value = Metric> {
+    let value = prop_oneof![
+        any::<u32>().prop_map(MetricValue::Int),
+        any::<u64>().prop_map(MetricValue::Long),
+        any::<f32>().prop_map(MetricValue::Float),
+        any::<f64>().prop_map(MetricValue::Double),
+        any::<bool>().prop_map(MetricValue::Boolean),
+        ".{0,4}".prop_map(MetricValue::Text),
+    ];
+    let name = prop::option::of("[ab/ ]{0,2}");
+    let of = (
+        name,
+        prop::option::of(0..4_u64),
+        prop::option::of(0..20_u32),
+        prop::option::of(value),
+        any::<Option<u64>>(),
+        any::<Option<bool>>(),
+    );
+    of.prop_map(|(name, alias, datatype, value, timestamp, is_null)| Metric {
+        name,
+        alias,
+        datatype,
+        value,
+        timestamp,
+        is_null,
+        ..Metric::default()
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(verb in "(N|D)(BIRTH|DATA|DEATH|CMD)", device in "(/p)?", bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        let mut host = born();
+        host.take_bytes(&format!("spBv1.0/plant/{verb}/edge{device}"), &bytes);
+    }
+
+    #[test]
+    fn no_order_of_messages_makes_it_panic_or_leaves_values_of_the_dead(
+        messages in prop::collection::vec(("(N|D)(BIRTH|DATA|DEATH)", "[ef]", 0..2_u8, 0..300_u64, prop::collection::vec(any_metric(), 0..4)), 0..30)
+    ) {
+        let mut host = Host::new(&[]);
+        for (verb, node, device, seq, metrics) in messages {
+            let device = if device == 0 { "" } else { "/p" };
+            host.now_ns += SECOND_NS;
+            host.take(&format!("spBv1.0/g/{verb}/{node}{device}"), &payload(seq, &metrics));
+            for node in host.nodes.nodes.values().filter(|node| node.life == Life::Dead) {
+                prop_assert!(node.parties.values().all(|party| party.metrics.values().all(|known| !known.said)));
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What devices publish at mosquitto.
+
+use std::path::Path;
+
+use anyhow::Result;
+use tideline_e2e::mosquitto::{Broker, client};
+use tideline_field::Bench;
+use tideline_link::identity::CertificateAuthority;
+use tideline_protocol::time::{Clock as _, SystemClock};
+use tideline_protocol::value::{Quality, Value};
+
+fn config(broker: &Broker, more: &str) -> String {
+    format!(
+        "[[source]]\nkind = \"mqtt\"\nname = \"hall\"\nurl = \"mqtt://{}\"\n{more}\n\
+         profiles = [\"shelly-plus-plug\", \"tasmota-plug\", \"zigbee2mqtt-temperature\", \"json-mqtt\"]\n",
+        broker.address()
+    )
+}
+
+async fn publish(broker: &Broker, topic: &str, payload: &str, more: &[&str]) -> Result<()> {
+    let port = broker.address().port().to_string();
+    let args = [&["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", topic, "-m", payload], more].concat();
+    let said = client("mosquitto_pub", &args).await?;
+    anyhow::ensure!(said.code == Some(0), "{said:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn devices_of_several_makers_are_read_as_their_profiles_say() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let broker = Broker::start(folder.path()).await?;
+    // Retained, so that they come whenever the source does.
+    let shelly = "shellyplusplugs-0123456789ab";
+    let power = "{\"id\":0,\"output\":true,\"apower\":12.5}";
+    publish(&broker, &format!("{shelly}/status/switch:0"), power, &["-r"]).await?;
+    let mut bench = Bench::new()?;
+    let told = format!(
+        "[[device]]\nid = \"kettle\"\nsource = \"hall\"\nprofile = \"shelly-plus-plug\"\naddress = \"{shelly}\"\n"
+    );
+    bench.run(&format!("{}{told}", config(&broker, ""))).await?;
+    let row = bench.next_of("kettle/power").await?;
+    assert_eq!((row.value, row.quality), (Value::Float(12.5), Quality::Uncertain));
+
+    publish(&broker, "tele/heat pump/SENSOR", "{\"ENERGY\":{\"Power\":1985}}", &[]).await?;
+    let row = bench.next_of("heat-pump/power").await?;
+    assert_eq!((row.value, row.quality), (Value::Float(1985.0), Quality::Good));
+    publish(&broker, "tele/heat pump/LWT", "Offline", &[]).await?;
+    let row = bench.next_of("heat-pump/power").await?;
+    assert_eq!((row.value, row.quality), (Value::Null, Quality::Bad));
+
+    let reading = "{\"temperature\":22.75,\"last_seen\":\"2023-11-14T22:13:20.123Z\"}";
+    publish(&broker, "zigbee2mqtt/window", reading, &[]).await?;
+    let row = bench.next_of("window/temperature").await?;
+    assert_eq!((row.value, row.time_ns), (Value::Float(22.75), 1_700_000_000_123_000_000));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_message_is_acknowledged_only_once_its_readings_are_durable() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let broker = Broker::start(folder.path()).await?;
+    let mut bench = Bench::new()?;
+    bench.run(&config(&broker, "")).await?;
+    // A session is there once something has come of it.
+    publish(&broker, "sensors/a", "{\"n\":0}", &["-r"]).await?;
+    bench.next_of("a/n").await?;
+    bench.keep(false);
+    publish(&broker, "sensors/a", "{\"n\":1}", &[]).await?;
+    assert_eq!(bench.next_of("a/n").await?.value, Value::Float(1.0));
+    bench.stop().await;
+    // What is published while the agent is away waits for it as well.
+    publish(&broker, "sensors/a", "{\"n\":2}", &[]).await?;
+
+    bench.keep(true);
+    bench.run(&config(&broker, "")).await?;
+    assert_eq!(bench.next_of("a/n").await?.value, Value::Float(1.0));
+    assert_eq!(bench.next_of("a/n").await?.value, Value::Float(2.0));
+    publish(&broker, "sensors/a", "{\"n\":3}", &[]).await?;
+    assert_eq!(bench.next_of("a/n").await?.value, Value::Float(3.0));
+    bench.stop().await;
+
+    // The stop may have overtaken the last acknowledgement. What came before does not come again, nor does what the broker
+    // has retained, as it knows the session.
+    bench.run(&config(&broker, "")).await?;
+    publish(&broker, "sensors/a", "{\"n\":4}", &[]).await?;
+    let mut value = bench.next_of("a/n").await?.value;
+    if value == Value::Float(3.0) {
+        value = bench.next_of("a/n").await?.value;
+    }
+    assert_eq!(value, Value::Float(4.0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn thousands_of_messages_come_whole_and_in_order() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let broker = Broker::start(folder.path()).await?;
+    let mut bench = Bench::new()?;
+    bench.run(&config(&broker, "")).await?;
+    publish(&broker, "sensors/a", "{\"n\":0}", &["-r"]).await?;
+    bench.next_of("a/n").await?;
+    let lines: String = (1..=3000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let path = folder.path().join("lines");
+    std::fs::write(&path, lines)?;
+    let port = broker.address().port().to_string();
+    let pipe = format!(
+        "{} -p {port} -q 1 -t sensors/a -l < {}",
+        tideline_e2e::mosquitto::program("mosquitto_pub")?.display(),
+        path.display()
+    );
+    let args = ["-c", &pipe];
+    let all = tideline_e2e::process::run_system(Path::new("/bin/sh"), &args);
+    let read = async {
+        for n in 1..=3000 {
+            assert_eq!(bench.next_of("a/n").await?.value, Value::Float(f64::from(n)));
+        }
+        anyhow::Ok(())
+    };
+    let (published, read) = tokio::join!(all, read);
+    anyhow::ensure!(published?.code == Some(0));
+    read
+}
+
+#[tokio::test]
+async fn a_broker_that_was_killed_is_found_again() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut broker = Broker::start(folder.path()).await?;
+    let mut bench = Bench::new()?;
+    bench.run(&config(&broker, "")).await?;
+    publish(&broker, "sensors/a", "{\"n\":1}", &["-r"]).await?;
+    bench.next_of("a/n").await?;
+    broker.kill_and_restart().await?;
+    // It has forgotten the session: the source subscribes again, and gets what is kept.
+    publish(&broker, "sensors/a", "{\"n\":2}", &["-r"]).await?;
+    assert_eq!(bench.next_of("a/n").await?.value, Value::Float(2.0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_broker_with_tls_is_believed_by_its_authority_only() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let now_s = SystemClock::default().wall_ns() / 1_000_000_000;
+    let [own, other] = [(); 2].map(|()| CertificateAuthority::create("broker", now_s));
+    let (own, other) = (own?, other?);
+    let broker = Broker::start_tls(folder.path(), &own).await?;
+    for (name, authority) in [("own.pem", &own), ("other.pem", &other)] {
+        std::fs::write(folder.path().join(name), authority.cert_pem())?;
+    }
+    let with = |name: &str| {
+        let more = format!("ca_file = \"{}\"", folder.path().join(name).display());
+        config(&broker, &more).replace("mqtt://", "mqtts://")
+    };
+    let mut bench = Bench::new()?;
+    bench.run(&with("other.pem")).await?;
+    let status = bench.until("hall", |status| status.last_error.is_some()).await?;
+    let error = status.last_error.unwrap_or_default();
+    assert!(error.contains("certificate"), "{error}");
+    bench.run(&with("own.pem")).await?;
+    let ca_file = folder.path().join("own.pem").display().to_string();
+    publish(&broker, "sensors/a", "{\"n\":1}", &["-r", "--cafile", &ca_file]).await?;
+    assert_eq!(bench.next_of("a/n").await?.value, Value::Float(1.0));
+    Ok(())
+}

@@ -15,6 +15,7 @@ pub(crate) mod pulse;
 pub mod readings;
 pub mod replay;
 pub mod rows;
+pub mod serial;
 mod sheets;
 pub(crate) mod sources;
 pub mod sparkplug;
@@ -124,6 +125,10 @@ fn maker(config: &SourceConfig) -> Option<Make> {
         SourceKind::Sparkplug { broker, groups, family } => {
             let nodes = sparkplug::nodes::Nodes::new(groups, &config.devices, &family);
             let source = mqtt::MqttSource::new(broker, nodes);
+            Arc::new(move || Box::new(source.again()))
+        }
+        SourceKind::Serial { path, given } => {
+            let source = serial::SerialSource::new(path, given, &config.devices);
             Arc::new(move || Box::new(source.again()))
         }
     })

@@ -86,6 +86,7 @@ pub fn fits(device: &DeviceConfig, kind: &SourceKind) -> Result<(), String> {
     let protocol = match kind {
         SourceKind::Mqtt { .. } => "mqtt",
         SourceKind::Sparkplug { .. } => "sparkplug",
+        SourceKind::Serial { .. } => "nmea",
         _ => return Ok(()),
     };
     let Some(profile) = &device.family else {

@@ -151,6 +151,13 @@ pub enum SourceKind {
         /// What nodes and devices are that are not told.
         family: Arc<Profile>,
     },
+    /// Sentences of NMEA 0183 on a serial line.
+    Serial {
+        /// The port.
+        path: PathBuf,
+        /// What the configuration says of the line.
+        given: SerialLine,
+    },
 }
 
 /// How the devices of a Modbus bus are reached.
@@ -227,6 +234,7 @@ impl SourceKind {
             Self::Modbus { line: ModbusLine::Rtu { .. }, .. } => "modbus-rtu",
             Self::Mqtt { .. } => "mqtt",
             Self::Sparkplug { .. } => "sparkplug",
+            Self::Serial { .. } => "serial",
         }
     }
 }
@@ -371,6 +379,7 @@ impl Check<'_, '_, '_> {
                 SourceKind::Mqtt { broker, families }
             }
             "sparkplug" => self.sparkplug(families)?,
+            "serial" => SourceKind::Serial { path: self.path("serial"), given: self.serial() },
             _ => {
                 // One that is wrong has been told.
                 if !self.section.contains_key("kind") {

@@ -5,6 +5,7 @@
 //! outside by answers of its own, and by nothing else: another source that hangs, fails or panics
 //! does not concern it.
 
+pub mod coap;
 pub mod context;
 pub mod host;
 pub mod http;
@@ -126,6 +127,10 @@ fn maker(config: &SourceConfig) -> Option<Make> {
             let nodes = sparkplug::nodes::Nodes::new(groups, &config.devices, &family);
             let source = mqtt::MqttSource::new(broker, nodes);
             Arc::new(move || Box::new(source.again()))
+        }
+        SourceKind::Coap => {
+            let source = coap::CoapSource { devices: config.devices.clone() };
+            Arc::new(move || Box::new(source.clone()))
         }
         SourceKind::Serial { path, given } => {
             let source = serial::SerialSource::new(path, given, &config.devices);

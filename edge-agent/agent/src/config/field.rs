@@ -7,6 +7,7 @@ use tideline_profiles::form::protocol::Protocol;
 
 use super::sources::Check;
 use super::{DeviceConfig, Families, SourceKind};
+use crate::source::coap::address;
 use crate::source::mqtt::line::Broker;
 
 /// Longest name of a session that is sure to be taken: brokers allow more than the 23 that MQTT asks of them.
@@ -87,6 +88,7 @@ pub fn fits(device: &DeviceConfig, kind: &SourceKind) -> Result<(), String> {
         SourceKind::Mqtt { .. } => "mqtt",
         SourceKind::Sparkplug { .. } => "sparkplug",
         SourceKind::Serial { .. } => "nmea",
+        SourceKind::Coap => "coap",
         _ => return Ok(()),
     };
     let Some(profile) = &device.family else {
@@ -99,6 +101,9 @@ pub fn fits(device: &DeviceConfig, kind: &SourceKind) -> Result<(), String> {
             "device.address: {:?} is no name in topics; allowed is what stands for the device there, without + and #",
             device.address
         ));
+    }
+    if let Protocol::Coap(table) = profile.protocol() {
+        address(&device.address, table.port).map_err(|error| format!("device.address: {error}"))?;
     }
     if matches!(kind, SourceKind::Sparkplug { .. }) && !(1..=2).contains(&device.address.matches('/').count())
     {
@@ -116,4 +121,56 @@ fn is_of(profile: &Profile, protocol: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("profile {} is of {found}; needed is one of {protocol}", profile.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{SourceKind, parse};
+
+    #[test]
+    fn sources_of_the_field_are_as_they_are_written() {
+        let text = "[[source]]\nkind = \"mqtt\"\nurl = \"mqtt://hall:s3cret@10.0.0.7\"\nprofiles = [\"tasmota-plug\"]\n\
+            [[source]]\nkind = \"sparkplug\"\nurl = \"mqtts://10.0.0.7\"\nca_file = \"ca.pem\"\ngroups = [\"plant\"]\n\
+            [[source]]\nkind = \"serial\"\npath = \"/dev/ttyS0\"\nbaud = 4800\n\
+            [[source]]\nkind = \"coap\"\nname = \"site\"\n\
+            [[device]]\nid = \"room\"\nsource = \"site\"\nprofile = \"coap-sensor\"\naddress = \"10.0.0.8:5700\"\n";
+        let config = parse("a.toml", text, &[]).unwrap();
+        let names: Vec<&str> = config.sources.iter().map(|source| source.name.as_str()).collect();
+        assert_eq!(names, ["mqtt-1", "sparkplug-2", "serial-3", "site"]);
+        let SourceKind::Mqtt { broker, families } = &config.sources[0].kind else { panic!() };
+        assert!(broker.keeps_session && families[0].name() == "tasmota-plug");
+        assert_eq!(format!("{broker:?}").matches("s3cret").count(), 0, "a password is not shown");
+        let SourceKind::Sparkplug { broker, groups, family } = &config.sources[1].kind else { panic!() };
+        assert!(!broker.keeps_session && family.name() == "sparkplug-node");
+        assert_eq!(groups, &["plant"]);
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_sources_of_the_field_is_told_at_once() {
+        let text = "[[source]]\nkind = \"mqtt\"\n\
+            [[source]]\nkind = \"mqtt\"\nurl = \"http://a\"\n\
+            [[source]]\nkind = \"mqtt\"\nname = \"a\"\nurl = \"mqtts://a\"\nprofiles = [\"eastron-sdm630\"]\n\
+            [[source]]\nkind = \"sparkplug\"\nname = \"b\"\nurl = \"mqtt://a\"\ngroups = [\"a/b\"]\n\
+            [[source]]\nkind = \"coap\"\nname = \"c\"\n\
+            [[device]]\nid = \"d\"\nsource = \"a\"\n\
+            [[device]]\nid = \"e\"\nsource = \"b\"\nprofile = \"sparkplug-node\"\naddress = \"edge\"\n\
+            [[device]]\nid = \"f\"\nsource = \"c\"\nprofile = \"coap-sensor\"\naddress = \"coaps://a\"\n\
+            [[device]]\nid = \"g\"\nsource = \"a\"\nprofile = \"tasmota-plug\"\naddress = \"a/+\"\n";
+        let error = parse("a.toml", text, &[]).unwrap_err();
+        let wanted = [
+            "a.toml:1: source.url: needed for kind \"mqtt\"",
+            "a.toml:3: source.url: this is no broker; allowed is mqtt://",
+            "a.toml:6: source.url: mqtts needs source.ca_file",
+            "a.toml:6: source.profiles: profile eastron-sdm630 is of modbus; needed is one of mqtt",
+            "a.toml:11: source.groups: \"a/b\" is no group; allowed are names without",
+            "a.toml:19: device.profile: needed for kind \"mqtt\"",
+            "a.toml:22: device.address: \"edge\" is no node; allowed are group/node",
+            "a.toml:27: device.address: \"coaps://a\" is no address of CoAP; allowed are host",
+            "a.toml:32: device.address: \"a/+\" is no name in topics",
+        ];
+        assert_eq!(error.problems.len(), wanted.len(), "{error}");
+        for (problem, part) in error.problems.iter().zip(wanted) {
+            assert!(problem.starts_with(part), "{problem}: {part}");
+        }
+    }
 }

@@ -158,6 +158,8 @@ pub enum SourceKind {
         /// What the configuration says of the line.
         given: SerialLine,
     },
+    /// Resources of devices over CoAP.
+    Coap,
 }
 
 /// How the devices of a Modbus bus are reached.
@@ -235,6 +237,7 @@ impl SourceKind {
             Self::Mqtt { .. } => "mqtt",
             Self::Sparkplug { .. } => "sparkplug",
             Self::Serial { .. } => "serial",
+            Self::Coap => "coap",
         }
     }
 }
@@ -379,6 +382,7 @@ impl Check<'_, '_, '_> {
                 SourceKind::Mqtt { broker, families }
             }
             "sparkplug" => self.sparkplug(families)?,
+            "coap" => SourceKind::Coap,
             "serial" => SourceKind::Serial { path: self.path("serial"), given: self.serial() },
             _ => {
                 // One that is wrong has been told.

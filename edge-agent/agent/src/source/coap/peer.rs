@@ -1,0 +1,456 @@
+//! One CoAP server as its client sees it (RFC 7252, 7641, 7959): messages, retransmission, blocks, notifications. No I/O.
+//!
+//! One request is on its way at a time, as RFC 7252 wants it (NSTART = 1); notifications come whenever they come.
+//!
+//! Call order: [`Peer::ask`], then [`Peer::transmit`] until it gives nothing, after each [`Peer::handle`] and
+//! [`Peer::wake`]; [`Peer::wakes_ns`] says when the next of these is due. Times are monotonic ns of one clock.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use coap_lite::{CoapOption, MessageClass, MessageType, Packet, RequestType, ResponseType};
+
+/// Longest body of a resource, all blocks together.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Longest datagram that is taken.
+pub const DATAGRAM_BYTES_MAX: usize = 1500;
+/// RFC 7252, 4.8: the first wait for an acknowledgement is up to half as long again.
+const ACK_TIMEOUT_NS: u64 = 2_000_000_000;
+const RETRANSMIT_MAX: u32 = 4;
+/// Longest wait for an answer that was promised with an empty acknowledgement.
+const ANSWER_NS: u64 = 60_000_000_000;
+/// RFC 7252, 4.8.2: how long a message may come twice.
+const LIFETIME_NS: u64 = 247_000_000_000;
+/// Most messages that are remembered to be known when they come twice.
+const SEEN_MAX: usize = 256;
+/// Most resources that are observed.
+const OBSERVED_MAX: usize = 256;
+/// RFC 7641, 3.4: after this long a notification is newer, whatever its number.
+const NEWER_NS: u64 = 128_000_000_000;
+/// RFC 7252, 5.10.5: what an answer without Max-Age is fresh for, in s.
+const MAX_AGE_S: u32 = 60;
+/// Most seconds that an answer is believed to be fresh for.
+const MAX_AGE_MAX_S: u32 = 86_400;
+/// The size of blocks that is asked for: 1024 bytes are 6.
+const BLOCK_SIZE: u8 = 6;
+/// Longest token (RFC 7252, 3).
+const TOKEN_BYTES: usize = 8;
+
+/// What came of a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Its path.
+    pub path: String,
+    /// Its body and content format, or why there is none.
+    pub outcome: Result<Body, Trouble>,
+    /// Whether more come by themselves.
+    pub is_observed: bool,
+    /// How long it is fresh, in s.
+    pub max_age_s: u32,
+}
+
+/// A resource's representation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What they are, by the registry of content formats; nothing where the server does not say.
+    pub format: Option<u16>,
+}
+
+/// Why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// Nothing came back.
+    #[error("no answer")]
+    Silent,
+    /// The server says no.
+    #[error("the server says {0}")]
+    Refused(String),
+    /// It is not of the protocol, or too long.
+    #[error("{0}")]
+    Garbled(String),
+}
+
+/// A request that is on its way.
+#[derive(Debug)]
+struct Request {
+    path: String,
+    token: Vec<u8>,
+    // What is sent again until it is acknowledged.
+    datagram: Vec<u8>,
+    message_id: u16,
+    due_ns: u64,
+    wait_ns: u64,
+    sent: u32,
+    is_acknowledged: bool,
+    // The blocks that have come.
+    body: Vec<u8>,
+    etag: Option<Vec<u8>>,
+    // Of the first block.
+    is_observed: bool,
+}
+
+/// A resource that tells its changes.
+#[derive(Debug)]
+struct Observed {
+    path: String,
+    number: u32,
+    at_ns: u64,
+}
+
+/// A server.
+#[derive(Debug)]
+pub struct Peer {
+    authority: String,
+    message_id: u16,
+    token: u64,
+    request: Option<Request>,
+    observed: BTreeMap<Vec<u8>, Observed>,
+    // Confirmable and other messages that have come: id and when.
+    seen: VecDeque<(u16, u64)>,
+    out: VecDeque<Vec<u8>>,
+    answers: VecDeque<Answer>,
+}
+
+impl Peer {
+    /// One that is called by this name; `entropy` makes tokens and message ids that nobody guesses.
+    #[must_use]
+    pub fn new(authority: &str, entropy: u64) -> Self {
+        Self {
+            authority: authority.to_owned(),
+            message_id: u16::from_le_bytes([low(entropy, 6), low(entropy, 7)]),
+            token: entropy,
+            request: None,
+            observed: BTreeMap::new(),
+            seen: VecDeque::new(),
+            out: VecDeque::new(),
+            answers: VecDeque::new(),
+        }
+    }
+
+    /// Whether a request is on its way.
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        self.request.is_some()
+    }
+
+    /// Whether a resource tells its changes.
+    #[must_use]
+    pub fn observes(&self, path: &str) -> bool {
+        self.observed.values().any(|observed| observed.path == path)
+    }
+
+    /// No longer expects changes of a resource: they are answered with a reset.
+    pub fn forget(&mut self, path: &str) {
+        self.observed.retain(|_, observed| observed.path != path);
+    }
+
+    /// Asks for a resource. Only while nothing is on its way; what is then is given up.
+    pub fn ask(&mut self, now_ns: u64, path: &str, observe: bool, entropy: u64) {
+        if observe {
+            self.forget(path);
+        }
+        let request = self.request_of(now_ns, path.to_owned(), observe.then_some(0), None, entropy);
+        self.request = Some(request);
+    }
+
+    /// The next datagram that is to be sent.
+    pub fn transmit(&mut self) -> Option<Vec<u8>> {
+        self.out.pop_front()
+    }
+
+    /// The next answer.
+    pub fn answer(&mut self) -> Option<Answer> {
+        self.answers.pop_front()
+    }
+
+    /// When [`Self::wake`] is due.
+    #[must_use]
+    pub fn wakes_ns(&self) -> Option<u64> {
+        self.request.as_ref().map(|request| request.due_ns)
+    }
+
+    /// Sends again what has no acknowledgement, or gives up.
+    pub fn wake(&mut self, now_ns: u64) {
+        let Some(request) = self.request.as_mut().filter(|request| request.due_ns <= now_ns) else { return };
+        if request.is_acknowledged || request.sent > RETRANSMIT_MAX {
+            return self.fail(Trouble::Silent);
+        }
+        request.sent += 1;
+        request.wait_ns = request.wait_ns.saturating_mul(2);
+        request.due_ns = now_ns.saturating_add(request.wait_ns);
+        let datagram = request.datagram.clone();
+        self.out.push_back(datagram);
+    }
+
+    /// Nobody is there: what is on its way is given up.
+    pub fn give_up(&mut self) {
+        self.fail(Trouble::Silent);
+    }
+
+    /// A datagram has come.
+    pub fn handle(&mut self, now_ns: u64, datagram: &[u8], entropy: u64) {
+        // What is no message is ignored without a word (RFC 7252, 3).
+        let Ok(packet) = Packet::from_bytes(datagram) else { return };
+        if packet.header.get_version() != 1 || datagram.len() > DATAGRAM_BYTES_MAX {
+            return;
+        }
+        let id = packet.header.message_id;
+        match packet.header.get_type() {
+            MessageType::Acknowledgement => self.acknowledged(now_ns, &packet, entropy),
+            MessageType::Reset => {
+                if self.request.as_ref().is_some_and(|request| request.message_id == id) {
+                    self.fail(Trouble::Refused("that it does not know this message".into()));
+                }
+            }
+            kind => {
+                let is_confirmable = kind == MessageType::Confirmable;
+                if !self.is_new(now_ns, id) {
+                    if is_confirmable {
+                        self.reply(MessageType::Acknowledgement, id);
+                    }
+                    return;
+                }
+                let is_expected = self.respond(now_ns, &packet, entropy);
+                // A reset ends notifications that nobody waits for.
+                match (is_expected, is_confirmable) {
+                    (true, true) => self.reply(MessageType::Acknowledgement, id),
+                    (false, _) => self.reply(MessageType::Reset, id),
+                    (true, false) => {}
+                }
+            }
+        }
+    }
+
+    fn acknowledged(&mut self, now_ns: u64, packet: &Packet, entropy: u64) {
+        let Some(request) = self.request.as_mut() else { return };
+        if request.message_id != packet.header.message_id || request.is_acknowledged {
+            return;
+        }
+        if packet.header.code == MessageClass::Empty {
+            (request.is_acknowledged, request.due_ns) = (true, now_ns.saturating_add(ANSWER_NS));
+            return;
+        }
+        self.respond(now_ns, packet, entropy);
+    }
+
+    /// Takes a response; false when nobody waits for it.
+    fn respond(&mut self, now_ns: u64, packet: &Packet, entropy: u64) -> bool {
+        let token = packet.get_token();
+        let is_own = self.request.as_ref().is_some_and(|request| request.token == token);
+        if is_own && let Some(request) = self.request.take() {
+            self.take(now_ns, request, packet, entropy);
+            return true;
+        }
+        let Some(observed) = self.observed.get_mut(token) else { return false };
+        let Some(number) = observe_number(packet) else {
+            // Without a number it is the last one.
+            let observed = self.observed.remove(token);
+            let path = observed.map(|observed| observed.path).unwrap_or_default();
+            self.finish(path, packet, packet.payload.clone(), false);
+            return true;
+        };
+        let (old, is_late) = (observed.number, now_ns.saturating_sub(observed.at_ns) > NEWER_NS);
+        let is_newer = (old < number && number - old < 1 << 23) || (old > number && old - number > 1 << 23);
+        if !is_newer && !is_late {
+            return true;
+        }
+        (observed.number, observed.at_ns) = (number, now_ns);
+        let path = observed.path.clone();
+        match block(packet) {
+            // The rest has to be asked for; who is asked meanwhile tells what is newer still.
+            Some((0, true, size)) if self.request.is_none() => {
+                let mut next = self.request_of(now_ns, path, None, Some((1, size)), entropy);
+                next.body.clone_from(&packet.payload);
+                next.etag = packet.get_first_option(CoapOption::ETag).cloned();
+                next.is_observed = true;
+                self.request = Some(next);
+            }
+            Some((_, true, _)) => {}
+            _ => self.finish(path, packet, packet.payload.clone(), true),
+        }
+        true
+    }
+
+    /// Takes the answer to a request, or a block of it.
+    fn take(&mut self, now_ns: u64, request: Request, packet: &Packet, entropy: u64) {
+        let Request { path, token, mut body, etag, mut is_observed, .. } = request;
+        let (number, is_first) = (observe_number(packet), body.is_empty());
+        if let Some(number) = number.filter(|_| is_first && self.observed.len() < OBSERVED_MAX) {
+            self.observed.insert(token, Observed { path: path.clone(), number, at_ns: now_ns });
+            is_observed = true;
+        }
+        let found = packet.get_first_option(CoapOption::ETag).cloned();
+        let Some((at, has_more, size)) = block(packet) else {
+            return self.finish(path, packet, packet.payload.clone(), is_observed);
+        };
+        let garbled = |what: &str| Trouble::Garbled(what.to_owned());
+        let offset = usize::try_from(at).unwrap_or(usize::MAX).saturating_mul(16 << size);
+        if offset != body.len() {
+            return self.answer_with(path, Err(garbled("a block is missing")), is_observed, MAX_AGE_S);
+        }
+        if !is_first && found != etag {
+            return self.answer_with(
+                path,
+                Err(garbled("it changed while it was read")),
+                is_observed,
+                MAX_AGE_S,
+            );
+        }
+        if has_more && packet.payload.len() != 16 << size {
+            return self.answer_with(path, Err(garbled("a block is too short")), is_observed, MAX_AGE_S);
+        }
+        if body.len() + packet.payload.len() > BODY_BYTES_MAX {
+            let what = format!("it is longer than {BODY_BYTES_MAX} bytes");
+            return self.answer_with(path, Err(Trouble::Garbled(what)), is_observed, MAX_AGE_S);
+        }
+        body.extend_from_slice(&packet.payload);
+        if !has_more {
+            return self.finish(path, packet, body, is_observed);
+        }
+        let mut next = self.request_of(now_ns, path, None, Some((at + 1, size)), entropy);
+        (next.body, next.etag, next.is_observed) = (body, found, is_observed);
+        self.request = Some(next);
+    }
+
+    fn finish(&mut self, path: String, packet: &Packet, bytes: Vec<u8>, is_observed: bool) {
+        let whole = |option| packet.get_first_option(option).map(|bytes| uint(bytes));
+        let max_age_s = whole(CoapOption::MaxAge).unwrap_or(MAX_AGE_S).min(MAX_AGE_MAX_S);
+        let outcome = match &packet.header.code {
+            MessageClass::Response(ResponseType::Content) if bytes.len() > BODY_BYTES_MAX => {
+                Err(Trouble::Garbled(format!("it is longer than {BODY_BYTES_MAX} bytes")))
+            }
+            MessageClass::Response(ResponseType::Content) => {
+                let format = whole(CoapOption::ContentFormat).and_then(|format| u16::try_from(format).ok());
+                Ok(Body { bytes, format })
+            }
+            MessageClass::Response(code) => Err(Trouble::Refused(format!("{code:?}"))),
+            other => Err(Trouble::Garbled(format!("{other:?} is no response"))),
+        };
+        if outcome.is_err() {
+            self.forget(&path);
+        }
+        self.answer_with(path, outcome, is_observed, max_age_s);
+    }
+
+    fn answer_with(
+        &mut self,
+        path: String,
+        outcome: Result<Body, Trouble>,
+        is_observed: bool,
+        max_age_s: u32,
+    ) {
+        let is_observed = is_observed && self.observes(&path);
+        self.answers.push_back(Answer { path, outcome, is_observed, max_age_s });
+    }
+
+    fn fail(&mut self, trouble: Trouble) {
+        if let Some(request) = self.request.take() {
+            self.forget(&request.path);
+            self.answer_with(request.path, Err(trouble), false, 0);
+        }
+    }
+
+    fn request_of(
+        &mut self,
+        now_ns: u64,
+        path: String,
+        observe: Option<u32>,
+        block: Option<(u32, u8)>,
+        entropy: u64,
+    ) -> Request {
+        self.message_id = self.message_id.wrapping_add(1);
+        // Odd steps visit every value once.
+        self.token = self.token.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let token = self.token.to_le_bytes().get(..TOKEN_BYTES).unwrap_or_default().to_vec();
+        let mut packet = Packet::new();
+        packet.header.set_version(1);
+        packet.header.set_type(MessageType::Confirmable);
+        packet.header.code = MessageClass::Request(RequestType::Get);
+        packet.header.message_id = self.message_id;
+        packet.set_token(token.clone());
+        if let Some(observe) = observe {
+            packet.set_observe_value(observe);
+        }
+        if !self.authority.is_empty() {
+            packet.add_option(CoapOption::UriHost, self.authority.clone().into_bytes());
+        }
+        let (steps, query) = path.split_once('?').unwrap_or((&path, ""));
+        for step in steps.split('/').filter(|step| !step.is_empty()) {
+            packet.add_option(CoapOption::UriPath, step.as_bytes().to_vec());
+        }
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            packet.add_option(CoapOption::UriQuery, part.as_bytes().to_vec());
+        }
+        if let Some((number, size)) = block {
+            packet.add_option(CoapOption::Block2, bytes_of((number << 4) | u32::from(size.min(BLOCK_SIZE))));
+        }
+        // Paths are of profiles and short; one that makes no message is asked for with nothing, and fails as silent.
+        let datagram = packet.to_bytes().unwrap_or_default();
+        self.out.push_back(datagram.clone());
+        let wait_ns = ACK_TIMEOUT_NS.saturating_add(entropy % (ACK_TIMEOUT_NS / 2));
+        Request {
+            path,
+            token,
+            datagram,
+            message_id: self.message_id,
+            due_ns: now_ns.saturating_add(wait_ns),
+            wait_ns,
+            sent: 1,
+            is_acknowledged: false,
+            body: Vec::new(),
+            etag: None,
+            is_observed: false,
+        }
+    }
+
+    fn is_new(&mut self, now_ns: u64, id: u16) -> bool {
+        while self.seen.front().is_some_and(|(_, at_ns)| now_ns.saturating_sub(*at_ns) > LIFETIME_NS)
+            || self.seen.len() >= SEEN_MAX
+        {
+            self.seen.pop_front();
+        }
+        let is_new = !self.seen.iter().any(|(seen, _)| *seen == id);
+        if is_new {
+            self.seen.push_back((id, now_ns));
+        }
+        is_new
+    }
+
+    fn reply(&mut self, kind: MessageType, id: u16) {
+        let mut packet = Packet::new();
+        packet.header.set_version(1);
+        packet.header.set_type(kind);
+        packet.header.code = MessageClass::Empty;
+        packet.header.message_id = id;
+        self.out.extend(packet.to_bytes().ok());
+    }
+}
+
+fn low(word: u64, at: usize) -> u8 {
+    word.to_le_bytes().get(at).copied().unwrap_or_default()
+}
+
+/// A number as options have it: big-endian, without leading zeros.
+fn uint(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0, |number: u32, byte| number.wrapping_shl(8) | u32::from(*byte))
+}
+
+fn bytes_of(number: u32) -> Vec<u8> {
+    number.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect()
+}
+
+fn observe_number(packet: &Packet) -> Option<u32> {
+    packet.get_first_option(CoapOption::Observe).map(|bytes| uint(bytes) & 0x00FF_FFFF)
+}
+
+/// Number, whether more follow, and size of a block; none for a whole body.
+fn block(packet: &Packet) -> Option<(u32, bool, u8)> {
+    let value = uint(packet.get_first_option(CoapOption::Block2)?);
+    // 7 is no size of a block over UDP.
+    let size = u8::try_from(value & 7).ok().filter(|size| *size <= BLOCK_SIZE)?;
+    Some((value >> 4, value & 8 != 0, size))
+}
+
+#[cfg(test)]
+mod tests;

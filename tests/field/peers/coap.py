@@ -1,0 +1,55 @@
+"""A CoAP server of aiocoap. Arguments: host, port. It prints `ready`, and ends with its stdin.
+
+    /3303/0/5700   a temperature as text, observable; a line on stdin is its new value
+    /3304/0/5700   a humidity as text, not observable
+    /long          JSON of more than one block
+    /cbor          CBOR
+"""
+
+import asyncio
+import sys
+
+import aiocoap
+import cbor2
+from aiocoap import resource
+
+TEXT, JSON, CBOR = 0, 50, 60
+
+
+class Temperature(resource.ObservableResource):
+    def __init__(self):
+        super().__init__()
+        self.value = "20.5"
+
+    async def render_get(self, _request):
+        return aiocoap.Message(payload=self.value.encode(), content_format=TEXT)
+
+
+class Plain(resource.Resource):
+    def __init__(self, payload, content_format):
+        super().__init__()
+        self.payload, self.content_format = payload, content_format
+
+    async def render_get(self, _request):
+        return aiocoap.Message(payload=self.payload, content_format=self.content_format)
+
+
+async def main():
+    site = resource.Site()
+    temperature = Temperature()
+    long = '{"pad":"' + "x" * 5000 + '","level":7.25}'
+    site.add_resource(["3303", "0", "5700"], temperature)
+    site.add_resource(["3304", "0", "5700"], Plain(b"55", TEXT))
+    site.add_resource(["long"], Plain(long.encode(), JSON))
+    site.add_resource(["cbor"], Plain(cbor2.dumps({"pressure": 1013.25, "door": True}), CBOR))
+    host, port = sys.argv[1], int(sys.argv[2])
+    context = await aiocoap.Context.create_server_context(site, bind=(host, port))
+    print("ready", flush=True)
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        temperature.value = line.strip()
+        temperature.updated_state()
+    await context.shutdown()
+
+
+asyncio.run(main())

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use edge_agent::cards::Cards;
 use edge_agent::config;
 use edge_agent::intake::Chunk;
 use edge_agent::source::{Outlets, Shared, Sources};
@@ -68,8 +69,13 @@ impl Bench {
         let (spool, _) =
             SpoolHandle::start(dir.path().join("spool.redb"), SpoolConfig::default(), board.clone())?;
         let (out, inbox) = mpsc::channel(QUEUE_MAX);
-        let shared =
-            Shared { own_device: "gateway".parse()?, out: Outlets::from(out), board: board.clone(), spool };
+        let shared = Shared {
+            own_device: "gateway".parse()?,
+            out: Outlets::from(out),
+            board: board.clone(),
+            spool,
+            cards: Cards::default(),
+        };
         let sources = Sources::new(shared);
         Ok(Self { dir, board, sources, inbox, rows: VecDeque::new(), owed: Vec::new(), keeps: true })
     }

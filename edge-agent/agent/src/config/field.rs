@@ -82,6 +82,14 @@ impl Check<'_, '_, '_> {
     }
 }
 
+/// Whether a source of this kind finds devices by topic, node, resource or sentence.
+pub const fn is(kind: &SourceKind) -> bool {
+    matches!(
+        kind,
+        SourceKind::Mqtt { .. } | SourceKind::Sparkplug { .. } | SourceKind::Serial { .. } | SourceKind::Coap
+    )
+}
+
 /// Whether a source of this kind can find the device and understand it.
 pub fn fits(device: &DeviceConfig, kind: &SourceKind) -> Result<(), String> {
     let protocol = match kind {

@@ -154,9 +154,7 @@ fn all_problems_come_at_once_with_their_lines() {
     assert_eq!(error.problems.len(), 17, "each once: {error}");
 }
 
-#[test]
-fn sections_are_checked_against_each_other() {
-    let text = r#"
+const WRONG: &str = r#"
 format = 2
 name = "a b"
 [identity]
@@ -195,7 +193,10 @@ kind = "chrat"
 [firmware]
 magic = "abc"
 "#;
-    let error = Profile::parse("x.toml", text).unwrap_err();
+
+#[test]
+fn sections_are_checked_against_each_other() {
+    let error = Profile::parse("x.toml", WRONG).unwrap_err();
     let expected = [
         "2: format: must be 1, the one that this version reads",
         "3: name: \"a b\" holds ' '",

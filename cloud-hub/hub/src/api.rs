@@ -126,6 +126,14 @@ pub enum Door {
     Socket,
 }
 
+fn device_changes() -> Router<App> {
+    Router::new()
+        .route("/devices", post(devices::add))
+        .route("/devices/{id}", patch(marks::patch))
+        .route("/devices/{id}/revoke", post(devices::revoke))
+        .route("/devices/{id}/adopt", post(strangers::adopt))
+}
+
 /// All routes behind one door.
 pub fn router(hub: App, door: Door) -> Router {
     let admin = Router::new()
@@ -136,10 +144,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/tokens/{id}", delete(session::revoke_token))
         .route("/device-tokens", get(device_tokens::list).post(device_tokens::create))
         .route("/device-tokens/{id}", delete(device_tokens::revoke))
-        .route("/devices", post(devices::add))
-        .route("/devices/{id}", patch(marks::patch))
-        .route("/devices/{id}/revoke", post(devices::revoke))
-        .route("/devices/{id}/adopt", post(strangers::adopt))
+        .merge(device_changes())
         .route("/store/verify", post(store::verify))
         .route("/dead-letters/{id}/replay", post(dead_letters::replay))
         .route("/dead-letters/{id}", delete(dead_letters::remove))

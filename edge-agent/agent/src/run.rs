@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tideline_protocol::model::Class;
+use tideline_protocol::model::{Class, DeviceId};
 use tideline_spool::{DEFAULT_STREAM, SpoolConfig, StreamConfig};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -89,11 +89,8 @@ pub async fn run_until(
     let (out, intakes) = start_intakes(&config, &spool, &batching_now, &board);
     let age = tokio::spawn(count_age(spool.clone()));
     let alive = tokio::spawn(notify::keep_alive(spool.clone()));
-    let own_device = identity.file.agent.own_device();
-    let cards = Cards::default();
-    let shared =
-        source::Shared { own_device, out, board: board.clone(), spool: spool.clone(), cards: cards.clone() };
-    let enrolled = identity.file.clone();
+    let (cards, enrolled) = (Cards::default(), identity.file.clone());
+    let shared = shared(enrolled.agent.own_device(), out, &board, &spool, &cards);
     let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
     let (boot, clock) = (clock::boot().id, AgentClock::default());
     let sources = custom.into_iter().fold(Sources::new(shared), |all, (config, make)| all.with(config, make));
@@ -148,6 +145,17 @@ async fn local_page(config: &Config, board: &Board) -> anyhow::Result<Option<Joi
 
 const fn spool_config(config: &Config) -> SpoolConfig {
     SpoolConfig { quota_bytes: config.quota_bytes, flash_bytes_per_day: config.flash_bytes_per_day }
+}
+
+fn shared(
+    own_device: DeviceId,
+    out: Outlets,
+    board: &Board,
+    spool: &SpoolHandle,
+    cards: &Cards,
+) -> source::Shared {
+    let (board, spool, cards) = (board.clone(), spool.clone(), cards.clone());
+    source::Shared { own_device, out, board, spool, cards }
 }
 
 /// Answers commands on the socket; some become questions to the hub.

@@ -122,13 +122,7 @@ impl Driver {
         loop {
             self.carry_out(&mut session, &mut sender, seen).await?;
             if session.is_open() {
-                if self.health.has_changed().unwrap_or(false) {
-                    session.handle_health(self.health.borrow_and_update().clone());
-                    continue;
-                }
-                let news = self.cards.news();
-                if !news.is_empty() {
-                    session.handle_devices(&news);
+                if self.tell_news(&mut session) {
                     continue;
                 }
                 self.show(&session, std::mem::take(&mut heard), &mut long_ns);
@@ -175,6 +169,17 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Tells the hub what has changed of the ways and of the devices; says whether anything has.
+    fn tell_news(&mut self, session: &mut AgentSession) -> bool {
+        let fares = self.health.has_changed().unwrap_or(false);
+        if fares {
+            session.handle_health(self.health.borrow_and_update().clone());
+        }
+        let news = self.cards.news();
+        session.handle_devices(&news);
+        fares || !news.is_empty()
     }
 
     fn show(&self, session: &AgentSession, heard: bool, long_ns: &mut Option<u64>) {

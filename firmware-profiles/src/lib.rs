@@ -52,6 +52,7 @@ pub mod schema;
 pub mod shipped;
 pub mod simulate;
 pub mod sunspec;
+mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,6 +68,7 @@ pub use self::form::protocol::Protocol;
 pub use self::form::section;
 use self::overlay::Versions;
 pub use self::point::{Place, Point};
+pub use self::write::RefusedWrite;
 
 /// The profile of a Linux host's own metrics.
 pub const LINUX_HOST: &str = include_str!("../linux-host/profile.toml");

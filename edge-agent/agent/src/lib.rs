@@ -26,5 +26,6 @@ pub mod store;
 pub mod supervise;
 pub mod sync;
 pub mod uplink;
+pub mod write;
 
 pub use crate::run::Agent;

@@ -13,7 +13,7 @@ use edge_agent::config::{self, Layers};
 use edge_agent::export::{self, Selection};
 use edge_agent::pipeline::{self, PipelineCommand};
 use edge_agent::profile::{self, ProfileCommand};
-use edge_agent::{enroll, run, serve, store};
+use edge_agent::{enroll, run, serve, store, write};
 use tideline_link::{console, errln, out, outln};
 use tideline_protocol::time::NS_PER_MS;
 use tracing_subscriber::filter::Targets;
@@ -64,6 +64,23 @@ enum Command {
     Sync {
         /// Longest wait
         #[arg(long, default_value = "30s", value_parser = timeout)]
+        timeout: Duration,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a value to a point of a device, through the running agent: within the range and the interlocks of its
+    /// profile
+    Write {
+        /// The device's id
+        device: String,
+        /// The point's id
+        point: String,
+        /// true, false, a number or a text; a text that looks like another of these stands in double quotes
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+        /// Longest wait
+        #[arg(long, default_value = "10s", value_parser = timeout)]
         timeout: Duration,
         /// As JSON
         #[arg(long)]
@@ -235,6 +252,16 @@ async fn command(args: Args) -> anyhow::Result<()> {
                 report.reached,
                 "not everything that was pending is at the hub after {timeout:?}"
             );
+        }
+        Command::Write { device, point, value, timeout, json } => {
+            let written = write::ask(&data, &device, &point, write::value(&value), timeout).await?;
+            if json {
+                outln!("{}", serde_json::to_string(&written)?)
+            } else if written.why.is_none() {
+                outln!("{device}/{point} is written")
+            }
+            let why = written.why.as_deref().unwrap_or_default();
+            anyhow::ensure!(written.outcome == "done", "{device}/{point}: {why}");
         }
         Command::Store { command: StoreCommand::Verify { against_hub: true, json } } => {
             let report = serve::ask_agreement(&data).await?;

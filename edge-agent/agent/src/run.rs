@@ -24,7 +24,7 @@ use crate::config::{Config, Layers, SourceConfig};
 use crate::identity::Identity;
 use crate::intake::Batching;
 use crate::reload::{Live, Reloader};
-use crate::source::{Make, Outlets, Sources};
+use crate::source::{Make, Outlets, Sources, Writes};
 use crate::spooler::SpoolHandle;
 use crate::status::Board;
 use crate::supervise::notify;
@@ -83,14 +83,15 @@ pub async fn run_until(
     let (spool, spool_thread) =
         SpoolHandle::start_streams(path, spool_config(&config), streams, board.clone()).context("spool")?;
     let wake = Wake::default();
-    let (socket, questions) = serve_socket(listener, &spool, &board, &wake);
+    let writes = Writes::default();
+    let (socket, questions) = serve_socket(listener, &spool, &board, &wake, &writes);
     let (drain, draining) = watch::channel(false);
     let (batching, batching_now) = watch::channel(Batching::of(&config));
     let (out, intakes) = start_intakes(&config, &spool, &batching_now, &board);
     let age = tokio::spawn(count_age(spool.clone()));
     let alive = tokio::spawn(notify::keep_alive(spool.clone()));
     let (cards, enrolled) = (Cards::default(), identity.file.clone());
-    let shared = shared(enrolled.agent.own_device(), out, &board, &spool, &cards);
+    let shared = shared(enrolled.agent.own_device(), out, &board, &spool, &cards, writes);
     let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
     let (boot, clock) = (clock::boot().id, AgentClock::default());
     let sources = custom.into_iter().fold(Sources::new(shared), |all, (config, make)| all.with(config, make));
@@ -153,9 +154,10 @@ fn shared(
     board: &Board,
     spool: &SpoolHandle,
     cards: &Cards,
+    writes: Writes,
 ) -> source::Shared {
     let (board, spool, cards) = (board.clone(), spool.clone(), cards.clone());
-    source::Shared { own_device, out, board, spool, cards }
+    source::Shared { own_device, out, board, spool, cards, writes }
 }
 
 /// Answers commands on the socket; some become questions to the hub.
@@ -164,10 +166,11 @@ fn serve_socket(
     spool: &SpoolHandle,
     board: &Board,
     wake: &Wake,
+    writes: &Writes,
 ) -> (JoinHandle<()>, Questions) {
     let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
     let (auditor, questions) = Auditor::new(spool.clone(), board.clone());
-    (serve::socket(listener, syncer, auditor), questions)
+    (serve::socket(listener, syncer, auditor, writes.clone()), questions)
 }
 
 /// Waits for the intakes and then for the uplink to send the rest, but not for long.

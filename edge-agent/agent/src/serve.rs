@@ -21,9 +21,10 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::agreement::{AgreementReport, Auditor};
-use crate::export;
+use crate::source::Writes;
 use crate::status::{Board, Status};
 use crate::sync::{SyncReport, Syncer, TIMEOUT_MAX};
+use crate::{export, write};
 
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -105,11 +106,17 @@ pub async fn bind_socket(data: &Path) -> anyhow::Result<UnixListener> {
 
 /// Serves the socket until the task is dropped. What changes anything is on it alone, never on the
 /// page: who may open the socket owns the agent.
-pub fn socket(listener: UnixListener, syncer: Syncer, auditor: Auditor) -> tokio::task::JoinHandle<()> {
+pub fn socket(
+    listener: UnixListener,
+    syncer: Syncer,
+    auditor: Auditor,
+    writes: Writes,
+) -> tokio::task::JoinHandle<()> {
     let commands = Router::new().route("/sync", post(sync)).with_state(syncer.clone());
     let exports = Router::new().route("/export", post(export::answer)).with_state(syncer.spool.clone());
     let audits = Router::new().route("/agreement", post(agreement)).with_state(auditor);
-    let router = router(syncer.board).merge(commands).merge(audits).merge(exports);
+    let writes = Router::new().route("/write", post(write::answer)).with_state(writes);
+    let router = router(syncer.board).merge(commands).merge(audits).merge(exports).merge(writes);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the agent's socket has ended");

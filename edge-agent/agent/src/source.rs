@@ -24,6 +24,7 @@ pub mod statistics;
 pub mod stdin;
 mod subject;
 pub mod tail;
+pub mod writes;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -36,6 +37,7 @@ pub use self::context::{Context, Ticks};
 pub use self::outlets::Outlets;
 pub use self::readings::{Device, Reading, Readings};
 pub use self::sources::{Shared, Sources};
+pub use self::writes::{Write, WriteError, Writes};
 use crate::config::{SourceConfig, SourceKind};
 
 /// Why a source ended before its end.

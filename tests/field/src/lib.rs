@@ -75,6 +75,7 @@ impl Bench {
             board: board.clone(),
             spool,
             cards: Cards::default(),
+            writes: Default::default(),
         };
         let sources = Sources::new(shared);
         Ok(Self { dir, board, sources, inbox, rows: VecDeque::new(), owed: Vec::new(), keeps: true })

@@ -15,6 +15,7 @@ use super::outlets::{Outlets, WeakOutlets};
 use super::pulse::Pulse;
 use super::readings::{Device, Readings};
 use super::statistics::Statistics;
+use super::writes::{Inbox, Writes};
 use crate::cards::{CARDS_MAX, Cards};
 use crate::clock::AgentClock;
 use crate::intake::Chunk;
@@ -62,6 +63,8 @@ pub struct Parts {
     pub spool: SpoolHandle,
     /// Where it says what it knows of devices.
     pub cards: Cards,
+    /// The way of writes to devices.
+    pub writes: Writes,
     /// What is counted of it.
     pub statistics: Statistics,
     /// The clock that stamps its readings.
@@ -140,6 +143,7 @@ impl Context {
             outlets: Outlets::from(out.clone()).weak(),
             spool,
             cards: Cards::default(),
+            writes: Writes::default(),
             statistics: Statistics::new(name, board),
             clock: Arc::new(AgentClock::default()),
             turns: SharedTurns::default(),
@@ -198,6 +202,18 @@ impl Context {
         if !self.parts.cards.tell(card) {
             tracing::warn!(source = self.name(), %device, max = CARDS_MAX, "too many devices: the registry is not told of this one");
         }
+    }
+
+    /// Where the source gets what is to be written to the devices that it names there.
+    #[must_use]
+    pub fn writes(&self) -> Inbox {
+        self.parts.writes.inbox(Arc::clone(&self.parts.name))
+    }
+
+    /// The way of writes to all devices, for one that is read and written to by others.
+    #[must_use]
+    pub const fn writer(&self) -> &Writes {
+        &self.parts.writes
     }
 
     /// The spool, for what it knows of series.
@@ -313,6 +329,7 @@ impl Context {
         readings: Readings,
         durable: Option<oneshot::Sender<()>>,
     ) -> Result<(), SourceError> {
+        self.parts.writes.see(&readings);
         let Readings { rows, boxes, clock, position, stream, rejected, reasons, .. } = readings;
         self.tell_rejected(rejected, &reasons);
         if rows.is_empty() && position.is_none() && durable.is_none() {

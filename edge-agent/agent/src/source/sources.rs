@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::context::{Parts, SharedTurns};
 use super::outlets::{Outlets, no_stream};
 use super::statistics::Statistics;
+use super::writes::Writes;
 use super::{Make, maker};
 use crate::cards::Cards;
 use crate::clock::AgentClock;
@@ -35,6 +36,8 @@ pub struct Shared {
     pub spool: SpoolHandle,
     /// Where they say what they know of devices.
     pub cards: Cards,
+    /// The way of writes to their devices.
+    pub writes: Writes,
 }
 
 struct Running {
@@ -95,7 +98,7 @@ impl Sources {
     }
 
     fn start(&mut self, config: SourceConfig) -> Option<Running> {
-        let Shared { own_device, out, board, spool, cards } = self.shared.clone();
+        let Shared { own_device, out, board, spool, cards, writes } = self.shared.clone();
         let streams = config.devices.iter().filter_map(|device| device.stream.as_ref());
         if let Some(missing) = streams.chain([&config.stream]).find(|stream| !out.has(stream)) {
             let error = no_stream(missing).to_string();
@@ -120,6 +123,7 @@ impl Sources {
             outlets: out.weak(),
             spool,
             cards,
+            writes,
             statistics: Statistics::new(&config.name, board.clone()),
             clock: Arc::new(AgentClock::default()),
             turns: Arc::clone(turns),

@@ -83,6 +83,7 @@ impl Bench {
             outlets: outlets.weak(),
             spool,
             cards: crate::cards::Cards::default(),
+            writes: Default::default(),
             statistics: Statistics::new("a", board.clone()),
             clock: Arc::new(AgentClock::default()),
             turns: SharedTurns::default(),

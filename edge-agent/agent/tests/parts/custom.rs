@@ -26,7 +26,14 @@ async fn a_source_of_twenty_lines_is_supervised_and_its_readings_are_durable() {
     tokio::spawn(intake::run(inbox, spool.clone(), now, board.clone()));
     let own_device = DeviceId::parse("pump-7").unwrap();
     let cards = Cards::default();
-    let shared = Shared { own_device, out: out.into(), board: board.clone(), spool: spool.clone(), cards };
+    let shared = Shared {
+        own_device,
+        out: out.into(),
+        board: board.clone(),
+        spool: spool.clone(),
+        cards,
+        writes: Default::default(),
+    };
     let make: Make = Arc::new(|| -> Box<dyn AnySource> { Box::new(custom_source::Wave) });
     let mut sources = Sources::new(shared).with(SourceConfig::plain("wave", SourceKind::Custom), make);
     sources.apply(&[]).await;

@@ -56,7 +56,14 @@ impl Bench {
         tokio::spawn(intake::run(inbox, spool.clone(), batching_now.clone(), board.clone()));
         let own_device = DeviceId::parse("pump-7").unwrap();
         let (board_shown, cards) = (board.clone(), Cards::default());
-        let shared = Shared { own_device, out: out.into(), board: board_shown, spool: spool.clone(), cards };
+        let shared = Shared {
+            own_device,
+            out: out.into(),
+            board: board_shown,
+            spool: spool.clone(),
+            cards,
+            writes: Default::default(),
+        };
         let sources = Sources::new(shared);
         let live = Live { batching, routes, enrolled, sources };
         let reloader = Reloader::start(layers, config, live, board.clone()).await;

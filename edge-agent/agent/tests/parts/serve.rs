@@ -105,7 +105,12 @@ async fn the_socket_is_its_owners_and_there_is_one_agent_to_a_folder() {
     let data = folder.path();
     let syncer = Syncer { spool: spool(data, &board), board, wake: Wake::default() };
     let (auditor, _questions) = Auditor::new(syncer.spool.clone(), syncer.board.clone());
-    let task = serve::socket(serve::bind_socket(data).await.unwrap(), syncer.clone(), auditor.clone());
+    let task = serve::socket(
+        serve::bind_socket(data).await.unwrap(),
+        syncer.clone(),
+        auditor.clone(),
+        Default::default(),
+    );
     let mode = std::fs::metadata(serve::socket_path(data)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let second = serve::bind_socket(data).await.unwrap_err();
@@ -115,7 +120,7 @@ async fn the_socket_is_its_owners_and_there_is_one_agent_to_a_folder() {
     assert!(task.await.unwrap_err().is_cancelled());
     // What a killed agent left behind hinders nobody.
     assert!(serve::socket_path(data).exists());
-    let task = serve::socket(serve::bind_socket(data).await.unwrap(), syncer, auditor);
+    let task = serve::socket(serve::bind_socket(data).await.unwrap(), syncer, auditor, Default::default());
     assert!(serve::ask_status(data).await.is_ok());
     task.abort();
 }

@@ -149,8 +149,12 @@ async fn it_is_asked_for_over_the_socket() {
     let data = agent.folder.path();
     let nobody = serve::ask_sync(data, LONG).await.unwrap_err();
     assert!(format!("{nobody:#}").contains("no agent runs on"), "{nobody:#}");
-    let server =
-        serve::socket(serve::bind_socket(data).await.unwrap(), agent.syncer.clone(), agent.auditor.clone());
+    let server = serve::socket(
+        serve::bind_socket(data).await.unwrap(),
+        agent.syncer.clone(),
+        agent.auditor.clone(),
+        Default::default(),
+    );
     let report = serve::ask_sync(data, LONG).await.unwrap();
     assert!(report.reached, "{report}");
     assert_eq!(serve::ask_status(data).await.unwrap().account.stored, 30);
@@ -192,7 +196,7 @@ async fn the_first_batch_that_is_not_the_same_at_the_hub_is_named() {
     // Over the socket, as the command asks.
     let data = agent.folder.path();
     let socket = serve::bind_socket(data).await.unwrap();
-    let server = serve::socket(socket, agent.syncer.clone(), agent.auditor.clone());
+    let server = serve::socket(socket, agent.syncer.clone(), agent.auditor.clone(), Default::default());
     assert!(!serve::ask_agreement(data).await.unwrap().ok);
     server.abort();
 }

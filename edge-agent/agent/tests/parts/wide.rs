@@ -91,7 +91,14 @@ async fn live(disk: &CrashBackend, path: &Path, writes: u64) -> Status {
     let intake = tokio::spawn(intake::run(inbox, spool.clone(), now, board.clone()));
     let own_device = DeviceId::parse("pump-7").unwrap();
     let cards = Cards::default();
-    let shared = Shared { own_device, out: out.into(), board: board.clone(), spool, cards };
+    let shared = Shared {
+        own_device,
+        out: out.into(),
+        board: board.clone(),
+        spool,
+        cards,
+        writes: Default::default(),
+    };
     let mut sources = Sources::new(shared);
     let kind = SourceKind::Replay { path: path.to_owned(), rate: 0, rows: Rows::plain(Format::Csv) };
     sources.apply(&[SourceConfig::plain("wide", kind)]).await;

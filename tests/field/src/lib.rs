@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use edge_agent::cards::Cards;
 use edge_agent::config;
 use edge_agent::intake::Chunk;
-use edge_agent::source::{Outlets, Shared, Sources};
+use edge_agent::source::{Outlets, Shared, Sources, Writes};
 use edge_agent::spooler::SpoolHandle;
 use edge_agent::status::{Board, SourceStatus};
 use tempfile::TempDir;
@@ -50,6 +50,8 @@ pub struct Bench {
     dir: TempDir,
     /// Where their state is shown.
     pub board: Board,
+    /// The way of writes to devices.
+    pub writes: Writes,
     sources: Sources,
     inbox: mpsc::Receiver<Chunk>,
     rows: VecDeque<Row>,
@@ -69,16 +71,17 @@ impl Bench {
         let (spool, _) =
             SpoolHandle::start(dir.path().join("spool.redb"), SpoolConfig::default(), board.clone())?;
         let (out, inbox) = mpsc::channel(QUEUE_MAX);
+        let writes = Writes::default();
         let shared = Shared {
             own_device: "gateway".parse()?,
             out: Outlets::from(out),
             board: board.clone(),
             spool,
             cards: Cards::default(),
-            writes: Default::default(),
+            writes: writes.clone(),
         };
         let sources = Sources::new(shared);
-        Ok(Self { dir, board, sources, inbox, rows: VecDeque::new(), owed: Vec::new(), keeps: true })
+        Ok(Self { dir, board, writes, sources, inbox, rows: VecDeque::new(), owed: Vec::new(), keeps: true })
     }
 
     /// A folder for files of the test.

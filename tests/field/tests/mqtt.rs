@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::Result;
+use edge_agent::source::WriteError;
 use tideline_e2e::mosquitto::{Broker, client};
-use tideline_field::Bench;
+use tideline_field::{Bench, WAIT_MAX};
 use tideline_link::identity::CertificateAuthority;
 use tideline_protocol::time::{Clock as _, SystemClock};
 use tideline_protocol::value::{Quality, Value};
@@ -162,5 +163,38 @@ async fn a_broker_with_tls_is_believed_by_its_authority_only() -> Result<()> {
     let ca_file = folder.path().join("own.pem").display().to_string();
     publish(&broker, "sensors/a", "{\"n\":1}", &["-r", "--cafile", &ca_file]).await?;
     assert_eq!(bench.next_of("a/n").await?.value, Value::Float(1.0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_written_reaches_the_device_and_nothing_is_written_to_one_that_is_away() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let broker = Broker::start(folder.path()).await?;
+    let mut bench = Bench::new()?;
+    bench.run(&config(&broker, "")).await?;
+    let (plug, point) = ("boiler".parse()?, "switch/set".parse()?);
+    let on = || bench.writes.write(&plug, &point, Value::Text("ON".into()), WAIT_MAX);
+    assert_eq!(on().await, Err(WriteError::NoDevice(plug.clone())));
+    publish(&broker, "tele/boiler/SENSOR", "{\"ENERGY\":{\"Power\":1}}", &["-r"]).await?;
+    bench.next_of("boiler/power").await?;
+    let port = broker.address().port().to_string();
+    let args = ["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", "cmnd/#", "-C", "1", "-v", "-W", "60"];
+    let heard = client("mosquitto_sub", &args);
+    tokio::pin!(heard);
+    // The listener may not be there yet: it is written until it hears of it.
+    let said = loop {
+        let on = || bench.writes.write(&plug, &point, Value::Text("ON".into()), WAIT_MAX);
+        tokio::select! {
+            said = &mut heard => break said?,
+            outcome = on() => outcome?,
+        }
+    };
+    assert_eq!(said.out.trim(), "cmnd/boiler/POWER ON");
+    let outcome = bench.writes.write(&plug, &point, Value::Text("DIM".into()), WAIT_MAX).await;
+    assert!(matches!(outcome, Err(WriteError::Rejected(_))), "{outcome:?}");
+    publish(&broker, "tele/boiler/LWT", "Offline", &[]).await?;
+    while bench.next_of("boiler/power").await?.value != Value::Null {}
+    let outcome = bench.writes.write(&plug, &point, Value::Text("ON".into()), WAIT_MAX).await;
+    assert_eq!(outcome, Err(WriteError::NotDone("boiler is offline".to_owned())));
     Ok(())
 }

@@ -2,6 +2,9 @@
 //!
 //! A message is acknowledged to the broker only once its readings are durable, so with QoS 1 and a session that the
 //! broker keeps, none is lost while the agent is away; one whose acknowledgement was lost comes twice.
+//!
+//! What is written to a device is done when the broker has taken it over: MQTT tells no more. A device that is known to be
+//! offline is not written to, as the message would be lost.
 
 mod directory;
 pub mod line;
@@ -15,7 +18,8 @@ use tokio::time::{Instant, timeout_at};
 pub use self::directory::{APPEARING_MAX, Directory, Message, ONLINE, device_id};
 use self::line::{BATCH_MAX, Broker, Line, Opening};
 use super::sheets::Sheets;
-use super::{Context, Source, SourceError};
+use super::writes::Inbox;
+use super::{Context, Device, Source, SourceError, Write};
 
 /// Longest that a message waits for others that are made durable with it: a commit costs flash.
 const GATHER: Duration = Duration::from_millis(250);
@@ -37,6 +41,26 @@ pub trait Speech: Send + 'static {
 
     /// What is to be told, as topics and payloads, after messages and each second; none when nothing ever is.
     fn turn(&mut self, now_ns: u64, sheets: &mut Sheets<'_>) -> Option<Vec<(String, Vec<u8>)>>;
+
+    /// Devices that were not given since the connection began.
+    fn news(&mut self) -> Vec<Device> {
+        Vec::new()
+    }
+
+    /// Topic and payload of the message that writes a value.
+    ///
+    /// # Errors
+    /// There is none, or the device cannot get it now.
+    fn message(&self, write: &Write) -> Result<(String, Vec<u8>), String> {
+        Err(format!("{} cannot be written to", write.device))
+    }
+}
+
+/// What a source of MQTT waits for.
+enum Wake {
+    Message(Result<Publish, SourceError>),
+    Write(Write),
+    Turn,
 }
 
 /// Reads what those behind a broker publish.
@@ -113,24 +137,46 @@ impl<S: Speech> MqttSource<S> {
     }
 }
 
+fn serve(speech: &mut impl Speech, writes: &Inbox) {
+    speech.news().iter().for_each(|device| writes.serve(device));
+}
+
 impl<S: Speech> Source for MqttSource<S> {
     async fn run(&mut self, context: &mut Context) -> Result<(), SourceError> {
         let mut line = self.open(context).await?;
+        let mut writes = context.writes();
         self.with(|speech| speech.begin(context.clock().mono_ns()))?;
+        self.with(|speech| serve(speech, &writes))?;
         loop {
             let mut sheets = Sheets::new(context);
             let said = self.with(|speech| speech.turn(context.clock().mono_ns(), &mut sheets))?;
             for (topic, payload) in said.iter().flatten() {
                 line.publish(topic, payload.clone())?;
             }
-            let first = match said {
-                Some(_) => context.wait(tokio::time::timeout(TURN, line.next())).await?.ok().transpose()?,
-                None => Some(context.wait(line.next()).await??),
+            let wait = async {
+                tokio::select! {
+                    first = line.next() => Wake::Message(first),
+                    write = writes.next() => Wake::Write(write),
+                    () = tokio::time::sleep(TURN), if said.is_some() => Wake::Turn,
+                }
+            };
+            let first = match context.wait(wait).await? {
+                Wake::Message(first) => Some(first?),
+                Wake::Write(write) => {
+                    match self.with(|speech| speech.message(&write))? {
+                        Ok((topic, payload)) => line.write(&topic, payload, write),
+                        Err(why) => write.not_done(why),
+                    }
+                    None
+                }
+                Wake::Turn => None,
             };
             let owed = match first {
                 Some(first) => self.gather(first, &mut line, context, &mut sheets).await?,
                 None => Vec::new(),
             };
+            // Whoever sees a reading of a device can write to it.
+            self.with(|speech| serve(speech, &writes))?;
             sheets.hand_on(context, !owed.is_empty()).await?;
             for message in owed {
                 context.wait(line.acknowledge(&message)).await??;

@@ -10,15 +10,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tideline_profiles::Profile;
-use tideline_profiles::json::Mapping;
+use tideline_profiles::json::{self, Mapping};
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::value::{Quality, Value};
 
 use super::Speech;
 use crate::config::DeviceConfig;
-use crate::source::Device;
 use crate::source::sheets::Sheets;
 use crate::source::subject::Subject;
+use crate::source::{Device, Write};
 
 /// Most devices that appear behind one source by themselves: each has a place in what is shown.
 pub const APPEARING_MAX: usize = 1_000;
@@ -41,6 +41,9 @@ pub struct Message<'m> {
 struct Member {
     subject: Subject,
     mapping: Arc<Mapping>,
+    // What it is called in topics.
+    name: String,
+    is_offline: bool,
 }
 
 /// The devices behind a broker.
@@ -53,6 +56,8 @@ pub struct Directory {
     families: Vec<Arc<Mapping>>,
     // By the name that topics have.
     appeared: HashMap<String, usize>,
+    // How many of the members are no news.
+    known: usize,
 }
 
 impl Directory {
@@ -70,10 +75,12 @@ impl Directory {
             for topic in mapping.topics(Some(address.unwrap_or(config.id.as_str()))) {
                 directory.told.entry(topic).or_default().push(place);
             }
-            directory.addresses.push(address.unwrap_or(config.id.as_str()).to_owned());
+            let name = address.unwrap_or(config.id.as_str()).to_owned();
+            directory.addresses.push(name.clone());
             let device = Device::of(config.id.clone(), profile);
             let subject = Subject::new(device, config.stream.clone());
-            directory.members.push(Member { subject, mapping: Arc::new(mapping) });
+            let mapping = Arc::new(mapping);
+            directory.members.push(Member { subject, mapping, name, is_offline: false });
         }
         for profile in families {
             let mapping = Mapping::of(profile).map_err(|error| error.to_string())?;
@@ -103,7 +110,9 @@ impl Speech for Directory {
         filters
     }
 
-    fn begin(&mut self, _now_ns: u64) {}
+    fn begin(&mut self, _now_ns: u64) {
+        self.known = 0;
+    }
 
     fn take(&mut self, _now_ns: u64, message: Message<'_>, sheets: &mut Sheets<'_>) {
         if let Some(places) = self.told.get(message.topic) {
@@ -131,6 +140,23 @@ impl Speech for Directory {
 
     fn turn(&mut self, _now_ns: u64, _sheets: &mut Sheets<'_>) -> Option<Vec<(String, Vec<u8>)>> {
         None
+    }
+
+    fn news(&mut self) -> Vec<Device> {
+        let news = self.members.iter().skip(self.known).map(|member| member.subject.device.clone()).collect();
+        self.known = self.members.len();
+        news
+    }
+
+    fn message(&self, write: &Write) -> Result<(String, Vec<u8>), String> {
+        let member = self.members.iter().find(|member| member.subject.device.id == write.device);
+        let member = member.ok_or_else(|| format!("{} has not appeared", write.device))?;
+        if member.is_offline {
+            return Err(format!("{} is offline", write.device));
+        }
+        let written = json::write(member.mapping.profile(), write.point.as_str(), &write.value);
+        let (topic, payload) = written.map_err(|error| error.to_string())?;
+        Ok((topic.replace(json::DEVICE, &member.name), payload))
     }
 }
 
@@ -162,8 +188,9 @@ impl Directory {
         }
         let place = self.members.len();
         let subject = Subject::new(Device::of(id, Arc::new(mapping.profile().clone())), None);
-        self.members.push(Member { subject, mapping: Arc::clone(mapping) });
-        self.appeared.insert(name.to_owned(), place);
+        let (mapping, name) = (Arc::clone(mapping), name.to_owned());
+        self.members.push(Member { subject, mapping, name: name.clone(), is_offline: false });
+        self.appeared.insert(name, place);
         Some(place)
     }
 }
@@ -182,8 +209,11 @@ impl Member {
         let is_old = message.retained && read.time_ns.is_none();
         let quality = if is_old { Quality::Uncertain } else { Quality::Good };
         for decoded in read.readings {
-            if decoded.point.as_str() == ONLINE && decoded.reading().0 == Value::Bool(false) {
-                self.subject.silence(|point| point.as_str() != ONLINE, sheets);
+            if decoded.point.as_str() == ONLINE {
+                self.is_offline = decoded.reading().0 == Value::Bool(false);
+                if self.is_offline {
+                    self.subject.silence(|point| point.as_str() != ONLINE, sheets);
+                }
             }
             self.subject.say(&decoded, read.time_ns, quality, sheets);
         }

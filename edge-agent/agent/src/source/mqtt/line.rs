@@ -1,14 +1,14 @@
 //! A connection to a broker. It is made for one attempt: after any trouble the client is dropped with all that it
 //! remembers, because it is known to wedge once a broker has lost the session.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rumqttc::{
-    AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubscribeFilter, SubscribeReasonCode,
-    TlsConfiguration, Transport,
+    AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, Publish, QoS, SubscribeFilter,
+    SubscribeReasonCode, TlsConfiguration, Transport,
 };
 use tideline_link::mqtt::BrokerUrl;
 use tideline_link::tls::broker_client_config;
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::AgentClock;
 use crate::floor::floored;
-use crate::source::SourceError;
+use crate::source::{SourceError, Write};
 
 /// Longest packet that is taken: the longest payload that a mapping reads, its topic and its header.
 const PACKET_BYTES_MAX: usize = tideline_profiles::json::PAYLOAD_BYTES_MAX + 64 * 1024;
@@ -35,6 +35,9 @@ const REQUESTS_MAX: usize = 1024;
 const EARLY_MAX: usize = 16_384;
 /// Most filters in one packet: all together may be longer than a packet that the broker takes.
 const FILTERS_MAX: usize = 64;
+
+/// Most writes that the broker has not taken over (INV-6).
+const WRITES_MAX: usize = 64;
 
 /// A broker, and how this end speaks to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,12 +64,17 @@ pub struct Opening<'o> {
     pub former: &'o [String],
 }
 
+/// Writes that are on their way to the broker, in their order. Those that are left when the connection is lost are
+/// dropped: nobody knows whether it has them.
+type Sent = Arc<Mutex<VecDeque<Write>>>;
+
 /// An open connection.
 pub struct Line {
     client: AsyncClient,
     inbox: mpsc::Receiver<Publish>,
     // Taken out of the inbox to make room.
     spilled: VecDeque<Publish>,
+    writes: Sent,
     pump: JoinHandle<String>,
     // Why it did.
     ended: Option<String>,
@@ -92,8 +100,9 @@ impl Line {
         let opened = tokio::time::timeout(OPEN_MAX, begin(&client, &mut events, &opening)).await;
         let early = opened.map_err(|_| failed(&"no answer in time"))?.map_err(|error| failed(&error))?;
         let (out, inbox) = mpsc::channel(INBOX_MAX);
-        let pump = tokio::spawn(pump(events, early, out));
-        Ok(Self { client, inbox, spilled: VecDeque::new(), pump, ended: None, name })
+        let writes = Sent::default();
+        let pump = tokio::spawn(pump(events, early, out, writes.clone()));
+        Ok(Self { client, inbox, spilled: VecDeque::new(), writes, pump, ended: None, name })
     }
 
     /// The next message. Cancel safe.
@@ -133,6 +142,19 @@ impl Line {
                 }
                 Some(message) = self.inbox.recv() => self.spilled.push_back(message),
             }
+        }
+    }
+
+    /// Publishes what is written to a device; done when the broker has taken it over.
+    pub fn write(&self, topic: &str, payload: Vec<u8>, write: Write) {
+        // Locked until the message stands in its place among the others.
+        let mut sent = lock(&self.writes);
+        if sent.len() >= WRITES_MAX {
+            return write.not_done(format!("{}: {WRITES_MAX} are on their way already", self.name));
+        }
+        match self.client.try_publish(topic, QoS::AtLeastOnce, false, payload) {
+            Ok(()) => sent.push_back(write),
+            Err(error) => write.not_done(format!("{}: {error}", self.name)),
         }
     }
 
@@ -230,19 +252,32 @@ async fn wait_for<T>(
     }
 }
 
+fn lock(sent: &Sent) -> MutexGuard<'_, VecDeque<Write>> {
+    sent.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Hands messages on until the connection is lost; gives why.
-async fn pump(mut events: EventLoop, early: Vec<Publish>, out: mpsc::Sender<Publish>) -> String {
+async fn pump(mut events: EventLoop, early: Vec<Publish>, out: mpsc::Sender<Publish>, sent: Sent) -> String {
     for message in early {
         if out.send(message).await.is_err() {
             return "closed".to_owned();
         }
     }
+    // By the number of its packet.
+    let mut owed: HashMap<u16, Write> = HashMap::new();
     loop {
         match events.poll().await {
             Ok(Event::Incoming(Packet::Publish(message))) => {
                 if out.send(message).await.is_err() {
                     return "closed".to_owned();
                 }
+            }
+            // With QoS 1 nothing but writes is published, and without it packets have no number.
+            Ok(Event::Outgoing(Outgoing::Publish(number @ 1..))) => {
+                owed.extend(lock(&sent).pop_front().map(|write| (number, write)));
+            }
+            Ok(Event::Incoming(Packet::PubAck(ack))) => {
+                owed.remove(&ack.pkid).into_iter().for_each(Write::done);
             }
             Ok(_) => {}
             Err(error) => return error.to_string(),

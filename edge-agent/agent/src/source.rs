@@ -7,6 +7,7 @@
 
 pub mod coap;
 pub mod context;
+pub mod directory;
 pub mod host;
 pub mod http;
 pub mod modbus;
@@ -121,7 +122,7 @@ fn maker(config: &SourceConfig) -> Option<Make> {
             Arc::new(move || Box::new(source.clone()))
         }
         SourceKind::Mqtt { broker, families } => {
-            let directory = mqtt::Directory::new(&config.devices, &families);
+            let directory = directory::Directory::new(&config.devices, &families);
             let source = mqtt::MqttSource::new(broker, directory);
             Arc::new(move || Box::new(source.again()))
         }

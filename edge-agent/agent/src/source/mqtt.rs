@@ -6,8 +6,8 @@
 //! What is written to a device is done when the broker has taken it over: MQTT tells no more. A device that is known to be
 //! offline is not written to, as the message would be lost.
 
-mod directory;
 pub mod line;
+mod topics;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use std::time::Duration;
 use rumqttc::{Publish, QoS};
 use tokio::time::{Instant, timeout_at};
 
-pub use self::directory::{APPEARING_MAX, Directory, Message, ONLINE, device_id};
 use self::line::{BATCH_MAX, Broker, Line, Opening};
+use super::directory::Message;
 use super::sheets::Sheets;
 use super::writes::Inbox;
 use super::{Context, Device, Source, SourceError, Write};

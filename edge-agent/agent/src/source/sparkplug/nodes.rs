@@ -25,7 +25,8 @@ use tideline_protocol::value::{Quality, Value, ValueKind};
 use super::payload::{Metric, NAME_BYTES_MAX, Payload, kind, time_ns};
 use crate::config::DeviceConfig;
 use crate::source::Device;
-use crate::source::mqtt::{APPEARING_MAX, Message, Speech, device_id};
+use crate::source::directory::{APPEARING_MAX, Message, device_id};
+use crate::source::mqtt::Speech;
 use crate::source::sheets::Sheets;
 
 /// Most nodes, living and dead.

@@ -38,7 +38,7 @@ fn take_as(
 ) -> (Vec<Seen>, Vec<String>) {
     let clock = ManualClock::at(NOW_NS);
     let mut sheets = Sheets::of(&clock);
-    directory.take(0, Message { topic, payload: payload.as_bytes(), retained }, &mut sheets);
+    directory.hear(Message { topic, payload: payload.as_bytes(), retained }, &mut sheets);
     sheets.seen()
 }
 
@@ -132,25 +132,6 @@ fn what_is_no_value_is_null_and_told() {
 }
 
 #[test]
-fn no_filter_is_within_another() {
-    let filters = all().filters();
-    assert!(filters.contains(&"+/status/switch:0".to_owned()) && filters.contains(&"sensors/+".to_owned()));
-    assert!(!filters.iter().any(|filter| filter.contains(SHELLY)), "{filters:?}");
-    let alone = Directory::new(&[told("kettle", "shelly-plus-plug", SHELLY)], &[]).unwrap();
-    assert!(alone.filters().contains(&format!("{SHELLY}/online")));
-    for (filter, topic, is_covered) in [
-        ("a/+", "a/b", true),
-        ("a/+", "a/+", true),
-        ("a/b", "a/+", false),
-        ("a/#", "a/b/c", true),
-        ("a/+", "a/#", false),
-        ("+", "a/b", false),
-    ] {
-        assert_eq!(covers(filter, topic), is_covered, "{filter} {topic}");
-    }
-}
-
-#[test]
 fn a_profile_of_another_protocol_is_refused() {
     let error = Directory::new(&[told("meter", "eastron-sdm630", "1")], &[]).unwrap_err();
     assert!(error.contains("needed is"), "{error}");
@@ -162,7 +143,7 @@ proptest! {
         let mut directory = all();
         for payload in [&payload[..], text.as_bytes()] {
             let clock = ManualClock::at(NOW_NS);
-            directory.take(0, Message { topic: &topic, payload, retained }, &mut Sheets::of(&clock));
+            directory.hear(Message { topic: &topic, payload, retained }, &mut Sheets::of(&clock));
         }
     }
 }

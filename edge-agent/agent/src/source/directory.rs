@@ -1,7 +1,7 @@
-//! Whose a message is, and what it says: the devices behind a broker. No I/O.
+//! Whose a message is, and what it says: devices behind a broker, or those that post to paths. No I/O.
 //!
-//! Devices that the configuration tells are found by their topics. Others appear by themselves where a profile's topics
-//! have a place for the device; who is told is never taken for one of those.
+//! Devices that the configuration tells are found by their topics, or paths. Others appear by themselves where a profile's
+//! topics have a place for the device; who is told is never taken for one of those.
 //!
 //! A point `online` of truth values speaks of the device itself: once it is false, all that the device has said is
 //! null of bad quality until it says it again.
@@ -14,7 +14,6 @@ use tideline_profiles::json::{self, Mapping};
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::value::{Quality, Value};
 
-use super::Speech;
 use crate::config::DeviceConfig;
 use crate::source::sheets::Sheets;
 use crate::source::subject::Subject;
@@ -28,7 +27,7 @@ pub const ONLINE: &str = "online";
 /// A message, as it comes.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'m> {
-    /// Its topic.
+    /// Its topic, or its path without the slash before it.
     pub topic: &'m str,
     /// What it says.
     pub payload: &'m [u8],
@@ -46,7 +45,18 @@ struct Member {
     is_offline: bool,
 }
 
-/// The devices behind a broker.
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// It is a device's, and read.
+    Taken,
+    /// It is a device's, or would be, and cannot be read: the reason, which the sheets have too.
+    Refused(String),
+    /// It is nobody's.
+    Nobodys,
+}
+
+/// The devices behind a source.
 #[derive(Debug, Default)]
 pub struct Directory {
     members: Vec<Member>,
@@ -64,7 +74,7 @@ impl Directory {
     /// Of devices that are told, and of families whose devices appear by themselves.
     ///
     /// # Errors
-    /// A profile is not of MQTT.
+    /// A profile is not of messages.
     pub fn new(told: &[DeviceConfig], families: &[Arc<Profile>]) -> Result<Self, String> {
         let mut directory = Self::default();
         for config in told {
@@ -88,67 +98,83 @@ impl Directory {
         }
         Ok(directory)
     }
-}
 
-impl Speech for Directory {
-    /// No filter is within another: a broker may send a message for each.
-    fn filters(&self) -> Vec<String> {
-        let wide = self.families.iter().flat_map(|mapping| mapping.topics(None));
-        let mut wide: Vec<String> = wide.collect();
-        wide.sort();
-        wide.dedup();
-        let mut filters: Vec<String> = self
-            .told
-            .keys()
-            .filter(|topic| !wide.iter().any(|filter| covers(filter, topic)))
-            .cloned()
-            .collect();
-        filters.extend(
-            wide.iter().filter(|one| !wide.iter().any(|other| other != *one && covers(other, one))).cloned(),
-        );
-        filters.sort();
-        filters
+    /// The topics of devices that are told.
+    pub fn told(&self) -> impl Iterator<Item = &str> {
+        self.told.keys().map(String::as_str)
     }
 
-    fn begin(&mut self, _now_ns: u64) {
-        self.known = 0;
+    /// The profiles whose devices appear by themselves.
+    pub fn families(&self) -> impl Iterator<Item = &Mapping> {
+        self.families.iter().map(Arc::as_ref)
     }
 
-    fn take(&mut self, _now_ns: u64, message: Message<'_>, sheets: &mut Sheets<'_>) {
+    /// Whose a message of this topic is, or would be if it made a device appear.
+    pub fn whose(&self, topic: &str) -> Vec<DeviceId> {
+        if let Some(places) = self.told.get(topic) {
+            let members = places.iter().filter_map(|place| self.members.get(*place));
+            return members.map(|member| member.subject.device.id.clone()).collect();
+        }
+        let mut names = self.families.iter().filter_map(|mapping| device(mapping, topic));
+        names.next().filter(|name| !self.is_told(name)).and_then(device_id).into_iter().collect()
+    }
+
+    /// Adds what a message says.
+    pub fn hear(&mut self, message: Message<'_>, sheets: &mut Sheets<'_>) -> Heard {
         if let Some(places) = self.told.get(message.topic) {
+            let mut heard = Heard::Nobodys;
             for place in places.clone() {
                 if let Some(member) = self.members.get_mut(place) {
-                    member.take(message, sheets);
+                    heard = heard.or(member.take(message, sheets));
                 }
             }
-            return;
+            return heard;
         }
-        let families = self.families.clone();
-        for mapping in &families {
+        let mut heard = Heard::Nobodys;
+        for mapping in &self.families.clone() {
             let Some(name) = device(mapping, message.topic) else { continue };
-            if self.addresses.iter().any(|address| address == name) {
-                return;
+            if self.is_told(name) {
+                return heard;
             }
-            let place = self.appeared.get(name).copied();
-            let Some(place) = place.or_else(|| self.appear(name, mapping, message, sheets)) else { continue };
+            let place = match self.appeared.get(name) {
+                Some(place) => *place,
+                None => match self.appear(name, mapping, message, sheets) {
+                    Ok(place) => place,
+                    Err(refused) => {
+                        heard = heard.or(refused);
+                        continue;
+                    }
+                },
+            };
             let member = self.members.get_mut(place).filter(|member| Arc::ptr_eq(&member.mapping, mapping));
             if let Some(member) = member {
                 return member.take(message, sheets);
             }
         }
+        heard
     }
 
-    fn turn(&mut self, _now_ns: u64, _sheets: &mut Sheets<'_>) -> Option<Vec<(String, Vec<u8>)>> {
-        None
+    fn is_told(&self, name: &str) -> bool {
+        self.addresses.iter().any(|address| address == name)
     }
 
-    fn news(&mut self) -> Vec<Device> {
+    /// All devices are news again.
+    pub const fn forget_news(&mut self) {
+        self.known = 0;
+    }
+
+    /// Devices that were not given before.
+    pub fn take_news(&mut self) -> Vec<Device> {
         let news = self.members.iter().skip(self.known).map(|member| member.subject.device.clone()).collect();
         self.known = self.members.len();
         news
     }
 
-    fn message(&self, write: &Write) -> Result<(String, Vec<u8>), String> {
+    /// Topic and payload of the message that writes a value.
+    ///
+    /// # Errors
+    /// There is none, or the device cannot get it now.
+    pub fn written(&self, write: &Write) -> Result<(String, Vec<u8>), String> {
         let member = self.members.iter().find(|member| member.subject.device.id == write.device);
         let member = member.ok_or_else(|| format!("{} has not appeared", write.device))?;
         if member.is_offline {
@@ -158,9 +184,7 @@ impl Speech for Directory {
         let (topic, payload) = written.map_err(|error| error.to_string())?;
         Ok((topic.replace(json::DEVICE, &member.name), payload))
     }
-}
 
-impl Directory {
     /// Makes a device of the first family that its message is understood by.
     fn appear(
         &mut self,
@@ -168,39 +192,52 @@ impl Directory {
         mapping: &Arc<Mapping>,
         message: Message<'_>,
         sheets: &mut Sheets<'_>,
-    ) -> Option<usize> {
+    ) -> Result<usize, Heard> {
         match mapping.read(message.topic, message.payload) {
             Ok(Some(read)) if read.readings.iter().any(|decoded| decoded.outcome.is_ok()) => {}
-            Ok(_) => return None,
-            Err(error) => {
-                sheets.reject(format!("{}: {error}", message.topic));
-                return None;
-            }
+            Ok(_) => return Err(Heard::Nobodys),
+            Err(error) => return Err(refuse(format!("{}: {error}", message.topic), sheets)),
         }
         if self.appeared.len() >= APPEARING_MAX {
-            sheets.reject(format!("{name:?} is one device more than the {APPEARING_MAX} that may appear"));
-            return None;
+            let reason = format!("{name:?} is one device more than the {APPEARING_MAX} that may appear");
+            return Err(refuse(reason, sheets));
         }
-        let id = device_id(name)?;
+        let id = device_id(name).ok_or(Heard::Nobodys)?;
         if let Some(other) = self.members.iter().find(|member| member.subject.device.id == id) {
-            sheets.reject(format!("{name:?} would be {}, which is another device", other.subject.device.id));
-            return None;
+            let reason = format!("{name:?} would be {}, which is another device", other.subject.device.id);
+            return Err(refuse(reason, sheets));
         }
         let place = self.members.len();
         let subject = Subject::new(Device::of(id, Arc::new(mapping.profile().clone())), None);
         let (mapping, name) = (Arc::clone(mapping), name.to_owned());
         self.members.push(Member { subject, mapping, name: name.clone(), is_offline: false });
         self.appeared.insert(name, place);
-        Some(place)
+        Ok(place)
     }
 }
 
+impl Heard {
+    /// Of one message that several may take.
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Taken, _) | (_, Self::Taken) => Self::Taken,
+            (Self::Nobodys, other) => other,
+            (refused, _) => refused,
+        }
+    }
+}
+
+fn refuse(reason: String, sheets: &mut Sheets<'_>) -> Heard {
+    sheets.reject(reason.clone());
+    Heard::Refused(reason)
+}
+
 impl Member {
-    fn take(&mut self, message: Message<'_>, sheets: &mut Sheets<'_>) {
+    fn take(&mut self, message: Message<'_>, sheets: &mut Sheets<'_>) -> Heard {
         let read = match self.mapping.read(message.topic, message.payload) {
             Ok(Some(read)) => read,
-            Ok(None) => return,
-            Err(error) => return sheets.reject(format!("{}: {error}", message.topic)),
+            Ok(None) => return Heard::Nobodys,
+            Err(error) => return refuse(format!("{}: {error}", message.topic), sheets),
         };
         if let Some(problem) = read.time_problem {
             sheets.reject(format!("{}: {problem}", message.topic));
@@ -217,6 +254,7 @@ impl Member {
             }
             self.subject.say(&decoded, read.time_ns, quality, sheets);
         }
+        Heard::Taken
     }
 }
 
@@ -231,20 +269,6 @@ pub fn device_id(name: &str) -> Option<DeviceId> {
     let clean = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
     let text: String = name.chars().map(clean).take(tideline_protocol::model::ID_BYTES_MAX).collect();
     DeviceId::parse(&text).ok()
-}
-
-/// Whether all that a filter or topic is of is of another filter too.
-fn covers(filter: &str, topic: &str) -> bool {
-    let (mut filter, mut topic) = (filter.split('/'), topic.split('/'));
-    loop {
-        match (filter.next(), topic.next()) {
-            (None, None) => return true,
-            (Some("#"), _) => return true,
-            (Some("+"), Some(level)) if level != "#" => {}
-            (Some(one), Some(other)) if one == other => {}
-            _ => return false,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -283,14 +283,20 @@ impl Default for CoapTable {
     }
 }
 
-/// `[http]`: addresses are `path#/pointer`, or `#/pointer` of whatever comes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+/// `[http]`: addresses are `path#/pointer`, or `#/pointer` of the root alone.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpTable {
-    /// What paths begin with.
+    /// What the paths of points begin with that do not name {device} themselves.
     pub root: String,
     /// Where bodies say of when they are.
     pub times: Vec<TimeAt>,
+}
+
+impl Default for HttpTable {
+    fn default() -> Self {
+        Self { root: "{device}".into(), times: Vec::new() }
+    }
 }
 
 /// `[nmea]`: addresses are `GGA.9`: the sentence's formatter and the field, counted from 1.

@@ -2,6 +2,7 @@
 
 mod devices;
 mod field;
+mod push;
 mod read;
 mod sources;
 mod streams;
@@ -17,8 +18,9 @@ use tideline_protocol::session::BackfillBudget;
 use tideline_spool::StreamConfig;
 
 pub use devices::{DeviceConfig, Families, shipped};
+pub use push::{Answered, CertificateFiles, OWN_PATHS, PushDoor, Token};
 pub use read::{parse, parse_with};
-pub use sources::{Answered, Format, ModbusLine, Rows, SerialLine, SourceConfig, SourceKind, Timestamps};
+pub use sources::{Format, ModbusLine, Rows, SerialLine, SourceConfig, SourceKind, Timestamps};
 
 /// One option of the configuration file.
 #[derive(Debug, Clone, Copy)]
@@ -107,6 +109,8 @@ keys! {
     "source" "address" Kind::Text, "", "modbus-tcp: host, or host:port where the port is not 502.";
     "source" "listen" Kind::Text, "", "http: address and port to take readings at, as 127.0.0.1:8091.";
     "source" "token" Kind::Text, "", "http: what senders must show as a bearer token; empty = nothing, which is allowed on loopback only.";
+    "source" "cert_file" Kind::Text, "", "http: file (PEM) with the certificate that senders are shown, and what leads from it to its authority; empty = HTTP without TLS. A file that is renewed is taken within a minute.";
+    "source" "key_file" Kind::Text, "", "http: file (PEM) with that certificate's key.";
     "source" "answer" Kind::Choice(&["durable", "accepted"]), "durable", "http: when senders are answered: when their readings are durable, or sooner, when they are on their way there.";
     "source" "timeout_ms" Kind::Number { min: 0, max: 60_000 }, "0", "modbus: longest wait for an answer; 0 = as the device's profile says.";
     "source" "baud" Kind::Number { min: 0, max: 4_000_000 }, "0", "modbus-rtu, serial: bits a second; 0 = as the profile says.";
@@ -117,7 +121,7 @@ keys! {
     "source" "ca_file" Kind::Text, "", "mqtt, sparkplug: file (PEM) with the authorities that an mqtts broker's certificate may be of.";
     "source" "client_id" Kind::Text, "", "mqtt, sparkplug: name of the agent's session at the broker; empty = made of the agent's device and the source's name.";
     "source" "session" Kind::Choice(&["keep", "clean"]), "keep", "mqtt: whether the broker keeps messages of QoS 1 while the agent is away.";
-    "source" "profiles" Kind::List, "[]", "mqtt: profiles whose devices are taken as they appear, without a [[device]] each. sparkplug: the one profile of those; empty = sparkplug-node.";
+    "source" "profiles" Kind::List, "[]", "mqtt, http: profiles whose devices are taken as they appear, without a [[device]] each. sparkplug: the one profile of those; empty = sparkplug-node.";
     "source" "groups" Kind::List, "[]", "sparkplug: groups whose nodes are taken; empty = all.";
     "device" "id" Kind::Text, "", "The device's id at the hub.";
     "device" "source" Kind::Text, "", "Name of the source that reads it.";
@@ -125,6 +129,7 @@ keys! {
     "device" "address" Kind::Text, "", "Where the source finds it, in the words of its protocol.";
     "device" "firmware" Kind::Text, "", "Version of its firmware, where its profile has several.";
     "device" "stream" Kind::Text, "", "Stream that its readings go to; empty = that of the source.";
+    "device" "token" Kind::Text, "", "http: what this device must show as a bearer token in place of the source's; it lets in readings of this device alone.";
 }
 
 /// All that is wrong with a configuration.

@@ -112,8 +112,8 @@ fn maker(config: &SourceConfig) -> Option<Make> {
             let source = stdin::StdinSource { rows };
             Arc::new(move || Box::new(source.clone()))
         }
-        SourceKind::Http { listen, token, answered } => {
-            let source = http::HttpSource { listen, token, answered, devices: config.devices.clone() };
+        SourceKind::Http(door) => {
+            let source = http::HttpSource::new(door, config.devices.clone());
             Arc::new(move || Box::new(source.clone()))
         }
         SourceKind::Modbus { line, timeout_ms } => {

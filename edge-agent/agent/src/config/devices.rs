@@ -10,7 +10,7 @@ use tideline_spool::StreamConfig;
 
 use super::read::{Reader, Section};
 use super::sources::Check;
-use super::{ModbusLine, SourceConfig, SourceKind, field};
+use super::{ModbusLine, SourceConfig, SourceKind, field, push};
 
 /// Most devices of an agent: each has a place in what is shown.
 const DEVICES_MAX: usize = 1_000;
@@ -96,6 +96,7 @@ pub fn check(
                 continue;
             }
         };
+        let token = some(check.text("token"));
         let device = DeviceConfig { id, profile, family, address, firmware, stream };
         let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
         let Some(place) = names.iter().position(|name| *name == source) else {
@@ -109,6 +110,10 @@ pub fn check(
                 check.problem(&format!("device.id: {} is there twice behind {}", device.id, source.name));
             }
             if let Err(problem) = fits(&device, &source.kind) {
+                check.problem(&problem);
+            }
+            let entrusted = token.map_or(Ok(()), |token| push::entrust(&mut source.kind, &device.id, token));
+            if let Err(problem) = entrusted {
                 check.problem(&problem);
             }
             source.devices.push(device);
@@ -130,6 +135,9 @@ fn family(
 
 /// Whether a source of this kind can find the device and understand it.
 fn fits(device: &DeviceConfig, kind: &SourceKind) -> Result<(), String> {
+    if matches!(kind, SourceKind::Http(_)) {
+        return push::fits(device);
+    }
     let SourceKind::Modbus { line, .. } = kind else {
         return match (&device.stream, field::is(kind)) {
             (_, true) => field::fits(device, kind),

@@ -1,7 +1,6 @@
 //! The sources of a configuration.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use tideline_protocol::model::DeviceId;
 use tideline_protocol::value::ValueKind;
 use tideline_spool::{DEFAULT_STREAM, StreamConfig};
 
+use super::push::PushDoor;
 use super::read::{Reader, Section, Value};
 use super::{DeviceConfig, Families, KEYS, Kind};
 use crate::source::mqtt::line::Broker;
@@ -38,15 +38,6 @@ pub enum Format {
     Csv,
     /// One JSON object per line.
     Ndjson,
-}
-
-/// When whoever pushes readings is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answered {
-    /// When they are durable.
-    Durable,
-    /// When they are on their way there.
-    Accepted,
 }
 
 /// What rows of a table are.
@@ -120,14 +111,7 @@ pub enum SourceKind {
         rows: Rows,
     },
     /// What others push.
-    Http {
-        /// Where it listens.
-        listen: String,
-        /// What senders must show; empty for nothing.
-        token: String,
-        /// When they are answered.
-        answered: Answered,
-    },
+    Http(PushDoor),
     /// Devices on a Modbus bus.
     Modbus {
         /// How they are reached.
@@ -231,7 +215,7 @@ impl SourceKind {
             Self::Replay { .. } => "replay",
             Self::Tail { .. } => "tail",
             Self::Stdin { .. } => "stdin",
-            Self::Http { .. } => "http",
+            Self::Http(_) => "http",
             Self::Modbus { line: ModbusLine::Tcp { .. }, .. } => "modbus-tcp",
             Self::Modbus { line: ModbusLine::Rtu { .. }, .. } => "modbus-rtu",
             Self::Mqtt { .. } => "mqtt",
@@ -368,7 +352,7 @@ impl Check<'_, '_, '_> {
                 rows: self.rows(),
             },
             "stdin" => SourceKind::Stdin { rows: self.rows() },
-            "http" => self.http(),
+            "http" => SourceKind::Http(self.push_door(families)),
             "modbus-tcp" => {
                 let address = self.tcp_address(MODBUS_PORT);
                 self.modbus(ModbusLine::Tcp { address })
@@ -392,23 +376,6 @@ impl Check<'_, '_, '_> {
                 return None;
             }
         })
-    }
-
-    fn http(&mut self) -> SourceKind {
-        let (listen, token) = (self.text("listen"), self.text("token"));
-        match listen.parse::<SocketAddr>() {
-            Err(_) => {
-                self.problem(&format!(
-                    "source.listen: {listen:?} is none; allowed is an address as 127.0.0.1:8091"
-                ));
-            }
-            Ok(address) if !address.ip().is_loopback() && token.is_empty() => {
-                self.problem(&format!("source.token: needed, as others can reach {address}"));
-            }
-            Ok(_) => {}
-        }
-        let answered = if self.text("answer") == "accepted" { Answered::Accepted } else { Answered::Durable };
-        SourceKind::Http { listen, token, answered }
     }
 
     fn modbus(&self, line: ModbusLine) -> SourceKind {

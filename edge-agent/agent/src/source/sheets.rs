@@ -70,6 +70,11 @@ impl<'c> Sheets<'c> {
         self.rejected.push(reason);
     }
 
+    /// What was rejected, and why.
+    pub fn rejected(&self) -> &[String] {
+        &self.rejected
+    }
+
     /// The time that it is now, ns since 1970.
     pub fn now_ns(&self) -> i64 {
         self.clock.wall_ns()

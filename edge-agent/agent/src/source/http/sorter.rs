@@ -1,7 +1,7 @@
 //! Which device and point a pushed reading is of, and whether it is taken.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use tideline_protocol::time::NS_PER_MS;
 use tideline_protocol::value::{Quality, Value, ValueKind};
 
 use super::body::Refusal;
+use super::rights::{Rights, Sender};
 use crate::config::DeviceConfig;
 use crate::source::rows::time_of;
 use crate::source::{Device, Readings, point_id};
@@ -24,6 +25,7 @@ const KINDS_MAX: usize = 100_000;
 pub struct Sorter {
     known: BTreeMap<DeviceId, Device>,
     own: DeviceId,
+    rights: Arc<Rights>,
     // What the values of a point were before: it stays so.
     kinds: Mutex<HashMap<(DeviceId, PointId), ValueKind>>,
 }
@@ -43,17 +45,17 @@ struct Entry {
 
 impl Sorter {
     /// Of these devices, or of any when there are none.
-    pub fn new(devices: &[DeviceConfig], own: DeviceId, defs: &[SeriesDef]) -> Self {
+    pub fn new(devices: &[DeviceConfig], own: DeviceId, defs: &[SeriesDef], rights: Arc<Rights>) -> Self {
         let known = devices.iter().map(|config| {
             let device = Device { id: config.id.clone(), profile: config.family.clone() };
             (config.id.clone(), device)
         });
         let kinds = defs.iter().map(|def| ((def.device.clone(), def.point.clone()), def.kind())).collect();
-        Self { known: known.collect(), own, kinds: Mutex::new(kinds) }
+        Self { known: known.collect(), own, rights, kinds: Mutex::new(kinds) }
     }
 
     /// Entries of JSON: one, a list, or one a line.
-    pub fn json(&self, body: &[u8], mut readings: Readings) -> Result<Readings, Refusal> {
+    pub fn json(&self, body: &[u8], sender: &Sender, mut readings: Readings) -> Result<Readings, Refusal> {
         let wrong = |error: serde_json::Error| {
             let text = format!(
                 "the body is no JSON of entries as {{\"device\": \"pump-7\", \"time\": 1763719200000, \
@@ -70,19 +72,19 @@ impl Sorter {
         };
         for (at, entry) in entries.into_iter().enumerate() {
             match serde_json::from_value::<Entry>(entry) {
-                Ok(entry) => self.entry(at + 1, entry, &mut readings),
+                Ok(entry) => self.entry(at + 1, entry, sender, &mut readings),
                 Err(error) => readings.reject(format!("entry {}: {error}", at + 1)),
             }
         }
         Ok(readings)
     }
 
-    fn entry(&self, at: usize, entry: Entry, readings: &mut Readings) {
-        let device = match entry.device.as_deref().map_or(Ok(self.default_device()), DeviceId::parse) {
+    fn entry(&self, at: usize, entry: Entry, sender: &Sender, readings: &mut Readings) {
+        let device = match entry.device.as_deref().map_or(Ok(self.default_device(sender)), DeviceId::parse) {
             Ok(device) => device,
             Err(error) => return readings.reject(format!("entry {at}: {error}")),
         };
-        if let Err(reason) = self.admit(&device) {
+        if let Err(reason) = self.admit(sender, &device) {
             return readings.reject(format!("entry {at}: {reason}"));
         }
         let time_ns = match entry.time {
@@ -126,11 +128,12 @@ impl Sorter {
         &self,
         body: &[u8],
         precision: Precision,
+        sender: &Sender,
         mut readings: Readings,
     ) -> Result<Readings, Refusal> {
-        let (keys, mut admit) = (["device".to_owned()], |device: &DeviceId| self.admit(device));
+        let (keys, mut admit) = (["device".to_owned()], |device: &DeviceId| self.admit(sender, device));
         let mut mapping =
-            Mapping { device_keys: &keys, only_device: Some(self.default_device()), admit: &mut admit };
+            Mapping { device_keys: &keys, only_device: Some(self.default_device(sender)), admit: &mut admit };
         let Taken { columns, problems, .. } = line::parse(body, precision, readings.time_ns(), &mut mapping)?;
         for column in columns {
             for sample in column.samples {
@@ -148,15 +151,19 @@ impl Sorter {
         Ok(readings)
     }
 
-    /// The device of what names none: the only one there is, or else the agent.
-    fn default_device(&self) -> DeviceId {
+    /// The device of what names none: the sender, the only one there is, or else the agent.
+    fn default_device(&self, sender: &Sender) -> DeviceId {
+        if let Sender::Device(device) = sender {
+            return device.clone();
+        }
         match self.known.keys().next() {
             Some(only) if self.known.len() == 1 => only.clone(),
             _ => self.own.clone(),
         }
     }
 
-    fn admit(&self, device: &DeviceId) -> Result<(), String> {
+    fn admit(&self, sender: &Sender, device: &DeviceId) -> Result<(), String> {
+        self.rights.may(sender, device)?;
         if self.known.is_empty() || self.known.contains_key(device) {
             return Ok(());
         }

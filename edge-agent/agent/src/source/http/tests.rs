@@ -1,5 +1,6 @@
 //! Senders that do as they should, and others.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
@@ -9,7 +10,7 @@ use tideline_spool::SpoolConfig;
 use tokio::sync::{mpsc, watch};
 
 use super::*;
-use crate::config::shipped;
+use crate::config::{CertificateFiles, Token, shipped};
 use crate::intake::Chunk;
 use crate::spooler::SpoolHandle;
 use crate::status::Board;
@@ -30,16 +31,31 @@ fn free_address() -> String {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
+fn door(token: &str, answered: Answered) -> PushDoor {
+    PushDoor {
+        listen: free_address(),
+        token: Token::new(token.to_owned()),
+        tokens: BTreeMap::new(),
+        answered,
+        certificate: None,
+        families: Vec::new(),
+    }
+}
+
 impl Bench {
     async fn start(token: &str, answered: Answered, devices: Vec<DeviceConfig>) -> Self {
+        Self::open(door(token, answered), devices).await
+    }
+
+    async fn open(door: PushDoor, devices: Vec<DeviceConfig>) -> Self {
         let (folder, board) = (tempfile::tempdir().unwrap(), Board::default());
         let path = folder.path().join("spool.redb");
         let (spool, _) = SpoolHandle::start(path, SpoolConfig::default(), board.clone()).unwrap();
         let (out, inbox) = mpsc::channel(1);
         let own = DeviceId::parse("agent").unwrap();
         let (mut context, stop) = Context::alone("push", own, &out, board.clone(), spool);
-        let address = free_address();
-        let mut source = HttpSource { listen: address.clone(), token: token.to_owned(), answered, devices };
+        let address = door.listen.clone();
+        let mut source = HttpSource::new(door, devices);
         let task = tokio::spawn(async move {
             let ended = source.run(&mut context).await;
             drop(out);
@@ -240,12 +256,142 @@ async fn a_stream_without_room_makes_senders_wait_and_too_many_are_sent_away() {
     }
 }
 
+/// A device that posts as a profile says.
+fn posts(id: &str, address: &str) -> DeviceConfig {
+    let profile = "name = \"station\"\n[http]\ntimes = [{ address = \"#/at\", unit = \"ms\" }]\n[points]\n\
+        level = { unit = \"m\", min = 0, max = 9, address = \"#/tank/mm\", scale = 0.001 }\n\
+        mode = { type = \"text\", values = [\"auto\", \"hand\"], address = \"state#/mode\" }\n";
+    DeviceConfig {
+        id: DeviceId::parse(id).unwrap(),
+        profile: "station".into(),
+        family: Some(Arc::new(tideline_profiles::Profile::parse("station.toml", profile).unwrap())),
+        address: address.into(),
+        firmware: None,
+        stream: None,
+    }
+}
+
+#[tokio::test]
+async fn what_a_device_posts_is_read_by_its_profile_and_answered_when_it_is_durable() {
+    let mut bench =
+        Bench::start("", Answered::Durable, vec![posts("tank", "yard/tank 1"), posts("well", "")]).await;
+    let answer = bench.send("/yard/tank%201", "", br#"{"at":1000,"tank":{"mm":1500},"colour":"red"}"#);
+    assert_eq!(bench.take().await, [seen("tank", "level", 1000, Value::Float(1.5))]);
+    assert_eq!(answer.await.unwrap(), (204, String::new()));
+    let answer = bench.send("/well", "", br#"{"at":2000,"tank":{"mm":9001}}"#);
+    let null = ("well".to_owned(), "level".to_owned(), 2000, Value::Null, Quality::Bad);
+    assert_eq!(bench.take().await, [null]);
+    let (status, told) = answer.await.unwrap();
+    assert!(status == 200 && told.contains("level is 9.001 m"), "{status} {told}");
+    let answer = bench.send("/well/state", "", br#"{"mode":"auto"}"#);
+    assert_eq!(bench.take().await[0].3, Value::Text("auto".into()));
+    assert_eq!(answer.await.unwrap().0, 204);
+    assert_eq!(bench.board.read().sources["push"].failures, 0);
+}
+
+#[tokio::test]
+async fn what_nobody_posts_or_what_cannot_be_read_is_refused_with_a_reason() {
+    let bench = Bench::start("", Answered::Durable, vec![posts("well", "")]).await;
+    let long = [&b"{\"at\":1"[..], &vec![b' '; 300_000], b"}"].concat();
+    for (path, body, status, part) in [
+        ("/", &b"{}"[..], 404, ""),
+        ("/wel", b"{}", 404, "no device is at /wel"),
+        ("/well/", b"{}", 404, "no device is at /well/"),
+        ("/well", b"{", 400, "well: the payload is no JSON"),
+        ("/well", b"\xff", 400, "well: the payload is no UTF-8"),
+        ("/well", &long, 413, "allowed are 262144"),
+        ("/%ff", b"{}", 400, ""),
+    ] {
+        let (found, told) = bench.send(path, "", body).await.unwrap();
+        assert!(found == status && told.contains(part), "{path}: {found} {told}");
+    }
+}
+
+#[tokio::test]
+async fn devices_appear_by_their_paths_where_a_profile_is_wide() {
+    let mut door = door("", Answered::Durable);
+    door.families.push(Arc::new(shipped("json-http").unwrap()));
+    let mut bench = Bench::open(door, vec![posts("well", "")]).await;
+    let answer = bench.send("/pump%207", "", br#"{"ts":3000,"flow":{"now":2.5}}"#);
+    assert_eq!(bench.take().await, [seen("pump-7", "flow/now", 3000, Value::Float(2.5))]);
+    assert_eq!(answer.await.unwrap().0, 204);
+    // Nothing in it is a reading, and a name has no levels.
+    for (path, body) in [("/lamp", &b"{}"[..]), ("/hall/lamp", b"{\"on\":true}")] {
+        assert_eq!(bench.send(path, "", body).await.unwrap().0, 404, "{path}");
+    }
+    let (status, told) = bench.send("/pump:7", "", b"{\"flow\":1}").await.unwrap();
+    assert!(status == 400 && told.contains("would be pump-7, which is another device"), "{status} {told}");
+}
+
+#[tokio::test]
+async fn a_device_with_a_token_of_its_own_speaks_for_itself_alone() {
+    let mut door = door("all", Answered::Accepted);
+    door.tokens.insert(DeviceId::parse("well").unwrap(), Token::new("own".into()).unwrap());
+    let mut bench = Bench::open(door, vec![posts("well", ""), posts("tank", "")]).await;
+    let body = br#"{"at":1000,"tank":{"mm":1500}}"#;
+    for (token, path, status) in
+        [("own", "/tank", 403), ("all", "/well", 403), ("other", "/well", 401), ("all", "/tank", 204)]
+    {
+        let headers = format!("Authorization: Bearer {token}\r\n");
+        assert_eq!(bench.send(path, &headers, body).await.unwrap().0, status, "{token} {path}");
+    }
+    assert_eq!(bench.take().await[0].0, "tank");
+    let own = "Authorization: Bearer own\r\n";
+    assert_eq!(bench.send("/well", own, body).await.unwrap().0, 204);
+    assert_eq!(bench.take().await[0].0, "well");
+    // In the other forms too, in which it need not name itself.
+    let entries = br#"[{"time":1,"values":{"level":2}},{"device":"tank","values":{"level":3}}]"#;
+    let (status, told) = bench.send("/readings", own, entries).await.unwrap();
+    assert!(status == 400 && told.contains("the token is that of well, and not of tank"), "{told}");
+    assert_eq!(bench.take().await, [seen("well", "level", 1, Value::Float(2.0))]);
+}
+
+#[tokio::test]
+async fn a_door_with_a_certificate_speaks_https_alone() {
+    use tideline_link::{identity::CertificateAuthority, tls};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let now_s = 1_700_000_000;
+    let authority = CertificateAuthority::create("test", now_s).unwrap();
+    let server = authority.issue_server(&["localhost".to_owned()], now_s).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let files =
+        CertificateFiles { certificate: folder.path().join("c.pem"), key: folder.path().join("k.pem") };
+    std::fs::write(&files.certificate, &server.chain_pem).unwrap();
+    std::fs::write(&files.key, &server.key_pem).unwrap();
+    let mut door = door("", Answered::Accepted);
+    door.certificate = Some(files);
+    let mut bench = Bench::open(door, vec![posts("well", "")]).await;
+    let clock = Arc::new(tideline_protocol::time::ManualClock::at(now_s * 1_000_000_000));
+    let config = tls::broker_client_config(&server.ca_pem, tls::FloorTime::new(clock, 0)).unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = tokio::net::TcpStream::connect(&bench.address).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let mut stream = connector.connect(name, stream).await.unwrap();
+    let body = r#"{"at":1000,"tank":{"mm":1500}}"#;
+    let head = format!(
+        "POST /well HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    assert_eq!(bench.take().await[0].0, "well");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    // Somebody who speaks without TLS is told nothing.
+    let mut plain = tokio::net::TcpStream::connect(&bench.address).await.unwrap();
+    plain.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ends = plain.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"));
+}
+
 proptest::proptest! {
     #[test]
     fn any_body_is_taken_or_refused(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
-        let sorter = Sorter::new(&[], DeviceId::parse("agent").unwrap(), &[]);
+        let sorter = Sorter::new(&[], DeviceId::parse("agent").unwrap(), &[], Arc::default());
         let readings = || super::super::Readings::of_own_times();
-        let _ = sorter.json(&body, readings());
-        let _ = sorter.lines(&body, Precision::Nanos, readings());
+        let _ = sorter.json(&body, &Sender::Any, readings());
+        let _ = sorter.lines(&body, Precision::Nanos, &Sender::Any, readings());
     }
 }

@@ -35,6 +35,7 @@
 mod allowed;
 mod compile;
 pub mod conversion;
+pub mod detect;
 pub mod encoding;
 pub mod form;
 pub mod json;

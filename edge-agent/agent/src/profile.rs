@@ -1,6 +1,7 @@
 //! Profiles of device families on the command line: which there are, whether they are right, and devices that answer as
 //! they say. Nothing here touches a running agent or its data.
 
+pub mod detect;
 pub mod simulate;
 
 use std::path::{Path, PathBuf};
@@ -42,6 +43,15 @@ pub enum ProfileCommand {
     },
     /// Write the JSON Schema of profiles, for editors
     Schema,
+    /// Find out which devices are there and of which families they are, and show the configuration that reads them
+    Detect {
+        /// Where
+        #[command(subcommand)]
+        place: detect::Where,
+        /// How
+        #[command(flatten)]
+        options: detect::Options,
+    },
     /// Be a device that answers as the profile says
     Simulate {
         /// Which one
@@ -117,6 +127,7 @@ pub async fn carry_out(command: ProfileCommand) -> anyhow::Result<()> {
             out!("{}", schema::text());
             Ok(())
         }
+        ProfileCommand::Detect { place, options } => detect::run(place, options).await,
         ProfileCommand::Simulate { which, options } => {
             let profile = load(&which.profile)?.profile.for_firmware(which.firmware.as_deref())?;
             simulate::run(&profile, options).await

@@ -18,7 +18,7 @@ pub mod readings;
 pub mod replay;
 pub mod rows;
 pub mod serial;
-mod sheets;
+pub(crate) mod sheets;
 pub(crate) mod sources;
 pub mod sparkplug;
 pub mod statistics;

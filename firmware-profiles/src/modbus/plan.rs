@@ -41,6 +41,12 @@ pub struct Request {
 }
 
 impl Request {
+    /// One that is of no point.
+    #[must_use]
+    pub const fn plain(function: Function, start: u16, count: u16) -> Self {
+        Self { function, start, count, points: Vec::new() }
+    }
+
     /// What it tells.
     pub fn points(&self) -> impl Iterator<Item = &PointId> {
         self.points.iter().map(|(id, _)| id)

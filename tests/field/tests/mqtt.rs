@@ -1,8 +1,10 @@
 //! What devices publish at mosquitto.
 
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use edge_agent::profile::detect;
 use edge_agent::source::WriteError;
 use tideline_e2e::mosquitto::{Broker, client};
 use tideline_field::{Bench, WAIT_MAX};
@@ -196,5 +198,27 @@ async fn what_is_written_reaches_the_device_and_nothing_is_written_to_one_that_i
     while bench.next_of("boiler/power").await?.value != Value::Null {}
     let outcome = bench.writes.write(&plug, &point, Value::Text("ON".into()), WAIT_MAX).await;
     assert_eq!(outcome, Err(WriteError::NotDone("boiler is offline".to_owned())));
+    Ok(())
+}
+
+#[tokio::test]
+async fn families_of_devices_at_a_broker_are_found_by_what_they_publish() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let broker = Broker::start(folder.path()).await?;
+    publish(&broker, "tele/boiler/SENSOR", "{\"ENERGY\":{\"Power\":1}}", &["-r"]).await?;
+    publish(&broker, "zigbee2mqtt/window", "{\"temperature\":22.75,\"linkquality\":90}", &["-r"]).await?;
+    let families = ["json-mqtt", "tasmota-plug", "zigbee2mqtt-temperature"].map(|name| {
+        let shipped = tideline_profiles::shipped::named(name).with_context(|| name.to_owned())?;
+        anyhow::Ok(shipped.profile()?)
+    });
+    let families = families.into_iter().collect::<Result<Vec<_>>>()?;
+    let url = format!("mqtt://{}", broker.address());
+    // What a broker keeps comes as soon as somebody listens.
+    let found = detect::mqtt::look(&url, None, Duration::from_secs(3), &families).await?;
+    let found: Vec<_> = found.iter().map(|one| (one.address.as_str(), one.families.join(","))).collect();
+    assert_eq!(
+        found,
+        [("boiler", "tasmota-plug".to_owned()), ("window", "zigbee2mqtt-temperature".to_owned())]
+    );
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! missed is skipped. A unit that does not answer costs the others its own time-out, and is then left alone
 //! for a while. Its points get one null of bad quality, so that a chart does not draw on what was.
 
-mod bus;
+pub(crate) mod bus;
 mod unit;
 
 use std::time::Duration;

@@ -272,3 +272,21 @@ fn an_independent_client_reads_the_same_of_a_simulated_inverter() {
         assert_eq!(models["1"]["points"]["Mn"]["value"], "Example");
     }
 }
+
+#[test]
+fn families_of_devices_on_a_bus_are_found_by_what_they_answer() {
+    for (profile, nearest) in [
+        ("eastron-sdm630", "1: eastron-sdm630 (or eastron-sdm120)\n"),
+        ("eastron-sdm120", "1: eastron-sdm120\n"),
+        ("sunspec-inverter-float", "1: sunspec-inverter-float\n"),
+        ("modbus-template", "1: answers, and is of no family that is known\n"),
+    ] {
+        let device = Simulated::start(profile, "1000");
+        let said = run(&["detect", "modbus-tcp", &device.address, "--units", "1", "--timeout-ms", "10000"]);
+        assert!(said.good && said.out.starts_with(nearest), "{}{}", said.out, said.err);
+        let is_configured = said.out.contains(&format!("profile = \"{profile}\""));
+        assert_eq!(is_configured, profile != "modbus-template", "{}", said.out);
+    }
+    let said = run(&["detect", "modbus-tcp", "127.0.0.1:1"]);
+    assert!(!said.good && said.err.contains("127.0.0.1:1 cannot be reached"), "{}", said.err);
+}

@@ -181,21 +181,21 @@ prometheus:
 	apt-get update -qq >&2; \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >&2
 
-# The client libraries of InfluxDB, Prometheus, DuckDB, Sparkplug, CoAP and SunSpec, in a folder of their own. Without Python and its venv the
-# tests with them are left out.
+# Libraries of others that tests and benchmarks are run against: the clients of InfluxDB, Prometheus, DuckDB, Modbus,
+# Sparkplug, CoAP and SunSpec, in a folder of their own. Where they cannot be had, the tests with them are left out and say
+# so; where CI=true that is a failure.
 INFLUX := $(CARGO_TARGET_DIR)/clients
+PEERS := aiocoap, cbor2, duckdb, influxdb_client, prometheus_api_client, pymodbus, pysparkplug, serial, sunspec2
 influx:
-	@if "$(INFLUX)/bin/python" -c 'import aiocoap, cbor2, duckdb, influxdb_client, prometheus_api_client, pysparkplug, sunspec2' 2>/dev/null; then exit 0; fi; \
+	@lacks() { echo "==> The tests with Python's clients ($(PEERS)) are left out: $$1" >&2; [ "$${CI:-}" != true ]; exit; }; \
+	if "$(INFLUX)/bin/python" -c 'import $(PEERS)' 2>/dev/null; then exit 0; fi; \
 	if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then \
-		echo '==> Without python3 and its venv the tests with the clients of InfluxDB, Prometheus, DuckDB, Sparkplug, CoAP and SunSpec are left out: sudo apt-get install python3-venv' >&2; \
-		exit 0; \
+		lacks 'python3 and its venv are missing: sudo apt-get install python3-venv'; \
 	fi; \
-	echo '==> Installs the clients of InfluxDB, Prometheus, DuckDB, Sparkplug, CoAP and SunSpec for the tests with them' >&2; \
+	echo "==> Installs Python's clients for the tests with them: $(PEERS)" >&2; \
 	{ python3 -m venv "$(INFLUX)" && "$(INFLUX)/bin/pip" install -q --disable-pip-version-check \
-		influxdb-client==1.50.0 prometheus-api-client==0.7.2 duckdb==2.0.0 aiocoap==0.4.17 cbor2==6.3.0 pysparkplug==0.6.1 pysunspec2==1.3.7; } >&2 || { \
-		rm -rf "$(INFLUX)"; \
-		echo '==> The clients of InfluxDB, Prometheus, DuckDB, Sparkplug and CoAP cannot be had from PyPI; the tests with them are left out' >&2; \
-	}
+		influxdb-client==1.50.0 prometheus-api-client==0.7.2 duckdb==2.0.0 aiocoap==0.4.17 cbor2==6.3.0 pysparkplug==0.6.1 pysunspec2==1.3.7 \
+		pymodbus==3.16.1 pyserial==3.5; } >&2 || { rm -rf "$(INFLUX)"; lacks 'they cannot be had from PyPI'; }
 
 # CHROMIUM=/path/to/browser names one that is not on the PATH.
 browser:

@@ -1,21 +1,27 @@
 //! What the tests of sources share: an agent's sources with their supervisors, and this end in the place of the intake,
 //! so that a test says what is durable and when.
 
+mod peer;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use edge_agent::cards::Cards;
+use anyhow::{Context as _, Result, bail, ensure};
+use edge_agent::cards::{Cards, Following};
 use edge_agent::config;
 use edge_agent::intake::Chunk;
 use edge_agent::source::{Outlets, Shared, Sources, Writes};
 use edge_agent::spooler::SpoolHandle;
 use edge_agent::status::{Board, SourceStatus};
 use tempfile::TempDir;
+use tideline_link::outln;
 use tideline_protocol::value::{Quality, Value};
 use tideline_spool::SpoolConfig;
 use tokio::sync::{mpsc, oneshot};
+
+pub use self::peer::Peer;
 
 /// Longest wait for anything.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -52,6 +58,8 @@ pub struct Bench {
     pub board: Board,
     /// The way of writes to devices.
     pub writes: Writes,
+    /// What is told of devices.
+    pub cards: Following,
     sources: Sources,
     inbox: mpsc::Receiver<Chunk>,
     rows: VecDeque<Row>,
@@ -72,16 +80,28 @@ impl Bench {
             SpoolHandle::start(dir.path().join("spool.redb"), SpoolConfig::default(), board.clone())?;
         let (out, inbox) = mpsc::channel(QUEUE_MAX);
         let writes = Writes::default();
+        let cards = Cards::default();
+        let following = cards.follow();
         let shared = Shared {
             own_device: "gateway".parse()?,
             out: Outlets::from(out),
             board: board.clone(),
             spool,
-            cards: Cards::default(),
+            cards,
             writes: writes.clone(),
         };
         let sources = Sources::new(shared);
-        Ok(Self { dir, board, writes, sources, inbox, rows: VecDeque::new(), owed: Vec::new(), keeps: true })
+        Ok(Self {
+            dir,
+            board,
+            writes,
+            cards: following,
+            sources,
+            inbox,
+            rows: VecDeque::new(),
+            owed: Vec::new(),
+            keeps: true,
+        })
     }
 
     /// A folder for files of the test.
@@ -172,14 +192,26 @@ impl Bench {
     }
 }
 
-/// The Python with the peers' libraries, which `make setup` installs beside the target folder's programs; none without.
+/// The Python with this library of a peer's, which `make setup` installs beside the target folder's programs. None
+/// without it, which is said; where `CI` is true it has to be there.
 ///
 /// # Errors
-/// The test's own program is nowhere.
-pub fn python() -> Result<Option<PathBuf>> {
+/// It is not there and has to be, or the test's own program is nowhere.
+pub fn python(library: &str) -> Result<Option<PathBuf>> {
     let own = std::env::current_exe()?;
     let found = own.ancestors().map(|folder| folder.join("clients/bin/python")).find(|path| path.is_file());
-    Ok(found)
+    let has_library = |python: &PathBuf| {
+        let import = ["-c", &format!("import {library}")];
+        Command::new(python).args(import).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    };
+    if let Some(python) = found.filter(has_library) {
+        return Ok(Some(python));
+    }
+    let what =
+        format!("there is no Python with {library}: `make setup` installs it where python3 has a venv");
+    ensure!(std::env::var("CI").as_deref() != Ok("true"), "{what}");
+    outln!("left out: {what}");
+    Ok(None)
 }
 
 /// A script of this package.

@@ -15,7 +15,7 @@ struct Server {
 
 /// Listens on a port; none where the library is not installed.
 async fn serve(port: u16) -> Result<Option<Server>> {
-    let Some(python) = python()? else { return Ok(None) };
+    let Some(python) = python("aiocoap")? else { return Ok(None) };
     let mut command = Command::new(python);
     command.arg(peer("coap.py")).arg("127.0.0.1").arg(port.to_string());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);

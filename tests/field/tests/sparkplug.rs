@@ -21,7 +21,7 @@ struct Node {
 impl Node {
     /// Started and connected; none where its library is not installed.
     async fn start(broker: &Broker) -> Result<Option<Self>> {
-        let Some(python) = python()? else { return Ok(None) };
+        let Some(python) = python("pysparkplug")? else { return Ok(None) };
         let mut command = Command::new(python);
         command.arg(peer("sparkplug.py")).arg("127.0.0.1").arg(broker.address().port().to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);

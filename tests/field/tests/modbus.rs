@@ -1,0 +1,197 @@
+//! Modbus against pymodbus, which has nothing in common with what reads it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+use anyhow::{Result, ensure};
+use edge_agent::status::SourceStatus;
+use tideline_field::{Bench, Peer, Row};
+use tideline_protocol::value::{Quality, Value};
+
+/// The values of pymodbus' unit 1: name, registers from the block's begin, type and encoding.
+const TYPES: [(&str, u16, &str, &str); 8] = [
+    ("u16", 0, "int", "u16"),
+    ("i16", 1, "int", "i16"),
+    ("u32", 2, "int", "u32"),
+    ("i32", 4, "int", "i32"),
+    ("u64", 6, "int", "u64"),
+    ("i64", 10, "int", "i64"),
+    ("f32", 14, "float", "f32"),
+    ("f64", 16, "float", "f64"),
+];
+
+fn values() -> [Value; 8] {
+    [
+        Value::Int(65_535),
+        Value::Int(-2),
+        Value::Int(4_000_000_000),
+        Value::Int(-2_000_000_000),
+        Value::Int((1 << 53) + 1),
+        Value::Int(-(1 << 53) - 1),
+        Value::Float(1.5),
+        Value::Float(std::f64::consts::PI),
+    ]
+}
+
+/// Both blocks of values, a text, bits and inputs: the points of unit 1.
+fn all_types() -> String {
+    let mut points = String::new();
+    for (order, start) in [("big", 0), ("little", 100)] {
+        for (name, at, kind, encoding) in TYPES {
+            let range = if kind == "int" {
+                "min = -9000000000000000000, max = 9000000000000000000"
+            } else {
+                "min = -1e300, max = 1e300"
+            };
+            points += &format!(
+                "\"{order}/{name}\" = {{ type = \"{kind}\", unit = \"1\", {range}, address = \"holding:{}\", \
+                 encoding = \"{encoding}\", word_order = \"{order}\" }}\n",
+                start + at
+            );
+        }
+    }
+    points
+        + "name = { type = \"text\", address = \"holding:200\", encoding = \"string:10\" }\n\
+           bcd = { type = \"int\", unit = \"1\", min = 0, max = 9999, address = \"input:2\", encoding = \"bcd16\" }\n\
+           volts = { unit = \"V\", min = 0, max = 500, address = \"input:0\", encoding = \"u16\", scale = 0.1 }\n\
+           coil = { type = \"bool\", address = \"coil:3\" }\n\
+           contact = { type = \"bool\", address = \"discrete:4\" }\n"
+}
+
+/// Two registers, of which a device may have none.
+fn pair(first: u16) -> String {
+    let point = |name: &str, at: u16| {
+        format!("{name} = {{ unit = \"1\", min = 0, max = 9, address = \"{at}\", encoding = \"u16\" }}\n")
+    };
+    point("a", first) + &point("b", first + 1)
+}
+
+/// Units of a bus with their points, and all that came of them.
+struct Bus {
+    bench: Bench,
+    rows: Vec<Row>,
+}
+
+impl Bus {
+    async fn start(transport: &str, peer: &Peer, units: &[(u8, String)]) -> Result<Self> {
+        let mut bench = Bench::new()?;
+        let mut config = match transport {
+            "tcp" => format!("[[source]]\nkind = \"modbus-tcp\"\naddress = {:?}\n", peer.address),
+            _ => format!("[[source]]\nkind = \"modbus-rtu\"\npath = {:?}\nbaud = 19200\n", peer.address),
+        };
+        config += "name = \"bus\"\n";
+        for (unit, points) in units {
+            let path = bench.folder().join(format!("unit-{unit}.toml"));
+            let profile = format!(
+                "name = \"unit-{unit}\"\n[modbus]\ntimeout_ms = 500\n[collection.default]\ninterval_ms = 50\n\
+                 [points]\n{points}"
+            );
+            std::fs::write(&path, profile)?;
+            config += &format!(
+                "[[device]]\nid = \"unit-{unit}\"\nsource = \"bus\"\nprofile = {path:?}\naddress = \"{unit}\"\n"
+            );
+        }
+        bench.run(&config).await?;
+        Ok(Self { bench, rows: Vec::new() })
+    }
+
+    /// Takes readings until there are enough.
+    async fn until(&mut self, enough: impl Fn(&[Row]) -> bool) -> Result<()> {
+        while !enough(&self.rows) {
+            self.rows.push(self.bench.next().await?);
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> SourceStatus {
+        self.bench.board.read().sources.get("bus").cloned().unwrap_or_default()
+    }
+}
+
+async fn peer(transport: &str) -> Result<Option<Peer>> {
+    Peer::start("modbus.py", "pymodbus", &[transport]).await
+}
+
+async fn reads_all_types(bus: &mut Bus) -> Result<()> {
+    // Holding registers are read after all others, and these last of them.
+    bus.until(|rows| rows.iter().any(|row| row.point == "name")).await?;
+    let good = |point: &str| {
+        let found = bus.rows.iter().find(|row| row.device == "unit-1" && row.point == point);
+        ensure!(found.is_some_and(|row| row.quality == Quality::Good), "{point}: {found:?}");
+        Ok(found.map_or(Value::Null, |row| row.value.clone()))
+    };
+    for order in ["big", "little"] {
+        for ((name, ..), wanted) in TYPES.iter().zip(values()) {
+            assert_eq!(good(&format!("{order}/{name}"))?, wanted, "{order}/{name}");
+        }
+    }
+    assert_eq!(good("name")?, Value::Text("Zähler 7".into()));
+    assert_eq!(good("bcd")?, Value::Int(1234));
+    assert_eq!(good("volts")?, Value::Float(23.0));
+    assert_eq!((good("coil")?, good("contact")?), (Value::Bool(true), Value::Bool(false)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn all_types_in_both_orders_are_read_as_they_were_written() -> Result<()> {
+    for transport in ["tcp", "rtu"] {
+        let Some(peer) = peer(transport).await? else { return Ok(()) };
+        let mut bus = Bus::start(transport, &peer, &[(1, all_types())]).await?;
+        reads_all_types(&mut bus).await?;
+        assert_eq!(bus.status().last_error, None, "{transport}");
+    }
+    Ok(())
+}
+
+fn count(rows: &[Row], device: &str, quality: Quality) -> usize {
+    rows.iter().filter(|row| row.device == device && row.quality == quality).count()
+}
+
+#[tokio::test]
+async fn a_good_unit_is_read_beside_units_that_refuse_cut_short_babble_and_hang() -> Result<()> {
+    for transport in ["tcp", "rtu"] {
+        let Some(peer) = peer(transport).await? else { return Ok(()) };
+        let bad = match transport {
+            "tcp" => &[(3, 7), (4, 0), (5, 0), (6, 0)][..],
+            _ => &[(3, 7), (6, 0)][..],
+        };
+        let mut units = vec![(1, all_types())];
+        units.extend(bad.iter().map(|(unit, first)| (*unit, pair(*first))));
+        let mut bus = Bus::start(transport, &peer, &units).await?;
+        reads_all_types(&mut bus).await?;
+        let is_told = |rows: &[Row]| {
+            bad.iter().all(|(unit, _)| count(rows, &format!("unit-{unit}"), Quality::Bad) == 2)
+        };
+        bus.until(|rows| is_told(rows) && count(rows, "unit-1", Quality::Good) > 21 * 20).await?;
+        let status = bus.status();
+        let error = |unit: u8| {
+            let id = format!("unit-{unit}");
+            let found = status.devices.iter().find(|device| device.id == id);
+            found.and_then(|device| device.last_error.clone()).unwrap_or_default()
+        };
+        assert_eq!(error(3), "it answers with exception 2: it has no such registers", "{transport}");
+        assert_eq!(error(6), "no answer within 500 ms", "{transport}");
+        if transport == "tcp" {
+            assert!(error(4).contains("it has 1 registers in place of 2"), "{}", error(4));
+            // What is no frame may announce more than ever comes.
+            let said = error(5);
+            assert!(said.starts_with("its answer is not") || said.starts_with("no answer"), "{said}");
+        }
+        for (unit, _) in bad {
+            let id = format!("unit-{unit}");
+            assert_eq!(count(&bus.rows, &id, Quality::Good), 0, "{id}");
+            assert_eq!(count(&bus.rows, &id, Quality::Bad), 2, "one null a point of {id}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_that_loses_its_power_is_told_once() -> Result<()> {
+    let Some(peer) = peer("tcp").await? else { return Ok(()) };
+    let mut bus = Bus::start("tcp", &peer, &[(3, pair(0))]).await?;
+    bus.until(|rows| count(rows, "unit-3", Quality::Good) >= 4).await?;
+    peer.kill().await?;
+    bus.until(|rows| count(rows, "unit-3", Quality::Bad) == 2).await?;
+    let said = bus.status().last_error.unwrap_or_default();
+    assert!(["the connection broke", "cannot be reached"].iter().any(|error| said.contains(error)), "{said}");
+    Ok(())
+}

@@ -10,6 +10,7 @@ pub mod context;
 pub mod directory;
 pub mod host;
 pub mod http;
+mod introduction;
 pub mod modbus;
 pub mod mqtt;
 mod outlets;

@@ -47,6 +47,13 @@ async fn devices_of_several_makers_are_read_as_their_profiles_say() -> Result<()
     publish(&broker, "tele/heat pump/SENSOR", "{\"ENERGY\":{\"Power\":1985}}", &[]).await?;
     let row = bench.next_of("heat-pump/power").await?;
     assert_eq!((row.value, row.quality), (Value::Float(1985.0), Quality::Good));
+    let firmware = "{\"Info1\":{\"Version\":\"14.2.0(tasmota)\"}}";
+    publish(&broker, "tele/heat pump/INFO1", firmware, &[]).await?;
+    bench.next_of("heat-pump/firmware/version").await?;
+    let cards = bench.cards.news();
+    let card = cards.iter().rfind(|card| card.device.as_str() == "heat-pump").context("no card")?;
+    assert_eq!((card.profile.as_str(), card.firmware.as_str()), ("tasmota-plug", "14.2.0(tasmota)"));
+    assert_eq!((card.vendor.as_str(), card.via.as_str()), ("Tasmota", "mqtt heat pump"));
     publish(&broker, "tele/heat pump/LWT", "Offline", &[]).await?;
     let row = bench.next_of("heat-pump/power").await?;
     assert_eq!((row.value, row.quality), (Value::Null, Quality::Bad));

@@ -128,7 +128,11 @@ impl Server {
             port,
             observe: table.observe,
             resources: resources(&profile, &mapping),
-            subject: Subject::new(Device::of(config.id.clone(), profile.clone()), config.stream.clone()),
+            subject: Subject::new(
+                Device::of(config.id.clone(), profile.clone()),
+                config.stream.clone(),
+                &format!("coap {}", config.address),
+            ),
             mapping,
             failures: 0,
             rests_until: None,

@@ -45,6 +45,11 @@ struct Member {
     is_offline: bool,
 }
 
+/// How a device is reached, for the registry.
+fn via(profile: &Profile, name: &str) -> String {
+    format!("{} {name}", profile.protocol().as_str())
+}
+
 /// What became of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
@@ -87,8 +92,9 @@ impl Directory {
             }
             let name = address.unwrap_or(config.id.as_str()).to_owned();
             directory.addresses.push(name.clone());
+            let via = via(&profile, &name);
             let device = Device::of(config.id.clone(), profile);
-            let subject = Subject::new(device, config.stream.clone());
+            let subject = Subject::new(device, config.stream.clone(), &via);
             let mapping = Arc::new(mapping);
             directory.members.push(Member { subject, mapping, name, is_offline: false });
         }
@@ -208,7 +214,8 @@ impl Directory {
             return Err(refuse(reason, sheets));
         }
         let place = self.members.len();
-        let subject = Subject::new(Device::of(id, Arc::new(mapping.profile().clone())), None);
+        let via = via(mapping.profile(), name);
+        let subject = Subject::new(Device::of(id, Arc::new(mapping.profile().clone())), None, &via);
         let (mapping, name) = (Arc::clone(mapping), name.to_owned());
         self.members.push(Member { subject, mapping, name: name.clone(), is_offline: false });
         self.appeared.insert(name, place);

@@ -31,8 +31,10 @@ pub struct ModbusSource {
 impl Source for ModbusSource {
     async fn run(&mut self, context: &mut Context) -> Result<(), SourceError> {
         let now = Instant::now();
-        let units = self.devices.iter().map(|device| Unit::new(device, self.timeout, now));
-        let units = units.collect::<Result<Vec<_>, _>>().map_err(SourceError::Failed)?;
+        let units = self.devices.iter().map(|device| Unit::new(device, &self.line, self.timeout, now));
+        let mut units = units.collect::<Result<Vec<_>, _>>().map_err(SourceError::Failed)?;
+        // They are in the configuration: the registry hears of those too that never answer.
+        units.iter_mut().filter_map(|unit| unit.introduction.news()).for_each(|card| context.tell(card));
         if units.is_empty() {
             return Err(SourceError::failed("no [[device]] names it, so there is nothing to ask for"));
         }
@@ -67,6 +69,7 @@ impl Poller<'_> {
             self.context.statistics().poll_ended(began.elapsed());
             asked?;
         }
+        unit.introduction.news().into_iter().for_each(|card| self.context.tell(card));
         let readings = match &unit.stream {
             Some(stream) => readings.to_stream(stream),
             None => readings,

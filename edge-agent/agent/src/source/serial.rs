@@ -5,7 +5,7 @@
 
 mod lines;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,7 +50,8 @@ impl SerialSource {
     /// Of a port, set as the configuration says and else as the first device's profile does.
     #[must_use]
     pub fn new(path: PathBuf, given: SerialLine, devices: &[DeviceConfig]) -> Self {
-        let talkers: Result<Vec<Talker>, String> = devices.iter().map(talker).collect();
+        let talkers: Result<Vec<Talker>, String> =
+            devices.iter().map(|config| talker(config, &path)).collect();
         let (talkers, problem) = match talkers {
             Ok(talkers) => (talkers, None),
             Err(problem) => (Vec::new(), Some(problem)),
@@ -139,10 +140,14 @@ impl SerialSource {
     }
 }
 
-fn talker(config: &DeviceConfig) -> Result<Talker, String> {
+fn talker(config: &DeviceConfig, path: &Path) -> Result<Talker, String> {
     let profile = config.family.clone().ok_or_else(|| format!("{}: it has no profile", config.id))?;
     let mapping = Mapping::of(&profile).map_err(|error| format!("{}: {error}", config.id))?;
-    let subject = Subject::new(Device::of(config.id.clone(), profile), config.stream.clone());
+    let subject = Subject::new(
+        Device::of(config.id.clone(), profile),
+        config.stream.clone(),
+        &format!("serial {}", path.display()),
+    );
     Ok(Talker { subject, mapping })
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tideline_protocol::model::{PointId, SeriesDef};
 use tideline_protocol::time::Clock;
 use tideline_protocol::value::{Quality, Value, ValueKind};
+use tideline_protocol::wire::DeviceCard;
 
 use super::{Context, Device, Readings, SourceError};
 
@@ -22,6 +23,7 @@ pub struct Sheets<'c> {
     clock: &'c dyn Clock,
     by_stream: BTreeMap<(Option<String>, Times), Readings>,
     rejected: Vec<String>,
+    cards: Vec<DeviceCard>,
 }
 
 impl<'c> Sheets<'c> {
@@ -32,7 +34,7 @@ impl<'c> Sheets<'c> {
 
     /// None yet, with times of this clock.
     pub fn of(clock: &'c dyn Clock) -> Self {
-        Self { clock, by_stream: BTreeMap::new(), rejected: Vec::new() }
+        Self { clock, by_stream: BTreeMap::new(), rejected: Vec::new(), cards: Vec::new() }
     }
 
     /// Adds a reading; one without a time is of now. A point that the profile does not name is taken as it is: who
@@ -75,6 +77,11 @@ impl<'c> Sheets<'c> {
         &self.rejected
     }
 
+    /// Says what is known of a device, where that is new.
+    pub fn tell(&mut self, card: Option<DeviceCard>) {
+        self.cards.extend(card);
+    }
+
     /// The time that it is now, ns since 1970.
     pub fn now_ns(&self) -> i64 {
         self.clock.wall_ns()
@@ -83,6 +90,7 @@ impl<'c> Sheets<'c> {
     /// Hands all on; with `durable` this waits until they, and all that came before on their streams, are.
     pub async fn hand_on(self, context: &Context, durable: bool) -> Result<(), SourceError> {
         self.rejected.iter().for_each(|reason| context.rejected(reason));
+        self.cards.into_iter().for_each(|card| context.tell(card));
         let mut sheets = self.by_stream.into_iter().peekable();
         while let Some(((stream, _), readings)) = sheets.next() {
             // What is durable after another of its stream says that of both.

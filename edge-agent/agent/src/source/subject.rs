@@ -8,6 +8,7 @@ use tideline_protocol::model::PointId;
 use tideline_protocol::value::{Quality, Value, ValueKind};
 
 use super::Device;
+use super::introduction::Introduction;
 use super::sheets::Sheets;
 
 /// A device that speaks when it likes.
@@ -16,13 +17,14 @@ pub struct Subject {
     /// What it is.
     pub device: Device,
     stream: Option<String>,
+    introduction: Introduction,
     said: BTreeMap<PointId, ValueKind>,
 }
 
 impl Subject {
-    /// One that has said nothing yet.
-    pub const fn new(device: Device, stream: Option<String>) -> Self {
-        Self { device, stream, said: BTreeMap::new() }
+    /// One that has said nothing yet; `via` is how it is reached, without secrets.
+    pub fn new(device: Device, stream: Option<String>, via: &str) -> Self {
+        Self { introduction: Introduction::new(&device, via), device, stream, said: BTreeMap::new() }
     }
 
     /// Adds what it says of a point; `quality` is the best that it can be of. What is no value is null, and told.
@@ -39,6 +41,9 @@ impl Subject {
             sheets.reject(format!("{}/{}: {bad}", self.device.id, decoded.point));
         }
         let (value, found) = decoded.reading();
+        // The registry is told of it when it speaks first, and when it tells of another firmware.
+        self.introduction.hear(&self.device, &decoded.point, &value);
+        sheets.tell(self.introduction.news());
         let kind = self.kind(&decoded.point, &value);
         if value != Value::Null {
             self.said.insert(decoded.point.clone(), kind);

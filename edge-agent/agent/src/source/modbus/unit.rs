@@ -1,5 +1,6 @@
 //! One unit of a bus: what is to be asked of it when, and which of its points are missing. No I/O.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tideline_profiles::form::protocol::{Protocol, Serial};
@@ -7,8 +8,9 @@ use tideline_profiles::modbus::{Plan, Request};
 use tideline_protocol::value::{Quality, Value};
 use tokio::time::Instant;
 
-use crate::config::DeviceConfig;
+use crate::config::{DeviceConfig, ModbusLine};
 use crate::resilience::Retry;
+use crate::source::introduction::Introduction;
 use crate::source::{Device, Readings, Ticks};
 
 /// The rests of a unit that does not answer. The bound is what its return may go unnoticed for.
@@ -29,6 +31,8 @@ pub struct Unit {
     pub timeout: Duration,
     /// Least time between an answer and the next request.
     pub pause: Duration,
+    /// What the registry is told of it.
+    pub introduction: Introduction,
     plan: Plan,
     groups: Vec<Polled>,
     failures: u32,
@@ -44,8 +48,13 @@ struct Polled {
 }
 
 impl Unit {
-    /// As configured, with all groups due now.
-    pub fn new(config: &DeviceConfig, timeout: Option<Duration>, now: Instant) -> Result<Self, String> {
+    /// As configured, on this line, with all groups due now.
+    pub fn new(
+        config: &DeviceConfig,
+        line: &ModbusLine,
+        timeout: Option<Duration>,
+        now: Instant,
+    ) -> Result<Self, String> {
         let profile = config.family.clone().ok_or_else(|| format!("{}: it has no profile", config.id))?;
         let plan = Plan::of(&profile).map_err(|error| format!("{}: {error}", config.id))?;
         let Protocol::Modbus(table) = profile.protocol() else {
@@ -61,13 +70,17 @@ impl Unit {
             ticks: Ticks::new(now, Duration::from_millis(group.interval_ms.into())),
             missing: vec![false; group.requests.len()],
         };
+        let device = Device::of(config.id.clone(), Arc::clone(&profile));
+        let mut introduction = Introduction::new(&device, &format!("modbus {line} unit {number}"));
+        introduction.learn(|card| card.firmware = config.firmware.clone().unwrap_or_default());
         Ok(Self {
             groups: plan.groups.iter().map(of_group).collect(),
             number,
             timeout: timeout.unwrap_or(Duration::from_millis(table.timeout_ms.max(1).into())),
             pause: Duration::from_millis(table.pause_ms.into()),
             stream: config.stream.clone(),
-            device: Device::of(config.id.clone(), profile),
+            device,
+            introduction,
             plan,
             failures: 0,
             rests_until: None,
@@ -126,6 +139,7 @@ impl Unit {
         let mut bad = Vec::new();
         for decoded in self.plan.decode(request, words) {
             let (value, quality) = decoded.reading();
+            self.introduction.hear(&self.device, &decoded.point, &value);
             readings.add_at(&self.device, decoded.point.as_str(), time_ns, value, quality);
             if let Err(error) = decoded.outcome {
                 bad.push(format!("{}: {error}", decoded.point));

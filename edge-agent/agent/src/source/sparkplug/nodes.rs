@@ -26,6 +26,7 @@ use super::payload::{Metric, NAME_BYTES_MAX, Payload, kind, time_ns};
 use crate::config::DeviceConfig;
 use crate::source::Device;
 use crate::source::directory::{APPEARING_MAX, Message, device_id};
+use crate::source::introduction::card;
 use crate::source::mqtt::Speech;
 use crate::source::sheets::Sheets;
 
@@ -231,6 +232,7 @@ impl Nodes {
             party.metrics.insert(name, Known { datatype, said });
         }
         party.is_born = true;
+        sheets.tell(Some(card(&party.device, &format!("sparkplug {}", topic.address()))));
         // What it no longer has is no longer told.
         for (name, known) in former {
             if known.said && !party.metrics.contains_key(&name) {

@@ -1,0 +1,96 @@
+//! What the registry is told of a device: what its profile says of its kind, and what it says of itself.
+
+use tideline_protocol::model::PointId;
+use tideline_protocol::value::Value;
+use tideline_protocol::wire::DeviceCard;
+
+use super::Device;
+
+/// What is known of a device, and whether the registry has been told.
+#[derive(Debug)]
+pub struct Introduction {
+    card: DeviceCard,
+    is_told: bool,
+}
+
+impl Introduction {
+    /// Of a device that has said nothing yet; `via` is how it is reached, without secrets.
+    pub fn new(device: &Device, via: &str) -> Self {
+        Self { card: card(device, via), is_told: false }
+    }
+
+    /// It says this of a point, which may be what its profile has its firmware from.
+    pub fn hear(&mut self, device: &Device, point: &PointId, value: &Value) {
+        let profile = device.profile.as_ref();
+        let of = profile.and_then(|profile| profile.identity().firmware_point.as_deref());
+        if of != Some(point.as_str()) || *value == Value::Null {
+            return;
+        }
+        // A text is shown without quotes; some devices have a number for their version.
+        let firmware = value.to_string();
+        self.learn(|card| card.firmware = firmware);
+    }
+
+    /// It says something of itself; what it leaves empty stays as it was.
+    pub fn learn(&mut self, change: impl FnOnce(&mut DeviceCard)) {
+        let mut card = self.card.clone();
+        change(&mut card);
+        let card = card.cut();
+        self.is_told &= card == self.card;
+        self.card = card;
+    }
+
+    /// What the registry is to be told now; none when it knows all.
+    pub fn news(&mut self) -> Option<DeviceCard> {
+        let is_told = std::mem::replace(&mut self.is_told, true);
+        (!is_told).then(|| self.card.clone())
+    }
+}
+
+/// What a device's profile says of its kind.
+pub fn card(device: &Device, via: &str) -> DeviceCard {
+    let mut card = DeviceCard { via: via.into(), ..DeviceCard::new(device.id.clone()) };
+    if let Some(profile) = &device.profile {
+        card.profile = profile.name().to_owned();
+        // A profile of any maker's devices knows none.
+        let known = |text: &str| if text == "any" { String::new() } else { text.to_owned() };
+        (card.vendor, card.model) = (known(&profile.identity().vendor), known(&profile.identity().model));
+    }
+    card.cut()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tideline_profiles::Profile;
+    use tideline_protocol::model::DeviceId;
+
+    use super::*;
+
+    fn pump() -> Device {
+        let text = "name = \"pump\"\n[identity]\nvendor = \"any\"\nmodel = \"P 7\"\nfirmware_point = \"version\"\n[points]\n\
+            flow = { unit = \"l/s\", min = 0, max = 90 }\nversion = { type = \"int\", unit = \"1\", min = 0, max = 99 }\n";
+        let profile = Profile::parse("pump.toml", text).unwrap();
+        Device::of(DeviceId::parse("pump-1").unwrap(), Arc::new(profile))
+    }
+
+    #[test]
+    fn a_device_is_told_once_and_again_with_another_firmware() {
+        let (device, [flow, version]) = (pump(), ["flow", "version"].map(|id| PointId::parse(id).unwrap()));
+        let mut introduction = Introduction::new(&device, "modbus 10.0.0.7:502/1");
+        let first = introduction.news().unwrap();
+        assert_eq!(
+            (first.profile.as_str(), first.vendor.as_str(), first.model.as_str()),
+            ("pump", "", "P 7")
+        );
+        for (point, value) in [(&flow, Value::Int(7)), (&version, Value::Null)] {
+            introduction.hear(&device, point, &value);
+            assert_eq!(introduction.news(), None);
+        }
+        introduction.hear(&device, &version, &Value::Int(12));
+        assert_eq!(introduction.news().map(|card| card.firmware).as_deref(), Some("12"));
+        introduction.hear(&device, &version, &Value::Int(12));
+        assert_eq!(introduction.news(), None);
+    }
+}

@@ -7,9 +7,10 @@ use serde_json::Value;
 use crate::{Repository, Violation};
 
 /// What a package of the product may use of the product. Packages under `tests/` may use all.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("tideline-protocol", &[]),
     ("tideline-link", &["tideline-protocol"]),
+    ("tideline-twin", &["tideline-protocol"]),
     ("tideline-profiles", &["tideline-protocol"]),
     ("tideline-spool", &["tideline-protocol"]),
     ("tideline-pipeline", &["tideline-protocol", "tideline-profiles"]),
@@ -23,6 +24,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
         &[
             "tideline-protocol",
             "tideline-link",
+            "tideline-twin",
             "tideline-formats",
             "tideline-profiles",
             "tideline-pipeline",
@@ -34,6 +36,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
         &[
             "tideline-protocol",
             "tideline-link",
+            "tideline-twin",
             "tideline-profiles",
             "tideline-store",
             "tideline-formats",

@@ -1,0 +1,194 @@
+//! Edits: the one way to write to a twin, and what a JSON merge patch means in them.
+
+use serde_json::{Map, Value as Json};
+
+use crate::key::{Key, KeyError, escape};
+use crate::limits::EDITS_PER_CHANGE_MAX;
+use crate::section::Section;
+use crate::value::{self, ValueError};
+
+/// What is done to a leaf.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// It has this value from now on, whatever it was: a boolean, a number, a text, a list or an empty object. Conflicts at
+    /// the leaf are resolved by it.
+    Put(Json),
+    /// It and what is below it is gone.
+    Delete,
+    /// The counter grows by this; what ends add at once adds up.
+    Add(i64),
+    /// The set has this element: a text, a whole number or a boolean. It stays where another end removes it at once.
+    Insert(Json),
+    /// The set no longer has this element, as far as this end has seen it inserted.
+    Remove(Json),
+    /// The text is this from now on; what changed in it merges with what another end changes at once. In notes only.
+    Text(String),
+}
+
+/// One edit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Edit {
+    /// Where.
+    pub section: Section,
+    /// Which leaf.
+    pub key: Key,
+    /// What is done.
+    pub action: Action,
+}
+
+/// Edits that are made together, by one author.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// What is done, in order.
+    pub edits: Vec<Edit>,
+    /// Who says so; cut to [`crate::limits::AUTHOR_BYTES_MAX`] and without control characters. It may be empty.
+    pub author: String,
+    /// When, in milliseconds since 1970.
+    pub time_ms: i64,
+}
+
+/// What is wrong with a merge patch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatchError {
+    /// A patch is an object.
+    #[error("a merge patch of a section is an object")]
+    NotAnObject,
+    /// A member's name makes no key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A value cannot be kept.
+    #[error("{key}: {error}")]
+    Value {
+        /// Where.
+        key: String,
+        /// Why.
+        error: ValueError,
+    },
+    /// A form that only answers have.
+    #[error(
+        "{key}: {found:?} cannot be patched; allowed are \"$set\" with a list, \"$text\" with a text, and \"$add\" with a whole number"
+    )]
+    Form {
+        /// Where.
+        key: String,
+        /// The member.
+        found: String,
+    },
+    /// Too much for one change.
+    #[error("the patch makes more than {EDITS_PER_CHANGE_MAX} edits; send it in parts")]
+    TooMany,
+}
+
+/// The edits of a merge patch (RFC 7396) of a section that looks like `now`: lists replace as a whole, null deletes.
+///
+/// Values that merge have forms of their own: `{"$set": […]}` makes a set have just these elements, `{"$text": "…"}` is a
+/// text that merges, `{"$add": 3}` adds to a counter.
+///
+/// # Errors
+/// The patch is no object, or holds what no leaf can be.
+pub fn merge_patch(section: Section, now: &Json, patch: &Json) -> Result<Vec<Edit>, PatchError> {
+    let Json::Object(members) = patch else { return Err(PatchError::NotAnObject) };
+    let mut edits = Vec::new();
+    walk(section, "", Some(now), members, &mut edits)?;
+    Ok(edits)
+}
+
+fn walk(
+    section: Section,
+    above: &str,
+    now: Option<&Json>,
+    members: &Map<String, Json>,
+    edits: &mut Vec<Edit>,
+) -> Result<(), PatchError> {
+    for (name, patch) in members {
+        if name.starts_with('$') {
+            return Err(PatchError::Form { key: above.to_owned(), found: name.clone() });
+        }
+        let path = if above.is_empty() { escape(name) } else { format!("{above}/{}", escape(name)) };
+        let key = Key::parse(&path)?;
+        let here = now.and_then(|now| now.get(name));
+        let of = |action| Edit { section, key: key.clone(), action };
+        match patch {
+            Json::Null if here.is_some() => edits.push(of(Action::Delete)),
+            Json::Null => {}
+            Json::Object(inner) if inner.len() == 1 && inner.keys().all(|name| name.starts_with('$')) => {
+                edits.extend(special(&key, here, inner)?.into_iter().map(of));
+            }
+            Json::Object(inner) if !inner.values().all(Json::is_null) => {
+                walk(section, &path, here, inner, edits)?;
+            }
+            // Patches of an object that say only what is to go leave what is there, or make an empty one.
+            Json::Object(inner) => match here {
+                Some(Json::Object(_)) => walk(section, &path, here, inner, edits)?,
+                _ => edits.push(of(Action::Put(Json::Object(Map::new())))),
+            },
+            leaf => {
+                value::scalar(leaf).map_err(|error| PatchError::Value { key: path.clone(), error })?;
+                edits.push(of(Action::Put(leaf.clone())));
+            }
+        }
+        if edits.len() > EDITS_PER_CHANGE_MAX {
+            return Err(PatchError::TooMany);
+        }
+    }
+    Ok(())
+}
+
+fn special(key: &Key, now: Option<&Json>, form: &Map<String, Json>) -> Result<Vec<Action>, PatchError> {
+    let wrong = |found: &str| PatchError::Form { key: key.to_string(), found: found.to_owned() };
+    let Some((name, value)) = form.iter().next() else { return Ok(Vec::new()) };
+    match (name.as_str(), value) {
+        ("$text", Json::String(text)) => Ok(vec![Action::Text(text.clone())]),
+        ("$add", Json::Number(number)) => Ok(vec![Action::Add(number.as_i64().ok_or_else(|| wrong(name))?)]),
+        ("$set", Json::Array(wanted)) => {
+            let none = Vec::new();
+            let has = now.and_then(|now| now.get("$set")).and_then(Json::as_array).unwrap_or(&none);
+            for element in wanted {
+                value::element(element).map_err(|error| PatchError::Value { key: key.to_string(), error })?;
+            }
+            let gone = has.iter().filter(|element| !wanted.contains(element)).cloned().map(Action::Remove);
+            let new = wanted.iter().filter(|element| !has.contains(element)).cloned().map(Action::Insert);
+            Ok(gone.chain(new).collect())
+        }
+        _ => Err(wrong(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn edits(now: &Json, patch: &Json) -> Result<Vec<(String, Action)>, PatchError> {
+        let edits = merge_patch(Section::Desired, now, patch)?;
+        Ok(edits.into_iter().map(|edit| (edit.key.to_string(), edit.action)).collect())
+    }
+
+    #[test]
+    fn a_merge_patch_becomes_edits_of_leaves() {
+        let now = json!({"a": {"b": 1}, "s": {"$set": [1, 2]}});
+        let patch = json!({"a": {"b": null, "c/d": [1]}, "x": null, "s": {"$set": [2, 3]}, "n": {"$add": 2}});
+        let mut found = edits(&now, &patch).unwrap();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        let expected = vec![
+            ("a/b".to_owned(), Action::Delete),
+            ("a/c~1d".to_owned(), Action::Put(json!([1]))),
+            ("n".to_owned(), Action::Add(2)),
+            ("s".to_owned(), Action::Remove(json!(1))),
+            ("s".to_owned(), Action::Insert(json!(3))),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_no_leaf_can_be_is_refused_with_its_place() {
+        assert_eq!(edits(&json!({}), &json!([])), Err(PatchError::NotAnObject));
+        let error = edits(&json!({}), &json!({"a": {"$counter": 1}})).unwrap_err();
+        assert_eq!(error, PatchError::Form { key: "a".into(), found: "$counter".into() });
+        let error = edits(&json!({}), &json!({"a": {"b": u64::MAX}})).unwrap_err();
+        assert!(error.to_string().starts_with("a/b: the number"), "{error}");
+        let many: Map<_, _> = (0..300).map(|n| (n.to_string(), json!(n))).collect();
+        assert_eq!(edits(&json!({}), &Json::Object(many)), Err(PatchError::TooMany));
+    }
+}

@@ -1,0 +1,152 @@
+//! What changes did: steps of leaves, for the history of a twin and for replaying them on another base.
+
+use automerge::legacy::{Key as OpKey, ObjectId, OpType};
+use automerge::{ChangeHash, ExpandedChange, ObjId, ReadDoc as _, ScalarValue};
+use serde_json::{Value as Json, json};
+
+use crate::actor::Actor;
+use crate::check::section_of;
+use crate::document::{Document, EngineError, guarded, read_message};
+use crate::key::{self, Key, Part};
+use crate::section::Section;
+use crate::value;
+
+/// One step of a twin's history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// When, in milliseconds since 1970, by the clock of who wrote.
+    pub time_ms: i64,
+    /// Who; may be empty.
+    pub author: String,
+    /// The replica.
+    pub actor: Actor,
+    /// Where.
+    pub section: Section,
+    /// Which leaf.
+    pub key: Key,
+    /// What the leaf became: null if it is gone, `{"$add": n}`, `{"$insert": e}`, `{"$remove": e}`, `{"$text": "…"}`.
+    pub value: Json,
+}
+
+/// What one change did to one flat key.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Deed {
+    Put(ScalarValue),
+    Delete,
+    Add(i64),
+    Text { before: Option<String>, after: String },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct FlatStep {
+    pub section: Section,
+    pub flat: String,
+    pub deed: Deed,
+}
+
+/// What a change of the document did, in order; a text once.
+pub(crate) fn flat_steps(
+    document: &Document,
+    change: &ExpandedChange,
+    hash: ChangeHash,
+) -> Result<Vec<FlatStep>, EngineError> {
+    let mut steps: Vec<FlatStep> = Vec::new();
+    for (at, op) in (0_u64..).zip(&change.operations) {
+        let Some(section) = section_of(&op.obj) else {
+            if let Some(step) = text_step(document, change, hash, &op.obj)
+                && !steps.contains(&step)
+            {
+                steps.push(step);
+            }
+            continue;
+        };
+        let OpKey::Map(flat) = &op.key else { continue };
+        let deed = match &op.action {
+            OpType::Put(ScalarValue::Counter(count)) => Deed::Add(i64::from(count)),
+            OpType::Increment(by) => Deed::Add(*by),
+            OpType::Put(scalar) => Deed::Put(scalar.clone()),
+            OpType::Delete => Deed::Delete,
+            OpType::Make(_) => {
+                let id = ObjId::Id(change.start_op.get().saturating_add(at), change.actor_id.clone(), 0);
+                let after = document.am.text_at(&id, &[hash])?;
+                Deed::Text { before: None, after }
+            }
+            OpType::MarkBegin(_) | OpType::MarkEnd(_) => continue,
+        };
+        steps.push(FlatStep { section, flat: flat.to_string(), deed });
+    }
+    Ok(steps)
+}
+
+/// What a change did to a text that was there before it.
+fn text_step(
+    document: &Document,
+    change: &ExpandedChange,
+    hash: ChangeHash,
+    object: &ObjectId,
+) -> Option<FlatStep> {
+    let ObjectId::Id(id) = object else { return None };
+    if *id.actor() == change.actor_id && id.counter() >= change.start_op.get() {
+        return None;
+    }
+    let object = ObjId::Id(id.counter(), id.actor().clone(), 0);
+    let (_, flat) = parent(document, &object, hash)?;
+    let before = document.am.text_at(&object, &change.deps).ok();
+    let after = document.am.text_at(&object, &[hash]).ok()?;
+    Some(FlatStep { section: Section::Notes, flat, deed: Deed::Text { before, after } })
+}
+
+fn parent(document: &Document, object: &ObjId, hash: ChangeHash) -> Option<(ObjId, String)> {
+    let mut parents = document.am.parents_at(object, &[hash]).ok()?;
+    let parent = parents.next()?;
+    Some((parent.obj.clone(), parent.prop.as_str()?.to_owned()))
+}
+
+/// The steps of all changes that are not in what `since` leads to, a change before those that build on it.
+pub(crate) fn since(document: &Document, since: &[ChangeHash]) -> Result<Vec<Step>, EngineError> {
+    guarded(|| {
+        let mut steps = Vec::new();
+        for change in document.am.get_changes(since) {
+            let Some(actor) = Actor::of(change.actor_id()).filter(|actor| actor.side().is_some()) else {
+                continue;
+            };
+            let author = change.message().and_then(read_message).map_or("", |(_, author)| author);
+            for step in flat_steps(document, &change.decode(), change.hash())? {
+                let Some((key, part)) = key::read(&step.flat) else { continue };
+                let Some(value) = shown(&step.deed, &part) else { continue };
+                let (section, author) = (step.section, author.to_owned());
+                steps.push(Step { time_ms: change.timestamp(), author, actor, section, key, value });
+            }
+        }
+        Ok(steps)
+    })
+}
+
+fn shown(deed: &Deed, part: &Part) -> Option<Json> {
+    Some(match (deed, part) {
+        (Deed::Put(_), Part::Element(element)) => json!({ "$insert": element }),
+        (Deed::Delete, Part::Element(element)) => json!({ "$remove": element }),
+        (Deed::Put(_), Part::Set) => return None,
+        (Deed::Put(scalar), _) => value::json(scalar)?,
+        (Deed::Delete, _) => Json::Null,
+        (Deed::Add(by), _) => json!({ "$add": by }),
+        (Deed::Text { after, .. }, _) => json!({ "$text": after }),
+    })
+}
+
+/// The heads of what was there at a time: changes of that time and before, as far as all that they build on is.
+pub(crate) fn heads_at(document: &Document, time_ms: i64) -> Vec<ChangeHash> {
+    let mut taken = std::collections::HashSet::new();
+    let mut heads = std::collections::BTreeSet::new();
+    for meta in document.am.get_changes_meta(&[]) {
+        let before = Actor::of(&meta.actor).is_some_and(|actor| actor.side().is_none());
+        if (before || meta.timestamp <= time_ms) && meta.deps.iter().all(|dep| taken.contains(dep)) {
+            for dep in &meta.deps {
+                heads.remove(dep);
+            }
+            taken.insert(meta.hash);
+            heads.insert(meta.hash);
+        }
+    }
+    heads.into_iter().collect()
+}

@@ -1,0 +1,42 @@
+//! The twin of a device: state that both ends write and that merges.
+//!
+//! A [`Twin`] is one replica: `desired`, `reported`, `tags` and `notes`, kept in an automerge document of flat keys. A [`Link`]
+//! brings two replicas to agree over messages of ours. History is cut off by the hub in generations.
+//!
+//! Nothing here does I/O: no task is started, no clock read, no randomness drawn. Times and random bytes come in as arguments.
+
+mod actor;
+mod base;
+mod check;
+mod chunk;
+mod document;
+mod edit;
+mod history;
+mod key;
+pub mod limits;
+mod link;
+mod message;
+mod receive;
+mod section;
+mod store;
+mod twin;
+mod value;
+mod view;
+mod write;
+
+pub use actor::{Actor, Generation, Side};
+pub use check::ForeignOp;
+pub use chunk::ChunkError;
+pub use document::{EngineError, Origin};
+pub use edit::{Action, Change, Edit, PatchError, merge_patch};
+pub use history::Step;
+pub use key::{Key, KeyError};
+pub use link::Link;
+pub use message::Message;
+pub use receive::Refusal;
+pub use section::Section;
+pub use store::LoadError;
+pub use twin::{Record, Ticket, Twin, Write};
+pub use value::ValueError;
+pub use view::{Conflict, Difference, Leaf};
+pub use write::EditError;

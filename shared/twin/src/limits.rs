@@ -1,0 +1,50 @@
+//! Every limit of a twin, with its reason. What is beyond one is refused with an error that names it.
+
+/// Leaves of a document, elements of sets among them: a twin is state, not a table.
+pub const KEYS_MAX: usize = 1_000;
+/// Longest path of a leaf in bytes, with escapes and the mark of its kind.
+pub const KEY_BYTES_MAX: usize = 256;
+/// Most names in a path.
+pub const DEPTH_MAX: usize = 16;
+/// Longest text, list in JSON or note in bytes.
+pub const TEXT_BYTES_MAX: usize = 8 * 1024;
+/// Keys and values of a whole document in bytes.
+pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
+/// What a document may grow to by merging: each end keeps to the limits by itself, and what two ends wrote at once
+/// must be taken, or they would never agree.
+pub const MERGED_FACTOR: usize = 4;
+/// Edits of one change.
+pub const EDITS_PER_CHANGE_MAX: usize = 256;
+/// Operations that one received change may hold; a note of [`TEXT_BYTES_MAX`] has one for each character.
+pub const OPS_PER_CHANGE_MAX: usize = 16 * 1024;
+/// Operations that all changes of a base may hold.
+pub const OPS_PER_BASE_MAX: usize = 256 * 1024;
+/// Own changes that no peer has confirmed; beyond it edits are refused, so that a device that is away for months keeps a
+/// bounded document.
+pub const UNCONFIRMED_MAX: u64 = 10_000;
+/// Changes of one message.
+pub const CHANGES_PER_MESSAGE_MAX: usize = 256;
+/// Bytes of all changes of one message.
+pub const CHANGES_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of one change.
+pub const CHANGE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a whole message; a base is the longest.
+pub const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Heads that a message names: one for each replica that writes at once.
+pub const HEADS_MAX: usize = 256;
+/// Changes of a base: one, and one more for each value that a conflict keeps.
+pub const BASE_CHANGES_MAX: usize = 16;
+/// Replicas that ever wrote to a document, each wiped or restored one anew.
+pub const ACTORS_MAX: usize = 1_024;
+/// Longest name of an author in bytes.
+pub const AUTHOR_BYTES_MAX: usize = 64;
+/// Longest name of a peer in bytes.
+pub const PEER_BYTES_MAX: usize = 64;
+/// Peers whose agreement is kept.
+pub const PEERS_MAX: usize = 4_096;
+/// Changes after which a document is due to be rebased.
+pub const REBASE_AFTER: usize = 5_000;
+/// How far a generation's number may be ahead: more was made up, and would leave no room for a later one.
+pub const GENERATIONS_AHEAD_MAX: u64 = 1 << 32;
+/// Changes that a replica takes between two bases, whoever wrote them.
+pub const CHANGES_MAX: usize = 4 * 10_000;

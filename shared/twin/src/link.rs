@@ -1,0 +1,211 @@
+//! How two ends come to agree on one twin: a state machine for each peer.
+//!
+//! At a session's begin make a [`Link`]; hand it each message by [`Link::handle`], write the record that comes of it, and send
+//! what [`Link::poll`] gives until it gives none, after each message, each edit, and each record that became durable.
+//! Messages may be lost, doubled and late: what is missing is asked for again, and what is there twice changes nothing. A
+//! line that loses messages needs a new link now and then, as after each reconnect.
+
+use std::collections::BTreeSet;
+
+use automerge::ChangeHash;
+
+use crate::actor::Generation;
+use crate::limits::{CHANGES_BYTES_MAX, CHANGES_PER_MESSAGE_MAX, HEADS_MAX, PEER_BYTES_MAX};
+use crate::message::Message;
+use crate::receive::Refusal;
+use crate::twin::{Record, Twin};
+
+/// One end of the agreement on one twin.
+#[derive(Debug, Clone)]
+pub struct Link {
+    peer: String,
+    generation: Generation,
+    /// What the peer certainly has; `None` until it said so.
+    have: Option<BTreeSet<ChangeHash>>,
+    peer_generation: Option<Generation>,
+    ask: bool,
+    base: bool,
+    confirm: bool,
+}
+
+impl Link {
+    /// Begins a session with a peer, whose name is cut to [`PEER_BYTES_MAX`].
+    #[must_use]
+    pub fn new(peer: &str, twin: &Twin) -> Self {
+        let mut name = peer.to_owned();
+        while name.len() > PEER_BYTES_MAX {
+            name.pop();
+        }
+        Self {
+            peer: name,
+            generation: twin.generation(),
+            have: None,
+            peer_generation: None,
+            ask: true,
+            base: false,
+            confirm: false,
+        }
+    }
+
+    /// Takes a message. The record that comes of it is to be written before anything is told to the peer; [`Link::poll`]
+    /// sees to that.
+    ///
+    /// # Errors
+    /// The message is refused, and twin and link are as they were.
+    pub fn handle(&mut self, twin: &mut Twin, message: &Message) -> Result<Option<Record>, Refusal> {
+        match message {
+            Message::State { generation, heads, shared } => {
+                self.state(twin, *generation, heads, shared);
+                Ok(None)
+            }
+            Message::Changes { generation, changes } => {
+                if !self.is_same(twin, *generation) {
+                    return Ok(None);
+                }
+                let received = twin.receive(changes)?;
+                self.ask |= received.missing;
+                self.add_have(twin, &received.there);
+                // Also for what was known: the peer sends it since it missed the confirmation.
+                self.confirm = true;
+                Ok(received.record)
+            }
+            Message::Confirm { generation, heads } => {
+                if !self.is_same(twin, *generation) {
+                    return Ok(None);
+                }
+                self.add_have(twin, heads);
+                twin.met |= heads.iter().all(|head| twin.document.knows(head));
+                Ok(twin.confirm(&self.peer, heads))
+            }
+            Message::Base { generation, changes, included } => {
+                if *generation <= twin.generation() {
+                    self.base |= *generation < twin.generation();
+                    self.confirm |= *generation == twin.generation();
+                    return Ok(None);
+                }
+                let record = twin.adopt(*generation, changes, included)?;
+                self.restart(twin);
+                self.peer_generation = Some(*generation);
+                self.have = Some(twin.document.base.iter().copied().collect());
+                twin.met = true;
+                self.confirm = true;
+                Ok(Some(record))
+            }
+        }
+    }
+
+    fn state(
+        &mut self,
+        twin: &mut Twin,
+        generation: Generation,
+        heads: &[ChangeHash],
+        shared: &[ChangeHash],
+    ) {
+        self.peer_generation = Some(generation);
+        self.restart_if_moved(twin);
+        if generation < twin.generation() {
+            self.base = true;
+        } else if generation > twin.generation() {
+            self.ask = true;
+        } else {
+            // Only what the peer says itself: it may have forgotten what it had.
+            self.have = Some(twin.document.base.iter().copied().collect());
+            self.add_have(twin, heads);
+            self.add_have(twin, shared);
+            twin.met |= heads.iter().all(|head| twin.document.knows(head));
+        }
+    }
+
+    /// Whether a message is of the twin's generation; if not, one end needs the other's base.
+    fn is_same(&mut self, twin: &Twin, generation: Generation) -> bool {
+        self.peer_generation = Some(generation);
+        self.base |= generation < twin.generation();
+        self.ask |= generation > twin.generation();
+        generation == twin.generation()
+    }
+
+    /// Only the last ones are kept; what they build on goes without saying.
+    fn add_have(&mut self, twin: &Twin, hashes: &[ChangeHash]) {
+        let Some(have) = &mut self.have else { return };
+        for hash in hashes {
+            let Some(meta) = twin.document.am.get_change_meta_by_hash(hash) else { continue };
+            for dep in &meta.deps {
+                have.remove(dep);
+            }
+            have.insert(*hash);
+        }
+    }
+
+    fn restart_if_moved(&mut self, twin: &Twin) {
+        if self.generation != twin.generation() {
+            self.restart(twin);
+            self.base = self.peer_generation.is_some_and(|peer| peer < twin.generation());
+        }
+    }
+
+    fn restart(&mut self, twin: &Twin) {
+        self.generation = twin.generation();
+        self.have = None;
+        self.base = false;
+        self.ask = true;
+    }
+
+    /// The next message to send, of durable changes only.
+    pub fn poll(&mut self, twin: &Twin) -> Option<Message> {
+        self.restart_if_moved(twin);
+        let durable = twin.durable_since(&twin.document.am.get_heads()).is_some();
+        if !durable {
+            return None;
+        }
+        let generation = twin.generation();
+        if std::mem::take(&mut self.ask) {
+            let mut heads = twin.document.am.get_heads();
+            heads.truncate(HEADS_MAX);
+            let shared = twin.shared.get(&self.peer).cloned().unwrap_or_default();
+            return Some(Message::State { generation, heads, shared });
+        }
+        if std::mem::take(&mut self.base) {
+            self.peer_generation = Some(generation);
+            self.have = Some(twin.document.base.iter().copied().collect());
+            return Some(base(twin));
+        }
+        if self.confirm && twin.is_durable() {
+            self.confirm = false;
+            let mut heads = twin.document.am.get_heads();
+            heads.truncate(HEADS_MAX);
+            return Some(Message::Confirm { generation, heads });
+        }
+        self.changes(twin)
+    }
+
+    fn changes(&mut self, twin: &Twin) -> Option<Message> {
+        let have = self.have.as_mut()?;
+        if twin.document.am.get_heads().iter().all(|head| have.contains(head)) {
+            return None;
+        }
+        let known: Vec<_> = have.iter().copied().collect();
+        let (mut changes, mut bytes) = (Vec::new(), 0);
+        for change in twin.durable_since(&known)? {
+            let raw = change.raw_bytes();
+            bytes += raw.len();
+            if !changes.is_empty() && (bytes > CHANGES_BYTES_MAX || changes.len() >= CHANGES_PER_MESSAGE_MAX)
+            {
+                break;
+            }
+            changes.push(raw.to_vec());
+            for dep in change.deps() {
+                have.remove(dep);
+            }
+            have.insert(change.hash());
+        }
+        let generation = twin.generation();
+        (!changes.is_empty()).then_some(Message::Changes { generation, changes })
+    }
+}
+
+fn base(twin: &Twin) -> Message {
+    let document = &twin.document;
+    let of = document.base.iter().filter(|hash| **hash != document.genesis);
+    let changes = of.filter_map(|hash| Some(document.change(hash).ok()?.raw_bytes().to_vec())).collect();
+    Message::Base { generation: document.generation, changes, included: twin.included.clone() }
+}

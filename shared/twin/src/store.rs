@@ -1,0 +1,142 @@
+//! A twin as bytes: all of it, or what has come since.
+
+use std::collections::BTreeMap;
+
+use automerge::ChangeHash;
+use minicbor::bytes::{ByteArray, ByteVec};
+use minicbor::{Decode, Encode};
+
+use crate::actor::{Actor, Generation};
+use crate::document::{Document, EngineError};
+use crate::twin::Twin;
+
+/// Version of the bytes.
+const VERSION: u8 = 1;
+
+/// Why bytes are no twin.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Damaged.
+    #[error("the bytes of a twin cannot be read: {0}")]
+    Form(String),
+    /// Of a later version.
+    #[error("the bytes of a twin are of version {0}; this program knows {VERSION}")]
+    Version(u8),
+    /// automerge does not take them.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct Saved {
+    #[n(0)]
+    version: u8,
+    #[n(1)]
+    actor: Actor,
+    #[n(2)]
+    former: Vec<Actor>,
+    #[n(3)]
+    generation: Generation,
+    #[n(4)]
+    number: u64,
+    #[n(5)]
+    included: BTreeMap<Actor, u64>,
+    #[n(6)]
+    shared: BTreeMap<String, Vec<ByteArray<32>>>,
+    #[n(7)]
+    document: ByteVec,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct Appended {
+    #[n(0)]
+    version: u8,
+    #[n(1)]
+    generation: Generation,
+    #[n(2)]
+    changes: Vec<ByteVec>,
+    #[n(3)]
+    shared: Option<(String, Vec<ByteArray<32>>)>,
+}
+
+fn to_bytes(value: &impl Encode<()>) -> Vec<u8> {
+    let bytes = minicbor::to_vec(value);
+    debug_assert!(bytes.is_ok(), "a vector takes all bytes");
+    bytes.unwrap_or_default()
+}
+
+fn form(error: impl std::fmt::Display) -> LoadError {
+    LoadError::Form(error.to_string())
+}
+
+pub(crate) fn save(twin: &Twin) -> Vec<u8> {
+    let heads = |heads: &Vec<ChangeHash>| heads.iter().map(|hash| ByteArray::from(hash.0)).collect();
+    to_bytes(&Saved {
+        version: VERSION,
+        actor: twin.actor,
+        former: twin.former.clone(),
+        generation: twin.document.generation,
+        number: twin.number,
+        included: twin.included.clone(),
+        shared: twin.shared.iter().map(|(peer, of)| (peer.clone(), heads(of))).collect(),
+        document: twin.document.am.save().into(),
+    })
+}
+
+pub(crate) fn appended(
+    generation: Generation,
+    changes: &[&[u8]],
+    shared: Option<(&str, &[ChangeHash])>,
+) -> Vec<u8> {
+    to_bytes(&Appended {
+        version: VERSION,
+        generation,
+        changes: changes.iter().map(|change| ByteVec::from(change.to_vec())).collect(),
+        shared: shared.map(|(peer, heads)| {
+            (peer.to_owned(), heads.iter().map(|hash| ByteArray::from(hash.0)).collect())
+        }),
+    })
+}
+
+pub(crate) fn load(actor: Actor, saved: &[u8], records: &[impl AsRef<[u8]>]) -> Result<Twin, LoadError> {
+    let saved: Saved = minicbor::decode(saved).map_err(form)?;
+    if saved.version != VERSION {
+        return Err(LoadError::Version(saved.version));
+    }
+    let hashes = |of: Vec<ByteArray<32>>| of.into_iter().map(|hash| ChangeHash(*hash)).collect::<Vec<_>>();
+    let mut twin = Twin::of(Document::load(saved.generation, &saved.document)?, saved.actor);
+    twin.former = saved.former;
+    twin.included = saved.included;
+    twin.number = saved.number;
+    twin.shared = saved.shared.into_iter().map(|(peer, of)| (peer, hashes(of))).collect();
+    for record in records {
+        let record: Appended = minicbor::decode(record.as_ref()).map_err(form)?;
+        if record.version != VERSION {
+            return Err(LoadError::Version(record.version));
+        }
+        // Left over from before the last whole save.
+        if record.generation != twin.document.generation {
+            continue;
+        }
+        for bytes in record.changes {
+            let (change, _) = crate::check::decode(&bytes)?;
+            if !twin.document.knows(&change.hash()) {
+                twin.document.apply(change)?;
+            }
+        }
+        if let Some((peer, of)) = record.shared {
+            twin.shared.insert(peer, hashes(of));
+        }
+    }
+    let seen = twin.document.seen.get(&saved.actor).copied().unwrap_or_default();
+    twin.number = twin.number.max(seen.number);
+    if saved.actor != actor {
+        twin.former.push(saved.actor);
+        twin.actor = actor;
+        twin.number = 0;
+    }
+    twin.count_unconfirmed();
+    Ok(twin)
+}

@@ -1,0 +1,380 @@
+//! One replica of a twin.
+//!
+//! Call order: [`Twin::new`] or [`Twin::load`]; then edits, and messages by a [`crate::Link`] for each peer. Each of them gives a
+//! [`Record`] to write; when it is on stable storage, say so by [`Twin::handle_durable`]. Only what is durable is sent or
+//! confirmed. If writing fails, drop the twin and load it again.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use automerge::ChangeHash;
+use serde_json::Value as Json;
+
+use crate::actor::{Actor, Generation, Side};
+use crate::base;
+use crate::document::{Document, size};
+use crate::edit::Change;
+use crate::history::{self, Step};
+use crate::key::Key;
+use crate::limits::{
+    ACTORS_MAX, CHANGES_BYTES_MAX, CHANGES_PER_MESSAGE_MAX, DOCUMENT_BYTES_MAX, EDITS_PER_CHANGE_MAX,
+    GENERATIONS_AHEAD_MAX, HEADS_MAX, KEYS_MAX, PEERS_MAX, REBASE_AFTER, UNCONFIRMED_MAX,
+};
+use crate::receive::{self, Door, Refusal, Taken};
+use crate::section::Section;
+use crate::store::{self, LoadError};
+use crate::view::{self, Conflict, Difference, Leaf};
+use crate::write::{self, EditError};
+
+/// Names a write that is to become durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// What is to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Behind what is there.
+    Append(Vec<u8>),
+    /// In the place of all that is there, in one step.
+    Replace(Vec<u8>),
+}
+
+/// A write, and what to tell the twin when it is durable. Records are written in the order that they came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "what is not written is gone after a restart, and is never sent"]
+pub struct Record {
+    /// For [`Twin::handle_durable`].
+    pub ticket: Ticket,
+    /// The bytes.
+    pub write: Write,
+}
+
+/// One replica of a twin.
+#[derive(Debug, Clone)]
+pub struct Twin {
+    pub(crate) document: Document,
+    pub(crate) actor: Actor,
+    /// What this replica was called before it was restored.
+    pub(crate) former: Vec<Actor>,
+    pub(crate) included: BTreeMap<Actor, u64>,
+    pub(crate) number: u64,
+    /// By peer, what is durable at both ends.
+    pub(crate) shared: BTreeMap<String, Vec<ChangeHash>>,
+    pub(crate) unconfirmed: u64,
+    pub(crate) met: bool,
+    /// Changes that are not durable yet; `None` stands for all.
+    pending: VecDeque<(Ticket, Option<Vec<ChangeHash>>)>,
+    tickets: u64,
+}
+
+/// What came of received changes.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub record: Option<Record>,
+    /// What the sender has for certain.
+    pub there: Vec<ChangeHash>,
+    /// Changes that build on what is not here.
+    pub missing: bool,
+}
+
+impl Twin {
+    /// An empty twin, the same at all ends.
+    ///
+    /// # Errors
+    /// automerge fails.
+    pub fn new(actor: Actor) -> Result<Self, EditError> {
+        Ok(Self::of(Document::new(Generation::default())?, actor))
+    }
+
+    pub(crate) const fn of(document: Document, actor: Actor) -> Self {
+        Self {
+            document,
+            actor,
+            former: Vec::new(),
+            included: BTreeMap::new(),
+            number: 0,
+            shared: BTreeMap::new(),
+            unconfirmed: 0,
+            met: false,
+            pending: VecDeque::new(),
+            tickets: 0,
+        }
+    }
+
+    /// A twin from what was written: the last [`Write::Replace`] or [`Twin::save`], and what was appended since. A replica
+    /// that was restored from a copy gives a new `actor`; others give the one they had.
+    ///
+    /// # Errors
+    /// The bytes are damaged or of a later version.
+    pub fn load(actor: Actor, saved: &[u8], appended: &[impl AsRef<[u8]>]) -> Result<Self, LoadError> {
+        store::load(actor, saved, appended)
+    }
+
+    /// The whole twin as bytes; what was appended before is part of them.
+    pub fn save(&mut self) -> Record {
+        let bytes = store::save(self);
+        self.record(Write::Replace(bytes), Some(Vec::new()))
+    }
+
+    /// Says that a record is on stable storage, and those before it.
+    pub fn handle_durable(&mut self, ticket: Ticket) {
+        self.pending.retain(|(pending, _)| *pending > ticket);
+    }
+
+    pub(crate) fn record(&mut self, write: Write, changes: Option<Vec<ChangeHash>>) -> Record {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.pending.push_back((ticket, changes));
+        Record { ticket, write }
+    }
+
+    /// Makes a change. `None` if it changes nothing.
+    ///
+    /// # Errors
+    /// Nothing of it is made.
+    pub fn edit(&mut self, change: &Change) -> Result<Option<Record>, EditError> {
+        if change.edits.len() > EDITS_PER_CHANGE_MAX {
+            return Err(EditError::TooManyEdits { found: change.edits.len() });
+        }
+        if self.unconfirmed >= UNCONFIRMED_MAX {
+            return Err(EditError::TooManyUnconfirmed);
+        }
+        let side = self.actor.side().unwrap_or(Side::Agent);
+        if let Some(edit) = change.edits.iter().find(|edit| !edit.section.is_written_by(side)) {
+            return Err(EditError::NotYours { section: edit.section, side });
+        }
+        let origin = (self.number + 1, change.time_ms, change.author.as_str());
+        let actor = self.actor;
+        let made = self.document.commit(actor, origin, |tx| {
+            change.edits.iter().try_for_each(|edit| write::edit(tx, actor, edit))?;
+            let (keys, bytes) = size(tx);
+            let fits = keys <= KEYS_MAX && bytes <= DOCUMENT_BYTES_MAX;
+            if fits { Ok(()) } else { Err(EditError::TooLarge { keys, bytes }) }
+        })?;
+        let Some(made) = made else { return Ok(None) };
+        self.number += 1;
+        self.unconfirmed += 1;
+        let bytes = store::appended(self.document.generation, &[made.raw_bytes()], None);
+        Ok(Some(self.record(Write::Append(bytes), Some(vec![made.hash()]))))
+    }
+
+    /// Takes changes of this generation. A refusal leaves everything as it was.
+    pub(crate) fn receive(&mut self, changes: &[Vec<u8>]) -> Result<Received, Refusal> {
+        let bytes = changes.iter().map(Vec::len).sum();
+        if changes.len() > CHANGES_PER_MESSAGE_MAX || bytes > CHANGES_BYTES_MAX {
+            let (what, found, max) = if changes.len() > CHANGES_PER_MESSAGE_MAX {
+                ("changes", changes.len(), CHANGES_PER_MESSAGE_MAX)
+            } else {
+                ("bytes of changes", bytes, CHANGES_BYTES_MAX)
+            };
+            return Err(Refusal::TooMany { what, found, max });
+        }
+        let mut document = self.document.clone();
+        let door = Door { own: self.actor, forgetful: !self.former.is_empty(), included: &self.included };
+        let (mut new, mut hashes, mut there, mut missing) = (Vec::new(), Vec::new(), Vec::new(), false);
+        for change in changes {
+            match receive::take(&mut document, change, door)? {
+                Taken::New(hash) => {
+                    new.push(change.as_slice());
+                    hashes.push(hash);
+                    there.push(hash);
+                }
+                Taken::Known(hash) => there.push(hash),
+                Taken::Missing => missing = true,
+            }
+        }
+        if new.is_empty() {
+            return Ok(Received { record: None, there, missing });
+        }
+        receive::within(&document)?;
+        let bytes = store::appended(document.generation, &new, None);
+        self.document = document;
+        let record = self.record(Write::Append(bytes), Some(hashes));
+        Ok(Received { record: Some(record), there, missing })
+    }
+
+    /// What a peer says is durable there, as far as this end knows it.
+    pub(crate) fn confirm(&mut self, peer: &str, heads: &[ChangeHash]) -> Option<Record> {
+        let known: Vec<_> = heads.iter().filter(|head| self.document.knows(head)).copied().collect();
+        let mut shared = if known.len() == heads.len() {
+            known
+        } else {
+            let before = self.shared.get(peer).cloned().unwrap_or_default();
+            known.into_iter().chain(before).collect()
+        };
+        shared.sort_unstable();
+        shared.dedup();
+        shared.truncate(HEADS_MAX);
+        let full = self.shared.len() >= PEERS_MAX && !self.shared.contains_key(peer);
+        if shared.is_empty() || full || self.shared.get(peer) == Some(&shared) {
+            return None;
+        }
+        let bytes = store::appended(self.document.generation, &[], Some((peer, &shared)));
+        self.shared.insert(peer.to_owned(), shared);
+        self.count_unconfirmed();
+        Some(self.record(Write::Append(bytes), Some(Vec::new())))
+    }
+
+    pub(crate) fn count_unconfirmed(&mut self) {
+        let shared: Vec<_> = self.shared.values().flatten().copied().collect();
+        let left = self.document.am.get_changes_meta(&shared);
+        let own = left.iter().filter(|meta| Actor::of(&meta.actor) == Some(self.actor));
+        self.unconfirmed = own.count() as u64;
+    }
+
+    /// Whether enough changes have gathered that history should be cut off.
+    #[must_use]
+    pub const fn is_rebase_due(&self) -> bool {
+        self.document.changes > REBASE_AFTER
+    }
+
+    /// Cuts history off: what is there becomes the base of a new generation. `tag` is random.
+    ///
+    /// # Errors
+    /// This is no hub, or one that was restored and has not met its peer yet: changes that it forgot would be lost.
+    pub fn rebase(&mut self, tag: [u8; 14]) -> Result<Record, EditError> {
+        if self.actor.side() != Some(Side::Hub) {
+            return Err(EditError::NotTheHub);
+        }
+        if !self.former.is_empty() && !self.met {
+            return Err(EditError::NotMet);
+        }
+        let mut included = self.included.clone();
+        for (actor, seen) in &self.document.seen {
+            let number = included.entry(*actor).or_default();
+            *number = seen.number.max(*number);
+        }
+        if included.len() > ACTORS_MAX {
+            return Err(EditError::TooManyActors);
+        }
+        let number = self.document.generation.number + 1;
+        self.document = base::rebased(&self.document, Generation { number, tag })?;
+        self.included = included;
+        Ok(self.begun())
+    }
+
+    /// What follows a new document: nothing of it is known to be anywhere else.
+    fn begun(&mut self) -> Record {
+        self.shared.clear();
+        self.count_unconfirmed();
+        let bytes = store::save(self);
+        self.record(Write::Replace(bytes), None)
+    }
+
+    /// Takes the base of a newer generation, and replays own changes on it that it lacks.
+    pub(crate) fn adopt(
+        &mut self,
+        generation: Generation,
+        changes: &[Vec<u8>],
+        included: &BTreeMap<Actor, u64>,
+    ) -> Result<Record, Refusal> {
+        if self.actor.side() == Some(Side::Hub) && self.former.is_empty() {
+            return Err(Refusal::NotTheHub);
+        }
+        if generation.number.saturating_sub(self.document.generation.number) > GENERATIONS_AHEAD_MAX {
+            return Err(Refusal::Base("its number is too far ahead"));
+        }
+        let base = base::read(generation, changes)?;
+        let own: Vec<_> = self.former.iter().copied().chain([self.actor]).collect();
+        let replay = base::plan(&self.document, &base, &own, included)?;
+        let mut number = self.number.max(included.get(&self.actor).copied().unwrap_or(0));
+        let document = replay
+            .onto(base, self.actor, &mut number)
+            .map_err(|_| Refusal::Base("nothing can be replayed on it"))?;
+        self.document = document;
+        self.number = number;
+        self.included.clone_from(included);
+        Ok(self.begun())
+    }
+
+    /// Whether all that is here is durable.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.pending.iter().all(|(_, changes)| changes.as_ref().is_some_and(Vec::is_empty))
+    }
+
+    /// Durable changes that are not in what `have` leads to; `None` before a new generation is durable.
+    pub(crate) fn durable_since(&self, have: &[ChangeHash]) -> Option<Vec<automerge::Change>> {
+        let mut pending = Vec::new();
+        for (_, changes) in &self.pending {
+            pending.extend(changes.as_ref()?);
+        }
+        let mut changes = self.document.am.get_changes(have);
+        changes.retain(|change| !pending.contains(&change.hash()));
+        Some(changes)
+    }
+
+    /// Which changes it holds, by the last ones. They name a state: two twins with the same generation and heads are equal.
+    #[must_use]
+    pub fn heads(&self) -> Vec<[u8; 32]> {
+        self.document.am.get_heads().into_iter().map(|hash| hash.0).collect()
+    }
+
+    /// Its generation.
+    #[must_use]
+    pub const fn generation(&self) -> Generation {
+        self.document.generation
+    }
+
+    /// Who it writes as.
+    #[must_use]
+    pub const fn actor(&self) -> Actor {
+        self.actor
+    }
+
+    /// Changes in this generation.
+    #[must_use]
+    pub const fn changes(&self) -> usize {
+        self.document.changes
+    }
+
+    /// Own changes that no peer has confirmed.
+    #[must_use]
+    pub const fn unconfirmed(&self) -> u64 {
+        self.unconfirmed
+    }
+
+    /// Leaves and bytes, as [`KEYS_MAX`] and [`DOCUMENT_BYTES_MAX`] count them.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        size(&self.document.am)
+    }
+
+    /// A section as JSON. A counter is `{"$counter": n}`, a set `{"$set": […]}`, a text that merges `{"$text": "…"}`.
+    #[must_use]
+    pub fn json(&self, section: Section) -> Json {
+        view::section(&self.document, section, None)
+    }
+
+    /// A section as it was at a time, by the clocks of those who wrote; not before the last base.
+    #[must_use]
+    pub fn json_at(&self, section: Section, time_ms: i64) -> Json {
+        view::section(&self.document, section, Some(&history::heads_at(&self.document, time_ms)))
+    }
+
+    /// One leaf, with who wrote it and when.
+    #[must_use]
+    pub fn leaf(&self, section: Section, key: &Key) -> Option<Leaf> {
+        view::leaf(&self.document, section, key)
+    }
+
+    /// All leaves with values that exclude each other. A write resolves them.
+    #[must_use]
+    pub fn conflicts(&self) -> Vec<Conflict> {
+        view::conflicts(&self.document)
+    }
+
+    /// What is desired and not reported so.
+    #[must_use]
+    pub fn delta(&self) -> Vec<Difference> {
+        view::delta(&self.document)
+    }
+
+    /// What was done since `heads`, in this generation; all of it if they are none of it.
+    ///
+    /// # Errors
+    /// automerge fails.
+    pub fn history(&self, heads: &[[u8; 32]]) -> Result<Vec<Step>, EditError> {
+        let heads: Vec<_> =
+            heads.iter().copied().map(ChangeHash).filter(|head| self.document.knows(head)).collect();
+        Ok(history::since(&self.document, &heads)?)
+    }
+}

@@ -1,0 +1,155 @@
+//! Values of leaves: what JSON becomes in the document, and back.
+//!
+//! Lists and empty objects are one scalar each, their JSON as bytes: of two lists that were written at once both stand, as
+//! a conflict, and neither is mixed with the other.
+
+use automerge::ScalarValue;
+use serde_json::Value as Json;
+
+use crate::limits::{DEPTH_MAX, TEXT_BYTES_MAX};
+
+/// What is wrong with a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// Beyond 64 bits.
+    #[error("the number {0} is no signed whole number of 64 bits and no double")]
+    Number(String),
+    /// Too long.
+    #[error("a value has {found} bytes; allowed are {TEXT_BYTES_MAX}")]
+    TooLong {
+        /// Its length.
+        found: usize,
+    },
+    /// Lists within lists.
+    #[error("a list is more than {DEPTH_MAX} deep")]
+    TooDeep,
+    /// Only what is absent is null.
+    #[error("null is no value of a leaf; delete it instead")]
+    Null,
+    /// An object is no leaf.
+    #[error("an object with members is no value of one leaf; write its members")]
+    Object,
+    /// Elements of sets are compared, which lists and doubles are bad at.
+    #[error("an element of a set is a text, a whole number or a boolean, not {0}")]
+    Element(String),
+}
+
+/// The scalar of a leaf's value.
+pub(crate) fn scalar(value: &Json) -> Result<ScalarValue, ValueError> {
+    match value {
+        Json::Null => Err(ValueError::Null),
+        Json::Bool(value) => Ok(ScalarValue::Boolean(*value)),
+        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => Ok(ScalarValue::Int(whole)),
+            (None, Some(float)) if number.is_f64() && float.is_finite() => Ok(ScalarValue::F64(float)),
+            _ => Err(ValueError::Number(number.to_string())),
+        },
+        Json::String(text) if text.len() > TEXT_BYTES_MAX => Err(ValueError::TooLong { found: text.len() }),
+        Json::String(text) => Ok(ScalarValue::Str(text.as_str().into())),
+        Json::Object(members) if !members.is_empty() => Err(ValueError::Object),
+        Json::Array(_) | Json::Object(_) => {
+            if !shallow(value, DEPTH_MAX) {
+                return Err(ValueError::TooDeep);
+            }
+            let bytes = canonical(value).into_bytes();
+            if bytes.len() > TEXT_BYTES_MAX {
+                return Err(ValueError::TooLong { found: bytes.len() });
+            }
+            Ok(ScalarValue::Bytes(bytes))
+        }
+    }
+}
+
+/// JSON with sorted members, whatever order this build's maps keep: the same value has the same bytes at both ends.
+fn canonical(value: &Json) -> String {
+    match value {
+        Json::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        Json::Object(members) => {
+            let mut sorted: Vec<_> = members.iter().collect();
+            sorted.sort_unstable_by_key(|(name, _)| *name);
+            let each = sorted
+                .into_iter()
+                .map(|(name, item)| format!("{}:{}", Json::String(name.clone()), canonical(item)));
+            format!("{{{}}}", each.collect::<Vec<_>>().join(","))
+        }
+        scalar => scalar.to_string(),
+    }
+}
+
+fn shallow(value: &Json, depth: usize) -> bool {
+    let Some(left) = depth.checked_sub(1) else { return false };
+    match value {
+        Json::Array(items) => items.iter().all(|item| shallow(item, left)),
+        Json::Object(members) => members.values().all(|item| shallow(item, left)),
+        _ => true,
+    }
+}
+
+/// The JSON of a leaf's scalar; `None` for what no leaf holds.
+pub(crate) fn json(scalar: &ScalarValue) -> Option<Json> {
+    match scalar {
+        ScalarValue::Boolean(value) => Some(Json::Bool(*value)),
+        ScalarValue::Int(value) => Some(Json::from(*value)),
+        ScalarValue::F64(value) => serde_json::Number::from_f64(*value).map(Json::Number),
+        ScalarValue::Str(text) => Some(Json::String(text.to_string())),
+        ScalarValue::Bytes(bytes) => serde_json::from_slice(bytes).ok(),
+        _ => None,
+    }
+}
+
+/// Whether a scalar from elsewhere is one that [`scalar`] makes.
+pub(crate) fn is_leaf(value: &ScalarValue) -> bool {
+    if let ScalarValue::Bytes(bytes) = value
+        && bytes.len() > TEXT_BYTES_MAX
+    {
+        return false;
+    }
+    json(value).is_some_and(|json| scalar(&json).is_ok_and(|again| again == *value))
+}
+
+/// An element of a set, as it stands in a flat key.
+pub(crate) fn element(value: &Json) -> Result<Json, ValueError> {
+    match value {
+        Json::String(_) | Json::Bool(_) => Ok(value.clone()),
+        Json::Number(number) if number.as_i64().is_some() => Ok(value.clone()),
+        other => Err(ValueError::Element(other.to_string().chars().take(40).collect())),
+    }
+}
+
+pub(crate) fn read_element(text: &str) -> Option<Json> {
+    let value: Json = serde_json::from_str(text).ok()?;
+    (element(&value).is_ok() && canonical(&value) == text).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json as j;
+
+    use super::*;
+
+    #[test]
+    fn values_come_back_and_others_are_refused() {
+        for value in [j!(true), j!(-5), j!(1.5), j!(1.0), j!("é"), j!([1, [2, {"a": null}]]), j!([]), j!({})]
+        {
+            let scalar = scalar(&value).unwrap();
+            assert!(is_leaf(&scalar));
+            assert_eq!(json(&scalar), Some(value));
+        }
+        assert_eq!(scalar(&j!(null)), Err(ValueError::Null));
+        assert_eq!(scalar(&j!(u64::MAX)), Err(ValueError::Number(u64::MAX.to_string())));
+        assert_eq!(scalar(&j!({"a": 1})), Err(ValueError::Object));
+        let deep = (0..20).fold(j!(1), |inner, _| j!([inner]));
+        assert_eq!(scalar(&deep), Err(ValueError::TooDeep));
+        for odd in [
+            ScalarValue::Null,
+            ScalarValue::Uint(1),
+            ScalarValue::F64(f64::NAN),
+            ScalarValue::Bytes(b"[1, 2]".to_vec()),
+            ScalarValue::Bytes(b"{\"a\":1}".to_vec()),
+            ScalarValue::Bytes(b"[{\"b\":1,\"a\":1}]".to_vec()),
+            ScalarValue::Bytes(b"[".to_vec()),
+        ] {
+            assert!(!is_leaf(&odd), "{odd:?}");
+        }
+    }
+}

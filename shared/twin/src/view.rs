@@ -1,0 +1,188 @@
+//! What a twin says: a section as JSON, one leaf, conflicts, and what is wanted and not yet so.
+
+use std::collections::BTreeMap;
+
+use automerge::ChangeHash;
+use serde_json::{Map, Value as Json, json};
+
+use crate::document::{Document, Held, Origin};
+use crate::key::{Key, Part};
+use crate::section::Section;
+
+/// A leaf with who wrote it last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leaf {
+    /// Its value, as it stands in the section's JSON.
+    pub value: Json,
+    /// Who wrote it and when. A counter has none that was added up when history was cut off.
+    pub origin: Option<Origin>,
+}
+
+/// A leaf with values that exclude each other, each as its writer left it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conflict {
+    /// Where.
+    pub section: Section,
+    /// Which leaf.
+    pub key: Key,
+    /// The values, the shown one first.
+    pub values: Vec<Leaf>,
+}
+
+/// A leaf of `desired` that `reported` does not have so.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// Which leaf.
+    pub key: Key,
+    /// What is wanted.
+    pub desired: Json,
+    /// What is; null if nothing is reported.
+    pub reported: Json,
+    /// The newer of the two writes, in milliseconds since 1970.
+    pub since_ms: Option<i64>,
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    // The shown one last.
+    plain: Vec<Leaf>,
+    count: Option<Leaf>,
+    set: Option<Leaf>,
+}
+
+impl Gathered {
+    /// All values of kinds that exclude each other, the shown one first.
+    fn values(self) -> Vec<Leaf> {
+        self.plain.into_iter().rev().chain(self.count).chain(self.set).collect()
+    }
+}
+
+fn newer(a: Option<Origin>, b: Option<Origin>) -> Option<Origin> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if (a.time_ms, a.actor) >= (b.time_ms, b.actor) { a } else { b }),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Values by path. Equal values that were written at once exclude nothing, and count as one.
+fn gather(
+    document: &Document,
+    section: Section,
+    heads: Option<&[ChangeHash]>,
+    origins: bool,
+) -> BTreeMap<Key, Gathered> {
+    let mut all: BTreeMap<Key, Gathered> = BTreeMap::new();
+    for (flat, key, part, _) in document.parts(section, heads) {
+        let here = all.entry(key).or_default();
+        for (held, id) in document.held(section, &flat, heads) {
+            let origin = if origins { document.origin(section, &flat, &id) } else { None };
+            match (held, &part) {
+                (Held::Leaf(value), Part::Leaf) => plain(here, Leaf { value, origin }),
+                (Held::Text(text), Part::Leaf) => {
+                    plain(here, Leaf { value: json!({ "$text": text }), origin });
+                }
+                (Held::Count(count), _) => {
+                    let sum = here.count.take();
+                    let before =
+                        sum.as_ref().and_then(|leaf| leaf.value.get("$counter")).and_then(Json::as_i64);
+                    let value = json!({ "$counter": before.unwrap_or(0).wrapping_add(count) });
+                    let origin = newer(sum.and_then(|leaf| leaf.origin), origin);
+                    here.count = Some(Leaf { value, origin });
+                }
+                (Held::Leaf(_), part) => element(here, part, origin),
+                (Held::Text(_), _) => {}
+            }
+        }
+    }
+    all
+}
+
+fn plain(here: &mut Gathered, leaf: Leaf) {
+    here.plain.retain(|other| other.value != leaf.value);
+    here.plain.push(leaf);
+}
+
+fn element(here: &mut Gathered, part: &Part, origin: Option<Origin>) {
+    let mut set = here.set.take().unwrap_or(Leaf { value: json!({ "$set": [] }), origin: None });
+    if let (Part::Element(element), Some(Json::Array(elements))) = (part, set.value.get_mut("$set"))
+        && elements.last() != Some(element)
+    {
+        elements.push(element.clone());
+    }
+    set.origin = newer(set.origin, origin);
+    here.set = Some(set);
+}
+
+/// A section as JSON. Of a leaf and leaves below it, which two ends made at once, the ones below are shown.
+pub(crate) fn section(document: &Document, section: Section, heads: Option<&[ChangeHash]>) -> Json {
+    let mut root = Map::new();
+    for (key, gathered) in gather(document, section, heads, false) {
+        let names: Vec<_> = key.names().collect();
+        if let (Some(leaf), Some((last, above))) = (gathered.values().into_iter().next(), names.split_last())
+        {
+            insert(&mut root, above, last, leaf.value);
+        }
+    }
+    Json::Object(root)
+}
+
+/// Keys come sorted, so that a leaf comes before what is below it.
+fn insert(root: &mut Map<String, Json>, above: &[String], last: &str, value: Json) {
+    let mut here = root;
+    for name in above {
+        let next = here.entry(name.clone()).or_insert_with(|| Json::Object(Map::new()));
+        let is_leaf = match next {
+            Json::Object(members) => members.keys().any(|name| name.starts_with('$')) && members.len() == 1,
+            _ => true,
+        };
+        if is_leaf {
+            *next = Json::Object(Map::new());
+        }
+        let Json::Object(members) = next else { return };
+        here = members;
+    }
+    here.insert(last.to_owned(), value);
+}
+
+/// One leaf with its origin.
+pub(crate) fn leaf(document: &Document, section: Section, key: &Key) -> Option<Leaf> {
+    gather(document, section, None, true).remove(key)?.values().into_iter().next()
+}
+
+/// All leaves of all sections with several values.
+pub(crate) fn conflicts(document: &Document) -> Vec<Conflict> {
+    let mut found = Vec::new();
+    for section in Section::ALL {
+        let all = gather(document, section, None, true);
+        let hidden: Vec<Key> = all
+            .keys()
+            .filter(|key| all.keys().any(|other| other.above().any(|above| above == key.as_str())))
+            .cloned()
+            .collect();
+        for (key, gathered) in all {
+            let values = gathered.values();
+            if values.len() > 1 || hidden.contains(&key) {
+                found.push(Conflict { section, key, values });
+            }
+        }
+    }
+    found
+}
+
+/// What is wanted and not so.
+pub(crate) fn delta(document: &Document) -> Vec<Difference> {
+    let mut reported = gather(document, Section::Reported, None, true);
+    let desired = gather(document, Section::Desired, None, true);
+    let mut found = Vec::new();
+    for (key, wanted) in desired {
+        let Some(wanted) = wanted.values().into_iter().next() else { continue };
+        let is = reported.remove(&key).and_then(|is| is.values().into_iter().next());
+        if is.as_ref().is_some_and(|is| is.value == wanted.value) {
+            continue;
+        }
+        let (value, origin) = is.map_or((Json::Null, None), |leaf| (leaf.value, leaf.origin));
+        let since_ms = newer(wanted.origin, origin).map(|origin| origin.time_ms);
+        found.push(Difference { key, desired: wanted.value, reported: value, since_ms });
+    }
+    found
+}

@@ -7,7 +7,7 @@ use tideline_protocol::value::{Quality, Value};
 
 use crate::Profile;
 use crate::allowed::check_kind;
-use crate::conversion::{BadValue, Raw, Reason};
+use crate::conversion::{BadValue, EncodeError, Raw, Reason};
 use crate::modbus::Decoded;
 use crate::pattern::matches;
 use crate::point::Place;
@@ -51,6 +51,31 @@ impl Names {
             .ok()
             .filter(|id| self.profile.point(id.as_str()).is_some_and(|point| point.place == Place::Id));
         own.or_else(|| self.other(name))
+    }
+
+    /// The name of a point and what stands under it in a device that has this value. A point that the profile takes unnamed
+    /// has its id as its name.
+    ///
+    /// # Errors
+    /// The profile rules the value out, or there is nothing that means it.
+    pub fn write(&self, id: &PointId, value: &Value) -> Result<(String, Value), EncodeError> {
+        let Some(point) = self.profile.point(id.as_str()) else { return Ok((id.to_string(), value.clone())) };
+        let value = self.profile.check(id.as_str(), value.clone())?;
+        let name = match &point.place {
+            Place::Name(name) => name.clone(),
+            _ => id.to_string(),
+        };
+        if point.conversion.names.is_empty() && matches!(value, Value::Bool(_) | Value::Null) {
+            return Ok((name, value));
+        }
+        let no_raw = |what| EncodeError::NoRaw { point: id.to_string(), value: value.to_string(), what };
+        let raw = match point.conversion.raw(&value, 0, false).map_err(no_raw)? {
+            Raw::Whole(whole) => Value::Int(i64::try_from(whole).map_err(|_| no_raw("it is too large"))?),
+            Raw::Real(real) => Value::Float(real),
+            Raw::Bool(yes) => Value::Bool(yes),
+            Raw::Text(text) => Value::Text(text.into()),
+        };
+        Ok((name, raw))
     }
 
     /// What a value under a name says. None when the profile leaves it out.

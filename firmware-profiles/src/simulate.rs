@@ -1,7 +1,8 @@
 //! Simulated devices: values that move as the profile says, and registers that have them.
 //!
 //! A seed gives the same device again. Nothing here listens anywhere: a server asks [`registers::Registers`], and a
-//! publisher takes [`Device::values`] to [`crate::json::Mapping::messages`] or [`crate::nmea::Mapping::lines`].
+//! publisher takes [`Device::values`] to [`crate::json::Mapping::messages`], [`crate::nmea::Mapping::lines`] or
+//! [`crate::names::Names::write`]. A device whose profile names no point and takes any has a few that nobody named.
 
 pub mod pdu;
 pub mod registers;
@@ -14,6 +15,7 @@ use tideline_protocol::value::{Value, ValueKind};
 use crate::allowed::{Allowed, Whose};
 use crate::conversion::NO_BIT;
 use crate::encoding::Encoding;
+use crate::pattern::matches;
 use crate::point::{Place, Point};
 use crate::{Profile, RejectedValue};
 
@@ -29,6 +31,20 @@ const SPAN_MAX: f64 = 1e6;
 const TEXT: &str = "simulated";
 /// What a text is that tells the firmware.
 const VERSION: &str = "1.0.0";
+/// What a device measures whose profile names no point and takes any: each with its span, or with its words.
+const OTHERS: [(&str, Other); 3] = [
+    ("temperature", Other::Number(19.0, 24.0)),
+    ("running", Other::Truth),
+    ("mode", Other::Words(&["auto", "hand", "off"])),
+];
+
+/// What a point is that no profile names.
+#[derive(Debug, Clone, Copy)]
+enum Other {
+    Number(f64, f64),
+    Truth,
+    Words(&'static [&'static str]),
+}
 
 /// A device of a family.
 #[derive(Debug, Clone)]
@@ -54,7 +70,10 @@ impl Device {
             };
             Some((PointId::parse(id).ok()?, value))
         });
-        let values = first.collect();
+        let mut values: BTreeMap<PointId, Value> = first.collect();
+        if values.is_empty() {
+            values.extend(others(profile).map(|(id, other)| (id, other.moved(None, &mut random))));
+        }
         Self { profile: profile.clone(), random, values, written: BTreeSet::new() }
     }
 
@@ -72,6 +91,11 @@ impl Device {
 
     /// Lets some time go by.
     pub fn step(&mut self) {
+        for (id, other) in others(&self.profile) {
+            if let Some(value) = self.values.get_mut(&id) {
+                *value = other.moved(Some(value), &mut self.random);
+            }
+        }
         for (id, value) in &mut self.values {
             let Some(point) = self.profile.point(id.as_str()).filter(|_| !self.written.contains(id)) else {
                 continue;
@@ -91,6 +115,40 @@ impl Device {
         self.values.insert(id.clone(), value);
         self.written.insert(id.clone());
         Ok(())
+    }
+}
+
+/// What a device measures that its profile takes and does not name.
+fn others(profile: &Profile) -> impl Iterator<Item = (PointId, Other)> {
+    let taken = |id: &str| {
+        let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, id));
+        profile.point(id).is_none()
+            && profile.others().is_some_and(|others| any(&others.take) && !any(&others.except))
+    };
+    OTHERS
+        .into_iter()
+        .filter(move |(id, _)| taken(id))
+        .filter_map(|(id, other)| Some((PointId::parse(id).ok()?, other)))
+}
+
+impl Other {
+    fn moved(self, last: Option<&Value>, random: &mut Random) -> Value {
+        let changes = last.is_none() || random.below(STATE_STEPS) == 0;
+        match (self, last) {
+            (Self::Number(low, high), last) => {
+                let last = if let Some(Value::Float(last)) = last { *last } else { f64::midpoint(low, high) };
+                let next = last + (high - low) * STEP * (2.0 * random.unit() - 1.0);
+                Value::Float(decimals(next.clamp(low, high), 0.01))
+            }
+            (_, Some(last)) if !changes => last.clone(),
+            (Self::Truth, Some(Value::Bool(yes))) => Value::Bool(!yes),
+            (Self::Truth, _) => Value::Bool(random.below(2) == 0),
+            (Self::Words(words), _) => {
+                let at = random.below(u64::try_from(words.len()).unwrap_or(1));
+                let word = words.get(usize::try_from(at).unwrap_or(0)).copied();
+                Value::Text(word.unwrap_or(TEXT).into())
+            }
+        }
     }
 }
 

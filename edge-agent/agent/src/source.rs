@@ -19,7 +19,7 @@ pub mod readings;
 pub mod replay;
 pub mod rows;
 pub mod serial;
-pub(crate) mod sheets;
+pub mod sheets;
 pub(crate) mod sources;
 pub mod sparkplug;
 pub mod statistics;

@@ -61,6 +61,8 @@ struct Topic {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mapping {
     profile: Profile,
+    /// What topics begin with.
+    root: String,
     /// By topic, in which `{device}` stands for the device.
     topics: BTreeMap<String, Topic>,
 }
@@ -93,7 +95,7 @@ impl Mapping {
             let Ok(Place::Message { topic, pointer }) = place(&time.address, root) else { continue };
             topics.entry(topic).or_default().times.push((pointer, time.unit));
         }
-        Ok(Self { profile: profile.clone(), topics })
+        Ok(Self { profile: profile.clone(), root: root.to_owned(), topics })
     }
 
     /// The profile that it is of.
@@ -200,7 +202,8 @@ impl Mapping {
         }
     }
 
-    /// The messages of a device that has these values: topic and payload.
+    /// The messages of a device that has these values: topic and payload. Values that no point names stand under their ids
+    /// in the message of the root.
     ///
     /// # Errors
     /// A value that the profile rules out, or which nothing means.
@@ -216,6 +219,12 @@ impl Mapping {
             for (id, pointer) in &topic.points {
                 let Some(value) = values.get(id) else { continue };
                 put(&mut whole, pointer.as_ref(), encode(&self.profile, id.as_str(), value)?);
+            }
+            let unnamed = |id: &PointId| self.profile.point(id.as_str()).is_none();
+            if self.profile.others().is_some() && *pattern == self.root {
+                for (id, value) in values.iter().filter(|(id, _)| unnamed(id)) {
+                    put(&mut whole, Pointer::parse(&format!("/{id}")).ok().as_ref(), json_of(value));
+                }
             }
             if whole.is_null() {
                 continue;
@@ -274,6 +283,17 @@ fn encode(profile: &Profile, id: &str, value: &Value) -> Result<Json, EncodeErro
         Raw::Bool(yes) => Json::Bool(yes),
         Raw::Text(text) => text.parse().map_or(Json::String(text), Json::Bool),
     })
+}
+
+/// A value as it is, of a point that no profile knows.
+fn json_of(value: &Value) -> Json {
+    match value {
+        Value::Null => Json::Null,
+        Value::Bool(yes) => Json::Bool(*yes),
+        Value::Int(whole) => Json::from(*whole),
+        Value::Float(real) => Json::from(*real),
+        Value::Text(text) => Json::from(text.as_ref()),
+    }
 }
 
 /// The device in a topic; nothing where the pattern names none.

@@ -1,4 +1,9 @@
-//! Simulated devices on the network: a server of Modbus TCP, a publisher of MQTT, lines of NMEA over TCP.
+//! Simulated devices on the network: servers of Modbus TCP and CoAP, publishers of MQTT and Sparkplug, one that posts over
+//! HTTP, lines of NMEA over TCP.
+
+pub mod coap;
+mod http;
+mod sparkplug;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,13 +34,19 @@ const MESSAGES_MAX: usize = 256;
 /// How a device is simulated.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Where a device of Modbus or NMEA listens
+    /// Where a device of Modbus, NMEA or CoAP listens
     #[arg(long, default_value = "127.0.0.1:5020")]
     pub listen: SocketAddr,
-    /// host:port of the broker that a device of MQTT publishes to
+    /// host:port of the broker that a device of MQTT or a node of Sparkplug publishes to
     #[arg(long, default_value = "127.0.0.1:1883")]
     pub broker: String,
-    /// The name that a device of MQTT has in its topics
+    /// http://host:port that a device of HTTP posts to
+    #[arg(long, default_value = "http://127.0.0.1:8091")]
+    pub to: String,
+    /// What it shows there
+    #[arg(long)]
+    pub token: Option<String>,
+    /// The name that a device of MQTT or HTTP has in its topics or paths; of Sparkplug node, group/node or group/node/device
     #[arg(long, default_value = "simulated-1")]
     pub device: String,
     /// How often values move, in ms
@@ -65,9 +76,12 @@ pub async fn run(profile: &Profile, options: Options) -> anyhow::Result<()> {
         match profile.protocol() {
             Protocol::Modbus(_) | Protocol::SunSpec(_) => modbus(device, &options).await,
             Protocol::Mqtt(_) => mqtt(device, &options).await,
+            Protocol::Sparkplug(_) => sparkplug::run(device, &options).await,
+            Protocol::Coap(_) => coap::run(device, &options).await,
+            Protocol::Http(_) => http::run(device, &options).await,
             Protocol::Nmea(_) => lines(device, &options).await,
             other => anyhow::bail!(
-                "a device of {} cannot be simulated; allowed are modbus, sunspec, mqtt, nmea",
+                "a device of {} cannot be simulated; allowed are modbus, sunspec, mqtt, sparkplug, coap, http, nmea",
                 other.as_str()
             ),
         }
@@ -80,6 +94,12 @@ pub async fn run(profile: &Profile, options: Options) -> anyhow::Result<()> {
 
 async fn bind(options: &Options) -> anyhow::Result<TcpListener> {
     TcpListener::bind(options.listen).await.with_context(|| format!("listen at {}", options.listen))
+}
+
+/// The broker's host and port.
+fn broker(options: &Options) -> anyhow::Result<(&str, u16)> {
+    let parts = options.broker.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    parts.context("--broker: must be host:port")
 }
 
 /// The first tick is an interval away: until then the device is as it was made.
@@ -178,8 +198,7 @@ async fn lines(mut device: Device, options: &Options) -> anyhow::Result<()> {
 
 async fn mqtt(mut device: Device, options: &Options) -> anyhow::Result<()> {
     let mapping = json::Mapping::of(device.profile())?;
-    let (host, port) = options.broker.rsplit_once(':').context("--broker: must be host:port")?;
-    let port: u16 = port.parse().context("--broker: must be host:port")?;
+    let (host, port) = broker(options)?;
     let mut settings = MqttOptions::new(format!("tideline-simulate-{}", options.device), host, port);
     settings.set_keep_alive(Duration::from_secs(15));
     let (client, mut connection) = AsyncClient::new(settings, MESSAGES_MAX);

@@ -4,7 +4,8 @@
 //! encrypted: DTLS is not spoken.
 
 mod cbor;
-mod peer;
+pub(crate) mod message;
+pub mod peer;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

@@ -9,17 +9,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet, RequestType, ResponseType};
 
+pub use super::message::DATAGRAM_BYTES_MAX;
+use super::message::{Seen, add_block, block, empty, number, observe_number};
+
 /// Longest body of a resource, all blocks together.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
-/// Longest datagram that is taken.
-pub const DATAGRAM_BYTES_MAX: usize = 1500;
 /// RFC 7252, 4.8: the first wait for an acknowledgement is up to half as long again.
 const ACK_TIMEOUT_NS: u64 = 2_000_000_000;
 const RETRANSMIT_MAX: u32 = 4;
 /// Longest wait for an answer that was promised with an empty acknowledgement.
 const ANSWER_NS: u64 = 60_000_000_000;
-/// RFC 7252, 4.8.2: how long a message may come twice.
-const LIFETIME_NS: u64 = 247_000_000_000;
 /// Most messages that are remembered to be known when they come twice.
 const SEEN_MAX: usize = 256;
 /// Most resources that are observed.
@@ -30,8 +29,6 @@ const NEWER_NS: u64 = 128_000_000_000;
 const MAX_AGE_S: u32 = 60;
 /// Most seconds that an answer is believed to be fresh for.
 const MAX_AGE_MAX_S: u32 = 86_400;
-/// The size of blocks that is asked for: 1024 bytes are 6.
-const BLOCK_SIZE: u8 = 6;
 /// Longest token (RFC 7252, 3).
 const TOKEN_BYTES: usize = 8;
 
@@ -106,8 +103,8 @@ pub struct Peer {
     token: u64,
     request: Option<Request>,
     observed: BTreeMap<Vec<u8>, Observed>,
-    // Confirmable and other messages that have come: id and when.
-    seen: VecDeque<(u16, u64)>,
+    // Confirmable and other messages that have come, by their ids.
+    seen: Seen<u16, ()>,
     out: VecDeque<Vec<u8>>,
     answers: VecDeque<Answer>,
 }
@@ -122,7 +119,7 @@ impl Peer {
             token: entropy,
             request: None,
             observed: BTreeMap::new(),
-            seen: VecDeque::new(),
+            seen: Seen::new(SEEN_MAX),
             out: VecDeque::new(),
             answers: VecDeque::new(),
         }
@@ -314,14 +311,14 @@ impl Peer {
     }
 
     fn finish(&mut self, path: String, packet: &Packet, bytes: Vec<u8>, is_observed: bool) {
-        let whole = |option| packet.get_first_option(option).map(|bytes| uint(bytes));
-        let max_age_s = whole(CoapOption::MaxAge).unwrap_or(MAX_AGE_S).min(MAX_AGE_MAX_S);
+        let max_age_s = number(packet, CoapOption::MaxAge).unwrap_or(MAX_AGE_S).min(MAX_AGE_MAX_S);
         let outcome = match &packet.header.code {
             MessageClass::Response(ResponseType::Content) if bytes.len() > BODY_BYTES_MAX => {
                 Err(Trouble::Garbled(format!("it is longer than {BODY_BYTES_MAX} bytes")))
             }
             MessageClass::Response(ResponseType::Content) => {
-                let format = whole(CoapOption::ContentFormat).and_then(|format| u16::try_from(format).ok());
+                let format =
+                    number(packet, CoapOption::ContentFormat).and_then(|format| u16::try_from(format).ok());
                 Ok(Body { bytes, format })
             }
             MessageClass::Response(code) => Err(Trouble::Refused(format!("{code:?}"))),
@@ -383,7 +380,7 @@ impl Peer {
             packet.add_option(CoapOption::UriQuery, part.as_bytes().to_vec());
         }
         if let Some((number, size)) = block {
-            packet.add_option(CoapOption::Block2, bytes_of((number << 4) | u32::from(size.min(BLOCK_SIZE))));
+            add_block(&mut packet, (number, false, size));
         }
         // Paths are of profiles and short; one that makes no message is asked for with nothing, and fails as silent.
         let datagram = packet.to_bytes().unwrap_or_default();
@@ -405,51 +402,20 @@ impl Peer {
     }
 
     fn is_new(&mut self, now_ns: u64, id: u16) -> bool {
-        while self.seen.front().is_some_and(|(_, at_ns)| now_ns.saturating_sub(*at_ns) > LIFETIME_NS)
-            || self.seen.len() >= SEEN_MAX
-        {
-            self.seen.pop_front();
-        }
-        let is_new = !self.seen.iter().any(|(seen, _)| *seen == id);
+        let is_new = self.seen.find(now_ns, &id).is_none();
         if is_new {
-            self.seen.push_back((id, now_ns));
+            self.seen.note(now_ns, id, ());
         }
         is_new
     }
 
     fn reply(&mut self, kind: MessageType, id: u16) {
-        let mut packet = Packet::new();
-        packet.header.set_version(1);
-        packet.header.set_type(kind);
-        packet.header.code = MessageClass::Empty;
-        packet.header.message_id = id;
-        self.out.extend(packet.to_bytes().ok());
+        self.out.extend(empty(kind, id).to_bytes().ok());
     }
 }
 
 fn low(word: u64, at: usize) -> u8 {
     word.to_le_bytes().get(at).copied().unwrap_or_default()
-}
-
-/// A number as options have it: big-endian, without leading zeros.
-fn uint(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0, |number: u32, byte| number.wrapping_shl(8) | u32::from(*byte))
-}
-
-fn bytes_of(number: u32) -> Vec<u8> {
-    number.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect()
-}
-
-fn observe_number(packet: &Packet) -> Option<u32> {
-    packet.get_first_option(CoapOption::Observe).map(|bytes| uint(bytes) & 0x00FF_FFFF)
-}
-
-/// Number, whether more follow, and size of a block; none for a whole body.
-fn block(packet: &Packet) -> Option<(u32, bool, u8)> {
-    let value = uint(packet.get_first_option(CoapOption::Block2)?);
-    // 7 is no size of a block over UDP.
-    let size = u8::try_from(value & 7).ok().filter(|size| *size <= BLOCK_SIZE)?;
-    Some((value >> 4, value & 8 != 0, size))
 }
 
 #[cfg(test)]

@@ -144,13 +144,7 @@ impl Payload {
     /// What tells a node to give its births again.
     #[must_use]
     pub fn rebirth(now_ms: u64) -> Self {
-        let metric = Metric {
-            name: Some(REBIRTH.to_owned()),
-            timestamp: Some(now_ms),
-            datatype: Some(11),
-            value: Some(MetricValue::Boolean(true)),
-            ..Metric::default()
-        };
+        let metric = Metric { name: Some(REBIRTH.to_owned()), ..Metric::of(&Value::Bool(true), now_ms) };
         Self { timestamp: Some(now_ms), metrics: vec![metric], seq: None }
     }
 
@@ -196,6 +190,21 @@ pub const fn kind(datatype: u32) -> Option<ValueKind> {
 }
 
 impl Metric {
+    /// One of a value, without a name.
+    #[must_use]
+    pub fn of(value: &Value, now_ms: u64) -> Self {
+        let (datatype, written) = match value {
+            Value::Null => (12, None),
+            Value::Int(whole) => (4, Some(MetricValue::Long(u64::from_le_bytes(whole.to_le_bytes())))),
+            Value::Float(real) => (10, Some(MetricValue::Double(*real))),
+            Value::Bool(yes) => (11, Some(MetricValue::Boolean(*yes))),
+            Value::Text(text) => (12, Some(MetricValue::Text(text.to_string()))),
+        };
+        let is_null = written.is_none().then_some(true);
+        let (timestamp, datatype) = (Some(now_ms), Some(datatype));
+        Self { timestamp, datatype, is_null, value: written, ..Self::default() }
+    }
+
     /// Its value, of this datatype. Null when it says that it has none.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::source::coap::message::{bytes_of, uint};
 
 const SECOND_NS: u64 = 1_000_000_000;
 

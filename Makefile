@@ -31,7 +31,7 @@ WEB_SOURCES := $(shell find $(WEB) \( -name node_modules -o -name dist -o -name 
 # Notices go to stderr, because the stdout of `make demo ARGS=--json` is the demo's alone.
 say = @printf '==> %s\n' "$(1)" >&2
 
-.PHONY: help demo test check lint build web bench scorecard sim fuzz chaos setup tools browser mosquitto prometheus influx clean
+.PHONY: help demo test check lint build web bench scorecard sim fuzz chaos setup tools browser mosquitto prometheus influx converters clean
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -42,7 +42,7 @@ demo: tools $(WEB_DIST) ## Hub and agents on loopback, with an outage and the le
 	@cargo build --workspace --bins
 	@"$(BIN)/cloud-hub" demo $(ARGS)
 
-test: tools mosquitto prometheus influx $(if $(BROWSER_TEST),browser) build ## All tests: Rust, web app, browser
+test: tools mosquitto prometheus influx converters $(if $(BROWSER_TEST),browser) build ## All tests: Rust, web app, browser
 ifeq ($(NEXTEST),yes)
 	$(call say,Rust tests)
 	cargo nextest run --workspace --no-fail-fast
@@ -151,7 +151,7 @@ fuzz: tools $(WEB_DIST) ## Fuzz targets under libFuzzer, on nightly Rust; TIME=6
 			-artifact_prefix="tests/fuzz/crashers/$$target/"; \
 	done
 
-setup: tools mosquitto prometheus influx $(WEB_DEPS) browser ## Installs what a fresh machine lacks, or says how
+setup: tools mosquitto prometheus influx converters $(WEB_DEPS) browser ## Installs what a fresh machine lacks, or says how
 
 tools:
 	@lacks() { printf '%s\n' "$$1" >&2; exit 1; }; \
@@ -196,6 +196,17 @@ influx:
 	{ python3 -m venv "$(INFLUX)" && "$(INFLUX)/bin/pip" install -q --disable-pip-version-check \
 		influxdb-client==1.50.0 prometheus-api-client==0.7.2 duckdb==2.0.0 aiocoap==0.4.17 cbor2==6.3.0 pysparkplug==0.6.1 pysunspec2==1.3.7 \
 		pymodbus==3.16.1 pyserial==3.5; } >&2 || { rm -rf "$(INFLUX)"; lacks 'they cannot be had from PyPI'; }
+
+# The converters of Zigbee2MQTT, 42 MB, in a folder of their own, at the versions and hashes of the lock file.
+CONVERTERS := $(CARGO_TARGET_DIR)/converters
+converters: tools
+	@if cmp -s tests/field/converters/package-lock.json "$(CONVERTERS)/installed"; then exit 0; fi; \
+	echo '==> Installs zigbee-herdsman-converters for the test with it' >&2; \
+	mkdir -p "$(CONVERTERS)" && cp tests/field/converters/{package.json,package-lock.json,.npmrc} "$(CONVERTERS)" && \
+	{ cd "$(CONVERTERS)" && npm ci >/dev/null && cp package-lock.json installed; } || { \
+		rm -rf "$(CONVERTERS)"; \
+		echo '==> zigbee-herdsman-converters cannot be had from npm; the test with it is left out' >&2; \
+	}
 
 # CHROMIUM=/path/to/browser names one that is not on the PATH.
 browser:

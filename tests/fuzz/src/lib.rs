@@ -12,12 +12,19 @@
 )]
 
 mod block;
+#[cfg(feature = "agent")]
+mod coap;
 mod config;
 mod formats;
 mod input;
 pub mod kept;
 pub mod mutate;
+mod profiles;
+#[cfg(feature = "agent")]
+mod push;
 mod session;
+#[cfg(feature = "agent")]
+mod sparkplug;
 mod spool;
 mod streams;
 mod wire;
@@ -26,6 +33,22 @@ use std::io::Write as _;
 use std::sync::{Mutex, Once, PoisonError};
 
 use tideline_protocol::invariants::Invariant;
+
+/// What stands for the agent's own targets where they are not built.
+#[cfg(not(feature = "agent"))]
+mod without {
+    pub fn seeds() -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+
+    pub const fn run(_: &[u8]) {}
+}
+#[cfg(not(feature = "agent"))]
+use without as coap;
+#[cfg(not(feature = "agent"))]
+use without as push;
+#[cfg(not(feature = "agent"))]
+use without as sparkplug;
 
 /// A fuzz target.
 #[derive(Debug, Clone, Copy)]
@@ -41,13 +64,36 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "wire", run: wire::run, seeds: wire::seeds, short_runs: 20_000, bytes_max: 4096 },
     Target { name: "block", run: block::run, seeds: block::seeds, short_runs: 10_000, bytes_max: 4096 },
     Target { name: "session", run: session::run, seeds: session::seeds, short_runs: 4_000, bytes_max: 512 },
     Target { name: "config", run: config::run, seeds: config::seeds, short_runs: 4_000, bytes_max: 4096 },
     Target { name: "formats", run: formats::run, seeds: formats::seeds, short_runs: 20_000, bytes_max: 2048 },
     Target { name: "streams", run: streams::run, seeds: streams::seeds, short_runs: 4_000, bytes_max: 2048 },
+    Target {
+        name: "messages",
+        run: profiles::run_message,
+        seeds: profiles::seeds_of_messages,
+        short_runs: 4_000,
+        bytes_max: 2048,
+    },
+    Target {
+        name: "profile",
+        run: profiles::run_profile,
+        seeds: profiles::seeds_of_profiles,
+        short_runs: 1_000,
+        bytes_max: 16_384,
+    },
+    Target { name: "coap", run: coap::run, seeds: coap::seeds, short_runs: 4_000, bytes_max: 512 },
+    Target {
+        name: "sparkplug",
+        run: sparkplug::run,
+        seeds: sparkplug::seeds,
+        short_runs: 2_000,
+        bytes_max: 512,
+    },
+    Target { name: "push", run: push::run, seeds: push::seeds, short_runs: 10_000, bytes_max: 2048 },
     Target { name: "spool", run: spool::run, seeds: spool::seeds, short_runs: 150, bytes_max: 128 },
 ];
 

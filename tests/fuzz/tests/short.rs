@@ -81,6 +81,31 @@ fn stream_jobs_take_any_definition_state_and_readings_or_refuse_them() {
 }
 
 #[test]
+fn messages_of_devices_are_read_within_what_their_profiles_allow() {
+    short("messages");
+}
+
+#[test]
+fn profiles_are_taken_or_refused_with_a_line() {
+    short("profile");
+}
+
+#[test]
+fn datagrams_of_coap_make_bodies_or_none() {
+    short("coap");
+}
+
+#[test]
+fn nodes_of_sparkplug_may_say_anything_in_any_order() {
+    short("sparkplug");
+}
+
+#[test]
+fn pushed_bodies_are_taken_or_refused() {
+    short("push");
+}
+
+#[test]
 fn a_spool_opens_after_any_damage_and_counts_what_is_gone() {
     short("spool");
 }

@@ -13,10 +13,10 @@
 //! stream that has no room makes the sender wait. A sender that got no answer does not know whether its readings were
 //! taken: what it sends again has the same times, if it says any.
 
-mod body;
+pub mod body;
 mod door;
-mod rights;
-mod sorter;
+pub mod rights;
+pub mod sorter;
 #[cfg(test)]
 mod tests;
 

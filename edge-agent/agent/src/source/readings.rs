@@ -136,6 +136,17 @@ impl Readings {
         self.time_ns
     }
 
+    /// Whose they are.
+    pub fn devices(&self) -> impl Iterator<Item = &DeviceId> {
+        self.rows.iter().map(|(def, _)| &def.device)
+    }
+
+    /// Why some are rejected; the first of them.
+    #[must_use]
+    pub fn reasons(&self) -> &[String] {
+        &self.reasons
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -19,6 +19,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Of a status, with what is wrong.
+    #[must_use]
     pub const fn new(status: StatusCode, text: String) -> Self {
         Self { status, text }
     }
@@ -35,6 +37,9 @@ impl From<FormatError> for Refusal {
 }
 
 /// The whole body, as it was before it was compressed.
+///
+/// # Errors
+/// It is too long, cut off, or compressed in a way that is not known.
 pub async fn whole(request: Request) -> Result<Vec<u8>, Refusal> {
     let encoding = request.headers().get(header::CONTENT_ENCODING).cloned();
     let too_long = |_| {

@@ -28,6 +28,9 @@ pub enum Sender {
 
 impl Rights {
     /// Who sends a request. A page of a browser says where it is from, and has no business here without a token.
+    ///
+    /// # Errors
+    /// It shows none of the tokens, and one is needed.
     pub fn sender(&self, headers: &HeaderMap) -> Result<Sender, Refusal> {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         // InfluxDB's clients say Token.
@@ -50,7 +53,10 @@ impl Rights {
         }
     }
 
-    /// Whether a sender may speak of a device; gives why not.
+    /// Whether a sender may speak of a device.
+    ///
+    /// # Errors
+    /// It may not; says why.
     pub fn may(&self, sender: &Sender, device: &DeviceId) -> Result<(), String> {
         match sender {
             Sender::Any if self.tokens.contains_key(device) => {

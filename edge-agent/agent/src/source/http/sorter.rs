@@ -45,6 +45,7 @@ struct Entry {
 
 impl Sorter {
     /// Of these devices, or of any when there are none.
+    #[must_use]
     pub fn new(devices: &[DeviceConfig], own: DeviceId, defs: &[SeriesDef], rights: Arc<Rights>) -> Self {
         let known = devices.iter().map(|config| {
             let device = Device { id: config.id.clone(), profile: config.family.clone() };
@@ -55,6 +56,9 @@ impl Sorter {
     }
 
     /// Entries of JSON: one, a list, or one a line.
+    ///
+    /// # Errors
+    /// The body is no JSON. What is wrong with an entry is among what the readings reject.
     pub fn json(&self, body: &[u8], sender: &Sender, mut readings: Readings) -> Result<Readings, Refusal> {
         let wrong = |error: serde_json::Error| {
             let text = format!(
@@ -124,6 +128,9 @@ impl Sorter {
     }
 
     /// Lines of line protocol.
+    ///
+    /// # Errors
+    /// The body is none, or has too much in it.
     pub fn lines(
         &self,
         body: &[u8],

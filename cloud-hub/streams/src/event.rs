@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tideline_protocol::model::{DeviceId, PointId, Sample};
 
 use crate::spec::Aggregate;
@@ -74,12 +74,18 @@ pub struct Key {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Output {
     /// The job's name.
+    #[serde(serialize_with = "text")]
     pub job: Arc<str>,
     /// The number of this output within the job: from 1 on, without a hole. The same events give the same
     /// numbers, so a repetition is known by its number.
     pub number: u64,
     /// What it is.
     pub what: What,
+}
+
+/// By hand, as serde's feature for shared texts is on only where something else turns it on.
+fn text<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(text)
 }
 
 /// What may come out.

@@ -217,7 +217,7 @@ fn start_intakes(
 }
 
 /// Resolves, with an error, when stdin has ended.
-fn end_of_stdin() -> anyhow::Result<oneshot::Receiver<()>> {
+pub(crate) fn end_of_stdin() -> anyhow::Result<oneshot::Receiver<()>> {
     let (ended, parent) = oneshot::channel();
     // A thread of its own: the runtime would wait for a read of stdin when it ends.
     std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
@@ -228,7 +228,8 @@ fn end_of_stdin() -> anyhow::Result<oneshot::Receiver<()>> {
     Ok(parent)
 }
 
-async fn ended(parent: Option<oneshot::Receiver<()>>) {
+/// Waits for it; for ever without a parent.
+pub(crate) async fn ended(parent: Option<oneshot::Receiver<()>>) {
     match parent {
         Some(receiver) => {
             let _ended = receiver.await;

@@ -37,6 +37,7 @@ fn options(port: u16, interval_ms: u64) -> Options {
         interval_ms,
         seed: SEED,
         for_s: None,
+        until_stdin_ends: false,
     }
 }
 

@@ -22,6 +22,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, broadcast};
 use tokio::task::JoinSet;
 
+use crate::run::{end_of_stdin, ended};
+
 /// Most connections at once: a simulated device has to do with a few masters.
 const CONNECTIONS_MAX: usize = 64;
 /// Transaction, protocol and length of Modbus TCP, and the unit.
@@ -58,6 +60,9 @@ pub struct Options {
     /// End after this many seconds, not at Ctrl-C
     #[arg(long)]
     pub for_s: Option<u64>,
+    /// End when stdin does
+    #[arg(long, hide = true)]
+    pub until_stdin_ends: bool,
 }
 
 /// Serves a device until it is to end.
@@ -65,10 +70,17 @@ pub struct Options {
 /// # Errors
 /// There is no simulation for its protocol, or its address cannot be taken.
 pub async fn run(profile: &Profile, options: Options) -> anyhow::Result<()> {
+    let parent = if options.until_stdin_ends { Some(end_of_stdin()?) } else { None };
     let end = async {
-        match options.for_s {
-            Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
-            None => drop(tokio::signal::ctrl_c().await),
+        let over = async {
+            match options.for_s {
+                Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                None => drop(tokio::signal::ctrl_c().await),
+            }
+        };
+        tokio::select! {
+            () = over => {}
+            () = ended(parent) => {}
         }
     };
     let device = Device::new(profile, options.seed);

@@ -2,6 +2,7 @@
 
 mod account;
 mod children;
+mod field;
 mod relay;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -26,6 +27,8 @@ use relay::Relay;
 const RECORDING: &str = include_str!("../demo/recording.csv");
 /// Rows a second that a replaying agent reads.
 const REPLAY_ROWS_PER_S: u32 = 1;
+/// The agent that reads the field devices, when there are so many: not the one that is cut off.
+const FIELD_AGENT: u8 = 2;
 /// When the outage begins if the demo has no end, and how long it is if nothing else is said.
 const OUTAGE: Duration = Duration::from_secs(20);
 const START_MAX: Duration = Duration::from_secs(20);
@@ -39,6 +42,8 @@ struct Demo {
     hub: Running,
     relay: Relay,
     agents: Vec<Running>,
+    // Field devices, and what they need.
+    field: Vec<Running>,
 }
 
 /// When demo-1 is cut off.
@@ -202,18 +207,24 @@ async fn start(args: &DemoArgs, folder: Folder, agent_program: &Path) -> Result<
             path
         }
     };
+    let field = field::start(agent_program, &folder.path, || free_tcp(0))?;
+    field.missing.iter().for_each(|missing| errln!("{missing}"));
     let mut agents = Vec::new();
     for number in 1..=args.agents {
         let name = format!("demo-{number}");
         let through = (number == 1).then_some(relay.address);
         let source = if number % 2 == 1 { Source::Host } else { Source::Replay(recording.clone()) };
-        let running = start_agent(&socket, agent_program, &folder.path, &name, through, &source).await?;
+        let mut config = agent_config(&source);
+        if number == args.agents.min(FIELD_AGENT) {
+            config.push_str(&field.config);
+        }
+        let running = start_agent(&socket, agent_program, &folder.path, &name, through, &config).await?;
         agents.push(running);
     }
-    Ok(Demo { folder, socket, hub, relay, agents })
+    Ok(Demo { folder, socket, hub, relay, agents, field: field.running })
 }
 
-/// What an agent reads.
+/// What an agent reads by itself.
 enum Source {
     Host,
     Replay(PathBuf),
@@ -225,7 +236,7 @@ async fn start_agent(
     folder: &Path,
     name: &str,
     through: Option<SocketAddr>,
-    source: &Source,
+    text: &str,
 ) -> Result<Running> {
     let data = agent_dir(folder, name);
     std::fs::create_dir_all(&data)?;
@@ -239,7 +250,7 @@ async fn start_agent(
     )
     .await?;
     let config = data.join("agent.toml");
-    std::fs::write(&config, agent_config(source))?;
+    std::fs::write(&config, text)?;
     let mut run = ["run", UNTIL_STDIN_ENDS, "--data", &dir, "--config", &config.display().to_string()]
         .map(str::to_owned)
         .to_vec();
@@ -345,7 +356,7 @@ async fn watch(args: &DemoArgs, outage: &Outage, demo: &mut Demo, stop: &mut Sto
             errln!("{}", if cut { "demo-1 is cut off" } else { "demo-1 is connected again" });
         }
         revive_hub(demo).await?;
-        demo.agents.iter_mut().try_for_each(revive_agent)?;
+        demo.agents.iter_mut().chain(&mut demo.field).try_for_each(revive_agent)?;
         if let Err(error) = progress(&demo.socket, elapsed, cut).await {
             // The next look finds a hub that has ended; one that runs must answer.
             if demo.hub.check().is_ok() {
@@ -365,7 +376,9 @@ async fn revive_hub(demo: &mut Demo) -> Result<()> {
 
 async fn progress(socket: &HubSocket, elapsed: Duration, cut: bool) -> Result<()> {
     let page: DevicePage = socket.get_as("/api/v1/devices").await?;
-    let parts = page.devices.iter().map(|device| {
+    // What is behind an agent is in its account.
+    let agents = page.devices.iter().filter(|device| device.id == device.agent);
+    let parts = agents.map(|device| {
         // The hub takes a while to notice that a line is dead.
         let state = match device.state {
             _ if cut && device.id == "demo-1" => "cut off",

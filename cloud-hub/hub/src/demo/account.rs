@@ -1,5 +1,5 @@
 //! The demo's final account: what the agents' own stores say, what the hub's ledger says, and what
-//! can be counted by reading every series back. Three sources, so that none vouches for itself.
+//! can be counted by reading every series back, those of devices behind an agent with its own. Three sources, so that none vouches for itself.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use tideline_protocol::model;
 
 use crate::cli::HubSocket;
-use cloud_hub::api::shapes::{Device, Ledger};
+use cloud_hub::api::shapes::{Device, DevicePage, Ledger};
 
 /// Longest wait until what is durable can also be queried.
 const QUERYABLE_MAX: Duration = Duration::from_secs(20);
@@ -153,7 +153,7 @@ async fn count_until(hub: &HubSocket, device: &str, stored: u64) -> Result<u64> 
     let mut counted = 0;
     let settled = async {
         loop {
-            counted = count(hub, device).await?;
+            counted = count_all(hub, device).await?;
             if counted >= stored {
                 return anyhow::Ok(());
             }
@@ -164,6 +164,16 @@ async fn count_until(hub: &HubSocket, device: &str, stored: u64) -> Result<u64> 
         result?;
     }
     Ok(counted)
+}
+
+/// Of an agent and of the devices behind it: they are in its account.
+async fn count_all(hub: &HubSocket, agent: &str) -> Result<u64> {
+    let page: DevicePage = hub.get_as(&format!("/api/v1/devices?agent={agent}&limit=1000")).await?;
+    let mut rows = 0_u64;
+    for device in &page.devices {
+        rows += count(hub, &device.id).await?;
+    }
+    Ok(rows)
 }
 
 async fn count(hub: &HubSocket, device: &str) -> Result<u64> {

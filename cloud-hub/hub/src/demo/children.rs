@@ -22,7 +22,7 @@ pub struct Start {
     pub name: String,
     /// The program.
     pub program: PathBuf,
-    /// Its arguments; one of them must be [`UNTIL_STDIN_ENDS`].
+    /// Its arguments; one of them must be [`UNTIL_STDIN_ENDS`] where it is one of ours.
     pub args: Vec<String>,
     /// Variables on top of the demo's own.
     pub env: Vec<(&'static str, String)>,

@@ -108,7 +108,9 @@ impl Names {
     fn other(&self, name: &str) -> Option<PointId> {
         let others = self.profile.others()?;
         let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, name));
-        if any(&others.take) && !any(&others.except) { other_id(name) } else { None }
+        // What is called as a point and has another name is not that point.
+        let is_free = |id: &PointId| !self.ids.values().any(|known| known == id);
+        if any(&others.take) && !any(&others.except) { other_id(name).filter(is_free) } else { None }
     }
 }
 
@@ -125,7 +127,7 @@ mod tests {
 
     #[test]
     fn names_are_points_and_others_are_taken_where_the_profile_says_so() {
-        let text = "name = \"node\"\n[sparkplug]\n[others]\ntake = [\"Inputs/*\"]\nexcept = [\"*/Raw\"]\n[points]\n\
+        let text = "name = \"node\"\n[sparkplug]\n[others]\ntake = [\"Inputs/*\", \"level\"]\nexcept = [\"*/Raw\"]\n[points]\n\
             level = { unit = \"m\", min = 0, max = 9, address = \"Tank/Level (mm)\", scale = 0.001 }\n";
         let names = Names::of(&Profile::parse("node.toml", text).unwrap());
         let read = |name: &str, value: Value| {
@@ -137,7 +139,9 @@ mod tests {
         assert_eq!(read("Tank/Level (mm)", Value::Int(1500)), good("level", Value::Float(1.5)));
         assert_eq!(read("Inputs/Door 1", Value::Bool(true)), good("Inputs/Door-1", Value::Bool(true)));
         assert_eq!(read("Inputs/Door/Raw", Value::Bool(true)), None);
-        assert_eq!(read("Other", Value::Bool(true)), None);
+        for name in ["Other", "level"] {
+            assert_eq!(read(name, Value::Bool(true)), None);
+        }
         let bad = Some(("level".to_owned(), (Value::Null, Quality::Bad)));
         for value in [Value::Null, Value::Float(f64::NAN), Value::Int(9_001), Value::Text("x".into())] {
             assert_eq!(read("Tank/Level (mm)", value), bad);

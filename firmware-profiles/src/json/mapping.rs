@@ -196,8 +196,15 @@ impl Mapping {
                 continue;
             }
             let Some(id) = other_id(name) else { continue };
+            // What is called as a point and stands elsewhere is not that point.
+            if self.profile.points().any(|(known, _)| known == id.as_str()) {
+                continue;
+            }
             let bad = |reason| BadValue { reason, raw: short(&leaf.to_string()) };
-            let outcome = raw(leaf, ValueKind::Float).and_then(|_| other_value(name, leaf));
+            let outcome = match self.profile.point(id.as_str()) {
+                Some(point) => self.value(&id, point, leaf),
+                None => raw(leaf, ValueKind::Float).and_then(|_| other_value(name, leaf)),
+            };
             message.readings.push(Decoded { point: id, outcome: outcome.map_err(bad) });
         }
     }

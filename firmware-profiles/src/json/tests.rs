@@ -125,11 +125,12 @@ fn a_command_is_a_message() {
 fn what_no_point_names_is_taken_where_the_profile_says_so() {
     let text = "name = \"any\"\n[mqtt]\nroot = \"sensors/{device}\"\ntimes = [{ address = \"#/ts\" }]\n\
         [others]\ntake = [\"*\"]\nexcept = [\"debug/*\"]\npoints_max = 5\n\
-        [points]\nt = { unit = \"Cel\", min = -40, max = 80, address = \"#/t\" }\n";
+        [points]\nt = { unit = \"Cel\", min = -40, max = 80, address = \"#/t\" }\n\
+        u = { unit = \"V\", min = 0, max = 9, address = \"#/deep/u\" }\n";
     let mapping = Mapping::of(&Profile::parse("any.toml", text).unwrap()).unwrap();
     assert_eq!(mapping.topics(None), ["sensors/+"]);
     let payload =
-        br#"{"t":20.5,"ts":1,"humidity":40,"debug":{"heap":1},"door open":true,"list":[{"mode":"x"},null]}"#;
+        br#"{"t":20.5,"u":7,"ts":1,"humidity":40,"debug":{"heap":1},"door open":true,"list":[{"mode":"x"},null]}"#;
     let message = mapping.read("sensors/a", payload).unwrap().unwrap();
     let said = said(&message);
     assert_eq!(said["t"], Ok(Value::Float(20.5)));

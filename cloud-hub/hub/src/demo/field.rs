@@ -71,7 +71,9 @@ pub fn start(agent_program: &Path, folder: &Path, free_port: impl Fn() -> Result
 /// A broker without any memory, on loopback alone.
 fn broker(mosquitto: PathBuf, folder: &Path, port: u16) -> Result<Running> {
     let file = folder.join("mosquitto.conf");
-    fs::write(&file, format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n"))?;
+    // As root it would become another user, and with that forget that it is to end with the demo.
+    let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n");
+    fs::write(&file, text)?;
     let own = ["-c".to_owned(), file.display().to_string()];
     // It does not end with its stdin; where the system can, it is killed with the demo all the same.
     let (program, args) = match program("setpriv") {

@@ -1,26 +1,24 @@
-//! Cutting history off: what a new generation begins with, and what is replayed on it.
+//! Cutting history off: what a new generation begins with.
 //!
 //! A base is made of changes that all build on the genesis of the new generation and on nothing else. The one of the
 //! highest rank holds every leaf as it is shown; the others hold, each, one more value of leaves in conflict, and so the
 //! conflict stands. Beside each leaf the base says who wrote it and when.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use automerge::transaction::{Transactable as _, Transaction};
-use automerge::{ChangeHash, ObjId, ObjType, ReadDoc as _, ScalarValue};
+use automerge::{ObjId, ObjType, ScalarValue};
 
 use crate::EditError;
 use crate::actor::{Actor, Generation};
 use crate::check::{self, decode};
 use crate::chunk;
-use crate::document::{Document, EngineError, Held, Origin, guarded, origin_key, read_message};
-use crate::history::{Deed, FlatStep, flat_steps};
+use crate::document::{Document, EngineError, Held, Origin, origin_key};
 use crate::key::{self, Key, Part};
 use crate::limits::{BASE_CHANGES_MAX, MESSAGE_BYTES_MAX, OPS_PER_BASE_MAX};
 use crate::receive::{Refusal, within};
 use crate::section::{ORIGIN, Section, object};
 use crate::value;
-use crate::write;
 
 const RANK_SHOWN: u8 = 255;
 
@@ -144,156 +142,4 @@ pub(crate) fn read(generation: Generation, changes: &[Vec<u8>]) -> Result<Docume
     }
     within(&document)?;
     Ok(document)
-}
-
-/// Own changes of an older generation that a base lacks, as they are made on it.
-#[derive(Debug, Default)]
-pub(crate) struct Replay {
-    /// Made beside the base: what it holds was written by somebody who did not know of these.
-    beside: Vec<Commit>,
-    /// Made on the base.
-    upon: Vec<Commit>,
-}
-
-#[derive(Debug, Default)]
-struct Commit {
-    time_ms: i64,
-    author: String,
-    steps: Vec<FlatStep>,
-}
-
-/// Plans what becomes of the changes of `own` replicas that `included` does not cover.
-pub(crate) fn plan(
-    old: &Document,
-    base: &Document,
-    own: &[Actor],
-    included: &BTreeMap<Actor, u64>,
-) -> Result<Replay, EngineError> {
-    guarded(|| {
-        let mut replay = Replay::default();
-        let mut built_upon = HashMap::new();
-        for change in old.am.get_changes(&old.base) {
-            let Some(actor) = Actor::of(change.actor_id()).filter(|actor| own.contains(actor)) else {
-                continue;
-            };
-            let Some((number, author)) = change.message().and_then(read_message) else { continue };
-            if number <= included.get(&actor).copied().unwrap_or(0) {
-                continue;
-            }
-            let of = || Commit { time_ms: change.timestamp(), author: author.to_owned(), steps: Vec::new() };
-            let (mut beside, mut upon) = (of(), of());
-            let deps = change.deps().to_vec();
-            for step in flat_steps(old, &change.decode(), change.hash())? {
-                let place = (step.section, step.flat.clone());
-                let has = sees(old, base, &step, &deps);
-                let on_top = has || built_upon.get(&place) == Some(&true);
-                let is_sum = matches!(step.deed, Deed::Add(_));
-                // A removal beside the base takes back what this end put there itself, and leaves what somebody wrote who
-                // did not know of it.
-                let list = if is_sum || on_top { &mut upon } else { &mut beside };
-                list.steps.push(step);
-                built_upon.insert(place, on_top);
-            }
-            replay.beside.push(beside);
-            replay.upon.push(upon);
-        }
-        Ok(replay)
-    })
-}
-
-/// Whether who made a step knew all that the base holds at its place.
-fn sees(old: &Document, base: &Document, step: &FlatStep, deps: &[ChangeHash]) -> bool {
-    let Some((key, part)) = key::read(&step.flat) else { return false };
-    if matches!(part, Part::Count(_)) {
-        return count(base, step.section, &key, None) == count(old, step.section, &key, Some(deps));
-    }
-    let there = base.held(step.section, &step.flat, None);
-    if let Deed::Text { before, .. } = &step.deed {
-        return there
-            .iter()
-            .all(|(held, _)| matches!(held, Held::Text(text) if Some(text) == before.as_ref()));
-    }
-    let known: Vec<_> = old
-        .held(step.section, &step.flat, Some(deps))
-        .iter()
-        .filter_map(|(_, id)| old.origin(step.section, &step.flat, id))
-        .map(|origin| (origin.actor, origin.number))
-        .collect();
-    there.iter().all(|(_, id)| {
-        let origin = base.origin(step.section, &step.flat, id);
-        origin.is_some_and(|origin| known.contains(&(origin.actor, origin.number)))
-    })
-}
-
-fn counts(document: &Document, section: Section, key: &Key, heads: Option<&[ChangeHash]>) -> Vec<String> {
-    let parts = document.parts(section, heads).into_iter();
-    parts
-        .filter(|(_, of, part, _)| of == key && matches!(part, Part::Count(_)))
-        .map(|(flat, ..)| flat)
-        .collect()
-}
-
-fn count(document: &Document, section: Section, key: &Key, heads: Option<&[ChangeHash]>) -> i64 {
-    let flats = counts(document, section, key, heads);
-    let held = flats.iter().flat_map(|flat| document.held(section, flat, heads));
-    held.fold(0, |sum, (held, _)| match held {
-        Held::Count(count) => sum.wrapping_add(count),
-        _ => sum,
-    })
-}
-
-impl Replay {
-    /// The base with the replayed changes, numbered after `number`.
-    pub fn onto(self, base: Document, actor: Actor, number: &mut u64) -> Result<Document, EditError> {
-        let mut document = if self.beside.iter().all(|commit| commit.steps.is_empty()) {
-            base
-        } else {
-            let mut document = Document::new(base.generation)?;
-            for commit in &self.beside {
-                commit.make(&mut document, actor, number)?;
-            }
-            for hash in &base.base {
-                if *hash != base.genesis {
-                    document.apply(base.change(hash)?)?;
-                }
-            }
-            document
-        };
-        for commit in &self.upon {
-            commit.make(&mut document, actor, number)?;
-        }
-        Ok(document)
-    }
-}
-
-impl Commit {
-    fn make(&self, document: &mut Document, actor: Actor, number: &mut u64) -> Result<(), EditError> {
-        let next = number.saturating_add(1);
-        let made = document.commit(actor, (next, self.time_ms, &self.author), |tx| {
-            self.steps.iter().try_for_each(|step| again(tx, actor, step))
-        })?;
-        if made.is_some() {
-            *number = next;
-        }
-        Ok(())
-    }
-}
-
-fn again(tx: &mut Transaction<'_>, actor: Actor, step: &FlatStep) -> Result<(), EditError> {
-    let object = step.section.object();
-    let Some((key, part)) = key::read(&step.flat) else { return Ok(()) };
-    match &step.deed {
-        Deed::Put(scalar) => write::put(tx, &object, &step.flat, scalar.clone())?,
-        Deed::Add(by) => write::add(tx, &object, &key::flat(&key, &Part::Count(actor))?, *by)?,
-        Deed::Text { after, .. } => write::set_text(tx, &object, &step.flat, after)?,
-        Deed::Delete if matches!(part, Part::Count(_)) => {
-            let (from, to) = (format!("{key}~c"), format!("{key}~d"));
-            let flats: Vec<_> = tx.map_range(&object, from..to).map(|item| item.key.to_string()).collect();
-            for flat in flats {
-                tx.delete(&object, flat)?;
-            }
-        }
-        Deed::Delete => write::remove(tx, &object, &step.flat)?,
-    }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! What changes did: steps of leaves, for the history of a twin and for replaying them on another base.
 
-use automerge::legacy::{Key as OpKey, ObjectId, OpType};
+use automerge::legacy::{Key as OpKey, ObjectId, OpId, OpType};
 use automerge::{ChangeHash, ExpandedChange, ObjId, ReadDoc as _, ScalarValue};
 use serde_json::{Value as Json, json};
 
@@ -42,6 +42,8 @@ pub(crate) struct FlatStep {
     pub section: Section,
     pub flat: String,
     pub deed: Deed,
+    /// The operations that it replaced: all that its author saw at the key.
+    pub replaced: Vec<OpId>,
 }
 
 /// What a change of the document did, in order; a text once.
@@ -73,7 +75,8 @@ pub(crate) fn flat_steps(
             }
             OpType::MarkBegin(_) | OpType::MarkEnd(_) => continue,
         };
-        steps.push(FlatStep { section, flat: flat.to_string(), deed });
+        let replaced = op.pred.iter().cloned().collect();
+        steps.push(FlatStep { section, flat: flat.to_string(), deed, replaced });
     }
     Ok(steps)
 }
@@ -93,7 +96,7 @@ fn text_step(
     let (_, flat) = parent(document, &object, hash)?;
     let before = document.am.text_at(&object, &change.deps).ok();
     let after = document.am.text_at(&object, &[hash]).ok()?;
-    Some(FlatStep { section: Section::Notes, flat, deed: Deed::Text { before, after } })
+    Some(FlatStep { section: Section::Notes, flat, deed: Deed::Text { before, after }, replaced: Vec::new() })
 }
 
 fn parent(document: &Document, object: &ObjId, hash: ChangeHash) -> Option<(ObjId, String)> {

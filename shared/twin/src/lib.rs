@@ -17,6 +17,7 @@ pub mod limits;
 mod link;
 mod message;
 mod receive;
+mod replay;
 mod section;
 mod store;
 mod twin;

@@ -20,6 +20,7 @@ use crate::limits::{
     GENERATIONS_AHEAD_MAX, HEADS_MAX, KEYS_MAX, PEERS_MAX, REBASE_AFTER, UNCONFIRMED_MAX,
 };
 use crate::receive::{self, Door, Refusal, Taken};
+use crate::replay::Replay;
 use crate::section::Section;
 use crate::store::{self, LoadError};
 use crate::view::{self, Conflict, Difference, Leaf};
@@ -273,13 +274,14 @@ impl Twin {
         if generation.number.saturating_sub(self.document.generation.number) > GENERATIONS_AHEAD_MAX {
             return Err(Refusal::Base("its number is too far ahead"));
         }
-        let base = base::read(generation, changes)?;
+        let mut document = base::read(generation, changes)?;
         let own: Vec<_> = self.former.iter().copied().chain([self.actor]).collect();
-        let replay = base::plan(&self.document, &base, &own, included)?;
-        let mut number = self.number.max(included.get(&self.actor).copied().unwrap_or(0));
-        let document = replay
-            .onto(base, self.actor, &mut number)
+        let number = self.number.max(included.get(&self.actor).copied().unwrap_or(0));
+        let mut replay = Replay::new(&self.document, self.actor, number);
+        replay
+            .onto(&mut document, &own, included)
             .map_err(|_| Refusal::Base("nothing can be replayed on it"))?;
+        let number = replay.number;
         self.document = document;
         self.number = number;
         self.included.clone_from(included);
@@ -330,6 +332,13 @@ impl Twin {
     #[must_use]
     pub const fn unconfirmed(&self) -> u64 {
         self.unconfirmed
+    }
+
+    /// Whether all that is here is known to be durable at a peer: what is desired has arrived.
+    #[must_use]
+    pub fn is_agreed(&self, peer: &str) -> bool {
+        let shared = self.shared.get(peer).map_or(&[][..], Vec::as_slice);
+        !shared.is_empty() && self.document.am.get_changes_meta(shared).is_empty()
     }
 
     /// Leaves and bytes, as [`KEYS_MAX`] and [`DOCUMENT_BYTES_MAX`] count them.

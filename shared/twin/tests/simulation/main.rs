@@ -1,0 +1,58 @@
+//! A hub and agents that edit one twin over bad lines, are killed, wiped, restored, and rebase: each seed is one history.
+//!
+//! `SEED=` replays one, `SEEDS=` runs as many.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test says what it found"
+)]
+
+mod model;
+mod replica;
+mod world;
+
+use std::panic::catch_unwind;
+
+use world::{Break, World};
+
+const SEEDS: u64 = 60;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn replicas_converge_and_no_confirmed_edit_is_lost() {
+    let seeds = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        eprintln!("SEED={seed}");
+        World::new(seed, Break::Nothing).run().unwrap();
+    }
+}
+
+/// A broken variant has to be found out within as many seeds.
+fn is_found(broken: Break) {
+    std::panic::set_hook(Box::new(|_| {}));
+    let found = (0..60).any(|seed| !matches!(catch_unwind(|| World::new(seed, broken).run()), Ok(Ok(()))));
+    assert!(found, "{broken:?} was not found out");
+}
+
+#[test]
+fn a_wiped_replica_that_keeps_its_actor_is_found() {
+    is_found(Break::ActorKept);
+}
+
+#[test]
+fn a_confirmation_before_what_is_confirmed_is_durable_is_found() {
+    is_found(Break::EarlyConfirm);
+}
+
+#[test]
+fn a_rebase_that_forgets_unconfirmed_changes_is_found() {
+    is_found(Break::ForgetfulBase);
+}

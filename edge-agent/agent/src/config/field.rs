@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use tideline_profiles::Profile;
-use tideline_profiles::form::protocol::Protocol;
+use tideline_profiles::form::protocol::{Parity, Protocol};
 
 use super::sources::Check;
-use super::{DeviceConfig, Families, SourceKind};
+use super::{DeviceConfig, Families, SerialLine, SourceKind};
 use crate::source::coap::address;
 use crate::source::mqtt::line::Broker;
 
@@ -41,6 +41,37 @@ impl Check<'_, '_, '_> {
         }
         let ca_file = (!ca_file.is_empty()).then(|| ca_file.into());
         Some(Broker { url, ca_file, client_id, keeps_session: self.text("session") != "clean" })
+    }
+
+    /// What the line is said to be; nothing and 0 leave it to the profile.
+    pub fn serial(&self) -> SerialLine {
+        let number = |key| Some(self.number(key)).filter(|number| *number > 0);
+        let small = |key| number(key).and_then(|number| u8::try_from(number).ok());
+        SerialLine {
+            baud: number("baud").and_then(|baud| u32::try_from(baud).ok()),
+            data_bits: small("data_bits"),
+            parity: match self.text("parity").as_str() {
+                "none" => Some(Parity::None),
+                "even" => Some(Parity::Even),
+                "odd" => Some(Parity::Odd),
+                _ => None,
+            },
+            stop_bits: small("stop_bits"),
+        }
+    }
+
+    /// host:port, with the usual port where none is given.
+    pub fn tcp_address(&mut self, port: u16) -> String {
+        let address = self.text("address");
+        let given = address.rsplit_once(':').filter(|_| !address.ends_with(']'));
+        match given {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => address,
+            None if !address.is_empty() => format!("{address}:{port}"),
+            _ => {
+                self.problem(&format!("source.address: {address:?} is none; allowed is host or host:port"));
+                address
+            }
+        }
     }
 
     /// The profiles whose devices appear by themselves.

@@ -382,37 +382,6 @@ impl Check<'_, '_, '_> {
         SourceKind::Modbus { line, timeout_ms: Some(self.number("timeout_ms")).filter(|ms| *ms > 0) }
     }
 
-    /// What the line is said to be; nothing and 0 leave it to the profile.
-    fn serial(&self) -> SerialLine {
-        let number = |key| Some(self.number(key)).filter(|number| *number > 0);
-        let small = |key| number(key).and_then(|number| u8::try_from(number).ok());
-        SerialLine {
-            baud: number("baud").and_then(|baud| u32::try_from(baud).ok()),
-            data_bits: small("data_bits"),
-            parity: match self.text("parity").as_str() {
-                "none" => Some(Parity::None),
-                "even" => Some(Parity::Even),
-                "odd" => Some(Parity::Odd),
-                _ => None,
-            },
-            stop_bits: small("stop_bits"),
-        }
-    }
-
-    /// host:port, with the usual port where none is given.
-    fn tcp_address(&mut self, port: u16) -> String {
-        let address = self.text("address");
-        let given = address.rsplit_once(':').filter(|_| !address.ends_with(']'));
-        match given {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => address,
-            None if !address.is_empty() => format!("{address}:{port}"),
-            _ => {
-                self.problem(&format!("source.address: {address:?} is none; allowed is host or host:port"));
-                address
-            }
-        }
-    }
-
     fn path(&mut self, kind: &str) -> PathBuf {
         let path = self.text("path");
         if path.is_empty() {

@@ -2,6 +2,7 @@
 
 mod devices;
 mod field;
+mod opcua;
 mod push;
 mod read;
 mod sources;
@@ -91,7 +92,7 @@ keys! {
     "uplink" "backfill_percent" Kind::Number { min: 1, max: 100 }, "100", "Most of the time that the link may be busy with old readings, for a link that others use too.";
     "uplink" "probe_interval_s" Kind::Number { min: 1, max: 3600 }, "30", "Between two looks whether a better way than that in use works again.";
     "http" "listen" Kind::Text, "127.0.0.1:8090", "Address of the local page; empty = off.";
-    "source" "kind" Kind::Choice(&["host", "replay", "tail", "stdin", "http", "modbus-tcp", "modbus-rtu", "mqtt", "sparkplug", "serial", "coap"]), "", "What to read.";
+    "source" "kind" Kind::Choice(&["host", "replay", "tail", "stdin", "http", "modbus-tcp", "modbus-rtu", "mqtt", "sparkplug", "serial", "coap", "opc-ua"]), "", "What to read.";
     "source" "name" Kind::Text, "", "Name in status and of its position; default: kind and number.";
     "source" "stream" Kind::Text, "default", "Stream that its readings go to.";
     "source" "patience_s" Kind::Number { min: 1, max: 86_400 }, "30", "How long it may give no sign of life while it reads; then it is started again.";
@@ -117,12 +118,20 @@ keys! {
     "source" "data_bits" Kind::Number { min: 0, max: 8 }, "0", "modbus-rtu, serial: bits of a character, 7 or 8; 0 = as the profile says.";
     "source" "parity" Kind::Choice(&["profile", "none", "even", "odd"]), "profile", "modbus-rtu, serial: parity; profile = as the profile says.";
     "source" "stop_bits" Kind::Number { min: 0, max: 2 }, "0", "modbus-rtu, serial: bits that end a character; 0 = as the profile says.";
-    "source" "url" Kind::Text, "", "mqtt, sparkplug: the broker, as mqtt://host:1883 or mqtts://user:password@host:8883.";
+    "source" "url" Kind::Text, "", "mqtt, sparkplug: the broker, as mqtt://host:1883 or mqtts://user:password@host:8883. opc-ua: the server, as opc.tcp://host:4840/path.";
     "source" "ca_file" Kind::Text, "", "mqtt, sparkplug: file (PEM) with the authorities that an mqtts broker's certificate may be of.";
     "source" "client_id" Kind::Text, "", "mqtt, sparkplug: name of the agent's session at the broker; empty = made of the agent's device and the source's name.";
     "source" "session" Kind::Choice(&["keep", "clean"]), "keep", "mqtt: whether the broker keeps messages of QoS 1 while the agent is away.";
     "source" "profiles" Kind::List, "[]", "mqtt, http: profiles whose devices are taken as they appear, without a [[device]] each. sparkplug: the one profile of those; empty = sparkplug-node.";
     "source" "groups" Kind::List, "[]", "sparkplug: groups whose nodes are taken; empty = all.";
+    "source" "security" Kind::Choice(&["encrypt", "sign", "none"]), "encrypt", "opc-ua: whether messages are signed and encrypted, or signed; none = anybody on the way can read and change them.";
+    "source" "policy" Kind::Choice(&["best", "aes256-sha256-rsapss", "aes128-sha256-rsaoaep", "basic256sha256"]), "best", "opc-ua: how they are; best = the first of these that the server offers.";
+    "source" "trust" Kind::Choice(&["listed", "first"]), "listed", "opc-ua: which servers are trusted: those whose certificates are in the folder's trusted/, or the first one that this source meets, too, and no other after it.";
+    "source" "certificates" Kind::Text, "", "opc-ua: folder of certificates, with own/, trusted/ and rejected/; empty = opcua in the data folder. The agent makes its own certificate at the first start.";
+    "source" "user" Kind::Text, "", "opc-ua: as whom the agent logs in; empty = as nobody in particular.";
+    "source" "password" Kind::Text, "", "opc-ua: the user's password.";
+    "source" "password_file" Kind::Text, "", "opc-ua: file with the user's password in place of it.";
+    "source" "clear_password" Kind::Choice(&["refuse", "allow"]), "refuse", "opc-ua: whether a password may be sent with security none, where others can read it.";
     "device" "id" Kind::Text, "", "The device's id at the hub.";
     "device" "source" Kind::Text, "", "Name of the source that reads it.";
     "device" "profile" Kind::Text, "", "What its points are: name of a shipped profile, or path of a profile's folder or file; empty = none.";
@@ -205,6 +214,9 @@ impl Layers {
         let mut config = parse_with(&name, &text, &self.env, &devices::of_files)?;
         if let Some(data_dir) = &self.data_dir {
             config.data_dir.clone_from(data_dir);
+        }
+        for source in &mut config.sources {
+            source.kind.settle(&config.data_dir);
         }
         if let Some(hub) = &self.hub {
             config.hubs = read::hubs(hub).map_err(|what| anyhow::anyhow!("--hub: {what}"))?;

@@ -191,7 +191,11 @@ fn main() -> ExitCode {
     // `level` or `target=level` with commas. A filter with patterns would add half a megabyte of
     // regular expressions to a binary that is to stay small.
     let wanted = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
-    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
+    // What comes of each step of an OPC UA connection is told again by its source, with what can be done about it.
+    let quiet = ["opcua_client", "opcua_core", "opcua_crypto", "opcua_types"];
+    let quiet = quiet.map(|crate_name| (crate_name, tracing_subscriber::filter::LevelFilter::OFF));
+    let usual = || Targets::new().with_default(tracing::Level::INFO).with_targets(quiet);
+    let filter = wanted.unwrap_or_else(usual);
     // What cannot be written to stderr is gone: telling that on stderr would panic, and an agent
     // must outlive the terminal that it was started from. A log file holds no colours.
     let log = tracing_subscriber::fmt::layer()

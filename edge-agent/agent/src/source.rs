@@ -13,6 +13,7 @@ pub mod http;
 mod introduction;
 pub mod modbus;
 pub mod mqtt;
+pub mod opcua;
 mod outlets;
 pub(crate) mod pulse;
 pub mod readings;
@@ -135,6 +136,10 @@ fn maker(config: &SourceConfig) -> Option<Make> {
         SourceKind::Coap => {
             let source = coap::CoapSource { devices: config.devices.clone() };
             Arc::new(move || Box::new(source.clone()))
+        }
+        SourceKind::OpcUa { server } => {
+            let source = opcua::OpcUaSource::new(server, config.devices.clone());
+            Arc::new(move || Box::new(source.again()))
         }
         SourceKind::Serial { path, given } => {
             let source = serial::SerialSource::new(path, given, &config.devices);

@@ -117,7 +117,11 @@ impl Check<'_, '_, '_> {
 pub const fn is(kind: &SourceKind) -> bool {
     matches!(
         kind,
-        SourceKind::Mqtt { .. } | SourceKind::Sparkplug { .. } | SourceKind::Serial { .. } | SourceKind::Coap
+        SourceKind::Mqtt { .. }
+            | SourceKind::Sparkplug { .. }
+            | SourceKind::Serial { .. }
+            | SourceKind::Coap
+            | SourceKind::OpcUa { .. }
     )
 }
 
@@ -128,6 +132,7 @@ pub fn fits(device: &DeviceConfig, kind: &SourceKind) -> Result<(), String> {
         SourceKind::Sparkplug { .. } => "sparkplug",
         SourceKind::Serial { .. } => "nmea",
         SourceKind::Coap => "coap",
+        SourceKind::OpcUa { .. } => "opcua",
         _ => return Ok(()),
     };
     let Some(profile) = &device.family else {
@@ -143,6 +148,10 @@ pub fn fits(device: &DeviceConfig, kind: &SourceKind) -> Result<(), String> {
     }
     if let Protocol::Coap(table) = profile.protocol() {
         address(&device.address, table.port).map_err(|error| format!("device.address: {error}"))?;
+    }
+    if matches!(kind, SourceKind::OpcUa { .. }) && !device.address.is_empty() {
+        tideline_profiles::opcua::check(&device.address)
+            .map_err(|error| format!("device.address: {error}; none for all of the server"))?;
     }
     if matches!(kind, SourceKind::Sparkplug { .. }) && !(1..=2).contains(&device.address.matches('/').count())
     {

@@ -1,7 +1,7 @@
 //! The sources of a configuration.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tideline_profiles::Profile;
@@ -14,6 +14,7 @@ use super::push::PushDoor;
 use super::read::{Reader, Section, Value};
 use super::{DeviceConfig, Families, KEYS, Kind};
 use crate::source::mqtt::line::Broker;
+use crate::source::opcua::line::Server;
 use crate::supervise::watched::Policy;
 
 /// The port of Modbus TCP.
@@ -144,6 +145,11 @@ pub enum SourceKind {
     },
     /// Resources of devices over CoAP.
     Coap,
+    /// Variables of an OPC UA server.
+    OpcUa {
+        /// The server.
+        server: Server,
+    },
 }
 
 /// How the devices of a Modbus bus are reached.
@@ -222,6 +228,16 @@ impl SourceKind {
             Self::Sparkplug { .. } => "sparkplug",
             Self::Serial { .. } => "serial",
             Self::Coap => "coap",
+            Self::OpcUa { .. } => "opc-ua",
+        }
+    }
+
+    /// Gives what has no folder of its own one in the data folder.
+    pub fn settle(&mut self, data_dir: &Path) {
+        if let Self::OpcUa { server } = self
+            && server.certificates.as_os_str().is_empty()
+        {
+            server.certificates = data_dir.join("opcua");
         }
     }
 }
@@ -367,6 +383,7 @@ impl Check<'_, '_, '_> {
             }
             "sparkplug" => self.sparkplug(families)?,
             "coap" => SourceKind::Coap,
+            "opc-ua" => SourceKind::OpcUa { server: self.server()? },
             "serial" => SourceKind::Serial { path: self.path("serial"), given: self.serial() },
             _ => {
                 // One that is wrong has been told.

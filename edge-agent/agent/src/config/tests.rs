@@ -36,7 +36,7 @@ fn all_problems_come_at_once_with_file_line_and_what_is_allowed() {
     assert_eq!(
         error.problems,
         [
-            "a.toml:1: source.kind: needed; allowed are host, replay, tail, stdin, http, modbus-tcp, modbus-rtu, mqtt, sparkplug, serial, coap"
+            "a.toml:1: source.kind: needed; allowed are host, replay, tail, stdin, http, modbus-tcp, modbus-rtu, mqtt, sparkplug, serial, coap, opc-ua"
         ]
     );
 }

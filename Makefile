@@ -182,10 +182,10 @@ prometheus:
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >&2
 
 # Libraries of others that tests and benchmarks are run against: the clients of InfluxDB, Prometheus, DuckDB, Modbus,
-# Sparkplug, CoAP and SunSpec, in a folder of their own. Where they cannot be had, the tests with them are left out and say
+# Sparkplug, CoAP, OPC UA and SunSpec, in a folder of their own. Where they cannot be had, the tests with them are left out and say
 # so; where CI=true that is a failure.
 INFLUX := $(CARGO_TARGET_DIR)/clients
-PEERS := aiocoap, cbor2, duckdb, influxdb_client, prometheus_api_client, pymodbus, pysparkplug, serial, sunspec2
+PEERS := aiocoap, asyncua, cbor2, duckdb, influxdb_client, prometheus_api_client, pymodbus, pysparkplug, serial, sunspec2
 influx:
 	@lacks() { echo "==> The tests with Python's clients ($(PEERS)) are left out: $$1" >&2; [ "$${CI:-}" != true ]; exit; }; \
 	if "$(INFLUX)/bin/python" -c 'import $(PEERS)' 2>/dev/null; then exit 0; fi; \
@@ -194,7 +194,7 @@ influx:
 	fi; \
 	echo "==> Installs Python's clients for the tests with them: $(PEERS)" >&2; \
 	{ python3 -m venv "$(INFLUX)" && "$(INFLUX)/bin/pip" install -q --disable-pip-version-check \
-		influxdb-client==1.50.0 prometheus-api-client==0.7.2 duckdb==2.0.0 aiocoap==0.4.17 cbor2==6.3.0 pysparkplug==0.6.1 pysunspec2==1.3.7 \
+		influxdb-client==1.50.0 prometheus-api-client==0.7.2 duckdb==2.0.0 aiocoap==0.4.17 asyncua==2.1.0 cbor2==6.3.0 pysparkplug==0.6.1 pysunspec2==1.3.7 \
 		pymodbus==3.16.1 pyserial==3.5; } >&2 || { rm -rf "$(INFLUX)"; lacks 'they cannot be had from PyPI'; }
 
 # The converters of Zigbee2MQTT, 42 MB, in a folder of their own, at the versions and hashes of the lock file.

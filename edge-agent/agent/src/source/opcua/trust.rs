@@ -131,7 +131,10 @@ impl Folder {
             return self.forget(&name);
         }
         let shown = fingerprint(der);
-        let first = trusted.join(format!("{source}.first"));
+        // A source's name is free text.
+        let source_file: String =
+            source.chars().map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+        let first = trusted.join(format!("{source_file}.first"));
         if trust == Trust::First && !first.exists() {
             let path = trusted.join(&name);
             tracing::warn!(source, path = %path.display(), sha256 = shown, "trusts the first certificate that a server shows");
@@ -270,7 +273,8 @@ mod tests {
             }
         }
         assert!(check("plant").is_err(), "it is the second one that this source meets");
-        assert_eq!(check("hall"), Ok(()));
+        assert_eq!(check("../hall 1"), Ok(()));
+        assert!(folder.path().join(TRUSTED).join("..-hall-1.first").exists());
     }
 
     #[test]

@@ -120,7 +120,7 @@ pub(crate) fn read(bytes: &[u8], bytes_max: usize, ops_max: usize) -> Result<Hea
     if input.take(4)? != MAGIC {
         return Err(ChunkError::Kind);
     }
-    // The checksum is automerge's to compare.
+    // A checksum that is wrong shows when the document writes the change again.
     input.take(4)?;
     if input.byte()? != KIND_CHANGE {
         return Err(ChunkError::Kind);

@@ -169,14 +169,18 @@ impl Document {
         }
     }
 
-    /// Applies one change that was checked, or that we made ourselves.
+    /// Applies one change that was checked, or that we made ourselves. The document keeps operations and not bytes: a
+    /// change that it would write in other bytes, and so with another hash, is refused.
     pub fn apply(&mut self, change: automerge::Change) -> Result<(), EngineError> {
         let actor = Actor::of(change.actor_id());
         let (seq, op_max, hash) = (change.seq(), change.max_op(), change.hash());
         let number = change.message().and_then(read_message).map_or(0, |(number, _)| number);
-        guarded(|| Ok(self.am.apply_changes([change])?))?;
-        if !self.knows(&hash) {
-            return Err(EngineError("the change was not taken".to_owned()));
+        let again = guarded(|| {
+            self.am.apply_changes([change.clone()])?;
+            self.change(&hash)
+        })?;
+        if again.raw_bytes() != change.raw_bytes() {
+            return Err(EngineError("the change is not in its one form".to_owned()));
         }
         self.note(actor, Seen { seq, number, op_max }, hash);
         Ok(())

@@ -8,7 +8,7 @@
 use automerge::ChangeHash;
 
 use crate::actor::Actor;
-use crate::limits::{ACTORS_MAX, CHANGE_BYTES_MAX, HEADS_MAX};
+use crate::limits::{ACTORS_MAX, CHANGE_BYTES_MAX, HEADS_MAX, KEY_BYTES_MAX};
 
 /// Why bytes are no change that we look into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -167,7 +167,7 @@ fn columns(input: &mut Input<'_>, ops_max: u64) -> Result<u64, ChunkError> {
             // Counters as differences.
             0x13 | 0x73 => runs(column, max, |input| input.signed().map(|_| 0))?,
             0x15 => runs(column, max, |input| {
-                let length = input.unsigned()?;
+                let length = input.count("bytes of a key", KEY_BYTES_MAX)?;
                 input.take(length).map(|_| 0)
             })?,
             // Whether they insert.

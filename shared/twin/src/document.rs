@@ -27,8 +27,8 @@ impl From<AutomergeError> for EngineError {
 }
 
 /// The one place where a panic of automerge ends. What it was working on must be dropped.
-pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(EngineError("it panicked".to_owned())))
+pub(crate) fn guarded<T, E: From<EngineError>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(EngineError("it panicked".to_owned()).into()))
 }
 
 /// How far a replica has come, as far as the document shows.
@@ -134,7 +134,7 @@ impl Document {
 
     pub fn load(generation: Generation, bytes: &[u8]) -> Result<Self, EngineError> {
         let fresh = Self::new(generation)?;
-        let am = guarded(|| Ok(Automerge::load(bytes)?))?;
+        let am = guarded(|| Ok::<_, EngineError>(Automerge::load(bytes)?))?;
         if am.get_change_meta_by_hash(&fresh.genesis).is_none() {
             return Err(EngineError("the document is of another generation".to_owned()));
         }

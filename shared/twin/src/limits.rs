@@ -48,3 +48,5 @@ pub const REBASE_AFTER: usize = 5_000;
 pub const GENERATIONS_AHEAD_MAX: u64 = 1 << 32;
 /// Changes that a replica takes between two bases, whoever wrote them.
 pub const CHANGES_MAX: usize = 4 * 10_000;
+/// Highest number of a change: one that was made up leaves room for those that follow.
+pub const NUMBER_MAX: u64 = 1 << 53;

@@ -153,8 +153,7 @@ impl Link {
     /// The next message to send, of durable changes only.
     pub fn poll(&mut self, twin: &Twin) -> Option<Message> {
         self.restart_if_moved(twin);
-        let durable = twin.durable_since(&twin.document.am.get_heads()).is_some();
-        if !durable {
+        if !twin.has_durable_base() {
             return None;
         }
         let generation = twin.generation();

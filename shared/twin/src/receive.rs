@@ -9,7 +9,7 @@ use crate::check::{self, ForeignOp, decode};
 use crate::chunk::{self, ChunkError};
 use crate::document::{Document, EngineError, read_message, size};
 use crate::limits::{
-    ACTORS_MAX, CHANGE_BYTES_MAX, CHANGES_MAX, DOCUMENT_BYTES_MAX, KEYS_MAX, MERGED_FACTOR,
+    ACTORS_MAX, CHANGE_BYTES_MAX, CHANGES_MAX, DOCUMENT_BYTES_MAX, KEYS_MAX, MERGED_FACTOR, NUMBER_MAX,
     OPS_PER_CHANGE_MAX,
 };
 
@@ -122,6 +122,7 @@ pub(crate) fn take(document: &mut Document, bytes: &[u8], door: Door<'_>) -> Res
     let included = door.included.get(&actor).copied().unwrap_or(0);
     let follows = head.seq == seen.seq.saturating_add(1)
         && number > seen.number.max(included)
+        && number <= NUMBER_MAX
         && head.op_first > seen.op_max
         && head.op_first <= document.op_max.saturating_add(1)
         && !head.deps.is_empty()

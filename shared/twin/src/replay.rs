@@ -12,7 +12,7 @@ use automerge::{ChangeHash, ExpandedChange, ObjId, ObjType, ScalarValue};
 
 use crate::EditError;
 use crate::actor::Actor;
-use crate::document::{Document, Held, guarded, read_message};
+use crate::document::{Document, EngineError, Held, guarded, read_message};
 use crate::history::{Deed, FlatStep, flat_steps};
 use crate::key::{self, Key, Part};
 use crate::section::Section;
@@ -38,7 +38,7 @@ impl<'a> Replay<'a> {
         own: &[Actor],
         included: &BTreeMap<Actor, u64>,
     ) -> Result<(), EditError> {
-        for change in guarded(|| Ok(self.old.am.get_changes(&self.old.base)))? {
+        for change in guarded(|| Ok::<_, EngineError>(self.old.am.get_changes(&self.old.base)))? {
             let Some(actor) = Actor::of(change.actor_id()).filter(|actor| own.contains(actor)) else {
                 continue;
             };
@@ -159,7 +159,7 @@ impl<'a> Replay<'a> {
             extra_bytes: Vec::new(),
             author: None,
         };
-        let change = guarded(|| Ok(automerge::Change::from(expanded)))?;
+        let change = guarded(|| Ok::<_, EngineError>(automerge::Change::from(expanded)))?;
         base.apply(change)?;
         self.count_on(before, number);
         Ok(())

@@ -11,13 +11,13 @@ use serde_json::Value as Json;
 
 use crate::actor::{Actor, Generation, Side};
 use crate::base;
-use crate::document::{Document, size};
+use crate::document::{Document, guarded, size};
 use crate::edit::Change;
 use crate::history::{self, Step};
 use crate::key::Key;
 use crate::limits::{
     ACTORS_MAX, CHANGES_BYTES_MAX, CHANGES_PER_MESSAGE_MAX, DOCUMENT_BYTES_MAX, EDITS_PER_CHANGE_MAX,
-    GENERATIONS_AHEAD_MAX, HEADS_MAX, KEYS_MAX, PEERS_MAX, REBASE_AFTER, UNCONFIRMED_MAX,
+    GENERATIONS_AHEAD_MAX, HEADS_MAX, KEYS_MAX, NUMBER_MAX, PEERS_MAX, REBASE_AFTER, UNCONFIRMED_MAX,
 };
 use crate::receive::{self, Door, Refusal, Taken};
 use crate::replay::Replay;
@@ -145,13 +145,17 @@ impl Twin {
         }
         let origin = (self.number + 1, change.time_ms, change.author.as_str());
         let actor = self.actor;
-        let made = self.document.commit(actor, origin, |tx| {
-            change.edits.iter().try_for_each(|edit| write::edit(tx, actor, edit))?;
-            let (keys, bytes) = size(tx);
-            let fits = keys <= KEYS_MAX && bytes <= DOCUMENT_BYTES_MAX;
-            if fits { Ok(()) } else { Err(EditError::TooLarge { keys, bytes }) }
+        let mut document = self.document.clone();
+        let made = guarded(|| {
+            document.commit(actor, origin, |tx| {
+                change.edits.iter().try_for_each(|edit| write::edit(tx, actor, edit))?;
+                let (keys, bytes) = size(tx);
+                let fits = keys <= KEYS_MAX && bytes <= DOCUMENT_BYTES_MAX;
+                if fits { Ok(()) } else { Err(EditError::TooLarge { keys, bytes }) }
+            })
         })?;
         let Some(made) = made else { return Ok(None) };
+        self.document = document;
         self.number += 1;
         self.unconfirmed += 1;
         let bytes = store::appended(self.document.generation, &[made.raw_bytes()], None);
@@ -248,7 +252,7 @@ impl Twin {
             return Err(EditError::TooManyActors);
         }
         let number = self.document.generation.number + 1;
-        self.document = base::rebased(&self.document, Generation { number, tag })?;
+        self.document = guarded(|| base::rebased(&self.document, Generation { number, tag }))?;
         self.included = included;
         Ok(self.begun())
     }
@@ -274,6 +278,9 @@ impl Twin {
         if generation.number.saturating_sub(self.document.generation.number) > GENERATIONS_AHEAD_MAX {
             return Err(Refusal::Base("its number is too far ahead"));
         }
+        if included.values().any(|number| *number > NUMBER_MAX) {
+            return Err(Refusal::Base("a number in it is too high"));
+        }
         let mut document = base::read(generation, changes)?;
         let own: Vec<_> = self.former.iter().copied().chain([self.actor]).collect();
         let number = self.number.max(included.get(&self.actor).copied().unwrap_or(0));
@@ -291,6 +298,11 @@ impl Twin {
     /// Whether all that is here is durable.
     pub(crate) fn is_durable(&self) -> bool {
         self.pending.iter().all(|(_, changes)| changes.as_ref().is_some_and(Vec::is_empty))
+    }
+
+    /// Whether the begin of the generation is durable.
+    pub(crate) fn has_durable_base(&self) -> bool {
+        self.pending.iter().all(|(_, changes)| changes.is_some())
     }
 
     /// Durable changes that are not in what `have` leads to; `None` before a new generation is durable.

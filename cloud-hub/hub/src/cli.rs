@@ -174,7 +174,8 @@ pub enum Command {
 /// How the demo runs.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
-    /// How many agents; the odd ones measure this machine, the even ones replay a recording.
+    /// How many agents; the odd ones measure this machine, the even ones replay a recording, and the second (or the only one)
+    /// reads simulated field devices too.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub agents: u8,
     /// End after this long, as 60s; until Ctrl-C when left out.

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use edge_agent::profile::simulate::{self, Options};
 use tideline_e2e::free_port;
 use tideline_e2e::mosquitto::Broker;
-use tideline_field::Bench;
+use tideline_field::{Bench, WAIT_MAX};
 use tideline_profiles::simulate::Device;
 use tideline_profiles::{Profile, shipped};
 use tideline_protocol::model::PointId;
 use tideline_protocol::value::{Quality, Value};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_serial::{SerialPort as _, SerialStream};
 
 const SEED: u64 = 7;
 /// Between two steps of a device that tells its values by itself.
@@ -142,6 +144,32 @@ async fn what_is_published_and_posted_is_read_as_it_is_simulated() -> Result<()>
 }
 
 #[tokio::test]
+async fn sentences_are_read_as_they_are_simulated() -> Result<()> {
+    let (port, profile) = (free_port()?, profile("nmea-gps")?);
+    let mut devices = JoinSet::new();
+    let (simulated, given) = (profile.clone(), options(port, INTERVAL_MS));
+    devices.spawn(async move { simulate::run(&simulated, given).await });
+    let mut bench = Bench::new()?;
+    // What a simulated receiver tells over TCP goes into a serial line as it comes.
+    let (mut device, line) = SerialStream::pair()?;
+    let path = line.name().context("no name")?;
+    let text = format!(
+        "[[source]]\nkind = \"serial\"\nname = \"site\"\npath = {path:?}\n\
+         [[device]]\nid = \"it\"\nsource = \"site\"\nprofile = \"nmea-gps\"\n"
+    );
+    bench.run(&text).await?;
+    let mut lines = tideline_e2e::until("the receiver", WAIT_MAX, || async {
+        Ok(TcpStream::connect(("127.0.0.1", port)).await.ok())
+    })
+    .await?;
+    devices.spawn(async move {
+        tokio::io::copy(&mut lines, &mut device).await?;
+        Ok(())
+    });
+    agree(&mut bench, "it", &profile, STEPS_MAX).await
+}
+
+#[tokio::test]
 async fn a_simulated_device_shows_its_token_and_speaks_of_itself_alone() -> Result<()> {
     let (port, profile) = (free_port()?, profile("json-http")?);
     let mut devices = JoinSet::new();
@@ -160,6 +188,10 @@ async fn a_simulated_device_shows_its_token_and_speaks_of_itself_alone() -> Resu
     bench.run(&text).await?;
     agree(&mut bench, "simulated-1", &profile, STEPS_MAX).await?;
     bench.until("site", |status| status.failures > 0).await?;
+    let news = bench.cards.news();
+    let cards: Vec<_> =
+        news.iter().map(|card| (card.device.as_str(), card.profile.as_str(), card.via.as_str())).collect();
+    assert_eq!(cards, [("simulated-1", "json-http", "http simulated-1")]);
     while devices.try_join_next().is_some_and(|ended| ended.is_err()) {}
     Ok(())
 }

@@ -14,13 +14,17 @@ use std::fmt;
 use tideline_protocol::value::Value;
 
 use crate::Profile;
-use crate::conversion::{EncodeError, Raw};
+use crate::conversion::{Conversion, EncodeError, Raw, Reason};
 use crate::encoding::Encoding;
 pub use crate::form::protocol::{BITS_MAX, Function, Order, REGISTERS_MAX};
 use crate::point::{Place, Point};
+use crate::sunspec::ModelAt;
 
 pub(crate) use self::plan::Limits;
 pub use self::plan::{Decoded, Group, Plan, PlanError, Request};
+
+/// Greatest power of ten of a scale, either way.
+const POWER_MAX: u16 = 10;
 
 /// A number, a text or a truth value in registers, or a coil or an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +54,14 @@ impl Register {
     ///
     /// # Errors
     /// They are no such number or text.
-    pub fn raw(&self, words: &[u16]) -> Result<Raw, crate::conversion::Reason> {
+    pub fn raw(&self, words: &[u16]) -> Result<Raw, Reason> {
         words::raw(self, words)
+    }
+
+    /// Of each of its words, the bits that are meant. None when all are.
+    fn mask(&self, conversion: &Conversion) -> Option<Vec<u16>> {
+        let bits = conversion.mask.unwrap_or(u64::MAX << conversion.shift.min(63));
+        conversion.is_masked().then(|| words::masks(self, bits))
     }
 
     /// The words of what stands there. None when it does not fit.
@@ -99,8 +109,23 @@ pub struct Encoded {
     pub start: u16,
     /// Its registers; a bit as 0 or 1.
     pub words: Vec<u16>,
-    /// Whether other points stand in the same registers, so that these have to be read and put together first.
-    pub is_shared: bool,
+    /// Of each register, the bits that are meant.
+    pub mask: Vec<u16>,
+}
+
+impl Encoded {
+    /// Whether other points stand in the same registers, so that these have to be put together first.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.mask.iter().any(|mask| *mask != u16::MAX)
+    }
+
+    /// The registers when they held this before: all bits that are not meant stay.
+    #[must_use]
+    pub fn laid_over(&self, held: &[u16]) -> Vec<u16> {
+        let meant = self.words.iter().zip(&self.mask);
+        meant.zip(held).map(|((word, mask), held)| held & !mask | word & mask).collect()
+    }
 }
 
 impl fmt::Display for Encoded {
@@ -128,24 +153,65 @@ pub fn encode(profile: &Profile, id: &str, value: &Value) -> Result<Encoded, Enc
     encode_at(profile, id, point, &register, value, 0)
 }
 
-/// The words of a value that is written to a device.
+/// The words of a value that is written to a device, where the profile says all that is needed for that.
 ///
 /// # Errors
 /// As of [`encode`], or the point is not to be written.
 pub fn write(profile: &Profile, id: &str, value: &Value) -> Result<Encoded, EncodeError> {
+    let register = written(profile, id, &[])?;
+    if register.power.is_some() {
+        let what = "has a scale that only the device knows";
+        return Err(EncodeError::NotWritable { point: id.to_owned(), what });
+    }
+    write_at(profile, id, &register, value, 0)
+}
+
+/// Where a point stands that is written to; one of SunSpec in the models that the device has.
+///
+/// # Errors
+/// It is not to be written, or stands in none of them.
+pub fn written(profile: &Profile, id: &str, models: &[ModelAt]) -> Result<Register, EncodeError> {
     let not = |what| Err(EncodeError::NotWritable { point: id.to_owned(), what });
     let point = known(profile, id)?;
     if !point.access.writes() {
         return not("is not writable by the profile");
     }
+    let register = match &point.place {
+        Place::Register(register) => *register,
+        Place::Model(place) => match models.iter().find_map(|model| place.at(model)) {
+            Some(register) => register,
+            None => return not("stands in no model that the device has"),
+        },
+        _ => return Err(not_modbus(id)),
+    };
+    if register.function.writes() { Ok(register) } else { not("stands in inputs, which cannot be written") }
+}
+
+/// The words of a value that is written to this register, of which ten to the power is what the device says.
+///
+/// # Errors
+/// The profile rules the value out, no words mean it, or those that would mean that there is none.
+pub fn write_at(
+    profile: &Profile,
+    id: &str,
+    register: &Register,
+    value: &Value,
+    power: i16,
+) -> Result<Encoded, EncodeError> {
+    let no_raw = |what| EncodeError::NoRaw { point: id.to_owned(), value: value.to_string(), what };
     if *value == Value::Null {
-        return not("cannot be written as null");
+        return Err(EncodeError::NotWritable { point: id.to_owned(), what: "cannot be written as null" });
     }
-    let encoded = encode(profile, id, value)?;
-    if !encoded.function.writes() {
-        return not("stands in inputs, which cannot be written");
+    if power.unsigned_abs() > POWER_MAX {
+        return Err(no_raw("the device has no scale factor for it"));
     }
-    Ok(encoded)
+    let point = known(profile, id)?;
+    let encoded = encode_at(profile, id, point, register, value, power)?;
+    let raw = register.raw(&encoded.words).map_err(|_| no_raw("no words mean it"))?;
+    match point.conversion.value(raw, point.allowed.kind(), power) {
+        Err(Reason::Absent) => Err(no_raw("its raw number means that there is no value")),
+        _ => Ok(encoded),
+    }
 }
 
 /// The words of a value in this register, of which ten to the power is known.
@@ -162,8 +228,10 @@ pub(crate) fn encode_at(
     let whole = register.encoding.is_whole();
     let raw = point.conversion.raw(&value, power, whole).map_err(no_raw)?;
     let words = register.words(&raw).ok_or_else(|| no_raw("it does not fit into its registers"))?;
-    let is_shared = point.conversion.is_masked() && !register.function.is_bits();
-    Ok(Encoded { function: register.function, start: register.start, words, is_shared })
+    let all = vec![u16::MAX; words.len()];
+    let mask =
+        if register.function.is_bits() { all } else { register.mask(&point.conversion).unwrap_or(all) };
+    Ok(Encoded { function: register.function, start: register.start, words, mask })
 }
 
 fn known<'p>(profile: &'p Profile, id: &str) -> Result<&'p Point, EncodeError> {

@@ -2,6 +2,7 @@
 //!
 //! [`Discovery`] finds them, [`plan`] says which requests read a profile's points where their models stand.
 
+mod common;
 mod discovery;
 
 use tideline_protocol::model::PointId;
@@ -13,6 +14,7 @@ use crate::modbus::{Limits, Plan, PlanError, Register};
 use crate::number::Number;
 use crate::point::Place;
 
+pub use self::common::Common;
 pub use self::discovery::{Discovery, DiscoveryError, ModelAt, Step};
 
 /// Longest model in registers, without id and length.

@@ -10,7 +10,7 @@ use tideline_protocol::value::{Quality, Value};
 
 use super::{Function, Register};
 use crate::Profile;
-use crate::conversion::{BadValue, Reason};
+use crate::conversion::{BadValue, Raw, Reason};
 use crate::form::protocol::Protocol;
 use crate::point::Place;
 
@@ -208,11 +208,21 @@ impl Plan {
         if power == i16::MIN {
             return Err(Reason::Absent);
         }
-        let raw = register.raw(own(request, register, words).ok_or_else(length)?)?;
+        let raw = self.raw(register, own(request, register, words).ok_or_else(length)?)?;
         let value = point.conversion.value(raw, point.allowed.kind(), power)?;
         let value =
             self.profile.check(id.as_str(), value).map_err(|error| Reason::Rejected(Box::new(error)))?;
         Ok((value, Quality::Good))
+    }
+
+    /// What stands in these words. Of SunSpec, no number and no letter say that the device has not implemented it.
+    fn raw(&self, register: &Register, words: &[u16]) -> Result<Raw, Reason> {
+        let raw = register.raw(words);
+        match (self.profile.protocol(), raw) {
+            (Protocol::SunSpec(_), Err(Reason::NotFinite(number))) if number.is_nan() => Err(Reason::Absent),
+            (Protocol::SunSpec(_), Ok(Raw::Text(text))) if text.is_empty() => Err(Reason::Absent),
+            (_, raw) => raw,
+        }
     }
 }
 

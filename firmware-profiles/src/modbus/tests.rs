@@ -209,7 +209,7 @@ fn writes_are_what_the_profile_allows() {
     let profile = sdm630();
     let told = write(&profile, "setting/demand-period", &Value::Float(30.0)).unwrap();
     assert_eq!(told.to_string(), "holding:2 = 41f0 0000");
-    assert!(!told.is_shared);
+    assert!(!told.is_shared());
     let error = |point: &str, value: Value| write(&profile, point, &value).unwrap_err().to_string();
     assert_eq!(error("voltage/l1", Value::Float(1.0)), "voltage/l1 is not writable by the profile");
     assert_eq!(error("colour", Value::Float(1.0)), "profile eastron-sdm630 has no point colour");
@@ -241,12 +241,15 @@ fn points_of_some_bits_are_written_into_these() {
          b = { type = \"int\", unit = \"1\", min = 0, max = 99, address = \"0\", encoding = \"u16\", mask = 0x00F0, shift = 4, access = \"write\" }",
     );
     let words = |point: &str, value: Value| {
-        write(&profile, point, &value).map(|encoded| (encoded.words, encoded.is_shared))
+        write(&profile, point, &value).map(|encoded| (encoded.words, encoded.mask))
     };
-    assert_eq!(words("a", Value::Bool(true)), Ok((vec![0x0100], true)));
-    assert_eq!(words("a", Value::Bool(false)), Ok((vec![0], true)));
-    assert_eq!(words("b", Value::Int(15)), Ok((vec![0x00F0], true)));
+    assert_eq!(words("a", Value::Bool(true)), Ok((vec![0x0100], vec![0x0100])));
+    assert_eq!(words("a", Value::Bool(false)), Ok((vec![0], vec![0x0100])));
+    assert_eq!(words("b", Value::Int(15)), Ok((vec![0x00F0], vec![0x00F0])));
     assert!(words("b", Value::Int(16)).unwrap_err().to_string().ends_with("it does not fit into its bits"));
+    let told = write(&profile, "b", &Value::Int(3)).unwrap();
+    assert!(told.is_shared());
+    assert_eq!(told.laid_over(&[0xFFFF]), [0xFF3F]);
 }
 
 #[test]

@@ -73,6 +73,11 @@ pub fn words(register: &Register, raw: &Raw) -> Option<Vec<u16>> {
     Some(from_bits(register, bits, count))
 }
 
+/// Which bits of each word these bits of the number are.
+pub fn masks(register: &Register, bits: u64) -> Vec<u16> {
+    from_bits(register, bits, register.count())
+}
+
 /// The words as one number, the most significant first, whatever the order.
 fn bits(register: &Register, words: &[u16]) -> u64 {
     let swap = |word: &u16| if register.byte_order == Order::Little { word.swap_bytes() } else { *word };

@@ -124,7 +124,9 @@ impl Registers {
             let at = usize::from(register.start - start);
             let own = words.get(at..at + usize::from(register.count())).ok_or(Exception::Value)?;
             let raw = register.raw(own).map_err(|_| Exception::Value)?;
-            let value = point.conversion.value(raw, point.allowed.kind(), 0).map_err(|_| Exception::Value)?;
+            let power = self.power(register);
+            let value =
+                point.conversion.value(raw, point.allowed.kind(), power).map_err(|_| Exception::Value)?;
             let value = self.device.profile().check(id.as_str(), value).map_err(|_| Exception::Value)?;
             taken.push((id.clone(), value));
         }
@@ -143,8 +145,7 @@ impl Registers {
         for (id, register) in &self.places {
             let Some(value) = self.device.values().get(id) else { continue };
             if let Ok(encoded) = self.encoded(id, register, value) {
-                let mask = if encoded.is_shared { self.mask(id) } else { u16::MAX };
-                for (at, word) in (encoded.start..).zip(encoded.words) {
+                for (at, (word, mask)) in (encoded.start..).zip(encoded.words.into_iter().zip(encoded.mask)) {
                     let held = self.words.entry((encoded.function, at)).or_insert(0);
                     *held = *held & !mask | word & mask;
                 }
@@ -156,14 +157,13 @@ impl Registers {
         let profile = self.device.profile();
         let unknown = || EncodeError::Unknown { point: id.to_string(), profile: profile.name().to_owned() };
         let point = profile.point(id.as_str()).ok_or_else(unknown)?;
-        let power = register.power.and_then(|at| self.words.get(&(register.function, at)));
-        encode_at(profile, id.as_str(), point, register, value, power.map_or(0, |word| word.cast_signed()))
+        encode_at(profile, id.as_str(), point, register, value, self.power(register))
     }
 
-    /// The bits of a register that are a point's; points with a mask are of one register.
-    fn mask(&self, id: &PointId) -> u16 {
-        let mask = self.device.profile().point(id.as_str()).and_then(|point| point.conversion.mask);
-        mask.and_then(|mask| u16::try_from(mask).ok()).unwrap_or(u16::MAX)
+    /// The power of ten that stands beside a point.
+    fn power(&self, register: &Register) -> i16 {
+        let word = register.power.and_then(|at| self.words.get(&(register.function, at)));
+        word.map_or(0, |word| word.cast_signed())
     }
 }
 

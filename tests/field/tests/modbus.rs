@@ -1,9 +1,11 @@
 //! Modbus against pymodbus, which has nothing in common with what reads it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use edge_agent::source::WriteError;
 use edge_agent::status::SourceStatus;
-use tideline_field::{Bench, Peer, Row};
+use tideline_field::{Bench, Peer, Row, WAIT_MAX};
+use tideline_protocol::model::{DeviceId, PointId};
 use tideline_protocol::value::{Quality, Value};
 
 /// The values of pymodbus' unit 1: name, registers from the block's begin, type and encoding.
@@ -72,6 +74,10 @@ struct Bus {
 
 impl Bus {
     async fn start(transport: &str, peer: &Peer, units: &[(u8, String)]) -> Result<Self> {
+        Self::of(transport, peer, units, 50).await
+    }
+
+    async fn of(transport: &str, peer: &Peer, units: &[(u8, String)], interval_ms: u32) -> Result<Self> {
         let mut bench = Bench::new()?;
         let mut config = match transport {
             "tcp" => format!("[[source]]\nkind = \"modbus-tcp\"\naddress = {:?}\n", peer.address),
@@ -81,7 +87,7 @@ impl Bus {
         for (unit, points) in units {
             let path = bench.folder().join(format!("unit-{unit}.toml"));
             let profile = format!(
-                "name = \"unit-{unit}\"\n[modbus]\ntimeout_ms = 500\n[collection.default]\ninterval_ms = 50\n\
+                "name = \"unit-{unit}\"\n[modbus]\ntimeout_ms = 500\n[collection.default]\ninterval_ms = {interval_ms}\n\
                  [points]\n{points}"
             );
             std::fs::write(&path, profile)?;
@@ -99,6 +105,11 @@ impl Bus {
             self.rows.push(self.bench.next().await?);
         }
         Ok(())
+    }
+
+    async fn write(&self, device: &str, point: &str, value: Value) -> Result<(), WriteError> {
+        let (device, point) = (DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap());
+        self.bench.writes.write(&device, &point, value, WAIT_MAX).await
     }
 
     fn status(&self) -> SourceStatus {
@@ -193,5 +204,68 @@ async fn a_device_that_loses_its_power_is_told_once() -> Result<()> {
     bus.until(|rows| count(rows, "unit-3", Quality::Bad) == 2).await?;
     let said = bus.status().last_error.unwrap_or_default();
     assert!(["the connection broke", "cannot be reached"].iter().any(|error| said.contains(error)), "{said}");
+    Ok(())
+}
+
+/// Points of unit 1 that are written, each by another function.
+const WRITTEN: &str = "\
+    whole = { type = \"int\", unit = \"1\", min = -9, max = 65535, address = \"holding:0\", encoding = \"u16\", access = \"read-write\" }\n\
+    real = { unit = \"1\", min = -1e9, max = 1e9, address = \"holding:14\", encoding = \"f32\", word_order = \"big\", access = \"read-write\" }\n\
+    swapped = { unit = \"1\", min = -1e9, max = 1e9, address = \"holding:116\", encoding = \"f64\", word_order = \"little\", access = \"read-write\" }\n\
+    name = { type = \"text\", address = \"holding:200\", encoding = \"string:10\", access = \"read-write\" }\n\
+    high = { type = \"int\", unit = \"1\", min = 0, max = 255, address = \"holding:1\", encoding = \"u16\", mask = 0xFF00, shift = 8, access = \"read-write\" }\n\
+    low = { type = \"int\", unit = \"1\", min = 0, max = 255, address = \"holding:1\", encoding = \"u16\", mask = 0x00FF }\n\
+    coil = { type = \"bool\", address = \"coil:3\", access = \"read-write\" }\n";
+
+#[tokio::test]
+async fn what_is_written_reaches_the_device_and_is_read_back() -> Result<()> {
+    for transport in ["tcp", "rtu"] {
+        let Some(peer) = peer(transport).await? else { return Ok(()) };
+        // They are polled once, so that what comes after was read back.
+        let mut bus = Bus::of(transport, &peer, &[(1, WRITTEN.to_owned())], 3_600_000).await?;
+        bus.until(|rows| rows.iter().any(|row| row.point == "name")).await?;
+        for (point, value) in [
+            ("whole", Value::Int(513)),
+            ("real", Value::Float(-0.25)),
+            ("swapped", Value::Float(std::f64::consts::E)),
+            ("name", Value::Text("Pumpe".into())),
+            ("high", Value::Int(0xAB)),
+            ("coil", Value::Bool(false)),
+        ] {
+            bus.rows.clear();
+            bus.write("unit-1", point, value.clone()).await?;
+            bus.until(|rows| rows.iter().any(|row| row.point == point)).await?;
+            let row = bus.rows.iter().find(|row| row.point == point).context("no row")?;
+            assert_eq!((&row.value, row.quality), (&value, Quality::Good), "{transport}: {point}");
+        }
+        // -2 was there before: its other half stays.
+        let low = bus.rows.iter().find(|row| row.point == "low");
+        assert!(low.is_none_or(|row| row.value == Value::Int(0xFE)), "{low:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_write_that_the_device_refuses_or_does_not_answer_is_told_so() -> Result<()> {
+    let Some(peer) = peer("tcp").await? else { return Ok(()) };
+    let point = |address: u16| {
+        format!(
+            "p = {{ type = \"int\", unit = \"1\", min = 0, max = 9, address = \"holding:{address}\", encoding = \"u16\", access = \"write\" }}\n"
+        )
+    };
+    let units = [(1, WRITTEN.to_owned()), (3, point(7)), (6, point(0))];
+    let mut bus = Bus::start("tcp", &peer, &units).await?;
+    bus.until(|rows| !rows.is_empty()).await?;
+    let refused = bus.write("unit-3", "p", Value::Int(1)).await.unwrap_err();
+    assert_eq!(
+        refused,
+        WriteError::NotDone("it answers with exception 2: it has no such registers".to_owned())
+    );
+    let silent = bus.write("unit-6", "p", Value::Int(1)).await.unwrap_err();
+    assert_eq!(silent, WriteError::Unknown("no answer within 500 ms".to_owned()));
+    let WriteError::NotDone(barred) = bus.write("unit-6", "p", Value::Int(1)).await.unwrap_err() else {
+        anyhow::bail!("a unit that is left alone is asked")
+    };
+    assert!(barred.starts_with("it does not answer, and is asked again in "), "{barred}");
     Ok(())
 }

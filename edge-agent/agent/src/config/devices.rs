@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tideline_profiles::Profile;
 use tideline_profiles::modbus::Plan;
+use tideline_profiles::{Profile, Protocol};
 use tideline_protocol::model::DeviceId;
 use tideline_spool::StreamConfig;
 
@@ -149,7 +149,10 @@ fn fits(device: &DeviceConfig, kind: &SourceKind) -> Result<(), String> {
     let Some(profile) = &device.family else {
         return Err(format!("device.profile: needed for kind {:?}", kind.name()));
     };
-    Plan::of(profile).map_err(|error| format!("device.profile: {error}"))?;
+    // Where the points of SunSpec stand is said by the device.
+    if !matches!(profile.protocol(), Protocol::SunSpec(_)) {
+        Plan::of(profile).map_err(|error| format!("device.profile: {error}"))?;
+    }
     let allowed = match line {
         ModbusLine::Tcp { .. } => 0..=255,
         ModbusLine::Rtu { .. } => 1..=247,

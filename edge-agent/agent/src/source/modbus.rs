@@ -3,19 +3,28 @@
 //! What is asked, and what answers mean, is said by a profile's plan; when, by its intervals on a grid. What was
 //! missed is skipped. A unit that does not answer costs the others its own time-out, and is then left alone
 //! for a while. Its points get one null of bad quality, so that a chart does not draw on what was.
+//!
+//! A unit of SunSpec says itself where its points stand: it is asked for its models before it is polled, and again
+//! wherever another device may answer. What is to be written goes before what is to be read.
 
 pub(crate) mod bus;
+mod chain;
 mod unit;
+mod writing;
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tideline_profiles::modbus::Function;
+use tokio::time::{Instant, sleep_until};
 
-use self::bus::{Bus, Trouble};
-use self::unit::Unit;
+use self::bus::{Bus, Call, Trouble};
+use self::chain::{Chain, Wanted};
+use self::unit::{Turn, Unit};
+use super::writes::Inbox;
 use super::{Context, Readings, Source, SourceError};
 use crate::config::{DeviceConfig, ModbusLine};
 use crate::resilience::entropy;
+use crate::status::DeviceStatus;
 
 /// Reads the devices of one bus.
 #[derive(Debug, Clone)]
@@ -33,15 +42,17 @@ impl Source for ModbusSource {
         let now = Instant::now();
         let units = self.devices.iter().map(|device| Unit::new(device, &self.line, self.timeout, now));
         let mut units = units.collect::<Result<Vec<_>, _>>().map_err(SourceError::Failed)?;
-        // They are in the configuration: the registry hears of those too that never answer.
-        units.iter_mut().filter_map(|unit| unit.introduction.news()).for_each(|card| context.tell(card));
         if units.is_empty() {
             return Err(SourceError::failed("no [[device]] names it, so there is nothing to ask for"));
         }
+        // They are in the configuration: the registry hears of those too that never answer.
+        units.iter_mut().filter_map(|unit| unit.introduction.news()).for_each(|card| context.tell(card));
+        let inbox = context.writes();
+        units.iter().for_each(|unit| inbox.serve(&unit.device));
         let serial = units.iter().find_map(Unit::serial);
-        let mut poller = Poller { context, bus: Bus::new(self.line.clone(), serial), units };
+        let mut poller = Poller { context, bus: Bus::new(self.line.clone(), serial), units, inbox };
         loop {
-            poller.poll_next().await?;
+            poller.next().await?;
         }
     }
 }
@@ -50,25 +61,37 @@ struct Poller<'c> {
     context: &'c Context,
     bus: Bus,
     units: Vec<Unit>,
+    inbox: Inbox,
 }
 
 impl Poller<'_> {
-    /// Waits for what is due first and asks for it: whoever has waited longest is next.
-    async fn poll_next(&mut self) -> Result<(), SourceError> {
-        let due = self.units.iter().enumerate().map(|(at, unit)| (unit.due(), at)).min();
-        let Some(((due, group), at)) = due else { return Ok(()) };
-        self.context.sleep_until(due).await?;
-        let Some(unit) = self.units.get_mut(at) else { return Ok(()) };
-        let (began, mut readings) = (Instant::now(), self.context.readings());
-        let late = unit.begin(group, began);
-        if self.bus.rests(began) || unit.rests(began) {
-            unit.miss(group, 0, &mut readings);
-        } else {
-            self.context.statistics().poll_began(late);
-            let asked = ask(self.context, &mut self.bus, unit, group, &mut readings).await;
-            self.context.statistics().poll_ended(began.elapsed());
-            asked?;
+    /// Waits for what is due first and asks for it: whoever has waited longest is next, and who writes before all.
+    async fn next(&mut self) -> Result<(), SourceError> {
+        let connection = self.bus.connection();
+        let due = self.units.iter().enumerate().map(|(at, unit)| (unit.due(connection), at)).min();
+        let Some(((due, turn), at)) = due else { return Ok(()) };
+        let inbox = &mut self.inbox;
+        let write = async {
+            tokio::select! {
+                biased;
+                write = inbox.next() => Some(write),
+                () = sleep_until(due) => None,
+            }
+        };
+        if let Some(write) = self.context.wait(write).await? {
+            return self.write(write).await;
         }
+        let mut readings = self.context.readings();
+        match turn {
+            Turn::Search => self.search(at, &mut readings).await?,
+            Turn::Poll(group) => self.poll(at, group, &mut readings).await?,
+        }
+        self.hand_on(at, readings).await
+    }
+
+    /// Hands on what a unit has said, of its points and of itself.
+    async fn hand_on(&mut self, at: usize, readings: Readings) -> Result<(), SourceError> {
+        let Some(unit) = self.units.get_mut(at) else { return Ok(()) };
         unit.introduction.news().into_iter().for_each(|card| self.context.tell(card));
         let readings = match &unit.stream {
             Some(stream) => readings.to_stream(stream),
@@ -76,56 +99,164 @@ impl Poller<'_> {
         };
         self.context.emit(readings).await
     }
-}
 
-/// Asks a unit for all of a group, as long as it answers.
-async fn ask(
-    context: &Context,
-    bus: &mut Bus,
-    unit: &mut Unit,
-    group: usize,
-    readings: &mut Readings,
-) -> Result<(), SourceError> {
-    let id = unit.device.id.to_string();
-    context.statistics().device(&id, |device| device.polls += 1);
-    for at in 0..unit.requests(group) {
-        let Some(request) = unit.request(group, at) else { break };
-        let answer = context.wait(bus.read(unit.number, request, unit.timeout, unit.pause)).await?;
-        let trouble = match answer {
-            Ok(words) => {
-                let bad = unit.take(group, at, &words, context.clock().wall_ns(), readings);
-                context.statistics().device(&id, |device| {
-                    device.state = "answers".into();
-                    device.bad_values += bad.len() as u64;
-                    device.last_error = bad.last().cloned().or(device.last_error.take());
-                });
+    /// Asks a unit. What goes wrong is counted.
+    async fn call(&mut self, at: usize, call: Call<'_>) -> Result<Result<Vec<u16>, Trouble>, SourceError> {
+        let Some(unit) = self.units.get(at) else { return Ok(Ok(Vec::new())) };
+        let answer = self.context.wait(self.bus.call(unit.number, call, unit.timeout, unit.pause)).await?;
+        if let Err(trouble) = &answer {
+            tell(self.context, unit, trouble);
+        }
+        Ok(answer)
+    }
+
+    /// Leaves alone who did not answer: the unit, or the whole bus.
+    fn leave(&mut self, at: usize, trouble: &Trouble) {
+        let now = Instant::now();
+        if trouble.is_of_the_bus() {
+            self.bus.rest(now, entropy());
+        } else if !trouble.is_of_one_request()
+            && let Some(unit) = self.units.get_mut(at)
+        {
+            // To find a connection broken took nobody's time.
+            let took = if matches!(trouble, Trouble::Broken(_)) { Duration::ZERO } else { unit.timeout };
+            unit.silent(now, took, entropy());
+        }
+    }
+
+    /// Asks a unit for all of a group, as long as it answers.
+    async fn poll(&mut self, at: usize, group: usize, readings: &mut Readings) -> Result<(), SourceError> {
+        let Some(unit) = self.units.get_mut(at) else { return Ok(()) };
+        let began = Instant::now();
+        let late = unit.begin(group, began);
+        if self.bus.rests(began).is_some() || unit.rests(began).is_some() {
+            unit.miss(group, 0, readings);
+            return Ok(());
+        }
+        self.context.statistics().poll_began(late);
+        self.context.statistics().device(unit.device.id.as_str(), |device| device.polls += 1);
+        let asked = self.ask(at, group, readings).await;
+        self.context.statistics().poll_ended(began.elapsed());
+        asked
+    }
+
+    async fn ask(&mut self, at: usize, group: usize, readings: &mut Readings) -> Result<(), SourceError> {
+        let count = self.units.get(at).map_or(0, |unit| unit.requests(group));
+        for request in 0..count {
+            if request > 0 {
+                while let Some(write) = self.inbox.try_next() {
+                    self.write(write).await?;
+                }
+            }
+            // What was written to another unit may have cost the connection.
+            if !self.units.get(at).is_some_and(|unit| unit.is_known(self.bus.connection())) {
+                return Ok(());
+            }
+            let Some(trouble) = self.ask_one(at, (group, request), readings).await? else { continue };
+            self.leave(at, &trouble);
+            let Some(unit) = self.units.get_mut(at) else { return Ok(()) };
+            if trouble.is_of_one_request() {
+                unit.refused(group, request, readings);
                 continue;
             }
-            Err(trouble) => trouble,
-        };
-        let error = format!("{id} (unit {}): {trouble}", unit.number);
-        tell(context, &id, &trouble, &error);
-        if trouble.is_of_one_request() {
-            unit.refused(group, at, readings);
-            continue;
+            if unit.chain.is_some() {
+                // Its other groups are not polled before its models are known again.
+                unit.miss_all(readings);
+            } else {
+                unit.miss(group, request, readings);
+            }
+            return Ok(());
         }
-        if trouble.is_of_the_bus() {
-            bus.rest(Instant::now(), entropy());
-        } else {
-            unit.silent(Instant::now(), entropy());
-        }
-        unit.miss(group, at, readings);
-        break;
+        Ok(())
     }
-    Ok(())
+
+    /// Asks a unit for one request of a group, and takes what it says; gives why it does not.
+    async fn ask_one(
+        &mut self,
+        at: usize,
+        (group, request): (usize, usize),
+        readings: &mut Readings,
+    ) -> Result<Option<Trouble>, SourceError> {
+        let planned = self.units.get(at).and_then(|unit| unit.request(group, request));
+        let Some(planned) = planned else { return Ok(None) };
+        let call = Call::Read { function: planned.function, start: planned.start, count: planned.count };
+        let words = match self.call(at, call).await? {
+            Ok(words) => words,
+            Err(trouble) => return Ok(Some(trouble)),
+        };
+        let Some(unit) = self.units.get_mut(at) else { return Ok(None) };
+        let bad = unit.take(group, request, &words, self.context.clock().wall_ns(), readings);
+        self.context.statistics().device(unit.device.id.as_str(), |device| {
+            answers(device);
+            device.bad_values += bad.len() as u64;
+            device.last_error = bad.last().cloned().or(device.last_error.take());
+        });
+        Ok(None)
+    }
+
+    /// Takes one step of the search for a unit's models; others that are due come in between.
+    async fn search(&mut self, at: usize, readings: &mut Readings) -> Result<(), SourceError> {
+        let now = Instant::now();
+        let bus_rests = self.bus.rests(now);
+        let Some(unit) = self.units.get_mut(at) else { return Ok(()) };
+        if let Some(until) = bus_rests.max(unit.rests(now)) {
+            unit.search_at(until);
+            unit.miss_all(readings);
+            return Ok(());
+        }
+        unit.search_at(now);
+        let Some(Wanted::Read { start, count }) = unit.chain.as_ref().map(Chain::poll) else {
+            return Ok(());
+        };
+        let call = Call::Read { function: Function::Holding, start, count };
+        // That there is nothing in a place is an answer, and no fault of the device.
+        let answer = self.context.wait(self.bus.call(unit.number, call, unit.timeout, unit.pause)).await?;
+        let connection = self.bus.connection();
+        let words = match answer {
+            Ok(words) => Some(words),
+            Err(trouble) if trouble.is_of_one_request() => None,
+            Err(trouble) => {
+                tell(self.context, unit, &trouble);
+                self.leave(at, &trouble);
+                self.units.iter_mut().skip(at).take(1).for_each(|unit| unit.miss_all(readings));
+                return Ok(());
+            }
+        };
+        let Some(chain) = &mut unit.chain else { return Ok(()) };
+        chain.handle(connection, words.as_deref());
+        let failed = match chain.poll() {
+            Wanted::Read { .. } => return Ok(()),
+            Wanted::Found(found) => unit.found(found, now, readings).err(),
+            Wanted::Failed(error) => Some(error),
+        };
+        let id = unit.device.id.as_str();
+        self.context.statistics().device(id, |device| match &failed {
+            None => answers(device),
+            Some(error) => (device.state, device.last_error) = ("refuses".to_owned(), Some(error.clone())),
+        });
+        if let Some(error) = failed {
+            self.context.statistics().failed(&format!("{id} (unit {}): {error}", unit.number));
+            unit.silent(now, unit.timeout, entropy());
+            unit.miss_all(readings);
+        }
+        Ok(())
+    }
 }
 
-fn tell(context: &Context, id: &str, trouble: &Trouble, error: &str) {
+fn answers(device: &mut DeviceStatus) {
+    if device.state != "answers" {
+        "answers".clone_into(&mut device.state);
+    }
+}
+
+fn tell(context: &Context, unit: &Unit, trouble: &Trouble) {
+    let id = unit.device.id.as_str();
+    let error = format!("{id} (unit {}): {trouble}", unit.number);
     let is_late = matches!(trouble, Trouble::Silent(_));
     if is_late {
-        context.statistics().timed_out(error);
+        context.statistics().timed_out(&error);
     } else {
-        context.statistics().failed(error);
+        context.statistics().failed(&error);
     }
     context.statistics().device(id, |device| {
         device.state = if trouble.is_of_one_request() { "refuses" } else { "silent" }.to_owned();

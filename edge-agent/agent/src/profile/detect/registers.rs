@@ -11,7 +11,7 @@ use tideline_profiles::sunspec::{Discovery, ModelAt, Step};
 
 use super::Found;
 use crate::config::ModbusLine;
-use crate::source::modbus::bus::{Bus, Trouble};
+use crate::source::modbus::bus::{Bus, Call, Trouble};
 
 /// Least time between two requests: some devices miss one that comes at once.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -98,7 +98,9 @@ impl Unit<'_> {
         if let Some(known) = self.known.get(&key) {
             return Ok(known.clone());
         }
-        let words = match self.bus.read(self.number, request, self.limit, PAUSE).await {
+        let Request { function, start, count, .. } = *request;
+        let call = Call::Read { function, start, count };
+        let words = match self.bus.call(self.number, call, self.limit, PAUSE).await {
             Ok(words) => Some(words),
             Err(trouble) if trouble.is_of_one_request() => None,
             // Some devices are silent where they have no register.

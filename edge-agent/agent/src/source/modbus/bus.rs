@@ -1,12 +1,12 @@
 //! The connection of a bus: one request at a time, each with its time-out.
 
+use std::borrow::Cow;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
 use tideline_profiles::form::protocol::{Function, Parity, Serial};
-use tideline_profiles::modbus::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -25,6 +25,75 @@ const UNREACHABLE: Retry = Retry { base_ms: 1_000, factor: 2, max_ms: 30_000 };
 /// Bytes that came unasked and are thrown away before a request, at most: whoever sends more without end is
 /// not waited for.
 const STALE_READS_MAX: usize = 64;
+
+/// What a unit is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call<'c> {
+    /// To say what stands there.
+    Read {
+        /// What is read.
+        function: Function,
+        /// The first register or bit.
+        start: u16,
+        /// How many.
+        count: u16,
+    },
+    /// To take one coil, 0 or 1.
+    Coil(u16, u16),
+    /// To take one register.
+    Register(u16, u16),
+    /// To take coils, as 0 and 1.
+    Coils(u16, &'c [u16]),
+    /// To take registers.
+    Registers(u16, &'c [u16]),
+    /// To take those bits of a register that are set in the mask.
+    Bits {
+        /// Which register.
+        at: u16,
+        /// Which bits.
+        mask: u16,
+        /// What they become.
+        word: u16,
+    },
+}
+
+impl Call<'_> {
+    /// Its code in requests.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Read { function, .. } => function.code(),
+            Self::Coil(..) => 5,
+            Self::Register(..) => 6,
+            Self::Coils(..) => 15,
+            Self::Registers(..) => 16,
+            Self::Bits { .. } => 22,
+        }
+    }
+
+    const fn is_read(&self) -> bool {
+        matches!(self, Self::Read { .. })
+    }
+
+    fn request(&self) -> Asked<'static> {
+        match *self {
+            Self::Read { function: Function::Coil, start, count } => Asked::ReadCoils(start, count),
+            Self::Read { function: Function::Discrete, start, count } => {
+                Asked::ReadDiscreteInputs(start, count)
+            }
+            Self::Read { function: Function::Input, start, count } => Asked::ReadInputRegisters(start, count),
+            Self::Read { function: Function::Holding, start, count } => {
+                Asked::ReadHoldingRegisters(start, count)
+            }
+            Self::Coil(at, bit) => Asked::WriteSingleCoil(at, bit != 0),
+            Self::Register(at, word) => Asked::WriteSingleRegister(at, word),
+            Self::Coils(start, bits) => {
+                Asked::WriteMultipleCoils(start, Cow::Owned(bits.iter().map(|bit| *bit != 0).collect()))
+            }
+            Self::Registers(start, words) => Asked::WriteMultipleRegisters(start, Cow::Owned(words.to_vec())),
+            Self::Bits { at, mask, word } => Asked::MaskWriteRegister(at, !mask, word & mask),
+        }
+    }
+}
 
 /// Why there is no answer to a request.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +127,16 @@ impl Trouble {
         matches!(self, Self::Exception(code) if !matches!(code, 10 | 11))
     }
 
+    /// Whether it is sure that a write was not carried out.
+    pub const fn is_no(&self) -> bool {
+        // With 5 the device goes on with it, and behind a gateway it may have reached the device.
+        match self {
+            Self::Exception(code) => !matches!(code, 5 | 11),
+            Self::Unreachable { .. } => true,
+            Self::Silent(_) | Self::Garbled(_) | Self::Broken(_) => false,
+        }
+    }
+
     /// Whether no unit can be asked.
     pub const fn is_of_the_bus(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
@@ -69,8 +148,8 @@ const fn in_words(code: u8) -> &'static str {
     match code {
         1 => "it does not know this function",
         2 => "it has no such registers",
-        3 => "it does not allow this number of registers",
-        4 => "it failed while it read them",
+        3 => "it does not allow this value, or number of registers",
+        4 => "it failed while it did so",
         5 => "it needs longer, and wants to be asked later",
         6 => "it is busy, and wants to be asked later",
         7 => "it cannot do this",
@@ -86,6 +165,8 @@ pub struct Bus {
     line: ModbusLine,
     serial: Serial,
     client: Option<Client>,
+    // How many connections there were.
+    connections: u64,
     // Before this moment the line must stay quiet.
     quiet_until: Instant,
     failures: u32,
@@ -97,12 +178,17 @@ impl Bus {
     pub fn new(line: ModbusLine, usual: Option<Serial>) -> Self {
         let serial = line.serial(usual.unwrap_or_default());
         let quiet_until = Instant::now();
-        Self { line, serial, client: None, quiet_until, failures: 0, rests_until: None }
+        Self { line, serial, client: None, connections: 0, quiet_until, failures: 0, rests_until: None }
     }
 
-    /// Whether it is left alone, as it could not be reached.
-    pub fn rests(&self, now: Instant) -> bool {
-        self.rests_until.is_some_and(|until| now < until)
+    /// Until when it is left alone, as it could not be reached; none when it is not.
+    pub fn rests(&self, now: Instant) -> Option<Instant> {
+        self.rests_until.filter(|until| now < *until)
+    }
+
+    /// The number of the connection that is open now. Behind another one there may be other devices.
+    pub fn connection(&self) -> Option<u64> {
+        self.client.is_some().then_some(self.connections)
     }
 
     /// It could not be reached.
@@ -112,11 +198,12 @@ impl Bus {
         self.rests_until = Some(now + drawn);
     }
 
-    /// Asks a unit. Bits come as 0 and 1, and exactly as many words as were asked for.
-    pub async fn read(
+    /// Asks a unit. What is read comes as exactly as many words as were asked for, bits as 0 and 1; what is written is
+    /// confirmed.
+    pub async fn call(
         &mut self,
         unit: u8,
-        request: &Request,
+        call: Call<'_>,
         limit: Duration,
         pause: Duration,
     ) -> Result<Vec<u16>, Trouble> {
@@ -129,13 +216,15 @@ impl Bus {
             };
             self.client = Some(connected.map_err(unreachable)?);
             (self.failures, self.rests_until) = (0, None);
+            self.connections += 1;
         }
         sleep_until(self.quiet_until).await;
         let due = Instant::now() + limit;
-        let mut answer = self.ask(unit, request, due, limit).await;
-        if self.line.is_serial() && matches!(answer, Err(Trouble::Garbled(_))) {
-            // On a serial line that was a late answer of another, or noise: what was asked is asked once more.
-            answer = self.ask(unit, request, due, limit).await;
+        let mut answer = self.ask(unit, call, due, limit).await;
+        if self.line.is_serial() && call.is_read() && matches!(answer, Err(Trouble::Garbled(_))) {
+            // On a serial line that was a late answer of another, or noise: what was asked is asked once more. What
+            // was to be written may have been.
+            answer = self.ask(unit, call, due, limit).await;
         }
         let is_open = match &answer {
             Ok(_) | Err(Trouble::Exception(_)) => true,
@@ -153,24 +242,17 @@ impl Bus {
     async fn ask(
         &mut self,
         unit: u8,
-        request: &Request,
+        call: Call<'_>,
         due: Instant,
         limit: Duration,
     ) -> Result<Vec<u16>, Trouble> {
         let Some(client) = &mut self.client else { return Err(Trouble::Broken("it is closed".to_owned())) };
         client.set_slave(Slave(unit));
-        let (start, count) = (request.start, request.count);
-        let asked = match request.function {
-            Function::Coil => Asked::ReadCoils(start, count),
-            Function::Discrete => Asked::ReadDiscreteInputs(start, count),
-            Function::Input => Asked::ReadInputRegisters(start, count),
-            Function::Holding => Asked::ReadHoldingRegisters(start, count),
-        };
-        match timeout_at(due, client.call(asked)).await {
+        match timeout_at(due, client.call(call.request())).await {
             Err(_) => Err(Trouble::Silent(limit)),
             Ok(Err(error)) => Err(trouble(error)),
             Ok(Ok(Err(exception))) => Err(Trouble::Exception(code(exception))),
-            Ok(Ok(Ok(response))) => words(response, count),
+            Ok(Ok(Ok(response))) => answered(call, response),
         }
     }
 
@@ -227,6 +309,29 @@ fn trouble(error: Error) -> Trouble {
 fn short(text: &str) -> String {
     const CHARS_MAX: usize = 120;
     text.chars().take(CHARS_MAX).collect()
+}
+
+/// What an answer says; one to something else is none.
+fn answered(call: Call<'_>, response: Response) -> Result<Vec<u16>, Trouble> {
+    let len = |words: &[u16]| u16::try_from(words.len()).ok();
+    let is_confirmed = match (call, response) {
+        (Call::Read { count, .. }, response) => return words(response, count),
+        (Call::Coil(at, bit), Response::WriteSingleCoil(told, on)) => (told, on) == (at, bit != 0),
+        (Call::Register(at, word), Response::WriteSingleRegister(told, held)) => (told, held) == (at, word),
+        (Call::Coils(at, bits), Response::WriteMultipleCoils(told, count))
+        | (Call::Registers(at, bits), Response::WriteMultipleRegisters(told, count)) => {
+            (told, Some(count)) == (at, len(bits))
+        }
+        (Call::Bits { at, mask, word }, Response::MaskWriteRegister(told, and, or)) => {
+            (told, and, or) == (at, !mask, word & mask)
+        }
+        _ => false,
+    };
+    if is_confirmed {
+        Ok(Vec::new())
+    } else {
+        Err(Trouble::Garbled("it does not confirm what was written".to_owned()))
+    }
 }
 
 /// The words of an answer; one with fewer is none.

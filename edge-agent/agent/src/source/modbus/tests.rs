@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tideline_profiles::Profile;
 use tideline_profiles::form::protocol::Parity;
-use tideline_protocol::model::DeviceId;
+use tideline_protocol::model::{DeviceId, PointId};
 use tideline_protocol::value::{Quality, Value};
 use tideline_spool::SpoolConfig;
 use tokio::sync::{mpsc, watch};
@@ -15,6 +15,7 @@ use self::devices::{Answer, Devices, Seen};
 use super::*;
 use crate::config::SerialLine;
 use crate::intake::Chunk;
+use crate::source::{WriteError, Writes};
 use crate::spooler::SpoolHandle;
 use crate::status::{Board, DeviceStatus, SourceStatus};
 
@@ -23,6 +24,9 @@ const PROFILE: &str = "name = \"meter\"\n[modbus]\nfunction = \"input\"\ntimeout
     volts = { unit = \"V\", min = 0, max = 500, address = \"0\", encoding = \"u16\" }\n\
     amps = { unit = \"A\", min = 0, max = 100, address = \"1\", encoding = \"u16\" }\n\
     on = { type = \"bool\", address = \"coil:3\" }\n\
+    set = { type = \"int\", unit = \"1\", min = 0, max = 9, address = \"holding:7\", encoding = \"u16\", access = \"write\" }\n\
+    some = { type = \"int\", unit = \"1\", min = 0, max = 15, address = \"holding:8\", encoding = \"u16\", mask = 0x00F0, shift = 4, access = \"write\" }\n\
+    relay = { type = \"bool\", address = \"coil:9\", access = \"write\" }\n\
     energy = { unit = \"kW.h\", min = 0, max = 1e9, address = \"100\", encoding = \"u32\", group = \"slow\" }\n";
 
 /// A way to answer wrongly.
@@ -30,6 +34,7 @@ type Wrong = fn(&Seen) -> Answer;
 type Reading = (String, String, Value, Quality);
 
 struct Bench {
+    writes: Writes,
     inbox: mpsc::Receiver<Chunk>,
     board: Board,
     stop: watch::Sender<bool>,
@@ -57,6 +62,7 @@ impl Bench {
         let (out, inbox) = mpsc::channel(16);
         let own = DeviceId::parse("agent").unwrap();
         let (mut context, stop) = Context::alone("bus", own, &out, board.clone(), spool);
+        let writes = context.writer().clone();
         let devices = units.iter().map(|number| device(*number)).collect();
         let mut source = ModbusSource { line, timeout: None, devices };
         let task = tokio::spawn(async move {
@@ -64,7 +70,7 @@ impl Bench {
             drop(out);
             ended
         });
-        Self { inbox, board, stop, task, readings: Vec::new(), _folder: folder }
+        Self { writes, inbox, board, stop, task, readings: Vec::new(), _folder: folder }
     }
 
     fn tcp(devices: &Devices, units: &[u8]) -> Self {
@@ -317,4 +323,68 @@ async fn without_devices_it_says_that_there_is_nothing_to_ask() {
     let bench = Bench::start(ModbusLine::Tcp { address: "127.0.0.1:1".into() }, &[]);
     let error = bench.task.await.unwrap().unwrap_err().to_string();
     assert!(error.contains("no [[device]] names it"), "{error}");
+}
+
+async fn write(bench: &Bench, point: &str, value: Value) -> Result<(), WriteError> {
+    let (device, point) = (DeviceId::parse("meter-1").unwrap(), PointId::parse(point).unwrap());
+    bench.writes.write(&device, &point, value, Duration::from_secs(60)).await
+}
+
+fn reads(seen: &Seen) -> Option<Answer> {
+    (seen.function <= 4).then(|| Answer::Words(seen.registers()))
+}
+
+#[tokio::test]
+async fn a_device_that_knows_few_functions_is_written_to_by_those() {
+    // Neither for one register, nor one coil, nor some bits.
+    let devices = Devices::start(|seen| match seen.function {
+        5 | 6 | 22 => Answer::Exception(1),
+        15 | 16 => Answer::Confirmed,
+        _ => reads(seen).unwrap(),
+    })
+    .await;
+    let mut bench = Bench::tcp(&devices, &[1]);
+    bench.until_count("meter-1", "volts", 1).await;
+    for _ in 0..2 {
+        write(&bench, "set", Value::Int(5)).await.unwrap();
+        write(&bench, "some", Value::Int(3)).await.unwrap();
+        write(&bench, "relay", Value::Bool(true)).await.unwrap();
+    }
+    let seen = devices.seen();
+    let told: Vec<_> = seen
+        .iter()
+        .filter(|seen| !matches!((seen.function, seen.start), (1..=4, start) if start != 8))
+        .map(|seen| (seen.function, seen.data.as_slice()))
+        .collect();
+    let known: [(u8, &[u8]); 4] = [
+        (16, &[0, 7, 0, 1, 2, 0, 5]),
+        // It holds 8, of which all but four bits stay.
+        (3, &[0, 8, 0, 1]),
+        (16, &[0, 8, 0, 1, 2, 0, 0x38]),
+        (15, &[0, 9, 0, 1, 1, 1]),
+    ];
+    let first: [(u8, &[u8]); 3] =
+        [(6, &[0, 7, 0, 5]), (22, &[0, 8, 0xFF, 0x0F, 0, 0x30]), (5, &[0, 9, 0xFF, 0])];
+    let [set, hold, some, relay] = known;
+    assert_eq!(told, [first[0], set, first[1], hold, some, first[2], relay, set, hold, some, relay]);
+}
+
+#[tokio::test]
+async fn a_write_that_is_not_confirmed_may_be_done_and_is_not_repeated() {
+    let wrong: [(&str, Wrong); 4] = [
+        ("nobody knows whether it is done: no answer within 100 ms", |_| Answer::Nothing),
+        ("nobody knows whether it is done: the connection broke: the other side closed it", |_| {
+            Answer::HangUp
+        }),
+        ("nobody knows whether it is done: it answers with exception 5", |_| Answer::Exception(5)),
+        ("not done: it answers with exception 3", |_| Answer::Exception(3)),
+    ];
+    for (expected, answer) in wrong {
+        let devices = Devices::start(move |seen| reads(seen).unwrap_or_else(|| answer(seen))).await;
+        let mut bench = Bench::tcp(&devices, &[1]);
+        bench.until_count("meter-1", "volts", 1).await;
+        let error = write(&bench, "set", Value::Int(5)).await.unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}: {expected}");
+        assert_eq!(devices.seen().iter().filter(|seen| seen.function > 4).count(), 1, "{expected}");
+    }
 }

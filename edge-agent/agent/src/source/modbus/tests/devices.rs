@@ -7,14 +7,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_serial::{SerialPort as _, SerialStream};
 
 /// A request as it came.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Seen {
     pub number: usize,
     pub transaction: u16,
     pub unit: u8,
     pub function: u8,
     pub start: u16,
+    /// In a request that writes one, what it is to be.
     pub count: u16,
+    /// All after the function.
+    pub data: Vec<u8>,
 }
 
 impl Seen {
@@ -34,6 +37,8 @@ pub enum Answer {
     OfUnit(u8, Vec<u16>),
     OfTransaction(u16, Vec<u16>),
     Exception(u8),
+    /// The first four bytes of the request's data, as writes are confirmed.
+    Confirmed,
     Bytes(Vec<u8>),
     Nothing,
     HangUp,
@@ -105,9 +110,16 @@ impl State {
         let word = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
         let mut all = self.seen.lock().unwrap();
         let number = all.len();
-        let seen =
-            Seen { number, transaction, unit: frame[0], function: frame[1], start: word(2), count: word(4) };
-        all.push(seen);
+        let seen = Seen {
+            number,
+            transaction,
+            unit: frame[0],
+            function: frame[1],
+            start: word(2),
+            count: word(4),
+            data: frame[2..].to_vec(),
+        };
+        all.push(seen.clone());
         let answer = (self.script.lock().unwrap())(&seen);
         (seen, answer)
     }
@@ -142,6 +154,9 @@ async fn serve_tcp(mut stream: TcpStream, state: Arc<State>) {
             Answer::OfUnit(unit, words) => tcp_frame(transaction, &body(&seen, unit, &words)),
             Answer::OfTransaction(other, words) => tcp_frame(other, &body(&seen, seen.unit, &words)),
             Answer::Exception(code) => tcp_frame(transaction, &[seen.unit, seen.function | 0x80, code]),
+            Answer::Confirmed => {
+                tcp_frame(transaction, &[&[seen.unit, seen.function], &seen.data[..4]].concat())
+            }
             Answer::Bytes(bytes) => bytes,
             Answer::Nothing | Answer::LateWords(_) => continue,
             Answer::HangUp => return,

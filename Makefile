@@ -88,11 +88,16 @@ $(WEB_DEPS): $(WEB)/package.json $(WEB)/package-lock.json | tools
 	@cd $(WEB) && { npm ci --no-audit --no-fund >/dev/null 2>&1 || npm install --no-save --no-audit --no-fund >&2; }
 	@touch $@
 
-# PART=edge, hub, path, links, fleet or queries runs one part of the benchmarks only. Of `queries` READINGS=10, COUNT=200
+# PART=edge, hub, path, links, fleet or queries runs one part of the benchmarks only; `field` (sources; RUNS=3, SECONDS=30)
+# is one by itself, which needs no Polars and is not among the others. Of `queries` READINGS=10, COUNT=200
 # and others (tests/bench/src/queries.rs) say how much is done, and TRIAL=1 does it in small in a debug build.
 PART ?=
-bench: $(WEB_DIST) influx ## Every figure that the project names, in release; PART=edge
-ifeq ($(TRIAL),)
+bench: $(if $(filter field,$(PART)),tools mosquitto,$(WEB_DIST) influx) ## Every figure that the project names, in release; PART=edge
+ifeq ($(PART),field)
+	$(call say,Release build of the agent alone; it needs no Polars)
+	cargo build --release -p edge-agent -p tideline-field --bins
+	"$(RELEASE_BIN)/tideline-field-bench"
+else ifeq ($(TRIAL),)
 	$(call say,Release build; the first takes about 20 minutes on two cores; most of it is Polars)
 	cargo build --release --workspace --bins
 	"$(RELEASE_BIN)/tideline-bench" $(PART)

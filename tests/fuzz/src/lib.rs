@@ -22,6 +22,7 @@ pub mod mutate;
 mod profiles;
 #[cfg(feature = "agent")]
 mod push;
+mod registers;
 mod session;
 #[cfg(feature = "agent")]
 mod sparkplug;
@@ -64,12 +65,19 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "wire", run: wire::run, seeds: wire::seeds, short_runs: 20_000, bytes_max: 4096 },
     Target { name: "block", run: block::run, seeds: block::seeds, short_runs: 10_000, bytes_max: 4096 },
     Target { name: "session", run: session::run, seeds: session::seeds, short_runs: 4_000, bytes_max: 512 },
     Target { name: "config", run: config::run, seeds: config::seeds, short_runs: 4_000, bytes_max: 4096 },
     Target { name: "formats", run: formats::run, seeds: formats::seeds, short_runs: 20_000, bytes_max: 2048 },
+    Target {
+        name: "registers",
+        run: registers::run,
+        seeds: registers::seeds,
+        short_runs: 4_000,
+        bytes_max: 1024,
+    },
     Target { name: "streams", run: streams::run, seeds: streams::seeds, short_runs: 4_000, bytes_max: 2048 },
     Target {
         name: "messages",

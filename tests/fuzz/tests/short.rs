@@ -76,6 +76,11 @@ fn what_clients_of_other_systems_write_is_taken_or_refused() {
 }
 
 #[test]
+fn registers_of_any_device_become_values_that_its_profile_allows() {
+    short("registers");
+}
+
+#[test]
 fn stream_jobs_take_any_definition_state_and_readings_or_refuse_them() {
     short("streams");
 }

@@ -53,6 +53,7 @@ pub(crate) fn compile(definition: &Definition) -> Result<Pipeline, Problems> {
             name: Arc::from(definition.name.as_str()),
             from,
             keep: definition.keep,
+            only: None,
             stages,
             entries,
             registry: Registry::default(),

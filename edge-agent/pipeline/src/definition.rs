@@ -30,6 +30,9 @@ pub struct Definition {
     /// Whether the readings also go on as they came.
     #[serde(default)]
     pub keep: bool,
+    /// The stream that readings of its rules' events go to; none for that of the reading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<String>,
     /// Its stages.
     #[serde(default, rename = "stage")]
     pub stages: Vec<StageDefinition>,
@@ -43,6 +46,13 @@ impl Definition {
     pub fn new(name: &str, from: &[&str], stages: Vec<StageDefinition>) -> Self {
         let from = from.iter().map(|pattern| (*pattern).to_owned()).collect();
         Self { name: name.to_owned(), from, stages, ..Self::default() }
+    }
+
+    /// The line that a key of the stage of this number stands in, or of the pipeline, or else where that begins; 0 when
+    /// it was not read from a file.
+    #[must_use]
+    pub fn line(&self, stage: Option<usize>, key: &str) -> usize {
+        self.lines.of(stage, key)
     }
 }
 

@@ -75,7 +75,7 @@
 //! 3. **`keep = true`.** The readings go on as they came, durable as without a pipeline, and a window that a kill took is
 //!    missing among its results and not in the data.
 //!
-//! The first is right for windows of things that are not kept otherwise; an agent that has none saves states at its end.
+//! The first is right for windows of things that are not kept otherwise, and is what the agent does.
 //!
 //! Invariant: of each stage but windows and derived points, readings in = out + dropped + dead letters (of branches over
 //! all ports; of rules and writes all go on).
@@ -101,5 +101,5 @@ pub use outcome::{
 };
 pub use pipeline::Pipeline;
 pub use problem::{Problem, Problems};
-pub use set::Pipelines;
+pub use set::{GivenUp, Pipelines};
 pub use state::StateError;

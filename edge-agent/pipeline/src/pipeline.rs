@@ -1,9 +1,9 @@
 //! A pipeline that runs: readings go from stage to stage, series by series.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use tideline_protocol::model::{DeviceId, Sample};
+use tideline_protocol::model::{DeviceId, Sample, SeriesDef};
 use tideline_protocol::value::Boxes;
 
 use crate::check;
@@ -21,6 +21,8 @@ pub struct Pipeline {
     pub(crate) name: Arc<str>,
     pub(crate) from: Vec<Pattern>,
     pub(crate) keep: bool,
+    /// The devices whose readings it takes; none for all.
+    pub(crate) only: Option<HashSet<DeviceId>>,
     /// In an order in which each comes after those that it reads.
     pub(crate) stages: Vec<Stage>,
     /// The stages that read the sources.
@@ -74,10 +76,33 @@ impl Pipeline {
         &self.name
     }
 
-    /// Whether it takes this series. The answer is always the same, so that it can be kept.
+    /// Whether it takes this series. The answer stays the same until [`Self::limit`] is called, so that it can be kept.
     #[must_use]
-    pub fn takes(&self, series: &tideline_protocol::model::SeriesDef) -> bool {
-        self.from.iter().any(|pattern| pattern.takes(series))
+    pub fn takes(&self, series: &SeriesDef) -> bool {
+        takes(&self.from, self.only.as_ref(), series)
+    }
+
+    /// Takes readings of these devices only, from now on.
+    pub fn limit(&mut self, devices: impl IntoIterator<Item = DeviceId>) {
+        self.only = Some(devices.into_iter().collect());
+        self.registry.ask_again();
+    }
+
+    /// Counts readings that a stage could not take after all: what it asked for could not be done.
+    pub fn blame(&mut self, stage: &str, count: u64) {
+        if let Some(stage) = self.stages.iter_mut().find(|known| *known.name == *stage) {
+            stage.counts.dead_letters = stage.counts.dead_letters.saturating_add(count);
+        }
+    }
+
+    /// The stages with open windows that `next` does not take over, each with how many those are.
+    pub(crate) fn given_up<'p>(&'p self, next: Option<&'p Self>) -> impl Iterator<Item = (String, u64)> + 'p {
+        let stays = move |stage: &Stage| {
+            let same = |other: &Stage| other.name == stage.name && other.fingerprint == stage.fingerprint;
+            next.is_some_and(|next| next.stages.iter().any(same))
+        };
+        let open = |stage: &Stage| (stage.name.to_string(), stage.operator.held().1 as u64);
+        self.stages.iter().filter(move |stage| !stays(stage)).map(open).filter(|(_, open)| *open > 0)
     }
 
     /// Runs readings through it. Those of series that it does not take go on as they are. `now_ns` is the clock; what is
@@ -139,14 +164,16 @@ impl Pipeline {
     /// What must be known after a restart, as bytes; see the crate's documentation for when to save it.
     #[must_use]
     pub fn state(&self) -> Vec<u8> {
-        let defs = (0..).map_while(|series: SeriesNo| self.registry.def(series).cloned());
         let stages = self.stages.iter().map(|stage| SavedStage {
             name: stage.name.to_string(),
             fingerprint: stage.fingerprint,
             state: stage.operator.save(),
         });
-        let stages = stages.filter(|stage| !stage.state.is_empty()).collect();
-        Saved { pipeline: self.name.to_string(), series: defs.collect(), stages }.write()
+        let stages: Vec<SavedStage> = stages.filter(|stage| !stage.state.is_empty()).collect();
+        let defs = (0..).map_while(|series: SeriesNo| self.registry.def(series).cloned());
+        // Numbers that nothing is known by stand for no series.
+        let series = if stages.is_empty() { Vec::new() } else { defs.collect() };
+        Saved { pipeline: self.name.to_string(), series, stages }.write()
     }
 
     /// Takes a state back, before anything is run. Gives the names of stages of which it had one that does not fit, as they
@@ -179,9 +206,9 @@ impl Pipeline {
     }
 
     fn is_taken(&mut self, series: SeriesNo) -> bool {
-        let Self { from, registry, .. } = self;
+        let Self { from, only, registry, .. } = self;
         let Some(known) = registry.known_mut(series) else { return false };
-        *known.is_taken.get_or_insert_with(|| from.iter().any(|pattern| pattern.takes(&known.def)))
+        *known.is_taken.get_or_insert_with(|| takes(from, only.as_ref(), &known.def))
     }
 
     /// Readings leave the pipeline.
@@ -220,6 +247,11 @@ impl Pipeline {
         outcome.boxes = boxes;
         outcome
     }
+}
+
+/// Whether a series fits one of the patterns and is of one of the devices.
+fn takes(from: &[Pattern], only: Option<&HashSet<DeviceId>>, series: &SeriesDef) -> bool {
+    only.is_none_or(|only| only.contains(&series.device)) && from.iter().any(|pattern| pattern.takes(series))
 }
 
 /// One column for each series, in the order of time. The ports of a branch would else be read one after the other, and

@@ -55,6 +55,11 @@ impl Registry {
         self.known.get_mut(at(series))
     }
 
+    /// Forgets which series the pipeline takes.
+    pub fn ask_again(&mut self) {
+        self.known.iter_mut().for_each(|known| known.is_taken = None);
+    }
+
     pub fn def(&self, series: SeriesNo) -> Option<&SeriesDef> {
         self.known(series).map(|known| &known.def)
     }

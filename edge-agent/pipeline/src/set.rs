@@ -120,6 +120,42 @@ impl Pipelines {
             .flat_map(|pipeline| pipeline.status().map(|status| (Arc::clone(pipeline.name()), status)))
     }
 
+    /// Has a pipeline take readings of these devices only; see [`Pipeline::limit`].
+    pub fn limit(&mut self, name: &str, devices: impl IntoIterator<Item = DeviceId>) {
+        if let Some(pipeline) = self.list.iter_mut().find(|pipeline| **pipeline.name() == *name) {
+            pipeline.limit(devices);
+            self.takers.clear();
+        }
+    }
+
+    /// Counts readings of a stage that could not be taken after all; see [`Pipeline::blame`].
+    pub fn blame(&mut self, name: &str, stage: &str, count: u64) {
+        let of = self.list.iter_mut().filter(|pipeline| **pipeline.name() == *name);
+        of.for_each(|pipeline| pipeline.blame(stage, count));
+    }
+
+    /// Goes on as `next`, of which nothing ran yet. Pipelines that are the `same` go on as they are; in others of a name
+    /// that was there, stages whose definition did not change do. Gives up the windows of all other stages.
+    pub fn change(&mut self, next: Self, same: impl Fn(&str) -> bool) -> Vec<GivenUp> {
+        let mut old = std::mem::take(&mut self.list);
+        let mut given_up = Vec::new();
+        self.list = next.list;
+        self.takers.clear();
+        for pipeline in &mut self.list {
+            let Some(at) = old.iter().position(|before| before.name() == pipeline.name()) else { continue };
+            let before = old.swap_remove(at);
+            if same(&before.name) {
+                *pipeline = before;
+                continue;
+            }
+            given_up.extend(GivenUp::of(&before, Some(pipeline)));
+            // It is its own state, and stages that it does not fit were counted.
+            let _ = pipeline.restore(&before.state());
+        }
+        given_up.extend(old.iter().flat_map(|gone| GivenUp::of(gone, None)));
+        given_up
+    }
+
     /// The states of all pipelines by name; see [`Pipeline::state`].
     #[must_use]
     pub fn states(&self) -> Vec<(String, Vec<u8>)> {
@@ -145,5 +181,27 @@ impl Pipelines {
             self.takers.insert(def.clone(), takers);
         }
         takers
+    }
+}
+
+/// Windows that were open when their stage was changed or taken away: what they held is in no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenUp {
+    /// The pipeline.
+    pub pipeline: Arc<str>,
+    /// The stage.
+    pub stage: String,
+    /// How many windows.
+    pub windows: u64,
+}
+
+impl GivenUp {
+    fn of<'p>(before: &'p Pipeline, next: Option<&'p Pipeline>) -> impl Iterator<Item = Self> + 'p {
+        let name = Arc::clone(before.name());
+        before.given_up(next).map(move |(stage, windows)| Self {
+            pipeline: Arc::clone(&name),
+            stage,
+            windows,
+        })
     }
 }

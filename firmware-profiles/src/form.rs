@@ -67,9 +67,16 @@ pub struct File {
     pub commands: BTreeMap<String, Command>,
     /// How devices get new firmware.
     pub firmware: Option<Firmware>,
+    /// What agents do with the readings of these devices before they keep them: stages that filter, scale, put together
+    /// and judge. The agent reads them as those of its own configuration, but that patterns name points alone.
+    #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
+    pub pipeline: Opaque,
     /// What differs in some firmware versions.
     pub overlays: Vec<Overlay>,
 }
+
+/// What others read.
+pub type Opaque = serde::de::IgnoredAny;
 
 /// What differs in some firmware versions: whatever stands here takes the place of what stands above.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -30,7 +30,8 @@
 //! "valve/*" = { unit = "%", min = 0, max = 100, name = "Valve *" } # all below it; `*` is what follows
 //! ```
 //!
-//! All keys are in [`form`], whose types are the format.
+//! All keys are in [`form`], whose types are the format. What a `[[pipeline]]` says is read by the agent alone: its patterns are
+//! of points, as `from = ["flow"]`, and stand for those of the devices of this profile.
 
 mod allowed;
 mod compile;
@@ -158,6 +159,12 @@ impl Profile {
             return Ok(self.clone());
         }
         Ok(compile::for_version(&self.source, &found)?)
+    }
+
+    /// The file that it was read from, as errors name it, and its text. It says what others than this crate read, too.
+    #[must_use]
+    pub fn text(&self) -> (&str, &str) {
+        (&self.source.file, &self.source.text)
     }
 
     /// The name of the family.

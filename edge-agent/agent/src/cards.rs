@@ -2,8 +2,8 @@
 //!
 //! Sources say what they find; the uplink tells the hub in each session and when it changes.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::wire::DeviceCard;
@@ -50,6 +50,33 @@ impl Cards {
         let mut all = self.all.subscribe();
         all.mark_changed();
         Following { all, told: BTreeMap::new() }
+    }
+}
+
+impl Cards {
+    /// Sees what is known.
+    #[must_use]
+    pub fn seen(&self) -> CardsSeen {
+        CardsSeen(self.all.subscribe())
+    }
+}
+
+/// What is known of devices, for who is not told of each.
+#[derive(Debug, Clone)]
+pub struct CardsSeen(watch::Receiver<BTreeMap<DeviceId, DeviceCard>>);
+
+impl CardsSeen {
+    /// Whether anything changed since [`Self::of_profile`] was last asked.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        // Without a sender nothing changes any more.
+        self.0.has_changed().unwrap_or(false)
+    }
+
+    /// The devices of a profile.
+    pub fn of_profile(&mut self, profile: &str) -> BTreeSet<DeviceId> {
+        let all = self.0.borrow_and_update();
+        all.values().filter(|card| card.profile == profile).map(|card| card.device.clone()).collect()
     }
 }
 

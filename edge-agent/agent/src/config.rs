@@ -3,6 +3,7 @@
 mod devices;
 mod field;
 mod opcua;
+pub mod pipelines;
 mod push;
 mod read;
 mod sources;
@@ -19,6 +20,7 @@ use tideline_protocol::session::BackfillBudget;
 use tideline_spool::StreamConfig;
 
 pub use devices::{DeviceConfig, Families, shipped};
+pub use pipelines::Plan;
 pub use push::{Answered, CertificateFiles, OWN_PATHS, PushDoor, Token};
 pub use read::{parse, parse_with};
 pub use sources::{Format, ModbusLine, Rows, SerialLine, SourceConfig, SourceKind, Timestamps};
@@ -182,6 +184,8 @@ pub struct Config {
     pub listen: Option<String>,
     /// The sources.
     pub sources: Vec<SourceConfig>,
+    /// The pipelines.
+    pub pipelines: Plan,
 }
 
 /// Where a configuration comes from, weakest first after the defaults.
@@ -250,5 +254,5 @@ pub fn reference() -> String {
         let variable = key.variable().map_or_else(String::new, |name| format!("# Variable: {name}\n"));
         out.push_str(&format!("# {}{allowed}\n{variable}{comment}{} = {default}\n", key.doc, key.name));
     }
-    out
+    out + pipelines::REFERENCE
 }

@@ -202,10 +202,11 @@ pub async fn answer(State(spool): State<SpoolHandle>, Json(selection): Json<Sele
         // Who asked may have gone.
         let _ = pieces.blocking_send(last.map_err(|error| io::Error::other(format!("{error:#}"))));
     });
-    ([(header::TRAILER, MISSING)], Body::new(Inbox(inbox))).into_response()
+    ([(header::TRAILER, MISSING)], Body::new(Inbox::new(inbox))).into_response()
 }
 
-type Piece = io::Result<Frame<Bytes>>;
+/// A part of an answer.
+pub type Piece = io::Result<Frame<Bytes>>;
 
 /// Where the pieces of an answer are written.
 struct Pieces(mpsc::Sender<Piece>);
@@ -223,7 +224,15 @@ impl Write for Pieces {
 }
 
 /// The answer's body, which comes as whoever reads it has room.
-struct Inbox(mpsc::Receiver<Piece>);
+pub struct Inbox(mpsc::Receiver<Piece>);
+
+impl Inbox {
+    /// Of what comes there.
+    #[must_use]
+    pub const fn new(pieces: mpsc::Receiver<Piece>) -> Self {
+        Self(pieces)
+    }
+}
 
 impl hyper::body::Body for Inbox {
     type Data = Bytes;

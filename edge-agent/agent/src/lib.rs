@@ -11,6 +11,7 @@ pub mod config;
 pub mod enroll;
 pub mod export;
 pub mod floor;
+pub mod flow;
 pub mod identity;
 pub mod intake;
 pub mod pipeline;

@@ -96,7 +96,7 @@ enum Command {
         #[command(subcommand)]
         command: ProfileCommand,
     },
-    /// Try pipelines out
+    /// Try pipelines out, or look at those of the running agent
     Pipeline {
         #[command(subcommand)]
         command: PipelineCommand,
@@ -228,7 +228,7 @@ async fn command(args: Args) -> anyhow::Result<()> {
     let layers = layers(&args);
     // A file with pipelines need not be the configuration of an agent that could run.
     if let Command::Pipeline { command } = args.command {
-        return pipeline::carry_out(command, args.config);
+        return pipeline::carry_out(command, args.config, || Ok(layers.load()?.data_dir)).await;
     }
     let data = layers.load()?.data_dir;
     match args.command {
@@ -393,6 +393,7 @@ fn print_status(status: &edge_agent::status::Status) {
         outln!("dropped  up to {batches} batches, nobody knows of how many rows: damaged");
     }
     status.sources.values().for_each(print_source);
+    status.pipelines.iter().for_each(print_pipeline);
     print_config(&status.config);
     if let Some(error) = &status.last_error {
         outln!("error    {error}");
@@ -423,6 +424,31 @@ fn print_source(source: &edge_agent::status::SourceStatus) {
     );
     if let Some(error) = &source.last_error {
         outln!("source   {name}: {error}");
+    }
+}
+
+fn print_pipeline(pipeline: &edge_agent::status::PipelineStatus) {
+    for stage in &pipeline.stages {
+        let mut more = String::new();
+        for (count, what) in [
+            (stage.dead_letters, "dead letters"),
+            (stage.events, "events"),
+            (stage.actions, "writes"),
+            (stage.open_windows, "open windows"),
+        ] {
+            if count > 0 {
+                more.push_str(&format!(", {count} {what}"));
+            }
+        }
+        outln!(
+            "pipeline {}.{} ({}): {} in, {} out, {} dropped{more}",
+            pipeline.name,
+            stage.stage,
+            stage.kind,
+            stage.taken,
+            stage.given,
+            stage.dropped
+        );
     }
 }
 

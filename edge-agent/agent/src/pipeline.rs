@@ -1,4 +1,4 @@
-//! Pipelines tried out: `edge-agent pipeline test` runs those of a configuration over a file and tells what each stage
+//! Pipelines on the command line. They are tried out: `edge-agent pipeline test` runs those of a configuration over a file and tells what each stage
 //! did. Nothing is stored and nobody is told.
 //!
 //! The file's own times are the clock: it stands at the newest time that was read, and passes before each line that is
@@ -14,19 +14,39 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tideline_link::console::Stdout;
 use tideline_pipeline::{Outcome, Pipelines, Step};
+use tideline_profiles::Profile;
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::value::{Boxes, Quality, Value, ValueKind};
 
 use self::input::Input;
 use self::report::Report;
 use crate::config::Format;
+use crate::config::pipelines::of_profile;
+use crate::flow::trace;
+use crate::serve;
+use crate::status::Status;
 
 /// What can be done with pipelines.
 #[derive(Debug, clap::Subcommand)]
 pub enum PipelineCommand {
     /// Run the pipelines of the file given by --config over a file of readings, and tell what each stage did
     Test(Trial),
+    /// Tell what becomes of each reading of a device at each stage of the running agent's pipelines
+    Trace {
+        /// The device
+        device: DeviceId,
+        /// For so long
+        #[arg(long = "for", default_value = "60s", value_parser = length)]
+        length: Duration,
+    },
+    /// Show what stages of the running agent's pipelines could not take or do
+    Dead {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What is tried out, and what is told of it.
@@ -68,24 +88,61 @@ fn length(text: &str) -> Result<Duration, String> {
     Duration::try_from(span).map_err(|_| allowed())
 }
 
-/// Does what a command says with the pipelines of a file.
+/// Does what a command says: tries the pipelines of a file, or asks the agent that runs on `data`.
 ///
 /// # Errors
-/// No file is named, or as [`test`].
-pub fn carry_out(command: PipelineCommand, config: Option<PathBuf>) -> anyhow::Result<()> {
-    let PipelineCommand::Test(trial) = command;
-    let config = config.context("--config is needed: the file with the pipelines")?;
-    let mut out = std::io::BufWriter::new(tideline_link::console::Stdout);
-    test(&Trial { config, ..trial }, &mut out)
+/// No file is named, no agent runs, or as [`test`].
+pub async fn carry_out(
+    command: PipelineCommand,
+    config: Option<PathBuf>,
+    data: impl FnOnce() -> anyhow::Result<PathBuf>,
+) -> anyhow::Result<()> {
+    match command {
+        PipelineCommand::Test(trial) => {
+            let config = config.context("--config is needed: the file with the pipelines")?;
+            let mut out = std::io::BufWriter::new(Stdout);
+            test(&Trial { config, ..trial }, &mut out)
+        }
+        PipelineCommand::Trace { device, length } => {
+            anyhow::ensure!(length <= trace::FOR_MAX, "--for: {length:?}; allowed is up to an hour");
+            trace::ask(&data()?, &device, length, &mut Stdout).await
+        }
+        PipelineCommand::Dead { json } => dead(&serve::ask_status(&data()?).await?, json, &mut Stdout),
+    }
 }
 
-/// Reads and checks the pipelines of a file.
+/// Shows the last dead letters.
+fn dead(status: &Status, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    if json {
+        return Ok(writeln!(out, "{}", serde_json::to_string(&status.dead_letters)?)?);
+    }
+    let count: u64 =
+        status.pipelines.iter().flat_map(|pipeline| &pipeline.stages).map(|stage| stage.dead_letters).sum();
+    writeln!(out, "dead     {count} since the agent's start")?;
+    for letter in &status.dead_letters {
+        let time = time_text(letter.time_ms.saturating_mul(tideline_protocol::time::NS_PER_MS));
+        let value = letter.value.as_ref().map_or_else(String::new, |value| format!(" {value}"));
+        writeln!(
+            out,
+            "dead     {}.{} {}/{} {time}{value}: {} times: {}",
+            letter.pipeline, letter.stage, letter.device, letter.point, letter.count, letter.reason
+        )?;
+    }
+    Ok(())
+}
+
+/// Reads and checks the pipelines of a file, which may be a profile.
 ///
 /// # Errors
 /// The file cannot be read, or all that is wrong with its pipelines.
 pub fn read(file: &Path) -> anyhow::Result<Pipelines> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file).with_context(|| name.clone())?;
+    // What has points is a profile: no configuration has any.
+    if toml::from_str::<toml::Table>(&text).is_ok_and(|table| table.contains_key("points")) {
+        let definitions = of_profile(&Profile::parse(&name, &text)?)?;
+        return Ok(Pipelines::compile(&definitions)?);
+    }
     Ok(Pipelines::read(&name, &text)?)
 }
 
@@ -168,7 +225,9 @@ fn write_results(outcome: &Outcome, out: &mut impl Write) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn step_text(step: &Step) -> String {
+/// What became of a reading at a stage, as a line.
+#[must_use]
+pub fn step_text(step: &Step) -> String {
     use tideline_pipeline::Became;
     let series = &step.series;
     let (time, value) = (time_text(step.time_ns), judged(&step.value, step.quality, &series.unit));

@@ -13,6 +13,8 @@ use tideline_link::{out, outln};
 use tideline_profiles::samples::{self, Report, Sample};
 use tideline_profiles::{Profile, schema, shipped};
 
+use crate::config::pipelines::of_profile;
+
 /// What a folder of a family has beside its samples.
 const PROFILE_FILE: &str = "profile.toml";
 /// Largest file that is read: the profiles' own limit, and some for samples.
@@ -99,6 +101,7 @@ pub fn load(name: &str) -> anyhow::Result<Loaded> {
     }
     let file = if path.is_dir() { path.join(PROFILE_FILE) } else { path.to_owned() };
     let profile = Profile::parse(&file.display().to_string(), &text(&file)?)?;
+    of_profile(&profile)?;
     let folder = file.parent().map(|parent| parent.join("samples"));
     let mut samples = Vec::new();
     for file in

@@ -3,12 +3,13 @@
 //! A file that is wrong changes nothing. What can change without a restart does; the rest is named.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
-use crate::config::{Config, Layers};
+use crate::config::{Config, Layers, Plan};
 use crate::identity::IdentityFile;
 use crate::intake::Batching;
 use crate::source::Sources;
@@ -27,6 +28,8 @@ type Stamp = Option<(SystemTime, u64)>;
 pub struct Live {
     /// To the intake.
     pub batching: watch::Sender<Batching>,
+    /// To the pipelines.
+    pub pipelines: watch::Sender<Arc<Plan>>,
     /// To the uplink.
     pub routes: watch::Sender<Routes>,
     /// What was enrolled, for when the configuration names no hub.
@@ -103,6 +106,11 @@ impl Reloader {
         }
         if self.live.routes.send_if_modified(|old| std::mem::replace(old, routes.clone()) != routes) {
             tracing::info!(paths = ?routes.paths, "the ways to the hub have changed");
+        }
+        // Before the sources, so that what new ones read meets them.
+        let plan = Arc::new(config.pipelines.clone());
+        if self.live.pipelines.send_if_modified(|old| std::mem::replace(old, Arc::clone(&plan)) != plan) {
+            tracing::info!(count = plan.definitions.len(), "pipelines have changed");
         }
         self.live.sources.apply(&config.sources).await;
         let needs_restart = needs_restart(&self.started, &config);

@@ -2,14 +2,14 @@
 
 mod builder;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tideline_protocol::model::{Class, DeviceId};
-use tideline_spool::{DEFAULT_STREAM, SpoolConfig, StreamConfig};
+use tideline_spool::{DEFAULT_STREAM, Overflow, SpoolConfig, StreamConfig};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,9 +20,11 @@ pub use self::builder::Agent;
 use crate::agreement::{Auditor, Questions};
 use crate::cards::Cards;
 use crate::clock::{self, AgentClock};
-use crate::config::{Config, Layers, SourceConfig};
+use crate::config::{Config, Layers, Plan, SourceConfig};
+use crate::flow::trace::Tracer;
+use crate::flow::{self, Flow};
 use crate::identity::Identity;
-use crate::intake::Batching;
+use crate::intake::{Batching, Intake, Piped};
 use crate::reload::{Live, Reloader};
 use crate::source::{Make, Outlets, Sources, Writes};
 use crate::spooler::SpoolHandle;
@@ -82,15 +84,16 @@ pub async fn run_until(
     let (path, streams) = (store::spool_path(&config.data_dir), config.streams.clone());
     let (spool, spool_thread) =
         SpoolHandle::start_streams(path, spool_config(&config), streams, board.clone()).context("spool")?;
-    let wake = Wake::default();
-    let writes = Writes::default();
-    let (socket, questions) = serve_socket(listener, &spool, &board, &wake, &writes);
+    let (wake, writes, tracer) = (Wake::default(), Writes::default(), Tracer::new(board.clone()));
+    let (socket, questions) = serve_socket(listener, &spool, &board, &wake, (&writes, &tracer));
     let (drain, draining) = watch::channel(false);
-    let (batching, batching_now) = watch::channel(Batching::of(&config));
-    let (out, intakes) = start_intakes(&config, &spool, &batching_now, &board);
+    let (batching, now) = watch::channel(Batching::of(&config));
+    let (pipelines, plan) = watch::channel(Arc::new(config.pipelines.clone()));
+    let (cards, enrolled) = (Cards::default(), identity.file.clone());
+    let intakes = Intakes { config: &config, spool: &spool, batching: now, board: &board, writes: &writes };
+    let (out, intakes) = intakes.start(&plan, &cards, &tracer);
     let age = tokio::spawn(count_age(spool.clone()));
     let alive = tokio::spawn(notify::keep_alive(spool.clone()));
-    let (cards, enrolled) = (Cards::default(), identity.file.clone());
     let shared = shared(enrolled.agent.own_device(), out, &board, &spool, &cards, writes);
     let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
     let (boot, clock) = (clock::boot().id, AgentClock::default());
@@ -98,7 +101,7 @@ pub async fn run_until(
     let socket_path = serve::socket_path(&config.data_dir);
     let (agent, dialler) =
         (identity.file.agent.clone(), Dialler::of(identity, clock, &config)?.knowing(spool.state()));
-    let (live, backfill) = (Live { batching, routes, enrolled, sources }, config.backfill);
+    let (live, backfill) = (Live { batching, pipelines, routes, enrolled, sources }, config.backfill);
     let mut reloader = Reloader::start(layers, config, live, board.clone()).await;
     let uplink = Uplink {
         agent,
@@ -124,18 +127,20 @@ pub async fn run_until(
     }
     tracing::info!("stopping");
     notify::stopping();
-    // An intake lives as long as a source may send, and so it lives on when all have come to
-    // their end.
     reloader.stop();
     send_rest(intakes, &drain, uplink).await;
     [age, alive].iter().for_each(JoinHandle::abort);
-    spool.close().await;
-    let _ = tokio::task::spawn_blocking(|| spool_thread.join()).await;
+    close(&spool, spool_thread).await;
     // When another agent can start, which binds its own; and before this one is closed, so that that stays.
     let _ = std::fs::remove_file(socket_path);
     socket.abort();
     page.iter().for_each(JoinHandle::abort);
     Ok(())
+}
+
+async fn close(spool: &SpoolHandle, thread: std::thread::JoinHandle<()>) {
+    spool.close().await;
+    let _ = tokio::task::spawn_blocking(|| thread.join()).await;
 }
 
 /// Serves the local page where one is wanted.
@@ -166,14 +171,15 @@ fn serve_socket(
     spool: &SpoolHandle,
     board: &Board,
     wake: &Wake,
-    writes: &Writes,
+    (writes, tracer): (&Writes, &Tracer),
 ) -> (JoinHandle<()>, Questions) {
     let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
     let (auditor, questions) = Auditor::new(spool.clone(), board.clone());
-    (serve::socket(listener, syncer, auditor, writes.clone()), questions)
+    (serve::socket(listener, syncer, auditor, writes.clone(), tracer.clone()), questions)
 }
 
-/// Waits for the intakes and then for the uplink to send the rest, but not for long.
+/// Waits for the intakes and then for the uplink to send the rest, but not for long. An intake lives as long as a source may
+/// send, and so it lives on when all have come to their end.
 async fn send_rest(mut intakes: JoinSet<()>, drain: &watch::Sender<bool>, uplink: JoinHandle<()>) {
     let ending = async {
         while intakes.join_next().await.is_some() {}
@@ -196,24 +202,65 @@ async fn count_age(spool: SpoolHandle) {
     }
 }
 
-/// An intake for each stream.
-fn start_intakes(
-    config: &Config,
-    spool: &SpoolHandle,
-    batching: &watch::Receiver<Batching>,
-    board: &Board,
-) -> (Outlets, JoinSet<()>) {
-    let (mut outlets, mut intakes) = (BTreeMap::new(), JoinSet::new());
-    let named = config.streams.iter().map(|stream| stream.name.as_str());
-    for name in std::iter::once(DEFAULT_STREAM).chain(named.filter(|name| *name != DEFAULT_STREAM)) {
-        let (out, inbox) = mpsc::channel(intake::QUEUE_MAX);
-        let (spool, batching, board) = (spool.clone(), batching.clone(), board.clone());
-        let is_alarm = |stream: &StreamConfig| stream.name == name && stream.class == Class::Alarm;
-        let spool = if config.streams.iter().any(is_alarm) { spool.unhindered() } else { spool };
-        intakes.spawn(intake::run_stream(name.into(), inbox, spool, batching, board));
-        outlets.insert(name.to_owned(), out);
+/// What intakes are made of.
+struct Intakes<'a> {
+    config: &'a Config,
+    spool: &'a SpoolHandle,
+    batching: watch::Receiver<Batching>,
+    board: &'a Board,
+    writes: &'a Writes,
+}
+
+impl Intakes<'_> {
+    /// One for each stream that blocks, and one for all others.
+    fn start(
+        &self,
+        plan: &watch::Receiver<Arc<Plan>>,
+        cards: &Cards,
+        tracer: &Tracer,
+    ) -> (Outlets, JoinSet<()>) {
+        let (mut outlets, mut intakes) = (BTreeMap::new(), JoinSet::new());
+        let default = StreamConfig::default();
+        let has_default = self.config.streams.iter().any(|stream| stream.name == DEFAULT_STREAM);
+        let all: Vec<&StreamConfig> =
+            self.config.streams.iter().chain((!has_default).then_some(&default)).collect();
+        let names: BTreeSet<Arc<str>> = all.iter().map(|stream| Arc::from(stream.name.as_str())).collect();
+        let (block, others): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|stream| stream.policy.overflow == Overflow::Block);
+        let groups = block.into_iter().map(|stream| (format!("pipelines/{}", stream.name), vec![stream]));
+        for (key, streams) in groups.chain([("pipelines".to_owned(), others)]) {
+            // The default stream is that of what comes from no source, where it is among them.
+            let Some(home) = streams.iter().max_by_key(|stream| stream.name == DEFAULT_STREAM) else {
+                continue;
+            };
+            let home: Arc<str> = home.name.as_str().into();
+            let (out, inbox) = mpsc::channel(intake::QUEUE_MAX);
+            let parts = flow::Parts {
+                key,
+                home: Arc::clone(&home),
+                streams: names.clone(),
+                clock: Arc::new(AgentClock::default()),
+                plan: plan.clone(),
+                cards: cards.seen(),
+                traced: tracer.follow(),
+                board: self.board.clone(),
+            };
+            let urgent = streams.iter().filter(|stream| stream.class == Class::Alarm);
+            let piped = Piped { flow: Flow::new(parts), writes: self.writes.clone() };
+            let intake = Intake {
+                stream: home,
+                urgent: urgent.map(|stream| stream.name.as_str().into()).collect(),
+                inbox,
+                spool: self.spool.clone(),
+                batching: self.batching.clone(),
+                board: self.board.clone(),
+                piped: Some(piped),
+            };
+            intakes.spawn(intake.run());
+            outlets.extend(streams.iter().map(|stream| (stream.name.clone(), out.clone())));
+        }
+        (Outlets::new(outlets), intakes)
     }
-    (Outlets::new(outlets), intakes)
 }
 
 /// Resolves, with an error, when stdin has ended.

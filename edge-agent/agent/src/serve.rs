@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::agreement::{AgreementReport, Auditor};
+use crate::flow::trace::{self, Tracer};
 use crate::source::Writes;
 use crate::status::{Board, Status};
 use crate::sync::{SyncReport, Syncer, TIMEOUT_MAX};
@@ -111,12 +112,15 @@ pub fn socket(
     syncer: Syncer,
     auditor: Auditor,
     writes: Writes,
+    tracer: Tracer,
 ) -> tokio::task::JoinHandle<()> {
     let commands = Router::new().route("/sync", post(sync)).with_state(syncer.clone());
     let exports = Router::new().route("/export", post(export::answer)).with_state(syncer.spool.clone());
     let audits = Router::new().route("/agreement", post(agreement)).with_state(auditor);
     let writes = Router::new().route("/write", post(write::answer)).with_state(writes);
-    let router = router(syncer.board).merge(commands).merge(audits).merge(exports).merge(writes);
+    let traces = Router::new().route("/pipeline/trace", post(trace::answer)).with_state(tracer);
+    let router =
+        router(syncer.board).merge(commands).merge(audits).merge(exports).merge(writes).merge(traces);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the agent's socket has ended");

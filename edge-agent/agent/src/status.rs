@@ -1,6 +1,7 @@
 //! What the agent shows of itself: one JSON document, shared by all its parts.
 
 mod metrics;
+mod pipelines;
 mod sources;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use tideline_protocol::clocks::TOLERANCE_NS;
 use tideline_protocol::model::Account;
 use tideline_spool::StreamStats;
 
+pub use self::pipelines::{DeadLetterStatus, PipelineStatus, StageFigures};
 pub use self::sources::{DeviceStatus, JitterStatus, SourceState, SourceStatus};
 
 /// State of the spool.
@@ -166,6 +168,12 @@ pub struct Status {
     /// The sources by name.
     #[serde(with = "as_list")]
     pub sources: BTreeMap<String, SourceStatus>,
+    /// The pipelines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pipelines: Vec<PipelineStatus>,
+    /// What their stages could not take or do, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dead_letters: Vec<DeadLetterStatus>,
     /// The clock.
     #[serde(default)]
     pub clock: ClockStatus,
@@ -177,6 +185,9 @@ pub struct Status {
     /// The configuration.
     #[serde(default)]
     pub config: ConfigStatus,
+    /// The pipelines by flow, of which those shown are put together.
+    #[serde(skip)]
+    flows: BTreeMap<String, Vec<PipelineStatus>>,
 }
 
 mod as_list {

@@ -11,7 +11,7 @@ use tideline_spool::StreamConfig;
 
 use super::{
     Config, ConfigError, ENV_PREFIX, Families, HUBS_MAX, KEYS, Key, Kind, REPEATED, SourceConfig, devices,
-    sources, streams,
+    pipelines, sources, streams,
 };
 
 #[derive(Debug, Clone)]
@@ -44,8 +44,8 @@ impl Repeated {
 }
 
 pub struct Reader<'t> {
-    file: &'t str,
-    text: &'t str,
+    pub file: &'t str,
+    pub text: &'t str,
     problems: Vec<String>,
 }
 
@@ -53,6 +53,11 @@ impl Reader<'_> {
     pub fn problem(&mut self, at: usize, what: &str) {
         let line = self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
         self.problems.push(format!("{}:{line}: {what}", self.file));
+    }
+
+    /// A problem of a file that is told whole.
+    pub fn told(&mut self, problem: String) {
+        self.problems.push(problem);
     }
 
     fn must_repeat(&mut self, at: usize, section: &str) {
@@ -219,6 +224,7 @@ pub fn parse_with(
     let streams = streams::check(&mut reader, repeated.streams);
     let mut sources = sources::check(&mut reader, repeated.sources, &streams, families);
     devices::check(&mut reader, repeated.devices, &streams, families, &mut sources);
+    let pipelines = pipelines::check(&mut reader, &streams, &sources);
     let addresses = check_hubs(file, &sections).unwrap_or_else(|problem| {
         reader.problems.push(problem);
         Addresses::default()
@@ -230,7 +236,7 @@ pub fn parse_with(
     if !reader.problems.is_empty() {
         return Err(ConfigError { problems: reader.problems });
     }
-    Ok(build(&sections, streams, sources, addresses, broker))
+    Ok(Config { pipelines, ..build(&sections, streams, sources, addresses, broker) })
 }
 
 fn read_variable(
@@ -254,6 +260,9 @@ fn read_sections(
     repeated: &mut Repeated,
 ) {
     for (name, value) in table {
+        if name.get_ref() == pipelines::SECTION {
+            continue;
+        }
         let known = KEYS.iter().map(|key| key.section).find(|section| *section == name.get_ref().as_ref());
         match (known, value.get_ref()) {
             (Some(section), DeValue::Array(items)) if REPEATED.contains(&section) => {
@@ -276,7 +285,7 @@ fn read_sections(
             (None, _) => reader.problem(
                 name.span().start,
                 &format!(
-                    "{}: unknown section; allowed are agent, spool, stream, batch, uplink, http, source, device",
+                    "{}: unknown section; allowed are agent, spool, stream, batch, uplink, http, source, device, pipeline",
                     name.get_ref()
                 ),
             ),
@@ -333,5 +342,6 @@ fn build(
         probe_interval_s: number(section("uplink"), "probe_interval_s"),
         listen: some(text(section("http"), "listen")),
         sources,
+        pipelines: pipelines::Plan::default(),
     }
 }

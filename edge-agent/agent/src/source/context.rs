@@ -336,8 +336,8 @@ impl Context {
             self.beat();
             return Ok(());
         }
-        let stream = stream.as_deref().unwrap_or(&self.parts.stream);
-        let out = self.parts.outlets.of(stream)?;
+        let stream = stream.map_or_else(|| Arc::clone(&self.parts.stream), Arc::from);
+        let out = self.parts.outlets.of(&stream)?;
         let Ok(place) = self.wait(out.reserve()).await? else { return Err(SourceError::Stopped) };
         let mut turns = lock(&self.parts.turns);
         // What a former attempt still hands on would stand before or behind what this one reads again.
@@ -346,7 +346,8 @@ impl Context {
         }
         turns.position = position.clone().or(turns.position.take());
         let position = position.map(|bytes| (self.parts.position_key.to_string(), bytes));
-        place.send(Chunk { source: self.parts.name.to_string(), rows, boxes, clock, position, durable });
+        let (source, stream) = (self.parts.name.to_string(), Some(stream));
+        place.send(Chunk { source, stream, rows, boxes, clock, position, durable });
         Ok(())
     }
 

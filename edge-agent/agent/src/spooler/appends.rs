@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tideline_protocol::model::{Sample, Seq, SeriesDef, SeriesNo};
 use tideline_protocol::value::Boxes;
-use tideline_spool::{EncodedBatch, Spool, SpoolError, encode_boxed};
+use tideline_spool::{EncodedBatch, Spool, SpoolError, StreamNo, encode_boxed};
 
 use super::{Answer, Position, SeriesRows};
 use crate::clock::Ahead;
@@ -30,6 +30,8 @@ pub struct Portion {
     pub clock: Option<Ahead>,
     /// Positions that are durable with them.
     pub positions: Vec<Position>,
+    /// The stream that they go to in place of that of the append.
+    pub stream: Option<Arc<str>>,
 }
 
 impl Portion {
@@ -71,16 +73,17 @@ pub fn without_room(spool: &mut Spool, append: &Append) -> HashSet<SeriesDef> {
     rows.filter(|(def, _)| spool.series_no(def).is_err()).map(|(def, _)| def.clone()).collect()
 }
 
-/// Readings of several portions that one clock gave the times of.
+/// Readings of several portions of a stream that one clock gave the times of.
 struct Together<'a> {
+    stream: StreamNo,
     clock: Option<Ahead>,
     items: Vec<(SeriesNo, Cow<'a, [Sample]>)>,
     boxes: Boxes,
 }
 
 impl<'a> Together<'a> {
-    const fn new(clock: Option<Ahead>) -> Self {
-        Self { clock, items: Vec::new(), boxes: Boxes::new() }
+    const fn new(stream: StreamNo, clock: Option<Ahead>) -> Self {
+        Self { stream, clock, items: Vec::new(), boxes: Boxes::new() }
     }
 
     /// Adds readings whose values are words of `boxes`: each portion has a table of its own.
@@ -114,9 +117,14 @@ pub fn write(spool: &mut Spool, group: &[Append]) -> Result<Vec<HashSet<SeriesDe
     for append in group {
         let (mut all, mut rejected): (Vec<Together<'_>>, _) = (Vec::new(), HashSet::new());
         for portion in &append.portions {
-            let mut together = match all.pop_if(|last| is_same(last.clock, portion.clock)) {
-                Some(last) => last,
-                None => Together::new(portion.clock),
+            let stream = spool.stream_named(portion.stream.as_ref().unwrap_or(&append.stream))?;
+            // Of each stream the newest: older ones are of another time of the clock.
+            let newest = all.iter().rposition(|known| known.stream == stream);
+            let newest =
+                newest.filter(|at| all.get(*at).is_some_and(|known| is_same(known.clock, portion.clock)));
+            let mut together = match newest {
+                Some(at) => all.remove(at),
+                None => Together::new(stream, portion.clock),
             };
             for (def, samples) in &portion.rows {
                 match spool.series_no(def) {
@@ -129,8 +137,7 @@ pub fn write(spool: &mut Spool, group: &[Append]) -> Result<Vec<HashSet<SeriesDe
             let named = portion.positions.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
             positions.extend(named);
         }
-        let stream = spool.stream_named(&append.stream)?;
-        for Together { clock, items, boxes } in all {
+        for Together { stream, clock, items, boxes } in all {
             let items: Vec<_> = items.iter().map(|(series, samples)| (*series, samples.as_ref())).collect();
             let mut encoded = Vec::new();
             encode(&items, &boxes, append.rows_max.max(1), &mut encoded)?;

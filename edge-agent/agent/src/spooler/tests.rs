@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use tideline_protocol::block;
-use tideline_protocol::model::{DeviceId, PointId, RowCounts};
+use tideline_protocol::model::{Class, DeviceId, PointId, RowCounts};
 use tideline_protocol::value::{Boxes, NULL, Quality, Value, ValueKind};
 use tideline_spool::testing::CrashBackend;
 
@@ -193,6 +193,33 @@ fn what_is_too_much_for_one_batch_is_several_in_time_order() {
     assert_eq!(batches[0], [(0, vec![1, 3], vec![2.0, 8.0]), (1, vec![2], vec![5.0])]);
     assert_eq!(batches[1], [(0, vec![5, 5], vec![1.0, 3.0]), (1, vec![5], vec![6.0])]);
     assert_eq!(batches[2], [(0, vec![9], vec![4.0]), (1, vec![8], vec![7.0])]);
+}
+
+#[test]
+fn an_append_goes_to_several_streams_as_one() {
+    let disk = CrashBackend::new();
+    let mut worker = worker(move |_| {
+        let mut spool = Spool::open(disk.clone(), SpoolConfig::default(), [1; 16])?;
+        let fast = StreamConfig { name: "fast".into(), class: Class::Alarm, ..StreamConfig::default() };
+        spool.stream(&fast).map(|_| spool)
+    });
+    let portion = |stream: Option<&str>, rows| {
+        let positions = vec![("a".to_owned(), vec![u8::try_from(rows).unwrap()])];
+        let rows = vec![(def("flow"), noise(rows))];
+        Arc::new(Portion { rows, positions, stream: stream.map(Into::into), ..Portion::default() })
+    };
+    let (answer, mut told) = oneshot::channel();
+    let portions = vec![portion(None, 3), portion(Some("fast"), 2), portion(Some(DEFAULT_STREAM), 1)];
+    let (stream, rows_max) = (DEFAULT_STREAM.into(), 1_000);
+    worker.append(vec![Append { stream, portions, rows_max, answer }]);
+    assert_eq!(told.try_recv().unwrap().unwrap().head, Seq::new(2), "one batch for each stream");
+    let spool = worker.spool.as_mut().unwrap();
+    let rows = |seq| spool.load_run(Seq::new(seq), Seq::new(seq), 1 << 20, 100).unwrap().unwrap().rows;
+    let mut both = [1, 2].map(rows).map(|rows| rows.total());
+    both.sort_unstable();
+    assert_eq!(both, [2, 4]);
+    assert_eq!(worker.spool.as_ref().unwrap().urgent().alarm.len(), 1);
+    assert_eq!(worker.spool.as_ref().unwrap().cursor("a").unwrap(), Some(vec![1]));
 }
 
 #[test]

@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 
 use tideline_protocol::invariants::Invariant;
 
-use super::{ClockStatus, PathStatus, SourceStatus, Status};
+use super::{ClockStatus, PathStatus, SourceStatus, StageFigures, Status};
 use crate::resilience::BreakerState;
 
 /// Most sources with counters of their own; the rest is counted together.
 const SOURCES_MAX: usize = 100;
+/// The same of stages of pipelines.
+const STAGES_MAX: usize = 500;
 /// Most characters of a label's value.
 const LABEL_CHARS_MAX: usize = 64;
 /// The label of what is counted together.
@@ -51,6 +53,7 @@ pub fn text(status: &Status) -> String {
     }
     family(&mut out, "tideline_agent_stream_bytes", &held.into_iter().collect::<Vec<_>>());
     sources(&mut out, status);
+    pipelines(&mut out, status);
     let breach = |invariant: Invariant| (label("invariant", invariant.name()), invariant.breaches());
     family(&mut out, "tideline_invariant_breaches_total", &Invariant::ALL.map(breach));
     out
@@ -135,6 +138,38 @@ fn sources(out: &mut String, status: &Status) {
     }
     for (labels, seconds) in jitters {
         let _ = writeln!(out, "tideline_agent_source_poll_late_seconds{labels} {seconds}");
+    }
+}
+
+/// A figure of a stage.
+type StageFigure = fn(&StageFigures) -> u64;
+
+/// The stages of pipelines; their number is bounded by that of pipelines and stages, and what is beyond is counted together.
+fn pipelines(out: &mut String, status: &Status) {
+    let figures: [(&str, StageFigure); 8] = [
+        ("in_total", |stage| stage.taken),
+        ("out_total", |stage| stage.given),
+        ("dropped_total", |stage| stage.dropped),
+        ("dead_letters_total", |stage| stage.dead_letters),
+        ("events_total", |stage| stage.events),
+        ("actions_total", |stage| stage.actions),
+        ("series", |stage| stage.series),
+        ("open_windows", |stage| stage.open_windows),
+    ];
+    let stages = || {
+        status
+            .pipelines
+            .iter()
+            .flat_map(|pipeline| pipeline.stages.iter().map(|stage| (&pipeline.name, stage)))
+    };
+    for (name, figure) in figures {
+        let mut all: BTreeMap<String, u64> = BTreeMap::new();
+        for (at, (pipeline, stage)) in stages().enumerate() {
+            let (pipeline, name) =
+                if at < STAGES_MAX { (pipeline.as_str(), stage.stage.as_str()) } else { (OTHERS, OTHERS) };
+            *all.entry(labels(&[("pipeline", pipeline), ("stage", name)])).or_default() += figure(stage);
+        }
+        family(out, &format!("tideline_agent_stage_{name}"), &all.into_iter().collect::<Vec<_>>());
     }
 }
 

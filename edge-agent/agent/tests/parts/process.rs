@@ -13,7 +13,7 @@ use crate::LONG;
 use crate::hub::Hub;
 
 /// Ends with its test, whatever comes.
-struct Agent(Child);
+pub struct Agent(pub Child);
 
 impl Drop for Agent {
     fn drop(&mut self) {
@@ -23,13 +23,13 @@ impl Drop for Agent {
 }
 
 impl Agent {
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 }
 
-fn command(folder: &Path, args: &[&str]) -> Command {
+pub fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_edge-agent"));
     for (variable, _) in std::env::vars_os() {
         if variable.to_string_lossy().starts_with("TIDELINE_") {
@@ -40,12 +40,12 @@ fn command(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-fn output(folder: &Path, args: &[&str]) -> Output {
+pub fn output(folder: &Path, args: &[&str]) -> Output {
     command(folder, args).output().unwrap()
 }
 
 /// Asks for the status until it is so.
-async fn until(folder: &Path, what: impl Fn(&Status) -> bool) -> Status {
+pub async fn until(folder: &Path, what: impl Fn(&Status) -> bool) -> Status {
     let mut looks = tokio::time::interval(Duration::from_millis(20));
     let seen = async {
         loop {

@@ -110,6 +110,7 @@ async fn the_socket_is_its_owners_and_there_is_one_agent_to_a_folder() {
         syncer.clone(),
         auditor.clone(),
         Default::default(),
+        Default::default(),
     );
     let mode = std::fs::metadata(serve::socket_path(data)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -120,7 +121,13 @@ async fn the_socket_is_its_owners_and_there_is_one_agent_to_a_folder() {
     assert!(task.await.unwrap_err().is_cancelled());
     // What a killed agent left behind hinders nobody.
     assert!(serve::socket_path(data).exists());
-    let task = serve::socket(serve::bind_socket(data).await.unwrap(), syncer, auditor, Default::default());
+    let task = serve::socket(
+        serve::bind_socket(data).await.unwrap(),
+        syncer,
+        auditor,
+        Default::default(),
+        Default::default(),
+    );
     assert!(serve::ask_status(data).await.is_ok());
     task.abort();
 }

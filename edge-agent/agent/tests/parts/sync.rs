@@ -154,6 +154,7 @@ async fn it_is_asked_for_over_the_socket() {
         agent.syncer.clone(),
         agent.auditor.clone(),
         Default::default(),
+        Default::default(),
     );
     let report = serve::ask_sync(data, LONG).await.unwrap();
     assert!(report.reached, "{report}");
@@ -196,7 +197,13 @@ async fn the_first_batch_that_is_not_the_same_at_the_hub_is_named() {
     // Over the socket, as the command asks.
     let data = agent.folder.path();
     let socket = serve::bind_socket(data).await.unwrap();
-    let server = serve::socket(socket, agent.syncer.clone(), agent.auditor.clone(), Default::default());
+    let server = serve::socket(
+        socket,
+        agent.syncer.clone(),
+        agent.auditor.clone(),
+        Default::default(),
+        Default::default(),
+    );
     assert!(!serve::ask_agreement(data).await.unwrap().ok);
     server.abort();
 }

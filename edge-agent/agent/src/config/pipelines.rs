@@ -1,0 +1,287 @@
+//! The pipelines of a configuration, and those that the profiles of its devices bring along.
+//!
+//! In a profile patterns name points alone, and stand for those of the devices of that profile: of each `[[device]]` that
+//! names it, and of each of which a source says that it is one. Its pipelines are named after it, as `pump-minutes`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tideline_pipeline::definition::{Definition, Kind};
+use tideline_pipeline::limits::PIPELINES_MAX;
+use tideline_pipeline::{Pipelines, Problems, definition};
+use tideline_profiles::Profile;
+use tideline_protocol::model::DeviceId;
+use tideline_spool::{DEFAULT_STREAM, Overflow, StreamConfig};
+
+use super::read::Reader;
+use super::{PushDoor, SourceConfig, SourceKind};
+
+/// The name of the sections.
+pub const SECTION: &str = "pipeline";
+
+/// What is said of them where all options are.
+pub const REFERENCE: &str = r#"
+# [[pipeline]]
+# Pipelines filter, scale, put together and judge readings before they are kept. A profile may have some, too: there
+# patterns name points alone, as "temperature", and stand for those of its devices. Each has a name, of letters, digits,
+# '_' and '-'.
+# name = ""
+# Patterns of the series that it takes, as device/point, in which * stands for any text.
+# from = []
+# Whether the readings also go on as they came.
+# keep = false
+# Stream that readings of its rules go to: <pipeline>/<rule>/<point>, true from when a rule fires until it clears;
+# empty = that of the reading. No stream may be named here or in an output that blocks.
+# events = ""
+
+# [[pipeline.stage]]
+# Name, unique within the pipeline.
+# name = ""
+# What it reads: stages by name, ports of a branch as stage.port, or "from" for what the pipeline takes; empty = the
+# stage before it.
+# after = []
+# One of range, deadband, scale, unit, expression, filter, branch, window, derive, rule, rate_limit, write, output,
+# discard. Their keys, and what each does with readings that are null, texts or not good:
+#   range       min, max, otherwise = "bad" | "drop" | "clamp"
+#   deadband    absolute, percent, silence_max_ms
+#   scale       factor, offset, unit
+#   unit        from, to
+#   expression  value (CEL; names: value, quality, time_ms, device, point, unit), unit, type
+#   filter      when
+#   branch      case = [{ port = "hot", when = "value > 80" }]; what fits none goes to the port "else"
+#   window      length_ms, hop_ms, aggregates, wait_ms, idle_ms, ahead_max_ms, point = "{point}/{aggregate}"
+#   derive      inputs = { a = "pump-1/flow" }, value, device, point, unit, type, age_max_ms, per_device
+#   rule        condition = "above" | "below" | "rate" | "z_score" | "expression" | "absence", limit, clear, when,
+#               for_ms, clear_for_ms, severity, message, write = { device, point, fired, cleared }
+#   rate_limit  readings, per_ms
+#   write       device, point
+#   output      device, point, stream
+# kind = ""
+"#;
+
+/// The pipelines that are to run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// What they do.
+    pub definitions: Vec<Definition>,
+    /// Of pipelines of profiles, by their names, whose devices they take readings of.
+    pub kin: BTreeMap<String, Kin>,
+}
+
+/// Devices of a profile.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kin {
+    /// Its name.
+    pub profile: String,
+    /// Those that the configuration names; others are there when a source says so.
+    pub devices: BTreeSet<DeviceId>,
+}
+
+/// The pipelines of a profile, under the names that they have in an agent.
+///
+/// # Errors
+/// All that is wrong with them.
+pub fn of_profile(profile: &Profile) -> Result<Vec<Definition>, Problems> {
+    let (file, text) = profile.text();
+    let mut definitions = definition::read(file, text)?;
+    let family = profile.name().replace('.', "-");
+    for definition in &mut definitions {
+        definition.name = format!("{family}-{}", definition.name);
+        // Its patterns are of points: whose, nobody knew when it was written.
+        definition.from.iter_mut().for_each(|point| point.insert_str(0, "*/"));
+    }
+    let checked = Pipelines::compile(&definitions);
+    checked.map_err(|problems| Problems { file: file.to_owned(), ..problems })?;
+    Ok(definitions)
+}
+
+/// Checks all pipelines of a configuration.
+pub fn check(reader: &mut Reader<'_>, streams: &[StreamConfig], sources: &[SourceConfig]) -> Plan {
+    let mut plan = Plan::default();
+    // What is no TOML was told.
+    if toml::de::DeTable::parse(reader.text).is_err() {
+        return plan;
+    }
+    let own = definition::read(reader.file, reader.text).and_then(|definitions| {
+        Pipelines::compile(&definitions)
+            .map_err(|problems| Problems { file: reader.file.to_owned(), ..problems })?;
+        Ok(definitions)
+    });
+    match own {
+        Ok(definitions) => take(reader, reader.file.to_owned(), definitions, streams, &mut plan),
+        Err(problems) => tell(reader, &problems),
+    }
+    for profile in profiles(sources) {
+        let (file, _) = profile.text();
+        match of_profile(&profile) {
+            Ok(definitions) => {
+                let kin = || Kin { profile: profile.name().to_owned(), devices: devices(&profile, sources) };
+                let kin = definitions.iter().map(|definition| (definition.name.clone(), kin()));
+                let kin: Vec<_> = kin.collect();
+                take(reader, file.to_owned(), definitions, streams, &mut plan);
+                plan.kin.extend(kin);
+            }
+            Err(problems) => tell(reader, &problems),
+        }
+    }
+    if plan.definitions.len() > PIPELINES_MAX {
+        let count = plan.definitions.len();
+        let what = format!("pipeline: there are {count} with those of profiles; allowed are {PIPELINES_MAX}");
+        reader.told(format!("{}:1: {what}", reader.file));
+    }
+    plan
+}
+
+fn tell(reader: &mut Reader<'_>, problems: &Problems) {
+    for problem in &problems.list {
+        let line = problem.line.max(1);
+        reader.told(format!("{}:{line}: {}: {}", problems.file, problem.place, problem.what));
+    }
+}
+
+/// Takes the definitions of a file, whose names and streams have to fit the rest.
+fn take(
+    reader: &mut Reader<'_>,
+    file: String,
+    definitions: Vec<Definition>,
+    streams: &[StreamConfig],
+    plan: &mut Plan,
+) {
+    let mut problems = Problems { file, ..Problems::default() };
+    let mut problem = |line, place: String, what: String| {
+        problems.list.push(tideline_pipeline::Problem { line, place, what });
+    };
+    for definition in definitions {
+        let name = &definition.name;
+        if plan.definitions.iter().any(|other| other.name == *name) {
+            let place = format!("pipeline {name}, name");
+            problem(definition.line(None, "name"), place, format!("{name:?} is used twice"));
+        }
+        if let Some(what) = definition.events.as_deref().and_then(|stream| unfit(stream, streams)) {
+            problem(definition.line(None, "events"), format!("pipeline {name}, events"), what);
+        }
+        for (at, stage) in definition.stages.iter().enumerate() {
+            let Kind::Output(output) = &stage.kind else { continue };
+            if let Some(what) = output.stream.as_deref().and_then(|stream| unfit(stream, streams)) {
+                let place = format!("pipeline {name}, stage {}, stream", stage.name);
+                problem(definition.line(Some(at), "stream"), place, what);
+            }
+        }
+        plan.definitions.push(definition);
+    }
+    tell(reader, &problems);
+}
+
+/// What is wrong with a stream that results are to go to. One that blocks would hold up all that runs beside.
+fn unfit(stream: &str, streams: &[StreamConfig]) -> Option<String> {
+    let known = streams.iter().find(|known| known.name == stream);
+    let blocks = |stream: &&StreamConfig| stream.policy.overflow == Overflow::Block;
+    if known.is_some_and(|known| blocks(&known)) {
+        return Some(format!("names {stream:?}, which blocks; allowed are streams that do not"));
+    }
+    if known.is_some() || stream == DEFAULT_STREAM {
+        return None;
+    }
+    let others = streams.iter().filter(|stream| !blocks(stream)).map(|stream| stream.name.as_str());
+    let names: BTreeSet<&str> = others.chain([DEFAULT_STREAM]).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    Some(format!("names {stream:?}, and there is none; allowed are {}", names.join(", ")))
+}
+
+/// The profiles of all devices, each once.
+fn profiles(sources: &[SourceConfig]) -> Vec<Arc<Profile>> {
+    let mut all: Vec<Arc<Profile>> = Vec::new();
+    for source in sources {
+        let of_devices = source.devices.iter().filter_map(|device| device.family.clone());
+        let appearing: Vec<Arc<Profile>> = match &source.kind {
+            SourceKind::Mqtt { families, .. } | SourceKind::Http(PushDoor { families, .. }) => {
+                families.clone()
+            }
+            SourceKind::Sparkplug { family, .. } => vec![Arc::clone(family)],
+            _ => Vec::new(),
+        };
+        for profile in of_devices.chain(appearing) {
+            // Of one file with several firmwares the pipelines are the same.
+            if !all.iter().any(|known| known.text() == profile.text()) {
+                all.push(profile);
+            }
+        }
+    }
+    all
+}
+
+fn devices(profile: &Profile, sources: &[SourceConfig]) -> BTreeSet<DeviceId> {
+    let all = sources.iter().flat_map(|source| &source.devices);
+    let kin = all.filter(|device| device.family.as_ref().is_some_and(|of| of.text() == profile.text()));
+    kin.map(|device| device.id.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{parse, parse_with};
+    use super::*;
+
+    const WINDOW: &str = "[[pipeline]]\nname = \"minutes\"\nfrom = \"a/*\"\n[[pipeline.stage]]\nname = \"w\"\nkind = \"window\"\nlength_ms = 1000\naggregates = [\"mean\"]\n";
+
+    #[test]
+    fn pipelines_stand_beside_the_other_sections() {
+        let config = parse("a.toml", &format!("[http]\nlisten = \"\"\n{WINDOW}"), &[]).unwrap();
+        let [only] = config.pipelines.definitions.as_slice() else { panic!() };
+        assert_eq!((only.name.as_str(), only.stages.len()), ("minutes", 1));
+        assert!(config.pipelines.kin.is_empty());
+        assert!(parse("a.toml", &super::super::reference(), &[]).is_ok());
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once_with_what_is_wrong_elsewhere() {
+        let text = format!(
+            "[batch]\nrows_max = 0\n[[stream]]\nname = \"slow\"\noverflow = \"block\"\n{WINDOW}hop = 3\n{}",
+            WINDOW.replace("1000", "0")
+        );
+        let error = parse("a.toml", &text, &[]).unwrap_err();
+        let wanted = [
+            "a.toml:2: batch.rows_max: must be",
+            "a.toml:14: pipeline minutes, stage w, hop: is an unknown key; allowed are",
+        ];
+        assert_eq!(error.problems.len(), wanted.len(), "{error}");
+        for (problem, part) in error.problems.iter().zip(wanted) {
+            assert!(problem.starts_with(part), "{problem}: {part}");
+        }
+        let out = |stream| {
+            format!("{WINDOW}[[pipeline.stage]]\nname = \"o\"\nkind = \"output\"\nstream = {stream:?}\n")
+        };
+        let streams = "[[stream]]\nname = \"slow\"\noverflow = \"block\"\n[[stream]]\nname = \"fast\"\n";
+        let told = |text: String| parse("a.toml", &text, &[]).map(drop).map_err(|error| error.to_string());
+        assert_eq!(told(format!("{streams}{}", out("fast"))), Ok(()));
+        assert_eq!(
+            told(format!("{streams}{}", out("slow"))).unwrap_err(),
+            "a.toml:17: pipeline minutes, stage o, stream: names \"slow\", which blocks; allowed are streams that do not"
+        );
+        assert_eq!(
+            told(out("fast")).unwrap_err(),
+            "a.toml:12: pipeline minutes, stage o, stream: names \"fast\", and there is none; allowed are default"
+        );
+    }
+
+    #[test]
+    fn pipelines_of_a_profile_are_those_of_its_devices() {
+        let profile = "name = \"pump\"\n[coap]\n[points]\nflow = { unit = \"l/s\", min = 0, max = 9, address = \"flow\" }\n[[pipeline]]\nname = \"minutes\"\nfrom = \"flow\"\n[[pipeline.stage]]\nname = \"w\"\nkind = \"window\"\nlength_ms = 1000\naggregates = [\"mean\"]\n";
+        let device = |id: &str| {
+            format!("[[device]]\nid = {id:?}\nsource = \"s\"\nprofile = \"pump\"\naddress = \"10.0.0.1\"\n")
+        };
+        let text = format!("[[source]]\nkind = \"coap\"\nname = \"s\"\n{}{}", device("p1"), device("p2"));
+        let families = |text: &str| {
+            let text = text.to_owned();
+            move |_: &str| Profile::parse("pump.toml", &text).map_err(|error| error.to_string())
+        };
+        let config = parse_with("a.toml", &text, &[], &families(profile)).unwrap();
+        let [only] = config.pipelines.definitions.as_slice() else { panic!() };
+        assert_eq!((only.name.as_str(), only.from.as_slice()), ("pump-minutes", &["*/flow".to_owned()][..]));
+        let devices: Vec<&str> =
+            config.pipelines.kin["pump-minutes"].devices.iter().map(DeviceId::as_str).collect();
+        assert_eq!(devices, ["p1", "p2"]);
+        let wrong = profile.replace("length_ms = 1000", "length_ms = 0");
+        let error = parse_with("a.toml", &text, &[], &families(&wrong)).unwrap_err().to_string();
+        assert!(error.contains("pump.toml:11: pipeline pump-minutes, stage w, length_ms:"), "{error}");
+    }
+}

@@ -1,0 +1,269 @@
+//! A flow by itself: what comes out where, what stays over changes, and what a kill costs.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use proptest::prelude::*;
+use tideline_protocol::model::Sample;
+use tideline_protocol::wire::DeviceCard;
+
+use super::*;
+use crate::cards::Cards;
+use crate::config;
+
+const S: i64 = 1_000_000_000;
+const NOW: i64 = 1_700_000_000 * S;
+
+/// A clock that is moved by hand.
+#[derive(Debug, Default)]
+struct Hand(AtomicI64);
+
+impl Clock for Hand {
+    fn wall_ns(&self) -> i64 {
+        NOW + self.0.load(Ordering::Relaxed)
+    }
+
+    fn mono_ns(&self) -> u64 {
+        self.0.load(Ordering::Relaxed).unsigned_abs()
+    }
+}
+
+struct Bench {
+    plan: watch::Sender<Arc<Plan>>,
+    cards: Cards,
+    clock: Arc<Hand>,
+    board: Board,
+}
+
+fn plan(text: &str) -> Arc<Plan> {
+    Arc::new(config::parse("a.toml", text, &[]).unwrap().pipelines)
+}
+
+impl Bench {
+    fn new(text: &str) -> Self {
+        let plan = watch::Sender::new(plan(text));
+        Self { plan, cards: Cards::default(), clock: Arc::default(), board: Board::default() }
+    }
+
+    fn flow(&self, state: Option<&[u8]>) -> Flow {
+        let mut flow = Flow::new(Parts {
+            key: "pipelines".into(),
+            home: "default".into(),
+            streams: ["default".into(), "fast".into(), "other".into()].into(),
+            clock: self.clock.clone(),
+            plan: self.plan.subscribe(),
+            cards: self.cards.seen(),
+            traced: watch::channel(None).1,
+            board: self.board.clone(),
+        });
+        flow.begin(state);
+        flow
+    }
+
+    fn at(&self, s: i64) {
+        self.clock.0.store(s * S, Ordering::Relaxed);
+    }
+}
+
+fn chunk(device: &str, rows: &[(i64, f64)]) -> Chunk {
+    let def = SeriesDef::new(device.parse().unwrap(), "flow".parse().unwrap(), "l/s".into());
+    let samples = rows.iter().map(|(at, value)| Sample { time_ns: NOW + at * S, value: *value }).collect();
+    Chunk { source: "s".into(), rows: vec![(def, samples)], ..Chunk::default() }
+}
+
+/// What goes on, as text: stream, series, time and value of each reading.
+fn shown(portions: &[Portion]) -> Vec<String> {
+    let mut all = Vec::new();
+    for portion in portions {
+        let stream = portion.stream.as_deref().unwrap_or_default();
+        for (def, samples) in &portion.rows {
+            all.extend(samples.iter().map(|sample| {
+                let (value, _) = portion.boxes.value(sample.value, def.kind());
+                let at = (sample.time_ns - NOW) / S;
+                format!("{stream} {}/{} {at} {value}", def.device, def.point)
+            }));
+        }
+    }
+    all
+}
+
+const WINDOW: &str = "[[pipeline]]\nname = \"w\"\nfrom = \"*/flow\"\n[[pipeline.stage]]\nname = \"tens\"\nkind = \"window\"\nlength_ms = 10_000\nwait_ms = 0\naggregates = [\"count\", \"sum\"]\n";
+const RULE: &str = "[[pipeline]]\nname = \"p\"\nfrom = \"*/flow\"\nevents = \"fast\"\n[[pipeline.stage]]\nname = \"high\"\nkind = \"rule\"\ncondition = \"above\"\nlimit = 5\nmessage = \"too much\"\nwrite = { point = \"open\", fired = true }\n[[stream]]\nname = \"fast\"\n";
+
+#[test]
+fn without_pipelines_readings_pass_as_they_are() {
+    let mut flow = Bench::new("").flow(None);
+    let position = ("a".to_owned(), vec![1]);
+    let portions = flow.run(Chunk { position: Some(position.clone()), ..chunk("a", &[(0, 1.0)]) });
+    assert_eq!(shown(&portions), ["default a/flow 0 1"]);
+    assert_eq!(portions[0].positions, [position]);
+    assert_eq!((flow.tick().len(), flow.state()), (0, None));
+}
+
+#[test]
+fn rules_become_readings_on_their_stream_and_writes() {
+    let bench = Bench::new(RULE);
+    let mut flow = bench.flow(None);
+    let portions = flow.run(chunk("a", &[(0, 1.0), (1, 6.0), (2, 4.0)]));
+    assert_eq!(
+        shown(&portions),
+        [
+            "default a/flow 0 1",
+            "default a/flow 1 6",
+            "default a/flow 2 4",
+            "fast a/p/high/flow 1 true",
+            "fast a/p/high/flow 2 false"
+        ]
+    );
+    assert_eq!(portions[1].rows[0].0.name(), "too much");
+    let actions = flow.actions();
+    let [action] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!((action.device.as_str(), action.point.as_str()), ("a", "open"));
+    assert!(flow.actions().is_empty());
+    flow.failed(action, "no such device");
+    let status = bench.board.read();
+    let stage = &status.pipelines[0].stages[0];
+    assert_eq!((stage.taken, stage.given, stage.events, stage.actions, stage.dead_letters), (3, 3, 2, 1, 1));
+    assert_eq!(status.dead_letters[0].reason, "no such device");
+    let metrics = status.metrics();
+    assert!(
+        metrics.contains("tideline_agent_stage_dead_letters_total{pipeline=\"p\",stage=\"high\"} 1\n"),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn what_follows_from_time_goes_where_the_readings_of_the_device_went() {
+    let bench = Bench::new(&format!("{WINDOW}idle_ms = 5_000\n"));
+    let mut flow = bench.flow(None);
+    let own = Some(Ahead { offset_ns: 7, believed: true });
+    let to = |stream: &str, chunk: Chunk| Chunk { stream: Some(stream.into()), ..chunk };
+    flow.run(to("other", Chunk { clock: own, ..chunk("a", &[(0, 1.0)]) }));
+    flow.run(to("fast", chunk("b", &[(0, 2.0)])));
+    assert_eq!(flow.tick().len(), 0);
+    bench.at(20);
+    let portions = flow.tick();
+    assert_eq!(
+        shown(&portions),
+        ["other a/flow/count 0 1", "other a/flow/sum 0 1", "fast b/flow/count 0 1", "fast b/flow/sum 0 2"]
+    );
+    let is_stamped: Vec<bool> = portions.iter().map(|portion| portion.clock.is_some()).collect();
+    assert_eq!(is_stamped, [true, false], "a clock is corrected where it gave the times");
+}
+
+#[test]
+fn a_change_keeps_what_did_not_change_and_no_counter_goes_back() {
+    let bench = Bench::new(WINDOW);
+    let mut flow = bench.flow(None);
+    flow.run(chunk("a", &[(0, 1.0), (1, 2.0)]));
+    flow.saved();
+    let more = format!(
+        "{WINDOW}[[pipeline.stage]]\nname = \"o\"\nkind = \"output\"\npoint = \"tens/{{point}}\"\n{RULE}"
+    );
+    bench.plan.send_replace(plan(&more));
+    let portions = flow.run(chunk("a", &[(10, 0.0)]));
+    assert_eq!(
+        shown(&portions),
+        ["default a/tens/flow/count 0 2", "default a/tens/flow/sum 0 3", "default a/flow 10 0"]
+    );
+    flow.saved();
+    let taken = |name: &str| -> Vec<u64> {
+        let status = bench.board.read();
+        let of = status.pipelines.iter().filter(|pipeline| pipeline.name == name);
+        of.flat_map(|pipeline| pipeline.stages.iter().map(|stage| stage.taken)).collect()
+    };
+    assert_eq!((taken("w"), taken("p")), (vec![3, 2], vec![1]));
+    bench.plan.send_replace(plan(RULE));
+    assert_eq!(shown(&flow.run(chunk("a", &[(20, 1.0)]))), ["default a/flow 20 1"]);
+    flow.saved();
+    assert_eq!((taken("w"), taken("p")), (vec![], vec![2]));
+}
+
+#[test]
+fn pipelines_of_a_profile_take_readings_of_its_devices_alone_also_of_those_that_appear() {
+    let bench = Bench::new("");
+    let mut planned = (*plan(WINDOW)).clone();
+    let devices = ["a".parse().unwrap()].into();
+    planned.kin.insert("w".into(), config::pipelines::Kin { profile: "pump".into(), devices });
+    bench.plan.send_replace(Arc::new(planned));
+    let mut flow = bench.flow(None);
+    let mut passes = |device: &str| !shown(&flow.run(chunk(device, &[(0, 1.0)]))).is_empty();
+    assert_eq!((passes("a"), passes("b")), (false, true));
+    let card = DeviceCard { profile: "pump".into(), ..DeviceCard::new("b".parse().unwrap()) };
+    assert!(bench.cards.tell(card));
+    assert_eq!((passes("a"), passes("b"), passes("c")), (false, false, true));
+}
+
+#[test]
+fn a_state_that_cannot_be_read_is_told_and_costs_no_more_than_itself() {
+    let bench = Bench::new(WINDOW);
+    let mut flow = bench.flow(Some(b"TLPK\x09\x00"));
+    assert!(bench.board.read().last_error.unwrap().contains("version 9"));
+    flow.run(chunk("a", &[(0, 1.0)]));
+    assert!(flow.state().is_some());
+}
+
+/// What a spool would hold.
+#[derive(Debug, Default)]
+struct Durable {
+    rows: Vec<String>,
+    state: Option<Vec<u8>>,
+    position: usize,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A source that knows its position, killed anywhere, and a reload in between.
+    #[test]
+    fn whatever_is_killed_each_window_is_there_once(
+        values in proptest::collection::vec((0..3_usize, 0..4_i64, 0..9_u8), 1..80),
+        steps in proptest::collection::vec(0..6_u8, 0..60),
+    ) {
+        let mut at = 0;
+        let chunks: Vec<_> = values.iter().map(|(device, step, value)| {
+            at += step;
+            (["a", "b", "c"][*device], at, f64::from(*value))
+        }).collect();
+        let text = format!("{WINDOW}{}", RULE.replace("above", "rate"));
+        let bench = Bench::new(&text);
+        let mut whole = bench.flow(None);
+        let mut wanted: Vec<String> = Vec::new();
+        for (device, at, value) in &chunks {
+            wanted.extend(shown(&whole.run(chunk(device, &[(*at, *value)]))));
+        }
+        let mut durable = Durable::default();
+        let (mut flow, mut position, mut pending) = (bench.flow(None), 0, Vec::new());
+        for step in steps.iter().copied().chain(std::iter::repeat_n(0, chunks.len() + 1)) {
+            match step {
+                // Commits.
+                1 => {
+                    durable.rows.append(&mut pending);
+                    if let Some((_, state)) = flow.state() {
+                        durable.state = Some(state);
+                    }
+                    flow.saved();
+                    durable.position = position;
+                }
+                // Is killed.
+                2 => {
+                    flow = bench.flow(durable.state.as_deref());
+                    position = durable.position;
+                    pending.clear();
+                }
+                // Is told of the same pipelines again, and of one more.
+                3 => {
+                    let more = WINDOW.replace("\"w\"", "\"more\"").replace("*/flow", "no/such");
+                    bench.plan.send_replace(plan(&format!("{text}{more}")));
+                }
+                4 => drop(bench.plan.send_replace(plan(&text))),
+                _ => {
+                    let Some((device, at, value)) = chunks.get(position) else { continue };
+                    pending.extend(shown(&flow.run(chunk(device, &[(*at, *value)]))));
+                    position += 1;
+                }
+            }
+        }
+        durable.rows.append(&mut pending);
+        prop_assert_eq!(durable.rows, wanted);
+    }
+}

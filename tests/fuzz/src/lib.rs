@@ -28,6 +28,7 @@ mod session;
 mod sparkplug;
 mod spool;
 mod streams;
+mod twin;
 mod wire;
 
 use std::io::Write as _;
@@ -65,7 +66,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "wire", run: wire::run, seeds: wire::seeds, short_runs: 20_000, bytes_max: 4096 },
     Target { name: "block", run: block::run, seeds: block::seeds, short_runs: 10_000, bytes_max: 4096 },
     Target { name: "session", run: session::run, seeds: session::seeds, short_runs: 4_000, bytes_max: 512 },
@@ -102,6 +103,7 @@ pub const TARGETS: [Target; 13] = [
         bytes_max: 512,
     },
     Target { name: "push", run: push::run, seeds: push::seeds, short_runs: 10_000, bytes_max: 2048 },
+    Target { name: "twin_message", run: twin::run, seeds: twin::seeds, short_runs: 1_000, bytes_max: 8192 },
     Target { name: "spool", run: spool::run, seeds: spool::seeds, short_runs: 150, bytes_max: 128 },
 ];
 

@@ -111,6 +111,11 @@ fn pushed_bodies_are_taken_or_refused() {
 }
 
 #[test]
+fn messages_about_twins_are_taken_or_refused_and_what_is_taken_can_be_kept() {
+    short("twin_message");
+}
+
+#[test]
 fn a_spool_opens_after_any_damage_and_counts_what_is_gone() {
     short("spool");
 }

@@ -19,6 +19,7 @@ mod formats;
 mod input;
 pub mod kept;
 pub mod mutate;
+mod pipeline;
 mod profiles;
 #[cfg(feature = "agent")]
 mod push;
@@ -66,7 +67,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "wire", run: wire::run, seeds: wire::seeds, short_runs: 20_000, bytes_max: 4096 },
     Target { name: "block", run: block::run, seeds: block::seeds, short_runs: 10_000, bytes_max: 4096 },
     Target { name: "session", run: session::run, seeds: session::seeds, short_runs: 4_000, bytes_max: 512 },
@@ -104,6 +105,13 @@ pub const TARGETS: [Target; 14] = [
     },
     Target { name: "push", run: push::run, seeds: push::seeds, short_runs: 10_000, bytes_max: 2048 },
     Target { name: "twin_message", run: twin::run, seeds: twin::seeds, short_runs: 1_000, bytes_max: 8192 },
+    Target {
+        name: "pipeline",
+        run: pipeline::run,
+        seeds: pipeline::seeds,
+        short_runs: 4_000,
+        bytes_max: 2048,
+    },
     Target { name: "spool", run: spool::run, seeds: spool::seeds, short_runs: 150, bytes_max: 128 },
 ];
 

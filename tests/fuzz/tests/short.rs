@@ -116,6 +116,11 @@ fn messages_about_twins_are_taken_or_refused_and_what_is_taken_can_be_kept() {
 }
 
 #[test]
+fn pipelines_take_any_definition_state_and_readings_or_refuse_them() {
+    short("pipeline");
+}
+
+#[test]
 fn a_spool_opens_after_any_damage_and_counts_what_is_gone() {
     short("spool");
 }

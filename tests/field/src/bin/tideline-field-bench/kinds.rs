@@ -56,10 +56,11 @@ pub async fn resident_mb(seconds: usize) -> Result<f64> {
     };
     let agent = Agent::start(&sources).await?;
     let mut growing = std::fs::OpenOptions::new().append(true).open(&tail)?;
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
     for second in 0..seconds {
+        ticks.tick().await;
         AsyncWriteExt::write_all(&mut gps, SENTENCE).await?;
         writeln!(growing, "{second},7.25")?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let status = agent.status().await?;
     anyhow::ensure!(status.sources.len() == 10, "{} sources run", status.sources.len());

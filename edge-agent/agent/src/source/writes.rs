@@ -219,8 +219,11 @@ impl Inbox {
     pub async fn next(&mut self) -> Write {
         loop {
             match self.received.recv().await {
-                Some(write) if write.begin() => return write,
-                Some(_) => {}
+                Some(write) => {
+                    if let Some(write) = self.begin(write) {
+                        return write;
+                    }
+                }
                 // Its own sender is here, so that it never ends.
                 None => std::future::pending().await,
             }
@@ -229,7 +232,40 @@ impl Inbox {
 
     /// The next write that waits already.
     pub fn try_next(&mut self) -> Option<Write> {
-        std::iter::from_fn(|| self.received.try_recv().ok()).find(Write::begin)
+        while let Ok(write) = self.received.try_recv() {
+            if let Some(write) = self.begin(write) {
+                return Some(write);
+            }
+        }
+        None
+    }
+
+    /// Begins a write that is still wanted, and judges it once more: what interlocks look at may have changed while it
+    /// waited.
+    fn begin(&self, write: Write) -> Option<Write> {
+        if !write.begin() {
+            return None;
+        }
+        let table = self.writes.table();
+        let profile = table.servers.get(&write.device).and_then(|server| server.profile.as_ref());
+        let judged = profile.map(|profile| {
+            profile.check_write(write.point.as_str(), write.value.clone(), |point| {
+                table.newest.value(&write.device, point, Instant::now())
+            })
+        });
+        match judged {
+            Some(Ok(_)) => Some(write),
+            Some(Err(refused)) => {
+                write.tell(Err(refused.into()));
+                None
+            }
+            // Another source has taken the device over.
+            None => {
+                let error = WriteError::NoDevice(write.device.clone());
+                write.tell(Err(error));
+                None
+            }
+        }
     }
 }
 

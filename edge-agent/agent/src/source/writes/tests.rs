@@ -130,3 +130,22 @@ async fn too_many_writes_are_refused_and_do_not_wait() {
         assert_eq!(task.await.unwrap(), Err(WriteError::NotDone("source bus ended".to_owned())));
     }
 }
+
+#[tokio::test]
+async fn interlocks_are_looked_at_again_when_a_write_is_begun() {
+    let (writes, device) = (Writes::default(), pump());
+    let mut inbox = writes.inbox("bus".into());
+    inbox.serve(&device);
+    see(&writes, &device, 2, Quality::Good);
+    let source = async {
+        // The write waits already, and now the pump is in another mode.
+        while inbox.queue.capacity() == QUEUE_MAX {
+            tokio::task::yield_now().await;
+        }
+        see(&writes, &device, 1, Quality::Good);
+        assert!(inbox.try_next().is_none());
+    };
+    let (got, ()) = tokio::join!(write(&writes, 1.0, TIMEOUT), source);
+    let why = "mode is 1".to_owned();
+    assert_eq!(got, Err(WriteError::Rejected(RefusedWrite::Locked { command: "speed".to_owned(), why })));
+}

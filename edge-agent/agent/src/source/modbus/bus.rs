@@ -129,9 +129,9 @@ impl Trouble {
 
     /// Whether it is sure that a write was not carried out.
     pub const fn is_no(&self) -> bool {
-        // With 5 the device goes on with it, and behind a gateway it may have reached the device.
+        // With 4 it may have done a part of it, with 5 it goes on with it, and behind a gateway it may have got it.
         match self {
-            Self::Exception(code) => !matches!(code, 5 | 11),
+            Self::Exception(code) => !matches!(code, 4 | 5 | 11),
             Self::Unreachable { .. } => true,
             Self::Silent(_) | Self::Garbled(_) | Self::Broken(_) => false,
         }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use tideline_link::errln;
 use tideline_profiles::Profile;
 use tideline_profiles::detect::{Signs, has_models};
 use tideline_profiles::form::protocol::Function;
@@ -34,7 +35,9 @@ pub async fn look(
         let mut unit = Unit { bus: &mut bus, number: *number, limit, known: HashMap::new(), answers: false };
         match unit.families(&signs).await {
             Ok(families) if unit.answers => found.push(Found { address: number.to_string(), families }),
-            Err(error) if error.is_of_the_bus() => return Err(error),
+            Err(error) if error.is_of_the_bus() && found.is_empty() => return Err(error),
+            // A gateway with one place for a connection may still hold the one that was dropped.
+            Err(error) if error.is_of_the_bus() => errln!("unit {number} was not asked: {error}"),
             // It was asked often enough to know that nobody is there, or that it is none of these.
             Ok(_) | Err(_) => {}
         }

@@ -326,9 +326,9 @@ impl Flow {
         self.show();
     }
 
-    /// The time that it has for its pipelines, in ns since 1970.
-    pub fn now_ns(&mut self) -> i64 {
-        self.clock.now_ns()
+    /// The time by the clock that stamps readings, in ns since 1970: it may go back, and readings with it.
+    pub fn wall_ns(&self) -> i64 {
+        self.parts.clock.wall_ns()
     }
 
     /// What was to be written since this was last asked.

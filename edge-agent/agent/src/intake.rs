@@ -253,8 +253,8 @@ async fn begin(spool: &SpoolHandle, mut flow: Flow) -> Flow {
 /// Has done what stages ask for.
 fn ask(flow: &mut Flow, actions: &mut Actions) {
     for action in flow.actions() {
-        let now_ns = flow.now_ns();
-        if let Err(reason) = actions.ask(&action, now_ns) {
+        let wall_ns = flow.wall_ns();
+        if let Err(reason) = actions.ask(&action, wall_ns) {
             flow.failed(&action, &reason);
         }
     }

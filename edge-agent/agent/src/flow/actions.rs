@@ -9,6 +9,7 @@ use std::time::Duration;
 use tideline_pipeline::Action;
 use tideline_protocol::model::DeviceId;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::source::Writes;
 
@@ -23,33 +24,36 @@ pub const AGE_MAX_NS: i64 = 60 * 1_000_000_000;
 pub struct Actions {
     writes: Writes,
     // A device has an entry as long as a write to it is under way.
-    waiting: BTreeMap<DeviceId, VecDeque<Action>>,
+    waiting: BTreeMap<DeviceId, VecDeque<(Action, Instant)>>,
     running: JoinSet<(Action, Result<(), String>)>,
+    // Those whose time was over before they could be begun.
+    late: VecDeque<Action>,
 }
 
 impl Actions {
     /// None yet.
     #[must_use]
     pub fn new(writes: Writes) -> Self {
-        Self { writes, waiting: BTreeMap::new(), running: JoinSet::new() }
+        Self { writes, waiting: BTreeMap::new(), running: JoinSet::new(), late: VecDeque::new() }
     }
 
-    /// Asks for a write.
+    /// Asks for a write. `wall_ns` is the time by the clock that stamps readings, ns since 1970.
     ///
     /// # Errors
     /// It is not to be done, and why.
-    pub fn ask(&mut self, action: &Action, now_ns: i64) -> Result<(), String> {
-        let age_ns = now_ns.saturating_sub(action.time_ns);
-        if age_ns > AGE_MAX_NS {
-            let (age_s, max_s) = (age_ns / 1_000_000_000, AGE_MAX_NS / 1_000_000_000);
-            return Err(format!("not written: the reading is {age_s} s old; allowed are {max_s}"));
+    pub fn ask(&mut self, action: &Action, wall_ns: i64) -> Result<(), String> {
+        let age_ns = wall_ns.saturating_sub(action.time_ns);
+        if age_ns.saturating_abs() > AGE_MAX_NS {
+            let (apart_s, max_s) = (age_ns.saturating_abs() / 1_000_000_000, AGE_MAX_NS / 1_000_000_000);
+            let which = if age_ns > 0 { "old" } else { "ahead of the clock" };
+            return Err(format!("not written: the reading is {apart_s} s {which}; allowed are {max_s}"));
         }
         let count: usize = self.waiting.values().map(|queue| queue.len() + 1).sum();
         if count >= ACTIONS_MAX {
             return Err(format!("not written: {ACTIONS_MAX} writes wait already"));
         }
         match self.waiting.get_mut(&action.device) {
-            Some(queue) => queue.push_back(action.clone()),
+            Some(queue) => queue.push_back((action.clone(), Instant::now())),
             None => {
                 self.waiting.insert(action.device.clone(), VecDeque::new());
                 self.start(action.clone());
@@ -71,6 +75,10 @@ impl Actions {
     /// The next write that came to another end than a good one; waits for ever where none is under way. Cancel safe.
     pub async fn failed(&mut self) -> (Action, String) {
         loop {
+            if let Some(action) = self.late.pop_front() {
+                let max_s = AGE_MAX_NS / 1_000_000_000;
+                return (action, format!("not written: writes before it took longer than {max_s} s"));
+            }
             match self.running.join_next().await {
                 None => std::future::pending().await,
                 Some(Err(error)) => tracing::error!(%error, "a write has ended in a panic"),
@@ -86,9 +94,57 @@ impl Actions {
 
     /// Begins the next write to a device.
     fn go_on(&mut self, device: &DeviceId) {
-        match self.waiting.get_mut(device).and_then(VecDeque::pop_front) {
-            Some(next) => self.start(next),
-            None => drop(self.waiting.remove(device)),
+        while let Some((next, asked)) = self.waiting.get_mut(device).and_then(VecDeque::pop_front) {
+            if i64::try_from(asked.elapsed().as_nanos()).is_ok_and(|waited_ns| waited_ns <= AGE_MAX_NS) {
+                return self.start(next);
+            }
+            self.late.push_back(next);
         }
+        self.waiting.remove(device);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tideline_protocol::model::PointId;
+    use tideline_protocol::value::Value;
+
+    use super::*;
+
+    fn action(time_ns: i64) -> Action {
+        Action {
+            pipeline: "p".into(),
+            stage: "s".into(),
+            device: DeviceId::parse("valve").unwrap(),
+            point: PointId::parse("open").unwrap(),
+            value: Value::Bool(true),
+            time_ns,
+        }
+    }
+
+    #[tokio::test]
+    async fn readings_of_other_times_move_nothing() {
+        let (mut actions, now_ns) = (Actions::new(Writes::default()), AGE_MAX_NS * 10);
+        let told = |age_ns: i64, actions: &mut Actions| actions.ask(&action(now_ns - age_ns), now_ns);
+        assert_eq!(told(AGE_MAX_NS, &mut actions), Ok(()));
+        let old = told(AGE_MAX_NS + 1_000_000_000, &mut actions);
+        assert_eq!(old, Err("not written: the reading is 61 s old; allowed are 60".to_owned()));
+        let ahead = told(-AGE_MAX_NS - 1_000_000_000, &mut actions);
+        assert_eq!(
+            ahead,
+            Err("not written: the reading is 61 s ahead of the clock; allowed are 60".to_owned())
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_waited_too_long_behind_others_is_not_begun() {
+        let (writes, now_ns) = (Writes::default(), 0);
+        let mut actions = Actions::new(writes);
+        actions.ask(&action(0), now_ns).unwrap();
+        actions.ask(&action(0), now_ns).unwrap();
+        tokio::time::advance(Duration::from_secs(61)).await;
+        // Nobody serves the device.
+        assert_eq!(actions.failed().await.1, "no running source writes to device valve");
+        assert_eq!(actions.failed().await.1, "not written: writes before it took longer than 60 s");
     }
 }

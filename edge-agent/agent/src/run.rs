@@ -91,7 +91,7 @@ pub async fn run_until(
     let (pipelines, plan) = watch::channel(Arc::new(config.pipelines.clone()));
     let (cards, enrolled) = (Cards::default(), identity.file.clone());
     let intakes = Intakes { config: &config, spool: &spool, batching: now, board: &board, writes: &writes };
-    let (out, intakes) = intakes.start(&plan, &cards, &tracer);
+    let (out, mut intakes) = intakes.start(&plan, &cards, &tracer);
     let age = tokio::spawn(count_age(spool.clone()));
     let alive = tokio::spawn(notify::keep_alive(spool.clone()));
     let shared = shared(enrolled.agent.own_device(), out, &board, &spool, &cards, writes);
@@ -121,10 +121,7 @@ pub async fn run_until(
     tracing::info!("agent runs");
     notify::ready();
 
-    tokio::select! {
-        () = stop => {}
-        () = reloader.run(hangup) => {}
-    }
+    let outcome = until(stop, reloader.run(hangup), &mut intakes).await;
     tracing::info!("stopping");
     notify::stopping();
     reloader.stop();
@@ -135,7 +132,23 @@ pub async fn run_until(
     let _ = std::fs::remove_file(socket_path);
     socket.abort();
     page.iter().for_each(JoinHandle::abort);
-    Ok(())
+    outcome
+}
+
+/// Waits for what ends an agent. Without an intake nothing is kept any more, so that it is no agent.
+async fn until(
+    stop: impl Future<Output = ()>,
+    reload: impl Future<Output = ()>,
+    intakes: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = stop => Ok(()),
+        () = reload => Ok(()),
+        Some(ended) = intakes.join_next() => match ended {
+            Ok(()) => Err(anyhow::anyhow!("an intake has ended")),
+            Err(error) => Err(error).context("an intake has ended"),
+        }
+    }
 }
 
 async fn close(spool: &SpoolHandle, thread: std::thread::JoinHandle<()>) {
@@ -224,9 +237,9 @@ impl Intakes<'_> {
         let has_default = self.config.streams.iter().any(|stream| stream.name == DEFAULT_STREAM);
         let all: Vec<&StreamConfig> =
             self.config.streams.iter().chain((!has_default).then_some(&default)).collect();
-        let names: BTreeSet<Arc<str>> = all.iter().map(|stream| Arc::from(stream.name.as_str())).collect();
         let (block, others): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|stream| stream.policy.overflow == Overflow::Block);
+        let open: BTreeSet<Arc<str>> = others.iter().map(|stream| Arc::from(stream.name.as_str())).collect();
         let groups = block.into_iter().map(|stream| (format!("pipelines/{}", stream.name), vec![stream]));
         for (key, streams) in groups.chain([("pipelines".to_owned(), others)]) {
             // The default stream is that of what comes from no source, where it is among them.
@@ -238,7 +251,8 @@ impl Intakes<'_> {
             let parts = flow::Parts {
                 key,
                 home: Arc::clone(&home),
-                streams: names.clone(),
+                // A stream that blocks would hold up the others, whatever a new configuration says of it.
+                streams: open.iter().chain([&home]).cloned().collect(),
                 clock: Arc::new(AgentClock::default()),
                 plan: plan.clone(),
                 cards: cards.seen(),

@@ -37,7 +37,7 @@ use tokio::time::timeout;
 
 use self::body::{Refusal, whole};
 use self::rights::{Rights, Sender};
-use self::sorter::Sorter;
+use self::sorter::{Pushed, Sorter};
 use super::directory::{Directory, Heard, Message};
 use super::sheets::Sheets;
 use super::{Context, Source, SourceError};
@@ -124,7 +124,7 @@ async fn posted(State(served): State<Arc<Served>>, Path(path): Path<String>, req
 }
 
 /// How a body becomes readings.
-type Take = fn(&Served, &Asked<'_>, &[u8]) -> Result<super::Readings, Refusal>;
+type Take = fn(&Served, &Asked<'_>, &[u8]) -> Result<Pushed, Refusal>;
 
 /// What a sender is told: nothing when all is well.
 type Told = Option<(StatusCode, String)>;
@@ -178,15 +178,21 @@ impl Served {
     /// Takes what a request of one of the door's own forms brings; gives what is wrong with a part of it.
     async fn take(&self, request: Request, take: Take) -> Result<Told, Refusal> {
         let (asked, body) = self.receive(request).await?;
-        let readings = take(self, &asked, &body)?;
-        let told = (readings.rejected > 0).then(|| {
-            let reasons = list(readings.rejected, readings.reasons.iter().map(String::as_str));
-            let text = format!("{} readings are taken, and not: {reasons}", readings.count());
+        let pushed = take(self, &asked, &body)?;
+        let count = pushed.count();
+        let Pushed { ours, theirs } = pushed;
+        let rejected = ours.rejected + theirs.rejected;
+        let told = (rejected > 0).then(|| {
+            let reasons = list(rejected, ours.reasons.iter().chain(&theirs.reasons).map(String::as_str));
+            let text = format!("{count} readings are taken, and not: {reasons}");
             (StatusCode::BAD_REQUEST, text)
         });
+        // What is durable after another of its stream says that of both.
+        let (first, last) = if ours.is_empty() { (ours, theirs) } else { (theirs, ours) };
+        self.context.emit(first).await.map_err(ends)?;
         let handed_on = match self.answered {
-            Answered::Durable if !readings.is_empty() => self.context.emit_durable(readings).await,
-            _ => self.context.emit(readings).await,
+            Answered::Durable if !last.is_empty() => self.context.emit_durable(last).await,
+            _ => self.context.emit(last).await,
         };
         handed_on.map_err(ends).map(|()| told)
     }

@@ -30,6 +30,32 @@ pub struct Sorter {
     kinds: Mutex<HashMap<(DeviceId, PointId), ValueKind>>,
 }
 
+/// Readings of a body, parted by whose times they have: the agent's clock may be corrected later, and the sender's times
+/// with it if they were not told apart.
+#[derive(Debug)]
+pub struct Pushed {
+    /// Those with the agent's times, and all that is rejected.
+    pub ours: Readings,
+    /// Those with the sender's.
+    pub theirs: Readings,
+}
+
+impl Pushed {
+    /// None yet; `ours` says what the time is.
+    pub fn new(ours: Readings) -> Self {
+        Self { ours, theirs: Readings::of_own_times() }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.ours.count() + self.theirs.count()
+    }
+
+    fn reject(&mut self, reason: String) {
+        self.ours.reject(reason);
+    }
+}
+
 /// One entry of JSON.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,7 +85,7 @@ impl Sorter {
     ///
     /// # Errors
     /// The body is no JSON. What is wrong with an entry is among what the readings reject.
-    pub fn json(&self, body: &[u8], sender: &Sender, mut readings: Readings) -> Result<Readings, Refusal> {
+    pub fn json(&self, body: &[u8], sender: &Sender, readings: Readings) -> Result<Pushed, Refusal> {
         let wrong = |error: serde_json::Error| {
             let text = format!(
                 "the body is no JSON of entries as {{\"device\": \"pump-7\", \"time\": 1763719200000, \
@@ -67,6 +93,7 @@ impl Sorter {
             );
             Refusal::new(StatusCode::BAD_REQUEST, text)
         };
+        let mut readings = Pushed::new(readings);
         let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
         let entries = if first == Some(&b'[') {
             serde_json::from_slice::<Vec<serde_json::Value>>(body).map_err(wrong)?
@@ -83,7 +110,7 @@ impl Sorter {
         Ok(readings)
     }
 
-    fn entry(&self, at: usize, entry: Entry, sender: &Sender, readings: &mut Readings) {
+    fn entry(&self, at: usize, entry: Entry, sender: &Sender, readings: &mut Pushed) {
         let device = match entry.device.as_deref().map_or(Ok(self.default_device(sender)), DeviceId::parse) {
             Ok(device) => device,
             Err(error) => return readings.reject(format!("entry {at}: {error}")),
@@ -91,8 +118,9 @@ impl Sorter {
         if let Err(reason) = self.admit(sender, &device) {
             return readings.reject(format!("entry {at}: {reason}"));
         }
+        let is_ours = entry.time.is_none();
         let time_ns = match entry.time {
-            None => Ok(readings.time_ns()),
+            None => Ok(readings.ours.time_ns()),
             Some(serde_json::Value::String(text)) => time_of(&text),
             Some(serde_json::Value::Number(number)) => number
                 .as_i64()
@@ -121,7 +149,8 @@ impl Sorter {
                 }
             };
             let quality = entry.quality.unwrap_or_default();
-            if let Err(reason) = self.add(readings, &device, &point, time_ns, value, quality) {
+            let into = if is_ours { &mut readings.ours } else { &mut readings.theirs };
+            if let Err(reason) = self.add(into, &device, &point, time_ns, value, quality) {
                 readings.reject(format!("entry {at}: {reason}"));
             }
         }
@@ -136,17 +165,22 @@ impl Sorter {
         body: &[u8],
         precision: Precision,
         sender: &Sender,
-        mut readings: Readings,
-    ) -> Result<Readings, Refusal> {
+        readings: Readings,
+    ) -> Result<Pushed, Refusal> {
+        let now_ns = readings.time_ns();
+        let mut readings = Pushed::new(readings);
         let (keys, mut admit) = (["device".to_owned()], |device: &DeviceId| self.admit(sender, device));
         let mut mapping =
             Mapping { device_keys: &keys, only_device: Some(self.default_device(sender)), admit: &mut admit };
-        let Taken { columns, problems, .. } = line::parse(body, precision, readings.time_ns(), &mut mapping)?;
+        let Taken { columns, problems, .. } = line::parse(body, precision, now_ns, &mut mapping)?;
         for column in columns {
             for sample in column.samples {
                 let (value, quality) = column.boxes.value(sample.value, column.kind);
                 let (device, point) = (&column.device, column.point.as_str());
-                if let Err(reason) = self.add(&mut readings, device, point, sample.time_ns, value, quality) {
+                // A line without a time has that of now.
+                let is_ours = sample.time_ns == now_ns;
+                let into = if is_ours { &mut readings.ours } else { &mut readings.theirs };
+                if let Err(reason) = self.add(into, device, point, sample.time_ns, value, quality) {
                     readings.reject(reason);
                 }
             }

@@ -10,6 +10,7 @@ use tideline_spool::SpoolConfig;
 use tokio::sync::{mpsc, watch};
 
 use super::*;
+use crate::clock::AgentClock;
 use crate::config::{CertificateFiles, Token, shipped};
 use crate::intake::Chunk;
 use crate::spooler::SpoolHandle;
@@ -384,6 +385,22 @@ async fn a_door_with_a_certificate_speaks_https_alone() {
     let mut answer = Vec::new();
     let _ends = plain.read_to_end(&mut answer).await;
     assert!(!answer.starts_with(b"HTTP"));
+}
+
+#[test]
+fn times_of_senders_are_not_taken_for_those_of_the_agents_clock() {
+    let sorter = Sorter::new(&[], DeviceId::parse("agent").unwrap(), &[], Arc::default());
+    let readings = || super::super::Readings::now(&AgentClock::default());
+    let body = br#"[{"time": 1763719200000, "values": {"a": 1}}, {"values": {"b": 2}}]"#;
+    let pushed = sorter.json(body, &Sender::Any, readings()).unwrap();
+    let lines = sorter
+        .lines(b"m c=1 1763719200000000000\nm d=2", Precision::Nanos, &Sender::Any, readings())
+        .unwrap();
+    for pushed in [pushed, lines] {
+        assert_eq!((pushed.theirs.count(), pushed.ours.count()), (1, 1));
+        assert!(pushed.theirs.clock.is_none() && pushed.ours.clock.is_some());
+        assert_eq!(pushed.theirs.rows[0].1[0].time_ns, 1_763_719_200_000_000_000);
+    }
 }
 
 proptest::proptest! {

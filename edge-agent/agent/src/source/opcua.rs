@@ -120,6 +120,7 @@ impl OpcUaSource {
         let found = context.wait(survey::find(line, &facts, &places)).await??;
         let Found { variables, mut missing, left_out } = found;
         let mut variables = Variables::new(variables);
+        self.memory().keep(&variables);
         let mut subscription = context.wait(subscribe(line, &variables)).await??;
         missing.extend(context.wait(monitor(line, &subscription, &variables, facts.limits)).await??);
         let mut sheets = Sheets::new(context);

@@ -1,7 +1,7 @@
 //! The variables that are read of a server, and what has been said of them. A core without I/O; what was said outlives a
 //! connection, so that it can be taken back when that is lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use opcua_types::{DataChangeNotification, DataValue, NodeId, StatusCode};
 use tideline_profiles::names::Names;
@@ -70,6 +70,13 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Forgets the kinds of points that there are no more: a server may name its variables anew each time.
+    pub fn keep(&mut self, variables: &Variables) {
+        let all: BTreeSet<(usize, &PointId)> =
+            variables.all().iter().map(|variable| (variable.party, &variable.point)).collect();
+        self.kinds.retain(|(party, point), _| all.contains(&(*party, point)));
+    }
+
     /// Notes what the server says that the time is.
     pub fn compare(&mut self, server_ns: i64, now_ns: i64) {
         let ahead_ns = server_ns.saturating_sub(now_ns);

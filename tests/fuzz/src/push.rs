@@ -37,11 +37,16 @@ pub fn run(data: &[u8]) {
     };
     match taken {
         Ok(readings) => {
-            for device in readings.devices() {
+            for device in readings.ours.devices().chain(readings.theirs.devices()) {
                 assert_eq!(*device == own, sender != Sender::Any, "{device} is spoken for by {sender:?}");
             }
             assert!(
-                readings.reasons().iter().all(|reason| !reason.is_empty() && reason.len() < REASON_BYTES_MAX)
+                readings
+                    .ours
+                    .reasons()
+                    .iter()
+                    .chain(readings.theirs.reasons())
+                    .all(|reason| !reason.is_empty() && reason.len() < REASON_BYTES_MAX)
             );
         }
         Err(refusal) => assert!(refusal.status.is_client_error() && !refusal.text.is_empty()),

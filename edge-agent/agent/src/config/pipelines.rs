@@ -41,18 +41,22 @@ pub const REFERENCE: &str = r#"
 # stage before it.
 # after = []
 # One of range, deadband, scale, unit, expression, filter, branch, window, derive, rule, rate_limit, write, output,
-# discard. Their keys, and what each does with readings that are null, texts or not good:
-#   range       min, max, otherwise = "bad" | "drop" | "clamp"
-#   deadband    absolute, percent, silence_max_ms
-#   scale       factor, offset, unit
+# discard. Their keys, with defaults where they have some:
+#   range       min, max, otherwise = "bad" (or "drop", "clamp")
+#   deadband    absolute, percent, silence_max_ms = 0 (never let one on that did not change)
+#   scale       factor, offset = 0, unit
 #   unit        from, to
 #   expression  value (CEL; names: value, quality, time_ms, device, point, unit), unit, type
 #   filter      when
 #   branch      case = [{ port = "hot", when = "value > 80" }]; what fits none goes to the port "else"
-#   window      length_ms, hop_ms, aggregates, wait_ms, idle_ms, ahead_max_ms, point = "{point}/{aggregate}"
-#   derive      inputs = { a = "pump-1/flow" }, value, device, point, unit, type, age_max_ms, per_device
+#   window      length_ms, hop_ms = length_ms, aggregates (count, bad, min, max, sum, mean, first, last, deviation),
+#               wait_ms = 5000, idle_ms = 60000, ahead_max_ms = 3600000, point = "{point}/{aggregate}"
+#   derive      inputs = { a = "pump-1/flow" }, value, device, point, unit, type, age_max_ms,
+#               per_device = false
 #   rule        condition = "above" | "below" | "rate" | "z_score" | "expression" | "absence", limit, clear, when,
-#               for_ms, clear_for_ms, severity, message, write = { device, point, fired, cleared }
+#               clear_when, for_ms = 0, clear_for_ms = 0, severity, message, write = { device, point, fired, cleared };
+#               rate: direction = "either" (or "rise", "fall"); z_score: readings = 1000, warm_up = 30,
+#               deviation_min = 0, season = "none" (or "hour_of_day")
 #   rate_limit  readings, per_ms
 #   write       device, point
 #   output      device, point, stream

@@ -281,6 +281,8 @@ impl Driver {
                     self.hub.fleet.fares(&self.agent, number, health, now_ms);
                 }
                 HubAction::Devices(cards) => self.devices(cards).await?,
+                // No agent names the ability yet.
+                HubAction::Twin(_) => {}
                 HubAction::Audit(epoch, asked) => self.audit(epoch, asked),
                 HubAction::Close => return Ok(true),
             }

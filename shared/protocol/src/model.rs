@@ -138,6 +138,9 @@ name_type!(
     /// The name of a device: the agent's own host, or a field device behind it.
     DeviceId, "device id", false);
 name_type!(
+    /// The name of a site: of devices that share a document.
+    SiteId, "site id", false);
+name_type!(
     /// The name of a measured point of a device.
     PointId, "point id", true);
 

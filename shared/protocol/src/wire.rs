@@ -20,6 +20,7 @@ mod audit;
 mod body;
 mod devices;
 mod limits;
+mod twin;
 
 use minicbor::{Decode, Encode};
 
@@ -29,6 +30,10 @@ pub use body::{
     RunEnvelope, Series, Settlement, WayHealth, Welcome,
 };
 pub use devices::{CARDS_PER_MESSAGE_MAX, DEVICES_ABILITY, DeviceCard, Devices};
+pub use twin::{DocumentId, TWIN_ABILITY, TWIN_BYTES_MAX, TwinSync};
+
+/// All that an end of this version can do beside what each can.
+pub const ABILITIES: [&str; 2] = [DEVICES_ABILITY, TWIN_ABILITY];
 
 use crate::model::Gap;
 
@@ -46,7 +51,7 @@ pub const TRACE_LEN: usize = 25;
 pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest columnar block of a run.
 pub const RUN_BYTES_MAX: usize = 3 * 1024 * 1024;
-/// Longest CBOR message.
+/// Longest CBOR message but one about a twin.
 pub const ENVELOPE_BYTES_MAX: usize = 1024 * 1024 - 4;
 /// Most readings in one run; bounds what decoding it allocates to 16 MiB a column pair.
 pub const RUN_ROWS_MAX: u64 = 1 << 20;
@@ -181,6 +186,7 @@ macro_rules! messages {
 
 const KIND_RUN: u8 = 4;
 const KIND_GAP: u8 = 6;
+const KIND_TWIN: u8 = 15;
 
 messages! {
     1 Hello(Hello),
@@ -196,6 +202,7 @@ messages! {
     12 Audit(Audit),
     13 Agreement(Agreement),
     14 Devices(Devices),
+    15 Twin(TwinSync),
 }
 
 /// A message with what goes around it.
@@ -221,8 +228,9 @@ fn cbor<T: Encode<()>>(body: &T) -> Vec<u8> {
 }
 
 fn uncbor<'b, T: Decode<'b, ()> + Encode<()>>(kind: u8, bytes: &'b [u8]) -> Result<T, WireError> {
-    if bytes.len() > ENVELOPE_BYTES_MAX {
-        return Err(WireError::TooLong { what: "message", found: bytes.len(), max: ENVELOPE_BYTES_MAX });
+    let max = if kind == KIND_TWIN { twin::TWIN_BODY_MAX } else { ENVELOPE_BYTES_MAX };
+    if bytes.len() > max {
+        return Err(WireError::TooLong { what: "message", found: bytes.len(), max });
     }
     let body: T =
         minicbor::decode(bytes).map_err(|error| WireError::Malformed { kind, reason: error.to_string() })?;

@@ -267,6 +267,8 @@ impl Driver {
                     let SpoolState { account, known, .. } = self.same_spool(seen)?;
                     session.handle_account(account, known);
                 }
+                // The ability is not named yet.
+                AgentAction::Twin(_) => {}
                 AgentAction::Agreement(found) => {
                     // Nobody may wait for it any more.
                     self.asked.take().map(|answer| answer.send(found));

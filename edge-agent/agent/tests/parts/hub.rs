@@ -248,6 +248,7 @@ fn carry_out(session: &mut HubSession, action: HubAction, books: &mut AgentState
         | HubAction::Close
         | HubAction::Send(_)
         | HubAction::Devices(_)
+        | HubAction::Twin(_)
         | HubAction::Audit(..) => {}
     }
 }

@@ -2,6 +2,7 @@
 
 mod next;
 mod spread;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,8 +16,7 @@ use crate::lives::{Life, Moved};
 use crate::model::{Account, Gap, Seq, SeriesDef, SeriesNo};
 use crate::ranges::RangeSet;
 use crate::wire::{
-    self, CARDS_PER_MESSAGE_MAX, DEVICES_ABILITY, DeviceCard, Devices, Health, Hello, Lane, Message, Pong,
-    Run, RunEnvelope, Settlement,
+    self, DEVICES_ABILITY, Hello, Lane, Message, Pong, Run, RunEnvelope, Settlement, TWIN_ABILITY, TwinSync,
 };
 
 /// What a session needs to know of the spool when it starts.
@@ -77,6 +77,9 @@ pub enum AgentAction {
     Settle(Settlement),
     /// Make what the spool was told durable, and call [`AgentSession::handle_account`].
     Know,
+    /// A message about a twin: hand it to the twin's link, and what that has to say to
+    /// [`AgentSession::handle_twin`].
+    Twin(TwinSync),
     /// The hub's answer to [`AgentSession::handle_audit`].
     Agreement(wire::Agreement),
     /// The spool is a copy, and all that it has in common with the other, the seqs before this one,
@@ -138,6 +141,8 @@ pub struct AgentSession {
     audit: Option<u64>,
     // The hub can be told of devices.
     tells_devices: bool,
+    // The hub knows twins.
+    syncs_twins: bool,
     actions: VecDeque<AgentAction>,
 }
 
@@ -185,6 +190,7 @@ impl AgentSession {
             parted: None,
             audit: None,
             tells_devices: false,
+            syncs_twins: false,
             actions,
         }
     }
@@ -242,35 +248,6 @@ impl AgentSession {
     /// to fold what comes before.
     pub const fn handle_account(&mut self, account: Account, known: Seq) {
         (self.account, self.known) = (account, known);
-    }
-
-    /// The agent's ways have changed; it is told to the hub, unless that has not yet welcomed it.
-    pub fn handle_health(&mut self, health: Health) {
-        if self.is_open() {
-            self.actions.push_back(AgentAction::Send(Message::Health(health)));
-        }
-    }
-
-    /// What is known of the agent's devices; it is told to the hub, unless that has not yet welcomed it or is
-    /// of a version that does not ask for it.
-    pub fn handle_devices(&mut self, cards: &[DeviceCard]) {
-        if self.is_open() && self.tells_devices {
-            for cards in cards.chunks(CARDS_PER_MESSAGE_MAX) {
-                let told = Devices { cards: cards.to_vec() };
-                self.actions.push_back(AgentAction::Send(Message::Devices(told)));
-            }
-        }
-    }
-
-    /// Asks the hub what it holds; false when it cannot be asked in this session.
-    pub fn handle_audit(&mut self, audit: wire::Audit) -> bool {
-        // Of a copy the hub knows only what it has in common with the other.
-        let may = self.is_open() && self.parted.is_none() && self.audit.is_none();
-        if may {
-            self.audit = Some(audit.id);
-            self.actions.push_back(AgentAction::Send(Message::Audit(audit)));
-        }
-        may
     }
 
     /// The spool has given up seqs.
@@ -344,7 +321,8 @@ impl AgentSession {
                 self.state = State::Open;
                 self.series_known = welcome.series_known;
                 self.series_sent = welcome.series_known;
-                self.tells_devices = welcome.capabilities.iter().any(|name| name == DEVICES_ABILITY);
+                let can = |ability| welcome.capabilities.iter().any(|name| name == ability);
+                (self.tells_devices, self.syncs_twins) = (can(DEVICES_ABILITY), can(TWIN_ABILITY));
                 if let Some(at) = welcome.parted {
                     self.part(at);
                 }
@@ -368,6 +346,10 @@ impl AgentSession {
                 self.lanes.round_trip(trip);
                 let half = i64::try_from(trip / 2).unwrap_or(i64::MAX);
                 self.clock_offset_ns = Some(pong.wall_ns.saturating_add(half).saturating_sub(wall_ns));
+                Ok(())
+            }
+            (State::Open, Message::Twin(sync)) if self.syncs_twins => {
+                self.actions.push_back(AgentAction::Twin(sync));
                 Ok(())
             }
             (State::Open, Message::Agreement(found)) if self.audit == Some(found.id) => {

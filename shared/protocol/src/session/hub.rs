@@ -8,8 +8,8 @@ use crate::durability::{Batch, Durable, Received, Validated};
 use crate::invariants::Invariant;
 use crate::model::{AgentId, Epoch, Gap, Seq, SeriesNo};
 use crate::wire::{
-    self, Ack, DEVICES_ABILITY, DeviceCard, Health, Hello, Message, Pong, Refuse, RefuseCode, Report,
-    Settlement, VERSION, Welcome,
+    self, ABILITIES, Ack, DeviceCard, Health, Hello, Message, Pong, Refuse, RefuseCode, Report, Settlement,
+    TWIN_ABILITY, TwinSync, VERSION, Welcome,
 };
 
 /// What the store holds of an agent's epoch.
@@ -44,6 +44,9 @@ pub enum HubAction {
     Health(Health),
     /// What the agent knows of its devices.
     Devices(Vec<DeviceCard>),
+    /// A message about a twin: hand it to the twin's link, and what that has to say to
+    /// [`HubSession::handle_twin`]. Whether the agent may speak of the document is not checked yet.
+    Twin(TwinSync),
     /// Read what is stored of these seqs of the epoch, and call [`HubSession::handle_audited`].
     Audit(Epoch, wire::Audit),
     /// Close the connection, after what was polled before it is sent.
@@ -168,6 +171,10 @@ impl HubSession {
                 self.actions.push_back(HubAction::Devices(told.cards));
                 Ok(())
             }
+            (State::Open(_), Message::Twin(sync)) if self.speaks_of_twins() => {
+                self.actions.push_back(HubAction::Twin(sync));
+                Ok(())
+            }
             (State::Open(epoch), Message::Audit(asked)) => {
                 if let Some(last) = asked.seqs.last() {
                     self.check_parted(Seq::new(last))?;
@@ -207,7 +214,8 @@ impl HubSession {
             return self.refuse(RefuseCode::Identity, reason);
         }
         self.state = State::Opening(hello.epoch);
-        self.abilities = hello.capabilities.iter().filter(|name| *name == DEVICES_ABILITY).cloned().collect();
+        let can = |name: &&String| ABILITIES.contains(&name.as_str());
+        self.abilities = hello.capabilities.iter().filter(can).cloned().collect();
         self.life = hello.lives.last().map(|life| life.id);
         self.actions.push_back(HubAction::Open(hello));
     }
@@ -304,6 +312,19 @@ impl HubSession {
     pub fn handle_settled(&mut self, settlement: &Settlement) {
         self.unacked.merge(settlement);
         self.ack_due = true;
+    }
+
+    /// Whether the session is open and the agent knows twins.
+    #[must_use]
+    pub fn speaks_of_twins(&self) -> bool {
+        matches!(self.state, State::Open(_)) && self.abilities.iter().any(|name| name == TWIN_ABILITY)
+    }
+
+    /// What there is to say about a twin; it is dropped where [`HubSession::speaks_of_twins`] is false. It goes ahead of acks.
+    pub fn handle_twin(&mut self, sync: TwinSync) {
+        if self.speaks_of_twins() {
+            self.actions.push_back(HubAction::Send(Message::Twin(sync)));
+        }
     }
 
     /// The answer to an audit.

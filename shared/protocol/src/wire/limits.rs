@@ -3,7 +3,7 @@
 use super::{
     ADDRESS_BYTES_MAX, GAP_RUNS_MAX, GAP_SEQS_MAX, KIND_GAP, KIND_RUN, Message, NAMES_MAX,
     RESTAMPS_PER_RUN_MAX, RUN_ROWS_MAX, RUN_SEQS_MAX, RunEnvelope, SERIES_PER_MESSAGE_MAX, TEXT_BYTES_MAX,
-    WAYS_MAX, WireError, audit, devices,
+    WAYS_MAX, WireError, audit, devices, twin,
 };
 use crate::lives::LIVES_MAX;
 use crate::model::{Gap, SERIES_PER_EPOCH_MAX};
@@ -70,6 +70,7 @@ pub(super) fn check(message: &Message) -> Result<(), WireError> {
         Message::Audit(asked) => audit::check_audit(asked)?,
         Message::Agreement(found) => audit::check_agreement(found)?,
         Message::Devices(told) => devices::check_devices(told)?,
+        Message::Twin(sync) => twin::check_twin(sync)?,
         _ => {}
     }
     Ok(())

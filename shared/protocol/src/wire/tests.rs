@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::lives::{Life, Moved};
-use crate::model::{Account, AgentId, DeviceId, DropCause, Epoch, PointId, RowCounts, Seq, SeriesDef};
+use crate::model::{
+    Account, AgentId, DeviceId, DropCause, Epoch, PointId, RowCounts, Seq, SeriesDef, SiteId,
+};
 use crate::ranges::RangeSet;
 
 fn hello() -> Hello {
@@ -74,6 +76,21 @@ fn cards_of_devices_are_bounded_in_number_and_length() {
     let found = with(vec![long.clone()]);
     assert_eq!(found, Err(WireError::TooLong { what: "text of a device", found: 130, max: 128 }));
     assert!(with(vec![long.cut()]).is_ok());
+}
+
+#[test]
+fn a_message_about_a_twin_may_be_longer_than_others_and_is_bounded() {
+    let document = DocumentId::Device(DeviceId::parse(&"d".repeat(64)).unwrap());
+    let with = |bytes| {
+        let sync = TwinSync { document: document.clone(), message: vec![7; bytes] };
+        decode_one(&encode(&Message::Twin(sync).into()))
+    };
+    assert!(with(TWIN_BYTES_MAX).is_ok());
+    let found = with(TWIN_BYTES_MAX + 1);
+    let expected =
+        WireError::TooLong { what: "message about a twin", found: TWIN_BYTES_MAX + 1, max: TWIN_BYTES_MAX };
+    assert_eq!(found, Err(expected));
+    assert!(matches!(with(TWIN_BYTES_MAX + 200), Err(WireError::TooLong { what: "message", .. })));
 }
 
 #[test]
@@ -150,6 +167,14 @@ fn one_of_each() -> Vec<Message> {
             digests: vec![Digest { rows: 70_000, sum: [3; 16] }, Digest::default()],
         }),
         Message::Devices(Devices { cards: vec![card()] }),
+        Message::Twin(TwinSync {
+            document: DocumentId::Device(DeviceId::parse("pump-7").unwrap()),
+            message: vec![1, 2, 3],
+        }),
+        Message::Twin(TwinSync {
+            document: DocumentId::Site(SiteId::parse("hall-2").unwrap()),
+            message: vec![],
+        }),
     ]
 }
 

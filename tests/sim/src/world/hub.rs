@@ -404,6 +404,7 @@ impl Hub {
             HubAction::Send(_)
             | HubAction::Health(_)
             | HubAction::Devices(_)
+            | HubAction::Twin(_)
             | HubAction::Audit(..)
             | HubAction::Close => Ok(()),
             HubAction::Open(hello) => {

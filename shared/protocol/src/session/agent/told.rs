@@ -1,0 +1,49 @@
+//! What an open session is told to say beside readings. Each goes out in the order told, ahead of all readings that are not
+//! on the way yet.
+
+use super::{AgentAction, AgentSession};
+use crate::wire::{Audit, CARDS_PER_MESSAGE_MAX, DeviceCard, Devices, Health, Message, TwinSync};
+
+impl AgentSession {
+    /// The agent's ways have changed; it is told to the hub, unless that has not yet welcomed it.
+    pub fn handle_health(&mut self, health: Health) {
+        if self.is_open() {
+            self.actions.push_back(AgentAction::Send(Message::Health(health)));
+        }
+    }
+
+    /// What is known of the agent's devices; it is told to the hub, unless that has not yet welcomed it or is
+    /// of a version that does not ask for it.
+    pub fn handle_devices(&mut self, cards: &[DeviceCard]) {
+        if self.is_open() && self.tells_devices {
+            for cards in cards.chunks(CARDS_PER_MESSAGE_MAX) {
+                let told = Devices { cards: cards.to_vec() };
+                self.actions.push_back(AgentAction::Send(Message::Devices(told)));
+            }
+        }
+    }
+
+    /// Whether the hub has welcomed the agent and knows twins.
+    #[must_use]
+    pub fn speaks_of_twins(&self) -> bool {
+        self.is_open() && self.syncs_twins
+    }
+
+    /// What there is to say about a twin; it is dropped where [`AgentSession::speaks_of_twins`] is false.
+    pub fn handle_twin(&mut self, sync: TwinSync) {
+        if self.speaks_of_twins() {
+            self.actions.push_back(AgentAction::Send(Message::Twin(sync)));
+        }
+    }
+
+    /// Asks the hub what it holds; false when it cannot be asked in this session.
+    pub fn handle_audit(&mut self, audit: Audit) -> bool {
+        // Of a copy the hub knows only what it has in common with the other.
+        let may = self.is_open() && self.parted.is_none() && self.audit.is_none();
+        if may {
+            self.audit = Some(audit.id);
+            self.actions.push_back(AgentAction::Send(Message::Audit(audit)));
+        }
+        may
+    }
+}

@@ -42,8 +42,8 @@ pub const AUTHOR_BYTES_MAX: usize = 64;
 pub const PEER_BYTES_MAX: usize = 64;
 /// Peers whose agreement is kept.
 pub const PEERS_MAX: usize = 4_096;
-/// Changes after which a document is due to be rebased.
-pub const REBASE_AFTER: usize = 5_000;
+/// Changes after which a document is due to be rebased: with them an agent's replica stays below 4 MB.
+pub const REBASE_AFTER: usize = 2_000;
 /// How far a generation's number may be ahead: more was made up, and would leave no room for a later one.
 pub const GENERATIONS_AHEAD_MAX: u64 = 1 << 32;
 /// Changes that a replica takes between two bases, whoever wrote them.

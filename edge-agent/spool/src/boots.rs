@@ -44,6 +44,13 @@ impl Spool {
         if self.boot == 0 { None } else { Some(Stamp { boot: self.boot, offset_ns, believed }) }
     }
 
+    /// As [`Spool::stamp`], of the start of the machine with this id; none where it is not remembered, as such times are
+    /// corrected no more.
+    #[must_use]
+    pub fn stamp_of(&self, id: [u8; 16], offset_ns: i64, believed: bool) -> Option<Stamp> {
+        self.boots.number(id).map(|boot| Stamp { boot, offset_ns, believed })
+    }
+
     /// A hub has said how far ahead the clock should be of the monotonic one, which is at `mono_ns`.
     /// What is sent from now on is corrected by it, also after a restart.
     ///

@@ -90,6 +90,12 @@ impl Boots {
         number
     }
 
+    /// The number of the boot with this id; none when it is not remembered.
+    #[must_use]
+    pub fn number(&self, id: [u8; 16]) -> Option<u32> {
+        self.boots.iter().find(|boot| boot.id == id).map(|boot| boot.number)
+    }
+
     /// The id of a boot.
     #[must_use]
     pub fn id(&self, number: u32) -> Option<[u8; 16]> {

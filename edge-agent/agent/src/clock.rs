@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use tideline_pipeline::Setting;
 use tideline_protocol::time::{Clock, SystemClock};
 
 use crate::floor::BUILD_S;
@@ -17,6 +18,8 @@ pub struct Ahead {
     pub offset_ns: i64,
     /// Whether the wall clock could be right: it is not before the floor.
     pub believed: bool,
+    /// The id of an earlier start of the machine; none for the running one.
+    pub earlier: Option<[u8; 16]>,
 }
 
 /// A start of the machine.
@@ -90,7 +93,21 @@ impl Ahead {
     #[must_use]
     pub fn of(clock: &dyn Clock) -> Self {
         let offset_ns = clock.wall_ns().saturating_sub_unsigned(clock.mono_ns());
-        Self { offset_ns, believed: clock.is_believed() }
+        Self { offset_ns, believed: clock.is_believed(), earlier: None }
+    }
+
+    /// As pipelines know it, `running` being the start of the machine.
+    #[must_use]
+    pub fn setting(self, running: [u8; 16]) -> Setting {
+        let Self { offset_ns, believed, earlier } = self;
+        Setting { boot: earlier.unwrap_or(running), offset_ns, believed }
+    }
+
+    /// The reverse of [`Self::setting`].
+    #[must_use]
+    pub fn from_setting(setting: Setting, running: [u8; 16]) -> Self {
+        let Setting { boot, offset_ns, believed } = setting;
+        Self { offset_ns, believed, earlier: (boot != running).then_some(boot) }
     }
 }
 

@@ -12,7 +12,6 @@
 //! after a kill finds each window as it was at its position, and what was in none is read into none twice.
 
 pub mod actions;
-mod clock;
 mod kept;
 mod shown;
 #[cfg(test)]
@@ -22,13 +21,12 @@ pub mod trace;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use tideline_pipeline::{Action, Change, Event, Outcome, Pipelines};
+use tideline_pipeline::{Action, Change, Event, Now, Outcome, Pipelines, STEP_NS, Setting};
 use tideline_protocol::model::{DeviceId, PointId, SeriesDef};
 use tideline_protocol::time::Clock;
 use tideline_protocol::value::{Quality, Value, ValueKind};
 use tokio::sync::watch;
 
-use self::clock::Onward;
 use self::shown::Shown;
 use self::trace::Traced;
 use crate::cards::CardsSeen;
@@ -51,6 +49,8 @@ pub struct Parts {
     pub streams: BTreeSet<Arc<str>>,
     /// The agent's clock.
     pub clock: Arc<dyn Clock>,
+    /// The id of this start of the machine.
+    pub boot: [u8; 16],
     /// What is to run.
     pub plan: watch::Receiver<Arc<Plan>>,
     /// Of which profiles devices are.
@@ -61,22 +61,17 @@ pub struct Parts {
     pub board: Board,
 }
 
-/// Where the readings of a device go, and whether the agent's clock gave their times.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Origin {
-    stream: Arc<str>,
-    is_stamped: bool,
-}
-
 /// The pipelines of an intake, as they run.
 pub struct Flow {
     parts: Parts,
-    clock: Onward,
+    /// How the clock was set when it was last looked at.
+    setting: Option<Setting>,
     plan: Arc<Plan>,
     pipelines: Pipelines,
     /// The streams of events, by pipeline.
     events: HashMap<String, Arc<str>>,
-    origins: HashMap<DeviceId, Origin>,
+    /// The streams that the readings of devices go to.
+    origins: HashMap<DeviceId, Arc<str>>,
     kept: kept::Keeper,
     shown: Shown,
     actions: Vec<Action>,
@@ -86,10 +81,9 @@ impl Flow {
     /// One that has run nothing; [`Self::begin`] is next.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let clock = Onward::of(Arc::clone(&parts.clock));
         Self {
             parts,
-            clock,
+            setting: None,
             plan: Arc::default(),
             pipelines: Pipelines::default(),
             events: HashMap::new(),
@@ -210,8 +204,8 @@ impl Flow {
             self.limit();
         }
         self.note(&rows, &base);
-        let now_ns = self.clock.now_ns();
-        let outcome = self.pipelines.run(now_ns, tideline_pipeline::Chunk { rows, boxes });
+        let (now, clock) = (self.now(), clock.map(|clock| clock.setting(self.parts.boot)));
+        let outcome = self.pipelines.run(now, tideline_pipeline::Chunk { rows, boxes, clock });
         self.portions(outcome, base, true)
     }
 
@@ -220,10 +214,9 @@ impl Flow {
         if !self.is_active() {
             return Vec::new();
         }
-        let now_ns = self.clock.now_ns();
-        let outcome = self.pipelines.tick(now_ns);
-        let clock = Some(Ahead::of(self.parts.clock.as_ref()));
-        let base = Portion { clock, stream: Some(Arc::clone(&self.parts.home)), ..Portion::default() };
+        let now = self.now();
+        let outcome = self.pipelines.tick(now);
+        let base = Portion { stream: Some(Arc::clone(&self.parts.home)), ..Portion::default() };
         let mut portions = self.portions(outcome, base, false);
         portions.retain(|portion| !portion.rows.is_empty());
         self.show();
@@ -238,33 +231,31 @@ impl Flow {
             if last.replace(&def.device) == Some(&def.device) {
                 continue;
             }
-            let is_stamped = base.clock.is_some();
             let known = self.origins.get(&def.device);
-            if known.is_some_and(|known| known.is_stamped == is_stamped && known.stream == *stream) {
+            if known.is_some_and(|known| known == stream) {
                 continue;
             }
             if known.is_some() || self.origins.len() < ORIGINS_MAX {
-                let origin = Origin { stream: Arc::clone(stream), is_stamped };
-                self.origins.insert(def.device.clone(), origin);
+                self.origins.insert(def.device.clone(), Arc::clone(stream));
             }
         }
     }
 
-    /// What goes on, by stream and clock, and what else came of it. Results of a chunk are of its stream and clock, and
-    /// those of a tick of what the device's readings had.
+    /// What goes on, by stream and clock, and what else came of it. Results of a chunk are of its stream, and those of a tick
+    /// of that which the device's readings had. The clock of each is the one that its readings had, so that a correction by
+    /// the hub fits both.
     fn portions(&mut self, outcome: Outcome, base: Portion, is_chunk: bool) -> Vec<Portion> {
         let Outcome { rows, mut boxes, letters, letters_more, events, actions, trace, trace_more } = outcome;
         self.trace(&trace, trace_more);
-        let placed = |flow: &Self, wanted: Option<Arc<str>>, device: &DeviceId| {
+        let placed = |flow: &Self, wanted: Option<Arc<str>>, device: &DeviceId, clock: Option<Setting>| {
             let origin = flow.origins.get(device).filter(|_| !is_chunk);
-            let clock = base.clock.filter(|_| origin.is_none_or(|origin| origin.is_stamped));
-            let wanted = wanted.filter(|stream| flow.has(stream));
-            let stream = wanted.or_else(|| origin.map(|origin| Arc::clone(&origin.stream)));
-            (stream.or_else(|| base.stream.clone()), clock)
+            let wanted = wanted.filter(|stream| flow.has(stream)).or_else(|| origin.cloned());
+            let clock = clock.map(|clock| Ahead::from_setting(clock, flow.parts.boot));
+            (wanted.or_else(|| base.stream.clone()), clock)
         };
         let mut parts = vec![Portion { rows: Vec::with_capacity(rows.len()), ..base.clone() }];
         for row in rows {
-            let place = placed(self, row.stream, &row.series.device);
+            let place = placed(self, row.stream, &row.series.device, row.clock);
             put(&mut parts, place, (row.series, row.samples));
         }
         for event in &events {
@@ -274,7 +265,7 @@ impl Flow {
                     let value = boxes.word(Value::Bool(event.change == Change::Fired), Quality::Good);
                     let sample = tideline_protocol::model::Sample { time_ns: event.time_ns, value };
                     let wanted = self.events.get(&*event.pipeline).cloned();
-                    let place = placed(self, wanted, &event.device);
+                    let place = placed(self, wanted, &event.device, event.clock);
                     put(&mut parts, place, (series, vec![sample]));
                 }
                 Err(reason) => {
@@ -316,7 +307,7 @@ impl Flow {
     /// What a stage asked for could not be done.
     fn blame(&mut self, pipeline: &str, stage: &str, of: (&DeviceId, &PointId), reason: &str) {
         self.pipelines.blame(pipeline, stage, 1);
-        self.shown.letter(&self.parts.board, pipeline, stage, of, self.clock.now_ns(), reason);
+        self.shown.letter(&self.parts.board, pipeline, stage, of, self.parts.clock.wall_ns(), reason);
     }
 
     /// A write that a stage asked for did not come to a good end.
@@ -326,9 +317,22 @@ impl Flow {
         self.show();
     }
 
-    /// The time by the clock that stamps readings, in ns since 1970: it may go back, and readings with it.
-    pub fn wall_ns(&self) -> i64 {
-        self.parts.clock.wall_ns()
+    /// The time now, and that the clock was set.
+    fn now(&mut self) -> Now {
+        let setting = Ahead::of(self.parts.clock.as_ref()).setting(self.parts.boot);
+        let mono_ns = i64::try_from(self.parts.clock.mono_ns()).unwrap_or(i64::MAX);
+        if let Some(before) = self.setting.replace(setting) {
+            let by_ns = setting.offset_ns.saturating_sub(before.offset_ns);
+            if by_ns.saturating_abs() > STEP_NS {
+                tracing::warn!(by_s = by_ns / 1_000_000_000, "the clock was set; open windows are cut off");
+            }
+        }
+        Now { setting, mono_ns }
+    }
+
+    /// The time by the clock that gave an action its own, in ns since 1970.
+    pub fn time_by(&mut self, action: &Action) -> i64 {
+        self.now().by(action.clock)
     }
 
     /// What was to be written since this was last asked.

@@ -253,8 +253,8 @@ async fn begin(spool: &SpoolHandle, mut flow: Flow) -> Flow {
 /// Has done what stages ask for.
 fn ask(flow: &mut Flow, actions: &mut Actions) {
     for action in flow.actions() {
-        let wall_ns = flow.wall_ns();
-        if let Err(reason) = actions.ask(&action, wall_ns) {
+        let now_ns = flow.time_by(&action);
+        if let Err(reason) = actions.ask(&action, now_ns) {
             flow.failed(&action, &reason);
         }
     }

@@ -434,6 +434,8 @@ fn print_pipeline(pipeline: &edge_agent::status::PipelineStatus) {
             (stage.dead_letters, "dead letters"),
             (stage.events, "events"),
             (stage.actions, "writes"),
+            (stage.skipped, "not judged"),
+            (stage.cut, "windows cut off"),
             (stage.open_windows, "open windows"),
         ] {
             if count > 0 {

@@ -254,6 +254,7 @@ impl Intakes<'_> {
                 // A stream that blocks would hold up the others, whatever a new configuration says of it.
                 streams: open.iter().chain([&home]).cloned().collect(),
                 clock: Arc::new(AgentClock::default()),
+                boot: clock::boot().id,
                 plan: plan.clone(),
                 cards: cards.seen(),
                 traced: tracer.follow(),

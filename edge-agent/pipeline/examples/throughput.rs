@@ -8,7 +8,6 @@ use std::io::Write as _;
 use tideline_pipeline::{Chunk, Pipelines};
 use tideline_protocol::model::{Sample, SeriesDef};
 use tideline_protocol::time::{Clock as _, SystemClock};
-use tideline_protocol::value::Boxes;
 
 const SERIES: usize = 1_000;
 const READINGS: usize = 8_000_000;
@@ -60,7 +59,7 @@ fn chunks(rows: usize) -> Vec<Chunk> {
         };
         let rows_of = defs.iter().enumerate().map(of).collect();
         second += rows as i64;
-        chunks.push(Chunk { rows: rows_of, boxes: Boxes::new() });
+        chunks.push(Chunk { rows: rows_of, ..Chunk::default() });
     }
     chunks
 }

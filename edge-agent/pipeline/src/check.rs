@@ -7,8 +7,10 @@ mod tests;
 
 use std::sync::Arc;
 
+use tideline_protocol::time::NS_PER_MS;
+
 use crate::definition::{Definition, ELSE, Kind, SOURCE, StageDefinition};
-use crate::limits::{NAME_BYTES_MAX, PATTERNS_MAX, STAGES_MAX};
+use crate::limits::{LENGTH_MS_MAX, NAME_BYTES_MAX, PATTERNS_MAX, STAGES_MAX};
 use crate::outcome::Counts;
 use crate::pattern::Pattern;
 use crate::pipeline::{Pipeline, Port, Stage};
@@ -25,6 +27,7 @@ pub(crate) fn compile(definition: &Definition) -> Result<Pipeline, Problems> {
         checker.problem(None, "name", what);
     }
     let from = checker.patterns();
+    let ahead_max_ns = checker.ahead_max_ns();
     if definition.stages.len() > STAGES_MAX {
         let what = format!("has {} stages; allowed are {STAGES_MAX}", definition.stages.len());
         checker.problem(None, "stage", what);
@@ -58,6 +61,8 @@ pub(crate) fn compile(definition: &Definition) -> Result<Pipeline, Problems> {
             entries,
             registry: Registry::default(),
             traced: None,
+            ahead_max_ns,
+            boot: None,
         }
     });
     checker.problems.or(made)
@@ -94,6 +99,14 @@ impl Checker<'_> {
             stage.and_then(|at| definition.stages.get(at)).map(|stage| format!(", stage {}", stage.name));
         let place = format!("pipeline {}{}, {key}", definition.name, of.unwrap_or_default());
         self.problems.add(definition.lines.of(stage, key), place, what);
+    }
+
+    fn ahead_max_ns(&mut self) -> i64 {
+        let given = self.definition.ahead_max_ms;
+        if given > LENGTH_MS_MAX {
+            self.problem(None, "ahead_max_ms", format!("is {given}; allowed are 0 to {LENGTH_MS_MAX}"));
+        }
+        i64::try_from(given).unwrap_or(i64::MAX).saturating_mul(NS_PER_MS)
     }
 
     fn patterns(&mut self) -> Vec<Pattern> {

@@ -21,7 +21,7 @@ pub const SOURCE: &str = "from";
 pub const ELSE: &str = "else";
 
 /// A pipeline.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
     /// Its name, unique among the pipelines.
     pub name: String,
@@ -30,6 +30,9 @@ pub struct Definition {
     /// Whether the readings also go on as they came.
     #[serde(default)]
     pub keep: bool,
+    /// A reading so far ahead of the clock is a dead letter of stages that keep times; windows have a key of their own.
+    #[serde(default = "ahead_max_ms")]
+    pub ahead_max_ms: u64,
     /// The stream that readings of its rules' events go to; none for that of the reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<String>,
@@ -45,7 +48,8 @@ impl Definition {
     #[must_use]
     pub fn new(name: &str, from: &[&str], stages: Vec<StageDefinition>) -> Self {
         let from = from.iter().map(|pattern| (*pattern).to_owned()).collect();
-        Self { name: name.to_owned(), from, stages, ..Self::default() }
+        let (keep, ahead_max_ms, events) = (false, ahead_max_ms(), None);
+        Self { name: name.to_owned(), from, keep, ahead_max_ms, events, stages, lines: Lines::default() }
     }
 
     /// The line that a key of the stage of this number stands in, or of the pipeline, or else where that begins; 0 when

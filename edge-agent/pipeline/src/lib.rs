@@ -1,7 +1,8 @@
 //! Pipelines: what stands between the agent's sources and its spool. A pure core.
 //!
-//! Nothing here does I/O: no task is started, no clock read, no file opened. `now` comes in with each call. The same calls
-//! give the same outcomes.
+//! Nothing here does I/O: no task is started, no clock read, no file opened. `now` comes in with each call, and a chunk says
+//! which clock gave its times; [`Now`] and [`Setting`] say what becomes of one that is set. The same calls give the same
+//! outcomes.
 //!
 //! ```toml
 //! [[pipeline]]
@@ -81,6 +82,7 @@
 //! all ports; of rules and writes all go on).
 
 mod check;
+mod clock;
 pub mod definition;
 mod expression;
 pub mod limits;
@@ -95,6 +97,7 @@ mod state;
 mod template;
 mod units;
 
+pub use clock::{Now, STEP_NS, Setting};
 pub use definition::{Definition, read};
 pub use outcome::{
     Action, Became, Change, Chunk, Counts, DeadLetter, Event, Outcome, Row, SeriesRows, StageStatus, Step,

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tideline_protocol::model::{DeviceId, PointId, Sample, SeriesDef};
 use tideline_protocol::value::{Boxes, Quality, Value};
 
+use crate::clock::Setting;
 use crate::definition::Severity;
 use crate::limits::{LETTERS_MAX, TRACE_STEPS_MAX};
 
@@ -19,6 +20,8 @@ pub struct Chunk {
     pub rows: Vec<SeriesRows>,
     /// What values stand for that are no plain numbers.
     pub boxes: Boxes,
+    /// The clock that gave the times; none when they are the source's own.
+    pub clock: Option<Setting>,
 }
 
 /// Readings that leave a pipeline. A series may stand there more than once.
@@ -30,6 +33,8 @@ pub struct Row {
     pub series: SeriesDef,
     /// The readings, whose values are words of [`Outcome::boxes`].
     pub samples: Vec<Sample>,
+    /// The clock that gave the times; none when they are the source's own.
+    pub clock: Option<Setting>,
 }
 
 /// What became of a chunk, or followed from time.
@@ -97,6 +102,8 @@ pub struct Event {
     pub severity: Severity,
     /// What people are told.
     pub message: Arc<str>,
+    /// The clock that gave the time; none when it is the source's own.
+    pub clock: Option<Setting>,
 }
 
 /// What became of a rule.
@@ -135,6 +142,8 @@ pub struct Action {
     pub value: Value,
     /// The time of the reading that asks for it, in ns since 1970.
     pub time_ns: i64,
+    /// The clock that gave the time; none when it is the source's own.
+    pub clock: Option<Setting>,
 }
 
 /// What a stage did with a reading of the traced device.
@@ -184,6 +193,10 @@ pub struct Counts {
     pub events: u64,
     /// Values that were to be written.
     pub actions: u64,
+    /// Readings that went on without being judged, as they are older than those of their series that were.
+    pub skipped: u64,
+    /// Windows that were closed before their end, as the clock was set.
+    pub cut: u64,
 }
 
 /// A stage as metrics show it.

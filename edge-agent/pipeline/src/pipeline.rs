@@ -7,6 +7,7 @@ use tideline_protocol::model::{DeviceId, Sample, SeriesDef};
 use tideline_protocol::value::Boxes;
 
 use crate::check;
+use crate::clock::{Now, Setting};
 use crate::definition::Definition;
 use crate::outcome::{Became, Chunk, Counts, Outcome, Row, StageStatus, Step};
 use crate::pattern::Pattern;
@@ -27,6 +28,10 @@ pub struct Pipeline {
     pub(crate) stages: Vec<Stage>,
     /// The stages that read the sources.
     pub(crate) entries: Vec<usize>,
+    /// How far ahead of the clock a reading may be where its time is kept, in ns.
+    pub(crate) ahead_max_ns: i64,
+    /// The start of the machine that monotonic times are of; none before the first call.
+    pub(crate) boot: Option<[u8; 16]>,
     pub(crate) registry: Registry,
     pub(crate) traced: Option<DeviceId>,
 }
@@ -105,35 +110,36 @@ impl Pipeline {
         self.stages.iter().filter(move |stage| !stays(stage)).map(open).filter(|(_, open)| *open > 0)
     }
 
-    /// Runs readings through it. Those of series that it does not take go on as they are. `now_ns` is the clock; what is
-    /// wrong with a reading costs that reading and becomes a dead letter.
-    pub fn run(&mut self, now_ns: i64, chunk: Chunk) -> Outcome {
+    /// Runs readings through it. Those of series that it does not take go on as they are. What is wrong with
+    /// a reading costs that reading and becomes a dead letter.
+    pub fn run(&mut self, now: impl Into<Now>, chunk: Chunk) -> Outcome {
+        let clock = chunk.clock;
         let mut outcome = Outcome { boxes: chunk.boxes, ..Outcome::default() };
         outcome.rows.reserve(chunk.rows.len());
         for (def, samples) in chunk.rows {
             let series = self.registry.number(&def).filter(|series| self.is_taken(*series));
             let Some(series) = series else {
-                outcome.rows.push(Row { stream: None, series: def, samples });
+                outcome.rows.push(Row { stream: None, series: def, samples, clock });
                 continue;
             };
             if self.keep {
-                outcome.rows.push(Row { stream: None, series: def, samples: samples.clone() });
+                outcome.rows.push(Row { stream: None, series: def, samples: samples.clone(), clock });
             } else if let Some(known) = self.registry.known_mut(series) {
                 known.spare = Some(def);
             }
-            let column = Column { series, samples };
+            let column = Column { series, samples, clock };
             if self.entries.is_empty() {
                 self.leave(None, column, &mut outcome);
             } else {
                 deliver(&mut self.stages, &self.entries, column);
             }
         }
-        self.pass(now_ns, Occasion::Chunk, outcome)
+        self.pass(now.into(), Occasion::Chunk, outcome)
     }
 
     /// Time has passed: closes windows of silent series and turns rules whose time is up.
-    pub fn tick(&mut self, now_ns: i64) -> Outcome {
-        self.pass(now_ns, Occasion::Tick, Outcome::default())
+    pub fn tick(&mut self, now: impl Into<Now>) -> Outcome {
+        self.pass(now.into(), Occasion::Tick, Outcome::default())
     }
 
     /// Traces the readings of a device from now on, or of none.
@@ -173,7 +179,7 @@ impl Pipeline {
         let defs = (0..).map_while(|series: SeriesNo| self.registry.def(series).cloned());
         // Numbers that nothing is known by stand for no series.
         let series = if stages.is_empty() { Vec::new() } else { defs.collect() };
-        Saved { pipeline: self.name.to_string(), series, stages }.write()
+        Saved { pipeline: self.name.to_string(), series, stages, boot: self.boot }.write()
     }
 
     /// Takes a state back, before anything is run. Gives the names of stages of which it had one that does not fit, as they
@@ -189,6 +195,7 @@ impl Pipeline {
         let numbers: Option<Vec<SeriesNo>> =
             saved.series.iter().map(|def| self.registry.number(def)).collect();
         let numbers = numbers.ok_or_else(|| StateError::Damaged("it has too many series".into()))?;
+        self.boot = saved.boot;
         let mut unfit = Vec::new();
         for SavedStage { name, fingerprint, state } in saved.stages {
             let of = self.stages.iter_mut().find(|stage| *stage.name == *name);
@@ -214,12 +221,16 @@ impl Pipeline {
     /// Readings leave the pipeline.
     fn leave(&mut self, stream: Option<Arc<str>>, column: Column, outcome: &mut Outcome) {
         if let Some(series) = self.registry.leaving(column.series) {
-            outcome.rows.push(Row { stream, series, samples: column.samples });
+            outcome.rows.push(Row { stream, series, samples: column.samples, clock: column.clock });
         }
     }
 
     /// Lets each stage do its work, in their order.
-    fn pass(&mut self, now_ns: i64, occasion: Occasion, mut outcome: Outcome) -> Outcome {
+    fn pass(&mut self, now: Now, occasion: Occasion, mut outcome: Outcome) -> Outcome {
+        if self.boot.replace(now.setting.boot).is_some_and(|boot| boot != now.setting.boot) {
+            self.stages.iter_mut().for_each(|stage| stage.operator.begin_boot());
+        }
+        let ahead_max_ns = self.ahead_max_ns;
         let mut boxes = std::mem::take(&mut outcome.boxes);
         let mut out = Vec::new();
         for at in 0..self.stages.len() {
@@ -229,7 +240,8 @@ impl Pipeline {
             if stage.merges {
                 inbox = merged(inbox);
             }
-            let mut run = Run { now_ns, registry, boxes: &mut boxes, pipeline: name, outcome: &mut outcome };
+            let mut run =
+                Run { now, ahead_max_ns, registry, boxes: &mut boxes, pipeline: name, outcome: &mut outcome };
             run.stage(stage, inbox, occasion, traced.as_ref(), &mut out);
             for (port, column) in out.drain(..) {
                 let Some(port) = self.stages.get(at).and_then(|stage| stage.ports.get(port)) else {
@@ -258,9 +270,10 @@ fn takes(from: &[Pattern], only: Option<&HashSet<DeviceId>>, series: &SeriesDef)
 /// make each other's readings late.
 fn merged(inbox: Vec<Column>) -> Vec<Column> {
     let mut merged: Vec<Column> = Vec::new();
-    let mut places: HashMap<SeriesNo, usize> = HashMap::new();
+    // Times by several clocks are in no order.
+    let mut places: HashMap<(SeriesNo, Option<Setting>), usize> = HashMap::new();
     for mut column in inbox {
-        let place = *places.entry(column.series).or_insert(merged.len());
+        let place = *places.entry((column.series, column.clock)).or_insert(merged.len());
         match merged.get_mut(place) {
             Some(known) => known.samples.append(&mut column.samples),
             None => merged.push(column),
@@ -283,7 +296,8 @@ fn deliver(stages: &mut [Stage], readers: &[usize], column: Column) {
 
 /// What the stages of one pass share.
 struct Run<'a> {
-    now_ns: i64,
+    now: Now,
+    ahead_max_ns: i64,
     registry: &'a mut Registry,
     boxes: &'a mut Boxes,
     pipeline: &'a Arc<str>,
@@ -304,8 +318,10 @@ impl Run<'_> {
         for column in inbox {
             counts.taken += column.samples.len() as u64;
             if traced.is_some() && self.registry.def(column.series).map(|def| &def.device) == traced {
-                for sample in column.samples {
-                    self.traced(operator.as_mut(), (name, ports), counts, (column.series, sample), out);
+                let Column { series, clock, samples } = column;
+                for sample in samples {
+                    let one = Column { series, samples: vec![sample], clock };
+                    self.traced(operator.as_mut(), (name, ports), counts, (sample, one), out);
                 }
             } else {
                 operator.take(column, &mut self.io(name, counts, out));
@@ -326,7 +342,8 @@ impl Run<'_> {
         out: &'b mut Vec<(usize, Column)>,
     ) -> Io<'b> {
         Io {
-            now_ns: self.now_ns,
+            now: self.now,
+            ahead_max_ns: self.ahead_max_ns,
             registry: self.registry,
             boxes: self.boxes,
             pipeline: self.pipeline,
@@ -345,12 +362,12 @@ impl Run<'_> {
         operator: &mut dyn Operator,
         (name, ports): (&Arc<str>, &[Port]),
         counts: &mut Counts,
-        (series, sample): (SeriesNo, Sample),
+        (sample, one): (Sample, Column),
         out: &mut Vec<(usize, Column)>,
     ) {
-        let before = out.len();
+        let (before, series) = (out.len(), one.series);
         let mut io = self.io(name, counts, out);
-        operator.take(Column { series, samples: vec![sample] }, &mut io);
+        operator.take(one, &mut io);
         let reason = io.last_reason.take();
         let Some(def) = self.registry.def(series).cloned() else { return };
         let mut came = Vec::new();

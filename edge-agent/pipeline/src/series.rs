@@ -6,6 +6,7 @@ use minicbor::{Decode, Encode};
 use tideline_protocol::model::{Sample, SeriesDef};
 use tideline_protocol::value::{Boxes, Quality, Value, ValueKind, is_boxed};
 
+use crate::clock::Setting;
 use crate::limits::{SERIES_MAX, SERIES_PER_STAGE_MAX};
 
 /// The number of a series within a pipeline.
@@ -16,6 +17,8 @@ pub(crate) type SeriesNo = u32;
 pub(crate) struct Column {
     pub series: SeriesNo,
     pub samples: Vec<Sample>,
+    /// The clock that gave the times; none when they are the source's own.
+    pub clock: Option<Setting>,
 }
 
 /// What is known of a series.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tideline_protocol::model::{DeviceId, SeriesDef};
 
+use crate::clock::Now;
 use crate::definition::{self, Definition};
 use crate::limits::{PIPELINES_MAX, SERIES_MAX};
 use crate::outcome::{Chunk, Outcome, Row, StageStatus};
@@ -74,16 +75,17 @@ impl Pipelines {
 
     /// Runs readings through all pipelines that take them; see [`Pipeline::run`]. A series that several take goes to
     /// each of them.
-    pub fn run(&mut self, now_ns: i64, chunk: Chunk) -> Outcome {
+    pub fn run(&mut self, now: impl Into<Now>, chunk: Chunk) -> Outcome {
+        let (now, clock) = (now.into(), chunk.clock);
         if let [only] = self.list.as_mut_slice() {
-            return only.run(now_ns, chunk);
+            return only.run(now, chunk);
         }
         let mut parts: Vec<Chunk> = self.list.iter().map(|_| Chunk::default()).collect();
         let mut rest = Outcome { boxes: chunk.boxes.clone(), ..Outcome::default() };
         for (def, samples) in chunk.rows {
             let takers = self.takers(&def);
             if takers == 0 {
-                rest.rows.push(Row { stream: None, series: def, samples });
+                rest.rows.push(Row { stream: None, series: def, samples, clock });
                 continue;
             }
             let chosen = parts.iter_mut().enumerate().filter(|(at, _)| takers >> at & 1 == 1);
@@ -92,18 +94,19 @@ impl Pipelines {
         for (pipeline, part) in self.list.iter_mut().zip(parts) {
             if !part.rows.is_empty() {
                 // A pipeline adds to the table, and the words of the others must stay theirs.
-                let part = Chunk { boxes: chunk.boxes.clone(), ..part };
-                rest.append(pipeline.run(now_ns, part));
+                let part = Chunk { boxes: chunk.boxes.clone(), clock, ..part };
+                rest.append(pipeline.run(now, part));
             }
         }
         rest
     }
 
     /// Time has passed; see [`Pipeline::tick`].
-    pub fn tick(&mut self, now_ns: i64) -> Outcome {
+    pub fn tick(&mut self, now: impl Into<Now>) -> Outcome {
+        let now = now.into();
         let mut all = Outcome::default();
         for pipeline in &mut self.list {
-            all.append(pipeline.tick(now_ns));
+            all.append(pipeline.tick(now));
         }
         all
     }

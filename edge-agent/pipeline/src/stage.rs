@@ -17,6 +17,8 @@ use std::sync::Arc;
 use tideline_protocol::model::{Sample, SeriesDef};
 use tideline_protocol::value::Boxes;
 
+use crate::clock::{Now, Setting};
+use crate::limits::TIME_ABS_MAX_NS;
 use crate::outcome::{Action, Change, Counts, DeadLetter, Event, Outcome};
 use crate::series::{Column, Registry, SeriesNo, shown};
 use crate::state::StateError;
@@ -39,6 +41,9 @@ pub(crate) trait Operator: Send {
         (0, 0)
     }
 
+    /// The machine was started again: what was measured by its monotonic clock says nothing any more.
+    fn begin_boot(&mut self) {}
+
     /// What it must know after a restart; empty for nothing.
     fn save(&self) -> Vec<u8> {
         Vec::new()
@@ -52,8 +57,9 @@ pub(crate) trait Operator: Send {
 
 /// What a stage works with.
 pub(crate) struct Io<'a> {
-    /// The clock, in ns since 1970.
-    pub now_ns: i64,
+    pub now: Now,
+    /// How far ahead of the clock a reading may be, in ns; windows have a limit of their own.
+    pub ahead_max_ns: i64,
     pub registry: &'a mut Registry,
     pub boxes: &'a mut Boxes,
     pub pipeline: &'a Arc<str>,
@@ -73,6 +79,18 @@ impl Io<'_> {
             self.counts.given += column.samples.len() as u64;
             self.out.push((port, column));
         }
+    }
+
+    /// Whether a time can be one that is kept: from all that keep event time it is asked here, and a reading of which it cannot
+    /// is a dead letter. Kept, it would make all after it late.
+    ///
+    /// # Errors
+    /// It is outside of what can be calculated with, or too far ahead of the clock.
+    pub fn timed(&self, time_ns: i64, clock: Option<Setting>, ahead_max_ns: i64) -> Result<(), &'static str> {
+        if time_ns.unsigned_abs() > TIME_ABS_MAX_NS.unsigned_abs() {
+            return Err(NO_TIME);
+        }
+        if self.now.is_ahead(time_ns, clock, ahead_max_ns) { Err(TOO_FAR_AHEAD) } else { Ok(()) }
     }
 
     /// Counts readings that are left out.
@@ -123,6 +141,7 @@ impl Io<'_> {
             value: told.value,
             severity: told.severity,
             message: Arc::clone(told.message),
+            clock: told.clock,
         });
     }
 
@@ -134,14 +153,14 @@ impl Io<'_> {
         &mut self,
         place: &Place,
         series: SeriesNo,
-        time_ns: i64,
+        (time_ns, clock): (i64, Option<Setting>),
         value: tideline_protocol::value::Value,
     ) -> Result<(), String> {
         let def = self.registry.def(series).ok_or("the series is unknown")?;
         let (device, point) = place.fill(def, "")?;
         self.counts.actions += 1;
         let (pipeline, stage) = (Arc::clone(self.pipeline), Arc::clone(self.stage));
-        self.outcome.actions.push(Action { pipeline, stage, device, point, value, time_ns });
+        self.outcome.actions.push(Action { pipeline, stage, device, point, value, time_ns, clock });
         Ok(())
     }
 }
@@ -150,6 +169,7 @@ impl Io<'_> {
 pub(crate) struct Told<'a> {
     pub series: SeriesNo,
     pub time_ns: i64,
+    pub clock: Option<Setting>,
     pub value: tideline_protocol::value::Value,
     pub severity: crate::definition::Severity,
     pub message: &'a Arc<str>,
@@ -163,3 +183,5 @@ pub(crate) const NO_TEXT: &str = "a text is no number";
 pub(crate) const NOT_FINITE: &str = "the result is no finite number";
 /// Why a time is one.
 pub(crate) const NO_TIME: &str = "the time is outside of 1823 to 2116";
+/// Why another one is.
+pub(crate) const TOO_FAR_AHEAD: &str = "the time is too far ahead of the clock";

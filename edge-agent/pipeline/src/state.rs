@@ -20,7 +20,9 @@ use crate::limits::SERIES_MAX;
 
 const STATE_MAGIC: [u8; 4] = *b"TLPS";
 /// The version of the layout.
-const STATE_VERSION: u16 = 1;
+const STATE_VERSION: u16 = 2;
+/// The first one that is still read: it lacks the clocks that gave times, and what lasts begins anew.
+const STATE_VERSION_MIN: u16 = 1;
 const STATE_HEADER_BYTES: usize = 18;
 
 /// Why bytes are not the state of a pipeline.
@@ -30,7 +32,7 @@ pub enum StateError {
     #[error("these are not the bytes of a pipeline's state")]
     Foreign,
     /// A later version wrote them.
-    #[error("the state has version {found}; allowed is {STATE_VERSION}")]
+    #[error("the state has version {found}; allowed are {STATE_VERSION_MIN} to {STATE_VERSION}")]
     Version {
         /// Which.
         found: u16,
@@ -68,6 +70,9 @@ pub(crate) struct Saved {
     pub series: Vec<SeriesDef>,
     #[n(2)]
     pub stages: Vec<SavedStage>,
+    /// The start of the machine that monotonic times are of.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub boot: Option<[u8; 16]>,
 }
 
 /// What a stage keeps.
@@ -108,7 +113,7 @@ impl Saved {
         }
         let (version, rest) = rest.split_first_chunk().ok_or(StateError::Foreign)?;
         let found = u16::from_le_bytes(*version);
-        if found != STATE_VERSION {
+        if !(STATE_VERSION_MIN..=STATE_VERSION).contains(&found) {
             return Err(StateError::Version { found });
         }
         let (length, rest) = rest.split_first_chunk().ok_or(StateError::Foreign)?;

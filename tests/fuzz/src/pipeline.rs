@@ -2,7 +2,6 @@
 
 use tideline_pipeline::{Chunk, Outcome, Pipelines};
 use tideline_protocol::model::{DeviceId, PointId, Sample, SeriesDef};
-use tideline_protocol::value::Boxes;
 
 use crate::input::Input;
 
@@ -80,7 +79,7 @@ pub fn run(data: &[u8]) {
         _ => {
             let mut pipelines = compiled(&known(input.byte())).expect("a pipeline");
             let (payload, rest) = counted(&mut input);
-            let mut bytes = b"TLPS\x01\x00".to_vec();
+            let mut bytes = b"TLPS\x02\x00".to_vec();
             bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
             bytes.extend_from_slice(&crc32c::crc32c(payload).to_le_bytes());
             bytes.extend_from_slice(payload);
@@ -154,7 +153,7 @@ fn chunk(now_ns: i64, input: &mut Input<'_>) -> Chunk {
         let samples = (0..=head >> 5).map(|_| sample(now_ns, input)).collect();
         (SeriesDef::new(device, point, "Cel".into()), samples)
     });
-    Chunk { rows: rows.collect(), boxes: Boxes::new() }
+    Chunk { rows: rows.collect(), ..Chunk::default() }
 }
 
 /// Mostly about now; now and then anything.

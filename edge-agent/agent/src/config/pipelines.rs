@@ -30,6 +30,9 @@ pub const REFERENCE: &str = r#"
 # from = []
 # Whether the readings also go on as they came.
 # keep = false
+# A reading so far ahead of the clock is a dead letter of rules, rate limits, derived points and deadbands with a
+# silence_max_ms, which would wait for that time; windows have a key of their own. In ms.
+# ahead_max_ms = 3600000
 # Stream that readings of its rules go to: <pipeline>/<rule>/<point>, true from when a rule fires until it clears;
 # empty = that of the reading. No stream may be named here or in an output that blocks.
 # events = ""

@@ -37,12 +37,12 @@ impl Actions {
         Self { writes, waiting: BTreeMap::new(), running: JoinSet::new(), late: VecDeque::new() }
     }
 
-    /// Asks for a write. `wall_ns` is the time by the clock that stamps readings, ns since 1970.
+    /// Asks for a write. `now_ns` is the time by the clock that stamped its reading, ns since 1970.
     ///
     /// # Errors
     /// It is not to be done, and why.
-    pub fn ask(&mut self, action: &Action, wall_ns: i64) -> Result<(), String> {
-        let age_ns = wall_ns.saturating_sub(action.time_ns);
+    pub fn ask(&mut self, action: &Action, now_ns: i64) -> Result<(), String> {
+        let age_ns = now_ns.saturating_sub(action.time_ns);
         if age_ns.saturating_abs() > AGE_MAX_NS {
             let (apart_s, max_s) = (age_ns.saturating_abs() / 1_000_000_000, AGE_MAX_NS / 1_000_000_000);
             let which = if age_ns > 0 { "old" } else { "ahead of the clock" };
@@ -119,6 +119,7 @@ mod tests {
             point: PointId::parse("open").unwrap(),
             value: Value::Bool(true),
             time_ns,
+            clock: None,
         }
     }
 

@@ -13,13 +13,13 @@ use crate::config;
 const S: i64 = 1_000_000_000;
 const NOW: i64 = 1_700_000_000 * S;
 
-/// A clock that is moved by hand.
+/// A clock that is moved and set by hand.
 #[derive(Debug, Default)]
-struct Hand(AtomicI64);
+struct Hand(AtomicI64, AtomicI64);
 
 impl Clock for Hand {
     fn wall_ns(&self) -> i64 {
-        NOW + self.0.load(Ordering::Relaxed)
+        NOW + self.0.load(Ordering::Relaxed) + self.1.load(Ordering::Relaxed)
     }
 
     fn mono_ns(&self) -> u64 {
@@ -50,6 +50,7 @@ impl Bench {
             home: "default".into(),
             streams: ["default".into(), "fast".into(), "other".into()].into(),
             clock: self.clock.clone(),
+            boot: [7; 16],
             plan: self.plan.subscribe(),
             cards: self.cards.seen(),
             traced: watch::channel(None).1,
@@ -135,7 +136,7 @@ fn rules_become_readings_on_their_stream_and_writes() {
 fn what_follows_from_time_goes_where_the_readings_of_the_device_went() {
     let bench = Bench::new(&format!("{WINDOW}idle_ms = 5_000\n"));
     let mut flow = bench.flow(None);
-    let own = Some(Ahead { offset_ns: 7, believed: true });
+    let own = Some(Ahead { offset_ns: NOW, believed: true, earlier: None });
     let to = |stream: &str, chunk: Chunk| Chunk { stream: Some(stream.into()), ..chunk };
     flow.run(to("other", Chunk { clock: own, ..chunk("a", &[(0, 1.0)]) }));
     flow.run(to("fast", chunk("b", &[(0, 2.0)])));
@@ -148,6 +149,46 @@ fn what_follows_from_time_goes_where_the_readings_of_the_device_went() {
     );
     let is_stamped: Vec<bool> = portions.iter().map(|portion| portion.clock.is_some()).collect();
     assert_eq!(is_stamped, [true, false], "a clock is corrected where it gave the times");
+}
+
+#[test]
+fn what_a_clock_gave_before_it_was_set_stays_of_that_clock() {
+    let bench = Bench::new(WINDOW);
+    let mut flow = bench.flow(None);
+    let read = |flow: &mut Flow, at: i64| {
+        bench.at(at);
+        let clock = Some(Ahead::of(bench.clock.as_ref()));
+        let wall = (bench.clock.wall_ns() - NOW) / S;
+        flow.run(Chunk { clock, ..chunk("a", &[(wall, 1.0)]) })
+    };
+    bench.clock.1.store(3_600 * S, Ordering::Relaxed);
+    let before = Some(Ahead::of(bench.clock.as_ref()));
+    (1..4).for_each(|at| drop(read(&mut flow, at)));
+    bench.clock.1.store(0, Ordering::Relaxed);
+    let portions = read(&mut flow, 4);
+    assert_eq!(shown(&portions), ["default a/flow/count 3600 3", "default a/flow/sum 3600 3"]);
+    let of_results = portions.iter().find(|portion| !portion.rows.is_empty());
+    assert_eq!(of_results.map(|portion| portion.clock), Some(before));
+    let stage = bench.board.read().pipelines;
+    assert!(stage.is_empty() || stage[0].stages[0].dead_letters == 0);
+    (5..10).for_each(|at| assert_eq!(shown(&read(&mut flow, at)).len(), 0));
+    assert_eq!(shown(&read(&mut flow, 10)), ["default a/flow/count 0 6", "default a/flow/sum 0 6"]);
+}
+
+#[test]
+fn what_is_open_when_the_machine_is_started_again_is_of_the_start_that_its_readings_were_of() {
+    let bench = Bench::new(WINDOW);
+    let mut flow = bench.flow(None);
+    let clock = Some(Ahead { believed: false, ..Ahead::of(bench.clock.as_ref()) });
+    flow.run(Chunk { clock, ..chunk("a", &[(0, 1.0)]) });
+    let state = flow.state().unwrap().1;
+    let mut again = bench.flow(Some(&state));
+    again.parts.boot = [8; 16];
+    let now = Some(Ahead::of(bench.clock.as_ref()));
+    let portions = again.run(Chunk { clock: now, ..chunk("a", &[(1, 1.0)]) });
+    assert_eq!(shown(&portions), ["default a/flow/count 0 1", "default a/flow/sum 0 1"]);
+    let of_results = portions.iter().find(|portion| !portion.rows.is_empty()).unwrap();
+    assert_eq!(of_results.clock.unwrap().earlier, Some([7; 16]));
 }
 
 #[test]

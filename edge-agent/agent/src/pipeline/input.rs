@@ -110,7 +110,12 @@ impl Input {
             next = self.next_line()?;
         }
         let (readings, now_ns) = (all.count(), self.now_ns.unwrap_or_default());
-        Ok(Some(Part { chunk: Chunk { rows: all.rows, boxes: all.boxes }, readings, now_ns, before_ns }))
+        Ok(Some(Part {
+            chunk: Chunk { rows: all.rows, boxes: all.boxes, clock: None },
+            readings,
+            now_ns,
+            before_ns,
+        }))
     }
 
     /// The next line that has readings.

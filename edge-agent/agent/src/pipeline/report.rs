@@ -118,7 +118,7 @@ impl fmt::Display for Report {
             )?;
         }
         write_more(f, "event   ", self.events_more)?;
-        for Action { pipeline, stage, device, point, value, time_ns } in &self.actions {
+        for Action { pipeline, stage, device, point, value, time_ns, .. } in &self.actions {
             let (time, value) = (time_text(*time_ns), judged(value, Default::default(), ""));
             writeln!(f, "write    {time} {pipeline}.{stage} {device}/{point} = {value}")?;
         }
@@ -143,6 +143,8 @@ impl fmt::Display for Report {
                 (counts.dead_letters, "dead letters"),
                 (counts.events, "events"),
                 (counts.actions, "writes"),
+                (counts.skipped, "not judged"),
+                (counts.cut, "windows cut off"),
                 (*series, "series kept"),
                 (*open_windows, "windows open"),
             ] {

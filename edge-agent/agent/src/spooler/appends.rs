@@ -103,7 +103,9 @@ fn is_same(one: Option<Ahead>, other: Option<Ahead>) -> bool {
     match (one, other) {
         (None, None) => true,
         (Some(one), Some(other)) => {
-            one.believed == other.believed && one.offset_ns.abs_diff(other.offset_ns) <= STEP_NS
+            one.believed == other.believed
+                && one.earlier == other.earlier
+                && one.offset_ns.abs_diff(other.offset_ns) <= STEP_NS
         }
         _ => false,
     }
@@ -141,7 +143,10 @@ pub fn write(spool: &mut Spool, group: &[Append]) -> Result<Vec<HashSet<SeriesDe
             let items: Vec<_> = items.iter().map(|(series, samples)| (*series, samples.as_ref())).collect();
             let mut encoded = Vec::new();
             encode(&items, &boxes, append.rows_max.max(1), &mut encoded)?;
-            let stamp = clock.and_then(|clock| spool.stamp(clock.offset_ns, clock.believed));
+            let stamp = clock.and_then(|clock| match clock.earlier {
+                None => spool.stamp(clock.offset_ns, clock.believed),
+                Some(boot) => spool.stamp_of(boot, clock.offset_ns, clock.believed),
+            });
             batches.extend(encoded.into_iter().map(|batch| batch.on(stream).stamped(stamp)));
         }
         all_rejected.push(rejected);

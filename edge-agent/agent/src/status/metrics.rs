@@ -146,13 +146,15 @@ type StageFigure = fn(&StageFigures) -> u64;
 
 /// The stages of pipelines; their number is bounded by that of pipelines and stages, and what is beyond is counted together.
 fn pipelines(out: &mut String, status: &Status) {
-    let figures: [(&str, StageFigure); 8] = [
+    let figures: [(&str, StageFigure); 10] = [
         ("in_total", |stage| stage.taken),
         ("out_total", |stage| stage.given),
         ("dropped_total", |stage| stage.dropped),
         ("dead_letters_total", |stage| stage.dead_letters),
         ("events_total", |stage| stage.events),
         ("actions_total", |stage| stage.actions),
+        ("skipped_total", |stage| stage.skipped),
+        ("cut_windows_total", |stage| stage.cut),
         ("series", |stage| stage.series),
         ("open_windows", |stage| stage.open_windows),
     ];

@@ -38,6 +38,12 @@ pub struct StageFigures {
     pub events: u64,
     /// Values that were to be written.
     pub actions: u64,
+    /// Readings that went on without being judged, as they are older than those of their series that were.
+    #[serde(default)]
+    pub skipped: u64,
+    /// Windows that were closed before their end, as the clock was set.
+    #[serde(default)]
+    pub cut: u64,
     /// Series for which it keeps a state.
     pub series: u64,
     /// Windows that are open.
@@ -63,6 +69,8 @@ impl StageFigures {
         self.dead_letters += counts.dead_letters;
         self.events += counts.events;
         self.actions += counts.actions;
+        self.skipped += counts.skipped;
+        self.cut += counts.cut;
     }
 
     /// Its counters.
@@ -75,6 +83,8 @@ impl StageFigures {
             dead_letters: self.dead_letters,
             events: self.events,
             actions: self.actions,
+            skipped: self.skipped,
+            cut: self.cut,
         }
     }
 }

@@ -119,6 +119,7 @@ fn intake(spool: &SpoolHandle, inbox: mpsc::Receiver<Chunk>, text: &str, board: 
         home: "default".into(),
         streams: ["default".into()].into(),
         clock: Arc::new(Virtual(Instant::now())),
+        boot: [7; 16],
         plan: watch::Sender::new(Arc::new(plan)).subscribe(),
         cards: Cards::default().seen(),
         traced: watch::channel(None).1,

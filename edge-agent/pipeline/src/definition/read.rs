@@ -78,6 +78,7 @@ fn pipeline(reader: &mut Reader<'_>, number: usize, at: usize, value: &DeValue<'
     let from = keys.texts("from");
     let from = keys.needed("from", from).unwrap_or_default();
     let keep = keys.truth("keep").unwrap_or_default();
+    let ahead_max_ms = keys.count("ahead_max_ms").unwrap_or_else(super::ahead_max_ms);
     let events = keys.text("events");
     let items = match keys.value("stage").map(|value| (value.span().start, value.get_ref())) {
         None => None,
@@ -98,7 +99,7 @@ fn pipeline(reader: &mut Reader<'_>, number: usize, at: usize, value: &DeValue<'
             kind: Kind::Discard {},
         }));
     }
-    Some(Definition { name, from, keep, events, stages, lines })
+    Some(Definition { name, from, keep, ahead_max_ms, events, stages, lines })
 }
 
 fn stage(

@@ -15,7 +15,7 @@ pub(crate) struct BranchStage {
 
 impl Operator for BranchStage {
     fn take(&mut self, column: Column, io: &mut Io<'_>) {
-        let series = column.series;
+        let Column { series, clock, .. } = column;
         let def = io.registry.def(series);
         let mut cases: Vec<OfSeries<'_>> = self.cases.iter().map(|case| OfSeries::new(case, def)).collect();
         let mut ports: Vec<Vec<Sample>> = vec![Vec::new(); cases.len() + 1];
@@ -26,7 +26,7 @@ impl Operator for BranchStage {
             }
         }
         for (port, samples) in ports.into_iter().enumerate() {
-            io.give(port, Column { series, samples });
+            io.give(port, Column { series, samples, clock });
         }
     }
 }

@@ -13,6 +13,7 @@ use tideline_protocol::value::{Quality, Value, ValueKind};
 
 use super::compute::of_kind;
 use super::{Io, NO_ROOM, Operator};
+use crate::clock::{Carry, Setting};
 use crate::expression::Expression;
 use crate::limits::SERIES_PER_STAGE_MAX;
 use crate::series::{Column, SeriesNo, shown};
@@ -69,6 +70,9 @@ struct Newest {
     held: Held,
     #[n(2)]
     quality: Quality,
+    /// The clock that gave the time.
+    #[n(3)]
+    clock: Option<Setting>,
 }
 
 /// A value that outlives the table of its chunk.
@@ -115,6 +119,24 @@ impl From<&Held> for Value {
 pub(crate) struct Pending {
     series: SeriesNo,
     sample: Sample,
+    clock: Option<Setting>,
+}
+
+impl Group {
+    /// Goes over to the clock of a reading: what nobody knows the age of any more is forgotten.
+    fn carry(&mut self, comes: Option<Setting>, time_ns: i64) {
+        for slot in &mut self.newest {
+            let Some(input) = slot.as_mut().filter(|input| input.clock != comes) else { continue };
+            match Carry::of(input.clock, input.time_ns, comes, time_ns).moved(input.time_ns) {
+                // That of a source's own stays what it is.
+                Some(time_ns) if input.clock.is_some() && comes.is_some() => {
+                    (input.time_ns, input.clock) = (time_ns, comes);
+                }
+                Some(_) => {}
+                None => *slot = None,
+            }
+        }
+    }
 }
 
 impl DeriveStage {
@@ -150,12 +172,19 @@ impl DeriveStage {
         let count = self.inputs.len();
         let group = self.groups.entry(role.group.clone()).or_default();
         group.newest.resize(count, None);
+        group.carry(pending.clock, pending.sample.time_ns);
         let (value, quality) = shown(io.boxes, pending.sample.value, def.kind());
-        let newest = Newest { time_ns: pending.sample.time_ns, held: value.into(), quality };
+        let newest =
+            Newest { time_ns: pending.sample.time_ns, held: value.into(), quality, clock: pending.clock };
         let mut is_new = false;
         for at in role.inputs {
             let Some(slot) = group.newest.get_mut(at) else { continue };
-            if slot.as_ref().is_none_or(|known| known.time_ns <= newest.time_ns) {
+            // One that cannot be, from before the clock was set, is none to wait for.
+            let gives_way = |known: &Newest| {
+                known.time_ns <= newest.time_ns
+                    || io.now.is_ahead(known.time_ns, pending.clock, io.ahead_max_ns)
+            };
+            if slot.as_ref().is_none_or(gives_way) {
                 *slot = Some(newest.clone());
                 is_new = true;
             }
@@ -191,19 +220,25 @@ impl DeriveStage {
             Ok(value) => io.boxes.word(value, quality),
             Err(reason) => return io.letter(last.series, last.sample, reason),
         };
+        let clock = last.clock;
         let Some(device) = self.device.clone().or_else(|| group.clone()) else { return };
         let def = SeriesDef::new(device, self.point.clone(), self.unit.clone()).of_kind(self.kind);
         match io.registry.number(&def) {
-            Some(series) => io.give(0, Column { series, samples: vec![Sample { time_ns, value }] }),
+            Some(series) => io.give(0, Column { series, samples: vec![Sample { time_ns, value }], clock }),
             None => io.letter(last.series, last.sample, NO_ROOM),
         }
     }
 }
 
 impl Operator for DeriveStage {
-    fn take(&mut self, column: Column, _: &mut Io<'_>) {
-        let series = column.series;
-        self.pending.extend(column.samples.into_iter().map(|sample| Pending { series, sample }));
+    fn take(&mut self, column: Column, io: &mut Io<'_>) {
+        let Column { series, clock, samples } = column;
+        for sample in samples {
+            match io.timed(sample.time_ns, clock, io.ahead_max_ns) {
+                Ok(()) => self.pending.push(Pending { series, sample, clock }),
+                Err(reason) => io.letter(series, sample, reason),
+            }
+        }
     }
 
     fn gather(&mut self, io: &mut Io<'_>) {

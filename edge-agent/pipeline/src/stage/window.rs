@@ -7,8 +7,12 @@
 //! ```
 //! - **Watermark** of a series: its newest time less `wait_ms`. It moves with each reading and never back. A window is closed
 //!   once the watermark is at its end, and gives its results then, once.
-//! - **Idle**: a series of which nothing came for `idle_ms` of the clock has its watermark moved to the clock less both, so
-//!   that a device that is away keeps no window open.
+//! - **Idle**: a series of which nothing came for `idle_ms` of monotonic time has its watermark moved to the clock less both,
+//!   so that a device that is away keeps no window open.
+//! - **A clock that is set** ([`crate::clock`]): windows lie where they lie, so those that are open are closed with what they
+//!   have, and the watermark is forgotten. What is not a count is uncertain then, and how many there were is counted (`cut`).
+//!   So no window holds readings of two settings of a clock of one start of the machine; a correction that the hub makes of
+//!   them holds for the result as it does for each reading. What was a window before it then lies beside the others.
 //! - **Late**: a reading of which all windows are closed is a dead letter; one that still has an open one is counted there.
 //! - **Quality**: readings that are not good are left out of what is computed and counted (`bad`). A result of a window
 //!   that left some out is uncertain; where none was good it is null and bad. Null of good quality says nothing.
@@ -17,15 +21,17 @@
 mod sums;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use minicbor::{Decode, Encode};
 use tideline_protocol::model::{Sample, SeriesDef};
 use tideline_protocol::value::{Quality, ValueKind};
 
 use self::sums::Sums;
-use super::{Io, NO_ROOM, NO_TEXT, NO_TIME, NOT_FINITE, Operator};
+use super::{Io, NO_ROOM, NO_TEXT, NOT_FINITE, Operator};
+use crate::clock::{Carry, Now, Setting};
 use crate::definition::Aggregate;
-use crate::limits::{CLOCK_SET_NS, OPEN_WINDOWS_MAX, OPEN_WINDOWS_PER_SERIES_MAX, TIME_ABS_MAX_NS};
+use crate::limits::{OPEN_WINDOWS_MAX, OPEN_WINDOWS_PER_SERIES_MAX};
 use crate::series::{Column, Content, Outlets, SeriesNo, States, content};
 use crate::state::StateError;
 use crate::template::Place;
@@ -72,13 +78,22 @@ pub(crate) struct Open {
     /// By their starts.
     #[n(1)]
     windows: BTreeMap<i64, Sums>,
-    /// When something came, by the clock; after a restart when it was first asked.
+    /// When something came, by monotonic time; after a restart when it was first asked.
     #[cbor(skip)]
     heard_ns: Option<i64>,
+    /// The clock that gave the times.
+    #[n(2)]
+    clock: Option<Setting>,
 }
 
 /// A window that has closed.
-struct Closed(i64, Sums);
+struct Closed {
+    start_ns: i64,
+    sums: Sums,
+    clock: Option<Setting>,
+    /// Before its end.
+    is_cut: bool,
+}
 
 impl Open {
     /// Moves the watermark on and gives what it closes.
@@ -91,8 +106,48 @@ impl Open {
             if first.key().saturating_add(length) > watermark_ns {
                 break;
             }
-            let (start, sums) = first.remove_entry();
-            closed.push(Closed(start, sums));
+            let (start_ns, sums) = first.remove_entry();
+            closed.push(Closed { start_ns, sums, clock: self.clock, is_cut: false });
+        }
+    }
+
+    /// Closes all, whatever they lack, and begins anew.
+    fn cut(&mut self, closed: &mut Vec<Closed>) {
+        self.watermark_ns = None;
+        let (windows, clock) = (std::mem::take(&mut self.windows), self.clock);
+        closed.extend(windows.into_iter().map(|(start_ns, sums)| Closed {
+            start_ns,
+            sums,
+            clock,
+            is_cut: true,
+        }));
+    }
+
+    /// Goes over to the clock of a reading.
+    fn carry(&mut self, comes: Option<Setting>, time_ns: i64, wait: i64, closed: &mut Vec<Closed>) {
+        if self.clock == comes {
+            return;
+        }
+        if let Some(watermark_ns) = self.watermark_ns {
+            match Carry::of(self.clock, watermark_ns.saturating_add(wait), comes, time_ns) {
+                Carry::Stay => {}
+                Carry::Move(_) | Carry::Cut => self.cut(closed),
+            }
+        }
+        self.clock = comes;
+    }
+
+    /// Nothing has come for long: moves the watermark by the clock that gave the times.
+    fn go_idle(&mut self, now: Now, shape: Shape, closed: &mut Vec<Closed>) {
+        let is_told = self
+            .clock
+            .is_none_or(|clock| clock.boot == now.setting.boot || (clock.believed && now.setting.believed));
+        if is_told {
+            let watermark_ns = now.by(self.clock).saturating_sub(shape.idle).saturating_sub(shape.wait);
+            self.advance(watermark_ns, shape.length, closed);
+        } else {
+            // How long that start of the machine is past nobody knows.
+            self.cut(closed);
         }
     }
 }
@@ -107,14 +162,8 @@ enum Effect {
 
 impl WindowStage {
     /// What a reading does, or why it is a dead letter.
-    fn effect(&self, sample: Sample, io: &Io<'_>) -> Result<Effect, &'static str> {
-        if sample.time_ns.unsigned_abs() > TIME_ABS_MAX_NS.unsigned_abs() {
-            return Err(NO_TIME);
-        }
-        let clock_is_set = io.now_ns >= CLOCK_SET_NS;
-        if clock_is_set && sample.time_ns > io.now_ns.saturating_add(self.shape.ahead_max) {
-            return Err("the time is too far ahead of the clock");
-        }
+    fn effect(&self, sample: Sample, clock: Option<Setting>, io: &Io<'_>) -> Result<Effect, &'static str> {
+        io.timed(sample.time_ns, clock, self.shape.ahead_max)?;
         match content(io.boxes, sample.value) {
             (Content::Number(number), Quality::Good) if number.is_finite() => Ok(Effect::Number(number)),
             (Content::Number(_), Quality::Good) => Err(NOT_FINITE),
@@ -127,13 +176,23 @@ impl WindowStage {
     /// Adds a reading to its windows.
     fn add(
         &mut self,
-        series: SeriesNo,
+        (series, clock): (SeriesNo, Option<Setting>),
         sample: Sample,
         effect: Effect,
+        now: Now,
         closed: &mut Vec<Closed>,
     ) -> Result<(), &'static str> {
         let shape = self.shape;
+        let before = closed.len();
         let open = self.states.of(series, Open::default).ok_or(NO_ROOM)?;
+        open.carry(clock, sample.time_ns, shape.wait, closed);
+        // A mark that cannot be, from before the clock was set, is none to be late for.
+        let newest_ns = open.watermark_ns.map_or(i64::MIN, |mark| mark.saturating_add(shape.wait));
+        if sample.time_ns < newest_ns && now.is_ahead(newest_ns, clock, shape.ahead_max) {
+            open.cut(closed);
+        }
+        self.open = self.open.saturating_sub(closed.len() - before);
+        let before = closed.len();
         let watermark_ns = open.watermark_ns.unwrap_or(i64::MIN);
         if !matches!(effect, Effect::None) {
             let mut is_late = true;
@@ -141,8 +200,8 @@ impl WindowStage {
                 is_late = false;
                 let held = open.windows.len();
                 let sums = match open.windows.entry(start) {
-                    std::collections::btree_map::Entry::Occupied(there) => there.into_mut(),
-                    std::collections::btree_map::Entry::Vacant(room) => {
+                    Entry::Occupied(there) => there.into_mut(),
+                    Entry::Vacant(room) => {
                         if held >= OPEN_WINDOWS_PER_SERIES_MAX || self.open >= OPEN_WINDOWS_MAX {
                             return Err("as many windows are open as may be");
                         }
@@ -159,7 +218,6 @@ impl WindowStage {
                 return Err("the reading is late: its windows are closed");
             }
         }
-        let before = closed.len();
         open.advance(sample.time_ns.saturating_sub(shape.wait), shape.length, closed);
         self.open = self.open.saturating_sub(closed.len() - before);
         Ok(())
@@ -167,9 +225,13 @@ impl WindowStage {
 
     /// Gives the results of closed windows.
     fn close(&mut self, series: SeriesNo, closed: &[Closed], io: &mut Io<'_>) {
-        if closed.is_empty() {
-            return;
-        }
+        io.counts.cut += closed.iter().filter(|closed| closed.is_cut).count() as u64;
+        // Of a clock that was set there are results by both.
+        closed.chunk_by(|one, other| one.clock == other.clock).for_each(|of| self.give(series, of, io));
+    }
+
+    fn give(&mut self, series: SeriesNo, closed: &[Closed], io: &mut Io<'_>) {
+        let Some(clock) = closed.first().map(|first| first.clock) else { return };
         let place = &self.place;
         for (port, (aggregate, outlets)) in self.aggregates.iter().zip(&mut self.outlets).enumerate() {
             let made = outlets.of(series, io.registry, |def| {
@@ -179,13 +241,13 @@ impl WindowStage {
                 let kind = if counts { ValueKind::Int } else { ValueKind::Float };
                 Ok(SeriesDef::new(device, point, unit).of_kind(kind))
             });
-            let results = closed.iter().map(|Closed(start, sums)| Sample {
-                time_ns: *start,
-                value: sums.result(*aggregate, io.boxes),
+            let results = closed.iter().map(|Closed { start_ns, sums, is_cut, .. }| Sample {
+                time_ns: *start_ns,
+                value: sums.result(*aggregate, *is_cut, io.boxes),
             });
             let samples: Vec<Sample> = results.collect();
             match made {
-                Ok(series) => io.give(0, Column { series, samples }),
+                Ok(series) => io.give(0, Column { series, samples, clock }),
                 // Only the name of the results can be wrong, so it is the same of all aggregates' lengths.
                 Err(reason) if port == 0 => io.letters(series, &samples, &reason),
                 Err(_) => {}
@@ -196,35 +258,35 @@ impl WindowStage {
 
 impl Operator for WindowStage {
     fn take(&mut self, column: Column, io: &mut Io<'_>) {
+        let Column { series, clock, .. } = column;
         let mut closed = Vec::new();
         for sample in column.samples {
             let taken = self
-                .effect(sample, io)
-                .and_then(|effect| self.add(column.series, sample, effect, &mut closed));
+                .effect(sample, clock, io)
+                .and_then(|effect| self.add((series, clock), sample, effect, io.now, &mut closed));
             if let Err(reason) = taken {
-                io.letter(column.series, sample, reason);
+                io.letter(series, sample, reason);
             }
         }
-        if let Some(open) = self.states.of(column.series, Open::default) {
-            open.heard_ns = Some(io.now_ns);
+        if let Some(open) = self.states.of(series, Open::default) {
+            open.heard_ns = Some(io.now.mono_ns);
         }
-        self.close(column.series, &closed, io);
+        self.close(series, &closed, io);
     }
 
     fn tick(&mut self, io: &mut Io<'_>) {
-        let (shape, now_ns) = (self.shape, io.now_ns);
+        let (shape, now) = (self.shape, io.now);
         if shape.idle == 0 {
             return;
         }
         let mut closed = Vec::new();
         for (series, open) in self.states.iter_mut() {
-            let heard_ns = *open.heard_ns.get_or_insert(now_ns);
-            if open.windows.is_empty() || now_ns.saturating_sub(heard_ns) < shape.idle {
+            let heard_ns = *open.heard_ns.get_or_insert(now.mono_ns);
+            if open.windows.is_empty() || now.mono_ns.saturating_sub(heard_ns) < shape.idle {
                 continue;
             }
             let mut of = Vec::new();
-            let watermark_ns = now_ns.saturating_sub(shape.idle).saturating_sub(shape.wait);
-            open.advance(watermark_ns, shape.length, &mut of);
+            open.go_idle(now, shape, &mut of);
             if !of.is_empty() {
                 closed.push((series, of));
             }
@@ -233,6 +295,10 @@ impl Operator for WindowStage {
             self.open = self.open.saturating_sub(of.len());
             self.close(series, &of, io);
         }
+    }
+
+    fn begin_boot(&mut self) {
+        self.states.iter_mut().for_each(|(_, open)| open.heard_ns = None);
     }
 
     fn held(&self) -> (usize, usize) {

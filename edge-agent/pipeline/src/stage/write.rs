@@ -21,7 +21,8 @@ impl Operator for WriteStage {
             if quality != Quality::Good || value == Value::Null {
                 continue;
             }
-            if let Err(reason) = io.action(&self.place, column.series, sample.time_ns, value) {
+            if let Err(reason) = io.action(&self.place, column.series, (sample.time_ns, column.clock), value)
+            {
                 io.letter(column.series, *sample, &reason);
             }
         }

@@ -14,6 +14,7 @@ use tideline_protocol::value::{Quality, Value, ValueKind};
 
 /// When histories begin, by the clock: 2023.
 pub const BEGIN_NS: i64 = 1_700_000_000_000_000_000;
+pub const YEAR_NS: i64 = 365 * 24 * 3_600 * 1_000 * MS;
 const MS: i64 = 1_000_000;
 
 /// A reading that is given.
@@ -28,12 +29,16 @@ pub struct Given {
 /// What happens.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// Readings, so long after what was before.
-    Readings(i64, Vec<Given>),
+    /// Readings, so long after what was before, with times by the machine's clock or by their own.
+    Readings(i64, Vec<Given>, bool),
     /// Time passes.
     Tick(i64),
     /// The state is saved, and a new pipeline takes it.
     Restart,
+    /// The machine's clock is set by so much, or to what is right.
+    Set(Option<i64>),
+    /// The machine is started again, and knows the time or does not.
+    Boot(bool),
 }
 
 /// The series of all histories; the last is taken by no pipeline.
@@ -84,9 +89,14 @@ fn given() -> impl Strategy<Value = Given> {
 pub fn history() -> impl Strategy<Value = Vec<Event>> {
     let wait = || (0_i64..30).prop_map(|seconds| seconds * 1_000 * MS);
     let event = prop_oneof![
-        6 => (wait(), vec(given(), 0..14)).prop_map(|(wait, given)| Event::Readings(wait, given)),
-        2 => wait().prop_map(Event::Tick),
+        9 => (wait(), vec(given(), 0..14), any::<bool>())
+            .prop_map(|(wait, given, is_stamped)| Event::Readings(wait, given, is_stamped)),
+        3 => wait().prop_map(Event::Tick),
         1 => Just(Event::Restart),
+        2 => select(vec![-9_000, -60, -7, -5, -3, 3, 5, 7, 60, 9_000])
+            .prop_map(|seconds| Event::Set(Some(seconds * 1_000 * MS))),
+        1 => Just(Event::Set(None)),
+        1 => any::<bool>().prop_map(Event::Boot),
     ];
     vec(event, 0..14)
 }

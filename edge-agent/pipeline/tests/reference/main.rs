@@ -14,16 +14,16 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tideline_pipeline::definition::Kind;
-use tideline_pipeline::{Chunk, Definition, Outcome, Pipeline};
+use tideline_pipeline::{Chunk, Definition, Now, Outcome, Pipeline, Setting};
 use tideline_protocol::model::{Sample, SeriesDef};
-use tideline_protocol::value::{Boxes, Quality, Value, ValueKind};
+use tideline_protocol::value::{Quality, Value, ValueKind};
 
 use histories::{Event, Given, history, pipeline};
 use model::{Reading, Reference, Told};
 
 /// A chunk of readings as the pipeline takes it, by series in the order of their first reading.
-fn chunk(given: &[Given]) -> Chunk {
-    let mut chunk = Chunk { rows: Vec::new(), boxes: Boxes::new() };
+fn chunk(given: &[Given], clock: Option<Setting>) -> Chunk {
+    let mut chunk = Chunk { clock, ..Chunk::default() };
     for reading in given {
         let value = chunk.boxes.word(reading.value.clone(), reading.quality);
         let sample = Sample { time_ns: reading.time_ns, value };
@@ -36,7 +36,7 @@ fn chunk(given: &[Given]) -> Chunk {
 }
 
 /// The same readings, in the same order, for the reference.
-fn readings(given: &[Given]) -> Vec<Reading> {
+fn readings(given: &[Given], clock: Option<Setting>) -> Vec<Reading> {
     let mut order: Vec<&SeriesDef> = Vec::new();
     given.iter().for_each(|reading| {
         if !order.contains(&&reading.series) {
@@ -44,7 +44,7 @@ fn readings(given: &[Given]) -> Vec<Reading> {
         }
     });
     let of = |def: &SeriesDef| given.iter().filter(|reading| reading.series == *def).collect::<Vec<_>>();
-    order.iter().flat_map(|def| of(def)).map(Reading::of).collect()
+    order.iter().flat_map(|def| of(def)).map(|given| Reading::of(given, clock)).collect()
 }
 
 /// What an outcome tells, in a form that does not depend on how series take turns.
@@ -54,7 +54,7 @@ fn told(outcome: &Outcome) -> Told {
         let stream = row.stream.as_deref().unwrap_or_default().to_owned();
         for sample in &row.samples {
             let (value, quality) = outcome.boxes.value(sample.value, row.series.kind());
-            told.give(&stream, &row.series, sample.time_ns, &value, quality);
+            told.give(&stream, &row.series, (sample.time_ns, row.clock), &value, quality);
         }
     }
     for letter in &outcome.letters {
@@ -69,10 +69,11 @@ fn told(outcome: &Outcome) -> Told {
     for event in &outcome.events {
         let of = (event.rule.to_string(), event.device.to_string(), event.point.to_string());
         told.events.entry(of).or_default().push(format!(
-            "{} at {}: {:?}",
+            "{} at {}: {:?} by {:?}",
             event.change.as_str(),
             event.time_ns,
-            event.value
+            event.value,
+            event.clock
         ));
     }
     for action in &outcome.actions {
@@ -93,18 +94,19 @@ enum How {
 fn compare(definition: &Definition, history: &[Event], how: How) -> Result<(), TestCaseError> {
     let mut pipeline = compiled(definition);
     let mut reference = Reference::new(definition, how == How::Canary);
-    let mut now_ns = histories::BEGIN_NS;
+    let mut hands = Hands::default();
     for event in history {
+        hands.apply(event);
+        let now = hands.now();
         let (found, wanted) = match event {
-            Event::Readings(wait_ns, given) => {
-                now_ns += wait_ns;
-                (pipeline.run(now_ns, chunk(given)), reference.run(now_ns, readings(given)))
+            Event::Readings(_, given, is_stamped) => {
+                let clock = is_stamped.then_some(now.setting);
+                let given = if *is_stamped { hands.stamped(given) } else { given.clone() };
+                (pipeline.run(now, chunk(&given, clock)), reference.run(now, readings(&given, clock)))
             }
-            Event::Tick(wait_ns) => {
-                now_ns += wait_ns;
-                (pipeline.tick(now_ns), reference.tick(now_ns))
-            }
-            Event::Restart => {
+            Event::Tick(_) => (pipeline.tick(now), reference.tick(now)),
+            Event::Set(_) => continue,
+            Event::Restart | Event::Boot(_) => {
                 let state = pipeline.state();
                 pipeline = compiled(definition);
                 prop_assert_eq!(pipeline.restore(&state), Ok(Vec::new()));
@@ -120,6 +122,58 @@ fn compare(definition: &Definition, history: &[Event], how: How) -> Result<(), T
         prop_assert_eq!(found.letters_more, 0);
     }
     conserved(definition, &pipeline)
+}
+
+/// The clocks of a history's machine.
+struct Hands {
+    boot: u8,
+    mono_ns: i64,
+    /// Since the history began.
+    passed_ns: i64,
+    /// How far the wall clock is ahead of the right time.
+    wrong_ns: i64,
+    believed: bool,
+}
+
+impl Default for Hands {
+    fn default() -> Self {
+        Self { boot: 1, mono_ns: 1_000_000_000_000, passed_ns: 0, wrong_ns: 0, believed: true }
+    }
+}
+
+impl Hands {
+    fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Readings(wait_ns, ..) | Event::Tick(wait_ns) => {
+                self.mono_ns += wait_ns;
+                self.passed_ns += wait_ns;
+            }
+            Event::Restart => {}
+            Event::Set(Some(by_ns)) => self.wrong_ns += by_ns,
+            Event::Set(None) => (self.wrong_ns, self.believed) = (0, true),
+            Event::Boot(knows_time) => {
+                self.boot += 1;
+                (self.mono_ns, self.believed) = (7, *knows_time);
+                if !knows_time {
+                    self.wrong_ns = -histories::YEAR_NS - self.passed_ns;
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        let wall_ns = histories::BEGIN_NS + self.passed_ns + self.wrong_ns;
+        let (boot, believed) = ([self.boot; 16], self.believed);
+        let setting = Setting { boot, offset_ns: wall_ns - self.mono_ns, believed };
+        Now { setting, mono_ns: self.mono_ns }
+    }
+
+    /// The same readings with times by this clock.
+    fn stamped(&self, given: &[Given]) -> Vec<Given> {
+        let moved =
+            |given: &Given| Given { time_ns: given.time_ns.saturating_add(self.wrong_ns), ..given.clone() };
+        given.iter().map(moved).collect()
+    }
 }
 
 fn compiled(definition: &Definition) -> Pipeline {
@@ -173,9 +227,9 @@ proptest! {
             let mut pipeline = compiled(&definition);
             let mut all = Told::default();
             for event in &history {
-                let Event::Readings(_, given) = event else { continue };
+                let Event::Readings(_, given, _) = event else { continue };
                 let parts: Vec<&[Given]> = if single { given.chunks(1).collect() } else { vec![given] };
-                parts.iter().for_each(|part| all.append(told(&pipeline.run(histories::BEGIN_NS, chunk(part)))));
+                parts.iter().for_each(|part| all.append(told(&pipeline.run(histories::BEGIN_NS, chunk(part, None)))));
             }
             totals.push(all.sorted().out);
         }
@@ -186,8 +240,9 @@ proptest! {
     fn no_bytes_make_a_restore_panic(definition in pipeline(), history in history(), at in any::<prop::sample::Index>(), bit in 0_u8..8, whole in any::<bool>()) {
         let mut pipeline = compiled(&definition);
         for event in &history {
-            if let Event::Readings(_, given) = event {
-                pipeline.run(histories::BEGIN_NS, chunk(given));
+            if let Event::Readings(_, given, is_stamped) = event {
+                let now = Hands::default().now();
+                pipeline.run(now, chunk(given, is_stamped.then_some(now.setting)));
             }
         }
         let mut state = pipeline.state();
@@ -201,11 +256,17 @@ proptest! {
         let mut other = compiled(&definition);
         let taken = other.restore(&state);
         prop_assert!(whole || taken.is_err());
+        let mut hands = Hands::default();
         for event in &history {
+            hands.apply(event);
+            let now = hands.now();
             match event {
-                Event::Readings(_, given) => drop(other.run(histories::BEGIN_NS, chunk(given))),
-                Event::Tick(wait_ns) => drop(other.tick(histories::BEGIN_NS + wait_ns)),
-                Event::Restart => drop(other.state()),
+                Event::Readings(_, given, is_stamped) => {
+                    drop(other.run(now, chunk(given, is_stamped.then_some(now.setting))));
+                }
+                Event::Tick(_) => drop(other.tick(now)),
+                Event::Set(_) => {}
+                Event::Restart | Event::Boot(_) => drop(other.state()),
             }
         }
     }
@@ -238,7 +299,7 @@ fn a_state_of_another_pipeline_or_version_is_refused_with_its_reason() {
     assert_eq!(told(&state), "the state is of the pipeline \"a\"");
     let mut later = state.clone();
     later[4] = 9;
-    assert_eq!(told(&later), "the state has version 9; allowed is 1");
+    assert_eq!(told(&later), "the state has version 9; allowed are 1 to 2");
     assert!(told(&state[..state.len() - 1]).contains("bytes behind its header in place of"));
     assert_eq!(told(b"else"), "these are not the bytes of a pipeline's state");
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tideline_pipeline::Definition;
 use tideline_pipeline::definition::{Kind, StageDefinition};
+use tideline_pipeline::{Definition, Now, STEP_NS, Setting};
 use tideline_protocol::model::SeriesDef;
 use tideline_protocol::value::{Quality, Value, ValueKind};
 
@@ -28,12 +28,13 @@ pub struct Reading {
     pub time_ns: i64,
     pub value: Value,
     pub quality: Quality,
+    pub clock: Option<Setting>,
 }
 
 impl Reading {
-    pub fn of(given: &Given) -> Self {
+    pub fn of(given: &Given, clock: Option<Setting>) -> Self {
         let Given { series, time_ns, value, quality } = given.clone();
-        Self { series, time_ns, value: held(value), quality }
+        Self { series, time_ns, value: held(value), quality, clock }
     }
 
     pub fn with(&self, value: Value, quality: Quality) -> Self {
@@ -84,7 +85,14 @@ pub struct Told {
 }
 
 impl Told {
-    pub fn give(&mut self, stream: &str, series: &SeriesDef, time_ns: i64, value: &Value, quality: Quality) {
+    pub fn give(
+        &mut self,
+        stream: &str,
+        series: &SeriesDef,
+        (time_ns, clock): (i64, Option<Setting>),
+        value: &Value,
+        quality: Quality,
+    ) {
         let key = (
             stream.to_owned(),
             series.device.to_string(),
@@ -92,7 +100,10 @@ impl Told {
             series.unit.clone(),
             series.kind().as_str(),
         );
-        self.out.entry(key).or_default().push((time_ns, plain(value, series.kind(), quality)));
+        self.out
+            .entry(key)
+            .or_default()
+            .push((time_ns, format!("{} by {clock:?}", plain(value, series.kind(), quality))));
     }
 
     /// Readings of one series may leave by several ways, and several series may be of one point or write to one: they
@@ -115,13 +126,35 @@ pub struct Windows {
     pub watermark_ns: Option<i64>,
     pub heard_ns: Option<i64>,
     pub open: BTreeMap<i64, (Vec<(i64, f64)>, u64)>,
+    pub clock: Option<Setting>,
+}
+
+/// What went on last: its text if it was no number, its number, its time and clock.
+#[derive(Clone)]
+pub struct Last {
+    pub text: String,
+    pub number: Option<f64>,
+    pub time_ns: i64,
+    pub clock: Option<Setting>,
+}
+
+/// What becomes of a time that is kept when a reading by another clock comes; none where it says nothing any more.
+pub fn carried(kept: (i64, Option<Setting>), newest_ns: i64, reading: &Reading) -> Option<i64> {
+    let (time_ns, clock) = kept;
+    let (Some(old), Some(new)) = (clock, reading.clock) else { return Some(time_ns) };
+    if old.boot != new.boot {
+        let went_on = reading.time_ns >= newest_ns.saturating_sub(STEP_NS);
+        return (old.believed && new.believed && went_on).then_some(time_ns);
+    }
+    let by = new.offset_ns - old.offset_ns;
+    Some(if by.abs() > STEP_NS { time_ns.saturating_add(by) } else { time_ns })
 }
 
 /// What all stages know of all series.
 #[derive(Default)]
 pub struct Memory {
-    pub deadbands: HashMap<(usize, SeriesDef), (String, Option<f64>, i64)>,
-    pub spans: HashMap<(usize, SeriesDef), (i64, u64)>,
+    pub deadbands: HashMap<(usize, SeriesDef), Last>,
+    pub spans: HashMap<(usize, SeriesDef), (i64, u64, Option<Setting>)>,
     pub windows: BTreeMap<(usize, String), (SeriesDef, Windows)>,
     pub inputs: BTreeMap<(usize, String), Vec<Option<Reading>>>,
     pub rules: BTreeMap<(usize, String), (SeriesDef, RuleModel)>,
@@ -132,6 +165,7 @@ pub struct Reference {
     definition: Definition,
     memory: Memory,
     is_canary: bool,
+    boot: Option<[u8; 16]>,
 }
 
 /// What one stage gives: readings by port, and what it tells.
@@ -141,13 +175,13 @@ pub struct Stage<'r> {
     pub memory: &'r mut Memory,
     pub told: &'r mut Told,
     pub out: Vec<(String, Reading)>,
-    pub now_ns: i64,
+    pub now: Now,
     pub is_canary: bool,
 }
 
 impl Reference {
     pub fn new(definition: &Definition, is_canary: bool) -> Self {
-        Self { definition: definition.clone(), memory: Memory::default(), is_canary }
+        Self { definition: definition.clone(), memory: Memory::default(), is_canary, boot: None }
     }
 
     pub fn restart(&mut self) {
@@ -155,30 +189,53 @@ impl Reference {
         self.memory.rules.values_mut().for_each(|(_, rule)| rule.heard_ns = None);
     }
 
-    pub fn run(&mut self, now_ns: i64, readings: Vec<Reading>) -> Told {
+    /// Nothing that monotonic time told says anything after another start of the machine.
+    fn begin(&mut self, now: Now) {
+        if self.boot.replace(now.setting.boot).is_some_and(|boot| boot != now.setting.boot) {
+            self.restart();
+            let rules = self.memory.rules.values_mut();
+            rules.filter_map(|(_, rule)| rule.since.as_mut()).for_each(|(_, mono_ns)| *mono_ns = None);
+        }
+    }
+
+    pub fn run(&mut self, now: Now, readings: Vec<Reading>) -> Told {
+        self.begin(now);
         let mut told = Told::default();
         let mut taken = Vec::new();
         for reading in readings {
             let is_taken = matches!(reading.series.device.as_str(), "a" | "b");
             if !is_taken || self.definition.keep || self.definition.stages.is_empty() {
-                told.give("", &reading.series, reading.time_ns, &reading.value, reading.quality);
+                told.give(
+                    "",
+                    &reading.series,
+                    (reading.time_ns, reading.clock),
+                    &reading.value,
+                    reading.quality,
+                );
             }
             // Without stages what was kept leaves a second time, as what came out.
             if is_taken && self.definition.keep && self.definition.stages.is_empty() {
-                told.give("", &reading.series, reading.time_ns, &reading.value, reading.quality);
+                told.give(
+                    "",
+                    &reading.series,
+                    (reading.time_ns, reading.clock),
+                    &reading.value,
+                    reading.quality,
+                );
             }
             if is_taken {
                 taken.push(reading);
             }
         }
-        self.pass(now_ns, taken, false, told)
+        self.pass(now, taken, false, told)
     }
 
-    pub fn tick(&mut self, now_ns: i64) -> Told {
-        self.pass(now_ns, Vec::new(), true, Told::default())
+    pub fn tick(&mut self, now: Now) -> Told {
+        self.begin(now);
+        self.pass(now, Vec::new(), true, Told::default())
     }
 
-    fn pass(&mut self, now_ns: i64, source: Vec<Reading>, ticks: bool, mut told: Told) -> Told {
+    fn pass(&mut self, now: Now, source: Vec<Reading>, ticks: bool, mut told: Told) -> Told {
         let stages = self.definition.stages.clone();
         let mut given: Vec<Vec<(String, Reading)>> = Vec::new();
         let after = |at: usize| match (stages[at].after.as_slice(), at) {
@@ -207,7 +264,7 @@ impl Reference {
                 memory: &mut self.memory,
                 told: &mut told,
                 out: Vec::new(),
-                now_ns,
+                now,
                 is_canary: self.is_canary,
             };
             stage.work(readings, ticks);
@@ -222,7 +279,13 @@ impl Reference {
                 let name =
                     if port.is_empty() { stage.name.clone() } else { format!("{}.{port}", stage.name) };
                 if !(0..stages.len()).any(|other| after(other).contains(&name)) {
-                    told.give(&stream, &reading.series, reading.time_ns, &reading.value, reading.quality);
+                    told.give(
+                        &stream,
+                        &reading.series,
+                        (reading.time_ns, reading.clock),
+                        &reading.value,
+                        reading.quality,
+                    );
                 }
             }
         }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use tideline_pipeline::definition::{Condition, Direction, Rule, Season};
 use tideline_protocol::value::Value;
 
-use super::model::{Reading, truth};
+use super::model::{Reading, carried, truth};
+use tideline_pipeline::{Now, Setting};
 
 const MS: i64 = 1_000_000;
 
@@ -13,12 +14,13 @@ const MS: i64 = 1_000_000;
 #[derive(Default)]
 pub struct RuleModel {
     has_fired: bool,
-    /// Since when it is otherwise than it was told, by the readings and by the clock.
-    since: Option<(i64, i64)>,
+    /// Since when it is otherwise than it was told, by the readings and by monotonic time.
+    pub since: Option<(i64, Option<i64>)>,
     last_ns: Option<i64>,
     pub last: Option<f64>,
     pub heard_ns: Option<i64>,
     before: Option<(i64, f64)>,
+    pub clock: Option<Setting>,
     /// Count, mean and variance by hour.
     usual: HashMap<i64, (u64, f64, f64)>,
 }
@@ -29,15 +31,22 @@ impl RuleModel {
         &mut self,
         rule: &Rule,
         reading: &Reading,
-        now_ns: i64,
+        now: Now,
+        timed: impl Fn(i64) -> Result<(), &'static str>,
     ) -> Result<Option<bool>, &'static str> {
         if !reading.is_good() || reading.value == Value::Null {
             return Ok(None);
         }
+        let now_ns = now.mono_ns;
         self.heard_ns = Some(now_ns);
+        timed(reading.time_ns)?;
+        self.carry(reading);
         let is_absence = rule.condition == Condition::Absence {};
         if !is_absence && self.last_ns.is_some_and(|last| reading.time_ns < last) {
-            return Ok(None);
+            if self.last_ns.is_some_and(|last| timed(last).is_ok()) {
+                return Ok(None);
+            }
+            self.cut(reading);
         }
         let holds = self.holds(&rule.condition, reading)?;
         self.last_ns = Some(reading.time_ns);
@@ -50,13 +59,37 @@ impl RuleModel {
             self.since = None;
             return Ok(None);
         }
-        let (time_ns, clock_ns) = *self.since.get_or_insert((reading.time_ns, now_ns));
+        let (time_ns, clock_ns) = *self.since.get_or_insert((reading.time_ns, Some(now_ns)));
+        let clock_ns = clock_ns.unwrap_or(now_ns);
+        self.since = Some((time_ns, Some(clock_ns)));
         let passed = reading.time_ns.saturating_sub(time_ns).max(now_ns - clock_ns);
         Ok((passed >= self.length(rule)).then(|| self.turn()))
     }
 
+    fn carry(&mut self, reading: &Reading) {
+        let (clock, newest_ns) = (self.clock, self.last_ns.unwrap_or(i64::MIN));
+        if clock == reading.clock {
+            return;
+        }
+        if carried((0, clock), newest_ns, reading).is_none() {
+            self.cut(reading);
+        } else {
+            let moved = |time_ns: i64| carried((time_ns, clock), newest_ns, reading).unwrap();
+            self.last_ns = self.last_ns.map(moved);
+            self.since = self.since.map(|(time_ns, mono_ns)| (moved(time_ns), mono_ns));
+            self.before = self.before.map(|(time_ns, number)| (moved(time_ns), number));
+        }
+        self.clock = reading.clock;
+    }
+
+    fn cut(&mut self, reading: &Reading) {
+        (self.last_ns, self.before) = (None, None);
+        self.since = self.since.map(|(_, mono_ns)| (reading.time_ns, mono_ns));
+    }
+
     /// Whether passing time makes it fire or clear, and when that was.
-    pub fn tick(&mut self, rule: &Rule, now_ns: i64) -> Option<(bool, i64)> {
+    pub fn tick(&mut self, rule: &Rule, now: Now) -> Option<(bool, i64)> {
+        let now_ns = now.mono_ns;
         let heard_ns = *self.heard_ns.get_or_insert(now_ns);
         let length = self.length(rule);
         if rule.condition == (Condition::Absence {}) {
@@ -66,9 +99,10 @@ impl RuleModel {
             }
             let was = std::mem::replace(&mut self.has_fired, true);
             self.since = None;
-            return (!was).then_some((true, heard_ns + for_ns));
+            return (!was).then_some((true, now.setting.offset_ns + heard_ns + for_ns));
         }
-        let (time_ns, clock_ns) = self.since?;
+        let (time_ns, clock_ns) = self.since.as_mut()?;
+        let (time_ns, clock_ns) = (*time_ns, *clock_ns.get_or_insert(now_ns));
         (now_ns - clock_ns >= length).then(|| (self.turn(), time_ns.saturating_add(length)))
     }
 

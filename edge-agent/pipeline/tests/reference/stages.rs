@@ -1,11 +1,15 @@
 //! What each kind of stage does with one reading.
 
-use tideline_pipeline::definition::{Branch, Computed, Kind, Otherwise, Range, RateLimit, Unit};
+use tideline_pipeline::definition::{Branch, Computed, Condition, Kind, Otherwise, Range, RateLimit, Unit};
+use tideline_pipeline::{Now, Setting};
 use tideline_protocol::model::SeriesDef;
 use tideline_protocol::value::{Quality, Value, ValueKind};
 
-use super::model::{MS, NO_TEXT, NOT_FINITE, Name, Reading, Stage, evaluate, of_kind, truth};
+use super::model::{Last, MS, NO_TEXT, NOT_FINITE, Name, Reading, Stage, carried, evaluate, of_kind, truth};
 use super::rules::RuleModel;
+
+const HOUR_NS: i64 = 3_600_000 * MS;
+pub const TOO_FAR_AHEAD: &str = "the time is too far ahead of the clock";
 
 impl Stage<'_> {
     pub fn give(&mut self, reading: Reading) {
@@ -21,6 +25,28 @@ impl Stage<'_> {
             reason.to_owned(),
         );
         *self.told.letters.entry(key).or_default() += 1;
+    }
+
+    /// Whether a time can be one, `ahead_max_ns` ahead of the clock at most.
+    pub fn timed(
+        now: Now,
+        time_ns: i64,
+        clock: Option<Setting>,
+        ahead_max_ns: i64,
+    ) -> Result<(), &'static str> {
+        let wall_ns = now.setting.offset_ns + now.mono_ns;
+        let by_its_own = clock.filter(|clock| clock.boot == now.setting.boot);
+        let latest = by_its_own.map_or(wall_ns, |clock| wall_ns.max(clock.offset_ns + now.mono_ns));
+        match time_ns {
+            _ if time_ns.unsigned_abs() > 1 << 62 => Err("the time is outside of 1823 to 2116"),
+            _ if now.setting.believed && time_ns > latest + ahead_max_ns => Err(TOO_FAR_AHEAD),
+            _ => Ok(()),
+        }
+    }
+
+    /// As all stages ask but windows, of a time of a reading's clock.
+    fn can_be(&self, time_ns: i64, reading: &Reading) -> Result<(), &'static str> {
+        Self::timed(self.now, time_ns, reading.clock, HOUR_NS)
     }
 
     fn name_of(&self, series: &SeriesDef) -> Name {
@@ -143,13 +169,27 @@ impl Stage<'_> {
     }
 
     fn rate_limit(&mut self, limit: &RateLimit, reading: Reading) {
-        let number = reading.time_ns.div_euclid(i64::try_from(limit.per_ms).unwrap() * MS);
-        let span = self.memory.spans.entry((self.at, reading.series.clone())).or_insert((i64::MIN, 0));
-        if number > span.0 {
-            *span = (number, 0);
+        if let Err(reason) = self.can_be(reading.time_ns, &reading) {
+            return self.letter(&reading, reason);
         }
-        if span.1 < limit.readings {
-            span.1 += 1;
+        let per_ns = i64::try_from(limit.per_ms).unwrap() * MS;
+        let number = reading.time_ns.div_euclid(per_ns);
+        let key = (self.at, reading.series.clone());
+        let mut span = self.memory.spans.get(&key).copied().unwrap_or((i64::MIN, 0, None));
+        let begin_ns = span.0.saturating_mul(per_ns);
+        let moved = carried((begin_ns, span.2), begin_ns, &reading);
+        if span.2 != reading.clock && moved != Some(begin_ns) {
+            span = (i64::MIN, 0, None);
+        }
+        span.2 = reading.clock;
+        let is_none = self.can_be(span.0.saturating_mul(per_ns), &reading).is_err() && span.0 > number;
+        if number > span.0 || is_none {
+            span = (number, 0, span.2);
+        }
+        let passes = span.1 < limit.readings;
+        span.1 += u64::from(passes);
+        self.memory.spans.insert(key, span);
+        if passes {
             self.give(reading);
         }
     }
@@ -168,34 +208,48 @@ impl Stage<'_> {
     }
 
     fn deadband(&mut self, reading: Reading) {
-        let Kind::Deadband(deadband) = &self.definition.kind else { return };
+        let Kind::Deadband(deadband) = self.definition.kind.clone() else { return };
         let number = match reading.value {
             Value::Float(number) if reading.is_good() => Some(number),
             _ => None,
         };
         let text =
             if number.is_some() { String::new() } else { format!("{:?} {}", reading.value, reading.quality) };
-        let last = self.memory.deadbands.get(&(self.at, reading.series.clone()));
         let silence_ns = i64::try_from(deadband.silence_max_ms).unwrap() * MS;
+        let key = (self.at, reading.series.clone());
+        let mut last = self.memory.deadbands.get(&key).cloned();
+        let mut was_silent = false;
+        if silence_ns > 0 {
+            if let Err(reason) = self.can_be(reading.time_ns, &reading) {
+                return self.letter(&reading, reason);
+            }
+            if let Some(last) = &mut last {
+                let moved = if last.clock == reading.clock {
+                    Some(last.time_ns)
+                } else {
+                    carried((last.time_ns, last.clock), last.time_ns, &reading)
+                };
+                (last.time_ns, last.clock) = (moved.unwrap_or(i64::MIN), reading.clock);
+                was_silent = reading.time_ns.saturating_sub(last.time_ns) >= silence_ns
+                    || (reading.time_ns < last.time_ns && self.can_be(last.time_ns, &reading).is_err());
+                self.memory.deadbands.insert(key.clone(), last.clone());
+            }
+        }
         let passes = match last {
             None => true,
-            Some((_, _, time_ns))
-                if silence_ns > 0 && reading.time_ns.saturating_sub(*time_ns) >= silence_ns =>
-            {
-                true
-            }
-            Some((_, Some(last), _)) if number.is_some() => {
+            Some(_) if was_silent => true,
+            Some(Last { number: Some(last), .. }) if number.is_some() => {
                 let share = deadband.percent.unwrap_or_default() / 100.0 * last.abs();
                 let band = deadband.absolute.unwrap_or_default().max(share);
                 let away = (number.unwrap() - last).abs();
                 if self.is_canary { away >= band && away > 0.0 } else { away > band || away.is_nan() }
             }
-            Some((known, None, _)) if number.is_none() => *known != text,
+            Some(Last { number: None, text: known, .. }) if number.is_none() => known != text,
             Some(_) => true,
         };
         if passes {
-            let key = (self.at, reading.series.clone());
-            self.memory.deadbands.insert(key, (text, number, reading.time_ns));
+            let Reading { time_ns, clock, .. } = reading;
+            self.memory.deadbands.insert(key, Last { text, number, time_ns, clock });
             self.give(reading);
         }
     }
@@ -205,10 +259,12 @@ impl Stage<'_> {
         let key = (self.at, format!("{:?}", reading.series));
         let new = || (reading.series.clone(), RuleModel::default());
         let (_, model) = self.memory.rules.entry(key).or_insert_with(new);
-        match model.judge(rule, &reading, self.now_ns) {
+        let now = self.now;
+        let timed = |time_ns| Self::timed(now, time_ns, reading.clock, HOUR_NS);
+        match model.judge(rule, &reading, now, timed) {
             Ok(turn) => {
                 if let Some(fired) = turn {
-                    let value = format!("{:?}", as_written(&reading));
+                    let value = format!("{:?} by {:?}", as_written(&reading), reading.clock);
                     self.turned(&reading.series, fired, reading.time_ns, value);
                 }
             }
@@ -219,14 +275,16 @@ impl Stage<'_> {
 
     fn tick_rules(&mut self) {
         let Kind::Rule(rule) = self.definition.kind.clone() else { return };
-        let now_ns = self.now_ns;
+        let now = self.now;
         let at = self.at;
         let all = self.memory.rules.iter_mut().filter(|((of, _), _)| *of == at);
         let turned: Vec<_> = all
             .filter_map(|(_, (series, model))| {
                 let value = model.last.map_or(Value::Null, Value::Float);
-                let (fired, time_ns) = model.tick(&rule, now_ns)?;
-                Some((series.clone(), fired, time_ns, format!("{value:?}")))
+                let (fired, time_ns) = model.tick(&rule, now)?;
+                let is_absence = rule.condition == Condition::Absence {};
+                let clock = model.clock.map(|clock| if is_absence { now.setting } else { clock });
+                Some((series.clone(), fired, time_ns, format!("{value:?} by {clock:?}")))
             })
             .collect();
         turned

@@ -2,33 +2,50 @@
 
 use std::collections::BTreeMap;
 
+use tideline_pipeline::Setting;
 use tideline_pipeline::definition::{Aggregate, Derive, Window};
 use tideline_protocol::model::SeriesDef;
 use tideline_protocol::value::{Quality, Value, ValueKind};
 
-use super::model::{MS, NO_TEXT, NO_TYPE, NOT_FINITE, Reading, Stage, Windows, of_kind};
+use super::model::{MS, NO_TEXT, NO_TYPE, NOT_FINITE, Reading, Stage, Windows, carried, of_kind};
 
 impl Stage<'_> {
     pub fn window(&mut self, window: &Window, reading: &Reading) {
-        let ahead = self.now_ns.saturating_add(3_600_000 * MS);
+        let now = self.now;
+        let ahead_max_ns = i64::try_from(window.ahead_max_ms).unwrap() * MS;
+        let timed = |time_ns| Self::timed(now, time_ns, reading.clock, ahead_max_ns);
         let wrong = match reading.number() {
-            _ if reading.time_ns.unsigned_abs() > 1 << 62 => Some("the time is outside of 1823 to 2116"),
-            _ if reading.time_ns > ahead => Some("the time is too far ahead of the clock"),
+            _ if timed(reading.time_ns).is_err() => timed(reading.time_ns).err(),
             _ if reading.is_good_text() => Some(NO_TEXT),
             Some(number) if reading.is_good() && !number.is_finite() => Some(NOT_FINITE),
             _ => None,
         };
-        let now_ns = self.now_ns;
         let key = (self.at, format!("{:?}", reading.series));
         let (_, state) = self
             .memory
             .windows
             .entry(key.clone())
             .or_insert_with(|| (reading.series.clone(), Windows::default()));
-        state.heard_ns = Some(now_ns);
+        state.heard_ns = Some(now.mono_ns);
         if let Some(reason) = wrong {
             return self.letter(reading, reason);
         }
+        let wait = i64::try_from(window.wait_ms).unwrap() * MS;
+        let mut cut = Windows { clock: state.clock, ..Windows::default() };
+        if let Some(mark) = state.watermark_ns.filter(|_| state.clock != reading.clock)
+            && carried((0, state.clock), mark.saturating_add(wait), reading) != Some(0)
+        {
+            (cut.open, state.watermark_ns) = (std::mem::take(&mut state.open), None);
+        }
+        state.clock = reading.clock;
+        let newest = state.watermark_ns.map_or(i64::MIN, |mark| mark.saturating_add(wait));
+        if reading.time_ns < newest && timed(newest).is_err() {
+            cut = Windows { clock: state.clock, ..Windows::default() };
+            (cut.open, state.watermark_ns) = (std::mem::take(&mut state.open), None);
+        }
+        let series = reading.series.clone();
+        self.cut(window, &series, cut);
+        let (_, state) = self.memory.windows.get_mut(&key).unwrap();
         let length = i64::try_from(window.length_ms).unwrap() * MS;
         let hop = window.hop_ms.map_or(length, |ms| i64::try_from(ms).unwrap() * MS);
         let watermark_ns = state.watermark_ns.unwrap_or(i64::MIN);
@@ -49,15 +66,28 @@ impl Stage<'_> {
         if counts && starts.is_empty() {
             return self.letter(reading, "the reading is late: its windows are closed");
         }
-        let wait = i64::try_from(window.wait_ms).unwrap() * MS;
         state.watermark_ns = Some(watermark_ns.max(reading.time_ns - wait));
         self.close(window, &key, length);
+    }
+
+    /// Gives what windows have that are closed before their end.
+    fn cut(&mut self, window: &Window, series: &SeriesDef, cut: Windows) {
+        for (start, (numbers, bad)) in cut.open {
+            for aggregate in &window.aggregates {
+                let mut reading = result(*aggregate, series, start, &numbers, bad);
+                let counts = matches!(aggregate, Aggregate::Count | Aggregate::Bad);
+                if !counts && reading.is_good() {
+                    reading.quality = Quality::Uncertain;
+                }
+                self.give(Reading { clock: cut.clock, ..reading });
+            }
+        }
     }
 
     fn close(&mut self, window: &Window, key: &(usize, String), length: i64) {
         let Some((series, state)) = self.memory.windows.get_mut(key) else { return };
         let watermark_ns = state.watermark_ns.unwrap_or(i64::MIN);
-        let series = series.clone();
+        let (series, clock) = (series.clone(), state.clock);
         let mut closed = Vec::new();
         while let Some(first) = state.open.first_entry().filter(|first| first.key() + length <= watermark_ns)
         {
@@ -65,7 +95,7 @@ impl Stage<'_> {
         }
         for (start, (numbers, bad)) in closed {
             for aggregate in &window.aggregates {
-                self.give(result(*aggregate, &series, start, &numbers, bad));
+                self.give(Reading { clock, ..result(*aggregate, &series, start, &numbers, bad) });
             }
         }
     }
@@ -77,17 +107,37 @@ impl Stage<'_> {
         let keys: Vec<_> = self.memory.windows.keys().filter(|(at, _)| *at == self.at).cloned().collect();
         for key in keys.iter().filter(|_| idle > 0) {
             let (_, state) = self.memory.windows.get_mut(key).unwrap();
-            let heard_ns = *state.heard_ns.get_or_insert(self.now_ns);
-            if !state.open.is_empty() && self.now_ns - heard_ns >= idle {
+            let now = self.now;
+            let heard_ns = *state.heard_ns.get_or_insert(now.mono_ns);
+            if state.open.is_empty() || now.mono_ns - heard_ns < idle {
+                continue;
+            }
+            let same_boot = |clock: &Setting| clock.boot == now.setting.boot;
+            let offset_ns = state.clock.filter(same_boot).unwrap_or(now.setting).offset_ns;
+            let both = |clock: &Setting| clock.believed && now.setting.believed;
+            if state.clock.is_none_or(|clock| same_boot(&clock) || both(&clock)) {
                 let watermark_ns = state.watermark_ns.unwrap_or(i64::MIN);
-                state.watermark_ns = Some(watermark_ns.max(self.now_ns - idle - wait));
+                state.watermark_ns = Some(watermark_ns.max(offset_ns + now.mono_ns - idle - wait));
                 self.close(window, key, length);
+            } else {
+                let cut = Windows {
+                    clock: state.clock,
+                    open: std::mem::take(&mut state.open),
+                    ..Windows::default()
+                };
+                state.watermark_ns = None;
+                let series = self.memory.windows[key].0.clone();
+                self.cut(window, &series, cut);
             }
         }
     }
 
     pub fn derive(&mut self, derive: &Derive, mut readings: Vec<Reading>) {
         let name = |of: &Reading| (of.time_ns, of.series.device.to_string(), of.series.point.to_string());
+        readings.retain(|reading| {
+            let timed = Self::timed(self.now, reading.time_ns, reading.clock, 3_600_000 * MS);
+            timed.map_err(|reason| self.letter(reading, reason)).is_ok()
+        });
         readings.sort_by_key(name);
         let names: Vec<&String> = derive.inputs.keys().collect();
         let mut rest = readings.as_slice();
@@ -106,8 +156,23 @@ impl Stage<'_> {
                     .inputs
                     .entry((self.at, group.clone()))
                     .or_insert_with(|| vec![None; names.len()]);
+                let is_input = derive.inputs.values().any(|input| *input == wanted);
+                for slot in newest.iter_mut().filter(|_| is_input) {
+                    let Some(known) = slot else { continue };
+                    if known.clock.is_none() || reading.clock.is_none() || known.clock == reading.clock {
+                        continue;
+                    }
+                    match carried((known.time_ns, known.clock), known.time_ns, reading) {
+                        Some(time_ns) => (known.time_ns, known.clock) = (time_ns, reading.clock),
+                        None => *slot = None,
+                    }
+                }
+                let now = self.now;
                 for (at, name) in names.iter().enumerate() {
-                    let is_newer = newest[at].as_ref().is_none_or(|known| known.time_ns <= reading.time_ns);
+                    let is_newer = newest[at].as_ref().is_none_or(|known| {
+                        known.time_ns <= reading.time_ns
+                            || Self::timed(now, known.time_ns, reading.clock, 3_600_000 * MS).is_err()
+                    });
                     if derive.inputs[*name] == wanted && is_newer {
                         newest[at] = Some(reading.clone());
                         touched.insert(group.clone(), reading);
@@ -151,7 +216,7 @@ impl Stage<'_> {
             Ok(Value::Null)
         };
         match value {
-            Ok(value) => self.give(Reading { series, time_ns, value, quality }),
+            Ok(value) => self.give(Reading { series, time_ns, value, quality, clock: last.clock }),
             Err(reason) => self.letter(last, reason),
         }
     }
@@ -181,7 +246,7 @@ fn result(aggregate: Aggregate, of: &SeriesDef, time_ns: i64, numbers: &[(i64, f
     };
     let quality = if bad > 0 && !counts { Quality::Uncertain } else { Quality::Good };
     match value.filter(|value| value.is_finite()) {
-        Some(value) => Reading { series, time_ns, value: Value::Float(value), quality },
-        None => Reading { series, time_ns, value: Value::Null, quality: Quality::Bad },
+        Some(value) => Reading { series, time_ns, value: Value::Float(value), quality, clock: None },
+        None => Reading { series, time_ns, value: Value::Null, quality: Quality::Bad, clock: None },
     }
 }

@@ -6,6 +6,7 @@ use tideline_protocol::value::{Boxes, Quality};
 
 pub(crate) use super::baseline::Learning;
 use super::baseline::{Baseline, HOURS};
+use crate::clock::Carry;
 use crate::definition::Direction;
 use crate::expression::Expression;
 use crate::series::{Content, content};
@@ -40,6 +41,11 @@ pub(crate) struct Memory {
 impl Memory {
     pub const fn new() -> Self {
         Self { before: None, baselines: Vec::new() }
+    }
+
+    /// Goes over to another clock.
+    pub fn carry(&mut self, carry: Carry) {
+        self.before = self.before.and_then(|(time_ns, number)| Some((carry.moved(time_ns)?, number)));
     }
 }
 

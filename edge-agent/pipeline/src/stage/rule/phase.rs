@@ -2,6 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::clock::Carry;
 use crate::outcome::Change;
 
 /// Where a rule stands.
@@ -28,14 +29,15 @@ pub(crate) struct Since {
     /// By the time of the reading.
     #[n(0)]
     time_ns: i64,
-    /// By the clock.
-    #[n(1)]
-    clock_ns: i64,
+    /// By monotonic time; none where that began anew, until it is asked. Version 1 of the state had wall time as 1.
+    #[n(2)]
+    mono_ns: Option<i64>,
 }
 
 impl Since {
-    fn is_over(self, time_ns: i64, clock_ns: i64, length_ns: i64) -> bool {
-        let passed = time_ns.saturating_sub(self.time_ns).max(clock_ns.saturating_sub(self.clock_ns));
+    fn is_over(&mut self, time_ns: i64, mono_ns: i64, length_ns: i64) -> bool {
+        let since_ns = *self.mono_ns.get_or_insert(mono_ns);
+        let passed = time_ns.saturating_sub(self.time_ns).max(mono_ns.saturating_sub(since_ns));
         passed >= length_ns
     }
 }
@@ -53,9 +55,28 @@ impl Phase {
         matches!(self, Self::Fired | Self::Clearing(_))
     }
 
+    fn since(&mut self) -> Option<&mut Since> {
+        match self {
+            Self::Firing(since) | Self::Clearing(since) => Some(since),
+            Self::Clear | Self::Fired => None,
+        }
+    }
+
+    /// Times of readings go over to another clock; after a cut they begin with a reading of `time_ns`.
+    pub fn carry(&mut self, carry: Carry, time_ns: i64) {
+        if let Some(since) = self.since() {
+            since.time_ns = carry.moved(since.time_ns).unwrap_or(time_ns);
+        }
+    }
+
+    /// Monotonic time has begun anew: nobody knows how long the machine was off, and that does not count.
+    pub fn begin_boot(&mut self) {
+        self.since().into_iter().for_each(|since| since.mono_ns = None);
+    }
+
     /// A reading says whether it holds; `lengths` are how long it must hold to fire, and not hold to clear.
-    pub fn judge(&mut self, holds: bool, time_ns: i64, clock_ns: i64, lengths: (i64, i64)) -> Option<Turn> {
-        let since = Since { time_ns, clock_ns };
+    pub fn judge(&mut self, holds: bool, time_ns: i64, mono_ns: i64, lengths: (i64, i64)) -> Option<Turn> {
+        let since = Since { time_ns, mono_ns: Some(mono_ns) };
         match (*self, holds) {
             (Self::Clear, true) => *self = Self::Firing(since),
             (Self::Firing(_), false) => *self = Self::Clear,
@@ -63,24 +84,26 @@ impl Phase {
             (Self::Clearing(_), true) => *self = Self::Fired,
             _ => {}
         }
-        match *self {
-            Self::Firing(since) if since.is_over(time_ns, clock_ns, lengths.0) => self.fire(time_ns),
-            Self::Clearing(since) if since.is_over(time_ns, clock_ns, lengths.1) => self.clear(time_ns),
-            _ => None,
-        }
+        self.over(Some(time_ns), mono_ns, lengths)?;
+        self.turn(time_ns)
     }
 
     /// Time has passed without a reading.
-    pub fn pass(&mut self, clock_ns: i64, lengths: (i64, i64)) -> Option<Turn> {
-        match *self {
-            Self::Firing(since) if since.is_over(since.time_ns, clock_ns, lengths.0) => {
-                self.fire(since.time_ns.saturating_add(lengths.0))
-            }
-            Self::Clearing(since) if since.is_over(since.time_ns, clock_ns, lengths.1) => {
-                self.clear(since.time_ns.saturating_add(lengths.1))
-            }
-            _ => None,
-        }
+    pub fn pass(&mut self, mono_ns: i64, lengths: (i64, i64)) -> Option<Turn> {
+        let time_ns = self.over(None, mono_ns, lengths)?;
+        self.turn(time_ns)
+    }
+
+    /// When it was over that it is otherwise than was told, if it is: by the time of a reading, or of none.
+    fn over(&mut self, time_ns: Option<i64>, mono_ns: i64, lengths: (i64, i64)) -> Option<i64> {
+        let length_ns = if self.has_fired() { lengths.1 } else { lengths.0 };
+        let since = self.since()?;
+        let is_over = since.is_over(time_ns.unwrap_or(since.time_ns), mono_ns, length_ns);
+        is_over.then(|| since.time_ns.saturating_add(length_ns))
+    }
+
+    fn turn(&mut self, time_ns: i64) -> Option<Turn> {
+        if self.has_fired() { self.clear(time_ns) } else { self.fire(time_ns) }
     }
 
     /// It fires, unless it has.
@@ -122,6 +145,21 @@ mod tests {
         assert_eq!(phase.pass(5, (10, 5)), None);
         assert_eq!(phase.pass(6, (10, 5)), Some(Turn { change: CLEARED, time_ns: 116 }));
         assert_eq!(phase.pass(1000, (10, 5)), None);
+    }
+
+    #[test]
+    fn neither_a_clock_that_is_set_nor_a_machine_that_is_off_is_time_that_passed() {
+        let mut phase = Phase::Clear;
+        phase.judge(true, 100, 1_000, (10, 0));
+        phase.carry(Carry::Move(5_000), 0);
+        assert_eq!(phase.judge(true, 5_109, 1_009, (10, 0)), None);
+        phase.begin_boot();
+        phase.carry(Carry::Cut, 7);
+        assert_eq!(
+            (phase.pass(3, (10, 0)), phase.judge(true, 8, 4, (10, 0)), phase.pass(12, (10, 0))),
+            (None, None, None)
+        );
+        assert_eq!(phase.pass(13, (10, 0)), Some(Turn { change: FIRED, time_ns: 17 }));
     }
 
     #[test]

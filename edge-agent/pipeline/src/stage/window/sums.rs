@@ -62,10 +62,10 @@ impl Sums {
         self.count as f64
     }
 
-    /// The word of a result.
+    /// The word of a result; what is no count of a window that was `cut` off is uncertain.
     #[expect(clippy::cast_precision_loss, reason = "no window has 2^53 readings")]
-    pub fn result(&self, aggregate: Aggregate, boxes: &mut Boxes) -> f64 {
-        let quality = if self.bad == 0 { Quality::Good } else { Quality::Uncertain };
+    pub fn result(&self, aggregate: Aggregate, cut: bool, boxes: &mut Boxes) -> f64 {
+        let quality = if self.bad == 0 && !cut { Quality::Good } else { Quality::Uncertain };
         let number = match aggregate {
             Aggregate::Count => return self.counted(),
             Aggregate::Bad => return self.bad as f64,
@@ -97,7 +97,7 @@ mod tests {
         let mut sums = Sums::default();
         [(3, 2.0), (1, 4.0), (2, 9.0), (3, 5.0)].into_iter().for_each(|row| sums.add(row));
         let mut boxes = Boxes::new();
-        let results = Aggregate::ALL.map(|aggregate| sums.result(aggregate, &mut boxes));
+        let results = Aggregate::ALL.map(|aggregate| sums.result(aggregate, false, &mut boxes));
         let deviation = (26.0_f64 / 3.0).sqrt();
         assert_eq!(results, [4.0, 0.0, 2.0, 9.0, 20.0, 5.0, 4.0, 5.0, deviation]);
     }
@@ -106,20 +106,25 @@ mod tests {
     fn what_was_left_out_shows_in_the_quality() {
         let (mut sums, mut boxes) = (Sums::default(), Boxes::new());
         sums.add_bad();
-        let none = sums.result(Aggregate::Mean, &mut boxes);
+        let none = sums.result(Aggregate::Mean, false, &mut boxes);
         assert_eq!(boxes.value(none, Default::default()), (Value::Null, Quality::Bad));
         assert_eq!(
-            (sums.result(Aggregate::Count, &mut boxes), sums.result(Aggregate::Bad, &mut boxes)),
+            (
+                sums.result(Aggregate::Count, false, &mut boxes),
+                sums.result(Aggregate::Bad, false, &mut boxes)
+            ),
             (0.0, 1.0)
         );
         sums.add((0, 7.0));
-        let mean = sums.result(Aggregate::Mean, &mut boxes);
+        let mean = sums.result(Aggregate::Mean, false, &mut boxes);
         assert_eq!(boxes.value(mean, Default::default()), (Value::Float(7.0), Quality::Uncertain));
-        let deviation = sums.result(Aggregate::Deviation, &mut boxes);
+        let deviation = sums.result(Aggregate::Deviation, false, &mut boxes);
         assert_eq!(boxes.value(deviation, Default::default()), (Value::Null, Quality::Uncertain));
         sums.add((1, f64::MAX));
         sums.add((2, f64::MAX));
-        let sum = sums.result(Aggregate::Sum, &mut boxes);
+        let min = sums.result(Aggregate::Min, true, &mut boxes);
+        assert_eq!(boxes.value(min, Default::default()), (Value::Float(7.0), Quality::Uncertain));
+        let sum = sums.result(Aggregate::Sum, false, &mut boxes);
         assert_eq!(boxes.value(sum, Default::default()), (Value::Null, Quality::Bad));
     }
 }

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::hub::Hub;
 use crate::process::{Agent, command, output, until};
+use crate::profile::{Simulated, words};
 use crate::{LONG, readings, spool};
 
 const ROWS: u64 = 30_000;
@@ -96,6 +97,92 @@ async fn each_window_is_there_once_whatever_is_killed_and_changed_in_the_middle_
     // While there was another pipeline that keeps what it takes, some went on as they came, each once.
     let kept = found.get("flow").cloned().unwrap_or_default();
     assert!(kept.windows(2).all(|two| two[0].0 < two[1].0), "doubled");
+}
+
+/// A level that stays at 60, and three points that can be written.
+const TANK: &str = r#"
+format = 1
+name = "tank"
+[identity]
+vendor = "any"
+model = "any"
+title = "Tank"
+[modbus]
+[collection.default]
+interval_ms = 100
+[points]
+level = { type = "int", unit = "%", min = 0, max = 100, address = "input:0", encoding = "u16", simulate = { low = 60, high = 60 } }
+mark = { unit = "%", min = 0, max = 100, address = "holding:0", encoding = "u16", scale = 0.1, access = "read-write", simulate = { low = 0, high = 0 } }
+low = { unit = "%", min = 0, max = 50, address = "holding:1", encoding = "u16", access = "read-write", simulate = { low = 0, high = 0 } }
+outlet = { type = "bool", address = "coil:0", access = "read-write" }
+"#;
+
+/// Half the level is written to one point, the level itself to one that does not take so much, and a rule opens the outlet.
+const WRITES: &str = r#"
+[[pipeline]]
+name = "p"
+from = "tank-1/level"
+[[pipeline.stage]]
+name = "half"
+kind = "scale"
+factor = 0.5
+[[pipeline.stage]]
+name = "marked"
+kind = "write"
+point = "mark"
+[[pipeline.stage]]
+name = "too-much"
+kind = "write"
+point = "low"
+after = "from"
+[[pipeline.stage]]
+name = "high"
+kind = "rule"
+condition = "above"
+limit = 50
+write = { point = "outlet", fired = true, cleared = false }
+after = "from"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stages_write_is_in_the_registers_of_a_device_and_what_it_does_not_take_is_a_dead_letter() {
+    let (hub, folder) = (Hub::start(), tempfile::tempdir().unwrap());
+    let path = folder.path();
+    let profile = path.join("tank.toml");
+    std::fs::write(&profile, TANK).unwrap();
+    let device = Simulated::start(profile.to_str().unwrap(), "1000");
+    let mut other = device.connect();
+    assert_eq!((words(&mut other, 3, 0, 2), coil(&mut other)), (vec![0, 0], false));
+    hub.identity.save(path).unwrap();
+    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    let source = format!(
+        "[[source]]\nkind = \"modbus-tcp\"\nname = \"bus\"\naddress = {:?}\n[[device]]\nid = \"tank-1\"\nsource = \"bus\"\nprofile = {profile:?}\naddress = \"1\"\n",
+        device.address
+    );
+    let rest = "[http]\nlisten = \"\"\n[uplink]\nhub = \"no port\"\n[batch]\nflush_interval_ms = 20\n";
+    std::fs::write(path.join("agent.toml"), format!("{rest}{source}{WRITES}")).unwrap();
+    let _agent = Agent(command(path, &["run"]).stderr(Stdio::null()).spawn().unwrap());
+    // Whoever else asks the device finds it there.
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));
+    let there = async {
+        while words(&mut other, 3, 0, 1) != [300] || !coil(&mut other) {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(LONG, there).await.expect("it is never written");
+    let status = until(path, |status| !status.dead_letters.is_empty()).await;
+    let letter = &status.dead_letters[0];
+    assert_eq!((letter.stage.as_str(), letter.point.as_str()), ("too-much", "low"), "{letter:?}");
+    assert!(letter.reason.contains("50"), "{}", letter.reason);
+    assert_eq!(words(&mut other, 3, 1, 1), [0]);
+    let stage =
+        |name: &str| status.pipelines[0].stages.iter().find(|stage| stage.stage == name).cloned().unwrap();
+    assert_eq!((stage("marked").dead_letters, stage("high").events, stage("high").dead_letters), (0, 1, 0));
+}
+
+/// Whether the first coil is on.
+fn coil(stream: &mut std::net::TcpStream) -> bool {
+    crate::profile::ask(stream, 9, &[1, 0, 0, 0, 1]) == [1, 1, 1]
 }
 
 /// The machine's clock, as far as tests move it.

@@ -31,13 +31,13 @@ fn run(args: &[&str]) -> Said {
 }
 
 /// A device that is simulated until it is dropped.
-struct Simulated {
+pub struct Simulated {
     child: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Simulated {
-    fn start(profile: &str, interval_ms: &str) -> Self {
+    pub fn start(profile: &str, interval_ms: &str) -> Self {
         let mut child =
             command(&["simulate", profile, "--listen", "127.0.0.1:0", "--interval-ms", interval_ms])
                 .stdout(Stdio::piped())
@@ -51,7 +51,7 @@ impl Simulated {
         Self { child, address }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub fn connect(&self) -> TcpStream {
         TcpStream::connect(&self.address).unwrap()
     }
 }
@@ -64,7 +64,7 @@ impl Drop for Simulated {
 }
 
 /// Asks over Modbus TCP, and checks what frames the answer.
-fn ask(stream: &mut TcpStream, number: u16, request: &[u8]) -> Vec<u8> {
+pub fn ask(stream: &mut TcpStream, number: u16, request: &[u8]) -> Vec<u8> {
     let [high, low] = number.to_be_bytes();
     let length = u8::try_from(request.len() + 1).unwrap();
     stream.write_all(&[&[high, low, 0, 0, 0, length, 1], request].concat()).unwrap();
@@ -77,7 +77,7 @@ fn ask(stream: &mut TcpStream, number: u16, request: &[u8]) -> Vec<u8> {
 }
 
 /// The words of an answer.
-fn words(stream: &mut TcpStream, code: u8, start: u16, count: u16) -> Vec<u16> {
+pub fn words(stream: &mut TcpStream, code: u8, start: u16, count: u16) -> Vec<u16> {
     let ([s0, s1], [c0, c1]) = (start.to_be_bytes(), count.to_be_bytes());
     let answer = ask(stream, start, &[code, s0, s1, c0, c1]);
     answer[2..].chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect()

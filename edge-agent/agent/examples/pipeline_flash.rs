@@ -63,7 +63,7 @@ async fn bytes(text: &str, seconds: u64) -> anyhow::Result<f64> {
         traced: watch::channel(None).1,
         board: board.clone(),
     });
-    flow.begin(None);
+    flow.begin(None, &[]);
     let def = |n: usize| -> anyhow::Result<SeriesDef> {
         let (device, point) = (format!("device-{}", n / 10), format!("point/{}", n % 10));
         Ok(SeriesDef::new(device.parse()?, point.parse()?, "Cel".into()))
@@ -80,7 +80,7 @@ async fn bytes(text: &str, seconds: u64) -> anyhow::Result<f64> {
             Chunk { rows: rows.collect(), clock: Some(Ahead::of(clock.as_ref())), ..Chunk::default() };
         let mut portions = flow.run(chunk);
         portions.extend(flow.tick());
-        let positions = flow.state().into_iter().collect();
+        let positions = flow.state();
         portions.push(Portion { positions, ..Portion::default() });
         spool.append_portions(portions.into_iter().map(Arc::new).collect(), 10_000).await?;
         flow.saved();

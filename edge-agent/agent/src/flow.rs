@@ -12,7 +12,9 @@
 //! after a kill finds each window as it was at its position, and what was in none is read into none twice.
 
 pub mod actions;
+mod calls;
 mod kept;
+mod memory;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,8 @@ use tideline_protocol::time::Clock;
 use tideline_protocol::value::{Quality, Value, ValueKind};
 use tokio::sync::watch;
 
+use self::memory::Memory;
+pub use self::memory::part_names;
 use self::shown::Shown;
 use self::trace::Traced;
 use crate::cards::CardsSeen;
@@ -72,7 +76,7 @@ pub struct Flow {
     events: HashMap<String, Arc<str>>,
     /// The streams that the readings of devices go to.
     origins: HashMap<DeviceId, Arc<str>>,
-    kept: kept::Keeper,
+    memory: Memory,
     shown: Shown,
     actions: Vec<Action>,
 }
@@ -88,7 +92,7 @@ impl Flow {
             pipelines: Pipelines::default(),
             events: HashMap::new(),
             origins: HashMap::new(),
-            kept: kept::Keeper::default(),
+            memory: Memory::default(),
             shown: Shown::default(),
             actions: Vec::new(),
         }
@@ -100,25 +104,11 @@ impl Flow {
         &self.parts.key
     }
 
-    /// Takes up what is planned, with the state that is durable.
-    pub fn begin(&mut self, state: Option<&[u8]>) {
+    /// Takes up what is planned, with the state that is durable and the parts beside it, which have [`part_names`].
+    pub fn begin(&mut self, state: Option<&[u8]>, parts: &[Vec<u8>]) {
         self.apply();
-        let states = match kept::read(state.unwrap_or_default()) {
-            Ok(states) => states,
-            Err(error) => {
-                self.told(&format!("the state of pipelines is lost, and open windows with it: {error}"));
-                Vec::new()
-            }
-        };
-        for (name, bytes) in states {
-            match self.pipelines.restore(&name, &bytes) {
-                Ok(unfit) if unfit.is_empty() => {}
-                Ok(unfit) => tracing::info!(pipeline = name, stages = ?unfit, "changed stages begin anew"),
-                Err(error) => self.told(&format!("the state of pipeline {name} is lost: {error}")),
-            }
-        }
-        // What is there of pipelines that are gone goes with the next batch.
-        self.kept.begin(state.unwrap_or_default());
+        let lost = self.memory.take_back(state.unwrap_or_default(), parts, &mut self.pipelines);
+        lost.iter().for_each(|what| self.told(what));
         self.show();
     }
 
@@ -174,17 +164,21 @@ impl Flow {
         });
         self.events = events.collect();
         self.plan = plan;
+        self.memory.begin_anew();
         self.limit();
         self.show();
     }
 
     /// Says to pipelines of profiles which devices are of them.
     fn limit(&mut self) {
+        let mut all = memory::Devices::new();
         for (pipeline, kin) in &self.plan.kin {
             let mut devices = self.parts.cards.of_profile(&kin.profile);
             devices.extend(kin.devices.iter().cloned());
+            all.insert(pipeline.clone(), devices.iter().cloned().collect());
             self.pipelines.limit(pipeline, devices);
         }
+        self.memory.limit(all);
     }
 
     /// Runs a chunk through the pipelines that take of it; gives what is to be made durable.
@@ -205,6 +199,7 @@ impl Flow {
         }
         self.note(&rows, &base);
         let (now, clock) = (self.now(), clock.map(|clock| clock.setting(self.parts.boot)));
+        self.memory.note(now, clock, (&rows, &boxes), &mut self.pipelines);
         let outcome = self.pipelines.run(now, tideline_pipeline::Chunk { rows, boxes, clock });
         self.portions(outcome, base, true)
     }
@@ -216,6 +211,7 @@ impl Flow {
         }
         let now = self.now();
         let outcome = self.pipelines.tick(now);
+        self.memory.note_tick(now, &outcome);
         let base = Portion { stream: Some(Arc::clone(&self.parts.home)), ..Portion::default() };
         let mut portions = self.portions(outcome, base, false);
         portions.retain(|portion| !portion.rows.is_empty());
@@ -340,15 +336,22 @@ impl Flow {
         std::mem::take(&mut self.actions)
     }
 
-    /// The state to be made durable with all that came so far; none when that is durable already.
-    pub fn state(&mut self) -> Option<Position> {
-        let bytes = self.kept.news(|| self.pipelines.states())?;
-        Some((self.parts.key.clone(), bytes))
+    /// What has to be durable with all that came so far: the state or a part beside it. Nothing when that is durable already.
+    pub fn state(&mut self) -> Vec<Position> {
+        let now = self.now();
+        self.memory.news(&self.parts.key, now, &self.pipelines, &self.plan.definitions)
+    }
+
+    /// Nothing comes any more: the next [`Self::state`] is whole, so that whatever version starts next finds it so.
+    pub fn rest(&mut self) {
+        if self.is_active() {
+            self.memory.begin_anew();
+        }
     }
 
     /// The last [`Self::state`] is durable.
     pub fn saved(&mut self) {
-        self.kept.saved();
+        self.memory.saved(!self.is_active());
         self.show();
     }
 

@@ -12,15 +12,15 @@ use std::time::Duration;
 
 use tideline_pipeline::Action;
 use tideline_protocol::value::Boxes;
-use tideline_spool::DEFAULT_STREAM;
+use tideline_spool::{DEFAULT_STREAM, SpoolError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, sleep, sleep_until};
 
 use self::commit::{Batch, commit};
 use crate::clock::Ahead;
 use crate::config::Config;
-use crate::flow::Flow;
 use crate::flow::actions::Actions;
+use crate::flow::{Flow, part_names};
 use crate::source::Writes;
 use crate::spooler::{Portion, Position, SeriesRows, SpoolHandle};
 use crate::status::Board;
@@ -172,6 +172,7 @@ impl Intake {
                 commit(&self.stream, &self.spool, &self.board, &mut batch, flow.as_mut()).await;
             }
         }
+        flow.iter_mut().for_each(Flow::rest);
         commit(&self.stream, &self.spool, &self.board, &mut batch, flow.as_mut()).await;
     }
 
@@ -237,9 +238,9 @@ impl Intake {
 async fn begin(spool: &SpoolHandle, mut flow: Flow) -> Flow {
     let key = flow.key().to_owned();
     loop {
-        match spool.cursor(&key).await {
-            Ok(state) => {
-                flow.begin(state.as_deref());
+        match durable(spool, &key).await {
+            Ok((state, parts)) => {
+                flow.begin(state.as_deref(), &parts);
                 return flow;
             }
             Err(error) => {
@@ -248,6 +249,19 @@ async fn begin(spool: &SpoolHandle, mut flow: Flow) -> Flow {
             }
         }
     }
+}
+
+/// What is durable under the name of a flow: its state, and the parts beside it.
+async fn durable(spool: &SpoolHandle, key: &str) -> Result<(Option<Vec<u8>>, Vec<Vec<u8>>), SpoolError> {
+    let state = spool.cursor(key).await?;
+    let mut parts = Vec::new();
+    for name in part_names(key) {
+        match spool.cursor(&name).await? {
+            Some(part) => parts.push(part),
+            None => break,
+        }
+    }
+    Ok((state, parts))
 }
 
 /// Has done what stages ask for.

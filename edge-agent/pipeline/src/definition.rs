@@ -60,6 +60,18 @@ impl Definition {
     }
 }
 
+/// Definitions as a text that [`read`] makes the same definitions of.
+///
+/// # Errors
+/// They cannot be said in TOML, as a number above 2^63.
+pub fn write(definitions: &[Definition]) -> Result<String, String> {
+    #[derive(Serialize)]
+    struct All<'d> {
+        pipeline: &'d [Definition],
+    }
+    toml::to_string(&All { pipeline: definitions }).map_err(|error| error.to_string())
+}
+
 /// A stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageDefinition {

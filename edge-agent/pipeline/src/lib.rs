@@ -67,8 +67,9 @@
 //!
 //! 1. **State with the batch.** The spool makes readings and a source's position durable in one commit, and a position is a
 //!    name and bytes. So is a pipeline's state ([`Pipelines::states`]): saved with the very batch that [`Pipelines::run`] gave,
-//!    outputs, position and state are those of one moment, whatever is killed. It costs some 100 bytes for each open
-//!    window with each commit.
+//!    outputs, position and state are those of one moment, whatever is killed. That is some 100 bytes for each open window.
+//!    As the same calls give the same outcomes, an older state with all calls since is as good as a new one, and much less to
+//!    write: the chunks of [`Pipelines::run`] of which anything is kept ([`Pipelines::keeps`]), and the ticks.
 //! 2. **Positions that wait.** A source that can be read again (a file) keeps its position back until
 //!    [`Pipeline::open_windows`] is 0 or a state was saved, which then may be rarely. After a restart the older state and
 //!    the older position fit together; results that were given in between are given again, so they must be told apart or

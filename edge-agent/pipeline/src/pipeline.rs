@@ -167,6 +167,12 @@ impl Pipeline {
         self.stages.iter().map(|stage| stage.operator.held().1).sum()
     }
 
+    /// Whether it keeps anything of readings that must be known after a restart.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.stages.iter().any(|stage| stage.operator.keeps())
+    }
+
     /// What must be known after a restart, as bytes; see the crate's documentation for when to save it.
     #[must_use]
     pub fn state(&self) -> Vec<u8> {

@@ -111,6 +111,12 @@ impl Pipelines {
         all
     }
 
+    /// Whether one that takes this series keeps anything of its readings; see [`Pipeline::keeps`].
+    pub fn keeps(&mut self, def: &SeriesDef) -> bool {
+        let takers = self.takers(def);
+        self.list.iter().enumerate().any(|(at, pipeline)| takers >> at & 1 == 1 && pipeline.keeps())
+    }
+
     /// Traces the readings of a device from now on, or of none.
     pub fn trace(&mut self, device: Option<&DeviceId>) {
         self.list.iter_mut().for_each(|pipeline| pipeline.trace(device.cloned()));

@@ -44,6 +44,11 @@ pub(crate) trait Operator: Send {
     /// The machine was started again: what was measured by its monotonic clock says nothing any more.
     fn begin_boot(&mut self) {}
 
+    /// Whether it keeps anything that must be known after a restart.
+    fn keeps(&self) -> bool {
+        false
+    }
+
     /// What it must know after a restart; empty for nothing.
     fn save(&self) -> Vec<u8> {
         Vec::new()

@@ -61,10 +61,10 @@ pub async fn commit(
     mut flow: Option<&mut Flow>,
 ) {
     let Batch { mut portions, handed, told, rows_max, .. } = std::mem::take(batch);
-    let state = flow.as_mut().and_then(|flow| flow.state());
-    let has_state = state.is_some();
-    if let Some(state) = state {
-        portions.push(Arc::new(Portion { positions: vec![state], ..Portion::default() }));
+    let positions = flow.as_mut().map(|flow| flow.state()).unwrap_or_default();
+    let has_state = !positions.is_empty();
+    if has_state {
+        portions.push(Arc::new(Portion { positions, ..Portion::default() }));
     }
     if !portions.is_empty() {
         let is_whole = flow.as_ref().is_some_and(|flow| flow.is_active()) || has_state;

@@ -110,6 +110,10 @@ impl Operator for DeadbandStage {
         (self.states.held(), 0)
     }
 
+    fn keeps(&self) -> bool {
+        true
+    }
+
     fn save(&self) -> Vec<u8> {
         self.states.write()
     }

@@ -265,6 +265,10 @@ impl Operator for DeriveStage {
         (self.groups.values().map(|group| group.newest.iter().flatten().count()).sum(), 0)
     }
 
+    fn keeps(&self) -> bool {
+        true
+    }
+
     fn save(&self) -> Vec<u8> {
         let groups: Vec<(&Option<DeviceId>, &Group)> = self.groups.iter().collect();
         // Writing to a vector cannot fail, and the types encode whatever they hold.

@@ -79,6 +79,10 @@ impl Operator for RateLimitStage {
         (self.states.held(), 0)
     }
 
+    fn keeps(&self) -> bool {
+        true
+    }
+
     fn save(&self) -> Vec<u8> {
         self.states.write()
     }

@@ -226,6 +226,10 @@ impl Operator for RuleStage {
         (self.states.held(), 0)
     }
 
+    fn keeps(&self) -> bool {
+        true
+    }
+
     fn save(&self) -> Vec<u8> {
         self.states.write()
     }

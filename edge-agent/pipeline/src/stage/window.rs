@@ -305,6 +305,10 @@ impl Operator for WindowStage {
         (self.states.held(), self.open)
     }
 
+    fn keeps(&self) -> bool {
+        true
+    }
+
     fn save(&self) -> Vec<u8> {
         self.states.write()
     }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use tideline_pipeline::definition::Kind;
+use tideline_pipeline::definition::{self, Kind};
 use tideline_pipeline::{Chunk, Definition, Now, Outcome, Pipeline, Setting};
 use tideline_protocol::model::{Sample, SeriesDef};
 use tideline_protocol::value::{Quality, Value, ValueKind};
@@ -316,4 +316,26 @@ fn plain(value: &Value, kind: ValueKind, quality: Quality) -> String {
     let _ = kind;
     // Zero has one sign.
     format!("{:?} {quality}", number + 0.0)
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, cases: cases(), ..Config::default() })]
+
+    #[test]
+    fn definitions_are_read_back_from_their_text(definition in pipeline(), number in any::<f64>()) {
+        let mut definition = definition;
+        definition.events = Some("fast".to_owned());
+        for stage in &mut definition.stages {
+            if let (Kind::Scale(scale), true) = (&mut stage.kind, number.is_finite()) {
+                scale.factor = number;
+            }
+        }
+        let text = definition::write(std::slice::from_ref(&definition)).unwrap();
+        let read = definition::read("state", &text).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+        let [read] = read.as_slice() else { panic!("{text}") };
+        prop_assert_eq!((&read.name, &read.from, read.keep), (&definition.name, &definition.from, definition.keep));
+        prop_assert_eq!((&read.events, &read.stages), (&definition.events, &definition.stages));
+        // What tells definitions of a stage apart is their JSON.
+        prop_assert_eq!(serde_json::to_string(read).unwrap(), serde_json::to_string(&definition).unwrap());
+    }
 }

@@ -16,6 +16,7 @@ mod key;
 pub mod limits;
 mod link;
 mod message;
+mod part;
 mod receive;
 mod replay;
 mod section;

@@ -150,6 +150,14 @@ impl Link {
         self.ask = true;
     }
 
+    /// The twin has taken another name, see [`Twin::part`]: the ends tell each other what they have once more.
+    pub fn handle_parted(&mut self, twin: &Twin) {
+        let knows = self.have.is_some();
+        self.restart(twin);
+        // The peer says what it has at a session's begin only; what it has already changes nothing.
+        self.have = knows.then(|| twin.document.base.iter().copied().collect());
+    }
+
     /// The next message to send, of durable changes only.
     pub fn poll(&mut self, twin: &Twin) -> Option<Message> {
         self.restart_if_moved(twin);

@@ -258,7 +258,7 @@ impl Twin {
     }
 
     /// What follows a new document: nothing of it is known to be anywhere else.
-    fn begun(&mut self) -> Record {
+    pub(crate) fn begun(&mut self) -> Record {
         self.shared.clear();
         self.count_unconfirmed();
         let bytes = store::save(self);

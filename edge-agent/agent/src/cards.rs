@@ -73,6 +73,12 @@ impl CardsSeen {
         self.0.has_changed().unwrap_or(false)
     }
 
+    /// Whether a device is known.
+    #[must_use]
+    pub fn holds(&self, device: &DeviceId) -> bool {
+        self.0.borrow().contains_key(device)
+    }
+
     /// The devices of a profile.
     pub fn of_profile(&mut self, profile: &str) -> BTreeSet<DeviceId> {
         let all = self.0.borrow_and_update();

@@ -3,6 +3,7 @@
 mod metrics;
 mod pipelines;
 mod sources;
+mod twins;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,7 @@ use tideline_spool::StreamStats;
 
 pub use self::pipelines::{DeadLetterStatus, PipelineStatus, StageFigures};
 pub use self::sources::{DeviceStatus, JitterStatus, SourceState, SourceStatus};
+pub use self::twins::TwinStatus;
 
 /// State of the spool.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -185,6 +187,9 @@ pub struct Status {
     /// The configuration.
     #[serde(default)]
     pub config: ConfigStatus,
+    /// The twins.
+    #[serde(default)]
+    pub twins: TwinStatus,
     /// The pipelines by flow, of which those shown are put together.
     #[serde(skip)]
     flows: BTreeMap<String, Vec<PipelineStatus>>,

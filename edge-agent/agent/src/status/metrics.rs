@@ -38,6 +38,9 @@ pub fn text(status: &Status) -> String {
     ] {
         family(&mut out, name, &[(String::new(), value)]);
     }
+    for (name, value) in status.twins.figures() {
+        family(&mut out, &format!("tideline_agent_twin_{name}"), &[(String::new(), value)]);
+    }
     clock(&mut out, &status.clock);
     let state = |state: BreakerState| {
         (labels(&[("state", state.name())]), u64::from(state.name() == status.breaker.state))

@@ -1,0 +1,45 @@
+//! What the agent shows of its twins.
+
+use serde::{Deserialize, Serialize};
+
+/// State of the twins.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TwinStatus {
+    /// Twins that are kept.
+    pub documents: u64,
+    /// Those of them that are in memory.
+    pub in_memory: u64,
+    /// Changes made here that the hub has not confirmed.
+    pub unconfirmed: u64,
+    /// When the hub last confirmed all that was changed here, in ms since 1970; not since the start.
+    pub agreed_ms: Option<i64>,
+    /// Messages from the hub.
+    pub messages_in: u64,
+    /// Messages to the hub.
+    pub messages_out: u64,
+    /// Messages of the hub that were not taken.
+    pub refused: u64,
+    /// Why the last of them was not.
+    pub last_refusal: Option<String>,
+    /// How often the replicas took another name: a copy of the agent's data is in use elsewhere, or was put back here.
+    pub renamed: u64,
+    /// Commits to flash since the start.
+    pub commits: u64,
+}
+
+impl TwinStatus {
+    /// The figures of the metrics.
+    #[must_use]
+    pub const fn figures(&self) -> [(&'static str, u64); 8] {
+        [
+            ("documents", self.documents),
+            ("documents_in_memory", self.in_memory),
+            ("unconfirmed_changes", self.unconfirmed),
+            ("messages_in_total", self.messages_in),
+            ("messages_out_total", self.messages_out),
+            ("messages_refused_total", self.refused),
+            ("renames_total", self.renamed),
+            ("commits_total", self.commits),
+        ]
+    }
+}

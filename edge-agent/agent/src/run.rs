@@ -1,6 +1,7 @@
 //! `edge-agent run`: wires the parts together and takes them down in order.
 
 mod builder;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -17,6 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
 
 pub use self::builder::Agent;
+use self::twins::Twins;
 use crate::agreement::{Auditor, Questions};
 use crate::cards::Cards;
 use crate::clock::{self, AgentClock};
@@ -92,6 +94,7 @@ pub async fn run_until(
     let (cards, enrolled) = (Cards::default(), identity.file.clone());
     let intakes = Intakes { config: &config, spool: &spool, batching: now, board: &board, writes: &writes };
     let (out, mut intakes) = intakes.start(&plan, &cards, &tracer);
+    let twins = Twins::start(&config, enrolled.agent.own_device(), &spool, &cards, &board)?;
     let age = tokio::spawn(count_age(spool.clone()));
     let alive = tokio::spawn(notify::keep_alive(spool.clone()));
     let shared = shared(enrolled.agent.own_device(), out, &board, &spool, &cards, writes);
@@ -115,6 +118,7 @@ pub async fn run_until(
         clock,
         backfill,
         cards,
+        twins: Some(twins.handle.clone()),
         questions,
     };
     let uplink = tokio::spawn(uplink.run());
@@ -127,6 +131,7 @@ pub async fn run_until(
     reloader.stop();
     send_rest(intakes, &drain, uplink).await;
     [age, alive].iter().for_each(JoinHandle::abort);
+    twins.close().await;
     close(&spool, spool_thread).await;
     // When another agent can start, which binds its own; and before this one is closed, so that that stays.
     let _ = std::fs::remove_file(socket_path);

@@ -35,6 +35,7 @@ use crate::resilience::{Refusal, entropy};
 use crate::spooler::{SpoolHandle, SpoolState};
 use crate::status::Board;
 use crate::sync::Wake;
+use crate::twin::TwinHandle;
 
 /// How often a session's link is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -67,6 +68,8 @@ pub struct Uplink {
     pub backfill: BackfillBudget,
     /// What is known of the devices.
     pub cards: Cards,
+    /// The twins; without them the hub is told of none.
+    pub twins: Option<TwinHandle>,
     /// What the hub is to be asked.
     pub questions: Questions,
 }
@@ -293,6 +296,7 @@ impl Loop {
             progress: sender,
             health: self.health.subscribe(),
             cards: uplink.cards.follow(),
+            twins: uplink.twins.as_ref().map(TwinHandle::line),
             questions: uplink.questions.clone(),
             asked: None,
             sending: false,

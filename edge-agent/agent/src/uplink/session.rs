@@ -8,7 +8,9 @@ use tideline_link::link::{FrameReceiver, FrameSender, Link};
 use tideline_protocol::model::{AgentId, Epoch, Seq};
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
 use tideline_protocol::time::Clock;
-use tideline_protocol::wire::{Agreement, DEVICES_ABILITY, Frame, Health, Hello, RunEnvelope, VERSION};
+use tideline_protocol::wire::{
+    Agreement, DEVICES_ABILITY, Frame, Health, Hello, RunEnvelope, TWIN_ABILITY, VERSION,
+};
 use tideline_spool::LoadedRun;
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
@@ -17,6 +19,7 @@ use crate::agreement::{Question, Questions};
 use crate::cards::Following;
 use crate::clock::AgentClock;
 use crate::spooler::{Loaded, Sending, SpoolHandle, SpoolState};
+use crate::twin::Line;
 
 /// Longest wait for room on the line: a hub that hangs must not hold the agent.
 const SEND_MAX: Duration = Duration::from_secs(30);
@@ -84,6 +87,8 @@ pub struct Driver {
     pub health: watch::Receiver<Health>,
     /// What the hub is told of the devices.
     pub cards: Following,
+    /// The twins; none where there are none to speak of.
+    pub twins: Option<Line>,
     /// What the hub is to be asked.
     pub questions: Questions,
     /// Who waits for its answer.
@@ -96,6 +101,7 @@ enum Event {
     Frame(Option<Box<Frame>>),
     Question(Question),
     Appended,
+    Twins,
     Tick,
 }
 
@@ -122,7 +128,7 @@ impl Driver {
         loop {
             self.carry_out(&mut session, &mut sender, seen).await?;
             if session.is_open() {
-                if self.tell_news(&mut session) {
+                if self.tell_news(&mut session).await {
                     continue;
                 }
                 self.show(&session, std::mem::take(&mut heard), &mut long_ns);
@@ -133,7 +139,8 @@ impl Driver {
                 }
             }
             let may_ask = session.is_open() && self.asked.is_none();
-            match wait(&mut receiver, &mut state, may_ask.then_some(&self.questions)).await? {
+            let twins = self.twins.as_mut().filter(|_| session.speaks_of_twins());
+            match wait(&mut receiver, &mut state, may_ask.then_some(&self.questions), twins).await? {
                 Event::Question(Question { audit, answer }) => {
                     // Dropped, it says that this session cannot ask.
                     self.asked = session.handle_audit(audit).then_some(answer);
@@ -152,7 +159,7 @@ impl Driver {
                     }
                 }
                 Event::Frame(None) => anyhow::bail!("the hub ended the session"),
-                Event::Tick => {}
+                Event::Tick | Event::Twins => {}
                 Event::Appended => {
                     let now = *state.borrow_and_update();
                     Outdated::check(told, &now)?;
@@ -171,15 +178,24 @@ impl Driver {
         }
     }
 
-    /// Tells the hub what has changed of the ways and of the devices; says whether anything has.
-    fn tell_news(&mut self, session: &mut AgentSession) -> bool {
+    /// Tells the hub what has changed of the ways, the devices and the twins; says whether anything has.
+    async fn tell_news(&mut self, session: &mut AgentSession) -> bool {
         let fares = self.health.has_changed().unwrap_or(false);
         if fares {
             session.handle_health(self.health.borrow_and_update().clone());
         }
         let news = self.cards.news();
         session.handle_devices(&news);
-        fares || !news.is_empty()
+        let mut said = Vec::new();
+        if let Some(twins) = self.twins.as_mut().filter(|_| session.speaks_of_twins()) {
+            if !news.is_empty() {
+                twins.met().await;
+            }
+            said = twins.take().await;
+        }
+        let says = !said.is_empty();
+        said.into_iter().for_each(|sync| session.handle_twin(sync));
+        fares || !news.is_empty() || says
     }
 
     fn show(&self, session: &AgentSession, heard: bool, long_ns: &mut Option<u64>) {
@@ -199,9 +215,10 @@ impl Driver {
     }
 
     fn hello(&self, seen: &SpoolState, head: Seq) -> Hello {
+        let abilities = [Some(DEVICES_ABILITY), self.twins.is_some().then_some(TWIN_ABILITY)];
         Hello {
             versions: vec![VERSION],
-            capabilities: vec![DEVICES_ABILITY.to_owned()],
+            capabilities: abilities.into_iter().flatten().map(str::to_owned).collect(),
             agent: self.agent.clone(),
             epoch: seen.epoch,
             boot: self.boot,
@@ -267,8 +284,11 @@ impl Driver {
                     let SpoolState { account, known, .. } = self.same_spool(seen)?;
                     session.handle_account(account, known);
                 }
-                // The ability is not named yet.
-                AgentAction::Twin(_) => {}
+                AgentAction::Twin(sync) => {
+                    if let Some(twins) = &mut self.twins {
+                        twins.receive(sync).await;
+                    }
+                }
                 AgentAction::Agreement(found) => {
                     // Nobody may wait for it any more.
                     self.asked.take().map(|answer| answer.send(found));
@@ -292,8 +312,10 @@ async fn wait(
     receiver: &mut FrameReceiver,
     state: &mut watch::Receiver<SpoolState>,
     questions: Option<&Questions>,
+    twins: Option<&mut Line>,
 ) -> anyhow::Result<Event> {
     tokio::select! {
+        () = said(twins) => Ok(Event::Twins),
         Some(question) = ask(questions) => Ok(Event::Question(question)),
         frame = receiver.recv() => Ok(Event::Frame(frame?.map(Box::new))),
         changed = state.changed() => changed.map(|()| Event::Appended).map_err(|_| anyhow::anyhow!("the spool has ended")),
@@ -303,4 +325,11 @@ async fn wait(
 
 async fn ask(questions: Option<&Questions>) -> Option<Question> {
     Some(questions?.next().await)
+}
+
+async fn said(twins: Option<&mut Line>) {
+    match twins {
+        Some(twins) => twins.said().await,
+        None => std::future::pending().await,
+    }
 }

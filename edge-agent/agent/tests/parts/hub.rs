@@ -17,7 +17,11 @@ use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentState, HubAction, HubSession};
 use tideline_protocol::time::{Clock, SystemClock};
 use tideline_protocol::value::{Quality, Value};
-use tideline_protocol::wire::{Agreement, Audit, Frame, Message, RefuseCode, Restamp, Run, Settlement};
+use tideline_protocol::wire::{
+    Agreement, Audit, DocumentId, Frame, Message, RefuseCode, Restamp, Run, Settlement, TwinSync,
+};
+use tideline_twin::{Actor, Link as TwinLink, Message as TwinMessage, Side, Twin};
+use tokio::sync::watch;
 
 use crate::LONG;
 
@@ -30,7 +34,44 @@ pub struct Hub {
     refusal: Refusal,
     digests: Digests,
     readings: Readings,
+    twins: Twins,
     task: tokio::task::JoinHandle<()>,
+}
+
+/// The hub's replicas; a change wakes the sessions.
+#[derive(Clone)]
+struct Twins {
+    all: Arc<Mutex<BTreeMap<DocumentId, Twin>>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Twins {
+    /// What a session has to say, of all documents.
+    fn say(&self, links: &mut BTreeMap<DocumentId, TwinLink>) -> Vec<TwinSync> {
+        let mut said = Vec::new();
+        for (document, twin) in self.all.lock().unwrap().iter() {
+            let link = links.entry(document.clone()).or_insert_with(|| TwinLink::new("agent", twin));
+            while let Some(message) = link.poll(twin) {
+                said.push(TwinSync { document: document.clone(), message: message.to_bytes() });
+            }
+        }
+        said
+    }
+
+    fn take(&self, sync: &TwinSync, links: &mut BTreeMap<DocumentId, TwinLink>) {
+        let mut all = self.all.lock().unwrap();
+        let twin = all.entry(sync.document.clone()).or_insert_with(new_twin);
+        let link = links.entry(sync.document.clone()).or_insert_with(|| TwinLink::new("agent", twin));
+        if let Some(record) = link.handle(twin, &TwinMessage::from_bytes(&sync.message).unwrap()).unwrap() {
+            twin.handle_durable(record.ticket);
+        }
+        drop(all);
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+}
+
+fn new_twin() -> Twin {
+    Twin::new(Actor::new(Side::Hub, [1; 15])).unwrap()
 }
 
 /// With what the hub refuses dictionaries, if it does.
@@ -86,7 +127,9 @@ impl Hub {
         let digests = Digests::default();
         let (books_too, digests_too) = (Arc::clone(&books), Arc::clone(&digests));
         let (told, readings) = ((Arc::clone(&lives), Arc::clone(&restamps)), Readings::default());
-        let known = (books_too, told, Arc::clone(&refusal), digests_too, Arc::clone(&readings));
+        let twins = Twins { all: Arc::default(), changes: watch::channel(0).0 };
+        let known =
+            (books_too, told, Arc::clone(&refusal), digests_too, (Arc::clone(&readings), twins.clone()));
         let task = tokio::spawn(accept(endpoint, known));
         Self {
             addr,
@@ -97,6 +140,7 @@ impl Hub {
             refusal,
             digests,
             readings,
+            twins,
             task,
         }
     }
@@ -127,6 +171,26 @@ impl Hub {
         self.digests.lock().unwrap().remove(&seq);
     }
 
+    /// Looks at a device's twin or changes it.
+    pub fn twin<T>(&self, device: &str, work: impl FnOnce(&mut Twin) -> T) -> T {
+        let document = device.parse().unwrap();
+        let worked = work(self.twins.all.lock().unwrap().entry(document).or_insert_with(new_twin));
+        self.twins.changes.send_modify(|changes| *changes += 1);
+        worked
+    }
+
+    /// Waits until a device's twin is so.
+    pub async fn until_twin(&self, device: &str, mut is: impl FnMut(&Twin) -> bool) {
+        let document = device.parse().unwrap();
+        let mut changes = self.twins.changes.subscribe();
+        let so = async {
+            while !self.twins.all.lock().unwrap().get(&document).is_some_and(&mut is) {
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(LONG, so).await.expect("the twin is never so at the hub");
+    }
+
     pub fn readings(&self) -> Vec<Reading> {
         self.readings.lock().unwrap().clone()
     }
@@ -138,7 +202,7 @@ impl Hub {
 
 /// What it holds of each batch, by seq.
 type Digests = Arc<Mutex<BTreeMap<u64, Summer>>>;
-type Known = (Arc<Mutex<AgentState>>, (Lives, Restamps), Refusal, Digests, Readings);
+type Known = (Arc<Mutex<AgentState>>, (Lives, Restamps), Refusal, Digests, (Readings, Twins));
 
 async fn accept(endpoint: ServerEndpoint, known: Known) {
     while let Some(incoming) = endpoint.accept().await {
@@ -148,16 +212,29 @@ async fn accept(endpoint: ServerEndpoint, known: Known) {
     }
 }
 
-async fn serve(link: Link, (books, (lives, restamps), refusal, digests, readings): Known) {
+async fn serve(link: Link, (books, (lives, restamps), refusal, digests, (readings, twins)): Known) {
     let (mut keys, mut defs) = (Vec::new(), Vec::new());
+    let (mut links, mut changes) = (BTreeMap::new(), twins.changes.subscribe());
     let mut session = HubSession::new(link.peer_agent().unwrap().clone());
     let (mut sender, mut receiver) = link.split();
     let clock = SystemClock::default();
-    while let Ok(Some(frame)) = receiver.recv().await {
-        if let Message::Hello(hello) = &frame.message {
-            lives.lock().unwrap().extend(hello.lives.last().map(|life| life.id));
+    loop {
+        let frame = tokio::select! {
+            Ok(()) = changes.changed() => None,
+            frame = receiver.recv() => match frame {
+                Ok(Some(frame)) => Some(frame),
+                _ => return,
+            },
+        };
+        if let Some(frame) = frame {
+            if let Message::Hello(hello) = &frame.message {
+                lives.lock().unwrap().extend(hello.lives.last().map(|life| life.id));
+            }
+            session.handle_message(clock.wall_ns(), frame.message).unwrap();
         }
-        session.handle_message(clock.wall_ns(), frame.message).unwrap();
+        if session.speaks_of_twins() {
+            twins.say(&mut links).into_iter().for_each(|sync| session.handle_twin(sync));
+        }
         while let Some(action) = session.poll() {
             if let HubAction::Send(message) = action {
                 if sender.send(&Frame::from(message)).await.is_err() {
@@ -169,6 +246,9 @@ async fn serve(link: Link, (books, (lives, restamps), refusal, digests, readings
                 if let HubAction::DefineSeries(_, series) = &action {
                     keys.extend(series.defs.iter().map(SeriesKey::from));
                     defs.extend(series.defs.iter().cloned());
+                }
+                if let HubAction::Twin(sync) = &action {
+                    twins.take(sync, &mut links);
                 }
                 if let HubAction::Audit(_, asked) = &action {
                     let found = agreement(asked, &books.lock().unwrap(), &digests.lock().unwrap());

@@ -15,6 +15,7 @@ mod resilience;
 mod serve;
 mod spooler;
 mod sync;
+mod twin;
 mod ways;
 mod wide;
 

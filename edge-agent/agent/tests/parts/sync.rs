@@ -77,6 +77,7 @@ impl Agent {
             clock,
             backfill: BackfillBudget::default(),
             cards: Cards::default(),
+            twins: None,
             questions,
         };
         let uplink = tokio::spawn(uplink.run());

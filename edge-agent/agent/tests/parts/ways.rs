@@ -93,6 +93,7 @@ async fn a_blocked_way_is_left_for_another_and_taken_again_and_nothing_is_missin
         clock,
         backfill: BackfillBudget::default(),
         cards: Cards::default(),
+        twins: None,
         questions: Auditor::new(spool.clone(), board.clone()).1,
     };
     let uplink = tokio::spawn(uplink.run());
@@ -156,6 +157,7 @@ async fn without_a_session_nothing_holds_its_end_up() {
         clock,
         backfill: BackfillBudget::default(),
         cards: Cards::default(),
+        twins: None,
         questions: Auditor::new(spool.clone(), board.clone()).1,
     };
     let uplink = tokio::spawn(uplink.run());

@@ -5,6 +5,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { timeControl } from './time.mjs';
 
 const URL_ = process.env.TIDELINE_URL ?? 'http://127.0.0.1:8080';
 const USER = process.env.TIDELINE_USER ?? 'admin';
@@ -44,6 +45,19 @@ async function shot(page, name) {
   if (!SHOTS) return;
   await mkdir(SHOTS, { recursive: true });
   await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true });
+}
+
+/** A screenshot in both themes, wide, and on a phone, where nothing may be wider than it. */
+async function looks(page, name) {
+  for (const theme of ['dark', 'light']) {
+    await page.getByTestId('theme').selectOption(theme);
+    await shot(page, `${name}-${theme}`);
+    await page.setViewportSize({ width: 360, height: 740 });
+    await until('a page no wider than 360 px', () => page.evaluate(() => document.documentElement.scrollWidth <= 360));
+    await shot(page, `${name}-${theme}-360`);
+    await page.setViewportSize({ width: 1280, height: 800 });
+  }
+  await page.getByTestId('theme').selectOption('system');
 }
 
 async function signIn(page) {
@@ -121,10 +135,8 @@ async function main() {
     console.log(`ok   signed in as ${USER}`);
     console.log(`ok   fleet shows ${DEVICE}: ${await fleet(page)}`);
     console.log(`ok   live: ${await liveChart(page)}`);
-    await shot(page, 'device-live');
-    await page.setViewportSize({ width: 360, height: 740 });
-    await until('a page no wider than 360 px', () => page.evaluate(() => document.documentElement.scrollWidth <= 360));
-    await shot(page, 'device-360');
+    await looks(page, 'device-live');
+    console.log(`ok   time: ${await timeControl(page, { until })}`);
     console.log('ok   fits 360 px');
   } finally {
     await browser.close();

@@ -4,6 +4,7 @@ import './styles/base.css';
 import './styles/frame.css';
 import './styles/data.css';
 import './styles/states.css';
+import './styles/time.css';
 // Last: it overrides the others on narrow screens.
 import './styles/phone.css';
 import App from './App.svelte';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { deviceHash, parseHash } from '../src/lib/route';
+import { deviceHash, exploreHash, paramsOf, parseHash, withParams } from '../src/lib/route';
 
 describe('hash routes', () => {
   it('finds its way back from a device', () => {
@@ -12,5 +12,20 @@ describe('hash routes', () => {
     for (const hash of ['', '#', '#/', '#/device/', '#/device/a/b', '#/device/%', '#/nowhere']) {
       expect(parseHash(hash)).toEqual({ page: 'fleet' });
     }
+  });
+
+  it('keeps what a page shows behind a question mark', () => {
+    const hash = withParams('#/device/pump-7', { range: '6h', tz: 'utc' });
+    expect(hash).toBe('#/device/pump-7?range=6h&tz=utc');
+    expect(parseHash(hash)).toEqual({ page: 'device', id: 'pump-7' });
+    expect(Object.fromEntries(paramsOf(hash))).toEqual({ range: '6h', tz: 'utc' });
+    expect(withParams(hash, { range: null, tz: null })).toBe('#/device/pump-7');
+  });
+
+  it('finds its way back from series whose names have signs of the address in them', () => {
+    const ids = ['pump-7/flow', 'a b/c,d?e=1&f#g'];
+    const hash = exploreHash(ids);
+    expect(parseHash(hash)).toEqual({ page: 'explore' });
+    expect((paramsOf(hash).get('s') ?? '').split(',').map(decodeURIComponent)).toEqual(ids);
   });
 });

@@ -23,6 +23,7 @@ export class LiveFeed {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #attempt = 0;
   #interrupted = false;
+  #held = false;
   readonly #url: string;
   readonly #on: LiveHandlers;
 
@@ -39,8 +40,15 @@ export class LiveFeed {
     this.#drop();
   }
 
+  /** Closes the stream, as a hidden tab does, until it is let go again. */
+  hold(on: boolean): void {
+    if (on === this.#held) return;
+    this.#held = on;
+    this.#visibility();
+  }
+
   #visibility = (): void => {
-    if (document.hidden) {
+    if (document.hidden || this.#held) {
       this.#drop();
       this.#interrupted = true;
       this.#on.state('paused');

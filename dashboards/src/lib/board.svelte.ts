@@ -9,16 +9,10 @@ import {
 } from './series';
 import { appendLive, emptyTrack, loadTrack, STATE_ROWS_MAX, trimStates, type Page, type Track } from './states';
 import { status } from './status.svelte';
+import type { Span } from './time';
+import { time } from './time.svelte';
 
 const MINUTE = 60_000;
-const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
-
-export const PRESETS = ['5m', '1h', '6h', '24h', '7d', '30d', 'all'] as const;
-export type Preset = (typeof PRESETS)[number];
-const SPANS: Record<Exclude<Preset, 'all'>, number> = {
-  '5m': 5 * MINUTE, '1h': HOUR, '6h': 6 * HOUR, '24h': DAY, '7d': 7 * DAY, '30d': 30 * DAY,
-};
 
 /** Buckets asked for: about one for two pixels of a wide chart. */
 const BUCKETS = 500;
@@ -32,10 +26,6 @@ const STATES_MS = 10 * MINUTE;
 const REFETCH_MS = 5000;
 /** Live readings kept while a query is under way; beyond it another query is due. */
 const TAIL_MAX = 20_000;
-/** The narrowest range that can be zoomed to. */
-const ZOOM_MIN_MS = 1000;
-
-export interface Span { from: number; to: number }
 /** One chart: a series and what is drawn of it, changed in place; `Board.version` tells when. */
 export interface Card {
   series: Series;
@@ -79,8 +69,6 @@ function toPage(answer: api.RawAnswer): Page {
 }
 
 export class Board {
-  preset = $state<Preset>('5m');
-  zoom = $state<Span | null>(null);
   span = $state.raw<Span>({ from: 0, to: 1 });
   cards = $state.raw<Card[]>([]);
   gaps = $state.raw<QueryGap[]>([]);
@@ -92,7 +80,7 @@ export class Board {
   error = $state('');
   /** Counts changes of what the charts draw. */
   version = $state(0);
-  now = $state(api.hubNow());
+  now = $state(time.now());
 
   readonly id: string;
   #feed: LiveFeed;
@@ -113,7 +101,7 @@ export class Board {
   #tail: Reading[] = [];
   #byId = new Map<string, Card>();
   #dirty = false;
-  #start = 0;
+  #start: number | null = null;
   #closed = false;
 
   constructor(id: string) {
@@ -152,42 +140,25 @@ export class Board {
     return Math.max(this.device?.last_reading_ms ?? 0, ...times) || null;
   }
 
-  choose(preset: Preset): void {
-    this.preset = preset;
-    this.zoom = null;
-    this.#restart();
-  }
-
-  zoomTo(from: number, to: number): void {
-    const middle = (from + to) / 2;
-    const half = Math.max(to - from, ZOOM_MIN_MS) / 2;
-    this.zoom = { from: Math.floor(middle - half), to: Math.ceil(middle + half) };
-    this.#restart();
-  }
-
-  resetZoom(): void {
-    this.zoom = null;
-    this.#restart();
-  }
-
-  #restart(): void {
+  /** Shows another range, after one was chosen. */
+  restart(): void {
     this.#abort.abort();
     this.#querying = false;
     this.#moveSpan();
     this.#allDue();
     this.#doubtsDue = true;
     this.version += 1;
-    void this.#query(this.preset === 'all' && this.zoom === null);
+    void this.#query(time.range.kind === 'all');
+  }
+
+  /** Lets everything stand still, or go on and make up for what was missed. */
+  pause(on: boolean): void {
+    this.#feed.hold(on);
+    this.now = time.now();
   }
 
   #moveSpan(): void {
-    if (this.zoom) {
-      this.span = this.zoom;
-      return;
-    }
-    const to = api.hubNow();
-    const from = this.preset === 'all' ? Math.min(this.#start || to - HOUR, to - MINUTE) : to - SPANS[this.preset];
-    this.span = { from, to };
+    this.span = time.span(this.#start);
   }
 
   #takeDevice(device: Device): void {
@@ -229,7 +200,7 @@ export class Board {
       this.#byId = new Map(this.cards.map((card) => [card.series.id, card]));
       this.#listed = true;
       if (this.#querying) this.#requery();
-      else await this.#query(this.preset === 'all');
+      else await this.#query(time.range.kind === 'all');
     } catch (error) {
       this.#fail(error);
     } finally {
@@ -341,8 +312,7 @@ export class Board {
     this.missing = answer.missing ?? [];
     this.loaded = true;
     this.error = '';
-    this.#dirty = true;
-    this.#frame();
+    this.#draw();
   }
 
   /** Merges one reading; true if only a new query can place it. */
@@ -350,7 +320,7 @@ export class Board {
     const card = this.#byId.get(id);
     if (!card) return false;
     if (!card.last || t >= card.last.t) card.last = quality === 'good' ? { t, v } : { t, v, quality };
-    if (t < this.span.from || (this.zoom !== null && t > this.zoom.to)) return false;
+    if (t < this.span.from || (time.isFixed && t > this.span.to)) return false;
     if (card.track) {
       const late = appendLive(card.track, { t, v, quality }) === 'late';
       if (late) card.due = true;
@@ -413,7 +383,7 @@ export class Board {
   }
 
   #frame(): void {
-    if (document.hidden || this.#closed) return;
+    if (document.hidden || this.#closed || time.pausedAt !== null) return;
     const now = api.hubNow();
     if (now - this.now >= 1000 || now < this.now) this.now = now;
     if (performance.now() - this.#heardAt > REFETCH_MS) {
@@ -421,8 +391,17 @@ export class Board {
       else void this.#loadDevice();
     }
     const length = this.span.to - this.span.from;
-    const moved = this.zoom === null && now - this.span.to >= Math.max(1000, length / 1000);
-    if (!moved && !this.#dirty) return;
+    const moved = !time.isFixed && now - this.span.to >= Math.max(1000, length / 1000);
+    if (moved || this.#dirty) this.#draw();
+    // Live readings fill buckets only roughly: now and then the hub's own are taken.
+    const idle = performance.now() - this.#queriedAt;
+    if (this.loaded && idle > Math.min(10 * MINUTE, Math.max(30_000, length / 10))) {
+      if (performance.now() - this.#statesAt > STATES_MS) this.#allDue();
+      this.#requery();
+    }
+  }
+
+  #draw(): void {
     this.#moveSpan();
     for (const card of this.cards) {
       trimBefore(card.buckets, this.span.from);
@@ -431,12 +410,6 @@ export class Board {
     }
     this.#dirty = false;
     this.version += 1;
-    // Live readings fill buckets only roughly: now and then the hub's own are taken.
-    const idle = performance.now() - this.#queriedAt;
-    if (this.loaded && idle > Math.min(10 * MINUTE, Math.max(30_000, length / 10))) {
-      if (performance.now() - this.#statesAt > STATES_MS) this.#allDue();
-      this.#requery();
-    }
   }
 
   #fail(error: unknown): void {

@@ -1,5 +1,6 @@
-// Numbers, times and units as text. Times are the browser's local time, in a
-// 24-hour form that sorts; numbers group by thousands with a thin space.
+// Numbers, times and units as text. Times are the browser's local time or UTC, as
+// was chosen, in a 24-hour form that sorts; numbers group by thousands with a thin space.
+import { zone } from './zone.svelte';
 
 const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
@@ -56,16 +57,33 @@ export function span(ms: number): string {
   return `${Math.floor(ms / DAY_MS)} d`;
 }
 
+interface Parts { year: number; month: number; day: number; hours: number; minutes: number; seconds: number }
+
+/** What the clock and the calendar of the chosen zone say. */
+function partsOf(ms: number): Parts {
+  const d = new Date(ms);
+  if (zone.name === 'utc') {
+    return {
+      year: d.getUTCFullYear(), month: d.getUTCMonth(), day: d.getUTCDate(),
+      hours: d.getUTCHours(), minutes: d.getUTCMinutes(), seconds: d.getUTCSeconds(),
+    };
+  }
+  return {
+    year: d.getFullYear(), month: d.getMonth(), day: d.getDate(),
+    hours: d.getHours(), minutes: d.getMinutes(), seconds: d.getSeconds(),
+  };
+}
+
 /** "14:05:09" */
 export function clock(ms: number): string {
-  const d = new Date(ms);
-  return `${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}`;
+  const { hours, minutes, seconds } = partsOf(ms);
+  return `${two(hours)}:${two(minutes)}:${two(seconds)}`;
 }
 
 /** "2026-11-21" */
 export function day(ms: number): string {
-  const d = new Date(ms);
-  return `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())}`;
+  const { year, month, day: date } = partsOf(ms);
+  return `${year}-${two(month + 1)}-${two(date)}`;
 }
 
 /** "2026-11-21 14:05:09" */
@@ -81,13 +99,11 @@ export function range(from: number, to: number): string {
 
 /** The labels of a time axis whose marks are `step` ms apart. */
 export function axisTime(ms: number, step: number): string {
-  const d = new Date(ms);
-  if (step >= 28 * DAY_MS) return `${MONTHS[d.getMonth()]} ${d.getFullYear()}`;
-  if (step >= DAY_MS || (d.getHours() === 0 && d.getMinutes() === 0 && d.getSeconds() === 0)) {
-    return `${d.getDate()} ${MONTHS[d.getMonth()]}`;
-  }
-  const hm = `${two(d.getHours())}:${two(d.getMinutes())}`;
-  return step >= MINUTE_MS ? hm : `${hm}:${two(d.getSeconds())}`;
+  const { year, month, day: date, hours, minutes, seconds } = partsOf(ms);
+  if (step >= 28 * DAY_MS) return `${MONTHS[month]} ${year}`;
+  if (step >= DAY_MS || (hours === 0 && minutes === 0 && seconds === 0)) return `${date} ${MONTHS[month]}`;
+  const hm = `${two(hours)}:${two(minutes)}`;
+  return step >= MINUTE_MS ? hm : `${hm}:${two(seconds)}`;
 }
 
 const UNITS: Record<string, string> = {

@@ -7,6 +7,7 @@ import { doubtTitle, type DoubtMark } from './doubts';
 import { axisTime, axisValues, count, range } from './format';
 import type { Band, Drawn, StampMark } from './series';
 import { markTitle } from './stamps';
+import { zone } from './zone.svelte';
 
 export const CHART_HEIGHT = 168;
 /** Of the axis of values; a timeline leaves as much, so that all cards line up. */
@@ -144,6 +145,11 @@ function axisLook(): uPlot.Axis {
   return { stroke: colour('--muted'), font, grid: { stroke: colour('--grid'), width: 1 } };
 }
 
+/** The moment as a date whose local parts are those of the chosen zone: marks stand at its full hours and days. */
+export function zonedDate(ms: number): Date {
+  return zone.name === 'utc' ? uPlot.tzDate(new Date(ms), 'Etc/UTC') : new Date(ms);
+}
+
 /** The axis of time. */
 export function timeAxis(): uPlot.Axis {
   const look = axisLook();
@@ -187,6 +193,7 @@ function options(inputs: PlotInputs): uPlot.Options {
     width: inputs.width,
     height: CHART_HEIGHT,
     ms: 1,
+    tzDate: zonedDate,
     padding: [8, 10, 0, 0],
     legend: { show: false },
     cursor: timeCursor(line),

@@ -1,10 +1,18 @@
-// The address of a page is the hash: `#/` is the fleet, `#/device/ID` a device.
+// The address of a page is the hash: `#/` is the fleet, `#/device/ID` a device,
+// `#/explore` series side by side. What a page shows stands behind a `?`.
 
-export type Route = { page: 'fleet' } | { page: 'device'; id: string };
+export type Route = { page: 'fleet' } | { page: 'device'; id: string } | { page: 'explore' };
+
+function parts(hash: string): [string, string] {
+  const at = hash.indexOf('?');
+  return at < 0 ? [hash, ''] : [hash.slice(0, at), hash.slice(at + 1)];
+}
 
 /** Parses a location hash; whatever it does not know is the fleet. */
 export function parseHash(hash: string): Route {
-  const match = /^#\/device\/([^/?]+)$/.exec(hash);
+  const [path] = parts(hash);
+  if (path === '#/explore') return { page: 'explore' };
+  const match = /^#\/device\/([^/]+)$/.exec(path);
   if (!match) return { page: 'fleet' };
   try {
     return { page: 'device', id: decodeURIComponent(match[1]) };
@@ -13,7 +21,30 @@ export function parseHash(hash: string): Route {
   }
 }
 
+/** What stands behind the `?` of a hash. */
+export function paramsOf(hash: string): URLSearchParams {
+  return new URLSearchParams(parts(hash)[1]);
+}
+
+/** The same page with some parameters set, or taken away by null. */
+export function withParams(hash: string, changes: Record<string, string | null>): string {
+  const [path] = parts(hash);
+  const params = paramsOf(hash);
+  for (const [name, value] of Object.entries(changes)) {
+    if (value === null) params.delete(name);
+    else params.set(name, value);
+  }
+  // Readable where it may be: addresses are shown to people and sent to others.
+  const text = params.toString().replaceAll('%2F', '/').replaceAll('%3A', ':').replaceAll('%2C', ',');
+  return (path || '#/') + (text ? `?${text}` : '');
+}
+
 /** The hash of a device's page. */
 export function deviceHash(id: string): string {
   return `#/device/${encodeURIComponent(id)}`;
+}
+
+/** The hash of series side by side. */
+export function exploreHash(series: string[] = []): string {
+  return withParams('#/explore', series.length > 0 ? { s: series.map(encodeURIComponent).join(',') } : {});
 }

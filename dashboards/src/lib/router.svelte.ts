@@ -1,13 +1,29 @@
-// The page that is open, as the location's hash names it.
-import { parseHash, type Route } from './route';
+// The page that is open and what it shows, as the location's hash names it.
+import { paramsOf, parseHash, withParams, type Route } from './route';
 
 class Router {
-  route = $state<Route>(parseHash(location.hash));
+  route = $state.raw<Route>(parseHash(location.hash));
+  params = $state.raw<URLSearchParams>(paramsOf(location.hash));
 
   constructor() {
-    window.addEventListener('hashchange', () => {
-      this.route = parseHash(location.hash);
-    });
+    window.addEventListener('hashchange', () => this.#read());
+  }
+
+  /**
+   * Sets parameters of the page. What a person chose is a step that the browser's way back undoes;
+   * what only follows from it replaces the address.
+   */
+  put(changes: Record<string, string | null>, how: 'step' | 'replace'): void {
+    const hash = withParams(location.hash, changes);
+    if (hash === location.hash) return;
+    if (how === 'step') history.pushState(null, '', hash);
+    else history.replaceState(null, '', hash);
+    this.#read();
+  }
+
+  #read(): void {
+    this.route = parseHash(location.hash);
+    this.params = paramsOf(location.hash);
   }
 }
 

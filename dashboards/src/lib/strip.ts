@@ -2,7 +2,7 @@
 // as the charts', beneath the gaps and corrections that lie over them. Positions
 // are set through the CSSOM, which the page's content security policy allows.
 import uPlot from 'uplot';
-import { AXIS_WIDTH, colour, drawStretches, pointerAt, tellStretches, timeAxis, timeCursor, zoomSelected, type TimeInputs } from './plot';
+import { AXIS_WIDTH, colour, drawStretches, pointerAt, tellStretches, timeAxis, timeCursor, zonedDate, zoomSelected, type TimeInputs } from './plot';
 
 export const STRIP_HEIGHT = 74;
 /** A box is at least this wide, so that a short state can be seen in a long range. */
@@ -57,6 +57,7 @@ function options(inputs: StripInputs): uPlot.Options {
     width: inputs.width,
     height: STRIP_HEIGHT,
     ms: 1,
+    tzDate: zonedDate,
     padding: [6, 10, 0, AXIS_WIDTH],
     legend: { show: false },
     cursor: timeCursor(colour('--line')),

@@ -1,0 +1,16 @@
+// Whose clock the page writes times by: the browser's, or UTC. Kept for the next visit.
+import { keep, kept } from './kept';
+import { ZONES, type Zone } from './time';
+
+const KEPT = 'tideline.zone';
+
+class ZoneChoice {
+  name = $state<Zone>(kept(KEPT, ZONES) ?? 'browser');
+
+  choose(name: Zone): void {
+    this.name = name;
+    keep(KEPT, name);
+  }
+}
+
+export const zone = new ZoneChoice();

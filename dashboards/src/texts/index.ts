@@ -1,0 +1,4 @@
+// The language in use.
+import { en, type Texts } from './en';
+
+export const texts: Texts = en;

@@ -150,6 +150,21 @@ fn windows_of_a_start_that_never_knew_the_time_are_closed_by_silence_too() {
 }
 
 #[test]
+fn silence_closes_windows_whatever_becomes_of_the_clock_meanwhile() {
+    for clock in [true, false] {
+        let mut machine = Machine::new(MINUTES);
+        machine.pass(1);
+        let now = machine.now();
+        machine.give(now.wall_ns(), 1.0, clock.then_some(now.setting));
+        machine.boot(3, true);
+        machine.tick(1);
+        machine.wrong_s = -24 * HOUR;
+        assert_eq!(machine.tick(98).count(), 0);
+        assert_eq!(out(&machine.tick(1)), ["t/mean -20 1 good", "t/count -20 1 good"]);
+    }
+}
+
+#[test]
 fn rules_judge_on_at_once_when_the_clock_was_set_back() {
     let mut machine = Machine::new(RULE);
     machine.wrong_s = HOUR;

@@ -8,7 +8,8 @@
 //! - **Watermark** of a series: its newest time less `wait_ms`. It moves with each reading and never back. A window is closed
 //!   once the watermark is at its end, and gives its results then, once.
 //! - **Idle**: a series of which nothing came for `idle_ms` of monotonic time has its watermark moved to the clock less both,
-//!   so that a device that is away keeps no window open.
+//!   or to where its newest time would be by now less both, if that is later: so a device that is away keeps no window open,
+//!   whatever becomes of the clock meanwhile.
 //! - **A clock that is set** ([`crate::clock`]): windows lie where they lie, so those that are open are closed with what they
 //!   have, and the watermark is forgotten. What is not a count is uncertain then, and how many there were is counted (`cut`).
 //!   So no window holds readings of two settings of a clock of one start of the machine; a correction that the hub makes of
@@ -138,12 +139,14 @@ impl Open {
     }
 
     /// Nothing has come for long: moves the watermark by the clock that gave the times.
-    fn go_idle(&mut self, now: Now, shape: Shape, closed: &mut Vec<Closed>) {
+    fn go_idle(&mut self, now: Now, silent_ns: i64, shape: Shape, closed: &mut Vec<Closed>) {
         let is_told = self
             .clock
             .is_none_or(|clock| clock.boot == now.setting.boot || (clock.believed && now.setting.believed));
         if is_told {
-            let watermark_ns = now.by(self.clock).saturating_sub(shape.idle).saturating_sub(shape.wait);
+            let newest_ns = self.watermark_ns.map_or(i64::MIN, |mark| mark.saturating_add(shape.wait));
+            let latest_ns = now.by(self.clock).max(newest_ns.saturating_add(silent_ns));
+            let watermark_ns = latest_ns.saturating_sub(shape.idle).saturating_sub(shape.wait);
             self.advance(watermark_ns, shape.length, closed);
         } else {
             // How long that start of the machine is past nobody knows.
@@ -282,11 +285,12 @@ impl Operator for WindowStage {
         let mut closed = Vec::new();
         for (series, open) in self.states.iter_mut() {
             let heard_ns = *open.heard_ns.get_or_insert(now.mono_ns);
-            if open.windows.is_empty() || now.mono_ns.saturating_sub(heard_ns) < shape.idle {
+            let silent_ns = now.mono_ns.saturating_sub(heard_ns);
+            if open.windows.is_empty() || silent_ns < shape.idle {
                 continue;
             }
             let mut of = Vec::new();
-            open.go_idle(now, shape, &mut of);
+            open.go_idle(now, silent_ns, shape, &mut of);
             if !of.is_empty() {
                 closed.push((series, of));
             }

@@ -117,7 +117,9 @@ impl Stage<'_> {
             let both = |clock: &Setting| clock.believed && now.setting.believed;
             if state.clock.is_none_or(|clock| same_boot(&clock) || both(&clock)) {
                 let watermark_ns = state.watermark_ns.unwrap_or(i64::MIN);
-                state.watermark_ns = Some(watermark_ns.max(offset_ns + now.mono_ns - idle - wait));
+                let newest_ns = watermark_ns.saturating_add(wait).saturating_add(now.mono_ns - heard_ns);
+                let latest_ns = newest_ns.max(offset_ns + now.mono_ns);
+                state.watermark_ns = Some(watermark_ns.max(latest_ns - idle - wait));
                 self.close(window, key, length);
             } else {
                 let cut = Windows {

@@ -345,7 +345,7 @@ impl Flow {
     /// Nothing comes any more: the next [`Self::state`] is whole, so that whatever version starts next finds it so.
     pub fn rest(&mut self) {
         if self.is_active() {
-            self.memory.begin_anew();
+            self.memory.rest();
         }
     }
 

@@ -256,9 +256,11 @@ async fn durable(spool: &SpoolHandle, key: &str) -> Result<(Option<Vec<u8>>, Vec
     let state = spool.cursor(key).await?;
     let mut parts = Vec::new();
     for name in part_names(key) {
-        match spool.cursor(&name).await? {
-            Some(part) => parts.push(part),
-            None => break,
+        match spool.cursor(&name).await {
+            Ok(part) => parts.extend(part),
+            // It costs what it told, and nobody can read it later.
+            Err(SpoolError::Corrupt(error)) => tracing::error!(name, error, "a part of a state is damaged"),
+            Err(error) => return Err(error),
         }
     }
     Ok((state, parts))

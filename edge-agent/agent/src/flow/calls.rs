@@ -13,7 +13,8 @@
 //! ```
 //! The readings of a call are a block as that of a batch. The spool keeps a checksum of each part.
 //!
-//! Invariant: parts are numbered from 1, without a hole; one that follows another state is left over and counts for nothing.
+//! Invariant: parts are numbered from 1, without a hole; one that follows another state is left over and counts for nothing. One
+//! that is lost with damage to the spool costs what it told, and those behind it are asked all the same.
 
 use std::collections::HashMap;
 
@@ -61,9 +62,12 @@ struct Part {
     of: u64,
     #[n(1)]
     number: u32,
+    /// The number of the first series that it names.
     #[n(2)]
-    series: Vec<SeriesDef>,
+    series_from: SeriesNo,
     #[n(3)]
+    series: Vec<SeriesDef>,
+    #[n(4)]
     calls: Vec<Call>,
 }
 
@@ -170,6 +174,11 @@ impl Calls {
         number
     }
 
+    /// Whether all that is kept is in a state that is whole.
+    pub const fn is_whole(&self) -> bool {
+        self.of.is_some() && self.parts == 0 && !self.has_news
+    }
+
     /// The state was written whole as these bytes, which wait to be durable.
     pub fn hand_whole(&mut self, of: u64, bytes: usize) {
         self.handed = Handed::Whole { of, bytes };
@@ -185,7 +194,10 @@ impl Calls {
     pub fn hand_part(&mut self) -> Option<(u32, Vec<u8>)> {
         let of = self.of.filter(|_| self.has_news)?;
         let number = self.parts.saturating_add(1);
-        let part = Part { of, number, series: self.fresh.clone(), calls: self.pending.clone() };
+        let named = self.numbers.len().saturating_sub(self.fresh.len());
+        let series_from = SeriesNo::try_from(named).unwrap_or(SeriesNo::MAX);
+        let (series, calls) = (self.fresh.clone(), self.pending.clone());
+        let part = Part { of, number, series_from, series, calls };
         // Writing to a vector cannot fail.
         let bytes = pack(MAGIC, VERSION, &minicbor::to_vec(&part).unwrap_or_default());
         let (calls, series) = (self.pending.len(), self.fresh.len());
@@ -209,55 +221,76 @@ impl Calls {
     }
 }
 
-/// Asks again what the parts of a state tell, up to one that is left over or missing. Gives how many there were, and whether a
-/// damaged one ended it: what that and those behind it told is lost.
-pub fn ask_again(of: u64, parts: &[Vec<u8>], pipelines: &mut Pipelines) -> (u32, Result<(), KeptError>) {
-    let (mut series, mut number) = (Vec::new(), 0);
+/// What came of asking again.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Parts whose calls were made again.
+    pub parts: u32,
+    /// Parts that are missing or damaged: what they told is lost.
+    pub lost: u32,
+}
+
+/// Asks again what the parts of a state tell, each under its number. What is left over from another state says nothing.
+pub fn ask_again(of: u64, parts: &[Vec<u8>], pipelines: &mut Pipelines) -> Asked {
+    let read = |bytes: &Vec<u8>| -> Result<Part, KeptError> {
+        minicbor::decode(&unpack(MAGIC, VERSION, bytes)?).map_err(|_| KeptError::Damaged)
+    };
+    let (mut series, mut asked, mut damaged) = (HashMap::new(), Asked::default(), 0_u32);
     for bytes in parts {
         match read(bytes) {
-            Ok(part) if part.of == of && part.number == number + 1 => {
-                number = part.number;
-                if let Err(error) = ask(part, &mut series, pipelines) {
-                    return (number, Err(error));
+            Ok(part) if part.of == of => {
+                // Those before it that are not there.
+                asked.lost = part.number.saturating_sub(asked.parts.saturating_add(1));
+                damaged = 0;
+                match ask(part, &mut series, pipelines) {
+                    Ok(()) => asked.parts += 1,
+                    Err(_) => asked.lost += 1,
                 }
             }
-            Ok(_) => break,
-            Err(error) => return (number, Err(error)),
+            Ok(_) => {}
+            Err(_) => damaged += 1,
         }
     }
-    (number, Ok(()))
+    // Behind the last one that is whole nobody knows of what state they were.
+    asked.lost = asked.lost.saturating_add(damaged);
+    asked
 }
 
-fn read(bytes: &[u8]) -> Result<Part, KeptError> {
-    minicbor::decode(&unpack(MAGIC, VERSION, bytes)?).map_err(|_| KeptError::Damaged)
-}
-
-fn ask(part: Part, series: &mut Vec<SeriesDef>, pipelines: &mut Pipelines) -> Result<(), KeptError> {
-    series.extend(part.series);
+fn ask(
+    part: Part,
+    series: &mut HashMap<SeriesNo, SeriesDef>,
+    pipelines: &mut Pipelines,
+) -> Result<(), KeptError> {
+    series.extend((part.series_from..).zip(part.series));
+    let mut is_whole = true;
     for call in part.calls {
         match chunk(&call, series)? {
-            Some(chunk) => drop(pipelines.run(call.now, chunk)),
             None => drop(pipelines.tick(call.now)),
+            Some((chunk, all_known)) => {
+                is_whole &= all_known;
+                drop(pipelines.run(call.now, chunk));
+            }
         }
     }
-    Ok(())
+    if is_whole { Ok(()) } else { Err(KeptError::Damaged) }
 }
 
-/// The readings of a call.
-fn chunk(call: &Call, series: &[SeriesDef]) -> Result<Option<Chunk>, KeptError> {
+/// The readings of a call, and whether a series is known of all of them: a part that is lost may have named it.
+fn chunk(call: &Call, series: &HashMap<SeriesNo, SeriesDef>) -> Result<Option<(Chunk, bool)>, KeptError> {
     if call.rows == 0 {
         return Ok(None);
     }
     let decoded = block::decode(&call.block, &RowCounts::one(call.rows), Seq::FIRST);
     let block::Decoded { columns, boxes } = decoded.map_err(|_| KeptError::Damaged)?;
-    let mut rows = Vec::with_capacity(columns.len());
+    let (mut rows, wanted) = (Vec::with_capacity(columns.len()), columns.len());
     for column in columns {
-        let def = usize::try_from(column.series).ok().and_then(|at| series.get(at));
+        let Some(def) = series.get(&column.series) else { continue };
         let both = column.times.into_iter().zip(column.values);
         let samples = both.map(|(time_ns, value)| Sample { time_ns, value }).collect();
-        rows.push((def.ok_or(KeptError::Damaged)?.clone(), samples));
+        rows.push((def.clone(), samples));
     }
-    Ok(Some(Chunk { rows, boxes, clock: call.clock }))
+    let all_known = rows.len() == wanted;
+    Ok(Some((Chunk { rows, boxes, clock: call.clock }, all_known)))
 }
 
 #[cfg(test)]
@@ -316,15 +349,16 @@ mod tests {
 
         #[test]
         fn any_bytes_are_taken_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), rows in 0..9_u32, cut in 0..80_usize) {
-            let run = |bytes: Vec<u8>| drop(ask_again(1, &[bytes], &mut Pipelines::default()));
-            run(bytes.clone());
-            run([&MAGIC[..], &[1, 0], &bytes].concat());
-            run(pack(MAGIC, VERSION, &bytes));
+            let run = |bytes: Vec<u8>| ask_again(1, &[bytes], &mut Pipelines::default());
+            prop_assert_eq!(run(bytes.clone()).parts, 0);
+            prop_assert_eq!(run([&MAGIC[..], &[1, 0], &bytes].concat()).parts, 0);
+            prop_assert_eq!(run(pack(MAGIC, VERSION, &bytes)).parts, 0);
             let call = Call { now: 1.into(), clock: None, rows, block: bytes };
-            let part = Part { of: 1, number: 1, series: vec![def()], calls: vec![call] };
+            let part = Part { of: 1, number: 1, series_from: 0, series: vec![def()], calls: vec![call] };
             let whole = pack(MAGIC, VERSION, &minicbor::to_vec(&part).unwrap());
-            run(whole.get(..cut).unwrap_or_default().to_vec());
-            run(whole);
+            prop_assert_eq!(run(whole.get(..cut.min(whole.len() - 1)).unwrap_or_default().to_vec()).parts, 0);
+            let asked = run(whole);
+            prop_assert_eq!(asked.parts + asked.lost, 1);
         }
     }
 }

@@ -49,7 +49,7 @@ impl Memory {
         };
         let mut lost = Vec::new();
         if let Err(error) = ask_again(of, &mut whole, parts) {
-            lost.push(format!("what pipelines took in last is lost: {error}"));
+            lost.push(format!("some of what pipelines took in last is lost: {error}"));
         }
         for Named { name, state } in whole.states {
             match pipelines.restore(&name, &state) {
@@ -61,9 +61,16 @@ impl Memory {
         lost
     }
 
-    /// Other pipelines run from now on, or nothing will for long.
+    /// Other pipelines run from now on.
     pub fn begin_anew(&mut self) {
         self.calls.begin_anew();
+    }
+
+    /// Nothing comes any more: what is to be durable is whole.
+    pub fn rest(&mut self) {
+        if !self.calls.is_whole() {
+            self.calls.begin_anew();
+        }
     }
 
     /// Pipelines of a profile take readings of these devices from now on.
@@ -149,10 +156,15 @@ fn ask_again(of: u64, whole: &mut Whole, parts: &[Vec<u8>]) -> Result<(), String
     for Named { name, state } in &whole.states {
         pipelines.restore(name, state).map_err(|error| error.to_string())?;
     }
-    let (asked, end) = calls::ask_again(of, parts, &mut pipelines);
-    if asked > 0 {
-        let states = pipelines.states().into_iter().map(|(name, state)| Named { name, state });
-        whole.states = states.collect();
+    let asked = calls::ask_again(of, parts, &mut pipelines);
+    let states = pipelines.states().into_iter().map(|(name, state)| Named { name, state });
+    whole.states = states.collect();
+    if asked.lost > 0 {
+        return Err(format!(
+            "{} of {} parts are damaged",
+            asked.lost,
+            asked.parts.saturating_add(asked.lost)
+        ));
     }
-    end.map_err(|error| error.to_string())
+    Ok(())
 }

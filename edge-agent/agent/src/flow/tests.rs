@@ -1,5 +1,7 @@
 //! A flow by itself: what comes out where, what stays over changes, and what a kill costs.
 
+mod clocks;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -48,7 +50,7 @@ impl Bench {
     /// What is durable goes on.
     fn again(&self, durable: &BTreeMap<String, Vec<u8>>) -> Flow {
         let parts: Vec<Vec<u8>> =
-            part_names("pipelines").map_while(|name| durable.get(&name).cloned()).collect();
+            part_names("pipelines").filter_map(|name| durable.get(&name).cloned()).collect();
         let mut flow = self.made();
         flow.begin(durable.get("pipelines").map(Vec::as_slice), &parts);
         flow
@@ -305,12 +307,35 @@ fn parts_of_an_earlier_state_count_for_nothing_and_a_damaged_one_costs_what_it_t
     assert_eq!(count(&durable), "default a/flow/count 0 4");
     let mut damaged = durable.clone();
     damaged.insert("pipelines#2".into(), b"TLPL\x01\x00else".to_vec());
-    assert_eq!(count(&damaged), "default a/flow/count 0 2");
-    assert!(bench.board.read().last_error.unwrap().contains("took in last is lost"));
+    assert_eq!(count(&damaged), "default a/flow/count 0 3");
+    assert!(bench.board.read().last_error.unwrap().contains("1 of 3 parts are damaged"));
+    damaged.remove("pipelines#2");
+    assert_eq!(count(&damaged), "default a/flow/count 0 3");
+    // It named the series.
+    damaged.remove("pipelines#1");
+    assert_eq!(count(&damaged), "default a/flow/count 0 1");
+    assert!(bench.board.read().last_error.unwrap().contains("3 of 3 parts are damaged"));
     // A start writes it whole, and what came before is beside it still.
     flow.rest();
     save(&mut flow, &mut durable);
     assert_eq!((count(&durable), durable.len()), ("default a/flow/count 0 4".to_owned(), 4));
+}
+
+/// A state of version 2 of the pipelines of [`WINDOW`] with one reading, and a part of version 1 with the next.
+const KEPT: [(&str, &str); 2] = [
+    ("pipelines", include_str!("tests/kept/whole-2.hex")),
+    ("pipelines#1", include_str!("tests/kept/part-1.hex")),
+];
+
+#[test]
+fn what_an_earlier_version_wrote_is_read() {
+    let bytes = |hex: &str| -> Vec<u8> {
+        let hex: String = hex.split_whitespace().collect();
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    };
+    let durable = KEPT.map(|(name, hex)| (name.to_owned(), bytes(hex))).into();
+    let found = shown(&Bench::new(WINDOW).again(&durable).run(chunk("a", &[(10, 0.0)])));
+    assert_eq!(found, ["default a/flow/count 0 2", "default a/flow/sum 0 3"]);
 }
 
 #[test]

@@ -56,6 +56,9 @@ pub enum Reason {
     /// Of another type than the point's, in a message.
     #[error("is {0}")]
     OtherType(String),
+    /// Its scale factor is not known.
+    #[error("its scale factor was not read")]
+    Unscaled,
     /// A scale that is no power of ten from -10 to 10.
     #[error("its scale factor {0} is none; allowed are -10 to 10")]
     Scale(i16),

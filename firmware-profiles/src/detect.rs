@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn models_are_one_of_each() {
-        let model = |id| ModelAt { id, start: 0, length: 0 };
+        let model = |id| ModelAt { id, start: 0, length: 0, blocks: None };
         assert!(has_models(&[model(1), model(103)], &[vec![101, 102, 103]]));
         assert!(!has_models(&[model(1), model(113)], &[vec![101, 102, 103]]));
     }

@@ -21,7 +21,7 @@ use crate::point::{Place, Point};
 use crate::sunspec::ModelAt;
 
 pub(crate) use self::plan::Limits;
-pub use self::plan::{Decoded, Group, Plan, PlanError, Request};
+pub use self::plan::{Decoded, Group, Plan, PlanError, Request, Scales};
 
 /// Greatest power of ten of a scale, either way.
 const POWER_MAX: u16 = 10;
@@ -178,7 +178,7 @@ pub fn written(profile: &Profile, id: &str, models: &[ModelAt]) -> Result<Regist
     }
     let register = match &point.place {
         Place::Register(register) => *register,
-        Place::Model(place) => match models.iter().find_map(|model| place.at(model)) {
+        Place::Model(place) => match place.one(id, models) {
             Some(register) => register,
             None => return not("stands in no model that the device has"),
         },

@@ -29,7 +29,7 @@ use toml::de::{DeTable, DeValue};
 use crate::form::protocol::{Function, Protocol};
 use crate::form::section::Scalar;
 use crate::json;
-use crate::modbus::{self, Decoded, Plan};
+use crate::modbus::{self, Decoded, Plan, Scales};
 use crate::names::Names;
 use crate::nmea;
 use crate::point::Place;
@@ -123,10 +123,19 @@ pub fn test(profile: &Profile, sample: &Sample) -> Report {
         }
     };
     match decode(&profile, sample, &mut report) {
-        Ok(decoded) => compare(sample, &decoded, &mut report),
+        Ok(decoded) => {
+            compare(sample, &decoded, &mut report);
+            report.agreed.extend(families(&profile, &report.agreed));
+        }
         Err(problem) => report.problems.push(problem),
     }
     report
+}
+
+/// The points of blocks, as the profile has them, of which one was as expected.
+fn families(profile: &Profile, agreed: &BTreeSet<String>) -> Vec<String> {
+    let families = agreed.iter().filter_map(|id| Some(format!("{}/*", id.split_once('/')?.0)));
+    families.filter(|id| profile.points().any(|(known, _)| known == id)).collect()
 }
 
 /// Each point's last reading.
@@ -245,7 +254,7 @@ fn models(mut discovery: Discovery, memory: &Memory) -> Result<Vec<sunspec::Mode
 
 /// Of a request's points those of which the sample has all registers.
 fn from_registers(plan: &Plan, memory: &Memory) -> Vec<Decoded> {
-    let mut out = Vec::new();
+    let (mut out, mut scales) = (Vec::new(), Scales::default());
     for request in plan.groups.iter().flat_map(|group| &group.requests) {
         let at = |at: u16| memory.get(&(request.function, request.start.wrapping_add(at))).copied();
         let all: Vec<u16> = (0..request.count).map(|n| at(n).unwrap_or(0)).collect();
@@ -253,7 +262,8 @@ fn from_registers(plan: &Plan, memory: &Memory) -> Vec<Decoded> {
             words(memory, register.function, register.start, register.count()).is_some()
                 && register.power.is_none_or(|power| memory.contains_key(&(register.function, power)))
         };
-        let decoded = plan.decode(request, &all).into_iter().zip(request.registers());
+        plan.note_scales(request, Some(&all), &mut scales);
+        let decoded = plan.decode_scaled(request, &all, &scales).into_iter().zip(request.registers());
         out.extend(decoded.filter(|(_, register)| given(register)).map(|(decoded, _)| decoded));
     }
     out

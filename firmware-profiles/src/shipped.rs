@@ -46,8 +46,8 @@ pub const ALL: &[Shipped] = &shipped![
     "opcua-server" ["variables"],
     "shelly-plus-plug" ["on", "sensor-fault"],
     "sparkplug-node" ["birth"],
-    "sunspec-inverter" ["noon"],
-    "sunspec-inverter-float" ["noon"],
+    "sunspec-inverter" ["modules", "noon"],
+    "sunspec-inverter-float" ["modules", "noon"],
     "tasmota-plug" ["telemetry"],
     "zigbee2mqtt-temperature" ["reading"],
 ];

@@ -15,9 +15,10 @@ use tideline_protocol::value::{Value, ValueKind};
 use crate::allowed::{Allowed, Whose};
 use crate::conversion::NO_BIT;
 use crate::encoding::Encoding;
+use crate::form::protocol::Protocol;
 use crate::pattern::matches;
 use crate::point::{Place, Point};
-use crate::{Profile, RejectedValue};
+use crate::{Profile, RejectedValue, sunspec};
 
 /// How far a number moves in a step, as part of its span.
 const STEP: f64 = 0.02;
@@ -61,8 +62,10 @@ impl Device {
     #[must_use]
     pub fn new(profile: &Profile, seed: u64) -> Self {
         let mut random = Random(seed);
-        let readable = profile.points().filter(|(id, point)| point.access.reads() && !id.contains('*'));
-        let first = readable.filter_map(|(id, point)| {
+        let readable = profile.points().filter(|(_, point)| point.access.reads());
+        let named = readable.flat_map(|(id, point)| names(profile, id, point).map(move |id| (id, point)));
+        let named: Vec<_> = named.collect();
+        let first = named.iter().map(|(id, point)| (id.as_str(), *point)).filter_map(|(id, point)| {
             let version = profile.identity().firmware_point.as_deref() == Some(id);
             let value = match point.allowed.kind() {
                 ValueKind::Text if version => Value::Text(fitting(point, VERSION).into()),
@@ -116,6 +119,17 @@ impl Device {
         self.written.insert(id.clone());
         Ok(())
     }
+}
+
+/// The points that stand for a point of a profile: those of each of its blocks; none where nobody knows them all.
+fn names<'p>(profile: &'p Profile, id: &'p str, point: &'p Point) -> impl Iterator<Item = String> + use<'p> {
+    let count = match (&point.place, profile.protocol()) {
+        (Place::Model(place), Protocol::SunSpec(table)) if place.repeats() => {
+            place.count(&registers::models(table, 0))
+        }
+        _ => u16::from(!id.contains('*')),
+    };
+    (1..=count).map(move |number| sunspec::numbered(id, number))
 }
 
 /// What a device measures that its profile takes and does not name.
@@ -230,7 +244,7 @@ fn range(point: &Point) -> (f64, f64) {
         _ => (0.0, 0.0),
     };
     let conversion = &point.conversion;
-    let held = conversion.encoding.and_then(Encoding::whole_range).filter(|_| power_of(point).is_none());
+    let held = conversion.encoding.and_then(Encoding::whole_range).filter(|_| !has_power(point));
     let (held_min, held_max) = held.map_or((f64::NEG_INFINITY, f64::INFINITY), |(least, greatest)| {
         let mask = conversion.mask.map_or(f64::INFINITY, |mask| (mask >> conversion.shift.min(63)) as f64);
         let ends =
@@ -247,18 +261,18 @@ fn range(point: &Point) -> (f64, f64) {
     (low, (low + SPAN_MAX).min(high))
 }
 
-/// Where a point's power of ten stands.
-const fn power_of(point: &Point) -> Option<u16> {
+/// Whether a power of ten stands beside a point.
+const fn has_power(point: &Point) -> bool {
     match &point.place {
-        Place::Register(register) => register.power,
-        Place::Model(register) => register.power,
-        _ => None,
+        Place::Register(register) => register.power.is_some(),
+        Place::Model(register) => register.power.is_some(),
+        _ => false,
     }
 }
 
 /// The steps in which a number moves: those of its raw number, or four digits of its span.
 fn unit_of(point: &Point, span: f64) -> f64 {
-    let whole = point.conversion.encoding.is_some_and(Encoding::is_whole) && power_of(point).is_none();
+    let whole = point.conversion.encoding.is_some_and(Encoding::is_whole) && !has_power(point);
     if whole {
         return point.conversion.scale.abs();
     }

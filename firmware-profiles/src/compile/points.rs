@@ -11,7 +11,7 @@ use crate::conversion::{Conversion, NO_BIT};
 use crate::encoding::Encoding;
 use crate::form::PointForm;
 use crate::form::point::Simulate;
-use crate::form::protocol::{ModbusTable, Protocol};
+use crate::form::protocol::{Blocks, ModbusTable, Protocol, SunSpecTable};
 use crate::form::section::Collection;
 use crate::json;
 use crate::modbus::{self, Register};
@@ -21,7 +21,7 @@ use crate::opcua;
 use crate::pattern::matches;
 use crate::point::{Place, Point};
 use crate::read::{Entry, Reader};
-use crate::sunspec::{self, ModelRegister};
+use crate::sunspec::{self, ModelRegister, Spot};
 
 /// The group of points that no group names.
 pub const DEFAULT_GROUP: &str = "default";
@@ -205,7 +205,7 @@ fn place(reader: &mut Reader<'_>, protocol: &Protocol, id: &str, entry: &Form) -
         return (!needs).then_some(Place::Id);
     };
     let registers = matches!(protocol, Protocol::Modbus(_) | Protocol::SunSpec(_));
-    if registers && id.contains('*') {
+    if matches!(protocol, Protocol::Modbus(_)) && id.contains('*') {
         reader.problem(entry.at, &format!("{}: /* has no meaning for registers", entry.path));
     }
     for key in OF_REGISTERS.into_iter().filter(|key| !registers && entry.says(key)) {
@@ -213,7 +213,7 @@ fn place(reader: &mut Reader<'_>, protocol: &Protocol, id: &str, entry: &Form) -
     }
     let placed = match protocol {
         Protocol::Modbus(table) => return register(reader, table, entry, address).map(Place::Register),
-        Protocol::SunSpec(_) => return model(reader, entry, address).map(Place::Model),
+        Protocol::SunSpec(table) => return model(reader, table, id, entry, address).map(Place::Model),
         Protocol::Mqtt(table) => json::place(address, &table.root),
         Protocol::Coap(table) => json::place(address, &table.root),
         Protocol::Http(table) => json::place(address, &table.root),
@@ -268,19 +268,48 @@ fn register(reader: &mut Reader<'_>, table: &ModbusTable, entry: &Form, address:
     Some(register)
 }
 
-fn model(reader: &mut Reader<'_>, entry: &Form, address: &str) -> Option<ModelRegister> {
+fn model(
+    reader: &mut Reader<'_>,
+    table: &SunSpecTable,
+    id: &str,
+    entry: &Form,
+    address: &str,
+) -> Option<ModelRegister> {
     let parsed = sunspec::address(address);
-    let (models, offset) = parsed.map_err(|what| reader.problem_of(entry, "address", &what)).ok()?;
+    let (models, spot) = parsed.map_err(|what| reader.problem_of(entry, "address", &what)).ok()?;
     let encoding = encoding(reader, entry, false)?;
     let power = match entry.form.scale_from.as_deref().map(sunspec::scale_address) {
         None => None,
-        Some(Ok(offset)) => Some(offset),
+        Some(Ok(spot)) => Some(spot),
         Some(Err(what)) => {
             reader.problem_of(entry, "scale_from", &what);
             return None;
         }
     };
-    Some(ModelRegister { models, offset, encoding, power })
+    let in_block = |spot: Spot| matches!(spot, Spot::Block(_));
+    let repeats = in_block(spot);
+    // Its number is the only part of its name that follows a slash: that is how it is known again.
+    let is_numbered = id.strip_suffix(sunspec::NUMBERED).is_some_and(|root| !root.contains('/'));
+    if repeats && !is_numbered || !repeats && id.contains('*') {
+        let what = "points of blocks, as 160:*:11, end in /* with no other / before, and no others do";
+        reader.problem_of(entry, "address", what);
+        return None;
+    }
+    if !repeats && power.is_some_and(in_block) {
+        reader.problem_of(entry, "scale_from", "stands in blocks, and the point does not");
+        return None;
+    }
+    let blocks: BTreeMap<u16, Blocks> =
+        table.blocks().filter(|(model, _)| models.contains(model)).map(|(id, it)| (id, it.clone())).collect();
+    if let Some(model) = models.iter().find(|model| repeats && !blocks.contains_key(model)) {
+        reader.problem_of(
+            entry,
+            "address",
+            &format!("[sunspec] says nothing of the blocks of model {model}"),
+        );
+        return None;
+    }
+    Some(ModelRegister { models, blocks, spot, encoding, power })
 }
 
 /// How it is written in registers; a coil or an input needs no word for it.

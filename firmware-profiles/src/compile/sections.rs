@@ -11,6 +11,7 @@ use crate::overlay::Versions;
 use crate::pattern::matches;
 use crate::point::Place;
 use crate::read::{Entry, Reader, meant};
+use crate::sunspec::{LENGTH_MAX, Spot, scale_address};
 
 /// What is checked of a Modbus table.
 pub fn check_modbus(reader: &mut Reader<'_>, entry: &Entry<ModbusTable>) {
@@ -35,6 +36,21 @@ pub fn check_sunspec(reader: &mut Reader<'_>, entry: &Entry<SunSpecTable>) {
     }
     if entry.form.bases.is_empty() {
         reader.problem_of(entry, "bases", "must be a list of register numbers, at least one");
+    }
+    for (id, blocks) in &entry.form.blocks {
+        let is_model = id.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == *id);
+        let is_within = |number: u16, least: u16| (least..=LENGTH_MAX + 1).contains(&number);
+        if !is_model || !is_within(blocks.first, 2) || !is_within(blocks.length, 1) {
+            let must = format!(
+                "{id} must be the number of a model, its first from 2 and its length from 1 to {}",
+                LENGTH_MAX + 1
+            );
+            reader.problem_of(entry, "blocks", &must);
+        }
+        match blocks.count_from.as_deref().map(scale_address) {
+            None | Some(Ok(Spot::Model(_))) => {}
+            _ => reader.problem_of(entry, "blocks", &format!("{id}: count_from must be as :8")),
+        }
     }
 }
 

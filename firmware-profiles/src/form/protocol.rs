@@ -158,7 +158,9 @@ impl Default for ModbusTable {
     }
 }
 
-/// `[sunspec]`: addresses are `101|102|103:14`, the models and the register within, counted from the model's id.
+/// `[sunspec]`: addresses are `101|102|103:14`, the models and the register within, counted from the model's id. Those of
+/// points in blocks that repeat are `160:*:11`, counted from the first register of each block; such a point ends in `/*`,
+/// where the block's number stands, from 1 on.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SunSpecTable {
@@ -173,8 +175,29 @@ pub struct SunSpecTable {
     pub port: u16,
     /// Longest that an answer takes.
     pub timeout_ms: u32,
+    /// The models whose registers end in blocks that repeat.
+    pub blocks: BTreeMap<String, Blocks>,
     /// The models of a simulated device, with their lengths.
     pub simulated: BTreeMap<String, u16>,
+}
+
+/// The blocks of a model, one after the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Blocks {
+    /// The first register of the first block, counted from the model's id.
+    pub first: u16,
+    /// How many registers each has.
+    pub length: u16,
+    /// Where the model says how many it has, as :8; as many as there is room for when it does not.
+    pub count_from: Option<String>,
+}
+
+impl SunSpecTable {
+    /// The models with blocks.
+    pub fn blocks(&self) -> impl Iterator<Item = (u16, &Blocks)> {
+        self.blocks.iter().filter_map(|(id, blocks)| Some((id.parse().ok()?, blocks)))
+    }
 }
 
 impl Default for SunSpecTable {
@@ -185,6 +208,7 @@ impl Default for SunSpecTable {
             unit: 1,
             port: 502,
             timeout_ms: 1000,
+            blocks: BTreeMap::new(),
             simulated: BTreeMap::new(),
         }
     }

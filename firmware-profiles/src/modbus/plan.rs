@@ -1,7 +1,8 @@
 //! Which requests read the points of a profile.
 //!
 //! Points of one group whose registers stand beside each other are read by one request: a request costs a device far
-//! more time than a register.
+//! more time than a register. A scale factor is read with what it scales, so that both are of one moment; one that is too
+//! far away for that is read before it.
 
 use std::collections::BTreeMap;
 
@@ -91,8 +92,8 @@ pub enum PlanError {
         /// What is needed.
         needed: &'static str,
     },
-    /// A point and its scale are too far apart for one request.
-    #[error("{point} takes {registers} registers together with its scale; one request reads {max}")]
+    /// A point takes more than one request.
+    #[error("{point} takes {registers} registers; one request reads {max}")]
     TooWide {
         /// The point.
         point: String,
@@ -102,6 +103,10 @@ pub enum PlanError {
         max: u16,
     },
 }
+
+/// Scale factors that are read by other requests than what they scale, as they came last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scales(BTreeMap<(Function, u16), u16>);
 
 /// What a planned request may be.
 #[derive(Debug, Clone, Copy)]
@@ -149,9 +154,9 @@ impl Plan {
             let Some(point) = profile.point(id.as_str()).filter(|point| point.access.reads()) else {
                 continue;
             };
-            let span = Span::of(id, register, limits)?;
+            let spans = Span::of(id, register, limits)?;
             let group = groups.entry((point.interval_ms, &point.group)).or_default();
-            group.entry(register.function).or_default().push(span);
+            group.entry(register.function).or_default().extend(spans);
         }
         let groups = groups.into_iter().map(|((interval_ms, name), functions)| {
             let requests =
@@ -170,11 +175,41 @@ impl Plan {
     /// What the answer to a request says: its registers, or its bits as 0 and 1.
     #[must_use]
     pub fn decode(&self, request: &Request, words: &[u16]) -> Vec<Decoded> {
+        self.decode_scaled(request, words, &Scales::default())
+    }
+
+    /// As [`Plan::decode`], with scale factors of other requests.
+    #[must_use]
+    pub fn decode_scaled(&self, request: &Request, words: &[u16], scales: &Scales) -> Vec<Decoded> {
         let decoded = request.points.iter().map(|(id, register)| {
             let bad = |reason| BadValue { reason, raw: hex(own(request, register, words).unwrap_or(words)) };
-            Decoded { point: id.clone(), outcome: self.value(request, id, register, words).map_err(bad) }
+            let outcome = self.value(request, (id, register), words, scales).map_err(bad);
+            Decoded { point: id.clone(), outcome }
         });
         decoded.collect()
+    }
+
+    /// Notes the scale factors that the answer to a request has for others; without an answer they are known no more.
+    pub fn note_scales(&self, request: &Request, words: Option<&[u16]>, scales: &mut Scales) {
+        for (function, at) in self.far_scales().filter(|(function, _)| *function == request.function) {
+            let Some(place) = at.checked_sub(request.start).filter(|place| *place < request.count) else {
+                continue;
+            };
+            match words.and_then(|words| words.get(usize::from(place))) {
+                Some(word) => scales.0.insert((function, at), *word),
+                None => scales.0.remove(&(function, at)),
+            };
+        }
+    }
+
+    /// Scale factors that are not read with what they scale.
+    fn far_scales(&self) -> impl Iterator<Item = (Function, u16)> {
+        let requests = self.groups.iter().flat_map(|group| &group.requests);
+        requests.flat_map(|request| {
+            let is_far = |at: &u16| at.checked_sub(request.start).is_none_or(|place| place >= request.count);
+            let powers = request.registers().filter_map(|register| register.power);
+            powers.filter(is_far).map(|at| (request.function, at))
+        })
     }
 
     /// As [`Plan::decode`], for an answer of bits.
@@ -187,9 +222,9 @@ impl Plan {
     fn value(
         &self,
         request: &Request,
-        id: &PointId,
-        register: &Register,
+        (id, register): (&PointId, &Register),
         words: &[u16],
+        scales: &Scales,
     ) -> Result<(Value, Quality), Reason> {
         let expected = usize::from(request.count);
         let length = || Reason::Length { expected, found: words.len() };
@@ -198,9 +233,10 @@ impl Plan {
         }
         let point = self.profile.point(id.as_str()).ok_or(Reason::Absent)?;
         let power = match register.power {
-            Some(start) => {
-                let word = words.get(usize::from(start.wrapping_sub(request.start))).ok_or_else(length)?;
-                word.cast_signed()
+            Some(at) => {
+                let own = words.get(usize::from(at.wrapping_sub(request.start)));
+                let word = own.or_else(|| scales.0.get(&(register.function, at)));
+                word.ok_or(Reason::Unscaled)?.cast_signed()
             }
             None => 0,
         };
@@ -237,24 +273,27 @@ fn hex(words: &[u16]) -> String {
     shown.join(" ")
 }
 
-/// What has to be read for one point.
+/// What has to be read at once, and the point that it is of; none when it is just a scale factor.
 struct Span {
     start: u32,
     end: u32,
-    id: PointId,
-    register: Register,
+    of: Option<(PointId, Register)>,
 }
 
 impl Span {
-    fn of(id: PointId, register: Register, limits: Limits) -> Result<Self, PlanError> {
-        let own = u32::from(register.start);
-        let power = register.power.map_or(own, u32::from);
-        let (start, end) = (own.min(power), (own + u32::from(register.count())).max(power + 1));
+    fn of(id: PointId, register: Register, limits: Limits) -> Result<Vec<Self>, PlanError> {
         let max = if register.function.is_bits() { limits.bits_max } else { limits.registers_max };
-        if end - start > u32::from(max) {
-            return Err(PlanError::TooWide { point: id.to_string(), registers: end - start, max });
+        let (own, count) = (u32::from(register.start), u32::from(register.count()));
+        let power = register.power.map_or(own, u32::from);
+        let (start, end) = (own.min(power), (own + count).max(power + 1));
+        if end - start <= u32::from(max) {
+            return Ok(vec![Self { start, end, of: Some((id, register)) }]);
         }
-        Ok(Self { start, end, id, register })
+        if count > u32::from(max) {
+            return Err(PlanError::TooWide { point: id.to_string(), registers: count, max });
+        }
+        let scale = Self { start: power, end: power + 1, of: None };
+        Ok(vec![scale, Self { start: own, end: own + count, of: Some((id, register)) }])
     }
 }
 
@@ -274,10 +313,19 @@ fn requests(function: Function, mut spans: Vec<Span>, limits: Limits) -> Vec<Req
             _ => runs.push((span.start, span.end, vec![span])),
         }
     }
-    let request = |(start, end, run): (u32, u32, Vec<Span>)| {
-        let points = run.into_iter().map(|span| (span.id, span.register)).collect();
-        let (start, count) = (u16::try_from(start).ok()?, u16::try_from(end - start).ok()?);
+    // What only has a scale factor that another request has as well is left out.
+    let has = |at: u32, (start, end, run): &(u32, u32, Vec<Span>)| {
+        (*start..*end).contains(&at) && run.iter().any(|span| span.of.is_some())
+    };
+    let is_needed = |run: &(u32, u32, Vec<Span>)| {
+        let spans = &run.2;
+        spans.iter().any(|span| span.of.is_some())
+            || !spans.iter().all(|span| runs.iter().any(|it| has(span.start, it)))
+    };
+    let request = |(start, end, run): &(u32, u32, Vec<Span>)| {
+        let points = run.iter().filter_map(|span| span.of.clone()).collect();
+        let (start, count) = (u16::try_from(*start).ok()?, u16::try_from(end - start).ok()?);
         Some(Request { function, start, count, points })
     };
-    runs.into_iter().filter_map(request).collect()
+    runs.iter().filter(|run| is_needed(run)).filter_map(request).collect()
 }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use tideline_protocol::model::PointId;
 use tideline_protocol::value::Value;
 
-use super::{Device, power_of, range};
-use crate::form::protocol::{Function, Protocol};
+use super::{Device, has_power, range};
+use crate::form::protocol::{Function, Protocol, SunSpecTable};
 use crate::modbus::{Encoded, Plan, PlanError, Register, encode_at};
-use crate::sunspec::{self, ModelAt};
+use crate::sunspec::{self, ModelAt, Spot};
 use crate::{EncodeError, Profile};
 
 /// "SunS", and the id after the last model.
@@ -61,7 +61,9 @@ impl Registers {
         let mut words = BTreeMap::new();
         let plan = match profile.protocol() {
             Protocol::SunSpec(table) => {
-                let models = models(profile, table.bases.first().copied().unwrap_or(0), &mut words);
+                let base = table.bases.first().copied().unwrap_or(0);
+                let models = models(table, base);
+                words.extend(list(table, base, &models));
                 sunspec::plan(profile, &models)?.plan
             }
             _ => Plan::of(profile)?,
@@ -167,22 +169,40 @@ impl Registers {
     }
 }
 
-/// Writes the list of models that the profile says of a simulated device.
-fn models(profile: &Profile, base: u16, words: &mut BTreeMap<(Function, u16), u16>) -> Vec<ModelAt> {
-    let Protocol::SunSpec(table) = profile.protocol() else { return Vec::new() };
+/// The models that the profile says of a simulated device.
+pub(super) fn models(table: &SunSpecTable, base: u16) -> Vec<ModelAt> {
     let mut lengths: Vec<(u16, u16)> =
         table.simulated.iter().filter_map(|(id, length)| Some((id.parse().ok()?, *length))).collect();
     lengths.sort_unstable();
-    let (mut models, mut all) = (Vec::new(), MARK.to_vec());
+    let (mut models, mut next) = (Vec::new(), base.checked_add(2));
     for (id, length) in lengths {
-        let Some(start) = u16::try_from(all.len()).ok().and_then(|at| base.checked_add(at)) else { break };
-        models.push(ModelAt { id, start, length });
-        all.extend([id, length]);
-        all.resize(all.len() + usize::from(length), 0);
+        let Some(start) = next else { break };
+        next = start.checked_add(2).and_then(|start| start.checked_add(length));
+        models.push(ModelAt { id, start, length, blocks: None });
+    }
+    models
+}
+
+/// The registers of a list of models without what they measure.
+fn list(table: &SunSpecTable, base: u16, models: &[ModelAt]) -> BTreeMap<(Function, u16), u16> {
+    let mut all = MARK.to_vec();
+    for model in models {
+        all.extend([model.id, model.length]);
+        all.resize(all.len() + usize::from(model.length), 0);
     }
     all.extend(END);
-    words.extend((base..).zip(all).map(|(at, word)| ((Function::Holding, at), word)));
-    models
+    let mut words: BTreeMap<_, _> =
+        (base..).zip(all).map(|(at, word)| ((Function::Holding, at), word)).collect();
+    for (id, blocks) in table.blocks() {
+        let Some(Ok(Spot::Model(at))) = blocks.count_from.as_deref().map(sunspec::scale_address) else {
+            continue;
+        };
+        let own = models.iter().filter(|model| model.id == id);
+        words.extend(own.filter_map(|model| {
+            Some(((Function::Holding, model.start.checked_add(at)?), blocks.count(model)))
+        }));
+    }
+    words
 }
 
 /// The powers of ten with which all values of the points that share one fit into their registers.
@@ -191,7 +211,7 @@ fn powers(profile: &Profile, places: &[(PointId, Register)]) -> BTreeMap<(Functi
     let mut powers: BTreeMap<(Function, u16), i16> = BTreeMap::new();
     for (id, register) in places {
         let (Some(at), Some(point)) = (register.power, profile.point(id.as_str())) else { continue };
-        debug_assert!(power_of(point).is_some(), "{id}");
+        debug_assert!(has_power(point), "{id}");
         let (low, high) = range(point);
         let greatest = low.abs().max(high.abs());
         // Half of what the register holds, so that no value comes near those which say that there is none.

@@ -6,7 +6,7 @@ use tideline_protocol::value::Quality;
 use super::registers::{Exception, Registers};
 use super::*;
 use crate::form::protocol::{Function, Protocol};
-use crate::modbus::{self, Decoded, Plan};
+use crate::modbus::{self, Decoded, Plan, Scales};
 use crate::sunspec::{self, Discovery, Step};
 use crate::{json, names, nmea, shipped};
 
@@ -29,15 +29,17 @@ fn read(profile: &Profile, registers: &Registers) -> Vec<Decoded> {
                 }
             };
             let found = sunspec::plan(profile, &models).unwrap();
-            assert_eq!(found.missing, []);
+            assert_eq!(found.missing, [""; 0]);
             found.plan
         }
         _ => Plan::of(profile).unwrap(),
     };
+    let mut scales = Scales::default();
     let requests = plan.groups.iter().flat_map(|group| &group.requests);
     let answers = requests.map(|request| {
         let words = registers.read(request.function, request.start, request.count).unwrap();
-        plan.decode(request, &words)
+        plan.note_scales(request, Some(&words), &mut scales);
+        plan.decode_scaled(request, &words, &scales)
     });
     answers.flatten().collect()
 }
@@ -144,6 +146,37 @@ fn requests_are_answered_as_the_specification_says() {
     assert_eq!(ask(&[]), [0x80, 1]);
 }
 
+/// Models whose blocks repeat beyond what one request reads, with a scale factor before all of them.
+const STRINGS: &str = "name = \"strings\"\n[sunspec]\nblocks = { 160 = { first = 10, length = 20, count_from = \":8\" } }\n\
+    simulated = { 1 = 66, 160 = 248 }\n[points]\n\
+    current-scale = { type = \"int\", unit = \"1\", min = -10, max = 10, address = \"160:2\", encoding = \"i16\", interval_ms = 100, simulate = { low = -2, high = -2 } }\n\
+    \"power/*\" = { name = \"Power of module *\", unit = \"W\", min = 0, max = 1e6, address = \"160:*:11\", encoding = \"u16\", scale_from = \":4\", simulate = { low = 0, high = 9000 } }\n\
+    \"temperature/*\" = { unit = \"Cel\", min = -50, max = 150, address = \"160:*:16\", encoding = \"i16\", access = \"read-write\" }\n";
+
+#[test]
+fn blocks_are_read_however_far_they_are_from_their_scale_factor() {
+    let profile = Profile::parse("strings.toml", STRINGS).unwrap();
+    let registers = Registers::new(Device::new(&profile, 3)).unwrap();
+    let simulated = registers.device().values();
+    assert_eq!(simulated.len(), 1 + 12 + 12);
+    assert_eq!(agree(&profile, simulated, read(&profile, &registers), 0.5), Ok(()));
+    let series = profile.series("roof".parse().unwrap(), "power/12".parse().unwrap());
+    assert_eq!(series.name(), "Power of module 12");
+}
+
+#[test]
+fn a_block_is_written_by_its_number() {
+    let profile = Profile::parse("strings.toml", STRINGS).unwrap();
+    let model = sunspec::ModelAt { id: 160, start: 40_070, length: 248, blocks: Some(11) };
+    let written = |id: &str| modbus::written(&profile, id, &[model]).map(|register| register.start);
+    assert_eq!(written("temperature/2").unwrap(), 40_070 + 10 + 20 + 16);
+    assert_eq!(written("temperature/11").unwrap(), 40_070 + 10 + 200 + 16);
+    for id in ["temperature/0", "temperature/12", "temperature/01", "temperature/x", "temperature/2/3"] {
+        assert!(written(id).unwrap_err().to_string().contains("in no model"), "{id}");
+    }
+    assert!(written("power/1").unwrap_err().to_string().contains("not writable"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
@@ -158,7 +191,7 @@ proptest! {
                 Protocol::Modbus(_) | Protocol::SunSpec(_) => {
                     let registers = Registers::new(device).unwrap();
                     // Points of whole numbers share powers of ten: watts are told in steps of one.
-                    let least = if profile.name() == "sunspec-inverter" { 0.5 } else { 1e-9 };
+                    let least = if profile.name().starts_with("sunspec") { 0.5 } else { 1e-9 };
                     agree(&profile, registers.device().values(), read(&profile, &registers), least)
                 }
                 Protocol::Mqtt(_) | Protocol::Coap(_) | Protocol::Http(_) => {

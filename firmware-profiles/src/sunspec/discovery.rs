@@ -1,15 +1,19 @@
 //! Which models a device has, and where.
 //!
 //! A device has the mark "SunS" in one of a few places. After it stand models, each with its id, its length and as many
-//! registers, until an id that says that there are no more. Call order: [`Discovery::poll`] says what to read,
-//! [`Discovery::handle`] takes the answer, until the former says that it is done.
+//! registers, until an id that says that there are no more. Then those with blocks are asked how many they have. Call
+//! order: [`Discovery::poll`] says what to read, [`Discovery::handle`] takes the answer, until the former says that it is
+//! done.
+
+use std::collections::BTreeMap;
 
 use super::LENGTH_MAX;
+use super::place::{Spot, scale_address};
 use crate::form::protocol::SunSpecTable;
 
 /// "SunS".
 const MARK: [u16; 2] = [0x5375, 0x6E53];
-/// The id after the last model.
+/// The id after the last model, and the number that none is.
 const END: u16 = 0xFFFF;
 /// Most models of a device.
 const MODELS_MAX: usize = 64;
@@ -23,6 +27,8 @@ pub struct ModelAt {
     pub start: u16,
     /// How many registers follow its id and length.
     pub length: u16,
+    /// How many blocks it says that it has; none when it does not say, or nobody has asked.
+    pub blocks: Option<u16>,
 }
 
 /// What is to be done next.
@@ -76,21 +82,34 @@ pub struct Discovery {
     /// Where the next model stands, once the mark is found.
     next: Option<u16>,
     models: Vec<ModelAt>,
+    /// By model, where it says how many blocks it has.
+    counts: BTreeMap<u16, u16>,
     end: Option<Result<(), DiscoveryError>>,
+    /// Which models have been asked for that, once the list has ended.
+    counted: usize,
 }
 
 impl Discovery {
     /// Of a device as the profile says it.
     #[must_use]
     pub fn new(table: &SunSpecTable) -> Self {
-        Self { bases: table.bases.clone(), base: 0, next: None, models: Vec::new(), end: None }
+        let count = |(id, blocks): (u16, &crate::form::protocol::Blocks)| {
+            let Ok(Spot::Model(offset)) = scale_address(blocks.count_from.as_deref()?) else { return None };
+            Some((id, offset))
+        };
+        let counts = table.blocks().filter_map(count).collect();
+        let (bases, models) = (table.bases.clone(), Vec::new());
+        Self { bases, base: 0, next: None, models, counts, end: None, counted: 0 }
     }
 
     /// What is to be done next.
     #[must_use]
     pub fn poll(&self) -> Step {
         match (&self.end, self.next, self.bases.get(self.base)) {
-            (Some(Ok(())), ..) => Step::Done(self.models.clone()),
+            (Some(Ok(())), ..) => match self.uncounted() {
+                Some((_, start)) => Step::Read { start, count: 1 },
+                None => Step::Done(self.models.clone()),
+            },
             (Some(Err(error)), ..) => Step::Failed(error.clone()),
             (None, Some(start), _) | (None, None, Some(&start)) => Step::Read { start, count: 2 },
             (None, None, None) => Step::Failed(DiscoveryError::NoMark(self.bases.clone())),
@@ -100,7 +119,7 @@ impl Discovery {
     /// Takes the answer to what was to be read; none when the device refused, as it does where it has no registers.
     pub fn handle(&mut self, words: Option<&[u16]>) {
         if self.end.is_some() {
-            return;
+            return self.count(words);
         }
         match (self.next, words) {
             (None, Some(words)) if words == MARK => {
@@ -117,13 +136,32 @@ impl Discovery {
         }
     }
 
+    /// The next model that is to be asked how many blocks it has, and where.
+    fn uncounted(&self) -> Option<(usize, u16)> {
+        let left = self.models.iter().enumerate().skip(self.counted);
+        left.filter_map(|(at, model)| {
+            let offset = self.counts.get(&model.id).filter(|offset| **offset <= model.length + 1)?;
+            Some((at, model.start.checked_add(*offset)?))
+        })
+        .next()
+    }
+
+    /// Takes how many blocks a model has. One that does not say has as many as there is room for.
+    fn count(&mut self, words: Option<&[u16]>) {
+        let Some((at, _)) = self.uncounted() else { return };
+        self.counted = at + 1;
+        if let (Some(model), Some(&[count])) = (self.models.get_mut(at), words) {
+            model.blocks = Some(count).filter(|count| *count != END && *count > 0);
+        }
+    }
+
     fn model(&mut self, id: u16, start: u16, length: u16) {
         let after = start.checked_add(2).and_then(|start| start.checked_add(length));
         match after.filter(|_| length <= LENGTH_MAX) {
             None => self.end = Some(Err(DiscoveryError::Length { id, start, length })),
             Some(_) if self.models.len() >= MODELS_MAX => self.end = Some(Err(DiscoveryError::TooMany)),
             Some(after) => {
-                self.models.push(ModelAt { id, start, length });
+                self.models.push(ModelAt { id, start, length, blocks: None });
                 self.next = Some(after);
             }
         }

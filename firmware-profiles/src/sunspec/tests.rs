@@ -46,7 +46,10 @@ fn read(registers: &Registers, start: u16, count: u16) -> Option<Vec<u16>> {
 }
 
 fn discover(registers: &Registers) -> Result<Vec<ModelAt>, DiscoveryError> {
-    let profile = Profile::parse("inverter.toml", INVERTER).unwrap();
+    discover_of(&Profile::parse("inverter.toml", INVERTER).unwrap(), registers)
+}
+
+fn discover_of(profile: &Profile, registers: &Registers) -> Result<Vec<ModelAt>, DiscoveryError> {
     let Protocol::SunSpec(table) = profile.protocol() else { panic!("it is of SunSpec") };
     let mut discovery = Discovery::new(table);
     for _ in 0..200 {
@@ -64,7 +67,7 @@ fn models_are_found_wherever_the_mark_stands() {
     for base in [40_000, 50_000, 0] {
         let models = discover(&inverter(base)).unwrap();
         let expected = [(1, base + 2, 66), (103, base + 70, 50)];
-        assert_eq!(models, expected.map(|(id, start, length)| ModelAt { id, start, length }));
+        assert_eq!(models, expected.map(|(id, start, length)| ModelAt { id, start, length, blocks: None }));
     }
 }
 
@@ -91,7 +94,7 @@ fn points_are_read_where_their_model_stands() {
     let profile = Profile::parse("inverter.toml", INVERTER).unwrap();
     let registers = inverter(40_000);
     let found = plan(&profile, &discover(&registers).unwrap()).unwrap();
-    assert_eq!(found.missing, [PointId::parse("storage").unwrap()]);
+    assert_eq!(found.missing, ["storage"]);
     let mut said = BTreeMap::new();
     for request in found.plan.groups.iter().flat_map(|group| &group.requests) {
         let words = read(&registers, request.start, request.count).unwrap();
@@ -109,12 +112,69 @@ fn points_are_read_where_their_model_stands() {
     assert_eq!(said["state"], Ok(Value::Text("mppt".into())));
 }
 
+const MODULES: &str = r#"
+name = "modules"
+[sunspec]
+blocks = { 160 = { first = 10, length = 20, count_from = ":8" } }
+[points]
+"power/*" = { unit = "W", min = 0, max = 1e6, address = "160:*:11", encoding = "u16", scale_from = ":4" }
+"#;
+
+/// Model 160 with room for so many blocks, that says that it has others.
+fn modules(room: u16, count: u16) -> Registers {
+    let mut registers = Registers::new();
+    put(&mut registers, 40_000, &[0x5375, 0x6E53, 160, 8 + room * 20]);
+    put(&mut registers, 40_004, &vec![7; usize::from(8 + room * 20)]);
+    put(&mut registers, 40_010, &[count]);
+    put(&mut registers, 40_004 + 8 + room * 20, &[0xFFFF, 0]);
+    registers
+}
+
+#[test]
+fn a_model_has_as_many_blocks_as_it_says_and_has_room_for() {
+    let profile = Profile::parse("modules.toml", MODULES).unwrap();
+    let points = |room: u16, count: u16| {
+        let found = plan(&profile, &discover_of(&profile, &modules(room, count)).unwrap()).unwrap();
+        let requests = found.plan.groups.iter().flat_map(|group| &group.requests);
+        let points: usize = requests.map(|request| request.points().count()).sum();
+        (points, found.missing.len())
+    };
+    for (room, count, expected) in [
+        (3, 3, (3, 0)),
+        (3, 2, (2, 0)),
+        (3, 9, (3, 0)),
+        // What it does not say is taken from its length.
+        (3, 0xFFFF, (3, 0)),
+        (3, 0, (3, 0)),
+        (0, 0, (0, 1)),
+        (30, 30, (30, 0)),
+    ] {
+        assert_eq!(points(room, count), expected, "{count} in room for {room}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_blocks_is_told() {
+    for (from, to, told) in [
+        ("\"power/*\"", "power", "end in /* with no other / before"),
+        ("160:*:11", "160:21", "end in /* with no other / before"),
+        ("160:*:11", "161:*:11", "says nothing of the blocks of model 161"),
+        ("length = 20", "length = 0", "its length from 1"),
+        ("\":8\"", "\"8\"", "count_from must be as :8"),
+        ("\":4\"", "\"4\"", "no scale factor"),
+        ("160:*:11", "160:*11", "no address"),
+    ] {
+        let text = MODULES.replace(from, to);
+        let error = Profile::parse("modules.toml", &text).unwrap_err().to_string();
+        assert!(error.contains(told), "{to}: {error}");
+    }
+}
+
 #[test]
 fn a_model_that_is_shorter_has_no_point_beyond_its_end() {
     let profile = Profile::parse("inverter.toml", INVERTER).unwrap();
-    let found = plan(&profile, &[ModelAt { id: 101, start: 2, length: 36 }]).unwrap();
-    let missing: Vec<&str> = found.missing.iter().map(PointId::as_str).collect();
-    assert_eq!(missing, ["maker", "state", "storage"]);
+    let found = plan(&profile, &[ModelAt { id: 101, start: 2, length: 36, blocks: None }]).unwrap();
+    assert_eq!(found.missing, ["maker", "state", "storage"]);
 }
 
 proptest! {
@@ -125,8 +185,11 @@ proptest! {
             put(&mut registers, base, &[0x5375, 0x6E53]);
         }
         put(&mut registers, base + 2, words.get(..200.min(words.len())).unwrap());
-        if let Ok(models) = discover(&registers) {
-            let _ = plan(&Profile::parse("inverter.toml", INVERTER).unwrap(), &models);
+        for text in [INVERTER, MODULES] {
+            let profile = Profile::parse("inverter.toml", text).unwrap();
+            if let Ok(models) = discover_of(&profile, &registers) {
+                let _ = plan(&profile, &models);
+            }
         }
     }
 }

@@ -68,6 +68,39 @@ async fn a_device_is_read_where_its_models_stand_and_says_who_it_is() -> Result<
 }
 
 #[tokio::test]
+async fn blocks_are_read_as_many_as_the_device_says_however_far_their_scale_factor_is() -> Result<()> {
+    let Some(peer) = peer(&["0", "1", "103", "160"]).await? else { return Ok(()) };
+    let mut bench = Bench::new()?;
+    bench.run(&config(&peer, "sunspec-inverter")).await?;
+    let mut powers = Vec::new();
+    loop {
+        let row = bench.next().await?;
+        match row.point.split_once('/') {
+            Some(("module-power", number)) => powers.push((number.to_owned(), row.value, row.quality)),
+            Some(("module-current", "9")) => assert_eq!(row.value, Value::Float(4.5)),
+            Some(("module-temperature", _)) => {
+                assert_eq!((row.value, row.quality), (Value::Null, Quality::Bad));
+            }
+            Some(("module-name", number)) => {
+                assert_eq!(row.value, Value::Text(format!("string {number}").into()));
+                // Theirs is the group that is asked last.
+                if number == "11" {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    let expected: Vec<_> = (1..=11_u32)
+        .map(|number| (number.to_string(), Value::Float(f64::from(200 * number)), Quality::Good))
+        .collect();
+    assert_eq!(powers, expected);
+    let status = bench.board.read().sources.get("roof").cloned().unwrap_or_default();
+    assert_eq!((status.failures, status.last_error), (0, None));
+    peer.kill().await
+}
+
+#[tokio::test]
 async fn models_that_stand_elsewhere_after_a_restart_are_found_again() -> Result<()> {
     let Some(first) = peer(&["0", "1", "103", "123"]).await? else { return Ok(()) };
     let mut bench = Bench::new()?;

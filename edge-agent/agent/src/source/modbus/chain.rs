@@ -118,7 +118,7 @@ mod tests {
         let mut chain = Chain::new(&SunSpecTable::default());
         while answer(&mut chain, 7, &device("Sun!")) {}
         let Wanted::Found(found) = chain.poll() else { panic!("{:?}", chain.poll()) };
-        assert_eq!(found.models, [ModelAt { id: 1, start: 40_002, length: 66 }]);
+        assert_eq!(found.models, [ModelAt { id: 1, start: 40_002, length: 66, blocks: None }]);
         assert_eq!(found.common.maker, "Sun!");
         assert!(!chain.is_known(Some(7)));
         chain.keep();

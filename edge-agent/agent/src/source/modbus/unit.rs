@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tideline_profiles::form::protocol::{Protocol, Serial};
-use tideline_profiles::modbus::{Decoded, Plan, Request};
+use tideline_profiles::modbus::{Decoded, Plan, Request, Scales};
 use tideline_profiles::sunspec::{self, ModelAt};
 use tideline_profiles::{Profile, Reason};
 use tideline_protocol::model::PointId;
@@ -47,6 +47,7 @@ pub struct Unit {
     models: Vec<ModelAt>,
     // Those of SunSpec have none before their models are known.
     plan: Option<Plan>,
+    scales: Scales,
     groups: Vec<Polled>,
     // Since when it is to be asked for its models.
     search_due: Instant,
@@ -113,6 +114,7 @@ impl Unit {
             chain,
             models: Vec::new(),
             plan,
+            scales: Scales::default(),
             search_due: now,
             failures: 0,
             rests_until: None,
@@ -197,7 +199,7 @@ impl Unit {
                 "models found"
             );
             self.groups = polled(&planned.plan, now);
-            (self.models, self.plan) = (models, Some(planned.plan));
+            (self.models, self.plan, self.scales) = (models, Some(planned.plan), Scales::default());
         }
         self.introduction.learn(|card| {
             let texts = [common.maker, common.model, common.version];
@@ -224,8 +226,7 @@ impl Unit {
         if let Some(missing) = self.groups.get_mut(group).and_then(|group| group.missing.get_mut(at)) {
             *missing = false;
         }
-        let (Some(plan), Some(request)) = (&self.plan, self.request(group, at)) else { return Vec::new() };
-        let decoded = plan.decode(request, words);
+        let decoded = self.decode(group, at, words);
         let mut bad = Vec::new();
         for Decoded { point, outcome } in &decoded {
             let (value, quality) = match outcome {
@@ -244,9 +245,23 @@ impl Unit {
         bad
     }
 
+    /// What an answer says, and for others the scale factors in it.
+    fn decode(&mut self, group: usize, at: usize, words: &[u16]) -> Vec<Decoded> {
+        let Some(plan) = &self.plan else { return Vec::new() };
+        let request = plan.groups.get(group).and_then(|group| group.requests.get(at));
+        let Some(request) = request else { return Vec::new() };
+        plan.note_scales(request, Some(words), &mut self.scales);
+        plan.decode_scaled(request, words, &self.scales)
+    }
+
     /// It refuses one request: the points of that are missing.
     pub fn refused(&mut self, group: usize, at: usize, readings: &mut Readings) {
         (self.failures, self.rests_until) = (0, None);
+        let mut scales = std::mem::take(&mut self.scales);
+        if let (Some(plan), Some(request)) = (&self.plan, self.request(group, at)) {
+            plan.note_scales(request, None, &mut scales);
+        }
+        self.scales = scales;
         let is_new = self.miss_one(group, at, readings);
         if is_new && let Some(chain) = &mut self.chain {
             // It had these registers: its models may be others by now.
@@ -278,7 +293,10 @@ impl Unit {
             return;
         }
         let time_ns = readings.time_ns();
-        for (id, _) in self.profile.points().filter(|(_, point)| point.access.reads()) {
+        // How many blocks there are is not known either.
+        let named = |id: &str| !id.contains('*');
+        let points = self.profile.points().filter(|(id, point)| point.access.reads() && named(id));
+        for (id, _) in points {
             readings.add_at(&self.device, id, time_ns, Value::Null, Quality::Bad);
         }
     }

@@ -14,7 +14,7 @@ use tideline_protocol::model::Account;
 use tideline_spool::StreamStats;
 
 pub use self::pipelines::{DeadLetterStatus, PipelineStatus, StageFigures};
-pub use self::sources::{DeviceStatus, JitterStatus, SourceState, SourceStatus};
+pub use self::sources::{DEVICES_SHOWN_MAX, DeviceStatus, JitterStatus, SourceState, SourceStatus};
 pub use self::twins::TwinStatus;
 
 /// State of the spool.

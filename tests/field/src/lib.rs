@@ -14,7 +14,7 @@ use edge_agent::config;
 use edge_agent::intake::Chunk;
 use edge_agent::source::{Outlets, Shared, Sources, Writes};
 use edge_agent::spooler::SpoolHandle;
-use edge_agent::status::{Board, SourceStatus};
+use edge_agent::status::{Board, DeviceStatus, SourceStatus};
 use tempfile::TempDir;
 use tideline_link::outln;
 use tideline_protocol::value::{Quality, Value};
@@ -190,6 +190,12 @@ impl Bench {
         })
         .await
     }
+}
+
+/// What is shown of a device behind a source.
+#[must_use]
+pub fn device_of<'s>(status: &'s SourceStatus, id: &str) -> Option<&'s DeviceStatus> {
+    status.devices.iter().find(|device| device.id == id)
 }
 
 /// The Python with this library of a peer's, which `make setup` installs beside the target folder's programs. None

@@ -244,10 +244,10 @@ impl Member {
         let read = match self.mapping.read(message.topic, message.payload) {
             Ok(Some(read)) => read,
             Ok(None) => return Heard::Nobodys,
-            Err(error) => return refuse(format!("{}: {error}", message.topic), sheets),
+            Err(error) => return self.refuse(format!("{}: {error}", message.topic), sheets),
         };
         if let Some(problem) = read.time_problem {
-            sheets.reject(format!("{}: {problem}", message.topic));
+            self.refuse(format!("{}: {problem}", message.topic), sheets);
         }
         // What the broker kept may be of last year.
         let is_old = message.retained && read.time_ns.is_none();
@@ -261,7 +261,17 @@ impl Member {
             }
             self.subject.say(&decoded, read.time_ns, quality, sheets);
         }
+        // Who says so may be the broker.
+        sheets.heard(&self.subject.device.id).is_silent = self.is_offline;
         Heard::Taken
+    }
+
+    /// What it says cannot be read.
+    fn refuse(&self, reason: String, sheets: &mut Sheets<'_>) -> Heard {
+        let id = &self.subject.device.id;
+        sheets.heard(id).failures += 1;
+        sheets.reject_of(id, reason.clone());
+        Heard::Refused(reason)
     }
 }
 

@@ -180,6 +180,7 @@ impl Served {
         let (asked, body) = self.receive(request).await?;
         let pushed = take(self, &asked, &body)?;
         let count = pushed.count();
+        self.context.statistics().heard(self.context.clock().wall_ns(), pushed.heard());
         let Pushed { ours, theirs } = pushed;
         let rejected = ours.rejected + theirs.rejected;
         let told = (rejected > 0).then(|| {

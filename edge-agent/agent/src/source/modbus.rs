@@ -15,6 +15,7 @@ mod writing;
 use std::time::Duration;
 
 use tideline_profiles::modbus::Function;
+use tideline_protocol::time::NS_PER_MS;
 use tokio::time::{Instant, sleep_until};
 
 use self::bus::{Bus, Call, Trouble};
@@ -185,9 +186,13 @@ impl Poller<'_> {
             Err(trouble) => return Ok(Some(trouble)),
         };
         let Some(unit) = self.units.get_mut(at) else { return Ok(None) };
-        let bad = unit.take(group, request, &words, self.context.clock().wall_ns(), readings);
+        let (now_ns, before) = (self.context.clock().wall_ns(), readings.count());
+        let bad = unit.take(group, request, &words, now_ns, readings);
+        let came = readings.count().saturating_sub(before);
         self.context.statistics().device(unit.device.id.as_str(), |device| {
             answers(device);
+            (device.readings, device.last_reading_ms) =
+                (device.readings + came, Some(now_ns.div_euclid(NS_PER_MS)));
             device.bad_values += bad.len() as u64;
             device.last_error = bad.last().cloned().or(device.last_error.take());
         });

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use tideline_protocol::model::{PointId, SeriesDef};
+use tideline_protocol::model::{DeviceId, PointId, SeriesDef};
 use tideline_protocol::time::Clock;
 use tideline_protocol::value::{Quality, Value, ValueKind};
 use tideline_protocol::wire::DeviceCard;
 
+use super::statistics::Heard;
 use super::{Context, Device, Readings, SourceError};
 
 /// Whose times readings have.
@@ -24,6 +25,7 @@ pub struct Sheets<'c> {
     by_stream: BTreeMap<(Option<String>, Times), Readings>,
     rejected: Vec<String>,
     cards: Vec<DeviceCard>,
+    heard: BTreeMap<DeviceId, Heard>,
 }
 
 impl<'c> Sheets<'c> {
@@ -34,12 +36,48 @@ impl<'c> Sheets<'c> {
 
     /// None yet, with times of this clock.
     pub fn of(clock: &'c dyn Clock) -> Self {
-        Self { clock, by_stream: BTreeMap::new(), rejected: Vec::new(), cards: Vec::new() }
+        let (by_stream, heard) = (BTreeMap::new(), BTreeMap::new());
+        Self { clock, by_stream, rejected: Vec::new(), cards: Vec::new(), heard }
     }
 
-    /// Adds a reading; one without a time is of now. A point that the profile does not name is taken as it is: who
+    /// Adds a value that came of a device; one without a time is of now. A point that the profile does not name is taken as it is: who
     /// gives it here was told to take others too.
     pub fn add(
+        &mut self,
+        to: (&Device, Option<&str>),
+        point: &PointId,
+        kind: ValueKind,
+        time_ns: Option<i64>,
+        reading: (Value, Quality),
+    ) {
+        let heard = self.heard(&to.0.id);
+        (heard.readings, heard.is_silent) = (heard.readings + 1, false);
+        self.put(to, point, kind, time_ns, reading);
+    }
+
+    /// Adds that there is none any more, which the device has not said itself.
+    pub fn miss(
+        &mut self,
+        to: (&Device, Option<&str>),
+        point: &PointId,
+        kind: ValueKind,
+        time_ns: Option<i64>,
+    ) {
+        self.put(to, point, kind, time_ns, (Value::Null, Quality::Bad));
+    }
+
+    /// What was heard of a device, to be noted with these.
+    pub fn heard(&mut self, device: &DeviceId) -> &mut Heard {
+        self.heard.entry(device.clone()).or_default()
+    }
+
+    /// As [`Self::reject`], of what a device has said.
+    pub fn reject_of(&mut self, device: &DeviceId, reason: String) {
+        self.heard(device).last_error = Some(reason.clone());
+        self.reject(reason);
+    }
+
+    fn put(
         &mut self,
         to: (&Device, Option<&str>),
         point: &PointId,
@@ -89,6 +127,7 @@ impl<'c> Sheets<'c> {
 
     /// Hands all on; with `durable` this waits until they, and all that came before on their streams, are.
     pub async fn hand_on(self, context: &Context, durable: bool) -> Result<(), SourceError> {
+        context.statistics().heard(self.clock.wall_ns(), self.heard);
         self.rejected.iter().for_each(|reason| context.rejected(reason));
         self.cards.into_iter().for_each(|card| context.tell(card));
         let mut sheets = self.by_stream.into_iter().peekable();

@@ -1,13 +1,33 @@
 //! What is counted of a source, over all attempts at it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tideline_protocol::model::DeviceId;
+use tideline_protocol::time::NS_PER_MS;
 
 use crate::status::{Board, DeviceStatus, JitterStatus};
 
 /// Poll starts whose lateness is remembered: some minutes of one that polls each second.
 const WINDOW: usize = 512;
+
+/// What was heard of a device since that was noted last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Values that came of it.
+    pub readings: u64,
+    /// Those of them that are ruled out.
+    pub bad_values: u64,
+    /// What else was wrong, but for time-outs.
+    pub failures: u64,
+    /// Requests that were not answered in time.
+    pub timeouts: u64,
+    /// The last thing that went wrong.
+    pub last_error: Option<String>,
+    /// Whether it is known to have fallen silent, after all values that came.
+    pub is_silent: bool,
+}
 
 /// Counters of one source, shown on the board.
 #[derive(Debug, Clone)]
@@ -66,12 +86,24 @@ impl Statistics {
     /// Changes what is shown of a device behind it.
     pub fn device(&self, id: &str, change: impl FnOnce(&mut DeviceStatus)) {
         self.board.known_source(&self.name, |source| {
-            if let Some(device) = source.devices.iter_mut().find(|device| device.id == id) {
-                return change(device);
+            if let Some(device) = source.device(id) {
+                change(device);
             }
-            let mut device = DeviceStatus { id: id.to_owned(), ..DeviceStatus::default() };
-            change(&mut device);
-            source.devices.push(device);
+        });
+    }
+
+    /// Notes what was heard of devices up to now.
+    pub fn heard(&self, now_ns: i64, all: BTreeMap<DeviceId, Heard>) {
+        if all.is_empty() {
+            return;
+        }
+        self.board.known_source(&self.name, |source| {
+            for (id, heard) in all {
+                match source.device(id.as_str()) {
+                    Some(device) => note(device, heard, now_ns.div_euclid(NS_PER_MS)),
+                    None => source.readings_of_others += heard.readings,
+                }
+            }
         });
     }
 
@@ -79,6 +111,25 @@ impl Statistics {
     pub fn rejected(&self, readings: u64, error: &str) {
         self.board.rejected(&self.name, readings, error);
     }
+}
+
+fn note(device: &mut DeviceStatus, heard: Heard, now_ms: i64) {
+    device.readings += heard.readings;
+    device.bad_values += heard.bad_values;
+    device.failures += heard.failures;
+    device.timeouts += heard.timeouts;
+    if heard.readings > 0 {
+        device.last_reading_ms = Some(now_ms);
+    }
+    let state = match heard {
+        Heard { is_silent: true, .. } => "silent",
+        Heard { readings: 1.., .. } => "answers",
+        _ => "",
+    };
+    if !state.is_empty() && device.state != state {
+        state.clone_into(&mut device.state);
+    }
+    device.last_error = heard.last_error.or(device.last_error.take());
 }
 
 fn ms(time: Duration) -> f64 {
@@ -97,6 +148,26 @@ fn jitter(window: &VecDeque<u64>) -> JitterStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::DEVICES_SHOWN_MAX;
+
+    #[test]
+    fn devices_are_shown_up_to_a_limit_and_what_others_say_is_counted() {
+        let board = Board::default();
+        board.source("a", |_| {});
+        let statistics = Statistics::new("a", board.clone());
+        let said = |readings, is_silent| Heard { readings, is_silent, ..Heard::default() };
+        let id = |n: usize| DeviceId::parse(&format!("d{n}")).unwrap();
+        let all = (0..DEVICES_SHOWN_MAX + 2).map(|n| (id(n), said(2, false))).collect();
+        statistics.heard(5_000_000, all);
+        statistics.heard(9_000_000, [(id(7), said(0, true))].into());
+        statistics.heard(9_000_000, [(id(8), said(1, false))].into());
+        let source = board.read().sources.get("a").cloned().unwrap();
+        assert_eq!((source.devices.len(), source.readings_of_others), (DEVICES_SHOWN_MAX, 4));
+        let shown = |id: &str| source.devices.iter().find(|device| device.id == id).unwrap();
+        let of = |id: &str| (shown(id).state.as_str(), shown(id).readings, shown(id).last_reading_ms);
+        assert_eq!(of("d7"), ("silent", 2, Some(5)));
+        assert_eq!(of("d8"), ("answers", 3, Some(9)));
+    }
 
     #[test]
     fn jitter_is_of_the_last_polls_only() {

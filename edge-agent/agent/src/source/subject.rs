@@ -38,7 +38,8 @@ impl Subject {
         if let Err(bad) = &decoded.outcome
             && bad.reason != Reason::Absent
         {
-            sheets.reject(format!("{}/{}: {bad}", self.device.id, decoded.point));
+            sheets.heard(&self.device.id).bad_values += 1;
+            sheets.reject_of(&self.device.id, format!("{}/{}: {bad}", self.device.id, decoded.point));
         }
         let (value, found) = decoded.reading();
         // The registry is told of it when it speaks first, and when it tells of another firmware.
@@ -59,7 +60,7 @@ impl Subject {
         self.said = kept;
         for (point, kind) in gone {
             let to = (&self.device, self.stream.as_deref());
-            sheets.add(to, &point, kind, None, (Value::Null, Quality::Bad));
+            sheets.miss(to, &point, kind, None);
         }
     }
 

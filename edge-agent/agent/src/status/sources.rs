@@ -6,6 +6,8 @@ use super::Board;
 
 /// Rejections of a source that are told in the log; a bad file has millions like them.
 const REJECTIONS_TOLD_MAX: u64 = 10;
+/// Most devices of a source that are shown: as many as may appear by themselves. Readings of others are counted together.
+pub const DEVICES_SHOWN_MAX: usize = crate::source::directory::APPEARING_MAX;
 
 /// What a source is about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,8 +71,15 @@ pub struct JitterStatus {
 pub struct DeviceStatus {
     /// Its id.
     pub id: String,
-    /// "answers", "refuses" (some of what it is asked), "silent", or nothing as long as that is not known.
+    /// "answers", "refuses" (some of what it is asked), "silent", or nothing as long as that is not known. One that
+    /// speaks by itself answers while it does.
     pub state: String,
+    /// Values that came of it, those that the profile rules out among them.
+    #[serde(default)]
+    pub readings: u64,
+    /// When the last one came, in Unix ms by the agent's clock.
+    #[serde(default)]
+    pub last_reading_ms: Option<i64>,
     /// Polls that were begun.
     pub polls: u64,
     /// What failed but for time-outs.
@@ -120,12 +129,36 @@ pub struct SourceStatus {
     pub jitter: Option<JitterStatus>,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
-    /// The devices behind it, where it asks them one by one.
+    /// The devices behind it by their ids, 1,000 at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceStatus>,
+    /// Values of devices that are more than those.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub readings_of_others: u64,
     /// How often some were rejected, for the log.
     #[serde(skip)]
     rejections: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks it")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl SourceStatus {
+    /// What is shown of a device; none when there are too many to show another.
+    pub fn device(&mut self, id: &str) -> Option<&mut DeviceStatus> {
+        let found = self.devices.binary_search_by(|device| device.id.as_str().cmp(id));
+        let at = match found {
+            Ok(at) => at,
+            Err(_) if self.devices.len() >= DEVICES_SHOWN_MAX => return None,
+            Err(at) => {
+                self.devices.insert(at, DeviceStatus { id: id.to_owned(), ..DeviceStatus::default() });
+                at
+            }
+        };
+        self.devices.get_mut(at)
+    }
 }
 
 impl Board {

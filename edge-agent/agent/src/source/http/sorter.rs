@@ -16,6 +16,7 @@ use super::body::Refusal;
 use super::rights::{Rights, Sender};
 use crate::config::DeviceConfig;
 use crate::source::rows::time_of;
+use crate::source::statistics::Heard;
 use crate::source::{Device, Readings, point_id};
 
 /// Most points whose kind is remembered: as many as a spool's dictionary holds.
@@ -49,6 +50,15 @@ impl Pushed {
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.ours.count() + self.theirs.count()
+    }
+
+    /// What that is of each device.
+    pub fn heard(&self) -> BTreeMap<DeviceId, Heard> {
+        let mut heard: BTreeMap<DeviceId, Heard> = BTreeMap::new();
+        for (def, samples) in self.ours.rows.iter().chain(&self.theirs.rows) {
+            heard.entry(def.device.clone()).or_default().readings += samples.len() as u64;
+        }
+        heard
     }
 
     fn reject(&mut self, reason: String) {

@@ -91,7 +91,8 @@ impl Memory {
         for ((party, point), kind) in std::mem::take(&mut self.said) {
             let Some(party) = parties.get(party) else { continue };
             let to = (&party.device, party.stream.as_deref());
-            sheets.add(to, &point, kind, time_ns, (Value::Null, Quality::Bad));
+            sheets.miss(to, &point, kind, time_ns);
+            sheets.heard(&party.device.id).is_silent = true;
             self.silent_ns = Some(silent_ns);
         }
     }
@@ -100,11 +101,12 @@ impl Memory {
     pub fn miss(&mut self, missing: &Missing, parties: &[Party], sheets: &mut Sheets<'_>) {
         let Some(party) = parties.get(missing.party) else { return };
         let (device, point) = (&party.device, &missing.point);
-        sheets.reject(format!("{}/{point}: {}", device.id, missing.reason));
+        sheets.heard(&device.id).failures += 1;
+        sheets.reject_of(&device.id, format!("{}/{point}: {}", device.id, missing.reason));
         let known = device.profile.as_ref().and_then(|profile| profile.point(point.as_str()));
         if let Some(known) = known {
             let to = (device, party.stream.as_deref());
-            sheets.add(to, point, known.allowed.kind(), None, (Value::Null, Quality::Bad));
+            sheets.miss(to, point, known.allowed.kind(), None);
         }
     }
 }
@@ -196,7 +198,8 @@ fn say(
         Ok(value) => match party.names.read(&variable.name, &value) {
             Some(decoded) => {
                 if let Err(bad) = &decoded.outcome {
-                    sheets.reject(format!("{}: {bad}", at()));
+                    sheets.heard(&party.device.id).bad_values += 1;
+                    sheets.reject_of(&party.device.id, format!("{}: {bad}", at()));
                 }
                 let (value, found) = decoded.reading();
                 (value, found.max(quality))
@@ -204,7 +207,8 @@ fn say(
             None => return,
         },
         Err(reason) => {
-            sheets.reject(format!("{}: {reason}", at()));
+            sheets.heard(&party.device.id).bad_values += 1;
+            sheets.reject_of(&party.device.id, format!("{}: {reason}", at()));
             (Value::Null, Quality::Bad)
         }
     };

@@ -1,4 +1,5 @@
-"""An edge node of pysparkplug with a device. Who asks for a rebirth has it connect again.
+"""An edge node of pysparkplug with a device. Who asks for a rebirth has it connect again. Both carry out commands, and tell
+what came of them; one by which a metric is to be IGNORED is left alone.
 
 Arguments: host, port. A line on stdin is a value of the node's metric `level` to be told, or `deregister` to have the
 device die.
@@ -9,6 +10,9 @@ import threading
 import time
 
 import pysparkplug as psp
+
+
+IGNORED = 13
 
 
 def metric(name, datatype, value):
@@ -40,9 +44,22 @@ def main():
         if names == ["Node Control/Rebirth"]:
             # Its client cannot be closed from within its own callback.
             threading.Thread(target=reborn).start()
+        else:
+            _node.update(wanted(message))
+
+    def wanted(message):
+        return [
+            metric(one.name, one.datatype, one.value)
+            for one in message.payload.metrics
+            if one.value != IGNORED
+        ]
+
+    def command_pump(_node, message):
+        _node.update_device("pump", wanted(message))
 
     node = psp.EdgeNode("plant", "edge", births, cmd_callback=command)
-    pump = psp.Device("pump", (metric("speed", psp.DataType.UINT32, 1500),))
+    metrics = (metric("speed", psp.DataType.UINT32, 1500), metric("target", psp.DataType.INT16, -5))
+    pump = psp.Device("pump", metrics, cmd_callback=command_pump)
     node.register(pump)
     connect()
     print("ready", flush=True)

@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use edge_agent::profile::detect;
 use edge_agent::source::WriteError;
+use edge_agent::status::SourceStatus;
 use tideline_e2e::mosquitto::{Broker, client};
-use tideline_field::{Bench, WAIT_MAX};
+use tideline_field::{Bench, WAIT_MAX, device_of};
 use tideline_link::identity::CertificateAuthority;
 use tideline_protocol::time::{Clock as _, SystemClock};
 use tideline_protocol::value::{Quality, Value};
@@ -205,6 +206,15 @@ async fn what_is_written_reaches_the_device_and_nothing_is_written_to_one_that_i
     while bench.next_of("boiler/power").await?.value != Value::Null {}
     let outcome = bench.writes.write(&plug, &point, Value::Text("ON".into()), WAIT_MAX).await;
     assert_eq!(outcome, Err(WriteError::NotDone("boiler is offline".to_owned())));
+    let is_silent =
+        |status: &SourceStatus| device_of(status, "boiler").is_some_and(|it| it.state == "silent");
+    bench.until("hall", is_silent).await?;
+    publish(&broker, "tele/boiler/SENSOR", "{\"ENERGY\":{\"Power\":1", &["-r"]).await?;
+    let failed = |status: &SourceStatus| device_of(status, "boiler").is_some_and(|it| it.failures == 1);
+    let status = bench.until("hall", failed).await?;
+    let plug = device_of(&status, "boiler").context("it is shown")?;
+    assert!(plug.readings >= 2 && plug.last_reading_ms.is_some(), "{plug:?}");
+    assert!(plug.last_error.as_deref().is_some_and(|error| error.contains("no JSON")), "{plug:?}");
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 //! A message is acknowledged to the broker only once its readings are durable, so with QoS 1 and a session that the
 //! broker keeps, none is lost while the agent is away; one whose acknowledgement was lost comes twice.
 //!
-//! What is written to a device is done when the broker has taken it over: MQTT tells no more. A device that is known to be
-//! offline is not written to, as the message would be lost.
+//! What is written to a device is done when the broker has taken it over, as MQTT tells no more, or when the device shows
+//! it, as those of Sparkplug do. A device that is known to be offline is not written to, as the message would be lost.
 
 pub mod line;
 mod topics;
@@ -47,13 +47,36 @@ pub trait Speech: Send + 'static {
         Vec::new()
     }
 
-    /// Topic and payload of the message that writes a value.
+    /// The message that writes a value; `now_ms` is since 1970.
     ///
     /// # Errors
     /// There is none, or the device cannot get it now.
-    fn message(&self, write: &Write) -> Result<(String, Vec<u8>), String> {
-        Err(format!("{} cannot be written to", write.device))
+    fn command(&mut self, write: &Write, now_ms: u64) -> Result<Command, String>;
+
+    /// The message of a write was sent whose end its device is to show: it is kept until then.
+    fn sent(&mut self, write: Write) {
+        write.unknown("nothing shows whether it is done");
     }
+}
+
+/// A message that writes a value.
+#[derive(Debug)]
+pub struct Command {
+    /// Its topic.
+    pub topic: String,
+    /// What it says.
+    pub payload: Vec<u8>,
+    /// By what it is known to be done.
+    pub proof: Proof,
+}
+
+/// By what a write is known to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// The broker has taken its message over.
+    Broker,
+    /// The device tells the value; the message itself has no acknowledgement.
+    Device,
 }
 
 /// What a source of MQTT waits for.
@@ -120,6 +143,20 @@ impl<S: Speech> MqttSource<S> {
         Ok(owed)
     }
 
+    /// Sends what writes a value.
+    fn write(&self, line: &Line, write: Write, now_ns: i64) -> Result<(), SourceError> {
+        let now_ms = u64::try_from(now_ns / 1_000_000).unwrap_or_default();
+        match self.with(|speech| speech.command(&write, now_ms))? {
+            Err(why) => write.not_done(why),
+            Ok(Command { topic, payload, proof: Proof::Broker }) => line.write(&topic, payload, write),
+            Ok(Command { topic, payload, proof: Proof::Device }) => match line.publish(&topic, payload) {
+                Ok(()) => self.with(|speech| speech.sent(write))?,
+                Err(why) => write.not_done(why),
+            },
+        }
+        Ok(())
+    }
+
     /// Connects and says what is wanted.
     async fn open(&self, context: &Context) -> Result<Line, SourceError> {
         let filters = self.with(|speech| speech.filters())?;
@@ -163,10 +200,7 @@ impl<S: Speech> Source for MqttSource<S> {
             let first = match context.wait(wait).await? {
                 Wake::Message(first) => Some(first?),
                 Wake::Write(write) => {
-                    match self.with(|speech| speech.message(&write))? {
-                        Ok((topic, payload)) => line.write(&topic, payload, write),
-                        Err(why) => write.not_done(why),
-                    }
+                    self.write(&line, write, context.clock().wall_ns())?;
                     None
                 }
                 Wake::Turn => None,

@@ -91,6 +91,12 @@ impl Write {
         self.tell(Err(WriteError::Unknown(why.to_string())));
     }
 
+    /// Whether somebody still waits for its end.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        !self.told.is_closed()
+    }
+
     fn tell(self, outcome: Outcome) {
         // Who asked may have given up.
         let _ = self.told.send(outcome);

@@ -1,6 +1,6 @@
 //! Devices that publish at a broker, each to topics that its profile knows.
 
-use super::Speech;
+use super::{Command, Proof, Speech};
 use crate::source::directory::{Directory, Message};
 use crate::source::sheets::Sheets;
 use crate::source::{Device, Write};
@@ -40,8 +40,9 @@ impl Speech for Directory {
         self.take_news()
     }
 
-    fn message(&self, write: &Write) -> Result<(String, Vec<u8>), String> {
-        self.written(write)
+    fn command(&mut self, write: &Write, _now_ms: u64) -> Result<Command, String> {
+        let (topic, payload) = self.written(write)?;
+        Ok(Command { topic, payload, proof: Proof::Broker })
     }
 }
 

@@ -19,16 +19,17 @@ use std::sync::Arc;
 use prost::Message as _;
 use tideline_profiles::Profile;
 use tideline_profiles::names::Names;
-use tideline_protocol::model::PointId;
-use tideline_protocol::value::{Quality, Value, ValueKind};
 
-use super::payload::{Metric, NAME_BYTES_MAX, Payload, kind, time_ns};
+use super::asked::{ASKED_MAX, Asked};
+use super::party::{Known, Party};
+use super::payload::{NAME_BYTES_MAX, Payload};
+use super::topic::{NAMESPACE, Topic};
 use crate::config::DeviceConfig;
-use crate::source::Device;
 use crate::source::directory::{APPEARING_MAX, Message, device_id};
 use crate::source::introduction::card;
-use crate::source::mqtt::Speech;
+use crate::source::mqtt::{Command, Proof, Speech};
 use crate::source::sheets::Sheets;
+use crate::source::{Device, Write};
 
 /// Most nodes, living and dead.
 pub const NODES_MAX: usize = 1_000;
@@ -38,28 +39,6 @@ pub const METRICS_ALL_MAX: usize = 100_000;
 pub const REBIRTH_REST_NS: u64 = 30_000_000_000;
 /// A node that does not give its birth for this long after the connection is back is dead.
 pub const DOUBT_NS: u64 = 120_000_000_000;
-/// What topics begin with.
-const NAMESPACE: &str = "spBv1.0";
-/// Longest part of a topic that names a group, node or device.
-const PART_BYTES_MAX: usize = 128;
-
-/// What a metric is, by its birth.
-#[derive(Debug, Clone)]
-struct Known {
-    datatype: u32,
-    // Whether it has had a value since it was last null.
-    said: bool,
-}
-
-/// A node, or a device behind one.
-#[derive(Debug)]
-struct Party {
-    device: Device,
-    names: Arc<Names>,
-    stream: Option<String>,
-    metrics: HashMap<Arc<str>, Known>,
-    is_born: bool,
-}
 
 /// Whose metric an alias stands for.
 type Alias = (Option<Arc<str>>, Arc<str>);
@@ -104,32 +83,6 @@ impl Node {
     }
 }
 
-/// A topic, taken apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Topic<'t> {
-    group: &'t str,
-    verb: &'t str,
-    node: &'t str,
-    device: Option<&'t str>,
-}
-
-impl<'t> Topic<'t> {
-    fn parse(text: &'t str) -> Option<Self> {
-        let mut parts = text.split('/');
-        let (namespace, group, verb, node) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let (device, more) = (parts.next(), parts.next());
-        let is_name = |part: &str| !part.is_empty() && part.len() <= PART_BYTES_MAX;
-        let is_good = namespace == NAMESPACE && is_name(group) && is_name(node) && more.is_none();
-        (is_good && device.is_none_or(is_name)).then_some(Self { group, verb, node, device })
-    }
-
-    /// As devices are addressed in the configuration.
-    fn address(&self) -> String {
-        let node = format!("{}/{}", self.group, self.node);
-        self.device.map_or(node.clone(), |device| format!("{node}/{device}"))
-    }
-}
-
 /// All nodes of some groups.
 #[derive(Debug)]
 pub struct Nodes {
@@ -139,6 +92,8 @@ pub struct Nodes {
     nodes: BTreeMap<(String, String), Node>,
     // Ids that are taken, with whose they are.
     ids: HashMap<String, String>,
+    // Devices that were not given since the connection began.
+    news: Vec<Device>,
     was_begun: bool,
 }
 
@@ -154,7 +109,8 @@ impl Nodes {
             return Err(format!("{}: it has no profile", config.id));
         }
         let family = Arc::new(Names::of(family));
-        Ok(Self { groups, told: by_address, family, nodes: BTreeMap::new(), ids, was_begun: false })
+        let (nodes, news) = (BTreeMap::new(), Vec::new());
+        Ok(Self { groups, told: by_address, family, nodes, ids, news, was_begun: false })
     }
 
     /// Makes the party of a topic.
@@ -181,7 +137,8 @@ impl Nodes {
             return Err(format!("{address} would be {id}, which is {owner}"));
         }
         let device = Device::of(id, Arc::new(names.profile().clone()));
-        Ok(Party { device, names, stream, metrics: HashMap::new(), is_born: false })
+        self.news.push(device.clone());
+        Ok(Party { device, names, stream, metrics: HashMap::new(), asked: Asked::default(), is_born: false })
     }
 
     fn birth(&mut self, topic: &Topic<'_>, payload: &Payload, sheets: &mut Sheets<'_>) -> Result<(), String> {
@@ -229,7 +186,7 @@ impl Nodes {
             }
             let said = former.get(&name).is_some_and(|known| known.said);
             let datatype = metric.datatype.unwrap_or_default();
-            party.metrics.insert(name, Known { datatype, said });
+            party.metrics.insert(name, Known { datatype, alias: metric.alias, said });
         }
         party.is_born = true;
         sheets.tell(Some(card(&party.device, &format!("sparkplug {}", topic.address()))));
@@ -305,6 +262,21 @@ impl Nodes {
         Ok(self.nodes.entry(key).or_insert_with(Node::new))
     }
 
+    /// Where the device of a write is told what to do, and what is known of it.
+    fn addressed(&mut self, write: &Write) -> Result<(String, &mut Party), String> {
+        let device = &write.device;
+        for ((group, name), node) in &mut self.nodes {
+            let found = node.parties.iter_mut().find(|(_, party)| party.device.id == *device);
+            let Some((who, party)) = found else { continue };
+            if node.life != Life::Born || !party.is_born {
+                return Err(format!("{device} has told no birth, or died"));
+            }
+            let topic = Topic { group, verb: "", node: name, device: who.as_deref() };
+            return Ok((topic.command(), party));
+        }
+        Err(format!("{device} has told no birth"))
+    }
+
     /// Looks whether a message is missing before this one.
     fn follow(&mut self, topic: &Topic<'_>, payload: &Payload) -> Result<(), String> {
         let seq = payload.seq.and_then(|seq| u8::try_from(seq).ok());
@@ -322,62 +294,6 @@ impl Node {
         self.life = Life::Dead;
         self.aliases.clear();
         self.parties.values_mut().for_each(|party| party.die(sheets));
-    }
-}
-
-impl Party {
-    /// Takes what is said of a metric; false when no birth has told it.
-    fn take(&mut self, name: &str, metric: &Metric, payload: &Payload, sheets: &mut Sheets<'_>) -> bool {
-        let Some(known) = self.metrics.get_mut(name) else { return false };
-        let datatype = metric.datatype.filter(|datatype| *datatype > 0).unwrap_or(known.datatype);
-        let Some(point) = self.names.point(name) else { return true };
-        let Some(kind) = kind(datatype) else {
-            sheets.reject(format!("{}/{point}: datatype {datatype} makes no reading", self.device.id));
-            return true;
-        };
-        let time_ns = metric.timestamp.or(payload.timestamp).and_then(time_ns);
-        let to = (&self.device, self.stream.as_deref());
-        let (value, quality) = match metric.read(datatype) {
-            Ok(Value::Null) => (Value::Null, metric.quality()),
-            Ok(value) => {
-                let Some(decoded) = self.names.read(name, &value) else { return true };
-                if let Err(bad) = &decoded.outcome {
-                    sheets.reject(format!("{}/{point}: {bad}", self.device.id));
-                }
-                let (value, quality) = decoded.reading();
-                (value, quality.max(metric.quality()))
-            }
-            Err(reason) => {
-                sheets.reject(format!("{}/{point}: {reason}", self.device.id));
-                (Value::Null, Quality::Bad)
-            }
-        };
-        if metric.is_historical != Some(true) {
-            known.said = value != Value::Null;
-        }
-        sheets.add(to, &point, kind, time_ns, (value, quality));
-        true
-    }
-
-    fn die(&mut self, sheets: &mut Sheets<'_>) {
-        self.is_born = false;
-        let mut said: Vec<(Arc<str>, Known)> = Vec::new();
-        for (name, known) in self.metrics.iter_mut().filter(|(_, known)| known.said) {
-            said.push((Arc::clone(name), known.clone()));
-            known.said = false;
-        }
-        said.sort_by(|(one, _), (other, _)| one.cmp(other));
-        for (name, known) in said {
-            self.forget(&name, &known, sheets);
-        }
-    }
-
-    /// A metric that has had a value has none any more.
-    fn forget(&self, name: &str, known: &Known, sheets: &mut Sheets<'_>) {
-        let Some(point): Option<PointId> = self.names.point(name) else { return };
-        let to = (&self.device, self.stream.as_deref());
-        let kind: ValueKind = kind(known.datatype).unwrap_or_default();
-        sheets.add(to, &point, kind, None, (Value::Null, Quality::Bad));
     }
 }
 
@@ -401,6 +317,13 @@ impl Speech for Nodes {
         if !std::mem::replace(&mut self.was_begun, true) {
             return;
         }
+        let parties = self.nodes.values_mut().flat_map(|node| node.parties.values_mut());
+        self.news = parties
+            .map(|party| {
+                party.asked.give_up("the connection to the broker was lost before it told the value");
+                party.device.clone()
+            })
+            .collect();
         for node in self.nodes.values_mut().filter(|node| node.life == Life::Born) {
             (node.life, node.wants_birth) = (Life::Doubted { since_ns: now_ns }, true);
         }
@@ -454,13 +377,35 @@ impl Speech for Nodes {
             let rests = node.asked_ns.is_some_and(|at_ns| now_ns.saturating_sub(at_ns) < REBIRTH_REST_NS);
             if node.wants_birth && !rests {
                 (node.wants_birth, node.asked_ns) = (false, Some(now_ns));
-                said.push((
-                    format!("{NAMESPACE}/{group}/NCMD/{name}"),
-                    Payload::rebirth(now_ms).encode_to_vec(),
-                ));
+                let topic = Topic { group, verb: "NCMD", node: name, device: None };
+                said.push((topic.command(), Payload::rebirth(now_ms).encode_to_vec()));
             }
         }
         Some(said)
+    }
+
+    fn news(&mut self) -> Vec<Device> {
+        std::mem::take(&mut self.news)
+    }
+
+    fn command(&mut self, write: &Write, now_ms: u64) -> Result<Command, String> {
+        let (topic, party) = self.addressed(write)?;
+        if !party.asked.has_room() {
+            return Err(format!("{ASKED_MAX} commands to {} are not answered yet", write.device));
+        }
+        let (_, metric) = party.written(write, now_ms)?;
+        let payload = Payload { timestamp: Some(now_ms), metrics: vec![metric], seq: None };
+        Ok(Command { topic, payload: payload.encode_to_vec(), proof: Proof::Device })
+    }
+
+    fn sent(&mut self, write: Write) {
+        let Ok((_, party)) = self.addressed(&write) else { return };
+        // What it tells has the metric's datatype, and not the value's.
+        let Ok((name, metric)) = party.written(&write, 0) else { return };
+        let datatype = metric.datatype.unwrap_or_default();
+        if let Ok(value) = metric.read(datatype) {
+            party.asked.push(name, value, write);
+        }
     }
 }
 

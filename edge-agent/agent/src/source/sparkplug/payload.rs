@@ -205,6 +205,17 @@ impl Metric {
         Self { timestamp, datatype, is_null, value: written, ..Self::default() }
     }
 
+    /// One of a value that a metric of this datatype is to have, without a name.
+    ///
+    /// # Errors
+    /// It is none of that datatype.
+    pub fn written(value: &Value, datatype: u32, now_ms: u64) -> Result<Self, String> {
+        let written = written(value, datatype);
+        let written = written.ok_or_else(|| format!("{value} is no value of datatype {datatype}"))?;
+        let (timestamp, datatype) = (Some(now_ms), Some(datatype));
+        Ok(Self { timestamp, datatype, value: Some(written), ..Self::default() })
+    }
+
     /// Its value, of this datatype. Null when it says that it has none.
     ///
     /// # Errors
@@ -254,6 +265,52 @@ impl Metric {
             Some(_) => Quality::Bad,
         }
     }
+}
+
+/// A value in the field of its datatype. Small numbers with a sign have the width of their datatype: some read no other.
+fn written(value: &Value, datatype: u32) -> Option<MetricValue> {
+    let whole = whole(value);
+    Some(match (datatype, value) {
+        (1, _) => MetricValue::Int(u8::from_le_bytes(i8::try_from(whole?).ok()?.to_le_bytes()).into()),
+        (2, _) => MetricValue::Int(u16::from_le_bytes(i16::try_from(whole?).ok()?.to_le_bytes()).into()),
+        (3, _) => MetricValue::Int(u32::from_le_bytes(i32::try_from(whole?).ok()?.to_le_bytes())),
+        (4, _) => MetricValue::Long(u64::from_le_bytes(whole?.to_le_bytes())),
+        (5, _) => MetricValue::Int(u8::try_from(whole?).ok()?.into()),
+        (6, _) => MetricValue::Int(u16::try_from(whole?).ok()?.into()),
+        (7, _) => MetricValue::Int(u32::try_from(whole?).ok()?),
+        (8 | 13, _) => MetricValue::Long(u64::try_from(whole?).ok()?),
+        (9, _) => MetricValue::Float(float(value)?),
+        (10, Value::Float(real)) if real.is_finite() => MetricValue::Double(*real),
+        #[expect(clippy::cast_precision_loss, reason = "the nearest is what is meant")]
+        (10, Value::Int(whole)) => MetricValue::Double(*whole as f64),
+        (11, Value::Bool(yes)) => MetricValue::Boolean(*yes),
+        (12 | 14 | 15, Value::Text(text)) => MetricValue::Text(text.to_string()),
+        _ => return None,
+    })
+}
+
+/// A number as the whole one that is nearest.
+fn whole(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(whole) => Some(*whole),
+        #[expect(clippy::cast_possible_truncation, reason = "within what 64 bits hold, as is asked before")]
+        Value::Float(real) if real.abs() < 9e18 => Some(real.round() as i64),
+        _ => None,
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "the nearest is what is meant, and one that is too great is none"
+)]
+fn float(value: &Value) -> Option<f32> {
+    let near = match value {
+        Value::Int(whole) => *whole as f32,
+        Value::Float(real) => *real as f32,
+        _ => return None,
+    };
+    near.is_finite().then_some(near)
 }
 
 fn low(word: u32, at: usize) -> u8 {

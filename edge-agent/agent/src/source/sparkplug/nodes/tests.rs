@@ -1,12 +1,18 @@
 //! Births, aliases, sequences and deaths, as nodes send them and as they should not.
 
+use std::pin::Pin;
+use std::time::Duration;
+
 use proptest::prelude::*;
 use tideline_profiles::shipped;
 use tideline_protocol::time::ManualClock;
+use tideline_protocol::value::{Quality, Value};
 
-use super::super::payload::{METRICS_MAX, MetricValue, PropertySet, PropertyValue, REBIRTH};
+use super::super::payload::{METRICS_MAX, Metric, MetricValue, PropertySet, PropertyValue, REBIRTH, kind};
 use super::*;
 use crate::source::sheets::Seen;
+use crate::source::writes::Inbox;
+use crate::source::{WriteError, Writes};
 
 const NOW_NS: i64 = 5_000_000_000;
 const AT_MS: u64 = 1_700_000_000_000;
@@ -105,17 +111,7 @@ fn data_says_by_alias_what_a_birth_has_named() {
 
 #[test]
 fn a_told_device_has_its_id_and_its_profile() {
-    let text = "name = \"tank\"\n[sparkplug]\n[points]\n\
-        level = { unit = \"m\", min = 0, max = 9, address = \"Tank/Level\", scale = 0.001 }\n";
-    let told = DeviceConfig {
-        id: "tank-1".parse().unwrap(),
-        profile: "tank".into(),
-        family: Some(Arc::new(Profile::parse("tank.toml", text).unwrap())),
-        address: "plant/edge".into(),
-        firmware: None,
-        stream: None,
-    };
-    let mut host = Host::new(&[told]);
+    let mut host = Host::new(&[tank("plant/edge")]);
     let level = metric("Tank/Level", 0, 7, MetricValue::Int(1500));
     let other = metric("Other", 0, 7, MetricValue::Int(1));
     let rows = host.take("spBv1.0/plant/NBIRTH/edge", &payload(0, &[session(7), level, other]));
@@ -271,6 +267,153 @@ fn too_much_is_refused() {
     assert_eq!(host.nodes.nodes.len(), NODES_MAX);
 }
 
+const TANK: &str = "name = \"tank\"\n[sparkplug]\n[points]\n\
+    level = { unit = \"m\", min = 0, max = 9, address = \"Tank/Level\", scale = 0.001, access = \"read-write\" }\n\
+    reset = { type = \"bool\", address = \"Tank/Reset\", access = \"write\" }\n\
+    gone = { type = \"bool\", address = \"Tank/Gone\", access = \"write\" }\n";
+
+fn tank(address: &str) -> DeviceConfig {
+    DeviceConfig {
+        id: "tank-1".parse().unwrap(),
+        profile: "tank".into(),
+        family: Some(Arc::new(Profile::parse("tank.toml", TANK).unwrap())),
+        address: address.into(),
+        firmware: None,
+        stream: None,
+    }
+}
+
+/// A device behind a node that can be told what to do.
+struct Told {
+    host: Host,
+    writes: Writes,
+    inbox: Inbox,
+}
+
+impl Told {
+    /// One whose level has this alias.
+    fn born(alias: u64) -> Self {
+        let mut host = Host::new(&[tank("plant/edge/tank")]);
+        host.take("spBv1.0/plant/NBIRTH/edge", &payload(0, &[session(7)]));
+        let level = metric("Tank/Level", alias, 7, MetricValue::Int(1500));
+        let reset = metric("Tank/Reset", 0, 11, MetricValue::Boolean(false));
+        host.take("spBv1.0/plant/DBIRTH/edge/tank", &payload(1, &[level, reset]));
+        let writes = Writes::default();
+        let inbox = writes.inbox("plant".into());
+        host.nodes.news().iter().for_each(|device| inbox.serve(device));
+        Self { host, writes, inbox }
+    }
+
+    /// Asks for a value; gives what comes of it and the command, which was sent.
+    async fn ask(&mut self, point: &str, value: Value) -> (Asks, Result<(String, Metric), String>) {
+        let (writes, point) = (self.writes.clone(), point.parse().unwrap());
+        let asks = async move {
+            writes.write(&"tank-1".parse().unwrap(), &point, value, Duration::from_secs(9)).await
+        };
+        let mut asks: Asks = Box::pin(asks);
+        let write = tokio::select! {
+            biased;
+            outcome = &mut asks => panic!("{outcome:?}"),
+            write = self.inbox.next() => write,
+        };
+        match self.host.nodes.command(&write, AT_MS) {
+            Ok(Command { topic, payload, proof }) => {
+                assert_eq!(proof, Proof::Device);
+                self.host.nodes.sent(write);
+                let mut payload = Payload::read(&payload).unwrap();
+                assert_eq!((payload.metrics.len(), payload.seq, payload.timestamp), (1, None, Some(AT_MS)));
+                (asks, Ok((topic, payload.metrics.remove(0))))
+            }
+            Err(why) => {
+                write.not_done(&why);
+                (asks, Err(why))
+            }
+        }
+    }
+}
+
+type Asks = Pin<Box<dyn Future<Output = Result<(), WriteError>>>>;
+
+#[tokio::test(start_paused = true)]
+async fn a_command_is_done_when_its_device_tells_the_value() {
+    let mut told = Told::born(0);
+    let (mut asks, sent) = told.ask("level", Value::Float(2.25)).await;
+    let (topic, command) = sent.unwrap();
+    assert_eq!(topic, "spBv1.0/plant/DCMD/edge/tank");
+    assert_eq!((command.name.as_deref(), command.alias), (Some("Tank/Level"), None));
+    assert_eq!((command.datatype, command.value), (Some(7), Some(MetricValue::Int(2250))));
+    let level = |seq: u64, raw: u32, past: bool| {
+        let level = metric("Tank/Level", 0, 0, MetricValue::Int(raw));
+        payload(seq, &[Metric { is_historical: past.then_some(true), ..level }])
+    };
+    for (seq, raw, past) in [(2, 1501, false), (3, 2250, true)] {
+        told.host.take("spBv1.0/plant/DDATA/edge/tank", &level(seq, raw, past));
+        tokio::select! {
+            biased;
+            outcome = &mut asks => panic!("{outcome:?}"),
+            () = std::future::ready(()) => {}
+        }
+    }
+    told.host.take("spBv1.0/plant/DDATA/edge/tank", &level(4, 2250, false));
+    assert_eq!(asks.await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alias_of_the_birth_stands_in_commands_for_the_name() {
+    let mut told = Told::born(4);
+    let (_, sent) = told.ask("level", Value::Float(2.25)).await;
+    let (_, command) = sent.unwrap();
+    assert_eq!((command.name, command.alias), (None, Some(4)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_knows_what_became_of_a_command_that_nothing_shows() {
+    let unknown = |outcome: Result<(), WriteError>| match outcome {
+        Err(WriteError::Unknown(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    let mut told = Told::born(0);
+    let (asks, _) = told.ask("level", Value::Float(2.25)).await;
+    told.host.take("spBv1.0/plant/DDEATH/edge/tank", &payload(2, &[]));
+    assert!(unknown(asks.await).contains("died"));
+    let mut told = Told::born(0);
+    let (asks, _) = told.ask("level", Value::Float(2.25)).await;
+    told.host.nodes.begin(0);
+    told.host.nodes.begin(0);
+    assert!(unknown(asks.await).contains("lost"));
+    let mut told = Told::born(0);
+    let (asks, _) = told.ask("level", Value::Float(2.25)).await;
+    assert!(unknown(asks.await).contains("no answer within 9000 ms"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_to_who_is_dead_or_has_no_such_metric() {
+    let mut told = Told::born(0);
+    let (_, sent) = told.ask("gone", Value::Bool(true)).await;
+    assert_eq!(sent.unwrap_err(), "no birth of tank-1 tells \"Tank/Gone\"");
+    let own = Payload { metrics: vec![session(7)], ..Payload::default() };
+    told.host.take("spBv1.0/plant/NDEATH/edge", &own);
+    let (asks, sent) = told.ask("level", Value::Float(1.0)).await;
+    assert_eq!(sent.unwrap_err(), "tank-1 has told no birth, or died");
+    assert!(matches!(asks.await, Err(WriteError::NotDone(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_that_nobody_waits_for_any_more_make_room() {
+    let mut told = Told::born(0);
+    let mut all = Vec::new();
+    for _ in 0..ASKED_MAX {
+        let (asks, sent) = told.ask("reset", Value::Bool(true)).await;
+        sent.unwrap();
+        all.push(asks);
+    }
+    let (_, sent) = told.ask("reset", Value::Bool(true)).await;
+    assert_eq!(sent.unwrap_err(), "64 commands to tank-1 are not answered yet");
+    drop(all);
+    let (_, sent) = told.ask("reset", Value::Bool(true)).await;
+    sent.unwrap();
+}
+
 fn any_metric() -> impl Strategy<Value = Metric> {
     let value = prop_oneof![
         any::<u32>().prop_map(MetricValue::Int),
@@ -301,6 +444,29 @@ fn any_metric() -> impl Strategy<Value = Metric> {
 }
 
 proptest! {
+    #[test]
+    fn what_is_written_as_a_datatype_is_read_as_the_same(
+        datatype in 0..20_u32,
+        value in prop_oneof![
+            any::<i64>().prop_map(Value::Int),
+            (-40_000..40_000_i64).prop_map(Value::Int),
+            any::<f64>().prop_map(Value::Float),
+            any::<bool>().prop_map(Value::Bool),
+            ".{0,4}".prop_map(|text| Value::Text(text.as_str().into())),
+        ]
+    ) {
+        let Ok(metric) = Metric::written(&value, datatype, AT_MS) else { return Ok(()) };
+        let read = metric.read(datatype).unwrap();
+        prop_assert_eq!(read.kind(), kind(datatype));
+        match (&value, &read) {
+            (Value::Int(_) | Value::Bool(_) | Value::Text(_), _) if read.kind() == value.kind() => prop_assert_eq!(&value, &read),
+            (Value::Float(real), Value::Int(whole)) => prop_assert!((real - *whole as f64).abs() <= 0.5_f64.max(real.abs() * 1e-15)),
+            (Value::Float(real), Value::Float(near)) => prop_assert!((real - near).abs() <= real.abs() * 1e-7 + 1e-44),
+            (Value::Int(whole), Value::Float(near)) => prop_assert!((*whole as f64 - near).abs() <= near.abs() * 1e-7),
+            _ => prop_assert!(false, "{:?} became {:?}", value, read),
+        }
+    }
+
     #[test]
     fn no_bytes_make_it_panic(verb in "(N|D)(BIRTH|DATA|DEATH|CMD)", device in "(/p)?", bytes in prop::collection::vec(any::<u8>(), 0..80)) {
         let mut host = born();

@@ -4,9 +4,12 @@
     /3304/0/5700   a humidity as text, not observable
     /long          JSON of more than one block
     /cbor          CBOR
+    /3308/0/5900   a set point as text, which can be put up to HIGHEST and is forbidden above
+    /config        JSON, which can be put as JSON
 """
 
 import asyncio
+import json
 import sys
 
 import aiocoap
@@ -14,6 +17,7 @@ import cbor2
 from aiocoap import resource
 
 TEXT, JSON, CBOR = 0, 50, 60
+HIGHEST = 25.0
 
 
 class Temperature(resource.ObservableResource):
@@ -34,6 +38,22 @@ class Plain(resource.Resource):
         return aiocoap.Message(payload=self.payload, content_format=self.content_format)
 
 
+class SetPoint(Plain):
+    async def render_put(self, request):
+        if float(request.payload) > HIGHEST:
+            return aiocoap.Message(code=aiocoap.FORBIDDEN)
+        self.payload = request.payload
+        return aiocoap.Message(code=aiocoap.CHANGED)
+
+
+class Config(Plain):
+    async def render_put(self, request):
+        if request.opt.content_format != JSON:
+            return aiocoap.Message(code=aiocoap.UNSUPPORTED_CONTENT_FORMAT)
+        self.payload = json.dumps(json.loads(request.payload)).encode()
+        return aiocoap.Message(code=aiocoap.CHANGED)
+
+
 async def main():
     site = resource.Site()
     temperature = Temperature()
@@ -42,6 +62,8 @@ async def main():
     site.add_resource(["3304", "0", "5700"], Plain(b"55", TEXT))
     site.add_resource(["long"], Plain(long.encode(), JSON))
     site.add_resource(["cbor"], Plain(cbor2.dumps({"pressure": 1013.25, "door": True}), CBOR))
+    site.add_resource(["3308", "0", "5900"], SetPoint(b"20", TEXT))
+    site.add_resource(["config"], Config(b'{"mode": "auto"}', JSON))
     host, port = sys.argv[1], int(sys.argv[2])
     context = await aiocoap.Context.create_server_context(site, bind=(host, port))
     print("ready", flush=True)

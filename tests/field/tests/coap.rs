@@ -3,7 +3,9 @@
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
-use tideline_field::{Bench, peer, python};
+use edge_agent::source::WriteError;
+use edge_agent::status::SourceStatus;
+use tideline_field::{Bench, WAIT_MAX, device_of, peer, python};
 use tideline_protocol::value::{Quality, Value};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -69,5 +71,46 @@ async fn long_bodies_and_cbor_are_read_by_a_profile_and_a_device_that_dies_is_nu
     assert_eq!(next(&mut bench, "tank/door").await?, (Value::Bool(true), Quality::Good));
     server.child.kill().await?;
     while next(&mut bench, "tank/level").await? != (Value::Null, Quality::Bad) {}
+    let is_silent = |status: &SourceStatus| device_of(status, "tank").is_some_and(|it| it.state == "silent");
+    let status = bench.until("site", is_silent).await?;
+    let tank = device_of(&status, "tank").context("it is shown")?;
+    assert!(tank.readings >= 3 && tank.timeouts >= 1 && tank.last_reading_ms.is_some(), "{tank:?}");
+    assert!(tank.last_error.as_deref().is_some_and(|error| error.contains("no answer")), "{tank:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_put_is_done_when_the_server_says_so_and_shows_at_once() -> Result<()> {
+    let port = tideline_e2e::free_port()?;
+    let Some(mut server) = serve(port).await? else { return Ok(()) };
+    let mut bench = Bench::new()?;
+    let profile = bench.folder().join("room.toml");
+    let text = "name = \"room\"\n[coap]\nobserve = false\n[collection.default]\ninterval_ms = 600_000\n[points]\n\
+        target = { unit = \"Cel\", min = 5, max = 30, address = \"3308/0/5900\", access = \"read-write\" }\n\
+        mode = { type = \"text\", values = [\"auto\", \"off\"], address = \"config#/mode\", access = \"read-write\" }\n\
+        humidity = { unit = \"%\", min = 0, max = 100, address = \"3304/0/5700\", access = \"read-write\" }\n";
+    std::fs::write(&profile, text)?;
+    let source = "[[source]]\nkind = \"coap\"\nname = \"site\"\n";
+    bench.run(&format!("{source}{}", device("room", port, &profile.display().to_string()))).await?;
+    assert_eq!(next(&mut bench, "room/target").await?, (Value::Float(20.0), Quality::Good));
+    let writes = bench.writes.clone();
+    let write = async |point: &str, value: Value| {
+        let (device, point) = ("room".parse().expect("an id"), point.parse().expect("an id"));
+        writes.write(&device, &point, value, WAIT_MAX).await
+    };
+    assert_eq!(write("target", Value::Float(22.5)).await, Ok(()));
+    assert_eq!(next(&mut bench, "room/target").await?, (Value::Float(22.5), Quality::Good));
+    assert_eq!(write("mode", Value::Text("off".into())).await, Ok(()));
+    while next(&mut bench, "room/mode").await? != (Value::Text("off".into()), Quality::Good) {}
+    let no = |what: &str| Err(WriteError::NotDone(format!("the server says {what}")));
+    assert_eq!(write("target", Value::Float(27.0)).await, no("Forbidden"));
+    assert_eq!(write("humidity", Value::Float(50.0)).await, no("MethodNotAllowed"));
+    // What was not done is read again too: afterwards nothing is on its way.
+    while next(&mut bench, "room/humidity").await? != (Value::Float(55.0), Quality::Good) {}
+    let outcome = write("target", Value::Float(31.0)).await;
+    assert!(matches!(outcome, Err(WriteError::Rejected(_))), "{outcome:?}");
+    server.child.kill().await?;
+    let outcome = write("target", Value::Float(21.0)).await;
+    assert!(matches!(outcome, Err(WriteError::Unknown(_))), "{outcome:?}");
     Ok(())
 }

@@ -2,16 +2,19 @@
 //!
 //! Each device has a socket and a task of its own, so that one that does not answer holds up no other. Nothing is
 //! encrypted: DTLS is not spoken.
+//!
+//! What is written to a device is put at the point's resource, as the whole of it, and is done when the server says so.
 
 mod cbor;
 pub(crate) mod message;
 pub mod peer;
+mod put;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tideline_profiles::form::protocol::Protocol;
-use tideline_profiles::json::Mapping;
+use tideline_profiles::json::{self, Mapping};
 use tideline_profiles::{Place, Profile};
 use tideline_protocol::model::PointId;
 use tideline_protocol::value::Quality;
@@ -20,9 +23,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use self::peer::{Answer, Body, DATAGRAM_BYTES_MAX, Peer, Trouble};
+use self::put::{PUT_BYTES_MAX, PutError};
 use super::sheets::Sheets;
 use super::subject::Subject;
-use super::{Context, Device, Source, SourceError};
+use super::writes::Inbox;
+use super::{Context, Device, Source, SourceError, Write};
 use crate::config::DeviceConfig;
 use crate::resilience::Retry;
 
@@ -96,6 +101,15 @@ struct Server {
     resources: Vec<Resource>,
     failures: u32,
     rests_until: Option<Instant>,
+    // What is being put, and where.
+    writing: Option<(Write, String)>,
+}
+
+/// What a device's task waits for.
+enum Wake {
+    Read(std::io::Result<usize>),
+    Write(Write),
+    Due,
 }
 
 fn resources(profile: &Profile, mapping: &Mapping) -> Vec<Resource> {
@@ -137,19 +151,27 @@ impl Server {
             mapping,
             failures: 0,
             rests_until: None,
+            writing: None,
         })
     }
 
     /// Asks for ever. A socket that fails, as one whose network is away, is opened anew after a rest.
     async fn run(&mut self, context: &Context) -> Result<(), SourceError> {
+        let mut writes = context.writes();
+        writes.serve(&self.subject.device);
         loop {
             let problem = match self.connect().await {
-                Ok(socket) => self.converse(context, &socket).await?,
+                Ok(socket) => self.converse(context, &socket, &mut writes).await?,
                 Err(error) => error,
             };
+            if let Some((write, _)) = self.writing.take() {
+                write.unknown(&problem);
+            }
             context.statistics().failed(&format!("{}: {problem}", self.subject.device.id));
             let mut sheets = Sheets::new(context);
             self.silent(&mut sheets);
+            let heard = sheets.heard(&self.subject.device.id);
+            (heard.failures, heard.last_error) = (heard.failures + 1, Some(problem.to_string()));
             sheets.hand_on(context, false).await?;
             context.sleep_until(self.rests_until.unwrap_or_else(Instant::now)).await?;
         }
@@ -172,6 +194,7 @@ impl Server {
         &mut self,
         context: &Context,
         socket: &UdpSocket,
+        writes: &mut Inbox,
     ) -> Result<std::io::Error, SourceError> {
         let name = if self.host.parse::<std::net::IpAddr>().is_ok() { "" } else { &self.host };
         let mut peer = Peer::new(name, entropy());
@@ -180,6 +203,12 @@ impl Server {
         let now_ns = || u64::try_from(base.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut datagram = vec![0; DATAGRAM_BYTES_MAX + 1];
         loop {
+            // A write goes before polls; requests follow each other.
+            if !peer.is_busy()
+                && let Some(write) = writes.try_next()
+            {
+                self.put(write, &mut peer, now_ns());
+            }
             let next = self.ask(&mut peer, now_ns());
             while let Some(datagram) = peer.transmit() {
                 match socket.send(&datagram).await {
@@ -191,24 +220,32 @@ impl Server {
             }
             let wakes = peer.wakes_ns().map(|ns| base + Duration::from_nanos(ns));
             let wakes = [wakes, next].into_iter().flatten().min();
+            let is_free = !peer.is_busy();
             let wait = async {
                 tokio::select! {
-                    read = socket.recv(&mut datagram) => Some(read),
-                    () = sleep_until(wakes.unwrap_or(base)), if wakes.is_some() => None,
+                    read = socket.recv(&mut datagram) => Wake::Read(read),
+                    write = writes.next(), if is_free => Wake::Write(write),
+                    () = sleep_until(wakes.unwrap_or(base)), if wakes.is_some() => Wake::Due,
                 }
             };
             match context.wait(wait).await? {
-                Some(Ok(count)) => {
+                Wake::Read(Ok(count)) => {
                     peer.handle(now_ns(), datagram.get(..count).unwrap_or_default(), entropy());
                 }
                 // Nobody listens there: it may later.
-                Some(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => peer.give_up(),
-                Some(Err(error)) => return Ok(error),
-                None => peer.wake(now_ns()),
+                Wake::Read(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                    peer.give_up();
+                }
+                Wake::Read(Err(error)) => return Ok(error),
+                Wake::Write(write) => self.put(write, &mut peer, now_ns()),
+                Wake::Due => peer.wake(now_ns()),
             }
             let mut sheets = Sheets::new(context);
             while let Some(answer) = peer.answer() {
                 self.take(answer, context, &mut sheets);
+            }
+            if let Some(outcome) = peer.settled() {
+                self.settle(outcome);
             }
             sheets.hand_on(context, false).await?;
         }
@@ -229,6 +266,41 @@ impl Server {
         None
     }
 
+    /// Puts a value where its point stands, or says why not.
+    fn put(&mut self, write: Write, peer: &mut Peer, now_ns: u64) {
+        let wait = self.rests_until.map(|until| until.saturating_duration_since(Instant::now()));
+        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+            let wait_ms = wait.as_millis();
+            return write.not_done(format!("it does not answer, and is asked again in {wait_ms} ms"));
+        }
+        let profile = self.mapping.profile();
+        let (path, body) = match json::write(profile, write.point.as_str(), &write.value) {
+            Ok((_, body)) if body.len() > PUT_BYTES_MAX => {
+                return write.not_done(format!("it has {} bytes; allowed are {PUT_BYTES_MAX}", body.len()));
+            }
+            Ok(written) => written,
+            Err(error) => return write.not_done(error),
+        };
+        let place = profile.point(write.point.as_str()).map(|point| &point.place);
+        let is_json = matches!(place, Some(Place::Message { pointer: Some(_), .. }));
+        let format = if is_json { put::JSON } else { put::TEXT };
+        peer.put(now_ns, &path, (body, format), entropy());
+        self.writing = Some((write, path));
+    }
+
+    /// Says how a write ended, and has its resource read so that it shows.
+    fn settle(&mut self, outcome: Result<(), PutError>) {
+        let Some((write, path)) = self.writing.take() else { return };
+        match outcome {
+            Ok(()) => write.done(),
+            Err(PutError::Refused(why)) => write.not_done(why),
+            Err(PutError::Unknown(why)) => write.unknown(why),
+        }
+        if let Some(resource) = self.resources.iter_mut().find(|resource| resource.path == path) {
+            resource.due = Instant::now();
+        }
+    }
+
     fn take(&mut self, answer: Answer, context: &Context, sheets: &mut Sheets<'_>) {
         let now = Instant::now();
         let Some(resource) = self.resources.iter_mut().find(|resource| resource.path == answer.path) else {
@@ -242,20 +314,30 @@ impl Server {
         let body = match answer.outcome {
             Ok(body) => body,
             Err(Trouble::Silent) => {
-                context.statistics().timed_out(&format!("{at}: {}", Trouble::Silent));
+                let error = format!("{at}: {}", Trouble::Silent);
+                context.statistics().timed_out(&error);
+                let heard = sheets.heard(&self.subject.device.id);
+                (heard.timeouts, heard.last_error) = (heard.timeouts + 1, Some(error));
                 return self.silent(sheets);
             }
             Err(trouble) => {
                 (self.failures, self.rests_until) = (0, None);
-                sheets.reject(format!("{at}: {trouble}"));
-                let points = &resource.points;
+                let points = resource.points.clone();
+                self.fail(format!("{at}: {trouble}"), sheets);
                 return self.subject.silence(|point| points.contains(point), sheets);
             }
         };
         (self.failures, self.rests_until) = (0, None);
         if let Err(error) = read(&self.mapping, &answer.path, &body, &mut self.subject, sheets) {
-            sheets.reject(format!("{at}: {error}"));
+            self.fail(format!("{at}: {error}"), sheets);
         }
+    }
+
+    /// Something that it says is no reading.
+    fn fail(&self, reason: String, sheets: &mut Sheets<'_>) {
+        let id = &self.subject.device.id;
+        sheets.heard(id).failures += 1;
+        sheets.reject_of(id, reason);
     }
 
     /// It does not answer, and is left alone for a while.
@@ -264,6 +346,7 @@ impl Server {
         self.failures = self.failures.saturating_add(1);
         self.rests_until = Some(Instant::now() + rest);
         self.subject.silence(|_| true, sheets);
+        sheets.heard(&self.subject.device.id).is_silent = true;
     }
 }
 
@@ -290,7 +373,7 @@ fn read(
     };
     let Some(message) = mapping.read(path, bytes).map_err(|error| error.to_string())? else { return Ok(()) };
     if let Some(problem) = message.time_problem {
-        sheets.reject(format!("{}/{path}: {problem}", subject.device.id));
+        sheets.reject_of(&subject.device.id, format!("{}/{path}: {problem}", subject.device.id));
     }
     for decoded in &message.readings {
         subject.say(decoded, message.time_ns, Quality::Good, sheets);

@@ -2,7 +2,7 @@
 //!
 //! One request is on its way at a time, as RFC 7252 wants it (NSTART = 1); notifications come whenever they come.
 //!
-//! Call order: [`Peer::ask`], then [`Peer::transmit`] until it gives nothing, after each [`Peer::handle`] and
+//! Call order: [`Peer::ask`] or [`Peer::put`], then [`Peer::transmit`] until it gives nothing, after each [`Peer::handle`] and
 //! [`Peer::wake`]; [`Peer::wakes_ns`] says when the next of these is due. Times are monotonic ns of one clock.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet, RequestType, ResponseType};
 
 pub use super::message::DATAGRAM_BYTES_MAX;
-use super::message::{Seen, add_block, block, empty, number, observe_number};
+use super::message::{Seen, add_block, block, bytes_of, empty, number, observe_number};
+use super::put::{PutError, outcome};
 
 /// Longest body of a resource, all blocks together.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -68,9 +69,27 @@ pub enum Trouble {
     Garbled(String),
 }
 
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    Read,
+    Put,
+}
+
+/// A request that is to be made.
+#[derive(Debug, Default)]
+struct Wanted {
+    path: String,
+    observe: Option<u32>,
+    block: Option<(u32, u8)>,
+    // What is put there, and its content format.
+    body: Option<(Vec<u8>, u16)>,
+}
+
 /// A request that is on its way.
 #[derive(Debug)]
 struct Request {
+    aim: Aim,
     path: String,
     token: Vec<u8>,
     // What is sent again until it is acknowledged.
@@ -107,6 +126,7 @@ pub struct Peer {
     seen: Seen<u16, ()>,
     out: VecDeque<Vec<u8>>,
     answers: VecDeque<Answer>,
+    settled: Option<Result<(), PutError>>,
 }
 
 impl Peer {
@@ -122,6 +142,7 @@ impl Peer {
             seen: Seen::new(SEEN_MAX),
             out: VecDeque::new(),
             answers: VecDeque::new(),
+            settled: None,
         }
     }
 
@@ -147,8 +168,19 @@ impl Peer {
         if observe {
             self.forget(path);
         }
-        let request = self.request_of(now_ns, path.to_owned(), observe.then_some(0), None, entropy);
-        self.request = Some(request);
+        let wanted = Wanted { observe: observe.then_some(0), ..Wanted::of(path) };
+        self.request = Some(self.request_of(now_ns, wanted, entropy));
+    }
+
+    /// Puts a value of a content format at a resource, in one message. Only while nothing is on its way.
+    pub fn put(&mut self, now_ns: u64, path: &str, body: (Vec<u8>, u16), entropy: u64) {
+        let wanted = Wanted { body: Some(body), ..Wanted::of(path) };
+        self.request = Some(self.request_of(now_ns, wanted, entropy));
+    }
+
+    /// How putting a value ended.
+    pub const fn settled(&mut self) -> Option<Result<(), PutError>> {
+        self.settled.take()
     }
 
     /// The next datagram that is to be sent.
@@ -236,7 +268,10 @@ impl Peer {
         let token = packet.get_token();
         let is_own = self.request.as_ref().is_some_and(|request| request.token == token);
         if is_own && let Some(request) = self.request.take() {
-            self.take(now_ns, request, packet, entropy);
+            match request.aim {
+                Aim::Read => self.take(now_ns, request, packet, entropy),
+                Aim::Put => self.settled = Some(outcome(packet)),
+            }
             return true;
         }
         let Some(observed) = self.observed.get_mut(token) else { return false };
@@ -257,7 +292,8 @@ impl Peer {
         match block(packet) {
             // The rest has to be asked for; who is asked meanwhile tells what is newer still.
             Some((0, true, size)) if self.request.is_none() => {
-                let mut next = self.request_of(now_ns, path, None, Some((1, size)), entropy);
+                let wanted = Wanted { block: Some((1, size)), ..Wanted::of(&path) };
+                let mut next = self.request_of(now_ns, wanted, entropy);
                 next.body.clone_from(&packet.payload);
                 next.etag = packet.get_first_option(CoapOption::ETag).cloned();
                 next.is_observed = true;
@@ -305,7 +341,8 @@ impl Peer {
         if !has_more {
             return self.finish(path, packet, body, is_observed);
         }
-        let mut next = self.request_of(now_ns, path, None, Some((at + 1, size)), entropy);
+        let wanted = Wanted { block: Some((at + 1, size)), ..Wanted::of(&path) };
+        let mut next = self.request_of(now_ns, wanted, entropy);
         (next.body, next.etag, next.is_observed) = (body, found, is_observed);
         self.request = Some(next);
     }
@@ -342,51 +379,34 @@ impl Peer {
     }
 
     fn fail(&mut self, trouble: Trouble) {
-        if let Some(request) = self.request.take() {
+        let Some(request) = self.request.take() else { return };
+        if request.aim == Aim::Read {
             self.forget(&request.path);
-            self.answer_with(request.path, Err(trouble), false, 0);
+            return self.answer_with(request.path, Err(trouble), false, 0);
         }
+        // A server that has lost its memory refuses what it has done when it comes again.
+        self.settled = Some(Err(match trouble {
+            Trouble::Refused(_) if request.sent == 1 => PutError::Refused(trouble.to_string()),
+            trouble => PutError::Unknown(trouble.to_string()),
+        }));
     }
 
-    fn request_of(
-        &mut self,
-        now_ns: u64,
-        path: String,
-        observe: Option<u32>,
-        block: Option<(u32, u8)>,
-        entropy: u64,
-    ) -> Request {
+    fn request_of(&mut self, now_ns: u64, wanted: Wanted, entropy: u64) -> Request {
         self.message_id = self.message_id.wrapping_add(1);
         // Odd steps visit every value once.
         self.token = self.token.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let token = self.token.to_le_bytes().get(..TOKEN_BYTES).unwrap_or_default().to_vec();
-        let mut packet = Packet::new();
-        packet.header.set_version(1);
-        packet.header.set_type(MessageType::Confirmable);
-        packet.header.code = MessageClass::Request(RequestType::Get);
+        let aim = if wanted.body.is_some() { Aim::Put } else { Aim::Read };
+        let path = wanted.path.clone();
+        let mut packet = wanted.packet(&self.authority);
         packet.header.message_id = self.message_id;
         packet.set_token(token.clone());
-        if let Some(observe) = observe {
-            packet.set_observe_value(observe);
-        }
-        if !self.authority.is_empty() {
-            packet.add_option(CoapOption::UriHost, self.authority.clone().into_bytes());
-        }
-        let (steps, query) = path.split_once('?').unwrap_or((&path, ""));
-        for step in steps.split('/').filter(|step| !step.is_empty()) {
-            packet.add_option(CoapOption::UriPath, step.as_bytes().to_vec());
-        }
-        for part in query.split('&').filter(|part| !part.is_empty()) {
-            packet.add_option(CoapOption::UriQuery, part.as_bytes().to_vec());
-        }
-        if let Some((number, size)) = block {
-            add_block(&mut packet, (number, false, size));
-        }
         // Paths are of profiles and short; one that makes no message is asked for with nothing, and fails as silent.
         let datagram = packet.to_bytes().unwrap_or_default();
         self.out.push_back(datagram.clone());
         let wait_ns = ACK_TIMEOUT_NS.saturating_add(entropy % (ACK_TIMEOUT_NS / 2));
         Request {
+            aim,
             path,
             token,
             datagram,
@@ -411,6 +431,42 @@ impl Peer {
 
     fn reply(&mut self, kind: MessageType, id: u16) {
         self.out.extend(empty(kind, id).to_bytes().ok());
+    }
+}
+
+impl Wanted {
+    fn of(path: &str) -> Self {
+        Self { path: path.to_owned(), ..Self::default() }
+    }
+
+    /// The message without its id and token.
+    fn packet(self, authority: &str) -> Packet {
+        let mut packet = Packet::new();
+        packet.header.set_version(1);
+        packet.header.set_type(MessageType::Confirmable);
+        packet.header.code = MessageClass::Request(RequestType::Get);
+        if let Some(observe) = self.observe {
+            packet.set_observe_value(observe);
+        }
+        if !authority.is_empty() {
+            packet.add_option(CoapOption::UriHost, authority.as_bytes().to_vec());
+        }
+        let (steps, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
+        for step in steps.split('/').filter(|step| !step.is_empty()) {
+            packet.add_option(CoapOption::UriPath, step.as_bytes().to_vec());
+        }
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            packet.add_option(CoapOption::UriQuery, part.as_bytes().to_vec());
+        }
+        if let Some((number, size)) = self.block {
+            add_block(&mut packet, (number, false, size));
+        }
+        if let Some((body, format)) = self.body {
+            packet.header.code = MessageClass::Request(RequestType::Put);
+            packet.add_option(CoapOption::ContentFormat, bytes_of(format.into()));
+            packet.payload = body;
+        }
+        packet
     }
 }
 

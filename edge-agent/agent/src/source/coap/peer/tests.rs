@@ -204,6 +204,69 @@ fn the_rest_of_a_long_notification_is_asked_for() {
     assert!(answer.is_observed);
 }
 
+/// One that puts a value while it observes another resource; gives the request too.
+fn putting() -> (Peer, Packet) {
+    let (mut peer, _) = observing();
+    peer.put(0, "3303/0/5700", (b"21".to_vec(), 0), 0);
+    let request = sent(&mut peer).unwrap();
+    (peer, request)
+}
+
+#[test]
+fn a_value_is_put_in_one_message_and_the_answer_says_how_it_ended() {
+    let unknown = |what: &str| Err(PutError::Unknown(format!("the server says {what}")));
+    let refused = |what: &str| Err(PutError::Refused(format!("the server says {what}")));
+    for (code, expected) in [
+        (ResponseType::Changed, Ok(())),
+        (ResponseType::Created, Ok(())),
+        (ResponseType::MethodNotAllowed, refused("MethodNotAllowed")),
+        (ResponseType::BadRequest, refused("BadRequest")),
+        (ResponseType::ServiceUnavailable, refused("ServiceUnavailable")),
+        (ResponseType::InternalServerError, unknown("InternalServerError")),
+        (ResponseType::GatewayTimeout, unknown("GatewayTimeout")),
+        (ResponseType::Content, unknown("Content")),
+    ] {
+        let (mut peer, request) = putting();
+        assert_eq!(request.header.code, MessageClass::Request(RequestType::Put));
+        assert_eq!(request.payload, b"21");
+        assert_eq!(request.get_option(CoapOption::UriPath).unwrap().len(), 3);
+        let (kind, id) = (MessageType::Acknowledgement, request.header.message_id);
+        take(&mut peer, 0, &message(kind, MessageClass::Response(code), id, request.get_token(), b""));
+        assert_eq!(peer.settled(), Some(expected), "{code:?}");
+        assert_eq!((peer.settled(), peer.answer(), peer.is_busy()), (None, None, false));
+        assert!(peer.observes("3303/0/5700"), "what it observes is not its concern");
+    }
+}
+
+#[test]
+fn nobody_knows_of_a_put_that_has_no_answer() {
+    let (mut peer, request) = putting();
+    let mut datagrams = 1;
+    while let Some(due_ns) = peer.wakes_ns() {
+        peer.wake(due_ns);
+        while let Some(again) = sent(&mut peer) {
+            assert_eq!(again, request, "servers know it by its id as the same");
+            datagrams += 1;
+        }
+    }
+    assert_eq!((datagrams, peer.settled()), (5, Some(Err(PutError::Unknown("no answer".into())))));
+    assert!(peer.observes("3303/0/5700"));
+}
+
+#[test]
+fn a_reset_says_that_a_put_is_not_done_only_when_it_was_sent_once() {
+    for again in [false, true] {
+        let (mut peer, request) = putting();
+        if again {
+            peer.wake(3 * SECOND_NS);
+        }
+        let reset = message(MessageType::Reset, MessageClass::Empty, request.header.message_id, &[], &[]);
+        take(&mut peer, 3 * SECOND_NS, &reset);
+        let outcome = peer.settled().unwrap().unwrap_err();
+        assert_eq!(matches!(outcome, PutError::Unknown(_)), again, "{outcome:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_datagrams_make_it_panic_or_keep_more_than_it_may(
@@ -213,7 +276,10 @@ proptest! {
         for (n, (bytes, kind, id, observe, block, is_raw)) in datagrams.into_iter().enumerate() {
             let now_ns = n as u64 * SECOND_NS;
             if !peer.is_busy() {
-                peer.ask(now_ns, "a/b?c=d", n % 2 == 0, 0);
+                match n % 3 {
+                    0 => peer.put(now_ns, "a/b?c=d", (bytes.clone(), 50), 0),
+                    _ => peer.ask(now_ns, "a/b?c=d", n % 2 == 0, 0),
+                }
             }
             let request = std::iter::from_fn(|| sent(&mut peer)).last();
             if is_raw {
@@ -229,7 +295,7 @@ proptest! {
             packet.add_option(CoapOption::Block2, bytes_of(block));
             take(&mut peer, now_ns, &packet);
             peer.wake(now_ns + 40 * SECOND_NS);
-            while peer.answer().is_some() {}
+            while peer.answer().is_some() || peer.settled().is_some() {}
             prop_assert!(peer.seen.len() <= SEEN_MAX && peer.observed.len() <= OBSERVED_MAX);
         }
     }

@@ -4,16 +4,18 @@
 //! durable commit, which waits for the disk: call what changes something through [`crate::hub::Hub::blocking`].
 //! It must never hold readings or received ranges; those are the store's.
 
+mod owners;
 mod records;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{
     AccessGuard, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata,
     StorageError, TableDefinition, WriteTransaction,
 };
 
+use owners::{Owned, Owners};
 pub use records::{
     Card, DeviceRecord, DeviceTokenRecord, EnrolRecord, ImportRecord, JobRecord, Marks, PresenceRecord,
     Record, Role, SessionRecord, TokenRecord, UserRecord, WriteTokenRecord, WriterRecord, WriterSeriesRecord,
@@ -80,6 +82,13 @@ const TABLES: [&str; 12] = [
 #[derive(Clone)]
 pub struct Metadata {
     database: Arc<Database>,
+    owners: Arc<Mutex<Owners>>,
+    // Held from a commit until the owners are as it left them.
+    order: Arc<Mutex<()>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Metadata {
@@ -96,8 +105,20 @@ impl Metadata {
         for name in TABLES {
             transaction.open_table(definition(name))?;
         }
+        let mut owners = Owners::default();
+        for entry in transaction.open_table(definition(DeviceRecord::TABLE))?.iter()? {
+            let (key, bytes) = entry?;
+            owners.set(key.value(), Some(owner(key.value(), bytes.value())?));
+        }
         transaction.commit()?;
-        Ok(Self { database: Arc::new(database) })
+        let owners = Arc::new(Mutex::new(owners));
+        Ok(Self { database: Arc::new(database), owners, order: Arc::default() })
+    }
+
+    /// The devices that an agent speaks for, its own among them, sorted; those of one that was revoked too.
+    #[must_use]
+    pub fn devices_of(&self, agent: &str) -> Vec<String> {
+        locked(&self.owners).devices_of(agent)
     }
 
     /// The record of `key`.
@@ -214,10 +235,13 @@ impl Metadata {
         step: impl FnOnce(&mut Changes) -> Result<A, E>,
     ) -> Result<A, E> {
         let transaction = self.database.begin_write().map_err(MetadataError::from)?;
-        let mut changes = Changes { transaction, changed: false };
+        let mut changes = Changes { transaction, changed: false, owners: Vec::new() };
         let answer = step(&mut changes)?;
         if changes.changed {
+            let _order = locked(&self.order);
             changes.transaction.commit().map_err(MetadataError::from)?;
+            let mut owners = locked(&self.owners);
+            changes.owners.into_iter().for_each(|(device, agent)| owners.set(&device, agent));
         }
         Ok(answer)
     }
@@ -227,6 +251,8 @@ impl Metadata {
 pub struct Changes {
     transaction: WriteTransaction,
     changed: bool,
+    // Devices with the agents that they are behind now.
+    owners: Vec<(String, Option<String>)>,
 }
 
 impl Changes {
@@ -260,6 +286,9 @@ impl Changes {
         let bytes = serde_json::to_vec(record).map_err(|source| corrupt::<R>(key, source))?;
         self.transaction.open_table(definition(R::TABLE))?.insert(key, bytes.as_slice())?;
         self.changed = true;
+        if R::TABLE == DeviceRecord::TABLE {
+            self.owners.push((key.to_owned(), Some(owner(key, &bytes)?)));
+        }
         Ok(())
     }
 
@@ -270,6 +299,9 @@ impl Changes {
     pub fn remove<R: Record>(&mut self, key: &str) -> Result<bool, MetadataError> {
         let was = self.transaction.open_table(definition(R::TABLE))?.remove(key)?.is_some();
         self.changed |= was;
+        if R::TABLE == DeviceRecord::TABLE {
+            self.owners.push((key.to_owned(), None));
+        }
         Ok(was)
     }
 
@@ -301,6 +333,12 @@ const fn definition(name: &'static str) -> TableDefinition<'static, &'static str
 
 fn corrupt<R: Record>(key: &str, source: serde_json::Error) -> MetadataError {
     MetadataError::Corrupt { table: R::TABLE, key: key.to_owned(), source }
+}
+
+fn owner(key: &str, bytes: &[u8]) -> Result<String, MetadataError> {
+    let owned: Owned =
+        serde_json::from_slice(bytes).map_err(|source| corrupt::<DeviceRecord>(key, source))?;
+    Ok(owned.agent)
 }
 
 fn parse<R: Record>(key: &str, bytes: &[u8]) -> Result<R, MetadataError> {

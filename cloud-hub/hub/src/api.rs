@@ -23,6 +23,7 @@ pub mod sql;
 pub mod store;
 pub mod strangers;
 pub mod stream;
+pub mod twins;
 pub mod write;
 pub mod write_tokens;
 
@@ -86,6 +87,11 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         jobs::resume,
         jobs::delete,
         jobs::rows,
+        twins::show,
+        twins::change,
+        twins::change_many,
+        twins::history,
+        twins::conflicts,
         sql::sql,
         stream::live,
         store::show,
@@ -103,7 +109,13 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         write::influx_v1,
         write::remote_write
     ),
-    components(schemas(shapes::LiveColumns, shapes::LiveResults, shapes::QueryGap, shapes::ReadingValue))
+    components(schemas(
+        shapes::LiveColumns,
+        shapes::LiveResults,
+        shapes::QueryGap,
+        shapes::ReadingValue,
+        shapes::TwinEvent
+    ))
 )]
 struct Document;
 
@@ -150,6 +162,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/dead-letters/{id}", delete(dead_letters::remove))
         .route("/strangers", get(strangers::list))
         .merge(jobs::changes())
+        .merge(twins::changes())
         .route("/backups", post(backups::create))
         .route_layer(middleware::from_fn(auth::require_admin));
     let signed_on = Router::new()
@@ -167,6 +180,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/sql", post(sql::sql))
         .route("/live", get(stream::live))
         .merge(jobs::views())
+        .merge(twins::views())
         .route("/store", get(store::show))
         .route("/dead-letters", get(dead_letters::list))
         .route("/dead-letters/{id}", get(dead_letters::show))
@@ -262,7 +276,7 @@ async fn ready(State(hub): State<App>) -> (StatusCode, String) {
 async fn metrics(State(hub): State<App>) -> Response {
     let page =
         telemetry::page(&hub.counters, hub.fleet.online(), hub.presences.counts(), &hub.store.metrics());
-    let page = page + &telemetry::jobs(&hub.jobs.views());
+    let page = page + &telemetry::jobs(&hub.jobs.views()) + &telemetry::twins(hub.twins.standing());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
 }
 

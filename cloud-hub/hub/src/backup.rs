@@ -4,6 +4,7 @@
 //! ```text
 //! backup.json                 what is here; written last
 //! hub.redb                    registry, users, tokens, presence
+//! twins.redb                  twins of devices; whoever opens it is another replica
 //! pki/ca.pem, ca.key          the authority that agents pin
 //! store/manifest.redb         one moment of the store, and of its log all that was durable then
 //! store/sealed/, log/, dead/
@@ -26,6 +27,7 @@ use tideline_store::{Store, StoreError};
 use crate::metadata::{Metadata, MetadataError};
 use crate::secret::hex;
 use crate::serve::STORE;
+use crate::twins::{FileError, TWINS, TwinFile};
 use crate::when;
 
 pub use restore::{Restored, UNFINISHED, restore};
@@ -66,6 +68,9 @@ pub enum BackupError {
     /// The store gave no snapshot.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The twins gave no copy.
+    #[error(transparent)]
+    Twins(#[from] FileError),
     /// The registry gave no copy.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -109,6 +114,8 @@ pub struct Source<'a> {
     pub data: &'a Path,
     /// Its registry; it keeps a hub from starting meanwhile.
     pub metadata: &'a Metadata,
+    /// The open file of twins, if it is.
+    pub twins: Option<&'a TwinFile>,
     /// The open store, if it is.
     pub store: Option<&'a Store>,
 }
@@ -119,6 +126,16 @@ impl Source<'_> {
         match self.store {
             Some(store) => store.snapshot(to),
             None => tideline_store::snapshot(&self.data.join(STORE), to),
+        }
+    }
+
+    /// Writes the twins as they are now to the new file `to`, if there are any.
+    fn twins(&self, to: &Path) -> Result<(), FileError> {
+        let path = self.data.join(TWINS);
+        match self.twins {
+            Some(twins) => twins.copy_to(to),
+            None if path.exists() => TwinFile::open(&path)?.copy_to(to),
+            None => Ok(()),
         }
     }
 
@@ -152,6 +169,7 @@ pub fn make(source: Source<'_>, to: &Path, now_ms: i64) -> Result<Backup, Backup
     remove_folder(&part).map_err(failed(&part))?;
     let files = source.with_snapshot(|scratch| {
         source.metadata.copy_to(&scratch.join(REGISTRY))?;
+        source.twins(&scratch.join(TWINS))?;
         DirBuilder::new().mode(0o700).create(&part).map_err(failed(&part))?;
         let mut files = Vec::new();
         for name in files_in(scratch).map_err(failed(scratch))? {

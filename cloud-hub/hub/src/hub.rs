@@ -23,6 +23,7 @@ use crate::presence::{Now, Presences};
 use crate::secret::{self, SecretError};
 use crate::strangers::Strangers;
 use crate::telemetry::Counters;
+use crate::twins::Twins;
 use crate::when;
 use crate::writes::Writers;
 
@@ -87,6 +88,8 @@ pub struct Hub {
     pub clock: Arc<dyn Clock>,
     /// Registry, users and tokens.
     pub metadata: Metadata,
+    /// The twins of devices.
+    pub twins: Twins,
     /// The readings and the ledger.
     pub store: Store,
     /// Who is connected.
@@ -154,6 +157,7 @@ impl Hub {
         config: Config,
         clock: Arc<dyn Clock>,
         metadata: Metadata,
+        twins: Twins,
         store: Store,
         authority: CertificateAuthority,
         addresses: Addresses,
@@ -165,6 +169,7 @@ impl Hub {
             config,
             clock,
             metadata,
+            twins,
             store,
             fleet: Fleet::default(),
             presences,

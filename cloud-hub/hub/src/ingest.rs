@@ -7,6 +7,7 @@ mod audit;
 mod door;
 mod links;
 mod refused;
+mod twins;
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -18,9 +19,7 @@ use tideline_protocol::durability::{Batch, Durable};
 use tideline_protocol::model::{AgentId, DeviceId, Epoch, Gap, Seq};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentState, HubAction, HubSession, SessionError};
-use tideline_protocol::wire::{
-    DeviceCard, Frame, Hello, Message, RefuseCode, Report, Series, Settlement, WireError,
-};
+use tideline_protocol::wire::{DeviceCard, Frame, Hello, Message, RefuseCode, Report, Series, WireError};
 use tideline_store::{Opening, StoreError};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
@@ -28,6 +27,7 @@ use tokio::task::{JoinError, JoinSet};
 use self::audit::{Audits, Cancelled};
 pub use self::links::{ARRIVED_MAX, accept};
 pub use self::refused::watch_refused;
+use self::twins::{Talk, turned};
 use crate::api::devices::{last_seen, revoked_text};
 use crate::api::ledger::query_gap;
 use crate::fleet::Cut;
@@ -38,6 +38,7 @@ use crate::presence::End;
 use crate::registry;
 use crate::secret::hex;
 use crate::telemetry::Metric;
+use crate::twins::TwinError;
 
 /// Longest silence of an agent, which pings every fifteen seconds.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
@@ -60,6 +61,8 @@ enum Ended {
     Store(#[from] StoreError),
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    #[error(transparent)]
+    Twins(#[from] TwinError),
     #[error("an append was lost: {0}")]
     Append(#[from] JoinError),
     #[error("silent for {} s", SILENCE_MAX.as_secs())]
@@ -81,7 +84,7 @@ async fn serve(hub: App, link: Link) {
             hub.counters.add(Metric::SessionsRefused, 1);
             tracing::warn!(agent, %remote, %transport, %error, "session refused");
         }
-        Err(error @ (Ended::Store(_) | Ended::Metadata(_) | Ended::Append(_))) => {
+        Err(error @ (Ended::Store(_) | Ended::Metadata(_) | Ended::Twins(_) | Ended::Append(_))) => {
             tracing::error!(agent, %remote, %transport, %error, "session failed at the hub");
         }
         Err(error @ (Ended::Link(_) | Ended::Wire(_) | Ended::Silent | Ended::Unread)) => {
@@ -103,6 +106,7 @@ struct Driver {
     appends: Appends,
     audits: Audits,
     audit_cancelled: Cancelled,
+    talk: Talk,
     // What the agent was told is stored here.
     claimed: RangeSet,
     // The session's number in the fleet, once the hello was good.
@@ -129,6 +133,7 @@ async fn drive(hub: &App, link: Link) -> Result<(), Ended> {
         appends: JoinSet::new(),
         audits: JoinSet::new(),
         audit_cancelled: Cancelled::default(),
+        talk: Talk::default(),
         claimed: RangeSet::new(),
         entered: None,
         told: None,
@@ -137,7 +142,7 @@ async fn drive(hub: &App, link: Link) -> Result<(), Ended> {
     };
     // The receiver lives until the end: an agent that is told not to send may miss why.
     let ended = driver.run(&mut receiver).await;
-    if matches!(ended, Err(Ended::Store(_) | Ended::Metadata(_) | Ended::Append(_))) {
+    if matches!(ended, Err(Ended::Store(_) | Ended::Metadata(_) | Ended::Twins(_) | Ended::Append(_))) {
         driver.session.refuse(RefuseCode::Unavailable, "the hub cannot take data now".to_owned());
         // The link may be gone as well; the agent comes back either way.
         let _closing = driver.carry_out().await;
@@ -158,7 +163,8 @@ impl Driver {
         let mut changes = hub.store.changes();
         let mut silence = pin!(tokio::time::sleep(SILENCE_MAX));
         loop {
-            let may_receive = self.appends.len() < APPENDS_MAX;
+            let may_receive = self.appends.len() < APPENDS_MAX && self.talk.has_room();
+            let is_idle = self.talk.turn.is_none();
             tokio::select! {
                 // The word to end comes first, or an agent that sends without a pause would not hear it.
                 biased;
@@ -177,9 +183,11 @@ impl Driver {
                     Err(error) => return Err(error.into()),
                 },
                 Some(done) = self.audits.join_next() => self.session.handle_audited(done??),
+                done = turned(&mut self.talk.turn) => self.twins_turned(done?),
                 // An error means that nobody looks for refusals any more: the hub stops.
                 Ok(()) = refused.changed() => self.tell_refused(),
                 Ok(()) = changes.changed() => self.look_for_losses(),
+                () = Talk::told(self.talk.seat.as_ref(), is_idle) => {}
                 frame = receiver.recv(), if may_receive => {
                     silence.set(tokio::time::sleep(SILENCE_MAX));
                     match frame {
@@ -197,6 +205,7 @@ impl Driver {
             if self.carry_out().await? {
                 return Ok(());
             }
+            self.turn_twins();
         }
     }
 
@@ -264,7 +273,10 @@ impl Driver {
         while let Some(action) = self.session.poll() {
             match action {
                 HubAction::Send(message) => self.send(message).await?,
-                HubAction::Open(hello) => self.open(hello).await?,
+                HubAction::Open(hello) => {
+                    self.open(hello).await?;
+                    self.begin_twins().await?;
+                }
                 HubAction::DefineSeries(epoch, series) => self.define(epoch, series).await?,
                 HubAction::Append(batch) => {
                     let store = self.hub.store.clone();
@@ -281,8 +293,7 @@ impl Driver {
                     self.hub.fleet.fares(&self.agent, number, health, now_ms);
                 }
                 HubAction::Devices(cards) => self.devices(cards).await?,
-                // No agent names the ability yet.
-                HubAction::Twin(_) => {}
+                HubAction::Twin(sync) => self.twin(sync),
                 HubAction::Audit(epoch, asked) => self.audit(epoch, asked),
                 HubAction::Close => return Ok(true),
             }
@@ -363,15 +374,6 @@ impl Driver {
         let settled = self.hub.store.agent_state(&self.agent, epoch).settled.all();
         self.hub.arrivals.report(&self.agent, epoch, report.head, &settled, self.hub.now_ms());
         self.hub.store.report(&self.agent, epoch, self.session.life(), report);
-    }
-
-    /// Tells the agent what was found to be refused after it was acknowledged.
-    fn tell_refused(&mut self) {
-        let Some(epoch) = self.session.epoch() else { return };
-        let refused = self.hub.store.agent_state(&self.agent, epoch).settled.refused;
-        if !refused.is_empty() {
-            self.session.handle_settled(&Settlement { refused, ..Settlement::default() });
-        }
     }
 
     /// Ends the session when the store no longer holds what the agent was told: the next one begins

@@ -29,6 +29,7 @@ pub mod serve;
 pub mod sql;
 pub mod strangers;
 pub mod telemetry;
+pub mod twins;
 pub mod web;
 pub mod when;
 pub mod writes;

@@ -12,7 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use crate::api::devices::views;
-use crate::api::shapes::{self, Device, LiveColumns, LiveResult, QueryGap};
+use crate::api::shapes::{self, Device, LiveColumns, LiveResult, QueryGap, TwinEvent};
 use crate::hub::App;
 use crate::metadata::DeviceRecord;
 use crate::telemetry::Metric;
@@ -44,6 +44,8 @@ pub enum Happening {
     Devices(Vec<Device>),
     /// An agent gave readings up.
     Gap(QueryGap),
+    /// A twin changed, durably.
+    Twin(TwinEvent),
     /// A stream job gave results.
     Results(Vec<LiveResult>),
 }
@@ -68,6 +70,10 @@ impl Happening {
                 .map(|d| size_of::<Device>() + size_of_val(d.ledger.gaps.as_slice()) + 3 * d.id.len())
                 .sum(),
             Self::Gap(gap) => size_of::<QueryGap>() + gap.device.len(),
+            Self::Twin(twin) => {
+                let texts = twin.keys.iter().chain(&twin.authors);
+                size_of::<TwinEvent>() + texts.map(|text| size_of::<String>() + text.len()).sum::<usize>()
+            }
             Self::Results(rows) => rows.len().saturating_mul(RESULT_BYTES),
         }
     }

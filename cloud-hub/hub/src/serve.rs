@@ -25,6 +25,7 @@ use crate::descriptors::Descriptors;
 use crate::doors::{GRACE, SOCKET};
 use crate::hub::{Addresses, App, Hub};
 use crate::metadata::{Metadata, UserRecord};
+use crate::twins::{self, TWINS, Twins};
 use crate::{doors, ingest, jobs, live, mqtt, pki, presence};
 
 /// The store's folder in the data folder.
@@ -46,6 +47,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     // It holds password hashes, and the folder may be open to others.
     fs::set_permissions(&registry, fs::Permissions::from_mode(0o600))
         .with_context(|| registry.display().to_string())?;
+    let twins = open_twins(&data)?;
     let authority = pki::authority(&data.join("pki"), now_s).context("the certificate authority")?;
     let server = authority.issue_server(&certificate_names(&config), now_s)?;
     let http = bind(config.http_listen, "http.listen")?;
@@ -72,7 +74,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
             "enrolment tokens name this address, which only this machine reaches: set hub.public_address for devices elsewhere"
         );
     }
-    let hub = Hub::new(config, clock, metadata, store, authority, addresses)?;
+    let hub = Hub::new(config, clock, metadata, twins, store, authority, addresses)?;
     if hub.metadata.list::<UserRecord>()?.is_empty() {
         tracing::info!("there is no user yet: make one with `cloud-hub user create NAME` beside this hub");
     }
@@ -101,9 +103,22 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     refused.abort();
     held.abort();
     let _gone = fs::remove_file(data.join(SOCKET));
+    let rest = hub.blocking(|hub| {
+        twins::flush(hub);
+        Ok::<_, twins::TwinError>(())
+    });
+    rest.await?;
     let store = hub.store.clone();
     tokio::task::spawn_blocking(move || store.close()).await?.context("the store did not close well")?;
     Ok(())
+}
+
+fn open_twins(data: &Path) -> Result<Twins> {
+    let path = data.join(TWINS);
+    let twins = Twins::open(&path).with_context(|| format!("data folder {}", data.display()))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+        .with_context(|| path.display().to_string())?;
+    Ok(twins)
 }
 
 /// The port of the MQTT door that agents elsewhere may use.

@@ -7,6 +7,7 @@ use tideline_protocol::invariants::Invariant;
 use tideline_store::StoreMetrics;
 
 use crate::jobs::View;
+use crate::twins::Standing;
 
 /// Every metric that the hub itself counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +46,26 @@ pub enum Metric {
     StatementsRefused,
     /// Statements of SQL that were ended by a limit.
     StatementsEnded,
+    /// Changes of twins over the API.
+    TwinEdits,
+    /// Messages about twins that came.
+    TwinMessagesHeard,
+    /// Messages about twins that went.
+    TwinMessagesSent,
+    /// Messages about twins that were refused.
+    TwinMessagesRefused,
+    /// Times that the history of a twin was cut off.
+    TwinRebases,
+    /// Commits of twins.
+    TwinCommits,
+    /// Records in them.
+    TwinRecords,
+    /// Microseconds that they took.
+    TwinCommitMicros,
 }
 
 impl Metric {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 25] = [
         Self::Sessions,
         Self::SessionsRefused,
         Self::HandshakesFailed,
@@ -66,6 +83,14 @@ impl Metric {
         Self::Statements,
         Self::StatementsRefused,
         Self::StatementsEnded,
+        Self::TwinEdits,
+        Self::TwinMessagesHeard,
+        Self::TwinMessagesSent,
+        Self::TwinMessagesRefused,
+        Self::TwinRebases,
+        Self::TwinCommits,
+        Self::TwinRecords,
+        Self::TwinCommitMicros,
     ];
 
     const fn text(self) -> (&'static str, &'static str) {
@@ -118,6 +143,24 @@ impl Metric {
             }
             Self::StatementsEnded => {
                 ("tideline_hub_sql_ended_total", "Statements of SQL ended by a limit: time, memory, rows.")
+            }
+            Self::TwinEdits => ("tideline_hub_twin_edits_total", "Changes of twins over the API."),
+            Self::TwinMessagesHeard => {
+                ("tideline_hub_twin_messages_in_total", "Messages about twins from agents.")
+            }
+            Self::TwinMessagesSent => {
+                ("tideline_hub_twin_messages_out_total", "Messages about twins to agents.")
+            }
+            Self::TwinMessagesRefused => {
+                ("tideline_hub_twin_messages_refused_total", "Messages about twins that were refused.")
+            }
+            Self::TwinRebases => {
+                ("tideline_hub_twin_rebases_total", "Times that the history of a twin was cut off.")
+            }
+            Self::TwinCommits => ("tideline_hub_twin_commits_total", "Commits of twins."),
+            Self::TwinRecords => ("tideline_hub_twin_records_total", "Changes and agreements in them."),
+            Self::TwinCommitMicros => {
+                ("tideline_hub_twin_commit_microseconds_total", "Microseconds that commits of twins took.")
             }
         }
     }
@@ -271,6 +314,22 @@ pub fn jobs(all: &[(String, bool, View)]) -> String {
         for (name, _, view) in all {
             let _ok = writeln!(out, "{metric}{{job=\"{name}\"}} {}", value(view));
         }
+    }
+    out
+}
+
+/// The metrics of twins.
+#[must_use]
+pub fn twins(standing: Standing) -> String {
+    let mut out = String::new();
+    for (name, help, value) in [
+        ("tideline_hub_twins", "Twins on disk.", standing.documents),
+        ("tideline_hub_twins_kept", "Twins in memory.", standing.kept),
+        ("tideline_hub_twins_kept_bytes", "About what they take.", standing.kept_bytes),
+        ("tideline_hub_twin_records_waiting", "Records that wait for a commit.", standing.waiting),
+    ] {
+        // Writing to a String cannot fail.
+        let _ok = write!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
     }
     out
 }

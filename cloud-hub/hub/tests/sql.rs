@@ -18,6 +18,7 @@ use cloud_hub::api::{Door, router};
 use cloud_hub::config::{Config, SqlLimits};
 use cloud_hub::hub::{Addresses, App, Hub};
 use cloud_hub::metadata::Metadata;
+use cloud_hub::twins::{TWINS, Twins};
 use serde_json::{Value, json};
 use tideline_link::identity::CertificateAuthority;
 use tideline_protocol::block::BlockBuilder;
@@ -52,10 +53,11 @@ impl Bench {
         let config = Config { data_dir: dir.path().to_owned(), sql, ..Config::default() };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let metadata = Metadata::open(&dir.path().join("hub.redb")).unwrap();
+        let twins = Twins::open(&dir.path().join(TWINS)).unwrap();
         let (store, _) = Store::open(StoreConfig::new(dir.path().join("store")), Arc::clone(&clock)).unwrap();
         fill(&store, rows).await;
         let authority = CertificateAuthority::create("test", clock.wall_ns() / 1_000_000_000).unwrap();
-        let hub = Hub::new(config, clock, metadata, store, authority, Addresses::default()).unwrap();
+        let hub = Hub::new(config, clock, metadata, twins, store, authority, Addresses::default()).unwrap();
         Self { hub, _dir: dir }
     }
 

@@ -59,8 +59,12 @@ pub async fn create(
         .blocking(move |hub| {
             // Held until it is done, also when nobody waits any more.
             let _turn = turn;
-            let source =
-                Source { data: &hub.config.data_dir, metadata: &hub.metadata, store: Some(&hub.store) };
+            let source = Source {
+                data: &hub.config.data_dir,
+                metadata: &hub.metadata,
+                twins: Some(hub.twins.file()),
+                store: Some(&hub.store),
+            };
             backup::make(source, &to, hub.now_ms()).map_err(ApiError::from)
         })
         .await?;

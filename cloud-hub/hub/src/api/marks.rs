@@ -6,6 +6,8 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
+use tideline_protocol::model::DeviceId;
+
 use super::devices::one;
 use super::problem::{ApiError, Problem};
 use super::shapes::{Device, DevicePatch};
@@ -50,6 +52,9 @@ pub async fn patch(
         })
         .await?;
     tracing::info!(device = id, agent = record.agent, "device changed");
+    if let Ok(device) = DeviceId::parse(&id) {
+        hub.twins.moved(&hub, device)?;
+    }
     one(&hub, &id, &record).map(Json)
 }
 

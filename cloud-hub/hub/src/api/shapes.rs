@@ -12,6 +12,7 @@ mod ledger;
 mod query;
 mod sql;
 mod store;
+mod twin;
 mod value;
 
 pub use access::*;
@@ -25,4 +26,5 @@ pub use ledger::*;
 pub use query::*;
 pub use sql::*;
 pub use store::*;
+pub use twin::*;
 pub use value::*;

@@ -23,8 +23,12 @@ pub async fn verify(State(hub): State<App>) -> Result<Json<StoreVerification>, A
     let found = hub
         .blocking(move |hub| {
             let _turn = turn;
-            let source =
-                Source { data: &hub.config.data_dir, metadata: &hub.metadata, store: Some(&hub.store) };
+            let source = Source {
+                data: &hub.config.data_dir,
+                metadata: &hub.metadata,
+                twins: Some(hub.twins.file()),
+                store: Some(&hub.store),
+            };
             let check =
                 |scratch: &Path| tideline_store::verify(&scratch.join(STORE)).map_err(BackupError::from);
             source.with_snapshot(check).map_err(ApiError::from)

@@ -19,12 +19,14 @@ mod jobs;
 mod letters;
 mod live;
 mod prometheus;
+mod twins;
 mod write;
 
 use super::*;
 use crate::config::Config;
 use crate::hub::{Addresses, Hub};
 use crate::metadata::Metadata;
+use crate::twins::{TWINS, Twins};
 
 struct Bench {
     hub: App,
@@ -64,6 +66,7 @@ pub fn hub_on(dir: &std::path::Path, config: Config, store: StoreConfig) -> App 
     let config = Config { data_dir: dir.to_owned(), ..config };
     let clock: Arc<dyn tideline_protocol::time::Clock> = Arc::new(SystemClock::default());
     let metadata = Metadata::open(&dir.join("hub.redb")).unwrap();
+    let twins = Twins::open(&dir.join(TWINS)).unwrap();
     let (store, _) = Store::open(store, Arc::clone(&clock)).unwrap();
     let authority = CertificateAuthority::create("test", clock.wall_ns() / 1_000_000_000).unwrap();
     let addresses = Addresses {
@@ -72,7 +75,7 @@ pub fn hub_on(dir: &std::path::Path, config: Config, store: StoreConfig) -> App 
         mqtt: Some("localhost:8883".into()),
         server_name: "localhost".into(),
     };
-    Hub::new(config, clock, metadata, store, authority, addresses).unwrap()
+    Hub::new(config, clock, metadata, twins, store, authority, addresses).unwrap()
 }
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Request<Body> {

@@ -13,6 +13,7 @@ use super::{BackupError, FORMAT, LIST, List, Listed, REGISTRY, copy, digest, fai
 use crate::metadata::{
     Changes, EnrolRecord, Metadata, MetadataError, SessionRecord, TokenRecord, UserRecord,
 };
+use crate::twins::{TWINS, TwinFile};
 use crate::when;
 
 /// The folder of a restore in the data folder: while it is there, no hub starts.
@@ -63,6 +64,7 @@ pub fn restore(from: &Path, data: &Path, force: bool, now_ms: i64) -> Result<Res
         bring(from, &unfinished, file)?;
     }
     let prepared = prepare(&unfinished.join(REGISTRY), &list)?;
+    TwinFile::restored(&unfinished.join(TWINS))?;
     sync_folders(&unfinished).map_err(failed(&unfinished))?;
     drop(locked);
     let aside = move_aside(data, &held, now_ms).map_err(failed(data))?;

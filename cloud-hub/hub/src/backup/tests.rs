@@ -30,7 +30,7 @@ fn data_in(dir: &Path) -> (Metadata, Store) {
 
 fn backup_of(data: &Path, to: &Path) -> Backup {
     let (metadata, store) = data_in(data);
-    make(Source { data, metadata: &metadata, store: Some(&store) }, to, NOW_MS).unwrap()
+    make(Source { data, metadata: &metadata, twins: None, store: Some(&store) }, to, NOW_MS).unwrap()
 }
 
 #[test]
@@ -65,7 +65,11 @@ fn without_a_running_hub_the_files_are_taken() {
     let data = dir.path().join("data");
     let (metadata, store) = data_in(&data);
     store.close().unwrap();
-    let made = make(Source { data: &data, metadata: &metadata, store: None }, &dir.path().join("b"), NOW_MS);
+    let made = make(
+        Source { data: &data, metadata: &metadata, twins: None, store: None },
+        &dir.path().join("b"),
+        NOW_MS,
+    );
     assert_eq!(made.unwrap().path, dir.path().join("b"));
     restore(&dir.path().join("b"), &dir.path().join("back"), false, NOW_MS).unwrap();
 }
@@ -135,7 +139,7 @@ fn a_name_that_is_taken_or_has_no_folder_is_refused_and_a_cut_off_backup_is_made
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let (metadata, store) = data_in(&data);
-    let source = Source { data: &data, metadata: &metadata, store: Some(&store) };
+    let source = Source { data: &data, metadata: &metadata, twins: None, store: Some(&store) };
     fs::write(dir.path().join("taken"), "").unwrap();
     for (name, said) in [("taken", "is there already"), ("none/b", "in no folder that exists")] {
         let error = make(source, &dir.path().join(name), NOW_MS).unwrap_err().to_string();

@@ -23,7 +23,7 @@ pub async fn backup(config: &Config, to: &Path) -> Result<()> {
     let to = absolute(to)?;
     let made = match lock(config)? {
         Some(metadata) => {
-            let source = Source { data: &config.data_dir, metadata: &metadata, store: None };
+            let source = Source { data: &config.data_dir, metadata: &metadata, twins: None, store: None };
             let made = backup::make(source, &to, now_ms())?;
             BackupAnswer {
                 path: made.path.display().to_string(),

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use tideline_protocol::wire::Settlement;
 use tokio::time::MissedTickBehavior;
 
+use super::Driver;
 use crate::hub::App;
 
 /// How often it is looked for dead letters; an agent counts them as stored until it is told.
@@ -31,6 +33,17 @@ pub async fn watch_refused(hub: App) {
             }
             Ok(Err(error)) => tracing::error!(%error, "dead letters are not settled"),
             Err(error) => tracing::error!(%error, "dead letters are not settled"),
+        }
+    }
+}
+
+impl Driver {
+    /// Tells the agent what was found to be refused after it was acknowledged.
+    pub(super) fn tell_refused(&mut self) {
+        let Some(epoch) = self.session.epoch() else { return };
+        let refused = self.hub.store.agent_state(&self.agent, epoch).settled.refused;
+        if !refused.is_empty() {
+            self.session.handle_settled(&Settlement { refused, ..Settlement::default() });
         }
     }
 }

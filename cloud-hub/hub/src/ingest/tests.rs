@@ -11,14 +11,19 @@ use tideline_protocol::block::BlockBuilder;
 use tideline_protocol::lives::Life;
 use tideline_protocol::model::{Account, DeviceId, PointId, RowCounts, Sample, Seq, SeriesDef};
 use tideline_protocol::time::{Clock, SystemClock};
-use tideline_protocol::wire::{DEVICES_ABILITY, Devices, Lane, Ping, Run, RunEnvelope, VERSION, Welcome};
+use tideline_protocol::wire::{
+    DEVICES_ABILITY, Devices, Lane, Ping, Run, RunEnvelope, Settlement, VERSION, Welcome,
+};
 use tideline_store::{Store, StoreConfig};
+
+mod twins;
 
 use super::*;
 use crate::config::Config;
 use crate::fleet::Presence;
 use crate::hub::{Addresses, Hub};
 use crate::metadata::Metadata;
+use crate::twins::{TWINS, Twins};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const EPOCH: Epoch = Epoch::from_bytes([3; 16]);
@@ -39,6 +44,7 @@ impl Bench {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let now_s = clock.wall_ns() / 1_000_000_000;
         let metadata = Metadata::open(&dir.path().join("hub.redb")).unwrap();
+        let twins = Twins::open(&dir.path().join(TWINS)).unwrap();
         let (store, _) = Store::open(StoreConfig::new(dir.path().join("store")), Arc::clone(&clock)).unwrap();
         let authority = CertificateAuthority::create("test", now_s).unwrap();
         let server = authority.issue_server(&["localhost".to_owned()], now_s).unwrap();
@@ -46,7 +52,7 @@ impl Bench {
         let endpoint = Arc::new(ServerEndpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), tls).unwrap());
         let address = endpoint.local_addr().unwrap();
         let addresses = Addresses::default();
-        let hub = Hub::new(config, clock, metadata, store, authority, addresses).unwrap();
+        let hub = Hub::new(config, clock, metadata, twins, store, authority, addresses).unwrap();
         let (_links, arrived) = tokio::sync::mpsc::channel(1);
         tokio::spawn(accept(Arc::clone(&hub), endpoint, arrived));
         tokio::spawn(watch_refused(Arc::clone(&hub)));

@@ -1,0 +1,193 @@
+//! Twins.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use utoipa::ToSchema;
+
+/// The twin of a device
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TwinAnswer {
+    /// Whose twin
+    pub device: String,
+    /// What names this state, also in the header `ETag`
+    pub etag: String,
+    /// How often its history was cut off
+    pub generation: u64,
+    /// What is wanted: written here and on site
+    #[schema(value_type = Object)]
+    pub desired: Json,
+    /// What is: written by the device
+    #[schema(value_type = Object)]
+    pub reported: Json,
+    /// What it is known by: written here and on site
+    #[schema(value_type = Object)]
+    pub tags: Json,
+    /// What people say of it: written here and on site
+    #[schema(value_type = Object)]
+    pub notes: Json,
+    /// What is wanted and not reported so; none of a state of the past
+    pub delta: Vec<TwinDifference>,
+    /// Leaves with several values; none of a state of the past
+    pub conflicts: u64,
+    /// Whether the device's agent has all of it on its disk
+    pub agreed: bool,
+    /// Leaves and elements of sets
+    pub leaves: u64,
+    /// Bytes of keys and values
+    pub bytes: u64,
+    /// Changes since the history was cut off
+    pub changes: u64,
+    /// The time of the state, if it is one of the past (Unix ms)
+    #[schema(required)]
+    pub at_ms: Option<i64>,
+}
+
+/// What is wanted of a leaf and not reported so
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TwinDifference {
+    /// The leaf, as `motor/speed`
+    pub key: String,
+    /// What is wanted
+    #[schema(value_type = Object)]
+    pub desired: Json,
+    /// What is reported; null for nothing
+    #[schema(value_type = Option<Object>)]
+    pub reported: Json,
+    /// Since when, by the newer of the two writes (Unix ms)
+    #[schema(required)]
+    pub since_ms: Option<i64>,
+}
+
+/// What changes of a twin: a JSON merge patch (RFC 7396) for each section
+///
+/// Null takes a leaf away, a list takes the place of a list. Values that merge have forms of their own: `{"$add": 3}` adds to a
+/// counter, `{"$set": […]}` makes a set have these elements, `{"$text": "…"}` is a text in notes.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TwinPatch {
+    /// Of what is wanted
+    #[schema(value_type = Option<Object>)]
+    pub desired: Option<Json>,
+    /// Of the tags
+    #[schema(value_type = Option<Object>)]
+    pub tags: Option<Json>,
+    /// Of the notes
+    #[schema(value_type = Option<Object>)]
+    pub notes: Option<Json>,
+}
+
+/// One patch for many devices
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TwinsPatch {
+    /// Ids, and selectors as `@site=north`, `@group=…`, `@agent=…`, `@profile=…`, `@tag.KEY`, `@tag.KEY=…`; at most 1000 devices
+    pub devices: Vec<String>,
+    /// What changes
+    pub patch: TwinPatch,
+}
+
+/// What came of a patch at each device
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TwinsPatched {
+    /// By device
+    pub results: Vec<TwinPatched>,
+}
+
+/// What came of a patch at one device
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TwinPatched {
+    /// The device
+    pub device: String,
+    /// What names its state now, if it was patched
+    #[schema(required)]
+    pub etag: Option<String>,
+    /// The stable code, if it was refused
+    #[schema(required)]
+    pub code: Option<String>,
+    /// Why it was refused
+    #[schema(required)]
+    pub detail: Option<String>,
+}
+
+/// What was done to a twin
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TwinHistory {
+    /// The steps in an order in which none comes before one that it builds on
+    pub steps: Vec<TwinStep>,
+    /// The cursor of the next page
+    #[schema(required)]
+    pub next: Option<String>,
+}
+
+/// One step of a twin
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TwinStep {
+    /// When, by the clock of who wrote (Unix ms)
+    pub time_ms: i64,
+    /// Who; may be empty
+    pub author: String,
+    /// At which end: `hub` or `agent`
+    pub side: String,
+    /// `desired`, `reported`, `tags` or `notes`
+    pub section: String,
+    /// The leaf, as `motor/speed`
+    pub key: String,
+    /// What it became; null if it is gone, `{"$add": n}`, `{"$insert": e}`, `{"$remove": e}`, `{"$text": "…"}`
+    #[schema(value_type = Option<Object>)]
+    pub value: Json,
+}
+
+/// Leaves with values that exclude each other; a write to one resolves it
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TwinConflicts {
+    /// What names the state that this is of
+    pub etag: String,
+    /// By section and leaf
+    pub conflicts: Vec<TwinConflict>,
+}
+
+/// A leaf with several values
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TwinConflict {
+    /// `desired`, `reported`, `tags` or `notes`
+    pub section: String,
+    /// The leaf
+    pub key: String,
+    /// The values, that which is shown first
+    pub values: Vec<TwinValue>,
+}
+
+/// A value with who wrote it
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TwinValue {
+    /// The value
+    #[schema(value_type = Object)]
+    pub value: Json,
+    /// Who wrote it; none of what was added up when history was cut off
+    #[schema(required)]
+    pub author: Option<String>,
+    /// At which end: `hub` or `agent`
+    #[schema(required)]
+    pub side: Option<String>,
+    /// When, by the clock of who wrote (Unix ms)
+    #[schema(required)]
+    pub time_ms: Option<i64>,
+}
+
+/// A twin changed, durably at this hub
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TwinEvent {
+    /// Whose twin
+    pub device: String,
+    /// What changed, as `desired/motor/speed`; none when only history was cut off
+    pub keys: Vec<String>,
+    /// Whether more changed than is named
+    pub more: bool,
+    /// Who changed it
+    pub authors: Vec<String>,
+    /// When, by the newest of their clocks (Unix ms)
+    #[schema(required)]
+    pub time_ms: Option<i64>,
+    /// What names its state now
+    pub etag: String,
+}

@@ -1,0 +1,204 @@
+//! Twins by API: what is shown, what is refused, and who may.
+
+use super::*;
+use crate::metadata::DeviceRecord;
+
+impl Bench {
+    fn device(&self, id: &str, site: &str) {
+        let mut record = DeviceRecord::behind("gateway".to_owned(), 1);
+        record.marks.site = site.to_owned();
+        self.hub.metadata.put(id, &record).unwrap();
+    }
+
+    async fn patch(&self, id: &str, body: Value) -> (StatusCode, Value) {
+        self.local("PATCH", &format!("/api/v1/devices/{id}/twin"), body).await
+    }
+
+    async fn twin(&self, id: &str, rest: &str) -> Value {
+        let (status, body) =
+            self.local("GET", &format!("/api/v1/devices/{id}/twin{rest}"), Value::Null).await;
+        assert_eq!(status, StatusCode::OK, "{rest}: {body}");
+        body
+    }
+}
+
+#[tokio::test]
+async fn a_twin_is_patched_of_the_state_that_was_seen_only() {
+    let bench = Bench::new();
+    bench.device("valve-1", "");
+    let empty = bench.twin("valve-1", "").await;
+    assert_eq!(
+        (&empty["desired"], &empty["agreed"], &empty["leaves"]),
+        (&json!({}), &json!(false), &json!(0))
+    );
+    let (status, first) = bench.patch("valve-1", json!({"desired": {"open": 5, "mode": "eco"}})).await;
+    assert_eq!(status, StatusCode::OK, "{first}");
+    assert_eq!(first["desired"], json!({"open": 5, "mode": "eco"}));
+    let delta = first["delta"].as_array().unwrap();
+    assert_eq!((delta.len(), &delta[1]["key"], &delta[1]["reported"]), (2, &json!("open"), &Value::Null));
+    let path = "/api/v1/devices/valve-1/twin";
+    let (got, _) = bench.send(Door::Socket, request("GET", path, &[], None)).await;
+    let tag = got.headers()[header::ETAG].to_str().unwrap().to_owned();
+    assert_eq!(tag, format!("\"{}\"", first["etag"].as_str().unwrap()));
+    let of = |tag: &str, body: Value| request("PATCH", path, &[("if-match", tag)], Some(body));
+    let (made, body) = bench.send(Door::Socket, of(&tag, json!({"desired": {"mode": null}}))).await;
+    assert_eq!((made.status(), &body["desired"]), (StatusCode::OK, &json!({"open": 5})));
+    let (late, body) = bench.send(Door::Socket, of(&tag, json!({"desired": {"mode": "x"}}))).await;
+    assert_eq!((late.status(), &body["code"]), (StatusCode::PRECONDITION_FAILED, &json!("twin-changed")));
+    let (bad, body) = bench.send(Door::Socket, of("abc", json!({"desired": {}}))).await;
+    assert_eq!((bad.status(), &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-etag")));
+    let (any, _) = bench.send(Door::Socket, of("*", json!({"tags": {"floor": "2"}}))).await;
+    assert_eq!(any.status(), StatusCode::OK);
+    assert_eq!(bench.twin("valve-1", "").await["tags"], json!({"floor": "2"}));
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused_with_a_code() {
+    let bench = Bench::new();
+    bench.device("valve-1", "");
+    let long = "x".repeat(9_000);
+    let many: serde_json::Map<_, _> = (0..300).map(|n| (n.to_string(), json!(n))).collect();
+    for (body, status, code) in [
+        (json!({}), 400, "bad-patch"),
+        (json!({"desired": [1]}), 400, "bad-patch"),
+        (json!({"desired": {"a": {"$counter": 1}}}), 400, "bad-patch"),
+        (json!({"desired": {"": 1}}), 400, "bad-key"),
+        (json!({"desired": {"a": long}}), 400, "bad-value"),
+        (json!({"desired": {"a": {"$text": "x"}}}), 400, "bad-value"),
+        (json!({"desired": many}), 400, "twin-too-many-edits"),
+        (json!({"reported": {"a": 1}}), 422, "bad-body"),
+    ] {
+        let (found, answer) = bench.patch("valve-1", body).await;
+        assert_eq!((found.as_u16(), &answer["code"]), (status, &json!(code)), "{answer}");
+    }
+    assert_eq!(bench.patch("valve-2", json!({"tags": {}})).await.0, StatusCode::NOT_FOUND);
+    let mut last = (StatusCode::OK, Value::Null);
+    for n in 0..40 {
+        let part: serde_json::Map<_, _> = (0..30).map(|m| (format!("{n}-{m}"), json!(m))).collect();
+        last = bench.patch("valve-1", json!({ "desired": part })).await;
+        if last.0 != StatusCode::OK {
+            break;
+        }
+    }
+    assert_eq!((last.0.as_u16(), &last.1["code"]), (409, &json!("twin-too-large")), "{}", last.1);
+    for rest in
+        ["?at=yesterday", "/history?from=x", "/history?key=wanted/a", "/history?limit=0", "/history?cursor=1"]
+    {
+        let (status, body) =
+            bench.local("GET", &format!("/api/v1/devices/valve-1/twin{rest}"), Value::Null).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{rest}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn history_tells_who_did_what_and_pages_by_cursor() {
+    let bench = Bench::new();
+    bench.device("valve-1", "");
+    let (_, token) = bench.local("POST", "/api/v1/tokens", json!({"name": "ci", "role": "admin"})).await;
+    let bearer = format!("Bearer {}", token["token"].as_str().unwrap());
+    for open in 1..=4 {
+        let body = json!({"desired": {"valve": {"open": open}}, "notes": {"n": open}});
+        let headers = [("authorization", bearer.as_str())];
+        let asked = request("PATCH", "/api/v1/devices/valve-1/twin", &headers, Some(body));
+        assert_eq!(bench.send(Door::Plain, asked).await.0.status(), StatusCode::OK);
+    }
+    let mut values = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = bench.twin("valve-1", &format!("/history?key=desired/valve&limit=3{cursor}")).await;
+        for step in page["steps"].as_array().unwrap() {
+            assert_eq!((&step["author"], &step["side"]), (&json!("token ci"), &json!("hub")));
+            assert_eq!((&step["section"], &step["key"]), (&json!("desired"), &json!("valve/open")));
+            values.push(step["value"].as_i64().unwrap());
+        }
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(values, [1, 2, 3, 4]);
+    assert_eq!(bench.twin("valve-1", "/history").await["steps"].as_array().unwrap().len(), 8);
+    assert_eq!(bench.twin("valve-1", "/history?to=-1h").await["steps"], json!([]));
+    let past = bench.twin("valve-1", "?at=-1h").await;
+    assert_eq!((&past["desired"], past["at_ms"].is_i64()), (&json!({}), true));
+    let now = bench.twin("valve-1", "?at=now").await;
+    assert_eq!(now["desired"], json!({"valve": {"open": 4}}));
+    assert_eq!(bench.twin("valve-1", "/conflicts").await["conflicts"], json!([]));
+}
+
+#[tokio::test]
+async fn one_patch_goes_to_many_devices_with_a_result_for_each() {
+    let bench = Bench::new();
+    for (id, site) in [("gateway", ""), ("v1", "north"), ("v2", "north"), ("v3", "south")] {
+        bench.device(id, site);
+    }
+    let ask = |devices: Value| json!({"devices": devices, "patch": {"desired": {"night": true}}});
+    let (status, body) =
+        bench.local("PATCH", "/api/v1/twins", ask(json!(["@site=north", "v1", "gone"]))).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let results: Vec<_> = body["results"].as_array().unwrap().iter().collect();
+    let told: Vec<_> = results.iter().map(|r| (r["device"].as_str().unwrap(), r["code"].as_str())).collect();
+    assert_eq!(told, [("gone", Some("not-found")), ("v1", None), ("v2", None)]);
+    for id in ["v1", "v2"] {
+        let twin = bench.twin(id, "").await;
+        assert_eq!(twin["desired"], json!({"night": true}));
+        assert!(results.iter().any(|result| result["etag"] == twin["etag"]));
+    }
+    assert_eq!(bench.twin("v3", "").await["desired"], json!({}));
+    for devices in [json!([]), json!(["@site=west"]), json!(["@nonsense"])] {
+        let (status, body) = bench.local("PATCH", "/api/v1/twins", ask(devices)).await;
+        assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-devices")));
+    }
+    let (_, metrics) = (0, telemetry::twins(bench.hub.twins.standing()));
+    assert!(metrics.contains("tideline_hub_twins 2\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn viewers_look_and_do_not_write() {
+    let bench = Bench::new();
+    bench.device("valve-1", "");
+    let (_, token) = bench.local("POST", "/api/v1/tokens", json!({"name": "wall", "role": "viewer"})).await;
+    let bearer = format!("Bearer {}", token["token"].as_str().unwrap());
+    let ask =
+        |method: &str, path: &str, body| request(method, path, &[("authorization", bearer.as_str())], body);
+    let path = "/api/v1/devices/valve-1/twin";
+    for rest in ["", "/history", "/conflicts"] {
+        let (got, _) = bench.send(Door::Plain, ask("GET", &format!("{path}{rest}"), None)).await;
+        assert_eq!(got.status(), StatusCode::OK, "{rest}");
+        let (nobody, _) = bench.send(Door::Plain, request("GET", &format!("{path}{rest}"), &[], None)).await;
+        assert_eq!(nobody.status(), StatusCode::UNAUTHORIZED, "{rest}");
+    }
+    let body = json!({"tags": {"a": 1}});
+    let many = json!({"devices": ["valve-1"], "patch": body});
+    for (path, body) in [(path, body), ("/api/v1/twins", many)] {
+        let (got, _) = bench.send(Door::Plain, ask("PATCH", path, Some(body))).await;
+        assert_eq!(got.status(), StatusCode::FORBIDDEN, "{path}");
+    }
+    assert_eq!(bench.twin("valve-1", "").await["tags"], json!({}));
+}
+
+#[tokio::test]
+async fn readers_of_the_live_feed_are_told_of_changes_and_resume() {
+    use crate::live::{Happening, Since};
+    let bench = Bench::new();
+    bench.device("valve-1", "");
+    let start = bench.hub.live.end();
+    bench.patch("valve-1", json!({"desired": {"open": 5}})).await;
+    let (_, answer) = bench.patch("valve-1", json!({"tags": {"a": 1, "b": 2}})).await;
+    let Since::Events(events) = bench.hub.live.since(start) else { panic!("reset") };
+    let told: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.happening {
+            Happening::Twin(twin) => Some((event.id, twin.clone())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told.len(), 2);
+    let (_, last) = &told[1];
+    assert_eq!(
+        (last.device.as_str(), &last.keys),
+        ("valve-1", &vec!["tags/a".to_owned(), "tags/b".to_owned()])
+    );
+    assert_eq!((&last.authors, last.more), (&vec!["local".to_owned()], false));
+    assert_eq!(answer["etag"], last.etag);
+    let Since::Events(events) = bench.hub.live.since(told[0].0) else { panic!("reset") };
+    assert_eq!(events.len(), 1);
+}

@@ -1,0 +1,372 @@
+//! Twins by API: state, changes, history and conflicts.
+
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, patch};
+use axum::{Extension, Json, Router};
+use serde::Deserialize;
+use tideline_protocol::model::DeviceId;
+use tideline_protocol::wire::DocumentId;
+use tideline_twin::{Actor, Conflict, EditError, Key, Leaf, PatchError, Section, Side, Step, Twin};
+
+use super::auth::Principal;
+use super::devices::{PAGE_DEFAULT, PAGE_MAX};
+use super::problem::{ApiError, Problem};
+use super::shapes::{
+    TwinAnswer, TwinConflict, TwinConflicts, TwinDifference, TwinHistory, TwinPatch, TwinPatched, TwinStep,
+    TwinValue, TwinsPatch, TwinsPatched,
+};
+use crate::hub::{App, Hub};
+use crate::metadata::DeviceRecord;
+use crate::registry;
+use crate::twins::{self, Patch, TwinError, etag};
+use crate::when;
+
+/// Most devices of one patch.
+const DEVICES_MAX: usize = 1000;
+
+impl From<TwinError> for ApiError {
+    fn from(error: TwinError) -> Self {
+        let text = error.to_string();
+        match error {
+            TwinError::Metadata(error) => error.into(),
+            TwinError::File(_) | TwinError::Damaged { .. } | TwinError::Unwritten => Self::internal(&error),
+            TwinError::Differs { .. } => Self::new(StatusCode::PRECONDITION_FAILED, "twin-changed", text),
+            TwinError::TooOften { wait_s } => Self {
+                retry_after_s: Some(wait_s),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, "twin-too-often", text)
+            },
+            TwinError::Patch { error, .. } => Self::bad(patch_code(&error), text),
+            TwinError::Edit(error) => refused(&error, text),
+        }
+    }
+}
+
+const fn patch_code(error: &PatchError) -> &'static str {
+    match error {
+        PatchError::NotAnObject | PatchError::Form { .. } => "bad-patch",
+        PatchError::Key(_) => "bad-key",
+        PatchError::Value { .. } => "bad-value",
+        PatchError::TooMany => "twin-too-many-edits",
+    }
+}
+
+fn refused(error: &EditError, text: String) -> ApiError {
+    let conflict = |code| ApiError::new(StatusCode::CONFLICT, code, text.clone());
+    match error {
+        EditError::Key(_) => ApiError::bad("bad-key", text),
+        EditError::Value { .. } | EditError::TextElsewhere { .. } => ApiError::bad("bad-value", text),
+        EditError::TooManyEdits { .. } => ApiError::bad("twin-too-many-edits", text),
+        EditError::TooLarge { .. } => conflict("twin-too-large"),
+        EditError::TooManyUnconfirmed => conflict("twin-unconfirmed"),
+        EditError::NotYours { .. } => conflict("twin-not-yours"),
+        _ => ApiError::internal(error),
+    }
+}
+
+/// The routes that show twins.
+pub fn views() -> Router<App> {
+    Router::new()
+        .route("/devices/{id}/twin", get(show))
+        .route("/devices/{id}/twin/history", get(history))
+        .route("/devices/{id}/twin/conflicts", get(conflicts))
+}
+
+/// The routes that change them.
+pub fn changes() -> Router<App> {
+    Router::new().route("/devices/{id}/twin", patch(change)).route("/twins", patch(change_many))
+}
+
+/// The twin of a registered device, and the agent that speaks for it.
+fn of(hub: &Hub, id: &str) -> Result<(DocumentId, String), ApiError> {
+    let unknown = || ApiError::not_found("device", id);
+    let record: DeviceRecord = hub.metadata.find(id)?.ok_or_else(unknown)?;
+    Ok((DocumentId::Device(DeviceId::parse(id).map_err(|_| unknown())?), record.agent))
+}
+
+fn time_ms(hub: &Hub, text: Option<&str>) -> Result<Option<i64>, ApiError> {
+    let parse = |text| when::parse_time(text, hub.clock.wall_ns()).map(when::ms);
+    text.map(parse).transpose().map_err(|error| ApiError::bad("bad-time", error.to_string()))
+}
+
+fn answer(twin: &Twin, device: &str, agent: &str, at_ms: Option<i64>) -> TwinAnswer {
+    let section = |section| match at_ms {
+        None => twin.json(section),
+        Some(at_ms) => twin.json_at(section, at_ms),
+    };
+    let delta = if at_ms.is_none() { twin.delta() } else { Vec::new() };
+    let difference = |found: tideline_twin::Difference| TwinDifference {
+        key: found.key.to_string(),
+        desired: found.desired,
+        reported: found.reported,
+        since_ms: found.since_ms,
+    };
+    let (leaves, bytes) = twin.size();
+    TwinAnswer {
+        device: device.to_owned(),
+        etag: etag(twin),
+        generation: twin.generation().number,
+        desired: section(Section::Desired),
+        reported: section(Section::Reported),
+        tags: section(Section::Tags),
+        notes: section(Section::Notes),
+        delta: delta.into_iter().map(difference).collect(),
+        conflicts: if at_ms.is_none() { twin.conflicts().len() as u64 } else { 0 },
+        agreed: twin.is_agreed(agent),
+        leaves: leaves as u64,
+        bytes: bytes as u64,
+        changes: twin.changes() as u64,
+        at_ms,
+    }
+}
+
+fn tagged(answer: TwinAnswer) -> Response {
+    // It is hexadecimal, which is good in a header.
+    let tag = HeaderValue::from_str(&format!("\"{}\"", answer.etag));
+    let mut response = Json(answer).into_response();
+    if let Ok(tag) = tag {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// Which state.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    at: Option<String>,
+}
+
+/// The twin of a device
+///
+/// One that nobody has written to is empty. A state of the past is what was there by the clocks of those who wrote; of what was
+/// before the history was cut off there is what was left then.
+#[utoipa::path(get, path = "/api/v1/devices/{id}/twin", operation_id = "twin",
+    params(("id" = String, Path, description = "The device"), ("at" = Option<String>, Query, description = "As it was at this time: RFC 3339, Unix ms, or relative as -6h")),
+    responses((status = 200, description = "The twin; the header ETag names its state", body = TwinAnswer), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn show(
+    State(hub): State<App>,
+    Path(id): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, ApiError> {
+    let (document, agent) = of(&hub, &id)?;
+    let at_ms = time_ms(&hub, wanted.at.as_deref())?;
+    Ok(tagged(twins::look(&hub, document, move |twin| answer(twin, &id, &agent, at_ms)).await?))
+}
+
+/// The states that a request is of; none for any.
+fn if_match(headers: &HeaderMap) -> Result<Option<Vec<String>>, ApiError> {
+    let mut of = Vec::new();
+    for value in headers.get_all(header::IF_MATCH) {
+        let bad = || ApiError::bad("bad-etag", "If-Match names etags in double quotes, as \"3f…\", or is *");
+        for tag in value.to_str().map_err(|_| bad())?.split(',').map(str::trim) {
+            if tag == "*" {
+                return Ok(None);
+            }
+            let tag = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).ok_or_else(bad)?;
+            of.push(tag.to_owned());
+        }
+    }
+    Ok((!of.is_empty()).then_some(of))
+}
+
+fn sections(patch: TwinPatch) -> Result<Vec<(Section, serde_json::Value)>, ApiError> {
+    let TwinPatch { desired, tags, notes } = patch;
+    let all = [(Section::Desired, desired), (Section::Tags, tags), (Section::Notes, notes)];
+    let sections: Vec<_> = all.into_iter().filter_map(|(section, json)| Some((section, json?))).collect();
+    if sections.is_empty() {
+        return Err(ApiError::bad("bad-patch", "a patch has desired, tags or notes, each an object"));
+    }
+    Ok(sections)
+}
+
+/// Change the twin of a device
+///
+/// It is on disk when it is answered, and then goes to the device at once if that is connected, or with its next session. With
+/// `If-Match` it is made of that state only.
+#[utoipa::path(patch, path = "/api/v1/devices/{id}/twin", operation_id = "patchTwin", request_body = TwinPatch,
+    params(("id" = String, Path, description = "The device"), ("If-Match" = Option<String>, Header, description = "Of these states only, as their etags")),
+    responses((status = 200, description = "As it is now", body = TwinAnswer), (status = 400, description = "`bad-patch`, `bad-key`, `bad-value`, `bad-etag`, `twin-too-many-edits`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`twin-too-large`, `twin-unconfirmed`: the device was away for too many changes", body = Problem, content_type = "application/problem+json"), (status = 412, description = "`twin-changed`: it is of another state", body = Problem, content_type = "application/problem+json"), (status = 429, description = "`twin-too-often`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn change(
+    State(hub): State<App>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Json(patch): Json<TwinPatch>,
+) -> Result<Response, ApiError> {
+    let (document, agent) = of(&hub, &id)?;
+    let patch = Patch { sections: sections(patch)?, of: if_match(&headers)?, author: principal.name };
+    tracing::info!(device = id, by = patch.author, "twin changed");
+    Ok(tagged(twins::patch(&hub, document, patch, move |twin| answer(twin, &id, &agent, None)).await?))
+}
+
+/// Change the twins of many devices
+///
+/// Each is patched by itself: one that is refused leaves the others alone.
+#[utoipa::path(patch, path = "/api/v1/twins", operation_id = "patchTwins", request_body = TwinsPatch,
+    responses((status = 200, description = "What came of it at each device; those that were patched are on disk", body = TwinsPatched), (status = 400, description = "`bad-patch`, `bad-devices`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn change_many(
+    State(hub): State<App>,
+    Extension(principal): Extension<Principal>,
+    Json(request): Json<TwinsPatch>,
+) -> Result<Json<TwinsPatched>, ApiError> {
+    let (selectors, mut devices): (Vec<_>, Vec<_>) =
+        request.devices.into_iter().partition(|name| name.starts_with('@'));
+    let bad = |detail: String| ApiError::bad("bad-devices", detail);
+    devices.extend(registry::resolve(&hub, selectors)?.map_err(bad)?);
+    devices.sort();
+    devices.dedup();
+    if !(1..=DEVICES_MAX).contains(&devices.len()) {
+        return Err(bad(format!("{} devices; allowed are 1 to {DEVICES_MAX}", devices.len())));
+    }
+    let patch = Patch { sections: sections(request.patch)?, of: None, author: principal.name };
+    tracing::info!(devices = devices.len(), by = patch.author, "twins changed");
+    let mut results = Vec::with_capacity(devices.len());
+    let mut known = Vec::with_capacity(devices.len());
+    for device in devices {
+        match of(&hub, &device) {
+            Ok((document, _)) => known.push((device, document)),
+            Err(error) => results.push(result(device, Err(error))),
+        }
+    }
+    let (names, documents): (Vec<_>, Vec<_>) = known.into_iter().unzip();
+    let done = twins::patch_each(&hub, documents, patch).await?;
+    results
+        .extend(names.into_iter().zip(done).map(|(name, done)| result(name, done.map_err(ApiError::from))));
+    results.sort_by(|a, b| a.device.cmp(&b.device));
+    Ok(Json(TwinsPatched { results }))
+}
+
+fn result(device: String, done: Result<String, ApiError>) -> TwinPatched {
+    match done {
+        Ok(etag) => TwinPatched { device, etag: Some(etag), code: None, detail: None },
+        Err(ApiError { code, detail, .. }) => {
+            TwinPatched { device, etag: None, code: Some(code.to_owned()), detail: Some(detail) }
+        }
+    }
+}
+
+/// Which part of the history.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    from: Option<String>,
+    to: Option<String>,
+    key: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// Which leaf a key of a request means: `desired/motor/speed`, or what is below `desired/motor`, or all of `desired`.
+struct Leaves(Option<(Section, Option<Key>)>);
+
+impl Leaves {
+    fn parse(text: Option<&str>) -> Result<Self, ApiError> {
+        let Some(text) = text else { return Ok(Self(None)) };
+        let (section, key) = text.split_once('/').map_or((text, None), |(section, key)| (section, Some(key)));
+        let section = Section::parse(section).ok_or_else(|| {
+            let allowed = Section::ALL.map(Section::name).join(", ");
+            ApiError::bad("bad-key", format!("{text:?} begins with no section; allowed are {allowed}"))
+        })?;
+        let key = key.map(Key::parse).transpose().map_err(|e| ApiError::bad("bad-key", e.to_string()))?;
+        Ok(Self(Some((section, key))))
+    }
+
+    fn have(&self, step: &Step) -> bool {
+        let Some((section, key)) = &self.0 else { return true };
+        let below = |key: &Key| {
+            let rest = step.key.as_str().strip_prefix(key.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        step.section == *section && key.as_ref().is_none_or(below)
+    }
+}
+
+/// What was done to a twin, since its history was last cut off
+#[utoipa::path(get, path = "/api/v1/devices/{id}/twin/history", operation_id = "twinHistory",
+    params(("id" = String, Path, description = "The device"), ("from" = Option<String>, Query, description = "From this time on, by the clock of who wrote: RFC 3339, Unix ms, or relative as -6h"), ("to" = Option<String>, Query, description = "Before this time"), ("key" = Option<String>, Query, description = "Of this leaf or those below it, as desired/motor/speed or desired"), ("limit" = Option<usize>, Query, description = "Most steps, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before")),
+    responses((status = 200, description = "A page", body = TwinHistory), (status = 400, description = "`bad-time`, `bad-key`, `bad-limit`, `bad-cursor`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn history(
+    State(hub): State<App>,
+    Path(id): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<TwinHistory>, ApiError> {
+    let (document, _) = of(&hub, &id)?;
+    let from = time_ms(&hub, asked.from.as_deref())?.unwrap_or(i64::MIN);
+    let to = time_ms(&hub, asked.to.as_deref())?.unwrap_or(i64::MAX);
+    let leaves = Leaves::parse(asked.key.as_deref())?;
+    let limit = asked.limit.unwrap_or(PAGE_DEFAULT);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(ApiError::bad("bad-limit", format!("limit={limit}; allowed are 1 to {PAGE_MAX}")));
+    }
+    let found = twins::look(&hub, document, |twin| (twin.generation().number, twin.history(&[])));
+    let (generation, steps) = found.await?;
+    let begin = begin(asked.cursor.as_deref(), generation)?;
+    let steps = steps.map_err(TwinError::from)?;
+    let mut wanted = (0_usize..)
+        .zip(&steps)
+        .skip(begin)
+        .filter(|(_, step)| (from..to).contains(&step.time_ms) && leaves.have(step));
+    let page: Vec<_> = wanted.by_ref().take(limit).collect();
+    let more = wanted.next().is_some();
+    let next = page.last().filter(|_| more).map(|(at, _)| format!("{generation}.{}", at + 1));
+    Ok(Json(TwinHistory { steps: page.into_iter().map(|(_, step)| shown(step)).collect(), next }))
+}
+
+/// Where a page begins: steps are numbered within the generation.
+fn begin(cursor: Option<&str>, generation: u64) -> Result<usize, ApiError> {
+    let Some(cursor) = cursor else { return Ok(0) };
+    let bad = |detail: &str| ApiError::bad("bad-cursor", detail);
+    let parts = cursor.split_once('.').and_then(|(of, at)| Some((of.parse::<u64>().ok()?, at.parse().ok()?)));
+    let (of, at) = parts.ok_or_else(|| bad("a cursor is what the page before gave as next"))?;
+    if of != generation {
+        return Err(bad("the history was cut off since the page before; begin again"));
+    }
+    Ok(at)
+}
+
+fn side(actor: Actor) -> Option<String> {
+    actor.side().map(|side| match side {
+        Side::Hub => "hub".to_owned(),
+        Side::Agent => "agent".to_owned(),
+    })
+}
+
+fn shown(step: &Step) -> TwinStep {
+    TwinStep {
+        time_ms: step.time_ms,
+        author: step.author.clone(),
+        side: side(step.actor).unwrap_or_default(),
+        section: step.section.to_string(),
+        key: step.key.to_string(),
+        value: step.value.clone(),
+    }
+}
+
+/// Leaves of a twin with values that exclude each other: written at once, here and on site
+#[utoipa::path(get, path = "/api/v1/devices/{id}/twin/conflicts", operation_id = "twinConflicts",
+    params(("id" = String, Path, description = "The device")),
+    responses((status = 200, description = "All of them; a write to a leaf resolves it", body = TwinConflicts), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn conflicts(
+    State(hub): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<TwinConflicts>, ApiError> {
+    let (document, _) = of(&hub, &id)?;
+    let (etag, found) = twins::look(&hub, document, |twin| (etag(twin), twin.conflicts())).await?;
+    Ok(Json(TwinConflicts { etag, conflicts: found.into_iter().map(conflict).collect() }))
+}
+
+fn conflict(found: Conflict) -> TwinConflict {
+    let value = |Leaf { value, origin }| TwinValue {
+        value,
+        side: origin.as_ref().and_then(|origin| side(origin.actor)),
+        time_ms: origin.as_ref().map(|origin| origin.time_ms),
+        author: origin.map(|origin| origin.author),
+    };
+    TwinConflict {
+        section: found.section.to_string(),
+        key: found.key.to_string(),
+        values: found.values.into_iter().map(value).collect(),
+    }
+}

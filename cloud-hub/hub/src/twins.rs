@@ -1,0 +1,379 @@
+//! The hub's replicas of twins: one document for each device, of which the device's agent has the other.
+//!
+//! What changes a document gives a record; records that wait at the same time are one commit ([`settle`]); only then is
+//! anything told to a peer, to whoever asked, or to readers of the live feed. Everything but [`settle`] and [`Inbox`] waits
+//! for the disk: call it through [`Hub::blocking`]. It must never know HTTP, nor what a section means.
+
+mod file;
+mod inbox;
+mod queue;
+mod shelf;
+mod talk;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::Value as Json;
+use sha2::{Digest as _, Sha256};
+use tideline_protocol::model::{AgentId, DeviceId};
+use tideline_protocol::wire::DocumentId;
+use tideline_twin::{Change, EditError, LoadError, PatchError, Record, Section, Step, Twin, merge_patch};
+use tokio::sync::Semaphore;
+
+pub use self::file::{FileError, TWINS, TwinFile};
+pub use self::inbox::{Inbox, Seat};
+pub use self::queue::{Written, settle};
+pub use self::talk::{Speaker, Turn, Turned, turn};
+
+use self::inbox::Inboxes;
+use self::queue::{News, Queue, commit};
+use self::shelf::{Shelf, Slot, Warm};
+use crate::hub::{App, Hub};
+use crate::metadata::{DeviceRecord, MetadataError};
+use crate::secret::hex;
+use crate::telemetry::Metric;
+
+/// Most work of sessions on documents at a time: each takes a thread, and part of a core.
+const TURNS_MAX: usize = 16;
+
+/// Documents that are patched before others have a turn, and that are one commit.
+const EACH_AT_ONCE: usize = 50;
+
+/// Why a twin is not shown or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TwinError {
+    /// The file of twins.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The registry, or the work was interrupted.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// What is on disk is no twin; a local fault.
+    #[error("the twin {document} cannot be loaded")]
+    Damaged {
+        /// Which.
+        document: DocumentId,
+        /// Why.
+        #[source]
+        source: LoadError,
+    },
+    /// A write failed, and what was made is gone; a local fault.
+    #[error("the twin could not be written")]
+    Unwritten,
+    /// A patch is none.
+    #[error("{section}: {error}")]
+    Patch {
+        /// Of which section.
+        section: Section,
+        /// What is wrong.
+        error: PatchError,
+    },
+    /// The change is not allowed.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// It is not what the caller has seen.
+    #[error("the twin has changed: its etag is {etag}")]
+    Differs {
+        /// What it is now.
+        etag: String,
+    },
+    /// More changes than the document's share.
+    #[error("the twin changes too often; the next change is taken in {wait_s} s")]
+    TooOften {
+        /// The seconds until then.
+        wait_s: u64,
+    },
+}
+
+/// What is to be changed of a document.
+#[derive(Debug, Clone)]
+pub struct Patch {
+    /// A merge patch for each section.
+    pub sections: Vec<(Section, Json)>,
+    /// Of these states only; of any if there is none.
+    pub of: Option<Vec<String>>,
+    /// Who says so.
+    pub author: String,
+}
+
+/// What names the state of a twin: equal ones are equal.
+#[must_use]
+pub fn etag(twin: &Twin) -> String {
+    let generation = twin.generation();
+    let mut heads = twin.heads();
+    heads.sort_unstable();
+    let mut hash = Sha256::new();
+    hash.update(generation.number.to_be_bytes());
+    hash.update(generation.tag);
+    heads.iter().for_each(|head| hash.update(head));
+    hex(hash.finalize().get(..16).unwrap_or_default())
+}
+
+/// All of them.
+pub struct Twins {
+    file: TwinFile,
+    shelf: Shelf,
+    queue: Queue,
+    inboxes: Inboxes,
+    /// The turns of sessions.
+    pub(crate) turns: Arc<Semaphore>,
+    // Documents that cannot be cut off, as each has been told of once.
+    unrebased: AtomicU64,
+}
+
+/// What there is to say of all twins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Documents.
+    pub documents: u64,
+    /// Of them in memory.
+    pub kept: u64,
+    /// About how much those take.
+    pub kept_bytes: u64,
+    /// Records that wait for a commit.
+    pub waiting: u64,
+}
+
+impl Twins {
+    /// Opens the file of a data folder, or makes it.
+    ///
+    /// # Errors
+    /// It cannot be opened, or another process has it open.
+    pub fn open(path: &Path) -> Result<Self, FileError> {
+        Ok(Self::of(TwinFile::open(path)?, Shelf::default()))
+    }
+
+    fn of(file: TwinFile, shelf: Shelf) -> Self {
+        Self {
+            file,
+            shelf,
+            queue: Queue::default(),
+            inboxes: Inboxes::default(),
+            turns: Arc::new(Semaphore::new(TURNS_MAX)),
+            unrebased: AtomicU64::new(0),
+        }
+    }
+
+    /// The file, for backups.
+    #[must_use]
+    pub const fn file(&self) -> &TwinFile {
+        &self.file
+    }
+
+    /// What there is to say of all of them.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let (kept, kept_bytes) = self.shelf.kept();
+        Standing {
+            documents: self.file.count().unwrap_or(0),
+            kept: kept as u64,
+            kept_bytes: kept_bytes as u64,
+            waiting: self.queue.len() as u64,
+        }
+    }
+
+    /// Looks at a document; one that nobody has written to is empty.
+    ///
+    /// # Errors
+    /// It cannot be loaded.
+    pub fn look<T>(&self, document: &DocumentId, work: impl FnOnce(&Twin) -> T) -> Result<T, TwinError> {
+        self.shelf.with(&self.file, document, |_, warm| work(&warm.twin))
+    }
+
+    /// Changes a document, and has `show` look at what it is then. It is not durable before [`settle`].
+    ///
+    /// # Errors
+    /// Nothing of the patch is made.
+    pub fn patch<T>(
+        &self,
+        hub: &Hub,
+        document: &DocumentId,
+        patch: &Patch,
+        show: impl FnOnce(&Twin) -> T,
+    ) -> Result<(T, Written), TwinError> {
+        self.shelf.with(&self.file, document, |slot, warm| {
+            let (now_ns, now_ms) = (hub.clock.mono_ns(), hub.now_ms());
+            let found = etag(&warm.twin);
+            if patch.of.as_ref().is_some_and(|of| !of.contains(&found)) {
+                return Err(TwinError::Differs { etag: found });
+            }
+            let mut edits = Vec::new();
+            for (section, json) in &patch.sections {
+                let made = merge_patch(*section, &warm.twin.json(*section), json);
+                edits.extend(made.map_err(|error| TwinError::Patch { section: *section, error })?);
+            }
+            warm.take_edit(now_ns).map_err(|wait_s| TwinError::TooOften { wait_s })?;
+            let change = Change { edits, author: patch.author.clone(), time_ms: now_ms };
+            let before = warm.twin.heads();
+            let mut written = Written::default();
+            if let Some(record) = warm.twin.edit(&change)? {
+                hub.counters.add(Metric::TwinEdits, 1);
+                let news = self.news(warm, &before);
+                written.add(self.queue.push(slot, warm.put(record), news, None));
+                written.extend(self.rebase_when_due(hub, slot, warm));
+            }
+            Ok((show(&warm.twin), written))
+        })?
+    }
+
+    /// What has changed since these heads, for readers of the live feed; a restored hub may not know them.
+    fn news(&self, warm: &Warm, before: &[[u8; 32]]) -> Option<News> {
+        match warm.twin.history(before) {
+            Ok(steps) => Some(News::of(&steps, etag(&warm.twin))),
+            Err(error) => {
+                tracing::warn!(%error, "what has changed of a twin cannot be told");
+                Some(News::of(&[] as &[Step], etag(&warm.twin)))
+            }
+        }
+    }
+
+    /// Cuts the history of a document off when it has become long.
+    fn rebase_when_due(&self, hub: &Hub, slot: &Arc<Slot>, warm: &mut Warm) -> Option<Written> {
+        if !warm.twin.is_rebase_due() {
+            return None;
+        }
+        let mut tag = [0; 14];
+        getrandom::fill(&mut tag).ok()?;
+        let record: Record = match warm.twin.rebase(tag) {
+            Ok(record) => record,
+            // Its time comes when an agent has told what this hub has forgotten.
+            Err(EditError::NotMet) => return None,
+            Err(error) => {
+                if self.unrebased.fetch_add(1, Ordering::Relaxed) == 0 {
+                    tracing::warn!(document = %slot.document(), %error, "the history of a twin cannot be cut off");
+                }
+                return None;
+            }
+        };
+        hub.counters.add(Metric::TwinRebases, 1);
+        tracing::info!(document = %slot.document(), generation = warm.twin.generation().number, "the history of a twin was cut off");
+        let news = News::of(&[], etag(&warm.twin));
+        let mut written = Written::default();
+        written.add(self.queue.push(slot, warm.put(record), Some(news), None));
+        Some(written)
+    }
+
+    /// A device may be behind another agent now, which then is to hear of its twin; the other one hears no more of it.
+    ///
+    /// # Errors
+    /// The file failed.
+    pub fn moved(&self, hub: &Hub, device: DeviceId) -> Result<(), TwinError> {
+        let document = DocumentId::Device(device);
+        if self.file.has(&document)? {
+            self.wake_but(hub, &document, None);
+        }
+        Ok(())
+    }
+
+    fn wake_but(&self, hub: &Hub, document: &DocumentId, but: Option<u64>) {
+        match speaker(hub, document) {
+            Ok(Some(agent)) => self.inboxes.tell(&agent, document, but),
+            Ok(None) => {}
+            Err(error) => tracing::error!(%document, %error, "the agent of a twin cannot be looked up"),
+        }
+    }
+
+    /// A session of an agent begins to speak of twins; the seat's inbox holds those of its devices that are there.
+    ///
+    /// # Errors
+    /// The registry or the file failed.
+    pub fn enter(&self, hub: &Hub, agent: &AgentId) -> Result<Seat, TwinError> {
+        let seat = self.inboxes.enter(agent);
+        // Looked for after it is known: what is made meanwhile is told to the inbox.
+        for id in hub.metadata.devices_of(agent.as_str()) {
+            let Ok(device) = DeviceId::parse(&id) else { continue };
+            let document = DocumentId::Device(device);
+            if self.file.has(&document)? {
+                seat.inbox().tell(document);
+            }
+        }
+        Ok(seat)
+    }
+}
+
+/// The agent that speaks for a document, and may see it.
+///
+/// # Errors
+/// The registry cannot be read.
+pub fn speaker(hub: &Hub, document: &DocumentId) -> Result<Option<AgentId>, MetadataError> {
+    let DocumentId::Device(device) = document else { return Ok(None) };
+    let record = hub.metadata.find::<DeviceRecord>(device.as_str())?.filter(|record| !record.revoked);
+    Ok(record.and_then(|record| AgentId::parse(&record.agent).ok()))
+}
+
+/// Looks at a document, off the threads that serve everybody.
+///
+/// # Errors
+/// It cannot be loaded.
+pub async fn look<T: Send + 'static>(
+    hub: &App,
+    document: DocumentId,
+    work: impl FnOnce(&Twin) -> T + Send + 'static,
+) -> Result<T, TwinError> {
+    hub.blocking(move |hub| hub.twins.look(&document, work)).await
+}
+
+/// Writes all that waits, also what nobody waits for: at the end. Waits for the disk.
+pub fn flush(hub: &Hub) {
+    while hub.twins.queue.len() > 0 {
+        commit(hub);
+    }
+}
+
+/// Changes a document durably, and has `show` look at what it is then.
+///
+/// # Errors
+/// Nothing of the patch is made; or the write failed.
+pub async fn patch<T: Send + 'static>(
+    hub: &App,
+    document: DocumentId,
+    patch: Patch,
+    show: impl FnOnce(&Twin) -> T + Send + 'static,
+) -> Result<T, TwinError> {
+    let hub = Arc::clone(hub);
+    // What was made becomes durable even when nobody waits for the answer any more.
+    let made = tokio::spawn(async move {
+        let (shown, written) = hub.blocking(move |hub| hub.twins.patch(hub, &document, &patch, show)).await?;
+        settle(&hub, written).await?;
+        Ok(shown)
+    });
+    made.await.map_err(MetadataError::interrupted)?
+}
+
+/// Changes many documents durably, each by itself; says what names their states then. None may stand twice.
+///
+/// # Errors
+/// A document could not be written; those after it are not changed.
+pub async fn patch_each(
+    hub: &App,
+    documents: Vec<DocumentId>,
+    patch: Patch,
+) -> Result<Vec<Result<String, TwinError>>, TwinError> {
+    let hub = Arc::clone(hub);
+    let made = tokio::spawn(async move {
+        let mut all = Vec::with_capacity(documents.len());
+        for part in documents.chunks(EACH_AT_ONCE) {
+            let (part, patch) = (part.to_vec(), patch.clone());
+            let work = move |hub: &Hub| {
+                let mut settled = Written::default();
+                let mut made = Vec::with_capacity(part.len());
+                for document in part {
+                    made.push(hub.twins.patch(hub, &document, &patch, etag).map(|(etag, written)| {
+                        settled.extend([written]);
+                        etag
+                    }));
+                }
+                Ok::<_, TwinError>((made, settled))
+            };
+            let (made, written) = hub.blocking(work).await?;
+            settle(&hub, written).await?;
+            all.extend(made);
+        }
+        Ok(all)
+    });
+    made.await.map_err(MetadataError::interrupted)?
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ mod query;
 mod show;
 mod socket;
 mod table;
+mod twin;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -133,6 +134,9 @@ pub enum Command {
     /// Stream jobs: windows over readings as they come.
     #[command(subcommand)]
     Job(jobs::JobCommand),
+    /// Twins: what is wanted of devices, and what they report.
+    #[command(subcommand)]
+    Twin(twin::TwinCommand),
     /// Make a backup, beside a running hub or without one.
     Backup {
         /// A folder that is there, to make one in that is named by the time; or the name of a new one.
@@ -434,6 +438,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Store(StoreCommand::Verify) => files::verify(&config).await,
         Command::DeadLetter(command) => dead::dead_letter(&HubSocket::of(&config), &command).await,
         Command::Job(command) => jobs::job(&HubSocket::of(&config), &command).await,
+        Command::Twin(command) => twin::twin(&HubSocket::of(&config), &command).await,
         Command::Backup { to } => backup::backup(&config, &to).await,
         Command::Restore { from, force } => backup::restore(&config, &from, force),
         // Neither comes here.

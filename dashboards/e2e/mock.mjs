@@ -5,6 +5,7 @@
 import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
+import { aggregate, csv, sql } from './answers.mjs';
 
 const PORT = Number(process.env.PORT ?? 8099);
 const DIST = new URL('../dist', import.meta.url).pathname;
@@ -187,7 +188,9 @@ function emit(name, data, device) {
   eventId += 1;
   for (const client of clients) {
     if (client.device && client.device !== device) continue;
-    client.response.write(`id: ${eventId}\nevent: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
+    const own = client.series && name === 'readings' ? { series: data.series.filter((one) => client.series.includes(one.id)) } : data;
+    if (own.series?.length === 0) continue;
+    client.response.write(`id: ${eventId}\nevent: ${name}\ndata: ${JSON.stringify(own)}\n\n`);
   }
 }
 
@@ -221,12 +224,16 @@ function json(response, status, body, headers = {}) {
 }
 const problem = (response, status, code) => json(response, status, { type: 'about:blank', title: code, status, code, detail: code });
 
+async function bodyOf(request) {
+  let body = '';
+  for await (const chunk of request) body += chunk;
+  return JSON.parse(body);
+}
+
 async function api(request, response, url) {
   const path = url.pathname.slice('/api/v1'.length);
   if (path === '/session' && request.method === 'POST') {
-    let body = '';
-    for await (const chunk of request) body += chunk;
-    const { user, password } = JSON.parse(body);
+    const { user, password } = await bodyOf(request);
     if (user !== 'admin' || password !== 'admin') return problem(response, 401, 'bad-credentials');
     return json(response, 200, { user, role: 'admin' }, { 'set-cookie': 'tideline_session=mock; HttpOnly; SameSite=Strict; Path=/' });
   }
@@ -244,11 +251,28 @@ async function api(request, response, url) {
     const id = decodeURIComponent(path.slice('/devices/'.length));
     return POINTS[id] ? json(response, 200, deviceOf(id)) : problem(response, 404, 'no-such-device');
   }
-  if (path === '/series') return json(response, 200, { series: seriesOf(url.searchParams.get('device')), next: null });
+  if (path === '/series') {
+    const device = url.searchParams.get('device');
+    return json(response, 200, { series: (device ? [device] : Object.keys(POINTS)).flatMap(seriesOf), next: null });
+  }
+  if (path === '/aggregate') return json(response, 200, aggregate(await bodyOf(request), columnsOf));
+  if (path === '/sql') {
+    const answer = sql((await bodyOf(request)).sql, columnsOf);
+    if (answer === null) return problem(response, 400, 'sql-syntax');
+    if (request.headers.accept === 'application/json') return json(response, 200, answer);
+    response.writeHead(200, { 'content-type': request.headers.accept });
+    return response.end(request.headers.accept === 'text/csv' ? csv(answer) : 'PAR1');
+  }
+  if (path === '/export') {
+    const id = url.searchParams.get('series').split(',')[0];
+    const { t, mean } = columnsOf(id, Number(url.searchParams.get('from')), Number(url.searchParams.get('to')), 500);
+    response.writeHead(200, { 'content-type': 'text/csv' });
+    return response.end(csv({ columns: [{ name: 'time' }, { name: 'value' }], rows: t.map((at, i) => [at, mean[i]]) }));
+  }
   if (path === '/query') {
     const [from, to, buckets] = ['from', 'to', 'buckets'].map((name) => Number(url.searchParams.get(name)));
     const ids = url.searchParams.get('series').split(',');
-    const gaps = ids[0].startsWith('pump-7/') ? gapsOf(POINTS['pump-7'].length).map((gap) => ({ device: 'pump-7', ...gap })) : [];
+    const gaps = ids.some((id) => id.startsWith('pump-7/')) ? gapsOf(POINTS['pump-7'].length).map((gap) => ({ device: 'pump-7', ...gap })) : [];
     const restamped = ids[0].startsWith('pump-7/') ? RESTAMPED.map((one) => ({ device: 'pump-7', ...one })) : [];
     if (!url.searchParams.has('buckets')) return json(response, 200, { ...rawAnswer(ids[0].split('/', 1)[0], ids, url.searchParams), missing: [], gaps, restamped });
     return json(response, 200, { series: ids.map((id) => columnsOf(id, from, to, buckets)), partial: false, missing: [], gaps, restamped });
@@ -256,7 +280,7 @@ async function api(request, response, url) {
   if (path === '/live') {
     response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
     response.write(': hello\n\n');
-    const client = { response, device: url.searchParams.get('device') };
+    const client = { response, device: url.searchParams.get('device'), series: url.searchParams.get('series')?.split(',') };
     clients.add(client);
     request.on('close', () => clients.delete(client));
     return undefined;

@@ -5,6 +5,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { explore } from './explore.mjs';
 import { timeControl } from './time.mjs';
 
 const URL_ = process.env.TIDELINE_URL ?? 'http://127.0.0.1:8080';
@@ -137,6 +138,7 @@ async function main() {
     console.log(`ok   live: ${await liveChart(page)}`);
     await looks(page, 'device-live');
     console.log(`ok   time: ${await timeControl(page, { until })}`);
+    console.log(`ok   explore: ${await explore(page, { until, looks, device: DEVICE })}`);
     console.log('ok   fits 360 px');
   } finally {
     await browser.close();

@@ -5,6 +5,7 @@ import './styles/frame.css';
 import './styles/data.css';
 import './styles/states.css';
 import './styles/time.css';
+import './styles/explore.css';
 // Last: it overrides the others on narrow screens.
 import './styles/phone.css';
 import App from './App.svelte';

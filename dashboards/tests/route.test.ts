@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { deviceHash, exploreHash, paramsOf, parseHash, withParams } from '../src/lib/route';
+import { deviceHash, exploreHash, paramsOf, parseHash, parseSeries, withParams } from '../src/lib/route';
 
 describe('hash routes', () => {
   it('finds its way back from a device', () => {
@@ -23,9 +23,13 @@ describe('hash routes', () => {
   });
 
   it('finds its way back from series whose names have signs of the address in them', () => {
-    const ids = ['pump-7/flow', 'a b/c,d?e=1&f#g'];
+    const ids = ['pump-7/flow', 'a b/c,d?e=1&f#g%2C'];
     const hash = exploreHash(ids);
     expect(parseHash(hash)).toEqual({ page: 'explore' });
-    expect((paramsOf(hash).get('s') ?? '').split(',').map(decodeURIComponent)).toEqual(ids);
+    expect(parseSeries(paramsOf(hash).get('s') ?? '')).toEqual(ids);
+  });
+
+  it('takes each series once, and nothing that is none', () => {
+    expect(parseSeries('a/b,,a/b,c,%,d/e')).toEqual(['a/b', 'd/e']);
   });
 });

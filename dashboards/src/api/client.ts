@@ -18,6 +18,8 @@ export type Missing = Schemas['Missing'];
 export type QueryGap = Schemas['QueryGap'];
 export type Restamped = Schemas['Restamped'];
 export type LiveReadings = Schemas['LiveReadings'];
+export type AggregateAnswer = Schemas['AggregateAnswer'];
+export type SqlColumn = Schemas['SqlColumn'];
 
 const BASE = '/api/v1';
 /** Rows asked for in one page of a list. */
@@ -146,6 +148,18 @@ export function device(id: string, signal?: AbortSignal): Promise<Device> {
   return getJson<Device>(`/devices/${encodeURIComponent(id)}`, signal);
 }
 
+/** The first series of the fleet, at most about `most`, and whether there are more. */
+export async function firstSeries(most: number, signal?: AbortSignal): Promise<{ series: Series[]; more: boolean }> {
+  const series: Series[] = [];
+  let cursor = '';
+  do {
+    const page: Schemas['SeriesPage'] = await getJson(`/series?limit=${PAGE_LIMIT}${cursor}`, signal);
+    series.push(...page.series);
+    cursor = page.next ? `&cursor=${encodeURIComponent(page.next)}` : '';
+  } while (cursor && series.length < most);
+  return { series, more: cursor !== '' };
+}
+
 /** All series of a device. */
 export function seriesOf(id: string, signal?: AbortSignal): Promise<Series[]> {
   const path = `/series?device=${encodeURIComponent(id)}`;
@@ -209,4 +223,38 @@ export async function rawRows(
 /** When a device's agent came and went, oldest first. */
 export function deviceEvents(id: string, signal?: AbortSignal): Promise<DeviceEvents> {
   return getJson<DeviceEvents>(`/devices/${encodeURIComponent(id)}/events`, signal);
+}
+
+function post(path: string, body: object, accept: string, signal?: AbortSignal): Promise<Response> {
+  const headers = { 'content-type': 'application/json', accept };
+  return call(path, { method: 'POST', headers, body: JSON.stringify(body), signal });
+}
+
+/** Each series' figures over the whole of [from, to], Unix ms. */
+export async function statistics(ids: string[], functions: string[], from: number, to: number, signal?: AbortSignal): Promise<AggregateAnswer> {
+  const body = { select: { series: ids }, group_by: 'series', functions, from: String(Math.floor(from)), to: String(Math.ceil(to)) };
+  return (await (await post('/aggregate', body, 'application/json', signal)).json()) as AggregateAnswer;
+}
+
+/** A value of a row of SQL as JSON has it. */
+export type SqlValue = string | number | boolean | null | SqlValue[];
+export interface SqlAnswer { columns: SqlColumn[]; rows: SqlValue[][] }
+
+/** The answer to a statement. */
+export async function sql(statement: string, signal?: AbortSignal): Promise<SqlAnswer> {
+  return (await (await post('/sql', { sql: statement }, 'application/json', signal)).json()) as SqlAnswer;
+}
+
+export const FILES = { csv: 'text/csv', parquet: 'application/vnd.apache.parquet' } as const;
+export type FileKind = keyof typeof FILES;
+
+/** The answer to a statement as a file. */
+export async function sqlFile(statement: string, kind: FileKind): Promise<Blob> {
+  return (await post('/sql', { sql: statement }, FILES[kind])).blob();
+}
+
+/** Where the readings of series over [from, to] are had as a file, however many they are. */
+export function exportAddress(ids: string[], from: number, to: number, format: FileKind): string {
+  const params = new URLSearchParams({ series: ids.join(','), from: String(Math.floor(from)), to: String(Math.ceil(to)), format });
+  return `${BASE}/export?${params.toString()}`;
 }

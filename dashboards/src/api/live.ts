@@ -4,7 +4,8 @@
 // tab is hidden, and telling the page when something may have been missed.
 import type { Device, LiveReadings, QueryGap } from './client';
 
-export type LiveState = 'connecting' | 'live' | 'reconnecting' | 'paused';
+/** `idle`: the page has nothing to listen to. */
+export type LiveState = 'idle' | 'connecting' | 'live' | 'reconnecting' | 'paused';
 
 export interface LiveHandlers {
   state(state: LiveState): void;

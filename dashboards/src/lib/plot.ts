@@ -162,7 +162,8 @@ export function timeAxis(): uPlot.Axis {
   };
 }
 
-function valueAxis(inputs: PlotInputs): uPlot.Axis {
+/** The axis of values of a unit. */
+export function valueAxis(inputs: Pick<PlotInputs, 'unit' | 'whole'>): uPlot.Axis {
   return {
     ...axisLook(),
     // Wide enough for the longest label, and no narrower than the others' so that charts line up.

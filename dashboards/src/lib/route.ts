@@ -44,7 +44,24 @@ export function deviceHash(id: string): string {
   return `#/device/${encodeURIComponent(id)}`;
 }
 
+/** Series as one parameter; their commas are not those between them. */
+export function seriesText(ids: string[]): string {
+  return ids.map((id) => id.replace(/[%,]/g, encodeURIComponent)).join(',');
+}
+
+/** The series that a parameter names, each once. */
+export function parseSeries(text: string): string[] {
+  const ids = text.split(',').flatMap((part) => {
+    try {
+      return [decodeURIComponent(part)];
+    } catch {
+      return [];
+    }
+  });
+  return [...new Set(ids.filter((id) => id.includes('/')))];
+}
+
 /** The hash of series side by side. */
 export function exploreHash(series: string[] = []): string {
-  return withParams('#/explore', series.length > 0 ? { s: series.map(encodeURIComponent).join(',') } : {});
+  return withParams('#/explore', series.length > 0 ? { s: seriesText(series) } : {});
 }

@@ -1,0 +1,115 @@
+// How a chart of several series looks: a colour and a dash for each, an axis of
+// values for each unit, the envelopes beneath the means, the earlier period pale.
+import uPlot from 'uplot';
+import { colour, drawStretches, tellStretches, pointerAt, timeAxis, timeCursor, valueAxis, zonedDate, zoomSelected, type TimeInputs } from './plot';
+import { lonelyRows, tablesOf, unitsOf, type Line } from './overlay';
+
+/** Beside the colours, so that lines are told apart without them. */
+export const DASHES: number[][] = [[], [8, 4], [2, 3], [9, 3, 2, 3], [14, 4], [4, 4], [1, 4], [14, 3, 4, 3]];
+/** Two hexadecimal digits behind a colour. */
+const BAND_ALPHA = '2e';
+const PALE_ALPHA = '80';
+
+export interface OverlayInputs extends TimeInputs {
+  height: number;
+  lines(): Line[];
+  /** Of the buckets (ms). */
+  step(): number;
+  /** How far an earlier period is moved (ms). */
+  offset(): number;
+  onhover(time: number | null): void;
+}
+
+/** The colour of the line at a place. */
+export function lineColour(place: number): string {
+  return colour(`--series-${place}`);
+}
+
+/** The name of a unit's scale, which no unit can make that of time. */
+function scaleOf(unit: string): string {
+  return `of ${unit}`;
+}
+
+/** The columns of all lines along one axis of time. */
+export function joined(lines: Line[], step: number, offset: number): uPlot.AlignedData {
+  const tables = lines.flatMap((line) => tablesOf(line, step, offset));
+  if (tables.length === 0) return [[]];
+  // Where only other lines have a time, a line goes on; beside a break of its own (2: nulls spread there)
+  // it must not, or it would be drawn right through the gap.
+  return uPlot.join(tables as uPlot.AlignedData[], tables.map((table) => table.map(() => 2)));
+}
+
+function data(inputs: OverlayInputs): uPlot.AlignedData {
+  return joined(inputs.lines(), inputs.step(), inputs.offset());
+}
+
+function seriesOf(inputs: OverlayInputs): { series: uPlot.Series[]; bands: uPlot.Band[] } {
+  const series: uPlot.Series[] = [{}];
+  const bands: uPlot.Band[] = [];
+  inputs.lines().forEach((line, place) => {
+    const stroke = lineColour(place);
+    const edge: uPlot.Series = { scale: scaleOf(line.unit), stroke: 'transparent', width: 0, points: { show: false } };
+    const at = series.length;
+    const dots = (offset: number, pick: () => Line['buckets']): uPlot.Series.Points => ({
+      show: true, size: 4, width: 0, fill: stroke,
+      filter: (plot) => lonelyRows(plot.data[0] as number[], pick(), inputs.step(), offset),
+    });
+    series.push({ ...edge }, { ...edge });
+    series.push({ ...edge, stroke, width: 1.5, dash: DASHES[place], points: dots(0, () => inputs.lines()[place].buckets) });
+    bands.push({ series: [at + 1, at], fill: stroke + BAND_ALPHA });
+    if (line.earlier === null) return;
+    const points = dots(inputs.offset(), () => inputs.lines()[place].earlier ?? line.buckets);
+    series.push({ ...edge, stroke: stroke + PALE_ALPHA, width: 1.5, dash: DASHES[place], points });
+  });
+  return { series, bands };
+}
+
+function options(inputs: OverlayInputs): uPlot.Options {
+  const lines = inputs.lines();
+  const units = unitsOf(lines);
+  const range: uPlot.Scale.Range = (_plot, min, max) => (min === null || max === null ? [0, 1] : uPlot.rangeNum(min, max, 0.1, true));
+  const scales: uPlot.Scales = { x: { time: true, range: () => [inputs.span().from, inputs.span().to] } };
+  for (const unit of units) scales[scaleOf(unit)] = { range };
+  const axes = units.map((unit, i): uPlot.Axis => ({
+    ...valueAxis({ unit, whole: lines.every((line) => line.unit !== unit || line.whole) }),
+    scale: scaleOf(unit),
+    side: i % 2 === 0 ? 3 : 1,
+    // One grid is enough.
+    ...(i > 0 ? { grid: { show: false } } : {}),
+  }));
+  return {
+    width: inputs.width,
+    height: inputs.height,
+    ms: 1,
+    tzDate: zonedDate,
+    padding: [8, units.length > 1 ? 0 : 10, 0, 0],
+    legend: { show: false },
+    cursor: { ...timeCursor(colour('--text')), points: { show: false } },
+    scales,
+    axes: [timeAxis(), ...axes],
+    ...seriesOf(inputs),
+    hooks: {
+      draw: [(plot) => drawStretches(plot, inputs)],
+      setCursor: [(plot) => {
+        const left = pointerAt(plot);
+        inputs.onhover(left === null ? null : plot.posToVal(left, 'x'));
+        tellStretches(plot, inputs);
+      }],
+      setSelect: [(plot) => zoomSelected(plot, inputs)],
+    },
+  };
+}
+
+/** Makes the chart inside `host`. */
+export function makeOverlay(host: HTMLElement, inputs: OverlayInputs): uPlot {
+  return new uPlot(options(inputs), data(inputs), host);
+}
+
+/** Draws new data of the same series and a new range in one go. */
+export function updateOverlay(plot: uPlot, inputs: OverlayInputs): void {
+  plot.batch(() => {
+    plot.setData(data(inputs), false);
+    const { from, to } = inputs.span();
+    plot.setScale('x', { min: from, max: to });
+  });
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use edge_agent::source::writes::TIMEOUT;
-use tideline_field::{Bench, Row, peer, python};
+use tideline_field::{Bench, Row, WAIT_MAX, peer, python};
 use tideline_protocol::value::{Quality, Value};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -192,6 +192,30 @@ async fn a_device_may_begin_below_a_node_of_the_server() -> Result<()> {
         .run(&format!("{}{}", source(port, "security = \"none\"\n"), device("opcua-server", "/2:Pump")))
         .await?;
     assert_eq!(next(&mut bench, "Level").await?, good(Value::Float(0.75)));
+    server.child.kill().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_point_may_tell_the_firmware_of_its_device() -> Result<()> {
+    let (mut bench, port) = (Bench::new()?, tideline_e2e::free_port()?);
+    let Some(mut server) = Server::start(port, bench.folder(), None).await? else { return Ok(()) };
+    let path = bench.folder().join("versioned.toml");
+    let text = "name = \"versioned\"\n[identity]\nvendor = \"Example\"\nfirmware_point = \"version\"\n\
+        [opcua]\nsampling_ms = 100\n[points]\nversion = { type = \"text\", address = \"/2:Pump/2:Name\" }\n";
+    std::fs::write(&path, text)?;
+    let profile = path.display().to_string();
+    bench.run(&format!("{}{}", source(port, "security = \"none\"\n"), device(&profile, ""))).await?;
+    for version in ["pump é", "2.0"] {
+        assert_eq!(next(&mut bench, "version").await?, good(Value::Text(version.into())));
+        let card = tideline_e2e::until("what is told", WAIT_MAX, || {
+            let card = bench.cards.news().pop().filter(|card| card.firmware == version);
+            async { Ok(card) }
+        })
+        .await?;
+        assert_eq!((card.vendor.as_str(), card.profile.as_str()), ("Example", "versioned"));
+        server.tell("set Name 2.0").await?;
+    }
     server.child.kill().await?;
     Ok(())
 }

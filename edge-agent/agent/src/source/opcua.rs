@@ -31,7 +31,7 @@ use self::line::{Line, Mode, Opening, REQUEST_MAX, Server};
 use self::survey::{Facts, Found, Limits, Place};
 use self::trust::Folder;
 use self::variables::{Memory, Missing, Party, Variables};
-use super::introduction::card;
+use super::introduction::Introduction;
 use super::sheets::Sheets;
 use super::{Context, Device, Source, SourceError};
 use crate::config::DeviceConfig;
@@ -113,7 +113,6 @@ impl OpcUaSource {
 
     async fn read(&self, context: &Context, line: &Line, parties: &[Party]) -> Result<(), SourceError> {
         let facts = context.wait(survey::facts(line)).await??;
-        self.tell(context, &facts, parties);
         let place = |(party, config)| Place { party, address: config };
         let addresses = self.devices.iter().map(|config| config.address.as_str());
         let places: Vec<Place<'_>> = parties.iter().zip(addresses).map(place).collect();
@@ -124,6 +123,7 @@ impl OpcUaSource {
         let mut subscription = context.wait(subscribe(line, &variables)).await??;
         missing.extend(context.wait(monitor(line, &subscription, &variables, facts.limits)).await??);
         let mut sheets = Sheets::new(context);
+        self.memory().introduce(self.introductions(&facts, parties), &mut sheets);
         left_out.into_iter().for_each(|reason| sheets.reject(reason));
         missing.iter().for_each(|missing| self.memory().miss(missing, parties, &mut sheets));
         sheets.hand_on(context, false).await?;
@@ -152,24 +152,26 @@ impl OpcUaSource {
         }
     }
 
-    /// Says what is known of the devices. What the server says of itself is said of one that is the server.
-    fn tell(&self, context: &Context, facts: &Facts, parties: &[Party]) {
-        for (party, config) in parties.iter().zip(&self.devices) {
+    /// What is known of the devices. What the server says of itself is said of one that is the server, but for the
+    /// firmware of one that has a point for that.
+    fn introductions(&self, facts: &Facts, parties: &[Party]) -> Vec<Introduction> {
+        let of = |(party, config): (&Party, &DeviceConfig)| {
             let (url, address) = (&self.server.url, &config.address);
-            let mut card = card(&party.device, format!("opc-ua {url} {address}").trim_end());
-            card.firmware = config.firmware.clone().unwrap_or_default();
-            if address.is_empty() {
-                let told = [&facts.vendor, &facts.model, &facts.version];
-                for (known, told) in
-                    [&mut card.vendor, &mut card.model, &mut card.firmware].into_iter().zip(told)
-                {
-                    if known.is_empty() {
-                        known.clone_from(told);
-                    }
+            let via = format!("opc-ua {url} {address}");
+            let mut introduction = Introduction::new(&party.device, via.trim_end());
+            let has_firmware = party.names.profile().identity().firmware_point.is_some();
+            introduction.learn(|card| {
+                card.firmware = config.firmware.clone().unwrap_or_default();
+                let version = if has_firmware { "" } else { facts.version.as_str() };
+                let told = [facts.vendor.as_str(), facts.model.as_str(), version];
+                let known = [&mut card.vendor, &mut card.model, &mut card.firmware].into_iter().zip(told);
+                for (known, told) in known.filter(|(known, _)| address.is_empty() && known.is_empty()) {
+                    told.clone_into(known);
                 }
-            }
-            context.tell(card);
-        }
+            });
+            introduction
+        };
+        parties.iter().zip(&self.devices).map(of).collect()
     }
 
     /// Adds what the server tells.

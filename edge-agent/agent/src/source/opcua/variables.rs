@@ -10,6 +10,7 @@ use tideline_protocol::value::{Quality, Value, ValueKind};
 
 use super::values::{self, Type};
 use crate::source::Device;
+use crate::source::introduction::Introduction;
 use crate::source::sheets::Sheets;
 
 /// Clocks that are no further apart count as one, in ns: an answer takes its time.
@@ -63,6 +64,8 @@ pub struct Missing {
 pub struct Memory {
     said: BTreeMap<(usize, PointId), ValueKind>,
     kinds: BTreeMap<(usize, PointId), ValueKind>,
+    // What the registry is told of each device.
+    introductions: Vec<Introduction>,
     // How far the server's clock is ahead of ours.
     ahead_ns: i64,
     // When what was said was taken back, by the clock that values have their times of.
@@ -75,6 +78,12 @@ impl Memory {
         let all: BTreeSet<(usize, &PointId)> =
             variables.all().iter().map(|variable| (variable.party, &variable.point)).collect();
         self.kinds.retain(|(party, point), _| all.contains(&(*party, point)));
+    }
+
+    /// Says who the devices are from now on, in their order; what they say of themselves comes on top.
+    pub fn introduce(&mut self, introductions: Vec<Introduction>, sheets: &mut Sheets<'_>) {
+        self.introductions = introductions;
+        self.introductions.iter_mut().for_each(|introduction| sheets.tell(introduction.news()));
     }
 
     /// Notes what the server says that the time is.
@@ -212,6 +221,10 @@ fn say(
             (Value::Null, Quality::Bad)
         }
     };
+    if let Some(introduction) = memory.introductions.get_mut(variable.party) {
+        introduction.hear(&party.device, &variable.point, &value);
+        sheets.tell(introduction.news());
+    }
     let kind = usual.or_else(|| value.kind());
     if value != Value::Null
         && let Some(kind) = kind

@@ -16,12 +16,19 @@ export interface LiveHandlers {
   gap?(data: QueryGap): void;
 }
 
+/** Events are handed out no more often than this, all that came at once: four times a second is live to the eye. */
+export const HAND_OUT_MS = 250;
+/** Events kept for that; beyond it the page asks for everything again. */
+const WAITING_MAX = 10_000;
 const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 15_000;
 
 export class LiveFeed {
   #source: EventSource | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #waiting: (() => void)[] = [];
+  #handing: ReturnType<typeof setTimeout> | undefined;
+  #handedAt = Number.NEGATIVE_INFINITY;
   #attempt = 0;
   #interrupted = false;
   #held = false;
@@ -48,6 +55,27 @@ export class LiveFeed {
     this.#visibility();
   }
 
+  /** Hands out what waits: who takes an answer in knows first what came before it. */
+  flush(): void {
+    clearTimeout(this.#handing);
+    this.#handing = undefined;
+    this.#handedAt = performance.now();
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const handle of waiting) handle();
+  }
+
+  #later(handle: () => void): void {
+    this.#waiting.push(handle);
+    if (this.#waiting.length > WAITING_MAX) {
+      this.#waiting = [];
+      this.#on.resync();
+    }
+    if (this.#handing !== undefined) return;
+    const wait = Math.max(0, this.#handedAt + HAND_OUT_MS - performance.now());
+    this.#handing = setTimeout(() => this.flush(), wait);
+  }
+
   #visibility = (): void => {
     if (document.hidden || this.#held) {
       this.#drop();
@@ -61,6 +89,10 @@ export class LiveFeed {
 
   #drop(): void {
     clearTimeout(this.#timer);
+    clearTimeout(this.#handing);
+    this.#handing = undefined;
+    // What it held is asked for again on return.
+    this.#waiting = [];
     this.#source?.close();
     this.#source = null;
   }
@@ -79,7 +111,7 @@ export class LiveFeed {
     source.onerror = () => {
       this.#interrupted = true;
       this.#on.state('reconnecting');
-      if (source.readyState === EventSource.CLOSED) this.#later();
+      if (source.readyState === EventSource.CLOSED) this.#reopen();
     };
     this.#listen<LiveReadings>(source, 'readings', (data) => this.#on.readings?.(data));
     this.#listen<Device>(source, 'device', (data) => this.#on.device?.(data));
@@ -97,11 +129,11 @@ export class LiveFeed {
         this.#on.resync();
         return;
       }
-      handle(data);
+      this.#later(() => handle(data));
     });
   }
 
-  #later(): void {
+  #reopen(): void {
     // Full jitter, clamped after it, so that a fleet of open pages does not knock at once.
     const ceiling = RETRY_FIRST_MS * 2 ** this.#attempt;
     const wait = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS + Math.random() * ceiling);

@@ -230,6 +230,7 @@ export class Board {
         throw error;
       });
       if (signal.aborted) return;
+      this.#feed.flush();
       due.forEach((card, i) => { card.track = tracks[i]; });
       if (doubts !== undefined) {
         this.#doubtsDue = false;

@@ -150,6 +150,7 @@ export class Explore {
         before && api.statistics(this.ids, FIGURES, before.from, before.to, signal),
       ]);
       if (signal.aborted) return;
+      this.#feed?.flush();
       this.span = span;
       this.askedAt = span.to;
       this.lines = this.chosen.map((series) => lineOf(series, answer, earlier));

@@ -22,3 +22,13 @@ for (const entry of entries) {
   await writeFile(`${path}.gz`, gzipSync(bytes, { level: 9 }));
   console.log(`${path.slice(DIST.length + 1)}: ${bytes.length} B, br ${br.length} B`);
 }
+
+// What the first view loads: the scripts that the page names. Those of other pages come when they are opened.
+const FIRST_VIEW_BYTES_MAX = 170_000;
+const page = await readFile(join(DIST, 'index.html'), 'utf8');
+const scripts = [...page.matchAll(/(?:src|href)="\/(assets\/[^"]+\.js)"/g)].map((match) => match[1]);
+if (scripts.length === 0) throw new Error('index.html names no script');
+const sizes = await Promise.all(scripts.map(async (path) => (await readFile(join(DIST, `${path}.br`))).length));
+const sum = sizes.reduce((a, b) => a + b, 0);
+console.log(`first view: ${sum} B of scripts, of ${FIRST_VIEW_BYTES_MAX} B allowed`);
+if (sum > FIRST_VIEW_BYTES_MAX) process.exitCode = 1;

@@ -1,6 +1,10 @@
 //! A flow while clocks are set and machines are started again.
 
+use tideline_protocol::block;
+use tideline_protocol::ranges::RangeSet;
+
 use super::*;
+use crate::spooler::{Loaded, SpoolHandle};
 
 /// A machine whose clock is set, and that is started again without the time.
 #[derive(Debug, Default)]
@@ -106,4 +110,69 @@ proptest! {
         let status = flow.pipelines.status().next().unwrap().1;
         prop_assert_eq!((status.counts.dead_letters, status.open_windows), (0, 0));
     }
+}
+
+/// The spool of a start of the machine.
+fn spool(folder: &std::path::Path, boot: u8) -> SpoolHandle {
+    let path = folder.join("spool.redb");
+    let open = move |_| {
+        let (mut spool, _) = tideline_spool::Spool::open_file(&path, tideline_spool::SpoolConfig::default())?;
+        spool.begin_boot([boot; 16])?;
+        Ok(spool)
+    };
+    SpoolHandle::start_with(open, Board::default()).unwrap().0
+}
+
+/// Appends what came of a chunk with the state after it.
+async fn append(spool: &SpoolHandle, flow: &mut Flow, mut portions: Vec<Portion>) {
+    let positions = flow.state();
+    portions.push(Portion { positions, ..Portion::default() });
+    spool.append_portions(portions.into_iter().map(Arc::new).collect(), 1_000).await.unwrap();
+    flow.saved();
+}
+
+#[tokio::test]
+async fn a_correction_fits_results_as_it_does_readings_also_of_an_earlier_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::new(&WINDOW.replace("from", "keep = true\nfrom"));
+    let machine =
+        Arc::new(Machine(std::sync::Mutex::new(Hands { boot: 7, wrong_s: 3_600, ..Hands::default() })));
+    let start = |state: Option<&[u8]>| {
+        let mut flow = bench.made();
+        flow.parts.clock = machine.clone();
+        flow.parts.boot = [machine.0.lock().unwrap().boot; 16];
+        flow.begin(state, &[]);
+        flow
+    };
+    let read = |flow: &mut Flow| {
+        machine.pass(1);
+        let (at, clock) = ((machine.wall_ns() - NOW) / S, Some(Ahead::of(machine.as_ref())));
+        flow.run(Chunk { clock, ..chunk("a", &[(at, 1.0)]) })
+    };
+    // An hour ahead, of which a hub tells.
+    let (first, mut flow) = (spool(folder.path(), 7), start(None));
+    let portions = (0..3).flat_map(|_| read(&mut flow)).collect();
+    append(&first, &mut flow, portions).await;
+    first.learn_time(machine.mono_ns(), NOW).await.unwrap();
+    first.close().await;
+    // Started again, it is right.
+    (machine.0.lock().unwrap().boot, machine.0.lock().unwrap().wrong_s) = (8, 0);
+    let second = spool(folder.path(), 8);
+    let mut flow = start(second.cursor("pipelines").await.unwrap().as_deref());
+    let portions = read(&mut flow);
+    append(&second, &mut flow, portions).await;
+    let head = second.state().borrow().head.get();
+    let Loaded::Run(run) = second.load(RangeSet::of(1, head), 1 << 20).await.unwrap() else { panic!() };
+    let mut decoded = block::decode(&run.block, &run.rows, run.first).unwrap();
+    for restamp in &run.restamps {
+        decoded.restamp(run.first, &restamp.seqs, restamp.shift_ns.unwrap());
+    }
+    let defs = second.series(0, 9).await.unwrap();
+    let mut found = BTreeMap::new();
+    for column in decoded.columns {
+        let seconds: Vec<i64> = column.times.iter().map(|time_ns| (time_ns - NOW) / S).collect();
+        found.insert(defs[usize::try_from(column.series).unwrap()].point.to_string(), seconds);
+    }
+    let wanted = [("flow", vec![1, 2, 3, 4]), ("flow/count", vec![0]), ("flow/sum", vec![0])];
+    assert_eq!(found, wanted.map(|(point, times)| (point.to_owned(), times)).into());
 }

@@ -1,7 +1,9 @@
 //! Configuration: defaults → file → environment → flags, all errors at once.
 
 mod devices;
+mod effective;
 mod field;
+mod layer;
 mod opcua;
 pub mod pipelines;
 mod push;
@@ -20,9 +22,11 @@ use tideline_protocol::session::BackfillBudget;
 use tideline_spool::StreamConfig;
 
 pub use devices::{DeviceConfig, Families, shipped};
+pub use effective::Effective;
+pub use layer::HubLayer;
 pub use pipelines::Plan;
 pub use push::{Answered, CertificateFiles, OWN_PATHS, PushDoor, Token};
-pub use read::{parse, parse_with};
+pub use read::{parse, parse_layers, parse_with};
 pub use sources::{Format, ModbusLine, Rows, SerialLine, SourceConfig, SourceKind, Timestamps};
 
 /// One option of the configuration file.
@@ -74,6 +78,7 @@ const ENV_PREFIX: &str = "TIDELINE_AGENT_";
 
 keys! {
     "agent" "data_dir" Kind::Text, "./tideline-agent", "Folder of identity, spool and socket.";
+    "agent" "trial_s" Kind::Number { min: 20, max: 3600 }, "120", "How long a configuration that the hub sets is on trial: if the agent is not connected and well within that time, in s, it goes back to the last good one.";
     "spool" "quota_mb" Kind::Number { min: 1, max: 1_000_000 }, "256", "Most MiB of readings kept.";
     "spool" "flash_mb_per_day" Kind::Number { min: 0, max: 1_000_000 }, "0", "Most MiB written to flash in a day of the agent's running; 0 = no limit. When it is used too fast, readings become durable only every minute; when it is used up, streams that block wait and the others give new readings up, but for alarms, until the next day.";
     "stream" "name" Kind::Text, "", "Name that sources give; \"default\" is there without being named.";
@@ -156,6 +161,8 @@ pub struct ConfigError {
 pub struct Config {
     /// Folder of identity, spool and socket.
     pub data_dir: PathBuf,
+    /// How long a configuration of the hub is on trial, in ms.
+    pub trial_ms: u64,
     /// Most bytes of readings kept.
     pub quota_bytes: u64,
     /// Most bytes written to flash in a day; 0 for no limit.
@@ -207,6 +214,14 @@ impl Layers {
     /// # Errors
     /// The file cannot be read, or all that is wrong with the configuration.
     pub fn load(&self) -> anyhow::Result<Config> {
+        self.load_under(None)
+    }
+
+    /// Reads all layers, with the hub's above file and environment, and below the flags.
+    ///
+    /// # Errors
+    /// As [`Layers::load`].
+    pub fn load_under(&self, layer: Option<&HubLayer>) -> anyhow::Result<Config> {
         let (name, text) = match &self.file {
             Some(path) => {
                 let name = path.display().to_string();
@@ -215,7 +230,7 @@ impl Layers {
             }
             None => ("defaults".to_owned(), String::new()),
         };
-        let mut config = parse_with(&name, &text, &self.env, &devices::of_files)?;
+        let mut config = parse_layers(&name, &text, &self.env, layer, &devices::of_files)?;
         if let Some(data_dir) = &self.data_dir {
             config.data_dir.clone_from(data_dir);
         }

@@ -102,7 +102,7 @@ pub fn key(data: &Path) -> anyhow::Result<AgentKey> {
 
 /// Writes a file so that it is there whole or not at all, also after a power cut: the token that the
 /// key was bound to is worth nothing with another.
-fn write_file(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+pub(crate) fn write_file(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     let new = path.with_extension("new");
     let _ = fs::remove_file(&new);
     let mut file = fs::OpenOptions::new()

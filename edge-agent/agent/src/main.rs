@@ -154,7 +154,14 @@ enum StoreCommand {
 #[derive(Subcommand)]
 enum ConfigCommand {
     /// Show every option with its default and meaning
-    Print,
+    Print {
+        /// Show what is in force instead, and where each value comes from: default, file, environment, hub or flag
+        #[arg(long)]
+        effective: bool,
+        /// As JSON, with --effective
+        #[arg(long, requires = "effective")]
+        json: bool,
+    },
     /// Check the configuration file and the environment
     Check,
 }
@@ -283,8 +290,28 @@ async fn command(args: Args) -> anyhow::Result<()> {
         Command::Store { command } => store_command(&command, &data)?,
         // These were carried out before the configuration was looked at.
         Command::Profile { .. } | Command::Pipeline { .. } => {}
-        Command::Config { command: ConfigCommand::Print } => out!("{}", config::reference()),
+        Command::Config { command: ConfigCommand::Print { effective: false, .. } } => {
+            out!("{}", config::reference());
+        }
+        Command::Config { command: ConfigCommand::Print { json, .. } } => {
+            print_effective(&layers, &data, json)?
+        }
         Command::Config { command: ConfigCommand::Check } => outln!("the configuration is valid"),
+    }
+    Ok(())
+}
+
+/// Shows what is in force and where it comes from.
+fn print_effective(layers: &Layers, data: &Path, json: bool) -> anyhow::Result<()> {
+    let layer = edge_agent::trial::driver::in_force(data);
+    layers.load_under(Some(&layer))?;
+    let all = layers.effective(&layer)?;
+    if json {
+        outln!("{}", serde_json::to_string(&all)?);
+        return Ok(());
+    }
+    for one in all {
+        outln!("{}.{} = {}  # {}", one.section, one.name, one.value, one.source);
     }
     Ok(())
 }

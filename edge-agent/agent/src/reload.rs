@@ -1,4 +1,5 @@
-//! Reloading the configuration while the agent runs: on SIGHUP, and when the file has changed.
+//! Reloading the configuration while the agent runs: on SIGHUP, when the file has changed, and when the hub has set another
+//! layer over it, which is on trial first, see [`crate::trial`].
 //!
 //! A file that is wrong changes nothing. What can change without a restart does; the rest is named.
 
@@ -15,6 +16,7 @@ use crate::intake::Batching;
 use crate::source::Sources;
 use crate::status::Board;
 use crate::supervise::notify;
+use crate::trial::driver::HubConfig;
 use crate::uplink::routes::Routes;
 
 /// How often the file is looked at. A changed one is read when it has not changed since the last
@@ -46,6 +48,7 @@ pub struct Reloader {
     board: Board,
     loaded: Stamp,
     looked: Stamp,
+    hub: Option<HubConfig>,
 }
 
 impl Reloader {
@@ -54,19 +57,31 @@ impl Reloader {
         let loaded = layers.file.as_deref().and_then(stamp);
         let file = layers.file.as_ref().map(|path| path.display().to_string());
         board.update(|status| status.config.file = file);
-        let mut reloader = Self { layers, started: config.clone(), live, board, loaded, looked: loaded };
+        let mut reloader =
+            Self { layers, started: config.clone(), live, board, loaded, looked: loaded, hub: None };
         reloader.apply(config).await;
         reloader
+    }
+
+    /// Takes what the hub sets from there; what `start` was given was loaded with it.
+    pub fn follow_hub(&mut self, hub: HubConfig) {
+        self.hub = Some(hub);
     }
 
     /// Looks and reloads for ever. Dropped on the way, it leaves a change half done: only for the
     /// end of the agent, which must not wait for sources or for the disk.
     pub async fn run(&mut self, mut hangup: Signal) {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        // What came while the agent did not run, or what it has not told.
+        self.take_from_hub().await;
         loop {
             tokio::select! {
                 _ = hangup.recv() => self.reload().await,
-                _ = looks.tick() => self.look().await,
+                _ = looks.tick() => {
+                    self.look().await;
+                    self.look_at_trial().await;
+                }
+                () = changed(&mut self.hub) => self.take_from_hub().await,
             }
         }
     }
@@ -84,7 +99,11 @@ impl Reloader {
     pub async fn reload(&mut self) {
         notify::reloading();
         self.loaded = self.layers.file.as_deref().and_then(stamp);
-        match self.layers.load() {
+        let loaded = self.layers.load().and_then(|own| match &mut self.hub {
+            Some(hub) => hub.load(&self.layers, own),
+            None => Ok(own),
+        });
+        match loaded {
             Ok(config) => {
                 self.board.update(|status| status.config.error = None);
                 self.apply(config).await;
@@ -96,6 +115,44 @@ impl Reloader {
             }
         }
         notify::ready();
+    }
+
+    /// Looks what the hub wants, and applies it.
+    pub async fn take_from_hub(&mut self) {
+        let Some(hub) = &mut self.hub else { return };
+        match hub.want(&self.layers, &self.board.read()).await {
+            Ok(true) => {
+                tracing::info!("the hub has set another configuration");
+                self.reload().await;
+            }
+            Ok(false) => {}
+            // It is not in force: what is not durable is not tried.
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "the hub's configuration is not taken")
+            }
+        }
+        self.tell_hub().await;
+    }
+
+    /// Looks how a configuration of the hub does that is on trial, and goes back where it does not do.
+    pub async fn look_at_trial(&mut self) {
+        let Some(hub) = &mut self.hub else { return };
+        match hub.look(&self.board.read()) {
+            Ok(true) => {
+                tracing::warn!("the hub's configuration is taken back");
+                self.reload().await;
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(error = format!("{error:#}"), "the end of a trial is not kept"),
+        }
+        self.tell_hub().await;
+    }
+
+    async fn tell_hub(&mut self) {
+        let needs_restart = self.board.read().config.needs_restart;
+        if let Some(hub) = &mut self.hub {
+            hub.tell(&needs_restart).await;
+        }
     }
 
     async fn apply(&mut self, config: Config) {
@@ -123,6 +180,14 @@ impl Reloader {
     /// Ends the sources.
     pub fn stop(self) {
         self.live.sources.stop();
+    }
+}
+
+/// Resolves when what the hub wants may have changed.
+async fn changed(hub: &mut Option<HubConfig>) {
+    match hub {
+        Some(hub) => hub.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -36,7 +36,7 @@ use crate::sync::{Syncer, Wake};
 use crate::uplink::Uplink;
 use crate::uplink::dial::Dialler;
 use crate::uplink::routes::Routes;
-use crate::{intake, serve, source, store};
+use crate::{intake, serve, source, store, trial};
 
 /// Longest time for sending the rest when told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,7 +76,7 @@ pub async fn run_until(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let hangup = signal(SignalKind::hangup())?;
-    let config = layers.load()?;
+    let (config, mut hub) = trial::driver::begin(&layers, Arc::new(AgentClock::default()))?;
     let identity = Identity::load(&config.data_dir)?;
     let board = Board::default();
     board.update(|status| status.agent = identity.file.agent.to_string());
@@ -105,7 +105,9 @@ pub async fn run_until(
     let (agent, dialler) =
         (identity.file.agent.clone(), Dialler::of(identity, clock, &config)?.knowing(spool.state()));
     let (live, backfill) = (Live { batching, pipelines, routes, enrolled, sources }, config.backfill);
+    hub.follow(&twins.handle, &agent.own_device());
     let mut reloader = Reloader::start(layers, config, live, board.clone()).await;
+    reloader.follow_hub(hub);
     let uplink = Uplink {
         agent,
         dialler: Arc::new(dialler),

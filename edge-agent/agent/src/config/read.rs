@@ -10,8 +10,8 @@ use tideline_protocol::session::BackfillBudget;
 use tideline_spool::StreamConfig;
 
 use super::{
-    Config, ConfigError, ENV_PREFIX, Families, HUBS_MAX, KEYS, Key, Kind, REPEATED, SourceConfig, devices,
-    pipelines, sources, streams,
+    Config, ConfigError, ENV_PREFIX, Families, HUBS_MAX, HubLayer, KEYS, Key, Kind, REPEATED, SourceConfig,
+    devices, pipelines, sources, streams,
 };
 
 #[derive(Debug, Clone)]
@@ -46,11 +46,16 @@ impl Repeated {
 pub struct Reader<'t> {
     pub file: &'t str,
     pub text: &'t str,
+    /// Whether the text is as somebody wrote it: otherwise its lines say nothing.
+    lines: bool,
     problems: Vec<String>,
 }
 
 impl Reader<'_> {
     pub fn problem(&mut self, at: usize, what: &str) {
+        if !self.lines {
+            return self.problems.push(format!("{}: {what}", self.file));
+        }
         let line = self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
         self.problems.push(format!("{}:{line}: {what}", self.file));
     }
@@ -209,7 +214,39 @@ pub fn parse_with(
     env: &[(String, String)],
     families: Families<'_>,
 ) -> Result<Config, ConfigError> {
-    let mut reader = Reader { file, text, problems: Vec::new() };
+    read_all(Reader { file, text, lines: true, problems: Vec::new() }, env, families)
+}
+
+/// As [`parse_with`], with the hub's layer above the file and the environment.
+///
+/// # Errors
+/// All problems at once: of the file, or if that is right, of the hub's layer.
+pub fn parse_layers(
+    file: &str,
+    text: &str,
+    env: &[(String, String)],
+    layer: Option<&HubLayer>,
+    families: Families<'_>,
+) -> Result<Config, ConfigError> {
+    let without = parse_with(file, text, env, families)?;
+    let Some(layer) = layer.filter(|layer| !layer.is_empty()) else { return Ok(without) };
+    let file = "the hub's layer";
+    let merged =
+        layer.over(text).map_err(|what| ConfigError { problems: vec![format!("{file}: {what}")] })?;
+    let is_set = |variable: &str| {
+        let key = KEYS.iter().find(|key| key.variable().as_deref() == Some(variable));
+        key.is_some_and(|key| layer.sets(key.section, key.name))
+    };
+    let env: Vec<_> = env.iter().filter(|(variable, _)| !is_set(variable)).cloned().collect();
+    read_all(Reader { file, text: &merged, lines: false, problems: Vec::new() }, &env, families)
+}
+
+fn read_all(
+    mut reader: Reader<'_>,
+    env: &[(String, String)],
+    families: Families<'_>,
+) -> Result<Config, ConfigError> {
+    let (file, text) = (reader.file, reader.text);
     let mut sections: BTreeMap<&'static str, Section> = BTreeMap::new();
     let mut repeated = Repeated::default();
     match DeTable::parse(text) {
@@ -325,6 +362,7 @@ fn build(
     }
     Config {
         data_dir: text(section("agent"), "data_dir").into(),
+        trial_ms: number(section("agent"), "trial_s") * 1000,
         quota_bytes: number(section("spool"), "quota_mb") * 1024 * 1024,
         flash_bytes_per_day: number(section("spool"), "flash_mb_per_day") * 1024 * 1024,
         streams,

@@ -15,6 +15,7 @@ mod resilience;
 mod serve;
 mod spooler;
 mod sync;
+mod trial;
 mod twin;
 mod ways;
 mod wide;

@@ -20,17 +20,17 @@ use crate::{spool, until, until_shown};
 
 const ROWS: u64 = 5_000;
 
-struct Bench {
-    folder: tempfile::TempDir,
-    board: Board,
-    spool: SpoolHandle,
-    batching: watch::Receiver<Batching>,
+pub struct Bench {
+    pub folder: tempfile::TempDir,
+    pub board: Board,
+    pub spool: SpoolHandle,
+    pub batching: watch::Receiver<Batching>,
     routes: watch::Receiver<Routes>,
-    reloader: Reloader,
+    pub reloader: Reloader,
 }
 
 impl Bench {
-    async fn start(config: &str) -> Self {
+    pub async fn start(config: &str) -> Self {
         let (folder, board) = (tempfile::tempdir().unwrap(), Board::default());
         let lines = (0..ROWS).fold(String::from("timestamp,flow\n"), |mut text, row| {
             writeln!(text, "{row},{row}").unwrap();
@@ -71,18 +71,18 @@ impl Bench {
     }
 
     /// The addresses in force, with commas.
-    fn hubs(&self) -> String {
+    pub fn hubs(&self) -> String {
         let routes = self.routes.borrow();
         let quic = routes.paths.iter().filter(|path| path.transport == Transport::Quic);
         quic.map(|path| path.hub.as_str()).collect::<Vec<_>>().join(",")
     }
 
-    fn file(&self) -> PathBuf {
+    pub fn file(&self) -> PathBuf {
         self.folder.path().join("agent.toml")
     }
 
     /// Writes the file and looks until it is taken over.
-    async fn change(&mut self, config: &str) {
+    pub async fn change(&mut self, config: &str) {
         std::fs::write(self.file(), filled(config, &self.folder)).unwrap();
         self.reloader.look().await;
         self.reloader.look().await;
@@ -94,7 +94,8 @@ fn filled(config: &str, folder: &tempfile::TempDir) -> String {
     config.replace("CSV", &path("rows.csv")).replace("EMPTY", &path("empty"))
 }
 
-const IDLE: &str = "[[source]]\nkind = \"replay\"\nname = \"idle\"\nformat = \"ndjson\"\npath = \"EMPTY\"\n";
+pub const IDLE: &str =
+    "[[source]]\nkind = \"replay\"\nname = \"idle\"\nformat = \"ndjson\"\npath = \"EMPTY\"\n";
 const REPLAY: &str = "[[source]]\nkind = \"replay\"\nname = \"rows\"\npath = \"CSV\"\n";
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use crate::hub::Hub;
 use crate::{LONG, spool, until_shown};
 
-fn start(folder: &Path, spool: &SpoolHandle, cards: &Cards, board: &Board) -> TwinHandle {
+pub fn start(folder: &Path, spool: &SpoolHandle, cards: &Cards, board: &Board) -> TwinHandle {
     let state = spool.state();
     let parts = Parts {
         path: file::path(folder),
@@ -46,7 +46,7 @@ fn change(key: &str, value: Json, author: &str) -> Change {
     Change { edits: vec![edit], author: author.to_owned(), time_ms: 1 }
 }
 
-async fn put(twins: &TwinHandle, device: &str, key: &str, value: Json) {
+pub async fn put(twins: &TwinHandle, device: &str, key: &str, value: Json) {
     let change = change(key, value, "ben");
     assert!(twins.edit(document(device), move |_| Ok(change)).await.unwrap().changed);
 }

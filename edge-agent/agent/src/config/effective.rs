@@ -1,0 +1,127 @@
+//! What is in force, and where each value comes from.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
+
+use super::layer::{is_secret, named};
+use super::{HubLayer, KEYS, Kind, Layers, REPEATED};
+
+/// One option in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Effective {
+    /// The section, with the item's name where there may be several: `source/meter`.
+    pub section: String,
+    /// The option.
+    pub name: String,
+    /// Its value; of a secret only that it is set.
+    pub value: Json,
+    /// "default", "file", "hub", or the environment's variable or the flag.
+    pub source: String,
+}
+
+impl Layers {
+    /// All options that stand once, and of the others those that are set, as far as the layers are right: check them by
+    /// [`Layers::load_under`] first.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn effective(&self, layer: &HubLayer) -> anyhow::Result<Vec<Effective>> {
+        let text = self.file.as_ref().map_or_else(|| Ok(String::new()), std::fs::read_to_string)?;
+        let file: Map<String, Json> = toml::from_str(&text)?;
+        let hub = layer.json();
+        let mut all: Vec<_> = KEYS
+            .iter()
+            .filter(|key| !REPEATED.contains(&key.section))
+            .map(|key| {
+                let at = |layer: Option<&Json>| Some(layer?.get(key.name)?.clone());
+                let variable = key.variable();
+                let env = || {
+                    let (name, value) = self.env.iter().find(|(name, _)| Some(name) == variable.as_ref())?;
+                    Some((Json::String(value.clone()), name.clone()))
+                };
+                let (value, source) = (self.flag(key.section, key.name))
+                    .or_else(|| Some((at(hub.get(key.section))?, "hub".to_owned())))
+                    .or_else(env)
+                    .or_else(|| Some((at(file.get(key.section))?, "file".to_owned())))
+                    .unwrap_or_else(|| (default(key.kind, key.default), "default".to_owned()));
+                one(key.section, key.section, key.name, value, source)
+            })
+            .collect();
+        let merged: Map<String, Json> = toml::from_str(&layer.over(&text).unwrap_or(text))?;
+        for (section, items) in &merged {
+            let (Some(key), Some(items)) = (named(section), items.as_array()) else { continue };
+            for item in items.iter().filter_map(Json::as_object) {
+                let name = item.get(key).and_then(Json::as_str).unwrap_or_default();
+                let by_hub = hub.get(section).and_then(|items| items.get(name));
+                all.extend(item.iter().filter(|(option, _)| option.as_str() != key).map(
+                    |(option, value)| {
+                        let is_hubs = by_hub.is_some_and(|options| options.get(option).is_some());
+                        let source = if is_hubs { "hub" } else { "file" };
+                        one(section, &format!("{section}/{name}"), option, value.clone(), source.to_owned())
+                    },
+                ));
+            }
+        }
+        Ok(all)
+    }
+
+    fn flag(&self, section: &str, name: &str) -> Option<(Json, String)> {
+        match (section, name) {
+            ("agent", "data_dir") => {
+                let path: &PathBuf = self.data_dir.as_ref()?;
+                Some((path.display().to_string().into(), "--data".to_owned()))
+            }
+            ("uplink", "hub") => Some((self.hub.clone()?.into(), "--hub".to_owned())),
+            _ => None,
+        }
+    }
+}
+
+fn one(kind: &str, section: &str, name: &str, value: Json, source: String) -> Effective {
+    let hidden = is_secret(kind, name) && value.as_str().is_some_and(|text| !text.is_empty());
+    let value = if hidden { Json::String("(set)".to_owned()) } else { value };
+    Effective { section: section.to_owned(), name: name.to_owned(), value, source }
+}
+
+fn default(kind: Kind, text: &str) -> Json {
+    match kind {
+        Kind::Number { .. } => text.parse::<u64>().map_or(Json::Null, Json::from),
+        Kind::List => Json::Array(Vec::new()),
+        Kind::Text | Kind::Choice(_) => Json::String(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_value_is_shown_with_where_it_comes_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("agent.toml");
+        let text = "[batch]\nflush_interval_ms = 700\nrows_max = 9\n[spool]\nquota_mb = 5\n[[source]]\nname = \"push\"\nkind = \"http\"\ntoken = \"secret\"\n";
+        std::fs::write(&file, text).unwrap();
+        let env = vec![
+            ("TIDELINE_AGENT_BATCH_ROWS_MAX".to_owned(), "10".to_owned()),
+            ("TIDELINE_AGENT_BATCH_FLUSH_INTERVAL_MS".to_owned(), "20".to_owned()),
+        ];
+        let layers = Layers { file: Some(file), env, data_dir: Some("/data".into()), hub: None };
+        let layer = json!({"batch": {"flush_interval_ms": 900}, "source": {"push": {"patience_s": 5}}});
+        let all = layers.effective(&HubLayer::read(&layer).unwrap()).unwrap();
+        let find = |section: &str, name: &str| {
+            let found = all.iter().find(|one| one.section == section && one.name == name).unwrap();
+            (found.value.clone(), found.source.clone())
+        };
+        assert_eq!(find("batch", "flush_interval_ms"), (json!(900), "hub".into()));
+        assert_eq!(find("batch", "rows_max"), (json!("10"), "TIDELINE_AGENT_BATCH_ROWS_MAX".into()));
+        assert_eq!(find("spool", "quota_mb"), (json!(5), "file".into()));
+        assert_eq!(find("spool", "flash_mb_per_day"), (json!(0), "default".into()));
+        assert_eq!(find("agent", "data_dir"), (json!("/data"), "--data".into()));
+        assert_eq!(find("source/push", "token"), (json!("(set)"), "file".into()));
+        assert_eq!(find("source/push", "patience_s"), (json!(5), "hub".into()));
+    }
+}

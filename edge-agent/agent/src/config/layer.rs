@@ -1,0 +1,296 @@
+//! The hub's layer: options that the hub sets, above the file and the environment.
+//!
+//! It comes as JSON, as `desired/config` of the device's twin holds it: `{"batch": {"flush_interval_ms": 500}}`. Of sections that
+//! may stand several times each has a member by its name, and a device by its id: `{"source": {"meter": {"interval_ms": 200}}}`
+//! changes the file's source of that name, or adds one. What the hub does not name stays as it is.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json};
+
+use super::{REPEATED, pipelines};
+
+/// Longest layer, as JSON: it is kept several times, and told in the twin.
+pub const LAYER_BYTES_MAX: usize = 128 * 1024;
+/// Options that only who has the machine may set: another folder is another agent, and a trial ends as the device says.
+const OWN: [(&str, &str); 2] = [("agent", "data_dir"), ("agent", "trial_s")];
+
+/// A layer of the configuration that the hub sets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HubLayer(Map<String, Json>);
+
+impl HubLayer {
+    /// Of the JSON of `desired/config`; absent, as null, it sets nothing.
+    ///
+    /// # Errors
+    /// Says which part is none of a configuration. Whether options and values are right is seen when it is loaded.
+    pub fn read(json: &Json) -> Result<Self, String> {
+        let Some(sections) = json.as_object() else {
+            return if json.is_null() {
+                Ok(Self::default())
+            } else {
+                Err("must be an object of sections".into())
+            };
+        };
+        let bytes = json.to_string().len();
+        if bytes > LAYER_BYTES_MAX {
+            return Err(format!("is {bytes} bytes long; allowed are {LAYER_BYTES_MAX}"));
+        }
+        for (section, options) in sections {
+            let Some(options) = options.as_object() else {
+                return Err(format!("{section}: must be an object"));
+            };
+            if let Some((name, _)) = options.iter().find(|(name, value)| {
+                OWN.contains(&(section.as_str(), name.as_str()))
+                    || (named(section).is_some() && !value.is_object())
+            }) {
+                return Err(if named(section).is_some() {
+                    format!("{section}.{name}: must be an object of options, as each {section} has a name")
+                } else {
+                    format!("{section}.{name}: is set on the device alone")
+                });
+            }
+        }
+        Ok(Self(sections.clone()))
+    }
+
+    /// Whether it sets nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// As it came.
+    #[must_use]
+    pub fn json(&self) -> Json {
+        Json::Object(self.0.clone())
+    }
+
+    /// Names what it sets, in 16 hexadecimal digits: the same options and values have the same name.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut text = String::new();
+        canonical(&self.json(), &mut text);
+        let hash = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+        hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether it sets this option of a section that stands once.
+    pub(super) fn sets(&self, section: &str, name: &str) -> bool {
+        self.0.get(section).is_some_and(|options| options.get(name).is_some())
+    }
+
+    /// The file's text with this layer over it, as TOML.
+    ///
+    /// # Errors
+    /// A value that no file can hold.
+    pub(super) fn over(&self, file: &str) -> Result<String, String> {
+        let mut merged: Map<String, Json> =
+            toml::from_str(file).map_err(|error| error.message().to_owned())?;
+        for (section, options) in &self.0 {
+            let Some(options) = options.as_object() else { continue };
+            match named(section) {
+                Some(key) => overlay_named(
+                    merged.entry(section).or_insert_with(|| Json::Array(Vec::new())),
+                    key,
+                    options,
+                ),
+                None => overlay(merged.entry(section).or_insert_with(|| Json::Object(Map::new())), options),
+            }
+        }
+        let mut text = String::new();
+        for (section, value) in &merged {
+            text.push_str(&format!(
+                "{} = {}\n",
+                quoted(section),
+                inline(value).map_err(|what| format!("{section}: {what}"))?
+            ));
+        }
+        Ok(text)
+    }
+}
+
+/// What the sections of this kind are told apart by, where there may be several.
+pub(super) fn named(section: &str) -> Option<&'static str> {
+    match section {
+        "device" => Some("id"),
+        section if REPEATED.contains(&section) || section == pipelines::SECTION => Some("name"),
+        _ => None,
+    }
+}
+
+fn overlay(place: &mut Json, options: &Map<String, Json>) {
+    if let Json::Object(there) = place {
+        there.extend(options.clone());
+    }
+}
+
+fn overlay_named(place: &mut Json, key: &str, items: &Map<String, Json>) {
+    let Json::Array(there) = place else { return };
+    for (name, options) in items {
+        let Some(options) = options.as_object() else { continue };
+        let at = there.iter().position(|item| item.get(key).and_then(Json::as_str) == Some(name));
+        match at.and_then(|at| there.get_mut(at)) {
+            Some(item) => overlay(item, options),
+            None => {
+                let mut item = options.clone();
+                item.insert(key.to_owned(), Json::String(name.clone()));
+                there.push(Json::Object(item));
+            }
+        }
+    }
+}
+
+/// A text as TOML writes it: JSON's escapes are among TOML's, which only wants one more.
+fn quoted(text: &str) -> String {
+    Json::String(text.to_owned()).to_string().replace('\u{7f}', "\\u007F")
+}
+
+/// A value in one line.
+fn inline(value: &Json) -> Result<String, String> {
+    Ok(match value {
+        Json::Null => return Err("null is no value".to_owned()),
+        Json::Bool(_) | Json::Number(_) => value.to_string(),
+        Json::String(text) => quoted(text),
+        Json::Array(items) => {
+            let items = items.iter().map(inline).collect::<Result<Vec<_>, _>>()?;
+            format!("[{}]", items.join(", "))
+        }
+        Json::Object(members) => {
+            let members =
+                members.iter().map(|(name, value)| Ok(format!("{} = {}", quoted(name), inline(value)?)));
+            format!("{{{}}}", members.collect::<Result<Vec<_>, String>>()?.join(", "))
+        }
+    })
+}
+
+/// Whether an option is a secret, which is not shown.
+pub(super) fn is_secret(section: &str, name: &str) -> bool {
+    matches!(
+        (section, name),
+        ("source", "token" | "password" | "url") | ("device", "token") | ("uplink", "broker")
+    )
+}
+
+/// JSON with sorted members, whatever order this build's maps keep.
+fn canonical(value: &Json, out: &mut String) {
+    match value {
+        Json::Object(members) => {
+            let sorted: BTreeMap<_, _> = members.iter().collect();
+            out.push('{');
+            for (name, value) in sorted {
+                out.push_str(&format!("{}:", Json::String(name.clone())));
+                canonical(value, out);
+                out.push(',');
+            }
+            out.push('}');
+        }
+        Json::Array(items) => {
+            out.push('[');
+            for item in items {
+                canonical(item, out);
+                out.push(',');
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::{ConfigError, Families, devices, parse_layers};
+    use super::*;
+
+    const FILE: &str = r#"
+        [batch]
+        flush_interval_ms = 700
+        rows_max = 9
+        [[stream]]
+        name = "slow"
+        [[source]]
+        kind = "replay"
+        name = "old"
+        path = "/tmp/a.csv"
+        [[source]]
+        kind = "host"
+        name = "machine"
+        interval_ms = 2000
+    "#;
+
+    fn load(layer: &Json, env: &[(&str, &str)]) -> Result<super::super::Config, ConfigError> {
+        let layer = HubLayer::read(layer).unwrap();
+        let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let families: Families<'_> = &devices::shipped;
+        parse_layers("agent.toml", FILE, &env, Some(&layer), families)
+    }
+
+    #[test]
+    fn the_hubs_options_win_over_file_and_environment_and_leave_the_others() {
+        let env =
+            [("TIDELINE_AGENT_BATCH_FLUSH_INTERVAL_MS", "800"), ("TIDELINE_AGENT_BATCH_ROWS_MAX", "10")];
+        let layer = json!({
+            "batch": {"flush_interval_ms": 900},
+            "source": {
+                "machine": {"interval_ms": 500},
+                "new \"one\"": {"kind": "host", "stream": "slow"},
+            },
+        });
+        let config = load(&layer, &env).unwrap();
+        assert_eq!((config.flush_interval_ms, config.rows_max), (900, 10));
+        let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
+        assert_eq!(names, ["old", "machine", "new \"one\""]);
+        assert_eq!(config.sources[2].stream, "slow");
+        let without = load(&Json::Null, &env).unwrap();
+        assert_eq!((without.flush_interval_ms, without.sources.len()), (800, 2));
+        assert_ne!(config.sources[1], without.sources[1]);
+        assert_eq!(config.sources[0], without.sources[0]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_the_hubs_layer_all_at_once() {
+        let layer = json!({
+            "batch": {"flush_interval_ms": 1, "colour": "red"},
+            "source": {"machine": {"interval_ms": "x"}},
+            "cellar": {"a": 1},
+        });
+        let problems = load(&layer, &[]).unwrap_err().problems;
+        assert_eq!(problems.len(), 4, "{problems:#?}");
+        assert!(problems.iter().all(|problem| problem.starts_with("the hub's layer: ")), "{problems:#?}");
+        assert!(problems.iter().any(|problem| problem.contains("batch.colour: unknown key; allowed are")));
+    }
+
+    #[test]
+    fn what_is_no_layer_and_what_is_the_devices_own_is_refused() {
+        let refused = |json: Json| HubLayer::read(&json).unwrap_err();
+        assert_eq!(refused(json!([])), "must be an object of sections");
+        assert_eq!(refused(json!({"batch": 1})), "batch: must be an object");
+        assert_eq!(
+            refused(json!({"agent": {"data_dir": "/"}})),
+            "agent.data_dir: is set on the device alone"
+        );
+        assert!(refused(json!({"source": {"kind": "host"}})).starts_with("source.kind: must be an object"));
+        assert!(refused(json!({"batch": {"x": "y".repeat(LAYER_BYTES_MAX)}})).contains("allowed are 131072"));
+    }
+
+    #[test]
+    fn pipelines_are_set_by_name() {
+        let layer = json!({"pipeline": {"hot": {
+            "from": ["pump/*"],
+            "stage": [{"name": "only", "kind": "filter", "when": "value > 80.5 && unit != 'Cel\\n'"}],
+        }}});
+        let config = load(&layer, &[]).unwrap();
+        assert_eq!(config.pipelines.definitions.len(), 1);
+    }
+
+    #[test]
+    fn a_digest_names_what_is_set_whatever_the_order() {
+        let digest = |text: &str| HubLayer::read(&serde_json::from_str(text).unwrap()).unwrap().digest();
+        let one = digest(r#"{"batch": {"rows_max": 1, "flush_interval_ms": 20}}"#);
+        assert_eq!(one, digest(r#"{"batch": {"flush_interval_ms": 20, "rows_max": 1}}"#));
+        assert_ne!(one, digest(r#"{"batch": {"flush_interval_ms": 21, "rows_max": 1}}"#));
+        assert_eq!(one.len(), 16);
+    }
+}

@@ -1,0 +1,303 @@
+//! A configuration that the hub sets is on trial first: it stays when the agent is connected and as well as before within
+//! the trial's time, and is taken back otherwise. A mistake at the hub can so cut off no device for ever.
+//!
+//! [`Trials`] is the state machine: no clock, no file. What [`Trials::kept`] gives is to be durable before what was decided is
+//! carried out, so that a start amid a trial goes on with it, and a configuration with which the agent does not even start is
+//! taken back after [`STARTS_MAX`] of them.
+
+pub mod driver;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+
+use crate::config::HubLayer;
+
+/// How long the agent has to be well at a stretch, in ms: a source that a new configuration breaks fails within that.
+pub const WELL_MS: u64 = 10_000;
+/// Starts of the agent within one trial: one is the restart that some options need.
+pub const STARTS_MAX: u32 = 3;
+/// Longest reason that is told, in bytes.
+const REASON_BYTES_MAX: usize = 1024;
+
+/// What is durable of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The last layer that proved itself; null for none.
+    pub good: Json,
+    /// The one on trial.
+    pub trial: Option<OnTrial>,
+    /// The last one that did not.
+    pub refused: Option<Refused>,
+}
+
+/// A layer on trial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnTrial {
+    /// The layer.
+    pub layer: Json,
+    /// How often the agent was started with it.
+    pub starts: u32,
+}
+
+/// A layer that is not tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Its [`HubLayer::digest`].
+    pub digest: String,
+    /// Why.
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Clocked {
+    begun_ms: u64,
+    well_since_ms: Option<u64>,
+}
+
+/// What is in force, and what is on trial.
+#[derive(Debug, Clone)]
+pub struct Trials {
+    good: HubLayer,
+    trial: Option<(HubLayer, u32, Clocked)>,
+    refused: Option<Refused>,
+    trial_ms: u64,
+}
+
+impl Trials {
+    /// Goes on with what was kept, at a start of the agent. Layers that do not read are as none.
+    #[must_use]
+    pub fn open(kept: &Kept, trial_ms: u64, now_ms: u64) -> Self {
+        let good = HubLayer::read(&kept.good).unwrap_or_default();
+        let mut trials = Self { good, trial: None, refused: kept.refused.clone(), trial_ms };
+        if let Some(on_trial) = &kept.trial
+            && let Ok(layer) = HubLayer::read(&on_trial.layer)
+        {
+            let clocked = Clocked { begun_ms: now_ms, well_since_ms: None };
+            let starts = on_trial.starts.saturating_add(1);
+            trials.trial = Some((layer, starts, clocked));
+            if starts > STARTS_MAX {
+                trials.take_back(format!("the agent was started {STARTS_MAX} times and was not well"));
+            }
+        }
+        trials
+    }
+
+    /// To be made durable.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        let trial = self.trial.as_ref();
+        Kept {
+            good: self.good.json(),
+            trial: trial.map(|(layer, starts, _)| OnTrial { layer: layer.json(), starts: *starts }),
+            refused: self.refused.clone(),
+        }
+    }
+
+    /// The layer that is to be in force.
+    #[must_use]
+    pub fn in_force(&self) -> &HubLayer {
+        self.trial.as_ref().map_or(&self.good, |(layer, ..)| layer)
+    }
+
+    /// Whether one is on trial.
+    #[must_use]
+    pub const fn is_on_trial(&self) -> bool {
+        self.trial.is_some()
+    }
+
+    /// The hub wants this layer. True if another one is in force now, or is refused: keep that, then load what is in force.
+    /// `check` says what is wrong with a layer, if anything.
+    pub fn want(
+        &mut self,
+        json: &Json,
+        now_ms: u64,
+        check: impl FnOnce(&HubLayer) -> Result<(), String>,
+    ) -> bool {
+        let read = HubLayer::read(json);
+        // What does not read has no digest of its own.
+        let digest =
+            read.as_ref().map_or_else(|_| format!("text {}", short(&json.to_string())), HubLayer::digest);
+        if *json == self.in_force().json() || (json.is_null() && self.in_force().is_empty()) {
+            return false;
+        }
+        if self.refused.as_ref().is_some_and(|refused| refused.digest == digest) {
+            return false;
+        }
+        let checked = read.map_err(|what| format!("the hub's layer: {what}")).and_then(|layer| {
+            check(&layer)?;
+            Ok(layer)
+        });
+        match checked {
+            Err(reason) => self.refused = Some(Refused { digest, reason: short(&reason) }),
+            // Back to what is known to be good needs no trial.
+            Ok(layer) if layer == self.good => self.trial = None,
+            Ok(layer) => {
+                self.trial = Some((layer, 0, Clocked { begun_ms: now_ms, well_since_ms: None }));
+            }
+        }
+        true
+    }
+
+    /// What is in force could not be loaded, as the file has changed or a file that it names.
+    pub fn fail(&mut self, reason: &str) -> bool {
+        let fails = self.trial.is_some();
+        self.take_back(reason.to_owned());
+        fails
+    }
+
+    /// How the agent is: connected, and no source fails that did not before. True when a trial has ended by that.
+    pub fn look(&mut self, well: Result<(), String>, now_ms: u64) -> bool {
+        let Some((layer, _, clocked)) = &mut self.trial else { return false };
+        match well {
+            Ok(()) => {
+                let since_ms = *clocked.well_since_ms.get_or_insert(now_ms);
+                if now_ms.saturating_sub(since_ms) < WELL_MS {
+                    return false;
+                }
+                self.good = std::mem::take(layer);
+                (self.trial, self.refused) = (None, None);
+                true
+            }
+            Err(reason) => {
+                clocked.well_since_ms = None;
+                if now_ms.saturating_sub(clocked.begun_ms) < self.trial_ms {
+                    return false;
+                }
+                let seconds = self.trial_ms / 1000;
+                self.take_back(format!("within {seconds} s of its trial the agent was not well: {reason}"));
+                true
+            }
+        }
+    }
+
+    fn take_back(&mut self, reason: String) {
+        if let Some((layer, ..)) = self.trial.take() {
+            self.refused = Some(Refused { digest: layer.digest(), reason: short(&reason) });
+        }
+    }
+
+    /// What the hub is told: `reported/config`.
+    #[must_use]
+    pub fn report(&self, needs_restart: &[String]) -> Json {
+        let mut report = json!({
+            "version": self.in_force().digest(),
+            "state": if self.trial.is_some() { "trial" } else { "applied" },
+        });
+        if let (Some(members), Some(refused)) = (report.as_object_mut(), &self.refused) {
+            members
+                .insert("refused".to_owned(), json!({ "version": refused.digest, "reason": refused.reason }));
+        }
+        if let (Some(members), false) = (report.as_object_mut(), needs_restart.is_empty()) {
+            members.insert("needs_restart".to_owned(), json!(needs_restart));
+        }
+        report
+    }
+}
+
+fn short(text: &str) -> String {
+    text.get(..text.floor_char_boundary(REASON_BYTES_MAX)).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRIAL_MS: u64 = 60_000;
+
+    fn layer(rows: u64) -> Json {
+        json!({"batch": {"rows_max": rows}})
+    }
+
+    fn fine(_: &HubLayer) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn unwell() -> Result<(), String> {
+        Err("not connected".to_owned())
+    }
+
+    fn rows(trials: &Trials) -> Option<u64> {
+        trials.in_force().json()["batch"]["rows_max"].as_u64()
+    }
+
+    /// A start of the agent with what is durable.
+    fn restart(trials: &Trials, now_ms: u64) -> Trials {
+        let bytes = serde_json::to_vec(&trials.kept()).unwrap();
+        Trials::open(&serde_json::from_slice(&bytes).unwrap(), TRIAL_MS, now_ms)
+    }
+
+    #[test]
+    fn a_layer_stays_when_the_agent_is_well_at_a_stretch() {
+        let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
+        assert!(trials.want(&layer(1), 0, fine));
+        assert!(!trials.want(&layer(1), 1, fine), "it is on trial");
+        assert!(!trials.look(Ok(()), 5_000));
+        assert!(!trials.look(unwell(), 14_000));
+        assert!(!trials.look(Ok(()), 16_000));
+        assert!(!trials.look(Ok(()), 25_999));
+        assert_eq!(trials.report(&[])["state"], "trial");
+        assert!(trials.look(Ok(()), 26_000));
+        assert_eq!((rows(&trials), trials.is_on_trial()), (Some(1), false));
+        assert_eq!(trials.report(&["http.listen".into()])["needs_restart"][0], "http.listen");
+        assert_eq!(rows(&restart(&trials, 0)), Some(1));
+    }
+
+    #[test]
+    fn a_layer_that_cuts_the_agent_off_is_taken_back_told_and_not_tried_again() {
+        let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
+        trials.want(&layer(1), 0, fine);
+        trials.look(Ok(()), 0);
+        trials.look(Ok(()), WELL_MS);
+        trials.want(&layer(2), 100_000, fine);
+        assert!(!trials.look(unwell(), 100_000 + TRIAL_MS - 1));
+        assert!(trials.look(unwell(), 100_000 + TRIAL_MS));
+        assert_eq!(rows(&trials), Some(1));
+        let refused = &trials.report(&[])["refused"];
+        assert_eq!(refused["version"], HubLayer::read(&layer(2)).unwrap().digest());
+        assert_eq!(refused["reason"], "within 60 s of its trial the agent was not well: not connected");
+        assert!(!trials.want(&layer(2), 200_000, fine));
+        assert!(!restart(&trials, 0).want(&layer(2), 0, fine), "nor after a start");
+        assert!(trials.want(&layer(3), 200_000, fine));
+        trials.look(Ok(()), 300_000);
+        assert!(trials.look(Ok(()), 300_000 + WELL_MS));
+        assert_eq!(trials.report(&[]).get("refused"), None);
+    }
+
+    #[test]
+    fn a_layer_that_is_wrong_is_never_in_force() {
+        let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
+        assert!(trials.want(&json!({"cellar": {}}), 0, |_| Err("unknown section".into())));
+        assert!(trials.in_force().is_empty() && !trials.is_on_trial());
+        assert_eq!(trials.report(&[])["refused"]["reason"], "unknown section");
+        assert!(trials.want(&json!([1]), 0, fine));
+        assert_eq!(trials.report(&[])["refused"]["reason"], "the hub's layer: must be an object of sections");
+        assert!(!trials.want(&json!([1]), 0, fine), "told once");
+        assert!(!trials.want(&Json::Null, 0, fine), "nothing is wanted and nothing is there");
+    }
+
+    #[test]
+    fn starts_amid_a_trial_go_on_with_it_and_too_many_end_it() {
+        let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
+        trials.want(&layer(1), 0, fine);
+        for _ in 0..STARTS_MAX {
+            trials = restart(&trials, 0);
+            assert_eq!((rows(&trials), trials.is_on_trial()), (Some(1), true));
+        }
+        trials = restart(&trials, 0);
+        assert_eq!((rows(&trials), trials.is_on_trial()), (None, false));
+        assert!(trials.report(&[])["refused"]["reason"].as_str().unwrap().contains("started 3 times"));
+    }
+
+    #[test]
+    fn what_is_taken_back_at_the_hub_needs_no_trial() {
+        let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
+        trials.want(&layer(1), 0, fine);
+        assert!(trials.want(&Json::Null, 5, fine));
+        assert!(trials.in_force().is_empty() && !trials.is_on_trial());
+        // Another one amid a trial takes its place, and the good one stays what it was.
+        trials.want(&layer(2), 10, fine);
+        trials.want(&layer(3), 20, fine);
+        assert!(trials.look(unwell(), 20 + TRIAL_MS));
+        assert!(trials.in_force().is_empty());
+    }
+}

@@ -1,0 +1,223 @@
+//! What carries trials out: the file that keeps them, and the twin that says what the hub wants and hears what became of it.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde_json::{Value as Json, json};
+use tideline_protocol::model::DeviceId;
+use tideline_protocol::time::Clock;
+use tideline_protocol::wire::DocumentId;
+use tideline_twin::{Change, Section, Twin, merge_patch};
+use tokio::sync::watch;
+
+use super::{Kept, Trials};
+use crate::config::{Config, HubLayer, Layers};
+use crate::identity::write_file;
+use crate::status::{SourceState, Status};
+use crate::twin::{TwinError, TwinHandle};
+
+/// The name of the file in the data folder.
+const FILE: &str = "hub-config.json";
+/// What a change of the agent's own is signed with.
+const AUTHOR: &str = "edge-agent";
+/// Where the twin has it.
+const KEY: &str = "config";
+
+/// The clock by which trials are timed.
+pub type SharedClock = Arc<dyn Clock + Send + Sync>;
+
+/// The hub's layer of a running agent.
+pub struct HubConfig {
+    path: PathBuf,
+    trials: Trials,
+    clock: SharedClock,
+    twin: Option<(TwinHandle, DocumentId, watch::Receiver<u64>)>,
+    /// Sources that failed when the trial began: they are no fault of it.
+    failing: Vec<String>,
+    told: Option<Json>,
+}
+
+/// Loads the configuration with the hub's layer that is in force; one that cannot be loaded is taken back.
+///
+/// # Errors
+/// What the device itself sets is wrong, or the file with the hub's cannot be written.
+pub fn begin(layers: &Layers, clock: SharedClock) -> anyhow::Result<(Config, HubConfig)> {
+    let own = layers.load()?;
+    let path = own.data_dir.join(FILE);
+    let mut hub = HubConfig {
+        trials: Trials::open(&read(&path), own.trial_ms, now_ms(&clock)),
+        path,
+        clock,
+        twin: None,
+        failing: Vec::new(),
+        told: None,
+    };
+    if hub.trials.is_on_trial() {
+        hub.save()?;
+    }
+    Ok((hub.load(layers, own)?, hub))
+}
+
+/// The hub's layer that is in force with this data folder.
+#[must_use]
+pub fn in_force(data_dir: &Path) -> HubLayer {
+    let Kept { good, trial, .. } = read(&data_dir.join(FILE));
+    HubLayer::read(&trial.map_or(good, |on_trial| on_trial.layer)).unwrap_or_default()
+}
+
+/// A file that cannot be read is as none: the hub's layer comes again with the twin.
+fn read(path: &Path) -> Kept {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Kept::default(),
+        Err(error) => {
+            tracing::error!(%error, path = %path.display(), "what the hub has configured cannot be read");
+            return Kept::default();
+        }
+    };
+    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+        tracing::error!(%error, path = %path.display(), "what the hub has configured cannot be read");
+        Kept::default()
+    })
+}
+
+fn now_ms(clock: &SharedClock) -> u64 {
+    clock.mono_ns() / 1_000_000
+}
+
+impl HubConfig {
+    /// Hears from the twin what the hub wants.
+    pub fn follow(&mut self, twins: &TwinHandle, device: &DeviceId) {
+        self.twin = Some((twins.clone(), DocumentId::Device(device.clone()), twins.changes()));
+    }
+
+    /// Resolves when a twin has changed; never where none is followed. Cancel safe.
+    pub async fn changed(&mut self) {
+        let changed = match &mut self.twin {
+            Some((_, _, changes)) => changes.changed().await,
+            None => return std::future::pending().await,
+        };
+        if changed.is_err() {
+            self.twin = None;
+        }
+    }
+
+    /// What is to be in force now, over what the device itself sets. A layer that cannot be loaded any more is taken back.
+    ///
+    /// # Errors
+    /// What was taken back cannot be written.
+    pub fn load(&mut self, layers: &Layers, own: Config) -> anyhow::Result<Config> {
+        match layers.load_under(Some(self.trials.in_force())) {
+            Ok(config) => Ok(config),
+            Err(error) => {
+                let reason = format!("{error:#}");
+                tracing::error!(reason, "the hub's configuration cannot be loaded");
+                if !self.trials.fail(&reason) {
+                    return Ok(own);
+                }
+                self.save()?;
+                Ok(layers.load_under(Some(self.trials.in_force())).unwrap_or(own))
+            }
+        }
+    }
+
+    fn save(&self) -> anyhow::Result<()> {
+        let text = serde_json::to_string(&self.trials.kept())?;
+        // Passwords of devices may be in it.
+        write_file(&self.path, &text, 0o600).context("what the hub has configured")
+    }
+
+    /// Looks what the hub wants. True when another layer is to be in force now, and that is durable.
+    ///
+    /// # Errors
+    /// It cannot be made durable.
+    pub async fn want(&mut self, layers: &Layers, status: &Status) -> anyhow::Result<bool> {
+        let Some((twins, document, _)) = &self.twin else { return Ok(false) };
+        let desired = twins.look(document.clone(), |twin| twin.json(Section::Desired)).await;
+        let wanted = match desired {
+            Ok(desired) => desired.get(KEY).cloned().unwrap_or(Json::Null),
+            Err(error) => {
+                tracing::error!(%error, "what the hub wants cannot be read");
+                return Ok(false);
+            }
+        };
+        let before = self.trials.in_force().clone();
+        let changed = self.trials.want(&wanted, now_ms(&self.clock), |layer| {
+            layers.load_under(Some(layer)).map(|_| ()).map_err(|error| format!("{error:#}"))
+        });
+        if changed {
+            self.failing = failing(status);
+            self.save()?;
+        }
+        Ok(changed && *self.trials.in_force() != before)
+    }
+
+    /// Looks how the agent does with what is on trial. True when another layer is to be in force now, and that is durable.
+    ///
+    /// # Errors
+    /// It cannot be made durable.
+    pub fn look(&mut self, status: &Status) -> anyhow::Result<bool> {
+        let before = self.trials.in_force().clone();
+        if !self.trials.look(well(status, &self.failing), now_ms(&self.clock)) {
+            return Ok(false);
+        }
+        self.save()?;
+        Ok(*self.trials.in_force() != before)
+    }
+
+    /// Tells the hub by the twin, when there is something new.
+    pub async fn tell(&mut self, needs_restart: &[String]) {
+        let Some((twins, document, _)) = &self.twin else { return };
+        let report = self.trials.report(needs_restart);
+        if self.told.as_ref() == Some(&report) {
+            return;
+        }
+        let time_ms = self.clock.wall_ns() / 1_000_000;
+        let to_tell = report.clone();
+        let told = twins.edit(document.clone(), move |twin| patch(twin, &to_tell, time_ms)).await;
+        match told {
+            Ok(_) => self.told = Some(report),
+            // It is tried again with the next look.
+            Err(error) => tracing::warn!(%error, "the hub cannot be told of its configuration"),
+        }
+    }
+}
+
+/// Writes the report whole: what it no longer has goes.
+fn patch(twin: &Twin, report: &Json, time_ms: i64) -> Result<Change, TwinError> {
+    let reported = twin.json(Section::Reported);
+    let mut wanted = report.clone();
+    if let (Some(there), Some(members)) =
+        (reported.get(KEY).and_then(Json::as_object), wanted.as_object_mut())
+    {
+        for name in there.keys() {
+            members.entry(name).or_insert(Json::Null);
+        }
+    }
+    let edits = merge_patch(Section::Reported, &reported, &json!({ KEY: wanted }))?;
+    Ok(Change { edits, author: AUTHOR.to_owned(), time_ms })
+}
+
+fn failing(status: &Status) -> Vec<String> {
+    let fails = |state| matches!(state, SourceState::Retrying | SourceState::Degraded | SourceState::Stalled);
+    let failing = status.sources.values().filter(|source| fails(source.state));
+    failing.map(|source| source.name.clone()).collect()
+}
+
+/// Whether the agent does as well as before the trial.
+fn well(status: &Status, before: &[String]) -> Result<(), String> {
+    if !status.connected {
+        let why = status.last_error.as_deref().map_or_else(String::new, |error| format!(": {error}"));
+        return Err(format!("no hub is connected{why}"));
+    }
+    if let Some(name) = failing(status).into_iter().find(|name| !before.contains(name)) {
+        let why = status.sources.get(&name).and_then(|source| source.last_error.clone()).unwrap_or_default();
+        return Err(format!("source {name} fails: {why}"));
+    }
+    match &status.config.error {
+        Some(error) => Err(error.clone()),
+        None => Ok(()),
+    }
+}

@@ -1,7 +1,8 @@
 // How a chart of several series looks: a colour and a dash for each, an axis of
 // values for each unit, the envelopes beneath the means, the earlier period pale.
 import uPlot from 'uplot';
-import { colour, drawStretches, tellStretches, pointerAt, timeAxis, timeCursor, valueAxis, zonedDate, zoomSelected, type TimeInputs } from './plot';
+import { unit as shownUnit } from './format';
+import { axisFont, colour, drawStretches, tellStretches, pointerAt, timeAxis, timeCursor, valueAxis, zonedDate, zoomSelected, type TimeInputs } from './plot';
 import { lonelyRows, tablesOf, unitsOf, type Line } from './overlay';
 
 /** Beside the colours, so that lines are told apart without them. */
@@ -74,6 +75,8 @@ function options(inputs: OverlayInputs): uPlot.Options {
     ...valueAxis({ unit, whole: lines.every((line) => line.unit !== unit || line.whole) }),
     scale: scaleOf(unit),
     side: i % 2 === 0 ? 3 : 1,
+    // Whose marks these are: no colour says it, since lines of one unit share an axis.
+    ...(units.length > 1 ? { label: shownUnit(unit) || '1', labelSize: 18, labelFont: axisFont(), labelGap: 2 } : {}),
     // One grid is enough.
     ...(i > 0 ? { grid: { show: false } } : {}),
   }));

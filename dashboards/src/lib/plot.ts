@@ -140,9 +140,13 @@ function hooks(inputs: PlotInputs): uPlot.Hooks.Arrays {
   };
 }
 
+/** As a canvas wants it. */
+export function axisFont(): string {
+  return `11px ${getComputedStyle(document.body).fontFamily}`;
+}
+
 function axisLook(): uPlot.Axis {
-  const font = `11px ${getComputedStyle(document.body).fontFamily}`;
-  return { stroke: colour('--muted'), font, grid: { stroke: colour('--grid'), width: 1 } };
+  return { stroke: colour('--muted'), font: axisFont(), grid: { stroke: colour('--grid'), width: 1 } };
 }
 
 /** The moment as a date whose local parts are those of the chosen zone: marks stand at its full hours and days. */

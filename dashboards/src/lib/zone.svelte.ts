@@ -7,6 +7,11 @@ const KEPT = 'tideline.zone';
 class ZoneChoice {
   name = $state<Zone>(kept(KEPT, ZONES) ?? 'browser');
 
+  /** Its name for who does not see the page. */
+  get text(): string {
+    return this.name === 'utc' ? 'UTC' : Intl.DateTimeFormat().resolvedOptions().timeZone;
+  }
+
   choose(name: Zone): void {
     this.name = name;
     keep(KEPT, name);

@@ -42,11 +42,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     let now_s = clock.wall_ns() / 1_000_000_000;
     let data = prepare_data(&config)?;
     // The metadata is opened first: its lock keeps a second hub off the folder.
-    let registry = data.join(REGISTRY);
-    let metadata = Metadata::open(&registry).with_context(|| format!("data folder {}", data.display()))?;
-    // It holds password hashes, and the folder may be open to others.
-    fs::set_permissions(&registry, fs::Permissions::from_mode(0o600))
-        .with_context(|| registry.display().to_string())?;
+    let metadata = open_registry(&data)?;
     let twins = open_twins(&data)?;
     let authority = pki::authority(&data.join("pki"), now_s).context("the certificate authority")?;
     let server = authority.issue_server(&certificate_names(&config), now_s)?;
@@ -103,14 +99,27 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     refused.abort();
     held.abort();
     let _gone = fs::remove_file(data.join(SOCKET));
-    let rest = hub.blocking(|hub| {
+    close(&hub).await
+}
+
+/// Leaves nothing that waits for the disk.
+async fn close(hub: &App) -> Result<()> {
+    let flushed = hub.blocking(|hub| {
         twins::flush(hub);
         Ok::<_, twins::TwinError>(())
     });
-    rest.await?;
+    flushed.await?;
     let store = hub.store.clone();
-    tokio::task::spawn_blocking(move || store.close()).await?.context("the store did not close well")?;
-    Ok(())
+    tokio::task::spawn_blocking(move || store.close()).await?.context("the store did not close well")
+}
+
+fn open_registry(data: &Path) -> Result<Metadata> {
+    let registry = data.join(REGISTRY);
+    let metadata = Metadata::open(&registry).with_context(|| format!("data folder {}", data.display()))?;
+    // It holds password hashes, and the folder may be open to others.
+    fs::set_permissions(&registry, fs::Permissions::from_mode(0o600))
+        .with_context(|| registry.display().to_string())?;
+    Ok(metadata)
 }
 
 fn open_twins(data: &Path) -> Result<Twins> {

@@ -146,10 +146,10 @@ impl Metric {
             }
             Self::TwinEdits => ("tideline_hub_twin_edits_total", "Changes of twins over the API."),
             Self::TwinMessagesHeard => {
-                ("tideline_hub_twin_messages_in_total", "Messages about twins from agents.")
+                ("tideline_hub_twin_messages_in_total", "Messages that came of twins.")
             }
             Self::TwinMessagesSent => {
-                ("tideline_hub_twin_messages_out_total", "Messages about twins to agents.")
+                ("tideline_hub_twin_messages_out_total", "Messages that went of twins.")
             }
             Self::TwinMessagesRefused => {
                 ("tideline_hub_twin_messages_refused_total", "Messages about twins that were refused.")

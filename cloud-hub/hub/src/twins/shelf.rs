@@ -14,7 +14,7 @@ const KEPT_MAX: usize = 20_000;
 /// Most memory that they take.
 const KEPT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// About what a document takes in memory that holds nothing, and what it takes for each byte on disk.
-const EMPTY_BYTES: usize = 6 * 1024;
+const EMPTY_BYTES: usize = 10 * 1024;
 const BYTES_PER_BYTE: usize = 12;
 
 /// Records that are appended until the whole is written again: a load reads that many.

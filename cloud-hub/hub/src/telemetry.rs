@@ -159,9 +159,7 @@ impl Metric {
             }
             Self::TwinCommits => ("tideline_hub_twin_commits_total", "Commits of twins."),
             Self::TwinRecords => ("tideline_hub_twin_records_total", "Changes and agreements in them."),
-            Self::TwinCommitMicros => {
-                ("tideline_hub_twin_commit_microseconds_total", "Microseconds that commits of twins took.")
-            }
+            Self::TwinCommitMicros => ("tideline_hub_twin_commit_microseconds_total", "What they took."),
         }
     }
 }

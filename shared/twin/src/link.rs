@@ -26,6 +26,10 @@ pub struct Link {
     ask: bool,
     base: bool,
     confirm: bool,
+    /// The peer confirmed what has not come yet: it is asked again when it has.
+    early: bool,
+    /// The peer has said what it has in this session.
+    asked: bool,
 }
 
 impl Link {
@@ -44,6 +48,8 @@ impl Link {
             ask: true,
             base: false,
             confirm: false,
+            early: false,
+            asked: false,
         }
     }
 
@@ -63,7 +69,7 @@ impl Link {
                     return Ok(None);
                 }
                 let received = twin.receive(changes)?;
-                self.ask |= received.missing;
+                self.ask |= received.missing || std::mem::take(&mut self.early);
                 self.add_have(twin, &received.there);
                 // Also for what was known: the peer sends it since it missed the confirmation.
                 self.confirm = true;
@@ -74,7 +80,9 @@ impl Link {
                     return Ok(None);
                 }
                 self.add_have(twin, heads);
-                twin.met |= heads.iter().all(|head| twin.document.knows(head));
+                let knows_all = heads.iter().all(|head| twin.document.knows(head));
+                twin.met |= knows_all;
+                self.early = !knows_all;
                 Ok(twin.confirm(&self.peer, heads))
             }
             Message::Base { generation, changes, included } => {
@@ -112,6 +120,8 @@ impl Link {
             self.have = Some(twin.document.base.iter().copied().collect());
             self.add_have(twin, heads);
             self.add_have(twin, shared);
+            // Asked once more, it may be for what was confirmed too early.
+            self.confirm |= std::mem::replace(&mut self.asked, true);
             twin.met |= heads.iter().all(|head| twin.document.knows(head));
         }
     }

@@ -375,3 +375,28 @@ fn a_small_change_takes_few_bytes() {
     assert_eq!(agent.heads(), hub.heads());
     assert!(bytes <= 340, "{bytes} bytes for a change and its confirmation");
 }
+
+#[test]
+fn a_confirmation_that_is_ahead_of_its_changes_is_made_good() {
+    let (mut hub, mut agent) = (hub(), agent());
+    talk(&mut hub, &mut agent);
+    let (mut at_hub, mut at_agent) = (Link::new("a", &hub), Link::new("b", &agent));
+    let mut exchange = |hub: &mut Twin, agent: &mut Twin, confirms: bool| {
+        for _ in 0..20 {
+            while let Some(message) = at_agent.poll(agent) {
+                deliver(&message, &mut at_hub, hub);
+            }
+            // Written between taking the agent's change and confirming it, once.
+            if confirms && hub.json(Section::Desired).get("late").is_none() {
+                put(hub, 3, "late", json!(1));
+            }
+            while let Some(message) = at_hub.poll(hub) {
+                deliver(&message, &mut at_agent, agent);
+            }
+        }
+    };
+    exchange(&mut hub, &mut agent, false);
+    put(&mut agent, 2, "mode", json!("eco"));
+    exchange(&mut hub, &mut agent, true);
+    assert_eq!((agent.unconfirmed(), agent.is_agreed("b")), (0, true));
+}

@@ -26,6 +26,7 @@ pub mod status;
 pub mod store;
 pub mod supervise;
 pub mod sync;
+mod token;
 pub mod trial;
 pub mod twin;
 pub mod uplink;

@@ -1,6 +1,7 @@
 //! `edge-agent run`: wires the parts together and takes them down in order.
 
 mod builder;
+mod doors;
 mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,15 +12,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tideline_protocol::model::{Class, DeviceId};
 use tideline_spool::{DEFAULT_STREAM, Overflow, SpoolConfig, StreamConfig};
-use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
 
 pub use self::builder::Agent;
+use self::doors::Doors;
 use self::twins::Twins;
-use crate::agreement::{Auditor, Questions};
 use crate::cards::Cards;
 use crate::clock::{self, AgentClock};
 use crate::config::{Config, Layers, Plan, SourceConfig};
@@ -32,7 +32,7 @@ use crate::source::{Make, Outlets, Sources, Writes};
 use crate::spooler::SpoolHandle;
 use crate::status::Board;
 use crate::supervise::notify;
-use crate::sync::{Syncer, Wake};
+use crate::sync::Wake;
 use crate::uplink::Uplink;
 use crate::uplink::dial::Dialler;
 use crate::uplink::routes::Routes;
@@ -80,24 +80,24 @@ pub async fn run_until(
     let identity = Identity::load(&config.data_dir)?;
     let board = Board::default();
     board.update(|status| status.agent = identity.file.agent.to_string());
-    let listener = serve::bind_socket(&config.data_dir).await?;
-    let page = local_page(&config, &board).await?;
+    let doors = Doors::bind(&config).await?;
     // After all that may be in use: a spool that is opened and not closed is checked at the next start.
     let (path, streams) = (store::spool_path(&config.data_dir), config.streams.clone());
     let (spool, spool_thread) =
         SpoolHandle::start_streams(path, spool_config(&config), streams, board.clone()).context("spool")?;
     let (wake, writes, tracer) = (Wake::default(), Writes::default(), Tracer::new(board.clone()));
-    let (socket, questions) = serve_socket(listener, &spool, &board, &wake, (&writes, &tracer));
     let (drain, draining) = watch::channel(false);
     let (batching, now) = watch::channel(Batching::of(&config));
     let (pipelines, plan) = watch::channel(Arc::new(config.pipelines.clone()));
     let (cards, enrolled) = (Cards::default(), identity.file.clone());
     let intakes = Intakes { config: &config, spool: &spool, batching: now, board: &board, writes: &writes };
     let (out, mut intakes) = intakes.start(&plan, &cards, &tracer);
-    let twins = Twins::start(&config, enrolled.agent.own_device(), &spool, &cards, &board)?;
+    let own_device = enrolled.agent.own_device();
+    let twins = Twins::start(&config, own_device.clone(), &spool, &cards, &board)?;
+    let (served, questions) = doors.open(&twins.handle, (&spool, &board), &wake, (&writes, &tracer));
     let age = tokio::spawn(count_age(spool.clone()));
     let alive = tokio::spawn(notify::keep_alive(spool.clone()));
-    let shared = shared(enrolled.agent.own_device(), out, &board, &spool, &cards, writes);
+    let shared = shared(own_device, out, &board, &spool, &cards, writes);
     let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
     let (boot, clock) = (clock::boot().id, AgentClock::default());
     let sources = custom.into_iter().fold(Sources::new(shared), |all, (config, make)| all.with(config, make));
@@ -137,8 +137,7 @@ pub async fn run_until(
     close(&spool, spool_thread).await;
     // When another agent can start, which binds its own; and before this one is closed, so that that stays.
     let _ = std::fs::remove_file(socket_path);
-    socket.abort();
-    page.iter().for_each(JoinHandle::abort);
+    served.iter().for_each(JoinHandle::abort);
     outcome
 }
 
@@ -163,12 +162,6 @@ async fn close(spool: &SpoolHandle, thread: std::thread::JoinHandle<()>) {
     let _ = tokio::task::spawn_blocking(|| thread.join()).await;
 }
 
-/// Serves the local page where one is wanted.
-async fn local_page(config: &Config, board: &Board) -> anyhow::Result<Option<JoinHandle<()>>> {
-    let Some(listen) = &config.listen else { return Ok(None) };
-    Ok(Some(serve::page(listen, board.clone()).await?.1))
-}
-
 const fn spool_config(config: &Config) -> SpoolConfig {
     SpoolConfig { quota_bytes: config.quota_bytes, flash_bytes_per_day: config.flash_bytes_per_day }
 }
@@ -183,19 +176,6 @@ fn shared(
 ) -> source::Shared {
     let (board, spool, cards) = (board.clone(), spool.clone(), cards.clone());
     source::Shared { own_device, out, board, spool, cards, writes }
-}
-
-/// Answers commands on the socket; some become questions to the hub.
-fn serve_socket(
-    listener: UnixListener,
-    spool: &SpoolHandle,
-    board: &Board,
-    wake: &Wake,
-    (writes, tracer): (&Writes, &Tracer),
-) -> (JoinHandle<()>, Questions) {
-    let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
-    let (auditor, questions) = Auditor::new(spool.clone(), board.clone());
-    (serve::socket(listener, syncer, auditor, writes.clone(), tracer.clone()), questions)
 }
 
 /// Waits for the intakes and then for the uplink to send the rest, but not for long. An intake lives as long as a source may

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -79,15 +80,50 @@ async fn check_host(request: Request, next: Next) -> Response {
 /// # Errors
 /// The address cannot be bound.
 pub async fn page(listen: &str, board: Board) -> anyhow::Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("http.listen {listen}"))?;
+    let listener = bind_page(listen).await?;
     let addr = listener.local_addr()?;
-    let router = router(board).layer(from_fn(check_host));
-    let task = tokio::spawn(async move {
+    Ok((addr, page_on(listener, board, Router::new())))
+}
+
+/// Binds the address of the local page.
+///
+/// # Errors
+/// It cannot be bound.
+pub async fn bind_page(listen: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(listen).await.with_context(|| format!("http.listen {listen}"))
+}
+
+/// Serves the local page and what else it has until the task is dropped. What writes there checks the page's token itself.
+pub fn page_on(listener: TcpListener, board: Board, more: Router) -> tokio::task::JoinHandle<()> {
+    let router = router(board).merge(more).layer(from_fn(check_host));
+    tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the local page has ended");
         }
-    });
-    Ok((addr, task))
+    })
+}
+
+/// Where the local page is, and what one has to know to write there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PageKey {
+    /// Its address; none where there is no page.
+    pub address: Option<SocketAddr>,
+    /// Its token.
+    pub token: String,
+}
+
+/// Tells the key, on the socket alone.
+pub fn page_key(address: Option<SocketAddr>, token: Arc<str>) -> Router {
+    let key = PageKey { address, token: token.to_string() };
+    Router::new().route("/page", get(|State(key): State<PageKey>| async move { Json(key) })).with_state(key)
+}
+
+/// Asks a running agent for the key of its page.
+///
+/// # Errors
+/// No agent runs on the folder, or it does not answer.
+pub async fn ask_page_key(data: &Path) -> anyhow::Result<PageKey> {
+    ask(data, Method::GET, "/page").await
 }
 
 /// Binds the socket of `data`, readable by its owner only.
@@ -105,22 +141,28 @@ pub async fn bind_socket(data: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves the socket until the task is dropped. What changes anything is on it alone, never on the
-/// page: who may open the socket owns the agent.
+/// Serves the socket and what else it has until the task is dropped. Commands are on it alone, never on the page: who may
+/// open the socket owns the agent.
 pub fn socket(
     listener: UnixListener,
     syncer: Syncer,
     auditor: Auditor,
     writes: Writes,
     tracer: Tracer,
+    more: Router,
 ) -> tokio::task::JoinHandle<()> {
     let commands = Router::new().route("/sync", post(sync)).with_state(syncer.clone());
     let exports = Router::new().route("/export", post(export::answer)).with_state(syncer.spool.clone());
     let audits = Router::new().route("/agreement", post(agreement)).with_state(auditor);
     let writes = Router::new().route("/write", post(write::answer)).with_state(writes);
     let traces = Router::new().route("/pipeline/trace", post(trace::answer)).with_state(tracer);
-    let router =
-        router(syncer.board).merge(commands).merge(audits).merge(exports).merge(writes).merge(traces);
+    let router = router(syncer.board)
+        .merge(commands)
+        .merge(audits)
+        .merge(exports)
+        .merge(writes)
+        .merge(traces)
+        .merge(more);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the agent's socket has ended");

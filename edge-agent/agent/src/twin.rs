@@ -4,6 +4,8 @@
 //! carried out together and made durable by one commit; nothing is told to anybody before it. A session with the hub has
 //! a [`Line`] to them.
 
+pub mod command;
+pub mod desk;
 pub mod file;
 mod line;
 mod worker;

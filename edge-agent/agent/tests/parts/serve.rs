@@ -111,6 +111,7 @@ async fn the_socket_is_its_owners_and_there_is_one_agent_to_a_folder() {
         auditor.clone(),
         Default::default(),
         Default::default(),
+        Default::default(),
     );
     let mode = std::fs::metadata(serve::socket_path(data)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -125,6 +126,7 @@ async fn the_socket_is_its_owners_and_there_is_one_agent_to_a_folder() {
         serve::bind_socket(data).await.unwrap(),
         syncer,
         auditor,
+        Default::default(),
         Default::default(),
         Default::default(),
     );

@@ -156,6 +156,7 @@ async fn it_is_asked_for_over_the_socket() {
         agent.auditor.clone(),
         Default::default(),
         Default::default(),
+        Default::default(),
     );
     let report = serve::ask_sync(data, LONG).await.unwrap();
     assert!(report.reached, "{report}");
@@ -202,6 +203,7 @@ async fn the_first_batch_that_is_not_the_same_at_the_hub_is_named() {
         socket,
         agent.syncer.clone(),
         agent.auditor.clone(),
+        Default::default(),
         Default::default(),
         Default::default(),
     );

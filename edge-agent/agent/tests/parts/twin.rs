@@ -1,5 +1,6 @@
 //! The twins of an agent, over a real link to a hub's replicas.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,9 +21,11 @@ use tideline_protocol::model::DeviceId;
 use tideline_protocol::session::BackfillBudget;
 use tideline_protocol::wire::{DeviceCard, DocumentId};
 use tideline_twin::{Action, Change, Edit, Key, Section, Twin};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use crate::hub::Hub;
+use crate::process::{self, Agent, command, output};
 use crate::{LONG, spool, until_shown};
 
 pub fn start(folder: &Path, spool: &SpoolHandle, cards: &Cards, board: &Board) -> TwinHandle {
@@ -175,4 +178,136 @@ async fn the_file_is_its_owners_alone_and_a_damaged_one_is_put_aside() {
     hub.until_twin("pump-7", |twin| twin.json(Section::Desired) == json!({"mode": "eco", "night": true}))
         .await;
     until(&twins, "pump-7", |twin| twin.json(Section::Desired)["mode"] == json!("eco")).await;
+}
+
+fn said(folder: &Path, args: &[&str]) -> (bool, String, String) {
+    let said = output(folder, &[&["twin"], args].concat());
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (said.status.success(), text(said.stdout), text(said.stderr))
+}
+
+fn told(folder: &Path, args: &[&str]) -> Json {
+    let (good, out, err) = said(folder, &[args, &["--json"]].concat());
+    assert!(good, "{args:?}: {err}");
+    serde_json::from_str(&out).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_read_and_change_twins_without_a_hub_and_the_hub_gets_it_later() {
+    let (hub, folder) = (Hub::start(), tempfile::tempdir().unwrap());
+    let path = folder.path();
+    hub.identity.save(path).unwrap();
+    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    let config = |hub: &str| format!("[http]\nlisten = \"\"\n[uplink]\nhub = \"{hub}\"\n");
+    std::fs::write(path.join("agent.toml"), config("an address without a port")).unwrap();
+    let agent = Agent(command(path, &["run"]).spawn().unwrap());
+    process::until(path, |status| !status.epoch.is_empty()).await;
+
+    assert!(said(path, &["set", "motor/speed", "-3", "--author", "ben"]).0);
+    assert!(said(path, &["set", "--patch", r#"{"groups": {"$set": ["roof"]}}"#, "--section", "tags"]).0);
+    let found = told(path, &["get"]);
+    assert_eq!(found["desired"], json!({"motor": {"speed": -3}}));
+    assert_eq!((&found["tags"], &found["unconfirmed"]), (&json!({"groups": {"$set": ["roof"]}}), &json!(2)));
+    let steps = told(path, &["history", "--key", "motor/speed"]);
+    assert_eq!((&steps["steps"][0]["author"], &steps["steps"][0]["value"]), (&json!("ben"), &json!(-3)));
+    assert_eq!(told(path, &["conflicts"]), json!({"conflicts": []}));
+    for (args, expected) in [
+        (vec!["set", "a//b", "1"], "a name in the key \"a//b\" is empty"),
+        (vec!["set", "a", "1", "--section", "reported"], "allowed are desired, tags and notes"),
+        (vec!["set", "--patch", "[1]"], "a merge patch of a section is an object"),
+        (vec!["get", "meter-9"], "this agent neither is device meter-9 nor reads it"),
+    ] {
+        let (good, _, err) = said(path, &args);
+        assert!(!good && err.contains(expected), "{args:?}: {err}");
+    }
+    let shown = told_status(path);
+    assert_eq!((&shown["twins"]["documents"], &shown["twins"]["unconfirmed"]), (&json!(1), &json!(2)));
+
+    // Killed, it has all of it, and at last a hub.
+    agent.signal("-KILL");
+    drop(agent);
+    std::fs::write(path.join("agent.toml"), config(&hub.addr)).unwrap();
+    let _agent = Agent(command(path, &["run"]).spawn().unwrap());
+    hub.until_twin("pump-7", |twin| twin.json(Section::Desired) == json!({"motor": {"speed": -3}})).await;
+    put_at_hub(&hub, "pump-7", "motor/speed", json!(4));
+    process::until(path, |status| status.twins.unconfirmed == 0 && status.twins.agreed_ms.is_some()).await;
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));
+    let so = async {
+        while told(path, &["get"])["desired"] != json!({"motor": {"speed": 4}}) {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(LONG, so).await.expect("the hub's edit never comes");
+    let (_, out, _) = said(path, &["get"]);
+    assert!(
+        out.contains("desired  motor/speed = 4\n") && out.contains("delta    motor/speed: 4 is desired"),
+        "{out}"
+    );
+    let (_, out, _) = said(path, &["history"]);
+    assert!(out.contains("anna (hub): desired/motor/speed = 4\n"), "{out}");
+}
+
+fn told_status(path: &Path) -> Json {
+    serde_json::from_slice(&output(path, &["status", "--json"]).stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_local_page_shows_twins_and_changes_them_for_who_knows_the_token() {
+    let (hub, folder) = (Hub::start(), tempfile::tempdir().unwrap());
+    let path = folder.path();
+    hub.identity.save(path).unwrap();
+    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    std::fs::write(
+        path.join("agent.toml"),
+        "[http]\nlisten = \"127.0.0.1:0\"\n[uplink]\nhub = \"nowhere\"\n",
+    )
+    .unwrap();
+    let _agent = Agent(command(path, &["run"]).spawn().unwrap());
+    process::until(path, |status| !status.epoch.is_empty()).await;
+    let page = told_status(path)["page"].clone();
+    let addr = page["address"].as_str().unwrap().parse().unwrap();
+    let bearer = format!("Bearer {}", page["token"].as_str().unwrap());
+    let (host, patch) = (("Host", "localhost"), r#"{"desired": {"mode": "eco"}}"#);
+    let length = patch.len().to_string();
+    let body = [("Content-Type", "application/json"), ("Content-Length", length.as_str())];
+    let evil = ("Origin", "http://evil.example");
+    let wrong = ("Authorization", "Bearer 00000000000000000000000000000000");
+    for (more, expected) in [
+        (vec![host], 401),
+        (vec![host, wrong], 401),
+        (vec![host, ("Authorization", &bearer), evil], 403),
+        (vec![("Host", "evil.example"), ("Authorization", &bearer)], 403),
+        (vec![host, ("Authorization", &bearer), ("If-Match", "\"9-00\"")], 412),
+        (vec![host, ("Authorization", &bearer)], 200),
+    ] {
+        let headers = [&body[..], &more].concat();
+        let (status, text) = send(addr, "PATCH /twin/pump-7?author=carla", &headers, patch).await;
+        assert_eq!(status, expected, "{more:?}: {text}");
+    }
+    let (status, text) = send(addr, "GET /twin/pump-7", &[host], "").await;
+    let found: Json = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &found["desired"]), (200, &json!({"mode": "eco"})));
+    let (_, text) = send(addr, "GET /twin/pump-7/history", &[host], "").await;
+    assert!(text.contains("\"author\":\"carla\""), "{text}");
+    assert_eq!(send(addr, "GET /twin/pump-7", &[host, evil], "").await.0, 403);
+    assert_eq!(send(addr, "GET /twin/meter-9", &[host], "").await.0, 404);
+    assert_eq!(send(addr, "GET /page", &[host], "").await.0, 404, "the token is the owner's alone");
+    for path in ["/status", "/twin", "/metrics", "/"] {
+        let (_, text) = send(addr, &format!("GET {path}"), &[host], "").await;
+        assert!(!text.contains(page["token"].as_str().unwrap()), "{path}");
+    }
+    let (_, text) = send(addr, "GET /metrics", &[host], "").await;
+    assert!(text.contains("tideline_agent_twin_unconfirmed_changes 1\n"), "{text}");
+}
+
+/// The status line and the body of an answer.
+async fn send(addr: SocketAddr, request: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let mut text = format!("{request} HTTP/1.1\r\nConnection: close\r\n");
+    headers.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
+    stream.write_all(format!("{text}\r\n{body}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
 }

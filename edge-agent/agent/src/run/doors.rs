@@ -1,0 +1,62 @@
+//! What a running agent can be asked through: its socket and its local page.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinHandle;
+
+use crate::agreement::{Auditor, Questions};
+use crate::config::Config;
+use crate::flow::trace::Tracer;
+use crate::source::Writes;
+use crate::spooler::SpoolHandle;
+use crate::status::Board;
+use crate::sync::{Syncer, Wake};
+use crate::twin::TwinHandle;
+use crate::twin::desk::{self, Access};
+use crate::{serve, token};
+
+/// The doors, bound and not open yet.
+pub struct Doors {
+    socket: UnixListener,
+    page: Option<TcpListener>,
+    token: Arc<str>,
+}
+
+impl Doors {
+    /// Takes the socket, and the address of the page where one is wanted.
+    ///
+    /// # Errors
+    /// Another agent or another program has them.
+    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let socket = serve::bind_socket(&config.data_dir).await?;
+        let token = token::load(&config.data_dir).context("page.token")?;
+        let page = match &config.listen {
+            Some(listen) => Some(serve::bind_page(listen).await?),
+            None => None,
+        };
+        Ok(Self { socket, page, token })
+    }
+
+    /// Opens them. Some commands on the socket become questions to the hub.
+    pub fn open(
+        self,
+        twins: &TwinHandle,
+        (spool, board): (&SpoolHandle, &Board),
+        wake: &Wake,
+        (writes, tracer): (&Writes, &Tracer),
+    ) -> (Vec<JoinHandle<()>>, Questions) {
+        let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
+        let (auditor, questions) = Auditor::new(spool.clone(), board.clone());
+        let listen = self.page.as_ref().and_then(|page| page.local_addr().ok());
+        let at_page = desk::router(twins.clone(), Access::Token(Arc::clone(&self.token)));
+        let at_socket = desk::router(twins.clone(), Access::Owner);
+        let at_socket = Router::new().merge(at_socket).merge(serve::page_key(listen, self.token));
+        let (writes, tracer) = (writes.clone(), tracer.clone());
+        let socket = serve::socket(self.socket, syncer, auditor, writes, tracer, at_socket);
+        let page = self.page.map(|page| serve::page_on(page, board.clone(), at_page));
+        (std::iter::once(socket).chain(page).collect(), questions)
+    }
+}

@@ -1,0 +1,222 @@
+//! Twins over HTTP: read on the socket and on the local page, written on the socket, and on the page by who knows its token.
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use subtle::ConstantTimeEq as _;
+use tideline_protocol::model::DeviceId;
+use tideline_protocol::time::{Clock as _, NS_PER_MS};
+use tideline_protocol::wire::DocumentId;
+use tideline_twin::{Change, Key, Section, Twin, merge_patch};
+
+use super::{TwinError, TwinHandle, etag, shown, side};
+use crate::clock::AgentClock;
+
+/// Longest patch in bytes.
+const PATCH_BYTES_MAX: usize = 256 * 1024;
+/// Steps of a history that are shown where nobody says how many, and at most.
+const STEPS: usize = 100;
+const STEPS_MAX: usize = 10_000;
+
+/// Who may write here.
+#[derive(Clone)]
+pub enum Access {
+    /// Whoever may open the socket owns the agent.
+    Owner,
+    /// Whoever knows the token.
+    Token(Arc<str>),
+}
+
+#[derive(Clone)]
+struct Desk {
+    twins: TwinHandle,
+    access: Access,
+}
+
+/// The routes below `/twin`.
+pub fn router(twins: TwinHandle, access: Access) -> Router {
+    Router::new()
+        .route("/twin", get(list))
+        .route("/twin/{device}", get(read).patch(patch))
+        .route("/twin/{device}/history", get(history))
+        .route("/twin/{device}/conflicts", get(conflicts))
+        .layer(DefaultBodyLimit::max(PATCH_BYTES_MAX))
+        .with_state(Desk { twins, access })
+}
+
+impl axum::response::IntoResponse for TwinError {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Self::NoDevice(_) | Self::NoTwin(_) => StatusCode::NOT_FOUND,
+            Self::Moved { .. } => StatusCode::PRECONDITION_FAILED,
+            Self::Full { .. } | Self::Edit(tideline_twin::EditError::TooManyUnconfirmed) => {
+                StatusCode::CONFLICT
+            }
+            Self::Edit(_) | Self::Patch(_) | Self::Wrong(_) => StatusCode::BAD_REQUEST,
+            Self::File(_) | Self::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, self.to_string()).into_response()
+    }
+}
+
+fn document(device: &str) -> Result<DocumentId, TwinError> {
+    let device = DeviceId::parse(device).map_err(|error| TwinError::Wrong(error.to_string()))?;
+    Ok(DocumentId::Device(device))
+}
+
+async fn list(State(desk): State<Desk>) -> Result<Response, TwinError> {
+    Ok(Json(json!({ "twins": desk.twins.list().await? })).into_response())
+}
+
+async fn read(State(desk): State<Desk>, Path(device): Path<String>) -> Result<Response, TwinError> {
+    let name = device.clone();
+    let body = desk.twins.look(document(&device)?, move |twin| state(&name, twin)).await?;
+    let tag = body.get("etag").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Ok(([(header::ETAG, format!("\"{tag}\""))], Json(body)).into_response())
+}
+
+fn state(device: &str, twin: &Twin) -> Value {
+    let mut state = Map::new();
+    state.insert("device".to_owned(), device.into());
+    for section in Section::ALL {
+        state.insert(section.name().to_owned(), twin.json(section));
+    }
+    let delta = twin.delta().into_iter().map(|of| {
+        json!({
+            "key": of.key.as_str(),
+            "desired": of.desired,
+            "reported": of.reported,
+            "since": of.since_ms,
+        })
+    });
+    state.insert("delta".to_owned(), delta.collect());
+    state.insert("conflicts".to_owned(), twin.conflicts().len().into());
+    state.insert("unconfirmed".to_owned(), twin.unconfirmed().into());
+    state.insert("generation".to_owned(), twin.generation().number.into());
+    state.insert("etag".to_owned(), etag(twin).into());
+    Value::Object(state)
+}
+
+async fn conflicts(State(desk): State<Desk>, Path(device): Path<String>) -> Result<Response, TwinError> {
+    let all = desk.twins.look(document(&device)?, |twin| -> Vec<Value> {
+        let one = |conflict: tideline_twin::Conflict| {
+            json!({
+                "section": conflict.section.name(),
+                "key": conflict.key.as_str(),
+                "values": conflict.values.iter().map(shown).collect::<Vec<_>>(),
+            })
+        };
+        twin.conflicts().into_iter().map(one).collect()
+    });
+    Ok(Json(json!({ "conflicts": all.await? })).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HistoryQuery {
+    key: Option<String>,
+    limit: Option<usize>,
+}
+
+/// The newest steps of the twin's generation, the newest first.
+async fn history(
+    State(desk): State<Desk>,
+    Path(device): Path<String>,
+    Query(query): Query<HistoryQuery>,
+) -> Result<Response, TwinError> {
+    let wrong = |error: tideline_twin::KeyError| TwinError::Wrong(format!("key: {error}"));
+    let key = query.key.as_deref().map(Key::parse).transpose().map_err(wrong)?;
+    let limit = query.limit.unwrap_or(STEPS).min(STEPS_MAX);
+    let steps = desk.twins.look(document(&device)?, move |twin| {
+        let steps = twin.history(&[])?.into_iter().rev();
+        let one = |step: tideline_twin::Step| {
+            json!({
+                "time": step.time_ms,
+                "author": step.author,
+                "replica": step.actor.hex(),
+                "side": side(step.actor),
+                "section": step.section.name(),
+                "key": step.key.as_str(),
+                "value": step.value,
+            })
+        };
+        let wanted = steps.filter(|step| key.as_ref().is_none_or(|key| step.key == *key));
+        Ok::<_, TwinError>(wanted.take(limit).map(one).collect::<Vec<_>>())
+    });
+    Ok(Json(json!({ "steps": steps.await?? })).into_response())
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PatchQuery {
+    author: Option<String>,
+}
+
+/// A merge patch of the sections that people write.
+async fn patch(
+    State(desk): State<Desk>,
+    Path(device): Path<String>,
+    Query(query): Query<PatchQuery>,
+    headers: HeaderMap,
+    Json(patch): Json<Value>,
+) -> Result<Response, TwinError> {
+    if !desk.access.admits(&headers) {
+        let how =
+            "writes need the header \"Authorization: Bearer TOKEN\"; `edge-agent status` shows the token";
+        return Ok((StatusCode::UNAUTHORIZED, how).into_response());
+    }
+    let document = document(&device)?;
+    let wanted = headers.get(header::IF_MATCH).and_then(|tag| tag.to_str().ok());
+    let wanted = wanted.map(|tag| tag.trim_matches('"').to_owned()).filter(|tag| tag != "*");
+    let author = query.author.unwrap_or_else(|| desk.access.author().to_owned());
+    let time_ms = AgentClock::default().wall_ns() / NS_PER_MS;
+    tracing::info!(%document, author, "somebody changes a twin here");
+    let edited = desk.twins.edit(document, move |twin| {
+        let found = etag(twin);
+        if wanted.is_some_and(|wanted| wanted != found) {
+            return Err(TwinError::Moved { found });
+        }
+        Ok(Change { edits: edits(twin, &patch)?, author, time_ms })
+    });
+    let edited = edited.await?;
+    let body = json!({ "changed": edited.changed, "etag": edited.etag });
+    Ok(([(header::ETAG, format!("\"{}\"", edited.etag))], Json(body)).into_response())
+}
+
+fn edits(twin: &Twin, patch: &Value) -> Result<Vec<tideline_twin::Edit>, TwinError> {
+    let allowed = "allowed are the members desired, tags and notes, each an object";
+    let Value::Object(sections) = patch else {
+        return Err(TwinError::Wrong(format!("the patch is no object; {allowed}")));
+    };
+    let mut edits = Vec::new();
+    for (name, patch) in sections {
+        let section = Section::parse(name).filter(|section| *section != Section::Reported);
+        let section =
+            section.ok_or_else(|| TwinError::Wrong(format!("{name:?} cannot be patched; {allowed}")))?;
+        edits.extend(merge_patch(section, &twin.json(section), patch)?);
+    }
+    Ok(edits)
+}
+
+impl Access {
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        let Self::Token(token) = self else { return true };
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        given.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+
+    /// Who writes where nobody says who.
+    const fn author(&self) -> &str {
+        match self {
+            Self::Owner => "",
+            Self::Token(_) => "local page",
+        }
+    }
+}

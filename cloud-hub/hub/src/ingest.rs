@@ -294,6 +294,7 @@ impl Driver {
                 }
                 HubAction::Devices(cards) => self.devices(cards).await?,
                 HubAction::Twin(sync) => self.twin(sync),
+                HubAction::Command(_) => {}
                 HubAction::Audit(epoch, asked) => self.audit(epoch, asked),
                 HubAction::Close => return Ok(true),
             }

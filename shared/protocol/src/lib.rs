@@ -5,6 +5,7 @@
 
 pub mod block;
 pub mod clocks;
+pub mod commands;
 pub mod digest;
 pub mod durability;
 pub mod invariants;

@@ -18,6 +18,7 @@
 
 mod audit;
 mod body;
+mod commands;
 mod devices;
 mod limits;
 mod twin;
@@ -29,11 +30,16 @@ pub use body::{
     Ack, Breaker, Carrier, Health, Hello, Lane, Ping, Pong, Refuse, RefuseCode, Report, Restamp, Run,
     RunEnvelope, Series, Settlement, WayHealth, Welcome,
 };
+pub use commands::{
+    COMMAND_INPUT_BYTES_MAX, COMMAND_KIND_BYTES_MAX, COMMAND_RESULT_BYTES_MAX, COMMANDS_ABILITY, Cancel,
+    Command, CommandError, CommandId, CommandState, ERROR_CODE_BYTES_MAX, ERROR_TEXT_BYTES_MAX, Journal,
+    JournalId, NoId, Noted, OUTPUT_BYTES_MAX, OUTPUT_CHUNK_BYTES_MAX, OutputChunk, Progress, ToAgent, ToHub,
+};
 pub use devices::{CARDS_PER_MESSAGE_MAX, DEVICES_ABILITY, DeviceCard, Devices};
 pub use twin::{DocumentId, TWIN_ABILITY, TWIN_BYTES_MAX, TwinSync};
 
 /// All that an end of this version can do beside what each can.
-pub const ABILITIES: [&str; 2] = [DEVICES_ABILITY, TWIN_ABILITY];
+pub const ABILITIES: [&str; 3] = [DEVICES_ABILITY, TWIN_ABILITY, COMMANDS_ABILITY];
 
 use crate::model::Gap;
 
@@ -187,6 +193,8 @@ macro_rules! messages {
 const KIND_RUN: u8 = 4;
 const KIND_GAP: u8 = 6;
 const KIND_TWIN: u8 = 15;
+const KIND_COMMAND: u8 = 16;
+const KIND_PROGRESS: u8 = 18;
 
 messages! {
     1 Hello(Hello),
@@ -203,6 +211,11 @@ messages! {
     13 Agreement(Agreement),
     14 Devices(Devices),
     15 Twin(TwinSync),
+    16 Command(Command),
+    17 Cancel(Cancel),
+    18 Progress(Progress),
+    19 Noted(Noted),
+    20 Journal(Journal),
 }
 
 /// A message with what goes around it.

@@ -291,7 +291,11 @@ impl World {
                 assert!(!missing(&settlement.stored, &held.stored), "{settlement:?} of {held:?}");
                 assert!(!missing(&settlement.dropped, &held.dropped), "{settlement:?} of {held:?}");
             }
-            AgentAction::Settle(_) | AgentAction::Know | AgentAction::Agreement(_) | AgentAction::Twin(_) => {}
+            AgentAction::Settle(_)
+            | AgentAction::Know
+            | AgentAction::Agreement(_)
+            | AgentAction::Twin(_)
+            | AgentAction::Command(_) => {}
             // The session of a copy; only a liar made it one.
             _ => {
                 assert!(!self.honest, "an honest hub knows of no copy");

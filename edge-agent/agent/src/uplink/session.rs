@@ -289,6 +289,7 @@ impl Driver {
                         twins.receive(sync).await;
                     }
                 }
+                AgentAction::Command(_) => {}
                 AgentAction::Agreement(found) => {
                     // Nobody may wait for it any more.
                     self.asked.take().map(|answer| answer.send(found));

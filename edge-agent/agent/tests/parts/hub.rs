@@ -329,6 +329,7 @@ fn carry_out(session: &mut HubSession, action: HubAction, books: &mut AgentState
         | HubAction::Send(_)
         | HubAction::Devices(_)
         | HubAction::Twin(_)
+        | HubAction::Command(_)
         | HubAction::Audit(..) => {}
     }
 }

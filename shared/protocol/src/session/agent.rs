@@ -16,7 +16,8 @@ use crate::lives::{Life, Moved};
 use crate::model::{Account, Gap, Seq, SeriesDef, SeriesNo};
 use crate::ranges::RangeSet;
 use crate::wire::{
-    self, DEVICES_ABILITY, Hello, Lane, Message, Pong, Run, RunEnvelope, Settlement, TWIN_ABILITY, TwinSync,
+    self, COMMANDS_ABILITY, DEVICES_ABILITY, Hello, Lane, Message, Pong, Run, RunEnvelope, Settlement,
+    TWIN_ABILITY, ToAgent, TwinSync,
 };
 
 /// What a session needs to know of the spool when it starts.
@@ -80,6 +81,9 @@ pub enum AgentAction {
     /// A message about a twin: hand it to the twin's link, and what that has to say to
     /// [`AgentSession::handle_twin`].
     Twin(TwinSync),
+    /// What the hub says of commands: hand it to [`crate::commands::AgentCommands`], and what that has to say to
+    /// [`AgentSession::handle_command`].
+    Command(ToAgent),
     /// The hub's answer to [`AgentSession::handle_audit`].
     Agreement(wire::Agreement),
     /// The spool is a copy, and all that it has in common with the other, the seqs before this one,
@@ -143,6 +147,8 @@ pub struct AgentSession {
     tells_devices: bool,
     // The hub knows twins.
     syncs_twins: bool,
+    // The hub sends commands.
+    takes_commands: bool,
     actions: VecDeque<AgentAction>,
 }
 
@@ -191,6 +197,7 @@ impl AgentSession {
             audit: None,
             tells_devices: false,
             syncs_twins: false,
+            takes_commands: false,
             actions,
         }
     }
@@ -323,6 +330,7 @@ impl AgentSession {
                 self.series_sent = welcome.series_known;
                 let can = |ability| welcome.capabilities.iter().any(|name| name == ability);
                 (self.tells_devices, self.syncs_twins) = (can(DEVICES_ABILITY), can(TWIN_ABILITY));
+                self.takes_commands = can(COMMANDS_ABILITY);
                 if let Some(at) = welcome.parted {
                     self.part(at);
                 }
@@ -351,6 +359,15 @@ impl AgentSession {
             (State::Open, Message::Twin(sync)) if self.syncs_twins => {
                 self.actions.push_back(AgentAction::Twin(sync));
                 Ok(())
+            }
+            (State::Open, Message::Command(command)) if self.takes_commands => {
+                self.command(ToAgent::Command(command))
+            }
+            (State::Open, Message::Cancel(cancel)) if self.takes_commands => {
+                self.command(ToAgent::Cancel(cancel))
+            }
+            (State::Open, Message::Noted(noted)) if self.takes_commands => {
+                self.command(ToAgent::Noted(noted))
             }
             (State::Open, Message::Agreement(found)) if self.audit == Some(found.id) => {
                 self.audit = None;

@@ -8,8 +8,8 @@ use crate::durability::{Batch, Durable, Received, Validated};
 use crate::invariants::Invariant;
 use crate::model::{AgentId, Epoch, Gap, Seq, SeriesNo};
 use crate::wire::{
-    self, ABILITIES, Ack, DeviceCard, Health, Hello, Message, Pong, Refuse, RefuseCode, Report, Settlement,
-    TWIN_ABILITY, TwinSync, VERSION, Welcome,
+    self, ABILITIES, Ack, COMMANDS_ABILITY, DeviceCard, Health, Hello, Message, Pong, Refuse, RefuseCode,
+    Report, Settlement, TWIN_ABILITY, ToAgent, ToHub, TwinSync, VERSION, Welcome,
 };
 
 /// What the store holds of an agent's epoch.
@@ -47,6 +47,9 @@ pub enum HubAction {
     /// A message about a twin: hand it to the twin's link, and what that has to say to
     /// [`HubSession::handle_twin`]. Whether the agent may speak of the document is not checked yet.
     Twin(TwinSync),
+    /// What the agent says of commands: hand it to [`crate::commands::HubCommands`], and what that has to say to
+    /// [`HubSession::handle_command`].
+    Command(ToHub),
     /// Read what is stored of these seqs of the epoch, and call [`HubSession::handle_audited`].
     Audit(Epoch, wire::Audit),
     /// Close the connection, after what was polled before it is sent.
@@ -173,6 +176,14 @@ impl HubSession {
             }
             (State::Open(_), Message::Twin(sync)) if self.speaks_of_twins() => {
                 self.actions.push_back(HubAction::Twin(sync));
+                Ok(())
+            }
+            (State::Open(_), Message::Progress(progress)) if self.speaks_of_commands() => {
+                self.actions.push_back(HubAction::Command(ToHub::Progress(progress)));
+                Ok(())
+            }
+            (State::Open(_), Message::Journal(journal)) if self.speaks_of_commands() => {
+                self.actions.push_back(HubAction::Command(ToHub::Journal(journal)));
                 Ok(())
             }
             (State::Open(epoch), Message::Audit(asked)) => {
@@ -317,7 +328,25 @@ impl HubSession {
     /// Whether the session is open and the agent knows twins.
     #[must_use]
     pub fn speaks_of_twins(&self) -> bool {
-        matches!(self.state, State::Open(_)) && self.abilities.iter().any(|name| name == TWIN_ABILITY)
+        self.can(TWIN_ABILITY)
+    }
+
+    fn can(&self, ability: &str) -> bool {
+        matches!(self.state, State::Open(_)) && self.abilities.iter().any(|name| name == ability)
+    }
+
+    /// Whether the session is open and the agent takes commands.
+    #[must_use]
+    pub fn speaks_of_commands(&self) -> bool {
+        self.can(COMMANDS_ABILITY)
+    }
+
+    /// What there is to say about commands; it is dropped where [`HubSession::speaks_of_commands`] is false. It goes ahead of
+    /// acks.
+    pub fn handle_command(&mut self, said: ToAgent) {
+        if self.speaks_of_commands() {
+            self.actions.push_back(HubAction::Send(said.into()));
+        }
     }
 
     /// What there is to say about a twin; it is dropped where [`HubSession::speaks_of_twins`] is false. It goes ahead of acks.

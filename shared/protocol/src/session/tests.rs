@@ -10,8 +10,8 @@ use crate::durability::{Batch, DurableLog, Validated, commit};
 use crate::model::{Account, AgentId, DeviceId, Epoch, PointId, Sample, Seq, SeriesDef};
 use crate::ranges::RangeSet;
 use crate::wire::{
-    Agreement, Audit, DEVICES_ABILITY, DeviceCard, Hello, Lane, Message, RunEnvelope, Settlement,
-    TWIN_ABILITY, TwinSync,
+    Agreement, Audit, COMMANDS_ABILITY, CommandId, DEVICES_ABILITY, DeviceCard, Hello, Journal, JournalId,
+    Lane, Message, Noted, RunEnvelope, Settlement, TWIN_ABILITY, ToAgent, ToHub, TwinSync,
 };
 
 struct AlwaysDurable;
@@ -35,6 +35,8 @@ struct Pair {
     branched: Option<Seq>,
     agreements: Vec<Agreement>,
     twins: Vec<TwinSync>,
+    to_agent: Vec<ToAgent>,
+    to_hub: Vec<ToHub>,
     duplicates: u64,
     seqs_per_run: usize,
     ranges: usize,
@@ -97,6 +99,8 @@ impl Pair {
             branched: None,
             agreements: vec![],
             twins: vec![],
+            to_agent: vec![],
+            to_hub: vec![],
             duplicates: 0,
             seqs_per_run: 3,
             ranges: 0,
@@ -167,6 +171,7 @@ impl Pair {
             AgentAction::Know => {}
             AgentAction::Agreement(found) => self.agreements.push(found),
             AgentAction::Twin(sync) => self.twins.push(sync),
+            AgentAction::Command(said) => self.to_agent.push(said),
             AgentAction::Branch(at) => self.branched = Some(at),
         }
         true
@@ -212,6 +217,7 @@ impl Pair {
                 let holes = self.stored.all().missing(1, report.known.get());
                 self.stored.stored.insert_set(&holes);
             }
+            HubAction::Command(said) => self.to_hub.push(said),
             HubAction::Devices(cards) => self.cards.extend(cards),
             // A hub that says back what it hears.
             HubAction::Twin(sync) => self.hub.handle_twin(sync),
@@ -453,5 +459,32 @@ fn twins_are_spoken_of_where_both_ends_know_them_and_ahead_of_readings() {
         }
         pair.settle_down();
         assert_eq!(pair.twins, vec![sync.clone()]);
+    }
+}
+
+#[test]
+fn commands_and_what_is_said_of_them_travel_where_both_ends_know_them() {
+    let id = CommandId::from_bytes([1; 16]);
+    let noted = ToAgent::Noted(Noted { id, attempt: 1, number: 2 });
+    let journal = ToHub::Journal(Journal { journal: JournalId::from_bytes([2; 16]), forgotten_ms: 0 });
+    for knows in [false, true] {
+        let mut pair = Pair::new(3, Settlement::default());
+        let capabilities = if knows { vec![COMMANDS_ABILITY.to_owned()] } else { vec![] };
+        let hello = Hello { capabilities, ..hello(0) };
+        pair.agent = AgentSession::new(0, hello, empty_spool(), BackfillBudget::default());
+        pair.agent.handle_command(journal.clone());
+        pair.hub.handle_command(noted.clone());
+        pair.settle_down();
+        assert!(pair.to_hub.is_empty() && pair.to_agent.is_empty(), "not before the welcome");
+        pair.agent.handle_command(journal.clone());
+        pair.hub.handle_command(noted.clone());
+        pair.settle_down();
+        let expected = if knows { (vec![journal.clone()], vec![noted.clone()]) } else { (vec![], vec![]) };
+        assert_eq!((pair.to_hub, pair.to_agent), expected);
+        if !knows {
+            // From an end that did not name the ability they are out of place.
+            assert!(pair.agent.handle_message(pair.now_ns, 0, noted.clone().into()).is_err());
+            assert!(pair.hub.handle_message(0, journal.clone().into()).is_err());
+        }
     }
 }

@@ -175,7 +175,97 @@ fn one_of_each() -> Vec<Message> {
             document: DocumentId::Site(SiteId::parse("hall-2").unwrap()),
             message: vec![],
         }),
+        Message::Command(command()),
+        Message::Cancel(Cancel { id: command().id, attempt: 2 }),
+        Message::Progress(progress()),
+        Message::Progress(Progress {
+            state: CommandState::Failed,
+            percent: None,
+            output: None,
+            error: Some(CommandError::new("interrupted", "it may have run")),
+            ..progress()
+        }),
+        Message::Noted(Noted { id: command().id, attempt: 1, number: 1 << 20 }),
+        Message::Journal(Journal { journal: JournalId::from_bytes([8; 16]), forgotten_ms: i64::MIN }),
     ]
+}
+
+fn command() -> Command {
+    Command {
+        id: CommandId::from_bytes([4; 16]),
+        device: DeviceId::parse("pump-7").unwrap(),
+        kind: "write".into(),
+        input: br#"{"point":"speed","value":3}"#.to_vec(),
+        priority: 5,
+        deadline_ms: 1_700_000_000_000,
+        author: "eve".into(),
+        attempt: 1,
+    }
+}
+
+fn progress() -> Progress {
+    Progress {
+        id: command().id,
+        attempt: 1,
+        number: 3,
+        state: CommandState::Running,
+        percent: Some(40),
+        output: Some(OutputChunk { offset: 7, bytes: vec![b'a', 0xff] }),
+        error: None,
+        result: Some(b"{}".to_vec()),
+    }
+}
+
+#[test]
+fn commands_and_what_is_said_of_them_are_bounded() {
+    let too_long = |message: Message| match decode_one(&encode(&message.into())) {
+        Err(WireError::TooLong { what, .. }) => what,
+        other => panic!("{other:?}"),
+    };
+    let most = Command {
+        input: vec![b' '; COMMAND_INPUT_BYTES_MAX],
+        kind: "k".repeat(COMMAND_KIND_BYTES_MAX),
+        author: "a".repeat(TEXT_BYTES_MAX),
+        ..command()
+    };
+    assert!(decode_one(&encode(&Message::Command(most.clone()).into())).is_ok());
+    for (what, over) in [
+        ("input of a command", Command { input: vec![b' '; COMMAND_INPUT_BYTES_MAX + 1], ..most.clone() }),
+        ("kind of a command", Command { kind: "k".repeat(COMMAND_KIND_BYTES_MAX + 1), ..most.clone() }),
+        ("author of a command", Command { author: "a".repeat(TEXT_BYTES_MAX + 1), ..most }),
+    ] {
+        assert_eq!(too_long(Message::Command(over)), what);
+    }
+    let chunk = |offset, len| Some(OutputChunk { offset, bytes: vec![1; len] });
+    for (what, over) in [
+        ("piece of output", Progress { output: chunk(0, OUTPUT_CHUNK_BYTES_MAX + 1), ..progress() }),
+        (
+            "result of a command",
+            Progress { result: Some(vec![1; COMMAND_RESULT_BYTES_MAX + 1]), ..progress() },
+        ),
+    ] {
+        assert_eq!(too_long(Message::Progress(over)), what);
+    }
+    for bad in [
+        Progress { output: chunk(OUTPUT_BYTES_MAX, 1), ..progress() },
+        Progress { output: chunk(u64::MAX, 1), ..progress() },
+        Progress { percent: Some(101), ..progress() },
+        Progress { state: CommandState::Queued, ..progress() },
+    ] {
+        let found = decode_one(&encode(&Message::Progress(bad).into()));
+        assert!(matches!(found, Err(WireError::Malformed { kind: 18, .. })), "{found:?}");
+    }
+    let none = Message::Command(Command { attempt: 0, ..command() });
+    assert!(matches!(decode_one(&encode(&none.into())), Err(WireError::Malformed { kind: 16, .. })));
+}
+
+#[test]
+fn ids_of_commands_read_back_from_their_texts() {
+    let id = CommandId::from_bytes([0xab; 16]);
+    assert_eq!(id.to_string().parse(), Ok(id));
+    for text in ["", "ab", "+babababababababababababababababa", &"g".repeat(32)] {
+        assert!(text.parse::<CommandId>().is_err(), "{text}");
+    }
 }
 
 fn decode_one(bytes: &[u8]) -> Result<Option<Frame>, WireError> {
@@ -270,7 +360,7 @@ fn a_run_beyond_its_limits_is_refused_before_its_block_is_looked_at() {
 
 proptest! {
     #[test]
-    fn damaged_frames_never_panic(which in 0_usize..10, at in any::<prop::sample::Index>(), to in any::<u8>(), seal in any::<bool>()) {
+    fn damaged_frames_never_panic(which in 0_usize..22, at in any::<prop::sample::Index>(), to in any::<u8>(), seal in any::<bool>()) {
         let mut bytes = encode(&one_of_each()[which].clone().into());
         let at = at.index(bytes.len());
         bytes[at] = to;

@@ -488,7 +488,7 @@ impl Agent {
                 session.handle_account(spool.account(), known(self.canary, spool));
             }
             // Nobody asks for it here.
-            AgentAction::Agreement(_) | AgentAction::Twin(_) => {}
+            AgentAction::Agreement(_) | AgentAction::Twin(_) | AgentAction::Command(_) => {}
             AgentAction::Branch(at) => {
                 spool.branch(at)?;
                 return Ok(false);

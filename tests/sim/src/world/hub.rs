@@ -405,6 +405,7 @@ impl Hub {
             | HubAction::Health(_)
             | HubAction::Devices(_)
             | HubAction::Twin(_)
+            | HubAction::Command(_)
             | HubAction::Audit(..)
             | HubAction::Close => Ok(()),
             HubAction::Open(hello) => {

@@ -2,7 +2,10 @@
 //! on the way yet.
 
 use super::{AgentAction, AgentSession};
-use crate::wire::{Audit, CARDS_PER_MESSAGE_MAX, DeviceCard, Devices, Health, Message, TwinSync};
+use crate::session::SessionError;
+use crate::wire::{
+    Audit, CARDS_PER_MESSAGE_MAX, DeviceCard, Devices, Health, Message, ToAgent, ToHub, TwinSync,
+};
 
 impl AgentSession {
     /// The agent's ways have changed; it is told to the hub, unless that has not yet welcomed it.
@@ -34,6 +37,24 @@ impl AgentSession {
         if self.speaks_of_twins() {
             self.actions.push_back(AgentAction::Send(Message::Twin(sync)));
         }
+    }
+
+    /// Whether the hub has welcomed the agent and sends commands.
+    #[must_use]
+    pub fn speaks_of_commands(&self) -> bool {
+        self.is_open() && self.takes_commands
+    }
+
+    /// What there is to say about commands; it is dropped where [`AgentSession::speaks_of_commands`] is false.
+    pub fn handle_command(&mut self, said: ToHub) {
+        if self.speaks_of_commands() {
+            self.actions.push_back(AgentAction::Send(said.into()));
+        }
+    }
+
+    pub(super) fn command(&mut self, said: ToAgent) -> Result<(), SessionError> {
+        self.actions.push_back(AgentAction::Command(said));
+        Ok(())
     }
 
     /// Asks the hub what it holds; false when it cannot be asked in this session.

@@ -3,6 +3,7 @@
 pub mod aggregate;
 pub mod auth;
 pub mod backups;
+pub mod commands;
 pub mod dead_letters;
 pub mod device_tokens;
 pub mod devices;
@@ -70,6 +71,11 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         strangers::list,
         strangers::adopt,
         backups::create,
+        commands::create,
+        commands::create_each,
+        commands::list,
+        commands::show,
+        commands::cancel,
         ledger::of_device,
         ledger::of_fleet,
         query::series,
@@ -163,6 +169,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/strangers", get(strangers::list))
         .merge(jobs::changes())
         .merge(twins::changes())
+        .merge(commands::changes())
         .route("/backups", post(backups::create))
         .route_layer(middleware::from_fn(auth::require_admin));
     let signed_on = Router::new()
@@ -181,6 +188,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/live", get(stream::live))
         .merge(jobs::views())
         .merge(twins::views())
+        .merge(commands::views())
         .route("/store", get(store::show))
         .route("/dead-letters", get(dead_letters::list))
         .route("/dead-letters/{id}", get(dead_letters::show))
@@ -277,6 +285,7 @@ async fn metrics(State(hub): State<App>) -> Response {
     let page =
         telemetry::page(&hub.counters, hub.fleet.online(), hub.presences.counts(), &hub.store.metrics());
     let page = page + &telemetry::jobs(&hub.jobs.views()) + &telemetry::twins(hub.twins.standing());
+    let page = page + &telemetry::commands(hub.commands.counts());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
 }
 

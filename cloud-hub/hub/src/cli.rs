@@ -2,6 +2,7 @@
 
 mod backup;
 mod beside;
+mod commands;
 mod dead;
 mod devices;
 mod export;
@@ -131,6 +132,9 @@ pub enum Command {
     /// What agents sent that cannot be decoded.
     #[command(subcommand)]
     DeadLetter(DeadLetterCommand),
+    /// Commands for devices.
+    #[command(subcommand)]
+    Command(commands::DeviceCommands),
     /// Stream jobs: windows over readings as they come.
     #[command(subcommand)]
     Job(jobs::JobCommand),
@@ -437,6 +441,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Store(StoreCommand::Inspect) => files::inspect(&config).await,
         Command::Store(StoreCommand::Verify) => files::verify(&config).await,
         Command::DeadLetter(command) => dead::dead_letter(&HubSocket::of(&config), &command).await,
+        Command::Command(command) => commands::command(&HubSocket::of(&config), &command).await,
         Command::Job(command) => jobs::job(&HubSocket::of(&config), &command).await,
         Command::Twin(command) => twin::twin(&HubSocket::of(&config), &command).await,
         Command::Backup { to } => backup::backup(&config, &to).await,

@@ -42,6 +42,8 @@ pub struct Config {
     pub prometheus_device_labels: Vec<String>,
     /// Whether devices that an agent names are registered behind it.
     pub register_devices: bool,
+    /// Days that a command which has ended is kept.
+    pub command_keep_days: u64,
     /// The host name or address that enrol tokens and agents are told.
     pub public_address: String,
     /// Seconds between sealing the hot rows into files.
@@ -102,6 +104,7 @@ impl Default for Config {
             influx_device_tags: vec!["host".to_owned(), "device".to_owned()],
             prometheus_device_labels: vec!["instance".to_owned()],
             register_devices: true,
+            command_keep_days: crate::commands::KEEP_DAYS,
             public_address: "localhost".to_owned(),
             flush_interval_s: 10,
             memory_mb: 512,
@@ -278,6 +281,13 @@ const OPTIONS: &[OptionDef] = &[
         allowed: "true or false",
         set: |c, t| t.parse().ok().map(|v| c.register_devices = v),
         show: |c| c.register_devices.to_string(),
+    },
+    OptionDef {
+        name: "commands.keep_days",
+        meaning: "days that a command which has ended is kept with its output",
+        allowed: "a whole number from 1 to 3650",
+        set: |c, t| number_in(t, 1, 3650).map(|v| c.command_keep_days = v),
+        show: |c| c.command_keep_days.to_string(),
     },
     OptionDef {
         name: "store.flush_interval_s",

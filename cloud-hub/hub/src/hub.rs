@@ -12,6 +12,7 @@ use crate::api::prometheus::EVALUATIONS;
 use crate::api::query::BucketQuestion;
 use crate::arrivals::Arrivals;
 use crate::bucket::{Allowance, Buckets, Pace};
+use crate::commands::Commands;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::jobs::Jobs;
@@ -118,6 +119,8 @@ pub struct Hub {
     pub writers: Writers,
     /// Stream jobs.
     pub jobs: Jobs,
+    /// Commands for devices.
+    pub commands: Commands,
     /// Who follows the live feed.
     pub streams: Places<String>,
     /// Changes when a session, a user or a token ends: whoever goes on for long looks again then.
@@ -184,6 +187,7 @@ impl Hub {
             passwords: Passwords::default(),
             writers: Writers::default(),
             jobs: Jobs::default(),
+            commands: Commands::default(),
             streams: Places::new(STREAMS),
             signed_out: watch::Sender::new(0),
             strangers: Strangers::default(),

@@ -4,6 +4,7 @@
 //! the session; carry out what the session asks. The session itself does no I/O.
 
 mod audit;
+mod commands;
 mod door;
 mod links;
 mod refused;
@@ -30,6 +31,7 @@ pub use self::refused::watch_refused;
 use self::twins::{Talk, turned};
 use crate::api::devices::{last_seen, revoked_text};
 use crate::api::ledger::query_gap;
+use crate::commands::Seat;
 use crate::fleet::Cut;
 use crate::hub::App;
 use crate::live::Happening;
@@ -112,6 +114,8 @@ struct Driver {
     // The session's number in the fleet, once the hello was good.
     entered: Option<u64>,
     told: Option<oneshot::Receiver<Cut>>,
+    // Taken when the agent first speaks of commands.
+    seat: Option<Seat>,
     // Set once the session is to end and its last frames are only tried.
     ending: bool,
     // What its end says of the agent.
@@ -137,6 +141,7 @@ async fn drive(hub: &App, link: Link) -> Result<(), Ended> {
         claimed: RangeSet::new(),
         entered: None,
         told: None,
+        seat: None,
         ending: false,
         end: End::Broken,
     };
@@ -182,6 +187,7 @@ impl Driver {
                     Err(error @ StoreError::Limit(_)) => self.refuse(RefuseCode::Protocol, error.to_string()),
                     Err(error) => return Err(error.into()),
                 },
+                said = Seat::next(self.seat.as_mut()) => self.session.handle_command(said),
                 Some(done) = self.audits.join_next() => self.session.handle_audited(done??),
                 done = turned(&mut self.talk.turn) => self.twins_turned(done?),
                 // An error means that nobody looks for refusals any more: the hub stops.
@@ -294,7 +300,7 @@ impl Driver {
                 }
                 HubAction::Devices(cards) => self.devices(cards).await?,
                 HubAction::Twin(sync) => self.twin(sync),
-                HubAction::Command(_) => {}
+                HubAction::Command(said) => self.commanded(said).await?,
                 HubAction::Audit(epoch, asked) => self.audit(epoch, asked),
                 HubAction::Close => return Ok(true),
             }

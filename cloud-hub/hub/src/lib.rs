@@ -8,6 +8,7 @@ pub mod api;
 pub mod arrivals;
 pub mod backup;
 pub mod bucket;
+pub mod commands;
 pub mod config;
 pub mod descriptors;
 pub mod doors;

@@ -17,8 +17,9 @@ use redb::{
 
 use owners::{Owned, Owners};
 pub use records::{
-    Card, DeviceRecord, DeviceTokenRecord, EnrolRecord, ImportRecord, JobRecord, Marks, PresenceRecord,
-    Record, Role, SessionRecord, TokenRecord, UserRecord, WriteTokenRecord, WriterRecord, WriterSeriesRecord,
+    Card, CommandIndexRecord, CommandKeyRecord, CommandOutputRecord, CommandRecord, DeviceRecord,
+    DeviceTokenRecord, EnrolRecord, ImportRecord, JobRecord, Marks, PresenceRecord, Record, Role,
+    SessionRecord, TokenRecord, UserRecord, WriteTokenRecord, WriterRecord, WriterSeriesRecord,
 };
 
 /// What went wrong with the metadata.
@@ -63,7 +64,7 @@ impl MetadataError {
     }
 }
 
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 16] = [
     DeviceRecord::TABLE,
     EnrolRecord::TABLE,
     UserRecord::TABLE,
@@ -76,6 +77,10 @@ const TABLES: [&str; 12] = [
     DeviceTokenRecord::TABLE,
     SessionRecord::TABLE,
     PresenceRecord::TABLE,
+    CommandRecord::TABLE,
+    CommandIndexRecord::TABLE,
+    CommandKeyRecord::TABLE,
+    CommandOutputRecord::TABLE,
 ];
 
 /// The open file; cheap to clone.

@@ -26,7 +26,7 @@ use crate::doors::{GRACE, SOCKET};
 use crate::hub::{Addresses, App, Hub};
 use crate::metadata::{Metadata, UserRecord};
 use crate::twins::{self, TWINS, Twins};
-use crate::{doors, ingest, jobs, live, mqtt, pki, presence};
+use crate::{commands, doors, ingest, jobs, live, mqtt, pki, presence};
 
 /// The store's folder in the data folder.
 pub const STORE: &str = "store";
@@ -75,6 +75,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
         tracing::info!("there is no user yet: make one with `cloud-hub user create NAME` beside this hub");
     }
     jobs::start(&hub).await.context("the stream jobs")?;
+    commands::start(&hub).await.context("the commands")?;
+    let commanding = tokio::spawn(commands::run(Arc::clone(&hub)));
     let held = tokio::spawn(jobs::watch(Arc::clone(&hub)));
     let doors = doors::open(&hub, http, https, &server, &data, descriptors.web())?;
     let feed = tokio::spawn(live::feed(Arc::clone(&hub)));
@@ -95,6 +97,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     }
     let _late = tokio::time::timeout(GRACE, presences).await;
     let _late = tokio::time::timeout(GRACE, jobs::stop(&hub)).await;
+    let _late = tokio::time::timeout(GRACE, commanding).await;
     feed.abort();
     refused.abort();
     held.abort();

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tideline_protocol::invariants::Invariant;
+use tideline_protocol::wire::CommandState;
 use tideline_store::StoreMetrics;
 
 use crate::jobs::View;
@@ -294,6 +295,18 @@ const JOB_METRICS: [JobMetric; 11] = [
     ("tideline_job_behind_bytes", "Bytes of the log that a job has not read.", "gauge", |v| v.behind_bytes),
     ("tideline_job_watermark_seconds", "The least watermark of a job's devices.", "gauge", watermark_s),
 ];
+
+/// Commands that have not ended, in the Prometheus text format.
+#[must_use]
+pub fn commands(counts: [(CommandState, u64); 3]) -> String {
+    let name = "tideline_hub_commands";
+    let mut out = format!("# HELP {name} Commands that have not ended.\n# TYPE {name} gauge\n");
+    for (state, count) in counts {
+        // Writing to a String cannot fail.
+        let _written = writeln!(out, "{name}{{state=\"{state}\"}} {count}");
+    }
+    out
+}
 
 /// The metrics of stream jobs, by the name of each; there are few.
 #[must_use]

@@ -55,6 +55,7 @@ pub async fn patch(
     if let Ok(device) = DeviceId::parse(&id) {
         hub.twins.moved(&hub, device)?;
     }
+    hub.commands.moved(hub.now_ms(), &id, &record.agent);
     one(&hub, &id, &record).map(Json)
 }
 

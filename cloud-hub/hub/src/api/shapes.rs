@@ -4,6 +4,7 @@
 mod access;
 mod aggregate;
 mod backup;
+mod commands;
 mod dead;
 mod device;
 mod imports;
@@ -18,6 +19,7 @@ mod value;
 pub use access::*;
 pub use aggregate::*;
 pub use backup::*;
+pub use commands::*;
 pub use dead::*;
 pub use device::*;
 pub use imports::*;

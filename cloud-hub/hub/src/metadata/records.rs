@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tideline_protocol::commands::HubCommand;
 use tideline_protocol::model::SeriesDef;
 use tideline_streams::Life;
 
@@ -236,5 +237,34 @@ record! {
     PresenceRecord in "presence" {
         /// Oldest first.
         events: Vec<PresenceEvent>,
+    }
+}
+
+record! {
+    /// A command, by its id: the older, the earlier.
+    CommandRecord in "commands" {
+        /// As the core keeps it.
+        command: HubCommand,
+    }
+}
+record! {
+    /// That a command is a device's, by the device and the command's id.
+    CommandIndexRecord in "device_commands" {
+        /// The key that it was asked for with.
+        key: Option<String>,
+    }
+}
+record! {
+    /// The command that was asked for with a key, by the device and the key.
+    CommandKeyRecord in "command_keys" {
+        /// The command.
+        id: String,
+    }
+}
+record! {
+    /// A piece of a command's output, by the command, the attempt and where it begins.
+    CommandOutputRecord in "command_output" {
+        /// In base64.
+        bytes: String,
     }
 }

@@ -1,0 +1,206 @@
+//! Commands for devices.
+
+use serde::{Deserialize, Serialize};
+use tideline_protocol::commands::HubCommand;
+use tideline_protocol::wire::{CommandError, CommandState};
+use utoipa::ToSchema;
+
+/// What is to be done
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandRequest {
+    /// What: `write`, `sync`, `reload`, `restart`, `logs` and what else the agent knows
+    #[schema(example = "write")]
+    pub kind: String,
+    /// With what; its form is the kind's
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub input: serde_json::Value,
+    /// When it is too late to begin it, Unix ms; an hour from now when left out
+    #[serde(default)]
+    pub deadline_ms: Option<i64>,
+    /// Seconds within which it must begin, in place of `deadline_ms`
+    #[serde(default)]
+    pub within_s: Option<u64>,
+    /// Higher ones go first, 0 to 255
+    #[serde(default)]
+    pub priority: u8,
+    /// Most attempts, 1 to 16; another one is made only after an error that says that nothing was done
+    #[serde(default)]
+    pub attempts: Option<u32>,
+    /// What ties it to something of yours, at most 128 bytes
+    #[serde(default)]
+    pub correlation_id: Option<String>,
+}
+
+/// A command for several devices
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandsRequest {
+    /// Which, at most 1000
+    pub devices: Vec<String>,
+    /// What is to be done by each
+    pub command: CommandRequest,
+}
+
+/// Where a command is in its life
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandPhase {
+    /// At the hub alone, as far as is known
+    Queued,
+    /// Durable at the agent, and not begun
+    Delivered,
+    /// Begun
+    Running,
+    /// Done
+    Succeeded,
+    /// Not done, or not known to be; the error says which
+    Failed,
+    /// Ended on request
+    Cancelled,
+    /// Not begun within its time
+    Expired,
+}
+
+impl From<CommandState> for CommandPhase {
+    fn from(state: CommandState) -> Self {
+        match state {
+            CommandState::Queued => Self::Queued,
+            CommandState::Delivered => Self::Delivered,
+            CommandState::Running => Self::Running,
+            CommandState::Succeeded => Self::Succeeded,
+            CommandState::Failed => Self::Failed,
+            CommandState::Cancelled => Self::Cancelled,
+            CommandState::Expired => Self::Expired,
+        }
+    }
+}
+
+/// Why a command failed
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CommandFault {
+    /// Stable code: `interrupted`, `forgotten`, `unanswered`, `unknown_outcome` and `timeout` say that it may have run;
+    /// `unknown_kind`, `bad_input`, `not_allowed`, `busy` and `unavailable` that nothing was done
+    pub code: String,
+    /// For people
+    pub text: String,
+}
+
+impl From<&CommandError> for CommandFault {
+    fn from(error: &CommandError) -> Self {
+        Self { code: error.code.clone(), text: error.text.clone() }
+    }
+}
+
+/// A command
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CommandInfo {
+    /// Its id
+    pub id: String,
+    /// The device
+    pub device: String,
+    /// The agent that is to do it
+    pub agent: String,
+    /// What is to be done
+    pub kind: String,
+    /// With what
+    #[schema(value_type = Object)]
+    pub input: serde_json::Value,
+    /// Where it is
+    pub state: CommandPhase,
+    /// Higher ones go first
+    pub priority: u8,
+    /// Who gave it
+    pub author: String,
+    /// What ties it to something of theirs
+    pub correlation_id: Option<String>,
+    /// When it was given, Unix ms
+    pub created_ms: i64,
+    /// When it is too late to begin it, Unix ms
+    pub deadline_ms: i64,
+    /// When anything of it last changed, Unix ms
+    pub changed_ms: i64,
+    /// When it ended, Unix ms
+    pub ended_ms: Option<i64>,
+    /// The attempt that it is in, from 1 on
+    pub attempt: u32,
+    /// Most attempts
+    pub attempts: u32,
+    /// How much is done, where that is known
+    pub percent: Option<u8>,
+    /// Why it failed, or why the last attempt did
+    pub error: Option<CommandFault>,
+    /// What came of it
+    #[schema(value_type = Object)]
+    pub result: Option<serde_json::Value>,
+    /// How many bytes of output there are
+    pub output_bytes: u64,
+    /// Whether it is to end
+    pub cancel: bool,
+}
+
+impl From<&HubCommand> for CommandInfo {
+    fn from(command: &HubCommand) -> Self {
+        let json = |text: &String| serde_json::from_str(text).unwrap_or_else(|_| text.clone().into());
+        Self {
+            id: command.id.to_string(),
+            device: command.device.to_string(),
+            agent: command.agent.to_string(),
+            kind: command.kind.clone(),
+            input: json(&command.input),
+            state: command.state.into(),
+            priority: command.priority,
+            author: command.author.clone(),
+            correlation_id: command.correlation.clone(),
+            created_ms: command.created_ms,
+            deadline_ms: command.deadline_ms,
+            changed_ms: command.changed_ms,
+            ended_ms: command.ended_ms,
+            attempt: command.attempt,
+            attempts: command.attempts_max,
+            percent: command.percent,
+            error: command.error.as_ref().map(CommandFault::from),
+            result: command.result.as_ref().map(json),
+            output_bytes: command.output_bytes,
+            cancel: command.cancel,
+        }
+    }
+}
+
+/// A command with its output
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CommandAnswer {
+    /// The command
+    #[serde(flatten)]
+    pub command: CommandInfo,
+    /// Its output as far as it came; bytes that are no UTF-8 are replaced
+    pub output: String,
+}
+
+/// Commands of a device, the newest first
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CommandPage {
+    /// The commands
+    pub commands: Vec<CommandInfo>,
+    /// For the next page
+    pub next: Option<String>,
+}
+
+/// What became of a command for one of several devices
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CommandResult {
+    /// The device
+    pub device: String,
+    /// The command, where it was taken
+    pub command: Option<CommandInfo>,
+    /// Why it was not
+    pub error: Option<CommandFault>,
+}
+
+/// What became of a command for several devices
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CommandResults {
+    /// In the order asked for
+    pub results: Vec<CommandResult>,
+}

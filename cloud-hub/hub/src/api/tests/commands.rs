@@ -1,0 +1,131 @@
+//! Commands by the API, without an agent; `ingest/tests/commands.rs` has one.
+
+use super::*;
+use crate::metadata::DeviceRecord;
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    for device in ["gate", "pump"] {
+        bench.hub.metadata.put(device, &DeviceRecord::behind("gate", 1)).unwrap();
+    }
+    tokio::spawn(crate::commands::run(Arc::clone(&bench.hub)));
+    bench
+}
+
+fn write() -> Value {
+    json!({"kind": "write", "input": {"point": "speed", "value": 3}, "priority": 7, "correlation_id": "job-1"})
+}
+
+#[tokio::test]
+async fn a_command_is_taken_shown_listed_and_cancelled() {
+    let bench = bench();
+    let (status, made) = bench.local("POST", "/api/v1/devices/pump/commands", write()).await;
+    assert_eq!((status, &made["state"]), (StatusCode::CREATED, &json!("queued")), "{made}");
+    for (field, value) in [
+        ("device", json!("pump")),
+        ("agent", json!("gate")),
+        ("author", json!("local")),
+        ("input", write()["input"].clone()),
+        ("correlation_id", json!("job-1")),
+        ("attempts", json!(3)),
+    ] {
+        assert_eq!(made[field], value, "{field}");
+    }
+    let within_ms = made["deadline_ms"].as_i64().unwrap() - made["created_ms"].as_i64().unwrap();
+    assert!((3_599_000..=3_600_000).contains(&within_ms), "{within_ms}");
+    let path = format!("/api/v1/commands/{}", made["id"].as_str().unwrap());
+    let (_, shown) = bench.local("GET", &path, Value::Null).await;
+    assert_eq!((&shown["id"], &shown["output"]), (&made["id"], &json!("")));
+    let (_, second) = bench.local("POST", "/api/v1/devices/pump/commands", json!({"kind": "sync"})).await;
+    let (_, page) = bench.local("GET", "/api/v1/devices/pump/commands?limit=1", Value::Null).await;
+    assert_eq!((&page["commands"][0]["id"], &page["next"]), (&second["id"], &second["id"]));
+    let next = format!("/api/v1/devices/pump/commands?cursor={}", second["id"].as_str().unwrap());
+    let (_, page) = bench.local("GET", &next, Value::Null).await;
+    assert_eq!((&page["commands"][0]["id"], &page["next"]), (&made["id"], &Value::Null));
+    for _ in 0..2 {
+        let (status, ended) = bench.local("POST", &format!("{path}/cancel"), Value::Null).await;
+        assert_eq!((status, &ended["state"]), (StatusCode::OK, &json!("cancelled")), "{ended}");
+    }
+    let metrics = crate::telemetry::commands(bench.hub.commands.counts());
+    assert!(metrics.contains("tideline_hub_commands{state=\"queued\"} 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn the_same_key_gives_the_same_command_and_is_of_one_device() {
+    let bench = bench();
+    let ask = async |device: &str, body: Value| {
+        let path = format!("/api/v1/devices/{device}/commands");
+        let asked = request("POST", &path, &[("idempotency-key", "k 1")], Some(body));
+        let (response, body) = bench.send(Door::Socket, asked).await;
+        (response.status().as_u16(), body)
+    };
+    let (first, again, other) =
+        (ask("pump", write()).await, ask("pump", write()).await, ask("gate", write()).await);
+    assert_eq!((first.0, again.0, other.0), (201, 200, 201));
+    assert_eq!(first.1["id"], again.1["id"]);
+    assert_ne!(first.1["id"], other.1["id"]);
+    let (status, body) = ask("pump", json!({"kind": "restart"})).await;
+    assert_eq!((status, &body["code"]), (409, &json!("key-used")));
+}
+
+#[tokio::test]
+async fn several_devices_are_asked_at_once_with_a_result_for_each() {
+    let bench = bench();
+    let body = json!({"devices": ["pump", "none", "gate"], "command": write()});
+    let (status, answer) = bench.local("POST", "/api/v1/commands", body).await;
+    assert_eq!(status, StatusCode::OK);
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!((&results[0]["command"]["device"], &results[2]["device"]), (&json!("pump"), &json!("gate")));
+    assert_eq!((&results[1]["error"]["code"], &results[1]["command"]), (&json!("not-found"), &Value::Null));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_command_is_told_and_a_viewer_gives_none() {
+    let bench = bench();
+    for (body, part) in [
+        (json!({"kind": ""}), "kind has 0 bytes"),
+        (json!({"kind": "x", "within_s": 0}), "within a year"),
+        (json!({"kind": "x", "within_s": 1, "deadline_ms": 5}), "allowed is one"),
+        (json!({"kind": "x", "attempts": 17}), "1 to 16"),
+        (json!({"kind": "x", "correlation_id": "y".repeat(129)}), "129 bytes"),
+    ] {
+        let (status, found) = bench.local("POST", "/api/v1/devices/pump/commands", body).await;
+        let detail = found["detail"].as_str().unwrap();
+        assert!(status == StatusCode::BAD_REQUEST && detail.contains(part), "{detail}");
+    }
+    for (method, path) in [
+        ("POST", "/api/v1/devices/none/commands"),
+        ("GET", "/api/v1/devices/none/commands"),
+        ("GET", "/api/v1/commands/none"),
+        ("POST", "/api/v1/commands/00000000000000000000000000000000/cancel"),
+    ] {
+        let (status, body) = bench.local(method, path, json!({"kind": "sync"})).await;
+        assert_eq!((status, &body["code"]), (StatusCode::NOT_FOUND, &json!("not-found")), "{method} {path}");
+    }
+    let (_, made) = bench.local("POST", "/api/v1/tokens", json!({"name": "v", "role": "viewer"})).await;
+    let bearer = format!("Bearer {}", made["token"].as_str().unwrap());
+    let headers: [(&str, &str); 1] = [("authorization", &bearer)];
+    let ask = |method, path, body| bench.send(Door::Plain, request(method, path, &headers, body));
+    assert_eq!(ask("GET", "/api/v1/devices/pump/commands", None).await.0.status(), StatusCode::OK);
+    let given = ask("POST", "/api/v1/devices/pump/commands", Some(write())).await;
+    assert_eq!(given.0.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_hub_that_starts_again_knows_its_commands() {
+    let bench = bench();
+    let (_, made) = bench.local("POST", "/api/v1/devices/pump/commands", write()).await;
+    let hub = Hub::new(
+        bench.hub.config.clone(),
+        Arc::clone(&bench.hub.clock),
+        bench.hub.metadata.clone(),
+        bench.hub.store.clone(),
+        CertificateAuthority::create("test", bench.hub.now_ms() / 1000).unwrap(),
+        Addresses::default(),
+    )
+    .unwrap();
+    crate::commands::start(&hub).await.unwrap();
+    assert_eq!(hub.commands.counts()[0].1, 1);
+    let id = made["id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(crate::commands::find(&hub, id).unwrap().unwrap().kind, "write");
+}

@@ -1,0 +1,122 @@
+//! `command send|list|show|cancel`.
+
+use anyhow::{Context as _, Result};
+use clap::Subcommand;
+use serde_json::{Value, json};
+use tideline_link::{out, outln};
+
+use super::socket::{HubSocket, escape};
+use cloud_hub::api::shapes::{CommandAnswer, CommandInfo, CommandPage};
+use cloud_hub::when::show_ms;
+
+/// What to do with commands for devices.
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommands {
+    /// Give a device a command; it is kept until its agent is there.
+    Send {
+        /// The device.
+        device: String,
+        /// What is to be done, as write, sync, reload, restart or logs.
+        kind: String,
+        /// With what, as JSON.
+        #[arg(value_name = "JSON")]
+        input: Option<String>,
+        /// Seconds within which it must begin; an hour when left out.
+        #[arg(long)]
+        within_s: Option<u64>,
+        /// Higher ones go first.
+        #[arg(long, default_value_t = 0)]
+        priority: u8,
+        /// All that is known as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The newest commands of a device.
+    List {
+        /// The device.
+        device: String,
+    },
+    /// One command with its output.
+    Show {
+        /// Its id.
+        id: String,
+        /// All that is known as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a command, or ask its agent to.
+    Cancel {
+        /// Its id.
+        id: String,
+    },
+}
+
+fn state(command: &CommandInfo) -> String {
+    let state = serde_json::to_value(command.state).unwrap_or_default();
+    state.as_str().unwrap_or_default().to_owned()
+}
+
+/// Carries the command out beside a running hub.
+pub async fn command(hub: &HubSocket, command: &DeviceCommands) -> Result<()> {
+    let path = |id: &str| format!("/api/v1/commands/{}", escape(id));
+    match command {
+        DeviceCommands::Send { device, kind, input, within_s, priority, json } => {
+            let text = input.as_deref().unwrap_or("{}");
+            let input: Value = serde_json::from_str(text).with_context(|| format!("{text:?} is no JSON"))?;
+            let body = json!({"kind": kind, "input": input, "within_s": within_s, "priority": priority});
+            let answer = hub.post(&format!("/api/v1/devices/{}/commands", escape(device)), &body).await?;
+            if *json {
+                outln!("{answer:#}");
+            } else {
+                let command: CommandInfo = serde_json::from_value(answer)?;
+                outln!("{} is {} for {device}", command.id, state(&command));
+            }
+        }
+        DeviceCommands::List { device } => {
+            let page: CommandPage =
+                hub.get_as(&format!("/api/v1/devices/{}/commands", escape(device))).await?;
+            outln!("{:<32} {:<16} {:<10} {:<24} error", "command", "kind", "state", "given");
+            for command in &page.commands {
+                let code = command.error.as_ref().map_or("-", |error| error.code.as_str());
+                let given = show_ms(command.created_ms);
+                outln!("{:<32} {:<16} {:<10} {given:<24} {code}", command.id, command.kind, state(command));
+            }
+        }
+        DeviceCommands::Show { id, json } => {
+            if *json {
+                outln!("{:#}", hub.get(&path(id)).await?);
+            } else {
+                show(&hub.get_as(&path(id)).await?);
+            }
+        }
+        DeviceCommands::Cancel { id } => {
+            let answer = hub.post(&format!("{}/cancel", path(id)), &Value::Null).await?;
+            let command: CommandInfo = serde_json::from_value(answer)?;
+            let asked = if command.ended_ms.is_none() { "; its agent is asked to end it" } else { "" };
+            outln!("{id} is {}{asked}", state(&command));
+        }
+    }
+    Ok(())
+}
+
+fn show(CommandAnswer { command, output }: &CommandAnswer) {
+    outln!("{} {} for {} is {}", command.id, command.kind, command.device, state(command));
+    outln!("  given by {} at {}", command.author, show_ms(command.created_ms));
+    outln!(
+        "  to begin by {}, attempt {} of {}",
+        show_ms(command.deadline_ms),
+        command.attempt,
+        command.attempts
+    );
+    outln!("  input {}", command.input);
+    if let Some(percent) = command.percent {
+        outln!("  {percent} % done");
+    }
+    if let Some(error) = &command.error {
+        outln!("  {}: {}", error.code, error.text);
+    }
+    if let Some(result) = &command.result {
+        outln!("{result:#}");
+    }
+    out!("{output}");
+}

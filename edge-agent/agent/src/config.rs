@@ -99,6 +99,7 @@ keys! {
     "uplink" "backfill_percent" Kind::Number { min: 1, max: 100 }, "100", "Most of the time that the link may be busy with old readings, for a link that others use too.";
     "uplink" "probe_interval_s" Kind::Number { min: 1, max: 3600 }, "30", "Between two looks whether a better way than that in use works again.";
     "http" "listen" Kind::Text, "127.0.0.1:8090", "Address of the local page; empty = off.";
+    "commands" "running_max" Kind::Number { min: 1, max: 64 }, "4", "Most commands of the hub that run at a time.";
     "source" "kind" Kind::Choice(&["host", "replay", "tail", "stdin", "http", "modbus-tcp", "modbus-rtu", "mqtt", "sparkplug", "serial", "coap", "opc-ua"]), "", "What to read.";
     "source" "name" Kind::Text, "", "Name in status and of its position; default: kind and number.";
     "source" "stream" Kind::Text, "default", "Stream that its readings go to.";
@@ -189,6 +190,8 @@ pub struct Config {
     pub probe_interval_s: u64,
     /// Address of the local page.
     pub listen: Option<String>,
+    /// Most commands of the hub that run at a time.
+    pub commands_running_max: usize,
     /// The sources.
     pub sources: Vec<SourceConfig>,
     /// The pipelines.

@@ -7,6 +7,7 @@
 pub mod agreement;
 pub mod cards;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod enroll;
 pub mod export;
@@ -14,6 +15,7 @@ pub mod floor;
 pub mod flow;
 pub mod identity;
 pub mod intake;
+pub mod logs;
 pub mod pipeline;
 pub mod profile;
 pub mod reload;

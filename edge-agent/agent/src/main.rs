@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use edge_agent::commands::cli::{self, CommandCommand};
 use edge_agent::config::{self, Layers};
 use edge_agent::export::{self, Selection};
+use edge_agent::logs::Recent;
 use edge_agent::pipeline::{self, PipelineCommand};
 use edge_agent::profile::{self, ProfileCommand};
 use edge_agent::twin::command::{self as twin, TwinCommand};
@@ -93,6 +95,11 @@ enum Command {
     Twin {
         #[command(subcommand)]
         command: TwinCommand,
+    },
+    /// Look at commands of the hub
+    Command {
+        #[command(subcommand)]
+        command: CommandCommand,
     },
     /// Look at the spool, repair it, or compare it with the hub
     Store {
@@ -217,8 +224,11 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .log_internal_errors(false);
-    tracing_subscriber::registry().with(log).with(filter).init();
-    match carry_out(Args::parse()) {
+    // What a command of the hub asks for.
+    let recent = Recent::default();
+    let kept = tracing_subscriber::fmt::layer().with_writer(recent.clone()).with_ansi(false);
+    tracing_subscriber::registry().with(log).with(kept).with(filter).init();
+    match carry_out(Args::parse(), recent) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             errln!("edge-agent: {error:#}");
@@ -227,15 +237,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn carry_out(args: Args) -> anyhow::Result<()> {
+fn carry_out(args: Args, recent: Recent) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(command(args));
+    let result = runtime.block_on(command(args, recent));
     // A source may hang in a read of the machine; it must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn command(args: Args) -> anyhow::Result<()> {
+async fn command(args: Args, recent: Recent) -> anyhow::Result<()> {
     if let Command::Profile { command } = args.command {
         // It is of no agent, so that no configuration has to be right.
         return profile::carry_out(command).await;
@@ -255,7 +265,7 @@ async fn command(args: Args) -> anyhow::Result<()> {
                 data.display()
             );
         }
-        Command::Run { until_stdin_ends, .. } => run::run(layers, until_stdin_ends).await?,
+        Command::Run { until_stdin_ends, .. } => run::run(layers, until_stdin_ends, recent).await?,
         Command::Status { json } => shown::command(&data, json).await?,
         Command::Twin { command } => twin::carry_out(command, &data, &mut console::Stdout).await?,
         Command::Sync { timeout, json } => {
@@ -280,6 +290,7 @@ async fn command(args: Args) -> anyhow::Result<()> {
             let why = written.why.as_deref().unwrap_or_default();
             anyhow::ensure!(written.outcome == "done", "{device}/{point}: {why}");
         }
+        Command::Command { command } => cli::carry_out(&command, &data).await?,
         Command::Store { command: StoreCommand::Verify { against_hub: true, json } } => {
             let report = serve::ask_agreement(&data).await?;
             if json {

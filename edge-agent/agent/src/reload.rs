@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::Signal;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Config, Layers, Plan};
 use crate::identity::IdentityFile;
 use crate::intake::Batching;
 use crate::source::Sources;
-use crate::status::Board;
+use crate::status::{Board, ConfigStatus};
 use crate::supervise::notify;
 use crate::trial::driver::HubConfig;
 use crate::uplink::routes::Routes;
@@ -38,6 +38,29 @@ pub struct Live {
     pub enrolled: IdentityFile,
     /// The sources.
     pub sources: Sources,
+}
+
+/// Asks for a reload from elsewhere; a clone is the same one.
+#[derive(Debug, Clone)]
+pub struct Asker(mpsc::Sender<oneshot::Sender<ConfigStatus>>);
+
+/// Hears who asks.
+pub type Asked = mpsc::Receiver<oneshot::Sender<ConfigStatus>>;
+
+impl Asker {
+    /// One, and what hears it.
+    #[must_use]
+    pub fn new() -> (Self, Asked) {
+        let (ask, asked) = mpsc::channel(1);
+        (Self(ask), asked)
+    }
+
+    /// Has the configuration read again; gives how it is then, or `None` when the agent is ending.
+    pub async fn reload(&self) -> Option<ConfigStatus> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(answer).await.ok()?;
+        answered.await.ok()
+    }
 }
 
 /// Applies what changes.
@@ -70,13 +93,18 @@ impl Reloader {
 
     /// Looks and reloads for ever. Dropped on the way, it leaves a change half done: only for the
     /// end of the agent, which must not wait for sources or for the disk.
-    pub async fn run(&mut self, mut hangup: Signal) {
+    pub async fn run(&mut self, mut hangup: Signal, mut asked: Asked) {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         // What came while the agent did not run, or what it has not told.
         self.take_from_hub().await;
         loop {
             tokio::select! {
                 _ = hangup.recv() => self.reload().await,
+                Some(answer) = asked.recv() => {
+                    self.reload().await;
+                    // Who asked may have gone.
+                    let _gone = answer.send(self.board.read().config);
+                }
                 _ = looks.tick() => {
                     self.look().await;
                     self.look_at_trial().await;
@@ -207,6 +235,7 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<String> {
         ("uplink.backfill_kib_s and uplink.backfill_percent", running.backfill != wanted.backfill),
         ("stream", running.streams != wanted.streams),
         ("http.listen", running.listen != wanted.listen),
+        ("commands.running_max", running.commands_running_max != wanted.commands_running_max),
     ];
     differ.iter().filter(|(_, differs)| *differs).map(|(name, _)| (*name).to_owned()).collect()
 }

@@ -6,6 +6,8 @@ mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +24,14 @@ use self::doors::Doors;
 use self::twins::Twins;
 use crate::cards::Cards;
 use crate::clock::{self, AgentClock};
+use crate::commands::{Commands, Hands, Restart};
 use crate::config::{Config, Layers, Plan, SourceConfig};
 use crate::flow::trace::Tracer;
 use crate::flow::{self, Flow};
 use crate::identity::Identity;
 use crate::intake::{Batching, Intake, Piped};
-use crate::reload::{Live, Reloader};
+use crate::logs::Recent;
+use crate::reload::{Asked, Asker, Live, Reloader};
 use crate::source::{Make, Outlets, Sources, Writes};
 use crate::spooler::SpoolHandle;
 use crate::status::Board;
@@ -47,23 +51,60 @@ const AGE_STEP: Duration = Duration::from_secs(10);
 /// A source of the program's own.
 pub type Custom = (SourceConfig, Make);
 
+/// The process that the agent is.
+#[derive(Debug, Clone, Default)]
+pub struct Process {
+    /// Has it start again; none where the agent is a part of another program.
+    pub restart: Option<Restart>,
+    /// The newest lines of its log.
+    pub logs: Recent,
+}
+
+impl Process {
+    /// Tells the service manager that the agent ends; one that starts again in this process does not.
+    fn tell_stopping(&self) {
+        match &self.restart {
+            Some(restart) if restart.is_asked() => notify::reloading(),
+            _ => notify::stopping(),
+        }
+    }
+}
+
 /// Runs the agent until SIGTERM or SIGINT, and with `until_stdin_ends` until whoever started it has
-/// ended and so closed the other end of its stdin.
+/// ended and so closed the other end of its stdin. A command of the hub may have the process start again.
 ///
 /// # Errors
 /// The agent cannot start: not enrolled, spool or address in use.
-pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
+pub async fn run(layers: Layers, until_stdin_ends: bool, logs: Recent) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let parent = if until_stdin_ends { Some(end_of_stdin()?) } else { None };
+    let restart = Restart::default();
     let told = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             () = ended(parent) => {}
+            () = restart.asked() => tracing::info!("a command of the hub has the agent start again"),
         }
     };
-    run_until(layers, Vec::new(), told).await
+    let process = Process { restart: Some(restart.clone()), logs };
+    run_until(layers, Vec::new(), process, told).await?;
+    if restart.is_asked() { Err(start_again()) } else { Ok(()) }
+}
+
+/// Puts a new start of the program in the place of this process, which keeps its id, so that who watches over it sees no end.
+/// Gives why that failed.
+fn start_again() -> anyhow::Error {
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return anyhow::Error::from(error).context("the agent cannot start again"),
+    };
+    // A file that was replaced by a newer one since is named so by the kernel.
+    let text = program.to_string_lossy().into_owned();
+    let program = text.strip_suffix(" (deleted)").map_or(program, Into::into);
+    let error = std::process::Command::new(&program).args(std::env::args_os().skip(1)).exec();
+    anyhow::Error::from(error).context(format!("{} cannot be started again", program.display()))
 }
 
 /// Runs the agent with these sources beside those of its configuration, until `stop` resolves.
@@ -73,6 +114,7 @@ pub async fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
 pub async fn run_until(
     layers: Layers,
     custom: Vec<Custom>,
+    process: Process,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let hangup = signal(SignalKind::hangup())?;
@@ -82,10 +124,10 @@ pub async fn run_until(
     board.update(|status| status.agent = identity.file.agent.to_string());
     let doors = Doors::bind(&config).await?;
     // After all that may be in use: a spool that is opened and not closed is checked at the next start.
-    let (path, streams) = (store::spool_path(&config.data_dir), config.streams.clone());
-    let (spool, spool_thread) =
-        SpoolHandle::start_streams(path, spool_config(&config), streams, board.clone()).context("spool")?;
+    let (spool, spool_thread) = open_spool(&config, &board)?;
     let (wake, writes, tracer) = (Wake::default(), Writes::default(), Tracer::new(board.clone()));
+    let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
+    let (commands, asked, keeper) = take_commands(&config, &process, &syncer, &writes)?;
     let (drain, draining) = watch::channel(false);
     let (batching, now) = watch::channel(Batching::of(&config));
     let (pipelines, plan) = watch::channel(Arc::new(config.pipelines.clone()));
@@ -94,7 +136,7 @@ pub async fn run_until(
     let (out, mut intakes) = intakes.start(&plan, &cards, &tracer);
     let own_device = enrolled.agent.own_device();
     let twins = Twins::start(&config, own_device.clone(), &spool, &cards, &board)?;
-    let (served, questions) = doors.open(&twins.handle, (&spool, &board), &wake, (&writes, &tracer));
+    let (served, questions) = doors.open(&twins.handle, syncer, (&writes, &tracer, &commands));
     let age = tokio::spawn(count_age(spool.clone()));
     let alive = tokio::spawn(notify::keep_alive(spool.clone()));
     let shared = shared(own_device, out, &board, &spool, &cards, writes);
@@ -122,23 +164,42 @@ pub async fn run_until(
         cards,
         twins: Some(twins.handle.clone()),
         questions,
+        commands,
     };
     let uplink = tokio::spawn(uplink.run());
     tracing::info!("agent runs");
     notify::ready();
 
-    let outcome = until(stop, reloader.run(hangup), &mut intakes).await;
+    let outcome = until(stop, reloader.run(hangup, asked), &mut intakes).await;
     tracing::info!("stopping");
-    notify::stopping();
+    process.tell_stopping();
     reloader.stop();
     send_rest(intakes, &drain, uplink).await;
-    [age, alive].iter().for_each(JoinHandle::abort);
+    [age, alive, keeper].iter().for_each(JoinHandle::abort);
     twins.close().await;
     close(&spool, spool_thread).await;
     // When another agent can start, which binds its own; and before this one is closed, so that that stays.
     let _ = std::fs::remove_file(socket_path);
     served.iter().for_each(JoinHandle::abort);
     outcome
+}
+
+fn open_spool(config: &Config, board: &Board) -> anyhow::Result<(SpoolHandle, std::thread::JoinHandle<()>)> {
+    let (path, streams) = (store::spool_path(&config.data_dir), config.streams.clone());
+    SpoolHandle::start_streams(path, spool_config(config), streams, board.clone()).context("spool")
+}
+
+/// Takes commands of the hub, and hears those that ask for a reload.
+fn take_commands(
+    config: &Config,
+    process: &Process,
+    syncer: &Syncer,
+    writes: &Writes,
+) -> anyhow::Result<(Commands, Asked, JoinHandle<()>)> {
+    let ((commands, inbox), (reload, asked)) = (Commands::new(), Asker::new());
+    let Process { restart, logs } = process.clone();
+    let hands = Hands { writes: writes.clone(), syncer: syncer.clone(), reload, restart, logs };
+    Ok((commands, asked, inbox.start(&config.data_dir, hands, config.commands_running_max)?))
 }
 
 /// Waits for what ends an agent. Without an intake nothing is kept any more, so that it is no agent.

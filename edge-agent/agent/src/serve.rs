@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::agreement::{AgreementReport, Auditor};
+use crate::commands::CommandShown;
 use crate::flow::trace::{self, Tracer};
 use crate::source::Writes;
 use crate::status::{Board, Status};
@@ -192,6 +193,14 @@ async fn agreement(State(auditor): State<Auditor>) -> Response {
 /// No agent runs on the folder, or it cannot ask its hub.
 pub async fn ask_agreement(data: &Path) -> anyhow::Result<AgreementReport> {
     ask(data, Method::POST, "/agreement").await
+}
+
+/// Asks a running agent what it knows of commands.
+///
+/// # Errors
+/// No agent runs on the folder, or it does not answer.
+pub async fn ask_commands(data: &Path) -> anyhow::Result<Vec<CommandShown>> {
+    ask(data, Method::GET, "/commands").await
 }
 
 /// Asks a running agent for its status.

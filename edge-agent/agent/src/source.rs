@@ -40,7 +40,7 @@ pub use self::context::{Context, Ticks};
 pub use self::outlets::Outlets;
 pub use self::readings::{Device, Reading, Readings};
 pub use self::sources::{Shared, Sources};
-pub use self::writes::{Write, WriteError, Writes};
+pub use self::writes::{TIMEOUT as WRITE_TIMEOUT, Write, WriteError, Writes};
 use crate::config::{SourceConfig, SourceKind};
 
 /// Why a source ended before its end.

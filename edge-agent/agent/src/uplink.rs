@@ -31,6 +31,7 @@ use self::session::{Driver, Outdated, Progress};
 use crate::agreement::Questions;
 use crate::cards::Cards;
 use crate::clock::AgentClock;
+use crate::commands::Commands;
 use crate::resilience::{Refusal, entropy};
 use crate::spooler::{SpoolHandle, SpoolState};
 use crate::status::Board;
@@ -72,6 +73,8 @@ pub struct Uplink {
     pub twins: Option<TwinHandle>,
     /// What the hub is to be asked.
     pub questions: Questions,
+    /// Takes its commands.
+    pub commands: Commands,
 }
 
 /// The session that there is. Dropped, it ends.
@@ -299,6 +302,8 @@ impl Loop {
             twins: uplink.twins.as_ref().map(TwinHandle::line),
             questions: uplink.questions.clone(),
             asked: None,
+            commands: uplink.commands.clone(),
+            said: None,
             sending: false,
         };
         Live {

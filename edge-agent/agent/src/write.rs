@@ -62,7 +62,8 @@ pub fn value(text: &str) -> serde_json::Value {
     }
 }
 
-fn scalar(value: &serde_json::Value) -> Option<Value> {
+/// A value as JSON has it; none for what is neither a truth value nor a number nor a text.
+pub(crate) fn scalar(value: &serde_json::Value) -> Option<Value> {
     Some(match value {
         serde_json::Value::Bool(yes) => Value::Bool(*yes),
         serde_json::Value::Number(number) => match number.as_i64() {

@@ -322,7 +322,7 @@ fn read_sections(
             (None, _) => reader.problem(
                 name.span().start,
                 &format!(
-                    "{}: unknown section; allowed are agent, spool, stream, batch, uplink, http, source, device, pipeline",
+                    "{}: unknown section; allowed are agent, spool, stream, batch, uplink, http, commands, source, device, pipeline",
                     name.get_ref()
                 ),
             ),
@@ -379,6 +379,7 @@ fn build(
         },
         probe_interval_s: number(section("uplink"), "probe_interval_s"),
         listen: some(text(section("http"), "listen")),
+        commands_running_max: usize::try_from(number(section("commands"), "running_max")).unwrap_or(1),
         sources,
         pipelines: pipelines::Plan::default(),
     }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Custom, run_until};
+use super::{Custom, Process, run_until};
 use crate::config::{Layers, SourceConfig, SourceKind};
 use crate::source::{AnySource, Source};
 
@@ -84,6 +84,6 @@ impl Agent {
     /// # Errors
     /// It cannot start: not enrolled, spool or address in use, or a wrong configuration.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        run_until(self.layers, self.custom, stop).await
+        run_until(self.layers, self.custom, Process::default(), stop).await
     }
 }

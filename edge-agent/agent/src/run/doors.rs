@@ -8,12 +8,11 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 
 use crate::agreement::{Auditor, Questions};
+use crate::commands::{Commands, cli};
 use crate::config::Config;
 use crate::flow::trace::Tracer;
 use crate::source::Writes;
-use crate::spooler::SpoolHandle;
-use crate::status::Board;
-use crate::sync::{Syncer, Wake};
+use crate::sync::Syncer;
 use crate::twin::TwinHandle;
 use crate::twin::desk::{self, Access};
 use crate::{serve, token};
@@ -44,19 +43,18 @@ impl Doors {
     pub fn open(
         self,
         twins: &TwinHandle,
-        (spool, board): (&SpoolHandle, &Board),
-        wake: &Wake,
-        (writes, tracer): (&Writes, &Tracer),
+        syncer: Syncer,
+        (writes, tracer, commands): (&Writes, &Tracer, &Commands),
     ) -> (Vec<JoinHandle<()>>, Questions) {
-        let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
-        let (auditor, questions) = Auditor::new(spool.clone(), board.clone());
+        let board = syncer.board.clone();
+        let (auditor, questions) = Auditor::new(syncer.spool.clone(), board.clone());
         let listen = self.page.as_ref().and_then(|page| page.local_addr().ok());
         let at_page = desk::router(twins.clone(), Access::Token(Arc::clone(&self.token)));
         let at_socket = desk::router(twins.clone(), Access::Owner);
-        let at_socket = Router::new().merge(at_socket).merge(serve::page_key(listen, self.token));
+        let at_socket = Router::new().merge(at_socket).merge(serve::page_key(listen, self.token)).merge(cli::router(commands.clone()));
         let (writes, tracer) = (writes.clone(), tracer.clone());
         let socket = serve::socket(self.socket, syncer, auditor, writes, tracer, at_socket);
-        let page = self.page.map(|page| serve::page_on(page, board.clone(), at_page));
+        let page = self.page.map(|page| serve::page_on(page, board, at_page));
         (std::iter::once(socket).chain(page).collect(), questions)
     }
 }

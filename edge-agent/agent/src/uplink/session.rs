@@ -9,15 +9,18 @@ use tideline_protocol::model::{AgentId, Epoch, Seq};
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
 use tideline_protocol::time::Clock;
 use tideline_protocol::wire::{
-    Agreement, DEVICES_ABILITY, Frame, Health, Hello, RunEnvelope, TWIN_ABILITY, VERSION,
+    Agreement, COMMANDS_ABILITY, DEVICES_ABILITY, Frame, Health, Hello, RunEnvelope, TWIN_ABILITY, ToHub,
+    VERSION,
 };
 use tideline_spool::LoadedRun;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 use crate::agreement::{Question, Questions};
 use crate::cards::Following;
 use crate::clock::AgentClock;
+use crate::commands::Commands;
 use crate::spooler::{Loaded, Sending, SpoolHandle, SpoolState};
 use crate::twin::Line;
 
@@ -93,6 +96,10 @@ pub struct Driver {
     pub questions: Questions,
     /// Who waits for its answer.
     pub asked: Option<oneshot::Sender<Agreement>>,
+    /// Takes the hub's commands.
+    pub commands: Commands,
+    /// What the hub is told of them, once it has welcomed the agent.
+    pub said: Option<UnboundedReceiver<ToHub>>,
     /// Whether anything was sent.
     pub sending: bool,
 }
@@ -100,6 +107,7 @@ pub struct Driver {
 enum Event {
     Frame(Option<Box<Frame>>),
     Question(Question),
+    Commanded(ToHub),
     Appended,
     Twins,
     Tick,
@@ -128,6 +136,9 @@ impl Driver {
         loop {
             self.carry_out(&mut session, &mut sender, seen).await?;
             if session.is_open() {
+                if self.said.is_none() && session.speaks_of_commands() {
+                    self.said = Some(self.commands.connect().await);
+                }
                 if self.tell_news(&mut session).await {
                     continue;
                 }
@@ -140,7 +151,9 @@ impl Driver {
             }
             let may_ask = session.is_open() && self.asked.is_none();
             let twins = self.twins.as_mut().filter(|_| session.speaks_of_twins());
-            match wait(&mut receiver, &mut state, may_ask.then_some(&self.questions), twins).await? {
+            let questions = may_ask.then_some(&self.questions);
+            match wait(&mut receiver, &mut state, questions, twins, self.said.as_mut()).await? {
+                Event::Commanded(said) => session.handle_command(said),
                 Event::Question(Question { audit, answer }) => {
                     // Dropped, it says that this session cannot ask.
                     self.asked = session.handle_audit(audit).then_some(answer);
@@ -156,6 +169,7 @@ impl Driver {
                         let offset_ns = wall_ns.saturating_add(error_ns).saturating_sub_unsigned(mono_ns);
                         self.spool.learn_time(mono_ns, offset_ns).await?;
                         session.handle_time();
+                        self.commands.learn_time(offset_ns).await;
                     }
                 }
                 Event::Frame(None) => anyhow::bail!("the hub ended the session"),
@@ -214,11 +228,17 @@ impl Driver {
         });
     }
 
+    /// What this agent can do.
+    fn abilities(&self) -> Vec<String> {
+        let twins = self.twins.is_some().then_some(TWIN_ABILITY);
+        let commands = self.commands.is_taken().then_some(COMMANDS_ABILITY);
+        [Some(DEVICES_ABILITY), twins, commands].into_iter().flatten().map(str::to_owned).collect()
+    }
+
     fn hello(&self, seen: &SpoolState, head: Seq) -> Hello {
-        let abilities = [Some(DEVICES_ABILITY), self.twins.is_some().then_some(TWIN_ABILITY)];
         Hello {
             versions: vec![VERSION],
-            capabilities: abilities.into_iter().flatten().map(str::to_owned).collect(),
+            capabilities: self.abilities(),
             agent: self.agent.clone(),
             epoch: seen.epoch,
             boot: self.boot,
@@ -289,7 +309,7 @@ impl Driver {
                         twins.receive(sync).await;
                     }
                 }
-                AgentAction::Command(_) => {}
+                AgentAction::Command(said) => self.commands.said(said).await,
                 AgentAction::Agreement(found) => {
                     // Nobody may wait for it any more.
                     self.asked.take().map(|answer| answer.send(found));
@@ -314,14 +334,20 @@ async fn wait(
     state: &mut watch::Receiver<SpoolState>,
     questions: Option<&Questions>,
     twins: Option<&mut Line>,
+    commands: Option<&mut UnboundedReceiver<ToHub>>,
 ) -> anyhow::Result<Event> {
     tokio::select! {
         () = said(twins) => Ok(Event::Twins),
+        Some(said) = hear(commands) => Ok(Event::Commanded(said)),
         Some(question) = ask(questions) => Ok(Event::Question(question)),
         frame = receiver.recv() => Ok(Event::Frame(frame?.map(Box::new))),
         changed = state.changed() => changed.map(|()| Event::Appended).map_err(|_| anyhow::anyhow!("the spool has ended")),
         () = sleep(TICK) => Ok(Event::Tick),
     }
+}
+
+async fn hear(commands: Option<&mut UnboundedReceiver<ToHub>>) -> Option<ToHub> {
+    commands?.recv().await
 }
 
 async fn ask(questions: Option<&Questions>) -> Option<Question> {

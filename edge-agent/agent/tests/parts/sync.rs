@@ -66,6 +66,7 @@ impl Agent {
         let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
         let (auditor, questions) = Auditor::new(spool.clone(), board.clone());
         let uplink = Uplink {
+            commands: Default::default(),
             agent: hub.identity.file.agent.clone(),
             dialler: Arc::new(Dialler::new(hub.identity.clone(), clock, LinkOptions::default())),
             routes: routes_now,

@@ -89,6 +89,7 @@ fn connect(hub: &Hub, spool: &SpoolHandle, twins: &TwinHandle, cards: &Cards, bo
     let (drain, draining) = watch::channel(false);
     let clock = AgentClock::default();
     let uplink = Uplink {
+        commands: Default::default(),
         agent: hub.identity.file.agent.clone(),
         dialler: Arc::new(Dialler::new(hub.identity.clone(), clock, LinkOptions::default())),
         routes: routes_now,

@@ -1,0 +1,287 @@
+//! Commands from the hub: durable here before the hub is told so, and begun at most once.
+//!
+//! The rules are those of [`tideline_protocol::commands`]; here are the journal, the clock, the session's end of it, and what carries
+//! a command out. One task has all of it; what runs, runs in tasks of its own.
+
+pub mod cli;
+mod journal;
+mod kinds;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use tideline_protocol::commands::{AgentChange, AgentCommands, AgentStep, Ended, Kept, errors};
+use tideline_protocol::time::Clock as _;
+use tideline_protocol::wire::{Command, CommandError, CommandId, ToAgent, ToHub};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{Id, JoinHandle, JoinSet};
+use tokio::time::{interval, sleep};
+
+use self::journal::Journal;
+pub use self::kinds::{Hands, Restart};
+use crate::clock::AgentClock;
+
+/// Name of the journal in the data folder.
+pub const JOURNAL: &str = "commands.redb";
+/// Most words of a session, and of what runs, that wait to be heard.
+const EVENTS_MAX: usize = 64;
+/// How often time is given to the core.
+const TICK: Duration = Duration::from_millis(500);
+/// Wait before a commit that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+enum Event {
+    Connected(UnboundedSender<ToHub>),
+    Said(ToAgent),
+    Time(i64),
+    List(oneshot::Sender<Vec<CommandShown>>),
+}
+
+/// What something that runs says before it ends.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// More output.
+    Output(CommandId, Vec<u8>),
+}
+
+/// A command as the agent knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandShown {
+    /// Its id.
+    pub id: String,
+    /// The device.
+    pub device: String,
+    /// What is to be done.
+    pub kind: String,
+    /// Where it is.
+    pub state: String,
+    /// Who gave it.
+    pub author: String,
+    /// When it is too late to begin it, Unix ms by the hub's clock.
+    pub deadline_ms: i64,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl CommandShown {
+    fn of(kept: &Kept) -> Self {
+        let Command { id, device, kind, author, deadline_ms, .. } = &kept.command;
+        Self {
+            id: id.to_string(),
+            device: device.to_string(),
+            kind: kind.clone(),
+            state: kept.state.to_string(),
+            author: author.clone(),
+            deadline_ms: *deadline_ms,
+            error: kept.error.as_ref().map(|error| format!("{}: {}", error.code, error.text)),
+        }
+    }
+}
+
+/// The way to the task that has the commands; a clone is the same one. One that was not started takes none.
+#[derive(Clone)]
+pub struct Commands(mpsc::Sender<Event>);
+
+impl Default for Commands {
+    fn default() -> Self {
+        Self::new().0
+    }
+}
+
+/// What waits for the task to start.
+pub struct Inbox(mpsc::Receiver<Event>);
+
+impl Commands {
+    /// The way, and what is to be started with it.
+    #[must_use]
+    pub fn new() -> (Self, Inbox) {
+        let (events, inbox) = mpsc::channel(EVENTS_MAX);
+        (Self(events), Inbox(inbox))
+    }
+
+    /// Whether there is somebody to take commands.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        !self.0.is_closed()
+    }
+
+    /// A session with a hub that sends commands has opened; gives what that is to be told.
+    pub async fn connect(&self) -> UnboundedReceiver<ToHub> {
+        let (outbox, said) = unbounded_channel();
+        let _none = self.0.send(Event::Connected(outbox)).await;
+        said
+    }
+
+    /// The hub said something.
+    pub async fn said(&self, said: ToAgent) {
+        let _none = self.0.send(Event::Said(said)).await;
+    }
+
+    /// By how much the hub's wall clock is ahead of the monotonic one here, ns.
+    pub async fn learn_time(&self, offset_ns: i64) {
+        let _none = self.0.send(Event::Time(offset_ns)).await;
+    }
+
+    /// What is known of commands, the newest first.
+    pub async fn list(&self) -> Vec<CommandShown> {
+        let (answer, asked) = oneshot::channel();
+        let _none = self.0.send(Event::List(answer)).await;
+        asked.await.unwrap_or_default()
+    }
+}
+
+impl Inbox {
+    /// Opens the journal in `data` and takes commands until the task is dropped; what runs then is broken off.
+    ///
+    /// # Errors
+    /// The journal can neither be opened nor made.
+    pub fn start(self, data: &Path, hands: Hands, running_max: usize) -> anyhow::Result<JoinHandle<()>> {
+        let clock = AgentClock::default();
+        let (journal, held) = Journal::open(&data.join(JOURNAL)).context("the journal of commands")?;
+        let core = AgentCommands::open(held.id, held.forgotten_ms, held.kept, running_max, kinds::repeat);
+        let (news, heard) = mpsc::channel(EVENTS_MAX);
+        let keeper = Keeper {
+            core,
+            journal: Arc::new(journal),
+            clock,
+            offset_ns: held.offset_ns,
+            outbox: None,
+            running: HashMap::new(),
+            aborts: BTreeMap::new(),
+            runs: JoinSet::new(),
+            news,
+            hands: Arc::new(hands),
+        };
+        Ok(tokio::spawn(keeper.run(self.0, heard)))
+    }
+}
+
+struct Keeper {
+    core: AgentCommands,
+    journal: Arc<Journal>,
+    clock: AgentClock,
+    // The hub's wall clock less the monotonic one; none until a hub has told the time since the machine started.
+    offset_ns: Option<i64>,
+    outbox: Option<UnboundedSender<ToHub>>,
+    running: HashMap<Id, CommandId>,
+    aborts: BTreeMap<CommandId, oneshot::Sender<()>>,
+    runs: JoinSet<Ended>,
+    news: mpsc::Sender<News>,
+    hands: Arc<Hands>,
+}
+
+impl Keeper {
+    async fn run(mut self, mut events: mpsc::Receiver<Event>, mut news: mpsc::Receiver<News>) {
+        let mut ticks = interval(TICK);
+        loop {
+            self.carry_out().await;
+            tokio::select! {
+                Some(event) = events.recv() => self.handle(event).await,
+                Some(done) = self.runs.join_next_with_id() => {
+                    // All that it said before it ended is here by now.
+                    while let Ok(said) = news.try_recv() {
+                        self.hear(&said);
+                    }
+                    let (task, ended) = match done {
+                        Ok((task, ended)) => (task, ended),
+                        Err(error) => (error.id(), Ended::Failed(CommandError::new(errors::FAILED, &error))),
+                    };
+                    if let Some(id) = self.running.remove(&task) {
+                        self.aborts.remove(&id);
+                        self.core.handle_ended(self.now_ms(), id, ended);
+                    }
+                }
+                Some(said) = news.recv() => self.hear(&said),
+                _ = ticks.tick() => self.core.handle_time(self.now_ms()),
+            }
+        }
+    }
+
+    fn now_ms(&self) -> Option<i64> {
+        Some(self.offset_ns?.saturating_add_unsigned(self.clock.mono_ns()) / 1_000_000)
+    }
+
+    async fn handle(&mut self, event: Event) {
+        match event {
+            Event::Connected(outbox) => {
+                self.outbox = Some(outbox);
+                self.core.handle_connected();
+            }
+            Event::Said(said) => self.core.handle_said(self.now_ms(), said),
+            Event::Time(offset_ns) => {
+                // It is noted once, for a restart of the agent without a hub; the clocks do not part much meanwhile.
+                if self.offset_ns.replace(offset_ns).is_none() {
+                    let journal = Arc::clone(&self.journal);
+                    let noted = tokio::task::spawn_blocking(move || journal.note_time(offset_ns)).await;
+                    if let Ok(Err(error)) = noted {
+                        tracing::warn!(error = format!("{error:#}"), "the hub's time could not be noted");
+                    }
+                }
+                self.core.handle_time(self.now_ms());
+            }
+            // Who asked may have gone.
+            Event::List(answer) => {
+                drop(answer.send(self.core.list().into_iter().map(CommandShown::of).collect()))
+            }
+        }
+    }
+
+    fn hear(&mut self, said: &News) {
+        match said {
+            News::Output(id, bytes) => drop(self.core.handle_output(*id, bytes)),
+        }
+    }
+
+    async fn carry_out(&mut self) {
+        while let Some(step) = self.core.poll() {
+            match step {
+                AgentStep::Commit(changes) => self.commit(changes).await,
+                AgentStep::Begin(command) => self.begin(command),
+                AgentStep::Abort(id) => drop(self.aborts.remove(&id).map(|abort| abort.send(()))),
+                // A session that has ended has dropped its end; it is said again in the next.
+                AgentStep::Say(said) => drop(self.outbox.as_ref().map(|outbox| outbox.send(said))),
+            }
+        }
+    }
+
+    async fn commit(&mut self, changes: Vec<AgentChange>) {
+        let changes = Arc::new(changes);
+        loop {
+            let (journal, some) = (Arc::clone(&self.journal), Arc::clone(&changes));
+            match tokio::task::spawn_blocking(move || journal.commit(&some)).await {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => {
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "commands could not be noted; it is tried again"
+                    );
+                }
+                // Only the end of the runtime does that.
+                Err(_) => return,
+            }
+            sleep(AGAIN).await;
+        }
+        self.core.handle_committed();
+    }
+
+    fn begin(&mut self, command: Command) {
+        let id = command.id;
+        let (kind, device, author) = (command.kind.clone(), command.device.clone(), command.author.clone());
+        tracing::info!(%id, kind, %device, author, "a command of the hub begins");
+        let left_ms = self.now_ms().map_or(0, |now_ms| command.deadline_ms.saturating_sub(now_ms));
+        let left = Duration::from_millis(u64::try_from(left_ms).unwrap_or_default());
+        let (abort, aborted) = oneshot::channel();
+        self.aborts.insert(id, abort);
+        let (hands, news) = (Arc::clone(&self.hands), self.news.clone());
+        let run = kinds::Run { command, left, aborted: Some(aborted), news };
+        let task = self.runs.spawn(async move { run.carry_out(&hands).await });
+        self.running.insert(task.id(), id);
+    }
+}

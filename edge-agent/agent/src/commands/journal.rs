@@ -1,0 +1,144 @@
+//! The journal of commands on redb: what was accepted, what was begun, and how it ended.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use tideline_protocol::commands::{AgentChange, Kept};
+use tideline_protocol::wire::JournalId;
+
+use crate::clock;
+
+const COMMANDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("commands");
+const FACTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("facts");
+const ID: &str = "id";
+const FORGOTTEN_MS: &str = "forgotten_ms";
+const BOOT: &str = "boot";
+const OFFSET_NS: &str = "offset_ns";
+
+/// What a journal held when it was opened.
+pub struct Held {
+    /// Which one it is.
+    pub id: JournalId,
+    /// Up to which deadline commands were forgotten.
+    pub forgotten_ms: i64,
+    /// By how much the hub's clock was ahead, where that was learned since the machine started.
+    pub offset_ns: Option<i64>,
+    /// The commands.
+    pub kept: Vec<Kept>,
+}
+
+/// The open file.
+pub struct Journal(Database);
+
+impl Journal {
+    /// Opens the file or makes it. One that is damaged is put aside: its hub tells what it had sent from a new one, and says of
+    /// it that it may have run.
+    ///
+    /// # Errors
+    /// It is in use, or a new one cannot be made.
+    pub fn open(path: &Path) -> anyhow::Result<(Self, Held)> {
+        // redb panics on some damaged files.
+        let opened = std::panic::catch_unwind(|| Self::try_open(path));
+        let problem = match opened {
+            Ok(Ok(opened)) => return Ok(opened),
+            Ok(Err(error)) if error.downcast_ref::<DatabaseError>().is_some_and(in_use) => {
+                return Err(error.context(path.display().to_string()));
+            }
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => "it cannot be read".to_owned(),
+        };
+        let aside = aside(path);
+        std::fs::rename(path, &aside).with_context(|| path.display().to_string())?;
+        tracing::error!(problem, aside = %aside.display(), "the journal of commands is damaged and was put aside");
+        Self::try_open(path).with_context(|| path.display().to_string())
+    }
+
+    fn try_open(path: &Path) -> anyhow::Result<(Self, Held)> {
+        let database = Database::create(path)?;
+        let transaction = database.begin_write()?;
+        {
+            transaction.open_table(COMMANDS)?;
+            let mut facts = transaction.open_table(FACTS)?;
+            if facts.get(ID)?.is_none() {
+                let mut id = [0_u8; 16];
+                getrandom::fill(&mut id)?;
+                facts.insert(ID, id.as_slice())?;
+            }
+        }
+        transaction.commit()?;
+        let held = read(&database)?;
+        Ok((Self(database), held))
+    }
+
+    /// Makes changes durable, all or none.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn commit(&self, changes: &[AgentChange]) -> anyhow::Result<()> {
+        let transaction = self.0.begin_write()?;
+        {
+            let mut commands = transaction.open_table(COMMANDS)?;
+            let mut facts = transaction.open_table(FACTS)?;
+            for change in changes {
+                match change {
+                    AgentChange::Put(id, bytes) => {
+                        commands.insert(id.as_bytes().as_slice(), bytes.as_slice())?;
+                    }
+                    AgentChange::Remove(id) => {
+                        commands.remove(id.as_bytes().as_slice())?;
+                    }
+                    AgentChange::Forgotten(ms) => {
+                        facts.insert(FORGOTTEN_MS, ms.to_be_bytes().as_slice())?;
+                    }
+                }
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Notes by how much the hub's clock is ahead in this start of the machine.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn note_time(&self, offset_ns: i64) -> anyhow::Result<()> {
+        let transaction = self.0.begin_write()?;
+        {
+            let mut facts = transaction.open_table(FACTS)?;
+            facts.insert(BOOT, clock::boot().id.as_slice())?;
+            facts.insert(OFFSET_NS, offset_ns.to_be_bytes().as_slice())?;
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+fn in_use(error: &DatabaseError) -> bool {
+    matches!(error, DatabaseError::DatabaseAlreadyOpen)
+}
+
+fn aside(path: &Path) -> PathBuf {
+    let free = |n: &u32| !path.with_extension(format!("damaged-{n}")).exists();
+    let n = (1..u32::MAX).find(free).unwrap_or(u32::MAX);
+    path.with_extension(format!("damaged-{n}"))
+}
+
+fn read(database: &Database) -> anyhow::Result<Held> {
+    let transaction = database.begin_read()?;
+    let (facts, commands) = (transaction.open_table(FACTS)?, transaction.open_table(COMMANDS)?);
+    let fact = |name: &str| -> anyhow::Result<Option<Vec<u8>>> {
+        Ok(facts.get(name)?.map(|found| found.value().to_vec()))
+    };
+    let number = |bytes: Vec<u8>| bytes.try_into().map(i64::from_be_bytes).ok();
+    let id: [u8; 16] = fact(ID)?.and_then(|bytes| bytes.try_into().ok()).context("it has no id")?;
+    let this_boot = fact(BOOT)?.is_some_and(|boot| boot == clock::boot().id);
+    let mut kept = Vec::new();
+    for entry in commands.iter()? {
+        kept.push(Kept::read(entry?.1.value())?);
+    }
+    Ok(Held {
+        id: JournalId::from_bytes(id),
+        forgotten_ms: fact(FORGOTTEN_MS)?.and_then(number).unwrap_or(i64::MIN),
+        offset_ns: fact(OFFSET_NS)?.filter(|_| this_boot).and_then(number),
+        kept,
+    })
+}

@@ -133,8 +133,8 @@ pub enum Command {
     #[command(subcommand)]
     DeadLetter(DeadLetterCommand),
     /// Commands for devices.
-    #[command(subcommand)]
-    Command(commands::DeviceCommands),
+    #[command(subcommand, name = "command")]
+    Order(commands::DeviceCommands),
     /// Stream jobs: windows over readings as they come.
     #[command(subcommand)]
     Job(jobs::JobCommand),
@@ -441,7 +441,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Store(StoreCommand::Inspect) => files::inspect(&config).await,
         Command::Store(StoreCommand::Verify) => files::verify(&config).await,
         Command::DeadLetter(command) => dead::dead_letter(&HubSocket::of(&config), &command).await,
-        Command::Command(command) => commands::command(&HubSocket::of(&config), &command).await,
+        Command::Order(command) => commands::command(&HubSocket::of(&config), &command).await,
         Command::Job(command) => jobs::job(&HubSocket::of(&config), &command).await,
         Command::Twin(command) => twin::twin(&HubSocket::of(&config), &command).await,
         Command::Backup { to } => backup::backup(&config, &to).await,

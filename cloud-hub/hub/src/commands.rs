@@ -13,6 +13,7 @@ use tideline_protocol::commands::{HubChange, HubCommand, HubCommands, HubStep, O
 use tideline_protocol::model::{AgentId, DeviceId};
 use tideline_protocol::wire::{CommandId, CommandState};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
 pub use history::{find, list, output};
@@ -117,6 +118,15 @@ pub async fn start(hub: &App) -> Result<(), MetadataError> {
         }
     }
     Ok(())
+}
+
+/// As [`start`], and goes on with them in a task of its own until the hub stops.
+///
+/// # Errors
+/// The metadata cannot be read.
+pub async fn begin(hub: &App) -> Result<JoinHandle<()>, MetadataError> {
+    start(hub).await?;
+    Ok(tokio::spawn(run(Arc::clone(hub))))
 }
 
 /// Carries out what the core asks for until the hub stops.

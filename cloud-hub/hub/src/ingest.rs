@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 
 use self::audit::{Audits, Cancelled};
+use self::door::told;
 pub use self::links::{ARRIVED_MAX, accept};
 pub use self::refused::watch_refused;
 use self::twins::{Talk, turned};
@@ -481,20 +482,6 @@ impl Driver {
         if let Err(error) = noted {
             tracing::error!(agent = %self.agent, %error, "the end of a session could not be noted");
         }
-    }
-}
-
-/// The word to end; for ever when there is nobody who could say it.
-async fn told(cut: &mut Option<oneshot::Receiver<Cut>>) -> Cut {
-    match cut {
-        Some(receiver) => match receiver.await {
-            Ok(said) => {
-                *cut = None;
-                said
-            }
-            Err(_) => std::future::pending().await,
-        },
-        None => std::future::pending().await,
     }
 }
 

@@ -71,12 +71,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
         );
     }
     let hub = Hub::new(config, clock, metadata, twins, store, authority, addresses)?;
-    if hub.metadata.list::<UserRecord>()?.is_empty() {
-        tracing::info!("there is no user yet: make one with `cloud-hub user create NAME` beside this hub");
-    }
+    look_for_users(&hub)?;
     jobs::start(&hub).await.context("the stream jobs")?;
-    commands::start(&hub).await.context("the commands")?;
-    let commanding = tokio::spawn(commands::run(Arc::clone(&hub)));
+    let commanding = commands::begin(&hub).await.context("the commands")?;
     let held = tokio::spawn(jobs::watch(Arc::clone(&hub)));
     let doors = doors::open(&hub, http, https, &server, &data, descriptors.web())?;
     let feed = tokio::spawn(live::feed(Arc::clone(&hub)));
@@ -103,6 +100,13 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     held.abort();
     let _gone = fs::remove_file(data.join(SOCKET));
     close(&hub).await
+}
+
+fn look_for_users(hub: &Hub) -> Result<()> {
+    if hub.metadata.list::<UserRecord>()?.is_empty() {
+        tracing::info!("there is no user yet: make one with `cloud-hub user create NAME` beside this hub");
+    }
+    Ok(())
 }
 
 /// Leaves nothing that waits for the disk.

@@ -246,7 +246,11 @@ impl Keeper {
                 AgentStep::Begin(command) => self.begin(command),
                 AgentStep::Abort(id) => drop(self.aborts.remove(&id).map(|abort| abort.send(()))),
                 // A session that has ended has dropped its end; it is said again in the next.
-                AgentStep::Say(said) => drop(self.outbox.as_ref().map(|outbox| outbox.send(said))),
+                AgentStep::Say(said) => {
+                    if let Some(outbox) = &self.outbox {
+                        let _ended = outbox.send(said);
+                    }
+                }
             }
         }
     }

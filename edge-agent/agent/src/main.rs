@@ -97,7 +97,8 @@ enum Command {
         command: TwinCommand,
     },
     /// Look at commands of the hub
-    Command {
+    #[command(name = "command")]
+    Order {
         #[command(subcommand)]
         command: CommandCommand,
     },
@@ -290,7 +291,7 @@ async fn command(args: Args, recent: Recent) -> anyhow::Result<()> {
             let why = written.why.as_deref().unwrap_or_default();
             anyhow::ensure!(written.outcome == "done", "{device}/{point}: {why}");
         }
-        Command::Command { command } => cli::carry_out(&command, &data).await?,
+        Command::Order { command } => cli::carry_out(&command, &data).await?,
         Command::Store { command: StoreCommand::Verify { against_hub: true, json } } => {
             let report = serve::ask_agreement(&data).await?;
             if json {

@@ -1,9 +1,11 @@
 //! Who is let in, and who is told to come later.
 
 use tideline_protocol::wire::RefuseCode;
+use tokio::sync::oneshot;
 
 use super::{Driver, Ended};
 use crate::api::devices::revoked_text;
+use crate::fleet::Cut;
 use crate::metadata::DeviceRecord;
 use crate::telemetry::Metric;
 
@@ -41,5 +43,19 @@ impl Driver {
                 )
             }
         })
+    }
+}
+
+/// The word to end; for ever when there is nobody who could say it.
+pub(super) async fn told(cut: &mut Option<oneshot::Receiver<Cut>>) -> Cut {
+    match cut {
+        Some(receiver) => match receiver.await {
+            Ok(said) => {
+                *cut = None;
+                said
+            }
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }

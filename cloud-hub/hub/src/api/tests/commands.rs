@@ -115,10 +115,12 @@ async fn what_is_wrong_with_a_command_is_told_and_a_viewer_gives_none() {
 async fn a_hub_that_starts_again_knows_its_commands() {
     let bench = bench();
     let (_, made) = bench.local("POST", "/api/v1/devices/pump/commands", write()).await;
+    let folder = tempfile::tempdir().unwrap();
     let hub = Hub::new(
         bench.hub.config.clone(),
         Arc::clone(&bench.hub.clock),
         bench.hub.metadata.clone(),
+        Twins::open(&folder.path().join(TWINS)).unwrap(),
         bench.hub.store.clone(),
         CertificateAuthority::create("test", bench.hub.now_ms() / 1000).unwrap(),
         Addresses::default(),

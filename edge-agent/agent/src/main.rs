@@ -258,14 +258,7 @@ async fn command(args: Args, recent: Recent) -> anyhow::Result<()> {
     }
     let data = layers.load()?.data_dir;
     match args.command {
-        Command::Enroll { token } => {
-            let identity = enroll::enroll(&token, &data).await?;
-            outln!(
-                "enrolled as {}; start with: edge-agent run --data {}",
-                identity.file.agent,
-                data.display()
-            );
-        }
+        Command::Enroll { token } => enroll_command(&token, &data).await?,
         Command::Run { until_stdin_ends, .. } => run::run(layers, until_stdin_ends, recent).await?,
         Command::Status { json } => shown::command(&data, json).await?,
         Command::Twin { command } => twin::carry_out(command, &data, &mut console::Stdout).await?,
@@ -316,6 +309,12 @@ async fn command(args: Args, recent: Recent) -> anyhow::Result<()> {
         }
         Command::Config { command: ConfigCommand::Check } => outln!("the configuration is valid"),
     }
+    Ok(())
+}
+
+async fn enroll_command(token: &str, data: &Path) -> anyhow::Result<()> {
+    let identity = enroll::enroll(token, data).await?;
+    outln!("enrolled as {}; start with: edge-agent run --data {}", identity.file.agent, data.display());
     Ok(())
 }
 

@@ -7,7 +7,6 @@ mod twins;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +35,7 @@ use crate::source::{Make, Outlets, Sources, Writes};
 use crate::spooler::SpoolHandle;
 use crate::status::Board;
 use crate::supervise::notify;
-use crate::sync::Wake;
+use crate::sync::{Syncer, Wake};
 use crate::uplink::Uplink;
 use crate::uplink::dial::Dialler;
 use crate::uplink::routes::Routes;

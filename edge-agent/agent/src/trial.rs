@@ -176,9 +176,12 @@ impl Trials {
         }
     }
 
-    /// What the hub is told: `reported/config`.
+    /// What the hub is told: `reported/config`; nothing where it has set nothing.
     #[must_use]
     pub fn report(&self, needs_restart: &[String]) -> Json {
+        if self.in_force().is_empty() && self.trial.is_none() && self.refused.is_none() {
+            return Json::Null;
+        }
         let mut report = json!({
             "version": self.in_force().digest(),
             "state": if self.trial.is_some() { "trial" } else { "applied" },

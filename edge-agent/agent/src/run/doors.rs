@@ -51,7 +51,10 @@ impl Doors {
         let listen = self.page.as_ref().and_then(|page| page.local_addr().ok());
         let at_page = desk::router(twins.clone(), Access::Token(Arc::clone(&self.token)));
         let at_socket = desk::router(twins.clone(), Access::Owner);
-        let at_socket = Router::new().merge(at_socket).merge(serve::page_key(listen, self.token)).merge(cli::router(commands.clone()));
+        let at_socket = Router::new()
+            .merge(at_socket)
+            .merge(serve::page_key(listen, self.token))
+            .merge(cli::router(commands.clone()));
         let (writes, tracer) = (writes.clone(), tracer.clone());
         let socket = serve::socket(self.socket, syncer, auditor, writes, tracer, at_socket);
         let page = self.page.map(|page| serve::page_on(page, board, at_page));

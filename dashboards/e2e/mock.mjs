@@ -5,6 +5,7 @@
 import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
+import { twin } from './twin.mjs';
 import { aggregate, csv, sql } from './answers.mjs';
 
 const PORT = Number(process.env.PORT ?? 8099);
@@ -247,6 +248,8 @@ async function api(request, response, url) {
   if (path.startsWith('/devices/') && path.endsWith('/events')) {
     return json(response, 200, { events: [{ at_ms: BEGAN - 60_000, change: 'online', reason: 'heard', changes: 1 }] });
   }
+  const about = /^\/devices\/([^/]+)\/twin(\/[a-z]+)?$/.exec(path);
+  if (about) return json(response, 200, twin(decodeURIComponent(about[1]), about[2] ?? '', request.method === 'PATCH' ? await bodyOf(request) : null));
   if (path.startsWith('/devices/')) {
     const id = decodeURIComponent(path.slice('/devices/'.length));
     return POINTS[id] ? json(response, 200, deviceOf(id)) : problem(response, 404, 'no-such-device');

@@ -132,6 +132,18 @@ async function liveChart(page) {
   return grown;
 }
 
+/** What is written in the browser is at the hub, and is shown as wanted and not reported. */
+async function twin(page) {
+  const key = `smoke/lamp-${Date.now() % 1000}`;
+  await page.getByTestId('twin-key').fill(key);
+  await page.getByTestId('twin-value').fill('on');
+  await page.getByTestId('twin-set').click();
+  const row = page.getByTestId('twin').locator('tr', { hasText: key });
+  await row.waitFor();
+  await looks(page, 'twin');
+  return (await row.innerText()).replaceAll(/\s+/g, ' ').trim();
+}
+
 async function main() {
   if (!DEVICE) throw new Error('TIDELINE_DEVICE is not set');
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || '/usr/bin/chromium', args: ARGS });
@@ -144,6 +156,7 @@ async function main() {
     console.log(`ok   fleet shows ${DEVICE}: ${await fleet(page)}`);
     console.log(`ok   live: ${await liveChart(page)}`);
     await looks(page, 'device-live');
+    console.log(`ok   twin: ${await twin(page)}`);
     console.log(`ok   time: ${await timeControl(page, { until })}`);
     console.log(`ok   explore: ${await explore(page, { until, looks, device: DEVICE })}`);
     console.log('ok   fits 360 px');

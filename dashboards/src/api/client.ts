@@ -7,6 +7,10 @@ export type Device = Schemas['Device'];
 export type Ledger = Schemas['Ledger'];
 export type Uplink = Schemas['Uplink'];
 export type DeviceEvents = Schemas['DeviceEvents'];
+export type Twin = Schemas['TwinAnswer'];
+export type TwinConflict = Schemas['TwinConflict'];
+export type TwinStep = Schemas['TwinStep'];
+export type TwinEvent = Schemas['TwinEvent'];
 export type Series = Schemas['Series'];
 export type ReadingValue = Schemas['ReadingValue'];
 export type Session = Schemas['Session'];
@@ -257,4 +261,33 @@ export async function sqlFile(statement: string, kind: FileKind): Promise<Blob> 
 export function exportAddress(ids: string[], from: number, to: number, format: FileKind): string {
   const params = new URLSearchParams({ series: ids.join(','), from: String(Math.floor(from)), to: String(Math.ceil(to)), format });
   return `${BASE}/export?${params.toString()}`;
+}
+
+const twinOf = (id: string): string => `/devices/${encodeURIComponent(id)}/twin`;
+
+/** What is wanted of a device, what it reports, its tags and notes. */
+export function twin(id: string, signal?: AbortSignal): Promise<Twin> {
+  return getJson<Twin>(twinOf(id), signal);
+}
+
+/** Leaves with values that exclude each other. */
+export async function twinConflicts(id: string, signal?: AbortSignal): Promise<TwinConflict[]> {
+  return (await getJson<Schemas['TwinConflicts']>(`${twinOf(id)}/conflicts`, signal)).conflicts;
+}
+
+/** Steps of a twin asked for at most. */
+const STEPS_MAX = 500;
+
+/** What was done to a twin since its history was last cut off. */
+export async function twinHistory(id: string, signal?: AbortSignal): Promise<TwinStep[]> {
+  return (await getJson<Schemas['TwinHistory']>(`${twinOf(id)}/history?limit=${STEPS_MAX}`, signal)).steps;
+}
+
+/** Changes a section of a twin; the change is on the hub's disk when this resolves. */
+export async function patchTwin(id: string, section: string, patch: Record<string, unknown>): Promise<void> {
+  await call(twinOf(id), {
+    method: 'PATCH',
+    headers: { 'content-type': 'application/merge-patch+json' },
+    body: JSON.stringify({ [section]: patch }),
+  });
 }

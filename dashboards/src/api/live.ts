@@ -2,7 +2,7 @@
 // reconnects after a network error and resumes by Last-Event-ID; this class
 // adds what it does not do: reopening after an HTTP error, closing while the
 // tab is hidden, and telling the page when something may have been missed.
-import type { Device, LiveReadings, QueryGap } from './client';
+import type { Device, LiveReadings, QueryGap, TwinEvent } from './client';
 
 /** `idle`: the page has nothing to listen to. */
 export type LiveState = 'idle' | 'connecting' | 'live' | 'reconnecting' | 'paused';
@@ -14,6 +14,7 @@ export interface LiveHandlers {
   readings?(data: LiveReadings): void;
   device?(data: Device): void;
   gap?(data: QueryGap): void;
+  twin?(data: TwinEvent): void;
 }
 
 /** Events are handed out no more often than this, all that came at once: four times a second is live to the eye. */
@@ -116,6 +117,7 @@ export class LiveFeed {
     this.#listen<LiveReadings>(source, 'readings', (data) => this.#on.readings?.(data));
     this.#listen<Device>(source, 'device', (data) => this.#on.device?.(data));
     this.#listen<QueryGap>(source, 'gap', (data) => this.#on.gap?.(data));
+    this.#listen<TwinEvent>(source, 'twin', (data) => this.#on.twin?.(data));
     source.addEventListener('reset', () => this.#on.resync());
   }
 

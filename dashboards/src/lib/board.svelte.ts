@@ -80,6 +80,8 @@ export class Board {
   error = $state('');
   /** Counts changes of what the charts draw. */
   version = $state(0);
+  /** Counts what may have changed the twin. */
+  twinTick = $state(0);
   now = $state(time.now());
 
   readonly id: string;
@@ -109,10 +111,11 @@ export class Board {
     this.#moveSpan();
     this.#feed = new LiveFeed({ device: id }, {
       state: (state) => { status.live = state; },
-      resync: () => this.#again(),
+      resync: () => { this.twinTick += 1; this.#again(); },
       readings: (data) => this.#readings(data),
       device: (data) => { if (data.id === this.id) this.#takeDevice(data); },
       gap: (data) => this.#gap(data),
+      twin: (data) => { if (data.device === this.id) this.twinTick += 1; },
     });
     this.#frames = setInterval(() => this.#frame(), FRAME_MS);
     void this.#loadDevice();

@@ -1,0 +1,76 @@
+// What a twin's JSON says as rows of a table, and what is typed as a patch of it.
+
+/** Forms of values that merge, as the API shows them: one member, whose name begins with a dollar. */
+function form(value: unknown): [string, unknown] | null {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return null;
+  const members = Object.entries(value);
+  const [first] = members;
+  return members.length === 1 && first !== undefined && first[0].startsWith('$') ? first : null;
+}
+
+/** A leaf's value as people read it: a counter is its number, a set its elements, a text itself. */
+export function shown(value: unknown): string {
+  const merging = form(value);
+  if (merging !== null) {
+    const [, inner] = merging;
+    return Array.isArray(inner) ? `{${inner.map((one) => JSON.stringify(one)).join(', ')}}` : String(inner);
+  }
+  return typeof value === 'string' ? value : JSON.stringify(value);
+}
+
+/** The leaves below a section's JSON by their paths, escaped as in a JSON pointer. */
+export function leaves(section: unknown, above = ''): Map<string, unknown> {
+  const found = new Map<string, unknown>();
+  if (typeof section !== 'object' || section === null || Array.isArray(section)) return found;
+  for (const [name, value] of Object.entries(section)) {
+    const path = above + name.replaceAll('~', '~0').replaceAll('/', '~1');
+    const nested = typeof value === 'object' && value !== null && !Array.isArray(value) && form(value) === null;
+    if (nested && Object.keys(value).length > 0) for (const [key, leaf] of leaves(value, `${path}/`)) found.set(key, leaf);
+    else found.set(path, value);
+  }
+  return found;
+}
+
+export interface Row {
+  key: string;
+  desired: string | null;
+  reported: string | null;
+  /** Wanted and not so since then, Unix ms; null when it is as wanted, or nothing is wanted. */
+  since: number | null;
+  differs: boolean;
+}
+
+/** What is wanted and what is, side by side, what differs first. */
+export function rows(
+  desired: unknown,
+  reported: unknown,
+  delta: { key: string; since_ms: number | null }[],
+): Row[] {
+  const wanted = leaves(desired);
+  const is = leaves(reported);
+  const since = new Map(delta.map((one) => [one.key, one.since_ms]));
+  const keys = [...new Set([...wanted.keys(), ...is.keys()])].sort();
+  const all = keys.map((key) => ({
+    key,
+    desired: wanted.has(key) ? shown(wanted.get(key)) : null,
+    reported: is.has(key) ? shown(is.get(key)) : null,
+    since: since.get(key) ?? null,
+    differs: since.has(key),
+  }));
+  return [...all.filter((row) => row.differs), ...all.filter((row) => !row.differs)];
+}
+
+/** What was typed: JSON, or else a text. */
+export function typed(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return text;
+  }
+}
+
+/** The merge patch that sets one leaf; null takes it away. */
+export function patchOf(key: string, value: unknown): Record<string, unknown> {
+  const names = key.split('/').map((name) => name.replaceAll('~1', '/').replaceAll('~0', '~'));
+  return names.reduceRight<unknown>((inner, name) => ({ [name]: inner }), value) as Record<string, unknown>;
+}

@@ -1,0 +1,27 @@
+import { describe, expect, it } from 'vitest';
+import { leaves, patchOf, rows, shown, typed } from '../src/lib/twin';
+
+describe('a twin as rows', () => {
+  it('has a row for each leaf, with forms of values as people read them', () => {
+    const section = { motor: { speed: 3, 'a/b': 'x' }, list: [1, 2], none: {}, hours: { $counter: 7 }, crew: { $set: ['a', 1] } };
+    const found = [...leaves(section)].map(([key, value]) => [key, shown(value)]);
+    expect(found).toEqual([
+      ['motor/speed', '3'], ['motor/a~1b', 'x'], ['list', '[1,2]'], ['none', '{}'], ['hours', '7'], ['crew', '{"a", 1}'],
+    ]);
+  });
+
+  it('shows first what is wanted and not so', () => {
+    const found = rows({ a: 1, b: 2 }, { a: 1, c: 3 }, [{ key: 'b', since_ms: 5 }]);
+    expect(found).toEqual([
+      { key: 'b', desired: '2', reported: null, since: 5, differs: true },
+      { key: 'a', desired: '1', reported: '1', since: null, differs: false },
+      { key: 'c', desired: null, reported: '3', since: null, differs: false },
+    ]);
+  });
+
+  it('reads back what is typed as a patch of one leaf', () => {
+    expect(patchOf('motor/a~1b', typed('-3.5'))).toEqual({ motor: { 'a/b': -3.5 } });
+    expect(typed('on')).toBe('on');
+    expect(patchOf('mode', null)).toEqual({ mode: null });
+  });
+});

@@ -152,6 +152,18 @@ fn device_changes() -> Router<App> {
         .route("/devices/{id}/adopt", post(strangers::adopt))
 }
 
+/// What asks for readings.
+fn readings() -> Router<App> {
+    Router::new()
+        .route("/series", get(query::series))
+        .route("/query", get(query::query))
+        .route("/last", get(last::last))
+        .route("/aggregate", post(aggregate::aggregate))
+        .route("/export", get(export::export))
+        .route("/sql", post(sql::sql))
+        .route("/live", get(stream::live))
+}
+
 /// All routes behind one door.
 pub fn router(hub: App, door: Door) -> Router {
     let admin = Router::new()
@@ -179,13 +191,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/devices/{id}/ledger", get(ledger::of_device))
         .route("/devices/{id}/events", get(devices::events))
         .route("/ledger", get(ledger::of_fleet))
-        .route("/series", get(query::series))
-        .route("/query", get(query::query))
-        .route("/last", get(last::last))
-        .route("/aggregate", post(aggregate::aggregate))
-        .route("/export", get(export::export))
-        .route("/sql", post(sql::sql))
-        .route("/live", get(stream::live))
+        .merge(readings())
         .merge(jobs::views())
         .merge(twins::views())
         .merge(commands::views())

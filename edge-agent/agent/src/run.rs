@@ -119,8 +119,7 @@ pub async fn run_until(
     let hangup = signal(SignalKind::hangup())?;
     let (config, mut hub) = trial::driver::begin(&layers, Arc::new(AgentClock::default()))?;
     let identity = Identity::load(&config.data_dir)?;
-    let board = Board::default();
-    board.update(|status| status.agent = identity.file.agent.to_string());
+    let board = Board::of(&identity.file.agent);
     let doors = Doors::bind(&config).await?;
     // After all that may be in use: a spool that is opened and not closed is checked at the next start.
     let (spool, spool_thread) = open_spool(&config, &board)?;
@@ -136,8 +135,8 @@ pub async fn run_until(
     let own_device = enrolled.agent.own_device();
     let twins = Twins::start(&config, own_device.clone(), &spool, &cards, &board)?;
     let (served, questions) = doors.open(&twins.handle, syncer, (&writes, &tracer, &commands));
-    let age = tokio::spawn(count_age(spool.clone()));
-    let alive = tokio::spawn(notify::keep_alive(spool.clone()));
+    let tasks =
+        [keeper, tokio::spawn(count_age(spool.clone())), tokio::spawn(notify::keep_alive(spool.clone()))];
     let shared = shared(own_device, out, &board, &spool, &cards, writes);
     let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
     let (boot, clock) = (clock::boot().id, AgentClock::default());
@@ -174,7 +173,7 @@ pub async fn run_until(
     process.tell_stopping();
     reloader.stop();
     send_rest(intakes, &drain, uplink).await;
-    [age, alive, keeper].iter().for_each(JoinHandle::abort);
+    tasks.iter().for_each(JoinHandle::abort);
     twins.close().await;
     close(&spool, spool_thread).await;
     // When another agent can start, which binds its own; and before this one is closed, so that that stays.

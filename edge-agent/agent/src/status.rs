@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tideline_protocol::clocks::TOLERANCE_NS;
-use tideline_protocol::model::Account;
+use tideline_protocol::model::{Account, AgentId};
 use tideline_spool::StreamStats;
 
 pub use self::pipelines::{DeadLetterStatus, PipelineStatus, StageFigures};
@@ -214,6 +214,14 @@ mod as_list {
 pub struct Board(Arc<Mutex<Status>>);
 
 impl Board {
+    /// Of an agent that has shown nothing yet.
+    #[must_use]
+    pub fn of(agent: &AgentId) -> Self {
+        let board = Self::default();
+        board.update(|status| status.agent = agent.to_string());
+        board
+    }
+
     /// A copy.
     #[must_use]
     pub fn read(&self) -> Status {

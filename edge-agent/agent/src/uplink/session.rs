@@ -9,8 +9,8 @@ use tideline_protocol::model::{AgentId, Epoch, Seq};
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
 use tideline_protocol::time::Clock;
 use tideline_protocol::wire::{
-    Agreement, COMMANDS_ABILITY, DEVICES_ABILITY, Frame, Health, Hello, RunEnvelope, TWIN_ABILITY, ToHub,
-    VERSION,
+    Agreement, COMMANDS_ABILITY, DEVICES_ABILITY, Frame, Health, Hello, Message, RunEnvelope, TWIN_ABILITY,
+    ToHub, VERSION,
 };
 use tideline_spool::LoadedRun;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -160,17 +160,7 @@ impl Driver {
                 }
                 Event::Frame(Some(frame)) => {
                     heard = true;
-                    let (mono_ns, wall_ns) = (self.clock.mono_ns(), self.clock.wall_ns());
-                    session.handle_message(mono_ns, wall_ns, frame.message)?;
-                    if let Some(error_ns) = session.clock_offset_ns()
-                        && learned != Some(error_ns)
-                    {
-                        learned = Some(error_ns);
-                        let offset_ns = wall_ns.saturating_add(error_ns).saturating_sub_unsigned(mono_ns);
-                        self.spool.learn_time(mono_ns, offset_ns).await?;
-                        session.handle_time();
-                        self.commands.learn_time(offset_ns).await;
-                    }
+                    self.hear(&mut session, frame.message, &mut learned).await?;
                 }
                 Event::Frame(None) => anyhow::bail!("the hub ended the session"),
                 Event::Tick | Event::Twins => {}
@@ -190,6 +180,27 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Hands on a message of the hub; `learned` is the clock's error as it was last measured.
+    async fn hear(
+        &self,
+        session: &mut AgentSession,
+        message: Message,
+        learned: &mut Option<i64>,
+    ) -> anyhow::Result<()> {
+        let (mono_ns, wall_ns) = (self.clock.mono_ns(), self.clock.wall_ns());
+        session.handle_message(mono_ns, wall_ns, message)?;
+        if let Some(error_ns) = session.clock_offset_ns()
+            && *learned != Some(error_ns)
+        {
+            *learned = Some(error_ns);
+            let offset_ns = wall_ns.saturating_add(error_ns).saturating_sub_unsigned(mono_ns);
+            self.spool.learn_time(mono_ns, offset_ns).await?;
+            session.handle_time();
+            self.commands.learn_time(offset_ns).await;
+        }
+        Ok(())
     }
 
     /// Tells the hub what has changed of the ways, the devices and the twins; says whether anything has.

@@ -17,7 +17,7 @@ use crate::model::{Account, Gap, Seq, SeriesDef, SeriesNo};
 use crate::ranges::RangeSet;
 use crate::wire::{
     self, COMMANDS_ABILITY, DEVICES_ABILITY, Hello, Lane, Message, Pong, Run, RunEnvelope, Settlement,
-    TWIN_ABILITY, ToAgent, TwinSync,
+    TWIN_ABILITY, ToAgent, TwinSync, Welcome,
 };
 
 /// What a session needs to know of the spool when it starts.
@@ -317,30 +317,7 @@ impl AgentSession {
                 self.state = State::Closed;
                 Err(refuse.into())
             }
-            (State::Connecting { .. }, Message::Welcome(welcome)) => {
-                if !self.hello.versions.contains(&welcome.version) {
-                    return Err(SessionError::Protocol(format!(
-                        "version {} was not offered",
-                        welcome.version
-                    )));
-                }
-                self.check_head(&welcome.settled)?;
-                self.state = State::Open;
-                self.series_known = welcome.series_known;
-                self.series_sent = welcome.series_known;
-                let can = |ability| welcome.capabilities.iter().any(|name| name == ability);
-                (self.tells_devices, self.syncs_twins) = (can(DEVICES_ABILITY), can(TWIN_ABILITY));
-                self.takes_commands = can(COMMANDS_ABILITY);
-                if let Some(at) = welcome.parted {
-                    self.part(at);
-                }
-                self.credit = welcome.credit;
-                // The hub is the authority: a restored hub lacks seqs that were acknowledged once.
-                self.settled = self.dropped_here();
-                self.take_settlement(now_ns, welcome.settled);
-                self.missing = self.settled.missing(1, self.end());
-                Ok(())
-            }
+            (State::Connecting { .. }, Message::Welcome(welcome)) => self.welcome(now_ns, welcome),
             (State::Open, Message::Ack(ack)) => {
                 self.check_head(&ack.settled)?;
                 self.series_known = self.series_known.max(ack.series_known);
@@ -383,6 +360,28 @@ impl AgentSession {
                 Err(SessionError::Protocol(format!("message of kind {} is out of place", other.kind())))
             }
         }
+    }
+
+    fn welcome(&mut self, now_ns: u64, welcome: Welcome) -> Result<(), SessionError> {
+        if !self.hello.versions.contains(&welcome.version) {
+            return Err(SessionError::Protocol(format!("version {} was not offered", welcome.version)));
+        }
+        self.check_head(&welcome.settled)?;
+        self.state = State::Open;
+        self.series_known = welcome.series_known;
+        self.series_sent = welcome.series_known;
+        let can = |ability| welcome.capabilities.iter().any(|name| name == ability);
+        (self.tells_devices, self.syncs_twins) = (can(DEVICES_ABILITY), can(TWIN_ABILITY));
+        self.takes_commands = can(COMMANDS_ABILITY);
+        if let Some(at) = welcome.parted {
+            self.part(at);
+        }
+        self.credit = welcome.credit;
+        // The hub is the authority: a restored hub lacks seqs that were acknowledged once.
+        self.settled = self.dropped_here();
+        self.take_settlement(now_ns, welcome.settled);
+        self.missing = self.settled.missing(1, self.end());
+        Ok(())
     }
 
     /// Leaves only what comes before `at`. Of the dictionary no more is sent than those seqs need: what

@@ -115,17 +115,12 @@ fn audits_and_their_answers_are_bounded() {
     assert_eq!(found, Err(WireError::TooLong { what: "list of digests", found: 1025, max: 1024 }));
 }
 
-fn one_of_each() -> Vec<Message> {
-    let def =
-        SeriesDef::new(DeviceId::parse("pump-7").unwrap(), PointId::parse("cpu/total").unwrap(), "%".into());
-    let mut rows = RowCounts::one(3);
-    rows.push(3);
-    rows.push(1);
-    let envelope = RunEnvelope {
+fn envelope(rows: RowCounts) -> RunEnvelope {
+    RunEnvelope {
         epoch: Epoch::from_bytes([7; 16]),
         lane: Lane::Backfill,
         first: Seq::new(4),
-        rows: rows.clone(),
+        rows,
         series_end: 2,
         restamps: vec![Restamp {
             seqs: RangeSet::of(5, 6),
@@ -134,7 +129,15 @@ fn one_of_each() -> Vec<Message> {
             from_ns: -1,
             to_ns: 8,
         }],
-    };
+    }
+}
+
+fn one_of_each() -> Vec<Message> {
+    let def =
+        SeriesDef::new(DeviceId::parse("pump-7").unwrap(), PointId::parse("cpu/total").unwrap(), "%".into());
+    let mut rows = RowCounts::one(3);
+    rows.push(3);
+    rows.push(1);
     vec![
         Message::Hello(hello()),
         Message::Welcome(Welcome {
@@ -148,7 +151,7 @@ fn one_of_each() -> Vec<Message> {
             parted: Some(Seq::new(300)),
         }),
         Message::Series(Series { first: 0, defs: vec![def] }),
-        Message::Run(Run { envelope, block: vec![1, 2, 3] }),
+        Message::Run(Run { envelope: envelope(rows.clone()), block: vec![1, 2, 3] }),
         Message::Ack(Ack { settled: settlement(), series_known: 2, credit: 99 }),
         Message::Gap(Gap { first: Seq::new(7), rows, from_ns: -1, to_ns: 8, cause: DropCause::Quota }),
         Message::Report(Report { account: hello().account, head: Seq::new(300), known: Seq::new(0) }),

@@ -211,14 +211,18 @@ pub async fn order(hub: &App, order: Order, key: Option<String>) -> Result<(HubC
     if all >= QUEUED_MAX {
         return Err(OrderError::Full(all, "agents".to_owned(), QUEUED_MAX));
     }
-    let (command, is_new) = hub.blocking(move |hub| make(hub, order, key)).await?;
-    if is_new {
-        let (id, author, device, kind) = (command.id, &command.author, &command.device, &command.kind);
-        tracing::info!(%id, author, %device, kind, "a command was given");
-        hub.commands.core().handle_created(hub.now_ms(), command.clone());
-        hub.commands.wake.notify_one();
-    }
-    Ok((command, is_new))
+    // In one step also when nobody waits for the answer any more: what is durable and not known here would wait for ever.
+    hub.blocking(move |hub| {
+        let (command, is_new) = make(hub, order, key)?;
+        if is_new {
+            let (id, author, device, kind) = (command.id, &command.author, &command.device, &command.kind);
+            tracing::info!(%id, author, %device, kind, "a command was given");
+            hub.commands.core().handle_created(hub.now_ms(), command.clone());
+            hub.commands.wake.notify_one();
+        }
+        Ok((command, is_new))
+    })
+    .await
 }
 
 fn make(hub: &Hub, order: Order, key: Option<String>) -> Result<(HubCommand, bool), OrderError> {

@@ -19,10 +19,11 @@ use serde::{Deserialize, Serialize};
 use tideline_protocol::commands::{AgentChange, AgentCommands, AgentStep, Ended, Kept, errors};
 use tideline_protocol::time::Clock as _;
 use tideline_protocol::wire::{Command, CommandError, CommandId, ToAgent, ToHub};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinHandle, JoinSet};
-use tokio::time::{interval, sleep};
+use tokio::time::{interval, sleep, timeout};
 
 use self::journal::Journal;
 pub use self::kinds::{Hands, Restart};
@@ -32,6 +33,8 @@ use crate::clock::AgentClock;
 pub const JOURNAL: &str = "commands.redb";
 /// Most words of a session, and of what runs, that wait to be heard.
 const EVENTS_MAX: usize = 64;
+/// Longest that a session waits for the task, as when its disk fails: readings wait behind it.
+const BUSY_MAX: Duration = Duration::from_secs(2);
 /// How often time is given to the core.
 const TICK: Duration = Duration::from_millis(500);
 /// Wait before a commit that failed is tried again.
@@ -112,21 +115,29 @@ impl Commands {
         !self.0.is_closed()
     }
 
-    /// A session with a hub that sends commands has opened; gives what that is to be told.
-    pub async fn connect(&self) -> UnboundedReceiver<ToHub> {
+    /// A session with a hub that sends commands has opened; gives what that is to be told. None while the task is too busy, as
+    /// with a disk that fails: readings do not wait for it, and it is asked again.
+    #[must_use]
+    pub fn connect(&self) -> Option<UnboundedReceiver<ToHub>> {
         let (outbox, said) = unbounded_channel();
-        let _none = self.0.send(Event::Connected(outbox)).await;
-        said
+        match self.0.try_send(Event::Connected(outbox)) {
+            Ok(()) | Err(TrySendError::Closed(_)) => Some(said),
+            Err(TrySendError::Full(_)) => None,
+        }
     }
 
-    /// The hub said something.
+    /// The hub said something. What the task is too busy for, for longer than [`BUSY_MAX`], the hub says again in the next
+    /// session.
     pub async fn said(&self, said: ToAgent) {
-        let _none = self.0.send(Event::Said(said)).await;
+        if timeout(BUSY_MAX, self.0.send(Event::Said(said))).await.is_err() {
+            tracing::warn!("a word of the hub about a command is not taken: too many wait");
+        }
     }
 
-    /// By how much the hub's wall clock is ahead of the monotonic one here, ns.
-    pub async fn learn_time(&self, offset_ns: i64) {
-        let _none = self.0.send(Event::Time(offset_ns)).await;
+    /// By how much the hub's wall clock is ahead of the monotonic one here, ns. It is measured again and again: a task that is
+    /// busy, as with a disk that fails, hears of the next one, and readings do not wait for it.
+    pub fn learn_time(&self, offset_ns: i64) {
+        let _later = self.0.try_send(Event::Time(offset_ns));
     }
 
     /// What is known of commands, the newest first.

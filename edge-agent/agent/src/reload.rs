@@ -165,13 +165,9 @@ impl Reloader {
     /// Looks how a configuration of the hub does that is on trial, and goes back where it does not do.
     pub async fn look_at_trial(&mut self) {
         let Some(hub) = &mut self.hub else { return };
-        match hub.look(&self.board.read()) {
-            Ok(true) => {
-                tracing::warn!("the hub's configuration is taken back");
-                self.reload().await;
-            }
-            Ok(false) => {}
-            Err(error) => tracing::error!(error = format!("{error:#}"), "the end of a trial is not kept"),
+        if hub.look(&self.board.read()) {
+            tracing::warn!("the hub's configuration is taken back");
+            self.reload().await;
         }
         self.tell_hub().await;
     }

@@ -165,8 +165,7 @@ pub async fn run_until(
         commands,
     };
     let uplink = tokio::spawn(uplink.run());
-    tracing::info!("agent runs");
-    notify::ready();
+    tell_ready();
 
     let outcome = until(stop, reloader.run(hangup, asked), &mut intakes).await;
     tracing::info!("stopping");
@@ -180,6 +179,11 @@ pub async fn run_until(
     let _ = std::fs::remove_file(socket_path);
     served.iter().for_each(JoinHandle::abort);
     outcome
+}
+
+fn tell_ready() {
+    tracing::info!("agent runs");
+    notify::ready();
 }
 
 fn open_spool(config: &Config, board: &Board) -> anyhow::Result<(SpoolHandle, std::thread::JoinHandle<()>)> {

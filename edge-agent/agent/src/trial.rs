@@ -37,6 +37,9 @@ pub struct OnTrial {
     pub layer: Json,
     /// How often the agent was started with it.
     pub starts: u32,
+    /// Sources that were not well before it: they are no fault of it.
+    #[serde(default)]
+    pub unwell: Vec<String>,
 }
 
 /// A layer that is not tried again.
@@ -59,6 +62,7 @@ struct Clocked {
 pub struct Trials {
     good: HubLayer,
     trial: Option<(HubLayer, u32, Clocked)>,
+    unwell: Vec<String>,
     refused: Option<Refused>,
     trial_ms: u64,
 }
@@ -68,13 +72,15 @@ impl Trials {
     #[must_use]
     pub fn open(kept: &Kept, trial_ms: u64, now_ms: u64) -> Self {
         let good = HubLayer::read(&kept.good).unwrap_or_default();
-        let mut trials = Self { good, trial: None, refused: kept.refused.clone(), trial_ms };
+        let mut trials =
+            Self { good, trial: None, unwell: Vec::new(), refused: kept.refused.clone(), trial_ms };
         if let Some(on_trial) = &kept.trial
             && let Ok(layer) = HubLayer::read(&on_trial.layer)
         {
             let clocked = Clocked { begun_ms: now_ms, well_since_ms: None };
             let starts = on_trial.starts.saturating_add(1);
             trials.trial = Some((layer, starts, clocked));
+            trials.unwell.clone_from(&on_trial.unwell);
             if starts > STARTS_MAX {
                 trials.take_back(format!("the agent was started {STARTS_MAX} times and was not well"));
             }
@@ -88,7 +94,11 @@ impl Trials {
         let trial = self.trial.as_ref();
         Kept {
             good: self.good.json(),
-            trial: trial.map(|(layer, starts, _)| OnTrial { layer: layer.json(), starts: *starts }),
+            trial: trial.map(|(layer, starts, _)| OnTrial {
+                layer: layer.json(),
+                starts: *starts,
+                unwell: self.unwell.clone(),
+            }),
             refused: self.refused.clone(),
         }
     }
@@ -97,6 +107,17 @@ impl Trials {
     #[must_use]
     pub fn in_force(&self) -> &HubLayer {
         self.trial.as_ref().map_or(&self.good, |(layer, ..)| layer)
+    }
+
+    /// Sources that were not well before what is on trial.
+    #[must_use]
+    pub fn unwell_before(&self) -> &[String] {
+        &self.unwell
+    }
+
+    /// A trial begins with these sources not well.
+    pub fn begin_with(&mut self, unwell: Vec<String>) {
+        self.unwell = unwell;
     }
 
     /// Whether one is on trial.
@@ -145,13 +166,19 @@ impl Trials {
         fails
     }
 
-    /// How the agent is: connected, and no source fails that did not before. True when a trial has ended by that.
-    pub fn look(&mut self, well: Result<(), String>, now_ms: u64) -> bool {
+    /// How the agent is: connected, and no source fails that did not before. True when a trial has ended by that. Where part of
+    /// the layer `waits` for a restart, the trial goes on until then: it is not proven that the agent starts with it.
+    pub fn look(&mut self, well: Result<(), String>, waits: bool, now_ms: u64) -> bool {
         let Some((layer, _, clocked)) = &mut self.trial else { return false };
         match well {
             Ok(()) => {
                 let since_ms = *clocked.well_since_ms.get_or_insert(now_ms);
                 if now_ms.saturating_sub(since_ms) < WELL_MS {
+                    return false;
+                }
+                if waits {
+                    // From then on it counts how long the agent is not well at a stretch.
+                    clocked.begun_ms = now_ms;
                     return false;
                 }
                 self.good = std::mem::take(layer);
@@ -234,12 +261,12 @@ mod tests {
         let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
         assert!(trials.want(&layer(1), 0, fine));
         assert!(!trials.want(&layer(1), 1, fine), "it is on trial");
-        assert!(!trials.look(Ok(()), 5_000));
-        assert!(!trials.look(unwell(), 14_000));
-        assert!(!trials.look(Ok(()), 16_000));
-        assert!(!trials.look(Ok(()), 25_999));
+        assert!(!trials.look(Ok(()), false, 5_000));
+        assert!(!trials.look(unwell(), false, 14_000));
+        assert!(!trials.look(Ok(()), false, 16_000));
+        assert!(!trials.look(Ok(()), false, 25_999));
         assert_eq!(trials.report(&[])["state"], "trial");
-        assert!(trials.look(Ok(()), 26_000));
+        assert!(trials.look(Ok(()), false, 26_000));
         assert_eq!((rows(&trials), trials.is_on_trial()), (Some(1), false));
         assert_eq!(trials.report(&["http.listen".into()])["needs_restart"][0], "http.listen");
         assert_eq!(rows(&restart(&trials, 0)), Some(1));
@@ -249,11 +276,11 @@ mod tests {
     fn a_layer_that_cuts_the_agent_off_is_taken_back_told_and_not_tried_again() {
         let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
         trials.want(&layer(1), 0, fine);
-        trials.look(Ok(()), 0);
-        trials.look(Ok(()), WELL_MS);
+        trials.look(Ok(()), false, 0);
+        trials.look(Ok(()), false, WELL_MS);
         trials.want(&layer(2), 100_000, fine);
-        assert!(!trials.look(unwell(), 100_000 + TRIAL_MS - 1));
-        assert!(trials.look(unwell(), 100_000 + TRIAL_MS));
+        assert!(!trials.look(unwell(), false, 100_000 + TRIAL_MS - 1));
+        assert!(trials.look(unwell(), false, 100_000 + TRIAL_MS));
         assert_eq!(rows(&trials), Some(1));
         let refused = &trials.report(&[])["refused"];
         assert_eq!(refused["version"], HubLayer::read(&layer(2)).unwrap().digest());
@@ -261,9 +288,34 @@ mod tests {
         assert!(!trials.want(&layer(2), 200_000, fine));
         assert!(!restart(&trials, 0).want(&layer(2), 0, fine), "nor after a start");
         assert!(trials.want(&layer(3), 200_000, fine));
-        trials.look(Ok(()), 300_000);
-        assert!(trials.look(Ok(()), 300_000 + WELL_MS));
+        trials.look(Ok(()), false, 300_000);
+        assert!(trials.look(Ok(()), false, 300_000 + WELL_MS));
         assert_eq!(trials.report(&[]).get("refused"), None);
+    }
+
+    #[test]
+    fn what_waits_for_a_restart_is_not_proven_before_it() {
+        let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
+        trials.want(&layer(1), 0, fine);
+        trials.begin_with(vec!["meter".into()]);
+        for now_ms in [0, WELL_MS, TRIAL_MS, 10 * TRIAL_MS] {
+            assert!(!trials.look(Ok(()), true, now_ms));
+        }
+        assert!(trials.is_on_trial());
+        // A start that fails with it is one of those that are counted, until the last good one is in force.
+        for _ in 0..=STARTS_MAX {
+            trials = restart(&trials, 0);
+        }
+        assert_eq!((rows(&trials), trials.is_on_trial()), (None, false));
+        // A start that goes well proves it.
+        let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
+        trials.want(&layer(2), 0, fine);
+        trials.begin_with(vec!["meter".into()]);
+        let mut trials = restart(&trials, 0);
+        assert_eq!(trials.unwell_before(), ["meter"]);
+        trials.look(Ok(()), false, 0);
+        assert!(trials.look(Ok(()), false, WELL_MS));
+        assert_eq!(rows(&trials), Some(2));
     }
 
     #[test]
@@ -300,7 +352,7 @@ mod tests {
         // Another one amid a trial takes its place, and the good one stays what it was.
         trials.want(&layer(2), 10, fine);
         trials.want(&layer(3), 20, fine);
-        assert!(trials.look(unwell(), 20 + TRIAL_MS));
+        assert!(trials.look(unwell(), false, 20 + TRIAL_MS));
         assert!(trials.in_force().is_empty());
     }
 }

@@ -1,9 +1,12 @@
 //! The journal of commands on redb: what was accepted, what was begun, and how it ended.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
-use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
+};
 use tideline_protocol::commands::{AgentChange, Kept};
 use tideline_protocol::wire::JournalId;
 
@@ -28,8 +31,11 @@ pub struct Held {
     pub kept: Vec<Kept>,
 }
 
-/// The open file.
-pub struct Journal(Database);
+/// The file. After a write that failed it is opened again: redb takes nothing more before.
+pub struct Journal {
+    path: PathBuf,
+    database: Mutex<Option<Database>>,
+}
 
 impl Journal {
     /// Opens the file or makes it. One that is damaged is put aside: its hub tells what it had sent from a new one, and says of
@@ -68,7 +74,7 @@ impl Journal {
         }
         transaction.commit()?;
         let held = read(&database)?;
-        Ok((Self(database), held))
+        Ok((Self { path: path.to_owned(), database: Mutex::new(Some(database)) }, held))
     }
 
     /// Makes changes durable, all or none.
@@ -76,8 +82,7 @@ impl Journal {
     /// # Errors
     /// The disk fails.
     pub fn commit(&self, changes: &[AgentChange]) -> anyhow::Result<()> {
-        let transaction = self.0.begin_write()?;
-        {
+        self.write(|transaction| {
             let mut commands = transaction.open_table(COMMANDS)?;
             let mut facts = transaction.open_table(FACTS)?;
             for change in changes {
@@ -93,8 +98,21 @@ impl Journal {
                     }
                 }
             }
-        }
-        Ok(transaction.commit()?)
+            Ok(())
+        })
+    }
+
+    fn write(&self, work: impl FnOnce(&WriteTransaction) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match held.take() {
+            Some(database) => database,
+            None => Database::create(&self.path)?,
+        };
+        let transaction = database.begin_write()?;
+        work(&transaction)?;
+        transaction.commit()?;
+        *held = Some(database);
+        Ok(())
     }
 
     /// Notes by how much the hub's clock is ahead in this start of the machine.
@@ -102,13 +120,12 @@ impl Journal {
     /// # Errors
     /// The disk fails.
     pub fn note_time(&self, offset_ns: i64) -> anyhow::Result<()> {
-        let transaction = self.0.begin_write()?;
-        {
+        self.write(|transaction| {
             let mut facts = transaction.open_table(FACTS)?;
             facts.insert(BOOT, clock::boot().id.as_slice())?;
             facts.insert(OFFSET_NS, offset_ns.to_be_bytes().as_slice())?;
-        }
-        Ok(transaction.commit()?)
+            Ok(())
+        })
     }
 }
 

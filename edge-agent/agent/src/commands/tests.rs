@@ -40,14 +40,14 @@ impl Bench {
         let hands = Hands { writes, syncer, reload, restart: again, logs: logs.clone() };
         let (commands, inbox) = Commands::new();
         let task = inbox.start(folder.path(), hands, 4).unwrap();
-        let said = commands.connect().await;
+        let said = commands.connect().unwrap();
         Self { folder, commands, task, said, restart, logs }
     }
 
-    async fn learn_time(&self) {
+    fn learn_time(&self) {
         let clock = AgentClock::default();
         let offset_ns = clock.wall_ns().saturating_sub_unsigned(clock.mono_ns());
-        self.commands.learn_time(offset_ns).await;
+        self.commands.learn_time(offset_ns);
     }
 
     async fn next(&mut self) -> ToHub {
@@ -98,7 +98,7 @@ impl Bench {
 #[tokio::test]
 async fn commands_that_cannot_be_done_say_why() {
     let mut bench = Bench::new().await;
-    bench.learn_time().await;
+    bench.learn_time();
     for (kind, input, code, part) in [
         ("dance", "{}", errors::UNKNOWN_KIND, "it knows write, sync"),
         ("write", "{}", errors::BAD_INPUT, "missing field `point`"),
@@ -130,7 +130,7 @@ async fn commands_that_cannot_be_done_say_why() {
 async fn the_newest_lines_of_the_log_are_output() {
     use std::io::Write as _;
     let mut bench = Bench::new().await;
-    bench.learn_time().await;
+    bench.learn_time();
     (0..300).for_each(|n| bench.logs.write_all(format!("line {n}\n").as_bytes()).unwrap());
     bench.give("logs", r#"{"lines":2}"#).await;
     let (said, output) = bench.end().await;
@@ -157,7 +157,7 @@ async fn nothing_begins_before_the_time_is_known_and_that_is_kept_over_a_restart
         bench.commands.list().await.first().map(|shown| shown.state.clone()),
         Some("delivered".to_owned())
     );
-    bench.learn_time().await;
+    bench.learn_time();
     let (said, _) = bench.end().await;
     assert_eq!((said.id, said.state), (id, CommandState::Succeeded), "{:?}", said.error);
     // The start after it knows the time of this start of the machine.
@@ -170,7 +170,7 @@ async fn nothing_begins_before_the_time_is_known_and_that_is_kept_over_a_restart
 #[tokio::test]
 async fn a_restart_is_asked_for_once_and_told_as_done_by_the_next_start() {
     let bench = Bench::new().await;
-    bench.learn_time().await;
+    bench.learn_time();
     let id = bench.give("restart", "{}").await;
     timeout(PATIENCE, bench.restart.asked()).await.unwrap();
     let mut bench = bench.start_again().await;
@@ -185,7 +185,7 @@ async fn a_restart_is_asked_for_once_and_told_as_done_by_the_next_start() {
 #[tokio::test]
 async fn a_write_that_is_under_way_when_the_agent_is_killed_is_not_begun_again() {
     let mut bench = Bench::new().await;
-    bench.learn_time().await;
+    bench.learn_time();
     // As if it was killed right after it noted that it begins: the journal says so, and nothing of how it ended.
     let id = bench.give("write", r#"{"point":"a","value":1}"#).await;
     assert_eq!(bench.end().await.0.id, id);

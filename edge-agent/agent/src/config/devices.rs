@@ -33,6 +33,9 @@ pub fn shipped(name: &str) -> Result<Profile, String> {
     shipped.profile().map_err(|error| error.to_string())
 }
 
+/// Longest profile that is read.
+const PROFILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// The shipped profile of this name, or that of a file or folder.
 pub fn of_files(name: &str) -> Result<Profile, String> {
     let path = Path::new(name);
@@ -41,6 +44,11 @@ pub fn of_files(name: &str) -> Result<Profile, String> {
         return shipped(name);
     }
     let shown = path.display().to_string();
+    // The hub may name it: a device file or a pipe would be read for ever.
+    let found = std::fs::metadata(&path).map_err(|error| format!("{shown}: {error}"))?;
+    if !found.is_file() || found.len() > PROFILE_BYTES_MAX {
+        return Err(format!("{shown}: is no file of at most {PROFILE_BYTES_MAX} bytes"));
+    }
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{shown}: {error}"))?;
     Profile::parse(&shown, &text).map_err(|error| error.to_string())
 }

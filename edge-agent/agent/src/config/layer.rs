@@ -51,6 +51,11 @@ impl HubLayer {
                 });
             }
         }
+        if let Some(place) = secret(sections) {
+            return Err(format!(
+                "{place}: is a secret, and a twin is read by many: set it on the device, or name a file there"
+            ));
+        }
         Ok(Self(sections.clone()))
     }
 
@@ -108,6 +113,27 @@ impl HubLayer {
         }
         Ok(text)
     }
+}
+
+/// Where a layer has a secret.
+fn secret(sections: &Map<String, Json>) -> Option<String> {
+    let holds = |section: &str, name: &str, value: &Json| match name {
+        // An address may have a user and a password in it.
+        "url" | "broker" => value.as_str().is_some_and(|text| is_secret(section, name) && text.contains('@')),
+        _ => is_secret(section, name),
+    };
+    for (section, options) in sections {
+        for (name, value) in options.as_object()? {
+            if holds(section, name, value) {
+                return Some(format!("{section}.{name}"));
+            }
+            let inner = value.as_object().into_iter().flatten();
+            if let Some((option, _)) = inner.clone().find(|(option, value)| holds(section, option, value)) {
+                return Some(format!("{section}.{name}.{option}"));
+            }
+        }
+    }
+    None
 }
 
 /// What the sections of this kind are told apart by, where there may be several.
@@ -272,6 +298,14 @@ mod tests {
             "agent.data_dir: is set on the device alone"
         );
         assert!(refused(json!({"source": {"kind": "host"}})).starts_with("source.kind: must be an object"));
+        for secret in [
+            json!({"source": {"push": {"token": "x"}}}),
+            json!({"source": {"bus": {"url": "mqtts://u:p@host"}}}),
+            json!({"uplink": {"broker": "mqtts://u:p@host"}}),
+        ] {
+            assert!(refused(secret).contains(": is a secret, and a twin is read by many"));
+        }
+        assert!(HubLayer::read(&json!({"source": {"bus": {"url": "mqtts://host"}}})).is_ok());
         assert!(refused(json!({"batch": {"x": "y".repeat(LAYER_BYTES_MAX)}})).contains("allowed are 131072"));
     }
 

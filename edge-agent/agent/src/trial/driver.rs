@@ -34,8 +34,10 @@ pub struct HubConfig {
     trials: Trials,
     clock: SharedClock,
     twin: Option<(TwinHandle, DocumentId, watch::Receiver<u64>)>,
-    /// Sources that failed when the trial began: they are no fault of it.
-    failing: Vec<String>,
+    /// The end of a trial that is not on disk yet.
+    unsaved: bool,
+    /// Why the last good layer is not in force.
+    broken: Option<String>,
     told: Option<Json>,
 }
 
@@ -51,11 +53,12 @@ pub fn begin(layers: &Layers, clock: SharedClock) -> anyhow::Result<(Config, Hub
         path,
         clock,
         twin: None,
-        failing: Vec::new(),
+        unsaved: false,
+        broken: None,
         told: None,
     };
     if hub.trials.is_on_trial() {
-        hub.save()?;
+        save(&hub.path, &hub.trials)?;
     }
     Ok((hub.load(layers, own)?, hub))
 }
@@ -81,6 +84,11 @@ fn read(path: &Path) -> Kept {
         tracing::error!(%error, path = %path.display(), "what the hub has configured cannot be read");
         Kept::default()
     })
+}
+
+fn save(path: &Path, trials: &Trials) -> anyhow::Result<()> {
+    let text = serde_json::to_string(&trials.kept())?;
+    write_file(path, &text, 0o600).context("what the hub has configured")
 }
 
 fn now_ms(clock: &SharedClock) -> u64 {
@@ -110,23 +118,21 @@ impl HubConfig {
     /// What was taken back cannot be written.
     pub fn load(&mut self, layers: &Layers, own: Config) -> anyhow::Result<Config> {
         match layers.load_under(Some(self.trials.in_force())) {
-            Ok(config) => Ok(config),
+            Ok(config) => {
+                self.broken = None;
+                Ok(config)
+            }
             Err(error) => {
                 let reason = format!("{error:#}");
                 tracing::error!(reason, "the hub's configuration cannot be loaded");
                 if !self.trials.fail(&reason) {
+                    self.broken = Some(reason);
                     return Ok(own);
                 }
-                self.save()?;
+                save(&self.path, &self.trials)?;
                 Ok(layers.load_under(Some(self.trials.in_force())).unwrap_or(own))
             }
         }
-    }
-
-    fn save(&self) -> anyhow::Result<()> {
-        let text = serde_json::to_string(&self.trials.kept())?;
-        // Passwords of devices may be in it.
-        write_file(&self.path, &text, 0o600).context("what the hub has configured")
     }
 
     /// Looks what the hub wants. True when another layer is to be in force now, and that is durable.
@@ -143,34 +149,46 @@ impl HubConfig {
                 return Ok(false);
             }
         };
-        let before = self.trials.in_force().clone();
-        let changed = self.trials.want(&wanted, now_ms(&self.clock), |layer| {
+        // What is not durable is not tried, and must not be proven by the agent's being well with what it has.
+        let mut next = self.trials.clone();
+        let changed = next.want(&wanted, now_ms(&self.clock), |layer| {
             layers.load_under(Some(layer)).map(|_| ()).map_err(|error| format!("{error:#}"))
         });
-        if changed {
-            self.failing = failing(status);
-            self.save()?;
-        }
-        Ok(changed && *self.trials.in_force() != before)
-    }
-
-    /// Looks how the agent does with what is on trial. True when another layer is to be in force now, and that is durable.
-    ///
-    /// # Errors
-    /// It cannot be made durable.
-    pub fn look(&mut self, status: &Status) -> anyhow::Result<bool> {
-        let before = self.trials.in_force().clone();
-        if !self.trials.look(well(status, &self.failing), now_ms(&self.clock)) {
+        if !changed {
             return Ok(false);
         }
-        self.save()?;
-        Ok(*self.trials.in_force() != before)
+        next.begin_with(not_well(status));
+        save(&self.path, &next)?;
+        let before = std::mem::replace(&mut self.trials, next);
+        Ok(before.in_force() != self.trials.in_force())
+    }
+
+    /// Looks how the agent does with what is on trial. True when another layer is to be in force now. Going back does not wait
+    /// for the disk, which is written again with the next look: a start before that only tries once more.
+    pub fn look(&mut self, status: &Status) -> bool {
+        let before = self.trials.in_force().clone();
+        let well = well(status, self.trials.unwell_before());
+        let waits = !status.config.needs_restart.is_empty();
+        self.unsaved |= self.trials.look(well, waits, now_ms(&self.clock));
+        if self.unsaved {
+            match save(&self.path, &self.trials) {
+                Ok(()) => self.unsaved = false,
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "the end of a trial is not kept yet")
+                }
+            }
+        }
+        *self.trials.in_force() != before
     }
 
     /// Tells the hub by the twin, when there is something new.
     pub async fn tell(&mut self, needs_restart: &[String]) {
         let Some((twins, document, _)) = &self.twin else { return };
-        let report = self.trials.report(needs_restart);
+        let mut report = self.trials.report(needs_restart);
+        if let (Some(reason), Some(members)) = (&self.broken, report.as_object_mut()) {
+            members.insert("state".to_owned(), json!("failed"));
+            members.insert("reason".to_owned(), json!(reason));
+        }
         if self.told.as_ref() == Some(&report) {
             return;
         }
@@ -200,10 +218,18 @@ fn patch(twin: &Twin, report: &Json, time_ms: i64) -> Result<Change, TwinError> 
     Ok(Change { edits, author: AUTHOR.to_owned(), time_ms })
 }
 
-fn failing(status: &Status) -> Vec<String> {
-    let fails = |state| matches!(state, SourceState::Retrying | SourceState::Degraded | SourceState::Stalled);
-    let failing = status.sources.values().filter(|source| fails(source.state));
-    failing.map(|source| source.name.clone()).collect()
+/// Sources that fail, or have given no sign of life yet: a silent device is found out after a while only.
+fn not_well(status: &Status) -> Vec<String> {
+    let not_well = |state| {
+        use SourceState::{Degraded, Retrying, Stalled, Starting};
+        matches!(state, Starting | Retrying | Degraded | Stalled)
+    };
+    status
+        .sources
+        .values()
+        .filter(|source| not_well(source.state))
+        .map(|source| source.name.clone())
+        .collect()
 }
 
 /// Whether the agent does as well as before the trial.
@@ -212,9 +238,9 @@ fn well(status: &Status, before: &[String]) -> Result<(), String> {
         let why = status.last_error.as_deref().map_or_else(String::new, |error| format!(": {error}"));
         return Err(format!("no hub is connected{why}"));
     }
-    if let Some(name) = failing(status).into_iter().find(|name| !before.contains(name)) {
+    if let Some(name) = not_well(status).into_iter().find(|name| !before.contains(name)) {
         let why = status.sources.get(&name).and_then(|source| source.last_error.clone()).unwrap_or_default();
-        return Err(format!("source {name} fails: {why}"));
+        return Err(format!("source {name} does not run: {why}"));
     }
     match &status.config.error {
         Some(error) => Err(error.clone()),

@@ -137,7 +137,7 @@ impl Driver {
             self.carry_out(&mut session, &mut sender, seen).await?;
             if session.is_open() {
                 if self.said.is_none() && session.speaks_of_commands() {
-                    self.said = Some(self.commands.connect().await);
+                    self.said = self.commands.connect();
                 }
                 if self.tell_news(&mut session).await {
                     continue;
@@ -198,7 +198,7 @@ impl Driver {
             let offset_ns = wall_ns.saturating_add(error_ns).saturating_sub_unsigned(mono_ns);
             self.spool.learn_time(mono_ns, offset_ns).await?;
             session.handle_time();
-            self.commands.learn_time(offset_ns).await;
+            self.commands.learn_time(offset_ns);
         }
         Ok(())
     }

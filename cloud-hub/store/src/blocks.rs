@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use tideline_protocol::value::Boxes;
 
-use crate::buckets::Aggregate;
+use crate::buckets::{Aggregate, Buckets};
 use crate::config::StoreError;
 use crate::hot::{Rows, SeriesId, is_before};
 use crate::log::lock;
@@ -23,6 +23,9 @@ use crate::tables::Shared;
 
 /// What keeping anything costs besides its bytes.
 const ENTRY_BYTES: usize = 256;
+/// Rows of a block from which on it is added without being kept: shorter ones are asked for again and again where a file
+/// has no rollup of so few.
+const TOTALED_FROM: u32 = 4 * 1024;
 
 /// What is known of buckets, with their figures.
 pub type Figured = Vec<(Aggregate, Figure)>;
@@ -115,6 +118,10 @@ impl<T> Shelf<T> {
             state.drop_oldest();
         }
         Ok(item)
+    }
+
+    fn has(&self, key: (u64, usize)) -> bool {
+        lock(&self.state).kept.contains_key(&key)
     }
 
     fn forget(&self, file: u64) {
@@ -234,14 +241,51 @@ impl SealedFile<'_> {
         for no in directory.blocks_within(entry, Level::Raw, (from_ns, to_ns)) {
             let Some(block) = directory.block(no) else { continue };
             let rows = self.rows(no, block)?;
-            let lo = rows.times.partition_point(|time| *time < from_ns);
-            let hi = rows.times.partition_point(|time| is_before(*time, to_ns)).max(lo);
-            let part = (rows.times.get(lo..hi).unwrap_or(&[]), rows.values.get(lo..hi).unwrap_or(&[]));
-            if visit(part.0, part.1, &rows.boxes).is_break() {
+            let (times, words) = rows.within((from_ns, to_ns));
+            if visit(times, words, &rows.boxes).is_break() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Adds the rows of a series in `from..to` to buckets. A long block that lies within one of them is not kept: what it is in
+    /// all is made of it without its times, and it would only drive others out.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn add_rows(
+        &self,
+        entry: &SeriesEntry,
+        (from_ns, to_ns): (i64, i64),
+        parts: &mut Buckets,
+    ) -> Result<(), StoreError> {
+        let directory = self.directory()?;
+        for no in directory.blocks_within(entry, Level::Raw, (from_ns, to_ns)) {
+            let Some(block) = directory.block(no) else { continue };
+            let is_whole = block.first_ns >= from_ns && is_before(block.last_ns, to_ns);
+            if is_whole
+                && block.rows >= TOTALED_FROM
+                && parts.are_one(block.first_ns, block.last_ns)
+                && let Some(total) = self.total(no, block)?
+            {
+                parts.add(block.first_ns, &total);
+                continue;
+            }
+            let rows = self.rows(no, block)?;
+            let (times, words) = rows.within((from_ns, to_ns));
+            parts.add_rows(times, &rows.boxes.numbers(words));
+        }
+        Ok(())
+    }
+
+    /// What a block is in all, when it is not kept as rows anyway and that is known without these.
+    fn total(&self, no: usize, block: &BlockEntry) -> Result<Option<Aggregate>, StoreError> {
+        let number = self.file.number;
+        if self.shared.blocks.rows.has((number, no)) {
+            return Ok(None);
+        }
+        self.believe(self.format.read_total(&self.shared.paths(number).0, block))
     }
 
     /// A block of readings as the file has it now.

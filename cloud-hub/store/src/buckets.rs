@@ -240,6 +240,16 @@ impl Buckets {
         }
     }
 
+    /// Whether all times of `first_ns..=last_ns` are of one bucket.
+    #[must_use]
+    pub fn are_one(&self, first_ns: i64, last_ns: i64) -> bool {
+        match &self.cells {
+            Cells::Tree(_) | Cells::Row { .. } => last_ns <= bucket_last(first_ns, self.width_ns),
+            Cells::Edges { edges, at, .. } => place(edges, *at, first_ns) == place(edges, *at, last_ns),
+            Cells::Whole { .. } => true,
+        }
+    }
+
     /// Empties them all.
     pub fn clear(&mut self) {
         match &mut self.cells {

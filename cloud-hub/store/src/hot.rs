@@ -142,6 +142,14 @@ impl Rows {
         self.boxes.append(&mut self.values, values, boxes);
     }
 
+    /// Times and values in `from..to` of rows that are sorted.
+    #[must_use]
+    pub fn within(&self, (from_ns, to_ns): (i64, i64)) -> (&[i64], &[f64]) {
+        let lo = self.times.partition_point(|time| *time < from_ns);
+        let hi = self.times.partition_point(|time| is_before(*time, to_ns)).max(lo);
+        (self.times.get(lo..hi).unwrap_or(&[]), self.values.get(lo..hi).unwrap_or(&[]))
+    }
+
     /// About how much memory they take.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -5,14 +5,13 @@ mod groups;
 mod page;
 mod rollups;
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::blocks::SealedFile;
 use crate::buckets::{Aggregate, Buckets, bucket_start, width_for};
 use crate::calendar::{Calendar, Grid};
 use crate::config::StoreError;
-use crate::hot::SeriesId;
+use crate::hot::{SeriesId, is_before};
 use crate::manifest::FileEntry;
 use crate::sealed::SealedFormat;
 use crate::segment::{Level, SeriesEntry};
@@ -240,11 +239,20 @@ fn add(
 ) -> Result<(), StoreError> {
     let finest = file.file.finest;
     if level >= finest {
-        return add_within(file, entry, level, finest.widened(range), parts);
+        let range = finest.widened(uncut(entry, range));
+        return add_within(file, entry, level, range, parts);
     }
     let from_ns = range.0;
     let add = |start: i64, part: &Aggregate| parts.add(start.max(from_ns), part);
     file.each_roll(entry.series, finest, finest.widened(range), add).map(drop)
+}
+
+/// The range without those of its ends that cut nothing of what a file has of a series: the first and the last bucket of
+/// its readings are whole then too, and need no finer level. Most questions begin before a series does, or end after it.
+const fn uncut(entry: &SeriesEntry, (from_ns, to_ns): (i64, i64)) -> (i64, i64) {
+    let from_ns = if entry.first_ns >= from_ns { i64::MIN } else { from_ns };
+    let to_ns = if is_before(entry.last_ns, to_ns) { i64::MAX } else { to_ns };
+    (from_ns, to_ns)
 }
 
 /// Whole buckets of a level come from the rollup where the file has them, the rest from the next finer one.
@@ -256,10 +264,7 @@ fn add_within(
     parts: &mut Buckets,
 ) -> Result<(), StoreError> {
     let Some(finer) = level.finer() else {
-        return file.each_rows(entry, (from_ns, to_ns), |times, words, boxes| {
-            parts.add_rows(times, &boxes.numbers(words));
-            ControlFlow::Continue(())
-        });
+        return file.add_rows(entry, (from_ns, to_ns), parts);
     };
     let width_ns = level.width_ns();
     let floor = bucket_start(from_ns, width_ns);

@@ -52,6 +52,24 @@ pub trait SealedFormat: Send + Sync {
     /// # Errors
     /// It is damaged, or cannot be read now.
     fn read_rows(&self, raw: &Path, block: &BlockEntry) -> Result<Rows, ReadError>;
+    /// What the readings of a block are in all; none where that is not known without reading them.
+    ///
+    /// # Errors
+    /// It is damaged, or cannot be read now.
+    fn read_total(&self, raw: &Path, block: &BlockEntry) -> Result<Option<Aggregate>, ReadError> {
+        let bytes = || read::block(self.files(), raw, block);
+        let total = guarded(|| Ok(rows::read_total(&bytes()?, block.rows as usize)?))?;
+        Ok(total.map(|total| Aggregate {
+            count: block.rows.into(),
+            min: total.min,
+            max: total.max,
+            sum: total.sum,
+            first: total.first,
+            last: total.last,
+            first_ns: block.first_ns,
+            last_ns: block.last_ns,
+        }))
+    }
     /// The numbers of the batches of a block of readings.
     ///
     /// # Errors

@@ -14,8 +14,8 @@
 use tideline_protocol::value::{Boxed, Boxes, NULL, VALUE_TEXT_BYTES_MAX, any_nan, is_boxed};
 
 use crate::column::{
-    ColumnError, put_column, read_integers, read_values, read_varint, take_column, write_integers,
-    write_values, write_varint,
+    self, ColumnError, Total, put_column, read_integers, read_values, read_varint, take_column,
+    write_integers, write_values, write_varint,
 };
 use crate::hot::Rows;
 
@@ -182,6 +182,16 @@ pub fn read(block: &[u8], len: usize) -> Result<Rows, ColumnError> {
     Ok(Rows { times, values, boxes })
 }
 
+/// What the values of a block of `len` rows are in all; none where that is not known without reading them.
+///
+/// # Errors
+/// It is not a block of so many rows.
+pub fn read_total(block: &[u8], len: usize) -> Result<Option<Total>, ColumnError> {
+    let ([_, values, _], rest) = columns(block)?;
+    // Where words are boxed, not every row is a number.
+    if rest.is_empty() { column::read_total(values, len) } else { Ok(None) }
+}
+
 /// The numbers of the batches of a block of `len` rows.
 ///
 /// # Errors
@@ -201,6 +211,7 @@ mod tests {
     use tideline_protocol::value::{Quality, Value, ValueKind};
 
     use super::*;
+    use crate::buckets::Aggregate;
 
     #[test]
     fn a_block_reads_back() {
@@ -215,6 +226,35 @@ mod tests {
         assert_eq!(read_numbers(block, 4).unwrap(), numbers);
         assert!(read(block, 5).is_err() && read(&block[..block.len() - 1], 4).is_err());
         assert!(read(&[], 0).is_err() && read_numbers(&block[1..], 4).is_err());
+    }
+
+    #[test]
+    fn what_a_block_is_in_all_is_what_its_readings_make() {
+        let times: Vec<i64> = (0..300).map(|n| n / 2).collect();
+        let numbers = vec![0; times.len()];
+        let total = |values: &[f64], boxes: &Boxes| {
+            let mut out = Vec::new();
+            let rows = Rows { times: times.clone(), values: values.to_vec(), boxes: boxes.clone() };
+            write(&mut out, &rows, &numbers);
+            assert!(!matches!(read_total(&out, 301), Ok(Some(_))));
+            read_total(&out, 300).unwrap()
+        };
+        let quarters: Vec<f64> = (0..300).map(|n| f64::from((n * 37) % 101 - 50) / 4.0).collect();
+        let wanted = Aggregate::of_rows(&times, &quarters).unwrap();
+        let Total { min, max, sum, first, last } = total(&quarters, &Boxes::new()).unwrap();
+        assert_eq!(
+            (min, max, sum, first, last),
+            (wanted.min, wanted.max, wanted.sum, wanted.first, wanted.last)
+        );
+        // A sum of tenths is the nearest to the true one, which adding one after the other is not.
+        assert_eq!(total(&[0.1; 300], &Boxes::new()).unwrap().sum, 30.0);
+        // Whose values are no decimals, or not all numbers, has to be read.
+        let roots: Vec<f64> = (0..300).map(|n| f64::from(n).sqrt()).collect();
+        assert_eq!(total(&roots, &Boxes::new()), None);
+        let mut boxes = Boxes::new();
+        let mut words = quarters;
+        words[7] = boxes.word(Value::Text("stuck".into()), Quality::Good);
+        assert_eq!(total(&words, &boxes), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Aggregates over groups of series, against rows in a list; and when an answer still holds.
 
+use std::sync::Arc;
+
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -138,6 +140,41 @@ fn groups_hold_what_their_rows_make_wherever_these_are() {
             }
         }
     }
+}
+
+#[test]
+fn long_blocks_count_alike_whether_or_not_they_become_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Gate::new([]);
+    let store = open_with(config(dir.path()), Arc::clone(&gate) as _).0;
+    define(&store, &agent("a"));
+    let len = 3 * crate::segment::BLOCK_ROWS as i64;
+    let value = |n: i64| f64::from(i32::try_from(n * 7919 % 2003 - 1000).unwrap()) / 4.0;
+    let run: Vec<Vec<Row>> = (0..3)
+        .map(|part| (0..len / 3).map(|n| part * len / 3 + n).map(|n| (0, n, value(n))).collect())
+        .collect();
+    append(&store, 1, &run);
+    store.flush().unwrap();
+    let mut random = StdRng::seed_from_u64(7);
+    for turn in 0..40 {
+        let (a, b) = (random.random_range(-9..len), random.random_range(0..len + 9));
+        let (from_ns, to_ns) = if turn == 0 { (i64::MIN, i64::MAX) } else { (a.min(b), a.max(b)) };
+        let question = GroupQuestion {
+            groups: vec![vec![0]],
+            from_ns,
+            to_ns,
+            width: None,
+            raw: true,
+            figures: Figures::default(),
+        };
+        let rows: Rows = (0..len).map(|n| (0, n, value(n))).collect();
+        assert_eq!(ask(&store, &question), wanted(&rows, &question), "{from_ns} to {to_ns}");
+        if turn == 0 {
+            assert_eq!((gate.reads().0, gate.totals()), (0, 3));
+        }
+    }
+    assert!(gate.reads().0 > 0, "cut blocks become rows");
+    store.close().unwrap();
 }
 
 #[test]

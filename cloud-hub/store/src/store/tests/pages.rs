@@ -152,3 +152,24 @@ fn each_series_costs_one_read_of_its_rollup_and_one_of_its_cut_minutes() {
     }
     store.close().unwrap();
 }
+
+#[test]
+fn a_range_that_cuts_no_reading_reads_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Gate::new([]);
+    let store = open_with(config(dir.path()), Arc::clone(&gate) as _).0;
+    define(&store, &agent("a"));
+    let minutes: Vec<Vec<Row>> = (0..50)
+        .map(|minute| (0..90).map(|at| (at % SERIES, minute * MINUTE_NS + 7 + i64::from(at), 1.0)).collect())
+        .collect();
+    append(&store, 1, &minutes);
+    store.flush().unwrap();
+    // Both ends lie within a minute that has readings, and none of these is outside.
+    let range = (5, 49 * MINUTE_NS + 500);
+    let answer = store.query_buckets(&[0, 1, 2], range.0, range.1, 60).unwrap();
+    let counts: Vec<u64> = answer.series.iter().map(|column| column.count.iter().sum()).collect();
+    assert_eq!((counts, gate.reads()), (vec![1500; 3], (0, 3)));
+    let answer = store.query_buckets(&[0], range.0 + 3, range.1, 60).unwrap();
+    assert_eq!((answer.series[0].count.iter().sum::<u64>(), gate.reads()), (1499, (1, 3)));
+    store.close().unwrap();
+}

@@ -196,6 +196,8 @@ struct GateState {
     open: bool,
     // Of readings, of rollups.
     reads: (usize, usize),
+    // Of blocks of readings, what they are in all.
+    totals: usize,
     // How many merges are to fail.
     broken: usize,
 }
@@ -231,6 +233,11 @@ impl Gate {
     /// How often readings and rollups were read.
     pub fn reads(&self) -> (usize, usize) {
         lock(&self.state).reads
+    }
+
+    /// How often a block of readings was added without being made rows.
+    pub fn totals(&self) -> usize {
+        lock(&self.state).totals
     }
 
     /// Lets so many merges fail when they have begun to write.
@@ -293,6 +300,11 @@ impl SealedFormat for Gate {
     fn read_rows(&self, raw: &Path, block: &BlockEntry) -> Result<Rows, ReadError> {
         lock(&self.state).reads.0 += 1;
         SegmentFormat::default().read_rows(raw, block)
+    }
+
+    fn read_total(&self, raw: &Path, block: &BlockEntry) -> Result<Option<Aggregate>, ReadError> {
+        lock(&self.state).totals += 1;
+        SegmentFormat::default().read_total(raw, block)
     }
 
     fn read_numbers(&self, raw: &Path, block: &BlockEntry) -> Result<Vec<u32>, ReadError> {

@@ -3,6 +3,7 @@
 pub mod aggregate;
 pub mod auth;
 pub mod backups;
+pub mod boards;
 pub mod commands;
 pub mod dead_letters;
 pub mod device_tokens;
@@ -20,6 +21,7 @@ pub mod query;
 pub mod select;
 pub mod session;
 pub mod shapes;
+pub mod shared;
 pub mod sql;
 pub mod store;
 pub mod strangers;
@@ -71,6 +73,22 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         strangers::list,
         strangers::adopt,
         backups::create,
+        boards::list,
+        boards::create,
+        boards::show,
+        boards::of_device,
+        boards::put,
+        boards::remove,
+        boards::versions,
+        boards::restore,
+        boards::series,
+        boards::choices,
+        boards::list_shares,
+        boards::share,
+        boards::end_share,
+        shared::board,
+        shared::readings,
+        shared::live,
         commands::create,
         commands::create_each,
         commands::list,
@@ -152,6 +170,20 @@ fn device_changes() -> Router<App> {
         .route("/devices/{id}/adopt", post(strangers::adopt))
 }
 
+/// What administrators may change.
+fn changes() -> Router<App> {
+    device_changes()
+        .merge(jobs::changes())
+        .merge(twins::changes())
+        .merge(commands::changes())
+        .merge(boards::changes())
+}
+
+/// What everybody who is signed in may see.
+fn views() -> Router<App> {
+    readings().merge(jobs::views()).merge(twins::views()).merge(commands::views()).merge(boards::views())
+}
+
 /// What asks for readings.
 fn readings() -> Router<App> {
     Router::new()
@@ -174,14 +206,11 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/tokens/{id}", delete(session::revoke_token))
         .route("/device-tokens", get(device_tokens::list).post(device_tokens::create))
         .route("/device-tokens/{id}", delete(device_tokens::revoke))
-        .merge(device_changes())
+        .merge(changes())
         .route("/store/verify", post(store::verify))
         .route("/dead-letters/{id}/replay", post(dead_letters::replay))
         .route("/dead-letters/{id}", delete(dead_letters::remove))
         .route("/strangers", get(strangers::list))
-        .merge(jobs::changes())
-        .merge(twins::changes())
-        .merge(commands::changes())
         .route("/backups", post(backups::create))
         .route_layer(middleware::from_fn(auth::require_admin));
     let signed_on = Router::new()
@@ -191,16 +220,14 @@ pub fn router(hub: App, door: Door) -> Router {
         .route("/devices/{id}/ledger", get(ledger::of_device))
         .route("/devices/{id}/events", get(devices::events))
         .route("/ledger", get(ledger::of_fleet))
-        .merge(readings())
-        .merge(jobs::views())
-        .merge(twins::views())
-        .merge(commands::views())
+        .merge(views())
         .route("/store", get(store::show))
         .route("/dead-letters", get(dead_letters::list))
         .route("/dead-letters/{id}", get(dead_letters::show))
         .merge(admin)
         .route_layer(middleware::from_fn_with_state(hub.clone(), auth::authenticate));
     let v1 = signed_on
+        .nest("/shared", shared::routes(&hub))
         .route("/session", post(session::sign_in))
         .route("/openapi.json", get(description))
         .fallback(no_such_path);

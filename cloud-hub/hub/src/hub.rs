@@ -38,6 +38,9 @@ const ENROLMENTS: Allowance = Allowance { burst: 60, refill_ns: 1_000_000_000 };
 /// first of its backlog, and a thousand agents are back within five seconds.
 const OPENINGS: Allowance = Allowance { burst: 200, refill_ns: 5_000_000 };
 
+/// Questions by links that show a board, from one address: an office behind one router that has some on its walls.
+const SHARED: Allowance = Allowance { burst: 240, refill_ns: 50_000_000 };
+
 /// Readers of the live feed: each takes a connection, a task and some events. One user or token may
 /// have a wall of screens under one login, with some tabs left open.
 pub const STREAMS: Limits = Limits { all: 512, each: 48 };
@@ -109,6 +112,8 @@ pub struct Hub {
     pub logins: Buckets,
     /// Slows down token guessing.
     pub enrolments: Buckets,
+    /// Slows down questions by links that show a board.
+    pub shared: Buckets,
     /// The pace of sessions that open.
     pub openings: Pace,
     /// Keeps one address from filling the log.
@@ -182,6 +187,7 @@ impl Hub {
             addresses,
             logins: Buckets::new(LOGINS),
             enrolments: Buckets::new(ENROLMENTS),
+            shared: Buckets::new(SHARED),
             openings: Pace::new(OPENINGS),
             complaints: Buckets::new(COMPLAINTS),
             passwords: Passwords::default(),

@@ -17,9 +17,10 @@ use redb::{
 
 use owners::{Owned, Owners};
 pub use records::{
-    Card, CommandIndexRecord, CommandKeyRecord, CommandOutputRecord, CommandRecord, DeviceRecord,
-    DeviceTokenRecord, EnrolRecord, ImportRecord, JobRecord, Marks, PresenceRecord, Record, Role,
-    SessionRecord, TokenRecord, UserRecord, WriteTokenRecord, WriterRecord, WriterSeriesRecord,
+    BoardRecord, BoardShareRecord, BoardVersionRecord, Card, CommandIndexRecord, CommandKeyRecord,
+    CommandOutputRecord, CommandRecord, DeviceRecord, DeviceTokenRecord, EnrolRecord, ImportRecord,
+    JobRecord, Marks, PresenceRecord, Record, Role, SessionRecord, TokenRecord, UserRecord, WriteTokenRecord,
+    WriterRecord, WriterSeriesRecord,
 };
 
 /// What went wrong with the metadata.
@@ -64,7 +65,7 @@ impl MetadataError {
     }
 }
 
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 19] = [
     DeviceRecord::TABLE,
     EnrolRecord::TABLE,
     UserRecord::TABLE,
@@ -81,6 +82,9 @@ const TABLES: [&str; 16] = [
     CommandIndexRecord::TABLE,
     CommandKeyRecord::TABLE,
     CommandOutputRecord::TABLE,
+    BoardRecord::TABLE,
+    BoardVersionRecord::TABLE,
+    BoardShareRecord::TABLE,
 ];
 
 /// The open file; cheap to clone.

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::problem::ApiError;
 use super::write_tokens;
+use crate::boards::shares;
 use crate::hub::{App, Hub};
 use crate::metadata::{MetadataError, Role, SessionRecord, TokenRecord, UserRecord};
 use crate::secret;
@@ -47,6 +48,8 @@ pub enum Credential {
     Token(String),
     /// The session with this key.
     Session(String),
+    /// The share of a board with this id; it lets nobody in anywhere else.
+    Share(String),
 }
 
 impl Principal {
@@ -57,6 +60,7 @@ impl Principal {
             Credential::Local => "the local socket".to_owned(),
             Credential::Token(id) => format!("token {id}"),
             Credential::Session(_) => format!("user {}", self.name),
+            Credential::Share(id) => format!("share {id}"),
         }
     }
 
@@ -69,6 +73,7 @@ impl Principal {
             Credential::Local => return Ok(true),
             Credential::Token(id) => hub.metadata.find::<TokenRecord>(id)?.map(|token| token.role),
             Credential::Session(key) => by_session(hub, key)?.map(|(_, role)| role),
+            Credential::Share(id) => shares::lives(hub, id)?.map(|_| Role::Viewer),
         };
         Ok(found == Some(self.role))
     }

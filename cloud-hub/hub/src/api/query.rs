@@ -70,7 +70,8 @@ pub async fn series(
     Ok(Json(SeriesPage { series, next }))
 }
 
-fn shown(info: &SeriesInfo) -> Series {
+/// What is known of a series, as JSON has it.
+pub(super) fn shown(info: &SeriesInfo) -> Series {
     Series {
         id: format!("{}/{}", info.device, info.point),
         device: info.device.to_string(),
@@ -103,6 +104,13 @@ pub struct RangeQuery {
     agg: Option<String>,
     limit: Option<usize>,
     cursor: Option<String>,
+}
+
+impl RangeQuery {
+    /// The series as they are written.
+    pub(super) fn series(&self) -> &str {
+        &self.series
+    }
 }
 
 /// Where a raw page begins. The range is in it, so that a relative range does not move under the

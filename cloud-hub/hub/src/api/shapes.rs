@@ -4,6 +4,7 @@
 mod access;
 mod aggregate;
 mod backup;
+mod boards;
 mod commands;
 mod dead;
 mod device;
@@ -19,6 +20,7 @@ mod value;
 pub use access::*;
 pub use aggregate::*;
 pub use backup::*;
+pub use boards::*;
 pub use commands::*;
 pub use dead::*;
 pub use device::*;

@@ -40,13 +40,35 @@ pub struct LiveQuery {
     series: Option<String>,
 }
 
+impl LiveQuery {
+    /// The series as they are written.
+    pub(super) fn series(&self) -> Option<&str> {
+        self.series.as_deref()
+    }
+
+    /// Whether devices are named beside them.
+    pub(super) fn names_devices(&self) -> bool {
+        self.device.is_some()
+    }
+}
+
+/// What of a device somebody is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// All that happens.
+    All,
+    /// Its readings, and those that it gave up.
+    Readings,
+}
+
 struct Filter {
     devices: Vec<String>,
     series: Vec<String>,
+    told: Told,
 }
 
 impl Filter {
-    fn of(query: &LiveQuery) -> Self {
+    fn of(query: &LiveQuery, told: Told) -> Self {
         let list = |text: &Option<String>| -> Vec<String> {
             text.iter()
                 .flat_map(|t| t.split(','))
@@ -54,7 +76,7 @@ impl Filter {
                 .filter(|t| !t.is_empty())
                 .collect()
         };
-        Self { devices: list(&query.device), series: list(&query.series) }
+        Self { devices: list(&query.device), series: list(&query.series), told }
     }
 
     fn wants(&self, device: &str) -> bool {
@@ -81,13 +103,14 @@ impl Filter {
                 }
                 vec![event("readings", &LiveReadings { series }, id)]
             }
+            Happening::Gap(gap) if self.wants(&gap.device) => vec![event("gap", gap, id)],
+            _ if self.told == Told::Readings => Vec::new(),
             Happening::Devices(devices) => {
                 let wanted: Vec<_> = devices.iter().filter(|d| self.wants(&d.id)).collect();
                 let last = wanted.len().saturating_sub(1);
                 let at = |n: usize| id.filter(|_| n == last);
                 wanted.into_iter().enumerate().map(|(n, d)| event("device", d, at(n))).collect()
             }
-            Happening::Gap(gap) if self.wants(&gap.device) => vec![event("gap", gap, id)],
             Happening::Twin(twin) if self.wants(&twin.device) => vec![event("twin", twin, id)],
             Happening::Gap(_) | Happening::Twin(_) => Vec::new(),
             Happening::Results(rows) => {
@@ -128,6 +151,28 @@ pub async fn live(
     Query(query): Query<LiveQuery>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
+    open(&hub, principal, Filter::of(&query, Told::All), &headers)
+}
+
+/// The stream for who may see the readings of what they ask for, and nothing else.
+///
+/// # Errors
+/// There is no place for one more reader.
+pub(super) fn follow_readings(
+    hub: &App,
+    principal: Principal,
+    query: &LiveQuery,
+    headers: &HeaderMap,
+) -> Result<impl IntoResponse + use<>, ApiError> {
+    open(hub, principal, Filter::of(query, Told::Readings), headers)
+}
+
+fn open(
+    hub: &App,
+    principal: Principal,
+    filter: Filter,
+    headers: &HeaderMap,
+) -> Result<impl IntoResponse + use<>, ApiError> {
     let party = principal.party();
     let place = hub.streams.take(Some(party.clone())).map_err(|full| {
         let detail = match full {
@@ -147,7 +192,7 @@ pub async fn live(
         None => hub.live.end(),
     };
     let (send, receive) = mpsc::channel(EVENTS_AHEAD_MAX);
-    let filter = Filter::of(&query);
+    let hub = Arc::clone(hub);
     tokio::spawn(async move {
         // Told apart from the events: a reader that takes none must go as well.
         tokio::select! {

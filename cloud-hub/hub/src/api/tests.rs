@@ -12,6 +12,7 @@ use tideline_store::{Store, StoreConfig};
 use tower::ServiceExt as _;
 
 mod aggregate;
+mod boards;
 mod commands;
 mod devices;
 mod enrol;

@@ -268,3 +268,55 @@ record! {
         bytes: String,
     }
 }
+
+record! {
+    /// A board, by its id.
+    BoardRecord in "boards" {
+        /// As JSON, which was checked.
+        definition: String,
+        /// Its version.
+        version: u64,
+        /// Who made that.
+        by: String,
+        /// When they did, Unix ms.
+        changed_ms: i64,
+        /// When the board was made, Unix ms.
+        created_ms: i64,
+        /// The version that this one is once more.
+        restored: Option<u64>,
+    }
+}
+record! {
+    /// A version of a board, by the board and its number.
+    BoardVersionRecord in "board_versions" {
+        /// As JSON.
+        definition: String,
+        /// Who made it.
+        by: String,
+        /// When they did, Unix ms.
+        at_ms: i64,
+        /// The version that this one is once more.
+        restored: Option<u64>,
+    }
+}
+record! {
+    /// A link that shows a board without a login, by its id.
+    BoardShareRecord in "board_shares" {
+        /// The board.
+        board: String,
+        /// What it is for.
+        note: String,
+        /// SHA-256 of the secret, in hex.
+        secret_hash: String,
+        /// The values of the board's variables.
+        values: BTreeMap<String, String>,
+        /// The devices that it shows.
+        devices: BTreeSet<String>,
+        /// When it ends, Unix ms.
+        expires_ms: i64,
+        /// When it was made, Unix ms.
+        created_ms: i64,
+        /// Who made it.
+        by: String,
+    }
+}

@@ -319,6 +319,8 @@ async fn metrics(State(hub): State<App>) -> Response {
         telemetry::page(&hub.counters, hub.fleet.online(), hub.presences.counts(), &hub.store.metrics());
     let page = page + &telemetry::jobs(&hub.jobs.views()) + &telemetry::twins(hub.twins.standing());
     let page = page + &telemetry::commands(hub.commands.counts());
+    let reopened = [("hub.redb", hub.metadata.reopened()), ("twins.redb", hub.twins.reopened())];
+    let page = page + &telemetry::reopenings(reopened);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
 }
 

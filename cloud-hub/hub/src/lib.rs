@@ -25,6 +25,7 @@ pub mod passwords;
 pub mod pki;
 pub mod places;
 pub mod presence;
+pub mod redbfile;
 pub mod registry;
 pub mod secret;
 pub mod serve;

@@ -11,10 +11,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{
-    AccessGuard, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    StorageError, TableDefinition, WriteTransaction,
+    AccessGuard, Database, ReadableTable, ReadableTableMetadata, StorageError, TableDefinition,
+    WriteTransaction,
 };
 
+use crate::redbfile::RedbFile;
 use owners::{Owned, Owners};
 pub use records::{
     BoardRecord, BoardShareRecord, BoardVersionRecord, Card, CommandIndexRecord, CommandKeyRecord,
@@ -90,7 +91,7 @@ const TABLES: [&str; 19] = [
 /// The open file; cheap to clone.
 #[derive(Clone)]
 pub struct Metadata {
-    database: Arc<Database>,
+    file: Arc<RedbFile<MetadataError>>,
     owners: Arc<Mutex<Owners>>,
     // Held from a commit until the owners are as it left them.
     order: Arc<Mutex<()>>,
@@ -106,22 +107,26 @@ impl Metadata {
     /// # Errors
     /// The file cannot be opened, or another process holds it.
     pub fn open(path: &Path) -> Result<Self, MetadataError> {
-        let database = Database::create(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => MetadataError::InUse,
-            error => error.into(),
+        let owners = Arc::new(Mutex::new(Owners::default()));
+        let read_again = Arc::clone(&owners);
+        let file = RedbFile::open(path, move |database| {
+            let found = prepare(database)?;
+            *locked(&read_again) = found;
+            Ok(())
+        });
+        let file = file.map_err(|error| match error {
+            MetadataError::Storage(error) if matches!(*error, redb::Error::DatabaseAlreadyOpen) => {
+                MetadataError::InUse
+            }
+            error => error,
         })?;
-        let transaction = database.begin_write()?;
-        for name in TABLES {
-            transaction.open_table(definition(name))?;
-        }
-        let mut owners = Owners::default();
-        for entry in transaction.open_table(definition(DeviceRecord::TABLE))?.iter()? {
-            let (key, bytes) = entry?;
-            owners.set(key.value(), Some(owner(key.value(), bytes.value())?));
-        }
-        transaction.commit()?;
-        let owners = Arc::new(Mutex::new(owners));
-        Ok(Self { database: Arc::new(database), owners, order: Arc::default() })
+        Ok(Self { file: Arc::new(file), owners, order: Arc::default() })
+    }
+
+    /// How often the file was opened again after its disk had failed.
+    #[must_use]
+    pub fn reopened(&self) -> u64 {
+        self.file.reopened()
     }
 
     /// The devices that an agent speaks for, its own among them, sorted; those of one that was revoked too.
@@ -135,7 +140,7 @@ impl Metadata {
     /// # Errors
     /// The file fails or the record is damaged.
     pub fn find<R: Record>(&self, key: &str) -> Result<Option<R>, MetadataError> {
-        let transaction = self.database.begin_read()?;
+        let transaction = self.file.begin_read()?;
         let table = transaction.open_table(definition(R::TABLE))?;
         table.get(key)?.map(|bytes| parse(key, bytes.value())).transpose()
     }
@@ -148,7 +153,7 @@ impl Metadata {
         &self,
         keys: impl IntoIterator<Item = &'a str>,
     ) -> Result<Vec<Option<R>>, MetadataError> {
-        let transaction = self.database.begin_read()?;
+        let transaction = self.file.begin_read()?;
         let table = transaction.open_table(definition(R::TABLE))?;
         let find = |key: &str| table.get(key)?.map(|bytes| parse(key, bytes.value())).transpose();
         keys.into_iter().map(find).collect()
@@ -159,7 +164,7 @@ impl Metadata {
     /// # Errors
     /// The file fails or a record is damaged.
     pub fn list<R: Record>(&self) -> Result<Vec<(String, R)>, MetadataError> {
-        let transaction = self.database.begin_read()?;
+        let transaction = self.file.begin_read()?;
         let table = transaction.open_table(definition(R::TABLE))?;
         let mut out = Vec::new();
         for entry in table.iter()? {
@@ -176,7 +181,7 @@ impl Metadata {
     /// # Errors
     /// The file fails or a record is damaged.
     pub fn list_from<R: Record>(&self, prefix: &str) -> Result<Vec<(String, R)>, MetadataError> {
-        let transaction = self.database.begin_read()?;
+        let transaction = self.file.begin_read()?;
         let table = transaction.open_table(definition(R::TABLE))?;
         let mut out = Vec::new();
         for entry in table.range(prefix..)? {
@@ -195,7 +200,7 @@ impl Metadata {
     /// # Errors
     /// The file fails, or the new one cannot be written.
     pub fn copy_to(&self, path: &Path) -> Result<(), MetadataError> {
-        let from = self.database.begin_read()?;
+        let from = self.file.begin_read()?;
         let copy = Database::create(path)?;
         let to = copy.begin_write()?;
         for name in TABLES {
@@ -214,7 +219,7 @@ impl Metadata {
     /// # Errors
     /// The file fails.
     pub fn count<R: Record>(&self) -> Result<u64, MetadataError> {
-        let transaction = self.database.begin_read()?;
+        let transaction = self.file.begin_read()?;
         Ok(transaction.open_table(definition(R::TABLE))?.len()?)
     }
 
@@ -243,7 +248,7 @@ impl Metadata {
         &self,
         step: impl FnOnce(&mut Changes) -> Result<A, E>,
     ) -> Result<A, E> {
-        let transaction = self.database.begin_write().map_err(MetadataError::from)?;
+        let transaction = self.file.begin_write()?;
         let mut changes = Changes { transaction, changed: false, owners: Vec::new() };
         let answer = step(&mut changes)?;
         if changes.changed {
@@ -254,6 +259,21 @@ impl Metadata {
         }
         Ok(answer)
     }
+}
+
+/// All tables are there then; gives who the devices are behind.
+fn prepare(database: &Database) -> Result<Owners, MetadataError> {
+    let transaction = database.begin_write()?;
+    for name in TABLES {
+        transaction.open_table(definition(name))?;
+    }
+    let mut owners = Owners::default();
+    for entry in transaction.open_table(definition(DeviceRecord::TABLE))?.iter()? {
+        let (key, bytes) = entry?;
+        owners.set(key.value(), Some(owner(key.value(), bytes.value())?));
+    }
+    transaction.commit()?;
+    Ok(owners)
 }
 
 /// A transaction that is being made; see [`Metadata::change`].

@@ -308,6 +308,19 @@ pub fn commands(counts: [(CommandState, u64); 3]) -> String {
     out
 }
 
+/// How often files were opened again after their disk had failed.
+#[must_use]
+pub fn reopenings(files: [(&str, u64); 2]) -> String {
+    let name = "tideline_hub_file_reopenings_total";
+    let help = "Times that a file was opened again after its disk had failed.";
+    let mut out = format!("# HELP {name} {help}\n# TYPE {name} counter\n");
+    for (file, count) in files {
+        // Writing to a String cannot fail.
+        let _written = writeln!(out, "{name}{{file=\"{file}\"}} {count}");
+    }
+    out
+}
+
 /// The metrics of stream jobs, by the name of each; there are few.
 #[must_use]
 pub fn jobs(all: &[(String, bool, View)]) -> String {

@@ -161,6 +161,12 @@ impl Twins {
         &self.file
     }
 
+    /// How often their file was opened again after its disk had failed.
+    #[must_use]
+    pub fn reopened(&self) -> u64 {
+        self.file.reopened()
+    }
+
     /// What there is to say of all of them.
     #[must_use]
     pub fn standing(&self) -> Standing {

@@ -11,11 +11,10 @@
 
 use std::path::Path;
 
-use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
-    WriteTransaction,
-};
+use redb::{Database, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use tideline_protocol::wire::DocumentId;
+
+use crate::redbfile::RedbFile;
 
 /// The file in the data folder and in a backup.
 pub const TWINS: &str = "twins.redb";
@@ -79,7 +78,7 @@ pub enum Put {
 
 /// The open file.
 pub struct TwinFile {
-    database: Database,
+    file: RedbFile<FileError>,
     actor: Entropy,
     former: Option<Entropy>,
 }
@@ -90,11 +89,11 @@ impl TwinFile {
     /// # Errors
     /// The file cannot be opened, or another process has it open.
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        let database = open(path)?;
-        let transaction = database.begin_write()?;
+        let file = open(path)?;
+        let transaction = file.begin_write()?;
         let (actor, former) = own(&transaction)?;
         transaction.commit()?;
-        Ok(Self { database, actor, former })
+        Ok(Self { file, actor, former })
     }
 
     /// Who this hub is as a replica.
@@ -109,13 +108,19 @@ impl TwinFile {
         self.former
     }
 
+    /// How often the file was opened again after its disk had failed.
+    #[must_use]
+    pub fn reopened(&self) -> u64 {
+        self.file.reopened()
+    }
+
     /// A document.
     ///
     /// # Errors
     /// The file fails, or a row is damaged.
     pub fn find(&self, document: &DocumentId) -> Result<Option<Found>, FileError> {
         let name = document.to_string();
-        let transaction = self.database.begin_read()?;
+        let transaction = self.file.begin_read()?;
         let row = transaction.open_table(WHOLE)?.get(name.as_str())?;
         let Some(row) = row else { return Ok(None) };
         let (actor, whole) = row
@@ -137,7 +142,7 @@ impl TwinFile {
     /// # Errors
     /// The file fails.
     pub fn has(&self, document: &DocumentId) -> Result<bool, FileError> {
-        let transaction = self.database.begin_read()?;
+        let transaction = self.file.begin_read()?;
         Ok(transaction.open_table(WHOLE)?.get(document.to_string().as_str())?.is_some())
     }
 
@@ -146,7 +151,7 @@ impl TwinFile {
     /// # Errors
     /// The file fails.
     pub fn count(&self) -> Result<u64, FileError> {
-        Ok(self.database.begin_read()?.open_table(WHOLE)?.len()?)
+        Ok(self.file.begin_read()?.open_table(WHOLE)?.len()?)
     }
 
     /// Writes all of it in one durable commit, in its order.
@@ -157,7 +162,7 @@ impl TwinFile {
         &self,
         puts: impl IntoIterator<Item = (&'a DocumentId, &'a Put)>,
     ) -> Result<(), FileError> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.file.begin_write()?;
         {
             let (mut whole, mut since) = (transaction.open_table(WHOLE)?, transaction.open_table(SINCE)?);
             for (document, put) in puts {
@@ -182,7 +187,7 @@ impl TwinFile {
     /// # Errors
     /// The file fails, or the new one cannot be written.
     pub fn copy_to(&self, path: &Path) -> Result<(), FileError> {
-        let from = self.database.begin_read()?;
+        let from = self.file.begin_read()?;
         let copy = Database::create(path)?;
         let to = copy.begin_write()?;
         to.open_table(OWN)?.insert(FORMER, self.actor.as_slice())?;
@@ -207,8 +212,8 @@ impl TwinFile {
     /// # Errors
     /// The file fails.
     pub fn restored(path: &Path) -> Result<(), FileError> {
-        let database = open(path)?;
-        let transaction = database.begin_write()?;
+        let file = open(path)?;
+        let transaction = file.begin_write()?;
         {
             let mut table = transaction.open_table(OWN)?;
             let was = table.remove(ACTOR)?.map(|row| row.value().to_vec());
@@ -222,10 +227,11 @@ impl TwinFile {
     }
 }
 
-fn open(path: &Path) -> Result<Database, FileError> {
-    Database::create(path).map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => FileError::InUse,
-        error => error.into(),
+fn open(path: &Path) -> Result<RedbFile<FileError>, FileError> {
+    // Nothing is kept in memory of it but documents, which a write that fails makes forgotten.
+    RedbFile::open(path, |_| Ok(())).map_err(|error| match error {
+        FileError::Storage(error) if matches!(*error, redb::Error::DatabaseAlreadyOpen) => FileError::InUse,
+        error => error,
     })
 }
 

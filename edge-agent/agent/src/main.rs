@@ -215,7 +215,7 @@ fn main() -> ExitCode {
     // regular expressions to a binary that is to stay small.
     let wanted = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
     // What comes of each step of an OPC UA connection is told again by its source, with what can be done about it.
-    let quiet = ["opcua_client", "opcua_core", "opcua_crypto", "opcua_types"];
+    let quiet = ["opcua_client", "opcua_core", "opcua_crypto", "opcua_server", "opcua_types"];
     let quiet = quiet.map(|crate_name| (crate_name, tracing_subscriber::filter::LevelFilter::OFF));
     let usual = || Targets::new().with_default(tracing::Level::INFO).with_targets(quiet);
     let filter = wanted.unwrap_or_else(usual);

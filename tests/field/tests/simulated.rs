@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use edge_agent::profile::simulate::{self, Options};
+use edge_agent::source::writes::TIMEOUT;
 use tideline_e2e::free_port;
 use tideline_e2e::mosquitto::Broker;
 use tideline_field::{Bench, WAIT_MAX};
@@ -199,5 +200,57 @@ async fn a_simulated_device_shows_its_token_and_speaks_of_itself_alone() -> Resu
         news.iter().map(|card| (card.device.as_str(), card.profile.as_str(), card.via.as_str())).collect();
     assert_eq!(cards, [("simulated-1", "json-http", "http simulated-1")]);
     while devices.try_join_next().is_some_and(|ended| ended.is_err()) {}
+    Ok(())
+}
+
+/// A profile that names nodes in all ways there are.
+const PLANT: &str = "name = \"plant\"\n[identity]\nvendor = \"Example\"\nmodel = \"P1\"\n[opcua]\nsampling_ms = 100\n[points]\n\
+    flow = { unit = \"l/s\", min = 0, max = 90, address = \"nsu=urn:maker;s=Flow\", scale = 0.1 }\n\
+    level = { unit = \"m\", min = 0, max = 9, address = \"/2:Pump/4:Level\" }\n\
+    running = { type = \"bool\", address = \"ns=3;s=Running\" }\n\
+    count = { type = \"int\", unit = \"1\", min = 0, max = 1000, address = \"ns=3;i=7\" }\n\
+    mode = { type = \"text\", enum = { 0 = \"off\", 1 = \"on\" }, address = \"/2:Pump/2:Mode\" }\n\
+    name = { type = \"text\", address = \"/2:Pump/2:Name\" }\n\
+    setpoint = { unit = \"Cel\", min = 0, max = 90, address = \"ns=2;s=Setpoint\", access = \"read-write\", scale = 0.5 }\n\
+    reset = { type = \"bool\", address = \"ns=2;s=Reset\", access = \"write\" }\n";
+
+#[tokio::test]
+async fn variables_are_read_and_written_as_they_are_simulated() -> Result<()> {
+    for (shipped, interval_ms) in [("opcua-server", INTERVAL_MS), ("", NEVER_MS)] {
+        let (port, mut bench, mut devices) = (free_port()?, Bench::new()?, JoinSet::new());
+        let path = bench.folder().join("plant.toml");
+        std::fs::write(&path, PLANT)?;
+        let (profile, name) = match shipped {
+            "" => (Profile::parse("plant.toml", PLANT)?, path.display().to_string()),
+            shipped => (profile(shipped)?, shipped.to_owned()),
+        };
+        let (simulated, given) = (profile.clone(), options(port, interval_ms));
+        devices.spawn(async move { simulate::run(&simulated, given).await });
+        let text = format!(
+            "[[source]]\nkind = \"opc-ua\"\nname = \"site\"\nurl = \"opc.tcp://127.0.0.1:{port}/\"\n\
+             security = \"none\"\n[[device]]\nid = \"it\"\nsource = \"site\"\nprofile = {name:?}\n"
+        );
+        bench.run(&text).await?;
+        agree(&mut bench, "it", &profile, STEPS_MAX).await.with_context(|| name.clone())?;
+        assert!(devices.try_join_next().is_none(), "{name} is still there");
+        if shipped.is_empty() {
+            write(&mut bench).await?;
+            let card = bench.cards.news().pop().context("it is not introduced")?;
+            assert_eq!((card.vendor.as_str(), card.model.as_str()), ("Example", "P1"));
+        }
+        bench.stop().await;
+    }
+    Ok(())
+}
+
+/// What is written is read back, and what the profile has no raw value for is refused.
+async fn write(bench: &mut Bench) -> Result<()> {
+    let (device, setpoint, reset) = ("it".parse()?, "setpoint".parse()?, "reset".parse()?);
+    bench.writes.write(&device, &setpoint, Value::Float(21.5), TIMEOUT).await?;
+    let row = bench.next_of("it/setpoint").await?;
+    assert_eq!((row.value, row.quality), (Value::Float(21.5), Quality::Good));
+    bench.writes.write(&device, &reset, Value::Bool(true), TIMEOUT).await?;
+    let refused = bench.writes.write(&device, &"level".parse()?, Value::Float(1.0), TIMEOUT).await;
+    assert!(refused.is_err(), "it is read only");
     Ok(())
 }

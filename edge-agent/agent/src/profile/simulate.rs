@@ -1,8 +1,9 @@
-//! Simulated devices on the network: servers of Modbus TCP and CoAP, publishers of MQTT and Sparkplug, one that posts over
+//! Simulated devices on the network: servers of Modbus TCP, CoAP and OPC UA, publishers of MQTT and Sparkplug, one that posts over
 //! HTTP, lines of NMEA over TCP.
 
 pub mod coap;
 mod http;
+mod opcua;
 mod sparkplug;
 
 use std::net::SocketAddr;
@@ -36,7 +37,7 @@ const MESSAGES_MAX: usize = 256;
 /// How a device is simulated.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Where a device of Modbus, NMEA or CoAP listens
+    /// Where a device of Modbus, NMEA, CoAP or OPC UA listens
     #[arg(long, default_value = "127.0.0.1:5020")]
     pub listen: SocketAddr,
     /// host:port of the broker that a device of MQTT or a node of Sparkplug publishes to
@@ -90,10 +91,11 @@ pub async fn run(profile: &Profile, options: Options) -> anyhow::Result<()> {
             Protocol::Mqtt(_) => mqtt(device, &options).await,
             Protocol::Sparkplug(_) => sparkplug::run(device, &options).await,
             Protocol::Coap(_) => coap::run(device, &options).await,
+            Protocol::OpcUa(_) => opcua::run(device, &options).await,
             Protocol::Http(_) => http::run(device, &options).await,
             Protocol::Nmea(_) => lines(device, &options).await,
             other => anyhow::bail!(
-                "a device of {} cannot be simulated; allowed are modbus, sunspec, mqtt, sparkplug, coap, http, nmea",
+                "a device of {} cannot be simulated; allowed are modbus, sunspec, mqtt, sparkplug, coap, http, nmea, opcua",
                 other.as_str()
             ),
         }

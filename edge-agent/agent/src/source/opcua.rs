@@ -8,10 +8,10 @@ mod asks;
 mod desk;
 mod frames;
 pub mod line;
-mod node;
+pub mod node;
 mod survey;
 pub mod trust;
-mod values;
+pub mod values;
 mod variables;
 mod walk;
 

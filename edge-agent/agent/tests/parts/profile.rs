@@ -142,8 +142,8 @@ fn what_is_no_profile_is_told_with_those_that_are() {
         "{}",
         said.err
     );
-    let said = run(&["simulate", "opcua-server", "--listen", "127.0.0.1:0"]);
-    assert!(!said.good && said.err.contains("a device of opcua cannot be simulated"), "{}", said.err);
+    let said = run(&["simulate", "linux-host", "--listen", "127.0.0.1:0"]);
+    assert!(!said.good && said.err.contains("a device of host cannot be simulated"), "{}", said.err);
 }
 
 #[test]

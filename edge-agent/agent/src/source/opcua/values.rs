@@ -79,6 +79,16 @@ pub fn stamp_ns(stamp: &DateTime) -> Option<i64> {
     if stamp.is_null() { None } else { chrono.timestamp_nanos_opt() }
 }
 
+/// A time in ns since 1970 as it is told; none before 1601.
+pub fn stamp(ns: i64) -> Option<DateTime> {
+    of_ns(ns.into())
+}
+
+fn of_ns(ns: i128) -> Option<DateTime> {
+    let ticks = ns / NS_PER_TICK + EPOCH_S * TICKS_PER_S;
+    i64::try_from(ticks).ok().map(DateTime::from)
+}
+
 /// A value as it is told. Null where the server has none.
 ///
 /// # Errors
@@ -193,10 +203,8 @@ pub fn written(value: &Value, data_type: u32) -> Result<Variant, String> {
         (Value::Text(text), 13) => {
             let stamp: jiff::Timestamp =
                 text.parse().map_err(|_| wrong("a time; allowed are texts as 2026-01-31T12:00:00Z"))?;
-            let ticks = stamp.as_nanosecond() / NS_PER_TICK + EPOCH_S * TICKS_PER_S;
-            Ok(Variant::from(DateTime::from(
-                i64::try_from(ticks).map_err(|_| wrong("a time in 1601 to 9999"))?,
-            )))
+            let stamp = of_ns(stamp.as_nanosecond()).ok_or_else(|| wrong("a time in 1601 to 9999"))?;
+            Ok(Variant::from(stamp))
         }
         (_, 12 | 13 | 21) => Err(wrong("a text")),
         _ => Err(wrong("of a type that is not written")),

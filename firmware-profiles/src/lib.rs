@@ -46,7 +46,6 @@ pub mod nmea;
 pub mod number;
 pub mod opcua;
 pub mod overlay;
-pub mod pattern;
 pub mod point;
 mod read;
 pub mod samples;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use tideline_protocol::model::{ID_BYTES_MAX, PointId};
+use tideline_protocol::pattern::matches;
 use tideline_protocol::value::{Quality, Value};
 
 use crate::Profile;
 use crate::allowed::check_kind;
 use crate::conversion::{BadValue, EncodeError, Raw, Reason};
 use crate::modbus::Decoded;
-use crate::pattern::matches;
 use crate::point::Place;
 
 /// The points of a profile by their names in its protocol.

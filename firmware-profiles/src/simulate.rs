@@ -10,13 +10,13 @@ pub mod registers;
 use std::collections::{BTreeMap, BTreeSet};
 
 use tideline_protocol::model::PointId;
+use tideline_protocol::pattern::matches;
 use tideline_protocol::value::{Value, ValueKind};
 
 use crate::allowed::{Allowed, Whose};
 use crate::conversion::NO_BIT;
 use crate::encoding::Encoding;
 use crate::form::protocol::Protocol;
-use crate::pattern::matches;
 use crate::point::{Place, Point};
 use crate::{Profile, RejectedValue, sunspec};
 

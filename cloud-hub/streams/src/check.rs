@@ -5,12 +5,12 @@ mod errors;
 use std::sync::Arc;
 
 use tideline_protocol::model::{DeviceId, ModelError, PointId, Sample};
+use tideline_protocol::pattern::Pattern;
 
 use crate::event::{Field, Key, WindowResult};
 use crate::limits::{
     DEVICES_MAX, LENGTH_MS_MAX, LENGTH_MS_MIN, OPEN_WINDOWS_MAX, STATE_BYTES_MAX, STATE_BYTES_MIN,
 };
-use crate::pattern::Pattern;
 use crate::spec::{Aggregate, Combine, Comparison, Direction, Group, JobSpec};
 use crate::template::Template;
 

@@ -59,7 +59,6 @@ mod engine;
 mod event;
 mod life;
 pub mod limits;
-mod pattern;
 pub mod spec;
 mod sum;
 mod template;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tideline_protocol::model::{ID_BYTES_MAX, NAME_BYTES_MAX, PointId, UNIT_BYTES_MAX};
+use tideline_protocol::pattern::matches;
 use tideline_protocol::value::{VALUE_TEXT_BYTES_MAX, ValueKind};
 
 use super::Contents;
@@ -18,7 +19,6 @@ use crate::modbus::{self, Register};
 use crate::nmea;
 use crate::number::Number;
 use crate::opcua;
-use crate::pattern::matches;
 use crate::point::{Place, Point};
 use crate::read::{Entry, Reader};
 use crate::sunspec::{self, ModelRegister, Spot};

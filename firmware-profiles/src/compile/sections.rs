@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use toml::de::DeTable;
 
 use super::{Contents, named, plain};
+use tideline_protocol::pattern::matches;
+
 use crate::form::protocol::{BITS_MAX, ModbusTable, MqttTable, REGISTERS_MAX, SunSpecTable};
 use crate::form::section::{Alarm, Board, Collection, Command, Delivery, Firmware, Identity, Others};
 use crate::overlay::Versions;
-use crate::pattern::matches;
 use crate::point::Place;
 use crate::read::{Entry, Reader, meant};
 use crate::sunspec::{LENGTH_MAX, Spot, scale_address};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json};
 use tideline_protocol::model::PointId;
+use tideline_protocol::pattern::matches;
 use tideline_protocol::value::{Quality, Value, ValueKind};
 
 use super::{DEVICE, Pointer, place};
@@ -13,7 +14,6 @@ use crate::conversion::{BadValue, EncodeError, Raw, Reason};
 use crate::form::protocol::{Protocol, TimeAt, TimeUnit};
 use crate::modbus::{Decoded, PlanError};
 use crate::names::other_id;
-use crate::pattern::matches;
 use crate::point::{Place, Point};
 
 /// Longest payload in bytes. A JSON text nests 127 levels at most, as serde_json has it.

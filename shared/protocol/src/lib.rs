@@ -11,6 +11,7 @@ pub mod durability;
 pub mod invariants;
 pub mod lives;
 pub mod model;
+pub mod pattern;
 pub mod ranges;
 pub mod ranks;
 mod rows;

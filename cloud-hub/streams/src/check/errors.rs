@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use tideline_protocol::model::PointId;
+use tideline_protocol::pattern::Pattern;
 use tideline_protocol::time::NS_PER_MS;
 
 use super::{FieldError, JoinPlan, Op, Shape, SpecError, Step, is_derived};
@@ -11,7 +12,6 @@ use crate::limits::{
     LENGTH_MS_MAX, LENGTH_MS_MIN, NAME_BYTES_MAX, OVERLAP_MAX, PATTERN_BYTES_MAX, PATTERNS_MAX, SINKS_MAX,
     STAGES_MAX, VALUE_ABS_MAX,
 };
-use crate::pattern::Pattern;
 use crate::spec::{Aggregate, Group, JobSpec, Later, Sink, Stage, Window};
 use crate::template::Template;
 

@@ -6,8 +6,8 @@ use opcua_types::{AttributeId, DataValue, NodeId, VariableId, Variant};
 use tideline_profiles::form::protocol::{OpcUaTable, Protocol};
 use tideline_profiles::form::section::Collection;
 use tideline_profiles::names::Names;
-use tideline_profiles::pattern::matches;
 use tideline_protocol::model::PointId;
+use tideline_protocol::pattern::matches;
 use tideline_protocol::value::Value;
 
 use super::asks::{browse, built_in, read, translate};

@@ -223,6 +223,7 @@ impl Intake {
         if portions.is_empty() {
             return;
         }
+        self.board.newest().take(&portions);
         let batching = *self.batching.borrow();
         let is_urgent = portions.iter().any(|portion| {
             let stream = portion.stream.as_ref().unwrap_or(&self.stream);

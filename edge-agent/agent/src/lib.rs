@@ -16,6 +16,8 @@ pub mod flow;
 pub mod identity;
 pub mod intake;
 pub mod logs;
+pub mod newest;
+pub mod page;
 pub mod pipeline;
 pub mod profile;
 pub mod reload;

@@ -134,7 +134,7 @@ pub async fn run_until(
     let (out, mut intakes) = intakes.start(&plan, &cards, &tracer);
     let own_device = enrolled.agent.own_device();
     let twins = Twins::start(&config, own_device.clone(), &spool, &cards, &board)?;
-    let (served, questions) = doors.open(&twins.handle, syncer, (&writes, &tracer, &commands));
+    let (served, questions) = doors.open(&twins.handle, syncer, (&writes, &tracer, &commands, &process.logs));
     let tasks =
         [keeper, tokio::spawn(count_age(spool.clone())), tokio::spawn(notify::keep_alive(spool.clone()))];
     let shared = shared(own_device, out, &board, &spool, &cards, writes);

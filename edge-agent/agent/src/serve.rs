@@ -24,6 +24,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use crate::agreement::{AgreementReport, Auditor};
 use crate::commands::CommandShown;
 use crate::flow::trace::{self, Tracer};
+use crate::page::{self, Shown};
 use crate::source::Writes;
 use crate::status::{Board, Status};
 use crate::sync::{SyncReport, Syncer, TIMEOUT_MAX};
@@ -42,7 +43,6 @@ pub fn socket_path(data: &Path) -> PathBuf {
 
 fn router(board: Board) -> Router {
     Router::new()
-        .route("/", get(|State(board): State<Board>| async move { Json(board.read()) }))
         .route("/status", get(|State(board): State<Board>| async move { Json(board.read()) }))
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
@@ -83,7 +83,7 @@ async fn check_host(request: Request, next: Next) -> Response {
 pub async fn page(listen: &str, board: Board) -> anyhow::Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
     let listener = bind_page(listen).await?;
     let addr = listener.local_addr()?;
-    Ok((addr, page_on(listener, board, Router::new())))
+    Ok((addr, page_on(listener, Shown::of(board), Router::new())))
 }
 
 /// Binds the address of the local page.
@@ -95,8 +95,9 @@ pub async fn bind_page(listen: &str) -> anyhow::Result<TcpListener> {
 }
 
 /// Serves the local page and what else it has until the task is dropped. What writes there checks the page's token itself.
-pub fn page_on(listener: TcpListener, board: Board, more: Router) -> tokio::task::JoinHandle<()> {
-    let router = router(board).merge(more).layer(from_fn(check_host));
+pub fn page_on(listener: TcpListener, shown: Shown, more: Router) -> tokio::task::JoinHandle<()> {
+    let router =
+        router(shown.board.clone()).merge(page::router(shown)).merge(more).layer(from_fn(check_host));
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the local page has ended");

@@ -13,6 +13,8 @@ use tideline_protocol::clocks::TOLERANCE_NS;
 use tideline_protocol::model::{Account, AgentId};
 use tideline_spool::StreamStats;
 
+use crate::newest::Newest;
+
 pub use self::pipelines::{DeadLetterStatus, PipelineStatus, StageFigures};
 pub use self::sources::{DEVICES_SHOWN_MAX, DeviceStatus, JitterStatus, SourceState, SourceStatus};
 pub use self::twins::TwinStatus;
@@ -211,7 +213,10 @@ mod as_list {
 
 /// The status as all parts share it.
 #[derive(Debug, Clone, Default)]
-pub struct Board(Arc<Mutex<Status>>);
+pub struct Board {
+    status: Arc<Mutex<Status>>,
+    newest: Newest,
+}
 
 impl Board {
     /// Of an agent that has shown nothing yet.
@@ -225,12 +230,18 @@ impl Board {
     /// A copy.
     #[must_use]
     pub fn read(&self) -> Status {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The newest readings, which are no part of the document: there may be many of them.
+    #[must_use]
+    pub const fn newest(&self) -> &Newest {
+        &self.newest
     }
 
     /// Changes it; `change` must be short.
     pub fn update(&self, change: impl FnOnce(&mut Status)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

@@ -11,6 +11,8 @@ use crate::agreement::{Auditor, Questions};
 use crate::commands::{Commands, cli};
 use crate::config::Config;
 use crate::flow::trace::Tracer;
+use crate::logs::Recent;
+use crate::page::Shown;
 use crate::source::Writes;
 use crate::sync::Syncer;
 use crate::twin::TwinHandle;
@@ -44,7 +46,7 @@ impl Doors {
         self,
         twins: &TwinHandle,
         syncer: Syncer,
-        (writes, tracer, commands): (&Writes, &Tracer, &Commands),
+        (writes, tracer, commands, logs): (&Writes, &Tracer, &Commands, &Recent),
     ) -> (Vec<JoinHandle<()>>, Questions) {
         let board = syncer.board.clone();
         let (auditor, questions) = Auditor::new(syncer.spool.clone(), board.clone());
@@ -55,9 +57,12 @@ impl Doors {
             .merge(at_socket)
             .merge(serve::page_key(listen, self.token))
             .merge(cli::router(commands.clone()));
+        let mut shown = Shown::of(board);
+        (shown.logs, shown.spool) = (logs.clone(), Some(syncer.spool.clone()));
+        (shown.twins, shown.commands) = (Some(twins.clone()), Some(commands.clone()));
         let (writes, tracer) = (writes.clone(), tracer.clone());
         let socket = serve::socket(self.socket, syncer, auditor, writes, tracer, at_socket);
-        let page = self.page.map(|page| serve::page_on(page, board, at_page));
+        let page = self.page.map(|page| serve::page_on(page, shown, at_page));
         (std::iter::once(socket).chain(page).collect(), questions)
     }
 }

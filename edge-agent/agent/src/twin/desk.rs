@@ -81,7 +81,8 @@ async fn read(State(desk): State<Desk>, Path(device): Path<String>) -> Result<Re
     Ok(([(header::ETAG, format!("\"{tag}\""))], Json(body)).into_response())
 }
 
-fn state(device: &str, twin: &Twin) -> Value {
+/// A twin as JSON.
+pub fn state(device: &str, twin: &Twin) -> Value {
     let mut state = Map::new();
     state.insert("device".to_owned(), device.into());
     for section in Section::ALL {

@@ -7,6 +7,7 @@ mod commands;
 mod custom;
 mod hub;
 mod intake;
+mod page;
 mod pipelines;
 mod process;
 mod profile;

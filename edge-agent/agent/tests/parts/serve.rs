@@ -12,15 +12,21 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::{LONG, readings, spool};
 
 /// The status line and the body of an answer.
-async fn ask(addr: SocketAddr, request: &str, headers: &[(&str, &str)]) -> (u16, String) {
+pub async fn ask(addr: SocketAddr, request: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    let answer = answer(addr, request, headers).await;
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+/// A whole answer.
+pub async fn answer(addr: SocketAddr, request: &str, headers: &[(&str, &str)]) -> String {
     let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
     let mut text = format!("{request} HTTP/1.1\r\nConnection: close\r\nContent-Length: 0\r\n");
     headers.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
     stream.write_all(format!("{text}\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();
     tokio::time::timeout(LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    answer
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
 import { twin } from './twin.mjs';
 import { aggregate, csv, sql } from './answers.mjs';
+import { boards, shared } from './boards.mjs';
 
 const PORT = Number(process.env.PORT ?? 8099);
 const DIST = new URL('../dist', import.meta.url).pathname;
@@ -238,12 +239,26 @@ async function api(request, response, url) {
     if (user !== 'admin' || password !== 'admin') return problem(response, 401, 'bad-credentials');
     return json(response, 200, { user, role: 'admin' }, { 'set-cookie': 'tideline_session=mock; HttpOnly; SameSite=Strict; Path=/' });
   }
+  const all = () => Object.keys(POINTS).flatMap(seriesOf);
+  if (path.startsWith('/shared/')) {
+    const found = shared((request.headers.authorization ?? '').replace('Bearer ', ''), all());
+    if (!found) return problem(response, 401, 'share-ended');
+    if (path === '/shared/board') return json(response, 200, found);
+    return readings(request, response, url, path.slice('/shared'.length));
+  }
   if (!/tideline_session=mock/.test(request.headers.cookie ?? '')) return problem(response, 401, 'login-needed');
   if (path === '/session' && request.method === 'DELETE') {
     response.writeHead(204, { 'set-cookie': 'tideline_session=; Max-Age=0; Path=/' });
     return response.end();
   }
   if (path === '/session') return json(response, 200, { user: 'admin', role: 'admin' });
+  if (path === '/boards' || path.startsWith('/boards/')) {
+    const body = ['POST', 'PUT'].includes(request.method) ? await bodyOf(request) : null;
+    const made = boards(request.method, decodeURIComponent(path), url.searchParams, body, request.headers['if-match'], { all: all(), devices: Object.keys(POINTS) });
+    if (made.status !== 204) return json(response, made.status, made.body);
+    response.writeHead(204);
+    return response.end();
+  }
   if (path === '/devices') return json(response, 200, { devices: Object.keys(POINTS).map(deviceOf), next: null });
   if (path.startsWith('/devices/') && path.endsWith('/events')) {
     return json(response, 200, { events: [{ at_ms: BEGAN - 60_000, change: 'online', reason: 'heard', changes: 1 }] });
@@ -272,13 +287,19 @@ async function api(request, response, url) {
     response.writeHead(200, { 'content-type': 'text/csv' });
     return response.end(csv({ columns: [{ name: 'time' }, { name: 'value' }], rows: t.map((at, i) => [at, mean[i]]) }));
   }
+  return readings(request, response, url, path);
+}
+
+/** Readings of the past and those that come. */
+function readings(request, response, url, path) {
   if (path === '/query') {
     const [from, to, buckets] = ['from', 'to', 'buckets'].map((name) => Number(url.searchParams.get(name)));
     const ids = url.searchParams.get('series').split(',');
     const gaps = ids.some((id) => id.startsWith('pump-7/')) ? gapsOf(POINTS['pump-7'].length).map((gap) => ({ device: 'pump-7', ...gap })) : [];
     const restamped = ids[0].startsWith('pump-7/') ? RESTAMPED.map((one) => ({ device: 'pump-7', ...one })) : [];
     if (!url.searchParams.has('buckets')) return json(response, 200, { ...rawAnswer(ids[0].split('/', 1)[0], ids, url.searchParams), missing: [], gaps, restamped });
-    return json(response, 200, { series: ids.map((id) => columnsOf(id, from, to, buckets)), partial: false, missing: [], gaps, restamped });
+    const numbers = ids.filter((id) => POINTS[id.split('/', 1)[0]].some(([point]) => id.endsWith(`/${point}`)));
+    return json(response, 200, { series: numbers.map((id) => columnsOf(id, from, to, buckets)), partial: false, missing: [], gaps, restamped });
   }
   if (path === '/live') {
     response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });

@@ -6,6 +6,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { violations } from './access.mjs';
+import { boards } from './board.mjs';
 import { explore } from './explore.mjs';
 import { timeControl } from './time.mjs';
 
@@ -159,6 +160,7 @@ async function main() {
     console.log(`ok   twin: ${await twin(page)}`);
     console.log(`ok   time: ${await timeControl(page, { until })}`);
     console.log(`ok   explore: ${await explore(page, { until, looks, device: DEVICE })}`);
+    console.log(`ok   boards: ${await boards(page, { until, looks, watch, violations, shot, complaints, device: DEVICE })}`);
     console.log('ok   fits 360 px');
   } finally {
     await browser.close();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { deviceHash, exploreHash, paramsOf, parseHash, parseSeries, withParams } from '../src/lib/route';
+import { boardHash, deviceBoardHash, deviceHash, exploreHash, paramsOf, parseHash, parseSeries, sharedHash, withParams } from '../src/lib/route';
 
 describe('hash routes', () => {
   it('finds its way back from a device', () => {
@@ -27,6 +27,14 @@ describe('hash routes', () => {
     const hash = exploreHash(ids);
     expect(parseHash(hash)).toEqual({ page: 'explore' });
     expect(parseSeries(paramsOf(hash).get('s') ?? '')).toEqual(ids);
+  });
+
+  it('finds its way back from boards and links to them', () => {
+    expect(parseHash('#/boards')).toEqual({ page: 'boards' });
+    expect(parseHash(`${boardHash('a b')}?edit=1`)).toEqual({ page: 'board', id: 'a b', device: false });
+    expect(parseHash(deviceBoardHash('pump/7'))).toEqual({ page: 'board', id: 'pump/7', device: true });
+    expect(parseHash(sharedHash('tlb_a_b-c'))).toEqual({ page: 'shared', token: 'tlb_a_b-c' });
+    expect(parseHash('#/shared/')).toEqual({ page: 'fleet' });
   });
 
   it('takes each series once, and nothing that is none', () => {

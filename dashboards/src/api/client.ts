@@ -1,6 +1,7 @@
 // The one place that knows the hub's HTTP API: typed calls, problem details,
 // and the offset between the hub's clock and this browser's.
 import type { components } from './types';
+import { BASE, wayTo } from './way';
 
 type Schemas = components['schemas'];
 export type Device = Schemas['Device'];
@@ -25,7 +26,6 @@ export type LiveReadings = Schemas['LiveReadings'];
 export type AggregateAnswer = Schemas['AggregateAnswer'];
 export type SqlColumn = Schemas['SqlColumn'];
 
-const BASE = '/api/v1';
 /** Rows asked for in one page of a list. */
 const PAGE_LIMIT = 500;
 /** Pages followed before giving up, so that a bad cursor cannot loop for ever. */
@@ -80,10 +80,11 @@ async function problem(response: Response): Promise<ApiError> {
   return new ApiError(response.status, code, message);
 }
 
-async function call(path: string, init: RequestInit = {}): Promise<Response> {
+export async function call(path: string, init: RequestInit = {}): Promise<Response> {
   let response: Response;
+  const { address, headers } = wayTo(path);
   try {
-    response = await fetch(BASE + path, { credentials: 'same-origin', cache: 'no-store', ...init });
+    response = await fetch(address, { credentials: 'same-origin', cache: 'no-store', ...init, headers: { ...init.headers, ...headers } });
   } catch (error) {
     if (init.signal?.aborted) throw error;
     throw new ApiError(0, 'unreachable', 'The hub cannot be reached.');
@@ -94,7 +95,7 @@ async function call(path: string, init: RequestInit = {}): Promise<Response> {
   throw await problem(response);
 }
 
-async function getJson<T>(path: string, signal?: AbortSignal): Promise<T> {
+export async function getJson<T>(path: string, signal?: AbortSignal): Promise<T> {
   return (await (await call(path, { signal })).json()) as T;
 }
 

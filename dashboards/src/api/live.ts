@@ -3,6 +3,8 @@
 // adds what it does not do: reopening after an HTTP error, closing while the
 // tab is hidden, and telling the page when something may have been missed.
 import type { Device, LiveReadings, QueryGap, TwinEvent } from './client';
+import { FetchedEvents } from './events';
+import { wayTo } from './way';
 
 /** `idle`: the page has nothing to listen to. */
 export type LiveState = 'idle' | 'connecting' | 'live' | 'reconnecting' | 'paused';
@@ -25,7 +27,7 @@ const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 15_000;
 
 export class LiveFeed {
-  #source: EventSource | null = null;
+  #source: EventSource | FetchedEvents | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #waiting: (() => void)[] = [];
   #handing: ReturnType<typeof setTimeout> | undefined;
@@ -38,7 +40,7 @@ export class LiveFeed {
 
   constructor(params: Record<string, string>, handlers: LiveHandlers) {
     const query = new URLSearchParams(params).toString();
-    this.#url = `/api/v1/live${query ? `?${query}` : ''}`;
+    this.#url = `/live${query ? `?${query}` : ''}`;
     this.#on = handlers;
     document.addEventListener('visibilitychange', this.#visibility);
     this.#visibility();
@@ -101,7 +103,9 @@ export class LiveFeed {
   #open(): void {
     this.#drop();
     this.#on.state(this.#interrupted ? 'reconnecting' : 'connecting');
-    const source = new EventSource(this.#url);
+    const { address, headers } = wayTo(this.#url);
+    // An EventSource sends no headers.
+    const source = 'authorization' in headers ? new FetchedEvents(address, headers) : new EventSource(address);
     this.#source = source;
     source.onopen = () => {
       this.#attempt = 0;
@@ -121,7 +125,7 @@ export class LiveFeed {
     source.addEventListener('reset', () => this.#on.resync());
   }
 
-  #listen<T>(source: EventSource, name: string, handle: (data: T) => void): void {
+  #listen<T>(source: EventSource | FetchedEvents, name: string, handle: (data: T) => void): void {
     source.addEventListener(name, (event) => {
       let data: T;
       try {

@@ -2,7 +2,7 @@
 // values for each unit, the envelopes beneath the means, the earlier period pale.
 import uPlot from 'uplot';
 import { unit as shownUnit } from './format';
-import { axisFont, colour, drawStretches, tellStretches, pointerAt, timeAxis, timeCursor, valueAxis, zonedDate, zoomSelected, type TimeInputs } from './plot';
+import { axisFont, colour, drawBoxes, drawStretches, tellStretches, pointerAt, timeAxis, timeCursor, valueAxis, zonedDate, zoomSelected, type Stretch, type TimeInputs } from './plot';
 import { lonelyRows, tablesOf, unitsOf, type Line } from './overlay';
 
 /** Beside the colours, so that lines are told apart without them. */
@@ -10,8 +10,16 @@ export const DASHES: number[][] = [[], [8, 4], [2, 3], [9, 3, 2, 3], [14, 4], [4
 /** Two hexadecimal digits behind a colour. */
 const BAND_ALPHA = '2e';
 const PALE_ALPHA = '80';
+const THRESHOLD_ALPHA = '24';
+
+/** A range of values that means something, drawn across the chart. */
+export interface Threshold { from: number; to: number; colour: string }
 
 export interface OverlayInputs extends TimeInputs {
+  /** Of the first unit's values. */
+  thresholds?(): Threshold[];
+  /** What happened, as thin lines with a text. */
+  happened?(): Stretch[];
   height: number;
   lines(): Line[];
   /** Of the buckets (ms). */
@@ -65,6 +73,20 @@ function seriesOf(inputs: OverlayInputs): { series: uPlot.Series[]; bands: uPlot
   return { series, bands };
 }
 
+/** Beneath the lines: the parts of the thresholds that the axis shows. */
+function drawThresholds(plot: uPlot, inputs: OverlayInputs): void {
+  const scale = scaleOf(unitsOf(inputs.lines())[0] ?? '');
+  const { min, max } = plot.scales[scale] ?? {};
+  if (min === undefined || min === null || max === undefined || max === null) return;
+  const { left, width } = plot.bbox;
+  for (const { from, to, colour: fill } of inputs.thresholds?.() ?? []) {
+    if (to <= min || from >= max) continue;
+    const top = plot.valToPos(Math.min(to, max), scale, true);
+    plot.ctx.fillStyle = fill + THRESHOLD_ALPHA;
+    plot.ctx.fillRect(left, top, width, plot.valToPos(Math.max(from, min), scale, true) - top);
+  }
+}
+
 function options(inputs: OverlayInputs): uPlot.Options {
   const lines = inputs.lines();
   const units = unitsOf(lines);
@@ -92,11 +114,15 @@ function options(inputs: OverlayInputs): uPlot.Options {
     axes: [timeAxis(), ...axes],
     ...seriesOf(inputs),
     hooks: {
-      draw: [(plot) => drawStretches(plot, inputs)],
+      drawClear: [(plot) => drawThresholds(plot, inputs)],
+      draw: [(plot) => {
+        drawStretches(plot, inputs);
+        drawBoxes(plot, 'happened', inputs.happened?.() ?? []);
+      }],
       setCursor: [(plot) => {
         const left = pointerAt(plot);
         inputs.onhover(left === null ? null : plot.posToVal(left, 'x'));
-        tellStretches(plot, inputs);
+        tellStretches(plot, inputs, inputs.happened?.() ?? []);
       }],
       setSelect: [(plot) => zoomSelected(plot, inputs)],
     },

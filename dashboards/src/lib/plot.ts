@@ -65,7 +65,8 @@ function corrected(inputs: TimeInputs): Stretch[] {
   return inputs.marks().map((mark) => ({ from: mark.from, to: mark.to, title: markTitle(mark) }));
 }
 
-function drawBoxes(plot: uPlot, name: string, stretches: Stretch[]): void {
+/** Boxes of one look along time, made or moved. */
+export function drawBoxes(plot: uPlot, name: string, stretches: Stretch[]): void {
   const boxes = plot.under.querySelectorAll<HTMLElement>(`.${name}`);
   for (let i = stretches.length; i < boxes.length; i += 1) boxes[i].remove();
   stretches.forEach(({ from, to, title }, i) => {

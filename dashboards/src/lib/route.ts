@@ -1,7 +1,12 @@
 // The address of a page is the hash: `#/` is the fleet, `#/device/ID` a device,
-// `#/explore` series side by side. What a page shows stands behind a `?`.
+// `#/explore` series side by side, `#/boards` the boards, `#/boards/ID` and `#/boards/device/ID` one,
+// `#/shared/TOKEN` one that is shown by a link. What a page shows stands behind a `?`.
 
-export type Route = { page: 'fleet' } | { page: 'device'; id: string } | { page: 'explore' };
+export type Route =
+  | { page: 'fleet' | 'explore' | 'boards' }
+  | { page: 'device'; id: string }
+  | { page: 'board'; id: string; device: boolean }
+  | { page: 'shared'; token: string };
 
 function parts(hash: string): [string, string] {
   const at = hash.indexOf('?');
@@ -12,13 +17,17 @@ function parts(hash: string): [string, string] {
 export function parseHash(hash: string): Route {
   const [path] = parts(hash);
   if (path === '#/explore') return { page: 'explore' };
-  const match = /^#\/device\/([^/]+)$/.exec(path);
+  if (path === '#/boards') return { page: 'boards' };
+  const match = /^#\/(device|boards|boards\/device|shared)\/([^/]+)$/.exec(path);
   if (!match) return { page: 'fleet' };
+  let id: string;
   try {
-    return { page: 'device', id: decodeURIComponent(match[1]) };
+    id = decodeURIComponent(match[2]);
   } catch {
     return { page: 'fleet' };
   }
+  if (match[1] === 'shared') return { page: 'shared', token: id };
+  return match[1] === 'device' ? { page: 'device', id } : { page: 'board', id, device: match[1] !== 'boards' };
 }
 
 /** What stands behind the `?` of a hash. */
@@ -42,6 +51,21 @@ export function withParams(hash: string, changes: Record<string, string | null>)
 /** The hash of a device's page. */
 export function deviceHash(id: string): string {
   return `#/device/${encodeURIComponent(id)}`;
+}
+
+/** The hash of a board. */
+export function boardHash(id: string): string {
+  return `#/boards/${encodeURIComponent(id)}`;
+}
+
+/** The hash of the board that a device's profile makes. */
+export function deviceBoardHash(device: string): string {
+  return `#/boards/device/${encodeURIComponent(device)}`;
+}
+
+/** The hash of a board that a link shows: what is behind `#` is sent to nobody. */
+export function sharedHash(token: string): string {
+  return `#/shared/${encodeURIComponent(token)}`;
 }
 
 /** Series as one parameter; their commas are not those between them. */

@@ -2,7 +2,7 @@
 // still. It is kept from page to page, and the address has it.
 import { hubNow } from '../api/client';
 import { router } from './router.svelte';
-import { FIRST, fixed, fromParams, isSame, lengthText, shift, spanOf, toParams, zoomOut, ZONES, type Range, type Span, type Zone } from './time';
+import { FIRST, fixed, fromParams, isSame, lengthText, parseRange, shift, spanOf, toParams, zoomOut, ZONES, type Range, type Span, type Zone } from './time';
 import { zone } from './zone.svelte';
 
 class PageTime {
@@ -60,6 +60,12 @@ class PageTime {
   chooseZone(name: Zone): void {
     zone.choose(name);
     router.put({ tz: name }, 'step');
+  }
+
+  /** The range that a page begins with, by its name, where the address names none. */
+  begin(params: URLSearchParams, name: string | null): void {
+    const range = fromParams(params) === null && name !== null ? parseRange(name) : null;
+    if (range !== null) this.#take(range);
   }
 
   /** Takes what an address says; what it does not say stays as it is, and is written to it. */

@@ -1,11 +1,15 @@
 // What the pages say, in English. Another language is another file of this shape;
 // `src/texts/index.ts` names the one in use. Pages made before it have their texts still beside their markup.
 
+import { boards } from './boards';
+
 export const en = {
+  boards,
   frame: {
     pages: 'Pages',
     fleet: 'Fleet',
     explore: 'Explore',
+    boards: 'Boards',
     signOut: 'Sign out',
     skip: 'Skip to content',
     notLoaded: 'This page could not be loaded; the hub may have another version by now. Load it again.',

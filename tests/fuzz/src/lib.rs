@@ -19,6 +19,8 @@ mod formats;
 mod input;
 pub mod kept;
 pub mod mutate;
+#[cfg(feature = "agent")]
+mod opcua;
 mod pipeline;
 mod profiles;
 #[cfg(feature = "agent")]
@@ -49,6 +51,8 @@ mod without {
 #[cfg(not(feature = "agent"))]
 use without as coap;
 #[cfg(not(feature = "agent"))]
+use without as opcua;
+#[cfg(not(feature = "agent"))]
 use without as push;
 #[cfg(not(feature = "agent"))]
 use without as sparkplug;
@@ -67,7 +71,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "wire", run: wire::run, seeds: wire::seeds, short_runs: 20_000, bytes_max: 4096 },
     Target { name: "block", run: block::run, seeds: block::seeds, short_runs: 10_000, bytes_max: 4096 },
     Target { name: "session", run: session::run, seeds: session::seeds, short_runs: 4_000, bytes_max: 512 },
@@ -103,6 +107,7 @@ pub const TARGETS: [Target; 15] = [
         short_runs: 2_000,
         bytes_max: 512,
     },
+    Target { name: "opcua", run: opcua::run, seeds: opcua::seeds, short_runs: 4_000, bytes_max: 1024 },
     Target { name: "push", run: push::run, seeds: push::seeds, short_runs: 10_000, bytes_max: 2048 },
     Target { name: "twin_message", run: twin::run, seeds: twin::seeds, short_runs: 1_000, bytes_max: 8192 },
     Target {

@@ -106,6 +106,11 @@ fn nodes_of_sparkplug_may_say_anything_in_any_order() {
 }
 
 #[test]
+fn what_servers_of_opc_ua_say_becomes_readings_or_is_refused() {
+    short("opcua");
+}
+
+#[test]
 fn pushed_bodies_are_taken_or_refused() {
     short("push");
 }

@@ -6,14 +6,14 @@
 
 mod asks;
 mod desk;
-mod frames;
+pub mod frames;
 pub mod line;
 pub mod node;
 mod survey;
 pub mod trust;
 pub mod values;
-mod variables;
-mod walk;
+pub mod variables;
+pub mod walk;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

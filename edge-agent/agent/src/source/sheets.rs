@@ -148,7 +148,6 @@ impl<'c> Sheets<'c> {
     }
 
     /// What there is, and what was rejected.
-    #[cfg(test)]
     pub fn seen(self) -> (Vec<Seen>, Vec<String>) {
         let mut seen = Vec::new();
         let mut rejected = self.rejected;
@@ -167,5 +166,4 @@ impl<'c> Sheets<'c> {
 }
 
 /// Device, point, the device's own time, value and quality.
-#[cfg(test)]
 pub type Seen = (String, String, Option<i64>, Value, Quality);

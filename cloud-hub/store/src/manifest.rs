@@ -8,9 +8,10 @@ mod copy;
 mod entries;
 mod ranges;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use minicbor::Encode;
 use redb::{
@@ -19,8 +20,8 @@ use redb::{
 use tideline_protocol::model::{AgentId, Epoch};
 
 use crate::config::StoreError;
-use crate::files::FileSystem;
-use crate::log::{Checkpoint, Ledgers};
+use crate::files::{FileSystem, Files, OpenMode};
+use crate::log::{Checkpoint, Ledgers, lock};
 
 use entries::EpochEntry;
 pub use entries::{FileEntry, HoldingEntry, SeriesEntry, gathered};
@@ -73,11 +74,31 @@ pub struct Change<'a> {
     pub expired: &'a [HoldingEntry],
 }
 
-/// The open manifest.
+/// The open manifest. After an error of the disk redb takes nothing more; whoever writes next opens the file again, and all of
+/// it is written again first, since the system may hold bytes for written that a failed sync never brought to the disk.
+///
+/// A commit that failed may have come to the disk all the same. One of a flush is made again as it was, which changes nothing
+/// then; until one has succeeded nobody reads the manifest, which may say more than is in memory.
 #[derive(Debug)]
 pub struct Manifest {
-    db: Database,
+    held: Mutex<Held>,
+    // None in one that is only looked at.
+    place: Option<(Files, PathBuf)>,
     created: bool,
+}
+
+#[derive(Debug)]
+struct Held {
+    // None from a failure until it is opened again.
+    db: Option<Database>,
+    // Whether the last flush, or what came after it, may be there or not.
+    unsure: bool,
+}
+
+impl Held {
+    const fn of(db: Database) -> Mutex<Self> {
+        Mutex::new(Self { db: Some(db), unsure: false })
+    }
 }
 
 /// Why a manifest cannot be opened.
@@ -135,6 +156,8 @@ impl Manifest {
         };
         if is_new {
             Self::create(files, path)?;
+        } else {
+            Self::tidy(files, path)?;
         }
         let (manifest, contents) = Self::open_with(|builder| files.database(path, builder))?;
         Ok((Self { created: is_new || manifest.created, ..manifest }, contents))
@@ -142,14 +165,43 @@ impl Manifest {
 
     /// Makes an empty one under another name first: one that was cut off meanwhile would be taken for a damaged one.
     fn create(files: &dyn FileSystem, path: &Path) -> Result<(), OpenError> {
-        let refused = |error: std::io::Error| OpenError::Refused(error.to_string());
-        let unfinished = path.with_extension("redb.tmp");
-        match files.remove(&unfinished) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(refused(error)),
-            _ => {}
-        }
+        Self::tidy(files, path)?;
+        let unfinished = unfinished(path);
         drop(Self::open_with(|builder| files.database(&unfinished, builder))?);
         files.rename(&unfinished, path).map_err(refused)
+    }
+
+    /// Removes one that was cut off while it was written.
+    fn tidy(files: &dyn FileSystem, path: &Path) -> Result<(), OpenError> {
+        match files.remove(&unfinished(path)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(refused(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has it opened again after a failure.
+    #[must_use]
+    pub fn healing(self, files: &Files, path: &Path) -> Self {
+        Self { place: Some((Arc::clone(files), path.to_owned())), ..self }
+    }
+
+    /// Does work on the open file, which is opened again where the last work failed.
+    fn work<T>(
+        &self,
+        held: &mut Held,
+        work: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let db = match (held.db.take(), &self.place) {
+            (Some(db), _) => db,
+            (None, Some((files, path))) => reopened(files.as_ref(), path)?,
+            (None, None) => return Err(fail("it failed before")),
+        };
+        let done = work(&db);
+        // One that failed is closed, so that the next work can open it.
+        if done.is_ok() {
+            held.db = Some(db);
+        }
+        done
     }
 
     /// Opens the manifest of the store in `dir`, which is to be there.
@@ -172,7 +224,7 @@ impl Manifest {
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let db = create(Builder::new().set_check_integrity_on_open(true)).map_err(judge)?;
             let created = Self::prepare(&db)?;
-            let manifest = Self { db, created };
+            let manifest = Self { held: Held::of(db), place: None, created };
             let contents = manifest.read().map_err(|error| OpenError::Damaged(error.to_string()))?;
             Ok((manifest, contents))
         }));
@@ -225,46 +277,16 @@ impl Manifest {
     /// # Errors
     /// The file is damaged.
     pub fn read(&self) -> Result<Contents, StoreError> {
-        let txn = self.db.begin_read().map_err(fail)?;
-        let mut out = Contents::default();
-        let meta = txn.open_table(META).map_err(fail)?;
-        out.checkpoint.oldest_segment =
-            meta.get("oldest_segment").map_err(fail)?.map_or(0, |value| value.value());
-        out.flushed = meta.get("flushed").map_err(fail)?.map_or(0, |value| value.value());
-        for row in txn.open_table(EPOCHS).map_err(fail)?.iter().map_err(fail)? {
-            let (key, value) = row.map_err(fail)?;
-            let (agent, epoch) = key.value();
-            let entry: EpochEntry = minicbor::decode(value.value()).map_err(fail)?;
-            let agent = AgentId::parse(agent).map_err(fail)?;
-            entry.restore(out.checkpoint.ledgers.epoch_mut(&agent, Epoch::from_bytes(epoch)));
+        self.look(read)
+    }
+
+    /// Does work that only reads.
+    fn look<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut held = lock(&self.held);
+        if held.unsure {
+            return Err(fail("its last change failed; it is read after the next flush"));
         }
-        read_dictionary(&txn, &mut out.checkpoint.ledgers)?;
-        for row in txn.open_table(SERIES).map_err(fail)?.iter().map_err(fail)? {
-            let (key, value) = row.map_err(fail)?;
-            if key.value() as usize != out.series.len() {
-                return Err(fail("its list of series has a hole"));
-            }
-            out.series.push(minicbor::decode(value.value()).map_err(fail)?);
-        }
-        for row in txn.open_table(FILES).map_err(fail)?.iter().map_err(fail)? {
-            out.files.push(minicbor::decode(row.map_err(fail)?.1.value()).map_err(fail)?);
-        }
-        out.files.sort_by_key(|file| file.order);
-        if out.flushed == 0 {
-            // A manifest from before it was kept.
-            out.flushed = out.files.iter().map(|file| file.number).max().unwrap_or(0);
-        }
-        for row in txn.open_table(GONE).map_err(fail)?.iter().map_err(fail)? {
-            out.gone.push(row.map_err(fail)?.0.value());
-        }
-        let expired = match txn.open_table(EXPIRED) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(out),
-            table => table.map_err(fail)?,
-        };
-        for row in expired.iter().map_err(fail)? {
-            out.expired.push(minicbor::decode(row.map_err(fail)?.1.value()).map_err(fail)?);
-        }
-        Ok(out)
+        self.work(&mut held, work)
     }
 
     /// Commits a flush, durably and at once.
@@ -272,47 +294,14 @@ impl Manifest {
     /// # Errors
     /// Nothing was changed.
     pub fn commit(&self, change: &Change<'_>) -> Result<(), StoreError> {
-        let txn = self.db.begin_write().map_err(fail)?;
-        if let Some(checkpoint) = change.checkpoint {
-            write_checkpoint(&txn, checkpoint)?;
-        }
-        // A merge gives its file the place of an older one.
-        let by_flush = change.added.iter().filter(|file| file.number == file.order);
-        if let Some(number) = by_flush.map(|file| file.number).max() {
-            let mut meta = txn.open_table(META).map_err(fail)?;
-            let known = meta.get("flushed").map_err(fail)?.map_or(0, |value| value.value());
-            meta.insert("flushed", known.max(number)).map_err(fail)?;
-        }
-        {
-            let mut series = txn.open_table(SERIES).map_err(fail)?;
-            for (entry, id) in change.series.iter().zip(0_u32..) {
-                let value = cbor(entry)?;
-                // What stays is not written again.
-                let same = series.get(id).map_err(fail)?.is_some_and(|known| known.value() == value);
-                if !same {
-                    series.insert(id, value.as_slice()).map_err(fail)?;
-                }
-            }
-            let mut files = txn.open_table(FILES).map_err(fail)?;
-            for file in change.added {
-                files.insert(file.number, cbor(file)?.as_slice()).map_err(fail)?;
-            }
-            let mut gone = txn.open_table(GONE).map_err(fail)?;
-            for file in change.added {
-                gone.remove(file.number).map_err(fail)?;
-            }
-            for number in change.removed {
-                files.remove(number).map_err(fail)?;
-                gone.insert(number, ()).map_err(fail)?;
-            }
-            let mut expired = txn.open_table(EXPIRED).map_err(fail)?;
-            for entry in change.expired {
-                let (agent, epoch, ..) = entry.parts();
-                let key = (agent.as_str(), *epoch.as_bytes());
-                expired.insert(key, cbor(entry)?.as_slice()).map_err(fail)?;
-            }
-        }
-        txn.commit().map_err(fail)
+        let mut held = lock(&self.held);
+        let committed = self.work(&mut held, |db| write(db, change));
+        held.unsure = match &committed {
+            Err(_) => true,
+            // A merge says nothing of what a flush before it has left.
+            Ok(()) => held.unsure && change.checkpoint.is_none(),
+        };
+        committed
     }
 
     /// Notes that whatever stands under these numbers is to be removed.
@@ -339,10 +328,130 @@ impl Manifest {
         &self,
         change: impl FnOnce(&mut redb::Table<'_, u64, ()>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let txn = self.db.begin_write().map_err(fail)?;
-        change(&mut txn.open_table(GONE).map_err(fail)?)?;
-        txn.commit().map_err(fail)
+        self.work(&mut lock(&self.held), |db| {
+            let txn = db.begin_write().map_err(fail)?;
+            change(&mut txn.open_table(GONE).map_err(fail)?)?;
+            txn.commit().map_err(fail)
+        })
     }
+}
+
+fn refused(error: std::io::Error) -> OpenError {
+    OpenError::Refused(error.to_string())
+}
+
+/// What a manifest is called until it is whole.
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("redb.tmp")
+}
+
+/// Writes the file again, byte for byte, and opens it.
+fn reopened(files: &dyn FileSystem, path: &Path) -> Result<Database, StoreError> {
+    let again = || {
+        let (bytes, unfinished) = (files.read(path)?, unfinished(path));
+        match files.remove(&unfinished) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = files.open(&unfinished, OpenMode::Create)?;
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        files.rename(&unfinished, path)?;
+        files.sync_dir(path.parent().unwrap_or(Path::new(".")))
+    };
+    again().map_err(fail)?;
+    let (manifest, _) = Manifest::open_with(|builder| files.database(path, builder))?;
+    let db = manifest.held.into_inner().unwrap_or_else(PoisonError::into_inner).db;
+    tracing::info!("the manifest was opened again after its disk had failed");
+    db.ok_or_else(|| fail("it was not opened"))
+}
+
+/// All that it says.
+fn read(db: &Database) -> Result<Contents, StoreError> {
+    let txn = db.begin_read().map_err(fail)?;
+    let mut out = Contents::default();
+    let meta = txn.open_table(META).map_err(fail)?;
+    out.checkpoint.oldest_segment =
+        meta.get("oldest_segment").map_err(fail)?.map_or(0, |value| value.value());
+    out.flushed = meta.get("flushed").map_err(fail)?.map_or(0, |value| value.value());
+    for row in txn.open_table(EPOCHS).map_err(fail)?.iter().map_err(fail)? {
+        let (key, value) = row.map_err(fail)?;
+        let (agent, epoch) = key.value();
+        let entry: EpochEntry = minicbor::decode(value.value()).map_err(fail)?;
+        let agent = AgentId::parse(agent).map_err(fail)?;
+        entry.restore(out.checkpoint.ledgers.epoch_mut(&agent, Epoch::from_bytes(epoch)));
+    }
+    read_dictionary(&txn, &mut out.checkpoint.ledgers)?;
+    for row in txn.open_table(SERIES).map_err(fail)?.iter().map_err(fail)? {
+        let (key, value) = row.map_err(fail)?;
+        if key.value() as usize != out.series.len() {
+            return Err(fail("its list of series has a hole"));
+        }
+        out.series.push(minicbor::decode(value.value()).map_err(fail)?);
+    }
+    for row in txn.open_table(FILES).map_err(fail)?.iter().map_err(fail)? {
+        out.files.push(minicbor::decode(row.map_err(fail)?.1.value()).map_err(fail)?);
+    }
+    out.files.sort_by_key(|file| file.order);
+    if out.flushed == 0 {
+        // A manifest from before it was kept.
+        out.flushed = out.files.iter().map(|file| file.number).max().unwrap_or(0);
+    }
+    for row in txn.open_table(GONE).map_err(fail)?.iter().map_err(fail)? {
+        out.gone.push(row.map_err(fail)?.0.value());
+    }
+    let expired = match txn.open_table(EXPIRED) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(out),
+        table => table.map_err(fail)?,
+    };
+    for row in expired.iter().map_err(fail)? {
+        out.expired.push(minicbor::decode(row.map_err(fail)?.1.value()).map_err(fail)?);
+    }
+    Ok(out)
+}
+
+fn write(db: &Database, change: &Change<'_>) -> Result<(), StoreError> {
+    let txn = db.begin_write().map_err(fail)?;
+    if let Some(checkpoint) = change.checkpoint {
+        write_checkpoint(&txn, checkpoint)?;
+    }
+    // A merge gives its file the place of an older one.
+    let by_flush = change.added.iter().filter(|file| file.number == file.order);
+    if let Some(number) = by_flush.map(|file| file.number).max() {
+        let mut meta = txn.open_table(META).map_err(fail)?;
+        let known = meta.get("flushed").map_err(fail)?.map_or(0, |value| value.value());
+        meta.insert("flushed", known.max(number)).map_err(fail)?;
+    }
+    {
+        let mut series = txn.open_table(SERIES).map_err(fail)?;
+        for (entry, id) in change.series.iter().zip(0_u32..) {
+            let value = cbor(entry)?;
+            // What stays is not written again.
+            let same = series.get(id).map_err(fail)?.is_some_and(|known| known.value() == value);
+            if !same {
+                series.insert(id, value.as_slice()).map_err(fail)?;
+            }
+        }
+        let mut files = txn.open_table(FILES).map_err(fail)?;
+        for file in change.added {
+            files.insert(file.number, cbor(file)?.as_slice()).map_err(fail)?;
+        }
+        let mut gone = txn.open_table(GONE).map_err(fail)?;
+        for file in change.added {
+            gone.remove(file.number).map_err(fail)?;
+        }
+        for number in change.removed {
+            files.remove(number).map_err(fail)?;
+            gone.insert(number, ()).map_err(fail)?;
+        }
+        let mut expired = txn.open_table(EXPIRED).map_err(fail)?;
+        for entry in change.expired {
+            let (agent, epoch, ..) = entry.parts();
+            let key = (agent.as_str(), *epoch.as_bytes());
+            expired.insert(key, cbor(entry)?.as_slice()).map_err(fail)?;
+        }
+    }
+    txn.commit().map_err(fail)
 }
 
 fn write_checkpoint(txn: &redb::WriteTransaction, checkpoint: &Checkpoint) -> Result<(), StoreError> {

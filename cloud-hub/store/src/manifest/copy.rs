@@ -18,7 +18,7 @@ impl Manifest {
     /// # Errors
     /// The manifest cannot be read, or the file cannot be written.
     pub fn copy_to(&self, files: &dyn FileSystem, path: &Path) -> Result<(), StoreError> {
-        let from = self.db.begin_read().map_err(fail)?;
+        let from = self.look(|db| db.begin_read().map_err(fail))?;
         let copy = files.database(path, &Builder::new()).map_err(fail)?;
         let to = copy.begin_write().map_err(fail)?;
         table(&from, &to, META)?;

@@ -183,9 +183,11 @@ fn a_full_disk_or_another_version_is_no_reason_to_put_a_manifest_aside() {
     flush(&manifest, 1).unwrap();
     let killed = Cut::after(&disk.bytes(u64::MAX), 0);
     assert!(matches!(open(&killed), Ok(_) | Err(OpenError::Refused(_))));
-    let txn = manifest.db.begin_write().unwrap();
+    let held = lock(&manifest.held);
+    let txn = held.db.as_ref().unwrap().begin_write().unwrap();
     txn.open_table(META).unwrap().insert("version", VERSION + 1).unwrap();
     txn.commit().unwrap();
+    drop(held);
     drop(manifest);
     assert!(
         matches!(open(&disk), Err(OpenError::Refused(reason)) if reason.contains(&format!("version {}", VERSION + 1)))

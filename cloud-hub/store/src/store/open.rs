@@ -47,6 +47,7 @@ pub fn open_on(
     let mut report = OpenReport::default();
     create_dirs(&config)?;
     let (manifest, mut contents) = open_manifest((config.files.as_ref(), &config.dir), &mut report)?;
+    let manifest = manifest.healing(&config.files, &config.dir.join(MANIFEST));
     // What follows is acknowledged on the word of a manifest whose name must not go with a power cut.
     config.files.sync_dir(&config.dir).map_err(StoreError::io("syncing the store's folder"))?;
     let workshop = Workshop { dir: &config.dir, format: format.as_ref(), manifest: &manifest };
@@ -157,12 +158,14 @@ fn take_in_replay(shared: &Shared, core: &mut Core, replay: &Replay) -> Result<U
     Ok(unkept)
 }
 
+const MANIFEST: &str = "manifest.redb";
+
 /// A manifest that cannot be read is put aside with all files that only it could explain.
 fn open_manifest(
     (files, dir): (&dyn FileSystem, &Path),
     report: &mut OpenReport,
 ) -> Result<(Manifest, Contents), StoreError> {
-    let path = dir.join("manifest.redb");
+    let path = dir.join(MANIFEST);
     let (manifest, contents) = match Manifest::open(files, &path) {
         Err(OpenError::Damaged(reason)) => {
             put_aside((files, dir), &path, &reason, &mut report.quarantined)?;

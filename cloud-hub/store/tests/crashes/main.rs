@@ -25,6 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use tideline_store::StoreError;
 
 use changes::{Change, Failure, Fault};
 use history::{Action, World};
@@ -188,6 +189,50 @@ fn nothing_is_lost_doubled_or_left_on_a_disk_that_fails() {
         world.endure(Action::Flush);
         world.finish();
     });
+}
+
+/// A flush that fails anywhere is made again by the same process, and the power is cut after that.
+#[test]
+fn a_flush_that_fails_anywhere_succeeds_when_the_disk_is_well_again() {
+    let until_flush = |seed| {
+        let mut world = World::new(seed);
+        world.open().unwrap();
+        let before = [Action::Append(0), Action::Both, Action::Flush, Action::Append(1), Action::Append(0)];
+        before.into_iter().for_each(|action| world.perform(action).unwrap());
+        world
+    };
+    let mut whole = until_flush(0);
+    let first = whole.disk.calls();
+    whole.perform(Action::Flush).unwrap();
+    let calls = whole.disk.calls() - first;
+    assert!(calls > 8, "{calls} calls of a flush");
+    whole.close();
+    let again = std::cell::Cell::new(0);
+    seeds(2 * calls as u64, |seed| {
+        let error = if seed % 2 == 0 { ErrorKind::StorageFull } else { ErrorKind::Other };
+        let mut world = until_flush(0);
+        let at = world.disk.calls() + usize::try_from(seed / 2).unwrap() % calls;
+        world.disk.fail(Fault { at, calls: 1, failure: Failure::Disk(error) });
+        let mut tries = 1;
+        while let Err(error) = world.perform(Action::Flush) {
+            // The log comes back after a pause, and at the next start.
+            if matches!(error, StoreError::Poisoned) {
+                world.kill();
+                world.endure(Action::Flush);
+                break;
+            }
+            tries += 1;
+            assert!(tries < 5, "it fails for ever: {error}");
+        }
+        again.set(again.get() + usize::from(tries > 1));
+        world.check();
+        let mut platter = Platter::of(&world.before, None);
+        world.disk.changes().iter().for_each(|change| platter.take(change));
+        let image = platter.cut(&mut StdRng::seed_from_u64(seed));
+        World::after(image, &world.items, world.promise(), seed).finish();
+        world.finish();
+    });
+    assert!(again.get() > calls / 2, "{} of {calls} faults were felt", again.get());
 }
 
 /// What a start shows to agents must survive, also what was only on its way to the disk when the process was killed.

@@ -10,11 +10,13 @@ pub mod device_tokens;
 pub mod devices;
 pub mod enroll;
 pub mod export;
+pub mod fleet;
 pub mod imports;
 pub mod jobs;
 pub mod last;
 pub mod ledger;
 pub mod marks;
+pub mod operate;
 pub mod problem;
 pub mod prometheus;
 pub mod query;
@@ -101,6 +103,8 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         last::last,
         aggregate::aggregate,
         export::export,
+        fleet::show,
+        fleet::devices,
         imports::begin,
         imports::show,
         imports::chunk,
@@ -116,6 +120,10 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         twins::change_many,
         twins::history,
         twins::conflicts,
+        operate::health,
+        operate::events,
+        operate::enroll_tokens,
+        operate::revoke_enroll_token,
         sql::sql,
         stream::live,
         store::show,
@@ -177,11 +185,18 @@ fn changes() -> Router<App> {
         .merge(twins::changes())
         .merge(commands::changes())
         .merge(boards::changes())
+        .merge(operate::changes())
 }
 
 /// What everybody who is signed in may see.
 fn views() -> Router<App> {
-    readings().merge(jobs::views()).merge(twins::views()).merge(commands::views()).merge(boards::views())
+    readings()
+        .merge(jobs::views())
+        .merge(twins::views())
+        .merge(commands::views())
+        .merge(boards::views())
+        .merge(fleet::views())
+        .merge(operate::views())
 }
 
 /// What asks for readings.

@@ -19,8 +19,10 @@ use crate::jobs::Jobs;
 use crate::live::Live;
 use crate::metadata::{Metadata, MetadataError};
 use crate::passwords::Passwords;
+use crate::picture::Pictures;
 use crate::places::{Limits, Places};
 use crate::presence::{Now, Presences};
+use crate::pulse::Pulse;
 use crate::secret::{self, SecretError};
 use crate::strangers::Strangers;
 use crate::telemetry::Counters;
@@ -100,6 +102,10 @@ pub struct Hub {
     pub fleet: Fleet,
     /// Who is there, and when that changed.
     pub presences: Presences,
+    /// How the fleet fared of late.
+    pub pulse: Pulse,
+    /// The fleet as it was a moment ago.
+    pub pictures: Pictures,
     /// Until when the agents' readings have come.
     pub arrivals: Arrivals,
     /// The live feed.
@@ -181,6 +187,8 @@ impl Hub {
             store,
             fleet: Fleet::default(),
             presences,
+            pulse: Pulse::default(),
+            pictures: Pictures::default(),
             arrivals: Arrivals::default(),
             live: Live::starting_at(first_event),
             authority,

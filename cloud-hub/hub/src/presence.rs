@@ -5,7 +5,8 @@
 
 mod detector;
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -144,6 +145,41 @@ impl Presences {
         self.locked().get(agent).map(|entry| entry.events.iter().cloned().collect()).unwrap_or_default()
     }
 
+    /// The newest events of all agents, the newest first: those before a moment and an agent, and about so many; those of
+    /// one agent at one moment stay together. Says whether there are more.
+    #[must_use]
+    pub fn newest(
+        &self,
+        before: Option<&(i64, AgentId)>,
+        limit: usize,
+    ) -> (Vec<(AgentId, PresenceEvent)>, bool) {
+        let agents = self.locked();
+        let before = before.map(|(at_ms, agent)| (*at_ms, agent));
+        let all = || {
+            let each =
+                agents.iter().flat_map(|(agent, entry)| entry.events.iter().map(move |event| (agent, event)));
+            each.filter(|(agent, event)| before.is_none_or(|before| (event.at_ms, *agent) < before))
+        };
+        // The last of the page, without a copy of all: agents times a hundred are many.
+        let mut page = BinaryHeap::new();
+        let mut more = false;
+        for (agent, event) in all() {
+            page.push(Reverse((event.at_ms, agent)));
+            if page.len() > limit {
+                page.pop();
+                more = true;
+            }
+        }
+        let Some(Reverse(last)) = page.pop() else { return (Vec::new(), false) };
+        let mut events: Vec<(&AgentId, &PresenceEvent)> =
+            all().filter(|(agent, event)| (event.at_ms, *agent) >= last).collect();
+        // Of one moment the later stands behind in its agent's list.
+        events.reverse();
+        events.sort_by_key(|(agent, event)| Reverse((event.at_ms, *agent)));
+        let more = more && all().any(|(agent, event)| (event.at_ms, agent) < last);
+        (events.into_iter().map(|(agent, event)| (agent.clone(), event.clone())).collect(), more)
+    }
+
     /// How many agents are suspect, and how many come and go.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
@@ -208,6 +244,30 @@ mod tests {
 
     fn at(mono_ms: u64) -> Now {
         Now { mono_ms, wall_ms: i64::try_from(mono_ms).unwrap() }
+    }
+
+    #[test]
+    fn pages_of_events_have_each_once_and_the_newest_first() {
+        let presences = Presences::default();
+        for agent in ["a", "b", "c"].map(|id| AgentId::parse(id).unwrap()) {
+            for n in 0..5 {
+                presences.heard(&agent, at(n * 60_000), None);
+                presences.ended(&agent, at(n * 60_000 + 30_000), End::Goodbye);
+            }
+        }
+        let (mut seen, mut before) = (Vec::new(), None);
+        loop {
+            let (page, more) = presences.newest(before.as_ref(), 4);
+            before = page.last().map(|(agent, event)| (event.at_ms, agent.clone()));
+            seen.extend(page.into_iter().map(|(agent, event)| (event.at_ms, agent)));
+            if !more {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), 30);
+        assert!(seen.is_sorted_by(|a, b| a > b), "{seen:?}");
+        assert_eq!(presences.newest(None, 1000).0.len(), 30);
+        assert_eq!(Presences::default().newest(None, 4), (Vec::new(), false));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::doors::{GRACE, SOCKET};
 use crate::hub::{Addresses, App, Hub};
 use crate::metadata::{Metadata, UserRecord};
 use crate::twins::{self, TWINS, Twins};
-use crate::{commands, doors, ingest, jobs, live, mqtt, pki, presence};
+use crate::{commands, doors, ingest, jobs, live, mqtt, pki, presence, pulse};
 
 /// The store's folder in the data folder.
 pub const STORE: &str = "store";
@@ -79,6 +79,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     let feed = tokio::spawn(live::feed(Arc::clone(&hub)));
     let refused = tokio::spawn(ingest::watch_refused(Arc::clone(&hub)));
     let presences = tokio::spawn(presence::watch(Arc::clone(&hub)));
+    let pulse = tokio::spawn(pulse::watch::watch(Arc::clone(&hub)));
     let (links, arrived) = mpsc::channel(ingest::ARRIVED_MAX);
     let mut mqtt_tasks = open_mqtt(&hub, mqtt_doors, broker, &links)?;
     let sessions = tokio::spawn(ingest::accept(Arc::clone(&hub), Arc::clone(&endpoint), arrived));
@@ -97,6 +98,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     let _late = tokio::time::timeout(GRACE, commanding).await;
     feed.abort();
     refused.abort();
+    pulse.abort();
     held.abort();
     let _gone = fs::remove_file(data.join(SOCKET));
     close(&hub).await

@@ -98,7 +98,9 @@ fn answer(path: &str, file: EmbeddedFile, coding: Option<&'static str>, asked: &
     response
 }
 
-fn accepts(headers: &HeaderMap, coding: &str) -> bool {
+/// Whether who asks takes an answer in a coding, as `gzip`.
+#[must_use]
+pub fn accepts(headers: &HeaderMap, coding: &str) -> bool {
     let said = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
     said.flat_map(|v| v.split(',')).any(|item| {
         let (name, quality) = item.split_once(';').unwrap_or((item, ""));

@@ -16,6 +16,7 @@ mod boards;
 mod commands;
 mod devices;
 mod enrol;
+mod fleet;
 mod imports;
 mod jobs;
 mod letters;

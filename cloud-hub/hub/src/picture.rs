@@ -1,0 +1,238 @@
+//! The fleet as it was a moment ago: made once for all who ask within a second.
+//!
+//! What each device is like takes a walk over the registry, the ledgers and the series. A page that many look at must not
+//! make it once for each of them.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::api::devices::views;
+use crate::api::shapes::{Device, DeviceState, FleetCounts, FleetFreshness, FleetTable, Ledger};
+use crate::hub::{App, Hub};
+use crate::metadata::{DeviceRecord, MetadataError};
+use crate::pulse::{DEVICE_HOURS_MAX, Dropped, HOUR_MS, MINUTE_MS, Sight};
+
+/// For how long a picture is good enough.
+const FRESH_MS: u64 = 1_000;
+/// A day, for what is told of the last one.
+pub const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// The spool that has the least room left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fullest {
+    /// Whose.
+    pub agent: String,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// Its quota in bytes.
+    pub quota_bytes: u64,
+}
+
+/// What was given up within the last day, by the times of its readings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Gaps.
+    pub gaps: u64,
+    /// Readings in them.
+    pub rows: u64,
+    /// Readings by the hour in which their gap ends, the newest first.
+    pub rows_by_hour: [u64; DEVICE_HOURS_MAX],
+}
+
+/// The fleet at one moment.
+#[derive(Debug)]
+pub struct Picture {
+    mono_ms: u64,
+    /// When, Unix ms.
+    pub as_of_ms: i64,
+    /// How many are in which state.
+    pub counts: FleetCounts,
+    /// How old their newest readings are.
+    pub freshness: FleetFreshness,
+    /// Readings pending at agents.
+    pub backlog: u64,
+    /// Readings a second of all devices.
+    pub rate: f64,
+    /// Agents whose ledgers do not balance.
+    pub unbalanced: u64,
+    /// Readings that were stored once and are gone.
+    pub lost_rows: u64,
+    /// What was given up.
+    pub lost: Lost,
+    /// Agents that said how full their spools are, and the fullest.
+    pub spools: (u64, Option<Fullest>),
+    /// All devices.
+    pub table: FleetTable,
+    readings: Vec<u64>,
+    plain: OnceLock<Bytes>,
+    packed: OnceLock<Bytes>,
+}
+
+/// The newest picture, and the turn to make another.
+#[derive(Debug, Default)]
+pub struct Pictures {
+    newest: Mutex<Option<Arc<Picture>>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// The fleet as it was within the last second.
+///
+/// # Errors
+/// The registry cannot be read.
+pub async fn of(hub: &App) -> Result<Arc<Picture>, MetadataError> {
+    let fresh = || {
+        let newest = hub.pictures.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        newest.filter(|picture| hub.now().mono_ms.saturating_sub(picture.mono_ms) < FRESH_MS)
+    };
+    if let Some(picture) = fresh() {
+        return Ok(picture);
+    }
+    let _turn = hub.pictures.turn.lock().await;
+    // Whoever had the turn before may have made it.
+    if let Some(picture) = fresh() {
+        return Ok(picture);
+    }
+    let made = Arc::new(hub.blocking(take).await?);
+    *hub.pictures.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&made));
+    Ok(made)
+}
+
+fn take(hub: &Hub) -> Result<Picture, MetadataError> {
+    let now = hub.now();
+    let devices = views(hub, &hub.metadata.list::<DeviceRecord>()?)?;
+    let mut picture = Picture {
+        mono_ms: now.mono_ms,
+        as_of_ms: now.wall_ms,
+        counts: FleetCounts::default(),
+        freshness: FleetFreshness::default(),
+        backlog: 0,
+        rate: 0.0,
+        unbalanced: 0,
+        lost_rows: 0,
+        lost: Lost::default(),
+        spools: (0, None),
+        table: FleetTable { as_of_ms: now.wall_ms, ..FleetTable::default() },
+        readings: Vec::with_capacity(devices.len()),
+        plain: OnceLock::new(),
+        packed: OnceLock::new(),
+    };
+    // A ledger is the agent's, and stands with each device behind it.
+    let mut dropped: HashMap<String, Dropped> = HashMap::new();
+    for device in &devices {
+        if !dropped.contains_key(&device.agent) {
+            dropped.insert(device.agent.clone(), dropped_of(now.wall_ms, &device.ledger));
+        }
+        if device.id == device.agent {
+            picture.add_agent(device);
+        }
+    }
+    let drops = |device: &Device| dropped.get(&device.agent).copied().unwrap_or_default();
+    let asked = devices.iter().map(|device| (device.id.as_str(), drops(device)));
+    for (beats, device) in hub.pulse.beats(now.wall_ms, asked).into_iter().zip(devices) {
+        picture.add(&device);
+        picture.readings.push(device.readings);
+        picture.table.push(device, beats);
+    }
+    Ok(picture)
+}
+
+fn dropped_of(now_ms: i64, ledger: &Ledger) -> Dropped {
+    let mut dropped = Dropped::default();
+    ledger.gaps.iter().for_each(|gap| dropped.add(now_ms, gap.from_ms, gap.to_ms));
+    dropped
+}
+
+impl Picture {
+    fn add_agent(&mut self, own: &Device) {
+        self.backlog = self.backlog.saturating_add(own.backlog);
+        self.unbalanced += u64::from(!own.ledger.balanced);
+        self.lost_rows = self.lost_rows.saturating_add(own.ledger.lost);
+        self.counts.agents += 1;
+        for gap in &own.ledger.gaps {
+            let ago_ms = self.as_of_ms.saturating_sub(gap.to_ms);
+            if ago_ms >= DAY_MS {
+                continue;
+            }
+            self.lost.gaps += 1;
+            self.lost.rows = self.lost.rows.saturating_add(gap.rows);
+            let hour = self.as_of_ms.div_euclid(HOUR_MS).saturating_sub(gap.to_ms.div_euclid(HOUR_MS));
+            let hour = usize::try_from(hour.max(0)).unwrap_or(usize::MAX).min(DEVICE_HOURS_MAX - 1);
+            if let Some(rows) = self.lost.rows_by_hour.get_mut(hour) {
+                *rows = rows.saturating_add(gap.rows);
+            }
+        }
+        let Some(uplink) = own.uplink.as_ref().filter(|uplink| uplink.spool_quota_bytes > 0) else { return };
+        self.spools.0 += 1;
+        let (bytes, quota_bytes) = (uplink.spool_bytes, uplink.spool_quota_bytes);
+        // a/b > c/d, in integers.
+        let is_fuller = self.spools.1.as_ref().is_none_or(|known| {
+            u128::from(bytes) * u128::from(known.quota_bytes)
+                > u128::from(known.bytes) * u128::from(quota_bytes)
+        });
+        if is_fuller {
+            self.spools.1 = Some(Fullest { agent: own.id.clone(), bytes, quota_bytes });
+        }
+    }
+
+    fn add(&mut self, device: &Device) {
+        let counts = &mut self.counts;
+        counts.devices += 1;
+        if device.revoked {
+            counts.revoked += 1;
+            return;
+        }
+        *match device.state {
+            DeviceState::Online => &mut counts.online,
+            DeviceState::Suspect => &mut counts.suspect,
+            DeviceState::Flapping => &mut counts.flapping,
+            DeviceState::Offline => &mut counts.offline,
+            DeviceState::Never => &mut counts.never,
+        } += 1;
+        self.rate += device.rate;
+        let freshness = &mut self.freshness;
+        *match device.last_reading_ms.map(|last_ms| self.as_of_ms.saturating_sub(last_ms)) {
+            None => &mut freshness.none,
+            Some(age_ms) if age_ms < MINUTE_MS => &mut freshness.minute,
+            Some(age_ms) if age_ms < HOUR_MS => &mut freshness.hour,
+            Some(age_ms) if age_ms < DAY_MS => &mut freshness.day,
+            Some(_) => &mut freshness.older,
+        } += 1;
+    }
+
+    /// What is seen of each device.
+    pub fn sights(&self) -> impl Iterator<Item = Sight<'_>> {
+        let FleetTable { id, agent, state, last_reading_ms, .. } = &self.table;
+        let columns = id.iter().zip(agent).zip(state).zip(last_reading_ms).zip(&self.readings);
+        columns.map(|((((id, agent), state), last_ms), readings)| Sight {
+            device: id,
+            is_agent: id == agent,
+            is_there: *state == DeviceState::Online,
+            readings: *readings,
+            last_ms: *last_ms,
+        })
+    }
+
+    /// The table as JSON, packed by gzip for who takes that. It is written once for all who ask.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn json(&self, is_packed: bool) -> std::io::Result<Bytes> {
+        let kept = if is_packed { &self.packed } else { &self.plain };
+        if let Some(bytes) = kept.get() {
+            return Ok(bytes.clone());
+        }
+        let bytes = if is_packed {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+            encoder.write_all(&self.json(false)?)?;
+            encoder.finish()?
+        } else {
+            serde_json::to_vec(&self.table)?
+        };
+        Ok(kept.get_or_init(|| bytes.into()).clone())
+    }
+}

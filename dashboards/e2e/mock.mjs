@@ -5,6 +5,8 @@
 import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
+import { figures, table } from './fleet.mjs';
+import { operate } from './operate.mjs';
 import { twin } from './twin.mjs';
 import { aggregate, csv, sql } from './answers.mjs';
 import { boards, shared } from './boards.mjs';
@@ -189,7 +191,7 @@ let eventId = 0;
 function emit(name, data, device) {
   eventId += 1;
   for (const client of clients) {
-    if (client.device && client.device !== device) continue;
+    if (client.device && !client.device.split(',').includes(device)) continue;
     const own = client.series && name === 'readings' ? { series: data.series.filter((one) => client.series.includes(one.id)) } : data;
     if (own.series?.length === 0) continue;
     client.response.write(`id: ${eventId}\nevent: ${name}\ndata: ${JSON.stringify(own)}\n\n`);
@@ -259,6 +261,11 @@ async function api(request, response, url) {
     response.writeHead(204);
     return response.end();
   }
+  const own = () => Object.keys(POINTS).map(deviceOf);
+  if (path === '/fleet') return json(response, 200, figures(own()));
+  if (path === '/fleet/devices') return json(response, 200, table(own()));
+  const operated = await operate(request.method, path, url.searchParams, () => bodyOf(request));
+  if (operated) return operated.status === 204 ? response.writeHead(204).end() : json(response, operated.status, operated.body);
   if (path === '/devices') return json(response, 200, { devices: Object.keys(POINTS).map(deviceOf), next: null });
   if (path.startsWith('/devices/') && path.endsWith('/events')) {
     return json(response, 200, { events: [{ at_ms: BEGAN - 60_000, change: 'online', reason: 'heard', changes: 1 }] });

@@ -8,6 +8,7 @@ import { chromium } from 'playwright-core';
 import { violations } from './access.mjs';
 import { boards } from './board.mjs';
 import { explore } from './explore.mjs';
+import { commanding, fleetList, operating } from './operator.mjs';
 import { timeControl } from './time.mjs';
 
 const URL_ = process.env.TIDELINE_URL ?? 'http://127.0.0.1:8080';
@@ -88,6 +89,7 @@ async function fleet(page) {
   await row.waitFor();
   const state = await row.getByTestId('device-state').innerText();
   await looks(page, 'fleet');
+  console.log(`ok   fleet: ${await fleetList(page, { until, device: DEVICE })}`);
   await row.getByRole('link').click();
   return state.trim();
 }
@@ -158,9 +160,11 @@ async function main() {
     console.log(`ok   live: ${await liveChart(page)}`);
     await looks(page, 'device-live');
     console.log(`ok   twin: ${await twin(page)}`);
+    console.log(`ok   commands: ${await commanding(page, { until, looks })}`);
     console.log(`ok   time: ${await timeControl(page, { until })}`);
     console.log(`ok   explore: ${await explore(page, { until, looks, device: DEVICE })}`);
     console.log(`ok   boards: ${await boards(page, { until, looks, watch, violations, shot, complaints, device: DEVICE })}`);
+    console.log(`ok   operate: ${await operating(page, { until, looks })}`);
     console.log('ok   fits 360 px');
   } finally {
     await browser.close();

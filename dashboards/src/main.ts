@@ -6,6 +6,8 @@ import './styles/data.css';
 import './styles/states.css';
 import './styles/time.css';
 import './styles/explore.css';
+import './styles/fleet.css';
+import './styles/operate.css';
 // Last: it overrides the others on narrow screens.
 import './styles/phone.css';
 import App from './App.svelte';

@@ -2,7 +2,6 @@ import { describe, expect, it } from 'vitest';
 import type { Device } from '../src/api/client';
 import { facts, matches } from '../src/lib/about';
 import { reasons } from '../src/lib/missing';
-import { totals } from '../src/lib/totals';
 
 function device(id: string, agent: string, more: Partial<Device> = {}): Device {
   const ledger = {
@@ -13,18 +12,6 @@ function device(id: string, agent: string, more: Partial<Device> = {}): Device {
     last_reading_ms: null, rate: 2, backlog: 3, ledger, ...more,
   };
 }
-
-describe('the sums of the fleet', () => {
-  it('takes the ledger of an agent once, however many devices are behind it', () => {
-    const sum = totals([device('gw', 'gw'), device('valve-1', 'gw'), device('valve-2', 'gw')]);
-    expect(sum).toMatchObject({ online: 3, pending: 3, lost: 1, unbalanced: 1, rate: 6 });
-  });
-
-  it('counts a revoked device as neither online nor offline', () => {
-    const sum = totals([device('a', 'a', { state: 'offline', revoked: true }), device('b', 'b', { state: 'offline' })]);
-    expect(sum).toMatchObject({ online: 0, offline: 1, revoked: 1 });
-  });
-});
 
 describe('what is known of a device', () => {
   const about = { profile: 'eastron-sdm630', firmware: '', vendor: 'Eastron', model: 'SDM630', via: '' };
@@ -39,13 +26,6 @@ describe('what is known of a device', () => {
   it('finds it, by any part of it or by its state in full', () => {
     for (const typed of ['', 'METER', 'main', 'north', 'floor=2', 'sdm630', 'gw', 'online']) expect(matches(meter, typed)).toBe(true);
     for (const typed of ['south', 'onlin', 'floor=3']) expect(matches(meter, typed)).toBe(false);
-  });
-});
-
-describe('presence', () => {
-  it('counts agents that are late and agents that come and go by themselves', () => {
-    const sum = totals([device('a', 'a', { state: 'suspect' }), device('b', 'b', { state: 'flapping' }), device('c', 'c', { state: 'never' })]);
-    expect(sum).toMatchObject({ online: 0, suspect: 1, flapping: 1, offline: 0 });
   });
 });
 

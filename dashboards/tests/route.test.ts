@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { boardHash, deviceBoardHash, deviceHash, exploreHash, paramsOf, parseHash, parseSeries, sharedHash, withParams } from '../src/lib/route';
+import {
+  boardHash, deviceBoardHash, deviceHash, exploreHash, OPERATE_TABS, operateHash, paramsOf, parseHash, parseSeries, sharedHash, withParams,
+} from '../src/lib/route';
 
 describe('hash routes', () => {
   it('finds its way back from a device', () => {
@@ -12,6 +14,11 @@ describe('hash routes', () => {
     for (const hash of ['', '#', '#/', '#/device/', '#/device/a/b', '#/device/%', '#/nowhere']) {
       expect(parseHash(hash)).toEqual({ page: 'fleet' });
     }
+  });
+
+  it('finds its way back from the operator’s pages', () => {
+    for (const tab of OPERATE_TABS) expect(parseHash(operateHash(tab))).toEqual({ page: 'operate', tab });
+    for (const hash of ['#/operate', '#/operate/', '#/operate/nowhere']) expect(parseHash(hash)).toEqual({ page: 'operate', tab: null });
   });
 
   it('keeps what a page shows behind a question mark', () => {

@@ -80,6 +80,7 @@ async function problem(response: Response): Promise<ApiError> {
   return new ApiError(response.status, code, message);
 }
 
+/** Asks the hub; whatever is no success is an `ApiError`. */
 export async function call(path: string, init: RequestInit = {}): Promise<Response> {
   let response: Response;
   const { address, headers } = wayTo(path);
@@ -230,7 +231,7 @@ export function deviceEvents(id: string, signal?: AbortSignal): Promise<DeviceEv
   return getJson<DeviceEvents>(`/devices/${encodeURIComponent(id)}/events`, signal);
 }
 
-function post(path: string, body: object, accept: string, signal?: AbortSignal): Promise<Response> {
+export function post(path: string, body: object, accept = 'application/json', signal?: AbortSignal): Promise<Response> {
   const headers = { 'content-type': 'application/json', accept };
   return call(path, { method: 'POST', headers, body: JSON.stringify(body), signal });
 }

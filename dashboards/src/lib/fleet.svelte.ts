@@ -1,49 +1,83 @@
-// The state of the fleet page: the devices, kept fresh by the live feed, or by
-// asking again where it is silent.
+// The state of the fleet page: its figures and all devices, asked for now and then, and what is drawn of them kept fresh by
+// the live feed in between.
 import * as api from '../api/client';
 import type { Device } from '../api/client';
-import { LiveFeed } from '../api/live';
+import { fleet, fleetDevices, type FleetAnswer } from '../api/fleet';
+import { LiveFeed, type LiveState } from '../api/live';
+import { changedRow, FILTERS, optionsOf, rowsOf, type FilterName, type Row } from './fleettable';
 import { status } from './status.svelte';
 
-/** Without a device event for this long the list is asked for again. */
-const REFETCH_MS = 5000;
 const TICK_MS = 1000;
+/** How often the figures are asked for. */
+const FIGURES_MS = 5000;
+/** How often all devices are, and where they are many: the rows that are drawn are live anyway. */
+const DEVICES_MS = 5000;
+const MANY_MS = 20_000;
+const MANY = 1000;
+/** Wait until the page stands still before its other rows are followed. */
+const FOLLOW_AFTER_MS = 500;
+
+export interface FilterOptions { name: FilterName; all: [string, number][] }
 
 export class Fleet {
-  devices = $state.raw<Device[]>([]);
+  figures = $state.raw<FleetAnswer | null>(null);
+  rows = $state.raw<Row[]>([]);
+  /** The values of filters, as of when all devices were last asked for. */
+  options = $state.raw<FilterOptions[]>([]);
   loaded = $state(false);
   error = $state('');
   now = $state(api.hubNow());
 
-  #feed: LiveFeed;
+  #feed: LiveFeed | null = null;
+  #followed = '';
+  #wanted: string[] = [];
+  #following: ReturnType<typeof setTimeout> | undefined;
   #ticks: ReturnType<typeof setInterval>;
   #abort = new AbortController();
-  #heardAt = 0;
-  #loading = false;
+  #askedFigures = Number.NEGATIVE_INFINITY;
+  #askedDevices = Number.NEGATIVE_INFINITY;
+  #loading = new Set<string>();
   /** Events since the last tick: a large fleet redraws once a tick, not once an event. */
   #changed = new Map<string, Device>();
   #newest = new Map<string, number>();
 
   constructor() {
-    this.#feed = new LiveFeed({}, {
-      state: (state) => { status.live = state; },
-      resync: () => void this.#load(),
-      device: (device) => {
-        this.#heardAt = performance.now();
-        this.#changed.set(device.id, device);
-      },
+    this.#ticks = setInterval(() => this.#tick(), TICK_MS);
+    this.#ask();
+  }
+
+  close(): void {
+    this.#feed?.close();
+    clearInterval(this.#ticks);
+    clearTimeout(this.#following);
+    this.#abort.abort();
+  }
+
+  /** Has the live feed bring these devices: those that are drawn. */
+  follow(ids: string[]): void {
+    this.#wanted = ids;
+    clearTimeout(this.#following);
+    this.#following = setTimeout(() => this.#refollow(), this.#feed === null ? 0 : FOLLOW_AFTER_MS);
+  }
+
+  #refollow(): void {
+    const device = [...this.#wanted].sort().join(',');
+    if (this.#feed !== null && device === this.#followed) return;
+    this.#feed?.close();
+    this.#followed = device;
+    const isFirst = this.#feed === null;
+    // Other rows are no interruption that a person should see.
+    const state = (now: LiveState): void => {
+      if (isFirst || now !== 'connecting') status.live = now;
+    };
+    this.#feed = new LiveFeed(device === '' ? {} : { device }, {
+      state,
+      resync: () => this.#again(),
+      device: (changed) => { this.#changed.set(changed.id, changed); },
       readings: ({ series }) => {
         for (const { id, t } of series) this.#note(id.slice(0, id.indexOf('/')), t);
       },
     });
-    this.#ticks = setInterval(() => this.#tick(), TICK_MS);
-    void this.#load();
-  }
-
-  close(): void {
-    this.#feed.close();
-    clearInterval(this.#ticks);
-    this.#abort.abort();
   }
 
   #note(device: string, times: number[]): void {
@@ -51,38 +85,58 @@ export class Fleet {
     this.#newest.set(device, newest);
   }
 
+  #again(): void {
+    this.#askedFigures = Number.NEGATIVE_INFINITY;
+    this.#askedDevices = Number.NEGATIVE_INFINITY;
+    this.#ask();
+  }
+
   #tick(): void {
     if (document.hidden) return;
     this.now = api.hubNow();
     this.#apply();
-    if (performance.now() - this.#heardAt >= REFETCH_MS) void this.#load();
+    this.#ask();
   }
 
   #apply(): void {
     if (this.#changed.size === 0 && this.#newest.size === 0) return;
-    const known = this.devices.map((device) => {
-      const next = this.#changed.get(device.id) ?? device;
-      this.#changed.delete(device.id);
-      const newest = this.#newest.get(device.id) ?? 0;
-      return newest > (next.last_reading_ms ?? 0) ? { ...next, last_reading_ms: newest } : next;
+    this.rows = this.rows.map((row) => {
+      const device = this.#changed.get(row.id);
+      const next = device === undefined ? row : changedRow(row, device);
+      const newest = this.#newest.get(row.id) ?? 0;
+      return newest > (next.last ?? 0) ? { ...next, last: newest } : next;
     });
-    this.devices = [...known, ...this.#changed.values()];
     this.#changed.clear();
     this.#newest.clear();
   }
 
-  async #load(): Promise<void> {
-    if (this.#loading) return;
-    this.#loading = true;
-    this.#heardAt = performance.now();
+  #ask(): void {
+    const at = performance.now();
+    if (at - this.#askedFigures >= FIGURES_MS) {
+      this.#askedFigures = at;
+      void this.#load('figures', async (signal) => { this.figures = await fleet(signal); });
+    }
+    if (at - this.#askedDevices >= (this.rows.length > MANY ? MANY_MS : DEVICES_MS)) {
+      this.#askedDevices = at;
+      void this.#load('devices', async (signal) => {
+        const rows = rowsOf(await fleetDevices(signal));
+        this.rows = rows;
+        this.options = FILTERS.map((name) => ({ name, all: optionsOf(rows, name) }));
+        this.loaded = true;
+      });
+    }
+  }
+
+  async #load(name: string, ask: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    if (this.#loading.has(name)) return;
+    this.#loading.add(name);
     try {
-      this.devices = await api.devices(this.#abort.signal);
-      this.loaded = true;
+      await ask(this.#abort.signal);
       this.error = '';
     } catch (error) {
       if (!this.#abort.signal.aborted) this.error = error instanceof Error ? error.message : String(error);
     } finally {
-      this.#loading = false;
+      this.#loading.delete(name);
     }
   }
 }

@@ -1,12 +1,16 @@
 // The address of a page is the hash: `#/` is the fleet, `#/device/ID` a device,
 // `#/explore` series side by side, `#/boards` the boards, `#/boards/ID` and `#/boards/device/ID` one,
-// `#/shared/TOKEN` one that is shown by a link. What a page shows stands behind a `?`.
+// `#/shared/TOKEN` one that is shown by a link, `#/operate/TAB` what operators do. What a page shows stands behind a `?`.
+
+export const OPERATE_TABS = ['enrol', 'devices', 'hub', 'access', 'events'] as const;
+export type OperateTab = (typeof OPERATE_TABS)[number];
 
 export type Route =
   | { page: 'fleet' | 'explore' | 'boards' }
   | { page: 'device'; id: string }
   | { page: 'board'; id: string; device: boolean }
-  | { page: 'shared'; token: string };
+  | { page: 'shared'; token: string }
+  | { page: 'operate'; tab: OperateTab | null };
 
 function parts(hash: string): [string, string] {
   const at = hash.indexOf('?');
@@ -18,6 +22,8 @@ export function parseHash(hash: string): Route {
   const [path] = parts(hash);
   if (path === '#/explore') return { page: 'explore' };
   if (path === '#/boards') return { page: 'boards' };
+  const operate = /^#\/operate(?:\/([a-z]*))?$/.exec(path);
+  if (operate) return { page: 'operate', tab: OPERATE_TABS.find((tab) => tab === operate[1]) ?? null };
   const match = /^#\/(device|boards|boards\/device|shared)\/([^/]+)$/.exec(path);
   if (!match) return { page: 'fleet' };
   let id: string;
@@ -66,6 +72,11 @@ export function deviceBoardHash(device: string): string {
 /** The hash of a board that a link shows: what is behind `#` is sent to nobody. */
 export function sharedHash(token: string): string {
   return `#/shared/${encodeURIComponent(token)}`;
+}
+
+/** The hash of a part of what operators do. */
+export function operateHash(tab: OperateTab): string {
+  return `#/operate/${tab}`;
 }
 
 /** Series as one parameter; their commas are not those between them. */

@@ -2,6 +2,9 @@
 // `src/texts/index.ts` names the one in use. Pages made before it have their texts still beside their markup.
 
 import { boards } from './boards';
+import { commands } from './commands';
+import { fleet } from './fleet';
+import { operate } from './operate';
 
 export const en = {
   boards,
@@ -10,6 +13,7 @@ export const en = {
     fleet: 'Fleet',
     explore: 'Explore',
     boards: 'Boards',
+    operate: 'Operate',
     signOut: 'Sign out',
     skip: 'Skip to content',
     notLoaded: 'This page could not be loaded; the hub may have another version by now. Load it again.',
@@ -17,6 +21,9 @@ export const en = {
     themes: { system: 'System', light: 'Light', dark: 'Dark' },
   },
   loading: 'Loading…',
+  fleet,
+  operate,
+  commands,
   explore: {
     by: 'Explore by',
     series: 'Series',

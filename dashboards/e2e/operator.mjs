@@ -1,0 +1,86 @@
+// Drives what is made for operators: the fleet's list with its search and keyboard, commands of a device, enrolment and the pages beside it.
+
+const rows = (page) => page.getByTestId('device-row').evaluateAll((all) => all.map((el) => el.dataset.device));
+
+/** Searches, sorts and goes by keyboard; the page is left on the fleet with nothing filtered. */
+export async function fleetList(page, { until, device }) {
+  await page.getByTestId('fleet-cards').waitFor();
+  await page.getByTestId('fleet-search').fill(device);
+  await until('only what was searched for', async () => (await rows(page)).every((id) => id.includes(device)) && (await rows(page)).includes(device));
+  await page.getByTestId('fleet-search').fill('no-such-device-anywhere');
+  await until('no row', async () => (await rows(page)).length === 0);
+  await page.getByTestId('filter-clear').click();
+  await page.getByTestId('filter-state').selectOption('online');
+  await until('the filter in the address', async () => (await page.evaluate(() => location.hash)).includes('state=online'));
+  await page.getByTestId('filter-clear').click();
+  const before = await until('rows', async () => { const all = await rows(page); return all.length > 0 ? all : null; });
+  await page.locator('th.c-id button').click();
+  await until('the order turned round', async () => before.length === 1 || (await rows(page))[0] !== before[0] || before.length > 40);
+  await page.locator('th.c-id button').click();
+  await page.locator('[data-testid="device-row"] a').first().focus();
+  await page.keyboard.press('End');
+  const count = Number(await page.getByTestId('fleet-table').getAttribute('aria-rowcount'));
+  await until('the last row by keyboard', () => page.evaluate((last) => document.activeElement?.closest('tr')?.getAttribute('aria-rowindex') === String(last), count));
+  await page.keyboard.press('Home');
+  await until('the first row by keyboard', () => page.evaluate(() => document.activeElement?.closest('tr')?.getAttribute('aria-rowindex') === '2'));
+  await page.getByTestId('history-hours').click();
+  await page.getByTestId('strip-minutes').click();
+  await page.getByTestId('history-minutes').click();
+  await page.getByTestId('strip-hours').click();
+  return `${count - 1} devices, searched, filtered, sorted and by keyboard`;
+}
+
+/** On a device's page: a command that ends well, with its output. */
+export async function commanding(page, { until, looks }) {
+  for (const kind of ['sync', 'logs']) {
+    const known = await page.getByTestId('command').count();
+    await page.getByTestId('command-kind').selectOption(kind);
+    await page.getByTestId('command-send').click();
+    await until(`${kind} in the list`, async () => (await page.getByTestId('command').count()) > known);
+    await until(`${kind} done`, async () => (await page.getByTestId('command').first().getAttribute('data-state')) === 'succeeded');
+  }
+  await page.getByTestId('command-output').waitFor();
+  await looks(page, 'commands');
+  const lines = (await page.getByTestId('command-output').innerText()).trim().split('\n');
+  return `sync and logs done, ${lines.length} lines of log`;
+}
+
+/** Each of the operator's pages, and a token made and taken back. */
+export async function operating(page, { until, looks }) {
+  const device = `smoke-${Date.now() % 100_000}`;
+  await page.getByTestId('nav-operate').click();
+  await page.getByTestId('enrol-device').fill(device);
+  await page.getByTestId('enrol-make').click();
+  await page.getByTestId('enrol-made').waitFor();
+  const line = await page.getByTestId('once').inputValue();
+  if (!/^edge-agent enroll \S{100,}$/.test(line)) throw new Error(`no line to paste: ${line}`);
+  await page.getByTestId('enrol-made').locator('summary').click();
+  await page.getByTestId('qr').waitFor();
+  await looks(page, 'operate-enrol');
+  const row = page.getByTestId('enrol-tokens').locator('tr', { hasText: device });
+  await row.getByRole('button').click();
+  await until('the token taken back', async () => (await row.count()) === 0);
+
+  await page.getByTestId('operate-devices').click();
+  await page.getByTestId('register-device').waitFor();
+  if (await page.getByTestId('revoke').isEnabled()) throw new Error('a device may be shut out without its name');
+  await looks(page, 'operate-devices');
+  await page.getByTestId('operate-hub').click();
+  await page.getByTestId('hub-checks').locator('tbody tr').first().waitFor();
+  await page.getByTestId('hub-tiers').locator('tbody tr').first().waitFor();
+  await looks(page, 'operate-hub');
+  await page.getByTestId('operate-access').click();
+  await page.getByTestId('users').locator('tbody tr').first().waitFor();
+  await page.getByTestId('token-name').fill(device);
+  await page.getByTestId('token-make').click();
+  await page.getByTestId('once').waitFor();
+  await looks(page, 'operate-access');
+  const token = page.getByTestId('tokens').locator('tr', { hasText: device });
+  await token.getByRole('button', { name: 'Remove' }).click();
+  await token.getByRole('button', { name: 'Yes, remove' }).click();
+  await until('the token removed', async () => (await token.count()) === 0);
+  await page.getByTestId('operate-events').click();
+  await page.getByTestId('events').locator('tbody tr').first().waitFor();
+  await looks(page, 'operate-events');
+  return `${line.length} characters to paste with a QR code, tokens taken back, health, access and events`;
+}

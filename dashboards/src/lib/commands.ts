@@ -1,0 +1,42 @@
+// Pure: what a form of a command becomes, and what is told of a command.
+import type { Command, CommandPhase } from '../api/commands';
+import { typed } from './twin';
+
+export const KINDS = ['sync', 'logs', 'write', 'reload', 'restart', 'other'] as const;
+export type Kind = (typeof KINDS)[number];
+
+export interface Form { kind: Kind; point: string; value: string; lines: number; otherKind: string; input: string }
+
+/** Phases that nothing follows. */
+const FINAL = new Set<CommandPhase>(['succeeded', 'failed', 'cancelled', 'expired']);
+
+export function isFinal(phase: CommandPhase): boolean {
+  return FINAL.has(phase);
+}
+
+/** The kind and input of a filled form; null where the input is no JSON object. */
+export function orderOf(form: Form): { kind: string; input: Record<string, unknown> } | null {
+  switch (form.kind) {
+    case 'write': return { kind: 'write', input: { point: form.point.trim(), value: typed(form.value) } };
+    case 'logs': return { kind: 'logs', input: { lines: form.lines } };
+    case 'other': {
+      const input = typed(form.input.trim() === '' ? '{}' : form.input);
+      const isObject = typeof input === 'object' && input !== null && !Array.isArray(input);
+      return isObject ? { kind: form.otherKind.trim(), input: input as Record<string, unknown> } : null;
+    }
+    default: return { kind: form.kind, input: {} };
+  }
+}
+
+/** What a command was given, or what came of it, in one line; nothing of an empty object. */
+export function brief(value: unknown, most = 80): string {
+  if (value === null || value === undefined) return '';
+  const text = typeof value === 'string' ? value : JSON.stringify(value);
+  if (text === '{}') return '';
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
+/** Whether something of one of them may still change. */
+export function anyOpen(commands: Command[]): boolean {
+  return commands.some((command) => !isFinal(command.state));
+}

@@ -56,6 +56,8 @@ export class Fleet {
   /** Has the live feed bring these devices: those that are drawn. */
   follow(ids: string[]): void {
     this.#wanted = ids;
+    // Who names no device gets what comes of all.
+    if (!this.loaded || (ids.length === 0 && this.rows.length > 0)) return;
     clearTimeout(this.#following);
     this.#following = setTimeout(() => this.#refollow(), this.#feed === null ? 0 : FOLLOW_AFTER_MS);
   }
@@ -120,9 +122,9 @@ export class Fleet {
       this.#askedDevices = at;
       void this.#load('devices', async (signal) => {
         const rows = rowsOf(await fleetDevices(signal));
+        this.loaded = true;
         this.rows = rows;
         this.options = FILTERS.map((name) => ({ name, all: optionsOf(rows, name) }));
-        this.loaded = true;
       });
     }
   }

@@ -1,3 +1,5 @@
+//! A disk that fails for a while, and what stands in the file afterwards.
+
 use redb::{ReadableTable as _, TableDefinition};
 
 use super::*;

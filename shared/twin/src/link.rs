@@ -81,7 +81,9 @@ impl Link {
                 }
                 self.add_have(twin, heads);
                 let knows_all = heads.iter().all(|head| twin.document.knows(head));
-                twin.met |= knows_all;
+                if knows_all {
+                    twin.meet(&self.peer);
+                }
                 self.early = !knows_all;
                 Ok(twin.confirm(&self.peer, heads))
             }
@@ -95,7 +97,7 @@ impl Link {
                 self.restart(twin);
                 self.peer_generation = Some(*generation);
                 self.have = Some(twin.document.base.iter().copied().collect());
-                twin.met = true;
+                twin.meet(&self.peer);
                 self.confirm = true;
                 Ok(Some(record))
             }
@@ -122,7 +124,9 @@ impl Link {
             self.add_have(twin, shared);
             // Asked once more, it may be for what was confirmed too early.
             self.confirm |= std::mem::replace(&mut self.asked, true);
-            twin.met |= heads.iter().all(|head| twin.document.knows(head));
+            if heads.iter().all(|head| twin.document.knows(head)) {
+                twin.meet(&self.peer);
+            }
         }
     }
 

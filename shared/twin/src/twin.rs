@@ -4,7 +4,7 @@
 //! [`Record`] to write; when it is on stable storage, say so by [`Twin::handle_durable`]. Only what is durable is sent or
 //! confirmed. If writing fails, drop the twin and load it again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use automerge::ChangeHash;
 use serde_json::Value as Json;
@@ -61,7 +61,8 @@ pub struct Twin {
     /// By peer, what is durable at both ends.
     pub(crate) shared: BTreeMap<String, Vec<ChangeHash>>,
     pub(crate) unconfirmed: u64,
-    pub(crate) met: bool,
+    /// Peers that have told all that they have since this replica was loaded.
+    pub(crate) met: BTreeSet<String>,
     /// Changes that are not durable yet; `None` stands for all.
     pending: VecDeque<(Ticket, Option<Vec<ChangeHash>>)>,
     tickets: u64,
@@ -95,7 +96,7 @@ impl Twin {
             number: 0,
             shared: BTreeMap::new(),
             unconfirmed: 0,
-            met: false,
+            met: BTreeSet::new(),
             pending: VecDeque::new(),
             tickets: 0,
         }
@@ -219,6 +220,13 @@ impl Twin {
         Some(self.record(Write::Append(bytes), Some(Vec::new())))
     }
 
+    /// A peer has told all that it has, and it is here.
+    pub(crate) fn meet(&mut self, peer: &str) {
+        if !self.former.is_empty() && self.met.len() < PEERS_MAX {
+            self.met.insert(peer.to_owned());
+        }
+    }
+
     pub(crate) fn count_unconfirmed(&mut self) {
         let shared: Vec<_> = self.shared.values().flatten().copied().collect();
         let left = self.document.am.get_changes_meta(&shared);
@@ -232,15 +240,28 @@ impl Twin {
         self.document.changes > REBASE_AFTER
     }
 
-    /// Cuts history off: what is there becomes the base of a new generation. `tag` is random.
+    /// As [`Twin::rebase_among`], where there is one peer.
     ///
     /// # Errors
-    /// This is no hub, or one that was restored and has not met its peer yet: changes that it forgot would be lost.
+    /// As there.
     pub fn rebase(&mut self, tag: [u8; 14]) -> Result<Record, EditError> {
+        self.rebase_among(tag, &[])
+    }
+
+    /// Cuts history off: what is there becomes the base of a new generation. `tag` is random; `peers` are all that share the
+    /// document.
+    ///
+    /// A peer that is away gets the base and makes its own changes on it again. What it cannot bring back on one is what a hub
+    /// forgot that was restored, so such a hub meets all of them first.
+    ///
+    /// # Errors
+    /// This is no hub, or one that was restored and has not met its peers yet: changes that it forgot would be lost.
+    pub fn rebase_among(&mut self, tag: [u8; 14], peers: &[&str]) -> Result<Record, EditError> {
         if self.actor.side() != Some(Side::Hub) {
             return Err(EditError::NotTheHub);
         }
-        if !self.former.is_empty() && !self.met {
+        let has_met = !self.met.is_empty() && peers.iter().all(|peer| self.met.contains(*peer));
+        if !self.former.is_empty() && !has_met {
             return Err(EditError::NotMet);
         }
         let mut included = self.included.clone();

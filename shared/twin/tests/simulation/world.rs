@@ -17,6 +17,7 @@ pub enum Break {
     ActorKept,
     EarlyConfirm,
     ForgetfulBase,
+    HastyRebase,
 }
 
 #[derive(Default)]
@@ -49,9 +50,9 @@ impl World {
     pub fn new(seed: u64, broken: Break) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let early = broken == Break::EarlyConfirm;
-        // A restored hub gets back what its agents have; of several agents each may be wiped.
-        let restores = random.random_bool(0.4);
-        let count = if restores { 1 } else { random.random_range(1..=3) };
+        // A restored hub gets back what its agents have, so that none is wiped then.
+        let restores = random.random_bool(0.4) || broken == Break::HastyRebase;
+        let count = random.random_range(1..=3);
         let agents: Vec<_> =
             (0..count).map(|_| Replica::new(Actor::new(Side::Agent, random.random()), early)).collect();
         let hub = Replica::new(Actor::new(Side::Hub, random.random()), early);
@@ -105,14 +106,11 @@ impl World {
                 self.cut_all();
             }
             95..97 => {
-                // Refused while a restored hub has met nobody.
-                if let Ok(record) = self.hub.twin.rebase(self.random.random()) {
-                    self.hub.take(record);
-                }
+                self.rebase();
             }
             97..98 if !self.restores => self.wipe(at),
             98..99 if self.restores => self.backup = Some(self.hub.disk.clone()),
-            99..100 if self.restores => self.restore(),
+            99..100 if self.restores => self.restore()?,
             _ => {}
         }
         let agreed = self.hub.twin.is_agreed(&name(0));
@@ -141,8 +139,18 @@ impl World {
         self.lines[at] = Line::default();
     }
 
-    fn restore(&mut self) {
-        let Some(backup) = self.backup.take() else { return };
+    fn rebase(&mut self) {
+        let names: Vec<_> = (0..self.agents.len()).map(name).collect();
+        let peers: Vec<_> = names.iter().map(String::as_str).collect();
+        let known = if self.broken == Break::HastyRebase { &[] } else { &peers[..] };
+        // Refused while a restored hub has not met all of them.
+        if let Ok(record) = self.hub.twin.rebase_among(self.random.random(), known) {
+            self.hub.take(record);
+        }
+    }
+
+    fn restore(&mut self) -> Result<(), String> {
+        let Some(backup) = self.backup.take() else { return Ok(()) };
         let lost = self.hub.kill();
         self.model.mark(lost, Fate::Lost);
         let unsure = std::mem::take(&mut self.hub.unsure);
@@ -154,6 +162,15 @@ impl World {
         self.hub.take(record);
         self.hub.sync_all();
         self.cut_all();
+        if self.random.random_bool(0.5) {
+            // One of them is there at once, and history is long.
+            let last = self.agents.len() - 1;
+            self.connect(last);
+            self.agents[last].sync_all();
+            self.drain(last)?;
+            self.rebase();
+        }
+        Ok(())
     }
 
     fn sync(&mut self, at: usize) {

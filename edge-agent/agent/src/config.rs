@@ -8,6 +8,7 @@ mod opcua;
 pub mod pipelines;
 mod push;
 mod read;
+pub mod schema;
 mod sources;
 mod streams;
 #[cfg(test)]

@@ -180,6 +180,8 @@ enum ConfigCommand {
     },
     /// Check the configuration file and the environment
     Check,
+    /// Print the JSON Schema of what a hub may set
+    Schema,
 }
 
 fn layers(args: &Args) -> Layers {
@@ -307,6 +309,7 @@ async fn command(args: Args, recent: Recent) -> anyhow::Result<()> {
         Command::Config { command: ConfigCommand::Print { json, .. } } => {
             print_effective(&layers, &data, json)?
         }
+        Command::Config { command: ConfigCommand::Schema } => outln!("{:#}", config::schema::layer()),
         Command::Config { command: ConfigCommand::Check } => outln!("the configuration is valid"),
     }
     Ok(())

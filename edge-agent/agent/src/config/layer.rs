@@ -2,7 +2,8 @@
 //!
 //! It comes as JSON, as `desired/config` of the device's twin holds it: `{"batch": {"flush_interval_ms": 500}}`. Of sections that
 //! may stand several times each has a member by its name, and a device by its id: `{"source": {"meter": {"interval_ms": 200}}}`
-//! changes the file's source of that name, or adds one. What the hub does not name stays as it is.
+//! changes the file's source of that name, or adds one; `false` in the place of one takes away that of the file, and in the place of
+//! a section all that the file says there. What the hub does not name stays as it is.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use super::{REPEATED, pipelines};
 /// Longest layer, as JSON: it is kept several times, and told in the twin.
 pub const LAYER_BYTES_MAX: usize = 128 * 1024;
 /// Options that only who has the machine may set: another folder is another agent, and a trial ends as the device says.
-const OWN: [(&str, &str); 2] = [("agent", "data_dir"), ("agent", "trial_s")];
+pub(super) const OWN: [(&str, &str); 2] = [("agent", "data_dir"), ("agent", "trial_s")];
 
 /// A layer of the configuration that the hub sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,12 +38,15 @@ impl HubLayer {
             return Err(format!("is {bytes} bytes long; allowed are {LAYER_BYTES_MAX}"));
         }
         for (section, options) in sections {
+            if *options == Json::Bool(false) {
+                continue;
+            }
             let Some(options) = options.as_object() else {
-                return Err(format!("{section}: must be an object"));
+                return Err(format!("{section}: must be an object, or false for as if the file had none"));
             };
             if let Some((name, _)) = options.iter().find(|(name, value)| {
                 OWN.contains(&(section.as_str(), name.as_str()))
-                    || (named(section).is_some() && !value.is_object())
+                    || (named(section).is_some() && !value.is_object() && **value != Json::Bool(false))
             }) {
                 return Err(if named(section).is_some() {
                     format!("{section}.{name}: must be an object of options, as each {section} has a name")
@@ -93,7 +97,10 @@ impl HubLayer {
         let mut merged: Map<String, Json> =
             toml::from_str(file).map_err(|error| error.message().to_owned())?;
         for (section, options) in &self.0 {
-            let Some(options) = options.as_object() else { continue };
+            let Some(options) = options.as_object() else {
+                merged.remove(section);
+                continue;
+            };
             match named(section) {
                 Some(key) => overlay_named(
                     merged.entry(section).or_insert_with(|| Json::Array(Vec::new())),
@@ -123,7 +130,7 @@ fn secret(sections: &Map<String, Json>) -> Option<String> {
         _ => is_secret(section, name),
     };
     for (section, options) in sections {
-        for (name, value) in options.as_object()? {
+        for (name, value) in options.as_object().into_iter().flatten() {
             if holds(section, name, value) {
                 return Some(format!("{section}.{name}"));
             }
@@ -154,8 +161,11 @@ fn overlay(place: &mut Json, options: &Map<String, Json>) {
 fn overlay_named(place: &mut Json, key: &str, items: &Map<String, Json>) {
     let Json::Array(there) = place else { return };
     for (name, options) in items {
-        let Some(options) = options.as_object() else { continue };
         let at = there.iter().position(|item| item.get(key).and_then(Json::as_str) == Some(name));
+        let Some(options) = options.as_object() else {
+            at.map(|at| there.remove(at));
+            continue;
+        };
         match at.and_then(|at| there.get_mut(at)) {
             Some(item) => overlay(item, options),
             None => {
@@ -292,7 +302,10 @@ mod tests {
     fn what_is_no_layer_and_what_is_the_devices_own_is_refused() {
         let refused = |json: Json| HubLayer::read(&json).unwrap_err();
         assert_eq!(refused(json!([])), "must be an object of sections");
-        assert_eq!(refused(json!({"batch": 1})), "batch: must be an object");
+        assert_eq!(
+            refused(json!({"batch": 1})),
+            "batch: must be an object, or false for as if the file had none"
+        );
         assert_eq!(
             refused(json!({"agent": {"data_dir": "/"}})),
             "agent.data_dir: is set on the device alone"
@@ -307,6 +320,15 @@ mod tests {
         }
         assert!(HubLayer::read(&json!({"source": {"bus": {"url": "mqtts://host"}}})).is_ok());
         assert!(refused(json!({"batch": {"x": "y".repeat(LAYER_BYTES_MAX)}})).contains("allowed are 131072"));
+    }
+
+    #[test]
+    fn what_the_file_has_is_taken_away_by_false() {
+        let layer = json!({ "source": { "old": false, "none": false }, "batch": false });
+        let config = load(&layer, &[]).unwrap();
+        let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
+        assert_eq!((names, config.flush_interval_ms), (vec!["machine"], 1000));
+        assert!(HubLayer::read(&json!({"source": {"old": true}})).is_err());
     }
 
     #[test]

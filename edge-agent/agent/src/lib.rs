@@ -24,6 +24,7 @@ pub mod reload;
 pub mod resilience;
 pub mod run;
 pub mod serve;
+pub mod setpoints;
 pub mod source;
 pub mod spooler;
 pub mod status;

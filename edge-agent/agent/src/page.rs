@@ -22,7 +22,6 @@ use tideline_protocol::block;
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::time::Clock as _;
-use tideline_protocol::wire::DocumentId;
 
 use self::html::page;
 use crate::clock::AgentClock;
@@ -185,9 +184,8 @@ impl Shown {
         let all = twins.list().await.unwrap_or_default();
         let mut states = Vec::new();
         for listed in all.iter().take(TWINS_MAX) {
-            let Ok(device) = DeviceId::parse(&listed.device) else { continue };
-            let name = listed.device.clone();
-            let state = twins.look(DocumentId::Device(device), move |twin| desk::state(&name, twin)).await;
+            let name = desk::name(&listed.document);
+            let state = twins.look(listed.document.clone(), move |twin| desk::state(&name, twin)).await;
             states.extend(state.ok());
         }
         (states, all.len().saturating_sub(TWINS_MAX))

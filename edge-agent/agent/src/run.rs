@@ -133,7 +133,7 @@ pub async fn run_until(
     let intakes = Intakes { config: &config, spool: &spool, batching: now, board: &board, writes: &writes };
     let (out, mut intakes) = intakes.start(&plan, &cards, &tracer);
     let own_device = enrolled.agent.own_device();
-    let twins = Twins::start(&config, own_device.clone(), &spool, &cards, &board)?;
+    let twins = Twins::start(&config, own_device.clone(), &spool, &cards, &board, &writes)?;
     let (served, questions) = doors.open(&twins.handle, syncer, (&writes, &tracer, &commands, &process.logs));
     let tasks =
         [keeper, tokio::spawn(count_age(spool.clone())), tokio::spawn(notify::keep_alive(spool.clone()))];

@@ -8,6 +8,7 @@ pub mod command;
 pub mod desk;
 pub mod file;
 mod line;
+mod touched;
 mod worker;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::file::FileError;
 pub use self::line::Line;
+pub use self::touched::Touched;
 use self::worker::Worker;
 use crate::cards::CardsSeen;
 use crate::clock::AgentClock;
@@ -36,9 +38,9 @@ pub enum TwinError {
     /// It is no device of this agent.
     #[error("this agent neither is device {0} nor reads it")]
     NoDevice(DeviceId),
-    /// Documents of sites are not kept here.
-    #[error("{0} is no device: this agent keeps the twins of devices alone")]
-    NoTwin(DocumentId),
+    /// The hub has not told of the site.
+    #[error("{0}: the hub has not told this agent that a device of it is there")]
+    NoSite(DocumentId),
     /// There are too many.
     #[error("the agent keeps {max} twins already")]
     Full {
@@ -122,11 +124,11 @@ pub struct Edited {
     pub etag: String,
 }
 
-/// A twin that there is.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// A document that there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Which device's.
-    pub device: String,
+    /// Which.
+    pub document: DocumentId,
     /// Changes made here that the hub has not confirmed.
     pub unconfirmed: u64,
 }
@@ -146,6 +148,7 @@ pub struct TwinHandle {
     requests: mpsc::Sender<Request>,
     said: watch::Receiver<u64>,
     changes: watch::Receiver<u64>,
+    touched: Touched,
 }
 
 impl TwinHandle {
@@ -158,8 +161,9 @@ impl TwinHandle {
         let (say, said) = watch::channel(0);
         let (change, changes) = watch::channel(0);
         let worker = Worker::open(parts, say, change)?;
+        let touched = worker.touched();
         let thread = std::thread::Builder::new().name("twins".into()).spawn(move || worker.run(inbox))?;
-        Ok((Self { requests, said, changes }, thread))
+        Ok((Self { requests, said, changes, touched }, thread))
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, TwinError> {
@@ -199,7 +203,7 @@ impl TwinHandle {
         self.ask(|answer| Request::Edit(document, Box::new(make), answer)).await?
     }
 
-    /// The twins that there are.
+    /// The twins that there are, and the documents of sites.
     ///
     /// # Errors
     /// The agent stops.
@@ -211,6 +215,12 @@ impl TwinHandle {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
+    }
+
+    /// Which twins change, of whatever end, for one who follows them.
+    #[must_use]
+    pub fn touched(&self) -> Touched {
+        self.touched.clone()
     }
 
     /// A session's side.

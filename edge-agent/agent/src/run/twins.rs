@@ -1,22 +1,31 @@
 //! The twins of a running agent: their thread, and what has to be done for them now and then.
 
 use anyhow::Context as _;
+use serde_json::{Map, Value as Json, json};
 use tideline_protocol::model::DeviceId;
+use tideline_protocol::time::{Clock as _, NS_PER_MS};
+use tideline_protocol::wire::DocumentId;
+use tideline_twin::{Change, Section, merge_patch};
 use tokio::task::JoinHandle;
 use tokio::time::interval;
 
 use crate::cards::Cards;
 use crate::clock::AgentClock;
-use crate::config::Config;
+use crate::config::{Config, schema};
+use crate::setpoints;
+use crate::source::Writes;
 use crate::spooler::SpoolHandle;
 use crate::status::Board;
 use crate::twin::{Kin, Parts, REST_EVERY, TwinHandle, file};
+
+/// Where the twin has the schemas of the configuration's sections, each as a text.
+const SCHEMAS: &str = "config_schema";
 
 /// The twins, as long as the agent runs.
 pub struct Twins {
     pub handle: TwinHandle,
     thread: std::thread::JoinHandle<()>,
-    rest: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl Twins {
@@ -30,23 +39,26 @@ impl Twins {
         spool: &SpoolHandle,
         cards: &Cards,
         board: &Board,
+        writes: &Writes,
     ) -> anyhow::Result<Self> {
         let state = spool.state();
         let parts = Parts {
             path: file::path(&config.data_dir),
             epoch: Box::new(move || state.borrow().epoch),
-            kin: Kin { own, cards: cards.seen() },
+            kin: Kin { own: own.clone(), cards: cards.seen() },
             board: board.clone(),
             clock: AgentClock::default(),
         };
         let (handle, thread) = TwinHandle::start(parts).context("twins")?;
-        let rest = tokio::spawn(rest(handle.clone()));
-        Ok(Self { handle, thread, rest })
+        let setpoints = setpoints::driver::run(handle.clone(), writes.clone());
+        let begun = begun(handle.clone(), DocumentId::Device(own));
+        let tasks = [tokio::spawn(rest(handle.clone())), tokio::spawn(setpoints), tokio::spawn(begun)];
+        Ok(Self { handle, thread, tasks })
     }
 
     /// Writes what waits and ends the thread.
     pub async fn close(self) {
-        self.rest.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
         self.handle.close().await;
         let _ = tokio::task::spawn_blocking(|| self.thread.join()).await;
     }
@@ -58,5 +70,39 @@ async fn rest(twins: TwinHandle) {
     loop {
         ticks.tick().await;
         twins.rest().await;
+    }
+}
+
+/// Tells the hub that the agent has started, as what, and what may be configured of it, in one change: starts of replicas that were
+/// wiped or copied add up.
+async fn begun(twins: TwinHandle, own: DocumentId) {
+    let time_ms = AgentClock::default().wall_ns() / NS_PER_MS;
+    let told = twins.edit(own, move |twin| {
+        let reported = twin.json(Section::Reported);
+        let is_so = |section: &str, name: &str, value: &Json| {
+            reported.get(section).and_then(|section| section.get(name)) == Some(value)
+        };
+        let mut agent = Map::from_iter([("starts".to_owned(), json!({ "$add": 1 }))]);
+        let version = Json::from(env!("CARGO_PKG_VERSION"));
+        if !is_so("agent", "version", &version) {
+            agent.insert("version".to_owned(), version);
+        }
+        // As texts, since a schema is one value: what changes of it, changes as a whole.
+        let texts = schema::sections(false).into_iter().map(|(name, of)| (name, Json::from(of.to_string())));
+        let mut schemas: Map<String, Json> =
+            texts.filter(|(name, text)| !is_so(SCHEMAS, name, text)).collect();
+        let there = reported.get(SCHEMAS).and_then(Json::as_object).into_iter().flat_map(Map::keys);
+        let known = schema::sections(false);
+        schemas
+            .extend(there.filter(|name| !known.contains_key(*name)).map(|name| (name.clone(), Json::Null)));
+        let mut patch = Map::from_iter([("agent".to_owned(), Json::Object(agent))]);
+        if !schemas.is_empty() {
+            patch.insert(SCHEMAS.to_owned(), Json::Object(schemas));
+        }
+        let edits = merge_patch(Section::Reported, &reported, &Json::Object(patch))?;
+        Ok(Change { edits, author: "edge-agent".to_owned(), time_ms })
+    });
+    if let Err(error) = told.await {
+        tracing::warn!(%error, "the hub is not told that the agent has started");
     }
 }

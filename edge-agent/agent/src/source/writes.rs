@@ -171,8 +171,14 @@ impl Writes {
         outcome.try_recv().unwrap_or_else(|_| late())
     }
 
+    /// Whether a source writes to the device now.
+    #[must_use]
+    pub fn serves(&self, device: &DeviceId) -> bool {
+        self.table().servers.contains_key(device)
+    }
+
     /// A way for a source to get the writes of the devices that it names.
-    pub(super) fn inbox(&self, source: Arc<str>) -> Inbox {
+    pub(crate) fn inbox(&self, source: Arc<str>) -> Inbox {
         let (queue, received) = mpsc::channel(QUEUE_MAX);
         let mut table = self.table();
         table.inboxes += 1;
@@ -182,7 +188,7 @@ impl Writes {
     }
 
     /// Notes what interlocks look at.
-    pub(super) fn see(&self, readings: &Readings) {
+    pub(crate) fn see(&self, readings: &Readings) {
         self.table().newest.see(readings, Instant::now());
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::http::Method;
 use serde_json::{Map, Value, json};
-use tideline_protocol::model::{AgentId, DeviceId};
+use tideline_protocol::model::AgentId;
+use tideline_protocol::wire::DocumentId;
 use tideline_twin::{Key, Section};
 
 use crate::serve;
@@ -21,8 +22,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 pub enum TwinCommand {
     /// Show a twin: what is desired, what is reported, what is not so yet
     Get {
-        /// The device [default: the agent's own host]
-        device: Option<DeviceId>,
+        /// The device, or site/NAME for what the devices of a site share [default: the agent's own host]
+        device: Option<DocumentId>,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -38,9 +39,9 @@ pub enum TwinCommand {
         /// In place of key and value: a JSON merge patch of the section
         #[arg(long)]
         patch: Option<String>,
-        /// The device [default: the agent's own host]
+        /// The device, or site/NAME for what the devices of a site share [default: the agent's own host]
         #[arg(long)]
-        device: Option<DeviceId>,
+        device: Option<DocumentId>,
         /// desired, tags or notes
         #[arg(long, default_value = "desired", value_parser = section)]
         section: Section,
@@ -53,8 +54,8 @@ pub enum TwinCommand {
     },
     /// Show what was changed, by whom and when, the newest first; back to where the hub cut history off
     History {
-        /// The device [default: the agent's own host]
-        device: Option<DeviceId>,
+        /// The device, or site/NAME for what the devices of a site share [default: the agent's own host]
+        device: Option<DocumentId>,
         /// Of this leaf only
         #[arg(long)]
         key: Option<String>,
@@ -67,8 +68,8 @@ pub enum TwinCommand {
     },
     /// Show leaves that were written at several ends at once, with all values; a write resolves them
     Conflicts {
-        /// The device [default: the agent's own host]
-        device: Option<DeviceId>,
+        /// The device, or site/NAME for what the devices of a site share [default: the agent's own host]
+        device: Option<DocumentId>,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -131,12 +132,12 @@ fn wanted(key: Option<&str>, value: Option<&str>, patch: Option<&str>) -> anyhow
     Ok(names.into_iter().rev().fold(value, nest))
 }
 
-async fn path(data: &Path, device: Option<DeviceId>, rest: &str) -> anyhow::Result<String> {
-    let device = match device {
-        Some(device) => device,
-        None => AgentId::parse(&serve::ask_status(data).await?.agent)?.own_device(),
+async fn path(data: &Path, document: Option<DocumentId>, rest: &str) -> anyhow::Result<String> {
+    let document = match document {
+        Some(document) => document,
+        None => DocumentId::Device(AgentId::parse(&serve::ask_status(data).await?.agent)?.own_device()),
     };
-    Ok(format!("/twin/{}{rest}", percent(device.as_str())))
+    Ok(format!("/twin/{}{rest}", percent(&document.to_string())))
 }
 
 async fn ask(data: &Path, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {

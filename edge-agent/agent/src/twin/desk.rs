@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use subtle::ConstantTimeEq as _;
-use tideline_protocol::model::DeviceId;
+use tideline_protocol::model::ModelError;
 use tideline_protocol::time::{Clock as _, NS_PER_MS};
 use tideline_protocol::wire::DocumentId;
 use tideline_twin::{Change, Key, Section, Twin, merge_patch};
@@ -53,7 +53,7 @@ pub fn router(twins: TwinHandle, access: Access) -> Router {
 impl axum::response::IntoResponse for TwinError {
     fn into_response(self) -> Response {
         let status = match &self {
-            Self::NoDevice(_) | Self::NoTwin(_) => StatusCode::NOT_FOUND,
+            Self::NoDevice(_) | Self::NoSite(_) => StatusCode::NOT_FOUND,
             Self::Moved { .. } => StatusCode::PRECONDITION_FAILED,
             Self::Full { .. } | Self::Edit(tideline_twin::EditError::TooManyUnconfirmed) => {
                 StatusCode::CONFLICT
@@ -65,20 +65,40 @@ impl axum::response::IntoResponse for TwinError {
     }
 }
 
-fn document(device: &str) -> Result<DocumentId, TwinError> {
-    let device = DeviceId::parse(device).map_err(|error| TwinError::Wrong(error.to_string()))?;
-    Ok(DocumentId::Device(device))
+/// A device's id, or a site as `site/hall-2`.
+fn document(name: &str) -> Result<DocumentId, TwinError> {
+    name.parse().map_err(|error: ModelError| TwinError::Wrong(error.to_string()))
 }
 
 async fn list(State(desk): State<Desk>) -> Result<Response, TwinError> {
-    Ok(Json(json!({ "twins": desk.twins.list().await? })).into_response())
+    let (mut twins, mut sites) = (Vec::new(), Vec::new());
+    for super::Listed { document, unconfirmed } in desk.twins.list().await? {
+        match document {
+            DocumentId::Device(device) => {
+                twins.push(json!({ "device": device.as_str(), "unconfirmed": unconfirmed }));
+            }
+            DocumentId::Site(site) => {
+                sites.push(json!({ "site": site.as_str(), "unconfirmed": unconfirmed }))
+            }
+        }
+    }
+    Ok(Json(json!({ "twins": twins, "sites": sites })).into_response())
 }
 
 async fn read(State(desk): State<Desk>, Path(device): Path<String>) -> Result<Response, TwinError> {
-    let name = device.clone();
-    let body = desk.twins.look(document(&device)?, move |twin| state(&name, twin)).await?;
+    let document = document(&device)?;
+    let name = name(&document);
+    let body = desk.twins.look(document, move |twin| state(&name, twin)).await?;
     let tag = body.get("etag").and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok(([(header::ETAG, format!("\"{tag}\""))], Json(body)).into_response())
+}
+
+/// What a document is called: a device's id, or a site as `site/hall-2`.
+pub fn name(document: &DocumentId) -> String {
+    match document {
+        DocumentId::Device(device) => device.to_string(),
+        DocumentId::Site(_) => document.to_string(),
+    }
 }
 
 /// A twin as JSON.

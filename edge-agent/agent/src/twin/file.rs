@@ -281,13 +281,27 @@ impl TwinFile {
     /// # Errors
     /// The disk failed.
     pub fn put_aside(&self, document: &DocumentId) -> Result<(), FileError> {
+        self.take_out(document, true)
+    }
+
+    /// Lets go of a document.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn remove(&self, document: &DocumentId) -> Result<(), FileError> {
+        self.take_out(document, false)
+    }
+
+    fn take_out(&self, document: &DocumentId, keeps: bool) -> Result<(), FileError> {
         let name = document.to_string();
         let tx = self.db.begin_write().map_err(FileError::storage)?;
         {
             let mut documents = tx.open_table(DOCUMENTS).map_err(FileError::storage)?;
             let mut appended = tx.open_table(APPENDED).map_err(FileError::storage)?;
             let mut damaged = tx.open_table(DAMAGED).map_err(FileError::storage)?;
-            if let Some(kept) = documents.remove(name.as_str()).map_err(FileError::storage)? {
+            if let Some(kept) = documents.remove(name.as_str()).map_err(FileError::storage)?
+                && keeps
+            {
                 damaged.insert(name.as_str(), kept.value()).map_err(FileError::storage)?;
             }
             tx.open_table(FIGURES)

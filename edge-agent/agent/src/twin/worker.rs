@@ -3,6 +3,8 @@
 mod replicas;
 mod talk;
 
+use std::collections::BTreeSet;
+
 use tideline_protocol::time::{Clock as _, NS_PER_MS};
 use tideline_protocol::wire::DocumentId;
 use tideline_twin::{Record, Twin};
@@ -11,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::replicas::{Open, Replicas};
 use self::talk::Talk;
 use super::file::{Entry, TwinFile};
-use super::{Edited, Look, Make, Parts, Request, TwinError, etag};
+use super::{Edited, Look, Make, Parts, Request, Touched, TwinError, etag};
 use crate::status::TwinStatus;
 
 /// Most requests of one commit: the last of them waits for all.
@@ -30,7 +32,7 @@ pub struct Round {
     urgent: bool,
     told: Vec<Told>,
     // Documents that are other than they were.
-    changed: bool,
+    changed: BTreeSet<DocumentId>,
 }
 
 impl Round {
@@ -38,6 +40,11 @@ impl Round {
     pub fn write(&mut self, document: &DocumentId, record: Record) {
         self.urgent = true;
         self.defer(document, record);
+    }
+
+    /// What was to be written of a document that goes.
+    pub fn forget(&mut self, document: &DocumentId) {
+        self.records.retain(|(of, _)| of != document);
     }
 
     /// To be written with something else: lost, it would come again.
@@ -54,6 +61,7 @@ pub struct Worker {
     status: TwinStatus,
     say: watch::Sender<u64>,
     change: watch::Sender<u64>,
+    touched: Touched,
 }
 
 impl Worker {
@@ -70,9 +78,15 @@ impl Worker {
     ) -> anyhow::Result<Self> {
         let replicas = Replicas::open(open, (parts.epoch)())?;
         let (talk, round, status) = (Talk::default(), Round::default(), TwinStatus::default());
-        let worker = Self { parts, replicas, talk, round, status, say, change };
+        let touched = Touched::default();
+        let worker = Self { parts, replicas, talk, round, status, say, change, touched };
         worker.show();
         Ok(worker)
+    }
+
+    /// Which documents change.
+    pub fn touched(&self) -> Touched {
+        self.touched.clone()
     }
 
     pub fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
@@ -133,14 +147,14 @@ impl Worker {
         }
     }
 
-    /// Whether a document may be here: the agent is that device or reads it, or has been it or read it.
+    /// Whether a document may be here: the agent is that device or reads it, or has been it or read it; or the hub has told of the site.
     fn admit(&self, document: &DocumentId) -> Result<(), TwinError> {
         match document {
             DocumentId::Device(device) if !self.parts.kin.holds(device) && !self.replicas.holds(document) => {
                 Err(TwinError::NoDevice(device.clone()))
             }
-            DocumentId::Device(_) => Ok(()),
-            DocumentId::Site(_) => Err(TwinError::NoTwin(document.clone())),
+            DocumentId::Site(_) if !self.replicas.holds(document) => Err(TwinError::NoSite(document.clone())),
+            DocumentId::Device(_) | DocumentId::Site(_) => Ok(()),
         }
     }
 
@@ -180,7 +194,7 @@ impl Worker {
         let (changed, etag) = (record.is_some(), etag(twin));
         if let Some(record) = record {
             self.round.write(document, record);
-            self.round.changed = true;
+            self.round.changed.insert(document.clone());
             self.talk.touch(document);
         }
         Ok(Edited { changed, etag })
@@ -200,8 +214,11 @@ impl Worker {
         for told in self.round.told.drain(..) {
             told(written.clone());
         }
-        if std::mem::take(&mut self.round.changed) | std::mem::take(&mut self.talk.changed) {
+        let mut changed = std::mem::take(&mut self.round.changed);
+        changed.append(&mut self.talk.changed);
+        if !changed.is_empty() {
             self.change.send_modify(|changes| *changes += 1);
+            self.touched.add(changed);
         }
         // Those with something to be written are not in the file.
         if self.round.records.is_empty() {

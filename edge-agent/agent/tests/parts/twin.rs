@@ -156,7 +156,7 @@ async fn the_twin_of_a_device_comes_when_the_device_is_found() {
     assert!(cards.tell(DeviceCard::new(DeviceId::parse("meter-1").unwrap())));
     until(&twins, "meter-1", |twin| twin.json(Section::Desired) == json!({"limit": 5})).await;
     let site = twins.look(document("site/hall"), |_| ()).await.unwrap_err();
-    assert!(matches!(site, TwinError::NoTwin(_)), "{site}");
+    assert!(matches!(site, TwinError::NoSite(_)), "{site}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,13 +202,14 @@ async fn commands_read_and_change_twins_without_a_hub_and_the_hub_gets_it_later(
     let config = |hub: &str| format!("[http]\nlisten = \"\"\n[uplink]\nhub = \"{hub}\"\n");
     std::fs::write(path.join("agent.toml"), config("an address without a port")).unwrap();
     let agent = Agent(command(path, &["run"]).spawn().unwrap());
-    process::until(path, |status| !status.epoch.is_empty()).await;
+    // It has told of its start.
+    process::until(path, |status| status.twins.unconfirmed == 1).await;
 
     assert!(said(path, &["set", "motor/speed", "-3", "--author", "ben"]).0);
     assert!(said(path, &["set", "--patch", r#"{"groups": {"$set": ["roof"]}}"#, "--section", "tags"]).0);
     let found = told(path, &["get"]);
     assert_eq!(found["desired"], json!({"motor": {"speed": -3}}));
-    assert_eq!((&found["tags"], &found["unconfirmed"]), (&json!({"groups": {"$set": ["roof"]}}), &json!(2)));
+    assert_eq!((&found["tags"], &found["unconfirmed"]), (&json!({"groups": {"$set": ["roof"]}}), &json!(3)));
     let steps = told(path, &["history", "--key", "motor/speed"]);
     assert_eq!((&steps["steps"][0]["author"], &steps["steps"][0]["value"]), (&json!("ben"), &json!(-3)));
     assert_eq!(told(path, &["conflicts"]), json!({"conflicts": []}));
@@ -222,7 +223,7 @@ async fn commands_read_and_change_twins_without_a_hub_and_the_hub_gets_it_later(
         assert!(!good && err.contains(expected), "{args:?}: {err}");
     }
     let shown = told_status(path);
-    assert_eq!((&shown["twins"]["documents"], &shown["twins"]["unconfirmed"]), (&json!(1), &json!(2)));
+    assert_eq!((&shown["twins"]["documents"], &shown["twins"]["unconfirmed"]), (&json!(1), &json!(3)));
 
     // Killed, it has all of it, and at last a hub.
     agent.signal("-KILL");
@@ -264,7 +265,7 @@ async fn the_local_page_shows_twins_and_changes_them_for_who_knows_the_token() {
     )
     .unwrap();
     let _agent = Agent(command(path, &["run"]).spawn().unwrap());
-    process::until(path, |status| !status.epoch.is_empty()).await;
+    process::until(path, |status| status.twins.unconfirmed == 1).await;
     let page = told_status(path)["page"].clone();
     let addr = page["address"].as_str().unwrap().parse().unwrap();
     let bearer = format!("Bearer {}", page["token"].as_str().unwrap());
@@ -298,7 +299,7 @@ async fn the_local_page_shows_twins_and_changes_them_for_who_knows_the_token() {
         assert!(!text.contains(page["token"].as_str().unwrap()), "{path}");
     }
     let (_, text) = send(addr, "GET /metrics", &[host], "").await;
-    assert!(text.contains("tideline_agent_twin_unconfirmed_changes 1\n"), "{text}");
+    assert!(text.contains("tideline_agent_twin_unconfirmed_changes 2\n"), "{text}");
 }
 
 /// The status line and the body of an answer.

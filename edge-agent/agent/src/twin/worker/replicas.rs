@@ -110,13 +110,23 @@ impl Replicas {
     }
 
     pub fn list(&self) -> Vec<Listed> {
-        let listed = |(document, figures): (&DocumentId, &Figures)| match document {
-            DocumentId::Device(device) => {
-                Some(Listed { device: device.to_string(), unconfirmed: figures.unconfirmed })
-            }
-            DocumentId::Site(_) => None,
+        let listed = |(document, figures): (&DocumentId, &Figures)| Listed {
+            document: document.clone(),
+            unconfirmed: figures.unconfirmed,
         };
-        self.figures.iter().filter_map(listed).collect()
+        self.figures.iter().map(listed).collect()
+    }
+
+    /// The documents of sites.
+    pub fn sites(&self) -> usize {
+        self.figures.keys().filter(|document| matches!(document, DocumentId::Site(_))).count()
+    }
+
+    /// Lets go of a document, whatever was not confirmed of it.
+    pub fn leave(&mut self, document: &DocumentId) -> Result<(), FileError> {
+        self.residents.remove(document);
+        self.figures.remove(document);
+        self.file()?.remove(document)
     }
 
     /// Of the documents that there are and of those in memory.

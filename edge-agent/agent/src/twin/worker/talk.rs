@@ -19,6 +19,8 @@ const TAKE_MAX: usize = 64;
 const ASKED_MAX: usize = 1_000;
 /// Times that one document takes another name in a session: a hub cannot make it do so for ever.
 const PARTINGS_MAX: u32 = 2;
+/// Documents of sites: a gateway's devices are at one or a few (INV-6).
+const SITES_MAX: usize = 64;
 /// Characters of a refusal that are shown.
 const REFUSAL_CHARS_MAX: usize = 300;
 
@@ -47,8 +49,8 @@ pub struct Talk {
     asked: BTreeSet<DocumentId>,
     pub counts: Counts,
     pub last_refusal: Option<String>,
-    /// Whether anything came that changed a document.
-    pub changed: bool,
+    /// Documents that something changed which came.
+    pub changed: BTreeSet<DocumentId>,
     /// Whether the hub confirmed anything.
     pub confirmed: bool,
 }
@@ -112,15 +114,21 @@ impl Talk {
         round: &mut Round,
     ) -> Result<(), String> {
         let (document, said) = (&sync.document, |error: TwinError| error.to_string());
-        let DocumentId::Device(device) = document else {
-            return Err(said(TwinError::NoTwin(document.clone())));
-        };
-        if !replicas.holds(document) && !kin.holds(device) {
-            // It may be known soon: a source has to find its device first.
-            if self.asked.len() < ASKED_MAX {
-                self.asked.insert(document.clone());
+        match document {
+            DocumentId::Device(device) if !replicas.holds(document) && !kin.holds(device) => {
+                // It may be known soon: a source has to find its device first.
+                if self.asked.len() < ASKED_MAX {
+                    self.asked.insert(document.clone());
+                }
+                return Err(said(TwinError::NoDevice(device.clone())));
             }
-            return Err(said(TwinError::NoDevice(device.clone())));
+            DocumentId::Site(_) if sync.message.is_empty() => {
+                return self.leave(document, replicas, round).map_err(said);
+            }
+            DocumentId::Site(_) if !replicas.holds(document) && replicas.sites() >= SITES_MAX => {
+                return Err(format!("the agent keeps the documents of {SITES_MAX} sites already"));
+            }
+            DocumentId::Device(_) | DocumentId::Site(_) => {}
         }
         let message = Message::from_bytes(&sync.message).map_err(|refusal| refusal.to_string())?;
         let twin = replicas.twin_or_new(document, round).map_err(said)?;
@@ -136,10 +144,35 @@ impl Talk {
             Err(refusal) => self.part(document, &message, &refusal, replicas, round)?,
         }
         replicas.count(document);
-        self.changed |= changed;
+        if changed {
+            self.changed.insert(document.clone());
+        }
         self.confirmed |= matches!(message, Message::Confirm { .. });
         self.touch(document);
         Ok(())
+    }
+
+    /// The hub says that none of the agent's devices is at the site any more.
+    fn leave(
+        &mut self,
+        document: &DocumentId,
+        replicas: &mut Replicas,
+        round: &mut Round,
+    ) -> Result<(), TwinError> {
+        if !replicas.holds(document) {
+            return Ok(());
+        }
+        let unconfirmed = replicas.twin(document, round)?.unconfirmed();
+        if unconfirmed > 0 {
+            tracing::warn!(%document, unconfirmed, "the agent leaves a site with changes that the hub does not take");
+        }
+        tracing::info!(%document, "none of the agent's devices is at this site any more");
+        round.forget(document);
+        self.spoken.remove(document);
+        self.queue.retain(|of| of != document);
+        self.queued.remove(document);
+        self.changed.insert(document.clone());
+        Ok(replicas.leave(document)?)
     }
 
     /// Where a copy of this replica's file writes by its name, it takes another.
@@ -168,7 +201,7 @@ impl Talk {
             link.handle_parted(twin);
         }
         round.write(document, record);
-        self.changed = true;
+        self.changed.insert(document.clone());
         Ok(())
     }
 

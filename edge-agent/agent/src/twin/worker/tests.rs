@@ -303,7 +303,7 @@ fn a_message_about_what_is_not_here_costs_the_message_until_the_device_is_known(
     }
     agent.finish();
     let shown = agent.board.read().twins;
-    assert_eq!((shown.documents, shown.refused), (0, 4));
+    assert_eq!((shown.documents, shown.refused), (0, 3));
     assert!(matches!(agent.edit(&meter, "a", Action::Put(json!(1))), Err(TwinError::NoDevice(_))));
 
     assert!(agent.cards.tell(DeviceCard::new(DeviceId::parse("meter-1").unwrap())));
@@ -315,6 +315,32 @@ fn a_message_about_what_is_not_here_costs_the_message_until_the_device_is_known(
         agent.finish();
     }
     assert_eq!(agent.json(&meter), json!({"limit": 5}));
+}
+
+#[test]
+fn a_sites_document_is_kept_as_long_as_the_hub_says_that_the_agent_is_there() {
+    let (mut hub, mut agent) = (Hub::new(), Agent::on(CrashBackend::new()));
+    let site = DocumentId::Site(SiteId::parse("hall").unwrap());
+    let put = Action::Put(json!(1));
+    assert!(matches!(agent.edit(&site, "a", put.clone()), Err(TwinError::NoSite(_))));
+    hub.put(&site, "heating", json!(20));
+    talk(&mut hub, &mut agent);
+    assert_eq!(agent.json(&site), json!({"heating": 20}));
+    agent.edit(&site, "night", put.clone()).unwrap();
+    talk(&mut hub, &mut agent);
+    assert_eq!(hub.twin(&site).0.json(Section::Desired), json!({"heating": 20, "night": 1}));
+    // Left, it is gone from the file too, with what nobody has heard of.
+    agent.edit(&site, "late", put.clone()).unwrap();
+    agent.begin();
+    agent.receive(TwinSync { document: site.clone(), message: vec![] });
+    agent.finish();
+    assert!(matches!(agent.edit(&site, "a", put.clone()), Err(TwinError::NoSite(_))));
+    assert!(agent.take().is_empty());
+    let mut agent = Agent::on(agent.image());
+    assert!(matches!(agent.edit(&site, "a", put), Err(TwinError::NoSite(_))));
+    talk(&mut hub, &mut agent);
+    assert_eq!(agent.json(&site), json!({"heating": 20, "night": 1}));
+    assert_eq!(agent.board.read().twins.refused, 0);
 }
 
 #[test]

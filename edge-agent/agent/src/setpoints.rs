@@ -1,0 +1,237 @@
+//! Set-points: what a twin desires of points, `desired/points/<point>`, is written to the device when it changes.
+//!
+//! This is the core: it reads a twin and says what is to be done next, and how what was done is told. No clock, no disk, no
+//! device. That a write begins is in the twin, durably, before it begins: so a change is written at most once, whatever is killed.
+//! How it ended is told in `reported/setpoints/<point>`, and what was written in `reported/points/<point>` beside what is desired.
+
+pub mod driver;
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value as Json, json};
+use tideline_protocol::model::PointId;
+use tideline_twin::{Action, Change, Edit, Key, Leaf, Section, Twin};
+
+use crate::source::WriteError;
+use crate::write::scalar;
+
+/// Most set-points of a device: each is a few leaves of its twin.
+pub const SETPOINTS_MAX: usize = 64;
+/// The sections' members.
+const POINTS: &str = "points";
+const STATES: &str = "setpoints";
+/// What a change of the agent's own is signed with.
+const AUTHOR: &str = "edge-agent";
+/// Longest reason that is told, in bytes.
+const REASON_BYTES_MAX: usize = 512;
+
+/// A value that a point is to have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setpoint {
+    /// The point.
+    pub point: String,
+    /// Its leaf in `desired`, and in `reported`.
+    key: Key,
+    /// The value.
+    pub value: Json,
+    /// Names the change that wants it: another is another, also if it wants the same.
+    version: String,
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Nobody wants it any more: what is told of it goes.
+    Forget(String),
+    /// It is settled without the device.
+    Settle(Setpoint, Ended),
+    /// It is to be written.
+    Write(Setpoint),
+}
+
+impl Setpoint {
+    /// It is not to be tried now.
+    #[must_use]
+    pub fn waits(self) -> (String, String) {
+        (self.point, self.version)
+    }
+
+    /// Whether the twin tells just this of it already.
+    #[must_use]
+    pub fn is_told_as(&self, twin: &Twin, ended: &Ended) -> bool {
+        let reported = twin.json(Section::Reported);
+        let told = |name| reported.get(STATES)?.get(&self.point)?.get(name)?.as_str();
+        told("version") == Some(&self.version)
+            && told("state") == Some(ended.state())
+            && told("reason") == ended.reason()
+    }
+}
+
+/// Set-points that are not to be tried now: the points, and the changes that want them.
+pub type Waiting = BTreeSet<(String, String)>;
+
+/// How far a set-point has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It is being written.
+    Begun,
+    /// The device has it.
+    Done,
+    /// It may not be written: it is not tried again before it changes.
+    Refused(String),
+    /// It was begun, and nobody has said how it ended: it is not tried again before it changes.
+    Unknown(String),
+    /// It was not begun, or the device or the way to it said no: it is tried again.
+    Waits(String),
+}
+
+impl Ended {
+    /// What a write's end means.
+    #[must_use]
+    pub fn of(outcome: Result<(), WriteError>) -> Self {
+        let Err(error) = outcome else { return Self::Done };
+        let reason = error.to_string();
+        match error {
+            WriteError::NoDevice(_)
+            | WriteError::Busy(_)
+            | WriteError::Late { .. }
+            | WriteError::NotDone(_) => Self::Waits(reason),
+            WriteError::Unknown(_) => Self::Unknown(reason),
+            WriteError::NoProfile(_) | WriteError::Rejected(_) => Self::Refused(reason),
+        }
+    }
+
+    const fn state(&self) -> &'static str {
+        match self {
+            Self::Begun => "writing",
+            Self::Done => "done",
+            Self::Refused(_) => "refused",
+            Self::Unknown(_) => "unknown",
+            Self::Waits(_) => "waiting",
+        }
+    }
+
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Begun | Self::Done => None,
+            Self::Refused(reason) | Self::Unknown(reason) | Self::Waits(reason) => {
+                reason.get(..reason.floor_char_boundary(REASON_BYTES_MAX))
+            }
+        }
+    }
+}
+
+/// What is to be done next for a twin, but for what waits. None of its writes may be under way: one that is noted as
+/// begun was broken off by the agent's end.
+#[must_use]
+pub fn next(twin: &Twin, waiting: &Waiting) -> Option<Step> {
+    let reported = twin.json(Section::Reported);
+    let told = reported.get(STATES).and_then(Json::as_object);
+    let mut wanted = BTreeSet::new();
+    for setpoint in desired(twin) {
+        wanted.insert(setpoint.point.clone());
+        if waiting.contains(&setpoint.clone().waits()) {
+            continue;
+        }
+        let state = |name| told?.get(&setpoint.point)?.get(name)?.as_str();
+        let is_same = state("version") == Some(setpoint.version.as_str());
+        match state("state").filter(|_| is_same) {
+            Some("done" | "refused" | "unknown") => {}
+            Some("writing") => {
+                let why = "the agent ended while it was written".to_owned();
+                return Some(Step::Settle(setpoint, Ended::Unknown(why)));
+            }
+            _ if wanted.len() > SETPOINTS_MAX => {
+                let why =
+                    format!("the device has {SETPOINTS_MAX} set-points already, the most that it may have");
+                return Some(Step::Settle(setpoint, Ended::Refused(why)));
+            }
+            _ => return Some(judged(setpoint)),
+        }
+    }
+    let left = told.into_iter().flat_map(Map::keys).find(|point| !wanted.contains(point.as_str()));
+    left.map(|point| Step::Forget(point.clone()))
+}
+
+fn judged(setpoint: Setpoint) -> Step {
+    let why = match (PointId::parse(&setpoint.point), scalar(&setpoint.value)) {
+        (Err(error), _) => error.to_string(),
+        (_, None) => "this is no value; allowed are true, false, numbers and texts".to_owned(),
+        (Ok(_), Some(_)) => return Step::Write(setpoint),
+    };
+    Step::Settle(setpoint, Ended::Refused(why))
+}
+
+/// All set-points of a twin, by their leaves.
+fn desired(twin: &Twin) -> Vec<Setpoint> {
+    let desired = twin.json(Section::Desired);
+    let mut found = Vec::new();
+    let mut open = vec![(vec![POINTS.to_owned()], desired.get(POINTS).unwrap_or(&Json::Null))];
+    while let Some((path, value)) = open.pop() {
+        match value {
+            Json::Null => {}
+            Json::Object(members) if is_branch(members) => {
+                for (name, value) in members.iter().rev() {
+                    open.push((path.iter().chain([name]).cloned().collect(), value));
+                }
+            }
+            _ => found.extend(setpoint(twin, &path)),
+        }
+    }
+    found
+}
+
+/// Values that merge have forms of one member that begins with a $.
+fn is_branch(members: &Map<String, Json>) -> bool {
+    !members.is_empty() && !members.keys().any(|name| name.starts_with('$'))
+}
+
+fn setpoint(twin: &Twin, path: &[String]) -> Option<Setpoint> {
+    let point = path.get(1..).filter(|names| !names.is_empty())?.join("/");
+    let key = Key::of_names(path.iter().map(String::as_str)).ok()?;
+    let leaf = twin.leaf(Section::Desired, &key)?;
+    let version = version(&leaf);
+    Some(Setpoint { point, key, value: leaf.value, version })
+}
+
+/// Names a change by who made it, when, and what it wants. Its number is left out: a change that is made again after history
+/// was cut off has another.
+fn version(leaf: &Leaf) -> String {
+    let (time_ms, author) =
+        leaf.origin.as_ref().map_or((0, ""), |origin| (origin.time_ms, origin.author.as_str()));
+    let text = json!([time_ms, author, leaf.value]).to_string();
+    let hash = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn put(names: &[&str], action: Action) -> Option<Edit> {
+    // What is too long for a key is not told.
+    Some(Edit { section: Section::Reported, key: Key::of_names(names.iter().copied()).ok()?, action })
+}
+
+/// Tells how far a set-point has come.
+#[must_use]
+pub fn told(setpoint: &Setpoint, ended: &Ended, time_ms: i64) -> Change {
+    let of = |name, action| put(&[STATES, &setpoint.point, name], action);
+    let text = |text: &str| Action::Put(text.into());
+    let mut edits: Vec<Edit> = [of("version", text(&setpoint.version)), of("state", text(ended.state()))]
+        .into_iter()
+        .flatten()
+        .collect();
+    edits.extend(of("reason", ended.reason().map_or(Action::Delete, text)));
+    if *ended == Ended::Done {
+        let action = Action::Put(setpoint.value.clone());
+        edits.push(Edit { section: Section::Reported, key: setpoint.key.clone(), action });
+    }
+    Change { edits, author: AUTHOR.to_owned(), time_ms }
+}
+
+/// Takes back what is told of a point; what it was set to stays what was written to it last.
+#[must_use]
+pub fn forgotten(point: &str, time_ms: i64) -> Change {
+    let edits = put(&[STATES, point], Action::Delete).into_iter().collect();
+    Change { edits, author: AUTHOR.to_owned(), time_ms }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! What carries set-points out: it follows the twins, writes to devices, and tells how that ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tideline_protocol::model::{DeviceId, PointId};
+use tideline_protocol::time::{Clock as _, NS_PER_MS};
+use tideline_protocol::wire::DocumentId;
+use tideline_twin::Change;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Ended, Setpoint, Step, Waiting, forgotten, next, told};
+use crate::clock::AgentClock;
+use crate::source::{WRITE_TIMEOUT, WriteError, Writes};
+use crate::twin::{TwinError, TwinHandle};
+use crate::write::scalar;
+
+/// Most devices that are written to at a time: one that is slow holds up no other, and a start with many is no flood.
+const DEVICES_AT_ONCE: usize = 16;
+/// When what could not be begun is tried again; each time it takes twice as long, to the longest.
+const RETRY_FIRST: Duration = Duration::from_secs(2);
+const RETRY_LAST: Duration = Duration::from_secs(600);
+
+/// What is tried again.
+struct Later {
+    at: Instant,
+    wait: Duration,
+    waiting: Waiting,
+}
+
+/// Carries out what twins desire of points, for ever.
+pub async fn run(twins: TwinHandle, writes: Writes) {
+    let touched = twins.touched();
+    let mut due = all(&twins).await;
+    let mut later: BTreeMap<DeviceId, Later> = BTreeMap::new();
+    let mut running: BTreeSet<DeviceId> = BTreeSet::new();
+    let mut jobs = JoinSet::new();
+    loop {
+        let now = Instant::now();
+        due.extend(later.iter().filter(|(_, later)| later.at <= now).map(|(device, _)| device.clone()));
+        while jobs.len() < DEVICES_AT_ONCE
+            && let Some(device) = due.iter().find(|device| !running.contains(*device)).cloned()
+        {
+            due.remove(&device);
+            running.insert(device.clone());
+            // A change of the twin, its own notes among them, is no reason to try again what waits.
+            let waiting = later.get(&device).filter(|later| later.at > now);
+            let waiting = waiting.map(|later| later.waiting.clone()).unwrap_or_default();
+            jobs.spawn(one(twins.clone(), writes.clone(), device, waiting));
+        }
+        let first =
+            later.iter().filter(|(device, _)| !running.contains(*device)).map(|(_, later)| later.at).min();
+        tokio::select! {
+            documents = touched.take() => due.extend(documents.into_iter().filter_map(device)),
+            Some(ended) = jobs.join_next() => match ended {
+                Ok((device, waiting)) => {
+                    running.remove(&device);
+                    put_off(&mut later, device, waiting);
+                }
+                // Which one it was is not known: it is left out until the next start.
+                Err(error) => tracing::error!(%error, "set-points of a device are not carried out"),
+            },
+            () = until(first) => {}
+        }
+    }
+}
+
+fn put_off(later: &mut BTreeMap<DeviceId, Later>, device: DeviceId, waiting: Waiting) {
+    let now = Instant::now();
+    match later.remove(&device) {
+        _ if waiting.is_empty() => {}
+        // Looked at before its time.
+        Some(Later { at, wait, .. }) if at > now => {
+            later.insert(device, Later { at, wait, waiting });
+        }
+        before => {
+            let wait = before.map_or(RETRY_FIRST, |before| before.wait * 2).min(RETRY_LAST);
+            later.insert(device, Later { at: now + wait, wait, waiting });
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn device(document: DocumentId) -> Option<DeviceId> {
+    match document {
+        DocumentId::Device(device) => Some(device),
+        DocumentId::Site(_) => None,
+    }
+}
+
+/// What was desired when the agent ended is looked at once more.
+async fn all(twins: &TwinHandle) -> BTreeSet<DeviceId> {
+    let listed = twins.list().await.unwrap_or_default();
+    listed.into_iter().filter_map(|twin| device(twin.document)).collect()
+}
+
+/// Does all that is to be done for a device now, but for what waits; gives all that waits then.
+async fn one(
+    twins: TwinHandle,
+    writes: Writes,
+    device: DeviceId,
+    mut waiting: Waiting,
+) -> (DeviceId, Waiting) {
+    match steps(&twins, &writes, &device, &mut waiting).await {
+        Ok(()) | Err(TwinError::Stopped) => {}
+        // As too many changes that the hub has not seen.
+        Err(error) => {
+            tracing::warn!(%device, %error, "set-points are not carried out: the twin cannot be written");
+            waiting.insert(Default::default());
+        }
+    }
+    (device, waiting)
+}
+
+async fn steps(
+    twins: &TwinHandle,
+    writes: &Writes,
+    device: &DeviceId,
+    waiting: &mut Waiting,
+) -> Result<(), TwinError> {
+    let document = DocumentId::Device(device.clone());
+    loop {
+        let past = waiting.clone();
+        let Some(step) = twins.look(document.clone(), move |twin| next(twin, &past)).await? else {
+            return Ok(());
+        };
+        let note = async |change: Change| twins.edit(document.clone(), move |_| Ok(change)).await.map(|_| ());
+        match step {
+            Step::Forget(point) => note(forgotten(&point, now_ms())).await?,
+            Step::Settle(setpoint, ended) => note(told(&setpoint, &ended, now_ms())).await?,
+            Step::Write(setpoint) if writes.serves(device) => {
+                note(told(&setpoint, &Ended::Begun, now_ms())).await?;
+                let ended = write(writes, device, &setpoint).await;
+                tracing::info!(%device, point = setpoint.point, value = %setpoint.value, ?ended, "a set-point");
+                note(told(&setpoint, &ended, now_ms())).await?;
+                if matches!(ended, Ended::Waits(_)) {
+                    waiting.insert(setpoint.waits());
+                }
+            }
+            Step::Write(setpoint) => {
+                // Told once and not with each look, since a device may be away for long.
+                let ended = Ended::of(Err(WriteError::NoDevice(device.clone())));
+                let change = told(&setpoint, &ended, now_ms());
+                let is_told = setpoint.clone();
+                if !twins.look(document.clone(), move |twin| is_told.is_told_as(twin, &ended)).await? {
+                    note(change).await?;
+                }
+                waiting.insert(setpoint.waits());
+            }
+        }
+    }
+}
+
+async fn write(writes: &Writes, device: &DeviceId, setpoint: &Setpoint) -> Ended {
+    let (Ok(point), Some(value)) = (PointId::parse(&setpoint.point), scalar(&setpoint.value)) else {
+        return Ended::Refused("this is no value of a point".to_owned());
+    };
+    Ended::of(writes.write(device, &point, value, WRITE_TIMEOUT).await)
+}
+
+fn now_ms() -> i64 {
+    AgentClock::default().wall_ns() / NS_PER_MS
+}

@@ -39,7 +39,7 @@ fn patch(n: usize) -> Patch {
     let tags = json!({"site": "north", "floor": "2", "line": "A", "rack": "17"});
     let notes = json!({"installed": "behind the second door on the left"});
     let sections = vec![(Section::Desired, desired), (Section::Tags, tags), (Section::Notes, notes)];
-    Patch { sections, of: None, author: "anna".to_owned() }
+    Patch { sections, of: None, author: "anna".to_owned(), check: |_, _| Vec::new() }
 }
 
 fn document(n: usize) -> DocumentId {

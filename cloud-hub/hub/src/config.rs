@@ -42,6 +42,8 @@ pub struct Config {
     pub prometheus_device_labels: Vec<String>,
     /// Whether devices that an agent names are registered behind it.
     pub register_devices: bool,
+    /// Days that the history of twins is kept beyond where it is cut off.
+    pub twin_history_days: u64,
     /// Days that a command which has ended is kept.
     pub command_keep_days: u64,
     /// The host name or address that enrol tokens and agents are told.
@@ -104,6 +106,7 @@ impl Default for Config {
             influx_device_tags: vec!["host".to_owned(), "device".to_owned()],
             prometheus_device_labels: vec!["instance".to_owned()],
             register_devices: true,
+            twin_history_days: 90,
             command_keep_days: crate::commands::KEEP_DAYS,
             public_address: "localhost".to_owned(),
             flush_interval_s: 10,
@@ -281,6 +284,13 @@ const OPTIONS: &[OptionDef] = &[
         allowed: "true or false",
         set: |c, t| t.parse().ok().map(|v| c.register_devices = v),
         show: |c| c.register_devices.to_string(),
+    },
+    OptionDef {
+        name: "twins.history_days",
+        meaning: "days that the history of a twin is kept after it was cut off, which happens every two thousand changes; at most 64 such parts of each twin; 0 for not at all",
+        allowed: "a whole number from 0 to 3650",
+        set: |c, t| number_in(t, 0, 3650).map(|v| c.twin_history_days = v),
+        show: |c| c.twin_history_days.to_string(),
     },
     OptionDef {
         name: "commands.keep_days",

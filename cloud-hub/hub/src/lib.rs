@@ -18,6 +18,7 @@ pub mod hub;
 pub mod imports;
 pub mod ingest;
 pub mod jobs;
+pub mod layer;
 pub mod live;
 pub mod metadata;
 pub mod mqtt;

@@ -7,6 +7,7 @@
 mod owners;
 mod records;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -135,6 +136,24 @@ impl Metadata {
         locked(&self.owners).devices_of(agent)
     }
 
+    /// The agents that have devices at a site, sorted.
+    #[must_use]
+    pub fn agents_at(&self, site: &str) -> Vec<String> {
+        locked(&self.owners).agents_at(site)
+    }
+
+    /// Whether an agent has a device at a site.
+    #[must_use]
+    pub fn is_at(&self, agent: &str, site: &str) -> bool {
+        locked(&self.owners).is_at(agent, site)
+    }
+
+    /// The sites of an agent's devices, sorted.
+    #[must_use]
+    pub fn sites_of(&self, agent: &str) -> BTreeSet<String> {
+        locked(&self.owners).sites_of(agent)
+    }
+
     /// The record of `key`.
     ///
     /// # Errors
@@ -255,7 +274,7 @@ impl Metadata {
             let _order = locked(&self.order);
             changes.transaction.commit().map_err(MetadataError::from)?;
             let mut owners = locked(&self.owners);
-            changes.owners.into_iter().for_each(|(device, agent)| owners.set(&device, agent));
+            changes.owners.into_iter().for_each(|(device, owned)| owners.set(&device, owned));
         }
         Ok(answer)
     }
@@ -281,7 +300,7 @@ pub struct Changes {
     transaction: WriteTransaction,
     changed: bool,
     // Devices with the agents that they are behind now.
-    owners: Vec<(String, Option<String>)>,
+    owners: Vec<(String, Option<Owned>)>,
 }
 
 impl Changes {
@@ -364,10 +383,8 @@ fn corrupt<R: Record>(key: &str, source: serde_json::Error) -> MetadataError {
     MetadataError::Corrupt { table: R::TABLE, key: key.to_owned(), source }
 }
 
-fn owner(key: &str, bytes: &[u8]) -> Result<String, MetadataError> {
-    let owned: Owned =
-        serde_json::from_slice(bytes).map_err(|source| corrupt::<DeviceRecord>(key, source))?;
-    Ok(owned.agent)
+fn owner(key: &str, bytes: &[u8]) -> Result<Owned, MetadataError> {
+    serde_json::from_slice(bytes).map_err(|source| corrupt::<DeviceRecord>(key, source))
 }
 
 fn parse<R: Record>(key: &str, bytes: &[u8]) -> Result<R, MetadataError> {

@@ -72,6 +72,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     }
     let hub = Hub::new(config, clock, metadata, twins, store, authority, addresses)?;
     look_for_users(&hub)?;
+    twins::past::sweep(&hub);
     jobs::start(&hub).await.context("the stream jobs")?;
     let commanding = commands::begin(&hub).await.context("the commands")?;
     let held = tokio::spawn(jobs::watch(Arc::clone(&hub)));

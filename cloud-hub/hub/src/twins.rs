@@ -1,4 +1,5 @@
-//! The hub's replicas of twins: one document for each device, of which the device's agent has the other.
+//! The hub's replicas of twins: one document for each device, of which the device's agent has the other, and one for each site,
+//! of which all agents have one that have a device there.
 //!
 //! What changes a document gives a record; records that wait at the same time are one commit ([`settle`]); only then is
 //! anything told to a peer, to whoever asked, or to readers of the live feed. Everything but [`settle`] and [`Inbox`] waits
@@ -6,19 +7,20 @@
 
 mod file;
 mod inbox;
+pub mod past;
 mod queue;
 mod shelf;
 mod talk;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
-use tideline_protocol::model::{AgentId, DeviceId};
+use tideline_protocol::model::{AgentId, DeviceId, SiteId};
 use tideline_protocol::wire::DocumentId;
-use tideline_twin::{Change, EditError, LoadError, PatchError, Record, Section, Step, Twin, merge_patch};
+use tideline_twin::{Change, EditError, LoadError, PatchError, Section, Step, Twin, merge_patch};
 use tokio::sync::Semaphore;
 
 pub use self::file::{FileError, TWINS, TwinFile};
@@ -28,7 +30,7 @@ pub use self::talk::{Speaker, Turn, Turned, turn};
 
 use self::inbox::Inboxes;
 use self::queue::{News, Queue, commit};
-use self::shelf::{Shelf, Slot, Warm};
+use self::shelf::{Shelf, Warm};
 use crate::hub::{App, Hub};
 use crate::metadata::{DeviceRecord, MetadataError};
 use crate::secret::hex;
@@ -69,6 +71,9 @@ pub enum TwinError {
         /// What is wrong.
         error: PatchError,
     },
+    /// Whoever looks at what it means refuses it: all that is wrong.
+    #[error("{}", .0.join("; "))]
+    Refused(Vec<String>),
     /// The change is not allowed.
     #[error(transparent)]
     Edit(#[from] EditError),
@@ -95,7 +100,12 @@ pub struct Patch {
     pub of: Option<Vec<String>>,
     /// Who says so.
     pub author: String,
+    /// Looks at what the patches would do to the twin, and says what is wrong.
+    pub check: Check,
 }
+
+/// See [`Patch::check`].
+pub type Check = fn(&Twin, &[(Section, Json)]) -> Vec<String>;
 
 /// What names the state of a twin: equal ones are equal.
 #[must_use]
@@ -187,6 +197,14 @@ impl Twins {
         self.shelf.with(&self.file, document, |_, warm| work(&warm.twin))
     }
 
+    /// Whether anything was written to a document.
+    ///
+    /// # Errors
+    /// The file failed.
+    pub fn has(&self, document: &DocumentId) -> Result<bool, TwinError> {
+        Ok(self.file.has(document)?)
+    }
+
     /// Changes a document, and has `show` look at what it is then. It is not durable before [`settle`].
     ///
     /// # Errors
@@ -203,6 +221,10 @@ impl Twins {
             let found = etag(&warm.twin);
             if patch.of.as_ref().is_some_and(|of| !of.contains(&found)) {
                 return Err(TwinError::Differs { etag: found });
+            }
+            let wrong = (patch.check)(&warm.twin, &patch.sections);
+            if !wrong.is_empty() {
+                return Err(TwinError::Refused(wrong));
             }
             let mut edits = Vec::new();
             for (section, json) in &patch.sections {
@@ -234,32 +256,6 @@ impl Twins {
         }
     }
 
-    /// Cuts the history of a document off when it has become long.
-    fn rebase_when_due(&self, hub: &Hub, slot: &Arc<Slot>, warm: &mut Warm) -> Option<Written> {
-        if !warm.twin.is_rebase_due() {
-            return None;
-        }
-        let mut tag = [0; 14];
-        getrandom::fill(&mut tag).ok()?;
-        let record: Record = match warm.twin.rebase(tag) {
-            Ok(record) => record,
-            // Its time comes when an agent has told what this hub has forgotten.
-            Err(EditError::NotMet) => return None,
-            Err(error) => {
-                if self.unrebased.fetch_add(1, Ordering::Relaxed) == 0 {
-                    tracing::warn!(document = %slot.document(), %error, "the history of a twin cannot be cut off");
-                }
-                return None;
-            }
-        };
-        hub.counters.add(Metric::TwinRebases, 1);
-        tracing::info!(document = %slot.document(), generation = warm.twin.generation().number, "the history of a twin was cut off");
-        let news = News::of(&[], etag(&warm.twin));
-        let mut written = Written::default();
-        written.add(self.queue.push(slot, warm.put(record), Some(news), None));
-        Some(written)
-    }
-
     /// A device may be behind another agent now, which then is to hear of its twin; the other one hears no more of it.
     ///
     /// # Errors
@@ -272,10 +268,16 @@ impl Twins {
         Ok(())
     }
 
+    /// An agent has or had a device at a site: it hears of the site's document, or that this is none of its own any more.
+    pub fn placed(&self, agent: &str, site: &str) {
+        if let (Ok(agent), Ok(site)) = (AgentId::parse(agent), SiteId::parse(site)) {
+            self.inboxes.tell(&agent, &DocumentId::Site(site), None);
+        }
+    }
+
     fn wake_but(&self, hub: &Hub, document: &DocumentId, but: Option<u64>) {
-        match speaker(hub, document) {
-            Ok(Some(agent)) => self.inboxes.tell(&agent, document, but),
-            Ok(None) => {}
+        match speakers(hub, document) {
+            Ok(agents) => agents.iter().for_each(|agent| self.inboxes.tell(agent, document, but)),
             Err(error) => tracing::error!(%document, %error, "the agent of a twin cannot be looked up"),
         }
     }
@@ -294,18 +296,40 @@ impl Twins {
                 seat.inbox().tell(document);
             }
         }
+        // Also those that nobody has written to: so the agent learns at which sites it is.
+        for site in hub.metadata.sites_of(agent.as_str()) {
+            if let Ok(site) = SiteId::parse(&site) {
+                seat.inbox().tell(DocumentId::Site(site));
+            }
+        }
         Ok(seat)
     }
 }
 
-/// The agent that speaks for a document, and may see it.
+/// The agents that have replicas of a document: that of a device, or those with devices at a site.
 ///
 /// # Errors
 /// The registry cannot be read.
-pub fn speaker(hub: &Hub, document: &DocumentId) -> Result<Option<AgentId>, MetadataError> {
-    let DocumentId::Device(device) = document else { return Ok(None) };
-    let record = hub.metadata.find::<DeviceRecord>(device.as_str())?.filter(|record| !record.revoked);
-    Ok(record.and_then(|record| AgentId::parse(&record.agent).ok()))
+fn speakers(hub: &Hub, document: &DocumentId) -> Result<Vec<AgentId>, MetadataError> {
+    let names = match document {
+        DocumentId::Device(device) => {
+            let record = hub.metadata.find::<DeviceRecord>(device.as_str())?.filter(|record| !record.revoked);
+            record.into_iter().map(|record| record.agent).collect()
+        }
+        DocumentId::Site(site) => hub.metadata.agents_at(site.as_str()),
+    };
+    Ok(names.iter().filter_map(|name| AgentId::parse(name).ok()).collect())
+}
+
+/// Whether an agent may see a document.
+///
+/// # Errors
+/// The registry cannot be read.
+fn is_shown_to(hub: &Hub, document: &DocumentId, agent: &AgentId) -> Result<bool, MetadataError> {
+    match document {
+        DocumentId::Device(_) => Ok(speakers(hub, document)?.contains(agent)),
+        DocumentId::Site(site) => Ok(hub.metadata.is_at(agent.as_str(), site.as_str())),
+    }
 }
 
 /// Looks at a document, off the threads that serve everybody.

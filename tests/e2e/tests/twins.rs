@@ -116,6 +116,16 @@ async fn a_configuration_that_cuts_the_agent_off_heals_itself_and_is_told() -> R
     let _agent = Agent::start(&hub, DEVICE, CONFIG).await?;
     // A configuration is tried by an agent that is there.
     on_line(&hub).await?;
+    // What the agent cannot be is refused before it is sent, by the schema that it has told.
+    hub_is(&hub, "the agent's schema", |twin| twin.pointer("/reported/config_schema/batch").is_some())
+        .await?;
+    let args = ["twin", "set", DEVICE, "config/batch/flush_interval_ms", "1"];
+    let said = hub.command(&args).await?.good().map_err(|error| format!("{error:#}"));
+    ensure!(
+        said.as_ref()
+            .is_err_and(|error| error.contains("flush_interval_ms: must be a whole number from 10 to 60000")),
+        "{said:?}"
+    );
     let deaf = std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?.to_string();
     at_hub(&hub, &["set", DEVICE, "config/uplink/hub", &deaf]).await?;
     let refused = hub_is(&hub, "the agent's way back", |twin| {

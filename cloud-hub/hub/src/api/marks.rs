@@ -33,7 +33,7 @@ pub async fn patch(
     Json(patch): Json<DevicePatch>,
 ) -> Result<Json<Device>, ApiError> {
     let key = id.clone();
-    let record = hub
+    let (before, record) = hub
         .blocking(move |hub| {
             hub.metadata.change(|changes: &mut Changes| {
                 let record: DeviceRecord =
@@ -47,13 +47,17 @@ pub async fn patch(
                 if changed != record {
                     changes.put(&key, &changed)?;
                 }
-                Ok::<_, ApiError>(changed)
+                Ok::<_, ApiError>((record, changed))
             })
         })
         .await?;
     tracing::info!(device = id, agent = record.agent, "device changed");
     if let Ok(device) = DeviceId::parse(&id) {
         hub.twins.moved(&hub, device)?;
+    }
+    if (&before.agent, &before.marks.site) != (&record.agent, &record.marks.site) {
+        hub.twins.placed(&before.agent, &before.marks.site);
+        hub.twins.placed(&record.agent, &record.marks.site);
     }
     hub.commands.moved(hub.now_ms(), &id, &record.agent);
     one(&hub, &id, &record).map(Json)

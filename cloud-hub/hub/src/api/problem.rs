@@ -23,13 +23,15 @@ pub struct ApiError {
     pub detail: String,
     /// Seconds after which asking again makes sense.
     pub retry_after_s: Option<u64>,
+    /// All that is wrong, where that are several things.
+    pub errors: Vec<String>,
 }
 
 impl ApiError {
     /// An error with this status and stable code.
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), retry_after_s: None }
+        Self { status, code, detail: detail.into(), retry_after_s: None, errors: Vec::new() }
     }
 
     /// The request is wrong: what, where, and what is allowed.
@@ -96,6 +98,10 @@ pub struct Problem {
     pub code: &'static str,
     /// What is wrong and what is allowed
     pub detail: String,
+    /// All that is wrong, each with its place and what is allowed, where that can be several things
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub errors: Vec<String>,
 }
 
 impl ApiError {
@@ -114,6 +120,7 @@ impl ApiError {
             status: self.status.as_u16(),
             code: self.code,
             detail: self.detail,
+            errors: self.errors,
         };
         let mut response = (self.status, Json(Extended { body, members })).into_response();
         response

@@ -1,5 +1,9 @@
 //! Twins by API: state, changes, history and conflicts.
 
+pub mod sites;
+
+use std::collections::VecDeque;
+
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,6 +22,7 @@ use super::shapes::{
     TwinValue, TwinsPatch, TwinsPatched,
 };
 use crate::hub::{App, Hub};
+use crate::layer;
 use crate::metadata::DeviceRecord;
 use crate::registry;
 use crate::twins::{self, Patch, TwinError, etag};
@@ -37,6 +42,7 @@ impl From<TwinError> for ApiError {
                 retry_after_s: Some(wait_s),
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, "twin-too-often", text)
             },
+            TwinError::Refused(errors) => Self { errors, ..Self::bad("bad-config", text) },
             TwinError::Patch { error, .. } => Self::bad(patch_code(&error), text),
             TwinError::Edit(error) => refused(&error, text),
         }
@@ -71,18 +77,22 @@ pub fn views() -> Router<App> {
         .route("/devices/{id}/twin", get(show))
         .route("/devices/{id}/twin/history", get(history))
         .route("/devices/{id}/twin/conflicts", get(conflicts))
+        .merge(sites::views())
 }
 
 /// The routes that change them.
 pub fn changes() -> Router<App> {
-    Router::new().route("/devices/{id}/twin", patch(change)).route("/twins", patch(change_many))
+    Router::new()
+        .route("/devices/{id}/twin", patch(change))
+        .route("/twins", patch(change_many))
+        .merge(sites::changes())
 }
 
 /// The twin of a registered device, and the agent that speaks for it.
-fn of(hub: &Hub, id: &str) -> Result<(DocumentId, String), ApiError> {
+fn of(hub: &Hub, id: &str) -> Result<(DocumentId, Vec<String>), ApiError> {
     let unknown = || ApiError::not_found("device", id);
     let record: DeviceRecord = hub.metadata.find(id)?.ok_or_else(unknown)?;
-    Ok((DocumentId::Device(DeviceId::parse(id).map_err(|_| unknown())?), record.agent))
+    Ok((DocumentId::Device(DeviceId::parse(id).map_err(|_| unknown())?), vec![record.agent]))
 }
 
 fn time_ms(hub: &Hub, text: Option<&str>) -> Result<Option<i64>, ApiError> {
@@ -90,7 +100,7 @@ fn time_ms(hub: &Hub, text: Option<&str>) -> Result<Option<i64>, ApiError> {
     text.map(parse).transpose().map_err(|error| ApiError::bad("bad-time", error.to_string()))
 }
 
-fn answer(twin: &Twin, device: &str, agent: &str, at_ms: Option<i64>) -> TwinAnswer {
+fn answer(twin: &Twin, device: &str, agents: &[String], at_ms: Option<i64>) -> TwinAnswer {
     let section = |section| match at_ms {
         None => twin.json(section),
         Some(at_ms) => twin.json_at(section, at_ms),
@@ -113,7 +123,7 @@ fn answer(twin: &Twin, device: &str, agent: &str, at_ms: Option<i64>) -> TwinAns
         notes: section(Section::Notes),
         delta: delta.into_iter().map(difference).collect(),
         conflicts: if at_ms.is_none() { twin.conflicts().len() as u64 } else { 0 },
-        agreed: twin.is_agreed(agent),
+        agreed: !agents.is_empty() && agents.iter().all(|agent| twin.is_agreed(agent)),
         leaves: leaves as u64,
         bytes: bytes as u64,
         changes: twin.changes() as u64,
@@ -140,8 +150,8 @@ pub struct Wanted {
 
 /// The twin of a device
 ///
-/// One that nobody has written to is empty. A state of the past is what was there by the clocks of those who wrote; of what was
-/// before the history was cut off there is what was left then.
+/// One that nobody has written to is empty. A state of the past is what was there by the clocks of those who wrote, as long as its
+/// history is kept; of what was before that there is what was left then.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/twin", operation_id = "twin",
     params(("id" = String, Path, description = "The device"), ("at" = Option<String>, Query, description = "As it was at this time: RFC 3339, Unix ms, or relative as -6h")),
     responses((status = 200, description = "The twin; the header ETag names its state", body = TwinAnswer), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
@@ -150,9 +160,23 @@ pub async fn show(
     Path(id): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, ApiError> {
-    let (document, agent) = of(&hub, &id)?;
+    let (document, agents) = of(&hub, &id)?;
     let at_ms = time_ms(&hub, wanted.at.as_deref())?;
-    Ok(tagged(twins::look(&hub, document, move |twin| answer(twin, &id, &agent, at_ms)).await?))
+    seen(&hub, document, at_ms, move |twin| answer(twin, &id, &agents, at_ms)).await
+}
+
+/// A document now, or as it was.
+async fn seen(
+    hub: &App,
+    document: DocumentId,
+    at_ms: Option<i64>,
+    show: impl FnOnce(&Twin) -> TwinAnswer + Send + 'static,
+) -> Result<Response, ApiError> {
+    let shown = hub.blocking(move |hub| match at_ms {
+        None => hub.twins.look(&document, show),
+        Some(at_ms) => hub.twins.look_at(&document, at_ms, show),
+    });
+    Ok(tagged(shown.await?))
 }
 
 /// The states that a request is of; none for any.
@@ -181,13 +205,20 @@ fn sections(patch: TwinPatch) -> Result<Vec<(Section, serde_json::Value)>, ApiEr
     Ok(sections)
 }
 
+/// What is wrong with the configuration that patches of a device's twin would make.
+fn configuration(twin: &Twin, patches: &[(Section, serde_json::Value)]) -> Vec<String> {
+    let desired = patches.iter().filter(|(section, _)| *section == Section::Desired);
+    desired.flat_map(|(_, patch)| layer::errors(twin, patch)).collect()
+}
+
 /// Change the twin of a device
 ///
 /// It is on disk when it is answered, and then goes to the device at once if that is connected, or with its next session. With
-/// `If-Match` it is made of that state only.
+/// `If-Match` it is made of that state only. What is wanted of an agent's configuration, `desired/config`, is checked by the schema
+/// that the agent reports, and all that is wrong is told at once.
 #[utoipa::path(patch, path = "/api/v1/devices/{id}/twin", operation_id = "patchTwin", request_body = TwinPatch,
     params(("id" = String, Path, description = "The device"), ("If-Match" = Option<String>, Header, description = "Of these states only, as their etags")),
-    responses((status = 200, description = "As it is now", body = TwinAnswer), (status = 400, description = "`bad-patch`, `bad-key`, `bad-value`, `bad-etag`, `twin-too-many-edits`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`twin-too-large`, `twin-unconfirmed`: the device was away for too many changes", body = Problem, content_type = "application/problem+json"), (status = 412, description = "`twin-changed`: it is of another state", body = Problem, content_type = "application/problem+json"), (status = 429, description = "`twin-too-often`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "As it is now", body = TwinAnswer), (status = 400, description = "`bad-patch`, `bad-key`, `bad-value`, `bad-etag`, `twin-too-many-edits`; `bad-config` with all that is wrong in `errors`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`twin-too-large`, `twin-unconfirmed`: the device was away for too many changes", body = Problem, content_type = "application/problem+json"), (status = 412, description = "`twin-changed`: it is of another state", body = Problem, content_type = "application/problem+json"), (status = 429, description = "`twin-too-often`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn change(
     State(hub): State<App>,
     Extension(principal): Extension<Principal>,
@@ -195,10 +226,11 @@ pub async fn change(
     headers: HeaderMap,
     Json(patch): Json<TwinPatch>,
 ) -> Result<Response, ApiError> {
-    let (document, agent) = of(&hub, &id)?;
-    let patch = Patch { sections: sections(patch)?, of: if_match(&headers)?, author: principal.name };
+    let (document, agents) = of(&hub, &id)?;
+    let of = if_match(&headers)?;
+    let patch = Patch { sections: sections(patch)?, of, author: principal.name, check: configuration };
     tracing::info!(device = id, by = patch.author, "twin changed");
-    Ok(tagged(twins::patch(&hub, document, patch, move |twin| answer(twin, &id, &agent, None)).await?))
+    Ok(tagged(twins::patch(&hub, document, patch, move |twin| answer(twin, &id, &agents, None)).await?))
 }
 
 /// Change the twins of many devices
@@ -220,7 +252,8 @@ pub async fn change_many(
     if !(1..=DEVICES_MAX).contains(&devices.len()) {
         return Err(bad(format!("{} devices; allowed are 1 to {DEVICES_MAX}", devices.len())));
     }
-    let patch = Patch { sections: sections(request.patch)?, of: None, author: principal.name };
+    let author = principal.name;
+    let patch = Patch { sections: sections(request.patch)?, of: None, author, check: configuration };
     tracing::info!(devices = devices.len(), by = patch.author, "twins changed");
     let mut results = Vec::with_capacity(devices.len());
     let mut known = Vec::with_capacity(devices.len());
@@ -283,7 +316,9 @@ impl Leaves {
     }
 }
 
-/// What was done to a twin, since its history was last cut off
+/// What was done to a twin
+///
+/// Its history is cut off every two thousand changes; what was before is kept for `twins.history_days`.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/twin/history", operation_id = "twinHistory",
     params(("id" = String, Path, description = "The device"), ("from" = Option<String>, Query, description = "From this time on, by the clock of who wrote: RFC 3339, Unix ms, or relative as -6h"), ("to" = Option<String>, Query, description = "Before this time"), ("key" = Option<String>, Query, description = "Of this leaf or those below it, as desired/motor/speed or desired"), ("limit" = Option<usize>, Query, description = "Most steps, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before")),
     responses((status = 200, description = "A page", body = TwinHistory), (status = 400, description = "`bad-time`, `bad-key`, `bad-limit`, `bad-cursor`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
@@ -293,37 +328,69 @@ pub async fn history(
     Query(asked): Query<Asked>,
 ) -> Result<Json<TwinHistory>, ApiError> {
     let (document, _) = of(&hub, &id)?;
-    let from = time_ms(&hub, asked.from.as_deref())?.unwrap_or(i64::MIN);
-    let to = time_ms(&hub, asked.to.as_deref())?.unwrap_or(i64::MAX);
+    steps(&hub, document, &asked).await
+}
+
+async fn steps(hub: &App, document: DocumentId, asked: &Asked) -> Result<Json<TwinHistory>, ApiError> {
+    let from = time_ms(hub, asked.from.as_deref())?.unwrap_or(i64::MIN);
+    let to = time_ms(hub, asked.to.as_deref())?.unwrap_or(i64::MAX);
     let leaves = Leaves::parse(asked.key.as_deref())?;
     let limit = asked.limit.unwrap_or(PAGE_DEFAULT);
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(ApiError::bad("bad-limit", format!("limit={limit}; allowed are 1 to {PAGE_MAX}")));
     }
-    let found = twins::look(&hub, document, |twin| (twin.generation().number, twin.history(&[])));
-    let (generation, steps) = found.await?;
-    let begin = begin(asked.cursor.as_deref(), generation)?;
-    let steps = steps.map_err(TwinError::from)?;
-    let mut wanted = (0_usize..)
-        .zip(&steps)
-        .skip(begin)
-        .filter(|(_, step)| (from..to).contains(&step.time_ms) && leaves.have(step));
-    let page: Vec<_> = wanted.by_ref().take(limit).collect();
-    let more = wanted.next().is_some();
-    let next = page.last().filter(|_| more).map(|(at, _)| format!("{generation}.{}", at + 1));
-    Ok(Json(TwinHistory { steps: page.into_iter().map(|(_, step)| shown(step)).collect(), next }))
+    let cursor = begin(asked.cursor.as_deref())?;
+    let page = hub.blocking(move |hub| {
+        pages(
+            hub,
+            &document,
+            cursor,
+            limit,
+            |step| (from..to).contains(&step.time_ms) && leaves.have(step),
+            from,
+        )
+    });
+    page.await.map(Json)
 }
 
-/// Where a page begins: steps are numbered within the generation.
-fn begin(cursor: Option<&str>, generation: u64) -> Result<usize, ApiError> {
-    let Some(cursor) = cursor else { return Ok(0) };
-    let bad = |detail: &str| ApiError::bad("bad-cursor", detail);
-    let parts = cursor.split_once('.').and_then(|(of, at)| Some((of.parse::<u64>().ok()?, at.parse().ok()?)));
-    let (of, at) = parts.ok_or_else(|| bad("a cursor is what the page before gave as next"))?;
-    if of != generation {
-        return Err(bad("the history was cut off since the page before; begin again"));
+/// A page of the steps that are wanted, over all generations that are kept.
+fn pages(
+    hub: &Hub,
+    document: &DocumentId,
+    cursor: Option<(u64, usize)>,
+    limit: usize,
+    is_wanted: impl Fn(&Step) -> bool,
+    from: i64,
+) -> Result<TwinHistory, ApiError> {
+    let mut all: VecDeque<u64> = hub.twins.chapters(document, from)?.into();
+    let (first, mut at) = cursor.unwrap_or((0, 0));
+    all.retain(|number| *number >= first);
+    if cursor.is_some() && all.front() != Some(&first) {
+        return Err(ApiError::bad(
+            "bad-cursor",
+            "what comes after the page before is not kept any more; begin again",
+        ));
     }
-    Ok(at)
+    let mut steps = Vec::new();
+    for number in all {
+        let Some(chapter) = hub.twins.chapter(document, number)? else { continue };
+        for (place, step) in (0_usize..).zip(&chapter.steps).skip(at).filter(|(_, step)| is_wanted(step)) {
+            if steps.len() == limit {
+                return Ok(TwinHistory { steps, next: Some(format!("{number}.{place}")) });
+            }
+            steps.push(shown(step));
+        }
+        at = 0;
+    }
+    Ok(TwinHistory { steps, next: None })
+}
+
+/// Where a page begins: a generation, and a step in it.
+fn begin(cursor: Option<&str>) -> Result<Option<(u64, usize)>, ApiError> {
+    let Some(cursor) = cursor else { return Ok(None) };
+    let parts = cursor.split_once('.').and_then(|(of, at)| Some((of.parse().ok()?, at.parse().ok()?)));
+    let bad = || ApiError::bad("bad-cursor", "a cursor is what the page before gave as next");
+    parts.ok_or_else(bad).map(Some)
 }
 
 fn side(actor: Actor) -> Option<String> {
@@ -353,7 +420,11 @@ pub async fn conflicts(
     Path(id): Path<String>,
 ) -> Result<Json<TwinConflicts>, ApiError> {
     let (document, _) = of(&hub, &id)?;
-    let (etag, found) = twins::look(&hub, document, |twin| (etag(twin), twin.conflicts())).await?;
+    contested(&hub, document).await
+}
+
+async fn contested(hub: &App, document: DocumentId) -> Result<Json<TwinConflicts>, ApiError> {
+    let (etag, found) = twins::look(hub, document, |twin| (etag(twin), twin.conflicts())).await?;
     Ok(Json(TwinConflicts { etag, conflicts: found.into_iter().map(conflict).collect() }))
 }
 

@@ -14,7 +14,7 @@ use cloud_hub::when::show_ms;
 pub enum TwinCommand {
     /// What is wanted of a device, what it reports, and what differs.
     Get {
-        /// The device's id.
+        /// The device's id, or site/NAME for what the devices of a site share.
         device: String,
         /// As it was at this time: RFC 3339, Unix ms, or relative as -6h.
         #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
@@ -27,7 +27,7 @@ pub enum TwinCommand {
     Set(SetArgs),
     /// What was done, by whom and when, since history was last cut off.
     History {
-        /// The device's id.
+        /// The device's id, or site/NAME for what the devices of a site share.
         device: String,
         /// From when on: RFC 3339, Unix ms, or relative as -6h.
         #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
@@ -44,7 +44,7 @@ pub enum TwinCommand {
     },
     /// Leaves that were written at both ends at once, with all values; `set` resolves them.
     Conflicts {
-        /// The device's id.
+        /// The device's id, or site/NAME for what the devices of a site share.
         device: String,
         /// As JSON.
         #[arg(long)]
@@ -55,7 +55,7 @@ pub enum TwinCommand {
 /// What is changed.
 #[derive(Debug, Args)]
 pub struct SetArgs {
-    /// The device's id.
+    /// The device's id, or site/NAME for what the devices of a site share.
     device: String,
     /// The leaf, as motor/speed.
     #[arg(required_unless_present = "patch", requires = "value")]
@@ -113,7 +113,11 @@ fn leaf(key: &str, value: &str) -> Result<Value> {
 }
 
 fn path(device: &str, rest: &str, parts: &[(&str, Option<&String>)]) -> String {
-    let mut path = format!("/api/v1/devices/{}/twin{rest}", escape(device));
+    let (kind, name) = match device.strip_prefix("site/") {
+        Some(site) => ("sites", site),
+        None => ("devices", device),
+    };
+    let mut path = format!("/api/v1/{kind}/{}/twin{rest}", escape(name));
     let mut mark = '?';
     for (key, value) in parts {
         if let Some(value) = value {
@@ -157,10 +161,11 @@ pub async fn twin(hub: &HubSocket, command: &TwinCommand) -> Result<()> {
 
 fn show(twin: &TwinAnswer) {
     let TwinAnswer { device, etag, generation, changes, leaves, bytes, .. } = twin;
-    let arrived = if twin.agreed { "its agent has all of it" } else { "its agent has not all of it yet" };
+    let whose = if device.starts_with("site/") { "each agent there" } else { "its agent" };
+    let arrived = if twin.agreed { "has all of it" } else { "has not all of it yet" };
     match twin.at_ms {
         Some(at_ms) => outln!("{device} at {}", show_ms(at_ms)),
-        None => outln!("{device}: {arrived}"),
+        None => outln!("{device}: {whose} {arrived}"),
     }
     for (name, section) in [
         ("desired", &twin.desired),

@@ -5,6 +5,7 @@
 //!         "former"      those of the file that this one was restored from
 //! whole   document      15 bytes of who saved it, then the document
 //! since   document, n   what was appended since, in the order of n
+//! past    document, n   generation n as it ended: 8 bytes of when (Unix ms), then the document
 //! ```
 //! It must never be opened by two hubs, nor be copied but by [`TwinFile::copy_to`]: two that write as one replica would take
 //! each other's changes for their own.
@@ -22,6 +23,7 @@ pub const TWINS: &str = "twins.redb";
 const OWN: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("own");
 const WHOLE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("whole");
 const SINCE: TableDefinition<'static, (&str, u64), &[u8]> = TableDefinition::new("since");
+const PAST: TableDefinition<'static, (&str, u64), &[u8]> = TableDefinition::new("past");
 const ACTOR: &str = "actor";
 const FORMER: &str = "former";
 
@@ -74,7 +76,25 @@ pub enum Put {
     Whole(Vec<u8>),
     /// What came since, by its number.
     Since(u64, Vec<u8>),
+    /// The whole of a new generation, and how the one before it ended.
+    Begun(Vec<u8>, Past),
 }
+
+/// A generation that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// Its number.
+    pub number: u64,
+    /// When it ended (Unix ms).
+    pub ended_ms: i64,
+    /// The document as it was.
+    pub whole: Vec<u8>,
+    /// Those of the document that ended before this are let go of.
+    pub keep_from_ms: i64,
+}
+
+/// Generations of a document that are kept, however young: two thousand changes each.
+pub const PAST_MAX: u64 = 64;
 
 /// The open file.
 pub struct TwinFile {
@@ -165,13 +185,23 @@ impl TwinFile {
         let transaction = self.file.begin_write()?;
         {
             let (mut whole, mut since) = (transaction.open_table(WHOLE)?, transaction.open_table(SINCE)?);
+            let mut ended = transaction.open_table(PAST)?;
             for (document, put) in puts {
                 let name = document.to_string();
+                if let Put::Begun(_, past) = put {
+                    let row = [&past.ended_ms.to_be_bytes()[..], &past.whole].concat();
+                    ended.insert((name.as_str(), past.number), row.as_slice())?;
+                    let first = past.number.saturating_sub(PAST_MAX - 1);
+                    let all = (name.as_str(), 0)..=(name.as_str(), u64::MAX);
+                    ended.retain_in(all, |(_, number), row| {
+                        number >= first && ended_ms(row) >= Some(past.keep_from_ms)
+                    })?;
+                }
                 match put {
                     Put::Since(number, bytes) => {
                         since.insert((name.as_str(), *number), bytes.as_slice())?;
                     }
-                    Put::Whole(bytes) => {
+                    Put::Whole(bytes) | Put::Begun(bytes, _) => {
                         let row = [&self.actor[..], bytes].concat();
                         whole.insert(name.as_str(), row.as_slice())?;
                         since.retain_in((name.as_str(), 0)..=(name.as_str(), u64::MAX), |_, _| false)?;
@@ -180,6 +210,47 @@ impl TwinFile {
             }
         }
         Ok(transaction.commit()?)
+    }
+
+    /// The generations of a document that have ended and are kept, with when they ended, the oldest first.
+    ///
+    /// # Errors
+    /// The file fails.
+    pub fn past(&self, document: &DocumentId) -> Result<Vec<(u64, i64)>, FileError> {
+        let name = document.to_string();
+        let transaction = self.file.begin_read()?;
+        let mut found = Vec::new();
+        for entry in transaction.open_table(PAST)?.range((name.as_str(), 0)..=(name.as_str(), u64::MAX))? {
+            let (key, row) = entry?;
+            found.extend(ended_ms(row.value()).map(|ended_ms| (key.value().1, ended_ms)));
+        }
+        Ok(found)
+    }
+
+    /// A generation as it ended.
+    ///
+    /// # Errors
+    /// The file fails.
+    pub fn ended(&self, document: &DocumentId, number: u64) -> Result<Option<Vec<u8>>, FileError> {
+        let transaction = self.file.begin_read()?;
+        let row = transaction.open_table(PAST)?.get((document.to_string().as_str(), number))?;
+        Ok(row.and_then(|row| Some(row.value().split_first_chunk::<8>()?.1.to_vec())))
+    }
+
+    /// Lets go of all generations that ended before this; says of how many.
+    ///
+    /// # Errors
+    /// The file fails.
+    pub fn forget_past(&self, keep_from_ms: i64) -> Result<u64, FileError> {
+        let transaction = self.file.begin_write()?;
+        let (before, after) = {
+            let mut ended = transaction.open_table(PAST)?;
+            let before = ended.len()?;
+            ended.retain(|_, row| ended_ms(row) >= Some(keep_from_ms))?;
+            (before, ended.len()?)
+        };
+        transaction.commit()?;
+        Ok(before.saturating_sub(after))
     }
 
     /// Writes all documents as they are at one moment to a new file. It has no actor: who opens it is another replica.
@@ -199,6 +270,11 @@ impl TwinFile {
             }
             let mut target = to.open_table(SINCE)?;
             for entry in from.open_table(SINCE)?.iter()? {
+                let (key, bytes) = entry?;
+                target.insert(key.value(), bytes.value())?;
+            }
+            let mut target = to.open_table(PAST)?;
+            for entry in from.open_table(PAST)?.iter()? {
                 let (key, bytes) = entry?;
                 target.insert(key.value(), bytes.value())?;
             }
@@ -227,6 +303,11 @@ impl TwinFile {
     }
 }
 
+/// When the generation of a row ended.
+fn ended_ms(row: &[u8]) -> Option<i64> {
+    row.first_chunk::<8>().map(|bytes| i64::from_be_bytes(*bytes))
+}
+
 fn open(path: &Path) -> Result<RedbFile<FileError>, FileError> {
     // Nothing is kept in memory of it but documents, which a write that fails makes forgotten.
     RedbFile::open(path, |_| Ok(())).map_err(|error| match error {
@@ -245,6 +326,7 @@ fn random() -> Result<Entropy, FileError> {
 fn own(transaction: &WriteTransaction) -> Result<(Entropy, Option<Entropy>), FileError> {
     transaction.open_table(WHOLE)?;
     transaction.open_table(SINCE)?;
+    transaction.open_table(PAST)?;
     let mut table = transaction.open_table(OWN)?;
     let read = |table: &redb::Table<'_, &str, &[u8]>, key: &str| match table.get(key)? {
         None => Ok(None),
@@ -296,6 +378,32 @@ mod tests {
         assert_eq!((found.whole, found.since.len(), found.next), (vec![3], 0, 0));
         assert_eq!((file.actor(), file.former(), file.count().unwrap()), (actor, None, 2));
         assert!(file.has(&b).unwrap() && !file.has(&document("site/b")).unwrap());
+    }
+
+    #[test]
+    fn generations_that_ended_are_kept_as_long_as_is_said_and_no_more_than_so_many() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, a, b) = (dir.path().join(TWINS), document("a"), document("b"));
+        let file = TwinFile::open(&path).unwrap();
+        let begin = |document, number, ended_ms, keep_from_ms| {
+            let past = Past { number, ended_ms, whole: vec![7], keep_from_ms };
+            file.write([(document, &Put::Begun(vec![1], past))]).unwrap();
+        };
+        begin(&b, 0, 5, 0);
+        for number in 0..3 {
+            begin(&a, number, i64::try_from(number).unwrap() * 100, 0);
+        }
+        assert_eq!(file.past(&a).unwrap(), [(0, 0), (1, 100), (2, 200)]);
+        assert_eq!(file.ended(&a, 1).unwrap(), Some(vec![7]));
+        assert_eq!(file.find(&a).unwrap().unwrap().whole, [1]);
+        begin(&a, 3, 300, 150);
+        assert_eq!(file.past(&a).unwrap(), [(2, 200), (3, 300)]);
+        begin(&a, 2 + PAST_MAX, 400, 150);
+        assert_eq!(file.past(&a).unwrap(), [(3, 300), (2 + PAST_MAX, 400)]);
+        file.copy_to(&dir.path().join("copy")).unwrap();
+        let copy = TwinFile::open(&dir.path().join("copy")).unwrap();
+        assert_eq!(copy.past(&a).unwrap(), file.past(&a).unwrap());
+        assert_eq!((copy.forget_past(350).unwrap(), copy.past(&b).unwrap()), (2, vec![]));
     }
 
     #[test]

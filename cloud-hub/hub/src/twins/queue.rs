@@ -53,11 +53,14 @@ impl News {
         news
     }
 
-    fn event(self, document: &DocumentId) -> Option<TwinEvent> {
-        let DocumentId::Device(device) = document else { return None };
+    fn event(self, document: &DocumentId) -> TwinEvent {
         let (keys, authors) = (self.keys.into_iter().collect(), self.authors.into_iter().collect());
         let Self { is_cut, time_ms, etag, .. } = self;
-        Some(TwinEvent { device: device.to_string(), keys, more: is_cut, authors, time_ms, etag })
+        let device = match document {
+            DocumentId::Device(device) => device.to_string(),
+            DocumentId::Site(_) => document.to_string(),
+        };
+        TwinEvent { device, keys, more: is_cut, authors, time_ms, etag }
     }
 }
 
@@ -200,9 +203,7 @@ pub fn commit(hub: &Hub) {
         let _gone = done.send(true);
         if let Some(news) = news {
             hub.twins.wake_but(hub, &document, by);
-            if let Some(event) = news.event(&document) {
-                hub.live.publish(Happening::Twin(event));
-            }
+            hub.live.publish(Happening::Twin(news.event(&document)));
         }
     }
 }

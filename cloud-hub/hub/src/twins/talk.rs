@@ -8,7 +8,7 @@ use tideline_protocol::wire::{DocumentId, TwinSync};
 use tideline_twin::{Link, Message};
 
 use super::queue::{Written, settle};
-use super::{TwinError, speaker};
+use super::{TwinError, is_shown_to};
 use crate::hub::{App, Hub};
 use crate::registry;
 use crate::telemetry::Metric;
@@ -43,6 +43,7 @@ pub struct Turned {
 /// Why a message costs itself.
 enum Refused {
     Peer(String),
+    Elsewhere,
     Hub(TwinError),
 }
 
@@ -103,13 +104,16 @@ fn hear_and_say(hub: &Hub, who: &Speaker, turn: Turn) -> Result<Conversed, TwinE
                 told.insert(document);
             }
             Err(Refused::Peer(reason)) => turned.refused.push(format!("{document}: {reason}")),
+            // It left the site, and has not heard of it yet.
+            Err(Refused::Elsewhere) => drop(told.insert(document)),
             Err(Refused::Hub(error)) => spare(&document, error)?,
         }
     }
     for document in told {
-        if speaker(hub, &document)?.as_ref() != Some(&who.agent) {
+        if !is_shown_to(hub, &document, &who.agent)? {
             // It is another agent's now, or was shut out.
             turned.links.remove(&document);
+            dismiss(&document, &mut turned.say);
         } else if let Err(error) = say(hub, who, &document, &mut turned) {
             turned.links.remove(&document);
             spare(&document, error)?;
@@ -137,10 +141,14 @@ fn hear(
     document: &DocumentId,
     message: &[u8],
 ) -> Result<Option<Written>, Refused> {
-    let DocumentId::Device(device) = document else {
-        return Err(Refused::Peer("this hub keeps no documents of sites".to_owned()));
-    };
-    registry::admit(hub, &who.agent, [device])?.map_err(|barred| Refused::Peer(barred.to_string()))?;
+    match document {
+        DocumentId::Device(device) => {
+            let admitted = registry::admit(hub, &who.agent, [device])?;
+            admitted.map_err(|barred| Refused::Peer(barred.to_string()))?;
+        }
+        DocumentId::Site(_) if !is_shown_to(hub, document, &who.agent)? => return Err(Refused::Elsewhere),
+        DocumentId::Site(_) => {}
+    }
     let message = Message::from_bytes(message).map_err(|refusal| Refused::Peer(refusal.to_string()))?;
     let twins = &hub.twins;
     twins.shelf.with(&twins.file, document, |slot, warm| {
@@ -163,6 +171,13 @@ fn hear(
         }
         Ok((!written.is_empty()).then_some(written))
     })?
+}
+
+/// Tells an agent that none of its devices is at a site any more: a message without bytes.
+fn dismiss(document: &DocumentId, say: &mut Vec<TwinSync>) {
+    if matches!(document, DocumentId::Site(_)) {
+        say.push(TwinSync { document: document.clone(), message: Vec::new() });
+    }
 }
 
 fn say(hub: &Hub, who: &Speaker, document: &DocumentId, turned: &mut Turned) -> Result<(), TwinError> {

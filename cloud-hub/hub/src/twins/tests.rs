@@ -13,7 +13,12 @@ fn document(name: &str) -> DocumentId {
 }
 
 fn desired(json: Json) -> Patch {
-    Patch { sections: vec![(Section::Desired, json)], of: None, author: "anna".to_owned() }
+    Patch {
+        sections: vec![(Section::Desired, json)],
+        of: None,
+        author: "anna".to_owned(),
+        check: |_, _| Vec::new(),
+    }
 }
 
 async fn put(hub: &App, name: &str, json: Json) -> String {

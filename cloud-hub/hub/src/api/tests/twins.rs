@@ -202,3 +202,29 @@ async fn readers_of_the_live_feed_are_told_of_changes_and_resume() {
     let Since::Events(events) = bench.hub.live.since(told[0].0) else { panic!("reset") };
     assert_eq!(events.len(), 1);
 }
+
+#[tokio::test]
+async fn a_sites_document_is_shown_and_changed_where_a_device_is() {
+    let bench = Bench::new();
+    bench.device("valve-1", "hall-2");
+    let path = "/api/v1/sites/hall-2/twin";
+    let (status, empty) = bench.local("GET", path, Value::Null).await;
+    assert_eq!(
+        (status, &empty["device"], &empty["agreed"]),
+        (StatusCode::OK, &json!("site/hall-2"), &json!(false))
+    );
+    let (status, made) = bench.local("PATCH", path, json!({"desired": {"heating": 20}})).await;
+    assert_eq!((status, &made["desired"]), (StatusCode::OK, &json!({"heating": 20})));
+    let (_, history) = bench.local("GET", &format!("{path}/history?key=desired/heating"), Value::Null).await;
+    assert_eq!(history["steps"][0]["value"], json!(20));
+    let (_, conflicts) = bench.local("GET", &format!("{path}/conflicts"), Value::Null).await;
+    assert_eq!(conflicts["conflicts"], json!([]));
+    // Its device's twin is another document.
+    assert_eq!(bench.twin("valve-1", "").await["desired"], json!({}));
+    for (site, status, code) in
+        [("hall-3", StatusCode::NOT_FOUND, "not-found"), ("hall%203", StatusCode::BAD_REQUEST, "bad-site")]
+    {
+        let (found, body) = bench.local("GET", &format!("/api/v1/sites/{site}/twin"), Value::Null).await;
+        assert_eq!((found, &body["code"]), (status, &json!(code)), "{body}");
+    }
+}

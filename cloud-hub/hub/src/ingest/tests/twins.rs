@@ -72,6 +72,8 @@ impl Peer {
     /// Hears one message, and answers.
     async fn hear(&mut self) {
         match self.agent.next().await {
+            // It is at that site no more.
+            Some(Message::Twin(sync)) if sync.message.is_empty() => drop(self.twins.remove(&sync.document)),
             Some(Message::Twin(sync)) => {
                 self.bytes += encode(&Frame::from(Message::Twin(sync.clone()))).len();
                 let (twin, link) = self.twin(&sync.document);
@@ -119,7 +121,12 @@ fn edit(twin: &mut Twin, section: Section, key: &str, value: Json, time_ms: i64)
 }
 
 async fn patch(bench: &Bench, name: &str, json: Json) {
-    let patch = Patch { sections: vec![(Section::Desired, json)], of: None, author: "anna".to_owned() };
+    let patch = Patch {
+        sections: vec![(Section::Desired, json)],
+        of: None,
+        author: "anna".to_owned(),
+        check: |_, _| Vec::new(),
+    };
     twins::patch(&bench.hub, document(name), patch, |_| ()).await.unwrap();
 }
 
@@ -249,7 +256,8 @@ async fn what_an_agent_may_not_say_costs_the_message_until_it_is_too_much() {
     peer.edit("pump-7", Section::Reported, "a", json!(1), 5);
     peer.say().await;
     peer.until("pump-7", |twin| twin.unconfirmed() == 0).await;
-    assert_eq!(counted(&bench, "messages_refused_total"), 6);
+    assert_eq!(counted(&bench, "messages_refused_total"), 5);
+    assert!(!bench.hub.twins.file().has(&document("site/hall")).unwrap());
     assert_eq!(at_hub(&bench, "valve-9", Section::Reported).await, json!({}));
     assert!(!bench.hub.twins.file().has(&document("valve-9")).unwrap());
     for n in 0..400_u32 {
@@ -294,6 +302,65 @@ async fn a_device_that_moves_takes_its_twin_to_the_other_agent() {
     assert_eq!(bench.hub.metadata.devices_of("old"), ["old"]);
 }
 
+async fn place(bench: &Bench, device: &str, site: &str) {
+    let marks = axum::Json(serde_json::from_value(json!({ "site": site })).unwrap());
+    let path = axum::extract::Path(device.to_owned());
+    let _placed =
+        crate::api::marks::patch(axum::extract::State(Arc::clone(&bench.hub)), path, marks).await.unwrap();
+}
+
+#[tokio::test]
+async fn agents_with_devices_at_a_site_share_its_document_until_they_leave() {
+    let bench = Bench::start();
+    let (a, b, c) = (bench.enrol("a"), bench.enrol("b"), bench.enrol("c"));
+    bench.register("a1", "a", "");
+    place(&bench, "a1", "hall").await;
+    patch(&bench, "site/hall", json!({"heating": 20})).await;
+    let mut first = Peer::connect(&bench, "a", &a).await;
+    first.wants("site/hall", json!({"heating": 20})).await;
+    // Into the site while it is connected.
+    let mut second = Peer::connect(&bench, "b", &b).await;
+    place(&bench, "b", "hall").await;
+    let own = Twin::new(Actor::new(Side::Agent, [9; 15])).unwrap();
+    let link = Link::new("hub", &own);
+    second.twins.insert(document("site/hall"), (own, link));
+    second.wants("site/hall", json!({"heating": 20})).await;
+    // What one writes the others get, as what the hub writes.
+    first.edit("site/hall", Section::Notes, "key", json!("at the gate"), 5);
+    first.say().await;
+    second.until("site/hall", |twin| twin.json(Section::Notes) == json!({"key": "at the gate"})).await;
+    patch(&bench, "site/hall", json!({"night": true})).await;
+    for peer in [&mut first, &mut second] {
+        peer.wants("site/hall", json!({"heating": 20, "night": true})).await;
+    }
+    let agreed = async {
+        let both = |twin: &Twin| twin.is_agreed("a") && twin.is_agreed("b");
+        while !twins::look(&bench.hub, document("site/hall"), both).await.unwrap() {
+            first.say().await;
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, agreed).await.expect("the hub hears that it has arrived at both");
+    // The last device leaves, and with it the agent; what it writes then is not taken.
+    place(&bench, "a1", "").await;
+    while first.twins.contains_key(&document("site/hall")) {
+        first.hear().await;
+    }
+    first.edit("site/hall", Section::Desired, "heating", json!(30), 6);
+    first.say().await;
+    while first.twins.contains_key(&document("site/hall")) {
+        first.hear().await;
+    }
+    // One that was never there is told nothing.
+    let mut third = Peer::connect(&bench, "c", &c).await;
+    third.edit("c", Section::Reported, "up", json!(true), 6);
+    third.say().await;
+    third.until("c", |twin| twin.unconfirmed() == 0).await;
+    assert!(!third.twins.contains_key(&document("site/hall")));
+    let there = at_hub(&bench, "site/hall", Section::Desired).await;
+    assert_eq!(there, json!({"heating": 20, "night": true}));
+}
+
 #[tokio::test]
 async fn an_agent_that_was_away_during_a_rebase_keeps_what_it_wrote() {
     let bench = Bench::start();
@@ -324,4 +391,12 @@ async fn an_agent_that_was_away_during_a_rebase_keeps_what_it_wrote() {
     peer.until("pump-7", |twin| twin.generation().number == 1 && twin.unconfirmed() == 0).await;
     until_at_hub(&bench, "pump-7", Section::Reported, json!({"n": 1})).await;
     assert_eq!(at_hub(&bench, "pump-7", Section::Tags).await, json!({"t": many - 1}));
+    // What was before is kept.
+    let (hub, document) = (&bench.hub, document("pump-7"));
+    assert_eq!(hub.twins.chapters(&document, 0).unwrap(), [0, 1]);
+    let before = hub.twins.chapter(&document, 0).unwrap().unwrap();
+    assert!(before.steps.len() > tideline_twin::limits::REBASE_AFTER, "{}", before.steps.len());
+    let then = hub.twins.look_at(&document, 12, |twin| twin.json_at(Section::Tags, 12)).unwrap();
+    assert_eq!(then, json!({"t": 5}));
+    assert_eq!(hub.twins.chapters(&document, hub.now_ms() + 1).unwrap(), [1]);
 }

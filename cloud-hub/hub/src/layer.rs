@@ -1,0 +1,270 @@
+//! Checks what is wanted of an agent's configuration before it is sent, by the schema that the agent itself reports.
+//!
+//! The agent may be older or newer than this hub, so that its word counts: `reported/config_schema` of its twin has a JSON Schema
+//! for each section. Of JSON Schema this knows what agents use; what it does not know it lets pass, as the agent judges last. The
+//! schema comes from outside, so that nothing of it is followed deeper than [`DEPTH_MAX`].
+
+use serde_json::{Map, Value as Json};
+use tideline_twin::{Section, Twin};
+
+/// The member of `desired` that is the layer, and that of `reported` with the schemas.
+const CONFIG: &str = "config";
+const SCHEMAS: &str = "config_schema";
+/// Most errors that are told at once.
+pub const ERRORS_MAX: usize = 100;
+/// How deep a layer is looked into.
+const DEPTH_MAX: usize = 8;
+/// Most names that an error lists.
+const NAMED_MAX: usize = 64;
+
+/// What is wrong with a layer that a patch of `desired` would make, one text each: where, what, and what is allowed. None for a
+/// patch that leaves the configuration alone, and where the agent has reported no schema.
+#[must_use]
+pub fn errors(twin: &Twin, patch: &Json) -> Vec<String> {
+    let Some(patch) = patch.get(CONFIG) else { return Vec::new() };
+    let reported = twin.json(Section::Reported);
+    let Some(schemas) = reported.get(SCHEMAS).and_then(Json::as_object).filter(|all| !all.is_empty()) else {
+        return Vec::new();
+    };
+    let mut layer = twin.json(Section::Desired).get(CONFIG).cloned().unwrap_or(Json::Null);
+    merge(&mut layer, patch, 0);
+    let mut errors = Vec::new();
+    match &layer {
+        // Taken back as a whole.
+        Json::Null => {}
+        Json::Object(sections) => check_sections(schemas, sections, &mut errors),
+        _ => errors.push(format!("{CONFIG}: must be an object of sections")),
+    }
+    errors.truncate(ERRORS_MAX);
+    errors
+}
+
+fn check_sections(schemas: &Map<String, Json>, sections: &Map<String, Json>, errors: &mut Vec<String>) {
+    for (name, value) in sections {
+        let place = format!("{CONFIG}.{name}");
+        match schemas.get(name).and_then(Json::as_str).map(serde_json::from_str::<Json>) {
+            None => errors.push(format!("{place}: unknown section; allowed are {}", names(schemas))),
+            // As if the file had none.
+            Some(_) if *value == Json::Bool(false) => {}
+            Some(Ok(schema)) => check(&schema, value, &place, 0, errors),
+            // An agent that reports nonsense judges alone.
+            Some(Err(_)) => {}
+        }
+    }
+}
+
+/// As RFC 7396 has it.
+fn merge(into: &mut Json, patch: &Json, depth: usize) {
+    let Json::Object(members) = patch else {
+        into.clone_from(patch);
+        return;
+    };
+    if !into.is_object() {
+        *into = Json::Object(Map::new());
+    }
+    let Some(there) = into.as_object_mut().filter(|_| depth <= DEPTH_MAX) else { return };
+    for (name, value) in members {
+        if value.is_null() {
+            there.remove(name);
+        } else {
+            merge(there.entry(name.clone()).or_insert(Json::Null), value, depth + 1);
+        }
+    }
+}
+
+fn names(of: &Map<String, Json>) -> String {
+    of.keys().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn check(schema: &Json, value: &Json, place: &str, depth: usize, errors: &mut Vec<String>) {
+    if depth > DEPTH_MAX || errors.len() >= ERRORS_MAX {
+        return;
+    }
+    let is = |name: &str| schema.get(name) == Some(&Json::Bool(true));
+    if is("readOnly") {
+        return errors.push(format!("{place}: is set on the device alone"));
+    }
+    if is("writeOnly") {
+        return errors
+            .push(format!("{place}: is a secret, and a twin is read by many: set it on the device"));
+    }
+    if let Some(branches) = schema.get("anyOf").and_then(Json::as_array) {
+        return any_of(branches, value, place, depth, errors);
+    }
+    if let Some(allowed) = schema.get("enum").and_then(Json::as_array)
+        && !allowed.contains(value)
+    {
+        let allowed: Vec<_> = allowed.iter().take(NAMED_MAX).map(plain).collect();
+        return errors.push(format!("{place}: must be one of {}", allowed.join(", ")));
+    }
+    if let Some(wanted) = schema.get("const").filter(|wanted| *wanted != value) {
+        return errors.push(format!("{place}: must be {}", plain(wanted)));
+    }
+    let Some(kind) = schema.get("type").and_then(Json::as_str) else { return };
+    match (kind, value) {
+        ("object", Json::Object(members)) => object(schema, members, place, depth, errors),
+        ("array", Json::Array(items)) => {
+            for (at, item) in items.iter().enumerate().take(NAMED_MAX) {
+                let schema = schema.get("items").unwrap_or(&Json::Null);
+                check(schema, item, &format!("{place}[{at}]"), depth + 1, errors);
+            }
+        }
+        ("integer", Json::Number(number)) if number.is_u64() || number.is_i64() => {
+            if let Some(allowed) = out_of_range(schema, value) {
+                errors.push(format!("{place}: must be a whole number{allowed}"));
+            }
+        }
+        ("string", Json::String(_)) | ("boolean", Json::Bool(_)) | ("number", Json::Number(_)) => {}
+        ("integer", _) => errors.push(format!("{place}: must be a whole number{}", range(schema))),
+        ("string", _) => errors.push(format!("{place}: must be a text")),
+        ("array", _) => errors.push(format!("{place}: must be a list")),
+        ("boolean" | "number" | "object", _) => errors.push(format!("{place}: must be of type {kind}")),
+        _ => {}
+    }
+}
+
+/// The first that fits, or what is wrong by the last, which says most.
+fn any_of(branches: &[Json], value: &Json, place: &str, depth: usize, errors: &mut Vec<String>) {
+    let mut of_last = Vec::new();
+    for branch in branches.iter().take(DEPTH_MAX) {
+        of_last.clear();
+        check(branch, value, place, depth + 1, &mut of_last);
+        if of_last.is_empty() {
+            return;
+        }
+    }
+    errors.append(&mut of_last);
+}
+
+fn object(schema: &Json, members: &Map<String, Json>, place: &str, depth: usize, errors: &mut Vec<String>) {
+    let none = Map::new();
+    let properties = schema.get("properties").and_then(Json::as_object).unwrap_or(&none);
+    for (name, value) in members {
+        let place = format!("{place}.{name}");
+        match (properties.get(name), schema.get("additionalProperties")) {
+            (Some(schema), _) => check(schema, value, &place, depth + 1, errors),
+            (None, Some(Json::Bool(false))) => {
+                errors.push(format!("{place}: unknown key; allowed are {}", names(properties)));
+            }
+            (None, Some(schema)) => check(schema, value, &place, depth + 1, errors),
+            (None, None) => {}
+        }
+    }
+}
+
+fn out_of_range(schema: &Json, value: &Json) -> Option<String> {
+    // Limits of options are far from where doubles are coarse.
+    let (value, at) = (value.as_f64()?, |name: &str| schema.get(name).and_then(Json::as_f64));
+    let is_out = at("minimum").is_some_and(|min| value < min) || at("maximum").is_some_and(|max| value > max);
+    is_out.then(|| range(schema))
+}
+
+fn range(schema: &Json) -> String {
+    match (schema.get("minimum"), schema.get("maximum")) {
+        (Some(min), Some(max)) => format!(" from {min} to {max}"),
+        (Some(min), None) => format!(" of {min} or more"),
+        (None, Some(max)) => format!(" up to {max}"),
+        (None, None) => String::new(),
+    }
+}
+
+fn plain(value: &Json) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+    use tideline_twin::{Actor, Change, Side, merge_patch};
+
+    use super::*;
+
+    /// A twin as an agent reports it.
+    fn twin(schemas: &Json, config: &Json) -> Twin {
+        let mut twin = Twin::new(Actor::new(Side::Agent, [1; 15])).unwrap();
+        let parts =
+            [(Section::Reported, json!({ SCHEMAS: schemas })), (Section::Desired, json!({ CONFIG: config }))];
+        for (section, patch) in parts {
+            let edits = merge_patch(section, &json!({}), &patch).unwrap();
+            let record = twin.edit(&Change { edits, author: String::new(), time_ms: 1 }).unwrap();
+            record.into_iter().for_each(|record| twin.handle_durable(record.ticket));
+        }
+        twin
+    }
+
+    fn schemas() -> Json {
+        let batch = json!({ "type": "object", "additionalProperties": false, "properties": {
+            "rows_max": { "type": "integer", "minimum": 1, "maximum": 500 },
+            "mode": { "enum": ["a", "b"] },
+            "data_dir": { "type": "string", "readOnly": true },
+        }});
+        let source = json!({ "type": "object", "additionalProperties": { "anyOf": [{ "const": false }, {
+            "type": "object", "additionalProperties": false, "properties": {
+                "path": { "type": "string" },
+                "columns": { "type": "array", "items": { "type": "string" } },
+                "token": { "type": "string", "writeOnly": true },
+            },
+        }]}});
+        json!({ "batch": batch.to_string(), "source": source.to_string() })
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once_with_its_place_and_what_is_allowed() {
+        let twin = twin(&schemas(), &json!({}));
+        let patch = json!({ "config": {
+            "batch": { "rows_max": 0, "mode": "c", "data_dir": "/", "colour": 1 },
+            "source": { "a": { "path": 1, "columns": ["x", 2], "token": "s" }, "b": true, "c": false },
+            "cellar": {},
+        }, "other": 5 });
+        let mut told = errors(&twin, &patch);
+        told.sort();
+        assert_eq!(
+            told,
+            [
+                "config.batch.colour: unknown key; allowed are data_dir, mode, rows_max",
+                "config.batch.data_dir: is set on the device alone",
+                "config.batch.mode: must be one of a, b",
+                "config.batch.rows_max: must be a whole number from 1 to 500",
+                "config.cellar: unknown section; allowed are batch, source",
+                "config.source.a.columns[1]: must be a text",
+                "config.source.a.path: must be a text",
+                "config.source.a.token: is a secret, and a twin is read by many: set it on the device",
+                "config.source.b: must be of type object",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_right_and_what_is_taken_back_passes_also_over_what_is_there() {
+        let twin_of = |config: Json| twin(&schemas(), &config);
+        let good = json!({ "config": { "batch": { "rows_max": 7 }, "source": { "a": false } } });
+        assert_eq!(errors(&twin_of(json!({})), &good), Vec::<String>::new());
+        // What was wrong before is found until it is taken back.
+        let wrong = twin_of(json!({ "batch": { "rows_max": 0 } }));
+        assert_eq!(errors(&wrong, &json!({ "config": { "source": { "a": {} } } })).len(), 1);
+        for patch in [json!({ "config": { "batch": { "rows_max": null } } }), json!({ "config": null })] {
+            assert_eq!(errors(&wrong, &patch), Vec::<String>::new());
+        }
+        assert_eq!(errors(&wrong, &json!({ "mode": "eco" })), Vec::<String>::new());
+        // Nobody has said what is right.
+        assert!(errors(&twin(&json!({}), &json!({})), &json!({ "config": { "cellar": 1 } })).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_schema_and_any_layer_end(schema in "[ -~]{0,200}", depth in 0_usize..200) {
+            let mut layer = json!(1);
+            let mut nested = json!({ "type": "integer" });
+            for _ in 0..depth {
+                layer = json!({ "a": layer });
+                nested = json!({ "type": "object", "additionalProperties": nested });
+            }
+            let mut errors = Vec::new();
+            check(&nested, &layer, "config", 0, &mut errors);
+            let all = json!({ "a": schema });
+            check_sections(all.as_object().unwrap(), json!({ "a": layer }).as_object().unwrap(), &mut errors);
+            prop_assert!(errors.len() <= ERRORS_MAX);
+        }
+    }
+}

@@ -282,7 +282,12 @@ pub fn twins(out: &mut String, view: &View) {
     for twin in &view.twins {
         let name = twin.get("device").and_then(Value::as_str).unwrap_or_default();
         let number = |key: &str| twin.get(key).and_then(Value::as_u64).unwrap_or_default();
-        put!(out, "<h3>{}</h3><p><a href=\"/twin/{}\">As JSON</a>", text(name), text(&name.replace('/', "%2F")));
+        put!(
+            out,
+            "<h3>{}</h3><p><a href=\"/twin/{}\">As JSON</a>",
+            text(name),
+            text(&name.replace('/', "%2F"))
+        );
         match number("unconfirmed") {
             0 => out.push_str(", all changes made here are known to the hub"),
             changes => put!(out, ", {} changes made here wait for the hub", count(changes)),

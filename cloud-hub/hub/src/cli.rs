@@ -14,6 +14,7 @@ mod query;
 mod show;
 mod socket;
 mod table;
+mod templates;
 mod twin;
 
 use std::path::PathBuf;
@@ -138,6 +139,9 @@ pub enum Command {
     /// Stream jobs: windows over readings as they come.
     #[command(subcommand)]
     Job(jobs::JobCommand),
+    /// What all agents of a group or at a site are to have, where nobody wants something else of one.
+    #[command(subcommand)]
+    ConfigTemplate(templates::TemplateCommand),
     /// Twins: what is wanted of devices, and what they report.
     #[command(subcommand)]
     Twin(twin::TwinCommand),
@@ -443,6 +447,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::DeadLetter(command) => dead::dead_letter(&HubSocket::of(&config), &command).await,
         Command::Order(command) => commands::command(&HubSocket::of(&config), &command).await,
         Command::Job(command) => jobs::job(&HubSocket::of(&config), &command).await,
+        Command::ConfigTemplate(command) => templates::template(&HubSocket::of(&config), &command).await,
         Command::Twin(command) => twin::twin(&HubSocket::of(&config), &command).await,
         Command::Backup { to } => backup::backup(&config, &to).await,
         Command::Restore { from, force } => backup::restore(&config, &from, force),

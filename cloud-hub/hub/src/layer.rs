@@ -39,6 +39,19 @@ pub fn errors(twin: &Twin, patch: &Json) -> Vec<String> {
     errors
 }
 
+/// What is wrong with the configuration that patches of a device's twin would make.
+#[must_use]
+pub fn of_patches(twin: &Twin, patches: &[(Section, Json)]) -> Vec<String> {
+    let desired = patches.iter().filter(|(section, _)| *section == Section::Desired);
+    desired.flat_map(|(_, patch)| errors(twin, patch)).collect()
+}
+
+/// Whether patches say anything of the configuration.
+#[must_use]
+pub fn is_of_config(patches: &[(Section, Json)]) -> bool {
+    patches.iter().any(|(section, patch)| *section == Section::Desired && patch.get(CONFIG).is_some())
+}
+
 fn check_sections(schemas: &Map<String, Json>, sections: &Map<String, Json>, errors: &mut Vec<String>) {
     for (name, value) in sections {
         let place = format!("{CONFIG}.{name}");

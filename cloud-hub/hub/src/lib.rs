@@ -35,6 +35,7 @@ pub mod serve;
 pub mod sql;
 pub mod strangers;
 pub mod telemetry;
+pub mod templates;
 pub mod twins;
 pub mod web;
 pub mod when;

@@ -21,8 +21,8 @@ use owners::{Owned, Owners};
 pub use records::{
     BoardRecord, BoardShareRecord, BoardVersionRecord, Card, CommandIndexRecord, CommandKeyRecord,
     CommandOutputRecord, CommandRecord, DeviceRecord, DeviceTokenRecord, EnrolRecord, ImportRecord,
-    JobRecord, Marks, PresenceRecord, Record, Role, SessionRecord, TokenRecord, UserRecord, WriteTokenRecord,
-    WriterRecord, WriterSeriesRecord,
+    JobRecord, Marks, PresenceRecord, Record, Role, SessionRecord, TemplateRecord, TemplateVersion,
+    TokenRecord, UserRecord, WriteTokenRecord, WriterRecord, WriterSeriesRecord,
 };
 
 /// What went wrong with the metadata.
@@ -67,7 +67,7 @@ impl MetadataError {
     }
 }
 
-const TABLES: [&str; 19] = [
+const TABLES: [&str; 20] = [
     DeviceRecord::TABLE,
     EnrolRecord::TABLE,
     UserRecord::TABLE,
@@ -87,6 +87,7 @@ const TABLES: [&str; 19] = [
     BoardRecord::TABLE,
     BoardVersionRecord::TABLE,
     BoardShareRecord::TABLE,
+    TemplateRecord::TABLE,
 ];
 
 /// The open file; cheap to clone.

@@ -13,6 +13,7 @@ use super::problem::{ApiError, Problem};
 use super::shapes::{Device, DevicePatch};
 use crate::hub::App;
 use crate::metadata::{Changes, DeviceRecord, Marks};
+use crate::templates;
 
 /// Most bytes of a title or of a tag's value.
 const TEXT_BYTES_MAX: usize = 128;
@@ -58,6 +59,12 @@ pub async fn patch(
     if (&before.agent, &before.marks.site) != (&record.agent, &record.marks.site) {
         hub.twins.placed(&before.agent, &before.marks.site);
         hub.twins.placed(&record.agent, &record.marks.site);
+    }
+    // What the templates of its groups and its site want changes with them.
+    for (device, done) in templates::apply_to(&hub, vec![id.clone()]).await? {
+        if let Err(error) = done {
+            tracing::warn!(device, %error, "a template of configuration does not fit a device");
+        }
     }
     hub.commands.moved(hub.now_ms(), &id, &record.agent);
     one(&hub, &id, &record).map(Json)

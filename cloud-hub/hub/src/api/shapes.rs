@@ -16,6 +16,7 @@ mod operate;
 mod query;
 mod sql;
 mod store;
+mod template;
 mod twin;
 mod value;
 
@@ -34,5 +35,6 @@ pub use operate::*;
 pub use query::*;
 pub use sql::*;
 pub use store::*;
+pub use template::*;
 pub use twin::*;
 pub use value::*;

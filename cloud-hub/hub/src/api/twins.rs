@@ -1,6 +1,7 @@
 //! Twins by API: state, changes, history and conflicts.
 
 pub mod sites;
+pub mod templates;
 
 use std::collections::VecDeque;
 
@@ -78,6 +79,7 @@ pub fn views() -> Router<App> {
         .route("/devices/{id}/twin/history", get(history))
         .route("/devices/{id}/twin/conflicts", get(conflicts))
         .merge(sites::views())
+        .merge(templates::views())
 }
 
 /// The routes that change them.
@@ -86,6 +88,7 @@ pub fn changes() -> Router<App> {
         .route("/devices/{id}/twin", patch(change))
         .route("/twins", patch(change_many))
         .merge(sites::changes())
+        .merge(templates::changes())
 }
 
 /// The twin of a registered device, and the agent that speaks for it.
@@ -205,12 +208,6 @@ fn sections(patch: TwinPatch) -> Result<Vec<(Section, serde_json::Value)>, ApiEr
     Ok(sections)
 }
 
-/// What is wrong with the configuration that patches of a device's twin would make.
-fn configuration(twin: &Twin, patches: &[(Section, serde_json::Value)]) -> Vec<String> {
-    let desired = patches.iter().filter(|(section, _)| *section == Section::Desired);
-    desired.flat_map(|(_, patch)| layer::errors(twin, patch)).collect()
-}
-
 /// Change the twin of a device
 ///
 /// It is on disk when it is answered, and then goes to the device at once if that is connected, or with its next session. With
@@ -228,9 +225,14 @@ pub async fn change(
 ) -> Result<Response, ApiError> {
     let (document, agents) = of(&hub, &id)?;
     let of = if_match(&headers)?;
-    let patch = Patch { sections: sections(patch)?, of, author: principal.name, check: configuration };
+    let patch = Patch { sections: sections(patch)?, of, author: principal.name, check: layer::of_patches };
     tracing::info!(device = id, by = patch.author, "twin changed");
-    Ok(tagged(twins::patch(&hub, document, patch, move |twin| answer(twin, &id, &agents, None)).await?))
+    let is_of_config = layer::is_of_config(&patch.sections);
+    twins::patch(&hub, document.clone(), patch, etag).await?;
+    if is_of_config {
+        fill(&hub, vec![id.clone()]).await?;
+    }
+    seen(&hub, document, None, move |twin| answer(twin, &id, &agents, None)).await
 }
 
 /// Change the twins of many devices
@@ -253,7 +255,7 @@ pub async fn change_many(
         return Err(bad(format!("{} devices; allowed are 1 to {DEVICES_MAX}", devices.len())));
     }
     let author = principal.name;
-    let patch = Patch { sections: sections(request.patch)?, of: None, author, check: configuration };
+    let patch = Patch { sections: sections(request.patch)?, of: None, author, check: layer::of_patches };
     tracing::info!(devices = devices.len(), by = patch.author, "twins changed");
     let mut results = Vec::with_capacity(devices.len());
     let mut known = Vec::with_capacity(devices.len());
@@ -264,11 +266,25 @@ pub async fn change_many(
         }
     }
     let (names, documents): (Vec<_>, Vec<_>) = known.into_iter().unzip();
+    let is_of_config = layer::is_of_config(&patch.sections);
     let done = twins::patch_each(&hub, documents, patch).await?;
+    if is_of_config {
+        fill(&hub, names.clone()).await?;
+    }
     results
         .extend(names.into_iter().zip(done).map(|(name, done)| result(name, done.map_err(ApiError::from))));
     results.sort_by(|a, b| a.device.cmp(&b.device));
     Ok(Json(TwinsPatched { results }))
+}
+
+/// Has templates fill in what was taken back of devices' configuration.
+async fn fill(hub: &App, devices: Vec<String>) -> Result<(), ApiError> {
+    for (device, done) in crate::templates::apply_to(hub, devices).await? {
+        if let Err(error) = done {
+            tracing::warn!(device, %error, "a template of configuration does not fit a device");
+        }
+    }
+    Ok(())
 }
 
 fn result(device: String, done: Result<String, ApiError>) -> TwinPatched {

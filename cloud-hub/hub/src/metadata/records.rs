@@ -320,3 +320,26 @@ record! {
         by: String,
     }
 }
+
+/// A version of a template of configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateVersion {
+    /// From 1 on.
+    pub version: u64,
+    /// The layer as JSON, which was checked.
+    pub layer: String,
+    /// Who made it.
+    pub by: String,
+    /// When, Unix ms.
+    pub at_ms: i64,
+}
+
+record! {
+    /// A template of configuration, by `group/NAME` or `site/NAME`.
+    TemplateRecord in "config_templates" {
+        /// What is current.
+        current: TemplateVersion,
+        /// What was before, the oldest first.
+        earlier: Vec<TemplateVersion>,
+    }
+}

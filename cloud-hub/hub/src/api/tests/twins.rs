@@ -228,3 +228,51 @@ async fn a_sites_document_is_shown_and_changed_where_a_device_is() {
         assert_eq!((found, &body["code"]), (status, &json!(code)), "{body}");
     }
 }
+
+#[tokio::test]
+async fn a_template_fills_in_what_nobody_wants_otherwise_and_follows_its_members() {
+    let bench = Bench::new();
+    for (id, agent) in [("pump-1", "pump-1"), ("pump-2", "pump-2"), ("valve-1", "pump-1")] {
+        let mut record = DeviceRecord::behind(agent.to_owned(), 1);
+        record.marks.groups = (id != "pump-2").then(|| "pumps".to_owned()).into_iter().collect();
+        bench.hub.metadata.put(id, &record).unwrap();
+    }
+    let (status, _) = bench.patch("pump-1", json!({"desired": {"config": {"batch": {"rows_max": 7}}}})).await;
+    assert_eq!(status, StatusCode::OK);
+    let path = "/api/v1/config-templates/group/pumps";
+    let layer = json!({"layer": {"batch": {"rows_max": 1, "flush_interval_ms": 20}}});
+    let (status, made) = bench.local("PUT", path, layer).await;
+    assert_eq!((status, &made["template"]["current"]["version"]), (StatusCode::OK, &json!(1)), "{made}");
+    // Agents alone have a configuration.
+    assert_eq!(made["results"].as_array().unwrap().len(), 1);
+    assert_eq!(made["template"]["members"], json!(["pump-1"]));
+    let config = async |id: &str| bench.twin(id, "").await["desired"]["config"].clone();
+    assert_eq!(config("pump-1").await, json!({"batch": {"rows_max": 7, "flush_interval_ms": 20}}));
+    let (_, shown) = bench.local("GET", "/api/v1/devices/pump-1/config", Value::Null).await;
+    let sources: Vec<_> =
+        shown["values"].as_array().unwrap().iter().map(|one| (&one["option"], &one["source"])).collect();
+    let (flush, rows) = (json!("batch.flush_interval_ms"), json!("batch.rows_max"));
+    assert_eq!(sources, [(&flush, &json!("template group/pumps")), (&rows, &json!("device"))]);
+    // The override goes, and the template fills in.
+    bench.patch("pump-1", json!({"desired": {"config": {"batch": {"rows_max": null}}}})).await;
+    assert_eq!(config("pump-1").await, json!({"batch": {"rows_max": 1, "flush_interval_ms": 20}}));
+    // Into the group, and out of it.
+    bench.local("PATCH", "/api/v1/devices/pump-2", json!({"groups": ["pumps"]})).await;
+    assert_eq!(config("pump-2").await["batch"]["rows_max"], json!(1));
+    bench.local("PATCH", "/api/v1/devices/pump-1", json!({"groups": []})).await;
+    assert_eq!(config("pump-1").await["batch"], Value::Null);
+    let (_, made) = bench.local("PUT", path, json!({"layer": {"batch": {"rows_max": 2}}})).await;
+    assert_eq!(made["template"]["earlier"][0]["version"], json!(1));
+    assert_eq!(config("pump-2").await, json!({"batch": {"rows_max": 2}}));
+    let (status, _) = bench.local("DELETE", path, Value::Null).await;
+    assert_eq!((status, config("pump-2").await["batch"].clone()), (StatusCode::OK, Value::Null));
+    for (path, layer, code) in [
+        ("/api/v1/config-templates/room/1", json!({"layer": {}}), "bad-template"),
+        (path, json!({"layer": {"batch": {"rows_max": null}}}), "bad-config"),
+    ] {
+        let (status, body) = bench.local("PUT", path, layer).await;
+        assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!(code)), "{body}");
+    }
+    let (status, _) = bench.local("GET", path, Value::Null).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}

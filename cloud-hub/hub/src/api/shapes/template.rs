@@ -1,0 +1,119 @@
+//! Templates of configuration.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use utoipa::ToSchema;
+
+use super::TwinPatched;
+use crate::metadata::{TemplateRecord, TemplateVersion};
+
+/// What all agents of a group or at a site are to have, where nobody wants something else of one
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ConfigTemplate {
+    /// As `group/pumps` or `site/hall-2`
+    pub name: String,
+    /// What is current
+    pub current: ConfigTemplateVersion,
+    /// What was before, the oldest first
+    pub earlier: Vec<ConfigTemplateVersion>,
+    /// The agents that it is for
+    pub members: Vec<String>,
+}
+
+/// A version of a template
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ConfigTemplateVersion {
+    /// From 1 on
+    pub version: u64,
+    /// By section, as `{"batch": {"rows_max": 1000}, "source": {"old": false}}`
+    #[schema(value_type = Object)]
+    pub layer: Json,
+    /// Who made it
+    pub by: String,
+    /// When (Unix ms)
+    pub at_ms: i64,
+}
+
+impl ConfigTemplate {
+    /// As the registry has it.
+    #[must_use]
+    pub fn of(name: String, record: TemplateRecord, members: Vec<String>) -> Self {
+        let TemplateRecord { current, earlier } = record;
+        let earlier = earlier.into_iter().map(ConfigTemplateVersion::from).collect();
+        Self { name, current: current.into(), earlier, members }
+    }
+}
+
+impl From<TemplateVersion> for ConfigTemplateVersion {
+    fn from(version: TemplateVersion) -> Self {
+        let TemplateVersion { version, layer, by, at_ms } = version;
+        Self { version, layer: serde_json::from_str(&layer).unwrap_or_default(), by, at_ms }
+    }
+}
+
+/// All templates
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ConfigTemplates {
+    /// By name
+    pub templates: Vec<ConfigTemplate>,
+}
+
+/// What a template is to be
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigTemplatePut {
+    /// By section; of sections that may stand several times each item by its name
+    #[schema(value_type = Object)]
+    pub layer: Json,
+}
+
+/// What came of a template
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ConfigTemplateApplied {
+    /// As it is now
+    pub template: ConfigTemplate,
+    /// By agent
+    pub results: Vec<TwinPatched>,
+}
+
+/// The hub's part of an agent's configuration
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceConfig {
+    /// Whose
+    pub device: String,
+    /// Whether the agent has all that is wanted on its disk
+    pub agreed: bool,
+    /// What is wanted, by option
+    pub values: Vec<ConfigValue>,
+    /// What the agent says: `trial`, `applied` or `failed`; none where it has said nothing
+    #[schema(required)]
+    pub state: Option<String>,
+    /// What names the values that are in force
+    #[schema(required)]
+    pub version: Option<String>,
+    /// Why what is wanted is not in force
+    #[schema(required)]
+    pub reason: Option<String>,
+    /// What names the values that were refused
+    #[schema(required)]
+    pub refused: Option<String>,
+    /// What is in force only after a restart
+    pub needs_restart: Vec<String>,
+}
+
+/// One option that the hub wants
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ConfigValue {
+    /// As `batch.rows_max` or `source.meter.interval_ms`
+    pub option: String,
+    /// What; false in the place of an item takes away that of the agent's file
+    #[schema(value_type = Object)]
+    pub value: Json,
+    /// `device`, or the template, as `template group/pumps`
+    pub source: String,
+    /// Who signed it
+    pub author: String,
+    /// When (Unix ms)
+    #[schema(required)]
+    pub time_ms: Option<i64>,
+}

@@ -1,0 +1,162 @@
+//! Templates of configuration by API, and what of a device's configuration comes from where.
+
+use axum::extract::{Path, State};
+use axum::routing::{get, put};
+use axum::{Extension, Json, Router};
+use serde_json::Value;
+use tideline_twin::{Section, Twin};
+
+use super::super::auth::Principal;
+use super::super::problem::{ApiError, Problem};
+use super::super::shapes::{
+    ConfigTemplate, ConfigTemplateApplied, ConfigTemplatePut, ConfigTemplates, ConfigValue, DeviceConfig,
+    TwinsPatched,
+};
+use super::{of, result};
+use crate::hub::{App, Hub};
+use crate::metadata::TemplateRecord;
+use crate::templates::{self, Name, Outcome, TemplateError};
+use crate::twins;
+
+impl From<TemplateError> for ApiError {
+    fn from(error: TemplateError) -> Self {
+        let text = error.to_string();
+        match error {
+            TemplateError::Name(_) => Self::bad("bad-template", text),
+            TemplateError::Layer(_) => Self::bad("bad-config", text),
+            TemplateError::Full => Self::new(axum::http::StatusCode::CONFLICT, "too-many-templates", text),
+            TemplateError::Metadata(error) => error.into(),
+            TemplateError::Twin(error) => error.into(),
+        }
+    }
+}
+
+/// The routes that show templates.
+pub fn views() -> Router<App> {
+    Router::new()
+        .route("/config-templates", get(list_templates))
+        .route("/config-templates/{kind}/{name}", get(show_template))
+        .route("/devices/{id}/config", get(device_config))
+}
+
+/// The routes that change them.
+pub fn changes() -> Router<App> {
+    Router::new().route("/config-templates/{kind}/{name}", put(put_template).delete(remove_template))
+}
+
+fn named(kind: &str, name: &str) -> Result<Name, ApiError> {
+    Ok(format!("{kind}/{name}").parse::<Name>()?)
+}
+
+fn shown(hub: &Hub, name: &Name, record: TemplateRecord) -> Result<ConfigTemplate, ApiError> {
+    let members = templates::members(hub, name)?;
+    Ok(ConfigTemplate::of(name.to_string(), record, members))
+}
+
+/// All templates of configuration
+#[utoipa::path(get, path = "/api/v1/config-templates", operation_id = "configTemplates",
+    responses((status = 200, description = "The templates by name", body = ConfigTemplates), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn list_templates(State(hub): State<App>) -> Result<Json<ConfigTemplates>, ApiError> {
+    let mut all = Vec::new();
+    for (key, record) in hub.metadata.list::<TemplateRecord>()? {
+        all.push(shown(&hub, &key.parse()?, record)?);
+    }
+    Ok(Json(ConfigTemplates { templates: all }))
+}
+
+/// A template of configuration with its earlier versions
+#[utoipa::path(get, path = "/api/v1/config-templates/{kind}/{name}", operation_id = "configTemplate",
+    params(("kind" = String, Path, description = "`group` or `site`"), ("name" = String, Path, description = "Of the group or site")),
+    responses((status = 200, description = "The template", body = ConfigTemplate), (status = 400, description = "`bad-template`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn show_template(
+    State(hub): State<App>,
+    Path((kind, name)): Path<(String, String)>,
+) -> Result<Json<ConfigTemplate>, ApiError> {
+    let name = named(&kind, &name)?;
+    let key = name.to_string();
+    let record = hub.metadata.find(&key)?.ok_or_else(|| ApiError::not_found("template", &key))?;
+    shown(&hub, &name, record).map(Json)
+}
+
+fn results(outcomes: Vec<Outcome>) -> TwinsPatched {
+    let one = |(device, done): Outcome| result(device, done.map_err(ApiError::from));
+    TwinsPatched { results: outcomes.into_iter().map(one).collect() }
+}
+
+/// Set a template of configuration
+///
+/// All agents of the group or at the site have it from then on, each option that nobody set of the agent itself; a site's goes before
+/// a group's. Each is checked by the schema that the agent reports, and told by itself what is wrong.
+#[utoipa::path(put, path = "/api/v1/config-templates/{kind}/{name}", operation_id = "putConfigTemplate", request_body = ConfigTemplatePut,
+    params(("kind" = String, Path, description = "`group` or `site`"), ("name" = String, Path, description = "Of the group or site")),
+    responses((status = 200, description = "The template, and what came of it at each agent", body = ConfigTemplateApplied), (status = 400, description = "`bad-template`, `bad-config`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`too-many-templates`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn put_template(
+    State(hub): State<App>,
+    Extension(principal): Extension<Principal>,
+    Path((kind, name)): Path<(String, String)>,
+    Json(wanted): Json<ConfigTemplatePut>,
+) -> Result<Json<ConfigTemplateApplied>, ApiError> {
+    let name = named(&kind, &name)?;
+    tracing::info!(template = %name, by = principal.name, "a template of configuration is set");
+    let (record, outcomes) = templates::put(&hub, &name, wanted.layer, principal.name).await?;
+    let (template, TwinsPatched { results }) = (shown(&hub, &name, record)?, results(outcomes));
+    Ok(Json(ConfigTemplateApplied { template, results }))
+}
+
+/// Remove a template of configuration
+///
+/// What came of it is taken back at each agent.
+#[utoipa::path(delete, path = "/api/v1/config-templates/{kind}/{name}", operation_id = "removeConfigTemplate",
+    params(("kind" = String, Path, description = "`group` or `site`"), ("name" = String, Path, description = "Of the group or site")),
+    responses((status = 200, description = "What came of it at each agent", body = TwinsPatched), (status = 400, description = "`bad-template`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn remove_template(
+    State(hub): State<App>,
+    Extension(principal): Extension<Principal>,
+    Path((kind, name)): Path<(String, String)>,
+) -> Result<Json<TwinsPatched>, ApiError> {
+    let name = named(&kind, &name)?;
+    tracing::info!(template = %name, by = principal.name, "a template of configuration is removed");
+    let outcomes = templates::remove(&hub, &name).await?;
+    let outcomes = outcomes.ok_or_else(|| ApiError::not_found("template", &name.to_string()))?;
+    Ok(Json(results(outcomes)))
+}
+
+/// What the hub wants of an agent's configuration, where each value comes from, and what the agent says to it
+#[utoipa::path(get, path = "/api/v1/devices/{id}/config", operation_id = "deviceConfig",
+    params(("id" = String, Path, description = "The agent, as a device")),
+    responses((status = 200, description = "The hub's part of its configuration", body = DeviceConfig), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn device_config(
+    State(hub): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<DeviceConfig>, ApiError> {
+    let (document, agents) = of(&hub, &id)?;
+    let shown = twins::look(&hub, document, move |twin| {
+        let agreed = agents.iter().all(|agent| twin.is_agreed(agent));
+        configured(id, twin, agreed)
+    });
+    Ok(Json(shown.await?))
+}
+
+fn configured(device: String, twin: &Twin, agreed: bool) -> DeviceConfig {
+    let reported = twin.json(Section::Reported).get("config").cloned().unwrap_or(Value::Null);
+    let text = |pointer: &str| reported.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let restart = reported.get("needs_restart").and_then(Value::as_array).into_iter().flatten();
+    let value = |(path, leaf): (Vec<String>, tideline_twin::Leaf)| ConfigValue {
+        option: path.get(1..).unwrap_or_default().join("."),
+        source: templates::template(&leaf)
+            .map_or_else(|| "device".to_owned(), |name| format!("template {name}")),
+        author: leaf.origin.as_ref().map(|origin| origin.author.clone()).unwrap_or_default(),
+        time_ms: leaf.origin.as_ref().map(|origin| origin.time_ms),
+        value: leaf.value,
+    };
+    DeviceConfig {
+        device,
+        agreed,
+        values: templates::leaves(twin).into_iter().map(value).collect(),
+        state: text("/state"),
+        version: text("/version"),
+        reason: text("/reason").or_else(|| text("/refused/reason")),
+        refused: text("/refused/version"),
+        needs_restart: restart.filter_map(Value::as_str).map(str::to_owned).collect(),
+    }
+}

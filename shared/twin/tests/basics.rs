@@ -31,7 +31,11 @@ fn put(twin: &mut Twin, time_ms: i64, key: &str, value: Json) {
 
 /// A session of both until they have nothing more to say. Returns the bytes of all messages.
 fn talk(a: &mut Twin, b: &mut Twin) -> usize {
-    let (mut at_a, mut at_b) = (Link::new("b", a), Link::new("a", b));
+    talk_as(a, b, "b")
+}
+
+fn talk_as(a: &mut Twin, b: &mut Twin, name: &str) -> usize {
+    let (mut at_a, mut at_b) = (Link::new(name, a), Link::new("a", b));
     let mut bytes = 0;
     loop {
         let mut said = false;
@@ -348,6 +352,38 @@ fn a_restored_hub_gets_its_changes_back_and_cuts_nothing_off_before() {
     talk(&mut restored, &mut agent);
     assert_eq!(restored.json(Section::Desired), json!({"a": 1, "b": 2, "c": 3}));
     let _record = restored.rebase([1; 14]).unwrap();
+}
+
+/// A hub that is restored meets one of two agents that share a document, cuts history off when `peers` allow it, and meets the other,
+/// which alone has what the hub forgot. What is there then.
+fn cut_off_among(peers: &[&str]) -> Json {
+    let (mut hub, mut near) = (hub(), agent());
+    let mut far = Twin::new(Actor::new(Side::Agent, [3; 15])).unwrap();
+    put(&mut hub, 1, "a", json!(1));
+    let Record { write: Write::Replace(backup), ticket } = hub.save() else { panic!("a whole save") };
+    hub.handle_durable(ticket);
+    put(&mut hub, 2, "forgotten", json!(2));
+    talk_as(&mut hub, &mut near, "near");
+    let mut restored = Twin::load(Actor::new(Side::Hub, [8; 15]), &backup, &[] as &[&[u8]]).unwrap();
+    talk_as(&mut restored, &mut far, "far");
+    if let Ok(record) = restored.rebase_among([1; 14], peers) {
+        restored.handle_durable(record.ticket);
+    }
+    talk_as(&mut restored, &mut near, "near");
+    talk_as(&mut restored, &mut far, "far");
+    assert_eq!(far.json(Section::Desired), restored.json(Section::Desired));
+    // It has met who says nothing new at a session's begin.
+    talk_as(&mut restored, &mut near, "near");
+    let record = restored.rebase_among([2; 14], peers).unwrap();
+    restored.handle_durable(record.ticket);
+    restored.json(Section::Desired)
+}
+
+#[test]
+fn a_restored_hub_cuts_off_what_agents_share_only_when_it_has_met_all_of_them() {
+    assert_eq!(cut_off_among(&["near", "far"]), json!({"a": 1, "forgotten": 2}));
+    // What would be lost otherwise.
+    assert_eq!(cut_off_among(&[]), json!({"a": 1}));
 }
 
 #[test]

@@ -56,8 +56,3 @@ fn a_confirmation_before_what_is_confirmed_is_durable_is_found() {
 fn a_rebase_that_forgets_unconfirmed_changes_is_found() {
     is_found(Break::ForgetfulBase);
 }
-
-#[test]
-fn a_restored_hub_that_cuts_off_before_it_has_met_all_agents_is_found() {
-    is_found(Break::HastyRebase);
-}

@@ -17,7 +17,6 @@ pub enum Break {
     ActorKept,
     EarlyConfirm,
     ForgetfulBase,
-    HastyRebase,
 }
 
 #[derive(Default)]
@@ -51,7 +50,7 @@ impl World {
         let mut random = StdRng::seed_from_u64(seed);
         let early = broken == Break::EarlyConfirm;
         // A restored hub gets back what its agents have, so that none is wiped then.
-        let restores = random.random_bool(0.4) || broken == Break::HastyRebase;
+        let restores = random.random_bool(0.4);
         let count = random.random_range(1..=3);
         let agents: Vec<_> =
             (0..count).map(|_| Replica::new(Actor::new(Side::Agent, random.random()), early)).collect();
@@ -142,9 +141,8 @@ impl World {
     fn rebase(&mut self) {
         let names: Vec<_> = (0..self.agents.len()).map(name).collect();
         let peers: Vec<_> = names.iter().map(String::as_str).collect();
-        let known = if self.broken == Break::HastyRebase { &[] } else { &peers[..] };
         // Refused while a restored hub has not met all of them.
-        if let Ok(record) = self.hub.twin.rebase_among(self.random.random(), known) {
+        if let Ok(record) = self.hub.twin.rebase_among(self.random.random(), &peers) {
             self.hub.take(record);
         }
     }

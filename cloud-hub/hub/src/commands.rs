@@ -248,13 +248,11 @@ fn make(hub: &Hub, order: Order, key: Option<String>) -> Result<(HubCommand, boo
     })
 }
 
-/// Begins with the time, so that ids are in the order in which commands were made.
+/// Begins with the time, so that ids are in the order in which commands were made, and agents know how old one is.
 fn new_id(now_ms: i64) -> Result<CommandId, MetadataError> {
-    let mut random = [0; 16];
+    let mut random = [0; 10];
     getrandom::fill(&mut random).map_err(MetadataError::interrupted)?;
-    let low = u128::from_be_bytes(random) >> 48;
-    let time = u128::try_from(now_ms).unwrap_or_default() << 80;
-    Ok(CommandId::from_bytes((time | low).to_be_bytes()))
+    Ok(CommandId::made(now_ms, random))
 }
 
 /// Ends a command, or asks its agent to; gives it as it is then, durably. One that has ended stays as it is.

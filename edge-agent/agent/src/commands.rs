@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use tideline_protocol::commands::{AgentChange, AgentCommands, AgentStep, Ended, Kept, errors};
+use tideline_protocol::commands::{AgentChange, AgentCommands, AgentStep, Ended, Kept, Limits, errors};
 use tideline_protocol::time::Clock as _;
 use tideline_protocol::wire::{Command, CommandError, CommandId, ToAgent, ToHub};
 use tokio::sync::mpsc::error::TrySendError;
@@ -37,6 +37,8 @@ const EVENTS_MAX: usize = 64;
 const BUSY_MAX: Duration = Duration::from_secs(2);
 /// How often time is given to the core.
 const TICK: Duration = Duration::from_millis(500);
+/// Most commands that are shown of those that have ended.
+const SHOWN_MAX: usize = 200;
 /// Wait before a commit that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -126,12 +128,16 @@ impl Commands {
         }
     }
 
-    /// The hub said something. What the task is too busy for, for longer than [`BUSY_MAX`], the hub says again in the next
-    /// session.
-    pub async fn said(&self, said: ToAgent) {
-        if timeout(BUSY_MAX, self.0.send(Event::Said(said))).await.is_err() {
-            tracing::warn!("a word of the hub about a command is not taken: too many wait");
+    /// The hub said something. False where the task is too busy for it, for longer than [`BUSY_MAX`]: the session connects
+    /// again then, and the hub says again what is to be done.
+    pub async fn said(&self, said: ToAgent) -> bool {
+        let taken = timeout(BUSY_MAX, self.0.send(Event::Said(said))).await.is_ok();
+        if !taken {
+            tracing::warn!(
+                "a word of the hub about a command is not taken, and will be asked for: too many wait"
+            );
         }
+        taken
     }
 
     /// By how much the hub's wall clock is ahead of the monotonic one here, ns. It is measured again and again: a task that is
@@ -156,7 +162,9 @@ impl Inbox {
     pub fn start(self, data: &Path, hands: Hands, running_max: usize) -> anyhow::Result<JoinHandle<()>> {
         let clock = AgentClock::default();
         let (journal, held) = Journal::open(&data.join(JOURNAL)).context("the journal of commands")?;
-        let core = AgentCommands::open(held.id, held.forgotten_ms, held.kept, running_max, kinds::repeat);
+        let limits = Limits::running(running_max);
+        let core =
+            AgentCommands::open(held.id, held.forgotten_ms, held.kept, held.ended, limits, kinds::repeat);
         let (news, heard) = mpsc::channel(EVENTS_MAX);
         let keeper = Keeper {
             core,
@@ -225,7 +233,13 @@ impl Keeper {
                 self.outbox = Some(outbox);
                 self.core.handle_connected();
             }
-            Event::Said(said) => self.core.handle_said(self.now_ms(), said),
+            Event::Said(said) => {
+                let ended = match self.core.lacks(&said) {
+                    Some(id) => self.read(move |journal| journal.ended(id)).await.flatten(),
+                    None => None,
+                };
+                self.core.handle_said(self.now_ms(), said, ended);
+            }
             Event::Time(offset_ns) => {
                 // It is noted once, for a restart of the agent without a hub; the clocks do not part much meanwhile.
                 if self.offset_ns.replace(offset_ns).is_none() {
@@ -237,10 +251,32 @@ impl Keeper {
                 }
                 self.core.handle_time(self.now_ms());
             }
-            // Who asked may have gone.
             Event::List(answer) => {
-                drop(answer.send(self.core.list().into_iter().map(CommandShown::of).collect()))
+                let mut shown: Vec<_> = self.core.list().into_iter().map(CommandShown::of).collect();
+                let ended = self.read(|journal| journal.newest_ended(SHOWN_MAX)).await.unwrap_or_default();
+                shown.extend(ended.iter().map(CommandShown::of));
+                // Who asked may have gone.
+                drop(answer.send(shown));
             }
+        }
+    }
+
+    /// Reads the journal; nothing else is done until that succeeds. None at the end of the runtime only.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Journal) -> anyhow::Result<T> + Clone + Send + 'static,
+    ) -> Option<T> {
+        loop {
+            let (journal, work) = (Arc::clone(&self.journal), work.clone());
+            match tokio::task::spawn_blocking(move || work(&journal)).await {
+                Ok(Ok(found)) => return Some(found),
+                Ok(Err(error)) => {
+                    let error = format!("{error:#}");
+                    tracing::error!(error, "the journal of commands cannot be read; it is tried again");
+                }
+                Err(_) => return None,
+            }
+            sleep(AGAIN).await;
         }
     }
 

@@ -8,14 +8,16 @@ use redb::{
     Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
 };
 use tideline_protocol::commands::{AgentChange, Kept};
-use tideline_protocol::wire::JournalId;
+use tideline_protocol::wire::{CommandId, JournalId};
 
 use crate::clock;
 
+// Those that are open; the others are those that have ended, which the hub knows. Ids are in the order of their making.
 const COMMANDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("commands");
+const ENDED: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("ended");
 const FACTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("facts");
 const ID: &str = "id";
-const FORGOTTEN_MS: &str = "forgotten_ms";
+const FORGOTTEN_MS: &str = "forgotten_made_ms";
 const BOOT: &str = "boot";
 const OFFSET_NS: &str = "offset_ns";
 
@@ -23,12 +25,14 @@ const OFFSET_NS: &str = "offset_ns";
 pub struct Held {
     /// Which one it is.
     pub id: JournalId,
-    /// Up to which deadline commands were forgotten.
+    /// Up to when commands were made that may be forgotten.
     pub forgotten_ms: i64,
     /// By how much the hub's clock was ahead, where that was learned since the machine started.
     pub offset_ns: Option<i64>,
-    /// The commands.
+    /// The commands that are open.
     pub kept: Vec<Kept>,
+    /// Those that have ended.
+    pub ended: Vec<Kept>,
 }
 
 /// The file. After a write that failed it is opened again: redb takes nothing more before.
@@ -65,6 +69,7 @@ impl Journal {
         let transaction = database.begin_write()?;
         {
             transaction.open_table(COMMANDS)?;
+            transaction.open_table(ENDED)?;
             let mut facts = transaction.open_table(FACTS)?;
             if facts.get(ID)?.is_none() {
                 let mut id = [0_u8; 16];
@@ -83,15 +88,21 @@ impl Journal {
     /// The disk fails.
     pub fn commit(&self, changes: &[AgentChange]) -> anyhow::Result<()> {
         self.write(|transaction| {
-            let mut commands = transaction.open_table(COMMANDS)?;
+            let mut open = transaction.open_table(COMMANDS)?;
+            let mut ended = transaction.open_table(ENDED)?;
             let mut facts = transaction.open_table(FACTS)?;
             for change in changes {
                 match change {
                     AgentChange::Put(id, bytes) => {
-                        commands.insert(id.as_bytes().as_slice(), bytes.as_slice())?;
+                        ended.remove(id.as_bytes().as_slice())?;
+                        open.insert(id.as_bytes().as_slice(), bytes.as_slice())?;
                     }
-                    AgentChange::Remove(id) => {
-                        commands.remove(id.as_bytes().as_slice())?;
+                    AgentChange::End(id, bytes) => {
+                        open.remove(id.as_bytes().as_slice())?;
+                        ended.insert(id.as_bytes().as_slice(), bytes.as_slice())?;
+                    }
+                    AgentChange::Forget(id) => {
+                        ended.remove(id.as_bytes().as_slice())?;
                     }
                     AgentChange::Forgotten(ms) => {
                         facts.insert(FORGOTTEN_MS, ms.to_be_bytes().as_slice())?;
@@ -103,16 +114,45 @@ impl Journal {
     }
 
     fn write(&self, work: impl FnOnce(&WriteTransaction) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        self.with(|database| {
+            let transaction = database.begin_write()?;
+            work(&transaction)?;
+            Ok(transaction.commit()?)
+        })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Database) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         let database = match held.take() {
             Some(database) => database,
             None => Database::create(&self.path)?,
         };
-        let transaction = database.begin_write()?;
-        work(&transaction)?;
-        transaction.commit()?;
+        let done = work(&database)?;
         *held = Some(database);
-        Ok(())
+        Ok(done)
+    }
+
+    /// The record of a command among those that have ended.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn ended(&self, id: CommandId) -> anyhow::Result<Option<Kept>> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(ENDED)?;
+            let found = table.get(id.as_bytes().as_slice())?;
+            Ok(found.map(|found| Kept::read(found.value())).transpose()?)
+        })
+    }
+
+    /// So many of those that have ended, the newest first.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn newest_ended(&self, most: usize) -> anyhow::Result<Vec<Kept>> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(ENDED)?;
+            table.iter()?.rev().take(most).map(|entry| Ok(Kept::read(entry?.1.value())?)).collect()
+        })
     }
 
     /// Notes by how much the hub's clock is ahead in this start of the machine.
@@ -141,21 +181,22 @@ fn aside(path: &Path) -> PathBuf {
 
 fn read(database: &Database) -> anyhow::Result<Held> {
     let transaction = database.begin_read()?;
-    let (facts, commands) = (transaction.open_table(FACTS)?, transaction.open_table(COMMANDS)?);
+    let facts = transaction.open_table(FACTS)?;
     let fact = |name: &str| -> anyhow::Result<Option<Vec<u8>>> {
         Ok(facts.get(name)?.map(|found| found.value().to_vec()))
     };
     let number = |bytes: Vec<u8>| bytes.try_into().map(i64::from_be_bytes).ok();
     let id: [u8; 16] = fact(ID)?.and_then(|bytes| bytes.try_into().ok()).context("it has no id")?;
     let this_boot = fact(BOOT)?.is_some_and(|boot| boot == clock::boot().id);
-    let mut kept = Vec::new();
-    for entry in commands.iter()? {
-        kept.push(Kept::read(entry?.1.value())?);
-    }
+    let read = |table| -> anyhow::Result<Vec<Kept>> {
+        transaction.open_table(table)?.iter()?.map(|entry| Ok(Kept::read(entry?.1.value())?)).collect()
+    };
+    let (kept, ended) = (read(COMMANDS)?, read(ENDED)?);
     Ok(Held {
         id: JournalId::from_bytes(id),
         forgotten_ms: fact(FORGOTTEN_MS)?.and_then(number).unwrap_or(i64::MIN),
         offset_ns: fact(OFFSET_NS)?.filter(|_| this_boot).and_then(number),
         kept,
+        ended,
     })
 }

@@ -70,20 +70,10 @@ impl Bench {
     }
 
     async fn give(&self, kind: &str, input: &str) -> CommandId {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).unwrap();
-        let command = Command {
-            id: CommandId::from_bytes(id),
-            device: DeviceId::parse("pump").unwrap(),
-            kind: kind.to_owned(),
-            input: input.as_bytes().to_vec(),
-            priority: 0,
-            deadline_ms: AgentClock::default().wall_ns() / 1_000_000 + 600_000,
-            author: "eve".to_owned(),
-            attempt: 1,
-        };
-        let id = command.id;
-        self.commands.said(ToAgent::Command(command)).await;
+        let mut random = [0; 10];
+        getrandom::fill(&mut random).unwrap();
+        let id = CommandId::made(AgentClock::default().wall_ns() / 1_000_000, random);
+        self.commands.said(ToAgent::Command(command(id, kind, input))).await;
         id
     }
 
@@ -92,6 +82,19 @@ impl Bench {
         self.task.abort();
         let _ended = self.task.await;
         Self::on(self.folder).await
+    }
+}
+
+fn command(id: CommandId, kind: &str, input: &str) -> Command {
+    Command {
+        id,
+        device: DeviceId::parse("pump").unwrap(),
+        kind: kind.to_owned(),
+        input: input.as_bytes().to_vec(),
+        priority: 0,
+        deadline_ms: AgentClock::default().wall_ns() / 1_000_000 + 600_000,
+        author: "eve".to_owned(),
+        attempt: 1,
     }
 }
 
@@ -203,6 +206,34 @@ async fn a_write_that_is_under_way_when_the_agent_is_killed_is_not_begun_again()
     let mut bench = Bench::on(bench.folder).await;
     let (said, _) = bench.end().await;
     assert_eq!(said.error.map(|error| error.code), Some(errors::INTERRUPTED.to_owned()));
+}
+
+#[tokio::test]
+async fn a_command_that_has_ended_is_told_from_the_disk_when_it_is_sent_again() {
+    let mut bench = Bench::new().await;
+    bench.learn_time();
+    let id = bench.give("logs", "{}").await;
+    let said = bench.end().await.0;
+    let noted = Noted { id, attempt: said.attempt, number: said.number };
+    assert!(bench.commands.said(ToAgent::Noted(noted)).await);
+    let mut bench = bench.start_again().await;
+    let shown = bench.commands.list().await;
+    assert_eq!(shown.first().map(|shown| shown.state.as_str()), Some("succeeded"));
+    let ToHub::Journal(_) = bench.next().await else { panic!("nothing but the journal is told") };
+    bench.learn_time();
+    // As by a hub that was restored.
+    bench.commands.said(ToAgent::Command(command(id, "logs", "{}"))).await;
+    assert_eq!(bench.end().await.0.state, CommandState::Succeeded);
+    assert_eq!(bench.commands.list().await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_word_that_a_busy_journal_does_not_take_is_told_to_the_session() {
+    let (commands, _inbox) = Commands::new();
+    (0..EVENTS_MAX).for_each(|_| commands.learn_time(0));
+    let noted = Noted { id: CommandId::from_bytes([1; 16]), attempt: 1, number: 1 };
+    assert!(!commands.said(ToAgent::Noted(noted)).await);
+    assert!(commands.connect().is_none(), "nor is it asked for again before there is room");
 }
 
 #[tokio::test]

@@ -320,7 +320,12 @@ impl Driver {
                         twins.receive(sync).await;
                     }
                 }
-                AgentAction::Command(said) => self.commands.said(said).await,
+                AgentAction::Command(said) => {
+                    // Once one was not taken, all is asked for again, and no other one is waited for.
+                    if self.said.is_some() && !self.commands.said(said).await {
+                        self.said = None;
+                    }
+                }
                 AgentAction::Agreement(found) => {
                     // Nobody may wait for it any more.
                     self.asked.take().map(|answer| answer.send(found));

@@ -1,13 +1,18 @@
 //! The agent's end of commands.
 
+mod ended;
 mod kept;
+mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use kept::{Kept, Unreadable};
+pub use limits::Limits;
 
+use self::ended::EndedIndex;
+use self::kept::interrupted;
 use super::barrier::Barrier;
-use super::{KEEP_MS, KEPT_MAX, errors};
+use super::{NEVER_HAD, errors};
 use crate::wire::{
     Cancel, Command, CommandError, CommandId, CommandState, Journal, JournalId, Noted, OUTPUT_BYTES_MAX,
     OUTPUT_CHUNK_BYTES_MAX, OutputChunk, Progress, ToAgent, ToHub,
@@ -41,11 +46,13 @@ pub enum Ended {
 /// A change of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentChange {
-    /// Write this record.
+    /// Write this record among those that are open; it is not among those that have ended any more.
     Put(CommandId, Vec<u8>),
-    /// Remove the record, if there is one.
-    Remove(CommandId),
-    /// Write up to which deadline commands were forgotten.
+    /// Write this record among those that have ended; it is not among those that are open any more.
+    End(CommandId, Vec<u8>),
+    /// Remove the record of one that has ended.
+    Forget(CommandId),
+    /// Write up to when commands were made that may be forgotten.
     Forgotten(i64),
 }
 
@@ -75,36 +82,46 @@ struct Entry {
 #[derive(Debug)]
 pub struct AgentCommands {
     journal: JournalId,
-    forgotten_ms: i64,
-    running_max: usize,
+    limits: Limits,
+    // Those that are open, and those whose end is not among the others on the disk yet.
     entries: BTreeMap<CommandId, Entry>,
+    ended: EndedIndex,
     orders: u64,
     dirty: BTreeSet<CommandId>,
+    // In the commit that is being made, with their ends.
+    settling: Vec<CommandId>,
     connected: bool,
     steps: Barrier<AgentStep>,
 }
 
 impl AgentCommands {
     /// Those of a journal, after a start of the agent: what was begun then has been interrupted, and `repeat` says of its kind
-    /// what comes of that. `forgotten_ms` is as it was last written, and the smallest number in a new journal.
+    /// what comes of that. `forgotten_ms` is as it was last written, and the smallest number in a new journal; `ended` are those
+    /// that have ended and are looked at once.
     #[must_use]
     pub fn open(
         journal: JournalId,
         forgotten_ms: i64,
         kept: impl IntoIterator<Item = Kept>,
-        running_max: usize,
+        ended: impl IntoIterator<Item = Kept>,
+        limits: Limits,
         repeat: impl Fn(&str) -> Repeat,
     ) -> Self {
         let mut core = Self {
             journal,
-            forgotten_ms,
-            running_max,
+            limits,
             entries: BTreeMap::new(),
+            ended: EndedIndex::new(forgotten_ms),
             orders: 0,
             dirty: BTreeSet::new(),
+            settling: Vec::new(),
             connected: false,
             steps: Barrier::default(),
         };
+        for kept in ended {
+            core.orders = core.orders.max(kept.order);
+            core.ended.insert(&kept);
+        }
         for kept in kept {
             core.orders = core.orders.max(kept.order);
             let (id, was) = (kept.command.id, kept.state);
@@ -135,7 +152,7 @@ impl AgentCommands {
         self.journal
     }
 
-    /// What is known of commands, the newest first.
+    /// What is known of commands that are open, the newest first; of the others the disk knows.
     #[must_use]
     pub fn list(&self) -> Vec<&Kept> {
         let mut all: Vec<&Kept> = self.entries.values().map(|entry| &entry.kept).collect();
@@ -159,13 +176,14 @@ impl AgentCommands {
         self.entries.values().filter(|entry| entry.kept.state == state).count()
     }
 
-    /// A session with a hub that sends commands has opened. All that is known is said, and then that this is all.
+    /// A session with a hub that sends commands has opened, or a word of the hub was lost in it. All that is open is said, and
+    /// then that this is all: the hub asks for what else it wants to know.
     pub fn handle_connected(&mut self) {
         self.handle_disconnected();
         self.connected = true;
         let ids: Vec<CommandId> = self.entries.keys().copied().collect();
         ids.into_iter().for_each(|id| self.say_all(id));
-        let journal = Journal { journal: self.journal, forgotten_ms: self.forgotten_ms };
+        let journal = Journal { journal: self.journal, forgotten_ms: self.ended.forgotten_ms() };
         self.say(ToHub::Journal(journal));
     }
 
@@ -175,113 +193,132 @@ impl AgentCommands {
         self.steps.retain(|step| !matches!(step, AgentStep::Say(_)));
     }
 
-    /// The hub said something. `now_ms` is the hub's clock, `None` as long as nobody knows it.
-    pub fn handle_said(&mut self, now_ms: Option<i64>, said: ToAgent) {
+    /// Whether [`AgentCommands::handle_said`] needs the record of this command from among those that have ended, if there is one.
+    #[must_use]
+    pub fn lacks(&self, said: &ToAgent) -> Option<CommandId> {
+        let id = match said {
+            ToAgent::Command(command) => command.id,
+            ToAgent::Cancel(cancel) => cancel.id,
+            ToAgent::Noted(_) => return None,
+        };
+        (!self.entries.contains_key(&id)).then_some(id)
+    }
+
+    /// The hub said something. `now_ms` is the hub's clock, `None` as long as nobody knows it; `ended` is the record that
+    /// [`AgentCommands::lacks`] asked for.
+    pub fn handle_said(&mut self, now_ms: Option<i64>, said: ToAgent, ended: Option<Kept>) {
         match said {
-            ToAgent::Command(command) => self.accept(now_ms, command),
-            ToAgent::Cancel(cancel) => self.cancel(&cancel),
-            ToAgent::Noted(noted) => self.noted(&noted),
+            ToAgent::Command(command) => self.accept(command, ended),
+            ToAgent::Cancel(cancel) => self.cancel(&cancel, ended),
+            ToAgent::Noted(noted) => self.noted(now_ms, &noted),
         }
         self.handle_time(now_ms);
     }
 
-    fn accept(&mut self, now_ms: Option<i64>, command: Command) {
-        let id = command.id;
-        if let Some(entry) = self.entries.get(&id)
-            && (entry.kept.command.attempt >= command.attempt || !entry.kept.state.is_final())
-        {
-            return self.say_all(id);
+    fn accept(&mut self, command: Command, ended: Option<Kept>) {
+        let (id, attempt) = (command.id, command.attempt);
+        let kept = self.entries.get(&id).map(|entry| &entry.kept).or(ended.as_ref());
+        match kept.map(|kept| (kept.command.attempt >= attempt, kept.did_nothing())) {
+            None if self.ended.may_have(id) => return self.decline_forgotten(id, attempt),
+            Some((false, false)) => return self.adopt(id, attempt, ended),
+            Some((true, _)) => {
+                let (Some(kept), false) = (&ended, self.entries.contains_key(&id)) else {
+                    return self.say_all(id);
+                };
+                return self.say(ToHub::Progress(kept.progress(None, None)));
+            }
+            None | Some((false, true)) => {}
         }
-        // It may have been here and was forgotten.
-        if command.deadline_ms <= self.forgotten_ms {
-            return self.decline(&command, CommandState::Expired, None);
+        if !self.entries.contains_key(&id) && self.entries.len() >= self.limits.open_max {
+            let text = format!("the agent has {} commands that are open already", self.limits.open_max);
+            let error = CommandError::new(errors::BUSY, text);
+            return self.decline(id, attempt, CommandState::Failed, Some(error));
         }
-        if !self.entries.contains_key(&id) && self.entries.len() >= KEPT_MAX && !self.make_room(now_ms) {
-            let text = format!("the agent knows of {KEPT_MAX} commands, and may forget none of them yet");
-            return self.decline(&command, CommandState::Failed, Some(CommandError::new(errors::BUSY, text)));
-        }
+        ended.iter().for_each(|kept| self.ended.remove(kept));
         self.orders += 1;
-        let kept = Kept {
-            command,
-            state: CommandState::Delivered,
-            number: 1,
-            error: None,
-            result: None,
-            output: Vec::new(),
-            order: self.orders,
-            begun: 0,
-        };
+        self.enter(Kept::accepted(command, self.orders));
+    }
+
+    fn enter(&mut self, kept: Kept) {
+        let id = kept.command.id;
         self.entries.insert(id, Entry { kept, percent: None, cancelled: false, noted: false });
         self.dirty.insert(id);
         self.say_all(id);
     }
 
+    /// A further attempt was sent of what may have had effects, or still may: the hub was told of an end that was none, as by an
+    /// agent that was too busy for it once and not when it came a second time. It is that attempt from now on.
+    fn adopt(&mut self, id: CommandId, attempt: u32, ended: Option<Kept>) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            (entry.kept.command.attempt, entry.noted) = (attempt, false);
+            self.dirty.insert(id);
+            self.say_all(id);
+        } else if let Some(mut kept) = ended {
+            self.ended.remove(&kept);
+            kept.command.attempt = attempt;
+            self.enter(kept);
+        }
+    }
+
     /// Says that a command is not taken. Nothing is kept of it: asked again, the answer may be another.
-    fn decline(&mut self, command: &Command, state: CommandState, error: Option<CommandError>) {
-        let (id, attempt) = (command.id, command.attempt);
-        let (number, percent, output, result) = (1, None, None, None);
+    fn decline(&mut self, id: CommandId, attempt: u32, state: CommandState, error: Option<CommandError>) {
+        let (number, percent, output, result) = (NEVER_HAD, None, None, None);
         self.say(ToHub::Progress(Progress { id, attempt, number, state, percent, output, error, result }));
     }
 
-    /// Forgets the command that is of least use: its deadline is over, and the hub has its end.
-    fn make_room(&mut self, now_ms: Option<i64>) -> bool {
-        let may = |entry: &&Entry| {
-            entry.noted && now_ms.is_some_and(|now_ms| entry.kept.command.deadline_ms <= now_ms)
+    fn decline_forgotten(&mut self, id: CommandId, attempt: u32) {
+        let text = "the agent has forgotten commands that were made after this one: it may have run";
+        let error = CommandError::new(errors::FORGOTTEN, text);
+        self.decline(id, attempt, CommandState::Failed, Some(error));
+    }
+
+    fn cancel(&mut self, cancel: &Cancel, ended: Option<Kept>) {
+        let Cancel { id, attempt } = *cancel;
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return match ended {
+                Some(kept) => self.say(ToHub::Progress(kept.progress(None, None))),
+                None if self.ended.may_have(id) => self.decline_forgotten(id, attempt),
+                // It never came, and the hub does not send it again.
+                None => self.decline(id, attempt, CommandState::Cancelled, None),
+            };
         };
-        let oldest = self.entries.values().filter(may).min_by_key(|entry| entry.kept.command.deadline_ms);
-        let Some(id) = oldest.map(|entry| entry.kept.command.id) else { return false };
-        self.forget(id);
-        true
-    }
-
-    fn forget(&mut self, id: CommandId) {
-        if let Some(entry) = self.entries.remove(&id) {
-            self.forgotten_ms = self.forgotten_ms.max(entry.kept.command.deadline_ms);
-            self.dirty.insert(id);
-        }
-    }
-
-    fn cancel(&mut self, cancel: &Cancel) {
-        let Some(entry) = self.entries.get_mut(&cancel.id) else { return };
-        if entry.kept.command.attempt != cancel.attempt {
+        if entry.kept.command.attempt != attempt {
             return;
         }
         match entry.kept.state {
-            CommandState::Delivered => self.end(cancel.id, CommandState::Cancelled, None),
+            CommandState::Delivered => self.end(id, CommandState::Cancelled, None),
             CommandState::Running if !entry.cancelled => {
                 entry.cancelled = true;
-                self.push(AgentStep::Abort(cancel.id));
+                self.push(AgentStep::Abort(id));
             }
             CommandState::Running => {}
-            _ => self.say_all(cancel.id),
+            _ => self.say_all(id),
         }
     }
 
-    fn noted(&mut self, noted: &Noted) {
+    fn noted(&mut self, now_ms: Option<i64>, noted: &Noted) {
         let Some(entry) = self.entries.get_mut(&noted.id) else { return };
         let kept = &mut entry.kept;
-        if kept.command.attempt == noted.attempt && kept.state.is_final() && noted.number >= kept.number {
+        if kept.command.attempt == noted.attempt
+            && kept.state.is_final()
+            && noted.number >= kept.number
+            && !entry.noted
+        {
             entry.noted = true;
-            if !kept.output.is_empty() {
-                kept.output = Vec::new();
-                self.dirty.insert(noted.id);
-            }
+            kept.settle(now_ms.unwrap_or_else(|| noted.id.made_ms()));
+            self.dirty.insert(noted.id);
         }
     }
 
     /// Time has passed: what is too late ends, what is over for long is forgotten, and what may begin does.
     pub fn handle_time(&mut self, now_ms: Option<i64>) {
+        self.ended.prune(self.limits.ended_max, now_ms);
         // Without the hub's time nobody knows what is too late.
         let Some(now_ms) = now_ms else { return };
-        let (mut late, mut old) = (Vec::new(), Vec::new());
-        for (id, Entry { kept, noted, .. }) in &self.entries {
-            let deadline_ms = kept.command.deadline_ms;
-            if kept.state == CommandState::Delivered && deadline_ms <= now_ms {
-                late.push((*id, kept.begun > 0));
-            } else if *noted && deadline_ms.saturating_add(KEEP_MS) <= now_ms {
-                old.push(*id);
-            }
-        }
+        let is_late =
+            |kept: &Kept| kept.state == CommandState::Delivered && kept.command.deadline_ms <= now_ms;
+        let late = self.entries.values().map(|entry| &entry.kept).filter(|kept| is_late(kept));
+        let late: Vec<_> = late.map(|kept| (kept.command.id, kept.begun > 0)).collect();
         for (id, begun) in late {
             let (state, error) = if begun {
                 (CommandState::Failed, Some(interrupted()))
@@ -290,8 +327,7 @@ impl AgentCommands {
             };
             self.end(id, state, error);
         }
-        old.into_iter().for_each(|id| self.forget(id));
-        while self.running() < self.running_max && self.begin_next() {}
+        while self.running() < self.limits.running_max && self.begin_next() {}
     }
 
     fn begin_next(&mut self) -> bool {
@@ -318,7 +354,7 @@ impl AgentCommands {
         {
             entry.percent = percent;
             entry.kept.number += 1;
-            let progress = progress_of(entry, None);
+            let progress = entry.kept.progress(entry.percent, None);
             self.say(ToHub::Progress(progress));
         }
     }
@@ -372,7 +408,7 @@ impl AgentCommands {
 
     fn say_state(&mut self, id: CommandId) {
         if let Some(entry) = self.entries.get(&id) {
-            let progress = progress_of(entry, None);
+            let progress = entry.kept.progress(entry.percent, None);
             self.say(ToHub::Progress(progress));
         }
     }
@@ -387,7 +423,7 @@ impl AgentCommands {
             let chunk = OutputChunk { offset, bytes: bytes.to_vec() };
             offset += bytes.len() as u64;
             let ended = entry.kept.state.is_final();
-            let whole = progress_of(entry, Some(chunk));
+            let whole = entry.kept.progress(entry.percent, Some(chunk));
             said.push(if ended {
                 let number = whole.number - 1;
                 Progress { number, state: CommandState::Running, error: None, result: None, ..whole }
@@ -405,12 +441,26 @@ impl AgentCommands {
     }
 
     fn push(&mut self, step: AgentStep) {
-        self.steps.push(step, !self.dirty.is_empty());
+        let dirty = self.is_dirty();
+        self.steps.push(step, dirty);
+    }
+
+    fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty() || self.ended.has_changed()
     }
 
     /// The last commit is durable.
     pub fn handle_committed(&mut self) {
-        self.steps.done(!self.dirty.is_empty());
+        let dirty = self.is_dirty();
+        self.steps.done(dirty);
+        // Until its end was on the disk, a look there would have found nothing.
+        for id in std::mem::take(&mut self.settling) {
+            if !self.dirty.contains(&id)
+                && let Some(entry) = self.entries.remove(&id)
+            {
+                self.ended.insert(&entry.kept);
+            }
+        }
     }
 
     /// The next step.
@@ -418,38 +468,20 @@ impl AgentCommands {
         if let Some(step) = self.steps.pop() {
             return Some(step);
         }
-        if self.dirty.is_empty() || !self.steps.may_commit() {
+        if !self.is_dirty() || !self.steps.may_commit() {
             return None;
         }
-        let mut changes = Vec::new();
+        let mut changes = self.ended.take_changes();
         for id in std::mem::take(&mut self.dirty) {
-            changes.push(match self.entries.get(&id) {
-                Some(entry) => AgentChange::Put(id, entry.kept.bytes()),
-                None => AgentChange::Remove(id),
+            let Some(entry) = self.entries.get(&id) else { continue };
+            changes.push(if entry.noted {
+                self.settling.push(id);
+                AgentChange::End(id, entry.kept.bytes())
+            } else {
+                AgentChange::Put(id, entry.kept.bytes())
             });
-        }
-        if changes.iter().any(|change| matches!(change, AgentChange::Remove(_))) {
-            changes.push(AgentChange::Forgotten(self.forgotten_ms));
         }
         self.steps.begin();
         Some(AgentStep::Commit(changes))
-    }
-}
-
-fn interrupted() -> CommandError {
-    CommandError::new(errors::INTERRUPTED, "the agent ended while it ran: nobody knows how far it came")
-}
-
-fn progress_of(entry: &Entry, output: Option<OutputChunk>) -> Progress {
-    let Entry { kept, percent, .. } = entry;
-    Progress {
-        id: kept.command.id,
-        attempt: kept.command.attempt,
-        number: kept.number,
-        state: kept.state,
-        percent: *percent,
-        output,
-        error: kept.error.clone(),
-        result: kept.result.clone(),
     }
 }

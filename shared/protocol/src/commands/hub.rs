@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use record::{HubCommand, Order};
 
 use super::barrier::Barrier;
-use super::{HANDED_MAX, UNANSWERED_MS, errors};
+use super::{HANDED_MAX, NEVER_HAD, UNANSWERED_MS, errors};
 use crate::model::{AgentId, DeviceId};
 use crate::wire::{
     Cancel, CommandError, CommandId, CommandState, Journal, JournalId, Noted, Progress, ToAgent, ToHub,
@@ -47,6 +47,8 @@ struct Session {
     journal: Option<JournalId>,
     // The agent has spoken of them, or was sent them.
     known: BTreeSet<CommandId>,
+    // Those of which it has spoken since it last said that this is all.
+    spoken: BTreeSet<CommandId>,
 }
 
 /// The commands of a hub that have not ended. See the module's text for the call order.
@@ -122,11 +124,17 @@ impl HubCommands {
         true
     }
 
-    /// The device is another agent's now: what was not sent yet goes to that one.
+    /// The device is another agent's now: what was not sent yet goes to that one, and so does the next attempt of what was.
     pub fn handle_moved(&mut self, now_ms: i64, device: &DeviceId, agent: &AgentId) {
-        for command in self.live.values_mut() {
-            if command.device == *device && command.agent != *agent && command.sent.is_none() {
-                command.agent = agent.clone();
+        for command in self.live.values_mut().filter(|command| command.device == *device) {
+            let moved_to = (command.agent != *agent).then(|| agent.clone());
+            if command.sent.is_some() {
+                if command.moved_to != moved_to {
+                    command.moved_to = moved_to;
+                    self.dirty.insert(command.id);
+                }
+            } else if let Some(agent) = moved_to {
+                command.agent = agent;
                 self.dirty.insert(command.id);
             }
         }
@@ -135,7 +143,10 @@ impl HubCommands {
 
     /// A session with an agent that takes commands has opened; an older one of it is over.
     pub fn handle_entered(&mut self, agent: &AgentId, number: u64) {
-        self.sessions.insert(agent.clone(), Session { number, journal: None, known: BTreeSet::new() });
+        self.sessions.insert(
+            agent.clone(),
+            Session { number, journal: None, known: BTreeSet::new(), spoken: BTreeSet::new() },
+        );
     }
 
     /// The session of that number is over.
@@ -156,27 +167,38 @@ impl HubCommands {
         }
     }
 
-    fn progress(&mut self, now_ms: i64, agent: &AgentId, number: u64, progress: Progress) {
+    fn progress(&mut self, now_ms: i64, agent: &AgentId, number: u64, mut progress: Progress) {
         let Progress { id, attempt, number: said, .. } = progress;
+        let mut next = None;
         // What another agent's device was told is none of this one's business.
         if let Some(command) = self.live.get_mut(&id).filter(|command| command.agent == *agent) {
+            // It was asked what became of it, and lacks what it once had.
+            let lacks_it = progress.state == CommandState::Cancelled && said == NEVER_HAD;
+            if lacks_it && !command.cancel {
+                (progress.state, progress.error) = (CommandState::Failed, Some(lost()));
+            }
             let told = command.take(now_ms, progress);
             if told.changed {
                 self.dirty.insert(id);
             }
             self.output.extend(told.output);
-            // What it says of an attempt that is over says nothing of the one that was sent since.
-            if let Some(session) = self.sessions.get_mut(agent) {
-                if command.attempt == attempt {
-                    session.known.insert(id)
-                } else {
-                    session.known.remove(&id)
-                };
+            if let Some(Session { known, spoken, .. }) = self.sessions.get_mut(agent) {
+                // What it says of an attempt that is over says nothing of the one that was sent since.
+                let of_this = command.attempt == attempt && command.agent == *agent;
+                for ids in [known, spoken] {
+                    if of_this {
+                        ids.insert(id)
+                    } else {
+                        ids.remove(&id)
+                    };
+                }
             }
+            next = Some(command.agent.clone()).filter(|next| next != agent);
         }
         self.say(agent, number, ToAgent::Noted(Noted { id, attempt, number: said }));
         self.drop_ended(id);
         self.hand_out(now_ms, agent);
+        next.iter().for_each(|next| self.hand_out(now_ms, next));
     }
 
     fn drop_ended(&mut self, id: CommandId) {
@@ -187,16 +209,18 @@ impl HubCommands {
         }
     }
 
-    /// All that the journal holds was said: what it lacks was never taken, or is lost.
+    /// All that is open at the agent was said: it is asked for the rest, which it has ended, never had, or lost. Once more in a
+    /// session, what was sent before and not spoken of since is asked for as well: it may not have been heard.
     fn journal(&mut self, now_ms: i64, agent: &AgentId, said: &Journal) {
         let Some(session) = self.sessions.get_mut(agent) else { return };
         let number = session.number;
         session.journal = Some(said.journal);
+        session.known = std::mem::take(&mut session.spoken);
         let mut again = Vec::new();
         for command in
             self.live.values_mut().filter(|command| command.agent == *agent && !command.state.is_final())
         {
-            let id = command.id;
+            let (id, cancel) = (command.id, Cancel { id: command.id, attempt: command.attempt });
             if session.known.contains(&id) {
                 // A hub that was restored learns that it has sent it.
                 if command.sent != Some(said.journal) {
@@ -204,28 +228,20 @@ impl HubCommands {
                     self.dirty.insert(id);
                 }
                 if command.cancel {
-                    let cancel = Cancel { id, attempt: command.attempt };
                     again.push((id, ToAgent::Cancel(cancel)));
                 }
                 continue;
             }
             let Some(sent) = command.sent else { continue };
-            let has_lost = sent != said.journal || command.state != CommandState::Queued;
-            if has_lost {
-                let text = "the agent has lost its journal since this was sent: it may have run";
-                let error = CommandError::new(errors::FORGOTTEN, text);
-                command.conclude(now_ms, CommandState::Failed, Some(error));
-            } else if command.deadline_ms <= said.forgotten_ms {
-                command.conclude(now_ms, CommandState::Failed, Some(unanswered()));
-            } else if command.cancel {
-                command.conclude(now_ms, CommandState::Cancelled, None);
-            } else if command.deadline_ms <= now_ms {
-                command.conclude(now_ms, CommandState::Expired, None);
+            if sent != said.journal {
+                command.conclude(now_ms, CommandState::Failed, Some(lost()));
+                self.dirty.insert(id);
+            } else if command.cancel || command.state != CommandState::Queued {
+                // What it once had is not to begin, whatever its journal lacks.
+                again.push((id, ToAgent::Cancel(cancel)));
             } else {
                 again.push((id, ToAgent::Command(command.wire())));
-                continue;
             }
-            self.dirty.insert(id);
         }
         for (id, said) in again {
             if let Some(session) = self.sessions.get_mut(agent) {
@@ -319,6 +335,11 @@ impl HubCommands {
         self.steps.begin();
         Some(HubStep::Commit(changes))
     }
+}
+
+fn lost() -> CommandError {
+    let text = "the agent has lost its journal since this was sent: it may have run";
+    CommandError::new(errors::FORGOTTEN, text)
 }
 
 fn unanswered() -> CommandError {

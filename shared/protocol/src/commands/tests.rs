@@ -48,6 +48,7 @@ fn canaries_are_found() {
     for (fault, trouble) in [
         (Fault::BeginsBeforeItIsDurable, Trouble::Kills),
         (Fault::ForgetsAtOnce, Trouble::Restores),
+        (Fault::ForgetsWithoutNoting, Trouble::Restores),
         (Fault::SendsBeforeNoting, Trouble::Wipes),
     ] {
         let ran_twice = |seed| run(seed, trouble, fault).is_err_and(|error| error.contains(" times"));
@@ -72,7 +73,8 @@ fn command(id: u8, priority: u8, deadline_ms: i64) -> Command {
 }
 
 fn agent(running_max: usize) -> AgentCommands {
-    let mut agent = AgentCommands::open(JOURNAL, i64::MIN, [], running_max, |_| Repeat::Never);
+    let mut agent =
+        AgentCommands::open(JOURNAL, i64::MIN, [], [], Limits::running(running_max), |_| Repeat::Never);
     agent.handle_connected();
     agent
 }
@@ -106,7 +108,7 @@ fn nothing_is_said_or_begun_before_it_is_durable() {
         agent.poll(),
         Some(AgentStep::Say(ToHub::Journal(Journal { journal: JOURNAL, forgotten_ms: i64::MIN })))
     );
-    agent.handle_said(Some(5), ToAgent::Command(command(1, 0, 100)));
+    agent.handle_said(Some(5), ToAgent::Command(command(1, 0, 100)), None);
     assert!(matches!(agent.poll(), Some(AgentStep::Commit(_))));
     assert_eq!(agent.poll(), None);
     agent.handle_committed();
@@ -118,7 +120,7 @@ fn nothing_is_said_or_begun_before_it_is_durable() {
 #[test]
 fn the_highest_priority_begins_first_and_no_more_than_may_run() {
     let mut agent = agent(2);
-    (1..=4).for_each(|id| agent.handle_said(None, ToAgent::Command(command(id, id, 100))));
+    (1..=4).for_each(|id| agent.handle_said(None, ToAgent::Command(command(id, id, 100)), None));
     let begun = |steps: &[AgentStep]| {
         let ids = steps.iter().filter_map(|step| match step {
             AgentStep::Begin(command) => Some(command.priority),
@@ -143,7 +145,7 @@ fn after_a_kill_a_command_that_was_begun_is_told_by_its_kind() {
         (Repeat::Again, (CommandState::Delivered, None)),
     ] {
         let mut first = agent(1);
-        first.handle_said(Some(5), ToAgent::Command(command(1, 0, 100)));
+        first.handle_said(Some(5), ToAgent::Command(command(1, 0, 100)), None);
         let changes = steps(&mut first).into_iter().filter_map(|step| match step {
             AgentStep::Commit(changes) => Some(changes),
             _ => None,
@@ -153,11 +155,11 @@ fn after_a_kill_a_command_that_was_begun_is_told_by_its_kind() {
             _ => None,
         });
         let kept = Kept::read(&bytes.next_back().unwrap()).unwrap();
-        let mut second = AgentCommands::open(JOURNAL, i64::MIN, [kept], 1, |_| repeat);
+        let mut second = AgentCommands::open(JOURNAL, i64::MIN, [kept], [], Limits::running(1), |_| repeat);
         second.handle_connected();
         assert_eq!(said(&steps(&mut second)), [expected], "{repeat:?}");
         // Asked again, it says the same.
-        second.handle_said(None, ToAgent::Command(command(1, 0, 100)));
+        second.handle_said(None, ToAgent::Command(command(1, 0, 100)), None);
         assert_eq!(said(&steps(&mut second)).len(), 1);
         // What began in time and is to begin again too late has not merely expired.
         second.handle_time(Some(100));
@@ -170,7 +172,7 @@ fn after_a_kill_a_command_that_was_begun_is_told_by_its_kind() {
 #[test]
 fn output_is_bounded_and_goes_ahead_of_the_end() {
     let mut agent = agent(1);
-    agent.handle_said(Some(5), ToAgent::Command(command(1, 0, 100)));
+    agent.handle_said(Some(5), ToAgent::Command(command(1, 0, 100)), None);
     steps(&mut agent);
     let piece = vec![7; 100_000];
     let taken: Vec<usize> = (0..4).map(|_| agent.handle_output(ID, &piece)).collect();
@@ -199,32 +201,173 @@ fn output_is_bounded_and_goes_ahead_of_the_end() {
         AgentStep::Say(ToHub::Progress(said)) => Some(said.number),
         _ => None,
     });
-    agent.handle_said(Some(7), ToAgent::Noted(Noted { id: ID, attempt: 1, number: number.unwrap() }));
+    agent.handle_said(Some(7), ToAgent::Noted(Noted { id: ID, attempt: 1, number: number.unwrap() }), None);
     assert!(
         matches!(steps(&mut agent).as_slice(), [AgentStep::Commit(_)]),
         "the output is not needed any more"
     );
 }
 
+/// The record of a command that was just ended and noted, as it is on the disk.
+fn end(agent: &mut AgentCommands, id: CommandId) -> Kept {
+    agent.handle_ended(Some(9), id, Ended::Succeeded(None));
+    agent.handle_said(Some(9), ToAgent::Noted(Noted { id, attempt: 1, number: u64::MAX }), None);
+    let ended = steps(agent).into_iter().find_map(|step| match step {
+        AgentStep::Commit(changes) => changes.into_iter().find_map(|change| match change {
+            AgentChange::End(_, bytes) => Some(bytes),
+            _ => None,
+        }),
+        _ => None,
+    });
+    Kept::read(&ended.expect("its end is written")).unwrap()
+}
+
+const FAR_MS: i64 = 1 << 40;
+
+fn made(ms: i64) -> Command {
+    Command { id: CommandId::made(ms, [3; 10]), ..command(0, 0, FAR_MS) }
+}
+
 #[test]
-fn an_agent_that_is_full_forgets_what_is_over_or_says_that_it_is_busy() {
+fn what_has_ended_takes_no_room_and_what_is_open_is_bounded() {
     let mut agent = agent(1);
-    for n in 0..KEPT_MAX {
-        let id = CommandId::from_bytes((n as u128 + 1).to_be_bytes());
-        agent.handle_said(Some(5), ToAgent::Command(Command { id, ..command(0, 0, 10 + n as i64) }));
+    let first = CommandId::made(1, [3; 10]);
+    for n in 1..=OPEN_MAX {
+        agent.handle_said(Some(5), ToAgent::Command(made(n as i64)), None);
         steps(&mut agent);
     }
-    agent.handle_said(Some(5), ToAgent::Command(command(0xee, 0, 1 << 40)));
+    let late = made(1 << 30);
+    agent.handle_said(Some(5), ToAgent::Command(late.clone()), None);
     let busy = (CommandState::Failed, Some(errors::BUSY.to_owned()));
     assert_eq!(said(&steps(&mut agent)), [busy]);
-    let first = CommandId::from_bytes(1_u128.to_be_bytes());
-    agent.handle_ended(Some(9), first, Ended::Succeeded(None));
-    agent.handle_said(Some(11), ToAgent::Noted(Noted { id: first, attempt: 1, number: u64::MAX }));
-    agent.handle_said(Some(11), ToAgent::Command(command(0xee, 0, 1 << 40)));
+    let kept = end(&mut agent, first);
+    agent.handle_said(Some(11), ToAgent::Command(late), None);
     assert!(said(&steps(&mut agent)).contains(&(CommandState::Delivered, None)));
-    // What it has forgotten is not begun when it comes again, whatever the clock says.
-    agent.handle_said(Some(0), ToAgent::Command(Command { id: first, ..command(0, 0, 10) }));
-    assert_eq!(said(&steps(&mut agent)), [(CommandState::Expired, None)]);
+    // Sent again by a hub that was restored, it is looked for on the disk, and told.
+    let again = ToAgent::Command(made(1));
+    assert_eq!(agent.lacks(&again), Some(first));
+    agent.handle_said(Some(11), again, Some(kept));
+    assert_eq!(said(&steps(&mut agent)), [(CommandState::Succeeded, None)]);
+}
+
+#[test]
+fn what_was_forgotten_is_not_begun_when_it_comes_again_and_what_is_newer_is() {
+    let limits = Limits { ended_max: 1, ..Limits::running(1) };
+    let mut agent = AgentCommands::open(JOURNAL, i64::MIN, [], [], limits, |_| Repeat::Never);
+    agent.handle_connected();
+    for ms in [10, 20, 30] {
+        agent.handle_said(Some(5), ToAgent::Command(made(ms)), None);
+        steps(&mut agent);
+        end(&mut agent, made(ms).id);
+    }
+    agent.handle_time(Some(10));
+    let forgotten = |step: &AgentStep| match step {
+        AgentStep::Commit(changes) => changes.contains(&AgentChange::Forgotten(20)),
+        _ => false,
+    };
+    assert!(steps(&mut agent).iter().any(forgotten), "or it did with the ends");
+    let refused = (CommandState::Failed, Some(errors::FORGOTTEN.to_owned()));
+    for ms in [10, 20] {
+        agent.handle_said(Some(10), ToAgent::Command(made(ms)), None);
+        assert_eq!(said(&steps(&mut agent)).first(), Some(&refused), "{ms}");
+    }
+    agent.handle_said(Some(10), ToAgent::Command(made(25)), None);
+    assert!(said(&steps(&mut agent)).contains(&(CommandState::Running, None)));
+    // Long after its end it is forgotten, whatever its deadline.
+    end(&mut agent, made(25).id);
+    agent.handle_time(Some(9 + ENDED_KEEP_MS));
+    steps(&mut agent);
+    agent.handle_said(Some(10), ToAgent::Command(made(30)), None);
+    assert_eq!(said(&steps(&mut agent)), [refused]);
+}
+
+#[test]
+fn a_further_attempt_of_what_may_have_had_effects_is_the_same_run() {
+    let mut agent = agent(1);
+    agent.handle_said(Some(5), ToAgent::Command(made(10)), None);
+    steps(&mut agent);
+    let second = || ToAgent::Command(Command { attempt: 2, ..made(10) });
+    agent.handle_said(Some(5), second(), None);
+    let again = steps(&mut agent);
+    assert!(!again.iter().any(|step| matches!(step, AgentStep::Begin(_))));
+    assert_eq!(said(&again), [(CommandState::Running, None)]);
+    agent.handle_ended(Some(9), made(10).id, Ended::Succeeded(None));
+    let ended = steps(&mut agent).into_iter().find_map(|step| match step {
+        AgentStep::Say(ToHub::Progress(said)) => Some((said.attempt, said.state)),
+        _ => None,
+    });
+    assert_eq!(ended, Some((2, CommandState::Succeeded)), "as the attempt that the hub is in");
+}
+
+/// A hub with one command that its agent was sent.
+fn hub_that_sent() -> (HubCommands, AgentId) {
+    let mut hub = HubCommands::default();
+    let order = world::order("once", 1_000_000);
+    let agent = order.agent.clone();
+    hub.handle_created(0, HubCommand::new(ID, 0, order));
+    hub.handle_entered(&agent, 1);
+    hub.handle_said(0, &agent, 1, ToHub::Journal(Journal { journal: JOURNAL, forgotten_ms: i64::MIN }));
+    assert_eq!(words(&mut hub).len(), 1, "it is sent");
+    (hub, agent)
+}
+
+/// What is said, and to whom, with every commit made.
+fn words(hub: &mut HubCommands) -> Vec<(AgentId, ToAgent)> {
+    let mut words = Vec::new();
+    while let Some(step) = hub.poll() {
+        match step {
+            HubStep::Commit(_) => hub.handle_committed(),
+            HubStep::Say(agent, _, said) => words.push((agent, said)),
+        }
+    }
+    words
+}
+
+fn progress(state: CommandState, number: u64, code: Option<&str>) -> ToHub {
+    let error = code.map(|code| CommandError::new(code, "no"));
+    let (id, attempt, percent, output, result) = (ID, 1, None, None, None);
+    ToHub::Progress(Progress { id, attempt, number, state, percent, output, error, result })
+}
+
+#[test]
+fn a_word_that_was_not_heard_is_said_again_in_the_same_session() {
+    let (mut hub, agent) = hub_that_sent();
+    let journal = || ToHub::Journal(Journal { journal: JOURNAL, forgotten_ms: i64::MIN });
+    hub.handle_said(1, &agent, 1, journal());
+    assert!(matches!(words(&mut hub).as_slice(), [(_, ToAgent::Command(again))] if again.id == ID));
+    hub.handle_said(2, &agent, 1, progress(CommandState::Delivered, 1, None));
+    hub.handle_said(2, &agent, 1, journal());
+    assert!(matches!(words(&mut hub).as_slice(), [(_, ToAgent::Noted(_))]), "now it was heard");
+}
+
+#[test]
+fn what_an_agent_had_and_lacks_is_asked_for_and_not_sent_again() {
+    let (mut hub, agent) = hub_that_sent();
+    hub.handle_said(1, &agent, 1, progress(CommandState::Running, 2, None));
+    hub.handle_entered(&agent, 2);
+    hub.handle_said(2, &agent, 2, ToHub::Journal(Journal { journal: JOURNAL, forgotten_ms: i64::MIN }));
+    assert!(matches!(words(&mut hub).last(), Some((_, ToAgent::Cancel(asked))) if asked.id == ID));
+    hub.handle_said(3, &agent, 2, progress(CommandState::Cancelled, 1, None));
+    let lost = hub.find(ID).unwrap();
+    assert_eq!(lost.state, CommandState::Failed);
+    assert_eq!(lost.error.as_ref().unwrap().code, errors::FORGOTTEN);
+}
+
+#[test]
+fn the_next_attempt_goes_to_the_agent_that_the_device_has_then() {
+    let (mut hub, agent) = hub_that_sent();
+    let other = AgentId::parse("other").unwrap();
+    hub.handle_entered(&other, 2);
+    hub.handle_said(0, &other, 2, ToHub::Journal(Journal { journal: JOURNAL, forgotten_ms: i64::MIN }));
+    hub.handle_moved(0, &world::order("", 0).device, &other);
+    assert_eq!(hub.find(ID).unwrap().agent, agent, "it may be running there");
+    hub.handle_said(1, &agent, 1, progress(CommandState::Failed, 2, Some(errors::UNAVAILABLE)));
+    hub.handle_time(RETRY_MS + 1);
+    let sent: Vec<_> = words(&mut hub)
+        .into_iter()
+        .filter_map(|(agent, said)| matches!(said, ToAgent::Command(_)).then_some(agent))
+        .collect();
+    assert_eq!(sent, [other]);
 }
 
 #[test]

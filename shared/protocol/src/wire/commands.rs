@@ -85,10 +85,29 @@ pub struct NoId {
 }
 
 id_type!(
-    /// Names a command, whatever becomes of it: random, made by its hub.
+    /// Names a command, whatever becomes of it: made by its hub, of the time and random bytes.
     CommandId,
     "command"
 );
+
+impl CommandId {
+    /// One that was made at this time, in Unix ms, with these bytes being random.
+    #[must_use]
+    pub fn made(now_ms: i64, random: [u8; 10]) -> Self {
+        let mut bytes = [0; 16];
+        let time = u64::try_from(now_ms).unwrap_or_default().to_be_bytes();
+        let from = time.iter().skip(2).chain(&random);
+        bytes.iter_mut().zip(from).for_each(|(byte, from)| *byte = *from);
+        Self(bytes)
+    }
+
+    /// When it was made, in Unix ms by its hub's clock: what its first six bytes say.
+    #[must_use]
+    pub fn made_ms(&self) -> i64 {
+        self.0.iter().take(6).fold(0, |ms, byte| ms << 8 | i64::from(*byte))
+    }
+}
+
 id_type!(
     /// Names the journal of an agent's commands: random, made with it, so that a wiped agent has another.
     JournalId,
@@ -293,7 +312,7 @@ pub struct Journal {
     /// Which journal.
     #[n(0)]
     pub journal: JournalId,
-    /// Commands with deadlines up to here may have been forgotten, and none later.
+    /// Commands that were made up to here may have been forgotten, and none later: by [`CommandId::made_ms`].
     #[n(1)]
     pub forgotten_ms: i64,
 }

@@ -2,7 +2,8 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::wire::{Command, CommandError, CommandState};
+use crate::commands::{ENDED_RESULT_BYTES_MAX, errors};
+use crate::wire::{Command, CommandError, CommandState, OutputChunk, Progress};
 
 /// What the journal holds of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -28,6 +29,9 @@ pub struct Kept {
     pub(super) order: u64,
     #[n(7)]
     pub(super) begun: u32,
+    // When the hub was known to have its end, by the hub's clock.
+    #[n(8)]
+    pub(super) ended_ms: Option<i64>,
 }
 
 /// A record of the journal does not read back; a local fault.
@@ -36,6 +40,41 @@ pub struct Kept {
 pub struct Unreadable(String);
 
 impl Kept {
+    /// One that was just accepted.
+    pub(super) const fn accepted(command: Command, order: u64) -> Self {
+        Self {
+            command,
+            state: CommandState::Delivered,
+            number: 1,
+            error: None,
+            result: None,
+            output: Vec::new(),
+            order,
+            begun: 0,
+            ended_ms: None,
+        }
+    }
+
+    /// Whether it has ended without effect, so that another attempt does nothing twice.
+    pub(super) fn did_nothing(&self) -> bool {
+        let failed = self.error.as_ref().filter(|_| self.state == CommandState::Failed);
+        failed.is_some_and(|error| errors::may_retry(&error.code))
+    }
+
+    /// What is said of it.
+    pub(super) fn progress(&self, percent: Option<u8>, output: Option<OutputChunk>) -> Progress {
+        let Self { command, state, number, error, result, .. } = self;
+        let (id, attempt, number, state) = (command.id, command.attempt, *number, *state);
+        Progress { id, attempt, number, state, percent, output, error: error.clone(), result: result.clone() }
+    }
+
+    /// What is kept of its end once the hub has it: what came of it only where that is small.
+    pub(super) fn settle(&mut self, ended_ms: i64) {
+        self.ended_ms = Some(ended_ms);
+        self.output = Vec::new();
+        self.result.take_if(|result| result.len() > ENDED_RESULT_BYTES_MAX);
+    }
+
     /// Reads what was written.
     ///
     /// # Errors
@@ -50,4 +89,8 @@ impl Kept {
     pub fn bytes(&self) -> Vec<u8> {
         minicbor::to_vec(self).expect("a Vec takes all bytes")
     }
+}
+
+pub(super) fn interrupted() -> CommandError {
+    CommandError::new(errors::INTERRUPTED, "the agent ended while it ran: nobody knows how far it came")
 }

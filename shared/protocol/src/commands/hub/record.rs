@@ -81,6 +81,9 @@ pub struct HubCommand {
     pub cancel: bool,
     /// Whether the hub has concluded its end by itself: what the agent says replaces it.
     pub concluded: bool,
+    /// Whose the device is since the attempt was sent: the next one goes there.
+    #[serde(default)]
+    pub moved_to: Option<AgentId>,
 }
 
 /// What came of what an agent said.
@@ -120,6 +123,7 @@ impl HubCommand {
             result: None,
             cancel: false,
             concluded: false,
+            moved_to: None,
         }
     }
 
@@ -212,6 +216,9 @@ impl HubCommand {
             return false;
         }
         self.begin_attempt(self.attempt + 1, not_before_ms);
+        if let Some(agent) = self.moved_to.take() {
+            self.agent = agent;
+        }
         true
     }
 

@@ -1,7 +1,10 @@
 //! A hub, an agent, their disks and the line between them, by a seed.
 
+mod disk;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::disk::{AgentDisk, HubDisk};
 use super::super::*;
 use crate::model::{AgentId, DeviceId};
 use crate::wire::{Command, CommandError, CommandId, CommandState, JournalId, ToAgent, ToHub};
@@ -21,9 +24,12 @@ pub enum Fault {
     BeginsBeforeItIsDurable,
     SendsBeforeNoting,
     ForgetsAtOnce,
+    ForgetsWithoutNoting,
 }
 
 const RUNNING_MAX: usize = 1;
+/// So few that an agent often declines commands, and forgets the ends of others.
+const LIMITS: Limits = Limits { running_max: RUNNING_MAX, open_max: 12, ended_max: 6 };
 
 /// What somebody wants of the one agent.
 pub fn order(kind: &str, deadline_ms: i64) -> Order {
@@ -38,19 +44,6 @@ pub fn order(kind: &str, deadline_ms: i64) -> Order {
         author: "eve".to_owned(),
         correlation: None,
     }
-}
-
-#[derive(Debug, Clone, Default)]
-struct HubDisk {
-    commands: BTreeMap<CommandId, HubCommand>,
-    output: BTreeMap<(CommandId, u32), Vec<u8>>,
-}
-
-#[derive(Debug, Clone)]
-struct AgentDisk {
-    journal: JournalId,
-    forgotten_ms: i64,
-    records: BTreeMap<CommandId, Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -81,6 +74,8 @@ pub struct World {
     agent_disk: AgentDisk,
     agent_commits: VecDeque<Vec<AgentChange>>,
     knows_time: bool,
+    // It has lost a word of the hub, and has not asked for it yet.
+    deaf: bool,
     line: Option<Line>,
     sessions: u64,
     journals: u8,
@@ -121,10 +116,11 @@ impl World {
             hub_disk: HubDisk::default(),
             hub_commits: VecDeque::new(),
             backups: vec![HubDisk::default()],
-            agent: AgentCommands::open(journal, i64::MIN, [], RUNNING_MAX, repeat),
-            agent_disk: AgentDisk { journal, forgotten_ms: i64::MIN, records: BTreeMap::new() },
+            agent: AgentCommands::open(journal, i64::MIN, [], [], LIMITS, repeat),
+            agent_disk: AgentDisk::new(journal),
             agent_commits: VecDeque::new(),
             knows_time: false,
+            deaf: false,
             line: None,
             sessions: 0,
             journals: 0,
@@ -159,6 +155,7 @@ impl World {
             81..83 => self.kill_hub(),
             83..85 => self.kill_agent("agent"),
             85..87 => self.cut(),
+            87 if self.line.is_some() => self.hear_nothing(),
             87 => self.connect(),
             88..96 if self.line.is_none() => self.connect(),
             88..96 => self.deliver(),
@@ -169,7 +166,8 @@ impl World {
 
     fn create(&mut self) {
         let kind = ["once", "once", "again", "restart"][usize::try_from(self.draw(4)).unwrap()];
-        let id = CommandId::from_bytes((u128::from(self.draw(u64::MAX)) | 1).to_be_bytes());
+        let random = self.draw(u64::MAX).to_be_bytes();
+        let id = CommandId::made(self.now_ms, [&random[..], &[1, 1]].concat().try_into().unwrap());
         let within_ms = 3_000 + i64::try_from(self.draw(120_000)).unwrap();
         let command = HubCommand::new(id, self.now_ms, order(kind, self.now_ms + within_ms));
         // As the driver does: durable first.
@@ -198,10 +196,22 @@ impl World {
                 self.hub.handle_said(self.now_ms, &order("", 0).agent, number, said);
             } else {
                 let Some(said) = line.to_agent.pop_front() else { return };
+                if self.deaf {
+                    continue;
+                }
                 self.knows_time = true;
-                let now_ms = self.agent_now();
-                self.agent.handle_said(now_ms, said);
+                let (now_ms, disk) = (self.agent_now(), &self.agent_disk.ended);
+                let ended = self.agent.lacks(&said).and_then(|id| Some(Kept::read(disk.get(&id)?).unwrap()));
+                self.agent.handle_said(now_ms, said, ended);
             }
+        }
+    }
+
+    /// The agent loses words of the hub, and asks for them.
+    fn hear_nothing(&mut self) {
+        self.deaf = !self.deaf;
+        if !self.deaf {
+            self.agent.handle_connected();
         }
     }
 
@@ -263,7 +273,7 @@ impl World {
 
     fn pass_time(&mut self) {
         let ms = match self.draw(120) {
-            0 => 2 * KEEP_MS,
+            0 => ENDED_KEEP_MS / 2,
             1..4 => 60_000,
             _ => 1 + i64::try_from(self.draw(3_000)).unwrap(),
         };
@@ -289,6 +299,7 @@ impl World {
         let number = self.sessions;
         self.line = Some(Line { number, to_hub: VecDeque::new(), to_agent: VecDeque::new() });
         self.hub.handle_entered(&order("", 0).agent, number);
+        self.deaf = false;
         self.agent.handle_connected();
     }
 
@@ -316,14 +327,17 @@ impl World {
         self.agent_commits.clear();
         self.running.clear();
         self.knows_time = false;
-        if self.fault == Fault::ForgetsAtOnce {
-            let ended = |bytes: &Vec<u8>| Kept::read(bytes).unwrap().state.is_final();
-            self.agent_disk.records.retain(|_, bytes| !ended(bytes));
+        match self.fault {
+            Fault::ForgetsAtOnce => self.agent_disk.ended.clear(),
+            Fault::ForgetsWithoutNoting => self.agent_disk.forgotten_ms = i64::MIN,
+            _ => {}
         }
-        let kept: Vec<Kept> =
-            self.agent_disk.records.values().map(|bytes| Kept::read(bytes).unwrap()).collect();
+        let read = |records: &BTreeMap<_, Vec<u8>>| -> Vec<Kept> {
+            records.values().map(|bytes| Kept::read(bytes).unwrap()).collect()
+        };
+        let (open, ended) = (read(&self.agent_disk.open), read(&self.agent_disk.ended));
         let AgentDisk { journal, forgotten_ms, .. } = self.agent_disk;
-        self.agent = AgentCommands::open(journal, forgotten_ms, kept, RUNNING_MAX, repeat);
+        self.agent = AgentCommands::open(journal, forgotten_ms, open, ended, LIMITS, repeat);
     }
 
     fn trouble(&mut self) {
@@ -334,7 +348,7 @@ impl World {
             Trouble::Wipes => {
                 self.journals += 1;
                 let journal = JournalId::from_bytes([self.journals; 16]);
-                self.agent_disk = AgentDisk { journal, forgotten_ms: i64::MIN, records: BTreeMap::new() };
+                self.agent_disk = AgentDisk::new(journal);
                 self.kill_agent("wipe");
             }
             Trouble::Restores if first => self.backups.push(self.hub_disk.clone()),
@@ -390,7 +404,7 @@ impl World {
     fn begin(&mut self, command: &Command) -> Result<(), String> {
         let (id, attempt) = (command.id, command.attempt);
         // What was decided in time may be durable a little later.
-        if command.deadline_ms + 4 * KEEP_MS <= self.now_ms {
+        if command.deadline_ms + 2 * ENDED_KEEP_MS <= self.now_ms {
             return Err(format!("{id} was begun long after its deadline"));
         }
         let run = Run { attempt, aborted: false, output: Vec::new() };
@@ -433,6 +447,9 @@ impl World {
 
     /// What has to hold in the end.
     pub fn check(&self) -> Result<(), String> {
+        if self.agent_disk.ended.len() > LIMITS.ended_max {
+            return Err(format!("{} ended commands are kept", self.agent_disk.ended.len()));
+        }
         for id in &self.made {
             let Some(command) = self.hub_disk.commands.get(id) else {
                 if self.trouble == Trouble::Restores {
@@ -450,7 +467,12 @@ impl World {
             if ran && state == CommandState::Expired && self.trouble != Trouble::Restores {
                 return Err(format!("{id} ran and is said to have expired"));
             }
-            let Some(bytes) = self.agent_disk.records.get(id) else { continue };
+            // A hub that was restored to before it sent one gives up what is too late to send, and asks nobody.
+            if command.concluded && state == CommandState::Expired && self.trouble == Trouble::Restores {
+                continue;
+            }
+            let AgentDisk { open, ended, .. } = &self.agent_disk;
+            let Some(bytes) = open.get(id).or_else(|| ended.get(id)) else { continue };
             let kept = Kept::read(bytes).map_err(|error| error.to_string())?;
             if kept.command.attempt == attempt && kept.state != state {
                 return Err(format!("{id} is {state} at the hub and {} at the agent", kept.state));
@@ -466,32 +488,5 @@ impl World {
             }
         }
         Ok(())
-    }
-}
-
-impl HubDisk {
-    fn apply(&mut self, changes: Vec<HubChange>) {
-        for change in changes {
-            match change {
-                HubChange::Put(command) => drop(self.commands.insert(command.id, *command)),
-                HubChange::Output { id, attempt, offset, bytes } => {
-                    let held = self.output.entry((id, attempt)).or_default();
-                    held.truncate(usize::try_from(offset).unwrap());
-                    held.extend_from_slice(&bytes);
-                }
-            }
-        }
-    }
-}
-
-impl AgentDisk {
-    fn apply(&mut self, changes: Vec<AgentChange>) {
-        for change in changes {
-            match change {
-                AgentChange::Put(id, bytes) => drop(self.records.insert(id, bytes)),
-                AgentChange::Remove(id) => drop(self.records.remove(&id)),
-                AgentChange::Forgotten(ms) => self.forgotten_ms = ms,
-            }
-        }
     }
 }

@@ -155,6 +155,7 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         shapes::LiveResults,
         shapes::QueryGap,
         shapes::ReadingValue,
+        shapes::CommandEvent,
         shapes::TwinEvent
     ))
 )]

@@ -20,7 +20,9 @@ pub use history::{find, list, output};
 pub use seat::Seat;
 use seat::Seats;
 
+use crate::api::shapes::CommandEvent;
 use crate::hub::{App, Hub};
+use crate::live::Happening;
 use crate::metadata::{
     Changes, CommandIndexRecord, CommandKeyRecord, CommandRecord, Metadata, MetadataError,
 };
@@ -173,7 +175,7 @@ async fn carry_out(hub: &App) {
                 }
                 hub.commands.core().handle_committed();
                 hub.commands.commits.send_modify(|count| *count += 1);
-                tell(&changes);
+                tell(hub, &changes);
             }
         }
     }
@@ -184,8 +186,11 @@ async fn write(hub: &App, changes: &Arc<Vec<HubChange>>) -> Result<(), MetadataE
     hub.blocking(move |hub| history::write(&hub.metadata, &changes)).await
 }
 
-fn tell(changes: &[HubChange]) {
+fn tell(hub: &App, changes: &[HubChange]) {
     for change in changes {
+        if let HubChange::Put(command) = change {
+            hub.live.publish(Happening::Command(CommandEvent::from(command.as_ref())));
+        }
         if let HubChange::Put(command) = change
             && command.state.is_final()
         {
@@ -217,6 +222,7 @@ pub async fn order(hub: &App, order: Order, key: Option<String>) -> Result<(HubC
         if is_new {
             let (id, author, device, kind) = (command.id, &command.author, &command.device, &command.kind);
             tracing::info!(%id, author, %device, kind, "a command was given");
+            hub.live.publish(Happening::Command(CommandEvent::from(&command)));
             hub.commands.core().handle_created(hub.now_ms(), command.clone());
             hub.commands.wake.notify_one();
         }

@@ -12,7 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use crate::api::devices::views;
-use crate::api::shapes::{self, Device, LiveColumns, LiveResult, QueryGap, TwinEvent};
+use crate::api::shapes::{self, CommandEvent, Device, LiveColumns, LiveResult, QueryGap, TwinEvent};
 use crate::hub::App;
 use crate::metadata::DeviceRecord;
 use crate::telemetry::Metric;
@@ -46,6 +46,8 @@ pub enum Happening {
     Gap(QueryGap),
     /// A twin changed, durably.
     Twin(TwinEvent),
+    /// A command has come on, durably.
+    Command(CommandEvent),
     /// A stream job gave results.
     Results(Vec<LiveResult>),
 }
@@ -73,6 +75,9 @@ impl Happening {
             Self::Twin(twin) => {
                 let texts = twin.keys.iter().chain(&twin.authors);
                 size_of::<TwinEvent>() + texts.map(|text| size_of::<String>() + text.len()).sum::<usize>()
+            }
+            Self::Command(command) => {
+                size_of::<CommandEvent>() + command.device.len() + command.id.len() + command.kind.len()
             }
             Self::Results(rows) => rows.len().saturating_mul(RESULT_BYTES),
         }

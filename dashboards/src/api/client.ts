@@ -11,6 +11,7 @@ export type DeviceEvents = Schemas['DeviceEvents'];
 export type Twin = Schemas['TwinAnswer'];
 export type TwinConflict = Schemas['TwinConflict'];
 export type TwinStep = Schemas['TwinStep'];
+export type CommandEvent = Schemas['CommandEvent'];
 export type TwinEvent = Schemas['TwinEvent'];
 export type Series = Schemas['Series'];
 export type ReadingValue = Schemas['ReadingValue'];

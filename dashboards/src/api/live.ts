@@ -2,7 +2,7 @@
 // reconnects after a network error and resumes by Last-Event-ID; this class
 // adds what it does not do: reopening after an HTTP error, closing while the
 // tab is hidden, and telling the page when something may have been missed.
-import type { Device, LiveReadings, QueryGap, TwinEvent } from './client';
+import type { CommandEvent, Device, LiveReadings, QueryGap, TwinEvent } from './client';
 import { FetchedEvents } from './events';
 import { wayTo } from './way';
 
@@ -17,6 +17,7 @@ export interface LiveHandlers {
   device?(data: Device): void;
   gap?(data: QueryGap): void;
   twin?(data: TwinEvent): void;
+  command?(data: CommandEvent): void;
 }
 
 /** Events are handed out no more often than this, all that came at once: four times a second is live to the eye. */
@@ -122,6 +123,7 @@ export class LiveFeed {
     this.#listen<Device>(source, 'device', (data) => this.#on.device?.(data));
     this.#listen<QueryGap>(source, 'gap', (data) => this.#on.gap?.(data));
     this.#listen<TwinEvent>(source, 'twin', (data) => this.#on.twin?.(data));
+    this.#listen<CommandEvent>(source, 'command', (data) => this.#on.command?.(data));
     source.addEventListener('reset', () => this.#on.resync());
   }
 

@@ -3,9 +3,14 @@
 //! The rules are those of [`tideline_protocol::commands`]; here are the journal, the clock, the session's end of it, and what carries
 //! a command out. One task has all of it; what runs, runs in tasks of its own.
 
+pub mod address;
 pub mod cli;
-mod journal;
-mod kinds;
+mod exports;
+pub(crate) mod journal;
+pub(crate) mod kinds;
+pub mod limited;
+mod program;
+mod request;
 #[cfg(test)]
 mod tests;
 
@@ -17,17 +22,20 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tideline_protocol::commands::{AgentChange, AgentCommands, AgentStep, Ended, Kept, Limits, errors};
+use tideline_protocol::model::DeviceId;
 use tideline_protocol::time::Clock as _;
 use tideline_protocol::wire::{Command, CommandError, CommandId, ToAgent, ToHub};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinHandle, JoinSet};
 use tokio::time::{interval, sleep, timeout};
 
 use self::journal::Journal;
 pub use self::kinds::{Hands, Restart};
 use crate::clock::AgentClock;
+use crate::schedule::driver::Scheduler;
+use crate::schedule::report::Told;
 
 /// Name of the journal in the data folder.
 pub const JOURNAL: &str = "commands.redb";
@@ -155,20 +163,30 @@ impl Commands {
 }
 
 impl Inbox {
-    /// Opens the journal in `data` and takes commands until the task is dropped; what runs then is broken off.
+    /// Opens the journal in `data` and takes commands and runs schedules until the task is dropped; what runs then is broken
+    /// off. Commands without a device are for `own`.
     ///
     /// # Errors
     /// The journal can neither be opened nor made.
-    pub fn start(self, data: &Path, hands: Hands, running_max: usize) -> anyhow::Result<JoinHandle<()>> {
+    pub fn start(
+        self,
+        data: &Path,
+        hands: Hands,
+        running_max: usize,
+        own: DeviceId,
+    ) -> anyhow::Result<(JoinHandle<()>, Told)> {
         let clock = AgentClock::default();
         let (journal, held) = Journal::open(&data.join(JOURNAL)).context("the journal of commands")?;
         let limits = Limits::running(running_max);
         let core =
             AgentCommands::open(held.id, held.forgotten_ms, held.kept, held.ended, limits, kinds::repeat);
         let (news, heard) = mpsc::channel(EVENTS_MAX);
+        let (tell, told) = watch::channel(BTreeMap::new());
+        let (journal, hands) = (Arc::new(journal), Arc::new(hands));
+        let (for_them, scheduled) = ((Arc::clone(&journal), Arc::clone(&hands)), held.scheduled);
         let keeper = Keeper {
             core,
-            journal: Arc::new(journal),
+            journal,
             clock,
             offset_ns: held.offset_ns,
             outbox: None,
@@ -176,9 +194,14 @@ impl Inbox {
             aborts: BTreeMap::new(),
             runs: JoinSet::new(),
             news,
-            hands: Arc::new(hands),
+            hands,
         };
-        Ok(tokio::spawn(keeper.run(self.0, heard)))
+        let task = tokio::spawn(async move {
+            let (journal, hands) = for_them;
+            let schedules = Scheduler::open(journal, scheduled, hands, own, tell).await;
+            keeper.run(self.0, heard, schedules).await;
+        });
+        Ok((task, told))
     }
 }
 
@@ -197,12 +220,18 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn run(mut self, mut events: mpsc::Receiver<Event>, mut news: mpsc::Receiver<News>) {
+    async fn run(
+        mut self,
+        mut events: mpsc::Receiver<Event>,
+        mut news: mpsc::Receiver<News>,
+        mut schedules: Scheduler,
+    ) {
         let mut ticks = interval(TICK);
         loop {
             self.carry_out().await;
             tokio::select! {
-                Some(event) = events.recv() => self.handle(event).await,
+                Some(event) = events.recv() => self.handle(event, &schedules).await,
+                ended = schedules.ended() => schedules.handle_ended(ended).await,
                 Some(done) = self.runs.join_next_with_id() => {
                     // All that it said before it ended is here by now.
                     while let Ok(said) = news.try_recv() {
@@ -218,7 +247,10 @@ impl Keeper {
                     }
                 }
                 Some(said) = news.recv() => self.hear(&said),
-                _ = ticks.tick() => self.core.handle_time(self.now_ms()),
+                _ = ticks.tick() => {
+                    self.core.handle_time(self.now_ms());
+                    schedules.look(self.now_ms()).await;
+                }
             }
         }
     }
@@ -227,7 +259,7 @@ impl Keeper {
         Some(self.offset_ns?.saturating_add_unsigned(self.clock.mono_ns()) / 1_000_000)
     }
 
-    async fn handle(&mut self, event: Event) {
+    async fn handle(&mut self, event: Event, schedules: &Scheduler) {
         match event {
             Event::Connected(outbox) => {
                 self.outbox = Some(outbox);
@@ -255,6 +287,7 @@ impl Keeper {
                 let mut shown: Vec<_> = self.core.list().into_iter().map(CommandShown::of).collect();
                 let ended = self.read(|journal| journal.newest_ended(SHOWN_MAX)).await.unwrap_or_default();
                 shown.extend(ended.iter().map(CommandShown::of));
+                shown.extend(schedules.list());
                 // Who asked may have gone.
                 drop(answer.send(shown));
             }

@@ -3,6 +3,7 @@
 mod devices;
 mod effective;
 mod field;
+mod jobs;
 mod layer;
 mod opcua;
 pub mod pipelines;
@@ -24,6 +25,7 @@ use tideline_spool::StreamConfig;
 
 pub use devices::{DeviceConfig, Families, shipped};
 pub use effective::Effective;
+pub use jobs::{Jobs, Program, Scheduled};
 pub use layer::HubLayer;
 pub use pipelines::Plan;
 pub use push::{Answered, CertificateFiles, OWN_PATHS, PushDoor, Token};
@@ -47,7 +49,7 @@ impl Key {
     /// with `TIDELINE_` alone, and both may run on one machine with one environment.
     fn variable(&self) -> Option<String> {
         let section = match self.section {
-            "source" | "stream" | "device" => return None,
+            section if REPEATED.contains(&section) => return None,
             "agent" => String::new(),
             section => format!("{section}_"),
         };
@@ -72,7 +74,7 @@ macro_rules! keys {
 
 const DAY_MS: u64 = 86_400_000;
 /// Sections that may stand several times.
-const REPEATED: [&str; 3] = ["stream", "source", "device"];
+const REPEATED: [&str; 5] = ["stream", "source", "device", "program", "schedule"];
 /// Most hub addresses: each has a circuit of its own and is shown.
 const HUBS_MAX: usize = 8;
 const ENV_PREFIX: &str = "TIDELINE_AGENT_";
@@ -101,6 +103,27 @@ keys! {
     "uplink" "probe_interval_s" Kind::Number { min: 1, max: 3600 }, "30", "Between two looks whether a better way than that in use works again.";
     "http" "listen" Kind::Text, "127.0.0.1:8090", "Address of the local page; empty = off.";
     "commands" "running_max" Kind::Number { min: 1, max: 64 }, "4", "Most commands of the hub that run at a time.";
+    "commands" "http_allow" Kind::List, "[]", "Addresses that commands may send requests to, each with all below it, as http://192.168.1.7:8080/api/; empty = none. The hub's layer cannot set this.";
+    "commands" "http_ca" Kind::Text, "", "File (PEM) with the authorities that certificates of https addresses may be of.";
+    "commands" "export_dir" Kind::Text, "", "Folder that commands may export readings to; empty = none may. The hub's layer cannot set this.";
+    "program" "name" Kind::Text, "", "What commands and schedules of kind run call it. The hub's layer can set no programs.";
+    "program" "path" Kind::Text, "", "The program, as an absolute path; no shell is between.";
+    "program" "args" Kind::List, "[]", "Arguments that it is always given.";
+    "program" "allow" Kind::List, "[]", "Further arguments that a command may give, each as it stands here; * stands for any one that begins with no -.";
+    "program" "user" Kind::Text, "", "As whom it runs, where the agent runs as root; empty = as the agent.";
+    "program" "timeout_s" Kind::Number { min: 1, max: 3_600 }, "60", "Longest that it may run; then it is killed with all that it has started.";
+    "program" "output_kib" Kind::Number { min: 0, max: 256 }, "64", "Most KiB of its output that are kept.";
+    "program" "memory_mb" Kind::Number { min: 0, max: 1_000_000 }, "0", "Most MiB of memory that each of its processes may have; 0 = no limit.";
+    "schedule" "name" Kind::Text, "", "Its name.";
+    "schedule" "cron" Kind::Text, "", "When, as minute, hour, day of the month, month, day of the week. Where clocks change: 02:30 is 03:30 where it is skipped, and runs once where it comes twice; where the hour is * or a step of it, runs follow the clock that really goes.";
+    "schedule" "every" Kind::Text, "", "When, in place of cron: at all multiples of this time since 1970, as 15m; at least 10s.";
+    "schedule" "at" Kind::Text, "", "When, in place of cron: once, as 2027-01-31T06:00:00Z.";
+    "schedule" "zone" Kind::Text, "UTC", "cron: time zone, as Europe/Berlin.";
+    "schedule" "missed" Kind::Choice(&["skip", "run-once", "run-all"]), "skip", "What becomes of times at which the agent was off, busy, or did not know the time: nothing, one run for all of them, or one for each of the newest 32.";
+    "schedule" "within_s" Kind::Number { min: 1, max: 86_400 }, "60", "How late it may begin and is not missed.";
+    "schedule" "device" Kind::Text, "", "Which device it is for; empty = the agent's own.";
+    "schedule" "kind" Kind::Text, "", "What is done: a kind of command, as write, sync, run.";
+    "schedule" "input" Kind::Text, "{}", "With what, as JSON.";
     "source" "kind" Kind::Choice(&["host", "replay", "tail", "stdin", "http", "modbus-tcp", "modbus-rtu", "mqtt", "sparkplug", "serial", "coap", "opc-ua"]), "", "What to read.";
     "source" "name" Kind::Text, "", "Name in status and of its position; default: kind and number.";
     "source" "stream" Kind::Text, "default", "Stream that its readings go to.";
@@ -193,6 +216,8 @@ pub struct Config {
     pub listen: Option<String>,
     /// Most commands of the hub that run at a time.
     pub commands_running_max: usize,
+    /// What they and schedules may do, and when schedules do it.
+    pub jobs: Jobs,
     /// The sources.
     pub sources: Vec<SourceConfig>,
     /// The pipelines.

@@ -174,7 +174,13 @@ fn each_reading(
 }
 
 /// What an export needs to know of the spool before it begins.
-async fn begin(spool: &SpoolHandle, selection: &Selection) -> anyhow::Result<(Vec<SeriesDef>, RangeSet)> {
+///
+/// # Errors
+/// The spool fails, or has no such series.
+pub(crate) async fn begin(
+    spool: &SpoolHandle,
+    selection: &Selection,
+) -> anyhow::Result<(Vec<SeriesDef>, RangeSet)> {
     let defs = spool.series(0, usize::MAX).await?;
     selection.check(&defs)?;
     let (held, _) = spool.held().await?;

@@ -23,6 +23,7 @@ pub mod profile;
 pub mod reload;
 pub mod resilience;
 pub mod run;
+pub mod schedule;
 pub mod serve;
 pub mod setpoints;
 pub mod source;

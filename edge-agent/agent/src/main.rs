@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use edge_agent::commands::cli::{self, CommandCommand};
+use edge_agent::commands::limited::{self, Limited};
 use edge_agent::config::{self, Layers};
 use edge_agent::export::{self, Selection};
 use edge_agent::logs::Recent;
@@ -102,6 +103,9 @@ enum Command {
         #[command(subcommand)]
         command: CommandCommand,
     },
+    /// Become another program, within limits
+    #[command(hide = true)]
+    Limited(Limited),
     /// Look at the spool, repair it, or compare it with the hub
     Store {
         #[command(subcommand)]
@@ -253,6 +257,9 @@ async fn command(args: Args, recent: Recent) -> anyhow::Result<()> {
         // It is of no agent, so that no configuration has to be right.
         return profile::carry_out(command).await;
     }
+    if let Command::Limited(limited) = &args.command {
+        return limited::become_it(limited);
+    }
     let layers = layers(&args);
     // A file with pipelines need not be the configuration of an agent that could run.
     if let Command::Pipeline { command } = args.command {
@@ -302,7 +309,7 @@ async fn command(args: Args, recent: Recent) -> anyhow::Result<()> {
         }
         Command::Store { command } => store_command(&command, &data)?,
         // These were carried out before the configuration was looked at.
-        Command::Profile { .. } | Command::Pipeline { .. } => {}
+        Command::Profile { .. } | Command::Pipeline { .. } | Command::Limited(_) => {}
         Command::Config { command: ConfigCommand::Print { effective: false, .. } } => {
             out!("{}", config::reference());
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::config::{Config, Layers, Plan};
+use crate::config::{Config, Jobs, Layers, Plan};
 use crate::identity::IdentityFile;
 use crate::intake::Batching;
 use crate::source::Sources;
@@ -32,6 +32,8 @@ pub struct Live {
     pub batching: watch::Sender<Batching>,
     /// To the pipelines.
     pub pipelines: watch::Sender<Arc<Plan>>,
+    /// To commands and schedules.
+    pub jobs: watch::Sender<Arc<Jobs>>,
     /// To the uplink.
     pub routes: watch::Sender<Routes>,
     /// What was enrolled, for when the configuration names no hub.
@@ -187,6 +189,10 @@ impl Reloader {
         }
         if self.live.routes.send_if_modified(|old| std::mem::replace(old, routes.clone()) != routes) {
             tracing::info!(paths = ?routes.paths, "the ways to the hub have changed");
+        }
+        let jobs = Arc::new(config.jobs.clone());
+        if self.live.jobs.send_if_modified(|old| std::mem::replace(old, Arc::clone(&jobs)) != jobs) {
+            tracing::info!("what commands may do, or schedules, have changed");
         }
         // Before the sources, so that what new ones read meets them.
         let plan = Arc::new(config.pipelines.clone());

@@ -24,18 +24,20 @@ use self::twins::Twins;
 use crate::cards::Cards;
 use crate::clock::{self, AgentClock};
 use crate::commands::{Commands, Hands, Restart};
-use crate::config::{Config, Layers, Plan, SourceConfig};
+use crate::config::{Config, Jobs, Layers, Plan, SourceConfig};
 use crate::flow::trace::Tracer;
 use crate::flow::{self, Flow};
 use crate::identity::Identity;
 use crate::intake::{Batching, Intake, Piped};
 use crate::logs::Recent;
 use crate::reload::{Asked, Asker, Live, Reloader};
+use crate::schedule::report::{self, Told};
 use crate::source::{Make, Outlets, Sources, Writes};
 use crate::spooler::SpoolHandle;
 use crate::status::Board;
 use crate::supervise::notify;
 use crate::sync::{Syncer, Wake};
+use crate::twin::TwinHandle;
 use crate::uplink::Uplink;
 use crate::uplink::dial::Dialler;
 use crate::uplink::routes::Routes;
@@ -125,18 +127,18 @@ pub async fn run_until(
     let (spool, spool_thread) = open_spool(&config, &board)?;
     let (wake, writes, tracer) = (Wake::default(), Writes::default(), Tracer::new(board.clone()));
     let syncer = Syncer { spool: spool.clone(), board: board.clone(), wake: wake.clone() };
-    let (commands, asked, keeper) = take_commands(&config, &process, &syncer, &writes)?;
+    let own_device = identity.file.agent.own_device();
+    let Taken { commands, asked, jobs, work } =
+        take_commands(&config, &process, (&syncer, &writes), own_device.clone())?;
     let (drain, draining) = watch::channel(false);
     let (batching, now) = watch::channel(Batching::of(&config));
     let (pipelines, plan) = watch::channel(Arc::new(config.pipelines.clone()));
     let (cards, enrolled) = (Cards::default(), identity.file.clone());
     let intakes = Intakes { config: &config, spool: &spool, batching: now, board: &board, writes: &writes };
     let (out, mut intakes) = intakes.start(&plan, &cards, &tracer);
-    let own_device = enrolled.agent.own_device();
     let twins = Twins::start(&config, own_device.clone(), &spool, &cards, &board, &writes)?;
     let (served, questions) = doors.open(&twins.handle, syncer, (&writes, &tracer, &commands, &process.logs));
-    let tasks =
-        [keeper, tokio::spawn(count_age(spool.clone())), tokio::spawn(notify::keep_alive(spool.clone()))];
+    let tasks = tend(work, &spool, &twins.handle, own_device.clone());
     let shared = shared(own_device, out, &board, &spool, &cards, writes);
     let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
     let (boot, clock) = (clock::boot().id, AgentClock::default());
@@ -144,7 +146,7 @@ pub async fn run_until(
     let socket_path = serve::socket_path(&config.data_dir);
     let (agent, dialler) =
         (identity.file.agent.clone(), Dialler::of(identity, clock, &config)?.knowing(spool.state()));
-    let (live, backfill) = (Live { batching, pipelines, routes, enrolled, sources }, config.backfill);
+    let (live, backfill) = (Live { batching, pipelines, jobs, routes, enrolled, sources }, config.backfill);
     hub.follow(&twins.handle, &agent.own_device());
     let mut reloader = Reloader::start(layers, config, live, board.clone()).await;
     reloader.follow_hub(hub);
@@ -191,17 +193,42 @@ fn open_spool(config: &Config, board: &Board) -> anyhow::Result<(SpoolHandle, st
     SpoolHandle::start_streams(path, spool_config(config), streams, board.clone()).context("spool")
 }
 
-/// Takes commands of the hub, and hears those that ask for a reload.
+/// What takes commands.
+struct Taken {
+    commands: Commands,
+    // Those that ask for a reload.
+    asked: Asked,
+    jobs: watch::Sender<Arc<Jobs>>,
+    // The task, and what it tells of schedules.
+    work: (JoinHandle<()>, Told),
+}
+
+/// Takes commands of the hub and runs schedules, and hears those that ask for a reload.
 fn take_commands(
     config: &Config,
     process: &Process,
-    syncer: &Syncer,
-    writes: &Writes,
-) -> anyhow::Result<(Commands, Asked, JoinHandle<()>)> {
+    (syncer, writes): (&Syncer, &Writes),
+    own: DeviceId,
+) -> anyhow::Result<Taken> {
     let ((commands, inbox), (reload, asked)) = (Commands::new(), Asker::new());
+    let (jobs, jobs_now) = watch::channel(Arc::new(config.jobs.clone()));
     let Process { restart, logs } = process.clone();
-    let hands = Hands { writes: writes.clone(), syncer: syncer.clone(), reload, restart, logs };
-    Ok((commands, asked, inbox.start(&config.data_dir, hands, config.commands_running_max)?))
+    let (writes, syncer) = (writes.clone(), syncer.clone());
+    let hands = Hands { writes, syncer, reload, restart, logs, jobs: jobs_now };
+    let work = inbox.start(&config.data_dir, hands, config.commands_running_max, own)?;
+    Ok(Taken { commands, asked, jobs, work })
+}
+
+/// What runs beside sources and uplink.
+fn tend(
+    (keeper, told): (JoinHandle<()>, Told),
+    spool: &SpoolHandle,
+    twins: &TwinHandle,
+    own: DeviceId,
+) -> [JoinHandle<()>; 4] {
+    let telling = tokio::spawn(report::run(twins.clone(), own, told));
+    let aging = tokio::spawn(count_age(spool.clone()));
+    [keeper, telling, aging, tokio::spawn(notify::keep_alive(spool.clone()))]
 }
 
 /// Waits for what ends an agent. Without an intake nothing is kept any more, so that it is no agent.

@@ -112,7 +112,10 @@ impl Filter {
                 wanted.into_iter().enumerate().map(|(n, d)| event("device", d, at(n))).collect()
             }
             Happening::Twin(twin) if self.wants(&twin.device) => vec![event("twin", twin, id)],
-            Happening::Gap(_) | Happening::Twin(_) => Vec::new(),
+            Happening::Command(command) if self.wants(&command.device) => {
+                vec![event("command", command, id)]
+            }
+            Happening::Gap(_) | Happening::Twin(_) | Happening::Command(_) => Vec::new(),
             Happening::Results(rows) => {
                 let wanted = rows.iter().filter(|row| self.wants(row.device()));
                 let results: Vec<_> = wanted.cloned().collect();
@@ -137,7 +140,7 @@ fn mark(cursor: u64) -> Event {
     Event::default().id(cursor.to_string())
 }
 
-/// Server-sent events: `readings`, `device`, `gap`, `twin`, `results`, `reset`
+/// Server-sent events: `readings`, `device`, `gap`, `twin`, `command`, `results`, `reset`
 ///
 /// A reader that sends the last id it got as `Last-Event-ID` gets what it missed. When that is no
 /// longer kept, or the id is of an earlier run of the hub, `reset` comes first and then what is new:

@@ -1,5 +1,6 @@
 //! The journal of commands on redb: what was accepted, what was begun, and how it ended.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -11,10 +12,14 @@ use tideline_protocol::commands::{AgentChange, Kept};
 use tideline_protocol::wire::{CommandId, JournalId};
 
 use crate::clock;
+use crate::schedule::core::{Change, Run};
 
 // Those that are open; the others are those that have ended, which the hub knows. Ids are in the order of their making.
 const COMMANDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("commands");
 const ENDED: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("ended");
+// Up to when each schedule has been dealt with, and its runs, as JSON.
+const MARKS: TableDefinition<'static, &str, i64> = TableDefinition::new("marks");
+const RUNS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("runs");
 const FACTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("facts");
 const ID: &str = "id";
 const FORGOTTEN_MS: &str = "forgotten_made_ms";
@@ -33,6 +38,17 @@ pub struct Held {
     pub kept: Vec<Kept>,
     /// Those that have ended.
     pub ended: Vec<Kept>,
+    /// What is known of schedules.
+    pub scheduled: Scheduled,
+}
+
+/// What a journal holds of schedules.
+#[derive(Debug, Default)]
+pub struct Scheduled {
+    /// Up to when each has been dealt with, Unix ms.
+    pub marks: BTreeMap<String, i64>,
+    /// Their runs by number.
+    pub runs: BTreeMap<u64, Run>,
 }
 
 /// The file. After a write that failed it is opened again: redb takes nothing more before.
@@ -70,6 +86,8 @@ impl Journal {
         {
             transaction.open_table(COMMANDS)?;
             transaction.open_table(ENDED)?;
+            transaction.open_table(MARKS)?;
+            transaction.open_table(RUNS)?;
             let mut facts = transaction.open_table(FACTS)?;
             if facts.get(ID)?.is_none() {
                 let mut id = [0_u8; 16];
@@ -132,6 +150,27 @@ impl Journal {
         Ok(done)
     }
 
+    /// Makes changes of schedules durable, all or none.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn schedule(&self, changes: &[Change]) -> anyhow::Result<()> {
+        self.write(|transaction| {
+            let (mut marks, mut runs) = (transaction.open_table(MARKS)?, transaction.open_table(RUNS)?);
+            for change in changes {
+                match change {
+                    Change::Mark(name, ms) => drop(marks.insert(name.as_str(), ms)?),
+                    Change::Unmark(name) => drop(marks.remove(name.as_str())?),
+                    Change::Run(number, run) => {
+                        runs.insert(number, serde_json::to_vec(run)?.as_slice())?;
+                    }
+                    Change::Forget(number) => drop(runs.remove(number)?),
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// The record of a command among those that have ended.
     ///
     /// # Errors
@@ -192,11 +231,21 @@ fn read(database: &Database) -> anyhow::Result<Held> {
         transaction.open_table(table)?.iter()?.map(|entry| Ok(Kept::read(entry?.1.value())?)).collect()
     };
     let (kept, ended) = (read(COMMANDS)?, read(ENDED)?);
+    let mut scheduled = Scheduled::default();
+    for entry in transaction.open_table(MARKS)?.iter()? {
+        let (name, ms) = entry?;
+        scheduled.marks.insert(name.value().to_owned(), ms.value());
+    }
+    for entry in transaction.open_table(RUNS)?.iter()? {
+        let (number, run) = entry?;
+        scheduled.runs.insert(number.value(), serde_json::from_slice(run.value())?);
+    }
     Ok(Held {
         id: JournalId::from_bytes(id),
         forgotten_ms: fact(FORGOTTEN_MS)?.and_then(number).unwrap_or(i64::MIN),
         offset_ns: fact(OFFSET_NS)?.filter(|_| this_boot).and_then(number),
         kept,
         ended,
+        scheduled,
     })
 }

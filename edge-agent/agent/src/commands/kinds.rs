@@ -9,9 +9,10 @@ use serde::de::DeserializeOwned;
 use tideline_protocol::commands::{Ended, Repeat, errors};
 use tideline_protocol::model::PointId;
 use tideline_protocol::wire::{Command, CommandError};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::News;
+use crate::config::Jobs;
 use crate::logs::Recent;
 use crate::reload::Asker;
 use crate::source::{WRITE_TIMEOUT, WriteError, Writes};
@@ -61,10 +62,12 @@ pub struct Hands {
     pub restart: Option<Restart>,
     /// The newest lines of the log.
     pub logs: Recent,
+    /// What commands may do.
+    pub jobs: watch::Receiver<Arc<Jobs>>,
 }
 
 /// What becomes of a command that was begun when the agent ended.
-pub(super) fn repeat(kind: &str) -> Repeat {
+pub(crate) fn repeat(kind: &str) -> Repeat {
     match kind {
         "sync" | "reload" => Repeat::Again,
         "restart" => Repeat::Done,
@@ -73,7 +76,7 @@ pub(super) fn repeat(kind: &str) -> Repeat {
 }
 
 /// A command that was begun.
-pub(super) struct Run {
+pub(crate) struct Run {
     pub command: Command,
     /// Until its deadline.
     pub left: Duration,
@@ -118,36 +121,45 @@ async fn asked(aborted: Option<oneshot::Receiver<()>>) {
 impl Run {
     /// Carries it out. Dropped, it is broken off; a write may be done all the same.
     pub async fn carry_out(mut self, hands: &Hands) -> Ended {
+        let aborted = self.aborted.take();
         let ended = match self.command.kind.as_str() {
             // A device that was asked is not asked back: its answer comes soon, and says how it ended.
             "write" => self.write(hands).await,
-            "sync" => {
-                let aborted = self.aborted.take();
-                tokio::select! {
-                    ended = self.sync(hands) => ended,
-                    () = asked(aborted) => Ok(Ended::Aborted),
-                }
-            }
-            "reload" => self.reload(hands).await,
             "restart" => self.restart(hands).await,
-            "logs" => self.logs(hands).await,
-            other => {
-                let text =
-                    format!("this agent knows no {other:?}; it knows write, sync, reload, restart and logs");
-                Err(CommandError::new(errors::UNKNOWN_KIND, text))
-            }
+            _ => tokio::select! {
+                ended = self.carry_out_or_break_off(hands) => ended,
+                () = asked(aborted) => Ok(Ended::Aborted),
+            },
         };
         ended.unwrap_or_else(Ended::Failed)
     }
 
-    fn input<T: DeserializeOwned>(&self) -> Result<T, CommandError> {
+    /// The kinds that can be broken off, which they are when this is dropped.
+    async fn carry_out_or_break_off(&self, hands: &Hands) -> Result<Ended, CommandError> {
+        match self.command.kind.as_str() {
+            "sync" => self.sync(hands).await,
+            "reload" => self.reload(hands).await,
+            "logs" => self.logs(hands).await,
+            "http" => self.request(hands).await,
+            "run" => self.run(hands).await,
+            "export" => self.export(hands).await,
+            other => {
+                let text = format!(
+                    "this agent knows no {other:?}; it knows write, sync, reload, restart, logs, http, run and export"
+                );
+                Err(CommandError::new(errors::UNKNOWN_KIND, text))
+            }
+        }
+    }
+
+    pub(super) fn input<T: DeserializeOwned>(&self) -> Result<T, CommandError> {
         serde_json::from_slice(&self.command.input).map_err(|error| {
             CommandError::new(errors::BAD_INPUT, format!("input of {}: {error}", self.command.kind))
         })
     }
 
     /// How long it may wait: as it says, but not for ever.
-    fn timeout(wanted_ms: Option<u64>, usual: Duration) -> Duration {
+    pub(super) fn timeout(wanted_ms: Option<u64>, usual: Duration) -> Duration {
         wanted_ms.map_or(usual, |ms| Duration::from_millis(ms.min(TIMEOUT_MAX_MS)))
     }
 

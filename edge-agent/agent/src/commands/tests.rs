@@ -1,11 +1,14 @@
 //! The task with its journal on disk, spoken to as by a session.
 
+mod request;
+
 use tideline_protocol::model::DeviceId;
-use tideline_protocol::wire::{CommandState, Noted, OutputChunk, Progress};
+use tideline_protocol::wire::{Cancel, CommandState, Noted, OutputChunk, Progress};
 use tideline_spool::SpoolConfig;
 use tokio::time::timeout;
 
 use super::*;
+use crate::config::{Jobs, Program};
 use crate::logs::Recent;
 use crate::reload::Asker;
 use crate::spooler::SpoolHandle;
@@ -29,6 +32,10 @@ impl Bench {
     }
 
     async fn on(folder: tempfile::TempDir) -> Self {
+        Self::with(folder, Jobs::default()).await
+    }
+
+    async fn with(folder: tempfile::TempDir, jobs: Jobs) -> Self {
         let (board, restart, logs) = (Board::default(), Restart::default(), Recent::default());
         let config = SpoolConfig { quota_bytes: 1 << 20, flash_bytes_per_day: 0 };
         // Each start has a spool of its own; commands do not look into it.
@@ -37,9 +44,10 @@ impl Bench {
         let syncer = Syncer { spool, board, wake: Wake::default() };
         let reload = Asker::new().0;
         let (writes, again) = (Default::default(), Some(restart.clone()));
-        let hands = Hands { writes, syncer, reload, restart: again, logs: logs.clone() };
+        let (_jobs, jobs) = watch::channel(Arc::new(jobs));
+        let hands = Hands { writes, syncer, reload, restart: again, logs: logs.clone(), jobs };
         let (commands, inbox) = Commands::new();
-        let task = inbox.start(folder.path(), hands, 4).unwrap();
+        let task = inbox.start(folder.path(), hands, 4, DeviceId::parse("gate").unwrap()).unwrap().0;
         let said = commands.connect().unwrap();
         Self { folder, commands, task, said, restart, logs }
     }
@@ -104,6 +112,10 @@ async fn commands_that_cannot_be_done_say_why() {
     bench.learn_time();
     for (kind, input, code, part) in [
         ("dance", "{}", errors::UNKNOWN_KIND, "it knows write, sync"),
+        ("run", r#"{"program":"sh"}"#, errors::NOT_ALLOWED, "allowed are none"),
+        ("http", r#"{"url":"http://127.0.0.1/"}"#, errors::NOT_ALLOWED, "allowed are none"),
+        ("http", r#"{"url":"here"}"#, errors::BAD_INPUT, "url: \"here\""),
+        ("export", "{}", errors::NOT_ALLOWED, "commands.export_dir is not set"),
         ("write", "{}", errors::BAD_INPUT, "missing field `point`"),
         ("write", r#"{"point":"a b","value":1}"#, errors::BAD_INPUT, "allowed are"),
         ("write", r#"{"point":"a","value":[1]}"#, errors::BAD_INPUT, "allowed are true"),
@@ -216,6 +228,8 @@ async fn a_command_that_has_ended_is_told_from_the_disk_when_it_is_sent_again() 
     let said = bench.end().await.0;
     let noted = Noted { id, attempt: said.attempt, number: said.number };
     assert!(bench.commands.said(ToAgent::Noted(noted)).await);
+    // Heard after it, and so answered when it is durable.
+    assert_eq!(bench.commands.list().await.len(), 1);
     let mut bench = bench.start_again().await;
     let shown = bench.commands.list().await;
     assert_eq!(shown.first().map(|shown| shown.state.as_str()), Some("succeeded"));
@@ -247,4 +261,108 @@ async fn a_journal_that_is_damaged_is_put_aside_and_another_begun() {
     let ToHub::Journal(second) = bench.next().await else { panic!("the journal first") };
     assert_ne!(first.journal, second.journal);
     assert!(bench.folder.path().join("commands.damaged-1").exists());
+}
+
+fn shell(name: &str, script: &str) -> Program {
+    Program {
+        name: name.to_owned(),
+        path: "/bin/sh".into(),
+        args: vec!["-c".to_owned(), script.to_owned(), name.to_owned()],
+        allow: vec!["-x".to_owned(), "*".to_owned()],
+        user: None,
+        timeout: Duration::from_secs(60),
+        output_max: 1_000,
+        memory_max: None,
+    }
+}
+
+async fn bench_with(programs: Vec<Program>) -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    let export_dir = Some(folder.path().to_owned());
+    let bench = Bench::with(folder, Jobs { programs, export_dir, ..Jobs::default() }).await;
+    bench.learn_time();
+    bench
+}
+
+#[tokio::test]
+async fn a_program_gets_what_it_may_and_nothing_more_and_its_output_is_bounded() {
+    let script = "echo \"$# $1\"; env | sort; test -z \"$HOME\" || exit 9";
+    let long = "i=0; while [ $i -lt 500 ]; do echo 0123456789; i=$((i + 1)); done";
+    let bad = "echo why >&2; exit 3";
+    let mut bench = bench_with(vec![shell("say", script), shell("long", long), shell("bad", bad)]).await;
+    // Nothing of it is read by a shell.
+    bench.give("run", r#"{"program":"say","args":["a; exit 7 $(exit 8)"]}"#).await;
+    let (said, output) = bench.end().await;
+    assert_eq!((said.state, said.error), (CommandState::Succeeded, None));
+    let text = String::from_utf8(output).unwrap();
+    assert!(text.starts_with("1 a; exit 7 $(exit 8)\nLANG=C.UTF-8\nPATH="), "{text}");
+    assert!(!text.contains("CARGO"), "{text}");
+    bench.give("run", r#"{"program":"long"}"#).await;
+    let (said, output) = bench.end().await;
+    assert_eq!((said.state, output.len()), (CommandState::Succeeded, 1_000));
+    assert!(String::from_utf8(said.result.unwrap()).unwrap().contains("\"output_left_out\":4500"));
+    bench.give("run", r#"{"program":"bad"}"#).await;
+    let (said, output) = bench.end().await;
+    assert_eq!(
+        (said.error.unwrap().text.as_str(), output.as_slice()),
+        ("it ended with 3", b"why\n".as_slice())
+    );
+    bench.give("run", r#"{"program":"say","args":["-y"]}"#).await;
+    let (said, _) = bench.end().await;
+    assert_eq!(said.error.unwrap().code, errors::NOT_ALLOWED);
+}
+
+/// The process that has written its number there, as long as it lives.
+fn lives(path: &Path) -> bool {
+    let number = std::fs::read_to_string(path).unwrap_or_default();
+    let state = std::fs::read_to_string(format!("/proc/{}/stat", number.trim())).unwrap_or_default();
+    !state.is_empty() && !state.contains(") Z ")
+}
+
+#[tokio::test]
+async fn a_program_that_is_cancelled_or_takes_too_long_is_killed_with_what_it_has_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("child");
+    let script = format!("sleep 1000 & echo $! > {path:?}; echo ready; wait");
+    let mut bench = bench_with(vec![shell("wait", &script)]).await;
+    let id = bench.give("run", r#"{"program":"wait"}"#).await;
+    while !matches!(bench.next().await, ToHub::Progress(Progress { output: Some(_), .. })) {}
+    assert!(lives(&path));
+    bench.commands.said(ToAgent::Cancel(Cancel { id, attempt: 1 })).await;
+    assert_eq!(bench.end().await.0.state, CommandState::Cancelled);
+    timeout(PATIENCE, async {
+        while lives(&path) {
+            tokio::task::yield_now().await
+        }
+    })
+    .await
+    .unwrap();
+    bench.give("run", r#"{"program":"wait","timeout_ms":300}"#).await;
+    assert_eq!(bench.end().await.0.error.unwrap().code, errors::TIMEOUT);
+    timeout(PATIENCE, async {
+        while lives(&path) {
+            tokio::task::yield_now().await
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn readings_are_exported_to_a_file_of_the_device() {
+    let mut bench = bench_with(Vec::new()).await;
+    let id = bench.give("export", r#"{"from":"2026-01-01T00:00:00Z","to":1800000000000}"#).await;
+    let (said, _) = bench.end().await;
+    let result: serde_json::Value = serde_json::from_slice(&said.result.unwrap()).unwrap();
+    let path = bench.folder.path().join(format!("{id}.csv"));
+    assert_eq!(result, serde_json::json!({"path": path, "missing_batches": 0}));
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "seq,device,point,unit,time_ns,value,quality\n");
+    for (input, code) in [
+        (r#"{"from":"soon"}"#, errors::BAD_INPUT),
+        (r#"{"format":"parquet"}"#, errors::BAD_INPUT),
+        (r#"{"series":["a/b"]}"#, errors::FAILED),
+    ] {
+        bench.give("export", input).await;
+        assert_eq!(bench.end().await.0.error.unwrap().code, code, "{input}");
+    }
 }

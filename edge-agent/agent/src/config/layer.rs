@@ -14,7 +14,16 @@ use super::{REPEATED, pipelines};
 /// Longest layer, as JSON: it is kept several times, and told in the twin.
 pub const LAYER_BYTES_MAX: usize = 128 * 1024;
 /// Options that only who has the machine may set: another folder is another agent, and a trial ends as the device says.
-pub(super) const OWN: [(&str, &str); 2] = [("agent", "data_dir"), ("agent", "trial_s")];
+/// And whoever may change a configuration at the hub may not run whatever there is on the device.
+pub(super) const OWN: [(&str, &str); 5] = [
+    ("agent", "data_dir"),
+    ("agent", "trial_s"),
+    ("commands", "http_allow"),
+    ("commands", "http_ca"),
+    ("commands", "export_dir"),
+];
+/// Sections of which the same holds.
+pub(super) const OWN_SECTIONS: [&str; 1] = ["program"];
 
 /// A layer of the configuration that the hub sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,6 +47,9 @@ impl HubLayer {
             return Err(format!("is {bytes} bytes long; allowed are {LAYER_BYTES_MAX}"));
         }
         for (section, options) in sections {
+            if OWN_SECTIONS.contains(&section.as_str()) {
+                return Err(format!("{section}: is set on the device alone"));
+            }
             if *options == Json::Bool(false) {
                 continue;
             }

@@ -10,8 +10,8 @@ use tideline_protocol::session::BackfillBudget;
 use tideline_spool::StreamConfig;
 
 use super::{
-    Config, ConfigError, ENV_PREFIX, Families, HUBS_MAX, HubLayer, KEYS, Key, Kind, REPEATED, SourceConfig,
-    devices, pipelines, sources, streams,
+    Config, ConfigError, ENV_PREFIX, Families, HUBS_MAX, HubLayer, Jobs, KEYS, Key, Kind, REPEATED,
+    SourceConfig, devices, jobs, pipelines, sources, streams,
 };
 
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ struct Repeated {
     sources: Vec<(usize, Section)>,
     streams: Vec<(usize, Section)>,
     devices: Vec<(usize, Section)>,
+    programs: Vec<(usize, Section)>,
+    schedules: Vec<(usize, Section)>,
 }
 
 impl Repeated {
@@ -38,6 +40,8 @@ impl Repeated {
         match section {
             "source" => &mut self.sources,
             "device" => &mut self.devices,
+            "program" => &mut self.programs,
+            "schedule" => &mut self.schedules,
             _ => &mut self.streams,
         }
     }
@@ -262,6 +266,8 @@ fn read_all(
     let mut sources = sources::check(&mut reader, repeated.sources, &streams, families);
     devices::check(&mut reader, repeated.devices, &streams, families, &mut sources);
     let pipelines = pipelines::check(&mut reader, &streams, &sources);
+    let commands = sections.get("commands").cloned().unwrap_or_default();
+    let jobs = jobs::check(&mut reader, &commands, repeated.programs, repeated.schedules);
     let addresses = check_hubs(file, &sections).unwrap_or_else(|problem| {
         reader.problems.push(problem);
         Addresses::default()
@@ -273,7 +279,7 @@ fn read_all(
     if !reader.problems.is_empty() {
         return Err(ConfigError { problems: reader.problems });
     }
-    Ok(Config { pipelines, ..build(&sections, streams, sources, addresses, broker) })
+    Ok(Config { pipelines, jobs, ..build(&sections, streams, sources, addresses, broker) })
 }
 
 fn read_variable(
@@ -322,7 +328,7 @@ fn read_sections(
             (None, _) => reader.problem(
                 name.span().start,
                 &format!(
-                    "{}: unknown section; allowed are agent, spool, stream, batch, uplink, http, commands, source, device, pipeline",
+                    "{}: unknown section; allowed are agent, spool, stream, batch, uplink, http, commands, source, device, program, schedule, pipeline",
                     name.get_ref()
                 ),
             ),
@@ -381,6 +387,7 @@ fn build(
         listen: some(text(section("http"), "listen")),
         commands_running_max: usize::try_from(number(section("commands"), "running_max")).unwrap_or(1),
         sources,
+        jobs: Jobs::default(),
         pipelines: pipelines::Plan::default(),
     }
 }

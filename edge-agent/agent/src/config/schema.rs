@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::layer::{OWN, is_secret, named};
+use super::layer::{OWN, OWN_SECTIONS, is_secret, named};
 use super::{KEYS, Key, Kind, pipelines};
 
 /// Schemas of the sections, by their names; with `described`, also what each option means and its default.
@@ -60,7 +60,7 @@ fn option(key: &Key, described: bool) -> Json {
         Kind::List => json!({ "type": "array", "items": { "type": "string" } }),
     };
     let Some(members) = schema.as_object_mut() else { return schema };
-    if OWN.contains(&(key.section, key.name)) {
+    if OWN.contains(&(key.section, key.name)) || OWN_SECTIONS.contains(&key.section) {
         members.insert("readOnly".to_owned(), true.into());
     }
     // An address is one only with a password in it, which the agent looks at.

@@ -65,7 +65,8 @@ impl Bench {
             writes: Default::default(),
         };
         let sources = Sources::new(shared);
-        let live = Live { batching, pipelines: Default::default(), routes, enrolled, sources };
+        let (pipelines, jobs) = (Default::default(), Default::default());
+        let live = Live { batching, pipelines, jobs, routes, enrolled, sources };
         let reloader = Reloader::start(layers, config, live, board.clone()).await;
         Self { folder, board, spool, batching: batching_now, routes: routes_now, reloader }
     }

@@ -168,6 +168,44 @@ impl From<&HubCommand> for CommandInfo {
     }
 }
 
+/// A command has come on, durably at this hub
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CommandEvent {
+    /// The device
+    pub device: String,
+    /// The command's id
+    pub id: String,
+    /// What is to be done
+    pub kind: String,
+    /// Where it is
+    pub state: CommandPhase,
+    /// The attempt that it is in, from 1 on
+    pub attempt: u32,
+    /// How much is done, where that is known
+    #[schema(required)]
+    pub percent: Option<u8>,
+    /// The code of the error with which it failed, or the last attempt did
+    #[schema(required)]
+    pub error: Option<String>,
+    /// When, Unix ms
+    pub time_ms: i64,
+}
+
+impl From<&HubCommand> for CommandEvent {
+    fn from(command: &HubCommand) -> Self {
+        Self {
+            device: command.device.to_string(),
+            id: command.id.to_string(),
+            kind: command.kind.clone(),
+            state: command.state.into(),
+            attempt: command.attempt,
+            percent: command.percent,
+            error: command.error.as_ref().map(|error| error.code.clone()),
+            time_ms: command.changed_ms,
+        }
+    }
+}
+
 /// A command with its output
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CommandAnswer {

@@ -6,7 +6,9 @@ use tideline_protocol::wire::{
 };
 
 use super::*;
+use crate::api::shapes::CommandPhase;
 use crate::commands;
+use crate::live::{Happening, Since};
 
 const JOURNAL: JournalId = JournalId::from_bytes([5; 16]);
 
@@ -55,6 +57,7 @@ async fn a_command_is_handed_out_once_the_journal_is_known_and_what_is_said_of_i
     let bench = Bench::start();
     let identity = bench.enrol("gate");
     tokio::spawn(commands::run(Arc::clone(&bench.hub)));
+    let start = bench.hub.live.end();
     let first = order(&bench).await;
     let mut agent = connect(&bench, &identity).await;
     agent.send(journal(JOURNAL)).await;
@@ -75,6 +78,14 @@ async fn a_command_is_handed_out_once_the_journal_is_known_and_what_is_said_of_i
     let kept = commands::find(&bench.hub, first.id).unwrap().unwrap();
     assert_eq!((kept.state, kept.result.as_deref()), (CommandState::Succeeded, Some("{\"rows\":1}")));
     assert_eq!(commands::output(&bench.hub, &kept).unwrap(), b"so far");
+    let Since::Events(events) = bench.hub.live.since(start) else { panic!("reset") };
+    let told = events.iter().filter_map(|event| match &event.happening {
+        Happening::Command(told) if told.id == first.id.to_string() => Some(told.state),
+        _ => None,
+    });
+    // That it was sent is no other state.
+    let states = [CommandPhase::Queued, CommandPhase::Queued, CommandPhase::Running, CommandPhase::Succeeded];
+    assert_eq!(told.collect::<Vec<_>>(), states);
     // Cancelled while it runs: the agent is asked, and says how it ended.
     let asked = commands::cancel(&bench.hub, second.id).await.unwrap().unwrap();
     assert!(asked.cancel && !asked.state.is_final());

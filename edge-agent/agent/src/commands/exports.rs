@@ -1,0 +1,154 @@
+//! Exports of readings to a file of the device.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+use tideline_protocol::commands::{Ended, errors};
+use tideline_protocol::time::NS_PER_MS;
+use tideline_protocol::wire::CommandError;
+
+use super::kinds::{Hands, Run};
+use crate::export::{self, Selection};
+use crate::spooler::SpoolHandle;
+
+/// Largest file.
+const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExportInput {
+    #[serde(default)]
+    series: Vec<String>,
+    from: Option<When>,
+    to: Option<When>,
+    format: Option<Format>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum When {
+    Ms(i64),
+    Text(String),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    Csv,
+    Json,
+}
+
+impl When {
+    fn ns(&self, name: &str) -> Result<i64, CommandError> {
+        let found = match self {
+            Self::Ms(ms) => ms.checked_mul(NS_PER_MS),
+            Self::Text(text) => {
+                text.parse::<Timestamp>().ok().and_then(|at| i64::try_from(at.as_nanosecond()).ok())
+            }
+        };
+        let text =
+            || format!("{name}: is no time; allowed are RFC 3339 and Unix milliseconds, in 1678 to 2262");
+        found.ok_or_else(|| CommandError::new(errors::BAD_INPUT, text()))
+    }
+}
+
+/// A file that takes no more than may be, and nothing once nobody wants it any more.
+struct Bounded<W> {
+    out: W,
+    room: u64,
+    stopped: Arc<AtomicBool>,
+}
+
+impl<W: Write> Write for Bounded<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.stopped.load(Ordering::Acquire) {
+            return Err(io::Error::other("it was broken off"));
+        }
+        self.room = self
+            .room
+            .checked_sub(bytes.len() as u64)
+            .ok_or_else(|| io::Error::other(format!("there is more; allowed are {FILE_BYTES_MAX} bytes")))?;
+        self.out.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Ends the thread that writes when nobody waits for it.
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Run {
+    pub(super) async fn export(&self, hands: &Hands) -> Result<Ended, CommandError> {
+        let ExportInput { series, from, to, format } = self.input()?;
+        let folder = hands.jobs.borrow().export_dir.clone().ok_or_else(|| {
+            CommandError::new(
+                errors::NOT_ALLOWED,
+                "commands.export_dir is not set in the agent's configuration",
+            )
+        })?;
+        let ns = |when: Option<When>, name| when.map(|when| when.ns(name)).transpose();
+        let json = format == Some(Format::Json);
+        let selection = Selection { json, series, from_ns: ns(from, "from")?, to_ns: ns(to, "to")? };
+        let path = folder.join(format!("{}.{}", self.command.id, if json { "ndjson" } else { "csv" }));
+        let stopped = Stop(Arc::new(AtomicBool::new(false)));
+        let written =
+            write(hands.syncer.spool.clone(), selection, path.clone(), Arc::clone(&stopped.0)).await;
+        let missing = written.map_err(|error| CommandError::new(errors::FAILED, format!("{error:#}")))?;
+        let result = json!({"path": path, "missing_batches": missing});
+        Ok(Ended::Succeeded(serde_json::to_vec(&result).ok()))
+    }
+}
+
+async fn write(
+    spool: SpoolHandle,
+    selection: Selection,
+    path: PathBuf,
+    stopped: Arc<AtomicBool>,
+) -> anyhow::Result<u64> {
+    let (defs, held) = export::begin(&spool, &selection).await?;
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || {
+        // Under another name until it is whole, so that nobody takes a part of it for all.
+        let part = path.with_extension("part");
+        let written = to_file(&part, stopped, |out| {
+            let load =
+                |seqs: &_| Ok(runtime.block_on(spool.load(Clone::clone(seqs), export::BYTES_AT_A_TIME))?);
+            export::write(&selection, &defs, held, load, out)
+        });
+        match written.and_then(|missing| Ok(std::fs::rename(&part, &path).map(|()| missing)?)) {
+            Ok(missing) => Ok(missing),
+            Err(error) => {
+                let _none = std::fs::remove_file(&part);
+                Err(error.context(path.display().to_string()))
+            }
+        }
+    })
+    .await?
+}
+
+fn to_file(
+    path: &Path,
+    stopped: Arc<AtomicBool>,
+    work: impl FnOnce(&mut Bounded<BufWriter<&std::fs::File>>) -> anyhow::Result<u64>,
+) -> anyhow::Result<u64> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let missing = work(&mut Bounded { out: BufWriter::new(&file), room: FILE_BYTES_MAX, stopped })?;
+    file.sync_all()?;
+    Ok(missing)
+}

@@ -1,0 +1,234 @@
+//! Carries out what the core of schedules asks for: its clock, its place in the journal of commands, and what runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tideline_protocol::commands::{Ended, Repeat};
+use tideline_protocol::model::DeviceId;
+use tideline_protocol::time::Clock as _;
+use tideline_protocol::wire::{Command, CommandId};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{Id, JoinSet};
+use tokio::time::sleep;
+
+use super::core::{Run, RunState, Schedules, Step};
+use crate::clock::AgentClock;
+use crate::commands::journal::{Journal, Scheduled};
+use crate::commands::kinds::{self, Hands};
+use crate::commands::{CommandShown, News};
+use crate::config::Jobs;
+
+/// Pieces of output that wait.
+const NEWS_MAX: usize = 16;
+/// How much is kept of the end of what a run puts out, and of what comes of it, in bytes.
+const RESULT_BYTES_MAX: usize = 2 * 1024;
+/// Wait before a commit that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A schedule as it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleShown {
+    /// What it does.
+    pub kind: String,
+    /// When it is due next, Unix ms; none where nobody knows the time, or never.
+    pub next_ms: Option<i64>,
+    /// Its last run.
+    pub last: Option<Run>,
+}
+
+/// The schedules of a running agent. They are a part of the task that has the commands.
+pub(crate) struct Scheduler {
+    core: Schedules,
+    journal: Arc<Journal>,
+    clock: AgentClock,
+    own: DeviceId,
+    jobs: watch::Receiver<Arc<Jobs>>,
+    // As the core knows them.
+    all: Arc<Jobs>,
+    hands: Arc<Hands>,
+    running: BTreeMap<Id, u64>,
+    runs: JoinSet<Result<Option<String>, String>>,
+    told: watch::Sender<BTreeMap<String, ScheduleShown>>,
+}
+
+impl Scheduler {
+    /// Those of a start of the agent.
+    pub async fn open(
+        journal: Arc<Journal>,
+        held: Scheduled,
+        hands: Arc<Hands>,
+        own: DeviceId,
+        told: watch::Sender<BTreeMap<String, ScheduleShown>>,
+    ) -> Self {
+        let mut jobs = hands.jobs.clone();
+        let all = Arc::clone(&jobs.borrow_and_update());
+        let kind_of = |run: &Run| {
+            let all = all.schedules.iter().find(|one| one.schedule.name == run.schedule);
+            all.map(|one| one.kind.clone()).unwrap_or_default()
+        };
+        let is_done = |run: &Run| kinds::repeat(&kind_of(run)) == Repeat::Done;
+        let (mut core, steps) = Schedules::open(held.marks, held.runs, is_done);
+        core.configure(all.schedules.iter().map(|one| one.schedule.clone()));
+        let (clock, running, runs) = (AgentClock::default(), BTreeMap::new(), JoinSet::new());
+        let mut scheduler = Self { core, journal, clock, own, jobs, all, hands, running, runs, told };
+        scheduler.carry_out(steps).await;
+        scheduler
+    }
+
+    /// Time has passed; `hub_ms` is the hub's clock, where it was heard since the machine started. Otherwise the machine's own is
+    /// trusted, unless it is before what it cannot be before.
+    pub async fn look(&mut self, hub_ms: Option<i64>) {
+        if self.jobs.has_changed().unwrap_or(false) {
+            self.all = Arc::clone(&self.jobs.borrow_and_update());
+            self.core.configure(self.all.schedules.iter().map(|one| one.schedule.clone()));
+        }
+        let own_ms = || self.clock.is_believed().then(|| self.clock.wall_ns() / 1_000_000);
+        let now_ms = hub_ms.or_else(own_ms);
+        let steps = self.core.handle_time(now_ms);
+        self.carry_out(steps).await;
+        self.tell(now_ms);
+    }
+
+    /// Returns when a run has ended; for ever where there is none. Cancel safe.
+    pub async fn ended(&mut self) -> (Id, Result<Option<String>, String>) {
+        match self.runs.join_next_with_id().await {
+            Some(Ok((task, ended))) => (task, ended),
+            Some(Err(error)) => (error.id(), Err(error.to_string())),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes what [`Scheduler::ended`] gave.
+    pub async fn handle_ended(&mut self, (task, ended): (Id, Result<Option<String>, String>)) {
+        let Some(number) = self.running.remove(&task) else { return };
+        let steps = self.core.handle_ended(self.clock.wall_ns() / 1_000_000, number, ended);
+        self.carry_out(steps).await;
+    }
+
+    /// The runs that are known of, the newest first.
+    pub fn list(&self) -> impl Iterator<Item = CommandShown> + '_ {
+        let all = Arc::clone(&self.all);
+        self.core.runs().map(move |run| {
+            let one = all.schedules.iter().find(|one| one.schedule.name == run.schedule);
+            let device = one.and_then(|one| one.device.clone()).unwrap_or_else(|| self.own.clone());
+            CommandShown {
+                id: format!("{}@{}", run.schedule, run.due_ms),
+                device: device.to_string(),
+                kind: one.map_or_else(String::new, |one| one.kind.clone()),
+                state: match run.state {
+                    RunState::Running => "running",
+                    RunState::Succeeded => "succeeded",
+                    RunState::Failed => "failed",
+                    RunState::Interrupted => "interrupted",
+                }
+                .to_owned(),
+                author: author(&run.schedule),
+                deadline_ms: one.map_or(run.due_ms, |one| run.due_ms.saturating_add(one.schedule.within_ms)),
+                error: run.error.clone(),
+            }
+        })
+    }
+
+    fn tell(&self, now_ms: Option<i64>) {
+        let all = Arc::clone(&self.all);
+        let shown = self.core.list(now_ms).map(|(schedule, next_ms, last)| {
+            let one = all.schedules.iter().find(|one| one.schedule.name == schedule.name);
+            let kind = one.map_or_else(String::new, |one| one.kind.clone());
+            (schedule.name.clone(), ScheduleShown { kind, next_ms, last: last.cloned() })
+        });
+        let shown = shown.collect();
+        self.told.send_if_modified(|told| {
+            let differs = *told != shown;
+            *told = shown;
+            differs
+        });
+    }
+
+    async fn carry_out(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Commit(changes) => {
+                    let changes = Arc::new(changes);
+                    loop {
+                        let (journal, some) = (Arc::clone(&self.journal), Arc::clone(&changes));
+                        match tokio::task::spawn_blocking(move || journal.schedule(&some)).await {
+                            Ok(Ok(())) => break,
+                            Ok(Err(error)) => {
+                                let error = format!("{error:#}");
+                                tracing::error!(error, "schedules could not be noted; it is tried again");
+                            }
+                            // Only the end of the runtime does that.
+                            Err(_) => return,
+                        }
+                        sleep(AGAIN).await;
+                    }
+                }
+                Step::Begin(number, run) => self.begin(number, &run),
+            }
+        }
+    }
+
+    fn begin(&mut self, number: u64, run: &Run) {
+        let all = Arc::clone(&self.all);
+        let Some(one) = all.schedules.iter().find(|one| one.schedule.name == run.schedule) else { return };
+        let within = u64::try_from(one.schedule.within_ms).unwrap_or_default();
+        let device = one.device.clone().unwrap_or_else(|| self.own.clone());
+        tracing::info!(schedule = run.schedule, kind = one.kind, %device, "a schedule begins");
+        let mut random = [0; 10];
+        // It names files and processes of the run; two of the same name would be of the same ms.
+        let _entropy = getrandom::fill(&mut random);
+        let command = Command {
+            id: CommandId::made(run.began_ms, random),
+            device,
+            kind: one.kind.clone(),
+            input: one.input.clone().into_bytes(),
+            priority: 0,
+            deadline_ms: run.due_ms.saturating_add(one.schedule.within_ms),
+            author: author(&run.schedule),
+            attempt: 1,
+        };
+        let (hands, left) = (Arc::clone(&self.hands), Duration::from_millis(within));
+        let task = self.runs.spawn(carry_out(command, left, hands));
+        self.running.insert(task.id(), number);
+    }
+}
+
+fn author(schedule: &str) -> String {
+    format!("schedule {schedule}")
+}
+
+/// Carries one out, and keeps the end of what it says.
+async fn carry_out(command: Command, left: Duration, hands: Arc<Hands>) -> Result<Option<String>, String> {
+    let (news, mut heard) = mpsc::channel(NEWS_MAX);
+    let (_nobody_aborts, aborted) = oneshot::channel();
+    let run = kinds::Run { command, left, aborted: Some(aborted), news };
+    let work = run.carry_out(&hands);
+    tokio::pin!(work);
+    let mut end = Vec::new();
+    let ended = loop {
+        tokio::select! {
+            ended = &mut work => break ended,
+            Some(News::Output(_, bytes)) = heard.recv() => keep(&mut end, &bytes),
+        }
+    };
+    while let Ok(News::Output(_, bytes)) = heard.try_recv() {
+        keep(&mut end, &bytes);
+    }
+    match ended {
+        Ended::Succeeded(result) => {
+            let told = if end.is_empty() { result.unwrap_or_default() } else { end };
+            let mut text = String::from_utf8_lossy(&told).into_owned();
+            text.truncate(text.floor_char_boundary(RESULT_BYTES_MAX));
+            Ok(Some(text).filter(|text| !text.is_empty()))
+        }
+        Ended::Failed(error) => Err(format!("{}: {}", error.code, error.text)),
+        Ended::Aborted => Err("it was broken off".to_owned()),
+    }
+}
+
+fn keep(end: &mut Vec<u8>, bytes: &[u8]) {
+    end.extend_from_slice(bytes);
+    end.drain(..end.len().saturating_sub(RESULT_BYTES_MAX));
+}

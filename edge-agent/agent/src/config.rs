@@ -113,7 +113,7 @@ keys! {
     "program" "user" Kind::Text, "", "As whom it runs, where the agent runs as root; empty = as the agent.";
     "program" "timeout_s" Kind::Number { min: 1, max: 3_600 }, "60", "Longest that it may run; then it is killed with all that it has started.";
     "program" "output_kib" Kind::Number { min: 0, max: 256 }, "64", "Most KiB of its output that are kept.";
-    "program" "memory_mb" Kind::Number { min: 0, max: 1_000_000 }, "0", "Most MiB of memory that each of its processes may have; 0 = no limit.";
+    "program" "memory_mb" Kind::Number { min: 0, max: 1_000_000 }, "0", "Most MiB of memory that each of its processes may have, 128 or more; 0 = no limit.";
     "schedule" "name" Kind::Text, "", "Its name.";
     "schedule" "cron" Kind::Text, "", "When, as minute, hour, day of the month, month, day of the week. Where clocks change: 02:30 is 03:30 where it is skipped, and runs once where it comes twice; where the hour is * or a step of it, runs follow the clock that really goes.";
     "schedule" "every" Kind::Text, "", "When, in place of cron: at all multiples of this time since 1970, as 15m; at least 10s.";

@@ -245,6 +245,10 @@ fn main() -> ExitCode {
 }
 
 fn carry_out(args: Args, recent: Recent) -> anyhow::Result<()> {
+    // Without threads, whose stacks would be counted.
+    if let Command::Limited(limited) = &args.command {
+        return limited::become_it(limited);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(command(args, recent));
     // A source may hang in a read of the machine; it must not hold up the end.
@@ -256,9 +260,6 @@ async fn command(args: Args, recent: Recent) -> anyhow::Result<()> {
     if let Command::Profile { command } = args.command {
         // It is of no agent, so that no configuration has to be right.
         return profile::carry_out(command).await;
-    }
-    if let Command::Limited(limited) = &args.command {
-        return limited::become_it(limited);
     }
     let layers = layers(&args);
     // A file with pipelines need not be the configuration of an agent that could run.

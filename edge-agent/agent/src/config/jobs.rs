@@ -19,6 +19,8 @@ use crate::schedule::timing::Timing;
 const SCHEDULES_MAX: usize = 64;
 /// Most programs.
 const PROGRAMS_MAX: usize = 64;
+/// Least memory that a program may be limited to, in MiB: the agent's own binary has to become it within that.
+const MEMORY_MB_MIN: u64 = 128;
 /// Longest name.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -174,6 +176,11 @@ fn program(section: &Section, others: &[Program]) -> Result<Program, String> {
         return Err("args: an argument has no character 0".to_owned());
     }
     let memory_mb = number(section, "program", "memory_mb");
+    if (1..MEMORY_MB_MIN).contains(&memory_mb) {
+        return Err(format!(
+            "memory_mb: {memory_mb} is too little; allowed are 0 and {MEMORY_MB_MIN} or more"
+        ));
+    }
     Ok(Program {
         name,
         path,
@@ -250,7 +257,7 @@ mod tests {
             name = "uptime"
             path = "/usr/bin/uptime"
             allow = ["-p"]
-            memory_mb = 64
+            memory_mb = 128
             [[schedule]]
             name = "night"
             cron = "30 2 * * *"
@@ -264,7 +271,7 @@ mod tests {
             input = '{"program": "uptime"}'
         "#;
         let jobs = parse("a.toml", text, &[]).unwrap().jobs;
-        assert_eq!(jobs.programs[0].memory_max, Some(64 << 20));
+        assert_eq!(jobs.programs[0].memory_max, Some(128 << 20));
         assert_eq!(jobs.schedules[1].schedule.timing.next(0), Some(900_000));
         assert_eq!((jobs.schedules.len(), jobs.http_allow.len()), (2, 1));
     }

@@ -36,7 +36,9 @@ function show(visible: boolean): void {
 }
 
 function feed(): { feed: LiveFeed; on: { [K in keyof Required<LiveHandlers>]: ReturnType<typeof vi.fn> }; stream: Stream } {
-  const on = { state: vi.fn(), resync: vi.fn(), readings: vi.fn(), device: vi.fn(), gap: vi.fn(), twin: vi.fn() };
+  const on = {
+    state: vi.fn(), resync: vi.fn(), readings: vi.fn(), device: vi.fn(), gap: vi.fn(), twin: vi.fn(), command: vi.fn(),
+  };
   const made = new LiveFeed({ device: 'pump-7' }, on);
   const [stream] = isOpen();
   stream.onopen();

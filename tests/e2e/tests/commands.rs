@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tideline_e2e::{Agent, Hub, process, until};
+use tideline_protocol::time::{Clock as _, SystemClock};
 
 const LONG: Duration = Duration::from_secs(120);
 const DEVICE: &str = "press-1";
@@ -33,7 +34,8 @@ impl Bench {
                  allow = [\"*\"]\nmemory_mb = 512\n"
             )
         };
-        let at = jiff::Timestamp::now() + Duration::from_secs(5);
+        let at = jiff::Timestamp::from_nanosecond(SystemClock::default().wall_ns().into())?;
+        let at = at + Duration::from_secs(5);
         let config = format!(
             "[http]\nlisten = \"\"\n[uplink]\nmqtt = \"off\"\n[commands]\nrunning_max = 1\n[[source]]\nkind = \"host\"\n\
              {}{}[[schedule]]\nname = \"first\"\nat = \"{at}\"\nmissed = \"run-once\"\nkind = \"run\"\n\
@@ -92,6 +94,17 @@ impl Bench {
         until(&format!("{name} begins"), LONG, || async { Ok((self.done(name) > 0).then_some(())) }).await
     }
 
+    /// A schedule runs at its time, and the hub is told.
+    async fn schedule_has_run(&self) -> Result<()> {
+        until("the schedule's run at the hub", LONG, || async {
+            let said = self.hub.command(&["twin", "get", DEVICE, "--json"]).await?.good()?;
+            let twin: Value = serde_json::from_str(&said)?;
+            let state = twin.pointer("/reported/schedules/first/last/state");
+            Ok((state == Some(&json!("succeeded"))).then_some(()))
+        })
+        .await
+    }
+
     fn let_go(&self, name: &str) -> Result<()> {
         Ok(std::fs::write(self.folder.join(format!("go-{name}")), "")?)
     }
@@ -108,14 +121,7 @@ fn code(command: &Value) -> Option<&str> {
 #[tokio::test]
 async fn whatever_is_killed_in_whatever_state_a_command_runs_once_and_both_ends_say_the_same() -> Result<()> {
     let mut bench = Bench::start().await?;
-    // A schedule runs at its time, and is told.
-    until("the schedule's run at the hub", LONG, || async {
-        let said = bench.hub.command(&["twin", "get", DEVICE, "--json"]).await?.good()?;
-        let twin: Value = serde_json::from_str(&said)?;
-        let state = twin.pointer("/reported/schedules/first/last/state");
-        Ok((state == Some(&json!("succeeded"))).then_some(()))
-    })
-    .await?;
+    bench.schedule_has_run().await?;
     // Running, and the hub is killed; the word of its end finds no hub.
     let ended_without_hub = bench.give("hold", "a", &[]).await?;
     bench.hub_says(&ended_without_hub, "running").await?;

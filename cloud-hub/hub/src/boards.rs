@@ -229,6 +229,8 @@ pub async fn save(hub: &App, id: &str, board: Board, of: Of, by: &str) -> Result
         Ok::<_, BoardError>(next)
     };
     let record = hub.blocking(move |hub| hub.metadata.change(step)).await?;
+    // Who follows a series by a share that it shows no more is shut out at once.
+    hub.sign_out();
     tracing::info!(board = id, version = record.version, by, "board changed");
     Ok(Found { id: id.to_owned(), board, record: Some(record) })
 }
@@ -277,6 +279,7 @@ pub async fn restore(hub: &App, id: &str, version: u64, of: Of, by: &str) -> Res
         Ok::<_, BoardError>(next)
     };
     let record = hub.blocking(move |hub| hub.metadata.change(step)).await?;
+    hub.sign_out();
     tracing::info!(board = id, restored = version, version = record.version, by, "board restored");
     Ok(Found { id: id.to_owned(), board: read(id, &record.definition)?, record: Some(record) })
 }

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::problem::ApiError;
 use super::write_tokens;
@@ -48,8 +49,8 @@ pub enum Credential {
     Token(String),
     /// The session with this key.
     Session(String),
-    /// The share of a board with this id; it lets nobody in anywhere else.
-    Share(String),
+    /// The share of a board with this id, at these series of it; it lets nobody in anywhere else.
+    Share(String, Arc<[String]>),
 }
 
 impl Principal {
@@ -60,7 +61,7 @@ impl Principal {
             Credential::Local => "the local socket".to_owned(),
             Credential::Token(id) => format!("token {id}"),
             Credential::Session(_) => format!("user {}", self.name),
-            Credential::Share(id) => format!("share {id}"),
+            Credential::Share(id, _) => format!("share {id}"),
         }
     }
 
@@ -73,7 +74,7 @@ impl Principal {
             Credential::Local => return Ok(true),
             Credential::Token(id) => hub.metadata.find::<TokenRecord>(id)?.map(|token| token.role),
             Credential::Session(key) => by_session(hub, key)?.map(|(_, role)| role),
-            Credential::Share(id) => shares::lives(hub, id)?.map(|_| Role::Viewer),
+            Credential::Share(id, series) => shares::shows(hub, id, series)?.then_some(Role::Viewer),
         };
         Ok(found == Some(self.role))
     }

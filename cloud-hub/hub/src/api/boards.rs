@@ -19,7 +19,7 @@ use super::shapes::{
     BoardShare, BoardShareRequest, BoardShared, BoardShares, BoardVersion, BoardVersions,
 };
 use crate::boards::form::Board;
-use crate::boards::pattern::Pattern;
+use crate::boards::pattern::{Devices, Pattern};
 use crate::boards::resolve::{self, Matched};
 use crate::boards::{self, BoardError, Found, Of, check, profile, shares};
 use crate::hub::{App, Hub};
@@ -27,6 +27,8 @@ use crate::metadata::{DeviceRecord, MetadataError};
 
 /// Most names of one question: as many as a board can have.
 const NAMES_MAX: usize = check::PANELS_MAX * check::PATTERNS_MAX;
+/// Most of them that stand for several devices: each is compared with every series.
+const MANY_MAX: usize = 100;
 /// Devices to choose from at a time; more words find the others.
 const CHOICES_MAX: usize = 200;
 
@@ -240,6 +242,11 @@ pub async fn series(
         let pattern = Pattern::parse(written, &variables)
             .map_err(|reason| ApiError::bad("bad-board", format!("patterns[{n}]: {reason}")))?;
         meant.push(Some(pattern.with(&values)));
+    }
+    let many = meant.iter().flatten().filter(|meant| !matches!(meant.devices, Devices::One(_))).count();
+    if many > MANY_MAX {
+        let detail = format!("{many} names stand for several devices; allowed are {MANY_MAX}");
+        return Err(ApiError::bad("bad-board", detail));
     }
     let found = hub.blocking(move |hub| resolve::resolve(hub, &meant, None)).await.map_err(ApiError::from)?;
     Ok(Json(matched(patterns, found)))

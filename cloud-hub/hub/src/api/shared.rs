@@ -127,7 +127,8 @@ pub async fn live(
     let series =
         series.ok_or_else(|| ApiError::bad("bad-series", "a link follows series, and names them"))?;
     within(&share, series)?;
-    let credential = Credential::Share(share.id.clone());
+    let followed = series.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+    let credential = Credential::Share(share.id.clone(), followed.collect());
     let principal = Principal { name: format!("share {}", share.id), role: Role::Viewer, credential };
     Ok(stream::follow_readings(&hub, principal, &asked, &headers)?.into_response())
 }

@@ -1,5 +1,6 @@
 //! `GET /live`: server-sent events, resumable.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,29 +62,34 @@ enum Told {
     Readings,
 }
 
+/// Sets, so that however many names are given, an event costs what is in it.
 struct Filter {
-    devices: Vec<String>,
-    series: Vec<String>,
+    devices: HashSet<String>,
+    series: HashSet<String>,
+    // Those of the series.
+    series_devices: HashSet<String>,
     told: Told,
 }
 
 impl Filter {
     fn of(query: &LiveQuery, told: Told) -> Self {
-        let list = |text: &Option<String>| -> Vec<String> {
+        let list = |text: &Option<String>| -> HashSet<String> {
             text.iter()
                 .flat_map(|t| t.split(','))
                 .map(|t| t.trim().to_owned())
                 .filter(|t| !t.is_empty())
                 .collect()
         };
-        Self { devices: list(&query.device), series: list(&query.series), told }
+        let series = list(&query.series);
+        let of_series = series.iter().filter_map(|series| series.split_once('/'));
+        let series_devices = of_series.map(|(device, _)| device.to_owned()).collect();
+        Self { devices: list(&query.device), series, series_devices, told }
     }
 
     fn wants(&self, device: &str) -> bool {
-        let by_series = self.series.iter().filter_map(|s| s.split_once('/')).any(|(d, _)| d == device);
         (self.devices.is_empty() && self.series.is_empty())
-            || by_series
-            || self.devices.iter().any(|d| d == device)
+            || self.series_devices.contains(device)
+            || self.devices.contains(device)
     }
 
     /// The events of one moment for this reader. Only the last has the id: a reader that resumes in

@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{BackupError, FORMAT, LIST, List, Listed, REGISTRY, copy, digest, failed, files_in, sync_parent};
 use crate::metadata::{
-    Changes, EnrolRecord, Metadata, MetadataError, SessionRecord, TokenRecord, UserRecord,
+    BoardShareRecord, Changes, EnrolRecord, Metadata, MetadataError, SessionRecord, TokenRecord, UserRecord,
 };
 use crate::twins::{TWINS, TwinFile};
 use crate::when;
@@ -34,6 +34,8 @@ pub struct Restored {
     pub aside: Option<PathBuf>,
     /// Enrolment tokens that were not used yet and are ended: they may have been used since.
     pub tokens_ended: usize,
+    /// Links to boards that were ended, all there were.
+    pub shares_ended: usize,
     /// Users and API tokens, which are as they were.
     pub users: usize,
     /// API tokens.
@@ -189,9 +191,11 @@ fn bring(from: &Path, to: &Path, file: &Listed) -> Result<(), BackupError> {
 /// Ends what may have been used up or ended since the backup, as nobody can know.
 fn prepare(registry: &Path, list: &List) -> Result<Restored, BackupError> {
     let metadata = Metadata::open(registry)?;
-    let tokens_ended = metadata.change::<_, MetadataError>(|changes: &mut Changes| {
+    let (tokens_ended, shares_ended) = metadata.change::<_, MetadataError>(|changes: &mut Changes| {
         changes.remove_where::<SessionRecord>(|_, _| true)?;
-        changes.remove_where::<EnrolRecord>(|_, token| token.key_hash.is_none())
+        let tokens = changes.remove_where::<EnrolRecord>(|_, token| token.key_hash.is_none())?;
+        // One that was ended since must not show a board to its holder again.
+        Ok((tokens, changes.remove_where::<BoardShareRecord>(|_, _| true)?))
     })?;
     let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     Ok(Restored {
@@ -200,6 +204,7 @@ fn prepare(registry: &Path, list: &List) -> Result<Restored, BackupError> {
         bytes: list.files.iter().map(|file| file.bytes).sum(),
         aside: None,
         tokens_ended,
+        shares_ended,
         users: count(metadata.count::<UserRecord>()?),
         api_tokens: count(metadata.count::<TokenRecord>()?),
     })

@@ -192,6 +192,19 @@ pub fn lives(hub: &Hub, id: &str) -> Result<Option<BoardShareRecord>, MetadataEr
     Ok(found.filter(|share| share.expires_ms > hub.now_ms()))
 }
 
+/// Whether a share lives and shows all of these series: its board may have changed since they were asked for, or a device moved.
+///
+/// # Errors
+/// The metadata failed.
+pub fn shows(hub: &Hub, id: &str, series: &[String]) -> Result<bool, MetadataError> {
+    let Some(share) = lives(hub, id)? else { return Ok(false) };
+    match Scope::of(hub, &share) {
+        Ok(scope) => Ok(series.iter().all(|name| scope.has(name))),
+        Err(BoardError::Metadata(error)) => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
 /// What a share shows: the board as it is now, at the devices that the share was made for.
 pub struct Scope {
     /// The board.

@@ -62,6 +62,12 @@ pub fn restore(config: &Config, from: &Path, force: bool) -> Result<()> {
         done.users,
         done.api_tokens
     );
+    if done.shares_ended > 0 {
+        outln!(
+            "{} links to boards were ended, as they may have been since: share them again",
+            done.shares_ended
+        );
+    }
     if done.tokens_ended > 0 {
         outln!(
             "{} enrolment tokens that had not been used were ended, as they may have been since: make new ones",

@@ -39,7 +39,12 @@ impl Prefix {
             below.is_some_and(|rest| rest.is_empty() || own.ends_with('/') || rest.starts_with('/'));
         // Who serves it may take them for the slashes that they were not here.
         let hides = path.contains("%2f") || path.contains("%5c") || path.contains("%2e");
-        is_plain(url) && end(&self.0) == end(url) && at_border && !hides
+        // Or cut segments at what follows a semicolon before it goes up.
+        let climbs = path.split('/').any(|segment| {
+            let end = [segment.find(';'), segment.find("%3b")].into_iter().flatten().min();
+            matches!(segment.get(..end.unwrap_or(segment.len())), Some("." | ".."))
+        });
+        is_plain(url) && end(&self.0) == end(url) && at_border && !hides && !climbs
     }
 }
 
@@ -68,9 +73,12 @@ mod tests {
     #[test]
     fn an_address_is_below_another_where_a_segment_ends() {
         let api = "http://10.0.0.7:8080/api";
-        for good in
-            ["http://10.0.0.7:8080/api", "http://10.0.0.7:8080/api/x?y=1", "HTTP://10.0.0.7:8080/a/../api/"]
-        {
+        for good in [
+            "http://10.0.0.7:8080/api",
+            "http://10.0.0.7:8080/api/x?y=1",
+            "HTTP://10.0.0.7:8080/a/../api/",
+            "http://10.0.0.7:8080/api/x;..;y/...;",
+        ] {
             assert!(covers(api, good), "{good}");
         }
         for bad in [
@@ -81,6 +89,10 @@ mod tests {
             "http://10.0.0.7:8080/api/%2e%2e/x",
             "http://10.0.0.7:8080/api/..%2fx",
             "http://10.0.0.7:8080/api/..%5Cx",
+            "http://10.0.0.7:8080/api/..;/x",
+            "http://10.0.0.7:8080/api/..;a=1/x",
+            "http://10.0.0.7:8080/api/..%3Bb;/x",
+            "http://10.0.0.7:8080/api/x/.;",
             "http://10.0.0.7:8080@evil.example/api",
             "http://evil.example#@10.0.0.7:8080/api",
             "http://u:p@10.0.0.7:8080/api",

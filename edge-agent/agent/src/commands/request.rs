@@ -19,7 +19,7 @@ use tideline_protocol::commands::{Ended, errors};
 use tideline_protocol::wire::{COMMAND_RESULT_BYTES_MAX, CommandError};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use url::Url;
+use url::{Host, Url};
 
 use super::kinds::{Hands, Run};
 use crate::clock::AgentClock;
@@ -80,7 +80,7 @@ fn request(url: &Url, input: &HttpInput) -> Result<Request<Full<Bytes>>, Command
     let mut request = Request::builder().method(method).uri(path).header(HOST, host);
     for (name, value) in &input.headers {
         let wrong = || {
-            bad(format!("headers: {name:?} with {value} is none; allowed are texts of visible characters"))
+            bad(format!("headers: {name:?} with its value is none; allowed are texts of visible characters"))
         };
         let (name, value) = name
             .parse::<HeaderName>()
@@ -127,16 +127,14 @@ impl Drop for Held {
 }
 
 async fn connect(url: &Url) -> anyhow::Result<TcpStream> {
-    let addresses = url.socket_addrs(|| None);
-    // The name is looked up by the system, which may take its time.
-    let addresses = match url.host() {
-        Some(url::Host::Domain(name)) => {
-            let port = url.port_or_known_default().unwrap_or(80);
-            tokio::net::lookup_host((name.to_owned(), port)).await?.collect()
-        }
-        _ => addresses?,
+    let port = url.port_or_known_default().unwrap_or(80);
+    let stream = match url.host().context("it has no host")? {
+        // Looked up by the system on a thread that may wait: that may take its time.
+        Host::Domain(name) => TcpStream::connect((name, port)).await,
+        Host::Ipv4(address) => TcpStream::connect((address, port)).await,
+        Host::Ipv6(address) => TcpStream::connect((address, port)).await,
     };
-    Ok(TcpStream::connect(addresses.as_slice()).await?)
+    Ok(stream?)
 }
 
 async fn secure(

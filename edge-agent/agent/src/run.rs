@@ -6,7 +6,9 @@ mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::io;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,15 +99,23 @@ pub async fn run(layers: Layers, until_stdin_ends: bool, logs: Recent) -> anyhow
 /// Puts a new start of the program in the place of this process, which keeps its id, so that who watches over it sees no end.
 /// Gives why that failed.
 fn start_again() -> anyhow::Error {
-    let program = match std::env::current_exe() {
+    let program = match own_program() {
         Ok(program) => program,
         Err(error) => return anyhow::Error::from(error).context("the agent cannot start again"),
     };
-    // A file that was replaced by a newer one since is named so by the kernel.
-    let text = program.to_string_lossy().into_owned();
-    let program = text.strip_suffix(" (deleted)").map_or(program, Into::into);
     let error = std::process::Command::new(&program).args(std::env::args_os().skip(1)).exec();
     anyhow::Error::from(error).context(format!("{} cannot be started again", program.display()))
+}
+
+/// The file of this program, or what has replaced it since.
+///
+/// # Errors
+/// The system does not tell.
+pub(crate) fn own_program() -> io::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    // A file that was replaced by a newer one since is named so by the kernel.
+    let text = program.to_string_lossy().into_owned();
+    Ok(text.strip_suffix(" (deleted)").map_or(program, Into::into))
 }
 
 /// Runs the agent with these sources beside those of its configuration, until `stop` resolves.

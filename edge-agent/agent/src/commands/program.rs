@@ -1,5 +1,5 @@
 //! Running a program that the configuration names: never through a shell, in a process group of its own, which is killed whole when
-//! the command is cancelled or takes too long.
+//! the program ends, is cancelled or takes too long.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
@@ -20,12 +20,13 @@ use tokio::time::{sleep_until, timeout};
 use super::News;
 use super::kinds::{Hands, Run};
 use crate::config::Program;
+use crate::run::own_program;
 
 /// Where a program finds others. It has nothing else in its environment but what its output is to be written in.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Bytes of output that are taken at a time.
 const PIECE_BYTES: usize = 8 * 1024;
-/// How long output is waited for when the program has ended: something that it started may hold it open.
+/// How long output is waited for when the program has ended: something that left its group may hold it open.
 const DRAIN: Duration = Duration::from_secs(1);
 /// Longest list of further arguments.
 const ARGS_MAX: usize = 64;
@@ -42,16 +43,32 @@ struct RunInput {
 }
 
 /// A child that is killed with its group when nobody waits for it any more.
-struct Group(Child);
+struct Group {
+    child: Child,
+    // Its group has its number, as long as anything of it lives.
+    id: Option<Pid>,
+}
 
 impl Group {
-    /// As long as nobody has been told of its end, its number is that of no other group.
-    fn kill(&self) {
-        let id = self.0.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(id) = id {
+    fn new(child: Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+        Self { child, id }
+    }
+
+    /// Once: later the number may be that of another group.
+    fn kill(&mut self) {
+        if let Some(id) = self.id.take() {
             // It may have ended just now.
-            let _gone = killpg(Pid::from_raw(id), Signal::SIGKILL);
+            let _gone = killpg(id, Signal::SIGKILL);
         }
+    }
+
+    /// Waits for its end, which is also that of all that it has started.
+    async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let ended = self.child.wait().await;
+        // Right behind it, nothing else has been given the number.
+        self.kill();
+        ended
     }
 }
 
@@ -95,13 +112,13 @@ impl Run {
         let unavailable = |error: io::Error| {
             CommandError::new(errors::UNAVAILABLE, format!("{}: {error}", program.path.display()))
         };
-        let group = Group(spawned.map_err(unavailable)?);
+        let group = Group::new(spawned.map_err(unavailable)?);
         self.follow(group, wanted, program.output_max).await
     }
 
     async fn follow(&self, mut group: Group, longest: Duration, most: usize) -> Result<Ended, CommandError> {
         let end = tokio::time::Instant::now() + longest;
-        let (out, err) = (group.0.stdout.take(), group.0.stderr.take());
+        let (out, err) = (group.child.stdout.take(), group.child.stderr.take());
         let mut kept = Kept { id: self.command.id, news: self.news.clone(), room: most, left_out: 0 };
         let (pieces, mut heard) = mpsc::channel(4);
         let readers = [pass_on(out, pieces.clone()), pass_on(err, pieces)];
@@ -109,7 +126,7 @@ impl Run {
             let mut status = None;
             loop {
                 tokio::select! {
-                    ended = group.0.wait(), if status.is_none() => {
+                    ended = group.wait(), if status.is_none() => {
                         status = Some(ended);
                         let rest = async {
                             while let Some(piece) = heard.recv().await {
@@ -197,7 +214,7 @@ fn command(program: &Program, hands: &Hands) -> Result<Command, CommandError> {
         None => Command::new(&program.path),
         Some(bytes) => {
             let none = "program.memory_mb: the agent is part of another program, which cannot begin one with a limit";
-            let own = hands.restart.is_some().then(|| std::env::current_exe().ok()).flatten();
+            let own = hands.restart.is_some().then(|| own_program().ok()).flatten();
             let own = own.ok_or_else(|| CommandError::new(errors::NOT_ALLOWED, none))?;
             let mut command = Command::new(own);
             command.arg("limited").arg("--memory").arg(bytes.to_string()).arg("--").arg(&program.path);

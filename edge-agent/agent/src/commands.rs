@@ -29,7 +29,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinHandle, JoinSet};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{interval, timeout};
 
 use self::journal::Journal;
 pub use self::kinds::{Hands, Restart};
@@ -47,8 +47,6 @@ const BUSY_MAX: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(500);
 /// Most commands that are shown of those that have ended.
 const SHOWN_MAX: usize = 200;
-/// Wait before a commit that failed is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
 
 enum Event {
     Connected(UnboundedSender<ToHub>),
@@ -267,7 +265,10 @@ impl Keeper {
             }
             Event::Said(said) => {
                 let ended = match self.core.lacks(&said) {
-                    Some(id) => self.read(move |journal| journal.ended(id)).await.flatten(),
+                    // Nothing else is done until that is known: one of which nothing is found is begun.
+                    Some(id) => {
+                        self.journal.until_done("commands cannot be read", move |it| it.ended(id)).await
+                    }
                     None => None,
                 };
                 self.core.handle_said(self.now_ms(), said, ended);
@@ -275,9 +276,8 @@ impl Keeper {
             Event::Time(offset_ns) => {
                 // It is noted once, for a restart of the agent without a hub; the clocks do not part much meanwhile.
                 if self.offset_ns.replace(offset_ns).is_none() {
-                    let journal = Arc::clone(&self.journal);
-                    let noted = tokio::task::spawn_blocking(move || journal.note_time(offset_ns)).await;
-                    if let Ok(Err(error)) = noted {
+                    let noted = self.journal.on_thread(move |journal| journal.note_time(offset_ns)).await;
+                    if let Err(error) = noted {
                         tracing::warn!(error = format!("{error:#}"), "the hub's time could not be noted");
                     }
                 }
@@ -285,31 +285,18 @@ impl Keeper {
             }
             Event::List(answer) => {
                 let mut shown: Vec<_> = self.core.list().into_iter().map(CommandShown::of).collect();
-                let ended = self.read(|journal| journal.newest_ended(SHOWN_MAX)).await.unwrap_or_default();
-                shown.extend(ended.iter().map(CommandShown::of));
+                // Once: who asks to see them does not hold up what is to be done.
+                match self.journal.on_thread(|journal| journal.newest_ended(SHOWN_MAX)).await {
+                    Ok(ended) => shown.extend(ended.iter().map(CommandShown::of)),
+                    Err(error) => {
+                        let error = format!("{error:#}");
+                        tracing::warn!(error, "commands that have ended cannot be read, and are not shown");
+                    }
+                }
                 shown.extend(schedules.list());
                 // Who asked may have gone.
                 drop(answer.send(shown));
             }
-        }
-    }
-
-    /// Reads the journal; nothing else is done until that succeeds. None at the end of the runtime only.
-    async fn read<T: Send + 'static>(
-        &self,
-        work: impl Fn(&Journal) -> anyhow::Result<T> + Clone + Send + 'static,
-    ) -> Option<T> {
-        loop {
-            let (journal, work) = (Arc::clone(&self.journal), work.clone());
-            match tokio::task::spawn_blocking(move || work(&journal)).await {
-                Ok(Ok(found)) => return Some(found),
-                Ok(Err(error)) => {
-                    let error = format!("{error:#}");
-                    tracing::error!(error, "the journal of commands cannot be read; it is tried again");
-                }
-                Err(_) => return None,
-            }
-            sleep(AGAIN).await;
         }
     }
 
@@ -337,21 +324,7 @@ impl Keeper {
 
     async fn commit(&mut self, changes: Vec<AgentChange>) {
         let changes = Arc::new(changes);
-        loop {
-            let (journal, some) = (Arc::clone(&self.journal), Arc::clone(&changes));
-            match tokio::task::spawn_blocking(move || journal.commit(&some)).await {
-                Ok(Ok(())) => break,
-                Ok(Err(error)) => {
-                    tracing::error!(
-                        error = format!("{error:#}"),
-                        "commands could not be noted; it is tried again"
-                    );
-                }
-                // Only the end of the runtime does that.
-                Err(_) => return,
-            }
-            sleep(AGAIN).await;
-        }
+        self.journal.until_done("commands could not be noted", move |it| it.commit(&changes)).await;
         self.core.handle_committed();
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use redb::{
@@ -10,6 +11,7 @@ use redb::{
 };
 use tideline_protocol::commands::{AgentChange, Kept};
 use tideline_protocol::wire::{CommandId, JournalId};
+use tokio::time::sleep;
 
 use crate::clock;
 use crate::schedule::core::{Change, Run};
@@ -25,6 +27,8 @@ const ID: &str = "id";
 const FORGOTTEN_MS: &str = "forgotten_made_ms";
 const BOOT: &str = "boot";
 const OFFSET_NS: &str = "offset_ns";
+/// Wait before what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What a journal held when it was opened.
 pub struct Held {
@@ -98,6 +102,38 @@ impl Journal {
         transaction.commit()?;
         let held = read(&database)?;
         Ok((Self { path: path.to_owned(), database: Mutex::new(Some(database)) }, held))
+    }
+
+    /// Works with it on a thread that may wait.
+    ///
+    /// # Errors
+    /// Those of the work, and that it panicked, as redb does on some damaged files.
+    pub async fn on_thread<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let journal = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&journal)).await {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => Err(error.into()),
+            // Only the end of the runtime does that, and whoever waits here ends with it.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// As [`Journal::on_thread`], again and again until it succeeds.
+    pub async fn until_done<T: Send + 'static>(
+        self: &Arc<Self>,
+        problem: &str,
+        work: impl Fn(&Self) -> anyhow::Result<T> + Clone + Send + 'static,
+    ) -> T {
+        loop {
+            match self.on_thread(work.clone()).await {
+                Ok(done) => return done,
+                Err(error) => tracing::error!(error = format!("{error:#}"), "{problem}; it is tried again"),
+            }
+            sleep(AGAIN).await;
+        }
     }
 
     /// Makes changes durable, all or none.

@@ -2,6 +2,8 @@
 
 mod request;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::wire::{Cancel, CommandState, Noted, OutputChunk, Progress};
 use tideline_spool::SpoolConfig;
@@ -263,6 +265,23 @@ async fn a_journal_that_is_damaged_is_put_aside_and_another_begun() {
     assert!(bench.folder.path().join("commands.damaged-1").exists());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_the_journal_is_no_answer_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Arc::new(Journal::open(&folder.path().join(JOURNAL)).unwrap().0);
+    let id = CommandId::from_bytes([1; 16]);
+    let fail = |_: &Journal| -> anyhow::Result<()> { panic!("as redb does on some damaged files") };
+    assert!(journal.on_thread(fail).await.is_err());
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    let work = move |journal: &Journal| {
+        assert!(counted.fetch_add(1, Ordering::Relaxed) > 0, "the first time");
+        journal.ended(id)
+    };
+    assert_eq!(journal.until_done("it fails", work).await, None);
+    assert_eq!(tries.load(Ordering::Relaxed), 2);
+}
+
 fn shell(name: &str, script: &str) -> Program {
     Program {
         name: name.to_owned(),
@@ -319,6 +338,16 @@ fn lives(path: &Path) -> bool {
     !state.is_empty() && !state.contains(") Z ")
 }
 
+/// Returns when it lives no more.
+async fn gone(path: &Path) {
+    let wait = async {
+        while lives(path) {
+            tokio::task::yield_now().await
+        }
+    };
+    timeout(PATIENCE, wait).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_program_that_is_cancelled_or_takes_too_long_is_killed_with_what_it_has_started() {
     let folder = tempfile::tempdir().unwrap();
@@ -330,22 +359,22 @@ async fn a_program_that_is_cancelled_or_takes_too_long_is_killed_with_what_it_ha
     assert!(lives(&path));
     bench.commands.said(ToAgent::Cancel(Cancel { id, attempt: 1 })).await;
     assert_eq!(bench.end().await.0.state, CommandState::Cancelled);
-    timeout(PATIENCE, async {
-        while lives(&path) {
-            tokio::task::yield_now().await
-        }
-    })
-    .await
-    .unwrap();
+    gone(&path).await;
     bench.give("run", r#"{"program":"wait","timeout_ms":300}"#).await;
     assert_eq!(bench.end().await.0.error.unwrap().code, errors::TIMEOUT);
-    timeout(PATIENCE, async {
-        while lives(&path) {
-            tokio::task::yield_now().await
-        }
-    })
-    .await
-    .unwrap();
+    gone(&path).await;
+}
+
+#[tokio::test]
+async fn what_a_program_has_started_does_not_outlive_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("child");
+    let script = format!("sleep 1000 & echo $! > {path:?}; echo left");
+    let mut bench = bench_with(vec![shell("leave", &script)]).await;
+    bench.give("run", r#"{"program":"leave"}"#).await;
+    let (said, output) = bench.end().await;
+    assert_eq!((said.state, output.as_slice()), (CommandState::Succeeded, b"left\n".as_slice()));
+    gone(&path).await;
 }
 
 #[tokio::test]

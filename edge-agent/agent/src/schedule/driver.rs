@@ -11,7 +11,6 @@ use tideline_protocol::time::Clock as _;
 use tideline_protocol::wire::{Command, CommandId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinSet};
-use tokio::time::sleep;
 
 use super::core::{Run, RunState, Schedules, Step};
 use crate::clock::AgentClock;
@@ -24,8 +23,6 @@ use crate::config::Jobs;
 const NEWS_MAX: usize = 16;
 /// How much is kept of the end of what a run puts out, and of what comes of it, in bytes.
 const RESULT_BYTES_MAX: usize = 2 * 1024;
-/// Wait before a commit that failed is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// A schedule as it is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,19 +148,8 @@ impl Scheduler {
             match step {
                 Step::Commit(changes) => {
                     let changes = Arc::new(changes);
-                    loop {
-                        let (journal, some) = (Arc::clone(&self.journal), Arc::clone(&changes));
-                        match tokio::task::spawn_blocking(move || journal.schedule(&some)).await {
-                            Ok(Ok(())) => break,
-                            Ok(Err(error)) => {
-                                let error = format!("{error:#}");
-                                tracing::error!(error, "schedules could not be noted; it is tried again");
-                            }
-                            // Only the end of the runtime does that.
-                            Err(_) => return,
-                        }
-                        sleep(AGAIN).await;
-                    }
+                    let work = move |journal: &Journal| journal.schedule(&changes);
+                    self.journal.until_done("schedules could not be noted", work).await;
                 }
                 Step::Begin(number, run) => self.begin(number, &run),
             }

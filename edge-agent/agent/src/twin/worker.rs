@@ -133,6 +133,10 @@ impl Worker {
                 let _ = answer.send(self.talk.begin(self.replicas.documents()));
             }
             Request::Receive(session, sync) => {
+                // As when a site is left: what somebody waits for is durable and answered before, and not thrown away untold.
+                if sync.message.is_empty() {
+                    self.finish();
+                }
                 self.talk.receive(session, &sync, &mut self.replicas, &self.parts.kin, &mut self.round);
             }
             Request::Take(session, answer) => {

@@ -122,11 +122,15 @@ impl Replicas {
         self.figures.keys().filter(|document| matches!(document, DocumentId::Site(_))).count()
     }
 
-    /// Lets go of a document, whatever was not confirmed of it.
+    /// Lets go of a document, whatever was not confirmed of it. What it wrote by its name is not known any more: should it come
+    /// again, others are written by another name, which is durable before the document goes.
     pub fn leave(&mut self, document: &DocumentId) -> Result<(), FileError> {
+        self.rename();
+        self.commit(&[])?;
+        self.file()?.remove(document)?;
         self.residents.remove(document);
         self.figures.remove(document);
-        self.file()?.remove(document)
+        Ok(())
     }
 
     /// Of the documents that there are and of those in memory.

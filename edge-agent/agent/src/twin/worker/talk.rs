@@ -167,12 +167,13 @@ impl Talk {
             tracing::warn!(%document, unconfirmed, "the agent leaves a site with changes that the hub does not take");
         }
         tracing::info!(%document, "none of the agent's devices is at this site any more");
+        replicas.leave(document)?;
         round.forget(document);
         self.spoken.remove(document);
         self.queue.retain(|of| of != document);
         self.queued.remove(document);
         self.changed.insert(document.clone());
-        Ok(replicas.leave(document)?)
+        Ok(())
     }
 
     /// Where a copy of this replica's file writes by its name, it takes another.

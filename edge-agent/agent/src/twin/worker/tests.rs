@@ -344,6 +344,33 @@ fn a_sites_document_is_kept_as_long_as_the_hub_says_that_the_agent_is_there() {
 }
 
 #[test]
+fn what_is_written_to_a_site_that_the_agent_comes_back_to_arrives() {
+    let (mut hub, mut agent) = (Hub::new(), Agent::on(CrashBackend::new()));
+    let site = DocumentId::Site(SiteId::parse("hall").unwrap());
+    hub.put(&site, "heating", json!(20));
+    talk(&mut hub, &mut agent);
+    agent.edit(&site, "night", Action::Put(json!(1))).unwrap();
+    talk(&mut hub, &mut agent);
+    // An edit and the word that the site is left come at once: it was made, and is answered so.
+    let (answer, mut wait) = oneshot::channel();
+    let make = |_: &Twin| Ok(change("late", Action::Put(json!(1)), "ben"));
+    agent.worker.carry_out(Request::Edit(site.clone(), Box::new(make), answer));
+    agent.receive(TwinSync { document: site.clone(), message: vec![] });
+    assert!(wait.try_recv().unwrap().unwrap().changed);
+    // Also after a power cut.
+    let mut agent = Agent::on(agent.image());
+    hub.begin();
+    agent.begin();
+    // It writes as soon as it may, before it has heard what it wrote the last time.
+    agent.receive(hub.say().remove(0));
+    agent.edit(&site, "again", Action::Put(json!(2))).unwrap();
+    talk(&mut hub, &mut agent);
+    let all = json!({"heating": 20, "night": 1, "again": 2});
+    assert_eq!((hub.twin(&site).0.json(Section::Desired), agent.json(&site)), (all.clone(), all));
+    assert_eq!((hub.refused, agent.board.read().twins.refused), (0, 0));
+}
+
+#[test]
 fn few_replicas_are_in_memory_and_output_is_bounded() {
     let (mut hub, mut agent) = (Hub::new(), Agent::on(CrashBackend::new()));
     let devices: Vec<_> = (0..100).map(|n| format!("meter-{n}")).collect();

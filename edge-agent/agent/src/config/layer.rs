@@ -3,7 +3,7 @@
 //! It comes as JSON, as `desired/config` of the device's twin holds it: `{"batch": {"flush_interval_ms": 500}}`. Of sections that
 //! may stand several times each has a member by its name, and a device by its id: `{"source": {"meter": {"interval_ms": 200}}}`
 //! changes the file's source of that name, or adds one; `false` in the place of one takes away that of the file, and in the place of
-//! a section all that the file says there. What the hub does not name stays as it is.
+//! a section all that the file says there, but for one with options that only the device sets. What the hub does not name stays as it is.
 
 use std::collections::BTreeMap;
 
@@ -51,6 +51,11 @@ impl HubLayer {
                 return Err(format!("{section}: is set on the device alone"));
             }
             if *options == Json::Bool(false) {
+                if let Some((_, name)) = OWN.iter().find(|(of, _)| of == section) {
+                    return Err(format!(
+                        "{section}: cannot be taken away: {name} in it is set on the device alone"
+                    ));
+                }
                 continue;
             }
             let Some(options) = options.as_object() else {
@@ -321,6 +326,10 @@ mod tests {
         assert_eq!(
             refused(json!({"agent": {"data_dir": "/"}})),
             "agent.data_dir: is set on the device alone"
+        );
+        assert_eq!(
+            refused(json!({"agent": false})),
+            "agent: cannot be taken away: data_dir in it is set on the device alone"
         );
         assert!(refused(json!({"source": {"kind": "host"}})).starts_with("source.kind: must be an object"));
         for secret in [

@@ -9,6 +9,7 @@ pub mod driver;
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json, json};
+use tideline_profiles::RefusedWrite;
 use tideline_protocol::model::PointId;
 use tideline_twin::{Action, Change, Edit, Key, Leaf, Section, Twin};
 
@@ -24,6 +25,9 @@ const STATES: &str = "setpoints";
 const AUTHOR: &str = "edge-agent";
 /// Longest reason that is told, in bytes.
 const REASON_BYTES_MAX: usize = 512;
+/// Changes that the hub has not seen, beyond which nothing is tried again: each time is two more, and the twin must take others
+/// for as long as the agent is alone.
+const RETRIES_UNCONFIRMED_MAX: u64 = 1_000;
 
 /// A value that a point is to have.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +40,8 @@ pub struct Setpoint {
     pub value: Json,
     /// Names the change that wants it: another is another, also if it wants the same.
     version: String,
+    /// Another leaf of the same point: `motor/speed` as one name, and as two.
+    other: Option<Key>,
 }
 
 /// What is to be done next.
@@ -47,6 +53,8 @@ pub enum Step {
     Settle(Setpoint, Ended),
     /// It is to be written.
     Write(Setpoint),
+    /// It was tried before, and is not tried again now.
+    Wait(Setpoint),
 }
 
 impl Setpoint {
@@ -54,6 +62,12 @@ impl Setpoint {
     #[must_use]
     pub fn waits(self) -> (String, String) {
         (self.point, self.version)
+    }
+
+    /// Two leaves of one point have one state: neither is written, and it is another change when one is taken back.
+    fn join(&mut self, other: Self) {
+        self.version = digest(&format!("{} {}", self.version, other.version));
+        self.other = Some(other.key);
     }
 
     /// Whether the twin tells just this of it already.
@@ -97,6 +111,8 @@ impl Ended {
             | WriteError::Late { .. }
             | WriteError::NotDone(_) => Self::Waits(reason),
             WriteError::Unknown(_) => Self::Unknown(reason),
+            // What an interlock looks at is not known before the first reading, and may hold later.
+            WriteError::Rejected(RefusedWrite::Locked { .. }) => Self::Waits(reason),
             WriteError::NoProfile(_) | WriteError::Rejected(_) => Self::Refused(reason),
         }
     }
@@ -146,6 +162,9 @@ pub fn next(twin: &Twin, waiting: &Waiting) -> Option<Step> {
                     format!("the device has {SETPOINTS_MAX} set-points already, the most that it may have");
                 return Some(Step::Settle(setpoint, Ended::Refused(why)));
             }
+            Some("waiting") if twin.unconfirmed() > RETRIES_UNCONFIRMED_MAX => {
+                return Some(Step::Wait(setpoint));
+            }
             _ => return Some(judged(setpoint)),
         }
     }
@@ -154,18 +173,22 @@ pub fn next(twin: &Twin, waiting: &Waiting) -> Option<Step> {
 }
 
 fn judged(setpoint: Setpoint) -> Step {
-    let why = match (PointId::parse(&setpoint.point), scalar(&setpoint.value)) {
-        (Err(error), _) => error.to_string(),
-        (_, None) => "this is no value; allowed are true, false, numbers and texts".to_owned(),
-        (Ok(_), Some(_)) => return Step::Write(setpoint),
+    let why = match (&setpoint.other, PointId::parse(&setpoint.point), scalar(&setpoint.value)) {
+        (Some(other), _, _) => {
+            let key = &setpoint.key;
+            format!("{key} and {other} are both desired, and name one point; take one of them back")
+        }
+        (_, Err(error), _) => error.to_string(),
+        (_, _, None) => "this is no value; allowed are true, false, numbers and texts".to_owned(),
+        (_, Ok(_), Some(_)) => return Step::Write(setpoint),
     };
     Step::Settle(setpoint, Ended::Refused(why))
 }
 
-/// All set-points of a twin, by their leaves.
+/// All set-points of a twin, one for each point.
 fn desired(twin: &Twin) -> Vec<Setpoint> {
     let desired = twin.json(Section::Desired);
-    let mut found = Vec::new();
+    let mut found: Vec<Setpoint> = Vec::new();
     let mut open = vec![(vec![POINTS.to_owned()], desired.get(POINTS).unwrap_or(&Json::Null))];
     while let Some((path, value)) = open.pop() {
         match value {
@@ -175,7 +198,13 @@ fn desired(twin: &Twin) -> Vec<Setpoint> {
                     open.push((path.iter().chain([name]).cloned().collect(), value));
                 }
             }
-            _ => found.extend(setpoint(twin, &path)),
+            _ => {
+                let Some(new) = setpoint(twin, &path) else { continue };
+                match found.iter_mut().find(|there| there.point == new.point) {
+                    Some(there) => there.join(new),
+                    None => found.push(new),
+                }
+            }
         }
     }
     found
@@ -189,9 +218,11 @@ fn is_branch(members: &Map<String, Json>) -> bool {
 fn setpoint(twin: &Twin, path: &[String]) -> Option<Setpoint> {
     let point = path.get(1..).filter(|names| !names.is_empty())?.join("/");
     let key = Key::of_names(path.iter().map(String::as_str)).ok()?;
+    // Nothing could be told of it, and no point has so long a name.
+    put(&[STATES, &point, "version"], Action::Delete)?;
     let leaf = twin.leaf(Section::Desired, &key)?;
     let version = version(&leaf);
-    Some(Setpoint { point, key, value: leaf.value, version })
+    Some(Setpoint { point, key, value: leaf.value, version, other: None })
 }
 
 /// Names a change by who made it, when, and what it wants. Its number is left out: a change that is made again after history
@@ -199,7 +230,10 @@ fn setpoint(twin: &Twin, path: &[String]) -> Option<Setpoint> {
 fn version(leaf: &Leaf) -> String {
     let (time_ms, author) =
         leaf.origin.as_ref().map_or((0, ""), |origin| (origin.time_ms, origin.author.as_str()));
-    let text = json!([time_ms, author, leaf.value]).to_string();
+    digest(&json!([time_ms, author, leaf.value]).to_string())
+}
+
+fn digest(text: &str) -> String {
     let hash = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

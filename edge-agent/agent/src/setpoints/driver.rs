@@ -131,10 +131,25 @@ async fn steps(
         let Some(step) = twins.look(document.clone(), move |twin| next(twin, &past)).await? else {
             return Ok(());
         };
-        let note = async |change: Change| twins.edit(document.clone(), move |_| Ok(change)).await.map(|_| ());
+        let note = async |change: Change| {
+            let edited = twins.edit(document.clone(), move |_| Ok(change)).await?;
+            Ok::<_, TwinError>(edited.changed)
+        };
         match step {
-            Step::Forget(point) => note(forgotten(&point, now_ms())).await?,
-            Step::Settle(setpoint, ended) => note(told(&setpoint, &ended, now_ms())).await?,
+            // What changes nothing would be the next step again, for ever.
+            Step::Forget(point) => {
+                if !note(forgotten(&point, now_ms())).await? {
+                    return Ok(());
+                }
+            }
+            Step::Settle(setpoint, ended) => {
+                if !note(told(&setpoint, &ended, now_ms())).await? {
+                    waiting.insert(setpoint.waits());
+                }
+            }
+            Step::Wait(setpoint) => {
+                waiting.insert(setpoint.waits());
+            }
             Step::Write(setpoint) if writes.serves(device) => {
                 note(told(&setpoint, &Ended::Begun, now_ms())).await?;
                 let ended = write(writes, device, &setpoint).await;

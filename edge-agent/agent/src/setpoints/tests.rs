@@ -127,6 +127,71 @@ fn more_set_points_than_a_device_may_have_are_refused() {
     assert_eq!(state(&twin, &format!("p{SETPOINTS_MAX:03}")), json!("refused"));
 }
 
+/// Does all that is to be done, as if every write were done; gives what was written.
+fn come_to_rest(twin: &mut Twin) -> Vec<Json> {
+    let mut written = Vec::new();
+    for at in 0..20 {
+        match next(twin, &Waiting::new()) {
+            None => return written,
+            Some(Step::Forget(point)) => make(twin, &forgotten(&point, at)),
+            Some(Step::Settle(setpoint, ended)) => make(twin, &told(&setpoint, &ended, at)),
+            Some(Step::Write(setpoint)) => {
+                make(twin, &told(&setpoint, &Ended::Begun, at));
+                make(twin, &told(&setpoint, &Ended::Done, at));
+                written.push(setpoint.value);
+            }
+            Some(Step::Wait(setpoint)) => panic!("{setpoint:?}"),
+        }
+    }
+    panic!("it does not come to rest");
+}
+
+#[test]
+fn a_point_that_two_leaves_name_is_refused_until_one_is_taken_back() {
+    let mut twin = twin();
+    want(&mut twin, &json!({ "motor": { "speed": 5 }, "motor/speed": 7, "other": 1 }), 1);
+    assert_eq!(come_to_rest(&mut twin), [json!(1)]);
+    assert_eq!(state(&twin, "motor/speed"), "refused");
+    let reason = twin.json(Section::Reported)["setpoints"]["motor/speed"]["reason"].to_string();
+    assert!(reason.contains("points/motor/speed and points/motor~1speed are both desired"), "{reason}");
+    want(&mut twin, &json!({ "motor": null }), 2);
+    assert_eq!((come_to_rest(&mut twin), state(&twin, "motor/speed")), (vec![json!(7)], json!("done")));
+}
+
+#[test]
+fn a_leaf_with_a_name_too_long_to_be_told_of_is_left_alone() {
+    let mut twin = twin();
+    want(&mut twin, &json!({ "x".repeat(245): 5, "speed": 7 }), 1);
+    assert_eq!(come_to_rest(&mut twin), [json!(7)]);
+}
+
+#[test]
+fn what_waits_is_not_tried_again_while_the_hub_has_long_seen_nothing() {
+    let mut twin = twin();
+    want(&mut twin, &json!({ "a": 1 }), 1);
+    let a = next_write(&twin);
+    make(&mut twin, &told(&a, &Ended::Waits("it says no".into()), 2));
+    assert_eq!(next_write(&twin), a);
+    let edit = |at: u64| put(&["at"], Action::Put(at.into())).unwrap();
+    for at in 0..RETRIES_UNCONFIRMED_MAX {
+        make(&mut twin, &Change { edits: vec![edit(at)], author: String::new(), time_ms: 3 });
+    }
+    assert_eq!(next(&twin, &Waiting::new()), Some(Step::Wait(a.clone())));
+    assert_eq!(next(&twin, &Waiting::from([a.waits()])), None);
+    // What is new is tried once.
+    want(&mut twin, &json!({ "a": 2 }), 4);
+    assert_eq!(next_write(&twin).value, json!(2));
+}
+
+#[test]
+fn what_an_interlock_locks_waits() {
+    let locked = RefusedWrite::Locked { command: "start".into(), why: "nobody knows mode now".into() };
+    let why = "start is locked: nobody knows mode now".to_owned();
+    assert_eq!(Ended::of(Err(WriteError::Rejected(locked))), Ended::Waits(why));
+    let refused = RefusedWrite::Null { point: "a".into() };
+    assert!(matches!(Ended::of(Err(WriteError::Rejected(refused))), Ended::Refused(_)));
+}
+
 const FILE: &str = "name = \"pump\"\n[modbus]\nfunction = \"holding\"\n[points]\n\
     speed = { unit = \"Hz\", min = 0, max = 50, address = \"0\", encoding = \"u16\", access = \"read-write\" }\n\
     mode = { type = \"int\", unit = \"1\", min = 0, max = 9, address = \"1\", encoding = \"u16\" }\n";

@@ -58,12 +58,23 @@ fn check_sections(schemas: &Map<String, Json>, sections: &Map<String, Json>, err
         match schemas.get(name).and_then(Json::as_str).map(serde_json::from_str::<Json>) {
             None => errors.push(format!("{place}: unknown section; allowed are {}", names(schemas))),
             // As if the file had none.
-            Some(_) if *value == Json::Bool(false) => {}
+            Some(Ok(schema)) if *value == Json::Bool(false) => {
+                errors.extend(own(&schema).map(|own| {
+                    format!("{place}: cannot be taken away: {own} in it is set on the device alone")
+                }));
+            }
             Some(Ok(schema)) => check(&schema, value, &place, 0, errors),
             // An agent that reports nonsense judges alone.
             Some(Err(_)) => {}
         }
     }
+}
+
+/// An option that only the device sets: without its section it would be another.
+fn own(schema: &Json) -> Option<&str> {
+    let properties = schema.get("properties")?.as_object()?;
+    let is_own = |schema: &Json| schema.get("readOnly") == Some(&Json::Bool(true));
+    properties.iter().find(|(_, schema)| is_own(schema)).map(|(name, _)| name.as_str())
 }
 
 /// As RFC 7396 has it.
@@ -260,6 +271,9 @@ mod tests {
             assert_eq!(errors(&wrong, &patch), Vec::<String>::new());
         }
         assert_eq!(errors(&wrong, &json!({ "mode": "eco" })), Vec::<String>::new());
+        let taken = json!({ "config": { "batch": false, "source": false } });
+        let told = "config.batch: cannot be taken away: data_dir in it is set on the device alone";
+        assert_eq!(errors(&twin_of(json!({})), &taken), [told]);
         // Nobody has said what is right.
         assert!(errors(&twin(&json!({}), &json!({})), &json!({ "config": { "cellar": 1 } })).is_empty());
     }

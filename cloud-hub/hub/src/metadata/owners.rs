@@ -81,18 +81,27 @@ impl Owners {
         self.by_agent.get(agent).into_iter().flatten().cloned().collect()
     }
 
+    /// Whether it may hear of documents: an agent that was shut out never does again, and what tokens and jobs write through none.
+    fn hears(&self, agent: &str) -> bool {
+        !agent.starts_with('_') && self.by_device.get(agent).is_none_or(|own| !own.revoked)
+    }
+
     /// The agents that have devices at a site, sorted.
     pub fn agents_at(&self, site: &str) -> Vec<String> {
-        self.by_site.get(site).into_iter().flat_map(BTreeMap::keys).cloned().collect()
+        let agents = self.by_site.get(site).into_iter().flat_map(BTreeMap::keys);
+        agents.filter(|agent| self.hears(agent)).cloned().collect()
     }
 
     /// Whether an agent has a device at a site.
     pub fn is_at(&self, agent: &str, site: &str) -> bool {
-        self.by_site.get(site).is_some_and(|agents| agents.contains_key(agent))
+        self.hears(agent) && self.by_site.get(site).is_some_and(|agents| agents.contains_key(agent))
     }
 
     /// The sites of an agent's devices, sorted.
     pub fn sites_of(&self, agent: &str) -> BTreeSet<String> {
+        if !self.hears(agent) {
+            return BTreeSet::new();
+        }
         let devices = self.by_agent.get(agent).into_iter().flatten();
         let sites = devices.filter_map(|device| self.by_device.get(device)?.site());
         sites.map(str::to_owned).collect()
@@ -123,8 +132,16 @@ mod tests {
         assert_eq!(owners.devices_of("b"), ["a2", "b1"]);
         owners.set("a1", owned("a", "south").map(|owned| Owned { revoked: true, ..owned }));
         assert!(owners.agents_at("south").is_empty() && owners.devices_of("a") == ["a", "a1"]);
+        // One that was shut out, and a writer, whatever devices are behind them.
+        owners.set("b", owned("b", "").map(|owned| Owned { revoked: true, ..owned }));
+        owners.set("w1", owned("_write.telegraf", "north"));
+        assert!(owners.agents_at("north").is_empty() && owners.sites_of("b").is_empty());
+        assert!(!owners.is_at("b", "north") && !owners.is_at("_write.telegraf", "north"));
+        owners.set("b", owned("b", ""));
+        assert_eq!(owners.agents_at("north"), ["b"]);
         owners.set("a2", None);
         owners.set("b1", None);
+        owners.set("w1", None);
         assert!(owners.by_site.is_empty());
     }
 }

@@ -72,7 +72,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     }
     let hub = Hub::new(config, clock, metadata, twins, store, authority, addresses)?;
     look_for_users(&hub)?;
-    twins::past::sweep(&hub);
+    let swept = tokio::spawn(twins::past::sweep_daily(Arc::clone(&hub)));
     jobs::start(&hub).await.context("the stream jobs")?;
     let commanding = commands::begin(&hub).await.context("the commands")?;
     let held = tokio::spawn(jobs::watch(Arc::clone(&hub)));
@@ -97,6 +97,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     let _late = tokio::time::timeout(GRACE, presences).await;
     let _late = tokio::time::timeout(GRACE, jobs::stop(&hub)).await;
     let _late = tokio::time::timeout(GRACE, commanding).await;
+    swept.abort();
     feed.abort();
     refused.abort();
     pulse.abort();

@@ -95,6 +95,8 @@ pub struct Past {
 
 /// Generations of a document that are kept, however young: two thousand changes each.
 pub const PAST_MAX: u64 = 64;
+/// Bytes of the generations of a document that are kept; the newest is, however long.
+pub const PAST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The open file.
 pub struct TwinFile {
@@ -193,6 +195,14 @@ impl TwinFile {
                     ended.insert((name.as_str(), past.number), row.as_slice())?;
                     let first = past.number.saturating_sub(PAST_MAX - 1);
                     let all = (name.as_str(), 0)..=(name.as_str(), u64::MAX);
+                    let mut left = PAST_BYTES_MAX;
+                    let mut fitting = past.number;
+                    for row in ended.range(all.clone())?.rev() {
+                        let (key, row) = row?;
+                        let Some(rest) = left.checked_sub(row.value().len()) else { break };
+                        (left, fitting) = (rest, key.value().1);
+                    }
+                    let first = first.max(fitting);
                     ended.retain_in(all, |(_, number), row| {
                         number >= first && ended_ms(row) >= Some(past.keep_from_ms)
                     })?;
@@ -400,10 +410,19 @@ mod tests {
         assert_eq!(file.past(&a).unwrap(), [(2, 200), (3, 300)]);
         begin(&a, 2 + PAST_MAX, 400, 150);
         assert_eq!(file.past(&a).unwrap(), [(3, 300), (2 + PAST_MAX, 400)]);
+        // Long ones, of which not all fit: the oldest go.
+        let c = document("c");
+        for (number, part) in [(0, 3), (1, 3), (2, 2), (3, 1)] {
+            let past =
+                Past { number, ended_ms: 1, whole: vec![7; PAST_BYTES_MAX / part - 8], keep_from_ms: 0 };
+            file.write([(&c, &Put::Begun(vec![1], past))]).unwrap();
+            let kept: Vec<_> = file.past(&c).unwrap().into_iter().map(|(number, _)| number).collect();
+            assert_eq!(kept, [&[0][..], &[0, 1], &[1, 2], &[3]][usize::try_from(number).unwrap()]);
+        }
         file.copy_to(&dir.path().join("copy")).unwrap();
         let copy = TwinFile::open(&dir.path().join("copy")).unwrap();
         assert_eq!(copy.past(&a).unwrap(), file.past(&a).unwrap());
-        assert_eq!((copy.forget_past(350).unwrap(), copy.past(&b).unwrap()), (2, vec![]));
+        assert_eq!((copy.forget_past(350).unwrap(), copy.past(&b).unwrap()), (3, vec![]));
     }
 
     #[test]

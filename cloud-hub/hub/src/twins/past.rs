@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tideline_protocol::wire::DocumentId;
 use tideline_twin::{Actor, EditError, Record, Side, Step, Ticket, Twin, Write};
@@ -13,10 +14,13 @@ use super::file::{Past, Put};
 use super::queue::{News, Written};
 use super::shelf::{Slot, Warm};
 use super::{TwinError, Twins, etag};
-use crate::hub::Hub;
+use crate::hub::{App, Hub};
+use crate::metadata::MetadataError;
 use crate::telemetry::Metric;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How often what is kept too long is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// From when on generations that ended are kept; none where they are not.
 fn keep_from_ms(hub: &Hub) -> Option<i64> {
@@ -40,7 +44,7 @@ fn begin((ticket, put): (Ticket, Put), ended: Option<Past>) -> (Ticket, Put) {
 }
 
 /// Lets go of what is kept no longer, of documents too that have not changed since.
-pub fn sweep(hub: &Hub) {
+fn sweep(hub: &Hub) {
     match hub.twins.file.forget_past(keep_from_ms(hub).unwrap_or(i64::MAX)) {
         Ok(0) => {}
         Ok(parts) => tracing::info!(parts, "the oldest history of twins was let go of"),
@@ -48,6 +52,24 @@ pub fn sweep(hub: &Hub) {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "the history of twins cannot be looked at"
+            );
+        }
+    }
+}
+
+/// Sweeps now and every day, for ever.
+pub async fn sweep_daily(hub: App) {
+    let mut days = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        days.tick().await;
+        let swept = hub.blocking(|hub| {
+            sweep(hub);
+            Ok::<_, MetadataError>(())
+        });
+        if let Err(error) = swept.await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the history of twins is not looked at"
             );
         }
     }

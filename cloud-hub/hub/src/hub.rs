@@ -126,6 +126,8 @@ pub struct Hub {
     pub complaints: Buckets,
     /// The hashing of passwords.
     pub passwords: Passwords,
+    /// The turn to lay templates of configuration into a twin.
+    pub templates: std::sync::Mutex<()>,
     /// What tokens write.
     pub writers: Writers,
     /// Stream jobs.
@@ -199,6 +201,7 @@ impl Hub {
             openings: Pace::new(OPENINGS),
             complaints: Buckets::new(COMPLAINTS),
             passwords: Passwords::default(),
+            templates: std::sync::Mutex::default(),
             writers: Writers::default(),
             jobs: Jobs::default(),
             commands: Commands::default(),

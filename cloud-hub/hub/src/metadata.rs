@@ -327,6 +327,14 @@ impl Changes {
         table.iter()?.map(read).collect()
     }
 
+    /// How many records there are.
+    ///
+    /// # Errors
+    /// The file fails.
+    pub fn count<R: Record>(&self) -> Result<u64, MetadataError> {
+        Ok(self.transaction.open_table(definition(R::TABLE))?.len()?)
+    }
+
     /// Writes a record.
     ///
     /// # Errors

@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::PoisonError;
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::wire::DocumentId;
 use tideline_twin::limits::AUTHOR_BYTES_MAX;
-use tideline_twin::{Key, Leaf, Section, Twin};
+use tideline_twin::{Actor, Change, Conflict, Key, Leaf, Section, Side, Twin, merge_patch};
 
 use crate::hub::{App, Hub};
 use crate::layer;
@@ -20,13 +21,15 @@ use crate::metadata::{Changes, DeviceRecord, MetadataError, TemplateRecord, Temp
 use crate::twins::{self, Patch, TwinError, etag};
 
 /// Most templates of a hub.
-pub const TEMPLATES_MAX: usize = 1_000;
+pub const TEMPLATES_MAX: u64 = 1_000;
 /// Earlier versions of a template that are kept.
 pub const VERSIONS_MAX: usize = 20;
 /// Longest layer of a template as JSON, in bytes: an agent takes twice as much.
 pub const LAYER_BYTES_MAX: usize = 64 * 1024;
 /// Longest name of a group or site in bytes.
 const NAME_BYTES_MAX: usize = 64;
+/// Looks at a twin that somebody else changes between look and write.
+const LOOKS_MAX: usize = 8;
 /// How deep a layer is.
 const DEPTH_MAX: usize = 12;
 /// What leaves of templates are signed with, before the template's name.
@@ -124,7 +127,7 @@ pub async fn put(
     let record = hub.blocking(move |hub| {
         hub.metadata.change(|changes: &mut Changes| {
             let before = changes.find::<TemplateRecord>(&key)?;
-            if before.is_none() && changes.list::<TemplateRecord>()?.len() >= TEMPLATES_MAX {
+            if before.is_none() && changes.count::<TemplateRecord>()? >= TEMPLATES_MAX {
                 return Err(TemplateError::Full);
             }
             let record = next(before, layer, author, now_ms);
@@ -133,8 +136,7 @@ pub async fn put(
         })
     });
     let record = record.await?;
-    let outcomes = apply_to(hub, members(hub, name)?).await?;
-    Ok((record, outcomes))
+    Ok((record, apply_to_members(hub, name).await?))
 }
 
 fn next(before: Option<TemplateRecord>, layer: Json, by: String, at_ms: i64) -> TemplateRecord {
@@ -158,7 +160,13 @@ pub async fn remove(hub: &App, name: &Name) -> Result<Option<Vec<Outcome>>, Temp
     if !was.await.map_err(|error: MetadataError| error)? {
         return Ok(None);
     }
-    Ok(Some(apply_to(hub, members(hub, name)?).await?))
+    Ok(Some(apply_to_members(hub, name).await?))
+}
+
+async fn apply_to_members(hub: &App, name: &Name) -> Result<Vec<Outcome>, TemplateError> {
+    let name = name.clone();
+    let members = hub.blocking(move |hub| members(hub, &name)).await?;
+    Ok(apply_to(hub, members).await?)
 }
 
 fn check(layer: &Json) -> Result<(), TemplateError> {
@@ -172,7 +180,10 @@ fn check(layer: &Json) -> Result<(), TemplateError> {
     };
     let mut leaves = BTreeMap::new();
     gather(&mut vec![CONFIG.to_owned()], sections, &mut leaves)?;
-    Ok(())
+    // What not even an empty twin takes, none does.
+    let tried = Twin::new(Actor::new(Side::Hub, [0; 15])).map_err(TwinError::from)?;
+    try_out(&tried, &[(String::new(), json!({ CONFIG: layer }))])
+        .map_err(|error| TemplateError::Layer(error.to_string()))
 }
 
 /// Leaves by their paths, from `config` on.
@@ -208,6 +219,30 @@ pub fn members(hub: &Hub, name: &Name) -> Result<Vec<String>, MetadataError> {
     Ok(all.filter(is_member).map(|(id, _)| id).collect())
 }
 
+/// All templates, without what they were before, each with its members.
+///
+/// # Errors
+/// The registry failed, or a name is none.
+pub fn list(hub: &Hub) -> Result<Vec<(String, TemplateRecord, Vec<String>)>, TemplateError> {
+    let mut members: BTreeMap<Name, Vec<String>> = BTreeMap::new();
+    for (id, record) in hub.metadata.list::<DeviceRecord>()? {
+        if is_agent(&id, &record) {
+            names(&record).for_each(|name| members.entry(name).or_default().push(id.clone()));
+        }
+    }
+    let with_members = |(key, record): (String, TemplateRecord)| -> Result<_, TemplateError> {
+        let members = members.get(&key.parse::<Name>()?).cloned().unwrap_or_default();
+        Ok((key, TemplateRecord { earlier: Vec::new(), ..record }, members))
+    };
+    hub.metadata.list::<TemplateRecord>()?.into_iter().map(with_members).collect()
+}
+
+/// The templates that a device may have, the last the strongest.
+fn names(record: &DeviceRecord) -> impl Iterator<Item = Name> {
+    let site = Some(&record.marks.site).filter(|site| !site.is_empty()).cloned().map(Name::Site);
+    record.marks.groups.iter().cloned().map(Name::Group).chain(site)
+}
+
 fn is_agent(id: &str, record: &DeviceRecord) -> bool {
     record.agent == id && !record.revoked
 }
@@ -236,31 +271,65 @@ pub async fn apply_to(hub: &App, devices: Vec<String>) -> Result<Vec<Outcome>, T
 type Applied = (Result<String, TwinError>, twins::Written);
 
 fn apply(hub: &Hub, id: &str) -> Result<Option<Applied>, TwinError> {
+    // One at a time: of two that have looked, the later word must not be laid first.
+    let _turn = hub.templates.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(record) = hub.metadata.find::<DeviceRecord>(id)?.filter(|record| is_agent(id, record)) else {
         return Ok(None);
     };
     let Ok(device) = DeviceId::parse(id) else { return Ok(None) };
     let (document, wanted) = (DocumentId::Device(device), wanted(hub, &record)?);
-    let patches = hub.twins.look(&document, |twin| patches(twin, &wanted))?;
     let mut written = twins::Written::default();
-    for (author, patch) in patches {
-        let sections = vec![(Section::Desired, patch)];
-        let patch = Patch { sections, of: None, author, check: layer::of_patches };
-        match hub.twins.patch(hub, &document, &patch, |_| ()) {
-            Ok(((), made)) => written.extend([made]),
-            Err(error) => return Ok(Some((Err(error), written))),
+    for _ in 1..LOOKS_MAX {
+        match lay(hub, &document, &wanted, &mut written) {
+            Err(TwinError::Differs { .. }) => {}
+            done => return Ok(Some((done, written))),
         }
     }
-    let etag = hub.twins.look(&document, etag)?;
-    Ok(Some((Ok(etag), written)))
+    let done = lay(hub, &document, &wanted, &mut written);
+    Ok(Some((done, written)))
+}
+
+/// Lays what is wanted into a twin as it is now, if all of it can be; gives what names its state then.
+fn lay(
+    hub: &Hub,
+    document: &DocumentId,
+    wanted: &Leaves<(Json, String)>,
+    written: &mut twins::Written,
+) -> Result<String, TwinError> {
+    let (mut state, patches) = hub.twins.look(document, |twin| {
+        let patches = patches(twin, wanted);
+        try_out(twin, &patches).map(|()| (etag(twin), patches))
+    })??;
+    for (author, patch) in patches {
+        let sections = vec![(Section::Desired, patch)];
+        // What it was tried out on, and what came of that.
+        let patch = Patch { sections, of: Some(vec![state]), author, check: |_, _| Vec::new() };
+        let (next, made) = hub.twins.patch(hub, document, &patch, etag)?;
+        written.extend([made]);
+        state = next;
+    }
+    Ok(state)
+}
+
+/// Whether a twin takes all of the patches, and an agent what comes of them.
+fn try_out(twin: &Twin, patches: &[(String, Json)]) -> Result<(), TwinError> {
+    if patches.is_empty() {
+        return Ok(());
+    }
+    let mut tried = twin.clone();
+    for (author, patch) in patches {
+        let edits = merge_patch(Section::Desired, &tried.json(Section::Desired), patch);
+        let edits = edits.map_err(|error| TwinError::Patch { section: Section::Desired, error })?;
+        tried.edit(&Change { edits, author: author.clone(), time_ms: 0 })?;
+    }
+    let wrong = layer::errors(&tried, &json!({ CONFIG: {} }));
+    if wrong.is_empty() { Ok(()) } else { Err(TwinError::Refused(wrong)) }
 }
 
 /// What the templates of a device want, each leaf with the template that it is of.
 fn wanted(hub: &Hub, record: &DeviceRecord) -> Result<Leaves<(Json, String)>, TwinError> {
-    let mut names: Vec<_> = record.marks.groups.iter().cloned().map(Name::Group).collect();
-    names.extend(Some(&record.marks.site).filter(|site| !site.is_empty()).cloned().map(Name::Site));
     let mut wanted: Leaves<(Json, String)> = BTreeMap::new();
-    for name in names {
+    for name in names(record) {
         let Some(template) = hub.metadata.find::<TemplateRecord>(&name.to_string())? else { continue };
         let Ok(Json::Object(sections)) = serde_json::from_str(&template.current.layer) else { continue };
         let mut leaves = BTreeMap::new();
@@ -283,9 +352,10 @@ fn touch(a: &[String], b: &[String]) -> bool {
 
 /// What to change of a twin, by author, so that it has what its templates want.
 fn patches(twin: &Twin, wanted: &Leaves<(Json, String)>) -> Vec<(String, Json)> {
-    let there = leaves(twin);
-    let (of_templates, others): (Vec<_>, Vec<_>) =
-        there.iter().partition(|(_, leaf)| template(leaf).is_some());
+    let (there, disputed) = (leaves(twin), disputed(twin));
+    let (of_templates, mut others): (Vec<_>, Vec<_>) =
+        there.iter().partition(|(path, leaf)| template(leaf).is_some() && !disputed.contains_key(*path));
+    others.extend(&disputed);
     let mut made: BTreeMap<String, Json> = BTreeMap::new();
     let mut patch = |author: &str, path: &[String], value: Json| {
         nest(made.entry(author.to_owned()).or_insert(Json::Null), path, value);
@@ -322,6 +392,18 @@ fn nest(into: &mut Json, path: &[String], value: Json) {
     if let Some(members) = into.as_object_mut() {
         nest(members.entry(first.clone()).or_insert(Json::Null), rest, value);
     }
+}
+
+/// Leaves with a value that is of no template and may not be the one that is shown, as of somebody on site while the hub wrote
+/// another: who writes there decides between them, and that is no template.
+fn disputed(twin: &Twin) -> Leaves<Leaf> {
+    let conflicts = twin.conflicts().into_iter().filter(|conflict| conflict.section == Section::Desired);
+    let of = |conflict: Conflict| {
+        let path: Vec<String> = conflict.key.names().collect();
+        let other = conflict.values.into_iter().find(|value| template(value).is_none());
+        other.filter(|_| path.first().is_some_and(|name| name == CONFIG)).map(|other| (path, other))
+    };
+    conflicts.filter_map(of).collect()
 }
 
 /// As much of a name as a twin keeps.
@@ -370,90 +452,4 @@ pub fn leaves(twin: &Twin) -> Leaves<Leaf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-    use tideline_twin::{Actor, Change, Side, merge_patch};
-
-    use super::*;
-
-    fn write(twin: &mut Twin, author: &str, patch: &Json) {
-        let edits = merge_patch(Section::Desired, &twin.json(Section::Desired), patch).unwrap();
-        let record = twin.edit(&Change { edits, author: author.to_owned(), time_ms: 1 }).unwrap();
-        record.into_iter().for_each(|record| twin.handle_durable(record.ticket));
-    }
-
-    fn wants(of: &[(&str, Json)]) -> Leaves<(Json, String)> {
-        let mut wanted = BTreeMap::new();
-        for (name, layer) in of {
-            let name: Name = name.parse().unwrap();
-            let mut leaves = BTreeMap::new();
-            gather(&mut vec![CONFIG.to_owned()], layer.as_object().unwrap(), &mut leaves).unwrap();
-            wanted.extend(leaves.into_iter().map(|(path, value)| (path, (value, name.author()))));
-        }
-        wanted
-    }
-
-    fn lay(twin: &mut Twin, wanted: &Leaves<(Json, String)>) {
-        for (author, patch) in patches(twin, wanted) {
-            write(twin, &author, &patch);
-        }
-        assert_eq!(patches(twin, wanted), [], "it is laid once");
-    }
-
-    fn config(twin: &Twin) -> Json {
-        twin.json(Section::Desired)["config"].clone()
-    }
-
-    #[test]
-    fn a_template_is_laid_beside_what_others_want_and_goes_without_a_trace() {
-        let mut twin = Twin::new(Actor::new(Side::Hub, [1; 15])).unwrap();
-        write(&mut twin, "anna", &json!({ "config": { "batch": { "rows_max": 7 } }, "mode": "eco" }));
-        let first =
-            json!({ "batch": { "rows_max": 1, "flush_interval_ms": 20 }, "source": { "old": false } });
-        lay(&mut twin, &wants(&[("group/pumps", first)]));
-        let laid = json!({ "batch": { "rows_max": 7, "flush_interval_ms": 20 }, "source": { "old": false } });
-        assert_eq!(config(&twin), laid);
-        let found = leaves(&twin);
-        let of = |path: &[&str]| {
-            let path: Vec<String> = ["config"].iter().chain(path).map(|name| (*name).to_owned()).collect();
-            found.get(&path).and_then(template).map(str::to_owned)
-        };
-        assert_eq!(of(&["batch", "flush_interval_ms"]).as_deref(), Some("group/pumps"));
-        assert_eq!(of(&["batch", "rows_max"]), None);
-        // Another version, and the site's word.
-        let second = json!({ "batch": { "flush_interval_ms": 30 } });
-        lay(&mut twin, &wants(&[("site/hall", second)]));
-        assert_eq!(config(&twin), json!({ "batch": { "rows_max": 7, "flush_interval_ms": 30 } }));
-        // An override that is taken back leaves room for the template.
-        let third = wants(&[("group/pumps", json!({ "batch": { "rows_max": 9 } }))]);
-        lay(&mut twin, &third);
-        assert_eq!(config(&twin), json!({ "batch": { "rows_max": 7 } }));
-        write(&mut twin, "anna", &json!({ "config": { "batch": { "rows_max": null } } }));
-        lay(&mut twin, &third);
-        assert_eq!(config(&twin), json!({ "batch": { "rows_max": 9 } }));
-        lay(&mut twin, &BTreeMap::new());
-        assert!(leaves(&twin).is_empty());
-        assert_eq!(twin.json(Section::Desired)["mode"], json!("eco"));
-    }
-
-    #[test]
-    fn what_somebody_wants_above_or_below_a_leaf_is_an_override_too() {
-        let mut twin = Twin::new(Actor::new(Side::Hub, [1; 15])).unwrap();
-        write(&mut twin, "anna", &json!({ "config": { "source": { "meter": false } } }));
-        let wanted = wants(&[("group/pumps", json!({ "source": { "meter": { "interval_ms": 5 } } }))]);
-        lay(&mut twin, &wanted);
-        assert_eq!(config(&twin), json!({ "source": { "meter": false } }));
-    }
-
-    #[test]
-    fn names_and_layers_that_are_none_are_refused() {
-        for name in ["pumps", "group/", "room/1", &format!("site/{}", "x".repeat(65))] {
-            assert!(name.parse::<Name>().is_err(), "{name}");
-        }
-        for layer in [json!([]), json!({ "batch": { "rows_max": null } }), json!({ "a": { "$set": [] } })] {
-            assert!(check(&layer).is_err(), "{layer}");
-        }
-        assert!(check(&json!({ "a": "x".repeat(LAYER_BYTES_MAX) })).is_err());
-        assert!(check(&json!({ "source": { "old": false } })).is_ok());
-    }
-}
+mod tests;

@@ -110,7 +110,7 @@ fn layer(text: &str) -> Result<Value> {
 fn show(found: &ConfigTemplate) {
     let ConfigTemplate { name, current, earlier, members } = found;
     outln!("{name}, version {} by {}, {}", current.version, current.by, show_ms(current.at_ms));
-    outln!("{:#}", current.layer);
+    outln!("{:#}", current.layer.as_ref().unwrap_or(&Value::Null));
     outln!("for {}", if members.is_empty() { "no agent yet".to_owned() } else { members.join(", ") });
     for version in earlier {
         outln!("before: version {} by {}, {}", version.version, version.by, show_ms(version.at_ms));

@@ -14,7 +14,7 @@ pub struct ConfigTemplate {
     pub name: String,
     /// What is current
     pub current: ConfigTemplateVersion,
-    /// What was before, the oldest first
+    /// What was before, the oldest first; left out in the list of all
     pub earlier: Vec<ConfigTemplateVersion>,
     /// The agents that it is for
     pub members: Vec<String>,
@@ -25,9 +25,10 @@ pub struct ConfigTemplate {
 pub struct ConfigTemplateVersion {
     /// From 1 on
     pub version: u64,
-    /// By section, as `{"batch": {"rows_max": 1000}, "source": {"old": false}}`
-    #[schema(value_type = Object)]
-    pub layer: Json,
+    /// By section, as `{"batch": {"rows_max": 1000}, "source": {"old": false}}`; left out in the list of all
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Object, required = false)]
+    pub layer: Option<Json>,
     /// Who made it
     pub by: String,
     /// When (Unix ms)
@@ -42,12 +43,20 @@ impl ConfigTemplate {
         let earlier = earlier.into_iter().map(ConfigTemplateVersion::from).collect();
         Self { name, current: current.into(), earlier, members }
     }
+
+    /// As one of many: without its layers, which may be long.
+    #[must_use]
+    pub fn listed(name: String, record: TemplateRecord, members: Vec<String>) -> Self {
+        let TemplateVersion { version, by, at_ms, .. } = record.current;
+        let current = ConfigTemplateVersion { version, layer: None, by, at_ms };
+        Self { name, current, earlier: Vec::new(), members }
+    }
 }
 
 impl From<TemplateVersion> for ConfigTemplateVersion {
     fn from(version: TemplateVersion) -> Self {
         let TemplateVersion { version, layer, by, at_ms } = version;
-        Self { version, layer: serde_json::from_str(&layer).unwrap_or_default(), by, at_ms }
+        Self { version, layer: serde_json::from_str(&layer).ok(), by, at_ms }
     }
 }
 

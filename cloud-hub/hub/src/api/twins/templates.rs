@@ -13,7 +13,7 @@ use super::super::shapes::{
     TwinsPatched,
 };
 use super::{of, result};
-use crate::hub::{App, Hub};
+use crate::hub::App;
 use crate::metadata::TemplateRecord;
 use crate::templates::{self, Name, Outcome, TemplateError};
 use crate::twins;
@@ -48,20 +48,20 @@ fn named(kind: &str, name: &str) -> Result<Name, ApiError> {
     Ok(format!("{kind}/{name}").parse::<Name>()?)
 }
 
-fn shown(hub: &Hub, name: &Name, record: TemplateRecord) -> Result<ConfigTemplate, ApiError> {
-    let members = templates::members(hub, name)?;
-    Ok(ConfigTemplate::of(name.to_string(), record, members))
+async fn shown(hub: &App, name: Name, record: TemplateRecord) -> Result<ConfigTemplate, ApiError> {
+    let key = name.to_string();
+    let members = hub.blocking(move |hub| templates::members(hub, &name)).await?;
+    Ok(ConfigTemplate::of(key, record, members))
 }
 
 /// All templates of configuration
 #[utoipa::path(get, path = "/api/v1/config-templates", operation_id = "configTemplates",
     responses((status = 200, description = "The templates by name", body = ConfigTemplates), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn list_templates(State(hub): State<App>) -> Result<Json<ConfigTemplates>, ApiError> {
-    let mut all = Vec::new();
-    for (key, record) in hub.metadata.list::<TemplateRecord>()? {
-        all.push(shown(&hub, &key.parse()?, record)?);
-    }
-    Ok(Json(ConfigTemplates { templates: all }))
+    let all = hub.blocking(templates::list).await?.into_iter();
+    let templates =
+        all.map(|(name, record, members)| ConfigTemplate::listed(name, record, members)).collect();
+    Ok(Json(ConfigTemplates { templates }))
 }
 
 /// A template of configuration with its earlier versions
@@ -75,7 +75,7 @@ pub async fn show_template(
     let name = named(&kind, &name)?;
     let key = name.to_string();
     let record = hub.metadata.find(&key)?.ok_or_else(|| ApiError::not_found("template", &key))?;
-    shown(&hub, &name, record).map(Json)
+    shown(&hub, name, record).await.map(Json)
 }
 
 fn results(outcomes: Vec<Outcome>) -> TwinsPatched {
@@ -99,7 +99,7 @@ pub async fn put_template(
     let name = named(&kind, &name)?;
     tracing::info!(template = %name, by = principal.name, "a template of configuration is set");
     let (record, outcomes) = templates::put(&hub, &name, wanted.layer, principal.name).await?;
-    let (template, TwinsPatched { results }) = (shown(&hub, &name, record)?, results(outcomes));
+    let (template, TwinsPatched { results }) = (shown(&hub, name, record).await?, results(outcomes));
     Ok(Json(ConfigTemplateApplied { template, results }))
 }
 

@@ -139,11 +139,23 @@ impl HubLayer {
     }
 }
 
+/// Headers of requests that say who asks.
+const SECRET_HEADERS: [&str; 4] = ["authorization", "cookie", "x-api-key", "proxy-authorization"];
+
+/// Whether what a schedule does is a request with such a header.
+fn has_secret_header(input: &Json) -> bool {
+    let input: Option<Json> = input.as_str().and_then(|text| serde_json::from_str(text).ok());
+    let headers = input.as_ref().and_then(|input| input.get("headers")?.as_object());
+    let is_secret = |name: &String| SECRET_HEADERS.contains(&name.to_ascii_lowercase().as_str());
+    headers.is_some_and(|headers| headers.keys().any(is_secret))
+}
+
 /// Where a layer has a secret.
 fn secret(sections: &Map<String, Json>) -> Option<String> {
     let holds = |section: &str, name: &str, value: &Json| match name {
         // An address may have a user and a password in it.
         "url" | "broker" => value.as_str().is_some_and(|text| is_secret(section, name) && text.contains('@')),
+        "input" => section == "schedule" && has_secret_header(value),
         _ => is_secret(section, name),
     };
     for (section, options) in sections {
@@ -336,6 +348,7 @@ mod tests {
             json!({"source": {"push": {"token": "x"}}}),
             json!({"source": {"bus": {"url": "mqtts://u:p@host"}}}),
             json!({"uplink": {"broker": "mqtts://u:p@host"}}),
+            json!({"schedule": {"open": {"input": r#"{"headers": {"Authorization": "x"}}"#}}}),
         ] {
             assert!(refused(secret).contains(": is a secret, and a twin is read by many"));
         }

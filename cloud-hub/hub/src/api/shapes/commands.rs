@@ -148,7 +148,7 @@ impl From<&HubCommand> for CommandInfo {
             device: command.device.to_string(),
             agent: command.agent.to_string(),
             kind: command.kind.clone(),
-            input: json(&command.input),
+            input: shown(&command.kind, json(&command.input)),
             state: command.state.into(),
             priority: command.priority,
             author: command.author.clone(),
@@ -165,6 +165,30 @@ impl From<&HubCommand> for CommandInfo {
             output_bytes: command.output_bytes,
             cancel: command.cancel,
         }
+    }
+}
+
+/// What a request over HTTP sends may be a secret, and commands are read by many: names are shown, and no values.
+fn shown(kind: &str, mut input: serde_json::Value) -> serde_json::Value {
+    if kind != "http" {
+        return input;
+    }
+    match &mut input {
+        serde_json::Value::Object(options) => {
+            if let Some(body) = options.get_mut("body") {
+                *body = "".into();
+            }
+            match options.get_mut("headers") {
+                Some(serde_json::Value::Object(headers)) => {
+                    headers.values_mut().for_each(|value| *value = "".into());
+                }
+                Some(other) => *other = serde_json::Value::Null,
+                None => {}
+            }
+            input
+        }
+        // It is none that an agent carries out.
+        _ => serde_json::Value::Null,
     }
 }
 
@@ -241,4 +265,22 @@ pub struct CommandResult {
 pub struct CommandResults {
     /// In the order asked for
     pub results: Vec<CommandResult>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::shown;
+
+    #[test]
+    fn what_a_request_sends_is_not_shown() {
+        let input = json!({"url": "http://a/", "headers": {"x": "secret"}, "body": "secret"});
+        let told = json!({"url": "http://a/", "headers": {"x": ""}, "body": ""});
+        assert_eq!(shown("http", input), told);
+        for odd in [json!("secret"), json!(["secret"]), json!({"headers": ["secret"]})] {
+            assert!(!shown("http", odd).to_string().contains("secret"));
+        }
+        assert_eq!(shown("write", json!({"body": 1})), json!({"body": 1}));
+    }
 }

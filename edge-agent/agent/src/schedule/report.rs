@@ -19,51 +19,82 @@ use crate::twin::{TwinError, TwinHandle};
 const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Where it is told.
 const KEY: &str = "schedules";
+/// Most schedules in one change: each has up to seven leaves, and a change holds 256 edits.
+const SCHEDULES_PER_CHANGE: usize = 32;
+/// How many changes of the twin may wait for the hub when it is told: the others are for edits on site.
+const UNCONFIRMED_MAX: u64 = 1_000;
 /// What a change of the agent's own is signed with.
 const AUTHOR: &str = "edge-agent";
 
 /// What is told of the schedules that there are.
 pub type Told = watch::Receiver<BTreeMap<String, ScheduleShown>>;
 
-/// Tells what has changed until it is dropped. What is not told for a moment is told with the next change.
+/// Tells what has changed until it is dropped. Of what changes faster than it is told, the last is told.
 pub async fn run(twins: TwinHandle, own: DeviceId, mut told: Told) {
     let (document, clock) = (DocumentId::Device(own), AgentClock::default());
-    while told.changed().await.is_ok() {
+    let mut is_behind = false;
+    while is_behind || told.changed().await.is_ok() {
         let shown = told.borrow_and_update().clone();
         let time_ms = clock.wall_ns() / 1_000_000;
-        let edited = twins.edit(document.clone(), move |twin| patch(twin, &shown, time_ms)).await;
-        if let Err(error) = edited {
-            tracing::warn!(%error, "the hub cannot be told of schedules");
+        match tell(&twins, &document, &shown, time_ms).await {
+            Ok(is_told) => is_behind = !is_told,
+            Err(error) => {
+                is_behind = false;
+                tracing::warn!(%error, "the hub cannot be told of schedules");
+            }
         }
         sleep(TELL_EVERY).await;
     }
 }
 
-fn patch(twin: &Twin, shown: &BTreeMap<String, ScheduleShown>, time_ms: i64) -> Result<Change, TwinError> {
-    let reported = twin.json(Section::Reported);
-    let wanted = wanted(&reported, shown);
-    // One that never had a schedule says nothing of them.
-    let is_nothing = wanted.as_object().is_some_and(Map::is_empty);
-    let patch = if is_nothing { json!({}) } else { json!({ KEY: wanted }) };
-    let edits = merge_patch(Section::Reported, &reported, &patch)?;
-    Ok(Change { edits, author: AUTHOR.to_owned(), time_ms })
+/// False where the hub has to confirm others first.
+async fn tell(
+    twins: &TwinHandle,
+    document: &DocumentId,
+    shown: &BTreeMap<String, ScheduleShown>,
+    time_ms: i64,
+) -> Result<bool, TwinError> {
+    let look = |twin: &Twin| (twin.unconfirmed(), twin.json(Section::Reported));
+    let (unconfirmed, reported) = twins.look(document.clone(), look).await?;
+    if unconfirmed >= UNCONFIRMED_MAX {
+        return Ok(false);
+    }
+    for patch in patches(&reported, shown) {
+        let make = move |twin: &Twin| {
+            let edits = merge_patch(Section::Reported, &twin.json(Section::Reported), &patch)?;
+            Ok(Change { edits, author: AUTHOR.to_owned(), time_ms })
+        };
+        twins.edit(document.clone(), make).await?;
+    }
+    Ok(true)
+}
+
+/// In parts that a change holds. One that never had a schedule says nothing of them.
+fn patches(reported: &Json, shown: &BTreeMap<String, ScheduleShown>) -> Vec<Json> {
+    let wanted: Vec<(String, Json)> = match wanted(reported, shown) {
+        Json::Object(wanted) => wanted.into_iter().collect(),
+        _ => Vec::new(),
+    };
+    let part = |some: &[(String, Json)]| json!({ KEY: some.iter().cloned().collect::<Map<_, _>>() });
+    wanted.chunks(SCHEDULES_PER_CHANGE).map(part).collect()
 }
 
 /// All that is told, whole: schedules that are there no more go.
 fn wanted(reported: &Json, shown: &BTreeMap<String, ScheduleShown>) -> Json {
     let there = reported.get(KEY).and_then(Json::as_object).into_iter().flatten();
     let mut wanted: Map<String, Json> = there.map(|(name, _)| (name.clone(), Json::Null)).collect();
-    for (name, ScheduleShown { kind, next_ms, last }) in shown {
+    for (name, ScheduleShown { kind, last, .. }) in shown {
         let last = last.as_ref().map(|run| {
             json!({
                 "due_ms": run.due_ms,
-                "began_ms": run.began_ms,
+                "began_ms": null,
                 "ended_ms": run.ended_ms,
                 "state": run.state,
                 "error": run.error,
             })
         });
-        wanted.insert(name.clone(), json!({"kind": kind, "next_ms": next_ms, "last": last}));
+        // When it is due next would be a change each time, and earlier versions told it.
+        wanted.insert(name.clone(), json!({"kind": kind, "next_ms": null, "last": last}));
     }
     Json::Object(wanted)
 }
@@ -88,5 +119,23 @@ mod tests {
         assert_eq!(reported.get("gone"), Some(&Json::Null));
         assert_eq!(reported.pointer("/a/last/state"), Some(&json!("failed")));
         assert_eq!(reported.pointer("/a/last/result"), None, "that is not for a twin");
+    }
+
+    #[test]
+    fn many_schedules_are_told_in_changes_that_hold_them() {
+        let last = |n| {
+            let (schedule, error) = (format!("s{n}"), Some("x".to_owned()));
+            let (due_ms, began_ms, ended_ms, state) = (n, n, Some(n), RunState::Failed);
+            Some(Run { schedule, due_ms, began_ms, ended_ms, state, error, result: None })
+        };
+        let one = |n| ScheduleShown { kind: "sync".to_owned(), next_ms: Some(n), last: last(n) };
+        let shown: BTreeMap<_, _> = (0..200).map(|n| (format!("s{n}"), one(n))).collect();
+        let patches = patches(&Json::Null, &shown);
+        assert_eq!(patches.len(), 7);
+        for patch in &patches {
+            let edits = merge_patch(Section::Reported, &json!({}), patch).unwrap();
+            assert!(!edits.is_empty() && edits.len() <= tideline_twin::limits::EDITS_PER_CHANGE_MAX);
+        }
+        assert!(super::patches(&Json::Null, &BTreeMap::new()).is_empty());
     }
 }

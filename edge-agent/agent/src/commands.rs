@@ -48,6 +48,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// Most commands that are shown of those that have ended.
 const SHOWN_MAX: usize = 200;
 
+/// By how much the hub's clock has parted from what is on the disk before that is written again, ns.
+const PARTED_NS: u64 = 5_000_000_000;
+
 enum Event {
     Connected(UnboundedSender<ToHub>),
     Said(ToAgent),
@@ -187,6 +190,7 @@ impl Inbox {
             journal,
             clock,
             offset_ns: held.offset_ns,
+            noted_ns: held.offset_ns,
             outbox: None,
             running: HashMap::new(),
             aborts: BTreeMap::new(),
@@ -209,6 +213,8 @@ struct Keeper {
     clock: AgentClock,
     // The hub's wall clock less the monotonic one; none until a hub has told the time since the machine started.
     offset_ns: Option<i64>,
+    // As it is on the disk.
+    noted_ns: Option<i64>,
     outbox: Option<UnboundedSender<ToHub>>,
     running: HashMap<Id, CommandId>,
     aborts: BTreeMap<CommandId, oneshot::Sender<()>>,
@@ -274,11 +280,15 @@ impl Keeper {
                 self.core.handle_said(self.now_ms(), said, ended);
             }
             Event::Time(offset_ns) => {
-                // It is noted once, for a restart of the agent without a hub; the clocks do not part much meanwhile.
-                if self.offset_ns.replace(offset_ns).is_none() {
+                self.offset_ns = Some(offset_ns);
+                // For a restart of the agent without a hub; not each time, since clocks part slowly.
+                if self.noted_ns.is_none_or(|noted_ns| noted_ns.abs_diff(offset_ns) > PARTED_NS) {
                     let noted = self.journal.on_thread(move |journal| journal.note_time(offset_ns)).await;
-                    if let Err(error) = noted {
-                        tracing::warn!(error = format!("{error:#}"), "the hub's time could not be noted");
+                    match noted {
+                        Ok(()) => self.noted_ns = Some(offset_ns),
+                        Err(error) => {
+                            tracing::warn!(error = format!("{error:#}"), "the hub's time could not be noted");
+                        }
                     }
                 }
                 self.core.handle_time(self.now_ms());

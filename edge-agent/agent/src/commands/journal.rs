@@ -1,15 +1,17 @@
 //! The journal of commands on redb: what was accepted, what was begun, and how it ended.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use redb::{
-    Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
+    CommitError, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError,
+    TableDefinition, TableError, TransactionError, WriteTransaction,
 };
-use tideline_protocol::commands::{AgentChange, Kept};
+use tideline_protocol::commands::{AgentChange, Kept, Unreadable};
 use tideline_protocol::wire::{CommandId, JournalId};
 use tokio::time::sleep;
 
@@ -27,6 +29,7 @@ const ID: &str = "id";
 const FORGOTTEN_MS: &str = "forgotten_made_ms";
 const BOOT: &str = "boot";
 const OFFSET_NS: &str = "offset_ns";
+const REPLACES: &str = "replaces_damaged";
 /// Wait before what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -53,6 +56,8 @@ pub struct Scheduled {
     pub marks: BTreeMap<String, i64>,
     /// Their runs by number.
     pub runs: BTreeMap<u64, Run>,
+    /// Whether it is in the place of one that was damaged, which may have known more.
+    pub is_replacement: bool,
 }
 
 /// The file. After a write that failed it is opened again: redb takes nothing more before.
@@ -66,22 +71,27 @@ impl Journal {
     /// it that it may have run.
     ///
     /// # Errors
-    /// It is in use, or a new one cannot be made.
+    /// It is in use, its disk fails, or a new one cannot be made.
     pub fn open(path: &Path) -> anyhow::Result<(Self, Held)> {
         // redb panics on some damaged files.
         let opened = std::panic::catch_unwind(|| Self::try_open(path));
         let problem = match opened {
             Ok(Ok(opened)) => return Ok(opened),
-            Ok(Err(error)) if error.downcast_ref::<DatabaseError>().is_some_and(in_use) => {
-                return Err(error.context(path.display().to_string()));
-            }
+            // As in use, or on a disk that is full or fails: what it holds is not lost.
+            Ok(Err(error)) if !is_damage(&error) => return Err(error.context(path.display().to_string())),
             Ok(Err(error)) => format!("{error:#}"),
             Err(_) => "it cannot be read".to_owned(),
         };
         let aside = aside(path);
         std::fs::rename(path, &aside).with_context(|| path.display().to_string())?;
         tracing::error!(problem, aside = %aside.display(), "the journal of commands is damaged and was put aside");
-        Self::try_open(path).with_context(|| path.display().to_string())
+        let (journal, mut held) = Self::try_open(path).with_context(|| path.display().to_string())?;
+        journal.write(|transaction| {
+            transaction.open_table(FACTS)?.insert(REPLACES, [1].as_slice())?;
+            Ok(())
+        })?;
+        held.scheduled.is_replacement = true;
+        Ok((journal, held))
     }
 
     fn try_open(path: &Path) -> anyhow::Result<(Self, Held)> {
@@ -244,9 +254,38 @@ impl Journal {
     }
 }
 
-fn in_use(error: &DatabaseError) -> bool {
-    matches!(error, DatabaseError::DatabaseAlreadyOpen)
+/// Whether an error at the opening says that the file is damaged, and not that its disk fails or that it is in use.
+fn is_damage(error: &anyhow::Error) -> bool {
+    let storage = error.downcast_ref().or_else(|| match error.downcast_ref()? {
+        DatabaseError::Storage(storage) => Some(storage),
+        _ => None,
+    });
+    let storage = storage.or_else(|| match error.downcast_ref()? {
+        TableError::Storage(storage) => Some(storage),
+        _ => None,
+    });
+    let storage = storage.or_else(|| match error.downcast_ref()? {
+        TransactionError::Storage(storage) => Some(storage),
+        _ => None,
+    });
+    let storage = storage.or_else(|| match error.downcast_ref()? {
+        CommitError::Storage(storage) => Some(storage),
+        _ => None,
+    });
+    match storage {
+        Some(StorageError::Corrupted(_)) => true,
+        Some(StorageError::Io(error)) => {
+            matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
+        }
+        Some(_) => false,
+        None => error.is::<Unreadable>() || error.is::<serde_json::Error>() || error.is::<NoId>(),
+    }
 }
+
+/// A journal has to have one.
+#[derive(Debug, thiserror::Error)]
+#[error("it has no id")]
+struct NoId;
 
 fn aside(path: &Path) -> PathBuf {
     let free = |n: &u32| !path.with_extension(format!("damaged-{n}")).exists();
@@ -261,13 +300,13 @@ fn read(database: &Database) -> anyhow::Result<Held> {
         Ok(facts.get(name)?.map(|found| found.value().to_vec()))
     };
     let number = |bytes: Vec<u8>| bytes.try_into().map(i64::from_be_bytes).ok();
-    let id: [u8; 16] = fact(ID)?.and_then(|bytes| bytes.try_into().ok()).context("it has no id")?;
+    let id: [u8; 16] = fact(ID)?.and_then(|bytes| bytes.try_into().ok()).ok_or(NoId)?;
     let this_boot = fact(BOOT)?.is_some_and(|boot| boot == clock::boot().id);
     let read = |table| -> anyhow::Result<Vec<Kept>> {
         transaction.open_table(table)?.iter()?.map(|entry| Ok(Kept::read(entry?.1.value())?)).collect()
     };
     let (kept, ended) = (read(COMMANDS)?, read(ENDED)?);
-    let mut scheduled = Scheduled::default();
+    let mut scheduled = Scheduled { is_replacement: fact(REPLACES)?.is_some(), ..Scheduled::default() };
     for entry in transaction.open_table(MARKS)?.iter()? {
         let (name, ms) = entry?;
         scheduled.marks.insert(name.value().to_owned(), ms.value());

@@ -8,7 +8,7 @@
 //! 2. A schedule runs once at a time. What comes due meanwhile is looked at when it has ended.
 //! 3. Without a time that can be trusted nothing is due, and nothing is missed.
 //! 4. A clock that was ahead and is set back by no more than [`BACK_MS`] repeats nothing. By more than that its marks are of times
-//!    that never were, and are set back too.
+//!    that never were, and are set back too, but for what has one time of its own: once it was dealt with, it stays so.
 
 use std::collections::BTreeMap;
 
@@ -118,6 +118,8 @@ pub struct Schedules {
     // When each is due after its mark, found once.
     next: BTreeMap<String, (i64, Option<i64>)>,
     last_number: u64,
+    // What is durable may once have been more.
+    may_have_run: bool,
 }
 
 impl Schedules {
@@ -137,6 +139,11 @@ impl Schedules {
         let last_number = runs.last_key_value().map_or(0, |(number, _)| *number);
         let steps = if changes.is_empty() { Vec::new() } else { vec![Step::Commit(changes)] };
         (Self { marks, runs, last_number, ..Self::default() }, steps)
+    }
+
+    /// What was durable is lost in part: what has one time of its own, and is not known, may have run.
+    pub const fn handle_lost(&mut self) {
+        self.may_have_run = true;
     }
 
     /// These are the schedules from now on. What runs goes on.
@@ -185,10 +192,12 @@ impl Schedules {
         let Some(schedule) = self.all.get(name) else { return };
         let mark_ms = match self.marks.get(name).copied() {
             Some(mark_ms) if mark_ms <= now_ms.saturating_add(BACK_MS) => mark_ms,
+            // What is done once is done, whatever the clock was.
+            Some(mark_ms) if matches!(schedule.timing, Timing::At(at_ms) if at_ms <= mark_ms) => mark_ms,
             // One that is new was never missed, but for what has a time of its own.
             known => {
                 let begin_ms = match (known, &schedule.timing) {
-                    (None, Timing::At(at_ms)) => now_ms.min(at_ms.saturating_sub(1)),
+                    (None, Timing::At(at_ms)) if !self.may_have_run => now_ms.min(at_ms.saturating_sub(1)),
                     _ => now_ms,
                 };
                 self.marks.insert(name.to_owned(), begin_ms);

@@ -67,6 +67,9 @@ impl Scheduler {
         };
         let is_done = |run: &Run| kinds::repeat(&kind_of(run)) == Repeat::Done;
         let (mut core, steps) = Schedules::open(held.marks, held.runs, is_done);
+        if held.is_replacement {
+            core.handle_lost();
+        }
         core.configure(all.schedules.iter().map(|one| one.schedule.clone()));
         let (clock, running, runs) = (AgentClock::default(), BTreeMap::new(), JoinSet::new());
         let mut scheduler = Self { core, journal, clock, own, jobs, all, hands, running, runs, told };

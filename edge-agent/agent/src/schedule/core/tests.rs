@@ -134,6 +134,23 @@ fn once_is_once_also_when_its_time_was_over_before_it_was_known() {
 }
 
 #[test]
+fn once_is_once_also_when_the_clock_was_far_ahead_or_what_was_known_is_lost() {
+    let at = schedule("a", Timing::At(100 * MINUTE), Missed::RunOnce);
+    let mut world = World::new(&at);
+    world.pass(900 * MINUTE);
+    world.end(900 * MINUTE);
+    (99..102).for_each(|minute| world.pass(minute * MINUTE));
+    assert_eq!(world.begun, [100 * MINUTE]);
+    for (first, times) in [(200 * MINUTE, 0), (99 * MINUTE, 1)] {
+        let mut world = World::new(&at);
+        world.core.handle_lost();
+        world.pass(first);
+        world.pass(201 * MINUTE);
+        assert_eq!(world.begun.len(), times);
+    }
+}
+
+#[test]
 fn without_a_trusted_time_nothing_runs_and_a_clock_that_was_far_ahead_blocks_nothing() {
     let every = schedule("a", Timing::Every(10 * MINUTE), Missed::RunOnce);
     let mut world = World::new(&every);

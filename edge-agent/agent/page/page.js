@@ -3,6 +3,7 @@
 'use strict';
 
 const PERIOD_MS = 2000;
+const FOCUSABLE = 'a, summary, select, button, input, [tabindex]';
 const line = document.getElementById('line');
 const main = document.querySelector('main');
 let timer = 0;
@@ -26,10 +27,18 @@ function renew(text) {
     main.replaceChildren(...next.children);
   } else {
     for (const part of main.children) {
-      if (last.get(part.id) === fresh.get(part.id) || part.contains(document.activeElement)) continue;
+      const focus = part.contains(document.activeElement) ? document.activeElement : null;
+      if (last.get(part.id) === fresh.get(part.id)) continue;
+      // A list that is open would be closed under the finger; it is renewed when it is left.
+      if (focus instanceof HTMLSelectElement) {
+        fresh.set(part.id, last.get(part.id));
+        continue;
+      }
       const open = new Set([...part.querySelectorAll('details[open]')].map((details) => details.id));
+      const at = focus ? [...part.querySelectorAll(FOCUSABLE)].indexOf(focus) : -1;
       part.innerHTML = fresh.get(part.id);
       for (const details of part.querySelectorAll('details')) details.open = open.has(details.id);
+      if (at >= 0) part.querySelectorAll(FOCUSABLE)[at]?.focus({ preventScroll: true });
     }
   }
   last = fresh;

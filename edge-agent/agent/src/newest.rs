@@ -10,8 +10,14 @@ use tideline_protocol::value::{Boxes, Quality, Value};
 
 use crate::spooler::Portion;
 
-/// Most series that are remembered (INV-6); some 400 bytes each.
+/// Most series that are remembered (INV-6); a KiB each at most, with a long text. When there are more, the one that was told
+/// longest ago makes room: a source may have been taken away.
 pub const SERIES_MAX: usize = 1_000;
+/// Portions of readings that a series says nothing in before another may take its place.
+const SILENT_PORTIONS: u64 = 500;
+/// So many times in a row a series is told of an older time before that is believed: one wild time of a device, or a clock
+/// that was set back, must not hide all that comes after it.
+const LATE_MAX: u32 = 10;
 /// Most characters of a text that are remembered.
 const TEXT_CHARS_MAX: usize = 200;
 /// Numbers of a series' last minutes, and how far they are apart at least: four minutes in all.
@@ -41,6 +47,9 @@ struct Last {
     value: Value,
     quality: Quality,
     time_ns: i64,
+    // The portion that it was in last.
+    told: u64,
+    late: u32,
     trend: VecDeque<f64>,
     trend_ns: i64,
 }
@@ -49,6 +58,9 @@ struct Last {
 struct Table {
     devices: BTreeMap<DeviceId, BTreeMap<PointId, Last>>,
     series: usize,
+    portions: u64,
+    // The portion in which a place was looked for last: it costs a look at all.
+    sought: u64,
     // Readings of series that are more than those.
     others: u64,
 }
@@ -62,6 +74,7 @@ impl Newest {
     pub fn take(&self, portions: &[Portion]) {
         let mut table = self.table();
         for portion in portions {
+            table.portions += 1;
             for (def, samples) in &portion.rows {
                 table.take(def, samples, &portion.boxes);
             }
@@ -101,16 +114,41 @@ impl Table {
     fn take(&mut self, def: &SeriesDef, samples: &[Sample], boxes: &Boxes) {
         let Some(newest) = samples.iter().max_by_key(|sample| sample.time_ns) else { return };
         let known = self.devices.get_mut(&def.device).and_then(|points| points.get_mut(&def.point));
+        let portions = self.portions;
         if let Some(last) = known {
+            last.told = portions;
             last.take(def, newest, boxes);
-        } else if self.series < SERIES_MAX {
+        } else if self.has_room() {
             self.series += 1;
-            let mut last = Last::none();
+            let mut last = Last { told: portions, ..Last::none() };
             last.take(def, newest, boxes);
             self.devices.entry(def.device.clone()).or_default().insert(def.point.clone(), last);
         } else {
             self.others += samples.len() as u64;
         }
+    }
+
+    /// Whether there is a place for one more, which one that is silent for long may have given up.
+    fn has_room(&mut self) -> bool {
+        if self.series < SERIES_MAX {
+            return true;
+        }
+        if std::mem::replace(&mut self.sought, self.portions) == self.portions {
+            return false;
+        }
+        let all = self.devices.iter().flat_map(|(device, points)| {
+            points.iter().map(move |(point, last)| (last.told, device.clone(), point.clone()))
+        });
+        let silent = |told: u64| self.portions.saturating_sub(told) > SILENT_PORTIONS;
+        let Some((_, device, point)) = all.min().filter(|(told, ..)| silent(*told)) else { return false };
+        if let Some(points) = self.devices.get_mut(&device) {
+            points.remove(&point);
+            self.series -= 1;
+            if points.is_empty() {
+                self.devices.remove(&device);
+            }
+        }
+        true
     }
 }
 
@@ -121,6 +159,8 @@ impl Last {
             value: Value::Null,
             quality: Quality::Bad,
             time_ns: i64::MIN,
+            told: 0,
+            late: 0,
             trend: VecDeque::new(),
             trend_ns: i64::MIN,
         }
@@ -128,8 +168,12 @@ impl Last {
 
     fn take(&mut self, def: &SeriesDef, sample: &Sample, boxes: &Boxes) {
         // What comes late is kept with the others, and is not the newest.
-        if sample.time_ns < self.time_ns {
+        if sample.time_ns < self.time_ns && self.late < LATE_MAX {
+            self.late += 1;
             return;
+        }
+        if std::mem::take(&mut self.late) >= LATE_MAX {
+            self.trend_ns = i64::MIN;
         }
         let (value, quality) = boxes.value(sample.value, def.kind());
         (self.value, self.quality, self.time_ns) = (short(value), quality, sample.time_ns);
@@ -200,9 +244,26 @@ mod tests {
         }
         let readings = newest.of(&"a".parse().unwrap());
         assert_eq!((readings[0].trend.len(), readings[0].trend.last()), (TREND_MAX, Some(&998.0)));
-        for number in 0..SERIES_MAX + 4 {
-            newest.take(&[portion("a", &format!("p{number}"), &[(1, 0.0)])]);
-        }
+        let many = (0..SERIES_MAX + 4).map(|number| portion("a", &format!("p{number}"), &[(1, 0.0)]));
+        let rows = many.flat_map(|portion| portion.rows).collect();
+        newest.take(&[Portion { rows, ..Portion::default() }]);
         assert_eq!((newest.of(&"a".parse().unwrap()).len(), newest.others()), (SERIES_MAX, 5));
+        // Those that are silent for long give their places up.
+        for _ in 0..=SILENT_PORTIONS + 4 {
+            newest.take(&[portion("b", "new", &[(1, 0.0)])]);
+        }
+        assert_eq!(newest.of(&"b".parse().unwrap()).len(), 1);
+        assert_eq!(newest.of(&"a".parse().unwrap()).len(), SERIES_MAX - 1);
+    }
+
+    #[test]
+    fn one_time_far_ahead_does_not_hide_what_comes_after_it_for_ever() {
+        let newest = Newest::default();
+        newest.take(&[portion("a", "t", &[(1_000_000, 9.0)])]);
+        for step in 0..=i64::from(LATE_MAX) {
+            newest.take(&[portion("a", "t", &[(step, 1.0)])]);
+        }
+        let readings = newest.of(&"a".parse().unwrap());
+        assert_eq!((&readings[0].value, readings[0].time_ns), (&Value::Float(1.0), i64::from(LATE_MAX)));
     }
 }

@@ -26,6 +26,7 @@ use crate::commands::CommandShown;
 use crate::flow::trace::{self, Tracer};
 use crate::page::{self, Shown};
 use crate::source::Writes;
+use crate::source::http::door;
 use crate::status::{Board, Status};
 use crate::sync::{SyncReport, Syncer, TIMEOUT_MAX};
 use crate::{export, write};
@@ -99,7 +100,9 @@ pub fn page_on(listener: TcpListener, shown: Shown, more: Router) -> tokio::task
     let router =
         router(shown.board.clone()).merge(page::router(shown)).merge(more).layer(from_fn(check_host));
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+        let served = async { door::local(listener.into_std()?, router).await };
+        if let Err(error) = served.await {
+            let error: std::io::Error = error;
             tracing::error!(%error, "the local page has ended");
         }
     })

@@ -272,6 +272,7 @@ fn write(input: &mut Input<'_>) {
                 (Value::Int(whole), Value::Int(read)) => assert_eq!(whole, read),
                 (Value::Bool(yes), Value::Bool(read)) => assert_eq!(yes, read),
                 (Value::Text(text), Value::Text(read)) => assert_eq!(text, read),
+                (Value::Float(real), Value::Float(read)) => assert!(real.is_finite() && read.is_finite()),
                 _ => {}
             }
         }

@@ -14,7 +14,7 @@
 //! taken: what it sends again has the same times, if it says any.
 
 pub mod body;
-mod door;
+pub(crate) mod door;
 pub mod rights;
 pub mod sorter;
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rumqttc::{Publish, QoS};
 use tokio::time::{Instant, timeout_at};
 
-use self::line::{BATCH_MAX, Broker, Line, Opening};
+use self::line::{BATCH_BYTES_MAX, BATCH_MAX, Broker, Line, Opening};
 use super::directory::Message;
 use super::sheets::Sheets;
 use super::writes::Inbox;
@@ -120,7 +120,7 @@ impl<S: Speech> MqttSource<S> {
         context: &Context,
         sheets: &mut Sheets<'_>,
     ) -> Result<Vec<Publish>, SourceError> {
-        let (mut owed, mut count) = (Vec::new(), 0);
+        let (mut owed, mut count, mut bytes) = (Vec::new(), 0, 0);
         let mut next = Some(first);
         let deadline = Instant::now() + GATHER;
         while let Some(message) = next.take() {
@@ -128,10 +128,11 @@ impl<S: Speech> MqttSource<S> {
             let read = Message { topic, payload, retained: *retain };
             self.with(|speech| speech.take(context.clock().mono_ns(), read, sheets))?;
             count += 1;
+            bytes += payload.len();
             if message.qos != QoS::AtMostOnce {
                 owed.push(message);
             }
-            if count >= BATCH_MAX {
+            if count >= BATCH_MAX || bytes >= BATCH_BYTES_MAX {
                 break;
             }
             next = line.at_hand();

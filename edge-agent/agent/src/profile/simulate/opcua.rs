@@ -152,8 +152,11 @@ pub async fn run(device: Device, options: &Options) -> anyhow::Result<()> {
             if range.has_range() {
                 return StatusCode::BadWriteNotSupported;
             }
-            written.notify_one();
-            lock(&plant).write(&own, &told)
+            let status = lock(&plant).write(&own, &told);
+            if status.is_good() {
+                written.notify_one();
+            }
+            status
         });
     }
     let (variables, clock) = (space.variables().to_vec(), SystemClock::default());

@@ -24,6 +24,8 @@ use crate::source::{Context, SourceError};
 
 /// Most connections at once (INV-6): each takes some KiB, and devices may keep theirs open.
 const CONNECTIONS_MAX: usize = 256;
+/// Most connections at once of the local page: a few people look at it.
+const LOCAL_CONNECTIONS_MAX: usize = 32;
 /// Longest TLS handshake: three round trips, also of a bad radio.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for a whole request header, and so how long a connection may lie idle.
@@ -55,6 +57,18 @@ pub async fn serve(door: &PushDoor, router: Router, context: &Context) -> Result
         ended = context.wait(server) => ended?.map_err(failed),
         stopped = renew(files, pair, &config, context) => stopped,
     }
+}
+
+/// Serves people on site without TLS, until it is dropped.
+///
+/// # Errors
+/// The listener fails.
+pub async fn local(listener: TcpListener, router: Router) -> io::Result<()> {
+    let seats = Seats(Arc::new(Semaphore::new(LOCAL_CONNECTIONS_MAX)));
+    let handle = Handle::new();
+    let _ends = Ends(handle.clone());
+    let server = axum_server::from_tcp(listener)?.acceptor(seats);
+    bounded(server, handle).serve(router.into_make_service()).await
 }
 
 /// A door that does not wait for ever for a request.

@@ -12,7 +12,7 @@ use rumqttc::{
 };
 use tideline_link::mqtt::BrokerUrl;
 use tideline_link::tls::broker_client_config;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::clock::AgentClock;
@@ -27,12 +27,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const OPEN_MAX: Duration = Duration::from_secs(20);
 /// Most messages between the connection and its source (INV-6); when it is full nothing is read from the broker.
 const INBOX_MAX: usize = 512;
+/// Most bytes of them, whose payloads may each be long: the agent has little memory.
+const INBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most messages that a source takes before it acknowledges them.
 pub const BATCH_MAX: usize = 512;
+/// Bytes of them beyond which it takes no more.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most requests, acknowledgements among them, that wait for the connection (INV-6).
 const REQUESTS_MAX: usize = 1024;
 /// Most messages that may come before the broker has answered: retained ones of many filters.
 const EARLY_MAX: usize = 16_384;
+/// Most bytes of them.
+const EARLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most filters in one packet: all together may be longer than a packet that the broker takes.
 const FILTERS_MAX: usize = 64;
 
@@ -68,10 +74,16 @@ pub struct Opening<'o> {
 /// dropped: nobody knows whether it has them.
 type Sent = Arc<Mutex<VecDeque<Write>>>;
 
+/// A message, and the room that it takes in the inbox.
+struct Came {
+    message: Publish,
+    _room: OwnedSemaphorePermit,
+}
+
 /// An open connection.
 pub struct Line {
     client: AsyncClient,
-    inbox: mpsc::Receiver<Publish>,
+    inbox: mpsc::Receiver<Came>,
     // Taken out of the inbox to make room.
     spilled: VecDeque<Publish>,
     writes: Sent,
@@ -113,8 +125,8 @@ impl Line {
         if let Some(message) = self.spilled.pop_front() {
             return Ok(message);
         }
-        if let Some(message) = self.inbox.recv().await {
-            return Ok(message);
+        if let Some(came) = self.inbox.recv().await {
+            return Ok(came.message);
         }
         if self.ended.is_none() {
             self.ended = Some((&mut self.pump).await.unwrap_or_else(|error| error.to_string()));
@@ -125,7 +137,7 @@ impl Line {
 
     /// A message that has come already.
     pub fn at_hand(&mut self) -> Option<Publish> {
-        self.spilled.pop_front().or_else(|| self.inbox.try_recv().ok())
+        self.spilled.pop_front().or_else(|| self.inbox.try_recv().ok().map(|came| came.message))
     }
 
     /// Tells the broker that a message need not be sent again.
@@ -140,7 +152,7 @@ impl Line {
                 sent = self.client.ack(message) => {
                     return sent.map_err(|error| SourceError::failed(format!("{}: {error}", self.name)));
                 }
-                Some(message) = self.inbox.recv() => self.spilled.push_back(message),
+                Some(came) = self.inbox.recv() => self.spilled.push_back(came.message),
             }
         }
     }
@@ -235,12 +247,18 @@ async fn wait_for<T>(
     early: &mut Vec<Publish>,
     wanted: impl Fn(&Packet) -> Option<T>,
 ) -> Result<T, String> {
+    let mut bytes: usize = early.iter().map(|message| message.payload.len()).sum();
     loop {
         match events.poll().await.map_err(|error| error.to_string())? {
             // Retained messages of one filter come while the next is asked for.
-            Event::Incoming(Packet::Publish(message)) if early.len() < EARLY_MAX => early.push(message),
-            Event::Incoming(Packet::Publish(_)) => {
-                return Err(format!("it sends more than {EARLY_MAX} messages before it answers"));
+            Event::Incoming(Packet::Publish(message)) => {
+                bytes = bytes.saturating_add(message.payload.len());
+                if early.len() >= EARLY_MAX || bytes > EARLY_BYTES_MAX {
+                    return Err(format!(
+                        "it sends more than {EARLY_MAX} messages or {EARLY_BYTES_MAX} bytes before it answers"
+                    ));
+                }
+                early.push(message);
             }
             Event::Incoming(packet) => {
                 if let Some(found) = wanted(&packet) {
@@ -256,10 +274,19 @@ fn lock(sent: &Sent) -> MutexGuard<'_, VecDeque<Write>> {
     sent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Hands a message on when there is room for it; false when nobody takes it.
+async fn hand(out: &mpsc::Sender<Came>, room: &Arc<Semaphore>, message: Publish) -> bool {
+    // A packet is no longer than a small part of the room.
+    let bytes = u32::try_from(message.payload.len() + message.topic.len()).unwrap_or(u32::MAX);
+    let Ok(room) = Arc::clone(room).acquire_many_owned(bytes).await else { return false };
+    out.send(Came { message, _room: room }).await.is_ok()
+}
+
 /// Hands messages on until the connection is lost; gives why.
-async fn pump(mut events: EventLoop, early: Vec<Publish>, out: mpsc::Sender<Publish>, sent: Sent) -> String {
+async fn pump(mut events: EventLoop, early: Vec<Publish>, out: mpsc::Sender<Came>, sent: Sent) -> String {
+    let room = Arc::new(Semaphore::new(INBOX_BYTES_MAX));
     for message in early {
-        if out.send(message).await.is_err() {
+        if !hand(&out, &room, message).await {
             return "closed".to_owned();
         }
     }
@@ -268,7 +295,7 @@ async fn pump(mut events: EventLoop, early: Vec<Publish>, out: mpsc::Sender<Publ
     loop {
         match events.poll().await {
             Ok(Event::Incoming(Packet::Publish(message))) => {
-                if out.send(message).await.is_err() {
+                if !hand(&out, &room, message).await {
                     return "closed".to_owned();
                 }
             }

@@ -195,7 +195,12 @@ pub fn written(value: &Value, data_type: u32) -> Result<Variant, String> {
             let real = real(value);
             #[expect(clippy::cast_possible_truncation, reason = "the nearest is what the server can hold")]
             let variant = if data_type == 10 { Variant::Float(real as f32) } else { Variant::Double(real) };
-            Ok(variant)
+            match variant {
+                // Rounded to infinity it would be another value, and told as done.
+                Variant::Float(rounded) if !rounded.is_finite() => Err(wrong("a number of 32 bits")),
+                Variant::Double(real) if !real.is_finite() => Err(wrong("a number")),
+                variant => Ok(variant),
+            }
         }
         (_, 2..=11) => Err(wrong("a number")),
         (Value::Text(text), 12) => Ok(Variant::String(UAString::from(&**text))),
@@ -239,7 +244,8 @@ fn integer(whole: i128, data_type: u32) -> Option<Variant> {
         6 => Variant::Int32(i32::try_from(whole).ok()?),
         7 => Variant::UInt32(u32::try_from(whole).ok()?),
         8 => Variant::Int64(i64::try_from(whole).ok()?),
-        9 => Variant::UInt64(u64::try_from(whole).ok()?),
+        // What is beyond could not be read back.
+        9 => Variant::UInt64(i64::try_from(whole).ok().and_then(|whole| u64::try_from(whole).ok())?),
         _ => return None,
     })
 }

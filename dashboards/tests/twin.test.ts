@@ -19,6 +19,11 @@ describe('a twin as rows', () => {
     ]);
   });
 
+  it('leaves out what only the hub reads', () => {
+    const reported = { config_schema: { spool: '{"type":"object"}' }, config: { applied: 3 } };
+    expect(rows({}, reported, []).map((row) => row.key)).toEqual(['config/applied']);
+  });
+
   it('reads back what is typed as a patch of one leaf', () => {
     expect(patchOf('motor/a~1b', typed('-3.5'))).toEqual({ motor: { 'a/b': -3.5 } });
     expect(typed('on')).toBe('on');

@@ -60,6 +60,13 @@ describe('units', () => {
     expect(f.unit('1')).toBe('');
     expect(f.unit('{count}')).toBe('');
     expect(f.unit('kPa')).toBe('kPa');
+    const all = {
+      'kW.h': 'kWh', 'W.h': 'Wh', 'A.h': 'Ah', 'V.A': 'VA', 'V.A{reactive}': 'var', 'kV.A{reactive}.h': 'kvarh', 'dB{mW}': 'dBm', '[kn_i]': 'kn', 'l/s': 'l/s',
+      '1/min': '1/min', 'm3/h': 'm³/h', 'm/s2': 'm/s²', 'N.m': 'N·m', 'ug/m3': 'µg/m³', 'uS/cm': 'µS/cm', MiBy: 'MiB', 'By/s': 'B/s', kOhm: 'kΩ', '[ppm]': 'ppm', 'deg/s': '°/s', '%': '%', h: 'h',
+      'mm[Hg]': 'mmHg', '/s': '1/s', um: 'µm',
+    };
+    for (const [ucum, text] of Object.entries(all)) expect(f.unit(ucum)).toBe(text);
+    expect(f.quantity(12_500, 'V.A{reactive}')).toEqual(['12.5', 'kvar']);
   });
 
   it('gives bytes and watts a decimal prefix, and degrees none', () => {
@@ -70,6 +77,7 @@ describe('units', () => {
     expect(f.quantity(undefined, 'By')).toEqual([f.NONE, 'B']);
     expect(f.axisValues([217_555e6, 217_560e6], 5e6, 'By')).toEqual(['217.555G', '217.560G']);
     expect(f.axisValues([0, 50], 50, '%')).toEqual(['0', '50']);
+    expect(f.axisValues([0, 200e3, 400e3], 200e3, 'By/s')).toEqual(['0', '200k', '400k']);
   });
 });
 

@@ -165,7 +165,10 @@ export class Board {
   }
 
   #takeDevice(device: Device): void {
+    // What is complete depends on whether its agent is there, and the charts are to say so at once.
+    const turned = this.device !== null && this.device.state !== device.state;
     this.device = device;
+    if (turned && this.loaded) this.#requery();
     this.#heardAt = performance.now();
   }
 

@@ -106,28 +106,43 @@ export function axisTime(ms: number, step: number): string {
   return step >= MINUTE_MS ? hm : `${hm}:${two(seconds)}`;
 }
 
-const UNITS: Record<string, string> = {
-  Cel: '°C',
-  '[degF]': '°F',
-  '1': '',
-  By: 'B',
-  'By/s': 'B/s',
-  KiBy: 'KiB',
-  MiBy: 'MiB',
-  deg: '°',
-  Ohm: 'Ω',
-  'm3/h': 'm³/h',
-  'm3': 'm³',
-  m2: 'm²',
-};
+/** What is written otherwise than in UCUM, in this order: a later one sees what earlier ones have made. */
+const WRITTEN: [RegExp, string][] = [
+  [/V\.A\{reactive\}/g, 'var'],
+  [/dB\{mW\}/g, 'dBm'],
+  // Other annotations say nothing that the point's name does not.
+  [/\{[^}]*\}/g, ''],
+  [/^1$/g, ''],
+  [/^\/s$/g, '1/s'],
+  [/V\.A/g, 'VA'],
+  [/(W|VA|var|\bA|mA|kA)\.h\b/g, '$1h'],
+  [/\[degF\]/g, '°F'],
+  [/\bCel\b/g, '°C'],
+  [/\bdeg\b/g, '°'],
+  // As [kn_i], [ft_i] and [gal_us]: which of them it is says the name too.
+  [/\[([A-Za-z]+)(?:_[a-z]+)?\]/g, '$1'],
+  [/\b((?:[kMGT]i?|Ki)?)By\b/g, '$1B'],
+  [/\b([kMm]?)Ohm\b/g, '$1Ω'],
+  [/\bu(?=(?:[gmsSVAWFHlL]|mol)\b)/g, 'µ'],
+  [/(?<=[A-Za-z])2\b/g, '²'],
+  [/(?<=[A-Za-z])3\b/g, '³'],
+  [/\./g, '·'],
+];
 
-/** A UCUM unit as people write it; annotations in braces are dropped. */
+const written = new Map<string, string>();
+
+/** A UCUM unit as people write it. */
 export function unit(ucum: string): string {
-  return UNITS[ucum] ?? ucum.replace(/\{[^}]*\}/g, '').replace(/^\/s$/, '1/s');
+  let text = written.get(ucum);
+  if (text === undefined) {
+    text = WRITTEN.reduce((now, [from, to]) => now.replace(from, to), ucum);
+    written.set(ucum, text);
+  }
+  return text;
 }
 
 // Units that take decimal prefixes; the others are read as they are.
-const PREFIXED = new Set(['By', 'By/s', 'B', 'B/s', 'bit/s', 'Hz', 'W', 'VA', 'W.h', 'J']);
+const PREFIXED = new Set(['By', 'By/s', 'B', 'B/s', 'bit/s', 'Hz', 'W', 'VA', 'V.A', 'V.A{reactive}', 'W.h', 'V.A.h', 'V.A{reactive}.h', 'J']);
 const PREFIXES: [number, string][] = [[1e12, 'T'], [1e9, 'G'], [1e6, 'M'], [1e3, 'k']];
 
 function prefix(size: number, ucum: string): [number, string] {
@@ -162,7 +177,8 @@ export function shownValue(v: number | boolean | string | null | undefined, ucum
 /** The labels of a value axis whose marks are `step` apart: all with the same decimals and prefix. */
 export function axisValues(marks: number[], step: number, ucum: string): string[] {
   const [factor, letter] = prefix(Math.max(...marks.map(Math.abs), 0), ucum);
-  return marks.map((n) => axisValue(n / factor, step / factor) + letter);
+  // Nothing is nothing of whatever prefix.
+  return marks.map((n) => (n === 0 && letter !== '' ? '0' : axisValue(n / factor, step / factor) + letter));
 }
 
 /** A label of a value axis whose marks are `step` apart: all with the same decimals. */

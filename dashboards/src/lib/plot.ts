@@ -47,7 +47,7 @@ export function colour(name: string): string {
 
 /** The text of a gap as its hover title. */
 export function bandTitle(band: Band): string {
-  return `Gap: ${count(band.rows)} readings dropped\n${causesText(band.causes)}\n${range(band.from, band.to)}`;
+  return `Gap: ${band.rows === 1 ? '1 reading' : `${count(band.rows)} readings`} dropped\n${causesText(band.causes)}\n${range(band.from, band.to)}`;
 }
 
 /** A stretch of the chart with a box of its own and a hover text. */

@@ -94,6 +94,13 @@ export function medianInterval(t: number[]): number {
   return steps[steps.length >> 1];
 }
 
+/** The longest distance of neighbours; 0 with fewer than two times. */
+export function longestInterval(t: number[]): number {
+  let longest = 0;
+  for (let i = 1; i < t.length; i += 1) longest = Math.max(longest, t[i] - t[i - 1]);
+  return longest;
+}
+
 /** The distance beyond which a line breaks: readings are missing, not rare. */
 export function breakAfter(t: number[], width: number): number {
   return Math.max(3 * medianInterval(t), 2 * width);

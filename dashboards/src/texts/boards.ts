@@ -38,7 +38,7 @@ export const boards = {
   noPanels: 'This board has no panels yet.',
   noReadings: 'No readings in this range',
   noSeries: (names: string) => (names === '' ? 'No series are named.' : `No series fit ${names}`),
-  leftOff: (n: number) => `${n} more series fit the names and are not shown: name fewer.`,
+  leftOff: (n: number) => `${n} more series ${n === 1 ? 'fits' : 'fit'} the names and ${n === 1 ? 'is' : 'are'} not shown: name fewer.`,
   notDrawn: (n: number) => `and ${n} more that there is no room for`,
   otherUnits: (n: number) => `and ${n} more of other units or of texts`,
   stale: (ago: string) => `stale: ${ago}`,

@@ -35,7 +35,7 @@ export const fleet = {
   filter: { state: 'State', site: 'Site', group: 'Group', tag: 'Tag', firmware: 'Firmware' },
   firstOptions: (n: number) => `the first ${n}`,
   clear: 'Clear',
-  shown: (n: string, all: string) => `${n} of ${all} devices`,
+  shown: (n: string, all: string) => `${n} of ${all} ${all === '1' ? 'device' : 'devices'}`,
   strip: 'Heartbeat',
   strips: { hours: '24 h', minutes: '60 min' },
   table: 'Devices',

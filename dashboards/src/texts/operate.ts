@@ -66,9 +66,9 @@ export const operate = {
     lettersHow: 'Runs that could not be decoded, kept as they came.',
     noLetters: 'None.',
     letter: { agent: 'Agent', rows: 'Readings', reason: 'Why', kept: 'Since' },
-    unreadable: (n: number) => `${n} files of them cannot be read.`,
+    unreadable: (n: number) => (n === 1 ? '1 file of them cannot be read.' : `${n} files of them cannot be read.`),
     replay: 'Try again',
-    replayed: (n: string) => `${n} readings came of it.`,
+    replayed: (n: string) => (n === '1' ? '1 reading came of it.' : `${n} readings came of it.`),
     drop: 'Throw away',
   },
   access: {

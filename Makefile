@@ -89,14 +89,19 @@ $(WEB_DEPS): $(WEB)/package.json $(WEB)/package-lock.json | tools
 	@touch $@
 
 # PART=edge, hub, path, links, fleet or queries runs one part of the benchmarks only; `field` (sources; RUNS=3, SECONDS=30)
-# is one by itself, which needs no Polars and is not among the others. Of `queries` READINGS=10, COUNT=200
+# is one by itself, which needs no Polars and is not among the others; nor are `web` (first view, frames and live panels in
+# Chromium) and `memory` (an hour of live view; TIDELINE_MINUTES=60). Of `queries` READINGS=10, COUNT=200
 # and others (tests/bench/src/queries.rs) say how much is done, and TRIAL=1 does it in small in a debug build.
 PART ?=
-bench: $(if $(filter field,$(PART)),tools mosquitto,$(WEB_DIST) influx) ## Every figure that the project names, in release; PART=edge
+bench: $(if $(filter field,$(PART)),tools mosquitto,$(WEB_DIST) $(if $(filter web memory,$(PART)),browser,influx)) ## Every figure that the project names, in release; PART=edge
 ifeq ($(PART),field)
 	$(call say,Release build of the agent alone; it needs no Polars)
 	cargo build --release -p edge-agent -p tideline-field --bins
 	"$(RELEASE_BIN)/tideline-field-bench"
+else ifneq ($(filter web memory,$(PART)),)
+	$(call say,Release build; the first takes about 20 minutes on two cores; most of it is Polars)
+	cargo build --release --workspace --bins
+	cd $(WEB) && TIDELINE_BIN="$(RELEASE_BIN)" node e2e/$(if $(filter web,$(PART)),measure,memory).mjs
 else ifeq ($(TRIAL),)
 	$(call say,Release build; the first takes about 20 minutes on two cores; most of it is Polars)
 	cargo build --release --workspace --bins

@@ -4,9 +4,9 @@
 // TIDELINE_SHOTS (a folder for screenshots) and CHROMIUM are optional.
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { chromium } from 'playwright-core';
 import { violations } from './access.mjs';
 import { boards } from './board.mjs';
+import { launch, until, WAIT_MS } from './drive.mjs';
 import { explore } from './explore.mjs';
 import { commanding, fleetList, operating } from './operator.mjs';
 import { timeControl } from './time.mjs';
@@ -16,8 +16,6 @@ const USER = process.env.TIDELINE_USER ?? 'admin';
 const PASSWORD = process.env.TIDELINE_PASSWORD ?? '';
 const DEVICE = process.env.TIDELINE_DEVICE ?? '';
 const SHOTS = process.env.TIDELINE_SHOTS ?? '';
-const WAIT_MS = Number(process.env.TIDELINE_WAIT_MS ?? 30_000);
-const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 
 const complaints = [];
 /** The first question "who am I" is answered with 401 until the sign-in: no fault. */
@@ -101,16 +99,6 @@ function charts(page) {
   })));
 }
 
-async function until(what, check) {
-  const end = Date.now() + WAIT_MS;
-  for (;;) {
-    const found = await check();
-    if (found) return found;
-    if (Date.now() > end) throw new Error(`waited ${WAIT_MS} ms for ${what}`);
-    await new Promise((wake) => { setTimeout(wake, 200); });
-  }
-}
-
 async function liveChart(page) {
   const first = await until('a chart with more than one point', async () => {
     const seen = (await charts(page)).filter((c) => c.points > 1);
@@ -149,7 +137,7 @@ async function twin(page) {
 
 async function main() {
   if (!DEVICE) throw new Error('TIDELINE_DEVICE is not set');
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || '/usr/bin/chromium', args: ARGS });
+  const browser = await launch();
   try {
     const page = await browser.newPage({ viewport: { width: 1280, height: 800 }, ignoreHTTPSErrors: true });
     page.setDefaultTimeout(WAIT_MS);

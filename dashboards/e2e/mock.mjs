@@ -9,7 +9,7 @@ import { operate } from './operate.mjs';
 import { twin } from './twin.mjs';
 import { aggregate, csv, sql } from './answers.mjs';
 import { boards, shared } from './boards.mjs';
-import { BEGAN, deviceOf, POINTS, seriesOf } from './plant.mjs';
+import { BEGAN, deviceOf, mark, POINTS, seriesOf } from './plant.mjs';
 import { columnsOf, live, readings } from './readings.mjs';
 
 const PORT = Number(process.env.PORT ?? 8099);
@@ -69,6 +69,11 @@ async function api(request, response, url) {
   if (about) return json(response, 200, twin(decodeURIComponent(about[1]), about[2] ?? '', request.method === 'PATCH' ? await bodyOf(request) : null));
   if (path.startsWith('/devices/')) {
     const id = decodeURIComponent(path.slice('/devices/'.length));
+    if (request.method === 'PATCH') {
+      const patch = await bodyOf(request);
+      if ((patch.site ?? '').length > 64) return json(response, 400, { code: 'bad-mark', detail: `site: ${JSON.stringify(patch.site)} has ${patch.site.length} bytes; allowed are 64, without control characters` });
+      mark(id, patch);
+    }
     return POINTS[id] ? json(response, 200, deviceOf(id)) : problem(response, 404, 'no-such-device');
   }
   if (path === '/series') {

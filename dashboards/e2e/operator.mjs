@@ -30,6 +30,39 @@ export async function fleetList(page, { until, device }) {
   return `${count - 1} devices, searched, filtered, sorted and by keyboard`;
 }
 
+/** On a device's page, by keyboard: what operators say of it, what the hub refuses of that, and as it was again. */
+export async function marking(page, { until, looks, complaints }) {
+  const known = complaints.length;
+  const about = () => page.getByTestId('about').innerText();
+  const enter = async () => { await page.getByTestId('marks-edit').focus(); await page.keyboard.press('Enter'); await page.getByTestId('marks').waitFor(); };
+  const before = await about();
+  await enter();
+  const site = await page.getByTestId('marks-site').inputValue();
+  await page.getByTestId('marks-site').fill('x'.repeat(70));
+  await page.keyboard.press('Enter');
+  const refused = await page.getByTestId('marks-error').innerText();
+  // The browser tells of the refusal twice; it was asked for.
+  await until('the refusal', () => complaints.length >= known + 2);
+  complaints.splice(known);
+  await page.getByTestId('marks-site').fill(site);
+  await page.getByTestId('marks-add').click();
+  await page.getByTestId('marks-key').last().fill('smoke');
+  await page.getByTestId('marks-value').last().fill('yes');
+  await looks(page, 'marks');
+  await page.keyboard.press('Escape');
+  await until('the focus where it was', () => page.evaluate(() => document.activeElement?.getAttribute('data-testid') === 'marks-edit'));
+  await enter();
+  await page.getByTestId('marks-add').click();
+  await page.getByTestId('marks-key').last().fill('smoke');
+  await page.keyboard.press('Enter');
+  await until('the tag', async () => (await about()).includes('smoke'));
+  await enter();
+  await page.getByTestId('marks-remove').last().click();
+  await page.getByTestId('marks-save').click();
+  await until('all as it was', async () => (await about()) === before);
+  return `a tag set and taken away, refused: ${refused.slice(0, 40)}…`;
+}
+
 /** On a device's page: a command that ends well, with its output. */
 export async function commanding(page, { until, looks }) {
   for (const kind of ['sync', 'logs']) {

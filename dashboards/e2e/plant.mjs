@@ -95,6 +95,15 @@ function ledger(device, now) {
   return { produced, stored: produced - pending - dropped, pending, dropped, dropped_by, ...corrected, refused: 0, duplicates: device === 'pump-7' ? 17 : 0, lost: 0, gaps, balanced: true, as_of_ms: points ? now : null };
 }
 
+/** What was said of devices here. */
+const marks = {};
+export function mark(id, { title, site, groups, tags }) {
+  const was = deviceOf(id);
+  const all = Object.entries({ ...was.tags, ...tags }).filter(([, value]) => value !== null);
+  const now = (value, before) => (value === undefined ? before : (value ?? ''));
+  marks[id] = { title: now(title, was.title), site: now(site, was.site), groups: groups ?? was.groups, tags: Object.fromEntries(all) };
+}
+
 export function deviceOf(id) {
   const now = Date.now();
   const book = ledger(id, now);
@@ -107,7 +116,7 @@ export function deviceOf(id) {
     state: points === 0 ? 'never' : offline ? 'offline' : 'online', transport: points && !offline ? 'quic' : null,
     software: points ? 'edge-agent 0.1.0' : null, connected_ms: points && !offline ? BEGAN : null,
     last_seen_ms: points ? last : null, last_reading_ms: points ? Math.floor(last) : null,
-    rate: offline ? 0 : points, backlog: book.pending, ledger: book,
+    rate: offline ? 0 : points, backlog: book.pending, ledger: book, ...marks[id],
   };
 }
 

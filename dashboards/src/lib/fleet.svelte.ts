@@ -74,7 +74,7 @@ export class Fleet {
     };
     this.#feed = new LiveFeed(device === '' ? {} : { device }, {
       state,
-      resync: () => this.#again(),
+      resync: () => this.refresh(),
       device: (changed) => { this.#changed.set(changed.id, changed); },
       readings: ({ series }) => {
         for (const { id, t } of series) this.#note(id.slice(0, id.indexOf('/')), t);
@@ -87,7 +87,8 @@ export class Fleet {
     this.#newest.set(device, newest);
   }
 
-  #again(): void {
+  /** Asks for everything again: something was missed or changed. */
+  refresh(): void {
     this.#askedFigures = Number.NEGATIVE_INFINITY;
     this.#askedDevices = Number.NEGATIVE_INFINITY;
     this.#ask();

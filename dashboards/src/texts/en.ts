@@ -4,6 +4,7 @@
 import { boards } from './boards';
 import { commands } from './commands';
 import { fleet } from './fleet';
+import { marks } from './marks';
 import { operate } from './operate';
 
 export const en = {
@@ -24,6 +25,7 @@ export const en = {
   fleet,
   operate,
   commands,
+  marks,
   explore: {
     by: 'Explore by',
     series: 'Series',

@@ -1,4 +1,6 @@
 // What the mock hub answers to operators, and to commands of its devices, which it carries out at a walking pace.
+import { configured } from './config.mjs';
+
 const now = () => Date.now();
 const BEGAN = now();
 let count = 0;
@@ -52,6 +54,8 @@ async function commanded(method, path, body) {
 export async function operate(method, path, params, body) {
   const command = await commanded(method, path, body);
   if (command) return command;
+  const config = method === 'GET' ? configured(path) : null;
+  if (config) return ok(config);
   const [, below, id] = /^(\/[a-z-]+)(?:\/([^/]+))?$/.exec(path) ?? [];
   const list = lists[below];
   if (list && method === 'DELETE') {

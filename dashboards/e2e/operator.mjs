@@ -63,6 +63,27 @@ export async function marking(page, { until, looks, complaints }) {
   return `a tag set and taken away, refused: ${refused.slice(0, 40)}…`;
 }
 
+/** On a device's page: where values come from, and one wanted from the hub and taken back. */
+export async function configuring(page, { until, looks }) {
+  await page.getByTestId('config').waitFor();
+  await page.getByTestId('config-choice').selectOption('all');
+  const all = await page.getByTestId('config-row').count();
+  await page.getByTestId('config-find').fill('batch.rows_max');
+  const row = page.locator('[data-testid="config-row"][data-option="batch.rows_max"]');
+  await row.waitFor();
+  const before = await row.getAttribute('data-source');
+  await row.getByTestId('config-change').click();
+  await page.getByTestId('config-value').fill('900');
+  await looks(page, 'config');
+  await page.getByTestId('config-value').press('Enter');
+  await until('the value in force', async () => (await row.getAttribute('data-source')) === 'hub' && (await row.innerText()).includes('900'));
+  await row.getByTestId('config-change').click();
+  await page.getByTestId('config-back').click();
+  await until('what was before', async () => (await row.getAttribute('data-source')) === before);
+  await page.getByTestId('config-find').fill('');
+  return `${all} options, one wanted from the hub and taken back`;
+}
+
 /** On a device's page: a command that ends well, with its output. */
 export async function commanding(page, { until, looks }) {
   for (const kind of ['sync', 'logs']) {
@@ -98,6 +119,14 @@ export async function operating(page, { until, looks }) {
   await page.getByTestId('register-device').waitFor();
   if (await page.getByTestId('revoke').isEnabled()) throw new Error('a device may be shut out without its name');
   await looks(page, 'operate-devices');
+  await page.getByTestId('operate-templates').click();
+  await page.getByTestId('operate-templates').and(page.locator('[aria-current="page"]')).waitFor();
+  const templates = page.getByTestId('template-open');
+  if (await templates.count() > 0) {
+    await templates.first().click();
+    await page.getByTestId('template').waitFor();
+  }
+  await looks(page, 'operate-templates');
   await page.getByTestId('operate-hub').click();
   await page.getByTestId('hub-checks').locator('tbody tr').first().waitFor();
   await page.getByTestId('hub-tiers').locator('tbody tr').first().waitFor();

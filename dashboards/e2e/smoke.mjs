@@ -8,7 +8,7 @@ import { violations } from './access.mjs';
 import { boards } from './board.mjs';
 import { launch, until, WAIT_MS } from './drive.mjs';
 import { explore } from './explore.mjs';
-import { commanding, marking, fleetList, operating } from './operator.mjs';
+import { commanding, configuring, marking, fleetList, operating } from './operator.mjs';
 import { timeControl } from './time.mjs';
 
 const URL_ = process.env.TIDELINE_URL ?? 'http://127.0.0.1:8080';
@@ -149,6 +149,7 @@ async function main() {
     await looks(page, 'device-live');
     console.log(`ok   twin: ${await twin(page)}`);
     console.log(`ok   marks: ${await marking(page, { until, looks, complaints })}`);
+    console.log(`ok   configuration: ${await configuring(page, { until, looks })}`);
     console.log(`ok   commands: ${await commanding(page, { until, looks })}`);
     console.log(`ok   time: ${await timeControl(page, { until })}`);
     console.log(`ok   explore: ${await explore(page, { until, looks, device: DEVICE })}`);

@@ -32,6 +32,12 @@ function answer(id) {
   };
 }
 
+/** What is wanted of pump-7's configuration, by section and option. */
+export function wantedConfig() {
+  const all = Object.entries(state.desired.config ?? {});
+  return all.flatMap(([section, own]) => Object.entries(own).map(([name, value]) => ({ option: `${section}.${name}`, value, source: 'device', author: 'admin', time_ms: at })));
+}
+
 /** What the hub answers to a request below `/devices/{id}/twin`. */
 export function twin(id, rest, patch) {
   if (patch) {

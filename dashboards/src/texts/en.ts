@@ -3,6 +3,7 @@
 
 import { boards } from './boards';
 import { commands } from './commands';
+import { config } from './config';
 import { fleet } from './fleet';
 import { marks } from './marks';
 import { operate } from './operate';
@@ -25,6 +26,7 @@ export const en = {
   fleet,
   operate,
   commands,
+  config,
   marks,
   explore: {
     by: 'Explore by',

@@ -2,7 +2,7 @@
 
 export const operate = {
   title: 'Operate',
-  tabs: { enrol: 'Enrol', devices: 'Devices', hub: 'Hub', access: 'Access', events: 'Events' },
+  tabs: { enrol: 'Enrol', devices: 'Devices', templates: 'Templates', hub: 'Hub', access: 'Access', events: 'Events' },
   tabsOf: 'Parts of Operate',
   noRight: 'This needs the role admin.',
   enrol: {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { RawAnswer } from '../src/api/client';
 import * as d from '../src/lib/doubts';
 
 describe('readings that are not good', () => {
@@ -28,5 +29,19 @@ describe('readings that are not good', () => {
       [50, 50, [['bad', 1]]],
     ]);
     expect(d.doubtTitle(marks[0])).toMatch(/^Left out of the line: 1 bad, 1 uncertain\n/);
+  });
+});
+
+describe('doubts of several series', () => {
+  it('stand along one time, each with whose it is', () => {
+    const answer = (id: string, quality: string[]): RawAnswer => ({
+      series: [{ id, unit: '', type: 'float', tier: 'raw', t: quality.map((_, i) => i), t_ns: quality.map((_, i) => `${i}000000`), v: quality.map(() => 1), quality }],
+      next: null, partial: false, gaps: [], restamped: [], missing: [],
+    } as unknown as RawAnswer);
+    const found = d.doubtsOf([answer('a/x', ['good', 'bad']), answer('b/y', ['uncertain', 'good'])]);
+    const all = d.together(found ?? new Map());
+    expect(all).toEqual([{ t: 0, what: 'uncertain (b/y)' }, { t: 1, what: 'bad (a/x)' }]);
+    expect(d.doubtMarks(all, 0, 9, 0).map(d.isBad)).toEqual([false, true]);
+    expect(d.doubtsOf([{ ...answer('a/x', ['bad']), next: 'more' }])).toBeNull();
   });
 });

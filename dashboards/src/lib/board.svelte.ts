@@ -3,7 +3,7 @@
 import * as api from '../api/client';
 import type { Device, LiveReadings, Missing, QueryGap, ReadingValue, Restamped, Series } from '../api/client';
 import { LiveFeed } from '../api/live';
-import { addDoubt, doubtOf, DOUBTS_ROWS_MAX, DOUBTS_SPAN_MAX_MS, trimDoubts, type Doubt } from './doubts';
+import { addDoubt, doubtOf, doubtsOf, DOUBTS_ROWS_MAX, DOUBTS_SPAN_MAX_MS, trimDoubts, type Doubt } from './doubts';
 import {
   emptyBuckets, findStart, fromColumns, mergeLive, trimBefore, type Buckets,
 } from './series';
@@ -45,21 +45,6 @@ interface Reading { id: string; t: number; v: ReadingValue | null; quality: stri
 function makeCard(series: Series): Card {
   const states = series.type === 'bool' || series.type === 'text';
   return { series, buckets: emptyBuckets(), track: states ? emptyTrack() : null, due: states, doubts: null, tier: '', last: series.last };
-}
-
-/** The doubtful ones of raw readings by series; null when there are too many readings to know them all. */
-function doubtsOf(answers: api.RawAnswer[]): Map<string, Doubt[]> | null {
-  if (answers.some((answer) => answer.next)) return null;
-  const found = new Map<string, Doubt[]>();
-  for (const columns of answers.flatMap((answer) => answer.series)) {
-    const doubts = found.get(columns.id) ?? [];
-    columns.t.forEach((t, i) => {
-      const what = doubtOf(columns.v[i] ?? null, columns.quality?.[i] ?? 'good');
-      if (what !== null) doubts.push({ t, what });
-    });
-    found.set(columns.id, doubts);
-  }
-  return found;
 }
 
 function toPage(answer: api.RawAnswer): Page {

@@ -5,7 +5,7 @@
 // once; live ones are added. In longer ranges only the newest reading's badge tells:
 // the hub has no count of them by bucket, and half of the marks would say that the
 // rest is good.
-import type { ReadingValue } from '../api/client';
+import type { RawAnswer, ReadingValue } from '../api/client';
 import { count, NO_VALUE, range } from './format';
 import { lowerBound } from './series';
 
@@ -26,6 +26,32 @@ export interface Doubt {
 export function doubtOf(v: ReadingValue | null, quality: string): string | null {
   if (quality !== 'good') return quality;
   return v === null ? NO_VALUE : null;
+}
+
+/** The doubtful ones of raw readings by series; null when there are too many readings to know them all. */
+export function doubtsOf(answers: RawAnswer[]): Map<string, Doubt[]> | null {
+  if (answers.some((answer) => answer.next)) return null;
+  const found = new Map<string, Doubt[]>();
+  for (const columns of answers.flatMap((answer) => answer.series)) {
+    const doubts = found.get(columns.id) ?? [];
+    columns.t.forEach((t, i) => {
+      const what = doubtOf(columns.v[i] ?? null, columns.quality?.[i] ?? 'good');
+      if (what !== null) doubts.push({ t, what });
+    });
+    found.set(columns.id, doubts);
+  }
+  return found;
+}
+
+/** Those of several series along one time, each told with whose it is. */
+export function together(all: Map<string, Doubt[]>): Doubt[] {
+  const named = [...all].flatMap(([id, doubts]) => doubts.map(({ t, what }) => ({ t, what: `${what} (${id})` })));
+  return named.sort((a, b) => a.t - b.t);
+}
+
+/** Whether one of a mark's readings is bad. */
+export function isBad(mark: DoubtMark): boolean {
+  return [...mark.counts.keys()].some((what) => what === 'bad' || what.startsWith('bad ('));
 }
 
 /** Adds one in order of time; the same one twice is one. */

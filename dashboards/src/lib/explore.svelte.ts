@@ -3,6 +3,7 @@
 import * as api from '../api/client';
 import type { AggregateAnswer, LiveReadings, Missing, QueryAnswer, QueryGap, Restamped, Series } from '../api/client';
 import { LiveFeed } from '../api/live';
+import { addDoubt, doubtOf, doubtsOf, DOUBTS_ROWS_MAX, DOUBTS_SPAN_MAX_MS, together, trimDoubts, type Doubt } from './doubts';
 import { LINES_MAX, refusal, type Line } from './overlay';
 import { emptyBuckets, findStart, fromColumns, mergeLive, trimBefore } from './series';
 import { status } from './status.svelte';
@@ -39,6 +40,8 @@ export class Explore {
   busy = $state(false);
   error = $state('');
   version = $state(0);
+  /** Readings that are not good, by series; null where they are not known. */
+  #doubts: Map<string, Doubt[]> | null = null;
 
   #feed: LiveFeed | null = null;
   #abort = new AbortController();
@@ -58,6 +61,12 @@ export class Explore {
 
   get ids(): string[] {
     return this.chosen.map((series) => series.id);
+  }
+
+  /** Readings that are not good, of all series in order of time. */
+  get doubtful(): Doubt[] {
+    void this.version;
+    return this.#doubts === null ? [] : together(this.#doubts);
   }
 
   /** The width of the buckets asked for; the hub's own may be somewhat larger. */
@@ -143,17 +152,20 @@ export class Explore {
       if (time.range.kind === 'all') await this.#findStart(signal);
       const span = time.span(this.#start);
       const before = this.offset > 0 ? { from: span.from - this.offset, to: span.to - this.offset } : null;
-      const [answer, earlier, figures, earlierFigures] = await Promise.all([
+      const short = span.to - span.from <= DOUBTS_SPAN_MAX_MS;
+      const [answer, earlier, figures, earlierFigures, doubts] = await Promise.all([
         api.query(this.ids, span.from, span.to, BUCKETS, signal),
         before && api.query(this.ids, before.from, before.to, BUCKETS, signal),
         api.statistics(this.ids, FIGURES, span.from, span.to, signal),
         before && api.statistics(this.ids, FIGURES, before.from, before.to, signal),
+        short ? api.rawRows(this.ids, span.from, span.to, DOUBTS_ROWS_MAX, signal) : null,
       ]);
       if (signal.aborted) return;
       this.#feed?.flush();
       this.span = span;
       this.askedAt = span.to;
       this.lines = this.chosen.map((series) => lineOf(series, answer, earlier));
+      this.#doubts = doubts === null ? null : doubtsOf([doubts]);
       this.figures = figures;
       this.earlierFigures = earlierFigures;
       this.gaps = answer.gaps;
@@ -194,6 +206,8 @@ export class Explore {
       if (!line) continue;
       t.forEach((at, i) => {
         if (at < this.span.from || (time.isFixed && at > this.span.to)) return;
+        const what = doubtOf(v[i], quality?.[i] ?? 'good');
+        if (what !== null) this.#doubt(id, { t: at, what });
         const number = typeof v[i] === 'boolean' ? Number(v[i]) : v[i];
         // Buckets are of numbers of good quality, as the hub has it.
         if (typeof number !== 'number' || (quality?.[i] ?? 'good') !== 'good') return;
@@ -203,6 +217,14 @@ export class Explore {
     }
   }
 
+  #doubt(id: string, doubt: Doubt): void {
+    if (this.#doubts === null) return;
+    const own = this.#doubts.get(id) ?? [];
+    addDoubt(own, doubt);
+    this.#doubts.set(id, own);
+    this.#dirty = true;
+  }
+
   #frame(): void {
     if (document.hidden || time.pausedAt !== null || this.busy || this.chosen.length === 0) return;
     const now = time.now();
@@ -210,6 +232,7 @@ export class Explore {
     if (moved || this.#dirty) {
       this.span = time.span(this.#start);
       for (const line of this.lines) trimBefore(line.buckets, this.span.from);
+      for (const own of this.#doubts?.values() ?? []) trimDoubts(own, this.span.from);
       this.#dirty = false;
       this.version += 1;
     }

@@ -1,8 +1,9 @@
 // How a chart of several series looks: a colour and a dash for each, an axis of
 // values for each unit, the envelopes beneath the means, the earlier period pale.
 import uPlot from 'uplot';
+import type { DoubtMark } from './doubts';
 import { unit as shownUnit } from './format';
-import { axisFont, colour, drawBoxes, drawStretches, tellStretches, pointerAt, timeAxis, timeCursor, valueAxis, zonedDate, zoomSelected, type Stretch, type TimeInputs } from './plot';
+import { axisFont, colour, doubtful, drawBoxes, drawDoubts, drawStretches, tellStretches, pointerAt, timeAxis, timeCursor, valueAxis, zonedDate, zoomSelected, type Stretch, type TimeInputs } from './plot';
 import { lonelyRows, tablesOf, unitsOf, type Line } from './overlay';
 
 /** Beside the colours, so that lines are told apart without them. */
@@ -20,6 +21,8 @@ export interface OverlayInputs extends TimeInputs {
   thresholds?(): Threshold[];
   /** What happened, as thin lines with a text. */
   happened?(): Stretch[];
+  /** Readings that are not good, or have no value. */
+  doubts?(): DoubtMark[];
   height: number;
   lines(): Line[];
   /** Of the buckets (ms). */
@@ -118,11 +121,12 @@ function options(inputs: OverlayInputs): uPlot.Options {
       draw: [(plot) => {
         drawStretches(plot, inputs);
         drawBoxes(plot, 'happened', inputs.happened?.() ?? []);
+        drawDoubts(plot, inputs.doubts?.() ?? []);
       }],
       setCursor: [(plot) => {
         const left = pointerAt(plot);
         inputs.onhover(left === null ? null : plot.posToVal(left, 'x'));
-        tellStretches(plot, inputs, inputs.happened?.() ?? []);
+        tellStretches(plot, inputs, [...(inputs.happened?.() ?? []), ...doubtful(inputs.doubts?.() ?? [])]);
       }],
       setSelect: [(plot) => zoomSelected(plot, inputs)],
     },

@@ -3,7 +3,7 @@
 // content security policy allows.
 import uPlot from 'uplot';
 import { causesText } from './causes';
-import { doubtTitle, type DoubtMark } from './doubts';
+import { doubtTitle, isBad, type DoubtMark } from './doubts';
 import { axisTime, axisValues, count, range } from './format';
 import type { Band, Drawn, StampMark } from './series';
 import { markTitle } from './stamps';
@@ -121,17 +121,22 @@ export function zoomSelected(plot: uPlot, inputs: TimeInputs): void {
   inputs.onzoom(from, to);
 }
 
-function doubtful(marks: DoubtMark[]): Stretch[] {
+/** Marks of doubtful readings as what the mouse is told of. */
+export function doubtful(marks: DoubtMark[]): Stretch[] {
   return marks.map((mark) => ({ from: mark.from, to: mark.to, title: doubtTitle(mark) }));
+}
+
+/** Marks of doubtful readings, those with a bad one by another shape. */
+export function drawDoubts(plot: uPlot, marks: DoubtMark[]): void {
+  drawBoxes(plot, 'doubt-bad', doubtful(marks.filter(isBad)));
+  drawBoxes(plot, 'doubt-mark', doubtful(marks.filter((mark) => !isBad(mark))));
 }
 
 function hooks(inputs: PlotInputs): uPlot.Hooks.Arrays {
   return {
     draw: [(plot) => {
       drawStretches(plot, inputs);
-      const marks = inputs.doubts();
-      drawBoxes(plot, 'doubt-bad', doubtful(marks.filter((mark) => mark.counts.has('bad'))));
-      drawBoxes(plot, 'doubt-mark', doubtful(marks.filter((mark) => !mark.counts.has('bad'))));
+      drawDoubts(plot, inputs.doubts());
     }],
     setCursor: [(plot) => {
       inputs.onhover(pointerAt(plot) === null ? null : (plot.cursor.idx ?? null));

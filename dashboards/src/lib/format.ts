@@ -156,8 +156,24 @@ export function quantity(n: number | null | undefined, ucum: string): [string, s
   return [value(n === null || n === undefined ? n : n / factor), letter + unit(ucum)];
 }
 
+const LETTERS: [number, string][] = [[1e18, 'E'], [1e15, 'P'], ...PREFIXES];
+
+/** A long number in few digits, with a letter for its thousands; the whole of it belongs beside it, as a hover text. */
+export function compact(n: number): string {
+  const [factor, letter] = LETTERS.find(([size]) => Math.abs(n) >= size) ?? [1, ''];
+  return `${Number((n / factor).toPrecision(4))} ${letter}`.trim();
+}
+
+/** Whole seconds that are no length of time that a machine measures, but a moment: those since 1970, from 2001 to 2286. */
+const MOMENT_S: [number, number] = [1e9, 1e10];
+
+function isMoment(n: number, ucum: string): boolean {
+  return ucum === 's' && n >= MOMENT_S[0] && n < MOMENT_S[1];
+}
+
 /** An integer with its unit: every digit of it, but where the unit takes a prefix as other quantities do. */
 function whole(n: number, ucum: string): [string, string] {
+  if (isMoment(n, ucum)) return [stamp(n * 1000), ''];
   return prefix(Math.abs(n), ucum)[0] === 1 ? [count(n), unit(ucum)] : quantity(n, ucum);
 }
 

@@ -4,6 +4,7 @@
 import { boards } from './boards';
 import { commands } from './commands';
 import { config } from './config';
+import { device } from './device';
 import { fleet } from './fleet';
 import { marks } from './marks';
 import { operate } from './operate';
@@ -27,6 +28,7 @@ export const en = {
   operate,
   commands,
   config,
+  device,
   marks,
   explore: {
     by: 'Explore by',

@@ -2,7 +2,7 @@
 //!
 //! `READINGS` is how many readings of the walk there are (10 million), `FLEET_READINGS` those of the fleet (8.64), `COUNT` how
 //! far the curve and the sustained ingest go (200), `FLOOD` those that come a month late (100), all in millions, `YEAR` the days
-//! of one series (365), and `TIMES` how often each question is asked (101). `PEERS=none` leaves the others out. With `TRIAL=1` all of it is
+//! of one series (365), `MINUTES` those of a million series (10), and `TIMES` how often each question is asked (101). `PEERS=none` leaves the others out. With `TRIAL=1` all of it is
 //! small, also in a debug build: to see that it works, and for no figure.
 
 mod asks;
@@ -33,6 +33,8 @@ pub struct Sizes {
     pub days: u64,
     /// How often each question is asked.
     pub times: u64,
+    /// Minutes of the many series.
+    pub minutes: u64,
     pub peers: bool,
 }
 
@@ -57,6 +59,7 @@ impl Sizes {
             flood: millions("FLOOD", 100.0, 0.5)?,
             days: count("YEAR", 365.0, 2.0)?.max(1),
             times: count("TIMES", 101.0, 5.0)?.max(1),
+            minutes: count("MINUTES", 10.0, 1.0)?.max(1),
             peers: std::env::var("PEERS").map_or(true, |text| text != "none"),
         })
     }
@@ -110,6 +113,7 @@ pub fn measure(figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     step("fleet", &mut |table| runtime.block_on(steps::workload(data::Kind::Fleet, sizes, table)));
     step("year", &mut |table| runtime.block_on(steps::year(sizes, table)));
     step("curve", &mut |table| runtime.block_on(steps::curve(sizes, table)));
+    step("many", &mut |table| runtime.block_on(steps::many(sizes, table)));
     step("flood", &mut |table| steps::flood(sizes, table));
     anyhow::ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::client::Ask;
-use super::data::{Kind, WALK};
+use super::data::{Kind, MANY, MANY_AGENTS, WALK};
 use super::peers::Which;
 use crate::workload::TRUCKS;
 
@@ -263,5 +263,6 @@ pub const fn series(kind: Kind) -> u64 {
         Kind::Walk | Kind::Late => WALK as u64,
         Kind::Fleet => TRUCKS as u64 * 10,
         Kind::Year => 1,
+        Kind::Many => MANY as u64 * MANY_AGENTS as u64,
     }
 }

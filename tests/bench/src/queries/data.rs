@@ -1,4 +1,4 @@
-//! What is stored and asked about: the walk, the fleet, one series over a year, and a month that comes late.
+//! What is stored and asked about: the walk, the fleet, one series over a year, a month that comes late, and a million series.
 
 use std::fmt::Write as _;
 
@@ -8,6 +8,10 @@ use crate::workload::{FIELDS, Fleet, START_NS, TRUCKS, Walk, truck};
 pub const WALK: u32 = 1_000;
 const PER_DEVICE: u32 = 250;
 const SECOND_NS: i64 = 1_000_000_000;
+/// Agents of the many series, how many each has, and how many of these are of one device.
+pub const MANY_AGENTS: u32 = 10;
+pub const MANY: u32 = 100_000;
+const PER_GATEWAY: u32 = 1_000;
 
 /// A workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub enum Kind {
     Year,
     /// The walk, spread over the month before it: one frame every 26 s.
     Late,
+    /// A million series of ten agents, every minute.
+    Many,
 }
 
 impl Kind {
@@ -29,17 +35,26 @@ impl Kind {
             Self::Fleet => "fleet",
             Self::Year => "year",
             Self::Late => "late",
+            Self::Many => "many",
         }
     }
 
     pub fn of(name: &str) -> anyhow::Result<Self> {
-        let all = [Self::Walk, Self::Fleet, Self::Year, Self::Late];
+        let all = [Self::Walk, Self::Fleet, Self::Year, Self::Late, Self::Many];
         all.into_iter().find(|kind| kind.name() == name).ok_or_else(|| anyhow::anyhow!("no workload {name}"))
     }
 
-    /// Device and point of each series.
-    pub fn series(self) -> Vec<(String, String)> {
+    /// How many agents it comes from.
+    pub const fn agents(self) -> u32 {
+        if matches!(self, Self::Many) { MANY_AGENTS } else { 1 }
+    }
+
+    /// Device and point of each series of one of its agents.
+    pub fn series(self, agent: u32) -> Vec<(String, String)> {
         match self {
+            Self::Many => {
+                (0..MANY).map(|i| (format!("many-{agent}-{}", i / PER_GATEWAY), format!("p{i}"))).collect()
+            }
             Self::Walk | Self::Late => {
                 (0..WALK).map(|i| (format!("walk-{}", i / PER_DEVICE), format!("p{i}"))).collect()
             }
@@ -56,6 +71,7 @@ impl Kind {
             Self::Walk | Self::Year => SECOND_NS,
             Self::Fleet => 10 * SECOND_NS,
             Self::Late => 26 * SECOND_NS,
+            Self::Many => 60 * SECOND_NS,
         }
     }
 
@@ -63,7 +79,7 @@ impl Kind {
     pub const fn begin_ns(self) -> i64 {
         const DAY_NS: i64 = 86_400 * SECOND_NS;
         match self {
-            Self::Walk => START_NS,
+            Self::Walk | Self::Many => START_NS,
             Self::Fleet => START_NS - START_NS % DAY_NS,
             Self::Year => START_NS - 365 * DAY_NS,
             Self::Late => START_NS - 31 * DAY_NS,
@@ -94,6 +110,7 @@ impl Source {
         let values = match kind {
             Kind::Walk | Kind::Late => Values::Walk(Box::new(Walk::new(WALK))),
             Kind::Year => Values::Walk(Box::new(Walk::new(1))),
+            Kind::Many => Values::Walk(Box::new(Walk::new(MANY))),
             Kind::Fleet => Values::Fleet(Box::new(Fleet::new())),
         };
         Self { kind, values, next_ns: kind.begin_ns() }
@@ -120,7 +137,7 @@ impl Source {
 pub fn lines(kind: Kind, time_ns: i64, values: &[f64], ours: bool, out: &mut String) {
     // Writing to a String cannot fail.
     let _ok = match (kind, ours) {
-        (_, true) => kind.series().iter().zip(values).try_for_each(|((device, point), value)| {
+        (_, true) => kind.series(0).iter().zip(values).try_for_each(|((device, point), value)| {
             writeln!(out, "{point},host={device} value={value} {time_ns}")
         }),
         (Kind::Fleet, false) => (0..TRUCKS).zip(values.chunks(FIELDS.len())).try_for_each(|(i, fields)| {

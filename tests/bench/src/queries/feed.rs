@@ -150,12 +150,12 @@ async fn append(store: &Store, agent: &AgentId, runs: Vec<Run>, series: u32) -> 
     Ok(())
 }
 
-fn dictionary(kind: Kind) -> anyhow::Result<Series> {
+fn dictionary(kind: Kind, agent: u32) -> anyhow::Result<Series> {
     let def = |(device, point): (String, String)| {
         let (device, point) = (DeviceId::parse(&device)?, PointId::parse(&point)?);
         anyhow::Ok(SeriesDef::new(device, point, String::new()))
     };
-    Ok(Series { first: 0, defs: kind.series().into_iter().map(def).collect::<Result<_, _>>()? })
+    Ok(Series { first: 0, defs: kind.series(agent).into_iter().map(def).collect::<Result<_, _>>()? })
 }
 
 /// What the child does.
@@ -163,24 +163,27 @@ pub fn child(args: &[String]) -> anyhow::Result<Value> {
     let feed = Feed::of(args)?;
     let runs = runs(&feed)?;
     let blocks_mb = runs.iter().map(|run| run.block.len()).sum::<usize>() as f64 / 1e6;
-    let dictionary = dictionary(feed.kind)?;
-    let series = u32::try_from(dictionary.defs.len())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (store, _) = Store::open(config(&feed.store), Arc::new(SystemClock::default()))?;
-    let agent = AgentId::parse("bench")?;
     let clock = SystemClock::default();
-    let start = runtime.block_on(async {
-        store.define_series(agent.clone(), EPOCH, dictionary).await?;
-        let start = clock.mono_ns();
-        append(&store, &agent, runs, series).await?;
-        anyhow::Ok(start)
-    })?;
-    let seconds = (clock.mono_ns() - start) as f64 / 1e9;
+    let (mut rows, mut took_ns) = (0, 0);
+    for no in 0..feed.kind.agents() {
+        let agent = AgentId::parse(&if no == 0 { "bench".to_owned() } else { format!("bench-{no}") })?;
+        let dictionary = dictionary(feed.kind, no)?;
+        let series = u32::try_from(dictionary.defs.len())?;
+        took_ns += runtime.block_on(async {
+            store.define_series(agent.clone(), EPOCH, dictionary).await?;
+            let start = clock.mono_ns();
+            append(&store, &agent, runs.clone(), series).await?;
+            anyhow::Ok(clock.mono_ns() - start)
+        })?;
+        rows += feed.frames.1 * u64::from(series);
+    }
+    let seconds = took_ns as f64 / 1e9;
     if feed.compact {
         store.compact()?;
     }
     store.close()?;
-    let rows = feed.frames.1 * u64::from(series);
     Ok(
         serde_json::json!({"rows": rows, "seconds": seconds, "resident_mb": resident_mb()?, "blocks_mb": blocks_mb}),
     )

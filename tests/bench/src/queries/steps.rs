@@ -29,6 +29,7 @@ const fn label(kind: Kind) -> &'static str {
         Kind::Fleet => "fleet, 100 trucks",
         Kind::Year => "one series at 1 Hz",
         Kind::Late => "walk, a month late",
+        Kind::Many => "a million series",
     }
 }
 
@@ -291,6 +292,42 @@ pub async fn year(sizes: Sizes, table: &mut Table<'_>) -> anyhow::Result<()> {
         let (took, _) = client.median_ms(sizes.times, ask).await?;
         table.put(format!("one series, {name} in 500 buckets (goal 10)"), label(kind), took, "ms p50");
     }
+    Ok(())
+}
+
+/// A million series with a few readings each: what they take, and what one of them costs to be asked for.
+pub async fn many(sizes: Sizes, table: &mut Table<'_>) -> anyhow::Result<()> {
+    let kind = Kind::Many;
+    let mut hub = resting().await?;
+    let fed = feed(&hub, kind, (0, sizes.minutes), 1)?;
+    told(table, fed, label(kind), "one batch for each agent and minute");
+    let clock = SystemClock::default();
+    let start = clock.mono_ns();
+    hub.start_again().await?;
+    table.put("start to ready (goal 2)", label(kind), (clock.mono_ns() - start) as f64 / 1e9, "s");
+    let mut client = client(&hub).await?;
+    let end = Span::of(kind, sizes.minutes).to_ms;
+    for (name, path) in [
+        ("last value of one series", "/api/v1/last?series=many-7-33/p33333".to_owned()),
+        (
+            "one series, all in 500 buckets",
+            format!(
+                "/api/v1/query?series=many-7-33/p33333&from={}&to={end}&buckets=500",
+                kind.begin_ns() / 1_000_000
+            ),
+        ),
+        ("last values of a device with 1,000 series", "/api/v1/last?device=many-7-33".to_owned()),
+        ("a page of the list of series", "/api/v1/series?limit=100".to_owned()),
+    ] {
+        let (took, _) = client.median_ms(sizes.times.min(31), |_| Ask::get(&path)).await?;
+        table.put(name, label(kind), took, "ms p50");
+    }
+    table.put(
+        "the hub, most resident (goal 512)",
+        label(kind),
+        memory_mb(hub.pid().context("the hub has ended")?, "VmHWM")?,
+        "MB",
+    );
     Ok(())
 }
 

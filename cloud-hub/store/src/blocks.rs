@@ -25,7 +25,7 @@ use crate::tables::Shared;
 const ENTRY_BYTES: usize = 256;
 /// Rows of a block from which on it is added without being kept: shorter ones are asked for again and again where a file
 /// has no rollup of so few.
-const TOTALED_FROM: u32 = 4 * 1024;
+const TOTALED_FROM: u32 = 1024;
 
 /// What is known of buckets, with their figures.
 pub type Figured = Vec<(Aggregate, Figure)>;

@@ -5,6 +5,8 @@
 //! folder after [`FileSystem::sync_dir`]. Nothing else in this crate may name the operating system's files;
 //! tests/tidy looks after that.
 
+mod opened;
+
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -14,6 +16,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use redb::{Builder, Database, DatabaseError};
+
+pub use opened::Opened;
 
 /// A file system that is shared by all that use one store.
 pub type Files = Arc<dyn FileSystem>;

@@ -37,6 +37,7 @@ use crate::agreement;
 use crate::buckets::Aggregate;
 use crate::config::{StoreConfig, StoreError};
 use crate::export::{self, ExportFormat, ExportPart};
+use crate::files::Opened;
 use crate::hot::SeriesId;
 use crate::log::{AgentState, EpochLedger, Opening, lock};
 use crate::manifest::Manifest;
@@ -127,7 +128,9 @@ impl Store {
     ///
     /// # Errors
     /// The folder cannot be used at all, or another process has it open.
-    pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Self, OpenReport), StoreError> {
+    pub fn open(mut config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Self, OpenReport), StoreError> {
+        // What reads blocks and what removes files have to know of each other.
+        config.files = Opened::shared(config.files);
         let files = Arc::clone(&config.files);
         open::open(config, clock, Arc::new(SegmentFormat(files)))
     }

@@ -4,7 +4,7 @@
 //! however many each series has, and not the mean of the series' means.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::figures::{FigureColumn, Figures, Source};
 use super::{Tier, add, check, finest};
@@ -21,6 +21,8 @@ use crate::tables::{Shared, read};
 const CELLS_MAX: u64 = 500_000;
 /// From so many series on two threads may share the work: less is done before a thread has begun.
 const SHARED_FROM: usize = 64;
+/// Most shares that the work has.
+const SHARES_MAX: usize = 16;
 
 /// What is asked of groups of series.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -97,7 +99,8 @@ impl Drop for Second {
     }
 }
 
-type Half = Vec<(usize, Buckets)>;
+/// What a share of the series is, by group.
+type Share = Vec<(usize, Buckets)>;
 
 impl Work<'_> {
     fn none(&self) -> Buckets {
@@ -125,8 +128,8 @@ impl Work<'_> {
     }
 
     /// The groups of some series, which stand together by group.
-    fn half(&self, series: &[(usize, SeriesId)]) -> Result<Half, StoreError> {
-        let mut out: Half = Vec::new();
+    fn share(&self, series: &[(usize, SeriesId)]) -> Result<Share, StoreError> {
+        let mut out: Share = Vec::new();
         let (mut parts, mut hot) = (self.none(), self.none());
         for (group, id) in series {
             if (self.canceled)() {
@@ -145,20 +148,37 @@ impl Work<'_> {
         Ok(out)
     }
 
-    /// Both halves, on a second thread when no other question has it. That changes no sum: the halves are the same.
-    fn both(&self, series: &[(usize, SeriesId)]) -> Result<[Half; 2], StoreError> {
-        let (a, b) = series.split_at(series.len() / 2);
+    /// All shares in their order, on a second thread too when no other question has it: each takes the next as soon as it
+    /// is through with one, because two cores are seldom as fast as each other. That changes no sum: the shares are the same.
+    fn shares(&self, series: &[(usize, SeriesId)], cells: u64) -> Result<Vec<Share>, StoreError> {
+        // Each may have all buckets of a group.
+        let most = usize::try_from(2 * CELLS_MAX / cells.max(1)).unwrap_or(SHARES_MAX).clamp(2, SHARES_MAX);
+        let parts: Vec<_> = series.chunks(series.len().div_ceil(most).max(1)).collect();
         let second = if series.len() < SHARED_FROM { None } else { Second::take() };
         if second.is_none() {
-            return Ok([self.half(a)?, self.half(b)?]);
+            return parts.into_iter().map(|part| self.share(part)).collect();
         }
-        let (a, b) = std::thread::scope(|scope| {
-            let second = scope.spawn(|| self.half(b));
-            let a = self.half(a);
-            (a, second.join())
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            while let Some((no, part)) =
+                Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|no| Some((no, *parts.get(no)?)))
+            {
+                // The other has no more to do either.
+                let share = self.share(part).inspect_err(|_| next.store(parts.len(), Ordering::Relaxed))?;
+                done.push((no, share));
+            }
+            Ok::<_, StoreError>(done)
+        };
+        let (ours, theirs) = std::thread::scope(|scope| {
+            let second = scope.spawn(work);
+            (work(), second.join())
         });
         let panicked = |_| StoreError::Sealed("the codec panicked".to_owned());
-        Ok([a?, b.map_err(panicked)??])
+        let mut done = ours?;
+        done.extend(theirs.map_err(panicked)??);
+        done.sort_unstable_by_key(|(no, _)| *no);
+        Ok(done.into_iter().map(|(_, share)| share).collect())
     }
 }
 
@@ -181,13 +201,15 @@ fn none(question: &GroupQuestion) -> Tier {
     }
 }
 
-/// A range, and how it is parted.
-type Read = ((i64, i64), Grid);
+/// A range, how it is parted, and into how many buckets of all groups.
+type Read = ((i64, i64), Grid, u64);
 
 /// What is read for a question; none when nothing is in its range.
 fn range(question: &GroupQuestion, (first_ns, last_ns): (i64, i64)) -> Result<Option<Read>, StoreError> {
     let GroupQuestion { groups, from_ns, to_ns, width, .. } = question;
-    let Some(width) = width else { return Ok(Some(((*from_ns, *to_ns), Grid::Whole(*from_ns)))) };
+    let Some(width) = width else {
+        return Ok(Some(((*from_ns, *to_ns), Grid::Whole(*from_ns), groups.len() as u64)));
+    };
     let (from_ns, to_ns) =
         (width.start(first_ns).max(*from_ns), width.last(last_ns).saturating_add(1).min(*to_ns));
     if from_ns > to_ns {
@@ -210,7 +232,7 @@ fn range(question: &GroupQuestion, (first_ns, last_ns): (i64, i64)) -> Result<Op
         let asked = format!("{} groups of {buckets} buckets", groups.len());
         return Err(StoreError::Query(format!("{asked}; allowed are {CELLS_MAX} buckets of all groups")));
     }
-    Ok(Some(((from_ns, to_ns), grid)))
+    Ok(Some(((from_ns, to_ns), grid, cells)))
 }
 
 /// See [`crate::Store::query_groups`].
@@ -234,23 +256,26 @@ pub fn groups(
         Some(extent) => range(question, extent)?,
         None => None,
     };
-    let Some((range, grid)) = range else { return Ok(GroupAnswer { tier: none(question), groups: out }) };
+    let Some((range, grid, cells)) = range else {
+        return Ok(GroupAnswer { tier: none(question), groups: out });
+    };
     let level = if question.raw { Level::Raw } else { grid.level() };
     // What has no readings any more is known by no less than the finest of its rollups.
     let files = Arc::clone(&read(&shared.tables).files);
     let least = finest(shared, format, &files, series.iter().map(|(_, id)| *id), range)?;
     let tier = level.max(least).into();
     let work = Work { shared, format, grid, level, range, canceled };
-    let [a, b] = work.both(&series)?;
-    let mut b = b.into_iter().peekable();
-    for (at, mut sum) in a {
-        // One group may reach over the middle.
-        if let Some((_, more)) = b.next_if(|(other, _)| *other == at) {
-            more.iter().for_each(|(start, part)| sum.add(start, part));
+    let mut sums: Share = Vec::new();
+    for (at, part) in work.shares(&series, cells)?.into_iter().flatten() {
+        // One group may reach over several shares.
+        match sums.last_mut().filter(|(last, _)| *last == at) {
+            Some((_, sum)) => part.iter().for_each(|(start, part)| sum.add(start, part)),
+            None => sums.push((at, part)),
         }
-        put(&mut out, at, &sum);
     }
-    b.for_each(|(at, sum)| put(&mut out, at, &sum));
+    for (at, sum) in &sums {
+        put(&mut out, *at, sum);
+    }
     if !question.figures.is_empty() {
         let Work { grid, range, .. } = work;
         let source = Source { shared, format, grid: &grid, range, figures: &question.figures, canceled };

@@ -24,8 +24,6 @@ macro_rules! counters {
         pub(crate) struct Counters {
             $(pub(crate) $name: AtomicU64,)*
             pub(crate) poisoned: AtomicBool,
-            // Whether it is unknown what the manifest lists since a commit of a compaction failed.
-            pub(crate) compaction_stopped: AtomicBool,
         }
 
         impl Counters {

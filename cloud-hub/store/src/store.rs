@@ -17,6 +17,7 @@ mod retain;
 mod tail;
 mod threads;
 mod unkept;
+mod unsettled;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;

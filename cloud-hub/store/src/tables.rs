@@ -238,6 +238,14 @@ impl Expired {
     }
 }
 
+/// Files that may have taken the place of others.
+#[derive(Debug)]
+pub struct Unsettled {
+    pub added: Vec<FileEntry>,
+    pub replaced: Vec<Arc<FileEntry>>,
+    pub expired: Vec<HoldingEntry>,
+}
+
 /// What the threads of a store share.
 pub struct Shared {
     pub files: Files,
@@ -263,6 +271,8 @@ pub struct Shared {
     pub merge_error: Mutex<Option<String>>,
     // Files that are listed no more, and that somebody may still read.
     pub replaced: Mutex<Vec<Arc<FileEntry>>>,
+    // The exchange of which nobody knows whether the manifest lists it, since its commit failed.
+    pub unsettled: Mutex<Option<Unsettled>>,
     // The dead letters that could not be written, while there are any.
     pub unwritten: Mutex<Option<Unwritten>>,
     // How often the store took back what agents were told is stored.

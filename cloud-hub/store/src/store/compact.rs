@@ -26,7 +26,7 @@ use crate::metrics::add;
 use crate::retention::{Retention, Watch};
 use crate::segment::merge::{Piece, merge};
 use crate::segment::{BLOCK_ROWS, Level};
-use crate::tables::{Shared, read, sealed_paths, write};
+use crate::tables::{Shared, Unsettled, read, sealed_paths, write};
 
 /// Files of one size that stay beside each other.
 const FANOUT: usize = 4;
@@ -105,9 +105,7 @@ fn bounded<'a>(run: &'a [Arc<FileEntry>], of: u32, retention: &Retention) -> Opt
 impl Inner {
     /// Makes one file of several; says whether there were any to make one of.
     pub(super) fn compact(&self) -> Result<bool, StoreError> {
-        if self.shared.counters.compaction_stopped.load(Ordering::Relaxed) {
-            return Ok(false);
-        }
+        self.settled()?;
         let files = Arc::clone(&read(&self.shared.tables).files);
         let Some(inputs) = plan(&files, &self.shared.retention) else { return Ok(false) };
         let done = self.exchange(inputs, |number| self.merge(number, inputs))?;
@@ -170,16 +168,14 @@ impl Inner {
         let removed: Vec<u64> = replaced.iter().map(|file| file.number).collect();
         let change = Change { checkpoint: None, series, added, removed: &removed, expired };
         if let Err(error) = self.manifest.commit(&change) {
-            // It may be durable all the same: another file of the same readings would then double them.
-            self.shared.counters.compaction_stopped.store(true, Ordering::Relaxed);
+            *lock(&self.shared.unsettled) = Some(Unsettled {
+                added: added.to_vec(),
+                replaced: replaced.to_vec(),
+                expired: expired.to_vec(),
+            });
             return Err(error);
         }
-        {
-            let mut known = lock(&self.shared.expired);
-            expired.iter().for_each(|entry| known.put(entry));
-        }
-        write(&self.shared.tables).replace(added.iter().cloned(), &removed);
-        lock(&self.shared.replaced).extend(replaced.iter().map(Arc::clone));
+        self.exchanged(added, replaced, expired);
         Ok(())
     }
 
@@ -202,7 +198,7 @@ impl Inner {
     }
 
     /// Removes files that the manifest notes as gone.
-    fn remove_files(&self, numbers: &[u64]) -> Result<(), StoreError> {
+    pub(super) fn remove_files(&self, numbers: &[u64]) -> Result<(), StoreError> {
         for number in numbers {
             self.shared.blocks.forget(*number);
             lock(&self.shared.unchecked).remove(number);

@@ -296,6 +296,8 @@ impl Inner {
     fn mend_suspects(&self) -> Result<bool, StoreError> {
         // No flush meanwhile: both would move the manifest on from what they read.
         let mut unfinished = lock(&self.unfinished);
+        // A file that was replaced after all is not to be asked for again.
+        self.settle()?;
         let suspects = std::mem::take(&mut *lock(&self.shared.suspects));
         let mut mended = false;
         for number in suspects {

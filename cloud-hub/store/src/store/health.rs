@@ -86,9 +86,8 @@ impl Inner {
     }
 
     fn files(&self) -> CheckState {
-        if self.shared.counters.compaction_stopped.load(Ordering::Relaxed) {
-            let reason =
-                "sealed files are not merged since the manifest could not be written; a restart goes on";
+        if lock(&self.shared.unsettled).is_some() {
+            let reason = "sealed files are not merged since the manifest could not be written; the flush after it goes on";
             return CheckState::Degraded(reason.to_owned());
         }
         if let Some(error) = lock(&self.shared.merge_error).as_ref() {

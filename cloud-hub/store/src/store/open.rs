@@ -90,6 +90,7 @@ pub fn open_on(
         flush_error: Mutex::default(),
         merge_error: Mutex::default(),
         replaced: Mutex::default(),
+        unsettled: Mutex::default(),
         unwritten: Mutex::default(),
         changes: watch::Sender::new(0),
         on_the_way: Budget::new(DECODE_BYTES_MAX),

@@ -56,9 +56,7 @@ impl Inner {
         failing: &mut BTreeSet<u64>,
     ) -> Result<bool, StoreError> {
         let Some(now_ns) = now_ns else { return Ok(false) };
-        if self.shared.counters.compaction_stopped.load(std::sync::atomic::Ordering::Relaxed) {
-            return Ok(false);
-        }
+        self.settled()?;
         let mut files: Vec<Arc<FileEntry>> = read(&self.shared.tables).files.to_vec();
         files.retain(|file| !failing.contains(&file.number));
         let Some(step) = self.shared.retention.due(&files, now_ns) else { return Ok(false) };

@@ -128,7 +128,7 @@ impl World {
         self.marks.push(self.mark);
     }
 
-    fn store(&self) -> &Store {
+    pub fn store(&self) -> &Store {
         self.store.as_ref().unwrap()
     }
 

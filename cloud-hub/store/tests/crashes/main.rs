@@ -36,7 +36,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Everything once, so that each change that any of it makes is cut off.
-const TOUR: [Action; 26] = [
+const TOUR: [Action; 34] = [
     Action::Append(0),
     Action::Append(1),
     Action::Flush,
@@ -49,6 +49,15 @@ const TOUR: [Action; 26] = [
     Action::Flush,
     Action::Late,
     Action::Repeat(0),
+    Action::Flush,
+    // Of short spans, so that they are merged.
+    Action::Dense(1),
+    Action::Flush,
+    Action::Dense(0),
+    Action::Flush,
+    Action::Dense(1),
+    Action::Flush,
+    Action::Dense(0),
     Action::Flush,
     Action::Compact,
     Action::Append(1),
@@ -191,40 +200,41 @@ fn nothing_is_lost_doubled_or_left_on_a_disk_that_fails() {
     });
 }
 
-/// A flush that fails anywhere is made again by the same process, and the power is cut after that.
-#[test]
-fn a_flush_that_fails_anywhere_succeeds_when_the_disk_is_well_again() {
-    let until_flush = |seed| {
-        let mut world = World::new(seed);
+/// An action fails at each of its calls, is made again by the same process after what comes between, and the power is cut
+/// after that.
+fn made_again(before: &[Action], action: Action, between: &[Action], ended: impl Fn(&World, u64)) {
+    let until = || {
+        let mut world = World::new(0);
         world.open().unwrap();
-        let before = [Action::Append(0), Action::Both, Action::Flush, Action::Append(1), Action::Append(0)];
-        before.into_iter().for_each(|action| world.perform(action).unwrap());
+        before.iter().for_each(|action| world.perform(*action).unwrap());
         world
     };
-    let mut whole = until_flush(0);
+    let mut whole = until();
     let first = whole.disk.calls();
-    whole.perform(Action::Flush).unwrap();
+    whole.perform(action).unwrap();
     let calls = whole.disk.calls() - first;
-    assert!(calls > 8, "{calls} calls of a flush");
+    assert!(calls > 8, "{calls} calls of {action:?}");
     whole.close();
     let again = std::cell::Cell::new(0);
     seeds(2 * calls as u64, |seed| {
         let error = if seed % 2 == 0 { ErrorKind::StorageFull } else { ErrorKind::Other };
-        let mut world = until_flush(0);
+        let mut world = until();
         let at = world.disk.calls() + usize::try_from(seed / 2).unwrap() % calls;
         world.disk.fail(Fault { at, calls: 1, failure: Failure::Disk(error) });
         let mut tries = 1;
-        while let Err(error) = world.perform(Action::Flush) {
+        while let Err(error) = world.perform(action) {
             // The log comes back after a pause, and at the next start.
             if matches!(error, StoreError::Poisoned) {
                 world.kill();
-                world.endure(Action::Flush);
+                world.endure(action);
                 break;
             }
             tries += 1;
             assert!(tries < 5, "it fails for ever: {error}");
+            between.iter().for_each(|action| world.perform(*action).unwrap());
         }
         again.set(again.get() + usize::from(tries > 1));
+        ended(&world, tries);
         world.check();
         let mut platter = Platter::of(&world.before, None);
         world.disk.changes().iter().for_each(|change| platter.take(change));
@@ -233,6 +243,28 @@ fn a_flush_that_fails_anywhere_succeeds_when_the_disk_is_well_again() {
         world.finish();
     });
     assert!(again.get() > calls / 2, "{} of {calls} faults were felt", again.get());
+}
+
+#[test]
+fn a_flush_that_fails_anywhere_succeeds_when_the_disk_is_well_again() {
+    let before = [Action::Append(0), Action::Both, Action::Flush, Action::Append(1), Action::Append(0)];
+    made_again(&before, Action::Flush, &[], |_, _| {});
+}
+
+#[test]
+fn a_merge_that_fails_anywhere_is_made_after_the_next_flush() {
+    // What comes late makes files of long spans, which are not merged.
+    let before: Vec<Action> = [Action::Dense(0), Action::Flush].into_iter().cycle().take(8).collect();
+    let ended = |world: &World, tries| {
+        assert_eq!(world.store().metrics().sealed_files, tries, "one, and those of flushes between");
+    };
+    made_again(&before, Action::Compact, &[Action::Append(1), Action::Flush], ended);
+}
+
+#[test]
+fn giving_up_old_readings_that_fails_anywhere_is_done_after_the_next_flush() {
+    let before = [Action::Dense(0), Action::Flush, Action::Age(200), Action::Append(0), Action::Flush];
+    made_again(&before, Action::Retain, &[Action::Append(1), Action::Flush], |_, _| {});
 }
 
 /// What a start shows to agents must survive, also what was only on its way to the disk when the process was killed.

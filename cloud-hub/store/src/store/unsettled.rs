@@ -1,0 +1,61 @@
+//! Exchanges of sealed files whose commit failed: it may be durable all the same, and another file of the same readings would
+//! then double them. So none is made before the manifest, opened again by the flush after it, has told which of both holds.
+
+use std::sync::Arc;
+
+use super::Inner;
+use crate::config::StoreError;
+use crate::log::lock;
+use crate::manifest::{FileEntry, HoldingEntry, SeriesEntry};
+use crate::tables::{Unsettled, write};
+
+impl Inner {
+    /// Takes over what the manifest says of the exchange whose commit failed, if one did. No flush may go on meanwhile.
+    ///
+    /// # Errors
+    /// The manifest cannot be read yet, or what it does not list not be removed: it is to be asked again.
+    pub(super) fn settle(&self) -> Result<(), StoreError> {
+        let mut place = lock(&self.shared.unsettled);
+        let Some(Unsettled { added, replaced, expired }) = place.as_ref() else { return Ok(()) };
+        let contents = self.manifest.read()?;
+        // One commit: they all hold or none does.
+        if replaced.iter().any(|old| contents.files.iter().any(|file| file.number == old.number)) {
+            let numbers: Vec<u64> = added.iter().map(|file| file.number).collect();
+            self.remove_files(&numbers)?;
+        } else {
+            self.exchanged(added, replaced, expired);
+            write(&self.shared.tables).sealed_stats =
+                contents.series.iter().map(SeriesEntry::stats).collect();
+        }
+        *place = None;
+        tracing::info!(
+            "the manifest told how the last exchange of sealed files ended; they are merged again"
+        );
+        Ok(())
+    }
+
+    /// Notes that files stand in the place of others, as the manifest has it.
+    pub(super) fn exchanged(
+        &self,
+        added: &[FileEntry],
+        replaced: &[Arc<FileEntry>],
+        expired: &[HoldingEntry],
+    ) {
+        {
+            let mut known = lock(&self.shared.expired);
+            expired.iter().for_each(|entry| known.put(entry));
+        }
+        let removed: Vec<u64> = replaced.iter().map(|file| file.number).collect();
+        write(&self.shared.tables).replace(added.iter().cloned(), &removed);
+        lock(&self.shared.replaced).extend(replaced.iter().map(Arc::clone));
+    }
+
+    /// Settles what is unsettled before files are chosen for the next exchange.
+    pub(super) fn settled(&self) -> Result<(), StoreError> {
+        if lock(&self.shared.unsettled).is_none() {
+            return Ok(());
+        }
+        let _no_flush = lock(&self.unfinished);
+        self.settle()
+    }
+}

@@ -190,10 +190,10 @@ fn protocol(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Protocol> {
         "sunspec" => Protocol::SunSpec(form(reader, name, value, sections::check_sunspec)?),
         "mqtt" => Protocol::Mqtt(form(reader, name, value, sections::check_mqtt)?),
         "sparkplug" => Protocol::Sparkplug(form(reader, name, value, |_, _| {})?),
-        "opcua" => Protocol::OpcUa(form(reader, name, value, |_, _| {})?),
+        "opcua" => Protocol::OpcUa(form(reader, name, value, sections::check_opcua)?),
         "coap" => Protocol::Coap(form(reader, name, value, |_, _| {})?),
         "http" => Protocol::Http(form(reader, name, value, |_, _| {})?),
-        _ => Protocol::Nmea(form(reader, name, value, |_, _| {})?),
+        _ => Protocol::Nmea(form(reader, name, value, sections::check_nmea)?),
     })
 }
 

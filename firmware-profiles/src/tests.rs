@@ -235,6 +235,61 @@ fn sections_are_checked_against_each_other() {
 }
 
 #[test]
+fn nodes_that_are_none_and_names_of_two_points_are_told_with_their_lines() {
+    let text = r#"name = "plc"
+[opcua]
+browse = ["i=85", "Objects"]
+[points]
+a = { type = "bool", address = "ns=2;g=09087e75-8e5e-499b-954f-f2a9603db28" }
+b = { type = "bool", address = "ns=2;b=AQ=" }
+c = { type = "bool", address = "ns=2;s=Run" }
+d = { type = "bool", address = "ns=2;s=Run", access = "write" }
+"#;
+    let error = Profile::parse("plc.toml", text).unwrap_err();
+    for (part, hint) in [
+        ("plc.toml:3: opcua.browse: \"Objects\" names no node", "ns=2;s=Pump.Flow"),
+        ("plc.toml:5: points.a.address: \"ns=2;g=09087e75", "g= takes a GUID, as g=09087e75-"),
+        ("plc.toml:6: points.b.address: \"ns=2;b=AQ=\"", "base64 with its padding"),
+        ("plc.toml:8: points.d.address: another point has that name", "access read-write"),
+    ] {
+        let told = error.problems.iter().find(|problem| problem.starts_with(part));
+        assert!(told.is_some_and(|told| told.contains(hint)), "{part} is not in\n{error}");
+    }
+    assert_eq!(error.problems.len(), 4, "{error}");
+}
+
+#[test]
+fn waits_and_lines_that_no_bus_can_have_are_told() {
+    let of = |table: &str| {
+        Profile::parse("x.toml", &format!("name = \"x\"\n{table}\n[points]\n"))
+            .map_err(|error| error.to_string())
+    };
+    for (table, problem) in [
+        (
+            "[modbus]\ntimeout_ms = 4_294_967_295",
+            "x.toml:3: modbus.timeout_ms: must be a whole number from 1 to 60000",
+        ),
+        ("[modbus]\ntimeout_ms = 0", "x.toml:3: modbus.timeout_ms: must be"),
+        ("[modbus]\npause_ms = 60_001", "x.toml:3: modbus.pause_ms: must be a whole number from 0 to 60000"),
+        (
+            "[modbus]\nserial = { data_bits = 99 }",
+            "x.toml:3: modbus.serial: must have a baud from 1 to 4000000",
+        ),
+        ("[modbus]\nserial = { baud = 0 }", "x.toml:3: modbus.serial: must have a baud"),
+        ("[sunspec]\nbases = [40000]\ntimeout_ms = 0", "x.toml:4: sunspec.timeout_ms: must be"),
+        ("[nmea]\nserial = { stop_bits = 0 }", "x.toml:3: nmea.serial: must have"),
+        (
+            "[mqtt]\n[others]\npoints_max = 4_000_000_000",
+            "x.toml:4: others.points_max: must be a whole number from 0",
+        ),
+    ] {
+        let error = of(table).unwrap_err();
+        assert!(error.contains(problem), "{problem} is not in\n{error}");
+    }
+    assert!(of("[modbus]\ntimeout_ms = 60_000\nserial = { data_bits = 7, stop_bits = 2 }").is_ok());
+}
+
+#[test]
 fn what_is_no_toml_is_told_with_its_line() {
     let error = Profile::parse("x.toml", "name = \"x\"\n[points\nflow = 1\n").unwrap_err();
     assert!(error.to_string().starts_with("x.toml:2: no TOML: "), "{error}");

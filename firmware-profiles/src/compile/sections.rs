@@ -7,34 +7,59 @@ use toml::de::DeTable;
 use super::{Contents, named, plain};
 use tideline_protocol::pattern::matches;
 
-use crate::form::protocol::{BITS_MAX, ModbusTable, MqttTable, REGISTERS_MAX, SunSpecTable};
+use crate::form::protocol::{
+    BITS_MAX, ModbusTable, MqttTable, NmeaTable, OpcUaTable, REGISTERS_MAX, Serial, SunSpecTable,
+};
 use crate::form::section::{Alarm, Board, Collection, Command, Delivery, Firmware, Identity, Others};
+use crate::opcua;
 use crate::overlay::Versions;
 use crate::point::Place;
 use crate::read::{Entry, Reader, meant};
 use crate::sunspec::{LENGTH_MAX, Spot, scale_address};
 
+/// Longest wait for an answer, and between two requests, in ms: who is waited for holds up all others of its bus.
+const WAIT_MS_MAX: u32 = 60_000;
+/// Most bits a second of a serial line.
+const BAUD_MAX: u32 = 4_000_000;
+/// Most points that a device may make by itself: as many as the agent's dictionary of series has places.
+const OTHERS_MAX: u32 = 100_000;
+
+fn check_number<T>(reader: &mut Reader<'_>, entry: &Entry<T>, key: &str, value: u32, (min, max): (u32, u32)) {
+    if !(min..=max).contains(&value) {
+        reader.problem_of(entry, key, &format!("must be a whole number from {min} to {max}"));
+    }
+}
+
+fn check_serial<T>(reader: &mut Reader<'_>, entry: &Entry<T>, serial: &Serial) {
+    let is_sound = (1..=BAUD_MAX).contains(&serial.baud)
+        && matches!((serial.data_bits, serial.stop_bits), (7 | 8, 1 | 2));
+    if !is_sound {
+        let must = format!("must have a baud from 1 to {BAUD_MAX}, data_bits 7 or 8 and stop_bits 1 or 2");
+        reader.problem_of(entry, "serial", &must);
+    }
+}
+
 /// What is checked of a Modbus table.
 pub fn check_modbus(reader: &mut Reader<'_>, entry: &Entry<ModbusTable>) {
-    for (key, value, max) in [
-        ("registers_max", entry.form.registers_max, REGISTERS_MAX),
-        ("bits_max", entry.form.bits_max, BITS_MAX),
-    ] {
-        if !(1..=max).contains(&value) {
-            reader.problem_of(entry, key, &format!("must be a whole number from 1 to {max}"));
-        }
+    let table = &entry.form;
+    check_number(reader, entry, "registers_max", table.registers_max.into(), (1, REGISTERS_MAX.into()));
+    check_number(reader, entry, "bits_max", table.bits_max.into(), (1, BITS_MAX.into()));
+    check_number(reader, entry, "timeout_ms", table.timeout_ms, (1, WAIT_MS_MAX));
+    check_number(reader, entry, "pause_ms", table.pause_ms, (0, WAIT_MS_MAX));
+    if let Some(serial) = &table.serial {
+        check_serial(reader, entry, serial);
     }
+}
+
+/// What is checked of a table of NMEA 0183.
+pub fn check_nmea(reader: &mut Reader<'_>, entry: &Entry<NmeaTable>) {
+    check_serial(reader, entry, &entry.form.serial);
 }
 
 /// What is checked of a SunSpec table.
 pub fn check_sunspec(reader: &mut Reader<'_>, entry: &Entry<SunSpecTable>) {
-    if !(2..=REGISTERS_MAX).contains(&entry.form.registers_max) {
-        reader.problem_of(
-            entry,
-            "registers_max",
-            &format!("must be a whole number from 2 to {REGISTERS_MAX}"),
-        );
-    }
+    check_number(reader, entry, "registers_max", entry.form.registers_max.into(), (2, REGISTERS_MAX.into()));
+    check_number(reader, entry, "timeout_ms", entry.form.timeout_ms, (1, WAIT_MS_MAX));
     if entry.form.bases.is_empty() {
         reader.problem_of(entry, "bases", "must be a list of register numbers, at least one");
     }
@@ -60,6 +85,13 @@ pub fn check_mqtt(reader: &mut Reader<'_>, entry: &Entry<MqttTable>) {
     let root = &entry.form.root;
     if root.contains(['+', '#']) || root.starts_with('/') || root.ends_with('/') {
         reader.problem_of(entry, "root", "must be a topic as \"shelly/{device}\", without + and #");
+    }
+}
+
+/// What is checked of a table of OPC UA.
+pub fn check_opcua(reader: &mut Reader<'_>, entry: &Entry<OpcUaTable>) {
+    for what in entry.form.browse.iter().filter_map(|node| opcua::check(node).err()) {
+        reader.problem_of(entry, "browse", &what);
     }
 }
 
@@ -104,8 +136,12 @@ pub fn rest(reader: &mut Reader<'_>, table: &DeTable<'_>, contents: &mut Content
         check_firmware(reader, &entry, ids);
         contents.firmware = entry.form;
     }
-    contents.others =
-        table.get("others").and_then(|value| reader.entry::<Others>("others", value)).map(|e| e.form);
+    if let Some(entry) = table.get("others").and_then(|value| reader.entry::<Others>("others", value)) {
+        if let Some(most) = entry.form.points_max {
+            check_number(reader, &entry, "points_max", most, (0, OTHERS_MAX));
+        }
+        contents.others = Some(entry.form);
+    }
     check_overlaps(reader, table, contents);
 }
 
@@ -209,19 +245,24 @@ fn check_firmware(reader: &mut Reader<'_>, entry: &Entry<Firmware>, ids: &[Strin
     }
 }
 
-/// Two points that say to stand in the same field of the same place are one too many.
+/// Two points that say to stand in the same field of the same place are one too many: what is told under one name would be
+/// a reading of one of them only.
 fn check_overlaps(reader: &mut Reader<'_>, table: &DeTable<'_>, contents: &Contents) {
-    let mut seen = BTreeSet::new();
+    let (mut fields, mut names) = (BTreeSet::new(), BTreeSet::new());
     for (id, point) in &contents.points {
-        let Place::Register(register) = point.place else { continue };
         let bits = (point.conversion.mask, point.conversion.shift);
-        if point.access.reads() && !seen.insert((register.function, register.start, bits)) {
-            let entry = table.get("points").and_then(|points| points.get_ref().as_table()?.get(id.as_str()));
-            let at = entry.map_or(0, |entry| entry.span().start);
-            reader.problem(
-                at,
-                &format!("points.{id}.address: another point stands there; a mask keeps them apart"),
-            );
-        }
+        let what = match &point.place {
+            Place::Register(register)
+                if point.access.reads() && !fields.insert((register.function, register.start, bits)) =>
+            {
+                "another point stands there; a mask keeps them apart"
+            }
+            Place::Name(name) if !names.insert(name) => {
+                "another point has that name; allowed is one, of access read-write where it is also written"
+            }
+            _ => continue,
+        };
+        let entry = table.get("points").and_then(|points| points.get_ref().as_table()?.get(id.as_str()));
+        reader.problem(entry.map_or(0, |entry| entry.span().start), &format!("points.{id}.address: {what}"));
     }
 }

@@ -187,7 +187,8 @@ impl Mapping {
         };
         let mut leaves = Vec::new();
         let most = usize::try_from(others.points_max.unwrap_or(OTHERS_MAX)).unwrap_or(usize::MAX);
-        gather(json, String::new(), most + topic.points.len() + topic.times.len(), &mut leaves);
+        let named_here = topic.points.len() + topic.times.len();
+        gather(json, String::new(), most.saturating_add(named_here), &mut leaves);
         for (path, leaf) in leaves {
             let name = path.trim_start_matches('/');
             let wanted = others.take.iter().any(|pattern| matches(pattern, name))

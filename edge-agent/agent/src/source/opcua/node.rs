@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use opcua_types::{ByteString, Guid, Identifier, NodeId, QualifiedName, UAString};
-use std::str::FromStr as _;
+use opcua_types::{ByteString, Guid, Identifier, NodeId, QualifiedName};
+use tideline_profiles::opcua;
 
 /// The folder Objects, below which paths begin.
 pub const OBJECTS: u32 = 85;
@@ -33,44 +31,33 @@ pub enum Space {
     Uri(String),
 }
 
-/// Reads a name, as [`tideline_profiles::opcua::check`] allows them.
+/// Reads a name, as [`opcua::parse`] allows them.
 ///
 /// # Errors
 /// It is none; says what is allowed.
 pub fn parse(text: &str) -> Result<Name, String> {
-    tideline_profiles::opcua::check(text)?;
-    if let Some(path) = text.strip_prefix('/') {
-        return Ok(Name::Path(path.split('/').map(step).collect()));
-    }
-    let (space, id) = match text.split_once(';') {
-        Some((space, id)) if space.starts_with("ns=") || space.starts_with("nsu=") => (space, id),
-        _ => ("ns=0", text),
-    };
-    let space = match space.strip_prefix("ns=").map(str::parse) {
-        Some(Ok(index)) => Space::Index(index),
-        _ => Space::Uri(space.trim_start_matches("nsu=").to_owned()),
-    };
-    let identifier =
-        identifier(id).ok_or_else(|| format!("{text:?} names no node: its last part is wrong"))?;
-    Ok(Name::Id { space, identifier })
-}
-
-/// A browse name as `2:Flow`; without a number it is of the namespace 0.
-fn step(text: &str) -> QualifiedName {
-    let parted = text.split_once(':').and_then(|(index, name)| Some((index.parse::<u16>().ok()?, name)));
-    let (index, name) = parted.unwrap_or((0, text));
-    QualifiedName::new(index, name)
-}
-
-fn identifier(text: &str) -> Option<Identifier> {
-    let (form, id) = text.split_once('=')?;
-    Some(match form {
-        "i" => Identifier::Numeric(id.parse().ok()?),
-        "s" => Identifier::String(UAString::from(id)),
-        "g" => Identifier::Guid(Guid::from_str(id).ok()?),
-        "b" => Identifier::ByteString(ByteString::from(BASE64_STANDARD.decode(id).ok()?)),
-        _ => return None,
+    let step = |(index, name): (u16, &str)| QualifiedName::new(index, name);
+    Ok(match opcua::parse(text)? {
+        opcua::Name::Path(path) => Name::Path(path.into_iter().map(step).collect()),
+        opcua::Name::Id { space, identifier } => Name::Id {
+            space: match space {
+                opcua::Space::Index(index) => Space::Index(index),
+                opcua::Space::Uri(uri) => Space::Uri(uri.to_owned()),
+            },
+            identifier: match identifier {
+                opcua::Identifier::Number(number) => Identifier::Numeric(number),
+                opcua::Identifier::Text(text) => Identifier::String(text.into()),
+                opcua::Identifier::Guid(bytes) => Identifier::Guid(guid(bytes)),
+                opcua::Identifier::Bytes(bytes) => Identifier::ByteString(ByteString::from(bytes)),
+            },
+        },
     })
+}
+
+/// A GUID of bytes in the order of its digits: the crate takes them as they are sent (Part 6, "Guid"), where the numbers
+/// before the last eight bytes are little-endian.
+fn guid([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]: [u8; 16]) -> Guid {
+    Guid::from_bytes([d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p])
 }
 
 /// The id at a server that has these namespaces.
@@ -95,6 +82,8 @@ pub fn resolve(
 
 #[cfg(test)]
 mod tests {
+    use std::str::FromStr as _;
+
     use super::*;
 
     #[test]
@@ -108,6 +97,11 @@ mod tests {
         );
         let bytes = Identifier::ByteString(ByteString::from(vec![1, 2, 3]));
         assert_eq!(parse("ns=1;b=AQID"), id(Space::Index(1), bytes));
+        let guid = Guid::from_str("09087e75-8e5e-499b-954f-f2a9603db28a").unwrap();
+        assert_eq!(
+            parse("g=09087E75-8e5e-499b-954f-f2a9603db28a"),
+            id(Space::Index(0), Identifier::Guid(guid))
+        );
         let path = vec![QualifiedName::new(2, "Pump"), QualifiedName::new(0, "Flow:raw")];
         assert_eq!(parse("/2:Pump/Flow:raw"), Ok(Name::Path(path)));
         for wrong in ["", "/", "ns=1;g=no-guid", "ns=1;b=*", "s=", "Pump"] {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use anyhow::Context as _;
 use opcua_server::address_space::{
     AccessLevel, ImportedItem, ImportedReference, NodeSetImport, NodeSetNamespaceMapper, NodeType,
     ObjectBuilder, ReferenceType, Variable as VariableNode, VariableBuilder,
@@ -10,6 +11,7 @@ use opcua_types::{
     DataTypeId, NodeId, ObjectId, ObjectTypeId, QualifiedName, ReferenceTypeId, VariableId, VariableTypeId,
     Variant,
 };
+use tideline_profiles::Place;
 use tideline_profiles::names::Names;
 use tideline_profiles::simulate::Device;
 use tideline_protocol::model::PointId;
@@ -74,9 +76,13 @@ impl Space {
             let known = profile.point(id.as_str());
             let kind = kind.or_else(|| known.map(|point| point.allowed.kind())).unwrap_or_default();
             let is_written = known.is_some_and(|point| point.access.writes());
-            // What no profile names is found by browsing, under names without a namespace.
-            let own = |part: &str| QualifiedName::new(OWN_INDEX, part);
-            let place = node::parse(&name).unwrap_or_else(|_| Name::Path(name.split('/').map(own).collect()));
+            let place = match known.map(|point| &point.place) {
+                Some(Place::Name(address)) => {
+                    node::parse(address).map_err(|error| anyhow::anyhow!("points.{id}.address: {error}"))?
+                }
+                // What no profile names is found by browsing, under names without a namespace.
+                _ => Name::Path(name.split('/').map(|part| QualifiedName::new(OWN_INDEX, part)).collect()),
+            };
             parsed.push((id, name, place, kind, is_written));
         }
         let namespaces = namespaces(parsed.iter().map(|(_, _, place, ..)| place));
@@ -84,10 +90,13 @@ impl Space {
         for (point, name, place, kind, is_written) in parsed {
             let (node, parent, browse_name) = match place {
                 Name::Id { space, identifier } => {
-                    let index = |uri: &String| namespaces.iter().position(|known| known == uri);
                     let namespace = match &space {
                         Namespace::Index(index) => *index,
-                        Namespace::Uri(uri) => u16::try_from(index(uri).unwrap_or_default())?,
+                        Namespace::Uri(uri) => {
+                            let index = namespaces.iter().position(|known| known == uri);
+                            let index = index.and_then(|index| u16::try_from(index).ok());
+                            index.with_context(|| format!("points.{point}: no number is left for {uri}"))?
+                        }
                     };
                     let browse_name = QualifiedName::new(OWN_INDEX, point.as_str());
                     (NodeId { namespace, identifier }, NodeId::new(0, OBJECTS), browse_name)

@@ -107,8 +107,9 @@ fn read(value: &DeValue<'_>) -> Result<Value, String> {
     match value {
         DeValue::String(text) => Ok(Value::Text(text.to_string())),
         DeValue::Integer(number) => {
-            let text = number.as_str().replace('_', "");
-            text.parse().map(Value::Number).map_err(|_| format!("{text} is not a whole number of 0 or more"))
+            // TOML has numbers of base 2, 8 and 16, too.
+            let read = u64::from_str_radix(&number.as_str().replace('_', ""), number.radix());
+            read.map(Value::Number).map_err(|_| format!("{number} is not a whole number of 0 or more"))
         }
         DeValue::Array(items) => {
             let texts = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));

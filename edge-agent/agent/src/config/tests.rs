@@ -42,6 +42,18 @@ fn all_problems_come_at_once_with_file_line_and_what_is_allowed() {
 }
 
 #[test]
+fn numbers_of_all_bases_that_toml_has_are_read_as_what_they_are() {
+    for (text, expected) in
+        [("0x100", 256), ("0x1_0", 16), ("0o17", 15), ("0b101", 5), ("1_0", 10), ("+7", 7)]
+    {
+        let config = parse("a.toml", &format!("[spool]\nquota_mb = {text}\n"), &[]).unwrap();
+        assert_eq!(config.quota_bytes, expected * 1024 * 1024, "{text}");
+    }
+    let error = parse("a.toml", "[spool]\nquota_mb = 0xffff_ffff_ffff_ffff_f\n", &[]).unwrap_err();
+    assert!(error.to_string().contains("a.toml:2: spool.quota_mb: 0xffff"), "{error}");
+}
+
+#[test]
 fn all_problems_of_streams_come_at_once_with_line_and_what_is_allowed() {
     let text = "[[stream]]\nname = \"meter\"\nclass = \"urgent\"\noverflow = \"drop\"\nquota_mb = 1_000_001\n\
         keep_h = -1\ndownsample_s = 0\nquota_gb = 1\n\

@@ -34,7 +34,7 @@ use tokio::time::{interval, timeout};
 use self::journal::Journal;
 pub use self::kinds::{Hands, Restart};
 use crate::clock::AgentClock;
-use crate::schedule::driver::Scheduler;
+use crate::schedule::driver::{ScheduleShown, Scheduler};
 use crate::schedule::report::Told;
 
 /// Name of the journal in the data folder.
@@ -55,7 +55,7 @@ enum Event {
     Connected(UnboundedSender<ToHub>),
     Said(ToAgent),
     Time(i64),
-    List(oneshot::Sender<Vec<CommandShown>>),
+    List(oneshot::Sender<Known>),
 }
 
 /// What something that runs says before it ends.
@@ -99,9 +99,18 @@ impl CommandShown {
     }
 }
 
+/// What is known of commands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Those of the hub, the newest first.
+    pub commands: Vec<CommandShown>,
+    /// Runs of schedules, the newest first.
+    pub runs: Vec<CommandShown>,
+}
+
 /// The way to the task that has the commands; a clone is the same one. One that was not started takes none.
 #[derive(Clone)]
-pub struct Commands(mpsc::Sender<Event>);
+pub struct Commands(mpsc::Sender<Event>, Told);
 
 impl Default for Commands {
     fn default() -> Self {
@@ -110,14 +119,15 @@ impl Default for Commands {
 }
 
 /// What waits for the task to start.
-pub struct Inbox(mpsc::Receiver<Event>);
+pub struct Inbox(mpsc::Receiver<Event>, watch::Sender<BTreeMap<String, ScheduleShown>>);
 
 impl Commands {
     /// The way, and what is to be started with it.
     #[must_use]
     pub fn new() -> (Self, Inbox) {
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
-        (Self(events), Inbox(inbox))
+        let (tell, told) = watch::channel(BTreeMap::new());
+        (Self(events, told), Inbox(inbox, tell))
     }
 
     /// Whether there is somebody to take commands.
@@ -155,11 +165,16 @@ impl Commands {
         let _later = self.0.try_send(Event::Time(offset_ns));
     }
 
-    /// What is known of commands, the newest first.
-    pub async fn list(&self) -> Vec<CommandShown> {
+    /// What is known of schedules, without a wait for the task.
+    pub(crate) fn schedules(&self) -> Told {
+        self.1.clone()
+    }
+
+    /// What is known of commands; none where there is nobody to take them. It waits as long as the task is busy.
+    pub async fn list(&self) -> Option<Known> {
         let (answer, asked) = oneshot::channel();
-        let _none = self.0.send(Event::List(answer)).await;
-        asked.await.unwrap_or_default()
+        self.0.send(Event::List(answer)).await.ok()?;
+        asked.await.ok()
     }
 }
 
@@ -182,7 +197,8 @@ impl Inbox {
         let core =
             AgentCommands::open(held.id, held.forgotten_ms, held.kept, held.ended, limits, kinds::repeat);
         let (news, heard) = mpsc::channel(EVENTS_MAX);
-        let (tell, told) = watch::channel(BTreeMap::new());
+        let Self(events, tell) = self;
+        let told = tell.subscribe();
         let (journal, hands) = (Arc::new(journal), Arc::new(hands));
         let (for_them, scheduled) = ((Arc::clone(&journal), Arc::clone(&hands)), held.scheduled);
         let keeper = Keeper {
@@ -201,7 +217,7 @@ impl Inbox {
         let task = tokio::spawn(async move {
             let (journal, hands) = for_them;
             let schedules = Scheduler::open(journal, scheduled, hands, own, tell).await;
-            keeper.run(self.0, heard, schedules).await;
+            keeper.run(events, heard, schedules).await;
         });
         Ok((task, told))
     }
@@ -293,19 +309,20 @@ impl Keeper {
                 }
                 self.core.handle_time(self.now_ms());
             }
+            // Who asked has gone, as while the disk failed.
+            Event::List(answer) if answer.is_closed() => {}
             Event::List(answer) => {
-                let mut shown: Vec<_> = self.core.list().into_iter().map(CommandShown::of).collect();
+                let mut commands: Vec<_> = self.core.list().into_iter().map(CommandShown::of).collect();
                 // Once: who asks to see them does not hold up what is to be done.
                 match self.journal.on_thread(|journal| journal.newest_ended(SHOWN_MAX)).await {
-                    Ok(ended) => shown.extend(ended.iter().map(CommandShown::of)),
+                    Ok(ended) => commands.extend(ended.iter().map(CommandShown::of)),
                     Err(error) => {
                         let error = format!("{error:#}");
                         tracing::warn!(error, "commands that have ended cannot be read, and are not shown");
                     }
                 }
-                shown.extend(schedules.list());
                 // Who asked may have gone.
-                drop(answer.send(shown));
+                drop(answer.send(Known { commands, runs: schedules.list().collect() }));
             }
         }
     }

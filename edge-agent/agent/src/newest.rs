@@ -63,6 +63,8 @@ struct Table {
     sought: u64,
     // Readings of series that are more than those.
     others: u64,
+    // Nobody can look at it.
+    is_off: bool,
 }
 
 /// What is remembered; a clone is the same one.
@@ -70,9 +72,17 @@ struct Table {
 pub struct Newest(Arc<Mutex<Table>>);
 
 impl Newest {
+    /// Remembers nothing from now on: there is no page to look at it.
+    pub fn turn_off(&self) {
+        *self.table() = Table { is_off: true, ..Table::default() };
+    }
+
     /// Notes what is about to be kept.
     pub fn take(&self, portions: &[Portion]) {
         let mut table = self.table();
+        if table.is_off {
+            return;
+        }
         for portion in portions {
             table.portions += 1;
             for (def, samples) in &portion.rows {
@@ -254,6 +264,15 @@ mod tests {
         }
         assert_eq!(newest.of(&"b".parse().unwrap()).len(), 1);
         assert_eq!(newest.of(&"a".parse().unwrap()).len(), SERIES_MAX - 1);
+    }
+
+    #[test]
+    fn where_there_is_no_page_nothing_is_remembered() {
+        let newest = Newest::default();
+        newest.take(&[portion("a", "t", &[(1, 1.0)])]);
+        newest.turn_off();
+        newest.take(&[portion("a", "t", &[(2, 1.0)])]);
+        assert!(newest.devices().is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! It shows and changes nothing: what writes at its address is `/twin`, which asks for the token.
 
+mod asked;
 mod html;
 mod log;
 mod readings;
@@ -17,30 +18,24 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::Value;
-use tideline_protocol::block;
 use tideline_protocol::model::DeviceId;
-use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::time::Clock as _;
 
+use self::asked::{Parts, TwinShown};
 use self::html::page;
 use crate::clock::AgentClock;
-use crate::commands::{CommandShown, Commands};
+use crate::commands::{Commands, Known};
 use crate::logs::Recent;
-use crate::spooler::{Loaded, SpoolHandle};
+use crate::schedule::driver::ScheduleShown;
+use crate::spooler::SpoolHandle;
 use crate::status::{Board, Status};
-use crate::twin::{TwinHandle, desk};
+use crate::twin::TwinHandle;
 
 /// What no script of the page may do, nor anybody with the page.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
     base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 const STYLE: &str = include_str!("../page/page.css");
 const SCRIPT: &str = include_str!("../page/page.js");
-/// Most twins whose state is shown, and most commands.
-const TWINS_MAX: usize = 8;
-const COMMANDS_MAX: usize = 20;
-/// Bytes that are loaded to know how old the oldest readings are: a batch comes whole, however long it is.
-const LOAD_BYTES_MAX: usize = 64 * 1024;
 /// How old the counts may be that rates are made of, and how young.
 const RATE_OVER: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(120);
 
@@ -55,8 +50,10 @@ pub struct Shown {
     pub spool: Option<SpoolHandle>,
     /// The twins.
     pub twins: Option<TwinHandle>,
-    /// Commands of the hub.
+    /// Commands of the hub, and schedules.
     pub commands: Option<Commands>,
+    // Those of other tasks and threads.
+    parts: Parts,
     // What was counted before, and how old the oldest readings of a seq are.
     past: Arc<Mutex<Past>>,
 }
@@ -89,9 +86,11 @@ struct View {
     readings: Vec<(DeviceId, Vec<crate::newest::Reading>)>,
     readings_of_others: u64,
     chosen: Option<String>,
-    twins: Vec<Value>,
-    twins_more: usize,
-    commands: Vec<CommandShown>,
+    /// The first twins, and how many more there are; none where that is not known now.
+    twins: Option<(Vec<TwinShown>, usize)>,
+    /// None where they are not known now.
+    commands: Option<Known>,
+    schedules: Vec<(String, ScheduleShown)>,
     level: log::Level,
     lines: Vec<log::Line>,
 }
@@ -111,24 +110,25 @@ impl Shown {
         let chosen = choice.device.filter(|name| devices.iter().any(|(id, ..)| id.as_str() == name));
         let readings = readings::chosen(&devices, chosen.as_deref());
         let readings = readings.into_iter().map(|id| (id.clone(), newest.of(&id))).collect();
-        let (twins, twins_more) = self.twins().await;
-        let mut commands = match &self.commands {
-            Some(commands) => commands.list().await,
-            None => Vec::new(),
-        };
-        commands.truncate(COMMANDS_MAX);
+        // At once: one that is stuck makes the page no slower than all of them.
+        let (twins, commands, oldest_ns) = tokio::join!(
+            self.parts.twins(self.twins.clone()),
+            self.parts.commands(self.commands.clone()),
+            self.oldest_ns()
+        );
+        let schedules = self.commands.as_ref().map(|commands| commands.schedules().borrow().clone());
         let clock = AgentClock::default();
         View {
             rates: self.rates(&status, Duration::from_nanos(clock.mono_ns())),
-            oldest_ns: self.oldest_ns().await,
+            oldest_ns,
             now_ns: clock.wall_ns(),
             devices,
             readings,
             readings_of_others: newest.others(),
             chosen,
             twins,
-            twins_more,
             commands,
+            schedules: schedules.into_iter().flatten().collect(),
             lines: log::lines(&self.logs, level),
             level,
             status,
@@ -169,26 +169,9 @@ impl Shown {
         if let Some((_, time_ns)) = known.filter(|(seq, _)| *seq == from.get()) {
             return Some(time_ns);
         }
-        let Ok(Loaded::Run(run)) = spool.load(RangeSet::of(from.get(), from.get()), LOAD_BYTES_MAX).await
-        else {
-            return None;
-        };
-        let decoded = block::decode(&run.block, &run.rows, run.first).ok()?;
-        let time_ns = decoded.columns.iter().flat_map(|column| &column.times).min().copied()?;
+        let time_ns = self.parts.oldest_ns(spool.clone(), from.get()).await?;
         self.past.lock().unwrap_or_else(PoisonError::into_inner).oldest = Some((from.get(), time_ns));
         Some(time_ns)
-    }
-
-    async fn twins(&self) -> (Vec<Value>, usize) {
-        let Some(twins) = &self.twins else { return (Vec::new(), 0) };
-        let all = twins.list().await.unwrap_or_default();
-        let mut states = Vec::new();
-        for listed in all.iter().take(TWINS_MAX) {
-            let name = desk::name(&listed.document);
-            let state = twins.look(listed.document.clone(), move |twin| desk::state(&name, twin)).await;
-            states.extend(state.ok());
-        }
-        (states, all.len().saturating_sub(TWINS_MAX))
     }
 }
 

@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use clap::Subcommand;
 use tideline_link::outln;
+use tokio::time::timeout;
 
-use super::{CommandShown, Commands};
+use super::{BUSY_MAX, CommandShown, Commands};
 use crate::serve;
 
 /// What to do with commands of the hub.
@@ -27,8 +30,13 @@ pub fn router(commands: Commands) -> Router {
     Router::new().route("/commands", get(answer)).with_state(commands)
 }
 
-async fn answer(State(commands): State<Commands>) -> Json<Vec<CommandShown>> {
-    Json(commands.list().await)
+async fn answer(State(commands): State<Commands>) -> Response {
+    let Ok(known) = timeout(BUSY_MAX, commands.list()).await else {
+        let told = "the task of commands does not answer: its disk may fail, which the log tells of";
+        return (StatusCode::SERVICE_UNAVAILABLE, told).into_response();
+    };
+    let known = known.unwrap_or_default();
+    Json(known.commands.into_iter().chain(known.runs).collect::<Vec<CommandShown>>()).into_response()
 }
 
 /// Carries the command out beside a running agent.

@@ -60,6 +60,10 @@ impl Bench {
         self.commands.learn_time(offset_ns);
     }
 
+    async fn commands(&self) -> Vec<CommandShown> {
+        self.commands.list().await.expect("a task that lives").commands
+    }
+
     async fn next(&mut self) -> ToHub {
         timeout(PATIENCE, self.said.recv()).await.expect("a word in time").expect("a task that lives")
     }
@@ -170,10 +174,7 @@ async fn nothing_begins_before_the_time_is_known_and_that_is_kept_over_a_restart
             break;
         }
     }
-    assert_eq!(
-        bench.commands.list().await.first().map(|shown| shown.state.clone()),
-        Some("delivered".to_owned())
-    );
+    assert_eq!(bench.commands().await.first().map(|shown| shown.state.clone()), Some("delivered".to_owned()));
     bench.learn_time();
     let (said, _) = bench.end().await;
     assert_eq!((said.id, said.state), (id, CommandState::Succeeded), "{:?}", said.error);
@@ -195,7 +196,7 @@ async fn a_restart_is_asked_for_once_and_told_as_done_by_the_next_start() {
     assert_eq!((said.id, said.state), (id, CommandState::Succeeded));
     let noted = Noted { id, attempt: said.attempt, number: said.number };
     bench.commands.said(ToAgent::Noted(noted)).await;
-    assert_eq!(bench.commands.list().await.len(), 1);
+    assert_eq!(bench.commands().await.len(), 1);
     assert!(!bench.restart.is_asked());
 }
 
@@ -231,16 +232,16 @@ async fn a_command_that_has_ended_is_told_from_the_disk_when_it_is_sent_again() 
     let noted = Noted { id, attempt: said.attempt, number: said.number };
     assert!(bench.commands.said(ToAgent::Noted(noted)).await);
     // Heard after it, and so answered when it is durable.
-    assert_eq!(bench.commands.list().await.len(), 1);
+    assert_eq!(bench.commands().await.len(), 1);
     let mut bench = bench.start_again().await;
-    let shown = bench.commands.list().await;
+    let shown = bench.commands().await;
     assert_eq!(shown.first().map(|shown| shown.state.as_str()), Some("succeeded"));
     let ToHub::Journal(_) = bench.next().await else { panic!("nothing but the journal is told") };
     bench.learn_time();
     // As by a hub that was restored.
     bench.commands.said(ToAgent::Command(command(id, "logs", "{}"))).await;
     assert_eq!(bench.end().await.0.state, CommandState::Succeeded);
-    assert_eq!(bench.commands.list().await.len(), 1);
+    assert_eq!(bench.commands().await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,6 +38,14 @@ pub fn text(text: &str) -> impl fmt::Display + '_ {
     Text(text)
 }
 
+/// As much of a text as there is room for.
+pub fn cut(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// A count with its thousands apart.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -121,6 +129,7 @@ pub fn main(view: &View) -> String {
     readings::section(&mut out, view);
     sections::pipelines(&mut out, view);
     sections::twins(&mut out, view);
+    sections::schedules(&mut out, &view.schedules, view.now_ns);
     sections::commands(&mut out, view);
     lines(&mut out, view);
     out
@@ -167,6 +176,11 @@ mod tests {
     fn texts_of_others_are_texts_and_nothing_else() {
         let shown = text("<script>\"a\" & 'b'\u{7}</script>").to_string();
         assert_eq!(shown, "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;\u{fffd}&lt;/script&gt;");
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!([cut("", 2), cut("äö", 2), cut("äöü", 2)], ["", "äö", "äö…"]);
     }
 
     #[test]

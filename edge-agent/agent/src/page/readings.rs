@@ -13,6 +13,9 @@ use crate::newest::Reading;
 
 /// Series beyond which no further device's are shown unasked.
 const SERIES_SHOWN: usize = 60;
+/// Units that take decimal prefixes, and these.
+const PREFIXED: [&str; 10] = ["By", "By/s", "B", "B/s", "bit/s", "Hz", "W", "VA", "W.h", "J"];
+const PREFIXES: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
 /// The width and height of a line of the last minutes.
 const LINE: (f64, f64) = (96.0, 20.0);
 
@@ -102,7 +105,10 @@ fn row(out: &mut String, reading: &Reading, now_ns: i64) {
     put!(out, "<tr{class}><th scope=\"row\">{}</th><td class=\"t\">", text(reading.point.as_str()));
     match &reading.value {
         Value::Null => out.push_str("no value"),
-        value => put!(out, "<b>{}</b> {}", text(&number(value)), text(unit(&reading.unit))),
+        value => {
+            let (told, prefix) = quantity(value, &reading.unit);
+            put!(out, "<b>{}</b> {prefix}{}", text(&told), text(unit(&reading.unit)));
+        }
     }
     if reading.quality != Quality::Good {
         put!(out, " <span class=\"chip\">{}</span>", reading.quality.as_str());
@@ -123,6 +129,21 @@ fn unit(code: &str) -> &str {
         "deg" => "°",
         code => code,
     }
+}
+
+/// A value of a unit that takes them with its decimal prefix, as the web app tells it.
+#[expect(clippy::cast_precision_loss, reason = "five digits are shown")]
+fn quantity(value: &Value, unit: &str) -> (String, &'static str) {
+    let plain = match value {
+        Value::Float(number) => *number,
+        Value::Int(whole) => *whole as f64,
+        Value::Null | Value::Bool(_) | Value::Text(_) => 0.0,
+    };
+    let takes = PREFIXED.contains(&unit);
+    let found = PREFIXES.into_iter().find(|(factor, _)| takes && plain.abs() >= *factor);
+    let Some((factor, prefix)) = found else { return (number(value), "") };
+    let near: f64 = format!("{:.4e}", plain / factor).parse().unwrap_or(plain / factor);
+    (number(&Value::Float(near)), prefix)
 }
 
 /// A value as it is read by people: of a number that was calculated seven digits are enough.
@@ -185,6 +206,21 @@ mod tests {
         assert_eq!([shown(1.0 / 3.0), shown(123_456_789.123)], ["0.3333333", "123456800"]);
         assert_eq!([shown(1e300), shown(1e-9), shown(f64::MAX)], ["1e300", "1e-9", "1.797693e308"]);
         assert_eq!(number(&Value::Int(1 << 62)), (1_i64 << 62).to_string());
+    }
+
+    #[test]
+    fn amounts_of_units_that_take_prefixes_are_told_with_them() {
+        let told = |value: Value, code: &str| {
+            let (told, prefix) = quantity(&value, code);
+            format!("{told} {prefix}{}", unit(code))
+        };
+        assert_eq!(told(Value::Int(217_568_000_000), "By"), "217.57 GB");
+        assert_eq!(told(Value::Int(999), "By"), "999 B");
+        assert_eq!(told(Value::Float(-1_234_567.0), "By/s"), "-1.2346 MB/s");
+        assert_eq!(told(Value::Float(2_000.0), "W"), "2 kW");
+        assert_eq!(told(Value::Float(1_234_567.0), "Cel"), "1234567 °C");
+        assert_eq!(told(Value::Float(f64::MAX), "J"), "1.7977e296 TJ");
+        assert_eq!(told(Value::Text("9999".into()), "By"), "9999 B");
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The parts of the page that tell of the agent: how it is, its sources, pipelines, twins and commands.
 
-use serde_json::Value;
 use tideline_protocol::time::NS_PER_MS;
 
 use super::View;
-use super::html::{age, bytes, count, put, text, time};
+use super::asked::TwinShown;
+use super::html::{age, bytes, count, cut, put, text, time};
+use crate::commands::Known;
+use crate::schedule::core::{Run, RunState};
+use crate::schedule::driver::ScheduleShown;
 use crate::status::{DeviceStatus, SourceState, SourceStatus, Status};
 
 /// Of a spool's quota: from there on somebody should know.
@@ -13,8 +16,11 @@ const QUOTA_PERCENT: u64 = 90;
 const DEVICES_MAX: usize = 30;
 /// Most silent devices that are named.
 const SILENT_MAX: usize = 5;
-/// Most differences of a twin that are shown.
-const DELTA_MAX: usize = 20;
+/// Most commands and most schedules that are shown: of these as many as a configuration may have.
+const COMMANDS_MAX: usize = 20;
+const SCHEDULES_MAX: usize = 64;
+/// Most characters of an error: a device or a program may say what it wants.
+const ERROR_CHARS_MAX: usize = 400;
 
 /// What needs somebody's attention, the worst first.
 fn troubles(view: &View) -> Vec<String> {
@@ -38,7 +44,10 @@ fn troubles(view: &View) -> Vec<String> {
         }
     }
     if let Some(error) = &status.config.error {
-        all.push(format!("The configuration is wrong, an older one is in force: {error}"));
+        all.push(format!(
+            "The configuration is wrong, an older one is in force: {}",
+            cut(error, ERROR_CHARS_MAX)
+        ));
     }
     if !status.config.needs_restart.is_empty() {
         all.push(format!("Needs a restart to change: {}.", status.config.needs_restart.join(", ")));
@@ -89,9 +98,11 @@ pub fn now(out: &mut String, view: &View) {
     out.push_str("<dl class=\"facts\">");
     hub(out, status);
     let waiting = format!("{} readings", count(status.backlog_rows));
-    let oldest = view.oldest_ns.map_or_else(String::new, |oldest_ns| {
-        format!("the oldest of {} ({})", time(oldest_ns), age(view.now_ns, oldest_ns))
-    });
+    let oldest = match view.oldest_ns {
+        Some(oldest_ns) => format!("the oldest of {} ({})", time(oldest_ns), age(view.now_ns, oldest_ns)),
+        None if status.backlog_rows > 0 => "how old they are is not known now".to_owned(),
+        None => String::new(),
+    };
     fact(out, "Waiting to be sent", "", &waiting, &oldest);
     clock(out, status);
     storage(out, status);
@@ -126,7 +137,7 @@ fn hub(out: &mut String, status: &Status) {
     let tried = format!("{}: breaker {state}, {} failures", status.hub, breaker.failures);
     fact(out, "Hub", "warn", "not reached", &tried);
     if let Some(error) = &status.last_error {
-        fact(out, "Last error", "", "", error);
+        fact(out, "Last error", "", "", &cut(error, ERROR_CHARS_MAX));
     }
 }
 
@@ -195,7 +206,7 @@ pub fn sources(out: &mut String, view: &View) {
         counted(out, source);
         out.push_str("</p>");
         if let Some(error) = &source.last_error {
-            put!(out, "<p>Last error: <code>{}</code></p>", text(error));
+            put!(out, "<p>Last error: <code>{}</code></p>", text(&cut(error, ERROR_CHARS_MAX)));
         }
         devices(out, source, view.now_ns);
     }
@@ -241,7 +252,7 @@ fn devices(out: &mut String, source: &SourceStatus, now_ns: i64) {
         put!(
             out,
             "<td>{last}</td><td class=\"t\">{}</td></tr>",
-            text(device.last_error.as_deref().unwrap_or_default())
+            text(&cut(device.last_error.as_deref().unwrap_or_default(), ERROR_CHARS_MAX))
         );
     }
     out.push_str("</tbody></table>");
@@ -275,54 +286,105 @@ pub fn pipelines(out: &mut String, view: &View) {
 
 /// The twins: what is wanted and is not so yet.
 pub fn twins(out: &mut String, view: &View) {
-    if view.twins.is_empty() {
+    let Some((twins, more)) = &view.twins else {
+        unknown(out, "twins", "Twins");
+        return;
+    };
+    if twins.is_empty() {
         return;
     }
     out.push_str("<section id=\"twins\"><h2>Twins</h2>");
-    for twin in &view.twins {
-        let name = twin.get("device").and_then(Value::as_str).unwrap_or_default();
-        let number = |key: &str| twin.get(key).and_then(Value::as_u64).unwrap_or_default();
-        put!(
-            out,
-            "<h3>{}</h3><p><a href=\"/twin/{}\">As JSON</a>",
-            text(name),
-            text(&name.replace('/', "%2F"))
-        );
-        match number("unconfirmed") {
-            0 => out.push_str(", all changes made here are known to the hub"),
-            changes => put!(out, ", {} changes made here wait for the hub", count(changes)),
-        }
-        if number("conflicts") > 0 {
-            put!(out, ", <b>{} conflicts</b>", count(number("conflicts")));
-        }
-        out.push_str("</p>");
-        let delta: &[Value] = twin.get("delta").and_then(Value::as_array).map_or(&[], Vec::as_slice);
-        if delta.is_empty() {
-            continue;
-        }
-        out.push_str("<table><thead><tr><th scope=\"col\">Differs</th><th scope=\"col\">Wanted</th>");
-        out.push_str("<th scope=\"col\">Reported</th></tr></thead><tbody>");
-        for of in delta.iter().take(DELTA_MAX) {
-            let shown = |key: &str| match of.get(key) {
-                None | Some(Value::Null) => String::new(),
-                Some(Value::String(text)) => text.clone(),
-                Some(value) => value.to_string(),
-            };
-            put!(out, "<tr><th scope=\"row\">{}</th>", text(&shown("key")));
-            let (wanted, reported) = (shown("desired"), shown("reported"));
-            put!(out, "<td class=\"t\">{}</td><td class=\"t\">{}</td></tr>", text(&wanted), text(&reported));
-        }
-        out.push_str("</tbody></table>");
-    }
-    if view.twins_more > 0 {
-        put!(out, "<p>{} more twins; all are in the list.</p>", view.twins_more);
+    twins.iter().for_each(|shown| twin(out, shown));
+    if *more > 0 {
+        put!(out, "<p>{more} more twins; all are in the list.</p>");
     }
     out.push_str("</section>");
 }
 
+fn twin(out: &mut String, shown: &TwinShown) {
+    let path = shown.name.replace('/', "%2F");
+    put!(out, "<h3>{}</h3><p><a href=\"/twin/{}\">As JSON</a>", text(&shown.name), text(&path));
+    match shown.unconfirmed {
+        0 => out.push_str(", all changes made here are known to the hub"),
+        changes => put!(out, ", {} changes made here wait for the hub", count(changes)),
+    }
+    if shown.conflicts > 0 {
+        put!(out, ", <b>{} conflicts</b>", shown.conflicts);
+    }
+    out.push_str("</p>");
+    if shown.delta.is_empty() {
+        return;
+    }
+    out.push_str("<table><thead><tr><th scope=\"col\">Differs</th><th scope=\"col\">Wanted</th>");
+    out.push_str("<th scope=\"col\">Reported</th></tr></thead><tbody>");
+    for [key, wanted, reported] in &shown.delta {
+        put!(out, "<tr><th scope=\"row\">{}</th>", text(key));
+        put!(out, "<td class=\"t\">{}</td><td class=\"t\">{}</td></tr>", text(wanted), text(reported));
+    }
+    out.push_str("</tbody></table>");
+    if shown.delta_more > 0 {
+        put!(out, "<p>{} more differ; all are in the JSON.</p>", shown.delta_more);
+    }
+}
+
+/// What cannot be told in time.
+fn unknown(out: &mut String, id: &str, name: &str) {
+    put!(out, "<section id=\"{id}\"><h2>{name}</h2><p class=\"warn\"><b>Not known now:</b> ");
+    out.push_str(
+        "the part of the agent that knows does not answer. Its disk may fail; the log tells.</p></section>",
+    );
+}
+
+/// The schedules with their last runs, those that failed first.
+pub fn schedules(out: &mut String, schedules: &[(String, ScheduleShown)], now_ns: i64) {
+    if schedules.is_empty() {
+        return;
+    }
+    out.push_str("<section id=\"schedules\"><h2>Schedules</h2><table><thead><tr>");
+    out.push_str("<th scope=\"col\">Schedule</th><th scope=\"col\">Does</th>");
+    out.push_str("<th scope=\"col\">Next</th><th scope=\"col\">Last run</th></tr></thead><tbody>");
+    let has_failed = |last: &Run| matches!(last.state, RunState::Failed | RunState::Interrupted);
+    let mut all: Vec<_> = schedules.iter().collect();
+    all.sort_by_key(|(_, shown)| !shown.last.as_ref().is_some_and(has_failed));
+    for (name, shown) in all.iter().take(SCHEDULES_MAX) {
+        let class = if shown.last.as_ref().is_some_and(has_failed) { " class=\"bad\"" } else { "" };
+        let next = shown.next_ms.map_or_else(|| "–".to_owned(), |ms| time(ns(ms)));
+        put!(out, "<tr{class}><th scope=\"row\">{}</th><td>{}</td>", text(name), text(&shown.kind));
+        put!(out, "<td>{next}</td><td class=\"t\">");
+        match &shown.last {
+            Some(last) => {
+                put!(
+                    out,
+                    "{}, {}",
+                    last.state.name(),
+                    age(now_ns, ns(last.ended_ms.unwrap_or(last.began_ms)))
+                );
+                if let Some(error) = &last.error {
+                    put!(out, ": {}", text(&cut(error, ERROR_CHARS_MAX)));
+                }
+            }
+            None => out.push_str("none yet"),
+        }
+        out.push_str("</td></tr>");
+    }
+    out.push_str("</tbody></table>");
+    if all.len() > SCHEDULES_MAX {
+        put!(out, "<p>{} more schedules.</p>", all.len() - SCHEDULES_MAX);
+    }
+    out.push_str("</section>");
+}
+
+const fn ns(ms: i64) -> i64 {
+    ms.saturating_mul(NS_PER_MS)
+}
+
 /// Commands of the hub.
 pub fn commands(out: &mut String, view: &View) {
-    if view.commands.is_empty() {
+    let Some(Known { commands, .. }) = &view.commands else {
+        unknown(out, "commands", "Commands");
+        return;
+    };
+    if commands.is_empty() {
         return;
     }
     out.push_str(
@@ -331,7 +393,7 @@ pub fn commands(out: &mut String, view: &View) {
     out.push_str(
         "<th scope=\"col\">For</th><th scope=\"col\">By</th><th scope=\"col\">State</th></tr></thead><tbody>",
     );
-    for command in &view.commands {
+    for command in commands.iter().take(COMMANDS_MAX) {
         let class = if command.error.is_some() { " class=\"bad\"" } else { "" };
         put!(
             out,
@@ -341,9 +403,53 @@ pub fn commands(out: &mut String, view: &View) {
         );
         put!(out, "<td class=\"t\">{}</td><td class=\"t\">{}", text(&command.author), text(&command.state));
         if let Some(error) = &command.error {
-            put!(out, ": {}", text(error));
+            put!(out, ": {}", text(&cut(error, ERROR_CHARS_MAX)));
         }
         out.push_str("</td></tr>");
     }
-    out.push_str("</tbody></table></section>");
+    out.push_str("</tbody></table>");
+    if commands.len() > COMMANDS_MAX {
+        let more = commands.len() - COMMANDS_MAX;
+        put!(out, "<p>{more} more; <code>edge-agent command list</code> shows them.</p>");
+    }
+    out.push_str("</section>");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules_are_told_with_their_last_runs_and_those_that_failed_first() {
+        let run = |state, error: Option<&str>| Run {
+            schedule: "any".to_owned(),
+            due_ms: 0,
+            began_ms: 1_000,
+            ended_ms: Some(61_000),
+            state,
+            error: error.map(str::to_owned),
+            result: None,
+        };
+        let shown = |next_ms, last| ScheduleShown { kind: "sync".to_owned(), next_ms, last };
+        let long = format!("<b>{}", "x".repeat(9_000));
+        let mut all = vec![
+            ("a".to_owned(), shown(Some(1_769_860_800_000), Some(run(RunState::Succeeded, None)))),
+            ("b".to_owned(), shown(None, None)),
+            ("c".to_owned(), shown(None, Some(run(RunState::Failed, Some(&long))))),
+        ];
+        let mut out = String::new();
+        schedules(&mut out, &all, 91_000 * NS_PER_MS);
+        for part in [
+            ">a</th><td>sync</td><td>2026-01-31T12:00:00Z</td><td class=\"t\">succeeded, 30 s<",
+            ">b</th><td>sync</td><td>–</td><td class=\"t\">none yet<",
+            ">failed, 30 s: &lt;b&gt;xx",
+        ] {
+            assert!(out.contains(part), "{part} is not in {out}");
+        }
+        assert!(out.find(">c</th>").unwrap() < out.find(">a</th>").unwrap() && out.len() < 3_000, "{out}");
+        all.extend((0..SCHEDULES_MAX).map(|n| (format!("s{n}"), shown(None, None))));
+        out.clear();
+        schedules(&mut out, &all, 0);
+        assert!(out.contains("<p>3 more schedules.</p>"));
+    }
 }

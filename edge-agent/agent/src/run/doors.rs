@@ -49,6 +49,9 @@ impl Doors {
         (writes, tracer, commands, logs): (&Writes, &Tracer, &Commands, &Recent),
     ) -> (Vec<JoinHandle<()>>, Questions) {
         let board = syncer.board.clone();
+        if self.page.is_none() {
+            board.newest().turn_off();
+        }
         let (auditor, questions) = Auditor::new(syncer.spool.clone(), board.clone());
         let listen = self.page.as_ref().and_then(|page| page.local_addr().ok());
         let at_page = desk::router(twins.clone(), Access::Token(Arc::clone(&self.token)));

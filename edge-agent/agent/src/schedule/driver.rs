@@ -12,7 +12,7 @@ use tideline_protocol::wire::{Command, CommandId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinSet};
 
-use super::core::{Run, RunState, Schedules, Step};
+use super::core::{Run, Schedules, Step};
 use crate::clock::AgentClock;
 use crate::commands::journal::{Journal, Scheduled};
 use crate::commands::kinds::{self, Hands};
@@ -117,13 +117,7 @@ impl Scheduler {
                 id: format!("{}@{}", run.schedule, run.due_ms),
                 device: device.to_string(),
                 kind: one.map_or_else(String::new, |one| one.kind.clone()),
-                state: match run.state {
-                    RunState::Running => "running",
-                    RunState::Succeeded => "succeeded",
-                    RunState::Failed => "failed",
-                    RunState::Interrupted => "interrupted",
-                }
-                .to_owned(),
+                state: run.state.name().to_owned(),
                 author: author(&run.schedule),
                 deadline_ms: one.map_or(run.due_ms, |one| run.due_ms.saturating_add(one.schedule.within_ms)),
                 error: run.error.clone(),

@@ -1,13 +1,16 @@
 //! The local page as a browser finds it.
 
+use edge_agent::cards::Cards;
+use edge_agent::commands::Commands;
 use edge_agent::page::Shown;
 use edge_agent::serve;
 use edge_agent::spooler::Portion;
 use edge_agent::status::{Board, ClockStatus, DeviceStatus, SourceState};
+use serde_json::json;
 use tideline_protocol::model::{Sample, SeriesDef};
 
 use crate::serve::{answer, ask};
-use crate::{readings, spool};
+use crate::{readings, spool, twin};
 
 const BROWSER: [(&str, &str); 2] = [("Host", "localhost"), ("Accept", "text/html,*/*;q=0.8")];
 
@@ -127,5 +130,42 @@ async fn what_needs_somebody_is_told_first_and_all_is_well_otherwise() {
         assert!(ill.contains(text), "{text} is not in {ill}");
     }
     assert!(!ill.contains("All is well."));
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_part_that_does_not_answer_is_told_of_and_the_rest_is_shown() {
+    let mut shown = Shown::of(Board::default());
+    // Nobody starts what has them: as a task that waits for its disk.
+    let (commands, _inbox) = Commands::new();
+    shown.commands = Some(commands);
+    let listener = serve::bind_page("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let task = serve::page_on(listener, shown, axum::Router::new());
+    let view = async || ask(addr, "GET /view", &BROWSER).await;
+    for (status, body) in <[_; 3]>::from(tokio::join!(view(), view(), view())) {
+        assert_eq!(status, 200);
+        assert!(body.contains("<section id=\"commands\"><h2>Commands</h2>"), "{body}");
+        assert!(body.contains("Not known now") && body.contains("<section id=\"log\">"), "{body}");
+    }
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_twin_with_more_differences_than_there_is_room_for_says_how_many_are_left_out() {
+    let (folder, board) = (tempfile::tempdir().unwrap(), Board::default());
+    let (spool, cards) = (spool(folder.path(), &board), Cards::default());
+    let twins = twin::start(folder.path(), &spool, &cards, &board);
+    for number in 0..30 {
+        twin::put(&twins, "pump-7", &format!("k{number:02}"), json!("x".repeat(1_000))).await;
+    }
+    let mut shown = Shown::of(board);
+    shown.twins = Some(twins);
+    let listener = serve::bind_page("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let task = serve::page_on(listener, shown, axum::Router::new());
+    let (_, body) = ask(addr, "GET /view", &BROWSER).await;
+    assert!(body.contains("<p>10 more differ; all are in the JSON.</p>"), "{body}");
+    assert!(body.contains(">k19<") && !body.contains(">k20<") && body.len() < 10_000, "{body}");
     task.abort();
 }

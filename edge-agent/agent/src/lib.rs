@@ -11,6 +11,7 @@ pub mod commands;
 pub mod config;
 pub mod enroll;
 pub mod export;
+mod files;
 pub mod floor;
 pub mod flow;
 pub mod identity;

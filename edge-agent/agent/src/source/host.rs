@@ -18,6 +18,9 @@ use super::{Context, Device, Source, SourceError, Ticks, point_id};
 /// Longest wait for the first reading.
 const FIRST_READ_AFTER: Duration = Duration::from_secs(1);
 
+/// What is done on a thread of its own: reading /proc blocks for milliseconds, a disk that hangs for longer.
+const READING: &str = "reading this machine";
+
 /// Reads every `interval_ms`.
 pub struct HostSource {
     /// Time between two readings.
@@ -32,12 +35,13 @@ impl Source for HostSource {
         // Usage and rates are differences: read at once they would be of no time at all.
         let period = Duration::from_millis(self.interval_ms.max(1));
         let mut ticks = Ticks::new(Instant::now() + period.min(FIRST_READ_AFTER), period);
-        let mut host = Host::new(context.clock().mono_ns()).map_err(SourceError::failed)?;
+        let mono_ns = context.clock().mono_ns();
+        let made = context.blocking(READING, move || Host::new(mono_ns));
+        let mut host = made.await?.map_err(SourceError::failed)?;
         loop {
             context.tick(&mut ticks).await?;
-            // Reading /proc blocks for milliseconds, a hanging disk for longer.
             let mono_ns = context.clock().mono_ns();
-            let read = context.blocking("reading this machine", move || {
+            let read = context.blocking(READING, move || {
                 let values = host.read(mono_ns);
                 (host, values)
             });

@@ -17,6 +17,8 @@ use crate::config::{Rows, Timestamps};
 
 /// Most lines that are handed on together.
 const ROWS_PER_CHUNK: u64 = 2_000;
+/// What is done on a thread of its own: a disk that hangs holds up nobody else.
+const READING: &str = "reading a file";
 
 /// Replays a file.
 #[derive(Debug, Clone)]
@@ -33,18 +35,22 @@ impl Source for ReplaySource {
     async fn run(&mut self, context: &mut Context) -> Result<(), SourceError> {
         let reader = RowReader::of(context, self.rows.clone()).await?;
         let position = context.position().await?;
-        let mut replay = Replay {
-            path: self.path.clone(),
-            lines: Lines::open(&self.path).map_err(|e| self.at(&e))?,
-            reader,
-        };
-        replay.begin(position.as_deref()).map_err(|error| self.at(&error))?;
+        let path = self.path.clone();
+        let opened = context.blocking(READING, move || Replay::open(path, reader, position.as_deref()));
+        let mut replay = opened.await?.map_err(|error| self.at(&error))?;
         // With a rate: twenty chunks a second, or one row at a time.
         let lines_max =
             if self.rate == 0 { ROWS_PER_CHUNK } else { (self.rate / 20).clamp(1, ROWS_PER_CHUNK) };
         let mut next = Instant::now();
         loop {
-            let (readings, lines) = replay.read(context, lines_max).map_err(|error| self.at(&error))?;
+            let own = context.clone();
+            let read = context.blocking(READING, move || {
+                let read = replay.read(&own, lines_max);
+                (replay, read)
+            });
+            let (further, read) = read.await?;
+            replay = further;
+            let (readings, lines) = read.map_err(|error| self.at(&error))?;
             let readings = readings.at(replay.lines.place().to_bytes());
             let Some(lines) = lines else {
                 // The end is only shown when it would be the same after a kill.
@@ -72,6 +78,12 @@ struct Replay {
 }
 
 impl Replay {
+    fn open(path: PathBuf, reader: RowReader, position: Option<&[u8]>) -> std::io::Result<Self> {
+        let mut replay = Self { lines: Lines::open(&path)?, path, reader };
+        replay.begin(position)?;
+        Ok(replay)
+    }
+
     /// Reads the header of a CSV, and goes on where the file was left.
     fn begin(&mut self, position: Option<&[u8]>) -> std::io::Result<()> {
         if self.reader.needs_header() {

@@ -57,9 +57,11 @@ impl Source for TailSource {
             if let Turned::Lost(what) = &turned {
                 context.statistics().failed(what);
             }
+            let is_news = !gathered.is_empty();
             let readings = reader.finish(gathered);
             let place = follower.position();
-            if place != told {
+            // A file that was emptied and written anew may end where it did before.
+            if is_news || place != told {
                 told.clone_from(&place);
                 context.emit(readings.at(place.unwrap_or_default())).await?;
             }

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::Layer as _;
 
 use crate::config::{CertificateFiles, PushDoor};
+use crate::files;
 use crate::source::{Context, SourceError};
 
 /// Most connections at once (INV-6): each takes some KiB, and devices may keep theirs open.
@@ -99,7 +100,7 @@ impl Pair {
     fn read(files: &CertificateFiles) -> Result<Self, SourceError> {
         let read = |what: &str, path: &std::path::Path| {
             let failed = |error| SourceError::failed(format!("source.{what} = {}: {error}", path.display()));
-            std::fs::read_to_string(path).map_err(failed)
+            files::text(path).map_err(failed)
         };
         Ok(Self { certificate: read("cert_file", &files.certificate)?, key: read("key_file", &files.key)? })
     }

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::clock::AgentClock;
+use crate::files;
 use crate::floor::floored;
 use crate::source::{SourceError, Write};
 
@@ -197,7 +198,7 @@ fn options(opening: &Opening<'_>) -> Result<MqttOptions, SourceError> {
         let at = |error: &dyn std::fmt::Display| {
             SourceError::failed(format!("source.ca_file = {}: {error}", path.display()))
         };
-        let pem = std::fs::read_to_string(path).map_err(|error| at(&error))?;
+        let pem = files::text(path).map_err(|error| at(&error))?;
         let floor = floored(Arc::new(AgentClock::default()), 0);
         let tls = Arc::new(broker_client_config(&pem, floor).map_err(|error| at(&error))?);
         options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)));

@@ -27,6 +27,7 @@ use tokio_util::codec::FramedRead;
 
 use super::frames::{Bounded, Trouble};
 use super::trust::{Folder, OWN_CERTIFICATE, OWN_KEY, Trust};
+use crate::files;
 use crate::source::{BoxFuture, SourceError};
 
 /// The port of OPC UA.
@@ -141,7 +142,7 @@ impl Login {
         let password = match &self.password {
             Password::Given(password) => password.clone(),
             Password::File(path) => {
-                let text = std::fs::read_to_string(path)
+                let text = files::text(path)
                     .map_err(|error| format!("source.password_file = {}: {error}", path.display()))?;
                 text.trim_end_matches(['\r', '\n']).to_owned()
             }

@@ -183,6 +183,20 @@ async fn an_empty_file_is_done_at_once_but_a_csv_has_a_header() {
 }
 
 #[tokio::test]
+async fn what_is_no_file_is_told_and_not_waited_for() {
+    let bench = Bench::new("");
+    std::fs::remove_file(bench.path()).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(bench.path()).status().unwrap();
+    assert!(made.success());
+    assert_eq!(bench.ndjson().await, []);
+    assert!(bench.status().last_error.unwrap().contains("it is no file; what comes through a pipe"));
+    std::fs::remove_file(bench.path()).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", bench.path()).unwrap();
+    assert_eq!(bench.ndjson().await, []);
+    assert!(bench.status().last_error.unwrap().contains("it is no file"));
+}
+
+#[tokio::test]
 async fn a_very_long_line_is_one_bad_line() {
     let filler = "x".repeat(usize::try_from(LINE_BYTES_MAX).unwrap() * 2);
     // What follows the limit must not be taken for a line of its own.

@@ -47,8 +47,15 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Opens the file at its beginning.
+    /// Opens the file at its beginning. It may block, as on a disk that hangs.
+    ///
+    /// # Errors
+    /// There is none, or it is no file: a pipe would be waited for, and a device may have no end.
     pub fn open(path: &Path) -> io::Result<Self> {
+        if !std::fs::metadata(path)?.is_file() {
+            let what = "it is no file; what comes through a pipe is read with kind \"stdin\"";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         let file = BufReader::new(File::open(path)?);
         Ok(Self { file, place: Place::default(), has_end: true, is_cut: false })
     }

@@ -5,9 +5,13 @@ use std::path::Path;
 
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::time::NS_PER_MS;
+use tideline_spool::SpoolConfig;
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::Format;
+use crate::spooler::SpoolHandle;
+use crate::status::Board;
 
 /// What reads a file now and then, as a source does, and remembers its position only.
 struct Tail {
@@ -135,6 +139,40 @@ fn a_file_that_is_truncated_or_written_anew_begins_at_its_start() {
             assert_eq!(seen, found(times), "{is_running}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_anew_up_to_the_same_place_is_handed_on_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, board) = (folder.path().join("log"), Board::default());
+    let spool = folder.path().join("spool.redb");
+    let (spool, _) = SpoolHandle::start(spool, SpoolConfig::default(), board.clone()).unwrap();
+    let (out, mut inbox) = mpsc::channel(4);
+    let own = DeviceId::parse("pump-7").unwrap();
+    let (mut context, stop) = Context::alone("log", own, &out, board.clone(), spool);
+    let (interval, rows) = (Duration::from_secs(60), Rows::plain(Format::Ndjson));
+    let mut source = TailSource { path: path.clone(), interval, from_end: false, rows };
+    std::fs::write(&path, row(1)).unwrap();
+    let task = tokio::spawn(async move { source.run(&mut context).await });
+    // One look from its beginning to its end.
+    let look = async || {
+        board.source("log", |source| source.last_poll_ms = None);
+        tokio::time::advance(interval).await;
+        while board.read().sources.get("log").is_some_and(|source| source.last_poll_ms.is_none()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    for time_ms in 1..4 {
+        let chunk = inbox.recv().await.unwrap();
+        let times: Vec<i64> = chunk.rows.iter().flat_map(|(_, rows)| rows).map(|row| row.time_ns).collect();
+        assert_eq!(times, [time_ms * NS_PER_MS]);
+        look().await;
+        std::fs::write(&path, "").unwrap();
+        look().await;
+        std::fs::write(&path, row(time_ms + 1)).unwrap();
+    }
+    stop.send_replace(true);
+    assert!(task.await.unwrap().is_err());
 }
 
 #[test]

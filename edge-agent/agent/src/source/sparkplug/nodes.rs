@@ -37,6 +37,8 @@ pub const NODES_MAX: usize = 1_000;
 pub const METRICS_ALL_MAX: usize = 100_000;
 /// Least time between two requests for the births of one node.
 pub const REBIRTH_REST_NS: u64 = 30_000_000_000;
+/// Most births that are asked for at once: the way to the broker has room for some hundred messages.
+pub const REBIRTHS_MAX: usize = 64;
 /// A node that does not give its birth for this long after the connection is back is dead.
 pub const DOUBT_NS: u64 = 120_000_000_000;
 
@@ -151,13 +153,11 @@ impl Nodes {
             return Err(format!("all nodes have {total} metrics; allowed are {METRICS_ALL_MAX}"));
         }
         let known = self.nodes.get_mut(&key).and_then(|node| node.parties.remove(&who));
+        self.make_room(&key)?;
         let mut party = match known {
             Some(party) => party,
             None => self.party(topic)?,
         };
-        if !self.nodes.contains_key(&key) && self.nodes.len() >= NODES_MAX {
-            return Err(format!("it is one node more than the {NODES_MAX} that are allowed"));
-        }
         let node = self.nodes.entry(key).or_insert_with(Node::new);
         if who.is_none() {
             (node.life, node.wants_birth, node.asked_ns) = (Life::Born, false, None);
@@ -256,10 +256,22 @@ impl Nodes {
     /// The node of a topic, which is made where there is room.
     fn node(&mut self, topic: &Topic<'_>) -> Result<&mut Node, String> {
         let key = (topic.group.to_owned(), topic.node.to_owned());
-        if !self.nodes.contains_key(&key) && self.nodes.len() >= NODES_MAX {
-            return Err(format!("it is one node more than the {NODES_MAX} that are allowed"));
-        }
+        self.make_room(&key)?;
         Ok(self.nodes.entry(key).or_insert_with(Node::new))
+    }
+
+    /// Sees to a place for a node. One that has told nothing but that it is there gives its own up: whoever makes up names
+    /// must not keep out who tells a birth.
+    fn make_room(&mut self, key: &(String, String)) -> Result<(), String> {
+        if self.nodes.contains_key(key) || self.nodes.len() < NODES_MAX {
+            return Ok(());
+        }
+        let nameless =
+            self.nodes.iter().find(|(_, node)| node.parties.is_empty()).map(|(key, _)| key.clone());
+        let nameless =
+            nameless.ok_or_else(|| format!("it is one node more than the {NODES_MAX} that are allowed"))?;
+        self.nodes.remove(&nameless);
+        Ok(())
     }
 
     /// Where the device of a write is told what to do, and what is known of it.
@@ -366,7 +378,7 @@ impl Speech for Nodes {
 
     fn turn(&mut self, now_ns: u64, sheets: &mut Sheets<'_>) -> Option<Vec<(String, Vec<u8>)>> {
         let now_ms = u64::try_from(sheets.now_ns() / 1_000_000).unwrap_or_default();
-        let mut said = Vec::new();
+        let mut wanting = Vec::new();
         for ((group, name), node) in &mut self.nodes {
             if let Life::Doubted { since_ns } = node.life
                 && now_ns.saturating_sub(since_ns) >= DOUBT_NS
@@ -376,10 +388,16 @@ impl Speech for Nodes {
             }
             let rests = node.asked_ns.is_some_and(|at_ns| now_ns.saturating_sub(at_ns) < REBIRTH_REST_NS);
             if node.wants_birth && !rests {
-                (node.wants_birth, node.asked_ns) = (false, Some(now_ns));
-                let topic = Topic { group, verb: "NCMD", node: name, device: None };
-                said.push((topic.command(), Payload::rebirth(now_ms).encode_to_vec()));
+                wanting.push((group, name, node));
             }
+        }
+        // Those first of which anything is known.
+        wanting.sort_by_key(|(.., node)| node.parties.is_empty());
+        let mut said = Vec::new();
+        for (group, name, node) in wanting.into_iter().take(REBIRTHS_MAX) {
+            (node.wants_birth, node.asked_ns) = (false, Some(now_ns));
+            let topic = Topic { group, verb: "NCMD", node: name, device: None };
+            said.push((topic.command(), Payload::rebirth(now_ms).encode_to_vec()));
         }
         Some(said)
     }

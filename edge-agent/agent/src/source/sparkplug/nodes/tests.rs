@@ -265,6 +265,27 @@ fn too_much_is_refused() {
         host.take(&format!("spBv1.0/plant/NDATA/n{n}"), &payload(0, &[]));
     }
     assert_eq!(host.nodes.nodes.len(), NODES_MAX);
+    // Names that somebody made up keep out nobody who tells what it is.
+    let level = metric("Level", 1, 9, MetricValue::Float(0.5));
+    let rows = host.take("spBv1.0/plant/NBIRTH/edge", &payload(0, &[session(7), level]));
+    assert_eq!(rows, [good("plant.edge", "Level", Value::Float(0.5))]);
+    assert_eq!(host.nodes.nodes.len(), NODES_MAX);
+}
+
+#[test]
+fn births_are_asked_for_a_few_at_a_time_and_first_of_those_that_have_told_one() {
+    let (mut host, clock) = (born(), ManualClock::at(NOW_NS));
+    let mut sheets = Sheets::of(&clock);
+    for n in 0..REBIRTHS_MAX + 5 {
+        let (topic, payload) = (format!("spBv1.0/a/NDATA/n{n:03}"), payload(0, &[]).encode_to_vec());
+        host.nodes.take(0, Message { topic: &topic, payload: &payload, retained: false }, &mut sheets);
+    }
+    host.nodes.begin(0);
+    host.nodes.begin(0);
+    let mut turn = || host.nodes.turn(0, &mut sheets).unwrap();
+    let first = turn();
+    assert_eq!((first.len(), first[0].0.as_str()), (REBIRTHS_MAX, "spBv1.0/plant/NCMD/edge"));
+    assert_eq!((turn().len(), turn().len()), (6, 0));
 }
 
 const TANK: &str = "name = \"tank\"\n[sparkplug]\n[points]\n\

@@ -15,6 +15,7 @@
 
 pub mod body;
 pub(crate) mod door;
+mod entries;
 pub mod rights;
 pub mod sorter;
 #[cfg(test)]

@@ -1,13 +1,17 @@
 //! Bodies of requests, whole and within their limit, and why a request is refused.
 
+use std::io::Read as _;
+
 use axum::body::{Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
+use flate2::read::MultiGzDecoder;
 use tideline_formats::FormatError;
-use tideline_formats::body::gunzip;
 
 /// Longest body as it comes: some ten thousand lines, and a few of them fit into a small device's memory.
 const BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Longest body as it was before it was compressed: a few KiB may be a thousand times as many.
+const PLAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Why a request is refused as a whole.
 #[derive(Debug)]
@@ -50,7 +54,7 @@ pub async fn whole(request: Request) -> Result<Vec<u8>, Refusal> {
     let body: Bytes = to_bytes(request.into_body(), BYTES_MAX).await.map_err(too_long)?;
     match encoding.as_ref().map(header::HeaderValue::as_bytes) {
         None | Some(b"identity" | b"") => Ok(body.into()),
-        Some(b"gzip") => Ok(gunzip(&body)?),
+        Some(b"gzip") => gunzip(&body),
         Some(other) => {
             let text = format!(
                 "Content-Encoding {:?} is unknown; allowed are gzip and identity",
@@ -58,5 +62,42 @@ pub async fn whole(request: Request) -> Result<Vec<u8>, Refusal> {
             );
             Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
         }
+    }
+}
+
+fn gunzip(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut plain = Vec::new();
+    let mut limited = MultiGzDecoder::new(body).take(PLAIN_BYTES_MAX as u64 + 1);
+    limited.read_to_end(&mut plain).map_err(|error| {
+        let text = format!("the body is no gzip, which its Content-Encoding says: {error}");
+        Refusal::new(StatusCode::BAD_REQUEST, text)
+    })?;
+    if plain.len() > PLAIN_BYTES_MAX {
+        let text = format!(
+            "the body has more than {PLAIN_BYTES_MAX} bytes once it is decompressed; send it in smaller parts"
+        );
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+    }
+    Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_few_bytes_become_no_more_than_is_allowed() {
+        let packed = |bytes: usize| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            encoder.write_all(&vec![b' '; bytes]).unwrap();
+            encoder.finish().unwrap()
+        };
+        assert_eq!(gunzip(&packed(PLAIN_BYTES_MAX)).unwrap().len(), PLAIN_BYTES_MAX);
+        assert_eq!(gunzip(&packed(PLAIN_BYTES_MAX + 1)).unwrap_err().status, StatusCode::PAYLOAD_TOO_LARGE);
+        let twice = packed(PLAIN_BYTES_MAX / 2 + 1).repeat(2);
+        assert_eq!(gunzip(&twice).unwrap_err().status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(gunzip(b"none").unwrap_err().status, StatusCode::BAD_REQUEST);
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
-use serde::Deserialize;
 use tideline_formats::line::{self, Precision};
 use tideline_formats::{Mapping, Taken};
 use tideline_profiles::check_kind;
@@ -13,6 +12,7 @@ use tideline_protocol::time::NS_PER_MS;
 use tideline_protocol::value::{Quality, Value, ValueKind};
 
 use super::body::Refusal;
+use super::entries::{self, Entry, Leaf, VALUES_MAX};
 use super::rights::{Rights, Sender};
 use crate::config::DeviceConfig;
 use crate::source::rows::time_of;
@@ -66,19 +66,6 @@ impl Pushed {
     }
 }
 
-/// One entry of JSON.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    #[serde(default)]
-    device: Option<String>,
-    #[serde(default)]
-    time: Option<serde_json::Value>,
-    #[serde(default)]
-    quality: Option<Quality>,
-    values: BTreeMap<String, serde_json::Value>,
-}
-
 impl Sorter {
     /// Of these devices, or of any when there are none.
     #[must_use]
@@ -96,28 +83,24 @@ impl Sorter {
     /// # Errors
     /// The body is no JSON. What is wrong with an entry is among what the readings reject.
     pub fn json(&self, body: &[u8], sender: &Sender, readings: Readings) -> Result<Pushed, Refusal> {
-        let wrong = |error: serde_json::Error| {
-            let text = format!(
-                "the body is no JSON of entries as {{\"device\": \"pump-7\", \"time\": 1763719200000, \
-                 \"values\": {{\"flow\": 1.5}}}}: {error}"
-            );
-            Refusal::new(StatusCode::BAD_REQUEST, text)
-        };
-        let mut readings = Pushed::new(readings);
-        let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
-        let entries = if first == Some(&b'[') {
-            serde_json::from_slice::<Vec<serde_json::Value>>(body).map_err(wrong)?
-        } else {
-            let all = serde_json::Deserializer::from_slice(body).into_iter::<serde_json::Value>();
-            all.collect::<Result<_, _>>().map_err(wrong)?
-        };
-        for (at, entry) in entries.into_iter().enumerate() {
-            match serde_json::from_value::<Entry>(entry) {
-                Ok(entry) => self.entry(at + 1, entry, sender, &mut readings),
-                Err(error) => readings.reject(format!("entry {}: {error}", at + 1)),
+        let (mut readings, mut at) = (Pushed::new(readings), 0);
+        let read = entries::read(body, &mut |entry| {
+            at += 1;
+            match entry {
+                Ok(entry) => self.entry(at, entry, sender, &mut readings),
+                Err(error) => readings.reject(format!("entry {at}: {error}")),
+            }
+        });
+        match read {
+            Ok(()) => Ok(readings),
+            Err(error) => {
+                let text = format!(
+                    "the body is no JSON of entries as {{\"device\": \"pump-7\", \"time\": 1763719200000, \
+                     \"values\": {{\"flow\": 1.5}}}}, {VALUES_MAX} values at most: {error}"
+                );
+                Err(Refusal::new(StatusCode::BAD_REQUEST, text))
             }
         }
-        Ok(readings)
     }
 
     fn entry(&self, at: usize, entry: Entry, sender: &Sender, readings: &mut Pushed) {
@@ -131,11 +114,13 @@ impl Sorter {
         let is_ours = entry.time.is_none();
         let time_ns = match entry.time {
             None => Ok(readings.ours.time_ns()),
-            Some(serde_json::Value::String(text)) => time_of(&text),
-            Some(serde_json::Value::Number(number)) => number
-                .as_i64()
-                .and_then(|ms| ms.checked_mul(NS_PER_MS))
-                .ok_or_else(|| format!("time {number} is no Unix milliseconds within 1678 to 2262")),
+            Some(Leaf::Text(text)) => time_of(&text),
+            Some(Leaf::Whole(ms)) => ms
+                .checked_mul(NS_PER_MS)
+                .ok_or_else(|| format!("time {ms} is no Unix milliseconds within 1678 to 2262")),
+            Some(Leaf::Real(number)) => {
+                Err(format!("time {number} is no Unix milliseconds within 1678 to 2262"))
+            }
             Some(other) => Err(format!("time {other} is neither RFC 3339 nor Unix milliseconds")),
         };
         let time_ns = match time_ns {
@@ -144,21 +129,20 @@ impl Sorter {
         };
         for (point, value) in entry.values {
             let value = match value {
-                serde_json::Value::Null => Value::Null,
-                serde_json::Value::Bool(truth) => Value::Bool(truth),
+                Leaf::Null => Value::Null,
+                Leaf::Bool(truth) => Value::Bool(truth),
                 // JSON does not tell 5 from 5.0.
-                serde_json::Value::Number(number) => match number.as_f64() {
-                    Some(float) => Value::Float(float),
-                    None => Value::Null,
-                },
-                serde_json::Value::String(text) => Value::Text(text.into()),
-                _ => {
+                #[expect(clippy::cast_precision_loss, reason = "as any JSON")]
+                Leaf::Whole(number) => Value::Float(number as f64),
+                Leaf::Real(number) => Value::Float(number),
+                Leaf::Text(text) => Value::Text(text.into()),
+                Leaf::Other => {
                     readings
                         .reject(format!("entry {at}: {point} is neither number, text, true, false nor null"));
                     continue;
                 }
             };
-            let quality = entry.quality.unwrap_or_default();
+            let quality = entry.quality;
             let into = if is_ours { &mut readings.ours } else { &mut readings.theirs };
             if let Err(reason) = self.add(into, &device, &point, time_ns, value, quality) {
                 readings.reject(format!("entry {at}: {reason}"));

@@ -63,6 +63,8 @@ enum Event {
 pub(crate) enum News {
     /// More output.
     Output(CommandId, Vec<u8>),
+    /// How far it is, of a hundred.
+    Percent(CommandId, u8),
 }
 
 /// A command as the agent knows it.
@@ -330,6 +332,7 @@ impl Keeper {
     fn hear(&mut self, said: &News) {
         match said {
             News::Output(id, bytes) => drop(self.core.handle_output(*id, bytes)),
+            News::Percent(id, percent) => self.core.handle_percent(*id, *percent),
         }
     }
 

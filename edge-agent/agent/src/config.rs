@@ -107,7 +107,7 @@ keys! {
     "commands" "http_ca" Kind::Text, "", "File (PEM) with the authorities that certificates of https addresses may be of.";
     "commands" "export_dir" Kind::Text, "", "Folder that commands may export readings to; empty = none may. The hub's layer cannot set this.";
     "program" "name" Kind::Text, "", "What commands and schedules of kind run call it. The hub's layer can set no programs.";
-    "program" "path" Kind::Text, "", "The program, as an absolute path; no shell is between.";
+    "program" "path" Kind::Text, "", "The program, as an absolute path; no shell is between. A line of its output that is a percentage, as 40 %, tells how far it is.";
     "program" "args" Kind::List, "[]", "Arguments that it is always given.";
     "program" "allow" Kind::List, "[]", "Further arguments that a command may give, each as it stands here; * stands for any one that begins with no -.";
     "program" "user" Kind::Text, "", "As whom it runs, where the agent runs as root; empty = as the agent.";

@@ -32,6 +32,8 @@ const DRAIN: Duration = Duration::from_secs(1);
 const ARGS_MAX: usize = 64;
 /// Longest of them, in bytes.
 const ARG_BYTES_MAX: usize = 4 * 1024;
+/// Longest line that is looked at for how far a program is, in bytes.
+const PERCENT_BYTES_MAX: usize = 16;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -119,7 +121,14 @@ impl Run {
     async fn follow(&self, mut group: Group, longest: Duration, most: usize) -> Result<Ended, CommandError> {
         let end = tokio::time::Instant::now() + longest;
         let (out, err) = (group.child.stdout.take(), group.child.stderr.take());
-        let mut kept = Kept { id: self.command.id, news: self.news.clone(), room: most, left_out: 0 };
+        let mut kept = Kept {
+            id: self.command.id,
+            news: self.news.clone(),
+            room: most,
+            left_out: 0,
+            line: Vec::new(),
+            percent: None,
+        };
         let (pieces, mut heard) = mpsc::channel(4);
         let readers = [pass_on(out, pieces.clone()), pass_on(err, pieces)];
         let done = async {
@@ -177,10 +186,18 @@ struct Kept {
     news: mpsc::Sender<News>,
     room: usize,
     left_out: usize,
+    // The beginning of the line that is not whole yet.
+    line: Vec<u8>,
+    percent: Option<u8>,
 }
 
 impl Kept {
     async fn take(&mut self, piece: &[u8]) {
+        // It only goes up: a program that says one and another for ever must not fill the way to the hub.
+        if let Some(percent) = self.most_percent(piece).filter(|percent| self.percent < Some(*percent)) {
+            self.percent = Some(percent);
+            let _ended = self.news.send(News::Percent(self.id, percent)).await;
+        }
         let (taken, rest) = piece.split_at(self.room.min(piece.len()));
         self.room -= taken.len();
         self.left_out += rest.len();
@@ -189,6 +206,27 @@ impl Kept {
             let _ended = self.news.send(News::Output(self.id, taken.to_vec())).await;
         }
     }
+
+    /// How far the program says it is, by the lines that end in this piece.
+    fn most_percent(&mut self, piece: &[u8]) -> Option<u8> {
+        let mut most = None;
+        for byte in piece {
+            if matches!(byte, b'\n' | b'\r') {
+                most = most.max(percent_of(&self.line));
+                self.line.clear();
+            } else if self.line.len() <= PERCENT_BYTES_MAX {
+                self.line.push(*byte);
+            }
+        }
+        most
+    }
+}
+
+/// What a line says that is a whole number of at most 100 and `%`, and nothing else.
+fn percent_of(line: &[u8]) -> Option<u8> {
+    let line = str::from_utf8(line).ok().filter(|line| line.len() <= PERCENT_BYTES_MAX)?;
+    let digits = line.trim().strip_suffix('%')?.trim_end();
+    digits.parse().ok().filter(|percent| *percent <= 100 && !digits.starts_with('+'))
 }
 
 /// Reads all that comes, also what nobody keeps: the program must not wait.

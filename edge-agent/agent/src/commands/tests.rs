@@ -332,6 +332,25 @@ async fn a_program_gets_what_it_may_and_nothing_more_and_its_output_is_bounded()
     assert_eq!(said.error.unwrap().code, errors::NOT_ALLOWED);
 }
 
+#[tokio::test]
+async fn lines_of_a_program_that_are_percentages_tell_how_far_it_is_and_it_only_goes_up() {
+    let script = "echo begins; echo '7 %'; printf '40'; printf '%%\\n'; echo 12%; printf ' 80%%\\r101%%\\n+90%%\\n'; \
+                  echo '100% of it'; echo 9999999999999999999999999999999%";
+    let mut bench = bench_with(vec![shell("far", script)]).await;
+    bench.give("run", r#"{"program":"far"}"#).await;
+    let mut told = Vec::new();
+    loop {
+        let ToHub::Progress(said) = bench.next().await else { continue };
+        if said.state.is_final() {
+            break;
+        }
+        told.extend(said.percent);
+    }
+    told.dedup();
+    // What comes in one piece is told once.
+    assert!(told.is_sorted() && told.last() == Some(&80), "{told:?}");
+}
+
 /// The process that has written its number there, as long as it lives.
 fn lives(path: &Path) -> bool {
     let number = std::fs::read_to_string(path).unwrap_or_default();

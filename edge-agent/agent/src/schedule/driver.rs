@@ -193,11 +193,11 @@ async fn carry_out(command: Command, left: Duration, hands: Arc<Hands>) -> Resul
     let ended = loop {
         tokio::select! {
             ended = &mut work => break ended,
-            Some(News::Output(_, bytes)) = heard.recv() => keep(&mut end, &bytes),
+            Some(said) = heard.recv() => keep(&mut end, &said),
         }
     };
-    while let Ok(News::Output(_, bytes)) = heard.try_recv() {
-        keep(&mut end, &bytes);
+    while let Ok(said) = heard.try_recv() {
+        keep(&mut end, &said);
     }
     match ended {
         Ended::Succeeded(result) => {
@@ -211,7 +211,8 @@ async fn carry_out(command: Command, left: Duration, hands: Arc<Hands>) -> Resul
     }
 }
 
-fn keep(end: &mut Vec<u8>, bytes: &[u8]) {
+fn keep(end: &mut Vec<u8>, said: &News) {
+    let News::Output(_, bytes) = said else { return };
     end.extend_from_slice(bytes);
     end.drain(..end.len().saturating_sub(RESULT_BYTES_MAX));
 }

@@ -222,7 +222,7 @@ impl Manifest {
     ) -> Result<(Self, Contents), OpenError> {
         // redb may panic where the checksums are right and the pages make no sense.
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            let db = create(Builder::new().set_check_integrity_on_open(true)).map_err(judge)?;
+            let db = create(copy::builder().set_check_integrity_on_open(true)).map_err(judge)?;
             let created = Self::prepare(&db)?;
             let manifest = Self { held: Held::of(db), place: None, created };
             let contents = manifest.read().map_err(|error| OpenError::Damaged(error.to_string()))?;

@@ -12,6 +12,16 @@ use super::{DICTIONARY, EPOCHS, EXPIRED, FILES, GONE, META, Manifest, SERIES, fa
 use crate::config::StoreError;
 use crate::files::FileSystem;
 
+/// What redb may keep in memory: by itself it would take a gigabyte.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+
+/// Opens a manifest, or a copy of one.
+pub fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
 impl Manifest {
     /// Writes all that it says now to a new file.
     ///
@@ -19,7 +29,7 @@ impl Manifest {
     /// The manifest cannot be read, or the file cannot be written.
     pub fn copy_to(&self, files: &dyn FileSystem, path: &Path) -> Result<(), StoreError> {
         let from = self.look(|db| db.begin_read().map_err(fail))?;
-        let copy = files.database(path, &Builder::new()).map_err(fail)?;
+        let copy = files.database(path, &builder()).map_err(fail)?;
         let to = copy.begin_write().map_err(fail)?;
         table(&from, &to, META)?;
         table(&from, &to, EPOCHS)?;

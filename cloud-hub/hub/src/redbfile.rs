@@ -26,6 +26,9 @@ use tideline_protocol::time::{Clock as _, SystemClock};
 /// From one attempt to open a file that failed to the next: each may read all of it.
 const RETRY_NS: u64 = 1_000_000_000;
 
+/// Pages of a file that redb keeps in memory, at most, where nothing else is said: its own default.
+const CACHE_BYTES: usize = 1 << 30;
+
 /// What the disk has refused.
 #[derive(Debug, Default)]
 struct Faults {
@@ -144,6 +147,7 @@ pub struct RedbFile<E> {
     path: PathBuf,
     opener: Opener,
     prepare: Prepare<E>,
+    cache_bytes: usize,
     held: RwLock<Held>,
     reopened: AtomicU64,
 }
@@ -177,14 +181,27 @@ impl<E: From<redb::Error>> RedbFile<E> {
         path: &Path,
         prepare: impl Fn(&Database) -> Result<(), E> + Send + Sync + 'static,
     ) -> Result<Self, E> {
-        Self::open_on(path, Box::new(on_disk), Box::new(prepare))
+        Self::open_on(path, Box::new(on_disk), Box::new(prepare), CACHE_BYTES)
     }
 
-    fn open_on(path: &Path, opener: Opener, prepare: Prepare<E>) -> Result<Self, E> {
+    /// As [`Self::open`], with no more than so many bytes of pages in memory.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_within(
+        path: &Path,
+        cache_bytes: usize,
+        prepare: impl Fn(&Database) -> Result<(), E> + Send + Sync + 'static,
+    ) -> Result<Self, E> {
+        Self::open_on(path, Box::new(on_disk), Box::new(prepare), cache_bytes)
+    }
+
+    fn open_on(path: &Path, opener: Opener, prepare: Prepare<E>, cache_bytes: usize) -> Result<Self, E> {
         let file = Self {
             path: path.to_owned(),
             opener,
             prepare,
+            cache_bytes,
             held: RwLock::default(),
             reopened: AtomicU64::new(0),
         };
@@ -262,7 +279,8 @@ impl<E: From<redb::Error>> RedbFile<E> {
         let faults = Arc::new(Faults::default());
         let inner = (self.opener)(&self.path).map_err(Closed::io)?;
         let watched = Watched { inner, faults: Arc::clone(&faults) };
-        let database = Database::builder().create_with_backend(watched).map_err(|error| match error {
+        let opened = Database::builder().set_cache_size(self.cache_bytes).create_with_backend(watched);
+        let database = opened.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => Closed::Held,
             error => Closed::Failed(E::from(error.into())),
         })?;

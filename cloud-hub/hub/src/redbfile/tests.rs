@@ -77,7 +77,7 @@ fn file(path: &Path) -> (RedbFile<redb::Error>, Arc<Disk>, Arc<AtomicU64>) {
         counted.fetch_add(1, Ordering::SeqCst);
         Ok(())
     });
-    (RedbFile::open_on(path, opener, prepare).unwrap(), disk, prepared)
+    (RedbFile::open_on(path, opener, prepare, CACHE_BYTES).unwrap(), disk, prepared)
 }
 
 fn put(file: &RedbFile<redb::Error>, key: u64) -> Result<(), redb::Error> {

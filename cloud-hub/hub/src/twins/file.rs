@@ -24,6 +24,8 @@ const OWN: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("own");
 const WHOLE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("whole");
 const SINCE: TableDefinition<'static, (&str, u64), &[u8]> = TableDefinition::new("since");
 const PAST: TableDefinition<'static, (&str, u64), &[u8]> = TableDefinition::new("past");
+/// Pages of the file in memory, at most: documents that are used are there as documents.
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
 const ACTOR: &str = "actor";
 const FORMER: &str = "former";
 
@@ -320,7 +322,7 @@ fn ended_ms(row: &[u8]) -> Option<i64> {
 
 fn open(path: &Path) -> Result<RedbFile<FileError>, FileError> {
     // Nothing is kept in memory of it but documents, which a write that fails makes forgotten.
-    RedbFile::open(path, |_| Ok(())).map_err(|error| match error {
+    RedbFile::open_within(path, CACHE_BYTES, |_| Ok(())).map_err(|error| match error {
         FileError::Storage(error) if matches!(*error, redb::Error::DatabaseAlreadyOpen) => FileError::InUse,
         error => error,
     })

@@ -196,21 +196,20 @@ impl Inner {
         }
     }
 
-    /// Lets go of those that were used longest ago and that nobody holds.
+    /// Lets go of those that were used longest ago and that nobody holds. Looks at no more than it lets go of and those before
+    /// them that are held: with a full shelf this is done at every use.
     fn shrink(&mut self, limits: (usize, usize)) {
-        let over = |inner: &Self| inner.by_document.len() > limits.0 || inner.bytes > limits.1;
-        if !over(self) {
-            return;
-        }
-        let oldest: Vec<_> = self.by_use.values().cloned().collect();
-        for document in oldest {
-            if !over(self) {
+        let mut from = 0;
+        while self.by_document.len() > limits.0 || self.bytes > limits.1 {
+            let is_free = |document: &DocumentId| {
+                self.by_document.get(document).is_none_or(|kept| Arc::strong_count(&kept.slot) == 1)
+            };
+            let oldest = self.by_use.range(from..).find(|(_, document)| is_free(document));
+            let Some((used, document)) = oldest.map(|(used, document)| (*used, document.clone())) else {
                 return;
-            }
-            let held = self.by_document.get(&document).is_some_and(|kept| Arc::strong_count(&kept.slot) > 1);
-            if !held {
-                self.remove(&document);
-            }
+            };
+            from = used;
+            self.remove(&document);
         }
     }
 }

@@ -110,6 +110,25 @@ async fn documents_beyond_the_room_in_memory_are_on_disk_alone() {
     assert_eq!((none.standing().kept, none.standing().kept_bytes), (0, 0));
 }
 
+#[test]
+fn a_document_that_is_held_stays_in_memory_and_others_make_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let few = Twins::of(TwinFile::open(&dir.path().join(TWINS)).unwrap(), Shelf::with_limits(3, usize::MAX));
+    let slot_of =
+        |name: &str| few.shelf.with(&few.file, &document(name), |slot, _| Arc::clone(slot)).unwrap();
+    let held = [slot_of("held-1"), slot_of("held-2")];
+    for n in 0..10 {
+        few.look(&document(&format!("d{n}")), |_| ()).unwrap();
+        assert_eq!(few.standing().kept, 3);
+    }
+    assert!(Arc::ptr_eq(&held[0], &slot_of("held-1")) && Arc::ptr_eq(&held[1], &slot_of("held-2")));
+    drop(held);
+    few.look(&document("d0"), |_| ()).unwrap();
+    few.look(&document("d1"), |_| ()).unwrap();
+    few.look(&document("d2"), |_| ()).unwrap();
+    assert_eq!(few.standing().kept, 3);
+}
+
 #[tokio::test]
 async fn a_restored_hub_writes_as_another_replica_however_often_it_starts() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@
 //! a conflict, and neither is mixed with the other.
 
 use automerge::ScalarValue;
-use serde_json::Value as Json;
+use serde_json::{Number, Value as Json};
 
 use crate::limits::{DEPTH_MAX, TEXT_BYTES_MAX};
 
@@ -92,8 +92,61 @@ pub(crate) fn json(scalar: &ScalarValue) -> Option<Json> {
         ScalarValue::Int(value) => Some(Json::from(*value)),
         ScalarValue::F64(value) => serde_json::Number::from_f64(*value).map(Json::Number),
         ScalarValue::Str(text) => Some(Json::String(text.to_string())),
-        ScalarValue::Bytes(bytes) => serde_json::from_slice(bytes).ok(),
+        ScalarValue::Bytes(bytes) => read(bytes),
         _ => None,
+    }
+}
+
+/// JSON as [`canonical`] writes it, with just the doubles that stand there. `serde_json` reads some as a neighbour of theirs:
+/// such a list would be shown as another, and refused by the other end as one that no twin writes.
+fn read(bytes: &[u8]) -> Option<Json> {
+    let mut value = serde_json::from_slice(bytes).ok()?;
+    exact(&mut value, &mut numbers(std::str::from_utf8(bytes).ok()?))?;
+    Some(value)
+}
+
+fn exact<'a>(value: &mut Json, texts: &mut impl Iterator<Item = &'a str>) -> Option<()> {
+    match value {
+        Json::Number(number) => {
+            let text = texts.next()?;
+            if number.is_f64() {
+                *number = Number::from_f64(text.parse().ok()?)?;
+            }
+            Some(())
+        }
+        Json::Array(items) => items.iter_mut().try_for_each(|item| exact(item, texts)),
+        Json::Object(members) => members.values_mut().try_for_each(|item| exact(item, texts)),
+        Json::Null | Json::Bool(_) | Json::String(_) => Some(()),
+    }
+}
+
+/// The numbers of a JSON text, in their order.
+fn numbers(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            let found = rest.get(rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit())?..)?;
+            if let Some(inside) = found.strip_prefix('"') {
+                rest = behind(inside)?;
+                continue;
+            }
+            let is_of_it = |c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.' | 'e' | 'E');
+            let (number, after) = found.split_at(found.find(|c| !is_of_it(c)).unwrap_or(found.len()));
+            rest = after;
+            return Some(number);
+        }
+    })
+}
+
+/// What stands behind the end of a text in quotes.
+fn behind(mut inside: &str) -> Option<&str> {
+    loop {
+        let at = inside.find(['"', '\\'])?;
+        let after = inside.get(at + 1..)?;
+        if inside.get(at..)?.starts_with('"') {
+            return Some(after);
+        }
+        inside = after.get(1..)?;
     }
 }
 
@@ -126,6 +179,17 @@ mod tests {
     use serde_json::json as j;
 
     use super::*;
+
+    #[test]
+    fn doubles_in_lists_come_back_as_they_are() {
+        for (n, step) in [(1_u32, 0.1), (7, 1e-9), (13, 1e17), (3, 1e-300)] {
+            let list: Vec<f64> = (0..200).map(|i| f64::from(i * n) * step / 3.0).collect();
+            let value = j!(["-1 \"2\" \\", {"3.5": list, "x": -7, "é": [u64::MAX, true, null, 1e-5]}]);
+            let scalar = scalar(&value).unwrap();
+            assert!(is_leaf(&scalar), "{value}");
+            assert_eq!(json(&scalar), Some(value));
+        }
+    }
 
     #[test]
     fn values_come_back_and_others_are_refused() {

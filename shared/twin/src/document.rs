@@ -105,6 +105,8 @@ pub(crate) struct Document {
     pub base: Vec<ChangeHash>,
     pub genesis: ChangeHash,
     pub changes: usize,
+    /// Of all changes, as they stand in memory; nearly so after a load.
+    pub bytes: usize,
 }
 
 impl Document {
@@ -127,6 +129,7 @@ impl Document {
             base: vec![genesis],
             genesis,
             changes: 0,
+            bytes: 0,
         };
         document.recount();
         Ok(document)
@@ -134,11 +137,16 @@ impl Document {
 
     pub fn load(generation: Generation, bytes: &[u8]) -> Result<Self, EngineError> {
         let fresh = Self::new(generation)?;
-        let am = guarded(|| Ok::<_, EngineError>(Automerge::load(bytes)?))?;
+        // What was packed for the disk stands unpacked in memory.
+        let (am, bytes) = guarded(|| {
+            let am = Automerge::load(bytes)?;
+            let unpacked = am.save_nocompress().len();
+            Ok::<_, EngineError>((am, unpacked))
+        })?;
         if am.get_change_meta_by_hash(&fresh.genesis).is_none() {
             return Err(EngineError("the document is of another generation".to_owned()));
         }
-        let mut document = Self { am, ..fresh };
+        let mut document = Self { am, bytes, ..fresh };
         document.recount();
         Ok(document)
     }
@@ -182,6 +190,7 @@ impl Document {
         if again.raw_bytes() != change.raw_bytes() {
             return Err(EngineError("the change is not in its one form".to_owned()));
         }
+        self.bytes = self.bytes.saturating_add(change.raw_bytes().len());
         self.note(actor, Seen { seq, number, op_max }, hash);
         Ok(())
     }
@@ -219,6 +228,7 @@ impl Document {
         let Some(hash) = hash else { return Ok(None) };
         let change = self.change(&hash)?;
         let seen = Seen { seq: change.seq(), number, op_max: change.max_op() };
+        self.bytes = self.bytes.saturating_add(change.raw_bytes().len());
         self.note(Some(actor), seen, hash);
         Ok(Some(change))
     }

@@ -44,6 +44,16 @@ pub const PEER_BYTES_MAX: usize = 64;
 pub const PEERS_MAX: usize = 4_096;
 /// Changes after which a document is due to be rebased: with them an agent's replica stays below 4 MB.
 pub const REBASE_AFTER: usize = 2_000;
+/// Bytes of changes after which it is too, of no fewer changes than [`REBASE_AFTER_LEAST`]: few changes may be long ones, and a
+/// base is as long as what it holds.
+pub const REBASE_AFTER_BYTES: usize = 2 * 1024 * 1024;
+/// See [`REBASE_AFTER_BYTES`].
+pub const REBASE_AFTER_LEAST: usize = 64;
+/// Bytes of changes with which a document takes no more edits, as of one that is away for months and is written long texts.
+pub const EDITED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of changes that a replica takes between two bases, whoever wrote them: what may be edited, beside what the other end
+/// has not cut off yet. A value that was replaced stays in memory until then.
+pub const HISTORY_BYTES_MAX: usize = 2 * EDITED_BYTES_MAX;
 /// How far a generation's number may be ahead: more was made up, and would leave no room for a later one.
 pub const GENERATIONS_AHEAD_MAX: u64 = 1 << 32;
 /// Changes that a replica takes between two bases, whoever wrote them.

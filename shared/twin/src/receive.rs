@@ -9,8 +9,8 @@ use crate::check::{self, ForeignOp, decode};
 use crate::chunk::{self, ChunkError};
 use crate::document::{Document, EngineError, read_message, size};
 use crate::limits::{
-    ACTORS_MAX, CHANGE_BYTES_MAX, CHANGES_MAX, DOCUMENT_BYTES_MAX, KEYS_MAX, MERGED_FACTOR, NUMBER_MAX,
-    OPS_PER_CHANGE_MAX,
+    ACTORS_MAX, CHANGE_BYTES_MAX, CHANGES_MAX, DOCUMENT_BYTES_MAX, HISTORY_BYTES_MAX, KEYS_MAX,
+    MERGED_FACTOR, NUMBER_MAX, OPS_PER_CHANGE_MAX,
 };
 
 /// Why a message is refused. Nothing of it is taken, and the document is as it was.
@@ -136,6 +136,10 @@ pub(crate) fn take(document: &mut Document, bytes: &[u8], door: Door<'_>) -> Res
     }
     if document.changes >= CHANGES_MAX {
         return Err(Refusal::TooMany { what: "changes", found: document.changes + 1, max: CHANGES_MAX });
+    }
+    let found = document.bytes.saturating_add(bytes.len());
+    if found > HISTORY_BYTES_MAX {
+        return Err(Refusal::TooMany { what: "bytes of changes", found, max: HISTORY_BYTES_MAX });
     }
     check::change(document, &expanded, actor).map_err(foreign)?;
     let hash = change.hash();

@@ -16,8 +16,9 @@ use crate::edit::Change;
 use crate::history::{self, Step};
 use crate::key::Key;
 use crate::limits::{
-    ACTORS_MAX, CHANGES_BYTES_MAX, CHANGES_PER_MESSAGE_MAX, DOCUMENT_BYTES_MAX, EDITS_PER_CHANGE_MAX,
-    GENERATIONS_AHEAD_MAX, HEADS_MAX, KEYS_MAX, NUMBER_MAX, PEERS_MAX, REBASE_AFTER, UNCONFIRMED_MAX,
+    ACTORS_MAX, CHANGES_BYTES_MAX, CHANGES_PER_MESSAGE_MAX, DOCUMENT_BYTES_MAX, EDITED_BYTES_MAX,
+    EDITS_PER_CHANGE_MAX, GENERATIONS_AHEAD_MAX, HEADS_MAX, KEYS_MAX, NUMBER_MAX, PEERS_MAX, REBASE_AFTER,
+    REBASE_AFTER_BYTES, REBASE_AFTER_LEAST, UNCONFIRMED_MAX,
 };
 use crate::receive::{self, Door, Refusal, Taken};
 use crate::replay::Replay;
@@ -137,7 +138,7 @@ impl Twin {
         if change.edits.len() > EDITS_PER_CHANGE_MAX {
             return Err(EditError::TooManyEdits { found: change.edits.len() });
         }
-        if self.unconfirmed >= UNCONFIRMED_MAX {
+        if self.unconfirmed >= UNCONFIRMED_MAX || self.document.bytes >= EDITED_BYTES_MAX {
             return Err(EditError::TooManyUnconfirmed);
         }
         let side = self.actor.side().unwrap_or(Side::Agent);
@@ -237,7 +238,8 @@ impl Twin {
     /// Whether enough changes have gathered that history should be cut off.
     #[must_use]
     pub const fn is_rebase_due(&self) -> bool {
-        self.document.changes > REBASE_AFTER
+        let Document { changes, bytes, .. } = &self.document;
+        *changes > REBASE_AFTER || (*bytes > REBASE_AFTER_BYTES && *changes > REBASE_AFTER_LEAST)
     }
 
     /// As [`Twin::rebase_among`], where there is one peer.
@@ -359,6 +361,12 @@ impl Twin {
     #[must_use]
     pub const fn changes(&self) -> usize {
         self.document.changes
+    }
+
+    /// Bytes of all changes in this generation; values that were replaced are among them.
+    #[must_use]
+    pub const fn history_bytes(&self) -> usize {
+        self.document.bytes
     }
 
     /// Own changes that no peer has confirmed.

@@ -7,7 +7,9 @@ use crate::actor::{Actor, Side};
 use crate::document::EngineError;
 use crate::edit::{Action, Edit};
 use crate::key::{Key, KeyError, Part, flat};
-use crate::limits::{DOCUMENT_BYTES_MAX, EDITS_PER_CHANGE_MAX, KEYS_MAX, TEXT_BYTES_MAX, UNCONFIRMED_MAX};
+use crate::limits::{
+    DOCUMENT_BYTES_MAX, EDITED_BYTES_MAX, EDITS_PER_CHANGE_MAX, KEYS_MAX, TEXT_BYTES_MAX, UNCONFIRMED_MAX,
+};
 use crate::section::Section;
 use crate::value::{self, ValueError};
 
@@ -59,7 +61,7 @@ pub enum EditError {
     },
     /// Nobody has confirmed the changes before.
     #[error(
-        "{UNCONFIRMED_MAX} changes wait for the other end to confirm them; this one is not taken before it does"
+        "{UNCONFIRMED_MAX} changes, or {EDITED_BYTES_MAX} bytes of them, wait for the other end to confirm them; this one is not taken before it does"
     )]
     TooManyUnconfirmed,
     /// A change of a replica that was restored, too early.

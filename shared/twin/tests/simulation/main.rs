@@ -35,24 +35,36 @@ fn replicas_converge_and_no_confirmed_edit_is_lost() {
     }
 }
 
-/// A broken variant has to be found out within as many seeds.
-fn is_found(broken: Break) {
+/// A broken variant has to be found out within as many seeds; the one that did it last is tried first.
+fn is_found(broken: Break, by: u64) {
     std::panic::set_hook(Box::new(|_| {}));
-    let found = (0..60).any(|seed| !matches!(catch_unwind(|| World::new(seed, broken).run()), Ok(Ok(()))));
+    let found = std::iter::once(by).chain(0..SEEDS).any(|seed| {
+        let ended = catch_unwind(|| World::new(seed, broken).run());
+        let is_found = !matches!(ended, Ok(Ok(())));
+        if is_found {
+            eprintln!("{broken:?} is found by SEED={seed}: {ended:?}");
+        }
+        is_found
+    });
     assert!(found, "{broken:?} was not found out");
 }
 
 #[test]
 fn a_wiped_replica_that_keeps_its_actor_is_found() {
-    is_found(Break::ActorKept);
+    is_found(Break::ActorKept, 4);
 }
 
 #[test]
 fn a_confirmation_before_what_is_confirmed_is_durable_is_found() {
-    is_found(Break::EarlyConfirm);
+    is_found(Break::EarlyConfirm, 3);
+}
+
+#[test]
+fn a_restored_hub_that_cuts_history_off_before_it_has_met_all_is_found() {
+    is_found(Break::HastyBase, 32);
 }
 
 #[test]
 fn a_rebase_that_forgets_unconfirmed_changes_is_found() {
-    is_found(Break::ForgetfulBase);
+    is_found(Break::ForgetfulBase, 2);
 }

@@ -1,6 +1,7 @@
 //! The hub, the agents, the lines between them, and what happens to them.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -17,6 +18,8 @@ pub enum Break {
     ActorKept,
     EarlyConfirm,
     ForgetfulBase,
+    /// A restored hub cuts history off when it has met one of those who share the document.
+    HastyBase,
 }
 
 #[derive(Default)]
@@ -35,6 +38,8 @@ pub struct World {
     model: Model,
     backup: Option<Disk>,
     restores: bool,
+    /// The steps in which the last agent is away and edits by itself, where there are others.
+    away: Range<usize>,
     now_ms: i64,
     token: i64,
 }
@@ -57,13 +62,20 @@ impl World {
         let hub = Replica::new(Actor::new(Side::Hub, random.random()), early);
         let lines = agents.iter().map(|_| Line::default()).collect();
         let model = Model::default();
-        Self { random, broken, hub, agents, lines, model, backup: None, restores, now_ms: 1000, token: 0 }
+        let away = if count > 1 && random.random_bool(0.5) {
+            let from = random.random_range(0..STEPS / 2);
+            from..from + random.random_range(STEPS / 4..STEPS)
+        } else {
+            0..0
+        };
+        let (backup, now_ms, token) = (None, 1000, 0);
+        Self { random, broken, hub, agents, lines, model, backup, restores, away, now_ms, token }
     }
 
     pub fn run(mut self) -> Result<(), String> {
-        for _ in 0..STEPS {
+        for step in 0..STEPS {
             self.now_ms += self.random.random_range(0..50);
-            self.step()?;
+            self.step(step)?;
         }
         self.quiet()?;
         for agent in &self.agents {
@@ -85,15 +97,21 @@ impl World {
         Ok(())
     }
 
-    fn step(&mut self) -> Result<(), String> {
+    fn step(&mut self, step: usize) -> Result<(), String> {
         let at = self.random.random_range(0..self.agents.len());
+        let last = self.agents.len() - 1;
+        let near = if self.away.contains(&step) { self.random.random_range(0..last) } else { at };
+        if step == self.away.start {
+            self.lines[last] = Line::default();
+        }
         match self.random.random_range(0..100) {
             0..15 => self.edit(None),
             15..35 => self.edit(Some(at)),
             35..50 => self.sync(at),
-            50..56 => self.connect(at),
+            50..56 => self.connect(near),
             56..58 => self.lines[at] = Line::default(),
-            58..92 => self.talk(at)?,
+            58..90 => self.talk(near)?,
+            90..92 => self.meet(near)?,
             92..94 => {
                 let lost = self.agents[at].kill();
                 self.model.mark(lost, Fate::Lost);
@@ -107,8 +125,8 @@ impl World {
             95..97 => {
                 self.rebase();
             }
-            97..98 if !self.restores => self.wipe(at),
-            98..99 if self.restores => self.backup = Some(self.hub.disk.clone()),
+            97..100 if !self.restores => self.wipe(at),
+            97..99 if self.restores => self.backup = Some(self.hub.disk.clone()),
             99..100 if self.restores => self.restore()?,
             _ => {}
         }
@@ -141,8 +159,9 @@ impl World {
     fn rebase(&mut self) {
         let names: Vec<_> = (0..self.agents.len()).map(name).collect();
         let peers: Vec<_> = names.iter().map(String::as_str).collect();
+        let all = if self.broken == Break::HastyBase { &[][..] } else { &peers };
         // Refused while a restored hub has not met all of them.
-        if let Ok(record) = self.hub.twin.rebase_among(self.random.random(), &peers) {
+        if let Ok(record) = self.hub.twin.rebase_among(self.random.random(), all) {
             self.hub.take(record);
         }
     }
@@ -162,10 +181,8 @@ impl World {
         self.cut_all();
         if self.random.random_bool(0.5) {
             // One of them is there at once, and history is long.
-            let last = self.agents.len() - 1;
-            self.connect(last);
-            self.agents[last].sync_all();
-            self.drain(last)?;
+            self.away = 0..0;
+            self.meet(self.agents.len() - 1)?;
             self.rebase();
         }
         Ok(())
@@ -177,6 +194,14 @@ impl World {
         for _ in 0..count {
             replica.sync();
         }
+    }
+
+    /// The line is good until both have said all.
+    fn meet(&mut self, at: usize) -> Result<(), String> {
+        self.connect(at);
+        self.agents[at].sync_all();
+        self.hub.sync_all();
+        self.drain(at)
     }
 
     fn connect(&mut self, at: usize) {
@@ -241,10 +266,7 @@ impl World {
     fn quiet(&mut self) -> Result<(), String> {
         for _ in 0..4 {
             for at in 0..self.agents.len() {
-                self.connect(at);
-                self.agents[at].sync_all();
-                self.hub.sync_all();
-                self.drain(at)?;
+                self.meet(at)?;
             }
         }
         Ok(())
@@ -285,7 +307,8 @@ fn arrive(link: &mut Link, replica: &mut Replica, bytes: &[u8]) -> Result<(), Re
 fn spoil(broken: Break, message: Message) -> Vec<u8> {
     match message {
         Message::Base { generation, changes, mut included } if broken == Break::ForgetfulBase => {
-            included.values_mut().for_each(|number| *number = u64::from(u32::MAX));
+            let agents = included.iter_mut().filter(|(actor, _)| actor.side() == Some(Side::Agent));
+            agents.for_each(|(_, number)| *number = u64::from(u32::MAX));
             Message::Base { generation, changes, included }.to_bytes()
         }
         other => other.to_bytes(),

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use automerge::ChangeHash;
 
-use crate::actor::Generation;
+use crate::actor::{Generation, Side};
 use crate::limits::{CHANGES_BYTES_MAX, CHANGES_PER_MESSAGE_MAX, HEADS_MAX, PEER_BYTES_MAX};
 use crate::message::Message;
 use crate::receive::Refusal;
@@ -30,6 +30,8 @@ pub struct Link {
     early: bool,
     /// The peer has said what it has in this session.
     asked: bool,
+    /// Of what the peer has said that it has, what is not here yet.
+    awaited: Vec<ChangeHash>,
 }
 
 impl Link {
@@ -50,6 +52,7 @@ impl Link {
             confirm: false,
             early: false,
             asked: false,
+            awaited: Vec::new(),
         }
     }
 
@@ -73,6 +76,10 @@ impl Link {
                 self.add_have(twin, &received.there);
                 // Also for what was known: the peer sends it since it missed the confirmation.
                 self.confirm = true;
+                if !self.awaited.is_empty() && self.awaited.iter().all(|head| twin.document.knows(head)) {
+                    self.awaited.clear();
+                    twin.meet(&self.peer);
+                }
                 Ok(received.record)
             }
             Message::Confirm { generation, heads } => {
@@ -97,7 +104,7 @@ impl Link {
                 self.restart(twin);
                 self.peer_generation = Some(*generation);
                 self.have = Some(twin.document.base.iter().copied().collect());
-                twin.meet(&self.peer);
+                // It has not said yet what it has beside the base.
                 self.confirm = true;
                 Ok(Some(record))
             }
@@ -124,7 +131,8 @@ impl Link {
             self.add_have(twin, shared);
             // Asked once more, it may be for what was confirmed too early.
             self.confirm |= std::mem::replace(&mut self.asked, true);
-            if heads.iter().all(|head| twin.document.knows(head)) {
+            self.awaited = heads.iter().filter(|head| !twin.document.knows(head)).copied().collect();
+            if self.awaited.is_empty() {
                 twin.meet(&self.peer);
             }
         }
@@ -162,6 +170,7 @@ impl Link {
         self.have = None;
         self.base = false;
         self.ask = true;
+        self.awaited.clear();
     }
 
     /// The twin has taken another name, see [`Twin::part`]: the ends tell each other what they have once more.
@@ -188,6 +197,8 @@ impl Link {
         if std::mem::take(&mut self.base) {
             self.peer_generation = Some(generation);
             self.have = Some(twin.document.base.iter().copied().collect());
+            // A hub that takes a base has forgotten, and waits for all that there is beside it.
+            self.ask = twin.actor().side() != Some(Side::Hub);
             return Some(base(twin));
         }
         if self.confirm && twin.is_durable() {

@@ -354,6 +354,35 @@ fn a_restored_hub_gets_its_changes_back_and_cuts_nothing_off_before() {
     let _record = restored.rebase([1; 14]).unwrap();
 }
 
+#[test]
+fn a_restored_hub_that_takes_a_base_cuts_nothing_off_before_it_has_what_stands_beside_it() {
+    let (mut hub, mut agent) = (hub(), agent());
+    let Record { write: Write::Replace(backup), ticket } = hub.save() else { panic!("a whole save") };
+    hub.handle_durable(ticket);
+    put(&mut hub, 1, "a", json!(1));
+    let record = hub.rebase([1; 14]).unwrap();
+    hub.handle_durable(record.ticket);
+    put(&mut hub, 2, "forgotten", json!(2));
+    talk(&mut hub, &mut agent);
+    let mut restored = Twin::load(Actor::new(Side::Hub, [8; 15]), &backup, &[] as &[&[u8]]).unwrap();
+    let (mut at_hub, mut at_agent) = (Link::new("b", &restored), Link::new("a", &agent));
+    let mut early = None;
+    for _ in 0..9 {
+        while let Some(message) = at_agent.poll(&agent) {
+            deliver(&message, &mut at_hub, &mut restored);
+            if matches!(message, Message::Base { .. }) {
+                early = Some(restored.rebase([2; 14]));
+            }
+        }
+        while let Some(message) = at_hub.poll(&restored) {
+            deliver(&message, &mut at_agent, &mut agent);
+        }
+    }
+    assert_eq!(early, Some(Err(EditError::NotMet)));
+    assert_eq!(restored.json(Section::Desired), json!({"a": 1, "forgotten": 2}));
+    let _record = restored.rebase([2; 14]).unwrap();
+}
+
 /// A hub that is restored meets one of two agents that share a document, cuts history off when `peers` allow it, and meets the other,
 /// which alone has what the hub forgot. What is there then.
 fn cut_off_among(peers: &[&str]) -> Json {

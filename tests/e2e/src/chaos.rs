@@ -1,7 +1,7 @@
 //! Chaos: hub and agents as real processes under what the field does to them. `make chaos` runs all of
 //! it, `tests/chaos.rs` a short form.
 //!
-//! Every scenario has agents replay files whose every row is known, does its harm while they do, and
+//! Every scenario but [`twins`] has agents replay files whose every row is known, does its harm while they do, and
 //! then proves that nothing is lost or doubled: by the hub's ledger, by the agents' own books, and by
 //! reading every single row back through `/query` ([`fleet::Fleet::prove`]). A scenario that this machine
 //! does not allow says so and is not counted as passed.
@@ -15,6 +15,7 @@ pub mod namespace;
 pub mod rooms;
 pub mod stops;
 pub mod transports;
+pub mod twins;
 
 use std::time::Duration;
 
@@ -58,8 +59,18 @@ pub enum Outcome {
 }
 
 /// The scenarios by name.
-pub const SCENARIOS: [&str; 9] =
-    ["kills", "stops", "lines", "cuts", "transports", "broker", "namespace", "agent-full", "hub-full"];
+pub const SCENARIOS: [&str; 10] = [
+    "kills",
+    "twins",
+    "stops",
+    "lines",
+    "cuts",
+    "transports",
+    "broker",
+    "namespace",
+    "agent-full",
+    "hub-full",
+];
 
 /// Runs a scenario of [`SCENARIOS`].
 ///
@@ -68,6 +79,7 @@ pub const SCENARIOS: [&str; 9] =
 pub async fn run(name: &str, scale: Scale) -> Result<Outcome> {
     match name {
         "kills" => kills::run(scale).await,
+        "twins" => twins::run(scale).await,
         "stops" => stops::run(scale).await,
         "lines" => lines::run(scale).await,
         "cuts" => cuts::run(scale).await,

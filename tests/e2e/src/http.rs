@@ -47,6 +47,21 @@ pub async fn post(
     send(at, request, token).await.with_context(|| path.to_owned())
 }
 
+/// Sends `body` to `path` with `PATCH`.
+///
+/// # Errors
+/// Nothing answers, or not in time.
+pub async fn patch(
+    at: SocketAddr,
+    path: &str,
+    token: Option<&str>,
+    (content_type, body): (&str, impl Into<Bytes>),
+) -> Result<Answer> {
+    let request =
+        hyper::Request::patch(path).header("content-type", content_type).body(Full::new(body.into()))?;
+    send(at, request, token).await.with_context(|| path.to_owned())
+}
+
 async fn send(at: SocketAddr, mut request: Request, token: Option<&str>) -> Result<Answer> {
     let headers = request.headers_mut();
     headers.insert("host", at.to_string().parse()?);

@@ -18,6 +18,11 @@ async fn kills_at_random_moments_lose_and_double_nothing() -> Result<()> {
 }
 
 #[tokio::test]
+async fn edits_of_a_twin_at_three_places_survive_kills_and_cuts() -> Result<()> {
+    short("twins").await
+}
+
+#[tokio::test]
 async fn processes_that_stand_still_lose_and_double_nothing() -> Result<()> {
     short("stops").await
 }

@@ -1,6 +1,8 @@
-//! Messages about a twin, at either end: they are taken or refused, and what was taken can be kept.
+//! Messages about a twin, at either end: they are taken or refused, and what was taken can be kept. Changes in them get their
+//! right checksums, so that what is behind those is reached: with wrong ones a document takes nothing.
 
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use tideline_twin::{
     Action, Actor, Change, Edit, Key, Link, Message, Record, Section, Side, Twin, Write, limits,
 };
@@ -9,6 +11,8 @@ use crate::input::Input;
 
 /// Most messages of an input.
 const MESSAGES_MAX: usize = 16;
+/// The bit that leaves checksums alone.
+const AS_IT_IS: u8 = 2;
 
 fn put(twin: &mut Twin, section: Section, key: &str, action: Action) {
     let edit = Edit { section, key: Key::parse(key).expect("a key"), action };
@@ -73,14 +77,26 @@ pub fn seeds() -> Vec<Vec<u8>> {
     for end in [0, 1] {
         let heard: Vec<_> = said.iter().filter(|(of, _)| *of == end).map(|(_, bytes)| frame(bytes)).collect();
         all.push([&[end], &heard.concat()[..]].concat());
+        all.push([&[end | AS_IT_IS], &heard.concat()[..]].concat());
     }
     all
 }
 
-/// The first byte says which end hears the messages, each with its length before it.
+/// Gives each change of a message its right checksum: four bytes of the hash of all that follows them.
+fn seal(message: &mut Message) {
+    let (Message::Changes { changes, .. } | Message::Base { changes, .. }) = message else { return };
+    for change in changes {
+        let Some((head, rest)) = change.split_at_mut_checked(8) else { continue };
+        let hash = Sha256::digest(&*rest);
+        head.iter_mut().skip(4).zip(hash).for_each(|(byte, right)| *byte = right);
+    }
+}
+
+/// The first byte says which end hears the messages, each with its length before it, and whether checksums are left alone.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    let mut twin = if input.byte() & 1 == 0 { hub() } else { agent() };
+    let mode = input.byte();
+    let mut twin = if mode & 1 == 0 { hub() } else { agent() };
     let mut link = Link::new("peer", &twin);
     for _ in 0..MESSAGES_MAX {
         if input.is_empty() {
@@ -90,8 +106,11 @@ pub fn run(data: &[u8]) {
         let rest = input.rest();
         let (bytes, after) = rest.split_at(length.min(rest.len()));
         input = Input::new(after);
-        let Ok(message) = Message::from_bytes(bytes) else { continue };
+        let Ok(mut message) = Message::from_bytes(bytes) else { continue };
         assert_eq!(message.to_bytes(), bytes, "a message has another form");
+        if mode & AS_IT_IS == 0 {
+            seal(&mut message);
+        }
         let before = twin.heads();
         match link.handle(&mut twin, &message) {
             Ok(record) => durable(&mut twin, record),
@@ -107,6 +126,7 @@ pub fn run(data: &[u8]) {
     let (keys, bytes) = twin.size();
     assert!(keys <= limits::KEYS_MAX * limits::MERGED_FACTOR);
     assert!(bytes <= limits::DOCUMENT_BYTES_MAX * limits::MERGED_FACTOR);
+    assert!(twin.history_bytes() <= limits::HISTORY_BYTES_MAX);
     let shown = Section::ALL.map(|section| twin.json(section));
     let Write::Replace(saved) = twin.save().write else { return };
     let again = Twin::load(twin.actor(), &saved, &[] as &[&[u8]]).expect("what was saved");

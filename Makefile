@@ -88,7 +88,7 @@ $(WEB_DEPS): $(WEB)/package.json $(WEB)/package-lock.json | tools
 	@cd $(WEB) && { npm ci --no-audit --no-fund >/dev/null 2>&1 || npm install --no-save --no-audit --no-fund >&2; }
 	@touch $@
 
-# PART=edge, hub, path, links, fleet or queries runs one part of the benchmarks only; `field` (sources; RUNS=3, SECONDS=30)
+# PART=edge, hub, path, links, fleet, twin or queries runs one part of the benchmarks only; `field` (sources; RUNS=3, SECONDS=30)
 # is one by itself, which needs no Polars and is not among the others; nor are `web` (first view, frames and live panels in
 # Chromium) and `memory` (an hour of live view; TIDELINE_MINUTES=60). Of `queries` READINGS=10, COUNT=200
 # and others (tests/bench/src/queries.rs) say how much is done, and TRIAL=1 does it in small in a debug build.

@@ -2,7 +2,7 @@
 //!
 //! Parts, each with a file of its figures: `edge` (spool, block codec, frames), `hub` (the store),
 //! `path` (the real processes over QUIC), `links` (the same over bad links), `fleet` (a thousand
-//! agents) and `queries` (beside DuckDB, VictoriaMetrics and InfluxDB). Every figure names its workload and batch shape. It asserts nothing but that there was something to measure.
+//! agents), `twin` (changes of state) and `queries` (beside DuckDB, VictoriaMetrics and InfluxDB). Every figure names its workload and batch shape. It asserts nothing but that there was something to measure.
 
 #![allow(clippy::print_stdout, reason = "a command line speaks on stdout")]
 
@@ -16,11 +16,13 @@ mod relay;
 mod scorecard;
 mod spool;
 mod store;
+mod twin;
 mod wire;
 mod workload;
 
 use std::process::Command;
 
+use anyhow::Context as _;
 use tideline_protocol::time::{Clock, SystemClock};
 
 /// Runs of each measurement; the median is printed.
@@ -84,7 +86,7 @@ const SCORECARD: &str = "scorecard";
 
 type Measure = fn(&mut Vec<Figure>) -> anyhow::Result<()>;
 
-const PARTS: [(&str, Measure); 6] = [
+const PARTS: [(&str, Measure); 7] = [
     ("edge", |figures| {
         spool::measure(figures)?;
         accept::measure(figures)?;
@@ -94,23 +96,34 @@ const PARTS: [(&str, Measure); 6] = [
     ("path", path::measure),
     ("links", links::measure),
     ("fleet", fleet::measure),
+    ("twin", twin::measure),
     ("queries", queries::measure),
 ];
 
+/// Parts that can be done in small.
+const TRIALS: [&str; 3] = [SCORECARD, "queries", "twin"];
+
+/// Plays a role of a part in a process of its own; `None` if the arguments name none.
+fn role(args: &[String]) -> Option<anyhow::Result<()>> {
+    let (role, args) = args.split_first()?;
+    let count = || Ok::<usize, anyhow::Error>(args.first().context("a count")?.parse()?);
+    let said = match role.as_str() {
+        scorecard::EDGE => return Some(scorecard::edge(args.first()?.as_ref())),
+        twin::agent::OTHER_END => return Some(twin::agent::other_end()),
+        queries::feed::FEED => queries::feed::child(args),
+        twin::agent::ROLE => count().and_then(twin::agent::play),
+        twin::hub::ROLE => count().and_then(twin::hub::play),
+        _ => return None,
+    };
+    Some(said.map(|said| println!("{said}")))
+}
+
 fn main() -> anyhow::Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, folder] = wanted.as_slice()
-        && role == scorecard::EDGE
-    {
-        return scorecard::edge(folder.as_ref());
+    if let Some(played) = role(&wanted) {
+        return played;
     }
-    if let [role, args @ ..] = wanted.as_slice()
-        && role == queries::feed::FEED
-    {
-        println!("{}", queries::feed::child(args)?);
-        return Ok(());
-    }
-    let trial = (wanted == [SCORECARD] || wanted == ["queries"]) && scorecard::is_trial();
+    let trial = matches!(wanted.as_slice(), [one] if TRIALS.contains(&one.as_str())) && scorecard::is_trial();
     if cfg!(debug_assertions) && !trial {
         anyhow::bail!("figures of a debug build mean nothing; use `make bench`");
     }
@@ -118,7 +131,7 @@ fn main() -> anyhow::Result<()> {
         wanted.iter().find(|name| *name != SCORECARD && !PARTS.iter().any(|(part, _)| part == name))
     {
         anyhow::bail!(
-            "there is no part {unknown:?}; the parts are edge, hub, path, links, fleet, queries and scorecard"
+            "there is no part {unknown:?}; the parts are edge, hub, path, links, fleet, twin, queries and scorecard"
         );
     }
     let (machine, commit) = (machine(), said("git", &["describe", "--always", "--dirty"]));

@@ -6,7 +6,7 @@
 //! small, also in a debug build: to see that it works, and for no figure.
 
 mod asks;
-mod client;
+pub mod client;
 mod data;
 pub mod feed;
 mod peers;

@@ -19,17 +19,22 @@ const ANSWER_MAX: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone)]
 pub struct Ask {
     pub path: String,
-    /// With `POST`, its type and what is sent.
-    pub body: Option<(&'static str, Bytes)>,
+    method: &'static str,
+    /// Its type and what is sent, where something is.
+    body: Option<(&'static str, Bytes)>,
 }
 
 impl Ask {
     pub fn get(path: impl Into<String>) -> Self {
-        Self { path: path.into(), body: None }
+        Self { path: path.into(), method: "GET", body: None }
     }
 
     pub fn post(path: impl Into<String>, kind: &'static str, body: impl Into<Bytes>) -> Self {
-        Self { path: path.into(), body: Some((kind, body.into())) }
+        Self { path: path.into(), method: "POST", body: Some((kind, body.into())) }
+    }
+
+    pub fn patch(path: impl Into<String>, kind: &'static str, body: impl Into<Bytes>) -> Self {
+        Self { method: "PATCH", ..Self::post(path, kind, body) }
     }
 }
 
@@ -50,14 +55,13 @@ impl Client {
 
     /// The answer, which has to be a good one.
     pub async fn ask(&mut self, ask: &Ask) -> anyhow::Result<Bytes> {
-        let mut request = hyper::Request::builder().uri(&ask.path).header("host", self.at.to_string());
+        let mut request =
+            hyper::Request::builder().method(ask.method).uri(&ask.path).header("host", self.at.to_string());
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let request = match &ask.body {
-            Some((kind, body)) => {
-                request.method("POST").header("content-type", *kind).body(Full::new(body.clone()))?
-            }
+            Some((kind, body)) => request.header("content-type", *kind).body(Full::new(body.clone()))?,
             None => request.body(Full::default())?,
         };
         self.sender.ready().await?;

@@ -94,6 +94,7 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         commands::create,
         commands::create_each,
         commands::list,
+        commands::all::list_all,
         commands::show,
         commands::cancel,
         ledger::of_device,

@@ -4,6 +4,7 @@
 //! the core asks for, one commit at a time, so that what comes meanwhile shares the next.
 
 mod history;
+mod search;
 mod seat;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
 pub use history::{find, list, output};
+pub use search::{Found, Made, search};
 pub use seat::Seat;
 use seat::Seats;
 

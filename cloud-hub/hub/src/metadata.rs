@@ -8,6 +8,7 @@ mod owners;
 mod records;
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -213,6 +214,30 @@ impl Metadata {
             out.push((key.value().to_owned(), record));
         }
         Ok(out)
+    }
+
+    /// Hands out the records from `from` on and before `before`, the last first, until `each` says that it is enough.
+    ///
+    /// # Errors
+    /// The file fails or a record is damaged.
+    pub fn each_back<R: Record>(
+        &self,
+        from: &str,
+        before: &str,
+        mut each: impl FnMut(&str, R) -> ControlFlow<()>,
+    ) -> Result<(), MetadataError> {
+        if from >= before {
+            return Ok(());
+        }
+        let transaction = self.file.begin_read()?;
+        let table = transaction.open_table(definition(R::TABLE))?;
+        for entry in table.range(from..before)?.rev() {
+            let (key, bytes) = entry?;
+            if each(key.value(), parse(key.value(), bytes.value())?).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Writes all records as they are at one moment to a new file.

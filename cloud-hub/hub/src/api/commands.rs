@@ -1,5 +1,7 @@
 //! Commands for devices by API.
 
+pub mod all;
+
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
@@ -46,7 +48,10 @@ impl From<OrderError> for ApiError {
 
 /// The routes that show commands.
 pub fn views() -> Router<App> {
-    Router::new().route("/devices/{id}/commands", get(list)).route("/commands/{id}", get(show))
+    Router::new()
+        .route("/devices/{id}/commands", get(list))
+        .route("/commands", get(all::list_all))
+        .route("/commands/{id}", get(show))
 }
 
 /// The routes that give and cancel them.

@@ -39,6 +39,7 @@ const LOGIN_CHECK: Duration = Duration::from_secs(15);
 pub struct LiveQuery {
     device: Option<String>,
     series: Option<String>,
+    events: Option<String>,
 }
 
 impl LiveQuery {
@@ -68,11 +69,28 @@ struct Filter {
     series: HashSet<String>,
     // Those of the series.
     series_devices: HashSet<String>,
+    // The kinds of events; empty for all.
+    names: HashSet<String>,
     told: Told,
 }
 
+/// What a kind of events is called.
+const fn name_of(happening: &Happening) -> &'static str {
+    match happening {
+        Happening::Readings(_) => "readings",
+        Happening::Devices(_) => "device",
+        Happening::Gap(_) => "gap",
+        Happening::Twin(_) => "twin",
+        Happening::Command(_) => "command",
+        Happening::Results(_) => "results",
+    }
+}
+
+/// All that [`name_of`] gives.
+const NAMES: [&str; 6] = ["readings", "device", "gap", "twin", "command", "results"];
+
 impl Filter {
-    fn of(query: &LiveQuery, told: Told) -> Self {
+    fn of(query: &LiveQuery, told: Told) -> Result<Self, ApiError> {
         let list = |text: &Option<String>| -> HashSet<String> {
             text.iter()
                 .flat_map(|t| t.split(','))
@@ -83,7 +101,12 @@ impl Filter {
         let series = list(&query.series);
         let of_series = series.iter().filter_map(|series| series.split_once('/'));
         let series_devices = of_series.map(|(device, _)| device.to_owned()).collect();
-        Self { devices: list(&query.device), series, series_devices, told }
+        let names = list(&query.events);
+        if let Some(name) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
+            let detail = format!("events={name}; allowed are {}", NAMES.join(", "));
+            return Err(ApiError::bad("bad-events", detail));
+        }
+        Ok(Self { devices: list(&query.device), series, series_devices, names, told })
     }
 
     fn wants(&self, device: &str) -> bool {
@@ -95,7 +118,10 @@ impl Filter {
     /// The events of one moment for this reader. Only the last has the id: a reader that resumes in
     /// between gets all of them again.
     fn events(&self, live: &LiveEvent) -> Vec<Event> {
-        let id = Some(live.id);
+        let (id, name) = (Some(live.id), name_of(&live.happening));
+        if !self.names.is_empty() && !self.names.contains(name) {
+            return Vec::new();
+        }
         let made: Vec<Option<Event>> = match &live.happening {
             Happening::Readings(devices) => {
                 let wanted = devices.iter().filter(|(device, _)| self.wants(device));
@@ -107,19 +133,19 @@ impl Filter {
                 if series.is_empty() {
                     return Vec::new();
                 }
-                vec![event("readings", &LiveReadings { series }, id)]
+                vec![event(name, &LiveReadings { series }, id)]
             }
-            Happening::Gap(gap) if self.wants(&gap.device) => vec![event("gap", gap, id)],
+            Happening::Gap(gap) if self.wants(&gap.device) => vec![event(name, gap, id)],
             _ if self.told == Told::Readings => Vec::new(),
             Happening::Devices(devices) => {
                 let wanted: Vec<_> = devices.iter().filter(|d| self.wants(&d.id)).collect();
                 let last = wanted.len().saturating_sub(1);
                 let at = |n: usize| id.filter(|_| n == last);
-                wanted.into_iter().enumerate().map(|(n, d)| event("device", d, at(n))).collect()
+                wanted.into_iter().enumerate().map(|(n, d)| event(name, d, at(n))).collect()
             }
-            Happening::Twin(twin) if self.wants(&twin.device) => vec![event("twin", twin, id)],
+            Happening::Twin(twin) if self.wants(&twin.device) => vec![event(name, twin, id)],
             Happening::Command(command) if self.wants(&command.device) => {
-                vec![event("command", command, id)]
+                vec![event(name, command, id)]
             }
             Happening::Gap(_) | Happening::Twin(_) | Happening::Command(_) => Vec::new(),
             Happening::Results(rows) => {
@@ -128,7 +154,7 @@ impl Filter {
                 if results.is_empty() {
                     return Vec::new();
                 }
-                vec![event("results", &LiveResults { results }, id)]
+                vec![event(name, &LiveResults { results }, id)]
             }
         };
         made.into_iter().flatten().collect()
@@ -152,7 +178,7 @@ fn mark(cursor: u64) -> Event {
 /// longer kept, or the id is of an earlier run of the hub, `reset` comes first and then what is new:
 /// ask again for what you show. The stream ends with the session or token that it was opened with.
 #[utoipa::path(get, path = "/api/v1/live", operation_id = "live",
-    params(("device" = Option<String>, Query, description = "Of these devices only, with commas"), ("series" = Option<String>, Query, description = "Of these series only, with commas")),
+    params(("device" = Option<String>, Query, description = "Of these devices only, with commas"), ("series" = Option<String>, Query, description = "Of these series only, with commas"), ("events" = Option<String>, Query, description = "Of these kinds only, with commas; `reset` comes anyway")),
     responses((status = 200, description = "Events; the data of `readings`", body = LiveReadings, content_type = "text/event-stream"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn live(
     State(hub): State<App>,
@@ -160,20 +186,20 @@ pub async fn live(
     Query(query): Query<LiveQuery>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
-    open(&hub, principal, Filter::of(&query, Told::All), &headers)
+    open(&hub, principal, Filter::of(&query, Told::All)?, &headers)
 }
 
 /// The stream for who may see the readings of what they ask for, and nothing else.
 ///
 /// # Errors
-/// There is no place for one more reader.
+/// There is no place for one more reader, or a kind of events is not known.
 pub(super) fn follow_readings(
     hub: &App,
     principal: Principal,
     query: &LiveQuery,
     headers: &HeaderMap,
 ) -> Result<impl IntoResponse + use<>, ApiError> {
-    open(hub, principal, Filter::of(query, Told::Readings), headers)
+    open(hub, principal, Filter::of(query, Told::Readings)?, headers)
 }
 
 fn open(

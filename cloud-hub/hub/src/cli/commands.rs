@@ -31,10 +31,19 @@ pub enum DeviceCommands {
         #[arg(long)]
         json: bool,
     },
-    /// The newest commands of a device.
+    /// The newest commands of a device, or of all.
     List {
-        /// The device.
-        device: String,
+        /// The device; all when left out.
+        device: Option<String>,
+        /// Those in these states, with commas, as failed or open.
+        #[arg(long, conflicts_with = "device")]
+        state: Option<String>,
+        /// Those of these kinds, with commas; * stands for any text.
+        #[arg(long, conflicts_with = "device")]
+        kind: Option<String>,
+        /// Those by these authors, likewise.
+        #[arg(long, conflicts_with = "device")]
+        author: Option<String>,
     },
     /// One command with its output.
     Show {
@@ -72,15 +81,15 @@ pub async fn command(hub: &HubSocket, command: &DeviceCommands) -> Result<()> {
                 outln!("{} is {} for {device}", command.id, state(&command));
             }
         }
-        DeviceCommands::List { device } => {
-            let page: CommandPage =
-                hub.get_as(&format!("/api/v1/devices/{}/commands", escape(device))).await?;
-            outln!("{:<32} {:<16} {:<10} {:<24} error", "command", "kind", "state", "given");
-            for command in &page.commands {
-                let code = command.error.as_ref().map_or("-", |error| error.code.as_str());
-                let given = show_ms(command.created_ms);
-                outln!("{:<32} {:<16} {:<10} {given:<24} {code}", command.id, command.kind, state(command));
-            }
+        DeviceCommands::List { device: Some(device), .. } => {
+            list(&hub.get_as(&format!("/api/v1/devices/{}/commands", escape(device))).await?);
+        }
+        DeviceCommands::List { device: None, state, kind, author } => {
+            let asked = [("state", state), ("kind", kind), ("author", author)];
+            let asked = asked
+                .iter()
+                .filter_map(|(name, value)| value.as_ref().map(|value| format!("&{name}={}", escape(value))));
+            list(&hub.get_as(&format!("/api/v1/commands?limit=200{}", asked.collect::<String>())).await?);
         }
         DeviceCommands::Show { id, json } => {
             if *json {
@@ -97,6 +106,19 @@ pub async fn command(hub: &HubSocket, command: &DeviceCommands) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn list(page: &CommandPage) {
+    outln!("{:<32} {:<24} {:<16} {:<10} {:<24} error", "command", "device", "kind", "state", "given");
+    for command in &page.commands {
+        let CommandInfo { id, device, kind, created_ms, error, .. } = command;
+        let code = error.as_ref().map_or("-", |error| error.code.as_str());
+        let given = show_ms(*created_ms);
+        outln!("{id:<32} {device:<24} {kind:<16} {:<10} {given:<24} {code}", state(command));
+    }
+    if page.next.is_some() {
+        outln!("and older ones");
+    }
 }
 
 fn show(CommandAnswer { command, output }: &CommandAnswer) {

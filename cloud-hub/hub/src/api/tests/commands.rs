@@ -80,6 +80,46 @@ async fn several_devices_are_asked_at_once_with_a_result_for_each() {
 }
 
 #[tokio::test]
+async fn commands_of_all_devices_are_listed_by_state_kind_device_author_and_time() {
+    let bench = bench();
+    let mut made = Vec::new();
+    for (device, body) in
+        [("pump", write()), ("gate", json!({"kind": "sync"})), ("pump", json!({"kind": "logs"}))]
+    {
+        let (_, command) = bench.local("POST", &format!("/api/v1/devices/{device}/commands"), body).await;
+        made.push(command["id"].as_str().unwrap().to_owned());
+    }
+    let cancel = format!("/api/v1/commands/{}/cancel", made[1]);
+    bench.local("POST", &cancel, Value::Null).await;
+    for (asked, want) in [
+        ("", vec![2, 1, 0]),
+        ("?state=open", vec![2, 0]),
+        ("?state=cancelled,failed", vec![1]),
+        ("?kind=write,lo*", vec![2, 0]),
+        ("?device=g*", vec![1]),
+        ("?author=local&device=pump", vec![2, 0]),
+        ("?author=ann", vec![]),
+        ("?correlation=job-1", vec![0]),
+        ("?from=-1h", vec![2, 1, 0]),
+        ("?to=-1h", vec![]),
+    ] {
+        let (status, page) = bench.local("GET", &format!("/api/v1/commands{asked}"), Value::Null).await;
+        let found: Vec<_> =
+            page["commands"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+        let want: Vec<_> = want.into_iter().map(|at: usize| json!(made[at])).collect();
+        assert_eq!((status, found, &page["next"]), (StatusCode::OK, want, &Value::Null), "{asked}");
+    }
+    let (_, page) = bench.local("GET", "/api/v1/commands?limit=2", Value::Null).await;
+    assert_eq!(page["next"], made[1]);
+    let (_, page) = bench.local("GET", &format!("/api/v1/commands?cursor={}", made[1]), Value::Null).await;
+    assert_eq!((&page["commands"][0]["id"], &page["next"]), (&json!(made[0]), &Value::Null));
+    for (asked, code) in [("state=done", "bad-state"), ("from=soon", "bad-time"), ("limit=0", "bad-limit")] {
+        let (status, body) = bench.local("GET", &format!("/api/v1/commands?{asked}"), Value::Null).await;
+        assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!(code)), "{asked}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_command_is_told_and_a_viewer_gives_none() {
     let bench = bench();
     for (body, part) in [

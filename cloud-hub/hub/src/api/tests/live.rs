@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use super::*;
 use crate::api::shapes::QueryGap;
 use crate::live::{EVENTS_MAX, Happening};
+use crate::metadata::DeviceRecord;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -115,6 +116,20 @@ async fn a_reader_resumes_by_the_last_id_and_is_reset_when_it_is_too_old() {
         let next = reader.next().await;
         assert_eq!((mark.name.as_str(), next.name.as_str()), ("", "gap"));
     }
+}
+
+#[tokio::test]
+async fn a_reader_of_some_kinds_of_events_gets_no_others() {
+    let bench = Bench::new();
+    let address = serve(&bench.hub).await;
+    let mut reader = Reader::open(address, "/api/v1/live?events=command,twin", None).await;
+    reader.next().await;
+    bench.hub.live.publish(gap("d"));
+    bench.hub.metadata.put("d", &DeviceRecord::behind("d", 1)).unwrap();
+    bench.local("POST", "/api/v1/devices/d/commands", json!({"kind": "sync"})).await;
+    assert_eq!(reader.next().await.name, "command");
+    let (status, body) = bench.local("GET", "/api/v1/live?events=commands", Value::Null).await;
+    assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-events")));
 }
 
 #[tokio::test]

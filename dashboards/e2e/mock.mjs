@@ -5,12 +5,12 @@ import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
 import { figures, table } from './fleet.mjs';
-import { operate } from './operate.mjs';
+import { operate, telling } from './operate.mjs';
 import { twin } from './twin.mjs';
 import { aggregate, csv, sql } from './answers.mjs';
 import { boards, shared } from './boards.mjs';
 import { BEGAN, deviceOf, mark, POINTS, seriesOf } from './plant.mjs';
-import { columnsOf, live, readings } from './readings.mjs';
+import { columnsOf, emit, live, readings } from './readings.mjs';
 
 const PORT = Number(process.env.PORT ?? 8099);
 const DIST = new URL('../dist', import.meta.url).pathname;
@@ -22,6 +22,8 @@ function json(response, status, body, headers = {}) {
   response.end(JSON.stringify(body));
 }
 const problem = (response, status, code) => json(response, status, { type: 'about:blank', title: code, status, code, detail: code });
+
+telling((event) => emit('command', event, event.device));
 
 async function bodyOf(request) {
   let body = '';
@@ -78,7 +80,10 @@ async function api(request, response, url) {
   }
   if (path === '/series') {
     const device = url.searchParams.get('device');
-    return json(response, 200, { series: (device ? [device] : Object.keys(POINTS)).flatMap(seriesOf), next: null });
+    const words = (url.searchParams.get('q') ?? '').toLowerCase().split(/\s+/);
+    const found = (device ? [device] : Object.keys(POINTS)).flatMap(seriesOf).filter(({ id, name, unit }) => words.every((word) => `${id}\n${name}\n${unit}`.toLowerCase().includes(word)));
+    const most = Number(url.searchParams.get('limit') ?? 200);
+    return json(response, 200, { series: found.slice(0, most), next: found.length > most ? found[most - 1].id : null });
   }
   if (path === '/aggregate') return json(response, 200, aggregate(await bodyOf(request), columnsOf));
   if (path === '/sql') {

@@ -31,17 +31,48 @@ function seen(one) {
   return { ...one, state: failed.error ? 'failed' : 'succeeded', percent: 100, ended_ms: one.created_ms + busy, changed_ms: one.created_ms + busy, output, output_bytes: output.length, ...failed };
 }
 
-async function commanded(method, path, body) {
-  const list = /^\/devices\/([^/]+)\/commands$/.exec(path);
-  if (list && method === 'POST') {
-    const { kind, input } = await body();
-    count += 1;
-    commands.unshift({
-      id: `c${count}`, device: list[1], agent: list[1], kind, input, state: 'queued', priority: 0, author: 'admin', correlation_id: null, created_ms: now(), deadline_ms: now() + 3600_000,
-      changed_ms: now(), ended_ms: null, attempt: 1, attempts: 3, percent: null, error: null, result: null, output_bytes: 0, output: '', cancel: false,
-    });
-    return ok(commands[0], 201);
+let emit = () => {};
+/** Has changes of commands told to who listens. */
+export function telling(tell) {
+  emit = tell;
+}
+const told = new Map();
+setInterval(() => {
+  for (const { id, device, kind, state, attempt, percent, error, changed_ms, ended_ms } of commands.slice(0, 500).map(seen)) {
+    const text = `${state} ${percent}`;
+    if (told.get(id) !== text) emit({ id, device, kind, state, attempt, percent, error: error?.code ?? null, time_ms: ended_ms ?? changed_ms });
+    told.set(id, text);
   }
+}, 250);
+
+function given(name, { kind, input, correlation_id = null }) {
+  count += 1;
+  commands.unshift({
+    id: `c${String(count).padStart(6, '0')}`, device: name, agent: name, kind, input, state: 'queued', priority: 0, author: 'admin', correlation_id, created_ms: now(), deadline_ms: now() + 3600_000,
+    changed_ms: now(), ended_ms: null, attempt: 1, attempts: 3, percent: null, error: null, result: null, output_bytes: 0, output: '', cancel: false,
+  });
+  return commands[0];
+}
+
+const star = (pattern, name) => new RegExp(`^${pattern.replaceAll('*', '.*')}$`).test(name);
+const OPEN = ['queued', 'delivered', 'running'];
+function listed(params) {
+  const is = (name, value) => !params.has(name) || params.get(name).split(',').some((one) => star(one, value ?? ''));
+  const fits = (one) => ['kind', 'device', 'author'].every((name) => is(name, one[name])) && is('correlation', one.correlation_id) && (is('state', one.state) || (params.get('state') === 'open' && OPEN.includes(one.state)));
+  const all = commands.map(seen).filter((one) => fits(one) && (!params.has('cursor') || one.id < params.get('cursor')));
+  const page = all.slice(0, Number(params.get('limit') ?? 200));
+  return { commands: page, next: page.length < all.length ? page.at(-1).id : null };
+}
+
+async function commanded(method, path, body, params) {
+  if (path === '/commands' && method === 'GET') return ok(listed(params));
+  if (path === '/commands') {
+    const { devices, command } = await body();
+    const refused = (name) => ({ device: name, command: null, error: { code: 'too-many-commands', text: `64 commands wait for agent ${name} already; allowed are 64` } });
+    return ok({ results: devices.map((name) => (name === 'spare-gateway' ? refused(name) : { device: name, command: given(name, command), error: null })) });
+  }
+  const list = /^\/devices\/([^/]+)\/commands$/.exec(path);
+  if (list && method === 'POST') return ok(given(list[1], await body()), 201);
   if (list) return ok({ commands: commands.filter((one) => one.device === list[1]).map(seen), next: null });
   const single = /^\/commands\/([^/]+)(\/cancel)?$/.exec(path);
   const one = single && commands.find(({ id }) => id === single[1]);
@@ -52,7 +83,7 @@ async function commanded(method, path, body) {
 
 /** The answer, or null for what is none of this. */
 export async function operate(method, path, params, body) {
-  const command = await commanded(method, path, body);
+  const command = await commanded(method, path, body, params);
   if (command) return command;
   const config = method === 'GET' ? configured(path) : null;
   if (config) return ok(config);

@@ -99,8 +99,35 @@ export async function commanding(page, { until, looks }) {
   return `sync and logs done, ${lines.length} lines of log`;
 }
 
+/** A command for devices that are searched for: how many, a question first, what became of each, and followed to its end. */
+async function fleetCommands(page, { until, looks, device }) {
+  await page.getByTestId('operate-commands').click();
+  await page.getByTestId('all-commands').waitFor();
+  await page.getByTestId('many').click();
+  await page.getByTestId('many-fits').waitFor();
+  await page.getByTestId('many-search').fill(device);
+  await page.getByTestId('many-send').click();
+  await page.getByTestId('many-send-yes').click();
+  await page.getByTestId('many-taken').waitFor();
+  await looks(page, 'operate-commands-many');
+  await page.getByTestId('many-follow').click();
+  const states = () => page.getByTestId('one-command').evaluateAll((all) => all.map((el) => el.dataset.state));
+  await until('all of the order done', async () => (await states()).length > 0 && (await states()).every((state) => state === 'succeeded'));
+  await page.getByTestId('many').click();
+  await page.getByTestId('one-open').first().focus();
+  await page.keyboard.press('End');
+  await page.keyboard.press('Enter');
+  await page.getByTestId('command-shown').waitFor();
+  await page.getByTestId('commands-clear').click();
+  await page.getByTestId('commands-state').selectOption('failed');
+  await until('only failed ones', async () => (await states()).every((state) => state === 'failed'));
+  await page.getByTestId('commands-clear').click();
+  await page.getByTestId('all-commands').waitFor();
+  await looks(page, 'operate-commands');
+}
+
 /** Each of the operator's pages, and a token made and taken back. */
-export async function operating(page, { until, looks }) {
+export async function operating(page, { until, looks, device: own }) {
   const device = `smoke-${Date.now() % 100_000}`;
   await page.getByTestId('nav-operate').click();
   await page.getByTestId('enrol-device').fill(device);
@@ -127,6 +154,7 @@ export async function operating(page, { until, looks }) {
     await page.getByTestId('template').waitFor();
   }
   await looks(page, 'operate-templates');
+  await fleetCommands(page, { until, looks, device: own });
   await page.getByTestId('operate-hub').click();
   await page.getByTestId('hub-checks').locator('tbody tr').first().waitFor();
   await page.getByTestId('hub-tiers').locator('tbody tr').first().waitFor();

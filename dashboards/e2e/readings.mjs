@@ -56,7 +56,7 @@ export function columnsOf(id, from, to, buckets) {
 
 const clients = new Set();
 let eventId = 0;
-function emit(name, data, device) {
+export function emit(name, data, device) {
   eventId += 1;
   for (const client of clients) {
     if (client.device && !client.device.split(',').includes(device)) continue;

@@ -154,7 +154,7 @@ async function main() {
     console.log(`ok   time: ${await timeControl(page, { until })}`);
     console.log(`ok   explore: ${await explore(page, { until, looks, device: DEVICE })}`);
     console.log(`ok   boards: ${await boards(page, { until, looks, watch, violations, shot, complaints, device: DEVICE })}`);
-    console.log(`ok   operate: ${await operating(page, { until, looks })}`);
+    console.log(`ok   operate: ${await operating(page, { until, looks, device: DEVICE })}`);
     console.log('ok   fits 360 px');
   } finally {
     await browser.close();

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { brief, orderOf, type Form } from '../src/lib/commands';
+import { brief, EMPTY, orderOf, type Form } from '../src/lib/commands';
 
-const form: Form = { kind: 'sync', point: ' relay/1 ', value: 'true', lines: 50, otherKind: 'read', input: '' };
+const form: Form = { ...EMPTY, point: ' relay/1 ', value: 'true', lines: 50, otherKind: 'read', input: '' };
 
 describe('a form of a command', () => {
   it('becomes the kind and input that the agent knows', () => {

@@ -232,8 +232,8 @@ export function deviceEvents(id: string, signal?: AbortSignal): Promise<DeviceEv
   return getJson<DeviceEvents>(`/devices/${encodeURIComponent(id)}/events`, signal);
 }
 
-export function post(path: string, body: object, accept = 'application/json', signal?: AbortSignal): Promise<Response> {
-  const headers = { 'content-type': 'application/json', accept };
+export function post(path: string, body: object, accept = 'application/json', signal?: AbortSignal, more: Record<string, string> = {}): Promise<Response> {
+  const headers = { 'content-type': 'application/json', accept, ...more };
   return call(path, { method: 'POST', headers, body: JSON.stringify(body), signal });
 }
 

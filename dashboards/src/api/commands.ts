@@ -1,17 +1,31 @@
 // Commands for devices.
-import { call, getJson } from './client';
+import { call, getJson, post } from './client';
 import type { components } from './types';
 
 type Schemas = components['schemas'];
 export type Command = Schemas['CommandInfo'];
 export type CommandAnswer = Schemas['CommandAnswer'];
 export type CommandPhase = Command['state'];
-export interface NewCommand { kind: string; input: Record<string, unknown>; within_s: number }
+export type CommandResult = Schemas['CommandResult'];
+export interface NewCommand { kind: string; input: Record<string, unknown>; within_s: number; correlation_id?: string }
 
 /** The newest commands of a device. */
 export async function commands(device: string, limit: number, signal?: AbortSignal): Promise<{ commands: Command[]; more: boolean }> {
   const page = await getJson<Schemas['CommandPage']>(`/devices/${encodeURIComponent(device)}/commands?limit=${limit}`, signal);
   return { commands: page.commands, more: Boolean(page.next) };
+}
+
+/** Commands of all devices that fit, the newest first; what is asked for stands in `params` as the hub names it. */
+export async function allCommands(params: Record<string, string>, limit: number, cursor: string | null, signal?: AbortSignal): Promise<{ commands: Command[]; next: string | null }> {
+  const query = new URLSearchParams({ ...params, limit: String(limit), ...(cursor === null ? {} : { cursor }) });
+  const page = await getJson<Schemas['CommandPage']>(`/commands?${query.toString()}`, signal);
+  return { commands: page.commands, next: page.next ?? null };
+}
+
+/** Gives each of some devices the same command; tells what became of it for each. The key makes it the same one when it is sent again. */
+export async function sendEach(devices: string[], key: string, command: NewCommand, signal?: AbortSignal): Promise<CommandResult[]> {
+  const answer = await post('/commands', { devices, command }, 'application/json', signal, { 'idempotency-key': key });
+  return ((await answer.json()) as Schemas['CommandResults']).results;
 }
 
 /** A command with its output as far as it came. */

@@ -5,7 +5,13 @@ import { typed } from './twin';
 export const KINDS = ['sync', 'logs', 'write', 'reload', 'restart', 'other'] as const;
 export type Kind = (typeof KINDS)[number];
 
-export interface Form { kind: Kind; point: string; value: string; lines: number; otherKind: string; input: string }
+export interface Form { kind: Kind; point: string; value: string; lines: number; otherKind: string; input: string; within: '60' | '3600' | '86400' | '604800' }
+export const EMPTY: Form = { kind: 'sync', point: '', value: '', lines: 200, otherKind: '', input: '{}', within: '3600' };
+
+/** What makes a command that is sent twice the same one. */
+export function freshKey(): string {
+  return crypto.getRandomValues(new Uint32Array(4)).join('-');
+}
 
 /** Phases that nothing follows. */
 const FINAL = new Set<CommandPhase>(['succeeded', 'failed', 'cancelled', 'expired']);

@@ -2,7 +2,7 @@
 // `#/explore` series side by side, `#/boards` the boards, `#/boards/ID` and `#/boards/device/ID` one,
 // `#/shared/TOKEN` one that is shown by a link, `#/operate/TAB` what operators do. What a page shows stands behind a `?`.
 
-export const OPERATE_TABS = ['enrol', 'devices', 'templates', 'hub', 'access', 'events'] as const;
+export const OPERATE_TABS = ['enrol', 'devices', 'commands', 'templates', 'hub', 'access', 'events'] as const;
 export type OperateTab = (typeof OPERATE_TABS)[number];
 
 export type Route =

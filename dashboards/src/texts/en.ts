@@ -6,6 +6,7 @@ import { commands } from './commands';
 import { config } from './config';
 import { device } from './device';
 import { fleet } from './fleet';
+import { fleetCommands } from './fleetcommands';
 import { marks } from './marks';
 import { operate } from './operate';
 
@@ -29,6 +30,7 @@ export const en = {
   commands,
   config,
   device,
+  fleetCommands,
   marks,
   explore: {
     by: 'Explore by',
@@ -36,8 +38,7 @@ export const en = {
     find: 'Find series by device, tag or text',
     found: 'Series to add',
     listed: (n: number) => (n === 1 ? '1 series' : `${n} series`),
-    firstOf: (n: number, all: string) => `The first ${n} of ${all}; more words find the others.`,
-    largeFleet: (n: string) => `Only the first ${n} of the fleet are looked through; begin with a device for all of its own.`,
+    firstOf: (n: number) => `The first ${n}; more words find the others.`,
     noText: 'Texts have no line; a device’s page shows them.',
     noMore: (n: number) => `There are ${n} already; take one away first.`,
     noUnit: (n: number) => `Its unit would be the ${n + 1}th axis; ${n} are the most.`,
@@ -94,7 +95,7 @@ export const en = {
     custom: 'Custom…',
     back: (range: string) => `Back to ${range === 'all' ? 'all' : `last ${range}`}`,
     zone: 'Time zone',
-    zones: { browser: (name: string) => `Browser (${name})`, utc: 'UTC' },
+    zones: { browser: (name: string) => `Browser (${name})`, utc: 'UTC', site: (name: string) => `Site (${name})`, noSite: { asking: 'Site (…)', none: 'Site (zone not set: browser’s)', several: 'Site (several zones: browser’s)', unknown: 'Site (zone unknown here: browser’s)' } },
     pause: 'Pause',
     resume: 'Resume',
     standsStill: (at: string) => `Stands still as of ${at}`,

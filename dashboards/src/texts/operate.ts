@@ -2,7 +2,7 @@
 
 export const operate = {
   title: 'Operate',
-  tabs: { enrol: 'Enrol', devices: 'Devices', templates: 'Templates', hub: 'Hub', access: 'Access', events: 'Events' },
+  tabs: { enrol: 'Enrol', devices: 'Devices', commands: 'Commands', templates: 'Templates', hub: 'Hub', access: 'Access', events: 'Events' },
   tabsOf: 'Parts of Operate',
   noRight: 'This needs the role admin.',
   enrol: {
@@ -46,6 +46,17 @@ export const operate = {
     again: 'The same id again',
     doRevoke: 'Shut out',
     revoked: (id: string) => `${id} is shut out.`,
+  },
+  sites: {
+    title: 'Sites and their time zones',
+    how: 'Pages show times by a site’s clock where “Site” is chosen as time zone.',
+    none: 'No device has a site yet.',
+    site: 'Site', devices: 'Devices', zone: 'Time zone',
+    zoneOf: (site: string) => `Time zone of ${site}`,
+    notSet: 'not set',
+    set: (site: string, zone: string) => `${site} is in ${zone}.`,
+    unset: (site: string) => `The zone of ${site} is not known.`,
+    more: (n: string) => `The first ${n}.`,
   },
   hub: {
     ready: 'The hub does its work.',

@@ -1,0 +1,148 @@
+// The state of the page of all devices' commands: the newest ones, kept fresh by the event `command`.
+import { allCommands, cancel, command, type Command, type CommandAnswer } from '../api/commands';
+import { hubNow, type CommandEvent } from '../api/client';
+import { LiveFeed } from '../api/live';
+import { asksAgain, paramsOf, withEvent, withHead, type Asked } from './fleetcommands';
+import { status } from './status.svelte';
+
+const PAGE = 200;
+/** Commands in the page at most: each takes memory, and no one reads more. */
+export const SHOWN_MAX = 10_000;
+/** Pages without a fit that are looked through before somebody asks again. */
+const EMPTY_PAGES_MAX = 5;
+const TICK_MS = 1000;
+/** Wait before what events do not tell is asked for, so that many make one question. */
+const AGAIN_MS = 1500;
+
+const textOf = (failed: unknown): string => (failed instanceof Error ? failed.message : String(failed));
+
+export class FleetCommands {
+  all = $state.raw<Command[]>([]);
+  loaded = $state(false);
+  busy = $state(false);
+  error = $state('');
+  now = $state(hubNow());
+  opened = $state<string | null>(null);
+  shown = $state.raw<CommandAnswer | null>(null);
+  #next = $state<string | null>(null);
+  #asked: Asked = {};
+  #abort = new AbortController();
+  #feed: LiveFeed;
+  #ticks: ReturnType<typeof setInterval>;
+  #again: ReturnType<typeof setTimeout> | undefined;
+
+  constructor() {
+    this.#ticks = setInterval(() => { this.now = hubNow(); }, TICK_MS);
+    this.#feed = new LiveFeed({ events: 'command' }, {
+      state: (now) => { status.live = now; },
+      resync: () => void this.#head(),
+      command: (event) => this.#take(event),
+    });
+  }
+
+  close(): void {
+    this.#feed.close();
+    this.#abort.abort();
+    clearInterval(this.#ticks);
+    clearTimeout(this.#again);
+  }
+
+  /** Whether older ones may be asked for. */
+  get more(): boolean {
+    return this.#next !== null && this.all.length < SHOWN_MAX;
+  }
+
+  get isFull(): boolean {
+    return this.#next !== null && this.all.length >= SHOWN_MAX;
+  }
+
+  /** Shows what is asked for from the newest on. */
+  ask(asked: Asked): void {
+    this.#abort.abort();
+    this.#abort = new AbortController();
+    this.#asked = asked;
+    this.all = [];
+    this.#next = null;
+    this.loaded = false;
+    this.busy = false;
+    void this.#page(null);
+  }
+
+  /** The next page of older ones. */
+  older(): void {
+    if (this.more && !this.busy) void this.#page(this.#next);
+  }
+
+  async open(id: string | null): Promise<void> {
+    this.opened = id;
+    this.shown = null;
+    if (id !== null) await this.#show(id);
+  }
+
+  async end(id: string): Promise<void> {
+    try {
+      await cancel(id);
+      this.#later();
+    } catch (failed) {
+      this.error = textOf(failed);
+    }
+  }
+
+  async #page(from: string | null): Promise<void> {
+    const { signal } = this.#abort;
+    this.busy = true;
+    try {
+      let cursor = from;
+      for (let empty = 0; empty < EMPTY_PAGES_MAX; empty += 1) {
+        const page = await allCommands(paramsOf(this.#asked), PAGE, cursor, signal);
+        const known = new Set(this.all.map(({ id }) => id));
+        this.all = [...this.all, ...page.commands.filter(({ id }) => !known.has(id))];
+        this.#next = cursor = page.next;
+        if (page.commands.length > 0 || cursor === null) break;
+      }
+      this.loaded = true;
+      this.error = '';
+    } catch (failed) {
+      if (!signal.aborted) this.error = textOf(failed);
+    }
+    if (!signal.aborted) this.busy = false;
+  }
+
+  /** The newest page again; what is older than it stays. */
+  async #head(): Promise<void> {
+    if (!this.loaded) return;
+    const { signal } = this.#abort;
+    try {
+      const page = await allCommands(paramsOf(this.#asked), PAGE, null, signal);
+      const had = this.all.length;
+      this.all = withHead(this.all, page.commands, page.next !== null);
+      if (page.next === null || had === 0) this.#next = page.next;
+      if (this.opened !== null) await this.#show(this.opened);
+    } catch (failed) {
+      if (!signal.aborted) this.error = textOf(failed);
+    }
+  }
+
+  async #show(id: string): Promise<void> {
+    try {
+      const found = await command(id, this.#abort.signal);
+      if (this.opened === id) this.shown = found;
+    } catch (failed) {
+      if (!this.#abort.signal.aborted) this.error = textOf(failed);
+    }
+  }
+
+  #take(event: CommandEvent): void {
+    const { all, known } = withEvent(this.all, event);
+    this.all = all;
+    if (asksAgain(event, known)) this.#later();
+  }
+
+  #later(): void {
+    if (this.#again !== undefined) return;
+    this.#again = setTimeout(() => {
+      this.#again = undefined;
+      void this.#head();
+    }, AGAIN_MS);
+  }
+}

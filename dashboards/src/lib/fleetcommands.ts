@@ -1,0 +1,78 @@
+// Pure: commands of all devices: what is asked for, what events and newer answers make of a list, and whom a command is for.
+import type { Command, CommandPhase } from '../api/commands';
+import type { CommandEvent } from '../api/client';
+import { isFinal } from './commands';
+import { FILTERS, fits, type Filters, type Row } from './fleettable';
+
+export const STATES: CommandPhase[] = ['queued', 'delivered', 'running', 'succeeded', 'failed', 'cancelled', 'expired'];
+export const SINCES = ['', '1h', '24h', '7d', '30d'] as const;
+
+/** What stands in the address, and what the hub calls it; `since` is a length of time. */
+export const ASKED = ['state', 'kind', 'device', 'author', 'correlation', 'since'] as const;
+export type Asked = Partial<Record<(typeof ASKED)[number], string>>;
+
+/** What an address asks for. */
+export function askedOf(params: URLSearchParams): Asked {
+  const all: Asked = {};
+  for (const name of ASKED) {
+    const value = params.get(name)?.trim();
+    if (value) all[name] = value;
+  }
+  if (all.since !== undefined && !SINCES.some((one) => one === all.since)) delete all.since;
+  return all;
+}
+
+/** The same for the hub. */
+export function paramsOf({ since, ...rest }: Asked): Record<string, string> {
+  return { ...rest, ...(since === undefined ? {} : { from: `-${since}` }) };
+}
+
+/** The list with what an event tells, and whether it has that command at all. */
+export function withEvent(all: Command[], event: CommandEvent): { all: Command[]; known: boolean } {
+  const at = all.findIndex(({ id }) => id === event.id);
+  // Events may be older than what was asked for since.
+  if (at < 0 || all[at].changed_ms > event.time_ms) return { all, known: at >= 0 };
+  const next = [...all];
+  next[at] = { ...all[at], state: event.state, attempt: event.attempt, percent: event.percent, changed_ms: event.time_ms };
+  return { all: next, known: true };
+}
+
+/** A newer answer to the first page in the place of what it covers; what is older than it stays. */
+export function withHead(all: Command[], head: Command[], hasMore: boolean): Command[] {
+  if (!hasMore) return head;
+  const last = head.at(-1);
+  // The hub looked at many, and none of them fits.
+  if (last === undefined) return all;
+  // Ids begin with the time.
+  return [...head, ...all.filter(({ id }) => id < last.id)];
+}
+
+/** How many are in each state, those that there are. */
+export function countsOf(all: Command[]): [CommandPhase, number][] {
+  return STATES.map((state): [CommandPhase, number] => [state, all.filter((one) => one.state === state).length]).filter(([, n]) => n > 0);
+}
+
+/** Whether an event is reason to ask again: what came of a command is not in it. */
+export function asksAgain(event: CommandEvent, known: boolean): boolean {
+  return !known || isFinal(event.state);
+}
+
+export const WHOSE = ['agents', 'behind', 'all'] as const;
+export type Whose = (typeof WHOSE)[number];
+export const NO_FILTERS: Filters = { state: '', site: '', group: '', tag: '', firmware: '' };
+
+export interface Targets { ids: string[]; revoked: number }
+
+/** The devices that are meant, and how many more would be that were shut out. */
+export function targetsOf(rows: Row[], whose: Whose, text: string, filters: Filters): Targets {
+  const words = text.toLowerCase().split(/\s+/).filter((word) => word !== '');
+  const any = words.length > 0 || FILTERS.some((name) => filters[name] !== '');
+  const meant = rows.filter((row) => (whose === 'all' || (row.agent === row.id) === (whose === 'agents')) && (!any || fits(row, words, filters)));
+  const ids = meant.filter(({ state }) => state !== 'revoked').map(({ id }) => id);
+  return { ids, revoked: meant.length - ids.length };
+}
+
+/** In parts of so many. */
+export function parts<T>(all: T[], most: number): T[][] {
+  return Array.from({ length: Math.ceil(all.length / most) }, (_, i) => all.slice(i * most, (i + 1) * most));
+}

@@ -1,0 +1,63 @@
+import { describe, expect, it } from 'vitest';
+import type { Command } from '../src/api/commands';
+import { askedOf, asksAgain, countsOf, NO_FILTERS, paramsOf, parts, targetsOf, withEvent, withHead } from '../src/lib/fleetcommands';
+import type { Row } from '../src/lib/fleettable';
+
+const one = (id: string, state: Command['state'] = 'queued', changed_ms = 10): Command => ({
+  id, device: 'pump-1', agent: 'pump-1', kind: 'sync', input: {}, state, priority: 0, author: 'ann', correlation_id: null, created_ms: 5,
+  deadline_ms: 99, changed_ms, ended_ms: null, attempt: 1, attempts: 3, percent: null, error: null, result: {}, output_bytes: 0, cancel: false,
+});
+const event = (id: string, state: Command['state'], time_ms: number) => ({ id, device: 'pump-1', kind: 'sync', state, attempt: 1, percent: 40, error: null, time_ms });
+
+describe('what is asked for', () => {
+  it('is what the address names, and nothing else', () => {
+    const asked = askedOf(new URLSearchParams('state=failed&kind=&device=%20pump-*&since=24h&other=1'));
+    expect(asked).toEqual({ state: 'failed', device: 'pump-*', since: '24h' });
+    expect(paramsOf(asked)).toEqual({ state: 'failed', device: 'pump-*', from: '-24h' });
+    expect(paramsOf(askedOf(new URLSearchParams('since=soon')))).toEqual({});
+  });
+});
+
+describe('a list of commands', () => {
+  it('takes what events tell that are newer than what it has', () => {
+    const all = [one('b'), one('a', 'succeeded', 50)];
+    const next = withEvent(all, event('b', 'running', 11));
+    expect([next.known, next.all[0].state, next.all[0].percent]).toEqual([true, 'running', 40]);
+    expect(withEvent(all, event('a', 'running', 20)).all).toBe(all);
+    expect(withEvent(all, event('c', 'queued', 20))).toEqual({ all, known: false });
+  });
+
+  it('is asked for again where an event does not tell enough', () => {
+    expect([asksAgain(event('a', 'running', 1), true), asksAgain(event('a', 'failed', 1), true), asksAgain(event('a', 'running', 1), false)]).toEqual([false, true, true]);
+  });
+
+  it('keeps what is older than a newer first page', () => {
+    const all = [one('d'), one('c'), one('b'), one('a')];
+    expect(withHead(all, [one('f'), one('d'), one('c')], true).map(({ id }) => id)).toEqual(['f', 'd', 'c', 'b', 'a']);
+    expect(withHead(all, [one('f')], false).map(({ id }) => id)).toEqual(['f']);
+    expect(withHead(all, [], true)).toBe(all);
+  });
+
+  it('is counted by state', () => {
+    expect(countsOf([one('a'), one('b', 'failed'), one('c')])).toEqual([['queued', 2], ['failed', 1]]);
+  });
+});
+
+describe('whom a command is for', () => {
+  const row = (id: string, agent: string, state: Row['state'] = 'online'): Row => ({
+    id, title: '', agent, site: id.startsWith('n') ? 'north' : 'south', groups: [], tags: [], firmware: '', state, last: null, rate: 0, backlog: 0, produced: 0,
+    stored: 0, dropped: 0, refused: 0, gaps: 0, balanced: true, hours: '', minutes: '', more: '',
+  });
+  const rows = [row('n1', 'n1'), row('n1-meter', 'n1'), row('s1', 's1'), row('n2', 'n2', 'revoked')];
+
+  it('is who fits, and nobody who was shut out', () => {
+    expect(targetsOf(rows, 'agents', '', NO_FILTERS)).toEqual({ ids: ['n1', 's1'], revoked: 1 });
+    expect(targetsOf(rows, 'behind', '', NO_FILTERS)).toEqual({ ids: ['n1-meter'], revoked: 0 });
+    expect(targetsOf(rows, 'all', 'n1', { ...NO_FILTERS, site: 'north' })).toEqual({ ids: ['n1', 'n1-meter'], revoked: 0 });
+  });
+
+  it('is asked in parts', () => {
+    expect(parts([1, 2, 3, 4, 5], 2)).toEqual([[1, 2], [3, 4], [5]]);
+    expect(parts([], 2)).toEqual([]);
+  });
+});

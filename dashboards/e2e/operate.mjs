@@ -18,6 +18,7 @@ checks[6] = { ...checks[6], state: 'degraded', reason: '1 files were found damag
 const ok = (body, status = 200) => ({ status, body });
 const GONE = { status: 204 };
 
+let siteZone = 'Asia/Kathmandu';
 const commands = [];
 function seen(one) {
   const age = now() - one.created_ms;
@@ -85,6 +86,11 @@ async function commanded(method, path, body, params) {
 export async function operate(method, path, params, body) {
   const command = await commanded(method, path, body, params);
   if (command) return command;
+  if (path === '/sites') return ok({ sites: [{ id: 'north', devices: params.has('device') ? params.get('device').split(',').length : 3, zone: siteZone }], next: null });
+  if (path === '/sites/north') {
+    siteZone = (await body()).zone;
+    return ok({ id: 'north', devices: 3, zone: siteZone });
+  }
   const config = method === 'GET' ? configured(path) : null;
   if (config) return ok(config);
   const [, below, id] = /^(\/[a-z-]+)(?:\/([^/]+))?$/.exec(path) ?? [];

@@ -24,6 +24,7 @@ pub mod select;
 pub mod session;
 pub mod shapes;
 pub mod shared;
+pub mod sites;
 pub mod sql;
 pub mod store;
 pub mod strangers;
@@ -134,6 +135,8 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         twins::templates::put_template,
         twins::templates::remove_template,
         twins::templates::device_config,
+        sites::list,
+        sites::change,
         sql::sql,
         stream::live,
         store::show,
@@ -196,6 +199,7 @@ fn changes() -> Router<App> {
         .merge(twins::changes())
         .merge(commands::changes())
         .merge(boards::changes())
+        .merge(sites::changes())
         .merge(operate::changes())
 }
 
@@ -206,6 +210,7 @@ fn views() -> Router<App> {
         .merge(twins::views())
         .merge(commands::views())
         .merge(boards::views())
+        .merge(sites::views())
         .merge(fleet::views())
         .merge(operate::views())
 }

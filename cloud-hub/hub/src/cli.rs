@@ -12,6 +12,7 @@ mod jobs;
 mod progress;
 mod query;
 mod show;
+mod sites;
 mod socket;
 mod table;
 mod templates;
@@ -142,6 +143,9 @@ pub enum Command {
     /// What all agents of a group or at a site are to have, where nobody wants something else of one.
     #[command(subcommand)]
     ConfigTemplate(templates::TemplateCommand),
+    /// Sites, and their time zones.
+    #[command(subcommand)]
+    Site(sites::SiteCommand),
     /// Twins: what is wanted of devices, and what they report.
     #[command(subcommand)]
     Twin(twin::TwinCommand),
@@ -448,6 +452,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Order(command) => commands::command(&HubSocket::of(&config), &command).await,
         Command::Job(command) => jobs::job(&HubSocket::of(&config), &command).await,
         Command::ConfigTemplate(command) => templates::template(&HubSocket::of(&config), &command).await,
+        Command::Site(command) => sites::site(&HubSocket::of(&config), &command).await,
         Command::Twin(command) => twin::twin(&HubSocket::of(&config), &command).await,
         Command::Backup { to } => backup::backup(&config, &to).await,
         Command::Restore { from, force } => backup::restore(&config, &from, force),

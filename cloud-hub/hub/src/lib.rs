@@ -32,6 +32,7 @@ pub mod redbfile;
 pub mod registry;
 pub mod secret;
 pub mod serve;
+pub mod sites;
 pub mod sql;
 pub mod strangers;
 pub mod telemetry;

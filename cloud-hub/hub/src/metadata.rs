@@ -7,7 +7,7 @@
 mod owners;
 mod records;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,8 +22,8 @@ use owners::{Owned, Owners};
 pub use records::{
     BoardRecord, BoardShareRecord, BoardVersionRecord, Card, CommandIndexRecord, CommandKeyRecord,
     CommandOutputRecord, CommandRecord, DeviceRecord, DeviceTokenRecord, EnrolRecord, ImportRecord,
-    JobRecord, Marks, PresenceRecord, Record, Role, SessionRecord, TemplateRecord, TemplateVersion,
-    TokenRecord, UserRecord, WriteTokenRecord, WriterRecord, WriterSeriesRecord,
+    JobRecord, Marks, PresenceRecord, Record, Role, SessionRecord, SiteRecord, TemplateRecord,
+    TemplateVersion, TokenRecord, UserRecord, WriteTokenRecord, WriterRecord, WriterSeriesRecord,
 };
 
 /// What went wrong with the metadata.
@@ -68,7 +68,7 @@ impl MetadataError {
     }
 }
 
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 21] = [
     DeviceRecord::TABLE,
     EnrolRecord::TABLE,
     UserRecord::TABLE,
@@ -89,6 +89,7 @@ const TABLES: [&str; 20] = [
     BoardVersionRecord::TABLE,
     BoardShareRecord::TABLE,
     TemplateRecord::TABLE,
+    SiteRecord::TABLE,
 ];
 
 /// The open file; cheap to clone.
@@ -142,6 +143,19 @@ impl Metadata {
     #[must_use]
     pub fn agents_at(&self, site: &str) -> Vec<String> {
         locked(&self.owners).agents_at(site)
+    }
+
+    /// The sites at which devices are, with how many.
+    #[must_use]
+    pub fn sites(&self) -> BTreeMap<String, usize> {
+        locked(&self.owners).sites()
+    }
+
+    /// The sites of these devices, each time that one is at it.
+    #[must_use]
+    pub fn sites_among(&self, devices: &[String]) -> Vec<String> {
+        let owners = locked(&self.owners);
+        devices.iter().filter_map(|device| owners.site_of(device)).map(str::to_owned).collect()
     }
 
     /// Whether an agent has a device at a site.

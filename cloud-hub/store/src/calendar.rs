@@ -103,6 +103,12 @@ impl Calendar {
         Ok(Self { name, zone: found, period })
     }
 
+    /// The zone by its IANA name.
+    #[must_use]
+    pub fn zone(&self) -> &str {
+        &self.name
+    }
+
     /// The first moment at which a clock shows this date or a later one, ns.
     fn begins(&self, date: Date) -> i64 {
         let midnight = date.at(0, 0, 0, 0);

@@ -1,6 +1,7 @@
-// Numbers, times and units as text. Times are the browser's local time or UTC, as
-// was chosen, in a 24-hour form that sorts; numbers group by thousands with a thin space.
+// Numbers, times and units as text. Times are by the clock that was chosen (the browser's, UTC, a site's),
+// in a 24-hour form that sorts; numbers group by thousands with a thin space.
 import { zone } from './zone.svelte';
+import { shown } from './zoned';
 
 const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
@@ -61,13 +62,15 @@ interface Parts { year: number; month: number; day: number; hours: number; minut
 
 /** What the clock and the calendar of the chosen zone say. */
 function partsOf(ms: number): Parts {
-  const d = new Date(ms);
-  if (zone.name === 'utc') {
+  const { iana } = zone;
+  if (iana !== null) {
+    const d = shown(iana, ms);
     return {
       year: d.getUTCFullYear(), month: d.getUTCMonth(), day: d.getUTCDate(),
       hours: d.getUTCHours(), minutes: d.getUTCMinutes(), seconds: d.getUTCSeconds(),
     };
   }
+  const d = new Date(ms);
   return {
     year: d.getFullYear(), month: d.getMonth(), day: d.getDate(),
     hours: d.getHours(), minutes: d.getMinutes(), seconds: d.getSeconds(),

@@ -157,7 +157,8 @@ function axisLook(): uPlot.Axis {
 
 /** The moment as a date whose local parts are those of the chosen zone: marks stand at its full hours and days. */
 export function zonedDate(ms: number): Date {
-  return zone.name === 'utc' ? uPlot.tzDate(new Date(ms), 'Etc/UTC') : new Date(ms);
+  const { iana } = zone;
+  return iana === null ? new Date(ms) : uPlot.tzDate(new Date(ms), iana);
 }
 
 /** The axis of time. */

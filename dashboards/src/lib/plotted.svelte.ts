@@ -39,7 +39,7 @@ export class Plotted {
   attach = (element: HTMLElement): (() => void) => {
     // A plot is painted with fixed colours and times: another theme or zone needs another plot.
     void theme.shown;
-    void zone.name;
+    void zone.iana;
     const room = (): number => Math.max(WIDTH_MIN_PX, element.clientWidth);
     untrack(() => {
       this.width = room();

@@ -1,5 +1,6 @@
 // Which stretch of time the charts of a page show: ranges that end now, ranges
 // of two fixed moments, and how one is made of another. Pure.
+import { momentOf, shown } from './zoned';
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
@@ -23,7 +24,7 @@ export type Range =
 export interface Span { from: number; to: number }
 
 /** Whose clock times are written by. */
-export const ZONES = ['browser', 'utc'] as const;
+export const ZONES = ['browser', 'utc', 'site'] as const;
 export type Zone = (typeof ZONES)[number];
 
 export const PRESETS = ['5m', '1h', '6h', '24h', '7d', '30d', 'all'] as const;
@@ -121,17 +122,18 @@ function moment(text: string | null): number | null {
 
 const two = (n: number): string => String(n).padStart(2, '0');
 
-/** A moment as a field for date and time holds it, to the second. */
-export function fieldText(ms: number, zone: Zone): string {
+/** A moment as a field for date and time holds it, to the second, by the clock of a zone; null is the browser's. */
+export function fieldText(ms: number, zone: string | null): string {
+  if (zone !== null) return shown(zone, ms).toISOString().slice(0, 19);
   const d = new Date(ms);
-  if (zone === 'utc') return d.toISOString().slice(0, 19);
   const date = `${String(d.getFullYear()).padStart(4, '0')}-${two(d.getMonth() + 1)}-${two(d.getDate())}`;
   return `${date}T${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}`;
 }
 
 /** The moment that such a field names; null where it names none. */
-export function parseField(text: string, zone: Zone): number | null {
+export function parseField(text: string, zone: string | null): number | null {
   const match = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d(?:\.\d{1,3})?)?$/.exec(text.trim());
   if (!match) return null;
-  return moment(`${match[1]}T${match[2]}${match[3] ?? ':00'}${zone === 'utc' ? 'Z' : ''}`);
+  const parts = moment(`${match[1]}T${match[2]}${match[3] ?? ':00'}${zone === null ? '' : 'Z'}`);
+  return parts === null || zone === null ? parts : momentOf(zone, parts);
 }

@@ -92,6 +92,16 @@ impl Owners {
         agents.filter(|agent| self.hears(agent)).cloned().collect()
     }
 
+    /// The sites at which devices are, with how many.
+    pub fn sites(&self) -> BTreeMap<String, usize> {
+        self.by_site.iter().map(|(site, agents)| (site.clone(), agents.values().sum())).collect()
+    }
+
+    /// Where a device is.
+    pub fn site_of(&self, device: &str) -> Option<&str> {
+        self.by_device.get(device)?.site()
+    }
+
     /// Whether an agent has a device at a site.
     pub fn is_at(&self, agent: &str, site: &str) -> bool {
         self.hears(agent) && self.by_site.get(site).is_some_and(|agents| agents.contains_key(agent))
@@ -124,6 +134,11 @@ mod tests {
         owners.set("a2", owned("a", "north"));
         owners.set("b1", owned("b", "north"));
         assert_eq!(owners.agents_at("north"), ["a", "b"]);
+        assert_eq!(owners.sites(), [("north".to_owned(), 3)].into());
+        assert_eq!(
+            (owners.site_of("a1"), owners.site_of("a"), owners.site_of("x")),
+            (Some("north"), None, None)
+        );
         assert!(owners.is_at("a", "north") && !owners.is_at("a", ""));
         owners.set("a1", owned("a", "south"));
         assert_eq!(owners.sites_of("a"), ["north".to_owned(), "south".to_owned()].into());

@@ -343,3 +343,15 @@ record! {
         earlier: Vec<TemplateVersion>,
     }
 }
+
+record! {
+    /// What operators say of a site, by its name.
+    SiteRecord in "sites" {
+        /// Its time zone by its IANA name.
+        zone: String,
+        /// Who said so.
+        by: String,
+        /// When, Unix ms.
+        changed_ms: i64,
+    }
+}

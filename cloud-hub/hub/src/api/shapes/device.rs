@@ -131,7 +131,7 @@ pub struct DevicePatch {
 }
 
 /// Tells null from what is left out.
-fn given<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+pub(super) fn given<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)

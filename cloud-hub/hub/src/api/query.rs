@@ -1,6 +1,7 @@
 //! Series and their readings.
 
 mod buckets;
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +28,7 @@ use crate::metadata::DeviceRecord;
 use crate::when;
 use crate::writes::is_writer;
 pub use buckets::{BucketQuestion, QUANTILES_MAX, calendar};
+use text::Text;
 
 /// Most series of one query; each opens its own columns.
 pub const SERIES_PER_QUERY_MAX: usize = 64;
@@ -46,14 +48,15 @@ const ON_THE_WAY_MS: i64 = 5_000;
 #[serde(deny_unknown_fields)]
 pub struct SeriesQuery {
     device: Option<String>,
+    q: Option<String>,
     limit: Option<usize>,
     cursor: Option<String>,
 }
 
 /// The series
 #[utoipa::path(get, path = "/api/v1/series", operation_id = "series",
-    params(("device" = Option<String>, Query, description = "Of this device only"), ("limit" = Option<usize>, Query, description = "Most series, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before")),
-    responses((status = 200, description = "A page", body = SeriesPage), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    params(("device" = Option<String>, Query, description = "Of this device only"), ("q" = Option<String>, Query, description = "Those that have each of these words, at most 16, in their device, its title, site, groups or tags (as key=value), in their point, name or unit"), ("limit" = Option<usize>, Query, description = "Most series, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before")),
+    responses((status = 200, description = "A page", body = SeriesPage), (status = 400, description = "`bad-device`, `bad-text`, `bad-limit`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn series(
     State(hub): State<App>,
     Query(query): Query<SeriesQuery>,
@@ -64,7 +67,11 @@ pub async fn series(
         .map(DeviceId::parse)
         .transpose()
         .map_err(|e| ApiError::bad("bad-device", e.to_string()))?;
-    let mut all: Vec<Series> = hub.store.series(device.as_ref()).iter().map(shown).collect();
+    let mut all = hub.store.series(device.as_ref());
+    if let Some(text) = query.q.as_deref().map(Text::parse).transpose()? {
+        all = hub.blocking(move |hub| text.retain(hub, &mut all).map(|()| all)).await?;
+    }
+    let mut all: Vec<Series> = all.iter().map(shown).collect();
     all.sort_by(|a, b| a.id.cmp(&b.id));
     let (series, next) = Page::cut(query.limit, query.cursor.as_deref(), all, |s| &s.id)?;
     Ok(Json(SeriesPage { series, next }))

@@ -22,6 +22,7 @@ mod jobs;
 mod letters;
 mod live;
 mod prometheus;
+mod series;
 mod sites;
 mod twins;
 mod write;

@@ -12,7 +12,7 @@ fn board(title: &str, series: &[&str]) -> Value {
 
 impl Bench {
     /// Three devices with a point each, of two sites.
-    async fn with_pumps() -> Self {
+    pub(super) async fn with_pumps() -> Self {
         let bench = Self::new();
         let token = bench.write_token("pumps", &["pump-*"]).await;
         let text = "m,host=pump-1 t=1 1000000000\nm,host=pump-2 t=2 1000000000\nm,host=pump-3 t=3 1000000000\n\

@@ -1,0 +1,45 @@
+//! Series as they are listed and found.
+
+use super::*;
+use crate::metadata::DeviceRecord;
+
+#[tokio::test]
+async fn series_are_found_by_words_of_their_own_and_of_their_devices() {
+    let bench = Bench::with_pumps().await;
+    let mut record: DeviceRecord = bench.hub.metadata.find("pump-2").unwrap().unwrap();
+    record.marks.title = "Inlet, Hall B".into();
+    record.marks.groups.insert("critical".into());
+    record.marks.tags.insert("floor".into(), "2".into());
+    bench.hub.metadata.put("pump-2", &record).unwrap();
+    let ask = async |query: &str| {
+        let (status, body) = bench.local("GET", &format!("/api/v1/series?{query}"), Value::Null).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let all: Vec<String> = body["series"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["id"].as_str().unwrap().to_owned())
+            .collect();
+        (all, body["next"].clone())
+    };
+    for (query, want) in [
+        ("q=", &["pump-1/m/secret", "pump-1/m/t", "pump-2/m/t", "pump-3/m/t"][..]),
+        ("q=SECRET", &["pump-1/m/secret"]),
+        ("q=north%20m/t", &["pump-1/m/t", "pump-2/m/t"]),
+        ("q=hall%20inlet", &["pump-2/m/t"]),
+        ("q=floor=2", &["pump-2/m/t"]),
+        ("q=critical%20pump-2", &["pump-2/m/t"]),
+        ("q=critical%20pump-1", &[]),
+        ("q=m/t&device=pump-1", &["pump-1/m/t"]),
+        // No word reaches from one thing into another.
+        ("q=northcritical", &[]),
+    ] {
+        assert_eq!(ask(query).await.0, want, "{query}");
+    }
+    let (first, next) = ask("q=pump&limit=3").await;
+    assert_eq!((first.len(), &next), (3, &json!("pump-2/m/t")));
+    assert_eq!(ask("q=pump&limit=3&cursor=pump-2/m/t").await, (vec!["pump-3/m/t".to_owned()], Value::Null));
+    let long = format!("/api/v1/series?q={}", "x".repeat(300));
+    let (status, body) = bench.local("GET", &long, Value::Null).await;
+    assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-text")));
+}

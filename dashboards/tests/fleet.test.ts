@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Device } from '../src/api/client';
-import { facts, matches } from '../src/lib/about';
+import { facts } from '../src/lib/about';
 import { reasons } from '../src/lib/missing';
 
 function device(id: string, agent: string, more: Partial<Device> = {}): Device {
@@ -21,11 +21,6 @@ describe('what is known of a device', () => {
     const texts = facts(meter).map(({ name, text }) => `${name}: ${text}`);
     expect(texts).toEqual(['Site: north', 'Groups: power', 'Tags: floor=2, spare', 'Made by: Eastron SDM630', 'Profile: eastron-sdm630']);
     expect(facts(device('a', 'a'))).toEqual([]);
-  });
-
-  it('finds it, by any part of it or by its state in full', () => {
-    for (const typed of ['', 'METER', 'main', 'north', 'floor=2', 'sdm630', 'gw', 'online']) expect(matches(meter, typed)).toBe(true);
-    for (const typed of ['south', 'onlin', 'floor=3']) expect(matches(meter, typed)).toBe(false);
   });
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { Device, Series, SqlAnswer } from '../src/api/client';
-import { bucketAt, findSeries, linesOf, LINES_MAX, lonelyRows, refusal, unitsOf, type Line } from '../src/lib/overlay';
+import type { Series, SqlAnswer } from '../src/api/client';
+import { bucketAt, linesOf, LINES_MAX, lonelyRows, refusal, unitsOf, type Line } from '../src/lib/overlay';
 import { joined } from '../src/lib/overlayplot';
 import type { Buckets } from '../src/lib/series';
 
@@ -40,16 +40,6 @@ describe('lines along one axis of time', () => {
 });
 
 describe('choosing series', () => {
-  it('finds them by device, tag and text, all words of them', () => {
-    const device = { id: 'pump-7', agent: 'gw', title: 'Inlet', site: 'north', groups: [], tags: { floor: '2' }, state: 'online' } as unknown as Device;
-    const all = [series('pump-7/flow', 'm3/h'), series('pump-7/temperature'), series('fan-1/temperature')];
-    const find = (typed: string): string[] => findSeries(all, new Map([['pump-7', device]]), typed).map(({ id }) => id);
-    expect(find('')).toHaveLength(3);
-    expect(find('floor=2 temp')).toEqual(['pump-7/temperature']);
-    expect(find('NORTH flow')).toEqual(['pump-7/flow']);
-    expect(find('nothing')).toEqual([]);
-  });
-
   it('refuses texts, too many lines and too many units', () => {
     expect(refusal(series('a/x', '', 'text'), [])).toBe('text');
     expect(refusal(series('a/x'), range(0, LINES_MAX).map((n) => series(`b/${n}`)))).toBe('lines');

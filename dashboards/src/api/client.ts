@@ -155,16 +155,11 @@ export function device(id: string, signal?: AbortSignal): Promise<Device> {
   return getJson<Device>(`/devices/${encodeURIComponent(id)}`, signal);
 }
 
-/** The first series of the fleet, at most about `most`, and whether there are more. */
-export async function firstSeries(most: number, signal?: AbortSignal): Promise<{ series: Series[]; more: boolean }> {
-  const series: Series[] = [];
-  let cursor = '';
-  do {
-    const page: Schemas['SeriesPage'] = await getJson(`/series?limit=${PAGE_LIMIT}${cursor}`, signal);
-    series.push(...page.series);
-    cursor = page.next ? `&cursor=${encodeURIComponent(page.next)}` : '';
-  } while (cursor && series.length < most);
-  return { series, more: cursor !== '' };
+/** The first series that words mean (of device, its marks, point, name and unit), and whether there are more. */
+export async function findSeries(words: string, most: number, signal?: AbortSignal): Promise<{ series: Series[]; more: boolean }> {
+  const params = new URLSearchParams({ q: words, limit: String(most) });
+  const page = await getJson<Schemas['SeriesPage']>(`/series?${params.toString()}`, signal);
+  return { series: page.series, more: page.next != null };
 }
 
 /** All series of a device. */

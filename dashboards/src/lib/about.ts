@@ -18,11 +18,3 @@ export function facts(device: Device): Fact[] {
     { name: 'Read by', text: about?.via ?? '' },
   ].filter(({ text }) => text !== '');
 }
-
-/** Whether a device is meant by a text that somebody typed: its state in full, or a part of anything else. */
-export function matches(device: Device, typed: string): boolean {
-  const text = typed.trim().toLowerCase();
-  if (text === '' || (device.revoked ? 'revoked' : device.state) === text) return true;
-  const said = [device.id, device.title, device.agent, ...facts(device).map((fact) => fact.text)];
-  return said.some((part) => part.toLowerCase().includes(text));
-}

@@ -1,7 +1,6 @@
 // Several series in one chart: their columns along one axis of time, an axis of
 // values for each unit, an earlier period moved over the one that is shown. Pure.
-import type { Device, SqlAnswer, Series } from '../api/client';
-import { matches } from './about';
+import type { SqlAnswer, Series } from '../api/client';
 import { emptyBuckets, splitGaps, type Buckets } from './series';
 
 /** Series in one chart at most: as many as there are colours with lines of their own. */
@@ -52,16 +51,6 @@ export function refusal(series: Series, chosen: { id: string; unit: string }[]):
   if (series.type === 'text') return 'text';
   if (chosen.length >= LINES_MAX) return 'lines';
   return unitsOf([...chosen, series]).length > UNITS_MAX ? 'units' : null;
-}
-
-/** The series that typed words mean: each word is in the series' own names, or says something of its device. */
-export function findSeries(all: Series[], devices: Map<string, Device>, typed: string): Series[] {
-  const words = typed.toLowerCase().split(/\s+/).filter((word) => word !== '');
-  return all.filter((series) => words.every((word) => {
-    if (`${series.id}\n${series.name}\n${series.unit}`.toLowerCase().includes(word)) return true;
-    const device = devices.get(series.device);
-    return device !== undefined && matches(device, word);
-  }));
 }
 
 /** The bucket that holds a time, as a row of it; -1 for none. */

@@ -77,6 +77,7 @@ export const boards = {
   markNames: { restarts: 'restarts', configuration: 'configuration changes' },
   words: 'Words',
   series: 'Series, one a line',
+  findSeries: 'Find series to add',
   seriesHint: 'As pump-7/temperature, with * for any text; in place of the device $NAME of a variable, @site=… or @group=…',
   bands: 'Bands of values',
   addBand: 'Add a band',

@@ -6,7 +6,9 @@ use tideline_protocol::time::{Clock, SystemClock};
 use tideline_store::StoreConfig;
 
 use super::*;
-use crate::metadata::{EnrolRecord, Role, SessionRecord, TokenRecord};
+use crate::metadata::{
+    BoardRecord, BoardShareRecord, BoardVersionRecord, EnrolRecord, Role, SessionRecord, TokenRecord,
+};
 
 const NOW_MS: i64 = 1_763_719_200_000;
 
@@ -57,6 +59,62 @@ fn a_backup_is_private_complete_and_restores_into_an_empty_folder() {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let (_, report) = Store::open(StoreConfig::new(back.join(STORE)), clock).unwrap();
     assert_eq!(report.quarantined, vec![]);
+}
+
+/// A board in its second version, with a link.
+fn board_in(metadata: &Metadata) -> (BoardRecord, Vec<(String, BoardVersionRecord)>) {
+    let definition = |title: &str| {
+        format!(
+            r#"{{"version":1,"title":"{title}","panels":[{{"id":"p","x":0,"y":0,"w":6,"h":4,"show":{{"kind":"text","text":"t"}}}}]}}"#
+        )
+    };
+    let board = BoardRecord {
+        definition: definition("Pumps"),
+        version: 2,
+        by: "anna".into(),
+        changed_ms: 2,
+        created_ms: 1,
+        restored: None,
+    };
+    metadata.put("b1", &board).unwrap();
+    for (key, title) in [("b1/000000000001", "Pump"), ("b1/000000000002", "Pumps")] {
+        let (definition, by) = (definition(title), "anna".to_owned());
+        metadata.put(key, &BoardVersionRecord { definition, by, at_ms: 1, restored: None }).unwrap();
+    }
+    let share = BoardShareRecord {
+        board: "b1".into(),
+        note: "wall".into(),
+        secret_hash: "h".into(),
+        values: [("device".to_owned(), "pump-7".to_owned())].into(),
+        devices: ["pump-7".to_owned()].into(),
+        expires_ms: i64::MAX,
+        created_ms: 1,
+        by: "anna".into(),
+    };
+    metadata.put("s1", &share).unwrap();
+    (board, metadata.list().unwrap())
+}
+
+#[test]
+fn boards_come_back_with_their_versions_and_links_to_them_are_in_the_backup_and_ended_by_the_restore() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, back) = (dir.path().join("data"), dir.path().join("back"));
+    let (metadata, store) = data_in(&data);
+    let (board, versions) = board_in(&metadata);
+    let source = Source { data: &data, metadata: &metadata, twins: None, store: Some(&store) };
+    let made = make(source, dir.path(), NOW_MS).unwrap();
+    // A copy, since whoever opens it writes.
+    let copied = dir.path().join("copied.redb");
+    fs::copy(made.path.join(REGISTRY), &copied).unwrap();
+    let share = Metadata::open(&copied).unwrap().find::<BoardShareRecord>("s1").unwrap().unwrap();
+    assert_eq!((share.note.as_str(), share.devices.len()), ("wall", 1));
+    let done = restore(&made.path, &back, false, NOW_MS).unwrap();
+    assert_eq!(done.shares_ended, 1);
+    let metadata = Metadata::open(&back.join(REGISTRY)).unwrap();
+    assert_eq!(metadata.find::<BoardRecord>("b1").unwrap(), Some(board));
+    assert_eq!(metadata.list::<BoardVersionRecord>().unwrap(), versions);
+    // Who was shut out since the backup stays shut out.
+    assert_eq!(metadata.count::<BoardShareRecord>().unwrap(), 0);
 }
 
 #[test]

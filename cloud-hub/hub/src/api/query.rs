@@ -25,6 +25,7 @@ use super::shapes::{
 use crate::arrivals::Come;
 use crate::hub::{App, Hub};
 use crate::metadata::DeviceRecord;
+use crate::presence;
 use crate::when;
 use crate::writes::is_writer;
 pub use buckets::{BucketQuestion, QUANTILES_MAX, calendar};
@@ -323,7 +324,9 @@ fn missing(
         return None;
     }
     let come = hub.arrivals.come(agent, |epoch| hub.store.agent_state(agent, epoch).settled.all());
-    let online = hub.fleet.presence(agent).is_some_and(|p| p.online);
+    // A session whose line is cut lives for a while yet; by then its agent has long been told as offline.
+    let silent = hub.presences.shown(agent).is_some_and(|shown| shown.state == presence::State::Offline);
+    let online = !silent && hub.fleet.presence(agent).is_some_and(|p| p.online);
     match (online, come) {
         (true, None | Some(Come::All)) => None,
         (true, Some(Come::Until(until))) => {

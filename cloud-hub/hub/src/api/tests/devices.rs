@@ -7,6 +7,7 @@ use tideline_protocol::wire::{Lane, Report, Run, RunEnvelope, Series};
 
 use super::*;
 use crate::metadata::DeviceRecord;
+use crate::presence::End;
 
 const EPOCH: Epoch = Epoch::from_bytes([3; 16]);
 
@@ -157,6 +158,13 @@ async fn an_answer_is_partial_when_the_agent_may_hold_readings_of_the_range() {
     for seq in 2..=9 {
         bench.store(seq, &["gateway"]).await;
     }
+    assert_eq!(ask(0, now_ms + 9_000).await, whole);
+    // Its line is cut: it is told as offline long before its session ends.
+    hub.presences.heard(&agent("gateway"), hub.now(), None);
+    assert_eq!(ask(0, now_ms + 9_000).await, whole);
+    hub.presences.ended(&agent("gateway"), hub.now(), End::Goodbye);
+    assert_eq!(ask(0, now_ms + 9_000).await, (true, Some("offline".to_owned()), Some(now_ms)));
+    hub.presences.heard(&agent("gateway"), hub.now(), None);
     assert_eq!(ask(0, now_ms + 9_000).await, whole);
     hub.fleet.leave(&agent("gateway"), number);
     assert_eq!(ask(0, now_ms + 9_000).await, (true, Some("offline".to_owned()), Some(now_ms)));

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts a hub and an agent, then drives the web app in a real browser. The last line says how it went.
+# Starts a hub and an agent, then drives the web app in a real browser; then the same while both break. The last line says how it went.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
@@ -45,3 +45,4 @@ cd "$root/dashboards" || exit 1
 TIDELINE_URL=http://127.0.0.1:$http TIDELINE_USER=browser TIDELINE_PASSWORD=$password TIDELINE_DEVICE=browser-1 \
 	TIDELINE_SHOTS=$target/screenshots node e2e/smoke.mjs || exit 1
 TIDELINE_AGENT_URL=http://127.0.0.1:$local TIDELINE_SHOTS=$target/screenshots node e2e/agent.mjs || exit 1
+TIDELINE_BIN=$bin TIDELINE_SHOTS=$target/screenshots node e2e/outage.mjs || exit 1

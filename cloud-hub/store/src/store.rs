@@ -1,9 +1,8 @@
 //! The handle of an open store, and the commands that its threads carry out.
 //!
-//! Four threads: the *writer* owns the log and answers when something is durable; the *decoder*
-//! takes durable runs in, in log order; the *flusher* seals what is hot;
-//! the *reopener* has the writer reopen its log after a failed write. The writer may wait for
-//! the decoder, and the decoder for a file being sealed; nothing waits the other way round.
+//! Four threads: the *writer* owns the log and answers when something is durable; the *decoder* takes durable runs in, in
+//! log order; the *flusher* seals what is hot; the *reopener* has the writer reopen its log after a failed write. The writer
+//! may wait for the decoder, and the decoder for a file being sealed; nothing waits the other way round.
 
 mod ask;
 mod compact;
@@ -192,9 +191,8 @@ impl Store {
         self.ask(|reply| Command::Append { batch, reply }).await
     }
 
-    /// Records durably that the agent gave seqs up; returns what became of each of them. `life` is the
-    /// newest of the spool that says so.
-    /// A call that is cancelled may still take effect.
+    /// Records durably that the agent gave seqs up; returns what became of each of them. `life` is the newest of the
+    /// spool that says so. A call that is cancelled may still take effect.
     ///
     /// # Errors
     /// Another copy of the spool signed on since, or the store takes no more.

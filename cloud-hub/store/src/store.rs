@@ -37,14 +37,13 @@ use crate::agreement;
 use crate::buckets::Aggregate;
 use crate::config::{StoreConfig, StoreError};
 use crate::export::{self, ExportFormat, ExportPart};
-use crate::files::Opened;
 use crate::hot::SeriesId;
 use crate::log::{AgentState, EpochLedger, Opening, lock};
 use crate::manifest::Manifest;
 use crate::metrics::StoreMetrics;
 use crate::query::{self, BucketAnswer, Figures, Parts, RawCursor, RawPage, Tier};
 use crate::retention::Watch;
-use crate::sealed::{SealedFormat, SegmentFormat};
+use crate::sealed::SealedFormat;
 use crate::segment::{LEVELS, Level};
 use crate::tables::{DeviceInfo, LiveBatch, SeriesInfo, SeriesMeta, Shared, TierUse, read};
 
@@ -128,11 +127,8 @@ impl Store {
     ///
     /// # Errors
     /// The folder cannot be used at all, or another process has it open.
-    pub fn open(mut config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Self, OpenReport), StoreError> {
-        // What reads blocks and what removes files have to know of each other.
-        config.files = Opened::shared(config.files);
-        let files = Arc::clone(&config.files);
-        open::open(config, clock, Arc::new(SegmentFormat(files)))
+    pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Self, OpenReport), StoreError> {
+        open::open_own(config, clock)
     }
 
     async fn ask<T>(

@@ -21,12 +21,20 @@ use super::{Inner, OpenReport, QUEUE_KIB_MAX, Quarantined, Store};
 use crate::blocks::BlockCache;
 use crate::config::{StoreConfig, StoreError};
 use crate::decode;
-use crate::files::FileSystem;
+use crate::files::{FileSystem, Opened};
 use crate::log::{Ledgers, LogCore, LogDisk, RealDisk, Replay, lock};
 use crate::manifest::{Contents, Manifest, OpenError, SeriesEntry};
 use crate::metrics::Counters;
-use crate::sealed::SealedFormat;
+use crate::sealed::{SealedFormat, SegmentFormat};
 use crate::tables::{Budget, Expired, Load, Registry, Shared, Signal, Tables, read, sealed_paths};
+
+/// Opens a store of the store's own files.
+pub fn open_own(mut config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, OpenReport), StoreError> {
+    // What reads blocks and what removes files have to know of each other.
+    config.files = Opened::shared(config.files);
+    let format = Arc::new(SegmentFormat(Arc::clone(&config.files)));
+    open(config, clock, format)
+}
 
 pub fn open(
     config: StoreConfig,

@@ -297,7 +297,8 @@ impl Manifest {
         let mut held = lock(&self.held);
         let committed = self.work(&mut held, |db| write(db, change));
         held.unsure = match &committed {
-            Err(_) => true,
+            // How an exchange of files ended is told by the file that is opened again.
+            Err(_) => held.unsure || change.checkpoint.is_some(),
             // A merge says nothing of what a flush before it has left.
             Ok(()) => held.unsure && change.checkpoint.is_none(),
         };

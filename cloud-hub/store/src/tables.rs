@@ -239,7 +239,7 @@ impl Expired {
 }
 
 /// Files that may have taken the place of others.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Unsettled {
     pub added: Vec<FileEntry>,
     pub replaced: Vec<Arc<FileEntry>>,

@@ -282,9 +282,11 @@ pub(super) fn run_compactor(shared: &Arc<Shared>, inner: &Weak<Inner>) {
         {
             let state = lock(&shared.signal.state);
             let pause = if failed { RETRY } else { PAUSE };
+            // A flush may have written what an exchange waits for.
+            let held_up = failed && lock(&shared.unsettled).is_none();
             let rests = || shared.counters.flushes.load(Ordering::Relaxed) == seen;
             let wait =
-                shared.signal.changed.wait_timeout_while(state, pause, |s| !s.stop && (failed || rests()));
+                shared.signal.changed.wait_timeout_while(state, pause, |s| !s.stop && (held_up || rests()));
             let state = wait.unwrap_or_else(PoisonError::into_inner).0;
             if state.stop {
                 return;

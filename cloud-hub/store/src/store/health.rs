@@ -87,7 +87,7 @@ impl Inner {
 
     fn files(&self) -> CheckState {
         if lock(&self.shared.unsettled).is_some() {
-            let reason = "sealed files are not merged since the manifest could not be written; the flush after it goes on";
+            let reason = "sealed files are not merged until the manifest, which could not be written, has been read again";
             return CheckState::Degraded(reason.to_owned());
         }
         if let Some(error) = lock(&self.shared.merge_error).as_ref() {

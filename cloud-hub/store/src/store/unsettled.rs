@@ -1,12 +1,13 @@
 //! Exchanges of sealed files whose commit failed: it may be durable all the same, and another file of the same readings would
-//! then double them. So none is made before the manifest, opened again by the flush after it, has told which of both holds.
+//! then double them. So none is made before the manifest, opened again, has told which of both holds.
 
 use std::sync::Arc;
 
 use super::Inner;
+use super::damage::Workshop;
 use crate::config::StoreError;
 use crate::log::lock;
-use crate::manifest::{FileEntry, HoldingEntry, SeriesEntry};
+use crate::manifest::{FileEntry, HoldingEntry};
 use crate::tables::{Unsettled, write};
 
 impl Inner {
@@ -15,19 +16,28 @@ impl Inner {
     /// # Errors
     /// The manifest cannot be read yet, or what it does not list not be removed: it is to be asked again.
     pub(super) fn settle(&self) -> Result<(), StoreError> {
-        let mut place = lock(&self.shared.unsettled);
-        let Some(Unsettled { added, replaced, expired }) = place.as_ref() else { return Ok(()) };
+        // Not held meanwhile: who asks for the store's health must not wait for an ill disk.
+        let Some(Unsettled { added, replaced, expired }) = lock(&self.shared.unsettled).clone() else {
+            return Ok(());
+        };
         let contents = self.manifest.read()?;
         // One commit: they all hold or none does.
         if replaced.iter().any(|old| contents.files.iter().any(|file| file.number == old.number)) {
             let numbers: Vec<u64> = added.iter().map(|file| file.number).collect();
             self.remove_files(&numbers)?;
         } else {
-            self.exchanged(added, replaced, expired);
-            write(&self.shared.tables).sealed_stats =
-                contents.series.iter().map(SeriesEntry::stats).collect();
+            if added.is_empty() {
+                // A flush since then has counted what is gone.
+                let workshop = Workshop {
+                    dir: &self.shared.dir,
+                    format: self.format.as_ref(),
+                    manifest: &self.manifest,
+                };
+                write(&self.shared.tables).sealed_stats = workshop.count_again(&contents, &[])?;
+            }
+            self.exchanged(&added, &replaced, &expired);
         }
-        *place = None;
+        *lock(&self.shared.unsettled) = None;
         tracing::info!(
             "the manifest told how the last exchange of sealed files ended; they are merged again"
         );

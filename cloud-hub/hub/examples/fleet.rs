@@ -9,6 +9,7 @@ use cloud_hub::api::{Door, router};
 use cloud_hub::config::Config;
 use cloud_hub::hub::{Addresses, App, Hub};
 use cloud_hub::metadata::{Card, Changes, DeviceRecord, Marks, Metadata, MetadataError};
+use cloud_hub::position::Position;
 use cloud_hub::pulse;
 use cloud_hub::twins::{TWINS, Twins};
 use tideline_link::identity::CertificateAuthority;
@@ -40,6 +41,12 @@ fn name(no: usize) -> String {
     format!("meter-{no:05}")
 }
 
+/// Over Europe, and the same at each run.
+fn position(no: usize) -> Position {
+    let share = |prime: usize| (no * prime % 10_007) as f64 / 10_007.0;
+    Position::new(36.0 + 30.0 * share(7_919), -9.0 + 40.0 * share(6_007), None).unwrap()
+}
+
 fn record(no: usize) -> DeviceRecord {
     let card = Card {
         profile: "eastron-sdm630".into(),
@@ -53,6 +60,8 @@ fn record(no: usize) -> DeviceRecord {
         site: format!("site {}", no % 20),
         groups: ["power".to_owned()].into(),
         tags: [("floor".to_owned(), (no % 9).to_string())].into(),
+        position: Some(position(no)),
+        spot: None,
     };
     DeviceRecord { card: Some(card), marks, ..DeviceRecord::behind(name(no / BEHIND * BEHIND), 1) }
 }
@@ -119,6 +128,9 @@ async fn main() {
         ("/api/v1/fleet", "identity"),
         ("/api/v1/fleet/devices", "identity"),
         ("/api/v1/fleet/devices", "gzip"),
+        ("/api/v1/map?zoom=3", "identity"),
+        ("/api/v1/map?zoom=7&bbox=5,45,15,55", "identity"),
+        ("/api/v1/map/devices?bbox=5,45,15,55", "identity"),
     ] {
         let mut took_ms = Vec::new();
         let mut size = 0;

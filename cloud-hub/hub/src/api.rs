@@ -15,8 +15,10 @@ pub mod imports;
 pub mod jobs;
 pub mod last;
 pub mod ledger;
+pub mod map;
 pub mod marks;
 pub mod operate;
+pub mod plans;
 pub mod problem;
 pub mod prometheus;
 pub mod query;
@@ -72,6 +74,12 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         devices::show,
         devices::events,
         marks::patch,
+        map::show,
+        map::devices,
+        plans::list,
+        plans::show,
+        plans::keep,
+        plans::remove,
         devices::revoke,
         strangers::list,
         strangers::adopt,
@@ -92,6 +100,8 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         shared::board,
         shared::readings,
         shared::live,
+        shared::maps::map,
+        shared::maps::devices,
         commands::create,
         commands::create_each,
         commands::list,
@@ -200,6 +210,7 @@ fn changes() -> Router<App> {
         .merge(commands::changes())
         .merge(boards::changes())
         .merge(sites::changes())
+        .merge(plans::changes())
         .merge(operate::changes())
 }
 
@@ -212,6 +223,8 @@ fn views() -> Router<App> {
         .merge(boards::views())
         .merge(sites::views())
         .merge(fleet::views())
+        .merge(map::views())
+        .merge(plans::views())
         .merge(operate::views())
 }
 
@@ -280,7 +293,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .layer(middleware::from_fn(whole_body))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         // They read their bodies themselves, after they know whose they are.
-        .merge(write::routes().merge(imports::routes()))
+        .merge(write::routes().merge(imports::routes()).merge(plans::routes()))
         .layer(middleware::map_response(problem::unify))
         .with_state(hub);
     match door {

@@ -21,6 +21,7 @@ use crate::metadata::{Metadata, MetadataError};
 use crate::passwords::Passwords;
 use crate::picture::Pictures;
 use crate::places::{Limits, Places};
+use crate::position::Positions;
 use crate::presence::{Now, Presences};
 use crate::pulse::Pulse;
 use crate::secret::{self, SecretError};
@@ -106,6 +107,8 @@ pub struct Hub {
     pub pulse: Pulse,
     /// The fleet as it was a moment ago.
     pub pictures: Pictures,
+    /// Where devices are that measure it.
+    pub positions: Positions,
     /// Until when the agents' readings have come.
     pub arrivals: Arrivals,
     /// The live feed.
@@ -191,6 +194,7 @@ impl Hub {
             presences,
             pulse: Pulse::default(),
             pictures: Pictures::default(),
+            positions: Positions::default(),
             arrivals: Arrivals::default(),
             live: Live::starting_at(first_event),
             authority,

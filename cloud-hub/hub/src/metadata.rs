@@ -22,8 +22,9 @@ use owners::{Owned, Owners};
 pub use records::{
     BoardRecord, BoardShareRecord, BoardVersionRecord, Card, CommandIndexRecord, CommandKeyRecord,
     CommandOutputRecord, CommandRecord, DeviceRecord, DeviceTokenRecord, EnrolRecord, ImportRecord,
-    JobRecord, Marks, PresenceRecord, Record, Role, SessionRecord, SiteRecord, TemplateRecord,
-    TemplateVersion, TokenRecord, UserRecord, WriteTokenRecord, WriterRecord, WriterSeriesRecord,
+    JobRecord, Marks, PlanImageRecord, PlanRecord, PresenceRecord, Record, Role, SessionRecord, SiteRecord,
+    TemplateRecord, TemplateVersion, TokenRecord, UserRecord, WriteTokenRecord, WriterRecord,
+    WriterSeriesRecord,
 };
 
 /// What went wrong with the metadata.
@@ -68,7 +69,7 @@ impl MetadataError {
     }
 }
 
-const TABLES: [&str; 21] = [
+const TABLES: [&str; 23] = [
     DeviceRecord::TABLE,
     EnrolRecord::TABLE,
     UserRecord::TABLE,
@@ -90,6 +91,8 @@ const TABLES: [&str; 21] = [
     BoardShareRecord::TABLE,
     TemplateRecord::TABLE,
     SiteRecord::TABLE,
+    PlanRecord::TABLE,
+    PlanImageRecord::TABLE,
 ];
 
 /// The open file; cheap to clone.

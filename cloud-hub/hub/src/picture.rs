@@ -12,9 +12,13 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::api::devices::views;
-use crate::api::shapes::{Device, DeviceState, FleetCounts, FleetFreshness, FleetTable, Ledger};
+use crate::api::shapes::{
+    Device, DevicePosition, DeviceState, FleetCounts, FleetFreshness, FleetTable, Ledger, PlanSpot,
+};
 use crate::hub::{App, Hub};
+use crate::map::{Index, Pin, Standing};
 use crate::metadata::{DeviceRecord, MetadataError};
+use crate::position::Position;
 use crate::pulse::{DEVICE_HOURS_MAX, Dropped, HOUR_MS, MINUTE_MS, Sight};
 
 /// For how long a picture is good enough.
@@ -68,6 +72,12 @@ pub struct Picture {
     pub spools: (u64, Option<Fullest>),
     /// All devices.
     pub table: FleetTable,
+    /// Where they are on Earth, in the order of the table.
+    pub positions: Vec<Option<DevicePosition>>,
+    /// Where they are on the plans of their sites.
+    pub spots: Vec<Option<PlanSpot>>,
+    pins: Vec<Pin>,
+    index: OnceLock<Arc<Index>>,
     readings: Vec<u64>,
     plain: OnceLock<Bytes>,
     packed: OnceLock<Bytes>,
@@ -78,6 +88,13 @@ pub struct Picture {
 pub struct Pictures {
     newest: Mutex<Option<Arc<Picture>>>,
     turn: tokio::sync::Mutex<()>,
+}
+
+impl Pictures {
+    /// Has the next who asks see a fleet of which something was changed by hand: a second is long for who did it.
+    pub fn outdate(&self) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// The fleet as it was within the last second.
@@ -97,7 +114,12 @@ pub async fn of(hub: &App) -> Result<Arc<Picture>, MetadataError> {
     if let Some(picture) = fresh() {
         return Ok(picture);
     }
-    let made = Arc::new(hub.blocking(take).await?);
+    let mut made = hub.blocking(take).await?;
+    let before = hub.pictures.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(before) = before {
+        made.follow(&before);
+    }
+    let made = Arc::new(made);
     *hub.pictures.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&made));
     Ok(made)
 }
@@ -117,6 +139,10 @@ fn take(hub: &Hub) -> Result<Picture, MetadataError> {
         lost: Lost::default(),
         spools: (0, None),
         table: FleetTable { as_of_ms: now.wall_ms, ..FleetTable::default() },
+        positions: Vec::with_capacity(devices.len()),
+        spots: Vec::with_capacity(devices.len()),
+        pins: Vec::new(),
+        index: OnceLock::new(),
         readings: Vec::with_capacity(devices.len()),
         plain: OnceLock::new(),
         packed: OnceLock::new(),
@@ -136,6 +162,7 @@ fn take(hub: &Hub) -> Result<Picture, MetadataError> {
     for (beats, device) in hub.pulse.beats(now.wall_ms, asked).into_iter().zip(devices) {
         picture.add(&device);
         picture.readings.push(device.readings);
+        picture.place(&device);
         picture.table.push(device, beats);
     }
     Ok(picture)
@@ -145,6 +172,19 @@ fn dropped_of(now_ms: i64, ledger: &Ledger) -> Dropped {
     let mut dropped = Dropped::default();
     ledger.gaps.iter().for_each(|gap| dropped.add(now_ms, gap.from_ms, gap.to_ms));
     dropped
+}
+
+/// How a device stands on the map.
+#[must_use]
+pub fn standing(state: DeviceState, revoked: bool) -> Standing {
+    match state {
+        _ if revoked => Standing::Revoked,
+        DeviceState::Online => Standing::Online,
+        DeviceState::Never => Standing::Never,
+        DeviceState::Suspect => Standing::Suspect,
+        DeviceState::Flapping => Standing::Flapping,
+        DeviceState::Offline => Standing::Offline,
+    }
 }
 
 impl Picture {
@@ -204,6 +244,30 @@ impl Picture {
         } += 1;
     }
 
+    fn place(&mut self, device: &Device) {
+        let row = self.positions.len();
+        self.positions.push(device.position);
+        self.spots.push(device.spot);
+        let Some(DevicePosition { lat, lon, alt_m, .. }) = device.position else { return };
+        // It was one before it was written in degrees.
+        if let Ok(position) = Position::new(lat, lon, alt_m) {
+            self.pins.push(Pin { row, position, standing: standing(device.state, device.revoked) });
+        }
+    }
+
+    /// Takes over what the picture before had made, where no device moved and all stand as they did.
+    fn follow(&mut self, before: &Self) {
+        if before.pins == self.pins {
+            self.index = before.index.clone();
+        }
+    }
+
+    /// The devices by their places; made when it is first asked for.
+    #[must_use]
+    pub fn index(&self) -> Arc<Index> {
+        Arc::clone(self.index.get_or_init(|| Arc::new(Index::of(self.pins.iter().copied()))))
+    }
+
     /// What is seen of each device.
     pub fn sights(&self) -> impl Iterator<Item = Sight<'_>> {
         let FleetTable { id, agent, state, last_reading_ms, .. } = &self.table;
@@ -234,5 +298,33 @@ impl Picture {
             serde_json::to_vec(&self.table)?
         };
         Ok(kept.get_or_init(|| bytes.into()).clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::Marks;
+
+    #[test]
+    fn the_places_of_devices_are_kept_while_none_of_them_moves() {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = crate::api::tests::hub_in(dir.path(), crate::config::Config::default());
+        let put = |lon: f64| {
+            let marks = Marks { position: Position::new(48.0, lon, None).ok(), ..Marks::default() };
+            let record = DeviceRecord { marks, ..DeviceRecord::behind("gw", 1) };
+            hub.metadata.put("gw", &record).unwrap();
+        };
+        put(11.0);
+        let first = take(&hub).unwrap();
+        let index = first.index();
+        let mut second = take(&hub).unwrap();
+        second.follow(&first);
+        assert!(Arc::ptr_eq(&index, &second.index()));
+        put(12.0);
+        let mut third = take(&hub).unwrap();
+        third.follow(&second);
+        assert!(!Arc::ptr_eq(&index, &third.index()));
+        assert_eq!(third.index().pins().next().map(|pin| pin.position.lon()), Some(12.0));
     }
 }

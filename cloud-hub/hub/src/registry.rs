@@ -259,7 +259,7 @@ impl Filter {
     /// Whether a device fits.
     #[must_use]
     pub fn fits(&self, id: &str, record: &DeviceRecord) -> bool {
-        let Marks { title, site, groups, tags } = &record.marks;
+        let Marks { title, site, groups, tags, .. } = &record.marks;
         let card = record.card.clone().unwrap_or_default();
         let is = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| wanted == found);
         let tagged = |(key, value): &(String, Option<String>)| {

@@ -15,7 +15,8 @@ use super::ledger::total;
 use super::problem::{ApiError, Problem};
 use super::select;
 use super::shapes::{
-    About, Device, DeviceEvents, DevicePage, DeviceRequest, DeviceState, Ledger, Uplink, Way,
+    About, Device, DeviceEvents, DevicePage, DevicePosition, DeviceRequest, DeviceState, Ledger, PlanSpot,
+    Uplink, Way,
 };
 use crate::hub::{App, Hub};
 use crate::imports::IMPORT_PREFIX;
@@ -224,6 +225,8 @@ pub fn revoked_text(agent: &AgentId) -> String {
 /// The registry cannot be read.
 pub fn views(hub: &Hub, records: &[(String, DeviceRecord)]) -> Result<Vec<Device>, MetadataError> {
     let known = hub.store.devices();
+    let only = if let [(id, _)] = records { DeviceId::parse(id).ok() } else { None };
+    let measured = hub.positions.of(&hub.store, only.as_ref());
     let mut agents: HashMap<&str, AgentView> = HashMap::new();
     let mut out = Vec::with_capacity(records.len());
     for (id, record) in records {
@@ -238,7 +241,9 @@ pub fn views(hub: &Hub, records: &[(String, DeviceRecord)]) -> Result<Vec<Device
                 entry.insert(AgentView::of(hub, &agent, &own))
             }
         };
-        out.push(view(hub, &device, record, agent, known.get(&device).copied().unwrap_or_default()));
+        let info = known.get(&device).copied().unwrap_or_default();
+        let position = DevicePosition::of(record.marks.position, measured.get(&device).copied());
+        out.push(Device { position, ..view(hub, &device, record, agent, info) });
     }
     Ok(out)
 }
@@ -331,6 +336,8 @@ fn view(hub: &Hub, device: &DeviceId, record: &DeviceRecord, agent: &AgentView, 
         site: record.marks.site.clone(),
         groups: record.marks.groups.iter().cloned().collect(),
         tags: record.marks.tags.clone(),
+        position: None,
+        spot: record.marks.spot.map(PlanSpot::from),
         state: agent.state,
         state_since_ms: agent.last.as_ref().map(|event| event.at_ms),
         state_reason: agent.last.as_ref().map(|event| event.reason),

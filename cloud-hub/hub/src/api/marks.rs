@@ -1,4 +1,4 @@
-//! What operators say of a device: its title, site, groups and tags, and the agent that it is behind.
+//! What operators say of a device: its title, site, groups and tags, where it is, and the agent that it is behind.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,7 @@ use super::problem::{ApiError, Problem};
 use super::shapes::{Device, DevicePatch};
 use crate::hub::App;
 use crate::metadata::{Changes, DeviceRecord, Marks};
+use crate::position::{Position, Spot};
 use crate::templates;
 
 /// Most bytes of a title or of a tag's value.
@@ -52,6 +53,7 @@ pub async fn patch(
             })
         })
         .await?;
+    hub.pictures.outdate();
     tracing::info!(device = id, agent = record.agent, "device changed");
     if let Ok(device) = DeviceId::parse(&id) {
         hub.twins.moved(&hub, device)?;
@@ -94,7 +96,16 @@ fn marks(mut marks: Marks, patch: DevicePatch) -> Result<Marks, ApiError> {
         marks.title = sound("title", title.unwrap_or_default(), TEXT_BYTES_MAX)?;
     }
     if let Some(site) = patch.site {
-        marks.site = sound("site", site.unwrap_or_default(), NAME_BYTES_MAX)?;
+        let site = sound("site", site.unwrap_or_default(), NAME_BYTES_MAX)?;
+        // A place on the plan of one site is none on that of another.
+        marks.spot = marks.spot.filter(|_| site == marks.site);
+        marks.site = site;
+    }
+    if let Some(position) = patch.position {
+        marks.position = position.map(Position::try_from).transpose().map_err(|e| bad(e.to_string()))?;
+    }
+    if let Some(spot) = patch.spot {
+        marks.spot = spot.map(Spot::try_from).transpose().map_err(|e| bad(format!("spot: {e}")))?;
     }
     if let Some(groups) = patch.groups {
         let groups = groups.unwrap_or_default().into_iter().map(|group| named("group", group));

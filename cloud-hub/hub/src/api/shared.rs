@@ -3,6 +3,8 @@
 //! The token comes as a bearer token, as it stands behind the `#` of a link, which browsers send to nobody. It is taken
 //! here only: no other route knows such tokens, and these routes know no others.
 
+pub mod maps;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -39,6 +41,7 @@ pub fn routes(hub: &App) -> Router<App> {
         .route("/board", get(board))
         .route("/query", get(readings))
         .route("/live", get(live))
+        .merge(maps::routes())
         .route_layer(middleware::from_fn_with_state(Arc::clone(hub), admit))
 }
 

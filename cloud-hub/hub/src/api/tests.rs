@@ -21,6 +21,8 @@ mod imports;
 mod jobs;
 mod letters;
 mod live;
+mod map;
+mod plans;
 mod prometheus;
 mod series;
 mod sites;

@@ -7,8 +7,10 @@ use tideline_store::StoreConfig;
 
 use super::*;
 use crate::metadata::{
-    BoardRecord, BoardShareRecord, BoardVersionRecord, EnrolRecord, Role, SessionRecord, TokenRecord,
+    BoardRecord, BoardShareRecord, BoardVersionRecord, DeviceRecord, EnrolRecord, Marks, PlanImageRecord,
+    Role, SessionRecord, TokenRecord,
 };
+use crate::position::Position;
 
 const NOW_MS: i64 = 1_763_719_200_000;
 
@@ -25,6 +27,9 @@ fn data_in(dir: &Path) -> (Metadata, Store) {
         EnrolRecord { device: "d".into(), secret_hash: "h".into(), expires_ms: i64::MAX, key_hash: None };
     metadata.put("used", &EnrolRecord { key_hash: Some("k".into()), ..unused.clone() }).unwrap();
     metadata.put("unused", &unused).unwrap();
+    let marks = Marks { position: Position::new(48.1, 11.5, Some(519.0)).ok(), ..Marks::default() };
+    metadata.put("gw", &DeviceRecord { marks, ..DeviceRecord::behind("gw", 1) }).unwrap();
+    metadata.put("north", &PlanImageRecord { bytes: "AAAA".into() }).unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let (store, _) = Store::open(StoreConfig::new(dir.join(STORE)), clock).unwrap();
     (metadata, store)
@@ -55,6 +60,9 @@ fn a_backup_is_private_complete_and_restores_into_an_empty_folder() {
     assert!(metadata.find::<EnrolRecord>("used").unwrap().is_some());
     assert!(metadata.find::<EnrolRecord>("unused").unwrap().is_none());
     assert!(metadata.find::<SessionRecord>("session").unwrap().is_none());
+    let placed = metadata.find::<DeviceRecord>("gw").unwrap().and_then(|record| record.marks.position);
+    assert_eq!(placed, Position::new(48.1, 11.5, Some(519.0)).ok());
+    assert!(metadata.find::<PlanImageRecord>("north").unwrap().is_some());
     assert!(!back.join(UNFINISHED).exists());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let (_, report) = Store::open(StoreConfig::new(back.join(STORE)), clock).unwrap();

@@ -160,8 +160,18 @@ fn panel(path: &str, panel: &Panel, variables: &[Variable], out: &mut Problems) 
             out.say(&format!("{path}.figures"), "it is empty; one at least is needed");
         }
         Show::Table { figures, .. } => out.count(&format!("{path}.figures"), figures.len(), PATTERNS_MAX),
+        Show::Map { devices } if devices.is_empty() => {
+            out.say(&format!("{path}.devices"), "it is empty; one at least is needed, and * is any");
+        }
         Show::Text { text } => return out.words(&format!("{path}.text"), text),
         _ => {}
+    }
+    let devices = panel.show.devices();
+    out.count(&format!("{path}.devices"), devices.len(), PATTERNS_MAX);
+    for (n, written) in devices.iter().enumerate().take(PATTERNS_MAX) {
+        if let Err(reason) = Pattern::devices(written, variables) {
+            out.say(&format!("{path}.devices[{n}]"), reason);
+        }
     }
     let series = panel.show.series();
     out.count(&format!("{path}.series"), series.len(), PATTERNS_MAX);
@@ -226,6 +236,28 @@ mod tests {
             "panels[2]: x 0 and w 13; allowed are columns 0 to 11",
             "panels[2]: y 4 and h 0; allowed are heights of 1 to 24",
             "panels[2].show: min 5 is not below max 5",
+        ] {
+            assert!(told.contains(line), "{line}\n in\n{told}");
+        }
+    }
+
+    #[test]
+    fn the_devices_of_a_map_are_written_as_those_of_series() {
+        let map = |devices: serde_json::Value| {
+            json!({"version": 1, "title": "t", "variables": [{"name": "where", "kind": "site"}],
+            "panels": [{"id": "m", "x": 0, "y": 0, "w": 6, "h": 6, "show": {"kind": "map", "devices": devices}}]})
+        };
+        assert_eq!(
+            problems(&board(map(json!(["pump-*", "@site=$where", "@group=power"])))),
+            Vec::<String>::new()
+        );
+        let none = problems(&board(map(json!([]))));
+        assert_eq!(none, ["panels[0].show.devices: it is empty; one at least is needed, and * is any"]);
+        let told = problems(&board(map(json!(["pump/flow", "$what", ""])))).join("\n");
+        for line in [
+            "devices[0]: \"pump/flow\": devices are an id",
+            "devices[1]: $what is no variable",
+            "devices[2]: it is empty",
         ] {
             assert!(told.contains(line), "{line}\n in\n{told}");
         }

@@ -156,6 +156,11 @@ pub enum Show {
         /// Which figures, one at least
         figures: Vec<Figure>,
     },
+    /// Where devices are
+    Map {
+        /// Which devices: ids with `*` for any text, `$name` of a variable, `@site=…` or `@group=…`
+        devices: Vec<String>,
+    },
     /// Words, shown as they are written: lines stay lines, and nothing is markup
     Text {
         /// The words
@@ -238,8 +243,14 @@ impl Show {
             | Self::States { series }
             | Self::Heat { series, .. }
             | Self::Table { series, .. } => series,
-            Self::Text { .. } => &[],
+            Self::Map { .. } | Self::Text { .. } => &[],
         }
+    }
+
+    /// The devices of a map as they are written.
+    #[must_use]
+    pub fn devices(&self) -> &[String] {
+        if let Self::Map { devices } = self { devices } else { &[] }
     }
 
     /// The bands.
@@ -250,7 +261,11 @@ impl Show {
             | Self::Stat { bands, .. }
             | Self::Gauge { bands, .. }
             | Self::Bar { bands, .. } => bands,
-            Self::States { .. } | Self::Heat { .. } | Self::Table { .. } | Self::Text { .. } => &[],
+            Self::States { .. }
+            | Self::Heat { .. }
+            | Self::Table { .. }
+            | Self::Map { .. }
+            | Self::Text { .. } => &[],
         }
     }
 }

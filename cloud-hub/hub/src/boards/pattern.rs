@@ -49,6 +49,22 @@ pub enum Devices {
     Of(Filter),
 }
 
+impl Devices {
+    /// Whether a device is meant, by what is said of it.
+    #[must_use]
+    pub fn have(&self, id: &str, site: &str, groups: &[String]) -> bool {
+        match self {
+            Self::One(one) => one == id,
+            Self::Like(pattern) => fits(pattern, id),
+            // What is written here names sites and groups only.
+            Self::Of(filter) => {
+                filter.site.as_ref().is_none_or(|wanted| wanted == site)
+                    && filter.group.as_ref().is_none_or(|wanted| groups.contains(wanted))
+            }
+        }
+    }
+}
+
 /// Series with the values of their variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meant {
@@ -103,6 +119,17 @@ impl Pattern {
             _ => Who::Device(text(who, VariableKind::Device, variables)?),
         };
         Ok(Self { who, point: point.to_owned() })
+    }
+
+    /// Parses the devices of a map, which are written as the devices of series.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what is allowed.
+    pub fn devices(written: &str, variables: &[Variable]) -> Result<Self, String> {
+        if written.contains('/') {
+            return Err(format!("{written:?}: devices are an id, $name, @site=… or @group=…, with no /"));
+        }
+        Self::parse(&format!("{written}/{ANY}"), variables)
     }
 
     /// With the values of variables; one that has none, an empty one or `*` stands for any.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use tideline_protocol::model::DeviceId;
 use tideline_store::SeriesInfo;
 
-use super::form::{Board, Variable};
+use super::form::{Board, Panel, Variable};
 use super::pattern::{Devices, Meant, Pattern, Values};
 use crate::hub::Hub;
 use crate::metadata::{DeviceRecord, MetadataError};
@@ -48,6 +48,13 @@ pub fn values(variables: &[Variable], given: &Values) -> Values {
 #[must_use]
 pub fn meant(written: &[String], variables: &[Variable], values: &Values) -> Vec<Option<Meant>> {
     written.iter().map(|one| Some(Pattern::parse(one, variables).ok()?.with(values))).collect()
+}
+
+/// What the devices of a panel that is a map mean.
+#[must_use]
+pub fn placed(board: &Board, panel: &Panel, values: &Values) -> Vec<Meant> {
+    let written = panel.show.devices().iter();
+    written.filter_map(|one| Some(Pattern::devices(one, &board.variables).ok()?.with(values))).collect()
 }
 
 /// What the registry says of devices, where a name asks for it.

@@ -115,7 +115,8 @@ fn checked(board: &Board, wanted: &Wanted) -> Result<Values, BoardError> {
 
 /// The devices that a board names with these values.
 fn devices(hub: &Hub, board: &Board, values: &Values) -> Result<BTreeSet<String>, BoardError> {
-    let meant = resolve::meant(&resolve::patterns(board), &board.variables, values);
+    let mut meant = resolve::meant(&resolve::patterns(board), &board.variables, values);
+    meant.extend(board.panels.iter().flat_map(|panel| resolve::placed(board, panel, values)).map(Some));
     let mut out = BTreeSet::new();
     let registered = hub.metadata.list::<DeviceRecord>()?;
     for meant in meant.into_iter().flatten() {
@@ -215,6 +216,8 @@ pub struct Scope {
     pub meant: Vec<Option<Meant>>,
     /// The devices.
     pub devices: HashSet<String>,
+    /// The values of its variables.
+    pub values: Values,
     records: HashMap<String, DeviceRecord>,
 }
 
@@ -234,7 +237,8 @@ impl Scope {
             let found = hub.metadata.find_each::<DeviceRecord>(names.clone().map(String::as_str))?;
             records = names.zip(found).filter_map(|(id, record)| Some((id.clone(), record?))).collect();
         }
-        Ok(Self { board, patterns, meant, devices: share.devices.iter().cloned().collect(), records })
+        let devices = share.devices.iter().cloned().collect();
+        Ok(Self { board, patterns, meant, devices, values, records })
     }
 
     /// Whether a series, as device/point, may be seen.

@@ -121,9 +121,28 @@ pub struct Marked {
     /// A tag that it loses.
     #[arg(long, value_name = "KEY")]
     no_tag: Vec<String>,
+    /// Where it is on Earth, in degrees of WGS 84 and metres; empty to leave that to its own readings.
+    #[arg(long, value_name = "LAT,LON[,ALT]", allow_hyphen_values = true)]
+    position: Option<String>,
+    /// Where it is on the plan of its site, as shares of its width and height; empty for nowhere.
+    #[arg(long, value_name = "X,Y")]
+    spot: Option<String>,
     /// The enrolled agent that it is behind from now on; its history stays.
     #[arg(long, value_name = "AGENT")]
     behind: Option<String>,
+}
+
+/// Numbers with commas as an object; null for an empty text.
+fn numbers(option: &str, text: &str, names: &[&str], least: usize) -> Result<Value> {
+    if text.trim().is_empty() {
+        return Ok(Value::Null);
+    }
+    let given: Result<Vec<f64>, _> = text.split(',').map(|part| part.trim().parse::<f64>()).collect();
+    let given = given.ok().filter(|given| (least..=names.len()).contains(&given.len()));
+    let given = given.with_context(|| {
+        format!("{option} {text}: it is {} as numbers with commas, or empty", names.join(","))
+    })?;
+    Ok(names.iter().zip(given).map(|(name, number)| ((*name).to_owned(), json!(number))).collect())
 }
 
 /// `device list|show|add|set|adopt|revoke`.
@@ -208,6 +227,13 @@ async fn set(hub: &HubSocket, id: &str, marked: &Marked) -> Result<()> {
             patch.insert(key.to_owned(), json!(value));
         }
     }
+    if let Some(position) = &marked.position {
+        let position = numbers("--position", position, &["lat", "lon", "alt_m"], 2)?;
+        patch.insert("position".to_owned(), position);
+    }
+    if let Some(spot) = &marked.spot {
+        patch.insert("spot".to_owned(), numbers("--spot", spot, &["x", "y"], 2)?);
+    }
     if !marked.group.is_empty() || !marked.no_group.is_empty() {
         let device: Device = hub.get_as(&path).await?;
         let mut groups: BTreeSet<String> = device.groups.into_iter().collect();
@@ -228,4 +254,20 @@ async fn set(hub: &HubSocket, id: &str, marked: &Marked) -> Result<()> {
     let device: Device = serde_json::from_value(hub.patch(&path, &Value::Object(patch)).await?)?;
     out!("{}", show::device(&device));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_two_numbers_or_three_or_none() {
+        let position = |text| numbers("--position", text, &["lat", "lon", "alt_m"], 2);
+        assert_eq!(position("-33.9, 151.2").unwrap(), json!({"lat": -33.9, "lon": 151.2}));
+        assert_eq!(position("1,2,3.5").unwrap(), json!({"lat": 1.0, "lon": 2.0, "alt_m": 3.5}));
+        assert_eq!(position(" ").unwrap(), Value::Null);
+        for text in ["1", "1,2,3,4", "north", "1;2"] {
+            assert!(position(text).unwrap_err().to_string().contains("lat,lon,alt_m as numbers"), "{text}");
+        }
+    }
 }

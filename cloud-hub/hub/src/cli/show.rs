@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cloud_hub::api::shapes::{About, Device, Ledger};
+use cloud_hub::api::shapes::{About, Device, DevicePosition, Ledger, PlanSpot, PositionSource};
 use cloud_hub::when::show_ms;
 
 /// How many gaps are shown; a lossy link may have left thousands.
@@ -54,6 +54,17 @@ fn marks(out: &mut String, device: &Device) -> std::fmt::Result {
             writeln!(out, "{what:<9} {text}")?;
         }
     }
+    if let Some(DevicePosition { lat, lon, alt_m, source, as_of_ms }) = &device.position {
+        let high = alt_m.map_or_else(String::new, |alt| format!(", {alt} m"));
+        let said = match source {
+            PositionSource::Set => "as operators say".to_owned(),
+            PositionSource::Measured => format!("as it measured, {}", at(*as_of_ms)),
+        };
+        writeln!(out, "position  {lat}, {lon}{high} ({said})")?;
+    }
+    if let Some(PlanSpot { x, y }) = &device.spot {
+        writeln!(out, "spot      {x}, {y} of the plan of its site")?;
+    }
     Ok(())
 }
 
@@ -91,6 +102,11 @@ mod tests {
 
     use super::*;
 
+    fn munich() -> DevicePosition {
+        let (lat, lon, alt_m) = (48.1374, 11.5755, Some(519.0));
+        DevicePosition { lat, lon, alt_m, source: PositionSource::Set, as_of_ms: None }
+    }
+
     #[test]
     fn a_device_is_told_in_a_few_lines_however_many_gaps_it_has() {
         let gap = |n: u64| LedgerGap {
@@ -120,6 +136,8 @@ mod tests {
             site: "north".to_owned(),
             groups: vec!["water".to_owned(), "old".to_owned()],
             tags: [("floor".to_owned(), "2".to_owned())].into(),
+            position: Some(munich()),
+            spot: Some(PlanSpot { x: 0.5, y: 0.25 }),
             state: DeviceState::Online,
             state_since_ms: None,
             state_reason: None,
@@ -144,6 +162,8 @@ mod tests {
             "read by   modbus\n",
             "title     Inlet\n",
             "groups    water, old\ntags      floor=2\n",
+            "position  48.1374, 11.5755, 519 m (as operators say)\n",
+            "spot      0.5, 0.25 of the plan of its site\n",
             "20000 produced = 15000 stored + 0 pending + 5000 dropped + 0 refused + 0 lost\n",
             "dropped   4000 readings: quota\n",
             "dropped   1000 readings: expired\n",

@@ -9,6 +9,7 @@ use tideline_protocol::commands::HubCommand;
 use tideline_protocol::model::SeriesDef;
 use tideline_streams::Life;
 
+use crate::position::{Position, Spot};
 use crate::presence::PresenceEvent;
 
 /// What a principal may do.
@@ -74,6 +75,12 @@ pub struct Marks {
     pub groups: BTreeSet<String>,
     /// Anything else, by key.
     pub tags: BTreeMap<String, String>,
+    /// Where it is on Earth; none when nobody said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
+    /// Where it is on the plan of its site.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spot: Option<Spot>,
 }
 
 record! {
@@ -353,5 +360,31 @@ record! {
         by: String,
         /// When, Unix ms.
         changed_ms: i64,
+    }
+}
+record! {
+    /// The plan of a site, by the site.
+    PlanRecord in "site_plans" {
+        /// What its image is, as a media type.
+        media: String,
+        /// The image's width in pixels.
+        width: u32,
+        /// The image's height in pixels.
+        height: u32,
+        /// How many bytes the image has.
+        bytes: u64,
+        /// SHA-256 of the image, in hex.
+        sha256: String,
+        /// Who gave it.
+        by: String,
+        /// When, Unix ms.
+        changed_ms: i64,
+    }
+}
+record! {
+    /// The image of a plan, by the site: beside the record, so that a list of plans reads no images.
+    PlanImageRecord in "site_plan_images" {
+        /// In base64.
+        bytes: String,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Ledger;
+use super::{DevicePosition, Ledger, PlanSpot, PositionPatch};
 use crate::presence::{PresenceEvent, Reason};
 
 /// Whether a device's agent is there
@@ -125,6 +125,14 @@ pub struct DevicePatch {
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     pub tags: Option<Option<BTreeMap<String, Option<String>>>>,
+    /// Where it is on Earth; null leaves that to its own readings
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<PositionPatch>)]
+    pub position: Option<Option<PositionPatch>>,
+    /// Where it is on the plan of its site; another site takes it away
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<PlanSpot>)]
+    pub spot: Option<Option<PlanSpot>>,
     /// The enrolled agent that it is behind from now on; its history stays
     #[schema(required = false)]
     pub agent: Option<String>,
@@ -164,6 +172,14 @@ pub struct Device {
     #[serde(default)]
     #[schema(required)]
     pub tags: BTreeMap<String, String>,
+    /// Where it is on Earth; left out when that is not known
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub position: Option<DevicePosition>,
+    /// Where it is on the plan of its site; left out when nobody said
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub spot: Option<PlanSpot>,
     /// Whether its agent is there
     pub state: DeviceState,
     /// Since when (Unix ms)

@@ -1,0 +1,164 @@
+//! Positions that devices measure: the newest values of two points of one path whose names end in `latitude` and
+//! `longitude`, in degrees, and of `altitude` in metres beside them, as profiles of receivers name them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use tideline_protocol::model::DeviceId;
+use tideline_store::{SeriesMeta, SeriesState, Store};
+
+use super::Position;
+use crate::when;
+
+/// A position that a device measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// Where.
+    pub position: Position,
+    /// Of when the older of its values is, Unix ms.
+    pub at_ms: i64,
+}
+
+/// What a point says of a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Axis {
+    Latitude,
+    Longitude,
+    Altitude,
+}
+
+/// What a series says of a position, and the path that it shares with the others of it.
+fn axis(meta: &SeriesMeta) -> Option<(Axis, &str)> {
+    let point = meta.point.as_str();
+    let (path, last) = point.rsplit_once('/').unwrap_or(("", point));
+    let axis = match (last, meta.unit.as_str()) {
+        ("latitude", "deg") => Axis::Latitude,
+        ("longitude", "deg") => Axis::Longitude,
+        ("altitude", "m") => Axis::Altitude,
+        _ => return None,
+    };
+    Some((axis, path))
+}
+
+/// The newest values of one path.
+#[derive(Debug, Default)]
+struct Fix {
+    lat: Option<(f64, i64)>,
+    lon: Option<(f64, i64)>,
+    alt: Option<f64>,
+}
+
+impl Fix {
+    fn measured(&self) -> Option<Measured> {
+        let ((lat, lat_ns), (lon, lon_ns)) = (self.lat?, self.lon?);
+        // A height that is none must not cost the place.
+        let position = Position::new(lat, lon, self.alt).or_else(|_| Position::new(lat, lon, None)).ok()?;
+        Some(Measured { position, at_ms: when::ms(lat_ns.min(lon_ns)) })
+    }
+}
+
+/// The positions of devices that measure theirs.
+///
+/// A receiver that finds no satellites sends values that are none: until it does again its last position holds, with the
+/// time that it is of. That is kept in memory alone.
+#[derive(Debug, Default)]
+pub struct Positions {
+    known: Mutex<HashMap<DeviceId, Measured>>,
+}
+
+impl Positions {
+    /// Where devices are that measure it: all of them, or only this one.
+    #[must_use]
+    pub fn of(&self, store: &Store, only: Option<&DeviceId>) -> HashMap<DeviceId, Measured> {
+        let wanted = |meta: &SeriesMeta| only.is_none_or(|only| meta.device == *only) && axis(meta).is_some();
+        let found = newest(&store.states(wanted));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(found);
+        match only {
+            None => known.clone(),
+            Some(only) => known.get(only).map(|measured| (only.clone(), *measured)).into_iter().collect(),
+        }
+    }
+}
+
+/// The position of each device of these series; of the first path by its name where one has several.
+fn newest(states: &[SeriesState]) -> HashMap<DeviceId, Measured> {
+    let mut fixes: BTreeMap<(&DeviceId, &str), Fix> = BTreeMap::new();
+    for state in states {
+        let (Some((axis, path)), Some(last)) = (axis(&state.meta), &state.last) else { continue };
+        let number = last.number();
+        if number.is_nan() {
+            continue;
+        }
+        let fix = fixes.entry((&state.meta.device, path)).or_default();
+        match axis {
+            Axis::Latitude => fix.lat = Some((number, last.time_ns)),
+            Axis::Longitude => fix.lon = Some((number, last.time_ns)),
+            Axis::Altitude => fix.alt = Some(number),
+        }
+    }
+    let mut out = HashMap::new();
+    for ((device, _), fix) in fixes {
+        if let Some(measured) = fix.measured().filter(|_| !out.contains_key(device)) {
+            out.insert(device.clone(), measured);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tideline_protocol::model::{PointId, SeriesDef};
+    use tideline_store::Reading;
+
+    use super::*;
+
+    fn state(device: &str, point: &str, unit: &str, value: f64, time_ns: i64) -> SeriesState {
+        let (device, point) = (DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap());
+        let meta = Arc::new(SeriesMeta::of(&SeriesDef::new(device, point, unit.to_owned())));
+        SeriesState { id: 0, meta, count: 1, last: Some(Reading { time_ns, word: value, boxed: None }) }
+    }
+
+    fn of(states: &[SeriesState]) -> Option<(f64, f64, Option<f64>, i64)> {
+        let found = newest(states);
+        let measured = found.get(&DeviceId::parse("van").unwrap())?;
+        let position = measured.position;
+        Some((position.lat(), position.lon(), position.alt_m(), measured.at_ms))
+    }
+
+    #[test]
+    fn a_position_is_of_points_in_degrees_beside_each_other_as_old_as_the_older() {
+        let lat = state("van", "latitude", "deg", 48.1, 5_000_000);
+        let lon = state("van", "longitude", "deg", 11.5, 4_000_000);
+        assert_eq!(of(&[lat.clone(), lon.clone()]), Some((48.1, 11.5, None, 4)));
+        let alt = state("van", "altitude", "m", 519.5, 5_000_000);
+        assert_eq!(of(&[lat.clone(), lon.clone(), alt]), Some((48.1, 11.5, Some(519.5), 4)));
+        assert_eq!(of(std::slice::from_ref(&lat)), None);
+        // Another path, another unit, and another device are none of it.
+        assert_eq!(of(&[lat.clone(), state("van", "aim/longitude", "deg", 11.5, 1)]), None);
+        assert_eq!(of(&[lat.clone(), state("van", "longitude", "rad", 0.2, 1)]), None);
+        assert_eq!(of(&[lat, state("car", "longitude", "deg", 11.5, 1)]), None);
+    }
+
+    #[test]
+    fn what_is_no_number_or_not_on_earth_makes_no_position() {
+        let lat = |value| state("van", "gps/latitude", "deg", value, 1);
+        let lon = state("van", "gps/longitude", "deg", 11.5, 1);
+        assert!(of(&[lat(48.1), lon.clone()]).is_some());
+        assert_eq!(of(&[lat(f64::NAN), lon.clone()]), None);
+        assert_eq!(of(&[lat(91.0), lon.clone()]), None);
+        let deep = state("van", "gps/altitude", "m", -1e6, 1);
+        assert_eq!(of(&[lat(48.1), lon, deep]), Some((48.1, 11.5, None, 0)));
+    }
+
+    #[test]
+    fn of_several_receivers_the_first_by_name_that_knows_where_it_is_counts() {
+        let states = [("b", 2.0), ("a", 1.0), ("0", f64::NAN)].map(|(path, lat)| {
+            [("latitude", lat), ("longitude", 7.0)]
+                .map(|(axis, value)| state("van", &format!("{path}/{axis}"), "deg", value, 1))
+        });
+        assert_eq!(of(states.as_flattened()).map(|(lat, ..)| lat), Some(1.0));
+    }
+}

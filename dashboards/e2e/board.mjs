@@ -13,6 +13,7 @@ async function everyKind(page, { until, looks }) {
   await page.locator('[data-testid="heat"][data-cells="0"]').waitFor({ state: 'detached' });
   await page.getByTestId('tile').first().waitFor();
   await page.getByTestId('states').first().waitFor();
+  await page.getByTestId('cluster').first().waitFor();
   await looks(page, 'board-kinds');
   if (await page.locator('.words b').count() > 0) throw new Error('the text of a panel became markup');
   await page.getByTestId('nav-boards').click();

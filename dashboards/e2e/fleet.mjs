@@ -13,7 +13,7 @@ function made(n) {
     ledger: { produced: 10_000 + n, stored: 10_000, dropped: n % 40 === 0 ? 12 : 0, refused: 0, gaps: [], balanced: true },
   };
 }
-const more = Array.from({ length: MORE }, (_, n) => made(n));
+export const more = Array.from({ length: MORE }, (_, n) => made(n));
 const beats = { online: 'o', suspect: 'g', offline: 'a', never: '.' };
 const strip = (device, slots, lost) => '.'.repeat(Math.floor(slots / 4)) + (lost ? 'x' : 'o') + 'oos'.repeat(slots).slice(0, slots - Math.floor(slots / 4) - 2) + beats[device.state];
 

@@ -10,6 +10,7 @@ import { twin } from './twin.mjs';
 import { aggregate, csv, sql } from './answers.mjs';
 import { boards, shared } from './boards.mjs';
 import { BEGAN, deviceOf, mark, POINTS, seriesOf } from './plant.mjs';
+import { place, places } from './map.mjs';
 import { columnsOf, emit, live, readings } from './readings.mjs';
 
 const PORT = Number(process.env.PORT ?? 8099);
@@ -31,6 +32,15 @@ async function bodyOf(request) {
   return JSON.parse(body);
 }
 
+/** Answers what is about places; false where it is not. */
+async function placed(request, response, url, path) {
+  const found = await places(request, path, url.searchParams, Object.keys(POINTS).map(deviceOf));
+  if (found?.image) response.writeHead(200, { 'content-type': found.media, 'x-content-type-options': 'nosniff' }).end(found.image);
+  else if (found?.status === 204) response.writeHead(204).end();
+  else if (found) json(response, found.status, found.body);
+  return found !== null;
+}
+
 async function api(request, response, url) {
   const path = url.pathname.slice('/api/v1'.length);
   if (path === '/session' && request.method === 'POST') {
@@ -43,6 +53,7 @@ async function api(request, response, url) {
     const found = shared((request.headers.authorization ?? '').replace('Bearer ', ''), all());
     if (!found) return problem(response, 401, 'share-ended');
     if (path === '/shared/board') return json(response, 200, found);
+    if (path.startsWith('/shared/map')) return placed(request, response, url, path.slice('/shared'.length));
     return read(request, response, url, path.slice('/shared'.length));
   }
   if (!/tideline_session=mock/.test(request.headers.cookie ?? '')) return problem(response, 401, 'login-needed');
@@ -61,6 +72,7 @@ async function api(request, response, url) {
   const own = () => Object.keys(POINTS).map(deviceOf);
   if (path === '/fleet') return json(response, 200, figures(own()));
   if (path === '/fleet/devices') return json(response, 200, table(own()));
+  if (await placed(request, response, url, path)) return undefined;
   const operated = await operate(request.method, path, url.searchParams, () => bodyOf(request));
   if (operated) return operated.status === 204 ? response.writeHead(204).end() : json(response, operated.status, operated.body);
   if (path === '/devices') return json(response, 200, { devices: Object.keys(POINTS).map(deviceOf), next: null });
@@ -75,6 +87,7 @@ async function api(request, response, url) {
       const patch = await bodyOf(request);
       if ((patch.site ?? '').length > 64) return json(response, 400, { code: 'bad-mark', detail: `site: ${JSON.stringify(patch.site)} has ${patch.site.length} bytes; allowed are 64, without control characters` });
       mark(id, patch);
+      place(id, patch);
     }
     return POINTS[id] ? json(response, 200, deviceOf(id)) : problem(response, 404, 'no-such-device');
   }

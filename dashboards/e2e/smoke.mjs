@@ -8,6 +8,7 @@ import { violations } from './access.mjs';
 import { boards } from './board.mjs';
 import { launch, until, WAIT_MS } from './drive.mjs';
 import { explore } from './explore.mjs';
+import { mapping } from './mapping.mjs';
 import { commanding, configuring, marking, fleetList, operating } from './operator.mjs';
 import { timeControl } from './time.mjs';
 
@@ -153,6 +154,7 @@ async function main() {
     console.log(`ok   commands: ${await commanding(page, { until, looks })}`);
     console.log(`ok   time: ${await timeControl(page, { until })}`);
     console.log(`ok   explore: ${await explore(page, { until, looks, device: DEVICE })}`);
+    console.log(`ok   map: ${await mapping(page, { until, looks, device: DEVICE })}`);
     console.log(`ok   boards: ${await boards(page, { until, looks, watch, violations, shot, complaints, device: DEVICE })}`);
     console.log(`ok   operate: ${await operating(page, { until, looks, device: DEVICE })}`);
     console.log('ok   fits 360 px');

@@ -10,6 +10,10 @@ describe('hash routes', () => {
     }
   });
 
+  it('knows the map, with what it shows behind a question mark', () => {
+    expect(parseHash('#/map?at=48.1,11.5&z=6')).toEqual({ page: 'map' });
+  });
+
   it('takes whatever it does not know for the fleet', () => {
     for (const hash of ['', '#', '#/', '#/device/', '#/device/a/b', '#/device/%', '#/nowhere']) {
       expect(parseHash(hash)).toEqual({ page: 'fleet' });

@@ -12,6 +12,7 @@ export function facts(device: Device): Fact[] {
     { name: 'Site', text: device.site },
     { name: 'Groups', text: device.groups.join(', ') },
     { name: 'Tags', text: tags.join(', ') },
+    { name: 'Position', text: device.position ? `${device.position.lat}, ${device.position.lon}` : '' },
     { name: 'Made by', text: made },
     { name: 'Firmware', text: about?.firmware ?? '' },
     { name: 'Profile', text: about?.profile ?? '' },

@@ -1,12 +1,12 @@
 // The address of a page is the hash: `#/` is the fleet, `#/device/ID` a device,
-// `#/explore` series side by side, `#/boards` the boards, `#/boards/ID` and `#/boards/device/ID` one,
+// `#/map` where they are, `#/explore` series side by side, `#/boards` the boards, `#/boards/ID` and `#/boards/device/ID` one,
 // `#/shared/TOKEN` one that is shown by a link, `#/operate/TAB` what operators do. What a page shows stands behind a `?`.
 
 export const OPERATE_TABS = ['enrol', 'devices', 'commands', 'templates', 'hub', 'access', 'events'] as const;
 export type OperateTab = (typeof OPERATE_TABS)[number];
 
 export type Route =
-  | { page: 'fleet' | 'explore' | 'boards' }
+  | { page: 'fleet' | 'explore' | 'boards' | 'map' }
   | { page: 'device'; id: string }
   | { page: 'board'; id: string; device: boolean }
   | { page: 'shared'; token: string }
@@ -22,6 +22,7 @@ export function parseHash(hash: string): Route {
   const [path] = parts(hash);
   if (path === '#/explore') return { page: 'explore' };
   if (path === '#/boards') return { page: 'boards' };
+  if (path === '#/map') return { page: 'map' };
   const operate = /^#\/operate(?:\/([a-z]*))?$/.exec(path);
   if (operate) return { page: 'operate', tab: OPERATE_TABS.find((tab) => tab === operate[1]) ?? null };
   const match = /^#\/(device|boards|boards\/device|shared)\/([^/]+)$/.exec(path);

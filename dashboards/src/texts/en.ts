@@ -7,14 +7,17 @@ import { config } from './config';
 import { device } from './device';
 import { fleet } from './fleet';
 import { fleetCommands } from './fleetcommands';
+import { map } from './map';
 import { marks } from './marks';
 import { operate } from './operate';
 
 export const en = {
   boards,
+  map,
   frame: {
     pages: 'Pages',
     fleet: 'Fleet',
+    map: 'Map',
     explore: 'Explore',
     boards: 'Boards',
     operate: 'Operate',

@@ -5,15 +5,15 @@ import type { Board, BoardAnswer, Kind, Panel, Show } from '../../api/boards';
 import { compact, freeId, placed, room, type Place } from './grid';
 import { begin, redo, step, undo, type Steps } from './undo';
 
-export const KINDS: Kind[] = ['line', 'stat', 'gauge', 'bar', 'states', 'heat', 'table', 'text'];
+export const KINDS: Kind[] = ['line', 'stat', 'gauge', 'bar', 'states', 'heat', 'table', 'map', 'text'];
 /** Columns and rows of a new panel. */
 const SIZES: Record<Kind, [number, number]> = {
-  line: [6, 7], stat: [3, 4], gauge: [3, 5], bar: [4, 6], states: [6, 5], heat: [6, 7], table: [6, 6], text: [3, 4],
+  line: [6, 7], stat: [3, 4], gauge: [3, 5], bar: [4, 6], states: [6, 5], heat: [6, 7], table: [6, 6], map: [6, 9], text: [3, 4],
 };
 
 /** A panel's contents of another kind, with what the two have in common. */
 export function asKind(show: Show | null, kind: Kind): Show {
-  const series = show && show.kind !== 'text' ? show.series : [];
+  const series = show && 'series' in show ? show.series : [];
   const figure = show && 'figure' in show ? show.figure : 'last';
   const bands = show && 'bands' in show ? show.bands : [];
   switch (kind) {
@@ -24,6 +24,7 @@ export function asKind(show: Show | null, kind: Kind): Show {
     case 'states': return { kind, series };
     case 'heat': return { kind, series, by: 'series_time', figure: 'mean' };
     case 'table': return { kind, series, figures: ['last', 'min', 'mean', 'max'] };
+    case 'map': return { kind, devices: show && 'devices' in show ? show.devices : ['*'] };
     case 'text': return { kind, text: '' };
   }
 }

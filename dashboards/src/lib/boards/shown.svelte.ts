@@ -37,7 +37,7 @@ export interface Meant { ids: string[]; leftOff: number }
 export type Names = (patterns: string[], variables: Variable[], values: Record<string, string>) => Promise<BoardSeries>;
 
 export function patternsOf(board: Board): string[] {
-  return [...new Set(board.panels.flatMap(({ show }) => (show.kind === 'text' ? [] : show.series)))];
+  return [...new Set(board.panels.flatMap(({ show }) => ('series' in show ? show.series : [])))];
 }
 
 const hasStates = (series: Series): boolean => series.type === 'bool' || series.type === 'text';
@@ -59,7 +59,8 @@ export class Shown {
   askedAt = $state(0);
 
   readonly #names: Names;
-  #values: Record<string, string> = {};
+  /** Of its variables. */
+  values = $state.raw<Record<string, string>>({});
   #feed: LiveFeed | null = null;
   #followed = '';
   #abort = new AbortController();
@@ -103,7 +104,7 @@ export class Shown {
   /** Shows a board with these values of its variables; asks only for what is new. */
   show(board: Board, values: Record<string, string>): void {
     this.board = board;
-    this.#values = values;
+    this.values = values;
     const asked = JSON.stringify([patternsOf(board), board.variables ?? [], values, this.#hourly()]);
     if (asked === this.#asked) return;
     this.#asked = asked;
@@ -129,7 +130,7 @@ export class Shown {
     const asked = this.#asked;
     try {
       const patterns = patternsOf(board);
-      const found = patterns.length === 0 ? { patterns: [], series: [] } : await this.#names(patterns, board.variables ?? [], this.#values);
+      const found = patterns.length === 0 ? { patterns: [], series: [] } : await this.#names(patterns, board.variables ?? [], this.values);
       if (asked !== this.#asked) return;
       const known = found.series.slice(0, SERIES_MAX);
       this.meant = new Map(found.patterns.map((one) => [one.pattern, { ids: one.series, leftOff: one.left_off }]));

@@ -5,6 +5,7 @@
 
 mod audit;
 mod commands;
+mod config;
 mod door;
 mod links;
 mod refused;
@@ -300,6 +301,7 @@ impl Driver {
                     self.hub.fleet.fares(&self.agent, number, health, now_ms);
                 }
                 HubAction::Devices(cards) => self.devices(cards).await?,
+                HubAction::Config(told) => self.config(told).await?,
                 HubAction::Twin(sync) => self.twin(sync),
                 HubAction::Command(said) => self.commanded(said).await?,
                 HubAction::Audit(epoch, asked) => self.audit(epoch, asked),

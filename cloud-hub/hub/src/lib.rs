@@ -16,6 +16,7 @@ pub mod doors;
 pub mod fleet;
 pub mod hub;
 pub mod imports;
+pub mod in_force;
 pub mod ingest;
 pub mod jobs;
 pub mod layer;

@@ -21,10 +21,10 @@ use crate::redbfile::RedbFile;
 use owners::{Owned, Owners};
 pub use records::{
     BoardRecord, BoardShareRecord, BoardVersionRecord, Card, CommandIndexRecord, CommandKeyRecord,
-    CommandOutputRecord, CommandRecord, DeviceRecord, DeviceTokenRecord, EnrolRecord, ImportRecord,
-    JobRecord, Marks, PlanImageRecord, PlanRecord, PresenceRecord, Record, Role, SessionRecord, SiteRecord,
-    TemplateRecord, TemplateVersion, TokenRecord, UserRecord, WriteTokenRecord, WriterRecord,
-    WriterSeriesRecord,
+    CommandOutputRecord, CommandRecord, ConfigRecord, DeviceRecord, DeviceTokenRecord, EnrolRecord,
+    ImportRecord, JobRecord, Marks, OptionInForce, PlanImageRecord, PlanRecord, PresenceRecord, Record, Role,
+    SessionRecord, SiteRecord, TemplateRecord, TemplateVersion, TokenRecord, UserRecord, WriteTokenRecord,
+    WriterRecord, WriterSeriesRecord,
 };
 
 /// What went wrong with the metadata.
@@ -69,7 +69,7 @@ impl MetadataError {
     }
 }
 
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 24] = [
     DeviceRecord::TABLE,
     EnrolRecord::TABLE,
     UserRecord::TABLE,
@@ -93,6 +93,7 @@ const TABLES: [&str; 23] = [
     SiteRecord::TABLE,
     PlanRecord::TABLE,
     PlanImageRecord::TABLE,
+    ConfigRecord::TABLE,
 ];
 
 /// The open file; cheap to clone.

@@ -3,6 +3,7 @@
 mod devices;
 mod effective;
 mod field;
+mod in_force;
 mod jobs;
 mod layer;
 mod opcua;
@@ -24,7 +25,8 @@ use tideline_protocol::session::BackfillBudget;
 use tideline_spool::StreamConfig;
 
 pub use devices::{DeviceConfig, Families, shipped};
-pub use effective::Effective;
+pub use effective::{Effective, Origin};
+pub use in_force::{Followed, InForce};
 pub use jobs::{Jobs, Program, Scheduled};
 pub use layer::HubLayer;
 pub use pipelines::Plan;

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::config::{Config, Jobs, Layers, Plan};
+use crate::config::{Config, InForce, Jobs, Layers, Plan};
 use crate::identity::IdentityFile;
 use crate::intake::Batching;
 use crate::source::Sources;
@@ -74,6 +74,7 @@ pub struct Reloader {
     loaded: Stamp,
     looked: Stamp,
     hub: Option<HubConfig>,
+    in_force: InForce,
 }
 
 impl Reloader {
@@ -82,8 +83,16 @@ impl Reloader {
         let loaded = layers.file.as_deref().and_then(stamp);
         let file = layers.file.as_ref().map(|path| path.display().to_string());
         board.update(|status| status.config.file = file);
-        let mut reloader =
-            Self { layers, started: config.clone(), live, board, loaded, looked: loaded, hub: None };
+        let mut reloader = Self {
+            layers,
+            started: config.clone(),
+            live,
+            board,
+            loaded,
+            looked: loaded,
+            hub: None,
+            in_force: InForce::default(),
+        };
         reloader.apply(config).await;
         reloader
     }
@@ -91,6 +100,13 @@ impl Reloader {
     /// Takes what the hub sets from there; what `start` was given was loaded with it.
     pub fn follow_hub(&mut self, hub: HubConfig) {
         self.hub = Some(hub);
+        self.note_in_force();
+    }
+
+    /// What is in force, for who tells the hub.
+    #[must_use]
+    pub fn in_force(&self) -> InForce {
+        self.in_force.clone()
     }
 
     /// Looks and reloads for ever. Dropped on the way, it leaves a change half done: only for the
@@ -137,6 +153,7 @@ impl Reloader {
             Ok(config) => {
                 self.board.update(|status| status.config.error = None);
                 self.apply(config).await;
+                self.note_in_force();
             }
             Err(error) => {
                 let error = format!("{error:#}");
@@ -178,6 +195,16 @@ impl Reloader {
         let needs_restart = self.board.read().config.needs_restart;
         if let Some(hub) = &mut self.hub {
             hub.tell(&needs_restart).await;
+        }
+    }
+
+    /// For the hub, which shows all values with where they come from.
+    fn note_in_force(&self) {
+        let layer = self.hub.as_ref().map(HubConfig::layer).unwrap_or_default();
+        match self.layers.effective(&layer) {
+            Ok(all) => self.in_force.set(&all),
+            // It was read just now; what is told is older until it can be read again.
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "what is in force cannot be told"),
         }
     }
 

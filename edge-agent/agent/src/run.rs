@@ -151,11 +151,10 @@ pub async fn run_until(
     let tasks = tend(work, &spool, &twins.handle, own_device.clone());
     let shared = shared(own_device, out, &board, &spool, &cards, writes);
     let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
-    let (boot, clock) = (clock::boot().id, AgentClock::default());
-    let sources = custom.into_iter().fold(Sources::new(shared), |all, (config, make)| all.with(config, make));
     let socket_path = serve::socket_path(&config.data_dir);
-    let (agent, dialler) =
-        (identity.file.agent.clone(), Dialler::of(identity, clock, &config)?.knowing(spool.state()));
+    let sources = custom.into_iter().fold(Sources::new(shared), |all, (config, make)| all.with(config, make));
+    let agent = identity.file.agent.clone();
+    let dialler = Dialler::of(identity, AgentClock::default(), &config)?.knowing(spool.state());
     let (live, backfill) = (Live { batching, pipelines, jobs, routes, enrolled, sources }, config.backfill);
     hub.follow(&twins.handle, &agent.own_device());
     let mut reloader = Reloader::start(layers, config, live, board.clone()).await;
@@ -168,13 +167,14 @@ pub async fn run_until(
         board,
         drain: draining,
         wake,
-        boot,
-        clock,
+        boot: clock::boot().id,
+        clock: AgentClock::default(),
         backfill,
         cards,
         twins: Some(twins.handle.clone()),
         questions,
         commands,
+        in_force: reloader.in_force(),
     };
     let uplink = tokio::spawn(uplink.run());
     tell_ready();

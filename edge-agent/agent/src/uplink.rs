@@ -32,6 +32,7 @@ use crate::agreement::Questions;
 use crate::cards::Cards;
 use crate::clock::AgentClock;
 use crate::commands::Commands;
+use crate::config::InForce;
 use crate::resilience::{Refusal, entropy};
 use crate::spooler::{SpoolHandle, SpoolState};
 use crate::status::Board;
@@ -75,6 +76,8 @@ pub struct Uplink {
     pub questions: Questions,
     /// Takes its commands.
     pub commands: Commands,
+    /// What is in force of the configuration.
+    pub in_force: InForce,
 }
 
 /// The session that there is. Dropped, it ends.
@@ -304,6 +307,7 @@ impl Loop {
             asked: None,
             commands: uplink.commands.clone(),
             said: None,
+            config: uplink.in_force.follow(),
             sending: false,
         };
         Live {

@@ -19,6 +19,7 @@
 mod audit;
 mod body;
 mod commands;
+mod config;
 mod devices;
 mod limits;
 mod twin;
@@ -35,11 +36,15 @@ pub use commands::{
     Command, CommandError, CommandId, CommandState, ERROR_CODE_BYTES_MAX, ERROR_TEXT_BYTES_MAX, Journal,
     JournalId, NoId, Noted, OUTPUT_BYTES_MAX, OUTPUT_CHUNK_BYTES_MAX, OutputChunk, Progress, ToAgent, ToHub,
 };
+pub use config::{
+    CONFIG_ABILITY, CONFIG_BYTES_MAX, CONFIG_NAME_BYTES_MAX, CONFIG_OPTIONS_MAX, CONFIG_VALUE_BYTES_MAX,
+    ConfigAsked, ConfigInForce, ConfigOption, ConfigSource,
+};
 pub use devices::{CARDS_PER_MESSAGE_MAX, DEVICES_ABILITY, DeviceCard, Devices};
 pub use twin::{DocumentId, TWIN_ABILITY, TWIN_BYTES_MAX, TwinSync};
 
 /// All that an end of this version can do beside what each can.
-pub const ABILITIES: [&str; 3] = [DEVICES_ABILITY, TWIN_ABILITY, COMMANDS_ABILITY];
+pub const ABILITIES: [&str; 4] = [DEVICES_ABILITY, TWIN_ABILITY, COMMANDS_ABILITY, CONFIG_ABILITY];
 
 use crate::model::Gap;
 
@@ -216,6 +221,8 @@ messages! {
     18 Progress(Progress),
     19 Noted(Noted),
     20 Journal(Journal),
+    21 Config(ConfigInForce),
+    22 ConfigAsked(ConfigAsked),
 }
 
 /// A message with what goes around it.

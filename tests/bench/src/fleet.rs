@@ -207,7 +207,10 @@ impl SimAgent {
                     self.spool.flush()?;
                     session.handle_account(self.spool.account(), self.spool.known());
                 }
-                AgentAction::Agreement(_) | AgentAction::Twin(_) | AgentAction::Command(_) => {}
+                AgentAction::Agreement(_)
+                | AgentAction::Twin(_)
+                | AgentAction::Command(_)
+                | AgentAction::Config(_) => {}
                 AgentAction::Branch(_) => anyhow::bail!("a new spool is taken for a copy"),
             }
         }

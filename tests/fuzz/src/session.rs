@@ -295,7 +295,8 @@ impl World {
             | AgentAction::Know
             | AgentAction::Agreement(_)
             | AgentAction::Twin(_)
-            | AgentAction::Command(_) => {}
+            | AgentAction::Command(_)
+            | AgentAction::Config(_) => {}
             // The session of a copy; only a liar made it one.
             _ => {
                 assert!(!self.honest, "an honest hub knows of no copy");

@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tideline_link::{out, outln};
 
-use super::show;
 use super::socket::{HubSocket, escape};
+use super::{show, templates};
 use cloud_hub::api::shapes::{Device, DevicePage, StrangerList};
 use cloud_hub::when::show_ms;
 
@@ -21,6 +21,14 @@ pub enum DeviceCommand {
         /// The device's id.
         id: String,
         /// All that is known, every gap included, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What is in force at an agent, with where each value comes from, and what is wanted of it.
+    Config {
+        /// The agent, as a device.
+        id: String,
+        /// As JSON.
         #[arg(long)]
         json: bool,
     },
@@ -145,7 +153,7 @@ fn numbers(option: &str, text: &str, names: &[&str], least: usize) -> Result<Val
     Ok(names.iter().zip(given).map(|(name, number)| ((*name).to_owned(), json!(number))).collect())
 }
 
-/// `device list|show|add|set|adopt|revoke`.
+/// `device list|show|config|add|set|adopt|revoke`.
 pub async fn device(hub: &HubSocket, command: &DeviceCommand) -> Result<()> {
     match command {
         DeviceCommand::List(wanted) => list_devices(hub, wanted).await?,
@@ -157,6 +165,7 @@ pub async fn device(hub: &HubSocket, command: &DeviceCommand) -> Result<()> {
                 out!("{}", show::device(&hub.get_as(&path).await?));
             }
         }
+        DeviceCommand::Config { id, json } => templates::show_device(hub, id, *json).await?,
         DeviceCommand::Add { id, behind } => {
             hub.post("/api/v1/devices", &json!({"id": id, "agent": behind})).await?;
             outln!("{id} is registered behind {behind}");

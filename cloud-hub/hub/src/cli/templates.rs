@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use cloud_hub::api::shapes::{
-    ConfigTemplate, ConfigTemplateApplied, ConfigTemplates, DeviceConfig, TwinPatched, TwinsPatched,
+    ConfigOption, ConfigTemplate, ConfigTemplateApplied, ConfigTemplates, DeviceConfig, TwinPatched,
+    TwinsPatched,
 };
 use cloud_hub::templates::Name;
 use cloud_hub::when::show_ms;
@@ -41,7 +42,7 @@ pub enum TemplateCommand {
         /// As group/pumps or site/hall-2.
         name: Name,
     },
-    /// What is wanted of one agent, where each value comes from, and what it says to that.
+    /// What is in force at one agent and what is wanted of it, where each value comes from, and what it says to that.
     Device {
         /// The agent, as a device.
         device: String,
@@ -88,12 +89,7 @@ pub async fn template(hub: &HubSocket, command: &TemplateCommand) -> Result<()> 
             results(&done.results);
         }
         TemplateCommand::Device { device, json } => {
-            let found = hub.get(&format!("/api/v1/devices/{}/config", escape(device))).await?;
-            if *json {
-                outln!("{found:#}");
-            } else {
-                configured(&serde_json::from_value(found)?);
-            }
+            show_device(hub, device, *json).await?;
         }
     }
     Ok(())
@@ -126,7 +122,31 @@ fn results(results: &[TwinPatched]) {
     }
 }
 
+/// Shows all that is known of an agent's configuration.
+pub async fn show_device(hub: &HubSocket, device: &str, json: bool) -> Result<()> {
+    let found = hub.get(&format!("/api/v1/devices/{}/config", escape(device))).await?;
+    if json {
+        outln!("{found:#}");
+    } else {
+        configured(&serde_json::from_value(found)?);
+    }
+    Ok(())
+}
+
 fn configured(found: &DeviceConfig) {
+    if let Some(in_force) = &found.in_force {
+        outln!("in force, as the agent said at {}:", show_ms(in_force.told_ms));
+        for ConfigOption { option, value, source, from } in &in_force.options {
+            let from = from.as_ref().map_or_else(String::new, |from| format!(" ({from})"));
+            outln!("{option} = {value}  # {source}{from}");
+        }
+        if in_force.left_out > 0 {
+            outln!("and {} more, which are too many to be told", in_force.left_out);
+        }
+    }
+    if !found.values.is_empty() {
+        outln!("wanted by the hub:");
+    }
     for value in &found.values {
         outln!("{} = {}  # {}", value.option, value.value, value.source);
     }

@@ -1,6 +1,7 @@
 //! Sessions over real QUIC on loopback, against a hub without its listeners for people.
 
 mod commands;
+mod config;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -388,3 +388,33 @@ record! {
         bytes: String,
     }
 }
+
+/// An option in force at an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptionInForce {
+    /// The section, as `batch` or `source/meter`.
+    pub section: String,
+    /// The option.
+    pub name: String,
+    /// Its value as JSON; of a secret only that it is set.
+    pub value: String,
+    /// `default`, `file`, `environment`, `hub` or `flag`.
+    pub source: String,
+    /// The variable or the flag; empty for the others.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub from: String,
+}
+
+record! {
+    /// What is in force at an agent, as it last said, by its id.
+    ConfigRecord in "configs_in_force" {
+        /// What names it, in hex.
+        digest: String,
+        /// When the agent said it, Unix ms.
+        told_ms: i64,
+        /// Options that it did not tell, as there are too many.
+        left_out: u32,
+        /// All others.
+        options: Vec<OptionInForce>,
+    }
+}

@@ -1,8 +1,9 @@
 //! What is in force, and where each value comes from.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json};
 
 use super::layer::{is_secret, named};
@@ -17,8 +18,41 @@ pub struct Effective {
     pub name: String,
     /// Its value; of a secret only that it is set.
     pub value: Json,
-    /// "default", "file", "hub", or the environment's variable or the flag.
-    pub source: String,
+    /// Which layer it comes from.
+    pub source: Origin,
+}
+
+/// Which layer a value comes from; as a text "default", "file", "hub", or the environment's variable or the flag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody has set it.
+    Default,
+    /// The file.
+    File,
+    /// This variable of the environment.
+    Environment(String),
+    /// The hub.
+    Hub,
+    /// This flag.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "default",
+            Self::File => "file",
+            Self::Environment(variable) => variable,
+            Self::Hub => "hub",
+            Self::Flag(flag) => flag,
+        })
+    }
+}
+
+impl Serialize for Origin {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
 }
 
 impl Layers {
@@ -39,13 +73,13 @@ impl Layers {
                 let variable = key.variable();
                 let env = || {
                     let (name, value) = self.env.iter().find(|(name, _)| Some(name) == variable.as_ref())?;
-                    Some((Json::String(value.clone()), name.clone()))
+                    Some((Json::String(value.clone()), Origin::Environment(name.clone())))
                 };
                 let (value, source) = (self.flag(key.section, key.name))
-                    .or_else(|| Some((at(hub.get(key.section))?, "hub".to_owned())))
+                    .or_else(|| Some((at(hub.get(key.section))?, Origin::Hub)))
                     .or_else(env)
-                    .or_else(|| Some((at(file.get(key.section))?, "file".to_owned())))
-                    .unwrap_or_else(|| (default(key.kind, key.default), "default".to_owned()));
+                    .or_else(|| Some((at(file.get(key.section))?, Origin::File)))
+                    .unwrap_or_else(|| (default(key.kind, key.default), Origin::Default));
                 one(key.section, key.section, key.name, value, source)
             })
             .collect();
@@ -58,8 +92,8 @@ impl Layers {
                 all.extend(item.iter().filter(|(option, _)| option.as_str() != key).map(
                     |(option, value)| {
                         let is_hubs = by_hub.is_some_and(|options| options.get(option).is_some());
-                        let source = if is_hubs { "hub" } else { "file" };
-                        one(section, &format!("{section}/{name}"), option, value.clone(), source.to_owned())
+                        let source = if is_hubs { Origin::Hub } else { Origin::File };
+                        one(section, &format!("{section}/{name}"), option, value.clone(), source)
                     },
                 ));
             }
@@ -67,22 +101,54 @@ impl Layers {
         Ok(all)
     }
 
-    fn flag(&self, section: &str, name: &str) -> Option<(Json, String)> {
+    fn flag(&self, section: &str, name: &str) -> Option<(Json, Origin)> {
         match (section, name) {
             ("agent", "data_dir") => {
                 let path: &PathBuf = self.data_dir.as_ref()?;
-                Some((path.display().to_string().into(), "--data".to_owned()))
+                Some((path.display().to_string().into(), Origin::Flag("--data")))
             }
-            ("uplink", "hub") => Some((self.hub.clone()?.into(), "--hub".to_owned())),
+            ("uplink", "hub") => Some((self.hub.clone()?.into(), Origin::Flag("--hub"))),
             _ => None,
         }
     }
 }
 
-fn one(kind: &str, section: &str, name: &str, value: Json, source: String) -> Effective {
-    let hidden = is_secret(kind, name) && value.as_str().is_some_and(|text| !text.is_empty());
-    let value = if hidden { Json::String("(set)".to_owned()) } else { value };
+fn one(kind: &str, section: &str, name: &str, value: Json, source: Origin) -> Effective {
+    let value = match (kind, name) {
+        _ if is_secret(kind, name) => hidden(value),
+        // Whoever set them may have put a password among them.
+        ("program", "args") => hidden(value),
+        ("schedule", "input") => without_secrets(value),
+        _ => value,
+    };
     Effective { section: section.to_owned(), name: name.to_owned(), value, source }
+}
+
+/// Only whether it is set.
+fn hidden(value: Json) -> Json {
+    let is_empty = match &value {
+        Json::String(text) => text.is_empty(),
+        Json::Array(items) => items.is_empty(),
+        _ => false,
+    };
+    if is_empty { value } else { Json::String("(set)".to_owned()) }
+}
+
+/// What a schedule does, without what a request says of who asks: names of headers are shown, and no values.
+fn without_secrets(value: Json) -> Json {
+    let Some(text) = value.as_str() else { return value };
+    let Ok(Json::Object(mut input)) = serde_json::from_str(text) else { return hidden(value) };
+    let before = input.clone();
+    for name in ["headers", "body"] {
+        match input.get_mut(name) {
+            Some(Json::Object(headers)) if name == "headers" => {
+                headers.values_mut().for_each(|value| *value = "(set)".into());
+            }
+            Some(other) => *other = "(set)".into(),
+            None => {}
+        }
+    }
+    if input == before { value } else { Json::Object(input).to_string().into() }
 }
 
 fn default(kind: Kind, text: &str) -> Json {
@@ -103,7 +169,7 @@ mod tests {
     fn each_value_is_shown_with_where_it_comes_from() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("agent.toml");
-        let text = "[batch]\nflush_interval_ms = 700\nrows_max = 9\n[spool]\nquota_mb = 5\n[[source]]\nname = \"push\"\nkind = \"http\"\ntoken = \"secret\"\n";
+        let text = "[batch]\nflush_interval_ms = 700\nrows_max = 9\n[spool]\nquota_mb = 5\n[[source]]\nname = \"push\"\nkind = \"http\"\ntoken = \"secret\"\n[[program]]\nname = \"p\"\npath = \"/bin/p\"\nargs = [\"secret\"]\n[[schedule]]\nname = \"s\"\nevery = \"1h\"\nkind = \"http\"\ninput = '{\"url\": \"http://a/\", \"headers\": {\"X-Key\": \"secret\"}, \"body\": \"secret\"}'\n[[schedule]]\nname = \"plain\"\nevery = \"1h\"\nkind = \"sync\"\ninput = '{ \"timeout_ms\": 5 }'\n";
         std::fs::write(&file, text).unwrap();
         let env = vec![
             ("TIDELINE_AGENT_BATCH_ROWS_MAX".to_owned(), "10".to_owned()),
@@ -114,7 +180,7 @@ mod tests {
         let all = layers.effective(&HubLayer::read(&layer).unwrap()).unwrap();
         let find = |section: &str, name: &str| {
             let found = all.iter().find(|one| one.section == section && one.name == name).unwrap();
-            (found.value.clone(), found.source.clone())
+            (found.value.clone(), found.source.to_string())
         };
         assert_eq!(find("batch", "flush_interval_ms"), (json!(900), "hub".into()));
         assert_eq!(find("batch", "rows_max"), (json!("10"), "TIDELINE_AGENT_BATCH_ROWS_MAX".into()));
@@ -123,5 +189,11 @@ mod tests {
         assert_eq!(find("agent", "data_dir"), (json!("/data"), "--data".into()));
         assert_eq!(find("source/push", "token"), (json!("(set)"), "file".into()));
         assert_eq!(find("source/push", "patience_s"), (json!(5), "hub".into()));
+        assert_eq!(find("program/p", "args"), (json!("(set)"), "file".into()));
+        let input = find("schedule/s", "input").0;
+        let input: Json = serde_json::from_str(input.as_str().unwrap()).unwrap();
+        assert_eq!(input, json!({"url": "http://a/", "headers": {"X-Key": "(set)"}, "body": "(set)"}));
+        assert_eq!(find("schedule/plain", "input").0, json!("{ \"timeout_ms\": 5 }"));
+        assert!(!serde_json::to_string(&all).unwrap().contains("secret"));
     }
 }

@@ -112,6 +112,12 @@ impl HubConfig {
         }
     }
 
+    /// What of the hub is in force.
+    #[must_use]
+    pub fn layer(&self) -> HubLayer {
+        if self.broken.is_some() { HubLayer::default() } else { self.trials.in_force().clone() }
+    }
+
     /// What is to be in force now, over what the device itself sets. A layer that cannot be loaded any more is taken back.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use tideline_protocol::model::{AgentId, Epoch, Seq};
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
 use tideline_protocol::time::Clock;
 use tideline_protocol::wire::{
-    Agreement, COMMANDS_ABILITY, DEVICES_ABILITY, Frame, Health, Hello, Message, RunEnvelope, TWIN_ABILITY,
-    ToHub, VERSION,
+    Agreement, COMMANDS_ABILITY, CONFIG_ABILITY, DEVICES_ABILITY, Frame, Health, Hello, Message, RunEnvelope,
+    TWIN_ABILITY, ToHub, VERSION,
 };
 use tideline_spool::LoadedRun;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -21,6 +21,7 @@ use crate::agreement::{Question, Questions};
 use crate::cards::Following;
 use crate::clock::AgentClock;
 use crate::commands::Commands;
+use crate::config::Followed;
 use crate::spooler::{Loaded, Sending, SpoolHandle, SpoolState};
 use crate::twin::Line;
 
@@ -100,6 +101,8 @@ pub struct Driver {
     pub commands: Commands,
     /// What the hub is told of them, once it has welcomed the agent.
     pub said: Option<UnboundedReceiver<ToHub>>,
+    /// What the hub is told of the configuration.
+    pub config: Followed,
     /// Whether anything was sent.
     pub sending: bool,
 }
@@ -203,12 +206,15 @@ impl Driver {
         Ok(())
     }
 
-    /// Tells the hub what has changed of the ways, the devices and the twins; says whether anything has.
+    /// Tells the hub what has changed of the ways, the configuration, the devices and the twins; says whether anything has.
     async fn tell_news(&mut self, session: &mut AgentSession) -> bool {
         let fares = self.health.has_changed().unwrap_or(false);
         if fares {
             session.handle_health(self.health.borrow_and_update().clone());
         }
+        let config = if session.speaks_of_config() { self.config.news() } else { None };
+        let differs = config.is_some();
+        config.into_iter().for_each(|named| session.handle_config(named));
         let news = self.cards.news();
         session.handle_devices(&news);
         let mut said = Vec::new();
@@ -220,7 +226,7 @@ impl Driver {
         }
         let says = !said.is_empty();
         said.into_iter().for_each(|sync| session.handle_twin(sync));
-        fares || !news.is_empty() || says
+        fares || differs || !news.is_empty() || says
     }
 
     fn show(&self, session: &AgentSession, heard: bool, long_ns: &mut Option<u64>) {
@@ -243,7 +249,11 @@ impl Driver {
     fn abilities(&self) -> Vec<String> {
         let twins = self.twins.is_some().then_some(TWIN_ABILITY);
         let commands = self.commands.is_taken().then_some(COMMANDS_ABILITY);
-        [Some(DEVICES_ABILITY), twins, commands].into_iter().flatten().map(str::to_owned).collect()
+        [Some(DEVICES_ABILITY), Some(CONFIG_ABILITY), twins, commands]
+            .into_iter()
+            .flatten()
+            .map(str::to_owned)
+            .collect()
     }
 
     fn hello(&self, seen: &SpoolState, head: Seq) -> Hello {
@@ -325,6 +335,9 @@ impl Driver {
                     if self.said.is_some() && !self.commands.said(said).await {
                         self.said = None;
                     }
+                }
+                AgentAction::Config(_) => {
+                    self.config.all().into_iter().for_each(|all| session.handle_config(all));
                 }
                 AgentAction::Agreement(found) => {
                     // Nobody may wait for it any more.

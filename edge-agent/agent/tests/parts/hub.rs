@@ -328,6 +328,7 @@ fn carry_out(session: &mut HubSession, action: HubAction, books: &mut AgentState
         | HubAction::Close
         | HubAction::Send(_)
         | HubAction::Devices(_)
+        | HubAction::Config(_)
         | HubAction::Twin(_)
         | HubAction::Command(_)
         | HubAction::Audit(..) => {}

@@ -67,6 +67,7 @@ impl Agent {
         let (auditor, questions) = Auditor::new(spool.clone(), board.clone());
         let uplink = Uplink {
             commands: Default::default(),
+            in_force: Default::default(),
             agent: hub.identity.file.agent.clone(),
             dialler: Arc::new(Dialler::new(hub.identity.clone(), clock, LinkOptions::default())),
             routes: routes_now,

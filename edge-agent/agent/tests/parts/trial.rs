@@ -11,6 +11,7 @@ use edge_agent::twin::TwinHandle;
 use serde_json::{Value as Json, json};
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::time::ManualClock;
+use tideline_protocol::wire::ConfigSource;
 use tideline_twin::Section;
 
 use crate::reload::{Bench, IDLE};
@@ -62,6 +63,13 @@ impl Tried {
         reported.unwrap()["config"].clone()
     }
 
+    /// An option as the hub is told of it: the value, and the layer that it comes from.
+    fn told(&self, section: &str, name: &str) -> (String, ConfigSource) {
+        let all = self.bench.reloader.in_force().follow().all().unwrap().options.unwrap();
+        let found = all.into_iter().find(|option| option.section == section && option.name == name).unwrap();
+        (found.value, found.source)
+    }
+
     fn flush_ms(&self) -> u128 {
         self.bench.batching.borrow().flush_interval.as_millis()
     }
@@ -73,6 +81,8 @@ async fn what_the_hub_sets_is_in_force_at_once_and_stays_when_the_agent_is_well(
     assert_eq!(tried.reported().await, Json::Null, "nothing is set and nothing is told");
     tried.want("batch/flush_interval_ms", json!(50)).await;
     assert_eq!(tried.flush_ms(), 50);
+    assert_eq!(tried.told("batch", "flush_interval_ms"), ("50".into(), ConfigSource::Hub));
+    assert_eq!(tried.told("batch", "rows_max"), ("50000".into(), ConfigSource::Default));
     assert_eq!(tried.reported().await["state"], "trial");
     tried.pass(1).await;
     tried.pass(WELL_MS).await;
@@ -85,6 +95,7 @@ async fn what_the_hub_sets_is_in_force_at_once_and_stays_when_the_agent_is_well(
         .change(&format!("[batch]\nflush_interval_ms = 70\n[uplink]\nhub = \"other:2\"\n{IDLE}"))
         .await;
     assert_eq!((tried.flush_ms(), tried.bench.hubs().as_str()), (50, "other:2"));
+    assert_eq!(tried.told("uplink", "hub"), ("\"other:2\"".into(), ConfigSource::File));
     tried.begin().await;
     assert_eq!(tried.flush_ms(), 50, "after a start too");
 }
@@ -105,6 +116,7 @@ async fn what_cuts_the_agent_off_is_taken_back_and_told() {
     assert_eq!(tried.bench.hubs(), "nowhere:1");
     tried.pass(TRIAL_MS).await;
     assert_eq!(tried.bench.hubs(), "enrolled:1");
+    assert_eq!(tried.told("uplink", "hub"), ("\"\"".into(), ConfigSource::Default));
     let reported = tried.reported().await;
     assert_eq!(reported["state"], "applied");
     let reason = reported["refused"]["reason"].as_str().unwrap();

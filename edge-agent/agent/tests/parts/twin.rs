@@ -90,6 +90,7 @@ fn connect(hub: &Hub, spool: &SpoolHandle, twins: &TwinHandle, cards: &Cards, bo
     let clock = AgentClock::default();
     let uplink = Uplink {
         commands: Default::default(),
+        in_force: Default::default(),
         agent: hub.identity.file.agent.clone(),
         dialler: Arc::new(Dialler::new(hub.identity.clone(), clock, LinkOptions::default())),
         routes: routes_now,

@@ -83,6 +83,7 @@ async fn a_blocked_way_is_left_for_another_and_taken_again_and_nothing_is_missin
     let dialler = Dialler::new(hub.identity.clone(), clock, LinkOptions::default());
     let uplink = Uplink {
         commands: Default::default(),
+        in_force: Default::default(),
         agent: hub.identity.file.agent.clone(),
         dialler: Arc::new(Ways(Arc::new(dialler))),
         routes,
@@ -148,6 +149,7 @@ async fn without_a_session_nothing_holds_its_end_up() {
     let (drain, draining) = watch::channel(false);
     let uplink = Uplink {
         commands: Default::default(),
+        in_force: Default::default(),
         agent: hub.identity.file.agent.clone(),
         dialler: Arc::new(Nowhere),
         routes,

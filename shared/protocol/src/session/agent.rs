@@ -16,8 +16,8 @@ use crate::lives::{Life, Moved};
 use crate::model::{Account, Gap, Seq, SeriesDef, SeriesNo};
 use crate::ranges::RangeSet;
 use crate::wire::{
-    self, COMMANDS_ABILITY, DEVICES_ABILITY, Hello, Lane, Message, Pong, Run, RunEnvelope, Settlement,
-    TWIN_ABILITY, ToAgent, TwinSync, Welcome,
+    self, COMMANDS_ABILITY, CONFIG_ABILITY, ConfigAsked, DEVICES_ABILITY, Hello, Lane, Message, Pong, Run,
+    RunEnvelope, Settlement, TWIN_ABILITY, ToAgent, TwinSync, Welcome,
 };
 
 /// What a session needs to know of the spool when it starts.
@@ -84,6 +84,8 @@ pub enum AgentAction {
     /// What the hub says of commands: hand it to [`crate::commands::AgentCommands`], and what that has to say to
     /// [`AgentSession::handle_command`].
     Command(ToAgent),
+    /// Give [`AgentSession::handle_config`] all that is in force: the hub has none of this digest.
+    Config(ConfigAsked),
     /// The hub's answer to [`AgentSession::handle_audit`].
     Agreement(wire::Agreement),
     /// The spool is a copy, and all that it has in common with the other, the seqs before this one,
@@ -149,6 +151,8 @@ pub struct AgentSession {
     syncs_twins: bool,
     // The hub sends commands.
     takes_commands: bool,
+    // The hub can be told of the configuration.
+    tells_config: bool,
     actions: VecDeque<AgentAction>,
 }
 
@@ -198,6 +202,7 @@ impl AgentSession {
             tells_devices: false,
             syncs_twins: false,
             takes_commands: false,
+            tells_config: false,
             actions,
         }
     }
@@ -346,6 +351,10 @@ impl AgentSession {
             (State::Open, Message::Noted(noted)) if self.takes_commands => {
                 self.command(ToAgent::Noted(noted))
             }
+            (State::Open, Message::ConfigAsked(asked)) if self.tells_config => {
+                self.actions.push_back(AgentAction::Config(asked));
+                Ok(())
+            }
             (State::Open, Message::Agreement(found)) if self.audit == Some(found.id) => {
                 self.audit = None;
                 self.actions.push_back(AgentAction::Agreement(found));
@@ -372,7 +381,7 @@ impl AgentSession {
         self.series_sent = welcome.series_known;
         let can = |ability| welcome.capabilities.iter().any(|name| name == ability);
         (self.tells_devices, self.syncs_twins) = (can(DEVICES_ABILITY), can(TWIN_ABILITY));
-        self.takes_commands = can(COMMANDS_ABILITY);
+        (self.takes_commands, self.tells_config) = (can(COMMANDS_ABILITY), can(CONFIG_ABILITY));
         if let Some(at) = welcome.parted {
             self.part(at);
         }

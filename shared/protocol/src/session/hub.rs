@@ -8,8 +8,9 @@ use crate::durability::{Batch, Durable, Received, Validated};
 use crate::invariants::Invariant;
 use crate::model::{AgentId, Epoch, Gap, Seq, SeriesNo};
 use crate::wire::{
-    self, ABILITIES, Ack, COMMANDS_ABILITY, DeviceCard, Health, Hello, Message, Pong, Refuse, RefuseCode,
-    Report, Settlement, TWIN_ABILITY, ToAgent, ToHub, TwinSync, VERSION, Welcome,
+    self, ABILITIES, Ack, COMMANDS_ABILITY, CONFIG_ABILITY, ConfigAsked, ConfigInForce, DeviceCard, Health,
+    Hello, Message, Pong, Refuse, RefuseCode, Report, Settlement, TWIN_ABILITY, ToAgent, ToHub, TwinSync,
+    VERSION, Welcome,
 };
 
 /// What the store holds of an agent's epoch.
@@ -44,6 +45,8 @@ pub enum HubAction {
     Health(Health),
     /// What the agent knows of its devices.
     Devices(Vec<DeviceCard>),
+    /// What is in force at the agent, or what names it: call [`HubSession::handle_config_lacked`] where that is not known here.
+    Config(ConfigInForce),
     /// A message about a twin: hand it to the twin's link, and what that has to say to
     /// [`HubSession::handle_twin`]. Whether the agent may speak of the document is not checked yet.
     Twin(TwinSync),
@@ -166,13 +169,10 @@ impl HubSession {
                 self.actions.push_back(HubAction::Report(epoch, report));
                 Ok(())
             }
-            (State::Open(_), Message::Health(health)) => {
-                self.actions.push_back(HubAction::Health(health));
-                Ok(())
-            }
-            (State::Open(_), Message::Devices(told)) => {
-                self.actions.push_back(HubAction::Devices(told.cards));
-                Ok(())
+            (State::Open(_), Message::Health(health)) => self.told(HubAction::Health(health)),
+            (State::Open(_), Message::Devices(told)) => self.told(HubAction::Devices(told.cards)),
+            (State::Open(_), Message::Config(told)) if self.can(CONFIG_ABILITY) => {
+                self.told(HubAction::Config(told))
             }
             (State::Open(_), Message::Twin(sync)) if self.speaks_of_twins() => {
                 self.actions.push_back(HubAction::Twin(sync));
@@ -213,6 +213,12 @@ impl HubSession {
                 Err(SessionError::Protocol(format!("message of kind {} is out of place", other.kind())))
             }
         }
+    }
+
+    /// What the agent says of itself.
+    fn told(&mut self, action: HubAction) -> Result<(), SessionError> {
+        self.actions.push_back(action);
+        Ok(())
     }
 
     fn hello(&mut self, hello: Hello) {
@@ -346,6 +352,13 @@ impl HubSession {
     pub fn handle_command(&mut self, said: ToAgent) {
         if self.speaks_of_commands() {
             self.actions.push_back(HubAction::Send(said.into()));
+        }
+    }
+
+    /// The agent has named values that are not known here: it is asked for them.
+    pub fn handle_config_lacked(&mut self, digest: [u8; 16]) {
+        if self.can(CONFIG_ABILITY) {
+            self.actions.push_back(HubAction::Send(Message::ConfigAsked(ConfigAsked { digest })));
         }
     }
 

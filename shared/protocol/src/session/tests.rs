@@ -1,5 +1,6 @@
 //! Both ends against each other, with plain maps for spool and store.
 
+mod config;
 mod gaps;
 
 use std::collections::BTreeMap;
@@ -10,8 +11,9 @@ use crate::durability::{Batch, DurableLog, Validated, commit};
 use crate::model::{Account, AgentId, DeviceId, Epoch, PointId, Sample, Seq, SeriesDef};
 use crate::ranges::RangeSet;
 use crate::wire::{
-    Agreement, Audit, COMMANDS_ABILITY, CommandId, DEVICES_ABILITY, DeviceCard, Hello, Journal, JournalId,
-    Lane, Message, Noted, RunEnvelope, Settlement, TWIN_ABILITY, ToAgent, ToHub, TwinSync,
+    Agreement, Audit, COMMANDS_ABILITY, CommandId, ConfigInForce, DEVICES_ABILITY, DeviceCard, Hello,
+    Journal, JournalId, Lane, Message, Noted, RunEnvelope, Settlement, TWIN_ABILITY, ToAgent, ToHub,
+    TwinSync,
 };
 
 struct AlwaysDurable;
@@ -42,6 +44,7 @@ struct Pair {
     ranges: usize,
     fates: RangeSet,
     cards: Vec<DeviceCard>,
+    configs: Vec<ConfigInForce>,
     now_ns: u64,
 }
 
@@ -106,6 +109,7 @@ impl Pair {
             ranges: 0,
             fates: RangeSet::new(),
             cards: vec![],
+            configs: vec![],
             now_ns: 0,
         }
     }
@@ -172,6 +176,7 @@ impl Pair {
             AgentAction::Agreement(found) => self.agreements.push(found),
             AgentAction::Twin(sync) => self.twins.push(sync),
             AgentAction::Command(said) => self.to_agent.push(said),
+            AgentAction::Config(_) => self.agent.handle_config(config::in_force()),
             AgentAction::Branch(at) => self.branched = Some(at),
         }
         true
@@ -219,6 +224,7 @@ impl Pair {
             }
             HubAction::Command(said) => self.to_hub.push(said),
             HubAction::Devices(cards) => self.cards.extend(cards),
+            HubAction::Config(told) => self.configs.extend(config::hear(&mut self.hub, told)),
             // A hub that says back what it hears.
             HubAction::Twin(sync) => self.hub.handle_twin(sync),
             HubAction::Health(_) | HubAction::Close => {}

@@ -3,7 +3,7 @@
 use super::{
     ADDRESS_BYTES_MAX, GAP_RUNS_MAX, GAP_SEQS_MAX, KIND_GAP, KIND_RUN, Message, NAMES_MAX,
     RESTAMPS_PER_RUN_MAX, RUN_ROWS_MAX, RUN_SEQS_MAX, RunEnvelope, SERIES_PER_MESSAGE_MAX, TEXT_BYTES_MAX,
-    WAYS_MAX, WireError, audit, commands, devices, twin,
+    WAYS_MAX, WireError, audit, commands, config, devices, twin,
 };
 use crate::lives::LIVES_MAX;
 use crate::model::{Gap, SERIES_PER_EPOCH_MAX};
@@ -73,6 +73,7 @@ pub(super) fn check(message: &Message) -> Result<(), WireError> {
         Message::Twin(sync) => twin::check_twin(sync)?,
         Message::Command(command) => commands::check_command(command)?,
         Message::Progress(progress) => commands::check_progress(progress)?,
+        Message::Config(told) => config::check_config(told)?,
         _ => {}
     }
     Ok(())

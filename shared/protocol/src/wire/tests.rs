@@ -190,7 +190,20 @@ fn one_of_each() -> Vec<Message> {
         }),
         Message::Noted(Noted { id: command().id, attempt: 1, number: 1 << 20 }),
         Message::Journal(Journal { journal: JournalId::from_bytes([8; 16]), forgotten_ms: i64::MIN }),
+        Message::Config(ConfigInForce::of([5; 16], [option()])),
+        Message::Config(ConfigInForce::of([5; 16], [option()]).named()),
+        Message::ConfigAsked(ConfigAsked { digest: [5; 16] }),
     ]
+}
+
+fn option() -> ConfigOption {
+    ConfigOption {
+        section: "source/meter".into(),
+        name: "interval_ms".into(),
+        value: "500".into(),
+        source: ConfigSource::Environment,
+        from: "X".into(),
+    }
 }
 
 fn command() -> Command {
@@ -260,6 +273,34 @@ fn commands_and_what_is_said_of_them_are_bounded() {
     }
     let none = Message::Command(Command { attempt: 0, ..command() });
     assert!(matches!(decode_one(&encode(&none.into())), Err(WireError::Malformed { kind: 16, .. })));
+}
+
+#[test]
+fn what_is_in_force_is_bounded_and_what_is_too_much_is_counted() {
+    let with = |options: Vec<ConfigOption>| {
+        let told = ConfigInForce { digest: [5; 16], left_out: 0, options: Some(options) };
+        match decode_one(&encode(&Message::Config(told).into())) {
+            Err(WireError::TooLong { what, .. }) => what,
+            Ok(_) => "",
+            other => panic!("{other:?}"),
+        }
+    };
+    let value = |len: usize| ConfigOption { value: "1".repeat(len), ..option() };
+    let named = |len: usize| ConfigOption { from: "X".repeat(len), ..option() };
+    assert_eq!(with(vec![value(CONFIG_VALUE_BYTES_MAX), named(CONFIG_NAME_BYTES_MAX)]), "");
+    assert_eq!(with(vec![value(CONFIG_VALUE_BYTES_MAX + 1)]), "value of an option");
+    assert_eq!(with(vec![named(CONFIG_NAME_BYTES_MAX + 1)]), "name of an option");
+    assert_eq!(with(vec![option(); CONFIG_OPTIONS_MAX + 1]), "list of options");
+    assert_eq!(with(vec![value(CONFIG_VALUE_BYTES_MAX); 64]), "list of options");
+    for (all, left_out) in [
+        (vec![option(); CONFIG_OPTIONS_MAX + 3], 3),
+        (vec![value(CONFIG_VALUE_BYTES_MAX); 64], 1),
+        (vec![value(CONFIG_VALUE_BYTES_MAX + 1), option(), named(CONFIG_NAME_BYTES_MAX + 1)], 2),
+    ] {
+        let told = ConfigInForce::of([5; 16], all);
+        assert_eq!(told.left_out, left_out);
+        assert!(decode_one(&encode(&Message::Config(told).into())).is_ok());
+    }
 }
 
 #[test]
@@ -363,7 +404,7 @@ fn a_run_beyond_its_limits_is_refused_before_its_block_is_looked_at() {
 
 proptest! {
     #[test]
-    fn damaged_frames_never_panic(which in 0_usize..22, at in any::<prop::sample::Index>(), to in any::<u8>(), seal in any::<bool>()) {
+    fn damaged_frames_never_panic(which in 0_usize..25, at in any::<prop::sample::Index>(), to in any::<u8>(), seal in any::<bool>()) {
         let mut bytes = encode(&one_of_each()[which].clone().into());
         let at = at.index(bytes.len());
         bytes[at] = to;

@@ -487,12 +487,12 @@ impl Agent {
                 spool.flush()?;
                 session.handle_account(spool.account(), known(self.canary, spool));
             }
-            // Nobody asks for it here.
-            AgentAction::Agreement(_) | AgentAction::Twin(_) | AgentAction::Command(_) => {}
             AgentAction::Branch(at) => {
                 spool.branch(at)?;
                 return Ok(false);
             }
+            // Nobody asks for anything else here.
+            _ => {}
         }
         Ok(true)
     }

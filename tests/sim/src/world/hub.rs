@@ -404,6 +404,7 @@ impl Hub {
             HubAction::Send(_)
             | HubAction::Health(_)
             | HubAction::Devices(_)
+            | HubAction::Config(_)
             | HubAction::Twin(_)
             | HubAction::Command(_)
             | HubAction::Audit(..)

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use utoipa::ToSchema;
 
 use super::TwinPatched;
-use crate::metadata::{TemplateRecord, TemplateVersion};
+use crate::metadata::{ConfigRecord, OptionInForce, TemplateRecord, TemplateVersion};
 
 /// What all agents of a group or at a site are to have, where nobody wants something else of one
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -85,7 +85,7 @@ pub struct ConfigTemplateApplied {
     pub results: Vec<TwinPatched>,
 }
 
-/// The hub's part of an agent's configuration
+/// The configuration of an agent: what the hub wants of it, and what is in force
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceConfig {
     /// Whose
@@ -108,6 +108,66 @@ pub struct DeviceConfig {
     pub refused: Option<String>,
     /// What is in force only after a restart
     pub needs_restart: Vec<String>,
+    /// All that is in force, as the agent last said; none of one that has not said it
+    #[schema(required)]
+    pub in_force: Option<ConfigInForce>,
+}
+
+/// What is in force at an agent
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ConfigInForce {
+    /// When the agent said that (Unix ms)
+    pub told_ms: i64,
+    /// How many options it did not tell, as there are too many
+    pub left_out: u32,
+    /// All options, those that nobody has set among them; of sections that may stand several times those that are set
+    pub options: Vec<ConfigOption>,
+}
+
+/// One option in force
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ConfigOption {
+    /// As `batch.rows_max` or `source.meter.interval_ms`
+    pub option: String,
+    /// What; `(set)` in the place of a secret, which the agent does not tell
+    #[schema(value_type = Object)]
+    pub value: Json,
+    /// Which layer it comes from: `default`, `file`, `environment`, `hub` or `flag`
+    pub source: String,
+    /// The variable of the environment, the flag, or who set it at the hub: `template group/pumps`, or a name
+    #[schema(required)]
+    pub from: Option<String>,
+}
+
+impl ConfigInForce {
+    /// As it was kept, beside what the hub wants.
+    #[must_use]
+    pub fn of(record: ConfigRecord, wanted: &[ConfigValue]) -> Self {
+        let ConfigRecord { told_ms, left_out, options, .. } = record;
+        let options = options.into_iter().map(|option| ConfigOption::of(option, wanted)).collect();
+        Self { told_ms, left_out, options }
+    }
+}
+
+impl ConfigOption {
+    fn of(record: OptionInForce, wanted: &[ConfigValue]) -> Self {
+        let OptionInForce { section, name, value, source, from } = record;
+        let option = format!("{}.{name}", section.replacen('/', ".", 1));
+        // A list of a pipeline's stages is one option at the agent and may be several leaves here.
+        let by_hub = || {
+            let below = |leaf: &ConfigValue| {
+                let rest = leaf.option.strip_prefix(&option);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            };
+            let leaf = wanted.iter().find(|leaf| below(leaf))?;
+            Some(if leaf.source == "device" { leaf.author.clone() } else { leaf.source.clone() })
+        };
+        let from = Some(from)
+            .filter(|from| !from.is_empty())
+            .or_else(|| if source == "hub" { by_hub().filter(|by| !by.is_empty()) } else { None });
+        let value = serde_json::from_str(&value).unwrap_or(Json::Null);
+        Self { option, value, source, from }
+    }
 }
 
 /// One option that the hub wants

@@ -1,6 +1,10 @@
 //! Twins by API: what is shown, what is refused, and who may.
 
+use tideline_protocol::model::AgentId;
+use tideline_protocol::wire::{ConfigInForce, ConfigOption, ConfigSource};
+
 use super::*;
+use crate::in_force;
 use crate::metadata::DeviceRecord;
 
 impl Bench {
@@ -253,6 +257,38 @@ async fn a_template_fills_in_what_nobody_wants_otherwise_and_follows_its_members
         shown["values"].as_array().unwrap().iter().map(|one| (&one["option"], &one["source"])).collect();
     let (flush, rows) = (json!("batch.flush_interval_ms"), json!("batch.rows_max"));
     assert_eq!(sources, [(&flush, &json!("template group/pumps")), (&rows, &json!("device"))]);
+    assert_eq!(shown["in_force"], Value::Null);
+    let told = |value: &str| {
+        let option = |section: &str, name: &str, source, from: &str| ConfigOption {
+            section: section.to_owned(),
+            name: name.to_owned(),
+            value: value.to_owned(),
+            source,
+            from: from.to_owned(),
+        };
+        let options = [
+            option("batch", "rows_max", ConfigSource::Hub, ""),
+            option("batch", "flush_interval_ms", ConfigSource::Hub, ""),
+            option("source/a.b", "path\u{1b}[2J", ConfigSource::File, ""),
+            option("spool", "quota_mb", ConfigSource::Environment, "TIDELINE_AGENT_SPOOL_QUOTA_MB"),
+        ];
+        ConfigInForce::of([u8::try_from(value.len()).unwrap(); 16], options)
+    };
+    let tell = |told| in_force::tell(&bench.hub, &AgentId::parse("pump-1").unwrap(), told).unwrap();
+    assert!(tell(told("7").named()), "nothing is known yet");
+    assert!(!tell(told("7")) && !tell(told("7").named()));
+    assert!(tell(told("no json").named()));
+    let (_, shown) = bench.local("GET", "/api/v1/devices/pump-1/config", Value::Null).await;
+    let option = |at: usize| {
+        let one = &shown["in_force"]["options"][at];
+        (one["option"].as_str().unwrap(), one["source"].as_str().unwrap(), one["from"].as_str())
+    };
+    assert_eq!(option(0), ("batch.rows_max", "hub", Some("local")));
+    assert_eq!(option(1), ("batch.flush_interval_ms", "hub", Some("template group/pumps")));
+    assert_eq!(option(2), ("source.a.b.path[2J", "file", None), "nothing that a terminal obeys");
+    assert_eq!(option(3), ("spool.quota_mb", "environment", Some("TIDELINE_AGENT_SPOOL_QUOTA_MB")));
+    assert_eq!(shown["in_force"]["options"][0]["value"], json!(7));
+    assert!(!tell(told("no json")), "a text where the agent tells none of JSON");
     // The override goes, and the template fills in.
     bench.patch("pump-1", json!({"desired": {"config": {"batch": {"rows_max": null}}}})).await;
     assert_eq!(config("pump-1").await, json!({"batch": {"rows_max": 1, "flush_interval_ms": 20}}));

@@ -9,12 +9,12 @@ use tideline_twin::{Section, Twin};
 use super::super::auth::Principal;
 use super::super::problem::{ApiError, Problem};
 use super::super::shapes::{
-    ConfigTemplate, ConfigTemplateApplied, ConfigTemplatePut, ConfigTemplates, ConfigValue, DeviceConfig,
-    TwinsPatched,
+    ConfigInForce, ConfigTemplate, ConfigTemplateApplied, ConfigTemplatePut, ConfigTemplates, ConfigValue,
+    DeviceConfig, TwinsPatched,
 };
 use super::{of, result};
 use crate::hub::App;
-use crate::metadata::TemplateRecord;
+use crate::metadata::{ConfigRecord, TemplateRecord};
 use crate::templates::{self, Name, Outcome, TemplateError};
 use crate::twins;
 
@@ -121,18 +121,23 @@ pub async fn remove_template(
     Ok(Json(results(outcomes)))
 }
 
-/// What the hub wants of an agent's configuration, where each value comes from, and what the agent says to it
+/// The configuration of an agent
+///
+/// What the hub wants of it, where each value comes from, and what the agent says to it; and all values that are in force, each with
+/// the layer that it comes from, as the agent last said: also of one that is away.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/config", operation_id = "deviceConfig",
     params(("id" = String, Path, description = "The agent, as a device")),
-    responses((status = 200, description = "The hub's part of its configuration", body = DeviceConfig), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "What is wanted and what is in force", body = DeviceConfig), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn device_config(
     State(hub): State<App>,
     Path(id): Path<String>,
 ) -> Result<Json<DeviceConfig>, ApiError> {
     let (document, agents) = of(&hub, &id)?;
+    let in_force = hub.metadata.find::<ConfigRecord>(&id)?;
     let shown = twins::look(&hub, document, move |twin| {
         let agreed = agents.iter().all(|agent| twin.is_agreed(agent));
-        configured(id, twin, agreed)
+        let shown = configured(id, twin, agreed);
+        DeviceConfig { in_force: in_force.map(|record| ConfigInForce::of(record, &shown.values)), ..shown }
     });
     Ok(Json(shown.await?))
 }
@@ -158,5 +163,6 @@ fn configured(device: String, twin: &Twin, agreed: bool) -> DeviceConfig {
         reason: text("/reason").or_else(|| text("/refused/reason")),
         refused: text("/refused/version"),
         needs_restart: restart.filter_map(Value::as_str).map(str::to_owned).collect(),
+        in_force: None,
     }
 }

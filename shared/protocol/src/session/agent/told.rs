@@ -4,7 +4,8 @@
 use super::{AgentAction, AgentSession};
 use crate::session::SessionError;
 use crate::wire::{
-    Audit, CARDS_PER_MESSAGE_MAX, DeviceCard, Devices, Health, Message, ToAgent, ToHub, TwinSync,
+    Audit, CARDS_PER_MESSAGE_MAX, ConfigInForce, DeviceCard, Devices, Health, Message, ToAgent, ToHub,
+    TwinSync,
 };
 
 impl AgentSession {
@@ -23,6 +24,20 @@ impl AgentSession {
                 let told = Devices { cards: cards.to_vec() };
                 self.actions.push_back(AgentAction::Send(Message::Devices(told)));
             }
+        }
+    }
+
+    /// Whether the hub has welcomed the agent and can be told of its configuration.
+    #[must_use]
+    pub fn speaks_of_config(&self) -> bool {
+        self.is_open() && self.tells_config
+    }
+
+    /// What is in force; it is dropped where [`AgentSession::speaks_of_config`] is false. Without its options it only names them,
+    /// and the hub asks for them where it does not have them.
+    pub fn handle_config(&mut self, told: ConfigInForce) {
+        if self.speaks_of_config() {
+            self.actions.push_back(AgentAction::Send(Message::Config(told)));
         }
     }
 

@@ -180,6 +180,9 @@ fn check(layer: &Json) -> Result<(), TemplateError> {
     };
     let mut leaves = BTreeMap::new();
     gather(&mut vec![CONFIG.to_owned()], sections, &mut leaves)?;
+    if let Some((path, _)) = leaves.iter().find(|(_, value)| value.as_object().is_some()) {
+        return wrong(format!("{}: an empty object sets nothing; leave it out", path.join(".")));
+    }
     // What not even an empty twin takes, none does.
     let tried = Twin::new(Actor::new(Side::Hub, [0; 15])).map_err(TwinError::from)?;
     try_out(&tried, &[(String::new(), json!({ CONFIG: layer }))])
@@ -296,18 +299,21 @@ fn lay(
     wanted: &Leaves<(Json, String)>,
     written: &mut twins::Written,
 ) -> Result<String, TwinError> {
-    let (mut state, patches) = hub.twins.look(document, |twin| {
+    let (state, patches) = hub.twins.look(document, |twin| {
         let patches = patches(twin, wanted);
         try_out(twin, &patches).map(|()| (etag(twin), patches))
     })??;
-    for (author, patch) in patches {
-        let sections = vec![(Section::Desired, patch)];
-        // What it was tried out on, and what came of that.
-        let patch = Patch { sections, of: Some(vec![state]), author, check: |_, _| Vec::new() };
-        let (next, made) = hub.twins.patch(hub, document, &patch, etag)?;
-        written.extend([made]);
-        state = next;
+    if patches.is_empty() {
+        return Ok(state);
     }
+    let patch = |(author, patch)| {
+        let sections = vec![(Section::Desired, patch)];
+        // What they were tried out on.
+        Patch { sections, of: Some(vec![state.clone()]), author, check: |_, _| Vec::new() }
+    };
+    let patches: Vec<Patch> = patches.into_iter().map(patch).collect();
+    let (state, made) = hub.twins.patch_all(hub, document, &patches, etag)?;
+    written.extend([made]);
     Ok(state)
 }
 

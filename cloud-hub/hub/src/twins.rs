@@ -30,7 +30,7 @@ pub use self::talk::{Speaker, Turn, Turned, turn};
 
 use self::inbox::Inboxes;
 use self::queue::{News, Queue, commit};
-use self::shelf::{Shelf, Warm};
+use self::shelf::{Shelf, Slot, Warm};
 use crate::hub::{App, Hub};
 use crate::metadata::{DeviceRecord, MetadataError};
 use crate::secret::hex;
@@ -106,6 +106,31 @@ pub struct Patch {
 
 /// See [`Patch::check`].
 pub type Check = fn(&Twin, &[(Section, Json)]) -> Vec<String>;
+
+impl Patch {
+    /// Fails where it is not of the state that the twin is in.
+    fn is_of(&self, twin: &Twin) -> Result<(), TwinError> {
+        let found = etag(twin);
+        match &self.of {
+            Some(of) if !of.contains(&found) => Err(TwinError::Differs { etag: found }),
+            _ => Ok(()),
+        }
+    }
+
+    /// What it does to the twin.
+    fn change(&self, twin: &Twin, now_ms: i64) -> Result<Change, TwinError> {
+        let wrong = (self.check)(twin, &self.sections);
+        if !wrong.is_empty() {
+            return Err(TwinError::Refused(wrong));
+        }
+        let mut edits = Vec::new();
+        for (section, json) in &self.sections {
+            let made = merge_patch(*section, &twin.json(*section), json);
+            edits.extend(made.map_err(|error| TwinError::Patch { section: *section, error })?);
+        }
+        Ok(Change { edits, author: self.author.clone(), time_ms: now_ms })
+    }
+}
 
 /// What names the state of a twin: equal ones are equal.
 #[must_use]
@@ -217,32 +242,60 @@ impl Twins {
         show: impl FnOnce(&Twin) -> T,
     ) -> Result<(T, Written), TwinError> {
         self.shelf.with(&self.file, document, |slot, warm| {
-            let (now_ns, now_ms) = (hub.clock.mono_ns(), hub.now_ms());
-            let found = etag(&warm.twin);
-            if patch.of.as_ref().is_some_and(|of| !of.contains(&found)) {
-                return Err(TwinError::Differs { etag: found });
+            patch.is_of(&warm.twin)?;
+            let change = patch.change(&warm.twin, hub.now_ms())?;
+            warm.take_edits(hub.clock.mono_ns(), 1).map_err(|wait_s| TwinError::TooOften { wait_s })?;
+            let written = self.make(hub, slot, warm, &change)?;
+            Ok((show(&warm.twin), written))
+        })?
+    }
+
+    /// As [`Twins::patch`], of several patches one after the other, all of them or none: they are tried out on a copy first,
+    /// and have to be within the document's share together. Of which state they are is said by the first.
+    ///
+    /// # Errors
+    /// Nothing of them is made.
+    pub fn patch_all<T>(
+        &self,
+        hub: &Hub,
+        document: &DocumentId,
+        patches: &[Patch],
+        show: impl FnOnce(&Twin) -> T,
+    ) -> Result<(T, Written), TwinError> {
+        self.shelf.with(&self.file, document, |slot, warm| {
+            patches.first().map_or(Ok(()), |first| first.is_of(&warm.twin))?;
+            let (mut tried, mut changes) = (warm.twin.clone(), Vec::with_capacity(patches.len()));
+            for patch in patches {
+                let change = patch.change(&tried, hub.now_ms())?;
+                tried.edit(&change)?;
+                changes.push(change);
             }
-            let wrong = (patch.check)(&warm.twin, &patch.sections);
-            if !wrong.is_empty() {
-                return Err(TwinError::Refused(wrong));
-            }
-            let mut edits = Vec::new();
-            for (section, json) in &patch.sections {
-                let made = merge_patch(*section, &warm.twin.json(*section), json);
-                edits.extend(made.map_err(|error| TwinError::Patch { section: *section, error })?);
-            }
-            warm.take_edit(now_ns).map_err(|wait_s| TwinError::TooOften { wait_s })?;
-            let change = Change { edits, author: patch.author.clone(), time_ms: now_ms };
-            let before = warm.twin.heads();
+            let now_ns = hub.clock.mono_ns();
+            warm.take_edits(now_ns, changes.len() as u64).map_err(|wait_s| TwinError::TooOften { wait_s })?;
             let mut written = Written::default();
-            if let Some(record) = warm.twin.edit(&change)? {
-                hub.counters.add(Metric::TwinEdits, 1);
-                let news = self.news(warm, &before);
-                written.add(self.queue.push(slot, warm.put(record), news, None));
-                written.extend(self.rebase_when_due(hub, slot, warm));
+            for change in &changes {
+                written.extend([self.make(hub, slot, warm, change)?]);
             }
             Ok((show(&warm.twin), written))
         })?
+    }
+
+    fn make(
+        &self,
+        hub: &Hub,
+        slot: &Arc<Slot>,
+        warm: &mut Warm,
+        change: &Change,
+    ) -> Result<Written, TwinError> {
+        let before = warm.twin.heads();
+        let mut written = Written::default();
+        if let Some(record) = warm.twin.edit(change)? {
+            hub.counters.add(Metric::TwinEdits, 1);
+            let news = self.news(warm, &before);
+            written.add(self.queue.push(slot, warm.put(record), news, None));
+            written.extend(self.rebase_when_due(hub, slot, warm));
+        }
+        Ok(written)
     }
 
     /// What has changed since these heads, for readers of the live feed; a restored hub may not know them.

@@ -147,4 +147,6 @@ fn names_and_layers_that_are_none_are_refused() {
     }
     assert!(check(&json!({ "a": "x".repeat(LAYER_BYTES_MAX) })).is_err());
     assert!(check(&json!({ "source": { "old": false } })).is_ok());
+    let empty = check(&json!({ "batch": { "rows_max": 1 }, "source": { "a": {} } })).unwrap_err();
+    assert_eq!(empty.to_string(), "config.source.a: an empty object sets nothing; leave it out");
 }

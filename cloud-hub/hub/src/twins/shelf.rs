@@ -94,12 +94,12 @@ impl Warm {
         }
     }
 
-    /// Takes one edit out of the document's share.
+    /// Takes so many edits out of the document's share, or none.
     ///
     /// # Errors
-    /// It is used up: the seconds until the next.
-    pub fn take_edit(&mut self, now_ns: u64) -> Result<(), u64> {
-        let next = self.full_at_ns.max(now_ns).saturating_add(EDIT_EVERY_NS);
+    /// There are not as many: the seconds until then.
+    pub fn take_edits(&mut self, now_ns: u64, count: u64) -> Result<(), u64> {
+        let next = self.full_at_ns.max(now_ns).saturating_add(EDIT_EVERY_NS.saturating_mul(count));
         let over = next.saturating_sub(now_ns).saturating_sub(EDIT_EVERY_NS.saturating_mul(EDITS_AT_ONCE));
         if over > 0 {
             return Err(over.div_ceil(1_000_000_000));

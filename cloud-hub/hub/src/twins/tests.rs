@@ -37,6 +37,43 @@ fn kill(hub: App) {
 }
 
 #[tokio::test]
+async fn patches_that_belong_together_are_made_all_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = hub_in(folder.path(), Config::default());
+    let by = |author: &str, json: Json| Patch { author: author.to_owned(), ..desired(json) };
+    let all = [by("a", json!({ "x": 1 })), by("b", json!({ "y": 2 }))];
+    let made = hub.twins.patch_all(&hub, &document("d"), &all, etag).unwrap();
+    settle(&hub, made.1).await.unwrap();
+    assert_eq!(shown(&hub, "d").await, json!({ "x": 1, "y": 2 }));
+    // The second cannot be made.
+    let some = [by("a", json!({ "x": 3 })), by("b", json!({ "y": "z".repeat(9_000) }))];
+    assert!(hub.twins.patch_all(&hub, &document("d"), &some, etag).is_err());
+    // Of the state that both were made of, which the second one's is not any more.
+    let of = |patch: Patch| Patch { of: Some(vec![made.0.clone()]), ..patch };
+    let more = [of(by("a", json!({ "x": 5 }))), of(by("b", json!({ "y": 6 })))];
+    let (_, written) = hub.twins.patch_all(&hub, &document("d"), &more, etag).unwrap();
+    settle(&hub, written).await.unwrap();
+    assert_eq!(shown(&hub, "d").await, json!({ "x": 5, "y": 6 }));
+    // As often as the document may be changed, and once more than is left.
+    let (mut too_often, mut waiting) = (None, Written::default());
+    for at in 0..10_000 {
+        let both = [by("a", json!({ "x": at })), by("b", json!({ "y": at }))];
+        match hub.twins.patch_all(&hub, &document("d"), &both, etag) {
+            Ok((_, written)) => waiting.extend([written]),
+            Err(error) => {
+                too_often = Some((error, at));
+                break;
+            }
+        }
+    }
+    let (error, at) = too_often.expect("a limit");
+    settle(&hub, waiting).await.unwrap();
+    assert!(matches!(error, TwinError::TooOften { .. }), "{error}");
+    let before = json!({ "x": at - 1, "y": at - 1 });
+    assert_eq!(shown(&hub, "d").await, before, "nothing of the two is made");
+}
+
+#[tokio::test]
 async fn what_was_answered_is_there_after_a_kill_with_who_and_when() {
     let dir = tempfile::tempdir().unwrap();
     let hub = hub_in(dir.path(), Config::default());
@@ -204,8 +241,8 @@ fn a_share_of_changes_fills_again() {
     let dir = tempfile::tempdir().unwrap();
     let twins = Twins::open(&dir.path().join(TWINS)).unwrap();
     let taken = twins.shelf.with(&twins.file, &document("d"), |_, warm| {
-        let at_once = (0..1000).take_while(|_| warm.take_edit(1_000_000_000).is_ok()).count();
-        let after = (0..1000).take_while(|_| warm.take_edit(2_000_000_000).is_ok()).count();
+        let at_once = (0..1000).take_while(|_| warm.take_edits(1_000_000_000, 1).is_ok()).count();
+        let after = (0..1000).take_while(|_| warm.take_edits(2_000_000_000, 1).is_ok()).count();
         (at_once, after)
     });
     assert_eq!(taken.unwrap(), (200, 20));

@@ -10,6 +10,7 @@ pub(crate) mod journal;
 pub(crate) mod kinds;
 pub mod limited;
 mod program;
+mod reading;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub use self::kinds::{Hands, Restart};
 use crate::clock::AgentClock;
 use crate::schedule::driver::{ScheduleShown, Scheduler};
 use crate::schedule::report::Told;
+use crate::status::CommandsStatus;
 
 /// Name of the journal in the data folder.
 pub const JOURNAL: &str = "commands.redb";
@@ -211,6 +213,8 @@ impl Inbox {
             noted_ns: held.offset_ns,
             outbox: None,
             running: HashMap::new(),
+            run_ns: 0,
+            shown: CommandsStatus::default(),
             aborts: BTreeMap::new(),
             runs: JoinSet::new(),
             news,
@@ -234,7 +238,10 @@ struct Keeper {
     // As it is on the disk.
     noted_ns: Option<i64>,
     outbox: Option<UnboundedSender<ToHub>>,
-    running: HashMap<Id, CommandId>,
+    // With when they began, on the monotonic clock.
+    running: HashMap<Id, (CommandId, u64)>,
+    run_ns: u64,
+    shown: CommandsStatus,
     aborts: BTreeMap<CommandId, oneshot::Sender<()>>,
     runs: JoinSet<Ended>,
     news: mpsc::Sender<News>,
@@ -251,6 +258,7 @@ impl Keeper {
         let mut ticks = interval(TICK);
         loop {
             self.carry_out().await;
+            self.show();
             tokio::select! {
                 Some(event) = events.recv() => self.handle(event, &schedules).await,
                 ended = schedules.ended() => schedules.handle_ended(ended).await,
@@ -263,7 +271,9 @@ impl Keeper {
                         Ok((task, ended)) => (task, ended),
                         Err(error) => (error.id(), Ended::Failed(CommandError::new(errors::FAILED, &error))),
                     };
-                    if let Some(id) = self.running.remove(&task) {
+                    if let Some((id, began_ns)) = self.running.remove(&task) {
+                        let took_ns = self.clock.mono_ns().saturating_sub(began_ns);
+                        self.run_ns = self.run_ns.saturating_add(took_ns);
                         self.aborts.remove(&id);
                         self.core.handle_ended(self.now_ms(), id, ended);
                     }
@@ -329,6 +339,22 @@ impl Keeper {
         }
     }
 
+    fn show(&mut self) {
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let open = CommandsStatus {
+            waiting: count(self.core.waiting()),
+            running: count(self.core.running()),
+            untold: count(self.core.untold()),
+            run_ms: self.run_ns / 1_000_000,
+            ..CommandsStatus::default()
+        };
+        let now = open.with(self.core.counts());
+        if now != self.shown {
+            self.shown = now.clone();
+            self.hands.syncer.board.update(|status| status.commands = now);
+        }
+    }
+
     fn hear(&mut self, said: &News) {
         match said {
             News::Output(id, bytes) => drop(self.core.handle_output(*id, bytes)),
@@ -369,6 +395,6 @@ impl Keeper {
         let (hands, news) = (Arc::clone(&self.hands), self.news.clone());
         let run = kinds::Run { command, left, aborted: Some(aborted), news };
         let task = self.runs.spawn(async move { run.carry_out(&hands).await });
-        self.running.insert(task.id(), id);
+        self.running.insert(task.id(), (id, self.clock.mono_ns()));
     }
 }

@@ -140,7 +140,7 @@ fn write_run(
 }
 
 /// A number, a truth value, a text or null; what JSON has no number for is null.
-fn in_json(value: &Value) -> serde_json::Value {
+pub(crate) fn in_json(value: &Value) -> serde_json::Value {
     match value {
         Value::Null => serde_json::Value::Null,
         Value::Float(number) => (*number).into(),

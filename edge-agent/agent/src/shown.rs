@@ -1,6 +1,7 @@
 //! The status of the running agent, as people read it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use edge_agent::serve;
 use tideline_link::outln;
@@ -86,9 +87,23 @@ fn print_status(status: &edge_agent::status::Status) {
     let twins = &status.twins;
     let (kept, waiting, refused) = (twins.documents, twins.unconfirmed, twins.refused);
     outln!("twins    {kept} kept, {waiting} changes wait for the hub, {refused} messages of the hub refused");
+    print_commands(&status.commands);
     if let Some(error) = &status.last_error {
         outln!("error    {error}");
     }
+}
+
+fn print_commands(commands: &edge_agent::status::CommandsStatus) {
+    let text = |figures: &[(&str, u64)]| {
+        figures.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
+    };
+    let run_s = Duration::from_millis(commands.run_ms).as_secs_f64();
+    outln!(
+        "commands {}; since the start {}, {} declined, {run_s:.1} s spent",
+        text(&commands.open()),
+        text(&commands.ended()),
+        commands.declined
+    );
 }
 
 fn print_source(source: &edge_agent::status::SourceStatus) {

@@ -17,6 +17,7 @@ pub mod opcua;
 mod outlets;
 pub(crate) mod pulse;
 pub mod readings;
+pub mod reads;
 pub mod replay;
 pub mod rows;
 pub mod serial;

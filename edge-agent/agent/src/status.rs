@@ -1,5 +1,6 @@
 //! What the agent shows of itself: one JSON document, shared by all its parts.
 
+mod commands;
 mod metrics;
 mod pipelines;
 mod sources;
@@ -15,6 +16,7 @@ use tideline_spool::StreamStats;
 
 use crate::newest::Newest;
 
+pub use self::commands::CommandsStatus;
 pub use self::pipelines::{DeadLetterStatus, PipelineStatus, StageFigures};
 pub use self::sources::{DEVICES_SHOWN_MAX, DeviceStatus, JitterStatus, SourceState, SourceStatus};
 pub use self::twins::TwinStatus;
@@ -192,6 +194,9 @@ pub struct Status {
     /// The twins.
     #[serde(default)]
     pub twins: TwinStatus,
+    /// The hub's commands.
+    #[serde(default)]
+    pub commands: CommandsStatus,
     /// The pipelines by flow, of which those shown are put together.
     #[serde(skip)]
     flows: BTreeMap<String, Vec<PipelineStatus>>,

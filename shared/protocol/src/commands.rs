@@ -31,7 +31,7 @@ mod agent;
 mod barrier;
 mod hub;
 
-pub use agent::{AgentChange, AgentCommands, AgentStep, Ended, Kept, Limits, Repeat, Unreadable};
+pub use agent::{AgentChange, AgentCommands, AgentStep, Counts, Ended, Kept, Limits, Repeat, Unreadable};
 pub use hub::{HubChange, HubCommand, HubCommands, HubStep, Order};
 
 /// Most commands that an agent has and that are open: not begun, not ended, or ended and not noted by the hub.

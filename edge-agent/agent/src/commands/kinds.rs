@@ -69,7 +69,7 @@ pub struct Hands {
 /// What becomes of a command that was begun when the agent ended.
 pub(crate) fn repeat(kind: &str) -> Repeat {
     match kind {
-        "sync" | "reload" => Repeat::Again,
+        "sync" | "reload" | "read" => Repeat::Again,
         "restart" => Repeat::Done,
         _ => Repeat::Never,
     }
@@ -137,6 +137,7 @@ impl Run {
     /// The kinds that can be broken off, which they are when this is dropped.
     async fn carry_out_or_break_off(&self, hands: &Hands) -> Result<Ended, CommandError> {
         match self.command.kind.as_str() {
+            "read" => self.read(hands).await,
             "sync" => self.sync(hands).await,
             "reload" => self.reload(hands).await,
             "logs" => self.logs(hands).await,
@@ -145,7 +146,7 @@ impl Run {
             "export" => self.export(hands).await,
             other => {
                 let text = format!(
-                    "this agent knows no {other:?}; it knows write, sync, reload, restart, logs, http, run and export"
+                    "this agent knows no {other:?}; it knows write, read, sync, reload, restart, logs, http, run and export"
                 );
                 Err(CommandError::new(errors::UNKNOWN_KIND, text))
             }

@@ -1,5 +1,6 @@
 //! The task with its journal on disk, spoken to as by a session.
 
+mod reading;
 mod request;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ use super::*;
 use crate::config::{Jobs, Program};
 use crate::logs::Recent;
 use crate::reload::Asker;
+use crate::source::Writes;
 use crate::spooler::SpoolHandle;
 use crate::status::Board;
 use crate::sync::{Syncer, Wake};
@@ -26,6 +28,8 @@ struct Bench {
     said: UnboundedReceiver<ToHub>,
     restart: Restart,
     logs: Recent,
+    writes: Writes,
+    board: Board,
 }
 
 impl Bench {
@@ -43,15 +47,16 @@ impl Bench {
         // Each start has a spool of its own; commands do not look into it.
         let path = folder.path().join(format!("spool-{}", std::fs::read_dir(folder.path()).unwrap().count()));
         let (spool, _) = SpoolHandle::start_streams(path, config, Vec::new(), board.clone()).unwrap();
-        let syncer = Syncer { spool, board, wake: Wake::default() };
+        let syncer = Syncer { spool, board: board.clone(), wake: Wake::default() };
         let reload = Asker::new().0;
-        let (writes, again) = (Default::default(), Some(restart.clone()));
+        let (writes, again) = (Writes::default(), Some(restart.clone()));
+        let to_devices = writes.clone();
         let (_jobs, jobs) = watch::channel(Arc::new(jobs));
         let hands = Hands { writes, syncer, reload, restart: again, logs: logs.clone(), jobs };
         let (commands, inbox) = Commands::new();
         let task = inbox.start(folder.path(), hands, 4, DeviceId::parse("gate").unwrap()).unwrap().0;
         let said = commands.connect().unwrap();
-        Self { folder, commands, task, said, restart, logs }
+        Self { folder, commands, task, said, restart, logs, writes: to_devices, board }
     }
 
     fn learn_time(&self) {
@@ -117,7 +122,7 @@ async fn commands_that_cannot_be_done_say_why() {
     let mut bench = Bench::new().await;
     bench.learn_time();
     for (kind, input, code, part) in [
-        ("dance", "{}", errors::UNKNOWN_KIND, "it knows write, sync"),
+        ("dance", "{}", errors::UNKNOWN_KIND, "it knows write, read, sync"),
         ("run", r#"{"program":"sh"}"#, errors::NOT_ALLOWED, "allowed are none"),
         ("http", r#"{"url":"http://127.0.0.1/"}"#, errors::NOT_ALLOWED, "allowed are none"),
         ("http", r#"{"url":"here"}"#, errors::BAD_INPUT, "url: \"here\""),
@@ -131,6 +136,8 @@ async fn commands_that_cannot_be_done_say_why() {
             errors::UNAVAILABLE,
             "no running source writes to device pump",
         ),
+        ("read", "{}", errors::BAD_INPUT, "missing field `point`"),
+        ("read", r#"{"point":"a"}"#, errors::UNAVAILABLE, "no running source reads device pump"),
         ("reload", "[", errors::BAD_INPUT, "input of reload"),
         ("reload", "{}", errors::UNAVAILABLE, "ending"),
         ("logs", r#"{"colour":1}"#, errors::BAD_INPUT, "unknown field"),

@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::peer::{Answer, Body, DATAGRAM_BYTES_MAX, Peer, Trouble};
 use self::put::{PUT_BYTES_MAX, PutError};
+use super::reads::{self, Ask};
 use super::sheets::Sheets;
 use super::subject::Subject;
 use super::writes::Inbox;
@@ -103,12 +104,21 @@ struct Server {
     rests_until: Option<Instant>,
     // What is being put, and where.
     writing: Option<(Write, String)>,
+    // What somebody wants to know, and where that stands.
+    asking: Option<(Ask, String)>,
+}
+
+/// What others want of a device.
+struct Wishes {
+    writes: Inbox,
+    asks: reads::Inbox,
 }
 
 /// What a device's task waits for.
 enum Wake {
     Read(std::io::Result<usize>),
     Write(Write),
+    Ask(Ask),
     Due,
 }
 
@@ -152,20 +162,25 @@ impl Server {
             failures: 0,
             rests_until: None,
             writing: None,
+            asking: None,
         })
     }
 
     /// Asks for ever. A socket that fails, as one whose network is away, is opened anew after a rest.
     async fn run(&mut self, context: &Context) -> Result<(), SourceError> {
-        let mut writes = context.writes();
-        writes.serve(&self.subject.device);
+        let mut wishes = Wishes { writes: context.writes(), asks: context.reads() };
+        wishes.writes.serve(&self.subject.device);
+        wishes.asks.serve(&self.subject.device.id);
         loop {
             let problem = match self.connect().await {
-                Ok(socket) => self.converse(context, &socket, &mut writes).await?,
+                Ok(socket) => self.converse(context, &socket, &mut wishes).await?,
                 Err(error) => error,
             };
             if let Some((write, _)) = self.writing.take() {
                 write.unknown(&problem);
+            }
+            if let Some((ask, _)) = self.asking.take() {
+                ask.failed(&problem);
             }
             context.statistics().failed(&format!("{}: {problem}", self.subject.device.id));
             let mut sheets = Sheets::new(context);
@@ -194,7 +209,7 @@ impl Server {
         &mut self,
         context: &Context,
         socket: &UdpSocket,
-        writes: &mut Inbox,
+        wishes: &mut Wishes,
     ) -> Result<std::io::Error, SourceError> {
         let name = if self.host.parse::<std::net::IpAddr>().is_ok() { "" } else { &self.host };
         let mut peer = Peer::new(name, entropy());
@@ -205,9 +220,14 @@ impl Server {
         loop {
             // A write goes before polls; requests follow each other.
             if !peer.is_busy()
-                && let Some(write) = writes.try_next()
+                && let Some(write) = wishes.writes.try_next()
             {
                 self.put(write, &mut peer, now_ns());
+            }
+            if !peer.is_busy()
+                && let Some(ask) = wishes.asks.try_next()
+            {
+                self.ask_now(ask, &mut peer, now_ns());
             }
             let next = self.ask(&mut peer, now_ns());
             while let Some(datagram) = peer.transmit() {
@@ -224,7 +244,8 @@ impl Server {
             let wait = async {
                 tokio::select! {
                     read = socket.recv(&mut datagram) => Wake::Read(read),
-                    write = writes.next(), if is_free => Wake::Write(write),
+                    write = wishes.writes.next(), if is_free => Wake::Write(write),
+                    ask = wishes.asks.next(), if is_free => Wake::Ask(ask),
                     () = sleep_until(wakes.unwrap_or(base)), if wakes.is_some() => Wake::Due,
                 }
             };
@@ -238,11 +259,14 @@ impl Server {
                 }
                 Wake::Read(Err(error)) => return Ok(error),
                 Wake::Write(write) => self.put(write, &mut peer, now_ns()),
+                Wake::Ask(ask) => self.ask_now(ask, &mut peer, now_ns()),
                 Wake::Due => peer.wake(now_ns()),
             }
             let mut sheets = Sheets::new(context);
             while let Some(answer) = peer.answer() {
+                let said = (answer.path.clone(), answer.outcome.as_ref().err().map(ToString::to_string));
                 self.take(answer, context, &mut sheets);
+                self.tell(said, &sheets);
             }
             if let Some(outcome) = peer.settled() {
                 self.settle(outcome);
@@ -266,12 +290,41 @@ impl Server {
         None
     }
 
+    /// Asks for the resource that a point stands in, or says why not.
+    fn ask_now(&mut self, ask: Ask, peer: &mut Peer, now_ns: u64) {
+        if let Some(why) = self.bars() {
+            return ask.failed(why);
+        }
+        let resource = self.resources.iter().find(|resource| resource.points.contains(&ask.point));
+        let Some(resource) = resource else { return ask.no_point() };
+        peer.ask(now_ns, &resource.path, self.observe, entropy());
+        self.asking = Some((ask, resource.path.clone()));
+    }
+
+    /// Says to who wanted to know what a resource has said, or why it has not.
+    fn tell(&mut self, (path, problem): (String, Option<String>), sheets: &Sheets<'_>) {
+        if let Some((ask, _)) = self.asking.take_if(|(_, of)| *of == path) {
+            match problem {
+                Some(problem) => ask.failed(problem),
+                None => {
+                    let found = sheets.newest(&ask.device, &ask.point);
+                    ask.answer(found);
+                }
+            }
+        }
+    }
+
+    /// Why it is not asked now; none when it is.
+    fn bars(&self) -> Option<String> {
+        let wait = self.rests_until?.saturating_duration_since(Instant::now());
+        let wait_ms = wait.as_millis();
+        (!wait.is_zero()).then(|| format!("it does not answer, and is asked again in {wait_ms} ms"))
+    }
+
     /// Puts a value where its point stands, or says why not.
     fn put(&mut self, write: Write, peer: &mut Peer, now_ns: u64) {
-        let wait = self.rests_until.map(|until| until.saturating_duration_since(Instant::now()));
-        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
-            let wait_ms = wait.as_millis();
-            return write.not_done(format!("it does not answer, and is asked again in {wait_ms} ms"));
+        if let Some(why) = self.bars() {
+            return write.not_done(why);
         }
         let profile = self.mapping.profile();
         let (path, body) = match json::write(profile, write.point.as_str(), &write.value) {

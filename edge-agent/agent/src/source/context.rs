@@ -14,6 +14,7 @@ use super::SourceError;
 use super::outlets::{Outlets, WeakOutlets};
 use super::pulse::Pulse;
 use super::readings::{Device, Readings};
+use super::reads;
 use super::statistics::Statistics;
 use super::writes::{Inbox, Writes};
 use crate::cards::{CARDS_MAX, Cards};
@@ -201,13 +202,21 @@ impl Context {
         let device = card.device.clone();
         if !self.parts.cards.tell(card) {
             tracing::warn!(source = self.name(), %device, max = CARDS_MAX, "too many devices: the registry is not told of this one");
+            return;
         }
+        self.parts.writes.reads().know(&device, &self.parts.name);
     }
 
     /// Where the source gets what is to be written to the devices that it names there.
     #[must_use]
     pub fn writes(&self) -> Inbox {
         self.parts.writes.inbox(Arc::clone(&self.parts.name))
+    }
+
+    /// Where the source gets what is asked of the devices that it names there.
+    #[must_use]
+    pub fn reads(&self) -> reads::Inbox {
+        self.parts.writes.reads().inbox(Arc::clone(&self.parts.name))
     }
 
     /// The way of writes to all devices, for one that is read and written to by others.

@@ -13,13 +13,17 @@ use tideline_protocol::wire::DeviceCard;
 use tokio::time::Instant;
 
 use self::rare::Rare;
-use super::{Context, Device, Source, SourceError, Ticks, point_id};
+use super::reads::Ask;
+use super::{Context, Device, Source, SourceError, Ticks, point_id, reads};
 
 /// Longest wait for the first reading.
 const FIRST_READ_AFTER: Duration = Duration::from_secs(1);
 
 /// What is done on a thread of its own: reading /proc blocks for milliseconds, a disk that hangs for longer.
 const READING: &str = "reading this machine";
+
+/// Usage and rates of less time say nothing.
+const APART_MIN: Duration = sysinfo::MINIMUM_CPU_UPDATE_INTERVAL;
 
 /// Reads every `interval_ms`.
 pub struct HostSource {
@@ -38,8 +42,12 @@ impl Source for HostSource {
         let mono_ns = context.clock().mono_ns();
         let made = context.blocking(READING, move || Host::new(mono_ns));
         let mut host = made.await?.map_err(SourceError::failed)?;
+        let mut asks = context.reads();
+        asks.serve(&device.id);
+        let mut last = Instant::now();
         loop {
-            context.tick(&mut ticks).await?;
+            let asked = wake(context, &mut ticks, &mut asks, last + APART_MIN).await?;
+            last = Instant::now();
             let mono_ns = context.clock().mono_ns();
             let read = context.blocking(READING, move || {
                 let values = host.read(mono_ns);
@@ -53,7 +61,41 @@ impl Source for HostSource {
                     readings.add(&device, point.as_str(), value);
                 }
             }
+            if let Some(ask) = asked {
+                let found = readings.newest(&device.id, &ask.point);
+                let profile = device.profile.as_ref();
+                let is_known = profile.is_some_and(|profile| profile.point(ask.point.as_str()).is_some());
+                // What changes rarely is among the readings only when it has changed.
+                if found.is_some() || is_known { ask.answer(found) } else { ask.no_point() }
+            }
             context.emit(readings).await?;
+        }
+    }
+}
+
+/// Waits for the next reading's time, or until somebody wants to know now, but not before `soonest`.
+async fn wake(
+    context: &Context,
+    ticks: &mut Ticks,
+    asks: &mut reads::Inbox,
+    soonest: Instant,
+) -> Result<Option<Ask>, SourceError> {
+    let due = ticks.next();
+    let wish = async {
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(due) => None,
+            ask = asks.next() => Some(ask),
+        }
+    };
+    match context.wait(wish).await? {
+        Some(ask) => {
+            context.sleep_until(soonest).await?;
+            Ok(Some(ask))
+        }
+        None => {
+            context.tick(ticks).await?;
+            Ok(None)
         }
     }
 }

@@ -7,6 +7,7 @@
 //! A unit of SunSpec says itself where its points stand: it is asked for its models before it is polled, and again
 //! wherever another device may answer. What is to be written goes before what is to be read.
 
+mod asking;
 pub(crate) mod bus;
 mod chain;
 mod unit;
@@ -21,8 +22,9 @@ use tokio::time::{Instant, sleep_until};
 use self::bus::{Bus, Call, Trouble};
 use self::chain::{Chain, Wanted};
 use self::unit::{Turn, Unit};
+use super::reads::Ask;
 use super::writes::Inbox;
-use super::{Context, Readings, Source, SourceError};
+use super::{Context, Readings, Source, SourceError, Write, reads};
 use crate::config::{DeviceConfig, ModbusLine};
 use crate::resilience::entropy;
 use crate::status::DeviceStatus;
@@ -49,9 +51,13 @@ impl Source for ModbusSource {
         // They are in the configuration: the registry hears of those too that never answer.
         units.iter_mut().filter_map(|unit| unit.introduction.news()).for_each(|card| context.tell(card));
         let inbox = context.writes();
-        units.iter().for_each(|unit| inbox.serve(&unit.device));
+        let asks = context.reads();
+        for unit in &units {
+            inbox.serve(&unit.device);
+            asks.serve(&unit.device.id);
+        }
         let serial = units.iter().find_map(Unit::serial);
-        let mut poller = Poller { context, bus: Bus::new(self.line.clone(), serial), units, inbox };
+        let mut poller = Poller { context, bus: Bus::new(self.line.clone(), serial), units, inbox, asks };
         loop {
             poller.next().await?;
         }
@@ -63,6 +69,13 @@ struct Poller<'c> {
     bus: Bus,
     units: Vec<Unit>,
     inbox: Inbox,
+    asks: reads::Inbox,
+}
+
+/// What comes before what is due.
+enum Wish {
+    Write(Write),
+    Ask(Ask),
 }
 
 impl Poller<'_> {
@@ -71,16 +84,19 @@ impl Poller<'_> {
         let connection = self.bus.connection();
         let due = self.units.iter().enumerate().map(|(at, unit)| (unit.due(connection), at)).min();
         let Some(((due, turn), at)) = due else { return Ok(()) };
-        let inbox = &mut self.inbox;
-        let write = async {
+        let (inbox, asks) = (&mut self.inbox, &mut self.asks);
+        let wish = async {
             tokio::select! {
                 biased;
-                write = inbox.next() => Some(write),
+                write = inbox.next() => Some(Wish::Write(write)),
+                ask = asks.next() => Some(Wish::Ask(ask)),
                 () = sleep_until(due) => None,
             }
         };
-        if let Some(write) = self.context.wait(write).await? {
-            return self.write(write).await;
+        match self.context.wait(wish).await? {
+            Some(Wish::Write(write)) => return self.write(write).await,
+            Some(Wish::Ask(ask)) => return self.read_now(ask).await,
+            None => {}
         }
         let mut readings = self.context.readings();
         match turn {
@@ -147,6 +163,9 @@ impl Poller<'_> {
             if request > 0 {
                 while let Some(write) = self.inbox.try_next() {
                     self.write(write).await?;
+                }
+                while let Some(ask) = self.asks.try_next() {
+                    self.read_now(ask).await?;
                 }
             }
             // What was written to another unit may have cost the connection.

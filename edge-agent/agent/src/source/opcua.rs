@@ -141,7 +141,7 @@ impl OpcUaSource {
                 self.server.url
             )));
         }
-        let mut desk = Desk::new(line, parties, context.writes());
+        let mut desk = Desk::new(line, parties, context);
         loop {
             let taken = std::mem::take(&mut subscription.taken);
             let published = line.publish(taken, subscription.patience);

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use tideline_profiles::{Profile, check_kind};
-use tideline_protocol::model::{DeviceId, Sample, SeriesDef};
+use tideline_protocol::model::{DeviceId, PointId, Sample, SeriesDef};
 use tideline_protocol::time::Clock;
 use tideline_protocol::value::{Boxes, Quality, Value};
 
 use super::point_id;
+use super::reads::Found;
 use crate::clock::Ahead;
 use crate::spooler::SeriesRows;
 
@@ -134,6 +135,16 @@ impl Readings {
     #[must_use]
     pub const fn time_ns(&self) -> i64 {
         self.time_ns
+    }
+
+    /// The last one of a point.
+    #[must_use]
+    pub fn newest(&self, device: &DeviceId, point: &PointId) -> Option<Found> {
+        let is_meant = |(def, _): &&(SeriesDef, Vec<Sample>)| def.device == *device && def.point == *point;
+        let (def, samples) = self.rows.iter().rfind(is_meant)?;
+        let last = samples.last()?;
+        let (value, quality) = self.boxes.value(last.value, def.kind());
+        Some(Found { value, quality, time_ns: last.time_ns })
     }
 
     /// Whose they are.

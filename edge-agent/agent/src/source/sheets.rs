@@ -7,6 +7,7 @@ use tideline_protocol::time::Clock;
 use tideline_protocol::value::{Quality, Value, ValueKind};
 use tideline_protocol::wire::DeviceCard;
 
+use super::reads::Found;
 use super::statistics::Heard;
 use super::{Context, Device, Readings, SourceError};
 
@@ -123,6 +124,11 @@ impl<'c> Sheets<'c> {
     /// The time that it is now, ns since 1970.
     pub fn now_ns(&self) -> i64 {
         self.clock.wall_ns()
+    }
+
+    /// The last value of a point.
+    pub fn newest(&self, device: &DeviceId, point: &PointId) -> Option<Found> {
+        self.by_stream.values().find_map(|readings| readings.newest(device, point))
     }
 
     /// Hands all on; with `durable` this waits until they, and all that came before on their streams, are.

@@ -141,6 +141,7 @@ impl Sources {
             tracing::info!(source = name, "source ends");
             // A supervisor leaves behind what does not end in time, so this is no longer than that.
             let _ = source.task.await;
+            self.shared.writes.reads().forget(name);
             if !wanted.iter().any(|config| config.name == *name) {
                 self.shared.board.update(|status| drop(status.sources.remove(name)));
             }

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::newest::Newest;
+use super::reads::Reads;
 use super::{Device, Readings};
 
 /// Most writes that wait for one source.
@@ -124,13 +125,16 @@ struct Table {
     inboxes: u64,
 }
 
-/// The way to all devices that can be written to; a clone is the same one.
+/// The way to all devices that can be written to, and to those that can be asked; a clone is the same one.
 #[derive(Debug, Clone, Default)]
-pub struct Writes(Arc<Mutex<Table>>);
+pub struct Writes {
+    table: Arc<Mutex<Table>>,
+    reads: Reads,
+}
 
 impl Writes {
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a value to a point of a device, and waits until that has come to an end, at most `timeout`.
@@ -169,6 +173,12 @@ impl Writes {
         // It may have ended just now.
         let late = || Err(WriteError::Unknown(format!("no answer within {} ms", timeout.as_millis())));
         outcome.try_recv().unwrap_or_else(|_| late())
+    }
+
+    /// The way to devices that can be asked.
+    #[must_use]
+    pub const fn reads(&self) -> &Reads {
+        &self.reads
     }
 
     /// Whether a source writes to the device now.

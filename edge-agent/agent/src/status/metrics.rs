@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use tideline_protocol::invariants::Invariant;
 
-use super::{ClockStatus, PathStatus, SourceStatus, StageFigures, Status};
+use super::{ClockStatus, CommandsStatus, PathStatus, SourceStatus, StageFigures, Status};
 use crate::resilience::BreakerState;
 
 /// Most sources with counters of their own; the rest is counted together.
@@ -41,6 +42,7 @@ pub fn text(status: &Status) -> String {
     for (name, value) in status.twins.figures() {
         family(&mut out, &format!("tideline_agent_twin_{name}"), &[(String::new(), value)]);
     }
+    commands(&mut out, &status.commands);
     clock(&mut out, &status.clock);
     let state = |state: BreakerState| {
         (labels(&[("state", state.name())]), u64::from(state.name() == status.breaker.state))
@@ -72,6 +74,18 @@ fn family(out: &mut String, name: &str, values: &[(String, u64)]) {
     for (labels, value) in values {
         let _ = writeln!(out, "{name}{labels} {value}");
     }
+}
+
+/// The hub's commands.
+fn commands(out: &mut String, commands: &CommandsStatus) {
+    let by_state = |(state, count): (&str, u64)| (label("state", state), count);
+    family(out, "tideline_agent_commands_open", &commands.open().map(by_state));
+    family(out, "tideline_agent_commands_ended_total", &commands.ended().map(by_state));
+    family(out, "tideline_agent_commands_declined_total", &[(String::new(), commands.declined)]);
+    let seconds = Duration::from_millis(commands.run_ms).as_secs_f64();
+    // Writing to a text cannot fail.
+    let _ = writeln!(out, "# TYPE tideline_agent_commands_run_seconds_total counter");
+    let _ = writeln!(out, "tideline_agent_commands_run_seconds_total {seconds}");
 }
 
 /// What is not measured yet is left out.

@@ -1,11 +1,13 @@
 //! The agent's end of commands.
 
+mod counts;
 mod ended;
 mod kept;
 mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use counts::Counts;
 pub use kept::{Kept, Unreadable};
 pub use limits::Limits;
 
@@ -91,6 +93,7 @@ pub struct AgentCommands {
     // In the commit that is being made, with their ends.
     settling: Vec<CommandId>,
     connected: bool,
+    counts: Counts,
     steps: Barrier<AgentStep>,
 }
 
@@ -116,6 +119,7 @@ impl AgentCommands {
             dirty: BTreeSet::new(),
             settling: Vec::new(),
             connected: false,
+            counts: Counts::default(),
             steps: Barrier::default(),
         };
         for kept in ended {
@@ -158,22 +162,6 @@ impl AgentCommands {
         let mut all: Vec<&Kept> = self.entries.values().map(|entry| &entry.kept).collect();
         all.sort_by_key(|kept| std::cmp::Reverse(kept.order));
         all
-    }
-
-    /// How many were begun and have not ended.
-    #[must_use]
-    pub fn running(&self) -> usize {
-        self.in_state(CommandState::Running)
-    }
-
-    /// How many wait to be begun.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.in_state(CommandState::Delivered)
-    }
-
-    fn in_state(&self, state: CommandState) -> usize {
-        self.entries.values().filter(|entry| entry.kept.state == state).count()
     }
 
     /// A session with a hub that sends commands has opened, or a word of the hub was lost in it. All that is open is said, and
@@ -262,6 +250,7 @@ impl AgentCommands {
 
     /// Says that a command is not taken. Nothing is kept of it: asked again, the answer may be another.
     fn decline(&mut self, id: CommandId, attempt: u32, state: CommandState, error: Option<CommandError>) {
+        self.counts.declined += u64::from(state == CommandState::Failed);
         let (number, percent, output, result) = (NEVER_HAD, None, None, None);
         self.say(ToHub::Progress(Progress { id, attempt, number, state, percent, output, error, result }));
     }
@@ -392,6 +381,7 @@ impl AgentCommands {
 
     fn end(&mut self, id: CommandId, state: CommandState, error: Option<CommandError>) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
+        self.counts.end(state);
         entry.kept.state = state;
         entry.kept.error = error;
         entry.kept.number += 1;

@@ -1,5 +1,6 @@
 //! Buses with devices that answer, refuse, hang, hang up, flood and speak nonsense.
 
+mod asking;
 mod devices;
 
 use std::sync::Arc;
@@ -56,6 +57,10 @@ fn device(number: u8) -> DeviceConfig {
 
 impl Bench {
     fn start(line: ModbusLine, units: &[u8]) -> Self {
+        Self::of(line, units.iter().map(|number| device(*number)).collect())
+    }
+
+    fn of(line: ModbusLine, devices: Vec<DeviceConfig>) -> Self {
         let (folder, board) = (tempfile::tempdir().unwrap(), Board::default());
         let path = folder.path().join("spool.redb");
         let (spool, _) = SpoolHandle::start(path, SpoolConfig::default(), board.clone()).unwrap();
@@ -63,7 +68,6 @@ impl Bench {
         let own = DeviceId::parse("agent").unwrap();
         let (mut context, stop) = Context::alone("bus", own, &out, board.clone(), spool);
         let writes = context.writer().clone();
-        let devices = units.iter().map(|number| device(*number)).collect();
         let mut source = ModbusSource { line, timeout: None, devices };
         let task = tokio::spawn(async move {
             let ended = source.run(&mut context).await;

@@ -64,7 +64,7 @@ impl Poller<'_> {
     }
 
     /// Why a unit is not asked now; none when it can be.
-    fn bars(&self, at: usize) -> Option<String> {
+    pub(super) fn bars(&self, at: usize) -> Option<String> {
         let (now, unit) = (Instant::now(), self.units.get(at)?);
         if let Some(until) = self.bus.rests(now).max(unit.rests(now)) {
             let wait_ms = until.saturating_duration_since(now).as_millis();

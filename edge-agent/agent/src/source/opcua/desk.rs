@@ -1,44 +1,92 @@
-//! Where what is to be written to variables of a server is carried out, beside what is read.
+//! Where what is to be written to variables of a server is carried out, and what somebody wants to know of them now is asked
+//! for, beside what the server tells by itself.
 
 use std::future::Future;
 use std::pin::pin;
 
-use opcua_client::services::Write as WriteRequest;
-use opcua_types::{AttributeId, DataValue, Variant, WriteValue};
+use opcua_client::services::{Read as ReadRequest, Write as WriteRequest};
+use opcua_types::{AttributeId, DataValue, ReadValueId, StatusCode, TimestampsToReturn, Variant, WriteValue};
 use tideline_profiles::conversion::Raw;
-use tideline_protocol::value::Value;
+use tideline_protocol::time::Clock;
+use tideline_protocol::value::{Quality, Value};
 
 use super::line::Line;
-use super::values::{is_whole, quality, written};
+use super::values::{self, is_whole, quality, written};
 use super::variables::{Party, Variable};
+use crate::source::Context;
+use crate::source::reads::{self, Ask, Found};
 use crate::source::writes::{Inbox, Write};
-use tideline_protocol::value::Quality;
 
-/// Carries writes out.
+/// Carries writes out, and asks for points.
 pub struct Desk<'d> {
     line: &'d Line,
     parties: &'d [Party],
     inbox: Inbox,
+    asks: reads::Inbox,
+    clock: &'d dyn Clock,
+}
+
+/// What somebody wants.
+enum Wish {
+    Write(Write),
+    Ask(Ask),
 }
 
 impl<'d> Desk<'d> {
     /// For these devices, from now on.
-    pub fn new(line: &'d Line, parties: &'d [Party], inbox: Inbox) -> Self {
+    pub fn new(line: &'d Line, parties: &'d [Party], context: &'d Context) -> Self {
+        let (inbox, asks, clock) = (context.writes(), context.reads(), context.clock());
         parties.iter().for_each(|party| inbox.serve(&party.device));
-        Self { line, parties, inbox }
+        parties.iter().for_each(|party| asks.serve(&party.device.id));
+        Self { line, parties, inbox, asks, clock }
     }
 
-    /// Does the work, and carries out writes until it is done.
+    /// Does the work, and what others want until it is done.
     pub async fn beside<T>(&mut self, variables: &[Variable], work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
-            let write = tokio::select! {
+            let wish = tokio::select! {
                 biased;
                 done = &mut work => return done,
-                write = self.inbox.next() => write,
+                write = self.inbox.next() => Wish::Write(write),
+                ask = self.asks.next() => Wish::Ask(ask),
             };
-            self.carry_out(variables, write).await;
+            match wish {
+                Wish::Write(write) => self.carry_out(variables, write).await,
+                Wish::Ask(ask) => self.ask(variables, ask).await,
+            }
         }
+    }
+
+    /// Asks the server what a variable is now, and says it. It is no reading besides: what changes the server tells by itself.
+    async fn ask(&self, variables: &[Variable], ask: Ask) {
+        let Some((party, variable)) = self.meant(variables, &ask) else { return ask.no_point() };
+        let node = ReadValueId {
+            node_id: variable.node.clone(),
+            attribute_id: AttributeId::Value as u32,
+            ..ReadValueId::default()
+        };
+        // Not what the server has heard before of whatever is behind it.
+        let request = ReadRequest::new(self.line.session())
+            .nodes_to_read(vec![node])
+            .max_age(0.0)
+            .timestamps_to_return(TimestampsToReturn::Both);
+        let told = match self.line.ask("read", request).await {
+            Ok(answer) => answer.results.unwrap_or_default().into_iter().next(),
+            Err(error) => return ask.failed(error),
+        };
+        match told.map(|told| found(party, variable, &told, self.clock.wall_ns())) {
+            Some(Ok(found)) => ask.answer(found),
+            Some(Err(why)) => ask.failed(why),
+            None => ask.failed("the server says nothing"),
+        }
+    }
+
+    fn meant<'v>(&self, variables: &'v [Variable], ask: &Ask) -> Option<(&'d Party, &'v Variable)> {
+        let at = self.parties.iter().position(|party| party.device.id == ask.device)?;
+        let is_meant =
+            |variable: &&Variable| variable.party == at && variable.point == ask.point && variable.is_read;
+        Some((self.parties.get(at)?, variables.iter().find(is_meant)?))
     }
 
     async fn carry_out(&self, variables: &[Variable], write: Write) {
@@ -80,6 +128,23 @@ impl<'d> Desk<'d> {
             ..WriteValue::default()
         })
     }
+}
+
+/// What a server's answer says of a variable.
+fn found(party: &Party, variable: &Variable, told: &DataValue, now_ns: i64) -> Result<Option<Found>, String> {
+    let status = told.status.unwrap_or(StatusCode::Good);
+    let time_ns = values::time_ns(told).or_else(|| values::server_time_ns(told)).unwrap_or(now_ns);
+    let said = quality(status);
+    let Some(variant) = told.value.as_ref().filter(|_| said != Quality::Bad) else {
+        return Ok(Some(Found { value: Value::Null, quality: said, time_ns }));
+    };
+    let value = values::value(variant)?;
+    let Some(decoded) = party.names.read(&variable.name, &value) else { return Ok(None) };
+    let (mut value, quality) = decoded.reading();
+    if let (Some(profile), true) = (&party.device.profile, value != Value::Null) {
+        value = profile.check(variable.point.as_str(), value).map_err(|error| error.to_string())?;
+    }
+    Ok(Some(Found { value, quality: quality.max(said), time_ns }))
 }
 
 fn variant(raw: Raw, data_type: u32) -> Result<Variant, String> {

@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinHandle, JoinSet};
 use tokio::time::{interval, timeout};
 
-use self::journal::Journal;
+use self::journal::{Journal, Looked};
 pub use self::kinds::{Hands, Restart};
 use crate::clock::AgentClock;
 use crate::schedule::driver::{ScheduleShown, Scheduler};
@@ -303,9 +303,13 @@ impl Keeper {
                     Some(id) => {
                         self.journal.until_done("commands cannot be read", move |it| it.ended(id)).await
                     }
-                    None => None,
+                    None => Looked::None,
                 };
-                self.core.handle_said(self.now_ms(), said, ended);
+                match ended {
+                    Looked::None => self.core.handle_said(self.now_ms(), said, None),
+                    Looked::Found(kept) => self.core.handle_said(self.now_ms(), said, Some(*kept)),
+                    Looked::Unreadable => self.core.handle_unreadable(&said),
+                }
             }
             Event::Time(offset_ns) => {
                 self.offset_ns = Some(offset_ns);

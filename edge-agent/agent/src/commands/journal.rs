@@ -21,6 +21,8 @@ use crate::schedule::core::{Change, Run};
 // Those that are open; the others are those that have ended, which the hub knows. Ids are in the order of their making.
 const COMMANDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("commands");
 const ENDED: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("ended");
+// Records of those that have ended which do not read back, as they were.
+const UNREADABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("unreadable");
 // Up to when each schedule has been dealt with, and its runs, as JSON.
 const MARKS: TableDefinition<'static, &str, i64> = TableDefinition::new("marks");
 const RUNS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("runs");
@@ -58,6 +60,17 @@ pub struct Scheduled {
     pub runs: BTreeMap<u64, Run>,
     /// Whether it is in the place of one that was damaged, which may have known more.
     pub is_replacement: bool,
+}
+
+/// What is known of a command that has ended.
+#[derive(Debug)]
+pub enum Looked {
+    /// Nothing: it was never there.
+    None,
+    /// This.
+    Found(Box<Kept>),
+    /// It was there, and its record does not read back.
+    Unreadable,
 }
 
 /// The file. After a write that failed it is opened again: redb takes nothing more before.
@@ -99,7 +112,7 @@ impl Journal {
         let transaction = database.begin_write()?;
         {
             transaction.open_table(COMMANDS)?;
-            transaction.open_table(ENDED)?;
+            put_unreadable_aside(&transaction)?;
             transaction.open_table(MARKS)?;
             transaction.open_table(RUNS)?;
             let mut facts = transaction.open_table(FACTS)?;
@@ -221,11 +234,17 @@ impl Journal {
     ///
     /// # Errors
     /// The disk fails.
-    pub fn ended(&self, id: CommandId) -> anyhow::Result<Option<Kept>> {
+    pub fn ended(&self, id: CommandId) -> anyhow::Result<Looked> {
         self.with(|database| {
-            let table = database.begin_read()?.open_table(ENDED)?;
-            let found = table.get(id.as_bytes().as_slice())?;
-            Ok(found.map(|found| Kept::read(found.value())).transpose()?)
+            let transaction = database.begin_read()?;
+            let table = transaction.open_table(ENDED)?;
+            if let Some(found) = table.get(id.as_bytes().as_slice())? {
+                return Ok(
+                    Kept::read(found.value()).map_or(Looked::Unreadable, |kept| Looked::Found(kept.into()))
+                );
+            }
+            let aside = transaction.open_table(UNREADABLE)?;
+            Ok(if aside.get(id.as_bytes().as_slice())?.is_some() { Looked::Unreadable } else { Looked::None })
         })
     }
 
@@ -236,7 +255,12 @@ impl Journal {
     pub fn newest_ended(&self, most: usize) -> anyhow::Result<Vec<Kept>> {
         self.with(|database| {
             let table = database.begin_read()?.open_table(ENDED)?;
-            table.iter()?.rev().take(most).map(|entry| Ok(Kept::read(entry?.1.value())?)).collect()
+            let mut all = Vec::new();
+            for entry in table.iter()?.rev().take(most) {
+                // One that does not read back has nothing to show.
+                all.extend(Kept::read(entry?.1.value()));
+            }
+            Ok(all)
         })
     }
 
@@ -286,6 +310,26 @@ fn is_damage(error: &anyhow::Error) -> bool {
 #[derive(Debug, thiserror::Error)]
 #[error("it has no id")]
 struct NoId;
+
+/// Moves records of commands that have ended and do not read back: each costs itself, and not the journal.
+fn put_unreadable_aside(transaction: &WriteTransaction) -> anyhow::Result<()> {
+    let mut ended = transaction.open_table(ENDED)?;
+    let mut aside = transaction.open_table(UNREADABLE)?;
+    let mut unreadable = Vec::new();
+    for entry in ended.iter()? {
+        let (id, record) = entry?;
+        if let Err(error) = Kept::read(record.value()) {
+            unreadable.push((id.value().to_vec(), record.value().to_vec(), error));
+        }
+    }
+    for (id, record, error) in unreadable {
+        let name = id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        tracing::error!(id = name, %error, "what became of a command is not known any more");
+        aside.insert(id.as_slice(), record.as_slice())?;
+        ended.remove(id.as_slice())?;
+    }
+    Ok(())
+}
 
 fn aside(path: &Path) -> PathBuf {
     let free = |n: &u32| !path.with_extension(format!("damaged-{n}")).exists();

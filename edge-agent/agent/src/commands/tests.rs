@@ -273,6 +273,34 @@ async fn a_journal_that_is_damaged_is_put_aside_and_another_begun() {
     assert!(bench.folder.path().join("commands.damaged-1").exists());
 }
 
+#[tokio::test]
+async fn a_record_that_does_not_read_back_costs_itself_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(JOURNAL);
+    let id = CommandId::made(5, [7; 10]);
+    drop(Journal::open(&path).unwrap());
+    {
+        let ended: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("ended");
+        let database = redb::Database::open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        {
+            let mut table = transaction.open_table(ended).unwrap();
+            table.insert(id.as_bytes().as_slice(), b"?".as_slice()).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+    let mut bench = Bench::on(folder).await;
+    bench.learn_time();
+    for _ in 0..2 {
+        bench.commands.said(ToAgent::Command(command(id, "sync", "{}"))).await;
+        let (said, _) = bench.end().await;
+        assert_eq!((said.id, said.error.unwrap().code.as_str()), (id, errors::UNKNOWN));
+    }
+    bench.give("sync", "{}").await;
+    assert_eq!(bench.end().await.0.state, CommandState::Succeeded, "others go on");
+    assert!(!bench.folder.path().join("commands.damaged-1").exists(), "and so does the journal");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_the_journal_is_no_answer_of_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -286,7 +314,7 @@ async fn a_panic_in_the_journal_is_no_answer_of_it() {
         assert!(counted.fetch_add(1, Ordering::Relaxed) > 0, "the first time");
         journal.ended(id)
     };
-    assert_eq!(journal.until_done("it fails", work).await, None);
+    assert!(matches!(journal.until_done("it fails", work).await, Looked::None));
     assert_eq!(tries.load(Ordering::Relaxed), 2);
 }
 

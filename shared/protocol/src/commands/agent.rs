@@ -261,6 +261,18 @@ impl AgentCommands {
         self.decline(id, attempt, CommandState::Failed, Some(error));
     }
 
+    /// As [`AgentCommands::handle_said`], where there is a record of the command that does not read back: nobody knows what became
+    /// of it, and it is not begun.
+    pub fn handle_unreadable(&mut self, said: &ToAgent) {
+        let (id, attempt) = match said {
+            ToAgent::Command(command) => (command.id, command.attempt),
+            ToAgent::Cancel(cancel) => (cancel.id, cancel.attempt),
+            ToAgent::Noted(_) => return,
+        };
+        let text = "the agent's record of it does not read back: it may have run";
+        self.decline(id, attempt, CommandState::Failed, Some(CommandError::new(errors::UNKNOWN, text)));
+    }
+
     fn cancel(&mut self, cancel: &Cancel, ended: Option<Kept>) {
         let Cancel { id, attempt } = *cancel;
         let Some(entry) = self.entries.get_mut(&id) else {

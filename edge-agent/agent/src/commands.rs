@@ -195,6 +195,10 @@ impl Inbox {
         running_max: usize,
         own: DeviceId,
     ) -> anyhow::Result<(JoinHandle<()>, Told)> {
+        let exports = hands.jobs.borrow().export_dir.clone();
+        if let Some(folder) = exports {
+            tokio::task::spawn_blocking(move || exports::clear(&folder));
+        }
         let clock = AgentClock::default();
         let (journal, held) = Journal::open(&data.join(JOURNAL)).context("the journal of commands")?;
         let limits = Limits::running(running_max);

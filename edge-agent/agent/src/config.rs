@@ -108,6 +108,7 @@ keys! {
     "commands" "http_allow" Kind::List, "[]", "Addresses that commands may send requests to, each with all below it, as http://192.168.1.7:8080/api/; empty = none. The hub's layer cannot set this.";
     "commands" "http_ca" Kind::Text, "", "File (PEM) with the authorities that certificates of https addresses may be of.";
     "commands" "export_dir" Kind::Text, "", "Folder that commands may export readings to; empty = none may. The hub's layer cannot set this.";
+    "commands" "export_mb" Kind::Number { min: 0, max: 100_000_000 }, "2048", "Most MiB that all exports in that folder have together; then further ones are refused until some are removed. 0 = no limit. The hub's layer cannot set this.";
     "program" "name" Kind::Text, "", "What commands and schedules of kind run call it. The hub's layer can set no programs.";
     "program" "path" Kind::Text, "", "The program, as an absolute path; no shell is between. A line of its output that is a percentage, as 40 %, tells how far it is.";
     "program" "args" Kind::List, "[]", "Arguments that it is always given.";

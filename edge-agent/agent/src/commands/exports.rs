@@ -1,18 +1,21 @@
 //! Exports of readings to a file of the device.
+//!
+//! One is written at a time, so that each knows what the others take of the folder. Nothing that was written whole is ever removed
+//! here: it is somebody's.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 use tideline_protocol::commands::{Ended, errors};
 use tideline_protocol::time::NS_PER_MS;
-use tideline_protocol::wire::CommandError;
+use tideline_protocol::wire::{CommandError, CommandId};
 
 use super::kinds::{Hands, Run};
 use crate::export::{self, Selection};
@@ -20,6 +23,11 @@ use crate::spooler::SpoolHandle;
 
 /// Largest file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// What a file is called until it is whole.
+const PART: &str = "part";
+
+/// Held by who writes to a folder of exports, or looks how much is in it.
+static TURN: Mutex<()> = Mutex::new(());
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,6 +71,7 @@ impl When {
 struct Bounded<W> {
     out: W,
     room: u64,
+    left: u64,
     stopped: Arc<AtomicBool>,
 }
 
@@ -71,10 +80,8 @@ impl<W: Write> Write for Bounded<W> {
         if self.stopped.load(Ordering::Acquire) {
             return Err(io::Error::other("it was broken off"));
         }
-        self.room = self
-            .room
-            .checked_sub(bytes.len() as u64)
-            .ok_or_else(|| io::Error::other(format!("there is more; allowed are {FILE_BYTES_MAX} bytes")))?;
+        let more = || io::Error::other(format!("there is more; allowed are {} bytes", self.room));
+        self.left = self.left.checked_sub(bytes.len() as u64).ok_or_else(more)?;
         self.out.write_all(bytes)?;
         Ok(bytes.len())
     }
@@ -96,7 +103,11 @@ impl Drop for Stop {
 impl Run {
     pub(super) async fn export(&self, hands: &Hands) -> Result<Ended, CommandError> {
         let ExportInput { series, from, to, format } = self.input()?;
-        let folder = hands.jobs.borrow().export_dir.clone().ok_or_else(|| {
+        let (folder, all_max) = {
+            let jobs = hands.jobs.borrow();
+            (jobs.export_dir.clone(), jobs.export_bytes)
+        };
+        let folder = folder.ok_or_else(|| {
             CommandError::new(
                 errors::NOT_ALLOWED,
                 "commands.export_dir is not set in the agent's configuration",
@@ -108,7 +119,8 @@ impl Run {
         let path = folder.join(format!("{}.{}", self.command.id, if json { "ndjson" } else { "csv" }));
         let stopped = Stop(Arc::new(AtomicBool::new(false)));
         let written =
-            write(hands.syncer.spool.clone(), selection, path.clone(), Arc::clone(&stopped.0)).await;
+            write(hands.syncer.spool.clone(), selection, (path.clone(), all_max), Arc::clone(&stopped.0))
+                .await;
         let missing = written.map_err(|error| CommandError::new(errors::FAILED, format!("{error:#}")))?;
         let result = json!({"path": path, "missing_batches": missing});
         Ok(Ended::Succeeded(serde_json::to_vec(&result).ok()))
@@ -118,15 +130,17 @@ impl Run {
 async fn write(
     spool: SpoolHandle,
     selection: Selection,
-    path: PathBuf,
+    (path, all_max): (PathBuf, u64),
     stopped: Arc<AtomicBool>,
 ) -> anyhow::Result<u64> {
     let (defs, held) = export::begin(&spool, &selection).await?;
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = room(path.parent().unwrap_or(Path::new(".")), all_max)?;
         // Under another name until it is whole, so that nobody takes a part of it for all.
-        let part = path.with_extension("part");
-        let written = to_file(&part, stopped, |out| {
+        let part = path.with_extension(PART);
+        let written = to_file(&part, (room, stopped), |out| {
             let load =
                 |seqs: &_| Ok(runtime.block_on(spool.load(Clone::clone(seqs), export::BYTES_AT_A_TIME))?);
             export::write(&selection, &defs, held, load, out)
@@ -144,11 +158,57 @@ async fn write(
 
 fn to_file(
     path: &Path,
-    stopped: Arc<AtomicBool>,
+    (room, stopped): (u64, Arc<AtomicBool>),
     work: impl FnOnce(&mut Bounded<BufWriter<&std::fs::File>>) -> anyhow::Result<u64>,
 ) -> anyhow::Result<u64> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let missing = work(&mut Bounded { out: BufWriter::new(&file), room: FILE_BYTES_MAX, stopped })?;
+    let missing = work(&mut Bounded { out: BufWriter::new(&file), room, left: room, stopped })?;
     file.sync_all()?;
     Ok(missing)
+}
+
+/// Removes what an agent left behind that was killed while it wrote.
+pub(super) fn clear(folder: &Path) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(error) = held(folder) {
+        tracing::warn!(%error, folder = %folder.display(), "the folder of exports cannot be looked at");
+    }
+}
+
+/// How long the next file may be: as long as one may, and no longer than what is left of all.
+fn room(folder: &Path, all_max: u64) -> anyhow::Result<u64> {
+    let held = held(folder)?;
+    if all_max == 0 {
+        return Ok(FILE_BYTES_MAX);
+    }
+    let left = all_max.saturating_sub(held);
+    anyhow::ensure!(
+        left > 0,
+        "the exports in {} have {held} bytes, and commands.export_mb allows {all_max}: remove some",
+        folder.display()
+    );
+    Ok(left.min(FILE_BYTES_MAX))
+}
+
+/// The bytes of all whole exports in a folder. Parts are removed: nobody writes them any more.
+fn held(folder: &Path) -> io::Result<u64> {
+    let mut bytes = 0_u64;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        // Whatever else is there is none of ours.
+        if stem.parse::<CommandId>().is_err() {
+            continue;
+        }
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some(PART) => {
+                tracing::warn!(path = %path.display(), "a part of an export is removed");
+                std::fs::remove_file(&path)?;
+            }
+            Some("csv" | "ndjson") => bytes = bytes.saturating_add(entry.metadata()?.len()),
+            _ => {}
+        }
+    }
+    Ok(bytes)
 }

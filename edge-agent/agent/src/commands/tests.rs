@@ -433,6 +433,31 @@ async fn what_a_program_has_started_does_not_outlive_it() {
 }
 
 #[tokio::test]
+async fn exports_have_a_limit_together_and_parts_of_them_do_not_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, part) = ("a".repeat(32), "b".repeat(32));
+    let at = |name: String| folder.path().join(name);
+    let (whole, part) = (at(format!("{whole}.csv")), at(format!("{part}.part")));
+    let others = at("somebody.part".to_owned());
+    std::fs::write(&whole, vec![b'x'; 912]).unwrap();
+    [&part, &others].into_iter().for_each(|path| std::fs::write(path, vec![b'x'; 500]).unwrap());
+    let export_dir = Some(folder.path().to_owned());
+    let jobs = Jobs { export_dir, export_bytes: 1_000, ..Jobs::default() };
+    let mut bench = Bench::with(tempfile::tempdir().unwrap(), jobs).await;
+    bench.learn_time();
+    // There is room for the first line of two, and then for none.
+    for expected in [None, None, Some("commands.export_mb allows 1000: remove some")] {
+        bench.give("export", "{}").await;
+        let error = bench.end().await.0.error.map(|error| error.text);
+        match expected {
+            None => assert_eq!(error, None),
+            Some(text) => assert!(error.as_ref().is_some_and(|error| error.contains(text)), "{error:?}"),
+        }
+    }
+    assert_eq!((whole.exists(), part.exists(), others.exists()), (true, false, true));
+}
+
+#[tokio::test]
 async fn readings_are_exported_to_a_file_of_the_device() {
     let mut bench = bench_with(Vec::new()).await;
     let id = bench.give("export", r#"{"from":"2026-01-01T00:00:00Z","to":1800000000000}"#).await;

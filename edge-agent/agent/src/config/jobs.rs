@@ -35,6 +35,8 @@ pub struct Jobs {
     pub http_ca: Option<PathBuf>,
     /// The folder of exports; none where there are to be none.
     pub export_dir: Option<PathBuf>,
+    /// Most bytes that all exports there have together; 0 = no limit.
+    pub export_bytes: u64,
     /// What is done by itself.
     pub schedules: Vec<Scheduled>,
 }
@@ -110,6 +112,7 @@ pub fn check(
     let mut jobs = Jobs {
         http_ca: some(text(commands, "commands", "http_ca")).map(Into::into),
         export_dir: some(text(commands, "commands", "export_dir")).map(Into::into),
+        export_bytes: number(commands, "commands", "export_mb").saturating_mul(1024 * 1024),
         ..Jobs::default()
     };
     for prefix in list(commands, "http_allow") {

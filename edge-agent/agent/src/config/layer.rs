@@ -15,12 +15,13 @@ use super::{REPEATED, pipelines};
 pub const LAYER_BYTES_MAX: usize = 128 * 1024;
 /// Options that only who has the machine may set: another folder is another agent, and a trial ends as the device says.
 /// And whoever may change a configuration at the hub may not run whatever there is on the device.
-pub(super) const OWN: [(&str, &str); 5] = [
+pub(super) const OWN: [(&str, &str); 6] = [
     ("agent", "data_dir"),
     ("agent", "trial_s"),
     ("commands", "http_allow"),
     ("commands", "http_ca"),
     ("commands", "export_dir"),
+    ("commands", "export_mb"),
 ];
 /// Sections of which the same holds.
 pub(super) const OWN_SECTIONS: [&str; 1] = ["program"];

@@ -257,6 +257,41 @@ async fn a_template_fills_in_what_nobody_wants_otherwise_and_follows_its_members
         shown["values"].as_array().unwrap().iter().map(|one| (&one["option"], &one["source"])).collect();
     let (flush, rows) = (json!("batch.flush_interval_ms"), json!("batch.rows_max"));
     assert_eq!(sources, [(&flush, &json!("template group/pumps")), (&rows, &json!("device"))]);
+    // The override goes, and the template fills in.
+    bench.patch("pump-1", json!({"desired": {"config": {"batch": {"rows_max": null}}}})).await;
+    assert_eq!(config("pump-1").await, json!({"batch": {"rows_max": 1, "flush_interval_ms": 20}}));
+    // Into the group, and out of it.
+    bench.local("PATCH", "/api/v1/devices/pump-2", json!({"groups": ["pumps"]})).await;
+    assert_eq!(config("pump-2").await["batch"]["rows_max"], json!(1));
+    bench.local("PATCH", "/api/v1/devices/pump-1", json!({"groups": []})).await;
+    assert_eq!(config("pump-1").await["batch"], Value::Null);
+    let (_, made) = bench.local("PUT", path, json!({"layer": {"batch": {"rows_max": 2}}})).await;
+    assert_eq!(made["template"]["earlier"][0]["version"], json!(1));
+    assert_eq!(config("pump-2").await, json!({"batch": {"rows_max": 2}}));
+    let (status, _) = bench.local("DELETE", path, Value::Null).await;
+    assert_eq!((status, config("pump-2").await["batch"].clone()), (StatusCode::OK, Value::Null));
+    for (path, layer, code) in [
+        ("/api/v1/config-templates/room/1", json!({"layer": {}}), "bad-template"),
+        (path, json!({"layer": {"batch": {"rows_max": null}}}), "bad-config"),
+    ] {
+        let (status, body) = bench.local("PUT", path, layer).await;
+        assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!(code)), "{body}");
+    }
+    let (status, _) = bench.local("GET", path, Value::Null).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn what_is_in_force_is_shown_with_where_each_value_comes_from() {
+    let bench = Bench::new();
+    let mut record = DeviceRecord::behind("pump-1".to_owned(), 1);
+    record.marks.groups = ["pumps".to_owned()].into();
+    bench.hub.metadata.put("pump-1", &record).unwrap();
+    bench.patch("pump-1", json!({"desired": {"config": {"batch": {"rows_max": 7}}}})).await;
+    let layer = json!({"layer": {"batch": {"rows_max": 1, "flush_interval_ms": 20}}});
+    let (status, _) = bench.local("PUT", "/api/v1/config-templates/group/pumps", layer).await;
+    assert_eq!(status, StatusCode::OK);
+    let (_, shown) = bench.local("GET", "/api/v1/devices/pump-1/config", Value::Null).await;
     assert_eq!(shown["in_force"], Value::Null);
     let told = |value: &str| {
         let option = |section: &str, name: &str, source, from: &str| ConfigOption {
@@ -289,26 +324,4 @@ async fn a_template_fills_in_what_nobody_wants_otherwise_and_follows_its_members
     assert_eq!(option(3), ("spool.quota_mb", "environment", Some("TIDELINE_AGENT_SPOOL_QUOTA_MB")));
     assert_eq!(shown["in_force"]["options"][0]["value"], json!(7));
     assert!(!tell(told("no json")), "a text where the agent tells none of JSON");
-    // The override goes, and the template fills in.
-    bench.patch("pump-1", json!({"desired": {"config": {"batch": {"rows_max": null}}}})).await;
-    assert_eq!(config("pump-1").await, json!({"batch": {"rows_max": 1, "flush_interval_ms": 20}}));
-    // Into the group, and out of it.
-    bench.local("PATCH", "/api/v1/devices/pump-2", json!({"groups": ["pumps"]})).await;
-    assert_eq!(config("pump-2").await["batch"]["rows_max"], json!(1));
-    bench.local("PATCH", "/api/v1/devices/pump-1", json!({"groups": []})).await;
-    assert_eq!(config("pump-1").await["batch"], Value::Null);
-    let (_, made) = bench.local("PUT", path, json!({"layer": {"batch": {"rows_max": 2}}})).await;
-    assert_eq!(made["template"]["earlier"][0]["version"], json!(1));
-    assert_eq!(config("pump-2").await, json!({"batch": {"rows_max": 2}}));
-    let (status, _) = bench.local("DELETE", path, Value::Null).await;
-    assert_eq!((status, config("pump-2").await["batch"].clone()), (StatusCode::OK, Value::Null));
-    for (path, layer, code) in [
-        ("/api/v1/config-templates/room/1", json!({"layer": {}}), "bad-template"),
-        (path, json!({"layer": {"batch": {"rows_max": null}}}), "bad-config"),
-    ] {
-        let (status, body) = bench.local("PUT", path, layer).await;
-        assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!(code)), "{body}");
-    }
-    let (status, _) = bench.local("GET", path, Value::Null).await;
-    assert_eq!(status, StatusCode::NOT_FOUND);
 }

@@ -55,6 +55,11 @@ export class ShownMap {
     if (JSON.stringify(of) === JSON.stringify(this.#of)) return;
     this.#of = of;
     this.picked = null;
+    // What was there is of other devices, also where these are refused.
+    this.answer = null;
+    this.devices = [];
+    this.total = 0;
+    this.more = false;
     this.#ask();
   }
 

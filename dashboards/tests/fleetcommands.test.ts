@@ -33,9 +33,19 @@ describe('a list of commands', () => {
 
   it('keeps what is older than a newer first page', () => {
     const all = [one('d'), one('c'), one('b'), one('a')];
-    expect(withHead(all, [one('f'), one('d'), one('c')], true).map(({ id }) => id)).toEqual(['f', 'd', 'c', 'b', 'a']);
-    expect(withHead(all, [one('f')], false).map(({ id }) => id)).toEqual(['f']);
-    expect(withHead(all, [], true)).toBe(all);
+    const ids = (head: Command[], hasMore: boolean) => {
+      const found = withHead(all, head, hasMore);
+      return [found.all.map(({ id }) => id).join(''), found.meets];
+    };
+    expect(ids([one('f'), one('d'), one('c')], true)).toEqual(['fdcba', true]);
+    expect(ids([one('f'), one('e'), one('d')], true)).toEqual(['fedcba', true]);
+    expect(ids([one('f')], false)).toEqual(['f', false]);
+    expect(ids([], true)).toEqual(['dcba', true]);
+  });
+
+  it('does not join what a newer first page does not reach: there may be others between', () => {
+    const found = withHead([one('b'), one('a')], [one('f'), one('e')], true);
+    expect([found.all.map(({ id }) => id), found.meets]).toEqual([['f', 'e'], false]);
   });
 
   it('is counted by state', () => {

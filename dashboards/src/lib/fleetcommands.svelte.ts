@@ -95,6 +95,8 @@ export class FleetCommands {
       let cursor = from;
       for (let empty = 0; empty < EMPTY_PAGES_MAX; empty += 1) {
         const page = await allCommands(paramsOf(this.#asked), PAGE, cursor, signal);
+        // A newer first page took the place of what this one goes on from.
+        if (this.#next !== cursor) break;
         const known = new Set(this.all.map(({ id }) => id));
         this.all = [...this.all, ...page.commands.filter(({ id }) => !known.has(id))];
         this.#next = cursor = page.next;
@@ -110,13 +112,18 @@ export class FleetCommands {
 
   /** The newest page again; what is older than it stays. */
   async #head(): Promise<void> {
-    if (!this.loaded) return;
+    if (!this.loaded) {
+      // The first question was refused, or found no hub.
+      if (!this.busy) await this.#page(null);
+      return;
+    }
     const { signal } = this.#abort;
     try {
       const page = await allCommands(paramsOf(this.#asked), PAGE, null, signal);
-      const had = this.all.length;
-      this.all = withHead(this.all, page.commands, page.next !== null);
-      if (page.next === null || had === 0) this.#next = page.next;
+      const { all, meets } = withHead(this.all, page.commands, page.next !== null);
+      // Without one that fits, the hub's cursor says how far it looked.
+      if (!meets || all.length === 0) this.#next = page.next;
+      this.all = all;
       if (this.opened !== null) await this.#show(this.opened);
     } catch (failed) {
       if (!signal.aborted) this.error = textOf(failed);

@@ -37,14 +37,15 @@ export function withEvent(all: Command[], event: CommandEvent): { all: Command[]
   return { all: next, known: true };
 }
 
-/** A newer answer to the first page in the place of what it covers; what is older than it stays. */
-export function withHead(all: Command[], head: Command[], hasMore: boolean): Command[] {
-  if (!hasMore) return head;
+/** A newer answer to the first page, and what is older than it as far as both meet; without that there may be others between. */
+export function withHead(all: Command[], head: Command[], hasMore: boolean): { all: Command[]; meets: boolean } {
+  if (!hasMore) return { all: head, meets: false };
   const last = head.at(-1);
   // The hub looked at many, and none of them fits.
-  if (last === undefined) return all;
+  if (last === undefined) return { all, meets: true };
   // Ids begin with the time.
-  return [...head, ...all.filter(({ id }) => id < last.id)];
+  if (all.length === 0 || all[0].id < last.id) return { all: head, meets: false };
+  return { all: [...head, ...all.filter(({ id }) => id < last.id)], meets: true };
 }
 
 /** How many are in each state, those that there are. */

@@ -312,6 +312,26 @@ fn what_was_made_while_the_hubs_clock_was_ahead_bars_nothing_that_is_made_later(
 }
 
 #[test]
+fn what_was_made_while_the_hubs_clock_was_ahead_and_ended_after_it_bars_nothing_when_it_is_old() {
+    let mut agent = agent(1);
+    agent.handle_connected();
+    let run = |agent: &mut AgentCommands, ms: i64, now_ms: i64| {
+        agent.handle_said(Some(now_ms), ToAgent::Command(made(ms)), None);
+        assert!(said(&steps(agent)).contains(&(CommandState::Running, None)), "{ms}");
+        end(agent, made(ms).id);
+    };
+    run(&mut agent, 3 * ENDED_KEEP_MS, 9);
+    run(&mut agent, 5, 9);
+    agent.handle_time(Some(9 + ENDED_KEEP_MS));
+    steps(&mut agent);
+    run(&mut agent, 20, 9 + ENDED_KEEP_MS);
+    // What is behind it in order, and old, is forgotten all the same.
+    let refused = (CommandState::Failed, Some(errors::FORGOTTEN.to_owned()));
+    agent.handle_said(Some(9 + ENDED_KEEP_MS), ToAgent::Command(made(5)), None);
+    assert_eq!(said(&steps(&mut agent)).first(), Some(&refused));
+}
+
+#[test]
 fn what_does_not_read_back_is_answered_and_not_begun() {
     let mut agent = agent(1);
     agent.handle_connected();

@@ -50,11 +50,12 @@ impl EndedIndex {
             }
             return;
         };
+        let is_ahead = |id: CommandId, ended_ms: i64| id.made_ms() > now_ms || ended_ms > now_ms;
         let is_old = |ended_ms: i64| ended_ms.saturating_add(ENDED_KEEP_MS) <= now_ms;
-        let at_the_front =
-            self.oldest_first.iter().take_while(|(_, (_, ended_ms))| is_old(*ended_ms) || *ended_ms > now_ms);
-        let old: Vec<u64> =
-            at_the_front.filter(|(_, (_, ended_ms))| is_old(*ended_ms)).map(|(order, _)| *order).collect();
+        let at_the_front = (self.oldest_first.iter())
+            .take_while(|(_, (id, ended_ms))| is_ahead(*id, *ended_ms) || is_old(*ended_ms))
+            .filter(|(_, (id, ended_ms))| !is_ahead(*id, *ended_ms));
+        let old: Vec<u64> = at_the_front.map(|(order, _)| *order).collect();
         old.into_iter().for_each(|order| self.forget(order));
         while self.oldest_first.len() > max
             && (self.forget_one(|id| id.made_ms() <= now_ms) || self.forget_one(|_| true))

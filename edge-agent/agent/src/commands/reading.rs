@@ -23,11 +23,11 @@ impl Run {
         let ReadInput { point, timeout_ms } = self.input()?;
         let wrong = |text: String| CommandError::new(errors::BAD_INPUT, text);
         let point = PointId::parse(&point).map_err(|error| wrong(error.to_string()))?;
-        let timeout = Self::timeout(timeout_ms, TIMEOUT);
+        let timeout = Self::timeout(timeout_ms, TIMEOUT).min(self.left);
         let read = hands.writes.reads().read(&self.command.device, &point, timeout).await;
         let Found { value, quality, time_ns } = read.map_err(|error| {
             let code = match &error {
-                ReadError::NoDevice(_) => errors::UNAVAILABLE,
+                ReadError::NoDevice(_) | ReadError::Away { .. } => errors::UNAVAILABLE,
                 ReadError::Busy(_) => errors::BUSY,
                 ReadError::Speaks { .. } | ReadError::NoPoint(_) => errors::NOT_ALLOWED,
                 ReadError::NotRead(_) => errors::FAILED,

@@ -219,6 +219,11 @@ impl Context {
         self.parts.writes.reads().inbox(Arc::clone(&self.parts.name))
     }
 
+    /// Notes that the source asks its devices, before it is connected to any.
+    pub fn can_ask(&self) {
+        self.parts.writes.reads().can_ask(&self.parts.name);
+    }
+
     /// The way of writes to all devices, for one that is read and written to by others.
     #[must_use]
     pub const fn writer(&self) -> &Writes {

@@ -219,6 +219,7 @@ impl Source for OpcUaSource {
         if parties.is_empty() {
             return Err(SourceError::failed("it has no device; a [[device]] says what the server is"));
         }
+        context.can_ask();
         let ended = self.converse(context, &parties).await;
         if !context.is_stopped() {
             let mut sheets = Sheets::new(context);

@@ -3,7 +3,7 @@
 //! Only a source that asks its devices can do that. What it hears is a reading as any other, and is told besides. To ask does
 //! nothing to a device, so that one that nobody waits for any more is left out, and one may be asked again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,14 @@ pub enum ReadError {
     /// Its source cannot ask for anything.
     #[error("source {source_name} cannot ask device {device}: what it says comes by itself")]
     Speaks {
+        /// The source.
+        source_name: Arc<str>,
+        /// The device.
+        device: DeviceId,
+    },
+    /// Its source can ask, but not now.
+    #[error("source {source_name} cannot ask device {device} now: it is not connected to it")]
+    Away {
         /// The source.
         source_name: Arc<str>,
         /// The device.
@@ -111,6 +119,8 @@ struct Table {
     servers: HashMap<DeviceId, Server>,
     // Whose source they are, also of those that cannot be asked. As many as there are cards of devices.
     known: HashMap<DeviceId, Arc<str>>,
+    // Sources that ask, also while they are not connected.
+    asking: HashSet<Arc<str>>,
     inboxes: u64,
 }
 
@@ -134,6 +144,9 @@ impl Reads {
             let Some(server) = table.servers.get(device) else {
                 let device = device.clone();
                 return Err(match table.known.get(&device).cloned() {
+                    Some(source_name) if table.asking.contains(&source_name) => {
+                        ReadError::Away { source_name, device }
+                    }
                     Some(source_name) => ReadError::Speaks { source_name, device },
                     None => ReadError::NoDevice(device),
                 });
@@ -158,15 +171,23 @@ impl Reads {
         }
     }
 
+    /// Notes that the source asks its devices while it is connected to them.
+    pub(crate) fn can_ask(&self, source: &Arc<str>) {
+        self.table().asking.insert(Arc::clone(source));
+    }
+
     /// The source has to do with no device any more.
     pub(crate) fn forget(&self, source: &str) {
-        self.table().known.retain(|_, name| **name != *source);
+        let mut table = self.table();
+        table.known.retain(|_, name| **name != *source);
+        table.asking.remove(source);
     }
 
     /// A way for a source to get what is asked of the devices that it names.
     pub(crate) fn inbox(&self, source: Arc<str>) -> Inbox {
         let (queue, received) = mpsc::channel(QUEUE_MAX);
         let mut table = self.table();
+        table.asking.insert(Arc::clone(&source));
         table.inboxes += 1;
         let number = table.inboxes;
         drop(table);
@@ -246,6 +267,11 @@ mod tests {
         let ended = async { drop(inbox.next().await) };
         assert_eq!(tokio::join!(read(), ended).0, Err(ReadError::NotRead("source bus ended".into())));
         drop(inbox);
+        assert_eq!(read().await, Err(ReadError::NoDevice(device.clone())));
+        reads.know(&device, &"bus".into());
+        let away = ReadError::Away { source_name: "bus".into(), device: device.clone() };
+        assert_eq!(read().await, Err(away), "it was connected, and will be again");
+        reads.forget("bus");
         assert_eq!(read().await, Err(ReadError::NoDevice(device.clone())));
     }
 

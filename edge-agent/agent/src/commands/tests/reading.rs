@@ -47,6 +47,21 @@ async fn a_read_tells_value_quality_and_time_and_why_there_is_none() {
 }
 
 #[tokio::test]
+async fn a_read_waits_for_its_answer_no_longer_than_until_its_deadline() {
+    let mut bench = Bench::new().await;
+    bench.learn_time();
+    let mut inbox = bench.writes.reads().inbox("bus".into());
+    inbox.serve(&DeviceId::parse("pump").unwrap());
+    let now_ms = AgentClock::default().wall_ns() / 1_000_000;
+    let read = command(CommandId::made(now_ms, [7; 10]), "read", r#"{"point":"speed","timeout_ms":3600000}"#);
+    let read = Command { deadline_ms: now_ms + 3_000, ..read };
+    bench.commands.said(ToAgent::Command(read)).await;
+    let unanswered = timeout(PATIENCE, inbox.next()).await.unwrap();
+    assert_eq!(bench.end().await.0.error.unwrap().code, errors::TIMEOUT);
+    drop(unanswered);
+}
+
+#[tokio::test]
 async fn what_became_of_commands_is_counted_and_shown() {
     let mut bench = Bench::new().await;
     assert_eq!(bench.board.read().commands, CommandsStatus::default());

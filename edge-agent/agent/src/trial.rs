@@ -134,7 +134,7 @@ impl Trials {
         now_ms: u64,
         check: impl FnOnce(&HubLayer) -> Result<(), String>,
     ) -> bool {
-        let read = HubLayer::read(json);
+        let read = HubLayer::read_new(json);
         // What does not read has no digest of its own.
         let digest =
             read.as_ref().map_or_else(|_| format!("text {}", short(&json.to_string())), HubLayer::digest);

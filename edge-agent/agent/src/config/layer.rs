@@ -73,12 +73,21 @@ impl HubLayer {
                 });
             }
         }
-        if let Some(place) = secret(sections) {
-            return Err(format!(
-                "{place}: is a secret, and a twin is read by many: set it on the device, or name a file there"
-            ));
-        }
         Ok(Self(sections.clone()))
+    }
+
+    /// Reads what comes anew: it has no secret in it either, as it stands in a twin. What was kept is read without that: it was
+    /// good when it came, and refused at an update, all of it would be gone.
+    ///
+    /// # Errors
+    /// What is wrong, with where.
+    pub fn read_new(json: &Json) -> Result<Self, String> {
+        let layer = Self::read(json)?;
+        secret(&layer.0).map_or(Ok(layer), |place| {
+            Err(format!(
+                "{place}: is a secret or may be one, and a twin is read by many: set it on the device, or name a file there"
+            ))
+        })
     }
 
     /// Whether it sets nothing.
@@ -140,38 +149,65 @@ impl HubLayer {
     }
 }
 
-/// What names of headers have in them that say who asks: authorization, x-auth-token, cookie, x-api-key.
-const SECRET_HEADERS: [&str; 8] =
-    ["auth", "token", "cookie", "api-key", "apikey", "secret", "password", "signature"];
+/// Headers that say nothing of who asks. Of all others that is not known: each service calls its key as it likes.
+const PLAIN_HEADERS: [&str; 16] = [
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "idempotency-key",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-unmodified-since",
+    "prefer",
+    "user-agent",
+    "x-request-id",
+];
 
-/// Whether what a schedule does is a request with such a header.
-fn has_secret_header(input: &Json) -> bool {
+/// What a schedule asks for that may say who asks: a header, or a user in the address.
+fn secret_of_request(input: &Json) -> Option<String> {
     // Not a text it is none that an agent takes, and stands in the twin all the same.
     let read: Option<Json> = input.as_str().and_then(|text| serde_json::from_str(text).ok());
-    let headers = read.as_ref().unwrap_or(input).get("headers").and_then(Json::as_object);
-    let is_secret = |name: &String| {
-        let name = name.to_ascii_lowercase();
-        SECRET_HEADERS.iter().any(|part| name.contains(part))
-    };
-    headers.is_some_and(|headers| headers.keys().any(is_secret))
+    let input = read.as_ref().unwrap_or(input);
+    if input.get("url").and_then(Json::as_str).is_some_and(has_user) {
+        return Some("url".to_owned());
+    }
+    let mut names = input.get("headers").and_then(Json::as_object).into_iter().flat_map(Map::keys);
+    let header = names.find(|name| !PLAIN_HEADERS.contains(&name.to_ascii_lowercase().as_str()))?;
+    Some(format!("headers.{header} (plain ones are {})", PLAIN_HEADERS.join(", ")))
+}
+
+/// Whether an address has a user in it.
+pub(super) fn has_user(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().is_some_and(|host| host.contains('@'))
 }
 
 /// Where a layer has a secret.
 fn secret(sections: &Map<String, Json>) -> Option<String> {
     let holds = |section: &str, name: &str, value: &Json| match name {
         // An address may have a user and a password in it.
-        "url" | "broker" => value.as_str().is_some_and(|text| is_secret(section, name) && text.contains('@')),
-        "input" => section == "schedule" && has_secret_header(value),
-        _ => is_secret(section, name),
+        "url" | "broker" => {
+            let holds = value.as_str().is_some_and(|text| is_secret(section, name) && text.contains('@'));
+            holds.then(String::new)
+        }
+        "input" if section == "schedule" => secret_of_request(value).map(|place| format!(".{place}")),
+        _ => is_secret(section, name).then(String::new),
     };
     for (section, options) in sections {
         for (name, value) in options.as_object().into_iter().flatten() {
-            if holds(section, name, value) {
-                return Some(format!("{section}.{name}"));
+            if let Some(rest) = holds(section, name, value) {
+                return Some(format!("{section}.{name}{rest}"));
             }
-            let inner = value.as_object().into_iter().flatten();
-            if let Some((option, _)) = inner.clone().find(|(option, value)| holds(section, option, value)) {
-                return Some(format!("{section}.{name}.{option}"));
+            for (option, value) in value.as_object().into_iter().flatten() {
+                if let Some(rest) = holds(section, option, value) {
+                    return Some(format!("{section}.{name}.{option}{rest}"));
+                }
             }
         }
     }
@@ -335,7 +371,7 @@ mod tests {
 
     #[test]
     fn what_is_no_layer_and_what_is_the_devices_own_is_refused() {
-        let refused = |json: Json| HubLayer::read(&json).unwrap_err();
+        let refused = |json: Json| HubLayer::read_new(&json).unwrap_err();
         assert_eq!(refused(json!([])), "must be an object of sections");
         assert_eq!(
             refused(json!({"batch": 1})),
@@ -357,12 +393,17 @@ mod tests {
             json!({"schedule": {"open": {"input": r#"{"headers": {"Authorization": "x"}}"#}}}),
             json!({"schedule": {"open": {"input": r#"{"headers": {"a": "b", "X-AUTH-Token": "x"}}"#}}}),
             json!({"schedule": {"open": {"input": {"headers": {"cookie": "x"}}}}}),
+            json!({"schedule": {"open": {"input": r#"{"headers": {"Ocp-Apim-Subscription-Key": "x"}}"#}}}),
+            json!({"schedule": {"open": {"input": r#"{"url": "https://u:p@host/a"}"#}}}),
         ] {
-            assert!(refused(secret).contains(": is a secret, and a twin is read by many"));
+            // What was kept before that was refused stays in force.
+            assert_eq!(HubLayer::read(&secret).unwrap().json(), secret);
+            assert!(refused(secret).contains(": is a secret or may be one, and a twin is read by many"));
         }
-        assert!(HubLayer::read(&json!({"source": {"bus": {"url": "mqtts://host"}}})).is_ok());
-        let plain = r#"{"headers": {"Idempotency-Key": "x", "accept": "text/plain"}}"#;
-        assert!(HubLayer::read(&json!({"schedule": {"open": {"input": plain}}})).is_ok());
+        assert!(HubLayer::read_new(&json!({"source": {"bus": {"url": "mqtts://host"}}})).is_ok());
+        let plain =
+            r#"{"url": "https://host/a@b", "headers": {"Idempotency-Key": "x", "accept": "text/plain"}}"#;
+        assert!(HubLayer::read_new(&json!({"schedule": {"open": {"input": plain}}})).is_ok());
         assert!(refused(json!({"batch": {"x": "y".repeat(LAYER_BYTES_MAX)}})).contains("allowed are 131072"));
     }
 

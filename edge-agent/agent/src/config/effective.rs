@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json};
 
-use super::layer::{is_secret, named};
+use super::layer::{has_user, is_secret, named};
 use super::{HubLayer, KEYS, Kind, Layers, REPEATED};
 
 /// One option in force.
@@ -75,10 +75,13 @@ impl Layers {
                     let (name, value) = self.env.iter().find(|(name, _)| Some(name) == variable.as_ref())?;
                     Some((Json::String(value.clone()), Origin::Environment(name.clone())))
                 };
+                // Taken away by the hub, the section is as if the file had none.
+                let in_file =
+                    file.get(key.section).filter(|_| hub.get(key.section) != Some(&Json::Bool(false)));
                 let (value, source) = (self.flag(key.section, key.name))
                     .or_else(|| Some((at(hub.get(key.section))?, Origin::Hub)))
                     .or_else(env)
-                    .or_else(|| Some((at(file.get(key.section))?, Origin::File)))
+                    .or_else(|| Some((at(in_file)?, Origin::File)))
                     .unwrap_or_else(|| (default(key.kind, key.default), Origin::Default));
                 one(key.section, key.section, key.name, value, source)
             })
@@ -117,7 +120,8 @@ fn one(kind: &str, section: &str, name: &str, value: Json, source: Origin) -> Ef
     let value = match (kind, name) {
         _ if is_secret(kind, name) => hidden(value),
         // Whoever set them may have put a password among them.
-        ("program", "args") => hidden(value),
+        ("program", "args" | "allow") => hidden(value),
+        ("commands", "http_allow") => without_users(value),
         ("schedule", "input") => without_secrets(value),
         _ => value,
     };
@@ -134,18 +138,33 @@ fn hidden(value: Json) -> Json {
     if is_empty { value } else { Json::String("(set)".to_owned()) }
 }
 
-/// What a schedule does, without what a request says of who asks: names of headers are shown, and no values.
+/// Addresses as they are, but for one with a user in it.
+fn without_users(value: Json) -> Json {
+    let without = |one: Json| if one.as_str().is_some_and(has_user) { hidden(one) } else { one };
+    match value {
+        Json::Array(items) => items.into_iter().map(without).collect(),
+        other => without(other),
+    }
+}
+
+/// What a schedule does, without what a request or a program is told of who asks: names of headers are shown, and no values.
 fn without_secrets(value: Json) -> Json {
     let Some(text) = value.as_str() else { return value };
     let Ok(Json::Object(mut input)) = serde_json::from_str(text) else { return hidden(value) };
     let before = input.clone();
-    for name in ["headers", "body"] {
-        match input.get_mut(name) {
-            Some(Json::Object(headers)) if name == "headers" => {
+    for (name, value) in &mut input {
+        match (name.as_str(), &mut *value) {
+            ("headers", Json::Object(headers)) => {
                 headers.values_mut().for_each(|value| *value = "(set)".into());
             }
-            Some(other) => *other = "(set)".into(),
-            None => {}
+            ("headers" | "body" | "args", _) => *value = "(set)".into(),
+            ("url", Json::String(url)) if has_user(url) => *value = "(set)".into(),
+            ("url", Json::String(url)) => {
+                if let Some((place, _)) = url.split_once('?') {
+                    *url = format!("{place}?(set)");
+                }
+            }
+            _ => {}
         }
     }
     if input == before { value } else { Json::Object(input).to_string().into() }
@@ -169,7 +188,7 @@ mod tests {
     fn each_value_is_shown_with_where_it_comes_from() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("agent.toml");
-        let text = "[batch]\nflush_interval_ms = 700\nrows_max = 9\n[spool]\nquota_mb = 5\n[[source]]\nname = \"push\"\nkind = \"http\"\ntoken = \"secret\"\n[[program]]\nname = \"p\"\npath = \"/bin/p\"\nargs = [\"secret\"]\n[[schedule]]\nname = \"s\"\nevery = \"1h\"\nkind = \"http\"\ninput = '{\"url\": \"http://a/\", \"headers\": {\"X-Key\": \"secret\"}, \"body\": \"secret\"}'\n[[schedule]]\nname = \"plain\"\nevery = \"1h\"\nkind = \"sync\"\ninput = '{ \"timeout_ms\": 5 }'\n";
+        let text = "[batch]\nflush_interval_ms = 700\nrows_max = 9\n[spool]\nquota_mb = 5\n[[source]]\nname = \"push\"\nkind = \"http\"\ntoken = \"secret\"\n[[program]]\nname = \"p\"\npath = \"/bin/p\"\nargs = [\"secret\"]\n[[schedule]]\nname = \"s\"\nevery = \"1h\"\nkind = \"http\"\ninput = '{\"url\": \"http://a/\", \"headers\": {\"X-Key\": \"secret\"}, \"body\": \"secret\"}'\n[[schedule]]\nname = \"plain\"\nevery = \"1h\"\nkind = \"sync\"\ninput = '{ \"timeout_ms\": 5 }'\n[[schedule]]\nname = \"asks\"\nevery = \"1h\"\nkind = \"http\"\ninput = '{\"url\": \"http://a/b?token=secret\"}'\n[[schedule]]\nname = \"runs\"\nevery = \"1h\"\nkind = \"run\"\ninput = '{\"program\": \"p\", \"args\": [\"secret\"]}'\n[commands]\nhttp_allow = [\"http://u:secret@a/\", \"http://b/\"]\n";
         std::fs::write(&file, text).unwrap();
         let env = vec![
             ("TIDELINE_AGENT_BATCH_ROWS_MAX".to_owned(), "10".to_owned()),
@@ -193,7 +212,17 @@ mod tests {
         let input = find("schedule/s", "input").0;
         let input: Json = serde_json::from_str(input.as_str().unwrap()).unwrap();
         assert_eq!(input, json!({"url": "http://a/", "headers": {"X-Key": "(set)"}, "body": "(set)"}));
+        assert_eq!(find("schedule/asks", "input").0, json!(r#"{"url":"http://a/b?(set)"}"#));
+        assert_eq!(
+            serde_json::from_str::<Json>(find("schedule/runs", "input").0.as_str().unwrap()).unwrap(),
+            json!({"program": "p", "args": "(set)"})
+        );
+        assert_eq!(find("commands", "http_allow").0, json!(["(set)", "http://b/"]));
         assert_eq!(find("schedule/plain", "input").0, json!("{ \"timeout_ms\": 5 }"));
         assert!(!serde_json::to_string(&all).unwrap().contains("secret"));
+        let without = layers.effective(&HubLayer::read(&json!({"spool": false})).unwrap()).unwrap();
+        let quota =
+            without.iter().find(|one| (one.section.as_str(), one.name.as_str()) == ("spool", "quota_mb"));
+        assert_eq!(quota.unwrap().source, Origin::Default, "as if the file had no such section");
     }
 }

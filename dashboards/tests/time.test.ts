@@ -82,6 +82,13 @@ describe('fields', () => {
     expect(t.fieldText(NOW, 'Asia/Kathmandu')).toBe('2026-11-22T17:45:00');
   });
 
+  it('name the same moment when the clock becomes another', () => {
+    const tokyo = t.fieldText(NOW, 'Asia/Tokyo');
+    expect(t.inClock(tokyo, 'Asia/Tokyo', 'Etc/UTC')).toBe('2026-11-22T12:00:00');
+    expect(t.inClock(t.inClock(tokyo, 'Asia/Tokyo', null), null, 'Asia/Tokyo')).toBe(tokyo);
+    expect(t.inClock('soon', 'Asia/Tokyo', null)).toBe('soon');
+  });
+
   it('may leave out the seconds, and nothing else', () => {
     expect(t.parseField('2026-11-22T12:00', 'Etc/UTC')).toBe(NOW);
     for (const text of ['', '2026-11-22', '12:00', '2026-13-40T12:00', 'x2026-11-22T12:00']) expect(t.parseField(text, 'Etc/UTC')).toBeNull();

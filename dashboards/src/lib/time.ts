@@ -137,3 +137,9 @@ export function parseField(text: string, zone: string | null): number | null {
   const parts = moment(`${match[1]}T${match[2]}${match[3] ?? ':00'}${zone === null ? '' : 'Z'}`);
   return parts === null || zone === null ? parts : momentOf(zone, parts);
 }
+
+/** What such a field names, by another clock; a text that names no moment stays. */
+export function inClock(text: string, was: string | null, zone: string | null): string {
+  const ms = parseField(text, was);
+  return ms === null ? text : fieldText(ms, zone);
+}

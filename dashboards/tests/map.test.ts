@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { MapDevice } from '../src/api/map';
 import {
-  atScreen, boundsText, fitted, latOf, lonOf, moved, netStep, onScreen, parseView, scaleOf, sound, unrolled, viewText, windowOf, worldPx, xOf, yOf, ZOOM_MAX, zoomed,
+  atScreen, boundsText, fitted, latOf, lonOf, moved, netStep, onScreen, otherView, parseView, scaleOf, sound, unrolled, viewText, windowOf, worldPx, xOf, yOf, ZOOM_MAX, zoomed,
 } from '../src/lib/map/mercator';
 import { namesWith } from '../src/lib/map/names';
 import { clicked, clickedPlan, placeOf, shareOf, writtenOf } from '../src/lib/map/placing';
@@ -91,6 +91,14 @@ describe('a view', () => {
     for (const [badAt, badZ] of [[null, '3'], ['1', '3'], ['a,b', '3'], ['91,0', '3'], ['0,181', '3'], ['0,0', '-1'], ['0,0', '40'], ['', ''], [',', '3']]) {
       expect(parseView(badAt, badZ)).toBeNull();
     }
+  });
+
+  test('is followed where the address names another one than is shown', () => {
+    const shown = { x: xOf(11.57551), y: yOf(48.13742), zoom: 9.04 };
+    const { at, z } = viewText(shown);
+    expect([otherView(at, z, shown), otherView(` ${at}`, '9', shown), otherView(null, null, shown), otherView('a', '9', shown)]).toEqual([null, null, null, null]);
+    expect(otherView('48,7', '9', shown)).toEqual({ x: xOf(7), y: yOf(48), zoom: 9 });
+    expect(otherView(at, '10', shown)?.zoom).toBe(10);
   });
 
   test('has a scale of round metres and a net of round degrees', () => {

@@ -107,6 +107,15 @@ export function parseView(at: string | null, z: string | null): View | null {
   return { x: xOf(lon), y: yOf(lat), zoom };
 }
 
+/** The view that an address names where it is another one than is shown; null where there is nothing to follow. */
+export function otherView(at: string | null, z: string | null, shown: View): View | null {
+  const named = parseView(at, z);
+  const text = viewText(shown);
+  if (named === null || (text.at === at && text.z === z)) return null;
+  const same = viewText(named);
+  return same.at === text.at && same.z === text.z ? null : named;
+}
+
 /** Metres of a pixel in the middle of what is seen. */
 export function metresOfPx(view: View): number {
   return (40_075_016.686 * Math.cos((latOf(view.y) * Math.PI) / 180)) / worldPx(view.zoom);

@@ -1,7 +1,7 @@
 //! Which device and point a pushed reading is of, and whether it is taken.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::StatusCode;
 use tideline_formats::line::{self, Precision};
@@ -28,7 +28,32 @@ pub struct Sorter {
     own: DeviceId,
     rights: Arc<Rights>,
     // What the values of a point were before: it stays so.
-    kinds: Mutex<HashMap<(DeviceId, PointId), ValueKind>>,
+    kinds: Mutex<HashMap<Key, ValueKind>>,
+}
+
+/// A point of a device.
+type Key = (DeviceId, PointId);
+
+/// The kinds of points while a body is read: what it says of new ones is so once the whole body is taken.
+struct Kinds<'k> {
+    known: MutexGuard<'k, HashMap<Key, ValueKind>>,
+    new: HashMap<Key, ValueKind>,
+}
+
+impl Kinds<'_> {
+    fn of(&self, key: &Key) -> Option<ValueKind> {
+        self.known.get(key).or_else(|| self.new.get(key)).copied()
+    }
+
+    /// The body is taken.
+    fn keep(mut self) {
+        for (key, kind) in self.new {
+            if self.known.len() >= KINDS_MAX {
+                return;
+            }
+            self.known.insert(key, kind);
+        }
+    }
 }
 
 /// Readings of a body, parted by whose times they have: the agent's clock may be corrected later, and the sender's times
@@ -83,16 +108,19 @@ impl Sorter {
     /// # Errors
     /// The body is no JSON. What is wrong with an entry is among what the readings reject.
     pub fn json(&self, body: &[u8], sender: &Sender, readings: Readings) -> Result<Pushed, Refusal> {
-        let (mut readings, mut at) = (Pushed::new(readings), 0);
+        let (mut readings, mut kinds, mut at) = (Pushed::new(readings), self.kinds(), 0);
         let read = entries::read(body, &mut |entry| {
             at += 1;
             match entry {
-                Ok(entry) => self.entry(at, entry, sender, &mut readings),
+                Ok(entry) => self.entry(at, entry, sender, &mut kinds, &mut readings),
                 Err(error) => readings.reject(format!("entry {at}: {error}")),
             }
         });
         match read {
-            Ok(()) => Ok(readings),
+            Ok(()) => {
+                kinds.keep();
+                Ok(readings)
+            }
             Err(error) => {
                 let text = format!(
                     "the body is no JSON of entries as {{\"device\": \"pump-7\", \"time\": 1763719200000, \
@@ -103,7 +131,11 @@ impl Sorter {
         }
     }
 
-    fn entry(&self, at: usize, entry: Entry, sender: &Sender, readings: &mut Pushed) {
+    fn kinds(&self) -> Kinds<'_> {
+        Kinds { known: self.kinds.lock().unwrap_or_else(PoisonError::into_inner), new: HashMap::new() }
+    }
+
+    fn entry(&self, at: usize, entry: Entry, sender: &Sender, kinds: &mut Kinds<'_>, readings: &mut Pushed) {
         let device = match entry.device.as_deref().map_or(Ok(self.default_device(sender)), DeviceId::parse) {
             Ok(device) => device,
             Err(error) => return readings.reject(format!("entry {at}: {error}")),
@@ -144,7 +176,7 @@ impl Sorter {
             };
             let quality = entry.quality;
             let into = if is_ours { &mut readings.ours } else { &mut readings.theirs };
-            if let Err(reason) = self.add(into, &device, &point, time_ns, value, quality) {
+            if let Err(reason) = self.add(into, kinds, (&device, point.as_str()), time_ns, value, quality) {
                 readings.reject(format!("entry {at}: {reason}"));
             }
         }
@@ -167,18 +199,20 @@ impl Sorter {
         let mut mapping =
             Mapping { device_keys: &keys, only_device: Some(self.default_device(sender)), admit: &mut admit };
         let Taken { columns, problems, .. } = line::parse(body, precision, now_ns, &mut mapping)?;
+        let mut kinds = self.kinds();
         for column in columns {
             for sample in column.samples {
                 let (value, quality) = column.boxes.value(sample.value, column.kind);
-                let (device, point) = (&column.device, column.point.as_str());
+                let of = (&column.device, column.point.as_str());
                 // A line without a time has that of now.
                 let is_ours = sample.time_ns == now_ns;
                 let into = if is_ours { &mut readings.ours } else { &mut readings.theirs };
-                if let Err(reason) = self.add(into, device, point, sample.time_ns, value, quality) {
+                if let Err(reason) = self.add(into, &mut kinds, of, sample.time_ns, value, quality) {
                     readings.reject(reason);
                 }
             }
         }
+        kinds.keep();
         for problem in &problems.listed {
             readings.reject(format!("line {}: {}", problem.at, problem.reason));
         }
@@ -209,8 +243,8 @@ impl Sorter {
     fn add(
         &self,
         readings: &mut Readings,
-        device: &DeviceId,
-        point: &str,
+        kinds: &mut Kinds<'_>,
+        (device, point): (&DeviceId, &str),
         time_ns: i64,
         value: Value,
         quality: Quality,
@@ -220,13 +254,12 @@ impl Sorter {
             return Ok(());
         }
         let id = point_id(point).ok_or_else(|| format!("{point:?} makes no name of a point"))?;
-        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (device.clone(), id.clone());
         // Null alone does not say of what.
-        let Some(kind) = kinds.get(&key).copied().or(value.kind()) else { return Ok(()) };
+        let Some(kind) = kinds.of(&key).or(value.kind()) else { return Ok(()) };
         let value = check_kind(point, kind, value).map_err(|error| format!("{device}: {error}"))?;
-        if kinds.len() < KINDS_MAX {
-            kinds.insert(key, kind);
+        if !kinds.known.contains_key(&key) {
+            kinds.new.insert(key, kind);
         }
         readings.push(
             SeriesDef::new(device.clone(), id, String::new()).of_kind(kind),

@@ -403,6 +403,21 @@ fn times_of_senders_are_not_taken_for_those_of_the_agents_clock() {
     }
 }
 
+#[test]
+fn a_body_that_is_refused_says_nothing_of_what_points_are() {
+    let sorter = Sorter::new(&[], DeviceId::parse("agent").unwrap(), &[], Arc::default());
+    let push = |body: &[u8]| sorter.json(body, &Sender::Any, super::super::Readings::of_own_times());
+    assert!(push(br#"[{"values":{"flow":"off"}}, {oops"#).is_err());
+    let many = format!("[{}0]", r#"{"values":{"level":"low"}},"#.repeat(entries::VALUES_MAX));
+    assert!(push(many.as_bytes()).is_err());
+    let taken = push(br#"{"values":{"flow":1.5,"level":2}}"#).unwrap();
+    assert_eq!((taken.count(), taken.ours.rejected), (2, 0));
+    // And one that is taken does.
+    let taken =
+        push(br#"[{"values":{"flow":"off"}},{"values":{"state":1}},{"values":{"state":"off"}}]"#).unwrap();
+    assert_eq!((taken.count(), taken.ours.rejected), (1, 2));
+}
+
 proptest::proptest! {
     #[test]
     fn any_body_is_taken_or_refused(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {

@@ -104,14 +104,26 @@ impl Taken {
 pub struct ColumnNo(usize);
 
 /// Gathers readings, within the limits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gather {
     pub taken: Taken,
     by_name: HashMap<(DeviceId, PointId), ColumnNo>,
     readings: usize,
+    readings_max: usize,
+}
+
+impl Default for Gather {
+    fn default() -> Self {
+        Self::within(READINGS_MAX)
+    }
 }
 
 impl Gather {
+    /// Of no more than so many readings.
+    pub fn within(readings_max: usize) -> Self {
+        Self { taken: Taken::default(), by_name: HashMap::new(), readings: 0, readings_max }
+    }
+
     /// The column of a series.
     pub fn column(
         &mut self,
@@ -133,8 +145,8 @@ impl Gather {
 
     /// Adds a reading.
     pub fn push(&mut self, column: ColumnNo, time_ns: i64, value: Value) -> Result<(), FormatError> {
-        if self.readings >= READINGS_MAX {
-            return Err(FormatError::too_much("readings", READINGS_MAX));
+        if self.readings >= self.readings_max {
+            return Err(FormatError::too_much("readings", self.readings_max));
         }
         self.readings += 1;
         if let Some(column) = self.taken.columns.get_mut(column.0) {

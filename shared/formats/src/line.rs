@@ -16,7 +16,7 @@ use tideline_protocol::value::{VALUE_TEXT_BYTES_MAX, Value};
 
 use crate::gather::{ColumnNo, Gather};
 use crate::names::{DeviceName, Pairs, point_of_field};
-use crate::{FormatError, LABELS_MAX, LINES_MAX, Mapping, Taken, excerpt};
+use crate::{FormatError, LABELS_MAX, LINES_MAX, Mapping, READINGS_MAX, Taken, excerpt};
 
 /// The unit of a request's times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +77,23 @@ pub fn parse(
     now_ns: i64,
     mapping: &mut Mapping<'_>,
 ) -> Result<Taken, FormatError> {
+    parse_within(bytes, precision, now_ns, READINGS_MAX, mapping)
+}
+
+/// As [`parse`], for who has less memory than a hub: of no more than so many readings.
+///
+/// # Errors
+/// As there.
+pub fn parse_within(
+    bytes: &[u8],
+    precision: Precision,
+    now_ns: i64,
+    readings_max: usize,
+    mapping: &mut Mapping<'_>,
+) -> Result<Taken, FormatError> {
     crate::body::within(bytes.len())?;
     let mut parser = Parser {
-        gather: Gather::default(),
+        gather: Gather::within(readings_max),
         mapping,
         precision,
         now_ns,

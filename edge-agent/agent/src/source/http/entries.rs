@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use tideline_formats::FormatError;
 use tideline_protocol::value::Quality;
 
 /// Most values in a body: some thousand entries of some points.
@@ -61,8 +62,15 @@ pub type Read = Result<Entry, String>;
 ///
 /// # Errors
 /// It is no JSON, or has too many values; what came before that was handed on.
-pub fn read(body: &[u8], take: &mut dyn FnMut(Read)) -> Result<(), serde_json::Error> {
-    let room = &Cell::new(VALUES_MAX);
+pub fn read(body: &[u8], take: &mut dyn FnMut(Read)) -> Result<(), FormatError> {
+    let room = Room::default();
+    read_within(&room, body, take).map_err(|error| match room.left.get() {
+        Some(_) => FormatError::Malformed(error.to_string()),
+        None => FormatError::TooMuch { what: "values", max: VALUES_MAX as u64 },
+    })
+}
+
+fn read_within(room: &Room, body: &[u8], take: &mut dyn FnMut(Read)) -> Result<(), serde_json::Error> {
     let mut all = serde_json::Deserializer::from_slice(body);
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
         List { take, room }.deserialize(&mut all)?;
@@ -74,16 +82,28 @@ pub fn read(body: &[u8], take: &mut dyn FnMut(Read)) -> Result<(), serde_json::E
     Ok(())
 }
 
-/// Notes one value more.
-fn count<E: serde::de::Error>(room: &Cell<usize>) -> Result<(), E> {
-    let left = room.get().checked_sub(1);
-    room.set(left.ok_or_else(|| E::custom(format!("more than {VALUES_MAX} values in a body")))?);
-    Ok(())
+/// How many values may still come; none once there were too many.
+struct Room {
+    left: Cell<Option<usize>>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { left: Cell::new(Some(VALUES_MAX)) }
+    }
+}
+
+impl Room {
+    /// Notes one value more.
+    fn count<E: serde::de::Error>(&self) -> Result<(), E> {
+        self.left.set(self.left.get().and_then(|left| left.checked_sub(1)));
+        self.left.get().map(|_| ()).ok_or_else(|| E::custom("it has too many values"))
+    }
 }
 
 struct List<'l> {
     take: &'l mut dyn FnMut(Read),
-    room: &'l Cell<usize>,
+    room: &'l Room,
 }
 
 impl<'de> DeserializeSeed<'de> for List<'_> {
@@ -112,16 +132,20 @@ impl<'de> Visitor<'de> for List<'_> {
 /// What is no entry is read over, and told.
 #[derive(Clone, Copy)]
 struct One<'r> {
-    room: &'r Cell<usize>,
+    room: &'r Room,
 }
 
 impl<'de> DeserializeSeed<'de> for One<'_> {
     type Value = Read;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Read, D::Error> {
-        // An entry that is none costs a place, too: it is told.
-        count(self.room)?;
-        deserializer.deserialize_any(self)
+        let before = self.room.left.get();
+        let read = deserializer.deserialize_any(self)?;
+        // An entry without values costs the place of one: what is wrong with it is told.
+        if self.room.left.get() == before {
+            self.room.count()?;
+        }
+        Ok(read)
     }
 }
 
@@ -196,7 +220,7 @@ impl Entry {
 
 /// The values of an entry; none where there is no object.
 struct Values<'r> {
-    room: &'r Cell<usize>,
+    room: &'r Room,
 }
 
 impl<'de> DeserializeSeed<'de> for Values<'_> {
@@ -234,7 +258,7 @@ impl<'de> Visitor<'de> for Values<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         let mut values = BTreeMap::new();
         while let Some(point) = members.next_key::<String>()? {
-            count::<A::Error>(self.room)?;
+            self.room.count::<A::Error>()?;
             values.insert(point, members.next_value_seed(Scalar)?);
         }
         Ok(Some(values))
@@ -346,12 +370,18 @@ mod tests {
     fn a_body_of_many_values_is_refused_and_what_is_none_takes_no_memory() {
         let few = format!("{{\"values\":{{\"x\":[{}0]}}}}", "0,".repeat(100_000));
         assert_eq!(all(&few).unwrap().len(), 1);
-        let points: String = (0..=VALUES_MAX).map(|n| format!("\"p{n}\":1,")).collect();
-        for many in [
-            format!("[{}0]", "0,".repeat(VALUES_MAX)),
-            format!("{{\"values\":{{{points}\"z\":1}}}}"),
-            "{\"values\":{\"x\":1}}\n".repeat(VALUES_MAX),
+        let points: String = (0..VALUES_MAX).map(|n| format!("\"p{n}\":1,")).collect();
+        for (part, end) in [
+            ("0,".repeat(VALUES_MAX - 1), "0]"),
+            ("{\"time\":1,\"values\":{\"x\":1}},".repeat(VALUES_MAX - 1), "{}]"),
+            ("{\"value\":1},".repeat(VALUES_MAX - 1), "{\"values\":{}}]"),
         ] {
+            assert_eq!(all(&format!("[{part}{end}")).unwrap().len(), VALUES_MAX, "as many as are allowed");
+            assert!(all(&format!("[0,{part}{end}")).unwrap_err().contains("more than 50000 values"));
+        }
+        let many = "{\"values\":{\"x\":1}}\n".repeat(VALUES_MAX);
+        assert_eq!(all(&many).unwrap().len(), VALUES_MAX);
+        for many in [many + "0", format!("{{\"values\":{{{points}\"z\":1}}}}")] {
             assert!(all(&many).unwrap_err().contains("more than 50000 values"));
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::StatusCode;
 use tideline_formats::line::{self, Precision};
-use tideline_formats::{Mapping, Taken};
+use tideline_formats::{FormatError, Mapping, Taken};
 use tideline_profiles::check_kind;
 use tideline_protocol::model::{DeviceId, PointId, SeriesDef};
 use tideline_protocol::time::NS_PER_MS;
@@ -121,13 +121,14 @@ impl Sorter {
                 kinds.keep();
                 Ok(readings)
             }
-            Err(error) => {
+            Err(FormatError::Malformed(error)) => {
                 let text = format!(
                     "the body is no JSON of entries as {{\"device\": \"pump-7\", \"time\": 1763719200000, \
                      \"values\": {{\"flow\": 1.5}}}}, {VALUES_MAX} values at most: {error}"
                 );
                 Err(Refusal::new(StatusCode::BAD_REQUEST, text))
             }
+            Err(too_much) => Err(too_much.into()),
         }
     }
 
@@ -198,7 +199,8 @@ impl Sorter {
         let (keys, mut admit) = (["device".to_owned()], |device: &DeviceId| self.admit(sender, device));
         let mut mapping =
             Mapping { device_keys: &keys, only_device: Some(self.default_device(sender)), admit: &mut admit };
-        let Taken { columns, problems, .. } = line::parse(body, precision, now_ns, &mut mapping)?;
+        let Taken { columns, problems, .. } =
+            line::parse_within(body, precision, now_ns, VALUES_MAX, &mut mapping)?;
         let mut kinds = self.kinds();
         for column in columns {
             for sample in column.samples {

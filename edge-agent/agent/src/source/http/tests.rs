@@ -418,6 +418,28 @@ fn a_body_that_is_refused_says_nothing_of_what_points_are() {
     assert_eq!((taken.count(), taken.ours.rejected), (1, 2));
 }
 
+#[test]
+fn bodies_of_too_many_values_are_to_be_sent_in_parts_whatever_their_form_is() {
+    let sorter = Sorter::new(&[], DeviceId::parse("agent").unwrap(), &[], Arc::default());
+    let readings = super::super::Readings::of_own_times;
+    let lines = |count: usize| {
+        sorter.lines("m a=1 1\n".repeat(count).as_bytes(), Precision::Nanos, &Sender::Any, readings())
+    };
+    let json = |count: usize| {
+        sorter.json(r#"{"time":1,"values":{"a":1}} "#.repeat(count).as_bytes(), &Sender::Any, readings())
+    };
+    let most = entries::VALUES_MAX as u64;
+    assert_eq!(
+        (lines(entries::VALUES_MAX).unwrap().count(), json(entries::VALUES_MAX).unwrap().count()),
+        (most, most)
+    );
+    for refused in [lines(entries::VALUES_MAX + 1), json(entries::VALUES_MAX + 1)] {
+        let Refusal { status, text } = refused.unwrap_err();
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert!(text.contains("more than 50000 ") && text.contains("smaller parts"), "{text}");
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn any_body_is_taken_or_refused(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {

@@ -97,6 +97,8 @@ pub struct Nodes {
     // Devices that were not given since the connection began.
     news: Vec<Device>,
     was_begun: bool,
+    // When the last message came.
+    now_ns: u64,
 }
 
 impl Nodes {
@@ -112,7 +114,7 @@ impl Nodes {
         }
         let family = Arc::new(Names::of(family));
         let (nodes, news) = (BTreeMap::new(), Vec::new());
-        Ok(Self { groups, told: by_address, family, nodes, ids, news, was_begun: false })
+        Ok(Self { groups, told: by_address, family, nodes, ids, news, was_begun: false, now_ns: 0 })
     }
 
     /// Makes the party of a topic.
@@ -153,7 +155,7 @@ impl Nodes {
             return Err(format!("all nodes have {total} metrics; allowed are {METRICS_ALL_MAX}"));
         }
         let known = self.nodes.get_mut(&key).and_then(|node| node.parties.remove(&who));
-        self.make_room(&key)?;
+        self.make_room(&key, true)?;
         let mut party = match known {
             Some(party) => party,
             None => self.party(topic)?,
@@ -256,21 +258,23 @@ impl Nodes {
     /// The node of a topic, which is made where there is room.
     fn node(&mut self, topic: &Topic<'_>) -> Result<&mut Node, String> {
         let key = (topic.group.to_owned(), topic.node.to_owned());
-        self.make_room(&key)?;
+        self.make_room(&key, false)?;
         Ok(self.nodes.entry(key).or_insert_with(Node::new))
     }
 
     /// Sees to a place for a node. One that has told nothing but that it is there gives its own up: whoever makes up names
-    /// must not keep out who tells a birth.
-    fn make_room(&mut self, key: &(String, String)) -> Result<(), String> {
+    /// must not keep out who tells a birth. To one that tells none it does so after its rest alone, or each made-up name
+    /// would have a birth asked for.
+    fn make_room(&mut self, key: &(String, String), tells_birth: bool) -> Result<(), String> {
         if self.nodes.contains_key(key) || self.nodes.len() < NODES_MAX {
             return Ok(());
         }
-        let nameless =
-            self.nodes.iter().find(|(_, node)| node.parties.is_empty()).map(|(key, _)| key.clone());
-        let nameless =
-            nameless.ok_or_else(|| format!("it is one node more than the {NODES_MAX} that are allowed"))?;
-        self.nodes.remove(&nameless);
+        let nameless = || self.nodes.iter().filter(|(_, node)| node.parties.is_empty());
+        let rested = nameless().find(|(_, node)| !node.rests(self.now_ns));
+        let found = rested.or_else(|| nameless().next().filter(|_| tells_birth)).map(|(key, _)| key.clone());
+        let found =
+            found.ok_or_else(|| format!("it is one node more than the {NODES_MAX} that are allowed"))?;
+        self.nodes.remove(&found);
         Ok(())
     }
 
@@ -302,6 +306,11 @@ impl Nodes {
 }
 
 impl Node {
+    /// Whether it was asked for its birth a moment ago.
+    fn rests(&self, now_ns: u64) -> bool {
+        self.asked_ns.is_some_and(|at_ns| now_ns.saturating_sub(at_ns) < REBIRTH_REST_NS)
+    }
+
     fn die(&mut self, sheets: &mut Sheets<'_>) {
         self.life = Life::Dead;
         self.aliases.clear();
@@ -341,7 +350,8 @@ impl Speech for Nodes {
         }
     }
 
-    fn take(&mut self, _now_ns: u64, message: Message<'_>, sheets: &mut Sheets<'_>) {
+    fn take(&mut self, now_ns: u64, message: Message<'_>, sheets: &mut Sheets<'_>) {
+        self.now_ns = now_ns;
         let Some(topic) = Topic::parse(message.topic) else { return };
         let taken = Payload::read(message.payload).map_err(|error| error.to_string()).and_then(|payload| {
             let is_device = topic.device.is_some();
@@ -386,8 +396,7 @@ impl Speech for Nodes {
                 node.die(sheets);
                 node.wants_birth = false;
             }
-            let rests = node.asked_ns.is_some_and(|at_ns| now_ns.saturating_sub(at_ns) < REBIRTH_REST_NS);
-            if node.wants_birth && !rests {
+            if node.wants_birth && !node.rests(now_ns) {
                 wanting.push((group, name, node));
             }
         }

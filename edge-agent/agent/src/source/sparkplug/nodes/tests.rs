@@ -273,6 +273,28 @@ fn too_much_is_refused() {
 }
 
 #[test]
+fn names_that_are_made_up_are_asked_for_no_more_births_than_nodes_that_there_may_be() {
+    let mut host = Host::new(&[]);
+    let told = |host: &mut Host, range: std::ops::Range<usize>| {
+        for n in range {
+            host.take(&format!("spBv1.0/plant/NDATA/n{n:05}"), &payload(0, &[]));
+        }
+    };
+    told(&mut host, 0..NODES_MAX * 2);
+    assert_eq!((host.nodes.nodes.len(), host.asked.len()), (NODES_MAX, NODES_MAX));
+    assert!(host.rejected[0].contains("one node more than the 1000 that are allowed"), "{:?}", host.rejected);
+    // A birth has its place, and gives none to those that are refused.
+    host.take("spBv1.0/plant/NBIRTH/edge", &payload(0, &[session(7)]));
+    told(&mut host, 0..NODES_MAX * 2);
+    assert_eq!((host.nodes.nodes.len(), host.asked.len()), (NODES_MAX, NODES_MAX));
+    // Later there is room for one that has not been heard.
+    host.now_ns += REBIRTH_REST_NS;
+    told(&mut host, NODES_MAX * 3..NODES_MAX * 3 + 1);
+    assert!(host.rejected[0].contains("a rebirth is asked for"), "{:?}", host.rejected);
+    assert_eq!(host.nodes.nodes.len(), NODES_MAX);
+}
+
+#[test]
 fn births_are_asked_for_a_few_at_a_time_and_first_of_those_that_have_told_one() {
     let (mut host, clock) = (born(), ManualClock::at(NOW_NS));
     let mut sheets = Sheets::of(&clock);

@@ -118,9 +118,19 @@ impl StdinSource {
                 input.taken.push(line);
             }
             if reader.needs_header() {
-                if let Some(Ok(header)) = input.taken.first() {
-                    reader.head(header);
-                    input.header = Some(header.clone());
+                match input.taken.first() {
+                    Some(Ok(header)) => {
+                        reader.head(header);
+                        input.header = Some(header.clone());
+                    }
+                    // What comes after it is no header: it stays, for nobody knows what its lines are of.
+                    Some(Err(what)) => {
+                        let place = input.number + 1;
+                        return Err(SourceError::failed(format!(
+                            "stdin:{place}: header: {what}; allowed are names of columns, parted by commas"
+                        )));
+                    }
+                    None => {}
                 }
                 input.forget(1);
                 continue;
@@ -224,6 +234,28 @@ mod tests {
         let times: Vec<i64> =
             chunk.rows.iter().flat_map(|(_, rows)| rows).map(|row| row.time_ns / 1_000_000).collect();
         assert_eq!((times, *room.held.lock().unwrap()), (vec![1, 2, 3], 0));
+    }
+
+    #[tokio::test]
+    async fn a_header_that_cannot_be_read_is_told_and_no_line_of_data_takes_its_place() {
+        let (folder, board) = (tempfile::tempdir().unwrap(), Board::default());
+        let path = folder.path().join("spool.redb");
+        let (spool, _) = SpoolHandle::start(path, SpoolConfig::default(), board.clone()).unwrap();
+        let own = DeviceId::parse("pump-7").unwrap();
+        let ((send, lines), room) = (mpsc::channel(LINES_MAX), Arc::new(Room::default()));
+        let (out, _inbox) = mpsc::channel(1);
+        let (context, _stop) = Context::alone("a", own, &out, board, spool);
+        std::thread::scope(|scope| {
+            drop(scope.spawn(|| read(&b"timestamp,fl\xfcss\n1,1.5\n"[..], &send, &room)));
+        });
+        drop(send);
+        let mut input = Input::of(lines, room);
+        for _attempt in 0..2 {
+            let failed = StdinSource { rows: Rows::plain(Format::Csv) }.follow(&mut input, &context).await;
+            let told = failed.unwrap_err().to_string();
+            assert!(told.contains("stdin:1: header: it is no UTF-8; allowed are"), "{told}");
+        }
+        assert_eq!((input.header, input.number), (None, 0));
     }
 
     #[test]

@@ -13,8 +13,23 @@ use crate::newest::Reading;
 
 /// Series beyond which no further device's are shown unasked.
 const SERIES_SHOWN: usize = 60;
-/// Units that take decimal prefixes, and these.
-const PREFIXED: [&str; 10] = ["By", "By/s", "B", "B/s", "bit/s", "Hz", "W", "VA", "W.h", "J"];
+/// Units that take decimal prefixes, as UCUM writes them; those of the web app (`dashboards/src/lib/format.ts`).
+const PREFIXED: [&str; 14] = [
+    "By",
+    "By/s",
+    "B",
+    "B/s",
+    "bit/s",
+    "Hz",
+    "W",
+    "VA",
+    "V.A",
+    "V.A{reactive}",
+    "W.h",
+    "V.A.h",
+    "V.A{reactive}.h",
+    "J",
+];
 const PREFIXES: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
 /// The width and height of a line of the last minutes.
 const LINE: (f64, f64) = (96.0, 20.0);
@@ -118,15 +133,35 @@ fn row(out: &mut String, reading: &Reading, now_ns: i64) {
     out.push_str("</td></tr>");
 }
 
-/// A unit as people write it, of those whose code is another.
+/// A unit as people write it, of those whose code is another: all that profiles which ship have.
 fn unit(code: &str) -> &str {
     match code {
         "1" => "",
+        "/s" => "1/s",
         "Cel" => "°C",
+        "[degF]" => "°F",
         "By" => "B",
         "By/s" => "B/s",
         "Ohm" => "Ω",
+        "kOhm" => "kΩ",
         "deg" => "°",
+        "W.h" => "Wh",
+        "kW.h" => "kWh",
+        "A.h" => "Ah",
+        "V.A" => "VA",
+        "kV.A" => "kVA",
+        "V.A.h" => "VAh",
+        "kV.A.h" => "kVAh",
+        "V.A{reactive}" => "var",
+        "kV.A{reactive}" => "kvar",
+        "V.A{reactive}.h" => "varh",
+        "kV.A{reactive}.h" => "kvarh",
+        "dB{mW}" => "dBm",
+        "[kn_i]" => "kn",
+        "m/s2" => "m/s²",
+        "m2" => "m²",
+        "m3" => "m³",
+        "m3/h" => "m³/h",
         code => code,
     }
 }
@@ -139,11 +174,17 @@ fn quantity(value: &Value, unit: &str) -> (String, &'static str) {
         Value::Int(whole) => *whole as f64,
         Value::Null | Value::Bool(_) | Value::Text(_) => 0.0,
     };
-    let takes = PREFIXED.contains(&unit);
-    let found = PREFIXES.into_iter().find(|(factor, _)| takes && plain.abs() >= *factor);
-    let Some((factor, prefix)) = found else { return (number(value), "") };
-    let near: f64 = format!("{:.4e}", plain / factor).parse().unwrap_or(plain / factor);
-    (number(&Value::Float(near)), prefix)
+    if !PREFIXED.contains(&unit) || !plain.is_finite() || plain.abs() < 1e3 {
+        return (number(value), "");
+    }
+    let near = |factor: f64| -> f64 {
+        let share = plain / factor;
+        format!("{share:.4e}").parse().unwrap_or(share)
+    };
+    // The least prefix with which it is below a thousand as it is shown: 999,999 W are 1 MW.
+    let found = PREFIXES.into_iter().rev().find(|(factor, _)| near(*factor).abs() < 1e3);
+    let Some((factor, prefix)) = found.or(PREFIXES.first().copied()) else { return (number(value), "") };
+    (number(&Value::Float(near(factor))), prefix)
 }
 
 /// A value as it is read by people: of a number that was calculated seven digits are enough.
@@ -216,11 +257,30 @@ mod tests {
         };
         assert_eq!(told(Value::Int(217_568_000_000), "By"), "217.57 GB");
         assert_eq!(told(Value::Int(999), "By"), "999 B");
+        assert_eq!(told(Value::Int(999_999), "By"), "1 MB");
+        assert_eq!(told(Value::Int(999_990), "By"), "999.99 kB");
+        assert_eq!(told(Value::Float(123_456.0), "V.A"), "123.46 kVA");
+        assert_eq!(told(Value::Float(-12_340.0), "V.A{reactive}"), "-12.34 kvar");
+        assert_eq!(told(Value::Float(12_345.0), "W.h"), "12.345 kWh");
+        assert_eq!(told(Value::Float(12_345.0), "kW.h"), "12345 kWh");
         assert_eq!(told(Value::Float(-1_234_567.0), "By/s"), "-1.2346 MB/s");
         assert_eq!(told(Value::Float(2_000.0), "W"), "2 kW");
         assert_eq!(told(Value::Float(1_234_567.0), "Cel"), "1234567 °C");
         assert_eq!(told(Value::Float(f64::MAX), "J"), "1.7977e296 TJ");
         assert_eq!(told(Value::Text("9999".into()), "By"), "9999 B");
+    }
+
+    #[test]
+    fn units_of_profiles_that_ship_are_written_as_people_do() {
+        use tideline_profiles::shipped;
+
+        for profile in shipped::ALL.iter().map(|file| file.profile().unwrap()) {
+            for (name, point) in profile.points() {
+                let written = unit(&point.unit);
+                let place = format!("{}: {name}", profile.name());
+                assert!(!written.contains(['.', '{', '[']), "{place}: {} is {written}", point.unit);
+            }
+        }
     }
 
     #[test]

@@ -80,8 +80,8 @@ struct View {
     now_ns: i64,
     /// Readings a second of each source.
     rates: Vec<(String, f64)>,
-    /// The time of the oldest reading that waits.
-    oldest_ns: Option<i64>,
+    /// The time of the oldest reading that waits, where one does and it can be read; none where that is not known now.
+    oldest_ns: Option<Option<i64>>,
     devices: Vec<(DeviceId, usize, i64)>,
     readings: Vec<(DeviceId, Vec<crate::newest::Reading>)>,
     readings_of_others: u64,
@@ -157,20 +157,21 @@ impl Shown {
         past.rates.clone()
     }
 
-    /// The time of the oldest reading that waits; none where nothing does, or where that cannot be read.
-    async fn oldest_ns(&self) -> Option<i64> {
-        let spool = self.spool.as_ref()?;
+    /// The time of the oldest reading that waits, where one does and it can be read; none where that is not known now.
+    async fn oldest_ns(&self) -> Option<Option<i64>> {
+        let Some(spool) = &self.spool else { return Some(None) };
         let state = *spool.state().borrow();
         let (from, head) = (state.pending_from, state.head);
         if state.account.pending == 0 || from > head {
-            return None;
+            return Some(None);
         }
         let known = self.past.lock().unwrap_or_else(PoisonError::into_inner).oldest;
         if let Some((_, time_ns)) = known.filter(|(seq, _)| *seq == from.get()) {
-            return Some(time_ns);
+            return Some(Some(time_ns));
         }
         let time_ns = self.parts.oldest_ns(spool.clone(), from.get()).await?;
-        self.past.lock().unwrap_or_else(PoisonError::into_inner).oldest = Some((from.get(), time_ns));
+        let oldest = time_ns.map(|time_ns| (from.get(), time_ns));
+        self.past.lock().unwrap_or_else(PoisonError::into_inner).oldest = oldest;
         Some(time_ns)
     }
 }

@@ -124,8 +124,8 @@ impl Parts {
         self.twins.ask(question).await.flatten()
     }
 
-    /// The time of the oldest reading of a batch; none where it is not known now, or not readable.
-    pub async fn oldest_ns(&self, spool: SpoolHandle, seq: u64) -> Option<i64> {
+    /// The time of the oldest reading of a batch, unless it is gone or cannot be read; none where that is not known now.
+    pub async fn oldest_ns(&self, spool: SpoolHandle, seq: u64) -> Option<Option<i64>> {
         let question = async move {
             let Ok(Loaded::Run(run)) = spool.load(RangeSet::of(seq, seq), LOAD_BYTES_MAX).await else {
                 return None;
@@ -133,7 +133,7 @@ impl Parts {
             let decoded = block::decode(&run.block, &run.rows, run.first).ok()?;
             decoded.columns.iter().flat_map(|column| &column.times).min().copied()
         };
-        self.spool.ask(question).await.flatten()
+        self.spool.ask(question).await
     }
 }
 
@@ -142,10 +142,12 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use serde_json::json;
+    use tideline_spool::SpoolConfig;
     use tideline_twin::{Action, Actor, Change, Edit, Key, Section, Side};
     use tokio::sync::Notify;
 
     use super::*;
+    use crate::status::Board;
 
     #[tokio::test(start_paused = true)]
     async fn a_part_that_is_stuck_has_one_question_before_it_however_often_it_is_asked() {
@@ -164,6 +166,19 @@ mod tests {
         assert_eq!(begun.load(Ordering::Relaxed), 1);
         freed.notify_one();
         assert_eq!(part.ask(async { 8 }).await, Some(8), "it answers again");
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_gone_is_an_answer_and_a_spool_that_is_stuck_gives_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spool.redb");
+        let (spool, _) = SpoolHandle::start(path, SpoolConfig::default(), Board::default()).unwrap();
+        let parts = Parts::default();
+        assert_eq!(parts.oldest_ns(spool.clone(), 7).await, Some(None));
+        // A question before this one is not answered.
+        let _turn = Arc::clone(&parts.spool.0).acquire_owned().await.unwrap();
+        tokio::time::pause();
+        assert_eq!(parts.oldest_ns(spool, 7).await, None);
     }
 
     #[test]

@@ -67,7 +67,7 @@ fn troubles(view: &View) -> Vec<String> {
     if status.clock.offset_ms.is_some() && !status.clock.trusted {
         all.push("The clock of this machine is wrong: times of readings are corrected.".to_owned());
     }
-    if let Some(ahead_ns) = view.oldest_ns.filter(|oldest_ns| *oldest_ns > view.now_ns) {
+    if let Some(ahead_ns) = view.oldest_ns.flatten().filter(|oldest_ns| *oldest_ns > view.now_ns) {
         all.push(format!("Readings have times that are ahead of the clock: {}.", time(ahead_ns)));
     }
     all
@@ -81,6 +81,15 @@ fn is_nearly_full(status: &Status) -> bool {
 fn fact(out: &mut String, name: &str, class: &str, told: &str, more: &str) {
     let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
     put!(out, "<div{class}><dt>{name}</dt><dd><b>{}</b> {}</dd></div>", text(told), text(more));
+}
+
+/// How old the oldest reading is that waits. Nothing is said of one that cannot be read or has just been sent.
+fn oldest(oldest_ns: Option<Option<i64>>, now_ns: i64) -> String {
+    match oldest_ns {
+        Some(Some(oldest_ns)) => format!("the oldest of {} ({})", time(oldest_ns), age(now_ns, oldest_ns)),
+        Some(None) => String::new(),
+        None => "how old they are is not known now".to_owned(),
+    }
 }
 
 /// How it is.
@@ -98,11 +107,7 @@ pub fn now(out: &mut String, view: &View) {
     out.push_str("<dl class=\"facts\">");
     hub(out, status);
     let waiting = format!("{} readings", count(status.backlog_rows));
-    let oldest = match view.oldest_ns {
-        Some(oldest_ns) => format!("the oldest of {} ({})", time(oldest_ns), age(view.now_ns, oldest_ns)),
-        None if status.backlog_rows > 0 => "how old they are is not known now".to_owned(),
-        None => String::new(),
-    };
+    let oldest = oldest(view.oldest_ns, view.now_ns);
     fact(out, "Waiting to be sent", "", &waiting, &oldest);
     clock(out, status);
     storage(out, status);
@@ -418,6 +423,14 @@ pub fn commands(out: &mut String, view: &View) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_spool_that_does_not_answer_is_told_as_one_of_which_nothing_is_known() {
+        assert_eq!(oldest(None, 0), "how old they are is not known now");
+        assert_eq!(oldest(Some(None), 0), "");
+        let told = oldest(Some(Some(1_000_000_000)), 61_000_000_000);
+        assert_eq!(told, "the oldest of 1970-01-01T00:00:01Z (60 s)");
+    }
 
     #[test]
     fn schedules_are_told_with_their_last_runs_and_those_that_failed_first() {

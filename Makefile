@@ -31,7 +31,7 @@ WEB_SOURCES := $(shell find $(WEB) \( -name node_modules -o -name dist -o -name 
 # Notices go to stderr, because the stdout of `make demo ARGS=--json` is the demo's alone.
 say = @printf '==> %s\n' "$(1)" >&2
 
-.PHONY: help demo test check lint build web bench scorecard sim fuzz chaos setup tools browser mosquitto prometheus influx converters clean
+.PHONY: help demo test check lint build web agent bench scorecard sim fuzz chaos setup tools browser mosquitto prometheus influx converters clean
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -88,6 +88,15 @@ $(WEB_DEPS): $(WEB)/package.json $(WEB)/package-lock.json | tools
 	@cd $(WEB) && { npm ci --no-audit --no-fund >/dev/null 2>&1 || npm install --no-save --no-audit --no-fund >&2; }
 	@touch $@
 
+# Alone, so that it has just the features that it needs, and without the server with which `profile simulate` serves OPC UA.
+# TRIPLE=aarch64-unknown-linux-gnu builds for another machine.
+TRIPLE ?=
+BUILD_AGENT = cargo build --release -p edge-agent --no-default-features $(if $(TRIPLE),--target $(TRIPLE))
+agent: tools ## The agent as it is installed on devices, in release; it needs no Polars
+	$(call say,Release build of the agent alone; it takes some minutes)
+	$(BUILD_AGENT)
+	@ls -l "$(CARGO_TARGET_DIR)/$(if $(TRIPLE),$(TRIPLE)/)release/edge-agent" >&2
+
 # PART=edge, hub, path, links, fleet, twin or queries runs one part of the benchmarks only; `field` (sources; RUNS=3, SECONDS=30)
 # is one by itself, which needs no Polars and is not among the others; nor are `web` (first view, frames and live panels in
 # Chromium) and `memory` (an hour of live view; TIDELINE_MINUTES=60). Of `queries` READINGS=10, COUNT=200
@@ -96,7 +105,8 @@ PART ?=
 bench: $(if $(filter field,$(PART)),tools mosquitto,$(WEB_DIST) $(if $(filter web memory,$(PART)),browser,influx)) ## Every figure that the project names, in release; PART=edge
 ifeq ($(PART),field)
 	$(call say,Release build of the agent alone; it needs no Polars)
-	cargo build --release -p edge-agent -p tideline-field --bins
+	cargo build --release -p tideline-field --bins
+	$(BUILD_AGENT)
 	"$(RELEASE_BIN)/tideline-field-bench"
 else ifneq ($(filter web memory,$(PART)),)
 	$(call say,Release build; the first takes about 20 minutes on two cores; most of it is Polars)

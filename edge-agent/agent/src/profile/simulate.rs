@@ -3,6 +3,7 @@
 
 pub mod coap;
 mod http;
+#[cfg(feature = "opcua-simulator")]
 mod opcua;
 mod sparkplug;
 
@@ -91,7 +92,12 @@ pub async fn run(profile: &Profile, options: Options) -> anyhow::Result<()> {
             Protocol::Mqtt(_) => mqtt(device, &options).await,
             Protocol::Sparkplug(_) => sparkplug::run(device, &options).await,
             Protocol::Coap(_) => coap::run(device, &options).await,
+            #[cfg(feature = "opcua-simulator")]
             Protocol::OpcUa(_) => opcua::run(device, &options).await,
+            #[cfg(not(feature = "opcua-simulator"))]
+            Protocol::OpcUa(_) => anyhow::bail!(
+                "this agent was built without its OPC UA server; one built with the feature opcua-simulator has it"
+            ),
             Protocol::Http(_) => http::run(device, &options).await,
             Protocol::Nmea(_) => lines(device, &options).await,
             other => anyhow::bail!(

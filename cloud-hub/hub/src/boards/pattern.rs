@@ -94,30 +94,41 @@ fn text(written: &str, kind: VariableKind, variables: &[Variable]) -> Result<Tex
     }
 }
 
+/// Whether a text is no longer than allowed.
+fn sound(written: &str) -> Result<(), String> {
+    let stars = written.bytes().filter(|byte| *byte == b'*').count();
+    if written.len() <= PATTERN_BYTES_MAX && stars <= STARS_MAX {
+        return Ok(());
+    }
+    let bytes = written.len();
+    Err(format!("it has {bytes} bytes and {stars} stars; allowed are {PATTERN_BYTES_MAX} and {STARS_MAX}"))
+}
+
+impl Who {
+    /// Parses the devices that are meant; none where it is not what is allowed.
+    fn parse(written: &str, variables: &[Variable]) -> Result<Option<Self>, String> {
+        Ok(Some(match written.split_once('=') {
+            Some(("@site", site)) => Self::Site(text(site, VariableKind::Site, variables)?),
+            Some(("@group", group)) => Self::Group(text(group, VariableKind::Group, variables)?),
+            _ if written.starts_with('@') => return Ok(None),
+            _ => Self::Device(text(written, VariableKind::Device, variables)?),
+        }))
+    }
+}
+
 impl Pattern {
     /// Parses what is written.
     ///
     /// # Errors
     /// What is wrong with it, and what is allowed.
     pub fn parse(written: &str, variables: &[Variable]) -> Result<Self, String> {
-        let stars = written.bytes().filter(|byte| *byte == b'*').count();
-        if written.len() > PATTERN_BYTES_MAX || stars > STARS_MAX {
-            let bytes = written.len();
-            return Err(format!(
-                "it has {bytes} bytes and {stars} stars; allowed are {PATTERN_BYTES_MAX} and {STARS_MAX}"
-            ));
-        }
+        sound(written)?;
         let allowed = "a series is DEVICE/POINT, where DEVICE is an id, $name, @site=… or @group=…";
         let (who, point) = written.split_once('/').ok_or_else(|| format!("{written:?}: {allowed}"))?;
         if point.is_empty() {
             return Err(format!("{written:?} names no point: {allowed}"));
         }
-        let who = match who.split_once('=') {
-            Some(("@site", site)) => Who::Site(text(site, VariableKind::Site, variables)?),
-            Some(("@group", group)) => Who::Group(text(group, VariableKind::Group, variables)?),
-            _ if who.starts_with('@') => return Err(format!("{written:?}: {allowed}")),
-            _ => Who::Device(text(who, VariableKind::Device, variables)?),
-        };
+        let who = Who::parse(who, variables)?.ok_or_else(|| format!("{written:?}: {allowed}"))?;
         Ok(Self { who, point: point.to_owned() })
     }
 
@@ -126,10 +137,14 @@ impl Pattern {
     /// # Errors
     /// What is wrong with it, and what is allowed.
     pub fn devices(written: &str, variables: &[Variable]) -> Result<Self, String> {
-        if written.contains('/') {
-            return Err(format!("{written:?}: devices are an id, $name, @site=… or @group=…, with no /"));
+        sound(written)?;
+        let told = || format!("{written:?}: devices are an id, $name, @site=… or @group=…; ids have no /");
+        let who = Who::parse(written, variables)?.ok_or_else(told)?;
+        match &who {
+            // Names of sites and groups are any text.
+            Who::Device(_) if written.contains('/') => Err(told()),
+            _ => Ok(Self { who, point: ANY.to_owned() }),
         }
-        Self::parse(&format!("{written}/{ANY}"), variables)
     }
 
     /// With the values of variables; one that has none, an empty one or `*` stands for any.
@@ -207,6 +222,20 @@ mod tests {
         assert!(has("@site=north/p", &[], "n", "p"));
         // A value is a name and not a pattern.
         assert!(!has("$device/p", &[("device", "n*")], "nn", "p"));
+    }
+
+    #[test]
+    fn devices_of_a_map_may_be_of_a_site_whose_name_has_a_slash() {
+        let site = |written: &str| match Pattern::devices(written, &[]).unwrap().with(&Values::new()).devices
+        {
+            Devices::Of(filter) => filter.site.or(filter.group),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(site("@site=Halle/2"), Some("Halle/2".to_owned()));
+        assert_eq!(site("@group=a/b"), Some("a/b".to_owned()));
+        for written in ["pump-7/level", "@floor=2", "@site=", ""] {
+            assert!(Pattern::devices(written, &[]).is_err(), "{written}");
+        }
     }
 
     #[test]

@@ -81,7 +81,8 @@ impl Positions {
     }
 }
 
-/// The position of each device of these series; of the first path by its name where one has several.
+/// The position of each device of these series; where one has several paths, of the one that was measured last, and among
+/// equals of the first by its name.
 fn newest(states: &[SeriesState]) -> HashMap<DeviceId, Measured> {
     let mut fixes: BTreeMap<(&DeviceId, &str), Fix> = BTreeMap::new();
     for state in states {
@@ -97,9 +98,10 @@ fn newest(states: &[SeriesState]) -> HashMap<DeviceId, Measured> {
             Axis::Altitude => fix.alt = Some(number),
         }
     }
-    let mut out = HashMap::new();
+    let mut out: HashMap<DeviceId, Measured> = HashMap::new();
     for ((device, _), fix) in fixes {
-        if let Some(measured) = fix.measured().filter(|_| !out.contains_key(device)) {
+        let Some(measured) = fix.measured() else { continue };
+        if out.get(device).is_none_or(|known| known.at_ms < measured.at_ms) {
             out.insert(device.clone(), measured);
         }
     }
@@ -153,12 +155,19 @@ mod tests {
         assert_eq!(of(&[lat(48.1), lon, deep]), Some((48.1, 11.5, None, 0)));
     }
 
-    #[test]
-    fn of_several_receivers_the_first_by_name_that_knows_where_it_is_counts() {
-        let states = [("b", 2.0), ("a", 1.0), ("0", f64::NAN)].map(|(path, lat)| {
+    fn receivers(all: [(&str, f64, i64); 3]) -> Option<f64> {
+        let states = all.map(|(path, lat, time_ns)| {
             [("latitude", lat), ("longitude", 7.0)]
-                .map(|(axis, value)| state("van", &format!("{path}/{axis}"), "deg", value, 1))
+                .map(|(axis, value)| state("van", &format!("{path}/{axis}"), "deg", value, time_ns))
         });
-        assert_eq!(of(states.as_flattened()).map(|(lat, ..)| lat), Some(1.0));
+        of(states.as_flattened()).map(|(lat, ..)| lat)
+    }
+
+    #[test]
+    fn of_several_receivers_the_one_that_measured_last_counts_and_among_equals_the_first_by_name() {
+        let at = 5_000_000;
+        assert_eq!(receivers([("b", 2.0, at), ("a", 1.0, at), ("0", f64::NAN, at)]), Some(1.0));
+        // One that was taken out does not hold the device where it was.
+        assert_eq!(receivers([("b", 2.0, 2 * at), ("a", 1.0, at), ("c", 3.0, at)]), Some(2.0));
     }
 }

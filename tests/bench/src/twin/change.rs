@@ -84,6 +84,8 @@ pub async fn measure(sizes: Sizes, figures: &mut Vec<Figure>) -> anyhow::Result<
     let before = relay.bytes();
     tokio::time::sleep(idle).await;
     let idle_bytes_s = (relay.bytes() - before) as f64 / idle.as_secs_f64();
+    // The hub has closed the one on which nothing was asked.
+    let mut client = Client::connect(hub.http(), Some(hub.token())).await?;
     let clock = SystemClock::default();
     let (before, start) = (relay.bytes(), clock.mono_ns());
     let (mut answered, mut confirmed) = changes(&mut client, sizes.changes).await?;

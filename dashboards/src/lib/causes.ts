@@ -1,20 +1,10 @@
 // Why readings were dropped, in words: for gaps and for the sums of the ledger.
+import { texts } from '../texts';
 import { count } from './format';
-
-const CAUSES: Record<string, string> = {
-  quota: 'the spool’s quota was used up',
-  expired: 'older than they are to be kept',
-  damaged: 'stored, but could not be read back',
-  flash: 'the day’s budget of flash writes was used up',
-  disk_full: 'the disk was full',
-  downsampled: 'thinned out to make room',
-  superseded: 'newer ones of the same series took their place',
-  unknown: 'the hub was not told why',
-};
 
 /** A cause in words; one that a newer hub names stays as it is. */
 export function causeText(cause: string): string {
-  return CAUSES[cause] ?? cause;
+  return texts.honest.dropped[cause] ?? cause;
 }
 
 /** The causes of one gap or of several drawn as one. */

@@ -5,6 +5,7 @@
 // once; live ones are added. In longer ranges only the newest reading's badge tells:
 // the hub has no count of them by bucket, and half of the marks would say that the
 // rest is good.
+import { texts } from '../texts';
 import type { RawAnswer, ReadingValue } from '../api/client';
 import { count, NO_VALUE, range } from './format';
 import { lowerBound } from './series';
@@ -95,5 +96,5 @@ export function doubtMarks(doubts: Doubt[], from: number, to: number, near: numb
 /** The text of a mark as its hover title. */
 export function doubtTitle(mark: DoubtMark): string {
   const parts = [...mark.counts].map(([what, n]) => `${count(n)} ${what}`);
-  return `Left out of the line: ${parts.join(', ')}\n${range(mark.from, mark.to)}`;
+  return texts.honest.leftOut(parts.join(', '), range(mark.from, mark.to));
 }

@@ -1,18 +1,15 @@
 // Why an answer may be incomplete, in words.
 import type { Missing } from '../api/client';
+import { texts } from '../texts';
 import { stamp } from './format';
 
-const CAUSES: Record<Missing['cause'], string> = {
-  offline: 'its agent is not connected',
-  backlog: 'its agent still holds readings',
-  damaged: 'a damaged file is not refilled yet',
-};
+const said = texts.honest;
 
 /** One line for each reason, each said once. */
 export function reasons(missing: Missing[]): string {
   const lines = missing.map(({ device, after_ms, cause }) => {
-    const since = after_ms === null || after_ms === undefined ? '' : `; complete until ${stamp(after_ms)}`;
-    return `${device}: ${CAUSES[cause]}${since}`;
+    const text = said.missingOf(device, said.missing[cause]);
+    return after_ms === null || after_ms === undefined ? text : said.completeUntil(text, stamp(after_ms));
   });
-  return [...new Set(lines)].join('\n') || 'Readings of this range may be missing.';
+  return [...new Set(lines)].join('\n') || said.maybe;
 }

@@ -1,5 +1,5 @@
 // What the pages say, in English. Another language is another file of this shape;
-// `src/texts/index.ts` names the one in use. Pages made before it have their texts still beside their markup.
+// `src/texts/index.ts` names the one in use.
 
 import { boards } from './boards';
 import { commands } from './commands';
@@ -7,6 +7,7 @@ import { config } from './config';
 import { device } from './device';
 import { fleet } from './fleet';
 import { fleetCommands } from './fleetcommands';
+import { honest } from './honest';
 import { map } from './map';
 import { marks } from './marks';
 import { operate } from './operate';
@@ -25,14 +26,17 @@ export const en = {
     skip: 'Skip to content',
     notLoaded: 'This page could not be loaded; the hub may have another version by now. Load it again.',
     theme: 'Theme',
+    again: 'Try again',
     themes: { system: 'System', light: 'Light', dark: 'Dark' },
   },
   loading: 'Loading…',
+  login: { title: 'Sign in', user: 'User', password: 'Password', busy: 'Signing in…', wrong: 'User or password is wrong.' },
   fleet,
   operate,
   commands,
   config,
   device,
+  honest,
   fleetCommands,
   marks,
   explore: {

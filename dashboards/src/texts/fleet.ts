@@ -52,6 +52,7 @@ export const fleet = {
     refused: 'Refused by the hub, counted',
     balanced: 'produced = stored + pending + dropped + refused',
   },
+  countedBy: (agent: string) => `Counted by ${agent}, for itself and all devices behind it`,
   behind: (agent: string) => `behind ${agent}`,
   beats: {
     o: 'heard of', g: 'heard of, away for a part', a: 'away', s: 'nothing came', x: 'readings dropped', '.': 'not looked at',

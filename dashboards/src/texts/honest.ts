@@ -1,0 +1,28 @@
+// Why readings are missing, doubtful or have other times than their device gave them.
+
+export const honest = {
+  /** Why readings were dropped: for gaps and for the sums of the ledger. */
+  dropped: {
+    quota: 'the spool’s quota was used up',
+    expired: 'older than they are to be kept',
+    damaged: 'stored, but could not be read back',
+    flash: 'the day’s budget of flash writes was used up',
+    disk_full: 'the disk was full',
+    downsampled: 'thinned out to make room',
+    superseded: 'newer ones of the same series took their place',
+    unknown: 'the hub was not told why',
+  } as Record<string, string>,
+  missing: {
+    offline: 'its agent is not connected',
+    backlog: 'its agent still holds readings',
+    damaged: 'a damaged file is not refilled yet',
+  },
+  missingOf: (device: string, cause: string) => `${device}: ${cause}`,
+  completeUntil: (text: string, at: string) => `${text}; complete until ${at}`,
+  maybe: 'Readings of this range may be missing.',
+  uncertain: 'uncertain: the device’s clock was wrong, nobody knows by how much',
+  corrected: (by: string) => `corrected by ${by}`,
+  otherShifts: (n: number) => `and ${n} other corrections`,
+  times: (text: string, range: string) => `Times ${text}\n${range}`,
+  leftOut: (text: string, range: string) => `Left out of the line: ${text}\n${range}`,
+} as const;

@@ -323,7 +323,7 @@ impl Context {
     /// nothing but a kill loses them until then.
     ///
     /// # Errors
-    /// [`SourceError::Stopped`]: none of them was taken.
+    /// [`SourceError::Stopped`]: none of them was taken, and nothing was counted of what is rejected.
     pub async fn emit(&self, readings: Readings) -> Result<(), SourceError> {
         self.hand_on(readings, None).await
     }
@@ -345,8 +345,8 @@ impl Context {
     ) -> Result<(), SourceError> {
         self.parts.writes.see(&readings);
         let Readings { rows, boxes, clock, position, stream, rejected, reasons, .. } = readings;
-        self.tell_rejected(rejected, &reasons);
         if rows.is_empty() && position.is_none() && durable.is_none() {
+            self.tell_rejected(rejected, &reasons);
             self.beat();
             return Ok(());
         }
@@ -358,6 +358,8 @@ impl Context {
         if turns.turn != self.turn {
             return Err(SourceError::Stopped);
         }
+        // Not before they are sure to be taken: the next attempt reads them again, and what is rejected of them.
+        self.tell_rejected(rejected, &reasons);
         turns.position = position.clone().or(turns.position.take());
         let position = position.map(|bytes| (self.parts.position_key.to_string(), bytes));
         let (source, stream) = (self.parts.name.to_string(), Some(stream));
@@ -411,5 +413,47 @@ struct Blocking(SharedTurns);
 impl Drop for Blocking {
     fn drop(&mut self) {
         lock(&self.0).is_blocking = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tideline_spool::SpoolConfig;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_rejected_counts_once_the_readings_beside_it_are_taken() {
+        let (folder, board) = (tempfile::tempdir().unwrap(), Board::default());
+        let path = folder.path().join("spool.redb");
+        let (spool, _) = SpoolHandle::start(path, SpoolConfig::default(), board.clone()).unwrap();
+        let own = DeviceId::parse("pump-7").unwrap();
+        let (out, mut inbox) = mpsc::channel(1);
+        let (context, _stop) = Context::alone("a", own.clone(), &out, board.clone(), spool);
+        let readings = || {
+            let mut readings = Readings::of_own_times();
+            readings.add(&Device::plain(own.clone()), "flow", 1.5);
+            readings.reject("line 2: odd".to_owned());
+            readings
+        };
+        let rejected = || board.read().sources.get("a").map(|source| source.rejected);
+        let next = {
+            // There is no room until another attempt has begun.
+            let place = out.reserve().await.unwrap();
+            let emit = context.emit(readings());
+            tokio::pin!(emit);
+            tokio::select! {
+                biased;
+                ended = &mut emit => panic!("{ended:?}"),
+                () = std::future::ready(()) => {}
+            }
+            let next = context.next_attempt();
+            drop(place);
+            assert!(matches!(emit.await, Err(SourceError::Stopped)));
+            next
+        };
+        assert_eq!(rejected(), Some(0));
+        next.emit(readings()).await.unwrap();
+        assert_eq!((rejected(), inbox.recv().await.map(|chunk| chunk.rows.len())), (Some(1), Some(1)));
     }
 }

@@ -211,8 +211,9 @@ mod tests {
             tokio::pin!(follow);
             tokio::select! {
                 ended = &mut follow => panic!("{ended:?}"),
+                // It takes all lines that wait, and tries to hand them on, in one go.
                 () = async {
-                    while !matches!(board.read().sources.get("a"), Some(source) if source.rejected == 1) {
+                    while send.capacity() < LINES_MAX {
                         tokio::task::yield_now().await;
                     }
                 } => {}
@@ -221,7 +222,8 @@ mod tests {
             assert!(matches!(follow.await, Err(SourceError::Stopped)));
             drop(place);
         }
-        let (context, _stop) = Context::alone("b", own, &out, board, spool);
+        assert_eq!(board.read().sources.get("a").map(|source| source.rejected), Some(0));
+        let (context, _stop) = Context::alone("b", own, &out, board.clone(), spool);
         write("3,3.5\n");
         drop(send);
         let chunk = async {
@@ -234,6 +236,7 @@ mod tests {
         let times: Vec<i64> =
             chunk.rows.iter().flat_map(|(_, rows)| rows).map(|row| row.time_ns / 1_000_000).collect();
         assert_eq!((times, *room.held.lock().unwrap()), (vec![1, 2, 3], 0));
+        assert_eq!(board.read().sources.get("b").map(|source| source.rejected), Some(1));
     }
 
     #[tokio::test]

@@ -112,9 +112,7 @@ impl Follower {
                 return Ok(Turned::AtEnd);
             };
             if reader.needs_header() {
-                if let Ok(header) = &line {
-                    reader.head(header);
-                }
+                head(reader, line, lines.place())?;
             } else {
                 let (path, number) = (&self.path, lines.place().line);
                 reader.read(&line, now_ns, || format!("{}:{number}", path.display()), into);
@@ -172,11 +170,7 @@ impl Follower {
         if std::mem::take(&mut self.from_end)
             && let Some(lines) = &mut self.open
         {
-            if reader.needs_header()
-                && let Some(Ok(header)) = lines.next_whole()?
-            {
-                reader.head(&header);
-            }
+            read_header(lines, reader, u64::MAX)?;
             lines.skip_to_end()?;
             self.mark()?;
         }
@@ -186,12 +180,7 @@ impl Follower {
     fn open_at(&mut self, path: &Path, position: Position, reader: &mut RowReader) -> io::Result<Turned> {
         let mut lines = Lines::open(path)?;
         reader.head("");
-        if position.place.offset > 0
-            && reader.needs_header()
-            && let Some(Ok(header)) = lines.next_line()?
-        {
-            reader.head(&header);
-        }
+        read_header(&mut lines, reader, position.place.offset)?;
         lines.skip_to(position.place)?;
         (self.open, self.position, self.is_finished) = (Some(lines), Some(position), false);
         Ok(Turned::Further)
@@ -225,6 +214,26 @@ impl Follower {
         }
         Ok(None)
     }
+}
+
+/// Reads the header of a CSV, where it begins before this byte.
+fn read_header(lines: &mut Lines, reader: &mut RowReader, before: u64) -> io::Result<()> {
+    while reader.needs_header() && lines.place().offset < before {
+        let Some(line) = lines.next_whole()? else { return Ok(()) };
+        head(reader, line, lines.place())?;
+    }
+    Ok(())
+}
+
+/// Takes a line as header. Where it cannot be read, no line after it is one: nobody knows what its lines are of.
+fn head(reader: &mut RowReader, line: Result<String, String>, place: Place) -> io::Result<()> {
+    let line = line.map_err(|what| {
+        let number = place.line;
+        let text = format!("line {number}: header: {what}; allowed are names of columns, parted by commas");
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })?;
+    reader.head(&line);
+    Ok(())
 }
 
 /// What stands under a name, if anything does.

@@ -204,6 +204,32 @@ fn a_csv_has_its_header_after_a_restart_and_the_next_file_its_own() {
 }
 
 #[test]
+fn a_header_that_cannot_be_read_is_told_and_no_line_of_data_takes_its_place() {
+    let refused = |tail: &Tail| {
+        let (mut follower, mut reader) = tail.start();
+        let mut gathered = Gathered::into(Readings::of_own_times());
+        let told = follower.read(&mut reader, 0, &mut gathered).unwrap_err().to_string();
+        assert!(told.starts_with("line 2: header: it is no UTF-8; allowed are names"), "{told}");
+        assert!(gathered.is_empty() && reader.needs_header());
+    };
+    let bad = b"\ntimestamp,fl\xfcss\n1,1.5\n";
+    let mut tail = Tail::new(Format::Csv);
+    std::fs::write(tail.at("log"), bad).unwrap();
+    refused(&tail);
+    tail.from_end = true;
+    refused(&tail);
+    tail.from_end = false;
+    // Also where it is gone on behind it, as with another format before.
+    tail.rows = Rows::plain(Format::Ndjson);
+    assert_eq!(tail.live(), (vec![], 2));
+    tail.rows = Rows::plain(Format::Csv);
+    refused(&tail);
+    // It is mended by writing the file anew.
+    std::fs::write(tail.at("log"), "\ntimestamp,flow\n1,1.5\n2,2.5\n").unwrap();
+    assert_eq!(tail.live(), found(1..3));
+}
+
+#[test]
 fn what_stood_there_before_can_be_left_out_once() {
     let mut tail = Tail::new(Format::Csv);
     tail.from_end = true;
@@ -241,6 +267,12 @@ proptest::proptest! {
         let mut tail = Tail::new(Format::Csv);
         std::fs::write(tail.at("log"), bytes).unwrap();
         tail.position = position;
-        tail.live();
+        let (mut follower, mut reader) = tail.start();
+        for _ in 0..20 {
+            let mut gathered = Gathered::into(Readings::of_own_times());
+            if follower.read(&mut reader, 0, &mut gathered).is_err() {
+                break;
+            }
+        }
     }
 }

@@ -102,17 +102,21 @@ agent: tools ## The agent as it is installed on devices, in release; it needs no
 	$(BUILD_AGENT)
 	@ls -l "$(CARGO_TARGET_DIR)/$(if $(TRIPLE),$(TRIPLE)/)release/edge-agent" >&2
 
-# PART=edge, hub, path, links, fleet, twin or queries runs one part of the benchmarks only; `field` (sources; RUNS=3, SECONDS=30)
-# is one by itself, which needs no Polars and is not among the others; nor are `web` (first view, frames and live panels in
-# Chromium) and `memory` (an hour of live view; TIDELINE_MINUTES=60). Of `queries` READINGS=10, COUNT=200
-# and others (tests/bench/src/queries.rs) say how much is done, and TRIAL=1 does it in small in a debug build.
+# PART=edge, hub, path, links, fleet, twin or queries runs one part of the benchmarks only. `field` (sources; RUNS=3, SECONDS=30)
+# and `pipeline` (three stages on one core) are by themselves: they need no Polars and are not among the others; nor are `web`
+# (first view, frames and live panels in Chromium) and `memory` (an hour of live view; TIDELINE_MINUTES=60). Of `queries`
+# READINGS=10, COUNT=200 and others (tests/bench/src/queries.rs) say how much is done, and TRIAL=1 does it in small in a debug
+# build.
 PART ?=
-bench: $(if $(filter field,$(PART)),tools mosquitto,$(WEB_DIST) $(if $(filter web memory,$(PART)),browser,influx)) ## Every figure that the project names, in release; PART=edge
+bench: $(if $(filter field pipeline,$(PART)),tools $(if $(filter field,$(PART)),mosquitto),$(WEB_DIST) $(if $(filter web memory,$(PART)),browser,influx)) ## Every figure that the project names, in release; PART=edge
 ifeq ($(PART),field)
 	$(call say,Release build of the agent alone; it needs no Polars)
 	cargo build --release -p tideline-field --bins
 	$(BUILD_AGENT)
 	"$(RELEASE_BIN)/tideline-field-bench"
+else ifeq ($(PART),pipeline)
+	$(call say,Release build of the pipelines alone; it needs no Polars)
+	cargo run --release -p tideline-pipeline --example throughput
 else ifneq ($(filter web memory,$(PART)),)
 	$(call say,Release build; the first takes about 20 minutes on two cores; most of it is Polars)
 	cargo build --release --workspace --bins

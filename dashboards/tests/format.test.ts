@@ -73,6 +73,12 @@ describe('units', () => {
     expect(f.quantity(217_566_000_000, 'By')).toEqual(['217.57', 'GB']);
     expect(f.quantity(-1_500, 'By/s')).toEqual(['-1.5', 'kB/s']);
     expect(f.quantity(12, 'By')).toEqual(['12', 'B']);
+    // Rounded up to a thousand is one of the next prefix.
+    expect(f.quantity(999_999, 'By')).toEqual(['1', 'MB']);
+    expect(f.quantity(999_994, 'By')).toEqual(['999.99', 'kB']);
+    expect(f.quantity(-999.9999, 'W')).toEqual(['-1', 'kW']);
+    expect(f.shownValue(999_999, 'By', 'int')).toEqual(['1', 'MB']);
+    expect([f.compact(999_999), f.compact(999_949), f.compact(-9_999_999)]).toEqual(['1 M', '999.9 k', '-10 M']);
     expect(f.quantity(54_000, 'Cel')).toEqual(['54\u202f000', '°C']);
     expect(f.quantity(undefined, 'By')).toEqual([f.NONE, 'B']);
     expect(f.axisValues([217_555e6, 217_560e6], 5e6, 'By')).toEqual(['217.555G', '217.560G']);

@@ -30,6 +30,10 @@ export function rate(n: number): string {
   return n < 9.95 ? n.toFixed(1) : count(n);
 }
 
+/** Significant digits of a measured value, and of one that is shortened. */
+const DIGITS = 5;
+const COMPACT_DIGITS = 4;
+
 /** A measured value with five significant digits and no trailing noise. */
 export function value(n: number | null | undefined): string {
   if (n === null || n === undefined || !Number.isFinite(n)) return NONE;
@@ -37,7 +41,7 @@ export function value(n: number | null | undefined): string {
   const size = Math.abs(n);
   if (size >= 1e9 || size < 1e-4) return n.toExponential(3);
   if (size >= 10_000) return n < 0 ? `-${count(size)}` : count(size);
-  return Number(n.toPrecision(5)).toString();
+  return Number(n.toPrecision(DIGITS)).toString();
 }
 
 /** How long ago: "now", "3 s ago", "4 min ago", "2 h ago", "5 d ago"; "never" for null. */
@@ -148,8 +152,11 @@ export function unit(ucum: string): string {
 const PREFIXED = new Set(['By', 'By/s', 'B', 'B/s', 'bit/s', 'Hz', 'W', 'VA', 'V.A', 'V.A{reactive}', 'W.h', 'V.A.h', 'V.A{reactive}.h', 'J']);
 const PREFIXES: [number, string][] = [[1e12, 'T'], [1e9, 'G'], [1e6, 'M'], [1e3, 'k']];
 
+/** As it is written with so many digits: what is rounded up to a thousand takes the next prefix. */
+const rounded = (size: number, digits: number): number => Number(size.toPrecision(digits));
+
 function prefix(size: number, ucum: string): [number, string] {
-  const found = PREFIXED.has(ucum) ? PREFIXES.find(([factor]) => size >= factor) : undefined;
+  const found = PREFIXED.has(ucum) ? PREFIXES.find(([factor]) => rounded(size, DIGITS) >= factor) : undefined;
   return found ?? [1, ''];
 }
 
@@ -163,8 +170,8 @@ const LETTERS: [number, string][] = [[1e18, 'E'], [1e15, 'P'], ...PREFIXES];
 
 /** A long number in few digits, with a letter for its thousands; the whole of it belongs beside it, as a hover text. */
 export function compact(n: number): string {
-  const [factor, letter] = LETTERS.find(([size]) => Math.abs(n) >= size) ?? [1, ''];
-  return `${Number((n / factor).toPrecision(4))} ${letter}`.trim();
+  const [factor, letter] = LETTERS.find(([size]) => rounded(Math.abs(n), COMPACT_DIGITS) >= size) ?? [1, ''];
+  return `${rounded(n / factor, COMPACT_DIGITS)} ${letter}`.trim();
 }
 
 /** Whole seconds that are no length of time that a machine measures, but a moment: those since 1970, from 2001 to 2286. */

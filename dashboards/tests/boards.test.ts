@@ -1,10 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { EventText } from '../src/api/events';
 import { figureOf, hourDay, levelOf, seriesTime, sparkPath } from '../src/lib/boards/figures';
+import { hoursOf } from '../src/lib/boards/hours';
 import { compact, freeId, inOrder, meet, placed, room, within, type Placed } from '../src/lib/boards/grid';
 import { begin, redo, step, STEPS_MAX, undo } from '../src/lib/boards/undo';
 import type { Buckets } from '../src/lib/series';
 
+const MINUTE = 60_000;
 const HOUR = 3_600_000;
 const panel = (id: string, x: number, y: number, w: number, h: number): Placed => ({ id, x, y, w, h });
 const at = (panels: Placed[], id: string): string => {
@@ -81,6 +83,25 @@ describe('figures', () => {
     const lines = seriesTime([{ id: 'a', buckets: b }, { id: 'b', buckets: buckets([]) }], 'max', { from: 0, to: 4000 }, 4, String);
     expect(lines.cells.map(({ row, column, value }) => [row, column, value])).toEqual([[0, 0, 11], [0, 1, 21], [0, 2, 6]]);
     expect([lines.min, lines.max]).toEqual([6, 21]);
+  });
+
+  test('of hours are those of the clock, also where it is ahead by parts of an hour', () => {
+    const day = Date.UTC(2026, 2, 20);
+    const span = { from: day + 70 * MINUTE, to: day + 10 * HOUR };
+    // A reading each quarter of an hour, as the hub gathers them.
+    const whole = hoursOf(span, 'Asia/Kathmandu');
+    expect([whole.from - day, whole.to - day, whole.buckets]).toEqual([15 * MINUTE, 10 * HOUR + 15 * MINUTE, 41]);
+    expect(hoursOf(span, 'Asia/Kolkata').buckets).toBe(2 * 10 + 1);
+    expect(hoursOf(span, 'Europe/Berlin')).toEqual({ from: day + HOUR, to: day + 10 * HOUR, buckets: 10 });
+    const { from } = hoursOf(span, 'Asia/Kolkata');
+    const halves = buckets(Array.from({ length: 20 }, (_, i) => [from + i * 30 * MINUTE, i, 1]));
+    const ahead = 330 * MINUTE;
+    const map = hourDay(halves, 'mean', { ...span, from }, (ms) => ({ day: '', hour: Math.floor((ms + ahead) / HOUR) % 24 }));
+    expect(map.cells.slice(0, 2).map(({ column, value, from: at }) => [column, value, at - from])).toEqual([[6, 0.5, 0], [7, 2.5, HOUR]]);
+    // A clock that is set forward by half an hour within the range.
+    expect(hoursOf({ from: Date.UTC(2026, 8, 25), to: Date.UTC(2026, 9, 20) }, 'Australia/Lord_Howe').buckets % 2).toBe(1);
+    // No more than are drawn.
+    expect(hoursOf({ from: 0, to: day }, 'Etc/UTC').buckets).toBe(90 * 24 + 1);
   });
 
   test('a small line breaks where readings are missing', () => {

@@ -6,7 +6,6 @@ import { lowerBound, type Buckets } from '../series';
 import type { Span } from '../time';
 
 export const FIGURES: Figure[] = ['last', 'mean', 'min', 'max', 'count'];
-const HOUR = 3_600_000;
 
 /** A figure of the buckets that begin in the range; null where there are none. Exact: buckets have what it is made of. */
 export function figureOf(b: Buckets, figure: Figure, { from, to }: Span): number | null {
@@ -52,11 +51,11 @@ function heat(rows: string[], columns: string[], cells: Cell[]): Heat {
 /** Where an hour stands: the name of its day, and its number from 0 to 23, by the clock that is shown. */
 export type HourOf = (ms: number) => { day: string; hour: number };
 
-/** Days down, hours across; of buckets no wider than an hour. */
+/** Days down, hours across; of buckets that are hours of the clock, or parts of them. The span begins with an hour of it. */
 export function hourDay(b: Buckets, figure: Figure, span: Span, hourOf: HourOf): Heat {
   const rows: string[] = [];
   const parts = new Map<string, { row: number; column: number; from: number; to: number }>();
-  for (let i = lowerBound(b.t, Math.floor(span.from / HOUR) * HOUR); i < b.t.length && b.t[i] <= span.to; i += 1) {
+  for (let i = lowerBound(b.t, span.from); i < b.t.length && b.t[i] <= span.to; i += 1) {
     const { day, hour } = hourOf(b.t[i]);
     if (rows[rows.length - 1] !== day) rows.push(day);
     const key = `${day} ${hour}`;

@@ -10,6 +10,8 @@ import { appendLive, emptyTrack, loadTrack, STATE_ROWS_MAX, trimStates, type Tra
 import { status } from '../status.svelte';
 import type { Span } from '../time';
 import { time } from '../time.svelte';
+import { zone } from '../zone.svelte';
+import { hoursOf } from './hours';
 
 /** Buckets asked for: a panel is seldom wider. */
 const BUCKETS = 400;
@@ -26,9 +28,6 @@ export const LIVE_AGE_MS = 60_000;
 const NAMES_MS = 120_000;
 /** Events kept while a query is under way; beyond it the next query tells. */
 const TAIL_MAX = 1000;
-const HOUR = 3_600_000;
-/** Hours of a heat map at most, newest last. */
-const HOURS_MAX = 90 * 24;
 
 /** One series of a board, changed in place; `Shown.version` tells when. */
 export interface Seen { series: Series; line: Line; track: Track; hours: Buckets | null; last: Series['last'] }
@@ -165,7 +164,7 @@ export class Shown {
     return [...this.seen.values()].filter((one) => wanted(one.series)).map((one) => one.series.id);
   }
 
-  /** The names of maps of hours and days: their buckets are hours, whatever the others' are. */
+  /** The names of maps of hours and days: their buckets are hours or parts of them, whatever the others' are. */
   #hourly(): string[] {
     return (this.board?.panels ?? []).flatMap(({ show }) => (show.kind === 'heat' && show.by === 'hour_day' ? show.series : []));
   }
@@ -219,10 +218,8 @@ export class Shown {
   async #hours(span: Span, signal: AbortSignal): Promise<Map<string, Buckets>> {
     const ids = [...new Set(this.#hourly().flatMap((pattern) => this.meant.get(pattern)?.ids.slice(0, 1) ?? []))].filter((id) => this.seen.get(id)?.series.type !== 'text');
     if (ids.length === 0) return new Map();
-    const to = Math.ceil(span.to / HOUR) * HOUR;
-    const from = Math.max(Math.floor(span.from / HOUR) * HOUR, to - HOURS_MAX * HOUR);
-    // One more than there are hours: the hub's buckets are then whole hours.
-    const answer = await api.query(ids, from, to, Math.max(2, Math.round((to - from) / HOUR) + 1), signal);
+    const { from, to, buckets } = hoursOf(span, zone.iana);
+    const answer = await api.query(ids, from, to, buckets, signal);
     return new Map(answer.series.map((columns) => [columns.id, fromColumns(columns)]));
   }
 

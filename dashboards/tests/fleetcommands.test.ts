@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Command } from '../src/api/commands';
-import { askedOf, asksAgain, countsOf, NO_FILTERS, paramsOf, parts, targetsOf, withEvent, withHead } from '../src/lib/fleetcommands';
+import { askedOf, asksFor, countsOf, isAsked, NO_FILTERS, paramsOf, parts, targetsOf, withCommands, withEvent, withHead } from '../src/lib/fleetcommands';
+import type { Asked } from '../src/lib/fleetcommands';
 import type { Row } from '../src/lib/fleettable';
 
 const one = (id: string, state: Command['state'] = 'queued', changed_ms = 10): Command => ({
@@ -27,8 +28,21 @@ describe('a list of commands', () => {
     expect(withEvent(all, event('c', 'queued', 20))).toEqual({ all, known: false });
   });
 
-  it('is asked for again where an event does not tell enough', () => {
-    expect([asksAgain(event('a', 'running', 1), true), asksAgain(event('a', 'failed', 1), true), asksAgain(event('a', 'running', 1), false)]).toEqual([false, true, true]);
+  it('is asked for again where an event does not tell enough, and only of what can fit', () => {
+    expect([asksFor(event('a', 'running', 1), true, {}), asksFor(event('a', 'failed', 1), true, {}), asksFor(event('a', 'running', 1), false, {})]).toEqual([false, true, true]);
+    const asks = (asked: Asked): boolean => asksFor(event('a', 'running', 1), false, asked);
+    expect([asks({ device: 'valve, pump-*' }), asks({ kind: 's*c' }), asks({ state: 'open' }), asks({ author: 'ben' })]).toEqual([true, true, true, true]);
+    expect([asks({ device: 'pump' }), asks({ device: 'p.mp-1' }), asks({ kind: 'write' }), asks({ state: 'failed' })]).toEqual([false, false, false, false]);
+  });
+
+  it('has commands as they are now, and those alone that are asked for', () => {
+    const now = 4_000_000;
+    const all = [one('d'), one('b')];
+    const put = (found: Command[], end: string | null, asked: Asked) => withCommands(all, found, end, (each) => isAsked(each, asked, now)).map(({ id, state }) => `${id} ${state}`);
+    expect(put([one('c'), one('b', 'failed'), one('a')], 'b', {})).toEqual(['d queued', 'c queued', 'b failed']);
+    expect(put([one('b', 'failed'), one('a')], null, { state: 'open' })).toEqual(['d queued', 'a queued']);
+    const others: Asked[] = [{ author: 'ben' }, { correlation: 'x' }, { since: '1h' }, { device: 'valve' }];
+    for (const asked of others) expect(put([one('e')], null, asked)).toEqual(['d queued', 'b queued']);
   });
 
   it('keeps what is older than a newer first page', () => {

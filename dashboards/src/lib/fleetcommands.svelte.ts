@@ -2,7 +2,7 @@
 import { allCommands, cancel, command, type Command, type CommandAnswer } from '../api/commands';
 import { hubNow, type CommandEvent } from '../api/client';
 import { LiveFeed } from '../api/live';
-import { asksAgain, paramsOf, withEvent, withHead, type Asked } from './fleetcommands';
+import { asksFor, isAsked, paramsOf, withCommands, withEvent, withHead, type Asked } from './fleetcommands';
 import { status } from './status.svelte';
 
 const PAGE = 200;
@@ -13,6 +13,10 @@ const EMPTY_PAGES_MAX = 5;
 const TICK_MS = 1000;
 /** Wait before what events do not tell is asked for, so that many make one question. */
 const AGAIN_MS = 1500;
+/** Commands that are asked for one by one; of more a page is. */
+const EACH_MAX = 20;
+/** Events come a little later than what they tell of, and this clock may be a little off. */
+const LATE_MS = 10_000;
 
 const textOf = (failed: unknown): string => (failed instanceof Error ? failed.message : String(failed));
 
@@ -30,6 +34,12 @@ export class FleetCommands {
   #feed: LiveFeed;
   #ticks: ReturnType<typeof setInterval>;
   #again: ReturnType<typeof setTimeout> | undefined;
+  /** Of which events told what is not in them: those in the list, and others. */
+  #ended = new Set<string>();
+  #fresh = new Set<string>();
+  /** Up to when new ones were looked for, Unix ms. */
+  #lookedAt = 0;
+  #looking = false;
 
   constructor() {
     this.#ticks = setInterval(() => { this.now = hubNow(); }, TICK_MS);
@@ -65,6 +75,8 @@ export class FleetCommands {
     this.#next = null;
     this.loaded = false;
     this.busy = false;
+    this.#ended.clear();
+    this.#fresh.clear();
     void this.#page(null);
   }
 
@@ -82,6 +94,7 @@ export class FleetCommands {
   async end(id: string): Promise<void> {
     try {
       await cancel(id);
+      this.#ended.add(id);
       this.#later();
     } catch (failed) {
       this.error = textOf(failed);
@@ -91,6 +104,7 @@ export class FleetCommands {
   async #page(from: string | null): Promise<void> {
     const { signal } = this.#abort;
     this.busy = true;
+    if (from === null) this.#lookedAt = hubNow();
     try {
       let cursor = from;
       for (let empty = 0; empty < EMPTY_PAGES_MAX; empty += 1) {
@@ -118,6 +132,7 @@ export class FleetCommands {
       return;
     }
     const { signal } = this.#abort;
+    this.#lookedAt = hubNow();
     try {
       const page = await allCommands(paramsOf(this.#asked), PAGE, null, signal);
       const { all, meets } = withHead(this.all, page.commands, page.next !== null);
@@ -142,14 +157,62 @@ export class FleetCommands {
   #take(event: CommandEvent): void {
     const { all, known } = withEvent(this.all, event);
     this.all = all;
-    if (asksAgain(event, known)) this.#later();
+    if (!asksFor(event, known, this.#asked)) return;
+    (known ? this.#ended : this.#fresh).add(event.id);
+    this.#later();
   }
 
   #later(): void {
     if (this.#again !== undefined) return;
     this.#again = setTimeout(() => {
       this.#again = undefined;
-      void this.#head();
+      // One question at a time: a slow hub gets no second one.
+      if (this.#looking) this.#later();
+      else void this.#look();
     }, AGAIN_MS);
+  }
+
+  /** Asks for what events told of, and for no more of the hub's commands than that. */
+  async #look(): Promise<void> {
+    this.#looking = true;
+    const [ended, fresh] = [[...this.#ended], [...this.#fresh]];
+    this.#ended.clear();
+    this.#fresh.clear();
+    if (!this.loaded || ended.length > EACH_MAX) await this.#head();
+    else if (fresh.length > EACH_MAX) await this.#news(ended);
+    else await this.#each([...ended, ...fresh]);
+    this.#looking = false;
+  }
+
+  async #each(ids: string[]): Promise<void> {
+    const { signal } = this.#abort;
+    try {
+      this.#put(await Promise.all(ids.map((id) => command(id, signal))), signal);
+      if (this.opened !== null && ids.includes(this.opened)) await this.#show(this.opened);
+    } catch (failed) {
+      if (!signal.aborted) this.error = textOf(failed);
+    }
+  }
+
+  /** Those that were made since it was looked last. */
+  async #news(ended: string[]): Promise<void> {
+    const { signal } = this.#abort;
+    const from = String(this.#lookedAt - LATE_MS);
+    const at = hubNow();
+    try {
+      const page = await allCommands({ ...paramsOf(this.#asked), from }, PAGE, null, signal);
+      if (page.next !== null) return await this.#head();
+      this.#lookedAt = at;
+      this.#put(page.commands, signal);
+      await this.#each(ended);
+    } catch (failed) {
+      if (!signal.aborted) this.error = textOf(failed);
+    }
+  }
+
+  #put(found: Command[], signal: AbortSignal): void {
+    if (signal.aborted) return;
+    const end = this.#next === null ? null : (this.all.at(-1)?.id ?? null);
+    this.all = withCommands(this.all, found, end, (one) => isAsked(one, this.#asked, hubNow()));
   }
 }

@@ -53,9 +53,39 @@ export function countsOf(all: Command[]): [CommandPhase, number][] {
   return STATES.map((state): [CommandPhase, number] => [state, all.filter((one) => one.state === state).length]).filter(([, n]) => n > 0);
 }
 
-/** Whether an event is reason to ask again: what came of a command is not in it. */
-export function asksAgain(event: CommandEvent, known: boolean): boolean {
-  return !known || isFinal(event.state);
+/** Whether an event is reason to ask for its command: what came of it is not in it. */
+export function asksFor(event: CommandEvent, known: boolean, asked: Asked): boolean {
+  return known ? isFinal(event.state) : fitsState(event.state, asked) && isNamed(asked.device, event.device) && isNamed(asked.kind, event.kind);
+}
+
+const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
+
+/** Whether one of some names, with commas and with `*` for any text, is that of a thing; all are where there is none. */
+function isNamed(names: string | undefined, name: string): boolean {
+  const all = names?.split(',').map((one) => one.trim()).filter((one) => one !== '') ?? [];
+  return all.length === 0 || all.some((one) => new RegExp(`^${one.split('*').map(escaped).join('.*')}$`, 's').test(name));
+}
+
+function fitsState(state: CommandPhase, asked: Asked): boolean {
+  return asked.state === undefined || asked.state === state || (asked.state === 'open' && !isFinal(state));
+}
+
+const HOUR_MS = 3_600_000;
+const LENGTHS: Record<(typeof SINCES)[number], number> = { '': Number.POSITIVE_INFINITY, '1h': HOUR_MS, '24h': 24 * HOUR_MS, '7d': 168 * HOUR_MS, '30d': 720 * HOUR_MS };
+
+/** Whether a command is one of those that are asked for. */
+export function isAsked(one: Command, asked: Asked, now: number): boolean {
+  const since = SINCES.find((name) => name === asked.since) ?? '';
+  return fitsState(one.state, asked) && isNamed(asked.device, one.device) && isNamed(asked.kind, one.kind) && isNamed(asked.author, one.author)
+    && (asked.correlation === undefined || asked.correlation === one.correlation_id) && one.created_ms >= now - LENGTHS[since];
+}
+
+/** The list with commands as they are now, each in its place; what is not asked for any more is gone. Below `end` the list is not known. */
+export function withCommands(all: Command[], found: Command[], end: string | null, isWanted: (one: Command) => boolean): Command[] {
+  const ids = new Set(found.map(({ id }) => id));
+  const next = [...all.filter(({ id }) => !ids.has(id)), ...found.filter((one) => isWanted(one) && (end === null || one.id >= end))];
+  // Ids begin with the time.
+  return next.sort((a, b) => (a.id < b.id ? 1 : -1));
 }
 
 export const WHOSE = ['agents', 'behind', 'all'] as const;

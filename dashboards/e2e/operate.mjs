@@ -91,8 +91,8 @@ export async function operate(method, path, params, body) {
     siteZone = (await body()).zone;
     return ok({ id: 'north', devices: 3, zone: siteZone });
   }
-  const config = method === 'GET' ? configured(path) : null;
-  if (config) return ok(config);
+  const config = await configured(method, path, body);
+  if (config) return config;
   const [, below, id] = /^(\/[a-z-]+)(?:\/([^/]+))?$/.exec(path) ?? [];
   const list = lists[below];
   if (list && method === 'DELETE') {

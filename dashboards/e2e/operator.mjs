@@ -127,8 +127,35 @@ async function fleetCommands(page, { until, looks, device }) {
 }
 
 /** Each of the operator's pages, and a token made and taken back. */
-export async function operating(page, { until, looks, device: own }) {
+export async function operating(page, { until, looks, complaints, device: own }) {
   const device = `smoke-${Date.now() % 100_000}`;
+/** Makes a template that no agent has, changes it and removes it. */
+async function template(page, { until, looks, complaints }) {
+  await page.getByTestId('template-add').click();
+  await page.getByTestId('template-name').fill('nobody-in-it');
+  await page.getByTestId('template-layer').fill('{"batch": ');
+  if (await page.getByTestId('template-save').isEnabled()) throw new Error('what is no JSON may be sent');
+  const known = complaints.length;
+  await page.getByTestId('template-layer').fill('{"batch": {"rows_max": null}}');
+  await page.getByTestId('template-save').click();
+  await page.getByTestId('template-error').getByText('null is no value').waitFor();
+  // The browser tells of the refusal, which was wanted.
+  await until('the refusal', () => complaints.length >= known + 2);
+  complaints.splice(known);
+  await page.getByTestId('template-layer').fill('{"batch": {"rows_max": 1000}}');
+  await page.getByTestId('template-save').click();
+  await page.getByTestId('template-done').waitFor();
+  await looks(page, 'operate-template-form');
+  await page.getByTestId('template-close').click();
+  const open = page.getByTestId('template-open').and(page.getByText('group/nobody-in-it', { exact: true }));
+  await open.click();
+  await page.getByTestId('template-edit').click();
+  await page.getByTestId('template-remove').click();
+  await page.getByTestId('template-remove-yes').click();
+  await until('the template gone', async () => (await open.count()) === 0);
+  await page.getByTestId('template-close').click();
+}
+
   await page.getByTestId('nav-operate').click();
   await page.getByTestId('enrol-device').fill(device);
   await page.getByTestId('enrol-make').click();
@@ -157,6 +184,7 @@ export async function operating(page, { until, looks, device: own }) {
   await fleetCommands(page, { until, looks, device: own });
   await page.getByTestId('operate-hub').click();
   await page.getByTestId('hub-checks').locator('tbody tr').first().waitFor();
+  await template(page, { until, looks, complaints });
   await page.getByTestId('hub-tiers').locator('tbody tr').first().waitFor();
   await looks(page, 'operate-hub');
   await page.getByTestId('operate-access').click();

@@ -156,7 +156,7 @@ async function main() {
     console.log(`ok   explore: ${await explore(page, { until, looks, device: DEVICE })}`);
     console.log(`ok   map: ${await mapping(page, { until, looks, device: DEVICE })}`);
     console.log(`ok   boards: ${await boards(page, { until, looks, watch, violations, shot, complaints, device: DEVICE })}`);
-    console.log(`ok   operate: ${await operating(page, { until, looks, device: DEVICE })}`);
+    console.log(`ok   operate: ${await operating(page, { until, looks, complaints, device: DEVICE })}`);
     console.log('ok   fits 360 px');
   } finally {
     await browser.close();

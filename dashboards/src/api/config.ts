@@ -1,5 +1,5 @@
 // Configuration of agents, and the templates that groups and sites have.
-import { getJson, patchTwin } from './client';
+import { call, getJson, patchTwin } from './client';
 import type { components } from './types';
 
 type Schemas = components['schemas'];
@@ -12,6 +12,8 @@ export type DeviceConfig = Omit<Schemas['DeviceConfig'], 'values' | 'in_force'> 
   in_force?: InForce | null;
 };
 export type ConfigTemplate = Schemas['ConfigTemplate'];
+/** What came of a template at one agent; `detail` says why it was refused. */
+export type TemplateResult = Schemas['TwinPatched'];
 
 /** What is wanted of an agent's configuration, and what is in force. */
 export function deviceConfig(id: string, signal?: AbortSignal): Promise<DeviceConfig> {
@@ -28,8 +30,24 @@ export async function templates(signal?: AbortSignal): Promise<ConfigTemplate[]>
   return (await getJson<Schemas['ConfigTemplates']>('/config-templates', signal)).templates;
 }
 
+function pathOf(name: string): string {
+  const at = name.indexOf('/');
+  return `/config-templates/${name.slice(0, at)}/${encodeURIComponent(name.slice(at + 1))}`;
+}
+
 /** A template with its layers, by its name as `group/pumps`. */
 export function template(name: string, signal?: AbortSignal): Promise<ConfigTemplate> {
-  const at = name.indexOf('/');
-  return getJson<ConfigTemplate>(`/config-templates/${name.slice(0, at)}/${encodeURIComponent(name.slice(at + 1))}`, signal);
+  return getJson<ConfigTemplate>(pathOf(name), signal);
+}
+
+/** Sets a template; tells what came of it at each agent. */
+export async function putTemplate(name: string, layer: Record<string, unknown>): Promise<TemplateResult[]> {
+  const answer = await call(pathOf(name), { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ layer }) });
+  return ((await answer.json()) as Schemas['ConfigTemplateApplied']).results;
+}
+
+/** Removes a template, and takes back what came of it; tells that of each agent. */
+export async function removeTemplate(name: string): Promise<TemplateResult[]> {
+  const answer = await call(pathOf(name), { method: 'DELETE' });
+  return ((await answer.json()) as Schemas['TwinsPatched']).results;
 }

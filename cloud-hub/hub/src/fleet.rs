@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tideline_link::link::Transport;
 use tideline_protocol::model::{AgentId, DeviceId};
 use tideline_protocol::wire::{Health, RefuseCode};
 use tokio::sync::oneshot;
@@ -20,6 +21,8 @@ pub struct Presence {
     pub online: bool,
     /// Name and version of the agent's software.
     pub software: String,
+    /// By what it came.
+    pub transport: Transport,
     /// Since when, Unix ms.
     pub connected_ms: i64,
     /// The last frame, Unix ms.
@@ -52,12 +55,17 @@ impl Fleet {
     /// A session opened. An older one of the same agent is cut: it is the same device after a
     /// reconnect, and only the newer one has a living line. Gives the session's number and what
     /// tells it to end.
-    pub fn enter(&self, agent: &AgentId, software: String, now_ms: i64) -> (u64, oneshot::Receiver<Cut>) {
+    pub fn enter(
+        &self,
+        agent: &AgentId,
+        (software, transport): (String, Transport),
+        now_ms: i64,
+    ) -> (u64, oneshot::Receiver<Cut>) {
         let (cut, told) = oneshot::channel();
         let mut sessions = locked(&self.sessions);
         let health = sessions.get(agent).and_then(|old| old.presence.health.clone());
         let presence =
-            Presence { online: true, software, connected_ms: now_ms, last_seen_ms: now_ms, health };
+            Presence { online: true, software, transport, connected_ms: now_ms, last_seen_ms: now_ms, health };
         let number = sessions.get(agent).map_or(1, |old| old.number + 1);
         if let Some(old) =
             sessions.insert(agent.clone(), Entry { number, presence, cut: Some(cut) }).and_then(|e| e.cut)
@@ -147,11 +155,15 @@ impl Fleet {
 mod tests {
     use super::*;
 
+    fn came(software: &str) -> (String, Transport) {
+        (software.to_owned(), Transport::Quic)
+    }
+
     #[test]
     fn a_newer_session_replaces_the_older_and_outlives_its_end() {
         let (fleet, agent) = (Fleet::default(), AgentId::parse("a").unwrap());
-        let (first, mut told) = fleet.enter(&agent, "x 1".into(), 5);
-        let (second, _told) = fleet.enter(&agent, "x 2".into(), 6);
+        let (first, mut told) = fleet.enter(&agent, came("x 1"), 5);
+        let (second, _told) = fleet.enter(&agent, came("x 2"), 6);
         assert_eq!(told.try_recv().unwrap().0, RefuseCode::Replaced);
         fleet.leave(&agent, first);
         assert!(fleet.presence(&agent).unwrap().online);
@@ -163,9 +175,9 @@ mod tests {
     fn how_an_agent_fares_is_kept_of_its_newest_session_and_over_it() {
         let (fleet, agent) = (Fleet::default(), AgentId::parse("a").unwrap());
         let health = |switches| Health { ways: vec![], switches, spool_bytes: 0, spool_quota_bytes: 0 };
-        let (first, _told) = fleet.enter(&agent, "x 1".into(), 5);
+        let (first, _told) = fleet.enter(&agent, came("x 1"), 5);
         fleet.fares(&agent, first, health(1), 6);
-        let (second, _told) = fleet.enter(&agent, "x 1".into(), 7);
+        let (second, _told) = fleet.enter(&agent, came("x 1"), 7);
         assert_eq!(fleet.presence(&agent).unwrap().health, Some((6, health(1))));
         fleet.fares(&agent, first, health(2), 8);
         fleet.fares(&agent, second, health(3), 9);

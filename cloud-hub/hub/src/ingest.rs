@@ -16,7 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tideline_link::link::{FrameReceiver, FrameSender, Link, LinkError};
+use tideline_link::link::{FrameReceiver, FrameSender, Link, LinkError, Transport};
 use tideline_protocol::durability::{Batch, Durable};
 use tideline_protocol::model::{AgentId, DeviceId, Epoch, Gap, Seq};
 use tideline_protocol::ranges::RangeSet;
@@ -103,6 +103,7 @@ type Appends = JoinSet<Result<Batch<Durable>, StoreError>>;
 struct Driver {
     hub: App,
     agent: AgentId,
+    transport: Transport,
     // Of the public key in its certificate; none when it came with a token, which was checked then.
     key_hash: Option<String>,
     session: HubSession,
@@ -128,11 +129,13 @@ async fn drive(hub: &App, link: Link) -> Result<(), Ended> {
     let agent = link.peer_agent().ok_or(Ended::Nameless)?.clone();
     let key_hash = link.peer_key_sha256().map(|hash| hex(&hash));
     let handle = link.handle();
+    let transport = link.transport();
     let (sender, mut receiver) = link.split();
     let session = HubSession::new(agent.clone());
     let mut driver = Driver {
         hub: Arc::clone(hub),
         agent,
+        transport,
         key_hash,
         session,
         sender,
@@ -333,7 +336,8 @@ impl Driver {
             return Ok(());
         }
         let seen_ms = last_seen(&self.hub, &self.agent, &own);
-        let (number, told) = self.hub.fleet.enter(&self.agent, hello.software, self.hub.now_ms());
+        let (number, told) =
+            self.hub.fleet.enter(&self.agent, (hello.software, self.transport), self.hub.now_ms());
         self.entered = Some(number);
         self.hub.presences.heard(&self.agent, self.hub.now(), None);
         self.told = Some(told);

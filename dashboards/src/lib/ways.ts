@@ -1,4 +1,15 @@
-/** How the figures of a way to the hub are written. */
+// Pure: an agent's ways to the hub: which is in use, and how their figures are written.
+import type { Device } from '../api/client';
+
+/** Whether the agent's session is in use, and not only not ended: one whose line was cut ends later than its agent is told as offline. */
+export function isInUse({ transport, state, revoked }: Pick<Device, 'transport' | 'state' | 'revoked'>): boolean {
+  return transport !== null && state !== 'offline' && state !== 'never' && revoked !== true;
+}
+
+/** By what the agent is connected, or was last; null where that is not known. */
+export function transportOf({ transport, uplink }: Pick<Device, 'transport' | 'uplink'>): string | null {
+  return transport ?? uplink?.ways.find(({ carries }) => carries)?.transport ?? null;
+}
 
 /** Milliseconds, with a decimal where they are few. */
 export function ms(n: number): string {

@@ -27,7 +27,7 @@ export const device = {
     droppedBy: (causes: string) => `Dropped ${causes}`,
   },
   ways: {
-    title: 'Uplink', of: 'Ways to the hub', inUse: 'in use',
+    title: 'Uplink', of: 'Ways to the hub', inUse: 'in use', lastUsed: 'last used',
     way: 'Way', address: 'Address', breaker: 'Breaker', failures: 'Failures', wait: 'Back-off', rtt: 'Round trip', loss: 'Loss',
     sum: (switches: number, text: string, full: string, at: string) =>
       `${switches === 1 ? '1 switch' : `${text} switches`}; spool ${full} full; as of ${at}`,
@@ -45,5 +45,16 @@ export const device = {
     several: (n: string) => `${n} states`,
     zoom: (from: string, to: string) => `${from} – ${to}, zoom in to tell them apart`,
     when: (from: string, to: string, lasted: string) => `since ${from} until ${to}, ${lasted}`,
+  },
+  lastTransport: (name: string) => `last ${name}`,
+  log: {
+    title: 'Log of the agent',
+    told: (at: string) => `As the agent told it ${at}; it is not followed.`,
+    never: 'The agent was not asked for it yet, or that was forgotten.',
+    ask: 'Ask for it now',
+    asking: 'Asked…',
+    noAnswer: 'The agent did not answer within a minute.',
+    empty: 'It has no lines.',
+    lines: (n: string) => `The last lines, up to ${n}; the newest are below`,
   },
 } as const;

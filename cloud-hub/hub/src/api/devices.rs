@@ -260,7 +260,8 @@ struct AgentView {
     revoked: bool,
     software: Option<String>,
     uplink: Option<Uplink>,
-    connected_ms: Option<i64>,
+    // Of a session that has not ended: by what, and since when.
+    connected: Option<(&'static str, i64)>,
     seen: Option<i64>,
     ledger: Ledger,
 }
@@ -283,7 +284,10 @@ impl AgentView {
             state,
             last: shown.and_then(|shown| shown.last),
             revoked: own.revoked,
-            connected_ms: presence.as_ref().filter(|p| p.online).map(|p| p.connected_ms),
+            connected: presence
+                .as_ref()
+                .filter(|p| p.online)
+                .map(|p| (p.transport.as_str(), p.connected_ms)),
             uplink: presence
                 .as_ref()
                 .and_then(|p| p.health.as_ref())
@@ -342,10 +346,10 @@ fn view(hub: &Hub, device: &DeviceId, record: &DeviceRecord, agent: &AgentView, 
         state_since_ms: agent.last.as_ref().map(|event| event.at_ms),
         state_reason: agent.last.as_ref().map(|event| event.reason),
         revoked: agent.revoked,
-        transport: agent.connected_ms.map(|_| "quic".to_owned()),
+        transport: agent.connected.map(|(transport, _)| transport.to_owned()),
         uplink: agent.uplink.clone(),
         software: agent.software.clone(),
-        connected_ms: agent.connected_ms,
+        connected_ms: agent.connected.map(|(_, connected_ms)| connected_ms),
         last_seen_ms: agent.seen,
         last_reading_ms: info.last_ns.map(when::ms),
         rate: hub.fleet.rate(device, hub.clock.mono_ns()),

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use cloud_hub::api::shapes::{About, Device, DevicePosition, Ledger, PlanSpot, PositionSource};
+use cloud_hub::api::shapes::{
+    About, Device, DevicePosition, DeviceState, Ledger, PlanSpot, PositionSource,
+};
 use cloud_hub::when::show_ms;
 
 /// How many gaps are shown; a lossy link may have left thousands.
@@ -23,7 +25,9 @@ fn at(ms: Option<i64>) -> String {
 fn head(out: &mut String, device: &Device) -> std::fmt::Result {
     let state = if device.revoked { "revoked" } else { device.state.as_str() };
     let since = device.state_since_ms.map_or_else(String::new, |ms| format!(" since {}", show_ms(ms)));
-    let way = device.transport.as_ref().map_or_else(String::new, |way| format!(", over {way}"));
+    // A session whose line is cut ends later than its agent is told as offline.
+    let over = if device.state == DeviceState::Offline { "last over" } else { "over" };
+    let way = device.transport.as_ref().map_or_else(String::new, |way| format!(", {over} {way}"));
     let software = device.software.as_ref().map_or_else(String::new, |name| format!(", {name}"));
     writeln!(out, "device    {} ({state}{since}{way}{software})", device.id)?;
     if device.agent != device.id {
@@ -98,7 +102,7 @@ fn ledger(out: &mut String, device: &Device) -> std::fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use cloud_hub::api::shapes::{DeviceState, LedgerGap};
+    use cloud_hub::api::shapes::LedgerGap;
 
     use super::*;
 
@@ -171,6 +175,8 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is not in {text}");
         }
+        let away = device(&Device { state: DeviceState::Offline, ..shown });
+        assert!(away.contains("(offline, last over mqtt)"), "{away}");
         let gaps: Vec<&str> = text.lines().filter(|line| line.starts_with("gap ")).collect();
         assert_eq!(gaps.len(), GAPS_MAX, "{text}");
         let newest = gaps.first().unwrap();

@@ -191,7 +191,7 @@ pub struct Device {
     /// Whether its agent was shut out for good
     #[schema(required = false)]
     pub revoked: bool,
-    /// How it is connected
+    /// By what its agent's session came, `quic` or `mqtt`, until that session ends: of an agent that is offline it is the last one
     #[schema(required, example = "quic")]
     pub transport: Option<String>,
     /// How its agent's ways to this hub and its spool fare, as last reported since this hub started

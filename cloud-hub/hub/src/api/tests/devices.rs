@@ -1,5 +1,6 @@
 //! Field devices, metrics, and what queries say of readings that have not come.
 
+use tideline_link::link::Transport;
 use tideline_protocol::block::BlockBuilder;
 use tideline_protocol::durability::{Batch, Received};
 use tideline_protocol::model::{Account, DeviceId, Epoch, PointId, RowCounts, Sample, Seq, SeriesDef};
@@ -151,10 +152,12 @@ async fn an_answer_is_partial_when_the_agent_may_hold_readings_of_the_range() {
     assert_eq!(ask(0, 4_000).await, (true, Some("offline".to_owned()), None));
     // It is back with a backlog of eight batches.
     let now_ms = hub.now_ms();
-    let (number, _told) = hub.fleet.enter(&agent("gateway"), "x".into(), now_ms);
+    let (number, _told) = hub.fleet.enter(&agent("gateway"), ("x".into(), Transport::Mqtt), now_ms);
     let settled = || hub.store.agent_state(&agent("gateway"), EPOCH).settled.all();
     hub.arrivals.hello(&agent("gateway"), EPOCH, Seq::new(9), &settled(), Some(5_000), now_ms);
     assert_eq!(ask(0, 4_000).await, (true, Some("backlog".to_owned()), None));
+    let (_, shown) = bench.local("GET", "/api/v1/devices/gateway", Value::Null).await;
+    assert_eq!((&shown["transport"], &shown["connected_ms"]), (&json!("mqtt"), &json!(now_ms)));
     for seq in 2..=9 {
         bench.store(seq, &["gateway"]).await;
     }

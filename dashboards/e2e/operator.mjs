@@ -96,6 +96,9 @@ export async function commanding(page, { until, looks }) {
   await page.getByTestId('command-output').waitFor();
   await looks(page, 'commands');
   const lines = (await page.getByTestId('command-output').innerText()).trim().split('\n');
+  await page.getByTestId('log-ask').click();
+  await page.getByTestId('log').waitFor();
+  await page.getByTestId('log-ask').and(page.locator(':enabled')).waitFor();
   return `sync and logs done, ${lines.length} lines of log`;
 }
 
@@ -126,9 +129,6 @@ async function fleetCommands(page, { until, looks, device }) {
   await looks(page, 'operate-commands');
 }
 
-/** Each of the operator's pages, and a token made and taken back. */
-export async function operating(page, { until, looks, complaints, device: own }) {
-  const device = `smoke-${Date.now() % 100_000}`;
 /** Makes a template that no agent has, changes it and removes it. */
 async function template(page, { until, looks, complaints }) {
   await page.getByTestId('template-add').click();
@@ -156,6 +156,9 @@ async function template(page, { until, looks, complaints }) {
   await page.getByTestId('template-close').click();
 }
 
+/** Each of the operator's pages, and a token made and taken back. */
+export async function operating(page, { until, looks, complaints, device: own }) {
+  const device = `smoke-${Date.now() % 100_000}`;
   await page.getByTestId('nav-operate').click();
   await page.getByTestId('enrol-device').fill(device);
   await page.getByTestId('enrol-make').click();
@@ -181,10 +184,10 @@ async function template(page, { until, looks, complaints }) {
     await page.getByTestId('template').waitFor();
   }
   await looks(page, 'operate-templates');
+  await template(page, { until, looks, complaints });
   await fleetCommands(page, { until, looks, device: own });
   await page.getByTestId('operate-hub').click();
   await page.getByTestId('hub-checks').locator('tbody tr').first().waitFor();
-  await template(page, { until, looks, complaints });
   await page.getByTestId('hub-tiers').locator('tbody tr').first().waitFor();
   await looks(page, 'operate-hub');
   await page.getByTestId('operate-access').click();

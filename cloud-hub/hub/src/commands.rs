@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
 pub use history::{find, list, output};
-pub use search::{Found, Made, search};
+pub use search::{Among, Found, Made, search};
 pub use seat::Seat;
 use seat::Seats;
 

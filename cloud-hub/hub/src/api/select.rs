@@ -71,6 +71,13 @@ impl Names {
         Ok(out)
     }
 
+    /// All of them, where there are some and none has a `*`.
+    #[must_use]
+    pub fn exact(&self) -> Option<Vec<String>> {
+        let is_exact = self.patterns.is_empty() && !self.exact.is_empty();
+        is_exact.then(|| self.exact.keys().cloned().collect())
+    }
+
     fn check(&self, what: &str) -> Result<(), ApiError> {
         if self.exact.len() > NAMES_MAX || self.patterns.len() > PATTERNS_MAX {
             let allowed = format!(

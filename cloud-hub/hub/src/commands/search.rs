@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 use tideline_protocol::commands::HubCommand;
 use tideline_protocol::wire::CommandId;
 
+use super::find;
 use crate::hub::Hub;
-use crate::metadata::{CommandRecord, MetadataError};
+use crate::metadata::{CommandIndexRecord, CommandRecord, MetadataError};
 
 /// Most commands that one question looks at: each is read from the disk and parsed, and there are as many as some weeks gave.
 const LOOKED_AT_MAX: usize = 20_000;
@@ -41,19 +42,62 @@ pub struct Found {
     pub next: Option<String>,
 }
 
-/// Commands of all devices that are wanted, made before the one with the id `before`, at most so many; fewer where it has looked
-/// at enough of them.
+/// Which commands are looked at.
+#[derive(Debug, Clone, Copy)]
+pub enum Among<'a> {
+    /// All of them.
+    All,
+    /// Those of these devices, which are found without a look at any other.
+    Devices(&'a [String]),
+}
+
+/// Commands that are wanted, made before the one with the id `before`, at most so many; fewer where it has looked at enough of them.
 ///
 /// # Errors
 /// The metadata cannot be read.
 pub fn search(
     hub: &Hub,
+    among: Among<'_>,
     made: Made,
     before: Option<&str>,
     limit: usize,
     is_wanted: impl Fn(&HubCommand) -> bool,
 ) -> Result<Found, MetadataError> {
-    search_among(hub, made.ids(before), limit, LOOKED_AT_MAX, is_wanted)
+    let ids = made.ids(before);
+    match among {
+        Among::All => search_among(hub, ids, limit, LOOKED_AT_MAX, is_wanted),
+        Among::Devices(devices) => search_of(hub, devices, &ids, (limit, LOOKED_AT_MAX), is_wanted),
+    }
+}
+
+fn search_of(
+    hub: &Hub,
+    devices: &[String],
+    (from, end): &(String, String),
+    (limit, looked_at_max): (usize, usize),
+    is_wanted: impl Fn(&HubCommand) -> bool,
+) -> Result<Found, MetadataError> {
+    let mut ids = Vec::new();
+    for device in devices {
+        let prefix = format!("{device}/");
+        let keys = hub.metadata.list_from::<CommandIndexRecord>(&prefix)?;
+        ids.extend(keys.iter().filter_map(|(key, _)| key.strip_prefix(&prefix).map(str::to_owned)));
+    }
+    ids.retain(|id| id >= from && id < end);
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    let mut found = Found::default();
+    for (looked_at, id) in ids.iter().enumerate() {
+        if found.commands.len() >= limit || looked_at >= looked_at_max {
+            found.next = looked_at.checked_sub(1).and_then(|last| ids.get(last)).cloned();
+            break;
+        }
+        // One that was forgotten meanwhile is none.
+        let Some(command) = id.parse().ok().map(|id| find(hub, id)).transpose()?.flatten() else { continue };
+        if is_wanted(&command) {
+            found.commands.push(command);
+        }
+    }
+    Ok(found)
 }
 
 fn search_among(
@@ -72,7 +116,8 @@ fn search_among(
         looked_at += 1;
         id.clone_into(&mut last);
         // Of one that has not ended, memory knows more.
-        let command = hub.commands.core().find(command.id).cloned().unwrap_or(command);
+        let newer = (!command.state.is_final()).then(|| hub.commands.core().find(command.id).cloned());
+        let command = newer.flatten().unwrap_or(command);
         if is_wanted(&command) {
             commands.push(command);
         }
@@ -105,6 +150,7 @@ mod tests {
         };
         let command = HubCommand::new(id, made_ms, order);
         hub.metadata.put(&id.to_string(), &CommandRecord { command }).unwrap();
+        hub.metadata.put(&format!("{device}/{id}"), &CommandIndexRecord { key: None }).unwrap();
         id.to_string()
     }
 
@@ -127,12 +173,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn commands_of_devices_that_are_named_are_found_without_a_look_at_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = hub_in(dir.path(), Config::default());
+        let old = put(&hub, 0, "valve");
+        (1..=5).for_each(|ms| drop(put(&hub, ms, "pump")));
+        let (valve, tank) = (put(&hub, 6, "valve"), put(&hub, 7, "tank"));
+        let devices = ["valve".to_owned(), "tank".to_owned()];
+        let ask = |made: Made, before: Option<&str>, looked_at_max| {
+            let ids = made.ids(before);
+            search_of(&hub, &devices, &ids, (2, looked_at_max), |_: &HubCommand| true).unwrap()
+        };
+        let first = ask(Made::default(), None, 3);
+        assert_eq!((ids(&first), first.next.as_ref()), (vec![tank.clone(), valve.clone()], Some(&valve)));
+        let rest = ask(Made::default(), first.next.as_deref(), 3);
+        assert_eq!((ids(&rest), rest.next), (vec![old], None));
+        let made = Made { from_ms: Some(6), to_ms: Some(7) };
+        assert_eq!(ids(&ask(made, None, 3)), [valve]);
+        let cut = ask(Made::default(), None, 1);
+        assert_eq!((ids(&cut), cut.next), (vec![tank.clone()], Some(tank)));
+    }
+
+    #[tokio::test]
     async fn times_are_those_of_making_and_the_end_is_not_among_them() {
         let dir = tempfile::tempdir().unwrap();
         let hub = hub_in(dir.path(), Config::default());
         let all: Vec<String> = (1..=5).map(|ms| put(&hub, ms, "pump")).collect();
         let ask = |from_ms, to_ms, limit| {
-            search(&hub, Made { from_ms, to_ms }, None, limit, |_: &HubCommand| true).unwrap()
+            search(&hub, Among::All, Made { from_ms, to_ms }, None, limit, |_: &HubCommand| true).unwrap()
         };
         assert_eq!(ids(&ask(Some(2), Some(4), 10)), [all[2].clone(), all[1].clone()]);
         assert_eq!(ask(Some(4), Some(2), 10), Found::default());

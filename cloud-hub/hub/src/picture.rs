@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -23,6 +25,9 @@ use crate::pulse::{DEVICE_HOURS_MAX, Dropped, HOUR_MS, MINUTE_MS, Sight};
 
 /// For how long a picture is good enough.
 const FRESH_MS: u64 = 1_000;
+/// How far apart two are at least: while a script changes one device after the other, whoever asks waits for that long, and not the
+/// hub for one picture after the other.
+const APART_MS: u64 = 200;
 /// A day, for what is told of the last one.
 pub const DAY_MS: i64 = 24 * HOUR_MS;
 
@@ -86,14 +91,33 @@ pub struct Picture {
 /// The newest picture, and the turn to make another.
 #[derive(Debug, Default)]
 pub struct Pictures {
-    newest: Mutex<Option<Arc<Picture>>>,
+    // With how often something had been changed by hand when it was begun.
+    newest: Mutex<Option<(Arc<Picture>, u64)>>,
+    changed: AtomicU64,
     turn: tokio::sync::Mutex<()>,
 }
 
 impl Pictures {
     /// Has the next who asks see a fleet of which something was changed by hand: a second is long for who did it.
     pub fn outdate(&self) {
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.changed.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn newest(&self) -> Option<(Arc<Picture>, u64)> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The newest one where it is good enough.
+    fn fresh(&self, mono_ms: u64) -> Option<Arc<Picture>> {
+        let (picture, seen) = self.newest()?;
+        let is_fresh = mono_ms.saturating_sub(picture.mono_ms) < FRESH_MS;
+        (is_fresh && self.changed.load(Ordering::Acquire) == seen).then_some(picture)
+    }
+
+    /// How long the next one is put off, ms.
+    fn wait_ms(&self, mono_ms: u64) -> u64 {
+        let age_ms = self.newest().map(|(picture, _)| mono_ms.saturating_sub(picture.mono_ms));
+        age_ms.map_or(0, |age_ms| APART_MS.saturating_sub(age_ms))
     }
 }
 
@@ -102,10 +126,7 @@ impl Pictures {
 /// # Errors
 /// The registry cannot be read.
 pub async fn of(hub: &App) -> Result<Arc<Picture>, MetadataError> {
-    let fresh = || {
-        let newest = hub.pictures.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        newest.filter(|picture| hub.now().mono_ms.saturating_sub(picture.mono_ms) < FRESH_MS)
-    };
+    let fresh = || hub.pictures.fresh(hub.now().mono_ms);
     if let Some(picture) = fresh() {
         return Ok(picture);
     }
@@ -114,13 +135,18 @@ pub async fn of(hub: &App) -> Result<Arc<Picture>, MetadataError> {
     if let Some(picture) = fresh() {
         return Ok(picture);
     }
+    match hub.pictures.wait_ms(hub.now().mono_ms) {
+        0 => {}
+        ms => tokio::time::sleep(Duration::from_millis(ms)).await,
+    }
+    // Before it is begun: what is changed meanwhile may not be in it.
+    let seen = hub.pictures.changed.load(Ordering::Acquire);
     let mut made = hub.blocking(take).await?;
-    let before = hub.pictures.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if let Some(before) = before {
+    if let Some((before, _)) = hub.pictures.newest() {
         made.follow(&before);
     }
     let made = Arc::new(made);
-    *hub.pictures.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&made));
+    *hub.pictures.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(&made), seen));
     Ok(made)
 }
 
@@ -304,7 +330,26 @@ impl Picture {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::Marks;
+    use crate::metadata::{DeviceRecord, Marks};
+
+    #[tokio::test]
+    async fn a_picture_that_was_begun_before_a_change_is_not_good_enough_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = crate::api::tests::hub_in(dir.path(), crate::config::Config::default());
+        let first = of(&hub).await.unwrap();
+        let fresh = |mono_ms| hub.pictures.fresh(mono_ms);
+        assert!(fresh(first.mono_ms).is_some_and(|kept| Arc::ptr_eq(&kept, &first)));
+        // Changed while the next one is being made: by the time that it is there it is of before.
+        let (_, seen) = hub.pictures.newest().unwrap();
+        hub.pictures.outdate();
+        let late = Arc::new(take(&hub).unwrap());
+        *hub.pictures.newest.lock().unwrap() = Some((Arc::clone(&late), seen));
+        assert!(fresh(late.mono_ms).is_none());
+        let after = of(&hub).await.unwrap();
+        assert!(!Arc::ptr_eq(&late, &after));
+        assert!(fresh(after.mono_ms).is_some_and(|kept| Arc::ptr_eq(&kept, &after)));
+        assert!(fresh(after.mono_ms + FRESH_MS).is_none());
+    }
 
     #[test]
     fn the_places_of_devices_are_kept_while_none_of_them_moves() {

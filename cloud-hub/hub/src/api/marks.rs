@@ -53,7 +53,9 @@ pub async fn patch(
             })
         })
         .await?;
-    hub.pictures.outdate();
+    if before != record {
+        hub.pictures.outdate();
+    }
     tracing::info!(device = id, agent = record.agent, "device changed");
     if let Ok(device) = DeviceId::parse(&id) {
         hub.twins.moved(&hub, device)?;

@@ -105,6 +105,17 @@ async fn ask(hub: &App, path: &str, coding: &str) -> (f64, usize) {
     ((hub.clock.mono_ns() - began_ns) as f64 / 1e6, bytes.len())
 }
 
+/// Milliseconds of a change of one device.
+async fn rename(hub: &App, device: &str, no: usize) -> f64 {
+    let body = Body::from(format!(r#"{{"title":"Meter {no}, renamed"}}"#));
+    let path = format!("/api/v1/devices/{device}");
+    let request = Request::patch(path).header("content-type", "application/json").body(body).unwrap();
+    let began_ns = hub.clock.mono_ns();
+    let response = router(Arc::clone(hub), Door::Socket).oneshot(request).await.unwrap();
+    assert!(response.status().is_success(), "{device}: {}", response.status());
+    (hub.clock.mono_ns() - began_ns) as f64 / 1e6
+}
+
 #[tokio::main]
 async fn main() {
     let count = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(10_000_usize);
@@ -146,6 +157,13 @@ async fn main() {
         let median = took_ms.get(TIMED / 2).copied().unwrap_or(f64::NAN);
         println!("{path} ({coding}): {median:.0} ms, of a picture that is there {again_ms:.1} ms, {size} B");
     }
+    let mut took_ms = Vec::new();
+    for no in 0..TIMED {
+        took_ms.push(rename(&hub, &name(no * 7 + 3), no).await);
+    }
+    took_ms.sort_by(f64::total_cmp);
+    let median = took_ms.get(TIMED / 2).copied().unwrap_or(f64::NAN);
+    println!("PATCH /api/v1/devices/{{id}}: {median:.1} ms");
     let store = hub.store.clone();
     tokio::task::spawn_blocking(move || store.close()).await.unwrap().unwrap();
 }

@@ -11,10 +11,9 @@ use tideline_store::{LiveBatch, SeriesId, SeriesMeta};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
-use crate::api::devices::views;
+use crate::api::devices::all_views;
 use crate::api::shapes::{self, CommandEvent, Device, LiveColumns, LiveResult, QueryGap, TwinEvent};
 use crate::hub::App;
-use crate::metadata::DeviceRecord;
 use crate::telemetry::Metric;
 use crate::when;
 
@@ -198,7 +197,7 @@ pub async fn feed(hub: App) {
                 publish_readings(&hub, &mut gathered);
                 tick = tick.wrapping_add(1);
                 if tick.is_multiple_of(TICKS_PER_DEVICE_UPDATE) {
-                    publish_devices(&hub, &mut shown, tick);
+                    publish_devices(&hub, &mut shown, tick).await;
                 }
             }
         }
@@ -266,13 +265,13 @@ fn publish_readings(hub: &App, gathered: &mut Gathered) {
 /// The devices as they were last published, with when.
 type Shown = HashMap<String, (Device, u64)>;
 
-fn publish_devices(hub: &App, shown: &mut Shown, now: u64) {
+async fn publish_devices(hub: &App, shown: &mut Shown, now: u64) {
     // What changes while nobody looks is published with the first look.
     if hub.live.readers() == 0 {
         return;
     }
-    let listed = hub.metadata.list::<DeviceRecord>().and_then(|records| views(hub, &records));
-    let devices = match listed {
+    // A walk over the whole fleet: others are served meanwhile.
+    let devices = match hub.blocking(all_views).await {
         Ok(devices) => devices,
         Err(error) => {
             tracing::error!(%error, "the live feed cannot read the registry");

@@ -13,13 +13,13 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::api::devices::views;
+use crate::api::devices::all_views;
 use crate::api::shapes::{
     Device, DevicePosition, DeviceState, FleetCounts, FleetFreshness, FleetTable, Ledger, PlanSpot,
 };
 use crate::hub::{App, Hub};
 use crate::map::{Index, Pin, Standing};
-use crate::metadata::{DeviceRecord, MetadataError};
+use crate::metadata::MetadataError;
 use crate::position::Position;
 use crate::pulse::{DEVICE_HOURS_MAX, Dropped, HOUR_MS, MINUTE_MS, Sight};
 
@@ -152,7 +152,7 @@ pub async fn of(hub: &App) -> Result<Arc<Picture>, MetadataError> {
 
 fn take(hub: &Hub) -> Result<Picture, MetadataError> {
     let now = hub.now();
-    let devices = views(hub, &hub.metadata.list::<DeviceRecord>()?)?;
+    let devices = all_views(hub)?;
     let mut picture = Picture {
         mono_ms: now.mono_ms,
         as_of_ms: now.wall_ms,

@@ -236,21 +236,7 @@ impl Store {
     /// All devices that have a series, with what is known without reading them. One pass.
     #[must_use]
     pub fn devices(&self) -> BTreeMap<DeviceId, DeviceInfo> {
-        let registry = read(&self.inner.shared.registry);
-        let tables = read(&self.inner.shared.tables);
-        let mut out: BTreeMap<DeviceId, DeviceInfo> = BTreeMap::new();
-        for (meta, id) in registry.metas().iter().zip(0_u32..) {
-            let stats = tables.stats(id);
-            if !out.contains_key(&meta.device) {
-                out.insert(meta.device.clone(), DeviceInfo::default());
-            }
-            if let Some(info) = out.get_mut(&meta.device) {
-                info.readings += stats.count;
-                info.late += stats.late;
-                info.last_ns = info.last_ns.max(stats.last_ns());
-            }
-        }
-        out
+        self.devices_that(|_| true)
     }
 
     /// At most `limit` rows of `from..to` (ns), by (series as asked, time, arrival), from `after` on,

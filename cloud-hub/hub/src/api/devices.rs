@@ -1,7 +1,7 @@
 //! The devices of the fleet: agents, and field devices behind them.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -22,6 +22,7 @@ use crate::hub::{App, Hub};
 use crate::imports::IMPORT_PREFIX;
 use crate::jobs::JOB_PREFIX;
 use crate::metadata::{Card, Changes, DeviceRecord, MetadataError};
+use crate::position::Measured;
 use crate::presence::{PresenceEvent, Shown, State as PresenceState};
 use crate::registry::{DEVICES_MAX, Filter};
 use crate::when;
@@ -90,10 +91,13 @@ pub async fn list(
         None => (tag, None),
     });
     let filter = Filter { agent, site, group, profile, tags: tags.collect(), text: q };
-    let mut records = hub.metadata.list::<DeviceRecord>()?;
-    records.retain(|(id, record)| filter.fits(id, record));
-    let (records, next) = Page::cut(limit, cursor.as_deref(), records, |(id, _)| id)?;
-    Ok(Json(DevicePage { devices: views(&hub, &records)?, next }))
+    let work = move |hub: &Hub| {
+        let mut records = hub.metadata.list::<DeviceRecord>()?;
+        records.retain(|(id, record)| filter.fits(id, record));
+        let (records, next) = Page::cut(limit, cursor.as_deref(), records, |(id, _)| id)?;
+        Ok::<_, ApiError>(DevicePage { devices: views(hub, &records)?, next })
+    };
+    hub.blocking(work).await.map(Json)
 }
 
 /// Register a field device behind an agent
@@ -168,8 +172,12 @@ pub(super) fn not_reserved(id: &str) -> Result<(), ApiError> {
     params(("id" = String, Path, description = "The device")),
     responses((status = 200, description = "The device", body = Device), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn show(State(hub): State<App>, Path(id): Path<String>) -> Result<Json<Device>, ApiError> {
-    let record: DeviceRecord = hub.metadata.find(&id)?.ok_or_else(|| ApiError::not_found("device", &id))?;
-    one(&hub, &id, &record).map(Json)
+    let work = move |hub: &Hub| {
+        let record: DeviceRecord =
+            hub.metadata.find(&id)?.ok_or_else(|| ApiError::not_found("device", &id))?;
+        one(hub, &id, &record)
+    };
+    hub.blocking(work).await.map(Json)
 }
 
 /// When a device's agent came and went
@@ -219,14 +227,31 @@ pub fn revoked_text(agent: &AgentId) -> String {
     )
 }
 
-/// Devices as the API shows them, in the order given.
+/// All devices as the API shows them, by id.
+///
+/// # Errors
+/// The registry cannot be read.
+pub fn all_views(hub: &Hub) -> Result<Vec<Device>, MetadataError> {
+    let records = hub.metadata.list::<DeviceRecord>()?;
+    shown(hub, &records, &hub.store.devices(), &hub.positions.all(&hub.store))
+}
+
+/// Some devices as the API shows them, in the order given: what it costs is by how many they are, and not by how many there are.
 ///
 /// # Errors
 /// The registry cannot be read.
 pub fn views(hub: &Hub, records: &[(String, DeviceRecord)]) -> Result<Vec<Device>, MetadataError> {
-    let known = hub.store.devices();
-    let only = if let [(id, _)] = records { DeviceId::parse(id).ok() } else { None };
-    let measured = hub.positions.of(&hub.store, only.as_ref());
+    let ids: HashSet<DeviceId> = records.iter().filter_map(|(id, _)| DeviceId::parse(id).ok()).collect();
+    let known = hub.store.devices_that(|device| ids.contains(device));
+    shown(hub, records, &known, &hub.positions.of(&hub.store, &ids))
+}
+
+fn shown(
+    hub: &Hub,
+    records: &[(String, DeviceRecord)],
+    known: &BTreeMap<DeviceId, DeviceInfo>,
+    measured: &HashMap<DeviceId, Measured>,
+) -> Result<Vec<Device>, MetadataError> {
     let mut agents: HashMap<&str, AgentView> = HashMap::new();
     let mut out = Vec::with_capacity(records.len());
     for (id, record) in records {

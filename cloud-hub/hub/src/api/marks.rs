@@ -71,7 +71,8 @@ pub async fn patch(
         }
     }
     hub.commands.moved(hub.now_ms(), &id, &record.agent);
-    one(&hub, &id, &record).map(Json)
+    let shown = hub.blocking(move |hub| one(hub, &id, &record)).await?;
+    Ok(Json(shown))
 }
 
 /// The agent that a device is to be behind.

@@ -2,9 +2,9 @@
 //! `longitude`, in degrees, and of `altitude` in metres beside them, as profiles of receivers name them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tideline_protocol::model::DeviceId;
+use tideline_protocol::model::{DeviceId, PointId};
 use tideline_store::{SeriesMeta, SeriesState, Store};
 
 use super::Position;
@@ -63,21 +63,68 @@ impl Fix {
 /// time that it is of. That is kept in memory alone.
 #[derive(Debug, Default)]
 pub struct Positions {
-    known: Mutex<HashMap<DeviceId, Measured>>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    known: HashMap<DeviceId, Measured>,
+    // The points of devices that say something of a position, among as many series.
+    axes: HashMap<DeviceId, Vec<PointId>>,
+    looked_at: usize,
 }
 
 impl Positions {
-    /// Where devices are that measure it: all of them, or only this one.
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where devices are that measure it: all of them. It looks at each series.
     #[must_use]
-    pub fn of(&self, store: &Store, only: Option<&DeviceId>) -> HashMap<DeviceId, Measured> {
-        let wanted = |meta: &SeriesMeta| only.is_none_or(|only| meta.device == *only) && axis(meta).is_some();
-        let found = newest(&store.states(wanted));
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.extend(found);
-        match only {
-            None => known.clone(),
-            Some(only) => known.get(only).map(|measured| (only.clone(), *measured)).into_iter().collect(),
+    pub fn all(&self, store: &Store) -> HashMap<DeviceId, Measured> {
+        let mut inner = self.inner();
+        // Also those that were looked at: another unit makes a series another thing.
+        (inner.looked_at, inner.axes) = (0, HashMap::new());
+        let found = newest(&inner.look(store));
+        inner.known.extend(found);
+        inner.known.clone()
+    }
+
+    /// Where these devices are, those of them that measure it. It looks at no series of others that it has seen before.
+    #[must_use]
+    pub fn of<'d>(
+        &self,
+        store: &Store,
+        devices: impl IntoIterator<Item = &'d DeviceId>,
+    ) -> HashMap<DeviceId, Measured> {
+        let mut inner = self.inner();
+        inner.look(store);
+        let mut out = HashMap::new();
+        for device in devices {
+            let Some(points) = inner.axes.get(device) else { continue };
+            let states: Vec<SeriesState> =
+                points.iter().filter_map(|point| store.state(device, point)).collect();
+            let found = newest(&states);
+            inner.known.extend(found);
+            out.extend(inner.known.get(device).map(|measured| (device.clone(), *measured)));
         }
+        out
+    }
+}
+
+impl Inner {
+    /// Notes which of the series that are new say something of a position, and gives these.
+    fn look(&mut self, store: &Store) -> Vec<SeriesState> {
+        let (before, mut all) = (self.looked_at, 0);
+        let fresh = store.states(|meta| {
+            all += 1;
+            all > before && axis(meta).is_some()
+        });
+        self.looked_at = all;
+        for SeriesState { meta, .. } in &fresh {
+            self.axes.entry(meta.device.clone()).or_default().push(meta.point.clone());
+        }
+        fresh
     }
 }
 
@@ -112,7 +159,7 @@ fn newest(states: &[SeriesState]) -> HashMap<DeviceId, Measured> {
 mod tests {
     use std::sync::Arc;
 
-    use tideline_protocol::model::{PointId, SeriesDef};
+    use tideline_protocol::model::SeriesDef;
     use tideline_store::Reading;
 
     use super::*;

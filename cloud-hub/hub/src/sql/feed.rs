@@ -10,9 +10,8 @@ use tideline_store::{Aggregate, FigureColumn, Figures, Quantile, RawColumn, Seri
 use tokio::sync::mpsc;
 
 use super::SqlError;
-use crate::api::devices::views;
+use crate::api::devices::all_views;
 use crate::hub::Hub;
-use crate::metadata::DeviceRecord;
 
 /// Series whose readings are counted together.
 const COUNTED_TOGETHER: usize = 256;
@@ -151,9 +150,8 @@ fn count(hub: &Hub, read: &Read) -> Result<u64, SqlError> {
 }
 
 fn devices_of(hub: &Hub) -> Result<Vec<Device>, SqlError> {
-    let records = hub.metadata.list::<DeviceRecord>()?;
     let ns = |ms: Option<i64>| ms.and_then(|ms| ms.checked_mul(1_000_000));
-    let views = views(hub, &records)?.into_iter();
+    let views = all_views(hub)?.into_iter();
     let row = |device: crate::api::shapes::Device| {
         let about = device.about.unwrap_or_default();
         Device {

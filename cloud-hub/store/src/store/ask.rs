@@ -1,5 +1,6 @@
 //! Questions about many series at once, and whether their answers still hold.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tideline_protocol::model::{DeviceId, PointId};
@@ -8,7 +9,7 @@ use super::Store;
 use crate::config::StoreError;
 use crate::hot::SeriesId;
 use crate::query::{self, FigureColumn, Figures, GroupAnswer, GroupQuestion, Rollups, Tier};
-use crate::tables::{Registry, SeriesInfo, SeriesMeta, SeriesState, Tables, read};
+use crate::tables::{DeviceInfo, Registry, SeriesInfo, SeriesMeta, SeriesState, Tables, read};
 
 fn state(registry: &Registry, tables: &Tables, id: SeriesId) -> Option<SeriesState> {
     let meta = Arc::clone(registry.meta(id)?);
@@ -25,6 +26,32 @@ impl Store {
         let tables = read(&self.inner.shared.tables);
         let found = registry.metas().iter().zip(0_u32..).filter(|(meta, _)| wanted(meta));
         found.filter_map(|(_, id)| state(&registry, &tables, id)).collect()
+    }
+
+    /// The devices that are `wanted` and have a series, with what is known without reading them: a walk over all series, which looks
+    /// at those of the wanted ones alone.
+    #[must_use]
+    pub fn devices_that(&self, wanted: impl Fn(&DeviceId) -> bool) -> BTreeMap<DeviceId, DeviceInfo> {
+        let registry = read(&self.inner.shared.registry);
+        let tables = read(&self.inner.shared.tables);
+        let mut out: BTreeMap<DeviceId, DeviceInfo> = BTreeMap::new();
+        let mut ids = 0_u32..;
+        // The series of a device mostly stand together.
+        for run in registry.metas().chunk_by(|a, b| a.device == b.device) {
+            let ids = ids.by_ref().take(run.len());
+            let Some(meta) = run.first().filter(|meta| wanted(&meta.device)) else {
+                ids.for_each(drop);
+                continue;
+            };
+            let mut info = out.get(&meta.device).copied().unwrap_or_default();
+            for stats in ids.map(|id| tables.stats(id)) {
+                info.readings += stats.count;
+                info.late += stats.late;
+                info.last_ns = info.last_ns.max(stats.last_ns());
+            }
+            out.insert(meta.device.clone(), info);
+        }
+        out
     }
 
     /// A series by its name, as [`Self::states`] gives it.

@@ -184,6 +184,18 @@ impl Metadata {
         table.get(key)?.map(|bytes| parse(key, bytes.value())).transpose()
     }
 
+    /// Two records of one key as they are at one moment; none where either is not there.
+    ///
+    /// # Errors
+    /// The file fails or a record is damaged.
+    pub fn find_both<A: Record, B: Record>(&self, key: &str) -> Result<Option<(A, B)>, MetadataError> {
+        let transaction = self.file.begin_read()?;
+        let first = transaction.open_table(definition(A::TABLE))?;
+        let second = transaction.open_table(definition(B::TABLE))?;
+        let (Some(first), Some(second)) = (first.get(key)?, second.get(key)?) else { return Ok(None) };
+        Ok(Some((parse(key, first.value())?, parse(key, second.value())?)))
+    }
+
     /// The records of these keys, in their order, as they are at one moment.
     ///
     /// # Errors

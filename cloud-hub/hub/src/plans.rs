@@ -106,13 +106,21 @@ pub fn list(hub: &Hub) -> Result<Vec<(String, PlanRecord)>, MetadataError> {
     hub.metadata.list::<PlanRecord>()
 }
 
-/// The plan of a site with its image.
+/// What is said of a site's plan, without its image.
+///
+/// # Errors
+/// The registry failed.
+pub fn record(hub: &Hub, site: &str) -> Result<Option<PlanRecord>, MetadataError> {
+    hub.metadata.find(site)
+}
+
+/// The plan of a site with its image, as both are at one moment.
 ///
 /// # Errors
 /// The registry failed, or the image does not read back.
 pub fn find(hub: &Hub, site: &str) -> Result<Option<(PlanRecord, Vec<u8>)>, PlanError> {
-    let Some(record) = hub.metadata.find::<PlanRecord>(site)? else { return Ok(None) };
-    let Some(kept) = hub.metadata.find::<PlanImageRecord>(site)? else { return Ok(None) };
+    let found = hub.metadata.find_both::<PlanRecord, PlanImageRecord>(site)?;
+    let Some((record, kept)) = found else { return Ok(None) };
     let image = STANDARD.decode(kept.bytes);
     let image = image.map_err(|source| PlanError::Corrupt { site: site.to_owned(), source })?;
     Ok(Some((record, image)))

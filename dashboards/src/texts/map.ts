@@ -47,7 +47,7 @@ export const map = {
   plans: {
     area: (site: string) => `Plan of ${site}`,
     choose: 'Choose a site to see its plan.',
-    noSites: 'No device has a site yet: sites are set on devices, by API or by cloud-hub device set.',
+    noSites: 'No device has a site yet: sites are set on the page of a device, by the API or by cloud-hub device set.',
     none: (site: string) => `${site} has no plan yet.`,
     give: 'Give it a plan: PNG, JPEG or WebP, up to 4 MB',
     replace: 'Another image',

@@ -10,8 +10,8 @@ use super::auth::{Principal, principal_of};
 use super::problem::{ApiError, Problem};
 use super::shapes::{PlanInfo, PlanList};
 use super::write::whole;
-use crate::hub::App;
-use crate::metadata::Role;
+use crate::hub::{App, Hub};
+use crate::metadata::{PlanRecord, Role};
 use crate::plans::{self, IMAGE_BYTES_MAX, PlanError};
 
 /// Where the plan of a site is.
@@ -53,6 +53,10 @@ pub async fn list(State(hub): State<App>) -> Result<Json<PlanList>, ApiError> {
     Ok(Json(PlanList { plans: plans::list(&hub)?.into_iter().map(PlanInfo::from).collect() }))
 }
 
+fn tag(record: &PlanRecord) -> String {
+    format!("\"{}\"", record.sha256)
+}
+
 /// The image of a site's plan
 #[utoipa::path(get, path = "/api/v1/sites/{id}/plan", operation_id = "sitePlan",
     params(("id" = String, Path, description = "The site, as devices have it")),
@@ -62,14 +66,32 @@ pub async fn show(
     Path(id): Path<String>,
     asked: HeaderMap,
 ) -> Result<Response, ApiError> {
+    image(&hub, id, &asked).await
+}
+
+/// The image of a site's plan, or that whoever asks has it.
+///
+/// # Errors
+/// The site has none, or it cannot be read.
+pub async fn image(hub: &App, id: String, asked: &HeaderMap) -> Result<Response, ApiError> {
     let site = id.clone();
-    let found = hub.blocking(move |hub| plans::find(hub, &site)).await?;
-    let (record, image) = found.ok_or_else(|| ApiError::not_found("plan of site", &id))?;
-    let tag = format!("\"{}\"", record.sha256);
-    let known = asked.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let is_known = known.is_some_and(|value| value.split(',').any(|one| one.trim() == tag));
+    let known = asked.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let is_known = move |record: &PlanRecord| {
+        known.as_ref().is_some_and(|known| known.split(',').any(|one| one.trim() == tag(record)))
+    };
+    let work = move |hub: &Hub| {
+        // The image is large, and most who ask have it.
+        match plans::record(hub, &site)? {
+            Some(record) if is_known(&record) => Ok(Some((record, None))),
+            Some(_) => Ok(plans::find(hub, &site)?.map(|(record, image)| (record, Some(image)))),
+            None => Ok::<_, PlanError>(None),
+        }
+    };
+    let (record, image) =
+        hub.blocking(work).await?.ok_or_else(|| ApiError::not_found("plan of site", &id))?;
+    let tag = tag(&record);
     let mut response =
-        if is_known { StatusCode::NOT_MODIFIED.into_response() } else { image.into_response() };
+        image.map_or_else(|| StatusCode::NOT_MODIFIED.into_response(), IntoResponse::into_response);
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_TYPE, record.media.as_str()),

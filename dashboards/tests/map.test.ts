@@ -80,6 +80,10 @@ describe('a view', () => {
     expect(fiji.west > 165 && fiji.east < -165).toBe(true);
     expect(windowOf(sound({ x: 0.3, y: 0.5, zoom: 0 }, SIZE), SIZE)).toMatchObject({ west: -180, east: 180 });
     expect(boundsText({ west: -1.5, south: 2, east: 3, north: 4 })).toBe('-1.5,2,3,4');
+    // What is beyond the square is drawn at its edge, and is in the list of what is seen there.
+    expect(windowOf(sound({ x: 0.3, y: 0, zoom: 4 }, SIZE), SIZE).north).toBe(90);
+    expect(windowOf(sound({ x: 0.3, y: 1, zoom: 4 }, SIZE), SIZE).south).toBe(-90);
+    expect(europe.north).toBeLessThan(80);
   });
 
   test('stands in the address as exact as a pixel is, and what is none is none', () => {

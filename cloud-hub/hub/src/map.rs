@@ -108,6 +108,15 @@ impl Window {
         beside && (self.south..=self.north).contains(&lat)
     }
 
+    /// The narrowest of these longitudes: where most of the world lies between two of them, it goes around the other way.
+    fn narrowed(self, mut lons: Vec<f64>) -> Self {
+        lons.sort_unstable_by(f64::total_cmp);
+        let gaps = lons.iter().zip(lons.iter().skip(1)).map(|(before, after)| (after - before, *before, *after));
+        let Some((gap, before, after)) = gaps.max_by(|a, b| a.0.total_cmp(&b.0)) else { return self };
+        let is_narrower = gap > 360.0 - (self.east - self.west);
+        if is_narrower { Self { west: after, east: before, ..self } } else { self }
+    }
+
     /// Grown so that it holds a place; of the first place, that place.
     fn hold(around: Option<Self>, position: &Position) -> Self {
         let (lat, lon) = (position.lat(), position.lon());
@@ -249,11 +258,17 @@ impl Index {
     /// What holds all devices that are wanted, and how many these are.
     #[must_use]
     pub fn bounds(&self, wanted: impl Fn(usize) -> bool) -> (Option<Window>, usize) {
-        let mut found = (None, 0);
-        for pin in self.pins().filter(|pin| wanted(pin.row)) {
-            found = (Some(Window::hold(found.0, &pin.position)), found.1 + 1);
+        let pins = || self.pins().filter(|pin| wanted(pin.row));
+        let (mut around, mut count) = (None, 0);
+        for pin in pins() {
+            (around, count) = (Some(Window::hold(around, &pin.position)), count + 1);
         }
-        found
+        let narrowed = |around: Window| match around.east - around.west {
+            // Less than half of the world is the narrowest already.
+            wide if wide <= 180.0 => around,
+            _ => around.narrowed(pins().map(|pin| pin.position.lon()).collect()),
+        };
+        (around.map(narrowed), count)
     }
 
     /// The clusters of a zoom in a window and the squares at its edge, at most [`CLUSTERS_MAX`]: where there would be more,

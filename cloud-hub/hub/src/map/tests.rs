@@ -63,6 +63,20 @@ fn a_window_across_the_180th_meridian_has_both_of_its_sides() {
 }
 
 #[test]
+fn what_holds_all_goes_around_the_world_the_shorter_way() {
+    let bounds = |lons: &[f64]| {
+        let pins = lons.iter().enumerate().map(|(row, lon)| pin(row, -17.0, *lon, Standing::Online));
+        let (around, count) = Index::of(pins).bounds(all);
+        around.map(|around| (around.west, around.east, count))
+    };
+    assert_eq!(bounds(&[178.0, -170.7, 179.5]), Some((178.0, -170.7, 3)));
+    assert_eq!(bounds(&[-180.0, 180.0]), Some((180.0, -180.0, 2)));
+    assert_eq!(bounds(&[11.0, 151.2]), Some((11.0, 151.2, 2)));
+    assert_eq!(bounds(&[-120.0, 0.0, 120.0]), Some((-120.0, 120.0, 3)));
+    assert_eq!(bounds(&[7.0]), Some((7.0, 7.0, 1)));
+}
+
+#[test]
 fn only_what_is_wanted_is_gathered_and_the_poles_are_at_the_edge() {
     let index = Index::of([
         pin(0, 90.0, 0.0, Standing::Online),

@@ -6,6 +6,8 @@ export const TILE_PX = 256;
 export const ZOOM_MAX = 18;
 /** Where the square ends. */
 const LAT_MAX = 85.05112877980659;
+/** As near to the edge of the world's square as numbers are exact. */
+const EDGE = 1e-9;
 /** Room that is left around what is to fit. */
 const EDGE_PX = 48;
 /** The zoom of a single place. */
@@ -72,7 +74,9 @@ export function zoomed(view: View, size: Size, zoom: number, left = size.width /
 export function windowOf(view: View, { width, height }: Size): MapBounds {
   const px = worldPx(view.zoom);
   const [across, down] = [width / px / 2, height / px / 2];
-  const [north, south] = [latOf(Math.max(0, view.y - down)), latOf(Math.min(1, view.y + down))];
+  // What is beyond the ends of the square is drawn at its edge, and is seen there.
+  const north = view.y - down <= EDGE ? 90 : latOf(view.y - down);
+  const south = view.y + down >= 1 - EDGE ? -90 : latOf(view.y + down);
   if (across >= 0.499) return { west: -180, south, east: 180, north };
   return { west: lonOf(around(view.x - across)), south, east: lonOf(around(view.x + across)), north };
 }

@@ -39,6 +39,7 @@ async function world(page, { until, looks, device }) {
   await page.getByTestId('place-lon').fill('11.5755');
   await page.getByTestId('place-save').click();
   await page.getByTestId('place-form').waitFor({ state: 'detached' });
+  await until('the focus beside the map', () => page.evaluate(() => document.activeElement?.closest('.map-side') !== null));
   await page.getByTestId('map-fit').click();
   await page.locator(`[data-testid="map-device"][data-device="${device}"]`).waitFor();
   await page.getByTestId('cluster').first().waitFor();
@@ -66,6 +67,15 @@ async function world(page, { until, looks, device }) {
   await until('the zoom of the address', async () => await zoomOf(page) === 9);
   await page.locator(`[data-testid="map-device"][data-device="${device}"]`).waitFor();
   await looks(page, 'map-near');
+  // A site that is chosen is shown, wherever the map was; back is where it was.
+  const options = page.getByTestId('map-site').locator('option');
+  if (await options.count() > 1) {
+    const site = await options.nth(1).getAttribute('value');
+    await page.getByTestId('map-site').selectOption(site);
+    await until('the site in the address, and no view of before', () => page.evaluate((name) => new URLSearchParams(location.hash.split('?')[1]).get('site') === name, site));
+    await page.goBack();
+    await until('the zoom of before', async () => await zoomOf(page) === 9);
+  }
   return `${before.toFixed(1)} and back`;
 }
 

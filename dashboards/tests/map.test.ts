@@ -3,7 +3,8 @@ import type { MapDevice } from '../src/api/map';
 import {
   atScreen, boundsText, fitted, latOf, lonOf, moved, netStep, onScreen, otherView, parseView, scaleOf, sound, unrolled, viewText, windowOf, worldPx, xOf, yOf, ZOOM_MAX, zoomed,
 } from '../src/lib/map/mercator';
-import { namesWith } from '../src/lib/map/names';
+import { paramsOf } from '../src/api/map';
+import { namesWith, siteWith } from '../src/lib/map/names';
 import { clicked, clickedPlan, placeOf, shareOf, writtenOf } from '../src/lib/map/placing';
 
 const SIZE = { width: 900, height: 500 };
@@ -79,11 +80,11 @@ describe('a view', () => {
     const fiji = windowOf({ x: xOf(179), y: yOf(-17), zoom: 6 }, SIZE);
     expect(fiji.west > 165 && fiji.east < -165).toBe(true);
     expect(windowOf(sound({ x: 0.3, y: 0.5, zoom: 0 }, SIZE), SIZE)).toMatchObject({ west: -180, east: 180 });
-    expect(boundsText({ west: -1.5, south: 2, east: 3, north: 4 })).toBe('-1.5,2,3,4');
     // What is beyond the square is drawn at its edge, and is in the list of what is seen there.
     expect(windowOf(sound({ x: 0.3, y: 0, zoom: 4 }, SIZE), SIZE).north).toBe(90);
     expect(windowOf(sound({ x: 0.3, y: 1, zoom: 4 }, SIZE), SIZE).south).toBe(-90);
     expect(europe.north).toBeLessThan(80);
+    expect(boundsText({ west: -1.5, south: 2, east: 3, north: 4 })).toBe('-1.5,2,3,4');
   });
 
   test('stands in the address as exact as a pixel is, and what is none is none', () => {
@@ -143,4 +144,15 @@ test('names of a board have the values of its variables, and one without a value
   const values = { site: 'north', group: '', device: 'pump-7', any: '*' };
   expect(namesWith(['@site=$site', '@group=$group', '$device', '$any', '$none', 'pump-*', '@site=south'], values))
     .toEqual(['@site=north', '*', 'pump-7', '*', '*', 'pump-*', '@site=south']);
+});
+
+test('names with commas are sent so that none is cut, and a site as it is', () => {
+  expect(paramsOf({ devices: ['pump-*', '@site=north'] }, {})).toBe('devices=pump-*%2C%40site%3Dnorth');
+  const named = new URLSearchParams(paramsOf({ devices: ['@site=Hall A, North', 'North'] }, { limit: 5 }));
+  expect([JSON.parse(named.get('devices') ?? ''), named.get('limit')]).toEqual([['@site=Hall A, North', 'North'], '5']);
+  expect(new URLSearchParams(paramsOf({ site: 'Hall A, North/2 ' }, {})).get('site')).toBe('Hall A, North/2 ');
+});
+
+test('the plan of a board is of its site, or of the one that is chosen', () => {
+  expect([siteWith('Halle/2', {}), siteWith('$where', { where: 'north' }), siteWith('$where', { where: '*' }), siteWith('$where', {})]).toEqual(['Halle/2', 'north', null, null]);
 });

@@ -31,15 +31,28 @@ pub struct Which {
     pub meant: Vec<Devices>,
     /// Of these only; of all where it is none.
     pub only: Option<HashSet<String>>,
+    /// Of this site only, whatever its name is like.
+    pub site: Option<String>,
+}
+
+/// Names with commas between them, or as a list of JSON: names of sites and groups may have commas, and no name begins as a list does.
+fn names(text: Option<&str>) -> Result<Vec<String>, ApiError> {
+    match text.filter(|text| text.starts_with('[')) {
+        None => Ok(listed(text).collect()),
+        Some(list) => serde_json::from_str(list).map_err(|error| {
+            let detail = format!("devices: {error}; allowed are names with commas, or a list of JSON");
+            ApiError::bad("bad-select", detail)
+        }),
+    }
 }
 
 impl Which {
-    /// Of names as boards have them, with commas.
+    /// Of names as boards have them, and of a site.
     ///
     /// # Errors
-    /// One is none, or there are too many.
-    pub fn parse(text: Option<&str>) -> Result<Self, ApiError> {
-        let names: Vec<String> = listed(text).collect();
+    /// A name is none, or there are too many.
+    pub fn parse(text: Option<&str>, site: Option<String>) -> Result<Self, ApiError> {
+        let names = names(text)?;
         if names.len() > PATTERNS_MAX {
             let detail = format!("devices: {} names; allowed are {PATTERNS_MAX}", names.len());
             return Err(ApiError::bad("bad-select", detail));
@@ -51,6 +64,7 @@ impl Which {
         Ok(Self {
             meant: meant.map_err(|e| ApiError::bad("bad-select", format!("devices: {e}")))?,
             only: None,
+            site,
         })
     }
 
@@ -62,6 +76,7 @@ impl Which {
             return false;
         };
         self.only.as_ref().is_none_or(|only| only.contains(id))
+            && self.site.as_ref().is_none_or(|wanted| wanted == site)
             && (self.meant.is_empty() || self.meant.iter().any(|devices| devices.have(id, site, groups)))
     }
 }
@@ -73,6 +88,7 @@ pub struct MapQuery {
     bbox: Option<String>,
     zoom: Option<u8>,
     devices: Option<String>,
+    site: Option<String>,
 }
 
 fn window(text: Option<&str>) -> Result<Option<Window>, ApiError> {
@@ -88,13 +104,14 @@ fn window(text: Option<&str>) -> Result<Option<Window>, ApiError> {
     params(
         ("bbox" = Option<String>, Query, description = "The window as west,south,east,north in degrees; across the 180th meridian where west is greater than east; the world when left out"),
         ("zoom" = Option<u8>, Query, description = "The zoom, 0 to 18: at 0 the world is 256 pixels wide, and twice as many at each next; 0 when left out"),
-        ("devices" = Option<String>, Query, description = "Of these devices only, as boards name them, with commas: ids with * for any text, @site=… or @group=…")),
+        ("devices" = Option<String>, Query, description = "Of these devices only, as boards name them, with commas or, where a name has one, as a list of JSON: ids with * for any text, @site=… or @group=…"),
+        ("site" = Option<String>, Query, description = "Of this site only")),
     responses((status = 200, description = "The clusters", body = MapAnswer), (status = 400, description = "`bad-bbox`, `bad-zoom`, `bad-select`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn show(
     State(hub): State<App>,
     Query(asked): Query<MapQuery>,
 ) -> Result<Json<MapAnswer>, ApiError> {
-    let which = Which::parse(asked.devices.as_deref())?;
+    let which = Which::parse(asked.devices.as_deref(), asked.site)?;
     clusters(&hub, which, asked.bbox.as_deref(), asked.zoom).await
 }
 
@@ -154,8 +171,6 @@ pub struct ListQuery {
 pub struct Within {
     /// In this window.
     pub bbox: Option<String>,
-    /// Of this site.
-    pub site: Option<String>,
     /// With a position, or without.
     pub placed: Option<bool>,
     /// With this text in their id or title.
@@ -184,8 +199,8 @@ pub async fn devices(
     Query(asked): Query<ListQuery>,
 ) -> Result<Json<MapDevices>, ApiError> {
     let ListQuery { devices, bbox, site, placed, q, limit, cursor } = asked;
-    let which = Which::parse(devices.as_deref())?;
-    list(&hub, which, Within { bbox, site, placed, text: q, limit, cursor }).await
+    let which = Which::parse(devices.as_deref(), site)?;
+    list(&hub, which, Within { bbox, placed, text: q, limit, cursor }).await
 }
 
 /// A page of the devices that are meant.
@@ -234,7 +249,6 @@ fn rows(picture: &Arc<Picture>, which: &Which, within: &Within, window: Option<W
         };
         which.has(picture, *row)
             && within.placed.is_none_or(|wanted| wanted == position.is_some())
-            && within.site.as_ref().is_none_or(|site| table.site.get(*row) == Some(site))
             && window.is_none_or(|window| position.is_some_and(|at| window.has(at.lat, at.lon)))
             && text.as_ref().is_none_or(spoken)
     };

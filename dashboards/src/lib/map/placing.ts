@@ -37,6 +37,12 @@ export function shareOf({ x, y }: Written): { spot: PlanSpot } | { bad: 'share' 
   return right === null || down === null ? { bad: 'share' } : { spot: { x: right / PER_CENT, y: down / PER_CENT } };
 }
 
+/** The form of a device is gone: the focus goes back to the button that opened it, or to where it was when the device is no more. */
+export function backTo(side: HTMLElement | undefined, id: string | undefined): void {
+  const buttons = [...(side?.querySelectorAll<HTMLElement>('[data-place]') ?? [])];
+  (buttons.find((button) => button.dataset.place === id) ?? side)?.focus();
+}
+
 /** The fields after a click on the map, as exact as a centimetre or so. */
 export function clicked(written: Written, at: Degrees): Written {
   return { ...written, lat: at.lat.toFixed(7), lon: at.lon.toFixed(7) };

@@ -50,10 +50,11 @@ export class ShownMap {
     this.#abort.abort();
   }
 
-  /** Shows other devices. */
-  show(of: Of): void {
+  /** Shows other devices; where no view of them is named, that which has them all. */
+  show(of: Of, isFree: boolean): void {
     if (JSON.stringify(of) === JSON.stringify(this.#of)) return;
     this.#of = of;
+    if (isFree) [this.#isFree, this.#isFitted] = [true, false];
     this.picked = null;
     // What was there is of other devices, also where these are refused.
     this.answer = null;

@@ -24,7 +24,7 @@ fn which(share: &Share, panel: &str) -> Result<Which, ApiError> {
     let found = found.ok_or_else(|| ApiError::not_found("panel with a map", panel))?;
     let meant = resolve::placed(&scope.board, found, &scope.values);
     let meant = meant.into_iter().map(|meant| meant.devices).collect();
-    Ok(Which { meant, only: Some(scope.devices.clone()) })
+    Ok(Which { meant, only: Some(scope.devices.clone()), site: None })
 }
 
 /// Which part of the map of which panel.

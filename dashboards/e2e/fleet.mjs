@@ -42,8 +42,13 @@ function history(width_ms, slots, online) {
   };
 }
 
-/** The figures with their history. */
-export function figures(own) {
+/** The first rows of the table. */
+function first(own, rows) {
+  return Object.fromEntries(Object.entries(table(own)).map(([name, column]) => [name, Array.isArray(column) ? column.slice(0, rows) : column]));
+}
+
+/** The figures with their history, and as many rows as are asked for. */
+export function figures(own, rows) {
   const all = [...own, ...more];
   const of = (state) => all.filter((d) => d.state === state).length;
   const dropped = all.reduce((sum, d) => sum + d.ledger.dropped, 0);
@@ -53,6 +58,6 @@ export function figures(own) {
     freshness: { minute: all.length - 1, hour: 0, day: 0, older: 0, none: 1 }, rate: all.reduce((sum, d) => sum + d.rate, 0), backlog: all.reduce((sum, d) => sum + d.backlog, 0),
     losses: { gaps: 2, dropped, lost: 0, unbalanced: 0 }, dropped_by_hour: Array.from({ length: 24 }, (_, i) => (i === 23 ? dropped : 0)),
     storage: { free_bytes: 1.5e11, total_bytes: 2.5e11, store_bytes: 4.2e9, spools: 2, fullest: { agent: 'pump-7', bytes: 4e7, quota_bytes: 2.56e8 } },
-    minutes: history(MINUTE, 60, of('online')), hours: history(HOUR, 40, of('online')),
+    minutes: history(MINUTE, 60, of('online')), hours: history(HOUR, 40, of('online')), ...(rows > 0 ? { first: first(own, rows) } : {}),
   };
 }

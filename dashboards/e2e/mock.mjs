@@ -70,7 +70,7 @@ async function api(request, response, url) {
     return response.end();
   }
   const own = () => Object.keys(POINTS).map(deviceOf);
-  if (path === '/fleet') return json(response, 200, figures(own()));
+  if (path === '/fleet') return json(response, 200, figures(own(), Number(url.searchParams.get('rows') ?? 0)));
   if (path === '/fleet/devices') return json(response, 200, table(own()));
   if (await placed(request, response, url, path)) return undefined;
   const operated = await operate(request.method, path, url.searchParams, () => bodyOf(request));

@@ -19,15 +19,15 @@ const DEVICE = process.env.TIDELINE_DEVICE ?? '';
 const SHOTS = process.env.TIDELINE_SHOTS ?? '';
 
 const complaints = [];
-/** The first question "who am I" is answered with 401 until the sign-in: no fault. */
+/** What a page begins with, who is signed in and the fleet, is answered with 401 until the sign-in: no fault. */
 let signedIn = false;
 
 function watch(page) {
-  const isSession = (url) => new URL(url).pathname === '/api/v1/session';
+  const isEarly = (url) => ['/api/v1/session', '/api/v1/fleet'].includes(new URL(url).pathname);
   page.on('console', (message) => {
     if (message.type() !== 'error') return;
     const url = message.location().url;
-    if (!signedIn && url && isSession(url)) return;
+    if (!signedIn && url && isEarly(url)) return;
     complaints.push(`console: ${message.text()} (${url})`);
   });
   page.on('pageerror', (error) => complaints.push(`exception: ${error.message}`));
@@ -39,7 +39,7 @@ function watch(page) {
   });
   page.on('response', (response) => {
     if (response.status() < 400) return;
-    if (!signedIn && isSession(response.url()) && response.status() === 401) return;
+    if (!signedIn && isEarly(response.url()) && response.status() === 401) return;
     complaints.push(`status ${response.status()}: ${response.request().method()} ${response.url()}`);
   });
 }

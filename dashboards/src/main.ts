@@ -1,4 +1,4 @@
-import { mount } from 'svelte';
+// The first script, which is small: it asks the hub, and the app, which the page names beside it, comes meanwhile.
 import 'uplot/dist/uPlot.min.css';
 import './styles/base.css';
 import './styles/frame.css';
@@ -10,8 +10,7 @@ import './styles/fleet.css';
 import './styles/operate.css';
 // Last: it overrides the others on narrow screens.
 import './styles/phone.css';
-import App from './App.svelte';
+import { askEarly } from './lib/early';
 
-const target = document.getElementById('app');
-if (!target) throw new Error('index.html has no #app');
-mount(App, { target });
+askEarly(location.hash);
+void import('./app');

@@ -317,14 +317,22 @@ impl Picture {
             return Ok(bytes.clone());
         }
         let bytes = if is_packed {
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(&self.json(false)?)?;
-            encoder.finish()?
+            packed(&self.json(false)?)?
         } else {
             serde_json::to_vec(&self.table)?
         };
         Ok(kept.get_or_init(|| bytes.into()).clone())
     }
+}
+
+/// As gzip has it, soon rather than small.
+///
+/// # Errors
+/// It cannot be written.
+pub fn packed(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes)?;
+    encoder.finish()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 // The one place that knows the hub's HTTP API: typed calls, problem details,
 // and the offset between the hub's clock and this browser's.
 import type { components } from './types';
+import { forgetEarly, SESSION, takeEarly } from '../lib/early';
 import { BASE, wayTo } from './way';
 
 type Schemas = components['schemas'];
@@ -86,14 +87,15 @@ export async function call(path: string, init: RequestInit = {}): Promise<Respon
   let response: Response;
   const { address, headers } = wayTo(path);
   try {
-    response = await fetch(address, { credentials: 'same-origin', cache: 'no-store', ...init, headers: { ...init.headers, ...headers } });
+    const early = init.method === undefined ? takeEarly(path) : null;
+    response = await (early ?? fetch(address, { credentials: 'same-origin', cache: 'no-store', ...init, headers: { ...init.headers, ...headers } }));
   } catch (error) {
     if (init.signal?.aborted) throw error;
     throw new ApiError(0, 'unreachable', 'The hub cannot be reached.');
   }
   noteClock(response);
   if (response.ok) return response;
-  if (response.status === 401 && path !== '/session') onSignedOut();
+  if (response.status === 401 && path !== SESSION) onSignedOut();
   throw await problem(response);
 }
 
@@ -104,7 +106,7 @@ export async function getJson<T>(path: string, signal?: AbortSignal): Promise<T>
 /** The signed-in user, or null. */
 export async function session(): Promise<Session | null> {
   try {
-    return await getJson<Session>('/session');
+    return await getJson<Session>(SESSION);
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) return null;
     throw error;
@@ -113,6 +115,7 @@ export async function session(): Promise<Session | null> {
 
 /** Signs in; the session is a cookie that scripts cannot read. */
 export async function signIn(user: string, password: string): Promise<Session> {
+  forgetEarly();
   const response = await call('/session', {
     method: 'POST',
     headers: { 'content-type': 'application/json' },

@@ -1,4 +1,5 @@
 // The fleet at a glance.
+import { FLEET_FIRST } from '../lib/early';
 import { getJson } from './client';
 import type { components } from './types';
 
@@ -9,6 +10,11 @@ export type FleetTable = Schemas['FleetTable'];
 /** The fleet's figures with their history. */
 export function fleet(signal?: AbortSignal): Promise<FleetAnswer> {
   return getJson<FleetAnswer>('/fleet', signal);
+}
+
+/** The same with the first devices by id. */
+export function fleetFirst(signal?: AbortSignal): Promise<FleetAnswer> {
+  return getJson<FleetAnswer>(FLEET_FIRST, signal);
 }
 
 /** All devices as a list shows them, by columns. */

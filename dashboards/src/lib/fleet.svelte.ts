@@ -2,7 +2,7 @@
 // the live feed in between.
 import * as api from '../api/client';
 import type { Device } from '../api/client';
-import { fleet, fleetDevices, type FleetAnswer } from '../api/fleet';
+import { fleet, fleetDevices, fleetFirst, type FleetAnswer, type FleetTable } from '../api/fleet';
 import { LiveFeed, type LiveState } from '../api/live';
 import { changedRow, FILTERS, optionsOf, rowsOf, type FilterName, type Row } from './fleettable';
 import { status } from './status.svelte';
@@ -25,6 +25,8 @@ export class Fleet {
   /** The values of filters, as of when all devices were last asked for. */
   options = $state.raw<FilterOptions[]>([]);
   loaded = $state(false);
+  /** Whether these are all devices, and not the first ones only. */
+  whole = $state(false);
   error = $state('');
   now = $state(api.hubNow());
 
@@ -37,11 +39,15 @@ export class Fleet {
   #askedFigures = Number.NEGATIVE_INFINITY;
   #askedDevices = Number.NEGATIVE_INFINITY;
   #loading = new Set<string>();
+  /** Whether the first rows are still to come: they come alone, since all the others would hold them up. */
+  #isFirst: boolean;
   /** Events since the last tick: a large fleet redraws once a tick, not once an event. */
   #changed = new Map<string, Device>();
   #newest = new Map<string, number>();
 
-  constructor() {
+  /** `isPlain` where the list begins with the first devices by id. */
+  constructor(isPlain: boolean) {
+    this.#isFirst = isPlain;
     this.#ticks = setInterval(() => this.#tick(), TICK_MS);
     this.#ask();
   }
@@ -51,6 +57,11 @@ export class Fleet {
     clearInterval(this.#ticks);
     clearTimeout(this.#following);
     this.#abort.abort();
+  }
+
+  /** How many devices there are. */
+  get total(): number {
+    return this.whole ? this.rows.length : (this.figures?.counts.devices ?? 0);
   }
 
   /** Has the live feed bring these devices: those that are drawn. */
@@ -115,6 +126,11 @@ export class Fleet {
 
   #ask(): void {
     const at = performance.now();
+    if (this.#isFirst) {
+      this.#askedFigures = at;
+      void this.#load('figures', (signal) => this.#first(signal));
+      return;
+    }
     if (at - this.#askedFigures >= FIGURES_MS) {
       this.#askedFigures = at;
       void this.#load('figures', async (signal) => { this.figures = await fleet(signal); });
@@ -122,11 +138,34 @@ export class Fleet {
     if (at - this.#askedDevices >= (this.rows.length > MANY ? MANY_MS : DEVICES_MS)) {
       this.#askedDevices = at;
       void this.#load('devices', async (signal) => {
-        const rows = rowsOf(await fleetDevices(signal));
-        this.loaded = true;
-        this.rows = rows;
-        this.options = FILTERS.map((name) => ({ name, all: optionsOf(rows, name) }));
+        this.#take(await fleetDevices(signal), true);
       });
+    }
+  }
+
+  #take(table: FleetTable, whole: boolean): void {
+    const rows = rowsOf(table);
+    this.loaded = true;
+    this.whole = whole;
+    this.rows = rows;
+    if (whole) this.options = FILTERS.map((name) => ({ name, all: optionsOf(rows, name) }));
+  }
+
+  /** The figures and the first rows; the others once these are on the screen. */
+  async #first(signal: AbortSignal): Promise<void> {
+    try {
+      const answer = await fleetFirst(signal);
+      this.figures = answer;
+      const { first, counts } = answer;
+      if (first == null) return;
+      this.#take(first, first.id.length >= counts.devices);
+      if (this.whole) this.#askedDevices = performance.now();
+    } finally {
+      this.#isFirst = false;
+      // A page that is not seen is not painted: the next tick asks there.
+      requestAnimationFrame(() => setTimeout(() => {
+        if (!signal.aborted) this.#ask();
+      }));
     }
   }
 

@@ -36,6 +36,7 @@ export const fleet = {
   firstOptions: (n: number) => `the first ${n}`,
   clear: 'Clear',
   shown: (n: string, all: string) => `${n} of ${all} ${all === '1' ? 'device' : 'devices'}`,
+  rest: ', the others are coming',
   strip: 'Heartbeat',
   strips: { hours: '24 h', minutes: '60 min' },
   table: 'Devices',

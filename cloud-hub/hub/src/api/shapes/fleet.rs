@@ -156,6 +156,10 @@ pub struct FleetAnswer {
     pub minutes: FleetHistory,
     /// The last week by hour
     pub hours: FleetHistory,
+    /// The first devices by id, as many as were asked for with `rows`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub first: Option<FleetTable>,
 }
 
 /// All devices with what a list of them shows, by columns of one length, in the order of their ids
@@ -213,7 +217,43 @@ pub struct FleetTable {
     pub minutes: Vec<String>,
 }
 
+/// The first so many of a column.
+fn head<T: Clone>(column: &[T], most: usize) -> Vec<T> {
+    column.iter().take(most).cloned().collect()
+}
+
 impl FleetTable {
+    /// The same of the first so many devices.
+    #[must_use]
+    pub fn first(&self, most: usize) -> Self {
+        Self {
+            as_of_ms: self.as_of_ms,
+            id: head(&self.id, most),
+            title: head(&self.title, most),
+            agent: head(&self.agent, most),
+            site: head(&self.site, most),
+            groups: head(&self.groups, most),
+            tags: head(&self.tags, most),
+            profile: head(&self.profile, most),
+            model: head(&self.model, most),
+            firmware: head(&self.firmware, most),
+            software: head(&self.software, most),
+            state: head(&self.state, most),
+            revoked: head(&self.revoked, most),
+            last_reading_ms: head(&self.last_reading_ms, most),
+            rate: head(&self.rate, most),
+            backlog: head(&self.backlog, most),
+            produced: head(&self.produced, most),
+            stored: head(&self.stored, most),
+            dropped: head(&self.dropped, most),
+            refused: head(&self.refused, most),
+            gaps: head(&self.gaps, most),
+            balanced: head(&self.balanced, most),
+            hours: head(&self.hours, most),
+            minutes: head(&self.minutes, most),
+        }
+    }
+
     /// Adds a device.
     pub fn push(&mut self, device: Device, beats: Beats) {
         let about = device.about.unwrap_or_default();

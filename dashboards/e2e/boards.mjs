@@ -16,6 +16,7 @@ const plant = {
     panel('hours', 'By hour', [0, 14, 6, 5], { kind: 'heat', series: ['$device/flow'], by: 'hour_day', figure: 'mean' }),
     panel('devices', 'Along time', [6, 14, 6, 6], { kind: 'heat', series: ['*/*temperature', '*/cpu/load'], by: 'series_time', figure: 'max' }),
     panel('map', 'Where', [6, 20, 6, 8], { kind: 'map', devices: ['*'] }),
+    panel('plan', 'In the hall', [0, 25, 6, 8], { kind: 'map', devices: ['*'], plan: 'north' }),
     panel('table', 'Table', [0, 19, 6, 6], { kind: 'table', series: ['*'.concat('/*')], figures: ['last', 'mean', 'count'] }),
   ],
 };

@@ -20,8 +20,10 @@ function seen(device) {
 const fits = (pattern, { id, site, groups }) => (pattern.startsWith('@site=') ? site === pattern.slice(6) : pattern.startsWith('@group=') ? groups?.includes(pattern.slice(7)) : new RegExp(`^${pattern.replaceAll('*', '.*')}$`).test(id));
 
 function meant(params, own) {
-  const patterns = (params.get('devices') ?? '').split(',').filter((one) => one !== '');
-  return [...own, ...more].filter((device) => patterns.length === 0 || patterns.some((pattern) => fits(pattern, device))).map(seen);
+  const named = params.get('devices') ?? '';
+  const patterns = named.startsWith('[') ? JSON.parse(named) : named.split(',').filter((one) => one !== '');
+  const site = params.get('site');
+  return [...own, ...more].filter((device) => site === null || device.site === site).filter((device) => patterns.length === 0 || patterns.some((pattern) => fits(pattern, device))).map(seen);
 }
 
 function within(params) {
@@ -59,8 +61,8 @@ function answer(params, own) {
 
 function list(params, own) {
   const isIn = within(params);
-  const [site, q, placed] = ['site', 'q', 'placed'].map((name) => params.get(name));
-  const all = meant(params, own).filter((device) => (site === null || device.site === site) && `${device.id} ${device.title}`.includes(q ?? '')
+  const [q, placed] = ['q', 'placed'].map((name) => params.get(name));
+  const all = meant(params, own).filter((device) => `${device.id} ${device.title}`.includes(q ?? '')
     && (placed === null || placed === String(device.position !== null)) && (!params.has('bbox') || (device.position !== null && isIn(device.position))));
   all.sort((a, b) => WORST.indexOf(b.state) - WORST.indexOf(a.state) || (a.id < b.id ? -1 : 1));
   const from = Number(params.get('cursor') ?? 0);
@@ -89,7 +91,8 @@ export async function places(request, path, params, own) {
   if (path === '/map') return ok(answer(params, own));
   if (path === '/map/devices') return ok(list(params, own));
   if (path === '/plans') return ok({ plans: [...images.values()].map(({ info }) => info) });
-  const site = /^\/sites\/([^/]+)\/plan$/.exec(path);
+  // That of a panel which a link shows: of the only one with a plan.
+  const site = path === '/plan' ? [path, 'north'] : /^\/sites\/([^/]+)\/plan$/.exec(path);
   if (!site) return null;
   const name = decodeURIComponent(site[1]);
   if (request.method === 'PUT') {

@@ -53,7 +53,7 @@ async function api(request, response, url) {
     const found = shared((request.headers.authorization ?? '').replace('Bearer ', ''), all());
     if (!found) return problem(response, 401, 'share-ended');
     if (path === '/shared/board') return json(response, 200, found);
-    if (path.startsWith('/shared/map')) return placed(request, response, url, path.slice('/shared'.length));
+    if (path.startsWith('/shared/map') || path === '/shared/plan') return placed(request, response, url, path.slice('/shared'.length));
     return read(request, response, url, path.slice('/shared'.length));
   }
   if (!/tideline_session=mock/.test(request.headers.cookie ?? '')) return problem(response, 401, 'login-needed');

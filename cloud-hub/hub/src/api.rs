@@ -102,6 +102,7 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         shared::live,
         shared::maps::map,
         shared::maps::devices,
+        shared::maps::plan,
         commands::create,
         commands::create_each,
         commands::list,

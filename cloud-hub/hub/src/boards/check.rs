@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::form::{Band, Board, Panel, Show, VERSION, Variable};
-use super::pattern::Pattern;
+use super::pattern::{self, Pattern};
 
 /// Columns of the grid.
 pub const COLUMNS: u32 = 12;
@@ -160,11 +160,14 @@ fn panel(path: &str, panel: &Panel, variables: &[Variable], out: &mut Problems) 
             out.say(&format!("{path}.figures"), "it is empty; one at least is needed");
         }
         Show::Table { figures, .. } => out.count(&format!("{path}.figures"), figures.len(), PATTERNS_MAX),
-        Show::Map { devices } if devices.is_empty() => {
+        Show::Map { devices, .. } if devices.is_empty() => {
             out.say(&format!("{path}.devices"), "it is empty; one at least is needed, and * is any");
         }
         Show::Text { text } => return out.words(&format!("{path}.text"), text),
         _ => {}
+    }
+    if let Some(Err(reason)) = panel.show.plan().map(|plan| pattern::site(plan, variables)) {
+        out.say(&format!("{path}.plan"), reason);
     }
     let devices = panel.show.devices();
     out.count(&format!("{path}.devices"), devices.len(), PATTERNS_MAX);

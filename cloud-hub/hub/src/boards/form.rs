@@ -160,6 +160,9 @@ pub enum Show {
     Map {
         /// Which devices: ids with `*` for any text, `$name` of a variable, `@site=…` or `@group=…`
         devices: Vec<String>,
+        /// The site on whose plan they are shown, or `$name` of a variable for sites; the world when left out
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<String>,
     },
     /// Words, shown as they are written: lines stay lines, and nothing is markup
     Text {
@@ -250,7 +253,13 @@ impl Show {
     /// The devices of a map as they are written.
     #[must_use]
     pub fn devices(&self) -> &[String] {
-        if let Self::Map { devices } = self { devices } else { &[] }
+        if let Self::Map { devices, .. } = self { devices } else { &[] }
+    }
+
+    /// The site as it is written on whose plan a map shows devices.
+    #[must_use]
+    pub fn plan(&self) -> Option<&str> {
+        if let Self::Map { plan, .. } = self { plan.as_deref() } else { None }
     }
 
     /// The bands.

@@ -104,6 +104,37 @@ fn sound(written: &str) -> Result<(), String> {
     Err(format!("it has {bytes} bytes and {stars} stars; allowed are {PATTERN_BYTES_MAX} and {STARS_MAX}"))
 }
 
+/// Parses the site of a plan: its name, or `$name` of a variable.
+///
+/// # Errors
+/// What is wrong with it, and what is allowed.
+pub fn site(written: &str, variables: &[Variable]) -> Result<Site, String> {
+    sound(written)?;
+    Ok(Site(text(written, VariableKind::Site, variables)?))
+}
+
+/// A site as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site(Text);
+
+impl Site {
+    /// The site with the values of variables; none where nothing is chosen.
+    #[must_use]
+    pub fn with(&self, values: &Values) -> Option<String> {
+        self.0.with(values)
+    }
+}
+
+impl Text {
+    /// None where any is meant.
+    fn with(&self, values: &Values) -> Option<String> {
+        match self {
+            Self::Plain(text) => Some(text.clone()),
+            Self::Variable(name) => values.get(name).filter(|v| !v.is_empty() && *v != ANY).cloned(),
+        }
+    }
+}
+
 impl Who {
     /// Parses the devices that are meant; none where it is not what is allowed.
     fn parse(written: &str, variables: &[Variable]) -> Result<Option<Self>, String> {
@@ -150,10 +181,7 @@ impl Pattern {
     /// With the values of variables; one that has none, an empty one or `*` stands for any.
     #[must_use]
     pub fn with(&self, values: &Values) -> Meant {
-        let value = |text: &Text| match text {
-            Text::Plain(text) => Some(text.clone()),
-            Text::Variable(name) => values.get(name).filter(|v| !v.is_empty() && *v != ANY).cloned(),
-        };
+        let value = |text: &Text| text.with(values);
         let any = || Devices::Like(ANY.to_owned());
         let devices = match &self.who {
             Who::Device(Text::Plain(id)) if id.contains('*') => Devices::Like(id.clone()),
@@ -235,6 +263,20 @@ mod tests {
         assert_eq!(site("@group=a/b"), Some("a/b".to_owned()));
         for written in ["pump-7/level", "@floor=2", "@site=", ""] {
             assert!(Pattern::devices(written, &[]).is_err(), "{written}");
+        }
+    }
+
+    #[test]
+    fn the_site_of_a_plan_is_a_name_of_any_kind_or_what_is_chosen() {
+        let variables = [variable("where", VariableKind::Site), variable("who", VariableKind::Device)];
+        let with = |written: &str, of: &[(&str, &str)]| site(written, &variables).unwrap().with(&values(of));
+        assert_eq!(with("Hall A, North/2", &[]), Some("Hall A, North/2".to_owned()));
+        assert_eq!(with("$where", &[("where", "north")]), Some("north".to_owned()));
+        for any in [&[][..], &[("where", "")], &[("where", "*")]] {
+            assert_eq!(with("$where", any), None);
+        }
+        for written in ["", "$who", "$nothing"] {
+            assert!(site(written, &variables).is_err(), "{written}");
         }
     }
 

@@ -1,20 +1,24 @@
 //! The maps of a shared board: the devices that a panel of it means and that the share was made for, and no others.
 
 use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
 
 use super::super::map::{Which, Within, clusters, list};
+use super::super::plans::image;
 use super::super::problem::{ApiError, Problem};
 use super::super::shapes::{MapAnswer, MapDevices};
 use super::Share;
+use crate::boards::pattern::site;
 use crate::boards::resolve;
 use crate::hub::App;
 
 /// The routes.
 pub fn routes() -> Router<App> {
-    Router::new().route("/map", get(map)).route("/map/devices", get(devices))
+    Router::new().route("/map", get(map)).route("/map/devices", get(devices)).route("/plan", get(plan))
 }
 
 /// The devices of a panel.
@@ -46,6 +50,32 @@ pub async fn map(
     Query(asked): Query<SharedMapQuery>,
 ) -> Result<Json<MapAnswer>, ApiError> {
     clusters(&hub, which(&share, &asked.panel)?, asked.bbox.as_deref(), asked.zoom).await
+}
+
+/// Which panel's plan.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharedPlanQuery {
+    panel: String,
+}
+
+/// The image of the plan that a panel of a share shows, as `GET /sites/{id}/plan` has it
+#[utoipa::path(get, path = "/api/v1/shared/plan", operation_id = "sharedPlan",
+    params(("panel" = String, Query, description = "The panel")),
+    responses((status = 200, description = "The image; the header ETag names it", body = Vec<u8>, content_type = "image/*"), (status = 304, description = "It is the one that If-None-Match names"), (status = 401, description = "`share-ended`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn plan(
+    State(hub): State<App>,
+    Extension(share): Extension<Share>,
+    Query(SharedPlanQuery { panel }): Query<SharedPlanQuery>,
+    asked: HeaderMap,
+) -> Result<Response, ApiError> {
+    let scope = &share.scope;
+    let found = scope.board.panels.iter().find(|one| one.id == panel);
+    let written = found.and_then(|panel| panel.show.plan());
+    let written = written.ok_or_else(|| ApiError::not_found("panel with a plan", &panel))?;
+    // It was checked when the board was kept.
+    let site = site(written, &scope.board.variables).ok().and_then(|site| site.with(&scope.values));
+    image(&hub, site.ok_or_else(|| ApiError::not_found("plan of panel", &panel))?, &asked).await
 }
 
 /// Which devices of which panel.

@@ -105,3 +105,52 @@ async fn viewers_see_plans_and_give_none() {
     let taken = request("DELETE", path, &viewer, None);
     assert_eq!(bench.send(Door::Plain, taken).await.0.status(), StatusCode::FORBIDDEN);
 }
+
+#[tokio::test]
+async fn a_share_shows_the_plan_of_its_panel_and_no_other() {
+    let bench = Bench::new();
+    for (site, width) in [("Hall A, North", 400), ("south", 500)] {
+        let path = format!("/api/v1/sites/{}/plan", site.replace(' ', "%20"));
+        assert_eq!(bench.give(&path, png(width, 0), &[]).await.0, 200);
+    }
+    let panel = |id: &str, y: u32, more: Value| {
+        let mut show = json!({"kind": "map", "devices": ["*"]});
+        show.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"id": id, "x": 0, "y": y, "w": 6, "h": 4, "show": show})
+    };
+    let panels = [
+        panel("chosen", 0, json!({"plan": "$where"})),
+        panel("world", 4, json!({})),
+        panel("none", 8, json!({"plan": "nowhere"})),
+    ];
+    let board = json!({"version": 1, "title": "Plan", "variables": [{"name": "where", "kind": "site"}], "panels": panels});
+    let (status, made) = bench.local("POST", "/api/v1/boards", board.clone()).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let id = made["info"]["id"].as_str().unwrap();
+    let wanted = json!({"note": "", "ttl_s": 60, "values": {"where": "Hall A, North"}});
+    let (_, made) = bench.local("POST", &format!("/api/v1/boards/{id}/shares"), wanted).await;
+    let bearer = format!("Bearer {}", made["token"].as_str().unwrap());
+    let ask = async |path: &str, bearer: &str| {
+        let asked = request("GET", path, &[("authorization", bearer)], None);
+        let response = router(Arc::clone(&bench.hub), Door::Plain).oneshot(asked).await.unwrap();
+        let status = response.status().as_u16();
+        (status, axum::body::to_bytes(response.into_body(), 8 << 20).await.unwrap())
+    };
+    let (status, image) = ask("/api/v1/shared/plan?panel=chosen", &bearer).await;
+    assert_eq!((status, image), (200, png(400, 0).into()));
+    for (path, status) in [
+        ("/api/v1/shared/plan?panel=world", 404),
+        ("/api/v1/shared/plan?panel=none", 404),
+        ("/api/v1/shared/plan?panel=chosen&site=south", 400),
+        ("/api/v1/shared/plan", 400),
+        ("/api/v1/sites/south/plan", 401),
+    ] {
+        assert_eq!(ask(path, &bearer).await.0, status, "{path}");
+    }
+    assert_eq!(ask("/api/v1/shared/plan?panel=chosen", "Bearer none").await.0, 401);
+    let mut bad = board;
+    bad["panels"][0]["show"]["plan"] = json!("$who");
+    let (status, told) = bench.local("POST", "/api/v1/boards", bad).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(told["detail"].as_str().unwrap().contains("panels[0].show.plan: $who is no variable"), "{told}");
+}

@@ -8,6 +8,9 @@ const SOURCES = join(import.meta.dirname, '../src');
 const AS_THEY_ARE = ['Tideline', '· Tideline', 'CSV', 'Parquet', 'SQL', 'cloud-hub enroll-token create --device ID', 'edge-agent run', 'motor/speed'];
 const READ_OUT = ['title', 'aria-label', 'aria-description', 'aria-valuetext', 'placeholder', 'alt', 'label'];
 
+/** Each component is parsed: that takes seconds where much else runs. */
+const LONG_MS = 60_000;
+
 type Node = Record<string, unknown>;
 
 /** What a component's markup says by itself: its texts, and those of attributes that are read by people. */
@@ -31,7 +34,7 @@ describe('texts', () => {
     expect(files.length).toBeGreaterThan(30);
     const found = files.flatMap((file) => saidBy(readFileSync(join(SOURCES, file), 'utf8')).map((text) => `${file}: ${text}`));
     expect(found).toEqual([]);
-  });
+  }, LONG_MS);
 
   it('are found where they stand in the markup', () => {
     expect(saidBy('<p title="Over there">{name} is here</p><i style:width="{n}px" class="big red">{`${n} %`}</i>')).toEqual(['Over there', 'is here']);

@@ -64,8 +64,14 @@ impl Fleet {
         let (cut, told) = oneshot::channel();
         let mut sessions = locked(&self.sessions);
         let health = sessions.get(agent).and_then(|old| old.presence.health.clone());
-        let presence =
-            Presence { online: true, software, transport, connected_ms: now_ms, last_seen_ms: now_ms, health };
+        let presence = Presence {
+            online: true,
+            software,
+            transport,
+            connected_ms: now_ms,
+            last_seen_ms: now_ms,
+            health,
+        };
         let number = sessions.get(agent).map_or(1, |old| old.number + 1);
         if let Some(old) =
             sessions.insert(agent.clone(), Entry { number, presence, cut: Some(cut) }).and_then(|e| e.cut)

@@ -111,7 +111,8 @@ impl Window {
     /// The narrowest of these longitudes: where most of the world lies between two of them, it goes around the other way.
     fn narrowed(self, mut lons: Vec<f64>) -> Self {
         lons.sort_unstable_by(f64::total_cmp);
-        let gaps = lons.iter().zip(lons.iter().skip(1)).map(|(before, after)| (after - before, *before, *after));
+        let gaps =
+            lons.iter().zip(lons.iter().skip(1)).map(|(before, after)| (after - before, *before, *after));
         let Some((gap, before, after)) = gaps.max_by(|a, b| a.0.total_cmp(&b.0)) else { return self };
         let is_narrower = gap > 360.0 - (self.east - self.west);
         if is_narrower { Self { west: after, east: before, ..self } } else { self }

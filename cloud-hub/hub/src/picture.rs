@@ -316,11 +316,7 @@ impl Picture {
         if let Some(bytes) = kept.get() {
             return Ok(bytes.clone());
         }
-        let bytes = if is_packed {
-            packed(&self.json(false)?)?
-        } else {
-            serde_json::to_vec(&self.table)?
-        };
+        let bytes = if is_packed { packed(&self.json(false)?)? } else { serde_json::to_vec(&self.table)? };
         Ok(kept.get_or_init(|| bytes.into()).clone())
     }
 }

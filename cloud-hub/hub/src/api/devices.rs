@@ -309,10 +309,7 @@ impl AgentView {
             state,
             last: shown.and_then(|shown| shown.last),
             revoked: own.revoked,
-            connected: presence
-                .as_ref()
-                .filter(|p| p.online)
-                .map(|p| (p.transport.as_str(), p.connected_ms)),
+            connected: presence.as_ref().filter(|p| p.online).map(|p| (p.transport.as_str(), p.connected_ms)),
             uplink: presence
                 .as_ref()
                 .and_then(|p| p.health.as_ref())

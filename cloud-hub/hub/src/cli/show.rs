@@ -2,9 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cloud_hub::api::shapes::{
-    About, Device, DevicePosition, DeviceState, Ledger, PlanSpot, PositionSource,
-};
+use cloud_hub::api::shapes::{About, Device, DevicePosition, DeviceState, Ledger, PlanSpot, PositionSource};
 use cloud_hub::when::show_ms;
 
 /// How many gaps are shown; a lossy link may have left thousands.

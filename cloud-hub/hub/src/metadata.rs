@@ -149,6 +149,12 @@ impl Metadata {
         locked(&self.owners).agents_at(site)
     }
 
+    /// The agents that have devices in a group, sorted.
+    #[must_use]
+    pub fn agents_in(&self, group: &str) -> Vec<String> {
+        locked(&self.owners).agents_in(group)
+    }
+
     /// The sites at which devices are, with how many.
     #[must_use]
     pub fn sites(&self) -> BTreeMap<String, usize> {
@@ -168,10 +174,22 @@ impl Metadata {
         locked(&self.owners).is_at(agent, site)
     }
 
+    /// Whether an agent has a device in a group.
+    #[must_use]
+    pub fn is_in(&self, agent: &str, group: &str) -> bool {
+        locked(&self.owners).is_in(agent, group)
+    }
+
     /// The sites of an agent's devices, sorted.
     #[must_use]
     pub fn sites_of(&self, agent: &str) -> BTreeSet<String> {
         locked(&self.owners).sites_of(agent)
+    }
+
+    /// The groups of an agent's devices, sorted.
+    #[must_use]
+    pub fn groups_of(&self, agent: &str) -> BTreeSet<String> {
+        locked(&self.owners).groups_of(agent)
     }
 
     /// The record of `key`.

@@ -1,5 +1,5 @@
-//! The hub's replicas of twins: one document for each device, of which the device's agent has the other, and one for each site,
-//! of which all agents have one that have a device there.
+//! The hub's replicas of twins: one document for each device, of which the device's agent has the other, and one for each site
+//! and each group, of which all agents have one that have a device there.
 //!
 //! What changes a document gives a record; records that wait at the same time are one commit ([`settle`]); only then is
 //! anything told to a peer, to whoever asked, or to readers of the live feed. Everything but [`settle`] and [`Inbox`] waits
@@ -9,6 +9,7 @@ mod file;
 mod inbox;
 pub mod past;
 mod queue;
+mod sharing;
 mod shelf;
 mod talk;
 
@@ -18,7 +19,7 @@ use std::sync::atomic::AtomicU64;
 
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
-use tideline_protocol::model::{AgentId, DeviceId, SiteId};
+use tideline_protocol::model::{AgentId, DeviceId};
 use tideline_protocol::wire::DocumentId;
 use tideline_twin::{Change, EditError, LoadError, PatchError, Section, Step, Twin, merge_patch};
 use tokio::sync::Semaphore;
@@ -30,6 +31,7 @@ pub use self::talk::{Speaker, Turn, Turned, turn};
 
 use self::inbox::Inboxes;
 use self::queue::{News, Queue, commit};
+use self::sharing::{documents, speakers};
 use self::shelf::{Shelf, Slot, Warm};
 use crate::hub::{App, Hub};
 use crate::metadata::{DeviceRecord, MetadataError};
@@ -321,10 +323,19 @@ impl Twins {
         Ok(())
     }
 
-    /// An agent has or had a device at a site: it hears of the site's document, or that this is none of its own any more.
-    pub fn placed(&self, agent: &str, site: &str) {
-        if let (Ok(agent), Ok(site)) = (AgentId::parse(agent), SiteId::parse(site)) {
-            self.inboxes.tell(&agent, &DocumentId::Site(site), None);
+    /// A device is behind another agent, at another site or in other groups than before: who speaks for it, or did, hears of the
+    /// documents there, or that these are none of its own any more.
+    pub fn placed(&self, before: &DeviceRecord, now: &DeviceRecord) {
+        let of = |record: &DeviceRecord| {
+            (record.agent.clone(), record.marks.site.clone(), record.marks.groups.clone())
+        };
+        if of(before) == of(now) {
+            return;
+        }
+        for record in [before, now] {
+            let Ok(agent) = AgentId::parse(&record.agent) else { continue };
+            let documents = documents([record.marks.site.as_str()], &record.marks.groups);
+            documents.for_each(|document| self.inboxes.tell(&agent, &document, None));
         }
     }
 
@@ -349,39 +360,10 @@ impl Twins {
                 seat.inbox().tell(document);
             }
         }
-        // Also those that nobody has written to: so the agent learns at which sites it is.
-        for site in hub.metadata.sites_of(agent.as_str()) {
-            if let Ok(site) = SiteId::parse(&site) {
-                seat.inbox().tell(DocumentId::Site(site));
-            }
-        }
+        // Also those that nobody has written to: so the agent learns at which sites and in which groups it is.
+        let (sites, groups) = (hub.metadata.sites_of(agent.as_str()), hub.metadata.groups_of(agent.as_str()));
+        documents(sites.iter().map(String::as_str), &groups).for_each(|document| seat.inbox().tell(document));
         Ok(seat)
-    }
-}
-
-/// The agents that have replicas of a document: that of a device, or those with devices at a site.
-///
-/// # Errors
-/// The registry cannot be read.
-fn speakers(hub: &Hub, document: &DocumentId) -> Result<Vec<AgentId>, MetadataError> {
-    let names = match document {
-        DocumentId::Device(device) => {
-            let record = hub.metadata.find::<DeviceRecord>(device.as_str())?.filter(|record| !record.revoked);
-            record.into_iter().map(|record| record.agent).collect()
-        }
-        DocumentId::Site(site) => hub.metadata.agents_at(site.as_str()),
-    };
-    Ok(names.iter().filter_map(|name| AgentId::parse(name).ok()).collect())
-}
-
-/// Whether an agent may see a document.
-///
-/// # Errors
-/// The registry cannot be read.
-fn is_shown_to(hub: &Hub, document: &DocumentId, agent: &AgentId) -> Result<bool, MetadataError> {
-    match document {
-        DocumentId::Device(_) => Ok(speakers(hub, document)?.contains(agent)),
-        DocumentId::Site(site) => Ok(hub.metadata.is_at(agent.as_str(), site.as_str())),
     }
 }
 

@@ -87,6 +87,9 @@ fn print_status(status: &edge_agent::status::Status) {
     let twins = &status.twins;
     let (kept, waiting, refused) = (twins.documents, twins.unconfirmed, twins.refused);
     outln!("twins    {kept} kept, {waiting} changes wait for the hub, {refused} messages of the hub refused");
+    if let Some(lost) = &twins.last_lost {
+        outln!("twins    {} changes went with what is shared no more; the last: {lost}", twins.lost);
+    }
     print_commands(&status.commands);
     if let Some(error) = &status.last_error {
         outln!("error    {error}");

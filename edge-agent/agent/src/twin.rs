@@ -38,9 +38,9 @@ pub enum TwinError {
     /// It is no device of this agent.
     #[error("this agent neither is device {0} nor reads it")]
     NoDevice(DeviceId),
-    /// The hub has not told of the site.
+    /// The hub has not told of the site or the group.
     #[error("{0}: the hub has not told this agent that a device of it is there")]
-    NoSite(DocumentId),
+    NotShared(DocumentId),
     /// There are too many.
     #[error("the agent keeps {max} twins already")]
     Full {
@@ -203,7 +203,7 @@ impl TwinHandle {
         self.ask(|answer| Request::Edit(document, Box::new(make), answer)).await?
     }
 
-    /// The twins that there are, and the documents of sites.
+    /// The twins that there are, and the documents of sites and groups.
     ///
     /// # Errors
     /// The agent stops.

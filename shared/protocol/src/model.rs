@@ -141,6 +141,9 @@ name_type!(
     /// The name of a site: of devices that share a document.
     SiteId, "site id", false);
 name_type!(
+    /// The name of a group: of devices that share a document, wherever they are.
+    GroupId, "group id", false);
+name_type!(
     /// The name of a measured point of a device.
     PointId, "point id", true);
 

@@ -41,10 +41,11 @@ pub use config::{
     ConfigAsked, ConfigInForce, ConfigOption, ConfigSource,
 };
 pub use devices::{CARDS_PER_MESSAGE_MAX, DEVICES_ABILITY, DeviceCard, Devices};
-pub use twin::{DocumentId, TWIN_ABILITY, TWIN_BYTES_MAX, TwinSync};
+pub use twin::{DocumentId, GROUPS_ABILITY, TWIN_ABILITY, TWIN_BYTES_MAX, TwinSync};
 
 /// All that an end of this version can do beside what each can.
-pub const ABILITIES: [&str; 4] = [DEVICES_ABILITY, TWIN_ABILITY, COMMANDS_ABILITY, CONFIG_ABILITY];
+pub const ABILITIES: [&str; 5] =
+    [DEVICES_ABILITY, TWIN_ABILITY, COMMANDS_ABILITY, CONFIG_ABILITY, GROUPS_ABILITY];
 
 use crate::model::Gap;
 

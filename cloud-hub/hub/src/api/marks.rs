@@ -60,10 +60,7 @@ pub async fn patch(
     if let Ok(device) = DeviceId::parse(&id) {
         hub.twins.moved(&hub, device)?;
     }
-    if (&before.agent, &before.marks.site) != (&record.agent, &record.marks.site) {
-        hub.twins.placed(&before.agent, &before.marks.site);
-        hub.twins.placed(&record.agent, &record.marks.site);
-    }
+    hub.twins.placed(&before, &record);
     // What the templates of its groups and its site want changes with them.
     for (device, done) in templates::apply_to(&hub, vec![id.clone()]).await? {
         if let Err(error) = done {

@@ -1,5 +1,6 @@
 //! Twins by API: state, changes, history and conflicts.
 
+pub mod groups;
 pub mod sites;
 pub mod templates;
 
@@ -79,6 +80,7 @@ pub fn views() -> Router<App> {
         .route("/devices/{id}/twin/history", get(history))
         .route("/devices/{id}/twin/conflicts", get(conflicts))
         .merge(sites::views())
+        .merge(groups::views())
         .merge(templates::views())
 }
 
@@ -88,6 +90,7 @@ pub fn changes() -> Router<App> {
         .route("/devices/{id}/twin", patch(change))
         .route("/twins", patch(change_many))
         .merge(sites::changes())
+        .merge(groups::changes())
         .merge(templates::changes())
 }
 
@@ -180,6 +183,30 @@ async fn seen(
         Some(at_ms) => hub.twins.look_at(&document, at_ms, show),
     });
     Ok(tagged(shown.await?))
+}
+
+/// What several agents share, and these.
+type Shared = (DocumentId, Vec<String>);
+
+async fn show_shared(hub: &App, (document, agents): Shared, wanted: &Wanted) -> Result<Response, ApiError> {
+    let at_ms = time_ms(hub, wanted.at.as_deref())?;
+    let name = document.name();
+    seen(hub, document, at_ms, move |twin| answer(twin, &name, &agents, at_ms)).await
+}
+
+async fn change_shared(
+    hub: &App,
+    (document, agents): Shared,
+    principal: Principal,
+    headers: &HeaderMap,
+    patch: TwinPatch,
+) -> Result<Response, ApiError> {
+    let of = if_match(headers)?;
+    // What devices share configures no agent.
+    let patch = Patch { sections: sections(patch)?, of, author: principal.name, check: |_, _| Vec::new() };
+    tracing::info!(%document, by = patch.author, "what devices share changed");
+    let name = document.name();
+    Ok(tagged(twins::patch(hub, document, patch, move |twin| answer(twin, &name, &agents, None)).await?))
 }
 
 /// The states that a request is of; none for any.

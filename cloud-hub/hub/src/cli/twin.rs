@@ -14,7 +14,7 @@ use cloud_hub::when::show_ms;
 pub enum TwinCommand {
     /// What is wanted of a device, what it reports, and what differs.
     Get {
-        /// The device's id, or site/NAME for what the devices of a site share.
+        /// The device's id, or site/NAME or group/NAME for what the devices of a site or a group share.
         device: String,
         /// As it was at this time: RFC 3339, Unix ms, or relative as -6h.
         #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
@@ -27,7 +27,7 @@ pub enum TwinCommand {
     Set(SetArgs),
     /// What was done, by whom and when, since history was last cut off.
     History {
-        /// The device's id, or site/NAME for what the devices of a site share.
+        /// The device's id, or site/NAME or group/NAME for what the devices of a site or a group share.
         device: String,
         /// From when on: RFC 3339, Unix ms, or relative as -6h.
         #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
@@ -44,7 +44,7 @@ pub enum TwinCommand {
     },
     /// Leaves that were written at both ends at once, with all values; `set` resolves them.
     Conflicts {
-        /// The device's id, or site/NAME for what the devices of a site share.
+        /// The device's id, or site/NAME or group/NAME for what the devices of a site or a group share.
         device: String,
         /// As JSON.
         #[arg(long)]
@@ -55,7 +55,7 @@ pub enum TwinCommand {
 /// What is changed.
 #[derive(Debug, Args)]
 pub struct SetArgs {
-    /// The device's id, or site/NAME for what the devices of a site share.
+    /// The device's id, or site/NAME or group/NAME for what the devices of a site or a group share.
     device: String,
     /// The leaf, as motor/speed.
     #[arg(required_unless_present = "patch", requires = "value")]
@@ -113,9 +113,10 @@ fn leaf(key: &str, value: &str) -> Result<Value> {
 }
 
 fn path(device: &str, rest: &str, parts: &[(&str, Option<&String>)]) -> String {
-    let (kind, name) = match device.strip_prefix("site/") {
-        Some(site) => ("sites", site),
-        None => ("devices", device),
+    let (kind, name) = match device.split_once('/') {
+        Some(("site", site)) => ("sites", site),
+        Some(("group", group)) => ("groups", group),
+        _ => ("devices", device),
     };
     let mut path = format!("/api/v1/{kind}/{}/twin{rest}", escape(name));
     let mut mark = '?';
@@ -161,7 +162,7 @@ pub async fn twin(hub: &HubSocket, command: &TwinCommand) -> Result<()> {
 
 fn show(twin: &TwinAnswer) {
     let TwinAnswer { device, etag, generation, changes, leaves, bytes, .. } = twin;
-    let whose = if device.starts_with("site/") { "each agent there" } else { "its agent" };
+    let whose = if device.contains('/') { "each agent there" } else { "its agent" };
     let arrived = if twin.agreed { "has all of it" } else { "has not all of it yet" };
     match twin.at_ms {
         Some(at_ms) => outln!("{device} at {}", show_ms(at_ms)),
@@ -221,6 +222,17 @@ fn conflicts(found: &TwinConflicts) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn documents_are_asked_for_where_they_are() {
+        for (name, expected) in [
+            ("pump-7", "/api/v1/devices/pump-7/twin/history"),
+            ("site/hall-2", "/api/v1/sites/hall-2/twin/history"),
+            ("group/pumps", "/api/v1/groups/pumps/twin/history"),
+        ] {
+            assert_eq!(path(name, "/history", &[]), expected);
+        }
+    }
 
     #[test]
     fn a_leaf_becomes_a_patch_of_its_section() {

@@ -1,5 +1,6 @@
-//! Which devices are behind which agent, and which agents have devices at which site, kept in memory beside the records: a session
-//! asks for them when it opens, and to read the whole registry for each would cost a fleet that comes back minutes.
+//! Which devices are behind which agent, and which agents have devices at which site and in which group, kept in memory beside the
+//! records: a session asks for them when it opens, and to read the whole registry for each would cost a fleet that comes back
+//! minutes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -21,6 +22,8 @@ pub struct Owned {
 struct Place {
     #[serde(default)]
     site: String,
+    #[serde(default)]
+    groups: BTreeSet<String>,
 }
 
 impl Owned {
@@ -28,15 +31,51 @@ impl Owned {
     fn site(&self) -> Option<&str> {
         Some(self.marks.site.as_str()).filter(|site| !site.is_empty() && !self.revoked)
     }
+
+    /// The groups that it is in; a device that was shut out is in none.
+    fn groups(&self) -> impl Iterator<Item = &str> {
+        self.marks.groups.iter().filter(|_| !self.revoked).map(String::as_str)
+    }
 }
 
-/// All devices by their agents, and the agents by site.
+/// Agents by what their devices are in, with how many devices of each are.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Circles(HashMap<String, BTreeMap<String, usize>>);
+
+impl Circles {
+    fn add(&mut self, name: &str, agent: &str) {
+        *self.0.entry(name.to_owned()).or_default().entry(agent.to_owned()).or_default() += 1;
+    }
+
+    fn remove(&mut self, name: &str, agent: &str) {
+        let Some(agents) = self.0.get_mut(name) else { return };
+        if let Some(count) = agents.get_mut(agent) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                agents.remove(agent);
+            }
+        }
+        if agents.is_empty() {
+            self.0.remove(name);
+        }
+    }
+
+    fn agents(&self, name: &str) -> impl Iterator<Item = &String> {
+        self.0.get(name).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    fn holds(&self, name: &str, agent: &str) -> bool {
+        self.0.get(name).is_some_and(|agents| agents.contains_key(agent))
+    }
+}
+
+/// All devices by their agents, and the agents by site and by group.
 #[derive(Debug, Default)]
 pub struct Owners {
     by_agent: HashMap<String, BTreeSet<String>>,
     by_device: HashMap<String, Owned>,
-    // How many devices of each agent are there.
-    by_site: HashMap<String, BTreeMap<String, usize>>,
+    by_site: Circles,
+    by_group: Circles,
 }
 
 impl Owners {
@@ -50,10 +89,8 @@ impl Owners {
         }
         if let Some(owned) = owned {
             self.by_agent.entry(owned.agent.clone()).or_default().insert(device.to_owned());
-            if let Some(site) = owned.site() {
-                let agents = self.by_site.entry(site.to_owned()).or_default();
-                *agents.entry(owned.agent.clone()).or_default() += 1;
-            }
+            owned.site().into_iter().for_each(|site| self.by_site.add(site, &owned.agent));
+            owned.groups().for_each(|group| self.by_group.add(group, &owned.agent));
             self.by_device.insert(device.to_owned(), owned);
         }
     }
@@ -65,15 +102,8 @@ impl Owners {
                 self.by_agent.remove(&before.agent);
             }
         }
-        let Some(site) = before.site() else { return };
-        let Some(agents) = self.by_site.get_mut(site) else { return };
-        if let Some(count) = agents.get_mut(&before.agent) {
-            *count = count.saturating_sub(1);
-        }
-        agents.retain(|_, count| *count > 0);
-        if agents.is_empty() {
-            self.by_site.remove(site);
-        }
+        before.site().into_iter().for_each(|site| self.by_site.remove(site, &before.agent));
+        before.groups().for_each(|group| self.by_group.remove(group, &before.agent));
     }
 
     /// The devices of an agent, its own among them, sorted.
@@ -88,13 +118,17 @@ impl Owners {
 
     /// The agents that have devices at a site, sorted.
     pub fn agents_at(&self, site: &str) -> Vec<String> {
-        let agents = self.by_site.get(site).into_iter().flat_map(BTreeMap::keys);
-        agents.filter(|agent| self.hears(agent)).cloned().collect()
+        self.by_site.agents(site).filter(|agent| self.hears(agent)).cloned().collect()
+    }
+
+    /// The agents that have devices in a group, sorted.
+    pub fn agents_in(&self, group: &str) -> Vec<String> {
+        self.by_group.agents(group).filter(|agent| self.hears(agent)).cloned().collect()
     }
 
     /// The sites at which devices are, with how many.
     pub fn sites(&self) -> BTreeMap<String, usize> {
-        self.by_site.iter().map(|(site, agents)| (site.clone(), agents.values().sum())).collect()
+        self.by_site.0.iter().map(|(site, agents)| (site.clone(), agents.values().sum())).collect()
     }
 
     /// Where a device is.
@@ -104,17 +138,28 @@ impl Owners {
 
     /// Whether an agent has a device at a site.
     pub fn is_at(&self, agent: &str, site: &str) -> bool {
-        self.hears(agent) && self.by_site.get(site).is_some_and(|agents| agents.contains_key(agent))
+        self.hears(agent) && self.by_site.holds(site, agent)
+    }
+
+    /// Whether an agent has a device in a group.
+    pub fn is_in(&self, agent: &str, group: &str) -> bool {
+        self.hears(agent) && self.by_group.holds(group, agent)
     }
 
     /// The sites of an agent's devices, sorted.
     pub fn sites_of(&self, agent: &str) -> BTreeSet<String> {
-        if !self.hears(agent) {
-            return BTreeSet::new();
-        }
-        let devices = self.by_agent.get(agent).into_iter().flatten();
-        let sites = devices.filter_map(|device| self.by_device.get(device)?.site());
-        sites.map(str::to_owned).collect()
+        self.all_of(agent).filter_map(Owned::site).map(str::to_owned).collect()
+    }
+
+    /// The groups of an agent's devices, sorted.
+    pub fn groups_of(&self, agent: &str) -> BTreeSet<String> {
+        self.all_of(agent).flat_map(Owned::groups).map(str::to_owned).collect()
+    }
+
+    /// What is known of an agent's devices, where it may hear of documents.
+    fn all_of(&self, agent: &str) -> impl Iterator<Item = &Owned> {
+        let devices = self.by_agent.get(agent).filter(|_| self.hears(agent)).into_iter().flatten();
+        devices.filter_map(|device| self.by_device.get(device))
     }
 }
 
@@ -123,7 +168,40 @@ mod tests {
     use super::*;
 
     fn owned(agent: &str, site: &str) -> Option<Owned> {
-        Some(Owned { agent: agent.into(), marks: Place { site: site.into() }, revoked: false })
+        let marks = Place { site: site.into(), groups: BTreeSet::new() };
+        Some(Owned { agent: agent.into(), marks, revoked: false })
+    }
+
+    fn grouped(agent: &str, groups: &[&str]) -> Option<Owned> {
+        let groups = groups.iter().copied().map(str::to_owned).collect();
+        let marks = Place { site: String::new(), groups };
+        Some(Owned { agent: agent.into(), marks, revoked: false })
+    }
+
+    #[test]
+    fn an_agent_is_in_the_groups_of_all_its_devices() {
+        let mut owners = Owners::default();
+        owners.set("a", grouped("a", &[]));
+        owners.set("a1", grouped("a", &["pumps", "old"]));
+        owners.set("a2", grouped("a", &["pumps"]));
+        owners.set("b1", grouped("b", &["pumps"]));
+        assert_eq!(owners.groups_of("a"), ["old".to_owned(), "pumps".to_owned()].into());
+        assert_eq!(owners.agents_in("pumps"), ["a", "b"]);
+        owners.set("a1", grouped("a", &[]));
+        assert!(
+            owners.is_in("a", "pumps") && !owners.is_in("a", "old") && owners.agents_in("old").is_empty()
+        );
+        owners.set("a2", grouped("a", &[]));
+        assert!(!owners.is_in("a", "pumps") && owners.groups_of("a").is_empty());
+        // A device that was shut out is in none, and an agent that was hears of none.
+        owners.set("b1", grouped("b", &["pumps"]).map(|owned| Owned { revoked: true, ..owned }));
+        assert!(owners.agents_in("pumps").is_empty());
+        owners.set("b1", grouped("b", &["pumps"]));
+        owners.set("b", grouped("b", &[]).map(|owned| Owned { revoked: true, ..owned }));
+        assert!(owners.agents_in("pumps").is_empty() && owners.groups_of("b").is_empty());
+        assert!(!owners.is_in("b", "pumps"));
+        owners.set("b1", None);
+        assert_eq!(owners.by_group, Circles::default());
     }
 
     #[test]
@@ -157,6 +235,6 @@ mod tests {
         owners.set("a2", None);
         owners.set("b1", None);
         owners.set("w1", None);
-        assert!(owners.by_site.is_empty());
+        assert_eq!(owners.by_site, Circles::default());
     }
 }

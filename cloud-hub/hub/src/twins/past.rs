@@ -12,6 +12,7 @@ use tideline_twin::{Actor, EditError, Record, Side, Step, Ticket, Twin, Write};
 
 use super::file::{Past, Put};
 use super::queue::{News, Written};
+use super::sharing::sharers;
 use super::shelf::{Slot, Warm};
 use super::{TwinError, Twins, etag};
 use crate::hub::{App, Hub};
@@ -92,10 +93,7 @@ impl Twins {
         }
         let mut tag = [0; 14];
         getrandom::fill(&mut tag).ok()?;
-        let peers = match slot.document() {
-            DocumentId::Device(_) => Vec::new(),
-            DocumentId::Site(site) => hub.metadata.agents_at(site.as_str()),
-        };
+        let peers = sharers(hub, slot.document());
         let peers: Vec<_> = peers.iter().map(String::as_str).collect();
         let mut before = warm.twin.clone();
         let record: Record = match warm.twin.rebase_among(tag, &peers) {

@@ -56,11 +56,7 @@ impl News {
     fn event(self, document: &DocumentId) -> TwinEvent {
         let (keys, authors) = (self.keys.into_iter().collect(), self.authors.into_iter().collect());
         let Self { is_cut, time_ms, etag, .. } = self;
-        let device = match document {
-            DocumentId::Device(device) => device.to_string(),
-            DocumentId::Site(_) => document.to_string(),
-        };
-        TwinEvent { device, keys, more: is_cut, authors, time_ms, etag }
+        TwinEvent { device: document.name(), keys, more: is_cut, authors, time_ms, etag }
     }
 }
 

@@ -7,8 +7,9 @@ use tideline_protocol::model::AgentId;
 use tideline_protocol::wire::{DocumentId, TwinSync};
 use tideline_twin::{Link, Message};
 
+use super::TwinError;
 use super::queue::{Written, settle};
-use super::{TwinError, is_shown_to};
+use super::sharing::is_shown_to;
 use crate::hub::{App, Hub};
 use crate::registry;
 use crate::telemetry::Metric;
@@ -104,7 +105,7 @@ fn hear_and_say(hub: &Hub, who: &Speaker, turn: Turn) -> Result<Conversed, TwinE
                 told.insert(document);
             }
             Err(Refused::Peer(reason)) => turned.refused.push(format!("{document}: {reason}")),
-            // It left the site, and has not heard of it yet.
+            // It left the site or the group, and has not heard of it yet.
             Err(Refused::Elsewhere) => drop(told.insert(document)),
             Err(Refused::Hub(error)) => spare(&document, error)?,
         }
@@ -146,8 +147,10 @@ fn hear(
             let admitted = registry::admit(hub, &who.agent, [device])?;
             admitted.map_err(|barred| Refused::Peer(barred.to_string()))?;
         }
-        DocumentId::Site(_) if !is_shown_to(hub, document, &who.agent)? => return Err(Refused::Elsewhere),
-        DocumentId::Site(_) => {}
+        DocumentId::Site(_) | DocumentId::Group(_) if !is_shown_to(hub, document, &who.agent)? => {
+            return Err(Refused::Elsewhere);
+        }
+        DocumentId::Site(_) | DocumentId::Group(_) => {}
     }
     let message = Message::from_bytes(message).map_err(|refusal| Refused::Peer(refusal.to_string()))?;
     let twins = &hub.twins;
@@ -173,9 +176,9 @@ fn hear(
     })?
 }
 
-/// Tells an agent that none of its devices is at a site any more: a message without bytes.
+/// Tells an agent that none of its devices is at a site or in a group any more: a message without bytes.
 fn dismiss(document: &DocumentId, say: &mut Vec<TwinSync>) {
-    if matches!(document, DocumentId::Site(_)) {
+    if !matches!(document, DocumentId::Device(_)) {
         say.push(TwinSync { document: document.clone(), message: Vec::new() });
     }
 }

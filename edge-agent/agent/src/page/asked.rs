@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::html::cut;
 use crate::commands::{Commands, Known};
 use crate::spooler::{Loaded, SpoolHandle};
-use crate::twin::{TwinHandle, desk};
+use crate::twin::TwinHandle;
 
 /// Longest that a look at the page waits for another part of the agent: who looks is to see the rest.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -115,7 +115,7 @@ impl Parts {
             let all = twins.list().await.ok()?;
             let mut shown = Vec::new();
             for listed in all.iter().take(TWINS_MAX) {
-                let name = desk::name(&listed.document);
+                let name = listed.document.name();
                 let look = move |twin: &Twin| TwinShown::of(name, twin);
                 shown.extend(twins.look(listed.document.clone(), look).await.ok());
             }

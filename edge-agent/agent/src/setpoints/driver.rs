@@ -91,7 +91,7 @@ async fn until(at: Option<Instant>) {
 fn device(document: DocumentId) -> Option<DeviceId> {
     match document {
         DocumentId::Device(device) => Some(device),
-        DocumentId::Site(_) => None,
+        DocumentId::Site(_) | DocumentId::Group(_) => None,
     }
 }
 

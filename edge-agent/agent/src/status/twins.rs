@@ -23,6 +23,12 @@ pub struct TwinStatus {
     pub last_refusal: Option<String>,
     /// How often the replicas took another name: a copy of the agent's data is in use elsewhere, or was put back here.
     pub renamed: u64,
+    /// Changes made here that went with a document that the agent shares no more, before the hub had confirmed them.
+    #[serde(default)]
+    pub lost: u64,
+    /// What the last of them wrote, and who.
+    #[serde(default)]
+    pub last_lost: Option<String>,
     /// Commits to flash since the start.
     pub commits: u64,
 }
@@ -30,7 +36,7 @@ pub struct TwinStatus {
 impl TwinStatus {
     /// The figures of the metrics.
     #[must_use]
-    pub const fn figures(&self) -> [(&'static str, u64); 8] {
+    pub const fn figures(&self) -> [(&'static str, u64); 9] {
         [
             ("documents", self.documents),
             ("documents_in_memory", self.in_memory),
@@ -39,6 +45,7 @@ impl TwinStatus {
             ("messages_out_total", self.messages_out),
             ("messages_refused_total", self.refused),
             ("renames_total", self.renamed),
+            ("changes_lost_total", self.lost),
             ("commits_total", self.commits),
         ]
     }

@@ -22,7 +22,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 pub enum TwinCommand {
     /// Show a twin: what is desired, what is reported, what is not so yet
     Get {
-        /// The device, or site/NAME for what the devices of a site share [default: the agent's own host]
+        /// The device, or site/NAME or group/NAME for what devices share [default: the agent's own host]
         device: Option<DocumentId>,
         /// As JSON
         #[arg(long)]
@@ -39,7 +39,7 @@ pub enum TwinCommand {
         /// In place of key and value: a JSON merge patch of the section
         #[arg(long)]
         patch: Option<String>,
-        /// The device, or site/NAME for what the devices of a site share [default: the agent's own host]
+        /// The device, or site/NAME or group/NAME for what devices share [default: the agent's own host]
         #[arg(long)]
         device: Option<DocumentId>,
         /// desired, tags or notes
@@ -54,7 +54,7 @@ pub enum TwinCommand {
     },
     /// Show what was changed, by whom and when, the newest first; back to where the hub cut history off
     History {
-        /// The device, or site/NAME for what the devices of a site share [default: the agent's own host]
+        /// The device, or site/NAME or group/NAME for what devices share [default: the agent's own host]
         device: Option<DocumentId>,
         /// Of this leaf only
         #[arg(long)]
@@ -68,7 +68,7 @@ pub enum TwinCommand {
     },
     /// Show leaves that were written at several ends at once, with all values; a write resolves them
     Conflicts {
-        /// The device, or site/NAME for what the devices of a site share [default: the agent's own host]
+        /// The device, or site/NAME or group/NAME for what devices share [default: the agent's own host]
         device: Option<DocumentId>,
         /// As JSON
         #[arg(long)]

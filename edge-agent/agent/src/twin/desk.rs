@@ -53,7 +53,7 @@ pub fn router(twins: TwinHandle, access: Access) -> Router {
 impl axum::response::IntoResponse for TwinError {
     fn into_response(self) -> Response {
         let status = match &self {
-            Self::NoDevice(_) | Self::NoSite(_) => StatusCode::NOT_FOUND,
+            Self::NoDevice(_) | Self::NotShared(_) => StatusCode::NOT_FOUND,
             Self::Moved { .. } => StatusCode::PRECONDITION_FAILED,
             Self::Full { .. } | Self::Edit(tideline_twin::EditError::TooManyUnconfirmed) => {
                 StatusCode::CONFLICT
@@ -65,40 +65,35 @@ impl axum::response::IntoResponse for TwinError {
     }
 }
 
-/// A device's id, or a site as `site/hall-2`.
+/// A device's id, a site as `site/hall-2`, or a group as `group/pumps`.
 fn document(name: &str) -> Result<DocumentId, TwinError> {
     name.parse().map_err(|error: ModelError| TwinError::Wrong(error.to_string()))
 }
 
 async fn list(State(desk): State<Desk>) -> Result<Response, TwinError> {
-    let (mut twins, mut sites) = (Vec::new(), Vec::new());
+    let (mut twins, mut sites, mut groups) = (Vec::new(), Vec::new(), Vec::new());
     for super::Listed { document, unconfirmed } in desk.twins.list().await? {
         match document {
             DocumentId::Device(device) => {
                 twins.push(json!({ "device": device.as_str(), "unconfirmed": unconfirmed }));
             }
             DocumentId::Site(site) => {
-                sites.push(json!({ "site": site.as_str(), "unconfirmed": unconfirmed }))
+                sites.push(json!({ "site": site.as_str(), "unconfirmed": unconfirmed }));
+            }
+            DocumentId::Group(group) => {
+                groups.push(json!({ "group": group.as_str(), "unconfirmed": unconfirmed }));
             }
         }
     }
-    Ok(Json(json!({ "twins": twins, "sites": sites })).into_response())
+    Ok(Json(json!({ "twins": twins, "sites": sites, "groups": groups })).into_response())
 }
 
 async fn read(State(desk): State<Desk>, Path(device): Path<String>) -> Result<Response, TwinError> {
     let document = document(&device)?;
-    let name = name(&document);
+    let name = document.name();
     let body = desk.twins.look(document, move |twin| state(&name, twin)).await?;
     let tag = body.get("etag").and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok(([(header::ETAG, format!("\"{tag}\""))], Json(body)).into_response())
-}
-
-/// What a document is called: a device's id, or a site as `site/hall-2`.
-pub fn name(document: &DocumentId) -> String {
-    match document {
-        DocumentId::Device(device) => device.to_string(),
-        DocumentId::Site(_) => document.to_string(),
-    }
 }
 
 /// A twin as JSON.

@@ -133,7 +133,7 @@ impl Worker {
                 let _ = answer.send(self.talk.begin(self.replicas.documents()));
             }
             Request::Receive(session, sync) => {
-                // As when a site is left: what somebody waits for is durable and answered before, and not thrown away untold.
+                // As when a site or a group is left: what somebody waits for is durable and answered before, and not thrown away untold.
                 if sync.message.is_empty() {
                     self.finish();
                 }
@@ -151,14 +151,17 @@ impl Worker {
         }
     }
 
-    /// Whether a document may be here: the agent is that device or reads it, or has been it or read it; or the hub has told of the site.
+    /// Whether a document may be here: the agent is that device or reads it, or has been it or read it; or the hub has told of the site
+    /// or the group.
     fn admit(&self, document: &DocumentId) -> Result<(), TwinError> {
         match document {
             DocumentId::Device(device) if !self.parts.kin.holds(device) && !self.replicas.holds(document) => {
                 Err(TwinError::NoDevice(device.clone()))
             }
-            DocumentId::Site(_) if !self.replicas.holds(document) => Err(TwinError::NoSite(document.clone())),
-            DocumentId::Device(_) | DocumentId::Site(_) => Ok(()),
+            DocumentId::Site(_) | DocumentId::Group(_) if !self.replicas.holds(document) => {
+                Err(TwinError::NotShared(document.clone()))
+            }
+            DocumentId::Device(_) | DocumentId::Site(_) | DocumentId::Group(_) => Ok(()),
         }
     }
 
@@ -273,6 +276,8 @@ impl Worker {
             refused: self.talk.counts.refused,
             last_refusal: self.talk.last_refusal.clone(),
             renamed: self.replicas.renames(),
+            lost: self.talk.counts.lost,
+            last_lost: self.talk.last_lost.clone(),
             ..self.status.clone()
         };
         self.parts.board.update(|status| status.twins = shown);

@@ -9,8 +9,8 @@ use tideline_protocol::model::{AgentId, Epoch, Seq};
 use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
 use tideline_protocol::time::Clock;
 use tideline_protocol::wire::{
-    Agreement, COMMANDS_ABILITY, CONFIG_ABILITY, DEVICES_ABILITY, Frame, Health, Hello, Message, RunEnvelope,
-    TWIN_ABILITY, ToHub, VERSION,
+    Agreement, COMMANDS_ABILITY, CONFIG_ABILITY, DEVICES_ABILITY, Frame, GROUPS_ABILITY, Health, Hello,
+    Message, RunEnvelope, TWIN_ABILITY, ToHub, VERSION,
 };
 use tideline_spool::LoadedRun;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -247,11 +247,12 @@ impl Driver {
 
     /// What this agent can do.
     fn abilities(&self) -> Vec<String> {
-        let twins = self.twins.is_some().then_some(TWIN_ABILITY);
+        let twins = self.twins.is_some().then_some([TWIN_ABILITY, GROUPS_ABILITY]);
         let commands = self.commands.is_taken().then_some(COMMANDS_ABILITY);
-        [Some(DEVICES_ABILITY), Some(CONFIG_ABILITY), twins, commands]
+        [DEVICES_ABILITY, CONFIG_ABILITY]
             .into_iter()
-            .flatten()
+            .chain(twins.into_iter().flatten())
+            .chain(commands)
             .map(str::to_owned)
             .collect()
     }

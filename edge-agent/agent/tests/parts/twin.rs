@@ -157,7 +157,7 @@ async fn the_twin_of_a_device_comes_when_the_device_is_found() {
     assert!(cards.tell(DeviceCard::new(DeviceId::parse("meter-1").unwrap())));
     until(&twins, "meter-1", |twin| twin.json(Section::Desired) == json!({"limit": 5})).await;
     let site = twins.look(document("site/hall"), |_| ()).await.unwrap_err();
-    assert!(matches!(site, TwinError::NoSite(_)), "{site}");
+    assert!(matches!(site, TwinError::NotShared(_)), "{site}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,8 +16,8 @@ use crate::lives::{Life, Moved};
 use crate::model::{Account, Gap, Seq, SeriesDef, SeriesNo};
 use crate::ranges::RangeSet;
 use crate::wire::{
-    self, COMMANDS_ABILITY, CONFIG_ABILITY, ConfigAsked, DEVICES_ABILITY, Hello, Lane, Message, Pong, Run,
-    RunEnvelope, Settlement, TWIN_ABILITY, ToAgent, TwinSync, Welcome,
+    self, COMMANDS_ABILITY, CONFIG_ABILITY, ConfigAsked, DEVICES_ABILITY, GROUPS_ABILITY, Hello, Lane,
+    Message, Pong, Run, RunEnvelope, Settlement, TWIN_ABILITY, ToAgent, TwinSync, Welcome,
 };
 
 /// What a session needs to know of the spool when it starts.
@@ -149,6 +149,7 @@ pub struct AgentSession {
     tells_devices: bool,
     // The hub knows twins.
     syncs_twins: bool,
+    syncs_groups: bool,
     // The hub sends commands.
     takes_commands: bool,
     // The hub can be told of the configuration.
@@ -201,6 +202,7 @@ impl AgentSession {
             audit: None,
             tells_devices: false,
             syncs_twins: false,
+            syncs_groups: false,
             takes_commands: false,
             tells_config: false,
             actions,
@@ -338,7 +340,7 @@ impl AgentSession {
                 self.clock_offset_ns = Some(pong.wall_ns.saturating_add(half).saturating_sub(wall_ns));
                 Ok(())
             }
-            (State::Open, Message::Twin(sync)) if self.syncs_twins => {
+            (State::Open, Message::Twin(sync)) if self.speaks_of(&sync.document) => {
                 self.actions.push_back(AgentAction::Twin(sync));
                 Ok(())
             }
@@ -381,6 +383,7 @@ impl AgentSession {
         self.series_sent = welcome.series_known;
         let can = |ability| welcome.capabilities.iter().any(|name| name == ability);
         (self.tells_devices, self.syncs_twins) = (can(DEVICES_ABILITY), can(TWIN_ABILITY));
+        self.syncs_groups = can(GROUPS_ABILITY);
         (self.takes_commands, self.tells_config) = (can(COMMANDS_ABILITY), can(CONFIG_ABILITY));
         if let Some(at) = welcome.parted {
             self.part(at);

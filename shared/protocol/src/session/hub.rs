@@ -8,9 +8,9 @@ use crate::durability::{Batch, Durable, Received, Validated};
 use crate::invariants::Invariant;
 use crate::model::{AgentId, Epoch, Gap, Seq, SeriesNo};
 use crate::wire::{
-    self, ABILITIES, Ack, COMMANDS_ABILITY, CONFIG_ABILITY, ConfigAsked, ConfigInForce, DeviceCard, Health,
-    Hello, Message, Pong, Refuse, RefuseCode, Report, Settlement, TWIN_ABILITY, ToAgent, ToHub, TwinSync,
-    VERSION, Welcome,
+    self, ABILITIES, Ack, COMMANDS_ABILITY, CONFIG_ABILITY, ConfigAsked, ConfigInForce, DeviceCard,
+    DocumentId, GROUPS_ABILITY, Health, Hello, Message, Pong, Refuse, RefuseCode, Report, Settlement,
+    TWIN_ABILITY, ToAgent, ToHub, TwinSync, VERSION, Welcome,
 };
 
 /// What the store holds of an agent's epoch.
@@ -174,7 +174,7 @@ impl HubSession {
             (State::Open(_), Message::Config(told)) if self.can(CONFIG_ABILITY) => {
                 self.told(HubAction::Config(told))
             }
-            (State::Open(_), Message::Twin(sync)) if self.speaks_of_twins() => {
+            (State::Open(_), Message::Twin(sync)) if self.speaks_of(&sync.document) => {
                 self.actions.push_back(HubAction::Twin(sync));
                 Ok(())
             }
@@ -337,6 +337,12 @@ impl HubSession {
         self.can(TWIN_ABILITY)
     }
 
+    /// Whether the agent knows documents of this kind; of a group it is told nothing where it does not.
+    fn speaks_of(&self, document: &DocumentId) -> bool {
+        let knows = !matches!(document, DocumentId::Group(_)) || self.can(GROUPS_ABILITY);
+        self.speaks_of_twins() && knows
+    }
+
     fn can(&self, ability: &str) -> bool {
         matches!(self.state, State::Open(_)) && self.abilities.iter().any(|name| name == ability)
     }
@@ -362,9 +368,10 @@ impl HubSession {
         }
     }
 
-    /// What there is to say about a twin; it is dropped where [`HubSession::speaks_of_twins`] is false. It goes ahead of acks.
+    /// What there is to say about a twin; it is dropped where [`HubSession::speaks_of_twins`] is false, or the agent does not know
+    /// documents of its kind. It goes ahead of acks.
     pub fn handle_twin(&mut self, sync: TwinSync) {
-        if self.speaks_of_twins() {
+        if self.speaks_of(&sync.document) {
             self.actions.push_back(HubAction::Send(Message::Twin(sync)));
         }
     }

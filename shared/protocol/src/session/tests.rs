@@ -2,6 +2,7 @@
 
 mod config;
 mod gaps;
+mod twins;
 
 use std::collections::BTreeMap;
 
@@ -12,8 +13,7 @@ use crate::model::{Account, AgentId, DeviceId, Epoch, PointId, Sample, Seq, Seri
 use crate::ranges::RangeSet;
 use crate::wire::{
     Agreement, Audit, COMMANDS_ABILITY, CommandId, ConfigInForce, DEVICES_ABILITY, DeviceCard, Hello,
-    Journal, JournalId, Lane, Message, Noted, RunEnvelope, Settlement, TWIN_ABILITY, ToAgent, ToHub,
-    TwinSync,
+    Journal, JournalId, Lane, Message, Noted, RunEnvelope, Settlement, ToAgent, ToHub, TwinSync,
 };
 
 struct AlwaysDurable;
@@ -438,33 +438,6 @@ fn devices_are_told_in_parts_to_a_hub_that_asks_for_them_and_to_no_other() {
         pair.agent.handle_devices(&cards);
         pair.settle_down();
         assert_eq!(pair.cards, wanted);
-    }
-}
-
-#[test]
-fn twins_are_spoken_of_where_both_ends_know_them_and_ahead_of_readings() {
-    let sync = TwinSync { document: "pump-7".parse().unwrap(), message: vec![1] };
-    for knows in [false, true] {
-        let mut pair = Pair::new(3, Settlement::default());
-        let capabilities = if knows { vec![TWIN_ABILITY.to_owned()] } else { vec![] };
-        let hello = Hello { capabilities, ..hello(0) };
-        pair.agent = AgentSession::new(0, hello, empty_spool(), BackfillBudget::default());
-        pair.agent.handle_twin(sync.clone());
-        pair.settle_down();
-        assert!(pair.twins.is_empty(), "not before the welcome");
-        pair.agent.handle_appended(Seq::new(1), 0);
-        pair.agent.handle_twin(sync.clone());
-        if knows {
-            let first = pair.agent.poll(1).unwrap();
-            assert_eq!(first, Some(AgentAction::Send(Message::Twin(sync.clone()))));
-            pair.hub.handle_message(0, Message::Twin(sync.clone())).unwrap();
-        } else {
-            // From an end that did not name it, it is out of place.
-            assert!(pair.hub.handle_message(0, Message::Twin(sync.clone())).is_err());
-            continue;
-        }
-        pair.settle_down();
-        assert_eq!(pair.twins, vec![sync.clone()]);
     }
 }
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::lives::{Life, Moved};
 use crate::model::{
-    Account, AgentId, DeviceId, DropCause, Epoch, PointId, RowCounts, Seq, SeriesDef, SiteId,
+    Account, AgentId, DeviceId, DropCause, Epoch, GroupId, PointId, RowCounts, Seq, SeriesDef, SiteId,
 };
 use crate::ranges::RangeSet;
 
@@ -193,6 +193,10 @@ fn one_of_each() -> Vec<Message> {
         Message::Config(ConfigInForce::of([5; 16], [option()])),
         Message::Config(ConfigInForce::of([5; 16], [option()]).named()),
         Message::ConfigAsked(ConfigAsked { digest: [5; 16] }),
+        Message::Twin(TwinSync {
+            document: DocumentId::Group(GroupId::parse("pumps").unwrap()),
+            message: vec![1, 2],
+        }),
     ]
 }
 

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use utoipa::ToSchema;
 
-/// The twin of a device, or what the devices of a site share
+/// The twin of a device, or what the devices of a site or a group share
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TwinAnswer {
-    /// Whose twin: a device's id, or a site as `site/hall-2`
+    /// Whose twin: a device's id, or what shares it as `site/hall-2` or `group/pumps`
     pub device: String,
     /// What names this state, also in the header `ETag`
     pub etag: String,
@@ -29,7 +29,7 @@ pub struct TwinAnswer {
     pub delta: Vec<TwinDifference>,
     /// Leaves with several values; none of a state of the past
     pub conflicts: u64,
-    /// Whether the device's agent has all of it on its disk; of a site's, whether all agents there do
+    /// Whether the device's agent has all of it on its disk; of what is shared, whether all agents there do
     pub agreed: bool,
     /// Leaves and elements of sets
     pub leaves: u64,
@@ -177,7 +177,7 @@ pub struct TwinValue {
 /// A twin changed, durably at this hub
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TwinEvent {
-    /// Whose twin: a device's id, or a site as `site/hall-2`
+    /// Whose twin: a device's id, or what shares it as `site/hall-2` or `group/pumps`
     pub device: String,
     /// What changed, as `desired/motor/speed`; none when only history was cut off
     pub keys: Vec<String>,

@@ -234,6 +234,44 @@ async fn a_sites_document_is_shown_and_changed_where_a_device_is() {
 }
 
 #[tokio::test]
+async fn a_groups_document_is_shown_and_changed_where_a_device_is() {
+    use crate::live::{Happening, Since};
+    let bench = Bench::new();
+    let mut record = DeviceRecord::behind("gw-1".to_owned(), 1);
+    record.marks.groups = ["pumps", "hall 2"].map(str::to_owned).into();
+    bench.hub.metadata.put("pump-1", &record).unwrap();
+    let path = "/api/v1/groups/pumps/twin";
+    let (status, empty) = bench.local("GET", path, Value::Null).await;
+    assert_eq!(
+        (status, &empty["device"], &empty["agreed"]),
+        (StatusCode::OK, &json!("group/pumps"), &json!(false))
+    );
+    let before = bench.hub.live.end();
+    let (status, made) = bench.local("PATCH", path, json!({"desired": {"speed": 20}})).await;
+    assert_eq!((status, &made["desired"]), (StatusCode::OK, &json!({"speed": 20})));
+    let Since::Events(events) = bench.hub.live.since(before) else { panic!("reset") };
+    let told = events.iter().filter_map(|event| match &event.happening {
+        Happening::Twin(twin) => Some(twin.device.as_str()),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), ["group/pumps"]);
+    let (_, history) = bench.local("GET", &format!("{path}/history?key=desired/speed"), Value::Null).await;
+    assert_eq!(history["steps"][0]["value"], json!(20));
+    let (_, conflicts) = bench.local("GET", &format!("{path}/conflicts"), Value::Null).await;
+    assert_eq!(conflicts["conflicts"], json!([]));
+    // Its device's twin is another document, as that of a site of the same name.
+    assert_eq!(bench.twin("pump-1", "").await["desired"], json!({}));
+    for (path, status, code) in [
+        ("/api/v1/sites/pumps/twin", StatusCode::NOT_FOUND, "not-found"),
+        ("/api/v1/groups/valves/twin", StatusCode::NOT_FOUND, "not-found"),
+        ("/api/v1/groups/hall%202/twin", StatusCode::BAD_REQUEST, "bad-group"),
+    ] {
+        let (found, body) = bench.local("GET", path, Value::Null).await;
+        assert_eq!((found, &body["code"]), (status, &json!(code)), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_template_fills_in_what_nobody_wants_otherwise_and_follows_its_members() {
     let bench = Bench::new();
     for (id, agent) in [("pump-1", "pump-1"), ("pump-2", "pump-2"), ("valve-1", "pump-1")] {

@@ -11,9 +11,8 @@ use tideline_protocol::wire::DocumentId;
 use super::super::auth::Principal;
 use super::super::problem::{ApiError, Problem};
 use super::super::shapes::{TwinAnswer, TwinConflicts, TwinHistory, TwinPatch};
-use super::{Asked, Wanted, answer, contested, if_match, sections, seen, steps, tagged, time_ms};
+use super::{Asked, Wanted, change_shared, contested, show_shared, steps};
 use crate::hub::{App, Hub};
-use crate::twins::{self, Patch};
 
 /// The routes that show documents of sites.
 pub fn views() -> Router<App> {
@@ -50,10 +49,7 @@ pub async fn show_site(
     Path(id): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, ApiError> {
-    let (document, agents) = of(&hub, &id)?;
-    let at_ms = time_ms(&hub, wanted.at.as_deref())?;
-    let name = document.to_string();
-    seen(&hub, document, at_ms, move |twin| answer(twin, &name, &agents, at_ms)).await
+    show_shared(&hub, of(&hub, &id)?, &wanted).await
 }
 
 /// Change what the devices of a site share
@@ -69,13 +65,7 @@ pub async fn change_site(
     headers: HeaderMap,
     Json(patch): Json<TwinPatch>,
 ) -> Result<Response, ApiError> {
-    let (document, agents) = of(&hub, &id)?;
-    let of = if_match(&headers)?;
-    // What a site's devices share configures no agent.
-    let patch = Patch { sections: sections(patch)?, of, author: principal.name, check: |_, _| Vec::new() };
-    tracing::info!(site = id, by = patch.author, "a site's document changed");
-    let name = document.to_string();
-    Ok(tagged(twins::patch(&hub, document, patch, move |twin| answer(twin, &name, &agents, None)).await?))
+    change_shared(&hub, of(&hub, &id)?, principal, &headers, patch).await
 }
 
 /// What was done to a site's document

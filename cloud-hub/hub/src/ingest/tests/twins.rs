@@ -1,9 +1,11 @@
 //! Twins over real sessions: the agent's end is a replica of its own.
 
+mod groups;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
-use tideline_protocol::wire::{DocumentId, TWIN_ABILITY, TwinSync, encode};
+use tideline_protocol::wire::{DocumentId, GROUPS_ABILITY, TWIN_ABILITY, TwinSync, encode};
 use tideline_twin::{Action, Actor, Change, Edit, Key, Link, Record, Section, Side, Twin};
 
 use super::*;
@@ -32,10 +34,20 @@ impl Peer {
         identity: &KeyAndCert,
         twins: BTreeMap<DocumentId, Twin>,
     ) -> Self {
+        Self::connect_as(bench, (id, identity), twins, &[TWIN_ABILITY, GROUPS_ABILITY]).await
+    }
+
+    async fn connect_as(
+        bench: &Bench,
+        (id, identity): (&str, &KeyAndCert),
+        twins: BTreeMap<DocumentId, Twin>,
+        abilities: &[&str],
+    ) -> Self {
         let Message::Hello(hello) = hello(id, Vec::new()) else { unreachable!() };
-        let hello = Message::Hello(Hello { capabilities: vec![TWIN_ABILITY.to_owned()], ..hello });
+        let capabilities = abilities.iter().copied().map(str::to_owned).collect();
+        let hello = Message::Hello(Hello { capabilities, ..hello });
         let mut agent = Agent::connect_with(bench, identity, hello).await;
-        assert_eq!(agent.welcome().await.capabilities, [TWIN_ABILITY]);
+        assert_eq!(agent.welcome().await.capabilities, abilities);
         let twins = twins.into_iter().map(|(document, twin)| {
             let link = Link::new("hub", &twin);
             (document, (twin, link))

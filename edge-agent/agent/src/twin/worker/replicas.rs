@@ -117,9 +117,10 @@ impl Replicas {
         self.figures.iter().map(listed).collect()
     }
 
-    /// The documents of sites.
-    pub fn sites(&self) -> usize {
-        self.figures.keys().filter(|document| matches!(document, DocumentId::Site(_))).count()
+    /// How many documents there are of the kind of one.
+    pub fn alike(&self, document: &DocumentId) -> usize {
+        let kind = std::mem::discriminant(document);
+        self.figures.keys().filter(|of| std::mem::discriminant(*of) == kind).count()
     }
 
     /// Lets go of a document, whatever was not confirmed of it. What it wrote by its name is not known any more: should it come

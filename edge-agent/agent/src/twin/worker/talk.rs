@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use tideline_protocol::wire::{DocumentId, TwinSync};
-use tideline_twin::{Link, Message, Refusal};
+use tideline_twin::{Link, Message, Refusal, Step, Twin};
 
 use super::super::{Kin, TwinError};
 use super::Round;
@@ -21,8 +21,12 @@ const ASKED_MAX: usize = 1_000;
 const PARTINGS_MAX: u32 = 2;
 /// Documents of sites: a gateway's devices are at one or a few (INV-6).
 const SITES_MAX: usize = 64;
-/// Characters of a refusal that are shown.
+/// Documents of groups: a device may be in 16, and a gateway's devices are mostly in the same ones (INV-6).
+const GROUPS_MAX: usize = 64;
+/// Characters of a refusal that are shown, and of what was lost.
 const REFUSAL_CHARS_MAX: usize = 300;
+/// Leaves that are named of those that were written in vain; the others are counted.
+const LOST_NAMED_MAX: usize = 8;
 
 /// Counts of all sessions.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,6 +34,8 @@ pub struct Counts {
     pub taken: u64,
     pub given: u64,
     pub refused: u64,
+    /// Changes made here that went with what is shared no more.
+    pub lost: u64,
 }
 
 #[derive(Default)]
@@ -49,6 +55,8 @@ pub struct Talk {
     asked: BTreeSet<DocumentId>,
     pub counts: Counts,
     pub last_refusal: Option<String>,
+    /// What went last of it.
+    pub last_lost: Option<String>,
     /// Documents that something changed which came.
     pub changed: BTreeSet<DocumentId>,
     /// Whether the hub confirmed anything.
@@ -122,13 +130,16 @@ impl Talk {
                 }
                 return Err(said(TwinError::NoDevice(device.clone())));
             }
-            DocumentId::Site(_) if sync.message.is_empty() => {
+            DocumentId::Site(_) | DocumentId::Group(_) if sync.message.is_empty() => {
                 return self.leave(document, replicas, round).map_err(said);
             }
-            DocumentId::Site(_) if !replicas.holds(document) && replicas.sites() >= SITES_MAX => {
+            DocumentId::Site(_) if !replicas.holds(document) && replicas.alike(document) >= SITES_MAX => {
                 return Err(format!("the agent keeps the documents of {SITES_MAX} sites already"));
             }
-            DocumentId::Device(_) | DocumentId::Site(_) => {}
+            DocumentId::Group(_) if !replicas.holds(document) && replicas.alike(document) >= GROUPS_MAX => {
+                return Err(format!("the agent keeps the documents of {GROUPS_MAX} groups already"));
+            }
+            DocumentId::Device(_) | DocumentId::Site(_) | DocumentId::Group(_) => {}
         }
         let message = Message::from_bytes(&sync.message).map_err(|refusal| refusal.to_string())?;
         let twin = replicas.twin_or_new(document, round).map_err(said)?;
@@ -152,7 +163,7 @@ impl Talk {
         Ok(())
     }
 
-    /// The hub says that none of the agent's devices is at the site any more.
+    /// The hub says that none of the agent's devices is at the site or in the group any more.
     fn leave(
         &mut self,
         document: &DocumentId,
@@ -162,12 +173,14 @@ impl Talk {
         if !replicas.holds(document) {
             return Ok(());
         }
-        let unconfirmed = replicas.twin(document, round)?.unconfirmed();
-        if unconfirmed > 0 {
-            tracing::warn!(%document, unconfirmed, "the agent leaves a site with changes that the hub does not take");
-        }
-        tracing::info!(%document, "none of the agent's devices is at this site any more");
+        let lost = lost(replicas.twin(document, round)?);
+        tracing::info!(%document, "none of the agent's devices is there any more");
         replicas.leave(document)?;
+        if let Some((unconfirmed, leaves)) = lost {
+            tracing::warn!(%document, unconfirmed, leaves, "changes made here go with what is shared no more");
+            self.counts.lost += unconfirmed;
+            self.last_lost = Some(format!("{document}: {leaves}"));
+        }
         round.forget(document);
         self.spoken.remove(document);
         self.queue.retain(|of| of != document);
@@ -258,4 +271,19 @@ impl Talk {
             }
         }
     }
+}
+
+/// How many changes were made here that the hub has not confirmed, and which leaves the newest of them wrote and who did.
+fn lost(twin: &Twin) -> Option<(u64, String)> {
+    let unconfirmed = twin.unconfirmed();
+    if unconfirmed == 0 {
+        return None;
+    }
+    let named = LOST_NAMED_MAX.min(usize::try_from(unconfirmed).unwrap_or(LOST_NAMED_MAX));
+    // Own changes come one after the other, each of them with a step or more: the newest steps are of such changes.
+    let steps = twin.history(&[]).unwrap_or_default().into_iter().rev();
+    let own = steps.filter(|step| step.actor == twin.actor()).take(named);
+    let name = |step: Step| format!("{}/{} by {:?}", step.section, step.key, step.author);
+    let leaves: Vec<_> = own.map(name).collect();
+    Some((unconfirmed, leaves.join(", ").chars().take(REFUSAL_CHARS_MAX).collect()))
 }

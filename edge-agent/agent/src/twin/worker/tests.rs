@@ -322,7 +322,7 @@ fn a_sites_document_is_kept_as_long_as_the_hub_says_that_the_agent_is_there() {
     let (mut hub, mut agent) = (Hub::new(), Agent::on(CrashBackend::new()));
     let site = DocumentId::Site(SiteId::parse("hall").unwrap());
     let put = Action::Put(json!(1));
-    assert!(matches!(agent.edit(&site, "a", put.clone()), Err(TwinError::NoSite(_))));
+    assert!(matches!(agent.edit(&site, "a", put.clone()), Err(TwinError::NotShared(_))));
     hub.put(&site, "heating", json!(20));
     talk(&mut hub, &mut agent);
     assert_eq!(agent.json(&site), json!({"heating": 20}));
@@ -334,10 +334,10 @@ fn a_sites_document_is_kept_as_long_as_the_hub_says_that_the_agent_is_there() {
     agent.begin();
     agent.receive(TwinSync { document: site.clone(), message: vec![] });
     agent.finish();
-    assert!(matches!(agent.edit(&site, "a", put.clone()), Err(TwinError::NoSite(_))));
+    assert!(matches!(agent.edit(&site, "a", put.clone()), Err(TwinError::NotShared(_))));
     assert!(agent.take().is_empty());
     let mut agent = Agent::on(agent.image());
-    assert!(matches!(agent.edit(&site, "a", put), Err(TwinError::NoSite(_))));
+    assert!(matches!(agent.edit(&site, "a", put), Err(TwinError::NotShared(_))));
     talk(&mut hub, &mut agent);
     assert_eq!(agent.json(&site), json!({"heating": 20, "night": 1}));
     assert_eq!(agent.board.read().twins.refused, 0);
@@ -368,6 +368,51 @@ fn what_is_written_to_a_site_that_the_agent_comes_back_to_arrives() {
     let all = json!({"heating": 20, "night": 1, "again": 2});
     assert_eq!((hub.twin(&site).0.json(Section::Desired), agent.json(&site)), (all.clone(), all));
     assert_eq!((hub.refused, agent.board.read().twins.refused), (0, 0));
+}
+
+#[test]
+fn a_groups_document_is_kept_while_a_device_is_in_it_and_what_goes_unsent_with_it_is_told() {
+    let (mut hub, mut agent) = (Hub::new(), Agent::on(CrashBackend::new()));
+    let (site, group) = ("site/hall".parse().unwrap(), "group/hall".parse().unwrap());
+    let put = |value| Action::Put(json!(value));
+    assert!(matches!(agent.edit(&group, "speed", put(1)), Err(TwinError::NotShared(_))));
+    hub.put(&group, "speed", json!(5));
+    hub.put(&site, "speed", json!(6));
+    talk(&mut hub, &mut agent);
+    // A site and a group of one name are two documents, and neither hides the other.
+    assert_eq!((agent.json(&group), agent.json(&site)), (json!({"speed": 5}), json!({"speed": 6})));
+    agent.edit(&group, "night", put(1)).unwrap();
+    talk(&mut hub, &mut agent);
+    assert_eq!(hub.twin(&group).0.json(Section::Desired), json!({"speed": 5, "night": 1}));
+    assert_eq!(agent.board.read().twins.lost, 0);
+    agent.edit(&group, "late", put(1)).unwrap();
+    agent.edit(&group, "later", put(2)).unwrap();
+    agent.begin();
+    agent.receive(TwinSync { document: group.clone(), message: vec![] });
+    agent.finish();
+    let shown = agent.board.read().twins;
+    let told = "group/hall: desired/later by \"ben\", desired/late by \"ben\"";
+    assert_eq!((shown.lost, shown.last_lost.as_deref()), (2, Some(told)));
+    assert!(matches!(agent.edit(&group, "speed", put(1)), Err(TwinError::NotShared(_))));
+    assert_eq!(agent.json(&site), json!({"speed": 6}));
+}
+
+#[test]
+fn an_agent_keeps_the_documents_of_so_many_groups_and_refuses_more() {
+    let (mut hub, mut agent) = (Hub::new(), Agent::on(CrashBackend::new()));
+    for n in 0..70 {
+        hub.put(&format!("group/g{n:02}").parse().unwrap(), "a", json!(n));
+    }
+    hub.put(&"site/hall".parse().unwrap(), "a", json!(1));
+    talk(&mut hub, &mut agent);
+    assert_eq!(agent.json(&"group/g63".parse().unwrap()), json!({"a": 63}));
+    assert_eq!(agent.json(&"site/hall".parse().unwrap()), json!({"a": 1}));
+    let refused = agent.edit(&"group/g64".parse().unwrap(), "a", Action::Put(json!(1)));
+    assert!(matches!(refused, Err(TwinError::NotShared(_))));
+    let shown = agent.board.read().twins;
+    assert_eq!(shown.documents, 65);
+    let last = shown.last_refusal.unwrap();
+    assert!(last.ends_with("the agent keeps the documents of 64 groups already"), "{last}");
 }
 
 #[test]

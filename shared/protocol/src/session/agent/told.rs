@@ -4,8 +4,8 @@
 use super::{AgentAction, AgentSession};
 use crate::session::SessionError;
 use crate::wire::{
-    Audit, CARDS_PER_MESSAGE_MAX, ConfigInForce, DeviceCard, Devices, Health, Message, ToAgent, ToHub,
-    TwinSync,
+    Audit, CARDS_PER_MESSAGE_MAX, ConfigInForce, DeviceCard, Devices, DocumentId, Health, Message, ToAgent,
+    ToHub, TwinSync,
 };
 
 impl AgentSession {
@@ -47,9 +47,15 @@ impl AgentSession {
         self.is_open() && self.syncs_twins
     }
 
-    /// What there is to say about a twin; it is dropped where [`AgentSession::speaks_of_twins`] is false.
+    /// Whether the hub knows documents of this kind; of a group it is told nothing where it does not.
+    pub(super) fn speaks_of(&self, document: &DocumentId) -> bool {
+        self.speaks_of_twins() && (self.syncs_groups || !matches!(document, DocumentId::Group(_)))
+    }
+
+    /// What there is to say about a twin; it is dropped where [`AgentSession::speaks_of_twins`] is false, or the hub does not know
+    /// documents of its kind.
     pub fn handle_twin(&mut self, sync: TwinSync) {
-        if self.speaks_of_twins() {
+        if self.speaks_of(&sync.document) {
             self.actions.push_back(AgentAction::Send(Message::Twin(sync)));
         }
     }

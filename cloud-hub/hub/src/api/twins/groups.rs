@@ -1,0 +1,94 @@
+//! What the devices of a group share, by API.
+
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::{get, patch};
+use axum::{Extension, Json, Router};
+use tideline_protocol::model::GroupId;
+use tideline_protocol::wire::DocumentId;
+
+use super::super::auth::Principal;
+use super::super::problem::{ApiError, Problem};
+use super::super::shapes::{TwinAnswer, TwinConflicts, TwinHistory, TwinPatch};
+use super::{Asked, Wanted, change_shared, contested, show_shared, steps};
+use crate::hub::{App, Hub};
+
+/// The routes that show documents of groups.
+pub fn views() -> Router<App> {
+    Router::new()
+        .route("/groups/{id}/twin", get(show_group))
+        .route("/groups/{id}/twin/history", get(group_history))
+        .route("/groups/{id}/twin/conflicts", get(group_conflicts))
+}
+
+/// The routes that change them.
+pub fn changes() -> Router<App> {
+    Router::new().route("/groups/{id}/twin", patch(change_group))
+}
+
+/// The document of a group, and the agents that share it: one in which a device is, or of which something was written before.
+fn of(hub: &Hub, id: &str) -> Result<(DocumentId, Vec<String>), ApiError> {
+    let group = GroupId::parse(id).map_err(|error| ApiError::bad("bad-group", error.to_string()))?;
+    let (document, agents) = (DocumentId::Group(group), hub.metadata.agents_in(id));
+    if agents.is_empty() && !hub.twins.has(&document)? {
+        return Err(ApiError::not_found("group", id));
+    }
+    Ok((document, agents))
+}
+
+/// What the devices of a group share
+///
+/// Set-points, schedules and notes that all agents have which have a device in the group, also without the hub. One that nobody has
+/// written to is empty. A device in several groups and at a site has a document of each, side by side: none overrides another.
+#[utoipa::path(get, path = "/api/v1/groups/{id}/twin", operation_id = "groupTwin",
+    params(("id" = String, Path, description = "The group, as devices have it"), ("at" = Option<String>, Query, description = "As it was at this time: RFC 3339, Unix ms, or relative as -6h")),
+    responses((status = 200, description = "The document; the header ETag names its state", body = TwinAnswer), (status = 400, description = "`bad-group`: a document has a group whose name is of letters, digits, `.`, `_` and `-`; `bad-time`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn show_group(
+    State(hub): State<App>,
+    Path(id): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, ApiError> {
+    show_shared(&hub, of(&hub, &id)?, &wanted).await
+}
+
+/// Change what the devices of a group share
+///
+/// It is on disk when it is answered, and then goes to the agents that are connected at once, to the others with their next session.
+#[utoipa::path(patch, path = "/api/v1/groups/{id}/twin", operation_id = "patchGroupTwin", request_body = TwinPatch,
+    params(("id" = String, Path, description = "The group, as devices have it"), ("If-Match" = Option<String>, Header, description = "Of these states only, as their etags")),
+    responses((status = 200, description = "As it is now", body = TwinAnswer), (status = 400, description = "`bad-group`, `bad-patch`, `bad-key`, `bad-value`, `bad-etag`, `twin-too-many-edits`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`twin-too-large`, `twin-unconfirmed`", body = Problem, content_type = "application/problem+json"), (status = 412, description = "`twin-changed`: it is of another state", body = Problem, content_type = "application/problem+json"), (status = 429, description = "`twin-too-often`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn change_group(
+    State(hub): State<App>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Json(patch): Json<TwinPatch>,
+) -> Result<Response, ApiError> {
+    change_shared(&hub, of(&hub, &id)?, principal, &headers, patch).await
+}
+
+/// What was done to a group's document
+#[utoipa::path(get, path = "/api/v1/groups/{id}/twin/history", operation_id = "groupTwinHistory",
+    params(("id" = String, Path, description = "The group"), ("from" = Option<String>, Query, description = "From this time on, by the clock of who wrote: RFC 3339, Unix ms, or relative as -6h"), ("to" = Option<String>, Query, description = "Before this time"), ("key" = Option<String>, Query, description = "Of this leaf or those below it, as desired/heating or desired"), ("limit" = Option<usize>, Query, description = "Most steps, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before")),
+    responses((status = 200, description = "A page", body = TwinHistory), (status = 400, description = "`bad-group`, `bad-time`, `bad-key`, `bad-limit`, `bad-cursor`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn group_history(
+    State(hub): State<App>,
+    Path(id): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<TwinHistory>, ApiError> {
+    let (document, _) = of(&hub, &id)?;
+    steps(&hub, document, &asked).await
+}
+
+/// Leaves of a group's document with values that exclude each other: written at once at several ends
+#[utoipa::path(get, path = "/api/v1/groups/{id}/twin/conflicts", operation_id = "groupTwinConflicts",
+    params(("id" = String, Path, description = "The group")),
+    responses((status = 200, description = "All of them; a write to a leaf resolves it", body = TwinConflicts), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+pub async fn group_conflicts(
+    State(hub): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<TwinConflicts>, ApiError> {
+    let (document, _) = of(&hub, &id)?;
+    contested(&hub, document).await
+}

@@ -135,7 +135,8 @@ pub async fn show_device(hub: &HubSocket, device: &str, json: bool) -> Result<()
 
 fn configured(found: &DeviceConfig) {
     if let Some(in_force) = &found.in_force {
-        outln!("in force, as the agent said at {}:", show_ms(in_force.told_ms));
+        let (told, since) = (show_ms(in_force.told_ms), show_ms(in_force.since_ms));
+        outln!("in force, as the agent has said since {since}; it was last heard at {told}:");
         for ConfigOption { option, value, source, from } in &in_force.options {
             let from = from.as_ref().map_or_else(String::new, |from| format!(" ({from})"));
             outln!("{option} = {value}  # {source}{from}");

@@ -410,7 +410,7 @@ record! {
     ConfigRecord in "configs_in_force" {
         /// What names it, in hex.
         digest: String,
-        /// When the agent said it, Unix ms.
+        /// When the agent first said it, Unix ms.
         told_ms: i64,
         /// Options that it did not tell, as there are too many.
         left_out: u32,

@@ -116,8 +116,10 @@ pub struct DeviceConfig {
 /// What is in force at an agent
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigInForce {
-    /// When the agent said that (Unix ms)
+    /// When the agent was last heard, which says so as soon as any of them changes (Unix ms)
     pub told_ms: i64,
+    /// When it first said these values (Unix ms)
+    pub since_ms: i64,
     /// How many options it did not tell, as there are too many
     pub left_out: u32,
     /// All options, those that nobody has set among them; of sections that may stand several times those that are set
@@ -140,12 +142,13 @@ pub struct ConfigOption {
 }
 
 impl ConfigInForce {
-    /// As it was kept, beside what the hub wants.
+    /// As it was kept, beside what the hub wants, of an agent that was last heard then.
     #[must_use]
-    pub fn of(record: ConfigRecord, wanted: &[ConfigValue]) -> Self {
-        let ConfigRecord { told_ms, left_out, options, .. } = record;
+    pub fn of(record: ConfigRecord, wanted: &[ConfigValue], heard_ms: Option<i64>) -> Self {
+        let ConfigRecord { told_ms: since_ms, left_out, options, .. } = record;
+        let told_ms = heard_ms.unwrap_or(since_ms).max(since_ms);
         let options = options.into_iter().map(|option| ConfigOption::of(option, wanted)).collect();
-        Self { told_ms, left_out, options }
+        Self { told_ms, since_ms, left_out, options }
     }
 }
 

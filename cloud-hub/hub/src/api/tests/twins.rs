@@ -361,5 +361,14 @@ async fn what_is_in_force_is_shown_with_where_each_value_comes_from() {
     assert_eq!(option(2), ("source.a.b.path[2J", "file", None), "nothing that a terminal obeys");
     assert_eq!(option(3), ("spool.quota_mb", "environment", Some("TIDELINE_AGENT_SPOOL_QUOTA_MB")));
     assert_eq!(shown["in_force"]["options"][0]["value"], json!(7));
+    let times =
+        |shown: &Value| [&shown["in_force"]["since_ms"], &shown["in_force"]["told_ms"]].map(Value::as_i64);
+    let [since, told_at] = times(&shown);
+    assert_eq!(since, told_at, "it was not heard since");
+    let mut own: DeviceRecord = bench.hub.metadata.find("pump-1").unwrap().unwrap();
+    own.last_seen_ms = since.map(|since_ms| since_ms + 60_000);
+    bench.hub.metadata.put("pump-1", &own).unwrap();
+    let (_, later) = bench.local("GET", "/api/v1/devices/pump-1/config", Value::Null).await;
+    assert_eq!(times(&later), [since, own.last_seen_ms], "it said nothing else");
     assert!(!tell(told("no json")), "a text where the agent tells none of JSON");
 }

@@ -4,9 +4,11 @@ use axum::extract::{Path, State};
 use axum::routing::{get, put};
 use axum::{Extension, Json, Router};
 use serde_json::Value;
+use tideline_protocol::model::AgentId;
 use tideline_twin::{Section, Twin};
 
 use super::super::auth::Principal;
+use super::super::devices::last_seen;
 use super::super::problem::{ApiError, Problem};
 use super::super::shapes::{
     ConfigInForce, ConfigTemplate, ConfigTemplateApplied, ConfigTemplatePut, ConfigTemplates, ConfigValue,
@@ -14,7 +16,7 @@ use super::super::shapes::{
 };
 use super::{of, result};
 use crate::hub::App;
-use crate::metadata::{ConfigRecord, TemplateRecord};
+use crate::metadata::{ConfigRecord, DeviceRecord, TemplateRecord};
 use crate::templates::{self, Name, Outcome, TemplateError};
 use crate::twins;
 
@@ -134,10 +136,13 @@ pub async fn device_config(
 ) -> Result<Json<DeviceConfig>, ApiError> {
     let (document, agents) = of(&hub, &id)?;
     let in_force = hub.metadata.find::<ConfigRecord>(&id)?;
+    let own: Option<DeviceRecord> = hub.metadata.find(&id)?;
+    let heard_ms = AgentId::parse(&id).ok().zip(own).and_then(|(agent, own)| last_seen(&hub, &agent, &own));
     let shown = twins::look(&hub, document, move |twin| {
         let agreed = agents.iter().all(|agent| twin.is_agreed(agent));
         let shown = configured(id, twin, agreed);
-        DeviceConfig { in_force: in_force.map(|record| ConfigInForce::of(record, &shown.values)), ..shown }
+        let in_force = in_force.map(|record| ConfigInForce::of(record, &shown.values, heard_ms));
+        DeviceConfig { in_force, ..shown }
     });
     Ok(Json(shown.await?))
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::config::{Config, InForce, Jobs, Layers, Plan};
+use crate::config::{Config, Effective, InForce, Jobs, Layers, Plan};
 use crate::identity::IdentityFile;
 use crate::intake::Batching;
 use crate::source::Sources;
@@ -75,6 +75,8 @@ pub struct Reloader {
     looked: Stamp,
     hub: Option<HubConfig>,
     in_force: InForce,
+    // What it runs with where a change waits for a restart; none until the hub is followed.
+    began_with: Vec<Effective>,
 }
 
 impl Reloader {
@@ -92,6 +94,7 @@ impl Reloader {
             looked: loaded,
             hub: None,
             in_force: InForce::default(),
+            began_with: Vec::new(),
         };
         reloader.apply(config).await;
         reloader
@@ -99,6 +102,8 @@ impl Reloader {
 
     /// Takes what the hub sets from there; what `start` was given was loaded with it.
     pub fn follow_hub(&mut self, hub: HubConfig) {
+        // What cannot be read is told by the note.
+        self.began_with = self.layers.effective(&hub.layer()).unwrap_or_default();
         self.hub = Some(hub);
         self.note_in_force();
     }
@@ -202,7 +207,10 @@ impl Reloader {
     fn note_in_force(&self) {
         let layer = self.hub.as_ref().map(HubConfig::layer).unwrap_or_default();
         match self.layers.effective(&layer) {
-            Ok(all) => self.in_force.set(&all),
+            Ok(all) => {
+                let waiting = self.board.read().config.needs_restart;
+                self.in_force.set(&running(all, &self.began_with, &waiting));
+            }
             // It was read just now; what is told is older until it can be read again.
             Err(error) => tracing::warn!(error = format!("{error:#}"), "what is in force cannot be told"),
         }
@@ -251,6 +259,22 @@ async fn changed(hub: &mut Option<HubConfig>) {
 fn stamp(path: &Path) -> Stamp {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// The values that the agent runs with: of those that wait for a restart, as [`needs_restart`] names them, what they were at
+/// the start.
+fn running(all: Vec<Effective>, began_with: &[Effective], waiting: &[String]) -> Vec<Effective> {
+    let waits = |one: &Effective| {
+        let section = one.section.split('/').next().unwrap_or_default();
+        // Both stand for one thing.
+        let name = if one.name == "broker_ca" { "broker" } else { &one.name };
+        let full = format!("{section}.{name}");
+        let mut names = waiting.iter().flat_map(|names| names.split(" and "));
+        names.any(|wanted| wanted == section || wanted == full)
+    };
+    let before = began_with.iter().filter(|one| waits(one)).cloned();
+    let now = all.into_iter().filter(|one| !waits(one));
+    now.chain(before).collect()
 }
 
 /// The options that differ and cannot change while the agent runs.

@@ -89,6 +89,8 @@ async fn what_the_hub_sets_is_in_force_at_once_and_stays_when_the_agent_is_well(
     assert_eq!(tried.reported().await["state"], "applied");
     tried.want("http/listen", json!("")).await;
     assert_eq!(tried.reported().await["needs_restart"], json!(["http.listen"]));
+    let (listen, source) = tried.told("http", "listen");
+    assert_eq!(source, ConfigSource::Default, "it runs with {listen} until it is started again");
     // The file may change beneath.
     tried
         .bench

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sysinfo::{Components, Disks, Networks, System};
 use tideline_profiles::Profile;
+use tideline_protocol::model::PointId;
 use tideline_protocol::value::Value;
 use tideline_protocol::wire::DeviceCard;
 use tokio::time::Instant;
@@ -49,8 +50,9 @@ impl Source for HostSource {
             let asked = wake(context, &mut ticks, &mut asks, last + APART_MIN).await?;
             last = Instant::now();
             let mono_ns = context.clock().mono_ns();
+            let wanted = asked.as_ref().map(|ask| ask.point.clone());
             let read = context.blocking(READING, move || {
-                let values = host.read(mono_ns);
+                let values = host.read(mono_ns, wanted.as_ref());
                 (host, values)
             });
             let values;
@@ -65,7 +67,7 @@ impl Source for HostSource {
                 let found = readings.newest(&device.id, &ask.point);
                 let profile = device.profile.as_ref();
                 let is_known = profile.is_some_and(|profile| profile.point(ask.point.as_str()).is_some());
-                // What changes rarely is among the readings only when it has changed.
+                // A machine has not all that the profile knows, as a battery.
                 if found.is_some() || is_known { ask.answer(found) } else { ask.no_point() }
             }
             context.emit(readings).await?;
@@ -134,11 +136,12 @@ impl Host {
         })
     }
 
-    fn read(&mut self, now_ns: u64) -> Vec<(String, Value)> {
+    /// All that is to be sent now, and what is `wanted` besides.
+    fn read(&mut self, now_ns: u64, wanted: Option<&PointId>) -> Vec<(String, Value)> {
         let mut out = self.read_numbers(now_ns);
         let mut rare = rare::system();
         rare.extend(rare::power(Path::new(rare::POWER_SUPPLY)));
-        out.extend(self.rare.due(rare, now_ns));
+        out.extend(self.rare.due(rare, now_ns, wanted));
         out
     }
 
@@ -234,7 +237,7 @@ mod tests {
     #[test]
     fn what_this_machine_shows_is_what_the_profile_allows() {
         let (mut host, profile) = (Host::new(0).unwrap(), Profile::linux_host().unwrap());
-        let first = host.read(1_000_000_000);
+        let first = host.read(1_000_000_000, None);
         assert!(first.iter().any(|(point, _)| point == "os/kernel"));
         for (point, value) in &first {
             let point = point_id(point).unwrap();
@@ -242,8 +245,11 @@ mod tests {
             assert_eq!(taken.as_ref(), Ok(value), "{point}");
             assert!(!profile.point(point.as_str()).unwrap().name.is_empty());
         }
-        let second = host.read(2_000_000_000);
+        let second = host.read(2_000_000_000, None);
         assert!(!second.iter().any(|(point, _)| point == "os/kernel"), "it did not change");
         assert!(second.iter().any(|(point, _)| point == "uptime"));
+        let third = host.read(3_000_000_000, point_id("os/kernel").as_ref());
+        assert!(third.iter().any(|(point, _)| point == "os/kernel"), "somebody asks for it");
+        assert!(!third.iter().any(|(point, _)| point == "os/name"));
     }
 }

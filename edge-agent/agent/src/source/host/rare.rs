@@ -6,7 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use sysinfo::System;
+use tideline_protocol::model::PointId;
 use tideline_protocol::value::Value;
+
+use crate::source::point_id;
 
 /// So long after a reading the same one is sent again.
 const REPEAT_AFTER: Duration = Duration::from_secs(3600);
@@ -18,14 +21,20 @@ pub const POWER_SUPPLY: &str = "/sys/class/power_supply";
 pub struct Rare(BTreeMap<String, (Value, u64)>);
 
 impl Rare {
-    /// Those of `readings` that are to be sent.
-    pub fn due(&mut self, readings: Vec<(String, Value)>, now_ns: u64) -> Vec<(String, Value)> {
+    /// Those of `readings` that are to be sent, what somebody wants to know now among them.
+    pub fn due(
+        &mut self,
+        readings: Vec<(String, Value)>,
+        now_ns: u64,
+        wanted: Option<&PointId>,
+    ) -> Vec<(String, Value)> {
         let mut due = Vec::new();
         for (point, value) in readings {
             let is_same = |(sent, at_ns): &(Value, u64)| {
                 *sent == value && u128::from(now_ns.saturating_sub(*at_ns)) < REPEAT_AFTER.as_nanos()
             };
-            if !self.0.get(&point).is_some_and(is_same) {
+            let is_wanted = wanted.is_some() && point_id(&point).as_ref() == wanted;
+            if is_wanted || !self.0.get(&point).is_some_and(is_same) {
                 self.0.insert(point.clone(), (value.clone(), now_ns));
                 due.push((point, value));
             }
@@ -88,11 +97,14 @@ mod tests {
         let mut rare = Rare::default();
         let os = |name: &str| vec![("os/name".to_owned(), text(name)), ("boot".to_owned(), Value::Int(7))];
         let hour_ns = 3600 * 1_000_000_000;
-        assert_eq!(rare.due(os("A 1"), 0), os("A 1"));
-        assert_eq!(rare.due(os("A 1"), 1), []);
-        assert_eq!(rare.due(os("A 2"), 2), [("os/name".to_owned(), text("A 2"))]);
-        assert_eq!(rare.due(os("A 2"), hour_ns), [("boot".to_owned(), Value::Int(7))]);
-        assert_eq!(rare.due(os("A 2"), hour_ns + 2), [("os/name".to_owned(), text("A 2"))]);
+        assert_eq!(rare.due(os("A 1"), 0, None), os("A 1"));
+        assert_eq!(rare.due(os("A 1"), 1, None), []);
+        assert_eq!(rare.due(os("A 2"), 2, None), [("os/name".to_owned(), text("A 2"))]);
+        assert_eq!(rare.due(os("A 2"), hour_ns, None), [("boot".to_owned(), Value::Int(7))]);
+        assert_eq!(rare.due(os("A 2"), hour_ns + 2, None), [("os/name".to_owned(), text("A 2"))]);
+        let boot = point_id("boot");
+        assert_eq!(rare.due(os("A 2"), hour_ns + 3, boot.as_ref()), [("boot".to_owned(), Value::Int(7))]);
+        assert_eq!(rare.due(os("A 2"), hour_ns + 4, None), []);
     }
 
     #[test]

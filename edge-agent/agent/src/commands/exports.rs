@@ -1,11 +1,11 @@
 //! Exports of readings to a file of the device.
 //!
-//! One is written at a time, so that each knows what the others take of the folder. Nothing that was written whole is ever removed
-//! here: it is somebody's.
+//! One is written at a time, so that each knows what the others take of the folder. Another agent may have the same folder: who
+//! writes a part has it locked. Nothing that was written whole is ever removed here: it is somebody's.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -159,12 +159,23 @@ async fn write(
 fn to_file(
     path: &Path,
     (room, stopped): (u64, Arc<AtomicBool>),
-    work: impl FnOnce(&mut Bounded<BufWriter<&std::fs::File>>) -> anyhow::Result<u64>,
+    work: impl FnOnce(&mut Bounded<BufWriter<&File>>) -> anyhow::Result<u64>,
 ) -> anyhow::Result<u64> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let file = locked(path)?;
     let missing = work(&mut Bounded { out: BufWriter::new(&file), room, left: room, stopped })?;
     file.sync_all()?;
     Ok(missing)
+}
+
+/// A new part, which nobody else takes for one that was left behind.
+fn locked(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.lock()?;
+    // Another agent may have done so before it was locked.
+    match std::fs::metadata(path) {
+        Ok(found) if found.ino() == file.metadata()?.ino() => Ok(file),
+        _ => Err(io::Error::other("another agent has just cleared the folder of exports; try again")),
+    }
 }
 
 /// Removes what an agent left behind that was killed while it wrote.
@@ -190,7 +201,7 @@ fn room(folder: &Path, all_max: u64) -> anyhow::Result<u64> {
     Ok(left.min(FILE_BYTES_MAX))
 }
 
-/// The bytes of all whole exports in a folder. Parts are removed: nobody writes them any more.
+/// The bytes of all exports in a folder. Parts that nobody writes any more are removed.
 fn held(folder: &Path) -> io::Result<u64> {
     let mut bytes = 0_u64;
     for entry in std::fs::read_dir(folder)? {
@@ -202,13 +213,58 @@ fn held(folder: &Path) -> io::Result<u64> {
             continue;
         }
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some(PART) => {
-                tracing::warn!(path = %path.display(), "a part of an export is removed");
-                std::fs::remove_file(&path)?;
+            Some(PART) => bytes = bytes.saturating_add(unless_gone(part(&path))?),
+            Some("csv" | "ndjson") => {
+                let found = unless_gone(entry.metadata().map(|found| found.len()))?;
+                bytes = bytes.saturating_add(found);
             }
-            Some("csv" | "ndjson") => bytes = bytes.saturating_add(entry.metadata()?.len()),
             _ => {}
         }
     }
     Ok(bytes)
+}
+
+/// Another agent may remove a part, or give it its name, while the folder is looked at.
+fn unless_gone(bytes: io::Result<u64>) -> io::Result<u64> {
+    bytes.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(0) } else { Err(error) })
+}
+
+/// The bytes of a part that somebody writes; one that nobody does is removed.
+fn part(path: &Path) -> io::Result<u64> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => {
+            std::fs::remove_file(path)?;
+            tracing::warn!(path = %path.display(), "a part of an export is removed");
+            Ok(0)
+        }
+        Err(TryLockError::WouldBlock) => Ok(file.metadata()?.len()),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_another_agent_writes_stays_and_counts_and_one_that_nobody_writes_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |n: u8, kind: &str| {
+            folder.path().join(CommandId::from_bytes([n; 16]).to_string()).with_extension(kind)
+        };
+        // As in another process: a lock is of the open file.
+        let mut written = locked(&path(1, PART)).unwrap();
+        written.write_all(&[0; 10]).unwrap();
+        std::fs::write(path(2, PART), [0; 100]).unwrap();
+        std::fs::write(path(3, "csv"), [0; 5]).unwrap();
+        std::fs::write(folder.path().join("notes.part"), [0; 100]).unwrap();
+        assert_eq!(held(folder.path()).unwrap(), 15);
+        assert!(path(1, PART).exists() && !path(2, PART).exists());
+        assert_eq!(room(folder.path(), 20).unwrap(), 5);
+        // Killed, it writes no more.
+        drop(written);
+        assert_eq!(held(folder.path()).unwrap(), 5);
+        assert!(!path(1, PART).exists() && folder.path().join("notes.part").exists());
+    }
 }

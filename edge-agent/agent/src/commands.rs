@@ -33,7 +33,7 @@ use tokio::task::{Id, JoinHandle, JoinSet};
 use tokio::time::{interval, timeout};
 
 use self::journal::{Journal, Looked};
-pub use self::kinds::{Hands, Restart};
+pub use self::kinds::{Hands, HubAhead, Restart};
 use crate::clock::AgentClock;
 use crate::schedule::driver::{ScheduleShown, Scheduler};
 use crate::schedule::report::Told;
@@ -207,13 +207,13 @@ impl Inbox {
         let (news, heard) = mpsc::channel(EVENTS_MAX);
         let Self(events, tell) = self;
         let told = tell.subscribe();
+        held.offset_ns.into_iter().for_each(|ahead_ns| hands.hub_ahead.learn(ahead_ns));
         let (journal, hands) = (Arc::new(journal), Arc::new(hands));
         let (for_them, scheduled) = ((Arc::clone(&journal), Arc::clone(&hands)), held.scheduled);
         let keeper = Keeper {
             core,
             journal,
             clock,
-            offset_ns: held.offset_ns,
             noted_ns: held.offset_ns,
             outbox: None,
             running: HashMap::new(),
@@ -237,9 +237,7 @@ struct Keeper {
     core: AgentCommands,
     journal: Arc<Journal>,
     clock: AgentClock,
-    // The hub's wall clock less the monotonic one; none until a hub has told the time since the machine started.
-    offset_ns: Option<i64>,
-    // As it is on the disk.
+    // By how much the hub's clock is ahead, as it is on the disk.
     noted_ns: Option<i64>,
     outbox: Option<UnboundedSender<ToHub>>,
     // With when they began, on the monotonic clock.
@@ -292,7 +290,7 @@ impl Keeper {
     }
 
     fn now_ms(&self) -> Option<i64> {
-        Some(self.offset_ns?.saturating_add_unsigned(self.clock.mono_ns()) / 1_000_000)
+        Some(self.hands.hub_ahead.ns()?.saturating_add_unsigned(self.clock.mono_ns()) / 1_000_000)
     }
 
     async fn handle(&mut self, event: Event, schedules: &Scheduler) {
@@ -316,7 +314,7 @@ impl Keeper {
                 }
             }
             Event::Time(offset_ns) => {
-                self.offset_ns = Some(offset_ns);
+                self.hands.hub_ahead.learn(offset_ns);
                 // For a restart of the agent without a hub; not each time, since clocks part slowly.
                 if self.noted_ns.is_none_or(|noted_ns| noted_ns.abs_diff(offset_ns) > PARTED_NS) {
                     let noted = self.journal.on_thread(move |journal| journal.note_time(offset_ns)).await;

@@ -25,7 +25,7 @@ use self::doors::Doors;
 use self::twins::Twins;
 use crate::cards::Cards;
 use crate::clock::{self, AgentClock};
-use crate::commands::{Commands, Hands, Restart};
+use crate::commands::{Commands, Hands, HubAhead, Restart};
 use crate::config::{Config, Jobs, Layers, Plan, SourceConfig};
 use crate::flow::trace::Tracer;
 use crate::flow::{self, Flow};
@@ -224,7 +224,8 @@ fn take_commands(
     let (jobs, jobs_now) = watch::channel(Arc::new(config.jobs.clone()));
     let Process { restart, logs } = process.clone();
     let (writes, syncer) = (writes.clone(), syncer.clone());
-    let hands = Hands { writes, syncer, reload, restart, logs, jobs: jobs_now };
+    let hub_ahead = HubAhead::default();
+    let hands = Hands { writes, syncer, reload, restart, logs, jobs: jobs_now, hub_ahead };
     let work = inbox.start(&config.data_dir, hands, config.commands_running_max, own)?;
     Ok(Taken { commands, asked, jobs, work })
 }

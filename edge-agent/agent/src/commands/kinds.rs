@@ -1,7 +1,7 @@
 //! The kinds of commands and what carries them out.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -64,6 +64,26 @@ pub struct Hands {
     pub logs: Recent,
     /// What commands may do.
     pub jobs: watch::Receiver<Arc<Jobs>>,
+    /// The hub's time.
+    pub hub_ahead: HubAhead,
+}
+
+/// By how much the hub's wall clock is ahead of the monotonic one here, ns; none until a hub has told the time since the machine
+/// started.
+#[derive(Debug, Default)]
+pub struct HubAhead(Mutex<Option<i64>>);
+
+impl HubAhead {
+    /// As it was told last.
+    #[must_use]
+    pub fn ns(&self) -> Option<i64> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is told anew.
+    pub fn learn(&self, ahead_ns: i64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead_ns);
+    }
 }
 
 /// What becomes of a command that was begun when the agent ended.

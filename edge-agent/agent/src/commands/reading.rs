@@ -25,7 +25,7 @@ impl Run {
         let point = PointId::parse(&point).map_err(|error| wrong(error.to_string()))?;
         let timeout = Self::timeout(timeout_ms, TIMEOUT).min(self.left);
         let read = hands.writes.reads().read(&self.command.device, &point, timeout).await;
-        let Found { value, quality, time_ns } = read.map_err(|error| {
+        let found = read.map_err(|error| {
             let code = match &error {
                 ReadError::NoDevice(_) | ReadError::Away { .. } => errors::UNAVAILABLE,
                 ReadError::Busy(_) => errors::BUSY,
@@ -35,6 +35,8 @@ impl Run {
             };
             CommandError::new(code, error)
         })?;
+        let time_ns = found.corrected_ns(hands.hub_ahead.ns());
+        let Found { value, quality, .. } = found;
         let result = json!({
             "point": point,
             "value": in_json(&value),

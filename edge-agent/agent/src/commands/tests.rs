@@ -52,7 +52,8 @@ impl Bench {
         let (writes, again) = (Writes::default(), Some(restart.clone()));
         let to_devices = writes.clone();
         let (_jobs, jobs) = watch::channel(Arc::new(jobs));
-        let hands = Hands { writes, syncer, reload, restart: again, logs: logs.clone(), jobs };
+        let hub_ahead = HubAhead::default();
+        let hands = Hands { writes, syncer, reload, restart: again, logs: logs.clone(), jobs, hub_ahead };
         let (commands, inbox) = Commands::new();
         let task = inbox.start(folder.path(), hands, 4, DeviceId::parse("gate").unwrap()).unwrap().0;
         let said = commands.connect().unwrap();

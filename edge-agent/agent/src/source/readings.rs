@@ -144,7 +144,7 @@ impl Readings {
         let (def, samples) = self.rows.iter().rfind(is_meant)?;
         let last = samples.last()?;
         let (value, quality) = self.boxes.value(last.value, def.kind());
-        Some(Found { value, quality, time_ns: last.time_ns })
+        Some(Found { value, quality, time_ns: last.time_ns, clock: self.clock })
     }
 
     /// Whose they are.

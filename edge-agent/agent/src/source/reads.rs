@@ -7,9 +7,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tideline_protocol::clocks::TOLERANCE_NS;
 use tideline_protocol::model::{DeviceId, PointId};
 use tideline_protocol::value::{Quality, Value};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Ahead;
 
 /// Most questions that wait for one source.
 pub const QUEUE_MAX: usize = 64;
@@ -25,6 +28,21 @@ pub struct Found {
     pub quality: Quality,
     /// When it was so, ns since 1970.
     pub time_ns: i64,
+    /// The clock here that says so, which may be wrong; none where the device or its server gave the time.
+    pub clock: Option<Ahead>,
+}
+
+impl Found {
+    /// When it was so by the clock of the hub, which is `hub_ahead_ns` ahead of the monotonic one here: as the readings of such a
+    /// clock are corrected. Times of others are taken as they are, and so are those of a clock that is right, or of which nobody
+    /// has heard.
+    #[must_use]
+    pub fn corrected_ns(&self, hub_ahead_ns: Option<i64>) -> i64 {
+        let wrong_by = |(clock, hub_ns): (Ahead, i64)| hub_ns.saturating_sub(clock.offset_ns);
+        let by_ns = self.clock.zip(hub_ahead_ns).map(wrong_by);
+        let by_ns = by_ns.filter(|by_ns| by_ns.unsigned_abs() > TOLERANCE_NS.unsigned_abs());
+        self.time_ns.saturating_add(by_ns.unwrap_or(0))
+    }
 }
 
 /// Why nobody knows what a point is now.
@@ -257,7 +275,7 @@ mod tests {
         assert_eq!(read().await, Err(ReadError::NoDevice(device.clone())));
         let mut inbox = reads.inbox("bus".into());
         inbox.serve(&device);
-        let found = Found { value: Value::Int(7), quality: Quality::Good, time_ns: 5 };
+        let found = Found { value: Value::Int(7), quality: Quality::Good, time_ns: 5, clock: None };
         let answers = async { inbox.next().await.answer(Some(found.clone())) };
         assert_eq!(tokio::join!(read(), answers).0, Ok(found));
         let refuses = async { inbox.next().await.failed("silence") };
@@ -273,6 +291,18 @@ mod tests {
         assert_eq!(read().await, Err(away), "it was connected, and will be again");
         reads.forget("bus");
         assert_eq!(read().await, Err(ReadError::NoDevice(device.clone())));
+    }
+
+    #[test]
+    fn a_time_by_a_clock_that_is_wrong_is_told_as_the_hub_has_it() {
+        let clock = |offset_ns| Some(Ahead { offset_ns, believed: true, earlier: None });
+        let found = |clock| Found { value: Value::Int(7), quality: Quality::Good, time_ns: 100, clock };
+        let wrong = TOLERANCE_NS + 1;
+        assert_eq!(found(clock(50)).corrected_ns(Some(50 + wrong)), 100 + wrong);
+        assert_eq!(found(clock(50 + wrong)).corrected_ns(Some(50)), 100 - wrong);
+        assert_eq!(found(clock(50)).corrected_ns(Some(50 + TOLERANCE_NS)), 100, "it is right");
+        assert_eq!(found(clock(50)).corrected_ns(None), 100, "nobody knows");
+        assert_eq!(found(None).corrected_ns(Some(wrong)), 100, "it is another's");
     }
 
     #[tokio::test(start_paused = true)]

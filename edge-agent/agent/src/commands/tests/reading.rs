@@ -4,25 +4,38 @@ use tideline_protocol::model::PointId;
 use tideline_protocol::value::{Quality, Value};
 
 use super::*;
+use crate::clock::Ahead;
 use crate::source::reads::Found;
 use crate::status::CommandsStatus;
 
 #[tokio::test]
 async fn a_read_tells_value_quality_and_time_and_why_there_is_none() {
     let mut bench = Bench::new().await;
-    bench.learn_time();
+    let right = Ahead::of(&AgentClock::default());
+    bench.commands.learn_time(right.offset_ns);
     let reads = bench.writes.reads().clone();
     let (device, point) = (DeviceId::parse("pump").unwrap(), PointId::parse("speed").unwrap());
     let mut inbox = reads.inbox("bus".into());
     inbox.serve(&device);
+    let slow = Some(Ahead { offset_ns: right.offset_ns - 3_600_000_000_000, ..right });
     for (found, result) in [
         (
-            Found { value: Value::Float(4.5), quality: Quality::Good, time_ns: 1_700_000_000_123_456_789 },
+            Found {
+                value: Value::Float(4.5),
+                quality: Quality::Good,
+                time_ns: 1_700_000_000_123_456_789,
+                clock: None,
+            },
             r#"{"point":"speed","quality":"good","time_ms":1700000000123,"value":4.5}"#,
         ),
         (
-            Found { value: Value::Null, quality: Quality::Bad, time_ns: -1 },
+            Found { value: Value::Null, quality: Quality::Bad, time_ns: -1, clock: None },
             r#"{"point":"speed","quality":"bad","time_ms":-1,"value":null}"#,
+        ),
+        (
+            // By a clock here that the hub's is ahead of.
+            Found { value: Value::Int(7), quality: Quality::Good, time_ns: 5_000_000, clock: slow },
+            r#"{"point":"speed","quality":"good","time_ms":3600005,"value":7}"#,
         ),
     ] {
         bench.give("read", r#"{"point":"speed"}"#).await;

@@ -13,6 +13,7 @@ use tideline_protocol::value::{Quality, Value};
 use super::line::Line;
 use super::values::{self, is_whole, quality, written};
 use super::variables::{Party, Variable};
+use crate::clock::Ahead;
 use crate::source::Context;
 use crate::source::reads::{self, Ask, Found};
 use crate::source::writes::{Inbox, Write};
@@ -75,7 +76,7 @@ impl<'d> Desk<'d> {
             Ok(answer) => answer.results.unwrap_or_default().into_iter().next(),
             Err(error) => return ask.failed(error),
         };
-        match told.map(|told| found(party, variable, &told, self.clock.wall_ns())) {
+        match told.map(|told| found(party, variable, &told, self.clock)) {
             Some(Ok(found)) => ask.answer(found),
             Some(Err(why)) => ask.failed(why),
             None => ask.failed("the server says nothing"),
@@ -131,12 +132,21 @@ impl<'d> Desk<'d> {
 }
 
 /// What a server's answer says of a variable.
-fn found(party: &Party, variable: &Variable, told: &DataValue, now_ns: i64) -> Result<Option<Found>, String> {
+fn found(
+    party: &Party,
+    variable: &Variable,
+    told: &DataValue,
+    here: &dyn Clock,
+) -> Result<Option<Found>, String> {
     let status = told.status.unwrap_or(StatusCode::Good);
-    let time_ns = values::time_ns(told).or_else(|| values::server_time_ns(told)).unwrap_or(now_ns);
+    let theirs = values::time_ns(told).or_else(|| values::server_time_ns(told));
+    let (time_ns, clock) = match theirs {
+        Some(time_ns) => (time_ns, None),
+        None => (here.wall_ns(), Some(Ahead::of(here))),
+    };
     let said = quality(status);
     let Some(variant) = told.value.as_ref().filter(|_| said != Quality::Bad) else {
-        return Ok(Some(Found { value: Value::Null, quality: said, time_ns }));
+        return Ok(Some(Found { value: Value::Null, quality: said, time_ns, clock }));
     };
     let value = values::value(variant)?;
     let Some(decoded) = party.names.read(&variable.name, &value) else { return Ok(None) };
@@ -144,7 +154,7 @@ fn found(party: &Party, variable: &Variable, told: &DataValue, now_ns: i64) -> R
     if let (Some(profile), true) = (&party.device.profile, value != Value::Null) {
         value = profile.check(variable.point.as_str(), value).map_err(|error| error.to_string())?;
     }
-    Ok(Some(Found { value, quality: quality.max(said), time_ns }))
+    Ok(Some(Found { value, quality: quality.max(said), time_ns, clock }))
 }
 
 fn variant(raw: Raw, data_type: u32) -> Result<Variant, String> {

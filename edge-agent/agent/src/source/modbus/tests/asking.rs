@@ -29,7 +29,7 @@ async fn a_point_is_read_at_once_whenever_its_turn_is_and_the_reading_is_kept_to
     let mut bench = Bench::of(line, vec![rarely()]);
     bench.until_count("meter-1", "energy", 1).await;
     for expected in [101.0, 102.0] {
-        let Found { value, quality, time_ns } = read(&bench, "meter-1", "volts").await.unwrap();
+        let Found { value, quality, time_ns, .. } = read(&bench, "meter-1", "volts").await.unwrap();
         assert_eq!((value, quality), (Value::Float(expected), Quality::Good));
         assert!(time_ns > 0);
     }

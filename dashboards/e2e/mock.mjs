@@ -79,8 +79,11 @@ async function api(request, response, url) {
   if (path.startsWith('/devices/') && path.endsWith('/events')) {
     return json(response, 200, { events: [{ at_ms: BEGAN - 60_000, change: 'online', reason: 'heard', changes: 1 }] });
   }
-  const about = /^\/devices\/([^/]+)\/twin(\/[a-z]+)?$/.exec(path);
-  if (about) return json(response, 200, twin(decodeURIComponent(about[1]), about[2] ?? '', request.method === 'PATCH' ? await bodyOf(request) : null));
+  const about = /^\/(device|site|group)s\/([^/]+)\/twin(\/[a-z]+)?$/.exec(path);
+  if (about) {
+    const name = `${about[1] === 'device' ? '' : `${about[1]}/`}${decodeURIComponent(about[2])}`;
+    return json(response, 200, twin(name, about[3] ?? '', request.method === 'PATCH' ? await bodyOf(request) : null));
+  }
   if (path.startsWith('/devices/')) {
     const id = decodeURIComponent(path.slice('/devices/'.length));
     if (request.method === 'PATCH') {

@@ -10,6 +10,7 @@ import { launch, until, WAIT_MS } from './drive.mjs';
 import { explore } from './explore.mjs';
 import { mapping } from './mapping.mjs';
 import { commanding, configuring, marking, fleetList, operating } from './operator.mjs';
+import { sharing } from './shared.mjs';
 import { timeControl } from './time.mjs';
 
 const URL_ = process.env.TIDELINE_URL ?? 'http://127.0.0.1:8080';
@@ -149,6 +150,7 @@ async function main() {
     console.log(`ok   live: ${await liveChart(page)}`);
     await looks(page, 'device-live');
     console.log(`ok   twin: ${await twin(page)}`);
+    if (await page.getByTestId('shared').count() > 0) console.log(`ok   shared: ${await sharing(page, { looks })}`);
     console.log(`ok   marks: ${await marking(page, { until, looks, complaints })}`);
     console.log(`ok   configuration: ${await configuring(page, { until, looks })}`);
     console.log(`ok   commands: ${await commanding(page, { until, looks })}`);

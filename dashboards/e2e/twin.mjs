@@ -20,6 +20,16 @@ function merge(into, patch) {
   return into;
 }
 
+/** What the devices of a group share. */
+const shared = { desired: { night: true, pressure: { max: 6.5 } }, reported: {}, tags: {}, notes: {} };
+
+function answerShared(name, rest, patch) {
+  for (const [section, own] of Object.entries(patch ?? {})) merge(shared[section], own);
+  if (rest === '/conflicts') return { etag: '"1"', conflicts: [] };
+  if (rest === '/history') return { steps: [], next: null };
+  return { device: name, etag: '"1"', generation: 0, ...shared, delta: [], conflicts: 0, agreed: true, leaves: 2, bytes: 40, changes: 2, at_ms: null };
+}
+
 function answer(id) {
   const own = id === 'pump-7' ? state : { desired: {}, reported: {}, tags: {}, notes: {} };
   const delta = id === 'pump-7' ? [
@@ -40,6 +50,7 @@ export function wantedConfig() {
 
 /** What the hub answers to a request below `/devices/{id}/twin`. */
 export function twin(id, rest, patch) {
+  if (id.includes('/')) return answerShared(id, rest, patch);
   if (patch) {
     for (const [section, own] of Object.entries(patch)) merge(state[section], own);
     contested = contested && patch.desired?.valve === undefined;

@@ -1,5 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { leaves, patchOf, rows, shown, typed } from '../src/lib/twin';
+import { leaves, patchOf, rows, sharedBy, shown, typed } from '../src/lib/twin';
+
+describe('what a device shares', () => {
+  it('is of its site and its groups, as far as a document can be called so', () => {
+    expect(sharedBy('hall-2', ['pumps', 'Werk 1', 'a.b_c'])).toEqual(['site/hall-2', 'group/pumps', 'group/a.b_c']);
+    expect(sharedBy('', undefined)).toEqual([]);
+    expect(sharedBy(null, ['x'.repeat(65), 'é', 'a/b'])).toEqual([]);
+  });
+});
 
 describe('a twin as rows', () => {
   it('has a row for each leaf, with forms of values as people read them', () => {

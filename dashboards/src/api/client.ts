@@ -264,9 +264,13 @@ export function exportAddress(ids: string[], from: number, to: number, format: F
   return `${BASE}/export?${params.toString()}`;
 }
 
-const twinOf = (id: string): string => `/devices/${encodeURIComponent(id)}/twin`;
+/** Where the twin of a device is, by its id, or what devices share, by `site/hall-2` and `group/pumps`: no id has a slash. */
+function twinOf(name: string): string {
+  const [, kind, of] = /^(site|group)\/(.+)$/.exec(name) ?? [];
+  return `/${kind === undefined ? 'device' : kind}s/${encodeURIComponent(of ?? name)}/twin`;
+}
 
-/** What is wanted of a device, what it reports, its tags and notes. */
+/** What is wanted of a device, what it reports, its tags and notes; or of what devices share. */
 export function twin(id: string, signal?: AbortSignal): Promise<Twin> {
   return getJson<Twin>(twinOf(id), signal);
 }

@@ -63,6 +63,15 @@ export function rows(
   return [...all.filter((row) => row.differs), ...all.filter((row) => !row.differs)];
 }
 
+/** Names that a document can have; operators may call sites and groups otherwise, and these have none. */
+const NAMED = /^[\w.-]{1,64}$/;
+
+/** The documents that a device shares with others: its site's, and those of its groups. */
+export function sharedBy(site: string | null | undefined, groups: string[] | undefined): string[] {
+  const all = [...(site ? [['site', site]] : []), ...(groups ?? []).map((group) => ['group', group])];
+  return all.filter(([, name]) => NAMED.test(name ?? '')).map(([kind, name]) => `${kind}/${name}`);
+}
+
 /** What was typed: JSON, or else a text. */
 export function typed(text: string): unknown {
   try {

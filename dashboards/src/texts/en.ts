@@ -138,6 +138,9 @@ export const en = {
     history: 'What was changed',
     gone: 'gone',
     steps: { when: 'When', who: 'Who', what: 'What', became: 'Became' },
+    shared: { title: 'Shared with other devices', of: { site: 'Site', group: 'Group' } },
+    sharedAgreed: 'All agents there have all of it.',
+    sharedWaiting: 'Not all agents there have all of it yet.',
     cutOff: (n: number) => `The history was cut off ${n === 1 ? 'once' : `${n} times`} before this.`,
   },
 } as const;

@@ -104,6 +104,20 @@ export function mark(id, { title, site, groups, tags }) {
   marks[id] = { title: now(title, was.title), site: now(site, was.site), groups: groups ?? was.groups, tags: Object.fromEntries(all) };
 }
 
+const DAY_MS = 86_400_000;
+/** A session whose certificate ends soon. */
+const sessionOf = (now) => ({
+  remote: '192.0.2.7:50123', certificate: { sha256: '5e'.repeat(32), not_before_ms: now - 352 * DAY_MS, not_after_ms: now + 13 * DAY_MS },
+  waiting_bytes: 81_920, waiting_batches: 2, credit_bytes: 16_695_296, credit_most_bytes: 16_777_216,
+});
+const uplinkOf = (now, offline) => ({
+  as_of_ms: now - 4000, switches: 1, spool_bytes: 10_485_760, spool_quota_bytes: 67_108_864,
+  ways: [
+    { address: 'hub.example:4433', transport: 'quic', carries: true, breaker: offline ? 'open' : 'closed', failures: offline ? 4 : 0, wait_ms: 1000, rtt_ms: 38.5, loss: 0.004 },
+    { address: 'hub.example:8883', transport: 'mqtt', carries: false, breaker: 'closed', failures: 0, wait_ms: 0, rtt_ms: null, loss: 0 },
+  ],
+});
+
 export function deviceOf(id) {
   const now = Date.now();
   const book = ledger(id, now);
@@ -115,6 +129,7 @@ export function deviceOf(id) {
     about: points ? { profile: 'linux-host', firmware: '6.1.0', vendor: '', model: 'Debian 12', via: 'host' } : null,
     state: points === 0 ? 'never' : offline ? 'offline' : 'online', transport: points && !offline ? 'quic' : null,
     software: points ? 'edge-agent 0.1.0' : null, connected_ms: points && !offline ? BEGAN : null,
+    session: points && !offline ? sessionOf(now) : undefined, uplink: points ? uplinkOf(now, offline) : null,
     last_seen_ms: points ? last : null, last_reading_ms: points ? Math.floor(last) : null,
     rate: offline ? 0 : points, backlog: book.pending, ledger: book, ...marks[id],
   };

@@ -78,6 +78,7 @@ describe('units', () => {
     expect(f.quantity(999_994, 'By')).toEqual(['999.99', 'kB']);
     expect(f.quantity(-999.9999, 'W')).toEqual(['-1', 'kW']);
     expect(f.shownValue(999_999, 'By', 'int')).toEqual(['1', 'MB']);
+    expect([f.size(0), f.size(999), f.size(17_978), f.size(999_999), f.size(34_176_000_000), f.size(null)]).toEqual(['0 B', '999 B', '18 kB', '1 MB', '34.2 GB', '–']);
     expect([f.compact(999_999), f.compact(999_949), f.compact(-9_999_999)]).toEqual(['1 M', '999.9 k', '-10 M']);
     expect(f.quantity(54_000, 'Cel')).toEqual(['54\u202f000', '°C']);
     expect(f.quantity(undefined, 'By')).toEqual([f.NONE, 'B']);

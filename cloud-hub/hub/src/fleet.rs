@@ -1,8 +1,11 @@
 //! Who is connected, and how fast readings come in.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tideline_link::identity::PeerCertificate;
 use tideline_link::link::Transport;
 use tideline_protocol::model::{AgentId, DeviceId};
 use tideline_protocol::wire::{Health, RefuseCode};
@@ -14,15 +17,55 @@ const RATE_SECONDS: u64 = 10;
 /// Why a session is to end.
 pub type Cut = (RefuseCode, String);
 
+/// How an agent came, and how its session does.
+#[derive(Debug, Clone)]
+pub struct Came {
+    /// Name and version of its software.
+    pub software: String,
+    /// By what.
+    pub transport: Transport,
+    /// The other end's address; over a broker that one's.
+    pub remote: SocketAddr,
+    /// What it has shown; none when it came with a token.
+    pub certificate: Option<PeerCertificate>,
+    /// What moves in the session.
+    pub flow: Arc<Flow>,
+}
+
+/// Readings of a session on their way to the disk.
+#[derive(Debug, Default)]
+pub struct Flow {
+    bytes: AtomicU64,
+    appends: AtomicU64,
+}
+
+impl Flow {
+    /// Notes how much there is.
+    pub fn note(&self, bytes: u64, appends: u64) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+        self.appends.store(appends, Ordering::Relaxed);
+    }
+
+    /// Bytes of runs that came and are not durable, of those that the credit allows.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Batches that the disk is asked for.
+    #[must_use]
+    pub fn appends(&self) -> u64 {
+        self.appends.load(Ordering::Relaxed)
+    }
+}
+
 /// What is known of an agent's newest session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Presence {
     /// Whether it lives.
     pub online: bool,
-    /// Name and version of the agent's software.
-    pub software: String,
-    /// By what it came.
-    pub transport: Transport,
+    /// How it came.
+    pub came: Came,
     /// Since when, Unix ms.
     pub connected_ms: i64,
     /// The last frame, Unix ms.
@@ -55,23 +98,11 @@ impl Fleet {
     /// A session opened. An older one of the same agent is cut: it is the same device after a
     /// reconnect, and only the newer one has a living line. Gives the session's number and what
     /// tells it to end.
-    pub fn enter(
-        &self,
-        agent: &AgentId,
-        (software, transport): (String, Transport),
-        now_ms: i64,
-    ) -> (u64, oneshot::Receiver<Cut>) {
+    pub fn enter(&self, agent: &AgentId, came: Came, now_ms: i64) -> (u64, oneshot::Receiver<Cut>) {
         let (cut, told) = oneshot::channel();
         let mut sessions = locked(&self.sessions);
         let health = sessions.get(agent).and_then(|old| old.presence.health.clone());
-        let presence = Presence {
-            online: true,
-            software,
-            transport,
-            connected_ms: now_ms,
-            last_seen_ms: now_ms,
-            health,
-        };
+        let presence = Presence { online: true, came, connected_ms: now_ms, last_seen_ms: now_ms, health };
         let number = sessions.get(agent).map_or(1, |old| old.number + 1);
         if let Some(old) =
             sessions.insert(agent.clone(), Entry { number, presence, cut: Some(cut) }).and_then(|e| e.cut)
@@ -159,10 +190,18 @@ impl Fleet {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    fn came(software: &str) -> (String, Transport) {
-        (software.to_owned(), Transport::Quic)
+    fn came(software: &str) -> Came {
+        Came {
+            software: software.to_owned(),
+            transport: Transport::Quic,
+            remote: (Ipv4Addr::LOCALHOST, 4433).into(),
+            certificate: None,
+            flow: Arc::default(),
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tideline_link::link::{FrameReceiver, FrameSender, Link, LinkError, Transport};
+use tideline_link::link::{FrameReceiver, FrameSender, Link, LinkError};
 use tideline_protocol::durability::{Batch, Durable};
 use tideline_protocol::model::{AgentId, DeviceId, Epoch, Gap, Seq};
 use tideline_protocol::ranges::RangeSet;
@@ -34,7 +34,7 @@ use self::twins::{Talk, turned};
 use crate::api::devices::{last_seen, revoked_text};
 use crate::api::ledger::query_gap;
 use crate::commands::Seat;
-use crate::fleet::Cut;
+use crate::fleet::{Came, Cut};
 use crate::hub::App;
 use crate::live::Happening;
 use crate::metadata::{Changes, DeviceRecord, MetadataError};
@@ -103,9 +103,7 @@ type Appends = JoinSet<Result<Batch<Durable>, StoreError>>;
 struct Driver {
     hub: App,
     agent: AgentId,
-    transport: Transport,
-    // Of the public key in its certificate; none when it came with a token, which was checked then.
-    key_hash: Option<String>,
+    came: Came,
     session: HubSession,
     sender: FrameSender,
     appends: Appends,
@@ -127,16 +125,14 @@ struct Driver {
 
 async fn drive(hub: &App, link: Link) -> Result<(), Ended> {
     let agent = link.peer_agent().ok_or(Ended::Nameless)?.clone();
-    let key_hash = link.peer_key_sha256().map(|hash| hex(&hash));
     let handle = link.handle();
-    let transport = link.transport();
+    let came = door::came(&link);
     let (sender, mut receiver) = link.split();
     let session = HubSession::new(agent.clone());
     let mut driver = Driver {
         hub: Arc::clone(hub),
         agent,
-        transport,
-        key_hash,
+        came,
         session,
         sender,
         appends: JoinSet::new(),
@@ -216,6 +212,7 @@ impl Driver {
             if self.carry_out().await? {
                 return Ok(());
             }
+            self.came.flow.note(self.session.unsettled_bytes(), self.appends.len() as u64);
             self.turn_twins();
         }
     }
@@ -327,7 +324,7 @@ impl Driver {
             return Ok(());
         };
         // A certificate outlives a re-enrolment; the key that enrolled last is the one that counts.
-        if self.key_hash.as_ref().is_some_and(|key_hash| own.key_hash != *key_hash) {
+        if self.came.certificate.is_some_and(|shown| own.key_hash != hex(&shown.key_sha256)) {
             let agent = &self.agent;
             let reason = format!(
                 "agent {agent} has enrolled with another key since; a token of `cloud-hub enroll-token create --device {agent}` lets this one in instead"
@@ -336,8 +333,8 @@ impl Driver {
             return Ok(());
         }
         let seen_ms = last_seen(&self.hub, &self.agent, &own);
-        let (number, told) =
-            self.hub.fleet.enter(&self.agent, (hello.software, self.transport), self.hub.now_ms());
+        self.came.software = hello.software;
+        let (number, told) = self.hub.fleet.enter(&self.agent, self.came.clone(), self.hub.now_ms());
         self.entered = Some(number);
         self.hub.presences.heard(&self.agent, self.hub.now(), None);
         self.told = Some(told);

@@ -33,6 +33,7 @@ export function rate(n: number): string {
 /** Significant digits of a measured value, and of one that is shortened. */
 const DIGITS = 5;
 const COMPACT_DIGITS = 4;
+const SIZE_DIGITS = 3;
 
 /** A measured value with five significant digits and no trailing noise. */
 export function value(n: number | null | undefined): string {
@@ -170,8 +171,19 @@ const LETTERS: [number, string][] = [[1e18, 'E'], [1e15, 'P'], ...PREFIXES];
 
 /** A long number in few digits, with a letter for its thousands; the whole of it belongs beside it, as a hover text. */
 export function compact(n: number): string {
-  const [factor, letter] = LETTERS.find(([size]) => rounded(Math.abs(n), COMPACT_DIGITS) >= size) ?? [1, ''];
-  return `${rounded(n / factor, COMPACT_DIGITS)} ${letter}`.trim();
+  return lettered(n, COMPACT_DIGITS).trim();
+}
+
+/** In so many digits, with a space before the letter or what comes after it. */
+function lettered(n: number, digits: number): string {
+  const [factor, letter] = LETTERS.find(([from]) => rounded(Math.abs(n), digits) >= from) ?? [1, ''];
+  return `${rounded(n / factor, digits)} ${letter}`;
+}
+
+/** Bytes in three digits: "34.2 GB", as nobody reads the fifth of a disk's. */
+export function size(n: number | null | undefined): string {
+  if (n === null || n === undefined || !Number.isFinite(n)) return NONE;
+  return `${lettered(n, SIZE_DIGITS)}B`;
 }
 
 /** Whole seconds that are no length of time that a machine measures, but a moment: those since 1970, from 2001 to 2286. */

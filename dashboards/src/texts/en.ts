@@ -11,6 +11,7 @@ import { honest } from './honest';
 import { map } from './map';
 import { marks } from './marks';
 import { operate } from './operate';
+import { session } from './session';
 
 export const en = {
   boards,
@@ -37,6 +38,7 @@ export const en = {
   config,
   device,
   honest,
+  session,
   fleetCommands,
   marks,
   explore: {

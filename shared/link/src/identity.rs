@@ -240,14 +240,34 @@ pub fn csr_is_for(csr_pem: &str, agent: &AgentId) -> Result<bool, IdentityError>
     Ok(request_of(csr_pem)?.params.distinguished_name == named(agent.as_str()))
 }
 
-/// SHA-256 of a certificate's public key (DER of its SubjectPublicKeyInfo): the same that
-/// [`csr_public_key_sha256`] gives for the request that it was issued for.
-///
-/// # Errors
-/// The bytes are no certificate.
-pub fn cert_public_key_sha256(cert_der: &[u8]) -> Result<[u8; 32], IdentityError> {
-    let (_, x509) = x509_parser::parse_x509_certificate(cert_der).map_err(unreadable)?;
-    Ok(Sha256::digest(x509.public_key().raw).into())
+/// What is known of the certificate that an agent has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// SHA-256 of its public key (DER of its SubjectPublicKeyInfo): the same that [`csr_public_key_sha256`] gives for the
+    /// request that it was issued for.
+    pub key_sha256: [u8; 32],
+    /// SHA-256 of all of it (DER), as tools show a fingerprint.
+    pub sha256: [u8; 32],
+    /// From when it is valid, seconds since 1970.
+    pub not_before_s: i64,
+    /// Until when it is valid, seconds since 1970.
+    pub not_after_s: i64,
+}
+
+impl PeerCertificate {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The bytes are no certificate.
+    pub fn of(cert_der: &[u8]) -> Result<Self, IdentityError> {
+        let (_, x509) = x509_parser::parse_x509_certificate(cert_der).map_err(unreadable)?;
+        Ok(Self {
+            key_sha256: Sha256::digest(x509.public_key().raw).into(),
+            sha256: fingerprint_of_der(cert_der),
+            not_before_s: x509.validity().not_before.timestamp(),
+            not_after_s: x509.validity().not_after.timestamp(),
+        })
+    }
 }
 
 /// SHA-256 of the first certificate of a PEM text.

@@ -21,6 +21,7 @@ use tideline_protocol::model::AgentId;
 use tideline_protocol::wire::{Frame, encode};
 
 use self::line::{LineHandle, LineReceiver, LineSender, Proof};
+use crate::identity::PeerCertificate;
 use crate::quic;
 pub use crate::quic::{CLOSE_DONE, CLOSE_FULL, CLOSE_IDENTITY, CLOSE_REPLACED, LinkError, LinkStats};
 
@@ -95,15 +96,14 @@ impl Link {
         }
     }
 
-    /// SHA-256 of the agent's public key, so that a hub can tell the key that it enrolled last from an
-    /// older one whose certificate has not expired; `None` on the agent's own side, and for an agent that
-    /// has proved itself by a token.
+    /// The agent's certificate, whose key tells a hub the one that it enrolled last from an older one that has not
+    /// expired; `None` on the agent's own side, and for an agent that has proved itself by a token.
     #[must_use]
-    pub fn peer_key_sha256(&self) -> Option<[u8; 32]> {
+    pub fn peer_certificate(&self) -> Option<PeerCertificate> {
         match &self.either {
-            Either::Quic(link) => link.peer_key_sha256(),
+            Either::Quic(link) => link.peer_certificate(),
             Either::Line(ends) => match ends.peer.as_ref()?.proof {
-                Proof::Key(sha256) => Some(sha256),
+                Proof::Certificate(shown) => Some(shown),
                 Proof::Token => None,
             },
         }

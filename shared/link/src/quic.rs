@@ -35,7 +35,7 @@ pub(crate) use self::error::is_certificate_alert_number;
 use self::link::Peer;
 pub use self::link::{Link, LinkHandle, LinkStats};
 pub use self::streams::{FrameReceiver, FrameSender};
-use crate::identity::{IdentityError, agent_id_of, cert_public_key_sha256};
+use crate::identity::{IdentityError, PeerCertificate, agent_id_of};
 
 /// What both ends must offer in the handshake.
 pub const ALPN: &str = "tideline/1";
@@ -281,7 +281,7 @@ fn peer_agent(connection: &quinn::Connection) -> Result<Peer, LinkError> {
     let unfit = |error: IdentityError| LinkError::PeerCertificate { reason: error.to_string() };
     Ok(Peer {
         agent: agent_id_of(leaf).map_err(unfit)?,
-        key_sha256: cert_public_key_sha256(leaf).map_err(unfit)?,
+        certificate: PeerCertificate::of(leaf).map_err(unfit)?,
     })
 }
 

@@ -7,7 +7,9 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
+use tideline_link::identity::PeerCertificate;
 use tideline_protocol::model::{AgentId, DeviceId};
+use tideline_protocol::session::CREDIT_BYTES;
 use tideline_protocol::wire::{Breaker, Carrier, Health, RefuseCode, WayHealth};
 use tideline_store::DeviceInfo;
 
@@ -15,9 +17,10 @@ use super::ledger::total;
 use super::problem::{ApiError, Problem};
 use super::select;
 use super::shapes::{
-    About, Device, DeviceEvents, DevicePage, DevicePosition, DeviceRequest, DeviceState, Ledger, PlanSpot,
-    Uplink, Way,
+    About, CertificateView, Device, DeviceEvents, DevicePage, DevicePosition, DeviceRequest, DeviceState,
+    Ledger, PlanSpot, SessionView, Uplink, Way,
 };
+use crate::fleet::Came;
 use crate::hub::{App, Hub};
 use crate::imports::IMPORT_PREFIX;
 use crate::jobs::JOB_PREFIX;
@@ -25,6 +28,7 @@ use crate::metadata::{Card, Changes, DeviceRecord, MetadataError};
 use crate::position::Measured;
 use crate::presence::{PresenceEvent, Shown, State as PresenceState};
 use crate::registry::{DEVICES_MAX, Filter};
+use crate::secret::hex;
 use crate::when;
 use crate::writes::{WRITER_PREFIX, is_writer};
 
@@ -285,8 +289,8 @@ struct AgentView {
     revoked: bool,
     software: Option<String>,
     uplink: Option<Uplink>,
-    // Of a session that has not ended: by what, and since when.
-    connected: Option<(&'static str, i64)>,
+    // Of a session that has not ended: by what, since when, and how it does.
+    connected: Option<(&'static str, i64, SessionView)>,
     seen: Option<i64>,
     ledger: Ledger,
 }
@@ -309,12 +313,15 @@ impl AgentView {
             state,
             last: shown.and_then(|shown| shown.last),
             revoked: own.revoked,
-            connected: presence.as_ref().filter(|p| p.online).map(|p| (p.transport.as_str(), p.connected_ms)),
+            connected: presence
+                .as_ref()
+                .filter(|p| p.online)
+                .map(|p| (p.came.transport.as_str(), p.connected_ms, session(&p.came))),
             uplink: presence
                 .as_ref()
                 .and_then(|p| p.health.as_ref())
                 .map(|(as_of_ms, h)| uplink(*as_of_ms, h)),
-            software: presence.map(|p| p.software),
+            software: presence.map(|p| p.came.software),
             seen,
             ledger,
         }
@@ -348,6 +355,23 @@ fn uplink(as_of_ms: i64, health: &Health) -> Uplink {
     }
 }
 
+fn session(came: &Came) -> SessionView {
+    let certificate = |shown: PeerCertificate| CertificateView {
+        sha256: hex(&shown.sha256),
+        not_before_ms: shown.not_before_s.saturating_mul(1000),
+        not_after_ms: shown.not_after_s.saturating_mul(1000),
+    };
+    let waiting_bytes = came.flow.bytes();
+    SessionView {
+        remote: came.remote.to_string(),
+        certificate: came.certificate.map(certificate),
+        waiting_bytes,
+        waiting_batches: came.flow.appends(),
+        credit_bytes: CREDIT_BYTES.saturating_sub(waiting_bytes),
+        credit_most_bytes: CREDIT_BYTES,
+    }
+}
+
 fn about(card: Card) -> About {
     let Card { profile, firmware, vendor, model, via } = card;
     About { profile, firmware, vendor, model, via }
@@ -368,10 +392,11 @@ fn view(hub: &Hub, device: &DeviceId, record: &DeviceRecord, agent: &AgentView, 
         state_since_ms: agent.last.as_ref().map(|event| event.at_ms),
         state_reason: agent.last.as_ref().map(|event| event.reason),
         revoked: agent.revoked,
-        transport: agent.connected.map(|(transport, _)| transport.to_owned()),
+        transport: agent.connected.as_ref().map(|(transport, _, _)| (*transport).to_owned()),
         uplink: agent.uplink.clone(),
+        session: agent.connected.as_ref().map(|(_, _, session)| session.clone()),
         software: agent.software.clone(),
-        connected_ms: agent.connected.map(|(_, connected_ms)| connected_ms),
+        connected_ms: agent.connected.as_ref().map(|(_, connected_ms, _)| *connected_ms),
         last_seen_ms: agent.seen,
         last_reading_ms: info.last_ns.map(when::ms),
         rate: hub.fleet.rate(device, hub.clock.mono_ns()),

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use cloud_hub::api::shapes::{About, Device, DevicePosition, DeviceState, Ledger, PlanSpot, PositionSource};
+use cloud_hub::api::shapes::{
+    About, Device, DevicePosition, DeviceState, Ledger, PlanSpot, PositionSource, SessionView,
+};
 use cloud_hub::when::show_ms;
 
 /// How many gaps are shown; a lossy link may have left thousands.
@@ -40,10 +42,34 @@ fn head(out: &mut String, device: &Device) -> std::fmt::Result {
             writeln!(out, "read by   {via}")?;
         }
     }
+    session(out, device)?;
     marks(out, device)?;
     writeln!(out, "seen      {}, newest reading {}", at(device.last_seen_ms), at(device.last_reading_ms))?;
     let (readings, late, rate) = (device.readings, device.late, device.rate);
     writeln!(out, "readings  {readings} of this device, {late} of them came late, {rate:.1} a second")
+}
+
+fn session(out: &mut String, device: &Device) -> std::fmt::Result {
+    let Some(SessionView { remote, certificate, waiting_bytes, waiting_batches, credit_bytes, .. }) =
+        &device.session
+    else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "session   from {remote}; {waiting_batches} batches ({waiting_bytes} bytes) on their way to the disk, {credit_bytes} more bytes may come before"
+    )?;
+    match certificate {
+        Some(shown) => {
+            writeln!(
+                out,
+                "key       certificate until {}, SHA-256 {}",
+                show_ms(shown.not_after_ms),
+                shown.sha256
+            )
+        }
+        None => writeln!(out, "key       a token"),
+    }
 }
 
 fn marks(out: &mut String, device: &Device) -> std::fmt::Result {
@@ -100,7 +126,7 @@ fn ledger(out: &mut String, device: &Device) -> std::fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use cloud_hub::api::shapes::LedgerGap;
+    use cloud_hub::api::shapes::{CertificateView, LedgerGap};
 
     use super::*;
 
@@ -109,9 +135,23 @@ mod tests {
         DevicePosition { lat, lon, alt_m, source: PositionSource::Set, as_of_ms: None }
     }
 
-    #[test]
-    fn a_device_is_told_in_a_few_lines_however_many_gaps_it_has() {
-        let gap = |n: u64| LedgerGap {
+    fn session_shown() -> SessionView {
+        SessionView {
+            remote: "192.0.2.7:50123".to_owned(),
+            certificate: Some(CertificateView {
+                sha256: "ab".repeat(32),
+                not_before_ms: 0,
+                not_after_ms: 1_790_000_000_000,
+            }),
+            waiting_bytes: 4_096,
+            waiting_batches: 2,
+            credit_bytes: 8_192,
+            credit_most_bytes: 12_288,
+        }
+    }
+
+    fn gap(n: u64) -> LedgerGap {
+        LedgerGap {
             epoch: "e".to_owned(),
             first: n,
             last: n,
@@ -119,7 +159,11 @@ mod tests {
             from_ms: 0,
             to_ms: i64::try_from(n).unwrap() * 1_000,
             cause: "quota".to_owned(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_device_is_told_in_a_few_lines_however_many_gaps_it_has() {
         let ledger = Ledger {
             produced: 20_000,
             stored: 15_000,
@@ -146,6 +190,7 @@ mod tests {
             revoked: false,
             transport: Some("mqtt".to_owned()),
             uplink: None,
+            session: Some(session_shown()),
             software: None,
             connected_ms: None,
             last_seen_ms: Some(0),
@@ -160,6 +205,8 @@ mod tests {
         for part in [
             "device    pump-1 (online, over mqtt)\n",
             "behind    gateway",
+            "session   from 192.0.2.7:50123; 2 batches (4096 bytes) on their way to the disk, 8192 more bytes may come before\n",
+            "key       certificate until 2026-09-21",
             "about     made by Eastron\n",
             "read by   modbus\n",
             "title     Inlet\n",

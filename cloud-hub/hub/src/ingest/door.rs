@@ -1,12 +1,16 @@
 //! Who is let in, and who is told to come later.
 
+use std::sync::Arc;
+
+use tideline_link::link::Link;
 use tideline_protocol::wire::RefuseCode;
 use tokio::sync::oneshot;
 
 use super::{Driver, Ended};
 use crate::api::devices::revoked_text;
-use crate::fleet::Cut;
+use crate::fleet::{Came, Cut};
 use crate::metadata::DeviceRecord;
+use crate::secret::hex;
 use crate::telemetry::Metric;
 
 impl Driver {
@@ -35,14 +39,25 @@ impl Driver {
             Some(_) => revoked_text(agent),
             // Its certificate is of this hub, or it had not come so far.
             None => {
-                if let Some(key_hash) = &self.key_hash {
-                    self.hub.strangers.note(agent, key_hash, self.hub.now_ms());
+                if let Some(shown) = self.came.certificate {
+                    self.hub.strangers.note(agent, &hex(&shown.key_sha256), self.hub.now_ms());
                 }
                 format!(
                     "agent {agent} is not registered, as one that enrolled after the backup that the hub was restored from: `cloud-hub device adopt {agent}` lets it in again, and so does a new token of `cloud-hub enroll-token create --device {agent}`"
                 )
             }
         })
+    }
+}
+
+/// How the other end came, as far as it is known before its hello.
+pub(super) fn came(link: &Link) -> Came {
+    Came {
+        software: String::new(),
+        transport: link.transport(),
+        remote: link.handle().remote_addr(),
+        certificate: link.peer_certificate(),
+        flow: Arc::default(),
     }
 }
 

@@ -147,7 +147,7 @@ fn locked(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
 impl Seat {
     /// Takes a seat; the agent's oldest session goes when it has one too many.
     fn of(link: &Link, seats: &Seats) -> Option<Self> {
-        let party = (link.peer_agent()?.clone(), link.peer_key_sha256());
+        let party = (link.peer_agent()?.clone(), link.peer_certificate().map(|shown| shown.key_sha256));
         let mut open = locked(&seats.open);
         let number = open.next;
         open.next = number.saturating_add(1);

@@ -59,7 +59,7 @@ pub fn still_good(hub: &Hub, client: &Client) -> Result<(), Fault> {
         }
         Some(_) => Ok(()),
         // Its session is refused, which notes it, so that an operator can let it in again.
-        None if matches!(client.peer.proof, Proof::Key(_)) => Ok(()),
+        None if matches!(client.peer.proof, Proof::Certificate(_)) => Ok(()),
         None => Err(Fault::NotAuthorized(format!("device {agent} is not registered"))),
     }
 }

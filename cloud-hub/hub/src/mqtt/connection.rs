@@ -157,7 +157,7 @@ async fn greet<S: AsyncRead>(
     let admitted = access::admit(hub, certified, user.as_deref(), password.as_deref(), remote);
     let seated = admitted.and_then(|client| {
         let Peer { agent, proof } = &client.peer;
-        let key = if let Proof::Key(sha256) = proof { Some(*sha256) } else { None };
+        let key = if let Proof::Certificate(shown) = proof { Some(shown.key_sha256) } else { None };
         let place = clients.take(Some((agent.clone(), key))).map_err(|_| {
             Fault::Quota(format!("device {agent} has as many connections as a client may have"))
         })?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use tideline_link::identity::{KeyAndCert, agent_id_of, cert_public_key_sha256};
+use tideline_link::identity::{KeyAndCert, PeerCertificate, agent_id_of};
 use tideline_link::link::Link;
 use tideline_link::link::line::{Peer, Proof};
 use tideline_link::mqtt::ALPN;
@@ -153,9 +153,9 @@ async fn connection(
         Err(_) => return failed(&hub, remote, "it took too long"),
     };
     let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let certified = match leaf.map(|leaf| (agent_id_of(leaf), cert_public_key_sha256(leaf))) {
+    let certified = match leaf.map(|leaf| (agent_id_of(leaf), PeerCertificate::of(leaf))) {
         None => None,
-        Some((Ok(agent), Ok(key))) => Some(Peer { agent, proof: Proof::Key(key) }),
+        Some((Ok(agent), Ok(shown))) => Some(Peer { agent, proof: Proof::Certificate(shown) }),
         Some((Err(error), _) | (_, Err(error))) => return failed(&hub, remote, &error.to_string()),
     };
     report(&hub, remote, &serve(&hub, stream, entry, certified, &links).await);

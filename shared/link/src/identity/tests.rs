@@ -53,6 +53,13 @@ fn an_agent_certificate_names_the_agent_that_the_hub_chose() {
     assert!(!x509.is_ca());
     assert_eq!(x509.validity().not_before.timestamp(), NOW_S - BACKDATE_S);
     assert_eq!(x509.validity().not_after.timestamp(), NOW_S + 365 * DAY_S);
+    let shown = PeerCertificate {
+        key_sha256: csr_public_key_sha256(&csr).unwrap(),
+        sha256: fingerprint_of(&pem).unwrap(),
+        not_before_s: NOW_S - BACKDATE_S,
+        not_after_s: NOW_S + 365 * DAY_S,
+    };
+    assert_eq!(PeerCertificate::of(&der).unwrap(), shown);
     let usage = x509.extended_key_usage().unwrap().unwrap().value;
     assert!(usage.client_auth && !usage.server_auth);
 }

@@ -21,6 +21,7 @@ use tideline_protocol::wire::{Decoder, Frame};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{CLOSE_DONE, Link, LinkError, LinkStats, Transport};
+use crate::identity::PeerCertificate;
 
 /// Most frames that wait for the driver: with the one it works on, and the longest frame at 4 MiB, as
 /// much as a QUIC link has on its way to a peer that does not read.
@@ -40,8 +41,8 @@ pub struct Peer {
 /// How an agent has proved who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// By a certificate whose public key has this SHA-256.
-    Key([u8; 32]),
+    /// By this certificate.
+    Certificate(PeerCertificate),
     /// By a token of the hub's, which the hub has checked.
     Token,
 }

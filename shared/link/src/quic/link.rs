@@ -7,6 +7,7 @@ use tideline_protocol::model::AgentId;
 
 use super::error::LinkError;
 use super::streams::{FrameReceiver, FrameSender};
+use crate::identity::PeerCertificate;
 
 /// A working link. It closes when its halves and all handles are dropped.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct Link {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Peer {
     pub(super) agent: AgentId,
-    pub(super) key_sha256: [u8; 32],
+    pub(super) certificate: PeerCertificate,
 }
 
 impl Link {
@@ -40,11 +41,10 @@ impl Link {
         self.peer.as_ref().map(|peer| &peer.agent)
     }
 
-    /// SHA-256 of the agent's public key, so that a hub can tell the key that it enrolled last from an
-    /// older one whose certificate has not expired; `None` on the agent's own side.
+    /// The agent's certificate; `None` on the agent's own side.
     #[must_use]
-    pub fn peer_key_sha256(&self) -> Option<[u8; 32]> {
-        self.peer.as_ref().map(|peer| peer.key_sha256)
+    pub fn peer_certificate(&self) -> Option<PeerCertificate> {
+        self.peer.as_ref().map(|peer| peer.certificate)
     }
 
     /// A handle to watch and close the link with, also after [`Self::split`].

@@ -48,6 +48,38 @@ pub struct Way {
     pub loss: f64,
 }
 
+/// A certificate that an agent has shown
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Certificate)]
+pub struct CertificateView {
+    /// SHA-256 of its DER, in hex, as tools show a fingerprint
+    pub sha256: String,
+    /// Valid from then on (Unix ms)
+    pub not_before_ms: i64,
+    /// Valid until then (Unix ms); a new enrolment token gives the agent another
+    pub not_after_ms: i64,
+}
+
+/// The session of an agent, as this hub sees it
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = AgentSession)]
+pub struct SessionView {
+    /// Where it comes from; over a broker the broker's address
+    pub remote: String,
+    /// What it proved itself with; left out when that was a token
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub certificate: Option<CertificateView>,
+    /// Bytes of readings that came and are not durable here yet
+    pub waiting_bytes: u64,
+    /// Batches that the disk is asked for
+    pub waiting_batches: u64,
+    /// Bytes of readings that it may send before earlier ones are durable
+    pub credit_bytes: u64,
+    /// The same when nothing waits
+    pub credit_most_bytes: u64,
+}
+
 /// How an agent fares, as it last said
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Uplink {
@@ -198,6 +230,10 @@ pub struct Device {
     #[serde(default)]
     #[schema(required = false)]
     pub uplink: Option<Uplink>,
+    /// The session of its agent until that ends
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub session: Option<SessionView>,
     /// Name and version of the agent's software
     #[schema(required)]
     pub software: Option<String>,

@@ -1,12 +1,15 @@
 //! Field devices, metrics, and what queries say of readings that have not come.
 
+use tideline_link::identity::PeerCertificate;
 use tideline_link::link::Transport;
 use tideline_protocol::block::BlockBuilder;
 use tideline_protocol::durability::{Batch, Received};
 use tideline_protocol::model::{Account, DeviceId, Epoch, PointId, RowCounts, Sample, Seq, SeriesDef};
+use tideline_protocol::session::CREDIT_BYTES;
 use tideline_protocol::wire::{Lane, Report, Run, RunEnvelope, Series};
 
 use super::*;
+use crate::fleet::Came;
 use crate::metadata::DeviceRecord;
 use crate::presence::End;
 
@@ -14,6 +17,36 @@ const EPOCH: Epoch = Epoch::from_bytes([3; 16]);
 
 fn agent(name: &str) -> AgentId {
     AgentId::parse(name).unwrap()
+}
+
+/// A session over MQTT with readings on their way.
+fn came() -> Came {
+    let came = Came {
+        software: "x".to_owned(),
+        transport: Transport::Mqtt,
+        remote: ([192, 0, 2, 7], 8883).into(),
+        certificate: Some(PeerCertificate {
+            key_sha256: [7; 32],
+            sha256: [10; 32],
+            not_before_s: 5,
+            not_after_s: 9,
+        }),
+        flow: Arc::default(),
+    };
+    came.flow.note(1 << 20, 3);
+    came
+}
+
+/// The same as the API shows it.
+fn session() -> Value {
+    json!({
+        "remote": "192.0.2.7:8883",
+        "certificate": {"sha256": "0a".repeat(32), "not_before_ms": 5_000, "not_after_ms": 9_000},
+        "waiting_bytes": 1 << 20,
+        "waiting_batches": 3,
+        "credit_bytes": CREDIT_BYTES - (1 << 20),
+        "credit_most_bytes": CREDIT_BYTES,
+    })
 }
 
 impl Bench {
@@ -152,12 +185,13 @@ async fn an_answer_is_partial_when_the_agent_may_hold_readings_of_the_range() {
     assert_eq!(ask(0, 4_000).await, (true, Some("offline".to_owned()), None));
     // It is back with a backlog of eight batches.
     let now_ms = hub.now_ms();
-    let (number, _told) = hub.fleet.enter(&agent("gateway"), ("x".into(), Transport::Mqtt), now_ms);
+    let (number, _told) = hub.fleet.enter(&agent("gateway"), came(), now_ms);
     let settled = || hub.store.agent_state(&agent("gateway"), EPOCH).settled.all();
     hub.arrivals.hello(&agent("gateway"), EPOCH, Seq::new(9), &settled(), Some(5_000), now_ms);
     assert_eq!(ask(0, 4_000).await, (true, Some("backlog".to_owned()), None));
     let (_, shown) = bench.local("GET", "/api/v1/devices/gateway", Value::Null).await;
     assert_eq!((&shown["transport"], &shown["connected_ms"]), (&json!("mqtt"), &json!(now_ms)));
+    assert_eq!(shown["session"], session());
     for seq in 2..=9 {
         bench.store(seq, &["gateway"]).await;
     }

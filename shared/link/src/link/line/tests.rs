@@ -6,6 +6,13 @@ use tideline_protocol::wire::{Message, Ping, encode};
 
 use super::*;
 
+const SHOWN: PeerCertificate = PeerCertificate {
+    key_sha256: [7; 32],
+    sha256: [8; 32],
+    not_before_s: 1_790_000_000,
+    not_after_s: 1_821_536_000,
+};
+
 fn ping(corr: u64) -> Frame {
     Frame { corr, trace: None, message: Message::Ping(Ping { mono_ns: corr, next_ms: 0 }) }
 }
@@ -15,7 +22,7 @@ fn bytes(corr: u64) -> Bytes {
 }
 
 fn open() -> (Link, Line) {
-    let peer = Peer { agent: AgentId::parse("pump-7").unwrap(), proof: Proof::Key([7; 32]) };
+    let peer = Peer { agent: AgentId::parse("pump-7").unwrap(), proof: Proof::Certificate(SHOWN) };
     link(Transport::Mqtt, (Ipv4Addr::LOCALHOST, 8883).into(), Some(peer))
 }
 
@@ -23,14 +30,14 @@ fn open() -> (Link, Line) {
 async fn a_link_says_who_and_what_it_is() {
     let (link, line) = open();
     assert_eq!(link.peer_agent().map(AgentId::as_str), Some("pump-7"));
-    assert_eq!(link.peer_key_sha256(), Some([7; 32]));
+    assert_eq!(link.peer_certificate(), Some(SHOWN));
     assert_eq!((link.transport(), link.transport().as_str()), (Transport::Mqtt, "mqtt"));
     assert_eq!(link.handle().remote_addr().port(), 8883);
     line.control.count(3, 5);
     line.control.note_round_trip(9);
     let token = Peer { agent: AgentId::parse("pump-7").unwrap(), proof: Proof::Token };
     let (by_token, _line) = super::link(Transport::Mqtt, (Ipv4Addr::LOCALHOST, 8883).into(), Some(token));
-    assert_eq!((by_token.peer_agent(), by_token.peer_key_sha256()), (link.peer_agent(), None));
+    assert_eq!((by_token.peer_agent(), by_token.peer_certificate()), (link.peer_agent(), None));
     assert_eq!(link.stats(), LinkStats { rtt_us: 9, sent_bytes: 3, recv_bytes: 5, ..LinkStats::default() });
 }
 

@@ -123,9 +123,9 @@ fn shifts(restamps: &[Restamp], stored: &RangeSet) -> Vec<(u64, u64, i64)> {
 fn sealed(file: SealedFile<'_>, subject: &mut Subject<'_>) -> Result<(), StoreError> {
     let batches = Batches::new(&file.file.holdings);
     let directory = file.directory()?;
-    for entry in &directory.series {
-        for block in directory.blocks(entry, Level::Raw).1 {
-            file.each_numbered(block, |number, time, print| {
+    for entry in directory.series() {
+        for block in directory.blocks(&entry, Level::Raw) {
+            file.each_numbered(&block, |number, time, print| {
                 if let Some((agent, epoch, seq)) = batches.find(number)
                     && agent == subject.agent
                     && epoch == subject.epoch

@@ -64,7 +64,8 @@ impl BlockCache {
     }
 }
 
-/// What is kept by file and number; what was used longest ago goes first.
+/// What is kept by file and number; what was used longest ago goes first. What is larger than all that may be kept is kept
+/// by itself until something else is read.
 #[derive(Debug)]
 struct Shelf<T> {
     bytes_max: usize,
@@ -107,11 +108,15 @@ impl<T> Shelf<T> {
         }
         let (item, bytes) = read()?;
         let (item, bytes) = (Arc::new(item), bytes.saturating_add(ENTRY_BYTES));
-        if bytes > self.bytes_max {
-            return Ok(item);
-        }
         let mut state = lock(&self.state);
         let used = state.uses;
+        if bytes > self.bytes_max {
+            // The directory of a file with a million series is asked for by each of them: it stays, alone.
+            state.kept.clear();
+            state.kept.insert(key, Kept { used, bytes, item: Arc::clone(&item) });
+            state.bytes = bytes;
+            return Ok(item);
+        }
         let before = state.kept.insert(key, Kept { used, bytes, item: Arc::clone(&item) });
         state.bytes = (state.bytes + bytes).saturating_sub(before.map_or(0, |before| before.bytes));
         while state.bytes > self.bytes_max {
@@ -223,7 +228,7 @@ impl SealedFile<'_> {
         if !is_before(self.file.first_ns, to_ns) || self.file.last_ns < from_ns {
             return Ok(None);
         }
-        Ok(self.directory()?.find(series).copied().filter(|entry| entry.overlaps(from_ns, to_ns)))
+        Ok(self.directory()?.find(series).filter(|entry| entry.overlaps(from_ns, to_ns)))
     }
 
     /// Shows the rows of a series in `from..to` in order, a block at a time, until told to stop. The values are words of
@@ -240,7 +245,7 @@ impl SealedFile<'_> {
         let directory = self.directory()?;
         for no in directory.blocks_within(entry, Level::Raw, (from_ns, to_ns)) {
             let Some(block) = directory.block(no) else { continue };
-            let rows = self.rows(no, block)?;
+            let rows = self.rows(no, &block)?;
             let (times, words) = rows.within((from_ns, to_ns));
             if visit(times, words, &rows.boxes).is_break() {
                 break;
@@ -267,12 +272,12 @@ impl SealedFile<'_> {
             if is_whole
                 && block.rows >= TOTALED_FROM
                 && parts.are_one(block.first_ns, block.last_ns)
-                && let Some(total) = self.total(no, block)?
+                && let Some(total) = self.total(no, &block)?
             {
                 parts.add(block.first_ns, &total);
                 continue;
             }
-            let rows = self.rows(no, block)?;
+            let rows = self.rows(no, &block)?;
             let (times, words) = rows.within((from_ns, to_ns));
             parts.add_rows(times, &rows.boxes.numbers(words));
         }
@@ -345,9 +350,9 @@ impl SealedFile<'_> {
     ) -> Result<bool, StoreError> {
         let directory = self.rollup()?;
         let Some(entry) = directory.find(series).filter(|entry| entry.has(level)) else { return Ok(false) };
-        for no in directory.blocks_within(entry, level, (from_ns, to_ns)) {
+        for no in directory.blocks_within(&entry, level, (from_ns, to_ns)) {
             let Some(block) = directory.block(no) else { continue };
-            let rolls = self.rolls(no, block, level)?;
+            let rolls = self.rolls(no, &block, level)?;
             let lo = rolls.partition_point(|(start, _)| *start < from_ns);
             let hi = rolls.partition_point(|(start, _)| *start < to_ns).max(lo);
             rolls.get(lo..hi).unwrap_or(&[]).iter().for_each(|(start, part)| visit(*start, part));
@@ -374,10 +379,10 @@ impl SealedFile<'_> {
         self.each_roll(series, level, (from_ns, to_ns), |start, part| parts.push((start, *part)))?;
         let mut parts = parts.into_iter().peekable();
         let mut out = Vec::new();
-        let blocks = directory.figures(entry).iter();
+        let blocks = directory.figures(&entry);
         for block in blocks.filter(|block| block.last_ns >= from_ns && is_before(block.first_ns, to_ns)) {
             let rollup = self.shared.paths(self.file.number).1;
-            for figure in self.believe(self.format.read_figures(&rollup, block, sketched))? {
+            for figure in self.believe(self.format.read_figures(&rollup, &block, sketched))? {
                 while parts.next_if(|(start, _)| *start < figure.start_ns).is_some() {}
                 if let Some((_, part)) = parts.next_if(|(start, _)| *start == figure.start_ns) {
                     out.push((part, figure));

@@ -84,15 +84,15 @@ pub fn verify_file(format: &dyn SealedFormat, dir: &Path, file: &FileEntry) -> R
         return Err(format!("it has {} rows, listed are {}", directory.rows(), file.rows));
     }
     let known = |directory: &Directory| -> Vec<(SeriesId, u64)> {
-        directory.series.iter().map(|entry| (entry.series, entry.rows)).collect()
+        directory.series().map(|entry| (entry.series, entry.rows)).collect()
     };
     if known(&directory) != known(&rollups) {
         return Err("its rollup is of other readings".to_owned());
     }
-    for (entry, rolled) in directory.series.iter().zip(&rollups.series) {
+    for (entry, rolled) in directory.series().zip(rollups.series()) {
         let mut rows = Rows::default();
-        for block in directory.blocks(entry, Level::Raw).1 {
-            let part = format.read_rows(&raw, block).map_err(text)?;
+        for block in directory.blocks(&entry, Level::Raw) {
+            let part = format.read_rows(&raw, &block).map_err(text)?;
             rows.extend(&part.times, &part.values, &part.boxes);
         }
         let series = entry.series;
@@ -104,14 +104,14 @@ pub fn verify_file(format: &dyn SealedFormat, dir: &Path, file: &FileEntry) -> R
         }
         for level in LEVELS.into_iter().filter(|level| rolled.has(*level)) {
             let mut found = Vec::new();
-            for block in rollups.blocks(rolled, level).1 {
-                found.extend(format.read_rolls(&rollup, block, level).map_err(text)?);
+            for block in rollups.blocks(&rolled, level) {
+                found.extend(format.read_rolls(&rollup, &block, level).map_err(text)?);
             }
             if !is_rollup(&found, &rows, level.width_ns()) {
                 return Err(format!("the rollup of series {series} is not that of its readings"));
             }
             if level == Level::Raw.figured() && rolled.is_figured() {
-                let figures = figures_of(format, &rollup, (&rollups, rolled)).map_err(text)?;
+                let figures = figures_of(format, &rollup, (&rollups, &rolled)).map_err(text)?;
                 if !are_figures(&figures, &found, &rows) {
                     return Err(format!("the figures of series {series} are not those of its readings"));
                 }
@@ -131,7 +131,7 @@ fn figures_of(
 ) -> Result<Vec<Figure>, ReadError> {
     let mut found = Vec::new();
     for block in directory.figures(entry) {
-        found.extend(format.read_figures(rollup, block, true)?);
+        found.extend(format.read_figures(rollup, &block, true)?);
     }
     Ok(found)
 }
@@ -167,12 +167,12 @@ fn verify_thinned(format: &dyn SealedFormat, rollup: &Path, file: &FileEntry) ->
     if directory.rows() != file.rows {
         return Err(format!("it is of {} readings, listed are {}", directory.rows(), file.rows));
     }
-    for entry in &directory.series {
+    for entry in directory.series() {
         let series = entry.series;
         let level_of = |level: Level| {
             let mut found = Vec::new();
-            for block in directory.blocks(entry, level).1 {
-                found.extend(format.read_rolls(rollup, block, level).map_err(text)?);
+            for block in directory.blocks(&entry, level) {
+                found.extend(format.read_rolls(rollup, &block, level).map_err(text)?);
             }
             Ok::<_, String>(found)
         };
@@ -204,7 +204,7 @@ fn verify_thinned(format: &dyn SealedFormat, rollup: &Path, file: &FileEntry) ->
             }
         }
         let parts: BTreeMap<i64, Aggregate> = level_of(file.finest.figured())?.into_iter().collect();
-        let figures = figures_of(format, rollup, (&directory, entry)).map_err(text)?;
+        let figures = figures_of(format, rollup, (&directory, &entry)).map_err(text)?;
         // Of what is of a file of an older version there is none.
         let good = |figure: &Figure| parts.get(&figure.start_ns).is_some_and(|part| is_of(figure, part));
         if !figures.iter().all(good) || !figures.is_sorted_by(|a, b| a.start_ns < b.start_ns) {

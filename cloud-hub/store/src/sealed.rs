@@ -173,9 +173,9 @@ impl SealedFormat for SegmentFormat {
     fn roll_up(&self, number: u64, raw: &Path, rollup: &Path) -> Result<Print, ReadError> {
         let directory = self.directory(raw, number)?;
         let mut writer = SegmentWriter::create(self.files(), number, None, rollup).map_err(ReadError::Io)?;
-        for entry in &directory.series {
-            for block in directory.blocks(entry, Level::Raw).1 {
-                let rows = self.read_rows(raw, block)?;
+        for entry in directory.series() {
+            for block in directory.blocks(&entry, Level::Raw) {
+                let rows = self.read_rows(raw, &block)?;
                 let numbers = vec![0; rows.times.len()];
                 let pushed = writer.push(entry.series, &rows.times, &rows.values, &rows.boxes, &numbers);
                 pushed.map_err(ReadError::Io)?;

@@ -19,6 +19,7 @@
 //! made as fast as they are asked for. A series has them where an hour is of many readings ([`FIGURED`]), and always
 //! where the readings are gone: what they were made of cannot be read again.
 
+mod directory;
 pub mod figures;
 pub mod merge;
 mod open;
@@ -27,14 +28,11 @@ pub mod rolls;
 pub mod rows;
 pub mod write;
 
-use std::ops::Range;
-
 use minicbor::{Decode, Encode};
-use tideline_protocol::value::Boxes;
 
 use crate::buckets::{DAY_NS, HOUR_NS, MINUTE_NS, bucket_start};
-use crate::column::{ColumnError, put_column, read_integers, take_column, write_integers};
-use crate::hot::{Reading, SeriesId, SeriesStats, is_before};
+
+pub use directory::{Blocks, Directory, SeriesEntry};
 
 /// The first bytes of a file but for the last, which is the version.
 const MARK: [u8; 7] = *b"TLSEG\0\0";
@@ -175,43 +173,6 @@ impl Form {
     }
 }
 
-/// What a file holds of a series.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SeriesEntry {
-    /// The series.
-    pub series: SeriesId,
-    /// Its readings, also in a file of their rollups.
-    pub rows: u64,
-    /// The earliest time, ns.
-    pub first_ns: i64,
-    /// The latest time, ns.
-    pub last_ns: i64,
-    /// The value at the latest time, as a word of the directory's table; of equal times that which arrived last.
-    pub last: f64,
-    // First block and how many, by level, and of figures.
-    blocks: [(u32, u32); SLOTS],
-}
-
-impl SeriesEntry {
-    /// Whether a reading may be in `from..to`.
-    #[must_use]
-    pub const fn overlaps(&self, from_ns: i64, to_ns: i64) -> bool {
-        is_before(self.first_ns, to_ns) && self.last_ns >= from_ns
-    }
-
-    /// Whether the file has rows of this level.
-    #[must_use]
-    pub fn has(&self, level: Level) -> bool {
-        self.blocks.get(level.slot()).is_some_and(|(_, count)| *count > 0)
-    }
-
-    /// Whether the file has figures of it.
-    #[must_use]
-    pub fn is_figured(&self) -> bool {
-        self.blocks.get(FIGURES).is_some_and(|(_, count)| *count > 0)
-    }
-}
-
 /// Where a block stands and what is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockEntry {
@@ -227,19 +188,6 @@ pub struct BlockEntry {
     pub first_ns: i64,
     /// The last time.
     pub last_ns: i64,
-}
-
-/// What is in a file, and where.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Directory {
-    /// The number of the file.
-    pub number: u64,
-    /// By number, ascending.
-    pub series: Vec<SeriesEntry>,
-    /// What the boxed words among the last values stand for.
-    pub boxes: Boxes,
-    blocks: Vec<BlockEntry>,
-    form: Form,
 }
 
 /// Why a file cannot be believed.
@@ -262,197 +210,6 @@ const fn pair(low: u32, high: u32) -> u64 {
 #[expect(clippy::cast_possible_truncation, reason = "the two halves of a word")]
 const fn halves(word: u64) -> (u32, u32) {
     (word as u32, (word >> 32) as u32)
-}
-
-impl Directory {
-    /// What it has of a series.
-    #[must_use]
-    pub fn find(&self, series: SeriesId) -> Option<&SeriesEntry> {
-        let at = self.series.binary_search_by_key(&series, |entry| entry.series).ok()?;
-        self.series.get(at)
-    }
-
-    /// What is known of the readings of a series.
-    #[must_use]
-    pub fn stats(&self, entry: &SeriesEntry) -> SeriesStats {
-        let last = Reading::new(entry.last_ns, entry.last, &self.boxes);
-        SeriesStats { count: entry.rows, first_ns: Some(entry.first_ns), last: Some(last), late: 0 }
-    }
-
-    /// The blocks of a series, with their numbers, in order of time.
-    pub fn blocks(&self, entry: &SeriesEntry, level: Level) -> (usize, &[BlockEntry]) {
-        self.slot(entry, level.slot())
-    }
-
-    /// The blocks of figures of a series, in order of time.
-    #[must_use]
-    pub fn figures(&self, entry: &SeriesEntry) -> &[BlockEntry] {
-        self.slot(entry, FIGURES).1
-    }
-
-    fn slot(&self, entry: &SeriesEntry, slot: usize) -> (usize, &[BlockEntry]) {
-        let (first, count) = entry.blocks.get(slot).copied().unwrap_or_default();
-        let first = first as usize;
-        (first, self.blocks.get(first..first.saturating_add(count as usize)).unwrap_or(&[]))
-    }
-
-    /// The numbers of those blocks that may hold a time in `from..to`.
-    #[must_use]
-    pub fn blocks_within(
-        &self,
-        entry: &SeriesEntry,
-        level: Level,
-        (from_ns, to_ns): (i64, i64),
-    ) -> Range<usize> {
-        let (first, blocks) = self.blocks(entry, level);
-        let lo = blocks.partition_point(|block| block.last_ns < from_ns);
-        let hi = blocks.partition_point(|block| is_before(block.first_ns, to_ns)).max(lo);
-        first + lo..first + hi
-    }
-
-    /// The block of a number.
-    #[must_use]
-    pub fn block(&self, number: usize) -> Option<&BlockEntry> {
-        self.blocks.get(number)
-    }
-
-    /// Readings of all series.
-    #[must_use]
-    pub fn rows(&self) -> u64 {
-        self.series.iter().fold(0, |rows, entry| rows.saturating_add(entry.rows))
-    }
-
-    /// About how much memory it takes.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.series.len() * size_of::<SeriesEntry>()
-            + self.blocks.len() * size_of::<BlockEntry>()
-            + self.boxes.bytes()
-    }
-
-    /// The end of a file, when it stands at `offset`.
-    fn to_bytes(&self, offset: u64) -> Vec<u8> {
-        let mut out = Vec::new();
-        self.write_series(&mut out);
-        self.write_blocks(&mut out);
-        let crc = crc32c::crc32c(&out);
-        let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
-        let counts = pair(count(self.series.len()), count(self.blocks.len()));
-        let (len, trailer) = (out.len() as u64, out.len());
-        for word in [self.number, offset, len, counts, self.rows(), pair(crc, 0)] {
-            out.extend_from_slice(&word.to_le_bytes());
-        }
-        let crc = crc32c::crc32c(out.get(trailer..).unwrap_or_default());
-        out.extend_from_slice(&crc.to_le_bytes());
-        out.extend_from_slice(&FOOTER);
-        out
-    }
-
-    fn write_series(&self, out: &mut Vec<u8>) {
-        for of in [
-            |entry: &SeriesEntry| i64::from(entry.series),
-            |entry: &SeriesEntry| entry.rows.cast_signed(),
-            |entry: &SeriesEntry| entry.first_ns,
-            |entry: &SeriesEntry| entry.last_ns,
-        ] {
-            let column: Vec<i64> = self.series.iter().map(of).collect();
-            put_column(out, |out| write_integers(out, &column));
-        }
-        let last: Vec<f64> = self.series.iter().map(|entry| entry.last).collect();
-        put_column(out, |out| rows::write_words(out, &last, &self.boxes));
-        for slot in 0..self.form.slots() {
-            let count =
-                |entry: &SeriesEntry| i64::from(entry.blocks.get(slot).map_or(0, |(_, count)| *count));
-            let column: Vec<i64> = self.series.iter().map(count).collect();
-            put_column(out, |out| write_integers(out, &column));
-        }
-    }
-
-    fn write_blocks(&self, out: &mut Vec<u8>) {
-        for of in [
-            |entry: &BlockEntry| i64::from(entry.len),
-            |entry: &BlockEntry| i64::from(entry.crc),
-            |entry: &BlockEntry| i64::from(entry.rows),
-            |entry: &BlockEntry| entry.first_ns,
-            |entry: &BlockEntry| entry.last_ns,
-        ] {
-            let column: Vec<i64> = self.blocks.iter().map(of).collect();
-            put_column(out, |out| write_integers(out, &column));
-        }
-    }
-
-    /// Reads what [`Directory::to_bytes`] wrote.
-    fn from_bytes(mut bytes: &[u8], trailer: &Trailer, form: Form) -> Result<Self, Malformed> {
-        if bytes.len() as u64 != trailer.len || crc32c::crc32c(bytes) != trailer.crc {
-            return Err(Malformed("its directory is damaged"));
-        }
-        let contradicts = |_: ColumnError| Malformed("its directory contradicts itself");
-        let (series, boxes) = read_series(&mut bytes, trailer.series as usize, form).map_err(contradicts)?;
-        let blocks = read_blocks(&mut bytes, trailer.blocks as usize).map_err(contradicts)?;
-        let ascending = series.is_sorted_by(|a, b| a.series < b.series);
-        let end = blocks.last().map_or(HEADER_BYTES as u64, |block| block.offset + u64::from(block.len));
-        let small = blocks.iter().all(|block| block.rows as usize <= BLOCK_ROWS);
-        let listed =
-            series.iter().flat_map(|entry| &entry.blocks).map(|(_, count)| u64::from(*count)).sum::<u64>();
-        let directory = Self { number: trailer.number, series, boxes, blocks, form };
-        let all = listed == u64::from(trailer.blocks) && directory.rows() == trailer.rows;
-        if ascending && small && all && end == trailer.offset && bytes.is_empty() {
-            Ok(directory)
-        } else {
-            Err(Malformed("its directory contradicts itself"))
-        }
-    }
-}
-
-const OUT_OF_RANGE: ColumnError = ColumnError::Malformed("a number is out of range");
-
-fn read_series(bytes: &mut &[u8], len: usize, form: Form) -> Result<(Vec<SeriesEntry>, Boxes), ColumnError> {
-    let mut integers = || read_integers(take_column(bytes)?, len);
-    let (numbers, rows, firsts, lasts) = (integers()?, integers()?, integers()?, integers()?);
-    let (values, boxes) = rows::read_words(take_column(bytes)?, len)?;
-    let mut counts = Vec::with_capacity(SLOTS);
-    for _ in 0..form.slots() {
-        counts.push(read_integers(take_column(bytes)?, len)?);
-    }
-    // The blocks of a level stand together, and before those of the next one.
-    let mut next = 0_u32;
-    let mut places = vec![[(0, 0); SLOTS]; len];
-    for (slot, counts) in counts.iter().enumerate() {
-        for (place, count) in places.iter_mut().zip(counts) {
-            let count = u32::try_from(*count).map_err(|_| OUT_OF_RANGE)?;
-            if let Some(place) = place.get_mut(slot) {
-                *place = (next, count);
-            }
-            next = next.checked_add(count).ok_or(OUT_OF_RANGE)?;
-        }
-    }
-    let numbers = numbers.into_iter().zip(rows).zip(firsts.into_iter().zip(lasts));
-    let all = numbers.zip(values.into_iter().zip(places));
-    let all = all.map(|(((series, rows), (first_ns, last_ns)), (last, blocks))| {
-        let series = u32::try_from(series).map_err(|_| OUT_OF_RANGE)?;
-        let rows = u64::try_from(rows)
-            .ok()
-            .filter(|rows| *rows <= u64::from(u32::MAX) * 4096)
-            .ok_or(OUT_OF_RANGE)?;
-        Ok(SeriesEntry { series, rows, first_ns, last_ns, last, blocks })
-    });
-    Ok((all.collect::<Result<_, _>>()?, boxes))
-}
-
-fn read_blocks(bytes: &mut &[u8], len: usize) -> Result<Vec<BlockEntry>, ColumnError> {
-    let mut integers = || read_integers(take_column(bytes)?, len);
-    let (lens, crcs, rows) = (integers()?, integers()?, integers()?);
-    let (firsts, lasts) = (integers()?, integers()?);
-    let mut offset = HEADER_BYTES as u64;
-    let all = lens.into_iter().zip(crcs).zip(rows).zip(firsts.into_iter().zip(lasts));
-    all.map(|(((len, crc), rows), (first_ns, last_ns))| {
-        let small = |number: i64| u32::try_from(number).map_err(|_| OUT_OF_RANGE);
-        let entry =
-            BlockEntry { offset, len: small(len)?, crc: small(crc)?, rows: small(rows)?, first_ns, last_ns };
-        offset += u64::from(entry.len);
-        Ok(entry)
-    })
-    .collect()
 }
 
 struct Trailer {

@@ -1,5 +1,6 @@
 //! Several files as one: series by series, sorted by time, and among equal times in the order of the files.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tideline_protocol::value::Boxes;
@@ -20,7 +21,9 @@ pub struct Piece {
 /// The blocks of one series in one file.
 struct Source<'a> {
     file: usize,
-    blocks: std::slice::Iter<'a, BlockEntry>,
+    directory: &'a Directory,
+    // Numbers of blocks.
+    blocks: Range<usize>,
     piece: Piece,
     at: usize,
 }
@@ -36,8 +39,9 @@ impl Source<'_> {
         read: &mut impl FnMut(usize, &BlockEntry) -> Result<Piece, StoreError>,
     ) -> Result<bool, StoreError> {
         while self.at >= self.piece.rows.times.len() {
-            let Some(block) = self.blocks.next() else { return Ok(false) };
-            self.piece = read(self.file, block)?;
+            let Some(no) = self.blocks.next() else { return Ok(false) };
+            let Some(block) = self.directory.block(no) else { continue };
+            self.piece = read(self.file, &block)?;
             self.at = 0;
         }
         Ok(true)
@@ -70,16 +74,16 @@ pub fn merge(
     mut read: impl FnMut(usize, &BlockEntry) -> Result<Piece, StoreError>,
 ) -> Result<(), StoreError> {
     let mut ids: Vec<SeriesId> =
-        directories.iter().flat_map(|directory| directory.series.iter().map(|entry| entry.series)).collect();
+        directories.iter().flat_map(|directory| directory.ids().iter().copied()).collect();
     ids.sort_unstable();
     ids.dedup();
     for id in ids {
         let mut sources = Vec::new();
         for (file, directory) in directories.iter().enumerate() {
             let Some(entry) = directory.find(id) else { continue };
-            let blocks = directory.blocks(entry, Level::Raw).1.iter();
+            let blocks = directory.blocks_within(&entry, Level::Raw, (i64::MIN, i64::MAX));
             let piece = Piece { rows: Rows::default(), numbers: Vec::new() };
-            let mut source = Source { file, blocks, piece, at: 0 };
+            let mut source = Source { file, directory, blocks, piece, at: 0 };
             if source.refill(&mut read)? {
                 sources.push(source);
             }

@@ -106,15 +106,15 @@ mod tests {
 
     fn all(raw: &Path, rollup: &Path) -> Result<All, ReadError> {
         let (readings, rolled) = (directory(&RealFiles, raw, 7)?, directory(&RealFiles, rollup, 7)?);
-        assert_eq!(readings.series.len(), rolled.series.len());
-        let both = readings.series.iter().zip(&rolled.series);
+        assert_eq!(readings.ids(), rolled.ids());
+        let both = readings.series().zip(rolled.series());
         both.map(|(entry, of_rolls)| {
-            let of = (readings.stats(entry), rolled.stats(of_rolls));
+            let of = (readings.stats(&entry), rolled.stats(&of_rolls));
             assert!(of.0 == of.1 || of.0.last.as_ref().unwrap().word.is_nan());
             assert_eq!(entry.series, of_rolls.series);
             let (mut out, mut numbers, mut levels) = (Rows::default(), Vec::new(), Vec::new());
-            for found in readings.blocks(entry, Level::Raw).1 {
-                let (bytes, len) = (block(&RealFiles, raw, found)?, found.rows as usize);
+            for found in readings.blocks(&entry, Level::Raw) {
+                let (bytes, len) = (block(&RealFiles, raw, &found)?, found.rows as usize);
                 let part = rows::read(&bytes, len)?;
                 assert_eq!(
                     part.times.first().zip(part.times.last()),
@@ -125,9 +125,9 @@ mod tests {
             }
             for level in LEVELS.into_iter().filter(|level| of_rolls.has(*level)) {
                 let mut all = Vec::new();
-                for found in rolled.blocks(of_rolls, level).1 {
+                for found in rolled.blocks(&of_rolls, level) {
                     all.extend(rolls::read(
-                        &block(&RealFiles, rollup, found)?,
+                        &block(&RealFiles, rollup, &found)?,
                         found.rows as usize,
                         level.width_ns(),
                     )?);

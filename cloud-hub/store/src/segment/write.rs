@@ -11,8 +11,7 @@ use tideline_protocol::value::{Boxed, Boxes, any_nan};
 use super::open::Figures;
 use super::rolls::{self, Roll};
 use super::{
-    BLOCK_ROWS, BlockEntry, CONDENSED, Directory, FIGURES, FINER_ROWS_MIN, Form, Level, SLOTS, SeriesEntry,
-    figures, rows,
+    BLOCK_ROWS, Blocks, CONDENSED, Directory, FIGURES, FINER_ROWS_MIN, Form, Level, SLOTS, figures, rows,
 };
 use crate::buckets::{Aggregate, bucket_last, bucket_start};
 use crate::files::{FileHandle, FileSystem, OpenMode};
@@ -46,11 +45,11 @@ pub struct Written {
     pub last_ns: i64,
 }
 
-/// Blocks of one level that wait for those of finer ones; their offsets count from their beginning.
+/// Blocks of one level, which wait for those of finer ones.
 #[derive(Debug, Default)]
 struct Section {
     bytes: Vec<u8>,
-    blocks: Vec<BlockEntry>,
+    blocks: Blocks,
 }
 
 /// One file as it grows. Its finest level goes straight to the disk.
@@ -67,7 +66,7 @@ struct Container {
 impl Container {
     fn create(files: &dyn FileSystem, path: &Path, number: u64, finest: Level) -> io::Result<Self> {
         let form = if finest == Level::Raw { Form::Levels } else { Form::Figured };
-        let directory = Directory { number, form, ..Directory::default() };
+        let directory = Directory::new(number, form);
         let out = BufWriter::with_capacity(WRITE_BYTES, files.open(path, OpenMode::Create)?);
         let mut container = Self { out, at: 0, crc: 0, finest, sections: Default::default(), directory };
         container.write(&form.header())?;
@@ -88,18 +87,10 @@ impl Container {
         (first_ns, last_ns): (i64, i64),
     ) -> io::Result<()> {
         let Some(section) = self.sections.get_mut(slot) else { return Ok(()) };
-        let straight = slot == self.finest.slot();
-        let at = if straight { self.at } else { section.bytes.len() as u64 };
-        let too_long = |_| io::Error::other("a block is too long");
-        section.blocks.push(BlockEntry {
-            offset: at,
-            len: u32::try_from(bytes.len()).map_err(too_long)?,
-            crc: crc32c::crc32c(bytes),
-            rows: u32::try_from(rows).map_err(too_long)?,
-            first_ns,
-            last_ns,
-        });
-        if straight {
+        let rows = u16::try_from(rows).ok().filter(|_| u32::try_from(bytes.len()).is_ok());
+        let rows = rows.ok_or_else(|| io::Error::other("a block is too long"))?;
+        section.blocks.push(bytes, rows, (first_ns, last_ns));
+        if slot == self.finest.slot() {
             return self.write(bytes);
         }
         section.bytes.extend_from_slice(bytes);
@@ -113,38 +104,23 @@ impl Container {
         })
     }
 
-    /// The blocks since `marks` are those of a series.
-    fn close(&mut self, series: &OpenSeries, marks: [u32; SLOTS]) {
-        let now = self.marks();
-        let mut blocks = [(0, 0); SLOTS];
-        for (place, (begin, end)) in blocks.iter_mut().zip(marks.into_iter().zip(now)) {
-            *place = (begin, end - begin);
-        }
+    /// The blocks since the series before it are those of a series.
+    fn close(&mut self, series: &OpenSeries) {
+        let ends = self.marks();
         let OpenSeries { series, rows, first_ns, last_ns, last, ref boxed, .. } = *series;
         let last = match boxed {
             Some(boxed) => self.directory.boxes.add(boxed.clone()),
             None => last,
         };
-        self.directory.series.push(SeriesEntry { series, rows, first_ns, last_ns, last, blocks });
+        self.directory.push(series, (rows, first_ns, last_ns, last), ends);
     }
 
     /// Writes what was kept back and the directory, and syncs the file.
     fn finish(mut self) -> io::Result<Print> {
-        let sections = std::mem::take(&mut self.sections);
-        let mut base = 0_u32;
-        for (slot, section) in sections.into_iter().enumerate() {
-            let offset = if slot == self.finest.slot() { 0 } else { self.at };
+        // Of the finest level they are there, and there are none of finer ones.
+        for section in std::mem::take(&mut self.sections) {
             self.write(&section.bytes)?;
-            let count = u32::try_from(section.blocks.len()).unwrap_or(u32::MAX);
-            for entry in &mut self.directory.series {
-                if let Some((first, _)) = entry.blocks.get_mut(slot) {
-                    *first = first.saturating_add(base);
-                }
-            }
-            base = base.saturating_add(count);
-            let moved =
-                section.blocks.into_iter().map(|block| BlockEntry { offset: block.offset + offset, ..block });
-            self.directory.blocks.extend(moved);
+            self.directory.append(section.blocks);
         }
         let end = self.directory.to_bytes(self.at);
         self.write(&end)?;
@@ -186,8 +162,6 @@ struct OpenSeries {
     last: f64,
     // What `last` stands for, when it is boxed.
     boxed: Option<Boxed>,
-    raw_marks: [u32; SLOTS],
-    rollup_marks: [u32; SLOTS],
 }
 
 /// A pair of files as they are written. Nothing of them counts before [`SegmentWriter::finish`].
@@ -319,19 +293,8 @@ impl SegmentWriter {
             return Ok(());
         }
         self.close_series()?;
-        let raw_marks = self.raw.as_ref().map(Container::marks).unwrap_or_default();
-        let rollup_marks = self.rollup.marks();
         let (last_ns, last) = (first_ns, f64::NAN);
-        self.open = Some(OpenSeries {
-            series,
-            rows: 0,
-            first_ns,
-            last_ns,
-            last,
-            boxed: None,
-            raw_marks,
-            rollup_marks,
-        });
+        self.open = Some(OpenSeries { series, rows: 0, first_ns, last_ns, last, boxed: None });
         Ok(())
     }
 
@@ -341,13 +304,8 @@ impl SegmentWriter {
     /// As the disk's.
     pub fn finish(mut self) -> io::Result<Written> {
         self.close_series()?;
-        let series = &self.rollup.directory.series;
-        let written = Written {
-            rows: self.rollup.directory.rows(),
-            first_ns: series.iter().map(|entry| entry.first_ns).min().unwrap_or_default(),
-            last_ns: series.iter().map(|entry| entry.last_ns).max().unwrap_or_default(),
-            ..Written::default()
-        };
+        let (first_ns, last_ns) = self.rollup.directory.span_ns().unwrap_or_default();
+        let written = Written { rows: self.rollup.directory.rows(), first_ns, last_ns, ..Written::default() };
         let raw = self.raw.map(Container::finish).transpose()?;
         Ok(Written { raw, rollup: self.rollup.finish()?, ..written })
     }
@@ -485,9 +443,9 @@ impl SegmentWriter {
         self.figures.clear();
         self.levels = open_levels(self.finest);
         if let Some(open) = self.open.take() {
-            self.rollup.close(&open, open.rollup_marks);
+            self.rollup.close(&open);
             if let Some(raw) = &mut self.raw {
-                raw.close(&open, open.raw_marks);
+                raw.close(&open);
             }
         }
         Ok(())

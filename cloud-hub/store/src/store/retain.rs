@@ -119,10 +119,8 @@ impl Inner {
         let files: Vec<_> =
             inputs.iter().map(|file| SealedFile { shared, format, file: file.as_ref() }).collect();
         let directories = files.iter().map(SealedFile::directory).collect::<Result<Vec<_>, _>>()?;
-        let mut ids: Vec<SeriesId> = directories
-            .iter()
-            .flat_map(|directory| directory.series.iter().map(|entry| entry.series))
-            .collect();
+        let mut ids: Vec<SeriesId> =
+            directories.iter().flat_map(|directory| directory.ids().iter().copied()).collect();
         ids.sort_unstable();
         ids.dedup();
         caught(|| {
@@ -150,8 +148,8 @@ fn push_readings(
     writer: &mut SegmentWriter,
 ) -> Result<(), StoreError> {
     let Some(entry) = directory.find(id) else { return Ok(()) };
-    for block in directory.blocks(entry, Level::Raw).1 {
-        let rows = file.block_rows(block)?;
+    for block in directory.blocks(&entry, Level::Raw) {
+        let rows = file.block_rows(&block)?;
         let numbers = vec![0; rows.times.len()];
         let pushed = writer.push(id, &rows.times, &rows.values, &rows.boxes, &numbers);
         pushed.map_err(StoreError::io("writing a sealed file"))?;
@@ -172,10 +170,10 @@ fn push_rolls(
     let mut figures = Figures::new(finest.figured());
     for (file, directory) in files.iter().zip(directories) {
         let Some(entry) = directory.find(id) else { continue };
-        stats.merge(&directory.stats(entry));
+        stats.merge(&directory.stats(&entry));
         let begun = rolls.len();
-        for block in directory.blocks(entry, level).1 {
-            rolls.extend(file.block_rolls(block, level)?);
+        for block in directory.blocks(&entry, level) {
+            rolls.extend(file.block_rolls(&block, level)?);
         }
         let own = file.figures(id, (i64::MIN, i64::MAX), true)?.unwrap_or_default();
         figures.add(rolls.get(begun..).unwrap_or_default(), own);

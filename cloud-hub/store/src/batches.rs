@@ -77,6 +77,10 @@ impl Trail {
                 return;
             }
         }
+        if self.stretches.is_empty() {
+            // Most series of a hub with many have one.
+            self.stretches.reserve_exact(1);
+        }
         self.stretches.push(Stretch { origin, rows_each: rows, first: seq, step: 0, seqs: 1 });
     }
 

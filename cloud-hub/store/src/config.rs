@@ -16,8 +16,9 @@ use crate::retention::Retention;
 pub struct StoreConfig {
     /// The folder of the store; created when missing.
     pub dir: PathBuf,
-    /// Rows in memory at which they are sealed; 16 bytes each, and as many again while sealing. What
-    /// is on its way from the log when a file is begun comes on top: some hundred runs at most.
+    /// Rows in memory at which they are sealed; 16 bytes each, and as many again while sealing. Of more than a thousand
+    /// series each counts as eight rows more. What is on its way from the log when a file is begun comes on top: some
+    /// hundred runs at most.
     pub hot_rows_max: usize,
     /// Bytes of what was read of sealed files that are kept in memory.
     pub cache_bytes: usize,

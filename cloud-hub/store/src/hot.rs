@@ -88,20 +88,6 @@ fn late(newest_ns: Option<i64>, times: &[i64]) -> u64 {
 }
 
 impl SeriesStats {
-    fn add(&mut self, times: &[i64], words: &[f64], boxes: &Boxes) {
-        self.count += times.len() as u64;
-        let (mut last_ns, mut last) = (self.last.as_ref().map(|last| last.time_ns), None);
-        for (time, word) in times.iter().zip(words) {
-            self.first_ns = Some(self.first_ns.map_or(*time, |first| first.min(*time)));
-            if last_ns.is_none_or(|last_ns| *time >= last_ns) {
-                (last_ns, last) = (Some(*time), Some(*word));
-            }
-        }
-        if let (Some(time_ns), Some(word)) = (last_ns, last) {
-            self.last = Some(Reading::new(time_ns, word, boxes));
-        }
-    }
-
     /// The latest time.
     #[must_use]
     pub fn last_ns(&self) -> Option<i64> {
@@ -188,22 +174,65 @@ fn reordered<T: Copy>(items: &[T], order: &[usize]) -> Vec<T> {
 
 /// One series in memory.
 #[derive(Debug, Clone, Default)]
-pub struct HotColumn {
+struct HotColumn {
     rows: Rows,
-    stats: SeriesStats,
-    unsorted: bool,
     trail: Trail,
+    late: u64,
+    // Where the earliest row stands, and the latest; of equal times the last to arrive.
+    oldest: u32,
+    newest: u32,
+    unsorted: bool,
 }
 
 impl HotColumn {
     fn push(&mut self, times: &[i64], values: &[f64], boxes: &Boxes) {
+        if self.rows.times.is_empty() {
+            // A hub may have many series with a few rows each: room for more comes with the next ones.
+            self.rows.times.reserve_exact(times.len());
+            self.rows.values.reserve_exact(values.len());
+        }
         let follows = match (self.rows.times.last(), times.first()) {
             (Some(last), Some(first)) => last <= first,
             _ => true,
         };
         self.unsorted |= !follows || !times.is_sorted();
-        self.stats.add(times, values, boxes);
+        let before = self.rows.times.len();
         self.rows.extend(times, values, boxes);
+        self.find_ends(before);
+    }
+
+    /// Among the rows from `before` on.
+    fn find_ends(&mut self, before: usize) {
+        let times = &self.rows.times;
+        // What is hot is far from so many rows of one series.
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        if !self.unsorted {
+            (self.oldest, self.newest) = (0, place(times.len().saturating_sub(1)));
+            return;
+        }
+        for (at, time) in times.iter().enumerate().skip(before) {
+            if times.get(self.oldest as usize).is_none_or(|oldest| time < oldest) {
+                self.oldest = place(at);
+            }
+            if times.get(self.newest as usize).is_none_or(|newest| time >= newest) {
+                self.newest = place(at);
+            }
+        }
+    }
+
+    fn last_ns(&self) -> Option<i64> {
+        self.rows.times.get(self.newest as usize).copied()
+    }
+
+    fn stats(&self) -> SeriesStats {
+        let Rows { times, values, boxes } = &self.rows;
+        let last = times.get(self.newest as usize).zip(values.get(self.newest as usize));
+        SeriesStats {
+            count: times.len() as u64,
+            first_ns: times.get(self.oldest as usize).copied(),
+            last: last.map(|(time_ns, word)| Reading::new(*time_ns, *word, boxes)),
+            late: self.late,
+        }
     }
 
     /// Shows the rows of `from..to` in order of arrival, the values as words.
@@ -223,17 +252,25 @@ impl HotColumn {
     }
 }
 
-/// All series in memory, by id.
+/// All series in memory.
 #[derive(Debug, Clone, Default)]
 pub struct Hot {
+    // By series: where its column stands.
+    places: Vec<u32>,
     columns: Vec<HotColumn>,
     rows: usize,
     boxed_bytes: usize,
     origins: Origins,
 }
 
+/// Stands for no column.
+const NOWHERE: u32 = u32::MAX;
 /// About what a row takes in memory.
 const ROW_BYTES: usize = 24;
+/// About what a series takes beside its rows: its column, and what lists of times, values and batches cost at the least.
+const COLUMN_BYTES: usize = size_of::<HotColumn>() + 96;
+/// So many series take nothing that counts.
+const COLUMNS_FREE: usize = 1_000;
 
 /// Readings of one series that came in one run.
 #[derive(Debug, Clone, Copy)]
@@ -265,11 +302,16 @@ impl Hot {
         arrival: Arrival<'_>,
     ) {
         let at = id as usize;
-        if at >= self.columns.len() {
-            self.columns.resize_with(at + 1, HotColumn::default);
+        if at >= self.places.len() {
+            self.places.resize(at + 1, NOWHERE);
         }
-        if let Some(column) = self.columns.get_mut(at) {
-            column.stats.late += late(newest_ns, arrival.times);
+        let Some(place) = self.places.get_mut(at) else { return };
+        if *place == NOWHERE {
+            *place = u32::try_from(self.columns.len()).unwrap_or(NOWHERE);
+            self.columns.push(HotColumn::default());
+        }
+        if let Some(column) = self.columns.get_mut(*place as usize) {
+            column.late += late(newest_ns, arrival.times);
             let before = column.rows.boxes.bytes();
             column.push(arrival.times, arrival.values, arrival.boxes);
             self.boxed_bytes += column.rows.boxes.bytes() - before;
@@ -283,7 +325,7 @@ impl Hot {
     /// Shows all rows of an agent's epoch, with the series and the seq of each, and what its value is told by.
     pub fn each_of(&self, agent: &AgentId, epoch: Epoch, mut visit: impl FnMut(SeriesId, u64, i64, u64)) {
         let Some(origin) = self.origins.find(agent, epoch) else { return };
-        for (column, id) in self.columns.iter().zip(0_u32..) {
+        for (id, column) in self.by_series() {
             let rows = column.rows.times.iter().zip(&column.rows.values);
             for ((time, value), (from, seq)) in rows.zip(column.trail.rows()) {
                 if from == origin {
@@ -302,12 +344,23 @@ impl Hot {
     /// How many rows would take the memory that these take with their texts and the like.
     #[must_use]
     pub const fn weight(&self) -> usize {
-        self.rows + self.boxed_bytes / ROW_BYTES
+        self.rows
+            + (self.boxed_bytes + self.columns.len().saturating_sub(COLUMNS_FREE) * COLUMN_BYTES) / ROW_BYTES
+    }
+
+    fn column(&self, id: SeriesId) -> Option<&HotColumn> {
+        self.places.get(id as usize).and_then(|place| self.columns.get(*place as usize))
+    }
+
+    /// Ascending.
+    fn by_series(&self) -> impl Iterator<Item = (SeriesId, &HotColumn)> {
+        let places = (0..).zip(&self.places);
+        places.filter_map(|(id, place)| Some((id, self.columns.get(*place as usize)?)))
     }
 
     /// Shows the rows of a series in `from..to`, in order of arrival, as numbers: NaN where there is none.
     pub fn each(&self, id: SeriesId, from_ns: i64, to_ns: i64, mut visit: impl FnMut(&[i64], &[f64])) {
-        if let Some(column) = self.columns.get(id as usize) {
+        if let Some(column) = self.column(id) {
             column.each(from_ns, to_ns, |times, words| visit(times, &column.rows.boxes.numbers(words)));
         }
     }
@@ -315,7 +368,7 @@ impl Hot {
     /// Appends rows of a series in `from..to` to `out`, in order of arrival: at least the `most` that
     /// come first in time.
     pub fn copy(&self, id: SeriesId, from_ns: i64, to_ns: i64, most: usize, out: &mut Rows) {
-        let Some(column) = self.columns.get(id as usize) else { return };
+        let Some(column) = self.column(id) else { return };
         column.each(from_ns, to_ns, |times, words| {
             let taken = times.len().min(most);
             let (times, words) = (times.get(..taken).unwrap_or(&[]), words.get(..taken).unwrap_or(&[]));
@@ -326,13 +379,18 @@ impl Hot {
     /// The latest time of a series here.
     #[must_use]
     pub fn last_ns(&self, id: SeriesId) -> Option<i64> {
-        self.columns.get(id as usize).and_then(|column| column.stats.last_ns())
+        self.column(id).and_then(HotColumn::last_ns)
+    }
+
+    /// The series that have rows, ascending.
+    pub fn series(&self) -> impl Iterator<Item = SeriesId> + '_ {
+        self.by_series().filter(|(_, column)| !column.rows.times.is_empty()).map(|(id, _)| id)
     }
 
     /// What is known of a series here.
     #[must_use]
     pub fn stats(&self, id: SeriesId) -> SeriesStats {
-        self.columns.get(id as usize).map_or_else(SeriesStats::default, |column| column.stats.clone())
+        self.column(id).map(HotColumn::stats).unwrap_or_default()
     }
 
     /// Each series that has rows, ascending, sorted by time, with the number of the batch of each row.
@@ -341,14 +399,12 @@ impl Hot {
         batches: &'a Batches,
     ) -> impl Iterator<Item = (SeriesId, Rows, Vec<u32>)> + 'a {
         let origins = batches.of(&self.origins);
-        self.columns.iter().zip(0_u32..).filter(|(column, _)| !column.rows.times.is_empty()).map(
-            move |(column, id)| {
-                let mut rows = column.rows.clone();
-                let mut numbers = column.trail.numbers(&origins);
-                rows.sort_with(&mut numbers);
-                (id, rows, numbers)
-            },
-        )
+        self.by_series().filter(|(_, column)| !column.rows.times.is_empty()).map(move |(id, column)| {
+            let mut rows = column.rows.clone();
+            let mut numbers = column.trail.numbers(&origins);
+            rows.sort_with(&mut numbers);
+            (id, rows, numbers)
+        })
     }
 }
 

@@ -207,8 +207,8 @@ fn meet(hub: &Hub, series: &mut [SeriesDef]) -> Result<(u64, u64), ImportError> 
         let kind = if def.kind() == ValueKind::Float { known.meta.kind } else { def.kind() };
         *def = def.clone().of_kind(kind).named(&known.meta.name);
         if def.unit.is_empty() {
-            def.unit.clone_from(&known.meta.unit);
-        } else if !known.meta.unit.is_empty() && known.meta.unit != def.unit {
+            known.meta.unit.as_ref().clone_into(&mut def.unit);
+        } else if !known.meta.unit.is_empty() && *known.meta.unit != *def.unit {
             if told.len() < TOLD_MAX {
                 told.push(format!(
                     "{}/{} is in {:?} here and in {:?} in the file",

@@ -209,7 +209,7 @@ type Gathered = HashMap<SeriesId, Column>;
 
 /// The newest readings of a series.
 struct Column {
-    meta: Arc<SeriesMeta>,
+    meta: SeriesMeta,
     t: Vec<i64>,
     // As words of `boxes`.
     v: Vec<f64>,
@@ -227,7 +227,7 @@ fn gather(hub: &App, batch: &LiveBatch, gathered: &mut Gathered) {
     }
     for column in &batch.columns {
         let into = gathered.entry(column.id).or_insert_with(|| Column {
-            meta: Arc::clone(&column.meta),
+            meta: column.meta.clone(),
             t: Vec::new(),
             v: Vec::new(),
             boxes: Boxes::new(),

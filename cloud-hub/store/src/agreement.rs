@@ -77,7 +77,7 @@ pub fn digest(
     let (stored, per) = (Ranks::new(&settled.stored), per.max(1));
     let shifts = shifts(&restamps, &settled.stored);
     let registry = read(&shared.registry);
-    let keys = registry.metas().iter().map(|meta| SeriesKey::new(meta.device.as_str(), meta.point.as_str()));
+    let keys = registry.names().iter().map(|(_, text)| SeriesKey::new(text.device, text.point));
     let (keys, count) = (keys.collect(), usize::try_from(stored.len().div_ceil(per)).unwrap_or(usize::MAX));
     drop(registry);
     let sums = vec![Summer::default(); count];

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use tideline_protocol::block::{self, Decoded, Whole, WholeColumn};
 use tideline_protocol::model::AgentId;
@@ -218,7 +217,7 @@ fn live(shared: &Shared, agent: &AgentId, id: u64, rows: &Rows, ids: &[SeriesId]
     let registry = read(&shared.registry);
     let columns = rows.columns().filter_map(|column| {
         let id = *ids.get(column.series as usize)?;
-        let meta = Arc::clone(registry.meta(id)?);
+        let meta = registry.names().meta(id)?;
         let mut own = hot::Rows::default();
         own.extend(column.times, column.values, rows.boxes());
         Some(LiveColumn { id, meta, times: own.times, values: own.values, boxes: own.boxes })

@@ -50,7 +50,7 @@ pub enum ExportFormat {
 /// The rows of a row group as they gather.
 #[derive(Default)]
 struct Group {
-    series: Vec<(Arc<SeriesMeta>, usize)>,
+    series: Vec<(SeriesMeta, usize)>,
     times: Vec<i64>,
     // As words of `boxes`.
     values: Vec<f64>,
@@ -279,7 +279,7 @@ pub fn export(
             let page = store.query_raw(&[*id], from_ns, to_ns, after, GROUP_ROWS)?;
             for column in page.series {
                 written += column.times.len() as u64;
-                group.series.push((Arc::clone(&meta), column.times.len()));
+                group.series.push((meta.clone(), column.times.len()));
                 group.times.extend_from_slice(&column.times);
                 group.boxes.append(&mut group.values, &column.values, &column.boxes);
             }

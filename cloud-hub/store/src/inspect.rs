@@ -61,7 +61,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, StoreError> {
     let contents = contents(&RealFiles, dir)?;
     Ok(Inspection {
         agents: contents.checkpoint.ledgers.agents().len(),
-        series: contents.series.len(),
+        series: contents.names.len(),
         files: contents
             .files
             .iter()

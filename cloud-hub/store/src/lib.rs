@@ -30,13 +30,16 @@ mod inspect;
 pub mod log;
 mod manifest;
 mod metrics;
+mod names;
 mod query;
+mod registry;
 mod retention;
 mod sealed;
 mod segment;
 mod series;
 mod sketch;
 mod snapshot;
+mod stats;
 mod store;
 mod tables;
 mod verify;
@@ -65,5 +68,7 @@ pub use store::{
     Check, CheckState, DeadLetter, Health, LetterState, LogEntry, LogPart, LogPlace, OpenReport, Quarantined,
     Store,
 };
-pub use tables::{DeviceInfo, LiveBatch, LiveColumn, SeriesInfo, SeriesMeta, SeriesState, TierUse};
+pub use tables::{
+    DeviceInfo, LiveBatch, LiveColumn, SeriesInfo, SeriesMeta, SeriesState, SeriesText, TierUse,
+};
 pub use verify::{Verification, verify, verify_on};

@@ -26,6 +26,7 @@ use tideline_protocol::model::{AgentId, Epoch, Gap};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Run, Series, Settlement};
 
+pub(crate) use dictionary::Dictionary;
 pub use disk::{LogDisk, RealDisk};
 pub use ledger::{AgentState, EpochLedger, EpochState, Holding, Ledgers, Opening};
 pub use limits::Seqs;
@@ -240,7 +241,8 @@ impl<D: LogDisk> LogCore<D> {
     pub fn define_series(&mut self, agent: &AgentId, epoch: Epoch, series: &Series) -> Result<u32, LogError> {
         let (fresh, known) = {
             let ledgers = lock(&self.ledgers);
-            let known = ledgers.epoch(agent, epoch).map_or(&[][..], EpochState::dictionary);
+            let none = EpochState::default();
+            let known = ledgers.epoch(agent, epoch).unwrap_or(&none).dictionary();
             let fresh = dictionary::fresh_entries(known, series).map_err(|reason| LogError::Series {
                 agent: agent.clone(),
                 epoch,

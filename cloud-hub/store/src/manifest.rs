@@ -7,6 +7,7 @@
 mod copy;
 mod entries;
 mod ranges;
+mod read;
 
 use std::io::{ErrorKind, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,14 +18,17 @@ use minicbor::Encode;
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
 };
-use tideline_protocol::model::{AgentId, Epoch};
 
 use crate::config::StoreError;
 use crate::files::{FileSystem, Files, OpenMode};
+use crate::hot::SeriesId;
 use crate::log::{Checkpoint, Ledgers, lock};
+use crate::names::Names;
+use crate::stats::Stats;
 
-use entries::EpochEntry;
-pub use entries::{FileEntry, HoldingEntry, SeriesEntry, gathered};
+use entries::{EpochEntry, write_def};
+pub use entries::{FileEntry, HoldingEntry, gathered, write_series};
+use read::read;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const EPOCHS: TableDefinition<'_, (&str, [u8; 16]), &[u8]> = TableDefinition::new("epochs");
@@ -47,8 +51,10 @@ const VERSION_MIN: u64 = 3;
 pub struct Contents {
     /// Where the log goes on.
     pub checkpoint: Checkpoint,
-    /// The series by id.
-    pub series: Vec<SeriesEntry>,
+    /// The series.
+    pub names: Names,
+    /// What the sealed files hold of them.
+    pub stats: Stats,
     /// The sealed files in their order.
     pub files: Vec<FileEntry>,
     /// Numbers whose files are to be removed, where there still are any.
@@ -59,13 +65,36 @@ pub struct Contents {
     pub flushed: u64,
 }
 
+impl Contents {
+    /// The numbers of all series.
+    #[must_use]
+    pub fn ids(&self) -> Vec<SeriesId> {
+        (0..).take(self.names.len()).collect()
+    }
+
+    /// Adds the row of a series.
+    pub fn write_series(&self, id: SeriesId, out: &mut Vec<u8>) -> Result<(), StoreError> {
+        self.names.text(id).map_or(Ok(()), |text| write_series(&text, &self.stats.series(id), out))
+    }
+}
+
+/// Adds the row of a series.
+pub type WriteRow<'a> = dyn Fn(SeriesId, &mut Vec<u8>) -> Result<(), StoreError> + 'a;
+
+/// Rows of series, each of which is made when it is written.
+pub struct SeriesRows<'a> {
+    /// Which.
+    pub ids: &'a [SeriesId],
+    /// How.
+    pub write: &'a WriteRow<'a>,
+}
+
 /// What one flush changes.
-#[derive(Debug)]
 pub struct Change<'a> {
     /// The log before this is in files now; none when nothing has come from it.
     pub checkpoint: Option<&'a Checkpoint>,
-    /// All series by id; none when they stay as they are.
-    pub series: &'a [SeriesEntry],
+    /// Those series that may not stay as they are.
+    pub series: Option<&'a SeriesRows<'a>>,
     /// New files.
     pub added: &'a [FileEntry],
     /// Files that are no more.
@@ -367,50 +396,6 @@ fn reopened(files: &dyn FileSystem, path: &Path) -> Result<Database, StoreError>
     db.ok_or_else(|| fail("it was not opened"))
 }
 
-/// All that it says.
-fn read(db: &Database) -> Result<Contents, StoreError> {
-    let txn = db.begin_read().map_err(fail)?;
-    let mut out = Contents::default();
-    let meta = txn.open_table(META).map_err(fail)?;
-    out.checkpoint.oldest_segment =
-        meta.get("oldest_segment").map_err(fail)?.map_or(0, |value| value.value());
-    out.flushed = meta.get("flushed").map_err(fail)?.map_or(0, |value| value.value());
-    for row in txn.open_table(EPOCHS).map_err(fail)?.iter().map_err(fail)? {
-        let (key, value) = row.map_err(fail)?;
-        let (agent, epoch) = key.value();
-        let entry: EpochEntry = minicbor::decode(value.value()).map_err(fail)?;
-        let agent = AgentId::parse(agent).map_err(fail)?;
-        entry.restore(out.checkpoint.ledgers.epoch_mut(&agent, Epoch::from_bytes(epoch)));
-    }
-    read_dictionary(&txn, &mut out.checkpoint.ledgers)?;
-    for row in txn.open_table(SERIES).map_err(fail)?.iter().map_err(fail)? {
-        let (key, value) = row.map_err(fail)?;
-        if key.value() as usize != out.series.len() {
-            return Err(fail("its list of series has a hole"));
-        }
-        out.series.push(minicbor::decode(value.value()).map_err(fail)?);
-    }
-    for row in txn.open_table(FILES).map_err(fail)?.iter().map_err(fail)? {
-        out.files.push(minicbor::decode(row.map_err(fail)?.1.value()).map_err(fail)?);
-    }
-    out.files.sort_by_key(|file| file.order);
-    if out.flushed == 0 {
-        // A manifest from before it was kept.
-        out.flushed = out.files.iter().map(|file| file.number).max().unwrap_or(0);
-    }
-    for row in txn.open_table(GONE).map_err(fail)?.iter().map_err(fail)? {
-        out.gone.push(row.map_err(fail)?.0.value());
-    }
-    let expired = match txn.open_table(EXPIRED) {
-        Err(TableError::TableDoesNotExist(_)) => return Ok(out),
-        table => table.map_err(fail)?,
-    };
-    for row in expired.iter().map_err(fail)? {
-        out.expired.push(minicbor::decode(row.map_err(fail)?.1.value()).map_err(fail)?);
-    }
-    Ok(out)
-}
-
 fn write(db: &Database, change: &Change<'_>) -> Result<(), StoreError> {
     let txn = db.begin_write().map_err(fail)?;
     if let Some(checkpoint) = change.checkpoint {
@@ -425,12 +410,16 @@ fn write(db: &Database, change: &Change<'_>) -> Result<(), StoreError> {
     }
     {
         let mut series = txn.open_table(SERIES).map_err(fail)?;
-        for (entry, id) in change.series.iter().zip(0_u32..) {
-            let value = cbor(entry)?;
-            // What stays is not written again.
-            let same = series.get(id).map_err(fail)?.is_some_and(|known| known.value() == value);
-            if !same {
-                series.insert(id, value.as_slice()).map_err(fail)?;
+        let mut row = Vec::new();
+        if let Some(rows) = change.series {
+            for id in rows.ids {
+                row.clear();
+                (rows.write)(*id, &mut row)?;
+                // What stays is not written again.
+                let same = series.get(id).map_err(fail)?.is_some_and(|known| known.value() == row);
+                if !same {
+                    series.insert(id, row.as_slice()).map_err(fail)?;
+                }
             }
         }
         let mut files = txn.open_table(FILES).map_err(fail)?;
@@ -465,23 +454,10 @@ fn write_checkpoint(txn: &redb::WriteTransaction, checkpoint: &Checkpoint) -> Re
         epochs.insert((name, id), cbor(EpochEntry::from(state))?.as_slice()).map_err(fail)?;
         let last = dictionary.range((name, id, 0)..=(name, id, u32::MAX)).map_err(fail)?.next_back();
         let known = last.transpose().map_err(fail)?.map_or(0, |(key, _)| key.value().2 as usize + 1);
-        for (def, no) in state.dictionary.iter().zip(0_u32..).skip(known) {
-            dictionary.insert((name, id, no), cbor(def)?.as_slice()).map_err(fail)?;
+        let first = u32::try_from(known).map_err(fail)?;
+        for (text, no) in state.dictionary.entries_from(known).zip(first..) {
+            dictionary.insert((name, id, no), write_def(&text)?.as_slice()).map_err(fail)?;
         }
-    }
-    Ok(())
-}
-
-fn read_dictionary(txn: &redb::ReadTransaction, ledgers: &mut Ledgers) -> Result<(), StoreError> {
-    for row in txn.open_table(DICTIONARY).map_err(fail)?.iter().map_err(fail)? {
-        let (key, value) = row.map_err(fail)?;
-        let (agent, epoch, no) = key.value();
-        let agent = AgentId::parse(agent).map_err(fail)?;
-        let state = ledgers.epoch_mut(&agent, Epoch::from_bytes(epoch));
-        if no as usize != state.dictionary.len() {
-            return Err(fail("a dictionary has a hole"));
-        }
-        state.dictionary.push(minicbor::decode(value.value()).map_err(fail)?);
     }
     Ok(())
 }

@@ -7,19 +7,48 @@ use tideline_protocol::value::ValueKind;
 
 use crate::hot::{Reading, SeriesId, SeriesStats};
 
-/// What a series is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeriesMeta {
+/// What is said of a series, where it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeriesText<'a> {
     /// The device.
-    pub device: DeviceId,
+    pub device: &'a str,
     /// The point of the device.
-    pub point: PointId,
+    pub point: &'a str,
     /// The unit as a UCUM code: the newest that an agent gave, also for readings before it.
-    pub unit: String,
+    pub unit: &'a str,
     /// What its values are: the newest that an agent gave. Readings before it keep their values.
     pub kind: ValueKind,
     /// Its name for people, the newest that an agent gave; empty when it has none.
-    pub name: String,
+    pub name: &'a str,
+}
+
+impl<'a> SeriesText<'a> {
+    /// As an agent has defined it.
+    #[must_use]
+    pub fn of(def: &'a SeriesDef) -> Self {
+        Self {
+            device: def.device.as_str(),
+            point: def.point.as_str(),
+            unit: &def.unit,
+            kind: def.kind(),
+            name: def.name(),
+        }
+    }
+}
+
+/// What a series is. Its texts are those of all series that have the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesMeta {
+    /// The device.
+    pub device: Arc<DeviceId>,
+    /// The point of the device.
+    pub point: Arc<PointId>,
+    /// The unit as a UCUM code: the newest that an agent gave, also for readings before it.
+    pub unit: Arc<str>,
+    /// What its values are: the newest that an agent gave. Readings before it keep their values.
+    pub kind: ValueKind,
+    /// Its name for people, the newest that an agent gave; empty when it has none.
+    pub name: Arc<str>,
 }
 
 impl SeriesMeta {
@@ -27,19 +56,24 @@ impl SeriesMeta {
     #[must_use]
     pub fn of(def: &SeriesDef) -> Self {
         Self {
-            device: def.device.clone(),
-            point: def.point.clone(),
-            unit: def.unit.clone(),
+            device: Arc::new(def.device.clone()),
+            point: Arc::new(def.point.clone()),
+            unit: def.unit.as_str().into(),
             kind: def.kind(),
-            name: def.name().to_owned(),
+            name: def.name().into(),
         }
     }
 
-    /// As an agent would define it.
+    /// Where it stands.
     #[must_use]
-    pub fn def(&self) -> SeriesDef {
-        let def = SeriesDef::new(self.device.clone(), self.point.clone(), self.unit.clone());
-        def.of_kind(self.kind).named(&self.name)
+    pub fn text(&self) -> SeriesText<'_> {
+        SeriesText {
+            device: self.device.as_str(),
+            point: self.point.as_str(),
+            unit: &self.unit,
+            kind: self.kind,
+            name: &self.name,
+        }
     }
 }
 
@@ -49,16 +83,16 @@ pub struct SeriesInfo {
     /// Its number at this hub.
     pub id: SeriesId,
     /// The device.
-    pub device: DeviceId,
+    pub device: Arc<DeviceId>,
     /// The point of the device.
-    pub point: PointId,
+    pub point: Arc<PointId>,
     /// The unit as a UCUM code: the newest that an agent gave. Older readings may have been taken in
     /// another one, which nothing here says: what changes its unit should be a new point.
-    pub unit: String,
+    pub unit: Arc<str>,
     /// What its values are.
     pub kind: ValueKind,
     /// Its name for people; empty when it has none.
-    pub name: String,
+    pub name: Arc<str>,
     /// How many readings.
     pub count: u64,
     /// The reading with the greatest time.
@@ -70,16 +104,29 @@ pub struct SeriesInfo {
 }
 
 impl SeriesInfo {
+    /// What is said of it.
+    #[must_use]
+    pub fn text(&self) -> SeriesText<'_> {
+        SeriesText {
+            device: self.device.as_str(),
+            point: self.point.as_str(),
+            unit: &self.unit,
+            kind: self.kind,
+            name: &self.name,
+        }
+    }
+
     /// What is known of a series.
     #[must_use]
-    pub(crate) fn new(id: SeriesId, meta: &SeriesMeta, stats: SeriesStats) -> Self {
+    pub(crate) fn new(id: SeriesId, meta: SeriesMeta, stats: SeriesStats) -> Self {
+        let SeriesMeta { device, point, unit, kind, name } = meta;
         Self {
             id,
-            device: meta.device.clone(),
-            point: meta.point.clone(),
-            unit: meta.unit.clone(),
-            kind: meta.kind,
-            name: meta.name.clone(),
+            device,
+            point,
+            unit,
+            kind,
+            name,
             count: stats.count,
             last_ns: stats.last.as_ref().map(|last| last.time_ns),
             last: stats.last,
@@ -94,7 +141,7 @@ pub struct SeriesState {
     /// Its number at this hub.
     pub id: SeriesId,
     /// What it is.
-    pub meta: Arc<SeriesMeta>,
+    pub meta: SeriesMeta,
     /// How many readings.
     pub count: u64,
     /// The reading with the greatest time; the latest to arrive among equals.

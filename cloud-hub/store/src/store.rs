@@ -18,7 +18,7 @@ mod threads;
 mod unkept;
 mod unsettled;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ use std::thread::JoinHandle;
 
 use tideline_protocol::durability::{Batch, Durable, Validated};
 use tideline_protocol::lives::{Life, Moved};
-use tideline_protocol::model::{AgentId, DeviceId, Epoch, Gap};
+use tideline_protocol::model::{AgentId, Epoch, Gap};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::time::Clock;
 use tideline_protocol::wire::{Digest, Report, Series, Settlement};
@@ -45,7 +45,7 @@ use crate::query::{self, BucketAnswer, Figures, Parts, RawCursor, RawPage, Tier}
 use crate::retention::Watch;
 use crate::sealed::SealedFormat;
 use crate::segment::{LEVELS, Level};
-use crate::tables::{DeviceInfo, LiveBatch, SeriesInfo, SeriesMeta, Shared, TierUse, read};
+use crate::tables::{LiveBatch, SeriesMeta, Shared, TierUse, read};
 
 use flush::Cut;
 use threads::Command;
@@ -223,22 +223,6 @@ impl Store {
         lock(&self.inner.shared.ledgers).agents()
     }
 
-    /// All series, or those of a device.
-    #[must_use]
-    pub fn series(&self, device: Option<&DeviceId>) -> Vec<SeriesInfo> {
-        let registry = read(&self.inner.shared.registry);
-        let tables = read(&self.inner.shared.tables);
-        let wanted =
-            registry.metas().iter().zip(0_u32..).filter(|(meta, _)| device.is_none_or(|d| meta.device == *d));
-        wanted.map(|(meta, id)| SeriesInfo::new(id, meta, tables.stats(id))).collect()
-    }
-
-    /// All devices that have a series, with what is known without reading them. One pass.
-    #[must_use]
-    pub fn devices(&self) -> BTreeMap<DeviceId, DeviceInfo> {
-        self.devices_that(|_| true)
-    }
-
     /// At most `limit` rows of `from..to` (ns), by (series as asked, time, arrival), from `after` on,
     /// which is the cursor of the page before with the same series and range. A `to` of `i64::MAX`
     /// means no end. What arrives between two pages moves none of them: a later page has it when it
@@ -342,8 +326,8 @@ impl Store {
     }
 
     /// What a series is.
-    pub(crate) fn meta(&self, id: SeriesId) -> Option<Arc<SeriesMeta>> {
-        read(&self.inner.shared.registry).meta(id).cloned()
+    pub(crate) fn meta(&self, id: SeriesId) -> Option<SeriesMeta> {
+        read(&self.inner.shared.registry).names().meta(id)
     }
 
     /// What became of some seqs of an agent's epoch, and a digest of the readings for each `per` of those

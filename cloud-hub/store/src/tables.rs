@@ -1,11 +1,11 @@
 //! What queries see: the series of the hub, the hot columns and the list of sealed files.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, SeriesDef};
+use tideline_protocol::model::{AgentId, Epoch};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::time::Clock;
 use tideline_protocol::value::Boxes;
@@ -16,12 +16,14 @@ use crate::files::Files;
 use crate::history::History;
 use crate::hot::{Hot, SeriesId, SeriesStats};
 use crate::log::{Ledgers, lock};
-use crate::manifest::{FileEntry, HoldingEntry, SeriesEntry, gathered};
+use crate::manifest::{FileEntry, HoldingEntry, gathered};
 use crate::metrics::Counters;
 use crate::query::Tier;
+use crate::registry::Registry;
 use crate::retention::Retention;
 use crate::sealed::Target;
-pub use crate::series::{SeriesInfo, SeriesMeta, SeriesState};
+pub use crate::series::{SeriesInfo, SeriesMeta, SeriesState, SeriesText};
+use crate::stats::Stats;
 use crate::store::Tail;
 
 /// A device with what is known without reading its series.
@@ -67,7 +69,7 @@ pub struct LiveColumn {
     /// The series.
     pub id: SeriesId,
     /// What it is.
-    pub meta: Arc<SeriesMeta>,
+    pub meta: SeriesMeta,
     /// Times in ns since 1970, in order of arrival.
     pub times: Vec<i64>,
     /// As many values, as words of `boxes`.
@@ -76,68 +78,13 @@ pub struct LiveColumn {
     pub boxes: Boxes,
 }
 
-/// Which series there are, and by which numbers agents call them.
-#[derive(Debug, Default)]
-pub struct Registry {
-    by_name: HashMap<(DeviceId, PointId), SeriesId>,
-    metas: Vec<Arc<SeriesMeta>>,
-    epochs: HashMap<AgentId, HashMap<Epoch, Arc<Vec<SeriesId>>>>,
-}
-
-impl Registry {
-    /// The id of a series, which is made when it is new. A new unit, kind or name replaces the old one.
-    pub fn intern(&mut self, def: &SeriesDef) -> SeriesId {
-        let next = SeriesId::try_from(self.metas.len()).unwrap_or(SeriesId::MAX);
-        let id = *self.by_name.entry((def.device.clone(), def.point.clone())).or_insert(next);
-        let meta = SeriesMeta::of(def);
-        match self.metas.get_mut(id as usize) {
-            Some(known) if **known != meta => *known = Arc::new(meta),
-            Some(_) => {}
-            None => self.metas.push(Arc::new(meta)),
-        }
-        id
-    }
-
-    /// Makes the ids of the dictionary of an epoch known.
-    pub fn learn(&mut self, agent: &AgentId, epoch: Epoch, dictionary: &[SeriesDef]) {
-        let known = self.ids(agent, epoch);
-        let mut ids = known.as_ref().clone();
-        ids.extend(dictionary.iter().skip(known.len()).map(|def| self.intern(def)));
-        self.epochs.entry(agent.clone()).or_default().insert(epoch, Arc::new(ids));
-    }
-
-    /// The id of each series number of an epoch.
-    #[must_use]
-    pub fn ids(&self, agent: &AgentId, epoch: Epoch) -> Arc<Vec<SeriesId>> {
-        self.epochs.get(agent).and_then(|epochs| epochs.get(&epoch)).cloned().unwrap_or_default()
-    }
-
-    /// What a series is.
-    #[must_use]
-    pub fn meta(&self, id: SeriesId) -> Option<&Arc<SeriesMeta>> {
-        self.metas.get(id as usize)
-    }
-
-    /// The id of the series of this name.
-    #[must_use]
-    pub fn find(&self, device: &DeviceId, point: &PointId) -> Option<SeriesId> {
-        self.by_name.get(&(device.clone(), point.clone())).copied()
-    }
-
-    /// All series by id.
-    #[must_use]
-    pub fn metas(&self) -> &[Arc<SeriesMeta>] {
-        &self.metas
-    }
-}
-
 /// The readings, in order of arrival: files, then those being sealed, then those that come in.
 #[derive(Debug, Default)]
 pub struct Tables {
     pub active: Hot,
     pub flushing: Option<Arc<Hot>>,
     pub files: Arc<Vec<Arc<FileEntry>>>,
-    pub sealed_stats: Vec<SeriesStats>,
+    pub sealed_stats: Stats,
     // Never a number that was used since the start: a query may still look at the older file.
     pub next_file: u64,
     // While a file is being written, the hot columns may grow only so far.
@@ -163,7 +110,7 @@ impl Tables {
     /// The latest time of a series.
     #[must_use]
     pub fn newest_ns(&self, id: SeriesId) -> Option<i64> {
-        let sealed = self.sealed_stats.get(id as usize).and_then(SeriesStats::last_ns);
+        let sealed = self.sealed_stats.last_ns(id);
         sealed.max(self.flushing.as_ref().and_then(|hot| hot.last_ns(id))).max(self.active.last_ns(id))
     }
 
@@ -188,7 +135,7 @@ impl Tables {
     /// What is known of a series.
     #[must_use]
     pub fn stats(&self, id: SeriesId) -> SeriesStats {
-        let mut stats = self.sealed_stats.get(id as usize).cloned().unwrap_or_default();
+        let mut stats = self.sealed_stats.series(id);
         if let Some(flushing) = &self.flushing {
             stats.merge(&flushing.stats(id));
         }
@@ -393,16 +340,6 @@ impl Shared {
     /// Something is not stored any more that was.
     pub fn note_change(&self) {
         self.changes.send_modify(|generation| *generation += 1);
-    }
-
-    /// The series with their statistics over the sealed files, as the manifest keeps them.
-    #[must_use]
-    pub fn series_entries(&self, stats: &[SeriesStats]) -> Vec<SeriesEntry> {
-        let registry = read(&self.registry);
-        let metas = registry.metas().iter().enumerate();
-        metas
-            .map(|(at, meta)| SeriesEntry::new(meta.def(), &stats.get(at).cloned().unwrap_or_default()))
-            .collect()
     }
 
     /// The files of a number while they are being written.

@@ -214,7 +214,7 @@ fn check(store: &Store, sent: &[Rows], from: i64, to: i64) {
         let all = arrived.iter().filter(|row| row.0 == no);
         assert_eq!(info.count, all.clone().count() as u64);
         assert_eq!(info.last_ns, all.clone().map(|row| row.1).max());
-        assert_eq!((info.kind, info.unit.as_str()), (KINDS[no as usize], "Cel"));
+        assert_eq!((info.kind, &*info.unit), (KINDS[no as usize], "Cel"));
         // Of equal times the one that arrived last.
         let last = all.clone().max_by_key(|row| row.1).map(|row| (row.1, row.2.shown()));
         let found = info.last.as_ref().map(|last| {

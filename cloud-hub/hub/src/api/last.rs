@@ -93,7 +93,7 @@ pub async fn last(
             let (value, quality) = last.value(state.meta.kind);
             LastOfSeries {
                 id,
-                unit: state.meta.unit.clone(),
+                unit: state.meta.unit.to_string(),
                 kind: state.meta.kind.to_string(),
                 t: when::ms(last.time_ns),
                 v: ReadingValue::of(value),

@@ -15,7 +15,7 @@ use tideline_protocol::value::ValueKind;
 use tideline_store::{EpochLedger, RawCursor, SeriesId, SeriesInfo, StoreError};
 
 use super::aggregate::refused;
-use super::devices::{PAGE_DEFAULT, Page, last_seen};
+use super::devices::{PAGE_DEFAULT, PAGE_MAX, Page, last_seen};
 use super::ledger::{query_gap, query_restamp};
 use super::problem::{ApiError, Problem};
 use super::shapes::{
@@ -71,35 +71,18 @@ pub async fn series(
     let text = query.q.as_deref().map(Text::parse).transpose()?;
     // A store may have a million series.
     let work = move |hub: &Hub| {
-        let mut all = hub.store.series(device.as_ref());
-        if let Some(text) = text {
-            text.retain(hub, &mut all)?;
-        }
-        let all: Vec<Series> = first(all, query.cursor.as_deref(), query.limit.unwrap_or(PAGE_DEFAULT))
-            .iter()
-            .map(shown)
-            .collect();
-        let (series, next) = Page::cut(query.limit, query.cursor.as_deref(), all, |s| &s.id)?;
+        let mut search = text.as_ref().map(|text| text.search(hub)).transpose()?;
+        let cursor = query.cursor.as_deref();
+        // One more says that there are more.
+        let most = query.limit.unwrap_or(PAGE_DEFAULT).min(PAGE_MAX).saturating_add(1);
+        let found = hub.store.first_series(device.as_ref(), cursor, most, |series| {
+            search.as_mut().is_none_or(|search| search.has(series))
+        });
+        let all: Vec<Series> = found.iter().map(shown).collect();
+        let (series, next) = Page::cut(query.limit, cursor, all, |s| &s.id)?;
         Ok(Json(SeriesPage { series, next }))
     };
     hub.blocking(work).await
-}
-
-/// The first of the series behind the cursor, by id: as many as a page has, and one that says that there are more.
-fn first(mut all: Vec<SeriesInfo>, cursor: Option<&str>, limit: usize) -> Vec<SeriesInfo> {
-    // As `shown` writes ids, and without doing so for each.
-    fn id(info: &SeriesInfo) -> impl Iterator<Item = u8> {
-        info.device.as_str().bytes().chain(*b"/").chain(info.point.as_str().bytes())
-    }
-    if let Some(after) = cursor {
-        all.retain(|info| id(info).gt(after.bytes()));
-    }
-    if limit < all.len() {
-        all.select_nth_unstable_by(limit, |a, b| id(a).cmp(id(b)));
-        all.truncate(limit.saturating_add(1));
-    }
-    all.sort_unstable_by(|a, b| id(a).cmp(id(b)));
-    all
 }
 
 /// What is known of a series, as JSON has it.
@@ -108,9 +91,9 @@ pub(super) fn shown(info: &SeriesInfo) -> Series {
         id: format!("{}/{}", info.device, info.point),
         device: info.device.to_string(),
         point: info.point.to_string(),
-        unit: info.unit.clone(),
+        unit: info.unit.to_string(),
         kind: info.kind.to_string(),
-        name: info.name.clone(),
+        name: info.name.to_string(),
         last: info.last.as_ref().map(|last| {
             let (value, quality) = last.value(info.kind);
             LastReading {
@@ -371,7 +354,7 @@ fn identity(infos: &[SeriesInfo], id: SeriesId) -> (String, String, ValueKind) {
     infos
         .iter()
         .find(|i| i.id == id)
-        .map(|i| (format!("{}/{}", i.device, i.point), i.unit.clone(), i.kind))
+        .map(|i| (format!("{}/{}", i.device, i.point), i.unit.to_string(), i.kind))
         .unwrap_or_default()
 }
 
@@ -415,39 +398,5 @@ mod tests {
         for text in ["", "x", "MSAxIDIgMyA0", "é"] {
             assert_eq!(Cursor::decode(text), None, "{text}");
         }
-    }
-
-    fn info(device: &str, point: &str) -> SeriesInfo {
-        let (device, point) = (DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap());
-        SeriesInfo {
-            id: 0,
-            device,
-            point,
-            unit: String::new(),
-            kind: ValueKind::Float,
-            name: String::new(),
-            count: 0,
-            last: None,
-            first_ns: None,
-            last_ns: None,
-        }
-    }
-
-    #[test]
-    fn the_first_series_behind_a_cursor_are_those_by_id_and_one_that_says_that_there_are_more() {
-        // A dash and a full stop come before the slash.
-        let all =
-            || [("p", "b"), ("p-1", "a"), ("p", "a"), ("q", "a"), ("p.2", "x/y")].map(|(d, p)| info(d, p));
-        let ids = |cursor: Option<&str>, limit: usize| -> Vec<String> {
-            first(all().to_vec(), cursor, limit).iter().map(|info| shown(info).id).collect()
-        };
-        let sorted = ["p-1/a", "p.2/x/y", "p/a", "p/b", "q/a"];
-        assert_eq!(ids(None, 9), sorted);
-        assert_eq!(ids(None, 5), sorted);
-        assert_eq!(ids(None, 2), sorted[..3]);
-        assert_eq!(ids(Some("p.2/x/y"), 2), sorted[2..]);
-        assert_eq!(ids(Some("p"), usize::MAX), sorted);
-        assert!(ids(Some("q/a"), 1).is_empty());
-        assert!(first(Vec::new(), None, 0).is_empty());
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use tideline_protocol::model::{DeviceId, PointId};
-use tideline_store::{SeriesMeta, SeriesState, Store};
+use tideline_store::{SeriesMeta, SeriesState, SeriesText, Store};
 
 use super::problem::ApiError;
 use crate::hub::Hub;
@@ -160,14 +160,13 @@ impl Select {
         Ok(self)
     }
 
-    fn has(&self, meta: &SeriesMeta, id: &mut String) -> bool {
+    fn has(&self, text: &SeriesText<'_>, id: &mut String) -> bool {
         let named = |names: &Names, name: &str| names.is_empty() || names.has(name);
         // Both are asked, so that each name which there is counts as seen.
-        let (device, point) =
-            (named(&self.devices, meta.device.as_str()), named(&self.points, meta.point.as_str()));
+        let (device, point) = (named(&self.devices, text.device), named(&self.points, text.point));
         let series = self.series.is_empty() || {
             id.clear();
-            id.extend([meta.device.as_str(), "/", meta.point.as_str()]);
+            id.extend([text.device, "/", text.point]);
             self.series.has(id)
         };
         device && point && series
@@ -188,7 +187,7 @@ impl Select {
             }
         }
         let mut id = String::new();
-        let found = store.states(|meta| self.has(meta, &mut id));
+        let found = store.states(|text| self.has(text, &mut id));
         for (what, names) in [("device", &self.devices), ("point", &self.points), ("series", &self.series)] {
             if let Some(name) = names.unseen() {
                 return Err(ApiError::not_found(what, name));

@@ -73,7 +73,7 @@ pub async fn show(State(hub): State<App>) -> Result<Json<StoreInfo>, ApiError> {
     let metrics = hub.store.metrics();
     Ok(Json(StoreInfo {
         agents: hub.store.agents().len() as u64,
-        series: hub.store.series(None).len() as u64,
+        series: hub.store.series_count() as u64,
         hot_rows: metrics.hot_rows,
         sealed_files: metrics.sealed_files,
         sealed_rows: metrics.sealed_rows,

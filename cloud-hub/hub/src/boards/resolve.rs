@@ -101,11 +101,11 @@ pub fn resolve(
     }
     // One look at all series, however many names there are. What is beyond the limit is counted and not gathered.
     let mut found: BTreeMap<usize, (usize, u64)> = BTreeMap::new();
-    let states = hub.store.states(|meta| {
-        let device = meta.device.as_str();
+    let infos = hub.store.series_where(|text| {
+        let device = text.device;
         let mut wanted = false;
         for (n, meant) in &many {
-            if allowed(device) && meant.has(device, records.get(device), meta.point.as_str()) {
+            if allowed(device) && meant.has(device, records.get(device), text.point) {
                 let (taken, left_off) = found.entry(*n).or_default();
                 if *taken < SERIES_PER_PATTERN_MAX {
                     *taken += 1;
@@ -117,8 +117,6 @@ pub fn resolve(
         }
         wanted
     });
-    let infos: Vec<SeriesInfo> =
-        states.iter().filter_map(|state| hub.store.info(&state.meta.device, &state.meta.point)).collect();
     for (n, meant) in many {
         let Some(matched) = out.get_mut(n) else { continue };
         let fits = |info: &&SeriesInfo| {

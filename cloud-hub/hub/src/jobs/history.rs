@@ -64,7 +64,7 @@ fn series(hub: &Hub, engine: &Engine, wanted: &Wanted) -> Result<Vec<SeriesInfo>
     let key = &wanted.key;
     let mut found = hub.store.series(Some(&key.device));
     found.retain(|info| {
-        key.point.as_ref().is_none_or(|point| *point == info.point)
+        key.point.as_ref().is_none_or(|point| *point == *info.point)
             && engine.job().selects(&info.device, &info.point)
     });
     if key.point.is_none() && !found.is_empty() {
@@ -75,7 +75,7 @@ fn series(hub: &Hub, engine: &Engine, wanted: &Wanted) -> Result<Vec<SeriesInfo>
             .flat_map(|(_, record)| record.series)
             .map(|def| (def.device, def.point))
             .collect();
-        found.retain(|info| !derived.contains(&(info.device.clone(), info.point.clone())));
+        found.retain(|info| !derived.contains(&(DeviceId::clone(&info.device), PointId::clone(&info.point))));
     }
     Ok(found)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tideline_protocol::model::{DeviceId, PointId};
-use tideline_store::{SeriesMeta, SeriesState, Store};
+use tideline_store::{SeriesState, SeriesText, Store};
 
 use super::Position;
 use crate::when;
@@ -28,10 +28,10 @@ enum Axis {
 }
 
 /// What a series says of a position, and the path that it shares with the others of it.
-fn axis(meta: &SeriesMeta) -> Option<(Axis, &str)> {
-    let point = meta.point.as_str();
+fn axis<'a>(text: &SeriesText<'a>) -> Option<(Axis, &'a str)> {
+    let SeriesText { point, unit, .. } = *text;
     let (path, last) = point.rsplit_once('/').unwrap_or(("", point));
-    let axis = match (last, meta.unit.as_str()) {
+    let axis = match (last, unit) {
         ("latitude", "deg") => Axis::Latitude,
         ("longitude", "deg") => Axis::Longitude,
         ("altitude", "m") => Axis::Altitude,
@@ -116,13 +116,14 @@ impl Inner {
     /// Notes which of the series that are new say something of a position, and gives these.
     fn look(&mut self, store: &Store) -> Vec<SeriesState> {
         let (before, mut all) = (self.looked_at, 0);
-        let fresh = store.states(|meta| {
+        let fresh = store.states(|text| {
             all += 1;
-            all > before && axis(meta).is_some()
+            all > before && axis(text).is_some()
         });
         self.looked_at = all;
         for SeriesState { meta, .. } in &fresh {
-            self.axes.entry(meta.device.clone()).or_default().push(meta.point.clone());
+            let (device, point) = (DeviceId::clone(&meta.device), PointId::clone(&meta.point));
+            self.axes.entry(device).or_default().push(point);
         }
         fresh
     }
@@ -133,12 +134,12 @@ impl Inner {
 fn newest(states: &[SeriesState]) -> HashMap<DeviceId, Measured> {
     let mut fixes: BTreeMap<(&DeviceId, &str), Fix> = BTreeMap::new();
     for state in states {
-        let (Some((axis, path)), Some(last)) = (axis(&state.meta), &state.last) else { continue };
+        let (Some((axis, path)), Some(last)) = (axis(&state.meta.text()), &state.last) else { continue };
         let number = last.number();
         if number.is_nan() {
             continue;
         }
-        let fix = fixes.entry((&state.meta.device, path)).or_default();
+        let fix = fixes.entry((&*state.meta.device, path)).or_default();
         match axis {
             Axis::Latitude => fix.lat = Some((number, last.time_ns)),
             Axis::Longitude => fix.lon = Some((number, last.time_ns)),
@@ -157,16 +158,14 @@ fn newest(states: &[SeriesState]) -> HashMap<DeviceId, Measured> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tideline_protocol::model::SeriesDef;
-    use tideline_store::Reading;
+    use tideline_store::{Reading, SeriesMeta};
 
     use super::*;
 
     fn state(device: &str, point: &str, unit: &str, value: f64, time_ns: i64) -> SeriesState {
         let (device, point) = (DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap());
-        let meta = Arc::new(SeriesMeta::of(&SeriesDef::new(device, point, unit.to_owned())));
+        let meta = SeriesMeta::of(&SeriesDef::new(device, point, unit.to_owned()));
         SeriesState { id: 0, meta, count: 1, last: Some(Reading { time_ns, word: value, boxed: None }) }
     }
 

@@ -92,11 +92,11 @@ fn read_of(hub: &Hub, table: Table, needed: &Use) -> Read {
         |names: &Option<BTreeSet<String>>, name: &str| names.as_ref().is_none_or(|n| n.contains(name));
     // A bucket begins before its first reading.
     let begins = |first: i64| table.width_ns().map_or(first, |width_ns| bucket_start(first, width_ns));
-    let mut series = hub.store.series(None);
+    let mut series = hub
+        .store
+        .series_where(|text| wanted(&needed.devices, text.device) && wanted(&needed.points, text.point));
     series.retain(|info| {
-        wanted(&needed.devices, info.device.as_str())
-            && wanted(&needed.points, info.point.as_str())
-            && info.first_ns.is_some_and(|first| begins(first) < needed.to_ns || needed.to_ns == i64::MAX)
+        info.first_ns.is_some_and(|first| begins(first) < needed.to_ns || needed.to_ns == i64::MAX)
             // A bucket that begins in the range may hold none but later readings, and none that are earlier.
             && info.last_ns.is_some_and(|last| last >= needed.from_ns)
     });

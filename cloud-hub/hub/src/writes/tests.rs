@@ -225,6 +225,6 @@ async fn a_series_keeps_the_unit_that_an_agent_gave_it() {
     store(&hub, &writer(), vec![column("pump-7", "p", 0..3), column("pump-7", "q", 0..3)]).await.unwrap();
     settle(&hub).await;
     let units: Vec<_> =
-        hub.store.series(Some(&own)).into_iter().map(|s| (s.point.to_string(), s.unit)).collect();
+        hub.store.series(Some(&own)).into_iter().map(|s| (s.point.to_string(), s.unit.to_string())).collect();
     assert_eq!(units, [("p".to_owned(), "Cel".to_owned()), ("q".to_owned(), String::new())]);
 }

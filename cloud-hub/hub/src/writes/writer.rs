@@ -225,7 +225,8 @@ fn as_known(hub: &Hub, own: &AgentId, fresh: Vec<SeriesDef>) -> Result<Vec<Serie
         let record = hub.metadata.find::<DeviceRecord>(device.as_str())?;
         if record.is_some_and(|record| record.agent != own.as_str()) {
             for info in hub.store.series(Some(device)) {
-                let def = SeriesDef::new(info.device, info.point, info.unit);
+                let (device, point) = (DeviceId::clone(&info.device), PointId::clone(&info.point));
+                let def = SeriesDef::new(device, point, info.unit.to_string());
                 let def = def.of_kind(info.kind).named(&info.name);
                 known.insert((def.device.clone(), def.point.clone()), def);
             }

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use tideline_protocol::check_invariant;
 use tideline_protocol::invariants::Invariant;
 use tideline_protocol::lives::{Life, Moved};
-use tideline_protocol::model::{Account, AgentId, DropCause, Epoch, Gap, RowCounts, Seq, SeriesDef};
+use tideline_protocol::model::{Account, AgentId, DropCause, Epoch, Gap, RowCounts, Seq};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Report, Restamp, RunEnvelope, Series, Settlement};
 
-use super::restamps;
-
-use super::gaps;
+use super::dictionary::Dictionary;
+use super::{gaps, restamps};
 
 /// What a hub says to an agent that signs on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -105,7 +104,7 @@ pub struct EpochState {
     pub(crate) restamps: Vec<Restamp>,
     pub(crate) restamped_rows: u64,
     pub(crate) uncertain_rows: u64,
-    pub(crate) dictionary: Vec<SeriesDef>,
+    pub(crate) dictionary: Dictionary,
     pub(crate) reported: Option<Report>,
     // The lives of the spool that brought the seqs, and the epoch that it went on from.
     pub(crate) lives: Vec<Life>,
@@ -158,7 +157,7 @@ impl EpochState {
 
     /// The series of the epoch, by number.
     #[must_use]
-    pub fn dictionary(&self) -> &[SeriesDef] {
+    pub const fn dictionary(&self) -> &Dictionary {
         &self.dictionary
     }
 
@@ -194,7 +193,7 @@ impl EpochState {
     }
 
     pub(crate) fn define(&mut self, fresh: &Series) -> u32 {
-        self.dictionary.extend(fresh.defs.iter().cloned());
+        self.dictionary.extend(&fresh.defs);
         u32::try_from(self.dictionary.len()).unwrap_or(u32::MAX)
     }
 

@@ -11,7 +11,7 @@ use super::ledger::{EpochState, Ledgers};
 pub const EPOCHS_PER_AGENT_MAX: usize = 1024;
 /// Most dictionary entries of one agent, over all its epochs.
 pub const SERIES_PER_AGENT_MAX: usize = 250_000;
-/// Most dictionary entries of all agents: at about 200 bytes each, 400 MB.
+/// Most dictionary entries of all agents: at about 30 bytes each, 60 MB.
 pub const DEFINITIONS_MAX: usize = 2_000_000;
 /// Most ranges of seqs of one kind in one epoch; three sets of them fit into a welcome.
 pub const RANGES_PER_EPOCH_MAX: usize = 16_384;

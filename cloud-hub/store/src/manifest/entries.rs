@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use minicbor::bytes::ByteVec;
+use minicbor::bytes::ByteSlice;
 use minicbor::{Decode, Encode};
 use tideline_protocol::lives::{Life, Moved};
-use tideline_protocol::model::{AgentId, DeviceId, DropCause, Epoch, Gap, PointId, Seq, SeriesDef};
+use tideline_protocol::model::{AgentId, DropCause, Epoch, Gap, Seq};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::value::{Boxed, ValueKind};
 use tideline_protocol::wire::{Report, Restamp};
 
+use super::fail;
 use super::ranges::{Ranges, RestampEntry, ranges, set_of};
+use crate::config::StoreError;
 use crate::hot::{Reading, SeriesStats};
 use crate::log::{EpochState, Holding};
 use crate::segment::Level;
 use crate::segment::write::Written;
+use crate::series::SeriesText;
 
 /// What the manifest says of one sealed file.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -215,18 +218,15 @@ impl EpochEntry {
 }
 
 /// A series of this hub and what the sealed files hold of it.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[derive(Debug, Encode, Decode)]
 #[cbor(array)]
-pub struct SeriesEntry {
-    /// The device.
-    #[n(0)]
-    pub device: DeviceId,
-    /// The point.
-    #[n(1)]
-    pub point: PointId,
-    /// The unit.
-    #[n(2)]
-    pub unit: String,
+struct SeriesRow<'b> {
+    #[b(0)]
+    device: &'b str,
+    #[b(1)]
+    point: &'b str,
+    #[b(2)]
+    unit: &'b str,
     #[n(3)]
     count: u64,
     #[n(4)]
@@ -237,66 +237,80 @@ pub struct SeriesEntry {
     #[n(6)]
     #[cbor(default)]
     late: u64,
-    /// What its values are.
     #[n(7)]
     #[cbor(default)]
-    pub kind: ValueKind,
-    /// Its name for people; empty when it has none.
-    #[n(8)]
+    kind: ValueKind,
+    // Empty when it has none.
+    #[b(8)]
     #[cbor(default)]
-    pub name: String,
+    name: &'b str,
     // What the word of the last reading stands for, when it is boxed.
-    #[n(9)]
-    boxed: Option<ByteVec>,
+    #[b(9)]
+    boxed: Option<&'b ByteSlice>,
 }
 
-impl SeriesEntry {
-    /// An entry.
-    #[must_use]
-    pub fn new(def: SeriesDef, stats: &SeriesStats) -> Self {
-        let (kind, name) = (def.kind(), def.name().to_owned());
-        let mut entry = Self {
-            device: def.device,
-            point: def.point,
-            unit: def.unit,
-            count: 0,
-            first_ns: None,
-            last: None,
-            late: stats.late,
-            kind,
-            name,
-            boxed: None,
-        };
-        entry.restat(stats);
-        entry
-    }
+/// Adds the row of a series.
+pub fn write_series(text: &SeriesText<'_>, stats: &SeriesStats, out: &mut Vec<u8>) -> Result<(), StoreError> {
+    let SeriesText { device, point, unit, kind, name } = *text;
+    let SeriesStats { count, first_ns, ref last, late } = *stats;
+    let boxed = last.as_ref().and_then(|last| last.boxed.as_ref()).map(|boxed| {
+        let mut bytes = Vec::new();
+        boxed.write(&mut bytes);
+        bytes
+    });
+    let row = SeriesRow {
+        device,
+        point,
+        unit,
+        count,
+        first_ns,
+        last: last.as_ref().map(|last| (last.time_ns, last.word.to_bits())),
+        late,
+        kind,
+        name,
+        boxed: boxed.as_deref().map(Into::into),
+    };
+    minicbor::encode(row, out).map_err(fail)
+}
 
-    /// As an agent would define it.
-    #[must_use]
-    pub fn def(&self) -> SeriesDef {
-        let def = SeriesDef::new(self.device.clone(), self.point.clone(), self.unit.clone());
-        def.of_kind(self.kind).named(&self.name)
-    }
+/// The row of a series.
+pub fn read_series(row: &[u8]) -> Result<(SeriesText<'_>, SeriesStats), StoreError> {
+    let row: SeriesRow<'_> = minicbor::decode(row).map_err(fail)?;
+    let SeriesRow { device, point, unit, count, first_ns, last, late, kind, name, boxed } = row;
+    let boxed = boxed.and_then(|bytes| Boxed::read(&mut &bytes[..])).map(Arc::new);
+    let last = last.map(|(time_ns, bits)| Reading { time_ns, word: f64::from_bits(bits), boxed });
+    Ok((SeriesText { device, point, unit, kind, name }, SeriesStats { count, first_ns, last, late }))
+}
 
-    /// Replaces what the sealed files hold of it.
-    pub fn restat(&mut self, stats: &SeriesStats) {
-        self.count = stats.count;
-        self.first_ns = stats.first_ns;
-        self.last = stats.last.as_ref().map(|last| (last.time_ns, last.word.to_bits()));
-        self.boxed = stats.last.as_ref().and_then(|last| last.boxed.as_ref()).map(|boxed| {
-            let mut bytes = Vec::new();
-            boxed.write(&mut bytes);
-            bytes.into()
-        });
-    }
+/// An entry of a dictionary, as [`tideline_protocol::model::SeriesDef`] has it.
+#[derive(Debug, Encode, Decode)]
+#[cbor(array)]
+struct DefRow<'b> {
+    #[b(0)]
+    device: &'b str,
+    #[b(1)]
+    point: &'b str,
+    #[b(2)]
+    unit: &'b str,
+    #[n(3)]
+    kind: Option<ValueKind>,
+    #[b(4)]
+    name: Option<&'b str>,
+}
 
-    /// What the sealed files hold of it.
-    #[must_use]
-    pub fn stats(&self) -> SeriesStats {
-        let boxed = self.boxed.as_ref().and_then(|bytes| Boxed::read(&mut bytes.as_slice())).map(Arc::new);
-        let last = self.last.map(|(time_ns, bits)| Reading { time_ns, word: f64::from_bits(bits), boxed });
-        SeriesStats { count: self.count, first_ns: self.first_ns, last, late: self.late }
-    }
+/// The row of an entry of a dictionary.
+pub fn write_def(text: &SeriesText<'_>) -> Result<Vec<u8>, StoreError> {
+    let SeriesText { device, point, unit, kind, name } = *text;
+    let kind = Some(kind).filter(|kind| *kind != ValueKind::Float);
+    let name = Some(name).filter(|name| !name.is_empty());
+    minicbor::to_vec(DefRow { device, point, unit, kind, name }).map_err(fail)
+}
+
+/// What a row says of an entry of a dictionary.
+pub fn read_def(row: &[u8]) -> Result<SeriesText<'_>, StoreError> {
+    let DefRow { device, point, unit, kind, name } = minicbor::decode(row).map_err(fail)?;
+    let (kind, name) = (kind.unwrap_or_default(), name.unwrap_or_default());
+    Ok(SeriesText { device, point, unit, kind, name })
 }
 
 /// The holdings of several files as those of one.

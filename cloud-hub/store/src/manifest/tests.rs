@@ -4,13 +4,14 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use redb::StorageBackend;
-use tideline_protocol::model::{DeviceId, PointId, SeriesDef};
+use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
 
 use super::*;
 use crate::hot::SeriesStats;
 use crate::log::lock;
 use crate::segment::Level;
+use crate::series::SeriesText;
 
 /// A disk that stops after so many calls that write. What was not synced may be there or not, write
 /// by write, and the last one in part.
@@ -107,8 +108,13 @@ fn flush(manifest: &Manifest, number: u64) -> Result<(), StoreError> {
             String::new(),
         )
     };
-    state.dictionary = (1..=number).map(def).collect();
-    let series: Vec<_> = (1..=number).map(|no| SeriesEntry::new(def(no), &SeriesStats::default())).collect();
+    let defs: Vec<SeriesDef> = (1..=number).map(def).collect();
+    state.dictionary.extend(&defs);
+    let ids: Vec<SeriesId> = (0..).zip(&defs).map(|(id, _)| id).collect();
+    let write = |id: SeriesId, out: &mut Vec<u8>| {
+        write_series(&SeriesText::of(&defs[id as usize]), &SeriesStats::default(), out)
+    };
+    let series = SeriesRows { ids: &ids, write: &write };
     let holdings = vec![HoldingEntry::new(agent, epoch, &RangeSet::of(number, number), 1)];
     let file = FileEntry {
         number,
@@ -122,7 +128,7 @@ fn flush(manifest: &Manifest, number: u64) -> Result<(), StoreError> {
         finest: Level::Raw,
         sealed_ns: None,
     };
-    let (checkpoint, series, added) = (Some(&checkpoint), series.as_slice(), &[file][..]);
+    let (checkpoint, series, added) = (Some(&checkpoint), Some(&series), &[file][..]);
     manifest.commit(&Change { checkpoint, series, added, removed: &[], expired: &[] })
 }
 
@@ -132,7 +138,7 @@ fn flush_of(contents: &Contents) -> u64 {
     let (agent, epoch) = (AgentId::parse("a").unwrap(), Epoch::from_bytes([1; 16]));
     let stored = contents.checkpoint.ledgers.state(&agent, epoch);
     assert_eq!(stored.settled.stored.len(), number);
-    assert_eq!((u64::from(stored.series_known), contents.series.len() as u64), (number, number));
+    assert_eq!((u64::from(stored.series_known), contents.names.len() as u64), (number, number));
     assert_eq!(
         contents.files.iter().map(|file| file.number).collect::<Vec<_>>(),
         (1..=number).collect::<Vec<_>>()

@@ -1,7 +1,6 @@
 //! Questions about many series at once, and whether their answers still hold.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use tideline_protocol::model::{DeviceId, PointId};
 
@@ -9,56 +8,107 @@ use super::Store;
 use crate::config::StoreError;
 use crate::hot::SeriesId;
 use crate::query::{self, FigureColumn, Figures, GroupAnswer, GroupQuestion, Rollups, Tier};
-use crate::tables::{DeviceInfo, Registry, SeriesInfo, SeriesMeta, SeriesState, Tables, read};
+use crate::registry::Registry;
+use crate::tables::{DeviceInfo, SeriesInfo, SeriesState, SeriesText, Tables, read};
 
 fn state(registry: &Registry, tables: &Tables, id: SeriesId) -> Option<SeriesState> {
-    let meta = Arc::clone(registry.meta(id)?);
+    let meta = registry.names().meta(id)?;
     let stats = tables.stats(id);
     Some(SeriesState { id, meta, count: stats.count, last: stats.last })
 }
 
+fn info(registry: &Registry, tables: &Tables, id: SeriesId) -> Option<SeriesInfo> {
+    registry.names().meta(id).map(|meta| SeriesInfo::new(id, meta, tables.stats(id)))
+}
+
 impl Store {
-    /// The series that are `wanted`, by number, each with its last reading: nothing of the disk is read. `wanted` is
-    /// called with all series, and holds the decoder up while it thinks.
+    /// All series, or those of a device, by number.
     #[must_use]
-    pub fn states(&self, mut wanted: impl FnMut(&SeriesMeta) -> bool) -> Vec<SeriesState> {
+    pub fn series(&self, device: Option<&DeviceId>) -> Vec<SeriesInfo> {
         let registry = read(&self.inner.shared.registry);
         let tables = read(&self.inner.shared.tables);
-        let found = registry.metas().iter().zip(0_u32..).filter(|(meta, _)| wanted(meta));
-        found.filter_map(|(_, id)| state(&registry, &tables, id)).collect()
+        let names = registry.names();
+        let info = |id| info(&registry, &tables, id);
+        match device {
+            Some(device) => names.of_device(device).filter_map(info).collect(),
+            None => (0..).take(names.len()).filter_map(info).collect(),
+        }
     }
 
-    /// The devices that are `wanted` and have a series, with what is known without reading them: a walk over all series, which looks
-    /// at those of the wanted ones alone.
+    /// The series that are `wanted`, by number, as [`Self::series`] gives them. `wanted` is called as for [`Self::states`].
+    #[must_use]
+    pub fn series_where(&self, mut wanted: impl FnMut(&SeriesText<'_>) -> bool) -> Vec<SeriesInfo> {
+        let registry = read(&self.inner.shared.registry);
+        let found: Vec<SeriesId> =
+            registry.names().iter().filter(|(_, text)| wanted(text)).map(|(id, _)| id).collect();
+        let tables = read(&self.inner.shared.tables);
+        found.into_iter().filter_map(|id| info(&registry, &tables, id)).collect()
+    }
+
+    /// The first of the series that are `wanted`, of a device or of all, by their names as device/point: at most `most` of
+    /// those behind `after`, which need not be the name of one. `wanted` is called with all series that may be among them,
+    /// and holds who defines new ones up while it thinks.
+    #[must_use]
+    pub fn first_series(
+        &self,
+        device: Option<&DeviceId>,
+        after: Option<&str>,
+        most: usize,
+        wanted: impl FnMut(&SeriesText<'_>) -> bool,
+    ) -> Vec<SeriesInfo> {
+        let registry = read(&self.inner.shared.registry);
+        let found = registry.names().first(device, after, most, wanted);
+        let tables = read(&self.inner.shared.tables);
+        found.into_iter().filter_map(|id| info(&registry, &tables, id)).collect()
+    }
+
+    /// All devices that have a series, with what is known without reading them. One pass.
+    #[must_use]
+    pub fn devices(&self) -> BTreeMap<DeviceId, DeviceInfo> {
+        self.devices_that(|_| true)
+    }
+
+    /// The devices that are `wanted` and have a series, with what is known without reading them: it looks at the series of
+    /// the wanted ones alone.
     #[must_use]
     pub fn devices_that(&self, wanted: impl Fn(&DeviceId) -> bool) -> BTreeMap<DeviceId, DeviceInfo> {
         let registry = read(&self.inner.shared.registry);
         let tables = read(&self.inner.shared.tables);
-        let mut out: BTreeMap<DeviceId, DeviceInfo> = BTreeMap::new();
-        let mut ids = 0_u32..;
-        // The series of a device mostly stand together.
-        for run in registry.metas().chunk_by(|a, b| a.device == b.device) {
-            let ids = ids.by_ref().take(run.len());
-            let Some(meta) = run.first().filter(|meta| wanted(&meta.device)) else {
-                ids.for_each(drop);
-                continue;
-            };
-            let mut info = out.get(&meta.device).copied().unwrap_or_default();
-            for stats in ids.map(|id| tables.stats(id)) {
+        let found = registry.names().devices().filter(|(device, _)| wanted(device));
+        let all = found.map(|(device, series)| {
+            let mut info = DeviceInfo::default();
+            for stats in series.map(|id| tables.stats(id)) {
                 info.readings += stats.count;
                 info.late += stats.late;
                 info.last_ns = info.last_ns.max(stats.last_ns());
             }
-            out.insert(meta.device.clone(), info);
-        }
-        out
+            (device.clone(), info)
+        });
+        all.collect()
+    }
+
+    /// How many series there are.
+    #[must_use]
+    pub fn series_count(&self) -> usize {
+        read(&self.inner.shared.registry).names().len()
+    }
+
+    /// The series that are `wanted`, by number, each with its last reading: nothing of the disk is read. `wanted` is
+    /// called with all series, and holds who defines new ones up while it thinks.
+    #[must_use]
+    pub fn states(&self, mut wanted: impl FnMut(&SeriesText<'_>) -> bool) -> Vec<SeriesState> {
+        let registry = read(&self.inner.shared.registry);
+        let found: Vec<SeriesId> =
+            registry.names().iter().filter(|(_, text)| wanted(text)).map(|(id, _)| id).collect();
+        let tables = read(&self.inner.shared.tables);
+        found.into_iter().filter_map(|id| state(&registry, &tables, id)).collect()
     }
 
     /// A series by its name, as [`Self::states`] gives it.
     #[must_use]
     pub fn state(&self, device: &DeviceId, point: &PointId) -> Option<SeriesState> {
         let registry = read(&self.inner.shared.registry);
-        let id = registry.find(device, point)?;
+        let id = registry.names().find(device, point)?;
         let tables = read(&self.inner.shared.tables);
         state(&registry, &tables, id)
     }
@@ -67,9 +117,9 @@ impl Store {
     #[must_use]
     pub fn info(&self, device: &DeviceId, point: &PointId) -> Option<SeriesInfo> {
         let registry = read(&self.inner.shared.registry);
-        let id = registry.find(device, point)?;
+        let id = registry.names().find(device, point)?;
         let tables = read(&self.inner.shared.tables);
-        registry.meta(id).map(|meta| SeriesInfo::new(id, meta, tables.stats(id)))
+        info(&registry, &tables, id)
     }
 
     /// Aggregates over groups of series, see [`GroupQuestion`]. Blocks the thread, and another one beside it when

@@ -21,7 +21,7 @@ use crate::blocks::SealedFile;
 use crate::config::StoreError;
 use crate::files::FileSystem;
 use crate::log::lock;
-use crate::manifest::{Change, FileEntry, HoldingEntry, SeriesEntry, gathered};
+use crate::manifest::{Change, FileEntry, HoldingEntry, SeriesRows, gathered};
 use crate::metrics::add;
 use crate::retention::{Retention, Watch};
 use crate::segment::merge::{Piece, merge};
@@ -154,14 +154,14 @@ impl Inner {
             return Err(StoreError::io("writing a sealed file")(error));
         }
         let gone = inputs.iter().filter(|_| !entry.is_whole()).flat_map(|file| &file.holdings);
-        self.list(&[], (std::slice::from_ref(&entry), inputs), &self.shared.with_expired(gone))?;
+        self.list(None, (std::slice::from_ref(&entry), inputs), &self.shared.with_expired(gone))?;
         Ok(true)
     }
 
     /// Commits that files take the place of others, which are removed when nobody reads them any more.
     pub(super) fn list(
         &self,
-        series: &[SeriesEntry],
+        series: Option<&SeriesRows<'_>>,
         (added, replaced): (&[FileEntry], &[Arc<FileEntry>]),
         expired: &[HoldingEntry],
     ) -> Result<(), StoreError> {

@@ -8,12 +8,13 @@ use std::path::Path;
 use super::{Inner, Quarantined};
 use crate::config::StoreError;
 use crate::files::{FileSystem, OpenMode};
-use crate::hot::SeriesStats;
+use crate::hot::SeriesId;
 use crate::log::lock;
-use crate::manifest::{Change, Contents, FileEntry, Manifest, SeriesEntry, lose};
+use crate::manifest::{Change, Contents, FileEntry, Manifest, SeriesRows, lose};
 use crate::metrics::add;
 use crate::sealed::SealedFormat;
 use crate::segment::read::ReadError;
+use crate::stats::Stats;
 use crate::tables::{Shared, read, sealed_paths, write};
 
 /// What is wrong with a sealed file, for people.
@@ -172,14 +173,15 @@ impl Workshop<'_> {
             put_aside((self.format.files(), self.dir), &rollup, &told, aside)?;
         }
         contents.files.retain(|other| other.number != file.number);
-        contents.series.iter_mut().zip(&stats).for_each(|(entry, stats)| entry.restat(stats));
+        contents.stats = contents.stats.recounted(stats, contents.names.len());
         self.commit(contents, &[], &[file.number])?;
         Ok(true)
     }
 
     fn commit(&self, contents: &Contents, added: &[FileEntry], removed: &[u64]) -> Result<(), StoreError> {
-        let (checkpoint, series) = (Some(&contents.checkpoint), contents.series.as_slice());
-        self.manifest.commit(&Change { checkpoint, series, added, removed, expired: &[] })
+        let (ids, row) = (contents.ids(), |id: SeriesId, out: &mut Vec<u8>| contents.write_series(id, out));
+        let (checkpoint, series) = (Some(&contents.checkpoint), SeriesRows { ids: &ids, write: &row });
+        self.manifest.commit(&Change { checkpoint, series: Some(&series), added, removed, expired: &[] })
     }
 
     fn rebuild(
@@ -217,8 +219,8 @@ impl Workshop<'_> {
     ///
     /// # Errors
     /// A file cannot be read now.
-    pub fn count_again(&self, contents: &Contents, without: &[u64]) -> Result<Vec<SeriesStats>, StoreError> {
-        let mut stats = vec![SeriesStats::default(); contents.series.len()];
+    pub fn count_again(&self, contents: &Contents, without: &[u64]) -> Result<Stats, StoreError> {
+        let mut stats = Stats::default();
         for file in contents.files.iter().filter(|file| !without.contains(&file.number)) {
             let (raw, rollup) = sealed_paths(self.dir, file.number);
             let path = if file.is_whole() { raw } else { rollup };
@@ -228,9 +230,9 @@ impl Workshop<'_> {
                 // It says nothing of what is in the file.
                 Err(ReadError::Io(error)) => return Err(StoreError::io("reading a sealed file")(error)),
             };
-            for entry in &directory.series {
-                if let Some(stats) = stats.get_mut(entry.series as usize) {
-                    stats.merge(&directory.stats(entry));
+            for entry in directory.series() {
+                if (entry.series as usize) < contents.names.len() {
+                    stats.merge(entry.series, &directory.stats(&entry));
                 }
             }
         }
@@ -323,7 +325,7 @@ impl Inner {
                 }
             }
             let mut tables = write(&self.shared.tables);
-            tables.sealed_stats = contents.series.iter().map(SeriesEntry::stats).collect();
+            tables.sealed_stats = contents.stats;
             tables.files = contents.files.into_iter().map(Into::into).collect::<Vec<_>>().into();
             tables.history.note(file.first_ns, file.last_ns);
             drop(tables);

@@ -10,9 +10,9 @@ use super::Inner;
 use super::threads::Command;
 use crate::batches::Batches;
 use crate::config::StoreError;
-use crate::hot::Hot;
+use crate::hot::{Hot, SeriesId};
 use crate::log::{Checkpoint, lock};
-use crate::manifest::{Change, FileEntry, HoldingEntry};
+use crate::manifest::{Change, FileEntry, HoldingEntry, SeriesRows, write_series};
 use crate::metrics::add;
 use crate::retention::EARLIEST_NS;
 use crate::segment::Level;
@@ -94,24 +94,32 @@ impl Inner {
     }
 
     fn seal(&self, cut: &mut Cut) -> Result<(), StoreError> {
-        let mut stats = read(&self.shared.tables).sealed_stats.clone();
-        let series = read(&self.shared.registry).metas().len();
-        stats.resize_with(series, Default::default);
-        for (stats, id) in stats.iter_mut().zip(0_u32..) {
-            stats.merge(&cut.hot.stats(id));
-        }
         let file = if cut.hot.rows() == 0 { None } else { Some(self.write_file(cut)?) };
-        let entries = self.shared.series_entries(&stats);
+        let mut ids = read(&self.shared.registry).unwritten().to_vec();
+        let unwritten = ids.len();
+        ids.extend(cut.hot.series());
+        ids.sort_unstable();
+        ids.dedup();
+        // A row at a time, so that nobody waits for the registry while a million of them are written.
+        let row = |id: SeriesId, out: &mut Vec<u8>| {
+            let mut stats = read(&self.shared.tables).sealed_stats.series(id);
+            stats.merge(&cut.hot.stats(id));
+            let registry = read(&self.shared.registry);
+            registry.names().text(id).map_or(Ok(()), |text| write_series(&text, &stats, out))
+        };
         self.manifest.commit(&Change {
             checkpoint: Some(&cut.checkpoint),
-            series: &entries,
+            series: Some(&SeriesRows { ids: &ids, write: &row }),
             added: file.as_slice(),
             removed: &[],
             expired: &[],
         })?;
+        write(&self.shared.registry).written(unwritten);
         let mut tables = write(&self.shared.tables);
         tables.replace(file, &[]);
-        tables.sealed_stats = stats;
+        for id in cut.hot.series() {
+            tables.sealed_stats.merge(id, &cut.hot.stats(id));
+        }
         tables.flushing = None;
         self.shared.weigh(&tables);
         Ok(())

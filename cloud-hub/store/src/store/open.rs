@@ -23,10 +23,12 @@ use crate::config::{StoreConfig, StoreError};
 use crate::decode;
 use crate::files::{FileSystem, Opened};
 use crate::log::{Ledgers, LogCore, LogDisk, RealDisk, Replay, lock};
-use crate::manifest::{Contents, Manifest, OpenError, SeriesEntry};
+use crate::manifest::{Contents, Manifest, OpenError};
 use crate::metrics::Counters;
+use crate::names::{Age, Names};
+use crate::registry::Registry;
 use crate::sealed::{SealedFormat, SegmentFormat};
-use crate::tables::{Budget, Expired, Load, Registry, Shared, Signal, Tables, read, sealed_paths};
+use crate::tables::{Budget, Expired, Load, Shared, Signal, Tables, read, sealed_paths};
 
 /// Opens a store of the store's own files.
 pub fn open_own(mut config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, OpenReport), StoreError> {
@@ -62,7 +64,7 @@ pub fn open_on(
     let next_file = next_number(&contents);
     remove_gone((config.files.as_ref(), &config.dir), &manifest, &mut contents)?;
     check_files(&config, workshop, &mut contents, &mut report)?;
-    let Contents { checkpoint, series, files, expired, .. } = contents;
+    let Contents { checkpoint, names, stats, files, expired, .. } = contents;
     let (sealed, oldest) = (checkpoint.ledgers.clone(), checkpoint.oldest_segment);
     let (core, replay) =
         LogCore::open_keeping(between(log_disk(&config)?), checkpoint, config.keep_log_from)?;
@@ -72,13 +74,13 @@ pub fn open_on(
         report.quarantined.push(Quarantined { path, reason: reason.clone() });
     }
     let ledgers = core.ledgers();
-    let registry = registry_of(&series, &sealed, &lock(&ledgers));
+    let registry = registry_of(names, &sealed, &lock(&ledgers));
     let unchecked =
         if config.check_files_on_open { BTreeSet::new() } else { files.iter().map(|f| f.number).collect() };
     let tables = Tables {
         next_file,
         files: Arc::new(files.into_iter().map(Arc::new).collect()),
-        sealed_stats: series.iter().map(SeriesEntry::stats).collect(),
+        sealed_stats: stats,
         ..Tables::default()
     };
     let shared = Arc::new(Shared {
@@ -140,7 +142,7 @@ fn log_disk(config: &StoreConfig) -> Result<RealDisk, StoreError> {
 fn count(shared: &Shared, replay: &Replay, report: &mut OpenReport) {
     let tables = read(&shared.tables);
     report.agents = lock(&shared.ledgers).agents().len();
-    report.series = read(&shared.registry).metas().len();
+    report.series = read(&shared.registry).names().len();
     report.sealed_files = tables.files.len();
     report.sealed_rows = tables.files.iter().map(|file| file.rows).sum();
     report.replayed_records = replay.records;
@@ -275,21 +277,14 @@ fn check_files(
 }
 
 /// The series as they were before the start: numbers never change, and the newest unit counts.
-fn registry_of(series: &[SeriesEntry], sealed: &Ledgers, all: &Ledgers) -> Registry {
-    let mut registry = Registry::default();
-    let name_all = |registry: &mut Registry| {
-        for entry in series {
-            registry.intern(&entry.def());
-        }
-    };
-    name_all(&mut registry);
+fn registry_of(names: Names, sealed: &Ledgers, all: &Ledgers) -> Registry {
+    let mut registry = Registry::of(names);
+    // The manifest knows the newest unit, and the dictionaries of older epochs have older ones.
     for (agent, epoch, state) in sealed.iter() {
-        registry.learn(agent, epoch, state.dictionary());
+        registry.learn((agent, epoch), state.dictionary(), Age::Older);
     }
-    // The dictionaries of older epochs may have brought older units back.
-    name_all(&mut registry);
     for (agent, epoch, state) in all.iter() {
-        registry.learn(agent, epoch, state.dictionary());
+        registry.learn((agent, epoch), state.dictionary(), Age::Newest);
     }
     registry
 }

@@ -8,7 +8,6 @@
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tideline_protocol::model::{AgentId, Epoch};
@@ -163,7 +162,7 @@ impl Store {
         let boxes = decoded.boxes;
         let named = decoded.columns.into_iter().filter_map(|column| {
             let id = *ids.get(column.series as usize)?;
-            let meta = Arc::clone(registry.meta(id)?);
+            let meta = registry.names().meta(id)?;
             let mut rows = Rows::default();
             rows.extend(&column.times, &column.values, &boxes);
             Some(LiveColumn { id, meta, times: rows.times, values: rows.values, boxes: rows.boxes })
@@ -173,9 +172,9 @@ impl Store {
 
     /// The series of an agent's epoch, by their numbers there.
     #[must_use]
-    pub fn dictionary(&self, agent: &AgentId, epoch: Epoch) -> Vec<Arc<SeriesMeta>> {
+    pub fn dictionary(&self, agent: &AgentId, epoch: Epoch) -> Vec<SeriesMeta> {
         let registry = read(&self.inner.shared.registry);
-        registry.ids(agent, epoch).iter().filter_map(|id| registry.meta(*id).cloned()).collect()
+        registry.ids(agent, epoch).iter().filter_map(|id| registry.names().meta(*id)).collect()
     }
 }
 

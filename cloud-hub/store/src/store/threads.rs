@@ -20,6 +20,7 @@ use crate::config::StoreError;
 use crate::decode::{self, Refusal};
 use crate::log::{Checkpoint, LogCore, LogDisk, LogError, Opening, Seqs, lock};
 use crate::metrics::add;
+use crate::names::Age;
 use crate::snapshot::LogEnd;
 use crate::tables::{LiveBatch, Load, Shared, read, write};
 
@@ -263,7 +264,8 @@ impl Writer {
                 if known.is_ok() {
                     let ledgers = lock(&self.shared.ledgers);
                     if let Some(state) = ledgers.epoch(&agent, epoch) {
-                        write(&self.shared.registry).learn(&agent, epoch, state.dictionary());
+                        let mut registry = write(&self.shared.registry);
+                        registry.learn((&agent, epoch), state.dictionary(), Age::Newest);
                     }
                 }
                 let _ = reply.send(known.map_err(StoreError::from));

@@ -33,7 +33,13 @@ impl Inner {
                     format: self.format.as_ref(),
                     manifest: &self.manifest,
                 };
-                write(&self.shared.tables).sealed_stats = workshop.count_again(&contents, &[])?;
+                let counted = workshop.count_again(&contents, &[])?;
+                {
+                    let mut tables = write(&self.shared.tables);
+                    tables.sealed_stats = tables.sealed_stats.recounted(counted, contents.names.len());
+                }
+                // That flush wrote what was known of its series before, and the next one may be of others.
+                write(&self.shared.registry).distrust();
             }
             self.exchanged(&added, &replaced, &expired);
         }

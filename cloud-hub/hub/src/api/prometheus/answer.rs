@@ -185,7 +185,7 @@ pub fn metadata(
     for (info, labels) in all {
         let name = labels.value(NAME);
         if metric.is_none_or(|metric| metric == name) {
-            units.entry(name).or_default().insert((info.point.as_str(), info.unit.as_str()));
+            units.entry(name).or_default().insert((info.point.as_str(), &*info.unit));
         }
     }
     let one = |(point, unit): (&str, &str)| json!({"type": "unknown", "help": format!("The point {point} of devices."), "unit": unit});

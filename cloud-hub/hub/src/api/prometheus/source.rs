@@ -1,10 +1,8 @@
 //! The store's series and readings as metrics and samples.
 
-use std::cell::OnceCell;
-
 use tideline_promql::{Labels, MatchOp, Matcher, NAME, Sample, Source, SourceError};
 use tideline_protocol::model::DeviceId;
-use tideline_store::{SeriesId, SeriesInfo, StoreError};
+use tideline_store::{SeriesId, SeriesInfo, SeriesText, StoreError};
 
 use crate::hub::{App, Hub};
 
@@ -26,20 +24,15 @@ pub fn labels_of(info: &SeriesInfo) -> Labels {
     Labels::new([(NAME, name.as_str()), ("device", device), ("point", point), ("unit", &info.unit)])
 }
 
-/// Whether a series fulfils a matcher; its labels are made only when it fulfils all.
-fn fits(matcher: &Matcher, info: &SeriesInfo) -> bool {
-    match matcher.name.as_str() {
-        NAME => matcher.fits(&metric_name(info.point.as_str())),
-        "device" => matcher.fits(info.device.as_str()),
-        "point" => matcher.fits(info.point.as_str()),
-        "unit" => matcher.fits(&info.unit),
+/// Whether a series fulfils all matchers; its labels are made only then.
+fn fits(matchers: &[Matcher], SeriesText { device, point, unit, .. }: &SeriesText<'_>) -> bool {
+    matchers.iter().all(|matcher| match matcher.name.as_str() {
+        NAME => matcher.fits(&metric_name(point)),
+        "device" => matcher.fits(device),
+        "point" => matcher.fits(point),
+        "unit" => matcher.fits(unit),
         _ => matcher.fits(""),
-    }
-}
-
-fn fitting(all: &[SeriesInfo], matchers: &[Matcher]) -> Vec<(SeriesInfo, Labels)> {
-    let found = all.iter().filter(|info| matchers.iter().all(|matcher| fits(matcher, info)));
-    found.map(|info| (info.clone(), labels_of(info))).collect()
+    })
 }
 
 /// The series of one device, when the matchers name one.
@@ -50,24 +43,31 @@ fn device_of(matchers: &[Matcher]) -> Option<&str> {
 
 /// The series that fulfil all matchers.
 pub fn find(hub: &Hub, matchers: &[Matcher]) -> Vec<(SeriesInfo, Labels)> {
-    match device_of(matchers).map(DeviceId::parse) {
-        Some(Ok(device)) => fitting(&hub.store.series(Some(&device)), matchers),
+    let found = match device_of(matchers).map(DeviceId::parse) {
+        Some(Ok(device)) => {
+            let mut found = hub.store.series(Some(&device));
+            found.retain(|info| fits(matchers, &info.text()));
+            found
+        }
         // What is no name of a device is none's.
         Some(Err(_)) => Vec::new(),
-        None => fitting(&hub.store.series(None), matchers),
-    }
+        None => hub.store.series_where(|text| fits(matchers, text)),
+    };
+    let labelled = found.into_iter().map(|info| {
+        let labels = labels_of(&info);
+        (info, labels)
+    });
+    labelled.collect()
 }
 
-/// All readings of a hub, as one query sees them.
+/// All readings of a hub.
 pub struct Readings {
     hub: App,
-    /// All series, once some selector needed to look at all.
-    all: OnceCell<Vec<SeriesInfo>>,
 }
 
 impl Readings {
-    pub fn new(hub: App) -> Self {
-        Self { hub, all: OnceCell::new() }
+    pub const fn new(hub: App) -> Self {
+        Self { hub }
     }
 }
 
@@ -75,12 +75,8 @@ impl Source for Readings {
     type Id = SeriesId;
 
     fn select(&self, matchers: &[Matcher]) -> Result<Vec<(SeriesId, Labels)>, SourceError> {
-        let found = if device_of(matchers).is_some() {
-            find(&self.hub, matchers)
-        } else {
-            fitting(self.all.get_or_init(|| self.hub.store.series(None)), matchers)
-        };
-        Ok(found.into_iter().map(|(info, labels)| (info.id, labels)).collect())
+        let found = find(&self.hub, matchers).into_iter();
+        Ok(found.map(|(info, labels)| (info.id, labels)).collect())
     }
 
     fn samples(

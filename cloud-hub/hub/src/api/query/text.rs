@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tideline_store::SeriesInfo;
+use tideline_store::SeriesText;
 
 use super::super::problem::ApiError;
 use crate::hub::Hub;
@@ -37,29 +37,47 @@ impl Text {
         Ok(Self { words })
     }
 
-    /// Keeps the series that are meant: by device, its title, site, groups and tags, by point, name and unit.
+    /// What tells the series that are meant: by device, its title, site, groups and tags, by point, name and unit.
     ///
     /// # Errors
     /// The registry cannot be read.
-    pub fn retain(&self, hub: &Hub, series: &mut Vec<SeriesInfo>) -> Result<(), MetadataError> {
-        if self.words.is_empty() {
-            return Ok(());
-        }
-        let records = hub.metadata.list::<DeviceRecord>()?;
+    pub fn search(&self, hub: &Hub) -> Result<Search<'_>, MetadataError> {
+        let records = if self.words.is_empty() { Vec::new() } else { hub.metadata.list::<DeviceRecord>()? };
         // Of which words each device has, so that a device with many series is looked at once.
-        let devices: HashMap<String, Vec<bool>> =
+        let devices =
             records.into_iter().map(|(id, record)| (id, self.found_in(&of_device(&record.marks)))).collect();
-        series.retain(|info| {
-            let own = format!("{}/{}\n{}\n{}", info.device, info.point, info.name, info.unit).to_lowercase();
-            let device = devices.get(info.device.as_str());
-            let by_device = |at: usize| device.and_then(|found| found.get(at)).copied().unwrap_or_default();
-            self.words.iter().enumerate().all(|(at, word)| by_device(at) || own.contains(word.as_str()))
-        });
-        Ok(())
+        Ok(Search { words: &self.words, devices, own: String::new() })
     }
 
     fn found_in(&self, text: &str) -> Vec<bool> {
         self.words.iter().map(|word| text.contains(word.as_str())).collect()
+    }
+}
+
+/// Words with what devices have of them.
+pub struct Search<'a> {
+    words: &'a [String],
+    devices: HashMap<String, Vec<bool>>,
+    // What is said of the series that is looked at: there may be a million of them.
+    own: String,
+}
+
+impl Search<'_> {
+    /// Whether a series has all words.
+    pub fn has(&mut self, text: &SeriesText<'_>) -> bool {
+        if self.words.is_empty() {
+            return true;
+        }
+        self.own.clear();
+        self.own.extend([text.device, "/", text.point, "\n", text.name, "\n", text.unit]);
+        if self.own.is_ascii() {
+            self.own.make_ascii_lowercase();
+        } else {
+            self.own = self.own.to_lowercase();
+        }
+        let device = self.devices.get(text.device);
+        let by_device = |at: usize| device.and_then(|found| found.get(at)).copied().unwrap_or_default();
+        self.words.iter().enumerate().all(|(at, word)| by_device(at) || self.own.contains(word.as_str()))
     }
 }
 

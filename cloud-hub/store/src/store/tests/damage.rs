@@ -397,7 +397,8 @@ fn the_newest_unit_of_a_series_counts_after_a_start_too() {
     let mut series = dictionary(&agent("a"));
     series.defs.iter_mut().for_each(|def| def.unit = "K".to_owned());
     wait(store.define_series(agent("a"), newer, series)).unwrap();
-    let units = |store: &Store| store.series(None).into_iter().map(|info| info.unit).collect::<Vec<_>>();
+    let units =
+        |store: &Store| store.series(None).into_iter().map(|info| info.unit.to_string()).collect::<Vec<_>>();
     let ids =
         |store: &Store| store.series(None).into_iter().map(|info| (info.id, info.point)).collect::<Vec<_>>();
     let before = ids(&store);

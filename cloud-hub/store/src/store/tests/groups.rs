@@ -41,7 +41,7 @@ fn wanted(rows: &Rows, question: &GroupQuestion) -> Vec<Vec<(i64, Aggregate)>> {
 
 fn ids(store: &Store) -> Vec<Vec<SeriesId>> {
     let of = |name: &&str| {
-        let states = store.states(|meta| meta.device.as_str() == *name);
+        let states = store.states(|text| text.device == *name);
         states.iter().map(|state| state.id).collect()
     };
     AGENTS.iter().map(of).collect()
@@ -240,7 +240,7 @@ fn states_are_found_by_name_and_by_what_they_are() {
     let store = ready(config(dir.path()));
     append(&store, 1, &[vec![(1, 5, 1.5), (1, 4, 2.5)]]);
     store.settle().unwrap();
-    let states = store.states(|meta| meta.point.as_str() != "point-2");
+    let states = store.states(|text| text.point != "point-2");
     let seen: Vec<_> = states.iter().map(|s| (s.meta.point.to_string(), s.count, s.last.clone())).collect();
     assert_eq!(seen[0], ("point-0".to_owned(), 0, None));
     assert_eq!((seen[1].1, seen[1].2.as_ref().map(|last| (last.time_ns, last.word))), (2, Some((5, 1.5))));

@@ -43,6 +43,8 @@ mod stats;
 mod store;
 mod tables;
 mod verify;
+#[cfg(test)]
+mod weights;
 
 pub use buckets::Aggregate;
 pub use calendar::{BadCalendar, Calendar, Width};

@@ -318,6 +318,7 @@ pub async fn many(sizes: Sizes, table: &mut Table<'_>) -> anyhow::Result<()> {
         ),
         ("last values of a device with 1,000 series", "/api/v1/last?device=many-7-33".to_owned()),
         ("a page of the list of series", "/api/v1/series?limit=100".to_owned()),
+        ("a search in the list of series", "/api/v1/series?limit=100&q=p99999".to_owned()),
     ] {
         let (took, _) = client.median_ms(sizes.times.min(31), |_| Ask::get(&path)).await?;
         table.put(name, label(kind), took, "ms p50");

@@ -1,3 +1,5 @@
+//! Names beside a map that is simple enough to be right.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -240,10 +240,8 @@ impl<D: LogDisk> LogCore<D> {
     /// The entries conflict or leave a hole; or the disk failed.
     pub fn define_series(&mut self, agent: &AgentId, epoch: Epoch, series: &Series) -> Result<u32, LogError> {
         let (fresh, known) = {
-            let ledgers = lock(&self.ledgers);
-            let none = EpochState::default();
-            let known = ledgers.epoch(agent, epoch).unwrap_or(&none).dictionary();
-            let fresh = dictionary::fresh_entries(known, series).map_err(|reason| LogError::Series {
+            let known = lock(&self.ledgers).dictionary(agent, epoch);
+            let fresh = dictionary::fresh_entries(&known, series).map_err(|reason| LogError::Series {
                 agent: agent.clone(),
                 epoch,
                 reason,

@@ -314,6 +314,11 @@ impl Ledgers {
         self.agents.get(agent)?.get(&epoch)
     }
 
+    /// The dictionary of an epoch; who defines more of it lets go of this one before.
+    pub(crate) fn dictionary(&self, agent: &AgentId, epoch: Epoch) -> Dictionary {
+        self.epoch(agent, epoch).map(|state| state.dictionary.clone()).unwrap_or_default()
+    }
+
     pub(crate) fn epoch_mut(&mut self, agent: &AgentId, epoch: Epoch) -> &mut EpochState {
         if !self.agents.contains_key(agent) {
             self.agents.insert(agent.clone(), BTreeMap::new());

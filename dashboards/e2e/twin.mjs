@@ -59,5 +59,5 @@ export function twin(id, rest, patch) {
     const values = [{ value: 55, author: 'anna', side: 'hub', time_ms: at + 61_000 }, { value: 70, author: 'ben', side: 'agent', time_ms: at + 60_000 }];
     return { etag: '"1"', conflicts: contested ? [{ section: 'desired', key: 'valve/open', values }] : [] };
   }
-  return rest === '/history' ? { steps, next: null } : answer(id);
+  return rest === '/history' ? { steps: [...steps].reverse(), next: null } : answer(id);
 }

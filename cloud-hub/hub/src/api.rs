@@ -131,7 +131,7 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         twins::show,
         twins::change,
         twins::change_many,
-        twins::history,
+        twins::history::history,
         twins::conflicts,
         operate::health,
         operate::events,

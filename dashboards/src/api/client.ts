@@ -283,9 +283,9 @@ export async function twinConflicts(id: string, signal?: AbortSignal): Promise<T
 /** Steps of a twin asked for at most. */
 const STEPS_MAX = 500;
 
-/** What was done to a twin since its history was last cut off. */
+/** What was done to a twin, the newest steps first. */
 export async function twinHistory(id: string, signal?: AbortSignal): Promise<TwinStep[]> {
-  return (await getJson<Schemas['TwinHistory']>(`${twinOf(id)}/history?limit=${STEPS_MAX}`, signal)).steps;
+  return (await getJson<Schemas['TwinHistory']>(`${twinOf(id)}/history?order=newest&limit=${STEPS_MAX}`, signal)).steps;
 }
 
 /** Changes a section of a twin; the change is on the hub's disk when this resolves. */

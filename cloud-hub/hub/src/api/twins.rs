@@ -1,10 +1,9 @@
 //! Twins by API: state, changes, history and conflicts.
 
 pub mod groups;
+pub mod history;
 pub mod sites;
 pub mod templates;
-
-use std::collections::VecDeque;
 
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -14,14 +13,13 @@ use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::wire::DocumentId;
-use tideline_twin::{Actor, Conflict, EditError, Key, Leaf, PatchError, Section, Side, Step, Twin};
+use tideline_twin::{Actor, Conflict, EditError, Leaf, PatchError, Section, Side, Twin};
 
 use super::auth::Principal;
-use super::devices::{PAGE_DEFAULT, PAGE_MAX};
 use super::problem::{ApiError, Problem};
 use super::shapes::{
-    TwinAnswer, TwinConflict, TwinConflicts, TwinDifference, TwinHistory, TwinPatch, TwinPatched, TwinStep,
-    TwinValue, TwinsPatch, TwinsPatched,
+    TwinAnswer, TwinConflict, TwinConflicts, TwinDifference, TwinPatch, TwinPatched, TwinValue, TwinsPatch,
+    TwinsPatched,
 };
 use crate::hub::{App, Hub};
 use crate::layer;
@@ -77,7 +75,7 @@ fn refused(error: &EditError, text: String) -> ApiError {
 pub fn views() -> Router<App> {
     Router::new()
         .route("/devices/{id}/twin", get(show))
-        .route("/devices/{id}/twin/history", get(history))
+        .route("/devices/{id}/twin/history", get(history::history))
         .route("/devices/{id}/twin/conflicts", get(conflicts))
         .merge(sites::views())
         .merge(groups::views())
@@ -323,135 +321,11 @@ fn result(device: String, done: Result<String, ApiError>) -> TwinPatched {
     }
 }
 
-/// Which part of the history.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Asked {
-    from: Option<String>,
-    to: Option<String>,
-    key: Option<String>,
-    limit: Option<usize>,
-    cursor: Option<String>,
-}
-
-/// Which leaf a key of a request means: `desired/motor/speed`, or what is below `desired/motor`, or all of `desired`.
-struct Leaves(Option<(Section, Option<Key>)>);
-
-impl Leaves {
-    fn parse(text: Option<&str>) -> Result<Self, ApiError> {
-        let Some(text) = text else { return Ok(Self(None)) };
-        let (section, key) = text.split_once('/').map_or((text, None), |(section, key)| (section, Some(key)));
-        let section = Section::parse(section).ok_or_else(|| {
-            let allowed = Section::ALL.map(Section::name).join(", ");
-            ApiError::bad("bad-key", format!("{text:?} begins with no section; allowed are {allowed}"))
-        })?;
-        let key = key.map(Key::parse).transpose().map_err(|e| ApiError::bad("bad-key", e.to_string()))?;
-        Ok(Self(Some((section, key))))
-    }
-
-    fn have(&self, step: &Step) -> bool {
-        let Some((section, key)) = &self.0 else { return true };
-        let below = |key: &Key| {
-            let rest = step.key.as_str().strip_prefix(key.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        step.section == *section && key.as_ref().is_none_or(below)
-    }
-}
-
-/// What was done to a twin
-///
-/// Its history is cut off every two thousand changes; what was before is kept for `twins.history_days`.
-#[utoipa::path(get, path = "/api/v1/devices/{id}/twin/history", operation_id = "twinHistory",
-    params(("id" = String, Path, description = "The device"), ("from" = Option<String>, Query, description = "From this time on, by the clock of who wrote: RFC 3339, Unix ms, or relative as -6h"), ("to" = Option<String>, Query, description = "Before this time"), ("key" = Option<String>, Query, description = "Of this leaf or those below it, as desired/motor/speed or desired"), ("limit" = Option<usize>, Query, description = "Most steps, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before")),
-    responses((status = 200, description = "A page", body = TwinHistory), (status = 400, description = "`bad-time`, `bad-key`, `bad-limit`, `bad-cursor`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
-pub async fn history(
-    State(hub): State<App>,
-    Path(id): Path<String>,
-    Query(asked): Query<Asked>,
-) -> Result<Json<TwinHistory>, ApiError> {
-    let (document, _) = of(&hub, &id)?;
-    steps(&hub, document, &asked).await
-}
-
-async fn steps(hub: &App, document: DocumentId, asked: &Asked) -> Result<Json<TwinHistory>, ApiError> {
-    let from = time_ms(hub, asked.from.as_deref())?.unwrap_or(i64::MIN);
-    let to = time_ms(hub, asked.to.as_deref())?.unwrap_or(i64::MAX);
-    let leaves = Leaves::parse(asked.key.as_deref())?;
-    let limit = asked.limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(ApiError::bad("bad-limit", format!("limit={limit}; allowed are 1 to {PAGE_MAX}")));
-    }
-    let cursor = begin(asked.cursor.as_deref())?;
-    let page = hub.blocking(move |hub| {
-        pages(
-            hub,
-            &document,
-            cursor,
-            limit,
-            |step| (from..to).contains(&step.time_ms) && leaves.have(step),
-            from,
-        )
-    });
-    page.await.map(Json)
-}
-
-/// A page of the steps that are wanted, over all generations that are kept.
-fn pages(
-    hub: &Hub,
-    document: &DocumentId,
-    cursor: Option<(u64, usize)>,
-    limit: usize,
-    is_wanted: impl Fn(&Step) -> bool,
-    from: i64,
-) -> Result<TwinHistory, ApiError> {
-    let mut all: VecDeque<u64> = hub.twins.chapters(document, from)?.into();
-    let (first, mut at) = cursor.unwrap_or((0, 0));
-    all.retain(|number| *number >= first);
-    if cursor.is_some() && all.front() != Some(&first) {
-        return Err(ApiError::bad(
-            "bad-cursor",
-            "what comes after the page before is not kept any more; begin again",
-        ));
-    }
-    let mut steps = Vec::new();
-    for number in all {
-        let Some(chapter) = hub.twins.chapter(document, number)? else { continue };
-        for (place, step) in (0_usize..).zip(&chapter.steps).skip(at).filter(|(_, step)| is_wanted(step)) {
-            if steps.len() == limit {
-                return Ok(TwinHistory { steps, next: Some(format!("{number}.{place}")) });
-            }
-            steps.push(shown(step));
-        }
-        at = 0;
-    }
-    Ok(TwinHistory { steps, next: None })
-}
-
-/// Where a page begins: a generation, and a step in it.
-fn begin(cursor: Option<&str>) -> Result<Option<(u64, usize)>, ApiError> {
-    let Some(cursor) = cursor else { return Ok(None) };
-    let parts = cursor.split_once('.').and_then(|(of, at)| Some((of.parse().ok()?, at.parse().ok()?)));
-    let bad = || ApiError::bad("bad-cursor", "a cursor is what the page before gave as next");
-    parts.ok_or_else(bad).map(Some)
-}
-
 fn side(actor: Actor) -> Option<String> {
     actor.side().map(|side| match side {
         Side::Hub => "hub".to_owned(),
         Side::Agent => "agent".to_owned(),
     })
-}
-
-fn shown(step: &Step) -> TwinStep {
-    TwinStep {
-        time_ms: step.time_ms,
-        author: step.author.clone(),
-        side: side(step.actor).unwrap_or_default(),
-        section: step.section.to_string(),
-        key: step.key.to_string(),
-        value: step.value.clone(),
-    }
 }
 
 /// Leaves of a twin with values that exclude each other: written at once, here and on site

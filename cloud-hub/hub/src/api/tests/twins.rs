@@ -119,6 +119,15 @@ async fn history_tells_who_did_what_and_pages_by_cursor() {
         cursor = format!("&cursor={next}");
     }
     assert_eq!(values, [1, 2, 3, 4]);
+    const NEWEST: &str = "/history?key=desired/valve&limit=3&order=newest";
+    let page = bench.twin("valve-1", NEWEST).await;
+    let opened = |page: &Value| -> Vec<i64> {
+        page["steps"].as_array().unwrap().iter().map(|step| step["value"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(opened(&page), [4, 3, 2]);
+    let next = page["next"].as_str().unwrap();
+    let last = bench.twin("valve-1", &format!("{NEWEST}&cursor={next}")).await;
+    assert_eq!((opened(&last), &last["next"]), (vec![1], &Value::Null));
     assert_eq!(bench.twin("valve-1", "/history").await["steps"].as_array().unwrap().len(), 8);
     assert_eq!(bench.twin("valve-1", "/history?to=-1h").await["steps"], json!([]));
     let past = bench.twin("valve-1", "?at=-1h").await;

@@ -11,7 +11,8 @@ use tideline_protocol::wire::DocumentId;
 use super::super::auth::Principal;
 use super::super::problem::{ApiError, Problem};
 use super::super::shapes::{TwinAnswer, TwinConflicts, TwinHistory, TwinPatch};
-use super::{Asked, Wanted, change_shared, contested, show_shared, steps};
+use super::history::{Asked, steps};
+use super::{Wanted, change_shared, contested, show_shared};
 use crate::hub::{App, Hub};
 
 /// The routes that show documents of sites.
@@ -70,7 +71,7 @@ pub async fn change_site(
 
 /// What was done to a site's document
 #[utoipa::path(get, path = "/api/v1/sites/{id}/twin/history", operation_id = "siteTwinHistory",
-    params(("id" = String, Path, description = "The site"), ("from" = Option<String>, Query, description = "From this time on, by the clock of who wrote: RFC 3339, Unix ms, or relative as -6h"), ("to" = Option<String>, Query, description = "Before this time"), ("key" = Option<String>, Query, description = "Of this leaf or those below it, as desired/heating or desired"), ("limit" = Option<usize>, Query, description = "Most steps, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before")),
+    params(("id" = String, Path, description = "The site"), ("from" = Option<String>, Query, description = "From this time on, by the clock of who wrote: RFC 3339, Unix ms, or relative as -6h"), ("to" = Option<String>, Query, description = "Before this time"), ("key" = Option<String>, Query, description = "Of this leaf or those below it, as desired/heating or desired"), ("limit" = Option<usize>, Query, description = "Most steps, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before, in the same order"), ("order" = Option<String>, Query, description = "Which come first: `oldest`, the default, or `newest`")),
     responses((status = 200, description = "A page", body = TwinHistory), (status = 400, description = "`bad-site`, `bad-time`, `bad-key`, `bad-limit`, `bad-cursor`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn site_history(
     State(hub): State<App>,

@@ -12,10 +12,10 @@ use automerge::{ObjId, ObjType, ScalarValue};
 use crate::EditError;
 use crate::actor::{Actor, Generation};
 use crate::check::{self, decode};
-use crate::chunk;
-use crate::document::{Document, EngineError, Held, Origin, origin_key};
+use crate::chunk::{self, Most};
+use crate::document::{Document, EngineError, Held, ORIGIN_KEY_BYTES, Origin, origin_key};
 use crate::key::{self, Key, Part};
-use crate::limits::{BASE_CHANGES_MAX, MESSAGE_BYTES_MAX, OPS_PER_BASE_MAX};
+use crate::limits::{BASE_BYTES_MAX, BASE_CHANGES_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, OPS_PER_BASE_MAX};
 use crate::receive::{Refusal, within};
 use crate::section::{ORIGIN, Section, object};
 use crate::value;
@@ -29,8 +29,20 @@ struct Kept {
     values: Vec<(Held, Option<Origin>)>,
 }
 
-/// The document of a new generation with all that is in `old`.
+/// The document of a new generation with all that is in `old`. Of a leaf with many long values in conflict only the last ones are
+/// kept, if the base were no message otherwise.
 pub(crate) fn rebased(old: &Document, generation: Generation) -> Result<Document, EditError> {
+    let mut keep = BASE_CHANGES_MAX;
+    loop {
+        let document = with_values(old, generation, keep)?;
+        if document.bytes <= BASE_BYTES_MAX || keep == 1 {
+            return Ok(document);
+        }
+        keep /= 2;
+    }
+}
+
+fn with_values(old: &Document, generation: Generation, keep: usize) -> Result<Document, EditError> {
     let mut plain = Vec::new();
     let mut contested = Vec::new();
     let mut counts: BTreeMap<(Section, Key), i64> = BTreeMap::new();
@@ -48,8 +60,7 @@ pub(crate) fn rebased(old: &Document, generation: Generation) -> Result<Document
             }
             let mut values: Vec<_> =
                 held.into_iter().map(|(held, id)| (held, old.origin(section, &flat, &id))).collect();
-            // An element of a set is there or not; who inserted it again tells nothing.
-            let keep = if matches!(part, Part::Leaf) { BASE_CHANGES_MAX } else { 1 };
+            // Of an element too, which outlives that one who knew of one insertion removes it.
             values.drain(..values.len().saturating_sub(keep));
             let kept = Kept { section, flat, values };
             if conflict { contested.push(kept) } else { plain.push(kept) }
@@ -123,10 +134,11 @@ pub(crate) fn read(generation: Generation, changes: &[Vec<u8>]) -> Result<Docume
     }
     let genesis = Document::new(generation)?;
     let mut document = genesis.clone();
-    let mut ops_left = OPS_PER_BASE_MAX;
+    let mut most =
+        Most { bytes: MESSAGE_BYTES_MAX, ops: OPS_PER_BASE_MAX, key_bytes: KEY_BYTES_MAX + ORIGIN_KEY_BYTES };
     for bytes in changes {
-        let head = chunk::read(bytes, MESSAGE_BYTES_MAX, ops_left)?;
-        ops_left = ops_left.saturating_sub(usize::try_from(head.ops).unwrap_or(usize::MAX));
+        let head = chunk::read(bytes, most)?;
+        most.ops = most.ops.saturating_sub(usize::try_from(head.ops).unwrap_or(usize::MAX));
         let right =
             head.actor.rank().is_some_and(|rank| rank > 0 && head.actor == Actor::base(generation.tag, rank));
         if !right || head.seq != 1 || head.deps != [genesis.genesis] || head.op_first != genesis.op_max + 1 {

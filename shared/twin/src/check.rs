@@ -9,9 +9,10 @@ use automerge::legacy::{Key as OpKey, ObjectId, Op, OpId, OpType};
 use automerge::{ChangeHash, ExpandedChange, ObjType, ReadDoc as _, ScalarValue};
 
 use crate::actor::{Actor, Side};
-use crate::document::{Document, EngineError, Origin, guarded, read_message};
+use crate::document::{Document, EngineError, ORIGIN_KEY_BYTES, Origin, guarded};
 use crate::key::{self, Part};
 use crate::section::{ORIGIN, Section, object};
+use crate::stamp::Signed;
 use crate::value;
 
 /// What a change does that no twin's change does.
@@ -52,12 +53,14 @@ pub(crate) struct Check<'a> {
     actor: Actor,
     /// Changes that were decoded to look an operation up.
     decoded: HashMap<ChangeHash, ExpandedChange>,
+    /// By section and key, the value that this change has written so far.
+    written: HashMap<(u64, String), OpId>,
 }
 
 /// Checks all operations of a change whose dependencies the document has.
 pub(crate) fn change(document: &Document, change: &ExpandedChange, actor: Actor) -> Result<(), ForeignOp> {
-    let mut check = Check { document, change, actor, decoded: HashMap::new() };
-    let numbered = change.message.as_deref().and_then(read_message).is_some();
+    let mut check = Check { document, change, actor, decoded: HashMap::new(), written: HashMap::new() };
+    let numbered = change.message.as_deref().and_then(Signed::read).is_some();
     if !numbered || !change.extra_bytes.is_empty() {
         return Err(ForeignOp::Message);
     }
@@ -118,6 +121,17 @@ impl Check<'_> {
         };
         if !right || op.insert {
             return Err(ForeignOp::Value(flat.to_string()));
+        }
+        // A change has one value for a leaf: thousands in conflict would be compared each with each.
+        let place = (section.counter(), flat.to_string());
+        if self.written.get(&place).is_some_and(|before| !op.pred.iter().any(|pred| pred == before)) {
+            return Err(ForeignOp::Value(flat.to_string()));
+        }
+        if matches!(op.action, OpType::Put(_) | OpType::Make(_)) {
+            let counter = self.change.start_op.get().saturating_add(at as u64);
+            self.written.insert(place, OpId::new(counter, &self.change.actor_id));
+        } else if op.action == OpType::Delete {
+            self.written.remove(&place);
         }
         for pred in op.pred.iter() {
             if !self.supersedes(op, section, flat, pred, at) {
@@ -189,7 +203,7 @@ pub(crate) fn section_of(object: &ObjectId) -> Option<Section> {
 fn origin(op: &Op) -> Result<(), ForeignOp> {
     debug_assert_eq!(object(ORIGIN), automerge::ObjId::Id(ORIGIN, Actor::GENESIS.id(), 0));
     let OpKey::Map(name) = &op.key else { return Err(ForeignOp::Key(String::new())) };
-    let flat = name.get(3..).and_then(key::read);
+    let flat = name.get(ORIGIN_KEY_BYTES..).and_then(key::read);
     let text = match &op.action {
         OpType::Put(ScalarValue::Str(text)) => Origin::parse(text),
         _ => None,

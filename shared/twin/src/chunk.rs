@@ -8,7 +8,7 @@
 use automerge::ChangeHash;
 
 use crate::actor::Actor;
-use crate::limits::{ACTORS_MAX, CHANGE_BYTES_MAX, HEADS_MAX, KEY_BYTES_MAX};
+use crate::limits::{ACTORS_MAX, CHANGE_BYTES_MAX, HEADS_MAX, KEY_BYTES_MAX, OPS_PER_CHANGE_MAX};
 
 /// Why bytes are no change that we look into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,9 +47,23 @@ pub(crate) struct Head {
     pub ops: u64,
 }
 
+/// What a change may hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    pub bytes: usize,
+    pub ops: usize,
+    pub key_bytes: usize,
+}
+
+impl Most {
+    pub const CHANGE: Self =
+        Self { bytes: CHANGE_BYTES_MAX, ops: OPS_PER_CHANGE_MAX, key_bytes: KEY_BYTES_MAX };
+}
+
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 const KIND_CHANGE: u8 = 1;
-const MESSAGE_BYTES_MAX: usize = 128;
+/// A number, an author, and the name of a replica.
+const MESSAGE_BYTES_MAX: usize = 192;
 /// Column of the numbers of predecessors; the next two have those.
 const PREDECESSORS: u32 = 0x70;
 const ACTION: u32 = 0x42;
@@ -114,8 +128,8 @@ const fn within(what: &'static str, found: u64, max: u64) -> Result<(), ChunkErr
 }
 
 /// Reads the head of a change and counts what its columns stand for.
-pub(crate) fn read(bytes: &[u8], bytes_max: usize, ops_max: usize) -> Result<Head, ChunkError> {
-    within("bytes", bytes.len() as u64, bytes_max.max(CHANGE_BYTES_MAX) as u64)?;
+pub(crate) fn read(bytes: &[u8], most: Most) -> Result<Head, ChunkError> {
+    within("bytes", bytes.len() as u64, most.bytes as u64)?;
     let mut input = Input(bytes);
     if input.take(4)? != MAGIC {
         return Err(ChunkError::Kind);
@@ -142,7 +156,7 @@ pub(crate) fn read(bytes: &[u8], bytes_max: usize, ops_max: usize) -> Result<Hea
     for _ in 0..input.count("replicas", ACTORS_MAX)? {
         input.actor()?;
     }
-    let ops = columns(&mut input, ops_max as u64)?;
+    let ops = columns(&mut input, most)?;
     // What may follow the columns is for later versions of automerge.
     if !input.0.is_empty() {
         return Err(ChunkError::Kind);
@@ -150,7 +164,7 @@ pub(crate) fn read(bytes: &[u8], bytes_max: usize, ops_max: usize) -> Result<Hea
     Ok(Head { deps, actor, seq, op_first, ops })
 }
 
-fn columns(input: &mut Input<'_>, ops_max: u64) -> Result<u64, ChunkError> {
+fn columns(input: &mut Input<'_>, most: Most) -> Result<u64, ChunkError> {
     const COLUMNS_MAX: usize = 16;
     let mut found = Vec::new();
     for _ in 0..input.count("columns", COLUMNS_MAX)? {
@@ -160,14 +174,14 @@ fn columns(input: &mut Input<'_>, ops_max: u64) -> Result<u64, ChunkError> {
     let mut ops = 0;
     for (kind, length) in found {
         let column = Input(input.take(length)?);
-        let max = ops_max;
+        let max = most.ops as u64;
         match kind {
             // Object, actor and counter; key, actor.
             0x01 | 0x02 | 0x11 | 0x71 => runs(column, max, skip_unsigned)?,
             // Counters as differences.
             0x13 | 0x73 => runs(column, max, |input| input.signed().map(|_| 0))?,
             0x15 => runs(column, max, |input| {
-                let length = input.count("bytes of a key", KEY_BYTES_MAX)?;
+                let length = input.count("bytes of a key", most.key_bytes)?;
                 input.take(length).map(|_| 0)
             })?,
             // Whether they insert.

@@ -3,16 +3,21 @@
 //! automerge is called here, in `write` and in `check` only.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use automerge::legacy::{Key as OpKey, ObjectId, Op, OpId, OpType};
 use automerge::transaction::{CommitOptions, Transactable as _, Transaction};
-use automerge::{Automerge, AutomergeError, ChangeHash, ObjId, ObjType, ReadDoc as _, ScalarValue, Value};
+use automerge::{
+    Automerge, AutomergeError, ChangeHash, ExpandedChange, ObjId, ObjType, ReadDoc as _, ScalarValue, Value,
+};
 use serde_json::Value as Json;
 
 use crate::actor::{Actor, Generation};
 use crate::key::{self, Key, Part};
 use crate::limits::AUTHOR_BYTES_MAX;
 use crate::section::{ORIGIN, Section, object};
+use crate::stamp::{Known, Signed, Stamp};
 use crate::value;
 
 /// automerge refused something, or panicked. Nothing of it stays.
@@ -35,7 +40,7 @@ pub(crate) fn guarded<T, E: From<EngineError>>(work: impl FnOnce() -> Result<T, 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub seq: u64,
-    /// Number of its last change; it goes on from one generation to the next.
+    /// Number of its last change that it made first; it goes on from one generation to the next.
     pub number: u64,
     pub op_max: u64,
 }
@@ -80,13 +85,6 @@ pub(crate) fn clean(author: &str) -> String {
     kept
 }
 
-/// The message of a commit.
-pub(crate) fn read_message(message: &str) -> Option<(u64, &str)> {
-    let (number, author) = message.split_once(' ')?;
-    let read = number.parse().ok()?;
-    (format!("{read}") == number && clean(author) == author).then_some((read, author))
-}
-
 /// One of the values that a flat key has.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Held {
@@ -100,6 +98,8 @@ pub(crate) struct Document {
     pub am: Automerge,
     pub generation: Generation,
     pub seen: BTreeMap<Actor, Seen>,
+    /// By writer and who made them first, the number of the last change that was made again.
+    pub again: BTreeMap<(Actor, Actor), u64>,
     pub op_max: u64,
     /// The genesis, or what a base was made of: the heads that changes of this generation begin at.
     pub base: Vec<ChangeHash>,
@@ -125,6 +125,7 @@ impl Document {
             am,
             generation,
             seen: BTreeMap::new(),
+            again: BTreeMap::new(),
             op_max: 0,
             base: vec![genesis],
             genesis,
@@ -154,23 +155,20 @@ impl Document {
     /// Reads off the changes what is kept of them.
     fn recount(&mut self) {
         self.seen.clear();
+        self.again.clear();
         self.base.clear();
         self.changes = 0;
-        for meta in self.am.get_changes_meta(&[]) {
-            self.changes += 1;
-            self.op_max = self.op_max.max(meta.max_op);
-            let Some(actor) = Actor::of(&meta.actor) else { continue };
-            if actor.side().is_none() {
-                if actor != Actor::GENESIS {
-                    self.base.push(meta.hash);
-                }
-                continue;
+        let mut metas: Vec<_> =
+            self.am.get_changes_meta(&[]).into_iter().map(automerge::ChangeMetadata::into_owned).collect();
+        for meta in metas.drain(..) {
+            let actor = Actor::of(&meta.actor);
+            if actor == Some(Actor::GENESIS) {
+                self.changes += 1;
+                self.op_max = self.op_max.max(meta.max_op);
+            } else {
+                let signed = meta.message.as_deref().and_then(Signed::read);
+                self.note(actor, (meta.seq, meta.max_op), signed, meta.hash);
             }
-            let number = meta.message.as_deref().and_then(read_message).map_or(0, |(number, _)| number);
-            let seen = self.seen.entry(actor).or_default();
-            seen.seq = seen.seq.max(meta.seq);
-            seen.number = seen.number.max(number);
-            seen.op_max = seen.op_max.max(meta.max_op);
         }
         if self.base.is_empty() {
             self.base.push(self.genesis);
@@ -180,9 +178,7 @@ impl Document {
     /// Applies one change that was checked, or that we made ourselves. The document keeps operations and not bytes: a
     /// change that it would write in other bytes, and so with another hash, is refused.
     pub fn apply(&mut self, change: automerge::Change) -> Result<(), EngineError> {
-        let actor = Actor::of(change.actor_id());
-        let (seq, op_max, hash) = (change.seq(), change.max_op(), change.hash());
-        let number = change.message().and_then(read_message).map_or(0, |(number, _)| number);
+        let hash = change.hash();
         let again = guarded(|| {
             self.am.apply_changes([change.clone()])?;
             self.change(&hash)
@@ -191,22 +187,45 @@ impl Document {
             return Err(EngineError("the change is not in its one form".to_owned()));
         }
         self.bytes = self.bytes.saturating_add(change.raw_bytes().len());
-        self.note(actor, Seen { seq, number, op_max }, hash);
+        let signed = change.message().and_then(Signed::read);
+        self.note(Actor::of(change.actor_id()), (change.seq(), change.max_op()), signed, hash);
         Ok(())
     }
 
-    fn note(&mut self, actor: Option<Actor>, seen: Seen, hash: ChangeHash) {
+    fn note(
+        &mut self,
+        actor: Option<Actor>,
+        (seq, op_max): (u64, u64),
+        signed: Option<Signed<'_>>,
+        hash: ChangeHash,
+    ) {
         self.changes += 1;
-        self.op_max = self.op_max.max(seen.op_max);
-        match actor {
-            Some(actor) if actor.side().is_some() => {
-                self.seen.insert(actor, seen);
-            }
-            _ => {
-                self.base.retain(|known| *known != self.genesis);
-                self.base.push(hash);
-            }
+        self.op_max = self.op_max.max(op_max);
+        let Some(actor) = actor.filter(|actor| actor.side().is_some()) else {
+            self.base.retain(|known| *known != self.genesis);
+            self.base.push(hash);
+            return;
+        };
+        let seen = self.seen.entry(actor).or_default();
+        (seen.seq, seen.op_max) = (seq.max(seen.seq), op_max.max(seen.op_max));
+        let number = signed.map_or(0, |signed| signed.number);
+        let last = match signed.and_then(|signed| signed.first) {
+            None => &mut seen.number,
+            Some(first) => self.again.entry((actor, first)).or_default(),
+        };
+        *last = number.max(*last);
+    }
+
+    /// All that was ever written to it in this generation.
+    pub fn known(&self) -> Known {
+        let mut known = Known::default();
+        for (actor, seen) in &self.seen {
+            known.note(Stamp { actor: *actor, number: seen.number });
         }
+        for ((_, actor), number) in &self.again {
+            known.note(Stamp { actor: *actor, number: *number });
+        }
+        known
     }
 
     /// Makes a change. `None` if it did nothing.
@@ -223,14 +242,40 @@ impl Document {
             tx.rollback();
             return Err(error);
         }
-        let message = format!("{number} {}", clean(author));
+        let signed = Signed { number, author: &clean(author), first: None };
+        let message = signed.text();
         let (hash, _) = tx.commit_with(CommitOptions::default().with_message(message).with_time(time_ms));
         let Some(hash) = hash else { return Ok(None) };
         let change = self.change(&hash)?;
-        let seen = Seen { seq: change.seq(), number, op_max: change.max_op() };
         self.bytes = self.bytes.saturating_add(change.raw_bytes().len());
-        self.note(Some(actor), seen, hash);
+        self.note(Some(actor), (change.seq(), change.max_op()), Some(signed), hash);
         Ok(Some(change))
+    }
+
+    /// Makes a change of operations that replace just what they name.
+    pub fn make(
+        &mut self,
+        actor: Actor,
+        signed: Signed<'_>,
+        time_ms: i64,
+        operations: Vec<Op>,
+    ) -> Result<automerge::Change, EngineError> {
+        let seen = self.seen.get(&actor).copied().unwrap_or_default();
+        let expanded = ExpandedChange {
+            operations,
+            actor_id: actor.id(),
+            hash: None,
+            seq: seen.seq.saturating_add(1),
+            start_op: NonZeroU64::MIN.saturating_add(self.op_max),
+            time: time_ms,
+            message: Some(signed.text()),
+            deps: self.am.get_heads(),
+            extra_bytes: Vec::new(),
+            author: None,
+        };
+        let change = guarded(|| Ok::<_, EngineError>(automerge::Change::from(expanded)))?;
+        self.apply(change.clone())?;
+        Ok(change)
     }
 
     pub fn change(&self, hash: &ChangeHash) -> Result<automerge::Change, EngineError> {
@@ -293,8 +338,9 @@ impl Document {
             let kept = self.am.get(object(ORIGIN), origin_key(section, flat, rank)).ok()??.0;
             return Origin::parse(kept.as_str()?);
         }
-        let (number, author) = read_message(meta.message.as_deref()?)?;
-        Some(Origin { actor, number, time_ms: meta.timestamp, author: author.to_owned() })
+        let signed = Signed::read(meta.message.as_deref()?)?;
+        let (Stamp { actor, number }, author) = (signed.stamp(actor), signed.author.to_owned());
+        Some(Origin { actor, number, time_ms: meta.timestamp, author })
     }
 }
 
@@ -315,6 +361,22 @@ pub(crate) fn size(doc: &impl automerge::ReadDoc) -> (usize, usize) {
     }
     (keys, bytes)
 }
+
+/// An operation on a leaf that replaces just these.
+pub(crate) fn leaf_op(section: Section, flat: &str, action: OpType, preds: Vec<OpId>) -> Op {
+    let home = OpId::new(section.counter(), &Actor::GENESIS.id());
+    Op { action, obj: ObjectId::Id(home), key: OpKey::Map(flat.into()), pred: preds.into(), insert: false }
+}
+
+pub(crate) fn op_id(id: &ObjId) -> Option<OpId> {
+    match id {
+        ObjId::Id(counter, actor, _) => Some(OpId::new(*counter, actor)),
+        ObjId::Root => None,
+    }
+}
+
+/// What stands before the flat key in [`origin_key`].
+pub(crate) const ORIGIN_KEY_BYTES: usize = 3;
 
 /// Where the origin of a base's value stands.
 pub(crate) fn origin_key(section: Section, flat: &str, rank: u8) -> String {

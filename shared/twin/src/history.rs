@@ -6,9 +6,10 @@ use serde_json::{Value as Json, json};
 
 use crate::actor::Actor;
 use crate::check::section_of;
-use crate::document::{Document, EngineError, guarded, read_message};
+use crate::document::{Document, EngineError, guarded};
 use crate::key::{self, Key, Part};
 use crate::section::Section;
+use crate::stamp::Signed;
 use crate::value;
 
 /// One step of a twin's history.
@@ -113,9 +114,12 @@ pub(crate) fn since(document: &Document, since: &[ChangeHash]) -> Result<Vec<Ste
             let Some(actor) = Actor::of(change.actor_id()).filter(|actor| actor.side().is_some()) else {
                 continue;
             };
-            let author = change.message().and_then(read_message).map_or("", |(_, author)| author);
+            let author = change.message().and_then(Signed::read).map_or("", |signed| signed.author);
             for step in flat_steps(document, &change.decode(), change.hash())? {
                 let Some((key, part)) = key::read(&step.flat) else { continue };
+                if leaves_a_value(document, &step, change.hash()) {
+                    continue;
+                }
                 let Some(value) = shown(&step.deed, &part) else { continue };
                 let (section, author) = (step.section, author.to_owned());
                 steps.push(Step { time_ms: change.timestamp(), author, actor, section, key, value });
@@ -123,6 +127,11 @@ pub(crate) fn since(document: &Document, since: &[ChangeHash]) -> Result<Vec<Ste
         }
         Ok(steps)
     })
+}
+
+/// Whether only some of the values at a leaf were removed: those that others had replaced already, or to write one anew.
+fn leaves_a_value(document: &Document, step: &FlatStep, hash: ChangeHash) -> bool {
+    step.deed == Deed::Delete && !document.held(step.section, &step.flat, Some(&[hash])).is_empty()
 }
 
 fn shown(deed: &Deed, part: &Part) -> Option<Json> {

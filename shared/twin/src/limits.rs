@@ -28,8 +28,12 @@ pub const CHANGES_PER_MESSAGE_MAX: usize = 256;
 pub const CHANGES_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of one change.
 pub const CHANGE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one change as it is edited: what is left to [`CHANGE_BYTES_MAX`] is for what it has to name when it is made again.
+pub const EDITED_CHANGE_BYTES_MAX: usize = CHANGE_BYTES_MAX - 4 * 1024;
 /// Bytes of a whole message; a base is the longest.
 pub const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of all changes of a base, beside the names of the replicas in it.
+pub const BASE_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 64 * 1024;
 /// Heads that a message names: one for each replica that writes at once.
 pub const HEADS_MAX: usize = 256;
 /// Changes of a base: one, and one more for each value that a conflict keeps.

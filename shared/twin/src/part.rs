@@ -6,9 +6,8 @@ use automerge::ChangeHash;
 
 use crate::EditError;
 use crate::actor::Actor;
-use crate::chunk;
+use crate::chunk::{self, Most};
 use crate::document::{Document, EngineError, guarded};
-use crate::limits::{CHANGE_BYTES_MAX, OPS_PER_CHANGE_MAX};
 use crate::message::Message;
 use crate::replay::Replay;
 use crate::twin::{Record, Twin};
@@ -28,9 +27,10 @@ impl Twin {
             return Ok(None);
         }
         let (mut document, included) = guarded(|| self.common(&own, &parted))?;
-        let mut replay = Replay::new(&self.document, actor, 0);
-        replay.onto(&mut document, &own, &included)?;
-        self.number = replay.number;
+        // By new stamps: the other copy has made others by the old. What they replaced is in both or in none.
+        let mut replay = Replay::new(&self.document, &self.included, &self.replaced, actor).with_new_stamps();
+        replay.onto(&mut document, |actor| own.contains(&actor), &included)?;
+        self.number = replay.number();
         self.document = document;
         self.former.push(self.actor);
         self.actor = actor;
@@ -41,7 +41,7 @@ impl Twin {
     fn parted(&self, own: &[Actor], changes: &[Vec<u8>]) -> BTreeMap<Actor, u64> {
         let mut parted = BTreeMap::new();
         for bytes in changes {
-            let Ok(head) = chunk::read(bytes, CHANGE_BYTES_MAX, OPS_PER_CHANGE_MAX) else { continue };
+            let Ok(head) = chunk::read(bytes, Most::CHANGE) else { continue };
             let Ok((change, _)) = crate::check::decode(bytes) else { continue };
             if own.contains(&head.actor) && !self.document.knows(&change.hash()) {
                 let first = parted.entry(head.actor).or_insert(head.seq);
@@ -69,8 +69,9 @@ impl Twin {
                 document.apply(change)?;
             }
         }
+        let known = document.known();
         let last = |actor: &Actor| {
-            let kept = document.seen.get(actor).map_or(0, |seen| seen.number);
+            let kept = known.0.get(actor).copied().unwrap_or(0);
             (*actor, kept.max(self.included.get(actor).copied().unwrap_or(0)))
         };
         let included = own.iter().map(last).collect();

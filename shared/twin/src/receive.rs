@@ -6,12 +6,12 @@ use automerge::ChangeHash;
 
 use crate::actor::{Actor, Side};
 use crate::check::{self, ForeignOp, decode};
-use crate::chunk::{self, ChunkError};
-use crate::document::{Document, EngineError, read_message, size};
+use crate::chunk::{self, ChunkError, Most};
+use crate::document::{Document, EngineError, size};
 use crate::limits::{
-    ACTORS_MAX, CHANGE_BYTES_MAX, CHANGES_MAX, DOCUMENT_BYTES_MAX, HISTORY_BYTES_MAX, KEYS_MAX,
-    MERGED_FACTOR, NUMBER_MAX, OPS_PER_CHANGE_MAX,
+    ACTORS_MAX, CHANGES_MAX, DOCUMENT_BYTES_MAX, HISTORY_BYTES_MAX, KEYS_MAX, MERGED_FACTOR, NUMBER_MAX,
 };
+use crate::stamp::Signed;
 
 /// Why a message is refused. Nothing of it is taken, and the document is as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +88,8 @@ pub(crate) enum Taken {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Door<'a> {
     pub own: Actor,
+    /// The number of its last change.
+    pub number: u64,
     /// Whether this replica has forgotten changes of its side: it was restored.
     pub forgetful: bool,
     pub included: &'a BTreeMap<Actor, u64>,
@@ -95,7 +97,7 @@ pub(crate) struct Door<'a> {
 
 /// Takes one change into a document that is dropped if this fails.
 pub(crate) fn take(document: &mut Document, bytes: &[u8], door: Door<'_>) -> Result<Taken, Refusal> {
-    let head = chunk::read(bytes, CHANGE_BYTES_MAX, OPS_PER_CHANGE_MAX)?;
+    let head = chunk::read(bytes, Most::CHANGE)?;
     let (change, expanded) = decode(bytes)?;
     let actor = head.actor;
     if document.knows(&change.hash()) {
@@ -117,11 +119,21 @@ pub(crate) fn take(document: &mut Document, bytes: &[u8], door: Door<'_>) -> Res
         Some(Side::Hub | Side::Agent) => {}
     }
     let foreign = |error| Refusal::Foreign { actor, error };
-    let message = expanded.message.as_deref().and_then(read_message);
-    let (number, _) = message.ok_or(ForeignOp::Message).map_err(foreign)?;
-    let included = door.included.get(&actor).copied().unwrap_or(0);
+    let signed = expanded.message.as_deref().and_then(Signed::read);
+    let signed = signed.ok_or(ForeignOp::Message).map_err(foreign)?;
+    let stamp = signed.stamp(actor);
+    let last = match signed.first {
+        None => Some(seen.number),
+        Some(first) => document.again.get(&(actor, first)).copied(),
+    };
+    let number = stamp.number;
+    let included = door.included.get(&stamp.actor).copied().unwrap_or(0);
+    // What this replica has not written nobody can have made again.
+    let is_made_up = stamp.actor == door.own && number > door.number;
     let follows = head.seq == seen.seq.saturating_add(1)
-        && number > seen.number.max(included)
+        && signed.first.is_none_or(|first| first != actor && first.side() == actor.side())
+        && !is_made_up
+        && number > last.unwrap_or(0).max(included)
         && number <= NUMBER_MAX
         && head.op_first > seen.op_max
         && head.op_first <= document.op_max.saturating_add(1)
@@ -131,8 +143,9 @@ pub(crate) fn take(document: &mut Document, bytes: &[u8], door: Door<'_>) -> Res
     if !follows {
         return Err(Refusal::Sequence { actor });
     }
-    if is_new && document.seen.len() >= ACTORS_MAX {
-        return Err(Refusal::TooMany { what: "replicas", found: document.seen.len() + 1, max: ACTORS_MAX });
+    let replicas = document.seen.len() + document.again.len();
+    if (is_new || last.is_none()) && replicas >= ACTORS_MAX {
+        return Err(Refusal::TooMany { what: "replicas", found: replicas + 1, max: ACTORS_MAX });
     }
     if document.changes >= CHANGES_MAX {
         return Err(Refusal::TooMany { what: "changes", found: document.changes + 1, max: CHANGES_MAX });

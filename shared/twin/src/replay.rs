@@ -1,56 +1,104 @@
 //! Own changes that a base lacks, made again on it.
 //!
-//! Each keeps what it meant: it replaces the values that its author saw at the leaf, and no others. What somebody wrote who
-//! did not know of it stands beside it as a conflict, as if history had never been cut off.
+//! Each keeps what it meant: it replaces the values that its author knew at the leaf, and no others. What somebody wrote who
+//! did not know of it stands beside it as a conflict, as if history had never been cut off. And each keeps its stamp, so
+//! that all others know it for what it is, whichever base they have.
 
-use std::collections::{BTreeMap, HashMap};
-use std::num::NonZeroU64;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use automerge::legacy::{Key as OpKey, ObjectId, Op, OpId, OpType};
 use automerge::transaction::Transactable as _;
-use automerge::{ChangeHash, ExpandedChange, ObjId, ObjType, ScalarValue};
+use automerge::{ChangeHash, ObjType, ScalarValue};
 
 use crate::EditError;
 use crate::actor::Actor;
-use crate::document::{Document, EngineError, Held, guarded, read_message};
+use crate::document::{Document, EngineError, Held, guarded, leaf_op, op_id};
 use crate::history::{Deed, FlatStep, flat_steps};
 use crate::key::{self, Key, Part};
+use crate::replaced::{Replaced, Since, known};
 use crate::section::Section;
+use crate::stamp::{Known, Signed, Stamp};
 
-/// Who makes changes again, and how far the numbers have come.
+/// By what stamps changes are made again.
+enum Stamps {
+    /// By those that they have.
+    Kept,
+    /// By new ones, since another replica has made others by the old: the last number, and the old stamp of each.
+    New { number: u64, old: HashMap<u64, Stamp> },
+}
+
+/// Who makes changes again, of which document.
 pub(crate) struct Replay<'a> {
-    pub old: &'a Document,
-    pub actor: Actor,
-    pub number: u64,
-    /// New numbers of changes that were made again; one that wrote texts has several.
-    renumbered: HashMap<(Actor, u64), Vec<u64>>,
+    old: &'a Document,
+    included: &'a BTreeMap<Actor, u64>,
+    replaced: &'a Replaced,
+    actor: Actor,
+    stamps: Stamps,
 }
 
 impl<'a> Replay<'a> {
-    pub fn new(old: &'a Document, actor: Actor, number: u64) -> Self {
-        Self { old, actor, number, renumbered: HashMap::new() }
+    /// Of a document whose base includes these, and what was replaced before it.
+    pub fn new(
+        old: &'a Document,
+        included: &'a BTreeMap<Actor, u64>,
+        replaced: &'a Replaced,
+        actor: Actor,
+    ) -> Self {
+        Self { old, included, replaced, actor, stamps: Stamps::Kept }
     }
 
-    /// Makes those changes of `own` replicas again on `base` that `included` does not cover.
+    /// Gives what is made again stamps of the actor, who has made none yet. Says at the end how many those were.
+    pub fn with_new_stamps(self) -> Self {
+        Self { stamps: Stamps::New { number: 0, old: HashMap::new() }, ..self }
+    }
+
+    /// The number of the last new stamp.
+    pub const fn number(&self) -> u64 {
+        match self.stamps {
+            Stamps::Kept => 0,
+            Stamps::New { number, .. } => number,
+        }
+    }
+
+    /// Makes those changes of `own` replicas again on `base` that `included` does not cover. Returns what was replaced that
+    /// `base` lacks.
     pub fn onto(
         &mut self,
         base: &mut Document,
-        own: &[Actor],
+        own: impl Fn(Actor) -> bool,
         included: &BTreeMap<Actor, u64>,
-    ) -> Result<(), EditError> {
+    ) -> Result<Replaced, EditError> {
+        let mut replaced = self.replaced.clone();
+        let past = Past::of(self.old);
+        let mut authors: BTreeMap<Actor, Reader> = BTreeMap::new();
+        let mut made = HashSet::new();
         for change in guarded(|| Ok::<_, EngineError>(self.old.am.get_changes(&self.old.base)))? {
-            let Some(actor) = Actor::of(change.actor_id()).filter(|actor| own.contains(actor)) else {
+            let Some(writer) = Actor::of(change.actor_id()).filter(|actor| own(*actor)) else { continue };
+            let Some(signed) = change.message().and_then(Signed::read) else { continue };
+            let stamp = signed.stamp(writer);
+            let reader = authors.entry(writer).or_insert_with(|| Reader::new(self.included));
+            reader.read(&past, change.deps());
+            let is_included = included.get(&stamp.actor).is_some_and(|number| stamp.number <= *number);
+            // A change of a former name may be there twice: as it was made, and made again.
+            if is_included || !made.insert(stamp) {
                 continue;
-            };
-            let Some((number, author)) = change.message().and_then(read_message) else { continue };
-            if number > included.get(&actor).copied().unwrap_or(0) {
-                let steps = guarded(|| flat_steps(self.old, &change.decode(), change.hash()))?;
-                let origin =
-                    Before { actor, number, author, time_ms: change.timestamp(), deps: change.deps() };
-                self.again(base, &origin, steps)?;
             }
+            let steps = guarded(|| flat_steps(self.old, &change.decode(), change.hash()))?;
+            let mut beyond = reader.known.beyond(included);
+            beyond.0.remove(&self.actor);
+            let before = Before {
+                stamp,
+                hash: change.hash(),
+                deps: change.deps(),
+                known: &reader.known,
+                beyond,
+                author: signed.author,
+                time_ms: change.timestamp(),
+            };
+            self.again(base, &before, steps, &mut replaced)?;
         }
-        Ok(())
+        Ok(replaced)
     }
 
     fn again(
@@ -58,54 +106,75 @@ impl<'a> Replay<'a> {
         base: &mut Document,
         before: &Before<'_>,
         steps: Vec<FlatStep>,
+        replaced: &mut Replaced,
     ) -> Result<(), EditError> {
         let (texts, plain): (Vec<_>, Vec<_>) =
             steps.into_iter().partition(|step| matches!(step.deed, Deed::Text { .. }));
-        let mut ops = Vec::new();
+        // One change stays one: half of it could be in the next base, and pass for all of it.
+        let (mut ops, texts) = self.changed_texts(base, before, texts)?;
         for step in last_of_each(plain) {
             ops.extend(self.operation(base, before, &step)?);
+            if !matches!(key::read(&step.flat), Some((_, Part::Count(_)))) {
+                self.note(before, &step, replaced);
+            }
         }
-        if !ops.is_empty() {
-            self.make(base, before, ops)?;
+        for step in &texts {
+            self.new_text(base, before, step, &mut ops);
+            if matches!(step.deed, Deed::Text { before: None, .. }) {
+                self.note(before, step, replaced);
+            }
         }
-        for step in texts {
-            self.text(base, before, &step)?;
-        }
-        Ok(())
+        if ops.is_empty() { Ok(()) } else { self.make(base, before, ops) }
     }
 
-    /// The values at a leaf of the base that the author of a change saw.
-    fn seen(&self, base: &Document, step: &FlatStep) -> Vec<OpId> {
-        let known: Vec<_> = step
-            .replaced
-            .iter()
-            .map(|id| ObjId::Id(id.counter(), id.actor().clone(), 0))
-            .filter_map(|id| self.old.origin(step.section, &step.flat, &id))
-            .flat_map(|origin| {
-                let made = (origin.actor, origin.number);
-                let again = self.renumbered.get(&made).into_iter().flatten();
-                again.map(|number| (self.actor, *number)).chain([made]).collect::<Vec<_>>()
-            })
-            .collect();
-        let held = base.held(step.section, &step.flat, None).into_iter();
-        held.filter(|(_, id)| {
-            let origin = base.origin(step.section, &step.flat, id);
-            origin.is_some_and(|origin| known.contains(&(origin.actor, origin.number)))
+    /// The values at a leaf of the base that the author of a change knew of, and did not leave beside the new one: what was made
+    /// again before stands beside what its first author did not know.
+    fn seen(&self, base: &Document, before: &Before<'_>, step: &FlatStep) -> Vec<OpId> {
+        let at_leaf = self.replaced.at(step.section, &step.flat);
+        let kept = OnceCell::new();
+        known(base, step.section, &step.flat, |stamp| {
+            let first = match &self.stamps {
+                Stamps::New { old, .. } if stamp.actor == self.actor => {
+                    old.get(&stamp.number).copied().unwrap_or(stamp)
+                }
+                _ => stamp,
+            };
+            let is_replaced = before.known.covers(first)
+                && (first.actor == before.stamp.actor
+                    || !kept.get_or_init(|| self.kept(before, step)).contains(&first));
+            is_replaced || at_leaf.is_some_and(|since| since.replaces(first))
         })
-        .filter_map(|(_, id)| op_id(&id))
-        .collect()
+    }
+
+    /// What stands at a leaf once a change is made.
+    fn kept(&self, before: &Before<'_>, step: &FlatStep) -> BTreeSet<Stamp> {
+        let held = self.old.held(step.section, &step.flat, Some(&[before.hash])).into_iter();
+        let origins = held.filter_map(|(_, id)| self.old.origin(step.section, &step.flat, &id));
+        origins.map(|origin| Stamp { actor: origin.actor, number: origin.number }).collect()
+    }
+
+    /// Notes what a change replaced that the base lacks.
+    fn note(&self, before: &Before<'_>, step: &FlatStep, replaced: &mut Replaced) {
+        if matches!(self.stamps, Stamps::New { .. }) || before.beyond.0.is_empty() {
+            return;
+        }
+        let mut kept = self.kept(before, step);
+        kept.retain(|stamp| before.beyond.covers(*stamp));
+        let (known, author) = (before.beyond.clone(), before.author.to_owned());
+        let since = Since { known, kept, author, time_ms: before.time_ms };
+        replaced.note(step.section, &step.flat, &since);
     }
 
     fn operation(&self, base: &Document, before: &Before<'_>, step: &FlatStep) -> Result<Vec<Op>, EditError> {
         let Some((key, part)) = key::read(&step.flat) else { return Ok(Vec::new()) };
-        let one = |flat: &str, action, preds| op(step.section, flat, action, preds);
+        let one = |flat: &str, action, preds| leaf_op(step.section, flat, action, preds);
         Ok(match &step.deed {
             Deed::Put(scalar) => {
-                vec![one(&step.flat, OpType::Put(scalar.clone()), self.seen(base, step))]
+                vec![one(&step.flat, OpType::Put(scalar.clone()), self.seen(base, before, step))]
             }
             Deed::Delete if matches!(part, Part::Count(_)) => self.reset(base, before, step.section, &key),
             Deed::Delete => {
-                let seen = self.seen(base, step);
+                let seen = self.seen(base, before, step);
                 if seen.is_empty() { Vec::new() } else { vec![one(&step.flat, OpType::Delete, seen)] }
             }
             Deed::Add(by) => {
@@ -132,63 +201,63 @@ impl<'a> Replay<'a> {
         }
         let ops = flats.into_iter().map(|flat| {
             let ids = base.held(section, &flat, None);
-            op(section, &flat, OpType::Delete, ids.iter().filter_map(|(_, id)| op_id(id)).collect())
+            leaf_op(section, &flat, OpType::Delete, ids.iter().filter_map(|(_, id)| op_id(id)).collect())
         });
         ops.collect()
     }
 
-    /// Makes a change of operations that replace just what they name.
-    fn make(
-        &mut self,
-        base: &mut Document,
-        before: &Before<'_>,
-        operations: Vec<Op>,
-    ) -> Result<(), EditError> {
-        let number = self.number.saturating_add(1);
-        let seen = base.seen.get(&self.actor).copied().unwrap_or_default();
-        let start_op = NonZeroU64::MIN.saturating_add(base.op_max);
-        let expanded = ExpandedChange {
-            operations,
-            actor_id: self.actor.id(),
-            hash: None,
-            seq: seen.seq.saturating_add(1),
-            start_op,
-            time: before.time_ms,
-            message: Some(format!("{number} {}", before.author)),
-            deps: base.am.get_heads(),
-            extra_bytes: Vec::new(),
-            author: None,
+    fn make(&mut self, base: &mut Document, before: &Before<'_>, ops: Vec<Op>) -> Result<(), EditError> {
+        let Stamp { actor, number } = before.stamp;
+        let first = Some(actor).filter(|actor| *actor != self.actor);
+        let author = before.author;
+        let signed = match &self.stamps {
+            Stamps::Kept => Signed { number, author, first },
+            Stamps::New { number, .. } => Signed { number: number.saturating_add(1), author, first: None },
         };
-        let change = guarded(|| Ok::<_, EngineError>(automerge::Change::from(expanded)))?;
-        base.apply(change)?;
-        self.count_on(before, number);
+        base.make(self.actor, signed, before.time_ms, ops)?;
+        if let Stamps::New { number, old } = &mut self.stamps {
+            *number = signed.number;
+            old.insert(*number, before.stamp);
+        }
         Ok(())
     }
 
-    fn count_on(&mut self, before: &Before<'_>, number: u64) {
-        self.number = number;
-        self.renumbered.entry((before.actor, before.number)).or_default().push(number);
+    /// Texts that are in the base as they were before the change are changed there: these operations come first in a change.
+    /// Returns the other texts as well.
+    fn changed_texts(
+        &self,
+        base: &Document,
+        before: &Before<'_>,
+        texts: Vec<FlatStep>,
+    ) -> Result<(Vec<Op>, Vec<FlatStep>), EditError> {
+        let (mut changed, mut others) = (Vec::new(), Vec::new());
+        for step in texts {
+            let Deed::Text { before: was, after } = &step.deed else { continue };
+            let is_as_it_was = |held: &Held| matches!(held, Held::Text(text) if Some(text) == was.as_ref());
+            let held = base.held(step.section, &step.flat, None);
+            match held.into_iter().find(|(held, _)| is_as_it_was(held)) {
+                Some((_, id)) => changed.push((id, after.clone())),
+                None => others.push(step),
+            }
+        }
+        if changed.is_empty() {
+            return Ok((Vec::new(), others));
+        }
+        let mut tried = base.clone();
+        let made = tried.commit(self.actor, (before.stamp.number, before.time_ms, ""), |tx| {
+            Ok(changed.iter().try_for_each(|(id, after)| tx.update_text(id, after))?)
+        })?;
+        let ops = guarded(|| Ok::<_, EngineError>(made.map(|made| made.decode().operations)))?;
+        Ok((ops.unwrap_or_default(), others))
     }
 
-    /// A text that is as it was before the change is changed in it; beside one that somebody else changed the whole
-    /// new text stands.
-    fn text(&mut self, base: &mut Document, before: &Before<'_>, step: &FlatStep) -> Result<(), EditError> {
-        let Deed::Text { before: was, after } = &step.deed else { return Ok(()) };
-        let held = base.held(step.section, &step.flat, None);
-        let same =
-            held.iter().find(|(held, _)| matches!(held, Held::Text(text) if Some(text) == was.as_ref()));
-        if let Some((_, id)) = same {
-            let number = self.number.saturating_add(1);
-            let origin = (number, before.time_ms, before.author);
-            let made = base.commit(self.actor, origin, |tx| Ok(tx.update_text(id, after)?))?;
-            if made.is_some() {
-                self.count_on(before, number);
-            }
-            return Ok(());
-        }
-        let preds = if was.is_none() { self.seen(base, step) } else { Vec::new() };
-        let mut ops = vec![op(step.section, &step.flat, OpType::Make(ObjType::Text), preds)];
-        let maker = OpId::new(base.op_max.saturating_add(1), &self.actor.id());
+    /// Beside a text that somebody else changed the whole new text stands.
+    fn new_text(&self, base: &Document, before: &Before<'_>, step: &FlatStep, ops: &mut Vec<Op>) {
+        let Deed::Text { before: was, after } = &step.deed else { return };
+        let preds = if was.is_none() { self.seen(base, before, step) } else { Vec::new() };
+        let place = base.op_max.saturating_add(1).saturating_add(ops.len() as u64);
+        ops.push(leaf_op(step.section, &step.flat, OpType::Make(ObjType::Text), preds));
+        let maker = OpId::new(place, &self.actor.id());
         let mut last = maker.clone();
         for (at, c) in (1_u64..).zip(after.chars()) {
             let key = if at == 1 { OpKey::head() } else { OpKey::from(last) };
@@ -201,29 +270,59 @@ impl<'a> Replay<'a> {
             });
             last = maker.increment_by(at);
         }
-        self.make(base, before, ops)
     }
 }
 
 /// A change as it was made first.
 struct Before<'a> {
-    actor: Actor,
-    number: u64,
+    stamp: Stamp,
+    hash: ChangeHash,
+    deps: &'a [ChangeHash],
+    /// All that its author knew.
+    known: &'a Known,
+    /// What of that the base lacks.
+    beyond: Known,
     author: &'a str,
     time_ms: i64,
-    deps: &'a [ChangeHash],
 }
 
-fn op_id(id: &ObjId) -> Option<OpId> {
-    match id {
-        ObjId::Id(counter, actor, _) => Some(OpId::new(*counter, actor)),
-        ObjId::Root => None,
+/// What each change builds on, and its stamp; none has one that a base is made of.
+struct Past(HashMap<ChangeHash, (Vec<ChangeHash>, Option<Stamp>)>);
+
+impl Past {
+    fn of(document: &Document) -> Self {
+        let metas = document.am.get_changes_meta(&[]).into_iter();
+        let each = metas.map(|meta| {
+            let writer = Actor::of(&meta.actor).filter(|actor| actor.side().is_some());
+            let signed = meta.message.as_deref().and_then(Signed::read);
+            let stamp = writer.zip(signed).map(|(writer, signed)| signed.stamp(writer));
+            (meta.hash, (meta.deps.clone(), stamp))
+        });
+        Self(each.collect())
     }
 }
 
-fn op(section: Section, flat: &str, action: OpType, preds: Vec<OpId>) -> Op {
-    let home = OpId::new(section.counter(), &Actor::GENESIS.id());
-    Op { action, obj: ObjectId::Id(home), key: OpKey::Map(flat.into()), pred: preds.into(), insert: false }
+/// What a replica knew when it made its changes: each of them builds on those before.
+struct Reader {
+    known: Known,
+    read: HashSet<ChangeHash>,
+}
+
+impl Reader {
+    fn new(included: &BTreeMap<Actor, u64>) -> Self {
+        Self { known: Known(included.clone()), read: HashSet::new() }
+    }
+
+    fn read(&mut self, past: &Past, deps: &[ChangeHash]) {
+        let mut left = deps.to_vec();
+        while let Some(hash) = left.pop() {
+            let Some((deps, stamp)) = past.0.get(&hash) else { continue };
+            if self.read.insert(hash) {
+                stamp.iter().for_each(|stamp| self.known.note(*stamp));
+                left.extend(deps);
+            }
+        }
+    }
 }
 
 /// One step for each key: the last, and the sum of what was added.

@@ -8,6 +8,9 @@ use minicbor::{Decode, Encode};
 
 use crate::actor::{Actor, Generation};
 use crate::document::{Document, EngineError};
+use crate::replaced::{Replaced, Since};
+use crate::section::Section;
+use crate::stamp::{Known, Stamp};
 use crate::twin::Twin;
 
 /// Version of the bytes.
@@ -46,6 +49,50 @@ struct Saved {
     shared: BTreeMap<String, Vec<ByteArray<32>>>,
     #[n(7)]
     document: ByteVec,
+    /// None in files of before it was kept.
+    #[n(8)]
+    replaced: Option<Vec<Gone>>,
+}
+
+/// What was replaced at one leaf.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct Gone {
+    #[n(0)]
+    section: u64,
+    #[n(1)]
+    flat: String,
+    #[n(2)]
+    known: BTreeMap<Actor, u64>,
+    #[n(3)]
+    author: String,
+    #[n(4)]
+    time_ms: i64,
+    #[n(5)]
+    kept: Vec<(Actor, u64)>,
+}
+
+fn gone(replaced: &Replaced) -> Option<Vec<Gone>> {
+    let each = replaced.0.iter().map(|((section, flat), since)| Gone {
+        section: section.counter(),
+        flat: flat.clone(),
+        known: since.known.0.clone(),
+        author: since.author.clone(),
+        time_ms: since.time_ms,
+        kept: since.kept.iter().map(|stamp| (stamp.actor, stamp.number)).collect(),
+    });
+    let all: Vec<_> = each.collect();
+    (!all.is_empty()).then_some(all)
+}
+
+fn replaced(gone: Vec<Gone>) -> Replaced {
+    let each = gone.into_iter().filter_map(|gone| {
+        let kept = gone.kept.into_iter().map(|(actor, number)| Stamp { actor, number }).collect();
+        let known = Known(gone.known);
+        let since = Since { known, kept, author: gone.author, time_ms: gone.time_ms };
+        Some(((Section::of_counter(gone.section)?, gone.flat), since))
+    });
+    Replaced(each.collect())
 }
 
 #[derive(Encode, Decode)]
@@ -82,6 +129,7 @@ pub(crate) fn save(twin: &Twin) -> Vec<u8> {
         included: twin.included.clone(),
         shared: twin.shared.iter().map(|(peer, of)| (peer.clone(), heads(of))).collect(),
         document: twin.document.am.save().into(),
+        replaced: gone(&twin.replaced),
     })
 }
 
@@ -109,6 +157,7 @@ pub(crate) fn load(actor: Actor, saved: &[u8], records: &[impl AsRef<[u8]>]) -> 
     let mut twin = Twin::of(Document::load(saved.generation, &saved.document)?, saved.actor);
     twin.former = saved.former;
     twin.included = saved.included;
+    twin.replaced = replaced(saved.replaced.unwrap_or_default());
     twin.number = saved.number;
     twin.shared = saved.shared.into_iter().map(|(peer, of)| (peer, hashes(of))).collect();
     for record in records {

@@ -21,8 +21,10 @@ use crate::limits::{
     REBASE_AFTER_BYTES, REBASE_AFTER_LEAST, UNCONFIRMED_MAX,
 };
 use crate::receive::{self, Door, Refusal, Taken};
+use crate::replaced::Replaced;
 use crate::replay::Replay;
 use crate::section::Section;
+use crate::stamp::Known;
 use crate::store::{self, LoadError};
 use crate::view::{self, Conflict, Difference, Leaf};
 use crate::write::{self, EditError};
@@ -57,7 +59,9 @@ pub struct Twin {
     pub(crate) actor: Actor,
     /// What this replica was called before it was restored.
     pub(crate) former: Vec<Actor>,
+    /// Of each replica, the number of its last change that the base has.
     pub(crate) included: BTreeMap<Actor, u64>,
+    pub(crate) replaced: Replaced,
     pub(crate) number: u64,
     /// By peer, what is durable at both ends.
     pub(crate) shared: BTreeMap<String, Vec<ChangeHash>>,
@@ -94,6 +98,7 @@ impl Twin {
             actor,
             former: Vec::new(),
             included: BTreeMap::new(),
+            replaced: Replaced(BTreeMap::new()),
             number: 0,
             shared: BTreeMap::new(),
             unconfirmed: 0,
@@ -138,7 +143,7 @@ impl Twin {
         if change.edits.len() > EDITS_PER_CHANGE_MAX {
             return Err(EditError::TooManyEdits { found: change.edits.len() });
         }
-        if self.unconfirmed >= UNCONFIRMED_MAX || self.document.bytes >= EDITED_BYTES_MAX {
+        if self.is_full() {
             return Err(EditError::TooManyUnconfirmed);
         }
         let side = self.actor.side().unwrap_or(Side::Agent);
@@ -157,6 +162,7 @@ impl Twin {
             })
         })?;
         let Some(made) = made else { return Ok(None) };
+        write::is_short(change, &made)?;
         self.document = document;
         self.number += 1;
         self.unconfirmed += 1;
@@ -176,7 +182,12 @@ impl Twin {
             return Err(Refusal::TooMany { what, found, max });
         }
         let mut document = self.document.clone();
-        let door = Door { own: self.actor, forgetful: !self.former.is_empty(), included: &self.included };
+        let door = Door {
+            own: self.actor,
+            number: self.number,
+            forgetful: !self.former.is_empty(),
+            included: &self.included,
+        };
         let (mut new, mut hashes, mut there, mut missing) = (Vec::new(), Vec::new(), Vec::new(), false);
         for change in changes {
             match receive::take(&mut document, change, door)? {
@@ -193,8 +204,15 @@ impl Twin {
             return Ok(Received { record: None, there, missing });
         }
         receive::within(&document)?;
-        let bytes = store::appended(document.generation, &new, None);
+        // What own changes replaced before it came goes now.
+        let made = self.replaced.remove(&mut document, self.actor, self.number)?;
+        let number = self.number + made.len() as u64;
+        hashes.extend(made.iter().map(automerge::Change::hash));
+        let all: Vec<_> = new.into_iter().chain(made.iter().map(automerge::Change::raw_bytes)).collect();
+        let bytes = store::appended(document.generation, &all, None);
         self.document = document;
+        self.unconfirmed += number - self.number;
+        self.number = number;
         let record = self.record(Write::Append(bytes), Some(hashes));
         Ok(Received { record: Some(record), there, missing })
     }
@@ -238,8 +256,25 @@ impl Twin {
     /// Whether enough changes have gathered that history should be cut off.
     #[must_use]
     pub const fn is_rebase_due(&self) -> bool {
-        let Document { changes, bytes, .. } = &self.document;
-        *changes > REBASE_AFTER || (*bytes > REBASE_AFTER_BYTES && *changes > REBASE_AFTER_LEAST)
+        let Document { changes, bytes, base, .. } = &self.document;
+        let is_long =
+            *changes > REBASE_AFTER || (*bytes > REBASE_AFTER_BYTES && *changes > REBASE_AFTER_LEAST);
+        // A base that is long by itself is not cut off again and again.
+        is_long || (self.is_full() && *changes > base.len() + 1)
+    }
+
+    /// Whether no more edits are taken before history is cut off, or a peer confirms.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.unconfirmed >= UNCONFIRMED_MAX || self.document.bytes >= EDITED_BYTES_MAX
+    }
+
+    /// Whether a replica has met those that share its document, so that it may cut history off; one that was never restored has
+    /// nothing to meet them for.
+    #[must_use]
+    pub fn has_met(&self, peers: &[&str]) -> bool {
+        let met_all = !self.met.is_empty() && peers.iter().all(|peer| self.met.contains(*peer));
+        self.former.is_empty() || met_all
     }
 
     /// As [`Twin::rebase_among`], where there is one peer.
@@ -262,21 +297,19 @@ impl Twin {
         if self.actor.side() != Some(Side::Hub) {
             return Err(EditError::NotTheHub);
         }
-        let has_met = !self.met.is_empty() && peers.iter().all(|peer| self.met.contains(*peer));
-        if !self.former.is_empty() && !has_met {
+        if !self.has_met(peers) {
             return Err(EditError::NotMet);
         }
-        let mut included = self.included.clone();
-        for (actor, seen) in &self.document.seen {
-            let number = included.entry(*actor).or_default();
-            *number = seen.number.max(*number);
-        }
+        let mut known = self.document.known();
+        known.join(&Known(self.included.clone()));
+        let included = known.0;
         if included.len() > ACTORS_MAX {
             return Err(EditError::TooManyActors);
         }
         let number = self.document.generation.number + 1;
         self.document = guarded(|| base::rebased(&self.document, Generation { number, tag }))?;
         self.included = included;
+        self.replaced.forget(&self.included);
         Ok(self.begun())
     }
 
@@ -305,15 +338,19 @@ impl Twin {
             return Err(Refusal::Base("a number in it is too high"));
         }
         let mut document = base::read(generation, changes)?;
-        let own: Vec<_> = self.former.iter().copied().chain([self.actor]).collect();
+        let own = |actor| self.actor == actor || self.former.contains(&actor);
+        let again = Replay::new(&self.document, &self.included, &self.replaced, self.actor).onto(
+            &mut document,
+            own,
+            included,
+        );
+        let mut replaced = again.map_err(|_| Refusal::Base("nothing can be replayed on it"))?;
         let number = self.number.max(included.get(&self.actor).copied().unwrap_or(0));
-        let mut replay = Replay::new(&self.document, self.actor, number);
-        replay
-            .onto(&mut document, &own, included)
-            .map_err(|_| Refusal::Base("nothing can be replayed on it"))?;
-        let number = replay.number;
+        let made = replaced.remove(&mut document, self.actor, number)?;
+        replaced.forget(included);
         self.document = document;
-        self.number = number;
+        self.replaced = replaced;
+        self.number = number + made.len() as u64;
         self.included.clone_from(included);
         Ok(self.begun())
     }

@@ -5,10 +5,11 @@ use automerge::{ObjId, ObjType, ReadDoc as _, ScalarValue, Value};
 
 use crate::actor::{Actor, Side};
 use crate::document::EngineError;
-use crate::edit::{Action, Edit};
+use crate::edit::{Action, Change, Edit};
 use crate::key::{Key, KeyError, Part, flat};
 use crate::limits::{
-    DOCUMENT_BYTES_MAX, EDITED_BYTES_MAX, EDITS_PER_CHANGE_MAX, KEYS_MAX, TEXT_BYTES_MAX, UNCONFIRMED_MAX,
+    DOCUMENT_BYTES_MAX, EDITED_BYTES_MAX, EDITED_CHANGE_BYTES_MAX, EDITS_PER_CHANGE_MAX, KEYS_MAX,
+    OPS_PER_CHANGE_MAX, TEXT_BYTES_MAX, UNCONFIRMED_MAX,
 };
 use crate::section::Section;
 use crate::value::{self, ValueError};
@@ -59,9 +60,19 @@ pub enum EditError {
         /// Bytes.
         bytes: usize,
     },
-    /// Nobody has confirmed the changes before.
+    /// The other end would not take the change.
     #[error(
-        "{UNCONFIRMED_MAX} changes, or {EDITED_BYTES_MAX} bytes of them, wait for the other end to confirm them; this one is not taken before it does"
+        "the change would have {bytes} bytes and {operations} operations; allowed are {EDITED_CHANGE_BYTES_MAX} and {OPS_PER_CHANGE_MAX}: make it in parts"
+    )]
+    TooLong {
+        /// Bytes, with the texts that it changes as a whole.
+        bytes: usize,
+        /// Operations, one for each character of those texts.
+        operations: usize,
+    },
+    /// Nobody has confirmed the changes before, or they are too long together.
+    #[error(
+        "{UNCONFIRMED_MAX} changes wait for the other end to confirm them, or all since history was cut off have {EDITED_BYTES_MAX} bytes; this one is not taken before both ends have met"
     )]
     TooManyUnconfirmed,
     /// A change of a replica that was restored, too early.
@@ -82,6 +93,22 @@ impl From<automerge::AutomergeError> for EditError {
     fn from(error: automerge::AutomergeError) -> Self {
         Self::Engine(error.into())
     }
+}
+
+/// Fails where the other end would not take what was made, now or when it is made again on a base: there the texts that it
+/// changes may have to be written as a whole.
+pub(crate) fn is_short(change: &Change, made: &automerge::Change) -> Result<(), EditError> {
+    let (mut text_bytes, mut characters) = (0, 0);
+    for edit in &change.edits {
+        if let Action::Text(text) = &edit.action {
+            text_bytes += text.len();
+            characters += text.chars().count() + 1;
+        }
+    }
+    let bytes = made.raw_bytes().len().max(text_bytes);
+    let operations = made.len().max(change.edits.len() + characters);
+    let fits = bytes <= EDITED_CHANGE_BYTES_MAX && operations <= OPS_PER_CHANGE_MAX;
+    if fits { Ok(()) } else { Err(EditError::TooLong { bytes, operations }) }
 }
 
 /// Carries an edit out.

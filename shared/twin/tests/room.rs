@@ -135,3 +135,97 @@ fn an_agent_takes_no_more_from_a_hub_that_cuts_nothing_off_and_goes_on_with_what
     assert!(agent.history_bytes() < MB);
     let _record = agent.edit(&change).unwrap().unwrap();
 }
+
+fn deliver(from: &Twin, at: &mut Link, to: &mut Twin, other: &mut Link) {
+    while let Some(message) = at.poll(from) {
+        let message = Message::from_bytes(&message.to_bytes()).unwrap();
+        if let Some(record) = other.handle(to, &message).unwrap() {
+            to.handle_durable(record.ticket);
+        }
+    }
+}
+
+/// A session of two twins, which have the same then.
+fn meet(hub: &mut Twin, agent: &mut Twin) {
+    let (mut at_hub, mut at_agent) = (Link::new("agent", hub), Link::new("hub", agent));
+    for _ in 0..4 {
+        deliver(hub, &mut at_hub, agent, &mut at_agent);
+        deliver(agent, &mut at_agent, hub, &mut at_hub);
+    }
+    assert_eq!((hub.heads(), hub.generation()), (agent.heads(), agent.generation()));
+}
+
+fn both() -> (Twin, Twin) {
+    (Twin::new(Actor::new(Side::Hub, [1; 15])).unwrap(), Twin::new(Actor::new(Side::Agent, [2; 15])).unwrap())
+}
+
+fn edit(
+    twin: &mut Twin,
+    edits: impl IntoIterator<Item = (Section, String, Action)>,
+) -> Result<(), EditError> {
+    let edit =
+        |(section, key, action): (_, String, _)| Edit { section, key: Key::parse(&key).unwrap(), action };
+    let edits = edits.into_iter().map(edit).collect();
+    if let Some(record) = twin.edit(&Change { edits, author: "anna".into(), time_ms: 1 })? {
+        twin.handle_durable(record.ticket);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_change_that_the_other_end_would_not_take_is_refused_as_it_is_made() {
+    let (mut hub, mut agent) = both();
+    let long = |n: usize| format!("a/{}/{n:03}", "k".repeat(240));
+    for from in (0..500).step_by(100) {
+        edit(&mut hub, (from..from + 100).map(|n| (Section::Desired, long(n), Action::Put(n.into()))))
+            .unwrap();
+    }
+    // One edit, which removes leaves whose names are longer together than a change may be.
+    let gone = (Section::Desired, "a".to_owned(), Action::Delete);
+    let before = hub.heads();
+    let refused = edit(&mut hub, [gone]).unwrap_err();
+    assert!(matches!(refused, EditError::TooLong { bytes, .. } if bytes > 100_000), "{refused}");
+    let text =
+        |c: char, n: usize| (Section::Notes, format!("n{n}"), Action::Text(c.to_string().repeat(6_000)));
+    let refused = edit(&mut hub, (0..3).map(|n| text('a', n))).unwrap_err();
+    assert!(matches!(refused, EditError::TooLong { operations: 18_000.., .. }), "{refused}");
+    assert!(refused.to_string().contains("allowed are 61440 and 16384: make it in parts"), "{refused}");
+    assert_eq!(hub.heads(), before);
+    // In parts it is taken, and by the other end.
+    edit(&mut hub, (0..200).map(|n| (Section::Desired, long(n), Action::Delete))).unwrap();
+    edit(&mut hub, (0..2).map(|n| text('a', n))).unwrap();
+    meet(&mut hub, &mut agent);
+}
+
+#[test]
+fn keys_of_any_length_that_is_allowed_pass_a_cut() {
+    let (mut hub, mut agent) = both();
+    let key = "k".repeat(limits::KEY_BYTES_MAX);
+    edit(&mut hub, [(Section::Desired, key.clone(), Action::Put(1.into()))]).unwrap();
+    let record = hub.rebase([3; 14]).unwrap();
+    hub.handle_durable(record.ticket);
+    meet(&mut hub, &mut agent);
+    assert_eq!(agent.json(Section::Desired)[&key], 1);
+}
+
+#[test]
+fn a_base_is_a_message_however_many_long_values_stand_in_conflict() {
+    let (mut hub, mut agent) = both();
+    for name in 0..16 {
+        let mut other = Twin::new(Actor::new(Side::Agent, [100 + name; 15])).unwrap();
+        for part in 0..4 {
+            let value = |n| Action::Put(format!("{name:02}{n:06}").repeat(1000).into());
+            edit(&mut other, (0..6).map(|n| (Section::Tags, format!("t{part}{n}"), value(n)))).unwrap();
+        }
+        meet(&mut hub, &mut other);
+    }
+    let shown = hub.json(Section::Tags);
+    assert!(hub.history_bytes() > limits::MESSAGE_BYTES_MAX);
+    let record = hub.rebase([3; 14]).unwrap();
+    hub.handle_durable(record.ticket);
+    assert!(hub.history_bytes() <= limits::BASE_BYTES_MAX, "{}", hub.history_bytes());
+    assert!(!hub.is_rebase_due());
+    meet(&mut hub, &mut agent);
+    assert_eq!(agent.json(Section::Tags), shown);
+    assert_eq!(agent.conflicts()[0].values.len(), 8);
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use tideline_twin::{Key, Section, Twin};
 
 /// What has become of an edit.
@@ -27,6 +27,24 @@ pub enum Kind {
     Remove(Json),
 }
 
+impl Kind {
+    const fn written(&self) -> Option<&Json> {
+        match self {
+            Self::Put(value, _) | Self::Insert(value) => Some(value),
+            Self::Delete(_) | Self::Add(_) | Self::Remove(_) => None,
+        }
+    }
+
+    /// What its author saw, and it is no more.
+    fn replaced(&self) -> &[Json] {
+        match self {
+            Self::Put(_, seen) | Self::Delete(seen) => seen,
+            Self::Remove(element) => std::slice::from_ref(element),
+            Self::Add(_) | Self::Insert(_) => &[],
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Edit {
     pub section: Section,
@@ -49,11 +67,6 @@ pub fn visible(twin: &Twin, section: Section, key: &str) -> Vec<Json> {
         Some(conflict) => conflict.values.into_iter().map(|leaf| leaf.value).collect(),
         None => twin.leaf(section, &key).into_iter().map(|leaf| leaf.value).collect(),
     }
-}
-
-fn sorted(mut values: Vec<Json>) -> Vec<String> {
-    values.sort_by_key(Json::to_string);
-    values.iter().map(Json::to_string).collect()
 }
 
 impl Model {
@@ -89,50 +102,34 @@ impl Model {
                 }
                 continue;
             }
-            if edits.iter().any(|edit| edit.fate == Fate::Unsure) {
-                continue;
-            }
-            let expected = match edits[0].kind {
-                Kind::Insert(_) | Kind::Remove(_) => vec![set(&edits, &shown)],
-                _ => values(&edits),
-            };
-            if sorted(shown.clone()) != sorted(expected.clone()) {
-                return Err(format!("{section} {key} is {shown:?}, not {expected:?}"));
+            if let Kind::Insert(_) | Kind::Remove(_) = edits[0].kind {
+                let found = shown.first().and_then(|value| value["$set"].as_array()).cloned();
+                within(section, key, &edits, &found.unwrap_or_default())?;
+            } else {
+                within(section, key, &edits, &shown)?;
             }
         }
         Ok(())
     }
 }
 
-fn values(edits: &[&Edit]) -> Vec<Json> {
-    let mut replaced = Vec::new();
-    for edit in edits {
-        if let Kind::Put(_, seen) | Kind::Delete(seen) = &edit.kind {
-            replaced.extend(seen.clone());
-        }
+/// What was written and not replaced is there, and nothing that was replaced. Of an edit that is not sure both may be so.
+fn within(section: Section, key: &str, edits: &[&Edit], shown: &[Json]) -> Result<(), String> {
+    let least = values(edits, Fate::Kept, Fate::Unsure);
+    let most = values(edits, Fate::Unsure, Fate::Kept);
+    let is_all = least.iter().all(|value| shown.contains(value));
+    let is_doubled = shown.iter().enumerate().any(|(at, value)| shown[..at].contains(value));
+    if is_all && !is_doubled && shown.iter().all(|value| most.contains(value)) {
+        return Ok(());
     }
-    let put = edits.iter().filter_map(|edit| match &edit.kind {
-        Kind::Put(value, _) if !replaced.contains(value) => Some(value.clone()),
-        _ => None,
-    });
-    put.collect()
+    Err(format!("{section} {key} is {shown:?}, not {least:?}, or at most {most:?}"))
 }
 
-/// Elements in the order of the answer, which is that of their keys.
-fn set(edits: &[&Edit], shown: &[Json]) -> Json {
-    let removed: Vec<_> = edits
-        .iter()
-        .filter_map(|e| if let Kind::Remove(element) = &e.kind { Some(element) } else { None })
-        .collect();
-    let mut left: Vec<Json> = Vec::new();
-    for edit in edits {
-        if let Kind::Insert(element) = &edit.kind
-            && !removed.contains(&element)
-        {
-            left.push(element.clone());
-        }
-    }
-    let order = shown.first().and_then(|value| value["$set"].as_array()).cloned().unwrap_or_default();
-    left.sort_by_key(|element| order.iter().position(|other| other == element));
-    json!({ "$set": left })
+/// The values of edits that are at least as sure as `written`, without those that edits replaced that are as sure as `gone`.
+fn values(edits: &[&Edit], written: Fate, gone: Fate) -> Vec<Json> {
+    let is_sure = |edit: &Edit, fate| edit.fate == Fate::Kept || edit.fate == fate;
+    let replaced: Vec<_> =
+        edits.iter().filter(|edit| is_sure(edit, gone)).flat_map(|edit| edit.kind.replaced()).collect();
+    let left = edits.iter().filter(|edit| is_sure(edit, written)).filter_map(|edit| edit.kind.written());
+    left.filter(|value| !replaced.contains(value)).cloned().collect()
 }

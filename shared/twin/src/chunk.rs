@@ -8,7 +8,7 @@
 use automerge::ChangeHash;
 
 use crate::actor::Actor;
-use crate::limits::{ACTORS_MAX, CHANGE_BYTES_MAX, HEADS_MAX, KEY_BYTES_MAX, OPS_PER_CHANGE_MAX};
+use crate::limits::{ACTORS_MAX, BEYOND_MAX, CHANGE_BYTES_MAX, HEADS_MAX, KEY_BYTES_MAX, OPS_PER_CHANGE_MAX};
 
 /// Why bytes are no change that we look into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -62,8 +62,8 @@ impl Most {
 
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 const KIND_CHANGE: u8 = 1;
-/// A number, an author, and the name of a replica.
-const MESSAGE_BYTES_MAX: usize = 192;
+/// A number, an author, the name of a replica, and two lists of stamps.
+const MESSAGE_BYTES_MAX: usize = 128 + (2 * BEYOND_MAX + 1) * 52;
 /// Column of the numbers of predecessors; the next two have those.
 const PREDECESSORS: u32 = 0x70;
 const ACTION: u32 = 0x42;

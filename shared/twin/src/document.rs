@@ -208,8 +208,8 @@ impl Document {
         };
         let seen = self.seen.entry(actor).or_default();
         (seen.seq, seen.op_max) = (seq.max(seen.seq), op_max.max(seen.op_max));
-        let number = signed.map_or(0, |signed| signed.number);
-        let last = match signed.and_then(|signed| signed.first) {
+        let (number, first) = signed.map_or((0, None), |signed| (signed.number, signed.first));
+        let last = match first {
             None => &mut seen.number,
             Some(first) => self.again.entry((actor, first)).or_default(),
         };
@@ -242,7 +242,8 @@ impl Document {
             tx.rollback();
             return Err(error);
         }
-        let signed = Signed { number, author: &clean(author), first: None };
+        let author = clean(author);
+        let signed = Signed::new(number, &author);
         let message = signed.text();
         let (hash, _) = tx.commit_with(CommitOptions::default().with_message(message).with_time(time_ms));
         let Some(hash) = hash else { return Ok(None) };
@@ -256,7 +257,7 @@ impl Document {
     pub fn make(
         &mut self,
         actor: Actor,
-        signed: Signed<'_>,
+        signed: &Signed<'_>,
         time_ms: i64,
         operations: Vec<Op>,
     ) -> Result<automerge::Change, EngineError> {

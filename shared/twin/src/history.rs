@@ -115,9 +115,16 @@ pub(crate) fn since(document: &Document, since: &[ChangeHash]) -> Result<Vec<Ste
                 continue;
             };
             let author = change.message().and_then(Signed::read).map_or("", |signed| signed.author);
-            for step in flat_steps(document, &change.decode(), change.hash())? {
+            let all = flat_steps(document, &change.decode(), change.hash())?;
+            for (at, step) in all.iter().enumerate() {
+                // What the change itself replaced was never so.
+                let is_same = |other: &&FlatStep| other.section == step.section && other.flat == step.flat;
+                let is_last = all.iter().skip(at + 1).find(is_same).is_none();
+                if !is_last && !matches!(step.deed, Deed::Add(_)) {
+                    continue;
+                }
                 let Some((key, part)) = key::read(&step.flat) else { continue };
-                if leaves_a_value(document, &step, change.hash()) {
+                if leaves_a_value(document, step, change.hash()) {
                     continue;
                 }
                 let Some(value) = shown(&step.deed, &part) else { continue };

@@ -30,6 +30,8 @@ pub const CHANGES_BYTES_MAX: usize = 128 * 1024;
 pub const CHANGE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one change as it is edited: what is left to [`CHANGE_BYTES_MAX`] is for what it has to name when it is made again.
 pub const EDITED_CHANGE_BYTES_MAX: usize = CHANGE_BYTES_MAX - 4 * 1024;
+/// Replicas of which a change that is made again says what its author knew: those that a restored hub has forgotten.
+pub const BEYOND_MAX: usize = 16;
 /// Bytes of a whole message; a base is the longest.
 pub const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bytes of all changes of a base, beside the names of the replicas in it.

@@ -129,7 +129,8 @@ pub(crate) fn take(document: &mut Document, bytes: &[u8], door: Door<'_>) -> Res
     let number = stamp.number;
     let included = door.included.get(&stamp.actor).copied().unwrap_or(0);
     // What this replica has not written nobody can have made again.
-    let is_made_up = stamp.actor == door.own && number > door.number;
+    let told = signed.beyond.known.0.get(&door.own).copied().unwrap_or(0);
+    let is_made_up = (stamp.actor == door.own && number > door.number) || told > door.number;
     let follows = head.seq == seen.seq.saturating_add(1)
         && signed.first.is_none_or(|first| first != actor && first.side() == actor.side())
         && !is_made_up

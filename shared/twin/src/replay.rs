@@ -18,7 +18,7 @@ use crate::history::{Deed, FlatStep, flat_steps};
 use crate::key::{self, Key, Part};
 use crate::replaced::{Replaced, Since, known};
 use crate::section::Section;
-use crate::stamp::{Known, Signed, Stamp};
+use crate::stamp::{Beyond, Known, Signed, Stamp};
 
 /// By what stamps changes are made again.
 enum Stamps {
@@ -81,18 +81,22 @@ impl<'a> Replay<'a> {
             reader.read(&past, change.deps());
             let is_included = included.get(&stamp.actor).is_some_and(|number| stamp.number <= *number);
             // A change of a former name may be there twice: as it was made, and made again.
-            if is_included || !made.insert(stamp) {
+            // So what evens that out is left out too.
+            if is_included || signed.evens.is_some() || !made.insert(stamp) {
                 continue;
             }
             let steps = guarded(|| flat_steps(self.old, &change.decode(), change.hash()))?;
-            let mut beyond = reader.known.beyond(included);
+            let mut known = reader.known.clone();
+            known.join(&signed.beyond.known);
+            let mut beyond = known.beyond(included);
             beyond.0.remove(&self.actor);
             let before = Before {
                 stamp,
                 hash: change.hash(),
                 deps: change.deps(),
-                known: &reader.known,
+                known,
                 beyond,
+                kept: signed.beyond.kept,
                 author: signed.author,
                 time_ms: change.timestamp(),
             };
@@ -110,21 +114,26 @@ impl<'a> Replay<'a> {
     ) -> Result<(), EditError> {
         let (texts, plain): (Vec<_>, Vec<_>) =
             steps.into_iter().partition(|step| matches!(step.deed, Deed::Text { .. }));
+        let mut beyond = Beyond { known: before.beyond.clone(), ..Beyond::default() };
         // One change stays one: half of it could be in the next base, and pass for all of it.
         let (mut ops, texts) = self.changed_texts(base, before, texts)?;
         for step in last_of_each(plain) {
-            ops.extend(self.operation(base, before, &step)?);
+            let made = self.operation(base, before, &step)?;
+            if made.is_empty() && step.deed == Deed::Delete {
+                self.told(base, before, &step, &mut ops);
+            }
+            ops.extend(made);
             if !matches!(key::read(&step.flat), Some((_, Part::Count(_)))) {
-                self.note(before, &step, replaced);
+                self.note(before, &step, &mut beyond, replaced);
             }
         }
         for step in &texts {
             self.new_text(base, before, step, &mut ops);
             if matches!(step.deed, Deed::Text { before: None, .. }) {
-                self.note(before, step, replaced);
+                self.note(before, step, &mut beyond, replaced);
             }
         }
-        if ops.is_empty() { Ok(()) } else { self.make(base, before, ops) }
+        if ops.is_empty() { Ok(()) } else { self.make(base, before, beyond, ops) }
     }
 
     /// The values at a leaf of the base that the author of a change knew of, and did not leave beside the new one: what was made
@@ -142,7 +151,7 @@ impl<'a> Replay<'a> {
             let is_replaced = before.known.covers(first)
                 && (first.actor == before.stamp.actor
                     || !kept.get_or_init(|| self.kept(before, step)).contains(&first));
-            is_replaced || at_leaf.is_some_and(|since| since.replaces(first))
+            is_replaced || at_leaf.is_some_and(|since| since.beyond.replaces(first))
         })
     }
 
@@ -150,19 +159,34 @@ impl<'a> Replay<'a> {
     fn kept(&self, before: &Before<'_>, step: &FlatStep) -> BTreeSet<Stamp> {
         let held = self.old.held(step.section, &step.flat, Some(&[before.hash])).into_iter();
         let origins = held.filter_map(|(_, id)| self.old.origin(step.section, &step.flat, &id));
-        origins.map(|origin| Stamp { actor: origin.actor, number: origin.number }).collect()
+        let held = origins.map(|origin| Stamp { actor: origin.actor, number: origin.number });
+        held.chain(before.kept.iter().copied()).collect()
     }
 
-    /// Notes what a change replaced that the base lacks.
-    fn note(&self, before: &Before<'_>, step: &FlatStep, replaced: &mut Replaced) {
-        if matches!(self.stamps, Stamps::New { .. }) || before.beyond.0.is_empty() {
+    /// Notes what a change replaced that the base lacks, here and for the message of the change.
+    fn note(&self, before: &Before<'_>, step: &FlatStep, beyond: &mut Beyond, replaced: &mut Replaced) {
+        if matches!(self.stamps, Stamps::New { .. }) || before.beyond.is_empty() {
             return;
         }
         let mut kept = self.kept(before, step);
         kept.retain(|stamp| before.beyond.covers(*stamp));
-        let (known, author) = (before.beyond.clone(), before.author.to_owned());
-        let since = Since { known, kept, author, time_ms: before.time_ms };
+        beyond.kept.extend(kept.iter().copied());
+        let beyond = Beyond { known: before.beyond.clone(), kept };
+        let since = Since { beyond, author: before.author.to_owned(), time_ms: before.time_ms };
         replaced.note(step.section, &step.flat, &since);
+    }
+
+    /// A removal of what the base lacks is a value that goes at once: so there is a change that says it.
+    fn told(&self, base: &Document, before: &Before<'_>, step: &FlatStep, ops: &mut Vec<Op>) {
+        let is_counter = matches!(key::read(&step.flat), None | Some((_, Part::Count(_))));
+        if is_counter || matches!(self.stamps, Stamps::New { .. }) || before.beyond.is_empty() {
+            return;
+        }
+        let place = base.op_max.saturating_add(1).saturating_add(ops.len() as u64);
+        let value = OpType::Put(ScalarValue::Boolean(true));
+        ops.push(leaf_op(step.section, &step.flat, value, Vec::new()));
+        let own = OpId::new(place, &self.actor.id());
+        ops.push(leaf_op(step.section, &step.flat, OpType::Delete, vec![own]));
     }
 
     fn operation(&self, base: &Document, before: &Before<'_>, step: &FlatStep) -> Result<Vec<Op>, EditError> {
@@ -206,15 +230,21 @@ impl<'a> Replay<'a> {
         ops.collect()
     }
 
-    fn make(&mut self, base: &mut Document, before: &Before<'_>, ops: Vec<Op>) -> Result<(), EditError> {
+    fn make(
+        &mut self,
+        base: &mut Document,
+        before: &Before<'_>,
+        beyond: Beyond,
+        ops: Vec<Op>,
+    ) -> Result<(), EditError> {
         let Stamp { actor, number } = before.stamp;
         let first = Some(actor).filter(|actor| *actor != self.actor);
         let author = before.author;
         let signed = match &self.stamps {
-            Stamps::Kept => Signed { number, author, first },
-            Stamps::New { number, .. } => Signed { number: number.saturating_add(1), author, first: None },
+            Stamps::Kept => Signed { first, beyond, ..Signed::new(number, author) },
+            Stamps::New { number, .. } => Signed::new(number.saturating_add(1), author),
         };
-        base.make(self.actor, signed, before.time_ms, ops)?;
+        base.make(self.actor, &signed, before.time_ms, ops)?;
         if let Stamps::New { number, old } = &mut self.stamps {
             *number = signed.number;
             old.insert(*number, before.stamp);
@@ -279,9 +309,11 @@ struct Before<'a> {
     hash: ChangeHash,
     deps: &'a [ChangeHash],
     /// All that its author knew.
-    known: &'a Known,
+    known: Known,
     /// What of that the base lacks.
     beyond: Known,
+    /// What stood beside it when it was made the last time.
+    kept: BTreeSet<Stamp>,
     author: &'a str,
     time_ms: i64,
 }

@@ -3,10 +3,11 @@
 //! A change says its number and who wrote it in its message. Where a replica makes a change of another name of its side
 //! again, the message says that name too, and the number is the one that the change had there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::actor::Actor;
 use crate::document::clean;
+use crate::limits::{BEYOND_MAX, NUMBER_MAX};
 
 /// A replica, and the number of its change. It stays when the change is made again on another base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +30,10 @@ impl Known {
         *number = stamp.number.max(*number);
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn join(&mut self, other: &Self) {
         other.0.iter().for_each(|(actor, number)| self.note(Stamp { actor: *actor, number: *number }));
     }
@@ -40,41 +45,91 @@ impl Known {
     }
 }
 
-/// What the message of a change says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the message of a change says. Behind its number and author a second line tells of one that was made again: who made it
+/// first, if not who wrote it; and what its first author knew, and the base that it was made on lacks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Signed<'a> {
     pub number: u64,
     pub author: &'a str,
-    /// Who made the change first, if not who wrote this one.
     pub first: Option<Actor>,
+    /// What was there twice, and is evened out by this change.
+    pub evens: Option<Stamp>,
+    pub beyond: Beyond,
+}
+
+/// What the author of a change knew, and a base lacks: what comes of it to a leaf that the change wrote was replaced by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Beyond {
+    pub known: Known,
+    /// Of what was known, what stayed: it stood in conflict with what was written.
+    pub kept: BTreeSet<Stamp>,
+}
+
+impl Beyond {
+    pub fn replaces(&self, stamp: Stamp) -> bool {
+        self.known.covers(stamp) && !self.kept.contains(&stamp)
+    }
+
+    /// As much of it as a message may say. What is left out was replaced all the same, and is not known to others.
+    fn cut(&self) -> Self {
+        let known = Known(self.known.0.iter().take(BEYOND_MAX).map(|(actor, n)| (*actor, *n)).collect());
+        let kept: BTreeSet<_> = self.kept.iter().copied().filter(|stamp| known.covers(*stamp)).collect();
+        if kept.len() > BEYOND_MAX { Self::default() } else { Self { known, kept } }
+    }
 }
 
 impl<'a> Signed<'a> {
+    /// Of a change that is made for the first time.
+    pub fn new(number: u64, author: &'a str) -> Self {
+        Self { number, author, ..Self::default() }
+    }
+
     /// `None` if this is not the one form of a message.
     pub fn read(message: &'a str) -> Option<Self> {
-        let (signature, first) = match message.split_once('\n') {
-            Some((signature, hex)) => {
-                (signature, Some(Actor::parse(hex).filter(|first| first.side().is_some())?))
-            }
-            None => (message, None),
-        };
+        let (signature, again) = message.split_once('\n').map_or((message, None), |(a, b)| (a, Some(b)));
         let (number, author) = signature.split_once(' ')?;
-        let number = number.parse().ok()?;
-        let read = Self { number, author, first };
-        (clean(author) == author && read.text() == message).then_some(read)
+        let mut read = Self::new(number.parse().ok()?, author);
+        for word in again.into_iter().flat_map(|again| again.split(' ')) {
+            if let Some(hex) = word.strip_prefix('=') {
+                read.first = Some(replica(hex)?);
+            } else if let Some(stamp) = word.strip_prefix('-') {
+                read.evens = Some(stamp_of(stamp)?);
+            } else if let Some(stamp) = word.strip_prefix('!') {
+                read.beyond.kept.insert(stamp_of(stamp)?);
+            } else {
+                read.beyond.known.note(stamp_of(word)?);
+            }
+        }
+        let is_cut = read.beyond.known.0.len() <= BEYOND_MAX && read.beyond.kept.len() <= BEYOND_MAX;
+        let is_known = read.beyond.kept.iter().all(|stamp| read.beyond.known.covers(*stamp));
+        (is_cut && is_known && clean(author) == author && read.text() == message).then_some(read)
     }
 
     pub fn text(&self) -> String {
-        match self.first {
-            None => format!("{} {}", self.number, self.author),
-            // No author has a line break.
-            Some(first) => format!("{} {}\n{}", self.number, self.author, first.hex()),
-        }
+        let Beyond { known, kept } = self.beyond.cut();
+        let first = self.first.iter().map(|first| format!("={}", first.hex()));
+        let evens = self.evens.iter().map(|stamp| format!("-{}:{}", stamp.actor.hex(), stamp.number));
+        let known = known.0.iter().map(|(actor, number)| format!("{}:{number}", actor.hex()));
+        let kept = kept.iter().map(|stamp| format!("!{}:{}", stamp.actor.hex(), stamp.number));
+        let again: Vec<_> = first.chain(evens).chain(known).chain(kept).collect();
+        // No author has a line break.
+        let line = if again.is_empty() { "" } else { "\n" };
+        format!("{} {}{line}{}", self.number, self.author, again.join(" "))
     }
 
     pub fn stamp(&self, writer: Actor) -> Stamp {
         Stamp { actor: self.first.unwrap_or(writer), number: self.number }
     }
+}
+
+fn replica(hex: &str) -> Option<Actor> {
+    Actor::parse(hex).filter(|actor| actor.side().is_some())
+}
+
+fn stamp_of(text: &str) -> Option<Stamp> {
+    let (hex, number) = text.split_once(':')?;
+    let number = number.parse().ok().filter(|number| *number <= NUMBER_MAX)?;
+    Some(Stamp { actor: replica(hex)?, number })
 }
 
 #[cfg(test)]
@@ -88,13 +143,15 @@ mod tests {
         for (text, stamp) in [
             ("7 anna b".to_owned(), Stamp { actor: writer, number: 7 }),
             ("7 ".to_owned(), Stamp { actor: writer, number: 7 }),
-            (format!("9 anna\n{}", first.hex()), Stamp { actor: first, number: 9 }),
+            (format!("9 anna\n={}", first.hex()), Stamp { actor: first, number: 9 }),
+            (format!("7 anna\n-{}:3", first.hex()), Stamp { actor: writer, number: 7 }),
+            (format!("9 anna\n={0} {0}:3 !{0}:2", first.hex()), Stamp { actor: first, number: 9 }),
         ] {
             let read = Signed::read(&text).unwrap();
             assert_eq!((read.stamp(writer), read.text()), (stamp, text));
         }
         let base = Actor::base([1; 14], 3).hex();
-        for text in ["", "7", "07 a", "7 a\n", "7 a\nb", &format!("7 a\n{base}"), "7 \u{7}", "-1 a"] {
+        for text in ["", "7", "07 a", "7 a\n", "7 a\nb", &format!("7 a\n={base}"), "7 \u{7}", "-1 a"] {
             assert_eq!(Signed::read(text), None, "{text:?}");
         }
     }

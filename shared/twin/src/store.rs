@@ -10,7 +10,7 @@ use crate::actor::{Actor, Generation};
 use crate::document::{Document, EngineError};
 use crate::replaced::{Replaced, Since};
 use crate::section::Section;
-use crate::stamp::{Known, Stamp};
+use crate::stamp::{Beyond, Known, Stamp};
 use crate::twin::Twin;
 
 /// Version of the bytes.
@@ -76,10 +76,10 @@ fn gone(replaced: &Replaced) -> Option<Vec<Gone>> {
     let each = replaced.0.iter().map(|((section, flat), since)| Gone {
         section: section.counter(),
         flat: flat.clone(),
-        known: since.known.0.clone(),
+        known: since.beyond.known.0.clone(),
         author: since.author.clone(),
         time_ms: since.time_ms,
-        kept: since.kept.iter().map(|stamp| (stamp.actor, stamp.number)).collect(),
+        kept: since.beyond.kept.iter().map(|stamp| (stamp.actor, stamp.number)).collect(),
     });
     let all: Vec<_> = each.collect();
     (!all.is_empty()).then_some(all)
@@ -89,7 +89,8 @@ fn replaced(gone: Vec<Gone>) -> Replaced {
     let each = gone.into_iter().filter_map(|gone| {
         let kept = gone.kept.into_iter().map(|(actor, number)| Stamp { actor, number }).collect();
         let known = Known(gone.known);
-        let since = Since { known, kept, author: gone.author, time_ms: gone.time_ms };
+        let beyond = Beyond { known, kept };
+        let since = Since { beyond, author: gone.author, time_ms: gone.time_ms };
         Some(((Section::of_counter(gone.section)?, gone.flat), since))
     });
     Replaced(each.collect())
@@ -186,6 +187,7 @@ pub(crate) fn load(actor: Actor, saved: &[u8], records: &[impl AsRef<[u8]>]) -> 
         twin.actor = actor;
         twin.number = 0;
     }
+    twin.learn_all()?;
     twin.count_unconfirmed();
     Ok(twin)
 }

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use crate::actor::{Actor, Generation, Side};
 use crate::base;
-use crate::document::{Document, guarded, size};
+use crate::document::{Document, EngineError, guarded, size};
 use crate::edit::Change;
 use crate::history::{self, Step};
 use crate::key::Key;
@@ -26,6 +26,7 @@ use crate::replay::Replay;
 use crate::section::Section;
 use crate::stamp::Known;
 use crate::store::{self, LoadError};
+use crate::twice;
 use crate::view::{self, Conflict, Difference, Leaf};
 use crate::write::{self, EditError};
 
@@ -205,16 +206,42 @@ impl Twin {
         }
         receive::within(&document)?;
         // What own changes replaced before it came goes now.
-        let made = self.replaced.remove(&mut document, self.actor, self.number)?;
+        let replaced = self.learnt(&document, &hashes)?;
+        let mut made = replaced.remove(&mut document, self.actor, self.number)?;
+        if self.actor.side() == Some(Side::Hub) {
+            made.extend(twice::even_out(&mut document, self.actor, self.number + made.len() as u64)?);
+        }
         let number = self.number + made.len() as u64;
         hashes.extend(made.iter().map(automerge::Change::hash));
         let all: Vec<_> = new.into_iter().chain(made.iter().map(automerge::Change::raw_bytes)).collect();
         let bytes = store::appended(document.generation, &all, None);
         self.document = document;
+        self.replaced = replaced;
         self.unconfirmed += number - self.number;
         self.number = number;
         let record = self.record(Write::Append(bytes), Some(hashes));
         Ok(Received { record: Some(record), there, missing })
+    }
+
+    /// What is known to be replaced, by these changes too. The hub hears of all of them, and does for all what is to be done.
+    fn learnt(&self, document: &Document, hashes: &[ChangeHash]) -> Result<Replaced, EngineError> {
+        let mut replaced = self.replaced.clone();
+        if self.actor.side() == Some(Side::Hub) {
+            for hash in hashes {
+                replaced.learn(&document.change(hash)?, &self.included)?;
+            }
+        }
+        Ok(replaced)
+    }
+
+    /// As [`Twin::learnt`], of all changes of a document that was loaded.
+    pub(crate) fn learn_all(&mut self) -> Result<(), EngineError> {
+        let metas = self.document.am.get_changes_meta(&self.document.base).into_iter();
+        let again =
+            metas.filter(|meta| meta.message.as_deref().is_some_and(|message| message.contains('\n')));
+        let hashes: Vec<_> = again.map(|meta| meta.hash).collect();
+        self.replaced = self.learnt(&self.document, &hashes)?;
+        Ok(())
     }
 
     /// What a peer says is durable there, as far as this end knows it.

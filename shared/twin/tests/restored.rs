@@ -289,3 +289,38 @@ fn what_stands_in_conflict_with_a_change_still_does_when_that_is_made_again_twic
     let values: Vec<_> = hub.conflicts()[0].values.iter().map(|leaf| leaf.value.clone()).collect();
     assert!(values.contains(&json!(1)) && values.contains(&json!(2)), "{values:?}");
 }
+
+#[test]
+fn what_a_hub_replaced_and_forgot_by_one_more_restore_stays_replaced() {
+    let mut all = Restored::new(vec![(Section::Desired, "a", Action::Put(json!(1)))]);
+    let copy = save(&mut all.hub);
+    put(&mut all.hub, "a", json!(2));
+    edit(&mut all.hub, "anna", vec![(Section::Desired, "other", Action::Delete)]);
+    talk(&mut all.hub, &mut all.near);
+    put(&mut all.near, "a", json!(3));
+    all.hub = restore(&copy, 6);
+    all.meet();
+    assert_eq!((all.desired(), all.hub.conflicts()), (json!({"a": 3}), vec![]));
+}
+
+#[test]
+fn a_change_that_is_there_twice_counts_once() {
+    let mut all = Restored::new(vec![(Section::Desired, "x", Action::Put(json!(0)))]);
+    put(&mut all.hub, "a", json!(5));
+    edit(&mut all.hub, "anna", vec![(Section::Tags, "n", Action::Add(5))]);
+    let copy = save(&mut all.hub);
+    talk(&mut all.hub, &mut all.near);
+    put(&mut all.near, "a", json!(7));
+    // It makes again what it does not know to be there.
+    all.hub = restore(&copy, 6);
+    all.meet();
+    assert_eq!(all.hub.json(Section::Tags), json!({"n": {"$counter": 5}}));
+    assert_eq!((all.desired(), all.hub.conflicts()), (json!({"a": 7, "other": 0, "x": 0}), vec![]));
+    // Also where all of that has to be made again.
+    let again = save(&mut all.hub);
+    rebase(&mut all.hub, 9);
+    talk(&mut all.hub, &mut all.near);
+    all.hub = restore(&again, 8);
+    talk(&mut all.hub, &mut all.near);
+    assert_eq!(all.hub.json(Section::Tags), json!({"n": {"$counter": 5}}));
+}

@@ -80,22 +80,6 @@ impl Replica {
         while self.sync() {}
     }
 
-    /// Goes on from its disk without the last part of what it saved: what its changes replaced.
-    pub fn forget_replaced(&mut self) {
-        const PARTS: u64 = 9;
-        self.sync_all();
-        let mut saved = minicbor::Decoder::new(&self.disk.saved);
-        if saved.array().unwrap() != Some(PARTS) {
-            return;
-        }
-        (1..PARTS).for_each(|_| saved.skip().unwrap());
-        let end = saved.position();
-        self.disk.saved.truncate(end);
-        // An array of one part less.
-        self.disk.saved[0] -= 1;
-        self.twin = self.disk.load(self.twin.actor());
-    }
-
     /// After anything that may have confirmed edits.
     pub fn settle(&mut self, agreed: bool) {
         if agreed && self.volatile.is_empty() {

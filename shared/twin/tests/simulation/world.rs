@@ -20,8 +20,6 @@ pub enum Break {
     ForgetfulBase,
     /// A restored hub cuts history off when it has met one of those who share the document.
     HastyBase,
-    /// What own changes replaced that a base lacks is not kept.
-    ReplacedForgotten,
 }
 
 #[derive(Default)]
@@ -261,7 +259,7 @@ impl World {
         if self.random.random_bool(0.1) {
             return Ok(());
         }
-        arrive(self.broken, link, replica, &bytes).map_err(|refusal| refusal.to_string())
+        arrive(link, replica, &bytes).map_err(|refusal| refusal.to_string())
     }
 
     /// All lines are good and nothing more is written.
@@ -281,14 +279,13 @@ impl World {
             let mut said = false;
             while let Some(message) = at_hub.poll(&hub.twin) {
                 said = true;
-                arrive(self.broken, at_agent, agent, &spoil(self.broken, message))
+                arrive(at_agent, agent, &spoil(self.broken, message))
                     .map_err(|refusal| refusal.to_string())?;
                 agent.sync_all();
             }
             while let Some(message) = at_agent.poll(&agent.twin) {
                 said = true;
-                arrive(self.broken, at_hub, hub, &message.to_bytes())
-                    .map_err(|refusal| refusal.to_string())?;
+                arrive(at_hub, hub, &message.to_bytes()).map_err(|refusal| refusal.to_string())?;
                 hub.sync_all();
             }
             if !said {
@@ -299,14 +296,10 @@ impl World {
     }
 }
 
-fn arrive(broken: Break, link: &mut Link, replica: &mut Replica, bytes: &[u8]) -> Result<(), Refusal> {
+fn arrive(link: &mut Link, replica: &mut Replica, bytes: &[u8]) -> Result<(), Refusal> {
     let message = Message::from_bytes(bytes)?;
     if let Some(record) = link.handle(&mut replica.twin, &message)? {
-        let is_base = matches!(message, Message::Base { .. });
         replica.take(record);
-        if is_base && broken == Break::ReplacedForgotten {
-            replica.forget_replaced();
-        }
     }
     Ok(())
 }

@@ -40,8 +40,9 @@ const ROLL_BYTES: u64 = 8;
 const CROWD: usize = 16 * FANOUT;
 /// How often retention is looked at.
 const PAUSE: Duration = Duration::from_secs(20);
-/// How soon a compaction that failed is tried again.
-const RETRY: Duration = Duration::from_secs(300);
+/// How often retention alone is looked at after a merge that failed, before that is tried again: for five minutes. A disk
+/// that was full for the merge gets its room from retention meanwhile.
+const RESTS: u32 = 15;
 
 /// The size class of a file.
 const fn class(rows: u64) -> u32 {
@@ -273,20 +274,39 @@ pub(super) fn remove(files: &dyn FileSystem, dir: &Path, number: u64) -> io::Res
     Ok(())
 }
 
+/// Which turns of the compactor leave merging alone: some after one that failed.
+#[derive(Debug, Default)]
+struct Rest(u32);
+
+impl Rest {
+    /// Whether there is nothing to do but to wait, however many flushes there are. A flush may have written what an
+    /// exchange waits for.
+    const fn holds_up(&self, is_settled: bool) -> bool {
+        self.0 > 0 && is_settled
+    }
+
+    /// A turn ended, which merged or left it alone.
+    const fn turned(&mut self, merges: bool, failed: bool) {
+        self.0 = match (merges, failed) {
+            (true, false) => 0,
+            (true, true) => RESTS,
+            (false, _) => self.0.saturating_sub(1),
+        };
+    }
+}
+
 /// Compacts after each flush, until nothing is left to be made fewer, and looks at retention.
 pub(super) fn run_compactor(shared: &Arc<Shared>, inner: &Weak<Inner>) {
     let mut seen = u64::MAX;
-    let mut failed = false;
+    let mut rest = Rest::default();
     let mut watch = Watch::default();
     loop {
         {
             let state = lock(&shared.signal.state);
-            let pause = if failed { RETRY } else { PAUSE };
-            // A flush may have written what an exchange waits for.
-            let held_up = failed && lock(&shared.unsettled).is_none();
+            let held_up = rest.holds_up(lock(&shared.unsettled).is_none());
             let rests = || shared.counters.flushes.load(Ordering::Relaxed) == seen;
             let wait =
-                shared.signal.changed.wait_timeout_while(state, pause, |s| !s.stop && (held_up || rests()));
+                shared.signal.changed.wait_timeout_while(state, PAUSE, |s| !s.stop && (held_up || rests()));
             let state = wait.unwrap_or_else(PoisonError::into_inner).0;
             if state.stop {
                 return;
@@ -295,6 +315,7 @@ pub(super) fn run_compactor(shared: &Arc<Shared>, inner: &Weak<Inner>) {
         seen = shared.counters.flushes.load(Ordering::Relaxed);
         let Some(inner) = inner.upgrade() else { return };
         let stopped = || lock(&shared.signal.state).stop;
+        let merges = !rest.holds_up(lock(&shared.unsettled).is_none());
         let (mut done, mut more, mut failing) = (Ok(()), true, BTreeSet::new());
         while more && !stopped() {
             let (now, before) = (inner.now(&mut watch), failing.len());
@@ -303,7 +324,7 @@ pub(super) fn run_compactor(shared: &Arc<Shared>, inner: &Weak<Inner>) {
             more = matches!(retained, Ok(true)) || failing.len() > before;
             let mut ended = retained.map(drop);
             // What is removed need not be merged before.
-            if !more {
+            if !more && merges {
                 let merged = caught(|| inner.mending(|| inner.compact()));
                 more = matches!(merged, Ok(true));
                 ended = ended.and(merged.map(drop));
@@ -312,15 +333,38 @@ pub(super) fn run_compactor(shared: &Arc<Shared>, inner: &Weak<Inner>) {
             let removed = inner.remove_replaced();
             done = done.and(ended).and(removed);
         }
-        *lock(&shared.merge_error) = done.as_ref().err().map(ToString::to_string);
-        failed = match done {
-            Ok(()) => false,
+        if merges || done.is_err() {
+            *lock(&shared.merge_error) = done.as_ref().err().map(ToString::to_string);
+        }
+        rest.turned(merges, done.is_err());
+        match done {
+            Ok(()) => {}
             Err(StoreError::Closed) => return,
             Err(error) => {
                 add(&shared.counters.compaction_failures, 1);
                 tracing::error!(%error, "sealed files could not be made fewer; it will be tried again");
-                true
             }
-        };
+        }
+    }
+}
+
+#[cfg(test)]
+mod rest_tests {
+    use super::*;
+
+    #[test]
+    fn after_a_failed_merge_retention_goes_on_alone_for_five_minutes() {
+        let mut rest = Rest::default();
+        assert!(!rest.holds_up(true));
+        rest.turned(true, true);
+        for _ in 0..RESTS {
+            assert!(rest.holds_up(true) && !rest.holds_up(false));
+            rest.turned(false, false);
+        }
+        assert!(!rest.holds_up(true));
+        assert_eq!(PAUSE * RESTS, Duration::from_secs(300));
+        rest.turned(true, true);
+        rest.turned(true, false);
+        assert!(!rest.holds_up(true), "a flush let the exchange settle");
     }
 }

@@ -151,10 +151,27 @@ fn known_already(
     let found = hub.metadata.find_each::<DeviceRecord>(cards.keys().map(|device| device.as_str()))?;
     let known = |(record, card): (&Option<DeviceRecord>, &Option<Card>)| {
         record.as_ref().is_some_and(|record| {
-            record.agent == agent.as_str() && !record.revoked && (card.is_none() || record.card == *card)
+            record.agent == agent.as_str() && !record.revoked && news(record, card).is_none()
         })
     };
     Ok(found.iter().zip(cards.values()).all(known))
+}
+
+/// What is known of a device with this card, if it is more or other than before. What is empty in the card is not known to
+/// who wrote it: an agent that starts again has not heard yet what a device tells once a day. Of a device with another
+/// profile nothing is known but what the card says.
+fn news(record: &DeviceRecord, card: &Option<Card>) -> Option<Card> {
+    let mut card = card.clone()?;
+    if let Some(known) = record.card.as_ref().filter(|known| known.profile == card.profile) {
+        let Card { profile: _, firmware, vendor, model, via } = known;
+        let told = [&mut card.firmware, &mut card.vendor, &mut card.model, &mut card.via];
+        for (told, known) in told.into_iter().zip([firmware, vendor, model, via]) {
+            if told.is_empty() {
+                told.clone_from(known);
+            }
+        }
+    }
+    (record.card.as_ref() != Some(&card)).then_some(card)
 }
 
 fn enter(
@@ -170,8 +187,8 @@ fn enter(
         let device = *device;
         match changes.find::<DeviceRecord>(device.as_str())? {
             Some(record) if record.agent == agent.as_str() && !record.revoked => {
-                if card.is_some() && record.card != *card {
-                    changes.put(device.as_str(), &DeviceRecord { card: card.clone(), ..record })?;
+                if let Some(card) = news(&record, card) {
+                    changes.put(device.as_str(), &DeviceRecord { card: Some(card), ..record })?;
                     told.changed += 1;
                 }
             }

@@ -283,6 +283,29 @@ async fn devices_behind_an_agent_register_themselves_with_what_it_says_of_them()
 }
 
 #[tokio::test]
+async fn what_a_card_leaves_empty_stays_known_of_a_device_until_its_profile_is_another() {
+    let bench = Bench::start();
+    bench.enrol("gateway");
+    let agent = AgentId::parse("gateway").unwrap();
+    let device = DeviceId::parse("plug-1").unwrap();
+    let tell = |profile: &str, texts: [&str; 3]| {
+        let [firmware, vendor, model] = texts.map(str::to_owned);
+        let (profile, card) = (profile.to_owned(), DeviceCard::new(device.clone()));
+        let card = DeviceCard { profile, firmware, vendor, model, ..card };
+        let changed = registry::tell(&bench.hub, &agent, vec![card]).unwrap().changed;
+        let record = bench.hub.metadata.find::<DeviceRecord>("plug-1").unwrap().unwrap();
+        let card = record.card.unwrap();
+        (changed, [card.firmware, card.vendor, card.model])
+    };
+    let known = |texts: [&str; 3]| texts.map(str::to_owned);
+    assert_eq!(tell("plug", ["1.2", "Maker", "P 7"]), (0, known(["1.2", "Maker", "P 7"])));
+    // The agent starts again, and has heard nothing of the device yet.
+    assert_eq!(tell("plug", ["", "", ""]), (0, known(["1.2", "Maker", "P 7"])));
+    assert_eq!(tell("plug", ["1.3", "", ""]), (1, known(["1.3", "Maker", "P 7"])));
+    assert_eq!(tell("meter", ["", "", "M 1"]), (1, known(["", "", "M 1"])));
+}
+
+#[tokio::test]
 async fn no_more_devices_register_themselves_behind_an_agent_than_its_share() {
     let bench = Bench::start();
     let agent = AgentId::parse("gateway").unwrap();

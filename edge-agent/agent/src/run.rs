@@ -3,6 +3,7 @@
 mod builder;
 mod doors;
 mod twins;
+mod vital;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -146,14 +147,14 @@ pub async fn run_until(
     let (cards, enrolled) = (Cards::default(), identity.file.clone());
     let intakes = Intakes { config: &config, spool: &spool, batching: now, board: &board, writes: &writes };
     let (out, mut intakes) = intakes.start(&plan, &cards, &tracer);
-    let twins = Twins::start(&config, own_device.clone(), &spool, &cards, &board, &writes)?;
-    let (served, questions) = doors.open(&twins.handle, syncer, (&writes, &tracer, &commands, &process.logs));
-    let tasks = tend(work, &spool, &twins.handle, own_device.clone());
+    let mut twins = Twins::start(&config, own_device.clone(), &spool, &cards, &board, &writes)?;
+    let (mut served, questions) =
+        doors.open(&twins.handle, syncer, (&writes, &tracer, &commands, &process.logs));
+    let mut tasks = tend(work, &spool, &twins.handle, own_device.clone());
     let shared = shared(own_device, out, &board, &spool, &cards, writes);
     let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
-    let socket_path = serve::socket_path(&config.data_dir);
     let sources = custom.into_iter().fold(Sources::new(shared), |all, (config, make)| all.with(config, make));
-    let agent = identity.file.agent.clone();
+    let (socket_path, agent) = (serve::socket_path(&config.data_dir), identity.file.agent.clone());
     let dialler = Dialler::of(identity, AgentClock::default(), &config)?.knowing(spool.state());
     let (live, backfill) = (Live { batching, pipelines, jobs, routes, enrolled, sources }, config.backfill);
     hub.follow(&twins.handle, &agent.own_device());
@@ -176,10 +177,10 @@ pub async fn run_until(
         commands,
         in_force: reloader.in_force(),
     };
-    let uplink = tokio::spawn(uplink.run());
-    tell_ready();
+    let mut uplink = set_out(uplink);
 
-    let outcome = until(stop, reloader.run(hangup, asked), &mut intakes).await;
+    let lost = vital::lost(vital::named(&mut uplink, &mut tasks, &mut twins.tasks, &mut served));
+    let outcome = until(stop, reloader.run(hangup, asked), &mut intakes, lost).await;
     tracing::info!("stopping");
     process.tell_stopping();
     reloader.stop();
@@ -193,9 +194,12 @@ pub async fn run_until(
     outcome
 }
 
-fn tell_ready() {
+/// Starts the uplink, after all others, and tells that the agent runs.
+fn set_out(uplink: Uplink) -> JoinHandle<()> {
+    let task = tokio::spawn(uplink.run());
     tracing::info!("agent runs");
     notify::ready();
+    task
 }
 
 fn open_spool(config: &Config, board: &Board) -> anyhow::Result<(SpoolHandle, std::thread::JoinHandle<()>)> {
@@ -230,7 +234,7 @@ fn take_commands(
     Ok(Taken { commands, asked, jobs, work })
 }
 
-/// What runs beside sources and uplink.
+/// What runs beside sources and uplink, as [`vital::TENDED`] names it.
 fn tend(
     (keeper, told): (JoinHandle<()>, Told),
     spool: &SpoolHandle,
@@ -242,15 +246,18 @@ fn tend(
     [keeper, telling, aging, tokio::spawn(notify::keep_alive(spool.clone()))]
 }
 
-/// Waits for what ends an agent. Without an intake nothing is kept any more, so that it is no agent.
+/// Waits for what ends an agent. Without an intake nothing is kept any more, so that it is no agent; nor is it without
+/// one of its other tasks.
 async fn until(
     stop: impl Future<Output = ()>,
     reload: impl Future<Output = ()>,
     intakes: &mut JoinSet<()>,
+    lost: impl Future<Output = anyhow::Error>,
 ) -> anyhow::Result<()> {
     tokio::select! {
         () = stop => Ok(()),
         () = reload => Ok(()),
+        error = lost => Err(error),
         Some(ended) = intakes.join_next() => match ended {
             Ok(()) => Err(anyhow::anyhow!("an intake has ended")),
             Err(error) => Err(error).context("an intake has ended"),
@@ -285,7 +292,10 @@ async fn send_rest(mut intakes: JoinSet<()>, drain: &watch::Sender<bool>, uplink
     let ending = async {
         while intakes.join_next().await.is_some() {}
         drain.send_replace(true);
-        let _ = uplink.await;
+        // One that has panicked has told so, and is not to be asked again.
+        if !uplink.is_finished() {
+            let _ = uplink.await;
+        }
     };
     if tokio::time::timeout(DRAIN_TIMEOUT, ending).await.is_err() {
         tracing::warn!("not everything could be sent in time; the spool keeps it");

@@ -187,7 +187,8 @@ impl Supervisor {
     }
 }
 
-fn panic_text(error: JoinError) -> String {
+/// What a task said when it panicked.
+pub(crate) fn panic_text(error: JoinError) -> String {
     let panic: Box<dyn Any + Send> = match error.try_into_panic() {
         Ok(panic) => panic,
         Err(error) => return error.to_string(),

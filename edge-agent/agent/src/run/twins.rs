@@ -25,7 +25,8 @@ const SCHEMAS: &str = "config_schema";
 pub struct Twins {
     pub handle: TwinHandle,
     thread: std::thread::JoinHandle<()>,
-    tasks: [JoinHandle<()>; 3],
+    /// In the order of [`super::vital::TWINS`].
+    pub tasks: [JoinHandle<()>; 3],
 }
 
 impl Twins {

@@ -53,10 +53,32 @@ pub struct Point {
     pub group: String,
     /// How often it is expected.
     pub interval_ms: u32,
-    /// What has to be between two readings for the second to be kept.
+    /// What a number has to be away from the last that was sent to be sent, too. See [`Point::band`].
     pub deadband: Option<f64>,
-    /// Whether only changes are kept.
+    /// Whether only changes are sent.
     pub on_change: bool,
     /// How it moves in a simulated device.
     pub simulate: Simulate,
+}
+
+/// What is collected at least this often, in ms, is shown as live; the web app calls a newest value of over a minute ago stale.
+const LIVE_MS: u32 = 10_000;
+/// Of so many readings that say the same one is sent; of what is live that is one in 50 seconds.
+const HEARTBEAT_READINGS: u64 = 5;
+
+impl Point {
+    /// How far a number may be from the last that was sent and is not sent for that; whatever is no number has to be the
+    /// same. None when all readings are sent.
+    #[must_use]
+    pub fn band(&self) -> Option<f64> {
+        let deadband = self.deadband.filter(|deadband| *deadband > 0.0);
+        deadband.or(self.on_change.then_some(0.0))
+    }
+
+    /// A reading that comes so long after the last that was sent, in ms, is sent though it says the same.
+    #[must_use]
+    pub fn heartbeat_ms(&self) -> u64 {
+        // Half an interval early: polls are never quite on time.
+        HEARTBEAT_READINGS * u64::from(self.interval_ms.max(LIVE_MS)) - u64::from(self.interval_ms / 2)
+    }
 }

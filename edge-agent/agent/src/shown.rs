@@ -117,6 +117,7 @@ fn print_source(source: &edge_agent::status::SourceStatus) {
     };
     let mut troubles = String::new();
     for (count, what) in [
+        (source.unchanged, "unchanged"),
         (source.failures, "failures"),
         (source.timeouts, "time-outs"),
         (source.restarts, "restarts"),

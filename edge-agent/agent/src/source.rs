@@ -28,6 +28,7 @@ pub mod statistics;
 pub mod stdin;
 mod subject;
 pub mod tail;
+pub mod unchanged;
 pub mod writes;
 
 use std::future::Future;

@@ -91,7 +91,7 @@ pub struct PointForm {
     pub interval_ms: Option<u32>,
     /// The group that it is collected with.
     pub group: Option<String>,
-    /// What has to be between two readings for the second to be kept.
+    /// A number that is no further than this from the last one that was sent is not sent, as with on_change; 0 is none.
     pub deadband: Option<f64>,
     /// How it moves in a simulated device.
     pub simulate: Option<Simulate>,

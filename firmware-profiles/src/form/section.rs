@@ -96,9 +96,11 @@ pub struct Collection {
     pub interval_ms: u32,
     /// Its points, where * stands for anything; points may name their group instead.
     pub points: Vec<String>,
-    /// Whether only changes are kept.
+    /// Whether only changes are sent: a reading whose value and quality are as those of the last one that was sent is not,
+    /// unless that is about five readings ago (50 s of what is collected each 10 s or more often). What the agent holds back so
+    /// is counted as unchanged, and its pipelines do not see it either.
     pub on_change: bool,
-    /// What has to be between two readings for the second to be kept.
+    /// A number that is no further than this from the last one that was sent is not sent, as with on_change; 0 is none.
     pub deadband: Option<f64>,
 }
 

@@ -222,6 +222,7 @@ fn counted(out: &mut String, source: &SourceStatus) {
     for (number, what) in [
         (source.polls, "polls"),
         (source.rejected, "rejected"),
+        (source.unchanged, "unchanged"),
         (source.failures, "failures"),
         (source.timeouts, "time-outs"),
         (source.restarts, "restarts"),

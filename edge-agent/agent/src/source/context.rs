@@ -16,6 +16,7 @@ use super::pulse::Pulse;
 use super::readings::{Device, Readings};
 use super::reads;
 use super::statistics::Statistics;
+use super::unchanged::Unchanged;
 use super::writes::{Inbox, Writes};
 use crate::cards::{CARDS_MAX, Cards};
 use crate::clock::AgentClock;
@@ -82,6 +83,8 @@ pub struct Context {
     parts: Parts,
     turn: u64,
     pulse: Arc<Pulse>,
+    // Of this attempt alone: what was sent by a former one may be long ago.
+    unchanged: Arc<Mutex<Unchanged>>,
 }
 
 /// Moments on a grid. Those that were missed are skipped.
@@ -121,7 +124,7 @@ impl Context {
     #[must_use]
     pub fn new(parts: Parts, base: Instant) -> Self {
         let turn = next_turn(&parts.turns);
-        Self { parts, turn, pulse: Arc::new(Pulse::new(base)) }
+        Self { parts, turn, pulse: Arc::new(Pulse::new(base)), unchanged: Arc::default() }
     }
 
     /// One without a supervisor, for the tests of a source: readings go to `out` as long as that is there, and
@@ -319,7 +322,8 @@ impl Context {
         cursor.map_err(SourceError::failed)
     }
 
-    /// Hands readings on. Waits as long as the stream has no room for them; they are durable soon, and
+    /// Hands readings on, but for those that say what was said before and that their device's profile has held back
+    /// ([`Unchanged`]). Waits as long as the stream has no room for them; they are durable soon, and
     /// nothing but a kill loses them until then.
     ///
     /// # Errors
@@ -344,7 +348,7 @@ impl Context {
         durable: Option<oneshot::Sender<()>>,
     ) -> Result<(), SourceError> {
         self.parts.writes.see(&readings);
-        let Readings { rows, boxes, clock, position, stream, rejected, reasons, .. } = readings;
+        let Readings { mut rows, boxes, clock, position, stream, rejected, reasons, profiles, .. } = readings;
         if rows.is_empty() && position.is_none() && durable.is_none() {
             self.tell_rejected(rejected, &reasons);
             self.beat();
@@ -360,6 +364,16 @@ impl Context {
         }
         // Not before they are sure to be taken: the next attempt reads them again, and what is rejected of them.
         self.tell_rejected(rejected, &reasons);
+        // They go now: what is held back is so beside what is sent.
+        let held = self.unchanged.lock().unwrap_or_else(PoisonError::into_inner).take_out(
+            &mut rows,
+            &boxes,
+            &profiles,
+        );
+        self.parts.statistics.unchanged(held);
+        if rows.is_empty() && position.is_none() && durable.is_none() {
+            return Ok(());
+        }
         turns.position = position.clone().or(turns.position.take());
         let position = position.map(|bytes| (self.parts.position_key.to_string(), bytes));
         let (source, stream) = (self.parts.name.to_string(), Some(stream));

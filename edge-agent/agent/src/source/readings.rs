@@ -9,6 +9,7 @@ use tideline_protocol::value::{Boxes, Quality, Value};
 
 use super::point_id;
 use super::reads::Found;
+use super::unchanged::Profiles;
 use crate::clock::Ahead;
 use crate::spooler::SeriesRows;
 
@@ -60,6 +61,7 @@ pub struct Readings {
     pub(crate) stream: Option<String>,
     pub(crate) rejected: u64,
     pub(crate) reasons: Vec<String>,
+    pub(crate) profiles: Profiles,
     time_ns: i64,
 }
 
@@ -85,7 +87,14 @@ impl Readings {
     /// As [`Self::add`], with everything given.
     pub fn add_at(&mut self, device: &Device, point: &str, time_ns: i64, value: Value, quality: Quality) {
         match device.judge(point, value) {
-            Ok((def, value)) => self.push(def, time_ns, value, quality),
+            Ok((def, value)) => {
+                if let Some(profile) = &device.profile
+                    && !self.profiles.contains_key(&device.id)
+                {
+                    self.profiles.insert(device.id.clone(), Arc::clone(profile));
+                }
+                self.push(def, time_ns, value, quality);
+            }
             Err(reason) => self.reject(format!("{}: {reason}", device.id)),
         }
     }

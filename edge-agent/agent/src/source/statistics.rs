@@ -107,6 +107,13 @@ impl Statistics {
         });
     }
 
+    /// Readings say what was said before, and are not sent.
+    pub fn unchanged(&self, readings: u64) {
+        if readings > 0 {
+            self.board.known_source(&self.name, |source| source.unchanged += readings);
+        }
+    }
+
     /// Readings or lines are not taken.
     pub fn rejected(&self, readings: u64, error: &str) {
         self.board.rejected(&self.name, readings, error);

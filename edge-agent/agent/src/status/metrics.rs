@@ -127,9 +127,10 @@ type Figure = fn(&SourceStatus) -> u64;
 
 /// The counters of the sources.
 fn sources(out: &mut String, status: &Status) {
-    let counters: [(&str, Figure); 7] = [
+    let counters: [(&str, Figure); 8] = [
         ("accepted", |source| source.accepted),
         ("rejected", |source| source.rejected),
+        ("unchanged", |source| source.unchanged),
         ("polls", |source| source.polls),
         ("failures", |source| source.failures),
         ("timeouts", |source| source.timeouts),

@@ -101,6 +101,9 @@ pub struct SourceStatus {
     pub accepted: u64,
     /// Readings or lines rejected.
     pub rejected: u64,
+    /// Readings that were not sent because they say what was said before, as the profiles of their devices have it.
+    #[serde(default)]
+    pub unchanged: u64,
     /// Whether it has come to its end, with all its readings durable.
     pub done: bool,
     /// What it is about.

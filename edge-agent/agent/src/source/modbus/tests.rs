@@ -2,6 +2,7 @@
 
 mod asking;
 mod devices;
+mod unchanged;
 
 use std::sync::Arc;
 

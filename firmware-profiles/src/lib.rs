@@ -53,12 +53,14 @@ pub mod schema;
 pub mod shipped;
 pub mod simulate;
 pub mod sunspec;
+mod unused;
 mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tideline_protocol::model::{DeviceId, NAME_BYTES_MAX, PointId, SeriesDef};
+use tideline_protocol::pattern::matches;
 use tideline_protocol::value::Value;
 
 pub use self::allowed::{Allowed, RejectedValue, check_kind};
@@ -205,6 +207,14 @@ impl Profile {
     #[must_use]
     pub fn delivery(&self) -> &BTreeMap<String, section::Delivery> {
         &self.contents.delivery
+    }
+
+    /// How readings of a point travel: the first delivery, by name, that has it, and one without points after all others.
+    #[must_use]
+    pub fn delivery_of(&self, point: &str) -> Option<&section::Delivery> {
+        let all = || self.contents.delivery.values();
+        let named = all().find(|one| one.points.iter().any(|pattern| matches(pattern, point)));
+        named.or_else(|| all().find(|one| one.points.is_empty()))
     }
 
     /// Limits that devices begin with, by name.

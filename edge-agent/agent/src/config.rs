@@ -1,5 +1,6 @@
 //! Configuration: defaults → file → environment → flags, all errors at once.
 
+pub(crate) mod deliveries;
 mod devices;
 mod effective;
 mod field;

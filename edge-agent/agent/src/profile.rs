@@ -124,6 +124,7 @@ pub async fn carry_out(command: ProfileCommand) -> anyhow::Result<()> {
         ProfileCommand::Show { name } => {
             let shipped = shipped::named(&name).with_context(|| format!("no profile {name:?} ships"))?;
             out!("{}", shipped.text);
+            shipped.profile()?.unused().iter().for_each(|what| outln!("# {what}"));
             Ok(())
         }
         ProfileCommand::Schema => {
@@ -177,6 +178,9 @@ fn test(which: &Which, json: bool) -> anyhow::Result<()> {
     if !json && !untested.is_empty() {
         let points: Vec<&str> = untested.iter().map(String::as_str).collect();
         outln!("without a sample: {}", points.join(", "));
+    }
+    if !json {
+        profile.unused().iter().for_each(|what| outln!("note: {what}"));
     }
     anyhow::ensure!(problems == 0, "{problems} readings are not as expected");
     Ok(())

@@ -7,6 +7,7 @@
 
 pub mod coap;
 pub mod context;
+mod deliveries;
 pub mod directory;
 pub mod host;
 pub mod http;

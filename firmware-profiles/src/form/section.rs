@@ -43,7 +43,7 @@ pub struct Identity {
     pub model: String,
     /// What it is, for lists.
     pub title: String,
-    /// The hardware revision, where that makes a difference.
+    /// The hardware revision, where that makes a difference; for readers of the profile alone.
     pub hardware: String,
     /// The firmware versions that the profile is for, as ">=1.2, <2"; any when empty.
     pub firmware: String,
@@ -51,7 +51,7 @@ pub struct Identity {
     pub firmware_point: Option<String>,
     /// The public documents that the profile's facts are from.
     pub documents: Vec<String>,
-    /// How such a device is known; all of them have to hold.
+    /// How such a device is known; all of them have to hold. For Modbus and SunSpec alone.
     pub detect: Vec<Detect>,
 }
 
@@ -146,7 +146,8 @@ pub enum Rollup {
     Day,
 }
 
-/// One of `[delivery]`: how readings travel and are kept.
+/// One of `[delivery]`: how readings travel and are kept. Its readings go to a stream of the agent that is as this says, unless the
+/// agent's configuration names a stream for the device or its source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Delivery {
@@ -159,9 +160,9 @@ pub struct Delivery {
     pub when_full: WhenFull,
     /// How long the agent keeps them at most; as long as there is room when not said.
     pub expire_h: Option<u32>,
-    /// How long the hub keeps them; as the hub says when not said.
+    /// How long the hub keeps them. No effect yet: the hub keeps all series as its own retention says.
     pub keep_days: Option<u32>,
-    /// Which rollups outlive them; all when there are none.
+    /// Which rollups outlive them. No effect yet, as keep_days.
     pub rollups: Vec<Rollup>,
 }
 
@@ -188,7 +189,7 @@ pub enum Severity {
     Critical,
 }
 
-/// One of `[alarms]`: a limit that devices begin with.
+/// One of `[alarms]`: a limit that devices begin with. No effect yet: a rule of a `[[pipeline]]` judges at the agent.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alarm {
@@ -284,7 +285,7 @@ pub struct Interlock {
 pub struct Command {
     /// Which point is written.
     pub point: String,
-    /// Its name for people.
+    /// Its name for people. No effect yet: points are shown by their own names.
     #[serde(default)]
     pub title: String,
     /// The only value, for a command without one of its own.
@@ -296,10 +297,10 @@ pub struct Command {
     /// The greatest number, where that is less than the point's.
     #[serde(default)]
     pub max: Option<Number>,
-    /// Whether people are asked once more.
+    /// Whether people are asked once more. No effect yet.
     #[serde(default)]
     pub confirm: bool,
-    /// Longest time until the device has done it.
+    /// Longest time until the device has done it. No effect yet: who writes says how long that may take.
     #[serde(default)]
     pub timeout_ms: Option<u32>,
     /// What must hold before.
@@ -337,7 +338,7 @@ pub enum VersionScheme {
     Text,
 }
 
-/// `[firmware]`: how devices get new firmware.
+/// `[firmware]`: how devices get new firmware. No effect yet: none is rolled out to devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Firmware {

@@ -11,7 +11,7 @@ use tideline_spool::StreamConfig;
 
 use super::{
     Config, ConfigError, ENV_PREFIX, Families, HUBS_MAX, HubLayer, Jobs, KEYS, Key, Kind, REPEATED,
-    SourceConfig, devices, jobs, pipelines, sources, streams,
+    SourceConfig, deliveries, devices, jobs, pipelines, sources, streams,
 };
 
 #[derive(Debug, Clone)]
@@ -263,9 +263,12 @@ fn read_all(
             reader.problems.push(format!("environment {variable}: {what}"));
         }
     }
-    let streams = streams::check(&mut reader, repeated.streams);
+    let mut streams = streams::check(&mut reader, repeated.streams);
     let mut sources = sources::check(&mut reader, repeated.sources, &streams, families);
     devices::check(&mut reader, repeated.devices, &streams, families, &mut sources);
+    if let Err(problem) = deliveries::add(&mut streams, &sources) {
+        reader.problems.push(problem);
+    }
     let pipelines = pipelines::check(&mut reader, &streams, &sources);
     let commands = sections.get("commands").cloned().unwrap_or_default();
     let jobs = jobs::check(&mut reader, &commands, repeated.programs, repeated.schedules);

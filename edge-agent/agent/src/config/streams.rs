@@ -7,7 +7,9 @@ use super::KEYS;
 use super::read::{Reader, Section, Value};
 
 const MIB: u64 = 1024 * 1024;
-const HOUR_S: u64 = 3600;
+pub(super) const HOUR_S: u64 = 3600;
+/// The width of a bucket where nothing else is said, as `downsample_s` has it.
+pub(super) const DOWNSAMPLE_S: u32 = 60;
 
 /// Checks all `[[stream]]` sections.
 pub fn check(reader: &mut Reader<'_>, sections: Vec<(usize, Section)>) -> Vec<StreamConfig> {

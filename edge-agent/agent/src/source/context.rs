@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::SourceError;
+use super::deliveries::{lasts, parted};
 use super::outlets::{Outlets, WeakOutlets};
 use super::pulse::Pulse;
 use super::readings::{Device, Readings};
@@ -327,9 +328,13 @@ impl Context {
     /// nothing but a kill loses them until then.
     ///
     /// # Errors
-    /// [`SourceError::Stopped`]: none of them was taken, and nothing was counted of what is rejected.
+    /// [`SourceError::Stopped`]: none of them was taken, and nothing was counted of what is rejected; or, where profiles want
+    /// them on several streams, those of the first ones were.
     pub async fn emit(&self, readings: Readings) -> Result<(), SourceError> {
-        self.hand_on(readings, None).await
+        for part in self.parted(readings) {
+            self.hand_on(part, None).await?;
+        }
+        Ok(())
     }
 
     /// As [`Self::emit`], and waits until all of them, and all that came before, are durable.
@@ -337,9 +342,22 @@ impl Context {
     /// # Errors
     /// [`SourceError::Stopped`]: nobody knows whether they were taken.
     pub async fn emit_durable(&self, readings: Readings) -> Result<(), SourceError> {
-        let (durable, told) = oneshot::channel();
-        self.hand_on(readings, Some(durable)).await?;
-        self.wait(told).await?.map_err(|_| SourceError::Stopped)
+        let parts = self.parted(readings);
+        let lasts = lasts(&parts, &self.parts.stream, &self.parts.outlets)?;
+        let mut all = Vec::new();
+        for (part, is_last) in parts.into_iter().zip(lasts) {
+            let (durable, told) = oneshot::channel();
+            self.hand_on(part, is_last.then_some(durable)).await?;
+            all.extend(is_last.then_some(told));
+        }
+        for told in all {
+            self.wait(told).await?.map_err(|_| SourceError::Stopped)?;
+        }
+        Ok(())
+    }
+
+    fn parted(&self, readings: Readings) -> Vec<Readings> {
+        parted(readings, &self.parts.stream, &self.parts.outlets)
     }
 
     async fn hand_on(
@@ -365,11 +383,11 @@ impl Context {
         // Not before they are sure to be taken: the next attempt reads them again, and what is rejected of them.
         self.tell_rejected(rejected, &reasons);
         // They go now: what is held back is so beside what is sent.
-        let held = self.unchanged.lock().unwrap_or_else(PoisonError::into_inner).take_out(
-            &mut rows,
-            &boxes,
-            &profiles,
-        );
+        let held = self
+            .unchanged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take_out(&mut rows, &boxes, &profiles);
         self.parts.statistics.unchanged(held);
         if rows.is_empty() && position.is_none() && durable.is_none() {
             return Ok(());

@@ -43,6 +43,11 @@ impl From<mpsc::Sender<Chunk>> for Outlets {
 }
 
 impl WeakOutlets {
+    /// Whether there is this stream.
+    pub fn has(&self, stream: &str) -> bool {
+        self.0.contains_key(stream)
+    }
+
     /// The way to a stream.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The running sources, and how they follow the configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::{Make, maker};
 use crate::cards::Cards;
 use crate::clock::AgentClock;
 use crate::config::SourceConfig;
+use crate::config::deliveries::profiles;
 use crate::spooler::SpoolHandle;
 use crate::status::{Board, SourceState};
 use crate::supervise::{self, Supervised};
@@ -61,13 +62,21 @@ pub struct Sources {
     custom: BTreeMap<String, (SourceConfig, Make)>,
     // By position key, also of those that are gone: one may come back.
     turns: BTreeMap<String, SharedTurns>,
+    // Profiles of which was told what has no effect, by name.
+    told: BTreeSet<String>,
 }
 
 impl Sources {
     /// None yet.
     #[must_use]
     pub const fn new(shared: Shared) -> Self {
-        Self { shared, running: Vec::new(), custom: BTreeMap::new(), turns: BTreeMap::new() }
+        Self {
+            shared,
+            running: Vec::new(),
+            custom: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            told: BTreeSet::new(),
+        }
     }
 
     /// With a source of the program's own, which starts with the next [`Self::apply`].
@@ -129,9 +138,19 @@ impl Sources {
             turns: Arc::clone(turns),
             stop: stopped,
         };
+        self.tell_unused(&config);
         let policy = config.policy();
         let supervised = Supervised { parts, make, policy, board, outlets: out };
         Some(Running { config, stop, task: tokio::spawn(supervise::run(supervised)) })
+    }
+
+    /// Says once of each profile what of it has no effect.
+    fn tell_unused(&mut self, config: &SourceConfig) {
+        for profile in profiles(config) {
+            if self.told.insert(profile.name().to_owned()) {
+                profile.unused().iter().for_each(|what| tracing::info!(profile = profile.name(), "{what}"));
+            }
+        }
     }
 
     async fn end(&self, ended: Vec<Running>, wanted: &[SourceConfig]) {

@@ -1,3 +1,5 @@
+//! What is held back equals a reference, and what says something new always goes on.
+
 use proptest::prelude::*;
 use tideline_protocol::model::SeriesDef;
 use tideline_protocol::value::{Quality, Value};

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { EventText } from '../src/api/events';
-import { figureOf, hourDay, levelOf, seriesTime, sparkPath } from '../src/lib/boards/figures';
+import { figureOf, hourDay, levelOf, seriesTime, sparkPath, staleAfter } from '../src/lib/boards/figures';
 import { hoursOf } from '../src/lib/boards/hours';
 import { compact, freeId, inOrder, meet, placed, room, within, type Placed } from '../src/lib/boards/grid';
 import { begin, redo, step, STEPS_MAX, undo } from '../src/lib/boards/undo';
@@ -15,6 +15,28 @@ const at = (panels: Placed[], id: string): string => {
 };
 const buckets = (rows: [number, number, number][]): Buckets => ({
   t: rows.map(([t]) => t), min: rows.map(([, mean]) => mean - 1), max: rows.map(([, mean]) => mean + 1), mean: rows.map(([, mean]) => mean), count: rows.map(([, , count]) => count),
+});
+
+describe('when a value is stale', () => {
+  const span = { from: 0, to: HOUR };
+
+  test('three readings of its own pace are missing', () => {
+    const quarters = buckets([[0, 1, 1], [15 * MINUTE, 1, 1], [30 * MINUTE, 1, 1]]);
+    expect(staleAfter(quarters, span)).toBe(45 * MINUTE);
+    // Each bucket of ten minutes has five readings, but where it was away.
+    const away = buckets([[0, 1, 5], [10 * MINUTE, 1, 5], [20 * MINUTE, 1, 5], [50 * MINUTE, 1, 1]]);
+    expect(staleAfter(away, span)).toBe(6 * MINUTE);
+  });
+
+  test('no series is stale within a minute or live after three days', () => {
+    expect(staleAfter(buckets([[0, 1, 1], [1000, 1, 1], [2000, 1, 1]]), span)).toBe(MINUTE);
+    expect(staleAfter(buckets([[0, 1, 1], [48 * HOUR, 1, 1]]), { from: 0, to: 96 * HOUR })).toBe(72 * HOUR);
+  });
+
+  test('without a pace the range says it', () => {
+    expect(staleAfter(buckets([]), span)).toBe(HOUR);
+    expect(staleAfter(buckets([[5, 1, 1]]), { from: 0, to: 1000 })).toBe(MINUTE);
+  });
 });
 
 describe('the grid', () => {

@@ -75,7 +75,7 @@ export const boards = {
   byHourDay: 'days and hours',
   bySeriesTime: 'series and time',
   marks: 'Marked',
-  markNames: { restarts: 'restarts', configuration: 'configuration changes' },
+  markNames: { restarts: 'reconnections', configuration: 'configuration changes' },
   words: 'Words',
   series: 'Series, one a line',
   findSeries: 'Find series to add',

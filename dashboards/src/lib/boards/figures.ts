@@ -2,7 +2,7 @@
 // panel's bands, and the cells of heat maps. Pure.
 import type { ReadingValue } from '../../api/client';
 import type { Band, Figure, Level } from '../../api/boards';
-import { lowerBound, type Buckets } from '../series';
+import { lowerBound, medianInterval, type Buckets } from '../series';
 import type { Span } from '../time';
 
 export const FIGURES: Figure[] = ['last', 'mean', 'min', 'max', 'count'];
@@ -29,6 +29,22 @@ export function figureOf(b: Buckets, figure: Figure, { from, to }: Span): number
     case 'max': return max;
     case 'last': return b.mean[end - 1];
   }
+}
+
+/** So many readings that did not come make a value stale. */
+const STALE_READINGS = 3;
+/** No value is stale before this (ms), nor live after that. */
+const STALE_MIN_MS = 60_000;
+const STALE_MAX_MS = 3 * 86_400_000;
+
+/**
+ * The age (ms) from which on a series' newest value is stale, by its own pace in the buckets; with too few of them
+ * for a pace the range that is shown, since within it there may be no more than one.
+ */
+export function staleAfter(b: Buckets, { from, to }: Span): number {
+  const each = [...b.count].sort((one, other) => one - other)[b.count.length >> 1] ?? 1;
+  const pace = medianInterval(b.t) / Math.max(1, each);
+  return Math.min(Math.max(pace > 0 ? STALE_READINGS * pace : to - from, STALE_MIN_MS), STALE_MAX_MS);
 }
 
 const WORST: Level[] = ['bad', 'warn', 'ok'];

@@ -22,8 +22,6 @@ const FRAME_MS = 500;
 const REQUERY_MS = 2000;
 /** Live readings fill buckets only roughly: so often the hub's own are taken. */
 const REFRESH_MS = 30_000;
-/** A newest value that is older is told with its age. */
-export const LIVE_AGE_MS = 60_000;
 /** So often the names are looked up again: devices come and go. */
 const NAMES_MS = 120_000;
 /** Events kept while a query is under way; beyond it the next query tells. */

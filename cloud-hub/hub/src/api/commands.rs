@@ -148,7 +148,7 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<CommandInfo>), ApiError> {
     let (command, is_new) = give(&hub, &device, &principal.name, request, key_of(&headers)?).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(CommandInfo::from(&command))))
+    Ok((status, Json(CommandInfo::of(&command, principal.role))))
 }
 
 /// Give several devices the same command
@@ -172,7 +172,8 @@ pub async fn create_each(
         let given = give(&hub, &device, &principal.name, command.clone(), key.clone()).await;
         results.push(match given {
             Ok((command, _)) => {
-                CommandResult { device, command: Some(CommandInfo::from(&command)), error: None }
+                let command = CommandInfo::of(&command, principal.role);
+                CommandResult { device, command: Some(command), error: None }
             }
             Err(error) => {
                 let error = CommandFault { code: error.code.to_owned(), text: error.detail };
@@ -197,6 +198,7 @@ pub struct Listing {
     responses((status = 200, description = "A page", body = CommandPage), (status = 404, description = "No such device", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn list(
     State(hub): State<App>,
+    Extension(principal): Extension<Principal>,
     Path(device): Path<String>,
     Query(Listing { limit, cursor }): Query<Listing>,
 ) -> Result<Json<CommandPage>, ApiError> {
@@ -212,7 +214,8 @@ pub async fn list(
             Ok(commands::list(hub, &device, cursor.as_deref(), limit + 1)?)
         })
         .await?;
-    let mut commands: Vec<CommandInfo> = found.iter().map(CommandInfo::from).collect();
+    let mut commands: Vec<CommandInfo> =
+        found.iter().map(|command| CommandInfo::of(command, principal.role)).collect();
     let more = commands.len() > limit;
     commands.truncate(limit);
     let next = commands.last().filter(|_| more).map(|command| command.id.clone());
@@ -227,12 +230,16 @@ fn parse(id: &str) -> Result<CommandId, ApiError> {
 #[utoipa::path(get, path = "/api/v1/commands/{id}", operation_id = "showCommand",
     params(("id" = String, Path, description = "The command")),
     responses((status = 200, description = "The command", body = CommandAnswer), (status = 404, description = "No such command", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
-pub async fn show(State(hub): State<App>, Path(id): Path<String>) -> Result<Json<CommandAnswer>, ApiError> {
+pub async fn show(
+    State(hub): State<App>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Result<Json<CommandAnswer>, ApiError> {
     let wanted = parse(&id)?;
     hub.blocking(move |hub| {
         let command = commands::find(hub, wanted)?.ok_or_else(|| ApiError::not_found("command", &id))?;
         let output = String::from_utf8_lossy(&commands::output(hub, &command)?).into_owned();
-        Ok(Json(CommandAnswer { command: CommandInfo::from(&command), output }))
+        Ok(Json(CommandAnswer { command: CommandInfo::of(&command, principal.role), output }))
     })
     .await
 }
@@ -252,5 +259,5 @@ pub async fn cancel(
     let command = commands::cancel(&hub, parse(&id)?).await?;
     let command = command.ok_or_else(|| ApiError::not_found("command", &id))?;
     tracing::info!(id, by = principal.name, state = %command.state, "a command is to be cancelled");
-    Ok(Json(CommandInfo::from(&command)))
+    Ok(Json(CommandInfo::of(&command, principal.role)))
 }

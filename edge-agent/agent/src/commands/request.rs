@@ -52,12 +52,14 @@ impl Run {
     pub(super) async fn request(&self, hands: &Hands) -> Result<Ended, CommandError> {
         let input: HttpInput = self.input()?;
         let jobs = hands.jobs.borrow().clone();
-        let url = Url::parse(&input.url).map_err(|error| bad(format!("url: {:?}: {error}", input.url)))?;
+        let url = Url::parse(&input.url).map_err(|error| bad(format!("url: {error}")))?;
         if !jobs.http_allow.iter().any(|prefix| prefix.covers(&url)) {
             let allowed: Vec<String> = jobs.http_allow.iter().map(ToString::to_string).collect();
             let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
-            let text =
-                format!("url: {url} is below no address of commands.http_allow; allowed are {allowed}");
+            let text = format!(
+                "url: {} is below no address of commands.http_allow; allowed are {allowed}",
+                place(&url)
+            );
             return Err(CommandError::new(errors::NOT_ALLOWED, text));
         }
         let request = request(&url, &input)?;
@@ -66,6 +68,13 @@ impl Run {
             |_| CommandError::new(errors::TIMEOUT, format!("no answer within {} ms", longest.as_millis()));
         tokio::time::timeout(longest, ask(&url, request, &jobs)).await.map_err(late)?
     }
+}
+
+/// Where an address leads to: its user and query may be secrets, and errors are read by many.
+fn place(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    format!("{}://{host}{port}{}", url.scheme(), url.path())
 }
 
 fn request(url: &Url, input: &HttpInput) -> Result<Request<Full<Bytes>>, CommandError> {
@@ -97,9 +106,10 @@ fn request(url: &Url, input: &HttpInput) -> Result<Request<Full<Bytes>>, Command
 
 /// Asks once. What failed before anything was sent did nothing.
 async fn ask(url: &Url, request: Request<Full<Bytes>>, jobs: &Jobs) -> Result<Ended, CommandError> {
+    let place = place(url);
     let unavailable =
-        |error: anyhow::Error| CommandError::new(errors::UNAVAILABLE, format!("{url}: {error:#}"));
-    let unknown = |error: hyper::Error| CommandError::new(errors::UNKNOWN, format!("{url}: {error}"));
+        |error: anyhow::Error| CommandError::new(errors::UNAVAILABLE, format!("{place}: {error:#}"));
+    let unknown = |error: hyper::Error| CommandError::new(errors::UNKNOWN, format!("{place}: {error}"));
     let stream = connect(url).await.map_err(unavailable)?;
     let response = if url.scheme() == "https" {
         let stream = secure(url, stream, jobs).await.map_err(unavailable)?;

@@ -1,11 +1,12 @@
 //! Commands of all devices.
 
-use axum::Json;
 use axum::extract::{Query, State};
+use axum::{Extension, Json};
 use serde::Deserialize;
 use tideline_protocol::commands::HubCommand;
 use tideline_protocol::wire::CommandState;
 
+use super::super::auth::Principal;
 use super::super::devices::{PAGE_DEFAULT, PAGE_MAX};
 use super::super::problem::{ApiError, Problem};
 use super::super::select::{Names, listed};
@@ -95,6 +96,7 @@ fn made(hub: &Hub, asked: &Asked) -> Result<Made, ApiError> {
     responses((status = 200, description = "A page", body = CommandPage), (status = 400, description = "`bad-state`, `bad-select`, `bad-time`, `bad-limit`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn list_all(
     State(hub): State<App>,
+    Extension(principal): Extension<Principal>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<CommandPage>, ApiError> {
     let limit = asked.limit.unwrap_or(PAGE_DEFAULT);
@@ -109,5 +111,6 @@ pub async fn list_all(
         commands::search(hub, among, made, before.as_deref(), limit, |command| wanted.fits(command))
     };
     let Found { commands, next } = hub.blocking(find).await?;
-    Ok(Json(CommandPage { commands: commands.iter().map(CommandInfo::from).collect(), next }))
+    let commands = commands.iter().map(|command| CommandInfo::of(command, principal.role)).collect();
+    Ok(Json(CommandPage { commands, next }))
 }

@@ -5,6 +5,11 @@ use tideline_protocol::commands::HubCommand;
 use tideline_protocol::wire::{CommandError, CommandState};
 use utoipa::ToSchema;
 
+use crate::metadata::Role;
+
+/// What stands for what is not shown.
+const HIDDEN: &str = "(set)";
+
 /// What is to be done
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -104,7 +109,7 @@ pub struct CommandInfo {
     pub agent: String,
     /// What is to be done
     pub kind: String,
-    /// With what
+    /// With what; of `http` and `run` viewers see no query, user, argument or anything else that may be a secret
     #[schema(value_type = Object)]
     pub input: serde_json::Value,
     /// Where it is
@@ -140,15 +145,27 @@ pub struct CommandInfo {
     pub cancel: bool,
 }
 
-impl From<&HubCommand> for CommandInfo {
-    fn from(command: &HubCommand) -> Self {
+impl CommandInfo {
+    /// As somebody with this role may see it.
+    #[must_use]
+    pub fn of(command: &HubCommand, role: Role) -> Self {
         let json = |text: &String| serde_json::from_str(text).unwrap_or_else(|_| text.clone().into());
+        let full = without_values(&command.kind, json(&command.input));
+        let input = match role {
+            Role::Admin => full.clone(),
+            Role::Viewer => without_secrets(&command.kind, full.clone()),
+        };
+        let mut error = command.error.as_ref().map(CommandFault::from);
+        if let Some(error) = error.as_mut().filter(|_| input != full) {
+            // It may repeat what was asked.
+            error.text = "only administrators see more".to_owned();
+        }
         Self {
             id: command.id.to_string(),
             device: command.device.to_string(),
             agent: command.agent.to_string(),
             kind: command.kind.clone(),
-            input: shown(&command.kind, json(&command.input)),
+            input,
             state: command.state.into(),
             priority: command.priority,
             author: command.author.clone(),
@@ -160,7 +177,7 @@ impl From<&HubCommand> for CommandInfo {
             attempt: command.attempt,
             attempts: command.attempts_max,
             percent: command.percent,
-            error: command.error.as_ref().map(CommandFault::from),
+            error,
             result: command.result.as_ref().map(json),
             output_bytes: command.output_bytes,
             cancel: command.cancel,
@@ -168,8 +185,8 @@ impl From<&HubCommand> for CommandInfo {
     }
 }
 
-/// What a request over HTTP sends may be a secret, and commands are read by many: names are shown, and no values.
-fn shown(kind: &str, mut input: serde_json::Value) -> serde_json::Value {
+/// What a request over HTTP sends may be a secret, and commands are kept for long: names are shown, and no values.
+fn without_values(kind: &str, mut input: serde_json::Value) -> serde_json::Value {
     if kind != "http" {
         return input;
     }
@@ -190,6 +207,39 @@ fn shown(kind: &str, mut input: serde_json::Value) -> serde_json::Value {
         // It is none that an agent carries out.
         _ => serde_json::Value::Null,
     }
+}
+
+/// Who may not give commands sees of requests and programs what is known to be no secret, and of all else that it is there.
+fn without_secrets(kind: &str, mut input: serde_json::Value) -> serde_json::Value {
+    let plain: &[&str] = match kind {
+        "http" => &["method", "headers", "body", "timeout_ms"],
+        "run" => &["program", "timeout_ms"],
+        _ => return input,
+    };
+    match &mut input {
+        serde_json::Value::Object(options) => {
+            for (name, value) in options.iter_mut().filter(|(name, _)| !plain.contains(&name.as_str())) {
+                *value = match value.as_str().filter(|_| kind == "http" && name == "url") {
+                    Some(url) => place(url).into(),
+                    None => HIDDEN.into(),
+                };
+            }
+            input
+        }
+        _ => serde_json::Value::Null,
+    }
+}
+
+/// Where an address leads to, without user and query. What has a user is not shown at all, as there are many ways to write one.
+fn place(url: &str) -> String {
+    let (place, has_more) = match url.split_once(['?', '#']) {
+        Some((place, _)) => (place, true),
+        None => (url, false),
+    };
+    if place.contains(['@', '\\']) {
+        return HIDDEN.to_owned();
+    }
+    if has_more { format!("{place}?{HIDDEN}") } else { place.to_owned() }
 }
 
 /// A command has come on, durably at this hub
@@ -269,18 +319,38 @@ pub struct CommandResults {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    use super::shown;
+    use super::{without_secrets, without_values};
 
     #[test]
     fn what_a_request_sends_is_not_shown() {
         let input = json!({"url": "http://a/", "headers": {"x": "secret"}, "body": "secret"});
         let told = json!({"url": "http://a/", "headers": {"x": ""}, "body": ""});
-        assert_eq!(shown("http", input), told);
+        assert_eq!(without_values("http", input), told);
         for odd in [json!("secret"), json!(["secret"]), json!({"headers": ["secret"]})] {
-            assert!(!shown("http", odd).to_string().contains("secret"));
+            assert!(!without_values("http", odd).to_string().contains("secret"));
         }
-        assert_eq!(shown("write", json!({"body": 1})), json!({"body": 1}));
+        assert_eq!(without_values("write", json!({"body": 1})), json!({"body": 1}));
+    }
+
+    #[test]
+    fn viewers_see_where_a_request_goes_and_which_program_runs_and_no_more() {
+        let url = |url: &str| without_secrets("http", json!({"url": url}))["url"].clone();
+        assert_eq!(url("https://a:8/b/c"), "https://a:8/b/c");
+        assert_eq!(url("https://a/b?token=secret"), "https://a/b?(set)");
+        assert_eq!(url("https://a/b#secret"), "https://a/b?(set)");
+        for odd in ["http://u:secret@a/", "http:\\\\u:secret@a", "u:secret@a", "http://a/@?secret"] {
+            assert_eq!(url(odd), "(set)", "{odd}");
+        }
+        let input = json!({"program": "p", "args": ["secret"], "timeout_ms": 5, "arg": "secret"});
+        let told = json!({"program": "p", "args": "(set)", "timeout_ms": 5, "arg": "(set)"});
+        assert_eq!(without_secrets("run", input), told);
+        for (kind, odd) in [("run", json!(["secret"])), ("http", json!({"url": ["secret"], "URL": "secret"}))]
+        {
+            assert!(!without_secrets(kind, odd).to_string().contains("secret"));
+        }
+        assert_eq!(without_secrets("run", json!("secret")), Value::Null);
+        assert_eq!(without_secrets("write", json!({"args": 1})), json!({"args": 1}));
     }
 }

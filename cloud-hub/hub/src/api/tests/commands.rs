@@ -152,6 +152,35 @@ async fn what_is_wrong_with_a_command_is_told_and_a_viewer_gives_none() {
 }
 
 #[tokio::test]
+async fn viewers_see_no_secrets_of_commands_and_administrators_do() {
+    let bench = bench();
+    let wanted = [
+        json!({"kind": "http", "input": {"url": "https://u:hush@a/b?token=hush"}}),
+        json!({"kind": "http", "input": {"url": "https://a/b?token=hush"}}),
+        json!({"kind": "run", "input": {"program": "p", "args": ["hush"]}}),
+    ];
+    let mut paths = vec!["/api/v1/devices/pump/commands".to_owned(), "/api/v1/commands".to_owned()];
+    for body in wanted {
+        let (_, made) = bench.local("POST", "/api/v1/devices/pump/commands", body).await;
+        paths.push(format!("/api/v1/commands/{}", made["id"].as_str().unwrap()));
+    }
+    let mut told = Vec::new();
+    for role in ["viewer", "admin"] {
+        let (_, made) = bench.local("POST", "/api/v1/tokens", json!({"name": role, "role": role})).await;
+        let bearer = format!("Bearer {}", made["token"].as_str().unwrap());
+        for path in &paths {
+            let asked = request("GET", path, &[("authorization", &bearer)], None);
+            let (response, body) = bench.send(Door::Plain, asked).await;
+            assert_eq!(response.status(), StatusCode::OK, "{role} {path}");
+            assert_eq!(body.to_string().contains("hush"), role == "admin", "{role} {path} {body}");
+            told.push(body["input"].clone());
+        }
+    }
+    assert_eq!(told[3], json!({"url": "https://a/b?(set)"}));
+    assert_eq!(told[4], json!({"program": "p", "args": "(set)"}));
+}
+
+#[tokio::test]
 async fn a_hub_that_starts_again_knows_its_commands() {
     let bench = bench();
     let (_, made) = bench.local("POST", "/api/v1/devices/pump/commands", write()).await;

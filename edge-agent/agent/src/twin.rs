@@ -8,6 +8,7 @@ pub mod command;
 pub mod desk;
 pub mod file;
 mod line;
+mod news;
 mod touched;
 mod worker;
 
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::file::FileError;
 pub use self::line::Line;
+pub use self::news::news;
 pub use self::touched::Touched;
 use self::worker::Worker;
 use crate::cards::CardsSeen;

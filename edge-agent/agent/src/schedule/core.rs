@@ -255,15 +255,15 @@ impl Schedules {
         steps.push(Step::Begin(number, run));
     }
 
-    /// A run has ended; the time is that of the driver's clock, whether it can be trusted or not.
+    /// A run has ended; the time is by the clock by which it began.
     pub fn handle_ended(
         &mut self,
-        clock_ms: i64,
+        ended_ms: i64,
         number: u64,
         ended: Result<Option<String>, String>,
     ) -> Vec<Step> {
         let Some(run) = self.runs.get_mut(&number) else { return Vec::new() };
-        run.ended_ms = Some(clock_ms);
+        run.ended_ms = Some(ended_ms);
         (run.state, run.error, run.result) = match ended {
             Ok(result) => (RunState::Succeeded, None, result),
             Err(error) => (RunState::Failed, Some(error), None),

@@ -35,6 +35,20 @@ pub struct ScheduleShown {
     pub last: Option<Run>,
 }
 
+/// A run that is under way.
+struct Begun {
+    number: u64,
+    began_ms: i64,
+    mono_ns: u64,
+}
+
+impl Begun {
+    /// When it has ended, by the clock that it began by: the machine's may be another, and be set meanwhile.
+    fn ended_ms(&self, mono_ns: u64) -> i64 {
+        self.began_ms.saturating_add_unsigned(mono_ns.saturating_sub(self.mono_ns) / 1_000_000)
+    }
+}
+
 /// The schedules of a running agent. They are a part of the task that has the commands.
 pub(crate) struct Scheduler {
     core: Schedules,
@@ -45,7 +59,7 @@ pub(crate) struct Scheduler {
     // As the core knows them.
     all: Arc<Jobs>,
     hands: Arc<Hands>,
-    running: BTreeMap<Id, u64>,
+    running: BTreeMap<Id, Begun>,
     runs: JoinSet<Result<Option<String>, String>>,
     told: watch::Sender<BTreeMap<String, ScheduleShown>>,
 }
@@ -102,8 +116,8 @@ impl Scheduler {
 
     /// Takes what [`Scheduler::ended`] gave.
     pub async fn handle_ended(&mut self, (task, ended): (Id, Result<Option<String>, String>)) {
-        let Some(number) = self.running.remove(&task) else { return };
-        let steps = self.core.handle_ended(self.clock.wall_ns() / 1_000_000, number, ended);
+        let Some(begun) = self.running.remove(&task) else { return };
+        let steps = self.core.handle_ended(begun.ended_ms(self.clock.mono_ns()), begun.number, ended);
         self.carry_out(steps).await;
     }
 
@@ -174,7 +188,8 @@ impl Scheduler {
         };
         let (hands, left) = (Arc::clone(&self.hands), Duration::from_millis(within));
         let task = self.runs.spawn(carry_out(command, left, hands));
-        self.running.insert(task.id(), number);
+        let begun = Begun { number, began_ms: run.began_ms, mono_ns: self.clock.mono_ns() };
+        self.running.insert(task.id(), begun);
     }
 }
 
@@ -215,4 +230,17 @@ fn keep(end: &mut Vec<u8>, said: &News) {
     let News::Output(_, bytes) = said else { return };
     end.extend_from_slice(bytes);
     end.drain(..end.len().saturating_sub(RESULT_BYTES_MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_ends_by_the_clock_that_it_began_by() {
+        let begun = Begun { number: 1, began_ms: 1_900_000_000_000, mono_ns: 7_000_000 };
+        assert_eq!(begun.ended_ms(1_507_999_999), 1_900_000_001_500);
+        assert_eq!(begun.ended_ms(7_000_000), 1_900_000_000_000);
+        assert_eq!(begun.ended_ms(0), 1_900_000_000_000, "never before it began");
+    }
 }

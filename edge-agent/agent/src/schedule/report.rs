@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::driver::ScheduleShown;
 use crate::clock::AgentClock;
-use crate::twin::{TwinError, TwinHandle};
+use crate::twin::{TwinError, TwinHandle, news};
 
 /// Between two times that the hub is told: a change of a twin costs a few hundred bytes at both ends for as long as its history goes.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -69,10 +69,12 @@ async fn tell(
     Ok(true)
 }
 
-/// In parts that a change holds. One that never had a schedule says nothing of them.
+/// What is not told already, in parts that a change holds. One that never had a schedule says nothing of them.
 fn patches(reported: &Json, shown: &BTreeMap<String, ScheduleShown>) -> Vec<Json> {
-    let wanted: Vec<(String, Json)> = match wanted(reported, shown) {
-        Json::Object(wanted) => wanted.into_iter().collect(),
+    let nothing = Json::Object(Map::new());
+    let told = reported.get(KEY).unwrap_or(&nothing);
+    let wanted: Vec<(String, Json)> = match news(Some(told), wanted(reported, shown)) {
+        Some(Json::Object(wanted)) => wanted.into_iter().collect(),
         _ => Vec::new(),
     };
     let part = |some: &[(String, Json)]| json!({ KEY: some.iter().cloned().collect::<Map<_, _>>() });
@@ -101,6 +103,8 @@ fn wanted(reported: &Json, shown: &BTreeMap<String, ScheduleShown>) -> Json {
 
 #[cfg(test)]
 mod tests {
+    use tideline_twin::{Actor, Side};
+
     use super::super::core::{Run, RunState};
     use super::*;
 
@@ -119,6 +123,39 @@ mod tests {
         assert_eq!(reported.get("gone"), Some(&Json::Null));
         assert_eq!(reported.pointer("/a/last/state"), Some(&json!("failed")));
         assert_eq!(reported.pointer("/a/last/result"), None, "that is not for a twin");
+    }
+
+    #[test]
+    fn a_run_of_one_schedule_tells_nothing_of_the_others() {
+        let run = |due_ms, error: Option<&str>| {
+            let (schedule, error) = ("a".to_owned(), error.map(str::to_owned));
+            let (began_ms, ended_ms, state) = (due_ms, Some(due_ms + 5), RunState::Succeeded);
+            Run { schedule, due_ms, began_ms, ended_ms, state, error, result: None }
+        };
+        let one = |last| ScheduleShown { kind: "sync".to_owned(), next_ms: Some(9), last };
+        let shown = |a, b| BTreeMap::from([("a".to_owned(), one(a)), ("b".to_owned(), one(b))]);
+        let mut twin = Twin::new(Actor::new(Side::Agent, [1; 15])).unwrap();
+        let mut tell = |shown: &BTreeMap<String, ScheduleShown>| -> Vec<String> {
+            let reported = twin.json(Section::Reported);
+            let mut keys = Vec::new();
+            for patch in patches(&reported, shown) {
+                let edits = merge_patch(Section::Reported, &reported, &patch).unwrap();
+                keys.extend(edits.iter().map(|edit| edit.key.to_string()));
+                let change = Change { edits, author: AUTHOR.to_owned(), time_ms: 1 };
+                let record = twin.edit(&change).unwrap().unwrap();
+                twin.handle_durable(record.ticket);
+            }
+            keys.sort();
+            keys
+        };
+        let first = shown(Some(run(10, Some("x"))), Some(run(10, None)));
+        assert_eq!(tell(&first).len(), 9, "a's kind, time, end, state and error, and b's without an error");
+        assert_eq!(tell(&first), [""; 0]);
+        assert_eq!(
+            tell(&shown(Some(run(70, None)), Some(run(10, None)))),
+            ["schedules/a/last/due_ms", "schedules/a/last/ended_ms", "schedules/a/last/error"]
+        );
+        assert_eq!(tell(&BTreeMap::from([("a".to_owned(), one(Some(run(70, None))))])), ["schedules/b"]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{Kept, Trials};
 use crate::config::{Config, HubLayer, Layers};
 use crate::identity::write_file;
 use crate::status::{SourceState, Status};
-use crate::twin::{TwinError, TwinHandle};
+use crate::twin::{TwinError, TwinHandle, news};
 
 /// The name of the file in the data folder.
 const FILE: &str = "hub-config.json";
@@ -220,7 +220,8 @@ fn patch(twin: &Twin, report: &Json, time_ms: i64) -> Result<Change, TwinError> 
             members.entry(name).or_insert(Json::Null);
         }
     }
-    let edits = merge_patch(Section::Reported, &reported, &json!({ KEY: wanted }))?;
+    let news = news(Some(&reported), json!({ KEY: wanted })).unwrap_or_else(|| json!({}));
+    let edits = merge_patch(Section::Reported, &reported, &news)?;
     Ok(Change { edits, author: AUTHOR.to_owned(), time_ms })
 }
 

@@ -4,13 +4,14 @@
 //! the core asks for, one commit at a time, so that what comes meanwhile shares the next.
 
 mod history;
+mod orders;
 mod search;
 mod seat;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tideline_protocol::commands::{HubChange, HubCommand, HubCommands, HubStep, Order, QUEUED_PER_AGENT_MAX};
+use tideline_protocol::commands::{HubChange, HubCommand, HubCommands, HubStep};
 use tideline_protocol::model::{AgentId, DeviceId};
 use tideline_protocol::wire::{CommandId, CommandState};
 use tokio::sync::{Notify, watch};
@@ -18,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
 pub use history::{find, list, output};
+pub use orders::{order, order_each};
 pub use search::{Among, Found, Made, search};
 pub use seat::Seat;
 use seat::Seats;
@@ -25,9 +27,7 @@ use seat::Seats;
 use crate::api::shapes::CommandEvent;
 use crate::hub::{App, Hub};
 use crate::live::Happening;
-use crate::metadata::{
-    Changes, CommandIndexRecord, CommandKeyRecord, CommandRecord, Metadata, MetadataError,
-};
+use crate::metadata::{CommandRecord, Metadata, MetadataError};
 
 /// Most commands of all devices that have not ended: each takes memory.
 pub const QUEUED_MAX: usize = 100_000;
@@ -201,66 +201,6 @@ fn tell(hub: &App, changes: &[HubChange]) {
             tracing::info!(%id, %device, kind, %state, code, "a command has ended");
         }
     }
-}
-
-/// Takes a command, or gives the one that was asked for with the same key before; says whether it is new. It is durable then.
-///
-/// # Errors
-/// Too many wait, the key was used for something else, or the metadata failed.
-pub async fn order(hub: &App, order: Order, key: Option<String>) -> Result<(HubCommand, bool), OrderError> {
-    let (waiting, all) = {
-        let core = hub.commands.core();
-        (core.count(&order.agent), core.iter().count())
-    };
-    if waiting >= QUEUED_PER_AGENT_MAX {
-        return Err(OrderError::Full(waiting, format!("agent {}", order.agent), QUEUED_PER_AGENT_MAX));
-    }
-    if all >= QUEUED_MAX {
-        return Err(OrderError::Full(all, "agents".to_owned(), QUEUED_MAX));
-    }
-    // In one step also when nobody waits for the answer any more: what is durable and not known here would wait for ever.
-    hub.blocking(move |hub| {
-        let (command, is_new) = make(hub, order, key)?;
-        if is_new {
-            let (id, author, device, kind) = (command.id, &command.author, &command.device, &command.kind);
-            tracing::info!(%id, author, %device, kind, "a command was given");
-            hub.live.publish(Happening::Command(CommandEvent::from(&command)));
-            hub.commands.core().handle_created(hub.now_ms(), command.clone());
-            hub.commands.wake.notify_one();
-        }
-        Ok((command, is_new))
-    })
-    .await
-}
-
-fn make(hub: &Hub, order: Order, key: Option<String>) -> Result<(HubCommand, bool), OrderError> {
-    let now_ms = hub.now_ms();
-    let id = new_id(now_ms)?;
-    hub.metadata.change(|changes: &mut Changes| {
-        let keyed = key.as_ref().map(|key| format!("{}/{key}", order.device));
-        if let (Some(keyed), Some(key)) = (&keyed, &key)
-            && let Some(CommandKeyRecord { id }) = changes.find(keyed)?
-            && let Some(CommandRecord { command }) = changes.find(&id)?
-        {
-            let same = command.kind == order.kind && command.input == order.input;
-            return if same { Ok((command, false)) } else { Err(OrderError::Key(key.clone(), id)) };
-        }
-        let command = HubCommand::new(id, now_ms, order);
-        let id = id.to_string();
-        changes.put(&id, &CommandRecord { command: command.clone() })?;
-        changes.put(&format!("{}/{id}", command.device), &CommandIndexRecord { key: key.clone() })?;
-        if let Some(keyed) = keyed {
-            changes.put(&keyed, &CommandKeyRecord { id })?;
-        }
-        Ok((command, true))
-    })
-}
-
-/// Begins with the time, so that ids are in the order in which commands were made, and agents know how old one is.
-fn new_id(now_ms: i64) -> Result<CommandId, MetadataError> {
-    let mut random = [0; 10];
-    getrandom::fill(&mut random).map_err(MetadataError::interrupted)?;
-    Ok(CommandId::made(now_ms, random))
 }
 
 /// Ends a command, or asks its agent to; gives it as it is then, durably. One that has ended stays as it is.

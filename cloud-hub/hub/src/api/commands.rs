@@ -20,7 +20,7 @@ use super::shapes::{
 };
 use crate::commands::{self, OrderError};
 use crate::hub::App;
-use crate::metadata::DeviceRecord;
+use crate::metadata::{DeviceRecord, MetadataError};
 
 /// The header that makes the same request the same command.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -153,7 +153,8 @@ pub async fn create(
 
 /// Give several devices the same command
 ///
-/// Each takes it or not by itself; the answer says what became of it for each.
+/// Each takes it or not by itself; the answer says what became of it for each. It goes on for all of them when the caller hangs up:
+/// with a header `Idempotency-Key` the same request again gives the same commands.
 #[utoipa::path(post, path = "/api/v1/commands", operation_id = "commandEach", request_body = CommandsRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key is the same command of each device")),
     responses((status = 200, description = "What became of it for each", body = CommandResults), (status = 400, description = "`bad-command`, `bad-key`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
@@ -167,19 +168,21 @@ pub async fn create_each(
     if !(1..=DEVICES_MAX).contains(&devices.len()) {
         return Err(bad(format!("{} devices; allowed are 1 to {DEVICES_MAX}", devices.len())));
     }
-    let mut results = Vec::with_capacity(devices.len());
+    let (mut checked, mut orders) = (Vec::with_capacity(devices.len()), Vec::with_capacity(devices.len()));
     for device in devices {
-        let given = give(&hub, &device, &principal.name, command.clone(), key.clone()).await;
-        results.push(match given {
-            Ok((command, _)) => {
-                let command = CommandInfo::of(&command, principal.role);
-                CommandResult { device, command: Some(command), error: None }
-            }
-            Err(error) => {
-                let error = CommandFault { code: error.code.to_owned(), text: error.detail };
-                CommandResult { device, command: None, error: Some(error) }
-            }
-        });
+        let found = order(&hub, &device, &principal.name, command.clone());
+        checked.push((device, found.map(|order| orders.push(order))));
+    }
+    let mut taken = commands::order_each(&hub, orders, key).await?.into_iter();
+    let lost = || Err(MetadataError::interrupted("no command was made").into());
+    let mut results = Vec::with_capacity(checked.len());
+    for (device, found) in checked {
+        let found = found.and_then(|()| taken.next().unwrap_or_else(lost).map_err(ApiError::from));
+        let (command, error) = match found {
+            Ok((command, _)) => (Some(CommandInfo::of(&command, principal.role)), None),
+            Err(error) => (None, Some(CommandFault { code: error.code.to_owned(), text: error.detail })),
+        };
+        results.push(CommandResult { device, command, error });
     }
     Ok(Json(CommandResults { results }))
 }

@@ -80,6 +80,36 @@ async fn several_devices_are_asked_at_once_with_a_result_for_each() {
 }
 
 #[tokio::test]
+async fn who_hangs_up_has_given_the_command_to_all_and_the_same_key_gives_it_once() {
+    let bench = bench();
+    let devices: Vec<String> = (0..120).map(|n| format!("d{n:03}")).collect();
+    for device in &devices {
+        bench.hub.metadata.put(device, &DeviceRecord::behind("gate", 1)).unwrap();
+    }
+    let body = json!({"devices": devices, "command": write()});
+    let asked = || request("POST", "/api/v1/commands", &[("idempotency-key", "k")], Some(body.clone()));
+    {
+        let mut first = std::pin::pin!(bench.send(Door::Socket, asked()));
+        // It has begun, and nobody asks how it ends.
+        while bench.hub.commands.counts()[0].1 == 0 {
+            tokio::select! {
+                biased;
+                _ = &mut first => break,
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    }
+    let (_, answer) = bench.send(Door::Socket, asked()).await;
+    let results = answer["results"].as_array().unwrap();
+    assert!(results.iter().all(|one| one["error"].is_null()) && results.len() == 120, "{answer}");
+    while bench.hub.commands.counts()[0].1 < 120 {
+        tokio::task::yield_now().await;
+    }
+    let (_, page) = bench.local("GET", "/api/v1/commands?limit=1000", Value::Null).await;
+    assert_eq!(page["commands"].as_array().unwrap().len(), 120);
+}
+
+#[tokio::test]
 async fn commands_of_all_devices_are_listed_by_state_kind_device_author_and_time() {
     let bench = bench();
     let mut made = Vec::new();

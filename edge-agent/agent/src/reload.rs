@@ -131,6 +131,9 @@ impl Reloader {
                 _ = looks.tick() => {
                     self.look().await;
                     self.look_at_trial().await;
+                    if self.hub.as_ref().is_some_and(HubConfig::is_due) {
+                        self.take_from_hub().await;
+                    }
                 }
                 () = changed(&mut self.hub) => self.take_from_hub().await,
             }

@@ -4,6 +4,10 @@
 //! [`Trials`] is the state machine: no clock, no file. What [`Trials::kept`] gives is to be durable before what was decided is
 //! carried out, so that a start amid a trial goes on with it, and a configuration with which the agent does not even start is
 //! taken back after [`STARTS_MAX`] of them.
+//!
+//! What failed since no hub was connected may be no fault of the layer: the hub may have been away just then. It is tried again
+//! once the agent was connected for as long as a trial at a stretch, then for twice and four times as long, and after [`RETRIES_MAX`] of these
+//! after a day. So one that does cut the agent off does so a few times a day at most.
 
 pub mod driver;
 
@@ -16,6 +20,10 @@ use crate::config::HubLayer;
 pub const WELL_MS: u64 = 10_000;
 /// Starts of the agent within one trial: one is the restart that some options need.
 pub const STARTS_MAX: u32 = 3;
+/// How often a trial that had no connection is made again before it takes a day.
+pub const RETRIES_MAX: u32 = 3;
+/// How long the agent has to be connected then, in ms.
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// Longest reason that is told, in bytes.
 const REASON_BYTES_MAX: usize = 1024;
 
@@ -42,13 +50,28 @@ pub struct OnTrial {
     pub unwell: Vec<String>,
 }
 
-/// A layer that is not tried again.
+/// A layer that did not prove itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// Its [`HubLayer::digest`].
     pub digest: String,
     /// Why.
     pub reason: String,
+    /// How often it was tried again, where it is: it had no connection.
+    #[serde(default)]
+    pub retries: Option<u32>,
+    /// The hub has wanted something else since: when it wants it again, that is new.
+    #[serde(default)]
+    pub is_gone: bool,
+}
+
+/// Why the agent is not well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unwell {
+    /// No hub is connected.
+    Alone(String),
+    /// Something of its own does not do.
+    Broken(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +88,8 @@ pub struct Trials {
     unwell: Vec<String>,
     refused: Option<Refused>,
     trial_ms: u64,
+    // Since when it is at a stretch, while there is no trial.
+    connected_since_ms: Option<u64>,
 }
 
 impl Trials {
@@ -72,8 +97,8 @@ impl Trials {
     #[must_use]
     pub fn open(kept: &Kept, trial_ms: u64, now_ms: u64) -> Self {
         let good = HubLayer::read(&kept.good).unwrap_or_default();
-        let mut trials =
-            Self { good, trial: None, unwell: Vec::new(), refused: kept.refused.clone(), trial_ms };
+        let (refused, unwell, connected_since_ms) = (kept.refused.clone(), Vec::new(), None);
+        let mut trials = Self { good, trial: None, unwell, refused, trial_ms, connected_since_ms };
         if let Some(on_trial) = &kept.trial
             && let Ok(layer) = HubLayer::read(&on_trial.layer)
         {
@@ -82,7 +107,7 @@ impl Trials {
             trials.trial = Some((layer, starts, clocked));
             trials.unwell.clone_from(&on_trial.unwell);
             if starts > STARTS_MAX {
-                trials.take_back(format!("the agent was started {STARTS_MAX} times and was not well"));
+                trials.take_back(&format!("the agent was started {STARTS_MAX} times and was not well"), None);
             }
         }
         trials
@@ -126,8 +151,8 @@ impl Trials {
         self.trial.is_some()
     }
 
-    /// The hub wants this layer. True if another one is in force now, or is refused: keep that, then load what is in force.
-    /// `check` says what is wrong with a layer, if anything.
+    /// The hub wants this layer. True if another one is in force now, or something else is to be kept: keep that, then load what
+    /// is in force. `check` says what is wrong with a layer, if anything.
     pub fn want(
         &mut self,
         json: &Json,
@@ -138,10 +163,12 @@ impl Trials {
         // What does not read has no digest of its own.
         let digest =
             read.as_ref().map_or_else(|_| format!("text {}", short(&json.to_string())), HubLayer::digest);
+        let refused = self.refused.as_mut().filter(|refused| refused.digest != digest);
+        let is_gone = refused.is_some_and(|refused| !std::mem::replace(&mut refused.is_gone, true));
         if *json == self.in_force().json() || (json.is_null() && self.in_force().is_empty()) {
-            return false;
+            return is_gone;
         }
-        if self.refused.as_ref().is_some_and(|refused| refused.digest == digest) {
+        if !self.may_try(&digest, now_ms) {
             return false;
         }
         let checked = read.map_err(|what| format!("the hub's layer: {what}")).and_then(|layer| {
@@ -149,7 +176,7 @@ impl Trials {
             Ok(layer)
         });
         match checked {
-            Err(reason) => self.refused = Some(Refused { digest, reason: short(&reason) }),
+            Err(reason) => self.refuse(digest, &reason, None),
             // Back to what is known to be good needs no trial.
             Ok(layer) if layer == self.good => self.trial = None,
             Ok(layer) => {
@@ -159,17 +186,44 @@ impl Trials {
         true
     }
 
+    fn may_try(&self, digest: &str, now_ms: u64) -> bool {
+        let Some(refused) = self.refused.as_ref().filter(|refused| refused.digest == digest) else {
+            return true;
+        };
+        refused.is_gone || (self.trial.is_none() && self.is_to_be_retried(refused, now_ms))
+    }
+
+    fn is_to_be_retried(&self, refused: &Refused, now_ms: u64) -> bool {
+        let (Some(retries), Some(since_ms)) = (refused.retries, self.connected_since_ms) else {
+            return false;
+        };
+        let needed_ms = if retries < RETRIES_MAX { self.trial_ms << retries } else { DAY_MS };
+        now_ms.saturating_sub(since_ms) >= needed_ms
+    }
+
+    /// Whether what the hub wants is to be looked at again: what was refused may be tried again.
+    #[must_use]
+    pub fn is_due(&self, now_ms: u64) -> bool {
+        let refused = self.refused.as_ref().filter(|refused| self.trial.is_none() && !refused.is_gone);
+        refused.is_some_and(|refused| self.is_to_be_retried(refused, now_ms))
+    }
+
     /// What is in force could not be loaded, as the file has changed or a file that it names.
     pub fn fail(&mut self, reason: &str) -> bool {
         let fails = self.trial.is_some();
-        self.take_back(reason.to_owned());
+        self.take_back(reason, None);
         fails
     }
 
     /// How the agent is: connected, and no source fails that did not before. True when a trial has ended by that. Where part of
     /// the layer `waits` for a restart, the trial goes on until then: it is not proven that the agent starts with it.
-    pub fn look(&mut self, well: Result<(), String>, waits: bool, now_ms: u64) -> bool {
-        let Some((layer, _, clocked)) = &mut self.trial else { return false };
+    pub fn look(&mut self, well: Result<(), Unwell>, waits: bool, now_ms: u64) -> bool {
+        let Some((layer, _, clocked)) = &mut self.trial else {
+            let is_alone = matches!(well, Err(Unwell::Alone(_)));
+            self.connected_since_ms = self.connected_since_ms.or(Some(now_ms)).filter(|_| !is_alone);
+            return false;
+        };
+        self.connected_since_ms = None;
         match well {
             Ok(()) => {
                 let since_ms = *clocked.well_since_ms.get_or_insert(now_ms);
@@ -185,22 +239,41 @@ impl Trials {
                 (self.trial, self.refused) = (None, None);
                 true
             }
-            Err(reason) => {
+            Err(unwell) => {
                 clocked.well_since_ms = None;
                 if now_ms.saturating_sub(clocked.begun_ms) < self.trial_ms {
                     return false;
                 }
                 let seconds = self.trial_ms / 1000;
-                self.take_back(format!("within {seconds} s of its trial the agent was not well: {reason}"));
+                let (reason, retries) = match &unwell {
+                    Unwell::Alone(reason) => (reason, Some(self.retries())),
+                    Unwell::Broken(reason) => (reason, None),
+                };
+                let reason = format!("within {seconds} s of its trial the agent was not well: {reason}");
+                self.take_back(&reason, retries);
                 true
             }
         }
     }
 
-    fn take_back(&mut self, reason: String) {
+    /// How often the layer on trial has been tried again.
+    fn retries(&self) -> u32 {
+        let digest = self.trial.as_ref().map(|(layer, ..)| layer.digest());
+        let before = self
+            .refused
+            .as_ref()
+            .filter(|refused| Some(&refused.digest) == digest.as_ref() && !refused.is_gone);
+        before.and_then(|refused| refused.retries).map_or(0, |retries| retries.saturating_add(1))
+    }
+
+    fn take_back(&mut self, reason: &str, retries: Option<u32>) {
         if let Some((layer, ..)) = self.trial.take() {
-            self.refused = Some(Refused { digest: layer.digest(), reason: short(&reason) });
+            self.refuse(layer.digest(), reason, retries);
         }
+    }
+
+    fn refuse(&mut self, digest: String, reason: &str, retries: Option<u32>) {
+        self.refused = Some(Refused { digest, reason: short(reason), retries, is_gone: false });
     }
 
     /// What the hub is told: `reported/config`; nothing where it has set nothing.
@@ -242,8 +315,8 @@ mod tests {
         Ok(())
     }
 
-    fn unwell() -> Result<(), String> {
-        Err("not connected".to_owned())
+    fn unwell() -> Result<(), Unwell> {
+        Err(Unwell::Alone("not connected".to_owned()))
     }
 
     fn rows(trials: &Trials) -> Option<u64> {
@@ -294,6 +367,55 @@ mod tests {
     }
 
     #[test]
+    fn what_had_no_connection_is_tried_again_and_not_often() {
+        let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
+        assert!(trials.want(&layer(1), 0, fine));
+        assert!(trials.look(unwell(), false, TRIAL_MS));
+        let mut now_ms = TRIAL_MS;
+        for well_ms in [TRIAL_MS, 2 * TRIAL_MS, 4 * TRIAL_MS, DAY_MS, DAY_MS] {
+            // How long it was before the connection was lost again does not count.
+            trials.look(Ok(()), false, now_ms);
+            now_ms += well_ms - 1;
+            trials.look(unwell(), false, now_ms);
+            trials.look(Ok(()), false, now_ms);
+            assert!(
+                !trials.is_due(now_ms + well_ms - 1) && !trials.want(&layer(1), now_ms + well_ms - 1, fine)
+            );
+            now_ms += well_ms;
+            trials.look(Ok(()), false, now_ms);
+            assert!(trials.is_due(now_ms) && trials.want(&layer(1), now_ms, fine), "{well_ms}");
+            assert!(trials.is_on_trial() && !trials.is_due(now_ms));
+            now_ms += TRIAL_MS;
+            // A start of the agent forgets nothing of how often.
+            assert!(trials.look(unwell(), false, now_ms));
+            trials = restart(&trials, now_ms);
+        }
+        trials.look(Ok(()), false, now_ms);
+        trials.look(Ok(()), false, now_ms + DAY_MS);
+        trials.want(&layer(1), now_ms + DAY_MS, fine);
+        trials.look(Ok(()), false, now_ms + DAY_MS);
+        assert!(trials.look(Ok(()), false, now_ms + DAY_MS + WELL_MS), "the hub is there this time");
+        assert_eq!((rows(&trials), trials.kept().refused), (Some(1), None));
+    }
+
+    #[test]
+    fn what_broke_something_is_tried_again_only_when_it_was_taken_away_and_is_set_again() {
+        let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
+        trials.want(&layer(1), 0, fine);
+        assert!(trials.look(Err(Unwell::Broken("source meter does not run".into())), false, TRIAL_MS));
+        trials.look(Ok(()), false, TRIAL_MS);
+        trials.look(Ok(()), false, 2 * DAY_MS);
+        assert!(!trials.is_due(2 * DAY_MS) && !trials.want(&layer(1), 2 * DAY_MS, fine));
+        assert!(trials.want(&Json::Null, 2 * DAY_MS, fine), "that it was taken away is to be kept");
+        assert!(!trials.want(&Json::Null, 2 * DAY_MS, fine));
+        let mut trials = restart(&trials, 0);
+        assert!(trials.report(&[])["refused"]["reason"].is_string(), "it is still told");
+        assert!(trials.want(&layer(1), 0, fine) && trials.is_on_trial());
+        assert!(trials.look(unwell(), false, TRIAL_MS));
+        assert_eq!(trials.kept().refused.unwrap().retries, Some(0), "it is counted anew");
+    }
+
+    #[test]
     fn what_waits_for_a_restart_is_not_proven_before_it() {
         let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
         trials.want(&layer(1), 0, fine);
@@ -327,6 +449,7 @@ mod tests {
         assert!(trials.want(&json!([1]), 0, fine));
         assert_eq!(trials.report(&[])["refused"]["reason"], "the hub's layer: must be an object of sections");
         assert!(!trials.want(&json!([1]), 0, fine), "told once");
+        assert!(trials.want(&Json::Null, 0, fine), "that it was taken away is to be kept");
         assert!(!trials.want(&Json::Null, 0, fine), "nothing is wanted and nothing is there");
     }
 

@@ -12,7 +12,7 @@ use tideline_protocol::wire::DocumentId;
 use tideline_twin::{Change, Section, Twin, merge_patch};
 use tokio::sync::watch;
 
-use super::{Kept, Trials};
+use super::{Kept, Trials, Unwell};
 use crate::config::{Config, HubLayer, Layers};
 use crate::identity::write_file;
 use crate::status::{SourceState, Status};
@@ -163,10 +163,19 @@ impl HubConfig {
         if !changed {
             return Ok(false);
         }
-        next.begin_with(not_well(status));
+        let differs = next.in_force() != self.trials.in_force();
+        if differs {
+            next.begin_with(not_well(status));
+        }
         save(&self.path, &next)?;
-        let before = std::mem::replace(&mut self.trials, next);
-        Ok(before.in_force() != self.trials.in_force())
+        self.trials = next;
+        Ok(differs)
+    }
+
+    /// Whether what the hub wants is to be looked at again though the twin has not changed.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.trials.is_due(now_ms(&self.clock))
     }
 
     /// Looks how the agent does with what is on trial. True when another layer is to be in force now. Going back does not wait
@@ -240,17 +249,17 @@ fn not_well(status: &Status) -> Vec<String> {
 }
 
 /// Whether the agent does as well as before the trial.
-fn well(status: &Status, before: &[String]) -> Result<(), String> {
+fn well(status: &Status, before: &[String]) -> Result<(), Unwell> {
     if !status.connected {
         let why = status.last_error.as_deref().map_or_else(String::new, |error| format!(": {error}"));
-        return Err(format!("no hub is connected{why}"));
+        return Err(Unwell::Alone(format!("no hub is connected{why}")));
     }
     if let Some(name) = not_well(status).into_iter().find(|name| !before.contains(name)) {
         let why = status.sources.get(&name).and_then(|source| source.last_error.clone()).unwrap_or_default();
-        return Err(format!("source {name} does not run: {why}"));
+        return Err(Unwell::Broken(format!("source {name} does not run: {why}")));
     }
     match &status.config.error {
-        Some(error) => Err(error.clone()),
+        Some(error) => Err(Unwell::Broken(error.clone())),
         None => Ok(()),
     }
 }

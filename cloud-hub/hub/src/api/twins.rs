@@ -200,8 +200,8 @@ async fn change_shared(
     patch: TwinPatch,
 ) -> Result<Response, ApiError> {
     let of = if_match(headers)?;
-    // What devices share configures no agent.
-    let patch = Patch { sections: sections(patch)?, of, author: principal.name, check: |_, _| Vec::new() };
+    let check = twins::not_carried_out;
+    let patch = Patch { sections: sections(patch)?, of, author: principal.name, check };
     tracing::info!(%document, by = patch.author, "what devices share changed");
     let name = document.name();
     Ok(tagged(twins::patch(hub, document, patch, move |twin| answer(twin, &name, &agents, None)).await?))

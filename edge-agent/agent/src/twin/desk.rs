@@ -192,6 +192,9 @@ async fn patch(
     let wanted = wanted.map(|tag| tag.trim_matches('"').to_owned()).filter(|tag| tag != "*");
     let author = query.author.unwrap_or_else(|| desk.access.author().to_owned());
     let time_ms = AgentClock::default().wall_ns() / NS_PER_MS;
+    if !matches!(document, DocumentId::Device(_)) {
+        carried_out(&patch)?;
+    }
     tracing::info!(%document, author, "somebody changes a twin here");
     let edited = desk.twins.edit(document, move |twin| {
         let found = etag(twin);
@@ -203,6 +206,19 @@ async fn patch(
     let edited = edited.await?;
     let body = json!({ "changed": edited.changed, "etag": edited.etag });
     Ok(([(header::ETAG, format!("\"{}\"", edited.etag))], Json(body)).into_response())
+}
+
+/// Fails where somebody wants of a site or a group what no agent carries out for more than a device.
+fn carried_out(patch: &Value) -> Result<(), TwinError> {
+    let desired = patch.get("desired");
+    let is_wanted =
+        |name: &&str| desired.and_then(|desired| desired.get(*name)).is_some_and(|of| !of.is_null());
+    match ["points", "schedules"].into_iter().find(is_wanted) {
+        None => Ok(()),
+        Some(name) => Err(TwinError::Wrong(format!(
+            "desired/{name}: no agent carries that out for a site or a group; allowed is the twin of each device"
+        ))),
+    }
 }
 
 fn edits(twin: &Twin, patch: &Value) -> Result<Vec<tideline_twin::Edit>, TwinError> {

@@ -230,6 +230,17 @@ async fn a_sites_document_is_shown_and_changed_where_a_device_is() {
     assert_eq!((status, &made["desired"]), (StatusCode::OK, &json!({"heating": 20})));
     let (_, history) = bench.local("GET", &format!("{path}/history?key=desired/heating"), Value::Null).await;
     assert_eq!(history["steps"][0]["value"], json!(20));
+    // What would stand there and move nothing is no part of it.
+    for name in ["points", "schedules"] {
+        let patch = json!({"desired": {"heating": 21, name: {"speed": 1}}});
+        let (status, body) = bench.local("PATCH", path, patch).await;
+        assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-config")));
+        let told = body["errors"][0].as_str().unwrap();
+        assert!(told.starts_with(&format!("desired/{name}: no agent carries that out")), "{told}");
+        let (status, _) = bench.local("PATCH", path, json!({"desired": {name: null}})).await;
+        assert_eq!(status, StatusCode::OK);
+    }
+    assert_eq!(bench.local("GET", path, Value::Null).await.1["desired"], json!({"heating": 20}));
     let (_, conflicts) = bench.local("GET", &format!("{path}/conflicts"), Value::Null).await;
     assert_eq!(conflicts["conflicts"], json!([]));
     // Its device's twin is another document.

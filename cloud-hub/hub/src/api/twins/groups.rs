@@ -40,7 +40,7 @@ fn of(hub: &Hub, id: &str) -> Result<(DocumentId, Vec<String>), ApiError> {
 
 /// What the devices of a group share
 ///
-/// Set-points, schedules and notes that all agents have which have a device in the group, also without the hub. One that nobody has
+/// What is wanted in common and notes, which all agents have that have a device in the group, also without the hub. One that nobody has
 /// written to is empty. A device in several groups and at a site has a document of each, side by side: none overrides another.
 #[utoipa::path(get, path = "/api/v1/groups/{id}/twin", operation_id = "groupTwin",
     params(("id" = String, Path, description = "The group, as devices have it"), ("at" = Option<String>, Query, description = "As it was at this time: RFC 3339, Unix ms, or relative as -6h")),
@@ -56,9 +56,10 @@ pub async fn show_group(
 /// Change what the devices of a group share
 ///
 /// It is on disk when it is answered, and then goes to the agents that are connected at once, to the others with their next session.
+/// `desired/points` and `desired/schedules` are refused, as no agent carries them out for more than a device.
 #[utoipa::path(patch, path = "/api/v1/groups/{id}/twin", operation_id = "patchGroupTwin", request_body = TwinPatch,
     params(("id" = String, Path, description = "The group, as devices have it"), ("If-Match" = Option<String>, Header, description = "Of these states only, as their etags")),
-    responses((status = 200, description = "As it is now", body = TwinAnswer), (status = 400, description = "`bad-group`, `bad-patch`, `bad-key`, `bad-value`, `bad-etag`, `twin-too-many-edits`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`twin-too-large`, `twin-unconfirmed`", body = Problem, content_type = "application/problem+json"), (status = 412, description = "`twin-changed`: it is of another state", body = Problem, content_type = "application/problem+json"), (status = 429, description = "`twin-too-often`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "As it is now", body = TwinAnswer), (status = 400, description = "`bad-group`, `bad-patch`, `bad-key`, `bad-value`, `bad-etag`, `bad-config`: it has what no agent carries out, `twin-too-many-edits`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`twin-too-large`, `twin-unconfirmed`", body = Problem, content_type = "application/problem+json"), (status = 412, description = "`twin-changed`: it is of another state", body = Problem, content_type = "application/problem+json"), (status = 429, description = "`twin-too-often`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn change_group(
     State(hub): State<App>,
     Extension(principal): Extension<Principal>,

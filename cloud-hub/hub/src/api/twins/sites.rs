@@ -40,7 +40,7 @@ fn of(hub: &Hub, id: &str) -> Result<(DocumentId, Vec<String>), ApiError> {
 
 /// What the devices of a site share
 ///
-/// Set-points, schedules and notes that all agents have which have a device at the site, also without the hub. One that nobody has
+/// What is wanted in common and notes, which all agents have that have a device at the site, also without the hub. One that nobody has
 /// written to is empty.
 #[utoipa::path(get, path = "/api/v1/sites/{id}/twin", operation_id = "siteTwin",
     params(("id" = String, Path, description = "The site, as devices have it"), ("at" = Option<String>, Query, description = "As it was at this time: RFC 3339, Unix ms, or relative as -6h")),
@@ -56,9 +56,10 @@ pub async fn show_site(
 /// Change what the devices of a site share
 ///
 /// It is on disk when it is answered, and then goes to the agents that are connected at once, to the others with their next session.
+/// `desired/points` and `desired/schedules` are refused, as no agent carries them out for more than a device.
 #[utoipa::path(patch, path = "/api/v1/sites/{id}/twin", operation_id = "patchSiteTwin", request_body = TwinPatch,
     params(("id" = String, Path, description = "The site, as devices have it"), ("If-Match" = Option<String>, Header, description = "Of these states only, as their etags")),
-    responses((status = 200, description = "As it is now", body = TwinAnswer), (status = 400, description = "`bad-site`, `bad-patch`, `bad-key`, `bad-value`, `bad-etag`, `twin-too-many-edits`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`twin-too-large`, `twin-unconfirmed`", body = Problem, content_type = "application/problem+json"), (status = 412, description = "`twin-changed`: it is of another state", body = Problem, content_type = "application/problem+json"), (status = 429, description = "`twin-too-often`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "As it is now", body = TwinAnswer), (status = 400, description = "`bad-site`, `bad-patch`, `bad-key`, `bad-value`, `bad-etag`, `bad-config`: it has what no agent carries out, `twin-too-many-edits`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`twin-too-large`, `twin-unconfirmed`", body = Problem, content_type = "application/problem+json"), (status = 412, description = "`twin-changed`: it is of another state", body = Problem, content_type = "application/problem+json"), (status = 429, description = "`twin-too-often`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn change_site(
     State(hub): State<App>,
     Extension(principal): Extension<Principal>,

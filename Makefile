@@ -70,7 +70,7 @@ lint: tools $(WEB_DIST)
 	cargo fmt --all --check
 	$(call say,Lints)
 	cargo clippy --workspace --all-targets -- -D warnings
-	$(call say,Lints of the agent without its OPC UA simulator; as `make agent` builds it)
+	$(call say,Lints of the agent without its OPC UA simulator: as it is installed)
 	cargo clippy --workspace --exclude tideline-field --no-default-features --features tideline-fuzz/agent,tideline-fuzz/hub \
 		--lib --bins --test tidy -- -D warnings
 

@@ -10,6 +10,7 @@ pub mod prometheus;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -70,12 +71,22 @@ pub async fn until<T, F: Future<Output = Result<Option<T>>>>(
     tokio::time::timeout(longest, wait).await.with_context(|| format!("{what}: not within {longest:?}"))?
 }
 
-/// A TCP port that nobody listens on.
+/// A TCP port that nobody listens on, below those that systems give to connections by themselves (from 32768 on): one of
+/// these could be given away before somebody listens on it.
 ///
 /// # Errors
 /// None can be bound.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Each process of the tests begins elsewhere.
+    let first = u16::try_from(u64::from(std::process::id()) * 7_919 % 10_000)?;
+    for _ in 0..200 {
+        let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed) % 10_000) % 10_000;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no port of 200 from 20000 to 29999 can be bound")
 }
 
 impl Ports {

@@ -85,7 +85,7 @@ async fn each_window_is_there_once_whatever_is_killed_and_changed_in_the_middle_
     let status = until(path, |status| status.sources.values().any(|source| source.done)).await;
     assert_eq!(status.pipelines[0].stages[0].open_windows, 1, "{:?}", status.pipelines);
     agent.signal("-TERM");
-    agent.0.wait().unwrap();
+    agent.ended().await;
     let found = exported(path);
     // The last one is open: nothing came after it.
     let windows = ROWS / PER_WINDOW - 1;

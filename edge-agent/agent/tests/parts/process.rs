@@ -27,6 +27,18 @@ impl Agent {
         let sent = Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
+
+    /// Waits until it has ended by itself. The hub's end of the protocol, which runs in this process, goes on meanwhile: an
+    /// agent that ends says goodbye to it.
+    pub async fn ended(mut self) -> std::process::ExitStatus {
+        let id = self.0.id().to_string();
+        let mut waiting = tokio::task::spawn_blocking(move || self.0.wait().unwrap());
+        if let Ok(status) = tokio::time::timeout(LONG, &mut waiting).await {
+            return status.unwrap();
+        }
+        let _ = Command::new("kill").args(["-KILL", &id]).status();
+        panic!("it does not end");
+    }
 }
 
 pub fn command(folder: &Path, args: &[&str]) -> Command {
@@ -71,7 +83,7 @@ async fn it_syncs_on_command_reloads_on_sighup_and_ends_in_order() {
     let source = format!("[[source]]\nkind = \"replay\"\npath = \"{}\"\n", path.join("rows.csv").display());
     let config = |hub: &str| format!("[http]\nlisten = \"\"\n[uplink]\nhub = \"{hub}\"\n{source}");
     std::fs::write(path.join("agent.toml"), config("an address without a port")).unwrap();
-    let mut agent = Agent(command(path, &["run"]).spawn().unwrap());
+    let agent = Agent(command(path, &["run"]).spawn().unwrap());
 
     until(path, |status| status.account.pending == 3 && status.breaker.failures > 0).await;
     let said = output(path, &["sync", "--timeout", "0"]);
@@ -109,9 +121,7 @@ async fn it_syncs_on_command_reloads_on_sighup_and_ends_in_order() {
     let said = output(path, &["store", "repair"]);
     assert!(!said.status.success() && String::from_utf8_lossy(&said.stderr).contains("an agent runs on"));
     agent.signal("-TERM");
-    let ended = tokio::task::spawn_blocking(move || (agent.0.wait().unwrap(), agent));
-    let (status, _agent) = tokio::time::timeout(LONG, ended).await.unwrap().unwrap();
-    assert!(status.success());
+    assert!(agent.ended().await.success());
     assert!(!serve::socket_path(path).exists());
     assert_eq!(export(&[]).stdout, exported.stdout);
     let said = output(path, &["store", "inspect", "--json"]);
@@ -137,9 +147,7 @@ async fn it_goes_on_when_nobody_reads_what_it_says() {
     agent.signal("-HUP");
     until(path, |status| status.breaker.failures > before + 2).await;
     agent.signal("-TERM");
-    let ended = tokio::task::spawn_blocking(move || (agent.0.wait().unwrap(), agent));
-    let (status, _agent) = tokio::time::timeout(LONG, ended).await.unwrap().unwrap();
-    assert!(status.success());
+    assert!(agent.ended().await.success());
 }
 
 /// A small file system; gone when dropped.
@@ -205,7 +213,7 @@ async fn on_a_full_disk_its_streams_give_up_by_their_policies_and_it_recovers_wi
     assert!(!status.spool.disk_full);
     assert_eq!((status.account.produced, status.account.dropped), (ROWS * COLUMNS, given_up));
     agent.signal("-TERM");
-    agent.0.wait().unwrap();
+    agent.ended().await;
 }
 
 /// What the agent tells the service manager, one message after the other.
@@ -218,6 +226,13 @@ impl Manager {
     fn new(folder: &Path) -> Self {
         let path = folder.join("notify");
         Self { socket: UnixDatagram::bind(&path).unwrap(), path }
+    }
+
+    /// Sends itself a message; whether it had room for that.
+    fn fill(&self) -> bool {
+        let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        sender.set_nonblocking(true).unwrap();
+        sender.send_to(b"X=1", &self.path).is_ok()
     }
 
     /// Waits until it is told this.
@@ -247,7 +262,7 @@ async fn the_service_manager_is_told_of_start_life_reload_and_end() {
     let manager = Manager::new(path);
     let mut command = command(path, &["run"]);
     command.env("NOTIFY_SOCKET", &manager.path).env("WATCHDOG_USEC", "200000");
-    let mut agent = Agent(command.spawn().unwrap());
+    let agent = Agent(command.spawn().unwrap());
     manager.told("READY=1").await;
     manager.told("WATCHDOG=1").await;
     agent.signal("-HUP");
@@ -256,7 +271,26 @@ async fn the_service_manager_is_told_of_start_life_reload_and_end() {
     manager.told("READY=1").await;
     agent.signal("-TERM");
     manager.told("STOPPING=1").await;
-    assert!(agent.0.wait().unwrap().success());
+    assert!(agent.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_service_manager_that_reads_nothing_holds_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let hub = Hub::start();
+    hub.identity.save(path).unwrap();
+    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    std::fs::write(path.join("agent.toml"), "[http]\nlisten = \"\"\n").unwrap();
+    let manager = Manager::new(path);
+    // Its queue is full as soon as there can be a status.
+    while manager.fill() {}
+    let mut command = command(path, &["run"]);
+    command.env("NOTIFY_SOCKET", &manager.path).env("WATCHDOG_USEC", "2000");
+    let agent = Agent(command.spawn().unwrap());
+    until(path, |status| !status.epoch.is_empty()).await;
+    agent.signal("-TERM");
+    assert!(agent.ended().await.success());
 }
 
 #[tokio::test]
@@ -279,5 +313,5 @@ async fn lines_on_standard_input_become_readings_until_its_end() {
     assert_eq!((status.account.produced, lines.rejected), (3, 1));
     assert!(lines.last_error.as_ref().unwrap().starts_with("stdin:3: "), "{:?}", lines.last_error);
     agent.signal("-TERM");
-    assert!(agent.0.wait().unwrap().success());
+    assert!(agent.ended().await.success());
 }

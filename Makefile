@@ -11,6 +11,9 @@ SHELL := /bin/bash
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug
+# The programs, with one test beside them: what tests depend on gives a few dependencies more features, and without it Polars is
+# built once for `make demo` and once more for `make test`.
+BUILD_BINS := cargo build --workspace --test tidy
 RELEASE_BIN := $(CARGO_TARGET_DIR)/release
 
 # Arguments of `make demo`, as in `make demo ARGS="--agents 6 --for 60s"`.
@@ -39,7 +42,7 @@ help: ## Lists the targets
 demo: tools $(WEB_DIST) ## Hub and agents on loopback, with an outage and the ledger; ARGS="--agents 4 --for 60s --json"
 	$(call say,Demo: starts a hub and some agents on loopback; cuts one off and shows every device's ledger. Ctrl-C ends it.)
 	@[ -x "$(BIN)/cloud-hub" ] || echo '==> The first build takes about 14 minutes on two cores, most of it Polars; later ones take seconds.' >&2
-	@cargo build --workspace --bins
+	@$(BUILD_BINS) --bins
 	@"$(BIN)/cloud-hub" demo $(ARGS)
 
 test: tools mosquitto prometheus influx converters $(if $(BROWSER_TEST),browser) build ## All tests: Rust, web app, browser
@@ -126,7 +129,7 @@ else ifeq ($(TRIAL),)
 	cargo build --release --workspace --bins
 	"$(RELEASE_BIN)/tideline-bench" $(PART)
 else
-	cargo build --workspace --bins
+	$(BUILD_BINS) --bins
 	TRIAL=$(TRIAL) "$(BIN)/tideline-bench" $(PART)
 endif
 
@@ -139,7 +142,7 @@ ifeq ($(TRIAL),)
 	cargo build --release --workspace --bins
 	@KILLS=$(KILLS) "$(RELEASE_BIN)/tideline-bench" scorecard
 else
-	cargo build --workspace --bins
+	$(BUILD_BINS) --bins
 	@KILLS=$(KILLS) TRIAL=$(TRIAL) "$(BIN)/tideline-bench" scorecard
 endif
 
@@ -147,7 +150,7 @@ endif
 SEED ?=
 FROM ?=
 sim: tools ## Seeded simulation with its canaries, on all cores; SEEDS=100000, SEED=7
-	@cargo build --workspace --bin tideline-sim
+	@$(BUILD_BINS) --bin tideline-sim
 	@SEEDS=$(SEEDS) SEED=$(SEED) FROM=$(FROM) "$(BIN)/tideline-sim"
 
 # Rounds of kills, seconds of a stop, and which scenarios: ONLY="kills lines". SEED=7 draws the same again.
@@ -155,7 +158,7 @@ ROUNDS ?= 200
 STOP ?= 30
 ONLY ?=
 chaos: tools $(WEB_DIST) ## Kills, stops, bad lines, full disks; ROUNDS=200 ONLY=kills SEED=7
-	cargo build --workspace --bins
+	$(BUILD_BINS) --bins
 	@ROUNDS=$(ROUNDS) STOP=$(STOP) SEED=$(SEED) "$(BIN)/tideline-chaos" $(ONLY)
 
 # Seconds of each target, and which: TARGET=spool. FEATURES=hub has the hub's configuration fuzzed too;
@@ -172,7 +175,7 @@ fuzz: tools $(WEB_DIST) ## Fuzz targets under libFuzzer, on nightly Rust; TIME=6
 		rustup toolchain install nightly --profile minimal; }
 	@cargo fuzz --version >/dev/null 2>&1 || { \
 		echo '==> Installs cargo-fuzz: cargo install cargo-fuzz --locked' >&2; cargo install cargo-fuzz --locked; }
-	cargo build --workspace --bin tideline-fuzz
+	$(BUILD_BINS) --bin tideline-fuzz
 	"$(BIN)/tideline-fuzz" seeds "$(FUZZ)/seeds"
 	@for target in $(TARGET); do \
 		mkdir -p "$(FUZZ)/found/$$target" "tests/fuzz/corpus/$$target" "tests/fuzz/crashers/$$target"; \

@@ -26,7 +26,7 @@ function group(columns, functions) {
 export function aggregate({ select, functions, from, to }, columnsOf) {
   const columns = select.series.map((id) => columnsOf(id, Number(from), Number(to), 10_000));
   const groups = columns.map((own) => group(own, functions)).filter((own) => own.t.length > 0);
-  return { tier: 'raw', width_ms: null, groups, partial: false, gaps: [], restamped: [] };
+  return { tier: 'raw', width_ms: null, groups, partial: false, gaps: [], restamped: [], late: [] };
 }
 
 /** The answer, or null for what is no SELECT. */

@@ -9,6 +9,10 @@ export const RESTAMPED = [
   { from_ms: BEGAN - 280_000, to_ms: BEGAN - 200_000, shift_ms: 1_763_719_200_000 },
   { from_ms: BEGAN - 90_000, to_ms: BEGAN - 60_000, shift_ms: null },
 ];
+/** A backlog that came long after its time. */
+export const LATE = [
+  { from_ms: BEGAN - 190_000, to_ms: BEGAN - 160_000, rows: 150, delay_ms: 185_000, came_from_ms: BEGAN - 8_000, came_to_ms: BEGAN - 5_000 },
+];
 const DROPPED = { from_ms: BEGAN - 150_000, to_ms: BEGAN - 110_000 };
 
 export const POINTS = {

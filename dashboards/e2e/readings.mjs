@@ -1,6 +1,6 @@
 // Readings of the mock hub: those of the past as rows and as buckets, and those that come, by an event stream.
 import {
-  BACKFILL_S, BEGAN, cut, deviceOf, gapsOf, hasNone, HISTORY_MS, numberQuality, numberRows, OFFLINE_S, POINTS, qualityAt, RESTAMPED, rowsOf, second,
+  BACKFILL_S, BEGAN, cut, deviceOf, gapsOf, hasNone, HISTORY_MS, LATE, numberQuality, numberRows, OFFLINE_S, POINTS, qualityAt, RESTAMPED, rowsOf, second,
   stateAt, statesOf, stored, valueAt,
 } from './plant.mjs';
 
@@ -97,9 +97,10 @@ export function readings(params, path) {
   const ids = params.get('series').split(',');
   const gaps = ids.some((id) => id.startsWith('pump-7/')) ? gapsOf(POINTS['pump-7'].length).map((gap) => ({ device: 'pump-7', ...gap })) : [];
   const restamped = ids[0].startsWith('pump-7/') ? RESTAMPED.map((one) => ({ device: 'pump-7', ...one })) : [];
-  if (!params.has('buckets')) return { ...rawAnswer(ids[0].split('/', 1)[0], ids, params), missing: [], gaps, restamped };
+  const late = ids.some((id) => id.startsWith('pump-7/')) ? LATE.map((one) => ({ device: 'pump-7', ...one })) : [];
+  if (!params.has('buckets')) return { ...rawAnswer(ids[0].split('/', 1)[0], ids, params), missing: [], gaps, restamped, late };
   const numbers = ids.filter((id) => POINTS[id.split('/', 1)[0]].some(([point]) => id.endsWith(`/${point}`)));
-  return { series: numbers.map((id) => columnsOf(id, from, to, buckets)), partial: false, missing: [], gaps, restamped };
+  return { series: numbers.map((id) => columnsOf(id, from, to, buckets)), partial: false, missing: [], gaps, restamped, late };
 }
 
 /** Opens an event stream of what comes. */

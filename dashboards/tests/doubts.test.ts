@@ -36,7 +36,7 @@ describe('doubts of several series', () => {
   it('stand along one time, each with whose it is', () => {
     const answer = (id: string, quality: string[]): RawAnswer => ({
       series: [{ id, unit: '', type: 'float', tier: 'raw', t: quality.map((_, i) => i), t_ns: quality.map((_, i) => `${i}000000`), v: quality.map(() => 1), quality }],
-      next: null, partial: false, gaps: [], restamped: [], missing: [],
+      next: null, partial: false, gaps: [], restamped: [], late: [], missing: [],
     } as unknown as RawAnswer);
     const found = d.doubtsOf([answer('a/x', ['good', 'bad']), answer('b/y', ['uncertain', 'good'])]);
     const all = d.together(found ?? new Map());

@@ -16,6 +16,7 @@ use crate::commands::Commands;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::jobs::Jobs;
+use crate::lateness::Lateness;
 use crate::live::Live;
 use crate::metadata::{Metadata, MetadataError};
 use crate::passwords::Passwords;
@@ -111,6 +112,8 @@ pub struct Hub {
     pub positions: Positions,
     /// Until when the agents' readings have come.
     pub arrivals: Arrivals,
+    /// Which ranges of devices came late.
+    pub lateness: Lateness,
     /// The live feed.
     pub live: Live,
     /// The certificate authority.
@@ -196,6 +199,7 @@ impl Hub {
             pictures: Pictures::default(),
             positions: Positions::default(),
             arrivals: Arrivals::default(),
+            lateness: Lateness::default(),
             live: Live::starting_at(first_event),
             authority,
             addresses,

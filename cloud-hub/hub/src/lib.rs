@@ -19,6 +19,7 @@ pub mod imports;
 pub mod in_force;
 pub mod ingest;
 pub mod jobs;
+pub mod lateness;
 pub mod layer;
 pub mod live;
 pub mod map;

@@ -189,7 +189,10 @@ pub async fn feed(hub: App) {
         tokio::select! {
             () = hub.stopped() => return,
             batch = batches.recv() => match batch {
-                Ok(batch) => gather(&hub, &batch, &mut gathered),
+                Ok(batch) => {
+                    note_late(&hub, &batch);
+                    gather(&hub, &batch, &mut gathered);
+                }
                 Err(RecvError::Lagged(skipped)) => hub.counters.add(Metric::LiveSkipped, skipped),
                 Err(RecvError::Closed) => return,
             },
@@ -214,6 +217,15 @@ struct Column {
     // As words of `boxes`.
     v: Vec<f64>,
     boxes: Boxes,
+}
+
+/// Notes what of a batch came late.
+pub fn note_late(hub: &App, batch: &LiveBatch) {
+    for column in &batch.columns {
+        if let Some(late) = column.late {
+            hub.lateness.note(&column.meta.device, late, hub.now_ms());
+        }
+    }
 }
 
 fn gather(hub: &App, batch: &LiveBatch, gathered: &mut Gathered) {

@@ -10,7 +10,7 @@ use tideline_protocol::value::Boxes;
 use tideline_protocol::wire::{Run, RunEnvelope};
 
 use crate::dead;
-use crate::hot::{self, Arrival, SeriesId};
+use crate::hot::{self, Arrival, Late, SeriesId};
 use crate::metrics::add;
 use crate::tables::{LiveBatch, LiveColumn, Shared, read, write};
 
@@ -171,8 +171,8 @@ pub fn take_in(
     let ids = read(&shared.registry).ids(agent, run.envelope.epoch);
     match unpanicked(|| Rows::of(run, taken, ids.len())) {
         Ok(rows) => {
-            let number = push(shared, agent, &run.envelope, &rows, &ids);
-            Ok(heard.then(|| live(shared, agent, number, &rows, &ids)))
+            let (number, late) = push(shared, agent, &run.envelope, &rows, &ids);
+            Ok(heard.then(|| live(shared, agent, (number, late), &rows, &ids)))
         }
         Err(reason) => {
             tracing::warn!(%agent, first = %run.envelope.first, reason, "a stored run cannot be decoded");
@@ -187,8 +187,15 @@ pub fn take_in(
     }
 }
 
-/// Puts the rows into the hot columns; gives the number of the live batch that they make.
-fn push(shared: &Shared, agent: &AgentId, envelope: &RunEnvelope, rows: &Rows, ids: &[SeriesId]) -> u64 {
+/// Puts the rows into the hot columns; gives the number of the live batch that they make, and what came late in the order
+/// of the columns.
+fn push(
+    shared: &Shared,
+    agent: &AgentId,
+    envelope: &RunEnvelope,
+    rows: &Rows,
+    ids: &[SeriesId],
+) -> (u64, Vec<(u32, Late)>) {
     let span = rows.columns().filter_map(|column| {
         let times = column.times.iter();
         Some((*times.clone().min()?, *times.max()?))
@@ -197,11 +204,13 @@ fn push(shared: &Shared, agent: &AgentId, envelope: &RunEnvelope, rows: &Rows, i
     let mut tables = write(&shared.tables);
     let before = tables.active.rows();
     let origin = tables.active.origin(agent, envelope.epoch);
+    let mut late = Vec::new();
     for WholeColumn { series, times, values, rows_per_seq } in rows.columns() {
         if let Some(id) = ids.get(series as usize) {
             let newest_ns = tables.newest_ns(*id);
             let arrival = Arrival { times, values, boxes: rows.boxes(), rows_per_seq };
-            tables.active.push(*id, origin, envelope.first, newest_ns, arrival);
+            let found = tables.active.push(*id, origin, envelope.first, newest_ns, arrival);
+            late.extend(found.map(|found| (series, found)));
         }
     }
     add(&shared.counters.decoded_rows, (tables.active.rows() - before) as u64);
@@ -210,17 +219,25 @@ fn push(shared: &Shared, agent: &AgentId, envelope: &RunEnvelope, rows: &Rows, i
     }
     shared.weigh(&tables);
     tables.live_id += 1;
-    tables.live_id
+    (tables.live_id, late)
 }
 
-fn live(shared: &Shared, agent: &AgentId, id: u64, rows: &Rows, ids: &[SeriesId]) -> LiveBatch {
+fn live(
+    shared: &Shared,
+    agent: &AgentId,
+    (id, late): (u64, Vec<(u32, Late)>),
+    rows: &Rows,
+    ids: &[SeriesId],
+) -> LiveBatch {
     let registry = read(&shared.registry);
+    let mut late = late.into_iter().peekable();
     let columns = rows.columns().filter_map(|column| {
+        let late = late.next_if(|(series, _)| *series == column.series).map(|(_, late)| late);
         let id = *ids.get(column.series as usize)?;
         let meta = registry.names().meta(id)?;
         let mut own = hot::Rows::default();
         own.extend(column.times, column.values, rows.boxes());
-        Some(LiveColumn { id, meta, times: own.times, values: own.values, boxes: own.boxes })
+        Some(LiveColumn { id, meta, times: own.times, values: own.values, boxes: own.boxes, late })
     });
     LiveBatch { id, agent: agent.clone(), columns: columns.collect() }
 }

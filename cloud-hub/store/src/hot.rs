@@ -69,22 +69,35 @@ pub struct SeriesStats {
     pub late: u64,
 }
 
-/// How many of these times lie in a minute before that of the latest one, which is `newest_ns` until they come.
-fn late(newest_ns: Option<i64>, times: &[i64]) -> u64 {
-    let Some(first_ns) = times.first() else { return 0 };
+/// Readings that came when there was one of the same series of a later minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Late {
+    /// How many.
+    pub rows: u64,
+    /// The earliest time among them, ns.
+    pub from_ns: i64,
+    /// The latest time among them, ns.
+    pub to_ns: i64,
+}
+
+/// Those of these times that lie in a minute before that of the latest one, which is `newest_ns` until they come.
+fn late(newest_ns: Option<i64>, times: &[i64]) -> Option<Late> {
     let mut begins_ns = newest_ns.map_or(i64::MIN, |newest_ns| bucket_start(newest_ns, MINUTE_NS));
-    if *first_ns >= begins_ns && times.is_sorted() {
-        return 0;
+    if *times.first()? >= begins_ns && times.is_sorted() {
+        return None;
     }
-    let mut count = 0;
-    for time in times {
-        if *time < begins_ns {
-            count += 1;
+    let mut found: Option<Late> = None;
+    for time in times.iter().copied() {
+        if time < begins_ns {
+            let late = found.get_or_insert(Late { rows: 0, from_ns: time, to_ns: time });
+            late.rows += 1;
+            late.from_ns = late.from_ns.min(time);
+            late.to_ns = late.to_ns.max(time);
         } else {
-            begins_ns = bucket_start(*time, MINUTE_NS);
+            begins_ns = bucket_start(time, MINUTE_NS);
         }
     }
-    count
+    found
 }
 
 impl SeriesStats {
@@ -292,7 +305,7 @@ impl Hot {
     }
 
     /// Adds readings of a series, from a run of `origin` that begins with `first`; `newest_ns` is the latest time that is
-    /// known of the series.
+    /// known of the series. Tells which of them came late.
     pub fn push(
         &mut self,
         id: SeriesId,
@@ -300,26 +313,27 @@ impl Hot {
         first: Seq,
         newest_ns: Option<i64>,
         arrival: Arrival<'_>,
-    ) {
+    ) -> Option<Late> {
         let at = id as usize;
         if at >= self.places.len() {
             self.places.resize(at + 1, NOWHERE);
         }
-        let Some(place) = self.places.get_mut(at) else { return };
+        let place = self.places.get_mut(at)?;
         if *place == NOWHERE {
             *place = u32::try_from(self.columns.len()).unwrap_or(NOWHERE);
             self.columns.push(HotColumn::default());
         }
-        if let Some(column) = self.columns.get_mut(*place as usize) {
-            column.late += late(newest_ns, arrival.times);
-            let before = column.rows.boxes.bytes();
-            column.push(arrival.times, arrival.values, arrival.boxes);
-            self.boxed_bytes += column.rows.boxes.bytes() - before;
-            for (rows, seq) in arrival.rows_per_seq.iter().zip(first.get()..) {
-                column.trail.add(origin, seq, *rows);
-            }
-            self.rows += arrival.times.len();
+        let column = self.columns.get_mut(*place as usize)?;
+        let late = late(newest_ns, arrival.times);
+        column.late += late.map_or(0, |late| late.rows);
+        let before = column.rows.boxes.bytes();
+        column.push(arrival.times, arrival.values, arrival.boxes);
+        self.boxed_bytes += column.rows.boxes.bytes() - before;
+        for (rows, seq) in arrival.rows_per_seq.iter().zip(first.get()..) {
+            column.trail.add(origin, seq, *rows);
         }
+        self.rows += arrival.times.len();
+        late
     }
 
     /// Shows all rows of an agent's epoch, with the series and the seq of each, and what its value is told by.
@@ -414,18 +428,24 @@ mod tests {
 
     #[test]
     fn what_comes_after_a_later_minute_is_late() {
-        let at = |minutes: &[i64]| minutes.iter().map(|minute| minute * MINUTE_NS / 4).collect::<Vec<_>>();
+        let quarter = MINUTE_NS / 4;
+        let at = |quarters: &[i64]| quarters.iter().map(|at| at * quarter).collect::<Vec<_>>();
         for (newest, quarters, expected) in [
-            (None, &[][..], 0),
-            (None, &[5, 6, 9], 0),
-            (None, &[9, 6, 5, 8, 9], 2),
-            (Some(8), &[8, 9, 10], 0),
-            (Some(11), &[8, 9, 10], 0),
-            (Some(12), &[8, 9, 10, 12, 3], 4),
-            (Some(12), &[16, 15, 16], 1),
+            (None, &[][..], None),
+            (None, &[5, 6, 9], None),
+            (None, &[9, 6, 5, 8, 9], Some((2, 5, 6))),
+            (Some(8), &[8, 9, 10], None),
+            (Some(11), &[8, 9, 10], None),
+            (Some(12), &[8, 9, 10, 12, 3], Some((4, 3, 10))),
+            (Some(12), &[16, 15, 16], Some((1, 15, 15))),
         ] {
-            let newest_ns = newest.map(|quarter: i64| quarter * MINUTE_NS / 4);
-            assert_eq!(late(newest_ns, &at(quarters)), expected, "{newest:?} {quarters:?}");
+            let expected =
+                expected.map(|(rows, from, to)| Late { rows, from_ns: from * quarter, to_ns: to * quarter });
+            assert_eq!(
+                late(newest.map(|at| at * quarter), &at(quarters)),
+                expected,
+                "{newest:?} {quarters:?}"
+            );
         }
     }
 }

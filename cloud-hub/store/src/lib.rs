@@ -53,7 +53,7 @@ pub use dead::{Head as DeadLetterHead, LetterId};
 pub use decode::readings;
 pub use export::{ExportFormat, ExportPart, join as join_exports};
 pub use files::{FileHandle, FileSystem, Files, OpenMode, RealFiles, Stat};
-pub use hot::{Reading, SeriesId};
+pub use hot::{Late, Reading, SeriesId};
 pub use inspect::{Inspection, inspect};
 pub use log::{
     AgentState, Checkpoint, EpochLedger, Ledgers, LogCore, LogDisk, LogError, Opening, RealDisk, Replay,

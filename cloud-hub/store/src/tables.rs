@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::blocks::BlockCache;
 use crate::files::Files;
 use crate::history::History;
-use crate::hot::{Hot, SeriesId, SeriesStats};
+use crate::hot::{Hot, Late, SeriesId, SeriesStats};
 use crate::log::{Ledgers, lock};
 use crate::manifest::{FileEntry, HoldingEntry, gathered};
 use crate::metrics::Counters;
@@ -76,6 +76,8 @@ pub struct LiveColumn {
     pub values: Vec<f64>,
     /// What the boxed words stand for.
     pub boxes: Boxes,
+    /// Those that came late; none where they are read again by who missed them.
+    pub late: Option<Late>,
 }
 
 /// The readings, in order of arrival: files, then those being sealed, then those that come in.

@@ -90,7 +90,9 @@ fn hot_columns_of_a_reading_each_take_what_they_weigh() {
         let mut hot = Hot::default();
         let origin = hot.origin(&AgentId::parse("a").unwrap(), Epoch::from_bytes([1; 16]));
         let arrival = Arrival { times: &[1], values: &[1.0], boxes: &Boxes::new(), rows_per_seq: &[1] };
-        (0..SERIES).for_each(|id| hot.push(id, origin, Seq::new(1), None, arrival));
+        for id in 0..SERIES {
+            hot.push(id, origin, Seq::new(1), None, arrival);
+        }
         hot
     });
     at_most(kept, 224);

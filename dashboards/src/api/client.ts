@@ -23,6 +23,7 @@ export type RawColumns = Schemas['RawColumns'];
 export type BucketColumns = Schemas['BucketColumns'];
 export type Missing = Schemas['Missing'];
 export type QueryGap = Schemas['QueryGap'];
+export type LateRange = Schemas['LateRange'];
 export type Restamped = Schemas['Restamped'];
 export type LiveReadings = Schemas['LiveReadings'];
 export type AggregateAnswer = Schemas['AggregateAnswer'];
@@ -197,6 +198,7 @@ export async function query(
     // Every part of a device's query lists the same gaps.
     gaps: answers[0]?.gaps ?? [],
     restamped: answers[0]?.restamped ?? [],
+    late: answers[0]?.late ?? [],
   };
 }
 

@@ -1,7 +1,7 @@
 // The state of a device's page: which range is shown, the buckets of each
 // series, and how queries and the live feed keep them true.
 import * as api from '../api/client';
-import type { Device, LiveReadings, Missing, QueryGap, ReadingValue, Restamped, Series } from '../api/client';
+import type { Device, LateRange, LiveReadings, Missing, QueryGap, ReadingValue, Restamped, Series } from '../api/client';
 import { LiveFeed } from '../api/live';
 import { addDoubt, doubtOf, doubtsOf, DOUBTS_ROWS_MAX, DOUBTS_SPAN_MAX_MS, trimDoubts, type Doubt } from './doubts';
 import {
@@ -58,6 +58,7 @@ export class Board {
   cards = $state.raw<Card[]>([]);
   gaps = $state.raw<QueryGap[]>([]);
   restamped = $state.raw<Restamped[]>([]);
+  late = $state.raw<LateRange[]>([]);
   device = $state.raw<Device | null>(null);
   partial = $state(false);
   missing = $state.raw<Missing[]>([]);
@@ -242,7 +243,7 @@ export class Board {
   async #buckets(from: number, to: number, signal: AbortSignal): Promise<api.QueryAnswer> {
     const ids = this.#numbers();
     if (ids.length > 0) return api.query(ids, from, to, BUCKETS, signal);
-    if (this.cards.length === 0) return { series: [], gaps: [], restamped: [], partial: false };
+    if (this.cards.length === 0) return { series: [], gaps: [], restamped: [], late: [], partial: false };
     return { ...await api.rawRows([this.cards[0].series.id], from, to, 1, signal), series: [] };
   }
 
@@ -300,6 +301,7 @@ export class Board {
     this.#tail = [];
     this.gaps = answer.gaps;
     this.restamped = answer.restamped;
+    this.late = answer.late;
     this.partial = answer.partial;
     this.missing = answer.missing ?? [];
     this.loaded = true;

@@ -1,7 +1,7 @@
 // The state of the explore page: the series chosen, their buckets and figures over
 // the page's time and over an earlier period, and the live readings of what ends now.
 import * as api from '../api/client';
-import type { AggregateAnswer, LiveReadings, Missing, QueryAnswer, QueryGap, Restamped, Series } from '../api/client';
+import type { AggregateAnswer, LateRange, LiveReadings, Missing, QueryAnswer, QueryGap, Restamped, Series } from '../api/client';
 import { LiveFeed } from '../api/live';
 import { addDoubt, doubtOf, doubtsOf, DOUBTS_ROWS_MAX, DOUBTS_SPAN_MAX_MS, together, trimDoubts, type Doubt } from './doubts';
 import { LINES_MAX, refusal, type Line } from './overlay';
@@ -33,6 +33,7 @@ export class Explore {
   span = $state.raw<Span>(time.span(null));
   gaps = $state.raw<QueryGap[]>([]);
   restamped = $state.raw<Restamped[]>([]);
+  late = $state.raw<LateRange[]>([]);
   partial = $state(false);
   missing = $state.raw<Missing[]>([]);
   /** When the figures were asked for (Unix ms). */
@@ -170,6 +171,7 @@ export class Explore {
       this.earlierFigures = earlierFigures;
       this.gaps = answer.gaps;
       this.restamped = answer.restamped;
+      this.late = answer.late;
       this.partial = answer.partial || earlier?.partial === true || figures.partial;
       this.missing = [...(answer.missing ?? []), ...(earlier?.missing ?? [])];
       for (const data of this.#tail) this.#merge(data);

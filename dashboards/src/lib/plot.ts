@@ -5,6 +5,7 @@ import uPlot from 'uplot';
 import { causesText } from './causes';
 import { doubtTitle, isBad, type DoubtMark } from './doubts';
 import { axisTime, axisValues, count, range } from './format';
+import { lateTitle, type LateBand } from './lates';
 import type { Band, Drawn, StampMark } from './series';
 import { markTitle } from './stamps';
 import { zone } from './zone.svelte';
@@ -27,6 +28,7 @@ export interface TimeInputs {
   span(): { from: number; to: number };
   bands(): Band[];
   marks(): StampMark[];
+  lates(): LateBand[];
   onzoom(from: number, to: number): void;
 }
 
@@ -65,6 +67,10 @@ function corrected(inputs: TimeInputs): Stretch[] {
   return inputs.marks().map((mark) => ({ from: mark.from, to: mark.to, title: markTitle(mark) }));
 }
 
+function late(inputs: TimeInputs): Stretch[] {
+  return inputs.lates().map((band) => ({ from: band.from, to: band.to, title: lateTitle(band) }));
+}
+
 /** Boxes of one look along time, made or moved. */
 export function drawBoxes(plot: uPlot, name: string, stretches: Stretch[]): void {
   const boxes = plot.under.querySelectorAll<HTMLElement>(`.${name}`);
@@ -91,16 +97,17 @@ function isAt(plot: uPlot, { from, to }: Stretch, left: number): boolean {
   return left >= start - 1 && left <= end + 1;
 }
 
-/** Draws the gaps and what was corrected. */
+/** Draws what came late, the gaps, and what was corrected. */
 export function drawStretches(plot: uPlot, inputs: TimeInputs): void {
+  drawBoxes(plot, 'late-band', late(inputs));
   drawBoxes(plot, 'gap-band', gaps(inputs));
   drawBoxes(plot, 'stamp-mark', corrected(inputs));
 }
 
-/** Tells the gaps and corrections under the mouse; the plot's upper layer takes it, so that one carries their titles. */
+/** Tells the gaps, corrections and late readings under the mouse; the plot's upper layer takes it, so that one carries their titles. */
 export function tellStretches(plot: uPlot, inputs: TimeInputs, more: Stretch[] = []): void {
   const left = pointerAt(plot);
-  const under = left === null ? [] : [...gaps(inputs), ...corrected(inputs), ...more].filter((one) => isAt(plot, one, left));
+  const under = left === null ? [] : [...gaps(inputs), ...corrected(inputs), ...late(inputs), ...more].filter((one) => isAt(plot, one, left));
   const title = under.map((one) => one.title).join('\n\n');
   if (plot.over.title !== title) plot.over.title = title;
 }

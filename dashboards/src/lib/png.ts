@@ -1,34 +1,39 @@
 // A chart as a picture with what it needs to be read alone: its range, its lines
-// by colour and dash, and the gaps, which the page draws over the chart's canvas.
+// by colour and dash, the gaps, and what came late, which the page draws over the chart's canvas.
 import type uPlot from 'uplot';
+import type { LateBand } from './lates';
 import { DASHES, lineColour } from './overlayplot';
 import { colour } from './plot';
 import type { Band } from './series';
 
 const ROW_PX = 18;
 const PAD_PX = 12;
-const HATCH_PX = 6;
+/** How gaps and late readings are hatched: as the style sheet does it. */
+const GAPS = { ink: '--gap', width: 1.5, step: 6, up: true };
+const LATES = { ink: '--late', width: 1, step: 9, up: false };
 
-export interface Picture { title: string; lines: string[]; bands: Band[]; notes: string[] }
+export interface Picture { title: string; lines: string[]; bands: Band[]; lates: LateBand[]; notes: string[] }
 
-function hatch(context: CanvasRenderingContext2D, left: number, top: number, width: number, height: number): void {
+interface Box { left: number; top: number; width: number; height: number }
+
+function hatch(context: CanvasRenderingContext2D, { left, top, width, height }: Box, look: typeof GAPS): void {
   context.save();
   context.beginPath();
   context.rect(left, top, width, height);
   context.clip();
-  context.strokeStyle = colour('--gap');
-  context.lineWidth = 1.5;
+  context.strokeStyle = colour(look.ink);
+  context.lineWidth = look.width;
   context.beginPath();
-  for (let x = left - height; x < left + width; x += HATCH_PX) {
-    context.moveTo(x, top + height);
-    context.lineTo(x + height, top);
+  for (let x = left - height; x < left + width; x += look.step) {
+    context.moveTo(x, look.up ? top + height : top);
+    context.lineTo(x + height, look.up ? top : top + height);
   }
   context.stroke();
   context.restore();
 }
 
 /** The picture as a file. */
-export function pngOf(plot: uPlot, { title, lines, bands, notes }: Picture): Promise<Blob | null> {
+export function pngOf(plot: uPlot, { title, lines, bands, lates, notes }: Picture): Promise<Blob | null> {
   const ratio = plot.ctx.canvas.width / plot.width;
   const canvas = document.createElement('canvas');
   const head = PAD_PX + ROW_PX * (1 + lines.length + notes.length);
@@ -58,9 +63,12 @@ export function pngOf(plot: uPlot, { title, lines, bands, notes }: Picture): Pro
   notes.forEach((note, i) => context.fillText(note, PAD_PX, row(lines.length + 1 + i)));
   context.drawImage(plot.ctx.canvas, PAD_PX, head + PAD_PX, plot.width, plot.height);
   const { left, top, height } = plot.bbox;
-  for (const band of bands) {
-    const from = plot.valToPos(band.from, 'x');
-    hatch(context, PAD_PX + left / ratio + from, head + PAD_PX + top / ratio, Math.max(2, plot.valToPos(band.to, 'x') - from), height / ratio);
+  for (const [list, look] of [[lates, LATES], [bands, GAPS]] as const) {
+    for (const band of list) {
+      const from = plot.valToPos(band.from, 'x');
+      const width = Math.max(2, plot.valToPos(band.to, 'x') - from);
+      hatch(context, { left: PAD_PX + left / ratio + from, top: head + PAD_PX + top / ratio, width, height: height / ratio }, look);
+    }
   }
   return new Promise((done) => { canvas.toBlob(done, 'image/png'); });
 }

@@ -24,5 +24,12 @@ export const honest = {
   corrected: (by: string) => `corrected by ${by}`,
   otherShifts: (n: number) => `and ${n} other corrections`,
   times: (text: string, range: string) => `Times ${text}\n${range}`,
+  late: {
+    title: (n: number, rows: string, delay: string, times: string, came: string) =>
+      `Came late: ${n === 1 ? '1 reading' : `${rows} readings`} of ${times}, up to ${delay} after ${n === 1 ? 'its' : 'their'} time\nNewer ones were there already; came ${came}`,
+    of: (rows: string, device: string, delay: string) => `${rows} of ${device}, up to ${delay}`,
+    note: (text: string) => `Came late and is in the lines, hatched in grey the other way: ${text}.`,
+    grey: 'Hatched in grey the other way: readings that came late.',
+  },
   leftOut: (text: string, range: string) => `Left out of the line: ${text}\n${range}`,
 } as const;

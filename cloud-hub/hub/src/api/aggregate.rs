@@ -184,10 +184,20 @@ pub async fn aggregate(
     });
     let groups = groups.await.map_err(|error| ApiError::internal(&error))?;
     let width_ms = told_ns.map(when::ms);
-    let Beside { gaps, restamped, missing } = beside;
+    let Beside { gaps, restamped, late, missing } = beside;
     let partial = !missing.is_empty();
     let figures_tier = figured.map(|tier| tier.as_str().to_owned());
-    Ok(Json(AggregateAnswer { tier, figures_tier, width_ms, groups, partial, missing, gaps, restamped }))
+    Ok(Json(AggregateAnswer {
+        tier,
+        figures_tier,
+        width_ms,
+        groups,
+        partial,
+        missing,
+        gaps,
+        restamped,
+        late,
+    }))
 }
 
 /// Counts where an answer came from.

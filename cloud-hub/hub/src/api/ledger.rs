@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 use super::devices::last_seen;
 use super::problem::{ApiError, Problem};
 use super::shapes::{
-    DeviceLedger, DeviceReadings, EpochLedger, FleetEntry, FleetLedger, Ledger, LedgerGap, QueryGap,
-    Restamped,
+    DeviceLedger, DeviceReadings, EpochLedger, FleetEntry, FleetLedger, LateRange, Ledger, LedgerGap,
+    QueryGap, Restamped,
 };
 use crate::hub::{App, Hub};
+use crate::lateness::LateSpan;
 use crate::metadata::DeviceRecord;
 use crate::when;
 
@@ -164,4 +165,11 @@ pub fn query_restamp(device: &str, restamp: &Restamp) -> Restamped {
         to_ms: when::ms(restamp.to_ns),
         shift_ms: restamp.shift_ns.map(when::ms),
     }
+}
+
+/// What came late as queries show it.
+#[must_use]
+pub fn query_late(device: &str, span: LateSpan) -> LateRange {
+    let LateSpan { from_ms, to_ms, rows, delay_ms, came_from_ms, came_to_ms } = span;
+    LateRange { device: device.to_owned(), from_ms, to_ms, rows, delay_ms, came_from_ms, came_to_ms }
 }

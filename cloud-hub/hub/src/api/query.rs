@@ -16,11 +16,11 @@ use tideline_store::{EpochLedger, RawCursor, SeriesId, SeriesInfo, StoreError};
 
 use super::aggregate::refused;
 use super::devices::{PAGE_DEFAULT, PAGE_MAX, Page, last_seen};
-use super::ledger::{query_gap, query_restamp};
+use super::ledger::{query_gap, query_late, query_restamp};
 use super::problem::{ApiError, Problem};
 use super::shapes::{
-    AnyAnswer, LastReading, Missing, MissingCause, QueryGap, RawAnswer, RawColumns, ReadingValue, Restamped,
-    Series, SeriesPage, columns, unless_good,
+    AnyAnswer, LastReading, LateRange, Missing, MissingCause, QueryGap, RawAnswer, RawColumns, ReadingValue,
+    Restamped, Series, SeriesPage, columns, unless_good,
 };
 use crate::arrivals::Come;
 use crate::hub::{App, Hub};
@@ -267,6 +267,8 @@ pub struct Beside {
     pub gaps: Vec<QueryGap>,
     /// Whose times were corrected.
     pub restamped: Vec<Restamped>,
+    /// What came late.
+    pub late: Vec<LateRange>,
     /// What may be missing.
     pub missing: Vec<Missing>,
 }
@@ -295,8 +297,10 @@ pub fn beside<'a>(
     let records = hub.metadata.find_each::<DeviceRecord>(devices.iter().copied())?;
     // Many devices may have one agent.
     let mut accounts: BTreeMap<String, Option<Account>> = BTreeMap::new();
-    let mut out = Beside { gaps: Vec::new(), restamped: Vec::new(), missing: Vec::new() };
+    let mut out = Beside { gaps: Vec::new(), restamped: Vec::new(), late: Vec::new(), missing: Vec::new() };
     for (device, record) in devices.into_iter().zip(records) {
+        let late = hub.lateness.within(device, when::ms(from_ns), when::ms(to_ns));
+        out.late.extend(late.into_iter().map(|span| query_late(device, span)));
         let Some(record) = record else { continue };
         if !accounts.contains_key(&record.agent) {
             accounts.insert(record.agent.clone(), account(hub, &record.agent)?);
@@ -382,9 +386,9 @@ fn raw(
         }
     });
     let next = page.next.map(|next| Cursor { after: Some(next), ..at }.encode());
-    let Beside { gaps, restamped, missing } = beside;
+    let Beside { gaps, restamped, late, missing } = beside;
     let (partial, thinned_to) = (!missing.is_empty(), page.thinned_to_ns.map(when::ms));
-    Ok(RawAnswer { series: series.collect(), next, partial, missing, thinned_to, gaps, restamped })
+    Ok(RawAnswer { series: series.collect(), next, partial, missing, thinned_to, gaps, restamped, late })
 }
 
 #[cfg(test)]

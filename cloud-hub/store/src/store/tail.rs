@@ -165,7 +165,14 @@ impl Store {
             let meta = registry.names().meta(id)?;
             let mut rows = Rows::default();
             rows.extend(&column.times, &column.values, &boxes);
-            Some(LiveColumn { id, meta, times: rows.times, values: rows.values, boxes: rows.boxes })
+            Some(LiveColumn {
+                id,
+                meta,
+                times: rows.times,
+                values: rows.values,
+                boxes: rows.boxes,
+                late: None,
+            })
         });
         Ok(named.collect())
     }

@@ -1,7 +1,7 @@
 // What a board shows: the series that its names mean, their buckets and states over the page's
 // time, and the live readings of all panels by one event stream.
 import * as api from '../../api/client';
-import type { LiveReadings, Missing, QueryGap, Restamped, Series } from '../../api/client';
+import type { LateRange, LiveReadings, Missing, QueryGap, Restamped, Series } from '../../api/client';
 import { seriesOfNames, type Board, type BoardSeries, type Variable } from '../../api/boards';
 import { LiveFeed } from '../../api/live';
 import type { Line } from '../overlay';
@@ -46,6 +46,7 @@ export class Shown {
   span = $state.raw<Span>(time.span(null));
   gaps = $state.raw<QueryGap[]>([]);
   restamped = $state.raw<Restamped[]>([]);
+  late = $state.raw<LateRange[]>([]);
   partial = $state(false);
   missing = $state.raw<Missing[]>([]);
   loaded = $state(false);
@@ -196,6 +197,7 @@ export class Shown {
       for (const [id, buckets] of hours) { const one = this.seen.get(id); if (one) one.hours = buckets; }
       this.gaps = answer?.gaps ?? [];
       this.restamped = answer?.restamped ?? [];
+      this.late = answer?.late ?? [];
       this.partial = answer?.partial ?? false;
       this.missing = answer?.missing ?? [];
       for (const data of this.#tail) this.#merge(data);

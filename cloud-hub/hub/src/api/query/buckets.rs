@@ -159,6 +159,6 @@ pub(super) async fn ask(
             figures_tier: figures.map(|figures| figures.tier.as_str().to_owned()),
         }
     });
-    let Beside { gaps, restamped, missing } = beside;
-    Ok(QueryAnswer { series: series.collect(), partial: !missing.is_empty(), missing, gaps, restamped })
+    let Beside { gaps, restamped, late, missing } = beside;
+    Ok(QueryAnswer { series: series.collect(), partial: !missing.is_empty(), missing, gaps, restamped, late })
 }

@@ -8,7 +8,7 @@ use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{Missing, QueryGap, ReadingValue, Restamped};
+use super::{LateRange, Missing, QueryGap, ReadingValue, Restamped};
 
 /// The last reading of a series
 #[derive(Debug, Serialize, ToSchema)]
@@ -349,4 +349,6 @@ pub struct AggregateAnswer {
     pub gaps: Vec<QueryGap>,
     /// Readings whose times were corrected, or are uncertain
     pub restamped: Vec<Restamped>,
+    /// Readings that came late, as far as this hub knows since its start
+    pub late: Vec<LateRange>,
 }

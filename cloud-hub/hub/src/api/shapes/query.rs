@@ -85,6 +85,26 @@ pub struct Restamped {
     pub shift_ms: Option<i64>,
 }
 
+/// Readings of a device that came late: when the same points had some of a later minute, as a backlog after an outage. Kept
+/// by a hub since its start
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct LateRange {
+    /// The device
+    pub device: String,
+    /// Start (Unix ms)
+    pub from_ms: i64,
+    /// End (Unix ms)
+    pub to_ms: i64,
+    /// Readings
+    pub rows: u64,
+    /// How long after its time (ms) the latest of them came
+    pub delay_ms: i64,
+    /// When the first of them came (Unix ms)
+    pub came_from_ms: i64,
+    /// When the last of them came (Unix ms)
+    pub came_to_ms: i64,
+}
+
 /// Why readings of a device may be missing from an answer
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -175,6 +195,8 @@ pub struct QueryAnswer {
     pub gaps: Vec<QueryGap>,
     /// Readings whose times were corrected, or are uncertain
     pub restamped: Vec<Restamped>,
+    /// Readings that came late, as far as this hub knows since its start
+    pub late: Vec<LateRange>,
 }
 
 /// Raw readings as columns of equal length
@@ -225,6 +247,8 @@ pub struct RawAnswer {
     pub gaps: Vec<QueryGap>,
     /// Readings whose times were corrected, or are uncertain
     pub restamped: Vec<Restamped>,
+    /// Readings that came late, as far as this hub knows since its start
+    pub late: Vec<LateRange>,
 }
 
 /// Either answer of a query

@@ -396,3 +396,31 @@ async fn an_answer_is_kept_until_readings_of_its_range_come() {
     assert_eq!(ask().await, (61, 11));
     assert_eq!((bench.counted("computed"), bench.counted("kept")), (4, 4));
 }
+
+#[tokio::test]
+async fn what_came_late_is_told_beside_the_readings_of_its_time_and_device() {
+    let bench = bench().await;
+    let mut batches = bench.hub.store.subscribe();
+    // Truck 3 catches up: ten seconds after its eighth minute began, when the ninth was there.
+    let late = vec![Sample { time_ns: (T_MS + 490_000) * 1_000_000, value: 60.0 }];
+    append(&bench, 2, &[vec![], vec![], vec![], vec![], vec![], late]).await;
+    // What came before may be decoded only now.
+    while bench.hub.lateness.within(TRUCKS[2], T_MS, T_MS + 600_000).is_empty() {
+        let batch = batches.recv().await.unwrap();
+        crate::live::note_late(&bench.hub, &batch);
+    }
+    let ask = async |truck: &str, from_ms: i64| {
+        let path = format!("/api/v1/query?series={truck}/velocity&from={from_ms}&to={}", T_MS + 600_000);
+        let (raw, buckets) = (path.clone(), format!("{path}&buckets=10"));
+        let raw = bench.local("GET", &raw, Value::Null).await.1["late"].clone();
+        assert_eq!(bench.local("GET", &buckets, Value::Null).await.1["late"], raw);
+        raw
+    };
+    let told = ask(TRUCKS[2], T_MS).await;
+    assert_eq!(told.as_array().unwrap().len(), 1);
+    let (one, at) = (&told[0], json!(T_MS + 490_000));
+    assert_eq!((&one["device"], &one["from_ms"], &one["to_ms"]), (&json!(TRUCKS[2]), &at, &at));
+    assert_eq!((&one["rows"], &one["came_from_ms"]), (&json!(1), &one["came_to_ms"]));
+    assert_eq!(ask(TRUCKS[2], T_MS + 490_001).await, json!([]));
+    assert_eq!(ask(TRUCKS[1], T_MS).await, json!([]));
+}

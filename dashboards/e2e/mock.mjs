@@ -101,6 +101,12 @@ async function api(request, response, url) {
     const most = Number(url.searchParams.get('limit') ?? 200);
     return json(response, 200, { series: found.slice(0, most), next: found.length > most ? found[most - 1].id : null });
   }
+  if (path === '/last') {
+    const ids = url.searchParams.get('series').split(',');
+    const now = Date.now();
+    const found = all().filter(({ id, last }) => ids.includes(id) && last).map(({ id, unit, type, last }) => ({ id, unit, type, ...last, age_ms: now - last.t }));
+    return json(response, 200, { at_ms: now, series: found, next: null });
+  }
   if (path === '/aggregate') return json(response, 200, aggregate(await bodyOf(request), columnsOf));
   if (path === '/sql') {
     const answer = sql((await bodyOf(request)).sql, columnsOf);

@@ -1,10 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { EventText } from '../src/api/events';
-import { figureOf, hourDay, levelOf, seriesTime, sparkPath, staleAfter } from '../src/lib/boards/figures';
+import { newer } from '../src/api/last';
+import { figureOf, hourDay, levelOf, newestOf, seriesTime, sparkPath } from '../src/lib/boards/figures';
 import { hoursOf } from '../src/lib/boards/hours';
 import { compact, freeId, inOrder, meet, placed, room, within, type Placed } from '../src/lib/boards/grid';
 import { begin, redo, step, STEPS_MAX, undo } from '../src/lib/boards/undo';
-import type { Buckets } from '../src/lib/series';
+import { layReadings, makeSeen } from '../src/lib/boards/seen';
+import { fromColumns, type Buckets } from '../src/lib/series';
+import { staleAfter, stateStaleAfter } from '../src/lib/stale';
 
 const MINUTE = 60_000;
 const HOUR = 3_600_000;
@@ -14,7 +17,7 @@ const at = (panels: Placed[], id: string): string => {
   return `${x} ${y} ${w} ${h}`;
 };
 const buckets = (rows: [number, number, number][]): Buckets => ({
-  t: rows.map(([t]) => t), min: rows.map(([, mean]) => mean - 1), max: rows.map(([, mean]) => mean + 1), mean: rows.map(([, mean]) => mean), count: rows.map(([, , count]) => count),
+  t: rows.map(([t]) => t), min: rows.map(([, mean]) => mean - 1), max: rows.map(([, mean]) => mean + 1), mean: rows.map(([, mean]) => mean), last: rows.map(([, mean]) => mean + 0.5), count: rows.map(([, , count]) => count),
 });
 
 describe('when a value is stale', () => {
@@ -33,9 +36,50 @@ describe('when a value is stale', () => {
     expect(staleAfter(buckets([[0, 1, 1], [48 * HOUR, 1, 1]]), { from: 0, to: 96 * HOUR })).toBe(72 * HOUR);
   });
 
+  test('a state only where its readings come at a pace', () => {
+    expect([stateStaleAfter({ pace: 0 }), stateStaleAfter({ pace: 1000 }), stateStaleAfter({ pace: 5 * MINUTE })]).toEqual([null, MINUTE, 15 * MINUTE]);
+  });
+
   test('without a pace the range says it', () => {
     expect(staleAfter(buckets([]), span)).toBe(HOUR);
     expect(staleAfter(buckets([[5, 1, 1]]), { from: 0, to: 1000 })).toBe(MINUTE);
+  });
+});
+
+describe('the last value', () => {
+  const span = { from: 0, to: HOUR };
+  const seenOf = (type: string): ReturnType<typeof makeSeen> => makeSeen({ id: 'a/x', device: 'a', point: 'x', unit: '', type, name: '', last: null, count: 1 });
+
+  test('of a range that goes along is the newest reading, and no mean of a bucket', () => {
+    const one = seenOf('float');
+    one.line.buckets = buckets([[0, 10, 900]]);
+    one.last = { t: 50 * MINUTE, v: 99, quality: 'uncertain' };
+    expect(newestOf(one, span, false)).toEqual({ v: 99, quality: 'uncertain' });
+    expect(newestOf(seenOf('float'), span, false)).toBeNull();
+  });
+
+  test('of a fixed range is the newest within it, whatever came after', () => {
+    const one = seenOf('float');
+    const columns = { id: 'a/x', unit: '', type: 'float', tier: '1h', t: [0, 30 * MINUTE], min: [1, 1], max: [9, 9], mean: [5, 6], last: [8, 9], count: [60, 60] };
+    one.line.buckets = fromColumns(columns);
+    one.last = { t: 5 * HOUR, v: 99 };
+    expect(newestOf(one, span, true)).toEqual({ v: 9 });
+    expect(newestOf(one, { from: 2 * HOUR, to: 3 * HOUR }, true)).toBeNull();
+    const state = seenOf('bool');
+    layReadings(state, { id: 'a/x', t: [1000, 2 * HOUR], v: [true, false] }, { from: 0, to: Number.POSITIVE_INFINITY }, 1000);
+    expect(newestOf(state, span, true)).toEqual({ v: true, quality: 'good' });
+    expect([newestOf(state, span, false)?.v, newestOf(state, { from: 0, to: 500 }, true)]).toEqual([false, null]);
+  });
+
+  test('is the newest by its own time, whatever the hub and the live feed tell first', () => {
+    const one = seenOf('float');
+    expect(layReadings(one, { id: 'a/x', t: [5000, 6000], v: [1, 2], quality: ['good', 'bad'] }, { from: 0, to: HOUR }, 1000)).toBe(false);
+    expect(one.last).toEqual({ t: 6000, v: 2, quality: 'bad' });
+    expect(layReadings(one, { id: 'a/x', t: [2000], v: [3] }, { from: 0, to: HOUR }, 1000)).toBe(true);
+    expect([one.last?.t, one.line.buckets.last]).toEqual([6000, [1]]);
+    expect(newer(one.last, { t: 4000, v: 7 })).toBe(one.last);
+    expect(newer(one.last, { t: 6000, v: 7 })?.v).toBe(7);
+    expect([newer(null, one.last), newer(one.last, undefined)]).toEqual([one.last, one.last]);
   });
 });
 
@@ -87,7 +131,7 @@ describe('figures', () => {
   test('are of the buckets of the range, weighed by their readings', () => {
     const all = { from: 0, to: 2000 };
     expect(figureOf(b, 'mean', all)).toBeCloseTo((10 + 60 + 10) / 6);
-    expect((['last', 'min', 'max', 'count'] as const).map((one) => figureOf(b, one, all))).toEqual([5, 4, 21, 6]);
+    expect((['last', 'min', 'max', 'count'] as const).map((one) => figureOf(b, one, all))).toEqual([5.5, 4, 21, 6]);
     expect(figureOf(b, 'count', { from: 500, to: 1500 })).toBe(3);
     expect(figureOf(b, 'mean', { from: 3000, to: 9000 })).toBeNull();
   });

@@ -4,7 +4,7 @@ import { bucketAt, linesOf, LINES_MAX, lonelyRows, refusal, unitsOf, type Line }
 import { joined } from '../src/lib/overlayplot';
 import type { Buckets } from '../src/lib/series';
 
-const buckets = (t: number[]): Buckets => ({ t, min: t.map(() => 0), max: t.map(() => 2), mean: t.map(() => 1), count: t.map(() => 1) });
+const buckets = (t: number[]): Buckets => ({ t, min: t.map(() => 0), max: t.map(() => 2), mean: t.map(() => 1), last: t.map(() => 1), count: t.map(() => 1) });
 const line = (id: string, t: number[], earlier: number[] | null = null): Line => (
   { id, unit: 'Cel', whole: false, buckets: buckets(t), tier: 'raw', earlier: earlier && buckets(earlier), earlierTier: '' });
 const series = (id: string, unit = 'Cel', type = 'float'): Series => (

@@ -15,7 +15,7 @@ describe('taking over a query', () => {
       id: 'a/b', unit: '', tier: 'raw',
       t: [0, 10, 20], min: [1, null, 3], max: [2, null, 4], mean: [1.5, null, 3.5], last: [2, null, 4], count: [2, 0, 2],
     } as unknown as BucketColumns;
-    expect(s.fromColumns(columns)).toEqual({ t: [0, 20], min: [1, 3], max: [2, 4], mean: [1.5, 3.5], count: [2, 2] });
+    expect(s.fromColumns(columns)).toEqual({ t: [0, 20], min: [1, 3], max: [2, 4], mean: [1.5, 3.5], last: [2, 4], count: [2, 2] });
   });
 });
 
@@ -33,7 +33,7 @@ describe('merging live readings', () => {
     s.mergeLive(b, 1000, 0, 1);
     expect(s.mergeLive(b, 1000, 400, 4)).toBe('merged');
     expect(s.mergeLive(b, 1000, 999, 1)).toBe('merged');
-    expect(b).toEqual({ t: [0], min: [1], max: [4], mean: [2], count: [3] });
+    expect(b).toEqual({ t: [0], min: [1], max: [4], mean: [2], last: [1], count: [3] });
   });
 
   it('calls a reading before the newest bucket late and changes nothing', () => {

@@ -95,9 +95,10 @@ function put(b: Buckets, t: number, v: number): void {
     b.max[last] = Math.max(b.max[last], v);
     b.count[last] += 1;
     b.mean[last] += (v - b.mean[last]) / b.count[last];
+    b.last[last] = v;
     return;
   }
   b.t.push(t);
   b.count.push(1);
-  for (const column of [b.min, b.max, b.mean]) column.push(v);
+  for (const column of [b.min, b.max, b.mean, b.last]) column.push(v);
 }

@@ -8,6 +8,8 @@ export interface Buckets {
   min: number[];
   max: number[];
   mean: number[];
+  /** The newest value of each. */
+  last: number[];
   count: number[];
 }
 
@@ -15,7 +17,7 @@ export interface Buckets {
 export type Merged = 'appended' | 'merged' | 'late';
 
 export function emptyBuckets(): Buckets {
-  return { t: [], min: [], max: [], mean: [], count: [] };
+  return { t: [], min: [], max: [], mean: [], last: [], count: [] };
 }
 
 /** Takes over a query's columns; a null in them (no finite value) is left out. */
@@ -28,6 +30,7 @@ export function fromColumns(columns: BucketColumns): Buckets {
     out.min.push(columns.min[i] ?? mean);
     out.max.push(columns.max[i] ?? mean);
     out.mean.push(mean);
+    out.last.push(columns.last[i] ?? mean);
     out.count.push(columns.count[i] ?? 1);
   }
   return out;
@@ -48,6 +51,7 @@ export function mergeLive(b: Buckets, width: number, t: number, v: number): Merg
       b.min[last] = Math.min(b.min[last], v);
       b.max[last] = Math.max(b.max[last], v);
       b.mean[last] += (v - b.mean[last]) / (n + 1);
+      b.last[last] = v;
       b.count[last] = n + 1;
       return 'merged';
     }
@@ -57,6 +61,7 @@ export function mergeLive(b: Buckets, width: number, t: number, v: number): Merg
   b.min.push(v);
   b.max.push(v);
   b.mean.push(v);
+  b.last.push(v);
   b.count.push(1);
   return 'appended';
 }
@@ -65,7 +70,7 @@ export function mergeLive(b: Buckets, width: number, t: number, v: number): Merg
 export function trimBefore(b: Buckets, from: number): void {
   const cut = lowerBound(b.t, from) - 1;
   if (cut <= 0) return;
-  for (const column of [b.t, b.min, b.max, b.mean, b.count]) column.splice(0, cut);
+  for (const column of [b.t, b.min, b.max, b.mean, b.last, b.count]) column.splice(0, cut);
 }
 
 /** How many buckets start in [from, to]. */

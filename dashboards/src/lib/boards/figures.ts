@@ -2,12 +2,13 @@
 // panel's bands, and the cells of heat maps. Pure.
 import type { ReadingValue } from '../../api/client';
 import type { Band, Figure, Level } from '../../api/boards';
-import { lowerBound, medianInterval, type Buckets } from '../series';
+import { lowerBound, type Buckets } from '../series';
 import type { Span } from '../time';
+import { hasStates, type Seen } from './seen';
 
 export const FIGURES: Figure[] = ['last', 'mean', 'min', 'max', 'count'];
 
-/** A figure of the buckets that begin in the range; null where there are none. Exact: buckets have what it is made of. */
+/** A figure of the buckets that begin in the range; null where there are none. Buckets have what it is made of. */
 export function figureOf(b: Buckets, figure: Figure, { from, to }: Span): number | null {
   const start = lowerBound(b.t, from);
   const end = lowerBound(b.t, to + 1);
@@ -27,24 +28,21 @@ export function figureOf(b: Buckets, figure: Figure, { from, to }: Span): number
     case 'mean': return sum / count;
     case 'min': return min;
     case 'max': return max;
-    case 'last': return b.mean[end - 1];
+    case 'last': return b.last[end - 1];
   }
 }
 
-/** So many readings that did not come make a value stale. */
-const STALE_READINGS = 3;
-/** No value is stale before this (ms), nor live after that. */
-const STALE_MIN_MS = 60_000;
-const STALE_MAX_MS = 3 * 86_400_000;
+export interface Newest { v: ReadingValue | null; quality?: string | null }
 
-/**
- * The age (ms) from which on a series' newest value is stale, by its own pace in the buckets; with too few of them
- * for a pace the range that is shown, since within it there may be no more than one.
- */
-export function staleAfter(b: Buckets, { from, to }: Span): number {
-  const each = [...b.count].sort((one, other) => one - other)[b.count.length >> 1] ?? 1;
-  const pace = medianInterval(b.t) / Math.max(1, each);
-  return Math.min(Math.max(pace > 0 ? STALE_READINGS * pace : to - from, STALE_MIN_MS), STALE_MAX_MS);
+/** The last value: the newest of all where the range goes along with now, else the newest within it; null where there is none. */
+export function newestOf({ series, line, track, last }: Pick<Seen, 'series' | 'line' | 'track' | 'last'>, span: Span, isFixed: boolean): Newest | null {
+  if (!isFixed) return last ? { v: last.v ?? null, quality: last.quality } : null;
+  if (hasStates(series)) {
+    const [band] = track.bands.filter(({ from, to }) => from <= span.to && (to === null || to >= span.from)).slice(-1);
+    return band === undefined ? null : { v: band.v, quality: band.quality };
+  }
+  const v = figureOf(line.buckets, 'last', span);
+  return v === null ? null : { v };
 }
 
 const WORST: Level[] = ['bad', 'warn', 'ok'];

@@ -4,14 +4,14 @@ import * as api from '../../api/client';
 import type { LateRange, LiveReadings, Missing, QueryGap, Restamped, Series } from '../../api/client';
 import { seriesOfNames, type Board, type BoardSeries, type Variable } from '../../api/boards';
 import { LiveFeed } from '../../api/live';
-import type { Line } from '../overlay';
-import { emptyBuckets, findStart, fromColumns, mergeLive, trimBefore, type Buckets } from '../series';
-import { appendLive, emptyTrack, loadTrack, STATE_ROWS_MAX, trimStates, type Track } from '../states';
+import { lastReadings, newer, type Lasts } from '../../api/last';
+import { findStart, fromColumns, type Buckets } from '../series';
 import { status } from '../status.svelte';
 import type { Span } from '../time';
 import { time } from '../time.svelte';
 import { zone } from '../zone.svelte';
 import { hoursOf } from './hours';
+import { hasStates, layReadings, makeSeen, trackOf, trimSeen, type Seen } from './seen';
 
 /** Buckets asked for: a panel is seldom wider. */
 const BUCKETS = 400;
@@ -27,17 +27,15 @@ const NAMES_MS = 120_000;
 /** Events kept while a query is under way; beyond it the next query tells. */
 const TAIL_MAX = 1000;
 
-/** One series of a board, changed in place; `Shown.version` tells when. */
-export interface Seen { series: Series; line: Line; track: Track; hours: Buckets | null; last: Series['last'] }
 export interface Meant { ids: string[]; leftOff: number }
 /** What names mean; `seriesOfNames`, or what a link shows. */
 export type Names = (patterns: string[], variables: Variable[], values: Record<string, string>) => Promise<BoardSeries>;
+/** The newest reading of each series, by one question. */
+export type LastOf = (ids: string[], signal: AbortSignal) => Promise<Lasts>;
 
 export function patternsOf(board: Board): string[] {
   return [...new Set(board.panels.flatMap(({ show }) => ('series' in show ? show.series : [])))];
 }
-
-const hasStates = (series: Series): boolean => series.type === 'bool' || series.type === 'text';
 
 export class Shown {
   board = $state.raw<Board | null>(null);
@@ -57,6 +55,7 @@ export class Shown {
   askedAt = $state(0);
 
   readonly #names: Names;
+  readonly #lastOf: LastOf;
   /** Of its variables. */
   values = $state.raw<Record<string, string>>({});
   #feed: LiveFeed | null = null;
@@ -72,8 +71,9 @@ export class Shown {
   #asked = '';
   #tail: LiveReadings[] = [];
 
-  constructor(names: Names = seriesOfNames) {
+  constructor(names: Names = seriesOfNames, lastOf: LastOf = lastReadings) {
     this.#names = names;
+    this.#lastOf = lastOf;
   }
 
   close(): void {
@@ -180,10 +180,12 @@ export class Shown {
       if (time.range.kind === 'all' && numbers.length > 0) await this.#findStart(numbers, signal);
       const span = time.span(this.#start);
       const states = this.#ids(hasStates);
-      const [answer, tracks, hours] = await Promise.all([
+      const [answer, tracks, hours, lasts] = await Promise.all([
         numbers.length > 0 ? api.query(numbers, span.from, span.to, BUCKETS, signal) : null,
-        Promise.all(states.map((id) => this.#track(id, span, signal))),
+        Promise.all(states.map((id) => trackOf(id, span, signal))),
         this.#hours(span, signal),
+        // What is fixed has its last values in its buckets.
+        time.isFixed ? null : this.#lastOf([...this.seen.keys()], signal),
       ]);
       if (signal.aborted) return;
       this.#feed?.flush();
@@ -195,6 +197,7 @@ export class Shown {
       }
       states.forEach((id, i) => { const one = this.seen.get(id); if (one) one.track = tracks[i]; });
       for (const [id, buckets] of hours) { const one = this.seen.get(id); if (one) one.hours = buckets; }
+      for (const one of this.seen.values()) one.last = newer(one.last, lasts?.get(one.series.id));
       this.gaps = answer?.gaps ?? [];
       this.restamped = answer?.restamped ?? [];
       this.late = answer?.late ?? [];
@@ -223,14 +226,6 @@ export class Shown {
     return new Map(answer.series.map((columns) => [columns.id, fromColumns(columns)]));
   }
 
-  #track(id: string, { from, to }: Span, signal: AbortSignal): Promise<Track> {
-    return loadTrack(from, to, async (start, end) => {
-      const answer = await api.rawRows([id], start, end, STATE_ROWS_MAX, signal);
-      const rows = answer.series.flatMap(({ t, v, quality }) => t.map((at, i) => ({ t: at, v: v[i] ?? null, quality: quality?.[i] ?? 'good' })));
-      return { rows, more: Boolean(answer.next) };
-    });
-  }
-
   async #findStart(ids: string[], signal: AbortSignal): Promise<void> {
     this.#start = await findStart(time.now(), async (from, to) => {
       const answer = await api.query(ids, from, to, BUCKETS, signal);
@@ -248,17 +243,10 @@ export class Shown {
     for (const { id, t, v, quality } of data.series) {
       const one = this.seen.get(id);
       if (!one) continue;
-      t.forEach((at, i) => {
-        const value = v[i] ?? null;
-        const how = quality?.[i] ?? 'good';
-        if (!one.last || at >= one.last.t) one.last = how === 'good' ? { t: at, v: value } : { t: at, v: value, quality: how };
-        this.#dirty = true;
-        if (at < this.span.from || (time.isFixed && at > this.span.to)) return;
-        if (hasStates(one.series) && appendLive(one.track, { t: at, v: value, quality: how }) === 'late') this.#stale = true;
-        const number = typeof value === 'boolean' ? Number(value) : value;
-        if (typeof number !== 'number' || how !== 'good') return;
-        if (mergeLive(one.line.buckets, this.width, at, number) === 'late') this.#stale = true;
-      });
+      // What is beyond a fixed range is not shown; what goes along goes on.
+      const late = layReadings(one, { id, t, v, quality }, time.isFixed ? this.span : { from: this.span.from, to: Number.POSITIVE_INFINITY }, this.width);
+      this.#stale ||= late;
+      this.#dirty = true;
     }
   }
 
@@ -269,10 +257,7 @@ export class Shown {
     const moved = !time.isFixed && now - this.span.to >= Math.max(1000, (this.span.to - this.span.from) / 1000);
     if (moved || this.#dirty) {
       this.span = time.span(this.#start);
-      for (const one of this.seen.values()) {
-        trimBefore(one.line.buckets, this.span.from);
-        trimStates(one.track, this.span.from);
-      }
+      for (const one of this.seen.values()) trimSeen(one, this.span.from);
       this.#dirty = false;
       this.version += 1;
     }
@@ -289,9 +274,4 @@ export class Shown {
     this.error = error instanceof Error ? error.message : String(error);
     this.#queriedAt = performance.now();
   }
-}
-
-function makeSeen(series: Series): Seen {
-  const line = { id: series.id, unit: series.unit, whole: series.type === 'int' || series.type === 'bool', buckets: emptyBuckets(), tier: '', earlier: null, earlierTier: '' };
-  return { series, line, track: emptyTrack(), hours: null, last: series.last };
 }

@@ -2,6 +2,7 @@
 // the page's time and over an earlier period, and the live readings of what ends now.
 import * as api from '../api/client';
 import type { AggregateAnswer, LateRange, LiveReadings, Missing, QueryAnswer, QueryGap, Restamped, Series } from '../api/client';
+import { lastReadings, type LastReading, type Lasts } from '../api/last';
 import { LiveFeed } from '../api/live';
 import { addDoubt, doubtOf, doubtsOf, DOUBTS_ROWS_MAX, DOUBTS_SPAN_MAX_MS, together, trimDoubts, type Doubt } from './doubts';
 import { LINES_MAX, refusal, type Line } from './overlay';
@@ -38,6 +39,9 @@ export class Explore {
   missing = $state.raw<Missing[]>([]);
   /** When the figures were asked for (Unix ms). */
   askedAt = $state(0);
+  /** The newest reading of each, of all times. */
+  lasts = $state.raw<Lasts>(new Map());
+  now = $state(time.now());
   busy = $state(false);
   error = $state('');
   version = $state(0);
@@ -154,12 +158,13 @@ export class Explore {
       const span = time.span(this.#start);
       const before = this.offset > 0 ? { from: span.from - this.offset, to: span.to - this.offset } : null;
       const short = span.to - span.from <= DOUBTS_SPAN_MAX_MS;
-      const [answer, earlier, figures, earlierFigures, doubts] = await Promise.all([
+      const [answer, earlier, figures, earlierFigures, doubts, lasts] = await Promise.all([
         api.query(this.ids, span.from, span.to, BUCKETS, signal),
         before && api.query(this.ids, before.from, before.to, BUCKETS, signal),
         api.statistics(this.ids, FIGURES, span.from, span.to, signal),
         before && api.statistics(this.ids, FIGURES, before.from, before.to, signal),
         short ? api.rawRows(this.ids, span.from, span.to, DOUBTS_ROWS_MAX, signal) : null,
+        time.isFixed ? null : lastReadings(this.ids, signal),
       ]);
       if (signal.aborted) return;
       this.#feed?.flush();
@@ -167,6 +172,7 @@ export class Explore {
       this.askedAt = span.to;
       this.lines = this.chosen.map((series) => lineOf(series, answer, earlier));
       this.#doubts = doubts === null ? null : doubtsOf([doubts]);
+      for (const [id, last] of lasts ?? []) this.#newest(id, last);
       this.figures = figures;
       this.earlierFigures = earlierFigures;
       this.gaps = answer.gaps;
@@ -207,6 +213,7 @@ export class Explore {
       const line = this.lines.find((one) => one.id === id);
       if (!line) continue;
       t.forEach((at, i) => {
+        this.#newest(id, { t: at, v: v[i] ?? null });
         if (at < this.span.from || (time.isFixed && at > this.span.to)) return;
         const what = doubtOf(v[i], quality?.[i] ?? 'good');
         if (what !== null) this.#doubt(id, { t: at, what });
@@ -219,6 +226,13 @@ export class Explore {
     }
   }
 
+  /** Told at once, since few are shown and they come at most four times a second. */
+  #newest(id: string, reading: LastReading): void {
+    const known = this.lasts.get(id);
+    if (known && known.t >= reading.t) return;
+    this.lasts = new Map(this.lasts).set(id, reading);
+  }
+
   #doubt(id: string, doubt: Doubt): void {
     if (this.#doubts === null) return;
     const own = this.#doubts.get(id) ?? [];
@@ -228,8 +242,10 @@ export class Explore {
   }
 
   #frame(): void {
-    if (document.hidden || time.pausedAt !== null || this.busy || this.chosen.length === 0) return;
+    if (document.hidden || time.pausedAt !== null || this.chosen.length === 0) return;
     const now = time.now();
+    if (now - this.now >= 1000 || now < this.now) this.now = now;
+    if (this.busy) return;
     const moved = !time.isFixed && now - this.span.to >= Math.max(1000, (this.span.to - this.span.from) / 1000);
     if (moved || this.#dirty) {
       this.span = time.span(this.#start);

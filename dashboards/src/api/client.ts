@@ -285,9 +285,17 @@ export async function twinConflicts(id: string, signal?: AbortSignal): Promise<T
 /** Steps of a twin asked for at most. */
 const STEPS_MAX = 500;
 
+/** Of one leaf or those below it, within [from, to] (Unix ms, or without an end). */
+export interface StepsOf { key?: string; from?: number; to?: number }
+
 /** What was done to a twin, the newest steps first. */
-export async function twinHistory(id: string, signal?: AbortSignal): Promise<TwinStep[]> {
-  return (await getJson<Schemas['TwinHistory']>(`${twinOf(id)}/history?order=newest&limit=${STEPS_MAX}`, signal)).steps;
+export async function twinHistory(id: string, signal?: AbortSignal, { key, from, to }: StepsOf = {}): Promise<TwinStep[]> {
+  const params = new URLSearchParams({ order: 'newest', limit: String(STEPS_MAX) });
+  if (key !== undefined) params.set('key', key);
+  if (from !== undefined && from > 0) params.set('from', String(Math.floor(from)));
+  // The hub's end is not within.
+  if (to !== undefined && Number.isFinite(to)) params.set('to', String(Math.ceil(to) + 1));
+  return (await getJson<Schemas['TwinHistory']>(`${twinOf(id)}/history?${params.toString()}`, signal)).steps;
 }
 
 /** Changes a section of a twin; the change is on the hub's disk when this resolves. */

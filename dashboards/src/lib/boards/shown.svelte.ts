@@ -10,6 +10,7 @@ import { status } from '../status.svelte';
 import type { Span } from '../time';
 import { time } from '../time.svelte';
 import { zone } from '../zone.svelte';
+import { Happenings } from './happenings';
 import { hoursOf } from './hours';
 import { hasStates, layReadings, makeSeen, trackOf, trimSeen, type Seen } from './seen';
 
@@ -53,7 +54,11 @@ export class Shown {
   now = $state(time.now());
   /** When what is shown was asked for (Unix ms). */
   askedAt = $state(0);
+  /** As of when what is shown is (Unix ms): now, as long as the feed brings what is new. */
+  asOf = $state(0);
 
+  /** What is marked in charts, asked for once for all panels. */
+  readonly happenings = new Happenings();
   readonly #names: Names;
   readonly #lastOf: LastOf;
   /** Of its variables. */
@@ -78,6 +83,7 @@ export class Shown {
 
   close(): void {
     clearInterval(this.#frames);
+    this.happenings.close();
     this.#feed?.close();
     this.#abort.abort();
   }
@@ -178,7 +184,7 @@ export class Shown {
     try {
       const numbers = this.#ids((series) => series.type !== 'text');
       if (time.range.kind === 'all' && numbers.length > 0) await this.#findStart(numbers, signal);
-      const span = time.span(this.#start);
+      const [span, asked] = [time.span(this.#start), time.now()];
       const states = this.#ids(hasStates);
       const [answer, tracks, hours, lasts] = await Promise.all([
         numbers.length > 0 ? api.query(numbers, span.from, span.to, BUCKETS, signal) : null,
@@ -191,6 +197,7 @@ export class Shown {
       this.#feed?.flush();
       this.span = span;
       this.askedAt = span.to;
+      this.asOf = asked;
       for (const columns of answer?.series ?? []) {
         const one = this.seen.get(columns.id);
         if (one) Object.assign(one.line, { buckets: fromColumns(columns), tier: columns.tier });
@@ -254,6 +261,7 @@ export class Shown {
     if (document.hidden || time.pausedAt !== null || this.board === null) return;
     const now = time.now();
     if (now - this.now >= 1000 || now < this.now) this.now = now;
+    if (this.loaded && !this.#stale && this.error === '' && status.live === 'live') this.asOf = this.now;
     const moved = !time.isFixed && now - this.span.to >= Math.max(1000, (this.span.to - this.span.from) / 1000);
     if (moved || this.#dirty) {
       this.span = time.span(this.#start);

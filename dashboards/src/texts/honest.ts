@@ -20,6 +20,11 @@ export const honest = {
   missingOf: (device: string, cause: string) => `${device}: ${cause}`,
   completeUntil: (text: string, at: string) => `${text}; complete until ${at}`,
   maybe: 'Readings of this range may be missing.',
+  asOf: {
+    at: (at: string) => `as of ${at}`,
+    cut: (ago: string) => `stale: ${ago}, reconnecting`,
+    old: (ago: string) => `stale: ${ago}`,
+  },
   uncertain: 'uncertain: the device’s clock was wrong, nobody knows by how much',
   corrected: (by: string) => `corrected by ${by}`,
   otherShifts: (n: number) => `and ${n} other corrections`,

@@ -155,7 +155,7 @@ export class Explore {
     this.#tail = [];
     try {
       if (time.range.kind === 'all') await this.#findStart(signal);
-      const span = time.span(this.#start);
+      const [span, asked] = [time.span(this.#start), time.now()];
       const before = this.offset > 0 ? { from: span.from - this.offset, to: span.to - this.offset } : null;
       const short = span.to - span.from <= DOUBTS_SPAN_MAX_MS;
       const [answer, earlier, figures, earlierFigures, doubts, lasts] = await Promise.all([
@@ -169,7 +169,7 @@ export class Explore {
       if (signal.aborted) return;
       this.#feed?.flush();
       this.span = span;
-      this.askedAt = span.to;
+      this.askedAt = asked;
       this.lines = this.chosen.map((series) => lineOf(series, answer, earlier));
       this.#doubts = doubts === null ? null : doubtsOf([doubts]);
       for (const [id, last] of lasts ?? []) this.#newest(id, last);

@@ -1,18 +1,26 @@
 // A chart as a picture with what it needs to be read alone: its range, its lines
-// by colour and dash, the gaps, and what came late, which the page draws over the chart's canvas.
+// by colour and dash, the gaps, late readings and marks, which the page draws over the chart's canvas, and
+// what is to be known of all of it.
 import type uPlot from 'uplot';
 import type { LateBand } from './lates';
 import { DASHES, lineColour } from './overlayplot';
 import { colour } from './plot';
-import type { Band } from './series';
+import { isBad, type DoubtMark } from './doubts';
+import { wrapped } from './picture';
+import type { Band, StampMark } from './series';
 
 const ROW_PX = 18;
 const PAD_PX = 12;
+/** Of a letter of the notes, as wide as they mostly are. */
+const CHAR_PX = 6.5;
 /** How gaps and late readings are hatched: as the style sheet does it. */
 const GAPS = { ink: '--gap', width: 1.5, step: 6, up: true };
 const LATES = { ink: '--late', width: 1, step: 9, up: false };
 
-export interface Picture { title: string; lines: string[]; bands: Band[]; lates: LateBand[]; notes: string[] }
+/** As high as in the page. */
+const MARK_PX = 3;
+
+export interface Picture { title: string; lines: string[]; bands: Band[]; marks: StampMark[]; lates: LateBand[]; doubts: DoubtMark[]; notes: string[] }
 
 interface Box { left: number; top: number; width: number; height: number }
 
@@ -32,11 +40,34 @@ function hatch(context: CanvasRenderingContext2D, { left, top, width, height }: 
   context.restore();
 }
 
+/** Along the foot where times were corrected, and at the top where readings were left out: those with a bad one whole, others broken. */
+function drawMarks(context: CanvasRenderingContext2D, plot: uPlot, marks: StampMark[], doubts: DoubtMark[]): void {
+  const ratio = plot.ctx.canvas.width / plot.width;
+  const [left, top, height] = [plot.bbox.left / ratio, plot.bbox.top / ratio, plot.bbox.height / ratio];
+  const stretch = (one: { from: number; to: number }): [number, number] => {
+    const from = plot.valToPos(one.from, 'x');
+    return [left + from, Math.max(MARK_PX, plot.valToPos(one.to, 'x') - from)];
+  };
+  context.lineWidth = MARK_PX;
+  const line = ([from, width]: [number, number], y: number, ink: string, dash: number[]): void => {
+    context.strokeStyle = colour(ink);
+    context.setLineDash(dash);
+    context.beginPath();
+    context.moveTo(from, y);
+    context.lineTo(from + width, y);
+    context.stroke();
+  };
+  for (const mark of marks) line(stretch(mark), top + height - MARK_PX / 2, '--warn', []);
+  for (const mark of doubts) line(stretch(mark), top + MARK_PX / 2, isBad(mark) ? '--bad' : '--warn', isBad(mark) ? [] : [MARK_PX, MARK_PX]);
+  context.setLineDash([]);
+}
+
 /** The picture as a file. */
-export function pngOf(plot: uPlot, { title, lines, bands, lates, notes }: Picture): Promise<Blob | null> {
+export function pngOf(plot: uPlot, { title, lines, bands, marks, lates, doubts, notes }: Picture): Promise<Blob | null> {
   const ratio = plot.ctx.canvas.width / plot.width;
   const canvas = document.createElement('canvas');
-  const head = PAD_PX + ROW_PX * (1 + lines.length + notes.length);
+  const told = notes.flatMap((note) => wrapped(note, Math.max(1, Math.floor(plot.width / CHAR_PX))));
+  const head = PAD_PX + ROW_PX * (1 + lines.length + told.length);
   canvas.width = Math.ceil((plot.width + 2 * PAD_PX) * ratio);
   canvas.height = Math.ceil((head + plot.height + 2 * PAD_PX) * ratio);
   const context = canvas.getContext('2d');
@@ -60,7 +91,7 @@ export function pngOf(plot: uPlot, { title, lines, bands, lates, notes }: Pictur
     context.fillText(line, PAD_PX + 40, row(place + 1));
   });
   context.setLineDash([]);
-  notes.forEach((note, i) => context.fillText(note, PAD_PX, row(lines.length + 1 + i)));
+  told.forEach((note, i) => context.fillText(note, PAD_PX, row(lines.length + 1 + i)));
   context.drawImage(plot.ctx.canvas, PAD_PX, head + PAD_PX, plot.width, plot.height);
   const { left, top, height } = plot.bbox;
   for (const [list, look] of [[lates, LATES], [bands, GAPS]] as const) {
@@ -70,6 +101,8 @@ export function pngOf(plot: uPlot, { title, lines, bands, lates, notes }: Pictur
       hatch(context, { left: PAD_PX + left / ratio + from, top: head + PAD_PX + top / ratio, width, height: height / ratio }, look);
     }
   }
+  context.translate(PAD_PX, head + PAD_PX);
+  drawMarks(context, plot, marks, doubts);
   return new Promise((done) => { canvas.toBlob(done, 'image/png'); });
 }
 

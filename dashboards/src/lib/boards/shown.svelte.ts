@@ -196,7 +196,7 @@ export class Shown {
       if (signal.aborted) return;
       this.#feed?.flush();
       this.span = span;
-      this.askedAt = span.to;
+      this.askedAt = asked;
       this.asOf = asked;
       for (const columns of answer?.series ?? []) {
         const one = this.seen.get(columns.id);

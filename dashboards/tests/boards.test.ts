@@ -3,6 +3,7 @@ import { EventText } from '../src/api/events';
 import { newer } from '../src/api/last';
 import { figureOf, hourDay, levelOf, newestOf, seriesTime, sparkPath } from '../src/lib/boards/figures';
 import { hoursOf } from '../src/lib/boards/hours';
+import { bandText, limitsOf, spread } from '../src/lib/boards/limits';
 import { compact, freeId, inOrder, meet, placed, room, within, type Placed } from '../src/lib/boards/grid';
 import { begin, redo, step, STEPS_MAX, undo } from '../src/lib/boards/undo';
 import { layReadings, makeSeen } from '../src/lib/boards/seen';
@@ -43,6 +44,30 @@ describe('when a value is stale', () => {
   test('without a pace the range says it', () => {
     expect(staleAfter(buckets([]), span)).toBe(HOUR);
     expect(staleAfter(buckets([[5, 1, 1]]), { from: 0, to: 1000 })).toBe(MINUTE);
+  });
+});
+
+describe('bands', () => {
+  const bands = [{ from: 49, to: 50, level: 'warn' as const }, { from: 50, level: 'bad' as const }, { to: 10, level: 'bad' as const }];
+
+  test('are told by lines with labels at their ends', () => {
+    expect(limitsOf(bands, 'Cel')).toEqual([
+      { at: 10, level: 'bad', text: '10 °C: bad below' },
+      { at: 49, level: 'warn', text: '49 °C: warning above' },
+      { at: 50, level: 'bad', text: '50 °C: bad above, warning below' },
+    ]);
+    expect(limitsOf([], '')).toEqual([]);
+  });
+
+  test('are told by words in the legend', () => {
+    expect(bands.map((band) => bandText(band, 'Cel'))).toEqual(['49 °C to below 50 °C', 'from 50 °C on', 'below 10 °C']);
+    expect(bandText({ level: 'ok' }, '')).toBe('all values');
+  });
+
+  test('have labels that lie over no other and within the chart', () => {
+    expect(spread([10, 12, 60], 13, 100)).toEqual([10, 23, 60]);
+    expect(spread([90, 95, 99], 13, 100)).toEqual([74, 87, 100]);
+    expect(spread([], 13, 100)).toEqual([]);
   });
 });
 

@@ -5,6 +5,8 @@ import type { DoubtMark } from './doubts';
 import { unit as shownUnit } from './format';
 import { axisFont, colour, doubtful, drawBoxes, drawDoubts, drawStretches, tellStretches, pointerAt, timeAxis, timeCursor, valueAxis, zonedDate, zoomSelected, type Stretch, type TimeInputs } from './plot';
 import { lonelyRows, tablesOf, unitsOf, type Line } from './overlay';
+import { drawLabels, drawLimits } from './limitplot';
+import type { Limit } from './boards/limits';
 
 /** Beside the colours, so that lines are told apart without them. */
 export const DASHES: number[][] = [[], [8, 4], [2, 3], [9, 3, 2, 3], [14, 4], [4, 4], [1, 4], [14, 3, 4, 3]];
@@ -19,6 +21,8 @@ export interface Threshold { from: number; to: number; colour: string }
 export interface OverlayInputs extends TimeInputs {
   /** Of the first unit's values. */
   thresholds?(): Threshold[];
+  /** Their ends, as lines with labels. */
+  limits?(): Limit[];
   /** What happened, as thin lines with a text. */
   happened?(): Stretch[];
   /** Readings that are not good, or have no value. */
@@ -117,11 +121,15 @@ function options(inputs: OverlayInputs): uPlot.Options {
     axes: [timeAxis(), ...axes],
     ...seriesOf(inputs),
     hooks: {
-      drawClear: [(plot) => drawThresholds(plot, inputs)],
+      drawClear: [(plot) => {
+        drawThresholds(plot, inputs);
+        drawLimits(plot, scaleOf(units[0] ?? ''), inputs.limits?.() ?? []);
+      }],
       draw: [(plot) => {
         drawStretches(plot, inputs);
         drawBoxes(plot, 'happened', inputs.happened?.() ?? []);
         drawDoubts(plot, inputs.doubts?.() ?? []);
+        drawLabels(plot, scaleOf(units[0] ?? ''), inputs.limits?.() ?? []);
       }],
       setCursor: [(plot) => {
         const left = pointerAt(plot);

@@ -267,7 +267,8 @@ impl Twins {
     ) -> Result<(T, Written), TwinError> {
         self.shelf.with(&self.file, document, |slot, warm| {
             patches.first().map_or(Ok(()), |first| first.is_of(&warm.twin))?;
-            let (mut tried, mut changes) = (warm.twin.clone(), Vec::with_capacity(patches.len()));
+            let (mut tried, mut changes) =
+                (Self::copy_to_try(hub, slot, &warm.twin), Vec::with_capacity(patches.len()));
             for patch in patches {
                 let change = patch.change(&tried, hub.now_ms())?;
                 tried.edit(&change)?;
@@ -290,8 +291,13 @@ impl Twins {
         warm: &mut Warm,
         change: &Change,
     ) -> Result<Written, TwinError> {
-        let before = warm.twin.heads();
         let mut written = Written::default();
+        if warm.twin.is_full() {
+            // Of an earlier version, perhaps, which cut off later. Not for what is refused, whose answer waits for no commit.
+            Self::copy_to_try(hub, slot, &warm.twin).edit(change)?;
+            written.extend(self.rebase_when_due(hub, slot, warm));
+        }
+        let before = warm.twin.heads();
         if let Some(record) = warm.twin.edit(change)? {
             hub.counters.add(Metric::TwinEdits, 1);
             let news = self.news(warm, &before);

@@ -64,6 +64,7 @@ fn refused(error: &EditError, text: String) -> ApiError {
         EditError::Key(_) => ApiError::bad("bad-key", text),
         EditError::Value { .. } | EditError::TextElsewhere { .. } => ApiError::bad("bad-value", text),
         EditError::TooManyEdits { .. } => ApiError::bad("twin-too-many-edits", text),
+        EditError::TooLong { .. } => ApiError::bad("twin-change-too-long", text),
         EditError::TooLarge { .. } => conflict("twin-too-large"),
         EditError::TooManyUnconfirmed => conflict("twin-unconfirmed"),
         EditError::NotYours { .. } => conflict("twin-not-yours"),
@@ -240,7 +241,7 @@ fn sections(patch: TwinPatch) -> Result<Vec<(Section, serde_json::Value)>, ApiEr
 /// that the agent reports, and all that is wrong is told at once.
 #[utoipa::path(patch, path = "/api/v1/devices/{id}/twin", operation_id = "patchTwin", request_body = TwinPatch,
     params(("id" = String, Path, description = "The device"), ("If-Match" = Option<String>, Header, description = "Of these states only, as their etags")),
-    responses((status = 200, description = "As it is now", body = TwinAnswer), (status = 400, description = "`bad-patch`, `bad-key`, `bad-value`, `bad-etag`, `twin-too-many-edits`; `bad-config` with all that is wrong in `errors`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`twin-too-large`, `twin-unconfirmed`: the device was away for too many changes", body = Problem, content_type = "application/problem+json"), (status = 412, description = "`twin-changed`: it is of another state", body = Problem, content_type = "application/problem+json"), (status = 429, description = "`twin-too-often`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "As it is now", body = TwinAnswer), (status = 400, description = "`bad-patch`, `bad-key`, `bad-value`, `bad-etag`, `twin-too-many-edits`, `twin-change-too-long`; `bad-config` with all that is wrong in `errors`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`twin-too-large`, `twin-unconfirmed`: the device was away for too many changes", body = Problem, content_type = "application/problem+json"), (status = 412, description = "`twin-changed`: it is of another state", body = Problem, content_type = "application/problem+json"), (status = 429, description = "`twin-too-often`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn change(
     State(hub): State<App>,
     Extension(principal): Extension<Principal>,

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tideline_protocol::wire::DocumentId;
-use tideline_twin::{Actor, EditError, Record, Side, Step, Ticket, Twin, Write};
+use tideline_twin::{Actor, Record, Side, Step, Ticket, Twin, Write};
 
 use super::file::{Past, Put};
 use super::queue::{News, Written};
@@ -76,6 +76,12 @@ pub async fn sweep_daily(hub: App) {
     }
 }
 
+fn tag() -> Option<[u8; 14]> {
+    let mut tag = [0; 14];
+    getrandom::fill(&mut tag).ok()?;
+    Some(tag)
+}
+
 /// What was done in one generation.
 #[derive(Debug)]
 pub struct Chapter {
@@ -91,15 +97,15 @@ impl Twins {
         if !warm.twin.is_rebase_due() {
             return None;
         }
-        let mut tag = [0; 14];
-        getrandom::fill(&mut tag).ok()?;
         let peers = sharers(hub, slot.document());
         let peers: Vec<_> = peers.iter().map(String::as_str).collect();
+        // Its time comes when all agents have told what this hub has forgotten.
+        if !warm.twin.has_met(&peers) {
+            return None;
+        }
         let mut before = warm.twin.clone();
-        let record: Record = match warm.twin.rebase_among(tag, &peers) {
+        let record: Record = match warm.twin.rebase_among(tag()?, &peers) {
             Ok(record) => record,
-            // Its time comes when all agents have told what this hub has forgotten.
-            Err(EditError::NotMet) => return None,
             Err(error) => {
                 if self.unrebased.fetch_add(1, Ordering::Relaxed) == 0 {
                     tracing::warn!(document = %slot.document(), %error, "the history of a twin cannot be cut off");
@@ -114,6 +120,18 @@ impl Twins {
         let put = begin(warm.put(record), end(hub, &mut before));
         written.add(self.queue.push(slot, put, Some(news), None));
         Some(written)
+    }
+
+    /// A copy of a twin to try changes on. A full one takes none before it is cut off, as it will be.
+    pub(super) fn copy_to_try(hub: &Hub, slot: &Arc<Slot>, twin: &Twin) -> Twin {
+        let mut copy = twin.clone();
+        if let Some(tag) = twin.is_full().then(tag).flatten() {
+            let peers = sharers(hub, slot.document());
+            let peers: Vec<_> = peers.iter().map(String::as_str).collect();
+            // Where it cannot be, the copy is full as well, and says so.
+            drop(copy.rebase_among(tag, &peers));
+        }
+        copy
     }
 
     fn ended(&self, document: &DocumentId, number: u64) -> Result<Option<Twin>, TwinError> {

@@ -158,20 +158,18 @@ fn hear(
         let link = links.entry(document.clone()).or_insert_with(|| Link::new(who.agent.as_str(), &warm.twin));
         let before = warm.twin.heads();
         let record = link.handle(&mut warm.twin, &message);
-        let Some(record) = record.map_err(|refusal| Refused::Peer(refusal.to_string()))? else {
-            return Ok(None);
-        };
+        let record = record.map_err(|refusal| Refused::Peer(refusal.to_string()))?;
         let mut written = Written::default();
-        if matches!(message, Message::Confirm { .. }) {
-            let record = twins.queue.push(slot, warm.put(record), None, Some(who.number));
-            if twins.queue.is_long() {
+        if let Some(record) = record {
+            let is_confirmed = matches!(message, Message::Confirm { .. });
+            let news = if is_confirmed { None } else { twins.news(warm, &before) };
+            let record = twins.queue.push(slot, warm.put(record), news, Some(who.number));
+            if !is_confirmed || twins.queue.is_long() {
                 written.add(record);
             }
-        } else {
-            let news = twins.news(warm, &before);
-            written.add(twins.queue.push(slot, warm.put(record), news, Some(who.number)));
-            written.extend(twins.rebase_when_due(hub, slot, warm));
         }
+        // Also when nothing new came: the agent may be the last that a restored hub had to meet.
+        written.extend(twins.rebase_when_due(hub, slot, warm));
         Ok((!written.is_empty()).then_some(written))
     })?
 }

@@ -1,7 +1,8 @@
 //! What a hub keeps of twins when it is killed, restored, or has more of them than it has room for.
 
 use serde_json::{Value as Json, json};
-use tideline_twin::Key;
+use tideline_protocol::wire::TwinSync;
+use tideline_twin::{Action, Actor, Edit, Key, Link, Message, Side, Write};
 
 use super::file::Put;
 use super::*;
@@ -256,4 +257,65 @@ fn a_damaged_document_is_told_and_leaves_the_others_alone() {
     let error = twins.look(&document("d"), |_| ()).unwrap_err();
     assert!(matches!(&error, TwinError::Damaged { document, .. } if document.to_string() == "device/d"));
     twins.look(&document("e"), |_| ()).unwrap();
+}
+
+/// Fills a document with long texts that replace each other, until it takes no more edits; what it is then.
+fn fill(hub: &Hub, name: &str) -> Twin {
+    let filled = hub.twins.shelf.with(&hub.twins.file, &document(name), |_, warm| {
+        for n in 0..200_u32 {
+            let edit = |m: u32| Edit {
+                section: Section::Desired,
+                key: Key::parse(&format!("text{m}")).unwrap(),
+                action: Action::Put(format!("{n:08}").repeat(1000).into()),
+            };
+            let change = Change { edits: (0..7).map(edit).collect(), author: "anna".to_owned(), time_ms: 1 };
+            match warm.twin.edit(&change) {
+                Ok(record) => warm.twin.handle_durable(record.unwrap().ticket),
+                Err(error) => {
+                    assert_eq!(error, EditError::TooManyUnconfirmed);
+                    return warm.twin.clone();
+                }
+            }
+        }
+        panic!("it takes edits without end");
+    });
+    filled.unwrap()
+}
+
+#[tokio::test]
+async fn a_document_that_is_full_already_is_cut_off_for_the_next_edit() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub_in(dir.path(), Config::default());
+    // As one is that an earlier version wrote.
+    fill(&hub, "d");
+    put(&hub, "d", json!({"a": 1})).await;
+    kill(hub);
+    let hub = hub_in(dir.path(), Config::default());
+    assert_eq!(shown(&hub, "d").await["a"], 1);
+    assert_eq!(look(&hub, document("d"), |twin| twin.generation().number).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn an_agent_with_nothing_new_frees_a_full_document_of_a_restored_hub() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub_in(dir.path(), Config::default());
+    // By the name that the hub had before it was restored.
+    let (Write::Append(whole) | Write::Replace(whole)) =
+        Twin::new(Actor::new(Side::Hub, [9; 15])).unwrap().save().write;
+    hub.twins.file.write([(&document("d"), &Put::Whole(whole))]).unwrap();
+    hub.metadata.put("d", &DeviceRecord::behind("d".to_owned(), 1)).unwrap();
+    let twin = fill(&hub, "d");
+    let early = patch(&hub, document("d"), desired(json!({"a": 1})), etag).await;
+    assert!(matches!(early, Err(TwinError::Edit(EditError::TooManyUnconfirmed))), "{early:?}");
+    let state = Link::new("d", &twin).poll(&twin).unwrap();
+    assert!(matches!(state, Message::State { .. }));
+    let heard = vec![TwinSync { document: document("d"), message: state.to_bytes() }];
+    let who = Speaker { agent: AgentId::parse("d").unwrap(), number: 1 };
+    let turned = turn(Arc::clone(&hub), who, Turn { heard, ..Turn::default() }).await.unwrap();
+    assert_eq!(turned.refused, [] as [String; 0]);
+    let generation = look(&hub, document("d"), |twin| twin.generation().number).await.unwrap();
+    assert_eq!(generation, 1, "history is cut off with what frees both ends");
+    let mut messages = turned.say.iter().map(|sync| Message::from_bytes(&sync.message).unwrap());
+    assert!(messages.any(|message| matches!(message, Message::Base { .. })));
+    put(&hub, "d", json!({"a": 1})).await;
 }

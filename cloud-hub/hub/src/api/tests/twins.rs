@@ -62,6 +62,9 @@ async fn what_cannot_be_is_refused_with_a_code() {
     bench.device("valve-1", "");
     let long = "x".repeat(9_000);
     let many: serde_json::Map<_, _> = (0..300).map(|n| (n.to_string(), json!(n))).collect();
+    // Each value is short enough, and the body; the change is not.
+    let seven_and_more: serde_json::Map<_, _> =
+        (0..8).map(|n| (n.to_string(), json!("x".repeat(7_900)))).collect();
     for (body, status, code) in [
         (json!({}), 400, "bad-patch"),
         (json!({"desired": [1]}), 400, "bad-patch"),
@@ -70,6 +73,7 @@ async fn what_cannot_be_is_refused_with_a_code() {
         (json!({"desired": {"a": long}}), 400, "bad-value"),
         (json!({"desired": {"a": {"$text": "x"}}}), 400, "bad-value"),
         (json!({"desired": many}), 400, "twin-too-many-edits"),
+        (json!({ "desired": seven_and_more }), 400, "twin-change-too-long"),
         (json!({"reported": {"a": 1}}), 422, "bad-body"),
     ] {
         let (found, answer) = bench.patch("valve-1", body).await;

@@ -2,7 +2,7 @@
 //!
 //! automerge is called here, in `write` and in `check` only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -285,6 +285,17 @@ impl Document {
 
     pub fn knows(&self, hash: &ChangeHash) -> bool {
         self.am.get_change_meta_by_hash(hash).is_some()
+    }
+
+    /// Adds to what an end certainly has. Only the last ones are kept; what they build on goes without saying.
+    pub fn add_had(&self, have: &mut BTreeSet<ChangeHash>, hashes: &[ChangeHash]) {
+        for hash in hashes {
+            let Some(meta) = self.am.get_change_meta_by_hash(hash) else { continue };
+            for dep in &meta.deps {
+                have.remove(dep);
+            }
+            have.insert(*hash);
+        }
     }
 
     /// What a flat key holds, the shown value last.

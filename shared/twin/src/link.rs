@@ -71,7 +71,7 @@ impl Link {
                 if !self.is_same(twin, *generation) {
                     return Ok(None);
                 }
-                let received = twin.receive(changes)?;
+                let received = twin.receive(&self.peer, changes)?;
                 self.ask |= received.missing || std::mem::take(&mut self.early);
                 self.add_have(twin, &received.there);
                 // Also for what was known: the peer sends it since it missed the confirmation.
@@ -146,15 +146,9 @@ impl Link {
         generation == twin.generation()
     }
 
-    /// Only the last ones are kept; what they build on goes without saying.
     fn add_have(&mut self, twin: &Twin, hashes: &[ChangeHash]) {
-        let Some(have) = &mut self.have else { return };
-        for hash in hashes {
-            let Some(meta) = twin.document.am.get_change_meta_by_hash(hash) else { continue };
-            for dep in &meta.deps {
-                have.remove(dep);
-            }
-            have.insert(*hash);
+        if let Some(have) = &mut self.have {
+            twin.document.add_had(have, hashes);
         }
     }
 

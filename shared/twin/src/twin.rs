@@ -171,8 +171,8 @@ impl Twin {
         Ok(Some(self.record(Write::Append(bytes), Some(vec![made.hash()]))))
     }
 
-    /// Takes changes of this generation. A refusal leaves everything as it was.
-    pub(crate) fn receive(&mut self, changes: &[Vec<u8>]) -> Result<Received, Refusal> {
+    /// Takes changes of this generation, which a peer sends when they are durable there. A refusal leaves everything as it was.
+    pub(crate) fn receive(&mut self, peer: &str, changes: &[Vec<u8>]) -> Result<Received, Refusal> {
         let bytes = changes.iter().map(Vec::len).sum();
         if changes.len() > CHANGES_PER_MESSAGE_MAX || bytes > CHANGES_BYTES_MAX {
             let (what, found, max) = if changes.len() > CHANGES_PER_MESSAGE_MAX {
@@ -214,11 +214,12 @@ impl Twin {
         let number = self.number + made.len() as u64;
         hashes.extend(made.iter().map(automerge::Change::hash));
         let all: Vec<_> = new.into_iter().chain(made.iter().map(automerge::Change::raw_bytes)).collect();
-        let bytes = store::appended(document.generation, &all, None);
         self.document = document;
         self.replaced = replaced;
         self.unconfirmed += number - self.number;
         self.number = number;
+        let shared = self.has_sent(peer, &there);
+        let bytes = store::appended(self.document.generation, &all, shared.as_deref().map(|of| (peer, of)));
         let record = self.record(Write::Append(bytes), Some(hashes));
         Ok(Received { record: Some(record), there, missing })
     }
@@ -244,6 +245,25 @@ impl Twin {
         Ok(())
     }
 
+    /// What is durable at a peer that has sent these, with what they build on; it confirms only what it was sent.
+    fn has_sent(&mut self, peer: &str, hashes: &[ChangeHash]) -> Option<Vec<ChangeHash>> {
+        let mut shared: BTreeSet<_> = self.shared.get(peer).into_iter().flatten().copied().collect();
+        self.document.add_had(&mut shared, hashes);
+        let shared = shared.into_iter().take(HEADS_MAX).collect();
+        self.share(peer, shared)
+    }
+
+    /// Keeps what is durable at a peer, if that is news.
+    fn share(&mut self, peer: &str, shared: Vec<ChangeHash>) -> Option<Vec<ChangeHash>> {
+        let full = self.shared.len() >= PEERS_MAX && !self.shared.contains_key(peer);
+        if shared.is_empty() || full || self.shared.get(peer) == Some(&shared) {
+            return None;
+        }
+        self.shared.insert(peer.to_owned(), shared.clone());
+        self.count_unconfirmed();
+        Some(shared)
+    }
+
     /// What a peer says is durable there, as far as this end knows it.
     pub(crate) fn confirm(&mut self, peer: &str, heads: &[ChangeHash]) -> Option<Record> {
         let known: Vec<_> = heads.iter().filter(|head| self.document.knows(head)).copied().collect();
@@ -256,13 +276,8 @@ impl Twin {
         shared.sort_unstable();
         shared.dedup();
         shared.truncate(HEADS_MAX);
-        let full = self.shared.len() >= PEERS_MAX && !self.shared.contains_key(peer);
-        if shared.is_empty() || full || self.shared.get(peer) == Some(&shared) {
-            return None;
-        }
+        let shared = self.share(peer, shared)?;
         let bytes = store::appended(self.document.generation, &[], Some((peer, &shared)));
-        self.shared.insert(peer.to_owned(), shared);
-        self.count_unconfirmed();
         Some(self.record(Write::Append(bytes), Some(Vec::new())))
     }
 
@@ -439,11 +454,11 @@ impl Twin {
         self.unconfirmed
     }
 
-    /// Whether all that is here is known to be durable at a peer: what is desired has arrived.
+    /// Whether all that is here is durable, and known to be so at a peer: what is desired has arrived.
     #[must_use]
     pub fn is_agreed(&self, peer: &str) -> bool {
         let shared = self.shared.get(peer).map_or(&[][..], Vec::as_slice);
-        !shared.is_empty() && self.document.am.get_changes_meta(shared).is_empty()
+        !shared.is_empty() && self.is_durable() && self.document.am.get_changes_meta(shared).is_empty()
     }
 
     /// Leaves and bytes, as [`KEYS_MAX`] and [`DOCUMENT_BYTES_MAX`] count them.

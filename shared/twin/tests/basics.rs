@@ -465,3 +465,35 @@ fn a_confirmation_that_is_ahead_of_its_changes_is_made_good() {
     exchange(&mut hub, &mut agent, true);
     assert_eq!((agent.unconfirmed(), agent.is_agreed("b")), (0, true));
 }
+
+#[test]
+fn what_an_agent_reports_last_is_agreed_without_another_word_of_the_hub() {
+    let (mut hub, mut agent) = (hub(), agent());
+    put(&mut hub, 1, "speed", json!(5));
+    talk(&mut hub, &mut agent);
+    let (mut at_hub, mut at_agent) = (Link::new("agent", &hub), Link::new("hub", &agent));
+    let Record { write: Write::Replace(saved), .. } = hub.save() else { panic!("a whole save") };
+    let mut appended = Vec::new();
+    for n in 0..3 {
+        write(&mut agent, 2, "agent", vec![(Section::Reported, "speed", Action::Put(json!(n)))]);
+        for _ in 0..4 {
+            while let Some(message) = at_agent.poll(&agent) {
+                let Some(record) = at_hub.handle(&mut hub, &message).unwrap() else { continue };
+                // What is here alone may be gone after a kill.
+                assert!(!hub.is_agreed("agent"));
+                hub.handle_durable(record.ticket);
+                let Write::Append(bytes) = record.write else { panic!("a change is appended") };
+                appended.push(bytes);
+            }
+            while let Some(message) = at_hub.poll(&hub) {
+                deliver(&message, &mut at_agent, &mut agent);
+            }
+        }
+        assert_eq!((hub.is_agreed("agent"), agent.unconfirmed()), (true, 0), "{n}");
+        assert!(!hub.is_agreed("other"));
+    }
+    let again = Twin::load(hub.actor(), &saved, &appended).unwrap();
+    assert!(again.is_agreed("agent"));
+    put(&mut hub, 3, "speed", json!(6));
+    assert!(!hub.is_agreed("agent"));
+}

@@ -23,6 +23,7 @@ mod replay;
 mod section;
 mod stamp;
 mod store;
+mod text;
 mod twice;
 mod twin;
 mod value;

@@ -8,7 +8,6 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use automerge::legacy::{Key as OpKey, ObjectId, Op, OpId, OpType};
-use automerge::transaction::Transactable as _;
 use automerge::{ChangeHash, ObjType, ScalarValue};
 
 use crate::EditError;
@@ -19,6 +18,7 @@ use crate::key::{self, Key, Part};
 use crate::replaced::{Replaced, Since, known};
 use crate::section::Section;
 use crate::stamp::{Beyond, Known, Signed, Stamp};
+use crate::write::change_text;
 
 /// By what stamps changes are made again.
 enum Stamps {
@@ -275,7 +275,7 @@ impl<'a> Replay<'a> {
         }
         let mut tried = base.clone();
         let made = tried.commit(self.actor, (before.stamp.number, before.time_ms, ""), |tx| {
-            Ok(changed.iter().try_for_each(|(id, after)| tx.update_text(id, after))?)
+            changed.iter().try_for_each(|(id, after)| change_text(tx, id, after))
         })?;
         let ops = guarded(|| Ok::<_, EngineError>(made.map(|made| made.decode().operations)))?;
         Ok((ops.unwrap_or_default(), others))

@@ -12,6 +12,7 @@ use crate::limits::{
     OPS_PER_CHANGE_MAX, TEXT_BYTES_MAX, UNCONFIRMED_MAX,
 };
 use crate::section::Section;
+use crate::text::{self, Splice};
 use crate::value::{self, ValueError};
 
 /// Why a local change is not made. Nothing of it is.
@@ -197,10 +198,18 @@ pub(crate) fn set_text(
     let there = tx.get_all(object, flat)?;
     if let [(Value::Object(ObjType::Text), id)] = there.as_slice() {
         let id = id.clone();
-        tx.update_text(&id, text)?;
+        change_text(tx, &id, text)?;
     } else {
         let id = tx.put_object(object, flat, ObjType::Text)?;
         tx.splice_text(&id, 0, 0, text)?;
+    }
+    Ok(())
+}
+
+/// Makes a text another, by its difference.
+pub(crate) fn change_text(tx: &mut Transaction<'_>, id: &ObjId, text: &str) -> Result<(), EditError> {
+    for Splice { at, deleted, inserted } in text::splices(&tx.text(id)?, text) {
+        tx.splice_text(id, at, isize::try_from(deleted).unwrap_or(isize::MAX), &inserted)?;
     }
     Ok(())
 }

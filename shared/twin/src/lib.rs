@@ -6,6 +6,7 @@
 //! Nothing here does I/O: no task is started, no clock read, no randomness drawn. Times and random bytes come in as arguments.
 
 mod actor;
+mod agreed;
 mod base;
 mod check;
 mod chunk;

@@ -28,7 +28,8 @@ impl Twin {
         }
         let (mut document, included) = guarded(|| self.common(&own, &parted))?;
         // By new stamps: the other copy has made others by the old. What they replaced is in both or in none.
-        let mut replay = Replay::new(&self.document, &self.included, &self.replaced, actor).with_new_stamps();
+        let mut replay =
+            Replay::new(&self.document, &self.included, &self.replaced, actor).with_new_stamps(0);
         replay.onto(&mut document, |actor| own.contains(&actor), &included)?;
         self.number = replay.number();
         self.document = document;

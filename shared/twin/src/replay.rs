@@ -48,9 +48,9 @@ impl<'a> Replay<'a> {
         Self { old, included, replaced, actor, stamps: Stamps::Kept }
     }
 
-    /// Gives what is made again stamps of the actor, who has made none yet. Says at the end how many those were.
-    pub fn with_new_stamps(self) -> Self {
-        Self { stamps: Stamps::New { number: 0, old: HashMap::new() }, ..self }
+    /// Gives what is made again stamps of the actor behind its last one. [`Self::number`] is the last at the end.
+    pub fn with_new_stamps(self, number: u64) -> Self {
+        Self { stamps: Stamps::New { number, old: HashMap::new() }, ..self }
     }
 
     /// The number of the last new stamp.

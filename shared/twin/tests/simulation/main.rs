@@ -9,13 +9,14 @@
     reason = "a test says what it found"
 )]
 
+mod choice;
 mod model;
 mod replica;
 mod world;
 
 use std::panic::catch_unwind;
 
-use world::{Break, World};
+use world::{Break, Hardship, World};
 
 const SEEDS: u64 = 60;
 
@@ -23,16 +24,30 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-#[test]
-fn replicas_converge_and_no_confirmed_edit_is_lost() {
+/// Runs the seeds that are asked for. Among all of them there has to be an agent that was away while history was cut off twice.
+fn run_all(hardship: Hardship) {
     let seeds = match number("SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("SEEDS").unwrap_or(SEEDS),
     };
+    let (mut late, is_all) = (0, seeds.end - seeds.start >= SEEDS);
     for seed in seeds {
         eprintln!("SEED={seed}");
-        World::new(seed, Break::Nothing).run().unwrap();
+        let story = World::new(seed, hardship, Break::Nothing).run().unwrap();
+        late += usize::from(story.late > 0);
     }
+    eprintln!("in {late} histories somebody came back after two cuts");
+    assert!(late > 0 || !is_all, "nobody was away long enough");
+}
+
+#[test]
+fn replicas_converge_and_no_confirmed_edit_is_lost() {
+    run_all(Hardship::Either);
+}
+
+#[test]
+fn replicas_converge_where_agents_are_wiped_and_leave_and_the_hub_is_restored() {
+    run_all(Hardship::All);
 }
 
 /// Seeds in which a hub that is restored to before its last base has replaced a value of an agent that comes after it.
@@ -40,7 +55,7 @@ fn replicas_converge_and_no_confirmed_edit_is_lost() {
 fn what_a_restored_hub_replaced_stays_replaced() {
     for seed in [128, 186, 397, 425, 468, 631, 904] {
         eprintln!("SEED={seed}");
-        World::new(seed, Break::Nothing).run().unwrap();
+        World::new(seed, Hardship::Either, Break::Nothing).run().unwrap();
     }
 }
 
@@ -48,8 +63,8 @@ fn what_a_restored_hub_replaced_stays_replaced() {
 fn is_found(broken: Break, by: u64) {
     std::panic::set_hook(Box::new(|_| {}));
     let found = std::iter::once(by).chain(0..SEEDS).any(|seed| {
-        let ended = catch_unwind(|| World::new(seed, broken).run());
-        let is_found = !matches!(ended, Ok(Ok(())));
+        let ended = catch_unwind(|| World::new(seed, Hardship::Either, broken).run());
+        let is_found = !matches!(ended, Ok(Ok(_)));
         if is_found {
             eprintln!("{broken:?} is found by SEED={seed}: {ended:?}");
         }
@@ -76,4 +91,9 @@ fn a_restored_hub_that_cuts_history_off_before_it_has_met_all_is_found() {
 #[test]
 fn a_rebase_that_forgets_unconfirmed_changes_is_found() {
     is_found(Break::ForgetfulBase, 2);
+}
+
+#[test]
+fn a_change_that_is_made_again_without_its_stamp_is_found() {
+    is_found(Break::StampForgotten, 2);
 }

@@ -25,13 +25,21 @@ pub enum Kind {
     /// An element that is inserted once only.
     Insert(Json),
     Remove(Json),
+    /// A text with a letter more that is written once only, and without those that are gone. Who saw several texts puts one in
+    /// their place.
+    Text {
+        written: char,
+        gone: Vec<char>,
+        seen: Vec<char>,
+        resolves: bool,
+    },
 }
 
 impl Kind {
     const fn written(&self) -> Option<&Json> {
         match self {
             Self::Put(value, _) | Self::Insert(value) => Some(value),
-            Self::Delete(_) | Self::Add(_) | Self::Remove(_) => None,
+            Self::Delete(_) | Self::Add(_) | Self::Remove(_) | Self::Text { .. } => None,
         }
     }
 
@@ -40,7 +48,7 @@ impl Kind {
         match self {
             Self::Put(_, seen) | Self::Delete(seen) => seen,
             Self::Remove(element) => std::slice::from_ref(element),
-            Self::Add(_) | Self::Insert(_) => &[],
+            Self::Add(_) | Self::Insert(_) | Self::Text { .. } => &[],
         }
     }
 }
@@ -102,7 +110,9 @@ impl Model {
                 }
                 continue;
             }
-            if let Kind::Insert(_) | Kind::Remove(_) = edits[0].kind {
+            if let Kind::Text { .. } = edits[0].kind {
+                written(&edits, &shown)?;
+            } else if let Kind::Insert(_) | Kind::Remove(_) = edits[0].kind {
                 let found = shown.first().and_then(|value| value["$set"].as_array()).cloned();
                 within(section, key, &edits, &found.unwrap_or_default())?;
             } else {
@@ -123,6 +133,40 @@ fn within(section: Section, key: &str, edits: &[&Edit], shown: &[Json]) -> Resul
         return Ok(());
     }
     Err(format!("{section} {key} is {shown:?}, not {least:?}, or at most {most:?}"))
+}
+
+/// The letters of a text.
+pub fn letters(text: &Json) -> Vec<char> {
+    text["$text"].as_str().unwrap_or_default().chars().collect()
+}
+
+/// What was written to a text and not removed is there, in one of those that stand beside each other, and none is twice in one. A
+/// text that is replaced takes along what is written to it at once.
+fn written(edits: &[&Edit], shown: &[Json]) -> Result<(), String> {
+    let shown: Vec<_> = shown.iter().map(letters).collect();
+    for text in &shown {
+        let is_doubled = text.iter().enumerate().any(|(at, letter)| text[..at].contains(letter));
+        let is_known = |letter| {
+            edits.iter().any(|edit| matches!(edit.kind, Kind::Text { written, .. } if written == letter))
+        };
+        if is_doubled || !text.iter().all(|letter| is_known(*letter)) {
+            return Err(format!("a text is {text:?}"));
+        }
+    }
+    for edit in edits.iter().filter(|edit| edit.fate == Fate::Kept) {
+        let Kind::Text { written: letter, seen: before, .. } = &edit.kind else { continue };
+        let may_be_gone = edits.iter().any(|other| match &other.kind {
+            Kind::Text { written, gone, seen, resolves } => {
+                let at_once = !seen.contains(letter) && !before.contains(written) && letter != written;
+                gone.contains(letter) || (*resolves && at_once)
+            }
+            _ => false,
+        });
+        if !may_be_gone && !shown.iter().any(|text| text.contains(letter)) {
+            return Err(format!("{letter:?} is in no text of {shown:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// The values of edits that are at least as sure as `written`, without those that edits replaced that are as sure as `gone`.

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use tideline_twin::{Actor, Record, Ticket, Twin, Write};
 
+use crate::world::Break;
+
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
     saved: Vec<u8>,
@@ -31,12 +33,15 @@ pub struct Replica {
     volatile: Vec<(Ticket, usize)>,
     /// Durable edits since all was confirmed the last time.
     pub unsure: Vec<usize>,
-    early: bool,
+    /// Durable edits that a copy of the hub's disk may lack.
+    pub unbacked: Vec<usize>,
+    /// The hub has forgotten since, perhaps what it had confirmed.
+    pub forgotten: bool,
+    broken: Break,
 }
 
 impl Replica {
-    /// `early` takes for durable what is not.
-    pub fn new(actor: Actor, early: bool) -> Self {
+    pub fn new(actor: Actor, broken: Break) -> Self {
         let twin = Twin::new(actor).unwrap();
         let mut replica = Self {
             twin,
@@ -44,16 +49,25 @@ impl Replica {
             queue: VecDeque::new(),
             volatile: Vec::new(),
             unsure: Vec::new(),
-            early,
+            unbacked: Vec::new(),
+            forgotten: false,
+            broken,
         };
+        replica.spoil();
         let record = replica.twin.save();
         replica.take(record);
         replica.sync_all();
         replica
     }
 
+    fn spoil(&mut self) {
+        if self.broken == Break::StampForgotten {
+            self.twin.forget_stamps();
+        }
+    }
+
     pub fn take(&mut self, record: Record) {
-        if self.early {
+        if self.broken == Break::EarlyConfirm {
             self.twin.handle_durable(record.ticket);
         }
         self.queue.push_back(record);
@@ -71,7 +85,8 @@ impl Replica {
         self.twin.handle_durable(record.ticket);
         let (durable, left): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.volatile).into_iter().partition(|(ticket, _)| *ticket <= record.ticket);
-        self.unsure.extend(durable.into_iter().map(|(_, edit)| edit));
+        self.unsure.extend(durable.iter().map(|(_, edit)| *edit));
+        self.unbacked.extend(durable.into_iter().map(|(_, edit)| edit));
         self.volatile = left;
         true
     }
@@ -80,9 +95,15 @@ impl Replica {
         while self.sync() {}
     }
 
+    /// Whether two replicas have the same on their disks.
+    pub fn is_as(&self, other: &Self) -> bool {
+        let same = |a: &Twin, b: &Twin| a.generation() == b.generation() && a.heads() == b.heads();
+        self.queue.is_empty() && other.queue.is_empty() && same(&self.twin, &other.twin)
+    }
+
     /// After anything that may have confirmed edits.
     pub fn settle(&mut self, agreed: bool) {
-        if agreed && self.volatile.is_empty() {
+        if agreed && self.volatile.is_empty() && !self.forgotten {
             self.unsure.clear();
         }
     }
@@ -97,6 +118,7 @@ impl Replica {
     pub fn restart(&mut self, actor: Actor) -> Vec<usize> {
         self.queue.clear();
         self.twin = self.disk.load(actor);
+        self.spoil();
         self.volatile.drain(..).map(|(_, edit)| edit).collect()
     }
 }

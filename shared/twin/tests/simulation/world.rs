@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use serde_json::{Value as Json, json};
-use tideline_twin::{Action, Actor, Change, Edit, Key, Link, Message, Refusal, Section, Side, Twin};
+use tideline_twin::{Actor, Change, Edit, Key, Link, Message, Refusal, Section, Side};
 
-use crate::model::{Fate, Kind, Model, visible};
+use crate::choice::{choose, choose_text};
+use crate::model::{Fate, Model};
 use crate::replica::{Disk, Replica};
 
 /// What is broken on purpose.
@@ -20,6 +20,24 @@ pub enum Break {
     ForgetfulBase,
     /// A restored hub cuts history off when it has met one of those who share the document.
     HastyBase,
+    /// A change that is made again gets another number, and says nothing of what its author knew.
+    StampForgotten,
+}
+
+/// What may happen in a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hardship {
+    /// Agents are wiped, or the hub is restored; never both.
+    Either,
+    /// Both, agents come and go, and all write one text.
+    All,
+}
+
+/// What came about in a history.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Story {
+    /// How many times an agent with changes that nobody else had came back after history was cut off twice and more.
+    pub late: usize,
 }
 
 #[derive(Default)]
@@ -37,7 +55,17 @@ pub struct World {
     lines: Vec<Line>,
     model: Model,
     backup: Option<Disk>,
+    hardship: Hardship,
     restores: bool,
+    /// Edits of which a copy of the hub's disk may be the last place, as somebody was wiped who had them.
+    orphans: Vec<usize>,
+    /// Edits that the hub has forgotten, and somebody may bring back.
+    forgotten: Vec<usize>,
+    /// The hub was restored and has not met all since.
+    unmet: bool,
+    /// Those that do not share the document for now.
+    gone: Vec<bool>,
+    story: Story,
     /// The steps in which the last agent is away and edits by itself, where there are others.
     away: Range<usize>,
     now_ms: i64,
@@ -51,15 +79,14 @@ fn name(at: usize) -> String {
 }
 
 impl World {
-    pub fn new(seed: u64, broken: Break) -> Self {
+    pub fn new(seed: u64, hardship: Hardship, broken: Break) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        let early = broken == Break::EarlyConfirm;
         // A restored hub gets back what its agents have, so that none is wiped then.
         let restores = random.random_bool(0.4);
         let count = random.random_range(1..=3);
         let agents: Vec<_> =
-            (0..count).map(|_| Replica::new(Actor::new(Side::Agent, random.random()), early)).collect();
-        let hub = Replica::new(Actor::new(Side::Hub, random.random()), early);
+            (0..count).map(|_| Replica::new(Actor::new(Side::Agent, random.random()), broken)).collect();
+        let hub = Replica::new(Actor::new(Side::Hub, random.random()), broken);
         let lines = agents.iter().map(|_| Line::default()).collect();
         let model = Model::default();
         let away = if count > 1 && random.random_bool(0.5) {
@@ -69,10 +96,29 @@ impl World {
             0..0
         };
         let (backup, now_ms, token) = (None, 1000, 0);
-        Self { random, broken, hub, agents, lines, model, backup, restores, away, now_ms, token }
+        let (orphans, gone, story) = (Vec::new(), vec![false; count], Story::default());
+        Self {
+            random,
+            broken,
+            hub,
+            agents,
+            lines,
+            model,
+            backup,
+            hardship,
+            restores,
+            orphans,
+            forgotten: Vec::new(),
+            unmet: false,
+            gone,
+            story,
+            away,
+            now_ms,
+            token,
+        }
     }
 
-    pub fn run(mut self) -> Result<(), String> {
+    pub fn run(mut self) -> Result<Story, String> {
         for step in 0..STEPS {
             self.now_ms += self.random.random_range(0..50);
             self.step(step)?;
@@ -94,7 +140,7 @@ impl World {
         if again.heads() != self.hub.twin.heads() || again.conflicts() != self.hub.twin.conflicts() {
             return Err("what was saved is something else".to_owned());
         }
-        Ok(())
+        Ok(self.story)
     }
 
     fn step(&mut self, step: usize) -> Result<(), String> {
@@ -125,13 +171,23 @@ impl World {
             95..97 => {
                 self.rebase();
             }
+            97 if self.hardship == Hardship::All => self.wipe_or_move(at),
+            98 if self.hardship == Hardship::All => self.back_up(),
+            99 if self.hardship == Hardship::All => self.restore()?,
             97..100 if !self.restores => self.wipe(at),
-            97..99 if self.restores => self.backup = Some(self.hub.disk.clone()),
+            97..99 if self.restores => self.back_up(),
             99..100 if self.restores => self.restore()?,
             _ => {}
         }
         let agreed = self.hub.twin.is_agreed(&name(0));
         self.hub.settle(agreed);
+        if self.agents[at].is_as(&self.hub) {
+            self.agents[at].forgotten = false;
+        }
+        if self.agents.iter().all(|agent| agent.is_as(&self.hub)) {
+            self.forgotten.clear();
+            self.unmet = false;
+        }
         let agreed = self.agents[at].twin.unconfirmed() == 0;
         self.agents[at].settle(agreed);
         Ok(())
@@ -143,21 +199,47 @@ impl World {
         }
     }
 
+    fn wipe_or_move(&mut self, at: usize) {
+        if self.gone[at] {
+            self.gone[at] = false;
+        } else {
+            self.wipe(at);
+            // It lets go of the document with all that it has, and perhaps comes back.
+            self.gone[at] = self.agents.len() > 1 && self.random.random_bool(0.5);
+        }
+    }
+
+    fn back_up(&mut self) {
+        self.backup = Some(self.hub.disk.clone());
+        self.orphans.clear();
+        self.hub.unbacked.clone_from(&self.forgotten);
+        for agent in &mut self.agents {
+            agent.unbacked.clone_from(&agent.unsure);
+        }
+    }
+
     fn wipe(&mut self, at: usize) {
+        self.orphans.extend(self.agents[at].unbacked.iter().chain(&self.hub.unbacked));
         let lost = self.agents[at].kill();
         self.model.mark(lost, Fate::Lost);
+        self.model.mark(self.forgotten.clone(), Fate::Unsure);
+        if self.unmet {
+            // A hub that was restored may yet take a base that it has forgotten, and then this agent had to make its changes again.
+            let unbacked = self.agents[at].unbacked.clone();
+            self.model.mark(unbacked, Fate::Unsure);
+        }
         let unsure = self.agents[at].unsure.clone();
         self.model.mark(unsure, Fate::Unsure);
         let actor = match self.broken {
             Break::ActorKept => self.agents[at].twin.actor(),
             _ => Actor::new(Side::Agent, self.random.random()),
         };
-        self.agents[at] = Replica::new(actor, self.broken == Break::EarlyConfirm);
+        self.agents[at] = Replica::new(actor, self.broken);
         self.lines[at] = Line::default();
     }
 
     fn rebase(&mut self) {
-        let names: Vec<_> = (0..self.agents.len()).map(name).collect();
+        let names: Vec<_> = (0..self.agents.len()).filter(|at| !self.gone[*at]).map(name).collect();
         let peers: Vec<_> = names.iter().map(String::as_str).collect();
         let all = if self.broken == Break::HastyBase { &[][..] } else { &peers };
         // Refused while a restored hub has not met all of them.
@@ -172,6 +254,16 @@ impl World {
         self.model.mark(lost, Fate::Lost);
         let unsure = std::mem::take(&mut self.hub.unsure);
         self.model.mark(unsure, Fate::Unsure);
+        if self.hardship == Hardship::All {
+            let orphans = std::mem::take(&mut self.orphans);
+            self.model.mark(orphans, Fate::Unsure);
+            self.forgotten.clone_from(&self.hub.unbacked);
+            self.unmet = true;
+            for agent in &mut self.agents {
+                agent.unsure.extend(&agent.unbacked);
+                agent.forgotten = true;
+            }
+        }
         self.hub.disk = backup;
         self.hub.restart(Actor::new(Side::Hub, self.random.random()));
         // The new name has to be on disk before anything is written by it.
@@ -205,6 +297,9 @@ impl World {
     }
 
     fn connect(&mut self, at: usize) {
+        if self.gone[at] {
+            return;
+        }
         let links = (Link::new(&name(at), &self.hub.twin), Link::new("hub", &self.agents[at].twin));
         self.lines[at] = Line { links: Some(links), ..Line::default() };
     }
@@ -216,13 +311,18 @@ impl World {
         let (random, model) = (&mut self.random, &mut self.model);
         let (replica, author) = match agent {
             None => (&mut self.hub, ["anna", "otto"][random.random_range(0..2)]),
+            Some(at) if self.gone[at] => return,
             Some(at) => (&mut self.agents[at], "site"),
         };
         let from = random.random_range(0..6_usize);
         for place in from..from + random.random_range(1..3) {
             self.token += 1;
-            let (section, key, action, kind) =
-                choose(random, &replica.twin, agent.is_some(), place, self.token);
+            let is_text = self.hardship == Hardship::All && known.is_empty() && random.random_bool(0.3);
+            let (section, key, action, kind) = if is_text {
+                choose_text(random, &replica.twin, self.token)
+            } else {
+                choose(random, &replica.twin, agent.is_some(), place, self.token)
+            };
             known.push(model.add(section, &key, kind));
             edits.push(Edit { section, key: Key::parse(&key).unwrap(), action });
         }
@@ -259,11 +359,13 @@ impl World {
         if self.random.random_bool(0.1) {
             return Ok(());
         }
-        arrive(link, replica, &bytes).map_err(|refusal| refusal.to_string())
+        self.story.late += arrive(link, replica, &bytes).map_err(|refusal| refusal.to_string())?;
+        Ok(())
     }
 
     /// All lines are good and nothing more is written.
     fn quiet(&mut self) -> Result<(), String> {
+        self.gone.fill(false);
         for _ in 0..4 {
             for at in 0..self.agents.len() {
                 self.meet(at)?;
@@ -279,7 +381,7 @@ impl World {
             let mut said = false;
             while let Some(message) = at_hub.poll(&hub.twin) {
                 said = true;
-                arrive(at_agent, agent, &spoil(self.broken, message))
+                self.story.late += arrive(at_agent, agent, &spoil(self.broken, message))
                     .map_err(|refusal| refusal.to_string())?;
                 agent.sync_all();
             }
@@ -296,12 +398,16 @@ impl World {
     }
 }
 
-fn arrive(link: &mut Link, replica: &mut Replica, bytes: &[u8]) -> Result<(), Refusal> {
+/// Says how many agents came back by it to history that was cut off twice.
+fn arrive(link: &mut Link, replica: &mut Replica, bytes: &[u8]) -> Result<usize, Refusal> {
     let message = Message::from_bytes(bytes)?;
+    let (before, unconfirmed) = (replica.twin.generation().number, replica.twin.unconfirmed());
     if let Some(record) = link.handle(&mut replica.twin, &message)? {
         replica.take(record);
     }
-    Ok(())
+    let is_agent = replica.twin.actor().side() == Some(Side::Agent);
+    let is_late = is_agent && unconfirmed > 0 && replica.twin.generation().number >= before + 2;
+    Ok(usize::from(is_late))
 }
 
 fn spoil(broken: Break, message: Message) -> Vec<u8> {
@@ -312,37 +418,5 @@ fn spoil(broken: Break, message: Message) -> Vec<u8> {
             Message::Base { generation, changes, included }.to_bytes()
         }
         other => other.to_bytes(),
-    }
-}
-
-type Choice = (Section, String, Action, Kind);
-
-fn choose(random: &mut StdRng, twin: &Twin, is_agent: bool, place: usize, token: i64) -> Choice {
-    let section =
-        [Section::Desired, Section::Tags, if is_agent { Section::Reported } else { Section::Notes }]
-            [random.random_range(0..3)];
-    match random.random_range(0..10) {
-        0..6 => {
-            let key = format!("k{place}/v");
-            let seen = visible(twin, section, &key);
-            let value = if random.random_bool(0.2) { json!([token, "x"]) } else { json!(token) };
-            (section, key, Action::Put(value.clone()), Kind::Put(value, seen))
-        }
-        6 => {
-            let key = format!("k{place}/v");
-            let seen = visible(twin, section, &key);
-            (section, key, Action::Delete, Kind::Delete(seen))
-        }
-        7 => (Section::Tags, format!("n{place}"), Action::Add(token), Kind::Add(token)),
-        8 => {
-            let element = json!(token);
-            (Section::Tags, "set".to_owned(), Action::Insert(element.clone()), Kind::Insert(element))
-        }
-        _ => {
-            let there = visible(twin, Section::Tags, "set");
-            let all = there.first().and_then(|value| value["$set"].as_array()).cloned().unwrap_or_default();
-            let element = all.get(random.random_range(0..=all.len())).cloned().unwrap_or(Json::from(0));
-            (Section::Tags, "set".to_owned(), Action::Remove(element.clone()), Kind::Remove(element))
-        }
     }
 }

@@ -22,6 +22,12 @@ const config: DeviceConfig = {
 };
 
 describe('a configuration as rows', () => {
+  it('has a row of its own for each of several sources without names', () => {
+    const options = ['host', 'replay', 'tail'].map((value) => ({ option: 'source..kind', value, source: 'file', from: null }));
+    const all = optionsOf({ ...config, values: [], in_force: { told_ms: 9, left_out: 0, options } });
+    expect(all.map(({ id, name, value }) => [id, name, value])).toEqual([['source..kind', 'source..kind', 'host'], ['source..kind#2', 'source..kind', 'replay'], ['source..kind#3', 'source..kind', 'tail']]);
+  });
+
   it('has what is in force beside what is wanted, and tells where they differ', () => {
     const all = optionsOf(config);
     expect(all.map(({ name, source, differs }) => [name, source, differs])).toEqual([

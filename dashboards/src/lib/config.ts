@@ -14,6 +14,8 @@ export interface Wanted {
 }
 
 export interface Option {
+  /** Its name, with a number behind it where others have the same: sources without names do. */
+  id: string;
   name: string;
   /** In force; undefined where that is not known. */
   value: unknown;
@@ -34,7 +36,7 @@ export function optionsOf(config: DeviceConfig): Option[] {
   const inForce = config.in_force != null;
   const all = told.map(({ option, value, source, from }): Option => {
     const own = wanted.get(option) ?? null;
-    return { name: option, value, source: SOURCES.find((one) => one === source) ?? null, from: from ?? '', wanted: own, differs: own !== null && !same(own.value, value) };
+    return { id: option, name: option, value, source: SOURCES.find((one) => one === source) ?? null, from: from ?? '', wanted: own, differs: own !== null && !same(own.value, value) };
   });
   const known = new Set(told.map(({ option }) => option));
   const named = told.map(({ option }) => `${option}.`);
@@ -42,9 +44,14 @@ export function optionsOf(config: DeviceConfig): Option[] {
     // A list that is one option at the agent may be several leaves here, and an item that is taken away is none of its options.
     if (known.has(name) || named.some((above) => name.startsWith(above))) continue;
     const isGone = own.value === false && inForce && !named.some((option) => option.startsWith(`${name}.`));
-    all.push({ name, value: undefined, source: null, from: '', wanted: own, differs: inForce && !isGone });
+    all.push({ id: name, name, value: undefined, source: null, from: '', wanted: own, differs: inForce && !isGone });
   }
-  return all.sort((a, b) => (a.name < b.name ? -1 : 1));
+  const times = new Map<string, number>();
+  return all.sort((a, b) => (a.name === b.name ? 0 : a.name < b.name ? -1 : 1)).map((option) => {
+    const n = (times.get(option.name) ?? 0) + 1;
+    times.set(option.name, n);
+    return n === 1 ? option : { ...option, id: `${option.name}#${n}` };
+  });
 }
 
 export type Choice = 'set' | 'all' | Source;

@@ -46,3 +46,9 @@ export function brief(value: unknown, most = 80): string {
 export function anyOpen(commands: Command[]): boolean {
   return commands.some((command) => !isFinal(command.state));
 }
+
+/** Of questions for the log that follow each other only the newest: who follows a log asks each few seconds. What has failed or not ended stays. */
+export function folded<T extends Pick<Command, 'kind' | 'state'>>(commands: T[]): T[] {
+  const isDone = (one: T | undefined): boolean => one !== undefined && one.kind === 'logs' && one.state === 'succeeded';
+  return commands.filter((one, i) => !isDone(one) || !isDone(commands[i - 1]));
+}

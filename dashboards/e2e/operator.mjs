@@ -99,6 +99,15 @@ export async function commanding(page, { until, looks }) {
   await page.getByTestId('log-ask').click();
   await page.getByTestId('log').waitFor();
   await page.getByTestId('log-ask').and(page.locator(':enabled')).waitFor();
+  await page.getByTestId('log-follow').click();
+  await until('a log that is followed', async () => (await page.getByTestId('log-age').innerText()).startsWith('Followed'));
+  await page.getByTestId('log-level').selectOption('error');
+  const [shown, all] = (await page.getByTestId('log-shown').innerText()).match(/\d+/g).map(Number);
+  if (shown > all) throw new Error(`${shown} of ${all} lines are errors`);
+  await looks(page, 'log');
+  await page.getByTestId('log-level').selectOption('trace');
+  await page.getByTestId('log-follow').click();
+  await page.getByTestId('log-ask').and(page.locator(':enabled')).waitFor();
   return `sync and logs done, ${lines.length} lines of log`;
 }
 

@@ -8,9 +8,12 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { until } from './drive.mjs';
+import { front } from './front.mjs';
 
 /** What processes are told in their environment: nothing of the caller's that is meant for others. */
 const ENV = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TIDELINE_')));
+/** A folder with the app, in place of the one that is built into the hub. */
+const DIST = process.env.TIDELINE_DIST ?? '';
 /** Lines of a log that are shown of a process that a test has failed with. */
 const TAIL = 20;
 
@@ -76,7 +79,7 @@ class Hub extends Running {
       TIDELINE_HTTP_LISTEN: at(this.http), TIDELINE_HTTPS_LISTEN: at(this.https), TIDELINE_QUIC_LISTEN: at(this.quic), TIDELINE_MQTT_LISTEN_TLS: '',
       TIDELINE_HUB_PUBLIC_ADDRESS: '127.0.0.1',
     });
-    await until('a hub that is ready', async () => (await fetch(`${this.url}/readyz`).catch(() => null))?.ok === true);
+    await until('a hub that is ready', async () => (await fetch(`http://127.0.0.1:${this.http}/readyz`).catch(() => null))?.ok === true);
   }
 
   say(args, input) {
@@ -151,13 +154,18 @@ export class Site {
     const hub = new Hub(join(this.binaries, 'cloud-hub'), this.folder, await freePorts(3));
     this.#all.push(hub);
     await hub.start();
+    if (DIST !== '') {
+      const before = await front(DIST, hub.http);
+      this.#lines.push(before);
+      hub.url = before.url;
+    }
     return hub;
   }
 
-  /** An administrator of the hub. */
-  async user(hub, name) {
+  /** A user of the hub, an administrator if nothing else is said. */
+  async user(hub, name, role = 'admin') {
     const password = `web-${Math.random()}-${Math.random()}`;
-    await hub.say(['user', 'create', name, '--password-stdin'], `${password}\n`);
+    await hub.say(['user', 'create', name, '--role', role, '--password-stdin'], `${password}\n`);
     return { user: name, password };
   }
 

@@ -2,12 +2,11 @@
 // the device in the fleet, opens it, and waits for a chart that grows by itself.
 // Environment: TIDELINE_URL, TIDELINE_USER, TIDELINE_PASSWORD, TIDELINE_DEVICE;
 // TIDELINE_SHOTS (a folder for screenshots) and CHROMIUM are optional.
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { violations } from './access.mjs';
 import { boards } from './board.mjs';
 import { launch, until, WAIT_MS } from './drive.mjs';
 import { explore } from './explore.mjs';
+import { looker, WIDE } from './looks.mjs';
 import { mapping } from './mapping.mjs';
 import { commanding, configuring, marking, fleetList, operating } from './operator.mjs';
 import { sharing } from './shared.mjs';
@@ -45,35 +44,12 @@ function watch(page) {
   });
 }
 
-async function shot(page, name) {
-  if (!SHOTS) return;
-  await mkdir(SHOTS, { recursive: true });
-  await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true });
-}
-
-/** Both themes, wide and on a phone, where nothing may be wider than it: a screenshot, and nothing that shuts anybody out. */
-async function looks(page, name) {
-  for (const theme of ['dark', 'light']) {
-    await page.getByTestId('theme').selectOption(theme);
-    await shot(page, `${name}-${theme}`);
-    complaints.push(...(await violations(page)).map((line) => `${name}, ${theme}: ${line}`));
-    await page.setViewportSize({ width: 360, height: 740 });
-    await until('a page no wider than 360 px', () => page.evaluate(() => document.documentElement.scrollWidth <= 360));
-    await shot(page, `${name}-${theme}-360`);
-    complaints.push(...(await violations(page)).map((line) => `${name}, ${theme}, 360 px: ${line}`));
-    await page.setViewportSize({ width: 1280, height: 800 });
-  }
-  await page.getByTestId('theme').selectOption('system');
-}
+const { shot, looks, looksBySystem } = looker(SHOTS, complaints);
 
 async function signIn(page) {
   await page.goto(URL_, { waitUntil: 'domcontentloaded' });
   await page.getByTestId('login-user').fill(USER);
-  for (const scheme of ['dark', 'light']) {
-    await page.emulateMedia({ colorScheme: scheme });
-    await shot(page, `login-${scheme}`);
-    complaints.push(...(await violations(page)).map((line) => `login, ${scheme}: ${line}`));
-  }
+  await looksBySystem(page, 'login');
   await page.getByTestId('login-password').fill(PASSWORD);
   const [answer] = await Promise.all([
     page.waitForResponse((r) => r.url().endsWith('/api/v1/session') && r.request().method() === 'POST'),
@@ -141,7 +117,7 @@ async function main() {
   if (!DEVICE) throw new Error('TIDELINE_DEVICE is not set');
   const browser = await launch();
   try {
-    const page = await browser.newPage({ viewport: { width: 1280, height: 800 }, ignoreHTTPSErrors: true });
+    const page = await browser.newPage({ viewport: WIDE, ignoreHTTPSErrors: true });
     page.setDefaultTimeout(WAIT_MS);
     watch(page);
     await signIn(page);
@@ -157,7 +133,7 @@ async function main() {
     console.log(`ok   time: ${await timeControl(page, { until })}`);
     console.log(`ok   explore: ${await explore(page, { until, looks, device: DEVICE })}`);
     console.log(`ok   map: ${await mapping(page, { until, looks, device: DEVICE })}`);
-    console.log(`ok   boards: ${await boards(page, { until, looks, watch, violations, shot, complaints, device: DEVICE })}`);
+    console.log(`ok   boards: ${await boards(page, { until, looks, looksBySystem, watch, violations, shot, complaints, device: DEVICE })}`);
     console.log(`ok   operate: ${await operating(page, { until, looks, complaints, device: DEVICE })}`);
     console.log('ok   fits 360 px');
   } finally {

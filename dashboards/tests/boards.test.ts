@@ -41,6 +41,12 @@ describe('when a value is stale', () => {
     expect([stateStaleAfter({ pace: 0 }), stateStaleAfter({ pace: 1000 }), stateStaleAfter({ pace: 5 * MINUTE })]).toEqual([null, MINUTE, 15 * MINUTE]);
   });
 
+  test('a slow series has the pace that is known of before the range, as long as the range tells none', () => {
+    const minutes = { from: 0, to: 5 * MINUTE };
+    expect([staleAfter(buckets([]), minutes), staleAfter(buckets([[0, 1, 1]]), minutes, 15 * MINUTE)]).toEqual([5 * MINUTE, 45 * MINUTE]);
+    expect(staleAfter(buckets([[0, 1, 1], [30_000, 1, 1]]), minutes, 15 * MINUTE)).toBe(90_000);
+  });
+
   test('without a pace the range says it', () => {
     expect(staleAfter(buckets([]), span)).toBe(HOUR);
     expect(staleAfter(buckets([[5, 1, 1]]), { from: 0, to: 1000 })).toBe(MINUTE);

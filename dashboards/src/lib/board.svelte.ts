@@ -4,6 +4,7 @@ import * as api from '../api/client';
 import type { Device, LateRange, LiveReadings, Missing, QueryGap, ReadingValue, Restamped, Series } from '../api/client';
 import { LiveFeed } from '../api/live';
 import { addDoubt, doubtOf, doubtsOf, DOUBTS_ROWS_MAX, DOUBTS_SPAN_MAX_MS, trimDoubts, type Doubt } from './doubts';
+import { Paces } from './paces';
 import {
   emptyBuckets, findStart, fromColumns, mergeLive, trimBefore, type Buckets,
 } from './series';
@@ -70,6 +71,8 @@ export class Board {
   twinTick = $state(0);
   now = $state(time.now());
 
+  /** Of series that say little in the range. */
+  readonly paces = new Paces();
   readonly id: string;
   #feed: LiveFeed;
   #frames: ReturnType<typeof setInterval>;
@@ -229,6 +232,8 @@ export class Board {
         for (const card of this.cards) card.doubts = card.track === null && doubts ? (doubts.get(card.series.id) ?? []) : null;
       }
       this.#take(answer);
+      const paced = this.cards.filter((card) => card.track === null).map(({ series, buckets, last }) => ({ id: series.id, buckets, last }));
+      void this.paces.learn(paced, this.span, time.now(), signal).then((found) => { this.#dirty ||= found; });
     } catch (error) {
       if (!signal.aborted) this.#fail(error);
     } finally {

@@ -5,6 +5,7 @@ import type { AggregateAnswer, LateRange, LiveReadings, Missing, QueryAnswer, Qu
 import { lastReadings, type LastReading, type Lasts } from '../api/last';
 import { LiveFeed } from '../api/live';
 import { addDoubt, doubtOf, doubtsOf, DOUBTS_ROWS_MAX, DOUBTS_SPAN_MAX_MS, together, trimDoubts, type Doubt } from './doubts';
+import { Paces } from './paces';
 import { LINES_MAX, refusal, type Line } from './overlay';
 import { emptyBuckets, findStart, fromColumns, mergeLive, trimBefore } from './series';
 import { status } from './status.svelte';
@@ -39,6 +40,8 @@ export class Explore {
   missing = $state.raw<Missing[]>([]);
   /** When the figures were asked for (Unix ms). */
   askedAt = $state(0);
+  /** Of series that say little in the range. */
+  readonly paces = new Paces();
   /** The newest reading of each, of all times. */
   lasts = $state.raw<Lasts>(new Map());
   now = $state(time.now());
@@ -184,6 +187,8 @@ export class Explore {
       this.#tail = [];
       this.error = '';
       this.version += 1;
+      const paced = this.lines.map(({ id, buckets }) => ({ id, buckets, last: this.lasts.get(id) }));
+      if (!time.isFixed) void this.paces.learn(paced, span, asked, signal).then((found) => { this.#dirty ||= found; });
     } catch (error) {
       if (!signal.aborted) this.#fail(error);
     } finally {

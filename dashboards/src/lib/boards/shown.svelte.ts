@@ -6,6 +6,7 @@ import { seriesOfNames, type Board, type BoardSeries, type Variable } from '../.
 import { LiveFeed } from '../../api/live';
 import { lastReadings, newer, type Lasts } from '../../api/last';
 import { findStart, fromColumns, type Buckets } from '../series';
+import { Paces } from '../paces';
 import { status } from '../status.svelte';
 import type { Span } from '../time';
 import { time } from '../time.svelte';
@@ -57,6 +58,8 @@ export class Shown {
   /** As of when what is shown is (Unix ms): now, as long as the feed brings what is new. */
   asOf = $state(0);
 
+  /** Of series that say little in the range. */
+  readonly paces = new Paces();
   /** What is marked in charts, asked for once for all panels. */
   readonly happenings = new Happenings();
   readonly #names: Names;
@@ -215,6 +218,8 @@ export class Shown {
       this.loaded = true;
       this.error = '';
       this.version += 1;
+      const paced = [...this.seen.values()].filter((one) => one.series.type !== 'text').map(({ line, last }) => ({ id: line.id, buckets: line.buckets, last }));
+      if (!time.isFixed) void this.paces.learn(paced, span, asked, signal).then((found) => { this.#dirty ||= found; });
     } catch (error) {
       if (!signal.aborted) this.#fail(error);
     } finally {

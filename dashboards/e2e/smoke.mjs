@@ -30,7 +30,7 @@ function watch(page) {
     if (!signedIn && url && isEarly(url)) return;
     complaints.push(`console: ${message.text()} (${url})`);
   });
-  page.on('pageerror', (error) => complaints.push(`exception: ${error.message}`));
+  page.on('pageerror', (error) => complaints.push(`exception at ${page.url()}: ${error.message}`));
   page.on('requestfailed', (request) => {
     const reason = request.failure()?.errorText ?? '';
     // Leaving a page closes its event stream and its queries: that is no failure.

@@ -40,6 +40,7 @@ describe('a list of commands', () => {
     const all = [one('d'), one('b')];
     const put = (found: Command[], end: string | null, asked: Asked) => withCommands(all, found, end, (each) => isAsked(each, asked, now)).map(({ id, state }) => `${id} ${state}`);
     expect(put([one('c'), one('b', 'failed'), one('a')], 'b', {})).toEqual(['d queued', 'c queued', 'b failed']);
+    expect(put([one('c'), one('c', 'running')], 'b', {})).toEqual(['d queued', 'c running', 'b queued']);
     expect(put([one('b', 'failed'), one('a')], null, { state: 'open' })).toEqual(['d queued', 'a queued']);
     const others: Asked[] = [{ author: 'ben' }, { correlation: 'x' }, { since: '1h' }, { device: 'valve' }];
     for (const asked of others) expect(put([one('e')], null, asked)).toEqual(['d queued', 'b queued']);

@@ -180,7 +180,7 @@ export class FleetCommands {
     this.#fresh.clear();
     if (!this.loaded || ended.length > EACH_MAX) await this.#head();
     else if (fresh.length > EACH_MAX) await this.#news(ended);
-    else await this.#each([...ended, ...fresh]);
+    else await this.#each([...new Set([...ended, ...fresh])]);
     this.#looking = false;
   }
 

@@ -82,8 +82,9 @@ export function isAsked(one: Command, asked: Asked, now: number): boolean {
 
 /** The list with commands as they are now, each in its place; what is not asked for any more is gone. Below `end` the list is not known. */
 export function withCommands(all: Command[], found: Command[], end: string | null, isWanted: (one: Command) => boolean): Command[] {
-  const ids = new Set(found.map(({ id }) => id));
-  const next = [...all.filter(({ id }) => !ids.has(id)), ...found.filter((one) => isWanted(one) && (end === null || one.id >= end))];
+  // Events of one command may have been reason to ask for it twice; the later answer holds.
+  const now = new Map(found.map((one) => [one.id, one]));
+  const next = [...all.filter(({ id }) => !now.has(id)), ...[...now.values()].filter((one) => isWanted(one) && (end === null || one.id >= end))];
   // Ids begin with the time.
   return next.sort((a, b) => (a.id < b.id ? 1 : -1));
 }

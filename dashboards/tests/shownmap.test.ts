@@ -39,3 +39,18 @@ test('other devices are shown all, unless a view of them is named', async () => 
   expect(shown.view.zoom).toBeGreaterThan(5);
   shown.close();
 });
+
+test('a view that is named holds also where other devices were still to be shown all', async () => {
+  const bounds = { west: 10, south: 47, east: 12, north: 49 };
+  const answer: MapAnswer = { as_of_ms: 1, zoom: 3, clusters: [], bounds, placed: 2, unplaced: 0 };
+  const named = { x: 0.1, y: 0.5, zoom: 4 };
+  const shown = new ShownMap({ devices: [] }, named);
+  shown.size = { width: 900, height: 500 };
+  hub.answers = [answer, answer];
+  shown.show({ site: 'south' }, true);
+  // Back before the hub has answered.
+  shown.show({ devices: [] }, false);
+  await vi.waitFor(() => expect(shown.answer).toEqual(answer));
+  expect(shown.view).toEqual(named);
+  shown.close();
+});

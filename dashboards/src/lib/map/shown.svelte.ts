@@ -54,7 +54,8 @@ export class ShownMap {
   show(of: Of, isFree: boolean): void {
     if (JSON.stringify(of) === JSON.stringify(this.#of)) return;
     this.#of = of;
-    if (isFree) [this.#isFree, this.#isFitted] = [true, false];
+    // A view that is named holds, also where that of the devices before was still to come.
+    [this.#isFree, this.#isFitted] = [isFree, false];
     this.picked = null;
     // What was there is of other devices, also where these are refused.
     this.answer = null;

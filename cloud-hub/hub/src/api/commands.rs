@@ -14,6 +14,7 @@ use tideline_protocol::wire::{COMMAND_INPUT_BYTES_MAX, COMMAND_KIND_BYTES_MAX, C
 use super::auth::Principal;
 use super::devices::{PAGE_DEFAULT, PAGE_MAX};
 use super::problem::{ApiError, Problem};
+use super::select::each_of;
 use super::shapes::{
     CommandAnswer, CommandFault, CommandInfo, CommandPage, CommandRequest, CommandResult, CommandResults,
     CommandsRequest,
@@ -153,11 +154,12 @@ pub async fn create(
 
 /// Give several devices the same command
 ///
-/// Each takes it or not by itself; the answer says what became of it for each. It goes on for all of them when the caller hangs up:
+/// Each takes it or not by itself; the answer says what became of it for each. Those of a site or a group are they that are there now:
+/// who joins it later is given nothing. It goes on for all of them when the caller hangs up:
 /// with a header `Idempotency-Key` the same request again gives the same commands.
 #[utoipa::path(post, path = "/api/v1/commands", operation_id = "commandEach", request_body = CommandsRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key is the same command of each device")),
-    responses((status = 200, description = "What became of it for each", body = CommandResults), (status = 400, description = "`bad-command`, `bad-key`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "What became of it for each", body = CommandResults), (status = 400, description = "`bad-command`, `bad-key`; `bad-devices`: there is none, or too many", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn create_each(
     State(hub): State<App>,
     Extension(principal): Extension<Principal>,
@@ -165,9 +167,7 @@ pub async fn create_each(
     Json(CommandsRequest { devices, command }): Json<CommandsRequest>,
 ) -> Result<Json<CommandResults>, ApiError> {
     let key = key_of(&headers)?;
-    if !(1..=DEVICES_MAX).contains(&devices.len()) {
-        return Err(bad(format!("{} devices; allowed are 1 to {DEVICES_MAX}", devices.len())));
-    }
+    let devices = hub.blocking(move |hub| each_of(hub, devices, DEVICES_MAX)).await?;
     let (mut checked, mut orders) = (Vec::with_capacity(devices.len()), Vec::with_capacity(devices.len()));
     for device in devices {
         let found = order(&hub, &device, &principal.name, command.clone());

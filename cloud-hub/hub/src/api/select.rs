@@ -1,7 +1,7 @@
 //! Which series are meant, by names with `*` for any text.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tideline_protocol::model::{DeviceId, PointId};
 use tideline_store::{SeriesMeta, SeriesState, SeriesText, Store};
@@ -215,6 +215,23 @@ pub fn meant(hub: &Hub, devices: &mut Vec<String>) -> Result<Vec<String>, ApiErr
     let (selectors, names) = std::mem::take(devices).into_iter().partition(|name| name.starts_with('@'));
     *devices = names;
     registry::resolve(hub, selectors)?.map_err(|reason| ApiError::bad("bad-select", reason))
+}
+
+/// The devices that a list for changes names, by id or by selector as `@site=north`: each once, those named by id first.
+///
+/// # Errors
+/// One is no selector, no device fits it, or they are none or more than `most`.
+pub fn each_of(hub: &Hub, mut devices: Vec<String>, most: usize) -> Result<Vec<String>, ApiError> {
+    let bad = |detail: String| ApiError::bad("bad-devices", detail);
+    let (selectors, names) = std::mem::take(&mut devices).into_iter().partition(|name| name.starts_with('@'));
+    devices = names;
+    devices.extend(registry::resolve(hub, selectors)?.map_err(bad)?);
+    let mut seen = HashSet::new();
+    devices.retain(|name| seen.insert(name.clone()));
+    if !(1..=most).contains(&devices.len()) {
+        return Err(bad(format!("{} devices; allowed are 1 to {most}", devices.len())));
+    }
+    Ok(devices)
 }
 
 /// The names of a list with commas.

@@ -18,13 +18,13 @@ use tideline_twin::{Actor, Conflict, EditError, Leaf, PatchError, Section, Side,
 use super::auth::Principal;
 use super::problem::{ApiError, Problem};
 use super::shapes::{
+use super::select::each_of;
     TwinAnswer, TwinConflict, TwinConflicts, TwinDifference, TwinPatch, TwinPatched, TwinValue, TwinsPatch,
     TwinsPatched,
 };
 use crate::hub::{App, Hub};
 use crate::layer;
 use crate::metadata::DeviceRecord;
-use crate::registry;
 use crate::twins::{self, Patch, TwinError, etag};
 use crate::when;
 
@@ -271,17 +271,11 @@ pub async fn change_many(
     Extension(principal): Extension<Principal>,
     Json(request): Json<TwinsPatch>,
 ) -> Result<Json<TwinsPatched>, ApiError> {
-    let (selectors, mut devices): (Vec<_>, Vec<_>) =
-        request.devices.into_iter().partition(|name| name.starts_with('@'));
-    let bad = |detail: String| ApiError::bad("bad-devices", detail);
-    devices.extend(registry::resolve(&hub, selectors)?.map_err(bad)?);
+    let TwinsPatch { devices, patch } = request;
+    let mut devices = hub.blocking(move |hub| each_of(hub, devices, DEVICES_MAX)).await?;
     devices.sort();
-    devices.dedup();
-    if !(1..=DEVICES_MAX).contains(&devices.len()) {
-        return Err(bad(format!("{} devices; allowed are 1 to {DEVICES_MAX}", devices.len())));
-    }
     let author = principal.name;
-    let patch = Patch { sections: sections(request.patch)?, of: None, author, check: layer::of_patches };
+    let patch = Patch { sections: sections(patch)?, of: None, author, check: layer::of_patches };
     tracing::info!(devices = devices.len(), by = patch.author, "twins changed");
     let mut results = Vec::with_capacity(devices.len());
     let mut known = Vec::with_capacity(devices.len());

@@ -1,36 +1,20 @@
 //! `command send|list|show|cancel`.
 
-use anyhow::{Context as _, Result};
-use clap::Subcommand;
+use anyhow::{Context as _, Result, ensure};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tideline_link::{out, outln};
+use tideline_protocol::time::{Clock as _, SystemClock};
 
 use super::socket::{HubSocket, escape};
-use cloud_hub::api::shapes::{CommandAnswer, CommandInfo, CommandPage};
-use cloud_hub::when::show_ms;
+use cloud_hub::api::shapes::{CommandAnswer, CommandInfo, CommandPage, CommandResult, CommandResults};
+use cloud_hub::when::{ms, parse_time, show_ms};
 
 /// What to do with commands for devices.
 #[derive(Debug, Subcommand)]
 pub enum DeviceCommands {
-    /// Give a device a command; it is kept until its agent is there.
-    Send {
-        /// The device.
-        device: String,
-        /// What is to be done, as write, sync, reload, restart or logs.
-        kind: String,
-        /// With what, as JSON.
-        #[arg(value_name = "JSON")]
-        input: Option<String>,
-        /// Seconds within which it must begin; an hour when left out.
-        #[arg(long)]
-        within_s: Option<u64>,
-        /// Higher ones go first.
-        #[arg(long, default_value_t = 0)]
-        priority: u8,
-        /// All that is known as JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Give devices a command; it is kept until their agents are there.
+    Send(SendArgs),
     /// The newest commands of a device, or of all.
     List {
         /// The device; all when left out.
@@ -60,6 +44,94 @@ pub enum DeviceCommands {
     },
 }
 
+/// What is given to whom.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// The device; several with commas, among them @site=NAME, @group=NAME, @agent=…, @profile=…, @tag.KEY=… for those that fit now.
+    device: String,
+    /// What is to be done, as write, sync, reload, restart or logs.
+    kind: String,
+    /// With what, as JSON.
+    #[arg(value_name = "JSON")]
+    input: Option<String>,
+    /// Seconds within which it must begin; an hour when left out.
+    #[arg(long, conflicts_with = "deadline")]
+    within_s: Option<u64>,
+    /// When it is too late to begin it: RFC 3339 or Unix ms.
+    #[arg(long, value_name = "TIME")]
+    deadline: Option<String>,
+    /// Higher ones go first.
+    #[arg(long, default_value_t = 0)]
+    priority: u8,
+    /// Most attempts; another is made only after an error that says that nothing was done.
+    #[arg(long)]
+    attempts: Option<u32>,
+    /// With the same key it is the same command of a device, however often it is sent.
+    #[arg(long)]
+    key: Option<String>,
+    /// What ties it to something of yours.
+    #[arg(long, value_name = "ID")]
+    correlation_id: Option<String>,
+    /// All that is known as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl SendArgs {
+    fn command(&self) -> Result<Value> {
+        let text = self.input.as_deref().unwrap_or("{}");
+        let input: Value = serde_json::from_str(text).with_context(|| format!("{text:?} is no JSON"))?;
+        let deadline = self.deadline.as_deref();
+        let deadline_ms =
+            deadline.map(|text| parse_time(text, SystemClock::default().wall_ns()).map(ms)).transpose()?;
+        Ok(json!({
+            "kind": self.kind,
+            "input": input,
+            "within_s": self.within_s,
+            "deadline_ms": deadline_ms,
+            "priority": self.priority,
+            "attempts": self.attempts,
+            "correlation_id": self.correlation_id,
+        }))
+    }
+}
+
+async fn send(hub: &HubSocket, args: &SendArgs) -> Result<()> {
+    let SendArgs { device, key, json, .. } = args;
+    let command = args.command()?;
+    let post = async |path: &str, body: &Value| match key {
+        Some(key) => hub.post_once(path, body, key).await,
+        None => hub.post(path, body).await,
+    };
+    if !device.contains(['@', ',']) {
+        let answer = post(&format!("/api/v1/devices/{}/commands", escape(device)), &command).await?;
+        if *json {
+            outln!("{answer:#}");
+        } else {
+            let command: CommandInfo = serde_json::from_value(answer)?;
+            outln!("{} is {} for {device}", command.id, state(&command));
+        }
+        return Ok(());
+    }
+    let devices: Vec<_> = device.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let body = json!({"devices": devices, "command": command});
+    let answer = post("/api/v1/commands", &body).await?;
+    if *json {
+        outln!("{answer:#}");
+    }
+    let CommandResults { results } = serde_json::from_value(answer)?;
+    for CommandResult { device, command, error } in results.iter().filter(|_| !json) {
+        match (command, error) {
+            (Some(command), _) => outln!("{} is {} for {device}", command.id, state(command)),
+            (None, Some(error)) => outln!("none for {device}: {} ({})", error.text, error.code),
+            (None, None) => outln!("none for {device}"),
+        }
+    }
+    let refused = results.iter().filter(|result| result.command.is_none()).count();
+    ensure!(refused == 0, "{refused} of {} devices were given no command", results.len());
+    Ok(())
+}
+
 fn state(command: &CommandInfo) -> String {
     let state = serde_json::to_value(command.state).unwrap_or_default();
     state.as_str().unwrap_or_default().to_owned()
@@ -69,18 +141,7 @@ fn state(command: &CommandInfo) -> String {
 pub async fn command(hub: &HubSocket, command: &DeviceCommands) -> Result<()> {
     let path = |id: &str| format!("/api/v1/commands/{}", escape(id));
     match command {
-        DeviceCommands::Send { device, kind, input, within_s, priority, json } => {
-            let text = input.as_deref().unwrap_or("{}");
-            let input: Value = serde_json::from_str(text).with_context(|| format!("{text:?} is no JSON"))?;
-            let body = json!({"kind": kind, "input": input, "within_s": within_s, "priority": priority});
-            let answer = hub.post(&format!("/api/v1/devices/{}/commands", escape(device)), &body).await?;
-            if *json {
-                outln!("{answer:#}");
-            } else {
-                let command: CommandInfo = serde_json::from_value(answer)?;
-                outln!("{} is {} for {device}", command.id, state(&command));
-            }
-        }
+        DeviceCommands::Send(args) => send(hub, args).await?,
         DeviceCommands::List { device: Some(device), .. } => {
             list(&hub.get_as(&format!("/api/v1/devices/{}/commands", escape(device))).await?);
         }

@@ -33,6 +33,7 @@ pub struct Refusal {
 enum Sent<'a> {
     Nothing,
     Json(&'a Value),
+    Keyed(&'a Value, &'a str),
     Cbor(Bytes),
 }
 
@@ -71,6 +72,14 @@ impl HubSocket {
     /// As [`Self::get`].
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.ask(Method::POST, path, Some(body)).await
+    }
+
+    /// Sends a body that does the same once only, however often it is sent with this key.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn post_once(&self, path: &str, body: &Value, key: &str) -> Result<Value> {
+        self.told(self.send(Method::POST, path, Sent::Keyed(body, key)).await?).await
     }
 
     /// Puts something in a place.
@@ -137,6 +146,10 @@ impl HubSocket {
         let request = match body {
             Sent::Json(body) => request
                 .header("content-type", "application/json")
+                .body(Full::new(Bytes::from(body.to_string())))?,
+            Sent::Keyed(body, key) => request
+                .header("content-type", "application/json")
+                .header("idempotency-key", key)
                 .body(Full::new(Bytes::from(body.to_string())))?,
             Sent::Cbor(body) => request.header("content-type", "application/cbor").body(Full::new(body))?,
             Sent::Nothing => request.body(Full::default())?,

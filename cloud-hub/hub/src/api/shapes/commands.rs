@@ -42,7 +42,7 @@ pub struct CommandRequest {
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandsRequest {
-    /// Which, at most 1000
+    /// Ids, and selectors as `@site=north`, `@group=…`, `@agent=…`, `@profile=…`, `@tag.KEY`, `@tag.KEY=…`; at most 1000 devices
     pub devices: Vec<String>,
     /// What is to be done by each
     pub command: CommandRequest,
@@ -313,7 +313,7 @@ pub struct CommandResult {
 /// What became of a command for several devices
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct CommandResults {
-    /// In the order asked for
+    /// Each device once: those asked for by id in that order, and then those of selectors
     pub results: Vec<CommandResult>,
 }
 

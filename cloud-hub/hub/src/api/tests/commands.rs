@@ -80,6 +80,39 @@ async fn several_devices_are_asked_at_once_with_a_result_for_each() {
 }
 
 #[tokio::test]
+async fn the_devices_of_a_group_or_a_site_are_asked_as_they_are_now_each_once() {
+    let bench = bench();
+    let marks = json!({"site": "north", "groups": ["pumps"], "tags": {"floor": "2"}});
+    for device in ["gate", "pump"] {
+        bench.local("PATCH", &format!("/api/v1/devices/{device}"), marks.clone()).await;
+    }
+    let ask = async |devices: Value| {
+        let body = json!({"devices": devices, "command": write()});
+        bench.local("POST", "/api/v1/commands", body).await
+    };
+    let devices = |answer: &Value| -> Vec<String> {
+        let results = answer["results"].as_array().unwrap().iter();
+        results.map(|one| one["command"]["device"].as_str().unwrap().to_owned()).collect()
+    };
+    for selector in ["@group=pumps", "@site=north", "@tag.floor=2", "@agent=gate"] {
+        let (_, answer) = ask(json!(["pump", selector])).await;
+        assert_eq!(devices(&answer), ["pump", "gate"], "{answer}");
+    }
+    bench.local("PATCH", "/api/v1/devices/gate", json!({"groups": []})).await;
+    assert_eq!(devices(&ask(json!(["@group=pumps"])).await.1), ["pump"]);
+    for (wrong, part) in [
+        (json!(["@group=none"]), "@group=none: no device fits"),
+        (json!(["@hall=2"]), "a selector is @site=…"),
+        (json!([]), "0 devices; allowed are 1 to 1000"),
+    ] {
+        let (status, body) = ask(wrong).await;
+        let told = (status, body["code"].as_str().unwrap());
+        assert_eq!(told, (StatusCode::BAD_REQUEST, "bad-devices"));
+        assert!(body["detail"].as_str().unwrap().contains(part), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn who_hangs_up_has_given_the_command_to_all_and_the_same_key_gives_it_once() {
     let bench = bench();
     let devices: Vec<String> = (0..120).map(|n| format!("d{n:03}")).collect();

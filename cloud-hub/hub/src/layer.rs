@@ -7,6 +7,8 @@
 use serde_json::{Map, Value as Json};
 use tideline_twin::{Section, Twin};
 
+use crate::belonging;
+
 /// The member of `desired` that is the layer, and that of `reported` with the schemas.
 const CONFIG: &str = "config";
 const SCHEMAS: &str = "config_schema";
@@ -43,7 +45,7 @@ pub fn errors(twin: &Twin, patch: &Json) -> Vec<String> {
 #[must_use]
 pub fn of_patches(twin: &Twin, patches: &[(Section, Json)]) -> Vec<String> {
     let desired = patches.iter().filter(|(section, _)| *section == Section::Desired);
-    desired.flat_map(|(_, patch)| errors(twin, patch)).collect()
+    desired.flat_map(|(_, patch)| errors(twin, patch)).chain(belonging::errors(patches)).collect()
 }
 
 /// Whether patches say anything of the configuration.

@@ -7,6 +7,7 @@ pub mod answers;
 pub mod api;
 pub mod arrivals;
 pub mod backup;
+pub mod belonging;
 pub mod boards;
 pub mod bucket;
 pub mod commands;

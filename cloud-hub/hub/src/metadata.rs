@@ -155,6 +155,18 @@ impl Metadata {
         locked(&self.owners).agents_in(group)
     }
 
+    /// The devices that share the document of a site, sorted.
+    #[must_use]
+    pub fn devices_at(&self, site: &str) -> Vec<String> {
+        locked(&self.owners).devices_at(site)
+    }
+
+    /// The devices that share the document of a group, sorted.
+    #[must_use]
+    pub fn devices_in(&self, group: &str) -> Vec<String> {
+        locked(&self.owners).devices_in(group)
+    }
+
     /// The sites at which devices are, with how many.
     #[must_use]
     pub fn sites(&self) -> BTreeMap<String, usize> {

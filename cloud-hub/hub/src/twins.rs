@@ -27,12 +27,12 @@ use tokio::sync::Semaphore;
 pub use self::file::{FileError, TWINS, TwinFile};
 pub use self::inbox::{Inbox, Seat};
 pub use self::queue::{Written, settle};
-pub use self::sharing::not_carried_out;
+pub use self::sharing::{documents, not_carried_out};
 pub use self::talk::{Speaker, Turn, Turned, turn};
 
 use self::inbox::Inboxes;
 use self::queue::{News, Queue, commit};
-use self::sharing::{documents, speakers};
+use self::sharing::speakers;
 use self::shelf::{Shelf, Slot, Warm};
 use crate::hub::{App, Hub};
 use crate::metadata::{DeviceRecord, MetadataError};

@@ -1,18 +1,22 @@
-//! Set-points: what a twin desires of points, `desired/points/<point>`, is written to the device when it changes.
+//! Set-points: what a twin desires of points, `desired/points/<point>`, is written to the device when it changes; so is what the
+//! documents desire that the device shares with others, see [`Shared`].
 //!
 //! This is the core: it reads a twin and says what is to be done next, and how what was done is told. No clock, no disk, no
 //! device. That a write begins is in the twin, durably, before it begins: so a change is written at most once, whatever is killed.
 //! How it ended is told in `reported/setpoints/<point>`, and what was written in `reported/points/<point>` beside what is desired.
 
 pub mod driver;
+mod shared;
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json, json};
 use tideline_profiles::RefusedWrite;
 use tideline_protocol::model::PointId;
+use tideline_protocol::wire::DocumentId;
 use tideline_twin::{Action, Change, Edit, Key, Leaf, Section, Twin};
 
+pub use self::shared::{BELONGS, Shared, documents, of};
 use crate::source::WriteError;
 use crate::write::scalar;
 
@@ -40,6 +44,8 @@ pub struct Setpoint {
     pub value: Json,
     /// Names the change that wants it: another is another, also if it wants the same.
     version: String,
+    /// The document of a group or a site that wants it; none for the device's own twin.
+    from: Option<DocumentId>,
     /// Another leaf of the same point: `motor/speed` as one name, and as two.
     other: Option<Key>,
 }
@@ -137,16 +143,16 @@ impl Ended {
     }
 }
 
-/// What is to be done next for a twin, but for what waits. None of its writes may be under way: one that is noted as
-/// begun was broken off by the agent's end.
+/// What is to be done next for a device with this twin, but for what waits. What its own twin desires of a point goes before what
+/// others do. None of its writes may be under way: one that is noted as begun was broken off by the agent's end.
 #[must_use]
-pub fn next(twin: &Twin, waiting: &Waiting) -> Option<Step> {
+pub fn next(twin: &Twin, shared: &Shared, waiting: &Waiting) -> Option<Step> {
     let reported = twin.json(Section::Reported);
     let told = reported.get(STATES).and_then(Json::as_object);
     let mut wanted = BTreeSet::new();
-    for setpoint in desired(twin) {
-        wanted.insert(setpoint.point.clone());
-        if waiting.contains(&setpoint.clone().waits()) {
+    for setpoint in desired(twin, None).into_iter().chain(shared.setpoints().cloned()) {
+        let is_first = wanted.insert(setpoint.point.clone());
+        if !is_first || waiting.contains(&setpoint.clone().waits()) {
             continue;
         }
         let state = |name| told?.get(&setpoint.point)?.get(name)?.as_str();
@@ -157,6 +163,8 @@ pub fn next(twin: &Twin, waiting: &Waiting) -> Option<Step> {
                 let why = "the agent ended while it was written".to_owned();
                 return Some(Step::Settle(setpoint, Ended::Unknown(why)));
             }
+            // Whether its device has such a point is not known.
+            _ if shared.is_away && setpoint.from.is_some() => return Some(Step::Wait(setpoint)),
             _ if wanted.len() > SETPOINTS_MAX => {
                 let why =
                     format!("the device has {SETPOINTS_MAX} set-points already, the most that it may have");
@@ -185,8 +193,8 @@ fn judged(setpoint: Setpoint) -> Step {
     Step::Settle(setpoint, Ended::Refused(why))
 }
 
-/// All set-points of a twin, one for each point.
-fn desired(twin: &Twin) -> Vec<Setpoint> {
+/// All set-points of a device's own twin, or `from` a document that it shares; one for each point.
+fn desired(twin: &Twin, from: Option<&DocumentId>) -> Vec<Setpoint> {
     let desired = twin.json(Section::Desired);
     let mut found: Vec<Setpoint> = Vec::new();
     let mut open = vec![(vec![POINTS.to_owned()], desired.get(POINTS).unwrap_or(&Json::Null))];
@@ -199,7 +207,7 @@ fn desired(twin: &Twin) -> Vec<Setpoint> {
                 }
             }
             _ => {
-                let Some(new) = setpoint(twin, &path) else { continue };
+                let Some(new) = setpoint(twin, &path, from) else { continue };
                 match found.iter_mut().find(|there| there.point == new.point) {
                     Some(there) => there.join(new),
                     None => found.push(new),
@@ -215,22 +223,26 @@ fn is_branch(members: &Map<String, Json>) -> bool {
     !members.is_empty() && !members.keys().any(|name| name.starts_with('$'))
 }
 
-fn setpoint(twin: &Twin, path: &[String]) -> Option<Setpoint> {
+fn setpoint(twin: &Twin, path: &[String], from: Option<&DocumentId>) -> Option<Setpoint> {
     let point = path.get(1..).filter(|names| !names.is_empty())?.join("/");
     let key = Key::of_names(path.iter().map(String::as_str)).ok()?;
     // Nothing could be told of it, and no point has so long a name.
     put(&[STATES, &point, "version"], Action::Delete)?;
     let leaf = twin.leaf(Section::Desired, &key)?;
-    let version = version(&leaf);
-    Some(Setpoint { point, key, value: leaf.value, version, other: None })
+    let version = version(&leaf, from);
+    Some(Setpoint { point, key, value: leaf.value, version, from: from.cloned(), other: None })
 }
 
 /// Names a change by who made it, when, and what it wants. Its number is left out: a change that is made again after history
-/// was cut off has another.
-fn version(leaf: &Leaf) -> String {
+/// was cut off has another. The same in another document is another change.
+fn version(leaf: &Leaf, from: Option<&DocumentId>) -> String {
     let (time_ms, author) =
         leaf.origin.as_ref().map_or((0, ""), |origin| (origin.time_ms, origin.author.as_str()));
-    digest(&json!([time_ms, author, leaf.value]).to_string())
+    let change = match from {
+        None => json!([time_ms, author, leaf.value]),
+        Some(document) => json!([time_ms, author, leaf.value, document.name()]),
+    };
+    digest(&change.to_string())
 }
 
 fn digest(text: &str) -> String {
@@ -252,6 +264,7 @@ pub fn told(setpoint: &Setpoint, ended: &Ended, time_ms: i64) -> Change {
         .into_iter()
         .flatten()
         .collect();
+    edits.extend(of("from", setpoint.from.as_ref().map_or(Action::Delete, |from| text(&from.name()))));
     edits.extend(of("reason", ended.reason().map_or(Action::Delete, text)));
     if *ended == Ended::Done {
         let action = Action::Put(setpoint.value.clone());

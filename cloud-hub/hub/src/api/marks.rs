@@ -11,6 +11,7 @@ use tideline_protocol::model::DeviceId;
 use super::devices::one;
 use super::problem::{ApiError, Problem};
 use super::shapes::{Device, DevicePatch};
+use crate::belonging;
 use crate::hub::App;
 use crate::metadata::{Changes, DeviceRecord, Marks};
 use crate::position::{Position, Spot};
@@ -61,6 +62,9 @@ pub async fn patch(
         hub.twins.moved(&hub, device)?;
     }
     hub.twins.placed(&before, &record);
+    if let Err(error) = belonging::note(&hub, vec![id.clone()]).await {
+        tracing::warn!(device = id, %error, "the twin does not say to which groups and site the device belongs");
+    }
     // What the templates of its groups and its site want changes with them.
     for (device, done) in templates::apply_to(&hub, vec![id.clone()]).await? {
         if let Err(error) = done {

@@ -2,6 +2,7 @@
 
 pub mod groups;
 pub mod history;
+mod points;
 pub mod sites;
 pub mod templates;
 
@@ -17,8 +18,8 @@ use tideline_twin::{Actor, Conflict, EditError, Leaf, PatchError, Section, Side,
 
 use super::auth::Principal;
 use super::problem::{ApiError, Problem};
-use super::shapes::{
 use super::select::each_of;
+use super::shapes::{
     TwinAnswer, TwinConflict, TwinConflicts, TwinDifference, TwinPatch, TwinPatched, TwinValue, TwinsPatch,
     TwinsPatched,
 };
@@ -116,6 +117,9 @@ fn answer(twin: &Twin, device: &str, agents: &[String], at_ms: Option<i64>) -> T
         desired: found.desired,
         reported: found.reported,
         since_ms: found.since_ms,
+        device: None,
+        state: None,
+        reason: None,
     };
     let (leaves, bytes) = twin.size();
     TwinAnswer {
@@ -127,6 +131,7 @@ fn answer(twin: &Twin, device: &str, agents: &[String], at_ms: Option<i64>) -> T
         tags: section(Section::Tags),
         notes: section(Section::Notes),
         delta: delta.into_iter().map(difference).collect(),
+        delta_cut: false,
         conflicts: if at_ms.is_none() { twin.conflicts().len() as u64 } else { 0 },
         agreed: !agents.is_empty() && agents.iter().all(|agent| twin.is_agreed(agent)),
         leaves: leaves as u64,
@@ -190,7 +195,14 @@ type Shared = (DocumentId, Vec<String>);
 async fn show_shared(hub: &App, (document, agents): Shared, wanted: &Wanted) -> Result<Response, ApiError> {
     let at_ms = time_ms(hub, wanted.at.as_deref())?;
     let name = document.name();
-    seen(hub, document, at_ms, move |twin| answer(twin, &name, &agents, at_ms)).await
+    if at_ms.is_some() {
+        return seen(hub, document, at_ms, move |twin| answer(twin, &name, &agents, at_ms)).await;
+    }
+    let show = move |hub: &Hub| {
+        let shown = hub.twins.look(&document, |twin| answer(twin, &name, &agents, None))?;
+        points::told(hub, &document, shown)
+    };
+    Ok(tagged(hub.blocking(show).await?))
 }
 
 async fn change_shared(
@@ -205,7 +217,9 @@ async fn change_shared(
     let patch = Patch { sections: sections(patch)?, of, author: principal.name, check };
     tracing::info!(%document, by = patch.author, "what devices share changed");
     let name = document.name();
-    Ok(tagged(twins::patch(hub, document, patch, move |twin| answer(twin, &name, &agents, None)).await?))
+    let of = document.clone();
+    let shown = twins::patch(hub, document, patch, move |twin| answer(twin, &name, &agents, None)).await?;
+    Ok(tagged(hub.blocking(move |hub| points::told(hub, &of, shown)).await?))
 }
 
 /// The states that a request is of; none for any.

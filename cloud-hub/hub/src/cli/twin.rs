@@ -7,7 +7,7 @@ use tideline_link::outln;
 use tideline_twin::Key;
 
 use super::socket::{HubSocket, escape};
-use cloud_hub::api::shapes::{TwinAnswer, TwinConflicts, TwinHistory};
+use cloud_hub::api::shapes::{TwinAnswer, TwinConflicts, TwinDifference, TwinHistory};
 use cloud_hub::when::show_ms;
 
 #[derive(Debug, Subcommand)]
@@ -178,7 +178,14 @@ fn show(twin: &TwinAnswer) {
     }
     for found in &twin.delta {
         let since = found.since_ms.map_or_else(|| "-".to_owned(), show_ms);
-        outln!("differs since {since}: {} is to be {}, is {}", found.key, found.desired, found.reported);
+        let at = found.device.as_ref().map_or_else(String::new, |device| format!(" at {device}"));
+        let state = found.state.as_ref().map_or_else(String::new, |state| format!(" ({state})"));
+        let why = found.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+        let TwinDifference { key, desired, reported, .. } = found;
+        outln!("differs{at} since {since}: {key} is to be {desired}, is {reported}{state}{why}");
+    }
+    if twin.delta_cut {
+        outln!("and maybe more: not all devices were looked at");
     }
     if twin.conflicts > 0 {
         outln!("{} leaves have several values: `cloud-hub twin conflicts {device}`", twin.conflicts);

@@ -9,6 +9,7 @@ use tideline_twin::Link;
 use tokio::task::JoinHandle;
 
 use super::{Driver, Ended};
+use crate::belonging;
 use crate::telemetry::Metric;
 use crate::twins::{Seat, Speaker, Turn, Turned, TwinError, turn};
 
@@ -82,6 +83,8 @@ impl Driver {
         if self.session.speaks_of_twins() {
             let agent = self.agent.clone();
             self.talk.seat = Some(self.hub.blocking(move |hub| hub.twins.enter(hub, &agent)).await?);
+            // Each change of a twin wakes the session; it waits for none.
+            tokio::spawn(belonging::note_all(Arc::clone(&self.hub), self.agent.clone()));
         }
         Ok(())
     }

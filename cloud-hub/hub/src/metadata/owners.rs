@@ -126,6 +126,23 @@ impl Owners {
         self.by_group.agents(group).filter(|agent| self.hears(agent)).cloned().collect()
     }
 
+    /// The devices at a site, sorted.
+    pub fn devices_at(&self, site: &str) -> Vec<String> {
+        self.all(|owned| owned.site() == Some(site))
+    }
+
+    /// The devices in a group, sorted.
+    pub fn devices_in(&self, group: &str) -> Vec<String> {
+        self.all(|owned| owned.groups().any(|of| of == group))
+    }
+
+    fn all(&self, is_meant: impl Fn(&Owned) -> bool) -> Vec<String> {
+        let meant = self.by_device.iter().filter(|(_, owned)| is_meant(owned));
+        let mut devices: Vec<_> = meant.map(|(device, _)| device.clone()).collect();
+        devices.sort_unstable();
+        devices
+    }
+
     /// The sites at which devices are, with how many.
     pub fn sites(&self) -> BTreeMap<String, usize> {
         self.by_site.0.iter().map(|(site, agents)| (site.clone(), agents.values().sum())).collect()

@@ -29,11 +29,11 @@ pub fn sharers(hub: &Hub, document: &DocumentId) -> Vec<String> {
     }
 }
 
-/// What no agent carries out of a document that devices share: it would stand there, told as arrived, and move nothing. What stands
-/// there already may be taken away.
+/// What no agent carries out of a document that devices share, as it does `desired/points`: it would stand there, told as arrived, and
+/// move nothing. What stands there already may be taken away.
 pub fn not_carried_out(_: &Twin, sections: &[(Section, Json)]) -> Vec<String> {
     let desired = sections.iter().filter(|(section, _)| *section == Section::Desired);
-    let names = ["points", "schedules"];
+    let names = ["schedules"];
     let found = desired.flat_map(|(_, patch)| names.into_iter().filter(|name| wants(patch.get(*name))));
     let told = |name| {
         format!(

@@ -10,7 +10,7 @@ use tideline_twin::Change;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Ended, Setpoint, Step, Waiting, forgotten, next, told};
+use super::{Ended, Setpoint, Shared, Step, Waiting, documents, forgotten, next, of, told};
 use crate::clock::AgentClock;
 use crate::source::{WRITE_TIMEOUT, WriteError, Writes};
 use crate::twin::{TwinError, TwinHandle};
@@ -21,6 +21,16 @@ const DEVICES_AT_ONCE: usize = 16;
 /// When what could not be begun is tried again; each time it takes twice as long, to the longest.
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_LAST: Duration = Duration::from_secs(600);
+
+/// The documents that hold for devices.
+type Held = BTreeMap<DeviceId, Vec<DocumentId>>;
+
+/// What a look at a device leaves.
+#[derive(Default)]
+struct Left {
+    waiting: Waiting,
+    documents: Vec<DocumentId>,
+}
 
 /// What is tried again.
 struct Later {
@@ -35,6 +45,7 @@ pub async fn run(twins: TwinHandle, writes: Writes) {
     let mut due = all(&twins).await;
     let mut later: BTreeMap<DeviceId, Later> = BTreeMap::new();
     let mut running: BTreeSet<DeviceId> = BTreeSet::new();
+    let mut held = Held::new();
     let mut jobs = JoinSet::new();
     loop {
         let now = Instant::now();
@@ -52,10 +63,11 @@ pub async fn run(twins: TwinHandle, writes: Writes) {
         let first =
             later.iter().filter(|(device, _)| !running.contains(*device)).map(|(_, later)| later.at).min();
         tokio::select! {
-            documents = touched.take() => due.extend(documents.into_iter().filter_map(device)),
+            documents = touched.take() => due.extend(concerned(documents, &held, &running)),
             Some(ended) = jobs.join_next() => match ended {
-                Ok((device, waiting)) => {
+                Ok((device, Left { waiting, documents })) => {
                     running.remove(&device);
+                    held.insert(device.clone(), documents);
                     put_off(&mut later, device, waiting);
                 }
                 // Which one it was is not known: it is left out until the next start.
@@ -95,6 +107,25 @@ fn device(document: DocumentId) -> Option<DeviceId> {
     }
 }
 
+/// The devices for which documents hold that have changed. Those that are being looked at may have seen one as it was.
+fn concerned(
+    documents: BTreeSet<DocumentId>,
+    held: &Held,
+    running: &BTreeSet<DeviceId>,
+) -> BTreeSet<DeviceId> {
+    let mut found = BTreeSet::new();
+    for document in documents {
+        match document {
+            DocumentId::Device(device) => drop(found.insert(device)),
+            shared => {
+                let holds = held.iter().filter(|(_, documents)| documents.contains(&shared));
+                found.extend(holds.map(|(device, _)| device).chain(running).cloned());
+            }
+        }
+    }
+    found
+}
+
 /// What was desired when the agent ended is looked at once more.
 async fn all(twins: &TwinHandle) -> BTreeSet<DeviceId> {
     let listed = twins.list().await.unwrap_or_default();
@@ -102,33 +133,52 @@ async fn all(twins: &TwinHandle) -> BTreeSet<DeviceId> {
 }
 
 /// Does all that is to be done for a device now, but for what waits; gives all that waits then.
-async fn one(
-    twins: TwinHandle,
-    writes: Writes,
-    device: DeviceId,
-    mut waiting: Waiting,
-) -> (DeviceId, Waiting) {
-    match steps(&twins, &writes, &device, &mut waiting).await {
+async fn one(twins: TwinHandle, writes: Writes, device: DeviceId, waiting: Waiting) -> (DeviceId, Left) {
+    let mut left = Left { waiting, documents: Vec::new() };
+    match steps(&twins, &writes, &device, &mut left).await {
         Ok(()) | Err(TwinError::Stopped) => {}
         // As too many changes that the hub has not seen.
         Err(error) => {
             tracing::warn!(%device, %error, "set-points are not carried out: the twin cannot be written");
-            waiting.insert(Default::default());
+            left.waiting.insert(Default::default());
         }
     }
-    (device, waiting)
+    (device, left)
+}
+
+/// What the documents desire that hold for a device, of the points that can be written to it.
+async fn shared(
+    twins: &TwinHandle,
+    writes: &Writes,
+    device: &DeviceId,
+    documents: &[DocumentId],
+) -> Result<Shared, TwinError> {
+    let mut shared = Shared::of(!writes.serves(device));
+    for document in documents {
+        let name = document.clone();
+        match twins.look(document.clone(), move |twin| of(twin, &name)).await {
+            Ok(wanted) => shared.add(wanted, |point| writes.is_writable(device, point) != Some(false)),
+            // The hub has not told of it yet, or none of the agent's devices is there any more.
+            Err(TwinError::NotShared(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(shared)
 }
 
 async fn steps(
     twins: &TwinHandle,
     writes: &Writes,
     device: &DeviceId,
-    waiting: &mut Waiting,
+    left: &mut Left,
 ) -> Result<(), TwinError> {
     let document = DocumentId::Device(device.clone());
+    let Left { waiting, documents: held } = left;
     loop {
+        *held = twins.look(document.clone(), documents).await?;
+        let shared = shared(twins, writes, device, held).await?;
         let past = waiting.clone();
-        let Some(step) = twins.look(document.clone(), move |twin| next(twin, &past)).await? else {
+        let Some(step) = twins.look(document.clone(), move |twin| next(twin, &shared, &past)).await? else {
             return Ok(());
         };
         let note = async |change: Change| {

@@ -187,6 +187,14 @@ impl Writes {
         self.table().servers.contains_key(device)
     }
 
+    /// Whether the device's profile has the point as one that is written; none where no source writes to the device now.
+    #[must_use]
+    pub fn is_writable(&self, device: &DeviceId, point: &str) -> Option<bool> {
+        let table = self.table();
+        let profile = table.servers.get(device)?.profile.as_ref();
+        Some(profile.and_then(|profile| profile.point(point)).is_some_and(|point| point.access.writes()))
+    }
+
     /// A way for a source to get the writes of the devices that it names.
     pub(crate) fn inbox(&self, source: Arc<str>) -> Inbox {
         let (queue, received) = mpsc::channel(QUEUE_MAX);

@@ -15,8 +15,9 @@ use tideline_protocol::time::{Clock as _, NS_PER_MS};
 use tideline_protocol::wire::DocumentId;
 use tideline_twin::{Change, Key, Section, Twin, merge_patch};
 
-use super::{TwinError, TwinHandle, etag, shown, side};
+use super::{Edited, TwinError, TwinHandle, etag, shown, side};
 use crate::clock::AgentClock;
+use crate::setpoints::BELONGS;
 
 /// Longest patch in bytes.
 const PATCH_BYTES_MAX: usize = 256 * 1024;
@@ -33,10 +34,71 @@ pub enum Access {
     Token(Arc<str>),
 }
 
+/// Where twins are read and written.
 #[derive(Clone)]
-struct Desk {
+pub struct Desk {
     twins: TwinHandle,
     access: Access,
+}
+
+impl Desk {
+    /// Of these twins, for who may write here.
+    #[must_use]
+    pub const fn new(twins: TwinHandle, access: Access) -> Self {
+        Self { twins, access }
+    }
+
+    /// Looks at a document, see [`TwinHandle::look`].
+    ///
+    /// # Errors
+    /// There is none of this name, or it cannot be read.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        name: &str,
+        look: impl FnOnce(&Twin) -> T + Send + 'static,
+    ) -> Result<T, TwinError> {
+        self.twins.look(document(name)?, look).await
+    }
+
+    /// Whether who knows this may write.
+    #[must_use]
+    pub fn knows(&self, token: &str) -> bool {
+        match &self.access {
+            Access::Owner => true,
+            Access::Token(own) => token.as_bytes().ct_eq(own.as_bytes()).into(),
+        }
+    }
+
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        self.knows(given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default())
+    }
+
+    /// Changes a document by the merge patch that `make` makes of what it is then; the answer comes when that is durable.
+    ///
+    /// # Errors
+    /// Nothing is changed.
+    pub async fn write(
+        &self,
+        name: &str,
+        author: String,
+        make: impl FnOnce(&Twin) -> Result<Value, TwinError> + Send + 'static,
+    ) -> Result<Edited, TwinError> {
+        let document = document(name)?;
+        let time_ms = AgentClock::default().wall_ns() / NS_PER_MS;
+        let is_shared = !matches!(document, DocumentId::Device(_));
+        tracing::info!(%document, author, "somebody changes a twin here");
+        let make = move |twin: &Twin| {
+            let patch = make(twin)?;
+            if is_shared {
+                carried_out(&patch)?;
+            } else {
+                says_nothing_of_the_registry(&patch)?;
+            }
+            Ok(Change { edits: edits(twin, &patch)?, author, time_ms })
+        };
+        self.twins.edit(document, make).await
+    }
 }
 
 /// The routes below `/twin`.
@@ -50,9 +112,11 @@ pub fn router(twins: TwinHandle, access: Access) -> Router {
         .with_state(Desk { twins, access })
 }
 
-impl axum::response::IntoResponse for TwinError {
-    fn into_response(self) -> Response {
-        let status = match &self {
+impl TwinError {
+    /// How HTTP calls it.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
             Self::NoDevice(_) | Self::NotShared(_) => StatusCode::NOT_FOUND,
             Self::Moved { .. } => StatusCode::PRECONDITION_FAILED,
             Self::Full { .. } | Self::Edit(tideline_twin::EditError::TooManyUnconfirmed) => {
@@ -60,8 +124,13 @@ impl axum::response::IntoResponse for TwinError {
             }
             Self::Edit(_) | Self::Patch(_) | Self::Wrong(_) => StatusCode::BAD_REQUEST,
             Self::File(_) | Self::Stopped => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        (status, self.to_string()).into_response()
+        }
+    }
+}
+
+impl axum::response::IntoResponse for TwinError {
+    fn into_response(self) -> Response {
+        (self.status(), self.to_string()).into_response()
     }
 }
 
@@ -182,26 +251,20 @@ async fn patch(
     headers: HeaderMap,
     Json(patch): Json<Value>,
 ) -> Result<Response, TwinError> {
-    if !desk.access.admits(&headers) {
+    if !desk.admits(&headers) {
         let how =
             "writes need the header \"Authorization: Bearer TOKEN\"; `edge-agent status` shows the token";
         return Ok((StatusCode::UNAUTHORIZED, how).into_response());
     }
-    let document = document(&device)?;
     let wanted = headers.get(header::IF_MATCH).and_then(|tag| tag.to_str().ok());
     let wanted = wanted.map(|tag| tag.trim_matches('"').to_owned()).filter(|tag| tag != "*");
     let author = query.author.unwrap_or_else(|| desk.access.author().to_owned());
-    let time_ms = AgentClock::default().wall_ns() / NS_PER_MS;
-    if !matches!(document, DocumentId::Device(_)) {
-        carried_out(&patch)?;
-    }
-    tracing::info!(%document, author, "somebody changes a twin here");
-    let edited = desk.twins.edit(document, move |twin| {
+    let edited = desk.write(&device, author, move |twin| {
         let found = etag(twin);
         if wanted.is_some_and(|wanted| wanted != found) {
             return Err(TwinError::Moved { found });
         }
-        Ok(Change { edits: edits(twin, &patch)?, author, time_ms })
+        Ok(patch)
     });
     let edited = edited.await?;
     let body = json!({ "changed": edited.changed, "etag": edited.etag });
@@ -213,10 +276,20 @@ fn carried_out(patch: &Value) -> Result<(), TwinError> {
     let desired = patch.get("desired");
     let is_wanted =
         |name: &&str| desired.and_then(|desired| desired.get(*name)).is_some_and(|of| !of.is_null());
-    match ["points", "schedules"].into_iter().find(is_wanted) {
+    match ["schedules"].into_iter().find(is_wanted) {
         None => Ok(()),
         Some(name) => Err(TwinError::Wrong(format!(
             "desired/{name}: no agent carries that out for a site or a group; allowed is the twin of each device"
+        ))),
+    }
+}
+
+/// Fails where somebody says to which groups and site a device belongs: the hub would write over it.
+fn says_nothing_of_the_registry(patch: &Value) -> Result<(), TwinError> {
+    match patch.get("tags").and_then(|tags| tags.get(BELONGS)) {
+        None => Ok(()),
+        Some(_) => Err(TwinError::Wrong(format!(
+            "tags/{BELONGS} is what the hub's registry says; allowed is to set the device's groups and site there"
         ))),
     }
 }
@@ -237,13 +310,6 @@ fn edits(twin: &Twin, patch: &Value) -> Result<Vec<tideline_twin::Edit>, TwinErr
 }
 
 impl Access {
-    fn admits(&self, headers: &HeaderMap) -> bool {
-        let Self::Token(token) = self else { return true };
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        given.as_bytes().ct_eq(token.as_bytes()).into()
-    }
-
     /// Who writes where nobody says who.
     const fn author(&self) -> &str {
         match self {

@@ -25,8 +25,11 @@ pub struct TwinAnswer {
     /// What people say of it: written here and on site
     #[schema(value_type = Object)]
     pub notes: Json,
-    /// What is wanted and not reported so; none of a state of the past
+    /// What is wanted and not reported so; none of a state of the past. Of the points of what is shared each device tells it by itself
     pub delta: Vec<TwinDifference>,
+    /// Whether there may be more: of what is shared 1,000 are told at most, of the first 1,000 devices by name
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub delta_cut: bool,
     /// Leaves with several values; none of a state of the past
     pub conflicts: u64,
     /// Whether the device's agent has all of it on its disk; of what is shared, whether all agents there do
@@ -56,6 +59,15 @@ pub struct TwinDifference {
     /// Since when, by the newer of the two writes (Unix ms)
     #[schema(required)]
     pub since_ms: Option<i64>,
+    /// The device that tells it, of a point that a site's or a group's document wants; none where no device there tells of it
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// How far that device is with it, as in its `reported/setpoints`; none where it has not begun
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// Why it is no further
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What changes of a twin: a JSON merge patch (RFC 7396) for each section

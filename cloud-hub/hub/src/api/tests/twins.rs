@@ -235,15 +235,13 @@ async fn a_sites_document_is_shown_and_changed_where_a_device_is() {
     let (_, history) = bench.local("GET", &format!("{path}/history?key=desired/heating"), Value::Null).await;
     assert_eq!(history["steps"][0]["value"], json!(20));
     // What would stand there and move nothing is no part of it.
-    for name in ["points", "schedules"] {
-        let patch = json!({"desired": {"heating": 21, name: {"speed": 1}}});
-        let (status, body) = bench.local("PATCH", path, patch).await;
-        assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-config")));
-        let told = body["errors"][0].as_str().unwrap();
-        assert!(told.starts_with(&format!("desired/{name}: no agent carries that out")), "{told}");
-        let (status, _) = bench.local("PATCH", path, json!({"desired": {name: null}})).await;
-        assert_eq!(status, StatusCode::OK);
-    }
+    let patch = json!({"desired": {"heating": 21, "schedules": {"night": 1}}});
+    let (status, body) = bench.local("PATCH", path, patch).await;
+    assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-config")));
+    let told = body["errors"][0].as_str().unwrap();
+    assert!(told.starts_with("desired/schedules: no agent carries that out"), "{told}");
+    let (status, _) = bench.local("PATCH", path, json!({"desired": {"schedules": null}})).await;
+    assert_eq!(status, StatusCode::OK);
     assert_eq!(bench.local("GET", path, Value::Null).await.1["desired"], json!({"heating": 20}));
     let (_, conflicts) = bench.local("GET", &format!("{path}/conflicts"), Value::Null).await;
     assert_eq!(conflicts["conflicts"], json!([]));
@@ -255,6 +253,39 @@ async fn a_sites_document_is_shown_and_changed_where_a_device_is() {
         let (found, body) = bench.local("GET", &format!("/api/v1/sites/{site}/twin"), Value::Null).await;
         assert_eq!((found, &body["code"]), (status, &json!(code)), "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_device_is_told_to_which_groups_and_which_site_it_belongs_and_nobody_else_says_so() {
+    let bench = Bench::new();
+    bench.device("valve-1", "");
+    let place = async |marks: Value| {
+        bench.local("PATCH", "/api/v1/devices/valve-1", marks).await;
+        bench.twin("valve-1", "").await
+    };
+    assert_eq!(place(json!({"title": "a valve"})).await["leaves"], 0);
+    let placed = place(json!({"site": "north", "groups": ["wet", "dry", "no document"]})).await;
+    assert_eq!(placed["tags"]["belongs_to"], json!(["group/dry", "group/wet", "site/north"]));
+    assert_eq!(place(json!({"title": "the valve"})).await["etag"], placed["etag"]);
+    let (status, body) = bench.patch("valve-1", json!({"tags": {"belongs_to": ["group/hot"]}})).await;
+    assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-config")), "{body}");
+    assert_eq!(place(json!({"site": null, "groups": []})).await["tags"], json!({}));
+}
+
+#[tokio::test]
+async fn a_point_that_no_device_of_a_group_tells_of_is_not_so_by_nobody() {
+    let bench = Bench::new();
+    let mut record = DeviceRecord::behind("gw-1".to_owned(), 1);
+    record.marks.groups.insert("pumps".to_owned());
+    bench.hub.metadata.put("pump-1", &record).unwrap();
+    let path = "/api/v1/groups/pumps/twin";
+    let patch = json!({"desired": {"points": {"motor": {"speed": 7}}, "night": true}});
+    let (status, made) = bench.local("PATCH", path, patch).await;
+    assert_eq!(status, StatusCode::OK, "{made}");
+    assert_eq!(bench.local("GET", path, Value::Null).await.1["delta"], made["delta"]);
+    let delta = made["delta"].as_array().unwrap();
+    let keys: Vec<_> = delta.iter().map(|one| (one["key"].as_str().unwrap(), one.get("device"))).collect();
+    assert_eq!(keys, [("night", None), ("points/motor/speed", None)]);
 }
 
 #[tokio::test]

@@ -41,7 +41,8 @@ fn of(hub: &Hub, id: &str) -> Result<(DocumentId, Vec<String>), ApiError> {
 /// What the devices of a group share
 ///
 /// What is wanted in common and notes, which all agents have that have a device in the group, also without the hub. One that nobody has
-/// written to is empty. A device in several groups and at a site has a document of each, side by side: none overrides another.
+/// written to is empty. A device in several groups and at a site has a document of each, side by side, and of points
+/// its own twin goes before those, its groups in order of name, and these before its site.
 #[utoipa::path(get, path = "/api/v1/groups/{id}/twin", operation_id = "groupTwin",
     params(("id" = String, Path, description = "The group, as devices have it"), ("at" = Option<String>, Query, description = "As it was at this time: RFC 3339, Unix ms, or relative as -6h")),
     responses((status = 200, description = "The document; the header ETag names its state", body = TwinAnswer), (status = 400, description = "`bad-group`: a document has a group whose name is of letters, digits, `.`, `_` and `-`; `bad-time`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
@@ -56,7 +57,9 @@ pub async fn show_group(
 /// Change what the devices of a group share
 ///
 /// It is on disk when it is answered, and then goes to the agents that are connected at once, to the others with their next session.
-/// `desired/points` and `desired/schedules` are refused, as no agent carries them out for more than a device.
+/// `desired/points/<point>` is written to each device there that has the point as a writable one, unless its own twin wants it otherwise,
+/// or one of its groups before this; `delta` tells it by device. `desired/schedules` are refused: no agent carries them out for more
+/// than a device.
 #[utoipa::path(patch, path = "/api/v1/groups/{id}/twin", operation_id = "patchGroupTwin", request_body = TwinPatch,
     params(("id" = String, Path, description = "The group, as devices have it"), ("If-Match" = Option<String>, Header, description = "Of these states only, as their etags")),
     responses((status = 200, description = "As it is now", body = TwinAnswer), (status = 400, description = "`bad-group`, `bad-patch`, `bad-key`, `bad-value`, `bad-etag`, `bad-config`: it has what no agent carries out, `twin-too-many-edits`, `twin-change-too-long`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`twin-too-large`, `twin-unconfirmed`", body = Problem, content_type = "application/problem+json"), (status = 412, description = "`twin-changed`: it is of another state", body = Problem, content_type = "application/problem+json"), (status = 429, description = "`twin-too-often`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]

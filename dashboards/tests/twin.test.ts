@@ -1,11 +1,25 @@
 import { describe, expect, it } from 'vitest';
-import { leaves, patchOf, rows, sharedBy, shown, typed } from '../src/lib/twin';
+import { behind, leaves, patchOf, rows, sharedBy, shown, typed } from '../src/lib/twin';
 
 describe('what a device shares', () => {
   it('is of its site and its groups, as far as a document can be called so', () => {
     expect(sharedBy('hall-2', ['pumps', 'Werk 1', 'a.b_c'])).toEqual(['site/hall-2', 'group/pumps', 'group/a.b_c']);
     expect(sharedBy('', undefined)).toEqual([]);
     expect(sharedBy(null, ['x'.repeat(65), 'é', 'a/b'])).toEqual([]);
+  });
+});
+
+describe('the points of what is shared', () => {
+  it('are not so by device, with how far it is and why', () => {
+    const of = { key: 'points/speed', desired: 5 };
+    expect(behind([
+      { ...of, reported: 4, device: 'pump-1', state: 'refused', reason: 'too fast' },
+      { ...of, reported: null },
+      { key: 'night', desired: true, reported: null },
+    ])).toEqual([
+      { device: 'pump-1', key: 'speed', desired: '5', reported: '4', state: 'refused: too fast' },
+      { device: null, key: 'speed', desired: '5', reported: null, state: '' },
+    ]);
   });
 });
 

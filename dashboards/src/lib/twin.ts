@@ -63,6 +63,29 @@ export function rows(
   return [...all.filter((row) => row.differs), ...all.filter((row) => !row.differs)];
 }
 
+export interface Behind {
+  /** The device that tells it; null where no device tells of the point. */
+  device: string | null;
+  key: string;
+  desired: string;
+  reported: string | null;
+  /** How far it is with it, and why it is no further. */
+  state: string;
+}
+
+/** The points that a site's or a group's document wants and that are not so, by device. */
+export function behind(
+  delta: { key: string; desired: unknown; reported?: unknown; device?: string | null; state?: string | null; reason?: string | null }[],
+): Behind[] {
+  return delta.filter((one) => one.key.startsWith('points/')).map((one) => ({
+    device: one.device ?? null,
+    key: one.key.slice('points/'.length),
+    desired: shown(one.desired),
+    reported: one.reported === null || one.reported === undefined ? null : shown(one.reported),
+    state: [one.state, one.reason].filter(Boolean).join(': '),
+  }));
+}
+
 /** Names that a document can have; operators may call sites and groups otherwise, and these have none. */
 const NAMED = /^[\w.-]{1,64}$/;
 

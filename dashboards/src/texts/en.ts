@@ -148,6 +148,10 @@ export const en = {
     shared: { title: 'Shared with other devices', of: { site: 'Site', group: 'Group' } },
     sharedAgreed: 'All agents there have all of it.',
     sharedWaiting: 'Not all agents there have all of it yet.',
+    sharedBehind: 'Not so yet',
+    sharedCut: 'There may be more: not all devices were looked at.',
+    nobody: 'No device tells of it',
+    behind: (key: string, wanted: string, is: string) => `${key}: ${wanted} is wanted, ${is} is told`,
     cutOff: (n: number) => `The history was cut off ${n === 1 ? 'once' : `${n} times`} before this.`,
   },
 } as const;

@@ -1,13 +1,14 @@
 //! The local page: what somebody on site wants to know of the agent, with nothing but a phone and no hub in reach. It is
 //! made here, so that it says the same without scripts; a script asks for it again while it is looked at.
 //!
-//! It shows and changes nothing: what writes at its address is `/twin`, which asks for the token.
+//! It shows and changes nothing: what writes at its address is `/twin`, and the page of a twin below it, which ask for the token.
 
 mod asked;
 mod html;
 mod log;
 mod readings;
 mod sections;
+pub mod twin;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -309,7 +309,13 @@ pub fn twins(out: &mut String, view: &View) {
 
 fn twin(out: &mut String, shown: &TwinShown) {
     let path = shown.name.replace('/', "%2F");
-    put!(out, "<h3>{}</h3><p><a href=\"/twin/{}\">As JSON</a>", text(&shown.name), text(&path));
+    put!(
+        out,
+        "<h3>{}</h3><p><a href=\"/twin/{}/page\">Show and change</a>, ",
+        text(&shown.name),
+        text(&path)
+    );
+    put!(out, "<a href=\"/twin/{}\">as JSON</a>", text(&path));
     match shown.unconfirmed {
         0 => out.push_str(", all changes made here are known to the hub"),
         changes => put!(out, ", {} changes made here wait for the hub", count(changes)),

@@ -12,7 +12,7 @@ use crate::commands::{Commands, cli};
 use crate::config::Config;
 use crate::flow::trace::Tracer;
 use crate::logs::Recent;
-use crate::page::Shown;
+use crate::page::{self, Shown};
 use crate::source::Writes;
 use crate::sync::Syncer;
 use crate::twin::TwinHandle;
@@ -54,7 +54,9 @@ impl Doors {
         }
         let (auditor, questions) = Auditor::new(syncer.spool.clone(), board.clone());
         let listen = self.page.as_ref().and_then(|page| page.local_addr().ok());
-        let at_page = desk::router(twins.clone(), Access::Token(Arc::clone(&self.token)));
+        let token = Access::Token(Arc::clone(&self.token));
+        let at_page =
+            desk::router(twins.clone(), token.clone()).merge(page::twin::router(twins.clone(), token));
         let at_socket = desk::router(twins.clone(), Access::Owner);
         let at_socket = Router::new()
             .merge(at_socket)

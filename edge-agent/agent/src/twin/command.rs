@@ -120,7 +120,7 @@ pub async fn carry_out(command: TwinCommand, data: &Path, out: &mut impl Write) 
 }
 
 /// The merge patch of a section.
-fn wanted(key: Option<&str>, value: Option<&str>, patch: Option<&str>) -> anyhow::Result<Value> {
+pub(crate) fn wanted(key: Option<&str>, value: Option<&str>, patch: Option<&str>) -> anyhow::Result<Value> {
     if let Some(patch) = patch {
         return serde_json::from_str(patch).context("--patch is no JSON");
     }
@@ -152,7 +152,7 @@ async fn ask(data: &Path, method: Method, path: &str, body: Vec<u8>) -> anyhow::
 }
 
 /// A text as a part of an address.
-fn percent(text: &str) -> String {
+pub(crate) fn percent(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
     text.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
@@ -205,7 +205,7 @@ fn print_state(found: &Value, out: &mut impl Write) -> anyhow::Result<()> {
 }
 
 /// Paths and values; what merges stands as one value.
-fn leaves(section: &Value) -> Vec<(String, Value)> {
+pub(crate) fn leaves(section: &Value) -> Vec<(String, Value)> {
     let mut found = Vec::new();
     let mut open = vec![(String::new(), section)];
     while let Some((path, value)) = open.pop() {

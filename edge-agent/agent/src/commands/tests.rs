@@ -370,6 +370,23 @@ async fn a_program_gets_what_it_may_and_nothing_more_and_its_output_is_bounded()
 }
 
 #[tokio::test]
+async fn a_program_runs_as_its_user_and_for_one_that_is_none_nothing_begins() {
+    let me = nix::unistd::geteuid();
+    let own = nix::unistd::User::from_uid(me).unwrap().unwrap().name;
+    // Only root may become another.
+    let user = if me.is_root() { "nobody".to_owned() } else { own };
+    let by = |name: &str, user: &str| Program { user: Some(user.to_owned()), ..shell(name, "id -un") };
+    let mut bench = bench_with(vec![by("who", &user), by("none", "no such user")]).await;
+    bench.give("run", r#"{"program":"who"}"#).await;
+    let (said, output) = bench.end().await;
+    assert_eq!((said.error, String::from_utf8(output).unwrap()), (None, format!("{user}\n")));
+    bench.give("run", r#"{"program":"none"}"#).await;
+    let (said, _) = bench.end().await;
+    let error = said.error.unwrap();
+    assert_eq!((error.code.as_str(), error.text.contains("no such user")), (errors::NOT_ALLOWED, true));
+}
+
+#[tokio::test]
 async fn lines_of_a_program_that_are_percentages_tell_how_far_it_is_and_it_only_goes_up() {
     let script = "echo begins; echo '7 %'; printf '40'; printf '%%\\n'; echo 12%; printf ' 80%%\\r101%%\\n+90%%\\n'; \
                   echo '100% of it'; echo 9999999999999999999999999999999%";

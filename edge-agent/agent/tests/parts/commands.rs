@@ -292,3 +292,16 @@ fn a_lost_journal_is_told_by_every_command() {
     let found = json(&run(folder.path(), &["store", "inspect", "--json"]));
     assert!(found["uncounted_batches"].as_u64() >= Some(3), "{found}");
 }
+
+#[test]
+fn a_program_gets_no_more_memory_than_it_may_have() {
+    let fill = "x=$(head -c 50000000 /dev/zero | tr '\\0' a) && echo ${#x}";
+    for (megabytes, fits) in [(32_u64, false), (4_096, true)] {
+        let memory = (megabytes << 20).to_string();
+        let mut limited = Command::new(env!("CARGO_BIN_EXE_edge-agent"));
+        let output =
+            limited.args(["limited", "--memory", &memory, "--", "/bin/sh", "-c", fill]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!((output.status.success(), said == "50000000\n"), (fits, fits), "{megabytes} MB: {said}");
+    }
+}

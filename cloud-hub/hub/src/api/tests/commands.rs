@@ -1,7 +1,12 @@
 //! Commands by the API, without an agent; `ingest/tests/commands.rs` has one.
 
+use tideline_protocol::commands::{HubCommand, Order};
+use tideline_protocol::wire::{CommandId, CommandState};
+
 use super::*;
-use crate::metadata::DeviceRecord;
+use crate::metadata::{
+    CommandIndexRecord, CommandKeyRecord, CommandOutputRecord, CommandRecord, DeviceRecord,
+};
 
 fn bench() -> Bench {
     let bench = Bench::new();
@@ -241,6 +246,55 @@ async fn viewers_see_no_secrets_of_commands_and_administrators_do() {
     }
     assert_eq!(told[3], json!({"url": "https://a/b?(set)"}));
     assert_eq!(told[4], json!({"program": "p", "args": "(set)"}));
+}
+
+#[tokio::test]
+async fn commands_that_ended_too_long_ago_are_forgotten_with_all_that_is_kept_of_them() {
+    const DAY_MS: i64 = 86_400_000;
+    let bench = Bench::with(crate::config::Config { command_keep_days: 2, ..Config::default() });
+    let metadata = &bench.hub.metadata;
+    metadata.put("pump", &DeviceRecord::behind("gate", 1)).unwrap();
+    let now_ms = bench.hub.now_ms();
+    let put = |tag: u8, state: CommandState, ended_ms: Option<i64>| {
+        let id = CommandId::from_bytes([tag; 16]);
+        let order = Order {
+            device: "pump".parse().unwrap(),
+            agent: "gate".parse().unwrap(),
+            kind: "sync".to_owned(),
+            input: "{}".to_owned(),
+            priority: 0,
+            deadline_ms: now_ms + DAY_MS,
+            attempts_max: 1,
+            author: "ann".to_owned(),
+            correlation: None,
+        };
+        let command = HubCommand { state, ended_ms, ..HubCommand::new(id, now_ms - 9 * DAY_MS, order) };
+        let (id, key) = (id.to_string(), format!("key-{tag}"));
+        metadata.put(&id, &CommandRecord { command }).unwrap();
+        metadata.put(&format!("pump/{id}"), &CommandIndexRecord { key: Some(key.clone()) }).unwrap();
+        metadata.put(&format!("pump/{key}"), &CommandKeyRecord { id: id.clone() }).unwrap();
+        let output = CommandOutputRecord { bytes: "b2s=".to_owned() };
+        metadata.put(&format!("{id}/{:010}/{:010}", 1, 0), &output).unwrap();
+        id
+    };
+    let old = put(1, CommandState::Succeeded, Some(now_ms - 2 * DAY_MS - 60_000));
+    let recent = put(2, CommandState::Failed, Some(now_ms - 2 * DAY_MS + 60_000));
+    let open = put(3, CommandState::Queued, None);
+    crate::commands::start(&bench.hub).await.unwrap();
+    tokio::spawn(crate::commands::run(Arc::clone(&bench.hub)));
+    while metadata.find::<CommandRecord>(&old).unwrap().is_some() {
+        tokio::task::yield_now().await;
+    }
+    let counts = (
+        metadata.list::<CommandRecord>().unwrap().len(),
+        metadata.list::<CommandIndexRecord>().unwrap().len(),
+        metadata.list::<CommandKeyRecord>().unwrap().len(),
+        metadata.list::<CommandOutputRecord>().unwrap().len(),
+    );
+    assert_eq!(counts, (2, 2, 2, 2));
+    let (_, page) = bench.local("GET", "/api/v1/devices/pump/commands", Value::Null).await;
+    let left: Vec<_> = page["commands"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+    assert_eq!(left, [json!(open), json!(recent)]);
 }
 
 #[tokio::test]

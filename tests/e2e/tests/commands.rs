@@ -185,3 +185,32 @@ async fn whatever_is_killed_in_whatever_state_a_command_runs_once_and_both_ends_
     ensure!(bench.done("never") == 0);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_schedule_runs_without_the_hub_which_hears_of_it_later() -> Result<()> {
+    let mut hub = Hub::start().await?;
+    let folder = Agent::prepare(&hub, DEVICE, "").await?;
+    hub.kill().await?;
+    let log = hub.folder().join("done");
+    let at = jiff::Timestamp::from_nanosecond(SystemClock::default().wall_ns().into())?;
+    let at = at + Duration::from_secs(3);
+    let config = format!(
+        "[http]\nlisten = \"\"\n[uplink]\nmqtt = \"off\"\n[[source]]\nkind = \"host\"\n\
+         [[program]]\nname = \"once\"\npath = \"/bin/sh\"\nargs = [\"-c\", 'echo done >> {log:?}']\n\
+         [[schedule]]\nname = \"first\"\nat = \"{at}\"\nmissed = \"run-once\"\nkind = \"run\"\n\
+         input = '{{\"program\": \"once\"}}'\n"
+    );
+    std::fs::write(folder.join("agent.toml"), config)?;
+    let agent = Agent::launch(folder)?;
+    until("the schedule's run", LONG, || async { Ok(log.exists().then_some(())) }).await?;
+    hub.start_again().await?;
+    until("the run at the hub", LONG, || async {
+        let said = hub.command(&["twin", "get", DEVICE, "--json"]).await?.good()?;
+        let twin: Value = serde_json::from_str(&said)?;
+        let state = twin.pointer("/reported/schedules/first/last/state");
+        Ok((state == Some(&json!("succeeded"))).then_some(()))
+    })
+    .await?;
+    ensure!(std::fs::read_to_string(&log)? == "done\n");
+    agent.terminate(LONG).await
+}

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 use crate::form::protocol::Protocol;
 use crate::form::section::{Alarm, Board, Collection, Command, Delivery, Firmware, Identity, Others};
 use crate::form::{FORMAT, File, Overlay, PointForm};
-use crate::overlay::{self, Versions};
+use crate::overlay::{self, Varying, Versions};
 use crate::point::Point;
 use crate::read::{self, Entry, Reader};
 use crate::{Profile, ProfileError, Source};
@@ -39,20 +39,24 @@ pub struct Contents {
     pub commands: BTreeMap<String, Command>,
     pub firmware: Firmware,
     pub overlays: Vec<Versions>,
+    pub varying: Varying,
 }
 
 /// A profile of a file, with whatever is wrong with it.
 pub fn profile(file: &str, text: &str) -> Result<Profile, ProfileError> {
     let mut reader = Reader::new(file, text);
     let Some(table) = parsed(&mut reader, text) else { return reader.finish(None) };
-    let contents = compile(&mut reader, file, &table);
-    check_overlays(&mut reader, file, &table);
+    let mut contents = compile(&mut reader, file, &table);
+    let made = check_overlays(&mut reader, file, &table, contents.as_ref());
+    if let Some(contents) = &mut contents {
+        contents.varying = made;
+    }
     let source = Arc::new(Source { file: file.to_owned(), text: text.to_owned() });
-    reader.finish(contents.map(|contents| Profile { contents: Arc::new(contents), source }))
+    reader.finish(contents.map(|contents| Profile { contents: Arc::new(contents), source, made_for: None }))
 }
 
 /// The profile of a file with its overlays for a version.
-pub fn for_version(source: &Arc<Source>, version: &semver::Version) -> Result<Profile, ProfileError> {
+pub fn for_version(source: &Source, version: &semver::Version) -> Result<Contents, ProfileError> {
     let mut reader = Reader::new(&source.file, &source.text);
     let Some(table) = parsed(&mut reader, &source.text) else { return reader.finish(None) };
     let mut merged = table.clone();
@@ -62,7 +66,7 @@ pub fn for_version(source: &Arc<Source>, version: &semver::Version) -> Result<Pr
         }
     }
     let contents = compile(&mut reader, &source.file, &merged);
-    reader.finish(contents.map(|contents| Profile { contents: Arc::new(contents), source: source.clone() }))
+    reader.finish(contents)
 }
 
 /// The file as a table; none when it is no TOML, which is then told.
@@ -79,8 +83,14 @@ fn parsed<'t>(reader: &mut Reader<'t>, text: &'t str) -> Option<DeTable<'t>> {
     errors.is_empty().then(|| table.into_inner())
 }
 
-/// Each overlay alone has to make a profile.
-fn check_overlays(reader: &mut Reader<'_>, file: &str, table: &DeTable<'_>) {
+/// Each overlay alone has to make a profile; gives what differs in them.
+fn check_overlays(
+    reader: &mut Reader<'_>,
+    file: &str,
+    table: &DeTable<'_>,
+    base: Option<&Contents>,
+) -> Varying {
+    let mut varying = Varying::default();
     match table.get("overlays").map(|value| (value.span(), value.get_ref())) {
         None | Some((_, DeValue::Array(_))) => {}
         Some((span, _)) => reader.problem(span.start, "overlays: must be written as [[overlays]]"),
@@ -101,8 +111,16 @@ fn check_overlays(reader: &mut Reader<'_>, file: &str, table: &DeTable<'_>) {
         for (at, what) in overlay::lay(&mut merged, overlay) {
             reader.problem(at, &what);
         }
-        compile(reader, file, &merged);
+        let Some((base, made)) = base.zip(compile(reader, file, &merged)) else { continue };
+        varying.add((&base.protocol, &base.points), (&made.protocol, &made.points));
+        // Which overlay is right is read there.
+        if let Some(point) = base.identity.firmware_point.as_deref().filter(|point| varying.has(point)) {
+            let what =
+                format!("overlays: {point} says which version a device has, and may not differ in one");
+            reader.problem(overlay.span().start, &what);
+        }
     }
+    varying
 }
 
 /// What a table says. None when there is so much wrong with it that nothing can be said.

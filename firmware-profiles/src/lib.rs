@@ -69,6 +69,7 @@ pub use self::conversion::{BadValue, EncodeError, Reason};
 pub use self::form::point::Access;
 pub use self::form::protocol::Protocol;
 pub use self::form::section;
+pub use self::overlay::Varying;
 use self::overlay::Versions;
 pub use self::point::{Place, Point};
 pub use self::write::RefusedWrite;
@@ -81,6 +82,8 @@ pub const LINUX_HOST: &str = include_str!("../linux-host/profile.toml");
 pub struct Profile {
     contents: Arc<Contents>,
     source: Arc<Source>,
+    // The firmware that it was made for; none when nobody has said which.
+    made_for: Option<semver::Version>,
 }
 
 impl PartialEq for Profile {
@@ -149,6 +152,25 @@ impl Profile {
     /// The text is no version, or one that the profile is not for.
     pub fn for_firmware(&self, version: Option<&str>) -> Result<Self, FirmwareError> {
         let Some(text) = version else { return Ok(self.clone()) };
+        let found = self.version(text)?;
+        if self.suits(&found) {
+            return Ok(Self { made_for: Some(found), ..self.clone() });
+        }
+        let mut made = compile::for_version(&self.source, &found)?;
+        (made.overlays, made.varying) = (self.contents.overlays.clone(), self.contents.varying.clone());
+        let (contents, source) = (Arc::new(made), Arc::clone(&self.source));
+        Ok(Self { contents, source, made_for: Some(found) })
+    }
+
+    /// Whether it is as it is for a device with this firmware: made for it, or for one that has the same overlays.
+    ///
+    /// # Errors
+    /// As [`Profile::for_firmware`].
+    pub fn is_for(&self, version: &str) -> Result<bool, FirmwareError> {
+        self.version(version).map(|found| self.suits(&found))
+    }
+
+    fn version(&self, text: &str) -> Result<semver::Version, FirmwareError> {
         let found = overlay::version(text)
             .ok_or_else(|| FirmwareError::NoVersion(text.chars().take(40).collect()))?;
         let allowed = &self.identity().firmware;
@@ -156,10 +178,26 @@ impl Profile {
             let (profile, allowed) = (self.name().to_owned(), allowed.clone());
             return Err(FirmwareError::OtherVersions { profile, allowed, found: found.to_string() });
         }
-        if !self.contents.overlays.iter().any(|versions| versions.have(&found)) {
-            return Ok(self.clone());
-        }
-        Ok(compile::for_version(&self.source, &found)?)
+        Ok(found)
+    }
+
+    fn suits(&self, version: &semver::Version) -> bool {
+        let made_for = self.made_for.as_ref();
+        let mut overlays = self.contents.overlays.iter();
+        overlays
+            .all(|overlay| made_for.is_some_and(|made_for| overlay.have(made_for)) == overlay.have(version))
+    }
+
+    /// Whether somebody has said which firmware it is for.
+    #[must_use]
+    pub const fn has_version(&self) -> bool {
+        self.made_for.is_some()
+    }
+
+    /// What of it hangs on the firmware that a device has.
+    #[must_use]
+    pub fn varying(&self) -> &Varying {
+        &self.contents.varying
     }
 
     /// The file that it was read from, as errors name it, and its text. It says what others than this crate read, too.

@@ -3,10 +3,13 @@
 //! An overlay is a part of the file that is laid over the rest, key by key, before anything is made of it. So whatever
 //! a file can say, an overlay can say otherwise, and what comes of it is checked as a file is.
 
+mod varying;
+
 use semver::{Version, VersionReq};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+pub use self::varying::Varying;
 use crate::form::Overlay;
 use crate::read;
 

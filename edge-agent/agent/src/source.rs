@@ -9,6 +9,7 @@ pub mod coap;
 pub mod context;
 mod deliveries;
 pub mod directory;
+pub mod editions;
 pub mod host;
 pub mod http;
 mod introduction;
@@ -40,6 +41,7 @@ use std::time::Duration;
 use tideline_protocol::model::PointId;
 
 pub use self::context::{Context, Ticks};
+use self::editions::Editions;
 pub use self::outlets::Outlets;
 pub use self::readings::{Device, Reading, Readings};
 pub use self::sources::{Shared, Sources};
@@ -100,7 +102,8 @@ impl<S: Source> AnySource for S {
 pub type Make = Arc<dyn Fn() -> Box<dyn AnySource> + Send + Sync>;
 
 /// How sources of a configuration are made; one that is the program's own is not among them.
-fn maker(config: &SourceConfig) -> Option<Make> {
+fn maker(config: &SourceConfig, editions: &Editions) -> Option<Make> {
+    let config = editions.of_source(config);
     Some(match config.kind.clone() {
         SourceKind::Custom => return None,
         SourceKind::Host { interval_ms } => Arc::new(move || Box::new(host::HostSource { interval_ms })),
@@ -128,11 +131,13 @@ fn maker(config: &SourceConfig) -> Option<Make> {
         }
         SourceKind::Mqtt { broker, families } => {
             let directory = directory::Directory::new(&config.devices, &families);
+            let directory = directory.map(|directory| directory.with(editions, &config.name));
             let source = mqtt::MqttSource::new(broker, directory);
             Arc::new(move || Box::new(source.again()))
         }
         SourceKind::Sparkplug { broker, groups, family } => {
             let nodes = sparkplug::nodes::Nodes::new(groups, &config.devices, &family);
+            let nodes = nodes.map(|nodes| nodes.with(editions, &config.name));
             let source = mqtt::MqttSource::new(broker, nodes);
             Arc::new(move || Box::new(source.again()))
         }

@@ -21,12 +21,22 @@ use crate::source::sources::STOP_TIMEOUT;
 use crate::source::{Make, Outlets, SourceError};
 use crate::status::{Board, SourceState};
 
+/// Gives how a source is made by what is known of its devices now.
+pub type Remake = Box<dyn Fn() -> Option<Make> + Send + Sync>;
+
+/// Longest that a source goes on when a device of it has told other firmware: others of it may tell theirs.
+const GATHER: Duration = Duration::from_millis(300);
+/// Least time between two times that it is made anew for that: a device that tells nonsense is not to hold up the others.
+const RENEW_REST: Duration = Duration::from_secs(10);
+
 /// A source and what its supervisor needs.
 pub struct Supervised {
     /// For its context.
     pub parts: Parts,
     /// Makes it.
     pub make: Make,
+    /// Makes it anew once its devices have told other firmware; none when it stays as it is.
+    pub remake: Remake,
     /// How it is looked after.
     pub policy: Policy,
     /// Where its state is shown.
@@ -45,8 +55,10 @@ struct Attempt {
 pub async fn run(supervised: Supervised) {
     let base = Instant::now();
     let mut stop = supervised.parts.stop.clone();
+    let (editions, name) = (supervised.parts.writes.editions().clone(), Arc::clone(&supervised.parts.name));
+    let watched = Watched::new(supervised.policy);
     let mut supervisor =
-        Supervisor { watched: Watched::new(supervised.policy), supervised, base, attempt: None };
+        Supervisor { watched, supervised, base, attempt: None, renews_at: None, renewed: None };
     loop {
         supervisor.act();
         let next = supervisor.next();
@@ -57,7 +69,12 @@ pub async fn run(supervised: Supervised) {
             _ = stop.wait_for(|stop| *stop) => break,
             ended = ended(&mut supervisor.attempt) => supervisor.handle_end(ended),
             () = first_sign(pulse) => {}
+            () = editions.stale(&name), if supervisor.renews_at.is_none() => supervisor.plan_renewal(),
+            () = at(supervisor.renews_at) => {}
             () = at(next) => {}
+        }
+        if supervisor.renews_at.is_some_and(|renews_at| renews_at <= Instant::now()) {
+            supervisor.renew().await;
         }
     }
     supervisor.stop().await;
@@ -89,6 +106,9 @@ struct Supervisor {
     watched: Watched,
     base: Instant,
     attempt: Option<Attempt>,
+    // When it is made anew, for the firmware that its devices have; and when it last was.
+    renews_at: Option<Instant>,
+    renewed: Option<Instant>,
 }
 
 impl Supervisor {
@@ -145,7 +165,34 @@ impl Supervisor {
             tracing::info!(source = &*self.supervised.parts.name, "source has come to its end");
             self.supervised.board.source(&self.supervised.parts.name, |source| source.done = true);
         }
+        // A device may have got other firmware while nobody heard it.
+        self.supervised.parts.writes.editions().doubt_all(&self.supervised.parts.name);
         self.watched.handle_end(self.now_ns(), ending, entropy());
+    }
+
+    /// A device of it has told other firmware than its profile is for.
+    fn plan_renewal(&mut self) {
+        let now = Instant::now();
+        let rested = self.renewed.map(|renewed| renewed + RENEW_REST);
+        self.renews_at = Some(rested.unwrap_or(now).max(now + GATHER));
+    }
+
+    /// Makes it anew, with the profiles for the firmware that its devices have told. That is no fault of it.
+    async fn renew(&mut self) {
+        let name = Arc::clone(&self.supervised.parts.name);
+        (self.renews_at, self.renewed) = (None, Some(Instant::now()));
+        // What is told from now on is of the next time.
+        self.supervised.parts.writes.editions().renewed(&name);
+        self.supervised.make = (self.supervised.remake)().unwrap_or_else(|| self.supervised.make.clone());
+        if let Some(attempt) = self.attempt.take() {
+            attempt.task.abort();
+            let abort = Duration::from_nanos(self.supervised.policy.abort_ns);
+            if timeout(abort, attempt.task).await.is_err() {
+                tracing::error!(source = &*name, "it does not even end when aborted, and is left behind");
+            }
+        }
+        tracing::info!(source = &*name, "begins again for the firmware of its devices");
+        self.watched.handle_renewal(self.now_ns());
     }
 
     fn failed(&self, error: &str) -> Ending {

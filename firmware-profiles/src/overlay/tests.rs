@@ -102,3 +102,34 @@ fn what_is_wrong_with_an_overlay_is_told_with_its_line() {
     }
     assert_eq!(error.lines().count(), 5, "{error}");
 }
+
+#[test]
+fn what_hangs_on_the_version_is_known_and_whether_a_profile_is_for_one() {
+    let profile = Profile::parse("pump.toml", PUMP).unwrap();
+    let varying: Vec<&str> = ["flow", "level", "state", "power", "other"]
+        .into_iter()
+        .filter(|point| profile.varying().has(point))
+        .collect();
+    assert_eq!(varying, ["flow", "level", "state", "power"], "what is only there in some of them, too");
+    let (first, second) =
+        (profile.for_firmware(Some("1.4")).unwrap(), profile.for_firmware(Some("2.0")).unwrap());
+    assert!(!profile.has_version() && first.has_version());
+    for (profile, version, is_for) in [
+        (&profile, "1.9", true),
+        (&profile, "2", false),
+        (&first, "1.0", true),
+        (&second, "2.9", true),
+        (&second, "3.1", false),
+    ] {
+        assert_eq!(profile.is_for(version), Ok(is_for), "{version}");
+    }
+    assert!(second.is_for("4").is_err() && second.is_for("?").is_err());
+    assert_eq!(second.for_firmware(Some("1.2")).unwrap(), profile, "it goes back, too");
+    assert_eq!(place(&second.for_firmware(Some("3.1")).unwrap(), "flow"), Some((Function::Input, 10, 0.001)));
+    assert!(second.varying().has("flow") && second.for_firmware(Some("2.5")).unwrap().varying().has("flow"));
+    let bases = "name = \"a\"\n[sunspec]\n[points]\n[[overlays]]\nversions = \">=2\"\n[overlays.sunspec]\nbases = [0]\n";
+    assert!(Profile::parse("a.toml", bases).unwrap().varying().has("anything"), "models stand elsewhere");
+    let told = PUMP.replace("[identity]", "[identity]\nfirmware_point = \"state\"");
+    let error = Profile::parse("pump.toml", &told).unwrap_err().to_string();
+    assert!(error.contains("overlays: state says which version a device has"), "{error}");
+}

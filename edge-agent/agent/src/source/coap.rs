@@ -266,6 +266,7 @@ impl Server {
             while let Some(answer) = peer.answer() {
                 let said = (answer.path.clone(), answer.outcome.as_ref().err().map(ToString::to_string));
                 self.take(answer, context, &mut sheets);
+                sheets.judge(context);
                 self.tell(said, &sheets);
             }
             if let Some(outcome) = peer.settled() {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::SourceError;
 use super::deliveries::{lasts, parted};
+use super::editions::Editions;
 use super::outlets::{Outlets, WeakOutlets};
 use super::pulse::Pulse;
 use super::readings::{Device, Readings};
@@ -211,6 +212,19 @@ impl Context {
         self.parts.writes.reads().know(&device, &self.parts.name);
     }
 
+    /// What is known of the firmware of devices.
+    #[must_use]
+    pub const fn editions(&self) -> &Editions {
+        self.parts.writes.editions()
+    }
+
+    /// Hears what readings say of firmware, and makes of those that hang on it what can be believed; done with all that is
+    /// handed on, and before where a question is answered with it.
+    pub fn judge(&self, readings: &mut Readings) {
+        self.editions().hear_all(self.name(), readings);
+        self.editions().judge(self.name(), readings);
+    }
+
     /// Where the source gets what is to be written to the devices that it names there.
     #[must_use]
     pub fn writes(&self) -> Inbox {
@@ -356,7 +370,8 @@ impl Context {
         Ok(())
     }
 
-    fn parted(&self, readings: Readings) -> Vec<Readings> {
+    fn parted(&self, mut readings: Readings) -> Vec<Readings> {
+        self.judge(&mut readings);
         parted(readings, &self.parts.stream, &self.parts.outlets)
     }
 

@@ -15,6 +15,7 @@ use tideline_protocol::model::DeviceId;
 use tideline_protocol::value::{Quality, Value};
 
 use crate::config::DeviceConfig;
+use crate::source::editions::Editions;
 use crate::source::sheets::Sheets;
 use crate::source::subject::Subject;
 use crate::source::{Device, Write};
@@ -40,6 +41,8 @@ pub struct Message<'m> {
 struct Member {
     subject: Subject,
     mapping: Arc<Mapping>,
+    // Of an appeared one, what it has appeared by.
+    family: Option<Arc<Mapping>>,
     // What it is called in topics.
     name: String,
     is_offline: bool,
@@ -73,6 +76,8 @@ pub struct Directory {
     appeared: HashMap<String, usize>,
     // How many of the members are no news.
     known: usize,
+    // What devices have told of their firmware, and the source that they are behind.
+    editions: (Editions, String),
 }
 
 impl Directory {
@@ -96,13 +101,20 @@ impl Directory {
             let device = Device::of(config.id.clone(), profile);
             let subject = Subject::new(device, config.stream.clone(), &via);
             let mapping = Arc::new(mapping);
-            directory.members.push(Member { subject, mapping, name, is_offline: false });
+            directory.members.push(Member { subject, mapping, family: None, name, is_offline: false });
         }
         for profile in families {
             let mapping = Mapping::of(profile).map_err(|error| error.to_string())?;
             directory.families.push(Arc::new(mapping));
         }
         Ok(directory)
+    }
+
+    /// The same behind a source: devices that appear take the profile for the firmware that they have told there.
+    #[must_use]
+    pub fn with(mut self, editions: &Editions, source: &str) -> Self {
+        self.editions = (editions.clone(), source.to_owned());
+        self
     }
 
     /// The topics of devices that are told.
@@ -152,7 +164,10 @@ impl Directory {
                     }
                 },
             };
-            let member = self.members.get_mut(place).filter(|member| Arc::ptr_eq(&member.mapping, mapping));
+            let member = self
+                .members
+                .get_mut(place)
+                .filter(|member| member.family.as_ref().is_some_and(|family| Arc::ptr_eq(family, mapping)));
             if let Some(member) = member {
                 return member.take(message, sheets);
             }
@@ -215,9 +230,13 @@ impl Directory {
         }
         let place = self.members.len();
         let via = via(mapping.profile(), name);
+        let (editions, source) = &self.editions;
+        let profile = editions.edition(source, &id, &Arc::new(mapping.profile().clone()));
+        let (family, name) = (Some(Arc::clone(mapping)), name.to_owned());
+        // One whose overlays make no mapping is read as it stands; what differs is no value then.
+        let mapping = Mapping::of(&profile).map_or_else(|_| Arc::clone(mapping), Arc::new);
         let subject = Subject::new(Device::of(id, Arc::new(mapping.profile().clone())), None, &via);
-        let (mapping, name) = (Arc::clone(mapping), name.to_owned());
-        self.members.push(Member { subject, mapping, name: name.clone(), is_offline: false });
+        self.members.push(Member { subject, mapping, family, name: name.clone(), is_offline: false });
         self.appeared.insert(name, place);
         Ok(place)
     }

@@ -11,6 +11,7 @@ mod asking;
 pub(crate) mod bus;
 mod chain;
 mod unit;
+mod version;
 mod writing;
 
 use std::time::Duration;
@@ -152,7 +153,11 @@ impl Poller<'_> {
         }
         self.context.statistics().poll_began(late);
         self.context.statistics().device(unit.device.id.as_str(), |device| device.polls += 1);
-        let asked = self.ask(at, group, readings).await;
+        self.doubt(at, group);
+        let asked = match self.ask(at, group, readings).await {
+            Ok(()) => self.confirm(at, group).await,
+            stopped => stopped,
+        };
         self.context.statistics().poll_ended(began.elapsed());
         asked
     }
@@ -250,7 +255,12 @@ impl Poller<'_> {
         chain.handle(connection, words.as_deref());
         let failed = match chain.poll() {
             Wanted::Read { .. } => return Ok(()),
-            Wanted::Found(found) => unit.found(found, now, readings).err(),
+            Wanted::Found(found) => {
+                let version = found.common.version.clone();
+                let failed = unit.found(found, now, readings).err();
+                self.context.editions().hear(self.context.name(), &unit.device, &version);
+                failed
+            }
             Wanted::Failed(error) => Some(error),
         };
         let id = unit.device.id.as_str();

@@ -124,6 +124,7 @@ impl OpcUaSource {
         missing.extend(context.wait(monitor(line, &subscription, &variables, facts.limits)).await??);
         let mut sheets = Sheets::new(context);
         self.memory().introduce(self.introductions(&facts, parties), &mut sheets);
+        self.hear_version(&facts, parties, context);
         left_out.into_iter().for_each(|reason| sheets.reject(reason));
         missing.iter().for_each(|missing| self.memory().miss(missing, parties, &mut sheets));
         sheets.hand_on(context, false).await?;
@@ -172,6 +173,18 @@ impl OpcUaSource {
             introduction
         };
         parties.iter().zip(&self.devices).map(of).collect()
+    }
+
+    /// The software of a server is the firmware of a device that is the server, but where the configuration or a point of the
+    /// device says it.
+    fn hear_version(&self, facts: &Facts, parties: &[Party], context: &Context) {
+        for (party, config) in parties.iter().zip(&self.devices) {
+            let has_point = party.names.profile().identity().firmware_point.is_some();
+            let is_told = config.firmware.is_some() || !config.address.is_empty() || facts.version.is_empty();
+            if !has_point && !is_told {
+                context.editions().hear(context.name(), &party.device, &facts.version);
+            }
+        }
     }
 
     /// Adds what the server tells.

@@ -131,8 +131,17 @@ impl<'c> Sheets<'c> {
         self.by_stream.values().find_map(|readings| readings.newest(device, point))
     }
 
+    /// As [`Context::judge`], of all of them.
+    pub fn judge(&mut self, context: &Context) {
+        let (editions, source) = (context.editions(), context.name());
+        self.by_stream.values().for_each(|readings| editions.hear_all(source, readings));
+        self.by_stream.values_mut().for_each(|readings| editions.judge(source, readings));
+    }
+
     /// Hands all on; with `durable` this waits until they, and all that came before on their streams, are.
-    pub async fn hand_on(self, context: &Context, durable: bool) -> Result<(), SourceError> {
+    pub async fn hand_on(mut self, context: &Context, durable: bool) -> Result<(), SourceError> {
+        // A version that is said on one of them counts for all.
+        self.judge(context);
         context.statistics().heard(self.clock.wall_ns(), self.heard);
         self.rejected.iter().for_each(|reason| context.rejected(reason));
         self.cards.into_iter().for_each(|card| context.tell(card));

@@ -19,7 +19,7 @@ use crate::config::SourceConfig;
 use crate::config::deliveries::profiles;
 use crate::spooler::SpoolHandle;
 use crate::status::{Board, SourceState};
-use crate::supervise::{self, Supervised};
+use crate::supervise::{self, Remake, Supervised};
 
 /// Longest wait for sources that were told to stop; one that hangs in a read is then left behind.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -118,7 +118,10 @@ impl Sources {
             return None;
         }
         let custom = || self.custom.get(&config.name).map(|(_, make)| Arc::clone(make));
-        let make = maker(&config).or_else(custom)?;
+        let editions = writes.editions().clone();
+        let make = maker(&config, &editions).or_else(custom)?;
+        let wanted = config.clone();
+        let remake: Remake = Box::new(move || maker(&wanted, &editions));
         tracing::info!(source = config.name, stream = config.stream, "source starts");
         let position_key = format!("{}/{}", config.kind.name(), config.name);
         let turns = self.turns.entry(position_key.clone()).or_default();
@@ -140,7 +143,7 @@ impl Sources {
         };
         self.tell_unused(&config);
         let policy = config.policy();
-        let supervised = Supervised { parts, make, policy, board, outlets: out };
+        let supervised = Supervised { parts, make, remake, policy, board, outlets: out };
         Some(Running { config, stop, task: tokio::spawn(supervise::run(supervised)) })
     }
 

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::newest::Newest;
+use super::editions::Editions;
 use super::reads::Reads;
 use super::{Device, Readings};
 
@@ -130,6 +131,7 @@ struct Table {
 pub struct Writes {
     table: Arc<Mutex<Table>>,
     reads: Reads,
+    editions: Editions,
 }
 
 impl Writes {
@@ -158,6 +160,8 @@ impl Writes {
             let value = profile.check_write(point.as_str(), value, |point| {
                 table.newest.value(device, point, Instant::now())
             })?;
+            let barred = self.editions.bars(&server.source, device, profile, point.as_str());
+            barred.map_or(Ok(()), |why| Err(WriteError::NotDone(why)))?;
             let (device, point, state) = (device.clone(), point.clone(), Arc::clone(&state));
             let write = Write { device, point, value, state, told };
             // That of a source which is just ending is as good as none.
@@ -179,6 +183,12 @@ impl Writes {
     #[must_use]
     pub const fn reads(&self) -> &Reads {
         &self.reads
+    }
+
+    /// What is known of the firmware of devices.
+    #[must_use]
+    pub const fn editions(&self) -> &Editions {
+        &self.editions
     }
 
     /// Whether a source writes to the device now.
@@ -278,6 +288,13 @@ impl Inbox {
         }
         let table = self.writes.table();
         let profile = table.servers.get(&write.device).and_then(|server| server.profile.as_ref());
+        let bars = |profile: &Arc<Profile>| {
+            self.writes.editions.bars(&self.source, &write.device, profile, write.point.as_str())
+        };
+        if let Some(why) = profile.and_then(bars) {
+            write.not_done(why);
+            return None;
+        }
         let judged = profile.map(|profile| {
             profile.check_write(write.point.as_str(), write.value.clone(), |point| {
                 table.newest.value(&write.device, point, Instant::now())

@@ -94,7 +94,14 @@ impl Bench {
         let counted = Arc::clone(&attempts);
         let make: Make =
             Arc::new(move || Box::new(Acting { acts: Arc::clone(&acts), attempts: Arc::clone(&counted) }));
-        let supervised = Supervised { parts, make, policy: Policy::default(), board: board.clone(), outlets };
+        let supervised = Supervised {
+            parts,
+            make,
+            remake: Box::new(|| None),
+            policy: Policy::default(),
+            board: board.clone(),
+            outlets,
+        };
         let task = tokio::spawn(run(supervised));
         Self { inbox, board, stop, attempts, task, _folder: folder }
     }

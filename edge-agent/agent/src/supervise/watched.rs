@@ -212,6 +212,14 @@ impl Watched {
         }
     }
 
+    /// It is to be started anew at once, for no fault of its own, and nothing of its attempt runs any more. One that rests
+    /// goes on to rest.
+    pub const fn handle_renewal(&mut self, now_ns: u64) {
+        if matches!(self.phase, Phase::Running { .. } | Phase::Aborting { .. }) {
+            self.phase = Phase::Resting { until_ns: now_ns, stalled: false };
+        }
+    }
+
     fn stalls(&self, now_ns: u64, since_ns: u64, signs: Signs) -> bool {
         let last_ns = match signs {
             Signs::None => since_ns,

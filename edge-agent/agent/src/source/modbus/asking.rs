@@ -19,8 +19,11 @@ impl Poller<'_> {
             return Ok(());
         };
         let mut readings = self.context.readings();
+        self.doubt(at, place.0);
         match self.ask_one(at, place, &mut readings).await? {
             None => {
+                self.confirm(at, place.0).await?;
+                self.context.judge(&mut readings);
                 let found = readings.newest(&ask.device, &ask.point);
                 ask.answer(found);
             }

@@ -3,6 +3,7 @@
 mod asking;
 mod devices;
 mod unchanged;
+mod versions;
 
 use std::sync::Arc;
 

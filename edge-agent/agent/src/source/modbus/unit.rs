@@ -180,6 +180,29 @@ impl Unit {
         })
     }
 
+    /// The request that reads its version, when what a group says hangs on that.
+    pub fn version_request(&self, group: usize) -> Option<(usize, usize)> {
+        let varying = self.profile.varying();
+        if varying.is_nothing() {
+            return None;
+        }
+        let group = self.plan.as_ref()?.groups.get(group)?;
+        let mut points = group.requests.iter().flat_map(Request::points);
+        let hangs = points.any(|point| varying.has(point.as_str()));
+        let point = self.profile.identity().firmware_point.as_deref().filter(|_| hangs)?;
+        self.request_of(&PointId::parse(point).ok()?)
+    }
+
+    /// The version that an answer to that tells.
+    pub fn version(&mut self, place: (usize, usize), words: &[u16]) -> Option<Value> {
+        let decoded = self.decode(place.0, place.1, words);
+        let point = self.profile.identity().firmware_point.as_deref();
+        let said = decoded.into_iter().find(|said| Some(said.point.as_str()) == point)?;
+        let (value, _) = said.reading();
+        self.introduction.hear(&self.device, &said.point, &value);
+        Some(value)
+    }
+
     /// The models that it has, of SunSpec.
     pub fn models(&self) -> &[ModelAt] {
         &self.models

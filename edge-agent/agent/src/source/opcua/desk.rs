@@ -24,7 +24,7 @@ pub struct Desk<'d> {
     parties: &'d [Party],
     inbox: Inbox,
     asks: reads::Inbox,
-    clock: &'d dyn Clock,
+    context: &'d Context,
 }
 
 /// What somebody wants.
@@ -36,10 +36,10 @@ enum Wish {
 impl<'d> Desk<'d> {
     /// For these devices, from now on.
     pub fn new(line: &'d Line, parties: &'d [Party], context: &'d Context) -> Self {
-        let (inbox, asks, clock) = (context.writes(), context.reads(), context.clock());
+        let (inbox, asks) = (context.writes(), context.reads());
         parties.iter().for_each(|party| inbox.serve(&party.device));
         parties.iter().for_each(|party| asks.serve(&party.device.id));
-        Self { line, parties, inbox, asks, clock }
+        Self { line, parties, inbox, asks, context }
     }
 
     /// Does the work, and what others want until it is done.
@@ -76,11 +76,21 @@ impl<'d> Desk<'d> {
             Ok(answer) => answer.results.unwrap_or_default().into_iter().next(),
             Err(error) => return ask.failed(error),
         };
-        match told.map(|told| found(party, variable, &told, self.clock)) {
-            Some(Ok(found)) => ask.answer(found),
+        match told.map(|told| found(party, variable, &told, self.context.clock())) {
+            Some(Ok(found)) => ask.answer(found.map(|found| self.believed(party, variable, found))),
             Some(Err(why)) => ask.failed(why),
             None => ask.failed("the server says nothing"),
         }
+    }
+
+    /// What can be believed of an answer, by what is known of the firmware.
+    fn believed(&self, party: &Party, variable: &Variable, mut found: Found) -> Found {
+        let (profile, source) = (party.names.profile(), self.context.name());
+        if profile.varying().has(variable.point.as_str()) {
+            let stance = self.context.editions().stance(source, &party.device.id, profile);
+            (found.value, found.quality) = stance.of((found.value, found.quality));
+        }
+        found
     }
 
     fn meant<'v>(&self, variables: &'v [Variable], ask: &Ask) -> Option<(&'d Party, &'v Variable)> {

@@ -26,6 +26,7 @@ use super::payload::{NAME_BYTES_MAX, Payload};
 use super::topic::{NAMESPACE, Topic};
 use crate::config::DeviceConfig;
 use crate::source::directory::{APPEARING_MAX, Message, device_id};
+use crate::source::editions::Editions;
 use crate::source::introduction::card;
 use crate::source::mqtt::{Command, Proof, Speech};
 use crate::source::sheets::Sheets;
@@ -99,6 +100,8 @@ pub struct Nodes {
     was_begun: bool,
     // When the last message came.
     now_ns: u64,
+    // What devices have told of their firmware, and the source that they are behind.
+    editions: (Editions, String),
 }
 
 impl Nodes {
@@ -114,7 +117,24 @@ impl Nodes {
         }
         let family = Arc::new(Names::of(family));
         let (nodes, news) = (BTreeMap::new(), Vec::new());
-        Ok(Self { groups, told: by_address, family, nodes, ids, news, was_begun: false, now_ns: 0 })
+        Ok(Self {
+            groups,
+            told: by_address,
+            family,
+            nodes,
+            ids,
+            news,
+            was_begun: false,
+            now_ns: 0,
+            editions: Default::default(),
+        })
+    }
+
+    /// The same behind a source: devices that appear take the profile for the firmware that they have told there.
+    #[must_use]
+    pub fn with(mut self, editions: &Editions, source: &str) -> Self {
+        self.editions = (editions.clone(), source.to_owned());
+        self
     }
 
     /// Makes the party of a topic.
@@ -133,7 +153,9 @@ impl Nodes {
                     ));
                 }
                 let id = device_id(&address.replace('/', ".")).ok_or("it makes no id")?;
-                (id, Arc::clone(&self.family), None)
+                let (editions, source) = &self.editions;
+                let profile = editions.edition(source, &id, &Arc::new(self.family.profile().clone()));
+                (id, Arc::new(Names::of(&profile)), None)
             }
         };
         let owner = self.ids.entry(id.to_string()).or_insert_with(|| address.clone());

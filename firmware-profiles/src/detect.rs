@@ -9,16 +9,20 @@ use crate::conversion::Raw;
 use crate::encoding::Encoding;
 use crate::form::protocol::{Protocol, SunSpecTable};
 use crate::form::section::Detect;
+use crate::json::{self, DEVICE, Pointer};
 use crate::modbus::{self, Register, Request};
+use crate::point::Place;
 use crate::sunspec::{self, ModelAt};
 
-/// What tells a family among devices that are read by registers.
+/// What tells a family among devices of its protocol.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Signs {
     /// Registers that have to be there, with values that have to be right.
     Registers(Vec<Sign>),
     /// Models that have to be there: one of each of these.
     Models(SunSpecTable, Vec<Vec<u16>>),
+    /// What has to stand in messages, or in resources.
+    Messages(Vec<Said>),
 }
 
 /// A register that tells a family.
@@ -28,8 +32,16 @@ pub struct Sign {
     detect: Detect,
 }
 
+/// What a message, or a resource, has to say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Said {
+    topic: String,
+    pointer: Option<Pointer>,
+    detect: Detect,
+}
+
 impl Signs {
-    /// What tells a device of this profile; none when the profile does not say, or its protocol has no registers.
+    /// What tells a device of this profile; none when the profile does not say, or its protocol is not searched.
     #[must_use]
     pub fn of(profile: &Profile) -> Option<Self> {
         let rules = &profile.identity().detect;
@@ -51,6 +63,8 @@ impl Signs {
                 let models = rules.iter().map(|detect| Some(sunspec::address(&detect.address).ok()?.0));
                 Self::Models(table.clone(), models.collect::<Option<_>>()?)
             }
+            Protocol::Mqtt(table) => Self::Messages(said(rules, &table.root)?),
+            Protocol::Coap(table) => Self::Messages(said(rules, &table.root)?),
             _ => return None,
         };
         (found.count() > 0).then_some(found)
@@ -62,6 +76,7 @@ impl Signs {
         match self {
             Self::Registers(signs) => signs.len(),
             Self::Models(_, models) => models.len(),
+            Self::Messages(said) => said.len(),
         }
     }
 }
@@ -76,16 +91,50 @@ impl Sign {
     /// Whether these words are those of such a device.
     #[must_use]
     pub fn holds(&self, words: &[u16]) -> bool {
-        let Ok(raw) = self.register.raw(words) else { return false };
-        let Detect { values, min, max, .. } = &self.detect;
-        let number = number(&raw);
-        let is_listed = values.is_empty() || values.iter().any(|value| is_same(&value.value(), &raw));
-        let is_within = |number: f64| {
-            min.is_none_or(|min| number >= min.float()) && max.is_none_or(|max| number <= max.float())
-        };
-        let is_in_range = (min.is_none() && max.is_none()) || number.is_some_and(is_within);
-        is_listed && is_in_range
+        self.register.raw(words).is_ok_and(|raw| is_right(&self.detect, &raw))
     }
+}
+
+impl Said {
+    /// Where it stands: a topic or a path, in which `{device}` stands for the device.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The name of the device whose message shows it; an empty one where topics name none.
+    #[must_use]
+    pub fn shown<'t>(&self, topic: &'t str, payload: &[u8]) -> Option<&'t str> {
+        let device = match self.topic.split_once(DEVICE) {
+            None => (self.topic == topic).then_some("")?,
+            Some((before, after)) => {
+                let device = topic.strip_prefix(before)?.strip_suffix(after)?;
+                (!device.is_empty() && !device.contains('/')).then_some(device)?
+            }
+        };
+        let raw = json::found(payload, self.pointer.as_ref())?;
+        is_right(&self.detect, &raw).then_some(device)
+    }
+}
+
+/// The rules of messages; none when one of them cannot be meant.
+fn said(rules: &[Detect], root: &str) -> Option<Vec<Said>> {
+    let of = |detect: &Detect| match json::place(&detect.address, root) {
+        Ok(Place::Message { topic, pointer }) => Some(Said { topic, pointer, detect: detect.clone() }),
+        _ => None,
+    };
+    rules.iter().map(of).collect()
+}
+
+/// Whether what stands there is as a rule wants it.
+fn is_right(detect: &Detect, raw: &Raw) -> bool {
+    let Detect { values, min, max, .. } = detect;
+    let is_listed = values.is_empty() || values.iter().any(|value| is_same(&value.value(), raw));
+    let is_within = |number: f64| {
+        min.is_none_or(|min| number >= min.float()) && max.is_none_or(|max| number <= max.float())
+    };
+    let is_in_range = (min.is_none() && max.is_none()) || number(raw).is_some_and(is_within);
+    is_listed && is_in_range
 }
 
 /// Whether a device with these models has one of each of those.
@@ -149,7 +198,57 @@ mod tests {
         assert_eq!(count("eastron-sdm120"), Some(1));
         assert_eq!(count("eastron-sdm630"), Some(2), "the second is what the smaller one does not have");
         assert_eq!(count("sunspec-inverter"), Some(1));
-        assert_eq!((count("modbus-template"), count("tasmota-plug")), (None, None));
+        assert_eq!((count("modbus-template"), count("json-mqtt")), (None, None));
+        assert_eq!(
+            (count("tasmota-plug"), count("shelly-plus-plug"), count("coap-sensor")),
+            (Some(1), Some(2), Some(1))
+        );
+    }
+
+    #[test]
+    fn messages_have_to_say_it_and_name_their_device() {
+        let text = "name = \"plug\"\n[mqtt]\nroot = \"home/{device}\"\n[[identity.detect]]\naddress = \"info#/model\"\n\
+            values = [\"P7\", \"P8\"]\n[[identity.detect]]\naddress = \"state#/power\"\nmin = 0\nmax = 4000\n[points]\n";
+        let profile = Profile::parse("plug.toml", text).unwrap();
+        let Some(Signs::Messages(said)) = Signs::of(&profile) else { panic!("it has signs") };
+        let [model, power] = said.as_slice() else { panic!("there are two") };
+        assert_eq!(model.topic(), "home/{device}/info");
+        assert_eq!(model.shown("home/kettle/info", b"{\"model\":\"P8\"}"), Some("kettle"));
+        for (topic, payload) in [
+            ("home/kettle/info", "{\"model\":\"P9\"}"),
+            ("home/kettle/info", "{}"),
+            ("home/kettle/info", "no JSON"),
+            ("home/a/b/info", "{\"model\":\"P8\"}"),
+            ("home//info", "{\"model\":\"P8\"}"),
+        ] {
+            assert_eq!(model.shown(topic, payload.as_bytes()), None, "{topic} {payload}");
+        }
+        assert_eq!(power.shown("home/kettle/state", b"{\"power\":230.5}"), Some("kettle"));
+        assert_eq!(power.shown("home/kettle/state", b"{\"power\":-1}"), None);
+        assert_eq!(power.shown("home/kettle/state", &[0xff]), None);
+    }
+
+    #[test]
+    fn rules_that_cannot_be_meant_are_told_with_their_line() {
+        for (table, address, what) in [
+            ("[mqtt]", "a/+#/x", "is no topic"),
+            ("[coap]", "a#x", "is no JSON pointer"),
+            ("[modbus]", "input:x", "is no address"),
+            ("[sunspec]", "x", ""),
+            ("[nmea]", "GGA", ""),
+            ("[opcua]", "ns=x;i=1", ""),
+        ] {
+            let text =
+                format!("name = \"a\"\n{table}\n[[identity.detect]]\naddress = \"{address}\"\n[points]\n");
+            let error = Profile::parse("a.toml", &text).unwrap_err().to_string();
+            assert!(
+                error.starts_with("a.toml:3: identity.detect: ") && error.contains(what),
+                "{table}: {error}"
+            );
+        }
+        let text = "name = \"a\"\n[mqtt]\n[[identity.detect]]\naddress = \"a\"\nmin = 5\nmax = 4\n[points]\n";
+        let error = Profile::parse("a.toml", text).unwrap_err().to_string();
+        assert!(error.contains("min 5 is above max 4"), "{error}");
     }
 
     #[test]

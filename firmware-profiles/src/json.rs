@@ -7,7 +7,7 @@ mod mapping;
 
 use std::fmt;
 
-pub use self::mapping::{Mapping, Message, MessageError, PAYLOAD_BYTES_MAX, write};
+pub use self::mapping::{Mapping, Message, MessageError, PAYLOAD_BYTES_MAX, found, write};
 
 use crate::point::Place;
 

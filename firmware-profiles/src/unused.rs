@@ -40,10 +40,13 @@ impl Profile {
         if !self.identity().hardware.is_empty() {
             all.push("identity.hardware has no effect yet: it is for readers of the profile".to_owned());
         }
-        let is_asked = matches!(self.protocol(), Protocol::Modbus(_) | Protocol::SunSpec(_));
+        let is_asked = matches!(
+            self.protocol(),
+            Protocol::Modbus(_) | Protocol::SunSpec(_) | Protocol::Mqtt(_) | Protocol::Coap(_)
+        );
         if !self.identity().detect.is_empty() && !is_asked {
             let rather =
-                "has an effect on Modbus and SunSpec alone: elsewhere devices are known by what can be read";
+                "has an effect on Modbus, SunSpec, MQTT and CoAP alone: devices of others are not looked for";
             all.push(format!("identity.detect {rather}"));
         }
         all

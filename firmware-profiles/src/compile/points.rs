@@ -194,6 +194,22 @@ fn texts(reader: &mut Reader<'_>, entry: &Form) -> Allowed {
 fn place(reader: &mut Reader<'_>, protocol: &Protocol, id: &str, entry: &Form) -> Option<Place> {
     let needs = !matches!(protocol, Protocol::None | Protocol::Host(_));
     let Some(address) = entry.form.address.as_deref().filter(|_| needs) else {
+/// Whether an address can be meant in a protocol.
+pub fn check_address(protocol: &Protocol, address: &str) -> Result<(), String> {
+    match protocol {
+        Protocol::Modbus(table) => {
+            modbus::address(address, table.function).map(drop).map_err(|error| error.to_string())
+        }
+        Protocol::SunSpec(_) => sunspec::address(address).map(drop),
+        Protocol::Mqtt(table) => json::place(address, &table.root).map(drop),
+        Protocol::Coap(table) => json::place(address, &table.root).map(drop),
+        Protocol::Http(table) => json::place(address, &table.root).map(drop),
+        Protocol::OpcUa(_) => opcua::check(address),
+        Protocol::Nmea(_) => nmea::address(address).map(drop),
+        _ => Ok(()),
+    }
+}
+
         if needs && !entry.says("address") {
             let what =
                 format!("{}: address is needed, as the profile is of {}", entry.path, protocol.as_str());

@@ -8,7 +8,7 @@ use super::{Contents, named, plain};
 use tideline_protocol::pattern::matches;
 
 use crate::form::protocol::{
-    BITS_MAX, ModbusTable, MqttTable, NmeaTable, OpcUaTable, REGISTERS_MAX, Serial, SunSpecTable,
+    BITS_MAX, ModbusTable, MqttTable, NmeaTable, OpcUaTable, Protocol, REGISTERS_MAX, Serial, SunSpecTable,
 };
 use crate::form::section::{Alarm, Board, Collection, Command, Delivery, Firmware, Identity, Others};
 use crate::opcua;
@@ -130,6 +130,7 @@ pub fn rest(reader: &mut Reader<'_>, table: &DeTable<'_>, contents: &mut Content
     }
     if let Some(entry) = table.get("identity").and_then(|value| reader.entry::<Identity>("identity", value)) {
         check_identity(reader, &entry, ids);
+        check_detect(reader, &entry, &contents.protocol);
         contents.identity = entry.form;
     }
     if let Some(entry) = table.get("firmware").and_then(|value| reader.entry::<Firmware>("firmware", value)) {
@@ -230,6 +231,20 @@ fn check_identity(reader: &mut Reader<'_>, entry: &Entry<Identity>, ids: &[Strin
                 "documents",
                 &format!("{document:?} is no address of a public document"),
             );
+        }
+    }
+}
+
+/// Rules that tell a family have to stand where its points could.
+fn check_detect(reader: &mut Reader<'_>, entry: &Entry<Identity>, protocol: &Protocol) {
+    for rule in &entry.form.detect {
+        if let Err(what) = super::points::check_address(protocol, &rule.address) {
+            reader.problem_of(entry, "detect", &what);
+        }
+        if let (Some(min), Some(max)) = (rule.min, rule.max)
+            && min.float() > max.float()
+        {
+            reader.problem_of(entry, "detect", &format!("min {} is above max {}", min.float(), max.float()));
         }
     }
 }

@@ -315,6 +315,21 @@ fn at<'j>(json: &'j Json, pointer: Option<&Pointer>) -> Option<&'j Json> {
     pointer.map_or(Some(json), |pointer| json.pointer(pointer.as_str()))
 }
 
+/// What a payload says at this place, as it stands there; none where it says nothing or is none.
+#[must_use]
+pub fn found(payload: &[u8], pointer: Option<&Pointer>) -> Option<Raw> {
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return None;
+    }
+    let text = std::str::from_utf8(payload).ok()?;
+    let json = serde_json::from_str::<Json>(text);
+    let json = match pointer {
+        None => json.unwrap_or_else(|_| Json::String(text.trim().to_owned())),
+        Some(_) => json.ok()?,
+    };
+    raw(at(&json, pointer)?, ValueKind::Text).ok()
+}
+
 /// A text that is a number counts as one where the point is of numbers.
 fn raw(json: &Json, kind: ValueKind) -> Result<Raw, Reason> {
     let number = matches!(kind, ValueKind::Float | ValueKind::Int);

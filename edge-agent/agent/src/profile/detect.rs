@@ -3,7 +3,9 @@
 //! Only what tells a family is read, and nothing is written. On a bus that an agent polls at the same time, both
 //! would get each other's answers: a serial line is for one of them.
 
+pub mod coap;
 pub mod mqtt;
+pub mod opcua;
 pub mod registers;
 
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use tideline_profiles::{Profile, shipped};
 
 use super::load;
 use crate::config::{ModbusLine, SerialLine};
+use crate::source::directory::device_id;
 
 /// Where devices are looked for.
 #[derive(Debug, Subcommand)]
@@ -57,6 +60,22 @@ pub enum Where {
         /// How long to listen, in s
         #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=86_400))]
         for_s: u64,
+    },
+    /// A CoAP server, by what it lists at .well-known/core
+    Coap {
+        /// host, host:port or coap://host:port
+        address: String,
+        /// Longest wait for an answer, in ms
+        #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+        timeout_ms: u64,
+    },
+    /// A server of OPC UA: what it has, and what a profile would take of it
+    OpcUa {
+        /// As opc.tcp://host:4840
+        url: String,
+        /// How it is spoken to
+        #[command(flatten)]
+        way: opcua::Way,
     },
 }
 
@@ -125,20 +144,25 @@ fn numbers(text: &str) -> Result<Numbers, String> {
 /// # Errors
 /// The place cannot be reached, or a profile is wrong.
 pub async fn run(place: Where, options: Options) -> anyhow::Result<()> {
-    let mut families =
-        shipped::ALL.iter().map(|shipped| Ok(shipped.profile()?)).collect::<anyhow::Result<Vec<_>>>()?;
-    let mut paths = vec![None; families.len()];
-    for name in &options.profile {
-        let profile = load(name)?.profile;
-        // One of the same name is meant in place of the one that ships.
-        if let Some(at) = families.iter().position(|family| family.name() == profile.name()) {
-            families.remove(at);
-            paths.remove(at);
-        }
-        families.push(profile);
-        paths.push(Some(name.clone()));
-    }
+    let (families, paths) = families(&options)?;
+    let named = |name: &str| {
+        let at = families.iter().position(|family| family.name() == name);
+        at.and_then(|at| paths.get(at)?.clone()).unwrap_or_else(|| name.to_owned())
+    };
     let (source, found, is_wide) = match place {
+        Where::OpcUa { url, way } => {
+            let seen = opcua::look(&url, way, &families).await?;
+            opcua::tell(&url, &seen, options.json, named);
+            return Ok(());
+        }
+        Where::Coap { address, timeout_ms } => {
+            let limit = Duration::from_millis(timeout_ms);
+            let (found, resources) = coap::look(&address, limit, &families).await?;
+            if !options.json {
+                resources.iter().for_each(|path| outln!("/{path}"));
+            }
+            ("kind = \"coap\"\nname = \"bus\"\n".to_owned(), vec![found], false)
+        }
         Where::ModbusTcp { address, units } => {
             let address = if address.contains(':') { address } else { format!("{address}:502") };
             let source = format!("kind = \"modbus-tcp\"\nname = \"bus\"\naddress = {address:?}\n");
@@ -179,16 +203,30 @@ pub async fn run(place: Where, options: Options) -> anyhow::Result<()> {
         return Ok(());
     }
     show(&found);
-    let named = |name: &str| {
-        let at = families.iter().position(|family| family.name() == name);
-        at.and_then(|at| paths.get(at)?.clone()).unwrap_or_else(|| name.to_owned())
-    };
     let known: Vec<&Found> = found.iter().filter(|one| !one.families.is_empty()).collect();
     if !known.is_empty() {
         outln!("\n# For the agent's configuration:");
         outln!("{}", configuration(&source, &known, is_wide, named));
     }
     Ok(())
+}
+
+/// The profiles that are looked for, each with the path that it was given by.
+fn families(options: &Options) -> anyhow::Result<(Vec<Profile>, Vec<Option<String>>)> {
+    let mut families =
+        shipped::ALL.iter().map(|shipped| Ok(shipped.profile()?)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut paths = vec![None; families.len()];
+    for name in &options.profile {
+        let profile = load(name)?.profile;
+        // One of the same name is meant in place of the one that ships.
+        if let Some(at) = families.iter().position(|family| family.name() == profile.name()) {
+            families.remove(at);
+            paths.remove(at);
+        }
+        families.push(profile);
+        paths.push(Some(name.clone()));
+    }
+    Ok((families, paths))
 }
 
 async fn of_bus(line: ModbusLine, units: &Units, families: &[Profile]) -> anyhow::Result<Vec<Found>> {
@@ -222,8 +260,9 @@ fn configuration(source: &str, known: &[&Found], is_wide: bool, named: impl Fn(&
     }
     for one in known {
         let (family, address) = (first(one), &one.address);
+        let id = device_id(&format!("{family}-{address}")).map(|id| id.to_string()).unwrap_or_default();
         text.push_str(&format!(
-            "\n[[device]]\nid = \"{family}-{address}\"\nsource = \"bus\"\nprofile = {:?}\naddress = \"{address}\"\n",
+            "\n[[device]]\nid = \"{id}\"\nsource = \"bus\"\nprofile = {:?}\naddress = \"{address}\"\n",
             named(&family)
         ));
     }

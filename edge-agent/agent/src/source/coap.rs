@@ -5,11 +5,12 @@
 //!
 //! What is written to a device is put at the point's resource, as the whole of it, and is done when the server says so.
 
-mod cbor;
+pub mod cbor;
 pub(crate) mod message;
 pub mod peer;
 mod put;
 
+use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -404,6 +405,22 @@ impl Server {
     }
 }
 
+/// What a resource says, as a text or JSON.
+///
+/// # Errors
+/// It is of another format, or not of its own.
+pub(crate) fn json_of(body: &Body) -> Result<Cow<'_, [u8]>, String> {
+    // By the registry of content formats: texts, JSON, SenML of JSON; CBOR, SenML of CBOR.
+    match body.format {
+        None | Some(0 | 50 | 110) => Ok(Cow::Borrowed(&body.bytes)),
+        Some(60 | 112) => {
+            let json = cbor::json(&body.bytes).map_err(|error| format!("no CBOR: {error}"))?;
+            Ok(Cow::Owned(json.to_string().into_bytes()))
+        }
+        Some(other) => Err(format!("content format {other} is not read; texts, JSON and CBOR are")),
+    }
+}
+
 /// Adds what a resource says.
 fn read(
     mapping: &Mapping,
@@ -412,20 +429,8 @@ fn read(
     subject: &mut Subject,
     sheets: &mut Sheets<'_>,
 ) -> Result<(), String> {
-    let of_cbor;
-    // By the registry of content formats: texts, JSON, SenML of JSON; CBOR, SenML of CBOR.
-    let bytes = match body.format {
-        None | Some(0 | 50 | 110) => &body.bytes,
-        Some(60 | 112) => {
-            of_cbor = cbor::json(&body.bytes)
-                .map_err(|error| format!("no CBOR: {error}"))?
-                .to_string()
-                .into_bytes();
-            &of_cbor
-        }
-        Some(other) => return Err(format!("content format {other} is not read; texts, JSON and CBOR are")),
-    };
-    let Some(message) = mapping.read(path, bytes).map_err(|error| error.to_string())? else { return Ok(()) };
+    let bytes = json_of(body)?;
+    let Some(message) = mapping.read(path, &bytes).map_err(|error| error.to_string())? else { return Ok(()) };
     if let Some(problem) = message.time_problem {
         sheets.reject_of(&subject.device.id, format!("{}/{path}: {problem}", subject.device.id));
     }

@@ -179,6 +179,12 @@ impl Directory {
         self.addresses.iter().any(|address| address == name)
     }
 
+    /// Devices that have appeared: the name that topics have, and the name of the family that they were read by.
+    pub fn appeared(&self) -> impl Iterator<Item = (&str, &str)> {
+        let family = |place: &usize| Some(self.members.get(*place)?.mapping.profile().name());
+        self.appeared.iter().filter_map(move |(name, place)| Some((name.as_str(), family(place)?)))
+    }
+
     /// All devices are news again.
     pub const fn forget_news(&mut self) {
         self.known = 0;

@@ -9,7 +9,7 @@ mod desk;
 pub mod frames;
 pub mod line;
 pub mod node;
-mod survey;
+pub(crate) mod survey;
 pub mod trust;
 pub mod values;
 pub mod variables;

@@ -29,6 +29,8 @@ pub async fn look(
 ) -> Result<Vec<Found>, Trouble> {
     let signs: Vec<(&str, Signs)> =
         families.iter().filter_map(|family| Some((family.name(), Signs::of(family)?))).collect();
+    let of_registers = |(_, signs): &(&str, Signs)| !matches!(signs, Signs::Messages(_));
+    let signs: Vec<(&str, Signs)> = signs.into_iter().filter(of_registers).collect();
     let mut bus = Bus::new(line, None);
     let mut found = Vec::new();
     for number in units {
@@ -92,6 +94,7 @@ impl Unit<'_> {
                 };
                 Ok(has_models(&found, wanted))
             }
+            Signs::Messages(_) => Ok(false),
         }
     }
 

@@ -2,6 +2,8 @@
 //! subscriptions are left alone, so that the supervisor says when another attempt is made, and that no more is asked of
 //! the server than has been handed on.
 
+pub mod offers;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

@@ -84,6 +84,15 @@ struct Pick {
     is_named: bool,
 }
 
+impl Facts {
+    /// The names of all namespaces, by their numbers.
+    pub fn namespaces(&self) -> Vec<String> {
+        let mut all: Vec<(u16, &String)> = self.spaces.iter().map(|(name, number)| (*number, name)).collect();
+        all.sort();
+        all.into_iter().map(|(_, name)| name.clone()).collect()
+    }
+}
+
 /// Asks the server what it is.
 ///
 /// # Errors

@@ -13,17 +13,17 @@
 //! A message out of sequence means that one is lost: what it says is taken, and a rebirth is asked for. Aliases are of
 //! a node with all its devices, and last until its next birth. Who dies leaves null of bad quality, once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use prost::Message as _;
-use tideline_profiles::Profile;
 use tideline_profiles::names::Names;
+use tideline_profiles::{Profile, Protocol};
 
 use super::asked::{ASKED_MAX, Asked};
 use super::party::{Known, Party};
 use super::payload::{NAME_BYTES_MAX, Payload};
-use super::topic::{NAMESPACE, Topic};
+use super::topic::{Topic, command};
 use crate::config::DeviceConfig;
 use crate::source::directory::{APPEARING_MAX, Message, device_id};
 use crate::source::editions::Editions;
@@ -32,6 +32,8 @@ use crate::source::mqtt::{Command, Proof, Speech};
 use crate::source::sheets::Sheets;
 use crate::source::{Device, Write};
 
+/// What topics of Sparkplug B begin with (4.1.1 of the specification), where a profile says nothing else.
+const USUAL_NAMESPACE: &str = "spBv1.0";
 /// Most nodes, living and dead.
 pub const NODES_MAX: usize = 1_000;
 /// Most metrics of all nodes: the hub knows a series for each.
@@ -90,6 +92,8 @@ impl Node {
 #[derive(Debug)]
 pub struct Nodes {
     groups: Vec<String>,
+    // What topics begin with, of all families.
+    namespaces: BTreeSet<String>,
     told: HashMap<String, DeviceConfig>,
     family: Arc<Names>,
     nodes: BTreeMap<(String, String), Node>,
@@ -115,10 +119,13 @@ impl Nodes {
         if let Some(config) = told.iter().find(|config| config.family.is_none()) {
             return Err(format!("{}: it has no profile", config.id));
         }
+        let profiles = told.iter().filter_map(|config| config.family.as_deref());
+        let namespaces = profiles.chain([family]).map(|profile| namespace(profile).to_owned()).collect();
         let family = Arc::new(Names::of(family));
         let (nodes, news) = (BTreeMap::new(), Vec::new());
         Ok(Self {
             groups,
+            namespaces,
             told: by_address,
             family,
             nodes,
@@ -140,7 +147,10 @@ impl Nodes {
     /// Makes the party of a topic.
     fn party(&mut self, topic: &Topic<'_>) -> Result<Party, String> {
         let address = topic.address();
-        let config = self.told.get(&address);
+        let is_meant = |config: &&DeviceConfig| {
+            config.family.as_deref().is_none_or(|profile| namespace(profile) == topic.namespace())
+        };
+        let config = self.told.get(&address).filter(is_meant);
         let (id, names, stream) = match config {
             Some(config) => {
                 let profile = config.family.as_deref().ok_or("it has no profile")?;
@@ -168,7 +178,7 @@ impl Nodes {
     }
 
     fn birth(&mut self, topic: &Topic<'_>, payload: &Payload, sheets: &mut Sheets<'_>) -> Result<(), String> {
-        let key = (topic.group.to_owned(), topic.node.to_owned());
+        let key = (topic.prefix.to_owned(), topic.node.to_owned());
         let who: Option<Arc<str>> = topic.device.map(Into::into);
         let own = self.nodes.get(&key).and_then(|node| node.parties.get(&who));
         let own = own.map_or(0, |party| party.metrics.len());
@@ -279,7 +289,7 @@ impl Nodes {
 
     /// The node of a topic, which is made where there is room.
     fn node(&mut self, topic: &Topic<'_>) -> Result<&mut Node, String> {
-        let key = (topic.group.to_owned(), topic.node.to_owned());
+        let key = (topic.prefix.to_owned(), topic.node.to_owned());
         self.make_room(&key, false)?;
         Ok(self.nodes.entry(key).or_insert_with(Node::new))
     }
@@ -303,14 +313,13 @@ impl Nodes {
     /// Where the device of a write is told what to do, and what is known of it.
     fn addressed(&mut self, write: &Write) -> Result<(String, &mut Party), String> {
         let device = &write.device;
-        for ((group, name), node) in &mut self.nodes {
+        for ((prefix, name), node) in &mut self.nodes {
             let found = node.parties.iter_mut().find(|(_, party)| party.device.id == *device);
             let Some((who, party)) = found else { continue };
             if node.life != Life::Born || !party.is_born {
                 return Err(format!("{device} has told no birth, or died"));
             }
-            let topic = Topic { group, verb: "", node: name, device: who.as_deref() };
-            return Ok((topic.command(), party));
+            return Ok((command(prefix, name, who.as_deref()), party));
         }
         Err(format!("{device} has told no birth"))
     }
@@ -324,6 +333,14 @@ impl Nodes {
         node.next_seq = seq.wrapping_add(1);
         node.wants_birth |= is_gap;
         Ok(())
+    }
+}
+
+/// What topics of a family begin with.
+fn namespace(profile: &Profile) -> &str {
+    match profile.protocol() {
+        Protocol::Sparkplug(table) => &table.namespace,
+        _ => USUAL_NAMESPACE,
     }
 }
 
@@ -352,8 +369,11 @@ impl Speech for Nodes {
             ("DDATA", "/+"),
             ("DDEATH", "/+"),
         ];
-        let of = |group: &String| verbs.map(|(verb, device)| format!("{NAMESPACE}/{group}/{verb}/+{device}"));
-        groups.iter().flat_map(of).collect()
+        let of = |prefix: String| verbs.map(|(verb, device)| format!("{prefix}/{verb}/+{device}"));
+        let all = self.namespaces.iter();
+        all.flat_map(|space| groups.iter().map(move |group| format!("{space}/{group}")))
+            .flat_map(of)
+            .collect()
     }
 
     fn begin(&mut self, now_ns: u64) {
@@ -374,7 +394,8 @@ impl Speech for Nodes {
 
     fn take(&mut self, now_ns: u64, message: Message<'_>, sheets: &mut Sheets<'_>) {
         self.now_ns = now_ns;
-        let Some(topic) = Topic::parse(message.topic) else { return };
+        let is_ours = |topic: &Topic<'_>| self.namespaces.contains(topic.namespace());
+        let Some(topic) = Topic::parse(message.topic).filter(is_ours) else { return };
         let taken = Payload::read(message.payload).map_err(|error| error.to_string()).and_then(|payload| {
             let is_device = topic.device.is_some();
             match (topic.verb, is_device) {
@@ -411,7 +432,7 @@ impl Speech for Nodes {
     fn turn(&mut self, now_ns: u64, sheets: &mut Sheets<'_>) -> Option<Vec<(String, Vec<u8>)>> {
         let now_ms = u64::try_from(sheets.now_ns() / 1_000_000).unwrap_or_default();
         let mut wanting = Vec::new();
-        for ((group, name), node) in &mut self.nodes {
+        for ((prefix, name), node) in &mut self.nodes {
             if let Life::Doubted { since_ns } = node.life
                 && now_ns.saturating_sub(since_ns) >= DOUBT_NS
             {
@@ -419,16 +440,15 @@ impl Speech for Nodes {
                 node.wants_birth = false;
             }
             if node.wants_birth && !node.rests(now_ns) {
-                wanting.push((group, name, node));
+                wanting.push((prefix, name, node));
             }
         }
         // Those first of which anything is known.
         wanting.sort_by_key(|(.., node)| node.parties.is_empty());
         let mut said = Vec::new();
-        for (group, name, node) in wanting.into_iter().take(REBIRTHS_MAX) {
+        for (prefix, name, node) in wanting.into_iter().take(REBIRTHS_MAX) {
             (node.wants_birth, node.asked_ns) = (false, Some(now_ns));
-            let topic = Topic { group, verb: "NCMD", node: name, device: None };
-            said.push((topic.command(), Payload::rebirth(now_ms).encode_to_vec()));
+            said.push((command(prefix, name, None), Payload::rebirth(now_ms).encode_to_vec()));
         }
         Some(said)
     }

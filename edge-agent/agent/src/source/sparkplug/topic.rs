@@ -1,13 +1,13 @@
 //! Topics of Sparkplug B.
 
-/// What topics begin with.
-pub const NAMESPACE: &str = "spBv1.0";
 /// Longest part of a topic that names a group, node or device.
 const PART_BYTES_MAX: usize = 128;
 
 /// A topic, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Topic<'t> {
+    /// Its namespace and the group of the node, as topics begin.
+    pub prefix: &'t str,
     /// The group of the node.
     pub group: &'t str,
     /// What the message is, as NBIRTH.
@@ -25,8 +25,14 @@ impl<'t> Topic<'t> {
         let (namespace, group, verb, node) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let (device, more) = (parts.next(), parts.next());
         let is_name = |part: &str| !part.is_empty() && part.len() <= PART_BYTES_MAX;
-        let is_good = namespace == NAMESPACE && is_name(group) && is_name(node) && more.is_none();
-        (is_good && device.is_none_or(is_name)).then_some(Self { group, verb, node, device })
+        let is_good = is_name(namespace) && is_name(group) && is_name(node) && more.is_none();
+        let prefix = text.get(..=namespace.len() + group.len())?;
+        (is_good && device.is_none_or(is_name)).then_some(Self { prefix, group, verb, node, device })
+    }
+
+    /// What it begins with.
+    pub fn namespace(&self) -> &'t str {
+        self.prefix.split('/').next().unwrap_or_default()
     }
 
     /// As devices are addressed in the configuration.
@@ -34,13 +40,12 @@ impl<'t> Topic<'t> {
         let node = format!("{}/{}", self.group, self.node);
         self.device.map_or(node.clone(), |device| format!("{node}/{device}"))
     }
+}
 
-    /// Where node or device are told what to do.
-    pub fn command(&self) -> String {
-        let (group, node) = (self.group, self.node);
-        match self.device {
-            Some(device) => format!("{NAMESPACE}/{group}/DCMD/{node}/{device}"),
-            None => format!("{NAMESPACE}/{group}/NCMD/{node}"),
-        }
+/// Where a node, or a device behind it, is told what to do; `prefix` is as of [`Topic::prefix`].
+pub fn command(prefix: &str, node: &str, device: Option<&str>) -> String {
+    match device {
+        Some(device) => format!("{prefix}/DCMD/{node}/{device}"),
+        None => format!("{prefix}/NCMD/{node}"),
     }
 }

@@ -531,3 +531,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn topics_begin_as_profiles_say_and_commands_go_where_the_births_came_from() {
+    let text = "name = \"own\"\n[sparkplug]\nnamespace = \"plantB\"\n[points]\nlevel = { unit = \"m\", min = 0, max = 9, \
+        address = \"Tank/Level\", access = \"read-write\" }\n";
+    let own = Arc::new(Profile::parse("own.toml", text).unwrap());
+    let told = DeviceConfig { profile: "own".into(), family: Some(Arc::clone(&own)), ..tank("plant/edge") };
+    let mut host = Host::new(&[told]);
+    let filters = host.nodes.filters();
+    assert!(
+        filters.contains(&"plantB/+/NBIRTH/+".to_owned())
+            && filters.contains(&"spBv1.0/+/DDATA/+/+".to_owned())
+    );
+    let level = || metric("Tank/Level", 0, 10, MetricValue::Double(1.5));
+    let rows = host.take("plantB/plant/NBIRTH/edge", &payload(0, &[session(1), level()]));
+    assert_eq!(rows, [good("tank-1", "level", Value::Float(1.5))]);
+    // A node of that name under another beginning is another one, and nobody's that is told.
+    assert_eq!(host.take("other/plant/NBIRTH/edge", &payload(0, &[session(1), level()])), []);
+    let rows = host.take("spBv1.0/plant/NBIRTH/edge", &payload(0, &[session(1), level()]));
+    assert_eq!(rows, [good("plant.edge", "Tank/Level", Value::Float(1.5))]);
+    host.take("plantB/plant/NDATA/edge", &payload(7, &[level()]));
+    assert_eq!(host.asked, ["plantB/plant/NCMD/edge"], "after a gap");
+    // A source of that family alone asks for nothing else.
+    let nodes = Nodes::new(vec!["plant".to_owned()], &[], &own).unwrap();
+    assert!(nodes.filters().iter().all(|filter| filter.starts_with("plantB/plant/")));
+}

@@ -13,7 +13,7 @@ use tideline_link::{out, outln};
 use tideline_profiles::samples::{self, Report, Sample};
 use tideline_profiles::{Profile, schema, shipped};
 
-use crate::config::pipelines::of_profile;
+use crate::config::pipelines;
 
 /// What a folder of a family has beside its samples.
 const PROFILE_FILE: &str = "profile.toml";
@@ -100,8 +100,7 @@ pub fn load(name: &str) -> anyhow::Result<Loaded> {
         anyhow::bail!("there is no profile {name:?}; allowed are a folder, a file, and {}", names.join(", "));
     }
     let file = if path.is_dir() { path.join(PROFILE_FILE) } else { path.to_owned() };
-    let profile = Profile::parse(&file.display().to_string(), &text(&file)?)?;
-    of_profile(&profile)?;
+    let profile = pipelines::profile(&file.display().to_string(), &text(&file)?)?;
     let folder = file.parent().map(|parent| parent.join("samples"));
     let mut samples = Vec::new();
     for file in

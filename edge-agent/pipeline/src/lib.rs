@@ -96,7 +96,6 @@ mod set;
 mod stage;
 mod state;
 mod template;
-mod units;
 
 pub use clock::{Now, STEP_NS, Setting};
 pub use definition::{Definition, read};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tideline_protocol::model::{ID_BYTES_MAX, NAME_BYTES_MAX, PointId, UNIT_BYTES_MAX};
 use tideline_protocol::pattern::matches;
+use tideline_protocol::units;
 use tideline_protocol::value::{VALUE_TEXT_BYTES_MAX, ValueKind};
 
 use super::Contents;
@@ -114,13 +115,15 @@ fn check_name(reader: &mut Reader<'_>, entry: &Form, id: &str) {
     }
 }
 
-/// UCUM codes have no blanks; whether there is such a code is not asked.
+/// A unit is a code of UCUM: what pipelines convert, and charts put on one axis.
 fn check_unit(reader: &mut Reader<'_>, entry: &Form) {
     let Some(unit) = &entry.form.unit else { return };
-    if unit.is_empty() || unit.len() > UNIT_BYTES_MAX || !unit.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if unit.len() > UNIT_BYTES_MAX {
         let must =
             format!("must be a UCUM code of 1 to {UNIT_BYTES_MAX} letters and signs, as Cel, kW.h or 1");
         reader.problem_of(entry, "unit", &must);
+    } else if let Err(unknown) = units::known(unit) {
+        reader.problem_of(entry, "unit", &unknown);
     }
 }
 
@@ -191,9 +194,6 @@ fn texts(reader: &mut Reader<'_>, entry: &Form) -> Allowed {
 }
 
 /// Where it stands, by the profile's protocol.
-fn place(reader: &mut Reader<'_>, protocol: &Protocol, id: &str, entry: &Form) -> Option<Place> {
-    let needs = !matches!(protocol, Protocol::None | Protocol::Host(_));
-    let Some(address) = entry.form.address.as_deref().filter(|_| needs) else {
 /// Whether an address can be meant in a protocol.
 pub fn check_address(protocol: &Protocol, address: &str) -> Result<(), String> {
     match protocol {
@@ -210,6 +210,9 @@ pub fn check_address(protocol: &Protocol, address: &str) -> Result<(), String> {
     }
 }
 
+fn place(reader: &mut Reader<'_>, protocol: &Protocol, id: &str, entry: &Form) -> Option<Place> {
+    let needs = !matches!(protocol, Protocol::None | Protocol::Host(_));
+    let Some(address) = entry.form.address.as_deref().filter(|_| needs) else {
         if needs && !entry.says("address") {
             let what =
                 format!("{}: address is needed, as the profile is of {}", entry.path, protocol.as_str());

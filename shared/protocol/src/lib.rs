@@ -17,5 +17,6 @@ pub mod ranks;
 mod rows;
 pub mod session;
 pub mod time;
+pub mod units;
 pub mod value;
 pub mod wire;

@@ -1,4 +1,5 @@
-//! Conversion between units, which are codes of UCUM (the Unified Code for Units of Measure, case sensitive).
+//! Units, which are codes of UCUM (the Unified Code for Units of Measure, case sensitive): which are known, and how values go
+//! from one to another.
 //!
 //! Read are products and quotients of the units below with metric prefixes and exponents, such as `kW.h`, `m3/h` or
 //! `L/min`; annotations in braces count for nothing, so that `{rpm}` is 1 and `/min{rot}` is `/min`. Temperatures with a zero
@@ -25,8 +26,10 @@ struct Unit {
 
 /// A linear function from one unit to another.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Conversion {
+pub struct Conversion {
+    /// What a value is multiplied with.
     pub factor: f64,
+    /// What is added then.
     pub offset: f64,
 }
 
@@ -50,17 +53,113 @@ impl Conversion {
     }
 
     /// The value in the other unit.
+    #[must_use]
     pub fn apply(self, value: f64) -> f64 {
         value.mul_add(self.factor, self.offset)
     }
 }
 
-/// Whether a code is known.
+/// Whether a code is known, of a unit that values can be converted to.
 ///
 /// # Errors
 /// Says that it is not.
-pub(crate) fn check(code: &str) -> Result<(), String> {
+pub fn check(code: &str) -> Result<(), String> {
     parse(code).map(drop)
+}
+
+/// Whether a code is known, also of what nothing can be converted to: levels, as `dB` and `dB{mW}`, and arbitrary units.
+///
+/// # Errors
+/// Says that it is not, and what may be meant.
+pub fn known(code: &str) -> Result<(), String> {
+    match parse(code) {
+        Err(_) if is_arbitrary(code) => Ok(()),
+        Err(unknown) => Err(match meant(code) {
+            Some(meant) => format!("{unknown}; did you mean {meant}?"),
+            None => unknown,
+        }),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Levels, whose values are logarithms, and units that are fixed by a procedure.
+const ARBITRARY: [&str; 11] =
+    ["B", "Np", "B[SPL]", "B[V]", "B[mV]", "B[uV]", "B[W]", "B[kW]", "[iU]", "[IU]", "[arb'U]"];
+
+fn is_arbitrary(code: &str) -> bool {
+    let bare = match code.split_once('{') {
+        Some((before, note)) if note.ends_with('}') && note.is_ascii() => before,
+        Some(_) => return false,
+        None => code,
+    };
+    let prefixed = |(prefix, _): &(&str, f64)| {
+        bare.strip_prefix(prefix).is_some_and(|name| ARBITRARY.contains(&name) && name != "[arb'U]")
+    };
+    ARBITRARY.contains(&bare) || PREFIXES.iter().any(prefixed)
+}
+
+/// What is often written in place of a code.
+const MEANT: [(&str, &str); 33] = [
+    ("degc", "Cel"),
+    ("°c", "Cel"),
+    ("celsius", "Cel"),
+    ("degf", "[degF]"),
+    ("°f", "[degF]"),
+    ("fahrenheit", "[degF]"),
+    ("kelvin", "K"),
+    ("°", "deg"),
+    ("degree", "deg"),
+    ("degrees", "deg"),
+    ("wh", "W.h"),
+    ("kwh", "kW.h"),
+    ("mwh", "MW.h"),
+    ("va", "V.A"),
+    ("kva", "kV.A"),
+    ("vah", "V.A.h"),
+    ("kvah", "kV.A.h"),
+    ("varh", "var.h"),
+    ("kvarh", "kvar.h"),
+    ("ah", "A.h"),
+    ("rpm", "/min"),
+    ("ppm", "[ppm]"),
+    ("ppb", "[ppb]"),
+    ("psi", "[psi]"),
+    ("ph", "[pH]"),
+    ("lux", "lx"),
+    ("sec", "s"),
+    ("seconds", "s"),
+    ("hours", "h"),
+    ("knots", "[kn_i]"),
+    ("mph", "[mi_i]/h"),
+    ("bytes", "By"),
+    ("dbm", "dB{mW}"),
+];
+
+/// The code that may be meant.
+fn meant(code: &str) -> Option<String> {
+    let known = |found: &String| parse(found).is_ok() || is_arbitrary(found);
+    let small = code.to_lowercase();
+    if let Some((_, found)) = MEANT.iter().find(|(written, _)| *written == small) {
+        return Some((*found).to_owned());
+    }
+    let signs = [
+        ("²", "2"),
+        ("³", "3"),
+        ("µ", "u"),
+        ("μ", "u"),
+        ("·", "."),
+        ("*", "."),
+        ("Ω", "Ohm"),
+        ("ohm", "Ohm"),
+        ("°C", "Cel"),
+        (" ", ""),
+    ];
+    let plain = signs.iter().fold(code.to_owned(), |text, (sign, plain)| text.replace(sign, plain));
+    let bracketed = format!("[{code}]");
+    // What counts has no unit, and says in braces what it counts.
+    let counted = format!("{{{code}}}");
+    let is_word = code.chars().all(|c| c.is_ascii_alphabetic()) && code.len() > 2;
+    [plain, bracketed].into_iter().find(known).or_else(|| is_word.then_some(counted))
 }
 
 /// Metric prefixes.
@@ -117,7 +216,7 @@ const LUMINOUS: Dimension = [0, 0, 0, 0, 0, 1, 2, 0];
 const DOSE: Dimension = [2, -2, 0, 0, 0, 0, 0, 0];
 
 // Masses are in grams, so a joule is 1000 g·m²/s².
-const ATOMS: [Atom; 84] = [
+const ATOMS: [Atom; 96] = [
     ("1", false, NONE, 1.0),
     ("%", false, NONE, 0.01),
     ("[ppth]", false, NONE, 1e-3),
@@ -202,6 +301,18 @@ const ATOMS: [Atom; 84] = [
     ("erg", true, ENERGY, 1e-4),
     ("P", true, [-1, -1, 1, 0, 0, 0, 0, 0], 100.0),
     ("St", true, [2, -1, 0, 0, 0, 0, 0, 0], 1e-4),
+    ("mo", false, TIME, 2_629_800.0),
+    ("kat", true, FREQUENCY, 6.022_140_76e23),
+    ("Ci", true, FREQUENCY, 3.7e10),
+    ("u", true, MASS, 1.660_539_066_6e-24),
+    ("[gr]", false, MASS, 0.064_798_91),
+    ("[ston_av]", false, MASS, 907_184.74),
+    ("[lton_av]", false, MASS, 1_016_046.908_8),
+    ("[acr_us]", false, [2, 0, 0, 0, 0, 0, 0, 0], 4_046.872_609_874_252),
+    ("[qt_us]", false, VOLUME, 9.463_529_46e-4),
+    ("[pt_us]", false, VOLUME, 4.731_764_73e-4),
+    ("[foz_us]", false, VOLUME, 2.957_352_956_25e-5),
+    ("[fth_i]", false, LENGTH, 1.8288),
 ];
 
 /// Temperatures with a zero of their own.
@@ -344,6 +455,51 @@ mod tests {
     }
 
     #[test]
+    fn levels_and_what_is_counted_are_known_and_what_is_not_is_told_with_what_may_be_meant() {
+        for code in [
+            "Cel",
+            "dB",
+            "dB{mW}",
+            "dB[SPL]",
+            "m[iU]",
+            "V.A{reactive}",
+            "{starts}",
+            "kvar.h",
+            "1/min",
+            "[kn_i]",
+            "%",
+            "1",
+            "mV",
+        ] {
+            assert_eq!(known(code), Ok(()), "{code}");
+        }
+        for (code, meant) in [
+            ("°C", "Cel"),
+            ("degC", "Cel"),
+            ("kWh", "kW.h"),
+            ("kVA", "kV.A"),
+            ("m³/h", "m3/h"),
+            ("µg/m³", "ug/m3"),
+            ("kΩ", "kOhm"),
+            ("RPM", "/min"),
+            ("ppm", "[ppm]"),
+            ("degF", "[degF]"),
+            ("pulses", "{pulses}"),
+        ] {
+            let told = known(code).unwrap_err();
+            assert!(told.ends_with(&format!("; did you mean {meant}?")), "{told}");
+            assert_eq!(known(meant), Ok(()), "{meant}");
+        }
+        for code in ["", "dB/", "d{", "kB{é}", "?"] {
+            assert!(known(code).is_err(), "{code}");
+        }
+        assert!(check("dB").is_err(), "nothing is converted to a level");
+        assert!(
+            MEANT.iter().all(|(written, code)| known(code).is_ok() && written.to_lowercase() == *written)
+        );
+    }
+
+    #[test]
     fn no_unit_stands_twice_and_none_hides_a_prefix() {
         for (at, (code, ..)) in ATOMS.iter().enumerate() {
             assert!(ATOMS.iter().skip(at + 1).all(|(other, ..)| other != code), "{code}");
@@ -370,8 +526,8 @@ mod tests {
 
         #[test]
         fn no_text_makes_the_reader_of_codes_panic(text in ".{0,80}", code in "[a-zA-Z0-9./{}%\\[\\]'+-]{0,20}") {
-            let _ = check(&text);
-            let _ = check(&code);
+            let _ = (check(&text), known(&text));
+            let _ = (check(&code), known(&code));
         }
     }
 }

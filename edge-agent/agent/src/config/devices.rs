@@ -10,7 +10,7 @@ use tideline_spool::StreamConfig;
 
 use super::read::{Reader, Section};
 use super::sources::Check;
-use super::{ModbusLine, SourceConfig, SourceKind, field, push};
+use super::{ModbusLine, SourceConfig, SourceKind, field, pipelines, push};
 
 /// Most devices of an agent: each has a place in what is shown.
 const DEVICES_MAX: usize = 1_000;
@@ -50,7 +50,7 @@ pub fn of_files(name: &str) -> Result<Profile, String> {
         return Err(format!("{shown}: is no file of at most {PROFILE_BYTES_MAX} bytes"));
     }
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{shown}: {error}"))?;
-    Profile::parse(&shown, &text).map_err(|error| error.to_string())
+    pipelines::profile(&shown, &text).map_err(|error| error.to_string())
 }
 
 /// A device behind a source.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tideline_pipeline::definition::{Definition, Kind};
 use tideline_pipeline::limits::PIPELINES_MAX;
 use tideline_pipeline::{Pipelines, Problems, definition};
-use tideline_profiles::Profile;
+use tideline_profiles::{Profile, ProfileError};
 use tideline_protocol::model::DeviceId;
 use tideline_spool::{DEFAULT_STREAM, Overflow, StreamConfig};
 
@@ -84,14 +84,39 @@ pub struct Kin {
     pub devices: BTreeSet<DeviceId>,
 }
 
+/// A profile, with whatever is wrong with it or with its pipelines.
+///
+/// # Errors
+/// All problems at once, each with its line.
+pub fn profile(file: &str, text: &str) -> Result<Profile, ProfileError> {
+    let parsed = Profile::parse(file, text);
+    // What is no TOML was told.
+    if toml::de::DeTable::parse(text).is_err() {
+        return parsed;
+    }
+    let name = parsed.as_ref().map_or("profile", Profile::name).to_owned();
+    let Err(wrong) = of_text(file, text, &name) else { return parsed };
+    let mut problems = parsed.map_or_else(|error| error.problems, |_| Vec::new());
+    problems.extend(wrong.to_string().lines().map(str::to_owned));
+    let line = |problem: &String| {
+        problem.strip_prefix(file)?.strip_prefix(':')?.split(':').next()?.parse::<usize>().ok()
+    };
+    problems.sort_by_key(|problem| line(problem).unwrap_or_default());
+    Err(ProfileError { problems })
+}
+
 /// The pipelines of a profile, under the names that they have in an agent.
 ///
 /// # Errors
 /// All that is wrong with them.
 pub fn of_profile(profile: &Profile) -> Result<Vec<Definition>, Problems> {
     let (file, text) = profile.text();
+    of_text(file, text, profile.name())
+}
+
+fn of_text(file: &str, text: &str, name: &str) -> Result<Vec<Definition>, Problems> {
     let mut definitions = definition::read(file, text)?;
-    let family = profile.name().replace('.', "-");
+    let family = name.replace('.', "-");
     for definition in &mut definitions {
         definition.name = format!("{family}-{}", definition.name);
         // Its patterns are of points: whose, nobody knew when it was written.
@@ -290,5 +315,24 @@ mod tests {
         let wrong = profile.replace("length_ms = 1000", "length_ms = 0");
         let error = parse_with("a.toml", &text, &[], &families(&wrong)).unwrap_err().to_string();
         assert!(error.contains("pump.toml:11: pipeline pump-minutes, stage w, length_ms:"), "{error}");
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_a_profile_and_its_pipelines_is_told_at_once_in_the_order_of_its_lines() {
+        let text = "name = \"pump\"\n[[pipeline]]\nname = \"minutes\"\nfrom = \"flow\"\n[[pipeline.stage]]\nname = \"w\"\n\
+            kind = \"window\"\nlength_ms = \"long\"\naggregates = [\"mean\"]\n[points]\n\
+            flow = { unit = \"kWh\", min = 0, max = 9 }\nstate = { type = \"text\" }\n";
+        let problems = profile("pump.toml", text).unwrap_err().problems;
+        let begins = [
+            "pump.toml:8: pipeline minutes, stage w, length_ms: must be a whole number of 0 or more",
+            "pump.toml:11: points.flow.unit: \"kWh\" is no known unit; allowed are codes of UCUM such as Cel, kW.h, m3/h or bar; did you mean kW.h?",
+        ];
+        assert_eq!(problems, begins);
+        let right = text.replace("\"long\"", "1000").replace("kWh", "kW.h");
+        assert_eq!(profile("pump.toml", &right).unwrap().name(), "pump");
+        let problems = profile("pump.toml", &right.replace("1000", "0")).unwrap_err().problems;
+        let last = problems.last().unwrap();
+        assert!(last.starts_with("pump.toml:8: pipeline pump-minutes, stage w, length_ms: is 0"), "{last}");
+        assert_eq!(profile("pump.toml", "name = ").unwrap_err().problems.len(), 1);
     }
 }

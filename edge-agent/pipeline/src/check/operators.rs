@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tideline_protocol::model::{DeviceId, PointId, UNIT_BYTES_MAX};
 use tideline_protocol::time::NS_PER_MS;
+use tideline_protocol::units::{self, Conversion};
 
 use super::{Checker, name};
 use crate::definition::{Branch, Computed, Deadband, Derive, ELSE, Kind, Output, Range, Unit, Window};
@@ -22,7 +23,6 @@ use crate::stage::rate_limit::RateLimitStage;
 use crate::stage::window::{Shape, WindowStage};
 use crate::stage::write::WriteStage;
 use crate::template::Place;
-use crate::units::{self, Conversion};
 
 mod rules;
 

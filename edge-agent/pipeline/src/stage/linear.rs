@@ -1,10 +1,10 @@
 //! Scale and unit conversion: both are a linear function. Numbers keep their quality, null stays null.
 
+use tideline_protocol::units::Conversion;
 use tideline_protocol::value::{Quality, Value, ValueKind};
 
 use super::{Io, NO_TEXT, NOT_FINITE, Operator};
 use crate::series::{Column, Content, Outlets, Registry, SeriesNo, content};
-use crate::units::Conversion;
 
 /// A linear function.
 pub(crate) struct LinearStage {

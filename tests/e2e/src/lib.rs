@@ -1,5 +1,6 @@
 //! End-to-end tests with real processes: starts, kills and asks hubs and agents.
 
+pub mod absent;
 pub mod chaos;
 pub mod http;
 pub mod line;

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
 use tideline_e2e::process::{Running, Said};
-use tideline_e2e::{Hub, http, process, until};
+use tideline_e2e::{Hub, absent, http, process, until};
 
 const LONG: Duration = Duration::from_secs(120);
 const DEVICES: [&str; 3] = ["truck-1", "truck-2", "hall"];
@@ -127,11 +127,7 @@ async fn what_one_hub_exports_another_imports_and_exports_the_same() -> Result<(
 
 #[tokio::test]
 async fn files_of_duckdb_are_imported_too() -> Result<()> {
-    let python = process::binary("cloud-hub")?.with_file_name("../clients/bin/python");
-    if !python.is_file() {
-        // `make test` has said so.
-        return Ok(());
-    }
+    let Some(python) = absent::python("duckdb")? else { return Ok(()) };
     let first = Hub::start().await?;
     filled(&first, 6_000, false).await?;
     let want = content(&first).await?;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tideline_e2e::prometheus::Prometheus;
-use tideline_e2e::{Agent, Hub, http, process};
+use tideline_e2e::{Agent, Hub, absent, http, process};
 
 const LONG: Duration = Duration::from_secs(120);
 /// Begin of the samples.
@@ -383,11 +383,7 @@ async fn same_lists(both: &Both<'_>) -> Result<()> {
 
 /// `prometheus-api-client` from PyPI, where `make setup` could install it.
 async fn python_client(hub: &Hub) -> Result<()> {
-    let python = process::binary("cloud-hub")?.with_file_name("../clients/bin/python");
-    if !python.is_file() {
-        eprintln!("{} is not there: `make setup` installs it where python3 has a venv", python.display());
-        return Ok(());
-    }
+    let Some(python) = absent::python("prometheus_api_client")? else { return Ok(()) };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/prometheus.py");
     let url = format!("http://{}/prometheus", hub.http());
     let said = process::run_system(&python, &[script, &url, hub.token(), &AT_S.to_string()]).await?.good()?;

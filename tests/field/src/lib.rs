@@ -5,10 +5,9 @@ mod peer;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use edge_agent::cards::{Cards, Following};
 use edge_agent::config;
 use edge_agent::intake::Chunk;
@@ -16,12 +15,12 @@ use edge_agent::source::{Outlets, Shared, Sources, Writes};
 use edge_agent::spooler::SpoolHandle;
 use edge_agent::status::{Board, DeviceStatus, SourceStatus};
 use tempfile::TempDir;
-use tideline_link::outln;
 use tideline_protocol::value::{Quality, Value};
 use tideline_spool::SpoolConfig;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::peer::Peer;
+pub use tideline_e2e::absent::{left_out, python};
 
 /// Longest wait for anything.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -196,28 +195,6 @@ impl Bench {
 #[must_use]
 pub fn device_of<'s>(status: &'s SourceStatus, id: &str) -> Option<&'s DeviceStatus> {
     status.devices.iter().find(|device| device.id == id)
-}
-
-/// The Python with this library of a peer's, which `make setup` installs beside the target folder's programs. None
-/// without it, which is said; where `CI` is true it has to be there.
-///
-/// # Errors
-/// It is not there and has to be, or the test's own program is nowhere.
-pub fn python(library: &str) -> Result<Option<PathBuf>> {
-    let own = std::env::current_exe()?;
-    let found = own.ancestors().map(|folder| folder.join("clients/bin/python")).find(|path| path.is_file());
-    let has_library = |python: &PathBuf| {
-        let import = ["-c", &format!("import {library}")];
-        Command::new(python).args(import).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-    };
-    if let Some(python) = found.filter(has_library) {
-        return Ok(Some(python));
-    }
-    let what =
-        format!("there is no Python with {library}: `make setup` installs it where python3 has a venv");
-    ensure!(std::env::var("CI").as_deref() != Ok("true"), "{what}");
-    outln!("left out: {what}");
-    Ok(None)
 }
 
 /// A script of this package.

@@ -5,6 +5,7 @@
     /long          JSON of more than one block
     /cbor          CBOR
     /3308/0/5900   a set point as text, which can be put up to HIGHEST and is forbidden above
+    /wild/N        what no sensor means
     /config        JSON, which can be put as JSON
 """
 
@@ -18,6 +19,21 @@ from aiocoap import resource
 
 TEXT, JSON, CBOR = 0, 50, 60
 HIGHEST = 25.0
+# What no sensor means: no number, without end, beyond what can be, words, nothing, what is cut off, another type and format.
+WILD = [
+    (b"NaN", TEXT),
+    (b"1e999", TEXT),
+    (b"-400", TEXT),
+    (b"warm", TEXT),
+    (b"", TEXT),
+    (b"\xff\xfe", TEXT),
+    (b'{"v": 2', JSON),
+    (b"[20.5]", JSON),
+    (cbor2.dumps(float("nan")), CBOR),
+    (cbor2.dumps(float("inf")), CBOR),
+    (cbor2.dumps(20.5)[:-3], CBOR),
+    (b"20.5", 42),
+]
 
 
 class Temperature(resource.ObservableResource):
@@ -62,6 +78,8 @@ async def main():
     site.add_resource(["3304", "0", "5700"], Plain(b"55", TEXT))
     site.add_resource(["long"], Plain(long.encode(), JSON))
     site.add_resource(["cbor"], Plain(cbor2.dumps({"pressure": 1013.25, "door": True}), CBOR))
+    for number, value in enumerate(WILD):
+        site.add_resource(["wild", str(number)], Plain(*value))
     site.add_resource(["3308", "0", "5900"], SetPoint(b"20", TEXT))
     site.add_resource(["config"], Config(b'{"mode": "auto"}', JSON))
     host, port = sys.argv[1], int(sys.argv[2])

@@ -35,12 +35,31 @@ def registers(order):
     return [word for value, kind in VALUES for word in ModbusTcpClient.convert_to_registers(value, kind, word_order=order)]
 
 
+def swapped(words):
+    """The same with the bytes of each register the other way round."""
+    return [int.from_bytes(word.to_bytes(2, "big"), "little") for word in words]
+
+
+# 12345678 as digits, bits that mean several things, names 2 and 77, and four flags.
+PACKED = [0x1234, 0x5678, 0x5A3C, 2, 77, 0b1001]
+# What no meter means: no number, without end, beyond what can be, digits that are none, and the least of all.
+WILD = [
+    word
+    for value in (float("nan"), float("inf"), float("-inf"), 3.0e38)
+    for word in ModbusTcpClient.convert_to_registers(value, TYPES.FLOAT32)
+] + [0xABCD, 0x8000]
+
+
 def devices():
     text = ModbusTcpClient.convert_to_registers("Zähler 7", TYPES.STRING)
     holding = [
         SimData(0, values=registers("big"), datatype=DataType.REGISTERS),
         SimData(100, values=registers("little"), datatype=DataType.REGISTERS),
         SimData(200, values=text, datatype=DataType.REGISTERS),
+        SimData(300, values=swapped(registers("big")), datatype=DataType.REGISTERS),
+        SimData(400, values=swapped(registers("little")), datatype=DataType.REGISTERS),
+        SimData(500, values=PACKED, datatype=DataType.REGISTERS),
+        SimData(600, values=WILD, datatype=DataType.REGISTERS),
     ]
     inputs = [SimData(0, values=[230, 231, 0x1234], datatype=DataType.REGISTERS)]
     coils = [SimData(0, values=[n % 3 == 0 for n in range(32)], datatype=DataType.BITS)]

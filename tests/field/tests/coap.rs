@@ -79,6 +79,44 @@ async fn long_bodies_and_cbor_are_read_by_a_profile_and_a_device_that_dies_is_nu
     Ok(())
 }
 
+/// As many as the server has.
+const WILD: usize = 12;
+
+#[tokio::test]
+async fn what_no_sensor_means_is_never_a_number() -> Result<()> {
+    let port = tideline_e2e::free_port()?;
+    let Some(mut server) = serve(port).await? else { return Ok(()) };
+    let mut bench = Bench::new()?;
+    let profile = bench.folder().join("wild.toml");
+    let mut text =
+        "name = \"wild\"\n[coap]\nobserve = false\n[collection.default]\ninterval_ms = 200\n[points]\n\
+        temperature = { unit = \"Cel\", min = -40, max = 60, address = \"3303/0/5700\" }\n"
+            .to_owned();
+    for number in 0..WILD {
+        text +=
+            &format!("w{number} = {{ unit = \"Cel\", min = -40, max = 60, address = \"wild/{number}\" }}\n");
+    }
+    std::fs::write(&profile, text)?;
+    let source = "[[source]]\nkind = \"coap\"\nname = \"site\"\n";
+    bench.run(&format!("{source}{}", device("room", port, &profile.display().to_string()))).await?;
+    // The others are asked in between.
+    let mut good = 0;
+    while good < 3 {
+        let row = bench.next().await?;
+        if row.point == "temperature" {
+            assert_eq!((row.value, row.quality), (Value::Float(20.5), Quality::Good));
+            good += 1;
+        } else {
+            assert_eq!((&row.value, row.quality), (&Value::Null, Quality::Bad), "{}", row.name());
+        }
+    }
+    let status = bench.until("site", |status| status.rejected > 0).await?;
+    let room = device_of(&status, "room").context("it is shown")?;
+    assert_ne!(room.state, "silent", "{room:?}");
+    server.child.kill().await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_is_put_is_done_when_the_server_says_so_and_shows_at_once() -> Result<()> {
     let port = tideline_e2e::free_port()?;

@@ -152,6 +152,95 @@ async fn all_types_in_both_orders_are_read_as_they_were_written() -> Result<()> 
     Ok(())
 }
 
+/// The blocks whose registers have their bytes the other way round.
+fn swapped() -> String {
+    let of = |(order, start): (&str, u16)| -> String {
+        let point = |(name, at, kind, encoding): &(&str, u16, &str, &str)| {
+            let range = if *kind == "int" {
+                "min = -9000000000000000000, max = 9000000000000000000"
+            } else {
+                "min = -1e300, max = 1e300"
+            };
+            format!(
+                "\"{order}/{name}\" = {{ type = \"{kind}\", unit = \"1\", {range}, address = \"holding:{}\", \
+                 encoding = \"{encoding}\", byte_order = \"little\", word_order = \"{order}\" }}\n",
+                start + at
+            )
+        };
+        TYPES.iter().map(point).collect()
+    };
+    [("big", 300), ("little", 400)].into_iter().map(of).collect()
+}
+
+#[tokio::test]
+async fn bytes_the_other_way_round_digits_names_flags_and_parts_of_registers_are_read() -> Result<()> {
+    let Some(peer) = peer("tcp").await? else { return Ok(()) };
+    let int = "type = \"int\", unit = \"1\", min = 0, max = 99_999_999";
+    let parts = format!(
+        "digits = {{ {int}, address = \"holding:500\", encoding = \"bcd32\" }}\n\
+         low = {{ {int}, address = \"holding:502\", encoding = \"u16\", mask = 0x000F }}\n\
+         third = {{ {int}, address = \"holding:502\", encoding = \"u16\", mask = 0x0F00, shift = 8 }}\n\
+         is-high = {{ type = \"bool\", address = \"holding:502\", encoding = \"u16\", mask = 0x4000 }}\n\
+         mode = {{ type = \"text\", address = \"holding:503\", encoding = \"u16\", enum = {{ 1 = \"off\", 2 = \"on\" }} }}\n\
+         unnamed = {{ type = \"text\", address = \"holding:504\", encoding = \"u16\", enum = {{ 1 = \"off\", 2 = \"on\" }} }}\n\
+         flags = {{ type = \"text\", address = \"holding:505\", encoding = \"u16\", bits = {{ 0 = \"hot\", 1 = \"cold\", 3 = \"open\" }} }}\n"
+    );
+    let mut bus = Bus::start("tcp", &peer, &[(1, swapped() + &parts)]).await?;
+    let of = |rows: &[Row], point: &str| {
+        rows.iter().find(|row| row.point == point).map(|row| (row.value.clone(), row.quality))
+    };
+    bus.until(|rows| of(rows, "flags").is_some() && of(rows, "little/f64").is_some()).await?;
+    for order in ["big", "little"] {
+        for ((name, ..), wanted) in TYPES.iter().zip(values()) {
+            assert_eq!(
+                of(&bus.rows, &format!("{order}/{name}")),
+                Some((wanted, Quality::Good)),
+                "{order}/{name}"
+            );
+        }
+    }
+    for (point, wanted) in [
+        ("digits", Value::Int(12_345_678)),
+        ("low", Value::Int(0xC)),
+        ("third", Value::Int(0xA)),
+        ("is-high", Value::Bool(true)),
+        ("mode", Value::Text("on".into())),
+        ("flags", Value::Text("hot, open".into())),
+    ] {
+        assert_eq!(of(&bus.rows, point), Some((wanted, Quality::Good)), "{point}");
+    }
+    assert_eq!(of(&bus.rows, "unnamed").map(|(value, _)| value), Some(Value::Null), "77 has no name");
+    Ok(())
+}
+
+#[tokio::test]
+async fn numbers_that_no_device_means_are_null_of_bad_quality_beside_good_ones() -> Result<()> {
+    let Some(peer) = peer("tcp").await? else { return Ok(()) };
+    let float = "unit = \"1\", min = -1e6, max = 1e6, encoding = \"f32\"";
+    let mut points: String = ["nan", "inf", "minus-inf", "huge"]
+        .into_iter()
+        .zip([600, 602, 604, 606])
+        .map(|(name, at)| format!("{name} = {{ {float}, address = \"holding:{at}\" }}\n"))
+        .collect();
+    points += "digits = { type = \"int\", unit = \"1\", min = 0, max = 9999, address = \"holding:608\", encoding = \"bcd16\" }\n\
+        least = { type = \"int\", unit = \"1\", min = 0, max = 9, address = \"holding:609\", encoding = \"i16\" }\n\
+        good = { type = \"int\", unit = \"1\", min = 0, max = 9, address = \"holding:503\", encoding = \"u16\" }\n";
+    let mut bus = Bus::start("tcp", &peer, &[(1, points)]).await?;
+    let wild = ["nan", "inf", "minus-inf", "huge", "digits", "least"];
+    let has = |rows: &[Row], point: &str| rows.iter().any(|row| row.point == point);
+    bus.until(|rows| wild.iter().chain(&["good"]).all(|point| has(rows, point))).await?;
+    for row in &bus.rows {
+        match row.point.as_str() {
+            "good" => assert_eq!((&row.value, row.quality), (&Value::Int(2), Quality::Good)),
+            _ => assert_eq!((&row.value, row.quality), (&Value::Null, Quality::Bad), "{}", row.point),
+        }
+    }
+    let status = bus.status();
+    let told = tideline_field::device_of(&status, "unit-1").context("it is shown")?;
+    assert!(told.bad_values >= 6 && told.last_error.is_some(), "{told:?}");
+    Ok(())
+}
+
 fn count(rows: &[Row], device: &str, quality: Quality) -> usize {
     rows.iter().filter(|row| row.device == device && row.quality == quality).count()
 }

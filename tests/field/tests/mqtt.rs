@@ -1,5 +1,6 @@
 //! What devices publish at mosquitto.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use edge_agent::status::SourceStatus;
 use tideline_e2e::mosquitto::{Broker, client};
 use tideline_field::{Bench, WAIT_MAX, device_of};
 use tideline_link::identity::CertificateAuthority;
+use tideline_profiles::samples::Sample;
 use tideline_protocol::time::{Clock as _, SystemClock};
 use tideline_protocol::value::{Quality, Value};
 
@@ -63,6 +65,49 @@ async fn devices_of_several_makers_are_read_as_their_profiles_say() -> Result<()
     publish(&broker, "zigbee2mqtt/window", reading, &[]).await?;
     let row = bench.next_of("window/temperature").await?;
     assert_eq!((row.value, row.time_ns), (Value::Float(22.75), 1_700_000_000_123_000_000));
+    Ok(())
+}
+
+#[tokio::test]
+async fn whole_messages_as_makers_document_them_are_the_readings_that_they_mean() -> Result<()> {
+    for family in ["shelly-plus-plug", "tasmota-plug", "zigbee2mqtt-temperature", "json-mqtt"] {
+        let shipped = tideline_profiles::shipped::named(family).context(family)?;
+        for (name, text) in shipped.samples {
+            let sample = Sample::parse(name, text)?;
+            let folder = tempfile::tempdir()?;
+            let broker = Broker::start(folder.path()).await?;
+            let mut bench = Bench::new()?;
+            let device = sample.device.clone().unwrap_or_else(|| "device".to_owned());
+            let told = format!(
+                "[[device]]\nid = \"it\"\nsource = \"hall\"\nprofile = {family:?}\naddress = {device:?}\n"
+            );
+            // Retained, so that they come whenever the source does.
+            for came in &sample.came {
+                let (topic, payload) =
+                    came.topic.as_deref().zip(came.payload.as_deref()).context("a message")?;
+                publish(&broker, topic, payload, &["-r"]).await?;
+            }
+            bench.run(&format!("{}{told}", config(&broker, ""))).await?;
+            let mut wanted: BTreeMap<&str, Value> =
+                sample.expected.iter().map(|(point, value)| (point.as_str(), value.value())).collect();
+            wanted.extend(sample.bad.iter().map(|point| (point.as_str(), Value::Null)));
+            while !wanted.is_empty() {
+                let row = bench.next().await.with_context(|| format!("{family}, {name}: {wanted:?}"))?;
+                let Some(value) = wanted.remove(row.point.as_str()) else { continue };
+                let is_same = match (&row.value, &value) {
+                    (Value::Float(found), Value::Int(whole)) => found.to_string() == whole.to_string(),
+                    (found, value) => found == value,
+                };
+                assert!(is_same, "{family}, {name}: {} is {:?} and not {value:?}", row.point, row.value);
+                assert_eq!(
+                    row.quality == Quality::Bad,
+                    value == Value::Null,
+                    "{family}, {name}: {}",
+                    row.point
+                );
+            }
+        }
+    }
     Ok(())
 }
 
@@ -224,6 +269,8 @@ async fn families_of_devices_at_a_broker_are_found_by_what_they_publish() -> Res
     let broker = Broker::start(folder.path()).await?;
     publish(&broker, "tele/boiler/SENSOR", "{\"ENERGY\":{\"Power\":1}}", &["-r"]).await?;
     publish(&broker, "zigbee2mqtt/window", "{\"temperature\":22.75,\"linkquality\":90}", &["-r"]).await?;
+    // It can be read as one of these, and does not show all that tells one.
+    publish(&broker, "zigbee2mqtt/lamp 1", "{\"temperature\":22.75}", &["-r"]).await?;
     let families = ["json-mqtt", "tasmota-plug", "zigbee2mqtt-temperature"].map(|name| {
         let shipped = tideline_profiles::shipped::named(name).with_context(|| name.to_owned())?;
         anyhow::Ok(shipped.profile()?)
@@ -235,7 +282,11 @@ async fn families_of_devices_at_a_broker_are_found_by_what_they_publish() -> Res
     let found: Vec<_> = found.iter().map(|one| (one.address.as_str(), one.families.join(","))).collect();
     assert_eq!(
         found,
-        [("boiler", "tasmota-plug".to_owned()), ("window", "zigbee2mqtt-temperature".to_owned())]
+        [
+            ("boiler", "tasmota-plug".to_owned()),
+            ("lamp 1", String::new()),
+            ("window", "zigbee2mqtt-temperature".to_owned())
+        ]
     );
     Ok(())
 }

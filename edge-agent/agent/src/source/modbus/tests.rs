@@ -1,6 +1,7 @@
 //! Buses with devices that answer, refuse, hang, hang up, flood and speak nonsense.
 
 mod asking;
+mod beside;
 mod devices;
 mod unchanged;
 mod versions;

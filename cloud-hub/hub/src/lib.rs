@@ -22,6 +22,7 @@ pub mod ingest;
 pub mod jobs;
 pub mod lateness;
 pub mod layer;
+pub mod leaving;
 pub mod live;
 pub mod map;
 pub mod metadata;

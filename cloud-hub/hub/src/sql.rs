@@ -91,6 +91,8 @@ impl SqlError {
 pub struct Answer {
     /// How many rows.
     pub rows: usize,
+    /// The last time, ns, of which a table that was read lacks rows, since readings are past their retention.
+    pub thinned_to_ns: Option<i64>,
     child: Running,
 }
 
@@ -120,9 +122,9 @@ pub async fn run(hub: &App, statement: Statement, format: Format) -> Result<Answ
         let plan = plan.await.map_err(io::Error::other)??;
         hub.counters.add(Metric::Statements, 1);
         let mut running = start(hub, turn)?;
-        running.feed(hub, plan).await?;
+        let thinned_to_ns = running.feed(hub, plan).await?;
         let rows = running.head(hub).await?;
-        Ok(Answer { rows, child: running })
+        Ok(Answer { rows, thinned_to_ns, child: running })
     };
     let answered = tokio::time::timeout_at(deadline, answered).await;
     answered.unwrap_or(Err(SqlError::Time(limits.time_max_s)))
@@ -159,15 +161,15 @@ fn start(hub: &App, turn: OwnedSemaphorePermit) -> io::Result<Running> {
 }
 
 impl Running {
-    /// Writes all that the statement reads. A child that ends early is no error: its head or its end says why.
-    async fn feed(&mut self, hub: &App, plan: feed::Plan) -> Result<(), SqlError> {
+    /// Writes all that the statement reads; gives what [`feed::read`] does. A child that ends early is no error: its head or its end says why.
+    async fn feed(&mut self, hub: &App, plan: feed::Plan) -> Result<Option<i64>, SqlError> {
         let (frames, mut coming) = mpsc::channel(FRAMES_MAX);
         let reading = Arc::clone(hub);
         let reader = tokio::task::spawn_blocking(move || feed::read(&reading, plan, &frames));
         while let Some(frame) = coming.recv().await {
             let frame: Vec<u8> = frame;
             if self.stdin.write_all(&frame).await.is_err() {
-                return Ok(());
+                return Ok(None);
             }
         }
         reader.await.map_err(io::Error::other)?

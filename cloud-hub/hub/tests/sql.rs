@@ -29,7 +29,8 @@ use tideline_protocol::value::{Boxes, Quality, Value as Reading};
 use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
 use tideline_sql::feed::{self, Job};
 use tideline_sql::{Format, Table};
-use tideline_store::{Store, StoreConfig};
+use tideline_store::buckets::DAY_NS;
+use tideline_store::{Limit, Retention, Store, StoreConfig};
 use tower::ServiceExt as _;
 
 const EPOCH: Epoch = Epoch::from_bytes([3; 16]);
@@ -48,13 +49,18 @@ struct Bench {
 impl Bench {
     /// A hub with `pump-1/temp`, `pump-1/level` and `pump-2/temp`: so many readings each, one a second.
     async fn with(rows: i64, limits: SqlLimits) -> Self {
+        Self::keeping(rows, limits, Retention::default()).await
+    }
+
+    async fn keeping(rows: i64, limits: SqlLimits, retention: Retention) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let sql = SqlLimits { program: program(), ..limits };
         let config = Config { data_dir: dir.path().to_owned(), sql, ..Config::default() };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let metadata = Metadata::open(&dir.path().join("hub.redb")).unwrap();
         let twins = Twins::open(&dir.path().join(TWINS)).unwrap();
-        let (store, _) = Store::open(StoreConfig::new(dir.path().join("store")), Arc::clone(&clock)).unwrap();
+        let kept = StoreConfig { retention, ..StoreConfig::new(dir.path().join("store")) };
+        let (store, _) = Store::open(kept, Arc::clone(&clock)).unwrap();
         fill(&store, rows).await;
         let authority = CertificateAuthority::create("test", clock.wall_ns() / 1_000_000_000).unwrap();
         let hub = Hub::new(config, clock, metadata, twins, store, authority, Addresses::default()).unwrap();
@@ -144,6 +150,26 @@ async fn fill(store: &Store, rows: i64) {
 fn slow() -> String {
     let term = |n: usize| format!("sin(cos(sin(cos(sin(value + {n})))))");
     format!("SELECT sum({}) FROM readings", (0..120).map(term).collect::<Vec<_>>().join(" + "))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_removed_is_in_no_table_and_the_answer_says_up_to_when() {
+    let day = Limit { age_ns: Some(DAY_NS), bytes: None };
+    let retention = Retention { raw: day, minute: day, ..Retention::default() };
+    let bench = Bench::keeping(600, SqlLimits::default(), retention).await;
+    let store = bench.hub.store.clone();
+    let thin = move || store.flush().and_then(|()| store.retain());
+    tokio::task::spawn_blocking(thin).await.unwrap().unwrap();
+    let last_ms = (T0_NS + 599 * STEP_NS) / 1_000_000;
+    let gone = Some(last_ms);
+    for (table, rows, thinned) in [("readings", 0, gone), ("rollups_1m", 0, gone), ("rollups_1h", 6, None)] {
+        let sql = format!("SELECT count(*) FROM {table}");
+        let (_, headers, body) = bench.send(Door::Socket, json!({ "sql": sql }), &[]).await;
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(answer["rows"], json!([[rows]]), "{table}");
+        let told = headers.get("tideline-thinned-to").map(|ms| ms.to_str().unwrap().parse().unwrap());
+        assert_eq!(told, thinned, "{table}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,7 +62,7 @@ pub use log::{
 pub use metrics::StoreMetrics;
 pub use query::{
     BadCursor, BucketAnswer, BucketColumn, FigureColumn, Figures, GroupAnswer, GroupColumn, GroupQuestion,
-    Parts, Quantile, RawColumn, RawCursor, RawPage, Rollups, Tier,
+    Parts, Quantile, RawColumn, RawCursor, RawPage, Rollups, Stand, Tier,
 };
 pub use retention::{Limit, Retention};
 pub use snapshot::{LogEnd, snapshot};

@@ -4,6 +4,7 @@ mod figures;
 mod groups;
 mod page;
 mod rollups;
+mod thinned;
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ use crate::tables::{Shared, read};
 pub use figures::{FigureColumn, Figures, Quantile};
 pub use groups::{GroupAnswer, GroupColumn, GroupQuestion, groups};
 pub use page::{BadCursor, RawColumn, RawCursor, RawPage, raw};
-pub use rollups::{Rollups, figured as figured_rollups, rollups};
+pub use rollups::{Rollups, figured as figured_rollups, level_of, rollups};
+pub use thinned::{Stand, stands, thinned_to};
 
 /// Most buckets that one query may ask for.
 const BUCKETS_MAX: usize = 100_000;
@@ -94,6 +96,9 @@ pub struct BucketColumn {
 pub struct BucketAnswer {
     /// The width of each, ns; none where a calendar has them.
     pub width_ns: Option<i64>,
+    /// The last time of the range, ns, of which readings are past their retention: up to then no bucket is finer than what is
+    /// known of them, and what is gone with its days is in none.
+    pub thinned_to_ns: Option<i64>,
     /// One column per series asked for.
     pub series: Vec<BucketColumn>,
     /// As many, when figures were asked for.
@@ -111,24 +116,42 @@ impl From<Level> for Tier {
     }
 }
 
-/// The finest level that all of these files have of what they hold of these series in a range.
-fn finest(
+/// What is left of series in a range.
+#[derive(Debug, Clone, Copy, Default)]
+struct Left {
+    /// The finest level that all files have of what they hold of them.
+    finest: Level,
+    /// The last time of the range of which readings are gone, ns.
+    thinned_to_ns: Option<i64>,
+}
+
+fn left(
     shared: &Shared,
     format: &dyn SealedFormat,
     files: &[Arc<FileEntry>],
     series: impl Iterator<Item = SeriesId> + Clone,
     range: (i64, i64),
-) -> Result<Level, StoreError> {
-    let mut out = Level::Raw;
-    for file in files {
+) -> Result<Left, StoreError> {
+    let mut out = Left::default();
+    for file in files.iter().filter(|file| !file.is_whole()) {
         let sealed = SealedFile { shared, format, file };
         for id in series.clone() {
-            if file.finest > out && sealed.find(id, range)?.is_some() {
-                out = file.finest;
+            // All that it could say is said.
+            if file.finest <= out.finest && out.thinned_to_ns >= Some(file.last_ns.min(range.1)) {
+                break;
+            }
+            if let Some(entry) = sealed.find(id, range)? {
+                out.finest = out.finest.max(file.finest);
+                out.thinned_to_ns = out.thinned_to_ns.max(Some(entry.last_ns.min(range.1)));
             }
         }
     }
     Ok(out)
+}
+
+/// An error when nobody waits for the answer any more.
+fn goes_on(canceled: &dyn Fn() -> bool) -> Result<(), StoreError> {
+    if canceled() { Err(StoreError::Query("it was canceled".to_owned())) } else { Ok(()) }
 }
 
 fn check(shared: &Shared, series: &[SeriesId]) -> Result<(), StoreError> {
@@ -166,7 +189,7 @@ pub fn figured(
     (asked, figures): (&Parts, &Figures),
     canceled: &(dyn Fn() -> bool + Sync),
 ) -> Result<BucketAnswer, StoreError> {
-    let (mut answer, grid) = buckets(shared, format, series, range, asked)?;
+    let (mut answer, grid) = buckets(shared, format, series, range, asked, canceled)?;
     if !figures.is_empty() {
         let reader = figures::Source { shared, format, grid: &grid, range, figures, canceled };
         answer.figures = reader.columns(&answer.series)?;
@@ -181,16 +204,17 @@ pub fn buckets(
     series: &[SeriesId],
     (from_ns, to_ns): (i64, i64),
     asked: &Parts,
+    canceled: &dyn Fn() -> bool,
 ) -> Result<(BucketAnswer, Grid), StoreError> {
     check(shared, series)?;
     grid(asked, (from_ns, to_ns), Level::Raw)?;
     let mut files = Arc::clone(&read(&shared.tables).files);
-    let (tables, least) = loop {
+    let (tables, Left { finest: least, thinned_to_ns }) = loop {
         // Files are read for it, and nobody must wait for the tables meanwhile.
-        let least = finest(shared, format, &files, series.iter().copied(), (from_ns, to_ns))?;
+        let left = left(shared, format, &files, series.iter().copied(), (from_ns, to_ns))?;
         let tables = read(&shared.tables);
         if Arc::ptr_eq(&tables.files, &files) {
-            break (tables, least);
+            break (tables, left);
         }
         files = Arc::clone(&tables.files);
     };
@@ -211,6 +235,7 @@ pub fn buckets(
     for file in files.iter() {
         let sealed = SealedFile { shared, format, file };
         for (id, parts) in series.iter().zip(&mut parts) {
+            goes_on(canceled)?;
             if let Some(entry) = sealed.find(*id, (from_ns, to_ns))? {
                 add(sealed, &entry, level, (from_ns, to_ns), parts)?;
             }
@@ -220,7 +245,8 @@ pub fn buckets(
         Grid::Fixed(width_ns) => Some(width_ns),
         Grid::Edges(_) | Grid::Whole(_) => None,
     };
-    let mut out = BucketAnswer { width_ns, series: Vec::with_capacity(series.len()), figures: Vec::new() };
+    let columns = Vec::with_capacity(series.len());
+    let mut out = BucketAnswer { width_ns, thinned_to_ns, series: columns, figures: Vec::new() };
     for ((id, mut parts), hot) in series.iter().zip(parts).zip(hot) {
         hot.iter().for_each(|(start, part)| parts.add(start, part));
         out.series.push(column(*id, tier, &parts));

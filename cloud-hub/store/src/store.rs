@@ -238,8 +238,7 @@ impl Store {
         after: Option<RawCursor>,
         limit: usize,
     ) -> Result<RawPage, StoreError> {
-        let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
-        self.inner.mending(|| query::raw(shared, format, series, (from_ns, to_ns), after, limit))
+        self.query_page(series, (from_ns, to_ns), (after, limit), &|| false)
     }
 
     /// At most `buckets_max` buckets of one width over `from..to` (ns), of the readings in it. A `to`
@@ -257,7 +256,8 @@ impl Store {
         let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
         let parts = Parts::Most(buckets_max);
         let range = (from_ns, to_ns);
-        self.inner.mending(|| query::buckets(shared, format, series, range, &parts).map(|(answer, _)| answer))
+        let asked = || query::buckets(shared, format, series, range, &parts, &|| false);
+        self.inner.mending(|| asked().map(|(answer, _)| answer))
     }
 
     /// The buckets of `from..to` (ns) as [`Parts`] says, of the readings in it, as [`Store::query_buckets`], and with
@@ -277,8 +277,9 @@ impl Store {
         self.inner.mending(|| query::figured(shared, format, series, range, (parts, figures), canceled))
     }
 
-    /// The buckets of a tier of one series that begin in `from..to` (ns), in order, each whole. All of them are in
-    /// memory at once: a range bounds how many.
+    /// The buckets of a tier of one series that begin in `from..to` (ns), in order, each whole. One of which some readings are
+    /// known by a coarser tier alone is left out, see [`Store::thinned_to`]. All of them are in memory at once: a range bounds
+    /// how many.
     ///
     /// # Errors
     /// The series is unknown, the tier is that of the readings, or a file cannot be read.

@@ -15,7 +15,7 @@ use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, Sample, Seq, S
 use tideline_protocol::time::{Clock as _, ManualClock};
 use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
 use tideline_store::buckets::{DAY_NS, HOUR_NS, MINUTE_NS};
-use tideline_store::{Figures, Limit, Parts, Quantile, Retention, Store, StoreConfig, verify};
+use tideline_store::{Figures, Limit, Parts, Quantile, Retention, Store, StoreConfig, Tier, verify};
 
 const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
 const SERIES: u32 = 2;
@@ -172,6 +172,40 @@ fn check_figures(store: &Store, id: u32, all: &[(i64, f64)], range: (i64, i64), 
     }
 }
 
+/// Of what is not gone for good, a rollup is the aggregate of all readings or is not there (INV-9); and each reading is
+/// there itself, or in one bucket that stands for it.
+fn check_rollups(store: &Store, id: u32, all: &[(i64, f64)], now: i64) {
+    let kept = now - TIERS[2].1 * DAY_NS;
+    for ((width, days), tier) in TIERS.into_iter().zip([Tier::Minute, Tier::Hour, Tier::Day]) {
+        let expected = known(all, width);
+        let found = store.query_rollups(id, tier, kept, now + DAY_NS).unwrap();
+        let found: BTreeMap<i64, Known> =
+            found.iter().map(|(start, a)| (*start, (a.count, a.min, a.max, a.last))).collect();
+        for (start, known) in &found {
+            assert_eq!(expected.get(start), Some(known), "series {id} at {start}, {}", tier.as_str());
+        }
+        let lacks = expected.range(kept..).any(|(start, _)| !found.contains_key(start) && *start >= kept);
+        let thinned_to = store.thinned_to(&[id], (kept, now + 1), tier).unwrap();
+        assert!(!lacks || thinned_to.is_some(), "what is left out is told");
+        assert!(thinned_to.is_none_or(|last| last < now - days * DAY_NS), "nothing young is thinned");
+    }
+    let stands = store.query_stands(id, (kept, now + 1)).unwrap();
+    assert!(stands.windows(2).all(|two| two[0].end_ns() < two[1].start_ns), "{stands:?}");
+    let covers = |time: i64| stands.iter().any(|stand| (stand.start_ns..=stand.end_ns()).contains(&time));
+    for (width, _) in TIERS {
+        let expected = known(all, width);
+        for stand in stands.iter().filter(|stand| stand.width_ns == width && stand.start_ns >= kept) {
+            let part = stand.part;
+            assert_eq!(expected[&stand.start_ns], (part.count, part.min, part.max, part.last), "{stand:?}");
+        }
+    }
+    let page = store.query_raw(&[id], kept, now + 1, None, usize::MAX).unwrap();
+    let found = page.series.into_iter().flat_map(|column| column.times.into_iter().zip(column.values));
+    let numbers = |row: &(i64, f64)| row.0 >= kept && !row.1.is_nan() && !covers(row.0);
+    let expected: Vec<_> = all.iter().filter(|row| numbers(row)).copied().collect();
+    assert_eq!(found.filter(numbers).collect::<Vec<_>>(), expected, "the readings beside the stands of {id}");
+}
+
 fn check(store: &Store, sent: &[Row], now: i64) {
     for info in store.series(None) {
         let no: u32 = info.point.as_str().strip_prefix("point-").unwrap().parse().unwrap();
@@ -214,6 +248,7 @@ fn check(store: &Store, sent: &[Row], now: i64) {
         let (least, most) = (within(from, to), within(floor(from), floor(to) + MINUTE_NS));
         assert!(least.iter().all(|(start, known)| found.get(start).is_some_and(|count| *count >= known.0)));
         assert!(found.iter().all(|(start, count)| most.get(start).is_some_and(|known| known.0 >= *count)));
+        check_rollups(store, info.id, &all, now);
         // What is older is there or gone, and never more than it was.
         let answer = store.query_buckets(&[info.id], T0 - 60 * DAY_NS, now + 1, 400).unwrap();
         let before = known(&all, answer.width_ns.unwrap());

@@ -174,7 +174,7 @@ pub async fn aggregate(
     let (answer, how) = hub.groups.ask(&hub.store, question, compute).await;
     count(&hub, how);
     let answer = answer.map_err(refused)?;
-    let tier = answer.tier.as_str().to_owned();
+    let (tier, thinned_to) = (answer.tier.as_str().to_owned(), answer.thinned_to_ns.map(when::ms));
     let figured = answer.groups.iter().filter_map(|group| Some(group.figures.as_ref()?.tier)).max();
     let groups = tokio::task::spawn_blocking(move || {
         let cells = names.into_iter().zip(members).zip(&answer.groups);
@@ -194,6 +194,7 @@ pub async fn aggregate(
         groups,
         partial,
         missing,
+        thinned_to,
         gaps,
         restamped,
         late,

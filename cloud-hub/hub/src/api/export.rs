@@ -17,13 +17,14 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tideline_protocol::model::DeviceId;
 use tideline_sql::Format;
-use tideline_store::{ExportFormat, SeriesInfo};
+use tideline_store::{ExportFormat, SeriesInfo, Tier};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio_stream::Stream;
 
 use super::problem::{ApiError, Problem};
 use super::query::find_series;
+use super::sql::thinned_to;
 use crate::hub::App;
 use crate::when;
 
@@ -56,7 +57,8 @@ pub struct ExportQuery {
 /// With `rows` the answer is a part of about so many rows. Its header `tideline-next` is the `after` of the next one, with
 /// all else the same and times that are not relative; the last part has none. `tideline-rows` says how many rows it has,
 /// `tideline-share` about which share of all was read with it. Parts of CSV and Arrow one behind the other are the whole;
-/// each part of Parquet is a file.
+/// each part of Parquet is a file. Where readings of the range are past their retention, `tideline-thinned-to` (Unix ms) says up
+/// to when: they are not in the answer.
 #[utoipa::path(get, path = "/api/v1/export", operation_id = "export",
     params(
         ("series" = Option<String>, Query, description = "device/point, several with commas, up to 1000; all when left out"),
@@ -83,9 +85,11 @@ pub async fn export(State(hub): State<App>, Query(query): Query<ExportQuery>) ->
         let detail = "as many exports as are allowed are running; ask again when one has ended";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-exports", detail)
     })?;
+    let thinned = thinned_to(thinned(&hub, &series, (from_ns, to_ns)).await?);
     if let Some(rows) = query.rows {
-        return part::answer(hub, turn, (format, written), part::of(&query, rows, series, (from_ns, to_ns))?)
-            .await;
+        let part = part::of(&query, rows, series, (from_ns, to_ns))?;
+        let part = part::answer(hub, turn, (format, written), part).await?;
+        return Ok((thinned, part).into_response());
     }
     if query.after.is_some() {
         return Err(ApiError::bad("bad-cursor", "after is for parts, of which rows says how long they are"));
@@ -113,7 +117,16 @@ pub async fn export(State(hub): State<App>, Query(query): Query<ExportQuery>) ->
             Err(error) => tracing::error!(error, "an export was broken off"),
         }
     });
-    Ok((described(format), Body::from_stream(body)).into_response())
+    Ok((described(format), thinned, Body::from_stream(body)).into_response())
+}
+
+/// Up to when readings of a range are past their retention.
+async fn thinned(hub: &App, series: &[SeriesInfo], range_ns: (i64, i64)) -> Result<Option<i64>, ApiError> {
+    let ids: Vec<_> = series.iter().map(|info| info.id).collect();
+    let store = hub.store.clone();
+    let asked = tokio::task::spawn_blocking(move || store.thinned_to(&ids, range_ns, Tier::Raw));
+    let found = asked.await.map_err(|error| ApiError::internal(&error))?;
+    found.map_err(|error| ApiError::internal(&error))
 }
 
 fn described(format: Format) -> [(header::HeaderName, String); 2] {

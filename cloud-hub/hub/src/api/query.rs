@@ -24,6 +24,7 @@ use super::shapes::{
 };
 use crate::arrivals::Come;
 use crate::hub::{App, Hub};
+use crate::leaving::Leaving;
 use crate::metadata::DeviceRecord;
 use crate::presence;
 use crate::when;
@@ -200,8 +201,10 @@ pub async fn query(
             .await
             .map(|answer| Json(AnyAnswer::Buckets(answer)));
     }
-    // The store reads files and computes: off the async threads.
-    let work = tokio::task::spawn_blocking(move || raw(&hub, &infos, at, limit, beside));
+    // The store reads files and computes: off the async threads, and for as long as somebody waits.
+    let leaving = Leaving::default();
+    let left = leaving.left();
+    let work = tokio::task::spawn_blocking(move || raw(&hub, &infos, at, (limit, &left), beside));
     let answer = work.await.map_err(|e| ApiError::internal(&e))?;
     answer.map(|answer| Json(AnyAnswer::Raw(answer))).map_err(refused)
 }
@@ -366,11 +369,11 @@ fn raw(
     hub: &App,
     infos: &[SeriesInfo],
     at: Cursor,
-    limit: usize,
+    (limit, left): (usize, &dyn Fn() -> bool),
     beside: Beside,
 ) -> Result<RawAnswer, StoreError> {
     let ids: Vec<_> = infos.iter().map(|i| i.id).collect();
-    let page = hub.store.query_raw(&ids, at.from_ns, at.to_ns, at.after, limit)?;
+    let page = hub.store.query_page(&ids, (at.from_ns, at.to_ns), (at.after, limit), left)?;
     let series = page.series.into_iter().map(|column| {
         let (id, unit, kind) = identity(infos, column.id);
         let (v, quality) = columns(column.values, &column.boxes, kind);

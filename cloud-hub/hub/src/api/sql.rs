@@ -19,12 +19,15 @@ use super::shapes::{SqlAnswer, SqlRequest};
 use crate::hub::App;
 use crate::sql::{self, Answer, SqlError};
 use crate::telemetry::Metric;
+use crate::when;
 
 /// Bytes that are handed on together, and how many of these may wait for the client.
 const PART_BYTES: usize = 64 * 1024;
 const PARTS_MAX: usize = 4;
 /// How long a client may take nothing before its answer ends.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Up to when an answer lacks readings that are past their retention.
+pub const THINNED_TO: &str = "tideline-thinned-to";
 /// Seconds after which another statement may have ended.
 const RETRY_AFTER_S: u64 = 5;
 
@@ -38,7 +41,9 @@ const RETRY_AFTER_S: u64 = 5;
 /// may differ from them) and
 /// `devices` (id, agent, state, revoked, transport, software, connected, last_seen, last_reading, rate, readings,
 /// backlog). Times are UTC; `now()`, `time_bucket('10m', time)`, `time_bucket('1d', time, 'Europe/Berlin')` (`1d`, `1w`
-/// or `1mo` by local midnights) and `INTERVAL '1 hour'` are there. It runs in a process of its own with limits of rows, memory and time. The format is that of the request, or the first of `Accept`.
+/// or `1mo` by local midnights) and `INTERVAL '1 hour'` are there. It runs in a process of its own with limits of rows, memory and time. What retention removed of the readings is in none of
+/// the rows, nor is a bucket of which some readings are known by coarser buckets alone; an answer that read such times says up to when
+/// they are in the header `tideline-thinned-to` (Unix ms). The format is that of the request, or the first of `Accept`.
 #[utoipa::path(post, path = "/api/v1/sql", operation_id = "sql", request_body = SqlRequest,
     responses((status = 200, description = "The answer; as Arrow stream, CSV (RFC 4180) or Parquet with the format or media type of that",
         content((SqlAnswer = "application/json"), (Vec<u8> = "application/vnd.apache.arrow.stream"), (String = "text/csv"), (Vec<u8> = "application/vnd.apache.parquet"))),
@@ -69,7 +74,13 @@ async fn answer(hub: &App, text: String, format: Format) -> Result<Response, Api
         (header::CONTENT_TYPE, format.media_type().to_owned()),
         (header::HeaderName::from_static("tideline-rows"), answer.rows.to_string()),
     ];
-    Ok((headers, Body::from_stream(passed_on(answer))).into_response())
+    let thinned = thinned_to(answer.thinned_to_ns);
+    Ok((headers, thinned, Body::from_stream(passed_on(answer))).into_response())
+}
+
+/// The header of an answer whose range is past the retention of readings up to a time: that in Unix ms.
+pub(super) fn thinned_to(ns: Option<i64>) -> Option<[(header::HeaderName, String); 1]> {
+    ns.map(|ns| [(header::HeaderName::from_static(THINNED_TO), when::ms(ns).to_string())])
 }
 
 /// The format asked for.

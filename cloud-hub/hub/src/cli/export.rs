@@ -24,7 +24,8 @@ use tideline_store::join_exports;
 
 use super::progress::{Progress, megabytes, rate};
 use super::socket::{Answer, HubSocket, Refusal, escape};
-use cloud_hub::when::{parse_time, show_ns};
+use cloud_hub::api::sql::THINNED_TO;
+use cloud_hub::when::{parse_time, show_ms, show_ns};
 use state::{Asked, State};
 
 /// Rows of a part.
@@ -104,19 +105,24 @@ pub async fn export(hub: &HubSocket, args: &ExportArgs) -> Result<()> {
         None => begin(&paths, asked)?,
     };
     file.set_len(state.bytes()).and_then(|()| file.seek(SeekFrom::End(0))).context("the disk")?;
-    if let Err(error) = read(hub, &mut file, &mut state, &paths).await {
-        if state.parts.is_empty() {
+    let thinned_to = match read(hub, &mut file, &mut state, &paths).await {
+        Ok(thinned_to) => thinned_to,
+        Err(error) if state.parts.is_empty() => {
             remove(&paths);
             return Err(error.context(format!("nothing was written to {shown}")));
         }
-        let rows = state.rows;
-        return Err(
-            error.context(format!("{rows} rows are written beside {shown}; the same command goes on there"))
-        );
-    }
+        Err(error) => {
+            let rows = state.rows;
+            return Err(error
+                .context(format!("{rows} rows are written beside {shown}; the same command goes on there")));
+        }
+    };
     finish(format, &mut file, &state, &paths).with_context(|| format!("{shown} cannot be written"))?;
     let bytes = std::fs::metadata(&paths.out).map_or(0, |metadata| metadata.len());
-    outln!("{shown}: {} rows, {}", state.rows, megabytes(bytes));
+    let thinned = thinned_to.map_or_else(String::new, |ms| {
+        format!("; readings up to {} are past their retention and not in it", show_ms(ms))
+    });
+    outln!("{shown}: {} rows, {}{thinned}", state.rows, megabytes(bytes));
     Ok(())
 }
 
@@ -182,9 +188,10 @@ fn remove(paths: &Paths) {
     let _gone = std::fs::remove_file(&paths.state).and_then(|()| std::fs::remove_file(&paths.part));
 }
 
-/// Reads what is missing.
-async fn read(hub: &HubSocket, file: &mut File, state: &mut State, paths: &Paths) -> Result<()> {
+/// Reads what is missing; gives the last time of it (Unix ms) of which readings are past their retention.
+async fn read(hub: &HubSocket, file: &mut File, state: &mut State, paths: &Paths) -> Result<Option<i64>> {
     let (mut progress, mut rows) = (Progress::new(), 0);
+    let mut thinned_to: Option<i64> = None;
     while !state.whole {
         let mut answer = ask(hub, &path(state)).await?;
         let number = |name: &str| answer.header(name).and_then(|text| text.parse::<f64>().ok());
@@ -193,6 +200,7 @@ async fn read(hub: &HubSocket, file: &mut File, state: &mut State, paths: &Paths
             .and_then(|text| text.parse().ok())
             .context("the hub's answer is not understood; is it another version?")?;
         let next = answer.header("tideline-next").map(str::to_owned);
+        thinned_to = thinned_to.max(answer.header(THINNED_TO).and_then(|text| text.parse().ok()));
         let mut bytes = 0_u64;
         while let Some(part) = answer.next().await? {
             file.write_all(&part).context("the disk")?;
@@ -210,7 +218,7 @@ async fn read(hub: &HubSocket, file: &mut File, state: &mut State, paths: &Paths
             format!("exporting: {all} rows, {percent:.1} %, {}, {rate} rows/s", megabytes(written))
         });
     }
-    Ok(())
+    Ok(thinned_to)
 }
 
 fn path(state: &State) -> String {

@@ -183,16 +183,18 @@ fn devices_of(hub: &Hub) -> Result<Vec<Device>, SqlError> {
 /// Nobody takes frames any more: the child or its client has gone.
 struct Gone;
 
-/// Reads the rows and hands them on; ends soon after nobody takes them. Blocks the thread.
+/// Reads the rows and hands them on; ends soon after nobody takes them. Gives the last time, ns, of which a table that is
+/// read lacks rows, since readings are past their retention. Blocks the thread.
 ///
 /// # Errors
 /// There are more than are allowed, or the store cannot be read.
-pub fn read(hub: &Hub, plan: Plan, frames: &mpsc::Sender<Vec<u8>>) -> Result<(), SqlError> {
+pub fn read(hub: &Hub, plan: Plan, frames: &mpsc::Sender<Vec<u8>>) -> Result<Option<i64>, SqlError> {
     let send = |frame: Vec<u8>| frames.blocking_send(frame).map_err(|_| Gone);
     let Plan { job, reads, input_rows_max } = plan;
     if send(feed::job(&job)?).is_err() {
-        return Ok(());
+        return Ok(None);
     }
+    let mut thinned_to_ns: Option<i64> = None;
     let mut left = input_rows_max;
     for read in reads {
         let mut own = read.rows_max;
@@ -202,8 +204,12 @@ pub fn read(hub: &Hub, plan: Plan, frames: &mpsc::Sender<Vec<u8>>) -> Result<(),
                 Some(width) => buckets(hub, &read, (info, width), (&mut left, &mut own), &send)?,
             };
             if sent.is_err() {
-                return Ok(());
+                return Ok(None);
             }
+            // After the rows: what went meanwhile is lacking too.
+            let range = (read.from_ns, read.to_ns);
+            thinned_to_ns =
+                thinned_to_ns.max(hub.store.thinned_to(&[info.id], range, tier_of(read.table))?);
             if own == 0 {
                 break;
             }
@@ -211,7 +217,17 @@ pub fn read(hub: &Hub, plan: Plan, frames: &mpsc::Sender<Vec<u8>>) -> Result<(),
     }
     // Whether somebody still takes it is seen by who reads the answer.
     let _gone = send(feed::end());
-    Ok(())
+    Ok(thinned_to_ns)
+}
+
+/// The tier whose rows a table has.
+const fn tier_of(table: Table) -> Tier {
+    match table {
+        Table::Hour => Tier::Hour,
+        Table::Day => Tier::Day,
+        Table::Minute => Tier::Minute,
+        Table::Readings | Table::Devices => Tier::Raw,
+    }
 }
 
 /// Takes rows from what may still be read, or says that it is too much.
@@ -279,11 +295,7 @@ fn buckets(
     (left, own): (&mut u64, &mut usize),
     send: &impl Fn(Vec<u8>) -> Sent,
 ) -> Result<Sent, SqlError> {
-    let tier = match read.table {
-        Table::Hour => Tier::Hour,
-        Table::Day => Tier::Day,
-        _ => Tier::Minute,
-    };
+    let tier = tier_of(read.table);
     let (Some(first), Some(last)) = (info.first_ns, info.last_ns) else { return Ok(Ok(())) };
     // The bucket that the first reading is in begins before it.
     let mut from = first.saturating_sub(width).max(read.from_ns);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::figures::{FigureColumn, Figures, Source};
-use super::{Tier, add, check, finest};
+use super::{Left, Tier, add, check, goes_on, left};
 use crate::blocks::SealedFile;
 use crate::buckets::{Aggregate, Buckets};
 use crate::calendar::{Grid, Width};
@@ -57,6 +57,9 @@ pub struct GroupColumn {
 pub struct GroupAnswer {
     /// The coarsest tier that was read where the file has it.
     pub tier: Tier,
+    /// The last time of the range, ns, of which readings are past their retention: buckets that the range cuts may have more
+    /// than lies in it, and what is gone with its days is in none.
+    pub thinned_to_ns: Option<i64>,
     /// In the order asked for.
     pub groups: Vec<GroupColumn>,
 }
@@ -132,9 +135,7 @@ impl Work<'_> {
         let mut out: Share = Vec::new();
         let (mut parts, mut hot) = (self.none(), self.none());
         for (group, id) in series {
-            if (self.canceled)() {
-                return Err(StoreError::Query("it was canceled".to_owned()));
-            }
+            goes_on(self.canceled)?;
             self.read(*id, &mut parts, &mut hot)?;
             if out.last().is_none_or(|(last, _)| last != group) {
                 out.push((*group, self.none()));
@@ -257,12 +258,13 @@ pub fn groups(
         None => None,
     };
     let Some((range, grid, cells)) = range else {
-        return Ok(GroupAnswer { tier: none(question), groups: out });
+        return Ok(GroupAnswer { tier: none(question), thinned_to_ns: None, groups: out });
     };
     let level = if question.raw { Level::Raw } else { grid.level() };
     // What has no readings any more is known by no less than the finest of its rollups.
     let files = Arc::clone(&read(&shared.tables).files);
-    let least = finest(shared, format, &files, series.iter().map(|(_, id)| *id), range)?;
+    let Left { finest: least, thinned_to_ns } =
+        left(shared, format, &files, series.iter().map(|(_, id)| *id), range)?;
     let tier = level.max(least).into();
     let work = Work { shared, format, grid, level, range, canceled };
     let mut sums: Share = Vec::new();
@@ -281,7 +283,7 @@ pub fn groups(
         let source = Source { shared, format, grid: &grid, range, figures: &question.figures, canceled };
         source.groups((&question.groups, &mut out), question.raw)?;
     }
-    Ok(GroupAnswer { tier, groups: out })
+    Ok(GroupAnswer { tier, thinned_to_ns, groups: out })
 }
 
 fn put(out: &mut [GroupColumn], at: usize, sum: &Buckets) {

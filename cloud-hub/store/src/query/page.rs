@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use tideline_protocol::value::Boxes;
 
-use super::check;
+use super::goes_on;
+use super::thinned::thinned_to;
 use crate::blocks::SealedFile;
 use crate::config::StoreError;
 use crate::hot::{Rows, SeriesId};
 use crate::sealed::SealedFormat;
+use crate::segment::Level;
 use crate::tables::{Shared, read};
 
 /// Where a page begins: after so many rows of one time in one of the series asked for.
@@ -144,24 +146,15 @@ pub fn raw(
     format: &dyn SealedFormat,
     series: &[SeriesId],
     (from_ns, to_ns): (i64, i64),
-    after: Option<RawCursor>,
-    limit: usize,
+    (after, limit): (Option<RawCursor>, usize),
+    canceled: &dyn Fn() -> bool,
 ) -> Result<RawPage, StoreError> {
-    check(shared, series)?;
     let begin = after.unwrap_or(RawCursor { series: 0, time_ns: from_ns, given: 0 });
-    let files = Arc::clone(&read(&shared.tables).files);
-    let mut thinned_to_ns: Option<i64> = None;
-    for file in files.iter().filter(|file| !file.is_whole()) {
-        let sealed = SealedFile { shared, format, file };
-        for id in series {
-            let found = sealed.find(*id, (from_ns, to_ns))?;
-            thinned_to_ns = thinned_to_ns.max(found.map(|entry| entry.last_ns.min(to_ns)));
-        }
-    }
-    drop(files);
+    let thinned_to_ns = thinned_to(shared, format, series, (from_ns, to_ns), Level::Raw)?;
     let mut page = RawPage { thinned_to_ns, ..RawPage::default() };
     let mut left = limit;
     for (at, id) in series.iter().enumerate().skip(begin.series) {
+        goes_on(canceled)?;
         let resumed = at == begin.series && begin.time_ns >= from_ns;
         let (start_ns, given) = if resumed { (begin.time_ns, begin.given) } else { (from_ns, 0) };
         // One more than is given says whether there is more.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::blocks::SealedFile;
-use crate::buckets::{Aggregate, Buckets, bucket_start};
+use crate::buckets::{Aggregate, Buckets, bucket_last, bucket_start};
 use crate::config::StoreError;
 use crate::hot::SeriesId;
 use crate::sealed::SealedFormat;
@@ -11,22 +11,33 @@ use crate::segment::Level;
 use crate::tables::{Shared, read};
 
 use super::figures::{FigureColumn, Figures, Source};
+use super::thinned::{touches, unknown};
 use super::{Tier, add, check, column};
 use crate::calendar::Grid;
 
 /// The starts of buckets, and what is known of each.
 pub type Rollups = Vec<(i64, Aggregate)>;
 
-fn level_of(tier: Tier) -> Result<Level, StoreError> {
+/// The level of a tier.
+pub const fn level_of(tier: Tier) -> Level {
     match tier {
-        Tier::Raw => Err(StoreError::Query("readings have no buckets".to_owned())),
-        Tier::Minute => Ok(Level::Minute),
-        Tier::Hour => Ok(Level::Hour),
-        Tier::Day => Ok(Level::Day),
+        Tier::Raw => Level::Raw,
+        Tier::Minute => Level::Minute,
+        Tier::Hour => Level::Hour,
+        Tier::Day => Level::Day,
     }
 }
 
-/// The buckets of a width of a series that begin in `from..to`, in order.
+/// The same, of a tier of buckets.
+fn buckets_of(tier: Tier) -> Result<Level, StoreError> {
+    match level_of(tier) {
+        Level::Raw => Err(StoreError::Query("readings have no buckets".to_owned())),
+        level => Ok(level),
+    }
+}
+
+/// The buckets of a width of a series that begin in `from..to`, in order. Each is the aggregate of all its readings
+/// (INV-9): one that may lack some, which only a coarser rollup knows, is left out.
 pub fn rollups(
     shared: &Shared,
     format: &dyn SealedFormat,
@@ -35,7 +46,7 @@ pub fn rollups(
     (from_ns, to_ns): (i64, i64),
 ) -> Result<Rollups, StoreError> {
     check(shared, &[id])?;
-    let level = level_of(tier)?;
+    let level = buckets_of(tier)?;
     let width_ns = level.width_ns();
     // A bucket that begins in the range is in it as a whole.
     let first = |ns: i64| {
@@ -60,7 +71,9 @@ pub fn rollups(
         }
     }
     hot.iter().for_each(|(start, part)| parts.add(start, part));
-    Ok(parts.iter().map(|(start, part)| (start, *part)).collect())
+    let unknown = unknown(shared, format, &files, (id, level), range)?;
+    let known = parts.iter().filter(|(start, _)| !touches(&unknown, (*start, bucket_last(*start, width_ns))));
+    Ok(known.map(|(start, part)| (start, *part)).collect())
 }
 
 /// The same, with their figures.
@@ -75,7 +88,7 @@ pub fn figured(
     let (Some((first, _)), Some((last, _)), false) = (found.first(), found.last(), figures.is_empty()) else {
         return Ok((found, FigureColumn::default()));
     };
-    let width_ns = level_of(tier)?.width_ns();
+    let width_ns = buckets_of(tier)?.width_ns();
     let grid = Grid::Fixed(width_ns);
     // Each is whole, wherever the range cuts.
     let range = (*first, last.saturating_add(width_ns));

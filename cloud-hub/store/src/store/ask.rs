@@ -7,7 +7,9 @@ use tideline_protocol::model::{DeviceId, PointId};
 use super::Store;
 use crate::config::StoreError;
 use crate::hot::SeriesId;
-use crate::query::{self, FigureColumn, Figures, GroupAnswer, GroupQuestion, Rollups, Tier};
+use crate::query::{
+    self, FigureColumn, Figures, GroupAnswer, GroupQuestion, RawCursor, RawPage, Rollups, Stand, Tier,
+};
 use crate::registry::Registry;
 use crate::tables::{DeviceInfo, SeriesInfo, SeriesState, SeriesText, Tables, read};
 
@@ -149,6 +151,47 @@ impl Store {
     ) -> Result<(Rollups, FigureColumn), StoreError> {
         let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
         self.inner.mending(|| query::figured_rollups(shared, format, (series, tier), range, figures))
+    }
+
+    /// As [`Self::query_raw`]; it ends soon after `canceled` says so.
+    ///
+    /// # Errors
+    /// As there, or it was canceled.
+    pub fn query_page(
+        &self,
+        series: &[SeriesId],
+        range: (i64, i64),
+        from: (Option<RawCursor>, usize),
+        canceled: &dyn Fn() -> bool,
+    ) -> Result<RawPage, StoreError> {
+        let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
+        self.inner.mending(|| query::raw(shared, format, series, range, from, canceled))
+    }
+
+    /// The last time of `from..to` (ns) of which a tier does not know all readings of these series, since they are past
+    /// their retention: what is known of coarser buckets may still be there.
+    ///
+    /// # Errors
+    /// A series is unknown, or a file cannot be read.
+    pub fn thinned_to(
+        &self,
+        series: &[SeriesId],
+        range: (i64, i64),
+        tier: Tier,
+    ) -> Result<Option<i64>, StoreError> {
+        let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
+        self.inner.mending(|| query::thinned_to(shared, format, series, range, query::level_of(tier)))
+    }
+
+    /// The buckets of a series around `from..to` (ns) that stand for readings of which some are gone, in order, each of the
+    /// finest rollup that is left and with all readings in it; none overlaps another. Readings outside of them are
+    /// all there. What retention removed with all that was known of it has none.
+    ///
+    /// # Errors
+    /// The series is unknown, or a file cannot be read.
+    pub fn query_stands(&self, series: SeriesId, range: (i64, i64)) -> Result<Vec<Stand>, StoreError> {
+        let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
+        self.inner.mending(|| query::stands(shared, format, series, range))
     }
 
     /// How often readings came or went, for [`Self::stands`]: to be asked for before the question whose answer is kept.

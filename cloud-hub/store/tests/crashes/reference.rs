@@ -89,6 +89,9 @@ pub const RAW_DAYS: i64 = 2;
 const TIERS: [(Tier, i64, i64); 3] =
     [(Tier::Minute, MINUTE_NS, 4), (Tier::Hour, HOUR_NS, 8), (Tier::Day, DAY_NS, 16)];
 
+/// How many days something is known of a reading.
+const DAYS: i64 = TIERS[2].2;
+
 pub fn retention() -> Retention {
     let days = |days: i64| Limit { age_ns: Some(days * DAY_NS), bytes: None };
     let [(_, _, minute), (_, _, hour), (_, _, day)] = TIERS;
@@ -242,13 +245,23 @@ fn medians(
     }
 }
 
-/// Every rollup is the aggregate of the readings (INV-9).
+/// Every rollup is the aggregate of the readings (INV-9), and within its tier's age there. Past it one that may lack readings
+/// is not there, until all that was known of the time is gone.
 fn rollups(store: &Store, id: SeriesId, name: &str, rows: &[(i64, f64)], (now, retained): (i64, bool)) {
+    let kept = multiple_from(now - if retained { DAYS } else { 400 } * DAY_NS, DAY_NS);
+    // Nothing stands for readings that are there.
+    let mut stands = store.query_stands(id, (kept, now + 1)).unwrap();
+    assert!(retained || stands.is_empty(), "{name}: {stands:?}");
     for (tier, width, days) in TIERS {
-        let from = multiple_from(if retained { now - days * DAY_NS } else { now - 400 * DAY_NS }, width);
-        let found = store.query_rollups(id, tier, from, now + width).unwrap();
+        let young = if retained { multiple_from(now - days * DAY_NS, width) } else { kept };
+        let found = store.query_rollups(id, tier, kept.min(young), now + width).unwrap();
         let found: BTreeMap<i64, Known> = found.iter().map(|(start, part)| (*start, known(part))).collect();
-        assert_eq!(found, aggregates(after(rows, from), width), "{name} by {}", tier.as_str());
+        let mut expected = aggregates(after(rows, kept.min(young)), width);
+        for stand in stands.extract_if(.., |stand| stand.tier == tier) {
+            assert_eq!(expected.get(&stand.start_ns), Some(&known(&stand.part)), "{name}: {stand:?}");
+        }
+        expected.retain(|start, _| *start >= young || found.contains_key(start));
+        assert_eq!(found, expected, "{name} by {}", tier.as_str());
     }
 }
 

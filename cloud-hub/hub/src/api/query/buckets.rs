@@ -160,5 +160,6 @@ pub(super) async fn ask(
         }
     });
     let Beside { gaps, restamped, late, missing } = beside;
-    Ok(QueryAnswer { series: series.collect(), partial: !missing.is_empty(), missing, gaps, restamped, late })
+    let (partial, thinned_to) = (!missing.is_empty(), answer.thinned_to_ns.map(when::ms));
+    Ok(QueryAnswer { series: series.collect(), partial, missing, thinned_to, gaps, restamped, late })
 }

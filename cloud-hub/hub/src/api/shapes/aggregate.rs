@@ -328,7 +328,7 @@ pub struct GroupColumns {
 /// The answer to a question about groups
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AggregateAnswer {
-    /// The coarsest tier that was read
+    /// The coarsest tier that was read of series that have it; of others finer ones were, or their readings
     #[schema(example = "1m")]
     pub tier: String,
     /// The coarsest tier that `twa` and quantiles were read from; left out when they were not asked for
@@ -345,6 +345,10 @@ pub struct AggregateAnswer {
     /// Which, and why; left out when nothing is missing
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
+    /// Up to here (Unix ms) readings of the range are past their retention, as in the answer of a query: what is known of
+    /// their minutes, hours or days answered, whole where the range cuts it. Left out when none are
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thinned_to: Option<i64>,
     /// What was dropped within the range
     pub gaps: Vec<QueryGap>,
     /// Readings whose times were corrected, or are uncertain

@@ -141,7 +141,8 @@ pub struct BucketColumns {
     #[serde(rename = "type")]
     #[schema(example = "float")]
     pub kind: String,
-    /// The tier that answered
+    /// The tier that buckets of this width are made of; of a series that has no such rollup they are made of finer
+    /// ones, or of its readings
     #[schema(example = "1m")]
     pub tier: String,
     /// Start of each bucket (Unix ms)
@@ -191,6 +192,10 @@ pub struct QueryAnswer {
     /// Which, and why; left out when nothing is missing
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
+    /// Up to here (Unix ms) readings of the range are past their retention: buckets are as wide as the minutes, hours or days
+    /// that are known of them, and what is gone with these is in none. Left out when none are
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thinned_to: Option<i64>,
     /// What was dropped within the range
     pub gaps: Vec<QueryGap>,
     /// Readings whose times were corrected, or are uncertain

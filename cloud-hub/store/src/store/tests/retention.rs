@@ -12,7 +12,7 @@ use tideline_protocol::time::ManualClock;
 use super::rig::*;
 use crate::buckets::{Aggregate, DAY_NS, HOUR_NS, MINUTE_NS};
 use crate::calendar::Width;
-use crate::query::{BucketAnswer, Figures, GroupQuestion, Tier};
+use crate::query::{BucketAnswer, Figures, GroupQuestion, Parts, Tier};
 use crate::retention::{EARLIEST_NS, Limit, Retention};
 use crate::sealed::SegmentFormat;
 use crate::store::{OpenReport, Store, open};
@@ -134,6 +134,7 @@ fn readings_go_and_what_is_known_of_their_minutes_hours_and_days_stays_exact() {
         let rows: usize = page.series.iter().map(|column| column.times.len()).sum();
         assert_eq!(rows, raw * 512, "day {day}");
         assert_eq!(page.thinned_to_ns.is_some(), raw < 12, "day {day}");
+        assert_eq!(buckets(&store, DAY_NS, 12).thinned_to_ns, page.thinned_to_ns, "day {day}");
         let infos = store.series(None);
         assert_eq!(infos.iter().map(|info| info.count).sum::<u64>(), all.len() as u64);
         // What agents were told stays true, and nobody sends it again.
@@ -198,6 +199,48 @@ fn files_without_readings_become_fewer_and_hold_the_same() {
     store.close().unwrap();
     assert_eq!(on_disk(dir.path()).len(), 3);
     assert_eq!(verify(dir.path()).unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_minute_that_lacks_readings_is_in_no_rollup() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(keeping(dir.path(), retention()), 1);
+    let before = store.query_rollups(0, Tier::Hour, T0, T0 + HOUR_NS).unwrap();
+    assert_eq!(store.query_stands(0, (T0, T0 + HOUR_NS)).unwrap(), []);
+    store.close().unwrap();
+    let (store, _) = open_at(keeping(dir.path(), retention()), 24);
+    store.retain().unwrap();
+    assert_eq!(tiers(&store), [(512, Tier::Hour)]);
+    // The first came late, between others; nothing else was read in the minute of the second, and the hour says so.
+    append(&store, 2, &[vec![(0, T0 + 5_000_000_000, -1.0), (0, T0 + 50 * MINUTE_NS, -2.0)]]);
+    store.settle().unwrap();
+    let of = |tier| store.query_rollups(0, tier, T0, T0 + HOUR_NS).unwrap();
+    let minutes: Vec<_> = of(Tier::Minute).into_iter().map(|(start, part)| (start, part.count)).collect();
+    assert_eq!(minutes, [(T0 + 50 * MINUTE_NS, 1)]);
+    let (start, hour) = of(Tier::Hour)[0];
+    assert_eq!((start, hour.count, hour.min, hour.last), (T0, before[0].1.count + 2, -2.0, -2.0));
+    let thinned_to = |tier| store.thinned_to(&[0], (T0, T0 + DAY_NS), tier).unwrap();
+    let last = Some(before[0].1.last_ns);
+    assert_eq!([Tier::Raw, Tier::Minute, Tier::Hour].map(thinned_to), [last, last, None]);
+    // One bucket stands for all of them.
+    let stands = store.query_stands(0, (T0 + MINUTE_NS, T0 + 2 * MINUTE_NS)).unwrap();
+    let found: Vec<_> = stands.iter().map(|stand| (stand.start_ns, stand.tier, stand.part)).collect();
+    assert_eq!(found, [(T0, Tier::Hour, hour)]);
+    store.close().unwrap();
+}
+
+#[test]
+fn nothing_is_read_for_who_has_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(config(dir.path()), 2);
+    let range = (T0, T0 + DAY_NS);
+    let asked = (&Parts::Most(100), &Figures::default());
+    let told = [
+        store.query_parts(&[0], range, asked, &|| true).unwrap_err(),
+        store.query_page(&[0], range, (None, 100), &|| true).unwrap_err(),
+    ];
+    assert!(told.iter().all(|error| error.to_string().contains("canceled")), "{told:?}");
+    store.close().unwrap();
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::ast::{Expr, Type};
 use crate::error::Error;
 use crate::labels::Labels;
 use crate::number;
-use crate::source::{Sample, Source};
+use crate::source::{Of, Sample, Source};
 
 /// What one query may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub fn instant<S: Source>(query: &Query<S>, expr: &Expr, at_ns: i64) -> Result<A
         }
         Type::Matrix => {
             let mut out = Vec::new();
-            evaluator.each_span(expr, grid, |labels, spans| {
+            evaluator.each_span(expr, grid, Of::Mean, |labels, spans| {
                 let samples = spans.window(0).map_or_else(Vec::new, |w| w.samples.to_vec());
                 if !samples.is_empty() {
                     out.push(Series { labels, samples });

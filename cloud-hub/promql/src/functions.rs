@@ -10,7 +10,7 @@ pub(crate) use math::{Kahan, Mean, quantile};
 
 use crate::ast::Type;
 use crate::civil::Civil;
-use crate::source::Sample;
+use crate::source::{Of, Sample};
 
 /// A function of the language.
 #[derive(Debug)]
@@ -33,6 +33,19 @@ impl Function {
     #[must_use]
     pub fn most_args(&self) -> Option<usize> {
         (!self.repeats).then_some(self.args.len())
+    }
+
+    /// What samples that stand for others are to say to it.
+    pub(crate) fn of(&self) -> Of {
+        match self.name {
+            "min_over_time" => Of::Least,
+            "max_over_time" => Of::Greatest,
+            "sum_over_time" => Of::Sum,
+            "count_over_time" => Of::Count,
+            "avg_over_time" | "quantile_over_time" | "stddev_over_time" | "stdvar_over_time" => Of::Mean,
+            // Who compares one with the next, as rates do, needs what was really read.
+            _ => Of::Last,
+        }
     }
 }
 
@@ -66,6 +79,7 @@ pub(crate) enum Run {
     Clamp,
     ClampMax,
     ClampMin,
+    Count,
     LabelJoin,
     LabelReplace,
     Pi,
@@ -134,7 +148,7 @@ static FUNCTIONS: [Function; 66] = {
         date("year", |t| t.year),
         window("avg_over_time", windows::avg),
         window("changes", windows::changes),
-        window("count_over_time", windows::count),
+        function("count_over_time", &[Matrix], Vector, Run::Count),
         window("delta", rates::delta),
         window("deriv", rates::deriv),
         window("idelta", rates::idelta),

@@ -31,7 +31,7 @@ pub use eval::{Answer, Limits, Query, Range, Series, instant, range};
 pub use labels::{Labels, NAME};
 pub use matcher::{BadRegex, MatchOp, Matcher};
 pub use parse::{EXPRESSION_BYTES_MAX, parse, parse_selector};
-pub use source::{Sample, Source, SourceError};
+pub use source::{Coarse, Of, Sample, Samples, Source, SourceError};
 
 /// How far back an instant selector looks for the newest sample, as Prometheus does unless told otherwise.
 pub const LOOKBACK_NS: i64 = 5 * 60 * NS_PER_S;

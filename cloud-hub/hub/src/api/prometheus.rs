@@ -12,7 +12,6 @@ mod source;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -31,6 +30,7 @@ use source::{Readings, find};
 
 use super::auth;
 use crate::hub::App;
+use crate::leaving::Leaving;
 
 /// Where the API is; a Grafana data source is given the address up to `/api/v1`.
 pub const PATH: &str = "/prometheus/api/v1";
@@ -51,6 +51,7 @@ pub fn routes(hub: &App) -> Router<App> {
         .route("/label/{name}/values", get(label_values))
         .route("/metadata", get(metadata))
         .route("/query_exemplars", get(no_exemplars).post(no_exemplars))
+        .route("/rules", get(no_rules))
         .route("/status/buildinfo", get(build_info))
         .fallback(no_such_path)
         .route_layer(middleware::from_fn_with_state(Arc::clone(hub), auth::authenticate))
@@ -78,7 +79,8 @@ async fn query(State(hub): State<App>, request: Request) -> Result<Told, Failure
     let expr = parse(params.needed("query")?).map_err(|e| Failure::param("query", &e))?;
     let limit = params.limit()?;
     let work = move |readings: &Query<Readings>| {
-        answer::of(instant(readings, &expr, at_ns).map_err(Failure::from)?, at_ns, limit)
+        let found = instant(readings, &expr, at_ns).map_err(Failure::from)?;
+        answer::of(found, at_ns, (limit, readings.source.warning()))
     };
     evaluate(hub, &params, work).await
 }
@@ -90,18 +92,10 @@ async fn query_range(State(hub): State<App>, request: Request) -> Result<Told, F
     let expr = parse(params.needed("query")?).map_err(|e| Failure::param("query", &e))?;
     let limit = params.limit()?;
     let work = move |readings: &Query<Readings>| {
-        answer::of(range(readings, &expr, asked).map_err(Failure::from)?, asked.end_ns, limit)
+        let found = range(readings, &expr, asked).map_err(Failure::from)?;
+        answer::of(found, asked.end_ns, (limit, readings.source.warning()))
     };
     evaluate(hub, &params, work).await
-}
-
-/// Becomes true when the future that holds it is dropped: the client has left.
-struct Leaving(Arc<AtomicBool>);
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Runs an evaluation off the async threads, when it is its turn. It ends soon after the client left or its
@@ -112,8 +106,8 @@ async fn evaluate(
     work: impl FnOnce(&Query<Readings>) -> Result<Told, Failure> + Send + 'static,
 ) -> Result<Told, Failure> {
     let longest = params.timeout()?.map_or(EVALUATION_MAX, |asked| asked.min(EVALUATION_MAX));
-    let left = Arc::new(AtomicBool::new(false));
-    let _leaving = Leaving(Arc::clone(&left));
+    let leaving = Leaving::default();
+    let left = leaving.left();
     let turns = Arc::clone(&hub.evaluations);
     let evaluation = async {
         let turn = turns.acquire_owned().await.map_err(|e| Failure::internal(&e))?;
@@ -121,8 +115,7 @@ async fn evaluate(
             // It is its turn until it really ended, whether or not somebody still waits.
             let _turn = turn;
             let readings = Readings::new(hub);
-            let canceled = || left.load(Ordering::Relaxed);
-            work(&Query { source: &readings, limits: Limits::default(), canceled: &canceled })
+            work(&Query { source: &readings, limits: Limits::default(), canceled: &left })
         });
         work.await.map_err(|e| Failure::internal(&e))?
     };
@@ -189,6 +182,11 @@ async fn no_exemplars() -> Result<Told, Failure> {
     answer::list(std::iter::empty(), None)
 }
 
+/// What a hub watches for are no rules in PromQL; Grafana asks whether or not.
+async fn no_rules() -> Told {
+    answer::no_rules()
+}
+
 async fn build_info() -> Told {
     answer::build_info(VERSION)
 }
@@ -196,7 +194,7 @@ async fn build_info() -> Told {
 async fn no_such_path(uri: axum::http::Uri) -> Failure {
     Failure::not_found(&format!(
         "{PATH}{} is not supported; supported are query, query_range, series, labels, label/<name>/values, \
-         metadata, query_exemplars and status/buildinfo",
+         metadata, query_exemplars, rules and status/buildinfo",
         uri.path()
     ))
 }

@@ -8,7 +8,7 @@ use crate::duration::time_seconds;
 use crate::functions::{Run, Window};
 use crate::labels::{Labels, NAME};
 use crate::matcher::MatchOp;
-use crate::source::Source;
+use crate::source::{Of, Source};
 
 fn argument(call: &Call, at: usize) -> Result<&Expr, Error> {
     call.args.get(at).ok_or_else(|| Error::Execution(format!("{} lacks an argument", call.function.name)))
@@ -36,15 +36,21 @@ impl<S: Source> Evaluator<'_, S> {
         match call.function.run {
             Run::Each(of) => self.each_value(call, grid, |v, _| Some(of(v))),
             Run::Date(of) => self.dates(call, grid, of),
-            Run::Window(of) => self.windows(argument(call, 0)?, grid, false, |w, _| of(w)),
-            Run::WindowNamed(of) => self.windows(argument(call, 0)?, grid, true, |w, _| of(w)),
+            Run::Window(of) => self.windows((call, 0), grid, false, |w, _| of(w)),
+            Run::WindowNamed(of) => self.windows((call, 0), grid, true, |w, _| of(w)),
+            // What a sample of a selector counts it says itself; a subquery has no readings.
+            Run::Count if matches!(argument(call, 0)?, Expr::Range(_)) => {
+                self.windows((call, 0), grid, false, |w, _| Some(w.samples.iter().map(|s| s.value).sum()))
+            }
+            #[expect(clippy::cast_precision_loss, reason = "a window holds less than 2^53 samples")]
+            Run::Count => self.windows((call, 0), grid, false, |w, _| Some(w.samples.len() as f64)),
             Run::WindowWith(of) => {
                 // Of the two arguments one is the number; which one differs by function.
                 let is_span = |expr: &Expr| matches!(expr, Expr::Range(_) | Expr::Subquery(_));
                 let (span, with) = if is_span(argument(call, 0)?) { (0, 1) } else { (1, 0) };
                 let with = number(with)?;
                 let number = |step: usize| with.get(step).copied().unwrap_or(f64::NAN);
-                self.windows(argument(call, span)?, grid, false, |w, step| of(w, number(step)))
+                self.windows((call, span), grid, false, |w, step| of(w, number(step)))
             }
             Run::Clamp => self.clamped(call, grid, number(1)?, number(2)?),
             Run::ClampMax => self.clamped(call, grid, vec![f64::NEG_INFINITY; grid.steps], number(1)?),
@@ -89,16 +95,16 @@ impl<S: Source> Evaluator<'_, S> {
         merged(rows)
     }
 
-    /// The samples of each series as the window moves.
+    /// The samples of each series as the window of an argument moves.
     fn windows(
         &self,
-        span: &Expr,
+        (call, span): (&Call, usize),
         grid: Grid,
         named: bool,
         of: impl Fn(Window<'_>, usize) -> Option<f64>,
     ) -> Result<Vec<Row>, Error> {
         let mut out = Vec::new();
-        self.each_span(span, grid, |labels, spans| {
+        self.each_span(argument(call, span)?, grid, call.function.of(), |labels, spans| {
             self.spend_points(1, grid)?;
             let mut row = Row { labels, values: Vec::with_capacity(grid.steps) };
             for step in 0..grid.steps {
@@ -151,7 +157,7 @@ impl<S: Source> Evaluator<'_, S> {
             _ => Labels::default(),
         };
         if matches!(expr, Expr::Range(_) | Expr::Subquery(_)) {
-            self.each_span(expr, grid, |_, spans| {
+            self.each_span(expr, grid, Of::Mean, |_, spans| {
                 for (step, value) in values.iter_mut().enumerate() {
                     if spans.window(step).is_some() {
                         *value = None;

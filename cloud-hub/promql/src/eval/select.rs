@@ -5,7 +5,7 @@ use super::{Error, Evaluator, Grid, Row, misplaced, steps_of};
 use crate::ast::{Expr, Selector, Subquery};
 use crate::labels::Labels;
 use crate::matcher::Matcher;
-use crate::source::{Sample, Source};
+use crate::source::{Of, Sample, Samples, Source};
 use crate::{LOOKBACK_NS, SUBQUERY_STEP_NS};
 
 impl<S: Source> Evaluator<'_, S> {
@@ -23,18 +23,18 @@ impl<S: Source> Evaluator<'_, S> {
         Ok(found)
     }
 
-    fn samples(&self, id: &S::Id, after_ns: i64, to_ns: i64) -> Result<Vec<Sample>, Error> {
+    fn samples(&self, id: &S::Id, range_ns: (i64, i64), of: Of) -> Result<Samples, Error> {
         self.check()?;
         let left = self.query.limits.samples.saturating_sub(self.samples.get());
         // One more than allowed tells too many from just enough.
-        let samples = self.query.source.samples(id, after_ns, to_ns, left.saturating_add(1))?;
-        if samples.len() > left {
+        let samples = self.query.source.samples(id, range_ns, left.saturating_add(1), of)?;
+        if samples.all.len() > left {
             return Err(Error::TooMuch(format!(
                 "the query would read more than {} samples; take fewer series or a shorter range",
                 self.query.limits.samples
             )));
         }
-        self.samples.set(self.samples.get() + samples.len());
+        self.samples.set(self.samples.get() + samples.all.len());
         Ok(samples)
     }
 
@@ -53,24 +53,30 @@ impl<S: Source> Evaluator<'_, S> {
         let looks = Looks::new(selector.shift, grid, self.edges);
         let mut out = Vec::new();
         for (id, labels) in self.series(&selector.matchers)? {
-            let samples = self.samples(&id, looks.first().saturating_sub(LOOKBACK_NS), looks.last())?;
-            if samples.is_empty() {
+            let range_ns = (looks.first().saturating_sub(LOOKBACK_NS), looks.last());
+            let samples = self.samples(&id, range_ns, Of::Newest)?;
+            if samples.all.is_empty() {
                 continue;
             }
             self.spend_points(1, grid)?;
-            let spans = Spans { samples: &samples, looks, range_ns: LOOKBACK_NS };
-            let newest = |step| spans.window(step).and_then(|w| w.samples.last()).map(&of);
+            let spans = Spans { samples: &samples.all, looks, range_ns: samples.look_back_ns(LOOKBACK_NS) };
+            let newest = |step| {
+                let window = spans.window(step)?;
+                let newest = window.samples.last()?;
+                samples.holds(newest, window.to_ns, LOOKBACK_NS).then(|| of(newest))
+            };
             out.push(Row { labels, values: (0..grid.steps).map(newest).collect() });
         }
         Ok(out)
     }
 
     /// Hands each series that has samples somewhere in the spans of a range selector or a subquery, one
-    /// after the other.
+    /// after the other; of says what samples that stand for others say.
     pub(super) fn each_span(
         &self,
         expr: &Expr,
         grid: Grid,
+        of: Of,
         mut take: impl FnMut(Labels, &Spans<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         match expr {
@@ -78,7 +84,7 @@ impl<S: Source> Evaluator<'_, S> {
                 let looks = Looks::new(range.selector.shift, grid, self.edges);
                 let after_ns = looks.first().saturating_sub(range.range_ns);
                 for (id, labels) in self.series(&range.selector.matchers)? {
-                    let samples = self.samples(&id, after_ns, looks.last())?;
+                    let samples = self.samples(&id, (after_ns, looks.last()), of)?.all;
                     if !samples.is_empty() {
                         take(labels, &Spans { samples: &samples, looks, range_ns: range.range_ns })?;
                     }

@@ -10,11 +10,6 @@ pub fn avg(window: Window) -> Option<f64> {
     Some(mean.value())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a window holds less than 2^53 samples")]
-pub fn count(window: Window) -> Option<f64> {
-    Some(window.samples.len() as f64)
-}
-
 pub fn first(window: Window) -> Option<f64> {
     window.samples.first().map(|s| s.value)
 }

@@ -4,8 +4,8 @@ use std::iter::Peekable;
 
 use tideline_promql::ast::Expr;
 use tideline_promql::{
-    Answer, Labels, Limits, MatchOp, Matcher, NS_PER_S, Query, Range, Sample, Series, Source, SourceError,
-    instant, parse, parse_selector, range,
+    Answer, Labels, Limits, MatchOp, Matcher, NS_PER_S, Of, Query, Range, Sample, Samples, Series, Source,
+    SourceError, instant, parse, parse_selector, range,
 };
 
 /// What became of one `eval`.
@@ -34,12 +34,14 @@ impl Source for Memory {
     fn samples(
         &self,
         id: &usize,
-        after_ns: i64,
-        to_ns: i64,
+        (after_ns, to_ns): (i64, i64),
         most: usize,
-    ) -> Result<Vec<Sample>, SourceError> {
+        of: Of,
+    ) -> Result<Samples, SourceError> {
         let within = |s: &&Sample| s.time_ns > after_ns && s.time_ns <= to_ns;
-        Ok(self.series[*id].1.iter().filter(within).take(most).copied().collect())
+        let said = |s: &Sample| if of == Of::Count { Sample { value: 1.0, ..*s } } else { *s };
+        let all: Vec<Sample> = self.series[*id].1.iter().filter(within).take(most).map(said).collect();
+        Ok(all.into())
     }
 }
 

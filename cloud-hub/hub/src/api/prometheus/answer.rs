@@ -143,18 +143,25 @@ fn joined(items: impl Iterator<Item = String>, limit: Option<usize>) -> Result<(
     Ok((out + "]", cut))
 }
 
-fn success(data: &str, cut: bool) -> Told {
-    let warnings = if cut { ",\"warnings\":[\"results truncated due to limit\"]" } else { "" };
+fn success(data: &str, cut: bool, warning: Option<String>) -> Told {
+    let cut = cut.then(|| "results truncated due to limit".to_owned());
+    let warnings: Vec<String> = cut.into_iter().chain(warning).collect();
+    let warnings =
+        if warnings.is_empty() { String::new() } else { format!(",\"warnings\":{}", json!(warnings)) };
     Told(format!("{{\"status\":\"success\",\"data\":{data}{warnings}}}"))
 }
 
 /// A list.
 pub fn list(items: impl Iterator<Item = String>, limit: Option<usize>) -> Result<Told, Failure> {
-    joined(items, limit).map(|(data, cut)| success(&data, cut))
+    joined(items, limit).map(|(data, cut)| success(&data, cut, None))
 }
 
-/// The answer of a query.
-pub fn of(answer: Answer, at_ns: i64, limit: Option<usize>) -> Result<Told, Failure> {
+/// The answer of a query, and what is to be said of it.
+pub fn of(
+    answer: Answer,
+    at_ns: i64,
+    (limit, warning): (Option<usize>, Option<String>),
+) -> Result<Told, Failure> {
     let (kind, (result, cut)) = match answer {
         Answer::Scalar(sample) => ("scalar", (pair(sample.time_ns, sample.value), false)),
         Answer::Text(value) => ("string", (format!("[{},{}]", time(at_ns), text(&value)), false)),
@@ -172,7 +179,7 @@ pub fn of(answer: Answer, at_ns: i64, limit: Option<usize>) -> Result<Told, Fail
             ("matrix", joined(all.into_iter().map(one), limit)?)
         }
     };
-    Ok(success(&format!("{{\"resultType\":\"{kind}\",\"result\":{result}}}"), cut))
+    Ok(success(&format!("{{\"resultType\":\"{kind}\",\"result\":{result}}}"), cut, warning))
 }
 
 /// What is known of the metrics: their units. Whether a point only rises, nobody said.
@@ -194,7 +201,12 @@ pub fn metadata(
         .take(limit.unwrap_or(usize::MAX))
         .map(|(name, units)| (name.to_owned(), units.into_iter().map(one).collect()))
         .collect();
-    Ok(success(&Value::from(metrics).to_string(), false))
+    Ok(success(&Value::from(metrics).to_string(), false, None))
+}
+
+/// That there are no rules.
+pub fn no_rules() -> Told {
+    success("{\"groups\":[]}", false, None)
 }
 
 /// Which Prometheus this is like.
@@ -207,7 +219,7 @@ pub fn build_info(version: &str) -> Told {
         "buildDate": "",
         "goVersion": "",
     });
-    success(&data.to_string(), false)
+    success(&data.to_string(), false, None)
 }
 
 #[cfg(test)]

@@ -7,16 +7,37 @@ use tideline_protocol::block::BlockBuilder;
 use tideline_protocol::durability::{Batch, Received};
 use tideline_protocol::model::{DeviceId, Epoch, PointId, RowCounts, Sample, Seq, SeriesDef};
 use tideline_protocol::wire::{Lane, RunEnvelope, Series};
+use tideline_store::buckets::DAY_NS;
+use tideline_store::{Limit, Retention};
 
 use super::*;
 
 const EPOCH: Epoch = Epoch::from_bytes([3; 16]);
-const T_NS: i64 = 1_760_000_000_000_000_000;
+pub(super) const T_NS: i64 = 1_760_000_000_000_000_000;
 
 /// A hub with `pump-7/oil.temp` and `pump-7/oil-temp` in Cel and `pump-8/level` without a unit: ten
 /// readings each, a minute apart, that of the last minute twice, and then one that is no number.
 async fn bench() -> Bench {
     let bench = Bench::new();
+    fill(&bench).await;
+    bench
+}
+
+/// The same, when the readings and what was known of minutes are past their retention.
+pub(super) async fn thinned() -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let day = Limit { age_ns: Some(DAY_NS), bytes: None };
+    let mut store = StoreConfig::new(dir.path().join("store"));
+    store.retention = Retention { raw: day, minute: day, ..Retention::default() };
+    let bench = Bench { hub: hub_on(dir.path(), Config::default(), store), _dir: dir };
+    fill(&bench).await;
+    let store = bench.hub.store.clone();
+    let thin = move || store.flush().and_then(|()| store.retain());
+    tokio::task::spawn_blocking(thin).await.unwrap().unwrap();
+    bench
+}
+
+async fn fill(bench: &Bench) {
     let agent = AgentId::parse("gateway").unwrap();
     let def = |device: &str, point: &str, unit: &str| {
         SeriesDef::new(DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap(), unit.to_owned())
@@ -44,7 +65,6 @@ async fn bench() -> Bench {
     bench.hub.store.append(batch).await.unwrap();
     let store = bench.hub.store.clone();
     tokio::task::spawn_blocking(move || store.settle()).await.unwrap().unwrap();
-    bench
 }
 
 impl Bench {
@@ -104,6 +124,46 @@ async fn of_readings_with_one_time_the_last_that_came_counts() {
 }
 
 #[tokio::test]
+async fn where_readings_are_gone_rollups_stand_in_and_a_warning_says_so() {
+    let bench = thinned().await;
+    let told =
+        "readings up to 2025-10-09T09:02:20Z are past their retention; rollups of 1 h stand in for them";
+    let (first, last) = ("readings up to 2025-10-09T08:59:20Z", told);
+    // The hour from 8 on has 0 to 6, that from 9 on 7, 8, 9 and 99.5.
+    for (query, after_s, value, warned) in [
+        ("level", 361, "3", first),
+        ("level", 600, "30.875", last),
+        // A sample holds until the next one must have come.
+        ("level", 7_599, "30.875", last),
+        ("timestamp(level)", 600, "1760000540", last),
+        ("max_over_time(level[1h])", 600, "99.5", last),
+        ("min_over_time(level[1h])", 600, "0", last),
+        ("sum_over_time(level[1h])", 600, "144.5", last),
+        ("count_over_time(level[1h])", 600, "11", last),
+        ("avg_over_time(level[1h])", 600, "16.9375", last),
+        // What a counter had come to.
+        ("last_over_time(level[1h])", 600, "99.5", last),
+        ("idelta(level[1h])", 600, "93.5", last),
+    ] {
+        let at = T_NS / 1_000_000_000 + after_s;
+        let (_, body) = bench.prom(&format!("query?time={at}&query={query}")).await;
+        let warning = body["warnings"][0].as_str().unwrap_or_default();
+        let found = body["data"]["result"][0]["value"][1].as_str();
+        assert!(warning.starts_with(warned), "{query}: {body}");
+        assert_eq!(found, Some(value), "{query}: {body}");
+    }
+    let (_, body) = bench.prom("query?time=1760007600&query=level").await;
+    assert_eq!(body["data"]["result"], json!([]), "{body}");
+    let (_, body) = bench.prom("query_range?start=1760000000&end=1760003600&step=20m&query=level").await;
+    let values = &body["data"]["result"][0]["values"];
+    assert_eq!(
+        *values,
+        json!([[1_760_001_200, "30.875"], [1_760_002_400, "30.875"], [1_760_003_600, "30.875"]])
+    );
+    assert_eq!(body["warnings"], json!([told]));
+}
+
+#[tokio::test]
 async fn series_labels_values_and_metadata_are_listed() {
     let bench = bench().await;
     let list = |body: Value| body["data"].clone();
@@ -154,6 +214,72 @@ async fn a_form_is_taken_with_a_bearer_token_or_with_the_token_as_password() {
     assert_eq!((status, &body["errorType"]), (400, &json!("bad_data")), "{body}");
 }
 
+/// What Grafana's Prometheus data source asks, as its documentation and Prometheus' have it: forms by POST for queries, with
+/// times in seconds, and lists by GET.
+#[tokio::test]
+async fn what_grafana_asks_is_answered() {
+    let bench = bench().await;
+    let made = bench.local("POST", "/api/v1/tokens", json!({"name": "grafana", "role": "viewer"})).await;
+    let basic = format!("Basic {}", STANDARD.encode(format!("any:{}", made.1["token"].as_str().unwrap())));
+    let form = [("content-type", "application/x-www-form-urlencoded"), ("authorization", basic.as_str())];
+    let level = json!({"__name__": "level", "device": "pump-8", "point": "level"});
+    for (path, body, at, want) in [
+        // Save & test, and the version that it is told apart by.
+        ("query", "query=1%2B1&time=1760000061.123", "/data/result/1", json!("2")),
+        // A panel, its table, and its legend.
+        (
+            "query_range",
+            "query=level&start=1760000000&end=1760000060&step=30",
+            "/data/result/0/values",
+            json!([[1_760_000_000, "0"], [1_760_000_030, "0"], [1_760_000_060, "1"]]),
+        ),
+        (
+            "query_range",
+            "query=rate%28level%5B1m0s%5D%29&start=1760000120.000&end=1760000180.000&step=60.000",
+            "/data/resultType",
+            json!("matrix"),
+        ),
+        ("query", "query=level&time=1760000061.000&timeout=60s", "/data/result/0/metric", level.clone()),
+        ("query_exemplars", "query=level&start=1760000000&end=1760000060", "/data", json!([])),
+        // The builder's labels, and those of a variable.
+        (
+            "labels",
+            "match%5B%5D=%7B__name__%3D%22level%22%7D&start=1760000000&end=1760000600&limit=40000",
+            "/data",
+            json!(["__name__", "device", "point"]),
+        ),
+        ("series", "match%5B%5D=level&start=1760000000&end=1760000600&limit=40000", "/data/0", level.clone()),
+    ] {
+        let (status, answer) = bench.posted(path, body, &form).await;
+        assert_eq!((status, answer.pointer(at)), (200, Some(&want)), "{path} {body}: {answer}");
+        assert_eq!(answer["status"], "success", "{path}");
+        // The same where POST is not allowed by what stands between.
+        let (status, answer) = bench.prom(&format!("{path}?{body}")).await;
+        assert_eq!((status, answer.pointer(at)), (200, Some(&want)), "{path}?{body}: {answer}");
+    }
+    for (path, at, want) in [
+        ("status/buildinfo", "/data/version", json!("3.0.0")),
+        ("rules", "/data", json!({"groups": []})),
+        ("metadata?limit=40000", "/data/level/0/type", json!("unknown")),
+        ("metadata?limit=1&limit_per_metric=1&metric=level", "/data/level/0/unit", json!("")),
+        (
+            "label/__name__/values?start=1760000000&end=1760000600&limit=40000",
+            "/data",
+            json!(["level", "oil_temp"]),
+        ),
+        (
+            "label/__name__/values?match%5B%5D=%7Bdevice%3D%22pump-8%22%7D&start=1760000000&end=1760000600",
+            "/data",
+            json!(["level"]),
+        ),
+        ("label/device/values?match[]=oil_temp&start=1760000000&end=1760000600", "/data", json!(["pump-7"])),
+        ("series?match[]=level&start=1760000000&end=1760000600&limit=40000", "/data/0", level),
+    ] {
+        let (status, answer) = bench.prom(path).await;
+        assert_eq!((status, answer.pointer(at)), (200, Some(&want)), "{path}: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_wrong_is_told_as_prometheus_tells_it() {
     let bench = bench().await;
@@ -193,7 +319,7 @@ async fn what_is_wrong_is_told_as_prometheus_tells_it() {
         ),
         ("series", 400, "bad_data", "no match[] parameter provided"),
         ("series?match[]=sum(level)", 400, "bad_data", "invalid parameter \"match[]\""),
-        ("rules", 404, "not_found", "/prometheus/api/v1/rules is not supported"),
+        ("targets", 404, "not_found", "/prometheus/api/v1/targets is not supported"),
         (
             &format!("query?query={long}"),
             400,

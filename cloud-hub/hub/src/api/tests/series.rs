@@ -43,3 +43,35 @@ async fn series_are_found_by_words_of_their_own_and_of_their_devices() {
     let (status, body) = bench.local("GET", &long, Value::Null).await;
     assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-text")));
 }
+
+#[tokio::test]
+async fn answers_say_up_to_when_readings_are_past_their_retention() {
+    let bench = prometheus::thinned().await;
+    let (t_ms, hour_ms) = (prometheus::T_NS / 1_000_000, 3_600_000);
+    let last_ms = json!(t_ms + 540_000);
+    let around = format!("from={}&to={}", t_ms - hour_ms, t_ms + 6 * hour_ms);
+    let after = format!("from={}&to={}", t_ms + 2 * hour_ms, t_ms + 6 * hour_ms);
+    let query = "/api/v1/query?series=pump-8/level";
+    for (path, told) in [
+        (format!("{query}&buckets=100&{around}"), Some(&last_ms)),
+        (format!("{query}&buckets=100&{after}"), None),
+        (format!("{query}&{around}"), Some(&last_ms)),
+        (format!("{query}&{after}"), Some(&Value::Null)),
+    ] {
+        let (_, answer) = bench.local("GET", &path, Value::Null).await;
+        assert_eq!(answer.get("thinned_to"), told, "{path}: {answer}");
+    }
+    let asked = json!({"select": {"points": ["level"]}, "functions": ["count"],
+        "from": (t_ms - hour_ms).to_string(), "to": (t_ms + 6 * hour_ms).to_string()});
+    let (_, answer) = bench.local("POST", "/api/v1/aggregate", asked).await;
+    assert_eq!((answer.get("thinned_to"), &answer["tier"]), (Some(&last_ms), &json!("1d")), "{answer}");
+    for path in [
+        format!("/api/v1/export?device=pump-8&format=csv&{around}"),
+        format!("/api/v1/export?device=pump-8&format=csv&rows=10&{around}"),
+        format!("/api/v1/export?device=pump-8&format=csv&{after}"),
+    ] {
+        let (response, _) = bench.send(Door::Socket, request("GET", &path, &[], None)).await;
+        let told = response.headers().get("tideline-thinned-to").map(|ms| ms.to_str().unwrap().to_owned());
+        assert_eq!(told, path.contains(&around).then(|| last_ms.to_string()), "{path}");
+    }
+}

@@ -197,8 +197,8 @@ export async function query(
     missing: answers.flatMap((answer) => answer.missing ?? []),
     // Every part of a device's query lists the same gaps.
     gaps: answers[0]?.gaps ?? [],
-    restamped: answers[0]?.restamped ?? [],
-    late: answers[0]?.late ?? [],
+    restamped: answers[0]?.restamped ?? [], late: answers[0]?.late ?? [],
+    thinned_to: Math.max(0, ...answers.map((answer) => answer.thinned_to ?? 0)) || null,
   };
 }
 

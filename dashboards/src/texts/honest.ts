@@ -25,6 +25,7 @@ export const honest = {
     cut: (ago: string) => `stale: ${ago}, reconnecting`,
     old: (ago: string) => `stale: ${ago}`,
   },
+  thinned: (at: string) => `Readings up to ${at} are past their retention: what is left of their minutes, hours or days is drawn.`,
   uncertain: 'uncertain: the device’s clock was wrong, nobody knows by how much',
   corrected: (by: string) => `corrected by ${by}`,
   otherShifts: (n: number) => `and ${n} other corrections`,

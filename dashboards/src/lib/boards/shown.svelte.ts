@@ -47,6 +47,7 @@ export class Shown {
   gaps = $state.raw<QueryGap[]>([]);
   restamped = $state.raw<Restamped[]>([]);
   late = $state.raw<LateRange[]>([]);
+  thinnedTo = $state<number | null>(null);
   partial = $state(false);
   missing = $state.raw<Missing[]>([]);
   loaded = $state(false);
@@ -211,6 +212,7 @@ export class Shown {
       this.gaps = answer?.gaps ?? [];
       this.restamped = answer?.restamped ?? [];
       this.late = answer?.late ?? [];
+      this.thinnedTo = answer?.thinned_to ?? null;
       this.partial = answer?.partial ?? false;
       this.missing = answer?.missing ?? [];
       for (const data of this.#tail) this.#merge(data);

@@ -8,7 +8,7 @@ const steps = [
   { time_ms: at, author: 'anna', side: 'hub', section: 'desired', key: 'motor/speed', value: 1450 },
   { time_ms: at + 60_000, author: 'ben', side: 'agent', section: 'desired', key: 'valve/open', value: 70 },
   { time_ms: at + 61_000, author: 'anna', side: 'hub', section: 'desired', key: 'valve/open', value: 55 },
-];
+].map((step) => ({ ...step, taken_ms: null }));
 let contested = true;
 
 function merge(into, patch) {

@@ -14,7 +14,7 @@ beforeEach(() => {
     const device = url.pathname.split('/')[4];
     const body = url.pathname.endsWith('/events')
       ? { device, agent: device, events: [{ at_ms: 5_000_000, change: 'online', reason: 'heard', changes: 1 }, { at_ms: 5_100_000, change: 'offline', reason: 'silent', changes: 1 }] }
-      : { steps: [{ time_ms: 4_000_000, author: 'anna', side: 'hub', section: 'desired', key: 'speed', value: 3 }, { time_ms: 4_000_001, author: '', side: 'agent', section: 'reported', key: 'speed', value: 3 }] };
+      : { steps: [{ time_ms: 4_000_000, taken_ms: null, author: 'anna', side: 'hub', section: 'desired', key: 'speed', value: 3 }, { time_ms: 4_000_001, taken_ms: null, author: '', side: 'agent', section: 'reported', key: 'speed', value: 3 }] };
     return Promise.resolve(new Response(JSON.stringify(body), { status: device === 'pump-7' ? 503 : 200 }));
   });
 });

@@ -113,6 +113,8 @@ enum Request {
     Receive(u64, TwinSync),
     Take(u64, oneshot::Sender<Vec<TwinSync>>),
     Met,
+    /// By how much the hub's wall clock is ahead of the monotonic one here, ns.
+    Time(i64),
     Rest,
     Close(oneshot::Sender<()>),
 }

@@ -63,7 +63,7 @@ impl Twin {
         shared.dedup();
         shared.truncate(HEADS_MAX);
         let shared = self.share(peer, shared)?;
-        let bytes = store::appended(self.document.generation, &[], Some((peer, &shared)));
+        let bytes = store::appended(self.document.generation, &[], Some((peer, &shared)), &[]);
         Some(self.record(Write::Append(bytes), Some(Vec::new())))
     }
 

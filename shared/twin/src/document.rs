@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 
 use crate::actor::{Actor, Generation};
 use crate::key::{self, Key, Part};
-use crate::limits::AUTHOR_BYTES_MAX;
+use crate::limits::{AUTHOR_BYTES_MAX, CLOCK_BEHIND_MS_MAX};
 use crate::section::{ORIGIN, Section, object};
 use crate::stamp::{Known, Signed, Stamp};
 use crate::value;
@@ -107,6 +107,8 @@ pub(crate) struct Document {
     pub changes: usize,
     /// Of all changes, as they stand in memory; nearly so after a load.
     pub bytes: usize,
+    /// When changes were taken whose authors' clocks cannot be right, in ms.
+    pub taken: BTreeMap<ChangeHash, i64>,
 }
 
 impl Document {
@@ -131,6 +133,7 @@ impl Document {
             genesis,
             changes: 0,
             bytes: 0,
+            taken: BTreeMap::new(),
         };
         document.recount();
         Ok(document)
@@ -339,6 +342,39 @@ impl Document {
                 Some((item.key.to_string(), key, part, item.conflict))
             })
             .collect()
+    }
+
+    /// The flat keys of one leaf, with what they are.
+    pub fn parts_of(&self, section: Section, key: &Key) -> Vec<(String, Key, Part, bool)> {
+        let marked = self.am.map_range(section.object(), format!("{key}~")..format!("{key}\u{7f}"));
+        let plain = self.am.map_range(section.object(), key.to_string()..=key.to_string());
+        let items = plain.chain(marked).filter_map(|item| {
+            let (of, part) = key::read(&item.key)?;
+            (of == *key).then(|| (item.key.to_string(), of, part, item.conflict))
+        });
+        items.collect()
+    }
+
+    /// When a change was made: by the clock of who wrote it, unless that cannot be right.
+    pub fn time_of(&self, hash: &ChangeHash, author_ms: i64) -> i64 {
+        self.taken.get(hash).copied().unwrap_or(author_ms)
+    }
+
+    /// When a change was made that has come, and is here now. Where its author's clock cannot be right, as it says a time that is yet
+    /// to come, or one long before what its author had read, that is when it was taken, which is kept.
+    pub fn note_taken(&mut self, change: &automerge::Change, now_ms: Option<i64>) -> i64 {
+        let author_ms = change.timestamp();
+        let Some(now_ms) = now_ms else { return author_ms };
+        let read = change.deps().iter().filter_map(|dep| {
+            let meta = self.am.get_change_meta_by_hash(dep)?;
+            Some(self.time_of(dep, meta.timestamp))
+        });
+        let read_ms = read.max().unwrap_or(i64::MIN).min(now_ms);
+        if author_ms <= now_ms && author_ms.saturating_add(CLOCK_BEHIND_MS_MAX) >= read_ms {
+            return author_ms;
+        }
+        self.taken.insert(change.hash(), now_ms);
+        now_ms
     }
 
     /// Who wrote a value, whether in this generation or before its base.

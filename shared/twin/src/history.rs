@@ -17,6 +17,8 @@ use crate::value;
 pub struct Step {
     /// When, in milliseconds since 1970, by the clock of who wrote.
     pub time_ms: i64,
+    /// When the hub took it, where that clock cannot have been right.
+    pub taken_ms: Option<i64>,
     /// Who; may be empty.
     pub author: String,
     /// The replica.
@@ -27,6 +29,14 @@ pub struct Step {
     pub key: Key,
     /// What the leaf became: null if it is gone, `{"$add": n}`, `{"$insert": e}`, `{"$remove": e}`, `{"$text": "…"}`.
     pub value: Json,
+}
+
+impl Step {
+    /// When it was, as far as that is known: see [`Step::taken_ms`].
+    #[must_use]
+    pub fn at_ms(&self) -> i64 {
+        self.taken_ms.unwrap_or(self.time_ms)
+    }
 }
 
 /// What one change did to one flat key.
@@ -129,7 +139,8 @@ pub(crate) fn since(document: &Document, since: &[ChangeHash]) -> Result<Vec<Ste
                 }
                 let Some(value) = shown(&step.deed, &part) else { continue };
                 let (section, author) = (step.section, author.to_owned());
-                steps.push(Step { time_ms: change.timestamp(), author, actor, section, key, value });
+                let (time_ms, taken_ms) = (change.timestamp(), document.taken.get(&change.hash()).copied());
+                steps.push(Step { time_ms, taken_ms, author, actor, section, key, value });
             }
         }
         Ok(steps)
@@ -159,7 +170,9 @@ pub(crate) fn heads_at(document: &Document, time_ms: i64) -> Vec<ChangeHash> {
     let mut heads = std::collections::BTreeSet::new();
     for meta in document.am.get_changes_meta(&[]) {
         let before = Actor::of(&meta.actor).is_some_and(|actor| actor.side().is_none());
-        if (before || meta.timestamp <= time_ms) && meta.deps.iter().all(|dep| taken.contains(dep)) {
+        if (before || document.time_of(&meta.hash, meta.timestamp) <= time_ms)
+            && meta.deps.iter().all(|dep| taken.contains(dep))
+        {
             for dep in &meta.deps {
                 heads.remove(dep);
             }

@@ -14,6 +14,7 @@ mod document;
 mod edit;
 mod history;
 mod key;
+mod late;
 pub mod limits;
 mod link;
 mod message;

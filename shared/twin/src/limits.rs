@@ -64,5 +64,7 @@ pub const HISTORY_BYTES_MAX: usize = 2 * EDITED_BYTES_MAX;
 pub const GENERATIONS_AHEAD_MAX: u64 = 1 << 32;
 /// Changes that a replica takes between two bases, whoever wrote them.
 pub const CHANGES_MAX: usize = 4 * 10_000;
+/// How far a change may be before what its author had read: clocks differ, and more is no clock.
+pub const CLOCK_BEHIND_MS_MAX: i64 = 60 * 60 * 1000;
 /// Highest number of a change: one that was made up leaves room for those that follow.
 pub const NUMBER_MAX: u64 = 1 << 53;

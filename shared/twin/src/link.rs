@@ -62,6 +62,20 @@ impl Link {
     /// # Errors
     /// The message is refused, and twin and link are as they were.
     pub fn handle(&mut self, twin: &mut Twin, message: &Message) -> Result<Option<Record>, Refusal> {
+        self.handle_at(twin, message, None)
+    }
+
+    /// As [`Link::handle`], and says when that is, in milliseconds since 1970, where the clock of this end is to be trusted more
+    /// than those of others: changes which say that they are of later are of now. The times are kept with the twin.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn handle_at(
+        &mut self,
+        twin: &mut Twin,
+        message: &Message,
+        now_ms: Option<i64>,
+    ) -> Result<Option<Record>, Refusal> {
         match message {
             Message::State { generation, heads, shared } => {
                 self.state(twin, *generation, heads, shared);
@@ -71,7 +85,7 @@ impl Link {
                 if !self.is_same(twin, *generation) {
                     return Ok(None);
                 }
-                let received = twin.receive(&self.peer, changes)?;
+                let received = twin.receive(&self.peer, changes, now_ms)?;
                 self.ask |= received.missing || std::mem::take(&mut self.early);
                 self.add_have(twin, &received.there);
                 // Also for what was known: the peer sends it since it missed the confirmation.

@@ -32,6 +32,7 @@ impl Twin {
             Replay::new(&self.document, &self.included, &self.replaced, actor).with_new_stamps(0);
         replay.onto(&mut document, |actor| own.contains(&actor), &included)?;
         self.number = replay.number();
+        self.late.settle(&document);
         self.document = document;
         self.former.push(self.actor);
         self.actor = actor;

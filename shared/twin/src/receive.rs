@@ -8,6 +8,7 @@ use crate::actor::{Actor, Side};
 use crate::check::{self, ForeignOp, decode};
 use crate::chunk::{self, ChunkError, Most};
 use crate::document::{Document, EngineError, size};
+use crate::late::Late;
 use crate::limits::{
     ACTORS_MAX, CHANGES_MAX, DOCUMENT_BYTES_MAX, HISTORY_BYTES_MAX, KEYS_MAX, MERGED_FACTOR, NUMBER_MAX,
 };
@@ -93,10 +94,17 @@ pub(crate) struct Door<'a> {
     /// Whether this replica has forgotten changes of its side: it was restored.
     pub forgetful: bool,
     pub included: &'a BTreeMap<Actor, u64>,
+    /// When it is, where that is known better than others know it.
+    pub now_ms: Option<i64>,
 }
 
 /// Takes one change into a document that is dropped if this fails.
-pub(crate) fn take(document: &mut Document, bytes: &[u8], door: Door<'_>) -> Result<Taken, Refusal> {
+pub(crate) fn take(
+    document: &mut Document,
+    late: &mut Late,
+    bytes: &[u8],
+    door: Door<'_>,
+) -> Result<Taken, Refusal> {
     let head = chunk::read(bytes, Most::CHANGE)?;
     let (change, expanded) = decode(bytes)?;
     let actor = head.actor;
@@ -156,9 +164,10 @@ pub(crate) fn take(document: &mut Document, bytes: &[u8], door: Door<'_>) -> Res
         return Err(Refusal::TooMany { what: "bytes of changes", found, max: HISTORY_BYTES_MAX });
     }
     check::change(document, &expanded, actor).map_err(foreign)?;
-    let hash = change.hash();
-    document.apply(change)?;
-    Ok(Taken::New(hash))
+    document.apply(change.clone())?;
+    let time_ms = document.note_taken(&change, door.now_ms);
+    late.note(document, &expanded.operations, time_ms);
+    Ok(Taken::New(change.hash()))
 }
 
 /// What merging may bring at most.

@@ -8,6 +8,8 @@ use minicbor::{Decode, Encode};
 
 use crate::actor::{Actor, Generation};
 use crate::document::{Document, EngineError};
+use crate::key::Key;
+use crate::late::{Late, Wanted};
 use crate::replaced::{Replaced, Since};
 use crate::section::Section;
 use crate::stamp::{Beyond, Known, Stamp};
@@ -52,6 +54,12 @@ struct Saved {
     /// None in files of before it was kept.
     #[n(8)]
     replaced: Option<Vec<Gone>>,
+    /// When changes were taken. None in files of before it was kept.
+    #[n(9)]
+    taken: Option<Vec<(ByteArray<32>, i64)>>,
+    /// The leaf, since when it is late, and of what it should be. None in files of before it was kept.
+    #[n(10)]
+    late: Option<Vec<(String, i64, u64)>>,
 }
 
 /// What was replaced at one leaf.
@@ -96,6 +104,11 @@ fn replaced(gone: Vec<Gone>) -> Replaced {
     Replaced(each.collect())
 }
 
+fn times(of: impl Iterator<Item = (ChangeHash, i64)>) -> Option<Vec<(ByteArray<32>, i64)>> {
+    let times: Vec<_> = of.map(|(hash, time_ms)| (ByteArray::from(hash.0), time_ms)).collect();
+    (!times.is_empty()).then_some(times)
+}
+
 #[derive(Encode, Decode)]
 #[cbor(array)]
 struct Appended {
@@ -107,6 +120,9 @@ struct Appended {
     changes: Vec<ByteVec>,
     #[n(3)]
     shared: Option<(String, Vec<ByteArray<32>>)>,
+    /// When changes were taken. None in files of before it was kept.
+    #[n(4)]
+    taken: Option<Vec<(ByteArray<32>, i64)>>,
 }
 
 fn to_bytes(value: &impl Encode<()>) -> Vec<u8> {
@@ -131,6 +147,10 @@ pub(crate) fn save(twin: &Twin) -> Vec<u8> {
         shared: twin.shared.iter().map(|(peer, of)| (peer.clone(), heads(of))).collect(),
         document: twin.document.am.save().into(),
         replaced: gone(&twin.replaced),
+        taken: times(twin.document.taken.iter().map(|(hash, time_ms)| (*hash, *time_ms))),
+        late: Some(
+            twin.late.0.iter().map(|(key, late)| (key.to_string(), late.since_ms, late.digest)).collect(),
+        ),
     })
 }
 
@@ -138,6 +158,7 @@ pub(crate) fn appended(
     generation: Generation,
     changes: &[&[u8]],
     shared: Option<(&str, &[ChangeHash])>,
+    taken: &[(ChangeHash, i64)],
 ) -> Vec<u8> {
     to_bytes(&Appended {
         version: VERSION,
@@ -146,7 +167,17 @@ pub(crate) fn appended(
         shared: shared.map(|(peer, heads)| {
             (peer.to_owned(), heads.iter().map(|hash| ByteArray::from(hash.0)).collect())
         }),
+        taken: times(taken.iter().copied()),
     })
+}
+
+fn note_times(twin: &mut Twin, taken: Option<Vec<(ByteArray<32>, i64)>>) {
+    let taken = taken.into_iter().flatten().map(|(hash, time_ms)| (ChangeHash(*hash), time_ms));
+    twin.document.taken.extend(taken);
+}
+
+fn wanted((key, since_ms, digest): (String, i64, u64)) -> Option<(Key, Wanted)> {
+    Some((Key::parse(&key).ok()?, Wanted { since_ms, digest }))
 }
 
 pub(crate) fn load(actor: Actor, saved: &[u8], records: &[impl AsRef<[u8]>]) -> Result<Twin, LoadError> {
@@ -160,6 +191,11 @@ pub(crate) fn load(actor: Actor, saved: &[u8], records: &[impl AsRef<[u8]>]) -> 
     twin.included = saved.included;
     twin.replaced = replaced(saved.replaced.unwrap_or_default());
     twin.number = saved.number;
+    note_times(&mut twin, saved.taken);
+    match saved.late {
+        None => twin.late.settle(&twin.document),
+        Some(late) => twin.late = Late(late.into_iter().filter_map(wanted).collect()),
+    }
     twin.shared = saved.shared.into_iter().map(|(peer, of)| (peer, hashes(of))).collect();
     for record in records {
         let record: Appended = minicbor::decode(record.as_ref()).map_err(form)?;
@@ -170,10 +206,13 @@ pub(crate) fn load(actor: Actor, saved: &[u8], records: &[impl AsRef<[u8]>]) -> 
         if record.generation != twin.document.generation {
             continue;
         }
+        note_times(&mut twin, record.taken);
         for bytes in record.changes {
-            let (change, _) = crate::check::decode(&bytes)?;
+            let (change, expanded) = crate::check::decode(&bytes)?;
             if !twin.document.knows(&change.hash()) {
+                let time_ms = twin.document.time_of(&change.hash(), change.timestamp());
                 twin.document.apply(change)?;
+                twin.late.note(&twin.document, &expanded.operations, time_ms);
             }
         }
         if let Some((peer, of)) = record.shared {

@@ -12,9 +12,10 @@ use serde_json::Value as Json;
 use crate::actor::{Actor, Generation, Side};
 use crate::base;
 use crate::document::{Document, EngineError, guarded, size};
-use crate::edit::Change;
+use crate::edit::{Change, Edit};
 use crate::history::{self, Step};
 use crate::key::Key;
+use crate::late::Late;
 use crate::limits::{
     ACTORS_MAX, CHANGES_BYTES_MAX, CHANGES_PER_MESSAGE_MAX, DOCUMENT_BYTES_MAX, EDITED_BYTES_MAX,
     EDITS_PER_CHANGE_MAX, GENERATIONS_AHEAD_MAX, KEYS_MAX, NUMBER_MAX, REBASE_AFTER, REBASE_AFTER_BYTES,
@@ -63,6 +64,7 @@ pub struct Twin {
     /// Of each replica, the number of its last change that the base has.
     pub(crate) included: BTreeMap<Actor, u64>,
     pub(crate) replaced: Replaced,
+    pub(crate) late: Late,
     pub(crate) number: u64,
     /// By peer, what is durable at both ends.
     pub(crate) shared: BTreeMap<String, Vec<ChangeHash>>,
@@ -102,6 +104,7 @@ impl Twin {
             former: Vec::new(),
             included: BTreeMap::new(),
             replaced: Replaced(BTreeMap::new()),
+            late: Late(BTreeMap::new()),
             number: 0,
             shared: BTreeMap::new(),
             unconfirmed: 0,
@@ -167,15 +170,28 @@ impl Twin {
         })?;
         let Some(made) = made else { return Ok(None) };
         write::is_short(change, &made)?;
+        let is_shown = |edit: &Edit| matches!(edit.section, Section::Desired | Section::Reported);
+        if change.edits.iter().any(is_shown) {
+            self.late.note(
+                &document,
+                &guarded(|| Ok::<_, EngineError>(made.decode()))?.operations,
+                change.time_ms,
+            );
+        }
         self.document = document;
         self.number += 1;
         self.unconfirmed += 1;
-        let bytes = store::appended(self.document.generation, &[made.raw_bytes()], None);
+        let bytes = store::appended(self.document.generation, &[made.raw_bytes()], None, &[]);
         Ok(Some(self.record(Write::Append(bytes), Some(vec![made.hash()]))))
     }
 
     /// Takes changes of this generation, which a peer sends when they are durable there. A refusal leaves everything as it was.
-    pub(crate) fn receive(&mut self, peer: &str, changes: &[Vec<u8>]) -> Result<Received, Refusal> {
+    pub(crate) fn receive(
+        &mut self,
+        peer: &str,
+        changes: &[Vec<u8>],
+        now_ms: Option<i64>,
+    ) -> Result<Received, Refusal> {
         let bytes = changes.iter().map(Vec::len).sum();
         if changes.len() > CHANGES_PER_MESSAGE_MAX || bytes > CHANGES_BYTES_MAX {
             let (what, found, max) = if changes.len() > CHANGES_PER_MESSAGE_MAX {
@@ -191,10 +207,12 @@ impl Twin {
             number: self.number,
             forgetful: !self.former.is_empty(),
             included: &self.included,
+            now_ms,
         };
+        let mut late = self.late.clone();
         let (mut new, mut hashes, mut there, mut missing) = (Vec::new(), Vec::new(), Vec::new(), false);
         for change in changes {
-            match receive::take(&mut document, change, door)? {
+            match receive::take(&mut document, &mut late, change, door)? {
                 Taken::New(hash) => {
                     new.push(change.as_slice());
                     hashes.push(hash);
@@ -215,14 +233,22 @@ impl Twin {
             made.extend(twice::even_out(&mut document, self.actor, self.number + made.len() as u64)?);
         }
         let number = self.number + made.len() as u64;
+        for change in &made {
+            let decoded = guarded(|| Ok::<_, EngineError>(change.decode()))?;
+            late.note(&document, &decoded.operations, change.timestamp());
+        }
         hashes.extend(made.iter().map(automerge::Change::hash));
         let all: Vec<_> = new.into_iter().chain(made.iter().map(automerge::Change::raw_bytes)).collect();
         self.document = document;
+        self.late = late;
         self.replaced = replaced;
         self.unconfirmed += number - self.number;
         self.number = number;
         let shared = self.has_sent(peer, &there);
-        let bytes = store::appended(self.document.generation, &all, shared.as_deref().map(|of| (peer, of)));
+        let taken = hashes.iter().filter_map(|hash| Some((*hash, *self.document.taken.get(hash)?)));
+        let taken: Vec<_> = taken.collect();
+        let shared = shared.as_deref().map(|of| (peer, of));
+        let bytes = store::appended(self.document.generation, &all, shared, &taken);
         let record = self.record(Write::Append(bytes), Some(hashes));
         Ok(Received { record: Some(record), there, missing })
     }
@@ -343,6 +369,7 @@ impl Twin {
         let number = number.max(replay.number());
         let made = replaced.remove(&mut document, self.actor, number)?;
         replaced.forget(included);
+        self.late.settle(&document);
         self.document = document;
         self.replaced = replaced;
         self.number = number + made.len() as u64;
@@ -434,7 +461,7 @@ impl Twin {
     /// What is desired and not reported so.
     #[must_use]
     pub fn delta(&self) -> Vec<Difference> {
-        view::delta(&self.document)
+        view::delta(&self.document, &self.late)
     }
 
     /// What was done since `heads`, in this generation; all of it if they are none of it.

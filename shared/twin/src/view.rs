@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::document::{Document, Held, Origin};
 use crate::key::{Key, Part};
+use crate::late::Late;
 use crate::section::Section;
 
 /// A leaf with who wrote it last.
@@ -38,7 +39,7 @@ pub struct Difference {
     pub desired: Json,
     /// What is; null if nothing is reported.
     pub reported: Json,
-    /// The newer of the two writes, in milliseconds since 1970.
+    /// When it began: what is desired was written then, or what is reported was so until then. In milliseconds since 1970.
     pub since_ms: Option<i64>,
 }
 
@@ -64,15 +65,26 @@ fn newer(a: Option<Origin>, b: Option<Origin>) -> Option<Origin> {
     }
 }
 
-/// Values by path. Equal values that were written at once exclude nothing, and count as one.
+/// Values by path.
 fn gather(
     document: &Document,
     section: Section,
     heads: Option<&[ChangeHash]>,
     origins: bool,
 ) -> BTreeMap<Key, Gathered> {
+    gathered(document, section, heads, origins, document.parts(section, heads))
+}
+
+/// Equal values that were written at once exclude nothing, and count as one.
+fn gathered(
+    document: &Document,
+    section: Section,
+    heads: Option<&[ChangeHash]>,
+    origins: bool,
+    parts: Vec<(String, Key, Part, bool)>,
+) -> BTreeMap<Key, Gathered> {
     let mut all: BTreeMap<Key, Gathered> = BTreeMap::new();
-    for (flat, key, part, _) in document.parts(section, heads) {
+    for (flat, key, part, _) in parts {
         let here = all.entry(key).or_default();
         for (held, id) in document.held(section, &flat, heads) {
             let origin = if origins { document.origin(section, &flat, &id) } else { None };
@@ -144,6 +156,17 @@ fn insert(root: &mut Map<String, Json>, above: &[String], last: &str, value: Jso
     here.insert(last.to_owned(), value);
 }
 
+/// The shown value of one leaf.
+pub(crate) fn value(document: &Document, section: Section, key: &Key) -> Option<Json> {
+    let parts = document.parts_of(section, key);
+    gathered(document, section, None, false, parts)
+        .remove(key)?
+        .values()
+        .into_iter()
+        .next()
+        .map(|leaf| leaf.value)
+}
+
 /// One leaf with its origin.
 pub(crate) fn leaf(document: &Document, section: Section, key: &Key) -> Option<Leaf> {
     gather(document, section, None, true).remove(key)?.values().into_iter().next()
@@ -170,7 +193,7 @@ pub(crate) fn conflicts(document: &Document) -> Vec<Conflict> {
 }
 
 /// What is wanted and not so.
-pub(crate) fn delta(document: &Document) -> Vec<Difference> {
+pub(crate) fn delta(document: &Document, late: &Late) -> Vec<Difference> {
     let mut reported = gather(document, Section::Reported, None, true);
     let desired = gather(document, Section::Desired, None, true);
     let mut found = Vec::new();
@@ -181,7 +204,8 @@ pub(crate) fn delta(document: &Document) -> Vec<Difference> {
             continue;
         }
         let (value, origin) = is.map_or((Json::Null, None), |leaf| (leaf.value, leaf.origin));
-        let since_ms = newer(wanted.origin, origin).map(|origin| origin.time_ms);
+        let known = late.since(&key, &wanted.value);
+        let since_ms = known.or_else(|| newer(wanted.origin, origin).map(|origin| origin.time_ms));
         found.push(Difference { key, desired: wanted.value, reported: value, since_ms });
     }
     found

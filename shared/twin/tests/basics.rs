@@ -162,7 +162,7 @@ fn the_delta_says_what_is_not_so_and_since_when() {
     talk(&mut hub, &mut agent);
     let delta = hub.delta();
     assert_eq!(delta.len(), 1);
-    assert_eq!((delta[0].key.as_str(), delta[0].since_ms), ("mode", Some(30)));
+    assert_eq!((delta[0].key.as_str(), delta[0].since_ms), ("mode", Some(10)));
     assert_eq!((&delta[0].desired, &delta[0].reported), (&json!("eco"), &json!("boost")));
 }
 

@@ -161,7 +161,8 @@ pub struct Wanted {
 /// The twin of a device
 ///
 /// One that nobody has written to is empty. A state of the past is what was there by the clocks of those who wrote, as long as its
-/// history is kept; of what was before that there is what was left then.
+/// history is kept; of what was before that there is what was left then. What a clock wrote that cannot have been right, as it was ahead of
+/// the hub's or more than an hour behind what its owner had read, counts from when the hub took it.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/twin", operation_id = "twin",
     params(("id" = String, Path, description = "The device"), ("at" = Option<String>, Query, description = "As it was at this time: RFC 3339, Unix ms, or relative as -6h")),
     responses((status = 200, description = "The twin; the header ETag names its state", body = TwinAnswer), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]

@@ -48,7 +48,7 @@ impl News {
             if news.authors.len() < AUTHORS_TOLD_MAX && !step.author.is_empty() {
                 news.authors.insert(step.author.clone());
             }
-            news.time_ms = news.time_ms.max(Some(step.time_ms));
+            news.time_ms = news.time_ms.max(Some(step.at_ms()));
         }
         news
     }

@@ -157,7 +157,7 @@ fn hear(
     twins.shelf.with(&twins.file, document, |slot, warm| {
         let link = links.entry(document.clone()).or_insert_with(|| Link::new(who.agent.as_str(), &warm.twin));
         let before = warm.twin.heads();
-        let record = link.handle(&mut warm.twin, &message);
+        let record = link.handle_at(&mut warm.twin, &message, Some(hub.now_ms()));
         let record = record.map_err(|refusal| Refused::Peer(refusal.to_string()))?;
         let mut written = Written::default();
         if let Some(record) = record {

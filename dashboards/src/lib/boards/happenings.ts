@@ -56,6 +56,6 @@ export class Happenings {
 
   async #changes(device: string, { from, to }: Span): Promise<Happening[]> {
     const steps = await api.twinHistory(device, this.#abort.signal, { key: 'desired', from, to });
-    return steps.filter(({ section }) => section === 'desired').map(({ time_ms, key }) => ({ t: time_ms, text: `${device}: ${key} was set` }));
+    return steps.filter(({ section }) => section === 'desired').map(({ time_ms, taken_ms, key }) => ({ t: taken_ms ?? time_ms, text: `${device}: ${key} was set` }));
   }
 }

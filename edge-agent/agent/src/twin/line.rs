@@ -42,6 +42,12 @@ impl Line {
         taken.unwrap_or_default()
     }
 
+    /// The hub has told the time: by how much its wall clock is ahead of the monotonic one here.
+    pub async fn learn_time(&self, ahead_ns: i64) {
+        // Without the thread nobody is to be told.
+        let _ = self.twins.requests.send(Request::Time(ahead_ns)).await;
+    }
+
     /// Devices became known: the hub may have spoken of them before.
     pub async fn met(&self) {
         // Without the thread nobody is to be told.

@@ -62,6 +62,8 @@ pub struct Worker {
     say: watch::Sender<u64>,
     change: watch::Sender<u64>,
     touched: Touched,
+    // By how much the hub's wall clock is ahead of the monotonic one here.
+    hub_ahead_ns: Option<i64>,
 }
 
 impl Worker {
@@ -79,7 +81,7 @@ impl Worker {
         let replicas = Replicas::open(open, (parts.epoch)())?;
         let (talk, round, status) = (Talk::default(), Round::default(), TwinStatus::default());
         let touched = Touched::default();
-        let worker = Self { parts, replicas, talk, round, status, say, change, touched };
+        let worker = Self { parts, replicas, talk, round, status, say, change, touched, hub_ahead_ns: None };
         worker.show();
         Ok(worker)
     }
@@ -142,6 +144,7 @@ impl Worker {
             Request::Take(session, answer) => {
                 let _ = answer.send(self.talk.take(session, &mut self.replicas, &mut self.round));
             }
+            Request::Time(ahead_ns) => self.hub_ahead_ns = Some(ahead_ns),
             Request::Met => self.talk.met(&mut self.replicas, &self.parts.kin, &mut self.round),
             Request::Rest => {
                 self.round.urgent = true;
@@ -191,11 +194,12 @@ impl Worker {
 
     fn edited(&mut self, document: &DocumentId, make: Make) -> Result<Edited, TwinError> {
         self.admit(document)?;
-        let change = if self.replicas.holds(document) {
+        let mut change = if self.replicas.holds(document) {
             make(self.replicas.twin(document, &mut self.round)?)?
         } else {
             make(self.replicas.empty()?)?
         };
+        change.time_ms = change.time_ms.saturating_add(self.behind_ms());
         let twin = self.replicas.twin_or_new(document, &mut self.round)?;
         let record = twin.edit(&change)?;
         let (changed, etag) = (record.is_some(), etag(twin));
@@ -205,6 +209,13 @@ impl Worker {
             self.talk.touch(document);
         }
         Ok(Edited { changed, etag })
+    }
+
+    /// By how much the clock here is behind the hub's, as far as that is known: edits have the time that it is there.
+    fn behind_ms(&self) -> i64 {
+        let clock = &self.parts.clock;
+        let hub_ns = self.hub_ahead_ns.map(|ahead_ns| ahead_ns.saturating_add_unsigned(clock.mono_ns()));
+        hub_ns.map_or(0, |hub_ns| hub_ns.saturating_sub(clock.wall_ns()) / NS_PER_MS)
     }
 
     /// Makes durable what is to be, and tells whoever waits.

@@ -202,6 +202,9 @@ impl Driver {
             self.spool.learn_time(mono_ns, offset_ns).await?;
             session.handle_time();
             self.commands.learn_time(offset_ns);
+            if let Some(twins) = &self.twins {
+                twins.learn_time(offset_ns).await;
+            }
         }
         Ok(())
     }

@@ -56,7 +56,7 @@ pub struct TwinDifference {
     /// What is reported; null for nothing
     #[schema(value_type = Option<Object>)]
     pub reported: Json,
-    /// Since when, by the newer of the two writes (Unix ms)
+    /// Since when: it was wanted so then, or was so until then (Unix ms)
     #[schema(required)]
     pub since_ms: Option<i64>,
     /// The device that tells it, of a point that a site's or a group's document wants; none where no device there tells of it
@@ -136,6 +136,10 @@ pub struct TwinHistory {
 pub struct TwinStep {
     /// When, by the clock of who wrote (Unix ms)
     pub time_ms: i64,
+    /// When the hub took it, where that clock cannot have been right: it was ahead of the hub's, or more than an hour behind what its
+    /// author had read (Unix ms)
+    #[schema(required)]
+    pub taken_ms: Option<i64>,
     /// Who; may be empty
     pub author: String,
     /// At which end: `hub` or `agent`

@@ -63,7 +63,7 @@ impl Leaves {
 ///
 /// Its history is cut off every two thousand changes; what was before is kept for `twins.history_days`.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/twin/history", operation_id = "twinHistory",
-    params(("id" = String, Path, description = "The device"), ("from" = Option<String>, Query, description = "From this time on, by the clock of who wrote: RFC 3339, Unix ms, or relative as -6h"), ("to" = Option<String>, Query, description = "Before this time"), ("key" = Option<String>, Query, description = "Of this leaf or those below it, as desired/motor/speed or desired"), ("limit" = Option<usize>, Query, description = "Most steps, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before, in the same order"), ("order" = Option<String>, Query, description = "Which come first: `oldest`, the default, or `newest`")),
+    params(("id" = String, Path, description = "The device"), ("from" = Option<String>, Query, description = "From this time on, by `taken_ms` where there is one and else by `time_ms`: RFC 3339, Unix ms, or relative as -6h"), ("to" = Option<String>, Query, description = "Before this time"), ("key" = Option<String>, Query, description = "Of this leaf or those below it, as desired/motor/speed or desired"), ("limit" = Option<usize>, Query, description = "Most steps, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before, in the same order"), ("order" = Option<String>, Query, description = "Which come first: `oldest`, the default, or `newest`")),
     responses((status = 200, description = "A page", body = TwinHistory), (status = 400, description = "`bad-time`, `bad-key`, `bad-limit`, `bad-cursor`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn history(
     State(hub): State<App>,
@@ -87,7 +87,7 @@ pub(super) async fn steps(
         return Err(ApiError::bad("bad-limit", format!("limit={limit}; allowed are 1 to {PAGE_MAX}")));
     }
     let (order, cursor) = (asked.order, begin(asked.cursor.as_deref())?);
-    let is_wanted = move |step: &Step| (from..to).contains(&step.time_ms) && leaves.have(step);
+    let is_wanted = move |step: &Step| (from..to).contains(&step.at_ms()) && leaves.have(step);
     let page = hub.blocking(move |hub| pages(hub, &document, (order, cursor), limit, is_wanted, from));
     page.await.map(Json)
 }
@@ -147,6 +147,7 @@ fn begin(cursor: Option<&str>) -> Result<Option<(u64, usize)>, ApiError> {
 fn shown(step: &Step) -> TwinStep {
     TwinStep {
         time_ms: step.time_ms,
+        taken_ms: step.taken_ms,
         author: step.author.clone(),
         side: side(step.actor).unwrap_or_default(),
         section: step.section.to_string(),

@@ -53,6 +53,10 @@ pub enum Metric {
     TwinMessagesHeard,
     /// Messages about twins that went.
     TwinMessagesSent,
+    /// Bytes of messages about twins that came.
+    TwinBytesHeard,
+    /// Bytes of those that went.
+    TwinBytesSent,
     /// Messages about twins that were refused.
     TwinMessagesRefused,
     /// Times that the history of a twin was cut off.
@@ -66,7 +70,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 27] = [
         Self::Sessions,
         Self::SessionsRefused,
         Self::HandshakesFailed,
@@ -87,6 +91,8 @@ impl Metric {
         Self::TwinEdits,
         Self::TwinMessagesHeard,
         Self::TwinMessagesSent,
+        Self::TwinBytesHeard,
+        Self::TwinBytesSent,
         Self::TwinMessagesRefused,
         Self::TwinRebases,
         Self::TwinCommits,
@@ -146,12 +152,10 @@ impl Metric {
                 ("tideline_hub_sql_ended_total", "Statements of SQL ended by a limit: time, memory, rows.")
             }
             Self::TwinEdits => ("tideline_hub_twin_edits_total", "Changes of twins over the API."),
-            Self::TwinMessagesHeard => {
-                ("tideline_hub_twin_messages_in_total", "Messages that came of twins.")
-            }
-            Self::TwinMessagesSent => {
-                ("tideline_hub_twin_messages_out_total", "Messages that went of twins.")
-            }
+            Self::TwinMessagesHeard => ("tideline_hub_twin_messages_in_total", "Messages that came."),
+            Self::TwinMessagesSent => ("tideline_hub_twin_messages_out_total", "Messages that went."),
+            Self::TwinBytesHeard => ("tideline_hub_twin_bytes_in_total", "Bytes of those that came."),
+            Self::TwinBytesSent => ("tideline_hub_twin_bytes_out_total", "Bytes of those that went."),
             Self::TwinMessagesRefused => {
                 ("tideline_hub_twin_messages_refused_total", "Messages about twins that were refused.")
             }
@@ -350,6 +354,7 @@ pub fn twins(standing: Standing) -> String {
         ("tideline_hub_twins", "Twins on disk.", standing.documents),
         ("tideline_hub_twins_kept", "Twins in memory.", standing.kept),
         ("tideline_hub_twins_kept_bytes", "About what they take.", standing.kept_bytes),
+        ("tideline_hub_twins_kept_largest_bytes", "What the largest of them takes.", standing.largest_bytes),
         ("tideline_hub_twin_records_waiting", "Records that wait for a commit.", standing.waiting),
     ] {
         // Writing to a String cannot fail.

@@ -169,6 +169,8 @@ pub struct Standing {
     pub kept: u64,
     /// About how much those take.
     pub kept_bytes: u64,
+    /// What the largest of them takes.
+    pub largest_bytes: u64,
     /// Records that wait for a commit.
     pub waiting: u64,
 }
@@ -208,11 +210,12 @@ impl Twins {
     /// What there is to say of all of them.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        let (kept, kept_bytes) = self.shelf.kept();
+        let (kept, kept_bytes, largest_bytes) = self.shelf.kept();
         Standing {
             documents: self.file.count().unwrap_or(0),
             kept: kept as u64,
             kept_bytes: kept_bytes as u64,
+            largest_bytes: largest_bytes as u64,
             waiting: self.queue.len() as u64,
         }
     }

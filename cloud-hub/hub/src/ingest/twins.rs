@@ -92,6 +92,7 @@ impl Driver {
     /// A message came.
     pub(super) fn twin(&mut self, sync: TwinSync) {
         self.hub.counters.add(Metric::TwinMessagesHeard, 1);
+        self.hub.counters.add(Metric::TwinBytesHeard, sync.message.len() as u64);
         self.talk.heard_bytes = self.talk.heard_bytes.saturating_add(sync.message.len());
         self.talk.heard.push_back(sync);
     }

@@ -278,10 +278,11 @@ impl Shelf {
         }
     }
 
-    /// How many documents are in memory, and about how much they take.
+    /// How many documents are in memory, and about how much they and the largest of them take.
     #[must_use]
-    pub fn kept(&self) -> (usize, usize) {
+    pub fn kept(&self) -> (usize, usize, usize) {
         let inner = self.inner();
-        (inner.by_document.len(), inner.bytes)
+        let largest = inner.by_document.values().map(|kept| kept.bytes).max();
+        (inner.by_document.len(), inner.bytes, largest.unwrap_or(0))
     }
 }

@@ -187,8 +187,10 @@ fn say(hub: &Hub, who: &Speaker, document: &DocumentId, turned: &mut Turned) -> 
         let link = links.entry(document.clone()).or_insert_with(|| Link::new(who.agent.as_str(), &warm.twin));
         for _ in 0..MESSAGES_MAX {
             let Some(message) = link.poll(&warm.twin) else { return };
+            let message = message.to_bytes();
             hub.counters.add(Metric::TwinMessagesSent, 1);
-            say.push(TwinSync { document: document.clone(), message: message.to_bytes() });
+            hub.counters.add(Metric::TwinBytesSent, message.len() as u64);
+            say.push(TwinSync { document: document.clone(), message });
         }
         again.push(document.clone());
     })

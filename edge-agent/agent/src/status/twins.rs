@@ -17,6 +17,18 @@ pub struct TwinStatus {
     pub messages_in: u64,
     /// Messages to the hub.
     pub messages_out: u64,
+    /// Bytes of those from the hub.
+    #[serde(default)]
+    pub bytes_in: u64,
+    /// Bytes of those to the hub.
+    #[serde(default)]
+    pub bytes_out: u64,
+    /// Bytes of the changes of all that are in memory.
+    #[serde(default)]
+    pub bytes_in_memory: u64,
+    /// Bytes of the changes of the largest of them.
+    #[serde(default)]
+    pub largest_bytes: u64,
     /// Messages of the hub that were not taken.
     pub refused: u64,
     /// Why the last of them was not.
@@ -36,13 +48,17 @@ pub struct TwinStatus {
 impl TwinStatus {
     /// The figures of the metrics.
     #[must_use]
-    pub const fn figures(&self) -> [(&'static str, u64); 9] {
+    pub const fn figures(&self) -> [(&'static str, u64); 13] {
         [
             ("documents", self.documents),
             ("documents_in_memory", self.in_memory),
             ("unconfirmed_changes", self.unconfirmed),
             ("messages_in_total", self.messages_in),
             ("messages_out_total", self.messages_out),
+            ("bytes_in_total", self.bytes_in),
+            ("bytes_out_total", self.bytes_out),
+            ("in_memory_bytes", self.bytes_in_memory),
+            ("in_memory_largest_bytes", self.largest_bytes),
             ("messages_refused_total", self.refused),
             ("renames_total", self.renamed),
             ("changes_lost_total", self.lost),

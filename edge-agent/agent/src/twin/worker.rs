@@ -278,12 +278,17 @@ impl Worker {
 
     fn show(&self) {
         let (documents, in_memory) = self.replicas.counts();
+        let (bytes_in_memory, largest_bytes) = self.replicas.bytes();
         let shown = TwinStatus {
             documents,
             in_memory,
             unconfirmed: self.replicas.unconfirmed(),
             messages_in: self.talk.counts.taken,
             messages_out: self.talk.counts.given,
+            bytes_in: self.talk.counts.taken_bytes,
+            bytes_out: self.talk.counts.given_bytes,
+            bytes_in_memory,
+            largest_bytes,
             refused: self.talk.counts.refused,
             last_refusal: self.talk.last_refusal.clone(),
             renamed: self.replicas.renames(),

@@ -166,6 +166,7 @@ async fn one_patch_goes_to_many_devices_with_a_result_for_each() {
     }
     let (_, metrics) = (0, telemetry::twins(bench.hub.twins.standing()));
     assert!(metrics.contains("tideline_hub_twins 2\n"), "{metrics}");
+    assert!(!metrics.contains("tideline_hub_twins_kept_largest_bytes 0\n"), "{metrics}");
 }
 
 #[tokio::test]

@@ -412,3 +412,25 @@ async fn an_agent_that_was_away_during_a_rebase_keeps_what_it_wrote() {
     assert_eq!(then, json!({"t": 5}));
     assert_eq!(hub.twins.chapters(&document, hub.now_ms() + 1).unwrap(), [1]);
 }
+
+#[tokio::test]
+async fn what_a_clock_wrote_that_is_a_year_ahead_is_of_when_the_hub_took_it() {
+    const YEAR_MS: i64 = 365 * 24 * 60 * 60 * 1000;
+    let bench = Bench::start();
+    let identity = bench.enrol("pump-7");
+    let mut peer = Peer::connect(&bench, "pump-7", &identity).await;
+    let began_ms = bench.hub.now_ms();
+    let ahead_ms = began_ms + YEAR_MS;
+    peer.edit("pump-7", Section::Reported, "n", json!(1), ahead_ms);
+    peer.say().await;
+    peer.until("pump-7", |twin| twin.unconfirmed() == 0).await;
+    let (hub, document) = (&bench.hub, document("pump-7"));
+    let now_ms = hub.now_ms();
+    let now = hub.twins.look_at(&document, now_ms, |twin| twin.json_at(Section::Reported, now_ms)).unwrap();
+    assert_eq!(now, json!({"n": 1}));
+    let chapter = hub.twins.chapter(&document, 0).unwrap().unwrap();
+    let step = chapter.steps.first().unwrap();
+    assert_eq!(step.time_ms, ahead_ms);
+    assert!((began_ms..=now_ms).contains(&step.taken_ms.unwrap()), "{step:?}");
+    assert!(counted(&bench, "bytes_in_total") > 0 && counted(&bench, "bytes_out_total") > 0);
+}

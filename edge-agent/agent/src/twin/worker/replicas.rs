@@ -139,6 +139,12 @@ impl Replicas {
         (self.figures.len() as u64, self.residents.len() as u64)
     }
 
+    /// Bytes of the changes of those in memory, and of the largest of them.
+    pub fn bytes(&self) -> (u64, u64) {
+        let each = self.residents.values().map(|resident| resident.twin.history_bytes() as u64);
+        each.fold((0, 0), |(sum, most), bytes| (sum + bytes, bytes.max(most)))
+    }
+
     pub fn unconfirmed(&self) -> u64 {
         self.figures.values().map(|figures| figures.unconfirmed).sum()
     }

@@ -33,6 +33,8 @@ const LOST_NAMED_MAX: usize = 8;
 pub struct Counts {
     pub taken: u64,
     pub given: u64,
+    pub taken_bytes: u64,
+    pub given_bytes: u64,
     pub refused: u64,
     /// Changes made here that went with what is shared no more.
     pub lost: u64,
@@ -106,6 +108,7 @@ impl Talk {
             return;
         }
         self.counts.taken += 1;
+        self.counts.taken_bytes += sync.message.len() as u64;
         if let Err(reason) = self.take_in(sync, replicas, kin, round) {
             self.counts.refused += 1;
             let reason: String = reason.chars().take(REFUSAL_CHARS_MAX).collect();
@@ -252,6 +255,7 @@ impl Talk {
             }
         }
         self.counts.given += taken.len() as u64;
+        self.counts.given_bytes += bytes as u64;
         taken
     }
 

@@ -458,3 +458,25 @@ fn what_waits_together_costs_one_commit_and_confirmations_none() {
     talk(&mut hub, &mut agent);
     assert_eq!((agent.board.read().twins.commits, agent.board.read().twins.unconfirmed), (1, 0));
 }
+
+#[test]
+fn edits_have_the_time_of_the_hub_once_it_is_known() {
+    let (mut hub, mut agent) = (Hub::new(), Agent::on(CrashBackend::new()));
+    let device = document("pump-7");
+    let mut written_ms = |agent: &mut Agent, n: i64| {
+        agent.put("a", json!(n));
+        talk(&mut hub, agent);
+        let leaf = hub.twin(&device).0.leaf(Section::Desired, &Key::parse("a").unwrap()).unwrap();
+        leaf.origin.unwrap().time_ms
+    };
+    assert_eq!(written_ms(&mut agent, 1), 1);
+    // The hub's clock is an hour ahead of the one here.
+    let clock = agent.worker.parts.clock;
+    let ahead_ns = clock.wall_ns().saturating_sub_unsigned(clock.mono_ns()) + 3_600_000_000_000;
+    agent.worker.carry_out(Request::Time(ahead_ns));
+    let later_ms = written_ms(&mut agent, 2);
+    assert!((3_599_000..=3_601_000).contains(&later_ms), "{later_ms}");
+    let shown = agent.board.read().twins;
+    assert!(shown.bytes_in > 0 && shown.bytes_out > 0, "{shown:?}");
+    assert!(shown.largest_bytes > 0 && shown.largest_bytes <= shown.bytes_in_memory, "{shown:?}");
+}

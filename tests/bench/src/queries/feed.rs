@@ -15,6 +15,7 @@ use tideline_store::{Store, StoreConfig};
 use tokio::sync::Semaphore;
 
 use super::data::{Kind, Source};
+use super::peers::bytes_in;
 use crate::path::memory_mb;
 
 /// The argument with which this program feeds a store.
@@ -34,6 +35,9 @@ pub struct Feed {
     pub frames_per_run: u64,
     /// Whether sealed files are merged to the end.
     pub compact: bool,
+    /// So many frames more are durable in the log and not sealed when the process ends, as if it were killed; none ends the
+    /// store in order.
+    pub logged: u64,
 }
 
 /// What it took.
@@ -46,6 +50,8 @@ pub struct Fed {
     pub resident_mb: f64,
     /// Of these, the blocks.
     pub blocks_mb: f64,
+    /// All files, when what counts in `rows` was sealed and merged.
+    pub disk_bytes: u64,
 }
 
 impl Feed {
@@ -60,6 +66,7 @@ impl Feed {
                 &self.frames.1.to_string(),
                 &self.frames_per_run.to_string(),
                 if self.compact { "compact" } else { "keep" },
+                &self.logged.to_string(),
             ])
             .stderr(Stdio::inherit())
             .output()?;
@@ -67,9 +74,10 @@ impl Feed {
         let told: Value = serde_json::from_slice(&output.stdout)?;
         let number = |name: &str| told.get(name).and_then(Value::as_f64).with_context(|| name.to_owned());
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-        let rows = number("rows")? as u64;
+        let whole = |name: &str| anyhow::Ok(number(name)? as u64);
         Ok(Fed {
-            rows,
+            rows: whole("rows")?,
+            disk_bytes: whole("disk_bytes")?,
             seconds: number("seconds")?,
             resident_mb: number("resident_mb")?,
             blocks_mb: number("blocks_mb")?,
@@ -77,23 +85,27 @@ impl Feed {
     }
 
     fn of(args: &[String]) -> anyhow::Result<Self> {
-        let [store, kind, first, count, per_run, compact] = args else { anyhow::bail!("six arguments") };
+        let [store, kind, first, count, per_run, compact, logged] = args else {
+            anyhow::bail!("seven arguments")
+        };
         Ok(Self {
             store: store.into(),
             kind: Kind::of(kind)?,
             frames: (first.parse()?, count.parse()?),
             frames_per_run: per_run.parse()?,
             compact: compact == "compact",
+            logged: logged.parse()?,
         })
     }
 }
 
-fn runs(feed: &Feed) -> anyhow::Result<Vec<Run>> {
+/// Frames before the first one, and how many, as runs.
+fn runs(feed: &Feed, (before, frames): (u64, u64)) -> anyhow::Result<Vec<Run>> {
     let mut source = Source::new(feed.kind);
-    source.skip(feed.frames.0);
+    source.skip(before);
     let (mut runs, mut held): (Vec<Run>, Vec<Block>) = (Vec::new(), Vec::new());
-    let mut first = feed.frames.0 + 1;
-    for frame in 0..feed.frames.1 {
+    let mut first = before + 1;
+    for frame in 0..frames {
         let (time_ns, values) = source.frame();
         let samples: Vec<(SeriesNo, [Sample; 1])> =
             (0..).zip(values).map(|(no, value)| (no, [Sample { time_ns, value }])).collect();
@@ -101,7 +113,7 @@ fn runs(feed: &Feed) -> anyhow::Result<Vec<Run>> {
         let mut builder = BlockBuilder::new();
         builder.push_batch(&slices);
         held.push(builder.finish());
-        if (held.len() as u64) < feed.frames_per_run && frame + 1 < feed.frames.1 {
+        if (held.len() as u64) < feed.frames_per_run && frame + 1 < frames {
             continue;
         }
         let packed =
@@ -145,8 +157,6 @@ async fn append(store: &Store, agent: &AgentId, runs: Vec<Run>, series: u32) -> 
     while let Some(done) = appends.join_next().await {
         done??;
     }
-    let settled = store.clone();
-    tokio::task::spawn_blocking(move || settled.flush()).await??;
     Ok(())
 }
 
@@ -161,7 +171,7 @@ fn dictionary(kind: Kind, agent: u32) -> anyhow::Result<Series> {
 /// What the child does.
 pub fn child(args: &[String]) -> anyhow::Result<Value> {
     let feed = Feed::of(args)?;
-    let runs = runs(&feed)?;
+    let runs = runs(&feed, feed.frames)?;
     let blocks_mb = runs.iter().map(|run| run.block.len()).sum::<usize>() as f64 / 1e6;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (store, _) = Store::open(config(&feed.store), Arc::new(SystemClock::default()))?;
@@ -175,6 +185,8 @@ pub fn child(args: &[String]) -> anyhow::Result<Value> {
             store.define_series(agent.clone(), EPOCH, dictionary).await?;
             let start = clock.mono_ns();
             append(&store, &agent, runs.clone(), series).await?;
+            let settled = store.clone();
+            tokio::task::spawn_blocking(move || settled.flush()).await??;
             anyhow::Ok(clock.mono_ns() - start)
         })?;
         rows += feed.frames.1 * u64::from(series);
@@ -183,10 +195,19 @@ pub fn child(args: &[String]) -> anyhow::Result<Value> {
     if feed.compact {
         store.compact()?;
     }
-    store.close()?;
-    Ok(
-        serde_json::json!({"rows": rows, "seconds": seconds, "resident_mb": resident_mb()?, "blocks_mb": blocks_mb}),
-    )
+    let (resident_mb, disk_bytes) = (resident_mb()?, bytes_in(&feed.store));
+    if feed.logged == 0 {
+        store.close()?;
+    } else {
+        let runs = self::runs(&feed, (feed.frames.0 + feed.frames.1, feed.logged))?;
+        let series = u32::try_from(dictionary(feed.kind, 0)?.defs.len())?;
+        runtime.block_on(append(&store, &AgentId::parse("bench")?, runs, series))?;
+        // Neither flushed nor closed: the process ends in the midst of it.
+        std::mem::forget(store);
+    }
+    Ok(serde_json::json!({
+        "rows": rows, "seconds": seconds, "resident_mb": resident_mb, "blocks_mb": blocks_mb, "disk_bytes": disk_bytes,
+    }))
 }
 
 /// As the hub has it unless it is told otherwise.

@@ -173,10 +173,10 @@ chaos: tools $(WEB_DIST) ## Kills, stops, bad lines, full disks; ROUNDS=200 ONLY
 # Seconds of each target, and which: TARGET=spool. FEATURES=hub has the hub's configuration fuzzed too;
 # it brings Polars, whose build takes long. What breaks something is written to tests/fuzz/crashers.
 TIME ?= 60
-TARGET ?= wire block session config formats registers messages profile coap sparkplug opcua push pipeline streams twin_message spool
+TARGET ?= wire block session config formats registers messages profile coap sparkplug opcua push rows cbor lines pipeline streams twin_message spool
 FEATURES ?=
 # Those of the agent's own crate: the others are built without it, in a fraction of the time.
-OF_AGENT := config coap sparkplug opcua push
+OF_AGENT := config coap sparkplug opcua push rows cbor lines
 FUZZ := $(CARGO_TARGET_DIR)/fuzz
 fuzz: tools $(WEB_DIST) ## Fuzz targets under libFuzzer, on nightly Rust; TIME=60 TARGET=spool
 	@rustup toolchain list | grep -q '^nightly' || { \

@@ -13,11 +13,15 @@
 
 mod block;
 #[cfg(feature = "agent")]
+mod cbor;
+#[cfg(feature = "agent")]
 mod coap;
 mod config;
 mod formats;
 mod input;
 pub mod kept;
+#[cfg(feature = "agent")]
+mod lines;
 pub mod mutate;
 #[cfg(feature = "agent")]
 mod opcua;
@@ -26,6 +30,8 @@ mod profiles;
 #[cfg(feature = "agent")]
 mod push;
 mod registers;
+#[cfg(feature = "agent")]
+mod rows;
 mod session;
 #[cfg(feature = "agent")]
 mod sparkplug;
@@ -49,11 +55,17 @@ mod without {
     pub const fn run(_: &[u8]) {}
 }
 #[cfg(not(feature = "agent"))]
+use without as cbor;
+#[cfg(not(feature = "agent"))]
 use without as coap;
+#[cfg(not(feature = "agent"))]
+use without as lines;
 #[cfg(not(feature = "agent"))]
 use without as opcua;
 #[cfg(not(feature = "agent"))]
 use without as push;
+#[cfg(not(feature = "agent"))]
+use without as rows;
 #[cfg(not(feature = "agent"))]
 use without as sparkplug;
 
@@ -71,7 +83,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 19] = [
     Target { name: "wire", run: wire::run, seeds: wire::seeds, short_runs: 20_000, bytes_max: 4096 },
     Target { name: "block", run: block::run, seeds: block::seeds, short_runs: 10_000, bytes_max: 4096 },
     Target { name: "session", run: session::run, seeds: session::seeds, short_runs: 4_000, bytes_max: 512 },
@@ -109,6 +121,9 @@ pub const TARGETS: [Target; 16] = [
     },
     Target { name: "opcua", run: opcua::run, seeds: opcua::seeds, short_runs: 4_000, bytes_max: 1024 },
     Target { name: "push", run: push::run, seeds: push::seeds, short_runs: 10_000, bytes_max: 2048 },
+    Target { name: "rows", run: rows::run, seeds: rows::seeds, short_runs: 10_000, bytes_max: 2048 },
+    Target { name: "cbor", run: cbor::run, seeds: cbor::seeds, short_runs: 20_000, bytes_max: 1024 },
+    Target { name: "lines", run: lines::run, seeds: lines::seeds, short_runs: 2_000, bytes_max: 1024 },
     Target { name: "twin_message", run: twin::run, seeds: twin::seeds, short_runs: 1_000, bytes_max: 8192 },
     Target {
         name: "pipeline",

@@ -116,6 +116,21 @@ fn pushed_bodies_are_taken_or_refused() {
 }
 
 #[test]
+fn rows_of_tables_are_readings_or_refused_with_a_place() {
+    short("rows");
+}
+
+#[test]
+fn cbor_is_json_that_can_be_read_again_or_refused() {
+    short("cbor");
+}
+
+#[test]
+fn serial_lines_are_the_same_wherever_bytes_are_cut() {
+    short("lines");
+}
+
+#[test]
 fn messages_about_twins_are_taken_or_refused_and_what_is_taken_can_be_kept() {
     short("twin_message");
 }

@@ -3,7 +3,7 @@
 //! Nothing is asked: devices speak. A line that falls silent, and a port that goes away, make what was said null of bad
 //! quality, once; a port that comes back is found by the next attempt.
 
-mod lines;
+pub mod lines;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,0 +1,4 @@
+//! libFuzzer's binary of the target `rows`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tideline_fuzz::run_for_libfuzzer("rows", data));

@@ -28,3 +28,14 @@ export async function signIn(page, url, { user, password }) {
   await page.getByTestId('login-submit').click();
   await page.getByTestId('fleet-table').waitFor();
 }
+
+/** Runs a test to its end; the process says how that was, and all that the browser complained of. */
+export function run(name, main, complaints) {
+  main().then(() => {
+    console.log(`${name} passed`);
+  }, (error) => {
+    console.error(`FAIL ${error.message}`);
+    for (const said of complaints) console.error(`     ${said}`);
+    process.exitCode = 1;
+  });
+}

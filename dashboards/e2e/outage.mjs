@@ -1,10 +1,10 @@
 // What a person sees while things break: an agent that is cut off and comes back, a hub that is killed, a twin that was
 // written at both ends meanwhile, and a command on its way. All of it on one page that is never loaded again.
 // Environment: TIDELINE_BIN (a folder with cloud-hub and edge-agent); TIDELINE_SHOTS and CHROMIUM are optional.
-import { access, mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { violations } from './access.mjs';
-import { launch, signIn, until } from './drive.mjs';
+import { run, signIn, until } from './drive.mjs';
 import { Site } from './real.mjs';
 
 const { TIDELINE_BIN: BIN = '', TIDELINE_SHOTS: SHOTS = '' } = process.env;
@@ -142,39 +142,22 @@ function config(line, folder) {
     + `[[program]]\nname = "walk"\npath = "/bin/sh"\nargs = ["-c", """${step(1, 40)}${step(2, 80)}"""]\n`;
 }
 
-async function main() {
-  await access(join(BIN, 'cloud-hub')).catch(() => { throw new Error('TIDELINE_BIN is to name the folder of cloud-hub and edge-agent'); });
-  const site = await Site.open(BIN);
-  const browser = await launch();
-  try {
-    const hub = await site.hub();
-    const who = await site.user(hub, 'operator');
-    const line = await site.line(hub);
-    const agent = await site.agent(hub, DEVICE, config(line, site.folder));
-    const things = { hub, agent, line, folder: site.folder };
-    const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
-    page.on('pageerror', (error) => complaints.push(`exception: ${error.message}`));
-    await signIn(page, hub.url, who);
-    await page.locator(`[data-testid="device-row"][data-device="${DEVICE}"]`).getByRole('link').click({ timeout: LONG_MS });
-    await mark(page);
-    console.log(`ok   cut off: ${await cutOff(page, things)}`);
-    console.log(`ok   conflict: ${await conflict(page, things)}`);
-    console.log(`ok   hub restart: ${await hubRestart(page, things)}`);
-    console.log(`ok   command: ${await command(page, things)}`);
-    if (complaints.length > 0) throw new Error('the browser complained');
-  } catch (error) {
-    console.error(await site.tails());
-    throw error;
-  } finally {
-    await browser.close();
-    await site.close();
-  }
+async function all(site, browser) {
+  const hub = await site.hub();
+  const who = await site.user(hub, 'operator');
+  const line = await site.line(hub);
+  const agent = await site.agent(hub, DEVICE, config(line, site.folder));
+  const things = { hub, agent, line, folder: site.folder };
+  const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
+  page.on('pageerror', (error) => complaints.push(`exception: ${error.message}`));
+  await signIn(page, hub.url, who);
+  await page.locator(`[data-testid="device-row"][data-device="${DEVICE}"]`).getByRole('link').click({ timeout: LONG_MS });
+  await mark(page);
+  console.log(`ok   cut off: ${await cutOff(page, things)}`);
+  console.log(`ok   conflict: ${await conflict(page, things)}`);
+  console.log(`ok   hub restart: ${await hubRestart(page, things)}`);
+  console.log(`ok   command: ${await command(page, things)}`);
+  if (complaints.length > 0) throw new Error('the browser complained');
 }
 
-main().then(() => {
-  console.log('outage passed');
-}, (error) => {
-  console.error(`FAIL ${error.message}`);
-  for (const said of complaints) console.error(`     ${said}`);
-  process.exitCode = 1;
-});
+run('outage', () => Site.use(BIN, all), complaints);

@@ -3,11 +3,11 @@
 import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { openSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { until } from './drive.mjs';
+import { launch, until } from './drive.mjs';
 import { front } from './front.mjs';
 
 /** What processes are told in their environment: nothing of the caller's that is meant for others. */
@@ -148,6 +148,22 @@ export class Site {
     // What is ended from outside leaves nothing running.
     for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => void site.close().finally(() => process.exit(130)));
     return site;
+  }
+
+  /** A site and a browser for as long as `test` takes; where that fails, what the processes said last is told. */
+  static async use(binaries, test) {
+    await access(join(binaries, 'cloud-hub')).catch(() => { throw new Error('TIDELINE_BIN is to name the folder of cloud-hub and edge-agent'); });
+    const site = await Site.open(binaries);
+    const browser = await launch();
+    try {
+      await test(site, browser);
+    } catch (error) {
+      console.error(await site.tails());
+      throw error;
+    } finally {
+      await browser.close();
+      await site.close();
+    }
   }
 
   async hub() {

@@ -3,9 +3,9 @@
 // is offered nothing that the hub would refuse.
 // Environment: TIDELINE_BIN (a folder with cloud-hub and edge-agent); TIDELINE_SHOTS, CHROMIUM and TIDELINE_DIST (the app's folder, in place of
 // what is built into the hub) are optional.
-import { access, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { launch, signIn, until } from './drive.mjs';
+import { run, signIn, until } from './drive.mjs';
 import { keys } from './keys.mjs';
 import { looker, WIDE } from './looks.mjs';
 import { Site } from './real.mjs';
@@ -174,39 +174,22 @@ async function viewer(browser, hub, who) {
   return `${Object.keys(FORMS).length} pages without a form, nothing refused`;
 }
 
-async function main() {
-  await access(join(BIN, 'cloud-hub')).catch(() => { throw new Error('TIDELINE_BIN is to name the folder of cloud-hub and edge-agent'); });
-  const site = await Site.open(BIN);
-  const browser = await launch();
-  try {
-    const hub = await site.hub();
-    const [admin, reader] = [await site.user(hub, 'operator'), await site.user(hub, 'reader', 'viewer')];
-    await site.agent(hub, DEVICE, config(await recording(site.folder)));
-    await site.agent(hub, OTHER, config(null));
-    const page = await browser.newPage({ viewport: WIDE });
-    watch(page, isEarly);
-    await signIn(page, hub.url, admin);
-    await until('both agents', async () => await shown(page) === `${DEVICE},${OTHER}`, LONG_MS);
-    await patch(page, DEVICE, { site: 'hall-2', groups: ['pumps'], tags: { floor: '2' }, position: { lat: 48.1374, lon: 11.5755 } });
-    console.log(`ok   filters: ${await filters(page)}`);
-    console.log(`ok   shipped board: ${await board(page, `machine?v.machine=${DEVICE}`, 'site-board-machine')}`);
-    console.log(`ok   board of a device: ${await board(page, `device/${DEVICE}`, 'site-board-device')}`);
-    console.log(`ok   every kind: ${await everyKind(page)}`);
-    console.log(`ok   viewer: ${await viewer(browser, hub, reader)}`);
-    if (complaints.length > 0) throw new Error('the browser complained');
-  } catch (error) {
-    console.error(await site.tails());
-    throw error;
-  } finally {
-    await browser.close();
-    await site.close();
-  }
+async function all(site, browser) {
+  const hub = await site.hub();
+  const [admin, reader] = [await site.user(hub, 'operator'), await site.user(hub, 'reader', 'viewer')];
+  await site.agent(hub, DEVICE, config(await recording(site.folder)));
+  await site.agent(hub, OTHER, config(null));
+  const page = await browser.newPage({ viewport: WIDE });
+  watch(page, isEarly);
+  await signIn(page, hub.url, admin);
+  await until('both agents', async () => await shown(page) === `${DEVICE},${OTHER}`, LONG_MS);
+  await patch(page, DEVICE, { site: 'hall-2', groups: ['pumps'], tags: { floor: '2' }, position: { lat: 48.1374, lon: 11.5755 } });
+  console.log(`ok   filters: ${await filters(page)}`);
+  console.log(`ok   shipped board: ${await board(page, `machine?v.machine=${DEVICE}`, 'site-board-machine')}`);
+  console.log(`ok   board of a device: ${await board(page, `device/${DEVICE}`, 'site-board-device')}`);
+  console.log(`ok   every kind: ${await everyKind(page)}`);
+  console.log(`ok   viewer: ${await viewer(browser, hub, reader)}`);
+  if (complaints.length > 0) throw new Error('the browser complained');
 }
 
-main().then(() => {
-  console.log('site passed');
-}, (error) => {
-  console.error(`FAIL ${error.message}`);
-  for (const said of complaints) console.error(`     ${said}`);
-  process.exitCode = 1;
-});
+run('site', () => Site.use(BIN, all), complaints);

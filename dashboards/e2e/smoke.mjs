@@ -4,7 +4,7 @@
 // TIDELINE_SHOTS (a folder for screenshots) and CHROMIUM are optional.
 import { violations } from './access.mjs';
 import { boards } from './board.mjs';
-import { launch, until, WAIT_MS } from './drive.mjs';
+import { WAIT_MS, launch, run, until } from './drive.mjs';
 import { explore } from './explore.mjs';
 import { looker, WIDE } from './looks.mjs';
 import { mapping } from './mapping.mjs';
@@ -143,10 +143,4 @@ async function main() {
   console.log('ok   no console error, no failed request, nothing against WCAG 2.2 AA');
 }
 
-main().then(() => {
-  console.log('smoke passed');
-}, (error) => {
-  console.error(`FAIL ${error.message}`);
-  for (const line of complaints) console.error(`     ${line}`);
-  process.exitCode = 1;
-});
+run('smoke', main, complaints);

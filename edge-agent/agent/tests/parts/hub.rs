@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use edge_agent::identity::{Identity, IdentityFile};
@@ -102,6 +103,12 @@ impl DurableLog for MemoryLog {
 }
 
 impl Hub {
+    /// Leaves in the agent's folder what enrolling does.
+    pub fn enrol(&self, folder: &Path) {
+        self.identity.save(folder).unwrap();
+        std::fs::write(folder.join("key.pem"), &self.identity.certificate.key_pem).unwrap();
+    }
+
     /// Listens on a free port, and enrols one agent.
     pub fn start() -> Self {
         let now_s = SystemClock::default().wall_ns() / 1_000_000_000;

@@ -30,8 +30,7 @@ const ROWS: u64 = 30_000;
 const PER_WINDOW: u64 = 100;
 
 fn write(path: &Path, hub: &Hub, pipelines: &str) {
-    hub.identity.save(path).unwrap();
-    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    hub.enrol(path);
     let rows = path.join("rows.csv");
     let source = format!("[[source]]\nkind = \"replay\"\npath = {rows:?}\nrate = 6000\ndevice = \"pump\"\n");
     let rest = "[http]\nlisten = \"\"\n[uplink]\nhub = \"no port\"\n[batch]\nflush_interval_ms = 20\n";
@@ -153,8 +152,7 @@ async fn what_stages_write_is_in_the_registers_of_a_device_and_what_it_does_not_
     let device = Simulated::start(profile.to_str().unwrap(), "1000");
     let mut other = device.connect();
     assert_eq!((words(&mut other, 3, 0, 2), coil(&mut other)), (vec![0, 0], false));
-    hub.identity.save(path).unwrap();
-    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    hub.enrol(path);
     let source = format!(
         "[[source]]\nkind = \"modbus-tcp\"\nname = \"bus\"\naddress = {:?}\n[[device]]\nid = \"tank-1\"\nsource = \"bus\"\nprofile = {profile:?}\naddress = \"1\"\n",
         device.address

@@ -77,8 +77,7 @@ async fn it_syncs_on_command_reloads_on_sighup_and_ends_in_order() {
     let hub = Hub::start();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    hub.identity.save(path).unwrap();
-    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    hub.enrol(path);
     std::fs::write(path.join("rows.csv"), "timestamp,flow\n1,1\n2,2\n3,3\n").unwrap();
     let source = format!("[[source]]\nkind = \"replay\"\npath = \"{}\"\n", path.join("rows.csv").display());
     let config = |hub: &str| format!("[http]\nlisten = \"\"\n[uplink]\nhub = \"{hub}\"\n{source}");
@@ -134,8 +133,7 @@ async fn it_goes_on_when_nobody_reads_what_it_says() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let hub = Hub::start();
-    hub.identity.save(path).unwrap();
-    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    hub.enrol(path);
     // Each failure to connect is told.
     std::fs::write(path.join("agent.toml"), "[http]\nlisten = \"\"\n[uplink]\nhub = \"no port\"\n").unwrap();
     let mut run = command(path, &["run"]);
@@ -178,8 +176,7 @@ async fn on_a_full_disk_its_streams_give_up_by_their_policies_and_it_recovers_wi
     let path = data.as_path();
     let Some(_small) = Small::mount(path, "size=6m,mode=0700") else { return };
     let hub = Hub::start();
-    hub.identity.save(path).unwrap();
-    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    hub.enrol(path);
     let names = (0..COLUMNS).map(|column| format!(",p{column}")).collect::<String>();
     let (mut rows, mut digits) = (format!("timestamp{names}\n"), 1_u64);
     for time in 0..ROWS {
@@ -228,6 +225,14 @@ impl Manager {
         Self { socket: UnixDatagram::bind(&path).unwrap(), path }
     }
 
+    /// Starts an agent that is to tell so often that it is alive.
+    fn run(&self, folder: &Path, watchdog_usec: &str) -> Agent {
+        std::fs::write(folder.join("agent.toml"), "[http]\nlisten = \"\"\n").unwrap();
+        let mut command = command(folder, &["run"]);
+        command.env("NOTIFY_SOCKET", &self.path).env("WATCHDOG_USEC", watchdog_usec);
+        Agent(command.spawn().unwrap())
+    }
+
     /// Sends itself a message; whether it had room for that.
     fn fill(&self) -> bool {
         let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
@@ -256,13 +261,9 @@ async fn the_service_manager_is_told_of_start_life_reload_and_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let hub = Hub::start();
-    hub.identity.save(path).unwrap();
-    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
-    std::fs::write(path.join("agent.toml"), "[http]\nlisten = \"\"\n").unwrap();
+    hub.enrol(path);
     let manager = Manager::new(path);
-    let mut command = command(path, &["run"]);
-    command.env("NOTIFY_SOCKET", &manager.path).env("WATCHDOG_USEC", "200000");
-    let agent = Agent(command.spawn().unwrap());
+    let agent = manager.run(path, "200000");
     manager.told("READY=1").await;
     manager.told("WATCHDOG=1").await;
     agent.signal("-HUP");
@@ -279,15 +280,11 @@ async fn a_service_manager_that_reads_nothing_holds_nothing_up() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let hub = Hub::start();
-    hub.identity.save(path).unwrap();
-    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
-    std::fs::write(path.join("agent.toml"), "[http]\nlisten = \"\"\n").unwrap();
+    hub.enrol(path);
     let manager = Manager::new(path);
-    // Its queue is full as soon as there can be a status.
+    // Its queue has no room for anything from the start on.
     while manager.fill() {}
-    let mut command = command(path, &["run"]);
-    command.env("NOTIFY_SOCKET", &manager.path).env("WATCHDOG_USEC", "2000");
-    let agent = Agent(command.spawn().unwrap());
+    let agent = manager.run(path, "2000");
     until(path, |status| !status.epoch.is_empty()).await;
     agent.signal("-TERM");
     assert!(agent.ended().await.success());
@@ -298,8 +295,7 @@ async fn lines_on_standard_input_become_readings_until_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let hub = Hub::start();
-    hub.identity.save(path).unwrap();
-    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    hub.enrol(path);
     let source = "[[source]]\nkind = \"stdin\"\nname = \"lines\"\n";
     std::fs::write(path.join("agent.toml"), format!("[http]\nlisten = \"\"\n{source}")).unwrap();
     let mut agent = Agent(command(path, &["run"]).stdin(Stdio::piped()).spawn().unwrap());

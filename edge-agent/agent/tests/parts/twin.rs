@@ -198,8 +198,7 @@ fn told(folder: &Path, args: &[&str]) -> Json {
 async fn commands_read_and_change_twins_without_a_hub_and_the_hub_gets_it_later() {
     let (hub, folder) = (Hub::start(), tempfile::tempdir().unwrap());
     let path = folder.path();
-    hub.identity.save(path).unwrap();
-    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    hub.enrol(path);
     let config = |hub: &str| format!("[http]\nlisten = \"\"\n[uplink]\nhub = \"{hub}\"\n");
     std::fs::write(path.join("agent.toml"), config("an address without a port")).unwrap();
     let agent = Agent(command(path, &["run"]).spawn().unwrap());
@@ -258,8 +257,7 @@ fn told_status(path: &Path) -> Json {
 async fn the_local_page_shows_twins_and_changes_them_for_who_knows_the_token() {
     let (hub, folder) = (Hub::start(), tempfile::tempdir().unwrap());
     let path = folder.path();
-    hub.identity.save(path).unwrap();
-    std::fs::write(path.join("key.pem"), &hub.identity.certificate.key_pem).unwrap();
+    hub.enrol(path);
     std::fs::write(
         path.join("agent.toml"),
         "[http]\nlisten = \"127.0.0.1:0\"\n[uplink]\nhub = \"nowhere\"\n",

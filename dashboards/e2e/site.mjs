@@ -162,9 +162,7 @@ async function viewer(browser, hub, who) {
   await signIn(page, hub.url, who);
   for (const [hash, forms] of Object.entries(FORMS)) {
     await page.goto(`${hub.url}/${hash}`);
-    // What comes late comes before the page stands still; its event stream never ends.
     await page.locator('main').waitFor();
-    await page.waitForTimeout(0);
     await until(`${hash} with something in it`, async () => (await page.locator('main').innerText()).trim().length > 20);
     if (hash.includes('device/')) await page.locator('[data-testid="config"], [data-testid="board-line"]').first().waitFor();
     for (const form of forms) if (await page.getByTestId(form).count() > 0) throw new Error(`${hash} offers a viewer ${form}`);

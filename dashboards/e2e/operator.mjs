@@ -100,7 +100,7 @@ export async function commanding(page, { until, looks }) {
   await page.getByTestId('log').waitFor();
   await page.getByTestId('log-ask').and(page.locator(':enabled')).waitFor();
   await page.getByTestId('log-follow').click();
-  await until('a log that is followed', async () => (await page.getByTestId('log-age').innerText()).startsWith('Followed'));
+  await until('a log that is followed', async () => (await page.getByTestId('log-age').innerText()).startsWith('Asked for each 5 s'));
   await page.getByTestId('log-level').selectOption('error');
   const [shown, all] = (await page.getByTestId('log-shown').innerText()).match(/\d+/g).map(Number);
   if (shown > all) throw new Error(`${shown} of ${all} lines are errors`);

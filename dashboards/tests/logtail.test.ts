@@ -91,4 +91,18 @@ describe('the log of an agent', () => {
     await pass(60_000);
     expect(sent.length).toBe(all);
   });
+
+  test('says how often it is asked for, and what is not known while its agent is away', async () => {
+    const tail = new LogTail('pump-7');
+    expect(tail.told(true, 0)).toBe('Loading…');
+    await pass(0);
+    expect([tail.told(true, 0), tail.told(false, 0)].map((text) => /away/.test(text))).toEqual([false, true]);
+    tail.follow(true);
+    await pass(0);
+    expect(tail.told(true, 60_000)).toMatch(/^Asked for each 5 s, for ten minutes at most and not while this page is hidden; told 1 min ago/);
+    tail.follow(false);
+    expect(tail.told(true, 60_000)).toMatch(/1 min ago.*not followed/);
+    expect(tail.told(false, 60_000)).toMatch(/^The agent is away.*1 min ago/);
+    tail.close();
+  });
 });

@@ -1,8 +1,10 @@
 // The log of an agent on a page: what it told last, whoever asked, and its newest lines each few seconds while somebody follows it.
 // A question to an agent is a command, which is kept at both ends: nobody follows by only looking at a page, and for no longer than some minutes.
+// It is asked again and again, and no stream: a command that goes on would hold up those behind it, since an agent runs one at a time.
 import { allCommands, command, send, type CommandAnswer } from '../api/commands';
 import { texts } from '../texts';
 import { freshKey, isFinal } from './commands';
+import { ago, span } from './format';
 import { joined, linesOfLog } from './loglines';
 
 const said = texts.device.log;
@@ -58,6 +60,17 @@ export class LogTail {
     if (!this.following) return;
     this.following = false;
     this.paused = why;
+  }
+
+  /** How what is shown goes with what the agent logs now. */
+  told(isOnline: boolean, now: number): string {
+    if (this.toldAt === null) {
+      if (!this.loaded) return this.error ? '' : texts.loading;
+      return isOnline ? said.never : said.awayNever;
+    }
+    const at = ago(this.toldAt, now);
+    if (!isOnline) return said.away(at);
+    return this.following ? said.follows(span(EACH_MS), at) : said.told(at);
   }
 
   /** One look at what was told, or a question; then the next one. */

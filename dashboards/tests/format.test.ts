@@ -88,6 +88,31 @@ describe('units', () => {
   });
 });
 
+describe('marks of an axis', () => {
+  it.each([
+    [[90, 92.5, 95], 2.5, ['90.0', '92.5', '95.0']],
+    [[0, 0.25, 0.5], 0.25, ['0.00', '0.25', '0.50']],
+    [[0, 0.5, 1], 0.5, ['0.0', '0.5', '1.0']],
+    [[0, 25, 50], 25, ['0', '25', '50']],
+    [[1_000_000, 1_025_000], 25_000, ['1M', '1.025M']],
+    [[1e12, 1.0025e12, 1.005e12], 2.5e9, ['1.0000e+12', '1.0025e+12', '1.0050e+12']],
+    [[0, 2.5e-8, 5e-8], 2.5e-8, ['0', '2.5e-8', '5.0e-8']],
+  ])('say where they stand: %j by %d', (marks, step, labels) => {
+    expect(f.axisValues(marks, step, '')).toEqual(labels);
+  });
+
+  it('are never read the same, nor for another place, whatever the step', () => {
+    for (let power = -12; power <= 14; power += 1) {
+      for (const lead of [1, 2, 2.5, 5]) {
+        const step = lead * 10 ** power;
+        const marks = Array.from({ length: 6 }, (_, i) => (i + 38) * step);
+        const read = f.axisValues(marks, step, '').map((label) => Number(label.replace('M', 'e6')));
+        marks.forEach((mark, i) => expect(Math.abs(read[i] - mark)).toBeLessThan(step * 1e-6));
+      }
+    }
+  });
+});
+
 describe('values of all kinds', () => {
   it('shows integers with every digit, and with the prefix of their unit', () => {
     expect(f.shownValue(1_234_567_890, '', 'int')).toEqual(['1\u202f234\u202f567\u202f890', '']);

@@ -11,6 +11,8 @@ const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', '
 
 /** A dash for "nothing known". */
 export const NONE = '–';
+/** Digits behind the point that a double has with a power of ten. */
+const EXPONENTIAL_MAX = 15;
 /** A reading that says there is none: the sensor was asked and had nothing to tell. */
 export const NO_VALUE = 'no value';
 
@@ -219,12 +221,31 @@ export function axisValues(marks: number[], step: number, ucum: string): string[
   return marks.map((n) => (n === 0 && letter !== '' ? '0' : axisValue(n / factor, step / factor) + letter));
 }
 
+/** The power of ten of a step, and whether one digit more tells its marks apart: steps are 1, 2, 2.5 and 5 times a power of ten. */
+function stepOf(step: number): { power: number; more: number } {
+  const power = Math.floor(Math.log10(step) + 1e-9);
+  const lead = step / 10 ** power;
+  return { power, more: Math.abs(lead - Math.round(lead)) > 1e-6 ? 1 : 0 };
+}
+
+/** Decimals that tell marks apart which are `step` apart. */
+function decimalsOf(step: number): number {
+  const { power, more } = stepOf(step);
+  return Math.max(0, more - power);
+}
+
+/** As many digits as tell marks apart which are `step` apart, with a power of ten. */
+function scientific(n: number, step: number): string {
+  if (n === 0) return '0';
+  const { power, more } = stepOf(step);
+  const digits = Math.floor(Math.log10(Math.abs(n)) + 1e-9) - power + more;
+  return n.toExponential(Math.min(Math.max(digits, 1), EXPONENTIAL_MAX));
+}
+
 /** A label of a value axis whose marks are `step` apart: all with the same decimals. */
 export function axisValue(n: number, step: number): string {
   const size = Math.abs(n);
-  if (step >= 1e9) return n.toExponential(1);
-  if (size >= 1e6 && step >= 1e4) return `${Number((n / 1e6).toFixed(2))}M`;
-  if (step < 1e-6) return n.toExponential(2);
-  const decimals = step >= 1 ? 0 : Math.ceil(-Math.log10(step) - 1e-9);
-  return n.toFixed(decimals);
+  if (step >= 1e9 || step < 1e-6) return scientific(n, step);
+  if (size >= 1e6 && step >= 1e4) return `${Number((n / 1e6).toFixed(decimalsOf(step / 1e6)))}M`;
+  return n.toFixed(decimalsOf(step));
 }

@@ -67,3 +67,20 @@ test('a board asks once for the last values of all of its panels, and is as of n
   expect([shown.asOf, shown.now]).toEqual([NOW + 5000, NOW + 15_000]);
   shown.close();
 });
+
+test('a board asks for nothing more once the link that shows it has ended', async () => {
+  const board: Board = { version: 1, title: 'One', panels: [{ id: 'p', x: 0, y: 0, w: 1, h: 1, show: { kind: 'stat', series: ['*/flow'] } }] };
+  const shown = new Shown();
+  shown.show(board, {});
+  for (let n = 0; n < 20 && !shown.loaded; n += 1) await vi.advanceTimersByTimeAsync(0);
+  vi.stubGlobal('fetch', (address: string) => {
+    asked.push(address);
+    return Promise.resolve(new Response(JSON.stringify({ code: 'share-ended', title: 'The link has ended' }), { status: 401 }));
+  });
+  shown.restart();
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(shown.ended).toBe(true);
+  const all = asked.length;
+  await vi.advanceTimersByTimeAsync(600_000);
+  expect([asked.length, Stream.opened.every((one) => one.readyState === Stream.CLOSED)]).toEqual([all, true]);
+});

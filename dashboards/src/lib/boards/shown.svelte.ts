@@ -52,6 +52,8 @@ export class Shown {
   missing = $state.raw<Missing[]>([]);
   loaded = $state(false);
   error = $state('');
+  /** Whether the link that it is shown by has ended meanwhile: nothing is asked for any more. */
+  ended = $state(false);
   version = $state(0);
   now = $state(time.now());
   /** When what is shown was asked for (Unix ms). */
@@ -288,5 +290,10 @@ export class Shown {
     if (error instanceof DOMException && error.name === 'AbortError') return;
     this.error = error instanceof Error ? error.message : String(error);
     this.#queriedAt = performance.now();
+    if (error instanceof api.ApiError && error.code === 'share-ended') {
+      this.ended = true;
+      this.close();
+      status.live = 'idle';
+    }
   }
 }

@@ -33,6 +33,10 @@ export async function explore(page, { until, looks, device }) {
   await page.getByTestId('sql-run').click();
   await page.getByTestId('sql-answer').locator('tbody tr').first().waitFor();
   await page.getByTestId('overlay').waitFor();
+  // A statement names its own times, which are UTC, and so are those of its answer.
+  if (await page.getByTestId('time-control').count() > 0) throw new Error('a range of time stands above SQL, where it means nothing');
+  const times = (await page.getByTestId('sql-answer').innerText()).match(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*/g) ?? [];
+  if (times.length === 0 || !times.every((text) => text.endsWith('Z'))) throw new Error(`times of the answer are ${times[0]}`);
   await looks(page, 'explore-sql');
   for (const name of ['sql-csv', 'sql-parquet']) files.push(await download(page, name));
   return `${chosen.join(', ')}; files ${files.join(', ')}; SQL with its chart`;

@@ -63,9 +63,23 @@ export async function marking(page, { until, looks, complaints }) {
   return `a tag set and taken away, refused: ${refused.slice(0, 40)}…`;
 }
 
+/** While readings come, the configuration is not asked for with each of them. */
+async function askedOnce(page, until) {
+  const newest = () => page.getByTestId('chart').evaluateAll((all) => Math.max(...all.map((el) => Number(el.dataset.newest))));
+  const asked = [];
+  const note = (request) => { if (request.url().endsWith('/config')) asked.push(request.url()); };
+  const before = await newest();
+  page.on('request', note);
+  await until('six seconds of readings', async () => await newest() > before + 6000);
+  page.off('request', note);
+  // Once it may be for a reason.
+  if (asked.length > 1) throw new Error(`the configuration was asked for ${asked.length} times`);
+}
+
 /** On a device's page: where values come from, and one wanted from the hub and taken back. */
 export async function configuring(page, { until, looks }) {
   await page.getByTestId('config').waitFor();
+  await askedOnce(page, until);
   await page.getByTestId('config-choice').selectOption('all');
   const all = await page.getByTestId('config-row').count();
   await page.getByTestId('config-find').fill('batch.rows_max');

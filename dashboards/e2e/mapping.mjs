@@ -79,7 +79,8 @@ async function world(page, { until, looks, device }) {
   return `${before.toFixed(1)} and back`;
 }
 
-async function plan(page, { until, looks, device }) {
+/** The site of a device gets a plan, and the device a place on it. */
+export async function plan(page, { until, looks, device }) {
   const site = await page.evaluate(async (id) => {
     const address = `/api/v1/devices/${encodeURIComponent(id)}`;
     const found = await (await fetch(address)).json();

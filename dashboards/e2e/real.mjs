@@ -203,6 +203,18 @@ export class Site {
     return agent;
   }
 
+  /** An agent of somebody who pastes a line into a shell, and then what else the page says; nothing is added to either. */
+  async pasted(device, line, then) {
+    const env = {
+      PATH: `${this.binaries}:${process.env.PATH}`, TIDELINE_AGENT_DATA_DIR: join(this.folder, device), TIDELINE_AGENT_HTTP_LISTEN: '',
+    };
+    const told = await said('/bin/sh', ['-c', line], { env });
+    const agent = new Running(join(this.folder, `${device}.log`));
+    this.#all.push(agent);
+    agent.begin('/bin/sh', ['-c', `exec ${then}`], env);
+    return told;
+  }
+
   async tails() {
     const logs = await Promise.all(this.#all.map(async ({ log }) => `${log}\n${(await readFile(log, 'utf8')).split('\n').slice(-TAIL).join('\n')}`));
     return logs.join('\n');

@@ -1,6 +1,7 @@
 // A site on real processes: two agents at a hub, one of them with values of every kind and a place. On its pages: a shipped board, the board of
-// a device, a board with a panel of each kind that comes from a file and goes into one, the fleet's filters, and all of it for a viewer, who
-// is offered nothing that the hub would refuse.
+// a device, a board with a panel of each kind that comes from a file and goes into one, its versions, its kiosk and its link, the fleet's
+// filters and tags, an agent that enrols with the line of the page, and all of it for a viewer, who is offered nothing that the hub would
+// refuse.
 // Environment: TIDELINE_BIN (a folder with cloud-hub and edge-agent); TIDELINE_SHOTS, CHROMIUM and TIDELINE_DIST (the app's folder, in place of
 // what is built into the hub) are optional.
 import { readFile, writeFile } from 'node:fs/promises';
@@ -8,13 +9,15 @@ import { join } from 'node:path';
 import { run, signIn, until } from './drive.mjs';
 import { keys } from './keys.mjs';
 import { looker, WIDE } from './looks.mjs';
+import { plan } from './mapping.mjs';
+import { bulk, enrol, kiosk, link, versions } from './hands.mjs';
 import { Site } from './real.mjs';
 
 const { TIDELINE_BIN: BIN = '', TIDELINE_SHOTS: SHOTS = '' } = process.env;
 const [DEVICE, OTHER] = ['site-1', 'site-2'];
 const LONG_MS = 120_000;
 const complaints = [];
-const { looks } = looker(SHOTS, complaints);
+const { looks, looksBySystem } = looker(SHOTS, complaints);
 
 /** What the browser complains of; answers that are no success are told by their address. */
 function watch(page, isKnown = () => false) {
@@ -51,6 +54,7 @@ const EVERY = {
     panel('along', 'Along time', [6, 15, 6, 5], { kind: 'heat', series: ['*/cpu/total'], by: 'series_time', figure: 'max' }),
     panel('table', 'Table', [0, 20, 6, 6], { kind: 'table', series: ['$device/flow', '$device/state'], figures: ['last', 'mean', 'count'] }),
     panel('map', 'Where', [6, 20, 6, 7], { kind: 'map', devices: ['*'] }),
+    panel('plan', 'On the plan', [0, 27, 6, 8], { kind: 'map', devices: ['*'], plan: 'hall-2' }),
   ],
 };
 
@@ -99,10 +103,13 @@ const filled = {
   along: (one) => one.locator('[data-testid="heat"]:not([data-cells="0"])').waitFor(),
   table: (one) => one.getByTestId('board-table').locator('tbody tr').nth(1).waitFor(),
   map: (one) => one.getByTestId('cluster').first().waitFor(),
+  plan: (one) => one.locator(`[data-testid="plan-mark"][data-device="${DEVICE}"]`).waitFor(),
 };
 
 async function everyPanel(page) {
-  for (const [id, wait] of Object.entries(filled)) await wait(page.locator(`[data-testid="panel"][data-panel="${id}"]`)).catch((error) => { throw new Error(`panel ${id}: ${error.message}`); });
+  for (const [id, wait] of Object.entries(filled)) {
+    await wait(page.locator(`[data-testid="panel"][data-panel="${id}"]`)).catch((error) => { throw new Error(`panel ${id}: ${error.message}`); });
+  }
   if (await page.locator('.words b').count() > 0) throw new Error('the text of a panel became markup');
   await page.getByTestId('board-bands').getByText('22 to below 24').waitFor();
   // The last value of a text is no number, and that of a number no mean.
@@ -182,10 +189,17 @@ async function all(site, browser) {
   await signIn(page, hub.url, admin);
   await until('both agents', async () => await shown(page) === `${DEVICE},${OTHER}`, LONG_MS);
   await patch(page, DEVICE, { site: 'hall-2', groups: ['pumps'], tags: { floor: '2' }, position: { lat: 48.1374, lon: 11.5755 } });
+  const tools = { until, looks: (of, name) => looks(of, `site-${name}`), looksBySystem: (of, name) => looksBySystem(of, `site-${name}`), watch, everyPanel, site, LONG_MS };
   console.log(`ok   filters: ${await filters(page)}`);
+  console.log(`ok   tags of many: ${await bulk(page, tools, [DEVICE, OTHER])}`);
+  console.log(`ok   plan: ${await plan(page, { ...tools, device: DEVICE })}`);
   console.log(`ok   shipped board: ${await board(page, `machine?v.machine=${DEVICE}`, 'site-board-machine')}`);
   console.log(`ok   board of a device: ${await board(page, `device/${DEVICE}`, 'site-board-device')}`);
   console.log(`ok   every kind: ${await everyKind(page)}`);
+  console.log(`ok   versions: ${await versions(page, tools)}`);
+  console.log(`ok   kiosk: ${await kiosk(page, tools)}`);
+  console.log(`ok   link: ${await link(page, tools)}`);
+  console.log(`ok   enrolment: ${await enrol(page, tools)}`);
   console.log(`ok   viewer: ${await viewer(browser, hub, reader)}`);
   if (complaints.length > 0) throw new Error('the browser complained');
 }

@@ -7,7 +7,10 @@ async function told(one, until, what, was) {
   });
 }
 
-/** A line and a map of colours on a board. */
+/** Where the cross hair of a chart is; null where it has none. */
+const hair = (one) => one.locator('.u-cursor-x').evaluate((el) => { const x = new DOMMatrix(getComputedStyle(el).transform).e; return x < 0 ? null : x; });
+
+/** A line, whose cursor the others of the page share, and a map of colours on a board. */
 export async function keys(page, { until }) {
   const line = page.locator('[data-testid="board-line"] .plot').first();
   await line.focus();
@@ -18,6 +21,11 @@ export async function keys(page, { until }) {
   await page.keyboard.press('ArrowLeft');
   const earlier = await told(line, until, 'an earlier reading in words', newest);
   if (!/\d\d:\d\d:\d\d: .*\d/.test(earlier)) throw new Error(`the chart tells ${earlier}`);
+  const other = page.locator('[data-testid="board-line"]').nth(1);
+  if (await other.count() > 0) {
+    await until('the cursor of another chart', async () => await hair(other) !== null);
+    if (!/\d/.test(await other.locator('.plot').getAttribute('aria-valuetext'))) throw new Error('another chart does not tell what it has at that time');
+  }
   await page.keyboard.press('Escape');
   await told(line, until, 'no reading again', earlier);
   const heat = page.getByTestId('heat-keys').first();

@@ -7,6 +7,13 @@ import { until } from './drive.mjs';
 export const WIDE = { width: 1280, height: 800 };
 export const PHONE = { width: 360, height: 740 };
 
+/** What tells names apart that stand beside each other is nowhere cut off. */
+export async function apart(page) {
+  const cut = await page.locator('.lines .parted .own, .bars .parted .own, .tiles .parted .own').evaluateAll((all) => all
+    .filter((el) => el.scrollWidth > el.clientWidth + 1 || el.getBoundingClientRect().width < 8).map((el) => el.textContent));
+  if (cut.length > 0) throw new Error(`names are cut where they differ: ${cut.join(', ')}`);
+}
+
 /** Looks at pages: screenshots go to a folder, if there is one, and what is wrong to `complaints`. */
 export function looker(shots, complaints) {
   async function shot(page, name) {

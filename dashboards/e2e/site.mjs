@@ -8,7 +8,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run, signIn, until } from './drive.mjs';
 import { keys } from './keys.mjs';
-import { looker, WIDE } from './looks.mjs';
+import { apart, looker, PHONE, WIDE } from './looks.mjs';
 import { plan } from './mapping.mjs';
 import { bulk, enrol, kiosk, link, versions } from './hands.mjs';
 import { Site } from './real.mjs';
@@ -54,6 +54,7 @@ const EVERY = {
     panel('along', 'Along time', [6, 15, 6, 5], { kind: 'heat', series: ['*/cpu/total'], by: 'series_time', figure: 'max' }),
     panel('table', 'Table', [0, 20, 6, 6], { kind: 'table', series: ['$device/flow', '$device/state'], figures: ['last', 'mean', 'count'] }),
     panel('map', 'Where', [6, 20, 6, 7], { kind: 'map', devices: ['*'] }),
+    panel('narrow', 'Memory', [6, 27, 3, 8], { kind: 'line', series: ['$device/memory/*'] }),
     panel('plan', 'On the plan', [0, 27, 6, 8], { kind: 'map', devices: ['*'], plan: 'hall-2' }),
   ],
 };
@@ -103,6 +104,7 @@ const filled = {
   along: (one) => one.locator('[data-testid="heat"]:not([data-cells="0"])').waitFor(),
   table: (one) => one.getByTestId('board-table').locator('tbody tr').nth(1).waitFor(),
   map: (one) => one.getByTestId('cluster').first().waitFor(),
+  narrow: (one) => one.locator('[data-testid="board-line"]:not([data-points="0"])').waitFor(),
   plan: (one) => one.locator(`[data-testid="plan-mark"][data-device="${DEVICE}"]`).waitFor(),
 };
 
@@ -114,6 +116,10 @@ async function everyPanel(page) {
   await page.getByTestId('board-bands').getByText('22 to below 24').waitFor();
   // The last value of a text is no number, and that of a number no mean.
   const row = page.getByTestId('board-table').locator('tr', { hasText: `${DEVICE}/state` });
+  await page.setViewportSize(PHONE);
+  await apart(page);
+  await page.setViewportSize(WIDE);
+  await apart(page);
   await until('the last text', async () => /idle|cooling|defrost/.test(await row.innerText()));
 }
 

@@ -14,6 +14,7 @@ use crate::config::StoreError;
 use crate::hot::{Rows, SeriesId, is_before};
 use crate::log::lock;
 use crate::manifest::FileEntry;
+use crate::narrow::Narrow;
 use crate::sealed::SealedFormat;
 use crate::segment::figures::Figure;
 use crate::segment::read::ReadError;
@@ -23,7 +24,7 @@ use crate::tables::Shared;
 
 /// What keeping anything costs besides its bytes.
 const ENTRY_BYTES: usize = 256;
-/// Rows of a block from which on it is added without being kept: shorter ones are asked for again and again where a file
+/// Rows of a block from which on it is added without its times: shorter ones are asked for again and again where a file
 /// has no rollup of so few.
 const TOTALED_FROM: u32 = 1024;
 
@@ -37,18 +38,21 @@ pub type Rolls = Vec<(i64, Aggregate)>;
 #[derive(Debug)]
 pub struct BlockCache {
     rows: Shelf<Rows>,
+    narrow: Shelf<Narrow>,
     rolls: Shelf<Rolls>,
     raw_directories: Shelf<Directory>,
     rollup_directories: Shelf<Directory>,
 }
 
 impl BlockCache {
-    /// Keeps so many bytes: three eighths of readings, two of rollups, three of directories.
+    /// Keeps so many bytes: three sixteenths of readings with their times and as many of values alone, four of rollups,
+    /// six of directories.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
         let part = bytes_max / 16;
         Self {
-            rows: Shelf::new(6 * part),
+            rows: Shelf::new(3 * part),
+            narrow: Shelf::new(3 * part),
             rolls: Shelf::new(4 * part),
             raw_directories: Shelf::new(3 * part),
             rollup_directories: Shelf::new(3 * part),
@@ -58,6 +62,7 @@ impl BlockCache {
     /// Drops what was read of a file.
     pub fn forget(&self, file: u64) {
         self.rows.forget(file);
+        self.narrow.forget(file);
         self.rolls.forget(file);
         self.raw_directories.forget(file);
         self.rollup_directories.forget(file);
@@ -97,16 +102,23 @@ impl<T> Shelf<T> {
         key: (u64, usize),
         read: impl FnOnce() -> Result<(T, usize), StoreError>,
     ) -> Result<Arc<T>, StoreError> {
-        {
-            let mut state = lock(&self.state);
-            state.uses += 1;
-            let now = state.uses;
-            if let Some(kept) = state.kept.get_mut(&key) {
-                kept.used = now;
-                return Ok(Arc::clone(&kept.item));
-            }
+        if let Some(item) = self.find(key) {
+            return Ok(item);
         }
         let (item, bytes) = read()?;
+        Ok(self.keep(key, item, bytes))
+    }
+
+    fn find(&self, key: (u64, usize)) -> Option<Arc<T>> {
+        let mut state = lock(&self.state);
+        state.uses += 1;
+        let now = state.uses;
+        let kept = state.kept.get_mut(&key)?;
+        kept.used = now;
+        Some(Arc::clone(&kept.item))
+    }
+
+    fn keep(&self, key: (u64, usize), item: T, bytes: usize) -> Arc<T> {
         let (item, bytes) = (Arc::new(item), bytes.saturating_add(ENTRY_BYTES));
         let mut state = lock(&self.state);
         let used = state.uses;
@@ -115,14 +127,14 @@ impl<T> Shelf<T> {
             state.kept.clear();
             state.kept.insert(key, Kept { used, bytes, item: Arc::clone(&item) });
             state.bytes = bytes;
-            return Ok(item);
+            return item;
         }
         let before = state.kept.insert(key, Kept { used, bytes, item: Arc::clone(&item) });
         state.bytes = (state.bytes + bytes).saturating_sub(before.map_or(0, |before| before.bytes));
         while state.bytes > self.bytes_max {
             state.drop_oldest();
         }
-        Ok(item)
+        item
     }
 
     fn has(&self, key: (u64, usize)) -> bool {
@@ -254,8 +266,8 @@ impl SealedFile<'_> {
         Ok(())
     }
 
-    /// Adds the rows of a series in `from..to` to buckets. A long block that lies within one of them is not kept: what it is in
-    /// all is made of it without its times, and it would only drive others out.
+    /// Adds the rows of a series in `from..to` to buckets. Of a long block that lies within one of them the values alone are
+    /// kept: what it is in all is made of them without its times, and whole rows would only drive others out.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -284,13 +296,30 @@ impl SealedFile<'_> {
         Ok(())
     }
 
-    /// What a block is in all, when it is not kept as rows anyway and that is known without these.
+    /// What a block is in all, when it is not kept as rows anyway and its values are decimals.
     fn total(&self, no: usize, block: &BlockEntry) -> Result<Option<Aggregate>, StoreError> {
-        let number = self.file.number;
-        if self.shared.blocks.rows.has((number, no)) {
-            return Ok(None);
-        }
-        self.believe(self.format.read_total(&self.shared.paths(number).0, block))
+        let (number, blocks) = (self.file.number, &self.shared.blocks);
+        let narrow = match blocks.narrow.find((number, no)) {
+            Some(narrow) => narrow,
+            None if blocks.rows.has((number, no)) => return Ok(None),
+            None => {
+                let read = self.format.read_narrow(&self.shared.paths(number).0, block);
+                let Some(narrow) = self.believe(read)? else { return Ok(None) };
+                let bytes = narrow.bytes();
+                blocks.narrow.keep((number, no), narrow, bytes)
+            }
+        };
+        let total = self.believe(narrow.total().map_err(ReadError::from))?;
+        Ok(total.map(|total| Aggregate {
+            count: block.rows.into(),
+            min: total.min,
+            max: total.max,
+            sum: total.sum,
+            first: total.first,
+            last: total.last,
+            first_ns: block.first_ns,
+            last_ns: block.last_ns,
+        }))
     }
 
     /// A block of readings as the file has it now.

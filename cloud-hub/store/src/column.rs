@@ -22,6 +22,8 @@ use pco::standalone::{simple_compress, simple_decompress_into};
 use pco::{ChunkConfig, DeltaSpec, ModeSpec};
 use tideline_protocol::block::decimals::{DECIMALS_MAX, decimal, exact_integer, power_of_ten};
 
+use crate::narrow::Narrow;
+
 const DOUBLES: u8 = 16;
 const INTEGERS: u8 = 17;
 const STEADY: u8 = 18;
@@ -257,42 +259,13 @@ pub fn read_values(bytes: &[u8], len: usize) -> Result<Vec<f64>, ColumnError> {
     }
 }
 
-/// What is known of the values of a column, but not which of them came when.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Total {
-    /// The smallest.
-    pub min: f64,
-    /// The largest.
-    pub max: f64,
-    /// Their sum: of decimals the exact one, rounded once.
-    pub sum: f64,
-    /// The first.
-    pub first: f64,
-    /// The last.
-    pub last: f64,
-}
-
-/// What `len` values are in all, without making them: of decimals the integers alone are looked at. None of no values, and
-/// where they are no decimals.
+/// `len` values as the integers of decimals, without making them; none where they are no decimals.
 ///
 /// # Errors
 /// As [`read_values`].
-pub fn read_total(bytes: &[u8], len: usize) -> Result<Option<Total>, ColumnError> {
+pub fn read_narrow(bytes: &[u8], len: usize) -> Result<Option<Narrow>, ColumnError> {
     let Some((places @ 0..=DECIMALS_MAX, rest)) = bytes.split_first() else { return Ok(None) };
-    let power = power_of_ten(*places).ok_or(ColumnError::Malformed("its form is unknown"))?;
-    let integers = unpack::<i64>(rest, len)?;
-    let (Some(first), Some(last)) = (integers.first(), integers.last()) else { return Ok(None) };
-    let (mut min, mut max, mut sum) = (*first, *first, 0_i128);
-    for integer in &integers {
-        min = min.min(*integer);
-        max = max.max(*integer);
-        sum += i128::from(*integer);
-    }
-    #[expect(clippy::cast_precision_loss, reason = "it is rounded as every sum is")]
-    let sum = sum as f64 / power;
-    // Dividing keeps an order, so that the smallest is that of the integers.
-    let [min, max, first, last] = [min, max, *first, *last].map(|integer| decimal(integer, power));
-    Ok(Some(Total { min, max, sum, first, last }))
+    Ok(Some(Narrow::new(*places, unpack(rest, len)?)))
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ pub mod log;
 mod manifest;
 mod metrics;
 mod names;
+mod narrow;
 mod query;
 mod registry;
 mod retention;

@@ -11,6 +11,7 @@ use crate::batches::Batches;
 use crate::buckets::Aggregate;
 use crate::files::{FileSystem, Files, RealFiles};
 use crate::hot::{Hot, Rows};
+use crate::narrow::Narrow;
 use crate::segment::figures::{self, Figure};
 use crate::segment::read::{self, ReadError};
 use crate::segment::rolls::Roll;
@@ -52,23 +53,13 @@ pub trait SealedFormat: Send + Sync {
     /// # Errors
     /// It is damaged, or cannot be read now.
     fn read_rows(&self, raw: &Path, block: &BlockEntry) -> Result<Rows, ReadError>;
-    /// What the readings of a block are in all; none where that is not known without reading them.
+    /// The values of a block of readings as integers of few bytes; none where they are not all decimals.
     ///
     /// # Errors
     /// It is damaged, or cannot be read now.
-    fn read_total(&self, raw: &Path, block: &BlockEntry) -> Result<Option<Aggregate>, ReadError> {
+    fn read_narrow(&self, raw: &Path, block: &BlockEntry) -> Result<Option<Narrow>, ReadError> {
         let bytes = || read::block(self.files(), raw, block);
-        let total = guarded(|| Ok(rows::read_total(&bytes()?, block.rows as usize)?))?;
-        Ok(total.map(|total| Aggregate {
-            count: block.rows.into(),
-            min: total.min,
-            max: total.max,
-            sum: total.sum,
-            first: total.first,
-            last: total.last,
-            first_ns: block.first_ns,
-            last_ns: block.last_ns,
-        }))
+        guarded(|| Ok(rows::read_narrow(&bytes()?, block.rows as usize)?))
     }
     /// The numbers of the batches of a block of readings.
     ///

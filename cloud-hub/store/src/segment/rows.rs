@@ -14,10 +14,11 @@
 use tideline_protocol::value::{Boxed, Boxes, NULL, VALUE_TEXT_BYTES_MAX, any_nan, is_boxed};
 
 use crate::column::{
-    self, ColumnError, Total, put_column, read_integers, read_values, read_varint, take_column,
-    write_integers, write_values, write_varint,
+    self, ColumnError, put_column, read_integers, read_values, read_varint, take_column, write_integers,
+    write_values, write_varint,
 };
 use crate::hot::Rows;
+use crate::narrow::Narrow;
 
 const ZSTD_LEVEL: i32 = 3;
 /// Longest entry of a table: a text with its head and its length.
@@ -182,14 +183,14 @@ pub fn read(block: &[u8], len: usize) -> Result<Rows, ColumnError> {
     Ok(Rows { times, values, boxes })
 }
 
-/// What the values of a block of `len` rows are in all; none where that is not known without reading them.
+/// The values of a block of `len` rows as integers of few bytes; none where they are not all decimals.
 ///
 /// # Errors
 /// It is not a block of so many rows.
-pub fn read_total(block: &[u8], len: usize) -> Result<Option<Total>, ColumnError> {
+pub fn read_narrow(block: &[u8], len: usize) -> Result<Option<Narrow>, ColumnError> {
     let ([_, values, _], rest) = columns(block)?;
     // Where words are boxed, not every row is a number.
-    if rest.is_empty() { column::read_total(values, len) } else { Ok(None) }
+    if rest.is_empty() { column::read_narrow(values, len) } else { Ok(None) }
 }
 
 /// The numbers of the batches of a block of `len` rows.
@@ -212,6 +213,7 @@ mod tests {
 
     use super::*;
     use crate::buckets::Aggregate;
+    use crate::narrow::Total;
 
     #[test]
     fn a_block_reads_back() {
@@ -236,8 +238,8 @@ mod tests {
             let mut out = Vec::new();
             let rows = Rows { times: times.clone(), values: values.to_vec(), boxes: boxes.clone() };
             write(&mut out, &rows, &numbers);
-            assert!(!matches!(read_total(&out, 301), Ok(Some(_))));
-            read_total(&out, 300).unwrap()
+            assert!(!matches!(read_narrow(&out, 301), Ok(Some(_))));
+            read_narrow(&out, 300).unwrap().map(|narrow| narrow.total().unwrap().unwrap())
         };
         let quarters: Vec<f64> = (0..300).map(|n| f64::from((n * 37) % 101 - 50) / 4.0).collect();
         let wanted = Aggregate::of_rows(&times, &quarters).unwrap();

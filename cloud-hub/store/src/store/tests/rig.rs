@@ -17,6 +17,7 @@ use crate::buckets::Aggregate;
 use crate::files::{FileSystem, RealFiles};
 use crate::hot::{Hot, Rows};
 use crate::log::{EpochLedger, lock};
+use crate::narrow::Narrow;
 use crate::sealed::{SealedFormat, SegmentFormat, Target};
 use crate::segment::read::ReadError;
 use crate::segment::write::{Print, SegmentWriter, Written};
@@ -197,7 +198,7 @@ struct GateState {
     // Of readings, of rollups.
     reads: (usize, usize),
     // Of blocks of readings, what they are in all.
-    totals: usize,
+    narrowed: usize,
     // How many merges are to fail.
     broken: usize,
 }
@@ -236,8 +237,8 @@ impl Gate {
     }
 
     /// How often a block of readings was added without being made rows.
-    pub fn totals(&self) -> usize {
-        lock(&self.state).totals
+    pub fn narrowed(&self) -> usize {
+        lock(&self.state).narrowed
     }
 
     /// Lets so many merges fail when they have begun to write.
@@ -302,9 +303,9 @@ impl SealedFormat for Gate {
         SegmentFormat::default().read_rows(raw, block)
     }
 
-    fn read_total(&self, raw: &Path, block: &BlockEntry) -> Result<Option<Aggregate>, ReadError> {
-        lock(&self.state).totals += 1;
-        SegmentFormat::default().read_total(raw, block)
+    fn read_narrow(&self, raw: &Path, block: &BlockEntry) -> Result<Option<Narrow>, ReadError> {
+        lock(&self.state).narrowed += 1;
+        SegmentFormat::default().read_narrow(raw, block)
     }
 
     fn read_numbers(&self, raw: &Path, block: &BlockEntry) -> Result<Vec<u32>, ReadError> {

@@ -18,6 +18,7 @@ use crate::api::shapes::{
     Device, DevicePosition, DeviceState, FleetCounts, FleetFreshness, FleetTable, Ledger, PlanSpot,
 };
 use crate::hub::{App, Hub};
+use crate::imports::IMPORT_PREFIX;
 use crate::map::{Index, Pin, Standing};
 use crate::metadata::MetadataError;
 use crate::position::Position;
@@ -152,7 +153,9 @@ pub async fn of(hub: &App) -> Result<Arc<Picture>, MetadataError> {
 
 fn take(hub: &Hub) -> Result<Picture, MetadataError> {
     let now = hub.now();
-    let devices = all_views(hub)?;
+    // A file that was imported has a ledger as agents have, and is none: nobody can bring it online.
+    let (files, devices): (Vec<_>, Vec<_>) =
+        all_views(hub)?.into_iter().partition(|device| device.id.starts_with(IMPORT_PREFIX));
     let mut picture = Picture {
         mono_ms: now.mono_ms,
         as_of_ms: now.wall_ms,
@@ -175,12 +178,14 @@ fn take(hub: &Hub) -> Result<Picture, MetadataError> {
     };
     // A ledger is the agent's, and stands with each device behind it.
     let mut dropped: HashMap<String, Dropped> = HashMap::new();
+    files.iter().for_each(|file| picture.add_ledger(file));
     for device in &devices {
         if !dropped.contains_key(&device.agent) {
             dropped.insert(device.agent.clone(), dropped_of(now.wall_ms, &device.ledger));
         }
         if device.id == device.agent {
-            picture.add_agent(device);
+            picture.counts.agents += 1;
+            picture.add_ledger(device);
         }
     }
     let drops = |device: &Device| dropped.get(&device.agent).copied().unwrap_or_default();
@@ -214,11 +219,10 @@ pub fn standing(state: DeviceState, revoked: bool) -> Standing {
 }
 
 impl Picture {
-    fn add_agent(&mut self, own: &Device) {
+    fn add_ledger(&mut self, own: &Device) {
         self.backlog = self.backlog.saturating_add(own.backlog);
         self.unbalanced += u64::from(!own.ledger.balanced);
         self.lost_rows = self.lost_rows.saturating_add(own.ledger.lost);
-        self.counts.agents += 1;
         for gap in &own.ledger.gaps {
             let ago_ms = self.as_of_ms.saturating_sub(gap.to_ms);
             if ago_ms >= DAY_MS {

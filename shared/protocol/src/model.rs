@@ -45,12 +45,24 @@ pub enum ModelError {
         /// What is allowed.
         allowed: &'static str,
     },
+    /// It is what paths have for a folder itself, or the one above.
+    #[error("{what} {text:?} means a folder in paths and addresses; allowed is any other name")]
+    Dots {
+        /// Which kind of name.
+        what: &'static str,
+        /// The text.
+        text: String,
+    },
 }
 
 fn check_name(what: &'static str, text: &str, slash: bool) -> Result<(), ModelError> {
     if text.is_empty() || text.len() > ID_BYTES_MAX {
         let cut: String = text.chars().take(ID_BYTES_MAX).collect();
         return Err(ModelError::Length { what, text: cut, len: text.len(), max: ID_BYTES_MAX });
+    }
+    // A browser resolves them before it asks, so that the question would be another one.
+    if !slash && matches!(text, "." | "..") {
+        return Err(ModelError::Dots { what, text: text.to_owned() });
     }
     let bad = text
         .chars()
@@ -455,5 +467,24 @@ impl Account {
             .and_then(|s| s.checked_add(self.dropped))
             .and_then(|s| s.checked_add(self.refused))
             == Some(self.produced)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_a_path_would_resolve_are_refused() {
+        for text in [".", ".."] {
+            let refused = DeviceId::parse(text).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("device id {text:?} means a folder")), "{refused}");
+            assert!(AgentId::parse(text).is_err() && SiteId::parse(text).is_err());
+            // A point stands in no path.
+            assert!(PointId::parse(text).is_ok());
+        }
+        assert!(
+            DeviceId::parse("...").is_ok() && DeviceId::parse(".a").is_ok() && PointId::parse("./a").is_ok()
+        );
     }
 }

@@ -76,6 +76,10 @@ async fn a_chunk_is_stored_once_and_the_ledger_says_how_far_it_is() {
     assert!(agent.starts_with("_import."), "{agent}");
     let (_, ledger) = bench.local("GET", &format!("/api/v1/devices/{agent}/ledger"), Value::Null).await;
     assert_eq!((&ledger["total"]["stored"], &ledger["total"]["balanced"]), (&json!(3), &json!(true)));
+    // It is no device of the fleet, which nobody could bring online.
+    let (_, fleet) = bench.local("GET", "/api/v1/fleet?rows=200", Value::Null).await;
+    assert_eq!((&fleet["counts"]["devices"], &fleet["counts"]["agents"]), (&json!(2), &json!(0)), "{fleet}");
+    assert_eq!(fleet["first"]["id"], json!(["a", "b"]));
     // Once more, which is another agent.
     let mut again = asked.clone();
     again["again"] = json!(true);

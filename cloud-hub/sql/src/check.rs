@@ -3,6 +3,8 @@
 //! Names are those of tables, or of the statement's own WITH; what Polars could open besides, a file or another
 //! source, has no way to be named. Everything runs in a thread with room for a tree as deep as the text could make it.
 
+mod times;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -12,7 +14,7 @@ use sqlparser::ast::{
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::{Parser, ParserOptions};
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
 
 use crate::bounds::{Use, Uses, base};
 use crate::functions;
@@ -88,12 +90,20 @@ pub fn check(text: &str, now_ns: i64) -> Result<Statement, Refusal> {
 fn checked(text: &str, now_ns: i64) -> Result<Statement, Refusal> {
     let tokens = Tokenizer::new(&GenericDialect, text).tokenize_with_location().map_err(Refusal::syntax)?;
     bounded(&tokens)?;
-    let text = with_time(text, &tokens, now_ns);
+    let mut text = times::with_time(text, &tokens, now_ns);
     // As Polars does it, so that both see the same statement.
     let options = ParserOptions { trailing_commas: true, ..ParserOptions::default() };
-    let parser = Parser::new(&GenericDialect).with_options(options);
-    let parsed = parser.try_with_sql(&text).and_then(|mut parser| parser.parse_statements());
-    let statements = parsed.map_err(Refusal::syntax)?;
+    let parse = |text: &str| {
+        let parser = Parser::new(&GenericDialect).with_options(options.clone());
+        parser.try_with_sql(text).and_then(|mut parser| parser.parse_statements()).map_err(Refusal::syntax)
+    };
+    let mut statements = parse(&text)?;
+    if let [Ast::Query(query)] = statements.as_slice()
+        && let Some(read) = times::with_instants(&text, query)
+    {
+        statements = parse(&read)?;
+        text = read;
+    }
     let query = match statements.as_slice() {
         [Ast::Query(query)] => query,
         [] => return Err(Refusal::syntax("there is no statement; send one SELECT")),
@@ -193,47 +203,6 @@ fn renames(tokens: &[TokenWithSpan], at: usize) -> bool {
     let mut after =
         tokens.iter().skip(at + 1).map(|t| &t.token).filter(|t| !matches!(t, Token::Whitespace(_)));
     matches!((after.next(), after.next()), (Some(Token::Word(_)), Some(Token::LParen)))
-}
-
-/// Puts the time in the place of `now()` and `CURRENT_TIMESTAMP`, which Polars does not know.
-fn with_time(text: &str, tokens: &[TokenWithSpan], now_ns: i64) -> String {
-    let literal = format!("CAST({now_ns} AS TIMESTAMP(9))");
-    let mut out = String::with_capacity(text.len());
-    let mut copied = 0;
-    let mut real: Vec<&TokenWithSpan> = Vec::new();
-    real.extend(tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))));
-    for (at, token) in real.iter().enumerate() {
-        let after = |no: usize| real.get(at + no).map(|token| &token.token);
-        let Token::Word(word) = &token.token else { continue };
-        let follows_dot =
-            at.checked_sub(1).and_then(|at| real.get(at)).is_some_and(|t| t.token == Token::Period);
-        if word.quote_style.is_some() || follows_dot {
-            continue;
-        }
-        let called = matches!((after(1), after(2)), (Some(Token::LParen), Some(Token::RParen)));
-        let last = match word.value.to_ascii_lowercase().as_str() {
-            "now" if called => real.get(at + 2),
-            "current_timestamp" => real.get(if called { at + 2 } else { at }),
-            _ => None,
-        };
-        let Some(last) = last else { continue };
-        let (from, to) = (offset(text, token.span.start), offset(text, last.span.end));
-        out.push_str(text.get(copied..from).unwrap_or_default());
-        out.push_str(&literal);
-        copied = to;
-    }
-    out.push_str(text.get(copied..).unwrap_or_default());
-    out
-}
-
-/// The byte at which a place in the text begins.
-fn offset(text: &str, place: Location) -> usize {
-    let line_no = usize::try_from(place.line).unwrap_or(usize::MAX).saturating_sub(1);
-    let column = usize::try_from(place.column).unwrap_or(usize::MAX).saturating_sub(1);
-    let start = text.match_indices('\n').map(|(at, _)| at + 1).nth(line_no.wrapping_sub(1));
-    let start = if line_no == 0 { 0 } else { start.unwrap_or(text.len()) };
-    let rest = text.get(start..).unwrap_or_default();
-    start + rest.char_indices().map(|(at, _)| at).nth(column).unwrap_or(rest.len())
 }
 
 /// The names that a statement gives by WITH.
@@ -458,13 +427,13 @@ impl Visitor for Judge {
             | Expr::Value(_)
             | Expr::TypedString(_)
             | Expr::Case { .. }
-            | Expr::Exists { .. }
             | Expr::Subquery(_)
             | Expr::Tuple(_)
             | Expr::Array(_)
             | Expr::Interval(_)
             | Expr::Wildcard(_)
             | Expr::QualifiedWildcard(..) => ControlFlow::Continue(()),
+            Expr::Exists { .. } => refuse("EXISTS is not allowed; IN (SELECT …) is"),
             other => refuse(format!("{} is not allowed", short(other))),
         }
     }

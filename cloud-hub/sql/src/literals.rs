@@ -1,10 +1,14 @@
 //! Times and texts as a statement writes them.
 
+use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr, Interval, TimezoneInfo, TypedString, Value, ValueWithSpan,
 };
+
+/// All of these years is within what nanoseconds since 1970 tell.
+const EXACT_YEARS: (i16, i16) = (1678, 2261);
 
 /// A text in quotes.
 pub fn text(expr: &Expr) -> Option<&str> {
@@ -58,6 +62,27 @@ pub fn time_ns(expr: &Expr) -> Option<i64> {
         }
         _ => None,
     }
+}
+
+/// The time that a text stands for which Polars would not take for it: RFC 3339, and a day or a time of a day beyond the years
+/// of nanoseconds, of which the nearest of these is given, so that it is before or after all readings. None of any other text.
+pub fn instant_ns(text: &str) -> Option<i64> {
+    let (day, rest) = text.split_at_checked(10)?;
+    let is_day = |at: usize, b: u8| if at == 4 || at == 7 { b == b'-' } else { b.is_ascii_digit() };
+    if !day.bytes().enumerate().all(|(at, b)| is_day(at, b)) {
+        return None;
+    }
+    // Where the text is cut, its time of day does not matter: so far away it is cut anyway.
+    let civil: DateTime = text.get(..19).and_then(|text| text.parse().ok()).or_else(|| day.parse().ok())?;
+    if civil.year() < EXACT_YEARS.0 {
+        return Some(i64::MIN);
+    }
+    if civil.year() > EXACT_YEARS.1 {
+        return Some(i64::MAX);
+    }
+    let is_zoned = rest.ends_with(['Z', 'z']) || rest.get(1..).is_some_and(|rest| rest.contains(['+', '-']));
+    let timestamp: Timestamp = text.parse().ok().filter(|_| is_zoned)?;
+    i64::try_from(timestamp.as_nanosecond()).ok()
 }
 
 fn typed_ns(data_type: &DataType, text: &str) -> Option<i64> {
@@ -128,6 +153,31 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(civil_ns(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_polars_would_not_read_is_an_instant() {
+        let noon = 1_763_683_200_000_000_000 + 43_200_000_000_000;
+        for (text, want) in [
+            ("2025-11-21T12:00:00Z", Some(noon)),
+            ("2025-11-21 14:00:00.000000001+02:00", Some(noon + 1)),
+            ("2025-11-21T07:00-05", Some(noon)),
+            ("9999-12-31", Some(i64::MAX)),
+            ("9999-12-31T23:59:59.999Z", Some(i64::MAX)),
+            ("2262-01-01 00:00", Some(i64::MAX)),
+            ("0001-01-01 00:00:00", Some(i64::MIN)),
+            ("1677-12-31", Some(i64::MIN)),
+            ("2025-11-21", None),
+            ("2025-11-21 12:00:00.5", None),
+            ("9999-99-99", None),
+            ("2025-11-21T12:00:00 noon-ish", None),
+            ("pump-1", None),
+            ("99999999999", None),
+            ("é999-12-31", None),
+            ("", None),
+        ] {
+            assert_eq!(instant_ns(text), want, "{text}");
         }
     }
 }

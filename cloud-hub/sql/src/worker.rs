@@ -3,6 +3,8 @@
 //! It sets its own limits before it reads anything: memory, CPU time, no file that it could open, none that it could
 //! write. Its tables are what comes over stdin, and it ends when stdin does.
 
+mod errors;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -21,6 +23,9 @@ use crate::feed::{self, Beside, Block, Device, Frame, Head, Job};
 use crate::functions::TIME_BUCKET;
 use crate::table::Table;
 
+use self::errors::of_statement;
+pub(crate) use self::errors::{of_panic, without_plan};
+
 /// What a worker may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
@@ -34,8 +39,6 @@ pub struct Caps {
 const HELD_BYTES: usize = 1024 * 1024;
 /// Room for plans that nest; it is reserved, and used only by them.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
-/// How much is told of an error.
-const REASON_CHARS_MAX: usize = 1_000;
 /// What the program takes, where the system does not say.
 const PROGRAM_BYTES: u64 = 512 * 1024 * 1024;
 
@@ -269,7 +272,7 @@ fn answered(job: &Job, tables: Tables, out: &mut impl Write) -> io::Result<()> {
     let frame = match found {
         Ok(Ok(frame)) if frame.height() > job.rows_max => return told(&Head::TooManyRows, out),
         Ok(Ok(frame)) => frame,
-        Ok(Err(error)) => return told(&Head::Failed(without_plan(&error.to_string())), out),
+        Ok(Err(error)) => return told(&Head::Failed(of_statement(&error.to_string())), out),
         Err(panic) => return told(&of_panic(panic.as_ref()), out),
     };
     let mut held = Held { out, held: Some(Vec::new()), rows: frame.height() };
@@ -284,23 +287,6 @@ fn answered(job: &Job, tables: Tables, out: &mut impl Write) -> io::Result<()> {
         Ok(Err(error)) => Err(error),
         Err(panic) if held.held.is_some() => told(&of_panic(panic.as_ref()), held.out),
         Err(_) => Err(io::Error::other("the columnar engine panicked")),
-    }
-}
-
-/// What Polars says of an error, without the plan that it was found in.
-pub(crate) fn without_plan(text: &str) -> String {
-    let cut = text.split("\n\nResolved plan").next().unwrap_or(text);
-    cut.chars().take(REASON_CHARS_MAX).collect()
-}
-
-/// Polars panics where it finds no memory, and on some plans.
-pub(crate) fn of_panic(panic: &(dyn std::any::Any + Send)) -> Head {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason");
-    if text.contains("capacity overflow") || text.contains("memory") || text.contains("OutOfMemory") {
-        Head::NoMemory
-    } else {
-        Head::Failed(format!("the columnar engine cannot do this ({text})"))
     }
 }
 

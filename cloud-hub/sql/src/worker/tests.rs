@@ -279,3 +279,51 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn times_are_compared_as_they_are_meant_however_they_are_written() {
+    let count = |condition: &str| {
+        let sql = format!("SELECT count(*) AS n FROM readings WHERE {condition}");
+        let told: serde_json::Value = serde_json::from_str(&ask(&sql, true)).unwrap();
+        assert_eq!(ask(&sql, false), ask(&sql, true), "{condition}");
+        told["rows"][0][0].as_u64().unwrap()
+    };
+    for (condition, want) in [
+        ("time < '9999-12-31'", 80),
+        ("time <= '9999-12-31 23:59:59'", 80),
+        ("time > '2300-01-01'", 0),
+        ("'2300-01-01' > time", 80),
+        ("time >= '2025-01-01' AND time < '2262-12-31'", 80),
+        ("time BETWEEN '1000-01-01' AND '2999-12-31'", 80),
+        ("time NOT BETWEEN '1000-01-01' AND '2999-12-31'", 0),
+        ("readings.time < '0001-01-01'", 0),
+        ("time < '2025-11-21T10:10:00Z'", 40),
+        ("time < '2025-11-21 12:10:00+02:00'", 40),
+        ("time IN ('2025-11-21T10:00:00Z', '9999-12-31')", 4),
+        // A text is one, whatever it looks like.
+        ("device < '9999-12-31'", 0),
+        ("device <> '2025-11-21T10:10:00Z'", 80),
+    ] {
+        assert_eq!(count(condition), want, "{condition}");
+    }
+}
+
+#[test]
+fn errors_say_what_is_allowed_and_not_what_stands_in_the_engine() {
+    for (sql, words) in [
+        ("SELECT min(value), max(value) FROM readings", vec!["\"value\"", "max(value) AS hottest"]),
+        ("SELECT value FROM readings WHERE time > 'garbage'", vec!["'2026-11-21 10:00'", "RFC 3339"]),
+        ("SELECT value FROM readings WHERE time > '2026-03'", vec!["'2026-11-21 10:00'"]),
+        ("SELECT [device] FROM readings", vec!["not supported"]),
+        ("SELECT nope FROM readings", vec!["nope"]),
+    ] {
+        let error = match run_on(sql, &["device", "point"], |_| true) {
+            Ok(frame) => panic!("{sql}: {frame}"),
+            Err(error) => of_statement(&error.to_string()),
+        };
+        assert!(words.iter().all(|word| error.contains(word)), "{sql}: {error}");
+        for inner in ["alias(", "strptime", "TokenWithSpan", "Ident", "github"] {
+            assert!(!error.contains(inner), "{sql}: {error}");
+        }
+    }
+}

@@ -87,6 +87,8 @@ pub struct Plan {
     pub(super) device: Device,
     pub(super) shape: Shape,
     pub(super) nulls: Vec<String>,
+    // Whether a text that was measured may be empty: where the file itself tells nulls, and nothing else was said.
+    pub(super) has_empty_texts: bool,
     pub(super) decimal_comma: bool,
 }
 
@@ -162,6 +164,7 @@ impl Mapping {
             device,
             shape,
             nulls: self.nulls.clone().unwrap_or_else(|| vec![String::new()]),
+            has_empty_texts: self.nulls.is_none() && columns.iter().any(|c| c.kind != ColumnKind::Text),
             decimal_comma: self.decimal_comma,
         })
     }

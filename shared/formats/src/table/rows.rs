@@ -214,7 +214,12 @@ impl Rows {
             None => Quality::Good,
             Some(text) => text.parse().map_err(|error: UnknownName| (beside.quality, error.to_string()))?,
         };
-        if let Some(text) = named(beside.text)? {
+        let text = match cells.get(beside.text) {
+            // Others' programs write empty texts beside numbers.
+            Some(Cell::Text([])) if self.plan.has_empty_texts && self.is_text(cells) => Some(""),
+            _ => named(beside.text)?,
+        };
+        if let Some(text) = text {
             if text.len() > VALUE_TEXT_BYTES_MAX {
                 let reason = format!("the text has {} bytes; allowed are {VALUE_TEXT_BYTES_MAX}", text.len());
                 return Err((beside.text, reason));
@@ -243,6 +248,10 @@ impl Rows {
             None => Ok(ValueKind::default()),
             Some(text) => text.parse().map_err(|error: UnknownName| wrong(error.to_string())),
         }
+    }
+
+    fn is_text(&self, cells: &[Cell<'_>]) -> bool {
+        matches!(self.kind(cells), Ok(ValueKind::Text))
     }
 
     /// A cell, which is none where it is not there or what stands in it says so.

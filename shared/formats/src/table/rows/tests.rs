@@ -53,6 +53,34 @@ fn an_export_needs_no_mapping_and_other_columns_do_not_matter() {
 }
 
 #[test]
+fn an_empty_text_is_one_where_the_file_itself_tells_nulls() {
+    let names = ["device", "point", "time", "value", "type", "int", "text", "quality", "doubtful"];
+    let columns = |kind: &ColumnKind| {
+        let mut columns = text_columns(&names);
+        columns[3].kind = kind.clone();
+        columns
+    };
+    let taken = |columns: &[FileColumn], kind: &'static [u8], text: Cell<'static>| {
+        let mut rows = Rows::new(Mapping::default().plan(columns, None).unwrap());
+        let mut out = Vec::new();
+        let [device, point, time] = [&b"a"[..], b"mode", b"2025-11-21T12:00:00Z"].map(Cell::Text);
+        let cells =
+            [device, point, time, Cell::Null, Cell::Text(kind), Cell::Null, text, Cell::Null, Cell::Null];
+        rows.take(2, &cells, &mut out).unwrap();
+        out.pop().map(|found| found.value)
+    };
+    let (typed, csv) = (columns(&ColumnKind::Number), columns(&ColumnKind::Text));
+    assert_eq!(taken(&typed, b"text", Cell::Text(b"")), Some(Value::Text("".into())));
+    assert_eq!(taken(&typed, b"text", Cell::Null), Some(Value::Null));
+    assert_eq!(taken(&csv, b"text", Cell::Text(b"")), Some(Value::Null));
+    assert_eq!(
+        taken(&typed, b"float", Cell::Text(b"")),
+        Some(Value::Null),
+        "it is no text that was measured"
+    );
+}
+
+#[test]
 fn columns_of_points_are_mapped_scaled_and_taken_one_by_one() {
     let point = |column: &str, point: &str, unit: &str, scale: Option<f64>| PointMap {
         column: column.to_owned(),

@@ -39,6 +39,7 @@ pub mod redbfile;
 pub mod registry;
 pub mod secret;
 pub mod serve;
+pub mod signs;
 pub mod sites;
 pub mod sql;
 pub mod strangers;

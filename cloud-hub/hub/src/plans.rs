@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::hub::{App, Hub};
 use crate::metadata::{Changes, MetadataError, PlanImageRecord, PlanRecord};
 use crate::secret::hex;
+use crate::signs::is_hidden;
 
 pub use image::{Image, NoImage};
 
@@ -63,7 +64,7 @@ pub enum PlanError {
 /// # Errors
 /// The site or the image is not allowed, there are too many plans, or the registry failed.
 pub async fn keep(hub: &App, site: &str, image: Vec<u8>, by: &str) -> Result<PlanRecord, PlanError> {
-    if site.is_empty() || site.len() > SITE_BYTES_MAX || site.chars().any(char::is_control) {
+    if site.is_empty() || site.len() > SITE_BYTES_MAX || site.chars().any(is_hidden) {
         let bytes = site.len();
         return Err(PlanError::Site { site: site.chars().take(SITE_BYTES_MAX).collect(), bytes });
     }

@@ -10,6 +10,7 @@ use tideline_protocol::wire::DeviceCard;
 
 use crate::hub::Hub;
 use crate::metadata::{Card, Changes, DeviceRecord, Marks, MetadataError};
+use crate::signs::is_hidden;
 use crate::writes::is_writer;
 
 /// Most registered devices; each takes a few hundred bytes of metadata.
@@ -137,7 +138,7 @@ impl From<MetadataError> for Stop {
 fn read(card: DeviceCard) -> (DeviceId, Option<Card>) {
     let DeviceCard { device, profile, firmware, vendor, model, via } = card;
     // They are shown in terminals too.
-    let clean = |text: String| text.chars().filter(|c| !c.is_control()).collect::<String>();
+    let clean = |text: String| text.chars().filter(|c| !is_hidden(*c)).collect::<String>();
     let (profile, firmware, vendor) = (clean(profile), clean(firmware), clean(vendor));
     (device, Some(Card { profile, firmware, vendor, model: clean(model), via: clean(via) }))
 }

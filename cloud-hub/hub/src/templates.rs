@@ -18,6 +18,7 @@ use tideline_twin::{Actor, Change, Conflict, Key, Leaf, Section, Side, Twin, mer
 use crate::hub::{App, Hub};
 use crate::layer;
 use crate::metadata::{Changes, DeviceRecord, MetadataError, TemplateRecord, TemplateVersion};
+use crate::signs::is_hidden;
 use crate::twins::{self, Patch, TwinError, etag};
 
 /// Most templates of a hub.
@@ -61,7 +62,7 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Self, TemplateError> {
         let wrong = || TemplateError::Name(text.chars().take(NAME_BYTES_MAX).collect());
         let (kind, name) = text.split_once('/').ok_or_else(wrong)?;
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(is_hidden) {
             return Err(wrong());
         }
         match kind {

@@ -15,6 +15,7 @@ use crate::belonging;
 use crate::hub::App;
 use crate::metadata::{Changes, DeviceRecord, Marks};
 use crate::position::{Position, Spot};
+use crate::signs::is_hidden;
 use crate::templates;
 
 /// Most bytes of a title or of a tag's value.
@@ -145,9 +146,9 @@ fn bad(detail: String) -> ApiError {
 }
 
 fn sound(what: &str, text: String, max: usize) -> Result<String, ApiError> {
-    if text.len() > max || text.chars().any(char::is_control) {
+    if text.len() > max || text.chars().any(is_hidden) {
         return Err(bad(format!(
-            "{what}: {:?} has {} bytes; allowed are {max}, without control characters",
+            "{what}: {:?} has {} bytes; allowed are {max}, without control characters and those that turn the direction of a text",
             text.chars().take(64).collect::<String>(),
             text.len()
         )));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::form::{Band, Board, Panel, Show, VERSION, Variable};
 use super::pattern::{self, Pattern};
+use crate::signs::is_hidden;
 
 /// Columns of the grid.
 pub const COLUMNS: u32 = 12;
@@ -35,7 +36,7 @@ impl Problems {
 
     fn title(&mut self, path: &str, text: &str) {
         let chars = text.chars().count();
-        if chars > TITLE_CHARS_MAX || text.chars().any(char::is_control) {
+        if chars > TITLE_CHARS_MAX || text.chars().any(is_hidden) {
             self.say(
                 path,
                 format_args!("allowed are {TITLE_CHARS_MAX} characters, none of them a control character"),

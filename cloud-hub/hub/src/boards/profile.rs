@@ -10,6 +10,7 @@ use tideline_store::SeriesInfo;
 
 use super::check::{BANDS_MAX, COLUMNS, PANELS_MAX, PATTERNS_MAX, TITLE_CHARS_MAX};
 use super::form::{Band, Board, Figure, Level, Mark, Panel, Show, VERSION};
+use crate::signs::is_hidden;
 
 /// Panels beside each other.
 const ACROSS: u32 = 2;
@@ -42,7 +43,7 @@ pub fn board(device: &str, title: &str, profile: Option<&Profile>, series: &[Ser
 }
 
 fn cut(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(TITLE_CHARS_MAX).collect()
+    text.chars().filter(|c| !is_hidden(*c)).take(TITLE_CHARS_MAX).collect()
 }
 
 fn shown(device: &str, profile: &Profile) -> Vec<(String, Show)> {

@@ -9,6 +9,7 @@ use super::{BoardError, check, find, resolve};
 use crate::hub::{App, Hub};
 use crate::metadata::{BoardShareRecord, DeviceRecord, MetadataError};
 use crate::secret;
+use crate::signs::is_hidden;
 
 /// What every such token begins with, so that secret scanners can find one.
 pub const TOKEN_PREFIX: &str = "tlb_";
@@ -90,8 +91,7 @@ fn checked(board: &Board, wanted: &Wanted) -> Result<Values, BoardError> {
         let (least, most) = (TTL_S.start(), TTL_S.end());
         return Err(refused(format!("ttl_s is {}; allowed are {least} to {most}", wanted.ttl_s)));
     }
-    let long =
-        |text: &str| text.chars().count() > check::TITLE_CHARS_MAX || text.chars().any(char::is_control);
+    let long = |text: &str| text.chars().count() > check::TITLE_CHARS_MAX || text.chars().any(is_hidden);
     let most = check::TITLE_CHARS_MAX;
     if long(&wanted.note) {
         return Err(refused(format!(

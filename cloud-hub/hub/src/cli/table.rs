@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use serde_json::Value;
 
 use cloud_hub::api::shapes::SqlAnswer;
+use cloud_hub::signs::is_hidden;
 use cloud_hub::when::show_ns;
 
 /// The width of a terminal that does not say.
@@ -72,7 +73,7 @@ fn cell(value: &Value, kind: &str) -> String {
     match value {
         Value::Null => "-".to_owned(),
         // Control characters would move the cursor, or worse.
-        Value::String(text) => text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
+        Value::String(text) => text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect(),
         Value::Number(ms) if kind == "timestamp" => time(&ms.to_string()),
         other => other.to_string(),
     }

@@ -51,8 +51,8 @@ pub struct ExportQuery {
 
 /// Readings as Parquet, Arrow stream or CSV
 ///
-/// Columns device, point, unit (strings), time (timestamp in ns, UTC; in CSV RFC 3339) and value (double), by series,
-/// time and arrival. A body that is broken off was cut off by an error of the hub, which its log tells.
+/// Columns device, point, unit, type (strings), time (timestamp in ns, UTC; in CSV RFC 3339), value (double), int, text,
+/// quality and doubtful (a double of bad quality), by series, time and arrival. A body that is broken off was cut off by an error of the hub, which its log tells.
 ///
 /// With `rows` the answer is a part of about so many rows. Its header `tideline-next` is the `after` of the next one, with
 /// all else the same and times that are not relative; the last part has none. `tideline-rows` says how many rows it has,

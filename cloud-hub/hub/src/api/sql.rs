@@ -40,7 +40,8 @@ const RETRY_AFTER_S: u64 = 5;
 /// no more than near, and `p50`, `p90`, `p95`, `p99` with `p_error`, by which part of itself a reading that they lie at
 /// may differ from them) and
 /// `devices` (id, agent, state, revoked, transport, software, connected, last_seen, last_reading, rate, readings,
-/// backlog). Times are UTC; `now()`, `time_bucket('10m', time)`, `time_bucket('1d', time, 'Europe/Berlin')` (`1d`, `1w`
+/// backlog, title, profile, firmware, vendor, model, site, groups, tags). Times are UTC, and compare with texts as `'2026-11-21 10:00'`
+/// and RFC 3339; `now()`, `time_bucket('10m', time)`, `time_bucket('1d', time, 'Europe/Berlin')` (`1d`, `1w`
 /// or `1mo` by local midnights) and `INTERVAL '1 hour'` are there. It runs in a process of its own with limits of rows, memory and time. What retention removed of the readings is in none of
 /// the rows, nor is a bucket of which some readings are known by coarser buckets alone; an answer that read such times says up to when
 /// they are in the header `tideline-thinned-to` (Unix ms). The format is that of the request, or the first of `Accept`.

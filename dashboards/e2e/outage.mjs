@@ -104,11 +104,24 @@ async function conflict(page, { hub, agent }) {
 /** The hub is killed and comes back; the page says so and goes on by itself. */
 async function hubRestart(page, { hub }) {
   const { series, newest } = await chart(page);
+  // A page without an event stream says so too, and looks again.
+  const health = await page.context().newPage();
+  await health.goto(`${hub.url}/#/operate/hub`);
+  await health.getByTestId('hub-ready').waitFor();
+  const asOf = await health.getByTestId('as-of').innerText();
   await hub.end('SIGKILL');
   await until('a badge that says so', async () => await badge(page) === 'reconnecting');
   await page.getByTestId('chart').first().waitFor();
   await shot(page, 'no-hub');
+  await health.bringToFront();
+  await health.getByTestId('operate-error').waitFor({ timeout: LONG_MS });
+  if (await health.getByTestId('hub-ready').count() > 0) throw new Error('a hub that is dead is said to do its work');
+  await look(health, 'no-hub-health');
   await hub.start();
+  await health.getByTestId('operate-error').waitFor({ state: 'detached', timeout: LONG_MS });
+  await until('a later look', async () => await health.getByTestId('as-of').innerText() !== asOf);
+  await health.close();
+  await page.bringToFront();
   await until('a live feed', async () => await badge(page) === 'live', LONG_MS);
   await until('a chart that grows again', async () => (await named(page, series)).newest > newest + 2000, LONG_MS);
   await page.locator('[role="alert"]').waitFor({ state: 'detached', timeout: LONG_MS });

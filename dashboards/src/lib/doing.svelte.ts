@@ -1,14 +1,19 @@
-// What a page of forms does one after the other: the last fault is shown, and what is done is asked for again.
+// What a page of forms does one after the other: the last fault is shown, and what is done is asked for again, as it is now and then.
+import { Again } from './again.svelte';
 
 export class Doing {
   error = $state('');
   told = $state('');
   busy = $state(false);
-  readonly #load: () => Promise<void>;
+  readonly again: Again;
 
   constructor(load: () => Promise<void>) {
-    this.#load = load;
+    this.again = new Again(load);
     void this.do(() => Promise.resolve(''));
+  }
+
+  close(): void {
+    this.again.close();
   }
 
   /** Does something, tells what came of it, and asks for what is there then. */
@@ -21,11 +26,7 @@ export class Doing {
     } catch (failed) {
       this.error = failed instanceof Error ? failed.message : String(failed);
     }
-    try {
-      await this.#load();
-    } catch (failed) {
-      this.error ||= failed instanceof Error ? failed.message : String(failed);
-    }
+    await this.again.turn();
     this.busy = false;
   }
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { DeviceConfig } from '../src/api/config';
-import { fieldOf, optionsOf, pathOf, shownOptions, valueOf } from '../src/lib/config';
+import { fieldOf, isNamed, optionsOf, pathOf, shownOptions, valueOf } from '../src/lib/config';
 
 const config: DeviceConfig = {
   device: 'pump-1', agreed: true, state: 'applied', version: 'v', reason: null, refused: null, needs_restart: [],
@@ -58,6 +58,7 @@ describe('a configuration as rows', () => {
   });
 
   it('takes what is typed by what the option holds', () => {
+    expect([isNamed('source.host.kind'), isNamed('batch.rows_max'), isNamed('source..kind')]).toEqual([true, true, false]);
     expect([valueOf('12', 7), valueOf('12', 'eleven'), valueOf('true', false), valueOf('[1]', [2]), valueOf('host', undefined)]).toEqual([12, '12', true, [1], 'host']);
     expect([fieldOf(undefined), fieldOf('a'), fieldOf(['a']), fieldOf(null)]).toEqual(['', 'a', '["a"]', 'null']);
   });

@@ -69,6 +69,11 @@ export function pathOf(name: string): string[] {
   return parts.length < 4 ? parts : [parts[0], parts.slice(1, -1).join('.'), parts[parts.length - 1]];
 }
 
+/** Whether the hub can want another value of it: items without a name have no place in its layer. */
+export function isNamed(name: string): boolean {
+  return pathOf(name).every((part) => part !== '');
+}
+
 /** A value as a field holds it: a text as it is, all else as JSON. */
 export function fieldOf(value: unknown): string {
   return value === undefined ? '' : typeof value === 'string' ? value : JSON.stringify(value);

@@ -1,4 +1,6 @@
 // What a twin's JSON says as rows of a table, and what is typed as a patch of it.
+import { texts } from '../texts';
+import { changedNumber } from './numbers';
 
 /** Forms of values that merge, as the API shows them: one member, whose name begins with a dollar. */
 function form(value: unknown): [string, unknown] | null {
@@ -95,13 +97,17 @@ export function sharedBy(site: string | null | undefined, groups: string[] | und
   return all.filter(([, name]) => NAMED.test(name ?? '')).map(([kind, name]) => `${kind}/${name}`);
 }
 
-/** What was typed: JSON, or else a text. */
+/** What was typed: JSON, or else a text. It fails for a number that would be sent as another one. */
 export function typed(text: string): unknown {
+  let value: unknown;
   try {
-    return JSON.parse(text) as unknown;
+    value = JSON.parse(text) as unknown;
   } catch {
     return text;
   }
+  const changed = changedNumber(text);
+  if (changed !== null) throw new Error(texts.twin.otherNumber(changed.typed, changed.sent));
+  return value;
 }
 
 /** The merge patch that sets one leaf; null takes it away. */

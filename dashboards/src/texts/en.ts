@@ -78,6 +78,7 @@ export const en = {
   },
   figures: {
     title: 'Figures',
+    tierIs: 'The coarsest tier that medians and percentiles were read from',
     asOf: (at: string) => `as of ${at}`,
     series: 'Series', readings: 'Readings', min: 'Min', mean: 'Mean', earlierMean: 'Earlier mean', change: 'Change',
     median: 'Median', p95: '95 %', max: 'Max', first: 'First', last: 'Last',
@@ -142,6 +143,7 @@ export const en = {
     sections: { desired: 'Wanted', tags: 'Tags', notes: 'Notes' },
     value: 'Value',
     valueHint: 'JSON, or a text',
+    otherNumber: (typed: string, sent: string) => `${typed} would be sent as ${sent}: it has more digits than a number here can have, or is too large. In quotation marks it is a text.`,
     history: 'What was changed',
     gone: 'gone',
     steps: { when: 'When', who: 'Who', what: 'What', became: 'Became' },

@@ -32,6 +32,12 @@ describe('rows of the fleet', () => {
     expect(optionsOf(rows, 'state').map(([state]) => state)).toEqual(['offline', 'online', 'revoked']);
   });
 
+  it('have no firmware where none is known: the program of an agent is that of what it reads no more than its name', () => {
+    const [own, behind] = rowsOf(table(['a', 'meter'], { agent: ['a', 'a'], software: ['edge-agent 1', 'edge-agent 1'] }));
+    expect([own.firmware, behind.firmware]).toEqual(['edge-agent 1', '']);
+    expect(optionsOf([own, behind], 'firmware')).toEqual([['edge-agent 1', 1]]);
+  });
+
   it('are sorted by each column, those of one key by their ids', () => {
     const order = (text: string): string => sorted(rows, parseSort(text)).map((row) => row.id).join('');
     expect([order('id'), order('-id'), order('state'), order('firmware'), order('rate'), order('-nonsense')]).toEqual(['abc', 'cba', 'bac', 'cab', 'abc', 'abc']);

@@ -48,7 +48,8 @@ export function rowsOf(table: FleetTable): Row[] {
   return table.id.map((id, i) => ({
     id, title: table.title[i], agent: table.agent[i], site: table.site[i], groups: table.groups[i],
     tags: Object.entries(table.tags[i]).map(tagText),
-    firmware: table.firmware[i] || table.software[i],
+    // What is read by an agent does not run its program.
+    firmware: table.firmware[i] || (table.agent[i] === id ? table.software[i] : ''),
     state: table.revoked[i] ? 'revoked' : table.state[i],
     last: table.last_reading_ms[i] ?? null, rate: table.rate[i], backlog: table.backlog[i], produced: table.produced[i],
     stored: table.stored[i], dropped: table.dropped[i], refused: table.refused[i], gaps: table.gaps[i],

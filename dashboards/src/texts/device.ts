@@ -24,6 +24,7 @@ export const device = {
   ledger: {
     produced: 'Produced', stored: 'Stored', pending: 'Pending', dropped: 'Dropped', refused: 'Refused', balanced: 'Balanced',
     restamped: 'Times corrected', uncertain: 'Times uncertain', duplicates: 'Duplicates ignored', lost: 'Lost', asOf: 'As of',
+    ofAgent: (agent: string) => `These are the figures of the agent ${agent}: of this device and of all else that it reads.`,
     droppedBy: (causes: string) => `Dropped ${causes}`,
   },
   ways: {

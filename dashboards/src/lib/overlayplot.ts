@@ -3,6 +3,7 @@
 import uPlot from 'uplot';
 import type { DoubtMark } from './doubts';
 import { unit as shownUnit } from './format';
+import { valueRange } from './axis';
 import { axisFont, colour, doubtful, drawBoxes, drawDoubts, drawStretches, tellStretches, pointerAt, timeAxis, timeCursor, valueAxis, zonedDate, zoomSelected, type Stretch, type TimeInputs } from './plot';
 import { lonelyRows, tablesOf, unitsOf, type Line } from './overlay';
 import { drawLabels, drawLimits } from './limitplot';
@@ -97,15 +98,14 @@ function drawThresholds(plot: uPlot, inputs: OverlayInputs): void {
 function options(inputs: OverlayInputs): uPlot.Options {
   const lines = inputs.lines();
   const units = unitsOf(lines);
-  const range: uPlot.Scale.Range = (_plot, min, max) => (min === null || max === null ? [0, 1] : uPlot.rangeNum(min, max, 0.1, true));
   const scales: uPlot.Scales = { x: { time: true, range: () => [inputs.span().from, inputs.span().to] } };
-  for (const unit of units) scales[scaleOf(unit)] = { range };
+  for (const unit of units) scales[scaleOf(unit)] = { range: (_plot, min, max) => valueRange(min, max, unit) };
   const axes = units.map((unit, i): uPlot.Axis => ({
     ...valueAxis({ unit, whole: lines.every((line) => line.unit !== unit || line.whole) }),
     scale: scaleOf(unit),
     side: i % 2 === 0 ? 3 : 1,
     // Whose marks these are: no colour says it, since lines of one unit share an axis.
-    ...(units.length > 1 ? { label: shownUnit(unit) || '1', labelSize: 18, labelFont: axisFont(), labelGap: 2 } : {}),
+    ...(units.length > 1 && shownUnit(unit) !== '' ? { label: shownUnit(unit), labelSize: 18, labelFont: axisFont(), labelGap: 2 } : {}),
     // One grid is enough.
     ...(i > 0 ? { grid: { show: false } } : {}),
   }));

@@ -2,6 +2,7 @@
 // beneath it, and a thin line along its foot where times were corrected. Positions are set through the CSSOM, which the page's
 // content security policy allows.
 import uPlot from 'uplot';
+import { valueRange } from './axis';
 import { causesText } from './causes';
 import { doubtTitle, isBad, type DoubtMark } from './doubts';
 import { axisTime, axisValues, count, range } from './format';
@@ -218,7 +219,7 @@ function options(inputs: PlotInputs): uPlot.Options {
     cursor: timeCursor(line),
     scales: {
       x: { time: true, range: () => [inputs.span().from, inputs.span().to] },
-      y: { range: (_plot, min, max) => (min === null || max === null ? [0, 1] : uPlot.rangeNum(min, max, 0.1, true)) },
+      y: { range: (_plot, min, max) => valueRange(min, max, inputs.unit) },
     },
     axes: [timeAxis(), valueAxis(inputs)],
     series: [

@@ -5,8 +5,16 @@ class Router {
   route = $state.raw<Route>(parseHash(location.hash));
   params = $state.raw<URLSearchParams>(paramsOf(location.hash));
 
+  /** Whether the page may be left; asked for before another one is shown in its place. */
+  mayLeave: (() => boolean) | null = null;
+
   constructor() {
-    window.addEventListener('hashchange', () => this.#read());
+    window.addEventListener('hashchange', ({ oldURL }) => {
+      const isOther = JSON.stringify(parseHash(location.hash)) !== JSON.stringify(this.route);
+      // The address has changed by then: the one of the page is put back, and the page was never away.
+      if (isOther && this.mayLeave?.() === false) history.pushState(null, '', oldURL);
+      else this.#read();
+    });
   }
 
   /**

@@ -28,6 +28,8 @@ export class FetchedEvents {
   onopen: (() => void) | null = null;
   onerror: (() => void) | null = null;
   readyState: number = EventSource.CONNECTING;
+  /** Whether the hub answered with a refusal, and was not just away. */
+  isRefused = false;
   #handlers = new Map<string, (event: MessageEvent<string>) => void>();
   #abort = new AbortController();
 
@@ -48,6 +50,7 @@ export class FetchedEvents {
   async #read(address: string, headers: Record<string, string>): Promise<void> {
     try {
       const response = await fetch(address, { headers: { ...headers, accept: 'text/event-stream' }, cache: 'no-store', signal: this.#abort.signal });
+      this.isRefused = response.status === 401;
       if (!response.ok || !response.body) throw new Error(String(response.status));
       this.readyState = EventSource.OPEN;
       this.onopen?.();

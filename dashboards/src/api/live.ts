@@ -117,7 +117,10 @@ export class LiveFeed {
     source.onerror = () => {
       this.#interrupted = true;
       this.#on.state('reconnecting');
-      if (source.readyState === EventSource.CLOSED) this.#reopen();
+      if (source.readyState !== EventSource.CLOSED) return;
+      // Why, the next question tells: that a link has ended, or a session.
+      if (source instanceof FetchedEvents && source.isRefused) this.#on.resync();
+      this.#reopen();
     };
     this.#listen<LiveReadings>(source, 'readings', (data) => this.#on.readings?.(data));
     this.#listen<Device>(source, 'device', (data) => this.#on.device?.(data));

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { EventText } from '../src/api/events';
 import { newer } from '../src/api/last';
-import { figureOf, hourDay, levelOf, newestOf, seriesTime, sparkPath } from '../src/lib/boards/figures';
+import { counted, figureOf, hourDay, levelOf, newestOf, seriesTime, sparkPath } from '../src/lib/boards/figures';
 import { hoursOf } from '../src/lib/boards/hours';
 import { bandText, limitsOf, spread } from '../src/lib/boards/limits';
 import { compact, freeId, inOrder, meet, placed, room, within, type Placed } from '../src/lib/boards/grid';
@@ -165,6 +165,8 @@ describe('figures', () => {
     expect((['last', 'min', 'max', 'count'] as const).map((one) => figureOf(b, one, all))).toEqual([5.5, 4, 21, 6]);
     expect(figureOf(b, 'count', { from: 500, to: 1500 })).toBe(3);
     expect(figureOf(b, 'mean', { from: 3000, to: 9000 })).toBeNull();
+    // A bucket that begins before a fixed range has its readings alone; before one that goes along it may have older ones.
+    expect([true, false].map((isFixed) => figureOf(b, 'count', counted({ from: 500, to: 1500 }, isFixed)))).toEqual([figureOf(b, 'count', { from: 0, to: 1500 }), 3]);
   });
 
   test('mean the worst of their bands, and nothing where they are none', () => {

@@ -32,6 +32,11 @@ export function figureOf(b: Buckets, figure: Figure, { from, to }: Span): number
   }
 }
 
+/** The range whose buckets figures are made of. Of a fixed one the hub's first bucket begins before it, and has none of the readings from before it. */
+export function counted(span: Span, isFixed: boolean): Span {
+  return isFixed ? { from: Number.NEGATIVE_INFINITY, to: span.to } : span;
+}
+
 export interface Newest { v: ReadingValue | null; quality?: string | null }
 
 /** The last value: the newest of all where the range goes along with now, else the newest within it; null where there is none. */

@@ -161,7 +161,7 @@ async function all(site, browser) {
   const line = await site.line(hub);
   const agent = await site.agent(hub, DEVICE, config(line, site.folder));
   const things = { hub, agent, line, folder: site.folder };
-  const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
+  const page = await (await browser.newContext({ viewport: { width: 1280, height: 800 } })).newPage();
   page.on('pageerror', (error) => complaints.push(`exception: ${error.message}`));
   await signIn(page, hub.url, who);
   await page.locator(`[data-testid="device-row"][data-device="${DEVICE}"]`).getByRole('link').click({ timeout: LONG_MS });

@@ -2,9 +2,9 @@ import { beforeEach, expect, test, vi } from 'vitest';
 
 /** A browser's address, as far as the router knows it. */
 const browser = vi.hoisted(() => {
-  const all = { hash: '#/boards/mine', handle: (_: { oldURL: string }): void => undefined };
+  const all: { hash: string; handle: (event: { oldURL: string }) => void } = { hash: '#/boards/mine', handle: () => undefined };
   vi.stubGlobal('location', all);
-  vi.stubGlobal('window', { addEventListener: (_: string, handle: typeof all.handle) => { all.handle = handle; } });
+  vi.stubGlobal('window', { addEventListener: (_name: string, handle: typeof all.handle) => { all.handle = handle; } });
   vi.stubGlobal('history', { pushState: (_state: null, _title: string, url: string) => { all.hash = url.slice(url.indexOf('#')); } });
   return all;
 });

@@ -269,24 +269,29 @@ async fn files_that_are_none_are_told_apart_and_the_hub_lives_on() -> Result<()>
     let mut lines = b"device,point,unit,time,value\n".to_vec();
     lines.extend(b"x".repeat(100_000_000));
     lines.extend(b"\na,t,,2025-11-21T12:00:00Z,1.5\na,\xff\xfe,,2025-11-21T12:00:00Z,1\n\0\0\0\na,t,,2025-11-21T12:00:00Z,1\0\n");
+    // A decimal comma makes two fields of a number; empty ones at the end are none.
+    lines
+        .extend(b"a,t,,2025-11-21T12:00:01Z,1,5\na,t,,2025-11-21T12:00:02Z\na,t,,2025-11-21T12:00:03Z,7,,\n");
     let file = write("lines.csv", &lines)?;
     let Said { code, err, .. } = hub.command(&["import", "--strict", &file]).await?;
     ensure!(code == Some(1) && err.contains("nothing was stored"), "{err}");
     let told = imported(&hub, &["--dry-run", &file]).await?;
     for word in [
-        "1 readings of 1 series",
-        "4 values or rows",
+        "2 readings of 1 series",
+        "6 values or rows",
         "line 2: it has more than 1048576 bytes",
         "line 4, column \"point\"",
         "line 5",
         "line 6, column \"value\"",
+        "line 7: it has 6 fields; the first line has 5",
+        "line 8: it has 4 fields",
         "nothing was stored",
     ] {
         ensure!(told.contains(word), "{word}: {told}");
     }
     ensure!(content(&hub).await? == want, "something was stored");
     imported(&hub, &[&file]).await?;
-    ensure!(stored(&hub).await? == [1], "{:?}", stored(&hub).await?);
+    ensure!(stored(&hub).await? == [2], "{:?}", stored(&hub).await?);
     // Units that differ are not mixed.
     let unit = write("unit.csv", b"device,point,unit,time,value\nb,t,Cel,2025-11-21T12:00:00Z,1\n")?;
     imported(&hub, &[&unit]).await?;

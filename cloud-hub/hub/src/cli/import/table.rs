@@ -76,13 +76,20 @@ impl Table {
         if self.mapping.header == Some(false) {
             (records, _) = open()?;
         }
+        let width = columns.len();
         let mut rows = Rows::new(self.plan(&columns)?);
         let mut out = Vec::new();
         loop {
             let share = Share { done: records.bytes(), all };
             match records.next_record()? {
                 None => return Ok(rows),
-                Some(Record::Fields(line, cells)) => rows.take(line, &cells, &mut out)?,
+                Some(Record::Fields(line, cells)) => match misfit(&cells, width) {
+                    None => rows.take(line, &cells, &mut out)?,
+                    Some(reason) => {
+                        out.clear();
+                        rows.refuse(line, reason);
+                    }
+                },
                 Some(Record::Refused(line, reason)) => {
                     out.clear();
                     rows.refuse(line, reason);
@@ -142,6 +149,15 @@ impl Table {
         ensure!(at == head.rows, "it has {at} rows, and says that it has {}", head.rows);
         Ok(rows)
     }
+}
+
+/// Why a record has not as many fields as the first one, where it has not: what stands behind a bare delimiter, as that of `1,5`,
+/// would be another column's. Empty ones at its end do not matter.
+fn misfit(cells: &[Cell<'_>], width: usize) -> Option<String> {
+    let is_empty = |cell: &Cell<'_>| matches!(cell, Cell::Null | Cell::Text([]));
+    let beyond = cells.get(width..).is_some_and(|more| !more.iter().all(is_empty));
+    (cells.len() < width || beyond)
+        .then(|| format!("it has {} fields; the first line has {width}", cells.len()))
 }
 
 fn file_column(column: &parquet::Column) -> FileColumn {

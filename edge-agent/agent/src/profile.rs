@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use tideline_link::{out, outln};
+use tideline_pipeline::definition;
 use tideline_profiles::samples::{self, Report, Sample};
 use tideline_profiles::{Profile, schema, shipped};
 
@@ -127,7 +128,7 @@ pub async fn carry_out(command: ProfileCommand) -> anyhow::Result<()> {
             Ok(())
         }
         ProfileCommand::Schema => {
-            out!("{}", schema::text());
+            out!("{}", schema::text(definition::schema()));
             Ok(())
         }
         ProfileCommand::Detect { place, options } => detect::run(place, options).await,

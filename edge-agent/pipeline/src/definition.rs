@@ -3,17 +3,21 @@
 
 mod read;
 mod rules;
+mod schema;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tideline_protocol::value::ValueKind;
 
 pub use self::read::read;
 pub use self::rules::{Condition, Direction, Rule, Scalar, Season, Severity, Writing};
+pub use self::schema::schema;
+use self::schema::{OneOrMore, ValueKindName};
 
 /// The name by which stages ask for the readings as they come.
 pub const SOURCE: &str = "from";
@@ -21,11 +25,13 @@ pub const SOURCE: &str = "from";
 pub const ELSE: &str = "else";
 
 /// A pipeline.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Definition {
     /// Its name, unique among the pipelines.
     pub name: String,
-    /// Patterns of the series that it takes; see the crate's documentation.
+    /// Patterns of the series that it takes, as device/point, in which * stands for any text; in a profile they name points
+    /// alone.
+    #[schemars(with = "OneOrMore<String>")]
     pub from: Vec<String>,
     /// Whether the readings also go on as they came.
     #[serde(default)]
@@ -73,12 +79,14 @@ pub fn write(definitions: &[Definition]) -> Result<String, String> {
 }
 
 /// A stage.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StageDefinition {
     /// Its name, unique within the pipeline.
     pub name: String,
-    /// What it reads: names of stages, of a branch as `stage.port`, or [`SOURCE`]; empty for the stage before it.
+    /// What it reads: stages by name, ports of a branch as stage.port, or "from" for what the pipeline takes; empty for the
+    /// stage before it.
     #[serde(default)]
+    #[schemars(with = "OneOrMore<String>")]
     pub after: Vec<String>,
     /// What it does.
     #[serde(flatten)]
@@ -86,14 +94,14 @@ pub struct StageDefinition {
 }
 
 /// What a stage does.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Kind {
     /// Judges numbers by a range.
     Range(Range),
     /// Leaves out what differs little from what went before.
     Deadband(Deadband),
-    /// `value · factor + offset`.
+    /// value · factor + offset.
     Scale(Scale),
     /// Converts numbers to another unit.
     Unit(Unit),
@@ -143,7 +151,7 @@ impl Kind {
 }
 
 /// A range check.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Range {
     /// The least.
     pub min: Option<f64>,
@@ -155,7 +163,7 @@ pub struct Range {
 }
 
 /// What becomes of a number out of range.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Otherwise {
     /// It goes on with quality bad.
@@ -168,7 +176,7 @@ pub enum Otherwise {
 }
 
 /// A deadband. The wider of the two bands counts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Deadband {
     /// The difference that a number must exceed.
     pub absolute: Option<f64>,
@@ -180,7 +188,7 @@ pub struct Deadband {
 }
 
 /// A linear function.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Scale {
     /// The factor.
     pub factor: f64,
@@ -192,7 +200,7 @@ pub struct Scale {
 }
 
 /// A conversion of units, which are UCUM codes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Unit {
     /// The unit of the readings; none for that of their series.
     pub from: Option<String>,
@@ -201,7 +209,7 @@ pub struct Unit {
 }
 
 /// A computed value.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Computed {
     /// The expression.
     pub value: String,
@@ -209,18 +217,19 @@ pub struct Computed {
     pub unit: Option<String>,
     /// The type of the result.
     #[serde(default, rename = "type")]
+    #[schemars(with = "ValueKindName")]
     pub kind: ValueKind,
 }
 
 /// A filter.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Filter {
     /// The expression that must be true.
     pub when: String,
 }
 
-/// A branch: a reading goes to the first port whose expression is true, or else to [`ELSE`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A branch: a reading goes to the first port whose expression is true, or else to "else".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Branch {
     /// The ports in the order in which they are tried.
     #[serde(rename = "case")]
@@ -228,7 +237,7 @@ pub struct Branch {
 }
 
 /// A port of a branch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Case {
     /// Its name.
     pub port: String,
@@ -238,13 +247,14 @@ pub struct Case {
 
 /// Windows by the readings' own time, aligned to 1970. A window holds the times from its start up to, and
 /// without, its end; its results have the time of its start.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Window {
     /// How long each is.
     pub length_ms: u64,
     /// How far apart they begin; none for beside each other (tumbling).
     pub hop_ms: Option<u64>,
     /// What is computed of each.
+    #[schemars(with = "OneOrMore<Aggregate>")]
     pub aggregates: Vec<Aggregate>,
     /// How much later than the newest reading of the series another one may still come.
     #[serde(default = "wait_ms")]
@@ -255,7 +265,7 @@ pub struct Window {
     /// A reading so far ahead of the clock becomes a dead letter: it would make all after it late.
     #[serde(default = "ahead_max_ms")]
     pub ahead_max_ms: u64,
-    /// The point of the results; `{point}` and `{aggregate}` stand for those.
+    /// The point of the results; {point} and {aggregate} stand for those.
     #[serde(default = "window_point")]
     pub point: String,
 }
@@ -277,7 +287,7 @@ pub(crate) fn window_point() -> String {
 }
 
 /// What is computed of a window's good numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Aggregate {
     /// How many there are.
@@ -332,17 +342,16 @@ impl Aggregate {
 }
 
 /// A point that is computed from the newest values of several.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Derive {
-    /// The series by the names that the expression has for them: `device/point`, or the point alone with
-    /// `per_device`.
+    /// The series by the names that the expression has for them: device/point, or the point alone with per_device.
     pub inputs: BTreeMap<String, String>,
     /// Whether each device has the inputs, and the point, of its own.
     #[serde(default)]
     pub per_device: bool,
     /// The expression.
     pub value: String,
-    /// The device of the result; needed but with `per_device`.
+    /// The device of the result; needed but with per_device.
     pub device: Option<String>,
     /// The point of the result.
     pub point: String,
@@ -351,6 +360,7 @@ pub struct Derive {
     pub unit: String,
     /// The type of the result.
     #[serde(default, rename = "type")]
+    #[schemars(with = "ValueKindName")]
     pub kind: ValueKind,
     /// An input that is older than the newest by more than this counts as missing; 0 = it never does.
     #[serde(default)]
@@ -358,7 +368,7 @@ pub struct Derive {
 }
 
 /// A limit on how many readings of a series pass.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RateLimit {
     /// So many, the first ones,
     pub readings: u64,
@@ -367,22 +377,22 @@ pub struct RateLimit {
 }
 
 /// Where values are to be written.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WriteTo {
-    /// The device; `{device}` stands for that of the reading.
+    /// The device; {device} stands for that of the reading.
     #[serde(default = "device_template")]
     pub device: String,
-    /// The point; `{point}` stands for that of the reading.
+    /// The point; {point} stands for that of the reading.
     pub point: String,
 }
 
 /// Where readings go.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Output {
-    /// The device; `{device}` stands for that of the reading.
+    /// The device; {device} stands for that of the reading.
     #[serde(default = "device_template")]
     pub device: String,
-    /// The point; `{point}` stands for that of the reading.
+    /// The point; {point} stands for that of the reading.
     #[serde(default = "point_template")]
     pub point: String,
     /// The stream; none for that of the source.

@@ -1,10 +1,11 @@
 //! Rules as data.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tideline_protocol::value::Value;
 
 /// What a rule looks for, for how long, and what follows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rule {
     /// What it looks for.
     #[serde(flatten)]
@@ -25,18 +26,18 @@ pub struct Rule {
     pub write: Option<Writing>,
 }
 
-/// What a rule looks for. `clear` is where it ends to hold once it has fired (hysteresis); none for the limit itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What a rule looks for. clear is where it ends to hold once it has fired (hysteresis); none for the limit itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "condition", rename_all = "snake_case")]
 pub enum Condition {
-    /// A number above the limit; it ends at or below `clear`.
+    /// A number above the limit; it ends at or below clear.
     Above {
         /// The limit.
         limit: f64,
         /// Where it ends.
         clear: Option<f64>,
     },
-    /// A number below the limit; it ends at or above `clear`.
+    /// A number below the limit; it ends at or above clear.
     Below {
         /// The limit.
         limit: f64,
@@ -47,10 +48,10 @@ pub enum Condition {
     Expression {
         /// True where the condition begins to hold.
         when: String,
-        /// True where it ends; none for where `when` is not true.
+        /// True where it ends; none for where when is not true.
         clear_when: Option<String>,
     },
-    /// A change per second, from one number to the next, beyond the limit; it ends at or below `clear`.
+    /// A change per second, from one number to the next, beyond the limit; it ends at or below clear.
     Rate {
         /// The limit, per second.
         limit: f64,
@@ -60,10 +61,10 @@ pub enum Condition {
         #[serde(default)]
         direction: Direction,
     },
-    /// No good reading for `for_ms`, by the clock.
+    /// No good reading for for_ms, by the clock.
     Absence {},
     /// A number further from the mean of those before it than the limit, in standard deviations; it ends at or below
-    /// `clear`.
+    /// clear.
     ZScore {
         /// The limit in standard deviations.
         limit: f64,
@@ -111,7 +112,7 @@ impl Condition {
 }
 
 /// Which changes a rate counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// Both.
@@ -124,7 +125,7 @@ pub enum Direction {
 }
 
 /// What readings a number is compared with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Season {
     /// All.
@@ -135,7 +136,7 @@ pub enum Season {
 }
 
 /// How bad it is that a rule fires.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Worth knowing.
@@ -160,12 +161,12 @@ impl Severity {
 }
 
 /// A local action: what is written to a point.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Writing {
-    /// The device; `{device}` stands for that of the reading.
+    /// The device; {device} stands for that of the reading.
     #[serde(default = "super::device_template")]
     pub device: String,
-    /// The point; `{point}` stands for that of the reading.
+    /// The point; {point} stands for that of the reading.
     pub point: String,
     /// What is written when the rule fires.
     pub fired: Scalar,
@@ -174,7 +175,7 @@ pub struct Writing {
 }
 
 /// A value as a file says it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Scalar {
     /// A truth value.

@@ -44,7 +44,7 @@ pub const ALL: &[Shipped] = &shipped![
     "modbus-template" ["newer", "running"],
     "nmea-gps" ["fix", "no-fix"],
     "opcua-server" ["variables"],
-    "shelly-plus-plug" ["on", "sensor-fault"],
+    "shelly-plus-plug" ["announce", "on", "sensor-fault"],
     "sparkplug-node" ["birth"],
     "sunspec-inverter" ["modules", "noon"],
     "sunspec-inverter-float" ["modules", "noon"],

@@ -4,6 +4,8 @@
 //! is each part of the expression once at most. Numbers are doubles throughout: `value * 2` is `value * 2.0`, although
 //! CEL has no operators for an integer and a double; beside `%`, which is for integers, literals stay what they are.
 
+mod plain;
+
 use std::sync::{Arc, OnceLock};
 
 use cel::common::ast::{EntryExpr, Expr, LiteralValue, operators};
@@ -16,6 +18,7 @@ use tideline_protocol::value::Value;
 
 use crate::limits::{EXPRESSION_BYTES_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_NODES_MAX};
 use crate::problem::hint;
+use plain::Plain;
 
 /// Functions besides the operators; what is after the dot of `math.abs` is called on the name `math`.
 const FUNCTIONS: [&str; 9] =
@@ -31,7 +34,11 @@ const PARSER_DEPTH_MAX: u16 = 48;
 #[derive(Clone)]
 pub(crate) struct Expression {
     root: Node,
+    /// The same, where it is one of numbers and truth values alone.
+    plain: Option<Plain>,
     names: Arc<[String]>,
+    /// Which of the names it has.
+    used: Arc<[bool]>,
 }
 
 /// What an expression's names stand for, in the order in which they were declared.
@@ -71,6 +78,14 @@ impl Scope {
     /// The same for a plain number.
     pub fn set_number(&mut self, at: usize, number: f64) {
         self.put(at, Slot::Number(CelDouble::from(number)));
+    }
+
+    /// The finite number that a name stands for, if it is one.
+    fn number(&self, at: usize) -> Option<f64> {
+        match self.slots.get(at) {
+            Some(Slot::Number(number)) => Some(*number.inner()).filter(|number| number.is_finite()),
+            _ => None,
+        }
     }
 
     fn put(&mut self, at: usize, value: Slot) {
@@ -124,7 +139,14 @@ impl Expression {
         let mut nodes = 0;
         check(&root, names, 0, &mut nodes)?;
         make_doubles(&mut root, false);
-        Ok(Self { root, names: names.iter().map(|name| (*name).to_owned()).collect() })
+        let used = names.iter().map(|name| has(&root, name)).collect();
+        let plain = Plain::of(&root, names);
+        Ok(Self { root, plain, names: names.iter().map(|name| (*name).to_owned()).collect(), used })
+    }
+
+    /// Whether it has this name, by its place among those that were declared. What others stand for need not be said.
+    pub fn uses(&self, at: usize) -> bool {
+        self.used.get(at).copied().unwrap_or(false)
     }
 
     /// What its names stand for is null until it is said.
@@ -138,7 +160,10 @@ impl Expression {
     /// # Errors
     /// It has no value for these; the text is one of few, so that it can be counted by.
     pub fn value(&self, scope: &Scope) -> Result<Value, &'static str> {
-        self.with(scope, plain)?
+        match self.plain.as_ref().and_then(|plain| plain.value(scope)) {
+            Some(value) => Ok(value),
+            None => self.with(scope, plain)?,
+        }
     }
 
     /// Evaluates it as a condition.
@@ -146,6 +171,9 @@ impl Expression {
     /// # Errors
     /// It has no value, or one that is neither true nor false.
     pub fn truth(&self, scope: &Scope) -> Result<bool, &'static str> {
+        if let Some(Value::Bool(truth)) = self.plain.as_ref().and_then(|plain| plain.value(scope)) {
+            return Ok(truth);
+        }
         self.with(scope, |value| {
             value
                 .downcast_ref::<CelBool>()
@@ -280,6 +308,24 @@ fn check(node: &Node, names: &[&str], depth: usize, nodes: &mut usize) -> Result
             "the expression has a field, a structure or a loop; allowed are names, operators and functions"
                 .into(),
         ),
+    }
+}
+
+/// Whether a name is anywhere in it.
+fn has(node: &Node, name: &str) -> bool {
+    match &node.expr {
+        Expr::Ident(found) => found == name,
+        Expr::List(list) => list.elements.iter().any(|item| has(item, name)),
+        Expr::Map(map) => map.entries.iter().any(|entry| match &entry.expr {
+            EntryExpr::MapEntry(entry) => has(&entry.key, name) || has(&entry.value, name),
+            EntryExpr::StructField(_) => true,
+        }),
+        Expr::Call(call) => {
+            call.target.iter().map(AsRef::as_ref).chain(&call.args).any(|part| has(part, name))
+        }
+        // What was not let through has whatever it likes.
+        Expr::Select(_) | Expr::Struct(_) | Expr::Comprehension(_) | Expr::Unspecified => true,
+        Expr::Literal(_) => false,
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct OfSeries<'e> {
 impl<'e> OfSeries<'e> {
     pub fn new(expression: &'e Expression, def: Option<&SeriesDef>) -> Self {
         let mut scope = expression.scope();
-        if let Some(def) = def {
+        if let Some(def) = def.filter(|_| (3..=5).any(|at| expression.uses(at))) {
             let texts = [(3, def.device.as_str()), (4, def.point.as_str()), (5, def.unit.as_str())];
             texts.iter().for_each(|(at, text)| scope.set(*at, &Value::Text((*text).into())));
         }
@@ -48,7 +48,7 @@ impl<'e> OfSeries<'e> {
         } else {
             self.scope.set_number(0, word);
         }
-        if self.quality != Some(quality) {
+        if self.expression.uses(1) && self.quality != Some(quality) {
             self.scope.set(1, &Value::Text(quality.as_str().into()));
             self.quality = Some(quality);
         }

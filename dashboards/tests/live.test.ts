@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { whenSignedOut } from '../src/api/client';
 import { HAND_OUT_MS, LiveFeed, type LiveHandlers } from '../src/api/live';
 
 /** As much of a browser's event stream as the feed uses. */
@@ -126,6 +127,23 @@ describe('the feed of a page', () => {
     expect(isOpen()).toHaveLength(1);
     isOpen()[0].onopen();
     expect(on.resync).toHaveBeenCalledTimes(1);
+  });
+
+  it('ends the session at once when its stream is refused since it has ended, and goes on where the hub is only away', async () => {
+    const { stream } = feed();
+    const signedOut = vi.fn();
+    whenSignedOut(signedOut);
+    const fetched = vi.fn(() => Promise.reject(new TypeError('no line')));
+    vi.stubGlobal('fetch', fetched);
+    stream.close();
+    stream.onerror();
+    await vi.waitFor(() => expect(fetched).toHaveBeenCalledWith('/api/v1/session', expect.anything()));
+    vi.advanceTimersByTime(15_000);
+    expect(signedOut).not.toHaveBeenCalled();
+    vi.stubGlobal('fetch', () => Promise.resolve(new Response('{"code":"login-needed"}', { status: 401 })));
+    isOpen()[0].close();
+    Stream.opened[1].onerror();
+    await vi.waitFor(() => expect(signedOut).toHaveBeenCalled());
   });
 
   it('asks again after a message that it cannot read, and after a reset', () => {

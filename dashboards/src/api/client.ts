@@ -96,7 +96,7 @@ export async function call(path: string, init: RequestInit = {}): Promise<Respon
   }
   noteClock(response);
   if (response.ok) return response;
-  if (response.status === 401 && path !== SESSION) onSignedOut();
+  if (response.status === 401 && !(path === SESSION && init.method === 'POST')) onSignedOut();
   throw await problem(response);
 }
 

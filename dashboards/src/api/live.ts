@@ -2,6 +2,7 @@
 // reconnects after a network error and resumes by Last-Event-ID; this class
 // adds what it does not do: reopening after an HTTP error, closing while the
 // tab is hidden, and telling the page when something may have been missed.
+import { session } from './client';
 import type { CommandEvent, Device, LiveReadings, QueryGap, TwinEvent } from './client';
 import { FetchedEvents } from './events';
 import { wayTo } from './way';
@@ -36,6 +37,7 @@ export class LiveFeed {
   #attempt = 0;
   #interrupted = false;
   #held = false;
+  #closed = false;
   readonly #url: string;
   readonly #on: LiveHandlers;
 
@@ -48,6 +50,7 @@ export class LiveFeed {
   }
 
   close(): void {
+    this.#closed = true;
     document.removeEventListener('visibilitychange', this.#visibility);
     this.#drop();
   }
@@ -81,6 +84,7 @@ export class LiveFeed {
   }
 
   #visibility = (): void => {
+    if (this.#closed) return;
     if (document.hidden || this.#held) {
       this.#drop();
       this.#interrupted = true;
@@ -120,6 +124,8 @@ export class LiveFeed {
       if (source.readyState !== EventSource.CLOSED) return;
       // Why, the next question tells: that a link has ended, or a session.
       if (source instanceof FetchedEvents && source.isRefused) this.#on.resync();
+      // An EventSource knows no status: whether it is the session, asking for that tells all who are to know.
+      if (!(source instanceof FetchedEvents)) void session().catch(() => null);
       this.#reopen();
     };
     this.#listen<LiveReadings>(source, 'readings', (data) => this.#on.readings?.(data));

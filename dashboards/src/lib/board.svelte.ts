@@ -65,6 +65,8 @@ export class Board {
   missing = $state.raw<Missing[]>([]);
   loaded = $state(false);
   error = $state('');
+  /** Whether there is no such device: nothing is asked for any more. */
+  isUnknown = $state(false);
   /** Counts changes of what the charts draw. */
   version = $state(0);
   /** Counts what may have changed the twin. */
@@ -145,6 +147,7 @@ export class Board {
 
   /** Lets everything stand still, or go on and make up for what was missed. */
   pause(on: boolean): void {
+    if (this.#closed) return;
     this.#feed.hold(on);
     this.now = time.now();
   }
@@ -181,6 +184,12 @@ export class Board {
       this.#takeDevice(await api.device(this.id, this.#listAbort.signal));
     } catch (error) {
       this.#fail(error);
+      if (!(error instanceof api.ApiError) || error.status !== 404) return;
+      this.isUnknown = true;
+      this.device = null;
+      this.cards = [];
+      this.close();
+      status.live = 'idle';
     }
   }
 

@@ -19,6 +19,7 @@ export const device = {
   filter: 'Filter points',
   points: 'Points',
   nothing: 'This device has no readings yet.',
+  toFleet: 'All devices',
   gaps: { title: 'Gaps', from: 'From', to: 'To', readings: 'Readings', cause: 'Cause', older },
   presence: { title: 'Presence', when: 'When', state: 'State', why: 'Why', changes: 'Changes' },
   ledger: {

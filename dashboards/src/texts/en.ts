@@ -26,6 +26,8 @@ export const en = {
     signOut: 'Sign out',
     skip: 'Skip to content',
     notLoaded: 'This page could not be loaded; the hub may have another version by now. Load it again.',
+    away: 'The hub cannot be reached. This page comes by itself when it is back.',
+    load: 'Load again',
     theme: 'Theme',
     again: 'Try again',
     themes: { system: 'System', light: 'Light', dark: 'Dark' },

@@ -19,6 +19,7 @@ export const map = {
   unplaced: (n: string) => (n === '1' ? '1 device has no position' : `${n} devices have no position`),
   nothing: 'No device in view.',
   none: 'No device has a position yet.',
+  noneOf: (site: string) => `No device of ${site} has a position yet.`,
   noneHow: 'One is set here, or measured: by points latitude and longitude, in degrees.',
   devices: 'Devices in view',
   asList: 'As a list',

@@ -48,6 +48,18 @@ describe('what is looked for again', () => {
     expect(looks).toBe(2);
   });
 
+  test('is old while a look hangs, though nobody has said that the hub is away', async () => {
+    let hangs = false;
+    const again = new Again(() => (hangs ? new Promise(() => undefined) : Promise.resolve()));
+    await again.turn();
+    hangs = true;
+    await pass(2);
+    expect(again.isOld).toBe(false);
+    await pass(1);
+    expect([again.isOld, again.error, again.asOf]).toEqual([true, '', NOW]);
+    again.close();
+  });
+
   test('is looked for behind what was done, and what that failed with stays when a look does not fail', async () => {
     let [there, known] = [0, -1];
     const doing = new Doing(() => { known = there; return Promise.resolve(); });

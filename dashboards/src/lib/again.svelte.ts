@@ -2,6 +2,9 @@
 import { hubNow } from '../api/client';
 
 export const AGAIN_MS = 10_000;
+/** Older than this what is shown is stale, though nobody has said that the hub is away. */
+export const OLD_MS = 2 * AGAIN_MS;
+const TICK_MS = 1000;
 
 export class Again {
   /** As of when what is shown is (Unix ms); 0 where nothing is. */
@@ -11,6 +14,8 @@ export class Again {
   error = $state('');
   readonly #look: () => Promise<void>;
   readonly #timer = setInterval(() => { if (!document.hidden && this.#under === 0) void this.turn(); }, AGAIN_MS);
+  /** A look that hangs is told by its age, which goes on. */
+  readonly #ticks = setInterval(() => { if (!document.hidden) this.now = hubNow(); }, TICK_MS);
   #last: Promise<void> = Promise.resolve();
   /** Looks that have begun or wait. */
   #under = 0;
@@ -19,8 +24,14 @@ export class Again {
     this.#look = look;
   }
 
+  /** Whether the last look failed, or the next one is long overdue: nobody knows whether what is shown is still so. */
+  get isOld(): boolean {
+    return this.error !== '' || this.now - this.asOf > OLD_MS;
+  }
+
   close(): void {
     clearInterval(this.#timer);
+    clearInterval(this.#ticks);
   }
 
   /** A look that begins after all that was done before, one after the other. */

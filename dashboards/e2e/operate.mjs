@@ -4,7 +4,7 @@ import { configured } from './config.mjs';
 const now = () => Date.now();
 const BEGAN = now();
 let count = 0;
-const tokens = [{ id: 'e1', device: 'pump-8', expires_ms: BEGAN + 86_400_000, used: false }];
+const tokens = [{ id: 'e0', device: 'pump-8', expires_ms: BEGAN + 86_400_000, used: false }];
 const users = [{ name: 'admin', role: 'admin', created_ms: BEGAN - 9e8 }, { name: 'wall', role: 'viewer', created_ms: BEGAN - 8e8 }];
 const api = [{ id: 't1', name: 'grafana', role: 'viewer', created_ms: BEGAN - 7e8 }, { id: 't2', name: 'telegraf', role: 'writer', devices: ['line-*'], created_ms: BEGAN - 6e8 }];
 const device = [{ id: 'd1', device: 'plug-3', created_ms: BEGAN - 5e8 }];

@@ -6,6 +6,7 @@ import { violations } from './access.mjs';
 import { boards } from './board.mjs';
 import { WAIT_MS, launch, run, until } from './drive.mjs';
 import { explore } from './explore.mjs';
+import { frame } from './frame.mjs';
 import { looker, WIDE } from './looks.mjs';
 import { mapping } from './mapping.mjs';
 import { commanding, configuring, marking, fleetList, operating } from './operator.mjs';
@@ -135,6 +136,7 @@ async function main() {
     console.log(`ok   map: ${await mapping(page, { until, looks, device: DEVICE })}`);
     console.log(`ok   boards: ${await boards(page, { until, looks, looksBySystem, watch, violations, shot, complaints, device: DEVICE })}`);
     console.log(`ok   operate: ${await operating(page, { until, looks, complaints, device: DEVICE })}`);
+    console.log(`ok   frame: ${await frame(browser, URL_, { user: USER, password: PASSWORD }, { until, looks, device: DEVICE })}`);
     console.log('ok   fits 360 px');
   } finally {
     await browser.close();

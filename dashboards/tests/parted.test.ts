@@ -37,3 +37,8 @@ describe('names beside each other', () => {
     expect(callings([{ id: 'a/t', name: 'Inlet' }, { id: 'b/t', name: 't' }, { id: 'c/t', name: 't' }])).toEqual(['Inlet', 'b/t', 'c/t']);
   });
 });
+
+test('a name breaks between its words where it is longer than a line', () => {
+  const { body } = render(Parted, { props: { name: parted(['p/bearing/used_percent', 'p/flow'])[0] } });
+  expect(body.replaceAll(/<!--.*?-->/g, '')).toMatch(/bearing\/<wbr\/?>used_<wbr\/?>percent/);
+});

@@ -71,6 +71,8 @@ pub enum Shape {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinPlan {
+    /// That of the left point and that of the right one, where they are two.
+    pub devices: Option<(DeviceId, DeviceId)>,
     pub left: PointId,
     pub right: PointId,
     pub tolerance_ns: i64,
@@ -101,6 +103,18 @@ pub struct Derived {
     pub sample: Sample,
 }
 
+impl JoinPlan {
+    /// Whether this series is its left one, or one of its left ones.
+    pub fn is_left(&self, device: &DeviceId, point: &PointId) -> bool {
+        *point == self.left && self.devices.as_ref().is_none_or(|(left, _)| device == left)
+    }
+
+    fn takes(&self, device: &DeviceId, point: &PointId) -> bool {
+        let is_right = *point == self.right && self.devices.as_ref().is_none_or(|(_, right)| device == right);
+        is_right || self.is_left(device, point)
+    }
+}
+
 impl Job {
     /// Checks a definition.
     ///
@@ -112,7 +126,7 @@ impl Job {
         let devices = errors.patterns("source.devices", &spec.source.devices);
         let points = errors.patterns("source.points", &spec.source.points);
         let stages = errors.stages(&spec.stages);
-        let join = errors.join(&spec, &points);
+        let join = errors.join(&spec, &devices, &points);
         let shape = errors.window(&spec.window);
         errors.group(&spec);
         let fields = errors.fields(&spec);
@@ -156,7 +170,7 @@ impl Job {
     #[must_use]
     pub fn selects(&self, device: &DeviceId, point: &PointId) -> bool {
         let fits = |patterns: &[Pattern], name: &str| patterns.iter().any(|pattern| pattern.matches(name));
-        let joined = self.join.as_ref().is_none_or(|join| *point == join.left || *point == join.right);
+        let joined = self.join.as_ref().is_none_or(|join| join.takes(device, point));
         joined && fits(&self.devices, device.as_str()) && fits(&self.points, point.as_str())
     }
 
@@ -216,6 +230,11 @@ impl Job {
             }
         });
         staged.map(unsigned_zero)
+    }
+
+    /// The two devices of a join of two.
+    pub(crate) fn joined_devices(&self) -> Option<&(DeviceId, DeviceId)> {
+        self.join.as_ref()?.devices.as_ref()
     }
 
     /// Whether windows are computed from single readings in the order of their times.

@@ -21,7 +21,7 @@ use crate::limits::DEVICE_BYTES;
 use books::Books;
 use device::Device;
 use fixed::Lengths;
-use key::Fired;
+use key::{Fired, Need};
 
 pub use books::{Counts, Totals};
 pub use state::StateError;
@@ -83,6 +83,7 @@ impl Engine {
                 for (id, device) in &mut self.devices {
                     device.advance(i64::MAX, id, &self.job, &mut self.books);
                 }
+                self.close();
             }
         }
         self.books.take_outputs()
@@ -141,20 +142,16 @@ impl Engine {
 
     fn take_in(&mut self, columns: &[Column<'_>]) {
         let mut heard: Vec<&DeviceId> = Vec::new();
-        for column in columns.iter().filter(|column| self.job.selects(column.device, column.point)) {
-            if column.samples.is_empty() {
+        for column in columns {
+            if column.samples.is_empty() || !self.job.selects(column.device, column.point) {
                 continue;
             }
-            if let Some(device) = self.devices.get_mut(column.device) {
-                device.take_in(column, self.now_ns, &self.job, &mut self.books);
-            } else if let Some(cause) = self.no_room_for_device() {
+            if let Err(cause) = self.let_in(column.device) {
                 self.books.refuse_all(column, cause);
                 continue;
-            } else {
-                self.books.weight.devices += 1;
-                let device = self.devices.entry(column.device.clone()).or_default();
-                device.take_in(column, self.now_ns, &self.job, &mut self.books);
             }
+            let Some(device) = self.devices.get_mut(column.device) else { continue };
+            device.take_in(column, self.now_ns, &self.job, &mut self.books);
             if heard.last() != Some(&column.device) {
                 heard.push(column.device);
             }
@@ -167,14 +164,42 @@ impl Engine {
                 device.advance(to, id, &self.job, &mut self.books);
             }
         }
+        self.close();
     }
 
-    fn no_room_for_device(&self) -> Option<Cause> {
-        let limits = &self.job.spec().limits;
-        if self.devices.len() as u64 >= limits.devices {
-            return Some(Cause::Devices);
+    /// Gives the pairs of two devices that both close.
+    fn close(&mut self) {
+        if let Some((left, right)) = self.job.joined_devices() {
+            let of =
+                |id: &DeviceId| self.devices.get(id).map_or(i64::MIN, |device| device.view().watermark_ns);
+            let to_ns = of(left).min(of(right)).max(self.books.pair_watermark_ns);
+            self.books.pair_watermark_ns = to_ns;
+            if let Some(device) = self.devices.get_mut(left) {
+                device.advance_pairs(to_ns, left, &self.job, &mut self.books);
+            }
         }
-        (self.state_bytes().saturating_add(DEVICE_BYTES) > limits.state_bytes).then_some(Cause::StateBytes)
+    }
+
+    /// Makes room for a device, and for the one that it is joined with: that is waited for from now on.
+    fn let_in(&mut self, id: &DeviceId) -> Result<(), Cause> {
+        if self.devices.contains_key(id) {
+            return Ok(());
+        }
+        let both =
+            self.job.joined_devices().map_or_else(|| vec![id.clone()], |(a, b)| vec![a.clone(), b.clone()]);
+        let new: Vec<DeviceId> = both.into_iter().filter(|id| !self.devices.contains_key(id)).collect();
+        let (count, limits) = (new.len() as u64, &self.job.spec().limits);
+        if (self.devices.len() as u64).saturating_add(count) > limits.devices {
+            return Err(Cause::Devices);
+        }
+        if self.state_bytes().saturating_add(DEVICE_BYTES.saturating_mul(count)) > limits.state_bytes {
+            return Err(Cause::StateBytes);
+        }
+        self.books.weight.devices += count;
+        for id in new {
+            self.devices.entry(id).or_default().hear(self.now_ns);
+        }
+        Ok(())
     }
 
     fn tick(&mut self) {
@@ -187,6 +212,7 @@ impl Engine {
                 device.advance(to, id, &self.job, &mut self.books);
             }
         }
+        self.close();
     }
 
     fn refill(&mut self, refill: Refill<'_>) {
@@ -217,12 +243,27 @@ impl Engine {
         }
     }
 
+    /// Makes the pairs of two devices with what there is, and holds none any more.
+    fn forget_pair(&mut self) {
+        let Some((left, _)) = self.job.joined_devices() else { return };
+        if let Some(device) = self.devices.get_mut(left) {
+            device.advance_pairs(i64::MAX, left, &self.job, &mut self.books);
+        }
+        let held = std::mem::take(&mut self.books.pair).held();
+        self.books.weight.replace(held, Need::default());
+        self.books.pair_watermark_ns = i64::MIN;
+    }
+
     fn forget(&mut self, id: &DeviceId) {
+        if self.devices.contains_key(id) {
+            self.forget_pair();
+        }
         let Some(mut device) = self.devices.remove(id) else { return };
         device.advance(i64::MAX, id, &self.job, &mut self.books);
         self.books.weight.devices = self.books.weight.devices.saturating_sub(1);
         device.unweigh(&mut self.books);
         self.books.forget(id);
+        self.close();
     }
 }
 

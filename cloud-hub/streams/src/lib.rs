@@ -10,7 +10,7 @@
 //!
 //! ```text
 //!             stages          join                    window
-//! readings ─▶ filter, scale ─▶ pairs (one device) ─▶ slices, sessions, rows ─▶ results ─▶ sinks
+//! readings ─▶ filter, scale ─▶ pairs ─▶ slices, sessions, rows ─▶ results ─▶ sinks
 //!    │                                                  ▲ closes                  numbered
 //!    └─▶ watermark of the device ───────────────────────┘
 //!    └─▶ side output: late, ahead, unusable, no room
@@ -47,6 +47,11 @@
 //! - `side`: it goes to the side output.
 //! - `update`: its windows are asked for by [`Engine::wanted`], aggregated again from the history that
 //!   [`Event::Refill`] brings, and given with a higher revision. The others have no history at hand; a hub does.
+//!
+//! # Joins
+//! The two series of a join are of one device, or of two that are named. Pairs of two devices are final by the lesser of both
+//! watermarks, and a reading is late for them behind that. The other device is waited for from the first reading of either
+//! on, and counts as silent until it is heard.
 //!
 //! # Limits
 //! Devices, open windows and bytes are limited by `limits`. A reading for which there is no room is counted as

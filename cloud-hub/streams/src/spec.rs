@@ -16,7 +16,7 @@ pub struct JobSpec {
     /// What happens to each reading, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<Stage>,
-    /// Pairs of readings of two series of the same device, in place of single readings.
+    /// Pairs of readings of two series, in place of single readings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<Join>,
     /// How readings are put together.
@@ -101,7 +101,7 @@ pub enum Comparison {
     Ne,
 }
 
-/// An as-of join: each reading of `left` with one reading of `right`, of the same device.
+/// An as-of join: each reading of `left` with one reading of `right`, of the same device or of two that are named.
 ///
 /// As `join_asof` of Polars, `merge_asof` of pandas and `ASOF JOIN` of Snowflake define it, inner: a left
 /// reading without a match gives no pair and is counted. A left reading is paired once the watermark says
@@ -113,6 +113,12 @@ pub struct Join {
     pub left: String,
     /// The point that is looked up.
     pub right: String,
+    /// The device of `left`, where the two are of two devices; then both are named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_device: Option<String>,
+    /// The device of `right`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub right_device: Option<String>,
     /// How far apart the times of a pair may be at most (inclusive).
     pub tolerance_ms: u64,
     /// Where is looked.

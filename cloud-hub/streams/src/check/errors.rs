@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use tideline_protocol::model::PointId;
+use tideline_protocol::model::{DeviceId, PointId};
 use tideline_protocol::pattern::Pattern;
 use tideline_protocol::time::NS_PER_MS;
 
@@ -96,7 +96,7 @@ impl Errors {
         steps
     }
 
-    pub fn join(&mut self, spec: &JobSpec, points: &[Pattern]) -> Option<JoinPlan> {
+    pub fn join(&mut self, spec: &JobSpec, devices: &[Pattern], points: &[Pattern]) -> Option<JoinPlan> {
         let join = spec.join.as_ref()?;
         let tolerance_ns = self.ms("join.tolerance_ms", join.tolerance_ms, 0..=LENGTH_MS_MAX);
         let mut point = |field: &str, text: &str| match PointId::parse(text) {
@@ -112,11 +112,48 @@ impl Errors {
             }
         };
         let (left, right) = (point("join.left", &join.left), point("join.right", &join.right));
-        if join.left == join.right {
-            self.add("join.right", format!("{:?}", join.right), "other points than join.left");
-        }
+        let named = match (&join.left_device, &join.right_device) {
+            (None, None) => {
+                if join.left == join.right {
+                    self.add("join.right", format!("{:?}", join.right), "other points than join.left");
+                }
+                None
+            }
+            (Some(left), Some(right)) if left == right => {
+                let allowed = "another device than join.left_device; both are left out where it is one";
+                self.add("join.right_device", format!("{right:?}"), allowed);
+                None
+            }
+            (Some(left), Some(right)) => {
+                let left = self.joined_device("join.left_device", left, devices);
+                left.zip(self.joined_device("join.right_device", right, devices))
+            }
+            (Some(_), None) => {
+                self.add("join.right_device", "left out", "a device, as join.left_device is one");
+                None
+            }
+            (None, Some(_)) => {
+                self.add("join.left_device", "left out", "a device, as join.right_device is one");
+                None
+            }
+        };
         let (direction, combine) = (join.direction, join.combine);
-        Some(JoinPlan { left: left?, right: right?, tolerance_ns, direction, combine })
+        Some(JoinPlan { devices: named, left: left?, right: right?, tolerance_ns, direction, combine })
+    }
+
+    fn joined_device(&mut self, field: &str, text: &str, devices: &[Pattern]) -> Option<DeviceId> {
+        match DeviceId::parse(text) {
+            Ok(device) => {
+                if !devices.iter().any(|pattern| pattern.matches(text)) {
+                    self.add(field, format!("{text:?}"), "devices that fit source.devices");
+                }
+                Some(device)
+            }
+            Err(error) => {
+                self.add(field, error.to_string(), "ids of devices");
+                None
+            }
+        }
     }
 
     pub fn window(&mut self, window: &Window) -> Shape {
@@ -225,7 +262,9 @@ impl Errors {
             let (Ok(device), Ok(point)) = (device, point) else { continue };
             let missing = |name: &str| !device.names(name) && !point.names(name);
             let mut must = Vec::new();
-            if missing("device") {
+            // A pair of two devices is one series.
+            let is_one = spec.join.as_ref().is_some_and(|join| join.left_device.is_some());
+            if missing("device") && !is_one {
                 must.push("{device}");
             }
             if spec.group == Group::Series && spec.join.is_none() && missing("point") {

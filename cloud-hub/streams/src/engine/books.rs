@@ -7,6 +7,7 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 use tideline_protocol::model::{DeviceId, PointId};
 
+use super::join::Join;
 use super::key::{Fired, Need, Weight};
 use crate::check::Job;
 use crate::event::{Cause, Column, Key, Output, SideRow, What, WindowResult};
@@ -80,6 +81,10 @@ pub struct Books {
     /// Windows to be aggregated again, and the readings that came too late for each.
     pub wanted: BTreeMap<WantedKey, u64>,
     pub weight: Weight,
+    /// The readings that a join of two devices holds.
+    pub pair: Join,
+    /// Up to where both of them are.
+    pub pair_watermark_ns: i64,
     /// Empty between events.
     outputs: Vec<Output>,
 }
@@ -93,6 +98,8 @@ impl Books {
             totals: Totals::default(),
             wanted: BTreeMap::new(),
             weight: Weight::default(),
+            pair: Join::default(),
+            pair_watermark_ns: i64::MIN,
             outputs: Vec::new(),
         }
     }

@@ -111,7 +111,12 @@ impl Device {
             return Err(Cause::Ahead);
         }
         self.newest_ns = self.newest_ns.max(sample.time_ns);
-        let is_late = sample.time_ns < self.watermark_ns;
+        // Pairs of two devices are closed by the watermark of both.
+        let closed_to_ns = match job.joined_devices() {
+            Some(_) => books.pair_watermark_ns,
+            None => self.watermark_ns,
+        };
+        let is_late = sample.time_ns < closed_to_ns;
         if is_late {
             self.count(books, |counts| &mut counts.late);
         }
@@ -133,9 +138,11 @@ impl Device {
             return Err(Cause::Late);
         }
         books.room(0, Need { cells: 0, rows: 1 })?;
-        let before = self.join.held();
-        self.join.insert(row, *column.point == join.left);
-        books.weight.replace(before, self.join.held());
+        let held = if join.devices.is_some() { &mut books.pair } else { &mut self.join };
+        let before = held.held();
+        held.insert(row, join.is_left(column.device, column.point));
+        let after = held.held();
+        books.weight.replace(before, after);
         Ok(())
     }
 
@@ -210,9 +217,29 @@ impl Device {
         let from_ns = self.watermark_ns;
         self.watermark_ns = to_ns.max(from_ns);
         let from_to = match &job.join {
-            Some(plan) => self.pair(plan, id, job, books),
+            // The other one has a say too.
+            Some(plan) if plan.devices.is_some() => return,
+            Some(plan) => {
+                let mut join = std::mem::take(&mut self.join);
+                let from_to = self.pair((plan, &mut join), self.watermark_ns, id, job, books);
+                self.join = join;
+                from_to
+            }
             None => (from_ns, self.watermark_ns),
         };
+        self.close(from_to, id, job, books);
+    }
+
+    /// Makes the pairs with another device that are final now that both are there, and gives what follows.
+    pub fn advance_pairs(&mut self, to_ns: i64, id: &DeviceId, job: &Job, books: &mut Books) {
+        let Some(plan) = &job.join else { return };
+        let mut join = std::mem::take(&mut books.pair);
+        let from_to = self.pair((plan, &mut join), to_ns, id, job, books);
+        books.pair = join;
+        self.close(from_to, id, job, books);
+    }
+
+    fn close(&mut self, from_to: (i64, i64), id: &DeviceId, job: &Job, books: &mut Books) {
         for (key, windows) in &mut self.keys {
             let before = windows.held();
             windows.advance(from_to, job, |fired| books.fired(key_of(id, key), fired));
@@ -221,10 +248,17 @@ impl Device {
     }
 
     /// Makes the pairs that are final, and says from where to where.
-    fn pair(&mut self, plan: &JoinPlan, id: &DeviceId, job: &Job, books: &mut Books) -> (i64, i64) {
-        let before = self.join.held();
-        let (pairs, from_to) = self.join.advance(plan, self.watermark_ns);
-        books.weight.replace(before, self.join.held());
+    fn pair(
+        &mut self,
+        (plan, join): (&JoinPlan, &mut Join),
+        watermark_ns: i64,
+        id: &DeviceId,
+        job: &Job,
+        books: &mut Books,
+    ) -> (i64, i64) {
+        let before = join.held();
+        let (pairs, from_to) = join.advance(plan, watermark_ns);
+        books.weight.replace(before, join.held());
         let key = Some(plan.left.clone());
         for Pair { left, right } in pairs {
             let Some(right) = right else {
@@ -247,6 +281,11 @@ impl Device {
             }
         }
         from_to
+    }
+
+    /// Whether it has windows.
+    pub fn has_windows(&self) -> bool {
+        !self.keys.is_empty()
     }
 
     fn held(&self) -> Need {
@@ -276,7 +315,8 @@ impl Device {
             None => job.spec().group == Group::Device,
             Some(point) => job.point_of(point).as_ref() == Some(point),
         };
-        let joined = job.join.is_some() || self.join == Join::default();
+        let joins = job.join.as_ref().is_some_and(|plan| plan.devices.is_none());
+        let joined = joins || self.join == Join::default();
         joined && self.join.check() && self.keys.keys().all(fits) && {
             self.keys.values_mut().all(|windows| windows.check(job))
         }

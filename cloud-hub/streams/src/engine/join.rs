@@ -1,4 +1,4 @@
-//! The as-of join of two series of one device.
+//! The as-of join of two series.
 
 use minicbor::{Decode, Encode};
 

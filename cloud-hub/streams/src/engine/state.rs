@@ -21,6 +21,8 @@ use tideline_protocol::model::DeviceId;
 use super::Engine;
 use super::books::{Books, Totals, WantedKey};
 use super::device::Device;
+use super::join::Join as Held;
+use super::key::Need;
 use crate::check::Job;
 use crate::spec::{Aggregate, Group, JobSpec, Join, Source, Stage, Window};
 
@@ -86,6 +88,10 @@ struct Saving<'a> {
     wanted: &'a BTreeMap<WantedKey, u64>,
     #[n(5)]
     devices: &'a BTreeMap<DeviceId, Device>,
+    #[n(6)]
+    pair: Option<&'a Held>,
+    #[n(7)]
+    pair_watermark_ns: Option<i64>,
 }
 
 /// What `Saving` wrote.
@@ -104,6 +110,11 @@ struct Saved {
     wanted: BTreeMap<WantedKey, u64>,
     #[n(5)]
     devices: BTreeMap<DeviceId, Device>,
+    /// Left out but for joins of two devices, as is the next one.
+    #[n(6)]
+    pair: Option<Held>,
+    #[n(7)]
+    pair_watermark_ns: Option<i64>,
 }
 
 impl Engine {
@@ -120,6 +131,8 @@ impl Engine {
             totals: self.totals(),
             wanted: &self.books.wanted,
             devices: &self.devices,
+            pair: self.job.joined_devices().map(|_| &self.books.pair),
+            pair_watermark_ns: self.job.joined_devices().map(|_| self.books.pair_watermark_ns),
         };
         let payload = minicbor::to_vec(&saving).map_err(|error| StateError::Damaged(error.to_string()))?;
         let mut bytes = Vec::with_capacity(STATE_HEADER_BYTES + payload.len());
@@ -150,8 +163,22 @@ impl Engine {
         if !saved.devices.values_mut().all(|device| device.check(&job)) {
             return Err(damaged("its windows cannot be windows of the job"));
         }
+        let pair = (job.joined_devices(), saved.pair.take(), saved.pair_watermark_ns);
+        let (pair, pair_watermark_ns) = match pair {
+            (Some((left, _)), Some(pair), Some(watermark_ns)) => {
+                let mut others = saved.devices.iter().filter(|(id, _)| *id != left);
+                if !pair.check() || others.any(|(_, device)| device.has_windows()) {
+                    return Err(damaged("its pairs cannot be pairs of the job"));
+                }
+                (pair, watermark_ns)
+            }
+            (None, None, None) => (Held::default(), i64::MIN),
+            _ => return Err(damaged("its pairs cannot be pairs of the job")),
+        };
         let mut books = Books::restore(&job, saved.last_number, saved.totals, saved.wanted);
         saved.devices.values().for_each(|device| device.weigh(&mut books));
+        books.weight.replace(Need::default(), pair.held());
+        (books.pair, books.pair_watermark_ns) = (pair, pair_watermark_ns);
         Ok(Self { job, now_ns: saved.now_ns, devices: saved.devices, books })
     }
 }

@@ -26,6 +26,8 @@ fn specs() -> Vec<JobSpec> {
             tolerance_ms: 9,
             direction: Direction::Nearest,
             combine: Combine::Sum,
+            left_device: None,
+            right_device: None,
         });
         spec.late.allowed_ms = if joined { 0 } else { 15 };
         spec

@@ -7,5 +7,6 @@ mod golden;
 mod limits;
 mod model;
 mod orders;
+mod pairs;
 mod reference;
 mod rig;

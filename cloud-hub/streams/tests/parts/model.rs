@@ -32,6 +32,8 @@ fn joins() -> impl Strategy<Value = Join> {
         tolerance_ms,
         direction: if nearest { Direction::Nearest } else { Direction::Backward },
         combine,
+        left_device: None,
+        right_device: None,
     })
 }
 

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tideline_streams::spec::{
     Aggregate::{self, Count, First, Last, Mean, Sum},
-    Combine, Direction, Group, JobSpec, Window,
+    Combine, Direction, Group, JobSpec, Join, Window,
 };
 use tideline_streams::{Engine, What};
 
-use super::rig::{Step, TEN, engine, joined_by, line, name, one, restart, spec, step};
+use super::rig::{Step, TEN, engine, joined_by, line, name, restart, spec, step};
 
 /// What was said of each window, which is never late and so is said once.
 type Answers = BTreeMap<(String, i64), String>;
@@ -27,11 +27,21 @@ fn answers(job: &mut Engine, each: &Step) -> Answers {
 }
 
 /// All orders of arrival that the bound allows give the same answers, with restarts at random places.
-fn reorder(mut spec: JobSpec, rows: &[(&'static str, i64, f64)], bound: i64) {
+fn reorder(spec: JobSpec, rows: &[(&'static str, i64, f64)], bound: i64) {
+    let rows: Vec<Row> = rows.iter().map(|(point, ms, value)| ("pump", *point, *ms, *value)).collect();
+    reorder_of(spec, &rows, bound);
+}
+
+/// Device, point, time in ms, value.
+type Row = (&'static str, &'static str, i64, f64);
+
+/// The same of several devices.
+fn reorder_of(mut spec: JobSpec, rows: &[Row], bound: i64) {
     spec.time.out_of_orderness_ms = u64::try_from(bound).unwrap();
-    let single = |(point, ms, value): (&'static str, i64, f64)| one(point, &[(ms, value)]);
+    let single =
+        |(device, point, ms, value): Row| Step::Readings(0, vec![(device, point, vec![(ms, value)])]);
     let mut sorted = rows.to_vec();
-    sorted.sort_by_key(|row| row.1);
+    sorted.sort_by_key(|row| row.2);
     let mut in_order = engine(&spec);
     let mut wanted = Answers::new();
     for each in sorted.iter().copied().map(single).chain([Step::Drain(0)]) {
@@ -42,7 +52,7 @@ fn reorder(mut spec: JobSpec, rows: &[(&'static str, i64, f64)], bound: i64) {
     let delays = prop::collection::vec((0..=bound, any::<bool>()), sorted.len());
     let checked = runner.run(&delays, |delays| {
         let mut order: Vec<_> = sorted.iter().copied().zip(delays).collect();
-        order.sort_by_key(|(row, (delay, _))| row.1 + delay);
+        order.sort_by_key(|(row, (delay, _))| row.2 + delay);
         let mut job = engine(&spec);
         let mut found = Answers::new();
         for (row, (_, restarted)) in order {
@@ -99,6 +109,25 @@ fn the_order_of_arrival_within_the_bound_changes_nothing() {
             let mut joined = spec(window, aggregates);
             joined.join = Some(joined_by(direction, Combine::Difference, 5));
             reorder(joined, &SPREAD, 12);
+        }
+    }
+}
+
+#[test]
+fn nor_does_it_to_pairs_of_two_devices() {
+    let rows =
+        SPREAD.map(|(point, ms, value)| (if point == "t" { "pump-1" } else { "tank-2" }, point, ms, value));
+    for direction in [Direction::Backward, Direction::Nearest] {
+        for window in [Window::Each, TEN, Window::Session { gap_ms: 6 }] {
+            let aggregates: &[Aggregate] = if window == Window::Each { &[] } else { &[Count, Sum] };
+            let mut joined = spec(window, aggregates);
+            let join = joined_by(direction, Combine::Difference, 8);
+            joined.join = Some(Join {
+                left_device: Some("pump-1".to_owned()),
+                right_device: Some("tank-2".to_owned()),
+                ..join
+            });
+            reorder_of(joined, &rows, 12);
         }
     }
 }

@@ -154,5 +154,13 @@ pub fn one(at: &'static str, rows: &[(i64, f64)]) -> Step {
 
 /// `t` with `u`.
 pub fn joined_by(direction: Direction, combine: Combine, tolerance_ms: u64) -> Join {
-    Join { left: "t".to_owned(), right: "u".to_owned(), tolerance_ms, direction, combine }
+    Join {
+        left: "t".to_owned(),
+        right: "u".to_owned(),
+        tolerance_ms,
+        direction,
+        combine,
+        left_device: None,
+        right_device: None,
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tideline_protocol::model::{DeviceId, ModelError, PointId, Sample};
 use tideline_protocol::pattern::Pattern;
 
+use crate::engine::Lengths;
 use crate::event::{Field, Key, WindowResult};
 use crate::limits::{
     DEVICES_MAX, LENGTH_MS_MAX, LENGTH_MS_MIN, OPEN_WINDOWS_MAX, STATE_BYTES_MAX, STATE_BYTES_MIN,
@@ -164,6 +165,14 @@ impl Job {
     #[must_use]
     pub const fn spec(&self) -> &JobSpec {
         &self.spec
+    }
+
+    /// The lengths of windows that lie at fixed places.
+    pub(crate) const fn lengths(&self) -> Option<Lengths> {
+        match self.shape {
+            Shape::Fixed { length_ns, hop_ns } => Some(Lengths { length_ns, hop_ns }),
+            Shape::Each | Shape::Sliding { .. } | Shape::Session { .. } => None,
+        }
     }
 
     /// Whether the job reads this series. The answer is always the same, so that it can be kept.

@@ -13,17 +13,17 @@ use std::collections::BTreeMap;
 
 use tideline_protocol::model::DeviceId;
 
-use crate::aggregate::{Partial, Row, Span, is_usable};
+use crate::aggregate::{Row, is_usable};
 use crate::check::{Job, Shape};
 use crate::event::{Cause, Column, Event, Key, Output, Refill, Wanted};
 use crate::limits::DEVICE_BYTES;
 
 use books::Books;
 use device::Device;
-use fixed::Lengths;
-use key::{Fired, Need};
+use key::Need;
 
 pub use books::{Counts, Totals};
+pub(crate) use fixed::Lengths;
 pub use state::StateError;
 
 /// A job with its state.
@@ -94,15 +94,13 @@ impl Engine {
     /// remember.
     #[must_use]
     pub fn wanted(&self, most: usize) -> Vec<Wanted> {
-        let Shape::Fixed { length_ns, .. } = self.job.shape else { return Vec::new() };
-        let wanted = self.books.wanted.iter().take(most);
-        let window = |((device, point, start_ns), rows): (&books::WantedKey, &u64)| Wanted {
-            key: Key { device: device.clone(), point: point.clone() },
-            start_ns: *start_ns,
-            end_ns: start_ns.saturating_add(length_ns),
-            rows: *rows,
+        let window = |((device, point, start_ns), rows): (&books::WantedKey, &u64)| {
+            let windows = self.devices.get(device)?.windows(point)?;
+            let (from_ns, end_ns) = windows.extent(*start_ns, &self.job)?;
+            let key = Key { device: device.clone(), point: point.clone() };
+            Some(Wanted { key, start_ns: from_ns, end_ns, rows: *rows, called_ns: *start_ns })
         };
-        wanted.map(window).collect()
+        self.books.wanted.iter().filter_map(window).take(most).collect()
     }
 
     /// What the job did so far.
@@ -216,9 +214,18 @@ impl Engine {
     }
 
     fn refill(&mut self, refill: Refill<'_>) {
-        let Wanted { key, start_ns, end_ns, rows } = refill.wanted;
-        if !self.books.answer(key, *start_ns, *rows) {
+        let Wanted { key, start_ns, end_ns, rows, called_ns } = refill.wanted;
+        let windows = self.devices.get(&key.device).and_then(|device| device.windows(&key.point));
+        let extent = windows.and_then(|windows| windows.extent(*called_ns, &self.job));
+        // Where sessions are changes with what comes.
+        if extent != Some((*start_ns, *end_ns)) {
             return;
+        }
+        match self.books.answer(key, *called_ns, *rows) {
+            None => return,
+            // All that is wanted of these is given together.
+            Some(false) if self.job.lengths().is_none() => return,
+            Some(_) => {}
         }
         let mut found: Vec<Row> = Vec::new();
         for column in refill.columns {
@@ -234,12 +241,8 @@ impl Engine {
             }
         }
         found.sort_by_key(|row| row.0);
-        if let Some(partial) = Partial::of(&found, false) {
-            let span = Span { before: None, start_ns: *start_ns, end_ns: *end_ns };
-            let values = partial.values(&self.job.fields, span);
-            let fired = Fired::Window { start_ns: *start_ns, end_ns: *end_ns, late: true, values };
-            self.books.totals.refilled = self.books.totals.refilled.saturating_add(1);
-            self.books.fired(key.clone(), fired);
+        if let Some(device) = self.devices.get_mut(&key.device) {
+            device.refill(key, *called_ns, &found, &self.job, &mut self.books);
         }
     }
 

@@ -48,7 +48,7 @@ pub struct Refill<'a> {
     pub columns: &'a [Column<'a>],
 }
 
-/// A window that is to be aggregated again from the history.
+/// A window that is to be aggregated again from the history, or several sliding ones beside each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Wanted {
     /// Of what.
@@ -59,6 +59,9 @@ pub struct Wanted {
     pub end_ns: i64,
     /// The readings that came too late for it so far; the history must have these.
     pub rows: u64,
+    /// What it is called while it is wanted.
+    #[serde(skip)]
+    pub(crate) called_ns: i64,
 }
 
 /// What a window is of.

@@ -46,7 +46,9 @@
 //! A reading that no kept window takes is *too late*. `late.then` says what becomes of it:
 //! - `side`: it goes to the side output.
 //! - `update`: its windows are asked for by [`Engine::wanted`], aggregated again from the history that
-//!   [`Event::Refill`] brings, and given with a higher revision. The others have no history at hand; a hub does.
+//!   [`Event::Refill`] brings, and given with a higher revision. The others have no history at hand; a hub does. Of sliding windows these are the ones
+//!   that look back on it. Of sessions it is known for a named number of them where they were: those that it joins are
+//!   withdrawn, and one is given in their place; one that is still open is given from the history when it ends.
 //!
 //! # Joins
 //! The two series of a join are of one device, or of two that are named. Pairs of two devices are final by the lesser of both

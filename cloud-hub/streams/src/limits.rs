@@ -8,6 +8,11 @@ pub const PATTERNS_MAX: usize = 64;
 pub const PATTERN_BYTES_MAX: usize = 128;
 /// Most stages of a job: every reading passes all.
 pub const STAGES_MAX: usize = 16;
+/// Sessions of a series, or another key, that were given and let go, of which it is known where they were: so far back late
+/// readings have sessions aggregated again.
+pub const PAST_SESSIONS_MAX: usize = 1_000;
+/// What each of them counts for in the state, in readings.
+pub const PAST_SESSION_READINGS: u64 = 6;
 /// Most sinks of a job.
 pub const SINKS_MAX: usize = 4;
 /// Shortest window, hop, gap or time-out in ms.

@@ -133,6 +133,11 @@ impl Books {
                 let revision = if late { self.next } else { 0 };
                 self.put(What::Result(WindowResult { key, start_ns, end_ns, revision, values }));
             }
+            Fired::Wanted(start_ns) => self.want(&key.device, &key.point, &[start_ns]),
+            Fired::Unwanted(start_ns) => {
+                self.wanted.remove(&(key.device, key.point, start_ns));
+                self.weight.wanted = self.wanted.len() as u64;
+            }
             Fired::Withdrawn { start_ns, end_ns } => {
                 self.totals.withdrawn = self.totals.withdrawn.saturating_add(1);
                 self.put(What::Withdrawn { key, start_ns, end_ns });
@@ -200,19 +205,16 @@ impl Books {
         self.weight.wanted = self.wanted.len() as u64;
     }
 
-    /// Whether a window is still wanted. It goes on being wanted if readings came since it was asked for.
-    pub fn answer(&mut self, key: &Key, start_ns: i64, rows: u64) -> bool {
+    /// Whether a window is still wanted, and whether no readings came since it was asked for; else it goes on being
+    /// wanted.
+    pub fn answer(&mut self, key: &Key, start_ns: i64, rows: u64) -> Option<bool> {
         let wanted = (key.device.clone(), key.point.clone(), start_ns);
-        match self.wanted.get(&wanted) {
-            None => false,
-            Some(now) => {
-                if *now == rows {
-                    self.wanted.remove(&wanted);
-                    self.weight.wanted = self.wanted.len() as u64;
-                }
-                true
-            }
+        let is_same = *self.wanted.get(&wanted)? == rows;
+        if is_same {
+            self.wanted.remove(&wanted);
+            self.weight.wanted = self.wanted.len() as u64;
         }
+        Some(is_same)
     }
 
     /// Forgets what is wanted of a device.

@@ -161,11 +161,20 @@ impl Device {
         let need = windows.need(row.0, watermark_ns, job);
         let updates = job.spec().late.then == Later::Update;
         let again = if updates { expired(job, row.0, watermark_ns) } else { Vec::new() };
+        if updates && need.is_none() && again.is_empty() {
+            let (need, start_ns) = windows.past_need(row.0, watermark_ns, job).ok_or(Cause::Late)?;
+            books.room_with(need, device, key, &[start_ns])?;
+        }
         // All of it or nothing: a reading that is refused must be in no window.
         books.room_with(need.unwrap_or_default(), device, key, &again)?;
         books.want(device, key, &again);
         let Some(_) = need else {
             if updates {
+                let before = windows.held();
+                windows.insert_past(row, watermark_ns, job);
+                books.weight.replace(before, windows.held());
+                let notes = windows.take_notes();
+                notes.into_iter().for_each(|note| books.fired(key_of(device, key), note));
                 self.count(books, |counts| &mut counts.too_late);
                 return Ok(());
             }
@@ -174,6 +183,8 @@ impl Device {
         let before = windows.held();
         windows.insert(row, watermark_ns, job);
         books.weight.replace(before, windows.held());
+        let notes = windows.take_notes();
+        notes.into_iter().for_each(|note| books.fired(key_of(device, key), note));
         Ok(())
     }
 
@@ -281,6 +292,24 @@ impl Device {
             }
         }
         from_to
+    }
+
+    /// The windows of a key.
+    pub fn windows(&self, point: &Option<PointId>) -> Option<&Windows> {
+        self.keys.get(point)
+    }
+
+    /// Gives what the history says of a window.
+    pub fn refill(&mut self, key: &Key, start_ns: i64, found: &[Row], job: &Job, books: &mut Books) {
+        let Some(windows) = self.keys.get_mut(&key.point) else { return };
+        let before = windows.held();
+        windows.refill(start_ns, found, self.watermark_ns, job, |fired| {
+            if matches!(fired, Fired::Window { .. }) {
+                books.totals.refilled = books.totals.refilled.saturating_add(1);
+            }
+            books.fired(key.clone(), fired);
+        });
+        books.weight.replace(before, windows.held());
     }
 
     /// Whether it has windows.

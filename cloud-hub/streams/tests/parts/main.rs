@@ -10,3 +10,4 @@ mod orders;
 mod pairs;
 mod reference;
 mod rig;
+mod updates;

@@ -72,6 +72,7 @@ pub use self::form::section;
 pub use self::overlay::Varying;
 use self::overlay::Versions;
 pub use self::point::{Place, Point};
+pub use self::read::{meant, unknown as unknown_key};
 pub use self::write::RefusedWrite;
 
 /// The profile of a Linux host's own metrics.

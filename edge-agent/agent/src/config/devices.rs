@@ -1,10 +1,11 @@
 //! The devices of a configuration: what stands behind a source.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use tideline_profiles::modbus::Plan;
-use tideline_profiles::{Profile, Protocol};
+use tideline_profiles::{Profile, Protocol, meant};
 use tideline_protocol::model::DeviceId;
 use tideline_spool::StreamConfig;
 
@@ -25,8 +26,9 @@ pub type Families<'f> = &'f dyn Fn(&str) -> Result<Profile, String>;
 pub fn shipped(name: &str) -> Result<Profile, String> {
     let Some(shipped) = tideline_profiles::shipped::named(name) else {
         let all: Vec<&str> = tideline_profiles::shipped::ALL.iter().map(|shipped| shipped.name).collect();
+        let near = meant(name, &all).map_or_else(String::new, |near| format!("did you mean {near}? "));
         return Err(format!(
-            "there is no profile {name:?}; shipped are {}, and allowed is a path too",
+            "there is no profile {name:?}; {near}shipped are {}, and allowed is a path too",
             all.join(", ")
         ));
     };
@@ -76,13 +78,13 @@ pub fn check(
     sections: Vec<(usize, Section)>,
     streams: &[StreamConfig],
     families: Families<'_>,
-    sources: &mut [SourceConfig],
+    (sources, wrong): (&mut [SourceConfig], &BTreeSet<String>),
 ) {
     if let Some((at, _)) = sections.get(DEVICES_MAX) {
         reader.problem(*at, &format!("device: at most {DEVICES_MAX} are allowed"));
     }
     for (at, section) in sections {
-        let mut check = Check { reader, name: "device", at, section: &section };
+        let mut check = Check::of(reader, "device", at, &section);
         let some = |text: String| if text.is_empty() { None } else { Some(text) };
         let stream = some(check.text("stream"));
         if let Some(stream) = &stream {
@@ -107,6 +109,10 @@ pub fn check(
         let token = some(check.text("token"));
         let device = DeviceConfig { id, profile, family, address, firmware, stream };
         let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+        // What is wrong with its source was told.
+        if wrong.contains(&source) && !source.is_empty() {
+            continue;
+        }
         let Some(place) = names.iter().position(|name| *name == source) else {
             let allowed =
                 if names.is_empty() { "none, as there is no source".into() } else { names.join(", ") };

@@ -28,8 +28,8 @@ impl Check<'_, '_, '_> {
             _ => None,
         };
         let trust = if self.text("trust") == "first" { Trust::First } else { Trust::Listed };
-        let login = self.login();
-        if login.is_some() && mode == Mode::None && self.text("clear_password") != "allow" {
+        let (login, is_shown) = (self.login(), self.text("clear_password") == "allow");
+        if login.is_some() && mode == Mode::None && !is_shown {
             self.problem(
                 "source.user: a password is not sent with security \"none\" unless source.clear_password is \"allow\"",
             );

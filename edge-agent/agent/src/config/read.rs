@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tideline_link::mqtt::BrokerUrl;
 use tideline_link::quic::Congestion;
+use tideline_profiles::unknown_key;
 use toml::de::{DeTable, DeValue};
 
 use tideline_protocol::session::BackfillBudget;
@@ -13,6 +14,12 @@ use super::{
     Config, ConfigError, ENV_PREFIX, Families, HUBS_MAX, HubLayer, Jobs, KEYS, Key, Kind, REPEATED,
     SourceConfig, deliveries, devices, jobs, pipelines, sources, streams,
 };
+
+/// All sections.
+const SECTIONS: [&str; 12] = [
+    "agent", "spool", "stream", "batch", "uplink", "http", "commands", "source", "device", "program",
+    "schedule", "pipeline",
+];
 
 #[derive(Debug, Clone)]
 pub enum Value {
@@ -78,11 +85,10 @@ impl Reader<'_> {
             let Some(key) =
                 KEYS.iter().find(|key| key.section == section && key.name == name.get_ref().as_ref())
             else {
-                let allowed = names(section);
-                self.problem(
-                    name.span().start,
-                    &format!("{section}.{}: unknown key; allowed are {allowed}", name.get_ref()),
-                );
+                let known: Vec<&str> =
+                    KEYS.iter().filter(|key| key.section == section).map(|key| key.name).collect();
+                let what = format!("{section}.{}", unknown_key(name.get_ref(), &known));
+                self.problem(name.span().start, &what);
                 continue;
             };
             match read(value.get_ref()).and_then(|value| accept(key, value)) {
@@ -96,11 +102,6 @@ impl Reader<'_> {
             }
         }
     }
-}
-
-fn names(section: &str) -> String {
-    let names: Vec<&str> = KEYS.iter().filter(|key| key.section == section).map(|key| key.name).collect();
-    names.join(", ")
 }
 
 fn read(value: &DeValue<'_>) -> Result<Value, String> {
@@ -264,8 +265,8 @@ fn read_all(
         }
     }
     let mut streams = streams::check(&mut reader, repeated.streams);
-    let mut sources = sources::check(&mut reader, repeated.sources, &streams, families);
-    devices::check(&mut reader, repeated.devices, &streams, families, &mut sources);
+    let (mut sources, wrong) = sources::check(&mut reader, repeated.sources, &streams, families);
+    devices::check(&mut reader, repeated.devices, &streams, families, (&mut sources, &wrong));
     if let Err(problem) = deliveries::add(&mut streams, &sources) {
         reader.problems.push(problem);
     }
@@ -322,20 +323,20 @@ fn read_sections(
                     repeated.of(section).push((item.span().start, keys));
                 }
             }
-            (Some(section), _) if REPEATED.contains(&section) => reader.must_repeat(name.span().start, section),
+            (Some(section), _) if REPEATED.contains(&section) => {
+                reader.must_repeat(name.span().start, section)
+            }
             (Some(section), DeValue::Table(table)) => {
                 reader.section(section, table, sections.entry(section).or_default());
             }
             (Some(section), _) => {
                 reader.problem(name.span().start, &format!("{section}: must be a section [{section}]"))
             }
-            (None, _) => reader.problem(
-                name.span().start,
-                &format!(
-                    "{}: unknown section; allowed are agent, spool, stream, batch, uplink, http, commands, source, device, program, schedule, pipeline",
-                    name.get_ref()
-                ),
-            ),
+            (None, _) => {
+                let what =
+                    unknown_key(name.get_ref(), &SECTIONS).replacen("unknown key", "unknown section", 1);
+                reader.problem(name.span().start, &what);
+            }
         }
     }
 }

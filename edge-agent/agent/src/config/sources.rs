@@ -1,6 +1,7 @@
 //! The sources of a configuration.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -283,18 +284,21 @@ fn kinds() -> String {
     if let Some(Kind::Choice(allowed)) = kind { allowed.join(", ") } else { String::new() }
 }
 
-/// Checks all `[[source]]` sections.
+/// Checks all `[[source]]` sections. Gives the names of those that are wrong, too.
 pub fn check(
     reader: &mut Reader<'_>,
     sources: Vec<(usize, Section)>,
     streams: &[StreamConfig],
     families: Families<'_>,
-) -> Vec<SourceConfig> {
-    let mut out: Vec<SourceConfig> = Vec::new();
+) -> (Vec<SourceConfig>, BTreeSet<String>) {
+    let (mut out, mut wrong): (Vec<SourceConfig>, _) = (Vec::new(), BTreeSet::new());
     for (index, (at, section)) in sources.into_iter().enumerate() {
-        let mut check = Check { reader, name: "source", at, section: &section };
-        let Some(kind) = check.kind(families) else { continue };
-        let given = check.text("name");
+        let mut check = Check::of(reader, "source", at, &section);
+        let (found, given) = (check.kind(families), check.text("name"));
+        let Some(kind) = found else {
+            wrong.insert(given);
+            continue;
+        };
         let name = if given.is_empty() { format!("{}-{}", kind.name(), index + 1) } else { given };
         if out.iter().any(|other| other.name == name) {
             check.problem(&format!("source.name: {name:?} is used twice"));
@@ -306,9 +310,10 @@ pub fn check(
         let stream = check.text("stream");
         check.stream("source.stream", &stream, streams);
         let patience_s = check.number("patience_s");
+        check.meant_for(&kind);
         out.push(SourceConfig { name, stream, patience_s, kind, devices: Vec::new() });
     }
-    out
+    (out, wrong)
 }
 
 /// One section that is checked.
@@ -318,29 +323,55 @@ pub struct Check<'c, 'r, 't> {
     pub name: &'static str,
     pub at: usize,
     pub section: &'r Section,
+    /// The keys that somebody has looked at.
+    asked: RefCell<BTreeSet<String>>,
+}
+
+impl<'c, 'r, 't> Check<'c, 'r, 't> {
+    pub fn of(reader: &'c mut Reader<'t>, name: &'static str, at: usize, section: &'r Section) -> Self {
+        Self { reader, name, at, section, asked: RefCell::default() }
+    }
 }
 
 impl Check<'_, '_, '_> {
+    fn given(&self, key: &str) -> Option<&Value> {
+        self.asked.borrow_mut().insert(key.to_owned());
+        self.section.get(key)
+    }
+
+    /// Tells keys that mean nothing to a source of this kind: whoever wrote them believes in them.
+    fn meant_for(&mut self, kind: &SourceKind) {
+        let asked = self.asked.take();
+        let keys = || KEYS.iter().filter(|key| key.section == "source").map(|key| key.name);
+        let allowed: Vec<&str> = keys().filter(|key| asked.contains(*key)).collect();
+        for key in self.section.keys().filter(|key| !asked.contains(**key)) {
+            let (kind, allowed) = (kind.name(), allowed.join(", "));
+            self.problem(&format!(
+                "source.{key}: means nothing to kind {kind:?}; allowed there are {allowed}"
+            ));
+        }
+    }
+
     pub fn problem(&mut self, what: &str) {
         self.reader.problem(self.at, what);
     }
 
     pub fn text(&self, key: &str) -> String {
-        match self.section.get(key) {
+        match self.given(key) {
             Some(Value::Text(text)) => text.clone(),
             _ => default(self.name, key).to_owned(),
         }
     }
 
     pub fn number(&self, key: &str) -> u64 {
-        match self.section.get(key) {
+        match self.given(key) {
             Some(Value::Number(number)) => *number,
             _ => default(self.name, key).parse().unwrap_or(0),
         }
     }
 
     pub fn list(&self, key: &str) -> Vec<String> {
-        match self.section.get(key) {
+        match self.given(key) {
             Some(Value::List(list)) => list.clone(),
             _ => Vec::new(),
         }

@@ -68,7 +68,7 @@ fn all_problems_of_streams_come_at_once_with_line_and_what_is_allowed() {
         "a.toml:5: stream.quota_mb: must be a whole number from 0 to 1000000",
         "a.toml:6: stream.keep_h: -1 is not a whole number of 0 or more",
         "a.toml:7: stream.downsample_s: must be a whole number from 1 to 86400",
-        "a.toml:8: stream.quota_gb: unknown key; allowed are name, class, overflow, quota_mb, keep_h, downsample_s",
+        "a.toml:8: stream.quota_gb: unknown key; did you mean quota_mb? Allowed are name, class, overflow, quota_mb, keep_h, downsample_s",
         "a.toml:9: stream.name: \"meter\" is used twice",
         "a.toml:11: stream.name: is 0 bytes long; allowed are 1 to 64",
         "a.toml:12: source.stream: there is no \"metre\"; allowed are default, meter",
@@ -285,4 +285,35 @@ fn every_congestion_control_of_the_link_can_be_chosen_by_its_name() {
     assert_eq!(parse("a.toml", "", &[]).unwrap().congestion, Congestion::default());
     let error = parse("a.toml", "[uplink]\ncongestion = \"vegas\"\n", &[]).unwrap_err();
     assert_eq!(error.problems, ["a.toml:2: uplink.congestion: must be one of bbr, cubic, newreno"]);
+}
+
+#[test]
+fn keys_that_mean_nothing_to_a_kind_are_told_with_those_that_do() {
+    let text =
+        "[[source]]\nkind = \"coap\"\nname = \"c\"\nbaud = 9600\n[[source]]\nkind = \"host\"\nurl = \"x\"\n";
+    let error = parse("a.toml", text, &[]).unwrap_err();
+    let wanted = [
+        "a.toml:1: source.baud: means nothing to kind \"coap\"; allowed there are kind, name, stream, patience_s",
+        "a.toml:5: source.url: means nothing to kind \"host\"; allowed there are kind, name, stream, patience_s, interval_ms",
+    ];
+    assert_eq!(error.problems, wanted);
+}
+
+#[test]
+fn what_may_have_been_meant_is_told_and_a_wrong_source_makes_no_device_wrong() {
+    let text = "[sourc]\n[[source]]\nkind = \"mqtt\"\nname = \"hall\"\nurl = \"http://x\"\n\
+        [[device]]\nid = \"a\"\nsource = \"hall\"\nprofile = \"tasmota-plug\"\naddress = \"a\"\n\
+        [[device]]\nid = \"b\"\nsource = \"hall\"\nprofil = \"x\"\n\
+        [[device]]\nid = \"c\"\nsource = \"hal\"\nprofile = \"tasmota-plag\"\n";
+    let error = parse("a.toml", text, &[]).unwrap_err().problems;
+    let wanted = [
+        "a.toml:1: sourc: unknown section; did you mean source? Allowed are agent, spool, ",
+        "a.toml:14: device.profil: unknown key; did you mean profile? Allowed are id, source, ",
+        "a.toml:2: source.url: ",
+        "a.toml:15: device.profile: there is no profile \"tasmota-plag\"; did you mean tasmota-plug? shipped are ",
+    ];
+    assert_eq!(error.len(), wanted.len(), "{error:?}");
+    for part in wanted {
+        assert!(error.iter().any(|problem| problem.starts_with(part)), "{part} is not in {error:?}");
+    }
 }

@@ -29,9 +29,12 @@ const LINKS_MAX: usize = 1_000;
 /// It does not answer, or lists nothing.
 pub async fn look(text: &str, limit: Duration, families: &[Profile]) -> anyhow::Result<(Found, Vec<String>)> {
     let (host, port) = address(text, PORT).map_err(anyhow::Error::msg)?;
-    let mut asker = Asker::connect(&host, port, limit).await?;
-    let list =
-        asker.read(CORE).await?.with_context(|| format!("{text}: it lists no resources at /{CORE}"))?;
+    let mut asker = Asker::connect(&host, port, limit).await.with_context(|| text.to_owned())?;
+    let list = asker
+        .read(CORE)
+        .await
+        .with_context(|| text.to_owned())?
+        .with_context(|| format!("{text}: it lists no resources at /{CORE}"))?;
     let paths = links(&String::from_utf8_lossy(&list.bytes));
     let mut found = Vec::new();
     for family in families {

@@ -5,6 +5,7 @@
 //! itself: one that is slow or fails holds up neither the others nor ingest, and without jobs nothing of this costs
 //! anything. It must never show a result that a kill could make again otherwise ([`task`]).
 
+mod author;
 mod delivery;
 mod feed;
 mod history;
@@ -12,6 +13,7 @@ mod hold;
 pub mod reference;
 mod results;
 mod saved;
+mod statement;
 mod task;
 mod view;
 
@@ -33,9 +35,11 @@ use self::task::Task;
 use crate::hub::{App, Hub};
 use crate::metadata::{Changes, JobRecord, MetadataError};
 
+pub use self::author::Author;
 pub use self::hold::{LOG_BYTES_MAX, watch};
 pub use self::results::{ROWS_MAX, Row, SIDE_ROWS_MAX, SideRow};
 pub use self::saved::oldest_segment;
+pub use self::statement::ROWS_MAX as STATEMENT_ROWS_MAX;
 pub use self::view::{DEVICES_SHOWN_MAX, View};
 
 /// The folder of the states in the data folder.
@@ -86,6 +90,8 @@ pub enum JobError {
 pub struct Jobs {
     // One change of a job's life at a time.
     turn: tokio::sync::Mutex<()>,
+    // One statement of all jobs at a time.
+    statements: tokio::sync::Mutex<()>,
     all: Mutex<BTreeMap<String, Entry>>,
 }
 
@@ -154,6 +160,7 @@ pub fn check(spec: JobSpec) -> Result<Job, SpecError> {
             });
         }
     }
+    more.extend(statement::check(&spec));
     match Job::check(spec) {
         Ok(job) if more.is_empty() => Ok(job),
         Ok(_) => Err(SpecError(more)),
@@ -292,14 +299,14 @@ fn find(hub: &Hub, name: &str) -> Result<JobRecord, JobError> {
 }
 
 /// Makes a job of this definition and starts it, or gives one of its name this definition; says whether it is new.
-/// With another source, stages, join, window, group or aggregates it begins anew where it was; else it goes on with its
-/// state. One that is paused stays so, and one that has failed is started again.
+/// With another source, stages, join, window, group, aggregates or statement it begins anew where it was; else it goes
+/// on with its state. One that is paused stays so, and one that has failed is started again.
 ///
 /// # Errors
 /// The definition is wrong, or there is no room for another job.
-pub async fn put(hub: &App, job: Job) -> Result<bool, JobError> {
+pub async fn put(hub: &App, job: Job, author: Author) -> Result<bool, JobError> {
     let app = Arc::clone(hub);
-    whole(async move { put_now(&app, job).await }).await
+    whole(async move { put_now(&app, job, author).await }).await
 }
 
 /// Goes on when who asked for it leaves: half a change would leave a job without its task.
@@ -310,7 +317,7 @@ async fn whole<T: Send + 'static>(
     ended.unwrap_or_else(|error| Err(JobError::Disk(std::io::Error::other(error))))
 }
 
-async fn put_now(hub: &App, job: Job) -> Result<bool, JobError> {
+async fn put_now(hub: &App, job: Job, author: Author) -> Result<bool, JobError> {
     let name = job.spec().name.clone();
     let agent = agent_of(&name)?;
     let definition =
@@ -319,14 +326,16 @@ async fn put_now(hub: &App, job: Job) -> Result<bool, JobError> {
     let known = hub.metadata.find::<JobRecord>(&name)?;
     let (now_ms, now_ns) = (hub.now_ms(), hub.clock.wall_ns());
     let is_new = known.is_none();
+    let author = Some(author);
     let mut record = match known {
         Some(record) if record.definition == definition && record.life.phase() != Phase::Failed => {
             return Ok(false);
         }
-        Some(record) => JobRecord { definition, changed_ms: now_ms, ..record },
+        Some(record) => JobRecord { definition, changed_ms: now_ms, author, ..record },
         None => {
             room(hub, &agent)?;
-            JobRecord { definition, life: Life::created(now_ns), created_ms: now_ms, changed_ms: now_ms }
+            let (created_ms, changed_ms) = (now_ms, now_ms);
+            JobRecord { definition, life: Life::created(now_ns), created_ms, changed_ms, author }
         }
     };
     match record.life.phase() {

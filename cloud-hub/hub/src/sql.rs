@@ -17,7 +17,7 @@ use std::time::Duration;
 use std::os::unix::process::ExitStatusExt as _;
 use tideline_sql::feed::{HEAD_BYTES_MAX, Head};
 use tideline_sql::{Format, Statement};
-use tideline_store::StoreError;
+use tideline_store::{SeriesInfo, StoreError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -107,23 +107,47 @@ struct Running {
     _turn: OwnedSemaphorePermit,
 }
 
+/// What a statement sees, and may answer, where that is not all.
+#[derive(Clone)]
+pub struct Scope {
+    /// The series that are there for it.
+    pub takes: Arc<dyn Fn(&SeriesInfo) -> bool + Send + Sync>,
+    /// Rows that its answer may have, where all may have more.
+    pub rows_max: u64,
+}
+
 /// Runs a statement up to the beginning of its answer.
 ///
 /// # Errors
 /// It is refused, it fails, or a limit ends it.
 pub async fn run(hub: &App, statement: Statement, format: Format) -> Result<Answer, SqlError> {
+    run_in(hub, statement, format, None).await
+}
+
+/// The same of a statement that sees no more than its scope.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_in(
+    hub: &App,
+    statement: Statement,
+    format: Format,
+    scope: Option<Scope>,
+) -> Result<Answer, SqlError> {
     let turn = tokio::time::timeout(TURN_MAX, Arc::clone(&hub.statements).acquire_owned()).await;
     let turn = turn.ok().and_then(Result::ok).ok_or(SqlError::Busy)?;
     let limits = &hub.config.sql;
     let deadline = Instant::now() + Duration::from_secs(limits.time_max_s);
     let answered = async {
         let planning = Arc::clone(hub);
-        let plan = tokio::task::spawn_blocking(move || feed::plan(&planning, &statement, format));
+        let plan =
+            tokio::task::spawn_blocking(move || feed::plan(&planning, &statement, format, scope.as_ref()));
         let plan = plan.await.map_err(io::Error::other)??;
+        let rows_max = plan.rows_max();
         hub.counters.add(Metric::Statements, 1);
         let mut running = start(hub, turn)?;
         let thinned_to_ns = running.feed(hub, plan).await?;
-        let rows = running.head(hub).await?;
+        let rows = running.head(hub, rows_max).await?;
         Ok(Answer { rows, thinned_to_ns, child: running })
     };
     let answered = tokio::time::timeout_at(deadline, answered).await;
@@ -176,11 +200,11 @@ impl Running {
     }
 
     /// What the answer begins with.
-    async fn head(&mut self, hub: &App) -> Result<usize, SqlError> {
+    async fn head(&mut self, hub: &App, rows_max: u64) -> Result<usize, SqlError> {
         let limits = &hub.config.sql;
         match read_head(&mut self.stdout).await {
             Ok(Head::Rows(rows)) => Ok(rows),
-            Ok(Head::TooManyRows) => Err(SqlError::Rows(limits.rows_max)),
+            Ok(Head::TooManyRows) => Err(SqlError::Rows(rows_max)),
             Ok(Head::NoMemory) => Err(SqlError::Memory(limits.memory_mb)),
             Ok(Head::Failed(reason)) => Err(SqlError::Failed(reason)),
             Err(_) => {

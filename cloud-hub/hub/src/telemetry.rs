@@ -284,7 +284,7 @@ fn watermark_s(view: &View) -> u64 {
     view.watermark_ns.and_then(|ns| u64::try_from(ns / 1_000_000_000).ok()).unwrap_or(0)
 }
 
-const JOB_METRICS: [JobMetric; 11] = [
+const JOB_METRICS: [JobMetric; 14] = [
     ("tideline_job_readings_total", "Readings that a job took in.", "counter", |v| v.totals.counts.rows),
     ("tideline_job_results_total", "Results that a job gave.", "counter", |v| v.totals.results),
     ("tideline_job_late_readings_total", "Readings behind the watermark.", "counter", |v| {
@@ -293,6 +293,15 @@ const JOB_METRICS: [JobMetric; 11] = [
     ("tideline_job_side_total", "Readings that a job put aside.", "counter", |v| v.totals.side),
     ("tideline_job_missed_total", "Parts of the log that were gone.", "counter", |v| v.tally.missed),
     ("tideline_job_troubles_total", "Times that a job had to wait.", "counter", |v| v.troubles),
+    ("tideline_job_statement_runs_total", "Windows that a job's statement answered.", "counter", |v| {
+        v.statement.as_ref().map_or(0, |statement| statement.answered)
+    }),
+    ("tideline_job_statement_retries_total", "Runs of a job's statement that failed.", "counter", |v| {
+        v.statement.as_ref().map_or(0, |statement| statement.retried)
+    }),
+    ("tideline_job_windows_given_up_total", "Windows that a job's statement failed for.", "counter", |v| {
+        v.statement.as_ref().map_or(0, |statement| statement.failed)
+    }),
     ("tideline_job_open_windows", "Windows that a job holds.", "gauge", |v| v.open_windows),
     ("tideline_job_devices", "Devices that a job knows.", "gauge", |v| v.devices),
     ("tideline_job_state_bytes", "What a job holds, in bytes.", "gauge", |v| v.state_bytes),

@@ -8,7 +8,7 @@ use tideline_protocol::model::{DeviceId, ModelError, PointId, Sample};
 use tideline_protocol::pattern::Pattern;
 
 use crate::engine::Lengths;
-use crate::event::{Field, Key, WindowResult};
+use crate::event::{Field, Key, StatementRow, WindowResult};
 use crate::limits::{
     DEVICES_MAX, LENGTH_MS_MAX, LENGTH_MS_MIN, OPEN_WINDOWS_MAX, STATE_BYTES_MAX, STATE_BYTES_MIN,
 };
@@ -129,6 +129,7 @@ impl Job {
         let stages = errors.stages(&spec.stages);
         let join = errors.join(&spec, &devices, &points);
         let shape = errors.window(&spec.window);
+        errors.statement(&spec);
         errors.group(&spec);
         let fields = errors.fields(&spec);
         let bound_ns =
@@ -167,6 +168,18 @@ impl Job {
         &self.spec
     }
 
+    /// The statement of SQL that says what is computed.
+    #[must_use]
+    pub fn sql(&self) -> Option<&str> {
+        self.spec.sql.as_deref()
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub const fn has_statement(&self) -> bool {
+        self.spec.sql.is_some()
+    }
+
     /// The lengths of windows that lie at fixed places.
     pub(crate) const fn lengths(&self) -> Option<Lengths> {
         match self.shape {
@@ -199,6 +212,36 @@ impl Job {
             for (field, value) in result.values.iter().filter(|(field, _)| is_derived(*field)) {
                 let (device, point) = self.series_of(templates, &result.key, *field)?;
                 derived.push(Derived { device, point, sample: Sample { time_ns, value: *value } });
+            }
+        }
+        Ok(derived)
+    }
+
+    /// The readings for derived series that a row of a statement's answer gives, at its window's start; `{aggregate}`
+    /// stands for the column.
+    ///
+    /// # Errors
+    /// A name is not a valid one, or is to be made of a column that the answer has not; the text says so.
+    pub fn derive_row(&self, start_ns: i64, row: &StatementRow) -> Result<Vec<Derived>, String> {
+        let mut derived = Vec::new();
+        for (device, point) in &self.series {
+            if row.point.is_none() && (device.names("point") || point.names("point")) {
+                return Err("the sink has {point} in its name, and the answer no point".to_owned());
+            }
+            for (column, value) in &row.numbers {
+                let value_of = |name: &str| match name {
+                    "device" => row.device.to_string(),
+                    "point" => row.point.as_ref().map(ToString::to_string).unwrap_or_default(),
+                    "aggregate" => column.clone(),
+                    _ => self.name.to_string(),
+                };
+                let named = |text: &str, error: ModelError| format!("the name {text:?} of a series: {error}");
+                let (device, point) = (device.fill(value_of), point.fill(value_of));
+                derived.push(Derived {
+                    device: DeviceId::parse(&device).map_err(|error| named(&device, error))?,
+                    point: PointId::parse(&point).map_err(|error| named(&point, error))?,
+                    sample: Sample { time_ns: start_ns, value: *value },
+                });
             }
         }
         Ok(derived)

@@ -1,5 +1,6 @@
 //! A job at work: events in, outputs out.
 
+mod asked;
 mod books;
 mod device;
 mod fixed;
@@ -15,13 +16,14 @@ use tideline_protocol::model::DeviceId;
 
 use crate::aggregate::{Row, is_usable};
 use crate::check::{Job, Shape};
-use crate::event::{Cause, Column, Event, Key, Output, Refill, Wanted};
+use crate::event::{Asked, Cause, Column, Event, Key, Output, Refill, Wanted};
 use crate::limits::DEVICE_BYTES;
 
 use books::Books;
 use device::Device;
 use key::Need;
 
+pub use asked::{FailedWindow, StatementView};
 pub use books::{Counts, Totals};
 pub(crate) use fixed::Lengths;
 pub use state::StateError;
@@ -78,6 +80,7 @@ impl Engine {
                 self.devices.values_mut().for_each(|device| device.hear(now_ns));
             }
             Event::Refill(refill) => self.refill(refill),
+            Event::Answered(what) => asked::answered(&mut self.books, what, self.now_ns),
             Event::Forget(device) => self.forget(device),
             Event::Drain => {
                 for (id, device) in &mut self.devices {
@@ -101,6 +104,22 @@ impl Engine {
             Some(Wanted { key, start_ns: from_ns, end_ns, rows: *rows, called_ns: *start_ns })
         };
         self.books.wanted.iter().filter_map(window).take(most).collect()
+    }
+
+    /// The windows whose statement is to be run now, at most so many, the oldest first. Each is named until
+    /// [`Event::Answered`] has come for it, so there is nothing to remember. The times at which failed ones are run again
+    /// are of the clock of the events.
+    #[must_use]
+    pub fn asked(&self, most: usize) -> Vec<Asked> {
+        let of = self.job.lengths().filter(|_| self.job.has_statement());
+        of.map_or_else(Vec::new, |of| self.books.statement.asked(of, self.now_ns).take(most).collect())
+    }
+
+    /// What is known of the job's statement, if it has one.
+    #[must_use]
+    pub fn statement(&self) -> Option<StatementView> {
+        let of = self.job.lengths().filter(|_| self.job.has_statement())?;
+        Some(self.books.statement.view(of))
     }
 
     /// What the job did so far.
@@ -156,16 +175,21 @@ impl Engine {
         }
         heard.sort_unstable();
         heard.dedup();
+        // The least watermark of all moves only with one that was not above it.
+        let mut closes = self.job.joined_devices().is_some();
         for id in heard {
             if let Some(device) = self.devices.get_mut(id) {
+                closes |= device.view().watermark_ns <= self.books.statement.watermark_ns();
                 let to = device.due(&self.job);
                 device.advance(to, id, &self.job, &mut self.books);
             }
         }
-        self.close();
+        if closes {
+            self.close();
+        }
     }
 
-    /// Gives the pairs of two devices that both close.
+    /// Gives what all devices close together: the windows of a statement, pairs of two devices.
     fn close(&mut self) {
         if let Some((left, right)) = self.job.joined_devices() {
             let of =
@@ -175,6 +199,12 @@ impl Engine {
             if let Some(device) = self.devices.get_mut(left) {
                 device.advance_pairs(to_ns, left, &self.job, &mut self.books);
             }
+        }
+        if !self.job.has_statement() {
+            return;
+        }
+        if let Some(least_ns) = self.devices.values().map(|device| device.view().watermark_ns).min() {
+            asked::close(&mut self.books, least_ns, &self.job);
         }
     }
 

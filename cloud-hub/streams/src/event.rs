@@ -21,6 +21,8 @@ pub enum Event<'a> {
     Resumed,
     /// The history of a window of [`Engine::wanted`](crate::Engine::wanted).
     Refill(Refill<'a>),
+    /// What came of the statement of a window of [`Engine::asked`](crate::Engine::asked).
+    Answered(Answered<'a>),
     /// A device is gone for good: its windows are closed and it is forgotten, as if it had never been.
     Forget(&'a DeviceId),
     /// There are no more readings: all windows are closed.
@@ -64,6 +66,52 @@ pub struct Wanted {
     pub(crate) called_ns: i64,
 }
 
+/// A window whose statement is to be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its start in ns.
+    pub start_ns: i64,
+    /// Its end in ns, exclusive.
+    pub end_ns: i64,
+    /// Whether late readings are the cause.
+    pub again: bool,
+    /// The late readings that came for it so far; the run must read these.
+    pub rows: u64,
+}
+
+/// What came of a window's statement.
+#[derive(Debug, Clone, Copy)]
+pub struct Answered<'a> {
+    /// Which window, as it was asked for.
+    pub asked: &'a Asked,
+    /// What came of it.
+    pub came: Came<'a>,
+}
+
+/// What comes of a statement.
+#[derive(Debug, Clone, Copy)]
+pub enum Came<'a> {
+    /// Its answer.
+    Rows(&'a [StatementRow]),
+    /// It failed, and is tried again for some times.
+    Failed(&'a str),
+    /// It cannot be answered any more: the window is given up.
+    Lost(&'a str),
+}
+
+/// A row of an answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StatementRow {
+    /// The device that it names; where it names none, whatever stands for all.
+    pub device: DeviceId,
+    /// The point that it names.
+    pub point: Option<PointId>,
+    /// Its numbers by column.
+    pub numbers: Vec<(String, f64)>,
+    /// Its other columns.
+    pub texts: Vec<(String, String)>,
+}
+
 /// What a window is of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Key {
@@ -102,6 +150,25 @@ pub enum What {
         /// Of what.
         key: Key,
         /// The session's start in ns.
+        start_ns: i64,
+        /// Its end in ns, exclusive.
+        end_ns: i64,
+    },
+    /// A row of the answer of a window's statement.
+    Row {
+        /// The window's start in ns.
+        start_ns: i64,
+        /// Its end in ns, exclusive.
+        end_ns: i64,
+        /// As [`WindowResult::revision`]; that of all rows of one answer.
+        revision: u64,
+        /// The row.
+        row: StatementRow,
+    },
+    /// All rows that were given of a window are void. Rows that follow with this output's number as their revision are in
+    /// their place.
+    Void {
+        /// The window's start in ns.
         start_ns: i64,
         /// Its end in ns, exclusive.
         end_ns: i64,

@@ -55,6 +55,14 @@
 //! watermarks, and a reading is late for them behind that. The other device is waited for from the first reading of either
 //! on, and counts as silent until it is heard.
 //!
+//! # Statements
+//! A job may have a statement of SQL in the place of aggregates. The engine does not run it: [`Engine::asked`] names the
+//! windows that it is to be run for, and [`Event::Answered`] brings what came of it. Such a window is of all devices
+//! together, so it is closed by the job's watermark: the least of those of its devices, which for that may not be without
+//! an idle time-out. A late reading has its windows asked for again, but no others; what is later than is allowed goes to
+//! the side output, or with `update` has its windows asked for as well. A run that fails is tried again, a named number
+//! of times, and then told as given up.
+//!
 //! # Limits
 //! Devices, open windows and bytes are limited by `limits`. A reading for which there is no room is counted as
 //! refused and goes to the side output with the limit as the cause; what is held already goes on. Nothing is ever
@@ -71,8 +79,11 @@ mod sum;
 mod template;
 
 pub use check::{Derived, FieldError, Job, SpecError};
-pub use engine::{Counts, DeviceView, Engine, StateError, Totals};
-pub use event::{Cause, Column, Event, Field, Key, Output, Refill, SideRow, Wanted, What, WindowResult};
+pub use engine::{Counts, DeviceView, Engine, FailedWindow, StateError, StatementView, Totals};
+pub use event::{
+    Answered, Asked, Came, Cause, Column, Event, Field, Key, Output, Refill, SideRow, StatementRow, Wanted,
+    What, WindowResult,
+};
 pub use life::{Command, Life, LifeError, Phase, Transition};
 pub use spec::JobSpec;
 pub use sum::ExactSum;

@@ -15,8 +15,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Longest reason that is kept of a failure, in characters: it is shown in lists.
-pub const REASON_CHARS_MAX: usize = 500;
+use crate::limits::REASON_CHARS_MAX;
 
 /// What a job is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,20 @@ pub const PATTERNS_MAX: usize = 64;
 pub const PATTERN_BYTES_MAX: usize = 128;
 /// Most stages of a job: every reading passes all.
 pub const STAGES_MAX: usize = 16;
+/// Longest statement of SQL in bytes: it is told with the job wherever that is shown.
+pub const SQL_BYTES_MAX: usize = 16 * 1024;
+/// Most windows of a statement that one reading may be in: it is run for each of them.
+pub const SQL_OVERLAP_MAX: u64 = 60;
+/// How often the statement of a window is run before the window is given up.
+pub const ATTEMPTS_MAX: u32 = 4;
+/// How long after a failure it is run again, in ns; each time ten times as long.
+pub const RETRY_NS: i64 = 1_000_000_000;
+/// How long late readings of a window are gathered before its statement is run again, in ns: each run reads all of the window.
+pub const GATHER_NS: i64 = 1_000_000_000;
+/// Windows that were given up, and those that are to be tried again, of which is told: enough to see what goes wrong.
+pub const FAILURES_MAX: usize = 100;
+/// Longest reason that is kept of a failure, in characters.
+pub const REASON_CHARS_MAX: usize = 500;
 /// Sessions of a series, or another key, that were given and let go, of which it is known where they were: so far back late
 /// readings have sessions aggregated again.
 pub const PAST_SESSIONS_MAX: usize = 1_000;

@@ -27,6 +27,10 @@ pub struct JobSpec {
     /// What is computed of a window; each at most once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aggregates: Vec<Aggregate>,
+    /// What is computed of a window in their place: one statement of SQL, of all series of the source together. Whoever
+    /// runs the job checks and runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
     /// How event time passes.
     #[serde(default)]
     pub time: Time,

@@ -1,7 +1,7 @@
 //! Stream jobs: any definition, any state behind a right checksum, and any readings.
 
 use tideline_protocol::model::{DeviceId, PointId, Sample};
-use tideline_streams::{Column, Engine, Event, Job, JobSpec, Refill};
+use tideline_streams::{Answered, Came, Column, Engine, Event, Job, JobSpec, Refill, StatementRow};
 
 use crate::input::Input;
 
@@ -26,6 +26,10 @@ fn definitions() -> Vec<String> {
         r#""window":{"kind":"sliding","length_ms":10},"aggregates":["last","time_weighted_mean"],"late":{"allowed_ms":9}"#,
         r#""window":{"kind":"session","gap_ms":5},"aggregates":["mean","time_weighted_mean"],"late":{"allowed_ms":30}"#,
         r#""window":{"kind":"each"},"join":{"left":"t","right":"u","tolerance_ms":5,"direction":"nearest","combine":"ratio"}"#,
+        r#""window":{"kind":"session","gap_ms":5},"aggregates":["mean"],"late":{"allowed_ms":9,"then":"update"}"#,
+        r#""window":{"kind":"sliding","length_ms":10},"aggregates":["last"],"late":{"then":"update"}"#,
+        r#""window":{"kind":"each"},"join":{"left_device":"a","left":"t","right_device":"b","right":"u","tolerance_ms":5,"combine":"sum"}"#,
+        r#""window":{"kind":"hopping","length_ms":20,"hop_ms":5},"sql":"SELECT 1","late":{"allowed_ms":20}"#,
     ]
     .map(of)
     .to_vec()
@@ -113,6 +117,7 @@ fn drive(job: &mut Engine, mut input: Input<'_>, own: bool) {
         let outputs = match kind & 7 {
             0 => job.handle(now_ns, Event::Tick),
             1 => job.handle(now_ns, Event::Forget(&device(input.byte()))),
+            2 if job.job().sql().is_some() => answer(job, now_ns, &mut input),
             2 => refill(job, now_ns, &mut input),
             3 if input.byte() == 0 => job.handle(now_ns, Event::Drain),
             _ => readings(now_ns, &mut input, |columns| job.handle(now_ns, Event::Readings(columns))),
@@ -163,4 +168,16 @@ fn sample(now_ns: i64, input: &mut Input<'_>) -> Sample {
 fn refill(job: &mut Engine, now_ns: i64, input: &mut Input<'_>) -> Vec<tideline_streams::Output> {
     let Some(wanted) = job.wanted(1).pop() else { return Vec::new() };
     readings(now_ns, input, |columns| job.handle(now_ns, Event::Refill(Refill { wanted: &wanted, columns })))
+}
+
+fn answer(job: &mut Engine, now_ns: i64, input: &mut Input<'_>) -> Vec<tideline_streams::Output> {
+    let Some(asked) = job.asked(1).pop() else { return Vec::new() };
+    let (device, numbers) = (device(input.byte()), vec![("n".to_owned(), 1.0)]);
+    let row = StatementRow { device, point: None, numbers, texts: Vec::new() };
+    let came = match input.byte() & 3 {
+        0 => Came::Failed("it failed"),
+        1 => Came::Lost("it is gone"),
+        _ => Came::Rows(std::slice::from_ref(&row)),
+    };
+    job.handle(now_ns, Event::Answered(Answered { asked: &asked, came }))
 }

@@ -3,13 +3,14 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use tideline_streams::JobSpec;
 
+use super::auth::Principal;
 use super::problem::{ApiError, Problem};
 use super::shapes::{JobAnswer, JobDevice, JobInfo, JobList, JobRows};
 use crate::hub::{App, Hub};
-use crate::jobs::{self, JobError};
+use crate::jobs::{self, Author, JobError};
 
 impl From<JobError> for ApiError {
     fn from(error: JobError) -> Self {
@@ -78,19 +79,24 @@ fn definition(name: &str, mut body: serde_json::Value) -> Result<JobSpec, ApiErr
 
 /// Make a stream job and start it, or change its definition
 ///
-/// The body is a definition, which `cloud-hub job reference` describes. With another source, stages, join, window, group
-/// or aggregates the job begins with an empty state where it was in the stream; otherwise it keeps its state. A paused
-/// job stays paused, and one that has failed is started again.
+/// The body is a definition, which `cloud-hub job reference` describes. With another source, stages, join, window, group,
+/// aggregates or statement the job begins with an empty state where it was in the stream; otherwise it keeps its state. A
+/// paused job stays paused, and one that has failed is started again. A statement is run with the rights of who defined
+/// the job last: a job whose author has lost the role admin, or is no more, fails and says so.
 #[utoipa::path(put, path = "/api/v1/jobs/{name}", operation_id = "putJob", request_body = Object,
     params(("name" = String, Path, description = "The job")),
     responses((status = 200, description = "Changed", body = JobAnswer), (status = 201, description = "Made", body = JobAnswer), (status = 400, description = "`bad-job`: all that is wrong, one a line", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`too-many-jobs`, `reserved-id`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn put(
     State(hub): State<App>,
+    Extension(principal): Extension<Principal>,
     Path(name): Path<String>,
     Json(body): Json<serde_json::Value>,
 ) -> Result<(StatusCode, Json<JobAnswer>), ApiError> {
-    let job = jobs::check(definition(&name, body)?).map_err(JobError::from)?;
-    let is_new = jobs::put(&hub, job).await?;
+    let spec = definition(&name, body)?;
+    // A statement is taken apart in a thread of its own.
+    let checked = tokio::task::spawn_blocking(move || jobs::check(spec)).await;
+    let job = checked.map_err(|error| ApiError::internal(&error))?.map_err(JobError::from)?;
+    let is_new = jobs::put(&hub, job, Author::of(&principal)).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, answer(&hub, &name)?))
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tideline_link::{out, outln};
 
 use super::socket::{HubSocket, escape};
-use cloud_hub::api::shapes::{JobAnswer, JobInfo, JobList, JobPhase, JobRows};
+use cloud_hub::api::shapes::{JobAnswer, JobInfo, JobList, JobPhase, JobRows, JobStatement, JobWindow};
 use cloud_hub::jobs::reference;
 use cloud_hub::when::show_ms;
 
@@ -157,6 +157,9 @@ fn show(answer: &JobAnswer) {
         figures.state_bytes
     );
     outln!("  {} bytes of the log to read, {} parts of it missed", figures.behind_bytes, figures.missed);
+    if let Some(statement) = &job.statement {
+        show_statement(statement);
+    }
     outln!("{:<24} {:>12} {:>10} {:>10}  watermark", "device", "readings", "late", "too late");
     for device in &answer.by_device {
         let watermark = device.watermark_ms.map_or_else(|| "-".to_owned(), show_ms);
@@ -166,6 +169,18 @@ fn show(answer: &JobAnswer) {
     outln!("{:#}", job.definition);
 }
 
+fn show_statement(statement: &JobStatement) {
+    let JobStatement { answered, again, due, failed, .. } = statement;
+    outln!("  {answered} windows answered, {again} of them again, {due} due, {failed} given up");
+    let told = |what: &str, window: &JobWindow| {
+        let JobWindow { from_ms, to_ms, attempts, at_ms, reason } = window;
+        let (from, to, at) = (show_ms(*from_ms), show_ms(*to_ms), show_ms(*at_ms));
+        outln!("  {from} to {to}: {what} at {at} after {attempts} runs: {reason}");
+    };
+    statement.waiting.iter().for_each(|window| told("tried again", window));
+    statement.given_up.iter().for_each(|window| told("given up", window));
+}
+
 fn rows(answer: &JobRows) {
     for row in &answer.rows {
         let series =
@@ -173,7 +188,9 @@ fn rows(answer: &JobRows) {
         let values = row.values.as_ref().map_or_else(
             || "withdrawn".to_owned(),
             |values| {
-                values.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+                let numbers = values.iter().map(|(name, value)| format!("{name}={value}"));
+                let texts = row.texts.iter().map(|(name, text)| format!("{name}={text:?}"));
+                numbers.chain(texts).collect::<Vec<_>>().join(" ")
             },
         );
         let late = if row.revision > 0 { " late" } else { "" };

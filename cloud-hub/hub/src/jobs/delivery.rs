@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use tideline_formats::Column;
 use tideline_protocol::model::{AgentId, DeviceId, Epoch, SERIES_PER_EPOCH_MAX, Sample, Seq};
-use tideline_protocol::value::{Boxes, ValueKind};
+use tideline_protocol::value::{Boxes, Quality, Value, ValueKind};
 use tideline_store::StoreError;
 
 use super::saved::{Derived, Outbox};
@@ -69,6 +69,11 @@ impl Delivery {
     /// Goes on with what was saved.
     pub fn new(agent: AgentId, outbox: Option<Outbox>) -> Self {
         Self { agent, writer: None, registered: HashSet::new(), outbox }
+    }
+
+    /// Who writes.
+    pub const fn agent(&self) -> &AgentId {
+        &self.agent
     }
 
     /// The epoch and the seq of the next batch.
@@ -159,13 +164,23 @@ impl Delivery {
 }
 
 fn column(derived: &Derived) -> Column {
-    let samples = derived.times.iter().zip(&derived.values);
+    let mut boxes = Boxes::new();
+    // What is no number takes back what stands at its time.
+    let mut word = |value: f64| {
+        if value.is_nan() { boxes.word(Value::Null, Quality::Good) } else { value }
+    };
+    let samples: Vec<Sample> = derived
+        .times
+        .iter()
+        .zip(&derived.values)
+        .map(|(time_ns, value)| Sample { time_ns: *time_ns, value: word(*value) })
+        .collect();
     Column {
         device: derived.device.clone(),
         point: derived.point.clone(),
         kind: ValueKind::Float,
-        boxes: Boxes::new(),
-        samples: samples.map(|(time_ns, value)| Sample { time_ns: *time_ns, value: *value }).collect(),
+        boxes,
+        samples,
     }
 }
 

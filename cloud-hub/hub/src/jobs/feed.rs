@@ -116,7 +116,8 @@ impl Feed {
                 let numbers = column.boxes.numbers(&column.values);
                 let rows = column.times.iter().zip(numbers.iter());
                 let rows = rows.map(|(time_ns, value)| Sample { time_ns: *time_ns, value: *value });
-                rows.filter(|sample| !sample.value.is_nan()).collect()
+                // Of a statement only the times are looked at here.
+                rows.filter(|sample| engine.job().has_statement() || !sample.value.is_nan()).collect()
             })
             .collect();
         let columns: Vec<Column<'_>> = columns

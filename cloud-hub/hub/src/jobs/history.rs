@@ -68,16 +68,21 @@ fn series(hub: &Hub, engine: &Engine, wanted: &Wanted) -> Result<Vec<SeriesInfo>
             && engine.job().selects(&info.device, &info.point)
     });
     if key.point.is_none() && !found.is_empty() {
-        let records = hub.metadata.list_from::<WriterSeriesRecord>(JOB_PREFIX);
-        let records = records.map_err(|error| StoreError::Query(error.to_string()))?;
-        let derived: HashSet<(DeviceId, PointId)> = records
-            .into_iter()
-            .flat_map(|(_, record)| record.series)
-            .map(|def| (def.device, def.point))
-            .collect();
+        let derived = derived(hub)?;
         found.retain(|info| !derived.contains(&(DeviceId::clone(&info.device), PointId::clone(&info.point))));
     }
     Ok(found)
+}
+
+/// The series that jobs write.
+///
+/// # Errors
+/// The registry cannot be read.
+pub fn derived(hub: &Hub) -> Result<HashSet<(DeviceId, PointId)>, StoreError> {
+    let records = hub.metadata.list_from::<WriterSeriesRecord>(JOB_PREFIX);
+    let records = records.map_err(|error| StoreError::Query(error.to_string()))?;
+    let series = records.into_iter().flat_map(|(_, record)| record.series);
+    Ok(series.map(|def| (def.device, def.point)).collect())
 }
 
 /// The readings of each series in the window; none when they are too many.

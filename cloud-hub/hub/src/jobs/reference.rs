@@ -42,7 +42,7 @@ mod tests {
             );
             kinds.push(kind);
         }
-        assert_eq!(kinds, ["tumbling", "hopping", "sliding", "session", "each", "each"]);
+        assert_eq!(kinds, ["tumbling", "hopping", "sliding", "session", "each", "each", "tumbling"]);
     }
 
     #[test]

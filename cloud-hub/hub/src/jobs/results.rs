@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use minicbor::{Decode, Encode};
 use tideline_protocol::model::{DeviceId, PointId, Sample};
 use tideline_streams::spec::Sink;
-use tideline_streams::{Cause, Job, Output, What};
+use tideline_streams::{Cause, Job, Key, Output, What};
 
+use super::JOB_PREFIX;
 use super::saved::Derived;
 use crate::writes::ROWS_PER_BATCH_MAX;
 
@@ -40,6 +41,9 @@ pub struct Row {
     /// By name; none where the window was withdrawn.
     #[n(6)]
     pub values: Option<Vec<(String, f64)>>,
+    /// What else the answer of a statement has, by column.
+    #[n(7)]
+    pub texts: Option<Vec<(String, String)>>,
 }
 
 /// A reading that was not taken in.
@@ -101,14 +105,18 @@ impl Results {
         let (keeps, shows) = (sinks.contains(&Sink::Rows), sinks.contains(&Sink::Live));
         self.outputs = self.outputs.saturating_add(outputs.len());
         for Output { number, what, .. } in outputs {
-            if let What::Result(result) = &what {
-                match job.derive(result) {
-                    Ok(derived) => derived.into_iter().for_each(|one| self.derive(one)),
-                    Err(_) => self.unnamed = self.unnamed.saturating_add(1),
-                }
+            let derived = match &what {
+                What::Result(result) => job.derive(result).ok(),
+                What::Row { start_ns, row, .. } => job.derive_row(*start_ns, row).ok(),
+                What::Withdrawn { .. } | What::Void { .. } | What::Side(_) => Some(Vec::new()),
+            };
+            match derived {
+                Some(derived) => derived.into_iter().for_each(|one| self.derive(one)),
+                None => self.unnamed = self.unnamed.saturating_add(1),
             }
-            match row(number, what) {
-                Ok(row) => {
+            match row(number, what, job) {
+                Ok(None) => {}
+                Ok(Some(row)) => {
                     // More in one moment than are kept is more than anybody reads.
                     if shows && self.live.len() < ROWS_MAX {
                         self.live.push(row.clone());
@@ -120,6 +128,21 @@ impl Results {
                 Err(side) => push(&mut self.side, side, SIDE_ROWS_MAX),
             }
         }
+    }
+
+    /// The series that have a value at a time among the readings that wait for a commit.
+    pub fn given_at(&self, time_ns: i64) -> Vec<(DeviceId, PointId)> {
+        let has = |samples: &[Sample]| {
+            let last = samples.iter().rev().find(|sample| sample.time_ns == time_ns);
+            last.is_some_and(|sample| !sample.value.is_nan())
+        };
+        self.derived.iter().filter(|(_, samples)| has(samples)).map(|(series, _)| series.clone()).collect()
+    }
+
+    /// Has a series say nothing any more at a time: of two readings of one time the last to arrive counts.
+    pub fn take_back(&mut self, (device, point): (DeviceId, PointId), time_ns: i64) {
+        let sample = Sample { time_ns, value: f64::NAN };
+        self.derive(tideline_streams::Derived { device, point, sample });
     }
 
     fn derive(&mut self, one: tideline_streams::Derived) {
@@ -145,21 +168,39 @@ impl Results {
 }
 
 /// A row, or one of the side output.
-fn row(number: u64, what: What) -> Result<Row, SideRow> {
-    let (key, start_ns, end_ns, revision, values) = match what {
+fn row(number: u64, what: What, job: &Job) -> Result<Option<Row>, SideRow> {
+    let (key, start_ns, end_ns, revision, values, texts) = match what {
         What::Result(result) => {
             let named = |(field, value): (tideline_streams::Field, f64)| (field.as_str().to_owned(), value);
             let values = Some(result.values.into_iter().map(named).collect());
-            (result.key, result.start_ns, result.end_ns, result.revision, values)
+            (result.key, result.start_ns, result.end_ns, result.revision, values, None)
         }
-        What::Withdrawn { key, start_ns, end_ns } => (key, start_ns, end_ns, number, None),
+        What::Row { start_ns, end_ns, revision, row } => {
+            let texts = Some(row.texts).filter(|texts| !texts.is_empty());
+            (
+                Key { device: row.device, point: row.point },
+                start_ns,
+                end_ns,
+                revision,
+                Some(row.numbers),
+                texts,
+            )
+        }
+        What::Withdrawn { key, start_ns, end_ns } => (key, start_ns, end_ns, number, None, None),
+        What::Void { start_ns, end_ns } => {
+            let Ok(device) = DeviceId::parse(&format!("{JOB_PREFIX}{}", job.spec().name)) else {
+                return Ok(None);
+            };
+            (Key { device, point: None }, start_ns, end_ns, number, None, None)
+        }
         What::Side(side) => {
             let cause = cause(side.cause).to_owned();
             let (device, point, time_ns, value) = (side.device, side.point, side.time_ns, side.value);
             return Err(SideRow { number, device, point, time_ns, value, cause });
         }
     };
-    Ok(Row { number, device: key.device, point: key.point, start_ns, end_ns, revision, values })
+    let Key { device, point } = key;
+    Ok(Some(Row { number, device, point, start_ns, end_ns, revision, values, texts }))
 }
 
 const fn cause(cause: Cause) -> &'static str {

@@ -2,21 +2,22 @@
 //!
 //! ```text
 //! log ─▶ feed ─▶ engine ─▶ results ─▶ save (state, place, results: one file) ─▶ deliver ─▶ store
-//!                  ▲ history of late windows
+//!                  ▲ history of late windows; answers of a statement
 //! ```
 //! The state, the place in the log and the results that follow from both are saved together before a result is shown to
 //! anybody. A kill before that undoes all three, and they are made again; a kill after it undoes nothing, and what was
 //! not delivered is. So clocks may differ from run to run: nothing depends on two runs giving the same.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tideline_protocol::model::AgentId;
+use tideline_protocol::model::{AgentId, DeviceId, PointId};
 use tideline_store::{LogPlace, StoreError};
-use tideline_streams::{Engine, Event, Job, StateError};
+use tideline_streams::{Answered, Asked, Came, Engine, Event, Job, StateError};
 use tokio::sync::watch;
 use tokio::task::JoinError;
 
@@ -26,10 +27,12 @@ use super::feed::Feed;
 use super::history;
 use super::results::{Results, Row};
 use super::saved::{self, Outbox, Saved, Tally};
+use super::statement::{self, Done};
 use super::view::View;
 use crate::api::shapes::LiveResult;
 use crate::hub::{App, Hub};
 use crate::live::Happening;
+use crate::when;
 
 /// How long a job waits for more to come after the first, so that many small batches cost one step.
 const PACE: Duration = Duration::from_millis(50);
@@ -68,6 +71,8 @@ pub struct Task {
     core: Option<Box<Core>>,
     delivery: Delivery,
     live: Vec<Row>,
+    // Whether the statement of a window was run since.
+    has_asked: bool,
     // What was last saved; and whether that is the newest, and delivered.
     place: LogPlace,
     is_saved: bool,
@@ -132,6 +137,7 @@ impl Task {
             is_delivered: delivery.outbox.is_none(),
             delivery,
             live: Vec::new(),
+            has_asked: false,
             place,
             is_saved: true,
             saved_ns: 0,
@@ -175,7 +181,12 @@ impl Task {
     }
 
     /// One turn; says whether there is more to do at once.
-    async fn turn(&mut self, hub: &App, stopping: bool) -> Result<bool, Trouble> {
+    async fn turn(
+        &mut self,
+        hub: &App,
+        stopping: bool,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<bool, Trouble> {
         if !self.is_delivered {
             self.settle(hub).await?;
         }
@@ -185,7 +196,7 @@ impl Task {
         let outputs = stepped.outputs as u64;
         let cost_ns = outputs.saturating_mul(1_000_000_000 / RESULTS_PER_SECOND_MAX);
         self.rest_until_ns = self.rest_until_ns.max(now_ns).saturating_add(cost_ns);
-        let moved = stepped.place != self.place || stepped.waiting > 0;
+        let moved = stepped.place != self.place || stepped.waiting > 0 || self.has_asked;
         if self.is_due(now_ns, moved, stepped.waiting) || (stopping && moved) {
             self.commit(hub).await?;
         }
@@ -195,7 +206,31 @@ impl Task {
             self.shown_ns = hub.clock.mono_ns();
             self.show_took_ns = self.shown_ns.saturating_sub(started_ns);
         }
-        Ok(!stepped.at_end)
+        let asks = !stopping && self.ask(hub, stop).await?;
+        Ok(asks || !stepped.at_end)
+    }
+
+    /// Has the statement run for the oldest window that is due, unless the job is to stop first; says whether it did. A run
+    /// that is cut off is asked for again.
+    async fn ask(&mut self, hub: &App, stop: &mut watch::Receiver<bool>) -> Result<bool, Trouble> {
+        let Some(core) = &self.core else { return Ok(false) };
+        let Some(asked) = core.engine.asked(1).pop() else { return Ok(false) };
+        let job = core.engine.job().clone();
+        let done = tokio::select! {
+            done = statement::run(hub, &job, self.delivery.agent(), &asked) => done?,
+            _ = stop.changed() => {
+                // It is looked at again where the job's loop begins.
+                stop.mark_changed();
+                return Ok(false);
+            }
+        };
+        if matches!(done, Done::Later) {
+            return Ok(false);
+        }
+        let now_ns = hub.clock.wall_ns();
+        self.work(move |core| core.answer(now_ns, &asked, done)).await?;
+        self.has_asked = true;
+        Ok(true)
     }
 
     async fn show(&mut self, hub: &App) -> Result<(), Trouble> {
@@ -261,7 +296,7 @@ impl Task {
         let (place, bytes, rows, side) = saved.await??;
         self.saved_ns = hub.clock.mono_ns();
         self.save_took_ns = self.saved_ns.saturating_sub(started_ns);
-        (self.place, self.is_saved) = (place, true);
+        (self.place, self.is_saved, self.has_asked) = (place, true, false);
         self.held.store(place.segment, Ordering::Release);
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         (view.rows, view.side) = (rows, side);
@@ -357,6 +392,35 @@ impl Core {
         self.take(outputs)
     }
 
+    /// Takes in what came of a statement.
+    fn answer(&mut self, now_ns: i64, asked: &Asked, done: Done) {
+        let Asked { start_ns, again, .. } = *asked;
+        let given = if again { self.results.given_at(start_ns) } else { Vec::new() };
+        let mut gone: BTreeSet<(DeviceId, PointId)> = given.into_iter().collect();
+        let came = match &done {
+            Done::Rows(rows, stored) => {
+                gone.extend(stored.iter().cloned());
+                let job = self.engine.job();
+                let derived = rows.iter().filter_map(|row| job.derive_row(start_ns, row).ok()).flatten();
+                let has: BTreeSet<_> = derived.map(|one| (one.device, one.point)).collect();
+                gone.retain(|series| !has.contains(series));
+                Came::Rows(rows)
+            }
+            Done::Later => return,
+            Done::Failed(reason) => Came::Failed(reason),
+            Done::Lost(reason) => Came::Lost(reason),
+        };
+        if let Done::Failed(reason) | Done::Lost(reason) = &done {
+            let (job, at) = (&self.engine.job().spec().name, when::show_ns(start_ns));
+            tracing::warn!(job, window = at, reason, "the statement of a window failed");
+        }
+        let outputs = self.engine.handle(now_ns, Event::Answered(Answered { asked, came }));
+        // None come of a window that nobody waits for.
+        if self.take(outputs) > 0 && again {
+            gone.into_iter().for_each(|series| self.results.take_back(series, start_ns));
+        }
+    }
+
     fn take(&mut self, outputs: Vec<tideline_streams::Output>) -> usize {
         let count = outputs.len();
         self.results.add(self.engine.job(), outputs);
@@ -373,7 +437,7 @@ pub async fn run(hub: App, mut task: Task, mut stop: watch::Receiver<bool>) -> R
     loop {
         end.mark_unchanged();
         let stopping = *stop.borrow_and_update();
-        let pause = match task.turn(&hub, stopping).await {
+        let pause = match task.turn(&hub, stopping, &mut stop).await {
             Err(Trouble::Closing) => return Ok(()),
             Err(Trouble::Lasting(reason)) => return Err(reason),
             Ok(_) if stopping => return Ok(()),

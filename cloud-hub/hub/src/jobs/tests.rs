@@ -27,6 +27,10 @@ fn options(dir: &Path) -> StoreConfig {
     options
 }
 
+async fn put(hub: &App, job: Job) -> Result<bool, JobError> {
+    super::put(hub, job, Author::Local).await
+}
+
 /// A hub whose jobs are started, as at its start.
 async fn open(dir: &Path) -> App {
     let hub = hub_on(dir, Config::default(), options(dir));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tideline_protocol::model::DeviceId;
 use tideline_store::LogPlace;
-use tideline_streams::{DeviceView, Engine, Totals};
+use tideline_streams::{DeviceView, Engine, StatementView, Totals};
 
 use super::feed::Feed;
 use super::results::{Row, SideRow};
@@ -31,6 +31,8 @@ pub struct View {
     pub shown: Vec<(DeviceId, DeviceView)>,
     /// The least watermark of them, ns.
     pub watermark_ns: Option<i64>,
+    /// Of the job's statement, if it has one.
+    pub statement: Option<StatementView>,
     /// What the runner counted.
     pub tally: Tally,
     /// Bytes of the log that it has not read.
@@ -69,6 +71,7 @@ impl View {
             devices,
             shown,
             watermark_ns,
+            statement: engine.statement(),
             tally,
             behind_bytes: behind(hub, feed.place()),
             ..Self::default()

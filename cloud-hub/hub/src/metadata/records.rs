@@ -9,6 +9,7 @@ use tideline_protocol::commands::HubCommand;
 use tideline_protocol::model::SeriesDef;
 use tideline_streams::Life;
 
+use crate::jobs::Author;
 use crate::position::{Position, Spot};
 use crate::presence::PresenceEvent;
 
@@ -216,6 +217,8 @@ record! {
         created_ms: i64,
         /// When its definition was last changed, Unix ms.
         changed_ms: i64,
+        /// Who gave it its definition; not known of older ones.
+        author: Option<Author>,
     }
 }
 record! {

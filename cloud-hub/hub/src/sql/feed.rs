@@ -9,7 +9,7 @@ use tideline_store::buckets::bucket_start;
 use tideline_store::{Aggregate, FigureColumn, Figures, Quantile, RawColumn, SeriesInfo, Tier};
 use tokio::sync::mpsc;
 
-use super::SqlError;
+use super::{Scope, SqlError};
 use crate::api::devices::all_views;
 use crate::hub::Hub;
 
@@ -22,6 +22,13 @@ pub struct Plan {
     job: Job,
     reads: Vec<Read>,
     input_rows_max: u64,
+}
+
+impl Plan {
+    /// Most rows that the answer may have.
+    pub const fn rows_max(&self) -> u64 {
+        self.job.rows_max as u64
+    }
 }
 
 /// What is to be read of one table.
@@ -45,8 +52,14 @@ const BESIDE_ROWS: usize = 4096;
 ///
 /// # Errors
 /// It is too much, or the store or the registry cannot be read.
-pub fn plan(hub: &Hub, statement: &Statement, format: Format) -> Result<Plan, SqlError> {
+pub fn plan(
+    hub: &Hub,
+    statement: &Statement,
+    format: Format,
+    scope: Option<&Scope>,
+) -> Result<Plan, SqlError> {
     let limits = &hub.config.sql;
+    let rows_max = scope.map_or(limits.rows_max, |scope| scope.rows_max.min(limits.rows_max));
     let mut tables = BTreeMap::new();
     let (mut reads, mut total) = (Vec::new(), 0_u64);
     let mut devices = Vec::new();
@@ -58,6 +71,9 @@ pub fn plan(hub: &Hub, statement: &Statement, format: Format) -> Result<Plan, Sq
             continue;
         }
         let mut read = read_of(hub, *table, needed);
+        if let Some(scope) = scope {
+            read.series.retain(|info| (scope.takes)(info));
+        }
         read.beside = statement.texts.contains("text") || statement.texts.contains("quality");
         let figures = table.figures().iter().map(|(name, _)| *name);
         read.figures = figures.filter(|name| statement.texts.contains(name)).collect();
@@ -79,7 +95,7 @@ pub fn plan(hub: &Hub, statement: &Statement, format: Format) -> Result<Plan, Sq
     let job = Job {
         sql: statement.text.clone(),
         format,
-        rows_max: usize::try_from(limits.rows_max).unwrap_or(usize::MAX),
+        rows_max: usize::try_from(rows_max).unwrap_or(usize::MAX),
         tables,
         texts: statement.texts.iter().map(|text| (*text).to_owned()).collect(),
         devices,

@@ -10,7 +10,7 @@ use super::{FieldError, JoinPlan, Op, Shape, SpecError, Step, is_derived};
 use crate::event::Field;
 use crate::limits::{
     LENGTH_MS_MAX, LENGTH_MS_MIN, NAME_BYTES_MAX, OVERLAP_MAX, PATTERN_BYTES_MAX, PATTERNS_MAX, SINKS_MAX,
-    STAGES_MAX, VALUE_ABS_MAX,
+    SQL_BYTES_MAX, SQL_OVERLAP_MAX, STAGES_MAX, VALUE_ABS_MAX,
 };
 use crate::spec::{Aggregate, Group, JobSpec, Later, Sink, Stage, Window};
 use crate::template::Template;
@@ -183,8 +183,49 @@ impl Errors {
         }
     }
 
+    /// What only definitions with a statement have to keep to.
+    pub fn statement(&mut self, spec: &JobSpec) {
+        let Some(sql) = &spec.sql else { return };
+        if sql.trim().is_empty() || sql.len() > SQL_BYTES_MAX {
+            self.add("sql", format!("{} bytes long", sql.len()), format!("1 to {SQL_BYTES_MAX} bytes"));
+        }
+        match spec.window {
+            Window::Tumbling { .. } => {}
+            Window::Hopping { length_ms, hop_ms } => {
+                if length_ms.checked_div(hop_ms).is_some_and(|times| times > SQL_OVERLAP_MAX) {
+                    let allowed = format!("1 to {SQL_OVERLAP_MAX} times window.hop_ms with sql");
+                    self.add("window.length_ms", length_ms.to_string(), allowed);
+                }
+            }
+            Window::Each | Window::Sliding { .. } | Window::Session { .. } => {
+                self.add("window.kind", "another one", "tumbling and hopping with sql");
+            }
+        }
+        if spec.join.is_some() {
+            self.add("join", "there", "none with sql, which joins by itself");
+        }
+        if !spec.stages.is_empty() {
+            self.add(
+                "stages",
+                format!("{} stages", spec.stages.len()),
+                "none with sql, which filters by itself",
+            );
+        }
+        if !spec.aggregates.is_empty() {
+            let found = format!("{} aggregates", spec.aggregates.len());
+            self.add("aggregates", found, "none with sql, whose columns are the results");
+        }
+        if spec.group != Group::Series {
+            self.add("group", "\"device\"", "none with sql, which groups by itself");
+        }
+        if spec.time.idle_timeout_ms.is_none() {
+            let allowed = "a time with sql: its windows wait for all devices, and one may be gone for good";
+            self.add("time.idle_timeout_ms", "null", allowed);
+        }
+    }
+
     pub fn group(&mut self, spec: &JobSpec) {
-        if spec.group == Group::Series {
+        if spec.group == Group::Series || spec.sql.is_some() {
             return;
         }
         if spec.join.is_some() {
@@ -202,6 +243,9 @@ impl Errors {
 
     pub fn fields(&mut self, spec: &JobSpec) -> Vec<Field> {
         let given = &spec.aggregates;
+        if spec.sql.is_some() {
+            return Vec::new();
+        }
         if spec.window == Window::Each {
             if !given.is_empty() {
                 self.add("aggregates", format!("{} aggregates", given.len()), "none without windows");
@@ -266,6 +310,11 @@ impl Errors {
             };
             let (device, point) = (template("device", device), template("point", point));
             let (Ok(device), Ok(point)) = (device, point) else { continue };
+            if spec.sql.is_some() {
+                // What the names are made of is known with each answer.
+                series.push((device, point));
+                continue;
+            }
             let missing = |name: &str| !device.names(name) && !point.names(name);
             let mut must = Vec::new();
             // A pair of two devices is one series.

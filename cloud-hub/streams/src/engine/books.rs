@@ -7,6 +7,7 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 use tideline_protocol::model::{DeviceId, PointId};
 
+use super::asked::Statement;
 use super::join::Join;
 use super::key::{Fired, Need, Weight};
 use crate::check::Job;
@@ -85,6 +86,8 @@ pub struct Books {
     pub pair: Join,
     /// Up to where both of them are.
     pub pair_watermark_ns: i64,
+    /// The windows of a statement.
+    pub statement: Statement,
     /// Empty between events.
     outputs: Vec<Output>,
 }
@@ -100,6 +103,7 @@ impl Books {
             weight: Weight::default(),
             pair: Join::default(),
             pair_watermark_ns: i64::MIN,
+            statement: Statement::default(),
             outputs: Vec::new(),
         }
     }
@@ -118,18 +122,24 @@ impl Books {
         std::mem::take(&mut self.outputs)
     }
 
-    fn put(&mut self, what: What) {
-        let output = Output { job: Arc::clone(&self.job), number: self.next, what };
-        self.outputs.push(output);
+    /// Gives an output, and its number.
+    pub fn put(&mut self, what: What) -> u64 {
+        let number = self.next;
+        self.outputs.push(Output { job: Arc::clone(&self.job), number, what });
         self.next = self.next.saturating_add(1);
+        number
+    }
+
+    pub const fn count_result(&mut self, late: bool) {
+        self.totals.results = self.totals.results.saturating_add(1);
+        self.totals.late_results = self.totals.late_results.saturating_add(late as u64);
     }
 
     /// Gives what a key gave.
     pub fn fired(&mut self, key: Key, fired: Fired) {
         match fired {
             Fired::Window { start_ns, end_ns, late, values } => {
-                self.totals.results = self.totals.results.saturating_add(1);
-                self.totals.late_results = self.totals.late_results.saturating_add(u64::from(late));
+                self.count_result(late);
                 let revision = if late { self.next } else { 0 };
                 self.put(What::Result(WindowResult { key, start_ns, end_ns, revision, values }));
             }

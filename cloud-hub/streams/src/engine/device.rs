@@ -6,6 +6,7 @@ use minicbor::{Decode, Encode};
 use tideline_protocol::model::{DeviceId, PointId, Sample};
 
 use super::DeviceView;
+use super::asked;
 use super::books::{Books, Counts};
 use super::expired;
 use super::join::{Join, Pair};
@@ -104,21 +105,27 @@ impl Device {
         job: &Job,
         books: &mut Books,
     ) -> Result<(), Cause> {
-        if !is_usable((sample.time_ns, sample.value)) {
+        // A statement sees readings as they are stored, numbers or not.
+        let value = if job.has_statement() { 0.0 } else { sample.value };
+        if !is_usable((sample.time_ns, value)) {
             return Err(Cause::Unusable);
         }
         if sample.time_ns > now_ns.saturating_add(job.ahead_ns) {
             return Err(Cause::Ahead);
         }
         self.newest_ns = self.newest_ns.max(sample.time_ns);
-        // Pairs of two devices are closed by the watermark of both.
+        // Windows of a statement are closed by the watermark of all devices, pairs of two devices by that of both.
         let closed_to_ns = match job.joined_devices() {
             Some(_) => books.pair_watermark_ns,
+            None if job.has_statement() => books.statement.watermark_ns(),
             None => self.watermark_ns,
         };
         let is_late = sample.time_ns < closed_to_ns;
         if is_late {
             self.count(books, |counts| &mut counts.late);
+        }
+        if job.has_statement() {
+            return asked::take(books, sample.time_ns, now_ns, job);
         }
         let Some(value) = job.staged(column.point, sample.value) else {
             self.count(books, |counts| &mut counts.filtered);

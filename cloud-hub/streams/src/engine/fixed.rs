@@ -33,11 +33,11 @@ pub struct Lengths {
 }
 
 impl Lengths {
-    const fn slice(self, time_ns: i64) -> i64 {
+    pub const fn slice(self, time_ns: i64) -> i64 {
         time_ns.div_euclid(self.hop_ns).saturating_mul(self.hop_ns)
     }
 
-    const fn end(self, start_ns: i64) -> i64 {
+    pub const fn end(self, start_ns: i64) -> i64 {
         start_ns.saturating_add(self.length_ns)
     }
 
@@ -46,7 +46,7 @@ impl Lengths {
     }
 
     /// The starts of the windows that hold a slice, ascending.
-    fn starts(self, slice: i64) -> impl Iterator<Item = i64> {
+    pub fn starts(self, slice: i64) -> impl Iterator<Item = i64> {
         self.between(self.first_start(slice), slice)
     }
 

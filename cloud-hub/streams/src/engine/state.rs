@@ -19,6 +19,7 @@ use serde::Serialize;
 use tideline_protocol::model::DeviceId;
 
 use super::Engine;
+use super::asked::Statement;
 use super::books::{Books, Totals, WantedKey};
 use super::device::Device;
 use super::join::Join as Held;
@@ -58,7 +59,7 @@ pub enum StateError {
     #[error("the state is damaged: {0}")]
     Damaged(String),
     /// What it depends on has changed since.
-    #[error("the state is that of a job with another source, stages, join, window, group or aggregates")]
+    #[error("the state is that of a job with another source, stages, join, window, group, aggregates or sql")]
     OtherJob,
 }
 
@@ -71,6 +72,8 @@ struct Grounds<'a> {
     window: &'a Window,
     group: Group,
     aggregates: &'a [Aggregate],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sql: &'a Option<String>,
 }
 
 #[derive(Debug, Encode)]
@@ -92,6 +95,8 @@ struct Saving<'a> {
     pair: Option<&'a Held>,
     #[n(7)]
     pair_watermark_ns: Option<i64>,
+    #[n(8)]
+    statement: Option<&'a Statement>,
 }
 
 /// What `Saving` wrote.
@@ -115,6 +120,9 @@ struct Saved {
     pair: Option<Held>,
     #[n(7)]
     pair_watermark_ns: Option<i64>,
+    /// Left out where the job has none, as it was before there were any.
+    #[n(8)]
+    statement: Option<Statement>,
 }
 
 impl Engine {
@@ -131,6 +139,7 @@ impl Engine {
             totals: self.totals(),
             wanted: &self.books.wanted,
             devices: &self.devices,
+            statement: self.job.has_statement().then_some(&self.books.statement),
             pair: self.job.joined_devices().map(|_| &self.books.pair),
             pair_watermark_ns: self.job.joined_devices().map(|_| self.books.pair_watermark_ns),
         };
@@ -163,6 +172,17 @@ impl Engine {
         if !saved.devices.values_mut().all(|device| device.check(&job)) {
             return Err(damaged("its windows cannot be windows of the job"));
         }
+        let of = job.lengths().filter(|_| job.has_statement());
+        let statement = match (of, saved.statement.take()) {
+            (Some(of), Some(mut statement)) => {
+                if !statement.check(of) {
+                    return Err(damaged("its windows cannot be those of the job's statement"));
+                }
+                statement
+            }
+            (None, None) => Statement::default(),
+            _ => return Err(damaged("its windows cannot be those of the job's statement")),
+        };
         let pair = (job.joined_devices(), saved.pair.take(), saved.pair_watermark_ns);
         let (pair, pair_watermark_ns) = match pair {
             (Some((left, _)), Some(pair), Some(watermark_ns)) => {
@@ -177,15 +197,16 @@ impl Engine {
         };
         let mut books = Books::restore(&job, saved.last_number, saved.totals, saved.wanted);
         saved.devices.values().for_each(|device| device.weigh(&mut books));
+        books.weight.replace(Need::default(), statement.held());
         books.weight.replace(Need::default(), pair.held());
-        (books.pair, books.pair_watermark_ns) = (pair, pair_watermark_ns);
+        (books.statement, books.pair, books.pair_watermark_ns) = (statement, pair, pair_watermark_ns);
         Ok(Self { job, now_ns: saved.now_ns, devices: saved.devices, books })
     }
 }
 
 fn grounds(job: &Job) -> Result<String, StateError> {
-    let JobSpec { source, stages, join, window, group, aggregates, .. } = job.spec();
-    let grounds = Grounds { source, stages, join, window, group: *group, aggregates };
+    let JobSpec { source, stages, join, window, group, aggregates, sql, .. } = job.spec();
+    let grounds = Grounds { source, stages, join, window, group: *group, aggregates, sql };
     serde_json::to_string(&grounds).map_err(|error| StateError::Damaged(error.to_string()))
 }
 

@@ -10,4 +10,5 @@ mod orders;
 mod pairs;
 mod reference;
 mod rig;
+mod statement;
 mod updates;

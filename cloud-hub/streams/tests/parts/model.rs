@@ -63,6 +63,7 @@ fn specs() -> impl Strategy<Value = JobSpec> {
             };
             let allowed_ms = if join.is_some() { 0 } else { allowed_ms };
             JobSpec {
+                sql: None,
                 group: if grouped { Group::Device } else { Group::Series },
                 late: Late { allowed_ms, then: if update { Later::Update } else { Later::Side } },
                 time: Time { out_of_orderness_ms: bound, idle_timeout_ms: idle, ahead_max_ms: ahead },
@@ -140,6 +141,7 @@ fn said(output: &Output) -> Said {
         What::Withdrawn { key, start_ns, end_ns } => {
             Said::Withdrawn { key: name(key), start: *start_ns, end: *end_ns }
         }
+        What::Row { .. } | What::Void { .. } => panic!("the job has no statement: {output:?}"),
         What::Side(row) => Said::Side {
             series: format!("{}/{}", row.device, row.point),
             time: row.time_ns,

@@ -86,6 +86,7 @@ pub fn spec(window: Window, aggregates: &[Aggregate]) -> JobSpec {
         window,
         group: Group::Series,
         aggregates: aggregates.to_vec(),
+        sql: None,
         time: Time { out_of_orderness_ms: 0, idle_timeout_ms: None, ahead_max_ms: 1_000_000 },
         late: Late { allowed_ms: 0, then: Later::Side },
         sinks: vec![Sink::Rows],
@@ -121,6 +122,13 @@ pub fn line(output: &Output) -> String {
         What::Withdrawn { key, start_ns, end_ns } => {
             format!("withdrawn {} [{},{})", name(key), ms(*start_ns), ms(*end_ns))
         }
+        What::Row { start_ns, end_ns, revision, row } => {
+            let values: Vec<String> =
+                row.numbers.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let late = if *revision > 0 { "late " } else { "" };
+            format!("{late}row {} [{},{}) {}", row.device, ms(*start_ns), ms(*end_ns), values.join(" "))
+        }
+        What::Void { start_ns, end_ns } => format!("void [{},{})", ms(*start_ns), ms(*end_ns)),
         What::Side(row) => {
             let cause = serde_json::to_string(&row.cause).unwrap();
             let cause = cause.trim_matches('"');

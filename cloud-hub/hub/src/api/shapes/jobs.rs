@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tideline_streams::{DeviceView, Phase};
+use tideline_streams::{DeviceView, FailedWindow, Phase, StatementView};
 use utoipa::ToSchema;
 
 use crate::jobs::{Row, Shown, SideRow, View};
@@ -56,8 +56,78 @@ pub struct JobInfo {
     /// Its definition, with all defaults; `cloud-hub job reference` describes it
     #[schema(value_type = Object)]
     pub definition: serde_json::Value,
+    /// Who gave it its definition; not known of one that an earlier version made
+    #[schema(required)]
+    pub author: Option<String>,
     /// What it does
     pub figures: JobFigures,
+    /// What it does with its statement of SQL, where it has one
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statement: Option<JobStatement>,
+}
+
+/// What a job did with its statement
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct JobStatement {
+    /// Its windows are closed up to here: the least watermark of its devices (Unix ms)
+    #[schema(required)]
+    pub watermark_ms: Option<i64>,
+    /// Windows that it is to be run for
+    pub due: u64,
+    /// Windows that were answered, each as often as it was
+    pub answered: u64,
+    /// Those of them that late readings caused
+    pub again: u64,
+    /// Runs that failed and after which it was, or will be, tried again
+    pub retried: u64,
+    /// Windows that were given up after so many runs that failed
+    pub failed: u64,
+    /// The oldest windows whose last run failed and for which it will be run again
+    pub waiting: Vec<JobWindow>,
+    /// The newest windows that were given up and have not been answered since; late readings have them tried again
+    pub given_up: Vec<JobWindow>,
+}
+
+/// A window that a statement failed for
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct JobWindow {
+    /// Its start (Unix ms)
+    pub from_ms: i64,
+    /// Its end (Unix ms)
+    pub to_ms: i64,
+    /// How often the statement was run for it
+    pub attempts: u32,
+    /// When it was given up, or is run again (Unix ms)
+    pub at_ms: i64,
+    /// Why the last run failed
+    pub reason: String,
+}
+
+impl From<&FailedWindow> for JobWindow {
+    fn from(window: &FailedWindow) -> Self {
+        Self {
+            from_ms: when::ms(window.start_ns),
+            to_ms: when::ms(window.end_ns),
+            attempts: window.attempts,
+            at_ms: when::ms(window.at_ns),
+            reason: window.reason.clone(),
+        }
+    }
+}
+
+impl From<&StatementView> for JobStatement {
+    fn from(view: &StatementView) -> Self {
+        Self {
+            watermark_ms: (view.watermark_ns > i64::MIN).then(|| when::ms(view.watermark_ns)),
+            due: view.due,
+            answered: view.answered,
+            again: view.again,
+            retried: view.retried,
+            failed: view.failed,
+            waiting: view.waiting.iter().map(Into::into).collect(),
+            given_up: view.failures.iter().map(Into::into).collect(),
+        }
+    }
 }
 
 /// What a job did since its state began, and what it holds
@@ -162,7 +232,9 @@ impl From<&Shown> for JobInfo {
             created_ms: record.created_ms,
             changed_ms: record.changed_ms,
             definition: serde_json::from_str(&record.definition).unwrap_or_default(),
+            author: record.author.as_ref().map(|author| author.name().to_owned()),
             figures: shown.view.as_ref().map(JobFigures::from).unwrap_or_default(),
+            statement: shown.view.as_ref().and_then(|view| view.statement.as_ref()).map(Into::into),
         }
     }
 }
@@ -246,9 +318,13 @@ pub struct JobRow {
     pub to_ns: String,
     /// Of two results of a window that with the higher revision holds; 0 when late readings are not its cause
     pub revision: u64,
-    /// By aggregate, or `value`, `left` and `right`; null for a session that was withdrawn, as it is part of a longer one
+    /// By aggregate, or `value`, `left` and `right`, or the column of a statement; null for a session that was withdrawn, as
+    /// it is part of a longer one, and where all that a statement gave of the window is void, of the device `_job.NAME`
     #[schema(required)]
     pub values: Option<BTreeMap<String, f64>>,
+    /// What else the answer of a statement has, by column
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub texts: BTreeMap<String, String>,
 }
 
 impl From<Row> for JobRow {
@@ -263,6 +339,7 @@ impl From<Row> for JobRow {
             to_ns: row.end_ns.to_string(),
             revision: row.revision,
             values: row.values.map(|values| values.into_iter().collect()),
+            texts: row.texts.into_iter().flatten().collect(),
         }
     }
 }

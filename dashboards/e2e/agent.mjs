@@ -1,16 +1,21 @@
-// Looks at the local page of a running agent in a real browser: live, in both themes, on a phone, and without scripts.
-// Environment: TIDELINE_AGENT_URL; TIDELINE_SHOTS (a folder for screenshots) and CHROMIUM are optional.
+// Looks at the local page of a running agent in a real browser: live, in both themes, on a phone, and without scripts. And at the
+// page of a twin, at an agent of its own: what somebody writes and decides there while there is no hub.
+// Environment: TIDELINE_AGENT_URL; TIDELINE_BIN (a folder with cloud-hub and edge-agent); TIDELINE_SHOTS (a folder for
+// screenshots) and CHROMIUM are optional.
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { chromium } from 'playwright-core';
 import { violations } from './access.mjs';
+import { freePorts, Site } from './real.mjs';
 
 const URL_ = process.env.TIDELINE_AGENT_URL ?? 'http://127.0.0.1:8090';
+const BIN = process.env.TIDELINE_BIN ?? '';
 const SHOTS = process.env.TIDELINE_SHOTS ?? '';
 const WAIT_MS = Number(process.env.TIDELINE_WAIT_MS ?? 30_000);
 /** All of the page as it is sent, compressed; what a phone loads on a bad line. */
 const BYTES_MAX = 60_000;
+const DEVICE = 'decided-1';
 const complaints = [];
 
 async function shot(page, name) {
@@ -27,15 +32,15 @@ async function until(what, look) {
   }
 }
 
-async function looks(page) {
+async function looks(page, prefix = '') {
   for (const scheme of ['light', 'dark']) {
     await page.emulateMedia({ colorScheme: scheme });
     for (const width of [1280, 360]) {
       await page.setViewportSize({ width, height: 800 });
-      await shot(page, `${scheme}-${width}`);
+      await shot(page, `${prefix}${scheme}-${width}`);
       const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-      if (wide > width) complaints.push(`${scheme}: the page is ${wide} px wide at ${width} px`);
-      complaints.push(...(await violations(page)).map((line) => `${scheme}, ${width} px: ${line}`));
+      if (wide > width) complaints.push(`${prefix}${scheme}: the page is ${wide} px wide at ${width} px`);
+      complaints.push(...(await violations(page)).map((line) => `${prefix}${scheme}, ${width} px: ${line}`));
     }
   }
 }
@@ -61,6 +66,80 @@ async function live(page) {
   return bytes;
 }
 
+/** An agent whose hub is gone, with a leaf of its twin that was written at both ends at once. */
+async function contested(site) {
+  const hub = await site.hub();
+  const [line, [port]] = await Promise.all([site.line(hub), freePorts(1)]);
+  const agent = await site.agent(hub, DEVICE, `[http]\nlisten = "127.0.0.1:${port}"\n[uplink]\nhub = "127.0.0.1:${line.port}"\nmqtt = "off"\n`);
+  const here = async () => JSON.parse(await agent.say(['twin', 'get', '--json']).catch(() => '{}'));
+  await hub.say(['twin', 'set', DEVICE, 'valve/open', '40']);
+  await until('the edit at the agent', async () => (await here()).desired?.valve?.open === 40);
+  line.cut = true;
+  await agent.say(['twin', 'set', 'valve/open', '70', '--author', 'ben']);
+  await hub.say(['twin', 'set', DEVICE, 'valve/open', '55']);
+  line.cut = false;
+  await until('both values at the agent', async () => (await here()).conflicts === 1);
+  await hub.end('SIGKILL');
+  const [, token] = /token for writes (\S+)/.exec(await agent.say(['status']));
+  return { agent, here, token, url: `http://127.0.0.1:${port}/twin/${DEVICE}/page` };
+}
+
+async function press(page, button) {
+  await Promise.all([page.waitForResponse((answer) => answer.request().method() === 'POST'), button.click()]);
+  await page.waitForLoadState('load');
+}
+
+/** What one types: a wrong token changes nothing, the right one and a name do, and one value of a conflict is kept. */
+async function decide(page, { agent, here, token, url }) {
+  await page.goto(url, { waitUntil: 'load' });
+  await page.locator('#conflicts').waitFor();
+  await looks(page, 'twin-');
+  const type = async (secret) => {
+    await page.getByLabel('Your name').fill('Ada');
+    await page.getByLabel('Token').fill(secret);
+  };
+  const edit = async (secret) => {
+    await type(secret);
+    await page.getByLabel('Leaf').fill('motor/speed');
+    await page.getByLabel('Value').fill('25');
+    await press(page, page.getByRole('button', { name: 'Set' }));
+  };
+  await edit('wrong');
+  await page.getByRole('alert').waitFor();
+  if ((await here()).desired.motor !== undefined) complaints.push('a wrong token changed a twin');
+  complaints.push(...(await violations(page)).map((line) => `twin, refused: ${line}`));
+  await edit(token);
+  await page.locator('#leaves tr', { hasText: 'motor/speed' }).filter({ hasText: '25' }).waitFor();
+  await type(token);
+  const kept = page.locator('#conflicts tr', { hasText: 'ben' });
+  if (!(await kept.innerText()).includes('70')) complaints.push(`the value of ben is ${await kept.innerText()}`);
+  await press(page, kept.getByRole('button', { name: 'Keep' }));
+  await page.locator('#conflicts').waitFor({ state: 'detached' });
+  const told = await page.locator('#history tbody').innerText();
+  const line = (leaf, value) => told.split('\n').some((row) => [leaf, value, 'Ada'].every((part) => row.includes(part)));
+  if (!line('motor/speed', '25') || !line('valve/open', '70')) complaints.push(`the history says ${told}`);
+  const { desired, conflicts } = await here();
+  if (desired.motor.speed !== 25 || desired.valve.open !== 70 || conflicts !== 0) complaints.push(`the twin says ${JSON.stringify(desired)}`);
+  // As long as there is no hub, and whether or not the agent is killed.
+  await agent.end('SIGKILL');
+  agent.start();
+  await until('the twin after a kill', async () => (await here()).desired?.valve?.open === 70);
+  await looks(page, 'twin-decided-');
+}
+
+async function twin(browser) {
+  const site = await Site.open(BIN);
+  try {
+    const there = await contested(site);
+    await decide(await browser.newPage(), there);
+  } catch (error) {
+    console.error(await browser.contexts().at(-1)?.pages().at(-1)?.locator('body').innerText(), await site.tails());
+    throw error;
+  } finally {
+    await site.close();
+  }
+}
+
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox', '--disable-gpu'] });
 try {
   const bytes = await live(await browser.newPage());
@@ -71,6 +150,7 @@ try {
     if (!text.includes(part)) complaints.push(`without scripts there is no ${part}`);
   }
   await shot(plain, 'plain');
+  if (BIN) await twin(browser);
   complaints.forEach((line) => console.error(line));
   console.log(`agent's page: ${bytes} bytes compressed, ${complaints.length} complaints`);
 } finally {

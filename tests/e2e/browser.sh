@@ -44,6 +44,6 @@ pids+=($!)
 cd "$root/dashboards" || exit 1
 TIDELINE_URL=http://127.0.0.1:$http TIDELINE_USER=browser TIDELINE_PASSWORD=$password TIDELINE_DEVICE=browser-1 \
 	TIDELINE_SHOTS=$target/screenshots node e2e/smoke.mjs || exit 1
-TIDELINE_AGENT_URL=http://127.0.0.1:$local TIDELINE_SHOTS=$target/screenshots node e2e/agent.mjs || exit 1
+TIDELINE_AGENT_URL=http://127.0.0.1:$local TIDELINE_BIN=$bin TIDELINE_SHOTS=$target/screenshots node e2e/agent.mjs || exit 1
 TIDELINE_BIN=$bin TIDELINE_SHOTS=$target/screenshots node e2e/site.mjs || exit 1
 TIDELINE_BIN=$bin TIDELINE_SHOTS=$target/screenshots node e2e/outage.mjs || exit 1

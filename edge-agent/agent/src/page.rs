@@ -215,7 +215,8 @@ fn asset(kind: &'static str, text: impl Into<String>) -> Response {
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // Without any, a browser says of a form that it is from nowhere, and so not from here.
+        (header::REFERRER_POLICY, "same-origin"),
     ];
     (headers, text.into()).into_response()
 }

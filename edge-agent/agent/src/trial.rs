@@ -97,7 +97,14 @@ impl Trials {
     #[must_use]
     pub fn open(kept: &Kept, trial_ms: u64, now_ms: u64) -> Self {
         let good = HubLayer::read(&kept.good).unwrap_or_default();
-        let (refused, unwell, connected_since_ms) = (kept.refused.clone(), Vec::new(), None);
+        let (mut refused, unwell, connected_since_ms) = (kept.refused.clone(), Vec::new(), None);
+        // Older agents kept, and told, the text itself of what did not read.
+        for digest in refused.iter_mut().map(|refused| &mut refused.digest) {
+            if let Some(text) = digest.strip_prefix("text ") {
+                let json = serde_json::from_str(text).unwrap_or_else(|_| Json::from(text));
+                *digest = HubLayer::digest_of(&json);
+            }
+        }
         let mut trials = Self { good, trial: None, unwell, refused, trial_ms, connected_since_ms };
         if let Some(on_trial) = &kept.trial
             && let Ok(layer) = HubLayer::read(&on_trial.layer)
@@ -160,9 +167,8 @@ impl Trials {
         check: impl FnOnce(&HubLayer) -> Result<(), String>,
     ) -> bool {
         let read = HubLayer::read_new(json);
-        // What does not read has no digest of its own.
-        let digest =
-            read.as_ref().map_or_else(|_| format!("text {}", short(&json.to_string())), HubLayer::digest);
+        // By which what does not read is told as well: it may have a secret in it.
+        let digest = HubLayer::digest_of(json);
         let refused = self.refused.as_mut().filter(|refused| refused.digest != digest);
         let is_gone = refused.is_some_and(|refused| !std::mem::replace(&mut refused.is_gone, true));
         if *json == self.in_force().json() || (json.is_null() && self.in_force().is_empty()) {
@@ -279,14 +285,15 @@ impl Trials {
     /// What the hub is told: `reported/config`; nothing where it has set nothing.
     #[must_use]
     pub fn report(&self, needs_restart: &[String]) -> Json {
-        if self.in_force().is_empty() && self.trial.is_none() && self.refused.is_none() {
+        let refused = self.refused.as_ref().filter(|refused| !refused.is_gone);
+        if self.in_force().is_empty() && self.trial.is_none() && refused.is_none() {
             return Json::Null;
         }
         let mut report = json!({
             "version": self.in_force().digest(),
             "state": if self.trial.is_some() { "trial" } else { "applied" },
         });
-        if let (Some(members), Some(refused)) = (report.as_object_mut(), &self.refused) {
+        if let (Some(members), Some(refused)) = (report.as_object_mut(), refused) {
             members
                 .insert("refused".to_owned(), json!({ "version": refused.digest, "reason": refused.reason }));
         }
@@ -327,6 +334,34 @@ mod tests {
     fn restart(trials: &Trials, now_ms: u64) -> Trials {
         let bytes = serde_json::to_vec(&trials.kept()).unwrap();
         Trials::open(&serde_json::from_slice(&bytes).unwrap(), TRIAL_MS, now_ms)
+    }
+
+    #[test]
+    fn of_a_layer_that_is_refused_nothing_is_told_but_why_and_nothing_once_it_was_taken_back() {
+        let secret = json!({"source": {"bus": {"kind": "mqtt", "url": "mqtt://u:secret@127.0.0.1:1883"}}});
+        for layer in [secret, json!({"program": false, "x": "secret"}), json!("secret")] {
+            let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
+            assert!(trials.want(&layer, 0, fine));
+            assert!(!trials.want(&layer, 1, fine), "it was refused");
+            let told = trials.report(&[]);
+            assert!(told["refused"]["reason"].is_string(), "{told}");
+            let kept = serde_json::to_string(&trials.kept()).unwrap();
+            assert!(
+                !told.to_string().contains("secret@") && !told.to_string().contains("\"secret"),
+                "{told}"
+            );
+            assert!(!kept.contains("secret@") && !kept.contains("\"secret"), "{kept}");
+            assert!(trials.want(&Json::Null, 2, fine));
+            assert_eq!(trials.report(&[]), Json::Null);
+            // Wanted again, it is new.
+            assert!(trials.want(&layer, 3, fine));
+        }
+        // As older agents kept it.
+        let digest = "text {\"x\":\"secret\"}".to_owned();
+        let refused = Some(Refused { digest, reason: "no".to_owned(), retries: None, is_gone: false });
+        let mut trials = Trials::open(&Kept { refused, ..Kept::default() }, TRIAL_MS, 0);
+        assert_eq!(trials.report(&[])["refused"]["version"].as_str().map(str::len), Some(16));
+        assert!(!trials.want(&json!({"x": "secret"}), 0, fine), "it is known to be wrong");
     }
 
     #[test]
@@ -409,7 +444,7 @@ mod tests {
         assert!(trials.want(&Json::Null, 2 * DAY_MS, fine), "that it was taken away is to be kept");
         assert!(!trials.want(&Json::Null, 2 * DAY_MS, fine));
         let mut trials = restart(&trials, 0);
-        assert!(trials.report(&[])["refused"]["reason"].is_string(), "it is still told");
+        assert_eq!(trials.report(&[]), Json::Null, "nothing of it is wanted any more");
         assert!(trials.want(&layer(1), 0, fine) && trials.is_on_trial());
         assert!(trials.look(unwell(), false, TRIAL_MS));
         assert_eq!(trials.kept().refused.unwrap().retries, Some(0), "it is counted anew");

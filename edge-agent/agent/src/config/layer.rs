@@ -105,8 +105,14 @@ impl HubLayer {
     /// Names what it sets, in 16 hexadecimal digits: the same options and values have the same name.
     #[must_use]
     pub fn digest(&self) -> String {
+        Self::digest_of(&self.json())
+    }
+
+    /// As [`HubLayer::digest`] of what may not read as a layer, and may have a secret in it.
+    #[must_use]
+    pub fn digest_of(json: &Json) -> String {
         let mut text = String::new();
-        canonical(&self.json(), &mut text);
+        canonical(json, &mut text);
         let hash = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
         hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }

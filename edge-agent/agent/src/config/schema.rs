@@ -8,6 +8,9 @@ use serde_json::{Map, Value as Json, json};
 use super::layer::{OWN, OWN_SECTIONS, is_secret, named};
 use super::{KEYS, Key, Kind, pipelines};
 
+/// What an address is without a user and a password.
+const PLAIN_ADDRESS: &str = "^[^@]*$";
+
 /// Schemas of the sections, by their names; with `described`, also what each option means and its default.
 #[must_use]
 pub fn sections(described: bool) -> Map<String, Json> {
@@ -44,7 +47,12 @@ fn section(name: &str, options: &Json) -> Json {
         members.remove(key);
     }
     let object = json!({ "type": "object", "properties": options, "additionalProperties": false });
-    if named(name).is_some() { items(object) } else { object }
+    match named(name) {
+        // Nobody but the device says which there are.
+        Some(_) if OWN_SECTIONS.contains(&name) => json!({ "type": "object", "readOnly": true }),
+        Some(_) => items(object),
+        None => object,
+    }
 }
 
 /// Items by name; false in the place of one takes away that of the file.
@@ -63,9 +71,13 @@ fn option(key: &Key, described: bool) -> Json {
     if OWN.contains(&(key.section, key.name)) || OWN_SECTIONS.contains(&key.section) {
         members.insert("readOnly".to_owned(), true.into());
     }
-    // An address is one only with a password in it, which the agent looks at.
-    if is_secret(key.section, key.name) && !matches!(key.name, "url" | "broker") {
-        members.insert("writeOnly".to_owned(), true.into());
+    match key.name {
+        // An address is a secret only with a user in it.
+        "url" | "broker" if is_secret(key.section, key.name) => {
+            members.insert("pattern".to_owned(), PLAIN_ADDRESS.into());
+        }
+        _ if is_secret(key.section, key.name) => drop(members.insert("writeOnly".to_owned(), true.into())),
+        _ => {}
     }
     if described {
         members.insert("description".to_owned(), key.doc.into());
@@ -85,7 +97,8 @@ mod tests {
     #[test]
     fn each_option_is_in_the_schema_with_what_is_allowed() {
         let all = sections(false);
-        for key in KEYS.iter().filter(|key| named(key.section) != Some(key.name)) {
+        let own = |key: &&Key| OWN_SECTIONS.contains(&key.section);
+        for key in KEYS.iter().filter(|key| named(key.section) != Some(key.name) && !own(key)) {
             let at = if named(key.section).is_some() {
                 format!("/additionalProperties/anyOf/1/properties/{}", key.name)
             } else {
@@ -99,8 +112,9 @@ mod tests {
         let source = &all["source"]["additionalProperties"]["anyOf"][1]["properties"];
         assert_eq!(
             (&source["password"]["writeOnly"], &source["url"]),
-            (&json!(true), &json!({"type": "string"}))
+            (&json!(true), &json!({"type": "string", "pattern": PLAIN_ADDRESS}))
         );
+        assert_eq!(all["program"], json!({"type": "object", "readOnly": true}));
         assert!(layer()["properties"]["spool"]["properties"]["quota_mb"]["description"].is_string());
     }
 

@@ -1,5 +1,6 @@
 //! `edge-agent run`: wires the parts together and takes them down in order.
 
+mod begin;
 mod builder;
 mod doors;
 mod twins;
@@ -21,8 +22,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
 
+use self::begin::begin;
 pub use self::builder::Agent;
-use self::doors::Doors;
 use self::twins::Twins;
 use crate::cards::Cards;
 use crate::clock::{self, AgentClock};
@@ -44,7 +45,7 @@ use crate::twin::TwinHandle;
 use crate::uplink::Uplink;
 use crate::uplink::dial::Dialler;
 use crate::uplink::routes::Routes;
-use crate::{intake, serve, source, store, trial};
+use crate::{intake, serve, source, store};
 
 /// Longest time for sending the rest when told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -130,10 +131,8 @@ pub async fn run_until(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let hangup = signal(SignalKind::hangup())?;
-    let (config, mut hub) = trial::driver::begin(&layers, Arc::new(AgentClock::default()))?;
-    let identity = Identity::load(&config.data_dir)?;
+    let (config, mut hub, identity, doors) = begin(&layers, Identity::load).await?;
     let board = Board::of(&identity.file.agent);
-    let doors = Doors::bind(&config).await?;
     // After all that may be in use: a spool that is opened and not closed is checked at the next start.
     let (spool, spool_thread) = open_spool(&config, &board)?;
     let (wake, writes, tracer) = (Wake::default(), Writes::default(), Tracer::new(board.clone()));

@@ -277,6 +277,7 @@ fn read_all(
         reader.problems.push(problem);
         Addresses::default()
     });
+    reader.problems.extend(check_listen(file, &sections).err());
     let broker = check_broker(file, &sections).unwrap_or_else(|problem| {
         reader.problems.push(problem);
         None
@@ -339,6 +340,18 @@ fn read_sections(
             }
         }
     }
+}
+
+/// The address of the local page: a bad one would end the agent at its next start.
+fn check_listen(file: &str, sections: &BTreeMap<&'static str, Section>) -> Result<(), String> {
+    let listen = text(sections.get("http").unwrap_or(&Section::new()), "listen");
+    let is_address = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok();
+    if listen.is_empty() || listen.rsplit_once(':').is_some_and(is_address) {
+        return Ok(());
+    }
+    Err(format!(
+        "{file}: http.listen: {listen:?} is none; allowed is an address and a port, as 127.0.0.1:8090, or nothing for no page"
+    ))
 }
 
 /// The broker, which must be a URL, and name its authorities where it is to be trusted by them.

@@ -250,6 +250,21 @@ fn several_hub_addresses_come_as_list_or_with_commas_and_from_one_place() {
 }
 
 #[test]
+fn the_address_of_the_local_page_is_one() {
+    let parsed = |listen: &str| parse("a.toml", &format!("[http]\nlisten = {listen:?}\n"), &[]);
+    for listen in ["", "127.0.0.1:0", "[::1]:8090", "localhost:8090"] {
+        assert!(parsed(listen).is_ok(), "{listen}");
+    }
+    for listen in ["bad", ":80", "a:b", "a:99999"] {
+        let error = parsed(listen).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("a.toml: http.listen: {listen:?} is none; allowed is")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn variables_of_a_hub_on_the_same_machine_mean_nothing_to_the_agent() {
     let env = variables(&[("TIDELINE_HTTP_LISTEN", "127.0.0.1:8080"), ("TIDELINE_HUB_DATA_DIR", "/hub")]);
     assert_eq!(parse("a.toml", "", &env), parse("a.toml", "", &[]));

@@ -27,18 +27,26 @@ pub struct Doors {
 }
 
 impl Doors {
-    /// Takes the socket, and the address of the page where one is wanted.
+    /// Takes the socket.
     ///
     /// # Errors
-    /// Another agent or another program has them.
+    /// Another agent has it.
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
         let socket = serve::bind_socket(&config.data_dir).await?;
         let token = token::load(&config.data_dir).context("page.token")?;
+        Ok(Self { socket, page: None, token })
+    }
+
+    /// Takes the address of the page, where one is wanted.
+    ///
+    /// # Errors
+    /// Another program has it, or it is none.
+    pub async fn with_page(self, config: &Config) -> anyhow::Result<Self> {
         let page = match &config.listen {
             Some(listen) => Some(serve::bind_page(listen).await?),
             None => None,
         };
-        Ok(Self { socket, page, token })
+        Ok(Self { page, ..self })
     }
 
     /// Opens them. Some commands on the socket become questions to the hub.

@@ -141,6 +141,18 @@ impl HubConfig {
         }
     }
 
+    /// The agent does not even start with the layer on trial, and why. False where none is.
+    ///
+    /// # Errors
+    /// What was taken back cannot be written.
+    pub fn end_trial(&mut self, reason: &str) -> anyhow::Result<bool> {
+        let is_ended = self.trials.fail(reason);
+        if is_ended {
+            save(&self.path, &self.trials)?;
+        }
+        Ok(is_ended)
+    }
+
     /// Looks what the hub wants. True when another layer is to be in force now, and that is durable.
     ///
     /// # Errors

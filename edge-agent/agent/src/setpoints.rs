@@ -152,11 +152,13 @@ pub fn next(twin: &Twin, shared: &Shared, waiting: &Waiting) -> Option<Step> {
     let mut wanted = BTreeSet::new();
     for setpoint in desired(twin, None).into_iter().chain(shared.setpoints().cloned()) {
         let is_first = wanted.insert(setpoint.point.clone());
-        if !is_first || waiting.contains(&setpoint.clone().waits()) {
-            continue;
-        }
         let state = |name| told?.get(&setpoint.point)?.get(name)?.as_str();
         let is_same = state("version") == Some(setpoint.version.as_str());
+        // One that waited before another took its place is tried at once when that was taken back: what is told is of the other.
+        let is_told = is_same || (shared.is_away && setpoint.from.is_some());
+        if !is_first || (is_told && waiting.contains(&setpoint.clone().waits())) {
+            continue;
+        }
         match state("state").filter(|_| is_same) {
             Some("done" | "refused" | "unknown") => {}
             Some("writing") => {
@@ -271,6 +273,28 @@ pub fn told(setpoint: &Setpoint, ended: &Ended, time_ms: i64) -> Change {
         edits.push(Edit { section: Section::Reported, key: setpoint.key.clone(), action });
     }
     Change { edits, author: AUTHOR.to_owned(), time_ms }
+}
+
+/// Tells what somebody else wrote to a point of which the twin tells what it was set to; none where it tells just that. What is desired
+/// stays, and differs then.
+#[must_use]
+pub fn written(twin: &Twin, point: &str, value: &Json, time_ms: i64) -> Option<Change> {
+    let reported = twin.json(Section::Reported);
+    let (path, is) = find(vec![POINTS.to_owned()], reported.get(POINTS)?, point)?;
+    let is_same = is == value || is.as_f64().is_some_and(|is| Some(is) == value.as_f64());
+    let key = Key::of_names(path.iter().map(String::as_str)).ok().filter(|_| !is_same)?;
+    let edits = vec![Edit { section: Section::Reported, key, action: Action::Put(value.clone()) }];
+    Some(Change { edits, author: AUTHOR.to_owned(), time_ms })
+}
+
+/// The leaf of a point, which may be one name or several.
+fn find<'v>(path: Vec<String>, value: &'v Json, point: &str) -> Option<(Vec<String>, &'v Json)> {
+    match value {
+        Json::Object(members) if is_branch(members) => members
+            .iter()
+            .find_map(|(name, value)| find(path.iter().chain([name]).cloned().collect(), value, point)),
+        _ => (path.get(1..)?.join("/") == point).then_some((path, value)),
+    }
 }
 
 /// Takes back what is told of a point; what it was set to stays what was written to it last.

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use tideline_protocol::model::{DeviceId, PointId};
 use tideline_protocol::time::{Clock as _, NS_PER_MS};
+use tideline_protocol::value::Value;
 use tideline_protocol::wire::DocumentId;
-use tideline_twin::Change;
+use tideline_twin::{Change, Twin};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Ended, Setpoint, Shared, Step, Waiting, documents, forgotten, next, of, told};
+use super::{Ended, Setpoint, Shared, Step, Waiting, documents, forgotten, next, of, told, written};
 use crate::clock::AgentClock;
-use crate::source::{WRITE_TIMEOUT, WriteError, Writes};
+use crate::export::in_json;
+use crate::source::{Values, WRITE_TIMEOUT, WriteError, Writes};
 use crate::twin::{TwinError, TwinHandle};
 use crate::write::scalar;
 
@@ -46,6 +48,8 @@ pub async fn run(twins: TwinHandle, writes: Writes) {
     let mut later: BTreeMap<DeviceId, Later> = BTreeMap::new();
     let mut running: BTreeSet<DeviceId> = BTreeSet::new();
     let mut held = Held::new();
+    // What was written to devices and their twins do not tell yet.
+    let mut values = Values::new();
     let mut jobs = JoinSet::new();
     loop {
         let now = Instant::now();
@@ -58,7 +62,8 @@ pub async fn run(twins: TwinHandle, writes: Writes) {
             // A change of the twin, its own notes among them, is no reason to try again what waits.
             let waiting = later.get(&device).filter(|later| later.at > now);
             let waiting = waiting.map(|later| later.waiting.clone()).unwrap_or_default();
-            jobs.spawn(one(twins.clone(), writes.clone(), device, waiting));
+            let values = values.remove(&device).unwrap_or_default();
+            jobs.spawn(one(twins.clone(), writes.clone(), device, values, waiting));
         }
         let first =
             later.iter().filter(|(device, _)| !running.contains(*device)).map(|(_, later)| later.at).min();
@@ -73,6 +78,10 @@ pub async fn run(twins: TwinHandle, writes: Writes) {
                 // Which one it was is not known: it is left out until the next start.
                 Err(error) => tracing::error!(%error, "set-points of a device are not carried out"),
             },
+            new = writes.written().take() => {
+                due.extend(new.keys().cloned());
+                new.into_iter().for_each(|(device, new)| values.entry(device).or_default().extend(new));
+            }
             () = until(first) => {}
         }
     }
@@ -133,8 +142,25 @@ async fn all(twins: &TwinHandle) -> BTreeSet<DeviceId> {
 }
 
 /// Does all that is to be done for a device now, but for what waits; gives all that waits then.
-async fn one(twins: TwinHandle, writes: Writes, device: DeviceId, waiting: Waiting) -> (DeviceId, Left) {
+async fn one(
+    twins: TwinHandle,
+    writes: Writes,
+    device: DeviceId,
+    values: BTreeMap<PointId, Value>,
+    waiting: Waiting,
+) -> (DeviceId, Left) {
     let mut left = Left { waiting, documents: Vec::new() };
+    for (point, value) in values {
+        let document = DocumentId::Device(device.clone());
+        let tell = move |twin: &Twin| written(twin, point.as_str(), &in_json(&value), now_ms());
+        let told = match twins.look(document.clone(), tell).await {
+            Ok(Some(change)) => twins.edit(document, move |_| Ok(change)).await.map(drop),
+            told => told.map(drop),
+        };
+        if let Err(error) = told {
+            tracing::warn!(%device, %error, "a twin does not tell what was written");
+        }
+    }
     match steps(&twins, &writes, &device, &mut left).await {
         Ok(()) | Err(TwinError::Stopped) => {}
         // As too many changes that the hub has not seen.

@@ -265,6 +265,43 @@ fn a_devices_own_twin_goes_before_its_groups_by_name_and_these_before_its_site()
 }
 
 #[test]
+fn what_somebody_else_wrote_is_told_where_the_twin_tells_of_the_point_and_is_not_undone() {
+    let mut twin = twin();
+    want(&mut twin, &json!({ "motor": { "speed": 20 } }), 1);
+    assert_eq!(come_to_rest(&mut twin), [json!(20)]);
+    assert_eq!(written(&twin, "motor/speed", &json!(20.0), 2), None);
+    assert_eq!(written(&twin, "mode", &json!(3), 2), None);
+    let change = written(&twin, "motor/speed", &json!(25.0), 2).unwrap();
+    make(&mut twin, &change);
+    assert_eq!(twin.json(Section::Reported)["points"]["motor"]["speed"], 25.0);
+    assert_eq!(twin.delta().len(), 1);
+    assert!(come_to_rest(&mut twin).is_empty(), "it is no new wish");
+    want(&mut twin, &json!({ "motor": { "speed": 20 } }), 3);
+    assert_eq!(come_to_rest(&mut twin), [json!(20)]);
+}
+
+#[test]
+fn what_waited_is_tried_at_once_when_what_took_its_place_is_taken_back() {
+    let (mut own, mut group) = (twin(), twin());
+    want(&mut group, &json!({ "speed": 2 }), 1);
+    let documents = [("group/g", &group)];
+    let mut waiting = Waiting::new();
+    let mut wait = |own: &mut Twin| {
+        let Some(Step::Write(setpoint)) = next(own, &shared(&documents), &waiting) else { panic!() };
+        make(own, &told(&setpoint, &Ended::Waits("locked".into()), 2));
+        waiting.insert(setpoint.clone().waits());
+        assert_eq!(next(own, &shared(&documents), &waiting), None);
+        setpoint
+    };
+    assert_eq!(wait(&mut own).value, json!(2));
+    want(&mut own, &json!({ "speed": 7 }), 3);
+    assert_eq!(wait(&mut own).value, json!(7));
+    want(&mut own, &json!({ "speed": null }), 4);
+    assert_eq!(wait(&mut own).value, json!(2));
+    assert_eq!(own.json(Section::Reported)["setpoints"]["speed"]["from"], "group/g");
+}
+
+#[test]
 fn of_a_device_that_no_source_speaks_to_nothing_is_taken_back_and_what_is_new_waits() {
     let (mut own, mut group) = (twin(), twin());
     want(&mut group, &json!({ "speed": 2 }), 1);
@@ -343,6 +380,18 @@ async fn a_set_point_waits_for_its_device_is_written_and_judged_by_its_profile()
     assert_eq!((write.point.as_str(), &write.value), ("speed", &Value::Float(20.0)));
     write.done();
     until(&twins, &document, |twin| state(twin, "speed") == json!("done") && twin.delta().is_empty()).await;
+    // A command writes it, and the twin says so.
+    let (by_command, at) = (writes.clone(), PointId::parse("speed").unwrap());
+    let given = tokio::spawn(async move {
+        by_command
+            .write(&DeviceId::parse("pump").unwrap(), &at, Value::Float(30.0), crate::source::WRITE_TIMEOUT)
+            .await
+    });
+    inbox.next().await.done();
+    given.await.unwrap().unwrap();
+    until(&twins, &document, |twin| twin.json(Section::Reported)["points"]["speed"] == json!(30.0)).await;
+    desire(&twins, &document, json!({ "speed": 21 })).await;
+    inbox.next().await.done();
     // Out of its range, and none that may be written: no source sees them.
     desire(&twins, &document, json!({ "speed": 51, "mode": 1 })).await;
     until(&twins, &document, |twin| {

@@ -4,6 +4,7 @@
 //! one end that is told: done, not done, or that nobody knows. It is begun at most once, and not after its time.
 
 mod newest;
+mod written;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -17,6 +18,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::newest::Newest;
+pub use self::written::Values;
+use self::written::Written;
 use super::editions::Editions;
 use super::reads::Reads;
 use super::{Device, Readings};
@@ -132,6 +135,7 @@ pub struct Writes {
     table: Arc<Mutex<Table>>,
     reads: Reads,
     editions: Editions,
+    written: Written,
 }
 
 impl Writes {
@@ -146,6 +150,26 @@ impl Writes {
     /// # Errors
     /// It is not done, or nobody knows whether it is: see [`WriteError`].
     pub async fn write(
+        &self,
+        device: &DeviceId,
+        point: &PointId,
+        value: Value,
+        timeout: Duration,
+    ) -> Outcome {
+        let outcome = self.carry_out(device, point, value.clone(), timeout).await;
+        if outcome.is_ok() {
+            self.written.add(device, point, value);
+        }
+        outcome
+    }
+
+    /// What was written, whoever wanted it.
+    #[must_use]
+    pub const fn written(&self) -> &Written {
+        &self.written
+    }
+
+    async fn carry_out(
         &self,
         device: &DeviceId,
         point: &PointId,

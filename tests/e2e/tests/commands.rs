@@ -118,6 +118,11 @@ fn code(command: &Value) -> Option<&str> {
     command.pointer("/error/code")?.as_str()
 }
 
+fn in_an_hour() -> Result<jiff::Timestamp> {
+    Ok(jiff::Timestamp::from_nanosecond(SystemClock::default().wall_ns().into())?
+        + Duration::from_secs(3_600))
+}
+
 #[tokio::test]
 async fn whatever_is_killed_in_whatever_state_a_command_runs_once_and_both_ends_say_the_same() -> Result<()> {
     let mut bench = Bench::start().await?;
@@ -163,8 +168,12 @@ async fn whatever_is_killed_in_whatever_state_a_command_runs_once_and_both_ends_
     // All have ended, and both are killed once more.
     bench.kill_agent().await?;
     bench.hub.kill_and_restart().await?;
-    let last = bench.give("once", "f", &[]).await?;
-    bench.hub_says(&last, "succeeded").await?;
+    let deadline = in_an_hour()?;
+    let of_somebody = ["--deadline", &deadline.to_string(), "--correlation-id", "night-7"];
+    let last = bench.give("once", "f", &of_somebody).await?;
+    let said = bench.hub_says(&last, "succeeded").await?;
+    ensure!(said.get("deadline_ms") == Some(&json!(deadline.as_millisecond())), "{said}");
+    ensure!(said.get("correlation_id") == Some(&json!("night-7")), "{said}");
     for (id, state) in [
         (&ended_without_hub, "succeeded"),
         (&running, "failed"),

@@ -203,3 +203,40 @@ fn show(CommandAnswer { command, output }: &CommandAnswer) {
     }
     out!("{output}");
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: DeviceCommands,
+    }
+
+    fn asked(args: &[&str]) -> Result<Value, String> {
+        let line = [&["command", "send", "pump", "sync"], args].concat();
+        match Line::try_parse_from(line).map_err(|error| error.to_string())?.command {
+            DeviceCommands::Send(args) => args.command().map_err(|error| format!("{error:#}")),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_deadline_and_what_ties_a_command_to_something_go_with_it() {
+        let at = ["--deadline", "2027-01-31T06:00:00Z", "--correlation-id", "night-7"];
+        let command = asked(&at).unwrap();
+        assert_eq!(
+            (&command["deadline_ms"], &command["correlation_id"], &command["within_s"]),
+            (&json!(1_801_375_200_000_i64), &json!("night-7"), &Value::Null)
+        );
+        assert_eq!(asked(&["--deadline", "1801375200000"]).unwrap()["deadline_ms"], command["deadline_ms"]);
+        let none = asked(&[]).unwrap();
+        assert_eq!((&none["deadline_ms"], &none["correlation_id"]), (&Value::Null, &Value::Null));
+        assert!(asked(&["--deadline", "noon"]).unwrap_err().contains("noon"));
+        let both = asked(&["--deadline", "1801375200000", "--within-s", "5"]).unwrap_err();
+        assert!(both.contains("cannot be used with"), "{both}");
+    }
+}

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
 pub use history::{find, list, output};
-pub use orders::{order, order_each};
+pub use orders::{given_before, order, order_each};
 pub use search::{Among, Found, Made, search};
 pub use seat::Seat;
 use seat::Seats;

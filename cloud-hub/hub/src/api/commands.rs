@@ -20,7 +20,7 @@ use super::shapes::{
     CommandsRequest,
 };
 use crate::commands::{self, OrderError};
-use crate::hub::App;
+use crate::hub::{App, Hub};
 use crate::metadata::{DeviceRecord, MetadataError};
 
 /// The header that makes the same request the same command.
@@ -77,11 +77,11 @@ fn order(hub: &App, device: &str, author: &str, request: CommandRequest) -> Resu
     }
     let device = DeviceId::parse(device).map_err(|error| bad(error.to_string()))?;
     let agent = AgentId::parse(&record.agent).map_err(|error| bad(error.to_string()))?;
+    let input = input_of(&request);
     let kind = request.kind;
     if !(1..=COMMAND_KIND_BYTES_MAX).contains(&kind.len()) {
         return Err(bad(format!("kind has {} bytes; allowed are 1 to {COMMAND_KIND_BYTES_MAX}", kind.len())));
     }
-    let input = if request.input.is_null() { "{}".to_owned() } else { request.input.to_string() };
     if input.len() > COMMAND_INPUT_BYTES_MAX {
         return Err(bad(format!("input has {} bytes; allowed are {COMMAND_INPUT_BYTES_MAX}", input.len())));
     }
@@ -123,6 +123,21 @@ fn key_of(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     key.map(|key| Some(key.to_owned())).ok_or_else(wrong)
 }
 
+fn input_of(request: &CommandRequest) -> String {
+    if request.input.is_null() { "{}".to_owned() } else { request.input.to_string() }
+}
+
+/// The command that was given by the same request before.
+fn given_before(
+    hub: &Hub,
+    device: &str,
+    request: &CommandRequest,
+    key: Option<&str>,
+) -> Result<Option<HubCommand>, ApiError> {
+    let Some(key) = key else { return Ok(None) };
+    Ok(commands::given_before(hub, device, key, (&request.kind, &input_of(request)))?)
+}
+
 async fn give(
     hub: &App,
     device: &str,
@@ -130,6 +145,9 @@ async fn give(
     request: CommandRequest,
     key: Option<String>,
 ) -> Result<(HubCommand, bool), ApiError> {
+    if let Some(command) = given_before(hub, device, &request, key.as_deref())? {
+        return Ok((command, false));
+    }
     Ok(commands::order(hub, order(hub, device, author, request)?, key).await?)
 }
 
@@ -170,16 +188,25 @@ pub async fn create_each(
     let devices = hub.blocking(move |hub| each_of(hub, devices, DEVICES_MAX)).await?;
     let (mut checked, mut orders) = (Vec::with_capacity(devices.len()), Vec::with_capacity(devices.len()));
     for device in devices {
-        let found = order(&hub, &device, &principal.name, command.clone());
-        checked.push((device, found.map(|order| orders.push(order))));
+        let found = match given_before(&hub, &device, &command, key.as_deref()) {
+            Ok(None) => {
+                let order = order(&hub, &device, &principal.name, command.clone());
+                order.map(|order| orders.push(order)).map(|()| None)
+            }
+            before => before,
+        };
+        checked.push((device, found));
     }
     let mut taken = commands::order_each(&hub, orders, key).await?.into_iter();
     let lost = || Err(MetadataError::interrupted("no command was made").into());
     let mut results = Vec::with_capacity(checked.len());
     for (device, found) in checked {
-        let found = found.and_then(|()| taken.next().unwrap_or_else(lost).map_err(ApiError::from));
+        let found = found.and_then(|before| match before {
+            Some(command) => Ok(command),
+            None => Ok(taken.next().unwrap_or_else(lost)?.0),
+        });
         let (command, error) = match found {
-            Ok((command, _)) => (Some(CommandInfo::of(&command, principal.role)), None),
+            Ok(command) => (Some(CommandInfo::of(&command, principal.role)), None),
             Err(error) => (None, Some(CommandFault { code: error.code.to_owned(), text: error.detail })),
         };
         results.push(CommandResult { device, command, error });

@@ -80,6 +80,24 @@ pub async fn order_each(
     made.await.map_err(MetadataError::interrupted)?
 }
 
+/// The command that a device was given with this key before. Asked first, since what makes an order bad, as its deadline, may have
+/// come since.
+///
+/// # Errors
+/// The key was used for something else, or the metadata failed.
+pub fn given_before(
+    hub: &Hub,
+    device: &str,
+    key: &str,
+    (kind, input): (&str, &str),
+) -> Result<Option<HubCommand>, OrderError> {
+    let known: Option<CommandKeyRecord> = hub.metadata.find(&format!("{device}/{key}"))?;
+    let Some(CommandKeyRecord { id }) = known else { return Ok(None) };
+    let Some(CommandRecord { command }) = hub.metadata.find(&id)? else { return Ok(None) };
+    let same = command.kind == kind && command.input == input;
+    if same { Ok(Some(command)) } else { Err(OrderError::Key(key.to_owned(), id)) }
+}
+
 /// In one commit. Waits for the disk.
 fn take(hub: &Hub, orders: &[Order], key: Option<&str>) -> Result<Vec<Taken>, MetadataError> {
     let now_ms = hub.now_ms();

@@ -74,6 +74,28 @@ async fn the_same_key_gives_the_same_command_and_is_of_one_device() {
 }
 
 #[tokio::test]
+async fn the_same_key_gives_the_command_also_when_a_new_one_could_not_be_given_any_more() {
+    let bench = bench();
+    let ask = async |path: &str, body: Value| {
+        let asked = request("POST", path, &[("idempotency-key", "k")], Some(body));
+        let (response, body) = bench.send(Door::Socket, asked).await;
+        (response.status().as_u16(), body)
+    };
+    let path = "/api/v1/devices/pump/commands";
+    let first = ask(path, json!({"kind": "sync"})).await;
+    // Its time is over, and the device was revoked meanwhile.
+    let late = json!({"kind": "sync", "deadline_ms": 1});
+    let again = ask(path, late.clone()).await;
+    assert_eq!((first.0, again.0, &again.1["id"]), (201, 200, &first.1["id"]), "{}", again.1);
+    let revoked = DeviceRecord { revoked: true, ..DeviceRecord::behind("gate", 1) };
+    bench.hub.metadata.put("pump", &revoked).unwrap();
+    assert_eq!(ask(path, json!({"kind": "sync"})).await.1["id"], first.1["id"]);
+    let each = ask("/api/v1/commands", json!({"devices": ["pump", "gate"], "command": late})).await.1;
+    assert_eq!(each["results"][0]["command"]["id"], first.1["id"], "{each}");
+    assert_eq!(each["results"][1]["error"]["code"], "bad-command");
+}
+
+#[tokio::test]
 async fn several_devices_are_asked_at_once_with_a_result_for_each() {
     let bench = bench();
     let body = json!({"devices": ["pump", "none", "gate"], "command": write()});

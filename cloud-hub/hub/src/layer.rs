@@ -7,7 +7,7 @@
 use serde_json::{Map, Value as Json};
 use tideline_twin::{Section, Twin};
 
-use crate::belonging;
+use crate::{belonging, schedules};
 
 /// The member of `desired` that is the layer, and that of `reported` with the schemas.
 const CONFIG: &str = "config";
@@ -16,6 +16,8 @@ const SCHEMAS: &str = "config_schema";
 pub const ERRORS_MAX: usize = 100;
 /// How deep a layer is looked into.
 const DEPTH_MAX: usize = 8;
+/// The pattern of an address without a user, which agents give.
+const PLAIN: &str = "^[^@]*$";
 /// Most names that an error lists.
 const NAMED_MAX: usize = 64;
 
@@ -41,11 +43,12 @@ pub fn errors(twin: &Twin, patch: &Json) -> Vec<String> {
     errors
 }
 
-/// What is wrong with the configuration that patches of a device's twin would make.
+/// What is wrong with the configuration and the schedules that patches of a device's twin would make.
 #[must_use]
 pub fn of_patches(twin: &Twin, patches: &[(Section, Json)]) -> Vec<String> {
     let desired = patches.iter().filter(|(section, _)| *section == Section::Desired);
-    desired.flat_map(|(_, patch)| errors(twin, patch)).chain(belonging::errors(patches)).collect()
+    let layers = desired.flat_map(|(_, patch)| errors(twin, patch));
+    layers.chain(schedules::errors(twin, patches)).chain(belonging::errors(patches)).collect()
 }
 
 /// Whether patches say anything of the configuration.
@@ -60,7 +63,7 @@ fn check_sections(schemas: &Map<String, Json>, sections: &Map<String, Json>, err
         match schemas.get(name).and_then(Json::as_str).map(serde_json::from_str::<Json>) {
             None => errors.push(format!("{place}: unknown section; allowed are {}", names(schemas))),
             // As if the file had none.
-            Some(Ok(schema)) if *value == Json::Bool(false) => {
+            Some(Ok(schema)) if *value == Json::Bool(false) && schema.get("readOnly").is_none() => {
                 errors.extend(own(&schema).map(|own| {
                     format!("{place}: cannot be taken away: {own} in it is set on the device alone")
                 }));
@@ -80,7 +83,7 @@ fn own(schema: &Json) -> Option<&str> {
 }
 
 /// As RFC 7396 has it.
-fn merge(into: &mut Json, patch: &Json, depth: usize) {
+pub(crate) fn merge(into: &mut Json, patch: &Json, depth: usize) {
     let Json::Object(members) = patch else {
         into.clone_from(patch);
         return;
@@ -102,7 +105,7 @@ fn names(of: &Map<String, Json>) -> String {
     of.keys().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
-fn check(schema: &Json, value: &Json, place: &str, depth: usize, errors: &mut Vec<String>) {
+pub(crate) fn check(schema: &Json, value: &Json, place: &str, depth: usize, errors: &mut Vec<String>) {
     if depth > DEPTH_MAX || errors.len() >= ERRORS_MAX {
         return;
     }
@@ -139,6 +142,13 @@ fn check(schema: &Json, value: &Json, place: &str, depth: usize, errors: &mut Ve
             if let Some(allowed) = out_of_range(schema, value) {
                 errors.push(format!("{place}: must be a whole number{allowed}"));
             }
+        }
+        ("string", Json::String(text))
+            if text.contains('@') && schema.get("pattern") == Some(&PLAIN.into()) =>
+        {
+            errors.push(format!(
+                "{place}: has an @, as before a host with a user, and a twin is read by many: set it on the device"
+            ));
         }
         ("string", Json::String(_)) | ("boolean", Json::Bool(_)) | ("number", Json::Number(_)) => {}
         ("integer", _) => errors.push(format!("{place}: must be a whole number{}", range(schema))),
@@ -230,9 +240,11 @@ mod tests {
                 "path": { "type": "string" },
                 "columns": { "type": "array", "items": { "type": "string" } },
                 "token": { "type": "string", "writeOnly": true },
+                "url": { "type": "string", "pattern": "^[^@]*$" },
             },
         }]}});
-        json!({ "batch": batch.to_string(), "source": source.to_string() })
+        let program = json!({ "type": "object", "readOnly": true }).to_string();
+        json!({ "batch": batch.to_string(), "program": program, "source": source.to_string() })
     }
 
     #[test]
@@ -240,8 +252,13 @@ mod tests {
         let twin = twin(&schemas(), &json!({}));
         let patch = json!({ "config": {
             "batch": { "rows_max": 0, "mode": "c", "data_dir": "/", "colour": 1 },
-            "source": { "a": { "path": 1, "columns": ["x", 2], "token": "s" }, "b": true, "c": false },
+            "source": {
+                "a": { "path": 1, "columns": ["x", 2], "token": "s", "url": "mqtt://u:p@host" },
+                "b": true,
+                "c": false,
+            },
             "cellar": {},
+            "program": false,
         }, "other": 5 });
         let mut told = errors(&twin, &patch);
         told.sort();
@@ -252,10 +269,12 @@ mod tests {
                 "config.batch.data_dir: is set on the device alone",
                 "config.batch.mode: must be one of a, b",
                 "config.batch.rows_max: must be a whole number from 1 to 500",
-                "config.cellar: unknown section; allowed are batch, source",
+                "config.cellar: unknown section; allowed are batch, program, source",
+                "config.program: is set on the device alone",
                 "config.source.a.columns[1]: must be a text",
                 "config.source.a.path: must be a text",
                 "config.source.a.token: is a secret, and a twin is read by many: set it on the device",
+                "config.source.a.url: has an @, as before a host with a user, and a twin is read by many: set it on the device",
                 "config.source.b: must be of type object",
             ]
         );

@@ -37,6 +37,7 @@ pub mod presence;
 pub mod pulse;
 pub mod redbfile;
 pub mod registry;
+pub mod schedules;
 pub mod secret;
 pub mod serve;
 pub mod signs;

@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 pub use self::file::{FileError, TWINS, TwinFile};
 pub use self::inbox::{Inbox, Seat};
 pub use self::queue::{Written, settle};
-pub use self::sharing::{documents, not_carried_out};
+pub use self::sharing::documents;
 pub use self::talk::{Speaker, Turn, Turned, turn};
 
 use self::inbox::Inboxes;

@@ -35,8 +35,9 @@ use tokio::time::{interval, timeout};
 use self::journal::{Journal, Looked};
 pub use self::kinds::{Hands, HubAhead, Restart};
 use crate::clock::AgentClock;
-use crate::schedule::driver::{ScheduleShown, Scheduler};
+use crate::schedule::driver::{Planned, Scheduler, Shown};
 use crate::schedule::report::Told;
+use crate::schedule::shared::Plan;
 use crate::status::CommandsStatus;
 
 /// Name of the journal in the data folder.
@@ -114,7 +115,7 @@ pub struct Known {
 
 /// The way to the task that has the commands; a clone is the same one. One that was not started takes none.
 #[derive(Clone)]
-pub struct Commands(mpsc::Sender<Event>, Told);
+pub struct Commands(mpsc::Sender<Event>, Told, watch::Sender<Option<Arc<Plan>>>);
 
 impl Default for Commands {
     fn default() -> Self {
@@ -123,15 +124,16 @@ impl Default for Commands {
 }
 
 /// What waits for the task to start.
-pub struct Inbox(mpsc::Receiver<Event>, watch::Sender<BTreeMap<String, ScheduleShown>>);
+pub struct Inbox(mpsc::Receiver<Event>, watch::Sender<Shown>, Planned);
 
 impl Commands {
     /// The way, and what is to be started with it.
     #[must_use]
     pub fn new() -> (Self, Inbox) {
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
-        let (tell, told) = watch::channel(BTreeMap::new());
-        (Self(events, told), Inbox(inbox, tell))
+        let (tell, told) = watch::channel(Shown::default());
+        let (plan, planned) = watch::channel(None);
+        (Self(events, told, plan), Inbox(inbox, tell, planned))
     }
 
     /// Whether there is somebody to take commands.
@@ -174,6 +176,12 @@ impl Commands {
         self.1.clone()
     }
 
+    /// Where it is said which schedules there are by twins and documents.
+    #[must_use]
+    pub fn plan(&self) -> watch::Sender<Option<Arc<Plan>>> {
+        self.2.clone()
+    }
+
     /// What is known of commands; none where there is nobody to take them. It waits as long as the task is busy.
     pub async fn list(&self) -> Option<Known> {
         let (answer, asked) = oneshot::channel();
@@ -205,7 +213,7 @@ impl Inbox {
         let core =
             AgentCommands::open(held.id, held.forgotten_ms, held.kept, held.ended, limits, kinds::repeat);
         let (news, heard) = mpsc::channel(EVENTS_MAX);
-        let Self(events, tell) = self;
+        let Self(events, tell, planned) = self;
         let told = tell.subscribe();
         held.offset_ns.into_iter().for_each(|ahead_ns| hands.hub_ahead.learn(ahead_ns));
         let (journal, hands) = (Arc::new(journal), Arc::new(hands));
@@ -226,7 +234,7 @@ impl Inbox {
         };
         let task = tokio::spawn(async move {
             let (journal, hands) = for_them;
-            let schedules = Scheduler::open(journal, scheduled, hands, own, tell).await;
+            let schedules = Scheduler::open(journal, scheduled, hands, own, tell, planned).await;
             keeper.run(events, heard, schedules).await;
         });
         Ok((task, told))

@@ -16,6 +16,7 @@ mod sources;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 use std::path::PathBuf;
 
@@ -34,6 +35,7 @@ pub use pipelines::Plan;
 pub use push::{Answered, CertificateFiles, OWN_PATHS, PushDoor, Token};
 pub use read::{parse, parse_layers, parse_with};
 pub use sources::{Format, ModbusLine, Rows, SerialLine, SourceConfig, SourceKind, Timestamps};
+pub use wanted::schedule;
 
 /// One option of the configuration file.
 #[derive(Debug, Clone, Copy)]

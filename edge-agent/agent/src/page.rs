@@ -117,7 +117,7 @@ impl Shown {
             self.parts.commands(self.commands.clone()),
             self.oldest_ns()
         );
-        let schedules = self.commands.as_ref().map(|commands| commands.schedules().borrow().clone());
+        let schedules = self.commands.as_ref().map(|commands| commands.schedules().borrow().all.clone());
         let clock = AgentClock::default();
         View {
             rates: self.rates(&status, Duration::from_nanos(clock.mono_ns())),

@@ -36,6 +36,7 @@ use crate::intake::{Batching, Intake, Piped};
 use crate::logs::Recent;
 use crate::reload::{Asked, Asker, Live, Reloader};
 use crate::schedule::report::{self, Told};
+use crate::schedule::shared::driver::Planner;
 use crate::source::{Make, Outlets, Sources, Writes};
 use crate::spooler::SpoolHandle;
 use crate::status::Board;
@@ -149,7 +150,7 @@ pub async fn run_until(
     let mut twins = Twins::start(&config, own_device.clone(), &spool, &cards, &board, &writes)?;
     let (mut served, questions) =
         doors.open(&twins.handle, syncer, (&writes, &tracer, &commands, &process.logs));
-    let mut tasks = tend(work, &spool, &twins.handle, own_device.clone());
+    let mut tasks = tend(work, &spool, planner(&twins.handle, &writes, (&commands, &jobs), &own_device));
     let shared = shared(own_device, out, &board, &spool, &cards, writes);
     let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));
     let sources = custom.into_iter().fold(Sources::new(shared), |all, (config, make)| all.with(config, make));
@@ -237,12 +238,28 @@ fn take_commands(
 fn tend(
     (keeper, told): (JoinHandle<()>, Told),
     spool: &SpoolHandle,
-    twins: &TwinHandle,
-    own: DeviceId,
-) -> [JoinHandle<()>; 4] {
-    let telling = tokio::spawn(report::run(twins.clone(), own, told));
+    planner: Planner,
+) -> [JoinHandle<()>; 5] {
+    let telling = tokio::spawn(report::run(planner.twins.clone(), planner.agent.clone(), told));
     let aging = tokio::spawn(count_age(spool.clone()));
-    [keeper, telling, aging, tokio::spawn(notify::keep_alive(spool.clone()))]
+    let watching = tokio::spawn(notify::keep_alive(spool.clone()));
+    [keeper, telling, aging, watching, tokio::spawn(planner.run())]
+}
+
+/// Who says which schedules there are by twins and documents.
+fn planner(
+    twins: &TwinHandle,
+    writes: &Writes,
+    (commands, jobs): (&Commands, &watch::Sender<Arc<Jobs>>),
+    agent: &DeviceId,
+) -> Planner {
+    Planner {
+        agent: agent.clone(),
+        twins: twins.clone(),
+        writes: writes.clone(),
+        jobs: jobs.subscribe(),
+        plan: commands.plan(),
+    }
 }
 
 /// Waits for what ends an agent. Without an intake nothing is kept any more, so that it is no agent; nor is it without

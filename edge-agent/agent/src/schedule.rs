@@ -7,4 +7,5 @@ pub mod core;
 pub mod cron;
 pub(crate) mod driver;
 pub(crate) mod report;
+pub mod shared;
 pub mod timing;

@@ -305,4 +305,4 @@ pub fn forgotten(point: &str, time_ms: i64) -> Change {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

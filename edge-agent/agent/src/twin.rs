@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::file::FileError;
 pub use self::line::Line;
 pub use self::news::news;
-pub use self::touched::Touched;
+pub use self::touched::{Followed, Touched};
 use self::worker::Worker;
 use crate::cards::CardsSeen;
 use crate::clock::AgentClock;
@@ -221,10 +221,10 @@ impl TwinHandle {
         self.changes.clone()
     }
 
-    /// Which twins change, of whatever end, for one who follows them.
+    /// Which twins change from now on, of whatever end.
     #[must_use]
-    pub fn touched(&self) -> Touched {
-        self.touched.clone()
+    pub fn follow(&self) -> Followed {
+        self.touched.follow()
     }
 
     /// A session's side.

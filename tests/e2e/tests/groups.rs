@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tideline_e2e::http::patch;
 use tideline_e2e::process::Running;
 use tideline_e2e::{Agent, Hub, free_port, process, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -130,6 +131,29 @@ impl Oven {
     }
 }
 
+/// An agent with two ovens, all three in a group.
+async fn bakery(hub: &Hub) -> Result<([Oven; 2], Agent)> {
+    let ovens = [Oven::start(hub, "oven-1")?, Oven::start(hub, "oven-2")?];
+    let device = |number: usize, port: u16| {
+        format!(
+            "[[source]]\nkind = \"modbus-tcp\"\nname = \"bus-{number}\"\naddress = \"127.0.0.1:{port}\"\n\
+             [[device]]\nid = \"oven-{number}\"\nsource = \"bus-{number}\"\nprofile = \"modbus-template\"\naddress = \"1\"\n"
+        )
+    };
+    let [first, second] = &ovens;
+    let config = format!("{CONFIG}{}{}", device(1, first.port), device(2, second.port));
+    let agent = Agent::start(hub, "bakery", &config).await?;
+    for name in ["bakery", "oven-1", "oven-2"] {
+        until(&format!("{name} in the group"), LONG, || async {
+            // It is registered with its first readings.
+            let set = hub.command(&["device", "set", name, "--group", "ovens"]).await?;
+            Ok(set.good().is_ok().then_some(()))
+        })
+        .await?;
+    }
+    Ok((ovens, agent))
+}
+
 async fn delta(hub: &Hub) -> Result<Value> {
     let shown = parsed(&hub.get("/api/v1/groups/ovens/twin").await?)?;
     shown.get("delta").cloned().context("a delta")
@@ -147,27 +171,90 @@ async fn delta_is(hub: &Hub, what: &str, is: impl Fn(&Value) -> bool) -> Result<
     until(what, LONG, || async { Ok(is(&delta(hub).await?).then_some(())) }).await
 }
 
+/// What a device tells of a schedule.
+async fn told(hub: &Hub, device: &str, schedule: &str) -> Result<Value> {
+    let twin = parsed(&hub.get(&format!("/api/v1/devices/{device}/twin")).await?)?;
+    Ok(twin.pointer(&format!("/reported/schedules/{schedule}")).cloned().unwrap_or_default())
+}
+
+async fn succeeds(hub: &Hub, device: &str, schedule: &str) -> Result<Value> {
+    until(&format!("{schedule} at {device}"), LONG, || async {
+        let told = told(hub, device, schedule).await?;
+        Ok((told.pointer("/last/state") == Some(&json!("succeeded"))).then_some(told))
+    })
+    .await
+}
+
+/// A schedule whose time is over, and that is made up for once.
+fn once(setpoint: f64) -> Value {
+    json!({
+        "at": "2020-01-31T06:00:00Z",
+        "missed": "run-once",
+        "kind": "write",
+        "input": { "point": "setpoint", "value": setpoint },
+    })
+}
+
+#[tokio::test]
+async fn schedules_of_a_group_run_for_its_devices_also_without_the_hub_and_each_tells_of_them() -> Result<()>
+{
+    let mut hub = Hub::start().await?;
+    let ([first, second], mut agent) = bakery(&hub).await?;
+    let path = "/api/v1/groups/ovens/twin";
+    let wanted = json!({ "desired": { "schedules": {
+        "warm": once(26.5),
+        "bring": { "every": "10s", "kind": "sync" },
+        "wrong": { "cron": "61 * * * *", "kind": "sync" },
+    } } });
+    let body = ("application/json", wanted.to_string());
+    let taken = patch(hub.http(), path, Some(hub.token()), body).await?;
+    ensure!(taken.status == 200, "{taken:?}");
+    first.is_set(265).await?;
+    second.is_set(265).await?;
+    for device in ["oven-1", "oven-2"] {
+        let told = succeeds(&hub, device, "warm").await?;
+        ensure!(told.get("from") == Some(&json!("group/ovens")), "{told}");
+    }
+    // The agent brings what all of its devices have at once, and each tells of it.
+    for device in ["bakery", "oven-1", "oven-2"] {
+        succeeds(&hub, device, "bring").await?;
+    }
+    ensure!(told(&hub, "bakery", "warm").await? == Value::Null, "it has no such point");
+    delta_is(&hub, "what is refused, by each device", |delta| {
+        let all: Vec<_> = delta.as_array().into_iter().flatten().collect();
+        let is_refused = |one: &&Value| one.get("state") == Some(&json!("refused"));
+        all.len() == 6 && all.iter().all(is_refused)
+    })
+    .await?;
+    // Without the hub, on site, and after the agent was killed; oven-2 has one of its own.
+    hub.kill().await?;
+    agent.kill_and_restart().await?;
+    for (device, setpoint) in [("oven-2", 27.5), ("group/ovens", 28.5)] {
+        let edit = json!({ "schedules": { "late": once(setpoint) } }).to_string();
+        let set = ["twin", "set", "--patch", &edit, "--device", device, "--author", "ben"];
+        let is_set = || async { Ok(on_site(&hub, "bakery", &set).await.is_ok().then_some(())) };
+        until("an edit on site", LONG, is_set).await?;
+    }
+    first.is_set(285).await?;
+    second.is_set(275).await?;
+    let wrong = json!({ "schedules": { "late": { "every": "1s" } } }).to_string();
+    let refused =
+        on_site(&hub, "bakery", &["twin", "set", "--patch", &wrong, "--device", "group/ovens"]).await;
+    ensure!(refused.is_err_and(|error| format!("{error:#}").contains("desired/schedules/late")));
+    hub.start_again().await?;
+    let told = succeeds(&hub, "oven-1", "late").await?;
+    ensure!(told.get("from") == Some(&json!("group/ovens")), "{told}");
+    let told = succeeds(&hub, "oven-2", "late").await?;
+    ensure!(told.get("from").is_none(), "{told}");
+    // What was done before the kill is not done again.
+    ensure!((first.setpoint().await?, second.setpoint().await?) == (Some(285), Some(275)));
+    agent.terminate(LONG).await
+}
+
 #[tokio::test]
 async fn set_points_of_a_group_are_written_to_its_devices_and_told_by_each() -> Result<()> {
     let mut hub = Hub::start().await?;
-    let ovens = [Oven::start(&hub, "oven-1")?, Oven::start(&hub, "oven-2")?];
-    let [first, second] = &ovens;
-    let device = |number: usize, port: u16| {
-        format!(
-            "[[source]]\nkind = \"modbus-tcp\"\nname = \"bus-{number}\"\naddress = \"127.0.0.1:{port}\"\n\
-             [[device]]\nid = \"oven-{number}\"\nsource = \"bus-{number}\"\nprofile = \"modbus-template\"\naddress = \"1\"\n"
-        )
-    };
-    let config = format!("{CONFIG}{}{}", device(1, first.port), device(2, second.port));
-    let mut agent = Agent::start(&hub, "bakery", &config).await?;
-    for name in ["bakery", "oven-1", "oven-2"] {
-        until(&format!("{name} in the group"), LONG, || async {
-            // It is registered with its first readings.
-            let set = hub.command(&["device", "set", name, "--group", "ovens"]).await?;
-            Ok(set.good().is_ok().then_some(()))
-        })
-        .await?;
-    }
+    let ([first, second], mut agent) = bakery(&hub).await?;
     let ask = ["command", "send", "@group=ovens", "sync", "--key", "k", "--attempts", "2", "--json"];
     let given = parsed(&hub.command(&ask).await?.good()?)?;
     let asked = |at: usize| given.pointer(&format!("/results/{at}/command/device")).cloned();

@@ -24,10 +24,10 @@ use super::shapes::{
     TwinsPatched,
 };
 use crate::hub::{App, Hub};
-use crate::layer;
 use crate::metadata::DeviceRecord;
 use crate::twins::{self, Patch, TwinError, etag};
 use crate::when;
+use crate::{layer, schedules};
 
 /// Most devices of one patch.
 const DEVICES_MAX: usize = 1000;
@@ -214,7 +214,7 @@ async fn change_shared(
     patch: TwinPatch,
 ) -> Result<Response, ApiError> {
     let of = if_match(headers)?;
-    let check = twins::not_carried_out;
+    let check = schedules::errors;
     let patch = Patch { sections: sections(patch)?, of, author: principal.name, check };
     tracing::info!(%document, by = patch.author, "what devices share changed");
     let name = document.name();

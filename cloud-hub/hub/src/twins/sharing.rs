@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value as Json;
 use tideline_protocol::model::{AgentId, GroupId, SiteId};
 use tideline_protocol::wire::DocumentId;
-use tideline_twin::{Section, Twin};
 
 use crate::hub::Hub;
 use crate::metadata::{DeviceRecord, MetadataError};
@@ -26,30 +24,6 @@ pub fn sharers(hub: &Hub, document: &DocumentId) -> Vec<String> {
         DocumentId::Device(_) => Vec::new(),
         DocumentId::Site(site) => hub.metadata.agents_at(site.as_str()),
         DocumentId::Group(group) => hub.metadata.agents_in(group.as_str()),
-    }
-}
-
-/// What no agent carries out of a document that devices share, as it does `desired/points`: it would stand there, told as arrived, and
-/// move nothing. What stands there already may be taken away.
-pub fn not_carried_out(_: &Twin, sections: &[(Section, Json)]) -> Vec<String> {
-    let desired = sections.iter().filter(|(section, _)| *section == Section::Desired);
-    let names = ["schedules"];
-    let found = desired.flat_map(|(_, patch)| names.into_iter().filter(|name| wants(patch.get(*name))));
-    let told = |name| {
-        format!(
-            "desired/{name}: no agent carries that out for a site or a group; allowed is the twin of each device, also of many at \
-             once by PATCH /api/v1/twins with @site=NAME or @group=NAME"
-        )
-    };
-    found.map(told).collect()
-}
-
-/// Whether a patch leaves anything but what was there.
-fn wants(patch: Option<&Json>) -> bool {
-    match patch {
-        None | Some(Json::Null) => false,
-        Some(Json::Object(members)) => members.values().any(|one| wants(Some(one))),
-        Some(_) => true,
     }
 }
 

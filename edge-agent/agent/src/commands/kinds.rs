@@ -27,6 +27,10 @@ const TIMEOUT_MAX_MS: u64 = 60 * 60 * 1000;
 const LINES: usize = 200;
 const LINES_MAX: usize = 2_000;
 
+/// The kinds that there are.
+pub(crate) const KINDS: [&str; 9] =
+    ["write", "read", "sync", "reload", "restart", "logs", "http", "run", "export"];
+
 /// Has the agent's process start again; a clone is the same one.
 #[derive(Debug, Clone, Default)]
 pub struct Restart(Arc<(AtomicBool, Notify)>);
@@ -165,9 +169,7 @@ impl Run {
             "run" => self.run(hands).await,
             "export" => self.export(hands).await,
             other => {
-                let text = format!(
-                    "this agent knows no {other:?}; it knows write, read, sync, reload, restart, logs, http, run and export"
-                );
+                let text = format!("this agent knows no {other:?}; it knows {}", KINDS.join(", "));
                 Err(CommandError::new(errors::UNKNOWN_KIND, text))
             }
         }

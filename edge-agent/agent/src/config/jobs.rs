@@ -75,6 +75,15 @@ pub struct Scheduled {
     pub input: String,
 }
 
+impl Scheduled {
+    /// The point that its input names.
+    #[must_use]
+    pub fn point(&self) -> Option<String> {
+        let input: serde_json::Value = serde_json::from_str(&self.input).ok()?;
+        Some(input.get("point")?.as_str()?.to_owned())
+    }
+}
+
 fn text(section: &Section, of: &str, name: &str) -> String {
     let default =
         || KEYS.iter().find(|key| key.section == of && key.name == name).map_or("", |key| key.default);
@@ -196,7 +205,7 @@ fn program(section: &Section, others: &[Program]) -> Result<Program, String> {
     })
 }
 
-fn scheduled(section: &Section, others: &[Scheduled]) -> Result<Scheduled, String> {
+pub(super) fn scheduled(section: &Section, others: &[Scheduled]) -> Result<Scheduled, String> {
     let of = |name| text(section, "schedule", name);
     let name = name(section, "schedule", others.iter().map(|other| other.schedule.name.as_str()))?;
     let zone = of("zone");
@@ -235,7 +244,7 @@ fn scheduled(section: &Section, others: &[Scheduled]) -> Result<Scheduled, Strin
     if input.len() > COMMAND_INPUT_BYTES_MAX {
         return Err(format!("input: has {} bytes; allowed are {COMMAND_INPUT_BYTES_MAX}", input.len()));
     }
-    let schedule = Schedule { name, timing, missed, within_ms };
+    let schedule = Schedule { name, kind: kind.clone(), timing, missed, within_ms };
     Ok(Scheduled { schedule, device: device.transpose()?, kind, input })
 }
 

@@ -176,7 +176,7 @@ const PLAIN_HEADERS: [&str; 16] = [
 ];
 
 /// What a schedule asks for that may say who asks: a header, or a user in the address.
-fn secret_of_request(input: &Json) -> Option<String> {
+pub(super) fn secret_of_request(input: &Json) -> Option<String> {
     // Not a text it is none that an agent takes, and stands in the twin all the same.
     let read: Option<Json> = input.as_str().and_then(|text| serde_json::from_str(text).ok());
     let input = read.as_ref().unwrap_or(input);

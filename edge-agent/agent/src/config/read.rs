@@ -120,7 +120,7 @@ fn read(value: &DeValue<'_>) -> Result<Value, String> {
     }
 }
 
-fn accept(key: &Key, value: Value) -> Result<Value, String> {
+pub(super) fn accept(key: &Key, value: Value) -> Result<Value, String> {
     match (key.kind, value) {
         (Kind::Number { min, max }, Value::Number(number)) if (min..=max).contains(&number) => {
             Ok(Value::Number(number))

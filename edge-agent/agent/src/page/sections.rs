@@ -443,6 +443,7 @@ mod tests {
     fn schedules_are_told_with_their_last_runs_and_those_that_failed_first() {
         let run = |state, error: Option<&str>| Run {
             schedule: "any".to_owned(),
+            kind: "sync".to_owned(),
             due_ms: 0,
             began_ms: 1_000,
             ended_ms: Some(61_000),

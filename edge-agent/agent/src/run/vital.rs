@@ -16,7 +16,8 @@ use crate::supervise::panic_text;
 type Named<'t> = (&'static str, &'t mut JoinHandle<()>);
 
 /// What runs beside sources and uplink.
-pub const TENDED: [&str; 4] = ["commands", "reports of schedules", "the spool's age", "the watchdog"];
+pub const TENDED: [&str; 5] =
+    ["commands", "reports of schedules", "the spool's age", "the watchdog", "schedules of twins"];
 /// What does for the twins what is to be done now and then.
 pub const TWINS: [&str; 3] = ["rests of the twins", "setpoints", "the twin's word of the start"];
 /// What a running agent can be asked through.
@@ -25,7 +26,7 @@ const SERVED: [&str; 2] = ["the socket", "the local page"];
 /// All of them.
 pub fn named<'t>(
     uplink: &'t mut JoinHandle<()>,
-    tended: &'t mut [JoinHandle<()>; 4],
+    tended: &'t mut [JoinHandle<()>; 5],
     twins: &'t mut [JoinHandle<()>; 3],
     served: &'t mut [JoinHandle<()>],
 ) -> Vec<Named<'t>> {
@@ -65,15 +66,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_panics_ends_the_agent_and_one_that_has_nothing_to_do_does_not() {
-        for at in 0..10 {
+        for at in 0..11 {
             let task = |number: usize| match number {
                 number if number == at => tokio::spawn(async { panic!("out of paper") }),
                 // As the watchdog without a service manager, and as all others.
                 4 => tokio::spawn(async {}),
                 _ => tokio::spawn(std::future::pending()),
             };
-            let (mut uplink, mut tended) = (task(0), [1, 2, 3, 4].map(task));
-            let (mut twins, mut served) = ([5, 6, 7].map(task), [8, 9].map(task));
+            let (mut uplink, mut tended) = (task(0), [1, 2, 3, 4, 5].map(task));
+            let (mut twins, mut served) = ([6, 7, 8].map(task), [9, 10].map(task));
             let mut intakes = JoinSet::new();
             intakes.spawn(std::future::pending());
             let lost = lost(named(&mut uplink, &mut tended, &mut twins, &mut served));

@@ -22,12 +22,12 @@ pub const BACK_MS: i64 = 60 * 60 * 1000;
 pub const MISSED_MAX: usize = 32;
 /// Most runs at a time; what is due beyond them begins when one has ended.
 pub const RUNNING_MAX: usize = 4;
-/// Most runs that are known of.
+/// Most runs that are known of, beside the last one of each schedule.
 pub const RUNS_MAX: usize = 500;
-/// How long a run is known of.
+/// How long a run is known of that is not the last one.
 pub const RUNS_KEEP_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 /// Most marks, those of schedules that are there no more among them: they may come again.
-pub const MARKS_MAX: usize = 256;
+pub const MARKS_MAX: usize = 512;
 
 /// What becomes of times at which the agent did not run, was busy, or did not know the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub enum Missed {
 pub struct Schedule {
     /// Its name.
     pub name: String,
+    /// What it does: a kind of command.
+    pub kind: String,
     /// When.
     pub timing: Timing,
     /// What becomes of times that were missed.
@@ -85,6 +87,9 @@ impl RunState {
 pub struct Run {
     /// Of which.
     pub schedule: String,
+    /// What is done: a kind of command. Older journals do not say.
+    #[serde(default)]
+    pub kind: String,
     /// For which of its times, Unix ms.
     pub due_ms: i64,
     /// When it was begun, Unix ms.
@@ -128,6 +133,8 @@ pub struct Schedules {
     marks: BTreeMap<String, i64>,
     runs: BTreeMap<u64, Run>,
     running: BTreeMap<String, u64>,
+    // The last run of each.
+    last: BTreeMap<String, u64>,
     // When each is due after its mark, found once.
     next: BTreeMap<String, (i64, Option<i64>)>,
     last_number: u64,
@@ -150,8 +157,9 @@ impl Schedules {
             changes.push(Change::Run(*number, run.clone()));
         }
         let last_number = runs.last_key_value().map_or(0, |(number, _)| *number);
+        let last = runs.iter().map(|(number, run)| (run.schedule.clone(), *number)).collect();
         let steps = if changes.is_empty() { Vec::new() } else { vec![Step::Commit(changes)] };
-        (Self { marks, runs, last_number, ..Self::default() }, steps)
+        (Self { marks, runs, last, last_number, ..Self::default() }, steps)
     }
 
     /// What was durable is lost in part: what has one time of its own, and is not known, may have run.
@@ -175,9 +183,16 @@ impl Schedules {
         self.all.values().map(move |schedule| {
             let next = now_ms.and_then(|now_ms| {
                 let mark_ms = self.marks.get(&schedule.name).copied().unwrap_or(now_ms);
-                schedule.timing.next(mark_ms.max(now_ms))
+                match self.next.get(&schedule.name) {
+                    // The times of a calendar are not looked for at each look at many schedules.
+                    Some((of_ms, next)) if *of_ms == mark_ms && next.is_none_or(|next| next > now_ms) => {
+                        *next
+                    }
+                    _ => schedule.timing.next(mark_ms.max(now_ms)),
+                }
             });
-            (schedule, next, self.runs().find(|run| run.schedule == schedule.name))
+            let last = self.last.get(&schedule.name).and_then(|number| self.runs.get(number));
+            (schedule, next, last)
         })
     }
 
@@ -245,10 +260,12 @@ impl Schedules {
     fn begin(&mut self, name: &str, due_ms: i64, now_ms: i64, steps: &mut Vec<Step>) {
         self.last_number += 1;
         let (number, schedule) = (self.last_number, name.to_owned());
+        let kind = self.all.get(name).map(|schedule| schedule.kind.clone()).unwrap_or_default();
         let (ended_ms, state, error, result) = (None, RunState::Running, None, None);
-        let run = Run { schedule, due_ms, began_ms: now_ms, ended_ms, state, error, result };
+        let run = Run { schedule, kind, due_ms, began_ms: now_ms, ended_ms, state, error, result };
         self.marks.insert(name.to_owned(), due_ms);
         self.running.insert(name.to_owned(), number);
+        self.last.insert(name.to_owned(), number);
         self.runs.insert(number, run.clone());
         let mark = Change::Mark(name.to_owned(), due_ms);
         steps.push(Step::Commit(vec![mark, Change::Run(number, run.clone())]));
@@ -272,23 +289,31 @@ impl Schedules {
         vec![Step::Commit(vec![Change::Run(number, run.clone())])]
     }
 
-    /// Forgets runs that are too old or too many, and marks of schedules that went long ago.
+    /// Forgets runs that are too old or too many, and marks of schedules that went long ago. The last run of a schedule stays with
+    /// its mark: others that run often would take it away.
     fn forget(&mut self, now_ms: i64) -> Vec<Change> {
-        let mut changes = Vec::new();
-        while let Some((number, run)) = self.runs.first_key_value()
-            && run.state != RunState::Running
-            && (self.runs.len() > RUNS_MAX || run.began_ms.saturating_add(RUNS_KEEP_MS) <= now_ms)
-        {
-            let number = *number;
-            self.runs.remove(&number);
-            changes.push(Change::Forget(number));
-        }
+        let is_last = |number: &u64, run: &Run| {
+            self.last.get(&run.schedule) == Some(number) && self.marks.contains_key(&run.schedule)
+        };
+        let old: Vec<u64> = self
+            .runs
+            .iter()
+            .filter(|(number, run)| run.state != RunState::Running && !is_last(number, run))
+            .enumerate()
+            .take_while(|(at, (_, run))| {
+                self.runs.len() - at > RUNS_MAX || run.began_ms.saturating_add(RUNS_KEEP_MS) <= now_ms
+            })
+            .map(|(_, (number, _))| *number)
+            .collect();
+        let mut changes: Vec<_> = old.iter().map(|number| Change::Forget(*number)).collect();
+        old.iter().for_each(|number| drop(self.runs.remove(number)));
         while self.marks.len() > MARKS_MAX {
             let gone = self.marks.iter().filter(|(name, _)| !self.all.contains_key(*name));
             let Some(name) = gone.min_by_key(|(_, mark_ms)| **mark_ms).map(|(name, _)| name.clone()) else {
                 break;
             };
             self.marks.remove(&name);
+            self.last.remove(&name);
             changes.push(Change::Unmark(name));
         }
         changes

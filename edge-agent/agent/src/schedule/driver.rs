@@ -12,12 +12,13 @@ use tideline_protocol::wire::{Command, CommandId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinSet};
 
-use super::core::{Run, Schedules, Step};
+use super::core::{Run, Schedule, Schedules, Step};
+use super::shared::Plan;
 use crate::clock::AgentClock;
 use crate::commands::journal::{Journal, Scheduled};
 use crate::commands::kinds::{self, Hands};
 use crate::commands::{CommandShown, News};
-use crate::config::Jobs;
+use crate::config::{self, Jobs};
 
 /// Pieces of output that wait.
 const NEWS_MAX: usize = 16;
@@ -34,6 +35,18 @@ pub struct ScheduleShown {
     /// Its last run.
     pub last: Option<Run>,
 }
+
+/// All schedules as they are told.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Shown {
+    /// By name; those of twins and documents by the names that [`Plan::runs`] has.
+    pub all: BTreeMap<String, ScheduleShown>,
+    /// What these are in the twins; none until these were looked at.
+    pub plan: Option<Arc<Plan>>,
+}
+
+/// Says which schedules there are by twins; none until these were looked at.
+pub(crate) type Planned = watch::Receiver<Option<Arc<Plan>>>;
 
 /// A run that is under way.
 struct Begun {
@@ -56,12 +69,14 @@ pub(crate) struct Scheduler {
     clock: AgentClock,
     own: DeviceId,
     jobs: watch::Receiver<Arc<Jobs>>,
+    planned: Planned,
     // As the core knows them.
     all: Arc<Jobs>,
+    plan: Option<Arc<Plan>>,
     hands: Arc<Hands>,
     running: BTreeMap<Id, Begun>,
     runs: JoinSet<Result<Option<String>, String>>,
-    told: watch::Sender<BTreeMap<String, ScheduleShown>>,
+    told: watch::Sender<Shown>,
 }
 
 impl Scheduler {
@@ -71,13 +86,14 @@ impl Scheduler {
         held: Scheduled,
         hands: Arc<Hands>,
         own: DeviceId,
-        told: watch::Sender<BTreeMap<String, ScheduleShown>>,
+        told: watch::Sender<Shown>,
+        planned: Planned,
     ) -> Self {
         let mut jobs = hands.jobs.clone();
         let all = Arc::clone(&jobs.borrow_and_update());
         let kind_of = |run: &Run| {
             let all = all.schedules.iter().find(|one| one.schedule.name == run.schedule);
-            all.map(|one| one.kind.clone()).unwrap_or_default()
+            all.filter(|_| run.kind.is_empty()).map_or_else(|| run.kind.clone(), |one| one.kind.clone())
         };
         let is_done = |run: &Run| kinds::repeat(&kind_of(run)) == Repeat::Done;
         let (mut core, steps) = Schedules::open(held.marks, held.runs, is_done);
@@ -86,7 +102,9 @@ impl Scheduler {
         }
         core.configure(all.schedules.iter().map(|one| one.schedule.clone()));
         let (clock, running, runs) = (AgentClock::default(), BTreeMap::new(), JoinSet::new());
-        let mut scheduler = Self { core, journal, clock, own, jobs, all, hands, running, runs, told };
+        let plan = None;
+        let mut scheduler =
+            Self { core, journal, clock, own, jobs, planned, all, plan, hands, running, runs, told };
         scheduler.carry_out(steps).await;
         scheduler
     }
@@ -94,15 +112,28 @@ impl Scheduler {
     /// Time has passed; `hub_ms` is the hub's clock, where it was heard since the machine started. Otherwise the machine's own is
     /// trusted, unless it is before what it cannot be before.
     pub async fn look(&mut self, hub_ms: Option<i64>) {
-        if self.jobs.has_changed().unwrap_or(false) {
+        // Both are asked: each is taken when it was seen.
+        if self.jobs.has_changed().unwrap_or(false) | self.planned.has_changed().unwrap_or(false) {
             self.all = Arc::clone(&self.jobs.borrow_and_update());
-            self.core.configure(self.all.schedules.iter().map(|one| one.schedule.clone()));
+            self.plan = self.planned.borrow_and_update().clone();
+            let all: Vec<Schedule> = self.scheduled().map(|one| one.schedule.clone()).collect();
+            self.core.configure(all);
         }
         let own_ms = || self.clock.is_believed().then(|| self.clock.wall_ns() / 1_000_000);
         let now_ms = hub_ms.or_else(own_ms);
         let steps = self.core.handle_time(now_ms);
         self.carry_out(steps).await;
         self.tell(now_ms);
+    }
+
+    /// What there is to be done, of the configuration and of twins.
+    fn scheduled(&self) -> impl Iterator<Item = &config::Scheduled> {
+        let planned = self.plan.iter().flat_map(|plan| &plan.runs);
+        self.all.schedules.iter().chain(planned)
+    }
+
+    fn find(&self, name: &str) -> Option<&config::Scheduled> {
+        self.scheduled().find(|one| one.schedule.name == name)
     }
 
     /// Returns when a run has ended; for ever where there is none. Cancel safe.
@@ -123,14 +154,13 @@ impl Scheduler {
 
     /// The runs that are known of, the newest first.
     pub fn list(&self) -> impl Iterator<Item = CommandShown> + '_ {
-        let all = Arc::clone(&self.all);
         self.core.runs().map(move |run| {
-            let one = all.schedules.iter().find(|one| one.schedule.name == run.schedule);
+            let one = self.find(&run.schedule);
             let device = one.and_then(|one| one.device.clone()).unwrap_or_else(|| self.own.clone());
             CommandShown {
                 id: format!("{}@{}", run.schedule, run.due_ms),
                 device: device.to_string(),
-                kind: one.map_or_else(String::new, |one| one.kind.clone()),
+                kind: one.map_or_else(|| run.kind.clone(), |one| one.kind.clone()),
                 state: run.state.name().to_owned(),
                 author: author(&run.schedule),
                 deadline_ms: one.map_or(run.due_ms, |one| run.due_ms.saturating_add(one.schedule.within_ms)),
@@ -140,13 +170,11 @@ impl Scheduler {
     }
 
     fn tell(&self, now_ms: Option<i64>) {
-        let all = Arc::clone(&self.all);
-        let shown = self.core.list(now_ms).map(|(schedule, next_ms, last)| {
-            let one = all.schedules.iter().find(|one| one.schedule.name == schedule.name);
-            let kind = one.map_or_else(String::new, |one| one.kind.clone());
+        let all = self.core.list(now_ms).map(|(schedule, next_ms, last)| {
+            let kind = schedule.kind.clone();
             (schedule.name.clone(), ScheduleShown { kind, next_ms, last: last.cloned() })
         });
-        let shown = shown.collect();
+        let shown = Shown { all: all.collect(), plan: self.plan.clone() };
         self.told.send_if_modified(|told| {
             let differs = *told != shown;
             *told = shown;
@@ -168,10 +196,9 @@ impl Scheduler {
     }
 
     fn begin(&mut self, number: u64, run: &Run) {
-        let all = Arc::clone(&self.all);
-        let Some(one) = all.schedules.iter().find(|one| one.schedule.name == run.schedule) else { return };
+        let Some(one) = self.find(&run.schedule).cloned() else { return };
         let within = u64::try_from(one.schedule.within_ms).unwrap_or_default();
-        let device = one.device.clone().unwrap_or_else(|| self.own.clone());
+        let device = one.device.unwrap_or_else(|| self.own.clone());
         tracing::info!(schedule = run.schedule, kind = one.kind, %device, "a schedule begins");
         let mut random = [0; 10];
         // It names files and processes of the run; two of the same name would be of the same ms.
@@ -179,8 +206,8 @@ impl Scheduler {
         let command = Command {
             id: CommandId::made(run.began_ms, random),
             device,
-            kind: one.kind.clone(),
-            input: one.input.clone().into_bytes(),
+            kind: one.kind,
+            input: one.input.into_bytes(),
             priority: 0,
             deadline_ms: run.due_ms.saturating_add(one.schedule.within_ms),
             author: author(&run.schedule),

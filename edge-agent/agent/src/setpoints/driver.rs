@@ -43,7 +43,7 @@ struct Later {
 
 /// Carries out what twins desire of points, for ever.
 pub async fn run(twins: TwinHandle, writes: Writes) {
-    let touched = twins.touched();
+    let touched = twins.follow();
     let mut due = all(&twins).await;
     let mut later: BTreeMap<DeviceId, Later> = BTreeMap::new();
     let mut running: BTreeSet<DeviceId> = BTreeSet::new();

@@ -330,11 +330,11 @@ fn a_devices_twin_names_the_documents_that_hold_for_it() {
     assert_eq!(found, ["group/dry", "group/wet", "site/hall"]);
 }
 
-const FILE: &str = "name = \"pump\"\n[modbus]\nfunction = \"holding\"\n[points]\n\
+pub(crate) const FILE: &str = "name = \"pump\"\n[modbus]\nfunction = \"holding\"\n[points]\n\
     speed = { unit = \"Hz\", min = 0, max = 50, address = \"0\", encoding = \"u16\", access = \"read-write\" }\n\
     mode = { type = \"int\", unit = \"1\", min = 0, max = 9, address = \"1\", encoding = \"u16\" }\n";
 
-async fn until(
+pub(crate) async fn until(
     twins: &TwinHandle,
     document: &DocumentId,
     is: impl Fn(&Twin) -> bool + Copy + Send + 'static,
@@ -400,13 +400,13 @@ async fn a_set_point_waits_for_its_device_is_written_and_judged_by_its_profile()
     .await;
     let told = twins.look(document.clone(), |twin| twin.json(Section::Reported)).await.unwrap();
     assert_eq!(told["setpoints"]["mode"]["reason"], "mode is not writable by profile pump");
-    assert_eq!(told["points"]["speed"], 20);
+    assert_eq!(told["points"]["speed"], 21);
     assert!(inbox.try_next().is_none());
     driver.abort();
 }
 
 /// The hub's end of the documents, which speaks to the agent until the test ends.
-fn hub(twins: TwinHandle, patches: &[(&str, Section, Json)]) -> tokio::task::JoinHandle<()> {
+pub(crate) fn hub(twins: TwinHandle, patches: &[(&str, Section, Json)]) -> tokio::task::JoinHandle<()> {
     let mut ends: Vec<(DocumentId, Twin, Link)> = Vec::new();
     for (name, section, patch) in patches {
         let mut twin = Twin::new(Actor::new(Side::Hub, [2; 15])).unwrap();

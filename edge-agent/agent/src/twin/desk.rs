@@ -17,6 +17,8 @@ use tideline_twin::{Change, Key, Section, Twin, merge_patch};
 
 use super::{Edited, TwinError, TwinHandle, etag, shown, side};
 use crate::clock::AgentClock;
+use crate::config;
+use crate::schedule::shared::KEY;
 use crate::setpoints::BELONGS;
 
 /// Longest patch in bytes.
@@ -90,11 +92,10 @@ impl Desk {
         tracing::info!(%document, author, "somebody changes a twin here");
         let make = move |twin: &Twin| {
             let patch = make(twin)?;
-            if is_shared {
-                carried_out(&patch)?;
-            } else {
+            if !is_shared {
                 says_nothing_of_the_registry(&patch)?;
             }
+            has_schedules(twin, &patch)?;
             Ok(Change { edits: edits(twin, &patch)?, author, time_ms })
         };
         self.twins.edit(document, make).await
@@ -271,16 +272,36 @@ async fn patch(
     Ok(([(header::ETAG, format!("\"{}\"", edited.etag))], Json(body)).into_response())
 }
 
-/// Fails where somebody wants of a site or a group what no agent carries out for more than a device.
-fn carried_out(patch: &Value) -> Result<(), TwinError> {
-    let desired = patch.get("desired");
-    let is_wanted =
-        |name: &&str| desired.and_then(|desired| desired.get(*name)).is_some_and(|of| !of.is_null());
-    match ["schedules"].into_iter().find(is_wanted) {
-        None => Ok(()),
-        Some(name) => Err(TwinError::Wrong(format!(
-            "desired/{name}: no agent carries that out for a site or a group; allowed is the twin of each device"
-        ))),
+/// Fails where somebody wants a schedule that the agent would refuse.
+fn has_schedules(twin: &Twin, patch: &Value) -> Result<(), TwinError> {
+    let wanted = patch.get("desired").and_then(|desired| desired.get(KEY)).and_then(Value::as_object);
+    let there = twin.json(Section::Desired);
+    for (name, patch) in wanted.into_iter().flatten().filter(|(_, patch)| !patch.is_null()) {
+        let mut wanted = there.get(KEY).and_then(|all| all.get(name)).cloned().unwrap_or_default();
+        merge(&mut wanted, patch);
+        if let Err(why) = config::schedule(name, &wanted) {
+            return Err(TwinError::Wrong(format!("desired/{KEY}/{name}: {why}")));
+        }
+    }
+    Ok(())
+}
+
+/// As RFC 7396 has it. A patch that was read is nested no deeper than its reader allows.
+fn merge(into: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        into.clone_from(patch);
+        return;
+    };
+    if !into.is_object() {
+        *into = json!({});
+    }
+    let Some(into) = into.as_object_mut() else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            into.remove(name);
+        } else {
+            merge(into.entry(name.clone()).or_insert(Value::Null), value);
+        }
     }
 }
 

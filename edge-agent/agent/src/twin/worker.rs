@@ -86,7 +86,7 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Which documents change.
+    /// Who is to hear of documents that change.
     pub fn touched(&self) -> Touched {
         self.touched.clone()
     }
@@ -236,7 +236,7 @@ impl Worker {
         changed.append(&mut self.talk.changed);
         if !changed.is_empty() {
             self.change.send_modify(|changes| *changes += 1);
-            self.touched.add(changed);
+            self.touched.add(&changed);
         }
         // Those with something to be written are not in the file.
         if self.round.records.is_empty() {

@@ -59,10 +59,10 @@ pub struct TwinDifference {
     /// Since when: it was wanted so then, or was so until then (Unix ms)
     #[schema(required)]
     pub since_ms: Option<i64>,
-    /// The device that tells it, of a point that a site's or a group's document wants; none where no device there tells of it
+    /// The device that tells it, of a point or a schedule that a site's or a group's document wants; none where no device there tells of it
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// How far that device is with it, as in its `reported/setpoints`; none where it has not begun
+    /// How far that device is with it, as in its `reported/setpoints` or `reported/schedules`; none where it has not begun
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// Why it is no further

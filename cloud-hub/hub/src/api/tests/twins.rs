@@ -235,12 +235,16 @@ async fn a_sites_document_is_shown_and_changed_where_a_device_is() {
     assert_eq!((status, &made["desired"]), (StatusCode::OK, &json!({"heating": 20})));
     let (_, history) = bench.local("GET", &format!("{path}/history?key=desired/heating"), Value::Null).await;
     assert_eq!(history["steps"][0]["value"], json!(20));
-    // What would stand there and move nothing is no part of it.
+    // What every agent would refuse is no part of it.
     let patch = json!({"desired": {"heating": 21, "schedules": {"night": 1}}});
     let (status, body) = bench.local("PATCH", path, patch).await;
     assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-config")));
     let told = body["errors"][0].as_str().unwrap();
-    assert!(told.starts_with("desired/schedules: no agent carries that out"), "{told}");
+    assert_eq!(told, "schedules.night: must be of type object");
+    let night = json!({"cron": "0 2 * * *", "kind": "sync"});
+    let (_, made) = bench.local("PATCH", path, json!({"desired": {"schedules": {"night": night}}})).await;
+    let keys: Vec<_> = made["delta"].as_array().unwrap().iter().map(|one| &one["key"]).collect();
+    assert_eq!(keys, ["heating", "schedules/night/cron", "schedules/night/kind"]);
     let (status, _) = bench.local("PATCH", path, json!({"desired": {"schedules": null}})).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(bench.local("GET", path, Value::Null).await.1["desired"], json!({"heating": 20}));

@@ -57,11 +57,11 @@ pub async fn show_site(
 ///
 /// It is on disk when it is answered, and then goes to the agents that are connected at once, to the others with their next session.
 /// `desired/points/<point>` is written to each device there that has the point as a writable one, unless its own twin wants it otherwise,
-/// or one of its groups before this; `delta` tells it by device. `desired/schedules` are refused: no agent carries them out for more
-/// than a device.
+/// or one of its groups before this; `delta` tells it by device. `desired/schedules/<name>` runs at each agent
+/// there, for its devices there and in the same order, also without the hub; what becomes of it stands in `reported/schedules` of each.
 #[utoipa::path(patch, path = "/api/v1/sites/{id}/twin", operation_id = "patchSiteTwin", request_body = TwinPatch,
     params(("id" = String, Path, description = "The site, as devices have it"), ("If-Match" = Option<String>, Header, description = "Of these states only, as their etags")),
-    responses((status = 200, description = "As it is now", body = TwinAnswer), (status = 400, description = "`bad-site`, `bad-patch`, `bad-key`, `bad-value`, `bad-etag`, `bad-config`: it has what no agent carries out, `twin-too-many-edits`, `twin-change-too-long`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`twin-too-large`, `twin-unconfirmed`", body = Problem, content_type = "application/problem+json"), (status = 412, description = "`twin-changed`: it is of another state", body = Problem, content_type = "application/problem+json"), (status = 429, description = "`twin-too-often`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "As it is now", body = TwinAnswer), (status = 400, description = "`bad-site`, `bad-patch`, `bad-key`, `bad-value`, `bad-etag`, `bad-config`: schedules that no agent would take, with all that is wrong in `errors`, `twin-too-many-edits`, `twin-change-too-long`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`twin-too-large`, `twin-unconfirmed`", body = Problem, content_type = "application/problem+json"), (status = 412, description = "`twin-changed`: it is of another state", body = Problem, content_type = "application/problem+json"), (status = 429, description = "`twin-too-often`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn change_site(
     State(hub): State<App>,
     Extension(principal): Extension<Principal>,

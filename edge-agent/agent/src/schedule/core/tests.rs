@@ -7,7 +7,7 @@ use super::*;
 const MINUTE: i64 = 60_000;
 
 fn schedule(name: &str, timing: Timing, missed: Missed) -> Schedule {
-    Schedule { name: name.to_owned(), timing, missed, within_ms: MINUTE }
+    Schedule { name: name.to_owned(), kind: "sync".to_owned(), timing, missed, within_ms: MINUTE }
 }
 
 /// What is durable, and the core on it.
@@ -201,7 +201,36 @@ fn no_more_run_at_a_time_than_may_and_what_is_known_of_them_is_bounded() {
         }
     }
     assert_eq!(most, RUNNING_MAX);
-    assert!(core.runs().count() <= RUNS_MAX);
+    assert!(core.runs().count() <= RUNS_MAX + 9);
+}
+
+#[test]
+fn the_last_run_of_a_rare_schedule_is_known_beside_many_of_another_also_after_a_restart() {
+    let (rare, often) = (
+        schedule("rare", Timing::At(1), Missed::Skip),
+        schedule("often", Timing::Every(MINUTE), Missed::Skip),
+    );
+    let mut world = World::default();
+    world.core.configure([rare.clone(), often.clone()]);
+    world.pass(0);
+    for minute in 1..=RUNS_MAX as i64 * 2 {
+        world.pass(minute * MINUTE);
+        world.end(minute * MINUTE);
+        world.end(minute * MINUTE);
+    }
+    let last = |core: &Schedules| {
+        let list =
+            core.list(Some(0)).map(|(schedule, _, last)| (schedule.name.clone(), last.map(|run| run.due_ms)));
+        list.collect::<Vec<_>>()
+    };
+    let known = last(&world.core);
+    assert_eq!(known[1], ("rare".to_owned(), Some(1)));
+    assert!(world.runs.len() <= RUNS_MAX + 2, "{}", world.runs.len());
+    // Those of documents are not there yet.
+    world.kill(&often);
+    world.pass((RUNS_MAX as i64 * 2 + 1) * MINUTE);
+    world.core.configure([rare, often]);
+    assert_eq!(last(&world.core)[1], known[1]);
 }
 
 proptest! {

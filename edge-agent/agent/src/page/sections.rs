@@ -451,7 +451,7 @@ mod tests {
             error: error.map(str::to_owned),
             result: None,
         };
-        let shown = |next_ms, last| ScheduleShown { kind: "sync".to_owned(), next_ms, last };
+        let shown = |next_ms, last| ScheduleShown { kind: "sync".to_owned(), next_ms, last, ended: None };
         let long = format!("<b>{}", "x".repeat(9_000));
         let mut all = vec![
             ("a".to_owned(), shown(Some(1_769_860_800_000), Some(run(RunState::Succeeded, None)))),

@@ -12,7 +12,7 @@ use tideline_protocol::wire::{Command, CommandId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinSet};
 
-use super::core::{Run, Schedule, Schedules, Step};
+use super::core::{Run, RunState, Schedule, Schedules, Step};
 use super::shared::Plan;
 use crate::clock::AgentClock;
 use crate::commands::journal::{Journal, Scheduled};
@@ -34,6 +34,9 @@ pub struct ScheduleShown {
     pub next_ms: Option<i64>,
     /// Its last run.
     pub last: Option<Run>,
+    /// Its last run that has ended, as far as this agent has seen one end or found one at its start.
+    #[serde(skip)]
+    pub ended: Option<Run>,
 }
 
 /// All schedules as they are told.
@@ -170,11 +173,19 @@ impl Scheduler {
     }
 
     fn tell(&self, now_ms: Option<i64>) {
-        let all = self.core.list(now_ms).map(|(schedule, next_ms, last)| {
-            let kind = schedule.kind.clone();
-            (schedule.name.clone(), ScheduleShown { kind, next_ms, last: last.cloned() })
-        });
-        let shown = Shown { all: all.collect(), plan: self.plan.clone() };
+        let all = {
+            let before = self.told.borrow();
+            let all = self.core.list(now_ms).map(|(schedule, next_ms, last)| {
+                let (kind, last) = (schedule.kind.clone(), last.cloned());
+                let ended = match &last {
+                    Some(run) if run.state != RunState::Running => last.clone(),
+                    _ => before.all.get(&schedule.name).and_then(|before| before.ended.clone()),
+                };
+                (schedule.name.clone(), ScheduleShown { kind, next_ms, last, ended })
+            });
+            all.collect()
+        };
+        let shown = Shown { all, plan: self.plan.clone() };
         self.told.send_if_modified(|told| {
             let differs = *told != shown;
             *told = shown;

@@ -148,10 +148,14 @@ fn configured(shown: &Shown) -> Wants {
     let planned = shown.plan.iter().flat_map(|plan| &plan.runs).map(|run| run.schedule.name.as_str());
     let planned: std::collections::BTreeSet<&str> = planned.collect();
     let own = shown.all.iter().filter(|(name, _)| !planned.contains(name.as_str()));
-    own.map(|(name, ScheduleShown { kind, last, .. })| {
-        (name.clone(), Some(json!({ "kind": kind, "last": last.as_ref().map(ended) })))
-    })
-    .collect()
+    own.map(|(name, one)| (name.clone(), Some(json!({ "kind": one.kind, "last": last(one).map(ended) }))))
+        .collect()
+}
+
+/// The run to tell of: the last that has ended. One that runs each ten seconds runs whenever it is looked at, and would be told as
+/// running for ever.
+fn last(shown: &ScheduleShown) -> Option<&Run> {
+    shown.ended.as_ref().or(shown.last.as_ref())
 }
 
 /// How a run ended. When a schedule is due next would be a change each time.
@@ -173,7 +177,7 @@ fn wanted(told: &Wanted, shown: &BTreeMap<String, ScheduleShown>) -> Option<Json
             // As it stands there, so that nothing differs any more from what is desired.
             let mut one = told.json.as_object().cloned().unwrap_or_default();
             one.insert("from".to_owned(), from.into());
-            one.insert("last".to_owned(), shown.get(key)?.last.as_ref().map(ended).into());
+            one.insert("last".to_owned(), last(shown.get(key)?).map(ended).into());
             Some(Json::Object(one))
         }
     }
@@ -198,7 +202,7 @@ mod tests {
             (None, RunState::Failed, Some("x".to_owned()), Some("long".to_owned()));
         let kind = "sync".to_owned();
         let last = Some(Run { schedule, kind, due_ms, began_ms, ended_ms, state, error, result });
-        let one = ScheduleShown { kind: "sync".to_owned(), next_ms: Some(9), last };
+        let one = ScheduleShown { kind: "sync".to_owned(), next_ms: Some(9), last, ended: None };
         let shown = BTreeMap::from([("a".to_owned(), one)]);
         // When it is due next would be a change each time, and earlier versions told it.
         let reported =
@@ -213,13 +217,31 @@ mod tests {
     }
 
     #[test]
+    fn a_schedule_that_runs_whenever_it_is_looked_at_tells_of_the_run_that_has_ended() {
+        let run = |due_ms, state| {
+            let (schedule, kind) = ("a".to_owned(), "sync".to_owned());
+            Run { schedule, kind, due_ms, began_ms: due_ms, ended_ms: None, state, error: None, result: None }
+        };
+        let told = |last, ended| {
+            let one = ScheduleShown { kind: "sync".to_owned(), next_ms: None, last, ended };
+            let shown = own(&BTreeMap::from([("a".to_owned(), one)]));
+            shown.get("a").cloned().flatten().and_then(|one| one.pointer("/last/state").cloned())
+        };
+        let (running, ended) = (run(20, RunState::Running), run(10, RunState::Succeeded));
+        assert_eq!(told(Some(running.clone()), Some(ended)), Some(json!("succeeded")));
+        // Of the first it is told that it runs.
+        assert_eq!(told(Some(running), None), Some(json!("running")));
+        assert_eq!(told(None, None), None);
+    }
+
+    #[test]
     fn a_run_of_one_schedule_tells_nothing_of_the_others() {
         let run = |due_ms, error: Option<&str>| {
             let (schedule, kind, error) = ("a".to_owned(), "sync".to_owned(), error.map(str::to_owned));
             let (began_ms, ended_ms, state) = (due_ms, Some(due_ms + 5), RunState::Succeeded);
             Run { schedule, kind, due_ms, began_ms, ended_ms, state, error, result: None }
         };
-        let one = |last| ScheduleShown { kind: "sync".to_owned(), next_ms: Some(9), last };
+        let one = |last| ScheduleShown { kind: "sync".to_owned(), next_ms: Some(9), last, ended: None };
         let shown = |a, b| BTreeMap::from([("a".to_owned(), one(a)), ("b".to_owned(), one(b))]);
         let mut twin = Twin::new(Actor::new(Side::Agent, [1; 15])).unwrap();
         let mut tell = |shown: &BTreeMap<String, ScheduleShown>| -> Vec<String> {
@@ -252,7 +274,7 @@ mod tests {
             let (due_ms, began_ms, ended_ms, state) = (n, n, Some(n), RunState::Failed);
             Some(Run { schedule, kind, due_ms, began_ms, ended_ms, state, error, result: None })
         };
-        let one = |n| ScheduleShown { kind: "sync".to_owned(), next_ms: Some(n), last: last(n) };
+        let one = |n| ScheduleShown { kind: "sync".to_owned(), next_ms: Some(n), last: last(n), ended: None };
         let shown: BTreeMap<_, _> = (0..200).map(|n| (format!("s{n}"), one(n))).collect();
         let patches = patches(&Json::Null, &own(&shown));
         assert_eq!(patches.len(), 8);

@@ -280,7 +280,7 @@ const OPTIONS: &[OptionDef] = &[
     },
     OptionDef {
         name: "devices.register",
-        meaning: "whether a device that an enrolled agent names for the first time is registered behind it; with false an operator does that with `cloud-hub device add`",
+        meaning: "whether a device that an enrolled agent names for the first time is registered behind it; with false an operator does that with `cloud-hub device add`, and until then its readings are points `aside/DEVICE/POINT` of the agent",
         allowed: "true or false",
         set: |c, t| t.parse().ok().map(|v| c.register_devices = v),
         show: |c| c.register_devices.to_string(),

@@ -3,6 +3,7 @@
 //! One loop per connection: wait for a frame, a finished append, or the word to end; hand it to
 //! the session; carry out what the session asks. The session itself does no I/O.
 
+mod aside;
 mod audit;
 mod commands;
 mod config;
@@ -11,14 +12,13 @@ mod links;
 mod refused;
 mod twins;
 
-use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tideline_link::link::{FrameReceiver, FrameSender, Link, LinkError};
 use tideline_protocol::durability::{Batch, Durable};
-use tideline_protocol::model::{AgentId, DeviceId, Epoch, Gap, Seq};
+use tideline_protocol::model::{AgentId, Epoch, Gap, Seq};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentState, HubAction, HubSession, SessionError};
 use tideline_protocol::wire::{DeviceCard, Frame, Hello, Message, RefuseCode, Report, Series, WireError};
@@ -26,6 +26,7 @@ use tideline_store::{Opening, StoreError};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 
+pub use self::aside::given;
 use self::audit::{Audits, Cancelled};
 use self::door::told;
 pub use self::links::{ARRIVED_MAX, accept};
@@ -363,6 +364,7 @@ impl Driver {
             }
             Err(error) => return Err(error.into()),
         };
+        aside::settle(&self.hub, &self.agent, hello.epoch).await?;
         self.claimed = held.settled.stored.clone();
         let now_ms = self.hub.now_ms();
         // A restored hub learns what it lacks also from an agent that produces nothing more. An old copy
@@ -422,20 +424,15 @@ impl Driver {
     }
 
     async fn define(&mut self, epoch: Epoch, series: Series) -> Result<(), Ended> {
-        let own = self.agent.own_device();
-        let devices: BTreeSet<DeviceId> =
-            series.defs.iter().map(|def| &def.device).filter(|device| **device != own).cloned().collect();
         let agent = self.agent.clone();
-        match self.hub.blocking(move |hub| registry::admit(hub, &agent, &devices)).await? {
-            Ok(0) => {}
-            Ok(new) => {
-                tracing::info!(agent = %self.agent, devices = new, "devices registered that it writes for")
-            }
+        let admitted = self.hub.blocking(move |hub| aside::admit(hub, &agent, epoch, series)).await?;
+        let series = match admitted {
+            Ok(series) => series,
             Err(barred) => {
                 self.refuse(RefuseCode::Identity, barred.to_string());
                 return Ok(());
             }
-        }
+        };
         match self.hub.store.define_series(self.agent.clone(), epoch, series).await {
             Ok(known) => self.session.handle_series_durable(known),
             // What the agent sent is wrong; the store is well.

@@ -20,11 +20,11 @@ use redb::{
 use crate::redbfile::RedbFile;
 use owners::{Owned, Owners};
 pub use records::{
-    BoardRecord, BoardShareRecord, BoardVersionRecord, Card, CommandIndexRecord, CommandKeyRecord,
-    CommandOutputRecord, CommandRecord, ConfigRecord, DeviceRecord, DeviceTokenRecord, EnrolRecord,
-    ImportRecord, JobRecord, Marks, OptionInForce, PlanImageRecord, PlanRecord, PresenceRecord, Record, Role,
-    SessionRecord, SiteRecord, TemplateRecord, TemplateVersion, TokenRecord, UserRecord, WriteTokenRecord,
-    WriterRecord, WriterSeriesRecord,
+    AsideRecord, BoardRecord, BoardShareRecord, BoardVersionRecord, Card, CommandIndexRecord,
+    CommandKeyRecord, CommandOutputRecord, CommandRecord, ConfigRecord, DeviceRecord, DeviceTokenRecord,
+    EnrolRecord, ImportRecord, JobRecord, Marks, OptionInForce, PlanImageRecord, PlanRecord, PresenceRecord,
+    Record, Role, SessionRecord, SiteRecord, TemplateRecord, TemplateVersion, TokenRecord, UserRecord,
+    WriteTokenRecord, WriterRecord, WriterSeriesRecord,
 };
 
 /// What went wrong with the metadata.
@@ -69,8 +69,9 @@ impl MetadataError {
     }
 }
 
-const TABLES: [&str; 24] = [
+const TABLES: [&str; 25] = [
     DeviceRecord::TABLE,
+    AsideRecord::TABLE,
     EnrolRecord::TABLE,
     UserRecord::TABLE,
     TokenRecord::TABLE,

@@ -73,6 +73,19 @@ pub enum Barred {
     },
 }
 
+impl Barred {
+    /// Which device.
+    #[must_use]
+    pub const fn device(&self) -> &DeviceId {
+        let (Self::Elsewhere { device, .. }
+        | Self::Agent { device, .. }
+        | Self::Unknown { device, .. }
+        | Self::Reserved { device }
+        | Self::Full { device, .. }) = self;
+        device
+    }
+}
+
 /// What came of the cards of an agent.
 #[derive(Debug, Default)]
 pub struct Told {
@@ -109,6 +122,22 @@ pub fn admit<'d>(
         Err(Stop::Barred(barred)) => Ok(Err(barred)),
         Err(Stop::Failed(error)) => Err(error),
     }
+}
+
+/// Registers what is new of the devices that an agent writes for, and says which it may not write for.
+///
+/// # Errors
+/// The registry failed.
+pub fn admit_each<'d>(
+    hub: &Hub,
+    agent: &AgentId,
+    devices: impl IntoIterator<Item = &'d DeviceId>,
+) -> Result<Told, MetadataError> {
+    let cards: BTreeMap<&DeviceId, Option<Card>> = devices.into_iter().map(|device| (device, None)).collect();
+    if known_already(hub, agent, &cards)? {
+        return Ok(Told::default());
+    }
+    hub.metadata.change(|changes| enter(hub, changes, agent, &cards))
 }
 
 /// Notes what an agent says of its devices, and registers those that are new.

@@ -17,6 +17,8 @@ pub enum Metric {
     Sessions,
     /// Sessions refused or ended for a fault of the agent.
     SessionsRefused,
+    /// Series that were set aside.
+    SeriesAside,
     /// QUIC handshakes that failed.
     HandshakesFailed,
     /// QUIC handshakes that were not begun: too many at once or within a second.
@@ -70,9 +72,10 @@ pub enum Metric {
 }
 
 impl Metric {
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 28] = [
         Self::Sessions,
         Self::SessionsRefused,
+        Self::SeriesAside,
         Self::HandshakesFailed,
         Self::HandshakesPutOff,
         Self::SessionsPutOff,
@@ -105,6 +108,9 @@ impl Metric {
             Self::Sessions => ("tideline_hub_sessions_total", "Sessions opened."),
             Self::SessionsRefused => {
                 ("tideline_hub_sessions_refused_total", "Sessions refused or ended for a fault of the agent.")
+            }
+            Self::SeriesAside => {
+                ("tideline_hub_series_aside_total", "Series kept aside: of devices of others.")
             }
             Self::HandshakesFailed => {
                 ("tideline_hub_handshakes_failed_total", "QUIC handshakes that failed.")

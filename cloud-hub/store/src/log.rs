@@ -1,11 +1,10 @@
 //! The log: what makes a batch durable, and the truth about what became of every seq.
 //!
 //! [`LogCore`] starts no thread and reads no clock; its disk is a small trait, so that the
-//! simulation can crash it. Call order: [`LogCore::open`] replays, then any of `append`,
-//! `define_series`, `record_gap` and `refuse`, each of which returns only when its record would
-//! survive a power cut; [`LogCore::cut`] starts a new segment, so that all older ones can be
-//! removed once what they hold is kept elsewhere; [`LogCore::reopen`] after a failed write. It must
-//! never answer before the sync (INV-1), and never go on after a failed write.
+//! simulation can crash it. Call order: [`LogCore::open`] replays, then any of `append`, `define_series`, `rename_series`,
+//! `record_gap` and `refuse`, each of which returns only when its record would survive a power cut; [`LogCore::cut`] starts a
+//! new segment, so that all older ones can be removed once what they hold is kept elsewhere; [`LogCore::reopen`] after a
+//! failed write. It must never answer before the sync (INV-1), and never go on after a failed write.
 
 mod dictionary;
 pub(crate) mod disk;
@@ -14,6 +13,7 @@ mod ledger;
 mod limits;
 mod look;
 mod record;
+mod rename;
 mod replay;
 mod restamps;
 

@@ -458,6 +458,11 @@ fn write_checkpoint(txn: &redb::WriteTransaction, checkpoint: &Checkpoint) -> Re
         for (text, no) in state.dictionary.entries_from(known).zip(first..) {
             dictionary.insert((name, id, no), write_def(&text)?.as_slice()).map_err(fail)?;
         }
+        for no in state.renamed.range(..first) {
+            let text = state.dictionary.entries_from(*no as usize).next();
+            let text = text.ok_or_else(|| fail("a dictionary has a hole"))?;
+            dictionary.insert((name, id, *no), write_def(&text)?.as_slice()).map_err(fail)?;
+        }
     }
     Ok(())
 }

@@ -48,6 +48,14 @@ impl Registry {
         self.epochs.entry(agent.clone()).or_default().insert(epoch, Arc::new(ids));
     }
 
+    /// Takes what a dictionary says now of entries that are known.
+    pub fn relearn(&mut self, (agent, epoch): (&AgentId, Epoch), dictionary: &Dictionary, first: usize) {
+        let mut ids = self.ids(agent, epoch).as_ref().clone();
+        ids.truncate(first);
+        self.epochs.entry(agent.clone()).or_default().insert(epoch, Arc::new(ids));
+        self.learn((agent, epoch), dictionary, Age::Newest);
+    }
+
     /// The id of each series number of an epoch.
     #[must_use]
     pub fn ids(&self, agent: &AgentId, epoch: Epoch) -> Arc<Vec<SeriesId>> {

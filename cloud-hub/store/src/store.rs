@@ -161,6 +161,21 @@ impl Store {
         self.ask(|reply| Command::Define { agent, epoch, series, reply }).await
     }
 
+    /// Puts other series in the place of known dictionary entries: what is decoded from now on belongs to those. Of what is in
+    /// the log and not in files yet, some may go to the ones and some to the others, each reading to one of them.
+    /// A call that is cancelled may still take effect.
+    ///
+    /// # Errors
+    /// Some of the entries are not known, or the store takes no more.
+    pub async fn rename_series(
+        &self,
+        agent: AgentId,
+        epoch: Epoch,
+        series: Series,
+    ) -> Result<(), StoreError> {
+        self.ask(|reply| Command::Rename { agent, epoch, series, reply }).await
+    }
+
     /// Says what is known of the epoch of a spool that signs on, and keeps its lives durably.
     /// A call that is cancelled may still take effect.
     ///

@@ -23,6 +23,7 @@ use super::shapes::{
 use crate::fleet::Came;
 use crate::hub::{App, Hub};
 use crate::imports::IMPORT_PREFIX;
+use crate::ingest::given;
 use crate::jobs::JOB_PREFIX;
 use crate::metadata::{Card, Changes, DeviceRecord, MetadataError};
 use crate::position::Measured;
@@ -154,6 +155,7 @@ pub async fn add(
         return Err(conflict("device-exists", format!("{device} is registered already: it is {place}")));
     }
     tracing::info!(%device, %agent, "field device registered");
+    given(&hub, agent.clone(), device.clone()).await?;
     Ok((StatusCode::CREATED, Json(one(&hub, device.as_str(), &record)?)))
 }
 

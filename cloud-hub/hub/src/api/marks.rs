@@ -6,13 +6,14 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
-use tideline_protocol::model::DeviceId;
+use tideline_protocol::model::{AgentId, DeviceId};
 
 use super::devices::one;
 use super::problem::{ApiError, Problem};
 use super::shapes::{Device, DevicePatch};
 use crate::belonging;
 use crate::hub::App;
+use crate::ingest::given;
 use crate::metadata::{Changes, DeviceRecord, Marks};
 use crate::position::{Position, Spot};
 use crate::signs::is_hidden;
@@ -60,6 +61,11 @@ pub async fn patch(
     }
     tracing::info!(device = id, agent = record.agent, "device changed");
     if let Ok(device) = DeviceId::parse(&id) {
+        if before.agent != record.agent
+            && let Ok(agent) = AgentId::parse(&record.agent)
+        {
+            given(&hub, agent, device.clone()).await?;
+        }
         hub.twins.moved(&hub, device)?;
     }
     hub.twins.placed(&before, &record);

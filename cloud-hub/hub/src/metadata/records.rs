@@ -116,6 +116,15 @@ impl DeviceRecord {
 }
 
 record! {
+    /// A series of a device that its agent may not write for, by the agent, the epoch and its number in the dictionary.
+    AsideRecord in "aside" {
+        /// As the agent has defined it.
+        def: SeriesDef,
+        /// Why it is none of the device's.
+        reason: String,
+    }
+}
+record! {
     /// A token that lets one key enrol one device, by its id.
     EnrolRecord in "enrol_tokens" {
         /// The device.

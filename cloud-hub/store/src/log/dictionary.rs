@@ -64,6 +64,16 @@ impl Dictionary {
         // An epoch has 100,000 of them at most, of some hundred bytes.
         ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
     }
+
+    /// Puts others in the place of the entries from a number on. Takes time with the size of the dictionary.
+    pub fn replace(&mut self, first: usize, defs: &[SeriesDef]) {
+        let mut changed = Self::default();
+        for (no, known) in self.entries_from(0).enumerate() {
+            let other = no.checked_sub(first).and_then(|at| defs.get(at)).map(SeriesText::of);
+            changed.push(&other.unwrap_or(known));
+        }
+        *self = changed;
+    }
 }
 
 impl<'a> Extend<&'a SeriesDef> for Dictionary {
@@ -88,6 +98,18 @@ pub fn fresh_entries(known: &Dictionary, series: &Series) -> Result<Option<Serie
     let fresh = series.defs.get(known.len() - first..).unwrap_or(&[]);
     let first = u32::try_from(known.len()).unwrap_or(u32::MAX);
     Ok((!fresh.is_empty()).then(|| Series { first, defs: fresh.to_vec() }))
+}
+
+/// Whether all entries of `series` stand in the place of known ones.
+///
+/// # Errors
+/// How many are known.
+pub fn renameable(known: &Dictionary, series: &Series) -> Result<(), String> {
+    let end = (series.first as usize).saturating_add(series.defs.len());
+    if end > known.len() {
+        return Err(format!("the entries end at {end}, but only {} are known", known.len()));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -117,5 +139,17 @@ mod tests {
             assert_eq!(dictionary.entries_from(from).collect::<Vec<_>>(), expected);
         }
         assert_eq!(before.entries_from(0).count(), 200);
+
+        let mut renamed = dictionary.clone();
+        renamed.replace(299, &defs[..1]);
+        renamed.replace(7, &defs[..2]);
+        let mut expected = defs.clone();
+        (expected[7], expected[8], expected[299]) = (defs[0].clone(), defs[1].clone(), defs[0].clone());
+        let expected: Vec<SeriesText<'_>> = expected.iter().map(SeriesText::of).collect();
+        assert_eq!(renamed.entries_from(0).collect::<Vec<_>>(), expected);
+        for (first, is_known) in [(0, true), (299, true), (300, false)] {
+            let series = Series { first, defs: defs[..1].to_vec() };
+            assert_eq!(renameable(&dictionary, &series).is_ok(), is_known);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What became of every seq of every epoch, and the accounts that follow from it (INV-4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tideline_protocol::check_invariant;
 use tideline_protocol::invariants::Invariant;
@@ -105,6 +105,8 @@ pub struct EpochState {
     pub(crate) restamped_rows: u64,
     pub(crate) uncertain_rows: u64,
     pub(crate) dictionary: Dictionary,
+    // Numbers of entries that were others: the manifest may have those.
+    pub(crate) renamed: BTreeSet<u32>,
     pub(crate) reported: Option<Report>,
     // The lives of the spool that brought the seqs, and the epoch that it went on from.
     pub(crate) lives: Vec<Life>,
@@ -195,6 +197,11 @@ impl EpochState {
     pub(crate) fn define(&mut self, fresh: &Series) -> u32 {
         self.dictionary.extend(&fresh.defs);
         u32::try_from(self.dictionary.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn rename(&mut self, series: &Series) {
+        self.dictionary.replace(series.first as usize, &series.defs);
+        self.renamed.extend((series.first..).zip(&series.defs).map(|(no, _)| no));
     }
 
     pub(crate) fn give_up(&mut self, gap: &Gap, dropped: &RangeSet) {

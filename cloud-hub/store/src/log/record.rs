@@ -9,6 +9,7 @@
 //! kind 4 refused  CBOR [agent, epoch, seqs, rows]
 //! kind 5 lives    CBOR [agent, epoch, lives of the spool, where its first readings come from]
 //! kind 6 revived  as kind 2: seqs of a dead letter that are stored after all
+//! kind 7 renamed  as kind 1: other entries in the place of known ones
 //! ```
 //! Numbers are big-endian. The block is opaque here: nothing is decoded before the ack.
 
@@ -29,6 +30,8 @@ const HEAD_LEN: usize = 8;
 pub enum Record<'a> {
     /// Dictionary entries.
     Series { agent: &'a AgentId, epoch: Epoch, series: &'a Series },
+    /// Entries in the place of known ones.
+    Renamed { agent: &'a AgentId, epoch: Epoch, series: &'a Series },
     /// The taken seqs of a run.
     Batch { agent: &'a AgentId, taken: &'a RangeSet, run: &'a Run },
     /// Seqs of a dead letter that are stored after all.
@@ -46,6 +49,8 @@ pub enum Record<'a> {
 pub enum ReadRecord {
     /// Dictionary entries.
     Series { agent: AgentId, epoch: Epoch, series: Series },
+    /// Entries in the place of known ones.
+    Renamed { agent: AgentId, epoch: Epoch, series: Series },
     /// The taken seqs of a run.
     Batch { agent: AgentId, taken: RangeSet, run: Run },
     /// Seqs of a dead letter that are stored after all.
@@ -86,6 +91,10 @@ impl Record<'_> {
         match self {
             Self::Series { agent, epoch, series } => {
                 out.push(1);
+                cbor(out, (agent, epoch, series));
+            }
+            Self::Renamed { agent, epoch, series } => {
+                out.push(7);
                 cbor(out, (agent, epoch, series));
             }
             Self::Batch { agent, taken, run } => write_run(out, 2, agent, taken, run),
@@ -174,6 +183,7 @@ fn parse(body: &[u8]) -> Option<ReadRecord> {
             lives,
             moved,
         }),
+        7 => uncbor(payload).map(|(agent, epoch, series)| ReadRecord::Renamed { agent, epoch, series }),
         _ => None,
     }
 }

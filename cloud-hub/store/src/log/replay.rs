@@ -8,7 +8,7 @@ use tideline_protocol::model::{AgentId, Epoch};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::Run;
 
-use super::dictionary::fresh_entries;
+use super::dictionary::{fresh_entries, renameable};
 use super::ledger::Ledgers;
 use super::record::{self, ReadRecord, RecordError, SEGMENT_MAGIC};
 use super::{Checkpoint, LogDisk, LogError};
@@ -156,6 +156,12 @@ fn apply(record: ReadRecord, ledgers: &mut Ledgers, found: &mut Replay) -> Resul
             if let Some(fresh) = fresh {
                 state.define(&fresh);
             }
+        }
+        ReadRecord::Renamed { agent, epoch, series } => {
+            let state = ledgers.epoch_mut(&agent, epoch);
+            renameable(state.dictionary(), &series)
+                .map_err(|reason| format!("names of agent {agent} skipped: {reason}"))?;
+            state.rename(&series);
         }
         ReadRecord::Batch { agent, mut taken, run } => {
             let state = ledgers.epoch_mut(&agent, run.envelope.epoch);

@@ -284,7 +284,10 @@ fn registry_of(names: Names, sealed: &Ledgers, all: &Ledgers) -> Registry {
         registry.learn((agent, epoch), state.dictionary(), Age::Older);
     }
     for (agent, epoch, state) in all.iter() {
-        registry.learn((agent, epoch), state.dictionary(), Age::Newest);
+        match state.renamed.first() {
+            Some(first) => registry.relearn((agent, epoch), state.dictionary(), *first as usize),
+            None => registry.learn((agent, epoch), state.dictionary(), Age::Newest),
+        }
     }
     registry
 }

@@ -295,6 +295,9 @@ fn entry(record: ReadRecord) -> Option<LogEntry> {
         ReadRecord::Gap { agent, epoch, dropped, .. } => {
             Some(LogEntry::Dropped { agent, epoch, seqs: dropped })
         }
-        ReadRecord::Series { .. } | ReadRecord::Refused { .. } | ReadRecord::Lives { .. } => None,
+        ReadRecord::Series { .. }
+        | ReadRecord::Renamed { .. }
+        | ReadRecord::Refused { .. }
+        | ReadRecord::Lives { .. } => None,
     }
 }

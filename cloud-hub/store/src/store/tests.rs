@@ -10,6 +10,7 @@ mod export;
 mod groups;
 mod letters;
 mod pages;
+mod rename;
 mod reopen;
 mod restamps;
 mod retention;

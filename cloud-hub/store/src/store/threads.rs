@@ -57,6 +57,12 @@ pub enum Command {
         series: Series,
         reply: Reply<u32>,
     },
+    Rename {
+        agent: AgentId,
+        epoch: Epoch,
+        series: Series,
+        reply: Reply<()>,
+    },
     Append {
         batch: Batch<Validated>,
         reply: Reply<Batch<Durable>>,
@@ -253,6 +259,17 @@ impl Writer {
         }
     }
 
+    /// Makes the dictionary of an epoch known to who decodes, with other entries than before from a number on.
+    fn learn(&self, (agent, epoch): (&AgentId, Epoch), renamed_from: Option<usize>) {
+        let ledgers = lock(&self.shared.ledgers);
+        let Some(state) = ledgers.epoch(agent, epoch) else { return };
+        let mut registry = write(&self.shared.registry);
+        match renamed_from {
+            Some(first) => registry.relearn((agent, epoch), state.dictionary(), first),
+            None => registry.learn((agent, epoch), state.dictionary(), Age::Newest),
+        }
+    }
+
     fn handle(&mut self, command: Command) {
         match command {
             Command::Open { agent, epoch, lives, moved, reply } => {
@@ -262,13 +279,16 @@ impl Writer {
             Command::Define { agent, epoch, series, reply } => {
                 let known = self.core.define_series(&agent, epoch, &series);
                 if known.is_ok() {
-                    let ledgers = lock(&self.shared.ledgers);
-                    if let Some(state) = ledgers.epoch(&agent, epoch) {
-                        let mut registry = write(&self.shared.registry);
-                        registry.learn((&agent, epoch), state.dictionary(), Age::Newest);
-                    }
+                    self.learn((&agent, epoch), None);
                 }
                 let _ = reply.send(known.map_err(StoreError::from));
+            }
+            Command::Rename { agent, epoch, series, reply } => {
+                let renamed = self.core.rename_series(&agent, epoch, &series);
+                if renamed.is_ok() {
+                    self.learn((&agent, epoch), Some(series.first as usize));
+                }
+                let _ = reply.send(renamed.map_err(StoreError::from));
             }
             Command::Gap { agent, epoch, life, gap, reply } => {
                 let heard = self.core.heard(&agent, epoch, life);

@@ -14,10 +14,19 @@ use cloud_hub::api::shapes::{Device, DevicePage, Ledger};
 /// Longest wait until what is durable can also be queried.
 const QUERYABLE_MAX: Duration = Duration::from_secs(20);
 
-/// The account of one device.
+/// What was read back of a device.
+#[derive(Debug, Clone, Serialize)]
+pub struct Found {
+    /// An agent's own, or one behind it.
+    pub device: String,
+    /// Its readings at the hub.
+    pub readings: u64,
+}
+
+/// The account of one agent, with those of the devices behind it.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// The device.
+    /// The agent.
     pub device: String,
     /// As the agent's own store says.
     pub agent: model::Account,
@@ -25,6 +34,8 @@ pub struct Entry {
     pub hub: Ledger,
     /// Readings read back from the hub.
     pub counted: u64,
+    /// The same by device.
+    pub found: Vec<Found>,
 }
 
 impl Serialize for Entry {
@@ -40,8 +51,9 @@ impl Serialize for Entry {
             refused: u64,
             duplicates: u64,
             gaps: usize,
+            devices: &'a [Found],
         }
-        let Self { device, agent, hub, .. } = self;
+        let Self { device, agent, hub, found, .. } = self;
         Line {
             device,
             produced: agent.produced,
@@ -51,6 +63,7 @@ impl Serialize for Entry {
             refused: agent.refused,
             duplicates: hub.duplicates,
             gaps: hub.gaps.len(),
+            devices: found,
         }
         .serialize(serializer)
     }
@@ -119,11 +132,15 @@ impl Account {
     pub fn words(&self) -> String {
         let mut out = String::new();
         for entry in &self.devices {
-            let Entry { device, agent, hub, counted } = entry;
+            let Entry { device, agent, hub, counted, found } = entry;
             out.push_str(&format!(
                 "{device}: produced {} = stored {} + pending {} + dropped {} + refused {}; {counted} read back, {} duplicates ignored, {} gaps; {}\n",
                 agent.produced, hub.stored, agent.pending, agent.dropped, agent.refused, hub.duplicates, hub.gaps.len(), entry.verdict()
             ));
+            if found.len() > 1 {
+                let each = found.iter().map(|Found { device, readings }| format!("{device} {readings}"));
+                out.push_str(&format!("  of these: {}\n", each.collect::<Vec<_>>().join(", ")));
+            }
         }
         out.push_str(&format!("lost {}, doubled {}\n", self.lost, self.doubled));
         out
@@ -143,18 +160,19 @@ pub async fn entry(hub: &HubSocket, device: &str, inspected: &str) -> Result<Ent
     let inspected: Inspected =
         serde_json::from_str(inspected).context("what edge-agent store inspect says is not understood")?;
     let shown: Device = hub.get_as(&format!("/api/v1/devices/{device}")).await?;
-    let counted = count_until(hub, device, shown.ledger.stored).await?;
-    Ok(Entry { device: device.to_owned(), agent: inspected.account, hub: shown.ledger, counted })
+    let found = count_until(hub, device, shown.ledger.stored).await?;
+    let counted = sum(&found);
+    Ok(Entry { device: device.to_owned(), agent: inspected.account, hub: shown.ledger, counted, found })
 }
 
 /// Counts until it is `stored`, or until the wait is over: durable readings become queryable a
 /// moment later.
-async fn count_until(hub: &HubSocket, device: &str, stored: u64) -> Result<u64> {
-    let mut counted = 0;
+async fn count_until(hub: &HubSocket, device: &str, stored: u64) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
     let settled = async {
         loop {
-            counted = count_all(hub, device).await?;
-            if counted >= stored {
+            found = count_all(hub, device).await?;
+            if sum(&found) >= stored {
                 return anyhow::Ok(());
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -163,17 +181,21 @@ async fn count_until(hub: &HubSocket, device: &str, stored: u64) -> Result<u64> 
     if let Ok(result) = tokio::time::timeout(QUERYABLE_MAX, settled).await {
         result?;
     }
-    Ok(counted)
+    Ok(found)
+}
+
+fn sum(found: &[Found]) -> u64 {
+    found.iter().map(|found| found.readings).sum()
 }
 
 /// Of an agent and of the devices behind it: they are in its account.
-async fn count_all(hub: &HubSocket, agent: &str) -> Result<u64> {
+async fn count_all(hub: &HubSocket, agent: &str) -> Result<Vec<Found>> {
     let page: DevicePage = hub.get_as(&format!("/api/v1/devices?agent={agent}&limit=1000")).await?;
-    let mut rows = 0_u64;
-    for device in &page.devices {
-        rows += count(hub, &device.id).await?;
+    let mut found = Vec::with_capacity(page.devices.len());
+    for device in page.devices {
+        found.push(Found { readings: count(hub, &device.id).await?, device: device.id });
     }
-    Ok(rows)
+    Ok(found)
 }
 
 async fn count(hub: &HubSocket, device: &str) -> Result<u64> {
@@ -205,7 +227,9 @@ mod tests {
     fn entry() -> Entry {
         let agent = model::Account { produced: 10, stored: 10, ..model::Account::default() };
         let hub = Ledger { produced: 10, stored: 10, duplicates: 3, balanced: true, ..Ledger::default() };
-        Entry { device: "d".into(), agent, hub, counted: 10 }
+        let found =
+            vec![Found { device: "d".into(), readings: 6 }, Found { device: "m".into(), readings: 4 }];
+        Entry { device: "d".into(), agent, hub, counted: 10, found }
     }
 
     fn with_agent(change: impl Fn(&mut model::Account)) -> Entry {
@@ -248,7 +272,9 @@ mod tests {
     fn the_json_has_the_names_of_the_contract() {
         let value = serde_json::to_value(Account::of(vec![entry()])).unwrap();
         let want = serde_json::json!({"devices": [{"device": "d", "produced": 10, "stored": 10, "pending": 0,
-            "dropped": 0, "refused": 0, "duplicates": 3, "gaps": 0}], "lost": 0, "doubled": 0});
+            "dropped": 0, "refused": 0, "duplicates": 3, "gaps": 0,
+            "devices": [{"device": "d", "readings": 6}, {"device": "m", "readings": 4}]}], "lost": 0, "doubled": 0});
         assert_eq!(value, want);
+        assert!(Account::of(vec![entry()]).words().contains("  of these: d 6, m 4\n"));
     }
 }

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::Value;
 use tideline_protocol::model::AgentId;
 use tideline_store::LogPlace;
 use tideline_streams::spec::Sink;
@@ -144,7 +145,7 @@ pub fn check(spec: JobSpec) -> Result<Job, SpecError> {
     if spec.name.len() > NAME_BYTES_MAX {
         let found = format!("{} bytes long", spec.name.len());
         more.push(FieldError {
-            field: "name".to_owned(),
+            field: "/name".to_owned(),
             found,
             allowed: format!("1 to {NAME_BYTES_MAX} bytes"),
         });
@@ -154,7 +155,7 @@ pub fn check(spec: JobSpec) -> Result<Job, SpecError> {
         if device == "{device}" && (point == "{point}" || spec.source.points.contains(point)) {
             let allowed = "names that the source does not have, or else results would mix with readings";
             more.push(FieldError {
-                field: format!("sinks[{at}].point"),
+                field: format!("/sinks/{at}/point"),
                 found: format!("{point:?}"),
                 allowed: allowed.to_owned(),
             });
@@ -170,6 +171,27 @@ pub fn check(spec: JobSpec) -> Result<Job, SpecError> {
             errors.extend(more);
             Err(SpecError(errors))
         }
+    }
+}
+
+/// A definition as JSON, checked as [`check`] does; its name is that of the path when it has none.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn read(name: &str, mut definition: Value) -> Result<Job, SpecError> {
+    let mut other = None;
+    if let Some(fields) = definition.as_object_mut() {
+        let own = fields.insert("name".to_owned(), name.into());
+        other = own.filter(|own| own != name).map(|own| FieldError {
+            field: "/name".to_owned(),
+            found: own.to_string(),
+            allowed: format!("{name:?}, as in the path, or none"),
+        });
+    }
+    match (tideline_streams::read(definition, check), other) {
+        (read, None) => read,
+        (Ok(_), Some(other)) => Err(SpecError(vec![other])),
+        (Err(SpecError(errors)), Some(other)) => Err(SpecError([vec![other], errors].concat())),
     }
 }
 

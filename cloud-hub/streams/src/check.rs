@@ -19,9 +19,9 @@ use errors::Errors;
 
 /// What is wrong with one field of a definition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field} is {found}; allowed are {allowed}")]
+#[error("{} is {found}; allowed are {allowed}", if field.is_empty() { "the definition" } else { field })]
 pub struct FieldError {
-    /// Its path, such as `stages[2].factor`.
+    /// Its JSON pointer, such as `/stages/2/factor`.
     pub field: String,
     /// What it says.
     pub found: String,
@@ -29,7 +29,7 @@ pub struct FieldError {
     pub allowed: String,
 }
 
-/// All that is wrong with a definition, in the order of its fields.
+/// All that is wrong with a definition, in the order of its parts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct SpecError(pub Vec<FieldError>);
@@ -124,8 +124,8 @@ impl Job {
     pub fn check(spec: JobSpec) -> Result<Self, SpecError> {
         let mut errors = Errors::default();
         errors.name(&spec.name);
-        let devices = errors.patterns("source.devices", &spec.source.devices);
-        let points = errors.patterns("source.points", &spec.source.points);
+        let devices = errors.patterns("/source/devices", &spec.source.devices);
+        let points = errors.patterns("/source/points", &spec.source.points);
         let stages = errors.stages(&spec.stages);
         let join = errors.join(&spec, &devices, &points);
         let shape = errors.window(&spec.window);
@@ -133,16 +133,16 @@ impl Job {
         errors.group(&spec);
         let fields = errors.fields(&spec);
         let bound_ns =
-            errors.ms("time.out_of_orderness_ms", spec.time.out_of_orderness_ms, 0..=LENGTH_MS_MAX);
+            errors.ms("/time/out_of_orderness_ms", spec.time.out_of_orderness_ms, 0..=LENGTH_MS_MAX);
         let idle = spec.time.idle_timeout_ms;
-        let idle_ns = idle.map(|ms| errors.ms("time.idle_timeout_ms", ms, LENGTH_MS_MIN..=LENGTH_MS_MAX));
-        let ahead_ns = errors.ms("time.ahead_max_ms", spec.time.ahead_max_ms, 0..=LENGTH_MS_MAX);
+        let idle_ns = idle.map(|ms| errors.ms("/time/idle_timeout_ms", ms, LENGTH_MS_MIN..=LENGTH_MS_MAX));
+        let ahead_ns = errors.ms("/time/ahead_max_ms", spec.time.ahead_max_ms, 0..=LENGTH_MS_MAX);
         let allowed_ns = errors.late(&spec);
         let series = errors.sinks(&spec, &fields);
         let limits = &spec.limits;
-        errors.number("limits.devices", limits.devices, 1..=DEVICES_MAX);
-        errors.number("limits.open_windows", limits.open_windows, 1..=OPEN_WINDOWS_MAX);
-        errors.number("limits.state_bytes", limits.state_bytes, STATE_BYTES_MIN..=STATE_BYTES_MAX);
+        errors.number("/limits/devices", limits.devices, 1..=DEVICES_MAX);
+        errors.number("/limits/open_windows", limits.open_windows, 1..=OPEN_WINDOWS_MAX);
+        errors.number("/limits/state_bytes", limits.state_bytes, STATE_BYTES_MIN..=STATE_BYTES_MAX);
         errors.finish()?;
         let name = Arc::from(spec.name.as_str());
         Ok(Self {

@@ -4,7 +4,7 @@
 //! The same events in the same order give the same outputs with the same numbers, also when the state was saved
 //! and restored in between.
 //!
-//! Call order: [`JobSpec`] (data) → [`Job::check`] → [`Engine::new`] or [`Engine::restore`] → for each event
+//! Call order: [`JobSpec`] (data; of JSON by [`read`]) → [`Job::check`] → [`Engine::new`] or [`Engine::restore`] → for each event
 //! [`Engine::handle`], which gives the outputs → now and then [`Engine::save`]. [`Life`] says whether a job is to be
 //! given events at all.
 //!
@@ -72,6 +72,7 @@ mod aggregate;
 mod check;
 mod engine;
 mod event;
+mod form;
 mod life;
 pub mod limits;
 pub mod spec;
@@ -84,6 +85,7 @@ pub use event::{
     Answered, Asked, Came, Cause, Column, Event, Field, Key, Output, Refill, SideRow, StatementRow, Wanted,
     What, WindowResult,
 };
+pub use form::read;
 pub use life::{Command, Life, LifeError, Phase, Transition};
 pub use spec::JobSpec;
 pub use sum::ExactSum;

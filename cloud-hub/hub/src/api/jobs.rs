@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use tideline_streams::JobSpec;
+use tideline_streams::SpecError;
 
 use super::auth::Principal;
 use super::problem::{ApiError, Problem};
@@ -16,7 +16,9 @@ impl From<JobError> for ApiError {
     fn from(error: JobError) -> Self {
         let text = error.to_string();
         match error {
-            JobError::Spec(_) => Self::bad("bad-job", text),
+            JobError::Spec(SpecError(wrong)) => {
+                Self { errors: wrong.iter().map(ToString::to_string).collect(), ..Self::bad("bad-job", text) }
+            }
             JobError::Unknown(name) => Self::not_found("job", &name),
             JobError::Life(_) => Self::new(StatusCode::CONFLICT, "job-phase", text),
             JobError::Limit(_) => Self::new(StatusCode::CONFLICT, "too-many-jobs", text),
@@ -65,18 +67,6 @@ pub async fn show(State(hub): State<App>, Path(name): Path<String>) -> Result<Js
     answer(&hub, &name)
 }
 
-/// The definition of a job; its name is that of the path when it has none.
-fn definition(name: &str, mut body: serde_json::Value) -> Result<JobSpec, ApiError> {
-    let bad = |detail: String| ApiError::bad("bad-job", detail);
-    let fields = body.as_object_mut().ok_or_else(|| bad("a definition is a JSON object".to_owned()))?;
-    match fields.get("name") {
-        None => drop(fields.insert("name".to_owned(), name.into())),
-        Some(own) if own == name => {}
-        Some(own) => return Err(bad(format!("name is {own}; allowed is {name:?}, as in the path, or none"))),
-    }
-    serde_json::from_value(body).map_err(|error| bad(format!("the definition cannot be read: {error}")))
-}
-
 /// Make a stream job and start it, or change its definition
 ///
 /// The body is a definition, which `cloud-hub job reference` describes. With another source, stages, join, window, group,
@@ -85,16 +75,16 @@ fn definition(name: &str, mut body: serde_json::Value) -> Result<JobSpec, ApiErr
 /// the job last: a job whose author has lost the role admin, or is no more, fails and says so.
 #[utoipa::path(put, path = "/api/v1/jobs/{name}", operation_id = "putJob", request_body = Object,
     params(("name" = String, Path, description = "The job")),
-    responses((status = 200, description = "Changed", body = JobAnswer), (status = 201, description = "Made", body = JobAnswer), (status = 400, description = "`bad-job`: all that is wrong, one a line", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`too-many-jobs`, `reserved-id`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "Changed", body = JobAnswer), (status = 201, description = "Made", body = JobAnswer), (status = 400, description = "`bad-job`: all that is wrong with the definition's form and beyond it, in `errors` each with its JSON pointer and what is allowed, and in `detail` one a line", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`too-many-jobs`, `reserved-id`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn put(
     State(hub): State<App>,
     Extension(principal): Extension<Principal>,
     Path(name): Path<String>,
     Json(body): Json<serde_json::Value>,
 ) -> Result<(StatusCode, Json<JobAnswer>), ApiError> {
-    let spec = definition(&name, body)?;
     // A statement is taken apart in a thread of its own.
-    let checked = tokio::task::spawn_blocking(move || jobs::check(spec)).await;
+    let path = name.clone();
+    let checked = tokio::task::spawn_blocking(move || jobs::read(&path, body)).await;
     let job = checked.map_err(|error| ApiError::internal(&error))?.map_err(JobError::from)?;
     let is_new = jobs::put(&hub, job, Author::of(&principal)).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };

@@ -55,15 +55,15 @@ pub fn check(spec: &JobSpec) -> Vec<FieldError> {
         Ok(statement) => statement,
         Err(refusal) => {
             let allowed = "statements that POST /api/v1/sql takes".to_owned();
-            return vec![wrong("sql", format!("refused: {}", refusal.detail), allowed)];
+            return vec![wrong("/sql", format!("refused: {}", refusal.detail), allowed)];
         }
     };
     let mut errors = Vec::new();
     let mut lengths = Vec::new();
     match spec.window {
-        Window::Tumbling { length_ms } => lengths.push(("window.length_ms", length_ms)),
+        Window::Tumbling { length_ms } => lengths.push(("/window/length_ms", length_ms)),
         Window::Hopping { length_ms, hop_ms } => {
-            lengths.extend([("window.length_ms", length_ms), ("window.hop_ms", hop_ms)]);
+            lengths.extend([("/window/length_ms", length_ms), ("/window/hop_ms", hop_ms)]);
         }
         Window::Each | Window::Sliding { .. } | Window::Session { .. } => {}
     }
@@ -348,17 +348,17 @@ mod tests {
         let minute = || json!({"kind": "tumbling", "length_ms": 60_000});
         assert_eq!(with("SELECT sum(count) FROM rollups_1m", minute()), Ok(()));
         let told = with("DROP TABLE readings", minute()).unwrap_err();
-        assert!(told.starts_with("sql is refused: only SELECT is allowed"), "{told}");
+        assert!(told.starts_with("/sql is refused: only SELECT is allowed"), "{told}");
         let told = with("SELECT sum(count) FROM rollups_1h", minute()).unwrap_err();
         assert_eq!(
             told,
-            "window.length_ms is 60000; allowed are multiples of 3600000, the width of rollups_1h"
+            "/window/length_ms is 60000; allowed are multiples of 3600000, the width of rollups_1h"
         );
         let hops = json!({"kind": "hopping", "length_ms": 120_000, "hop_ms": 30_000});
         assert!(
             with("SELECT sum(count) FROM rollups_1m", hops)
                 .unwrap_err()
-                .starts_with("window.hop_ms is 30000")
+                .starts_with("/window/hop_ms is 30000")
         );
     }
 }

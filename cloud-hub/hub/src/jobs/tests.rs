@@ -522,7 +522,8 @@ fn what_a_hub_asks_of_a_definition_is_told_with_all_the_rest() {
         "sinks": [{"kind": "series", "point": "t"}, {"kind": "series", "point": "{point}"}],
     });
     let error = check(serde_json::from_value(wrong).unwrap()).unwrap_err().to_string();
-    for part in ["name is 60 bytes", "window.length_ms is 0", "sinks[0].point is \"t\"", "sinks[1].point is"]
+    for part in
+        ["/name is 60 bytes", "/window/length_ms is 0", "/sinks/0/point is \"t\"", "/sinks/1/point is"]
     {
         assert!(error.contains(part), "{part}: {error}");
     }

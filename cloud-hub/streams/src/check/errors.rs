@@ -52,7 +52,7 @@ impl Errors {
     pub fn name(&mut self, name: &str) {
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_name) {
             let allowed = format!("1 to {NAME_BYTES_MAX} letters, digits, '.', '_' and '-'");
-            self.add("name", format!("{name:?}"), allowed);
+            self.add("/name", format!("{name:?}"), allowed);
         }
     }
 
@@ -61,7 +61,7 @@ impl Errors {
             self.add(field, format!("{} patterns", texts.len()), format!("1 to {PATTERNS_MAX}"));
         }
         let each = texts.iter().enumerate();
-        each.map(|(at, text)| self.pattern(format!("{field}[{at}]"), text)).collect()
+        each.map(|(at, text)| self.pattern(format!("{field}/{at}"), text)).collect()
     }
 
     fn pattern(&mut self, field: String, text: &str) -> Pattern {
@@ -76,11 +76,11 @@ impl Errors {
 
     pub fn stages(&mut self, stages: &[Stage]) -> Vec<Step> {
         if stages.len() > STAGES_MAX {
-            self.add("stages", format!("{} stages", stages.len()), format!("0 to {STAGES_MAX}"));
+            self.add("/stages", format!("{} stages", stages.len()), format!("0 to {STAGES_MAX}"));
         }
         let mut steps = Vec::new();
         for (at, stage) in stages.iter().enumerate() {
-            let field = |name: &str| format!("stages[{at}].{name}");
+            let field = |name: &str| format!("/stages/{at}/{name}");
             let (points, what) = match stage {
                 Stage::Filter { points, compare, value } => {
                     (points, Op::Filter(*compare, self.finite(field("value"), *value)))
@@ -98,7 +98,7 @@ impl Errors {
 
     pub fn join(&mut self, spec: &JobSpec, devices: &[Pattern], points: &[Pattern]) -> Option<JoinPlan> {
         let join = spec.join.as_ref()?;
-        let tolerance_ns = self.ms("join.tolerance_ms", join.tolerance_ms, 0..=LENGTH_MS_MAX);
+        let tolerance_ns = self.ms("/join/tolerance_ms", join.tolerance_ms, 0..=LENGTH_MS_MAX);
         let mut point = |field: &str, text: &str| match PointId::parse(text) {
             Ok(point) => {
                 if !points.iter().any(|pattern| pattern.matches(text)) {
@@ -111,29 +111,29 @@ impl Errors {
                 None
             }
         };
-        let (left, right) = (point("join.left", &join.left), point("join.right", &join.right));
+        let (left, right) = (point("/join/left", &join.left), point("/join/right", &join.right));
         let named = match (&join.left_device, &join.right_device) {
             (None, None) => {
                 if join.left == join.right {
-                    self.add("join.right", format!("{:?}", join.right), "other points than join.left");
+                    self.add("/join/right", format!("{:?}", join.right), "other points than join.left");
                 }
                 None
             }
             (Some(left), Some(right)) if left == right => {
                 let allowed = "another device than join.left_device; both are left out where it is one";
-                self.add("join.right_device", format!("{right:?}"), allowed);
+                self.add("/join/right_device", format!("{right:?}"), allowed);
                 None
             }
             (Some(left), Some(right)) => {
-                let left = self.joined_device("join.left_device", left, devices);
-                left.zip(self.joined_device("join.right_device", right, devices))
+                let left = self.joined_device("/join/left_device", left, devices);
+                left.zip(self.joined_device("/join/right_device", right, devices))
             }
             (Some(_), None) => {
-                self.add("join.right_device", "left out", "a device, as join.left_device is one");
+                self.add("/join/right_device", "left out", "a device, as join.left_device is one");
                 None
             }
             (None, Some(_)) => {
-                self.add("join.left_device", "left out", "a device, as join.right_device is one");
+                self.add("/join/left_device", "left out", "a device, as join.right_device is one");
                 None
             }
         };
@@ -161,24 +161,24 @@ impl Errors {
         match window {
             Window::Each => Shape::Each,
             Window::Tumbling { length_ms } => {
-                let length_ns = self.ms("window.length_ms", *length_ms, lengths);
+                let length_ns = self.ms("/window/length_ms", *length_ms, lengths);
                 Shape::Fixed { length_ns, hop_ns: length_ns }
             }
             Window::Hopping { length_ms, hop_ms } => {
-                let length_ns = self.ms("window.length_ms", *length_ms, lengths.clone());
-                let hop_ns = self.ms("window.hop_ms", *hop_ms, lengths);
+                let length_ns = self.ms("/window/length_ms", *length_ms, lengths.clone());
+                let hop_ns = self.ms("/window/hop_ms", *hop_ms, lengths);
                 let times = length_ms.checked_div(*hop_ms).unwrap_or(0);
                 if *hop_ms > 0 && (length_ms % hop_ms != 0 || !(1..=OVERLAP_MAX).contains(&times)) {
                     let allowed = format!("1 to {OVERLAP_MAX} times window.hop_ms, {hop_ms}, without a rest");
-                    self.add("window.length_ms", length_ms.to_string(), allowed);
+                    self.add("/window/length_ms", length_ms.to_string(), allowed);
                 }
                 Shape::Fixed { length_ns, hop_ns }
             }
             Window::Sliding { length_ms } => {
-                Shape::Sliding { length_ns: self.ms("window.length_ms", *length_ms, 0..=LENGTH_MS_MAX) }
+                Shape::Sliding { length_ns: self.ms("/window/length_ms", *length_ms, 0..=LENGTH_MS_MAX) }
             }
             Window::Session { gap_ms } => {
-                Shape::Session { gap_ns: self.ms("window.gap_ms", *gap_ms, lengths) }
+                Shape::Session { gap_ns: self.ms("/window/gap_ms", *gap_ms, lengths) }
             }
         }
     }
@@ -187,40 +187,40 @@ impl Errors {
     pub fn statement(&mut self, spec: &JobSpec) {
         let Some(sql) = &spec.sql else { return };
         if sql.trim().is_empty() || sql.len() > SQL_BYTES_MAX {
-            self.add("sql", format!("{} bytes long", sql.len()), format!("1 to {SQL_BYTES_MAX} bytes"));
+            self.add("/sql", format!("{} bytes long", sql.len()), format!("1 to {SQL_BYTES_MAX} bytes"));
         }
         match spec.window {
             Window::Tumbling { .. } => {}
             Window::Hopping { length_ms, hop_ms } => {
                 if length_ms.checked_div(hop_ms).is_some_and(|times| times > SQL_OVERLAP_MAX) {
                     let allowed = format!("1 to {SQL_OVERLAP_MAX} times window.hop_ms with sql");
-                    self.add("window.length_ms", length_ms.to_string(), allowed);
+                    self.add("/window/length_ms", length_ms.to_string(), allowed);
                 }
             }
             Window::Each | Window::Sliding { .. } | Window::Session { .. } => {
-                self.add("window.kind", "another one", "tumbling and hopping with sql");
+                self.add("/window/kind", "another one", "tumbling and hopping with sql");
             }
         }
         if spec.join.is_some() {
-            self.add("join", "there", "none with sql, which joins by itself");
+            self.add("/join", "there", "none with sql, which joins by itself");
         }
         if !spec.stages.is_empty() {
             self.add(
-                "stages",
+                "/stages",
                 format!("{} stages", spec.stages.len()),
                 "none with sql, which filters by itself",
             );
         }
         if !spec.aggregates.is_empty() {
             let found = format!("{} aggregates", spec.aggregates.len());
-            self.add("aggregates", found, "none with sql, whose columns are the results");
+            self.add("/aggregates", found, "none with sql, whose columns are the results");
         }
         if spec.group != Group::Series {
-            self.add("group", "\"device\"", "none with sql, which groups by itself");
+            self.add("/group", "\"device\"", "none with sql, which groups by itself");
         }
         if spec.time.idle_timeout_ms.is_none() {
             let allowed = "a time with sql: its windows wait for all devices, and one may be gone for good";
-            self.add("time.idle_timeout_ms", "null", allowed);
+            self.add("/time/idle_timeout_ms", "null", allowed);
         }
     }
 
@@ -229,12 +229,12 @@ impl Errors {
             return;
         }
         if spec.join.is_some() {
-            self.add("group", "\"device\"", "\"series\" with a join, whose pairs are one series");
+            self.add("/group", "\"device\"", "\"series\" with a join, whose pairs are one series");
         } else if spec.window == Window::Each {
-            self.add("group", "\"device\"", "\"series\" without windows");
+            self.add("/group", "\"device\"", "\"series\" without windows");
         } else if spec.aggregates.contains(&Aggregate::TimeWeightedMean) {
             self.add(
-                "group",
+                "/group",
                 "\"device\"",
                 "\"series\" with time_weighted_mean: a value holds for its series",
             );
@@ -248,19 +248,19 @@ impl Errors {
         }
         if spec.window == Window::Each {
             if !given.is_empty() {
-                self.add("aggregates", format!("{} aggregates", given.len()), "none without windows");
+                self.add("/aggregates", format!("{} aggregates", given.len()), "none without windows");
             }
             let pair: &[Field] = if spec.join.is_some() { &[Field::Left, Field::Right] } else { &[] };
             return pair.iter().copied().chain([Field::Value]).collect();
         }
         if given.is_empty() {
             let names: Vec<&str> = Aggregate::ALL.iter().map(|aggregate| aggregate.as_str()).collect();
-            self.add("aggregates", "empty", format!("one or more of {}", names.join(", ")));
+            self.add("/aggregates", "empty", format!("one or more of {}", names.join(", ")));
         }
         for (at, aggregate) in given.iter().enumerate() {
             if given.iter().take(at).any(|before| before == aggregate) {
                 let found = format!("{} again", aggregate.as_str());
-                self.add(format!("aggregates[{at}]"), found, "each aggregate once");
+                self.add(format!("/aggregates/{at}"), found, "each aggregate once");
             }
         }
         given.iter().map(|aggregate| Field::Aggregate(*aggregate)).collect()
@@ -270,25 +270,25 @@ impl Errors {
         let most = if spec.join.is_some() { 0 } else { LENGTH_MS_MAX };
         let allowed_ns = if spec.join.is_some() && spec.late.allowed_ms > 0 {
             let allowed = "0 with a join: a pair is final when it is made";
-            self.add("late.allowed_ms", spec.late.allowed_ms.to_string(), allowed);
+            self.add("/late/allowed_ms", spec.late.allowed_ms.to_string(), allowed);
             0
         } else {
-            self.ms("late.allowed_ms", spec.late.allowed_ms, 0..=most)
+            self.ms("/late/allowed_ms", spec.late.allowed_ms, 0..=most)
         };
         if spec.late.then == Later::Update {
             if spec.window == Window::Each || spec.join.is_some() {
                 let allowed = "\"side\", but with windows and without a join";
-                self.add("late.then", "\"update\"", allowed);
+                self.add("/late/then", "\"update\"", allowed);
             } else if matches!(spec.window, Window::Session { .. })
                 && spec.sinks.iter().any(|sink| matches!(sink, Sink::Series { .. }))
             {
                 // Sessions that are joined are withdrawn, and a series would go on showing them beside the new one.
                 let allowed =
                     "\"side\" with sessions and a sink of the kind series, which takes nothing back";
-                self.add("late.then", "\"update\"", allowed);
+                self.add("/late/then", "\"update\"", allowed);
             } else if spec.aggregates.contains(&Aggregate::TimeWeightedMean) {
                 let allowed = "\"side\" with time_weighted_mean, which needs what was before the window";
-                self.add("late.then", "\"update\"", allowed);
+                self.add("/late/then", "\"update\"", allowed);
             }
         }
         allowed_ns
@@ -296,7 +296,7 @@ impl Errors {
 
     pub fn sinks(&mut self, spec: &JobSpec, fields: &[Field]) -> Vec<(Template, Template)> {
         if spec.sinks.is_empty() || spec.sinks.len() > SINKS_MAX {
-            self.add("sinks", format!("{} sinks", spec.sinks.len()), format!("1 to {SINKS_MAX}"));
+            self.add("/sinks", format!("{} sinks", spec.sinks.len()), format!("1 to {SINKS_MAX}"));
         }
         let mut series = Vec::new();
         for (at, sink) in spec.sinks.iter().enumerate() {
@@ -305,7 +305,7 @@ impl Errors {
                 Template::parse(text).map_err(|found| {
                     let allowed =
                         "letters, digits, '.', '_', '-', '/', {device}, {point}, {aggregate} and {job}";
-                    self.add(format!("sinks[{at}].{name}"), found, allowed);
+                    self.add(format!("/sinks/{at}/{name}"), found, allowed);
                 })
             };
             let (device, point) = (template("device", device), template("point", point));
@@ -330,11 +330,11 @@ impl Errors {
             }
             if !must.is_empty() {
                 let allowed = format!("templates with {}, or else series would mix", must.join(", "));
-                self.add(format!("sinks[{at}]"), "of one name for several series", allowed);
+                self.add(format!("/sinks/{at}"), "of one name for several series", allowed);
             }
             if spec.group == Group::Device && !missing("point") {
                 let allowed = "templates without {point}: the result is of all points of a device";
-                self.add(format!("sinks[{at}]"), "with {point}", allowed);
+                self.add(format!("/sinks/{at}"), "with {point}", allowed);
             }
             series.push((device, point));
         }

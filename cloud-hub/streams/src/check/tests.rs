@@ -69,36 +69,36 @@ fn all_that_is_wrong_is_told_at_once_with_its_place_and_what_is_allowed() {
     let error = Job::check(bad).unwrap_err();
     let fields: Vec<&str> = error.0.iter().map(|error| error.field.as_str()).collect();
     let wanted = [
-        "name",
-        "source.devices",
-        "source.points[0]",
-        "stages[0].factor",
-        "stages[1].points",
-        "window.length_ms",
-        "group",
-        "aggregates[2]",
-        "time.out_of_orderness_ms",
-        "time.idle_timeout_ms",
-        "late.allowed_ms",
-        "late.then",
-        "sinks[0].point",
-        "sinks[1]",
-        "sinks[1]",
-        "limits.devices",
-        "limits.open_windows",
-        "limits.state_bytes",
+        "/name",
+        "/source/devices",
+        "/source/points/0",
+        "/stages/0/factor",
+        "/stages/1/points",
+        "/window/length_ms",
+        "/group",
+        "/aggregates/2",
+        "/time/out_of_orderness_ms",
+        "/time/idle_timeout_ms",
+        "/late/allowed_ms",
+        "/late/then",
+        "/sinks/0/point",
+        "/sinks/1",
+        "/sinks/1",
+        "/limits/devices",
+        "/limits/open_windows",
+        "/limits/state_bytes",
     ];
     assert_eq!(fields, wanted);
     let text = error.to_string();
     assert!(
-        text.contains("name is \"a job\"; allowed are 1 to 64 letters, digits, '.', '_' and '-'"),
+        text.contains("/name is \"a job\"; allowed are 1 to 64 letters, digits, '.', '_' and '-'"),
         "{text}"
     );
     assert!(
-        text.contains("window.length_ms is 70000; allowed are 1 to 1000 times window.hop_ms, 20000"),
+        text.contains("/window/length_ms is 70000; allowed are 1 to 1000 times window.hop_ms, 20000"),
         "{text}"
     );
-    assert!(text.contains("limits.devices is 0; allowed are 1 to 1000000"), "{text}");
+    assert!(text.contains("/limits/devices is 0; allowed are 1 to 1000000"), "{text}");
     assert_eq!(text.lines().count(), wanted.len());
 }
 
@@ -122,14 +122,14 @@ fn joins_are_of_two_points_of_the_source_and_final() {
     };
     let good = join("temperature", "motor/rpm", "");
     assert_eq!(told(&[(window, &good)]), Vec::<String>::new());
-    assert_eq!(told(&[(window, &join("temperature", "temperature", ""))]), ["join.right"]);
-    assert_eq!(told(&[(window, &join("pressure", "a b", ""))]), ["join.left", "join.right"]);
+    assert_eq!(told(&[(window, &join("temperature", "temperature", ""))]), ["/join/right"]);
+    assert_eq!(told(&[(window, &join("pressure", "a b", ""))]), ["/join/left", "/join/right"]);
     let late = join(
         "temperature",
         "motor/rpm",
         "\"late\": { \"allowed_ms\": 1, \"then\": \"update\" }, \"group\": \"device\",",
     );
-    assert_eq!(told(&[(window, &late)]), ["group", "late.allowed_ms", "late.then", "sinks[0]"]);
+    assert_eq!(told(&[(window, &late)]), ["/group", "/late/allowed_ms", "/late/then", "/sinks/0"]);
 }
 
 #[test]
@@ -137,27 +137,27 @@ fn windows_have_the_aggregates_and_policies_that_they_can_keep() {
     let tumbling = r#""window": { "kind": "tumbling", "length_ms": 60000 }"#;
     let aggregates = r#""aggregates": ["mean", "max"]"#;
     let with = |window: &str, rest: &str| format!("\"window\": {window}{rest}");
-    assert_eq!(told(&[(tumbling, &with(r#"{ "kind": "each" }"#, ""))]), ["aggregates"]);
+    assert_eq!(told(&[(tumbling, &with(r#"{ "kind": "each" }"#, ""))]), ["/aggregates"]);
     let each = with(r#"{ "kind": "each" }"#, "");
     assert_eq!(told(&[(tumbling, &each), (aggregates, "\"aggregates\": []")]), Vec::<String>::new());
-    assert_eq!(told(&[(aggregates, "\"aggregates\": []")]), ["aggregates"]);
+    assert_eq!(told(&[(aggregates, "\"aggregates\": []")]), ["/aggregates"]);
     let update = r#", "late": { "then": "update" }"#;
     let timed = r#""aggregates": ["time_weighted_mean"]"#;
     let sliding = r#"{ "kind": "sliding", "length_ms": 0 }"#;
     assert_eq!(told(&[(tumbling, &with(sliding, ""))]), Vec::<String>::new());
     assert_eq!(told(&[(tumbling, &with(sliding, update))]), Vec::<String>::new());
-    assert_eq!(told(&[(tumbling, &with(sliding, update)), (aggregates, timed)]), ["late.then"]);
+    assert_eq!(told(&[(tumbling, &with(sliding, update)), (aggregates, timed)]), ["/late/then"]);
     let session = r#"{ "kind": "session", "gap_ms": 5 }"#;
     assert_eq!(told(&[(tumbling, &with(session, ""))]), Vec::<String>::new());
     // What is withdrawn would stay in the series.
-    assert_eq!(told(&[(tumbling, &with(session, update))]), ["late.then"]);
+    assert_eq!(told(&[(tumbling, &with(session, update))]), ["/late/then"]);
     let mut rows: JobSpec = serde_json::from_str(&PLAIN.replace(tumbling, &with(session, update))).unwrap();
     rows.sinks.retain(|sink| !matches!(sink, Sink::Series { .. }));
     rows.sinks.push(Sink::Rows);
     assert_eq!(Job::check(rows).map(drop), Ok(()));
     assert_eq!(
         told(&[(tumbling, &format!("{each}{update}")), (aggregates, "\"aggregates\": []")]),
-        ["late.then"]
+        ["/late/then"]
     );
     let hopping = |length: u64, hop: u64| {
         told(&[(
@@ -167,12 +167,12 @@ fn windows_have_the_aggregates_and_policies_that_they_can_keep() {
     };
     assert_eq!(hopping(60, 20), Vec::<String>::new());
     assert_eq!(hopping(1000, 1), Vec::<String>::new());
-    assert_eq!(hopping(1001, 1), ["window.length_ms"]);
-    assert_eq!(hopping(20, 60), ["window.length_ms"]);
-    assert_eq!(hopping(20, 0), ["window.hop_ms"]);
+    assert_eq!(hopping(1001, 1), ["/window/length_ms"]);
+    assert_eq!(hopping(20, 60), ["/window/length_ms"]);
+    assert_eq!(hopping(20, 0), ["/window/hop_ms"]);
     // Without {aggregate} two aggregates would be one series.
-    assert_eq!(told(&[("{aggregate}-", "")]), ["sinks[0]"]);
-    assert_eq!(told(&[("{point}/", "")]), ["sinks[0]"]);
+    assert_eq!(told(&[("{aggregate}-", "")]), ["/sinks/0"]);
+    assert_eq!(told(&[("{point}/", "")]), ["/sinks/0"]);
 }
 
 #[test]

@@ -140,9 +140,11 @@ fn devices_of_a_join_that_cannot_be_are_told() {
         Job::check(spec).map(drop).map_err(|error| error.to_string())
     };
     assert_eq!(told(Some("pump-1"), Some("tank-2")), Ok(()));
-    assert!(told(Some("pump-1"), None).unwrap_err().starts_with("join.right_device is left out"));
-    assert!(told(None, Some("pump-1")).unwrap_err().starts_with("join.left_device is left out"));
-    assert!(told(Some("pump-1"), Some("pump-1")).unwrap_err().starts_with("join.right_device is \"pump-1\""));
+    assert!(told(Some("pump-1"), None).unwrap_err().starts_with("/join/right_device is left out"));
+    assert!(told(None, Some("pump-1")).unwrap_err().starts_with("/join/left_device is left out"));
+    assert!(
+        told(Some("pump-1"), Some("pump-1")).unwrap_err().starts_with("/join/right_device is \"pump-1\"")
+    );
     assert!(told(Some("fan"), Some("tank-2")).unwrap_err().contains("devices that fit source.devices"));
     assert!(told(Some("a b"), Some("tank-2")).unwrap_err().contains("ids of devices"));
     // One point of two devices is a pair too.

@@ -177,10 +177,10 @@ fn what_a_statement_does_not_go_with_is_told() {
     };
     assert_eq!(
         told(&|spec| spec.window = Window::Session { gap_ms: 5 }),
-        "window.kind is another one; allowed are tumbling and hopping with sql"
+        "/window/kind is another one; allowed are tumbling and hopping with sql"
     );
-    assert!(told(&|spec| spec.time.idle_timeout_ms = None).starts_with("time.idle_timeout_ms is null"));
-    assert!(told(&|spec| spec.sql = Some(" ".to_owned())).starts_with("sql is 1 bytes long"));
+    assert!(told(&|spec| spec.time.idle_timeout_ms = None).starts_with("/time/idle_timeout_ms is null"));
+    assert!(told(&|spec| spec.sql = Some(" ".to_owned())).starts_with("/sql is 1 bytes long"));
     let hops = Window::Hopping { length_ms: 610, hop_ms: 10 };
     assert!(told(&|spec| spec.window = hops.clone()).contains("1 to 60 times window.hop_ms with sql"));
     let other = spec(TEN);

@@ -110,11 +110,11 @@ async fn a_wrong_definition_is_told_whole_and_a_viewer_changes_nothing() {
     assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-job")));
     let lines: Vec<&str> = body["detail"].as_str().unwrap().lines().collect();
     assert_eq!(lines.len(), 4, "{lines:?}");
-    assert!(lines[2].starts_with("window.length_ms is 0; allowed are 1 to"), "{lines:?}");
+    assert!(lines[2].starts_with("/window/length_ms is 0; allowed are 1 to"), "{lines:?}");
     for (body, part) in [
-        (json!([1]), "a definition is a JSON object"),
-        (json!({"name": "other"}), "name is \"other\"; allowed is \"mean\""),
-        (json!({"colour": 1}), "unknown field `colour`"),
+        (json!([1]), "the definition is [1]; allowed are tables with name, source"),
+        (json!({"name": "other"}), "/name is \"other\"; allowed are \"mean\", as in the path"),
+        (json!({"colour": 1}), "/colour is unknown; allowed are name, source"),
         (
             json!({"source": {"devices": ["*"], "points": ["*"]}, "window": {"kind": "round"}, "sinks": []}),
             "tumbling",
@@ -123,6 +123,28 @@ async fn a_wrong_definition_is_told_whole_and_a_viewer_changes_nothing() {
         let (status, found) = bench.local("PUT", "/api/v1/jobs/mean", body).await;
         let detail = found["detail"].as_str().unwrap();
         assert!(status == StatusCode::BAD_REQUEST && detail.contains(part), "{detail}");
+    }
+    // What is wrong with the form comes with what is wrong beyond it.
+    let wrong = json!({
+        "name": 5, "source": {"devices": ["roof"], "points": ["t", 5]}, "window": {"kind": "tumbling", "length_ms": 0},
+        "late": {"allowed": 5}, "sinks": [{"kind": "series", "point": "t"}, {"kind": "row"}],
+        "sql": "DROP TABLE readings", "limits": {"devices": 0},
+    });
+    let (status, body) = bench.local("PUT", "/api/v1/jobs/mean", wrong).await;
+    let errors: Vec<&str> =
+        body["errors"].as_array().unwrap().iter().map(|error| error.as_str().unwrap()).collect();
+    let wanted = [
+        "/name is 5; allowed are \"mean\"",
+        "/source/points/1 is 5; allowed are texts",
+        "/window/length_ms is 0; allowed are 1 to",
+        "/sql is refused: ",
+        "/late/allowed is unknown; allowed are allowed_ms, then",
+        "/sinks/1/kind is \"row\"; allowed are series, rows, live",
+        "/limits/devices is 0; allowed are 1 to",
+    ];
+    assert_eq!((status, errors.len()), (StatusCode::BAD_REQUEST, wanted.len()), "{errors:?}");
+    for (error, start) in errors.iter().zip(wanted) {
+        assert!(error.starts_with(start), "{error}");
     }
     let (_, made) = bench.local("POST", "/api/v1/tokens", json!({"name": "v", "role": "viewer"})).await;
     let bearer = format!("Bearer {}", made["token"].as_str().unwrap());

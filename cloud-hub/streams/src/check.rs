@@ -217,6 +217,17 @@ impl Job {
         Ok(derived)
     }
 
+    /// The derived series that a result of this key has readings in, all at one time; what takes back a session that was
+    /// withdrawn is to be said of each of them, at the session's start.
+    ///
+    /// # Errors
+    /// As for [`derive`](Self::derive).
+    pub fn derived_series(&self, key: &Key) -> Result<Vec<(DeviceId, PointId)>, ModelError> {
+        let fields = || self.fields.iter().filter(|field| is_derived(**field));
+        let each = self.series.iter().flat_map(|templates| fields().map(move |field| (templates, *field)));
+        each.map(|(templates, field)| self.series_of(templates, key, field)).collect()
+    }
+
     /// The readings for derived series that a row of a statement's answer gives, at its window's start; `{aggregate}`
     /// stands for the column.
     ///
@@ -249,10 +260,7 @@ impl Job {
 
     /// Whether all names of derived series are valid ones.
     pub(crate) fn can_name(&self, key: &Key) -> bool {
-        self.series.iter().all(|templates| {
-            let mut fields = self.fields.iter().filter(|field| is_derived(**field));
-            fields.all(|field| self.series_of(templates, key, *field).is_ok())
-        })
+        self.derived_series(key).is_ok()
     }
 
     fn series_of(

@@ -108,7 +108,13 @@ impl Results {
             let derived = match &what {
                 What::Result(result) => job.derive(result).ok(),
                 What::Row { start_ns, row, .. } => job.derive_row(*start_ns, row).ok(),
-                What::Withdrawn { .. } | What::Void { .. } | What::Side(_) => Some(Vec::new()),
+                What::Withdrawn { key, start_ns, .. } => {
+                    // What has no valid name was counted when it was given.
+                    let given = job.derived_series(key).unwrap_or_default();
+                    given.into_iter().for_each(|series| self.take_back(series, *start_ns));
+                    Some(Vec::new())
+                }
+                What::Void { .. } | What::Side(_) => Some(Vec::new()),
             };
             match derived {
                 Some(derived) => derived.into_iter().for_each(|one| self.derive(one)),

@@ -116,6 +116,9 @@ async fn drained(hub: &App, name: &str) -> View {
     show(hub, name).unwrap().view.unwrap()
 }
 
+/// What stands for a null among the readings of a series.
+const NOTHING: f64 = -1e9;
+
 /// All readings of a series, as (ms, value), by arrival among equal times.
 fn readings(hub: &App, series: &str) -> Vec<(i64, f64)> {
     hub.store.settle().unwrap();
@@ -125,7 +128,8 @@ fn readings(hub: &App, series: &str) -> Vec<(i64, f64)> {
     };
     let page = hub.store.query_raw(&[info.id], i64::MIN, i64::MAX, None, 100_000).unwrap();
     let rows = |c: &tideline_store::RawColumn| -> Vec<(i64, f64)> {
-        c.times.iter().map(|ns| ns / MS).zip(c.values.iter().copied()).collect()
+        let number = |value: &f64| if value.is_nan() { NOTHING } else { *value };
+        c.times.iter().map(|ns| ns / MS).zip(c.values.iter().map(number)).collect()
     };
     page.series.first().map(rows).unwrap_or_default()
 }
@@ -274,8 +278,58 @@ fn other_goldens() -> Vec<Golden> {
     ]
 }
 
+/// Sessions that late readings make part of longer ones: what was given of them is taken back.
+fn joined_goldens() -> Vec<Golden> {
+    let sessions = of_window(json!({"kind": "session", "gap_ms": 5}), json!(["count", "sum"]));
+    vec![
+        Golden {
+            more: with(sessions.clone(), "late", json!({"then": "update"})),
+            batches: vec![
+                t(&[(0, 1.0), (4, 2.0)]),
+                t(&[(12, 4.0), (30, 8.0), (60, 16.0)]),
+                t(&[(8, 0.5)]),
+                t(&[(27, 1.0)]),
+                end(),
+            ],
+            wanted: vec![
+                (
+                    "t.sum",
+                    vec![
+                        (0, 3.0),
+                        (0, 7.5),
+                        (12, 4.0),
+                        (12, NOTHING),
+                        (27, 9.0),
+                        (30, 8.0),
+                        (30, NOTHING),
+                        (60, 16.0),
+                    ],
+                ),
+                (
+                    "t.count",
+                    vec![
+                        (0, 2.0),
+                        (0, 4.0),
+                        (12, 1.0),
+                        (12, NOTHING),
+                        (27, 2.0),
+                        (30, 1.0),
+                        (30, NOTHING),
+                        (60, 1.0),
+                    ],
+                ),
+            ],
+        },
+        Golden {
+            more: with(sessions, "late", json!({"allowed_ms": 100})),
+            batches: vec![t(&[(0, 1.0), (7, 2.0), (20, 4.0)]), t(&[(4, 8.0)]), end()],
+            wanted: vec![("t.sum", vec![(0, 1.0), (0, 11.0), (7, 2.0), (7, NOTHING), (20, 4.0)])],
+        },
+    ]
+}
+
 fn goldens() -> Vec<Golden> {
-    fixed_goldens().into_iter().chain(other_goldens()).collect()
+    fixed_goldens().into_iter().chain(other_goldens()).chain(joined_goldens()).collect()
 }
 
 fn end() -> Columns {

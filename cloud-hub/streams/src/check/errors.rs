@@ -279,13 +279,6 @@ impl Errors {
             if spec.window == Window::Each || spec.join.is_some() {
                 let allowed = "\"side\", but with windows and without a join";
                 self.add("/late/then", "\"update\"", allowed);
-            } else if matches!(spec.window, Window::Session { .. })
-                && spec.sinks.iter().any(|sink| matches!(sink, Sink::Series { .. }))
-            {
-                // Sessions that are joined are withdrawn, and a series would go on showing them beside the new one.
-                let allowed =
-                    "\"side\" with sessions and a sink of the kind series, which takes nothing back";
-                self.add("/late/then", "\"update\"", allowed);
             } else if spec.aggregates.contains(&Aggregate::TimeWeightedMean) {
                 let allowed = "\"side\" with time_weighted_mean, which needs what was before the window";
                 self.add("/late/then", "\"update\"", allowed);

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::JobSpec;
-use crate::spec::Sink;
 
 fn spec(text: &str) -> JobSpec {
     serde_json::from_str(text).unwrap()
@@ -149,12 +148,7 @@ fn windows_have_the_aggregates_and_policies_that_they_can_keep() {
     assert_eq!(told(&[(tumbling, &with(sliding, update)), (aggregates, timed)]), ["/late/then"]);
     let session = r#"{ "kind": "session", "gap_ms": 5 }"#;
     assert_eq!(told(&[(tumbling, &with(session, ""))]), Vec::<String>::new());
-    // What is withdrawn would stay in the series.
-    assert_eq!(told(&[(tumbling, &with(session, update))]), ["/late/then"]);
-    let mut rows: JobSpec = serde_json::from_str(&PLAIN.replace(tumbling, &with(session, update))).unwrap();
-    rows.sinks.retain(|sink| !matches!(sink, Sink::Series { .. }));
-    rows.sinks.push(Sink::Rows);
-    assert_eq!(Job::check(rows).map(drop), Ok(()));
+    assert_eq!(told(&[(tumbling, &with(session, update))]), Vec::<String>::new());
     assert_eq!(
         told(&[(tumbling, &format!("{each}{update}")), (aggregates, "\"aggregates\": []")]),
         ["/late/then"]

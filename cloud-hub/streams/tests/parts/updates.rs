@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use tideline_streams::limits::PAST_SESSIONS_MAX;
 use tideline_streams::spec::{
     Aggregate::{Count, First, Last, Sum},
-    JobSpec, Later, Window,
+    JobSpec, Later, Sink, Window,
 };
-use tideline_streams::{Engine, What};
+use tideline_streams::{Engine, Job, What};
 
 use super::rig::{MS, Series, Step, engine, line, lines, name, one, refill, restart, run, spec, step};
 
@@ -136,14 +136,23 @@ fn a_late_reading_has_just_the_sliding_windows_that_look_back_on_it_given_again(
 /// What a sink has at the end: the values by start of each window that was given and not withdrawn.
 type Table = BTreeMap<(String, i64), (i64, Vec<f64>)>;
 
-fn put(table: &mut Table, outputs: Vec<tideline_streams::Output>) {
+/// What the series of a sink have at the end: of the readings of one time the last to arrive, where it is not a null.
+type Readings = BTreeMap<(String, i64), f64>;
+
+fn put(job: &Job, (table, readings): (&mut Table, &mut Readings), outputs: Vec<tideline_streams::Output>) {
     for output in outputs {
         match output.what {
             What::Result(result) => {
+                for one in job.derive(&result).unwrap() {
+                    readings.insert((one.point.to_string(), one.sample.time_ns), one.sample.value);
+                }
                 let values = result.values.iter().map(|(_, value)| *value).collect();
                 table.insert((name(&result.key), result.start_ns / MS), (result.end_ns, values));
             }
             What::Withdrawn { key, start_ns, end_ns } => {
+                for (_, point) in job.derived_series(&key).unwrap() {
+                    assert!(readings.remove(&(point.to_string(), start_ns)).is_some(), "{point} {start_ns}");
+                }
                 let gone = table.remove(&(name(&key), start_ns / MS));
                 assert_eq!(gone.map(|(end, _)| end), Some(end_ns), "{start_ns}");
             }
@@ -180,6 +189,19 @@ fn batch(window: &Window, rows: &[(i64, f64)]) -> Table {
         _ => unreachable!(),
     }
     table
+}
+
+/// The readings that a table makes.
+fn readings_of(window: &Window, table: &Table) -> Readings {
+    let mut out = Readings::new();
+    for ((_, start_ms), (end_ns, values)) in table {
+        // A sliding window ends with the reading that it looks back from.
+        let time_ns = if matches!(window, Window::Sliding { .. }) { end_ns - 1 } else { start_ms * MS };
+        for (name, value) in ["count", "sum", "first", "last"].iter().zip(values) {
+            out.insert((format!("t.{name}"), time_ns), *value);
+        }
+    }
+    out
 }
 
 #[derive(Debug, Clone)]
@@ -228,8 +250,10 @@ proptest! {
         spec.late.then = Later::Update;
         spec.late.allowed_ms = allowed_ms;
         spec.time.out_of_orderness_ms = bound;
+        spec.sinks = vec![Sink::Series { device: "{device}".to_owned(), point: "{point}.{aggregate}".to_owned() }];
         let mut job = engine(&spec);
-        let (mut table, mut rows, mut now) = (Table::new(), Vec::new(), 0);
+        let (mut table, mut readings) = (Table::new(), Readings::new());
+        let (mut rows, mut now) = (Vec::new(), 0);
         for act in acts {
             match act {
                 Act::Readings(backs) => {
@@ -240,16 +264,23 @@ proptest! {
                     let new: Vec<(i64, f64)> =
                         backs.iter().enumerate().map(|(at, back)| (now - back, number(at))).collect();
                     rows.extend(new.iter().copied());
-                    put(&mut table, step(&mut job, &one("t", &new)));
+                    let outputs = step(&mut job, &one("t", &new));
+                    put(job.job(), (&mut table, &mut readings), outputs);
                 }
                 Act::Restart => job = restart(&job),
-                Act::Refill => put(&mut table, refill(&mut job, &history(&rows))),
+                Act::Refill => {
+                    let outputs = refill(&mut job, &history(&rows));
+                    put(job.job(), (&mut table, &mut readings), outputs);
+                }
             }
         }
-        put(&mut table, step(&mut job, &Step::Drain(0)));
-        put(&mut table, refill(&mut job, &history(&rows)));
+        let outputs = step(&mut job, &Step::Drain(0));
+        put(job.job(), (&mut table, &mut readings), outputs);
+        let outputs = refill(&mut job, &history(&rows));
+        put(job.job(), (&mut table, &mut readings), outputs);
         prop_assert_eq!(job.wanted(1), vec![]);
         prop_assert_eq!(&table, &batch(&window, &rows));
+        prop_assert_eq!(&readings, &readings_of(&window, &table));
         prop_assert_eq!(restart(&job).state_bytes(), job.state_bytes());
     }
 

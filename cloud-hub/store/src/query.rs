@@ -75,7 +75,7 @@ pub enum Parts {
 pub struct BucketColumn {
     /// The series.
     pub id: SeriesId,
-    /// Where it was read from.
+    /// The coarsest tier of which something is in it; that of the readings where there is nothing.
     pub tier: Tier,
     /// The start of each bucket, ns since 1970.
     pub t_ns: Vec<i64>,
@@ -221,8 +221,8 @@ pub fn buckets(
     // No finer than what is left of the range.
     let grid = grid(asked, (from_ns, to_ns), least)?;
     let level = grid.level();
-    let tier = level.max(least).into();
-    let mut parts: Vec<Buckets> = series.iter().map(|_| Buckets::of(&grid, from_ns, to_ns)).collect();
+    let mut parts: Vec<(Buckets, Level)> =
+        series.iter().map(|_| (Buckets::of(&grid, from_ns, to_ns), Level::Raw)).collect();
     let mut hot: Vec<Buckets> = series.iter().map(|_| Buckets::sparse(&grid)).collect();
     for (id, hot) in series.iter().zip(&mut hot) {
         let older = tables.flushing.as_deref().into_iter();
@@ -234,10 +234,10 @@ pub fn buckets(
     // File by file, so that each block is decoded once for all series.
     for file in files.iter() {
         let sealed = SealedFile { shared, format, file };
-        for (id, parts) in series.iter().zip(&mut parts) {
+        for (id, (parts, coarsest)) in series.iter().zip(&mut parts) {
             goes_on(canceled)?;
             if let Some(entry) = sealed.find(*id, (from_ns, to_ns))? {
-                add(sealed, &entry, level, (from_ns, to_ns), parts)?;
+                *coarsest = add(sealed, &entry, level, (from_ns, to_ns), parts)?.max(*coarsest);
             }
         }
     }
@@ -247,30 +247,36 @@ pub fn buckets(
     };
     let columns = Vec::with_capacity(series.len());
     let mut out = BucketAnswer { width_ns, thinned_to_ns, series: columns, figures: Vec::new() };
-    for ((id, mut parts), hot) in series.iter().zip(parts).zip(hot) {
+    for ((id, (mut parts, coarsest)), hot) in series.iter().zip(parts).zip(hot) {
         hot.iter().for_each(|(start, part)| parts.add(start, part));
-        out.series.push(column(*id, tier, &parts));
+        out.series.push(column(*id, coarsest.into(), &parts));
     }
     Ok((out, grid))
 }
 
-/// Adds what a file has of a series in a range. Where it has no level as fine as this one, the buckets of its finest
-/// count as what is at their beginning, and those that the range cuts are taken whole.
+/// Adds what a file has of a series in a range, and says the coarsest level of which there was something. Where it has no
+/// level as fine as this one, the buckets of its finest count as what is at their beginning, and those that the range cuts
+/// are taken whole.
 fn add(
     file: SealedFile<'_>,
     entry: &SeriesEntry,
     level: Level,
     range: (i64, i64),
     parts: &mut Buckets,
-) -> Result<(), StoreError> {
+) -> Result<Level, StoreError> {
     let finest = file.file.finest;
     if level >= finest {
         let range = finest.widened(uncut(entry, range));
         return add_within(file, entry, level, range, parts);
     }
     let from_ns = range.0;
-    let add = |start: i64, part: &Aggregate| parts.add(start.max(from_ns), part);
-    file.each_roll(entry.series, finest, finest.widened(range), add).map(drop)
+    let mut coarsest = Level::Raw;
+    let add = |start: i64, part: &Aggregate| {
+        coarsest = finest;
+        parts.add(start.max(from_ns), part);
+    };
+    file.each_roll(entry.series, finest, finest.widened(range), add)?;
+    Ok(coarsest)
 }
 
 /// The range without those of its ends that cut nothing of what a file has of a series: the first and the last bucket of
@@ -288,10 +294,12 @@ fn add_within(
     level: Level,
     (from_ns, to_ns): (i64, i64),
     parts: &mut Buckets,
-) -> Result<(), StoreError> {
+) -> Result<Level, StoreError> {
     let Some(finer) = level.finer() else {
-        return file.add_rows(entry, (from_ns, to_ns), parts);
+        file.add_rows(entry, (from_ns, to_ns), parts)?;
+        return Ok(Level::Raw);
     };
+    let mut coarsest = Level::Raw;
     let width_ns = level.width_ns();
     let floor = bucket_start(from_ns, width_ns);
     let whole_from = if floor == from_ns { from_ns } else { floor.saturating_add(width_ns) };
@@ -303,16 +311,20 @@ fn add_within(
     let tail = (whole_to.max(head.1), to_ns);
     for (from, to) in [head, tail] {
         if overlaps(from, to) {
-            add_within(file, entry, finer, (from, to), parts)?;
+            coarsest = add_within(file, entry, finer, (from, to), parts)?.max(coarsest);
         }
     }
     let whole = (whole_from, whole_to);
-    if overlaps(whole_from, whole_to)
-        && !file.each_roll(entry.series, level, whole, |start, part| parts.add(start, part))?
-    {
-        add_within(file, entry, finer, whole, parts)?;
+    if overlaps(whole_from, whole_to) {
+        let add = |start: i64, part: &Aggregate| {
+            coarsest = level;
+            parts.add(start, part);
+        };
+        if !file.each_roll(entry.series, level, whole, add)? {
+            coarsest = add_within(file, entry, finer, whole, parts)?.max(coarsest);
+        }
     }
-    Ok(())
+    Ok(coarsest)
 }
 
 fn column(id: SeriesId, tier: Tier, parts: &Buckets) -> BucketColumn {

@@ -140,6 +140,13 @@ pub fn make(dir: &Path) -> Result<()> {
     Ok(store.close()?)
 }
 
+/// The tier that buckets of a width may be made of, which earlier versions told of every series.
+fn tier_of(width_ns: Option<i64>) -> &'static str {
+    let tiers = [(24 * 3_600, "1d"), (3_600, "1h"), (60, "1m")];
+    let found = tiers.iter().find(|(s, _)| width_ns.is_some_and(|width_ns| width_ns % (s * SECOND_NS) == 0));
+    found.map_or("raw", |(_, name)| *name)
+}
+
 /// All that a store says of its readings and its ledger.
 ///
 /// # Errors
@@ -178,7 +185,7 @@ pub fn told(store: &Store) -> Result<String> {
             let answer =
                 store.query_buckets(&[info.id], T0_NS, T0_NS + 3 * LONG * 10 * SECOND_NS, buckets)?;
             for column in answer.series {
-                writeln!(out, "{} buckets from {}", column.t_ns.len(), column.tier.as_str())?;
+                writeln!(out, "{} buckets from {}", column.t_ns.len(), tier_of(answer.width_ns))?;
                 let each = column.t_ns.iter().zip(&column.count).zip(column.min.iter().zip(&column.max));
                 for (((t, count), (min, max)), (mean, last)) in each.zip(column.mean.iter().zip(&column.last))
                 {

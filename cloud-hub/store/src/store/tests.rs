@@ -16,5 +16,6 @@ mod restamps;
 mod retention;
 mod rig;
 mod tail;
+mod tiers;
 mod values;
 mod verify;

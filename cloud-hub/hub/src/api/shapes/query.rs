@@ -141,8 +141,9 @@ pub struct BucketColumns {
     #[serde(rename = "type")]
     #[schema(example = "float")]
     pub kind: String,
-    /// The tier that buckets of this width are made of; of a series that has no such rollup they are made of finer
-    /// ones, or of its readings
+    /// The coarsest tier of which something is in the buckets of this series: `raw`, `1m`, `1h` or `1d`. What is too new to
+    /// have a rollup, and a series or an edge of the range that has none, is read from finer ones or from the readings;
+    /// `raw` too where there is nothing
     #[schema(example = "1m")]
     pub tier: String,
     /// Start of each bucket (Unix ms)

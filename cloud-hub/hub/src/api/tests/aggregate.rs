@@ -194,19 +194,20 @@ async fn days_weeks_and_months_are_those_of_a_time_zone() {
             )
             .await
     };
-    for (path, tier, start) in [
-        ("every=1d", "1d", "2025-10-09T00:00:00Z"),
-        ("every=1d&tz=Europe/Berlin", "1h", "2025-10-08T22:00:00Z"),
-        ("every=1d&tz=Asia/Kolkata", "1m", "2025-10-08T18:30:00Z"),
-        ("every=1w&tz=Europe/Berlin", "1h", "2025-10-05T22:00:00Z"),
-        ("every=1mo&tz=America/New_York", "1h", "2025-10-01T04:00:00Z"),
+    for (path, start) in [
+        ("every=1d", "2025-10-09T00:00:00Z"),
+        ("every=1d&tz=Europe/Berlin", "2025-10-08T22:00:00Z"),
+        ("every=1d&tz=Asia/Kolkata", "2025-10-08T18:30:00Z"),
+        ("every=1w&tz=Europe/Berlin", "2025-10-05T22:00:00Z"),
+        ("every=1mo&tz=America/New_York", "2025-10-01T04:00:00Z"),
     ] {
         let (_, answer) = ask(path).await;
         let series = &answer["series"][0];
         let start = crate::when::ms(crate::when::parse_time(start, 0).unwrap());
         assert_eq!(
             (&series["tier"], &series["t"], &series["count"]),
-            (&json!(tier), &json!([start]), &json!([10])),
+            // No file holds these yet.
+            (&json!("raw"), &json!([start]), &json!([10])),
             "{path}: {answer}"
         );
     }

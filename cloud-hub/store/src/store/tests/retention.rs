@@ -129,6 +129,7 @@ fn readings_go_and_what_is_known_of_their_minutes_hours_and_days_stays_exact() {
             Some([20_000_000, MINUTE_NS, HOUR_NS, DAY_NS][finest as usize]),
             "day {day}"
         );
+        assert_eq!(least.series[0].tier, finest, "day {day}");
         // The readings that are there are the newest, as they were.
         let page = store.query_raw(&[0, 1, 2], i64::MIN, i64::MAX, None, usize::MAX).unwrap();
         let rows: usize = page.series.iter().map(|column| column.times.len()).sum();

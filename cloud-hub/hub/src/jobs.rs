@@ -6,6 +6,7 @@
 //! anything. It must never show a result that a kill could make again otherwise ([`task`]).
 
 mod author;
+mod definition;
 mod delivery;
 mod feed;
 mod history;
@@ -24,11 +25,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::Value;
 use tideline_protocol::model::AgentId;
 use tideline_store::LogPlace;
-use tideline_streams::spec::Sink;
-use tideline_streams::{Command, FieldError, Job, JobSpec, Life, LifeError, Phase, SpecError};
+use tideline_streams::{Command, Job, Life, LifeError, Phase, SpecError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -37,6 +36,7 @@ use crate::hub::{App, Hub};
 use crate::metadata::{Changes, JobRecord, MetadataError};
 
 pub use self::author::Author;
+pub use self::definition::{check, read};
 pub use self::hold::{LOG_BYTES_MAX, watch};
 pub use self::results::{ROWS_MAX, Row, SIDE_ROWS_MAX, SideRow};
 pub use self::saved::oldest_segment;
@@ -136,77 +136,12 @@ impl Jobs {
     }
 }
 
-/// Checks a definition, also for what only a hub asks of one.
-///
-/// # Errors
-/// All that is wrong with it.
-pub fn check(spec: JobSpec) -> Result<Job, SpecError> {
-    let mut more = Vec::new();
-    if spec.name.len() > NAME_BYTES_MAX {
-        let found = format!("{} bytes long", spec.name.len());
-        more.push(FieldError {
-            field: "/name".to_owned(),
-            found,
-            allowed: format!("1 to {NAME_BYTES_MAX} bytes"),
-        });
-    }
-    for (at, sink) in spec.sinks.iter().enumerate() {
-        let Sink::Series { device, point } = sink else { continue };
-        if device == "{device}" && (point == "{point}" || spec.source.points.contains(point)) {
-            let allowed = "names that the source does not have, or else results would mix with readings";
-            more.push(FieldError {
-                field: format!("/sinks/{at}/point"),
-                found: format!("{point:?}"),
-                allowed: allowed.to_owned(),
-            });
-        }
-    }
-    more.extend(statement::check(&spec));
-    match Job::check(spec) {
-        Ok(job) if more.is_empty() => Ok(job),
-        Ok(_) => Err(SpecError(more)),
-        Err(SpecError(mut errors)) => {
-            // One length that two limits refuse is told once.
-            more.retain(|error| errors.iter().all(|other| other.field != error.field));
-            errors.extend(more);
-            Err(SpecError(errors))
-        }
-    }
-}
-
-/// A definition as JSON, checked as [`check`] does; its name is that of the path when it has none.
-///
-/// # Errors
-/// All that is wrong with it.
-pub fn read(name: &str, mut definition: Value) -> Result<Job, SpecError> {
-    let mut other = None;
-    if let Some(fields) = definition.as_object_mut() {
-        let own = fields.insert("name".to_owned(), name.into());
-        other = own.filter(|own| own != name).map(|own| FieldError {
-            field: "/name".to_owned(),
-            found: own.to_string(),
-            allowed: format!("{name:?}, as in the path, or none"),
-        });
-    }
-    match (tideline_streams::read(definition, check), other) {
-        (read, None) => read,
-        (Ok(_), Some(other)) => Err(SpecError(vec![other])),
-        (Err(SpecError(errors)), Some(other)) => Err(SpecError([vec![other], errors].concat())),
-    }
-}
-
 fn agent_of(name: &str) -> Result<AgentId, JobError> {
     AgentId::parse(&format!("{JOB_PREFIX}{name}")).map_err(|_| JobError::Unknown(name.to_owned()))
 }
 
 fn folder(hub: &Hub) -> PathBuf {
     hub.config.data_dir.join(FOLDER)
-}
-
-fn definition(record: &JobRecord) -> Result<Job, String> {
-    let spec = serde_json::from_str(&record.definition).map_err(|error| error.to_string());
-    spec.and_then(|spec| check(spec).map_err(|error| error.to_string()))
-        .map_err(|error| format!("its definition is none that this hub knows: {error}"))
 }
 
 /// Starts the jobs that ran when the hub ended, and shows the others. Blocks the thread while it reads states.
@@ -249,7 +184,7 @@ async fn launch(hub: &App, name: &str, record: &JobRecord) -> Result<(), JobErro
     let agent = agent_of(name)?;
     let path = saved::path_of(&folder(hub), name);
     let runs = record.life.takes_events();
-    let (owned, job) = (name.to_owned(), definition(record));
+    let (owned, job) = (name.to_owned(), definition::of(record));
     let opened = hub
         .blocking(move |hub| {
             let opened = job.and_then(|job| {

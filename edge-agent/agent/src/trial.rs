@@ -8,12 +8,16 @@
 //! What failed since no hub was connected may be no fault of the layer: the hub may have been away just then. It is tried again
 //! once the agent was connected for as long as a trial at a stretch, then for twice and four times as long, and after [`RETRIES_MAX`] of these
 //! after a day. So one that does cut the agent off does so a few times a day at most.
+//!
+//! Which sources are its fault is judged in [`health`].
 
 pub mod driver;
+pub mod health;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
+use self::health::{Complaint, Mark, Subject};
 use crate::config::HubLayer;
 
 /// How long the agent has to be well at a stretch, in ms: a source that a new configuration breaks fails within that.
@@ -26,6 +30,10 @@ pub const RETRIES_MAX: u32 = 3;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// Longest reason that is told, in bytes.
 const REASON_BYTES_MAX: usize = 1024;
+/// Most sources and devices that are told as not working under a layer that stays.
+const UNWELL_MAX: usize = 20;
+/// Longest text of one of them, in bytes.
+const UNWELL_BYTES_MAX: usize = 200;
 
 /// What is durable of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +44,19 @@ pub struct Kept {
     pub trial: Option<OnTrial>,
     /// The last one that did not.
     pub refused: Option<Refused>,
+    /// What the good one touches and did not work with it, nor before, nor since.
+    #[serde(default)]
+    pub unwell: Vec<NotWell>,
+}
+
+/// A source or device that does not work under a layer that stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotWell {
+    /// Which.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// What was wrong when the layer had proven itself.
+    pub error: String,
 }
 
 /// A layer on trial.
@@ -45,9 +66,9 @@ pub struct OnTrial {
     pub layer: Json,
     /// How often the agent was started with it.
     pub starts: u32,
-    /// Sources that were not well before it: they are no fault of it.
+    /// What it touches, and how that did before it.
     #[serde(default)]
-    pub unwell: Vec<String>,
+    pub marks: Vec<Mark>,
 }
 
 /// A layer that did not prove itself.
@@ -72,6 +93,8 @@ pub enum Unwell {
     Alone(String),
     /// Something of its own does not do.
     Broken(String),
+    /// What is new has not shown itself yet: it gets the time of the trial for it, and then the layer stays.
+    Pending,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +108,8 @@ struct Clocked {
 pub struct Trials {
     good: HubLayer,
     trial: Option<(HubLayer, u32, Clocked)>,
-    unwell: Vec<String>,
+    marks: Vec<Mark>,
+    unwell: Vec<NotWell>,
     refused: Option<Refused>,
     trial_ms: u64,
     // Since when it is at a stretch, while there is no trial.
@@ -97,7 +121,7 @@ impl Trials {
     #[must_use]
     pub fn open(kept: &Kept, trial_ms: u64, now_ms: u64) -> Self {
         let good = HubLayer::read(&kept.good).unwrap_or_default();
-        let (mut refused, unwell, connected_since_ms) = (kept.refused.clone(), Vec::new(), None);
+        let (mut refused, unwell) = (kept.refused.clone(), kept.unwell.clone());
         // Older agents kept, and told, the text itself of what did not read.
         for digest in refused.iter_mut().map(|refused| &mut refused.digest) {
             if let Some(text) = digest.strip_prefix("text ") {
@@ -105,14 +129,22 @@ impl Trials {
                 *digest = HubLayer::digest_of(&json);
             }
         }
-        let mut trials = Self { good, trial: None, unwell, refused, trial_ms, connected_since_ms };
+        let mut trials = Self {
+            good,
+            trial: None,
+            marks: Vec::new(),
+            unwell,
+            refused,
+            trial_ms,
+            connected_since_ms: None,
+        };
         if let Some(on_trial) = &kept.trial
             && let Ok(layer) = HubLayer::read(&on_trial.layer)
         {
             let clocked = Clocked { begun_ms: now_ms, well_since_ms: None };
             let starts = on_trial.starts.saturating_add(1);
             trials.trial = Some((layer, starts, clocked));
-            trials.unwell.clone_from(&on_trial.unwell);
+            trials.marks.clone_from(&on_trial.marks);
             if starts > STARTS_MAX {
                 trials.take_back(&format!("the agent was started {STARTS_MAX} times and was not well"), None);
             }
@@ -129,9 +161,10 @@ impl Trials {
             trial: trial.map(|(layer, starts, _)| OnTrial {
                 layer: layer.json(),
                 starts: *starts,
-                unwell: self.unwell.clone(),
+                marks: self.marks.clone(),
             }),
             refused: self.refused.clone(),
+            unwell: self.unwell.clone(),
         }
     }
 
@@ -141,15 +174,37 @@ impl Trials {
         self.trial.as_ref().map_or(&self.good, |(layer, ..)| layer)
     }
 
-    /// Sources that were not well before what is on trial.
+    /// The last layer that proved itself.
     #[must_use]
-    pub fn unwell_before(&self) -> &[String] {
-        &self.unwell
+    pub const fn good(&self) -> &HubLayer {
+        &self.good
     }
 
-    /// A trial begins with these sources not well.
-    pub fn begin_with(&mut self, unwell: Vec<String>) {
-        self.unwell = unwell;
+    /// What the one on trial touches, and how that did before it; nothing where none is.
+    #[must_use]
+    pub fn marks(&self) -> &[Mark] {
+        if self.trial.is_some() { &self.marks } else { &[] }
+    }
+
+    /// A trial begins with this.
+    pub fn begin_with(&mut self, marks: Vec<Mark>) {
+        self.marks = marks;
+    }
+
+    /// What the layer touches that has just proven itself, and does not work.
+    pub fn stays_with(&mut self, unwell: &[Complaint]) {
+        let one = |(subject, error): &Complaint| NotWell {
+            subject: subject.clone(),
+            error: short(error, UNWELL_BYTES_MAX),
+        };
+        self.unwell = unwell.iter().take(UNWELL_MAX).map(one).collect();
+    }
+
+    /// Lets go of what works by now, or is there no more. True where that is to be kept.
+    pub fn heal(&mut self, is_unwell: impl Fn(&Subject) -> bool) -> bool {
+        let before = self.unwell.len();
+        self.unwell.retain(|one| is_unwell(&one.subject));
+        self.unwell.len() != before
     }
 
     /// Whether one is on trial.
@@ -221,10 +276,10 @@ impl Trials {
         fails
     }
 
-    /// How the agent is: connected, and no source fails that did not before. True when a trial has ended by that. Where part of
-    /// the layer `waits` for a restart, the trial goes on until then: it is not proven that the agent starts with it.
+    /// How the agent is: connected, and nothing fails by the layer. True when a trial has ended by that. Where part of the layer
+    /// `waits` for a restart, the trial goes on until then: it is not proven that the agent starts with it.
     pub fn look(&mut self, well: Result<(), Unwell>, waits: bool, now_ms: u64) -> bool {
-        let Some((layer, _, clocked)) = &mut self.trial else {
+        let Some((_, _, clocked)) = &mut self.trial else {
             let is_alone = matches!(well, Err(Unwell::Alone(_)));
             self.connected_since_ms = self.connected_since_ms.or(Some(now_ms)).filter(|_| !is_alone);
             return false;
@@ -241,12 +296,13 @@ impl Trials {
                     clocked.begun_ms = now_ms;
                     return false;
                 }
-                self.good = std::mem::take(layer);
-                (self.trial, self.refused) = (None, None);
+                self.accept();
                 true
             }
             Err(unwell) => {
-                clocked.well_since_ms = None;
+                if unwell != Unwell::Pending {
+                    clocked.well_since_ms = None;
+                }
                 if now_ms.saturating_sub(clocked.begun_ms) < self.trial_ms {
                     return false;
                 }
@@ -254,11 +310,30 @@ impl Trials {
                 let (reason, retries) = match &unwell {
                     Unwell::Alone(reason) => (reason, Some(self.retries())),
                     Unwell::Broken(reason) => (reason, None),
+                    Unwell::Pending => return self.end_pending(waits, now_ms),
                 };
                 let reason = format!("within {seconds} s of its trial the agent was not well: {reason}");
                 self.take_back(&reason, retries);
                 true
             }
+        }
+    }
+
+    /// What is new has had its time: the layer stays.
+    fn end_pending(&mut self, waits: bool, now_ms: u64) -> bool {
+        let Some((_, _, clocked)) = &mut self.trial else { return false };
+        if waits {
+            clocked.begun_ms = now_ms;
+            return false;
+        }
+        self.accept();
+        true
+    }
+
+    fn accept(&mut self) {
+        if let Some((layer, ..)) = self.trial.take() {
+            self.good = layer;
+            (self.refused, self.marks, self.unwell) = (None, Vec::new(), Vec::new());
         }
     }
 
@@ -279,7 +354,8 @@ impl Trials {
     }
 
     fn refuse(&mut self, digest: String, reason: &str, retries: Option<u32>) {
-        self.refused = Some(Refused { digest, reason: short(reason), retries, is_gone: false });
+        self.refused =
+            Some(Refused { digest, reason: short(reason, REASON_BYTES_MAX), retries, is_gone: false });
     }
 
     /// What the hub is told: `reported/config`; nothing where it has set nothing.
@@ -300,12 +376,16 @@ impl Trials {
         if let (Some(members), false) = (report.as_object_mut(), needs_restart.is_empty()) {
             members.insert("needs_restart".to_owned(), json!(needs_restart));
         }
+        if let (Some(members), None, false) = (report.as_object_mut(), &self.trial, self.unwell.is_empty()) {
+            let texts = self.unwell.iter().map(|NotWell { subject, error }| format!("{subject}: {error}"));
+            members.insert("unwell".to_owned(), texts.collect());
+        }
         report
     }
 }
 
-fn short(text: &str) -> String {
-    text.get(..text.floor_char_boundary(REASON_BYTES_MAX)).unwrap_or_default().to_owned()
+fn short(text: &str, bytes_max: usize) -> String {
+    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -454,7 +534,6 @@ mod tests {
     fn what_waits_for_a_restart_is_not_proven_before_it() {
         let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
         trials.want(&layer(1), 0, fine);
-        trials.begin_with(vec!["meter".into()]);
         for now_ms in [0, WELL_MS, TRIAL_MS, 10 * TRIAL_MS] {
             assert!(!trials.look(Ok(()), true, now_ms));
         }
@@ -467,12 +546,37 @@ mod tests {
         // A start that goes well proves it.
         let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
         trials.want(&layer(2), 0, fine);
-        trials.begin_with(vec!["meter".into()]);
+        let subject = Subject { source: "meter".into(), device: "m1".into() };
+        let marks = vec![Mark { subject, was: health::Was::Well }];
+        trials.begin_with(marks.clone());
         let mut trials = restart(&trials, 0);
-        assert_eq!(trials.unwell_before(), ["meter"]);
+        assert_eq!(trials.marks(), marks);
         trials.look(Ok(()), false, 0);
         assert!(trials.look(Ok(()), false, WELL_MS));
         assert_eq!(rows(&trials), Some(2));
+    }
+
+    #[test]
+    fn what_is_new_gets_the_time_of_the_trial_and_is_told_until_it_works() {
+        let mut trials = Trials::open(&Kept::default(), TRIAL_MS, 0);
+        trials.want(&layer(1), 0, fine);
+        for now_ms in [0, WELL_MS, TRIAL_MS - 1] {
+            assert!(!trials.look(Err(Unwell::Pending), false, now_ms));
+        }
+        assert!(trials.look(Err(Unwell::Pending), false, TRIAL_MS));
+        assert_eq!((rows(&trials), trials.is_on_trial()), (Some(1), false));
+        let meter = Subject { source: "meter".into(), device: String::new() };
+        trials.stays_with(&[(meter.clone(), "no such host".to_owned())]);
+        let mut trials = restart(&trials, 0);
+        assert_eq!(trials.report(&[])["unwell"], json!(["source meter: no such host"]));
+        assert!(!trials.heal(|subject| *subject == meter));
+        assert!(trials.heal(|_| false), "that it works is to be kept");
+        assert_eq!(trials.report(&[]).get("unwell"), None);
+        // What waits for a restart is not proven before that either.
+        trials.want(&layer(2), 0, fine);
+        assert!(!trials.look(Err(Unwell::Pending), true, TRIAL_MS) && trials.is_on_trial());
+        assert!(!trials.look(Err(Unwell::Pending), false, 2 * TRIAL_MS - 1));
+        assert!(trials.look(Err(Unwell::Pending), false, 2 * TRIAL_MS));
     }
 
     #[test]

@@ -212,9 +212,13 @@ impl Poller<'_> {
         let Some(unit) = self.units.get_mut(at) else { return Ok(None) };
         let (now_ns, before) = (self.context.clock().wall_ns(), readings.count());
         let bad = unit.take(group, request, &words, now_ns, readings);
+        let refuses = unit.refuses();
         let came = readings.count().saturating_sub(before);
         self.context.statistics().device(unit.device.id.as_str(), |device| {
-            answers(device);
+            let state = if refuses { "refuses" } else { "answers" };
+            if device.state != state {
+                state.clone_into(&mut device.state);
+            }
             (device.readings, device.last_reading_ms) =
                 (device.readings + came, Some(now_ns.div_euclid(NS_PER_MS)));
             device.bad_values += bad.len() as u64;

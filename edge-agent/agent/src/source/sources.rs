@@ -18,7 +18,7 @@ use crate::clock::AgentClock;
 use crate::config::SourceConfig;
 use crate::config::deliveries::profiles;
 use crate::spooler::SpoolHandle;
-use crate::status::{Board, SourceState};
+use crate::status::{Board, SourceState, SourceStatus};
 use crate::supervise::{self, Remake, Supervised};
 
 /// Longest wait for sources that were told to stop; one that hangs in a read is then left behind.
@@ -126,7 +126,7 @@ impl Sources {
         let position_key = format!("{}/{}", config.kind.name(), config.name);
         let turns = self.turns.entry(position_key.clone()).or_default();
         let (stop, stopped) = watch::channel(false);
-        board.source(&config.name, |_| {});
+        board.source(&config.name, SourceStatus::begin);
         let parts = Parts {
             name: config.name.as_str().into(),
             position_key: position_key.into(),

@@ -149,6 +149,16 @@ const fn is_zero(count: &u64) -> bool {
 }
 
 impl SourceStatus {
+    /// It begins, maybe with other options: what was told of it and its devices says nothing of how it does now. What is counted
+    /// goes on.
+    pub fn begin(&mut self) {
+        (self.state, self.done, self.last_error) = (SourceState::Starting, false, None);
+        for device in &mut self.devices {
+            device.state.clear();
+            device.last_error = None;
+        }
+    }
+
     /// What is shown of a device; none when there are too many to show another.
     pub fn device(&mut self, id: &str) -> Option<&mut DeviceStatus> {
         let found = self.devices.binary_search_by(|device| device.id.as_str().cmp(id));

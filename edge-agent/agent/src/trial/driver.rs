@@ -1,5 +1,6 @@
 //! What carries trials out: the file that keeps them, and the twin that says what the hub wants and hears what became of it.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,10 +13,11 @@ use tideline_protocol::wire::DocumentId;
 use tideline_twin::{Change, Section, Twin, merge_patch};
 use tokio::sync::watch;
 
+use super::health::{self, Mark, Subject, Tallies, Verdict};
 use super::{Kept, Trials, Unwell};
 use crate::config::{Config, HubLayer, Layers};
 use crate::identity::write_file;
-use crate::status::{SourceState, Status};
+use crate::status::Status;
 use crate::twin::{TwinError, TwinHandle, news};
 
 /// The name of the file in the data folder.
@@ -32,7 +34,11 @@ pub type SharedClock = Arc<dyn Clock + Send + Sync>;
 pub struct HubConfig {
     path: PathBuf,
     trials: Trials,
+    trial_ms: u64,
     clock: SharedClock,
+    tallies: Tallies,
+    /// Devices that have shown that they work under the layer on trial.
+    proven: BTreeSet<Subject>,
     twin: Option<(TwinHandle, DocumentId, watch::Receiver<u64>)>,
     /// The end of a trial that is not on disk yet.
     unsaved: bool,
@@ -51,7 +57,10 @@ pub fn begin(layers: &Layers, clock: SharedClock) -> anyhow::Result<(Config, Hub
     let mut hub = HubConfig {
         trials: Trials::open(&read(&path), own.trial_ms, now_ms(&clock)),
         path,
+        trial_ms: own.trial_ms,
         clock,
+        tallies: Tallies::default(),
+        proven: BTreeSet::new(),
         twin: None,
         unsaved: false,
         broken: None,
@@ -176,12 +185,25 @@ impl HubConfig {
             return Ok(false);
         }
         let differs = next.in_force() != self.trials.in_force();
-        if differs {
-            next.begin_with(not_well(status));
+        if differs && next.is_on_trial() {
+            next.begin_with(self.measure(layers, &next, status));
         }
         save(&self.path, &next)?;
         self.trials = next;
+        if differs {
+            self.proven.clear();
+            self.tallies.begin(status, now_ms(&self.clock));
+        }
         Ok(differs)
+    }
+
+    /// Who is touched by what is to be tried, and how they do without it.
+    fn measure(&self, layers: &Layers, next: &Trials, status: &Status) -> Vec<Mark> {
+        let sources = |layer| layers.load_under(Some(layer)).map(|config| config.sources);
+        // A good one that does not load any more is not in force: all that is wanted is new then.
+        let good = sources(next.good()).unwrap_or_default();
+        let wanted = sources(next.in_force()).unwrap_or_default();
+        health::measure((&good, &wanted), self.trials.marks(), status, &self.tallies)
     }
 
     /// Whether what the hub wants is to be looked at again though the twin has not changed.
@@ -193,10 +215,19 @@ impl HubConfig {
     /// Looks how the agent does with what is on trial. True when another layer is to be in force now. Going back does not wait
     /// for the disk, which is written again with the next look: a start before that only tries once more.
     pub fn look(&mut self, status: &Status) -> bool {
-        let before = self.trials.in_force().clone();
-        let well = well(status, self.trials.unwell_before());
+        let (before, now_ms) = (self.trials.in_force().clone(), now_ms(&self.clock));
+        let verdict = health::judge(self.trials.marks(), status, &self.tallies, &mut self.proven);
         let waits = !status.config.needs_restart.is_empty();
-        self.unsaved |= self.trials.look(well, waits, now_ms(&self.clock));
+        if self.trials.look(well(status, &verdict), waits, now_ms) {
+            self.unsaved = true;
+            if *self.trials.in_force() == before {
+                let Verdict { pending, unwell, .. } = verdict;
+                self.trials.stays_with(&[pending, unwell].concat());
+            }
+        } else if !self.trials.is_on_trial() {
+            self.unsaved |= self.trials.heal(|subject| health::is_unwell(subject, status, &self.tallies));
+            self.tallies.note(status, self.trial_ms, now_ms);
+        }
         if self.unsaved {
             match save(&self.path, &self.trials) {
                 Ok(()) => self.unsaved = false,
@@ -246,32 +277,18 @@ fn patch(twin: &Twin, report: &Json, time_ms: i64) -> Result<Change, TwinError> 
     Ok(Change { edits, author: AUTHOR.to_owned(), time_ms })
 }
 
-/// Sources that fail, or have given no sign of life yet: a silent device is found out after a while only.
-fn not_well(status: &Status) -> Vec<String> {
-    let not_well = |state| {
-        use SourceState::{Degraded, Retrying, Stalled, Starting};
-        matches!(state, Starting | Retrying | Degraded | Stalled)
-    };
-    status
-        .sources
-        .values()
-        .filter(|source| not_well(source.state))
-        .map(|source| source.name.clone())
-        .collect()
-}
-
 /// Whether the agent does as well as before the trial.
-fn well(status: &Status, before: &[String]) -> Result<(), Unwell> {
+fn well(status: &Status, verdict: &Verdict) -> Result<(), Unwell> {
     if !status.connected {
         let why = status.last_error.as_deref().map_or_else(String::new, |error| format!(": {error}"));
         return Err(Unwell::Alone(format!("no hub is connected{why}")));
     }
-    if let Some(name) = not_well(status).into_iter().find(|name| !before.contains(name)) {
-        let why = status.sources.get(&name).and_then(|source| source.last_error.clone()).unwrap_or_default();
-        return Err(Unwell::Broken(format!("source {name} does not run: {why}")));
+    if !verdict.broken.is_empty() {
+        return Err(Unwell::Broken(health::told(&verdict.broken)));
     }
     match &status.config.error {
         Some(error) => Err(Unwell::Broken(error.clone())),
+        None if !verdict.pending.is_empty() => Err(Unwell::Pending),
         None => Ok(()),
     }
 }

@@ -195,6 +195,10 @@ async fn exceptions_are_told_in_words_and_cost_their_own_points_only() {
         bench.until(|all| nulls(all, "meter-1", "energy") > 0).await;
         assert_eq!(of(&bench.readings, "meter-1", "energy").len(), 1);
         assert_eq!(nulls(&bench.readings, "meter-1", "volts"), 0);
+        // What it answers in between does not make it one that answers all.
+        let count = good(&bench.readings, "meter-1", "volts").len();
+        bench.until_count("meter-1", "volts", count + 2).await;
+        assert_eq!(bench.device("meter-1").state, "refuses");
         let error = bench.status().last_error.unwrap();
         let begins = format!("meter-1 (unit 1): it answers with exception {code}: {said}");
         assert!(error.starts_with(&begins), "{error}");

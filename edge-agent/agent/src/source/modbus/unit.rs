@@ -72,6 +72,8 @@ struct Polled {
     ticks: Ticks,
     // For each request, whether its points were told to be missing.
     missing: Vec<bool>,
+    // The requests that it refused when they were sent last.
+    refused: BTreeSet<usize>,
 }
 
 impl Unit {
@@ -161,6 +163,11 @@ impl Unit {
         self.rests_until.filter(|until| now < *until)
     }
 
+    /// Whether it answers, and refuses some of what it is asked.
+    pub fn refuses(&self) -> bool {
+        self.groups.iter().any(|group| !group.refused.is_empty())
+    }
+
     /// How many requests a group takes.
     pub fn requests(&self, group: usize) -> usize {
         self.groups.get(group).map_or(0, |group| group.missing.len())
@@ -246,8 +253,9 @@ impl Unit {
         readings: &mut Readings,
     ) -> Vec<String> {
         (self.failures, self.rests_until) = (0, None);
-        if let Some(missing) = self.groups.get_mut(group).and_then(|group| group.missing.get_mut(at)) {
-            *missing = false;
+        if let Some(group) = self.groups.get_mut(group) {
+            group.missing.iter_mut().skip(at).take(1).for_each(|missing| *missing = false);
+            group.refused.remove(&at);
         }
         let decoded = self.decode(group, at, words);
         let mut bad = Vec::new();
@@ -285,6 +293,7 @@ impl Unit {
             plan.note_scales(request, None, &mut scales);
         }
         self.scales = scales;
+        self.groups.iter_mut().skip(group).take(1).for_each(|group| group.refused.extend([at]));
         let is_new = self.miss_one(group, at, readings);
         if is_new && let Some(chain) = &mut self.chain {
             // It had these registers: its models may be others by now.
@@ -344,6 +353,7 @@ fn polled(plan: &Plan, now: Instant) -> Vec<Polled> {
     let of_group = |group: &tideline_profiles::modbus::Group| Polled {
         ticks: Ticks::new(now, Duration::from_millis(group.interval_ms.into())),
         missing: vec![false; group.requests.len()],
+        refused: BTreeSet::new(),
     };
     plan.groups.iter().map(of_group).collect()
 }

@@ -353,6 +353,13 @@ impl Trials {
         }
     }
 
+    /// Says whose word is at each place that the last refusal names.
+    pub fn attribute(&mut self, attributed: impl Fn(&str) -> String) {
+        if let Some(refused) = self.refused.as_mut().filter(|refused| !refused.is_gone) {
+            refused.reason = short(&attributed(&refused.reason), REASON_BYTES_MAX);
+        }
+    }
+
     fn refuse(&mut self, digest: String, reason: &str, retries: Option<u32>) {
         self.refused =
             Some(Refused { digest, reason: short(reason, REASON_BYTES_MAX), retries, is_gone: false });

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json};
 
-use super::{REPEATED, pipelines};
+use super::{REPEATED, pipelines, places};
 
 /// Longest layer, as JSON: it is kept several times, and told in the twin.
 pub const LAYER_BYTES_MAX: usize = 128 * 1024;
@@ -115,6 +115,11 @@ impl HubLayer {
         canonical(json, &mut text);
         let hash = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
         hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// A problem of the configuration with this layer over `file`, with whose word it is.
+    pub(super) fn told(&self, problem: &str, file: &str) -> String {
+        places::of_layer(problem, &self.0, file)
     }
 
     /// Whether it sets this option of a section that stands once.
@@ -373,6 +378,40 @@ mod tests {
         assert_eq!(problems.len(), 4, "{problems:#?}");
         assert!(problems.iter().all(|problem| problem.starts_with("the hub's layer: ")), "{problems:#?}");
         assert!(problems.iter().any(|problem| problem.contains("batch.colour: unknown key; allowed are")));
+        assert!(
+            problems.contains(
+                &"the hub's layer: source.machine.interval_ms: must be a whole number from 10 to 86400000"
+                    .to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_told_with_its_item_and_whose_word_it_is() {
+        let layer = json!({
+            "stream": {"slow": false},
+            "source": {"machine": {"stream": "slow"}, "log": {"kind": "tail"}},
+            "schedule": {"night": {"kind": "sync", "cron": "0 2 * *"}},
+            "pipeline": {"hot": {"from": ["pump/*"], "stage": [{"name": "only", "kind": "filter", "whem": "true"}]}},
+        });
+        let told = load(&layer, &[]).unwrap_err().to_string();
+        let begins = [
+            "the hub's layer: source.machine.stream: there is no \"slow\"; allowed are default",
+            "the hub's layer: source.log.path: needed for kind \"tail\"",
+            "the hub's layer: pipeline.hot, stage only, when: is needed",
+            "the hub's layer: pipeline.hot, stage only, whem: is an unknown key",
+            "the hub's layer: schedule.night.cron: \"0 2 * *\" has 4 fields",
+        ];
+        for (line, begin) in told.lines().zip(begins) {
+            assert!(line.starts_with(begin), "{told}");
+        }
+        assert_eq!(told.lines().count(), begins.len(), "{told}");
+        let layer = HubLayer::read(&json!({"source": {"machine": false}})).unwrap();
+        let file = format!("{FILE}[[device]]\nid = \"m1\"\nsource = \"machine\"\n");
+        let told =
+            parse_layers("agent.toml", &file, &[], Some(&layer), &devices::shipped).unwrap_err().to_string();
+        let begin = "the hub's layer: device.m1.source (as agent.toml has it): there is no \"machine\"";
+        assert!(told.starts_with(begin), "{told}");
     }
 
     #[test]

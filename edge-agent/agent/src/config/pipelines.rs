@@ -159,13 +159,20 @@ pub fn check(reader: &mut Reader<'_>, streams: &[StreamConfig], sources: &[Sourc
     if plan.definitions.len() > PIPELINES_MAX {
         let count = plan.definitions.len();
         let what = format!("pipeline: there are {count} with those of profiles; allowed are {PIPELINES_MAX}");
-        reader.told(format!("{}:1: {what}", reader.file));
+        let line = if reader.has_lines() { ":1" } else { "" };
+        reader.told(format!("{}{line}: {what}", reader.file));
     }
     plan
 }
 
 fn tell(reader: &mut Reader<'_>, problems: &Problems) {
     for problem in &problems.list {
+        if problems.file == reader.file && !reader.has_lines() {
+            // As other problems of a layer have it: sections and names with dots.
+            let place = problem.place.replacen("pipeline ", "pipeline.", 1);
+            reader.told(format!("{}: {place}: {}", problems.file, problem.what));
+            continue;
+        }
         let line = problem.line.max(1);
         reader.told(format!("{}:{line}: {}: {}", problems.file, problem.place, problem.what));
     }

@@ -12,7 +12,7 @@ use tideline_spool::StreamConfig;
 
 use super::{
     Config, ConfigError, ENV_PREFIX, Families, HUBS_MAX, HubLayer, Jobs, KEYS, Key, Kind, REPEATED,
-    SourceConfig, deliveries, devices, jobs, pipelines, sources, streams,
+    SourceConfig, deliveries, devices, jobs, layer, pipelines, places, sources, streams,
 };
 
 /// All sections.
@@ -57,15 +57,32 @@ impl Repeated {
 pub struct Reader<'t> {
     pub file: &'t str,
     pub text: &'t str,
-    /// Whether the text is as somebody wrote it: otherwise its lines say nothing.
-    lines: bool,
+    /// What stands where, when the text is not as somebody wrote it: then its lines say nothing.
+    items: Option<places::Items>,
     problems: Vec<String>,
 }
 
+impl<'t> Reader<'t> {
+    /// Of a text as somebody wrote it.
+    const fn of_file(file: &'t str, text: &'t str) -> Self {
+        Self { file, text, items: None, problems: Vec::new() }
+    }
+
+    /// Of what the hub's layer makes of a text.
+    fn of_layer(text: &'t str) -> Self {
+        Self { file: places::LAYER, text, items: Some(places::Items::default()), problems: Vec::new() }
+    }
+}
+
 impl Reader<'_> {
+    /// Whether its lines are of something that somebody has seen.
+    pub const fn has_lines(&self) -> bool {
+        self.items.is_none()
+    }
+
     pub fn problem(&mut self, at: usize, what: &str) {
-        if !self.lines {
-            return self.problems.push(format!("{}: {what}", self.file));
+        if let Some(items) = &self.items {
+            return self.problems.push(format!("{}: {}", self.file, items.named(at, what)));
         }
         let line = self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
         self.problems.push(format!("{}:{line}: {what}", self.file));
@@ -74,6 +91,16 @@ impl Reader<'_> {
     /// A problem of a file that is told whole.
     pub fn told(&mut self, problem: String) {
         self.problems.push(problem);
+    }
+
+    /// An item of a section that may stand several times.
+    fn note(&mut self, section: &'static str, table: &DeTable<'_>, span: std::ops::Range<usize>) {
+        let Some(items) = &mut self.items else { return };
+        let name = layer::named(section).and_then(|key| {
+            let mut found = table.iter().filter(|(name, _)| name.get_ref().as_ref() == key);
+            found.next()?.1.get_ref().as_str().map(str::to_owned)
+        });
+        items.note(section, &name.unwrap_or_default(), span);
     }
 
     fn must_repeat(&mut self, at: usize, section: &str) {
@@ -220,7 +247,7 @@ pub fn parse_with(
     env: &[(String, String)],
     families: Families<'_>,
 ) -> Result<Config, ConfigError> {
-    read_all(Reader { file, text, lines: true, problems: Vec::new() }, env, families)
+    read_all(Reader::of_file(file, text), env, families)
 }
 
 /// As [`parse_with`], with the hub's layer above the file and the environment.
@@ -236,15 +263,17 @@ pub fn parse_layers(
 ) -> Result<Config, ConfigError> {
     let without = parse_with(file, text, env, families)?;
     let Some(layer) = layer.filter(|layer| !layer.is_empty()) else { return Ok(without) };
-    let file = "the hub's layer";
-    let merged =
-        layer.over(text).map_err(|what| ConfigError { problems: vec![format!("{file}: {what}")] })?;
+    let wrong = |what| ConfigError { problems: vec![format!("{}: {what}", places::LAYER)] };
+    let merged = layer.over(text).map_err(wrong)?;
     let is_set = |variable: &str| {
         let key = KEYS.iter().find(|key| key.variable().as_deref() == Some(variable));
         key.is_some_and(|key| layer.sets(key.section, key.name))
     };
     let env: Vec<_> = env.iter().filter(|(variable, _)| !is_set(variable)).cloned().collect();
-    read_all(Reader { file, text: &merged, lines: false, problems: Vec::new() }, &env, families)
+    let told = |error: ConfigError| ConfigError {
+        problems: error.problems.iter().map(|problem| layer.told(problem, file)).collect(),
+    };
+    read_all(Reader::of_layer(&merged), &env, families).map_err(told)
 }
 
 fn read_all(
@@ -318,7 +347,10 @@ fn read_sections(
                 for item in items {
                     let mut keys = Section::new();
                     match item.get_ref() {
-                        DeValue::Table(table) => reader.section(section, table, &mut keys),
+                        DeValue::Table(table) => {
+                            reader.note(section, table, item.span());
+                            reader.section(section, table, &mut keys);
+                        }
                         _ => reader.must_repeat(item.span().start, section),
                     }
                     repeated.of(section).push((item.span().start, keys));

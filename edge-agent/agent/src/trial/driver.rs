@@ -10,12 +10,12 @@ use serde_json::{Value as Json, json};
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::time::Clock;
 use tideline_protocol::wire::DocumentId;
-use tideline_twin::{Change, Section, Twin, merge_patch};
+use tideline_twin::{Change, Key, Section, Twin, merge_patch};
 use tokio::sync::watch;
 
 use super::health::{self, Mark, Subject, Tallies, Verdict};
 use super::{Kept, Trials, Unwell};
-use crate::config::{Config, HubLayer, Layers};
+use crate::config::{Config, HubLayer, Layers, attributed};
 use crate::identity::write_file;
 use crate::status::Status;
 use crate::twin::{TwinError, TwinHandle, news};
@@ -168,9 +168,9 @@ impl HubConfig {
     /// It cannot be made durable.
     pub async fn want(&mut self, layers: &Layers, status: &Status) -> anyhow::Result<bool> {
         let Some((twins, document, _)) = &self.twin else { return Ok(false) };
-        let desired = twins.look(document.clone(), |twin| twin.json(Section::Desired)).await;
-        let wanted = match desired {
-            Ok(desired) => desired.get(KEY).cloned().unwrap_or(Json::Null),
+        let looked = twins.look(document.clone(), |twin| (twin.json(Section::Desired), origins(twin))).await;
+        let (wanted, origins) = match looked {
+            Ok((desired, origins)) => (desired.get(KEY).cloned().unwrap_or(Json::Null), origins),
             Err(error) => {
                 tracing::error!(%error, "what the hub wants cannot be read");
                 return Ok(false);
@@ -183,6 +183,10 @@ impl HubConfig {
         });
         if !changed {
             return Ok(false);
+        }
+        if next.refused != self.trials.refused {
+            let options = origins.iter().map(|(option, who)| (option.as_str(), who.as_str()));
+            next.attribute(|reason| attributed(reason, options.clone()));
         }
         let differs = next.in_force() != self.trials.in_force();
         if differs && next.is_on_trial() {
@@ -259,6 +263,28 @@ impl HubConfig {
             Err(error) => tracing::warn!(%error, "the hub cannot be told of its configuration"),
         }
     }
+}
+
+/// The options that the hub wants, by their names with dots, and whose word each is.
+fn origins(twin: &Twin) -> Vec<(String, String)> {
+    let desired = twin.json(Section::Desired);
+    let (mut found, mut open) = (Vec::new(), vec![(vec![KEY], desired.get(KEY).unwrap_or(&Json::Null))]);
+    while let Some((path, value)) = open.pop() {
+        let members = value
+            .as_object()
+            .filter(|members| !members.is_empty() && !members.keys().any(|name| name.starts_with('$')));
+        if let Some(members) = members {
+            open.extend(members.iter().map(|(name, value)| ([&path[..], &[name.as_str()]].concat(), value)));
+            continue;
+        }
+        let key = Key::of_names(path.iter().copied()).ok();
+        let origin = key.and_then(|key| twin.leaf(Section::Desired, &key)).and_then(|leaf| leaf.origin);
+        if let Some(author) = origin.map(|origin| origin.author).filter(|author| !author.is_empty()) {
+            let who = if author.starts_with("template ") { author } else { format!("set by {author}") };
+            found.push((path.iter().skip(1).copied().collect::<Vec<_>>().join("."), who));
+        }
+    }
+    found
 }
 
 /// Writes the report whole: what it no longer has goes.

@@ -160,14 +160,14 @@ async fn what_is_wrong_is_refused_with_all_that_is_wrong() {
     let reason = tried.reported().await["refused"]["reason"].clone();
     let reason = reason.as_str().unwrap();
     assert!(
-        reason.contains("batch.rows_max: must be a whole number from 1 to 500000"),
+        reason.contains("batch.rows_max (set by ben): must be a whole number from 1 to 500000"),
         "{reason}"
     );
-    assert!(reason.contains("cellar: unknown section"), "{reason}");
+    assert!(reason.contains("cellar (set by ben): unknown section"), "{reason}");
     assert_eq!(tried.reported().await["state"], "applied");
     tried.want("agent/data_dir", json!("/")).await;
     let reason = tried.reported().await["refused"]["reason"].clone();
-    assert_eq!(reason, "the hub's layer: agent.data_dir: is set on the device alone");
+    assert_eq!(reason, "the hub's layer: agent.data_dir (set by ben): is set on the device alone");
 }
 
 /// A device of Modbus that answers whatever it is asked, on a port of its own.

@@ -21,7 +21,7 @@ use edge_agent::profile::{self, ProfileCommand};
 use edge_agent::twin::command::{self as twin, TwinCommand};
 use edge_agent::{enroll, run, serve, store, write};
 use tideline_link::{console, errln, out, outln};
-use tideline_protocol::time::NS_PER_MS;
+use tideline_protocol::time::{Clock as _, NS_PER_MS};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -318,7 +318,11 @@ async fn command(args: Args, recent: Recent) -> anyhow::Result<()> {
             print_effective(&layers, &data, json)?
         }
         Command::Config { command: ConfigCommand::Schema } => outln!("{:#}", config::schema::layer()),
-        Command::Config { command: ConfigCommand::Check } => outln!("the configuration is valid"),
+        Command::Config { command: ConfigCommand::Check } => {
+            let now_ms = edge_agent::clock::AgentClock::default().wall_ns() / NS_PER_MS;
+            layers.load()?.jobs.over(now_ms).iter().for_each(|what| outln!("warning: {what}"));
+            outln!("the configuration is valid");
+        }
     }
     Ok(())
 }

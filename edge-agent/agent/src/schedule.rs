@@ -1,11 +1,10 @@
 //! Schedules: work that begins at its times, with or without a hub.
 //!
-//! What is due is decided by a core without I/O ([`core`]), by times that are pure as well ([`cron`], [`timing`]). The task that has
+//! What is due is decided by a core without I/O ([`core`]), by times that are pure as well
+//! ([`tideline_protocol::timing`]). The task that has
 //! the commands carries it out ([`driver`]), with the same kinds and in the same journal.
 
 pub mod core;
-pub mod cron;
 pub(crate) mod driver;
 pub(crate) mod report;
 pub mod shared;
-pub mod timing;

@@ -17,6 +17,7 @@ pub mod ranks;
 mod rows;
 pub mod session;
 pub mod time;
+pub mod timing;
 pub mod units;
 pub mod value;
 pub mod wire;

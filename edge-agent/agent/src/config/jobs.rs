@@ -3,17 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use tideline_protocol::model::DeviceId;
+use tideline_protocol::timing::{self, Timing};
 use tideline_protocol::wire::{COMMAND_INPUT_BYTES_MAX, COMMAND_KIND_BYTES_MAX};
 
 use super::KEYS;
 use super::read::{Reader, Section, Value};
 use crate::commands::address::Prefix;
 use crate::schedule::core::{Missed, Schedule};
-use crate::schedule::cron::Cron;
-use crate::schedule::timing::Timing;
 
 /// Most schedules: each is looked at twice a second.
 const SCHEDULES_MAX: usize = 64;
@@ -75,7 +72,26 @@ pub struct Scheduled {
     pub input: String,
 }
 
+impl Jobs {
+    /// Schedules that will not run, as their one time is over and nothing is done for it any more; one text each.
+    #[must_use]
+    pub fn over(&self, now_ms: i64) -> Vec<String> {
+        let over = self.schedules.iter().filter(|one| one.is_over(now_ms));
+        let told = |one: &Scheduled| {
+            format!("schedule.{}: its time is over, and missed is skip: it will not run", one.schedule.name)
+        };
+        over.map(told).collect()
+    }
+}
+
 impl Scheduled {
+    /// Whether it will not run, as its one time is over and nothing is done for it any more.
+    #[must_use]
+    pub fn is_over(&self, now_ms: i64) -> bool {
+        let Schedule { timing, missed, within_ms, .. } = &self.schedule;
+        *missed == Missed::Skip && timing.is_over(now_ms, *within_ms)
+    }
+
     /// The point that its input names.
     #[must_use]
     pub fn point(&self) -> Option<String> {
@@ -152,7 +168,13 @@ pub fn check(
         let scheduled = scheduled(&section, &jobs.schedules);
         match scheduled {
             Ok(scheduled) => jobs.schedules.push(scheduled),
-            Err(what) => reader.problem(at, &format!("schedule.{what}")),
+            Err(what) => {
+                let name = text(&section, "schedule", "name");
+                // A line says where it is, and not which one.
+                let is_named = reader.has_lines() && !name.is_empty() && !what.starts_with("name:");
+                let named = if is_named { format!(" (schedule {name})") } else { String::new() };
+                reader.problem(at, &format!("schedule.{what}{named}"));
+            }
         }
     }
     jobs
@@ -208,22 +230,13 @@ fn program(section: &Section, others: &[Program]) -> Result<Program, String> {
 pub(super) fn scheduled(section: &Section, others: &[Scheduled]) -> Result<Scheduled, String> {
     let of = |name| text(section, "schedule", name);
     let name = name(section, "schedule", others.iter().map(|other| other.schedule.name.as_str()))?;
-    let zone = of("zone");
-    let zone = TimeZone::get(&zone)
-        .map_err(|_| format!("zone: {zone:?} is none; allowed are those of the IANA, as Europe/Berlin"))?;
-    let timing = match (some(of("cron")), some(of("every")), some(of("at"))) {
-        (Some(cron), None, None) => {
-            Timing::Cron(Cron::parse(&cron).map_err(|what| format!("cron: {what}"))?, zone)
-        }
-        (None, Some(every), None) => Timing::Every(every_ms(&every)?),
-        (None, None, Some(at)) => {
-            let wrong = |_| format!("at: {at:?} is no time; allowed is RFC 3339, as 2027-01-31T06:00:00Z");
-            Timing::At(at.parse::<Timestamp>().map_err(wrong)?.as_millisecond())
-        }
-        _ => {
-            return Err("cron, schedule.every and schedule.at: exactly one of them is to be given".to_owned());
-        }
+    let zone = timing::zone(&of("zone"))?;
+    let given: Vec<_> =
+        timing::OPTIONS.iter().filter_map(|option| Some((*option, some(of(option))?))).collect();
+    let [(option, when)] = given.as_slice() else {
+        return Err("cron, schedule.every and schedule.at: exactly one of them is to be given".to_owned());
     };
+    let timing = Timing::read(option, when, zone)?;
     let missed = match of("missed").as_str() {
         "run-once" => Missed::RunOnce,
         "run-all" => Missed::RunAll,
@@ -246,13 +259,6 @@ pub(super) fn scheduled(section: &Section, others: &[Scheduled]) -> Result<Sched
     }
     let schedule = Schedule { name, kind: kind.clone(), timing, missed, within_ms };
     Ok(Scheduled { schedule, device: device.transpose()?, kind, input })
-}
-
-/// As "15m", "1h 30m" or "10s".
-fn every_ms(text: &str) -> Result<i64, String> {
-    let span = text.parse::<jiff::SignedDuration>().ok().map(|span| span.as_millis());
-    let ms = span.and_then(|ms| i64::try_from(ms).ok()).filter(|ms| (10_000..=366 * 86_400_000).contains(ms));
-    ms.ok_or_else(|| format!("every: {text:?} is none; allowed are 10s to 8784h, as 15m"))
 }
 
 #[cfg(test)]
@@ -313,6 +319,28 @@ mod tests {
         for (problem, part) in error.problems.iter().zip(wanted) {
             assert!(problem.starts_with(part), "{problem}: {part}");
         }
+    }
+
+    #[test]
+    fn a_schedule_that_will_never_run_is_told_by_its_name() {
+        let text = "[[schedule]]\nname = \"late\"\nkind = \"sync\"\ncron = \"0 0 31 2 *\"\n\
+            [[schedule]]\nname = \"fast\"\nkind = \"sync\"\nevery = \"0s\"\n";
+        let told = parse("a.toml", text, &[]).unwrap_err().problems;
+        assert_eq!(
+            told,
+            [
+                "a.toml:1: schedule.cron: \"0 0 31 2 *\" never comes: no month of it has such a day (schedule late)",
+                "a.toml:5: schedule.every: \"0s\" is none; allowed are 10s to 8784h, as 15m (schedule fast)",
+            ]
+        );
+        let text = "[[schedule]]\nname = \"once\"\nkind = \"sync\"\nat = \"1970-01-01T01:00:00Z\"\n";
+        let over = |text: &str, now_ms| parse("a.toml", text, &[]).unwrap().jobs.over(now_ms);
+        assert_eq!(over(text, 3_660_000), [""; 0]);
+        assert_eq!(
+            over(text, 3_660_001),
+            ["schedule.once: its time is over, and missed is skip: it will not run"]
+        );
+        assert_eq!(over(&format!("{text}missed = \"run-once\"\n"), i64::MAX), [""; 0], "it is made up for");
     }
 
     #[test]

@@ -13,8 +13,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-
-use super::timing::Timing;
+use tideline_protocol::timing::Timing;
 
 /// By how much a clock is set back where that is a correction.
 pub const BACK_MS: i64 = 60 * 60 * 1000;

@@ -137,3 +137,13 @@ proptest! {
         let _ = Cron::parse(&text);
     }
 }
+
+#[test]
+fn a_day_that_is_some_day_of_the_week_only_now_and_then_comes() {
+    assert_eq!(
+        shown("0 0 */31 2 mon", "UTC", "2026-01-01T00:00:00Z", 2),
+        ["2027-02-01T00:00:00Z", "2038-02-01T00:00:00Z"]
+    );
+    // Where a century has no leap day it takes twelve years.
+    assert_eq!(shown("0 0 */31 3 fri", "UTC", "2097-03-02T00:00:00Z", 1), ["2109-03-01T00:00:00Z"]);
+}

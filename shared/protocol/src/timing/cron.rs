@@ -11,8 +11,9 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Timestamp, ToSpan as _, civil};
 
-/// Days that are looked through: the 29th of February is away for eight years at most.
-const DAYS_MAX: usize = 8 * 366 + 2;
+/// Days that are looked through: the 29th of February is away for eight years at most, and a day of a month that is to be some day of
+/// the week for twelve.
+const DAYS_MAX: usize = 12 * 366 + 2;
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
@@ -109,8 +110,9 @@ impl Cron {
             any_hour: hour.starts_with('*'),
             either_day: days_of_month && days_of_week,
         };
-        // A leap year has every day that there is.
-        let all = Date::constant(2024, 1, 1).series(1.day()).take(366);
+        // The years from a leap year on have every day that there is on every day of the week that it can be, but for the 29th of
+        // February, which no pattern of `*` has alone.
+        let all = Date::constant(2024, 1, 1).series(1.day()).take(DAYS_MAX);
         if !all.into_iter().any(|date| cron.has_date(date)) {
             return Err(format!("{text:?} never comes: no month of it has such a day"));
         }

@@ -92,7 +92,9 @@ impl Desk {
         tracing::info!(%document, author, "somebody changes a twin here");
         let make = move |twin: &Twin| {
             let patch = make(twin)?;
-            if !is_shared {
+            if is_shared {
+                wants_no_configuration(&patch)?;
+            } else {
                 says_nothing_of_the_registry(&patch)?;
             }
             has_schedules(twin, &patch)?;
@@ -305,6 +307,22 @@ fn merge(into: &mut Value, patch: &Value) {
     }
 }
 
+/// Fails where somebody wants a configuration in a document that devices share: nobody reads it there. What is there can be
+/// taken back.
+fn wants_no_configuration(patch: &Value) -> Result<(), TwinError> {
+    fn adds(patch: &Value) -> bool {
+        patch.as_object().map_or(!patch.is_null(), |members| members.values().any(adds))
+    }
+    match patch.get("desired").and_then(|desired| desired.get("config")).filter(|config| adds(config)) {
+        None => Ok(()),
+        Some(_) => Err(TwinError::Wrong(
+            "desired/config of a group or site is read by nobody: what its agents are to have in common goes into its template of \
+             configuration at the hub, and what this one is to have into its own twin"
+                .to_owned(),
+        )),
+    }
+}
+
 /// Fails where somebody says to which groups and site a device belongs: the hub would write over it.
 fn says_nothing_of_the_registry(patch: &Value) -> Result<(), TwinError> {
     match patch.get("tags").and_then(|tags| tags.get(BELONGS)) {
@@ -336,6 +354,24 @@ impl Access {
         match self {
             Self::Owner => "",
             Self::Token(_) => "local page",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_no_part_of_what_is_shared_and_one_that_is_there_can_go() {
+        let desired = |config: Value| json!({ "desired": { "config": config, "speed": 3 } });
+        let refused = wants_no_configuration(&desired(json!({ "batch": { "rows_max": 7 } }))).unwrap_err();
+        assert!(refused.to_string().contains("goes into its template"), "{refused}");
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+        for fine in
+            [desired(Value::Null), desired(json!({ "batch": { "rows_max": null } })), json!({ "notes": {} })]
+        {
+            assert!(wants_no_configuration(&fine).is_ok(), "{fine}");
         }
     }
 }

@@ -7,7 +7,7 @@
 //! twins.redb                  twins of devices; whoever opens it is another replica
 //! pki/ca.pem, ca.key          the authority that agents pin
 //! store/manifest.redb         one moment of the store, and of its log all that was durable then
-//! store/sealed/, log/, dead/
+//! store/sealed/, cold/, log/, dead/
 //! ```
 //! A backup gets its name when all of it is on disk; what was cut off has a name that ends in
 //! `.part`. It holds keys and password hashes: it is made for its owner alone. It must never hold up
@@ -217,8 +217,12 @@ fn write_list(part: &Path, list: &List) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(&serde_json::to_vec_pretty(list)?)?;
     file.sync_all()?;
-    let folders: std::collections::BTreeSet<PathBuf> =
-        list.files.iter().filter_map(|file| part.join(&file.path).parent().map(Path::to_owned)).collect();
+    let folders: std::collections::BTreeSet<PathBuf> = list
+        .files
+        .iter()
+        .flat_map(|file| Path::new(&file.path).ancestors().skip(1))
+        .map(|folder| part.join(folder))
+        .collect();
     folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())?;
     File::open(part)?.sync_all()
 }
@@ -259,7 +263,7 @@ fn put(from: &Path, to: &Path, name: &str) -> Result<Listed, BackupError> {
     let (source, target) = (from.join(name), to.join(name));
     let folder = target.parent().unwrap_or(to);
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
-    let fixed = name.starts_with("store/sealed/");
+    let fixed = ["store/sealed/", "store/cold/"].iter().any(|folder| name.starts_with(folder));
     let (bytes, sha256) = if fixed && fs::hard_link(&source, &target).is_ok() {
         digest(&source).map_err(failed(&source))?
     } else {

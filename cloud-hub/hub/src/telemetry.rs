@@ -260,14 +260,14 @@ pub fn page(
 }
 
 /// Name, help, kind and value of what there is to say of sealed files.
-fn of_files(store: &StoreMetrics) -> [(&'static str, &'static str, &'static str, u64); 7] {
+fn of_files(store: &StoreMetrics) -> [(&'static str, &'static str, &'static str, u64); 12] {
     [
         ("tideline_store_flushes_total", "Times that rows were sealed.", "counter", store.flushes),
         ("tideline_store_sealed_bytes", "Bytes of sealed files.", "gauge", store.sealed_bytes),
         ("tideline_store_sealed_files", "Sealed files.", "gauge", store.sealed_files),
         (
             "tideline_store_expired_rows_total",
-            "Readings that were past their retention and are gone.",
+            "Readings that were past their retention and are gone from sealed files.",
             "counter",
             store.expired_rows,
         ),
@@ -276,6 +276,21 @@ fn of_files(store: &StoreMetrics) -> [(&'static str, &'static str, &'static str,
             "Sealed files of which retention left nothing.",
             "counter",
             store.expired_files,
+        ),
+        ("tideline_store_cold_bytes", "Bytes of the cold tier's files.", "gauge", store.cold_bytes),
+        ("tideline_store_cold_files", "Files of the cold tier.", "gauge", store.cold_files),
+        ("tideline_store_cold_rows", "Readings in the cold tier.", "gauge", store.cold_rows),
+        (
+            "tideline_store_cold_written_rows_total",
+            "Readings that went to the cold tier.",
+            "counter",
+            store.frozen_rows,
+        ),
+        (
+            "tideline_store_cold_expired_rows_total",
+            "Readings that were past the cold tier's retention and are gone.",
+            "counter",
+            store.melted_rows,
         ),
         ("tideline_store_merges_total", "Times that sealed files became one.", "counter", store.compactions),
         ("tideline_store_merge_failures_total", "Times that failed.", "counter", store.compaction_failures),

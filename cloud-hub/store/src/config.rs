@@ -128,6 +128,9 @@ pub enum StoreError {
     /// A sealed file cannot be read or written.
     #[error("sealed file: {0}")]
     Sealed(String),
+    /// A file of the cold tier cannot be read or written.
+    #[error("cold file: {0}")]
+    Cold(String),
     /// A dead letter still cannot be decoded.
     #[error("it still cannot be decoded: {0}")]
     Undecodable(String),

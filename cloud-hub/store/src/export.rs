@@ -15,7 +15,7 @@
 //! What is not there is null, and in CSV empty. So `value` is what calculations take, and all together is what was measured.
 //! Rows stand by series in the order asked for, then by time, then by arrival. Parquet is compressed with zstd; the
 //! stream of Arrow is not; CSV is that of RFC 4180, with a header.
-//! This is the only file of the store that knows Polars.
+//! Beside `cold::file` the only file of the store that knows Polars.
 
 use std::io::{self, Read, Seek, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,7 +49,7 @@ pub enum ExportFormat {
 
 /// The rows of a row group as they gather.
 #[derive(Default)]
-struct Group {
+pub(crate) struct Group {
     series: Vec<(SeriesMeta, usize)>,
     times: Vec<i64>,
     // As words of `boxes`.
@@ -86,6 +86,23 @@ impl Cell {
 }
 
 impl Group {
+    /// Adds rows of a series.
+    pub(crate) fn push(&mut self, meta: &SeriesMeta, (times, words): (&[i64], &[f64]), boxes: &Boxes) {
+        self.series.push((meta.clone(), times.len()));
+        self.times.extend_from_slice(times);
+        self.boxes.append(&mut self.values, words, boxes);
+    }
+
+    /// Its rows.
+    pub(crate) const fn rows(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Bytes of its texts.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.boxes.bytes()
+    }
+
     fn frame(&self) -> PolarsResult<DataFrame> {
         let rows = self.times.len();
         let texts = |name: &'static str, of: fn(&SeriesMeta) -> &str| {
@@ -160,7 +177,7 @@ impl Group {
         Ok(())
     }
 
-    fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.series.clear();
         self.times.clear();
         self.values.clear();
@@ -178,7 +195,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Writes nothing while it is muted.
-struct Muted<W> {
+pub(crate) struct Muted<W> {
     out: W,
     muted: Rc<std::cell::Cell<bool>>,
 }
@@ -194,7 +211,7 @@ impl<W: Write> Write for Muted<W> {
 }
 
 /// What rows are written to.
-enum Sink<W: Write> {
+pub(crate) enum Sink<W: Write> {
     Parquet(Box<BatchedWriter<W>>),
     Arrow(StreamWriter<W>),
     Csv(W),
@@ -202,7 +219,7 @@ enum Sink<W: Write> {
 
 impl<W: Write> Sink<Muted<W>> {
     /// One that goes on writes no beginning: what it writes belongs behind what was written before.
-    fn begin(format: ExportFormat, out: W, goes_on: bool) -> PolarsResult<Self> {
+    pub(crate) fn begin(format: ExportFormat, out: W, goes_on: bool) -> PolarsResult<Self> {
         let muted = Rc::new(std::cell::Cell::new(goes_on));
         let sink = Self::start(format, Muted { out, muted: Rc::clone(&muted) })?;
         muted.set(false);
@@ -232,7 +249,7 @@ impl<W: Write> Sink<Muted<W>> {
         }
     }
 
-    fn write(&mut self, group: &Group) -> PolarsResult<()> {
+    pub(crate) fn write(&mut self, group: &Group) -> PolarsResult<()> {
         match self {
             Self::Parquet(writer) => writer.write_batch(&group.frame()?),
             Self::Arrow(writer) => {
@@ -243,7 +260,7 @@ impl<W: Write> Sink<Muted<W>> {
         }
     }
 
-    fn finish(&mut self) -> PolarsResult<()> {
+    pub(crate) fn finish(&mut self) -> PolarsResult<()> {
         match self {
             Self::Parquet(writer) => writer.finish().map(drop),
             Self::Arrow(writer) => writer.finish(),
@@ -279,9 +296,7 @@ pub fn export(
             let page = store.query_raw(&[*id], from_ns, to_ns, after, GROUP_ROWS)?;
             for column in page.series {
                 written += column.times.len() as u64;
-                group.series.push((meta.clone(), column.times.len()));
-                group.times.extend_from_slice(&column.times);
-                group.boxes.append(&mut group.values, &column.values, &column.boxes);
+                group.push(&meta, (&column.times, &column.values), &column.boxes);
             }
             if group.times.len() >= GROUP_ROWS {
                 guarded(|| sink.write(&group))?;
@@ -330,9 +345,7 @@ pub fn part(
                 .meta(column.id)
                 .ok_or_else(|| StoreError::Query(format!("there is no series {}", column.id)))?;
             written += column.times.len();
-            group.series.push((meta, column.times.len()));
-            group.times.extend_from_slice(&column.times);
-            group.boxes.append(&mut group.values, &column.values, &column.boxes);
+            group.push(&meta, (&column.times, &column.values), &column.boxes);
         }
         if !group.times.is_empty() {
             guarded(|| sink.write(&group))?;

@@ -157,6 +157,11 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// # Errors
     /// As the disk's.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder that has nothing in it.
+    ///
+    /// # Errors
+    /// As the disk's, or there is something in it.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
     /// Returns when the names in a folder would survive a power cut.
     ///
     /// # Errors
@@ -254,6 +259,10 @@ impl FileSystem for RealFiles {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir(dir)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::buckets::{Aggregate, Buckets};
 use crate::config::StoreError;
@@ -27,6 +27,8 @@ pub struct Inspection {
     pub series: usize,
     /// Each sealed file: number, readings, bytes with its rollup, and the finest tier that is left of it.
     pub files: Vec<(u64, u64, u64, Tier)>,
+    /// Each file of the cold tier: where it is in the folder of the store, readings, and bytes.
+    pub cold: Vec<(PathBuf, u64, u64)>,
     /// The oldest log segment that is needed.
     pub oldest_segment: u64,
 }
@@ -44,7 +46,10 @@ impl fmt::Display for Inspection {
                 Tier::Raw => writeln!(f),
                 finest => writeln!(f, ", rollups from {} on", finest.as_str()),
             }
-        })
+        })?;
+        self.cold
+            .iter()
+            .try_for_each(|(path, rows, bytes)| writeln!(f, "{}: {rows} rows, {bytes} bytes", path.display()))
     }
 }
 
@@ -67,6 +72,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, StoreError> {
             .iter()
             .map(|file| (file.number, file.rows, file.bytes(), Tier::from(file.finest)))
             .collect(),
+        cold: contents.cold.iter().map(|entry| (entry.name(), entry.rows, entry.print.0)).collect(),
         oldest_segment: contents.checkpoint.oldest_segment,
     })
 }

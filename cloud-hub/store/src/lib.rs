@@ -4,6 +4,7 @@
 //! dir/manifest.redb          what all the rest means
 //! dir/log/NNNNNNNN.log       what is durable and not yet sealed
 //! dir/sealed/NNNNNNNN.seg    readings by (series, time); NNNNNNNN.roll their rollups
+//! dir/cold/day=…/*.parquet  readings that retention took from the sealed files, see `cold`
 //! dir/dead/                  runs that are durable and cannot be decoded, the newest of each agent
 //! dir/quarantine/            files, or ends of files, that could not be trusted
 //! ```
@@ -17,6 +18,7 @@ mod batches;
 mod blocks;
 pub mod buckets;
 pub mod calendar;
+mod cold;
 mod column;
 mod config;
 mod dead;
@@ -49,6 +51,7 @@ mod weights;
 
 pub use buckets::Aggregate;
 pub use calendar::{BadCalendar, Calendar, Width};
+pub use cold::ColdUse;
 pub use config::{StoreConfig, StoreError};
 pub use dead::{Head as DeadLetterHead, LetterId};
 pub use decode::readings;
@@ -68,8 +71,8 @@ pub use query::{
 pub use retention::{Limit, Retention};
 pub use snapshot::{LogEnd, snapshot};
 pub use store::{
-    Check, CheckState, DeadLetter, Health, LetterState, LogEntry, LogPart, LogPlace, OpenReport, Quarantined,
-    Store,
+    Check, CheckState, ColdRows, DeadLetter, Health, LetterState, LogEntry, LogPart, LogPlace, OpenReport,
+    Quarantined, Store,
 };
 pub use tables::{
     DeviceInfo, LiveBatch, LiveColumn, SeriesInfo, SeriesMeta, SeriesState, SeriesText, TierUse,

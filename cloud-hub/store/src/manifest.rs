@@ -4,6 +4,7 @@
 //! on, and lets the log segments go that the file replaces. Whatever is cut off before it never
 //! happened, and the log still has it.
 
+mod cold;
 mod copy;
 mod entries;
 mod ranges;
@@ -19,6 +20,7 @@ use redb::{
     Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
 };
 
+use crate::cold::ColdEntry;
 use crate::config::StoreError;
 use crate::files::{FileSystem, Files, OpenMode};
 use crate::hot::SeriesId;
@@ -61,6 +63,8 @@ pub struct Contents {
     pub gone: Vec<u64>,
     /// What retention has removed the readings of, by epoch.
     pub expired: Vec<HoldingEntry>,
+    /// The files of the cold tier, by number.
+    pub cold: Vec<ColdEntry>,
     /// The number of the newest file that a flush wrote, also when it is listed no more; 0 for none.
     pub flushed: u64,
 }
@@ -90,6 +94,7 @@ pub struct SeriesRows<'a> {
 }
 
 /// What one flush changes.
+#[derive(Default)]
 pub struct Change<'a> {
     /// The log before this is in files now; none when nothing has come from it.
     pub checkpoint: Option<&'a Checkpoint>,
@@ -101,6 +106,10 @@ pub struct Change<'a> {
     pub removed: &'a [u64],
     /// What retention has removed the readings of, all of each epoch that is named.
     pub expired: &'a [HoldingEntry],
+    /// New files of the cold tier.
+    pub frozen: &'a [ColdEntry],
+    /// Files of the cold tier that are no more.
+    pub melted: &'a [u64],
 }
 
 /// The open manifest. After an error of the disk redb takes nothing more; whoever writes next opens the file again, and all of
@@ -441,6 +450,7 @@ fn write(db: &Database, change: &Change<'_>) -> Result<(), StoreError> {
             expired.insert(key, cbor(entry)?.as_slice()).map_err(fail)?;
         }
     }
+    cold::write(&txn, change)?;
     txn.commit().map_err(fail)
 }
 

@@ -16,6 +16,12 @@ macro_rules! counters {
             pub sealed_bytes: u64,
             /// Sealed files, rollups not counted.
             pub sealed_files: u64,
+            /// Readings in the cold tier.
+            pub cold_rows: u64,
+            /// Bytes of its files.
+            pub cold_bytes: u64,
+            /// Its files.
+            pub cold_files: u64,
             /// Whether a write failed, so that nothing is accepted until the log is reopened.
             pub poisoned: bool,
         }
@@ -63,8 +69,12 @@ counters! {
     compactions,
     /// Compactions that failed and are tried again.
     compaction_failures,
-    /// Readings that retention has given up.
+    /// Readings that retention has given up in sealed files.
     expired_rows,
+    /// Of these, readings that went to the cold tier.
+    frozen_rows,
+    /// Readings that retention has given up in the cold tier.
+    melted_rows,
     /// Sealed files of which retention has left nothing.
     expired_files,
     /// Flushes that failed and are tried again.

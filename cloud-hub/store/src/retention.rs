@@ -6,6 +6,8 @@
 //! for longer where it came together with later ones; merges see to it that a file spans no more than an
 //! eighth of what is kept ([`Bounds`]).
 //!
+//! Readings that are given up may go to the cold tier, which has limits of its own and whose files go whole.
+//!
 //! Under a limit of room the oldest files go first. The readings count for the tier of readings; a file of rollups
 //! counts, whole, for the finest tier that is in it.
 
@@ -13,6 +15,7 @@ use std::sync::Arc;
 
 use tideline_protocol::time::Clock;
 
+use crate::cold::ColdEntry;
 use crate::manifest::FileEntry;
 use crate::segment::{LEVELS, Level};
 
@@ -39,6 +42,10 @@ pub struct Retention {
     pub hour: Limit,
     /// What is known of each day.
     pub day: Limit,
+    /// Whether readings that are given up go to the cold tier.
+    pub freezes: bool,
+    /// What is in the cold tier.
+    pub cold: Limit,
 }
 
 /// What is to be given up next.
@@ -96,9 +103,13 @@ pub struct Bounds {
 
 /// How old a file is, as the time it is of. When it was written counts only for one that says to be of the future:
 /// the hub's clock may have been behind then.
+fn age_of(last_ns: i64, sealed_ns: Option<i64>, now_ns: i64) -> i64 {
+    let sealed_ns = sealed_ns.filter(|_| last_ns > now_ns);
+    sealed_ns.map_or(last_ns, |sealed_ns| last_ns.min(sealed_ns))
+}
+
 fn time_of(file: &FileEntry, now_ns: i64) -> i64 {
-    let sealed_ns = file.sealed_ns.filter(|_| file.last_ns > now_ns);
-    sealed_ns.map_or(file.last_ns, |sealed_ns| file.last_ns.min(sealed_ns))
+    age_of(file.last_ns, file.sealed_ns, now_ns)
 }
 
 /// The bytes of a file that count for a level, when `finest` is what is left of it.
@@ -140,6 +151,27 @@ impl Retention {
             self.limit(*level).age_ns.is_none_or(|age_ns| time_ns >= now_ns.saturating_sub(age_ns))
         };
         LEVELS.into_iter().find(young)
+    }
+
+    /// What is to be given up of the files of the cold tier.
+    #[must_use]
+    pub fn melts(&self, cold: &[Arc<ColdEntry>], now_ns: i64) -> Vec<Arc<ColdEntry>> {
+        let Limit { age_ns, bytes } = self.cold;
+        let time = |entry: &ColdEntry| age_of(entry.last_ns, entry.sealed_ns, now_ns);
+        let old =
+            |entry: &Arc<ColdEntry>| age_ns.is_some_and(|age_ns| time(entry) < now_ns.saturating_sub(age_ns));
+        let (mut gone, mut kept): (Vec<_>, Vec<_>) = cold.iter().cloned().partition(old);
+        let held: u64 = kept.iter().map(|entry| entry.print.0).sum();
+        let mut over = held.saturating_sub(bytes.unwrap_or(u64::MAX));
+        kept.sort_by_key(|entry| (time(entry), entry.number));
+        for entry in kept {
+            if over == 0 {
+                break;
+            }
+            over = over.saturating_sub(entry.print.0);
+            gone.push(entry);
+        }
+        gone
     }
 
     /// What is to be given up next, of all files.
@@ -222,7 +254,13 @@ mod tests {
 
     #[test]
     fn each_tier_goes_at_its_age() {
-        let retention = Retention { raw: days(10), minute: days(20), hour: days(30), day: days(40) };
+        let retention = Retention {
+            raw: days(10),
+            minute: days(20),
+            hour: days(30),
+            day: days(40),
+            ..Retention::default()
+        };
         for (age, finest, expected) in [
             (10, Level::Raw, (vec![], None)),
             (11, Level::Raw, (vec![1], Some(Level::Minute))),
@@ -270,6 +308,28 @@ mod tests {
             (1..=4).map(|number| file(number, 10 - number.cast_signed(), Level::Day)).collect();
         let day = |bytes| Retention { day: room(bytes), ..Retention::default() };
         assert_eq!(told(day(250).due(&thin, NOW)), (vec![1, 2], None));
+    }
+
+    #[test]
+    fn of_the_cold_tier_the_oldest_go_first() {
+        let entry = |number: u64, age_ns: i64, bytes: u64| {
+            let (last_ns, sealed_ns) = (NOW - age_ns, Some(NOW - 20 * DAY_NS));
+            let (day, print, groups) = (None, (bytes, 0), Vec::new());
+            Arc::new(ColdEntry { number, day, print, rows: 1, first_ns: last_ns, last_ns, sealed_ns, groups })
+        };
+        let all = [entry(1, 5 * DAY_NS, 10), entry(2, 9 * DAY_NS, 10), entry(3, DAY_NS, 10)];
+        let told = |cold: Limit, files: &[Arc<ColdEntry>]| {
+            let melts = Retention { cold, ..Retention::default() }.melts(files, NOW);
+            melts.iter().map(|entry| entry.number).collect::<Vec<_>>()
+        };
+        assert_eq!(told(Limit::default(), &all), Vec::<u64>::new());
+        assert_eq!(told(days(5), &all), [2]);
+        assert_eq!(told(room(30), &all), Vec::<u64>::new());
+        assert_eq!(told(room(29), &all), [2]);
+        assert_eq!(told(room(5), &all), [2, 1, 3]);
+        assert_eq!(told(Limit { bytes: Some(15), ..days(8) }, &all), [2, 1]);
+        // One that says to be of the future is as old as its flush.
+        assert_eq!(told(days(10), &[entry(4, -900 * DAY_NS, 1)]), [4]);
     }
 
     struct Hands(i64, u64);

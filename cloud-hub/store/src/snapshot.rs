@@ -4,9 +4,11 @@
 //! are; of the segment that is written only the bytes count that were durable at that moment. It
 //! must never hold up a flush for longer than the links take.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::cold::{self, ColdEntry};
 use crate::config::StoreError;
 use crate::files::{FileSystem, OpenMode, RealFiles};
 use crate::log::disk::segment_number;
@@ -58,8 +60,28 @@ pub fn take(
             link(files, &from, &to).map_err(StoreError::io(format!("taking {}", from.display())))?;
         }
     }
+    take_cold((files, dir), to, &contents.cold)?;
     log((files, dir), to, contents.checkpoint.oldest_segment, end)?;
     dead((files, dir), to).map_err(StoreError::io("taking the dead letters"))
+}
+
+fn take_cold(
+    (files, dir): (&dyn FileSystem, &Path),
+    to: &Path,
+    cold: &[ColdEntry],
+) -> Result<(), StoreError> {
+    let days: BTreeSet<PathBuf> = cold.iter().map(|entry| cold::folder(entry.day)).collect();
+    let root = days.first().map(|_| PathBuf::from(cold::FOLDER));
+    for folder in root.iter().chain(&days).map(|folder| to.join(folder)) {
+        let made = files.create_private_dir(&folder);
+        made.map_err(StoreError::io(format!("making {}", folder.display())))?;
+    }
+    for entry in cold {
+        let from = entry.path(dir);
+        let taken = link(files, &from, &entry.path(to));
+        taken.map_err(StoreError::io(format!("taking {}", from.display())))?;
+    }
+    Ok(())
 }
 
 fn log(

@@ -8,6 +8,7 @@ mod ask;
 mod compact;
 pub(crate) mod damage;
 mod flush;
+mod freeze;
 mod health;
 mod letters;
 mod open;
@@ -50,6 +51,7 @@ use crate::tables::{LiveBatch, SeriesMeta, Shared, TierUse, read};
 use flush::Cut;
 use threads::Command;
 
+pub use freeze::ColdRows;
 pub use health::{Check, CheckState, Health};
 pub use letters::{DeadLetter, LetterState};
 pub use tail::{LogEntry, LogPart, LogPlace, Tail};
@@ -438,8 +440,12 @@ impl Store {
     /// The counters.
     #[must_use]
     pub fn metrics(&self) -> StoreMetrics {
+        let cold = self.cold();
         let tables = read(&self.inner.shared.tables);
         StoreMetrics {
+            cold_rows: cold.rows,
+            cold_bytes: cold.bytes,
+            cold_files: cold.files,
             hot_rows: tables.hot_rows() as u64,
             sealed_rows: tables.files.iter().map(|file| file.rows).sum(),
             sealed_bytes: tables.files.iter().map(|file| file.bytes()).sum(),

@@ -12,6 +12,7 @@ use tideline_protocol::value::Boxes;
 use tokio::sync::watch;
 
 use crate::blocks::BlockCache;
+use crate::cold::ColdEntry;
 use crate::files::Files;
 use crate::history::History;
 use crate::hot::{Hot, Late, SeriesId, SeriesStats};
@@ -86,6 +87,8 @@ pub struct Tables {
     pub active: Hot,
     pub flushing: Option<Arc<Hot>>,
     pub files: Arc<Vec<Arc<FileEntry>>>,
+    // Beside them, and seen by who asks for them alone.
+    pub cold: Arc<Vec<Arc<ColdEntry>>>,
     pub sealed_stats: Stats,
     // Never a number that was used since the start: a query may still look at the older file.
     pub next_file: u64,
@@ -193,6 +196,7 @@ pub struct Unsettled {
     pub added: Vec<FileEntry>,
     pub replaced: Vec<Arc<FileEntry>>,
     pub expired: Vec<HoldingEntry>,
+    pub frozen: Vec<ColdEntry>,
 }
 
 /// What the threads of a store share.
@@ -220,6 +224,8 @@ pub struct Shared {
     pub merge_error: Mutex<Option<String>>,
     // Files that are listed no more, and that somebody may still read.
     pub replaced: Mutex<Vec<Arc<FileEntry>>>,
+    // The same of the cold tier.
+    pub melted: Mutex<Vec<Arc<ColdEntry>>>,
     // The exchange of which nobody knows whether the manifest lists it, since its commit failed.
     pub unsettled: Mutex<Option<Unsettled>>,
     // The dead letters that could not be written, while there are any.

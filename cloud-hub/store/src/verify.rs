@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use tideline_protocol::model::{AgentId, Epoch};
+use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId};
 use tideline_protocol::ranges::RangeSet;
 
+use crate::cold::{self, file::ColdFile};
 use crate::config::StoreError;
 use crate::dead::{self, Dead};
 use crate::decode;
@@ -26,6 +27,10 @@ pub struct Verification {
     pub files: usize,
     /// Rows read from them.
     pub rows: u64,
+    /// Files of the cold tier read.
+    pub cold_files: usize,
+    /// Rows read from them.
+    pub cold_rows: u64,
     /// Records of the log read.
     pub log_records: u64,
     /// Rows of the log that are in no sealed file yet.
@@ -67,6 +72,7 @@ pub fn verify_on(files: Files, dir: &Path) -> Result<Verification, StoreError> {
         out.problems.extend(problem.map(|problem| format!("sealed file {:08}: {problem}", file.number)));
     }
     unlisted((files, dir), &contents, &mut out)?;
+    cold((files, dir), &contents, &mut out)?;
     let Contents { checkpoint, files: sealed, expired, .. } = contents;
     let (ledgers, replay) = look(files, &dir.join("log"), checkpoint)?;
     log(&ledgers, &replay, &mut out);
@@ -95,6 +101,31 @@ fn unlisted(
         if !listed(&path) {
             out.notes.push(format!("{} is not listed in the manifest", path.display()));
         }
+    }
+    Ok(())
+}
+
+/// Whether each cold file is what the manifest says, and has the rows of a day.
+fn cold(
+    (files, dir): (&dyn FileSystem, &Path),
+    contents: &Contents,
+    out: &mut Verification,
+) -> Result<(), StoreError> {
+    let find = |device: &str, point: &str| {
+        contents.names.find(&DeviceId::parse(device).ok()?, &PointId::parse(point).ok()?)
+    };
+    for entry in &contents.cold {
+        out.cold_files += 1;
+        out.cold_rows += entry.rows;
+        let problem = match entry.damage((files, dir), true) {
+            Ok(None) => ColdFile::open((files, dir), entry).and_then(|file| file.verify(entry, &find)).err(),
+            Ok(Some(reason)) => Some(StoreError::Cold(reason)),
+            Err(error) => Some(error),
+        };
+        out.problems.extend(problem.map(|problem| format!("{}: {problem}", entry.name().display())));
+    }
+    for path in cold::unlisted((files, dir), &contents.cold)? {
+        out.notes.push(format!("{} is not listed in the manifest", path.display()));
     }
     Ok(())
 }

@@ -37,7 +37,8 @@ fn open(dir: &Path, clock: &Arc<ManualClock>) -> Store {
     config.check_files_on_open = true;
     config.compact = false;
     let (minute, hour) = (days(MINUTE_DAYS), days(30));
-    config.retention = Retention { raw: days(RAW_DAYS), minute, hour, day: days(300) };
+    config.retention =
+        Retention { raw: days(RAW_DAYS), minute, hour, day: days(300), ..Retention::default() };
     let (store, report) = Store::open(config, Arc::clone(clock) as _).unwrap();
     assert_eq!(report.quarantined, vec![]);
     store

@@ -15,7 +15,7 @@ use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, Sample, Seq, S
 use tideline_protocol::time::{Clock as _, ManualClock};
 use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
 use tideline_store::buckets::{DAY_NS, HOUR_NS, MINUTE_NS};
-use tideline_store::{Figures, Limit, Parts, Quantile, Retention, Store, StoreConfig, Tier, verify};
+use tideline_store::{ColdUse, Figures, Limit, Parts, Quantile, Retention, Store, StoreConfig, Tier, verify};
 
 const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
 const SERIES: u32 = 2;
@@ -30,15 +30,24 @@ fn agent() -> AgentId {
     AgentId::parse("pump-house").unwrap()
 }
 
-fn open(dir: &Path, clock: &Arc<ManualClock>) -> Store {
+/// With a cold tier of so many days, if there is one.
+fn open(dir: &Path, clock: &Arc<ManualClock>, cold: Option<i64>) -> Store {
     let days = |days: i64| Limit { age_ns: Some(days * DAY_NS), bytes: None };
     let mut config = StoreConfig::new(dir);
     config.flush_interval = Duration::from_secs(3600);
     config.check_files_on_open = true;
     config.compact = false;
     let [(_, minute), (_, hour), (_, day)] = TIERS;
-    config.retention =
-        Retention { raw: days(RAW_DAYS), minute: days(minute), hour: days(hour), day: days(day) };
+    config.retention = Retention {
+        raw: days(RAW_DAYS),
+        minute: days(minute),
+        hour: days(hour),
+        day: days(day),
+        ..Retention::default()
+    };
+    if let Some(kept) = cold {
+        (config.retention.freezes, config.retention.cold) = (true, days(kept));
+    }
     let (store, report) = Store::open(config, Arc::clone(clock) as _).unwrap();
     assert_eq!(report.quarantined, vec![]);
     store
@@ -206,6 +215,28 @@ fn check_rollups(store: &Store, id: u32, all: &[(i64, f64)], now: i64) {
     assert_eq!(found.filter(numbers).collect::<Vec<_>>(), expected, "the readings beside the stands of {id}");
 }
 
+/// Each reading that is young enough for the cold tier is there or among the readings, once; and no older one twice.
+fn check_cold(store: &Store, sent: &[Row], (now, kept): (i64, i64)) {
+    for info in store.series(None) {
+        let no: u32 = info.point.as_str().strip_prefix("point-").unwrap().parse().unwrap();
+        let mut left: BTreeMap<(i64, u64), i64> = BTreeMap::new();
+        for (time, value) in model(sent, no) {
+            *left.entry((time, value.to_bits())).or_default() += 1;
+        }
+        let mut columns = store.query_raw(&[info.id], i64::MIN, i64::MAX, None, usize::MAX).unwrap().series;
+        let mut cold = store.cold_rows(&[info.id], (i64::MIN, i64::MAX));
+        while let Some(found) = cold.next_columns().unwrap() {
+            assert!(found.iter().all(|column| column.id == info.id && column.times.is_sorted()));
+            columns.extend(found);
+        }
+        let found = columns.iter().flat_map(|column| column.times.iter().zip(&column.values));
+        found.for_each(|(time, value)| *left.entry((*time, value.to_bits())).or_default() -= 1);
+        assert!(left.values().all(|count| *count >= 0), "series {no} has readings twice, or others");
+        left.retain(|(time, _), count| *count > 0 && *time >= now - kept * DAY_NS);
+        assert!(left.is_empty(), "series {no} lacks {left:?}");
+    }
+}
+
 fn check(store: &Store, sent: &[Row], now: i64) {
     for info in store.series(None) {
         let no: u32 = info.point.as_str().strip_prefix("point-").unwrap().parse().unwrap();
@@ -262,10 +293,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_young_is_missing_and_what_is_old_goes(actions in prop::collection::vec(action(), 1..24)) {
+    fn nothing_young_is_missing_and_what_is_old_goes(
+        actions in prop::collection::vec(action(), 1..24),
+        cold in prop::option::of(3_i64..25),
+    ) {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(T0));
-        let mut store = open(dir.path(), &clock);
+        let mut store = open(dir.path(), &clock, cold);
         define(&store);
         let (mut sent, mut seq) = (Vec::<Row>::new(), 0);
         for action in actions {
@@ -300,12 +334,15 @@ proptest! {
                 Action::Retain => store.retain().unwrap(),
                 Action::Reopen => {
                     store.close().unwrap();
-                    store = open(dir.path(), &clock);
+                    store = open(dir.path(), &clock, cold);
                 }
                 Action::Age(hours) => clock.advance(Duration::from_secs(hours * 3600)),
             }
             store.settle().unwrap();
             check(&store, &sent, clock.wall_ns());
+            if let Some(kept) = cold {
+                check_cold(&store, &sent, (clock.wall_ns(), kept));
+            }
         }
         let ledger = store.ledger(&agent());
         prop_assert_eq!(ledger.first().map_or(0, |epoch| epoch.stored), sent.len() as u64);
@@ -314,6 +351,7 @@ proptest! {
         store.retain().unwrap();
         prop_assert_eq!(store.series(None).iter().map(|info| info.count).sum::<u64>(), 0);
         prop_assert_eq!(store.metrics().sealed_files, 0);
+        prop_assert_eq!(store.cold(), ColdUse::default());
         if seq > 0 {
             prop_assert!(run(store.append(batch(seq, &[(0, 1, 1.0)]))).unwrap().taken().is_empty());
         }

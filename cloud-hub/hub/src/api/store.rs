@@ -42,6 +42,8 @@ impl From<tideline_store::Verification> for StoreVerification {
         Self {
             files: found.files as u64,
             rows: found.rows,
+            cold_files: found.cold_files as u64,
+            cold_rows: found.cold_rows,
             log_records: found.log_records,
             log_rows: found.log_rows,
             dead_letters: found.letters as u64,
@@ -52,18 +54,24 @@ impl From<tideline_store::Verification> for StoreVerification {
 }
 
 fn tiers(hub: &App) -> Vec<StoreTier> {
-    let Retention { raw, minute, hour, day } = hub.config.retention;
+    let Retention { raw, minute, hour, day, freezes, cold } = hub.config.retention;
     let kept = hub.store.tiers().into_iter().zip([raw, minute, hour, day]);
-    kept.map(|(held, limit)| StoreTier {
-        tier: held.tier.as_str().to_owned(),
-        files: held.files,
-        readings: held.rows,
-        bytes: held.bytes,
-        first_ms: held.first_ns.map(when::ms),
+    let tier = |name: &str, (files, readings, bytes), first_ns: Option<i64>, limit| StoreTier {
+        tier: name.to_owned(),
+        files,
+        readings,
+        bytes,
+        first_ms: first_ns.map(when::ms),
         age: shown_age(limit),
         size: shown_room(limit),
-    })
-    .collect()
+    };
+    let sealed = kept.map(|(held, limit)| {
+        tier(held.tier.as_str(), (held.files, held.rows, held.bytes), held.first_ns, limit)
+    });
+    let held = hub.store.cold();
+    let shown = freezes || held.files > 0;
+    let below = shown.then(|| tier("cold", (held.files, held.rows, held.bytes), held.first_ns, cold));
+    sealed.chain(below).collect()
 }
 
 /// What the store holds

@@ -4,6 +4,7 @@
 //! folder, whose being there keeps a hub from starting; what the data folder held is moved aside, the
 //! new files are moved in, and that folder goes last. So a restore that is cut off can be run again.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -211,11 +212,11 @@ fn prepare(registry: &Path, list: &List) -> Result<Restored, BackupError> {
 }
 
 fn sync_folders(folder: &Path) -> io::Result<()> {
-    for name in files_in(folder)? {
-        if let Some(parent) = folder.join(name).parent() {
-            File::open(parent)?.sync_all()?;
-        }
-    }
+    let names = files_in(folder)?;
+    // Days of the cold tier are folders in one that has no file.
+    let folders: BTreeSet<&Path> =
+        names.iter().flat_map(|name| Path::new(name).ancestors().skip(1)).collect();
+    folders.iter().try_for_each(|own| File::open(folder.join(own))?.sync_all())?;
     File::open(folder)?.sync_all()
 }
 

@@ -72,6 +72,9 @@ pub async fn verify(config: &Config) -> Result<()> {
         }
     };
     outln!("{} sealed files with {} rows", found.files, found.rows);
+    if found.cold_files > 0 {
+        outln!("{} cold files with {} rows", found.cold_files, found.cold_rows);
+    }
     outln!("{} log records, {} rows of them not sealed yet", found.log_records, found.log_rows);
     outln!("{} dead letters", found.dead_letters);
     found.notes.iter().for_each(|note| outln!("note: {note}"));

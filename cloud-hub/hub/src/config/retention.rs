@@ -73,7 +73,7 @@ macro_rules! option {
 }
 
 /// The options of retention.
-pub const OPTIONS: [OptionDef; 8] = [
+pub const OPTIONS: [OptionDef; 11] = [
     option!(
         raw,
         age,
@@ -117,15 +117,40 @@ pub const OPTIONS: [OptionDef; 8] = [
         "retention.day_size",
         "the room that rollups may take of which those of a day alone are left; the oldest go first"
     ),
+    OptionDef {
+        name: "retention.cold",
+        meaning: "whether readings that go by raw_age or raw_size are kept as Parquet files by day, in store/cold of hub.data_dir, which SQL reads as the table cold; with false no more become cold",
+        allowed: "true or false",
+        set: |c, t| t.parse().ok().map(|v| c.retention.freezes = v),
+        show: |c| c.retention.freezes.to_string(),
+    },
+    option!(
+        cold,
+        age,
+        "retention.cold_age",
+        "how long readings are kept there; a file goes when its newest reading is older; no shorter than raw_age, unless that is forever"
+    ),
+    option!(cold, size, "retention.cold_size", "the room that they may take there; the oldest go first"),
 ];
 
 /// A tier that would go before a finer one.
 pub fn contradiction(config: &Config) -> Option<Fault> {
-    let Retention { raw, minute, hour, day } = config.retention;
+    let Retention { raw, minute, hour, day, freezes, cold } = config.retention;
     let tiers = [("raw_age", raw), ("minute_age", minute), ("hour_age", hour), ("day_age", day)];
     let shorter = |limit: Limit, than: Limit| {
         limit.age_ns.is_some_and(|age_ns| than.age_ns.is_none_or(|than| age_ns < than))
     };
+    let thaws = freezes && raw.age_ns.is_some() && shorter(cold, raw);
+    if thaws {
+        return Some(Fault {
+            place: "retention.cold_age".to_owned(),
+            text: format!(
+                "{} is shorter than retention.raw_age = {}; allowed is as long or longer: what becomes cold is as old as that",
+                shown_age(cold),
+                shown_age(raw)
+            ),
+        });
+    }
     tiers.iter().zip(tiers.iter().skip(1)).find(|((_, finer), (_, coarser))| shorter(*coarser, *finer)).map(
         |((finer, kept), (coarser, limit))| Fault {
             place: format!("retention.{coarser}"),

@@ -8,6 +8,7 @@ use redb::{
     TableHandle as _, Value, WriteTransaction,
 };
 
+use super::cold::COLD;
 use super::{DICTIONARY, EPOCHS, EXPIRED, FILES, GONE, META, Manifest, SERIES, fail};
 use crate::config::StoreError;
 use crate::files::FileSystem;
@@ -36,8 +37,14 @@ impl Manifest {
         table(&from, &to, DICTIONARY)?;
         table(&from, &to, SERIES)?;
         table(&from, &to, FILES)?;
-        if from.list_tables().map_err(fail)?.any(|table| table.name() == EXPIRED.name()) {
+        let tables: Vec<String> =
+            from.list_tables().map_err(fail)?.map(|table| table.name().to_owned()).collect();
+        let has = |name: &str| tables.iter().any(|table| table == name);
+        if has(EXPIRED.name()) {
             table(&from, &to, EXPIRED)?;
+        }
+        if has(COLD.name()) {
+            table(&from, &to, COLD)?;
         }
         // A snapshot has only what is listed.
         to.open_table(GONE).map_err(fail)?;

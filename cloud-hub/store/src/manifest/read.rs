@@ -4,7 +4,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableError};
 use tideline_protocol::model::{AgentId, Epoch};
 
 use super::entries::{self, EpochEntry};
-use super::{Contents, DICTIONARY, EPOCHS, EXPIRED, FILES, GONE, META, SERIES, fail};
+use super::{Contents, DICTIONARY, EPOCHS, EXPIRED, FILES, GONE, META, SERIES, cold, fail};
 use crate::config::StoreError;
 use crate::log::{Dictionary, Ledgers};
 use crate::names::{Age, Named};
@@ -45,6 +45,7 @@ pub fn read(db: &Database) -> Result<Contents, StoreError> {
     for row in txn.open_table(GONE).map_err(fail)?.iter().map_err(fail)? {
         out.gone.push(row.map_err(fail)?.0.value());
     }
+    out.cold = cold::read(&txn)?;
     let expired = match txn.open_table(EXPIRED) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(out),
         table => table.map_err(fail)?,

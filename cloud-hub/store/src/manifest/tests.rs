@@ -129,7 +129,7 @@ fn flush(manifest: &Manifest, number: u64) -> Result<(), StoreError> {
         sealed_ns: None,
     };
     let (checkpoint, series, added) = (Some(&checkpoint), Some(&series), &[file][..]);
-    manifest.commit(&Change { checkpoint, series, added, removed: &[], expired: &[] })
+    manifest.commit(&Change { checkpoint, series, added, ..Change::default() })
 }
 
 /// Which flush the contents are of, all parts alike.

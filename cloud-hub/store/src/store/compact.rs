@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::Inner;
 use crate::batches::Batches;
 use crate::blocks::SealedFile;
+use crate::cold::ColdEntry;
 use crate::config::StoreError;
 use crate::files::FileSystem;
 use crate::log::lock;
@@ -109,16 +110,17 @@ impl Inner {
         self.settled()?;
         let files = Arc::clone(&read(&self.shared.tables).files);
         let Some(inputs) = plan(&files, &self.shared.retention) else { return Ok(false) };
-        let done = self.exchange(inputs, |number| self.merge(number, inputs))?;
+        let done = self.exchange(inputs, &[], |number| self.merge(number, inputs))?;
         add(&self.shared.counters.compactions, u64::from(done));
         Ok(true)
     }
 
-    /// Has one file written and listed in the place of others; says whether it was. It has to have as many
-    /// readings, or to be what is left of them.
+    /// Has one file written and listed in the place of others, whose readings are `frozen` where it has none; says
+    /// whether it was. It has to have as many readings, or to be what is left of them.
     pub(super) fn exchange(
         &self,
         inputs: &[Arc<FileEntry>],
+        frozen: &[ColdEntry],
         make: impl FnOnce(u64) -> Result<FileEntry, StoreError>,
     ) -> Result<bool, StoreError> {
         let number = write(&self.shared.tables).number();
@@ -148,14 +150,16 @@ impl Inner {
         }
         let place = || {
             target.put_in_place(self.shared.files.as_ref(), entry.finest)?;
-            self.shared.files.sync_dir(&self.shared.dir.join("sealed"))
+            self.shared.files.sync_dir(&self.shared.dir.join("sealed"))?;
+            self.place_cold(frozen)
         };
         if let Err(error) = place() {
             self.remove_files(&[number])?;
             return Err(StoreError::io("writing a sealed file")(error));
         }
         let gone = inputs.iter().filter(|_| !entry.is_whole()).flat_map(|file| &file.holdings);
-        self.list(None, (std::slice::from_ref(&entry), inputs), &self.shared.with_expired(gone))?;
+        let expired = self.shared.with_expired(gone);
+        self.list(None, (std::slice::from_ref(&entry), inputs), (&expired, frozen))?;
         Ok(true)
     }
 
@@ -164,24 +168,26 @@ impl Inner {
         &self,
         series: Option<&SeriesRows<'_>>,
         (added, replaced): (&[FileEntry], &[Arc<FileEntry>]),
-        expired: &[HoldingEntry],
+        (expired, frozen): (&[HoldingEntry], &[ColdEntry]),
     ) -> Result<(), StoreError> {
         let removed: Vec<u64> = replaced.iter().map(|file| file.number).collect();
-        let change = Change { checkpoint: None, series, added, removed: &removed, expired };
+        let change = Change { series, added, removed: &removed, expired, frozen, ..Change::default() };
         if let Err(error) = self.manifest.commit(&change) {
             *lock(&self.shared.unsettled) = Some(Unsettled {
                 added: added.to_vec(),
                 replaced: replaced.to_vec(),
                 expired: expired.to_vec(),
+                frozen: frozen.to_vec(),
             });
             return Err(error);
         }
-        self.exchanged(added, replaced, expired);
+        self.exchanged(added, replaced, (expired, frozen));
         Ok(())
     }
 
     /// Removes the files that were replaced and that nobody reads any more.
     pub(super) fn remove_replaced(&self) -> Result<(), StoreError> {
+        self.remove_melted()?;
         let mut replaced = lock(&self.shared.replaced);
         let (unread, read): (Vec<_>, Vec<_>) =
             std::mem::take(&mut *replaced).into_iter().partition(|file| Arc::strong_count(file) == 1);

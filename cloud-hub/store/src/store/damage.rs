@@ -77,7 +77,11 @@ pub fn find(
     Ok(compare(files, &rollup, file.rollup, whole)?.map(Damage::Rollup))
 }
 
-fn compare(
+/// What is wrong with a file that is listed with this length and checksum.
+///
+/// # Errors
+/// As for [`find`].
+pub fn compare(
     files: &dyn FileSystem,
     path: &Path,
     listed: (u64, u32),
@@ -181,7 +185,13 @@ impl Workshop<'_> {
     fn commit(&self, contents: &Contents, added: &[FileEntry], removed: &[u64]) -> Result<(), StoreError> {
         let (ids, row) = (contents.ids(), |id: SeriesId, out: &mut Vec<u8>| contents.write_series(id, out));
         let (checkpoint, series) = (Some(&contents.checkpoint), SeriesRows { ids: &ids, write: &row });
-        self.manifest.commit(&Change { checkpoint, series: Some(&series), added, removed, expired: &[] })
+        self.manifest.commit(&Change {
+            checkpoint,
+            series: Some(&series),
+            added,
+            removed,
+            ..Change::default()
+        })
     }
 
     fn rebuild(

@@ -111,8 +111,7 @@ impl Inner {
             checkpoint: Some(&cut.checkpoint),
             series: Some(&SeriesRows { ids: &ids, write: &row }),
             added: file.as_slice(),
-            removed: &[],
-            expired: &[],
+            ..Change::default()
         })?;
         write(&self.shared.registry).written(unwritten);
         let mut tables = write(&self.shared.tables);

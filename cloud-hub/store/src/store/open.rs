@@ -19,12 +19,13 @@ use super::threads::{Core, DECODE_BYTES_MAX, DECODE_QUEUE_MAX, Decoder, Writer, 
 use super::unkept::Unkept;
 use super::{Inner, OpenReport, QUEUE_KIB_MAX, Quarantined, Store};
 use crate::blocks::BlockCache;
+use crate::cold;
 use crate::config::{StoreConfig, StoreError};
 use crate::decode;
 use crate::files::{FileSystem, Opened};
 use crate::log::{Ledgers, LogCore, LogDisk, RealDisk, Replay, lock};
 use crate::manifest::{Contents, Manifest, OpenError};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, add};
 use crate::names::{Age, Names};
 use crate::registry::Registry;
 use crate::sealed::{SealedFormat, SegmentFormat};
@@ -64,7 +65,9 @@ pub fn open_on(
     let next_file = next_number(&contents);
     remove_gone((config.files.as_ref(), &config.dir), &manifest, &mut contents)?;
     check_files(&config, workshop, &mut contents, &mut report)?;
-    let Contents { checkpoint, names, stats, files, expired, .. } = contents;
+    let damaged =
+        cold::tidy((config.files.as_ref(), &config.dir), (&contents, manifest.is_new()), &mut report)?;
+    let Contents { checkpoint, names, stats, files, expired, cold, .. } = contents;
     let (sealed, oldest) = (checkpoint.ledgers.clone(), checkpoint.oldest_segment);
     let (core, replay) =
         LogCore::open_keeping(between(log_disk(&config)?), checkpoint, config.keep_log_from)?;
@@ -77,12 +80,8 @@ pub fn open_on(
     let registry = registry_of(names, &sealed, &lock(&ledgers));
     let unchecked =
         if config.check_files_on_open { BTreeSet::new() } else { files.iter().map(|f| f.number).collect() };
-    let tables = Tables {
-        next_file,
-        files: Arc::new(files.into_iter().map(Arc::new).collect()),
-        sealed_stats: stats,
-        ..Tables::default()
-    };
+    let (files, cold) = (listed(files), listed(cold));
+    let tables = Tables { next_file, files, cold, sealed_stats: stats, ..Tables::default() };
     let shared = Arc::new(Shared {
         files: Arc::clone(&config.files),
         dir: config.dir.clone(),
@@ -100,6 +99,7 @@ pub fn open_on(
         flush_error: Mutex::default(),
         merge_error: Mutex::default(),
         replaced: Mutex::default(),
+        melted: Mutex::default(),
         unsettled: Mutex::default(),
         unwritten: Mutex::default(),
         changes: watch::Sender::new(0),
@@ -109,6 +109,7 @@ pub fn open_on(
         blocks: BlockCache::new(config.cache_bytes),
         signal: Signal::default(),
     });
+    add(&shared.counters.damaged_files, damaged);
     let unkept = take_in_replay(&shared, &mut core, &replay)?;
     count(&shared, &replay, &mut report);
     report.took_ns = clock.mono_ns().saturating_sub(started);
@@ -116,6 +117,10 @@ pub fn open_on(
         tracing::warn!(path = %entry.path.display(), reason = entry.reason, "put aside");
     }
     Ok((start(&config, shared, manifest, (core, unkept), format)?, report))
+}
+
+fn listed<T>(entries: Vec<T>) -> Arc<Vec<Arc<T>>> {
+    Arc::new(entries.into_iter().map(Arc::new).collect())
 }
 
 /// Makes the folders of the store; that of the store itself durably, also when a start before this one was killed
@@ -195,6 +200,7 @@ fn open_manifest(
 /// A number that no file has had.
 fn next_number(contents: &Contents) -> u64 {
     let listed = contents.files.iter().map(|file| file.number);
+    let listed = listed.chain(contents.cold.iter().map(|entry| entry.number));
     let known = listed.chain(contents.gone.iter().copied()).chain([contents.flushed]);
     known.max().map_or(1, |number| number + 1)
 }

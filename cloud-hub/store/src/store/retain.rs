@@ -14,6 +14,7 @@ use super::compact::caught;
 use super::damage::Workshop;
 use crate::blocks::{Figured, SealedFile};
 use crate::buckets::{Aggregate, bucket_start};
+use crate::cold::ColdEntry;
 use crate::config::StoreError;
 use crate::held::Held;
 use crate::hot::{SeriesId, SeriesStats};
@@ -57,6 +58,10 @@ impl Inner {
     ) -> Result<bool, StoreError> {
         let Some(now_ns) = now_ns else { return Ok(false) };
         self.settled()?;
+        // First what makes room for what becomes cold.
+        if self.melt(now_ns)? {
+            return Ok(true);
+        }
         let mut files: Vec<Arc<FileEntry>> = read(&self.shared.tables).files.to_vec();
         files.retain(|file| !failing.contains(&file.number));
         let Some(step) = self.shared.retention.due(&files, now_ns) else { return Ok(false) };
@@ -76,10 +81,15 @@ impl Inner {
 
     fn thin(&self, file: &Arc<FileEntry>, finest: Level) -> Result<(), StoreError> {
         let inputs = std::slice::from_ref(file);
-        let done = self.exchange(inputs, |number| {
+        let frozen = self.freeze(file)?;
+        let done = self.exchange(inputs, &frozen, |number| {
             let written = self.thinned(number, inputs, finest)?;
             Ok(FileEntry::thinned(number, written, file.order, file.sealed_ns, finest))
-        })?;
+        });
+        if !matches!(done, Ok(true)) {
+            self.thaw(&frozen);
+        }
+        let done = done?;
         if done && file.is_whole() {
             add(&self.shared.counters.expired_rows, file.rows);
         }
@@ -88,10 +98,26 @@ impl Inner {
 
     /// Lists these files no more, and counts again what is known of each series.
     fn give_up(&self, gone: &[Arc<FileEntry>]) -> Result<(), StoreError> {
+        let mut frozen = Vec::new();
+        let done = gone
+            .iter()
+            .try_for_each(|file| self.freeze(file).map(|own| frozen.extend(own)))
+            .and_then(|()| self.give_up_frozen(gone, &frozen));
+        if done.is_err() {
+            self.thaw(&frozen);
+        }
+        done
+    }
+
+    fn give_up_frozen(&self, gone: &[Arc<FileEntry>], frozen: &[ColdEntry]) -> Result<(), StoreError> {
         let _no_flush = lock(&self.unfinished);
         let listed = Arc::clone(&read(&self.shared.tables).files);
-        let gone: Vec<Arc<FileEntry>> =
-            gone.iter().filter(|file| listed.contains(file)).map(Arc::clone).collect();
+        let there = |file: &&Arc<FileEntry>| listed.contains(file);
+        if !frozen.is_empty() && !gone.iter().all(|file| there(&file)) {
+            // What was lost meanwhile must come again, and not from the cold tier.
+            return Err(StoreError::Sealed("a file was lost while it was given up".to_owned()));
+        }
+        let gone: Vec<Arc<FileEntry>> = gone.iter().filter(there).map(Arc::clone).collect();
         drop(listed);
         let mut contents = self.manifest.read()?;
         let workshop =
@@ -101,7 +127,8 @@ impl Inner {
         contents.stats = contents.stats.recounted(stats, contents.names.len());
         let expired = self.shared.with_expired(gone.iter().flat_map(|file| &file.holdings));
         let (ids, row) = (contents.ids(), |id: SeriesId, out: &mut Vec<u8>| contents.write_series(id, out));
-        self.list(Some(&SeriesRows { ids: &ids, write: &row }), (&[], &gone), &expired)?;
+        self.place_cold(frozen).map_err(StoreError::io("writing a cold file"))?;
+        self.list(Some(&SeriesRows { ids: &ids, write: &row }), (&[], &gone), (&expired, frozen))?;
         write(&self.shared.tables).sealed_stats = contents.stats;
         let rows = gone.iter().filter(|file| file.is_whole()).map(|file| file.rows).sum();
         add(&self.shared.counters.expired_rows, rows);

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod backpressure;
+mod cold;
 mod compact;
 mod concurrency;
 mod crash;

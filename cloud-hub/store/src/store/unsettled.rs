@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use super::Inner;
 use super::damage::Workshop;
+use crate::cold::ColdEntry;
 use crate::config::StoreError;
 use crate::log::lock;
 use crate::manifest::{FileEntry, HoldingEntry};
+use crate::metrics::add;
 use crate::tables::{Unsettled, write};
 
 impl Inner {
@@ -17,7 +19,8 @@ impl Inner {
     /// The manifest cannot be read yet, or what it does not list not be removed: it is to be asked again.
     pub(super) fn settle(&self) -> Result<(), StoreError> {
         // Not held meanwhile: who asks for the store's health must not wait for an ill disk.
-        let Some(Unsettled { added, replaced, expired }) = lock(&self.shared.unsettled).clone() else {
+        let Some(Unsettled { added, replaced, expired, frozen }) = lock(&self.shared.unsettled).clone()
+        else {
             return Ok(());
         };
         let contents = self.manifest.read()?;
@@ -25,6 +28,7 @@ impl Inner {
         if replaced.iter().any(|old| contents.files.iter().any(|file| file.number == old.number)) {
             let numbers: Vec<u64> = added.iter().map(|file| file.number).collect();
             self.remove_files(&numbers)?;
+            self.discard(&frozen)?;
         } else {
             if added.is_empty() {
                 // A flush since then has counted what is gone.
@@ -41,7 +45,7 @@ impl Inner {
                 // That flush wrote what was known of its series before, and the next one may be of others.
                 write(&self.shared.registry).distrust();
             }
-            self.exchanged(&added, &replaced, &expired);
+            self.exchanged(&added, &replaced, (&expired, &frozen));
         }
         *lock(&self.shared.unsettled) = None;
         tracing::info!(
@@ -55,14 +59,18 @@ impl Inner {
         &self,
         added: &[FileEntry],
         replaced: &[Arc<FileEntry>],
-        expired: &[HoldingEntry],
+        (expired, frozen): (&[HoldingEntry], &[ColdEntry]),
     ) {
         {
             let mut known = lock(&self.shared.expired);
             expired.iter().for_each(|entry| known.put(entry));
         }
         let removed: Vec<u64> = replaced.iter().map(|file| file.number).collect();
-        write(&self.shared.tables).replace(added.iter().cloned(), &removed);
+        let mut tables = write(&self.shared.tables);
+        tables.replace(added.iter().cloned(), &removed);
+        Arc::make_mut(&mut tables.cold).extend(frozen.iter().cloned().map(Arc::new));
+        drop(tables);
+        add(&self.shared.counters.frozen_rows, frozen.iter().map(|entry| entry.rows).sum());
         lock(&self.shared.replaced).extend(replaced.iter().map(Arc::clone));
     }
 

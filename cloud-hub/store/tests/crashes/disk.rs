@@ -415,6 +415,18 @@ impl FileSystem for Disk {
         Ok(())
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut live = self.alive()?;
+        let node = live.find(dir)?;
+        if !live.dir(node)?.is_empty() {
+            return Err(ErrorKind::DirectoryNotEmpty.into());
+        }
+        let names = vec![(live.place(dir)?, None)];
+        live.call()?;
+        live.rename(names);
+        Ok(())
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut live = self.alive()?;
         let dir = live.find(dir)?;

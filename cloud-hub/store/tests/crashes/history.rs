@@ -14,44 +14,17 @@ use tideline_protocol::wire::Series;
 use tideline_store::buckets::{DAY_NS, MINUTE_NS};
 use tideline_store::{FileSystem as _, Store, StoreConfig, StoreError, verify_on};
 
+use crate::actions::Action;
 use crate::batches::{EPOCH, agent, batch, gap, run, wait};
 use crate::changes::Node;
 use crate::disk::Disk;
-use crate::reference::{Item, Row, SERIES, What, check, kind_of, retention};
+use crate::reference::{Item, Row, SERIES, What, check, check_cold, kind_of, retention};
 
 const DIR: &str = "/data/store";
 /// So often a step is tried on a disk that fails.
 const ATTEMPTS: usize = 100;
 /// When a history begins: 2026-03-02.
 pub const T0: i64 = 20_514 * DAY_NS;
-
-/// One step of a history.
-#[derive(Debug, Clone, Copy)]
-pub enum Action {
-    /// A run of some seqs of an agent, with seqs that came before.
-    Append(usize),
-    /// Runs of both agents, some in one group commit.
-    Both,
-    /// A run of many rows, over some hours.
-    Dense(usize),
-    /// A run whose seqs leave out one that comes later.
-    Ahead(usize),
-    /// What was left out.
-    Late,
-    /// A run that came before.
-    Repeat(usize),
-    /// A run that cannot be decoded.
-    Letter(usize),
-    /// A seq that the agent gives up.
-    GiveUp(usize),
-    Flush,
-    Compact,
-    Retain,
-    /// So many hours go by.
-    Age(u64),
-    Backup,
-    Reopen,
-}
 
 /// What had been promised when so much of the disk had changed.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +38,8 @@ pub struct Mark {
     defined: bool,
     /// Retention had begun.
     retained: bool,
+    /// Readings that are given up go to the cold tier.
+    freezes: bool,
     now_ns: i64,
 }
 
@@ -86,10 +61,16 @@ pub struct World {
 impl World {
     /// A new store.
     pub fn new(seed: u64) -> Self {
+        Self::keeping(seed, false)
+    }
+
+    /// A new store, with a cold tier where it `freezes`.
+    pub fn keeping(seed: u64, freezes: bool) -> Self {
         let disk = Disk::new();
         disk.create_dir_all(Path::new("/data")).unwrap();
         let disk = Disk::holding(disk.nodes());
-        let mark = Mark { changes: 0, acked: 0, begun: 0, defined: false, retained: false, now_ns: T0 };
+        let (defined, retained) = (false, false);
+        let mark = Mark { changes: 0, acked: 0, begun: 0, defined, retained, freezes, now_ns: T0 };
         Self::on(disk, vec![], mark, seed)
     }
 
@@ -138,7 +119,7 @@ impl World {
         config.log_retry_min = Duration::from_secs(100 * 3600);
         config.check_files_on_open = true;
         config.compact = false;
-        config.retention = retention();
+        config.retention = retention(self.mark.freezes);
         config.files = Arc::new(self.disk.clone());
         config
     }
@@ -443,6 +424,9 @@ impl World {
     pub fn check(&self) {
         let store = self.store();
         check(store, &self.items, self.clock.wall_ns(), self.mark.retained);
+        if self.mark.freezes {
+            check_cold(store, &self.items, self.clock.wall_ns());
+        }
         for no in 0..2 {
             let rows = |of: fn(&What) -> bool| -> u64 {
                 let found = self.items.iter().filter(|item| item.agent == no && of(&item.what));
@@ -487,7 +471,9 @@ impl World {
         let found = verify_on(Arc::new(self.disk.clone()), Path::new(DIR)).unwrap();
         assert_eq!((found.problems, found.notes), (vec![], vec![]));
         let names = |sub: &str| self.disk.names(&format!("{DIR}/{sub}"));
-        assert_eq!(names(""), ["dead", "log", "manifest.redb", "quarantine", "sealed"]);
+        let mut folders = names("");
+        folders.retain(|name| !self.mark.freezes || name != "cold");
+        assert_eq!(folders, ["dead", "log", "manifest.redb", "quarantine", "sealed"]);
         assert_eq!(names("log").len(), 1, "{:?}", names("log"));
         assert!(names("dead").iter().all(|name| name.ends_with(".run")), "{:?}", names("dead"));
         assert!(

@@ -12,6 +12,7 @@
     reason = "a test may speak and panic"
 )]
 
+mod actions;
 mod batches;
 mod changes;
 mod disk;
@@ -27,8 +28,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tideline_store::StoreError;
 
+use actions::Action;
 use changes::{Change, Failure, Fault};
-use history::{Action, World};
+use history::World;
 use platter::{Lie, Platter};
 
 fn number(name: &str) -> Option<u64> {
@@ -74,6 +76,26 @@ const TOUR: [Action; 34] = [
     Action::Append(0),
 ];
 
+/// All that a cold tier does: files become cold as a whole and in part, more readings of their days come, and all goes.
+const COLD_TOUR: [Action; 15] = [
+    Action::Append(0),
+    Action::Append(1),
+    Action::Flush,
+    Action::Age(60),
+    Action::Retain,
+    Action::Append(1),
+    Action::Flush,
+    Action::Backup,
+    // What has nothing left goes at once, with its readings.
+    Action::Age(500),
+    Action::Retain,
+    Action::Append(0),
+    Action::Flush,
+    Action::Age(300),
+    Action::Retain,
+    Action::Append(1),
+];
+
 fn drawn(rng: &mut StdRng) -> Action {
     let no = rng.random_range(0..2);
     match rng.random_range(0..40) {
@@ -96,7 +118,10 @@ fn drawn(rng: &mut StdRng) -> Action {
 
 /// A history that ends well.
 fn recorded(seed: u64, actions: &[Action]) -> World {
-    let mut world = World::new(seed);
+    played(World::new(seed), actions)
+}
+
+fn played(mut world: World, actions: &[Action]) -> World {
     world.open().unwrap();
     for action in actions {
         world.perform(*action).unwrap();
@@ -159,6 +184,27 @@ fn nothing_is_lost_doubled_or_left_wherever_the_power_is_cut() {
 }
 
 #[test]
+fn readings_are_sealed_or_cold_and_never_both_wherever_the_power_is_cut() {
+    seeds(1, |seed| {
+        let world = played(World::keeping(seed, true), &COLD_TOUR);
+        let cuts = cut(&world, &mut StdRng::seed_from_u64(seed), None, &|_| true);
+        assert!(cuts > 200, "{cuts} changes");
+    });
+}
+
+#[test]
+fn readings_are_sealed_or_cold_in_long_histories() {
+    seeds(4, |seed| {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let actions: Vec<Action> = (0..rng.random_range(20..60)).map(|_| drawn(&mut rng)).collect();
+        let world = played(World::keeping(seed, true), &actions);
+        let changes = world.disk.changed();
+        let chosen: BTreeSet<usize> = (0..20).map(|_| rng.random_range(0..changes)).collect();
+        cut(&world, &mut rng, None, &|at| chosen.contains(&at));
+    });
+}
+
+#[test]
 fn nothing_is_lost_doubled_or_left_by_power_cuts_in_long_histories() {
     seeds(12, |seed| {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -202,9 +248,14 @@ fn nothing_is_lost_doubled_or_left_on_a_disk_that_fails() {
 
 /// An action fails at each of its calls, is made again by the same process after what comes between, and the power is cut
 /// after that.
-fn made_again(before: &[Action], action: Action, between: &[Action], ended: impl Fn(&World)) {
+fn made_again(
+    (freezes, before): (bool, &[Action]),
+    action: Action,
+    between: &[Action],
+    ended: impl Fn(&World),
+) {
     let until = || {
-        let mut world = World::new(0);
+        let mut world = World::keeping(0, freezes);
         world.open().unwrap();
         before.iter().for_each(|action| world.perform(*action).unwrap());
         world
@@ -248,7 +299,7 @@ fn made_again(before: &[Action], action: Action, between: &[Action], ended: impl
 #[test]
 fn a_flush_that_fails_anywhere_succeeds_when_the_disk_is_well_again() {
     let before = [Action::Append(0), Action::Both, Action::Flush, Action::Append(1), Action::Append(0)];
-    made_again(&before, Action::Flush, &[], |_| {});
+    made_again((false, &before), Action::Flush, &[], |_| {});
 }
 
 #[test]
@@ -256,7 +307,7 @@ fn a_merge_that_fails_anywhere_is_made_when_the_disk_is_well_again() {
     // What comes late makes files of long spans, which are not merged.
     let before: Vec<Action> = [Action::Dense(0), Action::Flush].into_iter().cycle().take(8).collect();
     let ended = |world: &World| assert_eq!(world.store().metrics().sealed_files, 1);
-    made_again(&before, Action::Compact, &[], ended);
+    made_again((false, &before), Action::Compact, &[], ended);
 }
 
 #[test]
@@ -269,7 +320,14 @@ fn giving_up_old_readings_that_fails_anywhere_is_done_when_the_disk_is_well_agai
         let counted: u64 = store.series(None).iter().map(|series| series.count).sum();
         assert_eq!(counted, store.tiers().iter().map(|tier| tier.rows).sum::<u64>());
     };
-    made_again(&before, Action::Retain, &[Action::Append(1), Action::Flush], ended);
+    made_again((false, &before), Action::Retain, &[Action::Append(1), Action::Flush], ended);
+}
+
+#[test]
+fn readings_that_fail_to_become_cold_anywhere_are_cold_once_when_the_disk_is_well_again() {
+    let before = [Action::Append(0), Action::Flush, Action::Age(60)];
+    let ended = |world: &World| assert!(world.store().cold().rows > 0);
+    made_again((true, &before), Action::Retain, &[Action::Append(1), Action::Flush], ended);
 }
 
 /// What a start shows to agents must survive, also what was only on its way to the disk when the process was killed.
@@ -306,8 +364,11 @@ fn what_is_found_after_a_kill_survives_a_power_cut() {
 
 /// How a disk that lies so is found out.
 fn found(lie: Lie) -> String {
-    let world = recorded(0, &TOUR);
-    let cuts = || cut(&world, &mut StdRng::seed_from_u64(0), Some(lie), &|_| true);
+    found_by(&recorded(0, &TOUR), lie)
+}
+
+fn found_by(world: &World, lie: Lie) -> String {
+    let cuts = || cut(world, &mut StdRng::seed_from_u64(0), Some(lie), &|_| true);
     let panic = catch_unwind(AssertUnwindSafe(cuts)).expect_err("nobody noticed");
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
@@ -320,6 +381,13 @@ fn a_file_that_is_listed_before_it_is_synced_is_found() {
         let found = found(Lie::NoSync(lie));
         assert!(found.contains("put aside") && found.contains(end), "{found}");
     }
+}
+
+#[test]
+fn a_cold_file_that_is_listed_before_it_is_synced_is_found() {
+    let world = played(World::keeping(0, true), &COLD_TOUR);
+    let found = found_by(&world, Lie::NoSync(".parquet.tmp"));
+    assert!(found.contains("cold/day=") && found.contains("damaged"), "{found}");
 }
 
 #[test]

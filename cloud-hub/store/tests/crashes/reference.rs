@@ -92,10 +92,20 @@ const TIERS: [(Tier, i64, i64); 3] =
 /// How many days something is known of a reading.
 const DAYS: i64 = TIERS[2].2;
 
-pub fn retention() -> Retention {
+/// How many days a reading is in the cold tier.
+const COLD_DAYS: i64 = 30;
+
+pub fn retention(freezes: bool) -> Retention {
     let days = |days: i64| Limit { age_ns: Some(days * DAY_NS), bytes: None };
     let [(_, _, minute), (_, _, hour), (_, _, day)] = TIERS;
-    Retention { raw: days(RAW_DAYS), minute: days(minute), hour: days(hour), day: days(day) }
+    Retention {
+        raw: days(RAW_DAYS),
+        minute: days(minute),
+        hour: days(hour),
+        day: days(day),
+        freezes,
+        cold: days(COLD_DAYS),
+    }
 }
 
 type Series = Vec<(i64, i32)>;
@@ -163,6 +173,35 @@ pub fn check(store: &Store, items: &[Item], now: i64, retained: bool) {
         rollups(store, info.id, &name, &numbers, (now, retained));
     }
     groups(store, &all, now);
+}
+
+/// Each reading is once among the readings or in the cold tier, but for those that may have gone there, too; and nothing
+/// else is.
+pub fn check_cold(store: &Store, items: &[Item], now: i64) {
+    for ((device, point), rows) in reference(items) {
+        let (device, point) = (DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap());
+        let info = store.info(&device, &point).unwrap();
+        let raw = store.query_raw(&[info.id], i64::MIN, i64::MAX, None, usize::MAX).unwrap();
+        let mut columns = raw.series;
+        let mut cold = store.cold_rows(&[info.id], (i64::MIN, i64::MAX));
+        while let Some(found) = cold.next_columns().unwrap() {
+            columns.extend(found);
+        }
+        let mut left: BTreeMap<(i64, String), i64> = BTreeMap::new();
+        for (time, n) in &rows {
+            *left.entry((*time, shown(&given(point.as_str(), *n)))).or_default() += 1;
+        }
+        for column in &columns {
+            for (time, word) in column.times.iter().zip(&column.values) {
+                let reading = (*time, shown(&column.boxes.value(*word, info.kind)));
+                let count = left.entry(reading.clone()).or_default();
+                *count -= 1;
+                assert!(*count >= 0, "{device}/{point} has too many of {reading:?}");
+            }
+        }
+        left.retain(|(time, _), count| *count > 0 && *time >= now - COLD_DAYS * DAY_NS);
+        assert!(left.is_empty(), "{device}/{point} lacks {left:?}");
+    }
 }
 
 fn after<T>(rows: &[(i64, T)], from: i64) -> &[(i64, T)] {

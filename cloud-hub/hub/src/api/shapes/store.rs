@@ -18,7 +18,7 @@ pub struct StoreInfo {
     pub sealed_rows: u64,
     /// Their bytes with the rollups
     pub sealed_bytes: u64,
-    /// What is kept of each tier, the finest first
+    /// What is kept of each tier, the finest first, and of the cold tier where there is one
     pub tiers: Vec<StoreTier>,
     /// Readings stored since the hub started
     pub appended_rows: u64,
@@ -33,9 +33,9 @@ pub struct StoreInfo {
 /// What the store keeps of one tier
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct StoreTier {
-    /// `raw`, `1m`, `1h` or `1d`
+    /// `raw`, `1m`, `1h`, `1d` or `cold`
     pub tier: String,
-    /// Sealed files whose finest tier it is
+    /// Sealed files whose finest tier it is; of `cold` Parquet files
     pub files: u64,
     /// The readings that they are of
     pub readings: u64,
@@ -57,6 +57,10 @@ pub struct StoreVerification {
     pub files: u64,
     /// Readings in them
     pub rows: u64,
+    /// Files of the cold tier read
+    pub cold_files: u64,
+    /// Readings in them
+    pub cold_rows: u64,
     /// Records of the log read
     pub log_records: u64,
     /// Readings in the log that are in no sealed file yet

@@ -33,7 +33,7 @@ fn days(days: i64) -> Limit {
 
 /// Readings for ten days, minutes for twenty, hours for thirty, days for forty.
 fn retention() -> Retention {
-    Retention { raw: days(10), minute: days(20), hour: days(30), day: days(40) }
+    Retention { raw: days(10), minute: days(20), hour: days(30), day: days(40), ..Retention::default() }
 }
 
 fn keeping(dir: &Path, retention: Retention) -> StoreConfig {

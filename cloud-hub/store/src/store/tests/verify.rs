@@ -101,15 +101,7 @@ fn ranges_that_are_not_those_of_the_rows_are_found() {
     let mut file = contents.files[0].clone();
     file.holdings.clear();
     let checkpoint = &contents.checkpoint;
-    manifest
-        .commit(&Change {
-            checkpoint: Some(checkpoint),
-            series: None,
-            added: &[file],
-            removed: &[],
-            expired: &[],
-        })
-        .unwrap();
+    manifest.commit(&Change { checkpoint: Some(checkpoint), added: &[file], ..Change::default() }).unwrap();
     drop(manifest);
     let problems = verify(dir.path()).unwrap().problems;
     has(&problems, "sealed file 00000001 has 2 rows, its ranges are of 0");

@@ -326,7 +326,7 @@ pub struct QueryArgs {
     /// The series, as device/point; several with commas.
     #[arg(required_unless_present = "sql", conflicts_with = "sql")]
     pub series: Option<String>,
-    /// Ask in SQL over readings, rollups_1m, rollups_1h, rollups_1d and devices; - reads it from stdin.
+    /// Ask in SQL over readings, cold, rollups_1m, rollups_1h, rollups_1d and devices; - reads it from stdin.
     #[arg(long, value_name = "STATEMENT", conflicts_with_all = ["from", "to", "since", "buckets", "every"], allow_hyphen_values = true)]
     pub sql: Option<String>,
     /// From when: RFC 3339, Unix ms, or relative as -6h.

@@ -15,11 +15,14 @@ pub enum Table {
     Day,
     /// The devices.
     Devices,
+    /// Readings that retention took from the others: the same columns.
+    Cold,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Readings, Self::Minute, Self::Hour, Self::Day, Self::Devices];
+    pub const ALL: [Self; 6] =
+        [Self::Readings, Self::Minute, Self::Hour, Self::Day, Self::Devices, Self::Cold];
 
     /// The name in SQL.
     #[must_use]
@@ -30,6 +33,7 @@ impl Table {
             Self::Hour => "rollups_1h",
             Self::Day => "rollups_1d",
             Self::Devices => "devices",
+            Self::Cold => "cold",
         }
     }
 
@@ -46,8 +50,14 @@ impl Table {
             Self::Minute => Some(60_000_000_000),
             Self::Hour => Some(3_600_000_000_000),
             Self::Day => Some(86_400_000_000_000),
-            Self::Readings | Self::Devices => None,
+            Self::Readings | Self::Devices | Self::Cold => None,
         }
+    }
+
+    /// Whether its rows are readings.
+    #[must_use]
+    pub const fn is_readings(self) -> bool {
+        matches!(self, Self::Readings | Self::Cold)
     }
 
     /// The columns of numbers after device, point and unit, in the order of a block; `i64` where true. Figures are there
@@ -63,13 +73,13 @@ impl Table {
     pub const fn figures(self) -> &'static [(&'static str, bool)] {
         match self {
             Self::Hour | Self::Day => &FIGURES,
-            Self::Readings | Self::Minute | Self::Devices => &[],
+            Self::Readings | Self::Cold | Self::Minute | Self::Devices => &[],
         }
     }
 
     const fn always(self) -> &'static [(&'static str, bool)] {
         match self {
-            Self::Readings => &[("time", true), ("value", false)],
+            Self::Readings | Self::Cold => &[("time", true), ("value", false)],
             Self::Minute | Self::Hour | Self::Day => &[
                 ("time", true),
                 ("count", true),

@@ -109,6 +109,8 @@ struct Tables {
     by_name: BTreeMap<Table, Rows>,
     // Which texts and figures there are.
     asked: Vec<String>,
+    // Of which the last block was.
+    last: Option<Table>,
 }
 
 #[derive(Debug, Default)]
@@ -125,7 +127,9 @@ struct Rows {
 
 impl Tables {
     fn add_beside(&mut self, rows: Vec<Beside>) -> io::Result<()> {
-        let readings = self.by_name.get_mut(&Table::Readings).ok_or(io::ErrorKind::InvalidData)?;
+        let last = self.last.filter(|table| table.is_readings());
+        let readings = last.and_then(|table| self.by_name.get_mut(&table));
+        let readings = readings.ok_or(io::ErrorKind::InvalidData)?;
         let last = readings.last;
         readings.beside.extend(rows.into_iter().map(|own| (last.saturating_add(own.row as usize), own)));
         Ok(())
@@ -150,6 +154,7 @@ impl Tables {
     }
 
     fn add(&mut self, block: &Block) -> io::Result<()> {
+        self.last = Some(block.table);
         let rows = self.by_name.get_mut(&block.table).ok_or(io::ErrorKind::InvalidData)?;
         let numbers = block.table.numbers(&self.asked);
         let height = block.words.len() / numbers.len().max(1);
@@ -203,7 +208,7 @@ impl Rows {
                 column
             });
         }
-        if table == Table::Readings {
+        if table.is_readings() {
             columns.extend(beside(&self.beside, texts, height));
         }
         let mut frame = DataFrame::new(height, columns)?;

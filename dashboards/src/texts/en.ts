@@ -94,7 +94,7 @@ export const en = {
   sql: {
     label: 'One SELECT',
     example: "SELECT device, time_bucket('1m', time) AS t, avg(value) AS mean\nFROM readings\nWHERE time >= now() - INTERVAL '1 hour'\nGROUP BY device, t\nORDER BY t",
-    tables: 'Tables: readings, rollups_1m, rollups_1h, rollups_1d, devices. Times are UTC. Ctrl+Enter runs it.',
+    tables: 'Tables: readings, cold, rollups_1m, rollups_1h, rollups_1d, devices. Times are UTC. Ctrl+Enter runs it.',
     run: 'Run',
     running: 'Running…',
     answer: 'Answer',

@@ -34,7 +34,8 @@ const RETRY_AFTER_S: u64 = 5;
 /// Ask in SQL
 ///
 /// One SELECT, also with WITH, UNION and joins, over the tables `readings` (device, point, unit, time, value, text, quality;
-/// `value` is null where there is no number of good quality),
+/// `value` is null where there is no number of good quality), `cold` (the same columns: readings that retention took from
+/// `readings`, where it keeps them),
 /// `rollups_1m`, `rollups_1h`, `rollups_1d` (device, point, unit, time, count, min, max, sum, mean, first, last; hours and
 /// days have besides, where a statement names them and not by a star, the mean over time `twa` with `twa_near` = 1 where it is
 /// no more than near, and `p50`, `p90`, `p95`, `p99` with `p_error`, by which part of itself a reading that they lie at

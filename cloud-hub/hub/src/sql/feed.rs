@@ -1,12 +1,14 @@
 //! What a statement reads: which series and times, how many rows, and these as blocks, page by page.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tideline_protocol::value::{Quality, Value, ValueKind, is_boxed};
 use tideline_sql::feed::{self, BLOCK_ROWS_MAX, Beside, Device, Job, Numbers};
 use tideline_sql::{Format, Statement, Table, Use};
 use tideline_store::buckets::bucket_start;
-use tideline_store::{Aggregate, FigureColumn, Figures, Quantile, RawColumn, SeriesInfo, Tier};
+use tideline_store::{
+    Aggregate, ColdRows, FigureColumn, Figures, Quantile, RawColumn, SeriesId, SeriesInfo, Tier,
+};
 use tokio::sync::mpsc;
 
 use super::{Scope, SqlError};
@@ -77,12 +79,14 @@ pub fn plan(
         read.beside = statement.texts.contains("text") || statement.texts.contains("quality");
         let figures = table.figures().iter().map(|(name, _)| *name);
         read.figures = figures.filter(|name| statement.texts.contains(name)).collect();
-        let rows = if needed.rows_max.is_some() || *table != Table::Readings {
+        let rows = if *table == Table::Cold {
+            read.cold(hub).most().min(read.rows_max as u64)
+        } else if needed.rows_max.is_some() || *table != Table::Readings {
             read.most()
         } else {
             count(hub, &read)?
         };
-        // Of buckets only the most that there can be is known; who sends them counts.
+        // Of buckets and of the cold tier only the most that there can be is known; who sends them counts.
         if *table == Table::Readings {
             total = total.saturating_add(rows);
         }
@@ -111,11 +115,13 @@ fn read_of(hub: &Hub, table: Table, needed: &Use) -> Read {
     let mut series = hub
         .store
         .series_where(|text| wanted(&needed.devices, text.device) && wanted(&needed.points, text.point));
-    series.retain(|info| {
+    let may_have = |info: &SeriesInfo| {
         info.first_ns.is_some_and(|first| begins(first) < needed.to_ns || needed.to_ns == i64::MAX)
             // A bucket that begins in the range may hold none but later readings, and none that are earlier.
             && info.last_ns.is_some_and(|last| last >= needed.from_ns)
-    });
+    };
+    // What is known of a series is not of the cold tier.
+    series.retain(|info| table == Table::Cold || may_have(info));
     let rows_max = needed.rows_max.unwrap_or(usize::MAX);
     Read {
         table,
@@ -129,6 +135,12 @@ fn read_of(hub: &Hub, table: Table, needed: &Use) -> Read {
 }
 
 impl Read {
+    /// What it has in the cold tier.
+    fn cold(&self, hub: &Hub) -> ColdRows {
+        let ids: Vec<SeriesId> = self.series.iter().map(|info| info.id).collect();
+        hub.store.cold_rows(&ids, (self.from_ns, self.to_ns))
+    }
+
     /// Most rows that it can have.
     fn most(&self) -> u64 {
         let of = |info: &SeriesInfo| {
@@ -214,6 +226,12 @@ pub fn read(hub: &Hub, plan: Plan, frames: &mpsc::Sender<Vec<u8>>) -> Result<Opt
     let mut left = input_rows_max;
     for read in reads {
         let mut own = read.rows_max;
+        if read.table == Table::Cold {
+            match cold(hub, &read, (&mut left, &mut own), &send)? {
+                Ok(()) => continue,
+                Err(Gone) => return Ok(None),
+            }
+        }
         for info in &read.series {
             let sent = match read.table.width_ns() {
                 None => readings(hub, &read, info, (&mut left, &mut own), &send)?,
@@ -242,7 +260,7 @@ const fn tier_of(table: Table) -> Tier {
         Table::Hour => Tier::Hour,
         Table::Day => Tier::Day,
         Table::Minute => Tier::Minute,
-        Table::Readings | Table::Devices => Tier::Raw,
+        Table::Readings | Table::Devices | Table::Cold => Tier::Raw,
     }
 }
 
@@ -271,19 +289,8 @@ fn readings(
         for column in &page.series {
             take(hub, left, column.times.len())?;
             *own = own.saturating_sub(column.times.len());
-            let numbers = column.boxes.numbers(&column.values);
-            let columns = [Numbers::I64(&column.times), Numbers::F64(&numbers)];
-            let texts = [info.device.as_str(), info.point.as_str(), &info.unit];
-            if send(feed::block(read.table, texts, &columns)?).is_err() {
+            if send_column(read, info, column, send)?.is_err() {
                 return Ok(Err(Gone));
-            }
-            if !read.beside {
-                continue;
-            }
-            for part in beside(column).chunks(BESIDE_ROWS) {
-                if send(feed::beside(part)?).is_err() {
-                    return Ok(Err(Gone));
-                }
             }
         }
         after = page.next;
@@ -291,6 +298,55 @@ fn readings(
             return Ok(Ok(()));
         }
     }
+}
+
+/// The readings of the cold tier come file by file, and so those of a series from several.
+fn cold(
+    hub: &Hub,
+    read: &Read,
+    (left, own): (&mut u64, &mut usize),
+    send: &impl Fn(Vec<u8>) -> Sent,
+) -> Result<Sent, SqlError> {
+    let by_id: HashMap<SeriesId, &SeriesInfo> = read.series.iter().map(|info| (info.id, info)).collect();
+    let mut rows = read.cold(hub);
+    while *own > 0 {
+        let Some(columns) = rows.next_columns()? else { break };
+        for mut column in columns {
+            column.times.truncate(*own);
+            column.values.truncate(*own);
+            // What is not the statement's to see is not asked for.
+            let Some(info) = by_id.get(&column.id).filter(|_| *own > 0) else { continue };
+            take(hub, left, column.times.len())?;
+            *own = own.saturating_sub(column.times.len());
+            if send_column(read, info, &column, send)?.is_err() {
+                return Ok(Err(Gone));
+            }
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn send_column(
+    read: &Read,
+    info: &SeriesInfo,
+    column: &RawColumn,
+    send: &impl Fn(Vec<u8>) -> Sent,
+) -> Result<Sent, SqlError> {
+    let numbers = column.boxes.numbers(&column.values);
+    let columns = [Numbers::I64(&column.times), Numbers::F64(&numbers)];
+    let texts = [info.device.as_str(), info.point.as_str(), &info.unit];
+    if send(feed::block(read.table, texts, &columns)?).is_err() {
+        return Ok(Err(Gone));
+    }
+    if !read.beside {
+        return Ok(Ok(()));
+    }
+    for part in beside(column).chunks(BESIDE_ROWS) {
+        if send(feed::beside(part)?).is_err() {
+            return Ok(Err(Gone));
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// What the numbers of a column do not say.

@@ -30,6 +30,8 @@ use crate::when;
 
 /// Most series that may be named; all of a device, or of the fleet, may be more.
 const SERIES_NAMED_MAX: usize = 1_000;
+/// Up to when there may be readings in the cold tier, which an export does not have.
+pub const COLD_TO: &str = "tideline-cold-to";
 /// Bytes that are handed on together, and how many of these may wait for the client.
 const PART_BYTES: usize = 256 * 1024;
 const PARTS_MAX: usize = 4;
@@ -58,7 +60,8 @@ pub struct ExportQuery {
 /// all else the same and times that are not relative; the last part has none. `tideline-rows` says how many rows it has,
 /// `tideline-share` about which share of all was read with it. Parts of CSV and Arrow one behind the other are the whole;
 /// each part of Parquet is a file. Where readings of the range are past their retention, `tideline-thinned-to` (Unix ms) says up
-/// to when: they are not in the answer.
+/// to when: they are not in the answer. Where some of these may be in the cold tier, `tideline-cold-to` (Unix ms) says up to when: SQL
+/// has them in the table `cold`, and they are Parquet files already.
 #[utoipa::path(get, path = "/api/v1/export", operation_id = "export",
     params(
         ("series" = Option<String>, Query, description = "device/point, several with commas, up to 1000; all when left out"),
@@ -85,11 +88,14 @@ pub async fn export(State(hub): State<App>, Query(query): Query<ExportQuery>) ->
         let detail = "as many exports as are allowed are running; ask again when one has ended";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-exports", detail)
     })?;
-    let thinned = thinned_to(thinned(&hub, &series, (from_ns, to_ns)).await?);
+    let thinned = (
+        thinned_to(thinned(&hub, &series, (from_ns, to_ns)).await?),
+        cold_to(&hub, &series, (from_ns, to_ns)),
+    );
     if let Some(rows) = query.rows {
         let part = part::of(&query, rows, series, (from_ns, to_ns))?;
         let part = part::answer(hub, turn, (format, written), part).await?;
-        return Ok((thinned, part).into_response());
+        return Ok((thinned.0, thinned.1, part).into_response());
     }
     if query.after.is_some() {
         return Err(ApiError::bad("bad-cursor", "after is for parts, of which rows says how long they are"));
@@ -117,7 +123,7 @@ pub async fn export(State(hub): State<App>, Query(query): Query<ExportQuery>) ->
             Err(error) => tracing::error!(error, "an export was broken off"),
         }
     });
-    Ok((described(format), thinned, Body::from_stream(body)).into_response())
+    Ok((described(format), thinned.0, thinned.1, Body::from_stream(body)).into_response())
 }
 
 /// Up to when readings of a range are past their retention.
@@ -127,6 +133,17 @@ async fn thinned(hub: &App, series: &[SeriesInfo], range_ns: (i64, i64)) -> Resu
     let asked = tokio::task::spawn_blocking(move || store.thinned_to(&ids, range_ns, Tier::Raw));
     let found = asked.await.map_err(|error| ApiError::internal(&error))?;
     found.map_err(|error| ApiError::internal(&error))
+}
+
+/// Up to when there may be readings of a range in the cold tier.
+fn cold_to(
+    hub: &App,
+    series: &[SeriesInfo],
+    range_ns: (i64, i64),
+) -> Option<[(header::HeaderName, String); 1]> {
+    let ids: Vec<_> = series.iter().map(|info| info.id).collect();
+    let last_ns = hub.store.cold_rows(&ids, range_ns).last_ns();
+    last_ns.map(|ns| [(header::HeaderName::from_static(COLD_TO), when::ms(ns).to_string())])
 }
 
 fn described(format: Format) -> [(header::HeaderName, String); 2] {

@@ -24,6 +24,7 @@ use tideline_store::join_exports;
 
 use super::progress::{Progress, megabytes, rate};
 use super::socket::{Answer, HubSocket, Refusal, escape};
+use cloud_hub::api::export::COLD_TO;
 use cloud_hub::api::sql::THINNED_TO;
 use cloud_hub::when::{parse_time, show_ms, show_ns};
 use state::{Asked, State};
@@ -105,8 +106,8 @@ pub async fn export(hub: &HubSocket, args: &ExportArgs) -> Result<()> {
         None => begin(&paths, asked)?,
     };
     file.set_len(state.bytes()).and_then(|()| file.seek(SeekFrom::End(0))).context("the disk")?;
-    let thinned_to = match read(hub, &mut file, &mut state, &paths).await {
-        Ok(thinned_to) => thinned_to,
+    let (thinned_to, cold_to) = match read(hub, &mut file, &mut state, &paths).await {
+        Ok(missing) => missing,
         Err(error) if state.parts.is_empty() => {
             remove(&paths);
             return Err(error.context(format!("nothing was written to {shown}")));
@@ -122,7 +123,10 @@ pub async fn export(hub: &HubSocket, args: &ExportArgs) -> Result<()> {
     let thinned = thinned_to.map_or_else(String::new, |ms| {
         format!("; readings up to {} are past their retention and not in it", show_ms(ms))
     });
-    outln!("{shown}: {} rows, {}{thinned}", state.rows, megabytes(bytes));
+    let cold = cold_to.map_or_else(String::new, |ms| {
+        format!("; what of them is in the cold tier, up to {}, SQL has in its table cold", show_ms(ms))
+    });
+    outln!("{shown}: {} rows, {}{thinned}{cold}", state.rows, megabytes(bytes));
     Ok(())
 }
 
@@ -188,10 +192,16 @@ fn remove(paths: &Paths) {
     let _gone = std::fs::remove_file(&paths.state).and_then(|()| std::fs::remove_file(&paths.part));
 }
 
-/// Reads what is missing; gives the last time of it (Unix ms) of which readings are past their retention.
-async fn read(hub: &HubSocket, file: &mut File, state: &mut State, paths: &Paths) -> Result<Option<i64>> {
+/// Reads what is missing; gives the last times of it (Unix ms) of which readings are past their retention, and of which some may
+/// be in the cold tier.
+async fn read(
+    hub: &HubSocket,
+    file: &mut File,
+    state: &mut State,
+    paths: &Paths,
+) -> Result<(Option<i64>, Option<i64>)> {
     let (mut progress, mut rows) = (Progress::new(), 0);
-    let mut thinned_to: Option<i64> = None;
+    let (mut thinned_to, mut cold_to): (Option<i64>, Option<i64>) = (None, None);
     while !state.whole {
         let mut answer = ask(hub, &path(state)).await?;
         let number = |name: &str| answer.header(name).and_then(|text| text.parse::<f64>().ok());
@@ -200,7 +210,9 @@ async fn read(hub: &HubSocket, file: &mut File, state: &mut State, paths: &Paths
             .and_then(|text| text.parse().ok())
             .context("the hub's answer is not understood; is it another version?")?;
         let next = answer.header("tideline-next").map(str::to_owned);
-        thinned_to = thinned_to.max(answer.header(THINNED_TO).and_then(|text| text.parse().ok()));
+        let told = |name: &str| answer.header(name).and_then(|text| text.parse().ok());
+        thinned_to = thinned_to.max(told(THINNED_TO));
+        cold_to = cold_to.max(told(COLD_TO));
         let mut bytes = 0_u64;
         while let Some(part) = answer.next().await? {
             file.write_all(&part).context("the disk")?;
@@ -218,7 +230,7 @@ async fn read(hub: &HubSocket, file: &mut File, state: &mut State, paths: &Paths
             format!("exporting: {all} rows, {percent:.1} %, {}, {rate} rows/s", megabytes(written))
         });
     }
-    Ok(thinned_to)
+    Ok((thinned_to, cold_to))
 }
 
 fn path(state: &State) -> String {

@@ -246,7 +246,8 @@ pub struct RawAnswer {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
     /// Up to here (Unix ms) readings of the range may be gone since they are past their retention; what is known
-    /// of their minutes, hours or days is there with buckets. Null when none are
+    /// of their minutes, hours or days is there with buckets, and the table `cold` of SQL has them where they are
+    /// kept. Null when none are
     #[schema(required)]
     pub thinned_to: Option<i64>,
     /// What was dropped within the range

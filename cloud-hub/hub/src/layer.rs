@@ -12,6 +12,8 @@ use crate::{belonging, schedules};
 /// The member of `desired` that is the layer, and that of `reported` with the schemas.
 const CONFIG: &str = "config";
 const SCHEMAS: &str = "config_schema";
+/// The section of the layer with schedules.
+const SCHEDULE: &str = "schedule";
 /// Most errors that are told at once.
 pub const ERRORS_MAX: usize = 100;
 /// How deep a layer is looked into.
@@ -22,23 +24,25 @@ const PLAIN: &str = "^[^@]*$";
 const NAMED_MAX: usize = 64;
 
 /// What is wrong with a layer that a patch of `desired` would make, one text each: where, what, and what is allowed. None for a
-/// patch that leaves the configuration alone, and where the agent has reported no schema.
+/// patch that leaves the configuration alone; where the agent has reported no schema, only times that never come.
 #[must_use]
 pub fn errors(twin: &Twin, patch: &Json) -> Vec<String> {
     let Some(patch) = patch.get(CONFIG) else { return Vec::new() };
-    let reported = twin.json(Section::Reported);
-    let Some(schemas) = reported.get(SCHEMAS).and_then(Json::as_object).filter(|all| !all.is_empty()) else {
-        return Vec::new();
-    };
     let mut layer = twin.json(Section::Desired).get(CONFIG).cloned().unwrap_or(Json::Null);
     merge(&mut layer, patch, 0);
     let mut errors = Vec::new();
-    match &layer {
-        // Taken back as a whole.
-        Json::Null => {}
-        Json::Object(sections) => check_sections(schemas, sections, &mut errors),
-        _ => errors.push(format!("{CONFIG}: must be an object of sections")),
+    let reported = twin.json(Section::Reported);
+    if let Some(schemas) = reported.get(SCHEMAS).and_then(Json::as_object).filter(|all| !all.is_empty()) {
+        match &layer {
+            // Taken back as a whole.
+            Json::Null => {}
+            Json::Object(sections) => check_sections(schemas, sections, &mut errors),
+            _ => errors.push(format!("{CONFIG}: must be an object of sections")),
+        }
     }
+    // No schema says which times never come.
+    let schedules = layer.get(SCHEDULE).map(|all| schedules::of_layer(all, &format!("{CONFIG}.{SCHEDULE}")));
+    errors.extend(schedules.into_iter().flatten());
     errors.truncate(ERRORS_MAX);
     errors
 }
@@ -49,6 +53,49 @@ pub fn of_patches(twin: &Twin, patches: &[(Section, Json)]) -> Vec<String> {
     let desired = patches.iter().filter(|(section, _)| *section == Section::Desired);
     let layers = desired.flat_map(|(_, patch)| errors(twin, patch));
     layers.chain(schedules::errors(twin, patches)).chain(belonging::errors(patches)).collect()
+}
+
+/// What is wrong with patches of a document that devices share: a group's or a site's.
+#[must_use]
+pub fn of_shared(twin: &Twin, patches: &[(Section, Json)]) -> Vec<String> {
+    let told = "config: nobody reads it here; what the agents of a group or site are to have in common goes into its template of \
+                configuration: PUT /api/v1/config-templates/group/NAME or …/site/NAME, or cloud-hub config-template set";
+    wants_config(twin, patches)
+        .then(|| told.to_owned())
+        .into_iter()
+        .chain(schedules::errors(twin, patches))
+        .collect()
+}
+
+/// What is wrong with patches of the twin of a device that `agent` reads: it has no configuration of its own.
+#[must_use]
+pub fn of_device_behind(agent: &str, twin: &Twin, patches: &[(Section, Json)]) -> Option<String> {
+    wants_config(twin, patches).then(|| {
+        format!(
+            "config: this device has none, as it is read by the agent {agent}: set it in the twin of that"
+        )
+    })
+}
+
+/// Whether there would be more of a configuration by a patch than none. What stands there already can be taken back.
+fn wants_config(twin: &Twin, patches: &[(Section, Json)]) -> bool {
+    let desired = patches.iter().filter(|(section, _)| *section == Section::Desired);
+    let wanted = desired.filter_map(|(_, patch)| patch.get(CONFIG));
+    let there = twin.json(Section::Desired).get(CONFIG).cloned().unwrap_or(Json::Null);
+    wanted.into_iter().any(|patch| {
+        let mut layer = there.clone();
+        merge(&mut layer, patch, 0);
+        layer != there && adds(patch)
+    })
+}
+
+/// Whether a patch has anything but what it takes back.
+fn adds(patch: &Json) -> bool {
+    match patch {
+        Json::Null => false,
+        Json::Object(members) => members.values().any(adds),
+        _ => true,
+    }
 }
 
 /// Whether patches say anything of the configuration.
@@ -295,8 +342,43 @@ mod tests {
         let taken = json!({ "config": { "batch": false, "source": false } });
         let told = "config.batch: cannot be taken away: data_dir in it is set on the device alone";
         assert_eq!(errors(&twin_of(json!({})), &taken), [told]);
+        // A time that never comes is wrong whoever reads it.
+        let never = json!({ "config": { "schedule": {
+            "late": { "cron": "0 0 31 2 *" }, "night": { "zone": "UTC" }, "off": false
+        } } });
+        assert_eq!(
+            errors(&twin(&json!({}), &json!({})), &never),
+            ["config.schedule.late.cron: \"0 0 31 2 *\" never comes: no month of it has such a day"]
+        );
         // Nobody has said what is right.
         assert!(errors(&twin(&json!({}), &json!({})), &json!({ "config": { "cellar": 1 } })).is_empty());
+    }
+
+    #[test]
+    fn a_configuration_is_wanted_of_agents_and_not_of_documents_or_devices_behind_them() {
+        let wanted = |config: Json| [(Section::Desired, json!({ "config": config, "speed": 4 }))];
+        let (empty, left) =
+            (twin(&json!({}), &json!({})), twin(&json!({}), &json!({ "batch": { "rows_max": 1 } })));
+        let set = wanted(json!({ "batch": { "rows_max": 2 } }));
+        let [told]: [String; 1] = of_shared(&empty, &set).try_into().unwrap();
+        assert!(
+            told.contains("template of configuration: PUT /api/v1/config-templates/group/NAME"),
+            "{told}"
+        );
+        let told = of_device_behind("gate-1", &empty, &set).unwrap();
+        assert!(
+            told.starts_with("config: this device has none, as it is read by the agent gate-1"),
+            "{told}"
+        );
+        // What stands there from before can go.
+        for config in [Json::Null, json!({ "batch": null }), json!({ "batch": { "rows_max": null } })] {
+            assert_eq!(of_shared(&left, &wanted(config.clone())), [""; 0]);
+            assert_eq!(of_device_behind("gate-1", &left, &wanted(config)), None);
+        }
+        assert_eq!(of_shared(&left, &wanted(json!({ "batch": { "rows_max": 1 } }))), [""; 0], "as it is");
+        let both = [(Section::Desired, json!({ "config": { "a": 1 }, "schedules": 1 }))];
+        assert_eq!(of_shared(&empty, &both).len(), 2, "all at once");
+        assert_eq!(of_shared(&empty, &[(Section::Notes, json!({ "config": 1 }))]), [""; 0]);
     }
 
     proptest! {

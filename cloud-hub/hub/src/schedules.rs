@@ -1,17 +1,19 @@
 //! Checks schedules that are wanted of devices, `desired/schedules`, before they are sent: what every agent would refuse.
 //!
-//! Whether a time or an input is right is judged by each agent, which may be newer than this hub; what it refuses it tells in
+//! Times are read as agents read them ([`timing`]), so that what never comes is told to who writes it, and not days later by what did
+//! not happen. Whether an input is right is judged by each agent, which may be newer than this hub; what it refuses it tells in
 //! `reported/schedules/<name>`.
 
 use serde_json::{Map, Value as Json, json};
+use tideline_protocol::timing::{self, Timing};
 use tideline_twin::{Section, Twin};
 
 use crate::layer::{ERRORS_MAX, check, merge};
 
 /// The member of `desired` with schedules.
 pub const KEY: &str = "schedules";
-/// One of them says when.
-const TIMES: [&str; 3] = ["cron", "every", "at"];
+/// How late a schedule may begin that does not say it, in ms.
+const WITHIN_MS: i64 = 60_000;
 /// What the document itself says.
 const ELSEWHERE: [&str; 2] = ["name", "device"];
 
@@ -47,15 +49,66 @@ fn of_patch(twin: &Twin, patch: &Json) -> Vec<String> {
 }
 
 fn judge(options: &Map<String, Json>, place: &str, errors: &mut Vec<String>) {
-    if TIMES.iter().filter(|name| options.contains_key(**name)).count() != 1 {
-        errors.push(format!("{place}: exactly one of {} is to be given", TIMES.join(", ")));
+    if timing::OPTIONS.iter().filter(|name| options.contains_key(**name)).count() != 1 {
+        let all = timing::OPTIONS.join(", ");
+        errors.push(format!("{place}: exactly one of {all} is to be given"));
     }
+    errors.extend(times(options).into_iter().map(|what| format!("{place}.{what}")));
     if !options.contains_key("kind") {
         errors.push(format!("{place}.kind: is missing; it is a kind of command, as write, read, sync, run"));
     }
     for name in ELSEWHERE.iter().filter(|name| options.contains_key(**name)) {
         errors.push(format!("{place}.{name}: is said by the document that the schedule is in"));
     }
+}
+
+/// What is wrong with the times that options say; what is no text is told elsewhere.
+fn times(options: &Map<String, Json>) -> Vec<String> {
+    let text = |name: &str| options.get(name).and_then(Json::as_str).filter(|text| !text.is_empty());
+    let zone = text("zone").map(timing::zone);
+    let wrong_zone = zone.as_ref().and_then(|zone| zone.as_ref().err().cloned());
+    let zone = zone.and_then(Result::ok).unwrap_or(jiff::tz::TimeZone::UTC);
+    let wrong = timing::OPTIONS.iter().filter_map(|name| Timing::read(name, text(name)?, zone.clone()).err());
+    wrong.chain(wrong_zone).collect()
+}
+
+/// What is wrong with the times of schedules in a layer of an agent's configuration, each as far as the layer says it: the rest is
+/// in the agent's file.
+#[must_use]
+pub fn of_layer(section: &Json, place: &str) -> Vec<String> {
+    let schedules = section.as_object().into_iter().flatten();
+    let wrong = |(name, options): (&String, &Json)| {
+        let wrong = options.as_object().map(times).unwrap_or_default();
+        wrong.into_iter().map(|what| format!("{place}.{name}.{what}")).collect::<Vec<_>>()
+    };
+    schedules.flat_map(wrong).collect()
+}
+
+/// Schedules that a patch of `desired` has written and that will not run, as their one time is over and is not made up for; one text
+/// each. One that ran at its time is so too afterwards: this is told of what is written, when it is.
+#[must_use]
+pub fn over(desired: &Json, patch: &Json, now_ms: i64) -> Vec<String> {
+    let mut told = Vec::new();
+    for (place, pointer) in [(KEY, "/schedules"), ("config.schedule", "/config/schedule")] {
+        let written = patch.pointer(pointer).and_then(Json::as_object).into_iter().flatten();
+        let written = written.filter(|(_, options)| options.is_object());
+        for (name, _) in written.take(ERRORS_MAX) {
+            let options = desired.pointer(pointer).and_then(|all| all.get(name));
+            if options.is_some_and(|options| is_over(options, now_ms)) {
+                told.push(format!("{place}.{name}: its time is over, and missed is skip: it will not run"));
+            }
+        }
+    }
+    told
+}
+
+fn is_over(options: &Json, now_ms: i64) -> bool {
+    let text = |name: &str| options.get(name).and_then(Json::as_str);
+    let timing = text("at").and_then(|at| Timing::read("at", at, jiff::tz::TimeZone::UTC).ok());
+    let within_s = options.get("within_s").and_then(Json::as_i64);
+    let within_ms = within_s.map_or(WITHIN_MS, |within_s| within_s.saturating_mul(1_000));
+    text("missed").is_none_or(|missed| missed == "skip")
+        && timing.is_some_and(|timing| timing.is_over(now_ms, within_ms))
 }
 
 fn schema() -> Json {
@@ -73,6 +126,31 @@ mod tests {
     use tideline_twin::{Actor, Change, Side, merge_patch};
 
     use super::*;
+
+    #[test]
+    fn what_is_over_and_not_made_up_for_is_told_by_its_name() {
+        let at = "1970-01-01T01:00:00Z";
+        let desired = json!({
+            "schedules": {
+                "once": { "at": at, "kind": "sync" },
+                "late": { "at": at, "kind": "sync", "within_s": 120 },
+                "kept": { "at": at, "kind": "sync", "missed": "run-once" },
+                "night": { "cron": "0 2 * * *", "kind": "sync" },
+                "odd": 1,
+            },
+            "config": { "schedule": { "one": { "at": at }, "off": false } },
+        });
+        assert_eq!(over(&desired, &desired, 3_660_000), [""; 0]);
+        let told = |names: &[&str]| -> Vec<String> {
+            let text = "its time is over, and missed is skip: it will not run";
+            names.iter().map(|name| format!("{name}: {text}")).collect()
+        };
+        assert_eq!(over(&desired, &desired, 3_660_001), told(&["schedules.once", "config.schedule.one"]));
+        assert_eq!(over(&desired, &desired, 3_720_001).len(), 3);
+        // What is told is what was written, as it is then.
+        let patch = json!({ "schedules": { "once": { "kind": "read" }, "late": null, "gone": { "at": at } }, "config": [] });
+        assert_eq!(over(&desired, &patch, i64::MAX), told(&["schedules.once"]));
+    }
 
     fn told(there: &Json, patch: Json) -> Vec<String> {
         let mut twin = Twin::new(Actor::new(Side::Hub, [1; 15])).unwrap();
@@ -106,6 +184,21 @@ mod tests {
         );
         let none = told(&json!({}), json!({ "night": { "every": "1h", "input": 1 } }));
         assert_eq!(none.len(), 2, "{none:?}");
+        let never = json!({
+            "feb": { "cron": "0 0 31 2 *", "kind": "sync" },
+            "fast": { "every": "0s", "kind": "sync" },
+            "moon": { "cron": "0 0 1 * *", "zone": "Moon", "kind": "sync" },
+        });
+        let mut told_of_never = told(&json!({}), never);
+        told_of_never.sort();
+        assert_eq!(
+            told_of_never,
+            [
+                "schedules.fast.every: \"0s\" is none; allowed are 10s to 8784h, as 15m",
+                "schedules.feb.cron: \"0 0 31 2 *\" never comes: no month of it has such a day",
+                "schedules.moon.zone: \"Moon\" is none; allowed are those of the IANA, as Europe/Berlin",
+            ]
+        );
         // Whatever wrong stands there already is left to who takes it back.
         assert_eq!(told(&json!({ "old": 1 }), night), [""; 0]);
     }

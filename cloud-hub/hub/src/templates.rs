@@ -4,7 +4,7 @@
 //! comes from, and one that anybody else wrote is an override, which no template touches. Of several templates the site's goes
 //! before those of groups, and of these the last by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::PoisonError;
@@ -186,7 +186,7 @@ fn check(layer: &Json) -> Result<(), TemplateError> {
     }
     // What not even an empty twin takes, none does.
     let tried = Twin::new(Actor::new(Side::Hub, [0; 15])).map_err(TwinError::from)?;
-    try_out(&tried, &[(String::new(), json!({ CONFIG: layer }))])
+    try_out(&tried, &[(SIGNED.to_owned(), json!({ CONFIG: layer }))], "")
         .map_err(|error| TemplateError::Layer(error.to_string()))
 }
 
@@ -302,7 +302,7 @@ fn lay(
 ) -> Result<String, TwinError> {
     let (state, patches) = hub.twins.look(document, |twin| {
         let patches = patches(twin, wanted);
-        try_out(twin, &patches).map(|()| (etag(twin), patches))
+        try_out(twin, &patches, &document.name()).map(|()| (etag(twin), patches))
     })??;
     if patches.is_empty() {
         return Ok(state);
@@ -318,8 +318,8 @@ fn lay(
     Ok(state)
 }
 
-/// Whether a twin takes all of the patches, and an agent what comes of them.
-fn try_out(twin: &Twin, patches: &[(String, Json)]) -> Result<(), TwinError> {
+/// Whether the twin of this device takes all of the patches, and an agent what comes of them.
+fn try_out(twin: &Twin, patches: &[(String, Json)], device: &str) -> Result<(), TwinError> {
     if patches.is_empty() {
         return Ok(());
     }
@@ -330,7 +330,36 @@ fn try_out(twin: &Twin, patches: &[(String, Json)]) -> Result<(), TwinError> {
         tried.edit(&Change { edits, author: author.clone(), time_ms: 0 })?;
     }
     let wrong = layer::errors(&tried, &json!({ CONFIG: {} }));
-    if wrong.is_empty() { Ok(()) } else { Err(TwinError::Refused(wrong)) }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let leaves = leaves(&tried);
+    Err(TwinError::Refused(wrong.iter().map(|error| blamed(error, &leaves, device)).collect()))
+}
+
+/// An error of the layer at a device, which names the override where that is what is wrong: no template can mend it.
+fn blamed(error: &str, leaves: &Leaves<Leaf>, device: &str) -> String {
+    let place = error.split_once(": ").map_or(error, |(place, _)| place);
+    let at = place.split('[').next().unwrap_or_default();
+    let below = |of: &str, other: &str| other.strip_prefix(of).is_some_and(|rest| rest.starts_with('.'));
+    let mut authors = BTreeSet::new();
+    for (path, leaf) in leaves {
+        let path = path.join(".");
+        if path == at || below(&path, at) || below(at, &path) {
+            if template(leaf).is_some() {
+                return error.to_owned();
+            }
+            let author = signature(leaf);
+            authors.insert(if author.is_empty() { "somebody".to_owned() } else { author });
+        }
+    }
+    if authors.is_empty() {
+        return error.to_owned();
+    }
+    let authors = authors.into_iter().collect::<Vec<_>>().join(", ");
+    format!(
+        "{error}: this is an override of {device}, set by {authors}, and of no template; take it back or set another"
+    )
 }
 
 /// What the templates of a device want, each leaf with the template that it is of.

@@ -9,6 +9,7 @@ export const config = {
   agreed: 'The agent has all that is wanted.',
   waiting: 'The agent does not have all that is wanted yet.',
   restart: (names: string) => `In force only after a restart: ${names}`,
+  unwell: (all: string) => `It touches these, which do not work, nor did before: ${all}`,
   toldAt: (at: string) => `As the agent said ${at}.`,
   leftOut: (n: string) => `${n} options it did not tell.`,
   notTold: 'This agent has not said what is in force; below is what the hub wants.',

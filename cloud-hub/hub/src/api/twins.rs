@@ -132,6 +132,7 @@ fn answer(twin: &Twin, device: &str, agents: &[String], at_ms: Option<i64>) -> T
         notes: section(Section::Notes),
         delta: delta.into_iter().map(difference).collect(),
         delta_cut: false,
+        warnings: Vec::new(),
         conflicts: if at_ms.is_none() { twin.conflicts().len() as u64 } else { 0 },
         agreed: !agents.is_empty() && agents.iter().all(|agent| twin.is_agreed(agent)),
         leaves: leaves as u64,
@@ -214,13 +215,25 @@ async fn change_shared(
     patch: TwinPatch,
 ) -> Result<Response, ApiError> {
     let of = if_match(headers)?;
-    let check = schedules::errors;
-    let patch = Patch { sections: sections(patch)?, of, author: principal.name, check };
+    let patch = Patch { sections: sections(patch)?, of, author: principal.name, check: layer::of_shared };
     tracing::info!(%document, by = patch.author, "what devices share changed");
     let name = document.name();
     let of = document.clone();
+    let desired = desired(&patch.sections);
     let shown = twins::patch(hub, document, patch, move |twin| answer(twin, &name, &agents, None)).await?;
-    Ok(tagged(hub.blocking(move |hub| points::told(hub, &of, shown)).await?))
+    let shown = hub.blocking(move |hub| points::told(hub, &of, shown)).await?;
+    Ok(tagged(warned(hub, shown, &desired)))
+}
+
+/// What a patch wants.
+fn desired(sections: &[(Section, serde_json::Value)]) -> serde_json::Value {
+    let found = sections.iter().find(|(section, _)| *section == Section::Desired);
+    found.map(|(_, patch)| patch.clone()).unwrap_or_default()
+}
+
+/// With what of a patch is of no effect.
+fn warned(hub: &Hub, shown: TwinAnswer, desired: &serde_json::Value) -> TwinAnswer {
+    TwinAnswer { warnings: schedules::over(&shown.desired, desired, hub.now_ms()), ..shown }
 }
 
 /// The states that a request is of; none for any.
@@ -269,11 +282,30 @@ pub async fn change(
     let patch = Patch { sections: sections(patch)?, of, author: principal.name, check: layer::of_patches };
     tracing::info!(device = id, by = patch.author, "twin changed");
     let is_of_config = layer::is_of_config(&patch.sections);
+    if is_of_config {
+        has_a_configuration(&hub, document.clone(), agents.clone(), patch.sections.clone()).await?;
+    }
+    let desired = desired(&patch.sections);
     twins::patch(&hub, document.clone(), patch, etag).await?;
     if is_of_config {
         fill(&hub, vec![id.clone()]).await?;
     }
-    seen(&hub, document, None, move |twin| answer(twin, &id, &agents, None)).await
+    let shown = twins::look(&hub, document, move |twin| answer(twin, &id, &agents, None)).await?;
+    Ok(tagged(warned(&hub, shown, &desired)))
+}
+
+/// Fails where a configuration is wanted of a device that is no agent.
+async fn has_a_configuration(
+    hub: &App,
+    document: DocumentId,
+    agents: Vec<String>,
+    sections: Vec<(Section, serde_json::Value)>,
+) -> Result<(), ApiError> {
+    let name = document.name();
+    let Some(agent) = agents.into_iter().next().filter(|agent| *agent != name) else { return Ok(()) };
+    let told =
+        twins::look(hub, document, move |twin| layer::of_device_behind(&agent, twin, &sections)).await?;
+    told.map_or(Ok(()), |told| Err(TwinError::Refused(vec![told]).into()))
 }
 
 /// Change the twins of many devices
@@ -296,6 +328,13 @@ pub async fn change_many(
     let mut known = Vec::with_capacity(devices.len());
     for device in devices {
         match of(&hub, &device) {
+            Ok((document, agents)) if layer::is_of_config(&patch.sections) => {
+                let wanted = patch.sections.clone();
+                match has_a_configuration(&hub, document.clone(), agents, wanted).await {
+                    Ok(()) => known.push((device, document)),
+                    Err(error) => results.push(result(device, Err(error))),
+                }
+            }
             Ok((document, _)) => known.push((device, document)),
             Err(error) => results.push(result(device, Err(error))),
         }

@@ -156,6 +156,7 @@ fn configured(found: &DeviceConfig) {
     if let Some(reason) = &found.reason {
         outln!("not in force: {reason}");
     }
+    found.unwell.iter().for_each(|one| outln!("does not work: {one}"));
     if !found.needs_restart.is_empty() {
         outln!("after a restart: {}", found.needs_restart.join(", "));
     }

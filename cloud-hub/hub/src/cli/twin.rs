@@ -187,6 +187,9 @@ fn show(twin: &TwinAnswer) {
     if twin.delta_cut {
         outln!("and maybe more: not all devices were looked at");
     }
+    for warning in &twin.warnings {
+        outln!("warning: {warning}");
+    }
     if twin.conflicts > 0 {
         outln!("{} leaves have several values: `cloud-hub twin conflicts {device}`", twin.conflicts);
     }

@@ -115,6 +115,48 @@ fn what_somebody_wrote_on_site_at_the_same_time_is_left_to_be_decided_on() {
 }
 
 #[test]
+fn an_override_that_is_wrong_is_told_with_its_device_and_key_and_a_template_that_is_wrong_is_not_called_one()
+{
+    let mut twin = Twin::new(Actor::new(Side::Agent, [1; 15])).unwrap();
+    let batch = json!({ "type": "object", "additionalProperties": false, "properties": {
+        "rows_max": { "type": "integer", "minimum": 1, "maximum": 500 },
+        "flush_interval_ms": { "type": "integer", "minimum": 10 },
+    } });
+    let edits = json!({ "config_schema": { "batch": batch.to_string() } });
+    let edits = merge_patch(Section::Reported, &json!({}), &edits).unwrap();
+    let record = twin.edit(&Change { edits, author: String::new(), time_ms: 1 }).unwrap();
+    record.into_iter().for_each(|record| twin.handle_durable(record.ticket));
+    write(&mut twin, "anna", &json!({ "config": { "batch": { "rows_max": 501 } } }));
+    let told = |twin: &Twin, layer: Json| match try_out(
+        twin,
+        &patches(twin, &wants(&[("group/pumps", layer)])),
+        "pump-1",
+    ) {
+        Err(TwinError::Refused(told)) => told,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        told(&twin, json!({ "batch": { "rows_max": 7, "flush_interval_ms": 20 } })),
+        [
+            "config.batch.rows_max: must be a whole number from 1 to 500: this is an override of pump-1, set by anna, and of no \
+             template; take it back or set another"
+        ]
+    );
+    assert_eq!(
+        told(&twin, json!({ "batch": { "flush_interval_ms": 1 }, "cellar": { "a": 1 } }))
+            .iter()
+            .filter(|one| one.contains("override"))
+            .count(),
+        1
+    );
+    write(&mut twin, "anna", &json!({ "config": { "batch": { "rows_max": 7 } } }));
+    assert_eq!(
+        told(&twin, json!({ "batch": { "flush_interval_ms": 1 } })),
+        ["config.batch.flush_interval_ms: must be a whole number of 10 or more"]
+    );
+}
+
+#[test]
 fn what_no_twin_takes_whole_is_not_laid_in_part() {
     let mut twin = Twin::new(Actor::new(Side::Hub, [1; 15])).unwrap();
     let many: Map<String, Json> = (0..999).map(|at| (format!("k{at:03}"), json!(at))).collect();
@@ -125,7 +167,7 @@ fn what_no_twin_takes_whole_is_not_laid_in_part() {
     }
     let wanted =
         wants(&[("group/pumps", json!({ "a": { "x": 1 } })), ("site/hall", json!({ "b": { "x": 1 } }))]);
-    let refused = try_out(&twin, &patches(&twin, &wanted));
+    let refused = try_out(&twin, &patches(&twin, &wanted), "pump-1");
     assert!(matches!(refused, Err(TwinError::Edit(_))), "{refused:?}");
     let leaves: Map<String, Json> = (0..300).map(|at| (format!("k{at}"), json!(at))).collect();
     for layer in [

@@ -108,6 +108,8 @@ pub struct DeviceConfig {
     pub refused: Option<String>,
     /// What is in force only after a restart
     pub needs_restart: Vec<String>,
+    /// Sources and devices that it touches and that do not work, nor did before: they are no reason to take it back
+    pub unwell: Vec<String>,
     /// All that is in force, as the agent last said; none of one that has not said it
     #[schema(required)]
     pub in_force: Option<ConfigInForce>,

@@ -30,6 +30,9 @@ pub struct TwinAnswer {
     /// Whether there may be more: of what is shared 1,000 are told at most, of the first 1,000 devices by name
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub delta_cut: bool,
+    /// What was just written and is of no effect, as a schedule whose only time is over; nothing where nothing was written
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Leaves with several values; none of a state of the past
     pub conflicts: u64,
     /// Whether the device's agent has all of it on its disk; of what is shared, whether all agents there do

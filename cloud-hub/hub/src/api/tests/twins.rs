@@ -241,10 +241,19 @@ async fn a_sites_document_is_shown_and_changed_where_a_device_is() {
     assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-config")));
     let told = body["errors"][0].as_str().unwrap();
     assert_eq!(told, "schedules.night: must be of type object");
+    let patch = json!({"desired": {"config": {"batch": {"rows_max": 7}}}});
+    let (status, body) = bench.local("PATCH", path, patch).await;
+    assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-config")));
+    assert!(body["errors"][0].as_str().unwrap().contains("PUT /api/v1/config-templates/"), "{body}");
     let night = json!({"cron": "0 2 * * *", "kind": "sync"});
     let (_, made) = bench.local("PATCH", path, json!({"desired": {"schedules": {"night": night}}})).await;
     let keys: Vec<_> = made["delta"].as_array().unwrap().iter().map(|one| &one["key"]).collect();
     assert_eq!(keys, ["heating", "schedules/night/cron", "schedules/night/kind"]);
+    let once = json!({"once": {"at": "2020-01-01T00:00:00Z", "kind": "sync"}});
+    let (status, made) = bench.local("PATCH", path, json!({"desired": {"schedules": once}})).await;
+    let told = "schedules.once: its time is over, and missed is skip: it will not run";
+    assert_eq!((status, &made["warnings"]), (StatusCode::OK, &json!([told])));
+    assert_eq!(bench.local("GET", path, Value::Null).await.1.get("warnings"), None);
     let (status, _) = bench.local("PATCH", path, json!({"desired": {"schedules": null}})).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(bench.local("GET", path, Value::Null).await.1["desired"], json!({"heating": 20}));
@@ -346,6 +355,14 @@ async fn a_template_fills_in_what_nobody_wants_otherwise_and_follows_its_members
     let (status, made) = bench.local("PUT", path, layer).await;
     assert_eq!((status, &made["template"]["current"]["version"]), (StatusCode::OK, &json!(1)), "{made}");
     // Agents alone have a configuration.
+    let config = json!({"desired": {"config": {"batch": {"rows_max": 7}}}});
+    let (status, body) = bench.patch("valve-1", config.clone()).await;
+    assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-config")));
+    assert!(body["errors"][0].as_str().unwrap().contains("is read by the agent pump-1"), "{body}");
+    let many = json!({"devices": ["pump-1", "valve-1"], "patch": config});
+    let (_, body) = bench.local("PATCH", "/api/v1/twins", many).await;
+    let codes: Vec<_> = body["results"].as_array().unwrap().iter().map(|one| &one["code"]).collect();
+    assert_eq!(codes, [&Value::Null, &json!("bad-config")]);
     assert_eq!(made["results"].as_array().unwrap().len(), 1);
     assert_eq!(made["template"]["members"], json!(["pump-1"]));
     let config = async |id: &str| bench.twin(id, "").await["desired"]["config"].clone();

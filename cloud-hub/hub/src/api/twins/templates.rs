@@ -150,7 +150,10 @@ pub async fn device_config(
 fn configured(device: String, twin: &Twin, agreed: bool) -> DeviceConfig {
     let reported = twin.json(Section::Reported).get("config").cloned().unwrap_or(Value::Null);
     let text = |pointer: &str| reported.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    let restart = reported.get("needs_restart").and_then(Value::as_array).into_iter().flatten();
+    let texts = |name: &str| {
+        let all = reported.get(name).and_then(Value::as_array).into_iter().flatten();
+        all.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
     let value = |(path, leaf): (Vec<String>, tideline_twin::Leaf)| ConfigValue {
         option: path.get(1..).unwrap_or_default().join("."),
         source: templates::template(&leaf)
@@ -167,7 +170,8 @@ fn configured(device: String, twin: &Twin, agreed: bool) -> DeviceConfig {
         version: text("/version"),
         reason: text("/reason").or_else(|| text("/refused/reason")),
         refused: text("/refused/version"),
-        needs_restart: restart.filter_map(Value::as_str).map(str::to_owned).collect(),
+        needs_restart: texts("needs_restart"),
+        unwell: texts("unwell"),
         in_force: None,
     }
 }

@@ -3,7 +3,7 @@ import type { DeviceConfig } from '../src/api/config';
 import { fieldOf, isNamed, optionsOf, pathOf, shownOptions, valueOf } from '../src/lib/config';
 
 const config: DeviceConfig = {
-  device: 'pump-1', agreed: true, state: 'applied', version: 'v', reason: null, refused: null, needs_restart: [],
+  device: 'pump-1', agreed: true, state: 'applied', version: 'v', reason: null, refused: null, needs_restart: [], unwell: [],
   values: [
     { option: 'batch.rows_max', value: 7, source: 'device', author: 'ann', time_ms: 5 },
     { option: 'batch.flush_interval_ms', value: 20, source: 'template group/pumps', author: 'template group/pumps', time_ms: 6 },

@@ -28,7 +28,7 @@ function change(method, name, { layer } = {}) {
 }
 
 function configOf(device) {
-  if (device !== 'pump-7') return { device, agreed: true, values: [], state: null, version: null, reason: null, refused: null, needs_restart: [], in_force: null };
+  if (device !== 'pump-7') return { device, agreed: true, values: [], state: null, version: null, reason: null, refused: null, needs_restart: [], unwell: [], in_force: null };
   const own = wantedConfig();
   const options = FORCE.map(([option, value, source, from]) => {
     const set = own.find((one) => one.option === option);
@@ -36,7 +36,7 @@ function configOf(device) {
   });
   const values = [...own, { option: 'batch.flush_interval_ms', value: 500, source: 'template group/pumps', author: 'template group/pumps', time_ms: BEGAN - 3_600_000 }];
   return {
-    device, agreed: true, values, state: 'applied', version: '1f', reason: null, refused: null, needs_restart: ['mqtt'],
+    device, agreed: true, values, state: 'applied', version: '1f', reason: null, refused: null, needs_restart: ['mqtt'], unwell: [],
     in_force: { told_ms: BEGAN, left_out: 0, options },
   };
 }

@@ -1,6 +1,6 @@
 //! Edits: the one way to write to a twin, and what a JSON merge patch means in them.
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Number, Value as Json};
 
 use crate::key::{Key, KeyError, escape};
 use crate::limits::EDITS_PER_CHANGE_MAX;
@@ -17,6 +17,13 @@ pub enum Action {
     Delete,
     /// The counter grows by this; what ends add at once adds up.
     Add(i64),
+    /// The counter stands at this, as far as this end has seen what was added. Conflicts at the leaf are resolved by it, as by
+    /// all that follows.
+    Count(i64),
+    /// The set has just these elements, as far as this end has seen it; with none it is an empty one.
+    Set(Vec<Json>),
+    /// There is an object: one that has members stays as it is, and an empty one takes the place of anything else.
+    Object,
     /// The set has this element: a text, a whole number or a boolean. It stays where another end removes it at once.
     Insert(Json),
     /// The set no longer has this element, as far as this end has seen it inserted.
@@ -66,7 +73,7 @@ pub enum PatchError {
     },
     /// A form that only answers have.
     #[error(
-        "{key}: {found:?} cannot be patched; allowed are \"$set\" with a list, \"$text\" with a text, and \"$add\" with a whole number"
+        "{key}: {found:?} cannot be patched so; allowed are, each alone, \"$set\" with a list, \"$text\" with a text, and \"$add\" or \"$counter\" with a whole number"
     )]
     Form {
         /// Where.
@@ -82,7 +89,9 @@ pub enum PatchError {
 /// The edits of a merge patch (RFC 7396) of a section that looks like `now`: lists replace as a whole, null deletes.
 ///
 /// Values that merge have forms of their own: `{"$set": […]}` makes a set have just these elements, `{"$text": "…"}` is a
-/// text that merges, `{"$add": 3}` adds to a counter.
+/// text that merges, `{"$counter": 3}` makes a counter stand at 3 and `{"$add": 3}` adds to it. So what is shown of a leaf,
+/// the values of a conflict among it, is what keeps it when it is written. An object goes with the last of its members, unless it
+/// was written as an empty one.
 ///
 /// # Errors
 /// The patch is no object, or holds what no leaf can be.
@@ -111,17 +120,15 @@ fn walk(
         match patch {
             Json::Null if here.is_some() => edits.push(of(Action::Delete)),
             Json::Null => {}
-            Json::Object(inner) if inner.len() == 1 && inner.keys().all(|name| name.starts_with('$')) => {
-                edits.extend(special(&key, here, inner)?.into_iter().map(of));
-            }
-            Json::Object(inner) if !inner.values().all(Json::is_null) => {
+            Json::Object(inner) if is_form(inner) => edits.push(of(special(&key, inner)?)),
+            Json::Object(inner) => {
+                // What merges is no object, though it is shown as one.
+                let here = here.filter(|here| here.as_object().is_some_and(|here| !is_form(here)));
+                if inner.is_empty() || (here.is_none() && inner.values().all(Json::is_null)) {
+                    edits.push(of(Action::Object));
+                }
                 walk(section, &path, here, inner, edits)?;
             }
-            // Patches of an object that say only what is to go leave what is there, or make an empty one.
-            Json::Object(inner) => match here {
-                Some(Json::Object(_)) => walk(section, &path, here, inner, edits)?,
-                _ => edits.push(of(Action::Put(Json::Object(Map::new())))),
-            },
             leaf => {
                 value::scalar(leaf).map_err(|error| PatchError::Value { key: path.clone(), error })?;
                 edits.push(of(Action::Put(leaf.clone())));
@@ -134,23 +141,26 @@ fn walk(
     Ok(())
 }
 
-fn special(key: &Key, now: Option<&Json>, form: &Map<String, Json>) -> Result<Vec<Action>, PatchError> {
-    let wrong = |found: &str| PatchError::Form { key: key.to_string(), found: found.to_owned() };
-    let Some((name, value)) = form.iter().next() else { return Ok(Vec::new()) };
+/// Whether an object stands for a value that merges.
+fn is_form(object: &Map<String, Json>) -> bool {
+    object.len() == 1 && object.keys().all(|name| name.starts_with('$'))
+}
+
+fn special(key: &Key, form: &Map<String, Json>) -> Result<Action, PatchError> {
+    let Some((name, value)) = form.iter().next() else { return Ok(Action::Object) };
+    let whole = |number: &Number| {
+        let of = |error| PatchError::Value { key: key.to_string(), error };
+        number.as_i64().ok_or_else(|| of(ValueError::Count(number.to_string())))
+    };
     match (name.as_str(), value) {
-        ("$text", Json::String(text)) => Ok(vec![Action::Text(text.clone())]),
-        ("$add", Json::Number(number)) => Ok(vec![Action::Add(number.as_i64().ok_or_else(|| wrong(name))?)]),
+        ("$text", Json::String(text)) => Ok(Action::Text(text.clone())),
+        ("$add", Json::Number(number)) => Ok(Action::Add(whole(number)?)),
+        ("$counter", Json::Number(number)) => Ok(Action::Count(whole(number)?)),
         ("$set", Json::Array(wanted)) => {
-            let none = Vec::new();
-            let has = now.and_then(|now| now.get("$set")).and_then(Json::as_array).unwrap_or(&none);
-            for element in wanted {
-                value::element(element).map_err(|error| PatchError::Value { key: key.to_string(), error })?;
-            }
-            let gone = has.iter().filter(|element| !wanted.contains(element)).cloned().map(Action::Remove);
-            let new = wanted.iter().filter(|element| !has.contains(element)).cloned().map(Action::Insert);
-            Ok(gone.chain(new).collect())
+            value::elements(wanted).map_err(|error| PatchError::Value { key: key.to_string(), error })?;
+            Ok(Action::Set(wanted.clone()))
         }
-        _ => Err(wrong(name)),
+        _ => Err(PatchError::Form { key: key.to_string(), found: name.clone() }),
     }
 }
 
@@ -175,8 +185,7 @@ mod tests {
             ("a/b".to_owned(), Action::Delete),
             ("a/c~1d".to_owned(), Action::Put(json!([1]))),
             ("n".to_owned(), Action::Add(2)),
-            ("s".to_owned(), Action::Remove(json!(1))),
-            ("s".to_owned(), Action::Insert(json!(3))),
+            ("s".to_owned(), Action::Set(vec![json!(2), json!(3)])),
         ];
         assert_eq!(found, expected);
     }
@@ -184,8 +193,14 @@ mod tests {
     #[test]
     fn what_no_leaf_can_be_is_refused_with_its_place() {
         assert_eq!(edits(&json!({}), &json!([])), Err(PatchError::NotAnObject));
-        let error = edits(&json!({}), &json!({"a": {"$counter": 1}})).unwrap_err();
-        assert_eq!(error, PatchError::Form { key: "a".into(), found: "$counter".into() });
+        for wrong in [json!({"$counter": "1"}), json!({"$counter": 1, "b": 2}), json!({"$insert": 1})] {
+            let error = edits(&json!({}), &json!({"a": wrong})).unwrap_err();
+            assert!(matches!(&error, PatchError::Form { key, .. } if key == "a"), "{error}");
+        }
+        for wrong in [json!({"$counter": u64::MAX}), json!({"$add": 1.5})] {
+            let error = edits(&json!({}), &json!({"a": wrong})).unwrap_err();
+            assert!(error.to_string().starts_with("a: a counter takes whole numbers of 64 bits"), "{error}");
+        }
         let error = edits(&json!({}), &json!({"a": {"b": u64::MAX}})).unwrap_err();
         assert!(error.to_string().starts_with("a/b: the number"), "{error}");
         let many: Map<_, _> = (0..300).map(|n| (n.to_string(), json!(n))).collect();

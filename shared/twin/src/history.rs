@@ -27,7 +27,8 @@ pub struct Step {
     pub section: Section,
     /// Which leaf.
     pub key: Key,
-    /// What the leaf became: null if it is gone, `{"$add": n}`, `{"$insert": e}`, `{"$remove": e}`, `{"$text": "…"}`.
+    /// What the leaf became: null if it is gone, `{"$add": n}`, `{"$insert": e}`, `{"$remove": e}`, `{"$text": "…"}`, and
+    /// `{"$set": []}` for a set that begins empty.
     pub value: Json,
 }
 
@@ -137,6 +138,14 @@ pub(crate) fn since(document: &Document, since: &[ChangeHash]) -> Result<Vec<Ste
                 if leaves_a_value(document, step, change.hash()) {
                     continue;
                 }
+                // A set that is begun with elements is told by them.
+                let of_set = |other: &FlatStep| {
+                    let read = key::read(&other.flat);
+                    other.section == step.section && matches!(read, Some((of, Part::Element(_))) if of == key)
+                };
+                if part == Part::Set && step.deed != Deed::Delete && all.iter().any(of_set) {
+                    continue;
+                }
                 let Some(value) = shown(&step.deed, &part) else { continue };
                 let (section, author) = (step.section, author.to_owned());
                 let (time_ms, taken_ms) = (change.timestamp(), document.taken.get(&change.hash()).copied());
@@ -156,7 +165,7 @@ fn shown(deed: &Deed, part: &Part) -> Option<Json> {
     Some(match (deed, part) {
         (Deed::Put(_), Part::Element(element)) => json!({ "$insert": element }),
         (Deed::Delete, Part::Element(element)) => json!({ "$remove": element }),
-        (Deed::Put(_), Part::Set) => return None,
+        (Deed::Put(_), Part::Set) => json!({ "$set": [] }),
         (Deed::Put(scalar), _) => value::json(scalar)?,
         (Deed::Delete, _) => Json::Null,
         (Deed::Add(by), _) => json!({ "$add": by }),

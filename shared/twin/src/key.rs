@@ -91,6 +91,11 @@ impl Key {
     pub(crate) fn above(&self) -> impl Iterator<Item = &str> {
         self.0.match_indices('/').filter_map(|(at, _)| self.0.get(..at))
     }
+
+    /// All paths that lie below this one.
+    pub(crate) fn below(&self) -> std::ops::Range<Self> {
+        Self(format!("{self}/"))..Self(format!("{self}0"))
+    }
 }
 
 impl std::fmt::Display for Key {

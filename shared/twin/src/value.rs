@@ -6,7 +6,7 @@
 use automerge::ScalarValue;
 use serde_json::{Number, Value as Json};
 
-use crate::limits::{DEPTH_MAX, TEXT_BYTES_MAX};
+use crate::limits::{DEPTH_MAX, KEYS_MAX, TEXT_BYTES_MAX};
 
 /// What is wrong with a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +29,15 @@ pub enum ValueError {
     /// An object is no leaf.
     #[error("an object with members is no value of one leaf; write its members")]
     Object,
+    /// Counters hold whole numbers.
+    #[error("a counter takes whole numbers of 64 bits with a sign, not {0}")]
+    Count(String),
+    /// More than a document may have.
+    #[error("a set has {found} elements; allowed are {KEYS_MAX}")]
+    TooMany {
+        /// How many.
+        found: usize,
+    },
     /// Elements of sets are compared, which lists and doubles are bad at.
     #[error("an element of a set is a text, a whole number or a boolean, not {0}")]
     Element(String),
@@ -150,6 +159,11 @@ fn behind(mut inside: &str) -> Option<&str> {
     }
 }
 
+/// The scalar of an object without members.
+pub(crate) fn empty_object() -> ScalarValue {
+    ScalarValue::Bytes(b"{}".to_vec())
+}
+
 /// Whether a scalar from elsewhere is one that [`scalar`] makes.
 pub(crate) fn is_leaf(value: &ScalarValue) -> bool {
     if let ScalarValue::Bytes(bytes) = value
@@ -167,6 +181,14 @@ pub(crate) fn element(value: &Json) -> Result<Json, ValueError> {
         Json::Number(number) if number.as_i64().is_some() => Ok(value.clone()),
         other => Err(ValueError::Element(other.to_string().chars().take(40).collect())),
     }
+}
+
+/// The elements of a whole set.
+pub(crate) fn elements(values: &[Json]) -> Result<Vec<Json>, ValueError> {
+    if values.len() > KEYS_MAX {
+        return Err(ValueError::TooMany { found: values.len() });
+    }
+    values.iter().map(element).collect()
 }
 
 pub(crate) fn read_element(text: &str) -> Option<Json> {

@@ -26,7 +26,7 @@ pub struct Conflict {
     pub section: Section,
     /// Which leaf.
     pub key: Key,
-    /// The values, the shown one first.
+    /// The values, the shown one first. Each is kept by writing it to the leaf as a merge patch.
     pub values: Vec<Leaf>,
 }
 
@@ -55,6 +55,10 @@ impl Gathered {
     /// All values of kinds that exclude each other, the shown one first.
     fn values(self) -> Vec<Leaf> {
         self.plain.into_iter().rev().chain(self.count).chain(self.set).collect()
+    }
+
+    fn origins(&self) -> impl Iterator<Item = Option<Origin>> {
+        self.plain.iter().chain(&self.count).chain(&self.set).map(|leaf| leaf.origin.clone())
     }
 }
 
@@ -172,24 +176,39 @@ pub(crate) fn leaf(document: &Document, section: Section, key: &Key) -> Option<L
     gather(document, section, None, true).remove(key)?.values().into_iter().next()
 }
 
-/// All leaves of all sections with several values.
+/// All leaves of all sections with several values. A leaf that hides behind those below it has the object of them as one.
 pub(crate) fn conflicts(document: &Document) -> Vec<Conflict> {
     let mut found = Vec::new();
-    for section in Section::ALL {
-        let all = gather(document, section, None, true);
-        let hidden: Vec<Key> = all
-            .keys()
-            .filter(|key| all.keys().any(|other| other.above().any(|above| above == key.as_str())))
-            .cloned()
-            .collect();
+    for of in Section::ALL {
+        let all = gather(document, of, None, true);
+        let objects = objects(document, of, &all);
         for (key, gathered) in all {
-            let values = gathered.values();
-            if values.len() > 1 || hidden.contains(&key) {
-                found.push(Conflict { section, key, values });
+            let mut values = gathered.values();
+            if let Some(object) = objects.get(&key) {
+                // That there is an object, and what is in it, exclude nothing.
+                values.retain(|leaf| leaf.value != json!({}));
+                values.insert(0, object.clone());
+            }
+            if values.len() > 1 {
+                found.push(Conflict { section: of, key, values });
             }
         }
     }
     found
+}
+
+/// What is shown in the place of leaves that others lie below, with the newest who wrote there.
+fn objects(document: &Document, of: Section, all: &BTreeMap<Key, Gathered>) -> BTreeMap<Key, Leaf> {
+    let hides = |key: &Key| all.range(key.below()).next().is_some();
+    let hidden: Vec<_> = all.keys().filter(|key| hides(key)).collect();
+    let shown = if hidden.is_empty() { Json::Null } else { section(document, of, None) };
+    let object = |key: &Key| {
+        let value = key.names().try_fold(&shown, |here, name| here.get(name))?.clone();
+        let below = all.range(key.below()).flat_map(|(_, gathered)| gathered.origins());
+        let origin = below.fold(None, |newest, origin| newer(newest, origin));
+        Some((key.clone(), Leaf { value, origin }))
+    };
+    hidden.into_iter().filter_map(object).collect()
 }
 
 /// What is wanted and not so.
@@ -197,7 +216,13 @@ pub(crate) fn delta(document: &Document, late: &Late) -> Vec<Difference> {
     let mut reported = gather(document, Section::Reported, None, true);
     let desired = gather(document, Section::Desired, None, true);
     let mut found = Vec::new();
+    // A leaf that is hidden by others below it is not what is wanted.
+    let hidden: Vec<_> =
+        desired.keys().filter(|key| desired.range(key.below()).next().is_some()).cloned().collect();
     for (key, wanted) in desired {
+        if hidden.contains(&key) {
+            continue;
+        }
         let Some(wanted) = wanted.values().into_iter().next() else { continue };
         let is = reported.remove(&key).and_then(|is| is.values().into_iter().next());
         if is.as_ref().is_some_and(|is| is.value == wanted.value) {

@@ -1,7 +1,10 @@
 //! What each action does to the flat keys of a section.
 
+use std::collections::BTreeSet;
+
 use automerge::transaction::{Transactable as _, Transaction};
 use automerge::{ObjId, ObjType, ReadDoc as _, ScalarValue, Value};
+use serde_json::Value as Json;
 
 use crate::actor::{Actor, Side};
 use crate::document::EngineError;
@@ -125,17 +128,23 @@ pub(crate) fn edit(tx: &mut Transaction<'_>, actor: Actor, edit: &Edit) -> Resul
         }
         Action::Delete => place.delete(tx)?,
         Action::Add(by) => {
-            let part = Part::Count(actor);
-            place.clear(tx, &part)?;
-            add(tx, &place.object, &flat(key, &part)?, *by)?;
+            place.clear(tx, &Part::Count(actor))?;
+            place.add(tx, actor, i128::from(*by))?;
         }
+        Action::Count(to) => {
+            place.clear(tx, &Part::Count(actor))?;
+            let by = i128::from(*to) - place.count(tx)?;
+            // It is a counter also where nothing is to be added.
+            if by != 0 || place.marked(tx, 'c').is_empty() {
+                place.add(tx, actor, by)?;
+            }
+        }
+        Action::Set(wanted) => place.set(tx, &value::elements(wanted).map_err(value)?)?,
+        Action::Object => place.object(tx)?,
         Action::Insert(element) => {
             let element = Part::Element(value::element(element).map_err(value)?);
             place.clear(tx, &element)?;
-            let mark = flat(key, &Part::Set)?;
-            if tx.get(&place.object, mark.as_str())?.is_none() {
-                tx.put(&place.object, mark, true)?;
-            }
+            place.mark_set(tx)?;
             put(tx, &place.object, &flat(key, &element)?, true.into())?;
         }
         Action::Remove(element) => {
@@ -171,14 +180,14 @@ pub(crate) fn put(
     Ok(tx.put(object, flat, scalar)?)
 }
 
-/// Adds to what one actor has added before; only that actor writes the key, so that additions never conflict.
-pub(crate) fn add(tx: &mut Transaction<'_>, object: &ObjId, flat: &str, by: i64) -> Result<(), EditError> {
-    if tx.get(object, flat)?.is_some() {
-        tx.increment(object, flat, by)?;
-    } else {
-        tx.put(object, flat, ScalarValue::counter(by))?;
+fn counted(value: &Value<'_>) -> Option<i64> {
+    match value {
+        Value::Scalar(value) => match value.as_ref() {
+            ScalarValue::Counter(count) => Some(i64::from(count)),
+            _ => None,
+        },
+        Value::Object(_) => None,
     }
-    Ok(())
 }
 
 pub(crate) fn remove(tx: &mut Transaction<'_>, object: &ObjId, flat: &str) -> Result<(), EditError> {
@@ -223,29 +232,118 @@ struct Place<'a> {
 impl Place<'_> {
     /// Removes what cannot stand beside `part`: leaves above it, what is below it, and values of other kinds.
     fn clear(&self, tx: &mut Transaction<'_>, part: &Part) -> Result<(), EditError> {
-        for above in self.key.above() {
-            remove(tx, &self.object, above)?;
-            self.remove_range(tx, format!("{above}~"), format!("{above}\u{7f}"), |_| true)?;
-        }
+        self.clear_above(tx)?;
         self.remove_range(tx, format!("{}/", self.key), format!("{}0", self.key), |_| true)?;
         if !matches!(part, Part::Leaf) {
             remove(tx, &self.object, self.key.as_str())?;
         }
         let counts = matches!(part, Part::Count(_));
         let elements = matches!(part, Part::Set | Part::Element(_));
-        self.remove_range(tx, format!("{}~", self.key), format!("{}\u{7f}", self.key), |mark| match mark {
+        self.remove_marked(tx, |mark| match mark {
             'c' => !counts,
             's' => !elements,
             _ => false,
         })
     }
 
+    fn clear_above(&self, tx: &mut Transaction<'_>) -> Result<(), EditError> {
+        for above in self.key.above() {
+            remove(tx, &self.object, above)?;
+            self.remove_range(tx, format!("{above}~"), format!("{above}\u{7f}"), |_| true)?;
+        }
+        Ok(())
+    }
+
+    fn remove_marked(
+        &self,
+        tx: &mut Transaction<'_>,
+        wanted: impl Fn(char) -> bool,
+    ) -> Result<(), EditError> {
+        self.remove_range(tx, format!("{}~", self.key), format!("{}\u{7f}", self.key), wanted)
+    }
+
+    /// The flat keys of the leaf with a mark.
+    fn marked(&self, tx: &Transaction<'_>, mark: char) -> Vec<String> {
+        let after = char::from_u32(u32::from(mark) + 1).unwrap_or(char::MAX);
+        let range = format!("{}~{mark}", self.key)..format!("{}~{after}", self.key);
+        tx.map_range(&self.object, range).map(|item| item.key.to_string()).collect()
+    }
+
+    /// What was added to the counter by all.
+    fn count(&self, tx: &Transaction<'_>) -> Result<i128, EditError> {
+        let mut sum = 0;
+        for flat in self.marked(tx, 'c') {
+            for (value, _) in tx.get_all(&self.object, flat)? {
+                sum += counted(&value).map_or(0, i128::from);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Adds to what one actor has added before; only that actor writes the key, so that additions never conflict.
+    fn add(&self, tx: &mut Transaction<'_>, actor: Actor, by: i128) -> Result<(), EditError> {
+        let flat = flat(self.key, &Part::Count(actor))?;
+        let whole = i64::try_from(by).unwrap_or(if by < 0 { i64::MIN } else { i64::MAX });
+        if tx.get(&self.object, flat.as_str())?.is_some() {
+            tx.increment(&self.object, flat, whole)?;
+        } else {
+            tx.put(&self.object, flat, ScalarValue::counter(whole))?;
+        }
+        Ok(())
+    }
+
+    /// That there is a set, be it empty.
+    fn mark_set(&self, tx: &mut Transaction<'_>) -> Result<(), EditError> {
+        let mark = flat(self.key, &Part::Set)?;
+        if tx.get(&self.object, mark.as_str())?.is_none() {
+            tx.put(&self.object, mark, true)?;
+        }
+        Ok(())
+    }
+
+    /// The set has just these elements. Those that it has stay as they were inserted.
+    fn set(&self, tx: &mut Transaction<'_>, wanted: &[Json]) -> Result<(), EditError> {
+        self.clear(tx, &Part::Set)?;
+        self.mark_set(tx)?;
+        let mark = flat(self.key, &Part::Set)?;
+        let flats = wanted.iter().map(|element| flat(self.key, &Part::Element(element.clone())));
+        let wanted = flats.collect::<Result<BTreeSet<_>, _>>()?;
+        for there in self.marked(tx, 's') {
+            if there != mark && !wanted.contains(&there) {
+                tx.delete(&self.object, there)?;
+            }
+        }
+        for new in wanted {
+            if tx.get(&self.object, new.as_str())?.is_none() {
+                tx.put(&self.object, new, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An object that has members hides a leaf in its place, which goes; without any it is a leaf by itself.
+    fn object(&self, tx: &mut Transaction<'_>) -> Result<(), EditError> {
+        self.clear_above(tx)?;
+        self.remove_marked(tx, |mark| matches!(mark, 'c' | 's'))?;
+        let there = tx.get_all(&self.object, self.key.as_str())?;
+        let is_empty =
+            |value: &Value<'_>| matches!(value, Value::Scalar(value) if **value == value::empty_object());
+        let has_others = there.iter().any(|(value, _)| !is_empty(value));
+        let below = format!("{}/", self.key)..format!("{}0", self.key);
+        if tx.map_range(&self.object, below).next().is_some() {
+            if has_others {
+                remove(tx, &self.object, self.key.as_str())?;
+            }
+        } else if has_others || there.is_empty() {
+            put(tx, &self.object, self.key.as_str(), value::empty_object())?;
+        }
+        Ok(())
+    }
+
     fn delete(&self, tx: &mut Transaction<'_>) -> Result<(), EditError> {
         remove(tx, &self.object, self.key.as_str())?;
         self.remove_range(tx, format!("{}/", self.key), format!("{}0", self.key), |_| true)?;
-        self.remove_range(tx, format!("{}~", self.key), format!("{}\u{7f}", self.key), |mark| {
-            matches!(mark, 'c' | 's')
-        })
+        self.remove_marked(tx, |mark| matches!(mark, 'c' | 's'))
     }
 
     /// Removes keys from `from` on and before `to` by the character behind `from`. `~0` and `~1` there begin the

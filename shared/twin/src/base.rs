@@ -45,7 +45,7 @@ pub(crate) fn rebased(old: &Document, generation: Generation) -> Result<Document
 fn with_values(old: &Document, generation: Generation, keep: usize) -> Result<Document, EditError> {
     let mut plain = Vec::new();
     let mut contested = Vec::new();
-    let mut counts: BTreeMap<(Section, Key), i64> = BTreeMap::new();
+    let mut counts: BTreeMap<(Section, Key), i128> = BTreeMap::new();
     for section in Section::ALL {
         for (flat, key, part, conflict) in old.parts(section, None) {
             let held = old.held(section, &flat, None);
@@ -53,7 +53,7 @@ fn with_values(old: &Document, generation: Generation, keep: usize) -> Result<Do
                 let sum = counts.entry((section, key)).or_default();
                 for (held, _) in held {
                     if let Held::Count(count) = held {
-                        *sum = sum.wrapping_add(count);
+                        *sum += i128::from(count);
                     }
                 }
                 continue;
@@ -76,7 +76,7 @@ fn lay(
     generation: Generation,
     plain: &[Kept],
     contested: &[Kept],
-    counts: &BTreeMap<(Section, Key), i64>,
+    counts: &BTreeMap<(Section, Key), i128>,
 ) -> Result<Document, EditError> {
     let genesis = Document::new(generation)?;
     let mut document = genesis.clone();
@@ -100,7 +100,7 @@ fn lay(
             if place == 0 {
                 for ((section, key), sum) in counts {
                     let flat = key::flat(key, &Part::Count(actor))?;
-                    tx.put(section.object(), flat, ScalarValue::counter(*sum))?;
+                    tx.put(section.object(), flat, ScalarValue::counter(value::clamped(*sum)))?;
                 }
             }
             leaves.iter().try_for_each(|(section, flat, (held, _))| put(tx, &section.object(), flat, held))

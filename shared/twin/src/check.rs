@@ -9,7 +9,7 @@ use automerge::legacy::{Key as OpKey, ObjectId, Op, OpId, OpType};
 use automerge::{ChangeHash, ExpandedChange, ObjType, ReadDoc as _, ScalarValue};
 
 use crate::actor::{Actor, Side};
-use crate::document::{Document, EngineError, ORIGIN_KEY_BYTES, Origin, guarded};
+use crate::document::{Document, EngineError, Held, ORIGIN_KEY_BYTES, Origin, guarded, op_id};
 use crate::key::{self, Part};
 use crate::section::{ORIGIN, Section, object};
 use crate::stamp::Signed;
@@ -27,6 +27,9 @@ pub enum ForeignOp {
     /// A value that no leaf has.
     #[error("{0}: this value or action is not one of a leaf")]
     Value(String),
+    /// It adds to what is no counter, or more than one holds.
+    #[error("{0}: it adds to a counter that is not there, or beyond 64 bits")]
+    Counter(String),
     /// It replaces what was never there.
     #[error("{0}: it replaces what is not of this leaf")]
     Predecessor(String),
@@ -55,11 +58,20 @@ pub(crate) struct Check<'a> {
     decoded: HashMap<ChangeHash, ExpandedChange>,
     /// By section and key, the value that this change has written so far.
     written: HashMap<(u64, String), OpId>,
+    /// By the operation that began it, where a counter stands that this change adds to.
+    counted: HashMap<OpId, i64>,
 }
 
 /// Checks all operations of a change whose dependencies the document has.
 pub(crate) fn change(document: &Document, change: &ExpandedChange, actor: Actor) -> Result<(), ForeignOp> {
-    let mut check = Check { document, change, actor, decoded: HashMap::new(), written: HashMap::new() };
+    let mut check = Check {
+        document,
+        change,
+        actor,
+        decoded: HashMap::new(),
+        written: HashMap::new(),
+        counted: HashMap::new(),
+    };
     let numbered = change.message.as_deref().and_then(Signed::read).is_some();
     if !numbered || !change.extra_bytes.is_empty() {
         return Err(ForeignOp::Message);
@@ -138,7 +150,34 @@ impl Check<'_> {
                 return Err(ForeignOp::Predecessor(flat.to_string()));
             }
         }
-        Ok(())
+        if self.adds(op, section, flat, at) { Ok(()) } else { Err(ForeignOp::Counter(flat.to_string())) }
+    }
+
+    /// Counts what is added on to where its writer saw the counter: automerge adds without looking.
+    fn adds(&mut self, op: &Op, section: Section, flat: &str, at: usize) -> bool {
+        match &op.action {
+            OpType::Put(ScalarValue::Counter(count)) => {
+                let counter = self.change.start_op.get().saturating_add(at as u64);
+                self.counted.insert(OpId::new(counter, &self.change.actor_id), i64::from(count));
+                true
+            }
+            OpType::Increment(by) => op.pred.iter().all(|pred| {
+                let stands = self.counted.get(pred).copied().or_else(|| self.stands(section, flat, pred));
+                let Some(sum) = stands.and_then(|stands| stands.checked_add(*by)) else { return false };
+                self.counted.insert(pred.clone(), sum);
+                true
+            }),
+            _ => true,
+        }
+    }
+
+    /// Where a counter stood that the writer of the change has read.
+    fn stands(&self, section: Section, flat: &str, begun: &OpId) -> Option<i64> {
+        let held = self.document.held(section, flat, Some(&self.change.deps));
+        held.into_iter().find_map(|(held, id)| match held {
+            Held::Count(count) if op_id(&id).as_ref() == Some(begun) => Some(count),
+            _ => None,
+        })
     }
 
     fn supersedes(&mut self, op: &Op, section: Section, flat: &str, pred: &OpId, at: usize) -> bool {

@@ -416,6 +416,18 @@ pub(crate) fn leaf_op(section: Section, flat: &str, action: OpType, preds: Vec<O
     Op { action, obj: ObjectId::Id(home), key: OpKey::Map(flat.into()), pred: preds.into(), insert: false }
 }
 
+/// An operation that adds to what an actor has added before. It adds no more than 64 bits hold, which no other end would take.
+pub(crate) fn add_op(document: &Document, section: Section, flat: &str, by: i128) -> Op {
+    let there = document.held(section, flat, None);
+    let preds: Vec<_> = there.iter().filter_map(|(_, id)| op_id(id)).collect();
+    let counts =
+        there.iter().filter_map(|(held, _)| if let Held::Count(count) = held { Some(*count) } else { None });
+    let own = i128::from(counts.last().unwrap_or(0));
+    let by = value::clamped(i128::from(value::clamped(own + by)) - own);
+    let action = if preds.is_empty() { OpType::Put(ScalarValue::counter(by)) } else { OpType::Increment(by) };
+    leaf_op(section, flat, action, preds)
+}
+
 pub(crate) fn op_id(id: &ObjId) -> Option<OpId> {
     match id {
         ObjId::Id(counter, actor, _) => Some(OpId::new(*counter, actor)),

@@ -12,7 +12,7 @@ use automerge::{ChangeHash, ObjType, ScalarValue};
 
 use crate::EditError;
 use crate::actor::Actor;
-use crate::document::{Document, EngineError, Held, guarded, leaf_op, op_id};
+use crate::document::{Document, EngineError, Held, add_op, guarded, leaf_op, op_id};
 use crate::history::{Deed, FlatStep, flat_steps};
 use crate::key::{self, Key, Part};
 use crate::replaced::{Replaced, Since, known};
@@ -203,14 +203,7 @@ impl<'a> Replay<'a> {
             }
             Deed::Add(by) => {
                 let flat = key::flat(&key, &Part::Count(self.actor))?;
-                let there: Vec<_> =
-                    base.held(step.section, &flat, None).iter().filter_map(|(_, id)| op_id(id)).collect();
-                let action = if there.is_empty() {
-                    OpType::Put(ScalarValue::counter(*by))
-                } else {
-                    OpType::Increment(*by)
-                };
-                vec![one(&flat, action, there)]
+                vec![add_op(base, step.section, &flat, i128::from(*by))]
             }
             Deed::Text { .. } => Vec::new(),
         })
@@ -368,7 +361,7 @@ fn last_of_each(steps: Vec<FlatStep>) -> Vec<FlatStep> {
         };
         same.replaced.extend(step.replaced);
         match (&mut same.deed, step.deed) {
-            (Deed::Add(sum), Deed::Add(by)) => *sum = sum.wrapping_add(by),
+            (Deed::Add(sum), Deed::Add(by)) => *sum = sum.saturating_add(by),
             (before, deed) => *before = deed,
         }
     }
@@ -381,16 +374,13 @@ fn count(
     section: Section,
     key: &Key,
     heads: Option<&[ChangeHash]>,
-) -> (i64, Vec<String>) {
+) -> (i128, Vec<String>) {
     let parts = document.parts(section, heads).into_iter();
     let flats: Vec<_> = parts
         .filter(|(_, of, part, _)| of == key && matches!(part, Part::Count(_)))
         .map(|(flat, ..)| flat)
         .collect();
     let held = flats.iter().flat_map(|flat| document.held(section, flat, heads));
-    let sum = held.fold(0_i64, |sum, (held, _)| match held {
-        Held::Count(count) => sum.wrapping_add(count),
-        _ => sum,
-    });
+    let sum = held.map(|(held, _)| if let Held::Count(count) = held { i128::from(count) } else { 0 }).sum();
     (sum, flats)
 }

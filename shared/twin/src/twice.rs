@@ -10,7 +10,7 @@ use automerge::{Change, ScalarValue};
 
 use crate::actor::{Actor, Side};
 use crate::check::section_of;
-use crate::document::{Document, EngineError, guarded, leaf_op, op_id};
+use crate::document::{Document, EngineError, add_op, guarded, leaf_op, op_id};
 use crate::key::{self, Key, Part};
 use crate::section::Section;
 use crate::stamp::{Signed, Stamp};
@@ -64,12 +64,12 @@ fn twice(document: &Document) -> Result<BTreeMap<Stamp, Twins>, EngineError> {
 
 /// What counters have too much.
 fn surplus(document: &Document, actor: Actor, twins: &Twins) -> Result<Vec<Op>, EngineError> {
-    let mut wanted: BTreeMap<(Section, Key), i64> = BTreeMap::new();
-    let mut found: BTreeMap<(Section, Key), i64> = BTreeMap::new();
+    let mut wanted: BTreeMap<(Section, Key), i128> = BTreeMap::new();
+    let mut found: BTreeMap<(Section, Key), i128> = BTreeMap::new();
     for (at, change) in twins.made.iter().chain(&twins.evened).enumerate() {
         for (place, by) in added(change)? {
             let sum = found.entry(place.clone()).or_default();
-            *sum = sum.wrapping_add(by);
+            *sum += by;
             if at == 0 {
                 wanted.insert(place, by);
             }
@@ -77,34 +77,30 @@ fn surplus(document: &Document, actor: Actor, twins: &Twins) -> Result<Vec<Op>, 
     }
     let mut ops = Vec::new();
     for ((section, key), sum) in found {
-        let by = wanted.get(&(section, key.clone())).copied().unwrap_or(0).wrapping_sub(sum);
+        let by = wanted.get(&(section, key.clone())).copied().unwrap_or(0) - sum;
         let Ok(flat) = key::flat(&key, &Part::Count(actor)) else { continue };
         if by == 0 || !section.is_written_by(Side::Hub) {
             continue;
         }
-        let there = document.held(section, &flat, None);
-        let there: Vec<_> = there.iter().filter_map(|(_, id)| op_id(id)).collect();
-        let action =
-            if there.is_empty() { OpType::Put(ScalarValue::counter(by)) } else { OpType::Increment(by) };
-        ops.push(leaf_op(section, &flat, action, there));
+        ops.push(add_op(document, section, &flat, by));
     }
     Ok(ops)
 }
 
 /// What a change adds to counters.
-fn added(change: &Change) -> Result<BTreeMap<(Section, Key), i64>, EngineError> {
-    let mut added: BTreeMap<_, i64> = BTreeMap::new();
+fn added(change: &Change) -> Result<BTreeMap<(Section, Key), i128>, EngineError> {
+    let mut added: BTreeMap<_, i128> = BTreeMap::new();
     for op in guarded(|| Ok::<_, EngineError>(change.decode().operations))? {
         let by = match &op.action {
-            OpType::Put(ScalarValue::Counter(count)) => i64::from(count),
-            OpType::Increment(by) => *by,
+            OpType::Put(ScalarValue::Counter(count)) => i128::from(i64::from(count)),
+            OpType::Increment(by) => i128::from(*by),
             _ => continue,
         };
         if let (Some(section), OpKey::Map(flat)) = (section_of(&op.obj), &op.key)
             && let Some((key, Part::Count(_))) = key::read(flat)
         {
             let sum = added.entry((section, key)).or_default();
-            *sum = sum.wrapping_add(by);
+            *sum += by;
         }
     }
     Ok(added)

@@ -159,6 +159,12 @@ fn behind(mut inside: &str) -> Option<&str> {
     }
 }
 
+/// What is shown of a counter. Each replica adds within 64 bits, and together they may have added more: then it stands at the
+/// end of what there is, at all replicas alike.
+pub(crate) fn clamped(sum: i128) -> i64 {
+    i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
+}
+
 /// The scalar of an object without members.
 pub(crate) fn empty_object() -> ScalarValue {
     ScalarValue::Bytes(b"{}".to_vec())

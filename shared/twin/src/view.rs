@@ -9,6 +9,7 @@ use crate::document::{Document, Held, Origin};
 use crate::key::{Key, Part};
 use crate::late::Late;
 use crate::section::Section;
+use crate::value::clamped;
 
 /// A leaf with who wrote it last.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,18 +48,21 @@ pub struct Difference {
 struct Gathered {
     // The shown one last.
     plain: Vec<Leaf>,
-    count: Option<Leaf>,
+    count: Option<(i128, Option<Origin>)>,
     set: Option<Leaf>,
 }
 
 impl Gathered {
     /// All values of kinds that exclude each other, the shown one first.
     fn values(self) -> Vec<Leaf> {
-        self.plain.into_iter().rev().chain(self.count).chain(self.set).collect()
+        let count =
+            self.count.map(|(sum, origin)| Leaf { value: json!({ "$counter": clamped(sum) }), origin });
+        self.plain.into_iter().rev().chain(count).chain(self.set).collect()
     }
 
     fn origins(&self) -> impl Iterator<Item = Option<Origin>> {
-        self.plain.iter().chain(&self.count).chain(&self.set).map(|leaf| leaf.origin.clone())
+        let count = self.count.iter().map(|(_, origin)| origin);
+        self.plain.iter().chain(&self.set).map(|leaf| &leaf.origin).chain(count).cloned()
     }
 }
 
@@ -98,12 +102,8 @@ fn gathered(
                     plain(here, Leaf { value: json!({ "$text": text }), origin });
                 }
                 (Held::Count(count), _) => {
-                    let sum = here.count.take();
-                    let before =
-                        sum.as_ref().and_then(|leaf| leaf.value.get("$counter")).and_then(Json::as_i64);
-                    let value = json!({ "$counter": before.unwrap_or(0).wrapping_add(count) });
-                    let origin = newer(sum.and_then(|leaf| leaf.origin), origin);
-                    here.count = Some(Leaf { value, origin });
+                    let (sum, before) = here.count.take().unwrap_or((0, None));
+                    here.count = Some((sum + i128::from(count), newer(before, origin)));
                 }
                 (Held::Leaf(_), part) => element(here, part, origin),
                 (Held::Text(_), _) => {}

@@ -40,6 +40,20 @@ pub enum EditError {
         /// Why.
         error: ValueError,
     },
+    /// A counter cannot hold so much.
+    #[error(
+        "{key}: the counter stands at {sum}, of which {own} was added at this end; {by} more brings one of them beyond whole numbers of 64 bits"
+    )]
+    Counter {
+        /// The leaf.
+        key: Key,
+        /// What all have added.
+        sum: i128,
+        /// What this replica has added.
+        own: i64,
+        /// What was to be added.
+        by: i128,
+    },
     /// Text that merges is in notes only.
     #[error("{key}: text that merges is kept in notes, not in {section}")]
     TextElsewhere {
@@ -280,11 +294,18 @@ impl Place<'_> {
         Ok(sum)
     }
 
-    /// Adds to what one actor has added before; only that actor writes the key, so that additions never conflict.
+    /// Adds to what one actor has added before; only that actor writes the key, so that additions never conflict. What all
+    /// have added at once may be more than is shown, and is taken back from there.
     fn add(&self, tx: &mut Transaction<'_>, actor: Actor, by: i128) -> Result<(), EditError> {
         let flat = flat(self.key, &Part::Count(actor))?;
-        let whole = i64::try_from(by).unwrap_or(if by < 0 { i64::MIN } else { i64::MAX });
-        if tx.get(&self.object, flat.as_str())?.is_some() {
+        let sum = self.count(tx)?;
+        let there = tx.get(&self.object, flat.as_str())?.and_then(|(value, _)| counted(&value));
+        let own = there.unwrap_or(0);
+        let beyond = || EditError::Counter { key: self.key.clone(), sum, own, by };
+        let is_farther = i64::try_from(sum + by).is_err() && (by > 0) == (sum + by > 0);
+        let whole = i64::try_from(by).ok().filter(|by| !is_farther && own.checked_add(*by).is_some());
+        let whole = whole.ok_or_else(beyond)?;
+        if there.is_some() {
             tx.increment(&self.object, flat, whole)?;
         } else {
             tx.put(&self.object, flat, ScalarValue::counter(whole))?;

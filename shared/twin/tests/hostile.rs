@@ -112,6 +112,46 @@ fn what_an_agent_may_write_is_taken() {
 }
 
 #[test]
+fn what_adds_to_no_counter_or_beyond_what_one_holds_is_refused() {
+    let own = "n~c02090909090909090909090909090909";
+    let begun = |count| op(TAGS, own, OpType::Put(ScalarValue::counter(count)), vec![]);
+    let more = |by, at| op(TAGS, own, OpType::Increment(by), vec![OpId::new(at, &agent())]);
+    let first = u64::from(change(&hub(), vec![]).start_op);
+    try_change(change(&hub(), vec![begun(i64::MAX - 1), more(1, first)])).unwrap();
+    for ops in [
+        vec![begun(i64::MAX), more(1, first)],
+        vec![begun(i64::MAX - 1), more(1, first), more(1, first)],
+        vec![begun(i64::MIN), more(-1, first)],
+        // The counter is gone when it is added to.
+        vec![
+            begun(1),
+            op(TAGS, own, OpType::Delete, vec![OpId::new(first, &agent())]),
+            more(i64::MAX, first),
+        ],
+    ] {
+        is_foreign(try_change(change(&hub(), ops)), |error| {
+            matches!(error, ForeignOp::Counter(_) | ForeignOp::Predecessor(_))
+        });
+    }
+    // In changes that follow each other.
+    let mut hub = hub();
+    let sent = change(&hub, vec![begun(i64::MAX - 1)]);
+    send(&mut hub, automerge::Change::from(sent).raw_bytes().to_vec()).unwrap();
+    for (by, is_taken) in [(2, false), (1, true)] {
+        let start_op = NonZeroU64::new(first + 1).unwrap();
+        let sent = ExpandedChange {
+            seq: 2,
+            start_op,
+            message: Some("2 mallory".into()),
+            ..change(&hub, vec![more(by, first)])
+        };
+        let answer = send(&mut hub, automerge::Change::from(sent).raw_bytes().to_vec());
+        assert_eq!(answer.is_ok(), is_taken, "{answer:?}");
+    }
+    assert_eq!(hub.json(Section::Tags)["n"], json!({"$counter": i64::MAX}));
+}
+
+#[test]
 fn operations_that_no_twin_makes_are_refused() {
     let text = |s: &str| OpType::Put(ScalarValue::Str(s.into()));
     for action in [

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it found")]
 
 use serde_json::{Value as Json, json};
-use tideline_twin::{Actor, Change, Link, Section, Side, Twin, merge_patch};
+use tideline_twin::{Actor, Change, Link, Section, Side, Twin, Write, merge_patch};
 
 fn ends() -> (Twin, Twin) {
     let of = |side, id| Twin::new(Actor::new(side, [id; 15])).unwrap();
@@ -141,6 +141,64 @@ fn a_counter_that_is_written_stands_there_and_others_still_add_to_it() {
     assert_eq!(agent.json(Section::Notes), json!({"n": {"$counter": 0}}));
     patch(&mut agent, &json!({"m": {"$counter": 0}}));
     assert_eq!(agent.json(Section::Notes), json!({"m": {"$counter": 0}, "n": {"$counter": 0}}));
+}
+
+#[test]
+fn more_than_a_counter_holds_is_refused_and_names_the_leaf() {
+    let (mut hub, _) = ends();
+    patch(&mut hub, &json!({"n": {"$add": i64::MAX - 1}}));
+    for (patch, expected) in [
+        (json!({"n": {"$add": 2}}), "/notes/n: the counter stands at 9223372036854775806"),
+        (json!({"m": {"$add": i64::MIN}, "n": {"$add": i64::MAX}}), "/notes/n: the counter stands at"),
+    ] {
+        let edits = merge_patch(Section::Notes, &hub.json(Section::Notes), &patch).unwrap();
+        let error = hub.edit(&Change { edits, author: "anna".into(), time_ms: 1 }).unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+    assert_eq!(hub.json(Section::Notes), json!({"n": {"$counter": i64::MAX - 1}}));
+    patch(&mut hub, &json!({"n": {"$add": 1}}));
+    patch(&mut hub, &json!({"n": {"$add": -5}, "m": {"$counter": i64::MIN}}));
+    assert_eq!(
+        hub.json(Section::Notes),
+        json!({"m": {"$counter": i64::MIN}, "n": {"$counter": i64::MAX - 5}})
+    );
+}
+
+#[test]
+fn counters_that_ends_add_too_much_to_at_once_stand_at_their_end_at_all_replicas() {
+    for sign in [1, -1] {
+        let (mut hub, mut agent) = ends();
+        let (end, less) = if sign > 0 { (i64::MAX, -10) } else { (i64::MIN, 10) };
+        for twin in [&mut hub, &mut agent] {
+            patch(twin, &json!({"n": {"$add": end}}));
+        }
+        talk(&mut hub, &mut agent);
+        let expected = json!({"n": {"$counter": end}});
+        for twin in [&hub, &agent] {
+            assert_eq!(twin.json(Section::Notes), expected);
+        }
+        // What leads back is taken, and is not seen before what is beyond is used up.
+        assert!(patch(&mut agent, &json!({"n": {"$add": less}})));
+        let edits = merge_patch(Section::Notes, &json!({}), &json!({"n": {"$add": -less}})).unwrap();
+        assert!(hub.edit(&Change { edits, author: "anna".into(), time_ms: 1 }).is_err());
+        talk(&mut hub, &mut agent);
+        assert_eq!(
+            (hub.json(Section::Notes), agent.json(Section::Notes)),
+            (expected.clone(), expected.clone())
+        );
+        let Write::Replace(saved) = hub.save().write else { unreachable!() };
+        let again = Twin::load(hub.actor(), &saved, &[] as &[&[u8]]).unwrap();
+        assert_eq!(again.json(Section::Notes), expected);
+        // A base has what is shown, and what an agent adds that was away goes from there.
+        let record = hub.save();
+        hub.handle_durable(record.ticket);
+        let record = hub.rebase([7; 14]).unwrap();
+        hub.handle_durable(record.ticket);
+        patch(&mut agent, &json!({"n": {"$add": less}}));
+        talk(&mut hub, &mut agent);
+        let expected = json!({"n": {"$counter": end + less}});
+        assert_eq!((hub.json(Section::Notes), agent.json(Section::Notes)), (expected.clone(), expected));
+    }
 }
 
 #[test]

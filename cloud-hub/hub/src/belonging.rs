@@ -80,7 +80,7 @@ fn wanted(record: &DeviceRecord) -> Json {
 pub fn errors(patches: &[(Section, Json)]) -> Vec<String> {
     let is_of_it =
         |(section, patch): &(Section, Json)| *section == Section::Tags && patch.get(LEAF).is_some();
-    let told = "tags/belongs_to is what the registry says; allowed is to set the device's groups and site"
+    let told = "/tags/belongs_to: is what the registry says; allowed is to set the device's groups and site"
         .to_owned();
     patches.iter().find(|patch| is_of_it(patch)).map(|_| told).into_iter().collect()
 }

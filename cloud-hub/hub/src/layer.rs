@@ -5,7 +5,7 @@
 //! schema comes from outside, so that nothing of it is followed deeper than [`DEPTH_MAX`].
 
 use serde_json::{Map, Value as Json};
-use tideline_twin::{Section, Twin};
+use tideline_twin::{Section, Twin, escape};
 
 use crate::{belonging, schedules};
 
@@ -14,6 +14,8 @@ const CONFIG: &str = "config";
 const SCHEMAS: &str = "config_schema";
 /// The section of the layer with schedules.
 const SCHEDULE: &str = "schedule";
+/// Where the layer is, as a JSON pointer into the twin.
+const PLACE: &str = "/desired/config";
 /// Most errors that are told at once.
 pub const ERRORS_MAX: usize = 100;
 /// How deep a layer is looked into.
@@ -23,8 +25,8 @@ const PLAIN: &str = "^[^@]*$";
 /// Most names that an error lists.
 const NAMED_MAX: usize = 64;
 
-/// What is wrong with a layer that a patch of `desired` would make, one text each: where, what, and what is allowed. None for a
-/// patch that leaves the configuration alone; where the agent has reported no schema, only times that never come.
+/// What is wrong with a layer that a patch of `desired` would make, one text each: where, as a JSON pointer, what, and what is
+/// allowed. None for a patch that leaves the configuration alone; where the agent has reported no schema, only times that never come.
 #[must_use]
 pub fn errors(twin: &Twin, patch: &Json) -> Vec<String> {
     let Some(patch) = patch.get(CONFIG) else { return Vec::new() };
@@ -37,11 +39,11 @@ pub fn errors(twin: &Twin, patch: &Json) -> Vec<String> {
             // Taken back as a whole.
             Json::Null => {}
             Json::Object(sections) => check_sections(schemas, sections, &mut errors),
-            _ => errors.push(format!("{CONFIG}: must be an object of sections")),
+            _ => errors.push(format!("{PLACE}: must be an object of sections")),
         }
     }
     // No schema says which times never come.
-    let schedules = layer.get(SCHEDULE).map(|all| schedules::of_layer(all, &format!("{CONFIG}.{SCHEDULE}")));
+    let schedules = layer.get(SCHEDULE).map(|all| schedules::of_layer(all, &format!("{PLACE}/{SCHEDULE}")));
     errors.extend(schedules.into_iter().flatten());
     errors.truncate(ERRORS_MAX);
     errors
@@ -58,7 +60,7 @@ pub fn of_patches(twin: &Twin, patches: &[(Section, Json)]) -> Vec<String> {
 /// What is wrong with patches of a document that devices share: a group's or a site's.
 #[must_use]
 pub fn of_shared(twin: &Twin, patches: &[(Section, Json)]) -> Vec<String> {
-    let told = "config: nobody reads it here; what the agents of a group or site are to have in common goes into its template of \
+    let told = "/desired/config: nobody reads it here; what the agents of a group or site are to have in common goes into its template of \
                 configuration: PUT /api/v1/config-templates/group/NAME or …/site/NAME, or cloud-hub config-template set";
     wants_config(twin, patches)
         .then(|| told.to_owned())
@@ -72,7 +74,7 @@ pub fn of_shared(twin: &Twin, patches: &[(Section, Json)]) -> Vec<String> {
 pub fn of_device_behind(agent: &str, twin: &Twin, patches: &[(Section, Json)]) -> Option<String> {
     wants_config(twin, patches).then(|| {
         format!(
-            "config: this device has none, as it is read by the agent {agent}: set it in the twin of that"
+            "/desired/config: this device has none, as it is read by the agent {agent}: set it in the twin of that"
         )
     })
 }
@@ -106,7 +108,7 @@ pub fn is_of_config(patches: &[(Section, Json)]) -> bool {
 
 fn check_sections(schemas: &Map<String, Json>, sections: &Map<String, Json>, errors: &mut Vec<String>) {
     for (name, value) in sections {
-        let place = format!("{CONFIG}.{name}");
+        let place = format!("{PLACE}/{}", escape(name));
         match schemas.get(name).and_then(Json::as_str).map(serde_json::from_str::<Json>) {
             None => errors.push(format!("{place}: unknown section; allowed are {}", names(schemas))),
             // As if the file had none.
@@ -182,7 +184,7 @@ pub(crate) fn check(schema: &Json, value: &Json, place: &str, depth: usize, erro
         ("array", Json::Array(items)) => {
             for (at, item) in items.iter().enumerate().take(NAMED_MAX) {
                 let schema = schema.get("items").unwrap_or(&Json::Null);
-                check(schema, item, &format!("{place}[{at}]"), depth + 1, errors);
+                check(schema, item, &format!("{place}/{at}"), depth + 1, errors);
             }
         }
         ("integer", Json::Number(number)) if number.is_u64() || number.is_i64() => {
@@ -223,7 +225,7 @@ fn object(schema: &Json, members: &Map<String, Json>, place: &str, depth: usize,
     let none = Map::new();
     let properties = schema.get("properties").and_then(Json::as_object).unwrap_or(&none);
     for (name, value) in members {
-        let place = format!("{place}.{name}");
+        let place = format!("{place}/{}", escape(name));
         match (properties.get(name), schema.get("additionalProperties")) {
             (Some(schema), _) => check(schema, value, &place, depth + 1, errors),
             (None, Some(Json::Bool(false))) => {
@@ -312,17 +314,17 @@ mod tests {
         assert_eq!(
             told,
             [
-                "config.batch.colour: unknown key; allowed are data_dir, mode, rows_max",
-                "config.batch.data_dir: is set on the device alone",
-                "config.batch.mode: must be one of a, b",
-                "config.batch.rows_max: must be a whole number from 1 to 500",
-                "config.cellar: unknown section; allowed are batch, program, source",
-                "config.program: is set on the device alone",
-                "config.source.a.columns[1]: must be a text",
-                "config.source.a.path: must be a text",
-                "config.source.a.token: is a secret, and a twin is read by many: set it on the device",
-                "config.source.a.url: has an @, as before a host with a user, and a twin is read by many: set it on the device",
-                "config.source.b: must be of type object",
+                "/desired/config/batch/colour: unknown key; allowed are data_dir, mode, rows_max",
+                "/desired/config/batch/data_dir: is set on the device alone",
+                "/desired/config/batch/mode: must be one of a, b",
+                "/desired/config/batch/rows_max: must be a whole number from 1 to 500",
+                "/desired/config/cellar: unknown section; allowed are batch, program, source",
+                "/desired/config/program: is set on the device alone",
+                "/desired/config/source/a/columns/1: must be a text",
+                "/desired/config/source/a/path: must be a text",
+                "/desired/config/source/a/token: is a secret, and a twin is read by many: set it on the device",
+                "/desired/config/source/a/url: has an @, as before a host with a user, and a twin is read by many: set it on the device",
+                "/desired/config/source/b: must be of type object",
             ]
         );
     }
@@ -340,7 +342,7 @@ mod tests {
         }
         assert_eq!(errors(&wrong, &json!({ "mode": "eco" })), Vec::<String>::new());
         let taken = json!({ "config": { "batch": false, "source": false } });
-        let told = "config.batch: cannot be taken away: data_dir in it is set on the device alone";
+        let told = "/desired/config/batch: cannot be taken away: data_dir in it is set on the device alone";
         assert_eq!(errors(&twin_of(json!({})), &taken), [told]);
         // A time that never comes is wrong whoever reads it.
         let never = json!({ "config": { "schedule": {
@@ -348,7 +350,7 @@ mod tests {
         } } });
         assert_eq!(
             errors(&twin(&json!({}), &json!({})), &never),
-            ["config.schedule.late.cron: \"0 0 31 2 *\" never comes: no month of it has such a day"]
+            ["/desired/config/schedule/late/cron: \"0 0 31 2 *\" never comes: no month of it has such a day"]
         );
         // Nobody has said what is right.
         assert!(errors(&twin(&json!({}), &json!({})), &json!({ "config": { "cellar": 1 } })).is_empty());
@@ -367,7 +369,7 @@ mod tests {
         );
         let told = of_device_behind("gate-1", &empty, &set).unwrap();
         assert!(
-            told.starts_with("config: this device has none, as it is read by the agent gate-1"),
+            told.starts_with("/desired/config: this device has none, as it is read by the agent gate-1"),
             "{told}"
         );
         // What stands there from before can go.

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value as Json, json};
 use tideline_protocol::timing::{self, Timing};
-use tideline_twin::{Section, Twin};
+use tideline_twin::{Section, Twin, escape};
 
 use crate::layer::{ERRORS_MAX, check, merge};
 
@@ -32,14 +32,14 @@ fn of_patch(twin: &Twin, patch: &Json) -> Vec<String> {
         // Taken back as a whole.
         Json::Null => return Vec::new(),
         Json::Object(patch) => patch,
-        _ => return vec![format!("{KEY}: must be an object of schedules by name")],
+        _ => return vec![format!("/desired/{KEY}: must be an object of schedules by name")],
     };
     let mut all = twin.json(Section::Desired).get(KEY).cloned().unwrap_or(Json::Null);
     merge(&mut all, &Json::Object(patch.clone()), 0);
     let mut errors = Vec::new();
     // What stands there already is not asked again.
     for (name, one) in patch.keys().filter_map(|name| Some((name, all.get(name)?))) {
-        let place = format!("{KEY}.{name}");
+        let place = format!("/desired/{KEY}/{}", escape(name));
         check(&schema(), one, &place, 0, &mut errors);
         if let Json::Object(options) = one {
             judge(options, &place, &mut errors);
@@ -53,12 +53,12 @@ fn judge(options: &Map<String, Json>, place: &str, errors: &mut Vec<String>) {
         let all = timing::OPTIONS.join(", ");
         errors.push(format!("{place}: exactly one of {all} is to be given"));
     }
-    errors.extend(times(options).into_iter().map(|what| format!("{place}.{what}")));
+    errors.extend(times(options).into_iter().map(|what| format!("{place}/{what}")));
     if !options.contains_key("kind") {
-        errors.push(format!("{place}.kind: is missing; it is a kind of command, as write, read, sync, run"));
+        errors.push(format!("{place}/kind: is missing; it is a kind of command, as write, read, sync, run"));
     }
     for name in ELSEWHERE.iter().filter(|name| options.contains_key(**name)) {
-        errors.push(format!("{place}.{name}: is said by the document that the schedule is in"));
+        errors.push(format!("{place}/{name}: is said by the document that the schedule is in"));
     }
 }
 
@@ -79,7 +79,7 @@ pub fn of_layer(section: &Json, place: &str) -> Vec<String> {
     let schedules = section.as_object().into_iter().flatten();
     let wrong = |(name, options): (&String, &Json)| {
         let wrong = options.as_object().map(times).unwrap_or_default();
-        wrong.into_iter().map(|what| format!("{place}.{name}.{what}")).collect::<Vec<_>>()
+        wrong.into_iter().map(|what| format!("{place}/{}/{what}", escape(name))).collect::<Vec<_>>()
     };
     schedules.flat_map(wrong).collect()
 }
@@ -89,13 +89,16 @@ pub fn of_layer(section: &Json, place: &str) -> Vec<String> {
 #[must_use]
 pub fn over(desired: &Json, patch: &Json, now_ms: i64) -> Vec<String> {
     let mut told = Vec::new();
-    for (place, pointer) in [(KEY, "/schedules"), ("config.schedule", "/config/schedule")] {
+    for pointer in ["/schedules", "/config/schedule"] {
         let written = patch.pointer(pointer).and_then(Json::as_object).into_iter().flatten();
         let written = written.filter(|(_, options)| options.is_object());
         for (name, _) in written.take(ERRORS_MAX) {
             let options = desired.pointer(pointer).and_then(|all| all.get(name));
             if options.is_some_and(|options| is_over(options, now_ms)) {
-                told.push(format!("{place}.{name}: its time is over, and missed is skip: it will not run"));
+                told.push(format!(
+                    "/desired{pointer}/{}: its time is over, and missed is skip: it will not run",
+                    escape(name)
+                ));
             }
         }
     }
@@ -145,11 +148,14 @@ mod tests {
             let text = "its time is over, and missed is skip: it will not run";
             names.iter().map(|name| format!("{name}: {text}")).collect()
         };
-        assert_eq!(over(&desired, &desired, 3_660_001), told(&["schedules.once", "config.schedule.one"]));
+        assert_eq!(
+            over(&desired, &desired, 3_660_001),
+            told(&["/desired/schedules/once", "/desired/config/schedule/one"])
+        );
         assert_eq!(over(&desired, &desired, 3_720_001).len(), 3);
         // What is told is what was written, as it is then.
         let patch = json!({ "schedules": { "once": { "kind": "read" }, "late": null, "gone": { "at": at } }, "config": [] });
-        assert_eq!(over(&desired, &patch, i64::MAX), told(&["schedules.once"]));
+        assert_eq!(over(&desired, &patch, i64::MAX), told(&["/desired/schedules/once"]));
     }
 
     fn told(there: &Json, patch: Json) -> Vec<String> {
@@ -169,17 +175,23 @@ mod tests {
         );
         assert_eq!(told(&night, json!({ "night": null })), [""; 0]);
         assert_eq!(told(&night, Json::Null), [""; 0]);
-        assert_eq!(told(&json!({}), json!(1)), ["schedules: must be an object of schedules by name"]);
-        assert_eq!(told(&json!({}), json!({ "night": 1 })), ["schedules.night: must be of type object"]);
+        assert_eq!(
+            told(&json!({}), json!(1)),
+            ["/desired/schedules: must be an object of schedules by name"]
+        );
+        assert_eq!(
+            told(&json!({}), json!({ "night": 1 })),
+            ["/desired/schedules/night: must be of type object"]
+        );
         let both =
             told(&night, json!({ "night": { "every": "1h", "within_s": 0, "device": "a", "zone": 1 } }));
         assert_eq!(
             both,
             [
-                "schedules.night.within_s: must be a whole number from 1 to 86400",
-                "schedules.night.zone: must be a text",
-                "schedules.night: exactly one of cron, every, at is to be given",
-                "schedules.night.device: is said by the document that the schedule is in",
+                "/desired/schedules/night/within_s: must be a whole number from 1 to 86400",
+                "/desired/schedules/night/zone: must be a text",
+                "/desired/schedules/night: exactly one of cron, every, at is to be given",
+                "/desired/schedules/night/device: is said by the document that the schedule is in",
             ]
         );
         let none = told(&json!({}), json!({ "night": { "every": "1h", "input": 1 } }));
@@ -194,9 +206,9 @@ mod tests {
         assert_eq!(
             told_of_never,
             [
-                "schedules.fast.every: \"0s\" is none; allowed are 10s to 8784h, as 15m",
-                "schedules.feb.cron: \"0 0 31 2 *\" never comes: no month of it has such a day",
-                "schedules.moon.zone: \"Moon\" is none; allowed are those of the IANA, as Europe/Berlin",
+                "/desired/schedules/fast/every: \"0s\" is none; allowed are 10s to 8784h, as 15m",
+                "/desired/schedules/feb/cron: \"0 0 31 2 *\" never comes: no month of it has such a day",
+                "/desired/schedules/moon/zone: \"Moon\" is none; allowed are those of the IANA, as Europe/Berlin",
             ]
         );
         // Whatever wrong stands there already is left to who takes it back.

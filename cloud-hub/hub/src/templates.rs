@@ -325,8 +325,7 @@ fn try_out(twin: &Twin, patches: &[(String, Json)], device: &str) -> Result<(), 
     }
     let mut tried = twin.clone();
     for (author, patch) in patches {
-        let edits = merge_patch(Section::Desired, &tried.json(Section::Desired), patch);
-        let edits = edits.map_err(|error| TwinError::Patch { section: Section::Desired, error })?;
+        let edits = merge_patch(Section::Desired, &tried.json(Section::Desired), patch)?;
         tried.edit(&Change { edits, author: author.clone(), time_ms: 0 })?;
     }
     let wrong = layer::errors(&tried, &json!({ CONFIG: {} }));

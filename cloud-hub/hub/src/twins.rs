@@ -67,13 +67,8 @@ pub enum TwinError {
     #[error("the twin could not be written")]
     Unwritten,
     /// A patch is none.
-    #[error("{section}: {error}")]
-    Patch {
-        /// Of which section.
-        section: Section,
-        /// What is wrong.
-        error: PatchError,
-    },
+    #[error(transparent)]
+    Patch(#[from] PatchError),
     /// Whoever looks at what it means refuses it: all that is wrong.
     #[error("{}", .0.join("; "))]
     Refused(Vec<String>),
@@ -128,8 +123,7 @@ impl Patch {
         }
         let mut edits = Vec::new();
         for (section, json) in &self.sections {
-            let made = merge_patch(*section, &twin.json(*section), json);
-            edits.extend(made.map_err(|error| TwinError::Patch { section: *section, error })?);
+            edits.extend(merge_patch(*section, &twin.json(*section), json)?);
         }
         Ok(Change { edits, author: self.author.clone(), time_ms: now_ms })
     }

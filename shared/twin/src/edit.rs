@@ -3,9 +3,12 @@
 use serde_json::{Map, Number, Value as Json};
 
 use crate::key::{Key, KeyError, escape};
-use crate::limits::EDITS_PER_CHANGE_MAX;
+use crate::limits::{EDITS_PER_CHANGE_MAX, KEY_BYTES_MAX};
 use crate::section::Section;
 use crate::value::{self, ValueError};
+
+/// Characters of a member's name that an error repeats.
+const FOUND_CHARS_MAX: usize = 40;
 
 /// What is done to a leaf.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,36 +57,51 @@ pub struct Change {
     pub time_ms: i64,
 }
 
-/// What is wrong with a merge patch.
+/// What is wrong with a merge patch. Its place is a JSON pointer (RFC 6901) into the twin, as `/desired/motor/speed`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatchError {
     /// A patch is an object.
-    #[error("a merge patch of a section is an object")]
-    NotAnObject,
+    #[error("{at}: a merge patch of a section is an object")]
+    NotAnObject {
+        /// Where.
+        at: String,
+    },
     /// A member's name makes no key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
+    #[error("{at}: {error}")]
+    Key {
+        /// Where.
+        at: String,
+        /// Why.
+        error: KeyError,
+    },
     /// A value cannot be kept.
-    #[error("{key}: {error}")]
+    #[error("{at}: {error}")]
     Value {
         /// Where.
-        key: String,
+        at: String,
         /// Why.
         error: ValueError,
     },
     /// A form that only answers have.
     #[error(
-        "{key}: {found:?} cannot be patched so; allowed are, each alone, \"$set\" with a list, \"$text\" with a text, and \"$add\" or \"$counter\" with a whole number"
+        "{at}: {found:?} cannot be patched so; allowed are, each alone, \"$set\" with a list, \"$text\" with a text, and \"$add\" or \"$counter\" with a whole number"
     )]
     Form {
         /// Where.
-        key: String,
+        at: String,
         /// The member.
         found: String,
     },
     /// Too much for one change.
     #[error("the patch makes more than {EDITS_PER_CHANGE_MAX} edits; send it in parts")]
     TooMany,
+}
+
+/// The place of a leaf, or of what is none, as a JSON pointer; of what somebody made longer than any leaf's only the beginning.
+pub(crate) fn pointer(section: Section, path: &str) -> String {
+    let cut: String = path.chars().take(KEY_BYTES_MAX).collect();
+    let more = if cut.len() < path.len() { "…" } else { "" };
+    if path.is_empty() { format!("/{section}") } else { format!("/{section}/{cut}{more}") }
 }
 
 /// The edits of a merge patch (RFC 7396) of a section that looks like `now`: lists replace as a whole, null deletes.
@@ -96,7 +114,9 @@ pub enum PatchError {
 /// # Errors
 /// The patch is no object, or holds what no leaf can be.
 pub fn merge_patch(section: Section, now: &Json, patch: &Json) -> Result<Vec<Edit>, PatchError> {
-    let Json::Object(members) = patch else { return Err(PatchError::NotAnObject) };
+    let Json::Object(members) = patch else {
+        return Err(PatchError::NotAnObject { at: pointer(section, "") });
+    };
     let mut edits = Vec::new();
     walk(section, "", Some(now), members, &mut edits)?;
     Ok(edits)
@@ -111,16 +131,17 @@ fn walk(
 ) -> Result<(), PatchError> {
     for (name, patch) in members {
         if name.starts_with('$') {
-            return Err(PatchError::Form { key: above.to_owned(), found: name.clone() });
+            return Err(form_error(section, above, name));
         }
         let path = if above.is_empty() { escape(name) } else { format!("{above}/{}", escape(name)) };
-        let key = Key::parse(&path)?;
+        let at = || pointer(section, &path);
+        let key = Key::parse(&path).map_err(|error| PatchError::Key { at: at(), error })?;
         let here = now.and_then(|now| now.get(name));
         let of = |action| Edit { section, key: key.clone(), action };
         match patch {
             Json::Null if here.is_some() => edits.push(of(Action::Delete)),
             Json::Null => {}
-            Json::Object(inner) if is_form(inner) => edits.push(of(special(&key, inner)?)),
+            Json::Object(inner) if is_form(inner) => edits.push(of(special(section, &path, inner)?)),
             Json::Object(inner) => {
                 // What merges is no object, though it is shown as one.
                 let here = here.filter(|here| here.as_object().is_some_and(|here| !is_form(here)));
@@ -130,7 +151,7 @@ fn walk(
                 walk(section, &path, here, inner, edits)?;
             }
             leaf => {
-                value::scalar(leaf).map_err(|error| PatchError::Value { key: path.clone(), error })?;
+                value::scalar(leaf).map_err(|error| PatchError::Value { at: at(), error })?;
                 edits.push(of(Action::Put(leaf.clone())));
             }
         }
@@ -146,21 +167,23 @@ fn is_form(object: &Map<String, Json>) -> bool {
     object.len() == 1 && object.keys().all(|name| name.starts_with('$'))
 }
 
-fn special(key: &Key, form: &Map<String, Json>) -> Result<Action, PatchError> {
+fn form_error(section: Section, path: &str, found: &str) -> PatchError {
+    PatchError::Form { at: pointer(section, path), found: found.chars().take(FOUND_CHARS_MAX).collect() }
+}
+
+fn special(section: Section, path: &str, form: &Map<String, Json>) -> Result<Action, PatchError> {
     let Some((name, value)) = form.iter().next() else { return Ok(Action::Object) };
-    let whole = |number: &Number| {
-        let of = |error| PatchError::Value { key: key.to_string(), error };
-        number.as_i64().ok_or_else(|| of(ValueError::Count(number.to_string())))
-    };
+    let wrong = |error| PatchError::Value { at: pointer(section, path), error };
+    let whole = |number: &Number| number.as_i64().ok_or_else(|| wrong(ValueError::Count(number.to_string())));
     match (name.as_str(), value) {
         ("$text", Json::String(text)) => Ok(Action::Text(text.clone())),
         ("$add", Json::Number(number)) => Ok(Action::Add(whole(number)?)),
         ("$counter", Json::Number(number)) => Ok(Action::Count(whole(number)?)),
         ("$set", Json::Array(wanted)) => {
-            value::elements(wanted).map_err(|error| PatchError::Value { key: key.to_string(), error })?;
+            value::elements(wanted).map_err(wrong)?;
             Ok(Action::Set(wanted.clone()))
         }
-        _ => Err(PatchError::Form { key: key.to_string(), found: name.clone() }),
+        _ => Err(form_error(section, path, name)),
     }
 }
 
@@ -192,17 +215,30 @@ mod tests {
 
     #[test]
     fn what_no_leaf_can_be_is_refused_with_its_place() {
-        assert_eq!(edits(&json!({}), &json!([])), Err(PatchError::NotAnObject));
+        assert_eq!(edits(&json!({}), &json!([])), Err(PatchError::NotAnObject { at: "/desired".into() }));
+        for (patch, place) in [
+            (json!({"a/b": {"c~": {"": 1}}}), "/desired/a~1b/c~0/: "),
+            (json!({"a": {"$x": 1, "y": 2}}), "/desired/a: "),
+            (json!({"$set": [1]}), "/desired: "),
+        ] {
+            let error = edits(&json!({}), &patch).unwrap_err().to_string();
+            assert!(error.starts_with(place), "{error}");
+        }
+        let long = edits(&json!({}), &json!({ "é".repeat(9_000): 1 })).unwrap_err().to_string();
+        assert!(long.len() < 700, "{long}");
         for wrong in [json!({"$counter": "1"}), json!({"$counter": 1, "b": 2}), json!({"$insert": 1})] {
             let error = edits(&json!({}), &json!({"a": wrong})).unwrap_err();
-            assert!(matches!(&error, PatchError::Form { key, .. } if key == "a"), "{error}");
+            assert!(matches!(&error, PatchError::Form { at, .. } if at == "/desired/a"), "{error}");
         }
         for wrong in [json!({"$counter": u64::MAX}), json!({"$add": 1.5})] {
             let error = edits(&json!({}), &json!({"a": wrong})).unwrap_err();
-            assert!(error.to_string().starts_with("a: a counter takes whole numbers of 64 bits"), "{error}");
+            assert!(
+                error.to_string().starts_with("/desired/a: a counter takes whole numbers of 64 bits"),
+                "{error}"
+            );
         }
         let error = edits(&json!({}), &json!({"a": {"b": u64::MAX}})).unwrap_err();
-        assert!(error.to_string().starts_with("a/b: the number"), "{error}");
+        assert!(error.to_string().starts_with("/desired/a/b: the number"), "{error}");
         let many: Map<_, _> = (0..300).map(|n| (n.to_string(), json!(n))).collect();
         assert_eq!(edits(&json!({}), &Json::Object(many)), Err(PatchError::TooMany));
     }

@@ -104,7 +104,9 @@ impl std::fmt::Display for Key {
     }
 }
 
-pub(crate) fn escape(name: &str) -> String {
+/// A name as it stands in a path and in a JSON pointer.
+#[must_use]
+pub fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 

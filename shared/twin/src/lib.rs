@@ -38,7 +38,7 @@ pub use chunk::ChunkError;
 pub use document::{EngineError, Origin};
 pub use edit::{Action, Change, Edit, PatchError, merge_patch};
 pub use history::Step;
-pub use key::{Key, KeyError};
+pub use key::{Key, KeyError, escape};
 pub use link::Link;
 pub use message::Message;
 pub use receive::Refusal;

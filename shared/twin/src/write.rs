@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use crate::actor::{Actor, Side};
 use crate::document::EngineError;
-use crate::edit::{Action, Change, Edit};
+use crate::edit::{Action, Change, Edit, pointer};
 use crate::key::{Key, KeyError, Part, flat};
 use crate::limits::{
     DOCUMENT_BYTES_MAX, EDITED_BYTES_MAX, EDITED_CHANGE_BYTES_MAX, EDITS_PER_CHANGE_MAX, KEYS_MAX,
@@ -22,31 +22,39 @@ use crate::value::{self, ValueError};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
     /// The section is written by the other side.
-    #[error("{section} is not written by the {}", match side { Side::Hub => "hub", Side::Agent => "agent" })]
+    #[error("/{section} is not written by the {}", match side { Side::Hub => "hub", Side::Agent => "agent" })]
     NotYours {
         /// The section.
         section: Section,
         /// This side.
         side: Side,
     },
-    /// A key is beyond a limit once it is marked.
+    /// A key is beyond a limit once it is marked, as history is cut off.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A key is beyond a limit once it is marked.
+    #[error("{at}: {error}")]
+    Marked {
+        /// The leaf, as a JSON pointer into the twin.
+        at: String,
+        /// Why.
+        error: KeyError,
+    },
     /// A value cannot be kept.
-    #[error("{key}: {error}")]
+    #[error("{at}: {error}")]
     Value {
-        /// The leaf.
-        key: Key,
+        /// The leaf, as a JSON pointer into the twin.
+        at: String,
         /// Why.
         error: ValueError,
     },
     /// A counter cannot hold so much.
     #[error(
-        "{key}: the counter stands at {sum}, of which {own} was added at this end; {by} more brings one of them beyond whole numbers of 64 bits"
+        "{at}: the counter stands at {sum}, of which {own} was added at this end; {by} more brings one of them beyond whole numbers of 64 bits"
     )]
     Counter {
-        /// The leaf.
-        key: Key,
+        /// The leaf, as a JSON pointer into the twin.
+        at: String,
         /// What all have added.
         sum: i128,
         /// What this replica has added.
@@ -55,12 +63,10 @@ pub enum EditError {
         by: i128,
     },
     /// Text that merges is in notes only.
-    #[error("{key}: text that merges is kept in notes, not in {section}")]
+    #[error("{at}: text that merges is kept in notes alone")]
     TextElsewhere {
-        /// The leaf.
-        key: Key,
-        /// Where.
-        section: Section,
+        /// The leaf, as a JSON pointer into the twin.
+        at: String,
     },
     /// Too many edits at once.
     #[error("a change has {found} edits; allowed are {EDITS_PER_CHANGE_MAX}")]
@@ -133,7 +139,7 @@ pub(crate) fn is_short(change: &Change, made: &automerge::Change) -> Result<(), 
 pub(crate) fn edit(tx: &mut Transaction<'_>, actor: Actor, edit: &Edit) -> Result<(), EditError> {
     let Edit { section, key, action } = edit;
     let place = Place { object: section.object(), section: *section, key };
-    let value = |error| EditError::Value { key: key.clone(), error };
+    let value = |error| EditError::Value { at: place.at(), error };
     match action {
         Action::Put(new) => {
             let scalar = value::scalar(new).map_err(value)?;
@@ -159,15 +165,15 @@ pub(crate) fn edit(tx: &mut Transaction<'_>, actor: Actor, edit: &Edit) -> Resul
             let element = Part::Element(value::element(element).map_err(value)?);
             place.clear(tx, &element)?;
             place.mark_set(tx)?;
-            put(tx, &place.object, &flat(key, &element)?, true.into())?;
+            put(tx, &place.object, &place.flat(&element)?, true.into())?;
         }
         Action::Remove(element) => {
             let element = Part::Element(value::element(element).map_err(value)?);
-            remove(tx, &place.object, &flat(key, &element)?)?;
+            remove(tx, &place.object, &place.flat(&element)?)?;
         }
         Action::Text(text) => {
             if *section != Section::Notes {
-                return Err(EditError::TextElsewhere { key: key.clone(), section: *section });
+                return Err(EditError::TextElsewhere { at: place.at() });
             }
             if text.len() > TEXT_BYTES_MAX {
                 return Err(value(ValueError::TooLong { found: text.len() }));
@@ -244,6 +250,15 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// Where it is, for errors.
+    fn at(&self) -> String {
+        pointer(self.section, self.key.as_str())
+    }
+
+    fn flat(&self, part: &Part) -> Result<String, EditError> {
+        flat(self.key, part).map_err(|error| EditError::Marked { at: self.at(), error })
+    }
+
     /// Removes what cannot stand beside `part`: leaves above it, what is below it, and values of other kinds.
     fn clear(&self, tx: &mut Transaction<'_>, part: &Part) -> Result<(), EditError> {
         self.clear_above(tx)?;
@@ -297,11 +312,11 @@ impl Place<'_> {
     /// Adds to what one actor has added before; only that actor writes the key, so that additions never conflict. What all
     /// have added at once may be more than is shown, and is taken back from there.
     fn add(&self, tx: &mut Transaction<'_>, actor: Actor, by: i128) -> Result<(), EditError> {
-        let flat = flat(self.key, &Part::Count(actor))?;
+        let flat = self.flat(&Part::Count(actor))?;
         let sum = self.count(tx)?;
         let there = tx.get(&self.object, flat.as_str())?.and_then(|(value, _)| counted(&value));
         let own = there.unwrap_or(0);
-        let beyond = || EditError::Counter { key: self.key.clone(), sum, own, by };
+        let beyond = || EditError::Counter { at: self.at(), sum, own, by };
         let is_farther = i64::try_from(sum + by).is_err() && (by > 0) == (sum + by > 0);
         let whole = i64::try_from(by).ok().filter(|by| !is_farther && own.checked_add(*by).is_some());
         let whole = whole.ok_or_else(beyond)?;
@@ -315,7 +330,7 @@ impl Place<'_> {
 
     /// That there is a set, be it empty.
     fn mark_set(&self, tx: &mut Transaction<'_>) -> Result<(), EditError> {
-        let mark = flat(self.key, &Part::Set)?;
+        let mark = self.flat(&Part::Set)?;
         if tx.get(&self.object, mark.as_str())?.is_none() {
             tx.put(&self.object, mark, true)?;
         }
@@ -326,8 +341,8 @@ impl Place<'_> {
     fn set(&self, tx: &mut Transaction<'_>, wanted: &[Json]) -> Result<(), EditError> {
         self.clear(tx, &Part::Set)?;
         self.mark_set(tx)?;
-        let mark = flat(self.key, &Part::Set)?;
-        let flats = wanted.iter().map(|element| flat(self.key, &Part::Element(element.clone())));
+        let mark = self.flat(&Part::Set)?;
+        let flats = wanted.iter().map(|element| self.flat(&Part::Element(element.clone())));
         let wanted = flats.collect::<Result<BTreeSet<_>, _>>()?;
         for there in self.marked(tx, 's') {
             if there != mark && !wanted.contains(&there) {

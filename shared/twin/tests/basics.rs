@@ -217,7 +217,7 @@ fn sections_have_their_writers_and_limits_are_named() {
     let error = hub.edit(&change(Section::Desired, "a", Action::Text("x".into()))).unwrap_err();
     assert!(matches!(error, EditError::TextElsewhere { .. }));
     let error = hub.edit(&change(Section::Desired, "a", Action::Put(json!("x".repeat(9000))))).unwrap_err();
-    assert_eq!(error.to_string(), "a: a value has 9000 bytes; allowed are 8192");
+    assert_eq!(error.to_string(), "/desired/a: a value has 9000 bytes; allowed are 8192");
     let edit = |n: usize| Edit {
         section: Section::Desired,
         key: Key::parse(&n.to_string()).unwrap(),

@@ -44,7 +44,7 @@ impl From<TwinError> for ApiError {
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, "twin-too-often", text)
             },
             TwinError::Refused(errors) => Self { errors, ..Self::bad("bad-config", text) },
-            TwinError::Patch { error, .. } => Self::bad(patch_code(&error), text),
+            TwinError::Patch(error) => Self::bad(patch_code(&error), text),
             TwinError::Edit(error) => refused(&error, text),
         }
     }
@@ -52,8 +52,8 @@ impl From<TwinError> for ApiError {
 
 const fn patch_code(error: &PatchError) -> &'static str {
     match error {
-        PatchError::NotAnObject | PatchError::Form { .. } => "bad-patch",
-        PatchError::Key(_) => "bad-key",
+        PatchError::NotAnObject { .. } | PatchError::Form { .. } => "bad-patch",
+        PatchError::Key { .. } => "bad-key",
         PatchError::Value { .. } => "bad-value",
         PatchError::TooMany => "twin-too-many-edits",
     }
@@ -62,8 +62,10 @@ const fn patch_code(error: &PatchError) -> &'static str {
 fn refused(error: &EditError, text: String) -> ApiError {
     let conflict = |code| ApiError::new(StatusCode::CONFLICT, code, text.clone());
     match error {
-        EditError::Key(_) => ApiError::bad("bad-key", text),
-        EditError::Value { .. } | EditError::TextElsewhere { .. } => ApiError::bad("bad-value", text),
+        EditError::Key(_) | EditError::Marked { .. } => ApiError::bad("bad-key", text),
+        EditError::Value { .. } | EditError::TextElsewhere { .. } | EditError::Counter { .. } => {
+            ApiError::bad("bad-value", text)
+        }
         EditError::TooManyEdits { .. } => ApiError::bad("twin-too-many-edits", text),
         EditError::TooLong { .. } => ApiError::bad("twin-change-too-long", text),
         EditError::TooLarge { .. } => conflict("twin-too-large"),

@@ -1,6 +1,6 @@
 //! `twin get|set|history|conflicts`: the twins of devices beside a running hub.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 use tideline_link::outln;
@@ -97,7 +97,7 @@ impl SetArgs {
     fn patch(&self) -> Result<Value> {
         let of_section = match (&self.patch, &self.key, &self.value) {
             (Some(patch), _, _) => serde_json::from_str(patch).context("--patch is no JSON")?,
-            (None, Some(key), Some(value)) => leaf(key, value)?,
+            (None, Some(key), Some(value)) => leaf(self.section, key, value)?,
             _ => bail!("name a leaf and its value, or --patch"),
         };
         Ok(json!({ self.section.name(): of_section }))
@@ -105,8 +105,8 @@ impl SetArgs {
 }
 
 /// The patch that sets one leaf.
-fn leaf(key: &str, value: &str) -> Result<Value> {
-    let key = Key::parse(key)?;
+fn leaf(section: Written, key: &str, value: &str) -> Result<Value> {
+    let key = Key::parse(key).map_err(|error| anyhow!("/{}/{key}: {error}", section.name()))?;
     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
     let names: Vec<_> = key.names().collect();
     Ok(names.into_iter().rev().fold(value, |value, name| Value::Object(Map::from_iter([(name, value)]))))
@@ -254,6 +254,7 @@ mod tests {
         assert_eq!(speed, json!({"desired": {"motor": {"speed": 5.5}}}));
         assert_eq!(set("a~1b", "wet floor", Written::Notes).unwrap(), json!({"notes": {"a/b": "wet floor"}}));
         assert_eq!(set("floor", "null", Written::Tags).unwrap(), json!({"tags": {"floor": null}}));
-        assert!(set("a//b", "1", Written::Desired).is_err());
+        let error = set("a//b", "1", Written::Tags).unwrap_err();
+        assert!(error.to_string().starts_with("/tags/a//b: a name in the key"), "{error}");
     }
 }

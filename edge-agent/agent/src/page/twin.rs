@@ -69,7 +69,8 @@ impl Typed {
     fn patch(&self, twin: &Twin) -> Result<Value, TwinError> {
         let wrong = |text: String| TwinError::Wrong(text);
         let of = |section: &str, key: &str, value: &str| {
-            let patch = wanted(Some(key), Some(value), None).map_err(|error| wrong(error.to_string()))?;
+            let of = Section::parse(section).ok_or_else(|| wrong(format!("/{section}: is no section")))?;
+            let patch = wanted(of, Some(key), Some(value), None).map_err(|error| wrong(error.to_string()))?;
             Ok(Value::Object(Map::from_iter([(section.to_owned(), patch)])))
         };
         let mut words = self.act.splitn(4, ' ');

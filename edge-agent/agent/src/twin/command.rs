@@ -10,7 +10,7 @@ use axum::http::Method;
 use serde_json::{Map, Value, json};
 use tideline_protocol::model::AgentId;
 use tideline_protocol::wire::DocumentId;
-use tideline_twin::{Key, Section};
+use tideline_twin::{Key, Section, escape};
 
 use crate::serve;
 
@@ -92,7 +92,7 @@ pub async fn carry_out(command: TwinCommand, data: &Path, out: &mut impl Write) 
             if json { writeln!(out, "{found}")? } else { print_state(&found, out)? }
         }
         TwinCommand::Set { key, value, patch, device, section, author, json } => {
-            let patch = wanted(key.as_deref(), value.as_deref(), patch.as_deref())?;
+            let patch = wanted(section, key.as_deref(), value.as_deref(), patch.as_deref())?;
             let author = percent(&author.unwrap_or_else(user));
             let path = path(data, device, &format!("?author={author}")).await?;
             let body = serde_json::to_vec(&json!({ section.name(): patch }))?;
@@ -120,11 +120,17 @@ pub async fn carry_out(command: TwinCommand, data: &Path, out: &mut impl Write) 
 }
 
 /// The merge patch of a section.
-pub(crate) fn wanted(key: Option<&str>, value: Option<&str>, patch: Option<&str>) -> anyhow::Result<Value> {
+pub(crate) fn wanted(
+    section: Section,
+    key: Option<&str>,
+    value: Option<&str>,
+    patch: Option<&str>,
+) -> anyhow::Result<Value> {
     if let Some(patch) = patch {
         return serde_json::from_str(patch).context("--patch is no JSON");
     }
-    let key = Key::parse(key.unwrap_or_default())?;
+    let key = key.unwrap_or_default();
+    let key = Key::parse(key).map_err(|error| anyhow::anyhow!("/{section}/{key}: {error}"))?;
     let text = value.unwrap_or_default();
     let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
     let names: Vec<String> = key.names().collect();
@@ -210,14 +216,16 @@ pub(crate) fn leaves(section: &Value) -> Vec<(String, Value)> {
     let mut open = vec![(String::new(), section)];
     while let Some((path, value)) = open.pop() {
         match value {
-            Value::Object(members) if !members.keys().any(|name| name.starts_with('$')) => {
+            Value::Object(members) if members.keys().any(|name| !name.starts_with('$')) => {
                 for (name, value) in members.iter().rev() {
-                    let name = name.replace('~', "~0").replace('/', "~1");
+                    let name = escape(name);
                     let path = if path.is_empty() { name } else { format!("{path}/{name}") };
                     open.push((path, value));
                 }
             }
             Value::Null => {}
+            // The section itself is no leaf.
+            Value::Object(members) if members.is_empty() && path.is_empty() => {}
             value => found.push((path, value.clone())),
         }
     }
@@ -263,10 +271,11 @@ mod tests {
             ("gone", "null", json!({"gone": null})),
             ("text", "\"12\"", json!({"text": "12"})),
         ] {
-            assert_eq!(wanted(Some(key), Some(value), None).unwrap(), expected);
+            assert_eq!(wanted(Section::Tags, Some(key), Some(value), None).unwrap(), expected);
         }
-        assert!(wanted(Some("a//b"), Some("1"), None).is_err());
-        assert!(wanted(None, None, Some("{")).is_err());
+        let error = wanted(Section::Tags, Some("a//b"), Some("1"), None).unwrap_err();
+        assert!(error.to_string().starts_with("/tags/a//b: a name in the key"), "{error}");
+        assert!(wanted(Section::Tags, None, None, Some("{")).is_err());
     }
 
     #[test]
@@ -276,9 +285,10 @@ mod tests {
 
     #[test]
     fn leaves_are_told_by_their_paths() {
-        let section = json!({"a": {"b/c": 1, "d": {"$set": [1]}}, "e": []});
+        assert_eq!(leaves(&json!({})), []);
+        let section = json!({"a": {"b/c": 1, "d": {"$set": [1]}}, "e": [], "o": {}});
         let told: Vec<_> =
             leaves(&section).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
-        assert_eq!(told, ["a/b~1c=1", "a/d={\"$set\":[1]}", "e=[]"]);
+        assert_eq!(told, ["a/b~1c=1", "a/d={\"$set\":[1]}", "e=[]", "o={}"]);
     }
 }

@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq as _;
 use tideline_protocol::model::ModelError;
 use tideline_protocol::time::{Clock as _, NS_PER_MS};
 use tideline_protocol::wire::DocumentId;
-use tideline_twin::{Change, Key, Section, Twin, merge_patch};
+use tideline_twin::{Change, Key, Section, Twin, escape, merge_patch};
 
 use super::{Edited, TwinError, TwinHandle, etag, shown, side};
 use crate::clock::AgentClock;
@@ -282,7 +282,7 @@ fn has_schedules(twin: &Twin, patch: &Value) -> Result<(), TwinError> {
         let mut wanted = there.get(KEY).and_then(|all| all.get(name)).cloned().unwrap_or_default();
         merge(&mut wanted, patch);
         if let Err(why) = config::schedule(name, &wanted) {
-            return Err(TwinError::Wrong(format!("desired/{KEY}/{name}: {why}")));
+            return Err(TwinError::Wrong(format!("/desired/{KEY}/{}: {why}", escape(name))));
         }
     }
     Ok(())
@@ -328,7 +328,7 @@ fn says_nothing_of_the_registry(patch: &Value) -> Result<(), TwinError> {
     match patch.get("tags").and_then(|tags| tags.get(BELONGS)) {
         None => Ok(()),
         Some(_) => Err(TwinError::Wrong(format!(
-            "tags/{BELONGS} is what the hub's registry says; allowed is to set the device's groups and site there"
+            "/tags/{BELONGS}: is what the hub's registry says; allowed is to set the device's groups and site there"
         ))),
     }
 }
@@ -341,8 +341,8 @@ fn edits(twin: &Twin, patch: &Value) -> Result<Vec<tideline_twin::Edit>, TwinErr
     let mut edits = Vec::new();
     for (name, patch) in sections {
         let section = Section::parse(name).filter(|section| *section != Section::Reported);
-        let section =
-            section.ok_or_else(|| TwinError::Wrong(format!("{name:?} cannot be patched; {allowed}")))?;
+        let section = section
+            .ok_or_else(|| TwinError::Wrong(format!("/{}: cannot be patched; {allowed}", escape(name))))?;
         edits.extend(merge_patch(section, &twin.json(section), patch)?);
     }
     Ok(edits)

@@ -214,9 +214,14 @@ async fn commands_read_and_change_twins_without_a_hub_and_the_hub_gets_it_later(
     assert_eq!((&steps["steps"][0]["author"], &steps["steps"][0]["value"]), (&json!("ben"), &json!(-3)));
     assert_eq!(told(path, &["conflicts"]), json!({"conflicts": []}));
     for (args, expected) in [
-        (vec!["set", "a//b", "1"], "a name in the key \"a//b\" is empty"),
+        (vec!["set", "a//b", "1"], "/desired/a//b: a name in the key \"a//b\" is empty"),
+        (vec!["set", "a/n", r#"{"$add": 0.5}"#], "/desired/a/n: a counter takes whole numbers of 64 bits"),
+        (
+            vec!["set", "belongs_to", "[]", "--section", "tags"],
+            "/tags/belongs_to: is what the hub's registry says",
+        ),
         (vec!["set", "a", "1", "--section", "reported"], "allowed are desired, tags and notes"),
-        (vec!["set", "--patch", "[1]"], "a merge patch of a section is an object"),
+        (vec!["set", "--patch", "[1]"], "/desired: a merge patch of a section is an object"),
         (vec!["get", "meter-9"], "this agent neither is device meter-9 nor reads it"),
     ] {
         let (good, _, err) = said(path, &args);
@@ -271,6 +276,9 @@ async fn the_local_page_shows_twins_and_changes_them_for_who_knows_the_token() {
     let (host, patch) = (("Host", "localhost"), r#"{"desired": {"mode": "eco"}}"#);
     let length = patch.len().to_string();
     let body = [("Content-Type", "application/json"), ("Content-Length", length.as_str())];
+    let (_, text) = send(addr, "GET /twin/pump-7", &[host], "").await;
+    let now = serde_json::from_str::<Json>(&text).unwrap()["etag"].as_str().unwrap().to_owned();
+    let (weak, among) = (format!("W/\"{now}\""), format!("\"9-00\", \"{now}\""));
     let evil = ("Origin", "http://evil.example");
     let wrong = ("Authorization", "Bearer 00000000000000000000000000000000");
     for (more, expected) in [
@@ -279,6 +287,11 @@ async fn the_local_page_shows_twins_and_changes_them_for_who_knows_the_token() {
         (vec![host, ("Authorization", &bearer), evil], 403),
         (vec![("Host", "evil.example"), ("Authorization", &bearer)], 403),
         (vec![host, ("Authorization", &bearer), ("If-Match", "\"9-00\"")], 412),
+        (vec![host, ("Authorization", &bearer), ("If-Match", "\"9-00\", \"9-01\"")], 412),
+        (vec![host, ("Authorization", &bearer), ("If-Match", &weak)], 412),
+        (vec![host, ("Authorization", &bearer), ("If-Match", "9-00")], 400),
+        (vec![host, ("Authorization", &bearer), ("If-Match", &among)], 200),
+        (vec![host, ("Authorization", &bearer), ("If-Match", "*")], 200),
         (vec![host, ("Authorization", &bearer)], 200),
     ] {
         let headers = [&body[..], &more].concat();
@@ -298,7 +311,7 @@ async fn the_local_page_shows_twins_and_changes_them_for_who_knows_the_token() {
         assert!(!text.contains(page["token"].as_str().unwrap()), "{path}");
     }
     let (_, text) = send(addr, "GET /metrics", &[host], "").await;
-    assert!(text.contains("tideline_agent_twin_unconfirmed_changes 2\n"), "{text}");
+    assert!(text.contains("tideline_agent_twin_unconfirmed_changes 4\n"), "{text}");
 }
 
 /// The status line and the body of an answer.

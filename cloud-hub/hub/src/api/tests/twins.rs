@@ -240,7 +240,7 @@ async fn a_sites_document_is_shown_and_changed_where_a_device_is() {
     let (status, body) = bench.local("PATCH", path, patch).await;
     assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-config")));
     let told = body["errors"][0].as_str().unwrap();
-    assert_eq!(told, "schedules.night: must be of type object");
+    assert_eq!(told, "/desired/schedules/night: must be of type object");
     let patch = json!({"desired": {"config": {"batch": {"rows_max": 7}}}});
     let (status, body) = bench.local("PATCH", path, patch).await;
     assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-config")));
@@ -251,7 +251,7 @@ async fn a_sites_document_is_shown_and_changed_where_a_device_is() {
     assert_eq!(keys, ["heating", "schedules/night/cron", "schedules/night/kind"]);
     let once = json!({"once": {"at": "2020-01-01T00:00:00Z", "kind": "sync"}});
     let (status, made) = bench.local("PATCH", path, json!({"desired": {"schedules": once}})).await;
-    let told = "schedules.once: its time is over, and missed is skip: it will not run";
+    let told = "/desired/schedules/once: its time is over, and missed is skip: it will not run";
     assert_eq!((status, &made["warnings"]), (StatusCode::OK, &json!([told])));
     assert_eq!(bench.local("GET", path, Value::Null).await.1.get("warnings"), None);
     let (status, _) = bench.local("PATCH", path, json!({"desired": {"schedules": null}})).await;

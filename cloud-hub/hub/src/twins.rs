@@ -315,16 +315,10 @@ impl Twins {
         }
     }
 
-    /// A device may be behind another agent now, which then is to hear of its twin; the other one hears no more of it.
-    ///
-    /// # Errors
-    /// The file failed.
-    pub fn moved(&self, hub: &Hub, device: DeviceId) -> Result<(), TwinError> {
-        let document = DocumentId::Device(device);
-        if self.file.has(&document)? {
-            self.wake_but(hub, &document, None);
-        }
-        Ok(())
+    /// A device is behind another agent now, or the first: that one hears of its twin, and so offers what it has written to it, also
+    /// where nothing of that was taken before; the other one hears no more of it.
+    pub fn moved(&self, hub: &Hub, device: DeviceId) {
+        self.wake_but(hub, &DocumentId::Device(device), None);
     }
 
     /// A device is behind another agent, at another site or in other groups than before: who speaks for it, or did, hears of the

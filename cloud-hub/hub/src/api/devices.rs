@@ -155,6 +155,7 @@ pub async fn add(
         return Err(conflict("device-exists", format!("{device} is registered already: it is {place}")));
     }
     tracing::info!(%device, %agent, "field device registered");
+    hub.twins.moved(&hub, device.clone());
     given(&hub, agent.clone(), device.clone()).await?;
     Ok((StatusCode::CREATED, Json(one(&hub, device.as_str(), &record)?)))
 }

@@ -60,13 +60,11 @@ pub async fn patch(
         hub.pictures.outdate();
     }
     tracing::info!(device = id, agent = record.agent, "device changed");
-    if let Ok(device) = DeviceId::parse(&id) {
-        if before.agent != record.agent
-            && let Ok(agent) = AgentId::parse(&record.agent)
-        {
-            given(&hub, agent, device.clone()).await?;
-        }
-        hub.twins.moved(&hub, device)?;
+    if before.agent != record.agent
+        && let (Ok(device), Ok(agent)) = (DeviceId::parse(&id), AgentId::parse(&record.agent))
+    {
+        hub.twins.moved(&hub, device.clone());
+        given(&hub, agent, device).await?;
     }
     hub.twins.placed(&before, &record);
     if let Err(error) = belonging::note(&hub, vec![id.clone()]).await {

@@ -44,6 +44,8 @@ pub struct Turned {
 /// Why a message costs itself.
 enum Refused {
     Peer(String),
+    /// The device is none of the agent's.
+    Barred(String),
     Elsewhere,
     Hub(TwinError),
 }
@@ -105,6 +107,12 @@ fn hear_and_say(hub: &Hub, who: &Speaker, turn: Turn) -> Result<Conversed, TwinE
                 told.insert(document);
             }
             Err(Refused::Peer(reason)) => turned.refused.push(format!("{document}: {reason}")),
+            // Begun anew when the device is the agent's, what is not taken now is asked for again: this link would wait for what
+            // the agent has said already.
+            Err(Refused::Barred(reason)) => {
+                turned.links.remove(&document);
+                turned.refused.push(format!("{document}: {reason}"));
+            }
             // It left the site or the group, and has not heard of it yet.
             Err(Refused::Elsewhere) => drop(told.insert(document)),
             Err(Refused::Hub(error)) => spare(&document, error)?,
@@ -145,7 +153,7 @@ fn hear(
     match document {
         DocumentId::Device(device) => {
             let admitted = registry::admit(hub, &who.agent, [device])?;
-            admitted.map_err(|barred| Refused::Peer(barred.to_string()))?;
+            admitted.map_err(|barred| Refused::Barred(barred.to_string()))?;
         }
         DocumentId::Site(_) | DocumentId::Group(_) if !is_shown_to(hub, document, &who.agent)? => {
             return Err(Refused::Elsewhere);

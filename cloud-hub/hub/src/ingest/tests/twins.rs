@@ -294,11 +294,7 @@ async fn a_device_that_moves_takes_its_twin_to_the_other_agent() {
     let mut first = Peer::connect(&bench, "old", &old).await;
     first.wants("valve-1", json!({"open": 1})).await;
     let mut second = Peer::connect(&bench, "new", &new).await;
-    let marks = axum::Json(serde_json::from_value(json!({"agent": "new"})).unwrap());
-    let path = axum::extract::Path("valve-1".to_owned());
-    let moved =
-        crate::api::marks::patch(axum::extract::State(Arc::clone(&bench.hub)), path, marks).await.unwrap();
-    assert_eq!(moved.0.agent, "new");
+    put_behind(&bench, "valve-1", "new").await;
     // Nobody has written since.
     second.wants("valve-1", json!({"open": 1})).await;
     patch(&bench, "valve-1", json!({"open": 2})).await;
@@ -312,6 +308,64 @@ async fn a_device_that_moves_takes_its_twin_to_the_other_agent() {
     assert_eq!((there.json(Section::Desired), there.unconfirmed()), (json!({"open": 1}), 1));
     assert_eq!(at_hub(&bench, "valve-1", Section::Reported).await, json!({}));
     assert_eq!(bench.hub.metadata.devices_of("old"), ["old"]);
+}
+
+async fn put_behind(bench: &Bench, device: &str, agent: &str) {
+    let marks = axum::Json(serde_json::from_value(json!({ "agent": agent })).unwrap());
+    let path = axum::extract::Path(device.to_owned());
+    let moved =
+        crate::api::marks::patch(axum::extract::State(Arc::clone(&bench.hub)), path, marks).await.unwrap();
+    assert_eq!(moved.0.agent, agent);
+}
+
+/// Says of an agent's own twin what the hub confirms when it has heard all that was said before.
+async fn until_heard(peer: &mut Peer, own: &str, time_ms: i64) {
+    peer.edit(own, Section::Reported, "at", json!(time_ms), time_ms);
+    peer.say().await;
+    peer.until(own, |twin| twin.unconfirmed() == 0).await;
+}
+
+#[tokio::test]
+async fn what_was_written_on_site_goes_by_itself_when_the_device_is_its_agents_again() {
+    let bench = Bench::start();
+    let identity = bench.enrol("old");
+    bench.enrol("new");
+    // Of one the hub knows nothing, the other it has spoken of.
+    bench.register("valve-1", "old", "");
+    bench.register("valve-2", "new", "");
+    patch(&bench, "valve-1", json!({"open": 1})).await;
+    let mut peer = Peer::connect(&bench, "old", &identity).await;
+    peer.wants("valve-1", json!({"open": 1})).await;
+    until_heard(&mut peer, "old", 1).await;
+    put_behind(&bench, "valve-1", "new").await;
+    for name in ["valve-1", "valve-2"] {
+        peer.edit(name, Section::Desired, "open", json!(2), 5);
+    }
+    until_heard(&mut peer, "old", 6).await;
+    assert_eq!(at_hub(&bench, "valve-1", Section::Desired).await, json!({"open": 1}));
+    assert_eq!(at_hub(&bench, "valve-2", Section::Desired).await, json!({}));
+    for name in ["valve-1", "valve-2"] {
+        put_behind(&bench, name, "old").await;
+        // Nobody has written since.
+        peer.until(name, |twin| twin.unconfirmed() == 0).await;
+        assert_eq!(at_hub(&bench, name, Section::Desired).await, json!({"open": 2}));
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_on_site_goes_by_itself_when_the_device_is_registered() {
+    let config = Config { register_devices: false, ..Config::default() };
+    let bench = Bench::with(config);
+    let identity = bench.enrol("gate");
+    let mut peer = Peer::connect(&bench, "gate", &identity).await;
+    peer.edit("valve-1", Section::Desired, "open", json!(2), 5);
+    until_heard(&mut peer, "gate", 6).await;
+    assert_eq!(at_hub(&bench, "valve-1", Section::Desired).await, json!({}));
+    let wanted = axum::Json(serde_json::from_value(json!({"id": "valve-1", "agent": "gate"})).unwrap());
+    let added = crate::api::devices::add(axum::extract::State(Arc::clone(&bench.hub)), wanted).await;
+    assert_eq!(added.unwrap().0, axum::http::StatusCode::CREATED);
+    peer.until("valve-1", |twin| twin.unconfirmed() == 0).await;
+    assert_eq!(at_hub(&bench, "valve-1", Section::Desired).await, json!({"open": 2}));
 }
 
 async fn place(bench: &Bench, device: &str, site: &str) {

@@ -126,7 +126,7 @@ fn answer(twin: &Twin, device: &str, agents: &[String], at_ms: Option<i64>) -> T
     let (leaves, bytes) = twin.size();
     TwinAnswer {
         device: device.to_owned(),
-        etag: etag(twin),
+        etag: at_ms.is_none().then(|| etag(twin)),
         generation: twin.generation().number,
         desired: section(Section::Desired),
         reported: section(Section::Reported),
@@ -144,11 +144,12 @@ fn answer(twin: &Twin, device: &str, agents: &[String], at_ms: Option<i64>) -> T
     }
 }
 
+/// A state of the past has no etag: with it a change would be made of what is there now.
 fn tagged(answer: TwinAnswer) -> Response {
     // It is hexadecimal, which is good in a header.
-    let tag = HeaderValue::from_str(&format!("\"{}\"", answer.etag));
+    let tag = answer.etag.as_ref().and_then(|etag| HeaderValue::from_str(&format!("\"{etag}\"")).ok());
     let mut response = Json(answer).into_response();
-    if let Ok(tag) = tag {
+    if let Some(tag) = tag {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response
@@ -168,7 +169,7 @@ pub struct Wanted {
 /// the hub's or more than an hour behind what its owner had read, counts from when the hub took it.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/twin", operation_id = "twin",
     params(("id" = String, Path, description = "The device"), ("at" = Option<String>, Query, description = "As it was at this time: RFC 3339, Unix ms, or relative as -6h")),
-    responses((status = 200, description = "The twin; the header ETag names its state", body = TwinAnswer), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The twin; the header ETag names its state, but for one of the past", body = TwinAnswer), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn show(
     State(hub): State<App>,
     Path(id): Path<String>,
@@ -240,18 +241,8 @@ fn warned(hub: &Hub, shown: TwinAnswer, desired: &serde_json::Value) -> TwinAnsw
 
 /// The states that a request is of; none for any.
 fn if_match(headers: &HeaderMap) -> Result<Option<Vec<String>>, ApiError> {
-    let mut of = Vec::new();
-    for value in headers.get_all(header::IF_MATCH) {
-        let bad = || ApiError::bad("bad-etag", "If-Match names etags in double quotes, as \"3f…\", or is *");
-        for tag in value.to_str().map_err(|_| bad())?.split(',').map(str::trim) {
-            if tag == "*" {
-                return Ok(None);
-            }
-            let tag = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).ok_or_else(bad)?;
-            of.push(tag.to_owned());
-        }
-    }
-    Ok((!of.is_empty()).then_some(of))
+    let fields = headers.get_all(header::IF_MATCH).iter().map(HeaderValue::as_bytes);
+    tideline_twin::if_match(fields).map_err(|error| ApiError::bad("bad-etag", error.to_string()))
 }
 
 fn sections(patch: TwinPatch) -> Result<Vec<(Section, serde_json::Value)>, ApiError> {
@@ -270,7 +261,7 @@ fn sections(patch: TwinPatch) -> Result<Vec<(Section, serde_json::Value)>, ApiEr
 /// `If-Match` it is made of that state only. What is wanted of an agent's configuration, `desired/config`, is checked by the schema
 /// that the agent reports, and all that is wrong is told at once.
 #[utoipa::path(patch, path = "/api/v1/devices/{id}/twin", operation_id = "patchTwin", request_body = TwinPatch,
-    params(("id" = String, Path, description = "The device"), ("If-Match" = Option<String>, Header, description = "Of these states only, as their etags")),
+    params(("id" = String, Path, description = "The device"), ("If-Match" = Option<String>, Header, description = "Of one of these states only, a list of etags; any by *. Weak ones are of none")),
     responses((status = 200, description = "As it is now", body = TwinAnswer), (status = 400, description = "`bad-patch`, `bad-key`, `bad-value`, `bad-etag`, `twin-too-many-edits`, `twin-change-too-long`; `bad-config` with all that is wrong in `errors`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`twin-too-large`, `twin-unconfirmed`: the device was away for too many changes", body = Problem, content_type = "application/problem+json"), (status = 412, description = "`twin-changed`: it is of another state", body = Problem, content_type = "application/problem+json"), (status = 429, description = "`twin-too-often`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn change(
     State(hub): State<App>,

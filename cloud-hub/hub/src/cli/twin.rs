@@ -193,7 +193,8 @@ fn show(twin: &TwinAnswer) {
     if twin.conflicts > 0 {
         outln!("{} leaves have several values: `cloud-hub twin conflicts {device}`", twin.conflicts);
     }
-    outln!("state {etag}, {leaves} leaves of {bytes} bytes, {changes} changes in generation {generation}");
+    let state = etag.as_ref().map_or_else(String::new, |etag| format!("state {etag}, "));
+    outln!("{state}{leaves} leaves of {bytes} bytes, {changes} changes in generation {generation}");
 }
 
 async fn history(hub: &HubSocket, path: &str, json: bool) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq as _;
 use tideline_protocol::model::ModelError;
 use tideline_protocol::time::{Clock as _, NS_PER_MS};
 use tideline_protocol::wire::DocumentId;
-use tideline_twin::{Change, Key, Section, Twin, escape, merge_patch};
+use tideline_twin::{Change, Key, Section, Twin, escape, if_match, merge_patch};
 
 use super::{Edited, TwinError, TwinHandle, etag, shown, side};
 use crate::clock::AgentClock;
@@ -259,12 +259,12 @@ async fn patch(
             "writes need the header \"Authorization: Bearer TOKEN\"; `edge-agent status` shows the token";
         return Ok((StatusCode::UNAUTHORIZED, how).into_response());
     }
-    let wanted = headers.get(header::IF_MATCH).and_then(|tag| tag.to_str().ok());
-    let wanted = wanted.map(|tag| tag.trim_matches('"').to_owned()).filter(|tag| tag != "*");
+    let of = if_match(headers.get_all(header::IF_MATCH).iter().map(HeaderValue::as_bytes));
+    let of = of.map_err(|error| TwinError::Wrong(error.to_string()))?;
     let author = query.author.unwrap_or_else(|| desk.access.author().to_owned());
     let edited = desk.write(&device, author, move |twin| {
         let found = etag(twin);
-        if wanted.is_some_and(|wanted| wanted != found) {
+        if of.is_some_and(|of| !of.contains(&found)) {
             return Err(TwinError::Moved { found });
         }
         Ok(patch)

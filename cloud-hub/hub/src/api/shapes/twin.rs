@@ -9,8 +9,9 @@ use utoipa::ToSchema;
 pub struct TwinAnswer {
     /// Whose twin: a device's id, or what shares it as `site/hall-2` or `group/pumps`
     pub device: String,
-    /// What names this state, also in the header `ETag`
-    pub etag: String,
+    /// What names this state, also in the header `ETag`; none of a state of the past, of which no change is made
+    #[schema(required)]
+    pub etag: Option<String>,
     /// How often its history was cut off
     pub generation: u64,
     /// What is wanted: written here and on site

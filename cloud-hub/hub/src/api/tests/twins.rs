@@ -51,9 +51,25 @@ async fn a_twin_is_patched_of_the_state_that_was_seen_only() {
     assert_eq!((late.status(), &body["code"]), (StatusCode::PRECONDITION_FAILED, &json!("twin-changed")));
     let (bad, body) = bench.send(Door::Socket, of("abc", json!({"desired": {}}))).await;
     assert_eq!((bad.status(), &body["code"]), (StatusCode::BAD_REQUEST, &json!("bad-etag")));
+    let now = bench.twin("valve-1", "").await["etag"].as_str().unwrap().to_owned();
+    let nothing = || json!({"desired": {}});
+    for (tags, status) in [
+        (format!("{tag}, \"{now}\""), StatusCode::OK),
+        (format!("W/\"{now}\", \"{now}\""), StatusCode::OK),
+        (format!("W/\"{now}\""), StatusCode::PRECONDITION_FAILED),
+        (String::new(), StatusCode::BAD_REQUEST),
+        (format!("*, \"{now}\""), StatusCode::BAD_REQUEST),
+    ] {
+        let (answer, body) = bench.send(Door::Socket, of(&tags, nothing())).await;
+        assert_eq!(answer.status(), status, "{tags}: {body}");
+    }
     let (any, _) = bench.send(Door::Socket, of("*", json!({"tags": {"floor": "2"}}))).await;
     assert_eq!(any.status(), StatusCode::OK);
     assert_eq!(bench.twin("valve-1", "").await["tags"], json!({"floor": "2"}));
+    // A state of the past is none that a change could be made of.
+    let (past, body) = bench.send(Door::Socket, request("GET", &format!("{path}?at=-1s"), &[], None)).await;
+    assert_eq!((past.status(), &body["etag"]), (StatusCode::OK, &Value::Null));
+    assert!(!past.headers().contains_key(header::ETAG));
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ fn of(hub: &Hub, id: &str) -> Result<(DocumentId, Vec<String>), ApiError> {
 /// written to is empty.
 #[utoipa::path(get, path = "/api/v1/sites/{id}/twin", operation_id = "siteTwin",
     params(("id" = String, Path, description = "The site, as devices have it"), ("at" = Option<String>, Query, description = "As it was at this time: RFC 3339, Unix ms, or relative as -6h")),
-    responses((status = 200, description = "The document; the header ETag names its state", body = TwinAnswer), (status = 400, description = "`bad-site`: a document has a site whose name is of letters, digits, `.`, `_` and `-`; `bad-time`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The document; the header ETag names its state, but for one of the past", body = TwinAnswer), (status = 400, description = "`bad-site`: a document has a site whose name is of letters, digits, `.`, `_` and `-`; `bad-time`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn show_site(
     State(hub): State<App>,
     Path(id): Path<String>,
@@ -60,7 +60,7 @@ pub async fn show_site(
 /// or one of its groups before this; `delta` tells it by device. `desired/schedules/<name>` runs at each agent
 /// there, for its devices there and in the same order, also without the hub; what becomes of it stands in `reported/schedules` of each.
 #[utoipa::path(patch, path = "/api/v1/sites/{id}/twin", operation_id = "patchSiteTwin", request_body = TwinPatch,
-    params(("id" = String, Path, description = "The site, as devices have it"), ("If-Match" = Option<String>, Header, description = "Of these states only, as their etags")),
+    params(("id" = String, Path, description = "The site, as devices have it"), ("If-Match" = Option<String>, Header, description = "Of one of these states only, a list of etags; any by *. Weak ones are of none")),
     responses((status = 200, description = "As it is now", body = TwinAnswer), (status = 400, description = "`bad-site`, `bad-patch`, `bad-key`, `bad-value`, `bad-etag`, `bad-config`: schedules that no agent would take, with all that is wrong in `errors`, `twin-too-many-edits`, `twin-change-too-long`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`twin-too-large`, `twin-unconfirmed`", body = Problem, content_type = "application/problem+json"), (status = 412, description = "`twin-changed`: it is of another state", body = Problem, content_type = "application/problem+json"), (status = 429, description = "`twin-too-often`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn change_site(
     State(hub): State<App>,

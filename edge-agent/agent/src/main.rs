@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use edge_agent::clock::AgentClock;
 use edge_agent::commands::cli::{self, CommandCommand};
 use edge_agent::commands::limited::{self, Limited};
 use edge_agent::config::{self, Layers};
@@ -20,6 +21,7 @@ use edge_agent::pipeline::{self, PipelineCommand};
 use edge_agent::profile::{self, ProfileCommand};
 use edge_agent::twin::command::{self as twin, TwinCommand};
 use edge_agent::{enroll, run, serve, store, write};
+use tideline_formats::when::parse_time;
 use tideline_link::{console, errln, out, outln};
 use tideline_protocol::time::{Clock as _, NS_PER_MS};
 use tracing_subscriber::filter::Targets;
@@ -159,11 +161,11 @@ enum StoreCommand {
         /// Only of this series, as device/point; may be given several times
         #[arg(long)]
         series: Vec<String>,
-        /// Not earlier than this: RFC 3339 or Unix milliseconds
-        #[arg(long, value_parser = time_ns)]
+        /// Not earlier than this: RFC 3339, Unix milliseconds, or relative as -6h
+        #[arg(long, value_parser = time_ns, allow_hyphen_values = true)]
         from: Option<i64>,
-        /// Earlier than this: RFC 3339 or Unix milliseconds
-        #[arg(long, value_parser = time_ns)]
+        /// Earlier than this: RFC 3339, Unix milliseconds, or relative as -6h
+        #[arg(long, value_parser = time_ns, allow_hyphen_values = true)]
         to: Option<i64>,
         /// A new file to write, which its owner alone can read
         #[arg(long)]
@@ -205,15 +207,9 @@ fn timeout(text: &str) -> Result<Duration, String> {
     Duration::try_from(span).map_err(|_| allowed())
 }
 
-/// As RFC 3339 or Unix milliseconds.
+/// A time as the hub reads it too.
 fn time_ns(text: &str) -> Result<i64, String> {
-    let allowed =
-        || format!("{text:?} is no time; allowed is RFC 3339 or Unix milliseconds, in 1678 to 2262");
-    if let Ok(unix_ms) = text.parse::<i64>() {
-        return unix_ms.checked_mul(NS_PER_MS).ok_or_else(allowed);
-    }
-    let stamp: jiff::Timestamp = text.parse().map_err(|_| allowed())?;
-    i64::try_from(stamp.as_nanosecond()).map_err(|_| allowed())
+    parse_time(text, AgentClock::default().wall_ns()).map_err(|error| error.to_string())
 }
 
 fn main() -> ExitCode {

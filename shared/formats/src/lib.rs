@@ -1,7 +1,7 @@
 //! What other systems write, as readings: InfluxDB line protocol, Prometheus remote write, and tables.
 //!
 //! Bytes come in and columns go out: [`body`] decompresses, [`line`] and [`remote`] parse, [`names`] says
-//! which device and point a reading is of, [`table`] does it for files. It opens nothing, reads no clock, and takes no more memory than the
+//! which device and point a reading is of, [`table`] does it for files, [`when`] reads times. It opens nothing, reads no clock, and takes no more memory than the
 //! limits named here allow, whatever the bytes say.
 
 pub mod body;
@@ -10,6 +10,7 @@ pub mod line;
 pub mod names;
 pub mod remote;
 pub mod table;
+pub mod when;
 
 pub use gather::{Column, Problem, Problems, Taken};
 pub use names::Mapping;

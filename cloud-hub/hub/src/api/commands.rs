@@ -22,7 +22,10 @@ use super::shapes::{
 use crate::commands::{self, OrderError};
 use crate::hub::{App, Hub};
 use crate::metadata::{DeviceRecord, MetadataError};
+use crate::when;
 
+/// The kind of command that has times in its input.
+const EXPORT: &str = "export";
 /// The header that makes the same request the same command.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Longest such key, and longest correlation id, in bytes.
@@ -85,6 +88,9 @@ fn order(hub: &App, device: &str, author: &str, request: CommandRequest) -> Resu
     if input.len() > COMMAND_INPUT_BYTES_MAX {
         return Err(bad(format!("input has {} bytes; allowed are {COMMAND_INPUT_BYTES_MAX}", input.len())));
     }
+    if kind == EXPORT {
+        has_times(&request.input, hub.now_ms())?;
+    }
     let correlation = request.correlation_id;
     if let Some(len) = correlation.as_ref().map(String::len).filter(|len| *len > KEY_BYTES_MAX) {
         return Err(bad(format!("correlation_id has {len} bytes; allowed are {KEY_BYTES_MAX}")));
@@ -109,6 +115,20 @@ fn order(hub: &App, device: &str, author: &str, request: CommandRequest) -> Resu
     author.truncate(author.floor_char_boundary(TEXT_BYTES_MAX));
     let priority = request.priority;
     Ok(Order { device, agent, kind, input, priority, deadline_ms, attempts_max, author, correlation })
+}
+
+/// Whether an agent can read the times of an export: it would say so only once it is there.
+fn has_times(input: &serde_json::Value, now_ms: i64) -> Result<(), ApiError> {
+    for name in ["from", "to"] {
+        let time = match input.get(name) {
+            None | Some(serde_json::Value::Null) => continue,
+            Some(serde_json::Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        let parsed = when::parse_time(&time, now_ms.saturating_mul(1_000_000));
+        parsed.map_err(|error| bad(format!("input.{name}: {error}")))?;
+    }
+    Ok(())
 }
 
 fn key_of(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
@@ -222,10 +242,16 @@ pub struct Listing {
     cursor: Option<String>,
 }
 
+/// The command that a page goes on behind: its id, which stands where it is whatever is given meanwhile.
+fn before(cursor: Option<&str>) -> Result<Option<CommandId>, ApiError> {
+    let wrong = |_| ApiError::bad("bad-cursor", "the cursor is none of an earlier page: allowed is its next");
+    cursor.map(|cursor| cursor.parse().map_err(wrong)).transpose()
+}
+
 /// The commands of a device, the newest first
 #[utoipa::path(get, path = "/api/v1/devices/{id}/commands", operation_id = "commands",
     params(("id" = String, Path, description = "The device"), ("limit" = Option<usize>, Query, description = "Most commands, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before")),
-    responses((status = 200, description = "A page", body = CommandPage), (status = 404, description = "No such device", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "A page", body = CommandPage), (status = 400, description = "`bad-limit`, `bad-cursor`", body = Problem, content_type = "application/problem+json"), (status = 404, description = "No such device", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn list(
     State(hub): State<App>,
     Extension(principal): Extension<Principal>,
@@ -236,12 +262,13 @@ pub async fn list(
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(ApiError::bad("bad-limit", format!("limit={limit}; allowed are 1 to {PAGE_MAX}")));
     }
+    let before = before(cursor.as_deref())?;
     let found = hub
         .blocking(move |hub| {
             if hub.metadata.find::<DeviceRecord>(&device)?.is_none() {
                 return Err(ApiError::not_found("device", &device));
             }
-            Ok(commands::list(hub, &device, cursor.as_deref(), limit + 1)?)
+            Ok(commands::list(hub, &device, before, limit + 1)?)
         })
         .await?;
     let mut commands: Vec<CommandInfo> =

@@ -56,14 +56,15 @@ pub fn find(hub: &Hub, id: CommandId) -> Result<Option<HubCommand>, MetadataErro
 pub fn list(
     hub: &Hub,
     device: &str,
-    before: Option<&str>,
+    before: Option<CommandId>,
     limit: usize,
 ) -> Result<Vec<HubCommand>, MetadataError> {
     let prefix = format!("{device}/");
     let keys = hub.metadata.list_from::<CommandIndexRecord>(&prefix)?;
-    let ids = keys.iter().rev().filter_map(|(key, _)| key.strip_prefix(&prefix));
-    let ids = ids.filter(|id| before.is_none_or(|before| *id < before)).filter_map(|id| id.parse().ok());
-    ids.take(limit).filter_map(|id| find(hub, id).transpose()).collect()
+    let ids = keys.iter().rev().filter_map(|(key, _)| key.strip_prefix(&prefix)?.parse().ok());
+    let ids = ids.filter(|id| before.is_none_or(|before| *id < before));
+    // One that was forgotten meanwhile takes no place: with it a page would seem to be the last.
+    ids.filter_map(|id| find(hub, id).transpose()).take(limit).collect()
 }
 
 /// The output of a command's last attempt, as far as it came.

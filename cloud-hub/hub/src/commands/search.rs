@@ -25,10 +25,10 @@ pub struct Made {
 
 impl Made {
     /// The ids of these times, from the first one on and before the other: an id begins with the time of its making.
-    fn ids(self, before: Option<&str>) -> (String, String) {
+    fn ids(self, before: Option<CommandId>) -> (String, String) {
         let first = |ms: i64| CommandId::made(ms, [0; 10]).to_string();
         let end = self.to_ms.map_or_else(|| BEHIND_ALL.to_owned(), first);
-        let end = before.map_or(end.as_str(), |before| before.min(&end)).to_owned();
+        let end = before.map_or(end.clone(), |before| before.to_string().min(end));
         (self.from_ms.map(first).unwrap_or_default(), end)
     }
 }
@@ -59,7 +59,7 @@ pub fn search(
     hub: &Hub,
     among: Among<'_>,
     made: Made,
-    before: Option<&str>,
+    before: Option<CommandId>,
     limit: usize,
     is_wanted: impl Fn(&HubCommand) -> bool,
 ) -> Result<Found, MetadataError> {
@@ -134,6 +134,7 @@ mod tests {
     use super::*;
     use crate::api::tests::hub_in;
     use crate::config::Config;
+    use crate::metadata::Changes;
 
     fn put(hub: &Hub, made_ms: i64, device: &str) -> String {
         let id = CommandId::made(made_ms, [7; 10]);
@@ -165,7 +166,8 @@ mod tests {
         let rare = put(&hub, 0, "valve");
         let all: Vec<String> = (1..=5).map(|ms| put(&hub, ms, "pump")).rev().collect();
         let is_rare = |command: &HubCommand| command.device.as_str() == "valve";
-        let ask = |before| search_among(&hub, Made::default().ids(before), 10, 3, is_rare).unwrap();
+        let id = |text: Option<&str>| text.map(|text| text.parse().unwrap());
+        let ask = |before| search_among(&hub, Made::default().ids(id(before)), 10, 3, is_rare).unwrap();
         let first = ask(None);
         assert_eq!((ids(&first), first.next.as_ref()), (Vec::new(), all.get(2)));
         let second = ask(first.next.as_deref());
@@ -181,7 +183,7 @@ mod tests {
         let (valve, tank) = (put(&hub, 6, "valve"), put(&hub, 7, "tank"));
         let devices = ["valve".to_owned(), "tank".to_owned()];
         let ask = |made: Made, before: Option<&str>, looked_at_max| {
-            let ids = made.ids(before);
+            let ids = made.ids(before.map(|text| text.parse().unwrap()));
             search_of(&hub, &devices, &ids, (2, looked_at_max), |_: &HubCommand| true).unwrap()
         };
         let first = ask(Made::default(), None, 3);
@@ -192,6 +194,17 @@ mod tests {
         assert_eq!(ids(&ask(made, None, 3)), [valve]);
         let cut = ask(Made::default(), None, 1);
         assert_eq!((ids(&cut), cut.next), (vec![tank.clone()], Some(tank)));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_is_forgotten_while_somebody_reads_on_ends_no_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = hub_in(dir.path(), Config::default());
+        let all: Vec<String> = (1..=4).map(|ms| put(&hub, ms, "pump")).collect();
+        hub.metadata.change(|changes: &mut Changes| changes.remove::<CommandRecord>(&all[2])).unwrap();
+        let listed = super::super::list(&hub, "pump", None, 3).unwrap();
+        let listed: Vec<_> = listed.iter().map(|command| command.id.to_string()).collect();
+        assert_eq!(listed, [all[3].clone(), all[1].clone(), all[0].clone()]);
     }
 
     #[tokio::test]

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
+use tideline_formats::when::parse_time;
 use tideline_protocol::commands::{Ended, errors};
 use tideline_protocol::time::NS_PER_MS;
 use tideline_protocol::wire::{CommandError, CommandId};
@@ -54,16 +54,13 @@ enum Format {
 }
 
 impl When {
-    fn ns(&self, name: &str) -> Result<i64, CommandError> {
+    /// Relative times are those before the command was given, or the run of a schedule began: not before the device was there.
+    fn ns(&self, name: &str, given_ns: i64) -> Result<i64, CommandError> {
         let found = match self {
-            Self::Ms(ms) => ms.checked_mul(NS_PER_MS),
-            Self::Text(text) => {
-                text.parse::<Timestamp>().ok().and_then(|at| i64::try_from(at.as_nanosecond()).ok())
-            }
+            Self::Ms(ms) => parse_time(&ms.to_string(), given_ns),
+            Self::Text(text) => parse_time(text, given_ns),
         };
-        let text =
-            || format!("{name}: is no time; allowed are RFC 3339 and Unix milliseconds, in 1678 to 2262");
-        found.ok_or_else(|| CommandError::new(errors::BAD_INPUT, text()))
+        found.map_err(|error| CommandError::new(errors::BAD_INPUT, format!("{name}: {error}")))
     }
 }
 
@@ -113,7 +110,8 @@ impl Run {
                 "commands.export_dir is not set in the agent's configuration",
             )
         })?;
-        let ns = |when: Option<When>, name| when.map(|when| when.ns(name)).transpose();
+        let given_ns = self.command.id.made_ms().saturating_mul(NS_PER_MS);
+        let ns = |when: Option<When>, name| when.map(|when| when.ns(name, given_ns)).transpose();
         let json = format == Some(Format::Json);
         let selection = Selection { json, series, from_ns: ns(from, "from")?, to_ns: ns(to, "to")? };
         let path = folder.join(format!("{}.{}", self.command.id, if json { "ndjson" } else { "csv" }));
@@ -246,6 +244,23 @@ fn part(path: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_those_before_the_command_was_given() {
+        let given_ns = CommandId::made(7_200_000, [0; 10]).made_ms() * NS_PER_MS;
+        for (when, ms) in [
+            (json!("-1h"), 3_600_000),
+            (json!("now"), 7_200_000),
+            (json!("1970-01-01T00:00:01Z"), 1_000),
+            (json!(5), 5),
+            (json!(-5), -5),
+        ] {
+            let parsed: When = serde_json::from_value(when).unwrap();
+            assert_eq!(parsed.ns("from", given_ns), Ok(ms * NS_PER_MS));
+        }
+        let error = When::Text("soon".to_owned()).ns("to", given_ns).unwrap_err();
+        assert!(error.text.starts_with("to: \"soon\" is no time; allowed are"), "{error:?}");
+    }
 
     #[test]
     fn a_part_that_another_agent_writes_stays_and_counts_and_one_that_nobody_writes_goes() {

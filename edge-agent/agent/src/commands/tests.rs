@@ -485,8 +485,11 @@ async fn readings_are_exported_to_a_file_of_the_device() {
     let path = bench.folder.path().join(format!("{id}.csv"));
     assert_eq!(result, serde_json::json!({"path": path, "missing_batches": 0}));
     assert_eq!(std::fs::read_to_string(path).unwrap(), "seq,device,point,unit,time_ns,value,quality\n");
+    bench.give("export", r#"{"from":"-6h","to":"now"}"#).await;
+    assert_eq!(bench.end().await.0.error, None);
     for (input, code) in [
         (r#"{"from":"soon"}"#, errors::BAD_INPUT),
+        (r#"{"to":"6h"}"#, errors::BAD_INPUT),
         (r#"{"format":"parquet"}"#, errors::BAD_INPUT),
         (r#"{"series":["a/b"]}"#, errors::FAILED),
     ] {

@@ -11,6 +11,7 @@ use super::super::devices::{PAGE_DEFAULT, PAGE_MAX};
 use super::super::problem::{ApiError, Problem};
 use super::super::select::{Names, listed};
 use super::super::shapes::{CommandInfo, CommandPage};
+use super::before;
 use crate::commands::{self, Among, Found, Made};
 use crate::hub::{App, Hub};
 use crate::when;
@@ -93,7 +94,7 @@ fn made(hub: &Hub, asked: &Asked) -> Result<Made, ApiError> {
 /// of named devices at theirs alone.
 #[utoipa::path(get, path = "/api/v1/commands", operation_id = "allCommands",
     params(("state" = Option<String>, Query, description = "In one of these states, with commas; `open` for all that are none of an end"), ("kind" = Option<String>, Query, description = "Of one of these kinds, with commas; `*` stands for any text"), ("device" = Option<String>, Query, description = "For one of these devices, likewise"), ("author" = Option<String>, Query, description = "By one of these, likewise"), ("correlation" = Option<String>, Query, description = "With this `correlation_id`"), ("from" = Option<String>, Query, description = "Given from this time on: RFC 3339, Unix ms, or relative as -6h"), ("to" = Option<String>, Query, description = "Given before this time"), ("limit" = Option<usize>, Query, description = "Most commands, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before")),
-    responses((status = 200, description = "A page", body = CommandPage), (status = 400, description = "`bad-state`, `bad-select`, `bad-time`, `bad-limit`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "A page", body = CommandPage), (status = 400, description = "`bad-state`, `bad-select`, `bad-time`, `bad-limit`, `bad-cursor`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn list_all(
     State(hub): State<App>,
     Extension(principal): Extension<Principal>,
@@ -104,11 +105,11 @@ pub async fn list_all(
         return Err(ApiError::bad("bad-limit", format!("limit={limit}; allowed are 1 to {PAGE_MAX}")));
     }
     let (wanted, made) = (Wanted::of(&asked)?, made(&hub, &asked)?);
-    let before = asked.cursor;
+    let before = before(asked.cursor.as_deref())?;
     let find = move |hub: &Hub| {
         let devices = wanted.devices.exact();
         let among = devices.as_deref().map_or(Among::All, Among::Devices);
-        commands::search(hub, among, made, before.as_deref(), limit, |command| wanted.fits(command))
+        commands::search(hub, among, made, before, limit, |command| wanted.fits(command))
     };
     let Found { commands, next } = hub.blocking(find).await?;
     let commands = commands.iter().map(|command| CommandInfo::of(command, principal.role)).collect();

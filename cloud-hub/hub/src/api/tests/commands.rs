@@ -55,6 +55,80 @@ async fn a_command_is_taken_shown_listed_and_cancelled() {
     assert!(metrics.contains("tideline_hub_commands{state=\"queued\"} 1"), "{metrics}");
 }
 
+/// Reads a list to its end by pages, with new commands given after each.
+async fn paged(bench: &Bench, path: &str, limit: usize) -> Vec<String> {
+    let (mut ids, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let (status, page) = bench.local("GET", &format!("{path}?limit={limit}{cursor}"), Value::Null).await;
+        assert_eq!(status, StatusCode::OK, "{page}");
+        let commands = page["commands"].as_array().unwrap();
+        ids.extend(commands.iter().map(|command| command["id"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { return ids };
+        cursor = format!("&cursor={next}");
+        bench.local("POST", "/api/v1/devices/pump/commands", json!({"kind": "sync"})).await;
+    }
+}
+
+#[tokio::test]
+async fn pages_neither_skip_nor_repeat_a_command_while_new_ones_come() {
+    let bench = bench();
+    for path in ["/api/v1/commands", "/api/v1/devices/pump/commands"] {
+        for limit in 1..4 {
+            for _ in 0..3 {
+                bench.local("POST", "/api/v1/devices/pump/commands", json!({"kind": "sync"})).await;
+            }
+            let (_, all) = bench.local("GET", path, Value::Null).await;
+            let all: Vec<_> =
+                all["commands"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+            let found = paged(&bench, path, limit).await;
+            let once: std::collections::BTreeSet<_> = found.iter().collect();
+            assert_eq!(once.len(), found.len(), "{path} by {limit}");
+            let found: Vec<_> = found.into_iter().map(Value::from).filter(|id| all.contains(id)).collect();
+            assert_eq!(found, all, "{path} by {limit}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_that_is_none_is_refused() {
+    let bench = bench();
+    for path in ["/api/v1/commands", "/api/v1/devices/pump/commands"] {
+        for cursor in ["", "zzz", "0", "%F0%9F%A6%86"] {
+            let (status, body) = bench.local("GET", &format!("{path}?cursor={cursor}"), Value::Null).await;
+            assert_eq!(
+                (status.as_u16(), &body["code"]),
+                (400, &json!("bad-cursor")),
+                "{path} {cursor}: {body}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_export_with_times_that_no_agent_reads_is_refused_when_it_is_given() {
+    let bench = bench();
+    let ask = async |input: Value| {
+        let body = json!({"kind": "export", "input": input});
+        let (status, body) = bench.local("POST", "/api/v1/devices/pump/commands", body).await;
+        (status.as_u16(), body)
+    };
+    for input in [
+        json!({"from": "-6h", "to": "now"}),
+        json!({"from": "2026-01-01T00:00:00Z", "to": 1_800_000_000_000_i64}),
+        json!({"from": null}),
+        Value::Null,
+    ] {
+        let (status, body) = ask(input.clone()).await;
+        assert_eq!((status, &body["input"]), (201, &if input.is_null() { json!({}) } else { input }));
+    }
+    for input in [json!({"from": "6h"}), json!({"to": "yesterday"}), json!({"to": true}), json!({"to": 1.5})]
+    {
+        let (status, body) = ask(input.clone()).await;
+        assert_eq!((status, &body["code"]), (400, &json!("bad-command")), "{input}");
+        assert!(body["detail"].as_str().unwrap().contains("is no time; allowed are"), "{body}");
+    }
+}
+
 #[tokio::test]
 async fn the_same_key_gives_the_same_command_and_is_of_one_device() {
     let bench = bench();

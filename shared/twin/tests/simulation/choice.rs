@@ -9,7 +9,14 @@ use crate::model::{Kind, letters, visible};
 
 pub type Choice = (Section, String, Action, Kind);
 
-pub fn choose(random: &mut StdRng, twin: &Twin, is_agent: bool, place: usize, token: i64) -> Choice {
+/// What is the first of a change may say of a leaf what it is as a whole: what follows knows nothing of what comes before it.
+pub fn choose(
+    random: &mut StdRng,
+    (twin, is_agent): (&Twin, bool),
+    is_first: bool,
+    place: usize,
+    token: i64,
+) -> Choice {
     let section =
         [Section::Desired, Section::Tags, if is_agent { Section::Reported } else { Section::Notes }]
             [random.random_range(0..3)];
@@ -25,18 +32,36 @@ pub fn choose(random: &mut StdRng, twin: &Twin, is_agent: bool, place: usize, to
             let seen = visible(twin, section, &key);
             (section, key, Action::Delete, Kind::Delete(seen))
         }
+        7 if is_first && token % 3 == 0 => {
+            // What is written of a counter is what its author adds to what is there.
+            let key = format!("n{place}");
+            let seen = visible(twin, Section::Tags, &key);
+            let seen = seen.first().and_then(|value| value["$counter"].as_i64()).unwrap_or(0);
+            (Section::Tags, key, Action::Count(seen + token), Kind::Add(token))
+        }
         7 => (Section::Tags, format!("n{place}"), Action::Add(token), Kind::Add(token)),
+        8 if is_first && token % 3 == 0 => {
+            let mut all = elements(twin);
+            let gone: Vec<_> = all.drain(..all.len().min(usize::try_from(token % 4 / 2).unwrap())).collect();
+            all.push(json!(token));
+            (Section::Tags, "set".to_owned(), Action::Set(all), Kind::Whole(json!(token), gone))
+        }
         8 => {
             let element = json!(token);
             (Section::Tags, "set".to_owned(), Action::Insert(element.clone()), Kind::Insert(element))
         }
         _ => {
-            let there = visible(twin, Section::Tags, "set");
-            let all = there.first().and_then(|value| value["$set"].as_array()).cloned().unwrap_or_default();
+            let all = elements(twin);
             let element = all.get(random.random_range(0..=all.len())).cloned().unwrap_or(Json::from(0));
             (Section::Tags, "set".to_owned(), Action::Remove(element.clone()), Kind::Remove(element))
         }
     }
+}
+
+/// What the set has.
+fn elements(twin: &Twin) -> Vec<Json> {
+    let there = visible(twin, Section::Tags, "set");
+    there.first().and_then(|value| value["$set"].as_array()).cloned().unwrap_or_default()
 }
 
 /// The text that all write: one letter more, which is written once only, and perhaps one less.

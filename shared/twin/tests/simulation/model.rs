@@ -25,6 +25,8 @@ pub enum Kind {
     /// An element that is inserted once only.
     Insert(Json),
     Remove(Json),
+    /// The whole set: an element that is inserted once only, and those that are gone by it.
+    Whole(Json, Vec<Json>),
     /// A text with a letter more that is written once only, and without those that are gone. Who saw several texts puts one in
     /// their place.
     Text {
@@ -38,7 +40,7 @@ pub enum Kind {
 impl Kind {
     const fn written(&self) -> Option<&Json> {
         match self {
-            Self::Put(value, _) | Self::Insert(value) => Some(value),
+            Self::Put(value, _) | Self::Insert(value) | Self::Whole(value, _) => Some(value),
             Self::Delete(_) | Self::Add(_) | Self::Remove(_) | Self::Text { .. } => None,
         }
     }
@@ -46,7 +48,7 @@ impl Kind {
     /// What its author saw, and it is no more.
     fn replaced(&self) -> &[Json] {
         match self {
-            Self::Put(_, seen) | Self::Delete(seen) => seen,
+            Self::Put(_, seen) | Self::Delete(seen) | Self::Whole(_, seen) => seen,
             Self::Remove(element) => std::slice::from_ref(element),
             Self::Add(_) | Self::Insert(_) | Self::Text { .. } => &[],
         }
@@ -112,7 +114,7 @@ impl Model {
             }
             if let Kind::Text { .. } = edits[0].kind {
                 written(&edits, &shown)?;
-            } else if let Kind::Insert(_) | Kind::Remove(_) = edits[0].kind {
+            } else if let Kind::Insert(_) | Kind::Remove(_) | Kind::Whole(..) = edits[0].kind {
                 let found = shown.first().and_then(|value| value["$set"].as_array()).cloned();
                 within(section, key, &edits, &found.unwrap_or_default())?;
             } else {

@@ -321,7 +321,7 @@ impl World {
             let (section, key, action, kind) = if is_text {
                 choose_text(random, &replica.twin, self.token)
             } else {
-                choose(random, &replica.twin, agent.is_some(), place, self.token)
+                choose(random, (&replica.twin, agent.is_some()), known.is_empty(), place, self.token)
             };
             known.push(model.add(section, &key, kind));
             edits.push(Edit { section, key: Key::parse(&key).unwrap(), action });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { behind, leaves, patchOf, rows, sharedBy, shown, typed } from '../src/lib/twin';
+import { behind, leaves, patchOf, patchText, rows, sharedBy, shown, shownExactly, typed } from '../src/lib/twin';
 
 describe('what a device shares', () => {
   it('is of its site and its groups, as far as a document can be called so', () => {
@@ -50,5 +50,12 @@ describe('a twin as rows', () => {
     expect(patchOf('motor/a~1b', typed('-3.5'))).toEqual({ motor: { 'a/b': -3.5 } });
     expect(typed('on')).toBe('on');
     expect(patchOf('mode', null)).toEqual({ mode: null });
+  });
+
+  it('keeps a value of a conflict with all its digits and its kind', () => {
+    for (const [json, read] of [['5.0', '5.0'], ['9007199254740993', '9007199254740993'], ['{"$counter":-9007199254740993}', '-9007199254740993'], ['{}', '{}'], ['"a"', 'a']] as const) {
+      expect(patchText('motor/a~1b', json)).toBe(`{"motor":{"a/b":${json}}}`);
+      expect(shownExactly({ value: JSON.parse(json) as unknown, json })).toBe(read);
+    }
   });
 });

@@ -298,11 +298,16 @@ export async function twinHistory(id: string, signal?: AbortSignal, { key, from,
   return (await getJson<Schemas['TwinHistory']>(`${twinOf(id)}/history?${params.toString()}`, signal)).steps;
 }
 
-/** Changes a section of a twin; the change is on the hub's disk when this resolves. */
-export async function patchTwin(id: string, section: string, patch: Record<string, unknown>): Promise<void> {
+/** Changes a section of a twin by a patch that is JSON already; the change is on the hub's disk when this resolves. */
+export async function patchTwinText(id: string, section: string, patch: string): Promise<void> {
   await call(twinOf(id), {
     method: 'PATCH',
     headers: { 'content-type': 'application/merge-patch+json' },
-    body: JSON.stringify({ [section]: patch }),
+    body: `{${JSON.stringify(section)}:${patch}}`,
   });
+}
+
+/** Changes a section of a twin; the change is on the hub's disk when this resolves. */
+export function patchTwin(id: string, section: string, patch: Record<string, unknown>): Promise<void> {
+  return patchTwinText(id, section, JSON.stringify(patch));
 }

@@ -110,8 +110,23 @@ export function typed(text: string): unknown {
   return value;
 }
 
+/** The names of a leaf's path. */
+function names(key: string): string[] {
+  return key.split('/').map((name) => name.replaceAll('~1', '/').replaceAll('~0', '~'));
+}
+
 /** The merge patch that sets one leaf; null takes it away. */
 export function patchOf(key: string, value: unknown): Record<string, unknown> {
-  const names = key.split('/').map((name) => name.replaceAll('~1', '/').replaceAll('~0', '~'));
-  return names.reduceRight<unknown>((inner, name) => ({ [name]: inner }), value) as Record<string, unknown>;
+  return names(key).reduceRight<unknown>((inner, name) => ({ [name]: inner }), value) as Record<string, unknown>;
+}
+
+/** The same of a value that is JSON already: numbers of a browser have fewer digits, and no kind. */
+export function patchText(key: string, json: string): string {
+  return names(key).reduceRight((inner, name) => `{${JSON.stringify(name)}:${inner}}`, json);
+}
+
+/** A value of a conflict as people read it, with all digits of a number. */
+export function shownExactly(one: { value: unknown; json: string }): string {
+  const digits = typeof one.value === 'number' ? one.json : /^\{"\$counter":(-?\d+)\}$/.exec(one.json)?.[1];
+  return digits ?? shown(one.value);
 }

@@ -389,6 +389,7 @@ async fn contested(hub: &App, document: DocumentId) -> Result<Json<TwinConflicts
 
 fn conflict(found: Conflict) -> TwinConflict {
     let value = |Leaf { value, origin }| TwinValue {
+        json: value.to_string(),
         value,
         side: origin.as_ref().and_then(|origin| side(origin.actor)),
         time_ms: origin.as_ref().map(|origin| origin.time_ms),

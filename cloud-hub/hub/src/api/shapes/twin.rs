@@ -77,7 +77,10 @@ pub struct TwinDifference {
 /// What changes of a twin: a JSON merge patch (RFC 7396) for each section
 ///
 /// Null takes a leaf away, a list takes the place of a list. Values that merge have forms of their own: `{"$add": 3}` adds to a
-/// counter, `{"$set": […]}` makes a set have these elements, `{"$text": "…"}` is a text in notes.
+/// counter, `{"$counter": 3}` makes it stand there, `{"$set": […]}` makes a set have these elements, `{"$text": "…"}` is a text in
+/// notes. So whatever is shown of a leaf keeps it when it is written, each value of a conflict too. Other than by the RFC an object goes
+/// with the last of its members, unless it was written as an empty one, and null is only what is absent. What is wrong is told with
+/// its place as a JSON pointer (RFC 6901), as `/desired/motor/speed`.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TwinPatch {
@@ -152,7 +155,8 @@ pub struct TwinStep {
     pub section: String,
     /// The leaf, as `motor/speed`
     pub key: String,
-    /// What it became; null if it is gone, `{"$add": n}`, `{"$insert": e}`, `{"$remove": e}`, `{"$text": "…"}`
+    /// What it became; null if it is gone, `{"$add": n}`, `{"$insert": e}`, `{"$remove": e}`, `{"$text": "…"}`, `{"$set": []}` for a set
+    /// that begins empty
     #[schema(value_type = Option<Object>)]
     pub value: Json,
 }
@@ -173,7 +177,7 @@ pub struct TwinConflict {
     pub section: String,
     /// The leaf
     pub key: String,
-    /// The values, that which is shown first
+    /// The values, that which is shown first; of a leaf that others lie below, what is shown is the object of these
     pub values: Vec<TwinValue>,
 }
 
@@ -183,6 +187,8 @@ pub struct TwinValue {
     /// The value
     #[schema(value_type = Object)]
     pub value: Json,
+    /// The same as a text, with all digits and the kind of a number: written to the leaf in a patch it keeps the value
+    pub json: String,
     /// Who wrote it; none of what was added up when history was cut off
     #[schema(required)]
     pub author: Option<String>,

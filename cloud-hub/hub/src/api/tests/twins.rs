@@ -1,15 +1,13 @@
 //! Twins by API: what is shown, what is refused, and who may.
 
-use std::collections::BTreeMap;
+mod patches;
 
 use tideline_protocol::model::AgentId;
-use tideline_protocol::wire::{ConfigInForce, ConfigOption, ConfigSource, DocumentId, TwinSync};
-use tideline_twin::{Actor, Change, Link, Message, Section, Side, Twin, merge_patch};
+use tideline_protocol::wire::{ConfigInForce, ConfigOption, ConfigSource};
 
 use super::*;
 use crate::in_force;
 use crate::metadata::DeviceRecord;
-use crate::twins::{Speaker, Turn, turn};
 
 impl Bench {
     fn device(&self, id: &str, site: &str) {
@@ -115,147 +113,6 @@ async fn what_cannot_be_is_refused_with_a_code() {
         let (status, body) =
             bench.local("GET", &format!("/api/v1/devices/valve-1/twin{rest}"), Value::Null).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{rest}: {body}");
-    }
-}
-
-#[tokio::test]
-async fn what_is_refused_is_told_with_its_place_as_a_json_pointer() {
-    let bench = Bench::new();
-    bench.device("valve-1", "");
-    let (status, body) = bench.patch("valve-1", json!({"tags": {"n": {"$add": i64::MAX}}})).await;
-    assert_eq!(status, StatusCode::OK, "{body}");
-    let long = "x".repeat(9_000);
-    for (body, expected) in [
-        (json!({"desired": [1]}), "/desired: a merge patch of a section is an object"),
-        (
-            json!({"desired": {"a/b": {"c~d": {"$counter": "1"}}}}),
-            "/desired/a~1b/c~0d: \"$counter\" cannot be",
-        ),
-        (json!({"notes": {"a": {"": 1}}}), "/notes/a/: a name in the key"),
-        (json!({"tags": {"a": {"b": long}}}), "/tags/a/b: a value has 9000 bytes"),
-        (json!({"tags": {"a": {"b": u64::MAX}}}), "/tags/a/b: the number 18446744073709551615"),
-        (json!({"tags": {"a": {"b": {"$text": "x"}}}}), "/tags/a/b: text that merges is kept in notes"),
-        (json!({"tags": {"s": {"$set": [[1]]}}}), "/tags/s: an element of a set is"),
-        (json!({"tags": {"n": {"$add": 1}}}), "/tags/n: the counter stands at 9223372036854775807"),
-        (json!({"tags": {"n": {"$add": u64::MAX}}}), "/tags/n: a counter takes whole numbers"),
-        (json!({"desired": {"schedules": {"night": 1}}}), "/desired/schedules/night: must be of type object"),
-        (json!({"tags": {"belongs_to": []}}), "/tags/belongs_to: is what the registry says"),
-    ] {
-        let (status, answer) = bench.patch("valve-1", body).await;
-        let detail = answer["detail"].as_str().unwrap();
-        assert!(status == StatusCode::BAD_REQUEST && detail.starts_with(expected), "{answer}");
-    }
-    assert_eq!(bench.twin("valve-1", "").await["tags"], json!({"n": {"$counter": i64::MAX}}));
-}
-
-/// The examples of RFC 7396, appendix A, each below a member: a section itself is always an object.
-#[tokio::test]
-async fn merge_patches_do_what_the_standards_examples_say() {
-    let bench = Bench::new();
-    for (n, (original, patch, result)) in [
-        (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
-        (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
-        // Where the standard leaves an empty object, a twin has none: objects go with the last of their members.
-        (json!({"a": "b"}), json!({"a": null}), Value::Null),
-        (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
-        (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
-        (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
-        (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
-        (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
-        (json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"])),
-        (json!({"a": "b"}), json!(["c"]), json!(["c"])),
-        (json!({"a": "foo"}), Value::Null, Value::Null),
-        (json!({"a": "foo"}), json!("bar"), json!("bar")),
-        // The standard's target has {"e": null}, which no twin holds: null is what is absent, so that {} is written here.
-        (json!({"e": null}), json!({"a": 1}), json!({"a": 1})),
-        (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
-        (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
-        // And what follows from its rules.
-        (Value::Null, json!({}), json!({})),
-        (Value::Null, json!({"a": {}}), json!({"a": {}})),
-        (Value::Null, json!({"a": null}), json!({})),
-        (json!({}), json!({}), json!({})),
-        (json!({"a": 1}), json!({}), json!({"a": 1})),
-        (json!(5), json!({}), json!({})),
-        (json!({"$counter": 5}), json!({}), json!({})),
-        (json!({"$set": [1]}), json!({"a": null}), json!({})),
-        (json!({"$set": [1]}), json!({"a": {}}), json!({"a": {}})),
-        (json!({"a": 1}), json!({"$set": []}), json!({"$set": []})),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let id = format!("valve-{n}");
-        bench.device(&id, "");
-        let (first, _) = bench.patch(&id, json!({"tags": {"x": original}, "notes": {"other": 1}})).await;
-        let (second, body) = bench.patch(&id, json!({"tags": {"x": patch}})).await;
-        assert_eq!((first, second), (StatusCode::OK, StatusCode::OK), "{body}");
-        assert_eq!(body["tags"]["x"], result, "{patch} on {original}");
-        assert_eq!((&body["notes"], &body["conflicts"]), (&json!({"other": 1}), &json!(0)));
-        // What is there already changes nothing.
-        let (_, again) = bench.patch(&id, json!({"tags": {"x": {}}})).await;
-        if result.is_object() && !result.to_string().contains('$') {
-            assert_eq!(again["etag"], body["etag"], "{result}");
-        }
-    }
-    for body in [json!({"tags": null}), json!({"tags": "bar"}), json!({"tags": ["c"]}), json!(null)] {
-        assert!(bench.patch("valve-0", body).await.0.is_client_error());
-    }
-}
-
-/// A session in which the device's agent tells what it has.
-async fn meet(bench: &Bench, device: &str, site: &mut Twin) {
-    let who = Speaker { agent: AgentId::parse("gateway").unwrap(), number: 1 };
-    let document: DocumentId = device.parse().unwrap();
-    let (mut link, mut links) = (Link::new("hub", site), BTreeMap::new());
-    loop {
-        let said = std::iter::from_fn(|| link.poll(site));
-        let heard: Vec<_> = said
-            .map(|message| TwinSync { document: document.clone(), message: message.to_bytes() })
-            .collect();
-        let is_over = heard.is_empty();
-        let told = [document.clone()].into();
-        let turned = turn(Arc::clone(&bench.hub), who.clone(), Turn { links, heard, told }).await.unwrap();
-        assert_eq!(turned.refused, Vec::<String>::new());
-        if is_over && turned.say.is_empty() {
-            return;
-        }
-        for sync in turned.say {
-            let record = link.handle(site, &Message::from_bytes(&sync.message).unwrap()).unwrap();
-            record.into_iter().for_each(|record| site.handle_durable(record.ticket));
-        }
-        links = turned.links;
-    }
-}
-
-#[tokio::test]
-async fn a_conflict_with_a_counter_or_an_empty_object_is_resolved_by_what_is_shown() {
-    let bench = Bench::new();
-    bench.device("valve-1", "");
-    for (n, (here, there)) in
-        [(json!(5), json!({"$add": 3})), (json!({}), json!({"$add": 3})), (json!({}), json!("x"))]
-            .into_iter()
-            .enumerate()
-    {
-        for kept in [0, 1] {
-            let key = format!("k{n}{kept}");
-            let mut site =
-                Twin::new(Actor::new(Side::Agent, [u8::try_from(n * 2 + kept).unwrap() + 1; 15])).unwrap();
-            let edits = merge_patch(Section::Tags, &json!({}), &json!({ &key: there })).unwrap();
-            let record = site.edit(&Change { edits, author: "site".to_owned(), time_ms: 1 }).unwrap();
-            record.into_iter().for_each(|record| site.handle_durable(record.ticket));
-            bench.patch("valve-1", json!({"tags": { &key: here }})).await;
-            meet(&bench, "valve-1", &mut site).await;
-            let found = bench.twin("valve-1", "/conflicts").await["conflicts"][0].clone();
-            assert_eq!((&found["key"], found["values"].as_array().unwrap().len()), (&json!(key), 2));
-            let value = found["values"][kept]["value"].clone();
-            assert_eq!(found["values"][kept]["json"], json!(value.to_string()));
-            let (status, body) = bench.patch("valve-1", json!({"tags": { &key: value }})).await;
-            assert_eq!(
-                (status, &body["tags"][&key], &body["conflicts"]),
-                (StatusCode::OK, &value, &json!(0))
-            );
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Map, Value as Json, json};
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::wire::DocumentId;
 use tideline_twin::limits::AUTHOR_BYTES_MAX;
-use tideline_twin::{Actor, Change, Conflict, Key, Leaf, Section, Side, Twin, merge_patch};
+use tideline_twin::{Actor, Change, Conflict, Key, Leaf, Section, Side, Twin, escape, merge_patch};
 
 use crate::hub::{App, Hub};
 use crate::layer;
@@ -339,12 +339,12 @@ fn try_out(twin: &Twin, patches: &[(String, Json)], device: &str) -> Result<(), 
 /// An error of the layer at a device, which names the override where that is what is wrong: no template can mend it.
 fn blamed(error: &str, leaves: &Leaves<Leaf>, device: &str) -> String {
     let place = error.split_once(": ").map_or(error, |(place, _)| place);
-    let at = place.split('[').next().unwrap_or_default();
-    let below = |of: &str, other: &str| other.strip_prefix(of).is_some_and(|rest| rest.starts_with('.'));
+    let below = |of: &str, other: &str| other.strip_prefix(of).is_some_and(|rest| rest.starts_with('/'));
     let mut authors = BTreeSet::new();
     for (path, leaf) in leaves {
-        let path = path.join(".");
-        if path == at || below(&path, at) || below(at, &path) {
+        let names: Vec<_> = path.iter().map(|name| escape(name)).collect();
+        let path = format!("/{}/{}", Section::Desired, names.join("/"));
+        if path == place || below(&path, place) || below(place, &path) {
             if template(leaf).is_some() {
                 return error.to_owned();
             }

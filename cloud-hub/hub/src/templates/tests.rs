@@ -138,7 +138,7 @@ fn an_override_that_is_wrong_is_told_with_its_device_and_key_and_a_template_that
     assert_eq!(
         told(&twin, json!({ "batch": { "rows_max": 7, "flush_interval_ms": 20 } })),
         [
-            "config.batch.rows_max: must be a whole number from 1 to 500: this is an override of pump-1, set by anna, and of no \
+            "/desired/config/batch/rows_max: must be a whole number from 1 to 500: this is an override of pump-1, set by anna, and of no \
              template; take it back or set another"
         ]
     );
@@ -152,7 +152,7 @@ fn an_override_that_is_wrong_is_told_with_its_device_and_key_and_a_template_that
     write(&mut twin, "anna", &json!({ "config": { "batch": { "rows_max": 7 } } }));
     assert_eq!(
         told(&twin, json!({ "batch": { "flush_interval_ms": 1 } })),
-        ["config.batch.flush_interval_ms: must be a whole number of 10 or more"]
+        ["/desired/config/batch/flush_interval_ms: must be a whole number of 10 or more"]
     );
 }
 

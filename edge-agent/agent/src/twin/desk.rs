@@ -316,7 +316,7 @@ fn wants_no_configuration(patch: &Value) -> Result<(), TwinError> {
     match patch.get("desired").and_then(|desired| desired.get("config")).filter(|config| adds(config)) {
         None => Ok(()),
         Some(_) => Err(TwinError::Wrong(
-            "desired/config of a group or site is read by nobody: what its agents are to have in common goes into its template of \
+            "/desired/config: of a group or site it is read by nobody: what its agents are to have in common goes into its template of \
              configuration at the hub, and what this one is to have into its own twin"
                 .to_owned(),
         )),

@@ -420,9 +420,9 @@ pub(crate) fn leaf_op(section: Section, flat: &str, action: OpType, preds: Vec<O
 pub(crate) fn add_op(document: &Document, section: Section, flat: &str, by: i128) -> Op {
     let there = document.held(section, flat, None);
     let preds: Vec<_> = there.iter().filter_map(|(_, id)| op_id(id)).collect();
-    let counts =
+    let mut counts =
         there.iter().filter_map(|(held, _)| if let Held::Count(count) = held { Some(*count) } else { None });
-    let own = i128::from(counts.last().unwrap_or(0));
+    let own = i128::from(counts.next_back().unwrap_or(0));
     let by = value::clamped(i128::from(value::clamped(own + by)) - own);
     let action = if preds.is_empty() { OpType::Put(ScalarValue::counter(by)) } else { OpType::Increment(by) };
     leaf_op(section, flat, action, preds)

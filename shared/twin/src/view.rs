@@ -205,7 +205,7 @@ fn objects(document: &Document, of: Section, all: &BTreeMap<Key, Gathered>) -> B
     let object = |key: &Key| {
         let value = key.names().try_fold(&shown, |here, name| here.get(name))?.clone();
         let below = all.range(key.below()).flat_map(|(_, gathered)| gathered.origins());
-        let origin = below.fold(None, |newest, origin| newer(newest, origin));
+        let origin = below.fold(None, newer);
         Some((key.clone(), Leaf { value, origin }))
     };
     hidden.into_iter().filter_map(object).collect()

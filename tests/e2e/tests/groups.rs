@@ -204,8 +204,11 @@ async fn schedules_of_a_group_run_for_its_devices_also_without_the_hub_and_each_
     let wanted = json!({ "desired": { "schedules": {
         "warm": once(26.5),
         "bring": { "every": "10s", "kind": "sync" },
-        "wrong": { "cron": "61 * * * *", "kind": "sync" },
+        "wrong": { "every": "10s", "kind": "bake" },
     } } });
+    let never = json!({ "desired": { "schedules": { "never": { "cron": "61 * * * *", "kind": "sync" } } } });
+    let refused = patch(hub.http(), path, Some(hub.token()), ("application/json", never.to_string())).await?;
+    ensure!(refused.status == 400 && refused.body.contains("/desired/schedules/never/cron"), "{refused:?}");
     let body = ("application/json", wanted.to_string());
     let taken = patch(hub.http(), path, Some(hub.token()), body).await?;
     ensure!(taken.status == 200, "{taken:?}");

@@ -56,6 +56,7 @@ pub(crate) fn compile(definition: &Definition) -> Result<Pipeline, Problems> {
             name: Arc::from(definition.name.as_str()),
             from,
             keep: definition.keep,
+            watch: definition.watch,
             only: None,
             stages,
             entries,

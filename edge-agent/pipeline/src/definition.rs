@@ -36,6 +36,10 @@ pub struct Definition {
     /// Whether the readings also go on as they came.
     #[serde(default)]
     pub keep: bool,
+    /// Whether it only looks on: the readings go on as if it was not there, and nothing leaves it but what its rules tell and
+    /// what it writes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub watch: bool,
     /// A reading so far ahead of the clock is a dead letter of stages that keep times; windows have a key of their own.
     #[serde(default = "ahead_max_ms")]
     pub ahead_max_ms: u64,
@@ -54,8 +58,17 @@ impl Definition {
     #[must_use]
     pub fn new(name: &str, from: &[&str], stages: Vec<StageDefinition>) -> Self {
         let from = from.iter().map(|pattern| (*pattern).to_owned()).collect();
-        let (keep, ahead_max_ms, events) = (false, ahead_max_ms(), None);
-        Self { name: name.to_owned(), from, keep, ahead_max_ms, events, stages, lines: Lines::default() }
+        let (keep, watch, ahead_max_ms, events) = (false, false, ahead_max_ms(), None);
+        Self {
+            name: name.to_owned(),
+            from,
+            keep,
+            watch,
+            ahead_max_ms,
+            events,
+            stages,
+            lines: Lines::default(),
+        }
     }
 
     /// The line that a key of the stage of this number stands in, or of the pipeline, or else where that begins; 0 when

@@ -22,6 +22,7 @@ pub struct Pipeline {
     pub(crate) name: Arc<str>,
     pub(crate) from: Vec<Pattern>,
     pub(crate) keep: bool,
+    pub(crate) watch: bool,
     /// The devices whose readings it takes; none for all.
     pub(crate) only: Option<HashSet<DeviceId>>,
     /// In an order in which each comes after those that it reads.
@@ -113,6 +114,12 @@ impl Pipeline {
     /// Runs readings through it. Those of series that it does not take go on as they are. What is wrong with
     /// a reading costs that reading and becomes a dead letter.
     pub fn run(&mut self, now: impl Into<Now>, chunk: Chunk) -> Outcome {
+        let goes_on = self.keep || self.watch;
+        self.run_beside(now.into(), chunk, goes_on)
+    }
+
+    /// Runs readings through it, which it gives on as they came, or not.
+    pub(crate) fn run_beside(&mut self, now: Now, chunk: Chunk, goes_on: bool) -> Outcome {
         let clock = chunk.clock;
         let mut outcome = Outcome { boxes: chunk.boxes, ..Outcome::default() };
         outcome.rows.reserve(chunk.rows.len());
@@ -122,7 +129,7 @@ impl Pipeline {
                 outcome.rows.push(Row { stream: None, series: def, samples, clock });
                 continue;
             };
-            if self.keep {
+            if goes_on {
                 outcome.rows.push(Row { stream: None, series: def, samples: samples.clone(), clock });
             } else if let Some(known) = self.registry.known_mut(series) {
                 known.spare = Some(def);
@@ -134,7 +141,7 @@ impl Pipeline {
                 deliver(&mut self.stages, &self.entries, column);
             }
         }
-        self.pass(now.into(), Occasion::Chunk, outcome)
+        self.pass(now, Occasion::Chunk, outcome)
     }
 
     /// Time has passed: closes windows of silent series and turns rules whose time is up.
@@ -226,6 +233,9 @@ impl Pipeline {
 
     /// Readings leave the pipeline.
     fn leave(&mut self, stream: Option<Arc<str>>, column: Column, outcome: &mut Outcome) {
+        if self.watch {
+            return;
+        }
         if let Some(series) = self.registry.leaving(column.series) {
             outcome.rows.push(Row { stream, series, samples: column.samples, clock: column.clock });
         }

@@ -84,9 +84,12 @@ impl Pipelines {
         let mut rest = Outcome { boxes: chunk.boxes.clone(), ..Outcome::default() };
         for (def, samples) in chunk.rows {
             let takers = self.takers(&def);
-            if takers == 0 {
-                rest.rows.push(Row { stream: None, series: def, samples, clock });
-                continue;
+            if takers & !self.onlookers() == 0 {
+                if takers == 0 {
+                    rest.rows.push(Row { stream: None, series: def, samples, clock });
+                    continue;
+                }
+                rest.rows.push(Row { stream: None, series: def.clone(), samples: samples.clone(), clock });
             }
             let chosen = parts.iter_mut().enumerate().filter(|(at, _)| takers >> at & 1 == 1);
             chosen.for_each(|(_, part)| part.rows.push((def.clone(), samples.clone())));
@@ -95,7 +98,8 @@ impl Pipelines {
             if !part.rows.is_empty() {
                 // A pipeline adds to the table, and the words of the others must stay theirs.
                 let part = Chunk { boxes: chunk.boxes.clone(), clock, ..part };
-                rest.append(pipeline.run(now, part));
+                let goes_on = pipeline.keep && !pipeline.watch;
+                rest.append(pipeline.run_beside(now, part, goes_on));
             }
         }
         rest
@@ -178,6 +182,11 @@ impl Pipelines {
     pub fn restore(&mut self, name: &str, bytes: &[u8]) -> Result<Vec<String>, StateError> {
         let of = self.list.iter_mut().find(|pipeline| **pipeline.name() == *name);
         of.map_or(Ok(Vec::new()), |pipeline| pipeline.restore(bytes))
+    }
+
+    /// Pipelines that only look on, a bit each.
+    fn onlookers(&self) -> u64 {
+        self.list.iter().enumerate().fold(0, |all, (at, pipeline)| all | u64::from(pipeline.watch) << at)
     }
 
     fn takers(&mut self, def: &SeriesDef) -> u64 {

@@ -249,6 +249,33 @@ write = { device = "valve", point = "open", fired = true, cleared = false }
 }
 
 #[test]
+fn an_onlooker_judges_what_another_takes_and_changes_nothing_of_it() {
+    let watch = "[[pipeline]]\nname = \"w\"\nfrom = [\"*/*\"]\nwatch = true\n\
+        [[pipeline.stage]]\nname = \"hot\"\nkind = \"rule\"\nof = \"*/t\"\ncondition = \"above\"\nlimit = 5\n\
+        [[pipeline.stage]]\nname = \"fault\"\nkind = \"rule\"\nof = \"*/state\"\ncondition = \"equals\"\n\
+        value = \"fault\"\n";
+    let double = "[[pipeline]]\nname = \"p\"\nfrom = [\"a/*\"]\n\
+        [[pipeline.stage]]\nname = \"double\"\nkind = \"scale\"\nfactor = 2\n";
+    for (text, expected) in [
+        (watch.to_owned(), ["a/t Cel 0 7 good", "b/t Cel 0 8 good"]),
+        (format!("{watch}{double}"), ["a/t Cel 0 14 good", "b/t Cel 0 8 good"]),
+        (format!("{watch}{}", double.replace("a/*", "c/*")), ["a/t Cel 0 7 good", "b/t Cel 0 8 good"]),
+    ] {
+        let mut pipelines = pipelines(&text);
+        let mut found = Vec::new();
+        for (series, value) in [("a/t", 7.0), ("b/t", 8.0)] {
+            let outcome = pipelines.run(NOW, chunk(series, &[(0, value)]));
+            assert_eq!(events(&outcome), [(Change::Fired, 0)], "{text}");
+            found.extend(out(&outcome));
+        }
+        assert_eq!(found, expected, "{text}");
+        let state = |value: &str| one("b/state", 0, Value::Text(value.into()), Quality::Good);
+        let mut turned = |value| events(&pipelines.run(NOW, state(value))).len();
+        assert_eq!([turned("on"), turned("fault"), turned("fault"), turned("on")], [0, 1, 0, 1]);
+    }
+}
+
+#[test]
 fn silence_is_told_and_ends_with_the_next_good_reading() {
     let text =
         "[[pipeline.stage]]\nname = \"away\"\nkind = \"rule\"\ncondition = \"absence\"\nfor_ms = 30_000\n";

@@ -78,6 +78,7 @@ fn pipeline(reader: &mut Reader<'_>, number: usize, at: usize, value: &DeValue<'
     let from = keys.texts("from");
     let from = keys.needed("from", from).unwrap_or_default();
     let keep = keys.truth("keep").unwrap_or_default();
+    let watch = keys.truth("watch").unwrap_or_default();
     let ahead_max_ms = keys.count("ahead_max_ms").unwrap_or_else(super::ahead_max_ms);
     let events = keys.text("events");
     let items = match keys.value("stage").map(|value| (value.span().start, value.get_ref())) {
@@ -99,7 +100,7 @@ fn pipeline(reader: &mut Reader<'_>, number: usize, at: usize, value: &DeValue<'
             kind: Kind::Discard {},
         }));
     }
-    Some(Definition { name, from, keep, ahead_max_ms, events, stages, lines })
+    Some(Definition { name, from, keep, watch, ahead_max_ms, events, stages, lines })
 }
 
 fn stage(
@@ -275,8 +276,10 @@ fn rule(keys: &mut Table<'_, '_, '_>) -> Option<Rule> {
     let (for_ms, clear_for_ms) = (keys.count("for_ms"), keys.count("clear_for_ms"));
     let message = keys.text("message").unwrap_or_default();
     let write = writing(keys);
+    let of = keys.texts("of").unwrap_or_default();
     Some(Rule {
         condition: condition?,
+        of,
         for_ms: for_ms.unwrap_or_default(),
         clear_for_ms: clear_for_ms.unwrap_or_default(),
         severity: severity.unwrap_or_default(),
@@ -286,7 +289,8 @@ fn rule(keys: &mut Table<'_, '_, '_>) -> Option<Rule> {
 }
 
 fn condition(keys: &mut Table<'_, '_, '_>) -> Option<Condition> {
-    let names = ["above", "below", "expression", "rate", "absence", "z_score"].map(|name| (name, name));
+    let names =
+        ["above", "below", "equals", "expression", "rate", "absence", "z_score"].map(|name| (name, name));
     let given = keys.choice("condition", &names);
     Some(match keys.needed("condition", given)? {
         "expression" => {
@@ -294,6 +298,10 @@ fn condition(keys: &mut Table<'_, '_, '_>) -> Option<Condition> {
             Condition::Expression { when: when?, clear_when }
         }
         "absence" => Condition::Absence {},
+        "equals" => {
+            let value = keys.scalar("value");
+            Condition::Equals { value: keys.needed("value", value)? }
+        }
         name => {
             let (limit, clear) = (needed_number(keys, "limit"), keys.number("clear"));
             match name {

@@ -4,12 +4,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tideline_protocol::value::Value;
 
+use super::schema::OneOrMore;
+
 /// What a rule looks for, for how long, and what follows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rule {
     /// What it looks for.
     #[serde(flatten)]
     pub condition: Condition,
+    /// Patterns of the series that it judges, as those of the pipeline's from; all others just go on. None for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "OneOrMore<String>")]
+    pub of: Vec<String>,
     /// It must hold so long before the rule fires; of an absence, the silence.
     #[serde(default)]
     pub for_ms: u64,
@@ -43,6 +49,11 @@ pub enum Condition {
         limit: f64,
         /// Where it ends.
         clear: Option<f64>,
+    },
+    /// A value that is this one; texts and names of enumerations as they are, numbers and truth values as numbers.
+    Equals {
+        /// The value.
+        value: Scalar,
     },
     /// An expression of the reading.
     Expression {
@@ -103,6 +114,7 @@ impl Condition {
         match self {
             Self::Above { .. } => "above",
             Self::Below { .. } => "below",
+            Self::Equals { .. } => "equals",
             Self::Expression { .. } => "expression",
             Self::Rate { .. } => "rate",
             Self::Absence {} => "absence",

@@ -164,7 +164,7 @@ mod tests {
         let (_, allowed) = told("kind = \"x\"\n").remove(0);
         let allowed = allowed.split("allowed are ").nth(1).unwrap();
         assert_eq!(found, allowed.split(", ").map(str::to_owned).collect());
-        assert_eq!(kinds.iter().filter(|(_, condition, _)| condition.is_some()).count(), 6);
+        assert_eq!(kinds.iter().filter(|(_, condition, _)| condition.is_some()).count(), 7);
         for (kind, _, stage) in &kinds {
             assert!(stage["description"].is_string(), "{kind}");
             for (key, schema) in stage["properties"].as_object().unwrap() {

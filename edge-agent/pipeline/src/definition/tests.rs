@@ -97,7 +97,7 @@ case = [{ port = "a" }]
     let told = read("f.toml", text).unwrap_err().to_string();
     let wanted = [
         "f.toml:1: pipeline 1, name: is needed",
-        "f.toml:3: pipeline 1, kep: is an unknown key; allowed are name, from, keep, ahead_max_ms, events, stage; did you mean \"keep\"?",
+        "f.toml:3: pipeline 1, kep: is an unknown key; allowed are name, from, keep, watch, ahead_max_ms, events, stage; did you mean \"keep\"?",
         "f.toml:6: pipeline 1, stage one, kind: is \"rang\"; allowed are range, deadband, scale, unit, expression, filter, branch, window, derive, rule, rate_limit, write, output, discard; did you mean \"range\"?",
         "f.toml:10: pipeline 1, stage two, mim: is an unknown key; allowed are name, after, kind, min, max, otherwise; did you mean \"min\"?",
         "f.toml:11: pipeline 1, stage two, max: must be a finite number",

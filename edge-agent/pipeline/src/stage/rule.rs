@@ -32,6 +32,7 @@ use super::{Io, NO_ROOM, Operator, Told};
 use crate::clock::{Carry, Setting};
 use crate::definition::Severity;
 use crate::outcome::Change;
+use crate::pattern::Pattern;
 use crate::series::{Column, SeriesNo, States, shown};
 use crate::state::StateError;
 use crate::template::Place;
@@ -39,6 +40,8 @@ use crate::template::Place;
 /// A rule.
 pub(crate) struct RuleStage {
     pub judge: Judge,
+    /// The series that it judges; none for all.
+    pub of: Vec<Pattern>,
     pub for_ns: i64,
     pub clear_for_ns: i64,
     pub severity: Severity,
@@ -123,6 +126,11 @@ impl RuleStage {
         }
     }
 
+    fn is_for(&self, series: SeriesNo, io: &Io<'_>) -> bool {
+        let judges = |def: &SeriesDef| self.of.iter().any(|pattern| pattern.takes(def));
+        self.of.is_empty() || io.registry.def(series).is_some_and(judges)
+    }
+
     /// Judges the readings of a series.
     fn judge(&mut self, column: &Column, io: &mut Io<'_>) -> Option<Vec<Turned>> {
         let Column { series, clock, .. } = *column;
@@ -160,8 +168,13 @@ impl RuleStage {
                 of.apply(Carry::Cut, sample.time_ns);
             }
             let has_fired = of.phase.has_fired();
-            let holds = match self.judge.holds(has_fired, *sample, io.boxes, &mut of.memory, &mut expressions)
-            {
+            let holds = match self.judge.holds(
+                has_fired,
+                (*sample, kind),
+                io.boxes,
+                &mut of.memory,
+                &mut expressions,
+            ) {
                 Ok(Some(holds)) => holds,
                 // It says nothing either way.
                 Ok(None) => {
@@ -186,6 +199,9 @@ impl RuleStage {
 
 impl Operator for RuleStage {
     fn take(&mut self, column: Column, io: &mut Io<'_>) {
+        if !self.is_for(column.series, io) {
+            return io.give(0, column);
+        }
         match self.judge(&column, io) {
             Some(turned) => turned.into_iter().for_each(|turned| self.tell(turned, io)),
             None => io.letters(column.series, &column.samples, NO_ROOM),

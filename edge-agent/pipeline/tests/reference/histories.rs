@@ -195,6 +195,9 @@ fn rule() -> impl Strategy<Value = Kind> {
         Condition::Above { limit: 10.0, clear: Some(5.0) },
         Condition::Above { limit: 10.0, clear: None },
         Condition::Below { limit: 1.0, clear: Some(9.5) },
+        Condition::Equals { value: Scalar::Text("fault".into()) },
+        Condition::Equals { value: Scalar::Bool(true) },
+        Condition::Equals { value: Scalar::Float(0.0) },
         Condition::Expression { when: "value == 'fault'".into(), clear_when: None },
         Condition::Expression { when: "value > 10".into(), clear_when: Some("value == 0".into()) },
         Condition::Rate { limit: 5.0, clear: Some(1.0), direction: Direction::Either },
@@ -205,8 +208,9 @@ fn rule() -> impl Strategy<Value = Kind> {
         z_score(Season::HourOfDay, -330),
     ];
     let lengths = || select(vec![0_u64, 1_000, 20_000]);
-    (select(conditions), lengths(), lengths(), any::<bool>()).prop_map(
-        |(condition, for_ms, clear_for_ms, writes)| {
+    let of = select(vec![vec![], vec!["*/t".to_owned()], vec!["a/n".to_owned(), "b/*".to_owned()]]);
+    (select(conditions), of, lengths(), lengths(), any::<bool>()).prop_map(
+        |(condition, of, for_ms, clear_for_ms, writes)| {
             let for_ms = if condition == (Condition::Absence {}) { for_ms.max(1_000) } else { for_ms };
             let write = writes.then(|| Writing {
                 device: "{device}".into(),
@@ -216,6 +220,7 @@ fn rule() -> impl Strategy<Value = Kind> {
             });
             Kind::Rule(Rule {
                 condition,
+                of,
                 for_ms,
                 clear_for_ms,
                 severity: Severity::Info,
@@ -265,7 +270,7 @@ pub fn pipeline() -> impl Strategy<Value = Definition> {
         1 => Just(Kind::Discard {}),
     ];
     let stage = (kind, vec(any::<(prop::sample::Index, prop::sample::Index)>(), 0..3));
-    (vec(stage, 0..6), any::<bool>()).prop_map(|(made, keep)| {
+    (vec(stage, 0..6), any::<bool>(), any::<bool>()).prop_map(|(made, keep, watch)| {
         let mut stages: Vec<StageDefinition> = Vec::new();
         let mut keeping: Vec<String> = Vec::new();
         for (at, (kind, picks)) in made.into_iter().enumerate() {
@@ -299,7 +304,7 @@ pub fn pipeline() -> impl Strategy<Value = Definition> {
             });
         }
         let mut definition = Definition::new("p", &["a/*", "b/*"], stages);
-        definition.keep = keep;
+        (definition.keep, definition.watch) = (keep, watch);
         definition
     })
 }

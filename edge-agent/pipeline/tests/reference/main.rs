@@ -334,7 +334,10 @@ proptest! {
         let read = definition::read("state", &text).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
         let [read] = read.as_slice() else { panic!("{text}") };
         prop_assert_eq!((&read.name, &read.from, read.keep), (&definition.name, &definition.from, definition.keep));
-        prop_assert_eq!((&read.events, &read.stages), (&definition.events, &definition.stages));
+        prop_assert_eq!(
+            (&read.events, &read.stages, read.watch),
+            (&definition.events, &definition.stages, definition.watch)
+        );
         // What tells definitions of a stage apart is their JSON.
         prop_assert_eq!(serde_json::to_string(read).unwrap(), serde_json::to_string(&definition).unwrap());
     }

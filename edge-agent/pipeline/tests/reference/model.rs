@@ -204,24 +204,17 @@ impl Reference {
         let mut taken = Vec::new();
         for reading in readings {
             let is_taken = matches!(reading.series.device.as_str(), "a" | "b");
-            if !is_taken || self.definition.keep || self.definition.stages.is_empty() {
-                told.give(
-                    "",
-                    &reading.series,
-                    (reading.time_ns, reading.clock),
-                    &reading.value,
-                    reading.quality,
-                );
-            }
+            let Definition { keep, watch, stages, .. } = &self.definition;
             // Without stages what was kept leaves a second time, as what came out.
-            if is_taken && self.definition.keep && self.definition.stages.is_empty() {
-                told.give(
-                    "",
-                    &reading.series,
-                    (reading.time_ns, reading.clock),
-                    &reading.value,
-                    reading.quality,
-                );
+            let times = match (is_taken, stages.is_empty()) {
+                (false, _) => 1,
+                _ if *watch => 1,
+                (true, true) => 1 + usize::from(*keep),
+                (true, false) => usize::from(*keep),
+            };
+            for _ in 0..times {
+                let clock = (reading.time_ns, reading.clock);
+                told.give("", &reading.series, clock, &reading.value, reading.quality);
             }
             if is_taken {
                 taken.push(reading);
@@ -278,7 +271,8 @@ impl Reference {
             for (port, reading) in &given[at] {
                 let name =
                     if port.is_empty() { stage.name.clone() } else { format!("{}.{port}", stage.name) };
-                if !(0..stages.len()).any(|other| after(other).contains(&name)) {
+                let is_read = (0..stages.len()).any(|other| after(other).contains(&name));
+                if !is_read && !self.definition.watch {
                     told.give(
                         &stream,
                         &reading.series,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tideline_pipeline::definition::{Condition, Direction, Rule, Season};
+use tideline_pipeline::definition::{Condition, Direction, Rule, Scalar, Season};
 use tideline_protocol::value::Value;
 
 use super::model::{Reading, carried, truth};
@@ -127,6 +127,15 @@ impl RuleModel {
                     None => truth(when, reading).map(Some),
                 };
             }
+            (Condition::Equals { value }, number) => {
+                return Ok(Some(match (value, &reading.value) {
+                    (Scalar::Text(wanted), Value::Text(text)) => **wanted == **text,
+                    (Scalar::Text(_), _) | (_, Value::Text(_)) => false,
+                    (Scalar::Bool(wanted), _) => number == Some(f64::from(u8::from(*wanted))),
+                    (Scalar::Int(wanted), _) => number == Some(*wanted as f64),
+                    (Scalar::Float(wanted), _) => number == Some(*wanted),
+                }));
+            }
             (_, Some(number)) => number,
             (_, None) => return Err("a text is no number"),
         };
@@ -165,7 +174,7 @@ impl RuleModel {
                     .flatten()
                     .map(|score| beyond(score, *limit, *clear))
             }
-            Condition::Expression { .. } | Condition::Absence {} => None,
+            Condition::Expression { .. } | Condition::Equals { .. } | Condition::Absence {} => None,
         })
     }
 }

@@ -256,6 +256,14 @@ impl Stage<'_> {
 
     fn rule(&mut self, reading: Reading) {
         let Kind::Rule(rule) = &self.definition.kind else { return };
+        // The patterns of the histories are this simple.
+        let (device, point) = (reading.series.device.as_str(), reading.series.point.as_str());
+        let fits = |(of_device, of_point): (&str, &str)| {
+            (of_device == "*" || of_device == device) && (of_point == "*" || of_point == point)
+        };
+        if !rule.of.is_empty() && !rule.of.iter().filter_map(|of| of.split_once('/')).any(fits) {
+            return self.give(reading);
+        }
         let key = (self.at, format!("{:?}", reading.series));
         let new = || (reading.series.clone(), RuleModel::default());
         let (_, model) = self.memory.rules.entry(key).or_insert_with(new);

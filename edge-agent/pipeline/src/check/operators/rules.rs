@@ -6,8 +6,9 @@ use tideline_protocol::time::NS_PER_MS;
 use tideline_protocol::value::Value;
 
 use super::Keys;
-use crate::definition::{Condition, Rule, Season, Writing};
-use crate::limits::{LOOK_BACK_MAX, MESSAGE_BYTES_MAX};
+use crate::definition::{Condition, Rule, Scalar, Season, Writing};
+use crate::limits::{LOOK_BACK_MAX, MESSAGE_BYTES_MAX, PATTERNS_MAX};
+use crate::pattern::Pattern;
 use crate::series::States;
 use crate::stage::rule::{Action, Judge, Learning, RuleStage};
 
@@ -28,8 +29,10 @@ impl Keys<'_, '_> {
             None => Some(None),
             Some(writing) => self.writing(writing).map(Some),
         };
+        let of = self.patterns(&rule.of);
         Some(RuleStage {
             judge: judge?,
+            of: of?,
             for_ns: for_ns?,
             clear_for_ns: clear_for_ns?,
             severity: rule.severity,
@@ -68,8 +71,34 @@ impl Keys<'_, '_> {
                 Judge::Expression(when?, clear?)
             }
             Condition::Absence {} => Judge::Absence,
+            Condition::Equals { value } => Judge::Equals(self.wanted(value)?),
             Condition::ZScore { .. } => self.z_score(condition)?,
         })
+    }
+
+    fn patterns(&mut self, texts: &[String]) -> Option<Vec<Pattern>> {
+        if texts.len() > PATTERNS_MAX {
+            self.problem("of", format!("has {} patterns; allowed are {PATTERNS_MAX}", texts.len()));
+            return None;
+        }
+        let parsed = texts.iter().map(|text| match Pattern::parse(text) {
+            Ok(pattern) => Some(pattern),
+            Err(what) => {
+                self.problem("of", what);
+                None
+            }
+        });
+        let parsed: Vec<Option<Pattern>> = parsed.collect();
+        parsed.into_iter().collect()
+    }
+
+    /// A value that readings are held against.
+    fn wanted(&mut self, value: &Scalar) -> Option<Value> {
+        if matches!(value, Scalar::Float(number) if number.is_nan()) {
+            self.problem("value", "is no number, which nothing equals; allowed are values".to_owned());
+            return None;
+        }
+        Some(Value::from(value))
     }
 
     /// A limit and where the rule ends to hold.

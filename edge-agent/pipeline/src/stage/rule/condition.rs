@@ -2,14 +2,14 @@
 
 use minicbor::{Decode, Encode};
 use tideline_protocol::model::Sample;
-use tideline_protocol::value::{Boxes, Quality};
+use tideline_protocol::value::{Boxes, Quality, Value, ValueKind};
 
 pub(crate) use super::baseline::Learning;
 use super::baseline::{Baseline, HOURS};
 use crate::clock::Carry;
 use crate::definition::Direction;
 use crate::expression::Expression;
-use crate::series::{Content, content};
+use crate::series::{Content, content, shown};
 use crate::stage::NO_TEXT;
 use crate::stage::compute::OfSeries;
 
@@ -19,6 +19,7 @@ const SECOND_NS: f64 = 1e9;
 pub(crate) enum Judge {
     Above(f64, f64),
     Below(f64, f64),
+    Equals(Value),
     /// Begins to hold, ends to hold.
     Expression(Expression, Option<Expression>),
     Rate(f64, f64, Direction),
@@ -66,7 +67,7 @@ impl Judge {
     pub fn holds(
         &self,
         has_fired: bool,
-        sample: Sample,
+        (sample, kind): (Sample, ValueKind),
         boxes: &Boxes,
         memory: &mut Memory,
         expressions: &mut [Option<OfSeries<'_>>; 2],
@@ -82,6 +83,10 @@ impl Judge {
                     (_, None, _) => Ok(None),
                 }
             }
+            Self::Equals(wanted) => Ok(match shown(boxes, sample.value, kind) {
+                (value, Quality::Good) if value != Value::Null => Some(is_same(&value, wanted)),
+                _ => None,
+            }),
             // It is there.
             Self::Absence => Ok(Some(false)),
             _ => {
@@ -129,7 +134,28 @@ impl Judge {
                 baseline.learn(number, learning);
                 score.map(|score| beyond(score, *limit, *clear))
             }
-            Self::Expression(..) | Self::Absence => None,
+            Self::Expression(..) | Self::Absence | Self::Equals(_) => None,
         }
+    }
+}
+
+/// Whether a value is the one that is looked for. Of numbers and truth values only what they stand for counts: what a
+/// device calls `true` may be 1 in its profile.
+fn is_same(value: &Value, wanted: &Value) -> bool {
+    match (value, wanted) {
+        (Value::Text(value), Value::Text(wanted)) => value == wanted,
+        // As doubles, great integers would be the same as their neighbours.
+        (Value::Int(value), Value::Int(wanted)) => value == wanted,
+        _ => number(value).is_some_and(|value| number(wanted) == Some(value)),
+    }
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Float(number) => Some(*number),
+        #[expect(clippy::cast_precision_loss, reason = "comparisons with doubles are those of doubles")]
+        Value::Int(integer) => Some(*integer as f64),
+        Value::Bool(truth) => Some(f64::from(u8::from(*truth))),
+        Value::Text(_) | Value::Null => None,
     }
 }

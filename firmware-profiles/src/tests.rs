@@ -35,6 +35,31 @@ fn the_host_profile_knows_its_points_and_judges_values() {
 }
 
 #[test]
+fn alarms_that_could_not_be_told_or_would_tell_of_nothing_are_refused() {
+    let with = |more: &str| {
+        let text = format!(
+            "{PUMP}[collection.slow]\ninterval_ms = 20_000\non_change = true\npoints = [\"flow\"]\n{more}"
+        );
+        Profile::parse("pump.toml", &text).map_err(|error| error.problems)
+    };
+    let problem = |more: &str| with(more).unwrap_err().join("\n");
+    let told = problem("[alarms.\"too much\"]\npoint = \"flow\"\nabove = 80\n");
+    assert!(told.ends_with("its name must be 1 to 40 letters, digits, '_' and '-'"), "{told}");
+    // What only changes tell of comes about every five readings.
+    let silent = |s: u32| format!("[alarms.silent]\npoint = \"flow\"\nno_data_s = {s}\n");
+    let told = problem(&silent(120));
+    assert!(
+        told.ends_with("no_data_s: must be more than 120 s: so long may be between two readings"),
+        "{told}"
+    );
+    assert!(with(&silent(121)).is_ok());
+    let text = PUMP.replace("firmware =", "\"alarm/hot\" =");
+    let hot = format!("{text}[alarms.hot]\npoint = \"flow\"\nabove = 80\n");
+    let told = Profile::parse("pump.toml", &hot).unwrap_err().to_string();
+    assert!(told.contains("is told of as the point alarm/hot, which is one of the profile's own"), "{told}");
+}
+
+#[test]
 fn a_value_is_one_of_its_points_type_or_is_rejected() {
     let profile = pump();
     let check = |point: &str, value: Value| profile.check(point, value).map_err(|error| error.to_string());

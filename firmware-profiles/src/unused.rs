@@ -18,11 +18,6 @@ impl Profile {
             let said = said.into_iter().filter(|(_, is_said)| *is_said);
             all.extend(said.map(|(key, _)| format!("delivery.{name}.{key} {OF_HUBS}")));
         }
-        if !self.alarms().is_empty() {
-            let names: Vec<&str> = self.alarms().keys().map(String::as_str).collect();
-            let rather = "has no effect yet: a rule of a [[pipeline]] judges at the agent";
-            all.push(format!("alarms ({}) {rather}", names.join(", ")));
-        }
         if *self.firmware() != Firmware::default() {
             all.push("firmware has no effect yet: no firmware is rolled out to devices".to_owned());
         }
@@ -66,7 +61,7 @@ mod tests {
         let profile = Profile::parse("pump.toml", text).unwrap();
         let told: Vec<String> = profile.unused();
         let begins: Vec<&str> = told.iter().filter_map(|told| told.split(" has ").next()).collect();
-        let expected = ["delivery.b.keep_days", "delivery.b.rollups", "alarms (much)", "identity.hardware"];
+        let expected = ["delivery.b.keep_days", "delivery.b.rollups", "identity.hardware"];
         assert_eq!(begins, expected);
         let delivery = |point: &str| profile.delivery_of(point).and_then(|delivery| delivery.keep_days);
         assert_eq!((delivery("flow"), delivery("state")), (Some(9), None));

@@ -1,5 +1,6 @@
 //! Configuration: defaults → file → environment → flags, all errors at once.
 
+pub mod alarms;
 pub(crate) mod deliveries;
 mod devices;
 mod effective;
@@ -89,6 +90,7 @@ const ENV_PREFIX: &str = "TIDELINE_AGENT_";
 keys! {
     "agent" "data_dir" Kind::Text, "./tideline-agent", "Folder of identity, spool and socket.";
     "agent" "trial_s" Kind::Number { min: 20, max: 3600 }, "120", "How long a configuration that the hub sets is on trial: if the agent is not connected and well within that time, in s, it goes back to the last good one.";
+    "agent" "profile_alarms" Kind::Choice(&["on", "off"]), "on", "Whether the alarms of profiles are judged: each is a point alarm/NAME of the device, true from when it begins until it ends. They go to the first stream of class alarm that does not block, or else to that of the readings.";
     "spool" "quota_mb" Kind::Number { min: 1, max: 1_000_000 }, "256", "Most MiB of readings kept.";
     "spool" "flash_mb_per_day" Kind::Number { min: 0, max: 1_000_000 }, "0", "Most MiB written to flash in a day of the agent's running; 0 = no limit. When it is used too fast, readings become durable only every minute; when it is used up, streams that block wait and the others give new readings up, but for alarms, until the next day.";
     "stream" "name" Kind::Text, "", "Name that sources give; \"default\" is there without being named.";

@@ -36,6 +36,7 @@ use self::trace::Traced;
 use crate::cards::CardsSeen;
 use crate::clock::Ahead;
 use crate::config::Plan;
+use crate::config::alarms::PREFIX;
 use crate::intake::Chunk;
 use crate::spooler::{Portion, Position, SeriesRows};
 use crate::status::Board;
@@ -256,7 +257,8 @@ impl Flow {
         }
         for event in &events {
             self.tell(event);
-            match event_series(event) {
+            let is_alarm = self.plan.kin.get(&*event.pipeline).is_some_and(|kin| kin.is_alarms);
+            match event_series(event, is_alarm) {
                 Ok(series) => {
                     let value = boxes.word(Value::Bool(event.change == Change::Fired), Quality::Good);
                     let sample = tideline_protocol::model::Sample { time_ns: event.time_ns, value };
@@ -369,11 +371,12 @@ fn put(parts: &mut Vec<Portion>, (stream, clock): (Option<Arc<str>>, Option<Ahea
     parts.push(Portion { source, rows: vec![row], stream, clock, ..Portion::default() });
 }
 
-/// The series that tells the hub of a rule: `pipeline/rule/point` of the device, true from when it fires until it clears.
-fn event_series(event: &Event) -> Result<SeriesDef, String> {
+/// The series that tells the hub of a rule: `pipeline/rule/point` of the device, or `alarm/rule` of one of a profile's alarms;
+/// true from when it fires until it clears.
+fn event_series(event: &Event, is_alarm: bool) -> Result<SeriesDef, String> {
     let Event { pipeline, rule, device, point, message, .. } = event;
-    let id = PointId::parse(&format!("{pipeline}/{rule}/{point}"))
-        .map_err(|error| format!("the hub is not told of it: {error}"))?;
+    let told = if is_alarm { format!("{PREFIX}{rule}") } else { format!("{pipeline}/{rule}/{point}") };
+    let id = PointId::parse(&told).map_err(|error| format!("the hub is not told of it: {error}"))?;
     let fits = message.len() <= tideline_protocol::model::NAME_BYTES_MAX;
     let name = if fits { message } else { "" };
     Ok(SeriesDef::new(device.clone(), id, String::new()).of_kind(ValueKind::Bool).named(name))

@@ -13,7 +13,7 @@ use crate::form::protocol::{
 use crate::form::section::{Alarm, Board, Collection, Command, Delivery, Firmware, Identity, Others};
 use crate::opcua;
 use crate::overlay::Versions;
-use crate::point::Place;
+use crate::point::{Place, Point};
 use crate::read::{Entry, Reader, meant};
 use crate::sunspec::{LENGTH_MAX, Spot, scale_address};
 
@@ -23,6 +23,8 @@ const WAIT_MS_MAX: u32 = 60_000;
 const BAUD_MAX: u32 = 4_000_000;
 /// Most points that a device may make by itself: as many as the agent's dictionary of series has places.
 const OTHERS_MAX: u32 = 100_000;
+/// Longest name of an alarm in bytes: with what its points begin and end with it is the id of a point.
+const ALARM_NAME_BYTES_MAX: usize = 40;
 
 fn check_number<T>(reader: &mut Reader<'_>, entry: &Entry<T>, key: &str, value: u32, (min, max): (u32, u32)) {
     if !(min..=max).contains(&value) {
@@ -113,8 +115,9 @@ pub fn rest(reader: &mut Reader<'_>, table: &DeTable<'_>, contents: &mut Content
     }
     contents.delivery = plain(delivery);
     let alarms = named::<Alarm>(reader, table, "alarms");
-    for (_, entry) in &alarms {
-        check_alarm(reader, entry, ids);
+    for (name, entry) in &alarms {
+        check_alarm_name(reader, entry, name, ids);
+        check_alarm(reader, entry, contents, ids);
     }
     contents.alarms = plain(alarms);
     let commands = named::<Command>(reader, table, "commands");
@@ -175,12 +178,48 @@ fn check_patterns<T>(
     }
 }
 
-fn check_alarm(reader: &mut Reader<'_>, entry: &Entry<Alarm>, ids: &[String]) {
+/// An alarm is told of as a point of the device, and by a rule of its name.
+fn check_alarm_name(reader: &mut Reader<'_>, entry: &Entry<Alarm>, name: &str, ids: &[String]) {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if name.is_empty() || name.len() > ALARM_NAME_BYTES_MAX || !name.chars().all(fits) {
+        let what = format!(
+            "{}: its name must be 1 to {ALARM_NAME_BYTES_MAX} letters, digits, '_' and '-'",
+            entry.path
+        );
+        reader.problem(entry.at, &what);
+    }
+    if let Some(id) = ids.iter().find(|id| id.strip_prefix("alarm/") == Some(name)) {
+        let what = format!("{}: is told of as the point {id}, which is one of the profile's own", entry.path);
+        reader.problem(entry.at, &what);
+    }
+}
+
+/// After how long a point is silent at the soonest, in ms: what only changes may tell of is sent about every five readings,
+/// or 50 s.
+fn silent_ms(contents: &Contents, point: &Point) -> u64 {
+    let interval_ms = u64::from(point.interval_ms);
+    let group = contents.collection.get(&point.group);
+    if group.is_some_and(|group| group.on_change || group.deadband.is_some()) {
+        interval_ms.saturating_mul(6).max(60_000)
+    } else {
+        interval_ms
+    }
+}
+
+fn check_alarm(reader: &mut Reader<'_>, entry: &Entry<Alarm>, contents: &Contents, ids: &[String]) {
     let alarm = &entry.form;
     check_point(reader, entry, "point", &alarm.point, ids);
     if !["above", "below", "equals", "no_data_s"].into_iter().any(|key| entry.says(key)) {
         reader
             .problem(entry.at, &format!("{}: one of above, below, equals, no_data_s is needed", entry.path));
+    }
+    if let (Some(silent_s), Some(point)) = (alarm.no_data_s, contents.points.get(&alarm.point)) {
+        let least_ms = silent_ms(contents, point);
+        if u64::from(silent_s) * 1_000 <= least_ms {
+            let what =
+                format!("must be more than {} s: so long may be between two readings", least_ms / 1_000);
+            reader.problem_of(entry, "no_data_s", &what);
+        }
     }
     if !alarm.hysteresis.is_finite() || alarm.hysteresis < 0.0 {
         reader.problem_of(entry, "hysteresis", "must be 0 or more");

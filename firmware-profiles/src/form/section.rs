@@ -189,7 +189,8 @@ pub enum Severity {
     Critical,
 }
 
-/// One of `[alarms]`: a limit that devices begin with. No effect yet: a rule of a `[[pipeline]]` judges at the agent.
+/// One of `[alarms]`: a limit that devices begin with. The agent judges it and tells of it as the point `alarm/NAME` of the
+/// device, true from when it begins until it ends; with several conditions as `alarm/NAME-above` and so on, of each apart.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alarm {

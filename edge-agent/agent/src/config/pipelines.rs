@@ -13,6 +13,7 @@ use tideline_profiles::{Profile, ProfileError};
 use tideline_protocol::model::DeviceId;
 use tideline_spool::{DEFAULT_STREAM, Overflow, StreamConfig};
 
+use super::alarms;
 use super::read::Reader;
 use super::{PushDoor, SourceConfig, SourceKind};
 
@@ -30,6 +31,9 @@ pub const REFERENCE: &str = r#"
 # from = []
 # Whether the readings also go on as they came.
 # keep = false
+# Whether it only looks on: the readings go on as if it was not there, and nothing leaves it but what its rules tell and
+# what it writes.
+# watch = false
 # A reading so far ahead of the clock is a dead letter of rules, rate limits, derived points and deadbands with a
 # silence_max_ms, which would wait for that time; windows have a key of their own. In ms.
 # ahead_max_ms = 3600000
@@ -56,8 +60,8 @@ pub const REFERENCE: &str = r#"
 #               wait_ms = 5000, idle_ms = 60000, ahead_max_ms = 3600000, point = "{point}/{aggregate}"
 #   derive      inputs = { a = "pump-1/flow" }, value, device, point, unit, type, age_max_ms,
 #               per_device = false
-#   rule        condition = "above" | "below" | "rate" | "z_score" | "expression" | "absence", limit, clear, when,
-#               clear_when, for_ms = 0, clear_for_ms = 0, severity, message, write = { device, point, fired, cleared };
+#   rule        condition = "above" | "below" | "equals" | "rate" | "z_score" | "expression" | "absence", limit, clear,
+#               value, when, clear_when, of (patterns of the series that it judges; none = all), for_ms = 0, clear_for_ms = 0, severity, message, write = { device, point, fired, cleared };
 #               rate: direction = "either" (or "rise", "fall"); z_score: readings = 1000, warm_up = 30,
 #               deviation_min = 0, season = "none" (or "hour_of_day")
 #   rate_limit  readings, per_ms
@@ -82,6 +86,8 @@ pub struct Kin {
     pub profile: String,
     /// Those that the configuration names; others are there when a source says so.
     pub devices: BTreeSet<DeviceId>,
+    /// Whether it judges the alarms of the profile.
+    pub is_alarms: bool,
 }
 
 /// A profile, with whatever is wrong with it or with its pipelines.
@@ -111,7 +117,18 @@ pub fn profile(file: &str, text: &str) -> Result<Profile, ProfileError> {
 /// All that is wrong with them.
 pub fn of_profile(profile: &Profile) -> Result<Vec<Definition>, Problems> {
     let (file, text) = profile.text();
-    of_text(file, text, profile.name())
+    let mut definitions = of_text(file, text, profile.name())?;
+    if let Some(alarms) = alarms::of(profile, alarms_name(profile)) {
+        let compiled = Pipelines::compile(std::slice::from_ref(&alarms));
+        compiled.map_err(|problems| Problems { file: file.to_owned(), ..problems })?;
+        definitions.push(alarms);
+    }
+    Ok(definitions)
+}
+
+/// The name of the pipeline that judges the alarms of a profile.
+fn alarms_name(profile: &Profile) -> String {
+    format!("{}-alarms", profile.name().replace('.', "-"))
 }
 
 fn of_text(file: &str, text: &str, name: &str) -> Result<Vec<Definition>, Problems> {
@@ -120,7 +137,12 @@ fn of_text(file: &str, text: &str, name: &str) -> Result<Vec<Definition>, Proble
     for definition in &mut definitions {
         definition.name = format!("{family}-{}", definition.name);
         // Its patterns are of points: whose, nobody knew when it was written.
-        definition.from.iter_mut().for_each(|point| point.insert_str(0, "*/"));
+        let rules = definition.stages.iter_mut().filter_map(|stage| match &mut stage.kind {
+            Kind::Rule(rule) => Some(&mut rule.of),
+            _ => None,
+        });
+        let patterns = definition.from.iter_mut().chain(rules.flatten());
+        patterns.for_each(|point| point.insert_str(0, "*/"));
     }
     let checked = Pipelines::compile(&definitions);
     checked.map_err(|problems| Problems { file: file.to_owned(), ..problems })?;
@@ -128,7 +150,12 @@ fn of_text(file: &str, text: &str, name: &str) -> Result<Vec<Definition>, Proble
 }
 
 /// Checks all pipelines of a configuration.
-pub fn check(reader: &mut Reader<'_>, streams: &[StreamConfig], sources: &[SourceConfig]) -> Plan {
+pub fn check(
+    reader: &mut Reader<'_>,
+    streams: &[StreamConfig],
+    sources: &[SourceConfig],
+    has_alarms: bool,
+) -> Plan {
     let mut plan = Plan::default();
     // What is no TOML was told.
     if toml::de::DeTable::parse(reader.text).is_err() {
@@ -146,9 +173,16 @@ pub fn check(reader: &mut Reader<'_>, streams: &[StreamConfig], sources: &[Sourc
     for profile in profiles(sources) {
         let (file, _) = profile.text();
         match of_profile(&profile) {
-            Ok(definitions) => {
-                let kin = || Kin { profile: profile.name().to_owned(), devices: devices(&profile, sources) };
-                let kin = definitions.iter().map(|definition| (definition.name.clone(), kin()));
+            Ok(mut definitions) => {
+                let of_alarms = alarms_name(&profile);
+                definitions.retain(|definition| has_alarms || definition.name != of_alarms);
+                let alarms = definitions.iter_mut().find(|definition| definition.name == of_alarms);
+                alarms.into_iter().for_each(|definition| definition.events = alarms::stream(streams));
+                let kin = definitions.iter().map(|definition| {
+                    let (profile_name, devices) = (profile.name().to_owned(), devices(&profile, sources));
+                    let is_alarms = definition.name == of_alarms;
+                    (definition.name.clone(), Kin { profile: profile_name, devices, is_alarms })
+                });
                 let kin: Vec<_> = kin.collect();
                 take(reader, file.to_owned(), definitions, streams, &mut plan);
                 plan.kin.extend(kin);

@@ -221,6 +221,10 @@ fn text(section: &Section, name: &str) -> String {
     })
 }
 
+fn judges_alarms(agent: &Section) -> bool {
+    text(agent, "profile_alarms") != "off"
+}
+
 fn number(section: &Section, name: &str) -> u64 {
     match section.get(name) {
         Some(Value::Number(number)) => *number,
@@ -299,7 +303,9 @@ fn read_all(
     if let Err(problem) = deliveries::add(&mut streams, &sources) {
         reader.problems.push(problem);
     }
-    let pipelines = pipelines::check(&mut reader, &streams, &sources);
+    let of_agent = sections.get("agent").cloned().unwrap_or_default();
+    let has_alarms = judges_alarms(&of_agent);
+    let pipelines = pipelines::check(&mut reader, &streams, &sources, has_alarms);
     let commands = sections.get("commands").cloned().unwrap_or_default();
     let jobs = jobs::check(&mut reader, &commands, repeated.programs, repeated.schedules);
     let addresses = check_hubs(file, &sections).unwrap_or_else(|problem| {

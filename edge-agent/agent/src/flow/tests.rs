@@ -240,7 +240,9 @@ fn pipelines_of_a_profile_take_readings_of_its_devices_alone_also_of_those_that_
     let bench = Bench::new("");
     let mut planned = (*plan(WINDOW)).clone();
     let devices = ["a".parse().unwrap()].into();
-    planned.kin.insert("w".into(), config::pipelines::Kin { profile: "pump".into(), devices });
+    planned
+        .kin
+        .insert("w".into(), config::pipelines::Kin { profile: "pump".into(), devices, is_alarms: false });
     bench.plan.send_replace(Arc::new(planned));
     let mut flow = bench.flow(None);
     let mut passes = |device: &str| !shown(&flow.run(chunk(device, &[(0, 1.0)]))).is_empty();
@@ -248,6 +250,47 @@ fn pipelines_of_a_profile_take_readings_of_its_devices_alone_also_of_those_that_
     let card = DeviceCard { profile: "pump".into(), ..DeviceCard::new("b".parse().unwrap()) };
     assert!(bench.cards.tell(card));
     assert_eq!((passes("a"), passes("b"), passes("c")), (false, false, true));
+}
+
+const PUMP: &str = "name = \"pump\"\n[coap]\n[points]\n\
+    flow = { unit = \"l/s\", min = 0, max = 90, address = \"flow\" }\n\
+    state = { type = \"text\", address = \"state\" }\n\
+    [alarms.much]\npoint = \"flow\"\nabove = 80\nbelow = 2\nhysteresis = 5\nfor_s = 3\n\
+    [alarms.fault]\npoint = \"state\"\nequals = \"fault\"\nseverity = \"critical\"\ntitle = \"The pump is broken\"\n\
+    [alarms.silent]\npoint = \"flow\"\nno_data_s = 30\n";
+
+#[test]
+fn the_alarms_of_a_profile_are_points_of_its_devices_and_its_readings_go_on() {
+    let device = "[[source]]\nkind = \"coap\"\nname = \"s\"\n[[device]]\nid = \"a\"\nsource = \"s\"\nprofile = \"pump\"\naddress = \"10.0.0.1\"\n";
+    let families =
+        |_: &str| tideline_profiles::Profile::parse("pump.toml", PUMP).map_err(|error| error.to_string());
+    let plan = |text: &str| {
+        let text = format!("{text}{device}[[stream]]\nname = \"fast\"\nclass = \"alarm\"\n");
+        Arc::new(config::parse_with("a.toml", &text, &[], &families).unwrap().pipelines)
+    };
+    assert_eq!(*plan("[agent]\nprofile_alarms = \"off\"\n"), Plan::default());
+    let bench = Bench::new("");
+    bench.plan.send_replace(plan(""));
+    let mut flow = bench.flow(None);
+    let mut given = |device: &str, rows: &[(i64, f64)]| shown(&flow.run(chunk(device, rows)));
+    assert_eq!(given("b", &[(0, 99.0)]), ["default b/flow 0 99"], "it is no pump");
+    assert_eq!(given("a", &[(0, 81.0), (2, 82.0)]), ["default a/flow 0 81", "default a/flow 2 82"]);
+    let begins = given("a", &[(3, 83.0), (4, 76.0)]);
+    assert_eq!(begins, ["default a/flow 3 83", "default a/flow 4 76", "fast a/alarm/much-above 3 true"]);
+    // It ends below the limit by its hysteresis.
+    assert_eq!(given("a", &[(5, 75.0)]), ["default a/flow 5 75", "fast a/alarm/much-above 5 false"]);
+    let mut state = chunk("a", &[(6, 0.0)]);
+    let word = state.boxes.word(Value::Text("fault".into()), Quality::Good);
+    let def = SeriesDef::new("a".parse().unwrap(), "state".parse().unwrap(), String::new());
+    state.rows = vec![(def.of_kind(ValueKind::Text), vec![Sample { time_ns: NOW + 6 * S, value: word }])];
+    let portions = flow.run(state);
+    assert_eq!(shown(&portions), ["default a/state 6 fault", "fast a/alarm/fault 6 true"]);
+    assert_eq!(portions[1].rows[0].0.name(), "The pump is broken");
+    bench.at(29);
+    assert!(shown(&flow.tick()).is_empty());
+    bench.at(30);
+    assert_eq!(shown(&flow.tick()), ["fast a/alarm/silent 30 true"]);
+    assert_eq!(shown(&flow.run(chunk("a", &[(31, 9.0)])))[1..], ["fast a/alarm/silent 31 false"]);
 }
 
 #[test]

@@ -468,7 +468,9 @@ mod tests {
             "stage": [{"name": "only", "kind": "filter", "when": "value > 80.5 && unit != 'Cel\\n'"}],
         }}});
         let config = load(&layer, &[]).unwrap();
-        assert_eq!(config.pipelines.definitions.len(), 1);
+        let names: Vec<&str> =
+            config.pipelines.definitions.iter().map(|definition| definition.name.as_str()).collect();
+        assert_eq!(names, ["hot", "linux-host-alarms"]);
     }
 
     #[test]

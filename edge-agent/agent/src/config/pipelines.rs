@@ -271,6 +271,8 @@ fn profiles(sources: &[SourceConfig]) -> Vec<Arc<Profile>> {
                 families.clone()
             }
             SourceKind::Sparkplug { family, .. } => vec![Arc::clone(family)],
+            // It ships with the agent, and a test reads it.
+            SourceKind::Host { .. } => Profile::linux_host().map(Arc::new).into_iter().collect(),
             _ => Vec::new(),
         };
         for profile in of_devices.chain(appearing) {

@@ -9,7 +9,8 @@ use automerge::legacy::{Key as OpKey, ObjectId, Op, OpId, OpType};
 use automerge::{ChangeHash, ExpandedChange, ObjType, ReadDoc as _, ScalarValue};
 
 use crate::actor::{Actor, Side};
-use crate::document::{Document, EngineError, Held, ORIGIN_KEY_BYTES, Origin, guarded, op_id};
+use crate::count;
+use crate::document::{Document, EngineError, ORIGIN_KEY_BYTES, Origin, guarded};
 use crate::key::{self, Part};
 use crate::section::{ORIGIN, Section, object};
 use crate::stamp::Signed;
@@ -58,8 +59,26 @@ pub(crate) struct Check<'a> {
     decoded: HashMap<ChangeHash, ExpandedChange>,
     /// By section and key, the value that this change has written so far.
     written: HashMap<(u64, String), OpId>,
-    /// By the operation that began it, where a counter stands that this change adds to.
-    counted: HashMap<OpId, i64>,
+    /// By the operation that began it, a counter that this change adds to.
+    counted: HashMap<OpId, Counted>,
+}
+
+/// What automerge knows of a counter: it adds each of these up by itself.
+#[derive(Clone, Copy)]
+struct Counted {
+    begun: i64,
+    stands: i64,
+    /// Added by the change that is checked.
+    here: i64,
+}
+
+impl Counted {
+    /// `None` where anything of it would be beyond 64 bits: automerge adds without looking.
+    fn plus(self, by: i64) -> Option<Self> {
+        let (stands, here) = (self.stands.checked_add(by)?, self.here.checked_add(by)?);
+        let is_whole = stands.checked_sub(self.begun).is_some() && self.begun.checked_add(here).is_some();
+        is_whole.then_some(Self { stands, here, ..self })
+    }
 }
 
 /// Checks all operations of a change whose dependencies the document has.
@@ -153,31 +172,36 @@ impl Check<'_> {
         if self.adds(op, section, flat, at) { Ok(()) } else { Err(ForeignOp::Counter(flat.to_string())) }
     }
 
-    /// Counts what is added on to where its writer saw the counter: automerge adds without looking.
+    /// Counts what is added on to where its writer saw the counter.
     fn adds(&mut self, op: &Op, section: Section, flat: &str, at: usize) -> bool {
         match &op.action {
             OpType::Put(ScalarValue::Counter(count)) => {
                 let counter = self.change.start_op.get().saturating_add(at as u64);
-                self.counted.insert(OpId::new(counter, &self.change.actor_id), i64::from(count));
+                let begun = i64::from(count);
+                let counted = Counted { begun, stands: begun, here: 0 };
+                self.counted.insert(OpId::new(counter, &self.change.actor_id), counted);
                 true
             }
             OpType::Increment(by) => op.pred.iter().all(|pred| {
-                let stands = self.counted.get(pred).copied().or_else(|| self.stands(section, flat, pred));
-                let Some(sum) = stands.and_then(|stands| stands.checked_add(*by)) else { return false };
-                self.counted.insert(pred.clone(), sum);
+                let counted =
+                    self.counted.get(pred).copied().or_else(|| self.counted(section, flat, pred, at));
+                let Some(counted) = counted.and_then(|counted| counted.plus(*by)) else { return false };
+                self.counted.insert(pred.clone(), counted);
                 true
             }),
             _ => true,
         }
     }
 
-    /// Where a counter stood that the writer of the change has read.
-    fn stands(&self, section: Section, flat: &str, begun: &OpId) -> Option<i64> {
-        let held = self.document.held(section, flat, Some(&self.change.deps));
-        held.into_iter().find_map(|(held, id)| match held {
-            Held::Count(count) if op_id(&id).as_ref() == Some(begun) => Some(count),
+    /// A counter that the writer of the change has read.
+    fn counted(&mut self, section: Section, flat: &str, pred: &OpId, at: usize) -> Option<Counted> {
+        let stands = count::stands(self.document, self.change, section, flat, pred)?;
+        match &self.look_up(pred, at)?.action {
+            OpType::Put(ScalarValue::Counter(begun)) => {
+                Some(Counted { begun: i64::from(begun), stands, here: 0 })
+            }
             _ => None,
-        })
+        }
     }
 
     fn supersedes(&mut self, op: &Op, section: Section, flat: &str, pred: &OpId, at: usize) -> bool {

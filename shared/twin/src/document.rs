@@ -14,6 +14,7 @@ use automerge::{
 use serde_json::Value as Json;
 
 use crate::actor::{Actor, Generation};
+use crate::count;
 use crate::key::{self, Key, Part};
 use crate::limits::{AUTHOR_BYTES_MAX, CLOCK_BEHIND_MS_MAX};
 use crate::section::{ORIGIN, Section, object};
@@ -422,9 +423,10 @@ pub(crate) fn add_op(document: &Document, section: Section, flat: &str, by: i128
     let preds: Vec<_> = there.iter().filter_map(|(_, id)| op_id(id)).collect();
     let mut counts =
         there.iter().filter_map(|(held, _)| if let Held::Count(count) = held { Some(*count) } else { None });
-    let own = i128::from(counts.next_back().unwrap_or(0));
-    let by = value::clamped(i128::from(value::clamped(own + by)) - own);
-    let action = if preds.is_empty() { OpType::Put(ScalarValue::counter(by)) } else { OpType::Increment(by) };
+    let own = counts.next_back();
+    let stands = value::clamped(i128::from(own.unwrap_or(0)) + by);
+    let step = own.and_then(|own| count::step(own, stands));
+    let action = step.map_or_else(|| OpType::Put(ScalarValue::counter(stands)), OpType::Increment);
     leaf_op(section, flat, action, preds)
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 
 use crate::actor::Actor;
 use crate::check::section_of;
+use crate::count::Added;
 use crate::document::{Document, EngineError, guarded};
 use crate::key::{self, Key, Part};
 use crate::section::Section;
@@ -45,7 +46,7 @@ impl Step {
 pub(crate) enum Deed {
     Put(ScalarValue),
     Delete,
-    Add(i64),
+    Add(i128),
     Text { before: Option<String>, after: String },
 }
 
@@ -65,6 +66,7 @@ pub(crate) fn flat_steps(
     hash: ChangeHash,
 ) -> Result<Vec<FlatStep>, EngineError> {
     let mut steps: Vec<FlatStep> = Vec::new();
+    let mut added = Added::new(document, change);
     for (at, op) in (0_u64..).zip(&change.operations) {
         let Some(section) = section_of(&op.obj) else {
             if let Some(step) = text_step(document, change, hash, &op.obj)
@@ -76,8 +78,9 @@ pub(crate) fn flat_steps(
         };
         let OpKey::Map(flat) = &op.key else { continue };
         let deed = match &op.action {
-            OpType::Put(ScalarValue::Counter(count)) => Deed::Add(i64::from(count)),
-            OpType::Increment(by) => Deed::Add(*by),
+            OpType::Put(ScalarValue::Counter(_)) | OpType::Increment(_) => {
+                Deed::Add(added.by(at, op, section, flat).unwrap_or(0))
+            }
             OpType::Put(scalar) => Deed::Put(scalar.clone()),
             OpType::Delete => Deed::Delete,
             OpType::Make(_) => {
@@ -146,10 +149,12 @@ pub(crate) fn since(document: &Document, since: &[ChangeHash]) -> Result<Vec<Ste
                 if part == Part::Set && step.deed != Deed::Delete && all.iter().any(of_set) {
                     continue;
                 }
-                let Some(value) = shown(&step.deed, &part) else { continue };
-                let (section, author) = (step.section, author.to_owned());
+                let section = step.section;
                 let (time_ms, taken_ms) = (change.timestamp(), document.taken.get(&change.hash()).copied());
-                steps.push(Step { time_ms, taken_ms, author, actor, section, key, value });
+                steps.extend(shown(&step.deed, &part).into_iter().map(|value| {
+                    let (key, author) = (key.clone(), author.to_owned());
+                    Step { time_ms, taken_ms, author, actor, section, key, value }
+                }));
             }
         }
         Ok(steps)
@@ -161,16 +166,27 @@ fn leaves_a_value(document: &Document, step: &FlatStep, hash: ChangeHash) -> boo
     step.deed == Deed::Delete && !document.held(step.section, &step.flat, Some(&[hash])).is_empty()
 }
 
-fn shown(deed: &Deed, part: &Part) -> Option<Json> {
-    Some(match (deed, part) {
+/// One value; none for what no leaf holds. What was added may need several numbers.
+fn shown(deed: &Deed, part: &Part) -> Vec<Json> {
+    let one = match (deed, part) {
         (Deed::Put(_), Part::Element(element)) => json!({ "$insert": element }),
         (Deed::Delete, Part::Element(element)) => json!({ "$remove": element }),
         (Deed::Put(_), Part::Set) => json!({ "$set": [] }),
-        (Deed::Put(scalar), _) => value::json(scalar)?,
+        (Deed::Put(scalar), _) => return value::json(scalar).into_iter().collect(),
         (Deed::Delete, _) => Json::Null,
-        (Deed::Add(by), _) => json!({ "$add": by }),
+        (Deed::Add(by), _) => return numbers(*by).map(|by| json!({ "$add": by })).collect(),
         (Deed::Text { after, .. }, _) => json!({ "$text": after }),
-    })
+    };
+    vec![one]
+}
+
+/// A sum as numbers of 64 bits: from one end of a counter to the other there are three.
+fn numbers(sum: i128) -> impl Iterator<Item = i64> {
+    let rest = |left: &i128| {
+        let left = left - i128::from(value::clamped(*left));
+        (left != 0).then_some(left)
+    };
+    std::iter::successors(Some(sum), rest).map(value::clamped)
 }
 
 /// The heads of what was there at a time: changes of that time and before, as far as all that they build on is.

@@ -11,6 +11,7 @@ mod base;
 mod check;
 mod chunk;
 mod condition;
+mod count;
 mod document;
 mod edit;
 mod history;

@@ -203,7 +203,7 @@ impl<'a> Replay<'a> {
             }
             Deed::Add(by) => {
                 let flat = key::flat(&key, &Part::Count(self.actor))?;
-                vec![add_op(base, step.section, &flat, i128::from(*by))]
+                vec![add_op(base, step.section, &flat, *by)]
             }
             Deed::Text { .. } => Vec::new(),
         })

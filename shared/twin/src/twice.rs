@@ -10,6 +10,7 @@ use automerge::{Change, ScalarValue};
 
 use crate::actor::{Actor, Side};
 use crate::check::section_of;
+use crate::count::Added;
 use crate::document::{Document, EngineError, add_op, guarded, leaf_op, op_id};
 use crate::key::{self, Key, Part};
 use crate::section::Section;
@@ -67,7 +68,7 @@ fn surplus(document: &Document, actor: Actor, twins: &Twins) -> Result<Vec<Op>, 
     let mut wanted: BTreeMap<(Section, Key), i128> = BTreeMap::new();
     let mut found: BTreeMap<(Section, Key), i128> = BTreeMap::new();
     for (at, change) in twins.made.iter().chain(&twins.evened).enumerate() {
-        for (place, by) in added(change)? {
+        for (place, by) in added(document, change)? {
             let sum = found.entry(place.clone()).or_default();
             *sum += by;
             if at == 0 {
@@ -88,16 +89,14 @@ fn surplus(document: &Document, actor: Actor, twins: &Twins) -> Result<Vec<Op>, 
 }
 
 /// What a change adds to counters.
-fn added(change: &Change) -> Result<BTreeMap<(Section, Key), i128>, EngineError> {
+fn added(document: &Document, change: &Change) -> Result<BTreeMap<(Section, Key), i128>, EngineError> {
+    let change = guarded(|| Ok::<_, EngineError>(change.decode()))?;
+    let mut each = Added::new(document, &change);
     let mut added: BTreeMap<_, i128> = BTreeMap::new();
-    for op in guarded(|| Ok::<_, EngineError>(change.decode().operations))? {
-        let by = match &op.action {
-            OpType::Put(ScalarValue::Counter(count)) => i128::from(i64::from(count)),
-            OpType::Increment(by) => i128::from(*by),
-            _ => continue,
-        };
+    for (at, op) in (0_u64..).zip(&change.operations) {
         if let (Some(section), OpKey::Map(flat)) = (section_of(&op.obj), &op.key)
             && let Some((key, Part::Count(_))) = key::read(flat)
+            && let Some(by) = each.by(at, op, section, flat)
         {
             let sum = added.entry((section, key)).or_default();
             *sum += by;

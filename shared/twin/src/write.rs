@@ -7,6 +7,7 @@ use automerge::{ObjId, ObjType, ReadDoc as _, ScalarValue, Value};
 use serde_json::Value as Json;
 
 use crate::actor::{Actor, Side};
+use crate::count;
 use crate::document::EngineError;
 use crate::edit::{Action, Change, Edit, pointer};
 use crate::key::{Key, KeyError, Part, flat};
@@ -318,12 +319,10 @@ impl Place<'_> {
         let own = there.unwrap_or(0);
         let beyond = || EditError::Counter { at: self.at(), sum, own, by };
         let is_farther = i64::try_from(sum + by).is_err() && (by > 0) == (sum + by > 0);
-        let whole = i64::try_from(by).ok().filter(|by| !is_farther && own.checked_add(*by).is_some());
-        let whole = whole.ok_or_else(beyond)?;
-        if there.is_some() {
-            tx.increment(&self.object, flat, whole)?;
-        } else {
-            tx.put(&self.object, flat, ScalarValue::counter(whole))?;
+        let stands = i64::try_from(i128::from(own) + by).ok().filter(|_| !is_farther).ok_or_else(beyond)?;
+        match there.and_then(|own| count::step(own, stands)) {
+            Some(by) => tx.increment(&self.object, flat, by)?,
+            None => tx.put(&self.object, flat, ScalarValue::counter(stands))?,
         }
         Ok(())
     }

@@ -152,6 +152,32 @@ fn what_adds_to_no_counter_or_beyond_what_one_holds_is_refused() {
 }
 
 #[test]
+fn what_fits_a_counter_and_not_the_sums_that_the_engine_makes_of_it_is_refused() {
+    let own = "n~c02090909090909090909090909090909";
+    let begun = |count| op(TAGS, own, OpType::Put(ScalarValue::counter(count)), vec![]);
+    for (from, wrong) in [(i64::MAX, -2), (i64::MAX, 5), (i64::MIN, 2), (i64::MIN, -5)] {
+        let mut hub = hub();
+        let first = u64::from(change(&hub, vec![]).start_op);
+        let more = |by| op(TAGS, own, OpType::Increment(by), vec![OpId::new(first, &agent())]);
+        let sent = change(&hub, vec![begun(from)]);
+        send(&mut hub, automerge::Change::from(sent).raw_bytes().to_vec()).unwrap();
+        // To about zero, and from there beyond what was added may be, or beyond what there was at the begin.
+        let back = if from > 0 { -i64::MAX } else { i64::MAX };
+        for (seq, by, is_taken) in [(2, back, true), (3, wrong, false)] {
+            let sent = change(&hub, vec![more(by)]);
+            let start_op = NonZeroU64::new(first + seq - 1).unwrap();
+            let message = Some(format!("{seq} mallory"));
+            let sent = ExpandedChange { seq, start_op, message, ..sent };
+            let answer = send(&mut hub, automerge::Change::from(sent).raw_bytes().to_vec());
+            assert_eq!(answer.is_ok(), is_taken, "{from} {wrong}: {answer:?}");
+            if let Err(error) = answer {
+                assert!(error.to_string().contains("beyond 64 bits"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn operations_that_no_twin_makes_are_refused() {
     let text = |s: &str| OpType::Put(ScalarValue::Str(s.into()));
     for action in [

@@ -104,12 +104,20 @@ pub(crate) fn pointer(section: Section, path: &str) -> String {
     if path.is_empty() { format!("/{section}") } else { format!("/{section}/{cut}{more}") }
 }
 
+/// The place of these names as a JSON pointer, cut as one of [`pointer`].
+pub(crate) fn pointer_of(names: impl Iterator<Item = String>) -> String {
+    let path: String = names.map(|name| format!("/{}", escape(&name))).collect();
+    let cut: String = path.chars().take(KEY_BYTES_MAX).collect();
+    let more = if cut.len() < path.len() { "…" } else { "" };
+    format!("{cut}{more}")
+}
+
 /// The edits of a merge patch (RFC 7396) of a section that looks like `now`: lists replace as a whole, null deletes.
 ///
 /// Values that merge have forms of their own: `{"$set": […]}` makes a set have just these elements, `{"$text": "…"}` is a
 /// text that merges, `{"$counter": 3}` makes a counter stand at 3 and `{"$add": 3}` adds to it. So what is shown of a leaf,
 /// the values of a conflict among it, is what keeps it when it is written. An object goes with the last of its members, unless it
-/// was written as an empty one.
+/// was written as an empty one and has had none since.
 ///
 /// # Errors
 /// The patch is no object, or holds what no leaf can be.

@@ -148,7 +148,7 @@ fn numbers(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// What stands behind the end of a text in quotes.
-fn behind(mut inside: &str) -> Option<&str> {
+pub(crate) fn behind(mut inside: &str) -> Option<&str> {
     loop {
         let at = inside.find(['"', '\\'])?;
         let after = inside.get(at + 1..)?;

@@ -2,9 +2,10 @@
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 use tideline_link::outln;
-use tideline_twin::Key;
+use tideline_twin::{Inexact, Key, exact};
 
 use super::socket::{HubSocket, escape};
 use cloud_hub::api::shapes::{TwinAnswer, TwinConflicts, TwinDifference, TwinHistory};
@@ -95,6 +96,14 @@ impl Written {
 impl SetArgs {
     /// The patch of the whole twin.
     fn patch(&self) -> Result<Value> {
+        let text = self.patch.as_ref().or(self.value.as_ref());
+        // What is no JSON is a text, whatever digits it has.
+        if let Some(text) = text.filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+            && let Err(Inexact { at, error }) = exact(text)
+        {
+            let key = self.key.as_ref().map_or_else(String::new, |key| format!("/{key}"));
+            bail!("/{}{key}{at}: {error}", self.section.name());
+        }
         let of_section = match (&self.patch, &self.key, &self.value) {
             (Some(patch), _, _) => serde_json::from_str(patch).context("--patch is no JSON")?,
             (None, Some(key), Some(value)) => leaf(self.section, key, value)?,

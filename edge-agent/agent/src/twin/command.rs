@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::http::Method;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 use tideline_protocol::model::AgentId;
 use tideline_protocol::wire::DocumentId;
-use tideline_twin::{Key, Section, escape};
+use tideline_twin::{Inexact, Key, Section, escape, exact};
 
 use crate::serve;
 
@@ -126,6 +127,13 @@ pub(crate) fn wanted(
     value: Option<&str>,
     patch: Option<&str>,
 ) -> anyhow::Result<Value> {
+    // What is no JSON is a text, whatever digits it has.
+    if let Some(text) = patch.or(value).filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+        && let Err(Inexact { at, error }) = exact(text)
+    {
+        let key = key.map_or_else(String::new, |key| format!("/{key}"));
+        anyhow::bail!("/{section}{key}{at}: {error}");
+    }
     if let Some(patch) = patch {
         return serde_json::from_str(patch).context("--patch is no JSON");
     }
@@ -276,6 +284,17 @@ mod tests {
         let error = wanted(Section::Tags, Some("a//b"), Some("1"), None).unwrap_err();
         assert!(error.to_string().starts_with("/tags/a//b: a name in the key"), "{error}");
         assert!(wanted(Section::Tags, None, None, Some("{")).is_err());
+        let text = "is no signed whole number of 64 bits and no double";
+        for (key, value, patch, at) in [
+            (Some("a/b"), Some("18446744073709551616"), None, "/tags/a/b"),
+            (Some("a"), Some("[1, -9223372036854775809]"), None, "/tags/a/1"),
+            (None, None, Some(r#"{"a": {"b": 18446744073709551616}}"#), "/tags/a/b"),
+        ] {
+            let error = wanted(Section::Tags, key, value, patch).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{at}: the number")) && error.ends_with(text), "{error}");
+        }
+        let texts = wanted(Section::Tags, Some("a"), Some("18446744073709551616 bottles"), None).unwrap();
+        assert_eq!(texts, json!({"a": "18446744073709551616 bottles"}));
     }
 
     #[test]

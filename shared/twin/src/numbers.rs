@@ -1,0 +1,134 @@
+//! Whole numbers in the text of a patch that nothing keeps exactly: a reader of JSON makes doubles of them without a word, and what
+//! was written is not what stands there then.
+
+use crate::edit::pointer_of;
+use crate::value::{ValueError, behind};
+
+/// A whole number beyond 64 bits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {error}")]
+pub struct Inexact {
+    /// Where, as a JSON pointer into the text.
+    pub at: String,
+    /// Which.
+    pub error: ValueError,
+}
+
+/// What the scan is in.
+enum Within {
+    /// An object, and the member's name as it stands in the text.
+    Object(Option<String>),
+    /// A list, and which of its items.
+    List(usize),
+}
+
+/// Looks for the first whole number in a JSON text that is beyond 64 bits. One that is written with a point or an exponent is a double by
+/// its writer's will. A text that is no JSON is left to its reader.
+///
+/// # Errors
+/// There is one.
+pub fn exact(text: &str) -> Result<(), Inexact> {
+    let (mut rest, mut within) = (text, Vec::new());
+    while let Some(first) = rest.chars().next() {
+        let mut after = rest.get(first.len_utf8()..).unwrap_or_default();
+        match first {
+            '{' => within.push(Within::Object(None)),
+            '[' => within.push(Within::List(0)),
+            '}' | ']' => drop(within.pop()),
+            ',' => match within.last_mut() {
+                Some(Within::Object(name)) => *name = None,
+                Some(Within::List(at)) => *at += 1,
+                None => {}
+            },
+            '"' => {
+                let Some(end) = behind(after) else { return Ok(()) };
+                if let Some(Within::Object(name @ None)) = within.last_mut() {
+                    let quoted = rest.get(..rest.len() - end.len()).unwrap_or_default();
+                    *name = Some(serde_json::from_str(quoted).unwrap_or_default());
+                }
+                after = end;
+            }
+            '-' | '0'..='9' => {
+                let is_of_it = |c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.' | 'e' | 'E');
+                let (number, behind) = rest.split_at(rest.find(|c| !is_of_it(c)).unwrap_or(rest.len()));
+                if !number.contains(['.', 'e', 'E'])
+                    && number.parse::<i64>().is_err()
+                    && number.parse::<u64>().is_err()
+                {
+                    let shown = number.chars().take(DIGITS_MAX).collect();
+                    return Err(Inexact { at: place(&within), error: ValueError::Number(shown) });
+                }
+                after = behind;
+            }
+            _ => {}
+        }
+        rest = after;
+    }
+    Ok(())
+}
+
+/// Digits of a number that an error repeats.
+const DIGITS_MAX: usize = 40;
+
+fn place(within: &[Within]) -> String {
+    let names = within.iter().map(|within| match within {
+        Within::Object(name) => name.clone().unwrap_or_default(),
+        Within::List(at) => at.to_string(),
+    });
+    pointer_of(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value as Json;
+
+    use super::*;
+
+    #[test]
+    fn a_whole_number_beyond_64_bits_is_found_with_its_place() {
+        for (text, at, number) in [
+            ("18446744073709551616", "", "18446744073709551616"),
+            ("-9223372036854775809", "", "-9223372036854775809"),
+            (
+                r#"{"a":1,"b\"{[,/é~":{"c":[1,{"x":"18446744073709551616"},99999999999999999999]}}"#,
+                "/b\"{[,~1é~0/c/2",
+                "99999999999999999999",
+            ),
+            ("{ \"a\" : { } , \"b\" : [ [ ] , -99999999999999999999 ] }", "/b/1", "-99999999999999999999"),
+        ] {
+            let found = exact(text).unwrap_err();
+            assert_eq!(
+                (found.at.as_str(), &found.error),
+                (at, &ValueError::Number(number.to_owned())),
+                "{text}"
+            );
+            assert!(found.to_string().contains("is no signed whole number of 64 bits"), "{found}");
+        }
+        for fine in [
+            "18446744073709551615",
+            "-9223372036854775808",
+            "1.8446744073709552e19",
+            "18446744073709551616.0",
+            "18446744073709551616E0",
+            r#"{"18446744073709551616": "\\\"18446744073709551616"}"#,
+            "",
+            "\"",
+            "]]}",
+        ] {
+            assert_eq!(exact(fine), Ok(()), "{fine}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn any_text_is_looked_through(text in "[\\[\\]{},:\"\\\\0-9eE.+a é-]{0,60}") {
+            let found = exact(&text);
+            // What comes back as it was written is exact.
+            if let Ok(json) = serde_json::from_str::<Json>(&text) && serde_json::to_string(&json).unwrap() == text {
+                prop_assert_eq!(found, Ok(()));
+            }
+        }
+    }
+}

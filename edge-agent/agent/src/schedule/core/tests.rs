@@ -118,7 +118,7 @@ fn what_was_missed_is_skipped_or_made_up_for_once_or_each() {
 
 #[test]
 fn once_is_once_also_when_its_time_was_over_before_it_was_known() {
-    for (missed, late) in [(Missed::Skip, 0), (Missed::RunOnce, 1)] {
+    for (missed, late) in [(Missed::Skip, 0), (Missed::RunOnce, 1), (Missed::RunAll, 1)] {
         let at = schedule("a", Timing::At(100 * MINUTE), missed);
         let mut world = World::new(&at);
         (99..103).for_each(|minute| world.pass(minute * MINUTE));

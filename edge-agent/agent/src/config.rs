@@ -34,7 +34,7 @@ pub use in_force::{Followed, InForce};
 pub use jobs::{Jobs, Program, Scheduled};
 pub use layer::HubLayer;
 pub use pipelines::Plan;
-pub use places::attributed;
+pub use places::{LAYER, attributed};
 pub use push::{Answered, CertificateFiles, OWN_PATHS, PushDoor, Token};
 pub use read::{parse, parse_layers, parse_with};
 pub use sources::{Format, ModbusLine, Rows, SerialLine, SourceConfig, SourceKind, Timestamps};
@@ -129,7 +129,7 @@ keys! {
     "schedule" "every" Kind::Text, "", "When, in place of cron: at all multiples of this time since 1970, as 15m; at least 10s.";
     "schedule" "at" Kind::Text, "", "When, in place of cron: once, as 2027-01-31T06:00:00Z.";
     "schedule" "zone" Kind::Text, "UTC", "cron: time zone, as Europe/Berlin.";
-    "schedule" "missed" Kind::Choice(&["skip", "run-once", "run-all"]), "skip", "What becomes of times at which the agent was off, busy, or did not know the time: nothing, one run for all of them, or one for each of the newest 32.";
+    "schedule" "missed" Kind::Choice(&["skip", "run-once", "run-all"]), "skip", "What becomes of times at which the agent was off, busy, or did not know the time: nothing, one run for all of them, or one for each of the newest 32. A time that at names is missed too where the schedule comes after it, as to an agent that was away; cron and every begin when they come.";
     "schedule" "within_s" Kind::Number { min: 1, max: 86_400 }, "60", "How late it may begin and is not missed.";
     "schedule" "device" Kind::Text, "", "Which device it is for; empty = the agent's own.";
     "schedule" "kind" Kind::Text, "", "What is done: a kind of command, as write, sync, run.";

@@ -43,6 +43,7 @@ use crate::status::Board;
 use crate::supervise::notify;
 use crate::sync::{Syncer, Wake};
 use crate::twin::TwinHandle;
+use crate::twin::judge::Judge;
 use crate::uplink::Uplink;
 use crate::uplink::dial::Dialler;
 use crate::uplink::routes::Routes;
@@ -148,8 +149,9 @@ pub async fn run_until(
     let intakes = Intakes { config: &config, spool: &spool, batching: now, board: &board, writes: &writes };
     let (out, mut intakes) = intakes.start(&plan, &cards, &tracer);
     let mut twins = Twins::start(&config, own_device.clone(), &spool, &cards, &board, &writes)?;
+    let judge = Judge::new(own_device.clone(), layers.clone());
     let (mut served, questions) =
-        doors.open(&twins.handle, syncer, (&writes, &tracer, &commands, &process.logs));
+        doors.open((&twins.handle, judge), syncer, (&writes, &tracer, &commands, &process.logs));
     let mut tasks = tend(work, &spool, planner(&twins.handle, &writes, (&commands, &jobs), &own_device));
     let shared = shared(own_device, out, &board, &spool, &cards, writes);
     let (routes, routes_now) = watch::channel(Routes::of(&config, &enrolled));

@@ -7,6 +7,7 @@
 pub mod command;
 pub mod desk;
 pub mod file;
+pub mod judge;
 mod line;
 mod news;
 mod touched;

@@ -16,9 +16,9 @@ use tideline_twin::{Section, Twin};
 
 use self::seen::{Seen, digest};
 use super::html::{cut, put, text, time};
+use crate::twin::TwinError;
 use crate::twin::command::{percent, wanted};
-use crate::twin::desk::{Access, Desk};
-use crate::twin::{TwinError, TwinHandle};
+use crate::twin::desk::Desk;
 
 /// Longest form in bytes: a text of a twin, and each of its bytes as three.
 const FORM_BYTES_MAX: usize = 32 * 1024;
@@ -28,11 +28,11 @@ const SECTIONS: [Section; 3] = [Section::Desired, Section::Tags, Section::Notes]
 const AUTHOR_CHARS_MAX: usize = 64;
 
 /// The page of each twin.
-pub fn router(twins: TwinHandle, access: Access) -> Router {
+pub fn router(desk: Desk) -> Router {
     Router::new()
         .route("/twin/{device}/page", get(show).post(write))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
-        .with_state(Desk::new(twins, access))
+        .with_state(desk)
 }
 
 /// What was typed.

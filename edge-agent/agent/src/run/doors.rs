@@ -16,7 +16,8 @@ use crate::page::{self, Shown};
 use crate::source::Writes;
 use crate::sync::Syncer;
 use crate::twin::TwinHandle;
-use crate::twin::desk::{self, Access};
+use crate::twin::desk::{self, Access, Desk};
+use crate::twin::judge::Judge;
 use crate::{serve, token};
 
 /// The doors, bound and not open yet.
@@ -52,7 +53,7 @@ impl Doors {
     /// Opens them. Some commands on the socket become questions to the hub.
     pub fn open(
         self,
-        twins: &TwinHandle,
+        (twins, judge): (&TwinHandle, Judge),
         syncer: Syncer,
         (writes, tracer, commands, logs): (&Writes, &Tracer, &Commands, &Recent),
     ) -> (Vec<JoinHandle<()>>, Questions) {
@@ -63,9 +64,9 @@ impl Doors {
         let (auditor, questions) = Auditor::new(syncer.spool.clone(), board.clone());
         let listen = self.page.as_ref().and_then(|page| page.local_addr().ok());
         let token = Access::Token(Arc::clone(&self.token));
-        let at_page =
-            desk::router(twins.clone(), token.clone()).merge(page::twin::router(twins.clone(), token));
-        let at_socket = desk::router(twins.clone(), Access::Owner);
+        let desk = Desk::new(twins.clone(), token, judge.clone());
+        let at_page = desk::router(desk.clone()).merge(page::twin::router(desk));
+        let at_socket = desk::router(Desk::new(twins.clone(), Access::Owner, judge));
         let at_socket = Router::new()
             .merge(at_socket)
             .merge(serve::page_key(listen, self.token))

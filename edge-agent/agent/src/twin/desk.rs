@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -13,13 +14,11 @@ use subtle::ConstantTimeEq as _;
 use tideline_protocol::model::ModelError;
 use tideline_protocol::time::{Clock as _, NS_PER_MS};
 use tideline_protocol::wire::DocumentId;
-use tideline_twin::{Change, Key, Section, Twin, escape, if_match, merge_patch};
+use tideline_twin::{Change, Key, Section, Twin, escape, exact, if_match, merge_patch};
 
+use super::judge::Judge;
 use super::{Edited, TwinError, TwinHandle, etag, shown, side};
 use crate::clock::AgentClock;
-use crate::config;
-use crate::schedule::shared::KEY;
-use crate::setpoints::BELONGS;
 
 /// Longest patch in bytes.
 const PATCH_BYTES_MAX: usize = 256 * 1024;
@@ -41,13 +40,14 @@ pub enum Access {
 pub struct Desk {
     twins: TwinHandle,
     access: Access,
+    judge: Judge,
 }
 
 impl Desk {
-    /// Of these twins, for who may write here.
+    /// Of these twins, for who may write here what the judge lets pass.
     #[must_use]
-    pub const fn new(twins: TwinHandle, access: Access) -> Self {
-        Self { twins, access }
+    pub const fn new(twins: TwinHandle, access: Access, judge: Judge) -> Self {
+        Self { twins, access, judge }
     }
 
     /// Looks at a document, see [`TwinHandle::look`].
@@ -88,16 +88,11 @@ impl Desk {
     ) -> Result<Edited, TwinError> {
         let document = document(name)?;
         let time_ms = AgentClock::default().wall_ns() / NS_PER_MS;
-        let is_shared = !matches!(document, DocumentId::Device(_));
+        let (judge, of) = (self.judge.clone(), document.clone());
         tracing::info!(%document, author, "somebody changes a twin here");
         let make = move |twin: &Twin| {
             let patch = make(twin)?;
-            if is_shared {
-                wants_no_configuration(&patch)?;
-            } else {
-                says_nothing_of_the_registry(&patch)?;
-            }
-            has_schedules(twin, &patch)?;
+            judge.judge(&of, twin, &patch)?;
             Ok(Change { edits: edits(twin, &patch)?, author, time_ms })
         };
         self.twins.edit(document, make).await
@@ -105,14 +100,14 @@ impl Desk {
 }
 
 /// The routes below `/twin`.
-pub fn router(twins: TwinHandle, access: Access) -> Router {
+pub fn router(desk: Desk) -> Router {
     Router::new()
         .route("/twin", get(list))
         .route("/twin/{device}", get(read).patch(patch))
         .route("/twin/{device}/history", get(history))
         .route("/twin/{device}/conflicts", get(conflicts))
         .layer(DefaultBodyLimit::max(PATCH_BYTES_MAX))
-        .with_state(Desk { twins, access })
+        .with_state(desk)
 }
 
 impl TwinError {
@@ -246,13 +241,32 @@ struct PatchQuery {
     author: Option<String>,
 }
 
+/// A body of JSON of which no number is another one than its writer wrote.
+struct Exact(Value);
+
+impl<S: Send + Sync> FromRequest<S> for Exact {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let (parts, body) = request.into_parts();
+        let request = Request::from_parts(parts.clone(), body);
+        let bytes = Bytes::from_request(request, state).await.map_err(|error| error.into_response())?;
+        std::str::from_utf8(&bytes)
+            .map_or(Ok(()), exact)
+            .map_err(|found| TwinError::Wrong(found.to_string()).into_response())?;
+        let request = Request::from_parts(parts, Body::from(bytes));
+        let Json(body) = Json::from_request(request, state).await.map_err(|error| error.into_response())?;
+        Ok(Self(body))
+    }
+}
+
 /// A merge patch of the sections that people write.
 async fn patch(
     State(desk): State<Desk>,
     Path(device): Path<String>,
     Query(query): Query<PatchQuery>,
     headers: HeaderMap,
-    Json(patch): Json<Value>,
+    Exact(patch): Exact,
 ) -> Result<Response, TwinError> {
     if !desk.admits(&headers) {
         let how =
@@ -272,65 +286,6 @@ async fn patch(
     let edited = edited.await?;
     let body = json!({ "changed": edited.changed, "etag": edited.etag });
     Ok(([(header::ETAG, format!("\"{}\"", edited.etag))], Json(body)).into_response())
-}
-
-/// Fails where somebody wants a schedule that the agent would refuse.
-fn has_schedules(twin: &Twin, patch: &Value) -> Result<(), TwinError> {
-    let wanted = patch.get("desired").and_then(|desired| desired.get(KEY)).and_then(Value::as_object);
-    let there = twin.json(Section::Desired);
-    for (name, patch) in wanted.into_iter().flatten().filter(|(_, patch)| !patch.is_null()) {
-        let mut wanted = there.get(KEY).and_then(|all| all.get(name)).cloned().unwrap_or_default();
-        merge(&mut wanted, patch);
-        if let Err(why) = config::schedule(name, &wanted) {
-            return Err(TwinError::Wrong(format!("/desired/{KEY}/{}: {why}", escape(name))));
-        }
-    }
-    Ok(())
-}
-
-/// As RFC 7396 has it. A patch that was read is nested no deeper than its reader allows.
-fn merge(into: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        into.clone_from(patch);
-        return;
-    };
-    if !into.is_object() {
-        *into = json!({});
-    }
-    let Some(into) = into.as_object_mut() else { return };
-    for (name, value) in patch {
-        if value.is_null() {
-            into.remove(name);
-        } else {
-            merge(into.entry(name.clone()).or_insert(Value::Null), value);
-        }
-    }
-}
-
-/// Fails where somebody wants a configuration in a document that devices share: nobody reads it there. What is there can be
-/// taken back.
-fn wants_no_configuration(patch: &Value) -> Result<(), TwinError> {
-    fn adds(patch: &Value) -> bool {
-        patch.as_object().map_or(!patch.is_null(), |members| members.values().any(adds))
-    }
-    match patch.get("desired").and_then(|desired| desired.get("config")).filter(|config| adds(config)) {
-        None => Ok(()),
-        Some(_) => Err(TwinError::Wrong(
-            "/desired/config: of a group or site it is read by nobody: what its agents are to have in common goes into its template of \
-             configuration at the hub, and what this one is to have into its own twin"
-                .to_owned(),
-        )),
-    }
-}
-
-/// Fails where somebody says to which groups and site a device belongs: the hub would write over it.
-fn says_nothing_of_the_registry(patch: &Value) -> Result<(), TwinError> {
-    match patch.get("tags").and_then(|tags| tags.get(BELONGS)) {
-        None => Ok(()),
-        Some(_) => Err(TwinError::Wrong(format!(
-            "/tags/{BELONGS}: is what the hub's registry says; allowed is to set the device's groups and site there"
-        ))),
-    }
 }
 
 fn edits(twin: &Twin, patch: &Value) -> Result<Vec<tideline_twin::Edit>, TwinError> {
@@ -354,24 +309,6 @@ impl Access {
         match self {
             Self::Owner => "",
             Self::Token(_) => "local page",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_configuration_is_no_part_of_what_is_shared_and_one_that_is_there_can_go() {
-        let desired = |config: Value| json!({ "desired": { "config": config, "speed": 3 } });
-        let refused = wants_no_configuration(&desired(json!({ "batch": { "rows_max": 7 } }))).unwrap_err();
-        assert!(refused.to_string().contains("goes into its template"), "{refused}");
-        assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
-        for fine in
-            [desired(Value::Null), desired(json!({ "batch": { "rows_max": null } })), json!({ "notes": {} })]
-        {
-            assert!(wants_no_configuration(&fine).is_ok(), "{fine}");
         }
     }
 }

@@ -12,8 +12,11 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::cards::Cards;
 use crate::clock::AgentClock;
+use crate::config::Layers;
 use crate::status::Board;
-use crate::twin::{Kin, Parts};
+use crate::twin::desk::Access;
+use crate::twin::judge::Judge;
+use crate::twin::{Kin, Parts, TwinHandle};
 
 struct Site {
     twins: TwinHandle,
@@ -35,6 +38,7 @@ impl Site {
 
     async fn ask(&self, form: Option<&[(&str, &str)]>) -> (StatusCode, String) {
         let token = Access::Token(Arc::from("secret"));
+        let judge = Judge::new(DeviceId::parse("pump").unwrap(), Layers::default());
         let request = Request::builder().uri("/twin/pump/page");
         let request = match form {
             None => request.body(Body::empty()),
@@ -43,7 +47,8 @@ impl Site {
                 request.method("POST").body(Body::from(body))
             }
         };
-        let response = router(self.twins.clone(), token).oneshot(request.unwrap()).await.unwrap();
+        let response =
+            router(Desk::new(self.twins.clone(), token, judge)).oneshot(request.unwrap()).await.unwrap();
         let status = response.status();
         let policy = response.headers().get(header::CONTENT_SECURITY_POLICY).cloned();
         assert!(status == StatusCode::SEE_OTHER || policy.is_some());

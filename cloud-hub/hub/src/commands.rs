@@ -45,6 +45,7 @@ pub const KEEP_DAYS: u64 = 30;
 pub struct Commands {
     core: Mutex<HubCommands>,
     seats: Mutex<Seats>,
+    last: Mutex<orders::LastId>,
     wake: Notify,
     commits: watch::Sender<u64>,
 }

@@ -1,7 +1,7 @@
 //! Taking commands: each is durable, and known to the core, when it is answered.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tideline_protocol::commands::{HubCommand, Order, QUEUED_PER_AGENT_MAX};
 use tideline_protocol::model::AgentId;
@@ -101,7 +101,7 @@ pub fn given_before(
 /// In one commit. Waits for the disk.
 fn take(hub: &Hub, orders: &[Order], key: Option<&str>) -> Result<Vec<Taken>, MetadataError> {
     let now_ms = hub.now_ms();
-    let ids = orders.iter().map(|_| new_id(now_ms)).collect::<Result<Vec<_>, _>>()?;
+    let ids = new_ids(hub, now_ms, orders.len())?;
     let mut waiting = Waiting::of(hub, orders);
     let taken = hub.metadata.change(|changes: &mut Changes| {
         let made = orders.iter().zip(ids).map(|(order, id)| {
@@ -150,9 +150,52 @@ fn make(
     Ok((command, true))
 }
 
-/// Begins with the time, so that ids are in the order in which commands were made, and agents know how old one is.
-fn new_id(now_ms: i64) -> Result<CommandId, MetadataError> {
+/// Ids begin with the time, so that they are in the order in which commands were made, and agents know how old one is. Those
+/// of one millisecond follow each other.
+#[derive(Debug, Default)]
+pub struct LastId(Option<(i64, [u8; 10])>);
+
+impl LastId {
+    /// The id of the next command, with what is random in it if it is the first of its millisecond.
+    fn next(&mut self, now_ms: i64, mut random: [u8; 10]) -> CommandId {
+        match self.0 {
+            Some((last_ms, last)) if last_ms == now_ms => {
+                random = last;
+                for byte in random.iter_mut().rev() {
+                    *byte = byte.wrapping_add(1);
+                    if *byte != 0 {
+                        break;
+                    }
+                }
+            }
+            // So that no number of commands goes beyond what there is.
+            _ => random.iter_mut().take(1).for_each(|first| *first &= 0x7f),
+        }
+        self.0 = Some((now_ms, random));
+        CommandId::made(now_ms, random)
+    }
+}
+
+fn new_ids(hub: &Hub, now_ms: i64, count: usize) -> Result<Vec<CommandId>, MetadataError> {
     let mut random = [0; 10];
     getrandom::fill(&mut random).map_err(MetadataError::interrupted)?;
-    Ok(CommandId::made(now_ms, random))
+    let mut last = hub.commands.last.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok((0..count).map(|_| last.next(now_ms, random)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_one_millisecond_are_in_the_order_in_which_they_were_made() {
+        let mut last = LastId::default();
+        let mut ids: Vec<_> = (0..600_u16).map(|n| last.next(5, [n.to_be_bytes()[1]; 10])).collect();
+        ids.push(last.next(6, [0; 10]));
+        assert!(ids.is_sorted_by(|a, b| a.to_string() < b.to_string()), "{ids:?}");
+        let highest = last.next(7, [0xff; 10]);
+        assert!(last.next(7, [0; 10]) > highest && last.next(8, [0; 10]) > highest);
+        // Set back, the clock is believed: how old a command is counts more.
+        assert_eq!(last.next(4, [1; 10]).made_ms(), 4);
+    }
 }

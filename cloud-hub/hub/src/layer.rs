@@ -30,12 +30,21 @@ const NAMED_MAX: usize = 64;
 #[must_use]
 pub fn errors(twin: &Twin, patch: &Json) -> Vec<String> {
     let Some(patch) = patch.get(CONFIG) else { return Vec::new() };
-    let mut layer = twin.json(Section::Desired).get(CONFIG).cloned().unwrap_or(Json::Null);
+    let mut layer = there(twin);
     merge(&mut layer, patch, 0);
+    judge(twin, &layer)
+}
+
+fn there(twin: &Twin) -> Json {
+    twin.json(Section::Desired).get(CONFIG).cloned().unwrap_or(Json::Null)
+}
+
+/// What is wrong with a layer of the agent of a twin.
+fn judge(twin: &Twin, layer: &Json) -> Vec<String> {
     let mut errors = Vec::new();
     let reported = twin.json(Section::Reported);
     if let Some(schemas) = reported.get(SCHEMAS).and_then(Json::as_object).filter(|all| !all.is_empty()) {
-        match &layer {
+        match layer {
             // Taken back as a whole.
             Json::Null => {}
             Json::Object(sections) => check_sections(schemas, sections, &mut errors),
@@ -57,13 +66,52 @@ pub fn of_patches(twin: &Twin, patches: &[(Section, Json)]) -> Vec<String> {
     layers.chain(schedules::errors(twin, patches)).chain(belonging::errors(patches)).collect()
 }
 
+/// Whose document it is.
+#[derive(Debug, Clone, Copy)]
+pub enum Whose<'a> {
+    /// An agent's own.
+    Agent,
+    /// That of a device which this agent reads.
+    Behind(&'a str),
+    /// A group's or a site's.
+    Shared,
+}
+
+impl Whose<'_> {
+    /// Why a configuration is of no use there.
+    fn told(self) -> Option<String> {
+        match self {
+            Self::Agent => None,
+            Self::Behind(agent) => Some(format!(
+                "/desired/config: this device has none, as it is read by the agent {agent}: set it in the twin of that"
+            )),
+            Self::Shared => Some(
+                "/desired/config: nobody reads it here; what the agents of a group or site are to have in common goes into its template of \
+                 configuration: PUT /api/v1/config-templates/group/NAME or …/site/NAME, or cloud-hub config-template set"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+/// What is wrong with the configuration that stands in a document, as somebody on site may have left it: no reason to refuse what
+/// else is wanted.
+#[must_use]
+pub fn standing(twin: &Twin, whose: Whose<'_>) -> Vec<String> {
+    let layer = there(twin);
+    if layer.is_null() {
+        Vec::new()
+    } else {
+        whose.told().map_or_else(|| judge(twin, &layer), |told| vec![told])
+    }
+}
+
 /// What is wrong with patches of a document that devices share: a group's or a site's.
 #[must_use]
 pub fn of_shared(twin: &Twin, patches: &[(Section, Json)]) -> Vec<String> {
-    let told = "/desired/config: nobody reads it here; what the agents of a group or site are to have in common goes into its template of \
-                configuration: PUT /api/v1/config-templates/group/NAME or …/site/NAME, or cloud-hub config-template set";
-    wants_config(twin, patches)
-        .then(|| told.to_owned())
+    Some(Whose::Shared)
+        .filter(|_| wants_config(twin, patches))
+        .and_then(Whose::told)
         .into_iter()
         .chain(schedules::errors(twin, patches))
         .collect()
@@ -72,18 +120,14 @@ pub fn of_shared(twin: &Twin, patches: &[(Section, Json)]) -> Vec<String> {
 /// What is wrong with patches of the twin of a device that `agent` reads: it has no configuration of its own.
 #[must_use]
 pub fn of_device_behind(agent: &str, twin: &Twin, patches: &[(Section, Json)]) -> Option<String> {
-    wants_config(twin, patches).then(|| {
-        format!(
-            "/desired/config: this device has none, as it is read by the agent {agent}: set it in the twin of that"
-        )
-    })
+    if wants_config(twin, patches) { Whose::Behind(agent).told() } else { None }
 }
 
 /// Whether there would be more of a configuration by a patch than none. What stands there already can be taken back.
 fn wants_config(twin: &Twin, patches: &[(Section, Json)]) -> bool {
     let desired = patches.iter().filter(|(section, _)| *section == Section::Desired);
     let wanted = desired.filter_map(|(_, patch)| patch.get(CONFIG));
-    let there = twin.json(Section::Desired).get(CONFIG).cloned().unwrap_or(Json::Null);
+    let there = there(twin);
     wanted.into_iter().any(|patch| {
         let mut layer = there.clone();
         merge(&mut layer, patch, 0);
@@ -91,11 +135,11 @@ fn wants_config(twin: &Twin, patches: &[(Section, Json)]) -> bool {
     })
 }
 
-/// Whether a patch has anything but what it takes back.
+/// Whether a patch has anything but what it takes back. An empty object is something too.
 fn adds(patch: &Json) -> bool {
     match patch {
         Json::Null => false,
-        Json::Object(members) => members.values().any(adds),
+        Json::Object(members) => members.is_empty() || members.values().any(adds),
         _ => true,
     }
 }

@@ -105,6 +105,13 @@ pub fn over(desired: &Json, patch: &Json, now_ms: i64) -> Vec<String> {
     told
 }
 
+/// As [`over`], of a layer that many agents get.
+#[must_use]
+pub fn over_of_layer(layer: &Json, now_ms: i64) -> Vec<String> {
+    let desired = json!({ "config": layer });
+    over(&desired, &desired, now_ms)
+}
+
 fn is_over(options: &Json, now_ms: i64) -> bool {
     let text = |name: &str| options.get(name).and_then(Json::as_str);
     let timing = text("at").and_then(|at| Timing::read("at", at, jiff::tz::TimeZone::UTC).ok());

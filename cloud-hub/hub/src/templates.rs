@@ -4,19 +4,22 @@
 //! comes from, and one that anybody else wrote is an override, which no template touches. Of several templates the site's goes
 //! before those of groups, and of these the last by name.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod trial;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::PoisonError;
+
+pub use self::trial::told;
 
 use serde_json::{Map, Value as Json, json};
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::wire::DocumentId;
 use tideline_twin::limits::AUTHOR_BYTES_MAX;
-use tideline_twin::{Actor, Change, Conflict, Key, Leaf, Section, Side, Twin, escape, merge_patch};
+use tideline_twin::{Actor, Conflict, Key, Leaf, Section, Side, Twin};
 
 use crate::hub::{App, Hub};
-use crate::layer;
 use crate::metadata::{Changes, DeviceRecord, MetadataError, TemplateRecord, TemplateVersion};
 use crate::signs::is_hidden;
 use crate::twins::{self, Patch, TwinError, etag};
@@ -98,6 +101,9 @@ pub enum TemplateError {
     /// Its layer.
     #[error("{0}")]
     Layer(String),
+    /// There are members, and what each of them says: none can take it.
+    #[error("none of its {} agents can take it: {}", .0.len(), trial::first(.0))]
+    NoMember(Vec<(String, TwinError)>),
     /// There are too many.
     #[error("there are {TEMPLATES_MAX} templates already, which is the limit")]
     Full,
@@ -115,7 +121,7 @@ pub type Outcome = (String, Result<String, TwinError>);
 /// Keeps a template, the next version of it if there is one, and lays it into its members' twins.
 ///
 /// # Errors
-/// The layer is none, or the disk failed. What a member cannot take is in its outcome.
+/// The layer is none, no member can take it, or the disk failed. What a member cannot take is in its outcome.
 pub async fn put(
     hub: &App,
     name: &Name,
@@ -123,6 +129,11 @@ pub async fn put(
     author: String,
 ) -> Result<(TemplateRecord, Vec<Outcome>), TemplateError> {
     check(&layer)?;
+    let (of, tried) = (name.clone(), layer.clone());
+    let refusals = hub.blocking(move |hub| trial::refusals(hub, &of, &tried)).await?;
+    if !refusals.is_empty() {
+        return Err(TemplateError::NoMember(refusals));
+    }
     let key = name.to_string();
     let now_ms = hub.now_ms();
     let record = hub.blocking(move |hub| {
@@ -186,7 +197,7 @@ fn check(layer: &Json) -> Result<(), TemplateError> {
     }
     // What not even an empty twin takes, none does.
     let tried = Twin::new(Actor::new(Side::Hub, [0; 15])).map_err(TwinError::from)?;
-    try_out(&tried, &[(SIGNED.to_owned(), json!({ CONFIG: layer }))], "")
+    trial::try_out(&tried, &[(SIGNED.to_owned(), json!({ CONFIG: layer }))], "")
         .map_err(|error| TemplateError::Layer(error.to_string()))
 }
 
@@ -281,7 +292,7 @@ fn apply(hub: &Hub, id: &str) -> Result<Option<Applied>, TwinError> {
         return Ok(None);
     };
     let Ok(device) = DeviceId::parse(id) else { return Ok(None) };
-    let (document, wanted) = (DocumentId::Device(device), wanted(hub, &record)?);
+    let (document, wanted) = (DocumentId::Device(device), wanted(hub, &record, None)?);
     let mut written = twins::Written::default();
     for _ in 1..LOOKS_MAX {
         match lay(hub, &document, &wanted, &mut written) {
@@ -302,7 +313,7 @@ fn lay(
 ) -> Result<String, TwinError> {
     let (state, patches) = hub.twins.look(document, |twin| {
         let patches = patches(twin, wanted);
-        try_out(twin, &patches, &document.name()).map(|()| (etag(twin), patches))
+        trial::try_out(twin, &patches, &document.name()).map(|()| (etag(twin), patches))
     })??;
     if patches.is_empty() {
         return Ok(state);
@@ -318,55 +329,22 @@ fn lay(
     Ok(state)
 }
 
-/// Whether the twin of this device takes all of the patches, and an agent what comes of them.
-fn try_out(twin: &Twin, patches: &[(String, Json)], device: &str) -> Result<(), TwinError> {
-    if patches.is_empty() {
-        return Ok(());
-    }
-    let mut tried = twin.clone();
-    for (author, patch) in patches {
-        let edits = merge_patch(Section::Desired, &tried.json(Section::Desired), patch)?;
-        tried.edit(&Change { edits, author: author.clone(), time_ms: 0 })?;
-    }
-    let wrong = layer::errors(&tried, &json!({ CONFIG: {} }));
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    let leaves = leaves(&tried);
-    Err(TwinError::Refused(wrong.iter().map(|error| blamed(error, &leaves, device)).collect()))
-}
-
-/// An error of the layer at a device, which names the override where that is what is wrong: no template can mend it.
-fn blamed(error: &str, leaves: &Leaves<Leaf>, device: &str) -> String {
-    let place = error.split_once(": ").map_or(error, |(place, _)| place);
-    let below = |of: &str, other: &str| other.strip_prefix(of).is_some_and(|rest| rest.starts_with('/'));
-    let mut authors = BTreeSet::new();
-    for (path, leaf) in leaves {
-        let names: Vec<_> = path.iter().map(|name| escape(name)).collect();
-        let path = format!("/{}/{}", Section::Desired, names.join("/"));
-        if path == place || below(&path, place) || below(place, &path) {
-            if template(leaf).is_some() {
-                return error.to_owned();
-            }
-            let author = signature(leaf);
-            authors.insert(if author.is_empty() { "somebody".to_owned() } else { author });
-        }
-    }
-    if authors.is_empty() {
-        return error.to_owned();
-    }
-    let authors = authors.into_iter().collect::<Vec<_>>().join(", ");
-    format!(
-        "{error}: this is an override of {device}, set by {authors}, and of no template; take it back or set another"
-    )
-}
-
-/// What the templates of a device want, each leaf with the template that it is of.
-fn wanted(hub: &Hub, record: &DeviceRecord) -> Result<Leaves<(Json, String)>, TwinError> {
+/// What the templates of a device want, each leaf with the template that it is of; of the one of this name it is this layer.
+fn wanted(
+    hub: &Hub,
+    record: &DeviceRecord,
+    instead: Option<(&Name, &Json)>,
+) -> Result<Leaves<(Json, String)>, TwinError> {
     let mut wanted: Leaves<(Json, String)> = BTreeMap::new();
     for name in names(record) {
-        let Some(template) = hub.metadata.find::<TemplateRecord>(&name.to_string())? else { continue };
-        let Ok(Json::Object(sections)) = serde_json::from_str(&template.current.layer) else { continue };
+        let layer = match instead.filter(|(of, _)| **of == name) {
+            Some((_, layer)) => Some(layer.clone()),
+            None => hub
+                .metadata
+                .find::<TemplateRecord>(&name.to_string())?
+                .and_then(|template| serde_json::from_str(&template.current.layer).ok()),
+        };
+        let Some(Json::Object(sections)) = layer else { continue };
         let mut leaves = BTreeMap::new();
         if gather(&mut vec![CONFIG.to_owned()], &sections, &mut leaves).is_err() {
             continue;

@@ -1,5 +1,6 @@
 //! Twins by API: state, changes, history and conflicts.
 
+mod exact;
 pub mod groups;
 pub mod history;
 mod points;
@@ -16,6 +17,7 @@ use tideline_protocol::model::DeviceId;
 use tideline_protocol::wire::DocumentId;
 use tideline_twin::{Actor, Conflict, EditError, Leaf, PatchError, Section, Side, Twin};
 
+use self::exact::Exact;
 use super::auth::Principal;
 use super::problem::{ApiError, Problem};
 use super::select::each_of;
@@ -24,6 +26,7 @@ use super::shapes::{
     TwinsPatched,
 };
 use crate::hub::{App, Hub};
+use crate::layer::Whose;
 use crate::metadata::DeviceRecord;
 use crate::twins::{self, Patch, TwinError, etag};
 use crate::when;
@@ -222,8 +225,12 @@ async fn change_shared(
     tracing::info!(%document, by = patch.author, "what devices share changed");
     let name = document.name();
     let of = document.clone();
-    let desired = desired(&patch.sections);
-    let shown = twins::patch(hub, document, patch, move |twin| answer(twin, &name, &agents, None)).await?;
+    let (desired, is_of_config) = (desired(&patch.sections), layer::is_of_config(&patch.sections));
+    let show = move |twin: &Twin| TwinAnswer {
+        warnings: if is_of_config { Vec::new() } else { layer::standing(twin, Whose::Shared) },
+        ..answer(twin, &name, &agents, None)
+    };
+    let shown = twins::patch(hub, document, patch, show).await?;
     let shown = hub.blocking(move |hub| points::told(hub, &of, shown)).await?;
     Ok(tagged(warned(hub, shown, &desired)))
 }
@@ -234,9 +241,10 @@ fn desired(sections: &[(Section, serde_json::Value)]) -> serde_json::Value {
     found.map(|(_, patch)| patch.clone()).unwrap_or_default()
 }
 
-/// With what of a patch is of no effect.
-fn warned(hub: &Hub, shown: TwinAnswer, desired: &serde_json::Value) -> TwinAnswer {
-    TwinAnswer { warnings: schedules::over(&shown.desired, desired, hub.now_ms()), ..shown }
+/// With what of a patch is of no effect, beside what is told already.
+fn warned(hub: &Hub, mut shown: TwinAnswer, desired: &serde_json::Value) -> TwinAnswer {
+    shown.warnings.extend(schedules::over(&shown.desired, desired, hub.now_ms()));
+    shown
 }
 
 /// The states that a request is of; none for any.
@@ -268,7 +276,7 @@ pub async fn change(
     Extension(principal): Extension<Principal>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    Json(patch): Json<TwinPatch>,
+    Exact(patch): Exact<TwinPatch>,
 ) -> Result<Response, ApiError> {
     let (document, agents) = of(&hub, &id)?;
     let of = if_match(&headers)?;
@@ -283,7 +291,12 @@ pub async fn change(
     if is_of_config {
         fill(&hub, vec![id.clone()]).await?;
     }
-    let shown = twins::look(&hub, document, move |twin| answer(twin, &id, &agents, None)).await?;
+    let show = move |twin: &Twin| {
+        let whose = agents.first().filter(|agent| **agent != id).map_or(Whose::Agent, |of| Whose::Behind(of));
+        let warnings = if is_of_config { Vec::new() } else { layer::standing(twin, whose) };
+        TwinAnswer { warnings, ..answer(twin, &id, &agents, None) }
+    };
+    let shown = twins::look(&hub, document, show).await?;
     Ok(tagged(warned(&hub, shown, &desired)))
 }
 
@@ -303,14 +316,19 @@ async fn has_a_configuration(
 
 /// Change the twins of many devices
 ///
-/// Each is patched by itself: one that is refused leaves the others alone.
+/// Each is patched by itself: one that is refused leaves the others alone. `If-Match` is refused, as it is of one twin.
 #[utoipa::path(patch, path = "/api/v1/twins", operation_id = "patchTwins", request_body = TwinsPatch,
-    responses((status = 200, description = "What came of it at each device; those that were patched are on disk", body = TwinsPatched), (status = 400, description = "`bad-patch`, `bad-devices`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "What came of it at each device; those that were patched are on disk", body = TwinsPatched), (status = 400, description = "`bad-patch`, `bad-devices`, `bad-etag`: with `If-Match`; `bad-value`: a whole number beyond 64 bits", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn change_many(
     State(hub): State<App>,
     Extension(principal): Extension<Principal>,
-    Json(request): Json<TwinsPatch>,
+    headers: HeaderMap,
+    Exact(request): Exact<TwinsPatch>,
 ) -> Result<Json<TwinsPatched>, ApiError> {
+    if headers.contains_key(header::IF_MATCH) {
+        let told = "If-Match: an etag is of one twin, and this is of many; patch each by itself with it, or leave it out";
+        return Err(ApiError::bad("bad-etag", told));
+    }
     let TwinsPatch { devices, patch } = request;
     let mut devices = hub.blocking(move |hub| each_of(hub, devices, DEVICES_MAX)).await?;
     devices.sort();

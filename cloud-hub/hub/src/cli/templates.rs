@@ -82,6 +82,7 @@ pub async fn template(hub: &HubSocket, command: &TemplateCommand) -> Result<()> 
             let done: ConfigTemplateApplied = serde_json::from_value(hub.put(&path(name), &body).await?)?;
             outln!("{} is at version {}", done.template.name, done.template.current.version);
             results(&done.results);
+            done.warnings.iter().for_each(|warning| outln!("{warning}"));
         }
         TemplateCommand::Remove { name } => {
             let done: TwinsPatched = serde_json::from_value(hub.delete(&path(name)).await?)?;

@@ -1,8 +1,9 @@
 //! Templates laid into twins, beside what others want.
 
 use serde_json::json;
-use tideline_twin::Link;
+use tideline_twin::{Change, Link, merge_patch};
 
+use super::trial::try_out;
 use super::*;
 
 fn write(twin: &mut Twin, author: &str, patch: &Json) {

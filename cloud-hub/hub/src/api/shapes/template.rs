@@ -83,6 +83,10 @@ pub struct ConfigTemplateApplied {
     pub template: ConfigTemplate,
     /// By agent
     pub results: Vec<TwinPatched>,
+    /// What of it is of no effect, as a schedule whose only time is over
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub warnings: Vec<String>,
 }
 
 /// The configuration of an agent: what the hub wants of it, and what is in force

@@ -31,7 +31,8 @@ pub struct TwinAnswer {
     /// Whether there may be more: of what is shared 1,000 are told at most, of the first 1,000 devices by name
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub delta_cut: bool,
-    /// What was just written and is of no effect, as a schedule whose only time is over; nothing where nothing was written
+    /// What was just written and is of no effect, as a schedule whose only time is over, and what of the configuration that stands there
+    /// already no agent takes; nothing where nothing was written
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// Leaves with several values; none of a state of the past
@@ -79,7 +80,7 @@ pub struct TwinDifference {
 /// Null takes a leaf away, a list takes the place of a list. Values that merge have forms of their own: `{"$add": 3}` adds to a
 /// counter, `{"$counter": 3}` makes it stand there, `{"$set": […]}` makes a set have these elements, `{"$text": "…"}` is a text in
 /// notes. So whatever is shown of a leaf keeps it when it is written, each value of a conflict too. Other than by the RFC an object goes
-/// with the last of its members, unless it was written as an empty one, and null is only what is absent. What is wrong is told with
+/// with the last of its members, unless it was written as an empty one and has had none since, and null is only what is absent. What is wrong is told with
 /// its place as a JSON pointer (RFC 6901), as `/desired/motor/speed`.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -1,5 +1,6 @@
 //! Twins by API: what is shown, what is refused, and who may.
 
+mod layers;
 mod patches;
 
 use tideline_protocol::model::AgentId;

@@ -11,6 +11,7 @@ use tideline_protocol::wire::DocumentId;
 use super::super::auth::Principal;
 use super::super::problem::{ApiError, Problem};
 use super::super::shapes::{TwinAnswer, TwinConflicts, TwinHistory, TwinPatch};
+use super::exact::Exact;
 use super::history::{Asked, steps};
 use super::{Wanted, change_shared, contested, show_shared};
 use crate::hub::{App, Hub};
@@ -67,7 +68,7 @@ pub async fn change_site(
     Extension(principal): Extension<Principal>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    Json(patch): Json<TwinPatch>,
+    Exact(patch): Exact<TwinPatch>,
 ) -> Result<Response, ApiError> {
     change_shared(&hub, of(&hub, &id)?, principal, &headers, patch).await
 }

@@ -17,6 +17,7 @@ use super::super::shapes::{
 use super::{of, result};
 use crate::hub::App;
 use crate::metadata::{ConfigRecord, DeviceRecord, TemplateRecord};
+use crate::schedules;
 use crate::templates::{self, Name, Outcome, TemplateError};
 use crate::twins;
 
@@ -26,6 +27,9 @@ impl From<TemplateError> for ApiError {
         match error {
             TemplateError::Name(_) => Self::bad("bad-template", text),
             TemplateError::Layer(_) => Self::bad("bad-config", text),
+            TemplateError::NoMember(refusals) => {
+                Self { errors: templates::told(&refusals), ..Self::bad("bad-config", text) }
+            }
             TemplateError::Full => Self::new(axum::http::StatusCode::CONFLICT, "too-many-templates", text),
             TemplateError::Metadata(error) => error.into(),
             TemplateError::Twin(error) => error.into(),
@@ -88,7 +92,8 @@ fn results(outcomes: Vec<Outcome>) -> TwinsPatched {
 /// Set a template of configuration
 ///
 /// All agents of the group or at the site have it from then on, each option that nobody set of the agent itself; a site's goes before
-/// a group's. Each is checked by the schema that the agent reports, and told by itself what is wrong.
+/// a group's. Each is checked by the schema that the agent reports, and told by itself what is wrong. One that none of its agents can
+/// take does not become current: `errors` has what each of them says.
 #[utoipa::path(put, path = "/api/v1/config-templates/{kind}/{name}", operation_id = "putConfigTemplate", request_body = ConfigTemplatePut,
     params(("kind" = String, Path, description = "`group` or `site`"), ("name" = String, Path, description = "Of the group or site")),
     responses((status = 200, description = "The template, and what came of it at each agent", body = ConfigTemplateApplied), (status = 400, description = "`bad-template`, `bad-config`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`too-many-templates`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
@@ -100,9 +105,10 @@ pub async fn put_template(
 ) -> Result<Json<ConfigTemplateApplied>, ApiError> {
     let name = named(&kind, &name)?;
     tracing::info!(template = %name, by = principal.name, "a template of configuration is set");
+    let warnings = schedules::over_of_layer(&wanted.layer, hub.now_ms());
     let (record, outcomes) = templates::put(&hub, &name, wanted.layer, principal.name).await?;
     let (template, TwinsPatched { results }) = (shown(&hub, name, record).await?, results(outcomes));
-    Ok(Json(ConfigTemplateApplied { template, results }))
+    Ok(Json(ConfigTemplateApplied { template, results, warnings }))
 }
 
 /// Remove a template of configuration

@@ -94,8 +94,8 @@ async fn merge_patches_do_what_the_standards_examples_say() {
 }
 
 /// A session in which the device's agent tells what it has.
-async fn meet(bench: &Bench, device: &str, site: &mut Twin) {
-    let who = Speaker { agent: AgentId::parse("gateway").unwrap(), number: 1 };
+pub(super) async fn meet(bench: &Bench, agent: &str, device: &str, site: &mut Twin) {
+    let who = Speaker { agent: AgentId::parse(agent).unwrap(), number: 1 };
     let document: DocumentId = device.parse().unwrap();
     let (mut link, mut links) = (Link::new("hub", site), BTreeMap::new());
     loop {
@@ -135,7 +135,7 @@ async fn a_conflict_with_a_counter_or_an_empty_object_is_resolved_by_what_is_sho
             let record = site.edit(&Change { edits, author: "site".to_owned(), time_ms: 1 }).unwrap();
             record.into_iter().for_each(|record| site.handle_durable(record.ticket));
             bench.patch("valve-1", json!({"tags": { &key: here }})).await;
-            meet(&bench, "valve-1", &mut site).await;
+            meet(&bench, "gateway", "valve-1", &mut site).await;
             let found = bench.twin("valve-1", "/conflicts").await["conflicts"][0].clone();
             assert_eq!((&found["key"], found["values"].as_array().unwrap().len()), (&json!(key), 2));
             let value = found["values"][kept]["value"].clone();
@@ -147,4 +147,54 @@ async fn a_conflict_with_a_counter_or_an_empty_object_is_resolved_by_what_is_sho
             );
         }
     }
+}
+
+impl Bench {
+    /// Patches with a text as it is.
+    async fn raw(&self, path: &str, text: String) -> (StatusCode, Value) {
+        let mut ask = request("PATCH", path, &[("content-type", "application/json")], None);
+        *ask.body_mut() = Body::from(text);
+        let (answer, body) = self.send(Door::Socket, ask).await;
+        (answer.status(), body)
+    }
+}
+
+#[tokio::test]
+async fn a_number_that_would_be_another_one_is_refused_wherever_it_stands() {
+    let bench = Bench::new();
+    bench.device("valve-1", "hall");
+    for (at, value) in [
+        ("/desired/a/b", "{\"a\": {\"b\": 18446744073709551616}}"),
+        ("/desired/a/0/n", "{\"a\": [{\"n\": -9223372036854775809}]}"),
+        ("/desired/a/$counter", "{\"a\": {\"$counter\": 99999999999999999999}}"),
+    ] {
+        for path in ["/api/v1/devices/valve-1/twin", "/api/v1/sites/hall/twin"] {
+            let (answer, body) = bench.raw(path, format!("{{\"desired\": {value}}}")).await;
+            assert_eq!((answer.as_u16(), &body["code"]), (400, &json!("bad-value")), "{body}");
+            let detail = body["detail"].as_str().unwrap();
+            assert!(detail.starts_with(&format!("{at}: the number")), "{detail}");
+        }
+    }
+    let many = "{\"devices\": [\"valve-1\"], \"patch\": {\"tags\": {\"a\": 18446744073709551616}}}";
+    let (answer, body) = bench.raw("/api/v1/twins", many.to_owned()).await;
+    assert_eq!((answer.as_u16(), &body["code"]), (400, &json!("bad-value")), "{body}");
+    // By its writer's will.
+    let (answer, body) = bench
+        .raw("/api/v1/devices/valve-1/twin", "{\"tags\": {\"a\": 1.8446744073709552e19}}".to_owned())
+        .await;
+    assert_eq!((answer.as_u16(), &body["tags"]["a"]), (200, &json!(1.844_674_407_370_955_2e19)), "{body}");
+}
+
+#[tokio::test]
+async fn a_patch_of_many_twins_is_of_no_state_of_one() {
+    let bench = Bench::new();
+    bench.device("valve-1", "");
+    let body = json!({"devices": ["valve-1"], "patch": {"tags": {"a": 1}}});
+    for tag in ["\"abc\"", "*"] {
+        let ask = request("PATCH", "/api/v1/twins", &[("if-match", tag)], Some(body.clone()));
+        let (answer, body) = bench.send(Door::Socket, ask).await;
+        assert_eq!((answer.status().as_u16(), &body["code"]), (400, &json!("bad-etag")), "{body}");
+        assert!(body["detail"].as_str().unwrap().starts_with("If-Match: an etag is of one twin"), "{body}");
+    }
+    assert_eq!(bench.twin("valve-1", "").await["tags"], json!({}));
 }

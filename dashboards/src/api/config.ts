@@ -40,14 +40,18 @@ export function template(name: string, signal?: AbortSignal): Promise<ConfigTemp
   return getJson<ConfigTemplate>(pathOf(name), signal);
 }
 
-/** Sets a template; tells what came of it at each agent. */
-export async function putTemplate(name: string, layer: Record<string, unknown>): Promise<TemplateResult[]> {
+/** What came of a template at each agent, and what of it is of no effect. */
+export interface TemplateDone { results: TemplateResult[]; warnings: string[] }
+
+/** Sets a template; where no agent takes it, that is an error. */
+export async function putTemplate(name: string, layer: Record<string, unknown>): Promise<TemplateDone> {
   const answer = await call(pathOf(name), { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ layer }) });
-  return ((await answer.json()) as Schemas['ConfigTemplateApplied']).results;
+  const { results, warnings } = (await answer.json()) as Schemas['ConfigTemplateApplied'];
+  return { results, warnings: warnings ?? [] };
 }
 
 /** Removes a template, and takes back what came of it; tells that of each agent. */
-export async function removeTemplate(name: string): Promise<TemplateResult[]> {
+export async function removeTemplate(name: string): Promise<TemplateDone> {
   const answer = await call(pathOf(name), { method: 'DELETE' });
-  return ((await answer.json()) as Schemas['TwinsPatched']).results;
+  return { results: ((await answer.json()) as Schemas['TwinsPatched']).results, warnings: [] };
 }

@@ -222,6 +222,8 @@ async fn commands_read_and_change_twins_without_a_hub_and_the_hub_gets_it_later(
         ),
         (vec!["set", "a", "1", "--section", "reported"], "allowed are desired, tags and notes"),
         (vec!["set", "--patch", "[1]"], "/desired: a merge patch of a section is an object"),
+        (vec!["set", "config/batch/rows_max", "0"], "/desired/config: batch.rows_max: must be"),
+        (vec!["set", "a", "18446744073709551616"], "/desired/a: the number 18446744073709551616 is no"),
         (vec!["get", "meter-9"], "this agent neither is device meter-9 nor reads it"),
     ] {
         let (good, _, err) = said(path, &args);

@@ -113,7 +113,7 @@ impl Default for Config {
             memory_mb: 512,
             hot_rows_max: 0,
             sql: SqlLimits::default(),
-            retention: Retention::default(),
+            retention: Retention { by_profile: true, ..Retention::default() },
         }
     }
 }

@@ -108,6 +108,13 @@ impl Trail {
         out
     }
 
+    /// The origin, the seq and the rows of each batch; one that came in turns with others more than once.
+    pub fn each(&self, mut visit: impl FnMut(u32, u64, u32)) {
+        for Stretch { origin, rows_each, first, step, seqs } in &self.stretches {
+            (0..*seqs).for_each(|n| visit(*origin, first + n * step, *rows_each));
+        }
+    }
+
     /// The origin and the seq of each row.
     pub fn rows(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
         self.stretches.iter().flat_map(|stretch| {

@@ -76,7 +76,7 @@ impl StoreConfig {
             live_queue_max: 1024,
             check_files_on_open: false,
             compact: true,
-            retention: Retention::default(),
+            retention: Retention { by_profile: true, ..Retention::default() },
             keep_log_from: u64::MAX,
             log_retry_min: Duration::from_secs(1),
             files: RealFiles::shared(),

@@ -7,6 +7,7 @@ use tideline_protocol::value::{Boxed, Boxes, Quality, Value, ValueKind, is_boxed
 
 use crate::batches::{Batches, Origins, Trail};
 use crate::buckets::{MINUTE_NS, bucket_start};
+use crate::parts::Part;
 
 /// The number of a series at this hub.
 pub type SeriesId = u32;
@@ -349,6 +350,19 @@ impl Hot {
         }
     }
 
+    /// Shows the batches of a series: origin, seq and rows.
+    pub fn each_batch(&self, id: SeriesId, visit: impl FnMut(u32, u64, u32)) {
+        if let Some(column) = self.column(id) {
+            column.trail.each(visit);
+        }
+    }
+
+    /// The number here of an agent's epoch that has rows.
+    #[must_use]
+    pub fn find_origin(&self, agent: &AgentId, epoch: Epoch) -> Option<u32> {
+        self.origins.find(agent, epoch)
+    }
+
     /// How many rows of all series.
     #[must_use]
     pub const fn rows(&self) -> usize {
@@ -407,13 +421,16 @@ impl Hot {
         self.column(id).map(HotColumn::stats).unwrap_or_default()
     }
 
-    /// Each series that has rows, ascending, sorted by time, with the number of the batch of each row.
+    /// Each series of a part that has rows, ascending, sorted by time, with the number of the batch of each row.
     pub fn sorted<'a>(
         &'a self,
+        part: &'a Part,
         batches: &'a Batches,
     ) -> impl Iterator<Item = (SeriesId, Rows, Vec<u32>)> + 'a {
         let origins = batches.of(&self.origins);
-        self.by_series().filter(|(_, column)| !column.rows.times.is_empty()).map(move |(id, column)| {
+        let wanted = |id: SeriesId| part.series.as_ref().is_none_or(|own| own.binary_search(&id).is_ok());
+        let own = self.by_series().filter(move |(id, column)| !column.rows.times.is_empty() && wanted(*id));
+        own.map(move |(id, column)| {
             let mut rows = column.rows.clone();
             let mut numbers = column.trail.numbers(&origins);
             rows.sort_with(&mut numbers);

@@ -13,8 +13,10 @@
 
 use std::sync::Arc;
 
+use tideline_protocol::keep::{Keep, Rollups};
 use tideline_protocol::time::Clock;
 
+use crate::buckets::DAY_NS;
 use crate::cold::ColdEntry;
 use crate::manifest::FileEntry;
 use crate::segment::{LEVELS, Level};
@@ -46,6 +48,9 @@ pub struct Retention {
     pub freezes: bool,
     /// What is in the cold tier.
     pub cold: Limit,
+    /// Whether files are kept no longer than the profiles of their devices say. What these say of days goes for good and never
+    /// becomes cold: it is how long the hub keeps a reading, wherever.
+    pub by_profile: bool,
 }
 
 /// What is to be given up next.
@@ -135,10 +140,54 @@ impl Retention {
         }
     }
 
-    /// How far a file whose finest level is this one may grow.
+    /// What counts of what is kept of a file.
+    const fn of(&self, keep: Keep) -> Keep {
+        if self.by_profile { keep } else { Keep::HUB }
+    }
+
+    /// How long a level of a file is kept.
+    fn age_ns(&self, keep: Keep, level: Level) -> Option<i64> {
+        let age_ns = self.limit(level).age_ns;
+        let own = self.of(keep).days.filter(|_| level == Level::Raw).map(|days| i64::from(days) * DAY_NS);
+        // The profile may ask for less than the operator, and never gets more.
+        [age_ns, own].into_iter().flatten().min()
+    }
+
+    /// How long readings are kept of which as much is kept, ns; without end when there is no limit.
     #[must_use]
-    pub fn bounds(&self, level: Level) -> Bounds {
-        let Limit { age_ns, bytes } = self.limit(level);
+    pub fn raw_age_ns(&self, keep: Keep) -> Option<i64> {
+        self.age_ns(keep, Level::Raw)
+    }
+
+    /// Whether there are rollups of this level when the readings are gone.
+    #[must_use]
+    pub fn leaves(&self, keep: Keep, level: Level) -> bool {
+        match level {
+            Level::Raw => true,
+            Level::Minute => self.of(keep).leaves(Rollups::MINUTE),
+            Level::Hour => self.of(keep).leaves(Rollups::HOUR),
+            Level::Day => self.of(keep).leaves(Rollups::DAY),
+        }
+    }
+
+    /// Whether nothing of these files ever goes.
+    #[must_use]
+    pub fn is_endless(&self, files: &[Arc<FileEntry>]) -> bool {
+        let own = self.by_profile && files.iter().any(|file| file.keep.is_some());
+        !own && Self { by_profile: false, ..*self } == Self::default()
+    }
+
+    /// Whether the readings of a file go to the cold tier.
+    #[must_use]
+    pub fn becomes_cold(&self, file: &FileEntry) -> bool {
+        self.freezes && file.is_whole() && self.of(file.keep()).days.is_none()
+    }
+
+    /// How far a file of which so much is kept may grow, whose finest level is this one.
+    #[must_use]
+    pub fn bounds(&self, keep: Keep, level: Level) -> Bounds {
+        let Limit { bytes, .. } = self.limit(level);
+        let age_ns = self.age_ns(keep, level);
         Bounds {
             span_ns: age_ns.map_or(u64::MAX, |age_ns| age_ns.unsigned_abs() / PART),
             bytes: bytes.map_or(u64::MAX, |bytes| bytes / PART),
@@ -146,11 +195,11 @@ impl Retention {
     }
 
     /// The finest level that may be kept of what is of this time; none when nothing may.
-    fn kept(&self, time_ns: i64, now_ns: i64) -> Option<Level> {
+    fn kept(&self, keep: Keep, time_ns: i64, now_ns: i64) -> Option<Level> {
         let young = |level: &Level| {
-            self.limit(*level).age_ns.is_none_or(|age_ns| time_ns >= now_ns.saturating_sub(age_ns))
+            self.age_ns(keep, *level).is_none_or(|age_ns| time_ns >= now_ns.saturating_sub(age_ns))
         };
-        LEVELS.into_iter().find(young)
+        LEVELS.into_iter().filter(|level| self.leaves(keep, *level)).find(young)
     }
 
     /// What is to be given up of the files of the cold tier.
@@ -177,13 +226,15 @@ impl Retention {
     /// What is to be given up next, of all files.
     #[must_use]
     pub fn due(&self, files: &[Arc<FileEntry>], now_ns: i64) -> Option<Step> {
-        if *self == Self::default() {
+        if self.is_endless(files) {
             return None;
         }
-        let mut kept: Vec<(&Arc<FileEntry>, Option<Level>)> = files
-            .iter()
-            .map(|file| (file, self.kept(time_of(file, now_ns), now_ns).map(|level| level.max(file.finest))))
-            .collect();
+        let finest = |file: &FileEntry| {
+            let kept = self.kept(file.keep(), time_of(file, now_ns), now_ns);
+            kept.map(|level| level.max(file.finest))
+        };
+        let mut kept: Vec<(&Arc<FileEntry>, Option<Level>)> =
+            files.iter().map(|file| (file, finest(file))).collect();
         kept.sort_by_key(|(file, _)| (time_of(file, now_ns), file.order));
         // One tier after the other: what the coarser one takes is known when the finer one is gone.
         for level in LEVELS {
@@ -198,7 +249,8 @@ impl Retention {
             for one in &mut kept {
                 let bytes = held(one);
                 if over > 0 && bytes > 0 {
-                    one.1 = level.coarser();
+                    let left = LEVELS.into_iter().filter(|coarser| *coarser > level);
+                    one.1 = left.into_iter().find(|coarser| self.leaves(one.0.keep(), *coarser));
                     over = over.saturating_sub(bytes);
                 }
             }
@@ -219,7 +271,7 @@ impl Retention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buckets::{DAY_NS, HOUR_NS};
+    use crate::buckets::HOUR_NS;
     use crate::segment::write::Written;
 
     const NOW: i64 = 1_000 * DAY_NS;
@@ -250,6 +302,47 @@ mod tests {
     #[test]
     fn without_limits_nothing_goes() {
         assert_eq!(Retention::default().due(&[file(1, 900 * DAY_NS, Level::Raw)], NOW), None);
+    }
+
+    #[test]
+    fn what_a_profile_says_shortens_what_is_kept_and_never_lengthens_it() {
+        let keep = |days, rollups| Keep { days, rollups };
+        let of = |keep: Keep, age: i64| Arc::new((*file(1, age * DAY_NS, Level::Raw)).clone().keeping(keep));
+        let retention =
+            Retention { raw: days(10), minute: days(20), by_profile: true, ..Retention::default() };
+        let hours = Some(Rollups::HOUR);
+        for (keep, age, expected) in [
+            (keep(Some(3), None), 3, (vec![], None)),
+            (keep(Some(3), None), 4, (vec![1], Some(Level::Minute))),
+            (keep(Some(30), None), 11, (vec![1], Some(Level::Minute))),
+            (keep(None, hours), 9, (vec![], None)),
+            (keep(None, hours), 11, (vec![1], Some(Level::Hour))),
+            (keep(Some(3), Some(Rollups::NONE)), 4, (vec![1], None)),
+            // Rollups of a minute alone go at the operator's age, and nothing is left of them.
+            (keep(Some(3), Some(Rollups::MINUTE)), 21, (vec![1], None)),
+        ] {
+            assert_eq!(told(retention.due(&[of(keep, age)], NOW)), expected, "{keep:?} at {age}");
+            let own = Retention { by_profile: false, ..retention };
+            let plain = told(own.due(&[of(Keep::HUB, age)], NOW));
+            assert_eq!(
+                told(own.due(&[of(keep, age)], NOW)),
+                plain,
+                "{keep:?} at {age} by the operator alone"
+            );
+        }
+        let alone = Retention { by_profile: true, ..Retention::default() };
+        assert!(alone.is_endless(&[of(Keep::HUB, 900)]));
+        assert_eq!(told(alone.due(&[of(keep(Some(3), None), 4)], NOW)), (vec![1], Some(Level::Minute)));
+        // Where there is no more room, what is left is what may stay.
+        let full = Retention { raw: room(0), by_profile: true, ..Retention::default() };
+        assert_eq!(told(full.due(&[of(keep(None, hours), 1)], NOW)), (vec![1], Some(Level::Hour)));
+        assert_eq!(told(full.due(&[of(keep(None, Some(Rollups::NONE)), 1)], NOW)), (vec![1], None));
+        let days_of =
+            |days| alone.bounds(keep(Some(days), None), Level::Raw).span_ns / DAY_NS.cast_unsigned();
+        assert_eq!((days_of(8), days_of(80)), (1, 10));
+        let cold = Retention { freezes: true, ..retention };
+        assert!(cold.becomes_cold(&of(keep(None, hours), 1)));
+        assert!(!cold.becomes_cold(&of(keep(Some(3), None), 1)));
     }
 
     #[test]
@@ -362,7 +455,10 @@ mod tests {
     fn a_file_may_grow_to_a_part_of_what_is_kept() {
         let retention =
             Retention { raw: Limit { age_ns: Some(8 * DAY_NS), bytes: Some(800) }, ..Retention::default() };
-        assert_eq!(retention.bounds(Level::Raw), Bounds { span_ns: DAY_NS.cast_unsigned(), bytes: 100 });
-        assert_eq!(retention.bounds(Level::Day), Bounds { span_ns: u64::MAX, bytes: u64::MAX });
+        assert_eq!(
+            retention.bounds(Keep::HUB, Level::Raw),
+            Bounds { span_ns: DAY_NS.cast_unsigned(), bytes: 100 }
+        );
+        assert_eq!(retention.bounds(Keep::HUB, Level::Day), Bounds { span_ns: u64::MAX, bytes: u64::MAX });
     }
 }

@@ -12,6 +12,7 @@ use crate::buckets::Aggregate;
 use crate::files::{FileSystem, Files, RealFiles};
 use crate::hot::{Hot, Rows};
 use crate::narrow::Narrow;
+use crate::parts::Part;
 use crate::segment::figures::{self, Figure};
 use crate::segment::read::{self, ReadError};
 use crate::segment::rolls::Roll;
@@ -27,13 +28,13 @@ pub trait SealedFormat: Send + Sync {
     /// # Errors
     /// As the disk's.
     fn create(&self, target: &Target) -> io::Result<SegmentWriter>;
-    /// Writes all rows of `hot`, which came in `batches`, and syncs the files.
+    /// Writes the rows of a part of `hot`, which came in `batches`, and syncs the files.
     ///
     /// # Errors
     /// As the disk's.
-    fn write(&self, hot: &Hot, batches: &Batches, target: &Target) -> io::Result<Written> {
+    fn write(&self, (hot, part): (&Hot, &Part), batches: &Batches, target: &Target) -> io::Result<Written> {
         let mut writer = self.create(target)?;
-        for (id, rows, numbers) in hot.sorted(batches) {
+        for (id, rows, numbers) in hot.sorted(part, batches) {
             writer.push(id, &rows.times, &rows.values, &rows.boxes, &numbers)?;
         }
         writer.finish()

@@ -5,6 +5,7 @@
 //! may wait for the decoder, and the decoder for a file being sealed; nothing waits the other way round.
 
 mod ask;
+mod classes;
 mod compact;
 pub(crate) mod damage;
 mod flush;

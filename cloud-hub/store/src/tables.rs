@@ -16,6 +16,7 @@ use crate::cold::ColdEntry;
 use crate::files::Files;
 use crate::history::History;
 use crate::hot::{Hot, Late, SeriesId, SeriesStats};
+use crate::keeps::Keeps;
 use crate::log::{Ledgers, lock};
 use crate::manifest::{FileEntry, HoldingEntry, gathered};
 use crate::metrics::Counters;
@@ -205,6 +206,7 @@ pub struct Shared {
     pub dir: PathBuf,
     pub hot_rows_max: usize,
     pub retention: Retention,
+    pub keeps: Keeps,
     pub clock: Arc<dyn Clock>,
     // What retention has removed the readings of.
     pub expired: Mutex<Expired>,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tideline_protocol::block::BlockBuilder;
 use tideline_protocol::durability::{Batch, Validated};
+use tideline_protocol::keep::{Keep, KeepRule, Rollups};
 use tideline_protocol::model::{AgentId, DeviceId, Epoch, PointId, Sample, Seq, SeriesDef};
 use tideline_protocol::time::{Clock as _, ManualClock};
 use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
@@ -18,13 +19,32 @@ use tideline_store::buckets::{DAY_NS, HOUR_NS, MINUTE_NS};
 use tideline_store::{ColdUse, Figures, Limit, Parts, Quantile, Retention, Store, StoreConfig, Tier, verify};
 
 const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
-const SERIES: u32 = 2;
+const SERIES: u32 = 4;
 /// When the history begins: 2026-03-02.
 const T0: i64 = 20_514 * DAY_NS;
 
 /// Width of a tier's buckets, and how many days it is kept.
 const TIERS: [(i64, i64); 3] = [(MINUTE_NS, 4), (HOUR_NS, 8), (DAY_NS, 16)];
 const RAW_DAYS: i64 = 2;
+
+/// How many days the readings of a series are kept, and whether what is known of their minutes is afterwards: of the last two
+/// their device's profile says so.
+const fn kept(no: u32) -> (i64, bool) {
+    match no {
+        2 => (1, true),
+        3 => (1, false),
+        _ => (RAW_DAYS, true),
+    }
+}
+
+/// What the profile says.
+fn rules() -> Vec<KeepRule> {
+    let rule = |no: u32, rollups| {
+        let keep = Keep { days: Some(1), rollups };
+        KeepRule { points: vec![format!("point-{no}")], keep }
+    };
+    vec![rule(2, None), rule(3, Some(Rollups::HOUR.with(Rollups::DAY)))]
+}
 
 fn agent() -> AgentId {
     AgentId::parse("pump-house").unwrap()
@@ -43,6 +63,7 @@ fn open(dir: &Path, clock: &Arc<ManualClock>, cold: Option<i64>) -> Store {
         minute: days(minute),
         hour: days(hour),
         day: days(day),
+        by_profile: true,
         ..Retention::default()
     };
     if let Some(kept) = cold {
@@ -50,6 +71,7 @@ fn open(dir: &Path, clock: &Arc<ManualClock>, cold: Option<i64>) -> Store {
     }
     let (store, report) = Store::open(config, Arc::clone(clock) as _).unwrap();
     assert_eq!(report.quarantined, vec![]);
+    store.tell_keeps(&DeviceId::parse("pump-7").unwrap(), &rules());
     store
 }
 
@@ -105,9 +127,12 @@ enum Action {
 fn action() -> impl Strategy<Value = Action> {
     // Some come days late, and many at the same time.
     let late = prop_oneof![4 => 0_i64..90, 2 => 0_i64..4_000, 1 => 0_i64..40_000];
-    let row = (0..SERIES, late, -50_i32..50);
+    let row = (0..SERIES, late.clone(), -50_i32..50);
+    let own = (0..SERIES, prop::collection::vec((late, -50_i32..50), 1..9));
+    let of_one = |(no, rows): (u32, Vec<(i64, i32)>)| rows.into_iter().map(|(ago, n)| (no, ago, n)).collect();
     prop_oneof![
-        5 => prop::collection::vec(row, 1..12).prop_map(Action::Append),
+        3 => prop::collection::vec(row, 1..12).prop_map(Action::Append),
+        5 => own.prop_map(move |own| Action::Append(of_one(own))),
         1 => (20_i64..90).prop_map(Action::Dense),
         2 => prop::collection::vec(0_i64..1_000, 4..9).prop_map(Action::Burst),
         4 => Just(Action::Flush),
@@ -144,12 +169,12 @@ fn model(sent: &[Row], no: u32) -> Vec<(i64, f64)> {
 
 /// Medians and means over time are those of all numbers of a bucket, as near as they say to be; of minutes there are none
 /// where some of the readings are gone.
-fn check_figures(store: &Store, id: u32, all: &[(i64, f64)], range: (i64, i64), most: usize) {
+fn check_figures(store: &Store, (id, raw): (u32, i64), all: &[(i64, f64)], range: (i64, i64), most: usize) {
     let quantiles = vec![Quantile::parse("p50").unwrap()];
     let figures = Figures { time_weighted: true, quantiles, ..Figures::default() };
     let answer = store.query_parts(&[id], range, (&Parts::Most(most), &figures), &|| false).unwrap();
     let (column, width) = (&answer.series[0], answer.width_ns.unwrap());
-    let young = range.1 - RAW_DAYS * DAY_NS;
+    let young = range.1 - raw * DAY_NS;
     let numbers: Vec<(i64, f64)> = all.iter().filter(|row| !row.1.is_nan()).copied().collect();
     for (at, start) in column.t_ns.iter().enumerate() {
         let (begin, end) = ((*start).max(range.0), (start + width).min(range.1));
@@ -183,9 +208,10 @@ fn check_figures(store: &Store, id: u32, all: &[(i64, f64)], range: (i64, i64), 
 
 /// Of what is not gone for good, a rollup is the aggregate of all readings or is not there (INV-9); and each reading is
 /// there itself, or in one bucket that stands for it.
-fn check_rollups(store: &Store, id: u32, all: &[(i64, f64)], now: i64) {
+fn check_rollups(store: &Store, id: u32, all: &[(i64, f64)], (now, (raw, has_minutes)): (i64, (i64, bool))) {
     let kept = now - TIERS[2].1 * DAY_NS;
     for ((width, days), tier) in TIERS.into_iter().zip([Tier::Minute, Tier::Hour, Tier::Day]) {
+        let days = if width == MINUTE_NS && !has_minutes { raw } else { days };
         let expected = known(all, width);
         let found = store.query_rollups(id, tier, kept, now + DAY_NS).unwrap();
         let found: BTreeMap<i64, Known> =
@@ -216,7 +242,7 @@ fn check_rollups(store: &Store, id: u32, all: &[(i64, f64)], now: i64) {
 }
 
 /// Each reading that is young enough for the cold tier is there or among the readings, once; and no older one twice.
-fn check_cold(store: &Store, sent: &[Row], (now, kept): (i64, i64)) {
+fn check_cold(store: &Store, sent: &[Row], (now, kept_cold): (i64, i64)) {
     for info in store.series(None) {
         let no: u32 = info.point.as_str().strip_prefix("point-").unwrap().parse().unwrap();
         let mut left: BTreeMap<(i64, u64), i64> = BTreeMap::new();
@@ -232,7 +258,9 @@ fn check_cold(store: &Store, sent: &[Row], (now, kept): (i64, i64)) {
         let found = columns.iter().flat_map(|column| column.times.iter().zip(&column.values));
         found.for_each(|(time, value)| *left.entry((*time, value.to_bits())).or_default() -= 1);
         assert!(left.values().all(|count| *count >= 0), "series {no} has readings twice, or others");
-        left.retain(|(time, _), count| *count > 0 && *time >= now - kept * DAY_NS);
+        // What a profile says of days goes for good.
+        let days = if no < 2 { kept_cold } else { kept(no).0 };
+        left.retain(|(time, _), count| *count > 0 && *time >= now - days * DAY_NS);
         assert!(left.is_empty(), "series {no} lacks {left:?}");
     }
 }
@@ -241,7 +269,8 @@ fn check(store: &Store, sent: &[Row], now: i64) {
     for info in store.series(None) {
         let no: u32 = info.point.as_str().strip_prefix("point-").unwrap().parse().unwrap();
         let all = model(sent, no);
-        let young = now - RAW_DAYS * DAY_NS;
+        let (raw, has_minutes) = kept(no);
+        let young = now - raw * DAY_NS;
         let page = store.query_raw(&[info.id], young, now + 1, None, usize::MAX).unwrap();
         let found: Vec<(i64, f64)> =
             page.series.into_iter().flat_map(|column| column.times.into_iter().zip(column.values)).collect();
@@ -250,6 +279,7 @@ fn check(store: &Store, sent: &[Row], now: i64) {
         assert_eq!(bits(&found), bits(&expected), "young readings of series {no}");
         assert_eq!(page.thinned_to_ns, None, "nothing young is thinned");
         for (width, days) in TIERS {
+            let days = if width == MINUTE_NS && !has_minutes { raw } else { days };
             let from = (now - days * DAY_NS + width - 1).div_euclid(width) * width;
             let most = usize::try_from((now - from) / width + 2).unwrap();
             let answer = store.query_buckets(&[info.id], from, now + 1, most).unwrap();
@@ -262,7 +292,11 @@ fn check(store: &Store, sent: &[Row], now: i64) {
                 .collect();
             let young: Vec<(i64, f64)> = all.iter().filter(|row| row.0 >= from).copied().collect();
             assert_eq!(found, known(&young, width), "series {no} by {} s", width / 1_000_000_000);
-            check_figures(store, info.id, &all, (from, now + 1), most);
+            check_figures(store, (info.id, raw), &all, (from, now + 1), most);
+        }
+        check_rollups(store, info.id, &all, (now, kept(no)));
+        if !has_minutes {
+            continue;
         }
         // What is cut has its buckets whole where no finer level is left, and all readings of the range.
         let (from, to) = (now - 3 * DAY_NS - 17_000_000_000, now - 5 * DAY_NS / 2 - 29_000_000_000);
@@ -279,7 +313,6 @@ fn check(store: &Store, sent: &[Row], now: i64) {
         let (least, most) = (within(from, to), within(floor(from), floor(to) + MINUTE_NS));
         assert!(least.iter().all(|(start, known)| found.get(start).is_some_and(|count| *count >= known.0)));
         assert!(found.iter().all(|(start, count)| most.get(start).is_some_and(|known| known.0 >= *count)));
-        check_rollups(store, info.id, &all, now);
         // What is older is there or gone, and never more than it was.
         let answer = store.query_buckets(&[info.id], T0 - 60 * DAY_NS, now + 1, 400).unwrap();
         let before = known(&all, answer.width_ns.unwrap());

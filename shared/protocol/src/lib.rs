@@ -9,6 +9,7 @@ pub mod commands;
 pub mod digest;
 pub mod durability;
 pub mod invariants;
+pub mod keep;
 pub mod lives;
 pub mod model;
 pub mod pattern;

@@ -54,7 +54,7 @@ impl From<tideline_store::Verification> for StoreVerification {
 }
 
 fn tiers(hub: &App) -> Vec<StoreTier> {
-    let Retention { raw, minute, hour, day, freezes, cold } = hub.config.retention;
+    let Retention { raw, minute, hour, day, freezes, cold, by_profile: _ } = hub.config.retention;
     let kept = hub.store.tiers().into_iter().zip([raw, minute, hour, day]);
     let tier = |name: &str, (files, readings, bytes), first_ns: Option<i64>, limit| StoreTier {
         tier: name.to_owned(),

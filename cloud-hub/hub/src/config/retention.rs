@@ -73,7 +73,7 @@ macro_rules! option {
 }
 
 /// The options of retention.
-pub const OPTIONS: [OptionDef; 11] = [
+pub const OPTIONS: [OptionDef; 12] = [
     option!(
         raw,
         age,
@@ -118,6 +118,13 @@ pub const OPTIONS: [OptionDef; 11] = [
         "the room that rollups may take of which those of a day alone are left; the oldest go first"
     ),
     OptionDef {
+        name: "retention.profiles",
+        meaning: "whether readings are kept no longer than the profile of their device says in [delivery] by keep_days, and only those of their rollups that it names; it never makes them stay longer than raw_age, and what goes by keep_days goes for good and never becomes cold; with false profiles are not asked",
+        allowed: "true or false",
+        set: |c, t| t.parse().ok().map(|v| c.retention.by_profile = v),
+        show: |c| c.retention.by_profile.to_string(),
+    },
+    OptionDef {
         name: "retention.cold",
         meaning: "whether readings that go by raw_age or raw_size are kept as Parquet files by day, in store/cold of hub.data_dir, which SQL reads as the table cold; with false no more become cold",
         allowed: "true or false",
@@ -135,7 +142,7 @@ pub const OPTIONS: [OptionDef; 11] = [
 
 /// A tier that would go before a finer one.
 pub fn contradiction(config: &Config) -> Option<Fault> {
-    let Retention { raw, minute, hour, day, freezes, cold } = config.retention;
+    let Retention { raw, minute, hour, day, freezes, cold, by_profile: _ } = config.retention;
     let tiers = [("raw_age", raw), ("minute_age", minute), ("hour_age", hour), ("day_age", day)];
     let shorter = |limit: Limit, than: Limit| {
         limit.age_ns.is_some_and(|age_ns| than.age_ns.is_none_or(|than| age_ns < than))

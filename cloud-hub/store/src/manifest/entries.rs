@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use minicbor::bytes::ByteSlice;
 use minicbor::{Decode, Encode};
+use tideline_protocol::keep::Keep;
 use tideline_protocol::lives::{Life, Moved};
 use tideline_protocol::model::{AgentId, DropCause, Epoch, Gap, Seq};
 use tideline_protocol::ranges::RangeSet;
@@ -59,6 +60,9 @@ pub struct FileEntry {
     #[n(9)]
     #[cbor(default)]
     pub sealed_ns: Option<i64>,
+    /// What is kept of it, where that is not as much as of all.
+    #[n(10)]
+    pub keep: Option<Keep>,
 }
 
 impl FileEntry {
@@ -73,13 +77,26 @@ impl FileEntry {
     ) -> Self {
         let Written { raw, rollup, rows, first_ns, last_ns } = written;
         let raw = raw.unwrap_or_default();
-        Self { number, raw, rollup, rows, first_ns, last_ns, order, holdings, finest: Level::Raw, sealed_ns }
+        let (finest, keep) = (Level::Raw, None);
+        Self { number, raw, rollup, rows, first_ns, last_ns, order, holdings, finest, sealed_ns, keep }
     }
 
     /// An entry of a file without readings, whose finest level is `finest`.
     #[must_use]
     pub fn thinned(number: u64, written: Written, order: u64, sealed_ns: Option<i64>, finest: Level) -> Self {
         Self { finest, ..Self::new(number, written, order, sealed_ns, Vec::new()) }
+    }
+
+    /// The same with what is kept of it.
+    #[must_use]
+    pub fn keeping(self, keep: Keep) -> Self {
+        Self { keep: Some(keep).filter(|keep| *keep != Keep::HUB), ..self }
+    }
+
+    /// What is kept of it.
+    #[must_use]
+    pub fn keep(&self) -> Keep {
+        self.keep.unwrap_or(Keep::HUB)
     }
 
     /// Whether it has its readings.

@@ -127,6 +127,7 @@ fn flush(manifest: &Manifest, number: u64) -> Result<(), StoreError> {
         holdings,
         finest: Level::Raw,
         sealed_ns: None,
+        keep: None,
     };
     let (checkpoint, series, added) = (Some(&checkpoint), Some(&series), &[file][..]);
     manifest.commit(&Change { checkpoint, series, added, ..Change::default() })

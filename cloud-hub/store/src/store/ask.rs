@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tideline_protocol::keep::{Keep, KeepRule};
 use tideline_protocol::model::{DeviceId, PointId};
 
 use super::Store;
@@ -11,7 +12,7 @@ use crate::query::{
     self, FigureColumn, Figures, GroupAnswer, GroupQuestion, RawCursor, RawPage, Rollups, Stand, Tier,
 };
 use crate::registry::Registry;
-use crate::tables::{DeviceInfo, SeriesInfo, SeriesState, SeriesText, Tables, read};
+use crate::tables::{DeviceInfo, SeriesInfo, SeriesState, SeriesText, Shared, Tables, read};
 
 fn state(registry: &Registry, tables: &Tables, id: SeriesId) -> Option<SeriesState> {
     let meta = registry.names().meta(id)?;
@@ -24,6 +25,19 @@ fn info(registry: &Registry, tables: &Tables, id: SeriesId) -> Option<SeriesInfo
 }
 
 impl Store {
+    /// Says what the profile of a device says of how long its readings are kept, in the place of what was said before. It holds for
+    /// what is sealed from then on, until the store is closed.
+    pub fn tell_keeps(&self, device: &DeviceId, rules: &[KeepRule]) {
+        self.inner.shared.keeps.tell(device, rules);
+    }
+
+    /// What is kept of a series that is sealed now: what its device's profile says, unless the store is not to go by that.
+    #[must_use]
+    pub fn keep(&self, device: &str, point: &str) -> Keep {
+        let Shared { retention, keeps, .. } = self.inner.shared.as_ref();
+        if retention.by_profile { keeps.of(device, point) } else { Keep::HUB }
+    }
+
     /// All series, or those of a device, by number.
     #[must_use]
     pub fn series(&self, device: Option<&DeviceId>) -> Vec<SeriesInfo> {

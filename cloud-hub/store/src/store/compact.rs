@@ -38,7 +38,7 @@ const SMALL_ROWS: u64 = 64 * BLOCK_ROWS as u64;
 /// Bytes of rollups that count as one reading.
 const ROLL_BYTES: u64 = 8;
 /// Files of one size from which on they are merged however far apart their times are.
-const CROWD: usize = 16 * FANOUT;
+pub(super) const CROWD: usize = 16 * FANOUT;
 /// How often retention is looked at.
 const PAUSE: Duration = Duration::from_secs(20);
 /// How often retention alone is looked at after a merge that failed, before that is tried again: for five minutes. A disk
@@ -80,7 +80,7 @@ fn bounded<'a>(run: &'a [Arc<FileEntry>], of: u32, retention: &Retention) -> Opt
     if all < FANOUT {
         return None;
     }
-    let bounds = run.first().map(|file| retention.bounds(file.finest))?;
+    let bounds = run.first().map(|file| retention.bounds(file.keep(), file.finest))?;
     // Where late readings stand in every file none would ever be merged.
     let span_max = if all < CROWD { bounds.span_ns } else { u64::MAX };
     (0..run.len()).find_map(|from| {
@@ -109,8 +109,8 @@ impl Inner {
     pub(super) fn compact(&self) -> Result<bool, StoreError> {
         self.settled()?;
         let files = Arc::clone(&read(&self.shared.tables).files);
-        let Some(inputs) = plan(&files, &self.shared.retention) else { return Ok(false) };
-        let done = self.exchange(inputs, &[], |number| self.merge(number, inputs))?;
+        let Some(inputs) = self.planned(&files)? else { return Ok(false) };
+        let done = self.exchange(&inputs, &[], |number| self.merge(number, &inputs))?;
         add(&self.shared.counters.compactions, u64::from(done));
         Ok(true)
     }
@@ -222,9 +222,10 @@ impl Inner {
         let order = inputs.iter().map(|file| file.order).min().unwrap_or(number);
         let sealed_ns = inputs.iter().map(|file| file.sealed_ns).max().flatten();
         let finest = inputs.iter().map(|file| file.finest).max().unwrap_or_default();
+        let keep = inputs.first().map(|file| file.keep()).unwrap_or_default();
         if finest > Level::Raw {
             let written = self.thinned(number, inputs, finest)?;
-            return Ok(FileEntry::thinned(number, written, order, sealed_ns, finest));
+            return Ok(FileEntry::thinned(number, written, order, sealed_ns, finest).keeping(keep));
         }
         let (shared, format) = (&self.shared, self.format.as_ref());
         let holdings: Vec<HoldingEntry> = gathered(inputs.iter().flat_map(|file| &file.holdings));
@@ -249,7 +250,7 @@ impl Inner {
             writer.finish().map_err(StoreError::io("writing a sealed file"))
         };
         let written = caught(work)?;
-        Ok(FileEntry::new(number, written, order, sealed_ns, holdings))
+        Ok(FileEntry::new(number, written, order, sealed_ns, holdings).keeping(keep))
     }
 
     /// Whether the store is being closed.

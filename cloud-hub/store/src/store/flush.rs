@@ -14,6 +14,7 @@ use crate::hot::{Hot, SeriesId};
 use crate::log::{Checkpoint, lock};
 use crate::manifest::{Change, FileEntry, HoldingEntry, SeriesRows, write_series};
 use crate::metrics::add;
+use crate::parts::{Part, holdings, parts};
 use crate::retention::EARLIEST_NS;
 use crate::segment::Level;
 use crate::snapshot;
@@ -28,9 +29,9 @@ pub struct Cut {
     pub hot: Arc<Hot>,
     /// Whether what the decoder refused of it is in the log.
     pub settled: bool,
-    /// The number of its file, once it has one: an attempt after one that failed takes the same, so that one whose
+    /// Its files and their numbers, once it has some: an attempt after one that failed takes the same, so that one whose
     /// commit was durable all the same is overwritten and not doubled.
-    pub number: Option<u64>,
+    pub parts: Vec<(u64, Part)>,
 }
 
 impl Inner {
@@ -94,7 +95,7 @@ impl Inner {
     }
 
     fn seal(&self, cut: &mut Cut) -> Result<(), StoreError> {
-        let file = if cut.hot.rows() == 0 { None } else { Some(self.write_file(cut)?) };
+        let files = if cut.hot.rows() == 0 { Vec::new() } else { self.write_files(cut)? };
         let mut ids = read(&self.shared.registry).unwritten().to_vec();
         let unwritten = ids.len();
         ids.extend(cut.hot.series());
@@ -110,12 +111,12 @@ impl Inner {
         self.manifest.commit(&Change {
             checkpoint: Some(&cut.checkpoint),
             series: Some(&SeriesRows { ids: &ids, write: &row }),
-            added: file.as_slice(),
+            added: &files,
             ..Change::default()
         })?;
         write(&self.shared.registry).written(unwritten);
         let mut tables = write(&self.shared.tables);
-        tables.replace(file, &[]);
+        tables.replace(files, &[]);
         for id in cut.hot.series() {
             tables.sealed_stats.merge(id, &cut.hot.stats(id));
         }
@@ -124,15 +125,44 @@ impl Inner {
         Ok(())
     }
 
-    fn write_file(&self, cut: &mut Cut) -> Result<FileEntry, StoreError> {
-        let number = *cut.number.get_or_insert_with(|| write(&self.shared.tables).number());
-        let target = self.shared.target(number);
+    /// What goes into which file.
+    fn parts(&self, hot: &Hot) -> Vec<Part> {
+        let Shared { retention, keeps, registry, .. } = self.shared.as_ref();
+        if !retention.by_profile || keeps.is_empty() {
+            return vec![Part::default()];
+        }
+        // One at a time, so that nobody waits for the registry meanwhile.
+        let keep_of = |id: SeriesId| {
+            let registry = read(registry);
+            registry.names().text(id).map(|text| keeps.of(text.device, text.point)).unwrap_or_default()
+        };
+        parts(hot, keep_of)
+    }
+
+    fn write_files(&self, cut: &mut Cut) -> Result<Vec<FileEntry>, StoreError> {
+        if cut.parts.is_empty() {
+            let parts = self.parts(&cut.hot);
+            let mut tables = write(&self.shared.tables);
+            cut.parts = parts.into_iter().map(|part| (tables.number(), part)).collect();
+        }
         // What was refused after the cut is in no file.
-        let holdings: Vec<HoldingEntry> =
+        let all: Vec<HoldingEntry> =
             lock(&self.shared.ledgers).cut_holdings().iter().map(Into::into).collect();
+        let held = holdings(&cut.hot, &all, &cut.parts);
+        let parts = cut.parts.iter().zip(held);
+        parts.map(|((number, part), held)| self.write_file(*number, (&cut.hot, part), held)).collect()
+    }
+
+    fn write_file(
+        &self,
+        number: u64,
+        (hot, part): (&Hot, &Part),
+        holdings: Vec<HoldingEntry>,
+    ) -> Result<FileEntry, StoreError> {
+        let target = self.shared.target(number);
         let batches = Batches::new(&holdings);
         let write = || {
-            let written = self.format.write(&cut.hot, &batches, &target)?;
+            let written = self.format.write((hot, part), &batches, &target)?;
             target.put_in_place(self.shared.files.as_ref(), Level::Raw)?;
             self.shared.files.sync_dir(&self.shared.dir.join("sealed"))?;
             Ok(written)
@@ -142,7 +172,7 @@ impl Inner {
         let written = written.map_err(StoreError::io("writing a sealed file"))?;
         let clock = &self.shared.clock;
         let sealed_ns = Some(clock.wall_ns()).filter(|now| clock.is_believed() && *now >= EARLIEST_NS);
-        Ok(FileEntry::new(number, written, number, sealed_ns, holdings))
+        Ok(FileEntry::new(number, written, number, sealed_ns, holdings).keeping(part.keep))
     }
 }
 

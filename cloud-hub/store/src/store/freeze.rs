@@ -114,7 +114,7 @@ impl Freezing<'_> {
 impl Inner {
     /// Writes the readings of a file as cold files, which count once they are listed; none where they are not kept.
     pub(super) fn freeze(&self, file: &FileEntry) -> Result<Vec<ColdEntry>, StoreError> {
-        if !self.shared.retention.freezes || !file.is_whole() {
+        if !self.shared.retention.becomes_cold(file) {
             return Ok(Vec::new());
         }
         let (open, begun, done) = (BTreeMap::new(), Vec::new(), Vec::new());

@@ -23,6 +23,7 @@ use crate::cold;
 use crate::config::{StoreConfig, StoreError};
 use crate::decode;
 use crate::files::{FileSystem, Opened};
+use crate::keeps::Keeps;
 use crate::log::{Ledgers, LogCore, LogDisk, RealDisk, Replay, lock};
 use crate::manifest::{Contents, Manifest, OpenError};
 use crate::metrics::{Counters, add};
@@ -54,8 +55,7 @@ pub fn open_on(
     format: Arc<dyn SealedFormat>,
     between: impl FnOnce(RealDisk) -> Box<dyn LogDisk + Send>,
 ) -> Result<(Store, OpenReport), StoreError> {
-    let started = clock.mono_ns();
-    let mut report = OpenReport::default();
+    let (started, mut report) = (clock.mono_ns(), OpenReport::default());
     create_dirs(&config)?;
     let (manifest, mut contents) = open_manifest((config.files.as_ref(), &config.dir), &mut report)?;
     let manifest = manifest.healing(&config.files, &config.dir.join(MANIFEST));
@@ -87,6 +87,7 @@ pub fn open_on(
         dir: config.dir.clone(),
         hot_rows_max: config.hot_rows_max.max(1),
         retention: config.retention,
+        keeps: Keeps::default(),
         clock: Arc::clone(&clock),
         expired: Mutex::new(Expired::of(&expired)),
         retention_error: Mutex::default(),

@@ -21,7 +21,7 @@ use crate::hot::{SeriesId, SeriesStats};
 use crate::log::lock;
 use crate::manifest::{FileEntry, HoldingEntry, SeriesRows};
 use crate::metrics::add;
-use crate::retention::{Retention, Step, Watch};
+use crate::retention::{Step, Watch};
 use crate::segment::rolls::Roll;
 use crate::segment::write::{SegmentWriter, Written};
 use crate::segment::{Directory, Level};
@@ -41,7 +41,7 @@ impl Shared {
 impl Inner {
     /// The time by which retention goes; none while the clock is not believed.
     pub(super) fn now(&self, watch: &mut Watch) -> Option<i64> {
-        if self.shared.retention == Retention::default() {
+        if self.shared.retention.is_endless(&read(&self.shared.tables).files) {
             return None;
         }
         let now = watch.now(self.shared.clock.as_ref());
@@ -84,7 +84,7 @@ impl Inner {
         let frozen = self.freeze(file)?;
         let done = self.exchange(inputs, &frozen, |number| {
             let written = self.thinned(number, inputs, finest)?;
-            Ok(FileEntry::thinned(number, written, file.order, file.sealed_ns, finest))
+            Ok(FileEntry::thinned(number, written, file.order, file.sealed_ns, finest).keeping(file.keep()))
         });
         if !matches!(done, Ok(true)) {
             self.thaw(&frozen);

@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod export;
 mod groups;
+mod keeps;
 mod letters;
 mod pages;
 mod rename;

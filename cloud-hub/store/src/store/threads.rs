@@ -411,7 +411,7 @@ impl Decoder {
                     let hot = Arc::new(std::mem::take(&mut tables.active));
                     tables.flushing = Some(Arc::clone(&hot));
                     drop(tables);
-                    let _ = reply.send(Ok(Cut { checkpoint, hot, settled: false, number: None }));
+                    let _ = reply.send(Ok(Cut { checkpoint, hot, settled: false, parts: Vec::new() }));
                 }
                 Work::Barrier { reply } => drop(reply.send(self.keep())),
             }

@@ -18,9 +18,11 @@ use crate::actions::Action;
 use crate::batches::{EPOCH, agent, batch, gap, run, wait};
 use crate::changes::Node;
 use crate::disk::Disk;
-use crate::reference::{Item, Row, SERIES, What, check, check_cold, kind_of, retention};
+use crate::reference::{Item, Row, SERIES, What, check, check_cold, kind_of, retention, rules};
 
 const DIR: &str = "/data/store";
+/// A seed of a history in which profiles say how long some readings are kept, as are those four apart from it.
+pub const PROFILED: u64 = 2;
 /// So often a step is tried on a disk that fails.
 const ATTEMPTS: usize = 100;
 /// When a history begins: 2026-03-02.
@@ -40,6 +42,8 @@ pub struct Mark {
     retained: bool,
     /// Readings that are given up go to the cold tier.
     freezes: bool,
+    /// Profiles say how long some readings are kept.
+    profiled: bool,
     now_ns: i64,
 }
 
@@ -70,7 +74,9 @@ impl World {
         disk.create_dir_all(Path::new("/data")).unwrap();
         let disk = Disk::holding(disk.nodes());
         let (defined, retained) = (false, false);
-        let mark = Mark { changes: 0, acked: 0, begun: 0, defined, retained, freezes, now_ns: T0 };
+        let (changes, acked, begun, now_ns) = (0, 0, 0, T0);
+        let profiled = seed % 4 == PROFILED;
+        let mark = Mark { changes, acked, begun, defined, retained, freezes, profiled, now_ns };
         Self::on(disk, vec![], mark, seed)
     }
 
@@ -119,7 +125,7 @@ impl World {
         config.log_retry_min = Duration::from_secs(100 * 3600);
         config.check_files_on_open = true;
         config.compact = false;
-        config.retention = retention(self.mark.freezes);
+        config.retention = retention(self.mark.freezes, self.mark.profiled);
         config.files = Arc::new(self.disk.clone());
         config
     }
@@ -141,6 +147,7 @@ impl World {
                 aside.reason
             );
         }
+        rules().iter().for_each(|(device, rules)| store.tell_keeps(device, rules));
         store.settle()?;
         for no in 0..2 {
             let state = store.agent_state(&agent(no), EPOCH);
@@ -423,9 +430,9 @@ impl World {
     /// Every answer, every account.
     pub fn check(&self) {
         let store = self.store();
-        check(store, &self.items, self.clock.wall_ns(), self.mark.retained);
+        check(store, &self.items, self.clock.wall_ns(), (self.mark.retained, self.mark.profiled));
         if self.mark.freezes {
-            check_cold(store, &self.items, self.clock.wall_ns());
+            check_cold(store, &self.items, self.clock.wall_ns(), self.mark.profiled);
         }
         for no in 0..2 {
             let rows = |of: fn(&What) -> bool| -> u64 {

@@ -30,7 +30,7 @@ use tideline_store::StoreError;
 
 use actions::Action;
 use changes::{Change, Failure, Fault};
-use history::World;
+use history::{PROFILED, World};
 use platter::{Lie, Platter};
 
 fn number(name: &str) -> Option<u64> {
@@ -184,6 +184,13 @@ fn nothing_is_lost_doubled_or_left_wherever_the_power_is_cut() {
 }
 
 #[test]
+fn nothing_is_lost_or_doubled_where_a_flush_has_a_file_for_each_time_that_readings_are_kept() {
+    let world = recorded(PROFILED, &TOUR);
+    let cuts = cut(&world, &mut StdRng::seed_from_u64(PROFILED), None, &|_| true);
+    assert!(cuts > 400, "{cuts} changes");
+}
+
+#[test]
 fn readings_are_sealed_or_cold_and_never_both_wherever_the_power_is_cut() {
     seeds(1, |seed| {
         let world = played(World::keeping(seed, true), &COLD_TOUR);
@@ -249,13 +256,13 @@ fn nothing_is_lost_doubled_or_left_on_a_disk_that_fails() {
 /// An action fails at each of its calls, is made again by the same process after what comes between, and the power is cut
 /// after that.
 fn made_again(
-    (freezes, before): (bool, &[Action]),
+    (seed, freezes, before): (u64, bool, &[Action]),
     action: Action,
     between: &[Action],
     ended: impl Fn(&World),
 ) {
     let until = || {
-        let mut world = World::keeping(0, freezes);
+        let mut world = World::keeping(seed, freezes);
         world.open().unwrap();
         before.iter().for_each(|action| world.perform(*action).unwrap());
         world
@@ -299,7 +306,9 @@ fn made_again(
 #[test]
 fn a_flush_that_fails_anywhere_succeeds_when_the_disk_is_well_again() {
     let before = [Action::Append(0), Action::Both, Action::Flush, Action::Append(1), Action::Append(0)];
-    made_again((false, &before), Action::Flush, &[], |_| {});
+    for seed in [0, PROFILED] {
+        made_again((seed, false, &before), Action::Flush, &[], |_| {});
+    }
 }
 
 #[test]
@@ -307,7 +316,7 @@ fn a_merge_that_fails_anywhere_is_made_when_the_disk_is_well_again() {
     // What comes late makes files of long spans, which are not merged.
     let before: Vec<Action> = [Action::Dense(0), Action::Flush].into_iter().cycle().take(8).collect();
     let ended = |world: &World| assert_eq!(world.store().metrics().sealed_files, 1);
-    made_again((false, &before), Action::Compact, &[], ended);
+    made_again((0, false, &before), Action::Compact, &[], ended);
 }
 
 #[test]
@@ -320,14 +329,16 @@ fn giving_up_old_readings_that_fails_anywhere_is_done_when_the_disk_is_well_agai
         let counted: u64 = store.series(None).iter().map(|series| series.count).sum();
         assert_eq!(counted, store.tiers().iter().map(|tier| tier.rows).sum::<u64>());
     };
-    made_again((false, &before), Action::Retain, &[Action::Append(1), Action::Flush], ended);
+    for seed in [0, PROFILED] {
+        made_again((seed, false, &before), Action::Retain, &[Action::Append(1), Action::Flush], ended);
+    }
 }
 
 #[test]
 fn readings_that_fail_to_become_cold_anywhere_are_cold_once_when_the_disk_is_well_again() {
     let before = [Action::Append(0), Action::Flush, Action::Age(60)];
     let ended = |world: &World| assert!(world.store().cold().rows > 0);
-    made_again((true, &before), Action::Retain, &[Action::Append(1), Action::Flush], ended);
+    made_again((0, true, &before), Action::Retain, &[Action::Append(1), Action::Flush], ended);
 }
 
 /// What a start shows to agents must survive, also what was only on its way to the disk when the process was killed.

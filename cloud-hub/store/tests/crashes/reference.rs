@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tideline_protocol::keep::{Keep, KeepRule, Rollups};
 use tideline_protocol::model::{DeviceId, PointId};
 use tideline_protocol::value::{Quality, Value, ValueKind};
 use tideline_store::buckets::{DAY_NS, HOUR_NS, MINUTE_NS};
@@ -95,7 +96,27 @@ const DAYS: i64 = TIERS[2].2;
 /// How many days a reading is in the cold tier.
 const COLD_DAYS: i64 = 30;
 
-pub fn retention(freezes: bool) -> Retention {
+/// What the profiles of devices say of retention.
+pub fn rules() -> [(DeviceId, Vec<KeepRule>); 2] {
+    let keep = |days, rollups| Keep { days, rollups };
+    let rule = |point: &str, keep| KeepRule { points: vec![point.to_owned()], keep };
+    let hours = Some(Rollups::HOUR.with(Rollups::DAY));
+    let gate = vec![rule("flow", keep(Some(1), None)), rule("level", keep(None, hours))];
+    let pump = vec![rule("heat", keep(Some(1), hours))];
+    [("gate", gate), ("pump", pump)].map(|(device, rules)| (DeviceId::parse(device).unwrap(), rules))
+}
+
+/// How many days the readings of a series are kept, and whether what is known of their minutes is afterwards.
+fn kept(device: &str, point: &str, profiled: bool) -> (i64, bool) {
+    match (device, point) {
+        ("gate", "flow") if profiled => (1, true),
+        ("pump", "heat") if profiled => (1, false),
+        ("gate", "level") if profiled => (RAW_DAYS, false),
+        _ => (RAW_DAYS, true),
+    }
+}
+
+pub fn retention(freezes: bool, by_profile: bool) -> Retention {
     let days = |days: i64| Limit { age_ns: Some(days * DAY_NS), bytes: None };
     let [(_, _, minute), (_, _, hour), (_, _, day)] = TIERS;
     Retention {
@@ -105,6 +126,7 @@ pub fn retention(freezes: bool) -> Retention {
         day: days(day),
         freezes,
         cold: days(COLD_DAYS),
+        by_profile,
     }
 }
 
@@ -148,9 +170,10 @@ fn known(of: &Aggregate) -> Known {
 }
 
 /// Every answer of the store is that of the reference; of what retention may have taken, what it may not have.
-pub fn check(store: &Store, items: &[Item], now: i64, retained: bool) {
+pub fn check(store: &Store, items: &[Item], now: i64, (retained, profiled): (bool, bool)) {
     let all = reference(items);
     for ((device, point), rows) in &all {
+        let kept = kept(device, point, profiled);
         let (device, point) = (DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap());
         let info = store.info(&device, &point).unwrap_or_else(|| panic!("{device}/{point} is unknown"));
         let name = format!("{device}/{point}");
@@ -166,18 +189,18 @@ pub fn check(store: &Store, items: &[Item], now: i64, retained: bool) {
             let expected = rows.last().map(|row| (row.0, shown(&given(point.as_str(), row.1))));
             assert_eq!(found, expected, "the last of {name}");
         }
-        let from = if retained { now - RAW_DAYS * DAY_NS } else { i64::MIN };
+        let from = if retained { now - kept.0 * DAY_NS } else { i64::MIN };
         raw(store, &info, &name, after(rows, from), from);
         let numbers = numbers(point.as_str(), rows);
-        charts(store, info.id, &name, &numbers, (now, retained));
-        rollups(store, info.id, &name, &numbers, (now, retained));
+        charts(store, info.id, &name, &numbers, (now, retained, kept.0));
+        rollups(store, info.id, &name, &numbers, (now, retained, kept));
     }
     groups(store, &all, now);
 }
 
 /// Each reading is once among the readings or in the cold tier, but for those that may have gone there, too; and nothing
 /// else is.
-pub fn check_cold(store: &Store, items: &[Item], now: i64) {
+pub fn check_cold(store: &Store, items: &[Item], now: i64, profiled: bool) {
     for ((device, point), rows) in reference(items) {
         let (device, point) = (DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap());
         let info = store.info(&device, &point).unwrap();
@@ -199,7 +222,10 @@ pub fn check_cold(store: &Store, items: &[Item], now: i64) {
                 assert!(*count >= 0, "{device}/{point} has too many of {reading:?}");
             }
         }
-        left.retain(|(time, _), count| *count > 0 && *time >= now - COLD_DAYS * DAY_NS);
+        // What a profile says of days goes for good.
+        let days = Some(kept(device.as_str(), point.as_str(), profiled).0).filter(|days| *days < RAW_DAYS);
+        let from = now - days.unwrap_or(COLD_DAYS) * DAY_NS;
+        left.retain(|(time, _), count| *count > 0 && *time >= from);
         assert!(left.is_empty(), "{device}/{point} lacks {left:?}");
     }
 }
@@ -232,14 +258,20 @@ fn multiple_from(time: i64, width: i64) -> i64 {
 }
 
 /// Buckets of several widths.
-fn charts(store: &Store, id: SeriesId, name: &str, rows: &[(i64, f64)], (now, retained): (i64, bool)) {
-    let spans = [(RAW_DAYS, 7), (RAW_DAYS, 300), (4, 4 * 24 + 1), (8, 9)];
+fn charts(
+    store: &Store,
+    id: SeriesId,
+    name: &str,
+    rows: &[(i64, f64)],
+    (now, retained, raw): (i64, bool, i64),
+) {
+    let spans = [(raw, 7), (raw, 300), (4, 4 * 24 + 1), (8, 9)];
     for (days, most) in spans {
         let from = multiple_from(now - days * DAY_NS, DAY_NS);
         let answer = store.query_buckets(&[id], from, now + 1, most).unwrap();
         let width = answer.width_ns.unwrap();
         // Where minutes are no more known only buckets of whole hours are those of the readings.
-        if retained && days > RAW_DAYS && width % HOUR_NS != 0 {
+        if retained && days > raw && width % HOUR_NS != 0 {
             continue;
         }
         let column = &answer.series[0];
@@ -286,12 +318,20 @@ fn medians(
 
 /// Every rollup is the aggregate of the readings (INV-9), and within its tier's age there. Past it one that may lack readings
 /// is not there, until all that was known of the time is gone.
-fn rollups(store: &Store, id: SeriesId, name: &str, rows: &[(i64, f64)], (now, retained): (i64, bool)) {
+fn rollups(
+    store: &Store,
+    id: SeriesId,
+    name: &str,
+    rows: &[(i64, f64)],
+    (now, retained, (raw, has_minutes)): (i64, bool, (i64, bool)),
+) {
     let kept = multiple_from(now - if retained { DAYS } else { 400 } * DAY_NS, DAY_NS);
     // Nothing stands for readings that are there.
     let mut stands = store.query_stands(id, (kept, now + 1)).unwrap();
     assert!(retained || stands.is_empty(), "{name}: {stands:?}");
     for (tier, width, days) in TIERS {
+        // Without rollups of minutes these go with the readings.
+        let days = if width == MINUTE_NS && !has_minutes { raw } else { days };
         let young = if retained { multiple_from(now - days * DAY_NS, width) } else { kept };
         let found = store.query_rollups(id, tier, kept.min(young), now + width).unwrap();
         let found: BTreeMap<i64, Known> = found.iter().map(|(start, part)| (*start, known(part))).collect();

@@ -30,7 +30,8 @@ fn days(days: i64) -> Limit {
 /// Readings for ten days, what is known of them for twenty, and themselves in the cold tier as long as `cold` says.
 fn keeping(dir: &Path, cold: Limit) -> StoreConfig {
     let (raw, rest) = (days(10), days(20));
-    let retention = Retention { raw, minute: rest, hour: rest, day: rest, freezes: true, cold };
+    let retention =
+        Retention { raw, minute: rest, hour: rest, day: rest, freezes: true, cold, by_profile: false };
     StoreConfig { retention, ..config(dir) }
 }
 

@@ -18,6 +18,7 @@ use crate::files::{FileSystem, RealFiles};
 use crate::hot::{Hot, Rows};
 use crate::log::{EpochLedger, lock};
 use crate::narrow::Narrow;
+use crate::parts::Part;
 use crate::sealed::{SealedFormat, SegmentFormat, Target};
 use crate::segment::read::ReadError;
 use crate::segment::write::{Print, SegmentWriter, Written};
@@ -268,7 +269,7 @@ impl SealedFormat for Gate {
         Ok(writer)
     }
 
-    fn write(&self, hot: &Hot, batches: &Batches, target: &Target) -> io::Result<Written> {
+    fn write(&self, of: (&Hot, &Part), batches: &Batches, target: &Target) -> io::Result<Written> {
         let step = {
             let mut state = lock(&self.state);
             state.begun += 1;
@@ -284,7 +285,7 @@ impl SealedFormat for Gate {
             }
             None => {}
         }
-        let written = SegmentFormat::default().write(hot, batches, target);
+        let written = SegmentFormat::default().write(of, batches, target);
         lock(&self.state).done += 1;
         self.changed.notify_all();
         written

@@ -79,7 +79,10 @@ describe('bands', () => {
 
 describe('the last value', () => {
   const span = { from: 0, to: HOUR };
-  const seenOf = (type: string): ReturnType<typeof makeSeen> => makeSeen({ id: 'a/x', device: 'a', point: 'x', unit: '', type, name: '', last: null, count: 1 });
+  const seenOf = (type: string): ReturnType<typeof makeSeen> => makeSeen({
+    id: 'a/x', device: 'a', point: 'x', unit: '', type, name: '', last: null, count: 1,
+    keep: { readings: 'forever', rollups: ['1m', '1h', '1d'], by_profile: false },
+  });
 
   test('of a range that goes along is the newest reading, and no mean of a bucket', () => {
     const one = seenOf('float');

@@ -8,7 +8,7 @@ const buckets = (t: number[]): Buckets => ({ t, min: t.map(() => 0), max: t.map(
 const line = (id: string, t: number[], earlier: number[] | null = null): Line => (
   { id, unit: 'Cel', whole: false, buckets: buckets(t), tier: 'raw', earlier: earlier && buckets(earlier), earlierTier: '' });
 const series = (id: string, unit = 'Cel', type = 'float'): Series => (
-  { id, device: id.split('/')[0], point: id.split('/')[1], unit, type, name: '', last: null, count: 1 });
+  { id, device: id.split('/')[0], point: id.split('/')[1], unit, type, name: '', last: null, count: 1, keep: { readings: 'forever', rollups: ['1m', '1h', '1d'], by_profile: false } });
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i);
 
 describe('lines along one axis of time', () => {

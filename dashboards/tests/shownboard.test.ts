@@ -30,7 +30,8 @@ beforeEach(() => {
   Stream.opened = [];
   vi.stubGlobal('EventSource', Stream);
   vi.stubGlobal('document', { hidden: false, addEventListener: () => undefined, removeEventListener: () => undefined });
-  const series = IDS.map((id) => ({ id, device: id.slice(0, 6), point: 'flow', unit: '', type: 'float', name: '', last: null, count: 1 }));
+  const series = IDS.map((id) => ({ id, device: id.slice(0, 6), point: 'flow', unit: '', type: 'float', name: '', last: null, count: 1,
+    keep: { readings: 'forever', rollups: ['1m', '1h', '1d'], by_profile: false } }));
   const answers: Record<string, object> = {
     '/api/v1/boards/series': { patterns: [{ pattern: '*/flow', series: IDS, left_off: 0 }], series },
     '/api/v1/query': { series: [], gaps: [], restamped: [], late: [], partial: false },

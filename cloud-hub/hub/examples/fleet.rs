@@ -54,6 +54,7 @@ fn record(no: usize) -> DeviceRecord {
         vendor: "Eastron".into(),
         model: "SDM630".into(),
         via: format!("modbus 10.0.0.5:502 unit {}", no % 200),
+        keeps: Vec::new(),
     };
     let marks = Marks {
         title: format!("Meter {no}"),

@@ -25,6 +25,7 @@ use crate::places::{Limits, Places};
 use crate::position::Positions;
 use crate::presence::{Now, Presences};
 use crate::pulse::Pulse;
+use crate::registry;
 use crate::secret::{self, SecretError};
 use crate::strangers::Strangers;
 use crate::telemetry::Counters;
@@ -186,6 +187,7 @@ impl Hub {
     ) -> Result<App, HubError> {
         let first_event = u64::try_from(when::ms(clock.wall_ns())).unwrap_or(0).saturating_mul(1000);
         let presences = Presences::load(&metadata, now(clock.as_ref()))?;
+        registry::tell_keeps(&metadata, &store)?;
         let statements = usize::try_from(config.sql.at_once).unwrap_or(1);
         Ok(Arc::new(Self {
             config,

@@ -3,13 +3,14 @@
 //! A device that an agent names for the first time is registered behind it, unless the hub is configured to leave
 //! that to an operator. One that is behind another agent stays there: moving it is an operator's word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tideline_protocol::model::{AgentId, DeviceId};
 use tideline_protocol::wire::DeviceCard;
+use tideline_store::Store;
 
 use crate::hub::Hub;
-use crate::metadata::{Card, Changes, DeviceRecord, Marks, MetadataError};
+use crate::metadata::{Card, Changes, DeviceRecord, Marks, Metadata, MetadataError};
 use crate::signs::is_hidden;
 use crate::writes::is_writer;
 
@@ -150,7 +151,29 @@ pub fn tell(hub: &Hub, agent: &AgentId, cards: Vec<DeviceCard>) -> Result<Told, 
     if known_already(hub, agent, &cards)? {
         return Ok(Told::default());
     }
-    hub.metadata.change(|changes| enter(hub, changes, agent, &cards))
+    let told = hub.metadata.change(|changes| enter(hub, changes, agent, &cards))?;
+    let barred: BTreeSet<&DeviceId> = told.barred.iter().map(Barred::device).collect();
+    for (device, card) in cards.iter().filter(|(device, _)| !barred.contains(*device)) {
+        let rules = card.as_ref().map(|card| card.keeps.as_slice()).unwrap_or_default();
+        hub.store.tell_keeps(device, rules);
+    }
+    Ok(told)
+}
+
+/// Tells the store what the profiles of all devices say of how long readings are kept.
+///
+/// # Errors
+/// The registry failed.
+pub fn tell_keeps(metadata: &Metadata, store: &Store) -> Result<(), MetadataError> {
+    for (name, record) in metadata.list::<DeviceRecord>()? {
+        let rules = record.card.map(|card| card.keeps).unwrap_or_default();
+        if let Ok(device) = DeviceId::parse(&name)
+            && !rules.is_empty()
+        {
+            store.tell_keeps(&device, &rules);
+        }
+    }
+    Ok(())
 }
 
 enum Stop {
@@ -165,11 +188,12 @@ impl From<MetadataError> for Stop {
 }
 
 fn read(card: DeviceCard) -> (DeviceId, Option<Card>) {
-    let DeviceCard { device, profile, firmware, vendor, model, via } = card;
+    let DeviceCard { device, profile, firmware, vendor, model, via, keeps } = card;
     // They are shown in terminals too.
     let clean = |text: String| text.chars().filter(|c| !is_hidden(*c)).collect::<String>();
     let (profile, firmware, vendor) = (clean(profile), clean(firmware), clean(vendor));
-    (device, Some(Card { profile, firmware, vendor, model: clean(model), via: clean(via) }))
+    let (model, via, keeps) = (clean(model), clean(via), keeps.unwrap_or_default());
+    (device, Some(Card { profile, firmware, vendor, model, via, keeps }))
 }
 
 /// Whether nothing is to be written, which most sessions begin with.
@@ -193,7 +217,7 @@ fn known_already(
 fn news(record: &DeviceRecord, card: &Option<Card>) -> Option<Card> {
     let mut card = card.clone()?;
     if let Some(known) = record.card.as_ref().filter(|known| known.profile == card.profile) {
-        let Card { profile: _, firmware, vendor, model, via } = known;
+        let Card { profile: _, firmware, vendor, model, via, keeps: _ } = known;
         let told = [&mut card.firmware, &mut card.vendor, &mut card.model, &mut card.via];
         for (told, known) in told.into_iter().zip([firmware, vendor, model, via]) {
             if told.is_empty() {

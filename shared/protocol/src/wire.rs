@@ -40,12 +40,12 @@ pub use config::{
     CONFIG_ABILITY, CONFIG_BYTES_MAX, CONFIG_NAME_BYTES_MAX, CONFIG_OPTIONS_MAX, CONFIG_VALUE_BYTES_MAX,
     ConfigAsked, ConfigInForce, ConfigOption, ConfigSource,
 };
-pub use devices::{CARDS_PER_MESSAGE_MAX, DEVICES_ABILITY, DeviceCard, Devices};
+pub use devices::{CARDS_PER_MESSAGE_MAX, DEVICES_ABILITY, DeviceCard, Devices, KEEP_ABILITY};
 pub use twin::{DocumentId, GROUPS_ABILITY, TWIN_ABILITY, TWIN_BYTES_MAX, TwinSync};
 
 /// All that an end of this version can do beside what each can.
-pub const ABILITIES: [&str; 5] =
-    [DEVICES_ABILITY, TWIN_ABILITY, COMMANDS_ABILITY, CONFIG_ABILITY, GROUPS_ABILITY];
+pub const ABILITIES: [&str; 6] =
+    [DEVICES_ABILITY, TWIN_ABILITY, COMMANDS_ABILITY, CONFIG_ABILITY, GROUPS_ABILITY, KEEP_ABILITY];
 
 use crate::model::Gap;
 
@@ -198,6 +198,7 @@ macro_rules! messages {
 
 const KIND_RUN: u8 = 4;
 const KIND_GAP: u8 = 6;
+const KIND_DEVICES: u8 = 14;
 const KIND_TWIN: u8 = 15;
 const KIND_COMMAND: u8 = 16;
 const KIND_PROGRESS: u8 = 18;

@@ -202,13 +202,13 @@ pub async fn restore(
 }
 
 /// What names and what they matched are as JSON.
-pub(super) fn matched(patterns: Vec<String>, found: Vec<Matched>) -> BoardSeries {
+pub(super) fn matched(hub: &Hub, patterns: Vec<String>, found: Vec<Matched>) -> BoardSeries {
     let id = |info: &SeriesInfo| format!("{}/{}", info.device, info.point);
     let mut once = BTreeSet::new();
     let mut series = Vec::new();
     for info in found.iter().flat_map(|matched| &matched.series) {
         if once.insert(id(info)) {
-            series.push(shown(info));
+            series.push(shown(hub, info));
         }
     }
     let one = |(pattern, matched): (String, Matched)| BoardMatch {
@@ -249,7 +249,7 @@ pub async fn series(
         return Err(ApiError::bad("bad-board", detail));
     }
     let found = hub.blocking(move |hub| resolve::resolve(hub, &meant, None)).await.map_err(ApiError::from)?;
-    Ok(Json(matched(patterns, found)))
+    Ok(Json(matched(&hub, patterns, found)))
 }
 
 /// Which text the names of devices have.

@@ -376,7 +376,7 @@ fn session(came: &Came) -> SessionView {
 }
 
 fn about(card: Card) -> About {
-    let Card { profile, firmware, vendor, model, via } = card;
+    let Card { profile, firmware, vendor, model, via, keeps: _ } = card;
     About { profile, firmware, vendor, model, via }
 }
 

@@ -10,9 +10,10 @@ use axum::extract::{Query, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use tideline_protocol::keep::{Keep, Rollups};
 use tideline_protocol::model::{AgentId, DeviceId, PointId};
 use tideline_protocol::value::ValueKind;
-use tideline_store::{EpochLedger, RawCursor, SeriesId, SeriesInfo, StoreError};
+use tideline_store::{EpochLedger, Limit, RawCursor, SeriesId, SeriesInfo, StoreError, Tier};
 
 use super::aggregate::refused;
 use super::devices::{PAGE_DEFAULT, PAGE_MAX, Page, last_seen};
@@ -20,9 +21,10 @@ use super::ledger::{query_gap, query_late, query_restamp};
 use super::problem::{ApiError, Problem};
 use super::shapes::{
     AnyAnswer, LastReading, LateRange, Missing, MissingCause, QueryGap, RawAnswer, RawColumns, ReadingValue,
-    Restamped, Series, SeriesPage, columns, unless_good,
+    Restamped, Series, SeriesKeep, SeriesPage, columns, unless_good,
 };
 use crate::arrivals::Come;
+use crate::config::shown_age;
 use crate::hub::{App, Hub};
 use crate::leaving::Leaving;
 use crate::metadata::DeviceRecord;
@@ -79,7 +81,7 @@ pub async fn series(
         let found = hub.store.first_series(device.as_ref(), cursor, most, |series| {
             search.as_mut().is_none_or(|search| search.has(series))
         });
-        let all: Vec<Series> = found.iter().map(shown).collect();
+        let all: Vec<Series> = found.iter().map(|info| shown(hub, info)).collect();
         let (series, next) = Page::cut(query.limit, cursor, all, |s| &s.id)?;
         Ok(Json(SeriesPage { series, next }))
     };
@@ -87,7 +89,7 @@ pub async fn series(
 }
 
 /// What is known of a series, as JSON has it.
-pub(super) fn shown(info: &SeriesInfo) -> Series {
+pub(super) fn shown(hub: &Hub, info: &SeriesInfo) -> Series {
     Series {
         id: format!("{}/{}", info.device, info.point),
         device: info.device.to_string(),
@@ -104,6 +106,19 @@ pub(super) fn shown(info: &SeriesInfo) -> Series {
             }
         }),
         count: info.count,
+        keep: keep(hub, info),
+    }
+}
+
+fn keep(hub: &Hub, info: &SeriesInfo) -> SeriesKeep {
+    let (retention, keep) = (hub.config.retention, hub.store.keep(info.device.as_str(), info.point.as_str()));
+    let age_ns = retention.raw_age_ns(keep);
+    let rollups = [(Rollups::MINUTE, Tier::Minute), (Rollups::HOUR, Tier::Hour), (Rollups::DAY, Tier::Day)];
+    let left = rollups.into_iter().filter(|(rollups, _)| keep.leaves(*rollups));
+    SeriesKeep {
+        readings: shown_age(Limit { age_ns, bytes: None }),
+        rollups: left.map(|(_, tier)| tier.as_str().to_owned()).collect(),
+        by_profile: keep != Keep::HUB,
     }
 }
 

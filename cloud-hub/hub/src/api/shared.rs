@@ -99,7 +99,7 @@ pub async fn board(
         .map_err(ApiError::from)?;
     let board = share.scope.board.clone();
     let values = resolve::values(&board.variables, &share.record.values);
-    let series = matched(share.scope.patterns.clone(), found);
+    let series = matched(&hub, share.scope.patterns.clone(), found);
     Ok(Json(SharedBoard { board, values, series, expires_ms: share.record.expires_ms }))
 }
 

@@ -12,6 +12,7 @@ use tideline_link::identity::{AGENT_CERT_DAYS, AgentKey, CertificateAuthority, K
 use tideline_link::quic::{ALPN, ClientEndpoint, FrameReceiver, FrameSender, ServerEndpoint};
 use tideline_link::tls::{FloorTime, client_config, server_config};
 use tideline_protocol::block::BlockBuilder;
+use tideline_protocol::keep::{Keep, KeepRule, Rollups};
 use tideline_protocol::lives::Life;
 use tideline_protocol::model::{Account, DeviceId, PointId, RowCounts, Sample, Seq, SeriesDef};
 use tideline_protocol::time::{Clock, SystemClock};
@@ -309,6 +310,34 @@ async fn what_a_card_leaves_empty_stays_known_of_a_device_until_its_profile_is_a
     assert_eq!(tell("plug", ["", "", ""]), (0, known(["1.2", "Maker", "P 7"])));
     assert_eq!(tell("plug", ["1.3", "", ""]), (1, known(["1.3", "Maker", "P 7"])));
     assert_eq!(tell("meter", ["", "", "M 1"]), (1, known(["", "", "M 1"])));
+}
+
+#[tokio::test]
+async fn what_a_profile_keeps_of_points_is_told_to_the_store_and_known_after_a_start() {
+    let bench = Bench::start();
+    bench.enrol("gateway");
+    bench.register("valve-9", "other", "");
+    let agent = AgentId::parse("gateway").unwrap();
+    let tell = |device: &str, days: Option<u32>| {
+        let keep = Keep { days, rollups: Some(Rollups::NONE) };
+        let rules = days.map(|_| vec![KeepRule { points: vec!["raw/*".into()], keep }]);
+        let card = DeviceCard { keeps: rules, ..DeviceCard::new(DeviceId::parse(device).unwrap()) };
+        registry::tell(&bench.hub, &agent, vec![card]).unwrap()
+    };
+    let days = |store: &Store, device: &str, point: &str| store.keep(device, point).days;
+    let store = &bench.hub.store;
+    assert_eq!(tell("valve-1", Some(30)).registered, 1);
+    assert_eq!((days(store, "valve-1", "raw/a"), days(store, "valve-1", "flow")), (Some(30), None));
+    assert_eq!(tell("valve-1", Some(7)).changed, 1, "the last word counts");
+    assert_eq!(days(store, "valve-1", "raw/a"), Some(7));
+    assert_eq!(tell("valve-9", Some(1)).barred.len(), 1);
+    assert_eq!(days(store, "valve-9", "raw/a"), None, "a device of another agent");
+    // A store that was just opened knows nothing.
+    store.tell_keeps(&DeviceId::parse("valve-1").unwrap(), &[]);
+    registry::tell_keeps(&bench.hub.metadata, store).unwrap();
+    assert_eq!(days(store, "valve-1", "raw/a"), Some(7));
+    assert_eq!(tell("valve-1", None).changed, 1);
+    assert_eq!(days(store, "valve-1", "raw/a"), None);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tideline_protocol::commands::HubCommand;
+use tideline_protocol::keep::KeepRule;
 use tideline_protocol::model::SeriesDef;
 use tideline_streams::Life;
 
@@ -62,6 +63,9 @@ pub struct Card {
     pub model: String,
     /// How the agent reads it.
     pub via: String,
+    /// What its profile says of how long its readings are kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keeps: Vec<KeepRule>,
 }
 
 /// What operators say of a device.

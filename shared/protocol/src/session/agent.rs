@@ -16,8 +16,9 @@ use crate::lives::{Life, Moved};
 use crate::model::{Account, Gap, Seq, SeriesDef, SeriesNo};
 use crate::ranges::RangeSet;
 use crate::wire::{
-    self, COMMANDS_ABILITY, CONFIG_ABILITY, ConfigAsked, DEVICES_ABILITY, GROUPS_ABILITY, Hello, Lane,
-    Message, Pong, Run, RunEnvelope, Settlement, TWIN_ABILITY, ToAgent, TwinSync, Welcome,
+    self, COMMANDS_ABILITY, CONFIG_ABILITY, ConfigAsked, DEVICES_ABILITY, GROUPS_ABILITY, Hello,
+    KEEP_ABILITY, Lane, Message, Pong, Run, RunEnvelope, Settlement, TWIN_ABILITY, ToAgent, TwinSync,
+    Welcome,
 };
 
 /// What a session needs to know of the spool when it starts.
@@ -147,6 +148,7 @@ pub struct AgentSession {
     audit: Option<u64>,
     // The hub can be told of devices.
     tells_devices: bool,
+    tells_keeps: bool,
     // The hub knows twins.
     syncs_twins: bool,
     syncs_groups: bool,
@@ -201,6 +203,7 @@ impl AgentSession {
             parted: None,
             audit: None,
             tells_devices: false,
+            tells_keeps: false,
             syncs_twins: false,
             syncs_groups: false,
             takes_commands: false,
@@ -383,7 +386,7 @@ impl AgentSession {
         self.series_sent = welcome.series_known;
         let can = |ability| welcome.capabilities.iter().any(|name| name == ability);
         (self.tells_devices, self.syncs_twins) = (can(DEVICES_ABILITY), can(TWIN_ABILITY));
-        self.syncs_groups = can(GROUPS_ABILITY);
+        (self.syncs_groups, self.tells_keeps) = (can(GROUPS_ABILITY), can(KEEP_ABILITY));
         (self.takes_commands, self.tells_config) = (can(COMMANDS_ABILITY), can(CONFIG_ABILITY));
         if let Some(at) = welcome.parted {
             self.part(at);

@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::block::BlockBuilder;
 use crate::durability::{Batch, DurableLog, Validated, commit};
+use crate::keep::{Keep, KeepRule};
 use crate::model::{Account, AgentId, DeviceId, Epoch, PointId, Sample, Seq, SeriesDef};
 use crate::ranges::RangeSet;
 use crate::wire::{
     Agreement, Audit, COMMANDS_ABILITY, CommandId, ConfigInForce, DEVICES_ABILITY, DeviceCard, Hello,
-    Journal, JournalId, Lane, Message, Noted, RunEnvelope, Settlement, ToAgent, ToHub, TwinSync,
+    Journal, JournalId, KEEP_ABILITY, Lane, Message, Noted, RunEnvelope, Settlement, ToAgent, ToHub,
+    TwinSync,
 };
 
 struct AlwaysDurable;
@@ -438,6 +440,25 @@ fn devices_are_told_in_parts_to_a_hub_that_asks_for_them_and_to_no_other() {
         pair.agent.handle_devices(&cards);
         pair.settle_down();
         assert_eq!(pair.cards, wanted);
+    }
+}
+
+#[test]
+fn what_is_kept_of_devices_is_told_to_a_hub_that_knows_of_it_and_left_out_for_any_other() {
+    let keep = Keep { days: Some(9), rollups: None };
+    let rules = vec![KeepRule { points: vec!["raw/*".into()], keep }];
+    let device = DeviceId::parse("meter-1").unwrap();
+    let card = DeviceCard { keeps: Some(rules), ..DeviceCard::new(device.clone()) };
+    let plain = DeviceCard::new(device);
+    for (more, wanted) in [(None, plain), (Some(KEEP_ABILITY), card.clone())] {
+        let mut pair = Pair::new(0, Settlement::default());
+        let capabilities = [DEVICES_ABILITY].into_iter().chain(more).map(str::to_owned).collect();
+        let hello = Hello { capabilities, ..hello(0) };
+        pair.agent = AgentSession::new(0, hello, empty_spool(), BackfillBudget::default());
+        pair.settle_down();
+        pair.agent.handle_devices(std::slice::from_ref(&card));
+        pair.settle_down();
+        assert_eq!(pair.cards, [wanted]);
     }
 }
 

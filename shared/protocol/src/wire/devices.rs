@@ -2,11 +2,14 @@
 
 use minicbor::{Decode, Encode};
 
-use super::WireError;
+use super::{KIND_DEVICES, WireError};
+use crate::keep::{self, KeepRule};
 use crate::model::{DeviceId, NAME_BYTES_MAX};
 
 /// The ability of both ends to speak of devices, as named in hello and welcome.
 pub const DEVICES_ABILITY: &str = "devices";
+/// The ability of both ends to speak of what the profiles of devices say of retention, as named in hello and welcome.
+pub const KEEP_ABILITY: &str = "keep";
 /// Most cards in one message.
 pub const CARDS_PER_MESSAGE_MAX: usize = 256;
 
@@ -32,6 +35,9 @@ pub struct DeviceCard {
     /// How the agent reads it: the kind of its source and the address, without secrets.
     #[n(5)]
     pub via: String,
+    /// What its profile says of how long its readings are kept, see [`crate::keep::keep_of`]; told to a hub that knows of it.
+    #[n(6)]
+    pub keeps: Option<Vec<KeepRule>>,
 }
 
 impl DeviceCard {
@@ -45,6 +51,7 @@ impl DeviceCard {
             vendor: String::new(),
             model: String::new(),
             via: String::new(),
+            keeps: None,
         }
     }
 
@@ -82,6 +89,9 @@ pub(super) fn check_devices(told: &Devices) -> Result<(), WireError> {
     let found = told.cards.iter().map(DeviceCard::longest).max().unwrap_or(0);
     if found > NAME_BYTES_MAX {
         return Err(WireError::TooLong { what: "text of a device", found, max: NAME_BYTES_MAX });
+    }
+    for rules in told.cards.iter().filter_map(|card| card.keeps.as_deref()) {
+        keep::check(rules).map_err(|reason| WireError::Malformed { kind: KIND_DEVICES, reason })?;
     }
     Ok(())
 }

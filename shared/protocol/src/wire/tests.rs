@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::keep::{KEEP_PATTERN_BYTES_MAX, Keep, KeepRule, Rollups};
 use crate::lives::{Life, Moved};
 use crate::model::{
     Account, AgentId, DeviceId, DropCause, Epoch, GroupId, PointId, RowCounts, Seq, SeriesDef, SiteId,
@@ -66,6 +67,14 @@ fn card() -> DeviceCard {
     }
 }
 
+fn rules() -> Vec<KeepRule> {
+    let hours = Keep { days: Some(30), rollups: Some(Rollups::HOUR.with(Rollups::DAY)) };
+    vec![
+        KeepRule { points: vec!["raw/*".into(), "state".into()], keep: hours },
+        KeepRule { points: vec![], keep: Keep { days: None, rollups: Some(Rollups::NONE) } },
+    ]
+}
+
 #[test]
 fn cards_of_devices_are_bounded_in_number_and_length() {
     let with = |cards| decode_one(&encode(&Message::Devices(Devices { cards }).into()));
@@ -76,6 +85,16 @@ fn cards_of_devices_are_bounded_in_number_and_length() {
     let found = with(vec![long.clone()]);
     assert_eq!(found, Err(WireError::TooLong { what: "text of a device", found: 130, max: 128 }));
     assert!(with(vec![long.cut()]).is_ok());
+    let keeping = |days| DeviceCard {
+        keeps: Some(vec![KeepRule {
+            points: vec!["p".repeat(KEEP_PATTERN_BYTES_MAX - 2)],
+            keep: Keep { days: Some(days), rollups: None },
+        }]),
+        via: "v".repeat(128),
+        ..card()
+    };
+    assert!(with(vec![keeping(9); CARDS_PER_MESSAGE_MAX]).is_ok(), "as many fit into a message");
+    assert!(matches!(with(vec![keeping(0)]), Err(WireError::Malformed { kind: 14, .. })));
 }
 
 #[test]
@@ -197,6 +216,7 @@ fn one_of_each() -> Vec<Message> {
             document: DocumentId::Group(GroupId::parse("pumps").unwrap()),
             message: vec![1, 2],
         }),
+        Message::Devices(Devices { cards: vec![DeviceCard { keeps: Some(rules()), ..card() }] }),
     ]
 }
 

@@ -21,6 +21,19 @@ pub struct LastReading {
     pub quality: Option<String>,
 }
 
+/// How long readings of a series are kept that come now; those that came before may have another time
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SeriesKeep {
+    /// The time after which readings go, as `90d`, or `forever`
+    #[schema(example = "30d")]
+    pub readings: String,
+    /// Which rollups stay when they are gone: some of `1m`, `1h`, `1d`, each for as long as the hub keeps it
+    #[schema(example = json!(["1m", "1h", "1d"]))]
+    pub rollups: Vec<String>,
+    /// Whether the profile of the device says something of it
+    pub by_profile: bool,
+}
+
 /// One series
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Series {
@@ -43,6 +56,8 @@ pub struct Series {
     pub last: Option<LastReading>,
     /// Readings stored
     pub count: u64,
+    /// How long they are kept
+    pub keep: SeriesKeep,
 }
 
 /// A page of series

@@ -1,7 +1,26 @@
 //! Series as they are listed and found.
 
+use tideline_protocol::keep::{Keep, KeepRule, Rollups};
+use tideline_protocol::model::DeviceId;
+
 use super::*;
 use crate::metadata::DeviceRecord;
+
+#[tokio::test]
+async fn a_series_says_how_long_it_is_kept() {
+    let bench = Bench::with_pumps().await;
+    let keep = Keep { days: Some(30), rollups: Some(Rollups::HOUR.with(Rollups::DAY)) };
+    let rules = [KeepRule { points: vec!["m/secret".into()], keep }];
+    bench.hub.store.tell_keeps(&DeviceId::parse("pump-1").unwrap(), &rules);
+    let (status, body) = bench.local("GET", "/api/v1/series?device=pump-1", Value::Null).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let kept = |at: usize| (body["series"][at]["id"].clone(), body["series"][at]["keep"].clone());
+    let (own, all) = (["1h", "1d"], ["1m", "1h", "1d"]);
+    let own = json!({ "readings": "30d", "rollups": own, "by_profile": true });
+    let all = json!({ "readings": "forever", "rollups": all, "by_profile": false });
+    assert_eq!(kept(0), (json!("pump-1/m/secret"), own));
+    assert_eq!(kept(1), (json!("pump-1/m/t"), all));
+}
 
 #[tokio::test]
 async fn series_are_found_by_words_of_their_own_and_of_their_devices() {

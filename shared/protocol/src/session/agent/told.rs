@@ -21,7 +21,10 @@ impl AgentSession {
     pub fn handle_devices(&mut self, cards: &[DeviceCard]) {
         if self.is_open() && self.tells_devices {
             for cards in cards.chunks(CARDS_PER_MESSAGE_MAX) {
-                let told = Devices { cards: cards.to_vec() };
+                let mut told = Devices { cards: cards.to_vec() };
+                if !self.tells_keeps {
+                    told.cards.iter_mut().for_each(|card| card.keeps = None);
+                }
                 self.actions.push_back(AgentAction::Send(Message::Devices(told)));
             }
         }

@@ -40,6 +40,7 @@ pub mod detect;
 pub mod encoding;
 pub mod form;
 pub mod json;
+mod keeps;
 pub mod modbus;
 pub mod names;
 pub mod nmea;

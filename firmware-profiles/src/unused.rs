@@ -4,20 +4,11 @@ use crate::Profile;
 use crate::form::protocol::Protocol;
 use crate::form::section::Firmware;
 
-/// What is there for the day on which hubs have it by series.
-const OF_HUBS: &str = "has no effect yet: the hub keeps all series as its own retention says";
-
 impl Profile {
     /// What the profile says that has no effect yet, each with the reason.
     #[must_use]
     pub fn unused(&self) -> Vec<String> {
         let mut all = Vec::new();
-        for (name, delivery) in self.delivery() {
-            let said =
-                [("keep_days", delivery.keep_days.is_some()), ("rollups", !delivery.rollups.is_empty())];
-            let said = said.into_iter().filter(|(_, is_said)| *is_said);
-            all.extend(said.map(|(key, _)| format!("delivery.{name}.{key} {OF_HUBS}")));
-        }
         if *self.firmware() != Firmware::default() {
             all.push("firmware has no effect yet: no firmware is rolled out to devices".to_owned());
         }
@@ -61,7 +52,7 @@ mod tests {
         let profile = Profile::parse("pump.toml", text).unwrap();
         let told: Vec<String> = profile.unused();
         let begins: Vec<&str> = told.iter().filter_map(|told| told.split(" has ").next()).collect();
-        let expected = ["delivery.b.keep_days", "delivery.b.rollups", "identity.hardware"];
+        let expected = ["identity.hardware"];
         assert_eq!(begins, expected);
         let delivery = |point: &str| profile.delivery_of(point).and_then(|delivery| delivery.keep_days);
         assert_eq!((delivery("flow"), delivery("state")), (Some(9), None));

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use toml::de::DeTable;
 
 use super::{Contents, named, plain};
+use tideline_protocol::keep::{self, KEEP_DAYS_MAX};
 use tideline_protocol::pattern::matches;
 
 use crate::form::protocol::{
@@ -112,6 +113,13 @@ pub fn rest(reader: &mut Reader<'_>, table: &DeTable<'_>, contents: &mut Content
     let delivery = named::<Delivery>(reader, table, "delivery");
     for (_, entry) in &delivery {
         check_patterns(reader, entry, "points", &entry.form.points, ids);
+        if let Some(days) = entry.form.keep_days {
+            check_number(reader, entry, "keep_days", days, (1, KEEP_DAYS_MAX));
+        }
+    }
+    let rules = crate::keeps::rules(delivery.iter().map(|(_, entry)| &entry.form));
+    if let (Some((_, first)), Err(what)) = (delivery.first(), keep::check(&rules)) {
+        reader.problem(first.at, &format!("delivery: {what}"));
     }
     contents.delivery = plain(delivery);
     let alarms = named::<Alarm>(reader, table, "alarms");

@@ -160,10 +160,10 @@ pub struct Delivery {
     pub when_full: WhenFull,
     /// How long the agent keeps them at most; as long as there is room when not said.
     pub expire_h: Option<u32>,
-    /// How long the hub keeps them. No effect yet: the hub keeps all series as its own retention says.
+    /// How many days the hub keeps them, from 1 to 36500; never longer than its own retention, which holds when not said.
     pub keep_days: Option<u32>,
-    /// Which rollups outlive them. No effect yet, as keep_days.
-    pub rollups: Vec<Rollup>,
+    /// Which rollups outlive them at the hub, for as long as it keeps those: all when not said, and none when empty.
+    pub rollups: Option<Vec<Rollup>>,
 }
 
 /// Classes of delivery, for the schema.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tideline_profiles::Profile;
 use tideline_profiles::section::{Delivery, WhenFull};
+use tideline_protocol::keep::{Keep, Rollups};
 use tideline_protocol::model::Class;
 use tideline_spool::{Overflow, Policy, STREAMS_MAX, StreamConfig};
 
@@ -28,13 +29,26 @@ pub fn stream(delivery: &Delivery) -> Option<StreamConfig> {
         Class::Live => "live",
     };
     let expire_h = delivery.expire_h.unwrap_or(0);
-    if (delivery.class, overflow, expire_h) == (Class::Live, Overflow::DropOldest, 0) {
+    let kept = kept(delivery.keep());
+    if (delivery.class, overflow, expire_h) == (Class::Live, Overflow::DropOldest, 0) && kept.is_empty() {
         return None;
     }
     let expiry = if expire_h > 0 { format!("/{expire_h}h") } else { String::new() };
-    let name = format!("profile/{class}/{full}{expiry}");
+    let name = format!("profile/{class}/{full}{expiry}{kept}");
     let policy = Policy { overflow, quota_bytes: 0, keep_s: u64::from(expire_h) * HOUR_S };
     Some(StreamConfig { name, class: delivery.class, policy })
+}
+
+/// What the hub keeps of the readings, where that is not as much as of all. A hub keeps a batch as long as what of it is kept
+/// longest, so that what is kept for different times travels in different ones.
+fn kept(Keep { days, rollups }: Keep) -> String {
+    let days = days.map(|days| format!("/keep-{days}d")).unwrap_or_default();
+    let all = [(Rollups::MINUTE, "1m"), (Rollups::HOUR, "1h"), (Rollups::DAY, "1d")];
+    let names = |kept: Rollups| {
+        let names: Vec<&str> = all.iter().filter(|(one, _)| kept.has(*one)).map(|(_, name)| *name).collect();
+        if names.is_empty() { "/no-rollups".to_owned() } else { format!("/{}", names.join("+")) }
+    };
+    days + &rollups.map(names).unwrap_or_default()
 }
 
 /// The profiles of a source's devices, of those that appear by themselves too.
@@ -82,7 +96,7 @@ mod tests {
     #[test]
     fn deliveries_of_profiles_become_streams_that_the_configuration_may_say_itself() {
         let text = "name = \"pump\"\n[points]\nflow = { unit = \"l/s\", min = 0, max = 90 }\nstate = { type = \"text\" }\nfault = { type = \"bool\" }\n\
-            [delivery.plain]\npoints = [\"flow\"]\nkeep_days = 3\n[delivery.state]\npoints = [\"state\"]\nclass = \"state\"\n\
+            [delivery.plain]\npoints = [\"flow\"]\nkeep_days = 3\nrollups = [\"1h\", \"1d\"]\n[delivery.state]\npoints = [\"state\"]\nclass = \"state\"\n\
             expire_h = 48\nwhen_full = \"keep-latest\"\n[delivery.fault]\npoints = [\"fault\"]\nclass = \"alarm\"\nwhen_full = \"block\"\n";
         let profile = Arc::new(Profile::parse("pump.toml", text).unwrap());
         let device = |id: &str| DeviceConfig {
@@ -98,8 +112,11 @@ mod tests {
         let mut streams =
             vec![StreamConfig { name: "profile/alarm/block".into(), ..StreamConfig::default() }];
         add(&mut streams, std::slice::from_ref(&source)).unwrap();
-        let [said, state] = &*streams else { panic!("{streams:?}") };
+        let [said, kept, state] = &*streams else { panic!("{streams:?}") };
         assert_eq!(said.class, Class::Live, "as the configuration says it");
+        let policy = Policy::default();
+        let name = "profile/live/drop-oldest/keep-3d/1h+1d".to_owned();
+        assert_eq!(*kept, StreamConfig { name, class: Class::Live, policy });
         let policy = Policy { overflow: Overflow::KeepLatest, quota_bytes: 0, keep_s: 48 * 3600 };
         let name = "profile/state/keep-latest/48h".to_owned();
         assert_eq!(*state, StreamConfig { name, class: Class::State, policy });

@@ -14,6 +14,7 @@ use tideline_protocol::wire::DeviceCard;
 use tokio::time::Instant;
 
 use self::rare::Rare;
+use super::introduction::keeps;
 use super::reads::Ask;
 use super::{Context, Device, Source, SourceError, Ticks, point_id, reads};
 
@@ -109,6 +110,7 @@ fn card(device: &Device) -> DeviceCard {
         firmware: System::kernel_version().unwrap_or_default(),
         model: System::long_os_version().unwrap_or_default(),
         via: "host".to_owned(),
+        keeps: device.profile.as_ref().and_then(|profile| keeps(profile)),
         ..DeviceCard::new(device.id.clone())
     }
 }

@@ -1,5 +1,7 @@
 //! What the registry is told of a device: what its profile says of its kind, and what it says of itself.
 
+use tideline_profiles::Profile;
+use tideline_protocol::keep::KeepRule;
 use tideline_protocol::model::PointId;
 use tideline_protocol::value::Value;
 use tideline_protocol::wire::DeviceCard;
@@ -55,15 +57,21 @@ pub fn card(device: &Device, via: &str) -> DeviceCard {
         // A profile of any maker's devices knows none.
         let known = |text: &str| if text == "any" { String::new() } else { text.to_owned() };
         (card.vendor, card.model) = (known(&profile.identity().vendor), known(&profile.identity().model));
+        card.keeps = keeps(profile);
     }
     card.cut()
+}
+
+/// What a profile says of how long readings are kept, if anything.
+pub fn keeps(profile: &Profile) -> Option<Vec<KeepRule>> {
+    Some(profile.keeps()).filter(|rules| !rules.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use tideline_profiles::Profile;
+    use tideline_protocol::keep::{Keep, Rollups};
     use tideline_protocol::model::DeviceId;
 
     use super::*;
@@ -73,6 +81,21 @@ mod tests {
             flow = { unit = \"l/s\", min = 0, max = 90 }\nversion = { type = \"int\", unit = \"1\", min = 0, max = 99 }\n";
         let profile = Profile::parse("pump.toml", text).unwrap();
         Device::of(DeviceId::parse("pump-1").unwrap(), Arc::new(profile))
+    }
+
+    #[test]
+    fn what_a_profile_keeps_of_points_is_told_with_its_devices() {
+        let told = |delivery: &str| {
+            let text = format!(
+                "name = \"pump\"\n[points]\nflow = {{ unit = \"l/s\", min = 0, max = 90 }}\n{delivery}"
+            );
+            let profile = Arc::new(Profile::parse("pump.toml", &text).unwrap());
+            card(&Device::of(DeviceId::parse("pump-1").unwrap(), profile), "test").keeps
+        };
+        let rules = told("[delivery.raw]\npoints = [\"flow\"]\nkeep_days = 9\nrollups = []\n");
+        let keep = Keep { days: Some(9), rollups: Some(Rollups::NONE) };
+        assert_eq!(rules, Some(vec![KeepRule { points: vec!["flow".into()], keep }]));
+        assert_eq!(told("[delivery.raw]\nclass = \"state\"\n"), None, "nothing is said of it");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tideline_protocol::session::{AgentAction, AgentSession, BackfillBudget};
 use tideline_protocol::time::Clock;
 use tideline_protocol::wire::{
     Agreement, COMMANDS_ABILITY, CONFIG_ABILITY, DEVICES_ABILITY, Frame, GROUPS_ABILITY, Health, Hello,
-    Message, RunEnvelope, TWIN_ABILITY, ToHub, VERSION,
+    KEEP_ABILITY, Message, RunEnvelope, TWIN_ABILITY, ToHub, VERSION,
 };
 use tideline_spool::LoadedRun;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -252,7 +252,7 @@ impl Driver {
     fn abilities(&self) -> Vec<String> {
         let twins = self.twins.is_some().then_some([TWIN_ABILITY, GROUPS_ABILITY]);
         let commands = self.commands.is_taken().then_some(COMMANDS_ABILITY);
-        [DEVICES_ABILITY, CONFIG_ABILITY]
+        [DEVICES_ABILITY, CONFIG_ABILITY, KEEP_ABILITY]
             .into_iter()
             .chain(twins.into_iter().flatten())
             .chain(commands)

@@ -15,6 +15,7 @@ use crate::bucket::{Allowance, Buckets, Pace};
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::fleet::Fleet;
+use crate::ingest::Turns;
 use crate::jobs::Jobs;
 use crate::lateness::Lateness;
 use crate::live::Live;
@@ -103,6 +104,8 @@ pub struct Hub {
     pub store: Store,
     /// Who is connected.
     pub fleet: Fleet,
+    /// Whose turn it is to say which series of an agent are aside.
+    pub asides: Turns,
     /// Who is there, and when that changed.
     pub presences: Presences,
     /// How the fleet fared of late.
@@ -196,6 +199,7 @@ impl Hub {
             twins,
             store,
             fleet: Fleet::default(),
+            asides: Turns::default(),
             presences,
             pulse: Pulse::default(),
             pictures: Pictures::default(),

@@ -22,11 +22,11 @@ use tideline_protocol::model::{AgentId, Epoch, Gap, Seq};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::session::{AgentState, HubAction, HubSession, SessionError};
 use tideline_protocol::wire::{DeviceCard, Frame, Hello, Message, RefuseCode, Report, Series, WireError};
-use tideline_store::{Opening, StoreError};
+use tideline_store::{AgentState as StoredState, Opening, StoreError};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 
-pub use self::aside::given;
+pub use self::aside::{Turns, moved};
 use self::audit::{Audits, Cancelled};
 use self::door::told;
 pub use self::links::{ARRIVED_MAX, accept};
@@ -334,7 +334,7 @@ impl Driver {
             return Ok(());
         }
         let seen_ms = last_seen(&self.hub, &self.agent, &own);
-        self.came.software = hello.software;
+        self.came.software.clone_from(&hello.software);
         let (number, told) = self.hub.fleet.enter(&self.agent, self.came.clone(), self.hub.now_ms());
         self.entered = Some(number);
         self.hub.presences.heard(&self.agent, self.hub.now(), None);
@@ -348,23 +348,7 @@ impl Driver {
         }
         self.hub.counters.add(Metric::Sessions, 1);
         tracing::info!(agent = %self.agent, epoch = %hello.epoch, head = hello.head.get(), "session opened");
-        let store = self.hub.store.clone();
-        let opening = store.open_epoch(self.agent.clone(), hello.epoch, hello.lives, hello.moved).await;
-        let held = match opening {
-            Ok(Opening::Known(held)) => held,
-            Ok(Opening::Parted { at, state }) => {
-                tracing::warn!(agent = %self.agent, epoch = %hello.epoch, at = at.get(), "the agent's spool is a copy of another; it is told to begin a new epoch");
-                let state = AgentState { settled: state.settled, series_known: state.series_known };
-                self.session.handle_parted(self.hub.clock.wall_ns(), state, at);
-                return Ok(());
-            }
-            Err(error @ StoreError::Limit(_)) => {
-                self.refuse(RefuseCode::Protocol, error.to_string());
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        aside::settle(&self.hub, &self.agent, hello.epoch).await?;
+        let Some(held) = self.opening(&hello).await? else { return Ok(()) };
         self.claimed = held.settled.stored.clone();
         let now_ms = self.hub.now_ms();
         // A restored hub learns what it lacks also from an agent that produces nothing more. An old copy
@@ -381,6 +365,32 @@ impl Driver {
         let state = AgentState { settled: held.settled, series_known: held.series_known };
         self.session.handle_opened(self.hub.clock.wall_ns(), state);
         Ok(())
+    }
+
+    /// Opens the epoch in the store; none where the session ends by it.
+    async fn opening(&mut self, hello: &Hello) -> Result<Option<StoredState>, Ended> {
+        let store = self.hub.store.clone();
+        let opening =
+            store.open_epoch(self.agent.clone(), hello.epoch, hello.lives.clone(), hello.moved).await;
+        let held = match opening {
+            Ok(Opening::Known(held)) => held,
+            Ok(Opening::Parted { at, state }) => {
+                tracing::warn!(agent = %self.agent, epoch = %hello.epoch, at = at.get(), "the agent's spool is a copy of another; it is told to begin a new epoch");
+                let state = AgentState { settled: state.settled, series_known: state.series_known };
+                self.session.handle_parted(self.hub.clock.wall_ns(), state, at);
+                return Ok(None);
+            }
+            Err(error @ StoreError::Limit(_)) => {
+                self.refuse(RefuseCode::Protocol, error.to_string());
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Err(barred) = aside::settle(&self.hub, &self.agent, hello.epoch).await? {
+            self.refuse(RefuseCode::Identity, barred.to_string());
+            return Ok(None);
+        }
+        Ok(Some(held))
     }
 
     fn report(&mut self, epoch: Epoch, report: Report) {
@@ -424,8 +434,9 @@ impl Driver {
     }
 
     async fn define(&mut self, epoch: Epoch, series: Series) -> Result<(), Ended> {
-        let agent = self.agent.clone();
-        let admitted = self.hub.blocking(move |hub| aside::admit(hub, &agent, epoch, series)).await?;
+        let (hub, agent) = (Arc::clone(&self.hub), self.agent.clone());
+        let _turn = hub.asides.of(&self.agent).await;
+        let admitted = hub.blocking(move |hub| aside::admit(hub, &agent, epoch, series)).await?;
         let series = match admitted {
             Ok(series) => series,
             Err(barred) => {

@@ -141,6 +141,23 @@ pub fn admit_each<'d>(
     hub.metadata.change(|changes| enter(hub, changes, agent, &cards))
 }
 
+/// Which of these devices are none of the agent's. What is not registered is nobody else's.
+///
+/// # Errors
+/// The registry failed.
+pub fn elsewhere<'d>(
+    hub: &Hub,
+    agent: &AgentId,
+    devices: impl Iterator<Item = &'d DeviceId> + Clone,
+) -> Result<Vec<Barred>, MetadataError> {
+    let found = hub.metadata.find_each::<DeviceRecord>(devices.clone().map(|device| device.as_str()))?;
+    let others = devices.zip(found).filter_map(|(device, record)| {
+        let record = record.filter(|record| record.agent != agent.as_str())?;
+        Some(barred(device, record, agent))
+    });
+    Ok(others.collect())
+}
+
 /// Notes what an agent says of its devices, and registers those that are new.
 ///
 /// # Errors
@@ -246,7 +263,7 @@ fn enter(
                     told.changed += 1;
                 }
             }
-            Some(record) => told.barred.push(elsewhere(device, record, agent)),
+            Some(record) => told.barred.push(barred(device, record, agent)),
             None => {
                 let room = match &mut room {
                     Some(room) => room,
@@ -266,7 +283,7 @@ fn enter(
     Ok(told)
 }
 
-fn elsewhere(device: &DeviceId, record: DeviceRecord, agent: &AgentId) -> Barred {
+fn barred(device: &DeviceId, record: DeviceRecord, agent: &AgentId) -> Barred {
     let (device, agent) = (device.clone(), agent.clone());
     if record.agent == device.as_str() {
         Barred::Agent { device, agent }

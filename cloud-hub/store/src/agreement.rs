@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tideline_protocol::digest::{SeriesKey, Summer};
-use tideline_protocol::model::{AgentId, Epoch};
+use tideline_protocol::model::{AgentId, Epoch, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::ranks::Ranks;
 use tideline_protocol::wire::{Digest, Restamp, Settlement};
@@ -45,7 +45,8 @@ impl Subject<'_> {
     }
 }
 
-/// What became of `seqs`, and a digest for each `per` of those that are stored.
+/// What became of `seqs`, and a digest for each `per` of those that are stored. Readings of a series that the agent calls
+/// `otherwise` than it is stored count as its own.
 ///
 /// All that was acknowledged before must be decoded.
 ///
@@ -56,6 +57,7 @@ pub fn digest(
     format: &dyn SealedFormat,
     (agent, epoch): (&AgentId, Epoch),
     (seqs, per): (&RangeSet, u64),
+    otherwise: &[(SeriesDef, SeriesDef)],
     cancelled: &AtomicBool,
 ) -> Result<(Settlement, Vec<Digest>), StoreError> {
     let (settled, restamps) = {
@@ -78,7 +80,14 @@ pub fn digest(
     let shifts = shifts(&restamps, &settled.stored);
     let registry = read(&shared.registry);
     let keys = registry.names().iter().map(|(_, text)| SeriesKey::new(text.device, text.point));
-    let (keys, count) = (keys.collect(), usize::try_from(stored.len().div_ceil(per)).unwrap_or(usize::MAX));
+    let mut keys: Vec<SeriesKey> = keys.collect();
+    for (stored, called) in otherwise {
+        let id = registry.names().find(&stored.device, &stored.point);
+        if let Some(key) = id.and_then(|id| keys.get_mut(id as usize)) {
+            *key = called.into();
+        }
+    }
+    let count = usize::try_from(stored.len().div_ceil(per)).unwrap_or(usize::MAX);
     drop(registry);
     let sums = vec![Summer::default(); count];
     let mut subject = Subject { agent, epoch, stored, per, shifts, keys, sums };

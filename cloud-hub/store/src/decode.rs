@@ -12,6 +12,7 @@ use tideline_protocol::wire::{Run, RunEnvelope};
 use crate::dead;
 use crate::hot::{self, Arrival, Late, SeriesId};
 use crate::metrics::add;
+use crate::store::LogPlace;
 use crate::tables::{LiveBatch, LiveColumn, Shared, read, write};
 
 /// Stored seqs whose block cannot be decoded.
@@ -154,13 +155,13 @@ fn unknown(series: u32, known: usize) -> String {
     format!("block uses series {series}, the dictionary has {known}")
 }
 
-/// Decodes the taken seqs of a run into the hot columns. What the live feed gets is made only when it is `heard`.
+/// Decodes the taken seqs of a run, whose record in the log ends at `place`, into the hot columns. What the live feed gets is made only when it is `heard`.
 ///
 /// # Errors
 /// The block is to become a dead letter.
 pub fn take_in(
     shared: &Shared,
-    agent: &AgentId,
+    (agent, place): (&AgentId, LogPlace),
     run: &Run,
     taken: &RangeSet,
     heard: bool,
@@ -168,7 +169,7 @@ pub fn take_in(
     if taken.is_empty() {
         return Ok(None);
     }
-    let ids = read(&shared.registry).ids(agent, run.envelope.epoch);
+    let ids = read(&shared.registry).ids_at(agent, run.envelope.epoch, place);
     match unpanicked(|| Rows::of(run, taken, ids.len())) {
         Ok(rows) => {
             let (number, late) = push(shared, agent, &run.envelope, &rows, &ids);

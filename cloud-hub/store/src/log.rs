@@ -26,12 +26,12 @@ use tideline_protocol::model::{AgentId, Epoch, Gap};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Run, Series, Settlement};
 
-pub(crate) use dictionary::Dictionary;
+pub(crate) use dictionary::{Dictionary, numbered};
 pub use disk::{LogDisk, RealDisk};
 pub use ledger::{AgentState, EpochLedger, EpochState, Holding, Ledgers, Opening};
 pub use limits::Seqs;
 pub use look::look;
-pub use replay::{Replay, ReplayedBatch};
+pub use replay::{Renaming, Replay, ReplayedBatch};
 
 use record::Record;
 pub(crate) use record::{ReadRecord, RecordError, SEGMENT_MAGIC, read as read_record};

@@ -4,16 +4,53 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tideline_protocol::model::{AgentId, Epoch};
+use tideline_protocol::wire::Series;
 
 use crate::hot::SeriesId;
-use crate::log::Dictionary;
+use crate::log::{Dictionary, numbered};
 use crate::names::{Age, Named, Names};
+use crate::store::LogPlace;
+
+/// Which series an epoch calls by which numbers.
+#[derive(Debug, Default)]
+struct Numbers {
+    ids: Arc<Vec<SeriesId>>,
+    // What some of them were before, the oldest first.
+    were: Vec<Former>,
+}
+
+/// Numbers that stood for other series in what the log has before a place.
+#[derive(Debug)]
+struct Former {
+    until: LogPlace,
+    ids: Vec<(usize, SeriesId)>,
+}
+
+impl Numbers {
+    /// As they are for what ends at a place in the log.
+    fn at(&self, place: LogPlace) -> Arc<Vec<SeriesId>> {
+        let since = self.were.partition_point(|former| former.until <= place);
+        let later = self.were.get(since..).unwrap_or(&[]);
+        if later.is_empty() {
+            return Arc::clone(&self.ids);
+        }
+        let mut ids = self.ids.as_ref().clone();
+        for (no, id) in later.iter().rev().flat_map(|former| &former.ids) {
+            if let Some(known) = ids.get_mut(*no) {
+                *known = *id;
+            }
+        }
+        Arc::new(ids)
+    }
+}
 
 /// The series of a store.
 #[derive(Debug, Default)]
 pub struct Registry {
     names: Names,
-    epochs: HashMap<AgentId, HashMap<Epoch, Arc<Vec<SeriesId>>>>,
+    epochs: HashMap<AgentId, HashMap<Epoch, Numbers>>,
+    // How often entries were renamed.
+    renamings: u64,
     // Those that the manifest does not have as they are here, in the order in which they became so.
     unwritten: Vec<SeriesId>,
 }
@@ -45,21 +82,69 @@ impl Registry {
             }
             ids.push(id);
         }
-        self.epochs.entry(agent.clone()).or_default().insert(epoch, Arc::new(ids));
+        self.numbers_mut(agent, epoch).ids = Arc::new(ids);
     }
 
-    /// Takes what a dictionary says now of entries that are known.
-    pub fn relearn(&mut self, (agent, epoch): (&AgentId, Epoch), dictionary: &Dictionary, first: usize) {
+    /// Has entries that are known be others for what the log has behind a place. What it has before stays what it was,
+    /// whenever it is read.
+    pub fn rename(&mut self, (agent, epoch): (&AgentId, Epoch), series: &[Series], place: LogPlace) {
         let mut ids = self.ids(agent, epoch).as_ref().clone();
-        ids.truncate(first);
-        self.epochs.entry(agent.clone()).or_default().insert(epoch, Arc::new(ids));
-        self.learn((agent, epoch), dictionary, Age::Newest);
+        let mut were = Vec::new();
+        for (no, text) in numbered(series) {
+            // Of one that is not known here the dictionary tells what it is.
+            let Some(known) = ids.get_mut(no) else { continue };
+            let Ok(named) = self.names.name(&text, Age::Newest) else { continue };
+            let (Named::Known(id) | Named::Changed(id)) = named;
+            if matches!(named, Named::Changed(_)) {
+                self.unwritten.push(id);
+            }
+            were.push((no, std::mem::replace(known, id)));
+        }
+        self.renamings = self.renamings.wrapping_add(1);
+        let numbers = self.numbers_mut(agent, epoch);
+        numbers.ids = Arc::new(ids);
+        numbers.were.push(Former { until: place, ids: were });
+    }
+
+    /// Nothing of the log before this segment is read any more.
+    pub fn forget_before(&mut self, segment: u64) {
+        for numbers in self.epochs.values_mut().flat_map(HashMap::values_mut) {
+            numbers.were.retain(|former| former.until.segment >= segment);
+        }
+    }
+
+    /// How often entries became others; with another number what was said of any epoch may be wrong.
+    #[must_use]
+    pub const fn renamings(&self) -> u64 {
+        self.renamings
+    }
+
+    fn numbers(&self, agent: &AgentId, epoch: Epoch) -> Option<&Numbers> {
+        self.epochs.get(agent)?.get(&epoch)
+    }
+
+    fn numbers_mut(&mut self, agent: &AgentId, epoch: Epoch) -> &mut Numbers {
+        self.epochs.entry(agent.clone()).or_default().entry(epoch).or_default()
     }
 
     /// The id of each series number of an epoch.
     #[must_use]
     pub fn ids(&self, agent: &AgentId, epoch: Epoch) -> Arc<Vec<SeriesId>> {
-        self.epochs.get(agent).and_then(|epochs| epochs.get(&epoch)).cloned().unwrap_or_default()
+        self.numbers(agent, epoch).map(|numbers| Arc::clone(&numbers.ids)).unwrap_or_default()
+    }
+
+    /// The same for a batch whose record in the log ends at a place.
+    #[must_use]
+    pub fn ids_at(&self, agent: &AgentId, epoch: Epoch, place: LogPlace) -> Arc<Vec<SeriesId>> {
+        self.numbers(agent, epoch).map(|numbers| numbers.at(place)).unwrap_or_default()
+    }
+
+    /// All that the numbers of an epoch stand for in what can be read of the log.
+    pub fn ever(&self, agent: &AgentId, epoch: Epoch) -> impl Iterator<Item = SeriesId> + '_ {
+        let numbers = self.numbers(agent, epoch);
+        let now = numbers.into_iter().flat_map(|numbers| numbers.ids.iter().copied());
+        let before = numbers.into_iter().flat_map(|numbers| &numbers.were);
+        now.chain(before.flat_map(|former| former.ids.iter().map(|(_, id)| *id)))
     }
 
     /// Those that the manifest does not have as they are.

@@ -8,6 +8,7 @@ mod ask;
 mod classes;
 mod compact;
 pub(crate) mod damage;
+mod definitions;
 mod flush;
 mod freeze;
 mod health;
@@ -29,7 +30,7 @@ use std::thread::JoinHandle;
 
 use tideline_protocol::durability::{Batch, Durable, Validated};
 use tideline_protocol::lives::{Life, Moved};
-use tideline_protocol::model::{AgentId, Epoch, Gap};
+use tideline_protocol::model::{AgentId, Epoch, Gap, SeriesDef};
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::time::Clock;
 use tideline_protocol::wire::{Digest, Report, Series, Settlement};
@@ -162,21 +163,6 @@ impl Store {
         series: Series,
     ) -> Result<u32, StoreError> {
         self.ask(|reply| Command::Define { agent, epoch, series, reply }).await
-    }
-
-    /// Puts other series in the place of known dictionary entries: what is decoded from now on belongs to those. Of what is in
-    /// the log and not in files yet, some may go to the ones and some to the others, each reading to one of them.
-    /// A call that is cancelled may still take effect.
-    ///
-    /// # Errors
-    /// Some of the entries are not known, or the store takes no more.
-    pub async fn rename_series(
-        &self,
-        agent: AgentId,
-        epoch: Epoch,
-        series: Series,
-    ) -> Result<(), StoreError> {
-        self.ask(|reply| Command::Rename { agent, epoch, series, reply }).await
     }
 
     /// Says what is known of the epoch of a spool that signs on, and keeps its lives durably.
@@ -362,10 +348,25 @@ impl Store {
         seqs: (&RangeSet, u64),
         cancelled: &AtomicBool,
     ) -> Result<(Settlement, Vec<Digest>), StoreError> {
+        self.audit_named(agent, epoch, seqs, &[], cancelled)
+    }
+
+    /// As [`Self::audit`], with series that the agent calls otherwise: each as it is stored, and as the agent has it.
+    ///
+    /// # Errors
+    /// As [`Self::audit`].
+    pub fn audit_named(
+        &self,
+        agent: &AgentId,
+        epoch: Epoch,
+        seqs: (&RangeSet, u64),
+        otherwise: &[(SeriesDef, SeriesDef)],
+        cancelled: &AtomicBool,
+    ) -> Result<(Settlement, Vec<Digest>), StoreError> {
         let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
         self.inner.mending(|| {
             self.inner.barrier()?;
-            agreement::digest(shared, format, (agent, epoch), seqs, cancelled)
+            agreement::digest(shared, format, (agent, epoch), seqs, otherwise, cancelled)
         })
     }
 

@@ -23,7 +23,7 @@ use super::shapes::{
 use crate::fleet::Came;
 use crate::hub::{App, Hub};
 use crate::imports::IMPORT_PREFIX;
-use crate::ingest::given;
+use crate::ingest::moved;
 use crate::jobs::JOB_PREFIX;
 use crate::metadata::{Card, Changes, DeviceRecord, MetadataError};
 use crate::position::Measured;
@@ -156,7 +156,7 @@ pub async fn add(
     }
     tracing::info!(%device, %agent, "field device registered");
     hub.twins.moved(&hub, device.clone());
-    given(&hub, agent.clone(), device.clone()).await?;
+    moved(&hub, &device, None, agent).await;
     Ok((StatusCode::CREATED, Json(one(&hub, device.as_str(), &record)?)))
 }
 

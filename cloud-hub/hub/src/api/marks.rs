@@ -13,7 +13,7 @@ use super::problem::{ApiError, Problem};
 use super::shapes::{Device, DevicePatch};
 use crate::belonging;
 use crate::hub::App;
-use crate::ingest::given;
+use crate::ingest::moved;
 use crate::metadata::{Changes, DeviceRecord, Marks};
 use crate::position::{Position, Spot};
 use crate::signs::is_hidden;
@@ -37,6 +37,12 @@ pub async fn patch(
     Path(id): Path<String>,
     Json(patch): Json<DevicePatch>,
 ) -> Result<Json<Device>, ApiError> {
+    // What follows from a change that is durable is done also when its asker is gone.
+    let work = tokio::spawn(patched(hub, id, patch));
+    work.await.map_err(|error| ApiError::internal(&error))?.map(Json)
+}
+
+async fn patched(hub: App, id: String, patch: DevicePatch) -> Result<Device, ApiError> {
     let key = id.clone();
     let (before, record) = hub
         .blocking(move |hub| {
@@ -64,7 +70,7 @@ pub async fn patch(
         && let (Ok(device), Ok(agent)) = (DeviceId::parse(&id), AgentId::parse(&record.agent))
     {
         hub.twins.moved(&hub, device.clone());
-        given(&hub, agent, device).await?;
+        moved(&hub, &device, AgentId::parse(&before.agent).ok(), agent).await;
     }
     hub.twins.placed(&before, &record);
     if let Err(error) = belonging::note(&hub, vec![id.clone()]).await {
@@ -77,8 +83,7 @@ pub async fn patch(
         }
     }
     hub.commands.moved(hub.now_ms(), &id, &record.agent);
-    let shown = hub.blocking(move |hub| one(hub, &id, &record)).await?;
-    Ok(Json(shown))
+    hub.blocking(move |hub| one(hub, &id, &record)).await
 }
 
 /// The agent that a device is to be behind.

@@ -2,6 +2,10 @@
 //! another agent by now, must not keep all its other readings from the hub: batches are immutable and hold several devices.
 //! Such series are kept as points of the agent's own device, `aside/DEVICE/POINT`, and become those of the device from when it
 //! is the agent's.
+//!
+//! What counts is when a reading comes. Those that came from an agent while a device was its own stay the device's when it is
+//! moved; those that it delivers from then on are aside, whenever they were taken: its clock does not say who had the device,
+//! and the device's history is the new agent's to write.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +13,7 @@ use tideline_protocol::model::{
     AgentId, DeviceId, Epoch, ID_BYTES_MAX, NAME_BYTES_MAX, PointId, SeriesDef, SeriesNo,
 };
 use tideline_protocol::wire::{RefuseCode, Series};
-use tideline_store::StoreError;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::Ended;
 use crate::hub::{App, Hub};
@@ -65,55 +69,105 @@ pub fn admit(
     Ok(Ok(Series { first: first_no, defs }))
 }
 
-/// Gives the series of devices that are the agent's by now to those. Called when it signs on.
+/// Who says at a time which series of an agent are aside: what was read of the registry holds until the dictionary says so
+/// too. Of two agents one may wait for the other now and then.
+#[derive(Debug)]
+pub struct Turns([Mutex<()>; 64]);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::default()))
+    }
+}
+
+impl Turns {
+    /// The turn of an agent, until it is dropped.
+    pub(super) async fn of(&self, agent: &AgentId) -> Option<MutexGuard<'_, ()>> {
+        let at = crc32c::crc32c(agent.as_str().as_bytes()) as usize % self.0.len();
+        Some(self.0.get(at)?.lock().await)
+    }
+}
+
+/// Makes the dictionary of an agent say what the registry does: series of devices that are not the agent's any more go aside,
+/// those that were aside go to their devices where these are the agent's by now. What is stored stays where it is.
+///
+/// First the records of what goes aside, then the dictionary, then the records of what comes back: wherever that is broken
+/// off, the next call finds what is left to be done. Within is the first device that the agent may not write for, where too
+/// much would be aside.
 ///
 /// # Errors
 /// The registry or the store failed.
-pub(super) async fn settle(hub: &App, agent: &AgentId, epoch: Epoch) -> Result<(), Ended> {
+pub(super) async fn settle(hub: &App, agent: &AgentId, epoch: Epoch) -> Result<Result<(), Barred>, Ended> {
+    let _turn = hub.asides.of(agent).await;
     let own = agent.clone();
-    let freed = hub.blocking(move |hub| freed(hub, &own, epoch)).await?;
-    if freed.is_empty() {
-        return Ok(());
+    let Settling { renamed, freed, added, full } = hub.blocking(move |hub| begin(hub, &own, epoch)).await?;
+    if !renamed.is_empty() {
+        hub.store.rename_series(agent.clone(), epoch, runs(&renamed)).await?;
     }
-    for series in runs(&freed) {
-        match hub.store.rename_series(agent.clone(), epoch, series).await {
-            // A store that was restored from a backup does not know the entry: the agent is about to define it.
-            Ok(()) | Err(StoreError::Series { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+    if added > 0 {
+        hub.counters.add(Metric::SeriesAside, added);
+        tracing::warn!(%agent, series = added, "series of devices that are another agent's are set aside");
     }
-    tracing::info!(%agent, series = freed.len(), "series that were set aside are their devices' from now on");
-    let keys: Vec<String> = freed.keys().map(|no| key(agent, epoch, *no)).collect();
-    let step = move |changes: &mut Changes| {
-        keys.iter().try_for_each(|key| changes.remove::<AsideRecord>(key).map(drop))
-    };
-    hub.blocking(move |hub| hub.metadata.change::<_, MetadataError>(step)).await?;
-    Ok(())
+    if !freed.is_empty() {
+        tracing::info!(%agent, series = freed.len(), "series that were set aside are their devices' from now on");
+        let step = move |changes: &mut Changes| {
+            freed.iter().try_for_each(|key| changes.remove::<AsideRecord>(key).map(drop))
+        };
+        hub.blocking(move |hub| hub.metadata.change::<_, MetadataError>(step)).await?;
+    }
+    Ok(full.map_or(Ok(()), Err))
 }
 
-/// Has an agent sign on again where series of this device are aside: it has just become the agent's.
+/// Has the readings of a device that was moved, or is registered since, go to the device from the agent that has it now, and
+/// aside from the one that had it. What fails of it is done when the agent signs on, as it has to then.
+pub async fn moved(hub: &App, device: &DeviceId, from: Option<AgentId>, to: AgentId) {
+    for agent in from.into_iter().chain([to]) {
+        // One that has never been here has defined nothing.
+        let Some(epoch) = hub.store.newest_epoch(&agent) else { continue };
+        let cut = match settle(hub, &agent, epoch).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(barred)) => (RefuseCode::Identity, barred.to_string()),
+            Err(error) => {
+                tracing::error!(%agent, %device, %error, "its series could not be renamed");
+                (RefuseCode::Unavailable, format!("device {device} was moved; sign on again"))
+            }
+        };
+        hub.fleet.cut(&agent, cut);
+    }
+}
+
+/// Series that the agent calls otherwise than they are stored, now or at some time: each as it is stored, and as the agent
+/// has it.
 ///
 /// # Errors
 /// The registry failed.
-pub async fn given(hub: &App, agent: AgentId, device: DeviceId) -> Result<(), MetadataError> {
-    let work = move |hub: &Hub| {
-        let aside = hub.metadata.list_from::<AsideRecord>(&format!("{agent}/"))?;
-        if aside.iter().any(|(_, record)| record.def.device == device) {
-            let reason = format!("device {device} is behind {agent} now; sign on again");
-            hub.fleet.cut(&agent, (RefuseCode::Unavailable, reason));
-        }
-        Ok(())
-    };
-    hub.blocking(work).await
+pub(super) fn otherwise(
+    hub: &Hub,
+    agent: &AgentId,
+    epoch: Epoch,
+) -> Result<Vec<(SeriesDef, SeriesDef)>, MetadataError> {
+    let own = agent.own_device();
+    let aside = hub.metadata.list_from::<AsideRecord>(&format!("{agent}/{epoch}/"))?;
+    let defined = hub.store.defined_devices(agent, epoch);
+    let others = defined.iter().filter(|device| **device != own).collect();
+    let theirs = hub.store.definitions(agent, epoch, &others).into_values();
+    let all = theirs.chain(aside.into_iter().map(|(_, record)| record.def));
+    Ok(all.map(|def| (alias(&own, &def), def)).collect())
 }
 
-/// What is aside of an epoch and may be written by now. Records of other epochs go: their agent has left those.
-fn freed(hub: &Hub, agent: &AgentId, epoch: Epoch) -> Result<BTreeMap<SeriesNo, SeriesDef>, MetadataError> {
+/// What is to be done to a dictionary.
+struct Settling {
+    renamed: BTreeMap<SeriesNo, SeriesDef>,
+    // Keys of records that are to go when that is done.
+    freed: Vec<String>,
+    added: u64,
+    full: Option<Barred>,
+}
+
+/// What is to be done, with the records of what goes aside. Records of other epochs go: their agent has left those.
+fn begin(hub: &Hub, agent: &AgentId, epoch: Epoch) -> Result<Settling, MetadataError> {
+    let (own, prefix) = (agent.own_device(), format!("{agent}/{epoch}/"));
     let all = hub.metadata.list_from::<AsideRecord>(&format!("{agent}/"))?;
-    if all.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let prefix = format!("{agent}/{epoch}/");
     let (here, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|(key, _)| key.starts_with(&prefix));
     if !left.is_empty() {
         hub.metadata.change(|changes: &mut Changes| {
@@ -122,17 +176,45 @@ fn freed(hub: &Hub, agent: &AgentId, epoch: Epoch) -> Result<BTreeMap<SeriesNo, 
     }
     let told = registry::admit_each(hub, agent, here.iter().map(|(_, record)| &record.def.device))?;
     let barred: BTreeSet<&DeviceId> = told.barred.iter().map(Barred::device).collect();
-    let numbered = here
-        .iter()
-        .filter(|(_, record)| !barred.contains(&record.def.device))
-        .filter_map(|(key, record)| Some((key.strip_prefix(&prefix)?.parse().ok()?, record.def.clone())));
-    Ok(numbered.collect())
+    // A store that was restored from a backup may not know the entry: the agent is about to define it.
+    let known = hub.store.agent_state(agent, epoch).series_known;
+    let (mut renamed, mut freed) = (BTreeMap::new(), Vec::new());
+    for (key, record) in here.iter().filter(|(_, record)| !barred.contains(&record.def.device)) {
+        let no = key.strip_prefix(&prefix).and_then(|no| no.parse::<SeriesNo>().ok());
+        renamed.extend(no.filter(|no| *no < known).map(|no| (no, record.def.clone())));
+        freed.push(key.clone());
+    }
+    let defined = hub.store.defined_devices(agent, epoch);
+    let others = registry::elsewhere(hub, agent, defined.iter().filter(|device| **device != own))?;
+    let reasons: BTreeMap<&DeviceId, String> =
+        others.iter().map(|barred| (barred.device(), barred.to_string())).collect();
+    let taken = hub.store.definitions(agent, epoch, &reasons.keys().copied().collect());
+    let noted: BTreeSet<&str> = here.iter().map(|(key, _)| key.as_str()).collect();
+    let keyed: BTreeMap<String, (SeriesNo, SeriesDef)> =
+        taken.into_iter().map(|(no, def)| (key(agent, epoch, no), (no, def))).collect();
+    let new = keyed.keys().filter(|key| !noted.contains(key.as_str())).count();
+    let mut settling = Settling { renamed, freed, added: 0, full: None };
+    if here.len() - settling.freed.len() + new > ASIDE_MAX {
+        settling.full = others.into_iter().next();
+        return Ok(settling);
+    }
+    if !keyed.is_empty() {
+        hub.metadata.change::<_, MetadataError>(|changes| {
+            keyed.iter().try_for_each(|(key, (_, def))| {
+                let reason = reasons.get(&def.device).cloned().unwrap_or_default();
+                changes.put(key, &AsideRecord { def: def.clone(), reason })
+            })
+        })?;
+    }
+    settling.added = keyed.len() as u64;
+    settling.renamed.extend(keyed.into_values().map(|(no, def)| (no, alias(&own, &def))));
+    Ok(settling)
 }
 
 /// Entries that stand beside each other, as one each.
-fn runs(freed: &BTreeMap<SeriesNo, SeriesDef>) -> Vec<Series> {
+fn runs(entries: &BTreeMap<SeriesNo, SeriesDef>) -> Vec<Series> {
     let mut runs: Vec<Series> = Vec::new();
-    for (no, def) in freed {
+    for (no, def) in entries {
         match runs.last_mut() {
             Some(run) if run.first as usize + run.defs.len() == *no as usize => run.defs.push(def.clone()),
             _ => runs.push(Series { first: *no, defs: vec![def.clone()] }),

@@ -8,7 +8,7 @@ use tideline_protocol::wire::{Agreement, Audit};
 use tideline_store::StoreError;
 use tokio::task::JoinSet;
 
-use super::{Driver, Ended};
+use super::{Driver, Ended, aside};
 
 /// The audit of a session that is under way: a session has one at a time.
 pub(super) type Audits = JoinSet<Result<Agreement, Ended>>;
@@ -35,7 +35,9 @@ impl Driver {
             let Audit { id, seqs, per } = asked;
             let found = hub.blocking(move |hub| {
                 let _turn = turn;
-                Ok::<_, Ended>(hub.store.audit(&agent, epoch, (&seqs, per), &cancelled)?)
+                let otherwise = aside::otherwise(hub, &agent, epoch)?;
+                let seqs = (&seqs, per);
+                Ok::<_, Ended>(hub.store.audit_named(&agent, epoch, seqs, &otherwise, &cancelled)?)
             });
             let (settled, digests) = found.await?;
             Ok(Agreement { id, settled, digests })

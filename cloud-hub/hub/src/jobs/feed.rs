@@ -22,8 +22,10 @@ pub struct Feed {
     // Of the agents that have sent something for the job: what was lost at the hub comes again, in new batches of
     // the log with the old seqs.
     seen: BTreeMap<(AgentId, Epoch), RangeSet>,
-    // How long the dictionary was, and whether the job reads a series of it.
-    known: HashMap<(AgentId, Epoch), (usize, bool)>,
+    // So many entries of the dictionary were looked at, and whether the job reads a series of them.
+    known: HashMap<(AgentId, Epoch), (u32, bool)>,
+    // How often entries had become others by then.
+    renamings: u64,
 }
 
 /// What a step brought.
@@ -43,7 +45,7 @@ impl Feed {
     /// Goes on from a place, with the seqs that were taken in before.
     pub fn new(place: LogPlace, seen: Vec<(AgentId, Epoch, RangeSet)>) -> Self {
         let seen = seen.into_iter().map(|(agent, epoch, seqs)| ((agent, epoch), seqs)).collect();
-        Self { place, seen, known: HashMap::new() }
+        Self { place, seen, known: HashMap::new(), renamings: 0 }
     }
 
     /// Up to where the log was taken in.
@@ -73,7 +75,7 @@ impl Feed {
                     }
                 }
                 LogEntry::Batch { agent, taken, run } => {
-                    self.take_in(store, engine, now_ns, (agent, &run, taken), &mut step);
+                    self.take_in(store, engine, now_ns, ((agent, behind), &run, taken), &mut step);
                 }
             }
             self.place = behind;
@@ -91,7 +93,7 @@ impl Feed {
         store: &Store,
         engine: &mut Engine,
         now_ns: i64,
-        (agent, run, mut taken): (AgentId, &Run, RangeSet),
+        ((agent, behind), run, mut taken): ((AgentId, LogPlace), &Run, RangeSet),
         step: &mut Step,
     ) {
         // What jobs write is no job's source: two could feed each other for ever.
@@ -105,7 +107,7 @@ impl Feed {
             return;
         }
         // One that becomes a dead letter is not seen: when it is replayed it comes again.
-        let Ok(columns) = store.named(&source.0, run, &taken) else {
+        let Ok(columns) = store.named((&source.0, behind), run, &taken) else {
             step.undecodable = step.undecodable.saturating_add(1);
             return;
         };
@@ -139,13 +141,18 @@ impl Feed {
         if self.seen.contains_key(&source) {
             return true;
         }
+        // A series of the job may be among those that an entry was before, or is by now.
+        let renamings = store.renamings();
+        if std::mem::replace(&mut self.renamings, renamings) != renamings {
+            self.known.clear();
+        }
         let known = self.known.get(&source).copied().unwrap_or_default();
-        if known.0 >= run.envelope.series_end as usize {
+        if known.0 >= run.envelope.series_end {
             return known.1;
         }
         let dictionary = store.dictionary(agent, run.envelope.epoch);
         let reads = dictionary.iter().any(|meta| engine.job().selects(&meta.device, &meta.point));
-        self.known.insert(source, (dictionary.len(), reads));
+        self.known.insert(source, (run.envelope.series_end, reads));
         reads
     }
 }

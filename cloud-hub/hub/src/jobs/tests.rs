@@ -415,19 +415,49 @@ async fn the_order_of_arrival_within_the_bound_changes_no_golden_window() {
     }
 }
 
+const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
+
+fn pump() -> AgentId {
+    AgentId::parse("pump-1").unwrap()
+}
+
+/// The dictionary of an agent that has one series.
+fn only(series: &str) -> Series {
+    let (device, point) = series.split_once('/').unwrap();
+    let (device, point) = (DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap());
+    Series { first: 0, defs: vec![SeriesDef::new(device, point, String::new())] }
+}
+
 /// Stores a batch of an agent under a seq.
 async fn send(hub: &App, seq: u64, rows: &[(i64, f64)]) {
-    let (agent, epoch) = (AgentId::parse("pump-1").unwrap(), Epoch::from_bytes([7; 16]));
-    let def = SeriesDef::new(DeviceId::parse("pump-1").unwrap(), PointId::parse("t").unwrap(), String::new());
-    let known =
-        hub.store.define_series(agent.clone(), epoch, Series { first: 0, defs: vec![def] }).await.unwrap();
+    hub.store.define_series(pump(), EPOCH, only("pump-1/t")).await.unwrap();
+    append(hub, seq, rows).await;
+}
+
+async fn append(hub: &App, seq: u64, rows: &[(i64, f64)]) {
     let mut builder = BlockBuilder::new();
     builder.push_batch(&[(0, &column("pump-1/t", rows).samples[..])]);
-    let block = builder.finish();
+    let (block, epoch) = (builder.finish(), EPOCH);
     let (first, rows, series_end) = (Seq::new(seq), block.rows, block.series_end);
     let envelope = RunEnvelope { epoch, lane: Lane::Live, first, rows, series_end, restamps: Vec::new() };
-    let batch = Batch::received(agent, Run { envelope, block: block.bytes }).validate(known).unwrap();
+    let batch = Batch::received(pump(), Run { envelope, block: block.bytes }).validate(1).unwrap();
     hub.store.append(batch).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_takes_in_what_an_agent_sends_from_when_it_is_one_of_its_series() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path()).await;
+    put(&hub, job("means", json!({"aggregates": ["count"]}))).await.unwrap();
+    hub.store.define_series(pump(), EPOCH, only("gateway/aside/pump-1/t")).await.unwrap();
+    append(&hub, 1, &[(1, 1.0), (2, 1.0)]).await;
+    caught_up(&hub, "means").await;
+    hub.store.rename_series(pump(), EPOCH, vec![only("pump-1/t")]).await.unwrap();
+    append(&hub, 2, &[(3, 1.0)]).await;
+    append(&hub, 3, &[(25, 1.0)]).await;
+    drained(&hub, "means").await;
+    assert_eq!(readings(&hub, "pump-1/t-count"), [(0, 1.0)]);
+    kill(hub).await;
 }
 
 async fn flush(hub: &App) {

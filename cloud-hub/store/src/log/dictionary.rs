@@ -1,5 +1,6 @@
 //! The dictionaries of epochs: entries come in order, and one that is known never changes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tideline_protocol::model::{SERIES_PER_EPOCH_MAX, SeriesDef};
@@ -65,12 +66,11 @@ impl Dictionary {
         ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
     }
 
-    /// Puts others in the place of the entries from a number on. Takes time with the size of the dictionary.
-    pub fn replace(&mut self, first: usize, defs: &[SeriesDef]) {
+    /// Puts others in the place of some entries. Takes time with the size of the dictionary.
+    pub fn replace(&mut self, others: &BTreeMap<usize, SeriesText<'_>>) {
         let mut changed = Self::default();
         for (no, known) in self.entries_from(0).enumerate() {
-            let other = no.checked_sub(first).and_then(|at| defs.get(at)).map(SeriesText::of);
-            changed.push(&other.unwrap_or(known));
+            changed.push(others.get(&no).unwrap_or(&known));
         }
         *self = changed;
     }
@@ -98,6 +98,11 @@ pub fn fresh_entries(known: &Dictionary, series: &Series) -> Result<Option<Serie
     let fresh = series.defs.get(known.len() - first..).unwrap_or(&[]);
     let first = u32::try_from(known.len()).unwrap_or(u32::MAX);
     Ok((!fresh.is_empty()).then(|| Series { first, defs: fresh.to_vec() }))
+}
+
+/// Entries by their numbers.
+pub fn numbered(series: &[Series]) -> BTreeMap<usize, SeriesText<'_>> {
+    series.iter().flat_map(|run| (run.first as usize..).zip(run.defs.iter().map(SeriesText::of))).collect()
 }
 
 /// Whether all entries of `series` stand in the place of known ones.
@@ -141,8 +146,8 @@ mod tests {
         assert_eq!(before.entries_from(0).count(), 200);
 
         let mut renamed = dictionary.clone();
-        renamed.replace(299, &defs[..1]);
-        renamed.replace(7, &defs[..2]);
+        let runs = [(299, 1), (7, 2)].map(|(first, to)| Series { first, defs: defs[..to].to_vec() });
+        renamed.replace(&numbered(&runs));
         let mut expected = defs.clone();
         (expected[7], expected[8], expected[299]) = (defs[0].clone(), defs[1].clone(), defs[0].clone());
         let expected: Vec<SeriesText<'_>> = expected.iter().map(SeriesText::of).collect();

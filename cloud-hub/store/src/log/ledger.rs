@@ -9,7 +9,7 @@ use tideline_protocol::model::{Account, AgentId, DropCause, Epoch, Gap, RowCount
 use tideline_protocol::ranges::RangeSet;
 use tideline_protocol::wire::{Report, Restamp, RunEnvelope, Series, Settlement};
 
-use super::dictionary::Dictionary;
+use super::dictionary::{Dictionary, numbered};
 use super::{gaps, restamps};
 
 /// What a hub says to an agent that signs on.
@@ -199,9 +199,9 @@ impl EpochState {
         u32::try_from(self.dictionary.len()).unwrap_or(u32::MAX)
     }
 
-    pub(crate) fn rename(&mut self, series: &Series) {
-        self.dictionary.replace(series.first as usize, &series.defs);
-        self.renamed.extend((series.first..).zip(&series.defs).map(|(no, _)| no));
+    pub(crate) fn rename(&mut self, series: &[Series]) {
+        self.dictionary.replace(&numbered(series));
+        self.renamed.extend(series.iter().flat_map(|run| (run.first..).zip(&run.defs).map(|(no, _)| no)));
     }
 
     pub(crate) fn give_up(&mut self, gap: &Gap, dropped: &RangeSet) {
@@ -426,6 +426,13 @@ impl Ledgers {
     #[must_use]
     pub fn agents(&self) -> Vec<AgentId> {
         self.agents.keys().cloned().collect()
+    }
+
+    /// The epoch that an agent is with.
+    #[must_use]
+    pub fn newest_epoch(&self, agent: &AgentId) -> Option<Epoch> {
+        let opened = self.agents.get(agent)?.iter().filter(|(_, state)| state.opened > 0);
+        opened.max_by_key(|(_, state)| state.opened).map(|(epoch, _)| *epoch)
     }
 
     /// Every epoch of every agent.

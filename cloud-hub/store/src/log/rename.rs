@@ -13,14 +13,21 @@ impl<D: LogDisk> LogCore<D> {
     ///
     /// # Errors
     /// Some are not known, or the disk failed.
-    pub fn rename_series(&mut self, agent: &AgentId, epoch: Epoch, series: &Series) -> Result<(), LogError> {
+    pub fn rename_series(
+        &mut self,
+        agent: &AgentId,
+        epoch: Epoch,
+        series: &[Series],
+    ) -> Result<(), LogError> {
         let known = lock(&self.ledgers).dictionary(agent, epoch);
-        renameable(&known, series).map_err(|reason| LogError::Series {
+        series.iter().try_for_each(|run| renameable(&known, run)).map_err(|reason| LogError::Series {
             agent: agent.clone(),
             epoch,
             reason,
         })?;
-        self.write(&[Record::Renamed { agent, epoch, series }])?;
+        drop(known);
+        let records = series.iter().map(|series| Record::Renamed { agent, epoch, series });
+        self.write(&records.collect::<Vec<_>>())?;
         lock(&self.ledgers).epoch_mut(agent, epoch).rename(series);
         Ok(())
     }

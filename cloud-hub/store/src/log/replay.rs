@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use tideline_protocol::lives::Moved;
 use tideline_protocol::model::{AgentId, Epoch};
 use tideline_protocol::ranges::RangeSet;
-use tideline_protocol::wire::Run;
+use tideline_protocol::wire::{Run, Series};
 
-use super::dictionary::{fresh_entries, renameable};
+use super::dictionary::{Dictionary, fresh_entries, renameable};
 use super::ledger::Ledgers;
 use super::record::{self, ReadRecord, RecordError, SEGMENT_MAGIC};
 use super::{Checkpoint, LogDisk, LogError};
+use crate::store::LogPlace;
 
 /// A batch that was durable before the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +23,25 @@ pub struct ReplayedBatch {
     pub taken: RangeSet,
     /// The run as it came.
     pub run: Run,
+    /// Where its record ends.
+    pub place: LogPlace,
     // It was refused before, so that a batch before it may hold the same.
     revived: bool,
+}
+
+/// Entries that became others.
+#[derive(Debug, Clone)]
+pub struct Renaming {
+    /// Whose.
+    pub agent: AgentId,
+    /// Of which epoch.
+    pub epoch: Epoch,
+    /// What they are from here on.
+    pub series: Series,
+    /// What they were before, in the same order.
+    pub(crate) were: Dictionary,
+    /// Where its record ends.
+    pub place: LogPlace,
 }
 
 /// What a start found in the log.
@@ -31,6 +49,8 @@ pub struct ReplayedBatch {
 pub struct Replay {
     /// The batches since the checkpoint, oldest first.
     pub batches: Vec<ReplayedBatch>,
+    /// What was renamed since the checkpoint, oldest first.
+    pub renamings: Vec<Renaming>,
     /// Records read.
     pub records: u64,
     /// The newest segment.
@@ -131,8 +151,10 @@ fn replay_segment(segment: u64, bytes: &[u8], ledgers: &mut Ledgers, found: &mut
             Ok(None) => return bytes.len(),
             Ok(Some((record, after))) => {
                 found.records += 1;
+                let place = LogPlace { segment, bytes: (bytes.len() - after.len()) as u64 };
                 let malformed = || Err("a record with a good checksum is malformed; skipped".to_owned());
-                if let Err(reason) = record.map_or_else(malformed, |record| apply(record, ledgers, found)) {
+                let applied = record.map_or_else(malformed, |record| apply(record, place, ledgers, found));
+                if let Err(reason) = applied {
                     found.problems.push((segment, reason));
                 }
                 rest = after;
@@ -147,7 +169,12 @@ fn replay_segment(segment: u64, bytes: &[u8], ledgers: &mut Ledgers, found: &mut
     }
 }
 
-fn apply(record: ReadRecord, ledgers: &mut Ledgers, found: &mut Replay) -> Result<(), String> {
+fn apply(
+    record: ReadRecord,
+    place: LogPlace,
+    ledgers: &mut Ledgers,
+    found: &mut Replay,
+) -> Result<(), String> {
     match record {
         ReadRecord::Series { agent, epoch, series } => {
             let state = ledgers.epoch_mut(&agent, epoch);
@@ -161,7 +188,11 @@ fn apply(record: ReadRecord, ledgers: &mut Ledgers, found: &mut Replay) -> Resul
             let state = ledgers.epoch_mut(&agent, epoch);
             renameable(state.dictionary(), &series)
                 .map_err(|reason| format!("names of agent {agent} skipped: {reason}"))?;
-            state.rename(&series);
+            let mut were = Dictionary::default();
+            let known = state.dictionary().entries_from(series.first as usize);
+            known.take(series.defs.len()).for_each(|text| were.push(&text));
+            state.rename(std::slice::from_ref(&series));
+            found.renamings.push(Renaming { agent, epoch, series, were, place });
         }
         ReadRecord::Batch { agent, mut taken, run } => {
             let state = ledgers.epoch_mut(&agent, run.envelope.epoch);
@@ -173,7 +204,7 @@ fn apply(record: ReadRecord, ledgers: &mut Ledgers, found: &mut Replay) -> Resul
             }
             taken.remove_set(&state.settled().all().intersect(&taken));
             state.store(&run.envelope, &taken);
-            found.batches.push(ReplayedBatch { agent, taken, run, revived: false });
+            found.batches.push(ReplayedBatch { agent, taken, run, place, revived: false });
         }
         ReadRecord::Revived { agent, taken, run } => {
             let state = ledgers.epoch_mut(&agent, run.envelope.epoch);
@@ -185,7 +216,7 @@ fn apply(record: ReadRecord, ledgers: &mut Ledgers, found: &mut Replay) -> Resul
             }
             let taken = state.revivable(&taken);
             state.revive(run.envelope.first, &run.envelope.rows, &taken);
-            found.batches.push(ReplayedBatch { agent, taken, run, revived: true });
+            found.batches.push(ReplayedBatch { agent, taken, run, place, revived: true });
         }
         ReadRecord::Gap { agent, epoch, gap, mut dropped } => {
             let state = ledgers.epoch_mut(&agent, epoch);

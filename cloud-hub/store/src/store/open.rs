@@ -24,7 +24,7 @@ use crate::config::{StoreConfig, StoreError};
 use crate::decode;
 use crate::files::{FileSystem, Opened};
 use crate::keeps::Keeps;
-use crate::log::{Ledgers, LogCore, LogDisk, RealDisk, Replay, lock};
+use crate::log::{Ledgers, LogCore, LogDisk, RealDisk, Renaming, Replay, lock};
 use crate::manifest::{Contents, Manifest, OpenError};
 use crate::metrics::{Counters, add};
 use crate::names::{Age, Names};
@@ -77,7 +77,7 @@ pub fn open_on(
         report.quarantined.push(Quarantined { path, reason: reason.clone() });
     }
     let ledgers = core.ledgers();
-    let registry = registry_of(names, &sealed, &lock(&ledgers));
+    let registry = registry_of(names, &sealed, &lock(&ledgers), &replay.renamings);
     let unchecked =
         if config.check_files_on_open { BTreeSet::new() } else { files.iter().map(|f| f.number).collect() };
     let (files, cold) = (listed(files), listed(cold));
@@ -159,7 +159,9 @@ fn count(shared: &Shared, replay: &Replay, report: &mut OpenReport) {
 fn take_in_replay(shared: &Shared, core: &mut Core, replay: &Replay) -> Result<Unkept, StoreError> {
     let mut unkept = Unkept::default();
     for batch in &replay.batches {
-        let Err(letter) = decode::take_in(shared, &batch.agent, &batch.run, &batch.taken, false) else {
+        let Err(letter) =
+            decode::take_in(shared, (&batch.agent, batch.place), &batch.run, &batch.taken, false)
+        else {
             continue;
         };
         let mut refusals = Vec::new();
@@ -284,17 +286,23 @@ fn check_files(
 }
 
 /// The series as they were before the start: numbers never change, and the newest unit counts.
-fn registry_of(names: Names, sealed: &Ledgers, all: &Ledgers) -> Registry {
+fn registry_of(names: Names, sealed: &Ledgers, all: &Ledgers, renamings: &[Renaming]) -> Registry {
     let mut registry = Registry::of(names);
     // The manifest knows the newest unit, and the dictionaries of older epochs have older ones.
     for (agent, epoch, state) in sealed.iter() {
         registry.learn((agent, epoch), state.dictionary(), Age::Older);
     }
     for (agent, epoch, state) in all.iter() {
-        match state.renamed.first() {
-            Some(first) => registry.relearn((agent, epoch), state.dictionary(), *first as usize),
-            None => registry.learn((agent, epoch), state.dictionary(), Age::Newest),
+        // What is read before an entry was renamed is what the entry was then.
+        let mut first = state.dictionary().clone();
+        let own = renamings.iter().filter(|renaming| (&renaming.agent, renaming.epoch) == (agent, epoch));
+        for Renaming { series, were, .. } in own.rev() {
+            first.replace(&(series.first as usize..).zip(were.entries_from(0)).collect());
         }
+        registry.learn((agent, epoch), &first, Age::Newest);
+    }
+    for Renaming { agent, epoch, series, place, .. } in renamings {
+        registry.rename((agent, *epoch), std::slice::from_ref(series), *place);
     }
     registry
 }

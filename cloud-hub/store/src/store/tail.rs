@@ -151,12 +151,18 @@ impl Store {
         Ok(LogPart { missed: read.missed || missed, ..read })
     }
 
-    /// The readings of the taken seqs of a run, with the names of their series.
+    /// The readings of the taken seqs of a run, with the names that their series had where its record in the log ends. Where
+    /// the log before the last flush is read again after a start, they are the names of now.
     ///
     /// # Errors
     /// The block is not what its envelope says; it is a dead letter.
-    pub fn named(&self, agent: &AgentId, run: &Run, taken: &RangeSet) -> Result<Vec<LiveColumn>, String> {
-        let ids = read(&self.inner.shared.registry).ids(agent, run.envelope.epoch);
+    pub fn named(
+        &self,
+        (agent, behind): (&AgentId, LogPlace),
+        run: &Run,
+        taken: &RangeSet,
+    ) -> Result<Vec<LiveColumn>, String> {
+        let ids = read(&self.inner.shared.registry).ids_at(agent, run.envelope.epoch, behind);
         let decoded = decode::guarded(run, taken, ids.len())?;
         let registry = read(&self.inner.shared.registry);
         let boxes = decoded.boxes;
@@ -177,11 +183,17 @@ impl Store {
         Ok(named.collect())
     }
 
-    /// The series of an agent's epoch, by their numbers there.
+    /// The series of an agent's epoch by their numbers there, and those that any of these stood for before.
     #[must_use]
     pub fn dictionary(&self, agent: &AgentId, epoch: Epoch) -> Vec<SeriesMeta> {
         let registry = read(&self.inner.shared.registry);
-        registry.ids(agent, epoch).iter().filter_map(|id| registry.names().meta(*id)).collect()
+        registry.ever(agent, epoch).filter_map(|id| registry.names().meta(id)).collect()
+    }
+
+    /// How often entries of dictionaries became others: who has looked at one looks again when it changes.
+    #[must_use]
+    pub fn renamings(&self) -> u64 {
+        read(&self.inner.shared.registry).renamings()
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::Inner;
 use super::flush::Cut;
 use super::letters::Revival;
+use super::tail::LogPlace;
 use super::unkept::{LETTER_RETRY, Unkept};
 use crate::config::StoreError;
 use crate::decode::{self, Refusal};
@@ -60,7 +61,7 @@ pub enum Command {
     Rename {
         agent: AgentId,
         epoch: Epoch,
-        series: Series,
+        series: Vec<Series>,
         reply: Reply<()>,
     },
     Append {
@@ -98,9 +99,15 @@ pub enum Command {
 
 /// What the decoder is asked to do, in log order.
 pub enum Work {
-    Batch(Box<Batch<Durable>>),
-    Cut { checkpoint: Checkpoint, reply: Sender<Result<Cut, StoreError>> },
-    Barrier { reply: Sender<Result<(), StoreError>> },
+    /// With the place in the log behind which nothing of it stands.
+    Batch(Box<Batch<Durable>>, LogPlace),
+    Cut {
+        checkpoint: Checkpoint,
+        reply: Sender<Result<Cut, StoreError>>,
+    },
+    Barrier {
+        reply: Sender<Result<(), StoreError>>,
+    },
 }
 
 /// Refusals that the decoder found. A list beside the queues: the decoder must never wait for the
@@ -224,10 +231,9 @@ impl Writer {
 
     /// Has the decoder take a batch in.
     fn send(&self, batch: Box<Batch<Durable>>) {
-        let run = batch.run();
-        self.shared.on_the_way.take(run.block.len());
+        self.shared.on_the_way.take(batch.run().block.len());
         self.shared.load.on_the_way.fetch_add(rows_taken(&batch), Ordering::AcqRel);
-        let _ = self.work.send(Work::Batch(batch));
+        let _ = self.work.send(Work::Batch(batch, self.core.end().into()));
     }
 
     fn append(&mut self, batches: Vec<Batch<Validated>>, replies: Vec<Reply<Batch<Durable>>>) {
@@ -259,15 +265,11 @@ impl Writer {
         }
     }
 
-    /// Makes the dictionary of an epoch known to who decodes, with other entries than before from a number on.
-    fn learn(&self, (agent, epoch): (&AgentId, Epoch), renamed_from: Option<usize>) {
+    /// Makes the dictionary of an epoch known to who decodes.
+    fn learn(&self, agent: &AgentId, epoch: Epoch) {
         let ledgers = lock(&self.shared.ledgers);
         let Some(state) = ledgers.epoch(agent, epoch) else { return };
-        let mut registry = write(&self.shared.registry);
-        match renamed_from {
-            Some(first) => registry.relearn((agent, epoch), state.dictionary(), first),
-            None => registry.learn((agent, epoch), state.dictionary(), Age::Newest),
-        }
+        write(&self.shared.registry).learn((agent, epoch), state.dictionary(), Age::Newest);
     }
 
     fn handle(&mut self, command: Command) {
@@ -279,14 +281,16 @@ impl Writer {
             Command::Define { agent, epoch, series, reply } => {
                 let known = self.core.define_series(&agent, epoch, &series);
                 if known.is_ok() {
-                    self.learn((&agent, epoch), None);
+                    self.learn(&agent, epoch);
                 }
                 let _ = reply.send(known.map_err(StoreError::from));
             }
             Command::Rename { agent, epoch, series, reply } => {
                 let renamed = self.core.rename_series(&agent, epoch, &series);
                 if renamed.is_ok() {
-                    self.learn((&agent, epoch), Some(series.first as usize));
+                    // Before anything else of the epoch is in the log.
+                    let place = self.core.end().into();
+                    write(&self.shared.registry).rename((&agent, epoch), &series, place);
                 }
                 let _ = reply.send(renamed.map_err(StoreError::from));
             }
@@ -326,6 +330,7 @@ impl Writer {
             }
             Command::Trim { oldest_segment } => {
                 let oldest = self.shared.tail.trim_to(oldest_segment);
+                write(&self.shared.registry).forget_before(oldest);
                 if let Err(error) = self.core.remove_before(oldest) {
                     tracing::warn!(%error, "old log segments stay until the next start");
                 }
@@ -401,8 +406,8 @@ impl Decoder {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             match work {
-                Work::Batch(batch) => {
-                    self.take_in(&batch);
+                Work::Batch(batch, place) => {
+                    self.take_in(&batch, place);
                     self.shared.load.on_the_way.fetch_sub(rows_taken(&batch), Ordering::AcqRel);
                     self.shared.on_the_way.give_back(batch.run().block.len());
                 }
@@ -418,10 +423,11 @@ impl Decoder {
         }
     }
 
-    fn take_in(&mut self, batch: &Batch<Durable>) {
+    fn take_in(&mut self, batch: &Batch<Durable>, place: LogPlace) {
         self.wait_for_room();
         let heard = self.live.receiver_count() > 0;
-        match decode::take_in(&self.shared, batch.agent(), batch.run(), batch.taken(), heard) {
+        let (agent, run) = ((batch.agent(), place), batch.run());
+        match decode::take_in(&self.shared, agent, run, batch.taken(), heard) {
             Ok(None) => {}
             // Nobody listening is no error.
             Ok(Some(live)) => drop(self.live.send(Arc::new(live))),

@@ -22,6 +22,8 @@ pub enum Action {
     Flush,
     Compact,
     Retain,
+    /// A series of the second agent is another's from here on, or is its own again.
+    Rename,
     /// So many hours go by.
     Age(u64),
     Backup,

@@ -1,5 +1,7 @@
 //! A store on a disk of the test, what was done with it, and what it has promised since.
 
+mod names;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,9 +10,8 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use tideline_protocol::model::{DeviceId, PointId, RowCounts, Seq, SeriesDef};
+use tideline_protocol::model::{RowCounts, Seq};
 use tideline_protocol::time::{Clock as _, ManualClock};
-use tideline_protocol::wire::Series;
 use tideline_store::buckets::{DAY_NS, MINUTE_NS};
 use tideline_store::{FileSystem as _, Store, StoreConfig, StoreError, verify_on};
 
@@ -18,7 +19,7 @@ use crate::actions::Action;
 use crate::batches::{EPOCH, agent, batch, gap, run, wait};
 use crate::changes::Node;
 use crate::disk::Disk;
-use crate::reference::{Item, Row, SERIES, What, check, check_cold, kind_of, retention, rules};
+use crate::reference::{Item, Row, What, check, check_cold, retention, rules};
 
 const DIR: &str = "/data/store";
 /// A seed of a history in which profiles say how long some readings are kept, as are those four apart from it.
@@ -38,6 +39,8 @@ pub struct Mark {
     begun: usize,
     /// The dictionaries were acknowledged.
     defined: bool,
+    /// Whether a series was another; none while that was being changed.
+    aside: Option<bool>,
     /// Retention had begun.
     retained: bool,
     /// Readings that are given up go to the cold tier.
@@ -58,6 +61,7 @@ pub struct World {
     mark: Mark,
     held: Vec<Item>,
     next: [u64; 2],
+    aside: bool,
     backups: usize,
     rng: StdRng,
 }
@@ -74,9 +78,9 @@ impl World {
         disk.create_dir_all(Path::new("/data")).unwrap();
         let disk = Disk::holding(disk.nodes());
         let (defined, retained) = (false, false);
-        let (changes, acked, begun, now_ns) = (0, 0, 0, T0);
+        let (changes, acked, begun, aside, now_ns) = (0, 0, 0, Some(false), T0);
         let profiled = seed % 4 == PROFILED;
-        let mark = Mark { changes, acked, begun, defined, retained, freezes, profiled, now_ns };
+        let mark = Mark { changes, acked, begun, defined, aside, retained, freezes, profiled, now_ns };
         Self::on(disk, vec![], mark, seed)
     }
 
@@ -87,7 +91,20 @@ impl World {
         });
         let (mark, rng) = (Mark { changes: 0, ..mark }, StdRng::seed_from_u64(seed));
         let (marks, held) = (vec![mark], Vec::new());
-        Self { disk, before, marks, items, clock, store: None, mark, held, next, backups: 0, rng }
+        Self {
+            disk,
+            before,
+            marks,
+            items,
+            clock,
+            store: None,
+            mark,
+            held,
+            next,
+            aside: false,
+            backups: 0,
+            rng,
+        }
     }
 
     /// The store as it is found on a disk that was cut off at a mark. All that was acknowledged is there, once.
@@ -153,24 +170,12 @@ impl World {
             let state = store.agent_state(&agent(no), EPOCH);
             assert!(!self.mark.defined || state.series_known == 3, "the dictionary is gone");
         }
+        self.aside = names::is_aside(&store);
+        assert!(self.mark.aside.is_none_or(|aside| aside == self.aside), "a name is gone");
         self.store = Some(store);
         self.define()?;
-        self.mark.defined = true;
+        (self.mark.defined, self.mark.aside) = (true, Some(self.aside));
         self.note();
-        Ok(())
-    }
-
-    /// Returns when the writer has done all that it was told to: it carries commands out in their order.
-    fn define(&self) -> Result<(), StoreError> {
-        for (no, series) in SERIES.iter().enumerate() {
-            let def = |(device, point): &(&str, &str)| {
-                let (device, point) = (DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap());
-                let kind = kind_of(point.as_str());
-                SeriesDef::new(device, point, String::new()).of_kind(kind)
-            };
-            let series = Series { first: 0, defs: series.iter().map(def).collect() };
-            wait(self.store().define_series(agent(no), EPOCH, series))?;
-        }
         Ok(())
     }
 
@@ -228,7 +233,7 @@ impl World {
     }
 
     fn fresh(&mut self, agent: usize) -> Item {
-        Item { agent, seq: self.seq(agent), what: What::Rows(self.rows()) }
+        Item { agent, seq: self.seq(agent), what: What::Rows(self.rows()), aside: false }
     }
 
     /// Sends items of one agent with consecutive seqs as a run, behind seqs that are known.
@@ -257,7 +262,8 @@ impl World {
     }
 
     fn begin(&mut self, new: Vec<Item>) {
-        self.items.extend(new);
+        let aside = self.aside;
+        self.items.extend(new.into_iter().map(|item| Item { aside, ..item }));
         self.mark.begun = self.items.len();
         self.note();
     }
@@ -338,7 +344,7 @@ impl World {
             }
             Action::Both => self.both(),
             Action::Dense(agent) => {
-                let item = Item { agent, seq: self.seq(agent), what: What::Rows(self.dense()) };
+                let item = Item { agent, seq: self.seq(agent), what: What::Rows(self.dense()), aside: false };
                 self.send(0, vec![item])
             }
             Action::Ahead(no) => {
@@ -355,11 +361,11 @@ impl World {
             }
             Action::Repeat(no) => self.repeat(no),
             Action::Letter(agent) => {
-                let item = Item { agent, seq: self.seq(agent), what: What::Letter(5) };
+                let item = Item { agent, seq: self.seq(agent), what: What::Letter(5), aside: false };
                 self.send_one(item)
             }
             Action::GiveUp(agent) => {
-                let item = Item { agent, seq: self.seq(agent), what: What::Gap(7) };
+                let item = Item { agent, seq: self.seq(agent), what: What::Gap(7), aside: false };
                 self.send_one(item)
             }
             Action::Flush => self.store().flush().and_then(|()| self.define()),
@@ -374,6 +380,7 @@ impl World {
                 self.note();
                 Ok(())
             }
+            Action::Rename => self.rename(),
             Action::Backup => self.backup(),
             Action::Reopen => {
                 self.close();

@@ -38,11 +38,14 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Everything once, so that each change that any of it makes is cut off.
-const TOUR: [Action; 34] = [
+const TOUR: [Action; 38] = [
     Action::Append(0),
     Action::Append(1),
     Action::Flush,
     Action::Letter(0),
+    Action::Both,
+    // Between readings of which none is in a file.
+    Action::Rename,
     Action::Both,
     Action::Flush,
     Action::Dense(0),
@@ -50,8 +53,10 @@ const TOUR: [Action; 34] = [
     Action::Ahead(0),
     Action::Flush,
     Action::Late,
+    Action::Rename,
     Action::Repeat(0),
     Action::Flush,
+    Action::Rename,
     // Of short spans, so that they are merged.
     Action::Dense(1),
     Action::Flush,
@@ -98,7 +103,7 @@ const COLD_TOUR: [Action; 15] = [
 
 fn drawn(rng: &mut StdRng) -> Action {
     let no = rng.random_range(0..2);
-    match rng.random_range(0..40) {
+    match rng.random_range(0..43) {
         0..8 => Action::Append(no),
         8..11 => Action::Both,
         11 => Action::Dense(no),
@@ -112,6 +117,7 @@ fn drawn(rng: &mut StdRng) -> Action {
         32..35 => Action::Retain,
         35..38 => Action::Age(rng.random_range(1..80)),
         38 => Action::Backup,
+        39..42 => Action::Rename,
         _ => Action::Reopen,
     }
 }

@@ -68,6 +68,8 @@ pub struct Item {
     pub agent: usize,
     pub seq: u64,
     pub what: What,
+    /// Whether [`ASIDE`] was in the place of its own when it was sent.
+    pub aside: bool,
 }
 
 impl Item {
@@ -84,6 +86,14 @@ pub const SERIES: [[(&str, &str); 3]; 2] = [
     [("pump", "flow"), ("pump", "level"), ("pump", "heat")],
     [("gate", "flow"), ("gate", "level"), ("pump", "flow")],
 ];
+
+/// Which of the second agent's series may be another, and which one.
+pub const ASIDE: (u32, (&str, &str)) = (2, ("gate", "aside/pump/flow"));
+
+/// Device and point of a series.
+pub fn series_of(agent: usize, no: u32, aside: bool) -> (&'static str, &'static str) {
+    if aside && (agent, no) == (1, ASIDE.0) { ASIDE.1 } else { SERIES[agent][no as usize] }
+}
 
 pub const RAW_DAYS: i64 = 2;
 /// Width of a tier's buckets, and how many days it is kept.
@@ -143,7 +153,7 @@ fn reference(items: &[Item]) -> BTreeMap<(&'static str, &'static str), Series> {
     for item in items {
         if let What::Rows(rows) = &item.what {
             for (no, time, n) in rows {
-                out.entry(SERIES[item.agent][*no as usize]).or_default().push((*time, *n));
+                out.entry(series_of(item.agent, *no, item.aside)).or_default().push((*time, *n));
             }
         }
     }

@@ -18,7 +18,7 @@ fn read_from(store: &Store, from: LogPlace, bytes_max: u64) -> (Vec<u64>, LogPla
         for (entry, behind) in part.entries {
             assert!(behind > place && behind <= part.next);
             let LogEntry::Batch { taken, run, agent } = entry else { continue };
-            assert_eq!(store.named(&agent, &run, &taken).unwrap().len(), 1);
+            assert_eq!(store.named((&agent, behind), &run, &taken).unwrap().len(), 1);
             seqs.extend(taken.iter().flat_map(|(lo, hi)| lo..=hi));
         }
         place = part.next;

@@ -159,7 +159,7 @@ pub async fn aggregate(
     let shared = hub.clone();
     // With a million series, finding and sorting them takes a while.
     let found = tokio::task::spawn_blocking(move || {
-        let found = checked.select.find(&shared.store)?;
+        let found = checked.select.find(&shared)?;
         let (names, groups) = checked.grouping.group(&found);
         let beside = beside(&shared, found.iter().map(|state| state.meta.device.as_str()), checked.range)?;
         Ok::<_, ApiError>((checked, names, groups, beside))

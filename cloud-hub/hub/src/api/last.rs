@@ -70,7 +70,7 @@ pub async fn last(
     let work = tokio::task::spawn_blocking(move || {
         let at_ms = hub.now_ms();
         let mut found = Vec::new();
-        for state in select.find(&hub.store)? {
+        for state in select.find(&hub)? {
             let mut state = state;
             let Some(last) = state.last.take().filter(|last| last.time_ns >= oldest_ns) else { continue };
             // What is no number, or of doubtful quality, is neither.

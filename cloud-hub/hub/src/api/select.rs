@@ -8,6 +8,7 @@ use tideline_store::{SeriesMeta, SeriesState, SeriesText, Store};
 
 use super::problem::ApiError;
 use crate::hub::Hub;
+use crate::metadata::DeviceRecord;
 use crate::registry;
 
 /// Most names of one list.
@@ -112,8 +113,8 @@ impl Names {
         self.exact.contains_key(name)
     }
 
-    fn unseen(&self) -> Option<&str> {
-        self.exact.iter().find(|(_, seen)| !seen.get()).map(|(name, _)| name.as_str())
+    fn unseen(&self) -> impl Iterator<Item = &str> {
+        self.exact.iter().filter(|(_, seen)| !seen.get()).map(|(name, _)| name.as_str())
     }
 }
 
@@ -172,11 +173,12 @@ impl Select {
         device && point && series
     }
 
-    /// The series, in the order of their numbers.
+    /// The series, in the order of their numbers. A registered device may have none yet.
     ///
     /// # Errors
-    /// A name without `*` is that of no device, point or series.
-    pub fn find(&self, store: &Store) -> Result<Vec<SeriesState>, ApiError> {
+    /// A name without `*` is that of no device, point or series; or the registry cannot be read.
+    pub fn find(&self, hub: &Hub) -> Result<Vec<SeriesState>, ApiError> {
+        let store = &hub.store;
         // Named ones are looked up, however many others there are.
         if self.devices.is_empty() && self.points.is_empty() && self.series.patterns.is_empty() {
             let named = self.series.exact.keys().map(|name| find_one(store, name));
@@ -188,8 +190,13 @@ impl Select {
         }
         let mut id = String::new();
         let found = store.states(|text| self.has(text, &mut id));
-        for (what, names) in [("device", &self.devices), ("point", &self.points), ("series", &self.series)] {
-            if let Some(name) = names.unseen() {
+        let silent: Vec<&str> = self.devices.unseen().collect();
+        let registered = hub.metadata.find_each::<DeviceRecord>(silent.iter().copied())?;
+        if let Some((name, _)) = silent.into_iter().zip(registered).find(|(_, record)| record.is_none()) {
+            return Err(ApiError::not_found("device", name));
+        }
+        for (what, names) in [("point", &self.points), ("series", &self.series)] {
+            if let Some(name) = names.unseen().next() {
                 return Err(ApiError::not_found(what, name));
             }
         }

@@ -7,6 +7,7 @@ use tideline_protocol::model::{DeviceId, Epoch, PointId, Sample, Seq, SeriesDef}
 use tideline_protocol::wire::{Lane, Run, RunEnvelope, Series};
 
 use super::*;
+use crate::metadata::DeviceRecord;
 
 const EPOCH: Epoch = Epoch::from_bytes([4; 16]);
 const T_MS: i64 = 1_760_000_400_000;
@@ -129,6 +130,35 @@ async fn the_last_values_of_a_fleet_come_in_one_page_and_by_name_value_and_page(
     ] {
         let (found, body) = bench.last(query).await;
         assert_eq!((found, &body["code"]), (status, &json!(code)), "{query}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_registered_device_without_readings_is_known_and_has_none() {
+    let bench = bench().await;
+    bench.hub.metadata.put("silent-1", &DeviceRecord::behind("gateway", 1)).unwrap();
+    let (status, none) = bench.last("?device=silent-1").await;
+    assert_eq!((status, ids(&none)), (200, vec![]), "{none}");
+    let (_, some) = bench.last("?device=silent-1,south.g2.truck-2&point=fuel").await;
+    assert_eq!(ids(&some), ["south.g2.truck-2/fuel"]);
+    let ask = |device: &str| {
+        json!({"select": {"devices": [device]}, "functions": ["mean"], "group_by": "device",
+            "from": T_MS.to_string(), "to": (T_MS + 600_000).to_string()})
+    };
+    let (status, answer) = bench.aggregate(ask("silent-1")).await;
+    assert_eq!((status, &answer["groups"]), (200, &json!([])), "{answer}");
+    // No other name becomes known by it.
+    for (found, what) in [
+        (bench.last("?device=silent-1,silent-2").await, r#"device "silent-2""#),
+        (bench.last("?device=silent-1&point=none").await, r#"point "none""#),
+        (bench.last("?series=silent-1/fuel").await, r#"series "silent-1/fuel""#),
+        (bench.aggregate(ask("silent-2")).await, r#"device "silent-2""#),
+    ] {
+        assert_eq!(
+            (found.0, found.1["detail"].as_str().map(|text| text.contains(what))),
+            (404, Some(true)),
+            "{found:?}"
+        );
     }
 }
 

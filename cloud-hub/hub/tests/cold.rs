@@ -118,6 +118,7 @@ async fn the_cold_tier_is_a_table_beside_the_readings() {
             "SELECT count(time) FROM (SELECT time FROM readings UNION ALL SELECT time FROM cold) AS r",
             json!([[1260]]),
         ),
+        ("SELECT count(*) FROM (SELECT * FROM readings UNION ALL SELECT * FROM cold) AS r", json!([[1260]])),
         (
             "SELECT * FROM cold WHERE point = 'level' ORDER BY time LIMIT 4",
             json!([

@@ -351,7 +351,14 @@ fn query(job: &Job, tables: Tables) -> PolarsResult<DataFrame> {
         context.register(table.name(), frame.lazy());
     }
     let most = IdxSize::try_from(job.rows_max.saturating_add(1)).unwrap_or(IdxSize::MAX);
-    context.execute(&job.sql)?.limit(most).collect()
+    countable(context.execute(&job.sql)?.limit(most))?.collect()
+}
+
+/// Where `count(*)` is all that is asked of a UNION, Polars adds up the counts of its parts as integers of 128 bits, which the
+/// program is built without: the rows are put together there instead, and counted.
+fn countable(frame: LazyFrame) -> PolarsResult<LazyFrame> {
+    let plan = frame.describe_optimized_plan()?;
+    Ok(if plan.contains("cast(UInt128)") { frame.with_projection_pushdown(false) } else { frame })
 }
 
 /// Holds the beginning of the answer back.

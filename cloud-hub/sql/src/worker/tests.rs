@@ -120,6 +120,44 @@ fn values(sql: &str) -> serde_json::Value {
 }
 
 #[test]
+fn rows_of_unions_are_counted() {
+    use serde_json::json;
+    for (sql, want) in [
+        (
+            "SELECT count(*) FROM (SELECT * FROM readings UNION ALL SELECT * FROM readings) AS r",
+            json!([[160]]),
+        ),
+        ("SELECT count(*) FROM (SELECT * FROM readings UNION SELECT * FROM readings) AS r", json!([[80]])),
+        (
+            "SELECT count(*) FROM (SELECT device FROM readings UNION SELECT id FROM devices) AS r",
+            json!([[3]]),
+        ),
+        (
+            "WITH r AS (SELECT value FROM readings UNION ALL SELECT max FROM rollups_1h) SELECT count(*) AS n, count(*) + 1 AS m FROM r",
+            json!([[81, 82]]),
+        ),
+        (
+            "SELECT count(*) FROM (SELECT time FROM readings UNION ALL SELECT time FROM rollups_1h) AS r WHERE time > '2025-11-21 10:18'",
+            json!([[4]]),
+        ),
+        (
+            "SELECT n FROM (SELECT count(*) AS n FROM (SELECT value FROM readings UNION ALL SELECT value FROM readings) AS r) AS s WHERE n > 100",
+            json!([[160]]),
+        ),
+        (
+            "SELECT device, count(*) FROM (SELECT device FROM readings UNION ALL SELECT id FROM devices) AS r GROUP BY device ORDER BY device",
+            json!([["a", 41], ["b", 21], ["c", 20]]),
+        ),
+        (
+            "SELECT count(*) FROM readings UNION ALL SELECT count(*) FROM (SELECT id FROM devices UNION ALL SELECT id FROM devices) AS r",
+            json!([[80], [4]]),
+        ),
+    ] {
+        assert_eq!(values(sql), want, "{sql}");
+    }
+}
+
+#[test]
 fn statements_are_answered() {
     use serde_json::json;
     for (sql, want) in [

@@ -399,6 +399,7 @@ fn raw(
             tier: "raw".to_owned(),
             t: column.times.iter().map(|ns| when::ms(*ns)).collect(),
             t_ns: column.times.iter().map(ToString::to_string).collect(),
+            not_finite: v.not_finite(),
             v,
             quality,
         }

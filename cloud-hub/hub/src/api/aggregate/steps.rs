@@ -6,7 +6,9 @@ use tideline_store::{Aggregate, Figures, GroupColumn, Quantile, Width};
 
 use crate::api::problem::ApiError;
 use crate::api::select::Names;
-use crate::api::shapes::{Function, GroupBy, GroupColumns, Having, NameOf, NamedGroup, Prefix, Told};
+use crate::api::shapes::{
+    Function, GroupBy, GroupColumns, Having, NameOf, NamedGroup, Prefix, Told, not_finite_by_name,
+};
 use crate::when;
 
 /// Most groups that a request may list.
@@ -319,7 +321,7 @@ fn tell(cells: Cells, told: &[Of]) -> GroupColumns {
     });
     let quantiles: BTreeMap<_, _> = quantiles.collect();
     let near: Vec<bool> = cells.buckets.iter().map(|bucket| bucket.figures.near).collect();
-    GroupColumns {
+    let mut columns = GroupColumns {
         t: cells.buckets.iter().map(|bucket| when::ms(bucket.start_ns)).collect(),
         count: asked(Function::Count).then(count),
         min: of(Function::Min),
@@ -335,7 +337,15 @@ fn tell(cells: Cells, told: &[Of]) -> GroupColumns {
         quantiles: Some(quantiles).filter(|quantiles| !quantiles.is_empty()),
         name: cells.name,
         members: cells.members,
-    }
+        not_finite: None,
+    };
+    let GroupColumns { min, max, sum, mean, first, last, twa, quantiles, .. } = &columns;
+    let named = [("min", min), ("max", max), ("sum", sum), ("mean", mean), ("first", first), ("last", last)];
+    let twa = twa.iter().map(|twa| ("twa", twa));
+    let quantiles = quantiles.iter().flatten().map(|(name, column)| (name.as_str(), column));
+    columns.not_finite =
+        not_finite_by_name(&named.map(|(name, column)| (name, column.as_ref())), twa.chain(quantiles));
+    columns
 }
 
 /// Does one step after the other; `from_ns` is where a bucket without a width begins.

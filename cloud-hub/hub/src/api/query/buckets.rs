@@ -8,7 +8,7 @@ use super::{BUCKETS_MAX, BUCKETS_MIN, Beside, Cursor, RangeQuery, identity};
 use crate::answers::Question;
 use crate::api::aggregate::{count, refused};
 use crate::api::problem::ApiError;
-use crate::api::shapes::{BucketColumns, QueryAnswer};
+use crate::api::shapes::{BucketColumns, QueryAnswer, not_finite_by_name};
 use crate::hub::App;
 use crate::when;
 
@@ -139,6 +139,15 @@ pub(super) async fn ask(
             aggregates.names.iter().cloned().zip(columns.cloned()).collect()
         };
         let (id, unit, kind) = identity(infos, column.id);
+        let names =
+            [("min", &column.min), ("max", &column.max), ("mean", &column.mean), ("last", &column.last)];
+        let twa = figures.map(|figures| ("twa", &figures.time_weighted)).filter(|_| timed);
+        let asked = figures.into_iter().flat_map(|figures| &figures.quantiles);
+        let asked = aggregates.names.iter().map(String::as_str).zip(asked);
+        let not_finite = not_finite_by_name(
+            &names.map(|(name, column)| (name, Some(column))),
+            twa.into_iter().chain(asked),
+        );
         BucketColumns {
             id,
             unit,
@@ -157,6 +166,7 @@ pub(super) async fn ask(
                 .map(|figures| figures.errors.clone())
                 .filter(|_| !aggregates.names.is_empty()),
             figures_tier: figures.map(|figures| figures.tier.as_str().to_owned()),
+            not_finite,
         }
     });
     let Beside { gaps, restamped, late, missing } = beside;

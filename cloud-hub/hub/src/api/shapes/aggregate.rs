@@ -8,7 +8,7 @@ use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{LateRange, Missing, QueryGap, ReadingValue, Restamped};
+use super::{LateRange, Missing, NotFinite, QueryGap, ReadingValue, Restamped};
 
 /// The last reading of a series
 #[derive(Debug, Serialize, ToSchema)]
@@ -323,6 +323,10 @@ pub struct GroupColumns {
     /// answer of a query
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantiles_error: Option<Vec<f64>>,
+    /// By column and place in it, the figures that are no JSON, as in the answer of a query
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, BTreeMap<String, String>>>)]
+    pub not_finite: Option<BTreeMap<String, NotFinite>>,
 }
 
 /// The answer to a question about groups

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ReadingValue, ReadingValues};
+use super::{NotFinite, ReadingValue, ReadingValues};
 
 /// The newest reading
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -194,6 +194,11 @@ pub struct BucketColumns {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "1h")]
     pub figures_tier: Option<String>,
+    /// By column (`min`, `mean`, `twa`, `p95` and so on) and place in it (as text, from 0 on), the figures that are no JSON: `NaN`,
+    /// `Infinity` or `-Infinity`; they are null there. Left out when there are none
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, BTreeMap<String, String>>>)]
+    pub not_finite: Option<BTreeMap<String, NotFinite>>,
 }
 
 /// The answer to a query with buckets
@@ -240,6 +245,11 @@ pub struct RawColumns {
     /// Values; null is none, or no number
     #[schema(value_type = Vec<Option<ReadingValue>>)]
     pub v: ReadingValues,
+    /// By place in `v` (as text, from 0 on), the values that are no JSON: `NaN`, `Infinity` or `-Infinity`; they are null there. Left
+    /// out when there are none
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    pub not_finite: Option<NotFinite>,
     /// `good`, `uncertain` or `bad` for each reading; left out when all are good
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality: Option<Vec<String>>,

@@ -1,5 +1,6 @@
 //! Values as they are in JSON.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -52,6 +53,18 @@ pub enum ReadingValues {
 }
 
 impl ReadingValues {
+    /// Which of them JSON has no number for.
+    #[must_use]
+    pub fn not_finite(&self) -> Option<NotFinite> {
+        match self {
+            Self::Numbers(numbers) => not_finite(numbers),
+            Self::Any(values) => noted(values.iter().map(|value| match value {
+                Some(ReadingValue::Float(number)) => Some(*number),
+                _ => None,
+            })),
+        }
+    }
+
     /// About how much memory they take.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -63,6 +76,41 @@ impl ReadingValues {
                 .sum(),
         }
     }
+}
+
+/// By place, what JSON has no number for: `NaN`, `Infinity` or `-Infinity`, as SQL writes them.
+pub type NotFinite = BTreeMap<usize, &'static str>;
+
+fn noted(numbers: impl Iterator<Item = Option<f64>>) -> Option<NotFinite> {
+    let found = numbers.enumerate().filter_map(|(at, number)| {
+        let number = number.filter(|number| !number.is_finite())?;
+        let text = match number {
+            f64::INFINITY => "Infinity",
+            f64::NEG_INFINITY => "-Infinity",
+            _ => "NaN",
+        };
+        Some((at, text))
+    });
+    Some(found.collect::<NotFinite>()).filter(|found| !found.is_empty())
+}
+
+/// Which numbers JSON has none for; none where there are none.
+#[must_use]
+pub fn not_finite(numbers: &[f64]) -> Option<NotFinite> {
+    noted(numbers.iter().copied().map(Some))
+}
+
+/// The same of columns by name, and of those that have holes.
+#[must_use]
+pub fn not_finite_by_name<'a>(
+    columns: &[(&str, Option<&Vec<f64>>)],
+    figures: impl Iterator<Item = (&'a str, &'a Vec<Option<f64>>)>,
+) -> Option<BTreeMap<String, NotFinite>> {
+    let columns = columns.iter().filter_map(|(name, column)| Some((*name, not_finite((*column)?)?)));
+    let figures = figures.filter_map(|(name, column)| Some((name, noted(column.iter().copied())?)));
+    let found: BTreeMap<_, _> =
+        columns.chain(figures).map(|(name, found)| (name.to_owned(), found)).collect();
+    Some(found).filter(|found| !found.is_empty())
 }
 
 /// Values and qualities as columns; without qualities when all are good.

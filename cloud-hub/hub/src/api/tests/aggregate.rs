@@ -163,6 +163,49 @@ async fn a_registered_device_without_readings_is_known_and_has_none() {
 }
 
 #[tokio::test]
+async fn figures_that_json_has_no_number_for_are_told_by_their_places() {
+    let bench = bench().await;
+    let values = [1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
+    let sample = |(minute, value): (i64, &f64)| Sample {
+        time_ns: (T_MS + minute * 60_000) * 1_000_000,
+        value: *value,
+    };
+    append(&bench, 2, &[(60..).zip(&values).map(sample).collect()]).await;
+    let (from, to) = (T_MS + 3_600_000, T_MS + 3_900_000);
+    let path = format!("/api/v1/query?series={}/fuel&from={from}&to={to}", TRUCKS[0]);
+    let (_, raw) = bench.local("GET", &path, Value::Null).await;
+    let places = json!({"1": "Infinity", "2": "-Infinity", "3": "NaN"});
+    assert_eq!(
+        (&raw["series"][0]["v"], &raw["series"][0]["not_finite"]),
+        (&json!([1.0, null, null, null]), &places)
+    );
+    let (_, buckets) = bench.local("GET", &format!("{path}&buckets=2"), Value::Null).await;
+    let one = &buckets["series"][0];
+    assert_eq!((&one["count"], &one["mean"]), (&json!([3]), &json!([null])), "{one}");
+    let at = |text: &str| json!({"0": text});
+    assert_eq!(
+        one["not_finite"],
+        json!({"min": at("-Infinity"), "max": at("Infinity"), "mean": at("NaN"), "last": at("-Infinity")})
+    );
+    let asked = json!({"select": {"series": [format!("{}/fuel", TRUCKS[0])]}, "functions": ["max", "sum", "count", "first"],
+        "group_by": "series", "from": from.to_string(), "to": to.to_string()});
+    let (_, groups) = bench.aggregate(asked).await;
+    let group = &groups["groups"][0];
+    assert_eq!((&group["max"], &group["first"]), (&json!([null]), &json!([1.0])));
+    assert_eq!(group["not_finite"], json!({"max": at("Infinity"), "sum": at("NaN")}));
+    let before = format!("/api/v1/query?series={}/fuel&from={T_MS}&to={from}&buckets=2", TRUCKS[0]);
+    let (_, plain) = bench.local("GET", &before, Value::Null).await;
+    assert!(plain["series"][0].get("not_finite").is_none(), "{plain}");
+    let path = format!("/api/v1/export?series={}/fuel&from={from}&to={to}&format=csv", TRUCKS[0]);
+    let asked = request("GET", &path, &[], None);
+    let response = router(Arc::clone(&bench.hub), Door::Socket).oneshot(asked).await.unwrap();
+    let csv = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+    let csv = String::from_utf8_lossy(&csv).to_lowercase();
+    let told: Vec<&str> = csv.split(['\n', ',']).filter(|cell| cell.contains("inf")).collect();
+    assert_eq!(told.len(), 2, "{csv}");
+}
+
+#[tokio::test]
 async fn groups_are_made_by_name_and_filtered_and_counted_again() {
     let bench = bench().await;
     let range = |mut body: Value| {

@@ -53,10 +53,15 @@ fn alarms_that_could_not_be_told_or_would_tell_of_nothing_are_refused() {
         "{told}"
     );
     assert!(with(&silent(121)).is_ok());
-    let text = PUMP.replace("firmware =", "\"alarm/hot\" =");
-    let hot = format!("{text}[alarms.hot]\npoint = \"flow\"\nabove = 80\n");
-    let told = Profile::parse("pump.toml", &hot).unwrap_err().to_string();
-    assert!(told.contains("is told of as the point alarm/hot, which is one of the profile's own"), "{told}");
+    for own in ["alarm/hot", "alarm/hot-above"] {
+        let text = PUMP.replace("firmware =", &format!("{own:?} ="));
+        let hot = format!("{text}[alarms.hot]\npoint = \"flow\"\nabove = 80\n");
+        let told = Profile::parse("pump.toml", &hot).unwrap_err().to_string();
+        assert!(
+            told.contains(&format!("is told of as the point {own}, which is one of the profile's own")),
+            "{told}"
+        );
+    }
 }
 
 #[test]

@@ -196,7 +196,12 @@ fn check_alarm_name(reader: &mut Reader<'_>, entry: &Entry<Alarm>, name: &str, i
         );
         reader.problem(entry.at, &what);
     }
-    if let Some(id) = ids.iter().find(|id| id.strip_prefix("alarm/") == Some(name)) {
+    // Of several conditions each is a point of its own, as alarm/hot-above.
+    let tells = |id: &&String| {
+        let rest = id.strip_prefix("alarm/").and_then(|own| own.strip_prefix(name));
+        rest.is_some_and(|rest| ["", "-above", "-below", "-equals", "-no-data"].contains(&rest))
+    };
+    if let Some(id) = ids.iter().find(tells) {
         let what = format!("{}: is told of as the point {id}, which is one of the profile's own", entry.path);
         reader.problem(entry.at, &what);
     }

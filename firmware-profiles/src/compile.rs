@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 use crate::form::protocol::Protocol;
 use crate::form::section::{Alarm, Board, Collection, Command, Delivery, Firmware, Identity, Others};
 use crate::form::{FORMAT, File, Overlay, PointForm};
-use crate::overlay::{self, Varying, Versions};
+use crate::overlay::{self, Edition, Varying, When};
 use crate::point::Point;
 use crate::read::{self, Entry, Reader};
 use crate::{Profile, ProfileError, Source};
@@ -38,8 +38,10 @@ pub struct Contents {
     pub board: Board,
     pub commands: BTreeMap<String, Command>,
     pub firmware: Firmware,
-    pub overlays: Vec<Versions>,
+    pub overlays: Vec<When>,
+    /// What differs between firmware versions, and between hardware revisions.
     pub varying: Varying,
+    pub by_hardware: Varying,
 }
 
 /// A profile of a file, with whatever is wrong with it.
@@ -49,19 +51,23 @@ pub fn profile(file: &str, text: &str) -> Result<Profile, ProfileError> {
     let mut contents = compile(&mut reader, file, &table);
     let made = check_overlays(&mut reader, file, &table, contents.as_ref());
     if let Some(contents) = &mut contents {
-        contents.varying = made;
+        (contents.varying, contents.by_hardware) = made;
     }
     let source = Arc::new(Source { file: file.to_owned(), text: text.to_owned() });
-    reader.finish(contents.map(|contents| Profile { contents: Arc::new(contents), source, made_for: None }))
+    reader.finish(contents.map(|contents| Profile {
+        contents: Arc::new(contents),
+        source,
+        made_for: Edition::default(),
+    }))
 }
 
-/// The profile of a file with its overlays for a version.
-pub fn for_version(source: &Source, version: &semver::Version) -> Result<Contents, ProfileError> {
+/// The profile of a file with its overlays for such devices.
+pub fn for_edition(source: &Source, edition: &Edition) -> Result<Contents, ProfileError> {
     let mut reader = Reader::new(&source.file, &source.text);
     let Some(table) = parsed(&mut reader, &source.text) else { return reader.finish(None) };
-    let mut merged = table.clone();
+    let (mut merged, scheme) = (table.clone(), overlay::scheme(&table));
     for overlay in overlay::tables(&table) {
-        if overlay::versions(overlay).is_some_and(|(_, versions)| versions.is_ok_and(|v| v.have(version))) {
+        if overlay::when(overlay, scheme).is_ok_and(|when| when.holds(edition)) {
             let _ = overlay::lay(&mut merged, overlay);
         }
     }
@@ -83,18 +89,19 @@ fn parsed<'t>(reader: &mut Reader<'t>, text: &'t str) -> Option<DeTable<'t>> {
     errors.is_empty().then(|| table.into_inner())
 }
 
-/// Each overlay alone has to make a profile; gives what differs in them.
+/// Each overlay alone has to make a profile; gives what differs in those of versions, and in those of revisions.
 fn check_overlays(
     reader: &mut Reader<'_>,
     file: &str,
     table: &DeTable<'_>,
     base: Option<&Contents>,
-) -> Varying {
-    let mut varying = Varying::default();
+) -> (Varying, Varying) {
+    let (mut varying, mut by_hardware) = (Varying::default(), Varying::default());
     match table.get("overlays").map(|value| (value.span(), value.get_ref())) {
         None | Some((_, DeValue::Array(_))) => {}
         Some((span, _)) => reader.problem(span.start, "overlays: must be written as [[overlays]]"),
     }
+    let scheme = overlay::scheme(table);
     for overlay in overlay::tables(table) {
         let known = read::fields::<Overlay>();
         let keys = overlay.get_ref().as_table().into_iter().flat_map(|table| table.keys());
@@ -102,17 +109,31 @@ fn check_overlays(
             let what = read::unknown(key.get_ref(), known);
             reader.problem(key.span().start, &format!("overlays.{what}"));
         }
-        match overlay::versions(overlay) {
-            Some((_, Ok(_))) => {}
-            Some((at, Err(what))) => reader.problem(at, &format!("overlays.versions: {what}")),
-            None => reader.problem(overlay.span().start, "overlays: versions is needed, as \">=1.2, <2\""),
+        let when = overlay::when(overlay, scheme);
+        match &when {
+            Ok(when) => check_when(reader, overlay, when, base),
+            Err((at, what)) if what.starts_with("versions is") => {
+                reader.problem(*at, &format!("overlays: {what}"))
+            }
+            Err((at, what)) => reader.problem(*at, &format!("overlays.{what}")),
         }
         let mut merged = table.clone();
         for (at, what) in overlay::lay(&mut merged, overlay) {
             reader.problem(at, &what);
         }
         let Some((base, made)) = base.zip(compile(reader, file, &merged)) else { continue };
-        varying.add((&base.protocol, &base.points), (&made.protocol, &made.points));
+        let when = when.ok();
+        if when.as_ref().is_some_and(|when| when.versions.is_some()) {
+            varying.add((&base.protocol, &base.points), (&made.protocol, &made.points));
+        }
+        if when.is_some_and(|when| when.hardware.is_some()) {
+            by_hardware.add((&base.protocol, &base.points), (&made.protocol, &made.points));
+        }
+        if base.firmware.versions != made.firmware.versions {
+            let what =
+                "overlays: firmware.versions says how versions are compared, and may not differ in one";
+            reader.problem(overlay.span().start, what);
+        }
         // Which overlay is right is read there.
         if let Some(point) = base.identity.firmware_point.as_deref().filter(|point| varying.has(point)) {
             let what =
@@ -120,7 +141,19 @@ fn check_overlays(
             reader.problem(overlay.span().start, &what);
         }
     }
-    varying
+    (varying, by_hardware)
+}
+
+/// An overlay of a revision that the file is for as it stands would say otherwise of it than the file does.
+fn check_when(reader: &mut Reader<'_>, overlay: &Spanned<DeValue<'_>>, when: &When, base: Option<&Contents>) {
+    let own = base.map(|base| base.identity.hardware.as_str()).unwrap_or_default();
+    let (None, Some(revisions)) = (&when.versions, &when.hardware) else { return };
+    if let Some(both) = overlay::revisions(own).find(|own| revisions.iter().any(|revision| revision == own)) {
+        let what = format!(
+            "overlays.hardware: {both:?} is one that the file is for as it stands, by identity.hardware"
+        );
+        reader.problem(overlay.span().start, &what);
+    }
 }
 
 /// What a table says. None when there is so much wrong with it that nothing can be said.

@@ -71,19 +71,21 @@ pub struct File {
     /// and judge. The agent reads them as those of its own configuration, but that patterns name points alone.
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub pipeline: Opaque,
-    /// What differs in some firmware versions.
+    /// What differs in some firmware versions or hardware revisions.
     pub overlays: Vec<Overlay>,
 }
 
 /// What others read.
 pub type Opaque = serde::de::IgnoredAny;
 
-/// What differs in some firmware versions: whatever stands here takes the place of what stands above.
+/// What differs in some firmware versions or hardware revisions: whatever stands here takes the place of what stands above.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Overlay {
-    /// Of which versions it speaks, as ">=1.2, <2".
+    /// Of which versions it speaks, as ">=1.2, <2"; of any when only hardware is given.
     pub versions: String,
+    /// Of which hardware revisions it speaks, as ["B", "C"]; of any when not given.
+    pub hardware: Vec<String>,
     /// What these versions lack, as "points.voltage" or "alarms.hot".
     pub remove: Vec<String>,
     /// Other metrics of the agent's own host.

@@ -71,10 +71,10 @@ pub use self::form::point::Access;
 pub use self::form::protocol::Protocol;
 pub use self::form::section;
 pub use self::overlay::Varying;
-use self::overlay::Versions;
+use self::overlay::{Edition, Version, Versions};
 pub use self::point::{Place, Point};
 pub use self::read::{meant, unknown as unknown_key};
-pub use self::write::RefusedWrite;
+pub use self::write::{Granted, RefusedWrite};
 
 /// The profile of a Linux host's own metrics.
 pub const LINUX_HOST: &str = include_str!("../linux-host/profile.toml");
@@ -84,8 +84,8 @@ pub const LINUX_HOST: &str = include_str!("../linux-host/profile.toml");
 pub struct Profile {
     contents: Arc<Contents>,
     source: Arc<Source>,
-    // The firmware that it was made for; none when nobody has said which.
-    made_for: Option<semver::Version>,
+    // The devices that it was made for, as far as somebody has said which.
+    made_for: Edition,
 }
 
 impl PartialEq for Profile {
@@ -109,15 +109,30 @@ pub struct ProfileError {
     pub problems: Vec<String>,
 }
 
-/// Why there is no profile for a firmware version.
+/// Why there is no profile for a firmware version, or for a hardware revision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FirmwareError {
-    /// The device's text has no number.
-    #[error("{0:?} is no version; allowed are texts with numbers, as 1.4.2")]
-    NoVersion(String),
+    /// The device's text is none.
+    #[error("{text:?} is no version; allowed are {allowed}")]
+    NoVersion {
+        /// What the device has.
+        text: String,
+        /// What is taken.
+        allowed: &'static str,
+    },
     /// The profile is for others.
     #[error("profile {profile} is for firmware {allowed}, not for {found}")]
     OtherVersions {
+        /// Which profile.
+        profile: String,
+        /// For which it is.
+        allowed: String,
+        /// What the device has.
+        found: String,
+    },
+    /// The profile is for other revisions.
+    #[error("profile {profile} is for hardware {allowed}, not for {found}")]
+    OtherHardware {
         /// Which profile.
         profile: String,
         /// For which it is.
@@ -154,14 +169,45 @@ impl Profile {
     /// The text is no version, or one that the profile is not for.
     pub fn for_firmware(&self, version: Option<&str>) -> Result<Self, FirmwareError> {
         let Some(text) = version else { return Ok(self.clone()) };
-        let found = self.version(text)?;
-        if self.suits(&found) {
-            return Ok(Self { made_for: Some(found), ..self.clone() });
+        let firmware = Some(self.version(text)?);
+        Ok(self.of_edition(Edition { firmware, ..self.made_for.clone() })?)
+    }
+
+    /// The profile as it is for a device of this hardware revision: with all overlays for that, too. Without one it is as it stands.
+    ///
+    /// # Errors
+    /// It is none of those that the profile is for.
+    pub fn for_hardware(&self, revision: Option<&str>) -> Result<Self, FirmwareError> {
+        let Some(found) = revision else { return Ok(self.clone()) };
+        let known = self.hardware();
+        if !known.contains(&found) {
+            let allowed = if known.is_empty() { "of any revision".to_owned() } else { known.join(", ") };
+            let (profile, found) = (self.name().to_owned(), found.chars().take(40).collect());
+            return Err(FirmwareError::OtherHardware { profile, allowed, found });
         }
-        let mut made = compile::for_version(&self.source, &found)?;
-        (made.overlays, made.varying) = (self.contents.overlays.clone(), self.contents.varying.clone());
-        let (contents, source) = (Arc::new(made), Arc::clone(&self.source));
-        Ok(Self { contents, source, made_for: Some(found) })
+        Ok(self.of_edition(Edition { hardware: Some(found.to_owned()), ..self.made_for.clone() })?)
+    }
+
+    /// The hardware revisions that it is for, those of its overlays among them; none where it makes no difference.
+    #[must_use]
+    pub fn hardware(&self) -> Vec<&str> {
+        let of_overlays = self.contents.overlays.iter().flat_map(|when| when.hardware.iter().flatten());
+        let mut all: Vec<&str> = overlay::revisions(&self.contents.identity.hardware).collect();
+        all.extend(of_overlays.map(String::as_str));
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    fn of_edition(&self, edition: Edition) -> Result<Self, ProfileError> {
+        if self.suits(&edition) {
+            return Ok(Self { made_for: edition, ..self.clone() });
+        }
+        let mut made = compile::for_edition(&self.source, &edition)?;
+        made.overlays.clone_from(&self.contents.overlays);
+        made.varying.clone_from(&self.contents.varying);
+        made.by_hardware.clone_from(&self.contents.by_hardware);
+        Ok(Self { contents: Arc::new(made), source: Arc::clone(&self.source), made_for: edition })
     }
 
     /// Whether it is as it is for a device with this firmware: made for it, or for one that has the same overlays.
@@ -169,37 +215,62 @@ impl Profile {
     /// # Errors
     /// As [`Profile::for_firmware`].
     pub fn is_for(&self, version: &str) -> Result<bool, FirmwareError> {
-        self.version(version).map(|found| self.suits(&found))
+        let firmware = Some(self.version(version)?);
+        Ok(self.suits(&Edition { firmware, ..self.made_for.clone() }))
     }
 
-    fn version(&self, text: &str) -> Result<semver::Version, FirmwareError> {
-        let found = overlay::version(text)
-            .ok_or_else(|| FirmwareError::NoVersion(text.chars().take(40).collect()))?;
+    fn version(&self, text: &str) -> Result<Version, FirmwareError> {
+        let scheme = self.firmware().versions;
+        let cut = || text.trim().chars().take(40).collect::<String>();
+        let found = Version::parse(scheme, text).ok_or_else(|| {
+            let allowed = match scheme {
+                section::VersionScheme::Semver => "texts with numbers, as 1.4.2",
+                section::VersionScheme::Date => "texts with a date, as 20240613-1312",
+                section::VersionScheme::Number => "texts with a number, as 17",
+                section::VersionScheme::Text => "all but an empty text",
+            };
+            FirmwareError::NoVersion { text: cut(), allowed }
+        })?;
         let allowed = &self.identity().firmware;
-        if !allowed.is_empty() && !Versions::parse(allowed).is_ok_and(|versions| versions.have(&found)) {
+        if !allowed.is_empty()
+            && !Versions::parse(scheme, allowed).is_ok_and(|versions| versions.have(&found))
+        {
             let (profile, allowed) = (self.name().to_owned(), allowed.clone());
-            return Err(FirmwareError::OtherVersions { profile, allowed, found: found.to_string() });
+            let found = match &found {
+                Version::Numbers(numbers) if scheme == section::VersionScheme::Semver => numbers.to_string(),
+                _ => cut(),
+            };
+            return Err(FirmwareError::OtherVersions { profile, allowed, found });
         }
         Ok(found)
     }
 
-    fn suits(&self, version: &semver::Version) -> bool {
-        let made_for = self.made_for.as_ref();
-        let mut overlays = self.contents.overlays.iter();
-        overlays
-            .all(|overlay| made_for.is_some_and(|made_for| overlay.have(made_for)) == overlay.have(version))
+    fn suits(&self, edition: &Edition) -> bool {
+        self.contents.overlays.iter().all(|overlay| overlay.holds(&self.made_for) == overlay.holds(edition))
     }
 
     /// Whether somebody has said which firmware it is for.
     #[must_use]
     pub const fn has_version(&self) -> bool {
-        self.made_for.is_some()
+        self.made_for.firmware.is_some()
     }
 
     /// What of it hangs on the firmware that a device has.
     #[must_use]
     pub fn varying(&self) -> &Varying {
         &self.contents.varying
+    }
+
+    /// Whether something of it hangs on the hardware revision, and nobody has said which one the device has.
+    #[must_use]
+    pub fn lacks_hardware(&self) -> bool {
+        self.made_for.hardware.is_none() && !self.contents.by_hardware.is_nothing()
+    }
+
+    /// Whether what this point says hangs on the hardware revision, and nobody has said which one the device has.
+    #[must_use]
+    pub fn lacks_hardware_of(&self, point: &str) -> bool {
+        self.lacks_hardware() && self.contents.by_hardware.has(point)
     }
 
     /// The file that it was read from, as errors name it, and its text. It says what others than this crate read, too.

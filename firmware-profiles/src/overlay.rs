@@ -1,58 +1,60 @@
-//! Overlays: what differs in some firmware versions.
+//! Overlays: what differs in some firmware versions, or hardware revisions.
 //!
 //! An overlay is a part of the file that is laid over the rest, key by key, before anything is made of it. So whatever
 //! a file can say, an overlay can say otherwise, and what comes of it is checked as a file is.
 
 mod varying;
+mod versions;
 
-use semver::{Version, VersionReq};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub use self::varying::Varying;
+pub use self::versions::{Version, Versions};
 use crate::form::Overlay;
+use crate::form::section::VersionScheme;
 use crate::read;
 
-/// A range of firmware versions.
+/// What a device is of its family, as far as somebody has said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edition {
+    /// Its firmware.
+    pub firmware: Option<Version>,
+    /// Its hardware revision.
+    pub hardware: Option<String>,
+}
+
+/// For which devices an overlay is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Versions(VersionReq);
+pub struct When {
+    /// Those of these versions; of any when not said.
+    pub versions: Option<Versions>,
+    /// Those of these revisions; of any when not said.
+    pub hardware: Option<Vec<String>>,
+}
 
-impl Versions {
-    /// Takes ranges such as `>=1.2, <2`, `1.4.x` or `*`.
-    ///
-    /// # Errors
-    /// It is none; says what is allowed.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = |error| {
-            format!("{text:?} is no range of versions ({error}); allowed is for example \">=1.2, <2\"")
-        };
-        VersionReq::parse(text).map(Self).map_err(wrong)
-    }
-
-    /// Whether it has this version.
+impl When {
+    /// Whether it is for such a device. One of which it is not known is none.
     #[must_use]
-    pub fn have(&self, version: &Version) -> bool {
-        self.0.matches(version)
+    pub fn holds(&self, edition: &Edition) -> bool {
+        let has_version =
+            |versions: &Versions| edition.firmware.as_ref().is_some_and(|own| versions.have(own));
+        let is_one_of =
+            |revisions: &Vec<String>| edition.hardware.as_ref().is_some_and(|own| revisions.contains(own));
+        self.versions.as_ref().is_none_or(has_version) && self.hardware.as_ref().is_none_or(is_one_of)
     }
 }
 
-impl std::fmt::Display for Versions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
+/// The revisions that a text names, with commas.
+pub fn revisions(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|revision| !revision.is_empty())
 }
 
-/// Takes versions as makers write them: `v1.2`, `1.0.8-g8192345`, `14.2.0(release)`, `20240613-1312/1.3.3`: the first
-/// numbers with a dot between them, or else the first number. What follows them is left out, so that a build of 1.3.0
-/// counts as 1.3.0.
-#[must_use]
-pub fn version(text: &str) -> Option<Version> {
-    let runs = text.split(|c: char| !(c.is_ascii_digit() || c == '.')).map(|run| run.trim_matches('.'));
-    let runs: Vec<&str> = runs.filter(|run| !run.is_empty()).collect();
-    let run = runs.iter().find(|run| run.contains('.')).or_else(|| runs.first())?;
-    let mut numbers = run.split('.').take(3).map(|number| number.parse::<u64>().ok());
-    let mut next = || numbers.next().unwrap_or(Some(0));
-    Some(Version::new(next()?, next()?, next()?))
+/// How the versions of a file are compared. What is wrong with it is told where the section is read.
+pub fn scheme(table: &DeTable<'_>) -> VersionScheme {
+    let firmware = table.get("firmware").and_then(|section| section.get_ref().as_table());
+    let said = firmware.and_then(|section| section.get("versions")?.get_ref().as_str());
+    said.and_then(VersionScheme::of).unwrap_or_default()
 }
 
 /// The overlays of a file.
@@ -63,17 +65,36 @@ pub fn tables<'a, 't>(
     items.into_iter().flat_map(|items| items.iter()).filter(|item| item.get_ref().is_table())
 }
 
-/// For which versions an overlay is, and where it says so.
-pub fn versions(overlay: &Spanned<DeValue<'_>>) -> Option<(usize, Result<Versions, String>)> {
-    let value = overlay.get_ref().as_table()?.get("versions")?;
-    let versions =
-        value.get_ref().as_str().ok_or_else(|| "must be a text".to_owned()).and_then(Versions::parse);
-    Some((value.span().start, versions))
+/// For which devices an overlay is; with what is wrong with that, and where it stands.
+pub fn when(overlay: &Spanned<DeValue<'_>>, scheme: VersionScheme) -> Result<When, (usize, String)> {
+    let said = |key: &str| overlay.get_ref().as_table().and_then(|table| table.get(key));
+    let (versions, hardware) = (said("versions"), said("hardware"));
+    if versions.is_none() && hardware.is_none() {
+        let what = "versions is needed, as \">=1.2, <2\", or hardware, as [\"B\"]".to_owned();
+        return Err((overlay.span().start, what));
+    }
+    let versions = versions.map(|value| {
+        let text = value.get_ref().as_str().ok_or_else(|| "must be a text".to_owned());
+        let parsed = text.and_then(|text| Versions::parse(scheme, text));
+        parsed.map_err(|what| (value.span().start, format!("versions: {what}")))
+    });
+    let hardware = hardware.map(|value| {
+        let items = value.get_ref().as_array().map(|items| items.iter());
+        let texts =
+            items.map(|items| items.map(|item| item.get_ref().as_str().filter(|text| !text.is_empty())));
+        let all: Option<Vec<String>> =
+            texts.and_then(|texts| texts.map(|text| text.map(str::to_owned)).collect());
+        let wrong =
+            || (value.span().start, "hardware: must be a list of texts, as [\"B\", \"C\"]".to_owned());
+        all.filter(|all| !all.is_empty()).ok_or_else(wrong)
+    });
+    Ok(When { versions: versions.transpose()?, hardware: hardware.transpose()? })
 }
 
-/// The ranges of all overlays.
-pub fn all(table: &DeTable<'_>) -> Vec<Versions> {
-    tables(table).filter_map(|overlay| versions(overlay)?.1.ok()).collect()
+/// For which devices the overlays are.
+pub fn all(table: &DeTable<'_>) -> Vec<When> {
+    let scheme = scheme(table);
+    tables(table).filter_map(|overlay| when(overlay, scheme).ok()).collect()
 }
 
 /// Lays an overlay over a file; says what of it makes no sense.
@@ -100,7 +121,7 @@ pub fn lay<'t>(table: &mut DeTable<'t>, overlay: &Spanned<DeValue<'t>>) -> Vec<(
         }
     }
     let known = read::fields::<Overlay>();
-    let lies = |key: &str| known.contains(&key) && !matches!(key, "versions" | "remove");
+    let lies = |key: &str| known.contains(&key) && !matches!(key, "versions" | "hardware" | "remove");
     let differ = overlay.iter().filter(|(key, _)| lies(key.get_ref()));
     for (key, value) in differ {
         put(table, key, value);

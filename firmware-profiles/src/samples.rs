@@ -52,6 +52,8 @@ pub struct Sample {
     pub constructed: bool,
     /// The firmware of the device, for overlays.
     pub firmware: Option<String>,
+    /// The hardware revision of the device, for overlays.
+    pub hardware: Option<String>,
     /// What came, in this order.
     pub came: Vec<Came>,
     /// The readings that it means, by point.
@@ -115,7 +117,8 @@ impl Sample {
 #[must_use]
 pub fn test(profile: &Profile, sample: &Sample) -> Report {
     let mut report = Report::default();
-    let profile = match profile.for_firmware(sample.firmware.as_deref()) {
+    let of_hardware = profile.for_hardware(sample.hardware.as_deref());
+    let profile = match of_hardware.and_then(|profile| profile.for_firmware(sample.firmware.as_deref())) {
         Ok(profile) => profile,
         Err(error) => {
             report.problems.push(error.to_string());

@@ -320,6 +320,36 @@ fn waits_and_lines_that_no_bus_can_have_are_told() {
 }
 
 #[test]
+fn what_firmware_says_of_itself_has_to_fit_together() {
+    let of = |firmware: &str| {
+        let points = "url = { type = \"text\", address = \"u\", access = \"write\" }\nlevel = { type = \"bool\", address = \"l\" }\n";
+        let text = format!("name = \"x\"\n[mqtt]\n[points]\n{points}[firmware]\n{firmware}\n");
+        Profile::parse("x.toml", &text).map_err(|error| error.to_string())
+    };
+    for (firmware, problem) in [
+        ("method = \"url\"", "x.toml:7: firmware.method: method \"url\" and url_point belong together"),
+        ("url_point = \"url\"", "x.toml:7: firmware.url_point: method \"url\" and url_point belong together"),
+        (
+            "method = \"url\"\nurl_point = \"level\"",
+            "x.toml:8: firmware.url_point: level must be a text that is written",
+        ),
+        (
+            "method = \"upload\"\nsuffixes = [\".bin\", \"\"]",
+            "x.toml:8: firmware.suffixes: must be ends of names",
+        ),
+        ("method = \"upload\"\nbytes_max = 0", "x.toml:8: firmware.bytes_max: must be 1 or more"),
+        ("method = \"upload\"\nmagic = \"\"", "x.toml:8: firmware.magic: must be bytes in hex"),
+    ] {
+        let error = of(firmware).unwrap_err();
+        assert!(error.contains(problem), "{problem} is not in\n{error}");
+    }
+    assert!(
+        of("method = \"url\"\nurl_point = \"url\"\nsuffixes = [\".bin\"]\nmagic = \"e9\"\nbytes_max = 1")
+            .is_ok()
+    );
+}
+
+#[test]
 fn what_is_no_toml_is_told_with_its_line() {
     let error = Profile::parse("x.toml", "name = \"x\"\n[points\nflow = 1\n").unwrap_err();
     assert!(error.to_string().starts_with("x.toml:2: no TOML: "), "{error}");

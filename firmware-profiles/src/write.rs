@@ -3,6 +3,8 @@
 //! A point that commands name takes what one of them allows, and only while that command's interlocks hold. A
 //! point that no command names takes whatever its own range allows.
 
+use std::time::Duration;
+
 use tideline_protocol::value::Value;
 
 use crate::Profile;
@@ -51,6 +53,15 @@ pub enum RefusedWrite {
     },
 }
 
+/// A value that may be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Granted {
+    /// Of the point's type.
+    pub value: Value,
+    /// Longest time until the device has it, where the command that takes it says so.
+    pub timeout: Option<Duration>,
+}
+
 impl Profile {
     /// Judges a value that somebody wants to write, and gives it as one of the point's type. `newest` gives the
     /// newest value of a point of the device; none when nobody knows it now, and then no interlock on it holds.
@@ -62,7 +73,7 @@ impl Profile {
         point: &str,
         value: Value,
         newest: impl Fn(&str) -> Option<Value>,
-    ) -> Result<Value, RefusedWrite> {
+    ) -> Result<Granted, RefusedWrite> {
         let value = self.check(point, value)?;
         if !self.point(point).is_some_and(|point| point.access.writes()) {
             let (point, profile) = (point.to_owned(), self.name().to_owned());
@@ -78,12 +89,15 @@ impl Profile {
                 continue;
             }
             match command.interlocks.iter().find_map(|interlock| broken(interlock, &newest)) {
-                None => return Ok(value),
+                None => {
+                    let timeout = command.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
+                    return Ok(Granted { value, timeout });
+                }
                 Some(why) => locked = locked.or(Some((name.to_owned(), why))),
             }
         }
         if commands.is_empty() {
-            return Ok(value);
+            return Ok(Granted { value, timeout: None });
         }
         Err(match locked {
             Some((command, why)) => RefusedWrite::Locked { command: command.clone(), why },
@@ -190,7 +204,10 @@ mod tests {
         let profile = Profile::parse("pump.toml", FILE).unwrap();
         let known =
             |point: &str| newest.iter().find(|(name, _)| *name == point).map(|(_, value)| value.clone());
-        profile.check_write(point, value, known).map_err(|error| error.to_string())
+        profile
+            .check_write(point, value, known)
+            .map(|granted| granted.value)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -221,6 +238,21 @@ mod tests {
             ("depth", Value::Int(2), &[][..], "profile pump has no point depth"),
         ] {
             assert_eq!(write(point, value, newest), Err(expected.to_owned()), "{point}");
+        }
+    }
+
+    #[test]
+    fn the_command_that_takes_a_value_says_how_long_it_may_take() {
+        let text = "name = \"valve\"\n[modbus]\nfunction = \"coil\"\n[points]\n\
+            open = { type = \"bool\", address = \"0\", access = \"write\" }\nlamp = { type = \"bool\", address = \"1\", access = \"write\" }\n\
+            [commands.open]\npoint = \"open\"\nvalue = true\ntimeout_ms = 45000\n[commands.shut]\npoint = \"open\"\nvalue = false\n";
+        let valve = Profile::parse("valve.toml", text).unwrap();
+        let timeout = |point: &str, on| valve.check_write(point, Value::Bool(on), |_| None).unwrap().timeout;
+        assert_eq!(timeout("open", true), Some(Duration::from_secs(45)));
+        assert_eq!((timeout("open", false), timeout("lamp", true)), (None, None));
+        for (ms, is_right) in [(9, false), (10, true), (3_600_000, true), (3_600_001, false)] {
+            let parsed = Profile::parse("valve.toml", &text.replace("45000", &ms.to_string()));
+            assert_eq!(parsed.is_ok(), is_right, "{ms}");
         }
     }
 

@@ -179,6 +179,7 @@ keys! {
     "device" "profile" Kind::Text, "", "What its points are: name of a shipped profile, or path of a profile's folder or file; empty = none.";
     "device" "address" Kind::Text, "", "Where the source finds it, in the words of its protocol.";
     "device" "firmware" Kind::Text, "", "Version of its firmware, where its profile has several.";
+    "device" "hardware" Kind::Text, "", "Its hardware revision, where its profile has several.";
     "device" "stream" Kind::Text, "", "Stream that its readings go to; empty = that of the source.";
     "device" "token" Kind::Text, "", "http: what this device must show as a bearer token in place of the source's; it lets in readings of this device alone.";
 }

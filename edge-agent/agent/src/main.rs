@@ -87,9 +87,9 @@ enum Command {
         /// true, false, a number or a text; a text that looks like another of these stands in double quotes
         #[arg(allow_hyphen_values = true)]
         value: String,
-        /// Longest wait
-        #[arg(long, default_value = "10s", value_parser = timeout)]
-        timeout: Duration,
+        /// Longest wait [default: as long as the profile says of the command, or 10s]
+        #[arg(long, value_parser = timeout)]
+        timeout: Option<Duration>,
         /// As JSON
         #[arg(long)]
         json: bool,

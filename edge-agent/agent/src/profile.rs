@@ -12,7 +12,7 @@ use serde_json::json;
 use tideline_link::{out, outln};
 use tideline_pipeline::definition;
 use tideline_profiles::samples::{self, Report, Sample};
-use tideline_profiles::{Profile, schema, shipped};
+use tideline_profiles::{FirmwareError, Profile, schema, shipped};
 
 use crate::config::pipelines;
 
@@ -74,6 +74,17 @@ pub struct Which {
     /// As it is for devices with this firmware
     #[arg(long)]
     firmware: Option<String>,
+    /// As it is for devices of this hardware revision
+    #[arg(long)]
+    hardware: Option<String>,
+}
+
+impl Which {
+    /// A profile as it is for such devices.
+    fn edition(&self, profile: &Profile) -> Result<Profile, FirmwareError> {
+        let profile = profile.for_hardware(self.hardware.as_deref())?;
+        profile.for_firmware(self.firmware.as_deref())
+    }
 }
 
 /// A profile with its samples.
@@ -133,7 +144,7 @@ pub async fn carry_out(command: ProfileCommand) -> anyhow::Result<()> {
         }
         ProfileCommand::Detect { place, options } => detect::run(place, options).await,
         ProfileCommand::Simulate { which, options } => {
-            let profile = load(&which.profile)?.profile.for_firmware(which.firmware.as_deref())?;
+            let profile = which.edition(&load(&which.profile)?.profile)?;
             simulate::run(&profile, options).await
         }
     }
@@ -160,7 +171,7 @@ fn list(json: bool) -> anyhow::Result<()> {
 fn test(which: &Which, json: bool) -> anyhow::Result<()> {
     let Loaded { profile, samples } = load(&which.profile)?;
     // What an overlay comes to is checked with the rest; here one can ask for several together.
-    profile.for_firmware(which.firmware.as_deref())?;
+    which.edition(&profile)?;
     anyhow::ensure!(
         !samples.is_empty(),
         "{} has no samples; they belong into samples/*.toml beside it",
@@ -169,8 +180,9 @@ fn test(which: &Which, json: bool) -> anyhow::Result<()> {
     let mut problems = 0;
     let mut untested = samples::points(&profile);
     for (name, sample) in &samples {
-        let asked = which.firmware.clone().or_else(|| sample.firmware.clone());
-        let report = samples::test(&profile, &Sample { firmware: asked, ..sample.clone() });
+        let firmware = which.firmware.clone().or_else(|| sample.firmware.clone());
+        let hardware = which.hardware.clone().or_else(|| sample.hardware.clone());
+        let report = samples::test(&profile, &Sample { firmware, hardware, ..sample.clone() });
         problems += report.problems.len();
         untested.retain(|point| !report.agreed.contains(point));
         if json { outln!("{}", entry(name, sample, &report)) } else { show(name, sample, &report) }

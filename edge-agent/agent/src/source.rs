@@ -45,7 +45,7 @@ use self::editions::Editions;
 pub use self::outlets::Outlets;
 pub use self::readings::{Device, Reading, Readings};
 pub use self::sources::{Shared, Sources};
-pub use self::writes::{TIMEOUT as WRITE_TIMEOUT, Values, Write, WriteError, Writes};
+pub use self::writes::{Patience, TIMEOUT as WRITE_TIMEOUT, Values, Write, WriteError, Writes};
 use crate::config::{SourceConfig, SourceKind};
 
 /// Why a source ended before its end.

@@ -26,7 +26,9 @@ pub struct Wanted {
     device: String,
     point: String,
     value: serde_json::Value,
-    timeout_ms: u64,
+    // As long as the profile says when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<u64>,
 }
 
 /// How it ended.
@@ -89,12 +91,12 @@ pub async fn answer(State(writes): State<Writes>, Json(wanted): Json<Wanted>) ->
     let Some(value) = scalar(&wanted.value) else {
         return wrong(format!("value: {} is none; allowed are true, false, numbers and texts", wanted.value));
     };
-    let timeout = Duration::from_millis(wanted.timeout_ms).min(TIMEOUT_MAX);
+    let timeout = wanted.timeout_ms.map(|ms| Duration::from_millis(ms).min(TIMEOUT_MAX));
     tracing::info!(%device, %point, %value, "somebody writes at the socket");
     Json(Written::of(writes.write(&device, &point, value, timeout).await)).into_response()
 }
 
-/// Has a running agent write a value to a point of a device, and waits for it at most `timeout`.
+/// Has a running agent write a value to a point of a device, and waits for it at most `timeout`, or as long as the profile says.
 ///
 /// # Errors
 /// No agent runs on the folder, or it does not answer, or device or point are no ids.
@@ -103,9 +105,10 @@ pub async fn ask(
     device: &str,
     point: &str,
     value: serde_json::Value,
-    timeout: Duration,
+    timeout: Option<Duration>,
 ) -> anyhow::Result<Written> {
-    let timeout_ms = u64::try_from(timeout.min(TIMEOUT_MAX).as_millis())?;
+    let timeout = timeout.map(|timeout| timeout.min(TIMEOUT_MAX));
+    let timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis())).transpose()?;
     let wanted = Wanted { device: device.to_owned(), point: point.to_owned(), value, timeout_ms };
     let asked = async {
         let (response, _connection) =
@@ -115,7 +118,7 @@ pub async fn ask(
         anyhow::ensure!(status.is_success(), "{}", String::from_utf8_lossy(&bytes));
         serde_json::from_slice(&bytes).context("the agent's answer is not as expected")
     };
-    let answer = tokio::time::timeout(timeout.min(TIMEOUT_MAX) + ANSWER_GRACE, asked);
+    let answer = tokio::time::timeout(timeout.unwrap_or(TIMEOUT_MAX) + ANSWER_GRACE, asked);
     answer.await.context("the agent does not answer")?
 }
 

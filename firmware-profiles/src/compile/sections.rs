@@ -7,13 +7,16 @@ use toml::de::DeTable;
 use super::{Contents, named, plain};
 use tideline_protocol::keep::{self, KEEP_DAYS_MAX};
 use tideline_protocol::pattern::matches;
+use tideline_protocol::value::ValueKind;
 
 use crate::form::protocol::{
     BITS_MAX, ModbusTable, MqttTable, NmeaTable, OpcUaTable, Protocol, REGISTERS_MAX, Serial, SunSpecTable,
 };
-use crate::form::section::{Alarm, Board, Collection, Command, Delivery, Firmware, Identity, Others};
+use crate::form::section::{
+    Alarm, Board, Collection, Command, Delivery, Firmware, Identity, Others, UpdateMethod, VersionScheme,
+};
 use crate::opcua;
-use crate::overlay::Versions;
+use crate::overlay::{self, Versions};
 use crate::point::{Place, Point};
 use crate::read::{Entry, Reader, meant};
 use crate::sunspec::{LENGTH_MAX, Spot, scale_address};
@@ -24,6 +27,10 @@ const WAIT_MS_MAX: u32 = 60_000;
 const BAUD_MAX: u32 = 4_000_000;
 /// Most points that a device may make by itself: as many as the agent's dictionary of series has places.
 const OTHERS_MAX: u32 = 100_000;
+/// Between which a command may take, in ms.
+const COMMAND_MS: (u32, u32) = (10, 3_600_000);
+/// Most digits of the first bytes of firmware.
+const MAGIC_DIGITS_MAX: usize = 128;
 /// Longest name of an alarm in bytes: with what its points begin and end with it is the id of a point.
 const ALARM_NAME_BYTES_MAX: usize = 40;
 
@@ -140,12 +147,12 @@ pub fn rest(reader: &mut Reader<'_>, table: &DeTable<'_>, contents: &mut Content
         contents.board = entry.form;
     }
     if let Some(entry) = table.get("identity").and_then(|value| reader.entry::<Identity>("identity", value)) {
-        check_identity(reader, &entry, ids);
+        check_identity(reader, &entry, overlay::scheme(table), ids);
         check_detect(reader, &entry, &contents.protocol);
         contents.identity = entry.form;
     }
     if let Some(entry) = table.get("firmware").and_then(|value| reader.entry::<Firmware>("firmware", value)) {
-        check_firmware(reader, &entry, ids);
+        check_firmware(reader, &entry, contents, ids);
         contents.firmware = entry.form;
     }
     if let Some(entry) = table.get("others").and_then(|value| reader.entry::<Others>("others", value)) {
@@ -258,6 +265,9 @@ fn check_command(reader: &mut Reader<'_>, entry: &Entry<Command>, contents: &Con
     {
         reader.problem_of(entry, "min", &format!("{min} is above max {max}"));
     }
+    if let Some(timeout_ms) = command.timeout_ms {
+        check_number(reader, entry, "timeout_ms", timeout_ms, COMMAND_MS);
+    }
     for interlock in &command.interlocks {
         check_point(reader, entry, "interlocks", &interlock.point, ids);
         if interlock.values.is_empty() && interlock.min.is_none() && interlock.max.is_none() {
@@ -266,10 +276,10 @@ fn check_command(reader: &mut Reader<'_>, entry: &Entry<Command>, contents: &Con
     }
 }
 
-fn check_identity(reader: &mut Reader<'_>, entry: &Entry<Identity>, ids: &[String]) {
+fn check_identity(reader: &mut Reader<'_>, entry: &Entry<Identity>, scheme: VersionScheme, ids: &[String]) {
     let identity = &entry.form;
     if !identity.firmware.is_empty()
-        && let Err(what) = Versions::parse(&identity.firmware)
+        && let Err(what) = Versions::parse(scheme, &identity.firmware)
     {
         reader.problem_of(entry, "firmware", &what);
     }
@@ -301,14 +311,32 @@ fn check_detect(reader: &mut Reader<'_>, entry: &Entry<Identity>, protocol: &Pro
     }
 }
 
-fn check_firmware(reader: &mut Reader<'_>, entry: &Entry<Firmware>, ids: &[String]) {
-    if let Some(point) = &entry.form.url_point {
+fn check_firmware(reader: &mut Reader<'_>, entry: &Entry<Firmware>, contents: &Contents, ids: &[String]) {
+    let firmware = &entry.form;
+    if let Some(point) = &firmware.url_point {
         check_point(reader, entry, "url_point", point, ids);
+        let is_text = |point: &Point| point.access.writes() && point.allowed.kind() == ValueKind::Text;
+        if contents.points.get(point).is_some_and(|point| !is_text(point)) {
+            reader.problem_of(entry, "url_point", &format!("{point} must be a text that is written"));
+        }
     }
-    let is_hex =
-        |text: &str| text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if entry.form.magic.as_deref().is_some_and(|magic| !is_hex(magic)) {
+    if (firmware.method == UpdateMethod::Url) != firmware.url_point.is_some() {
+        let what = "method \"url\" and url_point belong together: the point is told where the firmware lies";
+        reader.problem_of(entry, if firmware.url_point.is_some() { "url_point" } else { "method" }, what);
+    }
+    let is_hex = |text: &str| {
+        (2..=MAGIC_DIGITS_MAX).contains(&text.len())
+            && text.len().is_multiple_of(2)
+            && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    if firmware.magic.as_deref().is_some_and(|magic| !is_hex(magic)) {
         reader.problem_of(entry, "magic", "must be bytes in hex, as e903");
+    }
+    if firmware.suffixes.iter().any(|suffix| suffix.len() < 2 || suffix.contains(['/', '\\'])) {
+        reader.problem_of(entry, "suffixes", "must be ends of names of files, as \".bin\"");
+    }
+    if firmware.bytes_max == Some(0) {
+        reader.problem_of(entry, "bytes_max", "must be 1 or more");
     }
 }
 

@@ -43,9 +43,10 @@ pub struct Identity {
     pub model: String,
     /// What it is, for lists.
     pub title: String,
-    /// The hardware revision, where that makes a difference; for readers of the profile alone.
+    /// The hardware revisions that the profile is for as it stands, with commas. Others are those of its overlays; which one a device
+    /// has its configuration says, and points that differ are uncertain where it does not.
     pub hardware: String,
-    /// The firmware versions that the profile is for, as ">=1.2, <2"; any when empty.
+    /// The firmware versions that the profile is for, as ">=1.2, <2" or as firmware.versions has them; any when empty.
     pub firmware: String,
     /// The point that tells the firmware's version.
     pub firmware_point: Option<String>,
@@ -286,7 +287,7 @@ pub struct Interlock {
 pub struct Command {
     /// Which point is written.
     pub point: String,
-    /// Its name for people. No effect yet: points are shown by their own names.
+    /// Its name for people, in the web app and in lists; its own name when empty.
     #[serde(default)]
     pub title: String,
     /// The only value, for a command without one of its own.
@@ -298,10 +299,11 @@ pub struct Command {
     /// The greatest number, where that is less than the point's.
     #[serde(default)]
     pub max: Option<Number>,
-    /// Whether people are asked once more. No effect yet.
+    /// Whether people are asked once more, by the web app. Programs and command lines are not.
     #[serde(default)]
     pub confirm: bool,
-    /// Longest time until the device has done it. No effect yet: who writes says how long that may take.
+    /// Longest time until the device has done it, from 10 to 3600000: a write is given up after it, and has so long where who writes says
+    /// nothing else (10 s when neither does).
     #[serde(default)]
     pub timeout_ms: Option<u32>,
     /// What must hold before.
@@ -324,28 +326,63 @@ pub enum UpdateMethod {
     Package,
 }
 
+impl UpdateMethod {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Url => "url",
+            Self::Upload => "upload",
+            Self::Package => "package",
+        }
+    }
+}
+
 /// How versions are compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VersionScheme {
-    /// As 1.4.2, number by number.
+    /// As 1.4.2, number by number; ranges as ">=1.2, <2".
     #[default]
     Semver,
-    /// As a date, 20240613-1312.
+    /// As a date, 20240613-1312; ranges as ">=20240613, <20250101-1200".
     Date,
-    /// One number.
+    /// One number; ranges as ">=7".
     Number,
-    /// Only same or other.
+    /// Only same or other; ranges are lists of those that are meant, as "A17, A18".
     Text,
 }
 
-/// `[firmware]`: how devices get new firmware. No effect yet: none is rolled out to devices.
+impl VersionScheme {
+    /// The one of this name.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::Semver, Self::Date, Self::Number, Self::Text]
+            .into_iter()
+            .find(|scheme| scheme.as_str() == name)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Semver => "semver",
+            Self::Date => "date",
+            Self::Number => "number",
+            Self::Text => "text",
+        }
+    }
+}
+
+/// `[firmware]`: how devices get new firmware. Versions are compared as it says; the rest is checked and shown, and has no effect
+/// yet: no firmware is rolled out to devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Firmware {
     /// How it gets into a device.
     pub method: UpdateMethod,
-    /// How its versions are compared.
+    /// How its versions are compared, where overlays and identity.firmware name ranges of them; an overlay may not say otherwise.
     pub versions: VersionScheme,
     /// How names of its files end, as ".bin"; any when there are none.
     pub suffixes: Vec<String>,

@@ -2,7 +2,6 @@
 
 use tideline_protocol::value::Value;
 
-use super::*;
 use crate::modbus::{Function, Plan};
 use crate::{FirmwareError, Place, Profile};
 
@@ -62,25 +61,7 @@ fn a_version_that_the_profile_is_not_for_is_told() {
     let profile = Profile::parse("pump.toml", PUMP).unwrap();
     let error = profile.for_firmware(Some("4.0.1")).unwrap_err();
     assert_eq!(error.to_string(), "profile pump is for firmware >=1, <4, not for 4.0.1");
-    assert!(matches!(profile.for_firmware(Some("unknown")), Err(FirmwareError::NoVersion(_))));
-}
-
-#[test]
-fn versions_are_taken_as_makers_write_them() {
-    for (text, found) in [
-        ("1.2.3", Some((1, 2, 3))),
-        ("v1.2", Some((1, 2, 0))),
-        ("7", Some((7, 0, 0))),
-        ("14.2.0(release-tasmota)", Some((14, 2, 0))),
-        ("20240613-132430/1.3.3-gbf8e2d7", Some((1, 3, 3))),
-        ("FW 01.02.30.4", Some((1, 2, 30))),
-        ("", None),
-        ("beta", None),
-        ("99999999999999999999999", None),
-    ] {
-        let expected = found.map(|(major, minor, patch)| Version::new(major, minor, patch));
-        assert_eq!(version(text), expected, "{text}");
-    }
+    assert!(matches!(profile.for_firmware(Some("unknown")), Err(FirmwareError::NoVersion { .. })));
 }
 
 #[test]
@@ -132,4 +113,97 @@ fn what_hangs_on_the_version_is_known_and_whether_a_profile_is_for_one() {
     let told = PUMP.replace("[identity]", "[identity]\nfirmware_point = \"state\"");
     let error = Profile::parse("pump.toml", &told).unwrap_err().to_string();
     assert!(error.contains("overlays: state says which version a device has"), "{error}");
+}
+
+const METER: &str = r#"
+name = "meter"
+[identity]
+hardware = "A, B"
+[firmware]
+versions = "date"
+[modbus]
+[points]
+power = { unit = "W", min = 0, max = 90000, address = "input:0", encoding = "u16", access = "read" }
+energy = { unit = "kW.h", min = 0, max = 90000, address = "input:1", encoding = "u16" }
+
+[[overlays]]
+hardware = ["C"]
+[overlays.points]
+power = { scale = 0.1 }
+
+[[overlays]]
+versions = ">=20240601"
+hardware = ["B", "C"]
+[overlays.points]
+energy = { scale = 0.01 }
+"#;
+
+#[test]
+fn overlays_of_a_revision_are_laid_over_and_until_it_is_known_what_differs_is_open() {
+    let profile = Profile::parse("meter.toml", METER).unwrap();
+    assert_eq!(profile.hardware(), ["A", "B", "C"]);
+    let of = |hardware: Option<&str>, firmware: Option<&str>| {
+        profile.for_hardware(hardware).and_then(|profile| profile.for_firmware(firmware)).unwrap()
+    };
+    let scale = |profile: &Profile, id: &str| place(profile, id).map(|place| place.2);
+    for (hardware, firmware, power, energy) in [
+        (None, None, 1.0, 1.0),
+        (None, Some("20240701"), 1.0, 1.0),
+        (Some("A"), Some("20240701"), 1.0, 1.0),
+        (Some("B"), Some("20240531"), 1.0, 1.0),
+        (Some("B"), Some("20240601-0001"), 1.0, 0.01),
+        (Some("C"), None, 0.1, 1.0),
+        (Some("C"), Some("20250101"), 0.1, 0.01),
+    ] {
+        let made = of(hardware, firmware);
+        assert_eq!(
+            (scale(&made, "power"), scale(&made, "energy")),
+            (Some(power), Some(energy)),
+            "{hardware:?} {firmware:?}"
+        );
+        // What is said first makes no difference.
+        let other =
+            profile.for_firmware(firmware).and_then(|profile| profile.for_hardware(hardware)).unwrap();
+        assert_eq!(made, other);
+        assert_eq!(made.lacks_hardware_of("power"), hardware.is_none());
+    }
+    assert!(
+        !profile.varying().has("power") && profile.varying().has("energy"),
+        "one hangs on the version, too"
+    );
+    assert_eq!(of(Some("C"), None).is_for("20250101"), Ok(false));
+    let error = profile.for_hardware(Some("D")).unwrap_err();
+    assert_eq!(error.to_string(), "profile meter is for hardware A, B, C, not for D");
+    let plain = Profile::parse("pump.toml", PUMP).unwrap();
+    assert_eq!(
+        plain.for_hardware(Some("D")).unwrap_err().to_string(),
+        "profile pump is for hardware of any revision, not for D"
+    );
+    assert!(!plain.lacks_hardware());
+}
+
+#[test]
+fn what_is_wrong_with_revisions_and_schemes_is_told_with_its_line() {
+    let text = METER
+        .replace("hardware = [\"C\"]", "hardware = [\"B\"]")
+        .replace("hardware = [\"B\", \"C\"]", "hardware = \"B\"")
+        .replace(
+            "energy = { scale = 0.01 }",
+            "energy = { scale = 0.01 }\n[overlays.firmware]\nversions = \"number\"",
+        );
+    let error = Profile::parse("meter.toml", &text).unwrap_err().to_string();
+    for part in [
+        "meter.toml:12: overlays.hardware: \"B\" is one that the file is for as it stands, by identity.hardware",
+        "meter.toml:19: overlays.hardware: must be a list of texts, as [\"B\", \"C\"]",
+        "overlays: firmware.versions says how versions are compared, and may not differ in one",
+    ] {
+        assert!(error.contains(part), "{part} is not in\n{error}");
+    }
+    let range = METER.replace(">=20240601", ">=1.2");
+    let error = Profile::parse("meter.toml", &range).unwrap_err().to_string();
+    assert!(
+        error.contains("overlays.versions: \">=1.2\" is no range of versions")
+            && error.contains(">=20240613"),
+        "{error}"
+    );
 }

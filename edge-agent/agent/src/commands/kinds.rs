@@ -15,7 +15,7 @@ use super::News;
 use crate::config::Jobs;
 use crate::logs::Recent;
 use crate::reload::Asker;
-use crate::source::{WRITE_TIMEOUT, WriteError, Writes};
+use crate::source::{Patience, WriteError, Writes};
 use crate::sync::Syncer;
 use crate::write::scalar;
 
@@ -192,8 +192,9 @@ impl Run {
         let point = PointId::parse(&point).map_err(|error| wrong(error.to_string()))?;
         let allowed = || wrong(format!("value: {value} is none; allowed are true, false, numbers and texts"));
         let value = scalar(&value).ok_or_else(allowed)?;
-        let timeout = Self::timeout(timeout_ms, WRITE_TIMEOUT).min(self.left);
-        match hands.writes.write(&self.command.device, &point, value, timeout).await {
+        let asked = timeout_ms.map(|ms| Duration::from_millis(ms.min(TIMEOUT_MAX_MS)));
+        let patience = Patience::from(asked).at_most(self.left);
+        match hands.writes.write(&self.command.device, &point, value, patience).await {
             Ok(()) => Ok(Ended::Succeeded(None)),
             Err(error) => {
                 let code = match &error {

@@ -105,6 +105,7 @@ mod tests {
             family: Some(Arc::clone(&profile)),
             address: String::new(),
             firmware: None,
+            hardware: None,
             stream: None,
         };
         let devices = vec![device("pump-1"), device("pump-2")];

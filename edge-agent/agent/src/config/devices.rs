@@ -62,12 +62,14 @@ pub struct DeviceConfig {
     pub id: DeviceId,
     /// Name or path of its profile; empty for none.
     pub profile: String,
-    /// That profile, as it is for its firmware.
+    /// That profile, as it is for its firmware and hardware.
     pub family: Option<Arc<Profile>>,
     /// Where the source finds it, in the words of its protocol.
     pub address: String,
     /// Version of its firmware.
     pub firmware: Option<String>,
+    /// Its hardware revision.
+    pub hardware: Option<String>,
     /// The stream that its readings go to in place of the source's.
     pub stream: Option<String>,
 }
@@ -99,7 +101,8 @@ pub fn check(
         };
         let (source, profile, address) = (check.text("source"), check.text("profile"), check.text("address"));
         let firmware = some(check.text("firmware"));
-        let family = match family(&profile, firmware.as_deref(), families) {
+        let hardware = some(check.text("hardware"));
+        let family = match family(&profile, (firmware.as_deref(), hardware.as_deref()), families) {
             Ok(family) => family,
             Err(error) => {
                 check.problem(&format!("device.profile: {error}"));
@@ -107,7 +110,7 @@ pub fn check(
             }
         };
         let token = some(check.text("token"));
-        let device = DeviceConfig { id, profile, family, address, firmware, stream };
+        let device = DeviceConfig { id, profile, family, address, firmware, hardware, stream };
         let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
         // What is wrong with its source was told.
         if wrong.contains(&source) && !source.is_empty() {
@@ -137,14 +140,15 @@ pub fn check(
 
 fn family(
     name: &str,
-    firmware: Option<&str>,
+    (firmware, hardware): (Option<&str>, Option<&str>),
     families: Families<'_>,
 ) -> Result<Option<Arc<Profile>>, String> {
     if name.is_empty() {
         return Ok(None);
     }
     let profile = families(name)?;
-    profile.for_firmware(firmware).map(|profile| Some(Arc::new(profile))).map_err(|error| error.to_string())
+    let made = profile.for_hardware(hardware).and_then(|profile| profile.for_firmware(firmware));
+    made.map(|profile| Some(Arc::new(profile))).map_err(|error| error.to_string())
 }
 
 /// Whether a source of this kind can find the device and understand it.

@@ -139,6 +139,7 @@ fn devices_belong_to_the_source_that_they_name() {
         family: Some(std::sync::Arc::new(shipped("eastron-sdm630").unwrap())),
         address: "3".into(),
         firmware: Some("1.2".into()),
+        hardware: None,
         stream: None,
     };
     assert_eq!(config.sources[0].devices, [wanted]);

@@ -4,19 +4,16 @@
 //! again, and so may the write: values are written, never steps.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use tideline_pipeline::Action;
 use tideline_protocol::model::DeviceId;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::source::Writes;
+use crate::source::{Patience, Writes};
 
 /// Most writes that wait or are under way (INV-6).
 pub const ACTIONS_MAX: usize = 256;
-/// Longest that one may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// A reading that is older moves nothing: a file of yesterday that is read again must not open valves today.
 pub const AGE_MAX_NS: i64 = 60 * 1_000_000_000;
 
@@ -66,7 +63,7 @@ impl Actions {
         let writes = self.writes.clone();
         self.running.spawn(async move {
             let Action { device, point, value, .. } = &action;
-            let written = writes.write(device, point, value.clone(), TIMEOUT).await;
+            let written = writes.write(device, point, value.clone(), Patience::usual()).await;
             let written = written.map_err(|error| error.to_string());
             (action, written)
         });
@@ -106,6 +103,8 @@ impl Actions {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tideline_protocol::model::PointId;
     use tideline_protocol::value::Value;
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{Ended, Setpoint, Shared, Step, Waiting, documents, forgotten, next, of, told, written};
 use crate::clock::AgentClock;
 use crate::export::in_json;
-use crate::source::{Values, WRITE_TIMEOUT, WriteError, Writes};
+use crate::source::{Patience, Values, WriteError, Writes};
 use crate::twin::{TwinError, TwinHandle};
 use crate::write::scalar;
 
@@ -253,7 +253,7 @@ async fn write(writes: &Writes, device: &DeviceId, setpoint: &Setpoint) -> Ended
     let (Ok(point), Some(value)) = (PointId::parse(&setpoint.point), scalar(&setpoint.value)) else {
         return Ended::Refused("this is no value of a point".to_owned());
     };
-    Ended::of(writes.write(device, &point, value, WRITE_TIMEOUT).await)
+    Ended::of(writes.write(device, &point, value, Patience::usual()).await)
 }
 
 fn now_ms() -> i64 {

@@ -58,6 +58,13 @@ impl Stance {
     }
 }
 
+impl Stance {
+    /// Where its revision makes a difference, too: that is said by the configuration or by nobody.
+    fn with_hardware(self, profile: &Profile, point: &str) -> Self {
+        if self == Self::Right && profile.lacks_hardware_of(point) { Self::Unknown } else { self }
+    }
+}
+
 impl Default for Editions {
     fn default() -> Self {
         Self { told: Arc::default(), stale: watch::Sender::new(BTreeSet::new()) }
@@ -127,6 +134,14 @@ impl Editions {
         }
     }
 
+    /// What can be believed of a point of a device, by its firmware and its hardware.
+    #[must_use]
+    pub fn stance_of(&self, source: &str, device: &DeviceId, profile: &Profile, point: &str) -> Stance {
+        let hangs = profile.varying().has(point);
+        let by_version = if hangs { self.stance(source, device, profile) } else { Stance::Right };
+        by_version.with_hardware(profile, point)
+    }
+
     /// The profile as it is for what a device has told.
     #[must_use]
     pub fn edition(&self, source: &str, device: &DeviceId, profile: &Arc<Profile>) -> Arc<Profile> {
@@ -186,10 +201,11 @@ impl Editions {
 
     /// Makes of readings that hang on a version what can be believed of them.
     pub fn judge(&self, source: &str, readings: &mut Readings) {
-        let profiles = readings.profiles.iter().filter(|(_, profile)| !profile.varying().is_nothing());
+        let hangs = |profile: &Profile| !profile.varying().is_nothing() || profile.lacks_hardware();
+        let profiles = readings.profiles.iter().filter(|(_, profile)| hangs(profile));
         let stances: BTreeMap<DeviceId, (Arc<Profile>, Stance)> = profiles
             .map(|(id, profile)| (id.clone(), (Arc::clone(profile), self.stance(source, id, profile))))
-            .filter(|(_, (_, stance))| *stance != Stance::Right)
+            .filter(|(_, (profile, stance))| *stance != Stance::Right || profile.lacks_hardware())
             .collect();
         if stances.is_empty() {
             return;
@@ -197,7 +213,10 @@ impl Editions {
         let Readings { rows, boxes, .. } = readings;
         for (def, samples) in rows {
             let Some((profile, stance)) = stances.get(&def.device) else { continue };
-            if !profile.varying().has(def.point.as_str()) {
+            let point = def.point.as_str();
+            let by_version = if profile.varying().has(point) { *stance } else { Stance::Right };
+            let stance = by_version.with_hardware(profile, point);
+            if stance == Stance::Right {
                 continue;
             }
             for sample in samples {
@@ -207,9 +226,15 @@ impl Editions {
         }
     }
 
-    /// Why nothing may be written to a point: what it takes hangs on the firmware, which is not known.
+    /// Why nothing may be written to a point: what it takes hangs on the firmware or the hardware, which is not known.
     #[must_use]
     pub fn bars(&self, source: &str, device: &DeviceId, profile: &Profile, point: &str) -> Option<String> {
+        if profile.lacks_hardware_of(point) {
+            let of = format!("the hardware revision of {device}");
+            return Some(format!(
+                "what {point} takes hangs on {of}: device.hardware in the configuration says which"
+            ));
+        }
         let is_barred = profile.varying().has(point) && self.stance(source, device, profile) != Stance::Right;
         is_barred
             .then(|| format!("what {point} takes hangs on the firmware of {device}, which is not known now"))

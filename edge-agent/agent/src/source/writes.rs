@@ -26,12 +26,54 @@ use super::{Device, Readings};
 
 /// Most writes that wait for one source.
 pub const QUEUE_MAX: usize = 64;
-/// Longest that a write may take where nobody says anything else.
+/// Longest that a write may take where neither who writes nor the profile says anything else.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 const WAITS: u8 = 0;
 const BEGUN: u8 = 1;
 const GIVEN_UP: u8 = 2;
+
+/// How long a write may take: as who writes says, and never longer than the profile says of the command that takes the value.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    asked: Option<Duration>,
+    most: Duration,
+}
+
+impl Patience {
+    /// As long as the profile says, or [`TIMEOUT`].
+    #[must_use]
+    pub const fn usual() -> Self {
+        Self { asked: None, most: Duration::MAX }
+    }
+
+    /// In any case no longer than this.
+    #[must_use]
+    pub fn at_most(self, most: Duration) -> Self {
+        Self { most: self.most.min(most), ..self }
+    }
+
+    fn with(self, of_profile: Option<Duration>) -> Duration {
+        let usual = of_profile.unwrap_or(TIMEOUT);
+        let within = match self.asked {
+            Some(asked) => asked.min(of_profile.unwrap_or(Duration::MAX)),
+            None => usual,
+        };
+        within.min(self.most)
+    }
+}
+
+impl From<Duration> for Patience {
+    fn from(asked: Duration) -> Self {
+        Self { asked: Some(asked), most: Duration::MAX }
+    }
+}
+
+impl From<Option<Duration>> for Patience {
+    fn from(asked: Option<Duration>) -> Self {
+        Self { asked, most: Duration::MAX }
+    }
+}
 
 /// How a write ended other than well.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -143,7 +185,7 @@ impl Writes {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a value to a point of a device, and waits until that has come to an end, at most `timeout`.
+    /// Writes a value to a point of a device, and waits until that has come to an end, as long as `patience` and the profile say.
     ///
     /// Not cancel safe: when dropped, the write may be done all the same.
     ///
@@ -154,9 +196,9 @@ impl Writes {
         device: &DeviceId,
         point: &PointId,
         value: Value,
-        timeout: Duration,
+        patience: impl Into<Patience>,
     ) -> Outcome {
-        let outcome = self.carry_out(device, point, value.clone(), timeout).await;
+        let outcome = self.carry_out(device, point, value.clone(), patience.into()).await;
         if outcome.is_ok() {
             self.written.add(device, point, value);
         }
@@ -174,23 +216,23 @@ impl Writes {
         device: &DeviceId,
         point: &PointId,
         value: Value,
-        timeout: Duration,
+        patience: Patience,
     ) -> Outcome {
         let (state, (told, mut outcome)) = (Arc::new(AtomicU8::new(WAITS)), oneshot::channel());
-        let source = {
+        let (source, timeout) = {
             let table = self.table();
             let server = table.servers.get(device).ok_or_else(|| WriteError::NoDevice(device.clone()))?;
             let profile = server.profile.as_ref().ok_or_else(|| WriteError::NoProfile(device.clone()))?;
-            let value = profile.check_write(point.as_str(), value, |point| {
+            let granted = profile.check_write(point.as_str(), value, |point| {
                 table.newest.value(device, point, Instant::now())
             })?;
             let barred = self.editions.bars(&server.source, device, profile, point.as_str());
             barred.map_or(Ok(()), |why| Err(WriteError::NotDone(why)))?;
             let (device, point, state) = (device.clone(), point.clone(), Arc::clone(&state));
-            let write = Write { device, point, value, state, told };
+            let write = Write { device, point, value: granted.value, state, told };
             // That of a source which is just ending is as good as none.
             server.queue.try_send(write).map_err(|_| WriteError::Busy(Arc::clone(&server.source)))?;
-            Arc::clone(&server.source)
+            (Arc::clone(&server.source), patience.with(granted.timeout))
         };
         if let Ok(outcome) = tokio::time::timeout(timeout, &mut outcome).await {
             return outcome.unwrap_or_else(|_| Err(ended(&state, &source)));

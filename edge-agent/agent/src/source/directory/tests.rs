@@ -21,6 +21,7 @@ fn told(id: &str, profile: &str, address: &str) -> DeviceConfig {
         family: Some(family(profile)),
         address: address.into(),
         firmware: None,
+        hardware: None,
         stream: None,
     }
 }

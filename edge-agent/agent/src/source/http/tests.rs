@@ -217,6 +217,7 @@ async fn devices_behind_it_are_judged_by_their_profiles_and_others_are_refused()
         family: Some(Arc::new(shipped("linux-host").unwrap())),
         address: String::new(),
         firmware: None,
+        hardware: None,
         stream: None,
     };
     let mut bench = Bench::start("", Answered::Durable, vec![device("box-1"), device("box-2")]).await;
@@ -268,6 +269,7 @@ fn posts(id: &str, address: &str) -> DeviceConfig {
         family: Some(Arc::new(tideline_profiles::Profile::parse("station.toml", profile).unwrap())),
         address: address.into(),
         firmware: None,
+        hardware: None,
         stream: None,
     }
 }

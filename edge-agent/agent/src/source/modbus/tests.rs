@@ -54,6 +54,7 @@ fn device(number: u8) -> DeviceConfig {
         family: Some(Arc::new(Profile::parse("meter.toml", PROFILE).unwrap())),
         address: number.to_string(),
         firmware: None,
+        hardware: None,
         stream: None,
     }
 }

@@ -78,6 +78,7 @@ mod tests {
             family: Some(family("shelly-plus-plug")),
             address: SHELLY.into(),
             firmware: None,
+            hardware: None,
             stream: None,
         };
         let families = ["shelly-plus-plug", "tasmota-plug", "json-mqtt"].map(family);

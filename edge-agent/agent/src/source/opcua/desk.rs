@@ -83,13 +83,12 @@ impl<'d> Desk<'d> {
         }
     }
 
-    /// What can be believed of an answer, by what is known of the firmware.
+    /// What can be believed of an answer, by what is known of its firmware and hardware.
     fn believed(&self, party: &Party, variable: &Variable, mut found: Found) -> Found {
         let (profile, source) = (party.names.profile(), self.context.name());
-        if profile.varying().has(variable.point.as_str()) {
-            let stance = self.context.editions().stance(source, &party.device.id, profile);
-            (found.value, found.quality) = stance.of((found.value, found.quality));
-        }
+        let (device, point) = (&party.device.id, variable.point.as_str());
+        let stance = self.context.editions().stance_of(source, device, profile, point);
+        (found.value, found.quality) = stance.of((found.value, found.quality));
         found
     }
 

@@ -89,6 +89,34 @@ async fn what_is_not_begun_in_time_is_never_begun() {
     begun.done();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_write_takes_no_longer_than_its_command_may() {
+    let text = FILE.replace("interlocks = [{ point = \"mode\", values = [2] }]", "timeout_ms = 30000");
+    let profile = Arc::new(Profile::parse("pump.toml", &text).unwrap());
+    let device = Device::of(DeviceId::parse("pump").unwrap(), profile);
+    let (writes, point) = (Writes::default(), PointId::parse("speed").unwrap());
+    let inbox = writes.inbox("bus".into());
+    inbox.serve(&device);
+    let given_up = async |patience: Patience| match writes
+        .write(&device.id, &point, Value::Float(1.0), patience)
+        .await
+    {
+        Err(WriteError::Late { within, .. }) => within.as_secs(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(given_up(Patience::usual()).await, 30, "more than 10 s where nobody says less");
+    assert_eq!(given_up(Duration::from_secs(60).into()).await, 30);
+    assert_eq!(given_up(Duration::from_secs(5).into()).await, 5);
+    assert_eq!(given_up(Patience::usual().at_most(Duration::from_secs(20))).await, 20);
+    let plain = Device::of(
+        device.id.clone(),
+        Arc::new(Profile::parse("pump.toml", &text.replace("timeout_ms = 30000", "")).unwrap()),
+    );
+    inbox.serve(&plain);
+    assert_eq!(given_up(Patience::usual()).await, 10);
+    assert_eq!(given_up(Duration::from_secs(60).into()).await, 60);
+}
+
 #[tokio::test]
 async fn a_source_that_ends_says_what_is_known_of_its_writes() {
     let (writes, device) = (Writes::default(), pump());

@@ -157,3 +157,38 @@ async fn a_version_of_the_configuration_counts_until_the_device_tells_another() 
     );
     sources.stop();
 }
+
+#[tokio::test]
+async fn what_hangs_on_a_revision_that_nobody_has_said_is_uncertain_and_not_written() {
+    let devices = Devices::start(|seen| says(seen, 1)).await;
+    let text = BOILER.replace("versions = \">=2\"", "hardware = [\"C\"]").replace(
+        "address = \"0\", encoding = \"i16\", scale = 0.1, access = \"read-write\", function = \"holding\"",
+        "address = \"holding:0\", encoding = \"i16\", scale = 0.1, access = \"read-write\"",
+    );
+    let family = Profile::parse("boiler.toml", &text).unwrap();
+    let of = |hardware: Option<&str>| {
+        let family = Some(Arc::new(family.for_hardware(hardware).unwrap()));
+        DeviceConfig { profile: "boiler".into(), family, hardware: hardware.map(str::to_owned), ..device(1) }
+    };
+    let (mut sources, config, mut bench) = supervised(&devices, vec![of(None)]);
+    sources.apply(std::slice::from_ref(&config)).await;
+    bench.until(|all| of_quality(all, Quality::Uncertain) >= 3).await;
+    assert!(good(&bench.readings, "meter-1", "temperature").is_empty());
+    assert!(!good(&bench.readings, "meter-1", "running").is_empty());
+    let (boiler_1, point) = (DeviceId::parse("meter-1").unwrap(), PointId::parse("temperature").unwrap());
+    let written = bench.writes.write(&boiler_1, &point, Value::Float(20.0), Duration::from_secs(9)).await;
+    let Err(WriteError::NotDone(why)) = written else { panic!("{written:?}") };
+    assert!(why.contains("hangs on the hardware revision of meter-1"), "{why}");
+    let asked = bench.writes.reads().read(&boiler_1, &point, Duration::from_secs(9)).await.unwrap();
+    assert_eq!((asked.value, asked.quality), (Value::Float(21.5), Quality::Uncertain));
+    let config = SourceConfig { devices: vec![of(Some("C"))], ..config };
+    sources.apply(&[config]).await;
+    bench.until(|all| good(all, "meter-1", "temperature").len() >= 3).await;
+    let said = counts(&bench.readings, "temperature");
+    assert!(said.contains_key(&("2.15".to_owned(), Quality::Good)), "{said:?}");
+    sources.stop();
+}
+
+fn of_quality(all: &[Reading], wanted: Quality) -> usize {
+    of(all, "meter-1", "temperature").iter().filter(|(_, quality)| *quality == wanted).count()
+}

@@ -322,6 +322,7 @@ fn tank(address: &str) -> DeviceConfig {
         family: Some(Arc::new(Profile::parse("tank.toml", TANK).unwrap())),
         address: address.into(),
         firmware: None,
+        hardware: None,
         stream: None,
     }
 }

@@ -7,6 +7,7 @@ use tideline_twin::{Action, Actor, Change, Edit, Key, Link, Record, Section, Sid
 
 const KEYS: i64 = 100;
 const CHANGES: i64 = 100_000;
+const REWRITES: usize = 100;
 const MS: f64 = 1e6;
 
 struct End {
@@ -23,6 +24,12 @@ impl End {
             self.twin.handle_durable(record.ticket);
         }
     }
+}
+
+fn end(side: Side, entropy: u8, peer: &str) -> End {
+    let twin = Twin::new(Actor::new(side, [entropy; 15])).unwrap();
+    let link = Link::new(peer, &twin);
+    End { twin, link, written: 0 }
 }
 
 fn resident_mb() -> f64 {
@@ -69,12 +76,7 @@ fn quantile(values: &mut [u64], per_mille: usize) -> f64 {
 fn main() {
     let clock = SystemClock::default();
     let before_mb = resident_mb();
-    let new = |side, entropy, peer: &str| {
-        let twin = Twin::new(Actor::new(side, [entropy; 15])).unwrap();
-        let link = Link::new(peer, &twin);
-        End { twin, link, written: 0 }
-    };
-    let (mut hub, mut agent) = (new(Side::Hub, 1, "agent"), new(Side::Agent, 2, "hub"));
+    let (mut hub, mut agent) = (end(Side::Hub, 1, "agent"), end(Side::Agent, 2, "hub"));
     exchange(&clock, &mut hub, &mut agent);
     let (mut edits, mut steps, mut rebases, mut wire) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for n in 0..CHANGES {
@@ -125,6 +127,52 @@ fn main() {
     let record = hub.twin.rebase([7; 14]).unwrap();
     hub.take(Some(record));
     load(&clock, "just rebased", &mut hub.twin);
+    for characters in [1_000, 4_000, 8_000] {
+        rewrite(&clock, characters);
+    }
+}
+
+/// A text that is written anew over and over, by a hub that tells each time what was done.
+fn rewrite(clock: &SystemClock, characters: usize) {
+    let (mut hub, mut agent) = (end(Side::Hub, 3, "agent"), end(Side::Agent, 4, "hub"));
+    exchange(clock, &mut hub, &mut agent);
+    let (mut edits, mut told, mut steps, mut rebases) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for n in 0..REWRITES {
+        // Nothing of what was there is in it.
+        let letter = |at: usize| {
+            char::from(
+                if n % 2 == 0 { b'a' } else { b'n' } + u8::try_from((at * 7919 + n * 31) % 13).unwrap(),
+            )
+        };
+        let letters: String = (0..characters).map(letter).collect();
+        let key = Key::parse("log").unwrap();
+        let edit = Edit { section: Section::Notes, key, action: Action::Text(letters) };
+        let change = Change { edits: vec![edit], author: "anna".to_owned(), time_ms: n as i64 };
+        let (before, start) = (hub.twin.heads(), clock.mono_ns());
+        let record = hub.twin.edit(&change).unwrap();
+        edits.push(clock.mono_ns() - start);
+        let start = clock.mono_ns();
+        assert_eq!(hub.twin.history(&before).unwrap().len(), 1);
+        told.push(clock.mono_ns() - start);
+        hub.take(record);
+        steps.push(exchange(clock, &mut hub, &mut agent).1);
+        if hub.twin.is_rebase_due() {
+            let record = hub.twin.rebase([8; 14]).unwrap();
+            hub.take(Some(record));
+            steps.push(exchange(clock, &mut hub, &mut agent).1);
+            rebases += 1;
+        }
+    }
+    println!("a text of {characters} characters, {REWRITES} times written anew, {rebases} rebases");
+    for (what, mut of) in [("edit", edits), ("history of the change", told), ("slowest sync step", steps)] {
+        let first = of.iter().take(10).map(|ns| format!("{:.1}", *ns as f64 / MS)).collect::<Vec<_>>();
+        println!(
+            "  {what}: first {} ms; p50 / most {:.1} / {:.1} ms",
+            first.join(" "),
+            quantile(&mut of, 500),
+            quantile(&mut of, 1000)
+        );
+    }
 }
 
 fn load(clock: &SystemClock, what: &str, twin: &mut Twin) {

@@ -102,6 +102,8 @@ pub(crate) struct Document {
     /// By writer and who made them first, the number of the last change that was made again.
     pub again: BTreeMap<(Actor, Actor), u64>,
     pub op_max: u64,
+    /// The number of the last operation that this generation began with.
+    pub base_op_max: u64,
     /// The genesis, or what a base was made of: the heads that changes of this generation begin at.
     pub base: Vec<ChangeHash>,
     pub genesis: ChangeHash,
@@ -130,6 +132,7 @@ impl Document {
             seen: BTreeMap::new(),
             again: BTreeMap::new(),
             op_max: 0,
+            base_op_max: 0,
             base: vec![genesis],
             genesis,
             changes: 0,
@@ -169,6 +172,7 @@ impl Document {
             if actor == Some(Actor::GENESIS) {
                 self.changes += 1;
                 self.op_max = self.op_max.max(meta.max_op);
+                self.base_op_max = self.base_op_max.max(meta.max_op);
             } else {
                 let signed = meta.message.as_deref().and_then(Signed::read);
                 self.note(actor, (meta.seq, meta.max_op), signed, meta.hash);
@@ -208,6 +212,7 @@ impl Document {
         let Some(actor) = actor.filter(|actor| actor.side().is_some()) else {
             self.base.retain(|known| *known != self.genesis);
             self.base.push(hash);
+            self.base_op_max = self.base_op_max.max(op_max);
             return;
         };
         let seen = self.seen.entry(actor).or_default();

@@ -1,5 +1,7 @@
 //! What changes did: steps of leaves, for the history of a twin and for replaying them on another base.
 
+use std::collections::HashSet;
+
 use automerge::legacy::{Key as OpKey, ObjectId, OpId, OpType};
 use automerge::{ChangeHash, ExpandedChange, ObjId, ReadDoc as _, ScalarValue};
 use serde_json::{Value as Json, json};
@@ -67,12 +69,12 @@ pub(crate) fn flat_steps(
 ) -> Result<Vec<FlatStep>, EngineError> {
     let mut steps: Vec<FlatStep> = Vec::new();
     let mut added = Added::new(document, change);
+    // A text is read whole, and has an operation for each character: once for each of them would be seconds.
+    let mut texts: HashSet<&ObjectId> = HashSet::new();
     for (at, op) in (0_u64..).zip(&change.operations) {
         let Some(section) = section_of(&op.obj) else {
-            if let Some(step) = text_step(document, change, hash, &op.obj)
-                && !steps.contains(&step)
-            {
-                steps.push(step);
+            if texts.insert(&op.obj) {
+                steps.extend(text_step(document, change, hash, &op.obj));
             }
             continue;
         };
@@ -107,6 +109,8 @@ fn text_step(
     if *id.actor() == change.actor_id && id.counter() >= change.start_op.get() {
         return None;
     }
+    #[cfg(test)]
+    tests::TEXTS_READ.with(|read| read.set(read.get() + 1));
     let object = ObjId::Id(id.counter(), id.actor().clone(), 0);
     let (_, flat) = parent(document, &object, hash)?;
     let before = document.am.text_at(&object, &change.deps).ok();
@@ -206,4 +210,40 @@ pub(crate) fn heads_at(document: &Document, time_ms: i64) -> Vec<ChangeHash> {
         }
     }
     heads.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::{Action, Actor, Change, Edit, Key, Side, Twin};
+
+    thread_local! {
+        /// How often a text was read as a whole to tell what became of it.
+        pub(super) static TEXTS_READ: Cell<usize> = const { Cell::new(0) };
+    }
+
+    #[test]
+    fn a_text_is_read_once_for_a_change_and_not_for_each_of_its_characters() {
+        let mut twin = Twin::new(Actor::new(Side::Hub, [1; 15])).unwrap();
+        let mut write = |letter: &str| {
+            let before = twin.heads();
+            let text = |key: &str| Edit {
+                section: Section::Notes,
+                key: Key::parse(key).unwrap(),
+                action: Action::Text(letter.repeat(500)),
+            };
+            let edits = vec![text("a"), text("b")];
+            let record = twin.edit(&Change { edits, author: String::new(), time_ms: 1 }).unwrap().unwrap();
+            twin.handle_durable(record.ticket);
+            let read = TEXTS_READ.replace(0);
+            let steps = twin.history(&before).unwrap();
+            (read, TEXTS_READ.replace(0), steps.into_iter().map(|step| step.value).collect::<Vec<_>>())
+        };
+        let value = |letter: &str| json!({ "$text": letter.repeat(500) });
+        // A new text is told by its making.
+        assert_eq!(write("x"), (0, 0, vec![value("x"); 2]));
+        assert_eq!(write("y"), (0, 2, vec![value("y"); 2]));
+    }
 }

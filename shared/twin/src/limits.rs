@@ -55,6 +55,9 @@ pub const REBASE_AFTER: usize = 2_000;
 pub const REBASE_AFTER_BYTES: usize = 2 * 1024 * 1024;
 /// See [`REBASE_AFTER_BYTES`].
 pub const REBASE_AFTER_LEAST: usize = 64;
+/// Operations after which it is too: a text that is written anew has two for each character, and those that are gone are gone over
+/// with each further change of it.
+pub const REBASE_AFTER_OPS: u64 = 256 * 1024;
 /// Bytes of changes with which a document takes no more edits, as of one that is away for months and is written long texts.
 pub const EDITED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of changes that a replica takes between two bases, whoever wrote them: what may be edited, beside what the other end

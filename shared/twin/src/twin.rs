@@ -19,7 +19,7 @@ use crate::late::Late;
 use crate::limits::{
     ACTORS_MAX, CHANGES_BYTES_MAX, CHANGES_PER_MESSAGE_MAX, DOCUMENT_BYTES_MAX, EDITED_BYTES_MAX,
     EDITS_PER_CHANGE_MAX, GENERATIONS_AHEAD_MAX, KEYS_MAX, NUMBER_MAX, REBASE_AFTER, REBASE_AFTER_BYTES,
-    REBASE_AFTER_LEAST, UNCONFIRMED_MAX,
+    REBASE_AFTER_LEAST, REBASE_AFTER_OPS, UNCONFIRMED_MAX,
 };
 use crate::receive::{self, Door, Refusal, Taken};
 use crate::replaced::Replaced;
@@ -284,9 +284,10 @@ impl Twin {
     /// Whether enough changes have gathered that history should be cut off.
     #[must_use]
     pub const fn is_rebase_due(&self) -> bool {
-        let Document { changes, bytes, base, .. } = &self.document;
-        let is_long =
-            *changes > REBASE_AFTER || (*bytes > REBASE_AFTER_BYTES && *changes > REBASE_AFTER_LEAST);
+        let Document { changes, bytes, base, op_max, base_op_max, .. } = &self.document;
+        let is_long = *changes > REBASE_AFTER
+            || (*bytes > REBASE_AFTER_BYTES && *changes > REBASE_AFTER_LEAST)
+            || op_max.saturating_sub(*base_op_max) > REBASE_AFTER_OPS;
         // A base that is long by itself is not cut off again and again.
         is_long || (self.is_full() && *changes > base.len() + 1)
     }

@@ -44,6 +44,22 @@ impl Cards {
         known
     }
 
+    /// Notes that there is a device, of which nothing more is known than was; false as for [`Self::tell`].
+    pub fn introduce(&self, device: &DeviceId) -> bool {
+        let mut known = true;
+        self.all.send_if_modified(|all| {
+            if all.contains_key(device) {
+                return false;
+            }
+            known = all.len() < CARDS_MAX;
+            if known {
+                all.insert(device.clone(), DeviceCard::new(device.clone()));
+            }
+            known
+        });
+        known
+    }
+
     /// Follows the changes; all that is known counts as the first.
     #[must_use]
     pub fn follow(&self) -> Following {
@@ -129,10 +145,22 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_is_introduced_keeps_what_is_known_of_it() {
+        let (cards, id) = (Cards::default(), |device: &str| DeviceId::parse(device).unwrap());
+        assert!(cards.tell(card("a", "1")));
+        let mut following = cards.follow();
+        assert!(cards.introduce(&id("a")) && cards.introduce(&id("b")) && cards.introduce(&id("b")));
+        assert_eq!(following.news(), [card("a", "1"), card("b", "")]);
+        assert!(cards.tell(card("b", "2")) && cards.introduce(&id("b")));
+        assert_eq!(following.news(), [card("b", "2")]);
+    }
+
+    #[test]
     fn there_is_a_limit_and_what_is_known_may_still_change() {
         let cards = Cards::default();
         assert!((0..CARDS_MAX).all(|n| cards.tell(card(&format!("d{n}"), ""))));
         assert!(!cards.tell(card("more", "")));
+        assert!(!cards.introduce(&DeviceId::parse("more").unwrap()));
         assert!(cards.tell(card("d7", "2")));
         assert_eq!(cards.follow().news().len(), CARDS_MAX);
     }

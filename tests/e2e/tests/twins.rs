@@ -1,5 +1,5 @@
-//! Twins between a real hub and a real agent: edits at both ends, kills, conflicts, and a configuration that would cut the agent
-//! off.
+//! Twins between a real hub and a real agent: edits at both ends, kills, conflicts, a device that is only in a file, and a
+//! configuration that would cut the agent off.
 
 use std::time::Duration;
 
@@ -151,5 +151,38 @@ async fn a_configuration_that_cuts_the_agent_off_heals_itself_and_is_told() -> R
     let said =
         process::run("edge-agent", &["config", "print", "--effective", "--data", &data]).await?.good()?;
     ensure!(said.contains("batch.flush_interval_ms = 50  # hub"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_twin_of_a_device_that_is_only_in_a_file_arrives_on_site_and_is_confirmed() -> Result<()> {
+    let hub = Hub::start().await?;
+    // No row of it has come yet.
+    let rows = hub.folder().join("oven.csv");
+    let sources = format!(
+        "{CONFIG}[[source]]\nkind = \"tail\"\nname = \"log\"\npath = \"{}\"\ndevice = \"oven\"\n",
+        rows.display()
+    );
+    let _agent = Agent::start(&hub, DEVICE, &sources).await?;
+    on_line(&hub).await?;
+    until("the device at the hub", LONG, || async {
+        Ok(hub.get("/api/v1/devices/oven").await.is_ok_and(|said| said.contains("oven")).then_some(()))
+    })
+    .await?;
+    at_hub(&hub, &["set", "oven", "door", "shut"]).await?;
+    until("the hub's edit on site", LONG, || async {
+        let Ok(said) = on_site(&hub, &["get", "oven", "--json"]).await else { return Ok(None) };
+        Ok((parsed(&said)?.pointer("/desired/door") == Some(&json!("shut"))).then_some(()))
+    })
+    .await?;
+    on_site(&hub, &["set", "lining", "new", "--device", "oven", "--section", "notes", "--author", "ben"])
+        .await?;
+    until("the edit on site at the hub, and confirmed there", LONG, || async {
+        let there = parsed(&at_hub(&hub, &["get", "oven", "--json"]).await?)?;
+        let here = parsed(&on_site(&hub, &["get", "oven", "--json"]).await?)?;
+        let is_confirmed = here.get("unconfirmed") == Some(&json!(0));
+        Ok((there.pointer("/notes/lining") == Some(&json!("new")) && is_confirmed).then_some(()))
+    })
+    .await?;
     Ok(())
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::SourceError;
 use super::deliveries::{lasts, parted};
 use super::editions::Editions;
+use super::introduction::Named;
 use super::outlets::{Outlets, WeakOutlets};
 use super::pulse::Pulse;
 use super::readings::{Device, Readings};
@@ -87,6 +88,7 @@ pub struct Context {
     pulse: Arc<Pulse>,
     // Of this attempt alone: what was sent by a former one may be long ago.
     unchanged: Arc<Mutex<Unchanged>>,
+    named: Arc<Mutex<Named>>,
 }
 
 /// Moments on a grid. Those that were missed are skipped.
@@ -126,7 +128,13 @@ impl Context {
     #[must_use]
     pub fn new(parts: Parts, base: Instant) -> Self {
         let turn = next_turn(&parts.turns);
-        Self { parts, turn, pulse: Arc::new(Pulse::new(base)), unchanged: Arc::default() }
+        Self {
+            parts,
+            turn,
+            pulse: Arc::new(Pulse::new(base)),
+            unchanged: Arc::default(),
+            named: Arc::default(),
+        }
     }
 
     /// One without a supervisor, for the tests of a source: readings go to `out` as long as that is there, and
@@ -210,6 +218,15 @@ impl Context {
             return;
         }
         self.parts.writes.reads().know(&device, &self.parts.name);
+    }
+
+    /// Says that the source has to do with these devices, of which it knows no more than that: their twins are kept here then. Done
+    /// with all that is handed on; who knows a device before its first reading says so.
+    pub fn introduce<'d>(&self, devices: impl Iterator<Item = &'d DeviceId>) {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(device) = named.name(devices, &self.parts.own_device, &self.parts.cards) {
+            tracing::warn!(source = self.name(), %device, max = CARDS_MAX, "too many devices: this one and others have no twin here");
+        }
     }
 
     /// What is known of the firmware of devices.
@@ -371,6 +388,7 @@ impl Context {
     }
 
     fn parted(&self, mut readings: Readings) -> Vec<Readings> {
+        self.introduce(readings.devices());
         self.judge(&mut readings);
         parted(readings, &self.parts.stream, &self.parts.outlets)
     }
@@ -468,6 +486,8 @@ mod tests {
     use tideline_spool::SpoolConfig;
 
     use super::*;
+    use crate::config::{Format, Rows};
+    use crate::source::rows::RowReader;
 
     #[tokio::test]
     async fn what_is_rejected_counts_once_the_readings_beside_it_are_taken() {
@@ -502,5 +522,32 @@ mod tests {
         assert_eq!(rejected(), Some(0));
         next.emit(readings()).await.unwrap();
         assert_eq!((rejected(), inbox.recv().await.map(|chunk| chunk.rows.len())), (Some(1), Some(1)));
+    }
+    #[tokio::test]
+    async fn a_device_that_a_source_names_or_has_readings_of_is_introduced() {
+        let (folder, board) = (tempfile::tempdir().unwrap(), Board::default());
+        let path = folder.path().join("spool.redb");
+        let (spool, _) = SpoolHandle::start(path, SpoolConfig::default(), board.clone()).unwrap();
+        let id = |device: &str| DeviceId::parse(device).unwrap();
+        let (out, _inbox) = mpsc::channel(4);
+        let (context, _stop) = Context::alone("a", id("pump-7"), &out, board, spool);
+        let known = || {
+            let cards = context.parts.cards.follow().news();
+            cards.into_iter().map(|card| (card.device.to_string(), card.model)).collect::<Vec<_>>()
+        };
+        let rows = Rows { device: "oven".to_owned(), ..Rows::plain(Format::Csv) };
+        RowReader::of(&context, rows).await.unwrap();
+        RowReader::of(&context, Rows::plain(Format::Csv)).await.unwrap();
+        assert_eq!(known(), [("oven".to_owned(), String::new())]);
+        context.tell(DeviceCard { model: "M7".to_owned(), ..DeviceCard::new(id("fan")) });
+        for emitted in [["pump-7", "kiln", "fan"], ["kiln", "mill", "kiln"]] {
+            let mut readings = Readings::of_own_times();
+            emitted.iter().for_each(|device| readings.add(&Device::plain(id(device)), "flow", 1.5));
+            context.emit(readings).await.unwrap();
+        }
+        let found = known();
+        let names: Vec<_> = found.iter().map(|(device, model)| (device.as_str(), model.as_str())).collect();
+        // The agent's own is known without.
+        assert_eq!(names, [("fan", "M7"), ("kiln", ""), ("mill", ""), ("oven", "")]);
     }
 }

@@ -1,12 +1,16 @@
-//! What the registry is told of a device: what its profile says of its kind, and what it says of itself.
+//! What the registry is told of a device: what its profile says of its kind, and what it says of itself; or that there is one,
+//! where its source knows no more than its name.
+
+use std::collections::HashSet;
 
 use tideline_profiles::Profile;
 use tideline_protocol::keep::KeepRule;
-use tideline_protocol::model::PointId;
+use tideline_protocol::model::{DeviceId, PointId};
 use tideline_protocol::value::Value;
 use tideline_protocol::wire::DeviceCard;
 
 use super::Device;
+use crate::cards::{CARDS_MAX, Cards};
 
 /// What is known of a device, and whether the registry has been told.
 #[derive(Debug)]
@@ -46,6 +50,40 @@ impl Introduction {
     pub fn news(&mut self) -> Option<DeviceCard> {
         let is_told = std::mem::replace(&mut self.is_told, true);
         (!is_told).then(|| self.card.clone())
+    }
+}
+
+/// The devices that a source has named, each of which is introduced once: a device without a card has no twin here.
+#[derive(Debug, Default)]
+pub struct Named {
+    // No more than there are cards, see [`CARDS_MAX`].
+    introduced: HashSet<DeviceId>,
+    is_full: bool,
+}
+
+impl Named {
+    /// Introduces those of these devices that nobody has told of, but for the agent's own; gives the first for which there
+    /// is no room, if that has not been said before.
+    pub fn name<'d>(
+        &mut self,
+        devices: impl Iterator<Item = &'d DeviceId>,
+        own: &DeviceId,
+        cards: &Cards,
+    ) -> Option<&'d DeviceId> {
+        let (mut last, mut beyond) = (None, None);
+        for device in devices {
+            // Readings come sorted by their device.
+            if last.replace(device) == Some(device) || device == own || self.introduced.contains(device) {
+                continue;
+            }
+            if cards.introduce(device) {
+                self.introduced.insert(device.clone());
+            } else if !std::mem::replace(&mut self.is_full, true) {
+                beyond = Some(device);
+            }
+        }
+        debug_assert!(self.introduced.len() <= CARDS_MAX, "no more than there are cards");
+        beyond
     }
 }
 

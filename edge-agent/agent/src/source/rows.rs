@@ -81,7 +81,7 @@ impl RowReader {
     }
 
     /// As [`Self::new`], of the device that the rows name or else of the agent, with the kinds of values
-    /// that its points have had.
+    /// that its points have had. The device is known from now on, whether a row comes or not.
     ///
     /// # Errors
     /// The storage failed, or the rows name no device.
@@ -90,6 +90,7 @@ impl RowReader {
             "" => context.own_device().id,
             id => DeviceId::parse(id).map_err(SourceError::failed)?,
         };
+        context.introduce(std::iter::once(&device));
         let defs = context.wait(context.spool().series(0, usize::MAX)).await?.map_err(SourceError::failed)?;
         let of_device = defs.into_iter().filter(|def| def.device == device);
         let kinds = of_device.map(|def| (def.point.clone(), def.kind())).collect();

@@ -4,7 +4,7 @@ mod points;
 mod sections;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::de::DeserializeOwned;
 use tideline_protocol::model::DeviceId;
@@ -53,7 +53,7 @@ pub fn profile(file: &str, text: &str) -> Result<Profile, ProfileError> {
     if let Some(contents) = &mut contents {
         (contents.varying, contents.by_hardware) = made;
     }
-    let source = Arc::new(Source { file: file.to_owned(), text: text.to_owned() });
+    let source = Arc::new(Source { file: file.to_owned(), text: text.to_owned(), digest: OnceLock::new() });
     reader.finish(contents.map(|contents| Profile {
         contents: Arc::new(contents),
         source,

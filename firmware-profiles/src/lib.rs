@@ -37,6 +37,7 @@ mod allowed;
 mod compile;
 pub mod conversion;
 pub mod detect;
+mod digest;
 pub mod encoding;
 pub mod form;
 pub mod json;
@@ -58,7 +59,7 @@ mod unused;
 mod write;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tideline_protocol::model::{DeviceId, NAME_BYTES_MAX, PointId, SeriesDef};
 use tideline_protocol::pattern::matches;
@@ -99,6 +100,8 @@ impl PartialEq for Profile {
 struct Source {
     file: String,
     text: String,
+    // Computed when it is first asked for.
+    digest: OnceLock<[u8; 16]>,
 }
 
 /// Why a profile is not taken: all that is wrong with it.

@@ -55,6 +55,7 @@ fn record(no: usize) -> DeviceRecord {
         model: "SDM630".into(),
         via: format!("modbus 10.0.0.5:502 unit {}", no % 200),
         keeps: Vec::new(),
+        digest: None,
     };
     let marks = Marks {
         title: format!("Meter {no}"),

@@ -20,6 +20,7 @@ pub mod marks;
 pub mod operate;
 pub mod plans;
 pub mod problem;
+pub mod profiles;
 pub mod prometheus;
 pub mod query;
 pub mod select;
@@ -80,6 +81,11 @@ const BODY_MAX: Duration = Duration::from_secs(10);
         plans::show,
         plans::keep,
         plans::remove,
+        profiles::list,
+        profiles::show,
+        profiles::of_device,
+        profiles::keep,
+        profiles::remove,
         devices::revoke,
         strangers::list,
         strangers::adopt,
@@ -216,6 +222,7 @@ fn changes() -> Router<App> {
         .merge(boards::changes())
         .merge(sites::changes())
         .merge(plans::changes())
+        .merge(profiles::changes())
         .merge(operate::changes())
 }
 
@@ -230,6 +237,7 @@ fn views() -> Router<App> {
         .merge(fleet::views())
         .merge(map::views())
         .merge(plans::views())
+        .merge(profiles::views())
         .merge(operate::views())
 }
 
@@ -298,7 +306,7 @@ pub fn router(hub: App, door: Door) -> Router {
         .layer(middleware::from_fn(whole_body))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         // They read their bodies themselves, after they know whose they are.
-        .merge(write::routes().merge(imports::routes()).merge(plans::routes()))
+        .merge(write::routes().merge(imports::routes()).merge(plans::routes()).merge(profiles::routes()))
         .layer(middleware::map_response(problem::unify))
         .with_state(hub);
     match door {

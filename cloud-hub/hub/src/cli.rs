@@ -9,6 +9,7 @@ mod export;
 mod files;
 mod import;
 mod jobs;
+mod profiles;
 mod progress;
 mod query;
 mod show;
@@ -143,6 +144,9 @@ pub enum Command {
     /// What all agents of a group or at a site are to have, where nobody wants something else of one.
     #[command(subcommand)]
     ConfigTemplate(templates::TemplateCommand),
+    /// Profiles of device families: what the hub knows of points, commands and boards.
+    #[command(subcommand)]
+    Profile(profiles::ProfileCommand),
     /// Sites, and their time zones.
     #[command(subcommand)]
     Site(sites::SiteCommand),
@@ -452,6 +456,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Order(command) => commands::command(&HubSocket::of(&config), &command).await,
         Command::Job(command) => jobs::job(&HubSocket::of(&config), &command).await,
         Command::ConfigTemplate(command) => templates::template(&HubSocket::of(&config), &command).await,
+        Command::Profile(command) => profiles::profile(&HubSocket::of(&config), &command).await,
         Command::Site(command) => sites::site(&HubSocket::of(&config), &command).await,
         Command::Twin(command) => twin::twin(&HubSocket::of(&config), &command).await,
         Command::Backup { to } => backup::backup(&config, &to).await,

@@ -34,6 +34,7 @@ pub mod places;
 pub mod plans;
 pub mod position;
 pub mod presence;
+pub mod profiles;
 pub mod pulse;
 pub mod redbfile;
 pub mod registry;

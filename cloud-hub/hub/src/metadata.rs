@@ -23,8 +23,8 @@ pub use records::{
     AsideRecord, BoardRecord, BoardShareRecord, BoardVersionRecord, Card, CommandIndexRecord,
     CommandKeyRecord, CommandOutputRecord, CommandRecord, ConfigRecord, DeviceRecord, DeviceTokenRecord,
     EnrolRecord, ImportRecord, JobRecord, Marks, OptionInForce, PlanImageRecord, PlanRecord, PresenceRecord,
-    Record, Role, SessionRecord, SiteRecord, TemplateRecord, TemplateVersion, TokenRecord, UserRecord,
-    WriteTokenRecord, WriterRecord, WriterSeriesRecord,
+    ProfileRecord, ProfileVersionRecord, Record, Role, SessionRecord, SiteRecord, TemplateRecord,
+    TemplateVersion, TokenRecord, UserRecord, WriteTokenRecord, WriterRecord, WriterSeriesRecord,
 };
 
 /// What went wrong with the metadata.
@@ -69,7 +69,7 @@ impl MetadataError {
     }
 }
 
-const TABLES: [&str; 25] = [
+const TABLES: [&str; 27] = [
     DeviceRecord::TABLE,
     AsideRecord::TABLE,
     EnrolRecord::TABLE,
@@ -95,6 +95,8 @@ const TABLES: [&str; 25] = [
     PlanRecord::TABLE,
     PlanImageRecord::TABLE,
     ConfigRecord::TABLE,
+    ProfileRecord::TABLE,
+    ProfileVersionRecord::TABLE,
 ];
 
 /// The open file; cheap to clone.

@@ -11,6 +11,8 @@ use tideline_store::Store;
 
 use crate::hub::Hub;
 use crate::metadata::{Card, Changes, DeviceRecord, Marks, Metadata, MetadataError};
+use crate::profiles;
+use crate::secret::hex;
 use crate::signs::is_hidden;
 use crate::writes::is_writer;
 
@@ -169,6 +171,10 @@ pub fn tell(hub: &Hub, agent: &AgentId, cards: Vec<DeviceCard>) -> Result<Told, 
         return Ok(Told::default());
     }
     let told = hub.metadata.change(|changes| enter(hub, changes, agent, &cards))?;
+    let strange = profiles::strange(hub, cards.values().flatten())?.join(", ");
+    if !strange.is_empty() {
+        tracing::warn!(%agent, profiles = strange, "the agent has versions of profiles that the hub does not have: `cloud-hub profile add FOLDER` gives it them");
+    }
     let barred: BTreeSet<&DeviceId> = told.barred.iter().map(Barred::device).collect();
     for (device, card) in cards.iter().filter(|(device, _)| !barred.contains(*device)) {
         let rules = card.as_ref().map(|card| card.keeps.as_slice()).unwrap_or_default();
@@ -205,12 +211,13 @@ impl From<MetadataError> for Stop {
 }
 
 fn read(card: DeviceCard) -> (DeviceId, Option<Card>) {
-    let DeviceCard { device, profile, firmware, vendor, model, via, keeps } = card;
+    let DeviceCard { device, profile, firmware, vendor, model, via, keeps, profile_digest } = card;
     // They are shown in terminals too.
     let clean = |text: String| text.chars().filter(|c| !is_hidden(*c)).collect::<String>();
     let (profile, firmware, vendor) = (clean(profile), clean(firmware), clean(vendor));
     let (model, via, keeps) = (clean(model), clean(via), keeps.unwrap_or_default());
-    (device, Some(Card { profile, firmware, vendor, model, via, keeps }))
+    let digest = profile_digest.map(|digest| hex(&digest));
+    (device, Some(Card { profile, firmware, vendor, model, via, keeps, digest }))
 }
 
 /// Whether nothing is to be written, which most sessions begin with.
@@ -234,7 +241,7 @@ fn known_already(
 fn news(record: &DeviceRecord, card: &Option<Card>) -> Option<Card> {
     let mut card = card.clone()?;
     if let Some(known) = record.card.as_ref().filter(|known| known.profile == card.profile) {
-        let Card { profile: _, firmware, vendor, model, via, keeps: _ } = known;
+        let Card { profile: _, firmware, vendor, model, via, keeps: _, digest: _ } = known;
         let told = [&mut card.firmware, &mut card.vendor, &mut card.model, &mut card.via];
         for (told, known) in told.into_iter().zip([firmware, vendor, model, via]) {
             if told.is_empty() {

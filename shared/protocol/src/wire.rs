@@ -40,12 +40,21 @@ pub use config::{
     CONFIG_ABILITY, CONFIG_BYTES_MAX, CONFIG_NAME_BYTES_MAX, CONFIG_OPTIONS_MAX, CONFIG_VALUE_BYTES_MAX,
     ConfigAsked, ConfigInForce, ConfigOption, ConfigSource,
 };
-pub use devices::{CARDS_PER_MESSAGE_MAX, DEVICES_ABILITY, DeviceCard, Devices, KEEP_ABILITY};
+pub use devices::{
+    CARDS_PER_MESSAGE_MAX, DEVICES_ABILITY, DeviceCard, Devices, KEEP_ABILITY, PROFILE_ABILITY,
+};
 pub use twin::{DocumentId, GROUPS_ABILITY, TWIN_ABILITY, TWIN_BYTES_MAX, TwinSync};
 
 /// All that an end of this version can do beside what each can.
-pub const ABILITIES: [&str; 6] =
-    [DEVICES_ABILITY, TWIN_ABILITY, COMMANDS_ABILITY, CONFIG_ABILITY, GROUPS_ABILITY, KEEP_ABILITY];
+pub const ABILITIES: [&str; 7] = [
+    DEVICES_ABILITY,
+    TWIN_ABILITY,
+    COMMANDS_ABILITY,
+    CONFIG_ABILITY,
+    GROUPS_ABILITY,
+    KEEP_ABILITY,
+    PROFILE_ABILITY,
+];
 
 use crate::model::Gap;
 

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
+use tideline_profiles::Profile;
 use tideline_protocol::model::DeviceId;
 use tideline_store::SeriesInfo;
 
@@ -23,7 +24,8 @@ use crate::boards::pattern::{Devices, Pattern};
 use crate::boards::resolve::{self, Matched};
 use crate::boards::{self, BoardError, Found, Of, check, profile, shares};
 use crate::hub::{App, Hub};
-use crate::metadata::{DeviceRecord, MetadataError};
+use crate::metadata::{Card, DeviceRecord, MetadataError};
+use crate::profiles::{self, ProfileError};
 
 /// Most names of one question: as many as a board can have.
 const NAMES_MAX: usize = check::PANELS_MAX * check::PATTERNS_MAX;
@@ -129,7 +131,7 @@ pub async fn show(State(hub): State<App>, Path(id): Path<String>) -> Result<Resp
 
 /// The board of a device, made of its profile
 ///
-/// Of a device with a profile that does not ship it is made of its series. It is not stored: make a board of it to change it.
+/// Of a device with a profile that the hub does not know it is made of its series. It is not stored: make a board of it to change it.
 #[utoipa::path(get, path = "/api/v1/boards/device/{id}", operation_id = "deviceBoard",
     params(("id" = String, Path, description = "The device")),
     responses((status = 200, description = "The board", body = Board), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
@@ -137,10 +139,18 @@ pub async fn of_device(State(hub): State<App>, Path(id): Path<String>) -> Result
     let unknown = || ApiError::not_found("device", &id);
     let device = DeviceId::parse(&id).map_err(|_| unknown())?;
     let record: DeviceRecord = hub.metadata.find(device.as_str())?.ok_or_else(unknown)?;
-    let of_profile = record.card.as_ref().and_then(|card| profile::of_profile(&card.profile));
+    let card = record.card.clone();
+    let of_card = move |hub: &Hub| card.map_or(Ok(None), |card| of_card(hub, &card));
+    let of_profile = hub.blocking(of_card).await?;
     let mut series = hub.store.series(Some(&device));
     series.sort_by(|a, b| a.point.cmp(&b.point));
     Ok(Json(profile::board(device.as_str(), &record.marks.title, of_profile.as_ref(), &series)))
+}
+
+/// The profile of a device, as it is for its firmware; none where the hub knows none.
+fn of_card(hub: &Hub, card: &Card) -> Result<Option<Profile>, ProfileError> {
+    let found = profiles::of_card(hub, card)?;
+    Ok(found.map(|(found, _)| profiles::edition(&found.profile, card)))
 }
 
 /// Change a board

@@ -376,7 +376,7 @@ fn session(came: &Came) -> SessionView {
 }
 
 fn about(card: Card) -> About {
-    let Card { profile, firmware, vendor, model, via, keeps: _ } = card;
+    let Card { profile, firmware, vendor, model, via, keeps: _, digest: _ } = card;
     About { profile, firmware, vendor, model, via }
 }
 

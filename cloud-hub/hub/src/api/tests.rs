@@ -23,6 +23,7 @@ mod letters;
 mod live;
 mod map;
 mod plans;
+mod profiles;
 mod prometheus;
 mod series;
 mod sites;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tideline_profiles::section::{self, PanelKind, Severity};
-use tideline_profiles::{Allowed, Profile, shipped};
+use tideline_profiles::{Allowed, Profile};
 use tideline_protocol::pattern::matches;
 use tideline_protocol::value::ValueKind;
 use tideline_store::SeriesInfo;
@@ -19,12 +19,6 @@ const HIGH: u32 = 7;
 const LOW: u32 = 3;
 /// Lines of a panel that is made of series, as many as have colours of their own.
 const LINES_MAX: usize = 8;
-
-/// The profile of this name; none where it is not one that ships.
-#[must_use]
-pub fn of_profile(name: &str) -> Option<Profile> {
-    shipped::named(name)?.profile().ok()
-}
 
 /// The board of a device with these series.
 #[must_use]
@@ -164,8 +158,14 @@ fn placed(parts: Vec<(String, Show)>) -> Vec<Panel> {
 
 #[cfg(test)]
 mod tests {
+    use tideline_profiles::shipped;
+
     use super::*;
     use crate::boards::check;
+
+    fn of_profile(name: &str) -> Option<Profile> {
+        shipped::named(name)?.profile().ok()
+    }
 
     #[test]
     fn each_profile_that_ships_makes_a_board_with_nothing_wrong() {

@@ -9,7 +9,7 @@ use tideline_link::{out, outln};
 
 use super::socket::{HubSocket, escape};
 use super::{show, templates};
-use cloud_hub::api::shapes::{Device, DevicePage, StrangerList};
+use cloud_hub::api::shapes::{Device, DevicePage, DeviceProfile, StrangerList};
 use cloud_hub::when::show_ms;
 
 #[derive(Debug, Subcommand)]
@@ -162,7 +162,12 @@ pub async fn device(hub: &HubSocket, command: &DeviceCommand) -> Result<()> {
             if *json {
                 outln!("{:#}", hub.get(&path).await?);
             } else {
-                out!("{}", show::device(&hub.get_as(&path).await?));
+                let device: Device = hub.get_as(&path).await?;
+                out!("{}", show::device(&device));
+                if device.about.is_some_and(|about| !about.profile.is_empty()) {
+                    let told: DeviceProfile = hub.get_as(&format!("{path}/profile")).await?;
+                    show::strange(&told).into_iter().for_each(|what| outln!("profile   {what}"));
+                }
             }
         }
         DeviceCommand::Config { id, json } => templates::show_device(hub, id, *json).await?,

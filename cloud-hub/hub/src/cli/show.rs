@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use cloud_hub::api::shapes::{
-    About, Device, DevicePosition, DeviceState, Ledger, PlanSpot, PositionSource, SessionView,
+    About, Device, DevicePosition, DeviceProfile, DeviceState, Ledger, PlanSpot, PositionSource,
+    ProfileAgreement, ProfileOrigin, SessionView,
 };
 use cloud_hub::when::show_ms;
 
@@ -124,6 +125,20 @@ fn ledger(out: &mut String, device: &Device) -> std::fmt::Result {
     }
 }
 
+/// Where the hub does not know what the device's agent reads it by.
+pub fn strange(told: &DeviceProfile) -> Option<String> {
+    let name = &told.profile;
+    match (told.origin, told.agreement) {
+        (ProfileOrigin::Unknown, _) => Some(format!(
+            "the hub has no profile {name}: `cloud-hub profile add FOLDER` gives it that of the agent"
+        )),
+        (_, Some(ProfileAgreement::Other)) => Some(format!(
+            "the agent has another version of {name} than the hub: boards and commands are as the hub's says"
+        )),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use cloud_hub::api::shapes::{CertificateView, LedgerGap};
@@ -226,5 +241,22 @@ mod tests {
         assert_eq!(gaps.len(), GAPS_MAX, "{text}");
         let newest = gaps.first().unwrap();
         assert!(newest.ends_with(": 100 readings, quota") && newest.contains(&show_ms(100_000)), "{text}");
+    }
+
+    #[test]
+    fn a_profile_that_agent_and_hub_do_not_have_in_common_is_told() {
+        let told = |origin, agreement| DeviceProfile {
+            device: "oven-1".into(),
+            profile: "oven".into(),
+            origin,
+            version: None,
+            agreement,
+            sheet: None,
+        };
+        let unknown = strange(&told(ProfileOrigin::Unknown, None)).unwrap();
+        assert!(unknown.contains("the hub has no profile oven"), "{unknown}");
+        let other = strange(&told(ProfileOrigin::Given, Some(ProfileAgreement::Other))).unwrap();
+        assert!(other.contains("another version of oven"), "{other}");
+        assert_eq!(strange(&told(ProfileOrigin::Shipped, Some(ProfileAgreement::Same))), None);
     }
 }

@@ -35,6 +35,7 @@ enum Sent<'a> {
     Json(&'a Value),
     Keyed(&'a Value, &'a str),
     Cbor(Bytes),
+    Text(String),
 }
 
 /// The running hub beside this command.
@@ -125,6 +126,14 @@ impl HubSocket {
         self.told(self.send(Method::PUT, path, Sent::Cbor(body)).await?).await
     }
 
+    /// Puts a text in a place.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn put_text(&self, path: &str, text: String) -> Result<Value> {
+        self.told(self.send(Method::PUT, path, Sent::Text(text)).await?).await
+    }
+
     async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         self.told(self.send(method, path, body.map_or(Sent::Nothing, Sent::Json)).await?).await
     }
@@ -152,6 +161,9 @@ impl HubSocket {
                 .header("idempotency-key", key)
                 .body(Full::new(Bytes::from(body.to_string())))?,
             Sent::Cbor(body) => request.header("content-type", "application/cbor").body(Full::new(body))?,
+            Sent::Text(body) => request
+                .header("content-type", "text/plain; charset=utf-8")
+                .body(Full::new(Bytes::from(body)))?,
             Sent::Nothing => request.body(Full::default())?,
         };
         let response = sender.send_request(request).await?;

@@ -66,6 +66,9 @@ pub struct Card {
     /// What its profile says of how long its readings are kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keeps: Vec<KeepRule>,
+    /// Which version of its profile its agent has, by the digest in hex; none where the agent does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 /// What operators say of a device.
@@ -376,6 +379,34 @@ record! {
         by: String,
         /// When, Unix ms.
         changed_ms: i64,
+    }
+}
+record! {
+    /// The newest version of a profile that an operator gave, by its name.
+    ProfileRecord in "profiles" {
+        /// As it was given.
+        text: String,
+        /// The digest of what it says, in hex.
+        digest: String,
+        /// Counted from 1.
+        version: u64,
+        /// Who gave it.
+        by: String,
+        /// When, Unix ms.
+        at_ms: i64,
+    }
+}
+record! {
+    /// A version of a profile that was given, by its name and the version.
+    ProfileVersionRecord in "profile_versions" {
+        /// As it was given.
+        text: String,
+        /// The digest of what it says, in hex.
+        digest: String,
+        /// Who gave it.
+        by: String,
+        /// When, Unix ms.
+        at_ms: i64,
     }
 }
 record! {

@@ -111,6 +111,7 @@ fn card(device: &Device) -> DeviceCard {
         model: System::long_os_version().unwrap_or_default(),
         via: "host".to_owned(),
         keeps: device.profile.as_ref().and_then(|profile| keeps(profile)),
+        profile_digest: device.profile.as_ref().map(|profile| profile.digest()),
         ..DeviceCard::new(device.id.clone())
     }
 }

@@ -96,6 +96,7 @@ pub fn card(device: &Device, via: &str) -> DeviceCard {
         let known = |text: &str| if text == "any" { String::new() } else { text.to_owned() };
         (card.vendor, card.model) = (known(&profile.identity().vendor), known(&profile.identity().model));
         card.keeps = keeps(profile);
+        card.profile_digest = Some(profile.digest());
     }
     card.cut()
 }
@@ -134,6 +135,14 @@ mod tests {
         let keep = Keep { days: Some(9), rollups: Some(Rollups::NONE) };
         assert_eq!(rules, Some(vec![KeepRule { points: vec!["flow".into()], keep }]));
         assert_eq!(told("[delivery.raw]\nclass = \"state\"\n"), None, "nothing is said of it");
+    }
+
+    #[test]
+    fn which_version_of_its_profile_is_meant_is_told_with_a_device() {
+        let told = card(&pump(), "test");
+        assert_eq!(told.profile_digest, Some(pump().profile.unwrap().digest()));
+        let none = Device { profile: None, ..pump() };
+        assert_eq!(card(&none, "test").profile_digest, None);
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::model::{Account, Gap, Seq, SeriesDef, SeriesNo};
 use crate::ranges::RangeSet;
 use crate::wire::{
     self, COMMANDS_ABILITY, CONFIG_ABILITY, ConfigAsked, DEVICES_ABILITY, GROUPS_ABILITY, Hello,
-    KEEP_ABILITY, Lane, Message, Pong, Run, RunEnvelope, Settlement, TWIN_ABILITY, ToAgent, TwinSync,
-    Welcome,
+    KEEP_ABILITY, Lane, Message, PROFILE_ABILITY, Pong, Run, RunEnvelope, Settlement, TWIN_ABILITY, ToAgent,
+    TwinSync, Welcome,
 };
 
 /// What a session needs to know of the spool when it starts.
@@ -149,6 +149,7 @@ pub struct AgentSession {
     // The hub can be told of devices.
     tells_devices: bool,
     tells_keeps: bool,
+    tells_profiles: bool,
     // The hub knows twins.
     syncs_twins: bool,
     syncs_groups: bool,
@@ -204,6 +205,7 @@ impl AgentSession {
             audit: None,
             tells_devices: false,
             tells_keeps: false,
+            tells_profiles: false,
             syncs_twins: false,
             syncs_groups: false,
             takes_commands: false,
@@ -387,6 +389,7 @@ impl AgentSession {
         let can = |ability| welcome.capabilities.iter().any(|name| name == ability);
         (self.tells_devices, self.syncs_twins) = (can(DEVICES_ABILITY), can(TWIN_ABILITY));
         (self.syncs_groups, self.tells_keeps) = (can(GROUPS_ABILITY), can(KEEP_ABILITY));
+        self.tells_profiles = can(PROFILE_ABILITY);
         (self.takes_commands, self.tells_config) = (can(COMMANDS_ABILITY), can(CONFIG_ABILITY));
         if let Some(at) = welcome.parted {
             self.part(at);

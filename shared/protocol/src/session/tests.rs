@@ -14,8 +14,8 @@ use crate::model::{Account, AgentId, DeviceId, Epoch, PointId, Sample, Seq, Seri
 use crate::ranges::RangeSet;
 use crate::wire::{
     Agreement, Audit, COMMANDS_ABILITY, CommandId, ConfigInForce, DEVICES_ABILITY, DeviceCard, Hello,
-    Journal, JournalId, KEEP_ABILITY, Lane, Message, Noted, RunEnvelope, Settlement, ToAgent, ToHub,
-    TwinSync,
+    Journal, JournalId, KEEP_ABILITY, Lane, Message, Noted, PROFILE_ABILITY, RunEnvelope, Settlement,
+    ToAgent, ToHub, TwinSync,
 };
 
 struct AlwaysDurable;
@@ -451,6 +451,22 @@ fn what_is_kept_of_devices_is_told_to_a_hub_that_knows_of_it_and_left_out_for_an
     let card = DeviceCard { keeps: Some(rules), ..DeviceCard::new(device.clone()) };
     let plain = DeviceCard::new(device);
     for (more, wanted) in [(None, plain), (Some(KEEP_ABILITY), card.clone())] {
+        let mut pair = Pair::new(0, Settlement::default());
+        let capabilities = [DEVICES_ABILITY].into_iter().chain(more).map(str::to_owned).collect();
+        let hello = Hello { capabilities, ..hello(0) };
+        pair.agent = AgentSession::new(0, hello, empty_spool(), BackfillBudget::default());
+        pair.settle_down();
+        pair.agent.handle_devices(std::slice::from_ref(&card));
+        pair.settle_down();
+        assert_eq!(pair.cards, [wanted]);
+    }
+}
+
+#[test]
+fn which_version_of_a_profile_is_meant_is_told_to_a_hub_that_knows_of_it_and_left_out_for_any_other() {
+    let plain = DeviceCard::new(DeviceId::parse("meter-1").unwrap());
+    let card = DeviceCard { profile_digest: Some([7; 16]), ..plain.clone() };
+    for (more, wanted) in [(None, plain), (Some(PROFILE_ABILITY), card.clone())] {
         let mut pair = Pair::new(0, Settlement::default());
         let capabilities = [DEVICES_ABILITY].into_iter().chain(more).map(str::to_owned).collect();
         let hello = Hello { capabilities, ..hello(0) };

@@ -10,6 +10,8 @@ use crate::model::{DeviceId, NAME_BYTES_MAX};
 pub const DEVICES_ABILITY: &str = "devices";
 /// The ability of both ends to speak of what the profiles of devices say of retention, as named in hello and welcome.
 pub const KEEP_ABILITY: &str = "keep";
+/// The ability of both ends to speak of versions of profiles, as named in hello and welcome.
+pub const PROFILE_ABILITY: &str = "profile";
 /// Most cards in one message.
 pub const CARDS_PER_MESSAGE_MAX: usize = 256;
 
@@ -38,6 +40,9 @@ pub struct DeviceCard {
     /// What its profile says of how long its readings are kept, see [`crate::keep::keep_of`]; told to a hub that knows of it.
     #[n(6)]
     pub keeps: Option<Vec<KeepRule>>,
+    /// Of what its profile says, so that two of one name can be told apart; told to a hub that knows of it.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub profile_digest: Option<[u8; 16]>,
 }
 
 impl DeviceCard {
@@ -52,6 +57,7 @@ impl DeviceCard {
             model: String::new(),
             via: String::new(),
             keeps: None,
+            profile_digest: None,
         }
     }
 

@@ -91,6 +91,7 @@ fn cards_of_devices_are_bounded_in_number_and_length() {
             keep: Keep { days: Some(days), rollups: None },
         }]),
         via: "v".repeat(128),
+        profile_digest: Some([7; 16]),
         ..card()
     };
     assert!(with(vec![keeping(9); CARDS_PER_MESSAGE_MAX]).is_ok(), "as many fit into a message");
@@ -217,6 +218,7 @@ fn one_of_each() -> Vec<Message> {
             message: vec![1, 2],
         }),
         Message::Devices(Devices { cards: vec![DeviceCard { keeps: Some(rules()), ..card() }] }),
+        Message::Devices(Devices { cards: vec![DeviceCard { profile_digest: Some([9; 16]), ..card() }] }),
     ]
 }
 

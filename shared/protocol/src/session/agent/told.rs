@@ -25,6 +25,9 @@ impl AgentSession {
                 if !self.tells_keeps {
                     told.cards.iter_mut().for_each(|card| card.keeps = None);
                 }
+                if !self.tells_profiles {
+                    told.cards.iter_mut().for_each(|card| card.profile_digest = None);
+                }
                 self.actions.push_back(AgentAction::Send(Message::Devices(told)));
             }
         }

@@ -9,7 +9,7 @@ import { operate, telling } from './operate.mjs';
 import { twin } from './twin.mjs';
 import { aggregate, csv, sql } from './answers.mjs';
 import { boards, shared } from './boards.mjs';
-import { BEGAN, deviceOf, mark, POINTS, seriesOf } from './plant.mjs';
+import { BEGAN, deviceOf, mark, POINTS, profileOf, seriesOf } from './plant.mjs';
 import { place, places } from './map.mjs';
 import { columnsOf, emit, live, readings } from './readings.mjs';
 
@@ -84,6 +84,7 @@ async function api(request, response, url) {
     const name = `${about[1] === 'device' ? '' : `${about[1]}/`}${decodeURIComponent(about[2])}`;
     return json(response, 200, twin(name, about[3] ?? '', request.method === 'PATCH' ? await bodyOf(request) : null));
   }
+  if (path.startsWith('/devices/') && path.endsWith('/profile')) return json(response, 200, profileOf(decodeURIComponent(path.split('/')[2])));
   if (path.startsWith('/devices/')) {
     const id = decodeURIComponent(path.slice('/devices/'.length));
     if (request.method === 'PATCH') {

@@ -98,8 +98,30 @@ export async function configuring(page, { until, looks }) {
   return `${all} options, one wanted from the hub and taken back`;
 }
 
+/** A command of the device's profile that asks once more, by keyboard alone: Escape and Enter send nothing, and yes does. */
+async function asking(page, { until, looks }) {
+  const kind = page.getByTestId('command-kind');
+  if ((await kind.locator('option[value="profile:stop"]').count()) === 0) return;
+  const known = await page.getByTestId('command').count();
+  await kind.selectOption('profile:stop');
+  for (const key of ['Escape', 'Enter']) {
+    await page.getByTestId('command-send').press('Enter');
+    await page.getByTestId('confirm').waitFor();
+    await looks(page, 'command-confirm');
+    await page.keyboard.press(key);
+    await page.getByTestId('confirm').waitFor({ state: 'detached' });
+  }
+  if ((await page.getByTestId('command').count()) !== known) throw new Error('what was not confirmed was sent');
+  await page.getByTestId('command-send').press('Enter');
+  await page.getByTestId('confirm').waitFor();
+  await page.keyboard.press('Shift+Tab');
+  await page.keyboard.press('Enter');
+  await until('what was confirmed in the list', async () => (await page.getByTestId('command').count()) > known);
+}
+
 /** On a device's page: a command that ends well, with its output. */
 export async function commanding(page, { until, looks }) {
+  await asking(page, { until, looks });
   for (const kind of ['sync', 'logs']) {
     const known = await page.getByTestId('command').count();
     await page.getByTestId('command-kind').selectOption(kind);

@@ -148,3 +148,14 @@ export function seriesOf(device) {
   });
   return [...numbers, ...states];
 }
+
+/** What the profile of a device says: a command with a range, and one that asks once more. */
+export function profileOf(device) {
+  const command = { title: '', value: null, kind: 'float', unit: '%', min: 0, max: 100, values: [], confirm: false, timeout_ms: null, interlocks: [] };
+  const commands = [
+    { ...command, name: 'speed', title: 'Set the speed', point: 'speed/set' },
+    { ...command, name: 'stop', title: 'Stop the pump', point: 'run/set', kind: 'bool', unit: '', min: null, max: null, value: false, confirm: true, interlocks: ['speed is 20 or less'] },
+  ];
+  const firmware = { method: 'none', versions: 'semver', range: '', hardware: [], suffixes: [], bytes_max: null, magic: null, url_point: null };
+  return { device, profile: 'linux-host', origin: 'given', version: 1, agreement: 'other', sheet: { points: [], commands, firmware, notes: [] } };
+}

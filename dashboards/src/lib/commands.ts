@@ -1,12 +1,15 @@
 // Pure: what a form of a command becomes, and what is told of a command.
 import type { Command, CommandPhase } from '../api/commands';
+import type { ProfileCommand } from '../api/profile';
+import { writeOf, type Order } from './profilecommands';
 import { typed } from './twin';
 
 export const KINDS = ['sync', 'logs', 'write', 'reload', 'restart', 'other'] as const;
 export type Kind = (typeof KINDS)[number];
 
-export interface Form { kind: Kind; point: string; value: string; lines: number; otherKind: string; input: string; within: '60' | '3600' | '86400' | '604800' }
-export const EMPTY: Form = { kind: 'sync', point: '', value: '', lines: 200, otherKind: '', input: '{}', within: '3600' };
+/** `kind` is one that each agent knows, or `profile` for the command of that name of the device's profile. */
+export interface Form { kind: Kind | 'profile'; command: string; point: string; value: string; lines: number; otherKind: string; input: string; within: '60' | '3600' | '86400' | '604800' }
+export const EMPTY: Form = { kind: 'sync', command: '', point: '', value: '', lines: 200, otherKind: '', input: '{}', within: '3600' };
 
 /** What makes a command that is sent twice the same one. */
 export function freshKey(): string {
@@ -21,8 +24,12 @@ export function isFinal(phase: CommandPhase): boolean {
 }
 
 /** The kind and input of a filled form; null where the input is no JSON object. */
-export function orderOf(form: Form): { kind: string; input: Record<string, unknown> } | null {
+export function orderOf(form: Form, commands: ProfileCommand[] = []): Order | null {
   switch (form.kind) {
+    case 'profile': {
+      const command = commands.find((one) => one.name === form.command);
+      return command === undefined ? null : writeOf(command, form.value);
+    }
     case 'write': return { kind: 'write', input: { point: form.point.trim(), value: typed(form.value) } };
     case 'logs': return { kind: 'logs', input: { lines: form.lines } };
     case 'other': {

@@ -262,6 +262,8 @@ pub fn store_config(config: &Config, data: &Path) -> StoreConfig {
         store.hot_rows_max = usize::try_from(config.hot_rows_max).unwrap_or(usize::MAX);
     }
     store.retention = config.retention;
+    // What a job gives of a window takes the place of what it gave before.
+    store.revised_by = Some(jobs::JOB_PREFIX.to_owned());
     store
 }
 

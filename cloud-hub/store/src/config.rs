@@ -38,6 +38,9 @@ pub struct StoreConfig {
     pub compact: bool,
     /// How long each tier is kept, and in how much room; looked at in the background with merges.
     pub retention: Retention,
+    /// How the ids of those agents begin of whose series the newest reading of a time takes the place of the older ones,
+    /// also for what was stored before this was said; of all others each reading counts.
+    pub revised_by: Option<String>,
     /// Segments of the log from this one on are kept at the start, also where all that they hold is sealed:
     /// somebody still reads them, and says so by [`crate::Store::hold_log`] afterwards.
     pub keep_log_from: u64,
@@ -77,6 +80,7 @@ impl StoreConfig {
             check_files_on_open: false,
             compact: true,
             retention: Retention { by_profile: true, ..Retention::default() },
+            revised_by: None,
             keep_log_from: u64::MAX,
             log_retry_min: Duration::from_secs(1),
             files: RealFiles::shared(),

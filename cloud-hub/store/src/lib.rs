@@ -39,6 +39,7 @@ mod parts;
 mod query;
 mod registry;
 mod retention;
+mod revised;
 mod sealed;
 mod segment;
 mod series;

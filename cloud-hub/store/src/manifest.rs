@@ -10,6 +10,7 @@ mod entries;
 mod ranges;
 mod read;
 
+use std::collections::HashSet;
 use std::io::{ErrorKind, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -57,6 +58,8 @@ pub struct Contents {
     pub names: Names,
     /// What the sealed files hold of them.
     pub stats: Stats,
+    /// Those of them that are revised.
+    pub revised: HashSet<SeriesId>,
     /// The sealed files in their order.
     pub files: Vec<FileEntry>,
     /// Numbers whose files are to be removed, where there still are any.
@@ -78,7 +81,8 @@ impl Contents {
 
     /// Adds the row of a series.
     pub fn write_series(&self, id: SeriesId, out: &mut Vec<u8>) -> Result<(), StoreError> {
-        self.names.text(id).map_or(Ok(()), |text| write_series(&text, &self.stats.series(id), out))
+        let row = (&self.stats.series(id), self.revised.contains(&id));
+        self.names.text(id).map_or(Ok(()), |text| write_series(&text, row, out))
     }
 }
 

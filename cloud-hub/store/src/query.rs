@@ -2,10 +2,12 @@
 
 mod figures;
 mod groups;
+mod newest;
 mod page;
 mod rollups;
 mod thinned;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::blocks::SealedFile;
@@ -17,6 +19,7 @@ use crate::manifest::FileEntry;
 use crate::sealed::SealedFormat;
 use crate::segment::{Level, SeriesEntry};
 use crate::tables::{Shared, read};
+use newest::{Newest, hot_of};
 
 pub use figures::{FigureColumn, Figures, Quantile};
 pub use groups::{GroupAnswer, GroupColumn, GroupQuestion, groups};
@@ -224,7 +227,13 @@ pub fn buckets(
     let mut parts: Vec<(Buckets, Level)> =
         series.iter().map(|_| (Buckets::of(&grid, from_ns, to_ns), Level::Raw)).collect();
     let mut hot: Vec<Buckets> = series.iter().map(|_| Buckets::sparse(&grid)).collect();
+    let mut revised: BTreeMap<SeriesId, Newest<'_>> = BTreeMap::new();
     for (id, hot) in series.iter().zip(&mut hot) {
+        if shared.revised.has(*id) {
+            let hot = hot_of(&tables, *id, (from_ns, to_ns));
+            revised.insert(*id, Newest { shared, format, id: *id, files: &files, hot });
+            continue;
+        }
         let older = tables.flushing.as_deref().into_iter();
         for part in older.chain([&tables.active]) {
             part.each(*id, from_ns, to_ns, |times, values| hot.add_rows(times, values));
@@ -236,9 +245,18 @@ pub fn buckets(
         let sealed = SealedFile { shared, format, file };
         for (id, (parts, coarsest)) in series.iter().zip(&mut parts) {
             goes_on(canceled)?;
+            if !revised.is_empty() && revised.contains_key(id) {
+                continue;
+            }
             if let Some(entry) = sealed.find(*id, (from_ns, to_ns))? {
                 *coarsest = add(sealed, &entry, level, (from_ns, to_ns), parts)?.max(*coarsest);
             }
+        }
+    }
+    for (id, (parts, coarsest)) in series.iter().zip(&mut parts) {
+        if let Some(newest) = revised.get(id) {
+            goes_on(canceled)?;
+            *coarsest = newest.add((level, Level::Day), (from_ns, to_ns), parts)?;
         }
     }
     let width_ns = match grid {

@@ -9,6 +9,7 @@ use tideline_protocol::wire::Series;
 use crate::hot::SeriesId;
 use crate::log::{Dictionary, numbered};
 use crate::names::{Age, Named, Names};
+use crate::revised::Revised;
 use crate::store::LogPlace;
 
 /// Which series an epoch calls by which numbers.
@@ -49,6 +50,7 @@ impl Numbers {
 pub struct Registry {
     names: Names,
     epochs: HashMap<AgentId, HashMap<Epoch, Numbers>>,
+    revised: Arc<Revised>,
     // How often entries were renamed.
     renamings: u64,
     // Those that the manifest does not have as they are here, in the order in which they became so.
@@ -56,10 +58,16 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// As the manifest has it.
+    /// As the manifest has it; which series are revised is noted as their agents' dictionaries become known.
     #[must_use]
-    pub fn of(names: Names) -> Self {
-        Self { names, ..Self::default() }
+    pub fn of(names: Names, revised: Revised) -> Self {
+        Self { names, revised: Arc::new(revised), ..Self::default() }
+    }
+
+    /// Which series are revised.
+    #[must_use]
+    pub fn revised(&self) -> Arc<Revised> {
+        Arc::clone(&self.revised)
     }
 
     /// The series.
@@ -68,8 +76,10 @@ impl Registry {
         &self.names
     }
 
-    /// Makes the ids of the dictionary of an epoch known. What the newest one says of a series counts.
-    pub fn learn(&mut self, (agent, epoch): (&AgentId, Epoch), dictionary: &Dictionary, age: Age) {
+    /// Makes the ids of the dictionary of an epoch known. What the newest one says of a series counts. Says whether series
+    /// are revised from now on that were there before and were not.
+    pub fn learn(&mut self, (agent, epoch): (&AgentId, Epoch), dictionary: &Dictionary, age: Age) -> bool {
+        let before = self.names.len();
         let known = self.ids(agent, epoch);
         let mut ids = Vec::with_capacity(dictionary.len());
         ids.extend_from_slice(&known);
@@ -82,7 +92,20 @@ impl Registry {
             }
             ids.push(id);
         }
+        let turned = self.revise(agent, &ids, before);
         self.numbers_mut(agent, epoch).ids = Arc::new(ids);
+        turned
+    }
+
+    /// Notes which series of an agent are revised; says whether one of those that were there `before` was not.
+    fn revise(&mut self, agent: &AgentId, ids: &[SeriesId], before: usize) -> bool {
+        if !self.revised.is_by(agent) {
+            return false;
+        }
+        let mut turned = self.revised.add(ids);
+        turned.retain(|id| (*id as usize) < before);
+        self.unwritten.extend(&turned);
+        !turned.is_empty()
     }
 
     /// Has entries that are known be others for what the log has behind a place. What it has before stays what it was,
@@ -100,6 +123,7 @@ impl Registry {
             }
             were.push((no, std::mem::replace(known, id)));
         }
+        self.revise(agent, &ids, usize::MAX);
         self.renamings = self.renamings.wrapping_add(1);
         let numbers = self.numbers_mut(agent, epoch);
         numbers.ids = Arc::new(ids);

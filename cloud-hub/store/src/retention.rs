@@ -11,6 +11,7 @@
 //! Under a limit of room the oldest files go first. The readings count for the tier of readings; a file of rollups
 //! counts, whole, for the finest tier that is in it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tideline_protocol::keep::{Keep, Rollups};
@@ -223,13 +224,16 @@ impl Retention {
         gone
     }
 
-    /// What is to be given up next, of all files.
+    /// What is to be given up next, of all files; those that are `waiting` count for what there is, and stay.
     #[must_use]
-    pub fn due(&self, files: &[Arc<FileEntry>], now_ns: i64) -> Option<Step> {
+    pub fn due(&self, files: &[Arc<FileEntry>], now_ns: i64, waiting: &BTreeSet<u64>) -> Option<Step> {
         if self.is_endless(files) {
             return None;
         }
         let finest = |file: &FileEntry| {
+            if waiting.contains(&file.number) {
+                return Some(file.finest);
+            }
             let kept = self.kept(file.keep(), time_of(file, now_ns), now_ns);
             kept.map(|level| level.max(file.finest))
         };
@@ -248,7 +252,7 @@ impl Retention {
             }
             for one in &mut kept {
                 let bytes = held(one);
-                if over > 0 && bytes > 0 {
+                if over > 0 && bytes > 0 && !waiting.contains(&one.0.number) {
                     let left = LEVELS.into_iter().filter(|coarser| *coarser > level);
                     one.1 = left.into_iter().find(|coarser| self.leaves(one.0.keep(), *coarser));
                     over = over.saturating_sub(bytes);
@@ -276,6 +280,10 @@ mod tests {
 
     const NOW: i64 = 1_000 * DAY_NS;
 
+    fn none() -> BTreeSet<u64> {
+        BTreeSet::new()
+    }
+
     fn file(number: u64, age_ns: i64, finest: Level) -> Arc<FileEntry> {
         let last_ns = NOW - age_ns;
         let raw = (finest == Level::Raw).then_some((1000, 0));
@@ -301,7 +309,7 @@ mod tests {
 
     #[test]
     fn without_limits_nothing_goes() {
-        assert_eq!(Retention::default().due(&[file(1, 900 * DAY_NS, Level::Raw)], NOW), None);
+        assert_eq!(Retention::default().due(&[file(1, 900 * DAY_NS, Level::Raw)], NOW, &none()), None);
     }
 
     #[test]
@@ -321,22 +329,25 @@ mod tests {
             // Rollups of a minute alone go at the operator's age, and nothing is left of them.
             (keep(Some(3), Some(Rollups::MINUTE)), 21, (vec![1], None)),
         ] {
-            assert_eq!(told(retention.due(&[of(keep, age)], NOW)), expected, "{keep:?} at {age}");
+            assert_eq!(told(retention.due(&[of(keep, age)], NOW, &none())), expected, "{keep:?} at {age}");
             let own = Retention { by_profile: false, ..retention };
-            let plain = told(own.due(&[of(Keep::HUB, age)], NOW));
+            let plain = told(own.due(&[of(Keep::HUB, age)], NOW, &none()));
             assert_eq!(
-                told(own.due(&[of(keep, age)], NOW)),
+                told(own.due(&[of(keep, age)], NOW, &none())),
                 plain,
                 "{keep:?} at {age} by the operator alone"
             );
         }
         let alone = Retention { by_profile: true, ..Retention::default() };
         assert!(alone.is_endless(&[of(Keep::HUB, 900)]));
-        assert_eq!(told(alone.due(&[of(keep(Some(3), None), 4)], NOW)), (vec![1], Some(Level::Minute)));
+        assert_eq!(
+            told(alone.due(&[of(keep(Some(3), None), 4)], NOW, &none())),
+            (vec![1], Some(Level::Minute))
+        );
         // Where there is no more room, what is left is what may stay.
         let full = Retention { raw: room(0), by_profile: true, ..Retention::default() };
-        assert_eq!(told(full.due(&[of(keep(None, hours), 1)], NOW)), (vec![1], Some(Level::Hour)));
-        assert_eq!(told(full.due(&[of(keep(None, Some(Rollups::NONE)), 1)], NOW)), (vec![1], None));
+        assert_eq!(told(full.due(&[of(keep(None, hours), 1)], NOW, &none())), (vec![1], Some(Level::Hour)));
+        assert_eq!(told(full.due(&[of(keep(None, Some(Rollups::NONE)), 1)], NOW, &none())), (vec![1], None));
         let days_of =
             |days| alone.bounds(keep(Some(days), None), Level::Raw).span_ns / DAY_NS.cast_unsigned();
         assert_eq!((days_of(8), days_of(80)), (1, 10));
@@ -364,7 +375,7 @@ mod tests {
             (41, Level::Day, (vec![1], None)),
             (41, Level::Raw, (vec![1], None)),
         ] {
-            let step = retention.due(&[file(1, age * DAY_NS, finest), file(2, 0, Level::Raw)], NOW);
+            let step = retention.due(&[file(1, age * DAY_NS, finest), file(2, 0, Level::Raw)], NOW, &none());
             assert_eq!(told(step), expected, "{age} days, {finest:?}");
         }
     }
@@ -376,13 +387,13 @@ mod tests {
             let sealed_ns = Some(sealed_ns);
             let file =
                 FileEntry { last_ns: NOW + 900 * DAY_NS, sealed_ns, ..(*file(1, 0, Level::Raw)).clone() };
-            told(retention.due(&[Arc::new(file)], NOW))
+            told(retention.due(&[Arc::new(file)], NOW, &none()))
         };
         assert_eq!(ahead(NOW - 10 * DAY_NS), (vec![], None));
         assert_eq!(ahead(NOW - 11 * DAY_NS), (vec![1], Some(Level::Minute)));
         // A hub whose clock was behind when it wrote the file.
         let file = FileEntry { sealed_ns: Some(NOW - 90 * DAY_NS), ..(*file(1, 0, Level::Raw)).clone() };
-        assert_eq!(retention.due(&[Arc::new(file)], NOW), None);
+        assert_eq!(retention.due(&[Arc::new(file)], NOW, &none()), None);
     }
 
     #[test]
@@ -391,16 +402,16 @@ mod tests {
             .map(|(number, age)| file(number, age * DAY_NS, Level::Raw))
             .into();
         let raw = |bytes| Retention { raw: room(bytes), ..Retention::default() };
-        assert_eq!(told(raw(4000).due(&files, NOW)), (vec![], None));
-        assert_eq!(told(raw(3999).due(&files, NOW)), (vec![2], Some(Level::Minute)));
+        assert_eq!(told(raw(4000).due(&files, NOW, &none())), (vec![], None));
+        assert_eq!(told(raw(3999).due(&files, NOW, &none())), (vec![2], Some(Level::Minute)));
         // A file's rollups count for their finest tier, also where its readings are still there.
         let minute = |bytes| Retention { minute: room(bytes), ..Retention::default() };
-        assert_eq!(told(minute(400).due(&files, NOW)), (vec![], None));
-        assert_eq!(told(minute(399).due(&files, NOW)), (vec![2], Some(Level::Hour)));
+        assert_eq!(told(minute(400).due(&files, NOW, &none())), (vec![], None));
+        assert_eq!(told(minute(399).due(&files, NOW, &none())), (vec![2], Some(Level::Hour)));
         let thin: Vec<_> =
             (1..=4).map(|number| file(number, 10 - number.cast_signed(), Level::Day)).collect();
         let day = |bytes| Retention { day: room(bytes), ..Retention::default() };
-        assert_eq!(told(day(250).due(&thin, NOW)), (vec![1, 2], None));
+        assert_eq!(told(day(250).due(&thin, NOW, &none())), (vec![1, 2], None));
     }
 
     #[test]

@@ -20,9 +20,11 @@ use crate::keeps::Keeps;
 use crate::log::{Ledgers, lock};
 use crate::manifest::{FileEntry, HoldingEntry, gathered};
 use crate::metrics::Counters;
+use crate::names::Age;
 use crate::query::Tier;
 use crate::registry::Registry;
 use crate::retention::Retention;
+use crate::revised::Revised;
 use crate::sealed::Target;
 pub use crate::series::{SeriesInfo, SeriesMeta, SeriesState, SeriesText};
 use crate::stats::Stats;
@@ -214,6 +216,8 @@ pub struct Shared {
     pub retention_error: Mutex<Option<String>>,
     pub ledgers: Arc<Mutex<Ledgers>>,
     pub registry: RwLock<Registry>,
+    // Known before the first reading of a series is in the tables.
+    pub revised: Arc<Revised>,
     pub tables: RwLock<Tables>,
     pub counters: Counters,
     // Files by number whose checksums nobody has compared since the start.
@@ -345,6 +349,19 @@ impl Shared {
         let mut tables = write(&self.tables);
         tables.sealing = sealing;
         self.weigh(&tables);
+    }
+
+    /// Makes the dictionary of an epoch known to who decodes.
+    pub fn learn(&self, agent: &AgentId, epoch: Epoch) {
+        let turned = {
+            let ledgers = lock(&self.ledgers);
+            let Some(state) = ledgers.epoch(agent, epoch) else { return };
+            write(&self.registry).learn((agent, epoch), state.dictionary(), Age::Newest)
+        };
+        if turned {
+            // What was answered of them before is no more the answer.
+            write(&self.tables).history.note(i64::MIN, i64::MAX);
+        }
     }
 
     /// Something is not stored any more that was.

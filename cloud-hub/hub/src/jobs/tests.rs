@@ -161,6 +161,40 @@ async fn a_job_gives_its_results_as_a_series_and_as_rows() {
 /// Columns that are stored together.
 type Columns = Vec<(&'static str, Vec<(i64, f64)>)>;
 
+#[tokio::test]
+async fn what_a_job_gives_again_or_takes_back_counts_once_in_charts_and_rollups() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = Config { flush_interval_s: 3600, ..Config::default() };
+    let options = crate::serve::store_config(&data, dir.path());
+    let hub = hub_on(dir.path(), data, options);
+    start(&hub).await.unwrap();
+    let sessions = json!({"window": {"kind": "session", "gap_ms": 5}, "aggregates": ["count"], "late": {"then": "update"}});
+    assert!(put(&hub, job("again", sessions)).await.unwrap());
+    for (rows, seen) in
+        [(&[(1, 2.0), (9, 4.0), (30, 1.0)][..], &[(1, 1.0), (9, 1.0)][..]), (&[(5, 1.0)], &[])]
+    {
+        write(&hub, vec![column("pump-1/t", rows)]).await;
+        drained(&hub, "again").await;
+        if !seen.is_empty() {
+            assert_eq!(readings(&hub, "pump-1/t-count"), seen);
+            flush(&hub).await;
+            resume(&hub, "again").await.unwrap();
+        }
+    }
+    // One session from 1 to 14: that from 9 is taken back.
+    assert_eq!(readings(&hub, "pump-1/t-count"), [(1, 3.0), (9, NOTHING)]);
+    let id = hub.store.series_where(|text| text.point == "t-count")[0].id;
+    let day = tideline_store::buckets::DAY_NS;
+    for round in ["in memory and a file", "in files"] {
+        let chart = hub.store.query_buckets(&[id], 0, day, 2).unwrap().series.remove(0);
+        assert_eq!((chart.count, chart.min, chart.max), (vec![1], vec![3.0], vec![3.0]), "{round}");
+        let minutes = hub.store.query_rollups(id, tideline_store::Tier::Minute, 0, day).unwrap();
+        assert_eq!(minutes.iter().map(|(_, part)| (part.count, part.sum)).collect::<Vec<_>>(), [(1, 3.0)]);
+        flush(&hub).await;
+    }
+    close(hub).await;
+}
+
 fn t(rows: &[(i64, f64)]) -> Columns {
     vec![("pump-1/t", rows.to_vec())]
 }

@@ -264,10 +264,17 @@ struct SeriesRow<'b> {
     // What the word of the last reading stands for, when it is boxed.
     #[b(9)]
     boxed: Option<&'b ByteSlice>,
+    // Of one that is not it is not there.
+    #[n(10)]
+    revised: Option<bool>,
 }
 
-/// Adds the row of a series.
-pub fn write_series(text: &SeriesText<'_>, stats: &SeriesStats, out: &mut Vec<u8>) -> Result<(), StoreError> {
+/// Adds the row of a series, which may be revised.
+pub fn write_series(
+    text: &SeriesText<'_>,
+    (stats, revised): (&SeriesStats, bool),
+    out: &mut Vec<u8>,
+) -> Result<(), StoreError> {
     let SeriesText { device, point, unit, kind, name } = *text;
     let SeriesStats { count, first_ns, ref last, late } = *stats;
     let boxed = last.as_ref().and_then(|last| last.boxed.as_ref()).map(|boxed| {
@@ -286,17 +293,19 @@ pub fn write_series(text: &SeriesText<'_>, stats: &SeriesStats, out: &mut Vec<u8
         kind,
         name,
         boxed: boxed.as_deref().map(Into::into),
+        revised: Some(true).filter(|_| revised),
     };
     minicbor::encode(row, out).map_err(fail)
 }
 
-/// The row of a series.
-pub fn read_series(row: &[u8]) -> Result<(SeriesText<'_>, SeriesStats), StoreError> {
+/// The row of a series, and whether it is revised.
+pub fn read_series(row: &[u8]) -> Result<(SeriesText<'_>, SeriesStats, bool), StoreError> {
     let row: SeriesRow<'_> = minicbor::decode(row).map_err(fail)?;
-    let SeriesRow { device, point, unit, count, first_ns, last, late, kind, name, boxed } = row;
+    let SeriesRow { device, point, unit, count, first_ns, last, late, kind, name, boxed, revised } = row;
     let boxed = boxed.and_then(|bytes| Boxed::read(&mut &bytes[..])).map(Arc::new);
     let last = last.map(|(time_ns, bits)| Reading { time_ns, word: f64::from_bits(bits), boxed });
-    Ok((SeriesText { device, point, unit, kind, name }, SeriesStats { count, first_ns, last, late }))
+    let text = SeriesText { device, point, unit, kind, name };
+    Ok((text, SeriesStats { count, first_ns, last, late }, revised == Some(true)))
 }
 
 /// An entry of a dictionary, as [`tideline_protocol::model::SeriesDef`] has it.

@@ -27,12 +27,13 @@ pub fn read(db: &Database) -> Result<Contents, StoreError> {
     read_dictionary(&txn, &mut out.checkpoint.ledgers)?;
     for row in txn.open_table(SERIES).map_err(fail)?.iter().map_err(fail)? {
         let (key, value) = row.map_err(fail)?;
-        let (text, stats) = entries::read_series(value.value())?;
+        let (text, stats, revised) = entries::read_series(value.value())?;
         let named = out.names.name(&text, Age::Newest).map_err(fail)?;
         if named != Named::Changed(key.value()) {
             return Err(fail("its list of series has a hole, or one of them twice"));
         }
         out.stats.put(key.value(), &stats);
+        out.revised.extend(revised.then_some(key.value()));
     }
     for row in txn.open_table(FILES).map_err(fail)?.iter().map_err(fail)? {
         out.files.push(minicbor::decode(row.map_err(fail)?.1.value()).map_err(fail)?);

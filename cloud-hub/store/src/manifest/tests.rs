@@ -112,7 +112,7 @@ fn flush(manifest: &Manifest, number: u64) -> Result<(), StoreError> {
     state.dictionary.extend(&defs);
     let ids: Vec<SeriesId> = (0..).zip(&defs).map(|(id, _)| id).collect();
     let write = |id: SeriesId, out: &mut Vec<u8>| {
-        write_series(&SeriesText::of(&defs[id as usize]), &SeriesStats::default(), out)
+        write_series(&SeriesText::of(&defs[id as usize]), (&SeriesStats::default(), false), out)
     };
     let series = SeriesRows { ids: &ids, write: &write };
     let holdings = vec![HoldingEntry::new(agent, epoch, &RangeSet::of(number, number), 1)];

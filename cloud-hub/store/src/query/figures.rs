@@ -16,6 +16,7 @@
 mod groups;
 mod stored;
 
+use super::newest::{Newest, hot_of};
 use super::page::first_rows;
 use super::{BucketColumn, Level, SealedFile, Tier, add, read};
 use crate::buckets::Buckets;
@@ -314,9 +315,27 @@ impl Source<'_> {
         Ok(())
     }
 
+    /// Reads a revised series as it is now, of which what is in memory lies in a range.
+    fn newest<T>(
+        &self,
+        id: SeriesId,
+        range: (i64, i64),
+        work: impl FnOnce(&Newest<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let (hot, files) = {
+            let tables = read(&self.shared.tables);
+            (hot_of(&tables, id, range), std::sync::Arc::clone(&tables.files))
+        };
+        work(&Newest { shared: self.shared, format: self.format, id, files: &files, hot })
+    }
+
     /// The value of the last reading before a time; none where that cannot be told, too.
     pub(super) fn before(&self, id: SeriesId, time_ns: i64) -> Result<Option<f64>, StoreError> {
         let range = (i64::MIN, time_ns);
+        if self.shared.revised.has(id) {
+            let found = self.newest(id, range, |newest| newest.before(time_ns))?;
+            return Ok(found.filter(|(last_ns, _)| *last_ns < time_ns).map(|(_, last)| last));
+        }
         let (mut parts, mut hot) = (Buckets::whole(i64::MIN), Buckets::whole(i64::MIN));
         let files = {
             let tables = read(&self.shared.tables);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::figures::{FigureColumn, Figures, Source};
+use super::newest::{Newest, hot_of};
 use super::{Left, Tier, add, check, goes_on, left};
 use crate::blocks::SealedFile;
 use crate::buckets::{Aggregate, Buckets};
@@ -113,17 +114,26 @@ impl Work<'_> {
     /// Adds the readings of a series, each of its rows once and all as at one moment.
     fn read(&self, id: SeriesId, parts: &mut Buckets, hot: &mut Buckets) -> Result<(), StoreError> {
         let range = self.range;
+        let Self { shared, format, level, .. } = *self;
+        if shared.revised.has(id) {
+            let (hot, files) = {
+                let tables = read(&shared.tables);
+                (hot_of(&tables, id, range), Arc::clone(&tables.files))
+            };
+            let newest = Newest { shared, format, id, files: &files, hot };
+            return newest.add((level, Level::Day), range, parts).map(drop);
+        }
         let files = {
-            let tables = read(&self.shared.tables);
+            let tables = read(&shared.tables);
             for part in tables.flushing.as_deref().into_iter().chain([&tables.active]) {
                 part.each(id, range.0, range.1, |times, values| hot.add_rows(times, values));
             }
             Arc::clone(&tables.files)
         };
         for file in files.iter() {
-            let sealed = SealedFile { shared: self.shared, format: self.format, file };
+            let sealed = SealedFile { shared, format, file };
             if let Some(entry) = sealed.find(id, range)? {
-                add(sealed, &entry, self.level, range, parts)?;
+                add(sealed, &entry, level, range, parts)?;
             }
         }
         hot.iter().for_each(|(start, part)| parts.add(start, part));

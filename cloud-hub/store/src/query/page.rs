@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tideline_protocol::value::Boxes;
 
 use super::goes_on;
+use super::newest::{Newest, hot_of};
 use super::thinned::thinned_to;
 use crate::blocks::SealedFile;
 use crate::config::StoreError;
@@ -89,6 +90,9 @@ pub(super) fn first_rows(
     (from_ns, to_ns): (i64, i64),
     most: usize,
 ) -> Result<Rows, StoreError> {
+    if shared.revised.has(id) {
+        return first_newest(shared, format, id, (from_ns, to_ns), most);
+    }
     let mut hot = Rows::default();
     let files = {
         let tables = read(&shared.tables);
@@ -121,6 +125,21 @@ pub(super) fn first_rows(
     out.sort();
     out.truncate(most);
     Ok(out)
+}
+
+/// The same of a revised series, which has one row of a time.
+fn first_newest(
+    shared: &Shared,
+    format: &dyn SealedFormat,
+    id: SeriesId,
+    range: (i64, i64),
+    most: usize,
+) -> Result<Rows, StoreError> {
+    let (hot, files) = {
+        let tables = read(&shared.tables);
+        (hot_of(&tables, id, range), Arc::clone(&tables.files))
+    };
+    Newest { shared, format, id, files: &files, hot }.first_rows(range, most)
 }
 
 /// Most bytes of texts of a page beside those of one row: an answer has some of its own for each.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use crate::blocks::SealedFile;
 use crate::buckets::{Aggregate, Buckets, bucket_last, bucket_start};
 use crate::config::StoreError;
-use crate::hot::SeriesId;
+use crate::hot::{Rows, SeriesId};
 use crate::sealed::SealedFormat;
 use crate::segment::Level;
 use crate::tables::{Shared, read};
 
 use super::figures::{FigureColumn, Figures, Source};
+use super::newest::{Newest, hot_of};
 use super::thinned::{touches, unknown};
 use super::{Tier, add, check, column};
 use crate::calendar::Grid;
@@ -55,16 +56,25 @@ pub fn rollups(
     };
     let range = (first(from_ns), first(to_ns));
     let (mut parts, mut hot) = (Buckets::new(width_ns), Buckets::new(width_ns));
+    let revised = shared.revised.has(id);
+    let mut newest = Rows::default();
     let files = {
         let tables = read(&shared.tables);
-        let older = tables.flushing.as_deref().into_iter();
-        for part in older.chain([&tables.active]) {
+        let older = tables.flushing.as_deref().into_iter().filter(|_| !revised);
+        for part in older.chain(Some(&tables.active).filter(|_| !revised)) {
             part.each(id, range.0, range.1, |times, values| hot.add_rows(times, values));
+        }
+        if revised {
+            newest = hot_of(&tables, id, range);
         }
         Arc::clone(&tables.files)
     };
+    if revised {
+        let newest = Newest { shared, format, id, files: &files, hot: newest };
+        newest.add((level, level), range, &mut parts)?;
+    }
     // What is left of a file is no bucket of a finer level.
-    for file in files.iter().filter(|file| file.finest <= level) {
+    for file in files.iter().filter(|file| !revised && file.finest <= level) {
         let sealed = SealedFile { shared, format, file };
         if let Some(entry) = sealed.find(id, range)? {
             add(sealed, &entry, level, range, &mut parts)?;

@@ -13,6 +13,7 @@ use crate::sealed::SealedFormat;
 use crate::segment::{LEVELS, Level};
 use crate::tables::{Shared, read};
 
+use super::newest::{Newest, hot_of};
 use super::{Tier, add, check};
 
 type Files = [Arc<FileEntry>];
@@ -153,6 +154,7 @@ pub fn stands(
             return Ok(Vec::new());
         }
         let mut levels = Vec::with_capacity(starts.len());
+        let mut newest = None;
         {
             let tables = read(&shared.tables);
             // Files were read, and nobody had to wait for the tables meanwhile.
@@ -161,16 +163,26 @@ pub fn stands(
             }
             for (level, starts) in starts {
                 let mut hot = Buckets::new(level.width_ns());
+                if shared.revised.has(id) {
+                    newest = Some(hot_of(&tables, id, range));
+                    levels.push((level, starts, hot));
+                    continue;
+                }
                 for part in tables.flushing.as_deref().into_iter().chain([&tables.active]) {
                     part.each(id, range.0, range.1, |times, values| hot.add_rows(times, values));
                 }
                 levels.push((level, starts, hot));
             }
         }
+        let newest = newest.map(|hot| Newest { shared, format, id, files: &files, hot });
         let mut out = Vec::new();
         for (level, starts, hot) in levels {
             let mut parts = Buckets::new(level.width_ns());
             for run in runs(&starts, level.width_ns()) {
+                if let Some(newest) = &newest {
+                    newest.add((level, level), run, &mut parts)?;
+                    continue;
+                }
                 for file in files.iter().filter(|file| file.finest <= level) {
                     let sealed = SealedFile { shared, format, file };
                     if let Some(entry) = sealed.find(id, run)? {

@@ -15,6 +15,7 @@ use super::Inner;
 use super::compact::{CROWD, plan};
 use crate::blocks::SealedFile;
 use crate::config::StoreError;
+use crate::hot::SeriesId;
 use crate::manifest::FileEntry;
 
 /// Files of which as much is kept, in their order.
@@ -62,7 +63,7 @@ impl Inner {
         for other in others {
             for later in inputs.iter().filter(|file| file.order > other.order) {
                 let apart = later.first_ns > other.last_ns || other.first_ns > later.last_ns;
-                if !apart && self.share_times(later, other)? {
+                if !apart && self.share_times(later, other, &|_| true)? {
                     return Ok(Some(other.order));
                 }
             }
@@ -70,13 +71,19 @@ impl Inner {
         Ok(None)
     }
 
-    fn share_times(&self, a: &FileEntry, b: &FileEntry) -> Result<bool, StoreError> {
+    /// Whether two files have times of one of these series that overlap.
+    pub(super) fn share_times(
+        &self,
+        a: &FileEntry,
+        b: &FileEntry,
+        of: &dyn Fn(SeriesId) -> bool,
+    ) -> Result<bool, StoreError> {
         let (shared, format) = (self.shared.as_ref(), self.format.as_ref());
         let directory = |file| SealedFile { shared, format, file }.directory();
         let (a, b) = (directory(a)?, directory(b)?);
-        let shares = a.series().any(|entry| {
-            let of = b.find(entry.series);
-            of.is_some_and(|of| of.first_ns <= entry.last_ns && entry.first_ns <= of.last_ns)
+        let shares = a.series().filter(|entry| of(entry.series)).any(|entry| {
+            let other = b.find(entry.series);
+            other.is_some_and(|other| other.first_ns <= entry.last_ns && entry.first_ns <= other.last_ns)
         });
         Ok(shares)
     }

@@ -105,8 +105,8 @@ impl Inner {
         let row = |id: SeriesId, out: &mut Vec<u8>| {
             let mut stats = read(&self.shared.tables).sealed_stats.series(id);
             stats.merge(&cut.hot.stats(id));
-            let registry = read(&self.shared.registry);
-            registry.names().text(id).map_or(Ok(()), |text| write_series(&text, &stats, out))
+            let (registry, row) = (read(&self.shared.registry), (&stats, self.shared.revised.has(id)));
+            registry.names().text(id).map_or(Ok(()), |text| write_series(&text, row, out))
         };
         self.manifest.commit(&Change {
             checkpoint: Some(&cut.checkpoint),

@@ -2,7 +2,7 @@
 //! on a folder that can be used; what cannot be trusted is put aside, reported, and asked for
 //! again from the agents.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock, Weak, mpsc as std_mpsc};
@@ -23,12 +23,14 @@ use crate::cold;
 use crate::config::{StoreConfig, StoreError};
 use crate::decode;
 use crate::files::{FileSystem, Opened};
+use crate::hot::SeriesId;
 use crate::keeps::Keeps;
 use crate::log::{Ledgers, LogCore, LogDisk, RealDisk, Renaming, Replay, lock};
 use crate::manifest::{Contents, Manifest, OpenError};
 use crate::metrics::{Counters, add};
 use crate::names::{Age, Names};
 use crate::registry::Registry;
+use crate::revised::Revised;
 use crate::sealed::{SealedFormat, SegmentFormat};
 use crate::tables::{Budget, Expired, Load, Shared, Signal, Tables, read, sealed_paths};
 
@@ -67,7 +69,7 @@ pub fn open_on(
     check_files(&config, workshop, &mut contents, &mut report)?;
     let damaged =
         cold::tidy((config.files.as_ref(), &config.dir), (&contents, manifest.is_new()), &mut report)?;
-    let Contents { checkpoint, names, stats, files, expired, cold, .. } = contents;
+    let Contents { checkpoint, names, stats, revised, files, expired, cold, .. } = contents;
     let (sealed, oldest) = (checkpoint.ledgers.clone(), checkpoint.oldest_segment);
     let (core, replay) =
         LogCore::open_keeping(between(log_disk(&config)?), checkpoint, config.keep_log_from)?;
@@ -77,7 +79,7 @@ pub fn open_on(
         report.quarantined.push(Quarantined { path, reason: reason.clone() });
     }
     let ledgers = core.ledgers();
-    let registry = registry_of(names, &sealed, &lock(&ledgers), &replay.renamings);
+    let registry = registry_of((&config, names, revised), &sealed, &lock(&ledgers), &replay.renamings);
     let unchecked =
         if config.check_files_on_open { BTreeSet::new() } else { files.iter().map(|f| f.number).collect() };
     let (files, cold) = (listed(files), listed(cold));
@@ -92,6 +94,7 @@ pub fn open_on(
         expired: Mutex::new(Expired::of(&expired)),
         retention_error: Mutex::default(),
         ledgers,
+        revised: registry.revised(),
         registry: RwLock::new(registry),
         tables: RwLock::new(tables),
         counters: Counters::default(),
@@ -110,9 +113,8 @@ pub fn open_on(
         blocks: BlockCache::new(config.cache_bytes),
         signal: Signal::default(),
     });
-    add(&shared.counters.damaged_files, damaged);
     let unkept = take_in_replay(&shared, &mut core, &replay)?;
-    count(&shared, &replay, &mut report);
+    count(&shared, (&replay, damaged), &mut report);
     report.took_ns = clock.mono_ns().saturating_sub(started);
     for entry in &report.quarantined {
         tracing::warn!(path = %entry.path.display(), reason = entry.reason, "put aside");
@@ -145,7 +147,8 @@ fn log_disk(config: &StoreConfig) -> Result<RealDisk, StoreError> {
     disk.map_err(StoreError::io("opening the log's folder"))
 }
 
-fn count(shared: &Shared, replay: &Replay, report: &mut OpenReport) {
+fn count(shared: &Shared, (replay, damaged): (&Replay, u64), report: &mut OpenReport) {
+    add(&shared.counters.damaged_files, damaged);
     let tables = read(&shared.tables);
     report.agents = lock(&shared.ledgers).agents().len();
     report.series = read(&shared.registry).names().len();
@@ -286,8 +289,13 @@ fn check_files(
 }
 
 /// The series as they were before the start: numbers never change, and the newest unit counts.
-fn registry_of(names: Names, sealed: &Ledgers, all: &Ledgers, renamings: &[Renaming]) -> Registry {
-    let mut registry = Registry::of(names);
+fn registry_of(
+    (config, names, revised): (&StoreConfig, Names, HashSet<SeriesId>),
+    sealed: &Ledgers,
+    all: &Ledgers,
+    renamings: &[Renaming],
+) -> Registry {
+    let mut registry = Registry::of(names, Revised::by(config.revised_by.clone(), revised));
     // The manifest knows the newest unit, and the dictionaries of older epochs have older ones.
     for (agent, epoch, state) in sealed.iter() {
         registry.learn((agent, epoch), state.dictionary(), Age::Older);

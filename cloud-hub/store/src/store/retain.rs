@@ -7,7 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+
+use tideline_protocol::value::NULL;
 
 use super::Inner;
 use super::compact::caught;
@@ -64,7 +67,15 @@ impl Inner {
         }
         let mut files: Vec<Arc<FileEntry>> = read(&self.shared.tables).files.to_vec();
         files.retain(|file| !failing.contains(&file.number));
-        let Some(step) = self.shared.retention.due(&files, now_ns) else { return Ok(false) };
+        let mut waiting = BTreeSet::new();
+        let step = loop {
+            let Some(step) = self.shared.retention.due(&files, now_ns, &waiting) else { return Ok(false) };
+            let waits = self.mending(|| self.outlived(&files, &step))?;
+            if waits.is_empty() {
+                break step;
+            }
+            waiting.extend(waits);
+        };
         drop(files);
         let (of, done) = match step {
             Step::Remove(gone) => {
@@ -77,6 +88,32 @@ impl Inner {
             failing.extend(of);
         }
         done.map(|()| true)
+    }
+
+    /// Those files of a step whose revised series have times in common with an earlier file that keeps its readings: without
+    /// what put them right, these would count again. They go with it.
+    fn outlived(&self, files: &[Arc<FileEntry>], step: &Step) -> Result<Vec<u64>, StoreError> {
+        let gone = match step {
+            Step::Remove(gone) => gone.as_slice(),
+            Step::Thin(file, _) => std::slice::from_ref(file),
+        };
+        if self.shared.revised.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut out = Vec::new();
+        for file in gone.iter().filter(|file| file.is_whole()) {
+            let stays = |other: &&Arc<FileEntry>| {
+                let overlaps = other.first_ns <= file.last_ns && file.first_ns <= other.last_ns;
+                other.is_whole() && other.order < file.order && overlaps && !gone.contains(other)
+            };
+            for other in files.iter().filter(stays) {
+                if self.share_times(file, other, &|id| self.shared.revised.has(id))? {
+                    out.push(file.number);
+                    break;
+                }
+            }
+        }
+        Ok(out)
     }
 
     fn thin(&self, file: &Arc<FileEntry>, finest: Level) -> Result<(), StoreError> {
@@ -159,7 +196,7 @@ impl Inner {
                 self.goes_on()?;
                 match (files.as_slice(), directories.as_slice()) {
                     ([file], [directory]) if file.file.is_whole() => {
-                        push_readings(*file, directory, id, &mut writer)?;
+                        self.push_readings((*file, directory), id, &mut writer)?;
                     }
                     _ => push_rolls(&files, &directories, (id, finest), &mut writer)?,
                 }
@@ -167,22 +204,75 @@ impl Inner {
             writer.finish().map_err(StoreError::io("writing a sealed file"))
         })
     }
-}
 
-fn push_readings(
-    file: SealedFile<'_>,
-    directory: &Directory,
-    id: SeriesId,
-    writer: &mut SegmentWriter,
-) -> Result<(), StoreError> {
-    let Some(entry) = directory.find(id) else { return Ok(()) };
-    for block in directory.blocks(&entry, Level::Raw) {
-        let rows = file.block_rows(&block)?;
-        let numbers = vec![0; rows.times.len()];
-        let pushed = writer.push(id, &rows.times, &rows.values, &rows.boxes, &numbers);
-        pushed.map_err(StoreError::io("writing a sealed file"))?;
+    /// All readings of a series, of which the rollups are made. Of a revised one those that are not the newest of their time are
+    /// no numbers any more, so that they are counted and in no bucket.
+    fn push_readings(
+        &self,
+        (file, directory): (SealedFile<'_>, &Directory),
+        id: SeriesId,
+        writer: &mut SegmentWriter,
+    ) -> Result<(), StoreError> {
+        let Some(entry) = directory.find(id) else { return Ok(()) };
+        let revised = self.shared.revised.has(id);
+        let mut blocks = directory.blocks(&entry, Level::Raw).peekable();
+        while let Some(block) = blocks.next() {
+            let mut rows = file.block_rows(&block)?;
+            if revised {
+                let next_ns = blocks.peek().map(|next| next.first_ns);
+                for at in self.replaced_rows((file, id), &rows.times, next_ns)? {
+                    rows.values.get_mut(at).into_iter().for_each(|word| *word = NULL);
+                }
+            }
+            let numbers = vec![0; rows.times.len()];
+            let pushed = writer.push(id, &rows.times, &rows.values, &rows.boxes, &numbers);
+            pushed.map_err(StoreError::io("writing a sealed file"))?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// The places of those rows of a block of a file for whose time something came later: in the file, whose next block begins
+    /// with `next_ns`, in later ones, or in memory.
+    fn replaced_rows(
+        &self,
+        (file, id): (SealedFile<'_>, SeriesId),
+        times: &[i64],
+        next_ns: Option<i64>,
+    ) -> Result<BTreeSet<usize>, StoreError> {
+        let (Some(first_ns), Some(last_ns)) = (times.first().copied(), times.last().copied()) else {
+            return Ok(BTreeSet::new());
+        };
+        let followed = times.iter().zip(times.iter().skip(1).map(Some).chain([next_ns.as_ref()]));
+        let mut out: BTreeSet<usize> =
+            followed.enumerate().filter(|(_, (time, next))| *next == Some(time)).map(|(at, _)| at).collect();
+        if next_ns == Some(last_ns) {
+            out.extend(times.partition_point(|time| *time < last_ns)..times.len());
+        }
+        let mut note = |later: &[i64]| {
+            for time in later {
+                let from = times.partition_point(|known| known < time);
+                out.extend((from..times.len()).take_while(|at| times.get(*at) == Some(time)));
+            }
+        };
+        let range = (first_ns, last_ns.saturating_add(1));
+        let files = {
+            let tables = read(&self.shared.tables);
+            for part in tables.flushing.as_deref().into_iter().chain([&tables.active]) {
+                part.each(id, range.0, range.1, |times, _| note(times));
+            }
+            Arc::clone(&tables.files)
+        };
+        for later in files.iter().filter(|later| later.is_whole() && later.order > file.file.order) {
+            let later = SealedFile { file: later, ..file };
+            if let Some(entry) = later.find(id, range)? {
+                later.each_rows(&entry, range, |times, _, _| {
+                    note(times);
+                    ControlFlow::Continue(())
+                })?;
+            }
+        }
+        Ok(out)
+    }
 }
 
 /// Of each file its finest level, which has all readings of all series, and its figures as those of the level at which

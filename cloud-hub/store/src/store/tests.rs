@@ -16,6 +16,7 @@ mod rename;
 mod reopen;
 mod restamps;
 mod retention;
+mod revised;
 mod rig;
 mod tail;
 mod tiers;

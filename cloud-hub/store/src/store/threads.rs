@@ -21,7 +21,6 @@ use crate::config::StoreError;
 use crate::decode::{self, Refusal};
 use crate::log::{Checkpoint, LogCore, LogDisk, LogError, Opening, Seqs, lock};
 use crate::metrics::add;
-use crate::names::Age;
 use crate::snapshot::LogEnd;
 use crate::tables::{LiveBatch, Load, Shared, read, write};
 
@@ -265,13 +264,6 @@ impl Writer {
         }
     }
 
-    /// Makes the dictionary of an epoch known to who decodes.
-    fn learn(&self, agent: &AgentId, epoch: Epoch) {
-        let ledgers = lock(&self.shared.ledgers);
-        let Some(state) = ledgers.epoch(agent, epoch) else { return };
-        write(&self.shared.registry).learn((agent, epoch), state.dictionary(), Age::Newest);
-    }
-
     fn handle(&mut self, command: Command) {
         match command {
             Command::Open { agent, epoch, lives, moved, reply } => {
@@ -281,7 +273,7 @@ impl Writer {
             Command::Define { agent, epoch, series, reply } => {
                 let known = self.core.define_series(&agent, epoch, &series);
                 if known.is_ok() {
-                    self.learn(&agent, epoch);
+                    self.shared.learn(&agent, epoch);
                 }
                 let _ = reply.send(known.map_err(StoreError::from));
             }

@@ -19,11 +19,9 @@ use crate::actions::Action;
 use crate::batches::{EPOCH, agent, batch, gap, run, wait};
 use crate::changes::Node;
 use crate::disk::Disk;
-use crate::reference::{Item, Row, What, check, check_cold, retention, rules};
+use crate::reference::{Item, Row, Ways, What, check, check_cold, retention, rules};
 
 const DIR: &str = "/data/store";
-/// A seed of a history in which profiles say how long some readings are kept, as are those four apart from it.
-pub const PROFILED: u64 = 2;
 /// So often a step is tried on a disk that fails.
 const ATTEMPTS: usize = 100;
 /// When a history begins: 2026-03-02.
@@ -45,8 +43,7 @@ pub struct Mark {
     retained: bool,
     /// Readings that are given up go to the cold tier.
     freezes: bool,
-    /// Profiles say how long some readings are kept.
-    profiled: bool,
+    ways: Ways,
     now_ns: i64,
 }
 
@@ -79,8 +76,8 @@ impl World {
         let disk = Disk::holding(disk.nodes());
         let (defined, retained) = (false, false);
         let (changes, acked, begun, aside, now_ns) = (0, 0, 0, Some(false), T0);
-        let profiled = seed % 4 == PROFILED;
-        let mark = Mark { changes, acked, begun, defined, aside, retained, freezes, profiled, now_ns };
+        let ways = Ways::of(seed);
+        let mark = Mark { changes, acked, begun, defined, aside, retained, freezes, ways, now_ns };
         Self::on(disk, vec![], mark, seed)
     }
 
@@ -142,7 +139,8 @@ impl World {
         config.log_retry_min = Duration::from_secs(100 * 3600);
         config.check_files_on_open = true;
         config.compact = false;
-        config.retention = retention(self.mark.freezes, self.mark.profiled);
+        config.retention = retention(self.mark.freezes, self.mark.ways.profiled);
+        config.revised_by = self.mark.ways.revised_by();
         config.files = Arc::new(self.disk.clone());
         config
     }
@@ -437,9 +435,9 @@ impl World {
     /// Every answer, every account.
     pub fn check(&self) {
         let store = self.store();
-        check(store, &self.items, self.clock.wall_ns(), (self.mark.retained, self.mark.profiled));
+        check(store, &self.items, self.clock.wall_ns(), (self.mark.retained, self.mark.ways));
         if self.mark.freezes {
-            check_cold(store, &self.items, self.clock.wall_ns(), self.mark.profiled);
+            check_cold(store, &self.items, self.clock.wall_ns(), self.mark.ways);
         }
         for no in 0..2 {
             let rows = |of: fn(&What) -> bool| -> u64 {

@@ -1,6 +1,6 @@
 //! What the store must answer: a list of what was accepted, in order of arrival.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tideline_protocol::keep::{Keep, KeepRule, Rollups};
 use tideline_protocol::model::{DeviceId, PointId};
@@ -10,6 +10,8 @@ use tideline_store::{
     Aggregate, Figures, GroupQuestion, Limit, Parts, Quantile, Retention, SeriesId, SeriesInfo, Store, Tier,
     Width,
 };
+
+use crate::batches::agent;
 
 /// Number of the series in its agent's dictionary, time, and what [`given`] makes a value of.
 pub type Row = (u32, i64, i32);
@@ -95,6 +97,39 @@ pub fn series_of(agent: usize, no: u32, aside: bool) -> (&'static str, &'static 
     if aside && (agent, no) == (1, ASIDE.0) { ASIDE.1 } else { SERIES[agent][no as usize] }
 }
 
+/// A seed of a history in which profiles say how long some readings are kept, as are those four apart from it.
+pub const PROFILED: u64 = 2;
+/// The same of one in which the readings of the second agent take the place of older ones of their times.
+pub const REVISED: u64 = 1;
+/// The same of one whose store is not told so.
+pub const UNTOLD: u64 = 4_001;
+
+/// What sets a history apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Ways {
+    /// Profiles say how long some readings are kept.
+    pub profiled: bool,
+    /// The series of the second agent are revised.
+    revised: bool,
+    untold: bool,
+}
+
+impl Ways {
+    pub const fn of(seed: u64) -> Self {
+        Self { profiled: seed % 4 == PROFILED, revised: seed % 4 == REVISED, untold: seed == UNTOLD }
+    }
+
+    /// What the store is told of it.
+    pub fn revised_by(self) -> Option<String> {
+        (self.revised && !self.untold).then(|| agent(1).to_string())
+    }
+
+    /// Whether of each time of a series the newest reading counts.
+    fn revises(self, name: (&str, &str)) -> bool {
+        self.revised && (SERIES[1].contains(&name) || name == ASIDE.1)
+    }
+}
+
 pub const RAW_DAYS: i64 = 2;
 /// Width of a tier's buckets, and how many days it is kept.
 const TIERS: [(Tier, i64, i64); 3] =
@@ -161,6 +196,17 @@ fn reference(items: &[Item]) -> BTreeMap<(&'static str, &'static str), Series> {
     out
 }
 
+/// The last of equal times.
+fn newest(rows: &[(i64, i32)]) -> Series {
+    let runs = rows.chunk_by(|a, b| a.0 == b.0);
+    runs.filter_map(|run| run.last().copied()).collect()
+}
+
+/// What counts of them.
+fn counting(rows: &Series, name: (&str, &str), ways: Ways) -> Series {
+    if ways.revises(name) { newest(rows) } else { rows.clone() }
+}
+
 /// Count, smallest, largest, sum, first and last value, first and last time.
 type Known = (u64, f64, f64, f64, f64, f64, i64, i64);
 
@@ -180,10 +226,12 @@ fn known(of: &Aggregate) -> Known {
 }
 
 /// Every answer of the store is that of the reference; of what retention may have taken, what it may not have.
-pub fn check(store: &Store, items: &[Item], now: i64, (retained, profiled): (bool, bool)) {
+pub fn check(store: &Store, items: &[Item], now: i64, (retained, ways): (bool, Ways)) {
     let all = reference(items);
     for ((device, point), rows) in &all {
-        let kept = kept(device, point, profiled);
+        let kept = kept(device, point, ways.profiled);
+        let newest = counting(rows, (device, point), ways);
+        let doubled = newest.len() < rows.len();
         let (device, point) = (DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap());
         let info = store.info(&device, &point).unwrap_or_else(|| panic!("{device}/{point} is unknown"));
         let name = format!("{device}/{point}");
@@ -200,17 +248,18 @@ pub fn check(store: &Store, items: &[Item], now: i64, (retained, profiled): (boo
             assert_eq!(found, expected, "the last of {name}");
         }
         let from = if retained { now - kept.0 * DAY_NS } else { i64::MIN };
-        raw(store, &info, &name, after(rows, from), from);
-        let numbers = numbers(point.as_str(), rows);
-        charts(store, info.id, &name, &numbers, (now, retained, kept.0));
-        rollups(store, info.id, &name, &numbers, (now, retained, kept));
+        raw(store, &info, &name, after(&newest, from), from);
+        let numbers = numbers(point.as_str(), &newest);
+        charts(store, info.id, &name, &numbers, (now, retained, kept.0, doubled));
+        rollups(store, info.id, &name, &numbers, (now, retained, kept, doubled));
     }
-    groups(store, &all, now);
+    let all = all.into_iter().map(|(name, rows)| (name, counting(&rows, name, ways)));
+    groups(store, &all.collect(), now);
 }
 
 /// Each reading is once among the readings or in the cold tier, but for those that may have gone there, too; and nothing
 /// else is.
-pub fn check_cold(store: &Store, items: &[Item], now: i64, profiled: bool) {
+pub fn check_cold(store: &Store, items: &[Item], now: i64, ways: Ways) {
     for ((device, point), rows) in reference(items) {
         let (device, point) = (DeviceId::parse(device).unwrap(), PointId::parse(point).unwrap());
         let info = store.info(&device, &point).unwrap();
@@ -233,8 +282,15 @@ pub fn check_cold(store: &Store, items: &[Item], now: i64, profiled: bool) {
             }
         }
         // What a profile says of days goes for good.
-        let days = Some(kept(device.as_str(), point.as_str(), profiled).0).filter(|days| *days < RAW_DAYS);
+        let days =
+            Some(kept(device.as_str(), point.as_str(), ways.profiled).0).filter(|days| *days < RAW_DAYS);
         let from = now - days.unwrap_or(COLD_DAYS) * DAY_NS;
+        if ways.revises((device.as_str(), point.as_str())) {
+            let newest = newest(&rows);
+            let named = |row: &(i64, i32)| (row.0, shown(&given(point.as_str(), row.1)));
+            let newest: BTreeSet<(i64, String)> = newest.iter().map(named).collect();
+            left.retain(|reading, _| newest.contains(reading));
+        }
         left.retain(|(time, _), count| *count > 0 && *time >= from);
         assert!(left.is_empty(), "{device}/{point} lacks {left:?}");
     }
@@ -273,10 +329,12 @@ fn charts(
     id: SeriesId,
     name: &str,
     rows: &[(i64, f64)],
-    (now, retained, raw): (i64, bool, i64),
+    (now, retained, raw, doubled): (i64, bool, i64, bool),
 ) {
     let spans = [(raw, 7), (raw, 300), (4, 4 * 24 + 1), (8, 9)];
-    for (days, most) in spans {
+    // Past their retention it is not known which readings came for a time that had one.
+    let known = spans.into_iter().filter(|(days, _)| !retained || !doubled || *days == raw);
+    for (days, most) in known {
         let from = multiple_from(now - days * DAY_NS, DAY_NS);
         let answer = store.query_buckets(&[id], from, now + 1, most).unwrap();
         let width = answer.width_ns.unwrap();
@@ -333,16 +391,19 @@ fn rollups(
     id: SeriesId,
     name: &str,
     rows: &[(i64, f64)],
-    (now, retained, (raw, has_minutes)): (i64, bool, (i64, bool)),
+    (now, retained, (raw, has_minutes), doubled): (i64, bool, (i64, bool), bool),
 ) {
     let kept = multiple_from(now - if retained { DAYS } else { 400 } * DAY_NS, DAY_NS);
     // Nothing stands for readings that are there.
     let mut stands = store.query_stands(id, (kept, now + 1)).unwrap();
     assert!(retained || stands.is_empty(), "{name}: {stands:?}");
+    // As for charts: what is known of readings that are there.
+    let kept = if retained && doubled { multiple_from(now - raw * DAY_NS, DAY_NS) } else { kept };
+    stands.retain(|stand| stand.start_ns >= kept);
     for (tier, width, days) in TIERS {
         // Without rollups of minutes these go with the readings.
         let days = if width == MINUTE_NS && !has_minutes { raw } else { days };
-        let young = if retained { multiple_from(now - days * DAY_NS, width) } else { kept };
+        let young = if retained { multiple_from(now - days * DAY_NS, width).max(kept) } else { kept };
         let found = store.query_rollups(id, tier, kept.min(young), now + width).unwrap();
         let found: BTreeMap<i64, Known> = found.iter().map(|(start, part)| (*start, known(part))).collect();
         let mut expected = aggregates(after(rows, kept.min(young)), width);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::super::page::first_rows;
 use super::super::{Grid, Level, SealedFile, Tier, read};
-use super::{Figures, READINGS_MAX, numbers};
+use super::{Figures, Newest, READINGS_MAX, numbers};
 use crate::buckets::bucket_start;
 use crate::config::StoreError;
 use crate::held::Held;
@@ -67,6 +67,10 @@ impl Source<'_> {
     pub fn cells(&self, id: SeriesId, stored: bool) -> Result<Cells, StoreError> {
         let cells = Cells { by_start: BTreeMap::new(), tier: Tier::Raw };
         let mut work = Work { source: *self, cells, readings: 0, keys: Vec::new() };
+        if self.shared.revised.has(id) {
+            self.newest(id, self.range, |newest| work.newest(newest))?;
+            return Ok(work.cells);
+        }
         let mut hot = Rows::default();
         let files = {
             let tables = read(&self.shared.tables);
@@ -108,6 +112,25 @@ impl Source<'_> {
 }
 
 impl Work<'_> {
+    /// Of a revised series: what is stored of files that have no readings any more, and the readings.
+    fn newest(&mut self, newest: &Newest<'_>) -> Result<(), StoreError> {
+        let Newest { shared, format, id, files, .. } = *newest;
+        for file in files.iter().filter(|file| !file.is_whole()) {
+            let sealed = SealedFile { shared, format, file };
+            if let Some(entry) = sealed.find(id, self.source.range)? {
+                self.file(sealed, &entry, true)?;
+            }
+        }
+        let mut done = Ok(());
+        newest.each(self.source.range, |times, values| {
+            let plain = times.iter().zip(values).filter(|(_, value)| !value.is_nan());
+            let (times, values): (Vec<i64>, Vec<f64>) = plain.unzip();
+            done = self.add_rows(&times, &values);
+            if done.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        done
+    }
+
     fn file(&mut self, file: SealedFile<'_>, entry: &SeriesEntry, stored: bool) -> Result<(), StoreError> {
         let (range, level) = (self.source.range, file.file.finest.figured());
         let whole = file.file.is_whole();

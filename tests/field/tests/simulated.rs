@@ -33,6 +33,8 @@ fn profile(name: &str) -> Result<Profile> {
 fn options(port: u16, interval_ms: u64) -> Options {
     Options {
         listen: SocketAddr::from(([127, 0, 0, 1], port)),
+        serial: false,
+        unit: None,
         broker: format!("127.0.0.1:{port}"),
         to: format!("http://127.0.0.1:{port}"),
         token: None,

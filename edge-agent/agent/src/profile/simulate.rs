@@ -1,10 +1,11 @@
 //! Simulated devices on the network: servers of Modbus TCP, CoAP and OPC UA, publishers of MQTT and Sparkplug, one that posts over
-//! HTTP, lines of NMEA over TCP.
+//! HTTP, lines of NMEA over TCP; and on a serial line Modbus RTU and NMEA.
 
 pub mod coap;
 mod http;
 #[cfg(feature = "opcua-simulator")]
 mod opcua;
+mod serial;
 mod sparkplug;
 
 use std::net::SocketAddr;
@@ -30,6 +31,8 @@ use crate::run::{end_of_stdin, ended};
 const CONNECTIONS_MAX: usize = 64;
 /// Transaction, protocol and length of Modbus TCP, and the unit.
 const HEADER_BYTES: usize = 7;
+/// What a gateway says of a unit that does not answer.
+const NO_SUCH_UNIT: u8 = 11;
 /// Most lines that a slow reader may be behind.
 const LINES_MAX: usize = 256;
 /// Most messages that wait for the broker.
@@ -41,6 +44,12 @@ pub struct Options {
     /// Where a device of Modbus, NMEA, CoAP or OPC UA listens
     #[arg(long, default_value = "127.0.0.1:5020")]
     pub listen: SocketAddr,
+    /// A serial line in place of --listen, for a device of Modbus (RTU) or NMEA: a pseudo-terminal, whose path is told
+    #[arg(long, conflicts_with = "listen")]
+    pub serial: bool,
+    /// The unit that a device of Modbus is; it answers as any when left out
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=247))]
+    pub unit: Option<u8>,
     /// host:port of the broker that a device of MQTT or a node of Sparkplug publishes to
     #[arg(long, default_value = "127.0.0.1:1883")]
     pub broker: String,
@@ -86,8 +95,13 @@ pub async fn run(profile: &Profile, options: Options) -> anyhow::Result<()> {
         }
     };
     let device = Device::new(profile, options.seed);
+    check(profile, &options)?;
     let serve = async {
         match profile.protocol() {
+            Protocol::Modbus(_) | Protocol::SunSpec(_) if options.serial => {
+                serial::modbus(device, &options).await
+            }
+            Protocol::Nmea(_) if options.serial => serial::lines(device, &options).await,
             Protocol::Modbus(_) | Protocol::SunSpec(_) => modbus(device, &options).await,
             Protocol::Mqtt(_) => mqtt(device, &options).await,
             Protocol::Sparkplug(_) => sparkplug::run(device, &options).await,
@@ -100,16 +114,42 @@ pub async fn run(profile: &Profile, options: Options) -> anyhow::Result<()> {
             ),
             Protocol::Http(_) => http::run(device, &options).await,
             Protocol::Nmea(_) => lines(device, &options).await,
-            other => anyhow::bail!(
-                "a device of {} cannot be simulated; allowed are modbus, sunspec, mqtt, sparkplug, coap, http, nmea, opcua",
-                other.as_str()
-            ),
+            // Those are refused before.
+            Protocol::Host(_) | Protocol::None => Ok(()),
         }
     };
     tokio::select! {
         served = serve => served,
         () = end => Ok(()),
     }
+}
+
+/// Whether there is something to be simulated, in the way that is asked for.
+fn check(profile: &Profile, options: &Options) -> anyhow::Result<()> {
+    let (name, protocol) = (profile.name(), profile.protocol());
+    match protocol {
+        Protocol::Host(_) => anyhow::bail!(
+            "{name}: a device of host cannot be simulated: it is the machine that the agent runs on, which a source of kind \"host\" measures by itself, and nothing \
+             stands between them that could be another's; a recording of values is played by a source of kind \"replay\""
+        ),
+        Protocol::None => anyhow::bail!(
+            "{name}: a device without a protocol cannot be simulated: its points are columns of files, which a source of kind \"tail\", \"stdin\" or \
+             \"replay\" reads; a profile with one of the tables modbus, sunspec, mqtt, sparkplug, coap, http, nmea, opcua can be"
+        ),
+        _ => {}
+    }
+    let is_modbus = matches!(protocol, Protocol::Modbus(_) | Protocol::SunSpec(_));
+    anyhow::ensure!(
+        !options.serial || is_modbus || matches!(protocol, Protocol::Nmea(_)),
+        "--serial: a device of {} has no serial line; allowed are modbus, sunspec, nmea",
+        protocol.as_str()
+    );
+    anyhow::ensure!(
+        options.unit.is_none() || is_modbus,
+        "--unit: a device of {} is no unit of a bus",
+        protocol.as_str()
+    );
+    Ok(())
 }
 
 async fn bind(options: &Options) -> anyhow::Result<TcpListener> {
@@ -147,9 +187,9 @@ async fn modbus(device: Device, options: &Options) -> anyhow::Result<()> {
                     tracing::warn!(%peer, "more connections than {CONNECTIONS_MAX}: closed");
                     continue;
                 };
-                let registers = registers.clone();
+                let (registers, own) = (registers.clone(), options.unit);
                 tokio::spawn(async move {
-                    if let Err(error) = answer(stream, &registers).await {
+                    if let Err(error) = answer(stream, &registers, own).await {
                         tracing::debug!(%peer, %error, "connection ends");
                     }
                     drop(place);
@@ -159,8 +199,8 @@ async fn modbus(device: Device, options: &Options) -> anyhow::Result<()> {
     }
 }
 
-/// Answers the requests of one connection, whatever unit they are for.
-async fn answer(mut stream: TcpStream, registers: &Mutex<Registers>) -> std::io::Result<()> {
+/// Answers the requests of one connection, for its own unit or for any.
+async fn answer(mut stream: TcpStream, registers: &Mutex<Registers>, own: Option<u8>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     loop {
         let mut header = [0; HEADER_BYTES];
@@ -173,7 +213,11 @@ async fn answer(mut stream: TcpStream, registers: &Mutex<Registers>) -> std::io:
         }
         let mut request = vec![0; length - 1];
         stream.read_exact(&mut request).await?;
-        let answer = pdu::answer(&mut registers.lock().unwrap_or_else(PoisonError::into_inner), &request);
+        let answer = if own.is_some_and(|own| own != unit) {
+            vec![request.first().copied().unwrap_or_default() | 0x80, NO_SUCH_UNIT]
+        } else {
+            pdu::answer(&mut registers.lock().unwrap_or_else(PoisonError::into_inner), &request)
+        };
         let length = u16::try_from(answer.len() + 1).map_err(std::io::Error::other)?.to_be_bytes();
         let mut frame = vec![t0, t1, 0, 0, length[0], length[1], unit];
         frame.extend(answer);

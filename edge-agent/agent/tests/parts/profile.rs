@@ -38,11 +38,11 @@ pub struct Simulated {
 
 impl Simulated {
     pub fn start(profile: &str, interval_ms: &str) -> Self {
-        let mut child =
-            command(&["simulate", profile, "--listen", "127.0.0.1:0", "--interval-ms", interval_ms])
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
+        Self::by(&["simulate", profile, "--listen", "127.0.0.1:0", "--interval-ms", interval_ms])
+    }
+
+    fn by(args: &[&str]) -> Self {
+        let mut child = command(args).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.split(" at ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
@@ -144,6 +144,48 @@ fn what_is_no_profile_is_told_with_those_that_are() {
     );
     let said = run(&["simulate", "linux-host", "--listen", "127.0.0.1:0"]);
     assert!(!said.good && said.err.contains("a device of host cannot be simulated"), "{}", said.err);
+    assert!(said.err.contains("a source of kind \"host\" measures"), "{}", said.err);
+    for (args, part) in [
+        (["simulate", "tasmota-plug", "--serial"].as_slice(), "allowed are modbus, sunspec, nmea"),
+        (&["simulate", "nmea-gps", "--unit", "3"], "is no unit of a bus"),
+        (&["simulate", "nmea-gps", "--serial", "--listen", "127.0.0.1:0"], "cannot be used with"),
+    ] {
+        let said = run(args);
+        assert!(!said.good && said.err.contains(part), "{args:?}: {}", said.err);
+    }
+}
+
+#[test]
+fn a_unit_on_a_serial_line_is_found_there_and_on_no_other_number() {
+    let meter =
+        Simulated::by(&["simulate", "eastron-sdm630", "--serial", "--unit", "3", "--interval-ms", "60000"]);
+    assert!(Path::new(&meter.address).exists(), "{}", meter.address);
+    let found = run(&["detect", "modbus-rtu", &meter.address, "--units", "2-4", "--timeout-ms", "400"]);
+    assert!(found.good, "{}", found.err);
+    let units: Vec<&str> = found.out.lines().take_while(|line| !line.is_empty()).collect();
+    assert_eq!(units, ["3: eastron-sdm630 (or eastron-sdm120)"], "{}", found.out);
+    assert!(
+        found.out.contains("kind = \"modbus-rtu\"") && found.out.contains("address = \"3\""),
+        "{}",
+        found.out
+    );
+    // Whoever comes after finds the same line.
+    let again = run(&["detect", "modbus-rtu", &meter.address, "--units", "3", "--timeout-ms", "400"]);
+    assert!(again.out.starts_with("3: eastron-sdm630"), "{}{}", again.out, again.err);
+}
+
+#[test]
+fn a_unit_behind_an_address_is_found_once() {
+    let meter = Simulated::by(&["simulate", "eastron-sdm630", "--listen", "127.0.0.1:0", "--unit", "3"]);
+    let found = run(&["detect", "modbus-tcp", &meter.address, "--units", "2-4", "--timeout-ms", "2000"]);
+    assert_eq!(
+        found.out.lines().next(),
+        Some("3: eastron-sdm630 (or eastron-sdm120)"),
+        "{}{}",
+        found.out,
+        found.err
+    );
+    assert_eq!(found.out.lines().nth(1), Some(""), "{}", found.out);
 }
 
 /// `UPDATE_SCHEMA=1` writes it anew.

@@ -7,20 +7,24 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
+use tideline_protocol::model::{DeviceId, PointId};
 use tideline_protocol::value::Boxes;
 
 use crate::buckets::{Aggregate, Buckets};
+use crate::cold::file::ColdFile;
+use crate::cold::{ColdEntry, ColdGroup};
 use crate::config::StoreError;
 use crate::hot::{Rows, SeriesId, is_before};
 use crate::log::lock;
 use crate::manifest::FileEntry;
 use crate::narrow::Narrow;
+use crate::query::RawColumn;
 use crate::sealed::SealedFormat;
 use crate::segment::figures::Figure;
 use crate::segment::read::ReadError;
 use crate::segment::rolls::Roll;
 use crate::segment::{BlockEntry, Directory, Level, SeriesEntry};
-use crate::tables::Shared;
+use crate::tables::{Shared, read};
 
 /// What keeping anything costs besides its bytes.
 const ENTRY_BYTES: usize = 256;
@@ -42,11 +46,12 @@ pub struct BlockCache {
     rolls: Shelf<Rolls>,
     raw_directories: Shelf<Directory>,
     rollup_directories: Shelf<Directory>,
+    cold: Shelf<Vec<RawColumn>>,
 }
 
 impl BlockCache {
     /// Keeps so many bytes: three sixteenths of readings with their times and as many of values alone, four of rollups,
-    /// six of directories.
+    /// six of directories. What is read of the cold tier may take another one of them.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
         let part = bytes_max / 16;
@@ -56,6 +61,7 @@ impl BlockCache {
             rolls: Shelf::new(4 * part),
             raw_directories: Shelf::new(3 * part),
             rollup_directories: Shelf::new(3 * part),
+            cold: Shelf::new(part),
         }
     }
 
@@ -161,6 +167,28 @@ impl<T> ShelfState<T> {
         let last = *last;
         self.kept.retain(|_, kept| kept.used > last);
         self.bytes = self.kept.values().map(|kept| kept.bytes).sum();
+    }
+}
+
+impl Shared {
+    /// A group of rows of a cold file, by series and time. The file is read as a whole for it, and its checksum compared.
+    ///
+    /// # Errors
+    /// It is damaged, or cannot be read now.
+    pub fn cold_group(&self, entry: &ColdEntry, no: usize) -> Result<Arc<Vec<RawColumn>>, StoreError> {
+        self.blocks.cold.get((entry.number, no), || {
+            let file = ColdFile::open((self.files.as_ref(), &self.dir), entry)?;
+            let rows = |group: &ColdGroup| usize::try_from(group.rows).unwrap_or(usize::MAX);
+            let begin: usize = entry.groups.iter().take(no).map(rows).sum();
+            let end = begin.saturating_add(entry.groups.get(no).map_or(0, rows));
+            let find = |device: &str, point: &str| {
+                let (device, point) = (DeviceId::parse(device).ok()?, PointId::parse(point).ok()?);
+                read(&self.registry).names().find(&device, &point)
+            };
+            let columns = file.columns(begin..end, (i64::MIN, i64::MAX), &find)?;
+            let bytes = columns.iter().map(|column| column.times.len() * 16 + column.boxes.bytes()).sum();
+            Ok((columns, bytes))
+        })
     }
 }
 

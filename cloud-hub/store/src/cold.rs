@@ -65,6 +65,9 @@ pub struct ColdEntry {
     /// Its groups of rows, in their order.
     #[n(7)]
     pub groups: Vec<ColdGroup>,
+    /// The place in the order of arrival of the file that its readings were in; none of what became cold before that was kept.
+    #[n(8)]
+    pub order: Option<u64>,
 }
 
 /// Rows of a file that are read together.
@@ -98,6 +101,12 @@ impl ColdGroup {
 }
 
 impl ColdEntry {
+    /// Its place in the order of arrival; what nobody knows it of came before all else.
+    #[must_use]
+    pub fn order(&self) -> u64 {
+        self.order.unwrap_or_default()
+    }
+
     /// Where it is in the folder of the store.
     #[must_use]
     pub fn name(&self) -> PathBuf {

@@ -293,7 +293,7 @@ pub fn export(
         let meta = store.meta(*id).ok_or_else(|| StoreError::Query(format!("there is no series {id}")))?;
         let mut after = None;
         loop {
-            let page = store.query_raw(&[*id], from_ns, to_ns, after, GROUP_ROWS)?;
+            let page = store.query_page(&[*id], (from_ns, to_ns), (after, GROUP_ROWS), &|| false)?;
             for column in page.series {
                 written += column.times.len() as u64;
                 group.push(&meta, (&column.times, &column.values), &column.boxes);
@@ -339,7 +339,7 @@ pub fn part(
     let (mut group, mut written, mut after) = (Group::default(), 0_usize, after);
     loop {
         let most = GROUP_ROWS.min(rows.saturating_sub(written)).max(1);
-        let page = store.query_raw(series, from_ns, to_ns, after, most)?;
+        let page = store.query_page(series, (from_ns, to_ns), (after, most), &|| false)?;
         for column in page.series {
             let meta = store
                 .meta(column.id)

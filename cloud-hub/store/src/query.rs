@@ -5,6 +5,7 @@ mod groups;
 mod newest;
 mod page;
 mod rollups;
+mod sources;
 mod thinned;
 
 use std::collections::BTreeMap;
@@ -231,7 +232,7 @@ pub fn buckets(
     for (id, hot) in series.iter().zip(&mut hot) {
         if shared.revised.has(*id) {
             let hot = hot_of(&tables, *id, (from_ns, to_ns));
-            revised.insert(*id, Newest { shared, format, id: *id, files: &files, hot });
+            revised.insert(*id, Newest { shared, format, id: *id, files: &files, cold: &[], hot });
             continue;
         }
         let older = tables.flushing.as_deref().into_iter();

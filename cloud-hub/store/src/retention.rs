@@ -419,7 +419,17 @@ mod tests {
         let entry = |number: u64, age_ns: i64, bytes: u64| {
             let (last_ns, sealed_ns) = (NOW - age_ns, Some(NOW - 20 * DAY_NS));
             let (day, print, groups) = (None, (bytes, 0), Vec::new());
-            Arc::new(ColdEntry { number, day, print, rows: 1, first_ns: last_ns, last_ns, sealed_ns, groups })
+            Arc::new(ColdEntry {
+                number,
+                day,
+                print,
+                rows: 1,
+                first_ns: last_ns,
+                last_ns,
+                sealed_ns,
+                groups,
+                order: None,
+            })
         };
         let all = [entry(1, 5 * DAY_NS, 10), entry(2, 9 * DAY_NS, 10), entry(3, DAY_NS, 10)];
         let told = |cold: Limit, files: &[Arc<ColdEntry>]| {

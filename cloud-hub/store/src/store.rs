@@ -242,7 +242,9 @@ impl Store {
         after: Option<RawCursor>,
         limit: usize,
     ) -> Result<RawPage, StoreError> {
-        self.query_page(series, (from_ns, to_ns), (after, limit), &|| false)
+        let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
+        let (range, from) = ((from_ns, to_ns), (after, limit, false));
+        self.inner.mending(|| query::raw(shared, format, series, range, from, &|| false))
     }
 
     /// At most `buckets_max` buckets of one width over `from..to` (ns), of the readings in it. A `to`

@@ -30,7 +30,7 @@ use crate::when;
 
 /// Most series that may be named; all of a device, or of the fleet, may be more.
 const SERIES_NAMED_MAX: usize = 1_000;
-/// Up to when there may be readings in the cold tier, which an export does not have.
+/// Up to when there may be readings of the cold tier among those of an export.
 pub const COLD_TO: &str = "tideline-cold-to";
 /// Bytes that are handed on together, and how many of these may wait for the client.
 const PART_BYTES: usize = 256 * 1024;
@@ -60,8 +60,8 @@ pub struct ExportQuery {
 /// all else the same and times that are not relative; the last part has none. `tideline-rows` says how many rows it has,
 /// `tideline-share` about which share of all was read with it. Parts of CSV and Arrow one behind the other are the whole;
 /// each part of Parquet is a file. Where readings of the range are past their retention, `tideline-thinned-to` (Unix ms) says up
-/// to when: they are not in the answer. Where some of these may be in the cold tier, `tideline-cold-to` (Unix ms) says up to when: SQL
-/// has them in the table `cold`, and they are Parquet files already.
+/// to when: what of them is not in the cold tier is not in the answer. Where some may be, `tideline-cold-to` (Unix ms) says up to
+/// when: they are in the answer, in their places.
 #[utoipa::path(get, path = "/api/v1/export", operation_id = "export",
     params(
         ("series" = Option<String>, Query, description = "device/point, several with commas, up to 1000; all when left out"),

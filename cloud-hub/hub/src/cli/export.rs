@@ -121,12 +121,13 @@ pub async fn export(hub: &HubSocket, args: &ExportArgs) -> Result<()> {
     finish(format, &mut file, &state, &paths).with_context(|| format!("{shown} cannot be written"))?;
     let bytes = std::fs::metadata(&paths.out).map_or(0, |metadata| metadata.len());
     let thinned = thinned_to.map_or_else(String::new, |ms| {
-        format!("; readings up to {} are past their retention and not in it", show_ms(ms))
+        let kept = cold_to.map_or_else(
+            || "not in it".to_owned(),
+            |ms| format!("in it where they are in the cold tier, which has some up to {}", show_ms(ms)),
+        );
+        format!("; readings up to {} are past their retention and {kept}", show_ms(ms))
     });
-    let cold = cold_to.map_or_else(String::new, |ms| {
-        format!("; what of them is in the cold tier, up to {}, SQL has in its table cold", show_ms(ms))
-    });
-    outln!("{shown}: {} rows, {}{thinned}{cold}", state.rows, megabytes(bytes));
+    outln!("{shown}: {} rows, {}{thinned}", state.rows, megabytes(bytes));
     Ok(())
 }
 

@@ -88,7 +88,8 @@ impl ColdWriter {
     pub fn create(
         files: &dyn FileSystem,
         path: &Path,
-        (number, day, sealed_ns): (u64, Option<i64>, Option<i64>),
+        (number, day): (u64, Option<i64>),
+        (order, sealed_ns): (u64, Option<i64>),
     ) -> Result<Self, StoreError> {
         let file = files.open(path, OpenMode::Create).map_err(StoreError::io("writing a cold file"))?;
         let out = Printed { out: Some(BufWriter::new(file)), len: 0, crc: 0 };
@@ -96,7 +97,8 @@ impl ColdWriter {
         let shared = Shared(Rc::clone(&out));
         let sink = guarded(|| Sink::begin(ExportFormat::Parquet, shared, false))?;
         let (first_ns, last_ns, groups) = (i64::MAX, i64::MIN, Vec::new());
-        let entry = ColdEntry { number, day, print: (0, 0), rows: 0, first_ns, last_ns, sealed_ns, groups };
+        let (print, rows, order) = ((0, 0), 0, Some(order));
+        let entry = ColdEntry { number, day, print, rows, first_ns, last_ns, sealed_ns, groups, order };
         Ok(Self { out, sink, group: Group::default(), ends: None, entry })
     }
 

@@ -326,7 +326,7 @@ impl Source<'_> {
             let tables = read(&self.shared.tables);
             (hot_of(&tables, id, range), std::sync::Arc::clone(&tables.files))
         };
-        work(&Newest { shared: self.shared, format: self.format, id, files: &files, hot })
+        work(&Newest { shared: self.shared, format: self.format, id, files: &files, cold: &[], hot })
     }
 
     /// The value of the last reading before a time; none where that cannot be told, too.

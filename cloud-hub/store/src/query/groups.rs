@@ -120,7 +120,7 @@ impl Work<'_> {
                 let tables = read(&shared.tables);
                 (hot_of(&tables, id, range), Arc::clone(&tables.files))
             };
-            let newest = Newest { shared, format, id, files: &files, hot };
+            let newest = Newest { shared, format, id, files: &files, cold: &[], hot };
             return newest.add((level, Level::Day), range, parts).map(drop);
         }
         let files = {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::blocks::SealedFile;
 use crate::buckets::Buckets;
+use crate::cold::ColdEntry;
 use crate::config::StoreError;
 use crate::hot::{Rows, SeriesId};
 use crate::manifest::FileEntry;
@@ -15,6 +16,7 @@ use crate::segment::Level;
 use crate::tables::{Shared, Tables};
 
 use super::add;
+use super::sources::sources;
 
 /// Times that are read together: some files may have as many rows in memory at once.
 const TOGETHER: usize = 256 * 1024;
@@ -38,6 +40,8 @@ pub struct Newest<'a> {
     pub format: &'a dyn SealedFormat,
     pub id: SeriesId,
     pub files: &'a [Arc<FileEntry>],
+    /// Where they are asked for.
+    pub cold: &'a [Arc<ColdEntry>],
     /// What is in memory of the range that is asked for, as [`hot_of`] gives it.
     pub hot: Rows,
 }
@@ -49,17 +53,18 @@ impl Newest<'_> {
     /// A file cannot be read.
     pub fn first_rows(&self, (from_ns, to_ns): (i64, i64), most: usize) -> Result<Rows, StoreError> {
         let (mut out, mut end_ns) = (Rows::default(), to_ns);
-        for file in self.files {
-            let file = SealedFile { shared: self.shared, format: self.format, file };
-            let Some(entry) = file.find(self.id, (from_ns, end_ns))? else { continue };
+        for source in sources((self.shared, self.format), self.files, self.cold) {
             let mut own = Rows::default();
-            file.each_rows(&entry, (from_ns, end_ns), |times, words, boxes| {
+            source.each_rows(self.id, (from_ns, end_ns), |times, words, boxes| {
                 let known = own.times.len();
                 own.extend(times, words, boxes);
                 keep_newest(&mut own, known);
                 // With one time more than is wanted all of the last of these is there.
                 if own.times.len() > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
+            if own.times.is_empty() {
+                continue;
+            }
             own.truncate(most);
             out.extend(&own.times, &own.values, &own.boxes);
             out.sort();

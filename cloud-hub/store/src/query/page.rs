@@ -9,8 +9,8 @@ use tideline_protocol::value::Boxes;
 
 use super::goes_on;
 use super::newest::{Newest, hot_of};
+use super::sources::{Cold, sources};
 use super::thinned::thinned_to;
-use crate::blocks::SealedFile;
 use crate::config::StoreError;
 use crate::hot::{Rows, SeriesId};
 use crate::sealed::SealedFormat;
@@ -87,33 +87,53 @@ pub(super) fn first_rows(
     shared: &Shared,
     format: &dyn SealedFormat,
     id: SeriesId,
-    (from_ns, to_ns): (i64, i64),
+    range: (i64, i64),
     most: usize,
 ) -> Result<Rows, StoreError> {
-    if shared.revised.has(id) {
-        return first_newest(shared, format, id, (from_ns, to_ns), most);
-    }
+    rows_of((shared, format), id, range, (most, false), &|| false)
+}
+
+/// The same, with those in the cold tier where these are wanted, as all of them were at one moment.
+fn rows_of(
+    (shared, format): (&Shared, &dyn SealedFormat),
+    id: SeriesId,
+    (from_ns, to_ns): (i64, i64),
+    (most, with_cold): (usize, bool),
+    canceled: &dyn Fn() -> bool,
+) -> Result<Rows, StoreError> {
+    let revised = shared.revised.has(id);
     let mut hot = Rows::default();
-    let files = {
+    let (files, cold) = {
         let tables = read(&shared.tables);
-        if let Some(flushing) = &tables.flushing {
-            flushing.copy(id, from_ns, to_ns, most, &mut hot);
+        if revised {
+            hot = hot_of(&tables, id, (from_ns, to_ns));
+        } else {
+            if let Some(flushing) = &tables.flushing {
+                flushing.copy(id, from_ns, to_ns, most, &mut hot);
+            }
+            tables.active.copy(id, from_ns, to_ns, most, &mut hot);
         }
-        tables.active.copy(id, from_ns, to_ns, most, &mut hot);
-        Arc::clone(&tables.files)
+        let cold = if with_cold { Arc::clone(&tables.cold) } else { Cold::default() };
+        (Arc::clone(&tables.files), cold)
     };
+    if revised {
+        return Newest { shared, format, id, files: &files, cold: &cold, hot }
+            .first_rows((from_ns, to_ns), most);
+    }
     let mut out = Rows::default();
     let mut end_ns = to_ns;
-    for file in files.iter() {
-        let file = SealedFile { shared, format, file };
-        let Some(entry) = file.find(id, (from_ns, end_ns))? else { continue };
+    for source in sources((shared, format), &files, &cold) {
+        goes_on(canceled)?;
         let mut left = most;
-        file.each_rows(&entry, (from_ns, end_ns), |times, words, boxes| {
+        let any = source.each_rows(id, (from_ns, end_ns), |times, words, boxes| {
             let taken = times.len().min(left);
             out.extend(times.get(..taken).unwrap_or(&[]), words.get(..taken).unwrap_or(&[]), boxes);
             left -= taken;
             if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
+        if !any {
+            continue;
+        }
         out.sort();
         out.truncate(most);
         // What later files hold of the last time and after it comes too late.
@@ -125,21 +145,6 @@ pub(super) fn first_rows(
     out.sort();
     out.truncate(most);
     Ok(out)
-}
-
-/// The same of a revised series, which has one row of a time.
-fn first_newest(
-    shared: &Shared,
-    format: &dyn SealedFormat,
-    id: SeriesId,
-    range: (i64, i64),
-    most: usize,
-) -> Result<Rows, StoreError> {
-    let (hot, files) = {
-        let tables = read(&shared.tables);
-        (hot_of(&tables, id, range), Arc::clone(&tables.files))
-    };
-    Newest { shared, format, id, files: &files, hot }.first_rows(range, most)
 }
 
 /// Most bytes of texts of a page beside those of one row: an answer has some of its own for each.
@@ -159,13 +164,14 @@ fn within(rows: &Rows, passed: usize) -> usize {
     rows.values.iter().skip(passed).take_while(fits).count().max(1)
 }
 
-/// At most `limit` rows, or fewer long texts, of `from..to`, by (series as asked, time, arrival), from `after` on.
+/// At most `limit` rows, or fewer long texts, of `from..to`, by (series as asked, time, arrival), from `after` on; with those in
+/// the cold tier where these are wanted.
 pub fn raw(
     shared: &Shared,
     format: &dyn SealedFormat,
     series: &[SeriesId],
     (from_ns, to_ns): (i64, i64),
-    (after, limit): (Option<RawCursor>, usize),
+    (after, limit, with_cold): (Option<RawCursor>, usize, bool),
     canceled: &dyn Fn() -> bool,
 ) -> Result<RawPage, StoreError> {
     let begin = after.unwrap_or(RawCursor { series: 0, time_ns: from_ns, given: 0 });
@@ -178,7 +184,7 @@ pub fn raw(
         let (start_ns, given) = if resumed { (begin.time_ns, begin.given) } else { (from_ns, 0) };
         // One more than is given says whether there is more.
         let most = given.saturating_add(left).saturating_add(1);
-        let mut rows = first_rows(shared, format, *id, (start_ns, to_ns), most)?;
+        let mut rows = rows_of((shared, format), *id, (start_ns, to_ns), (most, with_cold), canceled)?;
         // Of a file that was lost between two pages nothing is left to pass over.
         let passed = rows.times.iter().take(given).take_while(|time| **time == start_ns).count();
         let end = rows.times.len().min(passed.saturating_add(left)).min(passed + within(&rows, passed));

@@ -70,7 +70,7 @@ pub fn rollups(
         Arc::clone(&tables.files)
     };
     if revised {
-        let newest = Newest { shared, format, id, files: &files, hot: newest };
+        let newest = Newest { shared, format, id, files: &files, cold: &[], hot: newest };
         newest.add((level, level), range, &mut parts)?;
     }
     // What is left of a file is no bucket of a finer level.

@@ -174,7 +174,7 @@ pub fn stands(
                 levels.push((level, starts, hot));
             }
         }
-        let newest = newest.map(|hot| Newest { shared, format, id, files: &files, hot });
+        let newest = newest.map(|hot| Newest { shared, format, id, files: &files, cold: &[], hot });
         let mut out = Vec::new();
         for (level, starts, hot) in levels {
             let mut parts = Buckets::new(level.width_ns());

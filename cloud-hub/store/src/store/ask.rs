@@ -167,19 +167,20 @@ impl Store {
         self.inner.mending(|| query::figured_rollups(shared, format, (series, tier), range, figures))
     }
 
-    /// As [`Self::query_raw`]; it ends soon after `canceled` says so.
+    /// As [`Self::query_raw`], but with the readings that are in the cold tier, each in its place; it ends soon after `canceled`
+    /// says so. What becomes cold between two pages moves none of them.
     ///
     /// # Errors
-    /// As there, or it was canceled.
+    /// As there, a file of the cold tier is damaged, or it was canceled.
     pub fn query_page(
         &self,
         series: &[SeriesId],
         range: (i64, i64),
-        from: (Option<RawCursor>, usize),
+        (after, limit): (Option<RawCursor>, usize),
         canceled: &dyn Fn() -> bool,
     ) -> Result<RawPage, StoreError> {
         let (shared, format) = (&self.inner.shared, self.inner.format.as_ref());
-        self.inner.mending(|| query::raw(shared, format, series, range, from, canceled))
+        self.inner.mending(|| query::raw(shared, format, series, range, (after, limit, true), canceled))
     }
 
     /// The last time of `from..to` (ns) of which a tier does not know all readings of these series, since they are past

@@ -74,6 +74,7 @@ fn each_day(
 /// The files that are being written of one sealed file.
 struct Freezing<'a> {
     shared: &'a Shared,
+    order: u64,
     sealed_ns: Option<i64>,
     open: BTreeMap<Option<i64>, ColdWriter>,
     // All that there is something of on the disk.
@@ -97,8 +98,8 @@ impl Freezing<'_> {
                 files
                     .create_dir_all(&dir.join(folder(day)))
                     .map_err(StoreError::io("making the folder of a cold file"))?;
-                let of = (number, day, self.sealed_ns);
-                Ok(place.insert(ColdWriter::create(files.as_ref(), &path, of)?))
+                let of = (self.order, self.sealed_ns);
+                Ok(place.insert(ColdWriter::create(files.as_ref(), &path, (number, day), of)?))
             }
         }
     }
@@ -118,7 +119,8 @@ impl Inner {
             return Ok(Vec::new());
         }
         let (open, begun, done) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let mut to = Freezing { shared: &self.shared, sealed_ns: file.sealed_ns, open, begun, done };
+        let (order, sealed_ns) = (file.order, file.sealed_ns);
+        let mut to = Freezing { shared: &self.shared, order, sealed_ns, open, begun, done };
         let written = caught(|| self.freeze_into(file, &mut to));
         let rows: u64 = to.done.iter().map(|entry| entry.rows).sum();
         let written = written.and_then(|()| {

@@ -1,6 +1,6 @@
 //! What the store must answer: a list of what was accepted, in order of arrival.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tideline_protocol::keep::{Keep, KeepRule, Rollups};
 use tideline_protocol::model::{DeviceId, PointId};
@@ -281,19 +281,42 @@ pub fn check_cold(store: &Store, items: &[Item], now: i64, ways: Ways) {
                 assert!(*count >= 0, "{device}/{point} has too many of {reading:?}");
             }
         }
+        pages_with_cold(store, &info, &rows, now, ways);
+        if ways.revises((device.as_str(), point.as_str())) {
+            // Of what others have replaced it is not seen where it is.
+            continue;
+        }
         // What a profile says of days goes for good.
         let days =
             Some(kept(device.as_str(), point.as_str(), ways.profiled).0).filter(|days| *days < RAW_DAYS);
         let from = now - days.unwrap_or(COLD_DAYS) * DAY_NS;
-        if ways.revises((device.as_str(), point.as_str())) {
-            let newest = newest(&rows);
-            let named = |row: &(i64, i32)| (row.0, shown(&given(point.as_str(), row.1)));
-            let newest: BTreeSet<(i64, String)> = newest.iter().map(named).collect();
-            left.retain(|reading, _| newest.contains(reading));
-        }
         left.retain(|(time, _), count| *count > 0 && *time >= from);
         assert!(left.is_empty(), "{device}/{point} lacks {left:?}");
     }
+}
+
+/// By pages that have what is cold, each reading stands once and in its place; what comes of one that was cold and is gone is of
+/// the list.
+fn pages_with_cold(store: &Store, info: &SeriesInfo, rows: &Series, now: i64, ways: Ways) {
+    let name = (&*info.device.to_string(), &*info.point.to_string());
+    let days = Some(kept(name.0, name.1, ways.profiled).0).filter(|days| *days < RAW_DAYS);
+    let from = now - days.unwrap_or(COLD_DAYS) * DAY_NS;
+    let expected = counting(rows, name, ways);
+    let value = |row: &(i64, i32)| (row.0, shown(&given(name.1, row.1)));
+    let expected: Vec<_> = after(&expected, from).iter().map(value).collect();
+    let (mut found, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = store.query_page(&[info.id], (from, i64::MAX), (cursor, 199), &|| false).unwrap();
+        for column in page.series {
+            let value = |word: &f64| shown(&column.boxes.value(*word, info.kind));
+            found.extend(column.times.iter().copied().zip(column.values.iter().map(value)));
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, expected, "the readings of {name:?} with those that are cold");
 }
 
 fn after<T>(rows: &[(i64, T)], from: i64) -> &[(i64, T)] {

@@ -339,3 +339,95 @@ fn a_backup_has_the_cold_tier_and_a_lost_manifest_loses_no_cold_file() {
         kept.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|end| end == "parquet"));
     assert_eq!(kept.count(), files);
 }
+
+/// All rows by pages of so many, and what is done after each of them.
+fn pages(store: &Store, id: SeriesId, most: usize, mut after: impl FnMut(usize)) -> Vec<(i64, u64)> {
+    let (mut out, mut cursor, mut turn) = (Vec::new(), None, 0);
+    loop {
+        let page = store.query_page(&[id], ALL, (cursor, most), &|| false).unwrap();
+        for column in page.series {
+            out.extend(column.times.iter().copied().zip(column.values.iter().map(|value| value.to_bits())));
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            return out;
+        }
+        after(turn);
+        turn += 1;
+    }
+}
+
+#[test]
+fn an_export_has_each_reading_once_while_they_become_cold() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(keeping(dir.path(), Limit::default()), 3);
+    // Equal times in three files, in an order that is not that of their values.
+    for (seq, value) in [(4, 7.0), (5, 9.0), (6, 8.0)] {
+        let (first, last) = ((0, T0 + HOUR_NS, value), (0, T0 + (3 - (seq as i64 - 4)) * DAY_NS, value));
+        append(&store, seq, &[vec![first, first, last]]);
+        store.flush().unwrap();
+    }
+    let before = pages(&store, 0, usize::MAX, |_| {});
+    assert_eq!(before.len(), 3 * 192 + 9);
+    let exported = |store: &Store| {
+        let mut bytes = Vec::new();
+        let rows = store.export(crate::ExportFormat::Csv, &[0, 1], i64::MIN, i64::MAX, &mut bytes).unwrap();
+        (rows, bytes)
+    };
+    let whole = exported(&store);
+    store.close().unwrap();
+    for most in [1, 2, 50] {
+        let copied = tempfile::tempdir().unwrap();
+        copy(dir.path(), &copied.path().join("store"));
+        let store = open_at(keeping(&copied.path().join("store"), Limit::default()), 12).0;
+        // The files go one after the other while the pages are read, the later of equal times first.
+        let clock_at = |turn: usize| turn == 4 || turn == 9;
+        let found = pages(&store, 0, most, |turn| {
+            if clock_at(turn) {
+                store.retain().unwrap();
+            }
+        });
+        assert!(store.cold().rows > 0, "pages of {most}");
+        assert_eq!(found, before, "pages of {most}");
+        assert_eq!(exported(&store), whole);
+        store.close().unwrap();
+        let store = open_at(keeping(&copied.path().join("store"), Limit::default()), 16).0;
+        store.retain().unwrap();
+        assert_eq!(store.query_raw(&[0], i64::MIN, i64::MAX, None, usize::MAX).unwrap().series, vec![]);
+        assert_eq!(pages(&store, 0, most, |_| {}), before, "all is cold");
+        assert_eq!(exported(&store), whole);
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn what_was_made_cold_before_its_place_was_kept_comes_first() {
+    let entry = |order| {
+        let (day, print, sealed_ns, groups) = (None, (0, 0), None, vec![]);
+        let (first_ns, last_ns) = (0, 0);
+        crate::cold::ColdEntry { number: 9, day, print, rows: 0, first_ns, last_ns, sealed_ns, groups, order }
+    };
+    let decoded = |bytes: &[u8]| minicbor::decode::<crate::cold::ColdEntry>(bytes).unwrap();
+    let (old, new) = (minicbor::to_vec(entry(None)).unwrap(), minicbor::to_vec(entry(Some(5))).unwrap());
+    assert!(old.len() < new.len(), "an entry of before has no such field");
+    assert_eq!((decoded(&old).order(), decoded(&new).order()), (0, 5));
+}
+
+#[test]
+fn a_damaged_cold_file_fails_the_export_that_needs_it_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(keeping(dir.path(), Limit::default()), 2).close().unwrap();
+    let store = open_at(keeping(dir.path(), Limit::default()), 13).0;
+    store.retain().unwrap();
+    let path = dir.path().join("cold").join(&on_disk(dir.path())[0]);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let refused = store.query_page(&[0], ALL, (None, 10), &|| false).unwrap_err();
+    assert!(refused.to_string().contains("damaged"), "{refused}");
+    assert!(store.query_page(&[0], (T0 + 2 * DAY_NS, i64::MAX), (None, 10), &|| false).is_ok());
+    let stopped = store.query_page(&[0], ALL, (None, 10), &|| true).unwrap_err();
+    assert!(stopped.to_string().contains("canceled"), "{stopped}");
+    store.close().unwrap();
+}

@@ -2,6 +2,7 @@
 
 mod points;
 mod sections;
+mod sense;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -186,6 +187,7 @@ fn compile(reader: &mut Reader<'_>, file: &str, table: &DeTable<'_>) -> Option<C
             contents.points.insert(id, point);
         }
     }
+    sense::check_points(reader, table, &contents);
     sections::rest(reader, table, &mut contents, &ids);
     contents.overlays = overlay::all(table);
     (reader.count() == before).then_some(contents)

@@ -350,6 +350,53 @@ fn what_firmware_says_of_itself_has_to_fit_together() {
 }
 
 #[test]
+fn what_could_never_be_is_told_with_its_line() {
+    let text = r#"name = "x"
+[modbus]
+[points]
+e = { type = "bool", address = "input:4", encoding = "u16", mask = 0x10000 }
+r = { type = "text", address = "input:22", encoding = "u16", bits = { 16 = "a" } }
+s = { unit = "Cel", min = 0, max = 10, address = "input:23", encoding = "u16", shift = 17, mask = 0xff }
+q = { type = "text", address = "input:21", encoding = "u16", enum = { 0 = "a", -1 = "c", 70000 = "d" } }
+n = { unit = "Cel", min = 0, max = 10, address = "input:20", encoding = "u16", enum = { 0 = "a" } }
+k = { type = "int", unit = "Cel", min = -300, max = -200, address = "input:30", encoding = "u16" }
+"i//" = { type = "bool", address = "input:31", encoding = "u16" }
+d = { type = "text", address = "input:32", encoding = "u16", enum = { 0 = "off", 1 = "on" } }
+j = { unit = "Cel", min = -5, max = 10, address = "input:33", encoding = "i16", scale = 0.1 }
+[alarms.hot4]
+point = "d"
+above = 3
+[alarms.hot5]
+point = "d"
+equals = "nix"
+[alarms.hot6]
+point = "j"
+above = nan
+[delivery.x]
+expire_h = 0
+"#;
+    let error = Profile::parse("x.toml", text).unwrap_err();
+    let expected = [
+        "4: points.e.mask: has bits beyond the 16 of its encoding",
+        "5: points.r.bits: bit 16 is beyond the 16 of its encoding",
+        "6: points.s.shift: leaves no bit, so that it is always 0",
+        "7: points.q.enum: -1 is none of its raw numbers, which are 0 to 65535",
+        "8: points.n.enum: is for points of type text and bool; this one is of type float",
+        "9: points.k: no raw number comes to -300 to -200: they come to 0 to 65535",
+        "10: points.i//: a part of its id between / is empty",
+        "15: alarms.hot4.above: d is a text, which is not above or below a number",
+        "18: alarms.hot5.equals: d is ",
+        "21: alarms.hot6.above: must be a number",
+        "23: delivery.x.expire_h: must be 1 or more",
+    ];
+    for part in expected {
+        let part = format!("x.toml:{part}");
+        assert!(error.problems.iter().any(|problem| problem.starts_with(&part)), "{part} is not in\n{error}");
+    }
+    assert_eq!(error.problems.len(), expected.len(), "{error}");
+}
+
+#[test]
 fn what_is_no_toml_is_told_with_its_line() {
     let error = Profile::parse("x.toml", "name = \"x\"\n[points\nflow = 1\n").unwrap_err();
     assert!(error.to_string().starts_with("x.toml:2: no TOML: "), "{error}");

@@ -120,6 +120,7 @@ pub fn rest(reader: &mut Reader<'_>, table: &DeTable<'_>, contents: &mut Content
     let delivery = named::<Delivery>(reader, table, "delivery");
     for (_, entry) in &delivery {
         check_patterns(reader, entry, "points", &entry.form.points, ids);
+        super::sense::check_expiry(reader, entry);
         if let Some(days) = entry.form.keep_days {
             check_number(reader, entry, "keep_days", days, (1, KEEP_DAYS_MAX));
         }
@@ -133,6 +134,7 @@ pub fn rest(reader: &mut Reader<'_>, table: &DeTable<'_>, contents: &mut Content
     for (name, entry) in &alarms {
         check_alarm_name(reader, entry, name, ids);
         check_alarm(reader, entry, contents, ids);
+        super::sense::check_alarm(reader, entry, contents);
     }
     contents.alarms = plain(alarms);
     let commands = named::<Command>(reader, table, "commands");

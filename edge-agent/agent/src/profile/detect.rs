@@ -7,8 +7,10 @@ pub mod coap;
 pub mod mqtt;
 pub mod opcua;
 pub mod registers;
+pub mod serial;
+pub mod sparkplug;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -69,6 +71,30 @@ pub enum Where {
         #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
         timeout_ms: u64,
     },
+    /// Nodes of Sparkplug B that tell something at a broker while it listens; none of them is asked
+    Sparkplug {
+        /// As mqtt://host:1883 or mqtts://user:password@host:8883
+        url: String,
+        /// File (PEM) with the authorities that an mqtts broker's certificate may be of
+        #[arg(long)]
+        ca_file: Option<PathBuf>,
+        /// How long to listen, in s
+        #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        for_s: u64,
+    },
+    /// A device that tells by itself on a serial line, as NMEA 0183 does; for Modbus there is modbus-rtu
+    Serial {
+        /// The port, as /dev/ttyUSB0
+        path: PathBuf,
+        /// Bits a second; 4800, 9600, 38400 and 115200 are tried when left out
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+        baud: Option<u32>,
+        /// How long to listen at each rate, in s
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+        for_s: u64,
+    },
+    /// Says why devices that post over HTTP are not looked for
+    Http,
     /// A server of OPC UA: what it has, and what a profile would take of it
     OpcUa {
         /// As opc.tcp://host:4840
@@ -150,6 +176,16 @@ pub async fn run(place: Where, options: Options) -> anyhow::Result<()> {
         at.and_then(|at| paths.get(at)?.clone()).unwrap_or_else(|| name.to_owned())
     };
     let (source, found, is_wide) = match place {
+        Where::Sparkplug { url, ca_file, for_s } => {
+            return of_nodes(&url, ca_file, for_s, options.json).await;
+        }
+        Where::Serial { path, baud, for_s } => {
+            return of_line(&path, baud, for_s, &families, (options.json, &named)).await;
+        }
+        Where::Http => anyhow::bail!(
+            "devices that post over HTTP cannot be looked for: they call, and nobody hears them before an agent listens; a source of kind \"http\" \
+             with profiles = [\"json-http\"] takes whoever posts to it, and `edge-agent status` names them"
+        ),
         Where::OpcUa { url, way } => {
             let seen = opcua::look(&url, way, &families).await?;
             opcua::tell(&url, &seen, options.json, named);
@@ -196,17 +232,100 @@ pub async fn run(place: Where, options: Options) -> anyhow::Result<()> {
             (source, found, true)
         }
     };
-    if options.json {
-        for one in &found {
+    tell(&found, options.json, |known| configuration(&source, known, is_wide, named));
+    Ok(())
+}
+
+/// Shows what was found, and the configuration that reads what is known of it.
+fn tell(found: &[Found], json: bool, configured: impl FnOnce(&[&Found]) -> String) {
+    if json {
+        for one in found {
             outln!("{}", json!({ "address": one.address, "families": one.families }));
         }
-        return Ok(());
+        return;
     }
-    show(&found);
+    show(found);
     let known: Vec<&Found> = found.iter().filter(|one| !one.families.is_empty()).collect();
     if !known.is_empty() {
         outln!("\n# For the agent's configuration:");
-        outln!("{}", configuration(&source, &known, is_wide, named));
+        outln!("{}", configured(&known));
+    }
+}
+
+/// Nodes of Sparkplug, which appear by themselves once a source listens.
+async fn of_nodes(url: &str, ca_file: Option<PathBuf>, for_s: u64, json: bool) -> anyhow::Result<()> {
+    let ca = ca_file
+        .as_ref()
+        .map_or_else(String::new, |file| format!("ca_file = {:?}\n", file.display().to_string()));
+    let nodes = sparkplug::look(url, ca_file, Duration::from_secs(for_s)).await?;
+    for (address, heard) in &nodes.0 {
+        let sparkplug::Heard { metrics, told } = heard;
+        if json {
+            outln!(
+                "{}",
+                json!({ "address": address, "families": ["sparkplug-node"], "metrics": metrics, "told": told })
+            );
+            continue;
+        }
+        let birth = metrics.map_or_else(
+            || format!("no birth within {for_s} s, which an agent asks it for"),
+            |metrics| format!("born with {metrics} metrics"),
+        );
+        outln!("{address}: sparkplug-node, {birth}, told {told} times");
+    }
+    if json {
+        return Ok(());
+    }
+    if nodes.0.is_empty() {
+        outln!(
+            "no node told anything within {for_s} s; one that only tells changes may be there all the same"
+        );
+    } else {
+        outln!("\n# For the agent's configuration; nodes and their devices appear by themselves:");
+        outln!(
+            "[[source]]\nkind = \"sparkplug\"\nname = \"broker\"\nurl = {url:?}\n{ca}groups = {:?}",
+            nodes.groups()
+        );
+    }
+    Ok(())
+}
+
+/// A device that tells by itself on a serial line.
+async fn of_line(
+    path: &Path,
+    baud: Option<u32>,
+    for_s: u64,
+    families: &[Profile],
+    (json, named): (bool, &impl Fn(&str) -> String),
+) -> anyhow::Result<()> {
+    let bauds = baud.map_or_else(|| serial::BAUDS.to_vec(), |baud| vec![baud]);
+    let (baud, heard) = serial::look(path, &bauds, Duration::from_secs(for_s), families).await?;
+    let shown = path.display().to_string();
+    if json {
+        let serial::Heard { bytes, sentences, names, families, .. } = &heard;
+        outln!(
+            "{}",
+            json!({ "address": shown, "baud": baud, "bytes": bytes, "sentences": sentences, "names": names, "families": families })
+        );
+        return Ok(());
+    }
+    let names: Vec<&str> = heard.names.iter().map(String::as_str).collect();
+    match (heard.families.first(), heard.sentences, heard.bytes) {
+        (Some(family), ..) => {
+            outln!("{shown}: {family}, tells {} at {baud} bits a second", names.join(", "));
+            outln!("\n# For the agent's configuration:");
+            outln!("[[source]]\nkind = \"serial\"\nname = \"line\"\npath = {shown:?}\nbaud = {baud}\n");
+            outln!("[[device]]\nid = \"{family}\"\nsource = \"line\"\nprofile = {:?}", named(family));
+        }
+        (None, 1.., _) => {
+            outln!("{shown}: tells {} at {baud} bits a second, which no profile reads", names.join(", "))
+        }
+        (None, 0, 1..) => {
+            outln!("{shown}: something tells, and no sentence of NMEA is among it; --baud names another rate")
+        }
+        (None, 0, 0) => outln!(
+            "{shown}: nobody tells anything; a device of Modbus is found by `detect modbus-rtu`, as it only answers"
+        ),
     }
     Ok(())
 }

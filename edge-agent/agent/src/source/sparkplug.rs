@@ -8,4 +8,4 @@ mod asked;
 pub mod nodes;
 mod party;
 pub mod payload;
-mod topic;
+pub mod topic;

@@ -188,6 +188,25 @@ fn a_unit_behind_an_address_is_found_once() {
     assert_eq!(found.out.lines().nth(1), Some(""), "{}", found.out);
 }
 
+#[test]
+fn a_receiver_on_a_serial_line_is_known_by_what_it_tells_and_others_say_why_not() {
+    let receiver = Simulated::by(&["simulate", "nmea-gps", "--serial", "--interval-ms", "50"]);
+    let found = run(&["detect", "serial", &receiver.address]);
+    assert!(
+        found.out.contains(": nmea-gps, tells ") && found.out.contains("kind = \"serial\""),
+        "{}{}",
+        found.out,
+        found.err
+    );
+    let config: toml::Table = found.out.split_once("configuration:\n").unwrap().1.parse().unwrap();
+    assert_eq!(config["device"][0]["profile"].as_str(), Some("nmea-gps"));
+    let silent = Simulated::by(&["simulate", "eastron-sdm120", "--serial"]);
+    let found = run(&["detect", "serial", &silent.address, "--baud", "9600", "--for-s", "1"]);
+    assert!(found.good && found.out.contains("nobody tells anything"), "{}{}", found.out, found.err);
+    let said = run(&["detect", "http"]);
+    assert!(!said.good && said.err.contains("a source of kind \"http\" with profiles"), "{}", said.err);
+}
+
 /// `UPDATE_SCHEMA=1` writes it anew.
 #[test]
 fn the_schema_is_the_committed_one() {

@@ -5,7 +5,7 @@
 //! schema comes from outside, so that nothing of it is followed deeper than [`DEPTH_MAX`].
 
 use serde_json::{Map, Value as Json};
-use tideline_twin::{Section, Twin, escape};
+use tideline_twin::{Section, Twin, escape, shortened};
 
 use crate::{belonging, schedules};
 
@@ -64,6 +64,15 @@ pub fn of_patches(twin: &Twin, patches: &[(Section, Json)]) -> Vec<String> {
     let desired = patches.iter().filter(|(section, _)| *section == Section::Desired);
     let layers = desired.flat_map(|(_, patch)| errors(twin, patch));
     layers.chain(schedules::errors(twin, patches)).chain(belonging::errors(patches)).collect()
+}
+
+/// An error as it is told: of a long place the begin and the end. Before that its place tells which leaf it is of.
+#[must_use]
+pub fn told(error: &str) -> String {
+    match error.split_once(": ") {
+        Some((place, what)) if place.starts_with('/') => format!("{}: {what}", shortened(place)),
+        _ => error.to_owned(),
+    }
 }
 
 /// Whose document it is.

@@ -17,7 +17,7 @@ use serde_json::{Map, Value as Json, json};
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::wire::DocumentId;
 use tideline_twin::limits::AUTHOR_BYTES_MAX;
-use tideline_twin::{Actor, Conflict, Key, Leaf, Section, Side, Twin};
+use tideline_twin::{Actor, Conflict, Key, Leaf, Section, Side, Twin, shortened};
 
 use crate::hub::{App, Hub};
 use crate::metadata::{Changes, DeviceRecord, MetadataError, TemplateRecord, TemplateVersion};
@@ -193,7 +193,7 @@ fn check(layer: &Json) -> Result<(), TemplateError> {
     let mut leaves = BTreeMap::new();
     gather(&mut vec![CONFIG.to_owned()], sections, &mut leaves)?;
     if let Some((path, _)) = leaves.iter().find(|(_, value)| value.as_object().is_some()) {
-        return wrong(format!("{}: an empty object sets nothing; leave it out", path.join(".")));
+        return wrong(format!("{}: an empty object sets nothing; leave it out", shortened(&path.join("."))));
     }
     // What not even an empty twin takes, none does.
     let tried = Twin::new(Actor::new(Side::Hub, [0; 15])).map_err(TwinError::from)?;
@@ -211,7 +211,7 @@ fn gather(
 ) -> Result<(), TemplateError> {
     for (name, value) in members {
         path.push(name.clone());
-        let wrong = |what: &str| Err(TemplateError::Layer(format!("{}: {what}", path.join("."))));
+        let wrong = |what: &str| Err(TemplateError::Layer(format!("{}: {what}", shortened(&path.join(".")))));
         match value {
             _ if name.is_empty() || name.starts_with('$') => return wrong("this is no name"),
             _ if path.len() > DEPTH_MAX => return wrong("this is too deep"),

@@ -35,6 +35,7 @@ use self::queue::{News, Queue, commit};
 use self::sharing::speakers;
 use self::shelf::{Shelf, Slot, Warm};
 use crate::hub::{App, Hub};
+use crate::layer;
 use crate::metadata::{DeviceRecord, MetadataError};
 use crate::secret::hex;
 use crate::telemetry::Metric;
@@ -119,7 +120,7 @@ impl Patch {
     fn change(&self, twin: &Twin, now_ms: i64) -> Result<Change, TwinError> {
         let wrong = (self.check)(twin, &self.sections);
         if !wrong.is_empty() {
-            return Err(TwinError::Refused(wrong));
+            return Err(TwinError::Refused(wrong.iter().map(|error| layer::told(error)).collect()));
         }
         let mut edits = Vec::new();
         for (section, json) in &self.sections {

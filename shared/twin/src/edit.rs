@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Number, Value as Json};
 
-use crate::key::{Key, KeyError, escape};
-use crate::limits::{EDITS_PER_CHANGE_MAX, KEY_BYTES_MAX};
+use crate::key::{Key, KeyError, escape, shortened};
+use crate::limits::EDITS_PER_CHANGE_MAX;
 use crate::section::Section;
 use crate::value::{self, ValueError};
 
@@ -97,19 +97,21 @@ pub enum PatchError {
     TooMany,
 }
 
-/// The place of a leaf, or of what is none, as a JSON pointer; of what somebody made longer than any leaf's only the beginning.
+/// The place of a leaf, or of what is none, as a JSON pointer; of a long one the begin and the end.
 pub(crate) fn pointer(section: Section, path: &str) -> String {
-    let cut: String = path.chars().take(KEY_BYTES_MAX).collect();
-    let more = if cut.len() < path.len() { "…" } else { "" };
-    if path.is_empty() { format!("/{section}") } else { format!("/{section}/{cut}{more}") }
+    if path.is_empty() { format!("/{section}") } else { format!("/{section}/{}", shown(path)) }
 }
 
 /// The place of these names as a JSON pointer, cut as one of [`pointer`].
 pub(crate) fn pointer_of(names: impl Iterator<Item = String>) -> String {
     let path: String = names.map(|name| format!("/{}", escape(&name))).collect();
-    let cut: String = path.chars().take(KEY_BYTES_MAX).collect();
-    let more = if cut.len() < path.len() { "…" } else { "" };
-    format!("{cut}{more}")
+    shown(&path)
+}
+
+/// Without what would turn or break the line that it is told in.
+fn shown(path: &str) -> String {
+    let plain = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    shortened(path).chars().map(plain).collect()
 }
 
 /// The edits of a merge patch (RFC 7396) of a section that looks like `now`: lists replace as a whole, null deletes.
@@ -143,7 +145,11 @@ fn walk(
         }
         let path = if above.is_empty() { escape(name) } else { format!("{above}/{}", escape(name)) };
         let at = || pointer(section, &path);
-        let key = Key::parse(&path).map_err(|error| PatchError::Key { at: at(), error })?;
+        let wrong = |error| PatchError::Key { at: at(), error };
+        let key = Key::parse(&path).map_err(wrong)?;
+        if !patch.is_null() {
+            key.is_shown().map_err(wrong)?;
+        }
         let here = now.and_then(|now| now.get(name));
         let of = |action| Edit { section, key: key.clone(), action };
         match patch {
@@ -233,7 +239,18 @@ mod tests {
             assert!(error.starts_with(place), "{error}");
         }
         let long = edits(&json!({}), &json!({ "é".repeat(9_000): 1 })).unwrap_err().to_string();
-        assert!(long.len() < 700, "{long}");
+        assert!(
+            long.chars().count() < 150 && long.starts_with("/desired/éé") && long.contains('…'),
+            "{long}"
+        );
+        let error = edits(&json!({}), &json!({"a": {"b\0": {"c": 1}}})).unwrap_err().to_string();
+        assert!(
+            error.starts_with("/desired/a/b\\u{0}: a name in the key \"a/b\\0\" holds a control"),
+            "{error}"
+        );
+        // What an earlier version took goes as all else.
+        let (there, gone) = (json!({"a": {"b\n": 1}}), json!({"a": {"b\n": null}}));
+        assert_eq!(edits(&there, &gone).unwrap(), [("a/b\n".to_owned(), Action::Delete)]);
         for wrong in [json!({"$counter": "1"}), json!({"$counter": 1, "b": 2}), json!({"$insert": 1})] {
             let error = edits(&json!({}), &json!({"a": wrong})).unwrap_err();
             assert!(matches!(&error, PatchError::Form { at, .. } if at == "/desired/a"), "{error}");

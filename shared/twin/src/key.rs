@@ -12,6 +12,9 @@ use crate::actor::Actor;
 use crate::limits::{DEPTH_MAX, KEY_BYTES_MAX};
 use crate::value;
 
+/// Characters of a path that an error repeats.
+const SHOWN_CHARS_MAX: usize = 80;
+
 /// The path of a leaf within its section.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(String);
@@ -20,14 +23,17 @@ pub struct Key(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// A name is empty.
-    #[error("a name in the key {0:?} is empty")]
+    #[error("a name in the key {:?} is empty", shortened(.0))]
     Empty(String),
     /// An escape that a JSON pointer does not have, or a mark where none may be.
-    #[error("the key {0:?} holds a ~ that is neither ~0 nor ~1")]
+    #[error("the key {:?} holds a ~ that is neither ~0 nor ~1", shortened(.0))]
     Escape(String),
     /// A name that forms of values are known by.
-    #[error("a name in the key {0:?} begins with $, which stands for forms of values")]
+    #[error("a name in the key {:?} begins with $, which stands for forms of values", shortened(.0))]
     Reserved(String),
+    /// A name that no terminal shows as it is.
+    #[error("a name in the key {:?} holds a control character; allowed are all others", shortened(.0))]
+    Control(String),
     /// Too long.
     #[error("a key is {found} bytes long; allowed are {KEY_BYTES_MAX}")]
     TooLong {
@@ -87,6 +93,12 @@ impl Key {
         self.0.split('/').map(|name| name.replace("~1", "/").replace("~0", "~"))
     }
 
+    /// Fails where a name of it holds a control character. Nobody writes such a key anew; what has one, as an earlier version wrote it,
+    /// is read like all others, and can be taken away.
+    pub(crate) fn is_shown(&self) -> Result<(), KeyError> {
+        if self.0.chars().any(char::is_control) { Err(KeyError::Control(self.0.clone())) } else { Ok(()) }
+    }
+
     /// The paths that this one lies below, the longest last.
     pub(crate) fn above(&self) -> impl Iterator<Item = &str> {
         self.0.match_indices('/').filter_map(|(at, _)| self.0.get(..at))
@@ -108,6 +120,17 @@ impl std::fmt::Display for Key {
 #[must_use]
 pub fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
+}
+
+/// A path as an error repeats it: of a long one the begin and the end.
+#[must_use]
+pub fn shortened(path: &str) -> String {
+    let count = path.chars().count();
+    if count <= SHOWN_CHARS_MAX {
+        return path.to_owned();
+    }
+    let (begin, end) = (SHOWN_CHARS_MAX / 2, (SHOWN_CHARS_MAX - 1) / 2);
+    path.chars().take(begin).chain(['…']).chain(path.chars().skip(count - end)).collect()
 }
 
 /// What a flat key holds.
@@ -184,6 +207,10 @@ mod tests {
         assert_eq!(Key::parse("a/$b"), Err(KeyError::Reserved("a/$b".into())));
         assert_eq!(Key::parse("a~s"), Err(KeyError::Escape("a~s".into())));
         assert_eq!(Key::parse(&"a/".repeat(20)), Err(KeyError::TooDeep { found: 21 }));
+        let long = Key::parse(&format!("{}//end", "é/".repeat(60))).unwrap_err();
+        assert!(matches!(long, KeyError::TooDeep { .. }), "{long}");
+        let long = Key::parse(&format!("{}/$end", "é".repeat(100))).unwrap_err().to_string();
+        assert!(long.contains(&format!("{}…{}/$end\"", "é".repeat(40), "é".repeat(34))), "{long}");
         assert_eq!(Key::parse(&"a".repeat(257)), Err(KeyError::TooLong { found: 257 }));
     }
 }

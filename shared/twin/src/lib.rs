@@ -42,7 +42,7 @@ pub use condition::{BadIfMatch, if_match};
 pub use document::{EngineError, Origin};
 pub use edit::{Action, Change, Edit, PatchError, merge_patch};
 pub use history::Step;
-pub use key::{Key, KeyError, escape};
+pub use key::{Key, KeyError, escape, shortened};
 pub use link::Link;
 pub use message::Message;
 pub use numbers::{Inexact, exact};

@@ -33,7 +33,7 @@ pub enum EditError {
     /// A key is beyond a limit once it is marked, as history is cut off.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// A key is beyond a limit once it is marked.
+    /// A key is beyond a limit once it is marked, or is none that is written anew.
     #[error("{at}: {error}")]
     Marked {
         /// The leaf, as a JSON pointer into the twin.
@@ -141,6 +141,9 @@ pub(crate) fn edit(tx: &mut Transaction<'_>, actor: Actor, edit: &Edit) -> Resul
     let Edit { section, key, action } = edit;
     let place = Place { object: section.object(), section: *section, key };
     let value = |error| EditError::Value { at: place.at(), error };
+    if !matches!(action, Action::Delete | Action::Remove(_)) {
+        key.is_shown().map_err(|error| EditError::Marked { at: place.at(), error })?;
+    }
     match action {
         Action::Put(new) => {
             let scalar = value::scalar(new).map_err(value)?;

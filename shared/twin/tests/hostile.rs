@@ -112,6 +112,29 @@ fn what_an_agent_may_write_is_taken() {
 }
 
 #[test]
+fn a_key_that_no_terminal_shows_is_not_written_and_one_of_an_earlier_version_can_be_taken_away() {
+    let mut hub = hub();
+    let sent = change(&hub, vec![op(TAGS, "a\u{0}b", int(3), vec![])]);
+    let bytes = automerge::Change::from(sent).raw_bytes().to_vec();
+    send(&mut hub, bytes).unwrap();
+    assert_eq!(hub.json(Section::Tags).get("a\u{0}b"), Some(&json!(3)));
+    let edit = |action| {
+        let key = Key::parse("a\u{0}b").unwrap();
+        Change { edits: vec![Edit { section: Section::Tags, key, action }], author: "a".into(), time_ms: 8 }
+    };
+    for action in [Action::Put(json!(1)), Action::Add(1), Action::Object, Action::Insert(json!(1))] {
+        let refused = hub.edit(&edit(action)).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("/tags/a\\u{0}b: a name in the key \"a\\0b\" holds a control"),
+            "{refused}"
+        );
+    }
+    let record = hub.edit(&edit(Action::Delete)).unwrap().unwrap();
+    hub.handle_durable(record.ticket);
+    assert_eq!(hub.json(Section::Tags), json!({ "n": { "$counter": 1 } }));
+}
+
+#[test]
 fn what_adds_to_no_counter_or_beyond_what_one_holds_is_refused() {
     let own = "n~c02090909090909090909090909090909";
     let begun = |count| op(TAGS, own, OpType::Put(ScalarValue::counter(count)), vec![]);

@@ -71,7 +71,7 @@ pub fn try_out(twin: &Twin, patches: &[(String, Json)], device: &str) -> Result<
         return Ok(());
     }
     let leaves = leaves(&tried);
-    Err(TwinError::Refused(wrong.iter().map(|error| blamed(error, &leaves, device)).collect()))
+    Err(TwinError::Refused(wrong.iter().map(|error| layer::told(&blamed(error, &leaves, device))).collect()))
 }
 
 /// An error of the layer at a device, which names the override where that is what is wrong: no template can mend it.

@@ -292,12 +292,17 @@ pub async fn change(
         fill(&hub, vec![id.clone()]).await?;
     }
     let show = move |twin: &Twin| {
-        let whose = agents.first().filter(|agent| **agent != id).map_or(Whose::Agent, |of| Whose::Behind(of));
-        let warnings = if is_of_config { Vec::new() } else { layer::standing(twin, whose) };
+        let warnings = if is_of_config { Vec::new() } else { standing(twin, &id, &agents) };
         TwinAnswer { warnings, ..answer(twin, &id, &agents, None) }
     };
     let shown = twins::look(&hub, document, show).await?;
     Ok(tagged(warned(&hub, shown, &desired)))
+}
+
+/// What is wrong with the configuration that stands in a device's twin.
+fn standing(twin: &Twin, device: &str, agents: &[String]) -> Vec<String> {
+    let whose = agents.first().filter(|agent| *agent != device).map_or(Whose::Agent, |of| Whose::Behind(of));
+    layer::standing(twin, whose)
 }
 
 /// Fails where a configuration is wanted of a device that is no agent.
@@ -337,29 +342,52 @@ pub async fn change_many(
     tracing::info!(devices = devices.len(), by = patch.author, "twins changed");
     let mut results = Vec::with_capacity(devices.len());
     let mut known = Vec::with_capacity(devices.len());
+    let is_of_config = layer::is_of_config(&patch.sections);
     for device in devices {
         match of(&hub, &device) {
-            Ok((document, agents)) if layer::is_of_config(&patch.sections) => {
+            Ok((document, agents)) if is_of_config => {
                 let wanted = patch.sections.clone();
-                match has_a_configuration(&hub, document.clone(), agents, wanted).await {
-                    Ok(()) => known.push((device, document)),
+                match has_a_configuration(&hub, document.clone(), agents.clone(), wanted).await {
+                    Ok(()) => known.push((device, document, agents)),
                     Err(error) => results.push(result(device, Err(error))),
                 }
             }
-            Ok((document, _)) => known.push((device, document)),
+            Ok((document, agents)) => known.push((device, document, agents)),
             Err(error) => results.push(result(device, Err(error))),
         }
     }
-    let (names, documents): (Vec<_>, Vec<_>) = known.into_iter().unzip();
-    let is_of_config = layer::is_of_config(&patch.sections);
+    let documents = known.iter().map(|(_, document, _)| document.clone()).collect();
+    let desired = desired(&patch.sections);
     let done = twins::patch_each(&hub, documents, patch).await?;
     if is_of_config {
-        fill(&hub, names.clone()).await?;
+        fill(&hub, known.iter().map(|(name, ..)| name.clone()).collect()).await?;
     }
-    results
-        .extend(names.into_iter().zip(done).map(|(name, done)| result(name, done.map_err(ApiError::from))));
+    results.extend(hub.blocking(move |hub| told_each(hub, known, done, &desired, is_of_config)).await?);
     results.sort_by(|a, b| a.device.cmp(&b.device));
     Ok(Json(TwinsPatched { results }))
+}
+
+/// What came of a patch at each device, with what it is warned of.
+fn told_each(
+    hub: &Hub,
+    devices: Vec<(String, DocumentId, Vec<String>)>,
+    done: Vec<Result<String, TwinError>>,
+    desired: &serde_json::Value,
+    is_of_config: bool,
+) -> Result<Vec<TwinPatched>, TwinError> {
+    let mut told = Vec::with_capacity(devices.len());
+    for ((device, document, agents), done) in devices.into_iter().zip(done) {
+        let mut warnings = Vec::new();
+        if done.is_ok() {
+            warnings = hub.twins.look(&document, |twin| {
+                let over = schedules::over(&twin.json(Section::Desired), desired, hub.now_ms());
+                let standing = if is_of_config { Vec::new() } else { standing(twin, &device, &agents) };
+                standing.into_iter().chain(over).collect()
+            })?;
+        }
+        told.push(TwinPatched { warnings, ..result(device, done.map_err(ApiError::from)) });
+    }
+    Ok(told)
 }
 
 /// Has templates fill in what was taken back of devices' configuration.
@@ -374,9 +402,10 @@ async fn fill(hub: &App, devices: Vec<String>) -> Result<(), ApiError> {
 
 fn result(device: String, done: Result<String, ApiError>) -> TwinPatched {
     match done {
-        Ok(etag) => TwinPatched { device, etag: Some(etag), code: None, detail: None },
+        Ok(etag) => TwinPatched { device, etag: Some(etag), code: None, detail: None, warnings: Vec::new() },
         Err(ApiError { code, detail, .. }) => {
-            TwinPatched { device, etag: None, code: Some(code.to_owned()), detail: Some(detail) }
+            let (code, detail) = (Some(code.to_owned()), Some(detail));
+            TwinPatched { device, etag: None, code, detail, warnings: Vec::new() }
         }
     }
 }

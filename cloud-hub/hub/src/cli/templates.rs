@@ -115,11 +115,12 @@ fn show(found: &ConfigTemplate) {
 }
 
 fn results(results: &[TwinPatched]) {
-    for TwinPatched { device, code, detail, .. } in results {
+    for TwinPatched { device, code, detail, warnings, .. } in results {
         match (code, detail) {
             (Some(code), Some(detail)) => outln!("{device}: {code}: {detail}"),
             _ => outln!("{device}: is told"),
         }
+        warnings.iter().for_each(|warning| outln!("{device}: {warning}"));
     }
 }
 

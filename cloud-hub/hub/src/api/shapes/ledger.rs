@@ -75,7 +75,8 @@ pub struct EpochLedger {
 pub struct DeviceReadings {
     /// The device
     pub device: String,
-    /// Its readings that can be queried
+    /// Its readings that can be queried, whichever agent has sent them: of a device that was moved also those of before, and so all
+    /// of an agent's devices are not its `stored`
     pub readings: u64,
 }
 

@@ -127,6 +127,10 @@ pub struct TwinPatched {
     /// Why it was refused
     #[schema(required)]
     pub detail: Option<String>,
+    /// What is of no effect, of what was patched or stands there, as it is told of one twin
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub warnings: Vec<String>,
 }
 
 /// What was done to a twin

@@ -1,6 +1,7 @@
 //! Templates of configuration by API, and what of a device's configuration comes from where.
 
 use axum::extract::{Path, State};
+use axum::http::{HeaderMap, header};
 use axum::routing::{get, put};
 use axum::{Extension, Json, Router};
 use serde_json::Value;
@@ -14,6 +15,7 @@ use super::super::shapes::{
     ConfigInForce, ConfigTemplate, ConfigTemplateApplied, ConfigTemplatePut, ConfigTemplates, ConfigValue,
     DeviceConfig, TwinsPatched,
 };
+use super::exact::Exact;
 use super::{of, result};
 use crate::hub::App;
 use crate::metadata::{ConfigRecord, DeviceRecord, TemplateRecord};
@@ -93,21 +95,32 @@ fn results(outcomes: Vec<Outcome>) -> TwinsPatched {
 ///
 /// All agents of the group or at the site have it from then on, each option that nobody set of the agent itself; a site's goes before
 /// a group's. Each is checked by the schema that the agent reports, and told by itself what is wrong. One that none of its agents can
-/// take does not become current: `errors` has what each of them says.
+/// take does not become current: `errors` has what each of them says. Without any agent there is nobody who says so, which is warned of.
 #[utoipa::path(put, path = "/api/v1/config-templates/{kind}/{name}", operation_id = "putConfigTemplate", request_body = ConfigTemplatePut,
     params(("kind" = String, Path, description = "`group` or `site`"), ("name" = String, Path, description = "Of the group or site")),
-    responses((status = 200, description = "The template, and what came of it at each agent", body = ConfigTemplateApplied), (status = 400, description = "`bad-template`, `bad-config`", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`too-many-templates`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The template, and what came of it at each agent", body = ConfigTemplateApplied), (status = 400, description = "`bad-template`, `bad-config`, `bad-etag`: with `If-Match`; `bad-value`: a whole number beyond 64 bits", body = Problem, content_type = "application/problem+json"), (status = 409, description = "`too-many-templates`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn put_template(
     State(hub): State<App>,
     Extension(principal): Extension<Principal>,
     Path((kind, name)): Path<(String, String)>,
-    Json(wanted): Json<ConfigTemplatePut>,
+    headers: HeaderMap,
+    Exact(wanted): Exact<ConfigTemplatePut>,
 ) -> Result<Json<ConfigTemplateApplied>, ApiError> {
     let name = named(&kind, &name)?;
+    if headers.contains_key(header::IF_MATCH) {
+        let told = "If-Match: a template has no etag; leave it out, and look at the version that is answered";
+        return Err(ApiError::bad("bad-etag", told));
+    }
     tracing::info!(template = %name, by = principal.name, "a template of configuration is set");
-    let warnings = schedules::over_of_layer(&wanted.layer, hub.now_ms());
+    let mut warnings = schedules::over_of_layer(&wanted.layer, hub.now_ms());
     let (record, outcomes) = templates::put(&hub, &name, wanted.layer, principal.name).await?;
     let (template, TwinsPatched { results }) = (shown(&hub, name, record).await?, results(outcomes));
+    if template.members.is_empty() {
+        warnings.push(format!(
+            "{}: it has no agent, and so there was no schema to judge the layer by: what an agent that joins cannot take is told where that is laid",
+            template.name
+        ));
+    }
     Ok(Json(ConfigTemplateApplied { template, results, warnings }))
 }
 

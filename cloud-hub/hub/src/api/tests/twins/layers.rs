@@ -114,9 +114,64 @@ async fn a_template_that_no_agent_can_take_does_not_become_current() {
     let hall = "/api/v1/config-templates/site/hall";
     let (status, body) = bench.local("PUT", hall, json!({ "layer": over })).await;
     let told = "/desired/config/schedule/once: its time is over, and missed is skip: it will not run";
-    assert_eq!((status, &body["warnings"]), (StatusCode::OK, &json!([told])), "{body}");
-    // Where there is no agent yet, nobody says anything.
+    assert_eq!((status, &body["warnings"][0]), (StatusCode::OK, &json!(told)), "{body}");
+    // Where there is no agent yet, nobody says anything, which is told.
     let nobody = "/api/v1/config-templates/group/valves";
     let layer = json!({ "layer": { "batch": { "rows_max": 1_000 } } });
-    assert_eq!(bench.local("PUT", nobody, layer).await.0, StatusCode::OK);
+    let (status, body) = bench.local("PUT", nobody, layer).await;
+    let warned = body["warnings"].as_array().unwrap();
+    assert_eq!((status, warned.len()), (StatusCode::OK, 1), "{body}");
+    assert!(warned[0].as_str().unwrap().starts_with("group/valves: it has no agent"), "{body}");
+    assert_eq!(put(300).await.1.get("warnings"), None);
+}
+
+#[tokio::test]
+async fn a_template_is_of_no_state_and_has_no_number_that_is_another_one() {
+    let bench = Bench::new();
+    let path = "/api/v1/config-templates/group/pumps";
+    let put = async |header: (&str, &str), body: &str| {
+        let mut ask = request("PUT", path, &[("content-type", "application/json"), header], None);
+        *ask.body_mut() = Body::from(body.to_owned());
+        let (answer, body) = bench.send(Door::Socket, ask).await;
+        (answer.status().as_u16(), body)
+    };
+    let (status, body) = put(("if-match", "*"), "{\"layer\": {\"batch\": {\"rows_max\": 5}}}").await;
+    assert_eq!((status, &body["code"]), (400, &json!("bad-etag")), "{body}");
+    let great = "{\"layer\": {\"batch\": {\"rows_max\": 18446744073709551616}}}";
+    let (status, body) = put(("x-a", "b"), great).await;
+    assert_eq!((status, &body["code"]), (400, &json!("bad-value")), "{body}");
+    let detail = body["detail"].as_str().unwrap();
+    assert!(detail.starts_with("/layer/batch/rows_max: the number 18446744073709551616"), "{detail}");
+    assert_eq!(bench.local("GET", path, Value::Null).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_patch_of_many_twins_warns_of_each() {
+    let bench = Bench::new();
+    let standing = json!({ "config": { "batch": { "rows_max": 5_000 } } });
+    bench.member("pump-1", "pump-1", &[rows(500), (Section::Desired, standing)]).await;
+    bench.member("pump-2", "pump-2", &[rows(500)]).await;
+    let once = json!({ "schedules": { "once": { "kind": "sync", "at": "2020-01-01T00:00:00Z" } } });
+    let both = json!(["pump-1", "pump-2"]);
+    let body = json!({ "devices": both, "patch": { "desired": once } });
+    let (status, body) = bench.local("PATCH", "/api/v1/twins", body).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let over = "/desired/schedules/once: its time is over, and missed is skip: it will not run";
+    let too_many = "/desired/config/batch/rows_max: must be a whole number from 1 to 500";
+    assert_eq!(body["results"][0]["warnings"], json!([too_many, over]), "{body}");
+    assert_eq!(body["results"][1]["warnings"], json!([over]), "{body}");
+    let tags = json!({ "devices": both, "patch": { "tags": { "a": 1 } } });
+    let (_, body) = bench.local("PATCH", "/api/v1/twins", tags).await;
+    assert_eq!(
+        (&body["results"][0]["warnings"], body["results"][1].get("warnings")),
+        (&json!([too_many]), None)
+    );
+    // What is told of a long place is its begin and its end.
+    let long = format!("{}end", "x".repeat(1_000));
+    let (status, body) =
+        bench.patch("pump-2", json!({ "desired": { "config": { long: { "a": 1 } } } })).await;
+    let detail = body["detail"].as_str().unwrap();
+    assert!(status == StatusCode::BAD_REQUEST && detail.starts_with("/desired/config/xxxxx"), "{detail}");
+    let place = detail.split_once(": ").unwrap().0;
+    assert!(place.chars().count() == 80 && place.ends_with("xend"), "{detail}");
 }

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tideline_protocol::block::BlockBuilder;
 use tideline_protocol::durability::{Batch, Received};
+use tideline_protocol::keep::{Keep, KeepRule};
 use tideline_protocol::model::{
     AgentId, DeviceId, DropCause, Epoch, Gap, PointId, RowCounts, Sample, Seq, SeriesDef, SeriesNo,
 };
@@ -31,6 +32,7 @@ pub fn open(dir: &Path) -> Result<Store> {
     config.flush_interval = Duration::from_secs(3600);
     config.check_files_on_open = true;
     config.compact = false;
+    config.revised_by = Some("_job.".to_owned());
     Ok(Store::open(config, Arc::new(ManualClock::at(T0_NS)))?.0)
 }
 
@@ -93,6 +95,10 @@ fn long(from: i64) -> Vec<Row> {
 }
 
 fn append(store: &Store, first: u64, rows: &[Row]) -> Result<()> {
+    append_as(store, agent()?, first, rows)
+}
+
+fn append_as(store: &Store, agent: AgentId, first: u64, rows: &[Row]) -> Result<()> {
     let (mut builder, mut boxes) = (BlockBuilder::new(), Boxes::new());
     let samples: Vec<(SeriesNo, [Sample; 1])> = rows
         .iter()
@@ -112,14 +118,38 @@ fn append(store: &Store, first: u64, rows: &[Row]) -> Result<()> {
         restamps: Vec::new(),
     };
     let run = Run { envelope, block: block.bytes };
-    let batch = Batch::<Received>::received(agent()?, run).validate(4)?;
+    let batch = Batch::<Received>::received(agent, run).validate(4)?;
     wait(store.append(batch))??;
     store.settle()?;
     Ok(())
 }
 
-/// Makes a store with something of everything: two sealed files with all tiers, a third that overlaps, a gap, and
-/// readings that are in the log alone.
+/// Adds what is kept for less than the rest, in a file of its own, and a series of which the newest reading of a time counts.
+fn add_classes(store: &Store) -> Result<()> {
+    let days = Keep { days: Some(40_000), rollups: None };
+    store.tell_keeps(
+        &DeviceId::parse("pump-7")?,
+        &[KeepRule { points: vec!["running".to_owned()], keep: days }],
+    );
+    let files = store.metrics().sealed_files;
+    let at = T0_NS + 60 * SECOND_NS;
+    append(store, 7, &[(0, at, Value::Float(4.5), Quality::Good)])?;
+    append(store, 8, &[(2, at, Value::Bool(true), Quality::Good)])?;
+    let job = AgentId::parse("_job.means")?;
+    let mean =
+        SeriesDef::new(DeviceId::parse("pump-7")?, PointId::parse("temperature.mean")?, "Cel".to_owned());
+    wait(store.define_series(job.clone(), EPOCH, Series { first: 0, defs: vec![mean] }))??;
+    let given =
+        |minute: i64, value: f64| (0, at + minute * 60 * SECOND_NS, Value::Float(value), Quality::Good);
+    append_as(store, job.clone(), 1, &[given(0, 1.0), given(1, 2.0)])?;
+    append_as(store, job, 2, &[given(1, 2.5), given(2, 3.0)])?;
+    store.flush()?;
+    ensure!(store.metrics().sealed_files == files + 2, "what is kept for less has no file of its own");
+    Ok(())
+}
+
+/// Makes a store with something of everything: two sealed files with all tiers, a third that overlaps, two that are kept for
+/// different times, a gap, and readings that are in the log alone.
 ///
 /// # Errors
 /// It cannot be written.
@@ -136,6 +166,7 @@ pub fn make(dir: &Path) -> Result<()> {
     let gap = Gap { first: Seq::new(4), rows, from_ns: T0_NS, to_ns: T0_NS + SECOND_NS, cause };
     wait(store.record_gap(agent()?, EPOCH, None, gap))??;
     store.flush()?;
+    add_classes(&store)?;
     append(&store, 6, &mixed(19))?;
     Ok(store.close()?)
 }

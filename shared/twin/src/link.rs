@@ -24,6 +24,8 @@ pub struct Link {
     have: Option<BTreeSet<ChangeHash>>,
     peer_generation: Option<Generation>,
     ask: bool,
+    /// It is asked twice in the beginning.
+    ask_again: bool,
     base: bool,
     confirm: bool,
     /// The peer confirmed what has not come yet: it is asked again when it has.
@@ -48,12 +50,20 @@ impl Link {
             have: None,
             peer_generation: None,
             ask: true,
+            ask_again: false,
             base: false,
             confirm: false,
             early: false,
             asked: false,
             awaited: Vec::new(),
         }
+    }
+
+    /// As [`Link::new`], within a session in which the peer has said already what it has, and was not heard. It says that once, and
+    /// confirms what it has when it is asked for the second time.
+    #[must_use]
+    pub fn anew(peer: &str, twin: &Twin) -> Self {
+        Self { ask_again: true, ..Self::new(peer, twin) }
     }
 
     /// Takes a message. The record that comes of it is to be written before anything is told to the peer; [`Link::poll`]
@@ -100,6 +110,8 @@ impl Link {
                 if !self.is_same(twin, *generation) {
                     return Ok(None);
                 }
+                // It has these, also where what it said in the beginning was not heard.
+                self.have.get_or_insert_with(|| twin.document.base.iter().copied().collect());
                 self.add_have(twin, heads);
                 let knows_all = heads.iter().all(|head| twin.document.knows(head));
                 if knows_all {
@@ -197,6 +209,7 @@ impl Link {
         }
         let generation = twin.generation();
         if std::mem::take(&mut self.ask) {
+            self.ask = std::mem::take(&mut self.ask_again);
             let mut heads = twin.document.am.get_heads();
             heads.truncate(HEADS_MAX);
             let shared = twin.shared.get(&self.peer).cloned().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The session's part in twins: what comes is queued, worked on off the loop a turn at a time, and answered. There is one turn
 //! at a time, and none while its answers leave: a peer that does not read has no more made for it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tideline_protocol::wire::{DocumentId, RefuseCode, TwinSync};
@@ -29,6 +29,8 @@ const LOGGED_MAX: u32 = 10;
 pub(super) struct Talk {
     pub(super) seat: Option<Seat>,
     links: BTreeMap<DocumentId, Link>,
+    // As many as messages may be refused.
+    barred: BTreeSet<DocumentId>,
     heard: VecDeque<TwinSync>,
     heard_bytes: usize,
     refused: u32,
@@ -59,11 +61,12 @@ impl Talk {
             heard.push(sync);
         }
         let told = seat.inbox().take(TURN_MAX).into_iter().collect();
-        let turn = Turn { links: BTreeMap::new(), heard, told };
+        let turn = Turn { heard, told, ..Turn::default() };
         if turn.heard.is_empty() && turn.told.is_empty() {
             return None;
         }
-        Some(Turn { links: std::mem::take(&mut self.links), ..turn })
+        let (links, barred) = (std::mem::take(&mut self.links), std::mem::take(&mut self.barred));
+        Some(Turn { links, barred, ..turn })
     }
 }
 
@@ -111,8 +114,8 @@ impl Driver {
 
     /// Takes what a turn gives.
     pub(super) fn twins_turned(&mut self, turned: Turned) {
-        let Turned { links, say, again, refused } = turned;
-        self.talk.links = links;
+        let Turned { links, barred, say, again, refused } = turned;
+        (self.talk.links, self.talk.barred) = (links, barred);
         say.into_iter().for_each(|sync| self.session.handle_twin(sync));
         if let Some(seat) = &self.talk.seat {
             again.into_iter().for_each(|document| seat.inbox().tell(document));

@@ -22,6 +22,8 @@ const MESSAGES_MAX: usize = 8;
 pub struct Turn {
     /// Of all documents that the session speaks of; a turn gives them back.
     pub links: BTreeMap<DocumentId, Link>,
+    /// Documents of which the agent has said something while they were none of its own; given back too.
+    pub barred: BTreeSet<DocumentId>,
     /// What came, in its order.
     pub heard: Vec<TwinSync>,
     /// Documents of which there may be something to say.
@@ -33,6 +35,8 @@ pub struct Turn {
 pub struct Turned {
     /// Given back.
     pub links: BTreeMap<DocumentId, Link>,
+    /// Given back.
+    pub barred: BTreeSet<DocumentId>,
     /// What is to be said.
     pub say: Vec<TwinSync>,
     /// Documents of which there is more to say.
@@ -75,11 +79,11 @@ pub async fn turn(hub: App, who: Speaker, turn: Turn) -> Result<Turned, TwinErro
         return Ok(turned);
     }
     settle(&hub, written).await?;
-    let Turned { links, say, again, refused } = turned;
-    let (last, _, _) = converse(&hub, who, Turn { links, heard: Vec::new(), told: wrote }).await?;
+    let Turned { links, barred, say, again, refused } = turned;
+    let (last, _, _) = converse(&hub, who, Turn { links, barred, heard: Vec::new(), told: wrote }).await?;
     let both = |first: Vec<_>, last: Vec<_>| first.into_iter().chain(last).collect();
     let again = again.into_iter().chain(last.again).collect();
-    Ok(Turned { links: last.links, say: both(say, last.say), again, refused })
+    Ok(Turned { links: last.links, barred: last.barred, say: both(say, last.say), again, refused })
 }
 
 type Conversed = (Turned, Written, BTreeSet<DocumentId>);
@@ -94,8 +98,8 @@ async fn converse(hub: &App, who: Speaker, turn: Turn) -> Result<Conversed, Twin
 }
 
 fn hear_and_say(hub: &Hub, who: &Speaker, turn: Turn) -> Result<Conversed, TwinError> {
-    let Turn { links, heard, mut told } = turn;
-    let mut turned = Turned { links, ..Turned::default() };
+    let Turn { links, barred, heard, mut told } = turn;
+    let mut turned = Turned { links, barred, ..Turned::default() };
     let (mut written, mut wrote) = (Written::default(), BTreeSet::new());
     for TwinSync { document, message } in heard {
         match hear(hub, who, &mut turned.links, &document, &message) {
@@ -111,6 +115,7 @@ fn hear_and_say(hub: &Hub, who: &Speaker, turn: Turn) -> Result<Conversed, TwinE
             // the agent has said already.
             Err(Refused::Barred(reason)) => {
                 turned.links.remove(&document);
+                turned.barred.insert(document.clone());
                 turned.refused.push(format!("{document}: {reason}"));
             }
             // It left the site or the group, and has not heard of it yet.
@@ -190,9 +195,10 @@ fn dismiss(document: &DocumentId, say: &mut Vec<TwinSync>) {
 }
 
 fn say(hub: &Hub, who: &Speaker, document: &DocumentId, turned: &mut Turned) -> Result<(), TwinError> {
-    let Turned { links, say, again, .. } = turned;
+    let Turned { links, barred, say, again, .. } = turned;
     hub.twins.shelf.with(&hub.twins.file, document, |_, warm| {
-        let link = links.entry(document.clone()).or_insert_with(|| Link::new(who.agent.as_str(), &warm.twin));
+        let begin = if barred.remove(document) { Link::anew } else { Link::new };
+        let link = links.entry(document.clone()).or_insert_with(|| begin(who.agent.as_str(), &warm.twin));
         for _ in 0..MESSAGES_MAX {
             let Some(message) = link.poll(&warm.twin) else { return };
             let message = message.to_bytes();

@@ -1,6 +1,7 @@
 //! Twins over real sessions: the agent's end is a replica of its own.
 
 mod groups;
+mod moved;
 
 use std::collections::BTreeMap;
 

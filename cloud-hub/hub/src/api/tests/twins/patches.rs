@@ -105,7 +105,8 @@ pub(super) async fn meet(bench: &Bench, agent: &str, device: &str, site: &mut Tw
             .collect();
         let is_over = heard.is_empty();
         let told = [document.clone()].into();
-        let turned = turn(Arc::clone(&bench.hub), who.clone(), Turn { links, heard, told }).await.unwrap();
+        let work = Turn { links, heard, told, ..Turn::default() };
+        let turned = turn(Arc::clone(&bench.hub), who.clone(), work).await.unwrap();
         assert_eq!(turned.refused, Vec::<String>::new());
         if is_over && turned.say.is_empty() {
             return;

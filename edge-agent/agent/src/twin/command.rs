@@ -105,6 +105,10 @@ pub async fn carry_out(command: TwinCommand, data: &Path, out: &mut impl Write) 
             } else {
                 writeln!(out, "it was so already")?;
             }
+            if !json {
+                list(&said, "warnings")
+                    .try_for_each(|told| writeln!(out, "warning: {}", told.as_str().unwrap_or_default()))?;
+            }
         }
         TwinCommand::History { device, key, limit, json } => {
             let key = key.map_or(String::new(), |key| format!("&key={}", percent(&key)));

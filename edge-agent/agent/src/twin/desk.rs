@@ -14,9 +14,9 @@ use subtle::ConstantTimeEq as _;
 use tideline_protocol::model::ModelError;
 use tideline_protocol::time::{Clock as _, NS_PER_MS};
 use tideline_protocol::wire::DocumentId;
-use tideline_twin::{Change, Key, Section, Twin, escape, exact, if_match, merge_patch};
+use tideline_twin::{Change, Key, Section, Twin, escape, exact, if_match, merge_patch, shortened};
 
-use super::judge::Judge;
+use super::judge::{self, Judge};
 use super::{Edited, TwinError, TwinHandle, etag, shown, side};
 use crate::clock::AgentClock;
 
@@ -276,6 +276,7 @@ async fn patch(
     let of = if_match(headers.get_all(header::IF_MATCH).iter().map(HeaderValue::as_bytes));
     let of = of.map_err(|error| TwinError::Wrong(error.to_string()))?;
     let author = query.author.unwrap_or_else(|| desk.access.author().to_owned());
+    let written = patch.clone();
     let edited = desk.write(&device, author, move |twin| {
         let found = etag(twin);
         if of.is_some_and(|of| !of.contains(&found)) {
@@ -284,7 +285,12 @@ async fn patch(
         Ok(patch)
     });
     let edited = edited.await?;
-    let body = json!({ "changed": edited.changed, "etag": edited.etag });
+    let mut body = json!({ "changed": edited.changed, "etag": edited.etag });
+    let now_ms = AgentClock::default().wall_ns() / NS_PER_MS;
+    let warnings = desk.look(&device, move |twin| judge::over(twin, &written, now_ms)).await?;
+    if let (false, Some(body)) = (warnings.is_empty(), body.as_object_mut()) {
+        body.insert("warnings".to_owned(), warnings.into());
+    }
     Ok(([(header::ETAG, format!("\"{}\"", edited.etag))], Json(body)).into_response())
 }
 
@@ -296,8 +302,9 @@ fn edits(twin: &Twin, patch: &Value) -> Result<Vec<tideline_twin::Edit>, TwinErr
     let mut edits = Vec::new();
     for (name, patch) in sections {
         let section = Section::parse(name).filter(|section| *section != Section::Reported);
-        let section = section
-            .ok_or_else(|| TwinError::Wrong(format!("/{}: cannot be patched; {allowed}", escape(name))))?;
+        let section = section.ok_or_else(|| {
+            TwinError::Wrong(format!("/{}: cannot be patched; {allowed}", shortened(&escape(name))))
+        })?;
         edits.extend(merge_patch(section, &twin.json(section), patch)?);
     }
     Ok(edits)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tideline_protocol::model::DeviceId;
 use tideline_protocol::wire::DocumentId;
-use tideline_twin::{Section, Twin, escape};
+use tideline_twin::{Section, Twin, escape, shortened};
 
 use super::TwinError;
 use crate::config::{self, HubLayer, Layers};
@@ -15,6 +15,8 @@ use crate::setpoints::BELONGS;
 
 /// The member of `desired` that is a layer of the agent's configuration.
 const CONFIG: &str = "config";
+/// Schedules of a patch that are looked at for what will not run.
+const OVER_MAX: usize = 100;
 
 /// Says what is wrong with a layer of the configuration, a line each.
 type Tries = Arc<dyn Fn(&HubLayer) -> Result<(), String> + Send + Sync>;
@@ -97,10 +99,31 @@ fn has_schedules(twin: &Twin, patch: &Value) -> Result<(), TwinError> {
         let mut wanted = there.get(KEY).and_then(|all| all.get(name)).cloned().unwrap_or_default();
         merge(&mut wanted, patch);
         if let Err(why) = config::schedule(name, &wanted) {
-            return Err(TwinError::Wrong(format!("/desired/{KEY}/{}: {why}", escape(name))));
+            return Err(TwinError::Wrong(format!("/desired/{KEY}/{}: {why}", shortened(&escape(name)))));
         }
     }
     Ok(())
+}
+
+/// Schedules that a patch has written, in a twin as it is now, and that will not run, as their one time is over and not made up for: one
+/// text each, as the hub tells them.
+pub fn over(twin: &Twin, patch: &Value, now_ms: i64) -> Vec<String> {
+    let desired = twin.json(Section::Desired);
+    let mut told = Vec::new();
+    for pointer in [format!("/{KEY}"), format!("/{CONFIG}/schedule")] {
+        let written = patch.pointer(&format!("/desired{pointer}")).and_then(Value::as_object);
+        for (name, _) in written.into_iter().flatten().take(OVER_MAX) {
+            let options = desired.pointer(&pointer).and_then(|all| all.get(name));
+            let scheduled = options.and_then(|options| config::schedule(name, options).ok());
+            if scheduled.is_some_and(|scheduled| scheduled.is_over(now_ms)) {
+                let name = shortened(&escape(name));
+                told.push(format!(
+                    "/desired{pointer}/{name}: its time is over, and missed is skip: it will not run"
+                ));
+            }
+        }
+    }
+    told
 }
 
 /// As RFC 7396 has it. A patch that was read is nested no deeper than its reader allows.
@@ -147,6 +170,27 @@ mod tests {
         record.into_iter().for_each(|record| twin.handle_durable(record.ticket));
         let judge = Judge::new(DeviceId::parse("pump").unwrap(), Layers::default());
         judge.judge(&document.parse().unwrap(), &twin, &json!({ "desired": patch }))
+    }
+
+    #[test]
+    fn a_schedule_whose_time_is_over_is_told_when_it_is_written() {
+        let mut twin = Twin::new(Actor::new(Side::Agent, [1; 15])).unwrap();
+        let once = |at: &str, missed: &str| json!({ "kind": "sync", "at": at, "missed": missed });
+        let past = "2020-01-01T00:00:00Z";
+        let schedules = json!({
+            "gone": once(past, "skip"), "made-up": once(past, "run-once"), "to-come": once("2100-01-01T00:00:00Z", "skip"),
+            "odd": 5,
+        });
+        let patch = json!({ "schedules": schedules, "config": { "schedule": { "ab": once(past, "skip") } } });
+        let edits = merge_patch(Section::Desired, &json!({}), &patch).unwrap();
+        let record = twin.edit(&Change { edits, author: String::new(), time_ms: 1 }).unwrap();
+        record.into_iter().for_each(|record| twin.handle_durable(record.ticket));
+        let told = over(&twin, &json!({ "desired": patch }), 1_800_000_000_000);
+        let why = "its time is over, and missed is skip: it will not run";
+        let places = ["/desired/schedules/gone", "/desired/config/schedule/ab"];
+        assert_eq!(told, places.map(|place| format!("{place}: {why}")));
+        // Of what somebody wrote before nothing is said.
+        assert_eq!(over(&twin, &json!({ "desired": { "speed": 3 } }), 1_800_000_000_000), [""; 0]);
     }
 
     #[test]

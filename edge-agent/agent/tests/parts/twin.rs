@@ -314,6 +314,18 @@ async fn the_local_page_shows_twins_and_changes_them_for_who_knows_the_token() {
     }
     let (_, text) = send(addr, "GET /metrics", &[host], "").await;
     assert!(text.contains("tideline_agent_twin_unconfirmed_changes 4\n"), "{text}");
+    let over = r#"{"desired": {"schedules": {"once": {"kind": "sync", "at": "2020-01-01T00:00:00Z"}}}}"#;
+    let length = over.len().to_string();
+    let headers = [
+        host,
+        ("Authorization", bearer.as_str()),
+        ("Content-Type", "application/json"),
+        ("Content-Length", length.as_str()),
+    ];
+    let (status, text) = send(addr, "PATCH /twin/pump-7", &headers, over).await;
+    let told = serde_json::from_str::<Json>(&text).unwrap()["warnings"].clone();
+    let expected = "/desired/schedules/once: its time is over, and missed is skip: it will not run";
+    assert_eq!((status, told), (200, json!([expected])), "{text}");
 }
 
 /// The status line and the body of an answer.

@@ -294,21 +294,27 @@ pub struct GroupColumns {
     pub count: Option<Vec<u64>>,
     /// Smallest values
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Option<f64>>>)]
     pub min: Option<Vec<f64>>,
     /// Greatest values
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Option<f64>>>)]
     pub max: Option<Vec<f64>>,
     /// Sums
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Option<f64>>>)]
     pub sum: Option<Vec<f64>>,
     /// Sums over counts
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Option<f64>>>)]
     pub mean: Option<Vec<f64>>,
     /// Oldest values
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Option<f64>>>)]
     pub first: Option<Vec<f64>>,
     /// Newest values
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Option<f64>>>)]
     pub last: Option<Vec<f64>>,
     /// Means over time; null where they are not known, since readings are past their retention
     #[serde(skip_serializing_if = "Option::is_none")]

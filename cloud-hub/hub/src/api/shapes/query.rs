@@ -164,12 +164,16 @@ pub struct BucketColumns {
     /// Start of each bucket (Unix ms)
     pub t: Vec<i64>,
     /// Smallest values
+    #[schema(value_type = Vec<Option<f64>>)]
     pub min: Vec<f64>,
     /// Largest values
+    #[schema(value_type = Vec<Option<f64>>)]
     pub max: Vec<f64>,
     /// Means
+    #[schema(value_type = Vec<Option<f64>>)]
     pub mean: Vec<f64>,
     /// Newest values
+    #[schema(value_type = Vec<Option<f64>>)]
     pub last: Vec<f64>,
     /// Readings that are numbers
     pub count: Vec<u64>,

@@ -1,6 +1,7 @@
-//! Twins between a real hub and a real agent: edits at both ends, kills, conflicts, a device that is only in a file, and a
-//! configuration that would cut the agent off.
+//! Twins between a real hub and a real agent: edits at both ends, kills, conflicts, a device that is only in a file, and
+//! configurations that would cut the agent off or silence a source.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -185,4 +186,50 @@ async fn the_twin_of_a_device_that_is_only_in_a_file_arrives_on_site_and_is_conf
     })
     .await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_configuration_that_silences_a_file_that_grew_is_taken_back() -> Result<()> {
+    let hub = Hub::start().await?;
+    let rows = hub.folder().join("oven.csv");
+    std::fs::write(&rows, "timestamp,heat\n")?;
+    let sources = format!(
+        "{CONFIG}[[source]]\nkind = \"tail\"\nname = \"log\"\npath = \"{}\"\ndevice = \"oven\"\n",
+        rows.display()
+    );
+    let _agent = Agent::start(&hub, DEVICE, &sources).await?;
+    on_line(&hub).await?;
+    hub_is(&hub, "the agent's schema", |twin| twin.pointer("/reported/config_schema/batch").is_some())
+        .await?;
+    let grow = |minute: u32| {
+        let mut file = std::fs::OpenOptions::new().append(true).open(&rows)?;
+        writeln!(file, "2026-01-05T10:{minute:02}:00Z,{minute}")
+    };
+    let heat = |value: u32| {
+        let hub = &hub;
+        async move {
+            until("the heat at the hub", LONG, || async {
+                // There may be no such series yet.
+                let Ok(said) = hub.get("/api/v1/last?series=oven/heat").await else { return Ok(None) };
+                let there = parsed(&said)?.pointer("/series/0/v").and_then(Value::as_f64);
+                Ok((there == Some(f64::from(value))).then_some(()))
+            })
+            .await
+        }
+    };
+    grow(1)?;
+    heat(1).await?;
+    let elsewhere = hub.folder().join("nothing.csv").display().to_string();
+    at_hub(&hub, &["set", DEVICE, "config/source/log/path", &elsewhere]).await?;
+    let refused = hub_is(&hub, "the agent's way back", |twin| {
+        twin.pointer("/reported/config/refused/reason").is_some()
+    })
+    .await?;
+    let reason = refused.pointer("/reported/config/refused/reason").and_then(Value::as_str);
+    ensure!(
+        reason.is_some_and(|reason| reason.contains("source log gives no reading, and did before")),
+        "{refused}"
+    );
+    grow(2)?;
+    heat(2).await
 }

@@ -1,6 +1,7 @@
 //! What a source is given: where its readings go, where it was, when it is to stop.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -89,6 +90,8 @@ pub struct Context {
     // Of this attempt alone: what was sent by a former one may be long ago.
     unchanged: Arc<Mutex<Unchanged>>,
     named: Arc<Mutex<Named>>,
+    // Whether this attempt has given readings, so that it is told once.
+    spoke: Arc<AtomicBool>,
 }
 
 /// Moments on a grid. Those that were missed are skipped.
@@ -134,6 +137,7 @@ impl Context {
             pulse: Arc::new(Pulse::new(base)),
             unchanged: Arc::default(),
             named: Arc::default(),
+            spoke: Arc::default(),
         }
     }
 
@@ -415,6 +419,9 @@ impl Context {
         }
         // Not before they are sure to be taken: the next attempt reads them again, and what is rejected of them.
         self.tell_rejected(rejected, &reasons);
+        if !rows.is_empty() && !self.spoke.swap(true, Ordering::Relaxed) {
+            self.parts.statistics.spoke();
+        }
         // They go now: what is held back is so beside what is sent.
         let held = self
             .unchanged

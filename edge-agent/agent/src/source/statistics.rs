@@ -107,6 +107,11 @@ impl Statistics {
         });
     }
 
+    /// It gives readings.
+    pub fn spoke(&self) {
+        self.board.known_source(&self.name, |source| source.spoke = true);
+    }
+
     /// Readings say what was said before, and are not sent.
     pub fn unchanged(&self, readings: u64) {
         if readings > 0 {

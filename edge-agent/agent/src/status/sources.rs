@@ -106,6 +106,9 @@ pub struct SourceStatus {
     pub unchanged: u64,
     /// Whether it has come to its end, with all its readings durable.
     pub done: bool,
+    /// Whether it has given readings since it began, maybe with other options.
+    #[serde(skip)]
+    pub spoke: bool,
     /// What it is about.
     #[serde(default)]
     pub state: SourceState,
@@ -153,6 +156,7 @@ impl SourceStatus {
     /// goes on.
     pub fn begin(&mut self) {
         (self.state, self.done, self.last_error) = (SourceState::Starting, false, None);
+        self.spoke = false;
         for device in &mut self.devices {
             device.state.clear();
             device.last_error = None;

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::SourceConfig;
 use crate::status::{DeviceStatus, SourceState, SourceStatus, Status};
 
+/// What is said of a source that gave readings before and does not now.
+const IDLE: &str = "gives no reading, and did before";
 /// Most that a text names one by one.
 const NAMED_MAX: usize = 5;
 
@@ -70,6 +72,8 @@ pub struct Mark {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Doing {
     Well,
+    /// A source that names no devices runs, and has given no reading since it began.
+    Idle,
     Partly(String),
     Nothing,
     Fails(String),
@@ -118,14 +122,21 @@ impl Tallies {
     }
 }
 
+/// Readings of a source, also those that its devices' profiles held back.
+const fn said(source: &SourceStatus) -> u64 {
+    source.accepted.saturating_add(source.unchanged)
+}
+
 fn tally(status: &Status) -> BTreeMap<Subject, (u64, u64)> {
     let of_source = |source: &SourceStatus| {
         let name = source.name.clone();
+        let whole =
+            (Subject { source: name.clone(), device: String::new() }, (said(source), source.rejected));
         let of = move |device: &DeviceStatus| {
             let subject = Subject { source: name.clone(), device: device.id.clone() };
             (subject, (device.readings, device.bad_values))
         };
-        source.devices.iter().map(of).collect::<Vec<_>>()
+        source.devices.iter().map(of).chain([whole]).collect::<Vec<_>>()
     };
     status.sources.values().flat_map(of_source).collect()
 }
@@ -176,8 +187,16 @@ fn before_it(subject: &Subject, status: &Status, tallies: &Tallies) -> Was {
         Doing::Partly(_) => Was::Partly,
         Doing::Nothing | Doing::Fails(_) => Was::Unwell,
         Doing::Well if find(subject, status).is_some_and(|device| !has_said(device)) => Was::Quiet,
-        Doing::Well => Was::Well,
+        Doing::Well | Doing::Idle if is_quiet(subject, status, tallies) => Was::Quiet,
+        Doing::Well | Doing::Idle => Was::Well,
     }
+}
+
+/// Whether it is a source that names no devices, and has given no reading lately.
+fn is_quiet(subject: &Subject, status: &Status, tallies: &Tallies) -> bool {
+    let (before, _) = tallies.older.get(subject).copied().unwrap_or_default();
+    let whole = status.sources.get(&subject.source).filter(|_| subject.device.is_empty());
+    whole.is_some_and(|source| source.devices.is_empty() && said(source) <= before)
 }
 
 fn find<'s>(subject: &Subject, status: &'s Status) -> Option<&'s DeviceStatus> {
@@ -188,10 +207,11 @@ fn find<'s>(subject: &Subject, status: &'s Status) -> Option<&'s DeviceStatus> {
 fn doing(subject: &Subject, status: &Status, tallies: &Tallies) -> Doing {
     let Some(source) = status.sources.get(&subject.source) else { return Doing::Nothing };
     if subject.device.is_empty() {
-        use SourceState::{Degraded, Retrying, Stalled, Starting};
+        use SourceState::{Degraded, Retrying, Running, Stalled, Starting, Waiting};
         return match source.state {
             Starting => Doing::Nothing,
             Retrying | Degraded | Stalled => Doing::Fails(source.last_error.clone().unwrap_or_default()),
+            Running | Waiting if source.devices.is_empty() && !source.spoke => Doing::Idle,
             _ => Doing::Well,
         };
     }
@@ -229,7 +249,9 @@ pub fn judge(marks: &[Mark], status: &Status, tallies: &Tallies, proven: &mut BT
         }
         let worked = matches!(was, Was::Well | Was::Quiet | Was::Partly);
         let (is_broken, is_pending, why) = match doing {
-            Doing::Well => continue,
+            Doing::Idle if *was == Was::Well => (true, false, IDLE.to_owned()),
+            // Nobody may have anything to say to it.
+            Doing::Well | Doing::Idle => continue,
             Doing::Partly(why) => (matches!(was, Was::Well | Was::Quiet), *was == Was::New, why),
             Doing::Fails(why) => (worked, *was == Was::New, why),
             Doing::Nothing => {
@@ -254,13 +276,17 @@ pub fn judge(marks: &[Mark], status: &Status, tallies: &Tallies, proven: &mut BT
 #[must_use]
 pub fn is_unwell(subject: &Subject, status: &Status, tallies: &Tallies) -> bool {
     // What was taken out of the configuration is no longer told.
-    status.sources.contains_key(&subject.source) && doing(subject, status, tallies) != Doing::Well
+    status.sources.contains_key(&subject.source)
+        && !matches!(doing(subject, status, tallies), Doing::Well | Doing::Idle)
 }
 
 /// All of them in a text: `source meter does not run: …`.
 #[must_use]
 pub fn told(broken: &[Complaint]) -> String {
     let one = |(subject, why): &Complaint| {
+        if why == IDLE {
+            return format!("{subject} {why}");
+        }
         let what =
             if subject.device.is_empty() { "does not run" } else { "answered before and does not do now" };
         let why = if why.is_empty() { String::new() } else { format!(": {why}") };

@@ -152,17 +152,18 @@ impl Follower {
 
     /// Opens the file of the position wherever it is now, or else the one that has the name.
     fn open(&mut self, reader: &mut RowReader) -> io::Result<Turned> {
-        let mut lost = None;
+        let mut is_lost = false;
         if let Some(position) = self.position.clone().filter(|_| !self.is_finished) {
             if let Some(path) = self.find(&position)? {
                 return self.open_at(&path, position, reader);
             }
-            let gone =
-                format!("{}: another file is there now, and the last one is gone", self.path.display());
-            lost = Some(gone);
+            is_lost = true;
         }
         self.is_finished = true;
-        let Some(there) = metadata(&self.path)? else { return Ok(lost.map_or(Turned::AtEnd, Turned::Lost)) };
+        let there = metadata(&self.path)?;
+        let now = if there.is_some() { "another file is there now" } else { "no file is there now" };
+        let lost = is_lost.then(|| format!("{}: {now}, and the last one is gone", self.path.display()));
+        let Some(there) = there else { return Ok(lost.map_or(Turned::AtEnd, Turned::Lost)) };
         let identity = Identity { device: there.dev(), inode: there.ino(), mark: Vec::new() };
         let fresh = Position { place: Place::default(), identity };
         let path = self.path.clone();

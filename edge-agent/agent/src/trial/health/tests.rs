@@ -167,3 +167,34 @@ fn what_a_device_has_said_lately_is_counted_anew_by_each_trial() {
     assert!(matches!(doing(&subject, &at(105, 4), &tallies), Doing::Partly(_)));
     assert_eq!(doing(&subject, &at(106, 4), &tallies), Doing::Well);
 }
+
+#[test]
+fn a_source_without_devices_that_gave_readings_has_to_give_some() {
+    let at = |accepted, unchanged, spoke| {
+        let mut status = status(&[("log", "")], &[]);
+        let source = status.sources.get_mut("log").unwrap();
+        (source.accepted, source.unchanged, source.spoke) = (accepted, unchanged, spoke);
+        status
+    };
+    let log = subject("log", "");
+    let mut tallies = Tallies::default();
+    tallies.note(&at(100, 5, true), 60_000, 0);
+    tallies.note(&at(100, 5, true), 60_000, 60_000);
+    // What is silent anyway proves nothing.
+    assert_eq!(before_it(&log, &at(100, 5, true), &tallies), Was::Quiet);
+    assert_eq!(before_it(&log, &at(101, 5, true), &tallies), Was::Well);
+    assert_eq!(before_it(&log, &at(100, 6, false), &tallies), Was::Well);
+    let judged = |was, status: &Status| {
+        let marks = [Mark { subject: log.clone(), was }];
+        told(&judge(&marks, status, &tallies, &mut BTreeSet::new()).broken)
+    };
+    assert_eq!(judged(Was::Well, &at(101, 5, false)), "source log gives no reading, and did before");
+    for (was, spoke) in [(Was::Well, true), (Was::Quiet, false), (Was::New, false), (Was::Unwell, false)] {
+        assert_eq!(judged(was, &at(101, 5, spoke)), "", "{was:?}");
+    }
+    // With all read, it has nothing more to give.
+    let mut ended = at(101, 5, false);
+    ended.sources.get_mut("log").unwrap().state = SourceState::Ended;
+    assert_eq!(judged(Was::Well, &ended), "");
+    assert!(!is_unwell(&log, &at(101, 5, false), &tallies));
+}

@@ -15,9 +15,11 @@ use crate::actor::Actor;
 use crate::document::{Document, EngineError, Held, add_op, guarded, leaf_op, op_id};
 use crate::history::{Deed, FlatStep, flat_steps};
 use crate::key::{self, Key, Part};
+use crate::limits::TEXT_BYTES_MAX;
 use crate::replaced::{Replaced, Since, known};
 use crate::section::Section;
 use crate::stamp::{Beyond, Known, Signed, Stamp};
+use crate::text;
 use crate::write::change_text;
 
 /// By what stamps changes are made again.
@@ -246,7 +248,8 @@ impl<'a> Replay<'a> {
     }
 
     /// Texts that are in the base as they were before the change are changed there: these operations come first in a change.
-    /// Returns the other texts as well.
+    /// Returns the other texts as well, but for those that merging made too long to be written as a whole: what was done to
+    /// them is done to what has become of them, and goes with one that is gone.
     fn changed_texts(
         &self,
         base: &Document,
@@ -256,10 +259,19 @@ impl<'a> Replay<'a> {
         let (mut changed, mut others) = (Vec::new(), Vec::new());
         for step in texts {
             let Deed::Text { before: was, after } = &step.deed else { continue };
-            let is_as_it_was = |held: &Held| matches!(held, Held::Text(text) if Some(text) == was.as_ref());
-            let held = base.held(step.section, &step.flat, None);
-            match held.into_iter().find(|(held, _)| is_as_it_was(held)) {
-                Some((_, id)) => changed.push((id, after.clone())),
+            let Some(was) = was else {
+                others.push(step);
+                continue;
+            };
+            let held = base.held(step.section, &step.flat, None).into_iter();
+            let mut there: Vec<_> = held
+                .filter_map(|(held, id)| if let Held::Text(text) = held { Some((text, id)) } else { None })
+                .collect();
+            let same = there.iter().position(|(text, _)| text == was);
+            let is_long = after.len() > TEXT_BYTES_MAX;
+            match same.map(|at| there.swap_remove(at)).or_else(|| there.pop().filter(|_| is_long)) {
+                Some((now, id)) => changed.push((id, text::carried(was, after, &now))),
+                None if is_long => {}
                 None => others.push(step),
             }
         }
@@ -268,7 +280,7 @@ impl<'a> Replay<'a> {
         }
         let mut tried = base.clone();
         let made = tried.commit(self.actor, (before.stamp.number, before.time_ms, ""), |tx| {
-            changed.iter().try_for_each(|(id, after)| change_text(tx, id, after))
+            changed.iter().try_for_each(|(id, splices)| change_text(tx, id, splices))
         })?;
         let ops = guarded(|| Ok::<_, EngineError>(made.map(|made| made.decode().operations)))?;
         Ok((ops.unwrap_or_default(), others))

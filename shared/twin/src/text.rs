@@ -36,6 +36,59 @@ pub(crate) fn splices(old: &str, new: &str) -> Vec<Splice> {
     splices
 }
 
+/// How many operations it takes: one for each code point that goes or comes.
+pub(crate) fn operations(splices: &[Splice]) -> usize {
+    splices.iter().map(|splice| splice.deleted + splice.inserted.chars().count()).sum()
+}
+
+/// What made `was` into `after`, done to what `now` has become of `was` meanwhile: what goes is of `was`, and what comes stands
+/// behind what it stood behind. It takes no more operations than there.
+pub(crate) fn carried(was: &str, after: &str, now: &str) -> Vec<Splice> {
+    // Where each code point of `was` stands now, if it does.
+    let (mut places, mut at_now) = (Vec::new(), 0);
+    let stay = |places: &mut Vec<Option<usize>>, to: usize, at_now: &mut usize| {
+        while places.len() < to {
+            places.push(Some(*at_now));
+            *at_now += 1;
+        }
+    };
+    for (start, splice) in of_old(splices(was, now)) {
+        stay(&mut places, start, &mut at_now);
+        places.extend(std::iter::repeat_n(None, splice.deleted));
+        at_now += splice.inserted.chars().count();
+    }
+    stay(&mut places, was.chars().count(), &mut at_now);
+    let (mut carried, mut came, mut went): (Vec<Splice>, usize, usize) = (Vec::new(), 0, 0);
+    for (start, splice) in of_old(splices(was, after)) {
+        let before = part(&places, &(0..start)).iter().rev().flatten().next();
+        let at = (before.map_or(0, |place| place + 1) + came).saturating_sub(went);
+        came += splice.inserted.chars().count();
+        if !splice.inserted.is_empty() {
+            carried.push(Splice { at, deleted: 0, inserted: splice.inserted });
+        }
+        for place in part(&places, &(start..start + splice.deleted)).iter().flatten() {
+            let at = (place + came).saturating_sub(went);
+            went += 1;
+            match carried.last_mut().filter(|last| last.deleted > 0 && last.at == at) {
+                Some(last) => last.deleted += 1,
+                None => carried.push(Splice { at, deleted: 1, inserted: String::new() }),
+            }
+        }
+    }
+    carried
+}
+
+/// Each with where it begins in the text before all of them.
+fn of_old(splices: Vec<Splice>) -> impl Iterator<Item = (usize, Splice)> {
+    let (mut came, mut went) = (0, 0);
+    splices.into_iter().map(move |splice| {
+        let start = (splice.at + went).saturating_sub(came);
+        came += splice.inserted.chars().count();
+        went += splice.deleted;
+        (start, splice)
+    })
+}
+
 fn points(characters: &[&str]) -> usize {
     characters.iter().map(|character| character.chars().count()).sum()
 }
@@ -67,10 +120,22 @@ fn by_words(old: &[&str], new: &[&str]) -> Vec<Hunk> {
                 old: hunk.old.start + of_old.start..hunk.old.end + of_old.start,
                 new: hunk.new.start + of_new.start..hunk.new.end + of_new.start,
             })),
-            None => fine.push(Hunk { old: of_old, new: of_new }),
+            None => fine.push(narrowed((old, of_old), (new, of_new))),
         }
     }
     fine
+}
+
+/// A long place without what is the same at its ends: of one word that is cut all else stays.
+fn narrowed((old, of_old): (&[&str], Range<usize>), (new, of_new): (&[&str], Range<usize>)) -> Hunk {
+    if of_old.len() <= CHARACTERS_MAX {
+        return Hunk { old: of_old, new: of_new };
+    }
+    let (a, b) = (part(old, &of_old), part(new, &of_new));
+    let head = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let left = a.len().min(b.len()) - head;
+    let tail = a.iter().rev().zip(b.iter().rev()).take(left).take_while(|(a, b)| a == b).count();
+    Hunk { old: of_old.start + head..of_old.end - tail, new: of_new.start + head..of_new.end - tail }
 }
 
 /// Each a run of letters and digits, or one other character.
@@ -180,10 +245,6 @@ mod tests {
         points.into_iter().collect()
     }
 
-    fn changed(splices: &[Splice]) -> usize {
-        splices.iter().map(|splice| splice.deleted + splice.inserted.chars().count()).sum()
-    }
-
     #[test]
     fn small_changes_are_found_by_characters() {
         for (old, new, expected) in [
@@ -198,7 +259,7 @@ mod tests {
             ("cafe\u{301}", "cafe", 3),
         ] {
             let found = splices(old, new);
-            assert_eq!((spliced(old, &found), changed(&found)), (new.to_owned(), expected), "{found:?}");
+            assert_eq!((spliced(old, &found), operations(&found)), (new.to_owned(), expected), "{found:?}");
         }
     }
 
@@ -216,7 +277,33 @@ mod tests {
         assert!(found.len() <= 2 * WORDS_MAX, "{} places", found.len());
     }
 
+    #[test]
+    fn what_was_changed_is_changed_in_what_became_of_the_text() {
+        let carried = |was: &str, after: &str, now: &str| spliced(now, &carried(was, after, now));
+        // Neither the word that came nor the one that went meanwhile is touched.
+        let was = "the old pump in the hall is noisy";
+        let after = "the pump in the yard is noisy";
+        let now = "the old red pump in the hall was noisy, very";
+        assert_eq!(carried(was, after, now), "the red pump in the yard was noisy, very");
+    }
+
     proptest! {
+        #[test]
+        fn what_nobody_else_changed_becomes_what_it_was_made(
+            was in "[ab c\u{301}ü]{0,200}", after in "[ab c\u{301}ü]{0,200}", now in "[ab c\u{301}ü]{0,200}",
+        ) {
+            prop_assert_eq!(spliced(&was, &carried(&was, &after, &was)), after.clone());
+            prop_assert_eq!(spliced(&now, &carried(&was, &was, &now)), now.clone());
+            let found = carried(&was, &after, &now);
+            prop_assert!(operations(&found) <= operations(&splices(&was, &after)));
+            let place = |splice: &Splice| splice.at + splice.deleted;
+            let mut points: Vec<char> = now.chars().collect();
+            for splice in &found {
+                prop_assert!(place(splice) <= points.len(), "{found:?}");
+                points.splice(splice.at..place(splice), splice.inserted.chars());
+            }
+        }
+
         #[test]
         fn any_text_becomes_any_other(old in "[ab c\u{301}ü]{0,400}", new in "[ab c\u{301}ü]{0,400}") {
             prop_assert_eq!(spliced(&old, &splices(&old, &new)), new);

@@ -29,7 +29,7 @@ use crate::stamp::Known;
 use crate::store::{self, LoadError};
 use crate::twice;
 use crate::view::{self, Conflict, Difference, Leaf};
-use crate::write::{self, EditError};
+use crate::write::{self, EditError, Whole};
 
 /// Names a write that is to become durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,16 +160,21 @@ impl Twin {
         let origin = (self.number + 1, change.time_ms, change.author.as_str());
         let actor = self.actor;
         let mut document = self.document.clone();
+        // What merging brought beyond a limit can be made less.
+        let (keys_now, bytes_now) = size(&document.am);
+        let mut texts = Whole::default();
         let made = guarded(|| {
             document.commit(actor, origin, |tx| {
-                change.edits.iter().try_for_each(|edit| write::edit(tx, actor, edit))?;
+                for edit in &change.edits {
+                    texts.add(write::edit(tx, actor, edit)?);
+                }
                 let (keys, bytes) = size(tx);
-                let fits = keys <= KEYS_MAX && bytes <= DOCUMENT_BYTES_MAX;
+                let fits = keys <= KEYS_MAX.max(keys_now) && bytes <= DOCUMENT_BYTES_MAX.max(bytes_now);
                 if fits { Ok(()) } else { Err(EditError::TooLarge { keys, bytes }) }
             })
         })?;
         let Some(made) = made else { return Ok(None) };
-        write::is_short(change, &made)?;
+        write::is_short(change.edits.len(), texts, &made)?;
         let is_shown = |edit: &Edit| matches!(edit.section, Section::Desired | Section::Reported);
         if change.edits.iter().any(is_shown) {
             self.late.note(

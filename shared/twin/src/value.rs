@@ -20,6 +20,16 @@ pub enum ValueError {
         /// Its length.
         found: usize,
     },
+    /// A text that merging made long grows.
+    #[error(
+        "a text has {found} bytes; allowed are {TEXT_BYTES_MAX}, and what merging made longer may stay as it is or become shorter than its {there} bytes"
+    )]
+    Grown {
+        /// Its length.
+        found: usize,
+        /// How long it is.
+        there: usize,
+    },
     /// Lists within lists.
     #[error("a list is more than {DEPTH_MAX} deep")]
     TooDeep,

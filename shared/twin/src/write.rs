@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use crate::actor::{Actor, Side};
 use crate::count;
 use crate::document::EngineError;
-use crate::edit::{Action, Change, Edit, pointer};
+use crate::edit::{Action, Edit, pointer};
 use crate::key::{Key, KeyError, Part, flat};
 use crate::limits::{
     DOCUMENT_BYTES_MAX, EDITED_BYTES_MAX, EDITED_CHANGE_BYTES_MAX, EDITS_PER_CHANGE_MAX, KEYS_MAX,
@@ -120,24 +120,35 @@ impl From<automerge::AutomergeError> for EditError {
     }
 }
 
+/// What a change's texts would be where they are written as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Whole {
+    bytes: usize,
+    operations: usize,
+}
+
+impl Whole {
+    fn of(text: &str) -> Self {
+        Self { bytes: text.len(), operations: text.chars().count() + 1 }
+    }
+
+    pub const fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.operations += other.operations;
+    }
+}
+
 /// Fails where the other end would not take what was made, now or when it is made again on a base: there the texts that it
 /// changes may have to be written as a whole.
-pub(crate) fn is_short(change: &Change, made: &automerge::Change) -> Result<(), EditError> {
-    let (mut text_bytes, mut characters) = (0, 0);
-    for edit in &change.edits {
-        if let Action::Text(text) = &edit.action {
-            text_bytes += text.len();
-            characters += text.chars().count() + 1;
-        }
-    }
-    let bytes = made.raw_bytes().len().max(text_bytes);
-    let operations = made.len().max(change.edits.len() + characters);
+pub(crate) fn is_short(edits: usize, texts: Whole, made: &automerge::Change) -> Result<(), EditError> {
+    let bytes = made.raw_bytes().len().max(texts.bytes);
+    let operations = made.len().max(edits + texts.operations);
     let fits = bytes <= EDITED_CHANGE_BYTES_MAX && operations <= OPS_PER_CHANGE_MAX;
     if fits { Ok(()) } else { Err(EditError::TooLong { bytes, operations }) }
 }
 
-/// Carries an edit out.
-pub(crate) fn edit(tx: &mut Transaction<'_>, actor: Actor, edit: &Edit) -> Result<(), EditError> {
+/// Carries an edit out. Returns what its text would be as a whole, where it may have to be written so.
+pub(crate) fn edit(tx: &mut Transaction<'_>, actor: Actor, edit: &Edit) -> Result<Whole, EditError> {
     let Edit { section, key, action } = edit;
     let place = Place { object: section.object(), section: *section, key };
     let value = |error| EditError::Value { at: place.at(), error };
@@ -179,14 +190,11 @@ pub(crate) fn edit(tx: &mut Transaction<'_>, actor: Actor, edit: &Edit) -> Resul
             if *section != Section::Notes {
                 return Err(EditError::TextElsewhere { at: place.at() });
             }
-            if text.len() > TEXT_BYTES_MAX {
-                return Err(value(ValueError::TooLong { found: text.len() }));
-            }
             place.clear(tx, &Part::Leaf)?;
-            set_text(tx, &place.object, key.as_str(), text)?;
+            return place.text(tx, text);
         }
     }
-    Ok(())
+    Ok(Whole::default())
 }
 
 /// Writes a value also where it is there already: automerge would leave that out, and with it that somebody wants
@@ -221,28 +229,10 @@ pub(crate) fn remove(tx: &mut Transaction<'_>, object: &ObjId, flat: &str) -> Re
     Ok(())
 }
 
-/// Changes the text that is there, by its difference, or makes one.
-pub(crate) fn set_text(
-    tx: &mut Transaction<'_>,
-    object: &ObjId,
-    flat: &str,
-    text: &str,
-) -> Result<(), EditError> {
-    let there = tx.get_all(object, flat)?;
-    if let [(Value::Object(ObjType::Text), id)] = there.as_slice() {
-        let id = id.clone();
-        change_text(tx, &id, text)?;
-    } else {
-        let id = tx.put_object(object, flat, ObjType::Text)?;
-        tx.splice_text(&id, 0, 0, text)?;
-    }
-    Ok(())
-}
-
-/// Makes a text another, by its difference.
-pub(crate) fn change_text(tx: &mut Transaction<'_>, id: &ObjId, text: &str) -> Result<(), EditError> {
-    for Splice { at, deleted, inserted } in text::splices(&tx.text(id)?, text) {
-        tx.splice_text(id, at, isize::try_from(deleted).unwrap_or(isize::MAX), &inserted)?;
+/// Changes a text, place by place.
+pub(crate) fn change_text(tx: &mut Transaction<'_>, id: &ObjId, splices: &[Splice]) -> Result<(), EditError> {
+    for Splice { at, deleted, inserted } in splices {
+        tx.splice_text(id, *at, isize::try_from(*deleted).unwrap_or(isize::MAX), inserted)?;
     }
     Ok(())
 }
@@ -300,6 +290,41 @@ impl Place<'_> {
         let after = char::from_u32(u32::from(mark) + 1).unwrap_or(char::MAX);
         let range = format!("{}~{mark}", self.key)..format!("{}~{after}", self.key);
         tx.map_range(&self.object, range).map(|item| item.key.to_string()).collect()
+    }
+
+    /// Changes the text that is there, by its difference, or makes one. What merging made longer than a text may be can be kept
+    /// and cut: what is shown is what keeps it.
+    fn text(&self, tx: &mut Transaction<'_>, text: &str) -> Result<Whole, EditError> {
+        let there = tx.get_all(&self.object, self.key.as_str())?;
+        let mut texts = Vec::new();
+        for (value, id) in &there {
+            if *value == Value::Object(ObjType::Text) {
+                texts.push((id.clone(), tx.text(id)?));
+            }
+        }
+        let (found, longest) = (text.len(), texts.iter().map(|(_, text)| text.len()).max().unwrap_or(0));
+        if found > TEXT_BYTES_MAX.max(longest) {
+            let is_merged = longest > TEXT_BYTES_MAX;
+            let long = ValueError::TooLong { found };
+            let error = if is_merged { ValueError::Grown { found, there: longest } } else { long };
+            return Err(EditError::Value { at: self.at(), error });
+        }
+        if let ([_], [(id, before)]) = (there.as_slice(), texts.as_slice()) {
+            if before == text {
+                return Ok(Whole::default());
+            }
+            let splices = text::splices(before, text);
+            // What would be too much for one change is a new text, which takes an operation for each character that comes alone.
+            if text::operations(&splices) <= OPS_PER_CHANGE_MAX {
+                change_text(tx, id, &splices)?;
+                // A longer one is never written as a whole: see `replay`.
+                let is_long = found > TEXT_BYTES_MAX;
+                return Ok(if is_long { Whole::default() } else { Whole::of(text) });
+            }
+        }
+        let id = tx.put_object(&self.object, self.key.as_str(), ObjType::Text)?;
+        tx.splice_text(&id, 0, 0, text)?;
+        Ok(Whole::of(text))
     }
 
     /// What was added to the counter by all.

@@ -1,8 +1,10 @@
 //! Texts that are written anew: what is gone of them is cut off before it weighs on each further change.
 #![allow(clippy::unwrap_used, reason = "a test says what it found")]
 
-use serde_json::json;
-use tideline_twin::{Action, Actor, Change, Edit, Key, Link, Section, Side, Twin, limits};
+use serde_json::{Value as Json, json};
+use tideline_twin::{
+    Action, Actor, Change, Edit, EditError, Key, Link, Section, Side, Twin, limits, merge_patch,
+};
 
 const CHARACTERS: usize = limits::TEXT_BYTES_MAX;
 
@@ -63,6 +65,141 @@ fn what_an_agent_writes_anew_while_it_is_away_is_there_after_history_was_cut_off
     talk(&mut hub, &mut agent);
     assert_eq!(hub.json(Section::Notes), json!({ "log": { "$text": text(3) } }));
     assert_eq!((hub.heads(), hub.conflicts().len()), (agent.heads(), 0));
+}
+
+fn set(twin: &mut Twin, text: &str) -> Result<bool, EditError> {
+    let edit = Edit {
+        section: Section::Notes,
+        key: Key::parse("log").unwrap(),
+        action: Action::Text(text.to_owned()),
+    };
+    let made = twin.edit(&Change { edits: vec![edit], author: "anna".to_owned(), time_ms: 2 })?;
+    made.iter().for_each(|record| twin.handle_durable(record.ticket));
+    Ok(made.is_some())
+}
+
+fn shown(twin: &Twin) -> String {
+    twin.json(Section::Notes).pointer("/log/$text").and_then(Json::as_str).unwrap().to_owned()
+}
+
+/// A hub and agents whose text was written anew at each of them while they were apart.
+fn apart(agents: u8) -> (Twin, Vec<Twin>) {
+    let mut hub = Twin::new(Actor::new(Side::Hub, [1; 15])).unwrap();
+    let mut agents: Vec<_> =
+        (2..agents + 2).map(|name| Twin::new(Actor::new(Side::Agent, [name; 15])).unwrap()).collect();
+    set(&mut hub, "begun").unwrap();
+    agents.iter_mut().for_each(|agent| talk(&mut hub, agent));
+    for (letter, twin) in ["A", "B", "C", "D"].iter().zip(agents.iter_mut().chain([&mut hub])) {
+        set(twin, &letter.repeat(8_000)).unwrap();
+    }
+    for _ in 0..2 {
+        agents.iter_mut().for_each(|agent| talk(&mut hub, agent));
+    }
+    assert_eq!(shown(&hub).len(), 8_000 * (agents.len() + 1));
+    (hub, agents)
+}
+
+#[test]
+fn a_text_that_merged_beyond_the_limit_is_kept_as_shown_cut_and_written_anew() {
+    for at_hub in [true, false] {
+        let (mut hub, mut agents) = apart(1);
+        let agent = agents.first_mut().unwrap();
+        let (twin, other) = if at_hub { (&mut hub, agent) } else { (agent, &mut hub) };
+        let merged = shown(twin);
+        assert_eq!(set(twin, &merged), Ok(false));
+        let error = set(twin, &format!("{merged}.")).unwrap_err().to_string();
+        assert!(error.starts_with("/notes/log: a text has 16001 bytes; allowed are 8192, and"), "{error}");
+        assert!(error.ends_with("become shorter than its 16000 bytes"), "{error}");
+        assert_eq!(set(twin, &merged[1..]), Ok(true));
+        assert_eq!(set(twin, &merged[1..9_000]), Ok(true));
+        let anew = "x".repeat(8_000);
+        assert_eq!(set(twin, &anew), Ok(true));
+        // Both may be the hub of the other here: only who calls differs.
+        let (hub, agent) = if at_hub { (twin, other) } else { (other, twin) };
+        talk(hub, agent);
+        assert_eq!((shown(hub), shown(agent)), (anew.clone(), anew));
+    }
+}
+
+#[test]
+fn a_rewrite_of_a_long_text_is_one_change_that_the_other_end_takes() {
+    let (mut hub, mut agents) = apart(3);
+    // 32,000 characters that go are more than a change may have.
+    let anew = "x".repeat(8_192);
+    assert_eq!(set(&mut hub, &anew), Ok(true));
+    agents.iter_mut().for_each(|agent| talk(&mut hub, agent));
+    for twin in agents.iter().chain([&hub]) {
+        assert_eq!((shown(twin), twin.conflicts().len()), (anew.clone(), 0));
+    }
+}
+
+#[test]
+fn several_long_texts_are_written_back_as_they_are_beside_another_leaf() {
+    let mut hub = Twin::new(Actor::new(Side::Hub, [1; 15])).unwrap();
+    for n in 0..3 {
+        write(&mut hub, &format!("log-{n}"), n);
+    }
+    let now = hub.json(Section::Notes);
+    let mut patch = now.clone();
+    patch["other"] = json!(1);
+    let edits = merge_patch(Section::Notes, &now, &patch).unwrap();
+    let record = hub.edit(&Change { edits, author: String::new(), time_ms: 3 }).unwrap().unwrap();
+    hub.handle_durable(record.ticket);
+    assert_eq!(hub.json(Section::Notes), patch);
+}
+
+#[test]
+fn what_is_cut_of_a_long_text_while_away_is_cut_after_history_was_cut_off() {
+    let (mut hub, mut agents) = apart(2);
+    let agent = agents.first_mut().unwrap();
+    let merged = shown(agent);
+    assert_eq!(set(agent, &merged[100..]), Ok(true));
+    // The hub writes into it meanwhile, so that the text of the base is another than the agent knew.
+    assert_eq!(set(&mut hub, &format!("{}the end", &merged[..20_000])), Ok(true));
+    let record = hub.rebase([1; 14]).unwrap();
+    hub.handle_durable(record.ticket);
+    talk(&mut hub, agent);
+    assert_eq!(shown(&hub), format!("{}the end", &merged[100..20_000]));
+    assert_eq!((hub.heads(), hub.conflicts().len()), (agent.heads(), 0));
+    // Of one that is gone nothing is left to be cut.
+    let cut = shown(agent);
+    assert_eq!(set(agent, &cut[100..]), Ok(true));
+    assert_eq!(set(&mut hub, "short"), Ok(true));
+    let edit =
+        Edit { section: Section::Notes, key: Key::parse("log").unwrap(), action: Action::Put(json!(1)) };
+    let record = hub.edit(&Change { edits: vec![edit], author: String::new(), time_ms: 4 }).unwrap().unwrap();
+    hub.handle_durable(record.ticket);
+    let record = hub.rebase([2; 14]).unwrap();
+    hub.handle_durable(record.ticket);
+    talk(&mut hub, agent);
+    assert_eq!(hub.json(Section::Notes), json!({ "log": 1 }));
+    assert_eq!(hub.heads(), agent.heads());
+}
+
+#[test]
+fn a_document_that_merged_beyond_the_limit_may_become_smaller() {
+    let mut hub = Twin::new(Actor::new(Side::Hub, [1; 15])).unwrap();
+    let mut agent = Twin::new(Actor::new(Side::Agent, [2; 15])).unwrap();
+    let put = |twin: &mut Twin, key: String, action: Action| {
+        let edit = Edit { section: Section::Tags, key: Key::parse(&key).unwrap(), action };
+        let made = twin.edit(&Change { edits: vec![edit], author: String::new(), time_ms: 1 });
+        made.map(|made| made.iter().for_each(|record| twin.handle_durable(record.ticket)))
+    };
+    let long = || Action::Put(json!("v".repeat(8_000)));
+    for (twin, of) in [(&mut hub, "a"), (&mut agent, "b")] {
+        for n in 0..20 {
+            put(twin, format!("{of}{n}"), long()).unwrap();
+        }
+    }
+    talk(&mut hub, &mut agent);
+    for twin in [&mut hub, &mut agent] {
+        assert!(twin.size().1 > limits::DOCUMENT_BYTES_MAX);
+        assert!(matches!(put(twin, "c".to_owned(), long()), Err(EditError::TooLarge { .. })));
+    }
+    put(&mut hub, "a0".to_owned(), Action::Delete).unwrap();
+    put(&mut agent, "b0".to_owned(), Action::Put(json!("short"))).unwrap();
+    talk(&mut hub, &mut agent);
+    assert_eq!(hub.json(Section::Tags), agent.json(Section::Tags));
 }
 
 fn talk(hub: &mut Twin, agent: &mut Twin) {

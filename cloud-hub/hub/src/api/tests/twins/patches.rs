@@ -199,3 +199,32 @@ async fn a_patch_of_many_twins_is_of_no_state_of_one() {
     }
     assert_eq!(bench.twin("valve-1", "").await["tags"], json!({}));
 }
+
+#[tokio::test]
+async fn a_text_that_merged_beyond_the_limit_is_patched_with_what_is_shown_and_cut_and_written_anew() {
+    let bench = Bench::new();
+    bench.device("valve-1", "");
+    let mut site = Twin::new(Actor::new(Side::Agent, [1; 15])).unwrap();
+    let text = |text: &str| json!({"notes": {"t": {"$text": text}}});
+    bench.patch("valve-1", text("begun")).await;
+    meet(&bench, "gateway", "valve-1", &mut site).await;
+    let there = json!({"t": {"$text": "s".repeat(8_000)}});
+    let edits = merge_patch(Section::Notes, &site.json(Section::Notes), &there).unwrap();
+    let record = site.edit(&Change { edits, author: "site".to_owned(), time_ms: 1 }).unwrap();
+    record.into_iter().for_each(|record| site.handle_durable(record.ticket));
+    bench.patch("valve-1", text(&"h".repeat(8_000))).await;
+    meet(&bench, "gateway", "valve-1", &mut site).await;
+    let before = bench.twin("valve-1", "").await;
+    let merged = before["notes"]["t"]["$text"].as_str().unwrap();
+    assert_eq!(merged.len(), 16_000);
+    let (status, body) = bench.patch("valve-1", json!({"notes": before["notes"]})).await;
+    assert_eq!((status, &body["etag"]), (StatusCode::OK, &before["etag"]), "{body}");
+    let (status, body) = bench.patch("valve-1", text(&format!("{merged}."))).await;
+    assert_eq!((status.as_u16(), &body["code"]), (400, &json!("bad-value")), "{body}");
+    for shorter in [&merged[1..], &"x".repeat(8_000)] {
+        let (status, body) = bench.patch("valve-1", text(shorter)).await;
+        assert_eq!((status, &body["notes"]["t"]["$text"]), (StatusCode::OK, &json!(shorter)), "{body}");
+    }
+    meet(&bench, "gateway", "valve-1", &mut site).await;
+    assert_eq!(site.json(Section::Notes), json!({"t": {"$text": "x".repeat(8_000)}}));
+}

@@ -4,6 +4,7 @@
 //! highest rank holds every leaf as it is shown; the others hold, each, one more value of leaves in conflict, and so the
 //! conflict stands. Beside each leaf the base says who wrote it and when.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use automerge::transaction::{Transactable as _, Transaction};
@@ -18,15 +19,24 @@ use crate::key::{self, Key, Part};
 use crate::limits::{BASE_BYTES_MAX, BASE_CHANGES_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, OPS_PER_BASE_MAX};
 use crate::receive::{Refusal, within};
 use crate::section::{ORIGIN, Section, object};
+use crate::touched::{Touched, touched_key};
 use crate::value;
 
 const RANK_SHOWN: u8 = 255;
+
+/// A value with who wrote it, and of a text with who changed it last.
+#[derive(Clone)]
+struct Value {
+    held: Held,
+    origin: Option<Origin>,
+    last: Option<Origin>,
+}
 
 struct Kept {
     section: Section,
     flat: String,
     // The shown one last.
-    values: Vec<(Held, Option<Origin>)>,
+    values: Vec<Value>,
 }
 
 /// The document of a new generation with all that is in `old`. Of a leaf with many long values in conflict only the last ones are
@@ -46,6 +56,7 @@ fn with_values(old: &Document, generation: Generation, keep: usize) -> Result<Do
     let mut plain = Vec::new();
     let mut contested = Vec::new();
     let mut counts: BTreeMap<(Section, Key), i128> = BTreeMap::new();
+    let touched = OnceCell::new();
     for section in Section::ALL {
         for (flat, key, part, conflict) in old.parts(section, None) {
             let held = old.held(section, &flat, None);
@@ -58,8 +69,16 @@ fn with_values(old: &Document, generation: Generation, keep: usize) -> Result<Do
                 }
                 continue;
             }
-            let mut values: Vec<_> =
-                held.into_iter().map(|(held, id)| (held, old.origin(section, &flat, &id))).collect();
+            let value = |(held, id)| {
+                let last = if let Held::Text(_) = held {
+                    let touched = touched.get_or_init(|| Touched::of(old).unwrap_or_default());
+                    touched.origin(old, section, &flat, &id)
+                } else {
+                    None
+                };
+                Value { held, origin: old.origin(section, &flat, &id), last }
+            };
+            let mut values: Vec<_> = held.into_iter().map(value).collect();
             // Of an element too, which outlives that one who knew of one insertion removes it.
             values.drain(..values.len().saturating_sub(keep));
             let kept = Kept { section, flat, values };
@@ -68,7 +87,7 @@ fn with_values(old: &Document, generation: Generation, keep: usize) -> Result<Do
     }
     // A value is shown when its operation has the highest number of those in conflict. Behind all other leaves, and in the
     // same order everywhere, those of the highest rank have; of texts, which are many operations, the length is free.
-    contested.sort_by_key(|kept| kept.values.iter().any(|(held, _)| matches!(held, Held::Text(_))));
+    contested.sort_by_key(|kept| kept.values.iter().any(|value| matches!(value.held, Held::Text(_))));
     lay(generation, &plain, &contested, &counts)
 }
 
@@ -92,9 +111,12 @@ fn lay(
         let leaves: Vec<_> = shown.iter().chain(contested).filter_map(nth).collect();
         let mut alone = genesis.clone();
         let change = alone.commit(actor, (0, 0, ""), |tx| {
-            for (section, flat, (_, origin)) in &leaves {
-                if let Some(origin) = origin {
+            for (section, flat, value) in &leaves {
+                if let Some(origin) = &value.origin {
                     tx.put(object(ORIGIN), origin_key(*section, flat, rank), origin.text())?;
+                }
+                if let Some(last) = &value.last {
+                    tx.put(object(ORIGIN), touched_key(*section, flat, rank), last.text())?;
                 }
             }
             if place == 0 {
@@ -103,7 +125,7 @@ fn lay(
                     tx.put(section.object(), flat, ScalarValue::counter(value::clamped(*sum)))?;
                 }
             }
-            leaves.iter().try_for_each(|(section, flat, (held, _))| put(tx, &section.object(), flat, held))
+            leaves.iter().try_for_each(|(section, flat, value)| put(tx, &section.object(), flat, &value.held))
         })?;
         if let Some(change) = change {
             document.apply(change)?;

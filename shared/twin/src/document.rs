@@ -74,6 +74,14 @@ impl Origin {
     }
 }
 
+/// The newer of two.
+pub(crate) fn newer(a: Option<Origin>, b: Option<Origin>) -> Option<Origin> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if (a.time_ms, a.actor) >= (b.time_ms, b.actor) { a } else { b }),
+        (a, b) => a.or(b),
+    }
+}
+
 /// Without control characters, and cut to the limit.
 pub(crate) fn clean(author: &str) -> String {
     let mut kept = String::new();

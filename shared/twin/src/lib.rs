@@ -29,6 +29,7 @@ mod section;
 mod stamp;
 mod store;
 mod text;
+mod touched;
 mod twice;
 mod twin;
 mod value;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use automerge::ChangeHash;
+use automerge::{ChangeHash, ObjId};
 use serde_json::{Map, Value as Json, json};
 
-use crate::document::{Document, Held, Origin};
+use crate::document::{Document, Held, Origin, newer};
 use crate::key::{Key, Part};
 use crate::late::Late;
 use crate::section::Section;
+use crate::touched::Touched;
 use crate::value::clamped;
 
 /// A leaf with who wrote it last.
@@ -66,10 +67,29 @@ impl Gathered {
     }
 }
 
-fn newer(a: Option<Origin>, b: Option<Origin>) -> Option<Origin> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(if (a.time_ms, a.actor) >= (b.time_ms, b.actor) { a } else { b }),
-        (a, b) => a.or(b),
+/// Who is told for a value.
+#[derive(Clone, Copy)]
+enum By<'a> {
+    Nobody,
+    /// Who wrote it, and of a text who made it.
+    Writer,
+    /// Who wrote it, and of a text who changed it last.
+    Last(&'a Touched),
+}
+
+impl By<'_> {
+    fn origin(
+        self,
+        document: &Document,
+        section: Section,
+        flat: &str,
+        held: (&Held, &ObjId),
+    ) -> Option<Origin> {
+        match (self, held) {
+            (Self::Nobody, _) => None,
+            (Self::Last(touched), (Held::Text(_), id)) => touched.origin(document, section, flat, id),
+            (Self::Writer | Self::Last(_), (_, id)) => document.origin(section, flat, id),
+        }
     }
 }
 
@@ -78,9 +98,9 @@ fn gather(
     document: &Document,
     section: Section,
     heads: Option<&[ChangeHash]>,
-    origins: bool,
+    by: By<'_>,
 ) -> BTreeMap<Key, Gathered> {
-    gathered(document, section, heads, origins, document.parts(section, heads))
+    gathered(document, section, heads, by, document.parts(section, heads))
 }
 
 /// Equal values that were written at once exclude nothing, and count as one.
@@ -88,14 +108,14 @@ fn gathered(
     document: &Document,
     section: Section,
     heads: Option<&[ChangeHash]>,
-    origins: bool,
+    by: By<'_>,
     parts: Vec<(String, Key, Part, bool)>,
 ) -> BTreeMap<Key, Gathered> {
     let mut all: BTreeMap<Key, Gathered> = BTreeMap::new();
     for (flat, key, part, _) in parts {
         let here = all.entry(key).or_default();
         for (held, id) in document.held(section, &flat, heads) {
-            let origin = if origins { document.origin(section, &flat, &id) } else { None };
+            let origin = by.origin(document, section, &flat, (&held, &id));
             match (held, &part) {
                 (Held::Leaf(value), Part::Leaf) => plain(here, Leaf { value, origin }),
                 (Held::Text(text), Part::Leaf) => {
@@ -132,7 +152,7 @@ fn element(here: &mut Gathered, part: &Part, origin: Option<Origin>) {
 /// A section as JSON. Of a leaf and leaves below it, which two ends made at once, the ones below are shown.
 pub(crate) fn section(document: &Document, section: Section, heads: Option<&[ChangeHash]>) -> Json {
     let mut root = Map::new();
-    for (key, gathered) in gather(document, section, heads, false) {
+    for (key, gathered) in gather(document, section, heads, By::Nobody) {
         let names: Vec<_> = key.names().collect();
         if let (Some(leaf), Some((last, above))) = (gathered.values().into_iter().next(), names.split_last())
         {
@@ -163,7 +183,7 @@ fn insert(root: &mut Map<String, Json>, above: &[String], last: &str, value: Jso
 /// The shown value of one leaf.
 pub(crate) fn value(document: &Document, section: Section, key: &Key) -> Option<Json> {
     let parts = document.parts_of(section, key);
-    gathered(document, section, None, false, parts)
+    gathered(document, section, None, By::Nobody, parts)
         .remove(key)?
         .values()
         .into_iter()
@@ -173,25 +193,44 @@ pub(crate) fn value(document: &Document, section: Section, key: &Key) -> Option<
 
 /// One leaf with its origin.
 pub(crate) fn leaf(document: &Document, section: Section, key: &Key) -> Option<Leaf> {
-    gather(document, section, None, true).remove(key)?.values().into_iter().next()
+    let leaf = first(document, section, key, By::Writer)?;
+    let is_text = section == Section::Notes && leaf.value.get("$text").is_some();
+    let touched = if is_text { Touched::of(document).ok() } else { None };
+    touched.map_or(Some(leaf), |touched| first(document, section, key, By::Last(&touched)))
+}
+
+fn first(document: &Document, section: Section, key: &Key, by: By<'_>) -> Option<Leaf> {
+    gather(document, section, None, by).remove(key)?.values().into_iter().next()
 }
 
 /// All leaves of all sections with several values. A leaf that hides behind those below it has the object of them as one.
 pub(crate) fn conflicts(document: &Document) -> Vec<Conflict> {
     let mut found = Vec::new();
     for of in Section::ALL {
-        let all = gather(document, of, None, true);
-        let objects = objects(document, of, &all);
-        for (key, gathered) in all {
-            let mut values = gathered.values();
-            if let Some(object) = objects.get(&key) {
-                // That there is an object, and what is in it, exclude nothing.
-                values.retain(|leaf| leaf.value != json!({}));
-                values.insert(0, object.clone());
-            }
-            if values.len() > 1 {
-                found.push(Conflict { section: of, key, values });
-            }
+        let mut here = conflicts_of(document, of, By::Writer);
+        // Of texts only, as all changes are read for it.
+        if of == Section::Notes && !here.is_empty() {
+            let touched = Touched::of(document);
+            here = touched.map_or(here, |touched| conflicts_of(document, of, By::Last(&touched)));
+        }
+        found.extend(here);
+    }
+    found
+}
+
+fn conflicts_of(document: &Document, of: Section, by: By<'_>) -> Vec<Conflict> {
+    let mut found = Vec::new();
+    let all = gather(document, of, None, by);
+    let objects = objects(document, of, &all);
+    for (key, gathered) in all {
+        let mut values = gathered.values();
+        if let Some(object) = objects.get(&key) {
+            // That there is an object, and what is in it, exclude nothing.
+            values.retain(|leaf| leaf.value != json!({}));
+            values.insert(0, object.clone());
+        }
+        if values.len() > 1 {
+            found.push(Conflict { section: of, key, values });
         }
     }
     found
@@ -213,8 +252,8 @@ fn objects(document: &Document, of: Section, all: &BTreeMap<Key, Gathered>) -> B
 
 /// What is wanted and not so.
 pub(crate) fn delta(document: &Document, late: &Late) -> Vec<Difference> {
-    let mut reported = gather(document, Section::Reported, None, true);
-    let desired = gather(document, Section::Desired, None, true);
+    let mut reported = gather(document, Section::Reported, None, By::Writer);
+    let desired = gather(document, Section::Desired, None, By::Writer);
     let mut found = Vec::new();
     // A leaf that is hidden by others below it is not what is wanted.
     let hidden: Vec<_> =

@@ -176,6 +176,56 @@ fn what_is_cut_of_a_long_text_while_away_is_cut_after_history_was_cut_off() {
     assert_eq!(hub.heads(), agent.heads());
 }
 
+/// The author and the time of each value of the only conflict.
+fn who(twin: &Twin) -> Vec<(String, i64)> {
+    let conflict = twin.conflicts().remove(0);
+    let origins = conflict.values.into_iter().map(|leaf| leaf.origin.unwrap());
+    let mut who: Vec<_> = origins.map(|origin| (origin.author, origin.time_ms)).collect();
+    who.sort();
+    who
+}
+
+#[test]
+fn a_text_in_conflict_is_told_with_who_changed_it_last_also_after_history_was_cut_off() {
+    let mut hub = Twin::new(Actor::new(Side::Hub, [1; 15])).unwrap();
+    let mut agent = Twin::new(Actor::new(Side::Agent, [2; 15])).unwrap();
+    let by = |twin: &mut Twin, author: &str, time_ms: i64, action: Action| {
+        let edit = Edit { section: Section::Notes, key: Key::parse("log").unwrap(), action };
+        let change = Change { edits: vec![edit], author: author.to_owned(), time_ms };
+        let record = twin.edit(&change).unwrap().unwrap();
+        twin.handle_durable(record.ticket);
+    };
+    let text = |text: &str| Action::Text(text.to_owned());
+    by(&mut hub, "anna", 10, text("begun"));
+    talk(&mut hub, &mut agent);
+    by(&mut agent, "site", 30, Action::Put(json!("dry")));
+    // Two who did not know of each other: the later of both counts.
+    by(&mut hub, "bert", 20, text("begun and gone on"));
+    by(&mut hub, "carl", 25, text("begun, gone"));
+    let leaf = |twin: &Twin| twin.leaf(Section::Notes, &Key::parse("log").unwrap()).unwrap().origin.unwrap();
+    assert_eq!((leaf(&hub).author, leaf(&hub).time_ms), ("carl".to_owned(), 25));
+    by(&mut agent, "site", 31, text("wet"));
+    by(&mut agent, "dora", 32, text("wetter"));
+    talk(&mut hub, &mut agent);
+    // What an author replaced is gone with what was written into it; a new one at both ends stands twice.
+    by(&mut hub, "anna", 40, Action::Put(json!(1)));
+    talk(&mut hub, &mut agent);
+    by(&mut hub, "bert", 50, text("one"));
+    by(&mut agent, "site", 51, text("two"));
+    by(&mut hub, "carl", 60, text("one of the hub"));
+    by(&mut agent, "dora", 61, text("two of the site"));
+    talk(&mut hub, &mut agent);
+    let last = [("carl".to_owned(), 60), ("dora".to_owned(), 61)];
+    assert_eq!((who(&hub), who(&agent)), (last.to_vec(), last.to_vec()));
+    for tag in 1..3 {
+        let record = hub.rebase([tag; 14]).unwrap();
+        hub.handle_durable(record.ticket);
+        talk(&mut hub, &mut agent);
+        assert_eq!((who(&hub), who(&agent)), (last.to_vec(), last.to_vec()), "cut {tag} times");
+    }
+    assert_eq!(hub.conflicts(), agent.conflicts());
+}
+
 #[test]
 fn a_document_that_merged_beyond_the_limit_may_become_smaller() {
     let mut hub = Twin::new(Actor::new(Side::Hub, [1; 15])).unwrap();

@@ -408,20 +408,28 @@ impl Document {
 
 /// Keys and bytes of all that a document holds.
 pub(crate) fn size(doc: &impl automerge::ReadDoc) -> (usize, usize) {
-    let (mut keys, mut bytes) = (0, 0);
-    for section in Section::ALL {
-        for item in doc.map_range(section.object(), ..) {
-            keys += 1;
-            bytes += item.key.len();
-            bytes += match &item.value {
-                automerge::ValueRef::Object(_) => doc.length(item.id()),
-                automerge::ValueRef::Scalar(automerge::ScalarValueRef::Str(text)) => text.len(),
-                automerge::ValueRef::Scalar(automerge::ScalarValueRef::Bytes(list)) => list.len(),
-                automerge::ValueRef::Scalar(_) => 8,
-            };
+    let items = Section::ALL.into_iter().flat_map(|section| doc.map_range(section.object(), ..));
+    sum(items.map(|item| bytes(&item.key, &item.value, || doc.length(item.id()))))
+}
+
+/// As [`size`], of what was there.
+pub(crate) fn size_at(doc: &Automerge, heads: &[ChangeHash]) -> (usize, usize) {
+    let items = Section::ALL.into_iter().flat_map(|section| doc.map_range_at(section.object(), .., heads));
+    sum(items.map(|item| bytes(&item.key, &item.value, || doc.length_at(item.id(), heads))))
+}
+
+fn sum(bytes: impl Iterator<Item = usize>) -> (usize, usize) {
+    bytes.fold((0, 0), |(keys, sum), bytes| (keys + 1, sum + bytes))
+}
+
+fn bytes(key: &str, value: &automerge::ValueRef<'_>, length: impl FnOnce() -> usize) -> usize {
+    key.len()
+        + match value {
+            automerge::ValueRef::Object(_) => length(),
+            automerge::ValueRef::Scalar(automerge::ScalarValueRef::Str(text)) => text.len(),
+            automerge::ValueRef::Scalar(automerge::ScalarValueRef::Bytes(list)) => list.len(),
+            automerge::ValueRef::Scalar(_) => 8,
         }
-    }
-    (keys, bytes)
 }
 
 /// An operation on a leaf that replaces just these.

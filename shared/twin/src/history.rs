@@ -1,6 +1,6 @@
 //! What changes did: steps of leaves, for the history of a twin and for replaying them on another base.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use automerge::legacy::{Key as OpKey, ObjectId, OpId, OpType};
 use automerge::{ChangeHash, ExpandedChange, ObjId, ReadDoc as _, ScalarValue};
@@ -18,6 +18,8 @@ use crate::value;
 /// One step of a twin's history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
+    /// Its place among all steps as they came, which those that come later do not change.
+    pub place: usize,
     /// When, in milliseconds since 1970, by the clock of who wrote.
     pub time_ms: i64,
     /// When the hub took it, where that clock cannot have been right.
@@ -124,11 +126,17 @@ fn parent(document: &Document, object: &ObjId, hash: ChangeHash) -> Option<(ObjI
     Some((parent.obj.clone(), parent.prop.as_str()?.to_owned()))
 }
 
-/// The steps of all changes that are not in what `since` leads to, a change before those that build on it.
+/// The steps of all changes that are not in what `since` leads to, by time, and a change before those that build on it, whatever its
+/// author's clock said.
 pub(crate) fn since(document: &Document, since: &[ChangeHash]) -> Result<Vec<Step>, EngineError> {
     guarded(|| {
-        let mut steps = Vec::new();
+        let mut steps: Vec<(i64, Step)> = Vec::new();
+        let mut times: HashMap<ChangeHash, i64> = HashMap::new();
         for change in document.am.get_changes(since) {
+            let at_ms = document.time_of(&change.hash(), change.timestamp());
+            let at_ms =
+                change.deps().iter().filter_map(|dep| times.get(dep)).fold(at_ms, |at, of| at.max(*of));
+            times.insert(change.hash(), at_ms);
             let Some(actor) = Actor::of(change.actor_id()).filter(|actor| actor.side().is_some()) else {
                 continue;
             };
@@ -155,13 +163,16 @@ pub(crate) fn since(document: &Document, since: &[ChangeHash]) -> Result<Vec<Ste
                 }
                 let section = step.section;
                 let (time_ms, taken_ms) = (change.timestamp(), document.taken.get(&change.hash()).copied());
-                steps.extend(shown(&step.deed, &part).into_iter().map(|value| {
-                    let (key, author) = (key.clone(), author.to_owned());
-                    Step { time_ms, taken_ms, author, actor, section, key, value }
-                }));
+                for value in shown(&step.deed, &part) {
+                    let (key, author, place) = (key.clone(), author.to_owned(), steps.len());
+                    let step = Step { place, time_ms, taken_ms, author, actor, section, key, value };
+                    steps.push((at_ms, step));
+                }
             }
         }
-        Ok(steps)
+        // Those of one time stay as they came.
+        steps.sort_by_key(|(at_ms, _)| *at_ms);
+        Ok(steps.into_iter().map(|(_, step)| step).collect())
     })
 }
 
@@ -193,8 +204,8 @@ fn numbers(sum: i128) -> impl Iterator<Item = i64> {
     std::iter::successors(Some(sum), rest).map(value::clamped)
 }
 
-/// The heads of what was there at a time: changes of that time and before, as far as all that they build on is.
-pub(crate) fn heads_at(document: &Document, time_ms: i64) -> Vec<ChangeHash> {
+/// The heads of what was there at a time, and how many changes: those of that time and before, as far as all that they build on is.
+pub(crate) fn heads_at(document: &Document, time_ms: i64) -> (Vec<ChangeHash>, usize) {
     let mut taken = std::collections::HashSet::new();
     let mut heads = std::collections::BTreeSet::new();
     for meta in document.am.get_changes_meta(&[]) {
@@ -209,7 +220,7 @@ pub(crate) fn heads_at(document: &Document, time_ms: i64) -> Vec<ChangeHash> {
             heads.insert(meta.hash);
         }
     }
-    heads.into_iter().collect()
+    (heads.into_iter().collect(), taken.len())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use crate::actor::{Actor, Generation, Side};
 use crate::base;
-use crate::document::{Document, EngineError, guarded, size};
+use crate::document::{Document, EngineError, guarded, size, size_at};
 use crate::edit::{Change, Edit};
 use crate::history::{self, Step};
 use crate::key::Key;
@@ -449,7 +449,15 @@ impl Twin {
     /// A section as it was at a time, by the clocks of those who wrote; not before the last base.
     #[must_use]
     pub fn json_at(&self, section: Section, time_ms: i64) -> Json {
-        view::section(&self.document, section, Some(&history::heads_at(&self.document, time_ms)))
+        view::section(&self.document, section, Some(&history::heads_at(&self.document, time_ms).0))
+    }
+
+    /// Leaves, bytes and changes as they were at a time, as [`Twin::json_at`] has it.
+    #[must_use]
+    pub fn measures_at(&self, time_ms: i64) -> (usize, usize, usize) {
+        let (heads, changes) = history::heads_at(&self.document, time_ms);
+        let (leaves, bytes) = size_at(&self.document.am, &heads);
+        (leaves, bytes, changes)
     }
 
     /// One leaf, with who wrote it and when.

@@ -126,7 +126,14 @@ fn answer(twin: &Twin, device: &str, agents: &[String], at_ms: Option<i64>) -> T
         state: None,
         reason: None,
     };
-    let (leaves, bytes) = twin.size();
+    let (leaves, bytes, changes) = at_ms.map_or_else(
+        || {
+            let (leaves, bytes) = twin.size();
+            (leaves, bytes, twin.changes())
+        },
+        |at_ms| twin.measures_at(at_ms),
+    );
+    let is_agreed = || !agents.is_empty() && agents.iter().all(|agent| twin.is_agreed(agent));
     TwinAnswer {
         device: device.to_owned(),
         etag: at_ms.is_none().then(|| etag(twin)),
@@ -139,10 +146,10 @@ fn answer(twin: &Twin, device: &str, agents: &[String], at_ms: Option<i64>) -> T
         delta_cut: false,
         warnings: Vec::new(),
         conflicts: if at_ms.is_none() { twin.conflicts().len() as u64 } else { 0 },
-        agreed: !agents.is_empty() && agents.iter().all(|agent| twin.is_agreed(agent)),
+        agreed: at_ms.is_none().then(is_agreed),
         leaves: leaves as u64,
         bytes: bytes as u64,
-        changes: twin.changes() as u64,
+        changes: changes as u64,
         at_ms,
     }
 }

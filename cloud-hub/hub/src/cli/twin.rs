@@ -172,7 +172,7 @@ pub async fn twin(hub: &HubSocket, command: &TwinCommand) -> Result<()> {
 fn show(twin: &TwinAnswer) {
     let TwinAnswer { device, etag, generation, changes, leaves, bytes, .. } = twin;
     let whose = if device.contains('/') { "each agent there" } else { "its agent" };
-    let arrived = if twin.agreed { "has all of it" } else { "has not all of it yet" };
+    let arrived = if twin.agreed == Some(true) { "has all of it" } else { "has not all of it yet" };
     match twin.at_ms {
         Some(at_ms) => outln!("{device} at {}", show_ms(at_ms)),
         None => outln!("{device}: {whose} {arrived}"),

@@ -37,9 +37,11 @@ pub struct TwinAnswer {
     pub warnings: Vec<String>,
     /// Leaves with several values; none of a state of the past
     pub conflicts: u64,
-    /// Whether the device's agent has all of it on its disk; of what is shared, whether all agents there do
-    pub agreed: bool,
-    /// Leaves and elements of sets
+    /// Whether the device's agent has all of it on its disk; of what is shared, whether all agents there do. Null of a state of the past, of
+    /// which nobody knows it
+    #[schema(required)]
+    pub agreed: Option<bool>,
+    /// Leaves and elements of sets; of a state of the past those of then, as the next two
     pub leaves: u64,
     /// Bytes of keys and values
     pub bytes: u64,
@@ -194,7 +196,8 @@ pub struct TwinValue {
     pub value: Json,
     /// The same as a text, with all digits and the kind of a number: written to the leaf in a patch it keeps the value
     pub json: String,
-    /// Who wrote it; none of what was added up when history was cut off
+    /// Who wrote it, and of a text who changed it last; none of what was added up when history was cut off, and of a text whose
+    /// history an earlier version cut off
     #[schema(required)]
     pub author: Option<String>,
     /// At which end: `hub` or `agent`

@@ -155,8 +155,14 @@ async fn history_tells_who_did_what_and_pages_by_cursor() {
     assert_eq!(bench.twin("valve-1", "/history?to=-1h").await["steps"], json!([]));
     let past = bench.twin("valve-1", "?at=-1h").await;
     assert_eq!((&past["desired"], past["at_ms"].is_i64()), (&json!({}), true));
-    let now = bench.twin("valve-1", "?at=now").await;
+    assert_eq!((&past["leaves"], &past["bytes"], &past["changes"]), (&json!(0), &json!(0), &json!(1)));
+    assert_eq!(past["agreed"], Value::Null);
+    let (now, as_now) = (bench.twin("valve-1", "?at=now").await, bench.twin("valve-1", "").await);
     assert_eq!(now["desired"], json!({"valve": {"open": 4}}));
+    for of in ["desired", "leaves", "bytes", "changes"] {
+        assert_eq!(now[of], as_now[of], "{of}");
+    }
+    assert_eq!(as_now["agreed"], json!(false));
     assert_eq!(bench.twin("valve-1", "/conflicts").await["conflicts"], json!([]));
 }
 

@@ -61,7 +61,9 @@ impl Leaves {
 
 /// What was done to a twin
 ///
-/// Its history is cut off every two thousand changes; what was before is kept for `twins.history_days`.
+/// Its history is cut off every two thousand changes; what was before is kept for `twins.history_days`. Steps stand by `taken_ms` where there is
+/// one and else by `time_ms`, but none before one that its author had read, whatever the clock there said, nor before history was cut
+/// off if it came after that.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/twin/history", operation_id = "twinHistory",
     params(("id" = String, Path, description = "The device"), ("from" = Option<String>, Query, description = "From this time on, by `taken_ms` where there is one and else by `time_ms`: RFC 3339, Unix ms, or relative as -6h"), ("to" = Option<String>, Query, description = "Before this time"), ("key" = Option<String>, Query, description = "Of this leaf or those below it, as desired/motor/speed or desired"), ("limit" = Option<usize>, Query, description = "Most steps, 1 to 1000"), ("cursor" = Option<String>, Query, description = "From the page before, in the same order"), ("order" = Option<String>, Query, description = "Which come first: `oldest`, the default, or `newest`")),
     responses((status = 200, description = "A page", body = TwinHistory), (status = 400, description = "`bad-time`, `bad-key`, `bad-limit`, `bad-cursor`", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
@@ -120,15 +122,15 @@ fn pages(
     for number in all {
         let Some(chapter) = hub.twins.chapter(document, number)? else { continue };
         let at = cursor.filter(|(first, _)| *first == number).map(|(_, at)| at);
-        let mut places: Vec<(usize, &Step)> = (0_usize..).zip(&chapter.steps).collect();
+        let mut all: Vec<&Step> = chapter.steps.iter().collect();
         if order == Order::Newest {
-            places.reverse();
+            all.reverse();
         }
-        let begun =
-            |place: usize| at.is_none_or(|at| if order == Order::Newest { place <= at } else { place >= at });
-        for (place, step) in places.into_iter().filter(|(place, step)| begun(*place) && is_wanted(step)) {
+        // What came meanwhile may stand before the page: its first step is where it was.
+        let here = all.into_iter().skip_while(|step| at.is_some_and(|at| step.place != at));
+        for step in here.filter(|step| is_wanted(step)) {
             if steps.len() == limit {
-                return Ok(TwinHistory { steps, next: Some(format!("{number}.{place}")) });
+                return Ok(TwinHistory { steps, next: Some(format!("{number}.{}", step.place)) });
             }
             steps.push(shown(step));
         }

@@ -228,3 +228,31 @@ async fn a_text_that_merged_beyond_the_limit_is_patched_with_what_is_shown_and_c
     meet(&bench, "gateway", "valve-1", &mut site).await;
     assert_eq!(site.json(Section::Notes), json!({"t": {"$text": "x".repeat(8_000)}}));
 }
+
+#[tokio::test]
+async fn history_stands_by_time_and_pages_go_on_where_they_were_when_something_came_between() {
+    let bench = Bench::new();
+    bench.device("valve-1", "");
+    let ends = [1, 2, 3].map(|name| Twin::new(Actor::new(Side::Agent, [name; 15])).unwrap());
+    // None knows of the other, and each tells what it wrote in turn: two, and later one from between.
+    let writes: [&[(i64, &str)]; 3] = [&[(100, "a"), (400, "d")], &[(300, "c"), (500, "e")], &[(200, "b")]];
+    let newest = "/history?order=newest&limit=2";
+    let keys = |page: &Value| -> Vec<String> {
+        page["steps"].as_array().unwrap().iter().map(|s| s["key"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut cursors = Vec::new();
+    for (mut site, writes) in ends.into_iter().zip(writes) {
+        for (time_ms, key) in writes {
+            let edits = merge_patch(Section::Tags, &json!({}), &json!({ *key: 1 })).unwrap();
+            let record = site.edit(&Change { edits, author: "site".to_owned(), time_ms: *time_ms }).unwrap();
+            record.into_iter().for_each(|record| site.handle_durable(record.ticket));
+        }
+        meet(&bench, "gateway", "valve-1", &mut site).await;
+        cursors.push(bench.twin("valve-1", newest).await["next"].as_str().map(str::to_owned));
+    }
+    assert_eq!(keys(&bench.twin("valve-1", newest).await), ["e", "d"]);
+    assert_eq!(keys(&bench.twin("valve-1", "/history").await), ["a", "b", "c", "d", "e"]);
+    // The page that was asked for before "b" came begins with "c" all the same.
+    let cursor = cursors[1].as_ref().unwrap();
+    assert_eq!(keys(&bench.twin("valve-1", &format!("{newest}&cursor={cursor}")).await), ["c", "b"]);
+}

@@ -1,7 +1,10 @@
 //! What one twin, or two that talk over a good line, do with each kind of value.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it found")]
 
+mod talk;
+
 use serde_json::{Value as Json, json};
+use talk::{deliver, talk, talk_as};
 use tideline_twin::{
     Action, Actor, Change, Edit, EditError, Key, Link, Message, Record, Refusal, Section, Side, Twin, Write,
     merge_patch,
@@ -27,41 +30,6 @@ fn write(twin: &mut Twin, time_ms: i64, author: &str, edits: Vec<(Section, &str,
 
 fn put(twin: &mut Twin, time_ms: i64, key: &str, value: Json) {
     write(twin, time_ms, "anna", vec![(Section::Desired, key, Action::Put(value))]);
-}
-
-/// A session of both until they have nothing more to say. Returns the bytes of all messages.
-fn talk(a: &mut Twin, b: &mut Twin) -> usize {
-    talk_as(a, b, "b")
-}
-
-fn talk_as(a: &mut Twin, b: &mut Twin, name: &str) -> usize {
-    let (mut at_a, mut at_b) = (Link::new(name, a), Link::new("a", b));
-    let mut bytes = 0;
-    loop {
-        let mut said = false;
-        while let Some(message) = at_a.poll(a) {
-            bytes += deliver(&message, &mut at_b, b);
-            said = true;
-        }
-        while let Some(message) = at_b.poll(b) {
-            bytes += deliver(&message, &mut at_a, a);
-            said = true;
-        }
-        if !said {
-            assert_eq!(a.heads(), b.heads());
-            return bytes;
-        }
-    }
-}
-
-fn deliver(message: &Message, link: &mut Link, twin: &mut Twin) -> usize {
-    let bytes = message.to_bytes();
-    let read = Message::from_bytes(&bytes).unwrap();
-    assert_eq!(read, *message);
-    if let Some(record) = link.handle(twin, &read).unwrap() {
-        twin.handle_durable(record.ticket);
-    }
-    bytes.len()
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Counters at the ends of what 64 bits hold: whatever was added before, what fits is taken by all replicas, and nothing panics.
 #![allow(clippy::unwrap_used, reason = "a test says what it found")]
 
+mod talk;
+
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
+use talk::talk;
 use tideline_twin::Action::{Add, Count};
-use tideline_twin::{Actor, Change, Edit, Key, Link, Section, Side, Twin, Write, merge_patch};
+use tideline_twin::{Actor, Change, Edit, Key, Section, Side, Twin, Write, merge_patch};
 
 fn ends() -> (Twin, Twin) {
     let of = |side, id| Twin::new(Actor::new(side, [id; 15])).unwrap();
@@ -19,26 +22,6 @@ fn patch(twin: &mut Twin, patch: &Json) -> Result<Option<Write>, String> {
         twin.handle_durable(record.ticket);
         record.write
     }))
-}
-
-fn talk(a: &mut Twin, b: &mut Twin) {
-    let (mut at_a, mut at_b) = (Link::new("b", a), Link::new("a", b));
-    loop {
-        let mut said = false;
-        while let Some(message) = at_a.poll(a) {
-            said = true;
-            let record = at_b.handle(b, &message).unwrap();
-            record.iter().for_each(|record| b.handle_durable(record.ticket));
-        }
-        while let Some(message) = at_b.poll(b) {
-            said = true;
-            let record = at_a.handle(a, &message).unwrap();
-            record.iter().for_each(|record| a.handle_durable(record.ticket));
-        }
-        if !said {
-            return;
-        }
-    }
 }
 
 /// What was added by the history, in order.

@@ -2,9 +2,12 @@
 //! and after history was cut off.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it found")]
 
+mod talk;
+
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json};
-use tideline_twin::{Actor, Change, Link, Section, Side, Twin, Write, merge_patch};
+use talk::talk;
+use tideline_twin::{Actor, Change, Section, Side, Twin, Write, merge_patch};
 
 /// What may stand in a list: all that JSON has.
 fn item() -> impl Strategy<Value = Json> {
@@ -87,28 +90,6 @@ fn edit(twin: &mut Twin, patch: &Json) {
     let change = Change { edits, author: "anna".into(), time_ms: 1 };
     if let Some(record) = twin.edit(&change).unwrap() {
         twin.handle_durable(record.ticket);
-    }
-}
-
-fn talk(a: &mut Twin, b: &mut Twin) {
-    let (mut at_a, mut at_b) = (Link::new("b", a), Link::new("a", b));
-    loop {
-        let mut said = false;
-        while let Some(message) = at_a.poll(a) {
-            said = true;
-            if let Some(record) = at_b.handle(b, &message).unwrap() {
-                b.handle_durable(record.ticket);
-            }
-        }
-        while let Some(message) = at_b.poll(b) {
-            said = true;
-            if let Some(record) = at_a.handle(a, &message).unwrap() {
-                a.handle_durable(record.ticket);
-            }
-        }
-        if !said {
-            return;
-        }
     }
 }
 

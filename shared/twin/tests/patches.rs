@@ -1,8 +1,11 @@
 //! What patches do to a twin: whatever is shown of a leaf can be written, and is kept so with its kind.
 #![allow(clippy::unwrap_used, reason = "a test says what it found")]
 
+mod talk;
+
 use serde_json::{Value as Json, json};
-use tideline_twin::{Actor, Change, Link, Section, Side, Twin, Write, merge_patch};
+use talk::talk;
+use tideline_twin::{Actor, Change, Section, Side, Twin, Write, merge_patch};
 
 fn ends() -> (Twin, Twin) {
     let of = |side, id| Twin::new(Actor::new(side, [id; 15])).unwrap();
@@ -16,26 +19,6 @@ fn patch(twin: &mut Twin, patch: &Json) -> bool {
     let record = twin.edit(&change).unwrap();
     record.iter().for_each(|record| twin.handle_durable(record.ticket));
     record.is_some()
-}
-
-fn talk(a: &mut Twin, b: &mut Twin) {
-    let (mut at_a, mut at_b) = (Link::new("b", a), Link::new("a", b));
-    loop {
-        let mut said = false;
-        while let Some(message) = at_a.poll(a) {
-            said = true;
-            let record = at_b.handle(b, &message).unwrap();
-            record.iter().for_each(|record| b.handle_durable(record.ticket));
-        }
-        while let Some(message) = at_b.poll(b) {
-            said = true;
-            let record = at_a.handle(a, &message).unwrap();
-            record.iter().for_each(|record| a.handle_durable(record.ticket));
-        }
-        if !said {
-            return;
-        }
-    }
 }
 
 /// A leaf of each kind, and an object.

@@ -1,8 +1,11 @@
 //! What a hub that was restored to before its last base replaces stays replaced, whoever brings it again.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test says what it found")]
 
+mod talk;
+
 use serde_json::{Value as Json, json};
-use tideline_twin::{Action, Actor, Change, Edit, Key, Link, Message, Section, Side, Twin, Write as Kept};
+use talk::{deliver, talk_as};
+use tideline_twin::{Action, Actor, Change, Edit, Key, Link, Section, Side, Twin, Write as Kept};
 
 fn edit(twin: &mut Twin, author: &str, edits: Vec<(Section, &str, Action)>) {
     let edits = edits.into_iter().map(|(section, key, action)| {
@@ -27,6 +30,12 @@ fn agent(name: u8) -> Twin {
     Twin::new(Actor::new(Side::Agent, [name; 15])).unwrap()
 }
 
+/// A session of a hub and an agent until they have nothing more to say.
+fn talk(hub: &mut Twin, agent: &mut Twin) {
+    let name = agent.actor().hex();
+    talk_as(hub, agent, &name);
+}
+
 fn save(twin: &mut Twin) -> Vec<u8> {
     let Kept::Replace(bytes) = twin.save().write else { panic!("a whole save") };
     bytes
@@ -35,34 +44,6 @@ fn save(twin: &mut Twin) -> Vec<u8> {
 /// A hub from a copy of its file: another replica.
 fn restore(copy: &[u8], name: u8) -> Twin {
     Twin::load(Actor::new(Side::Hub, [name; 15]), copy, &[] as &[&[u8]]).unwrap()
-}
-
-fn deliver(message: &Message, link: &mut Link, twin: &mut Twin) {
-    let read = Message::from_bytes(&message.to_bytes()).unwrap();
-    if let Some(record) = link.handle(twin, &read).unwrap() {
-        twin.handle_durable(record.ticket);
-    }
-}
-
-/// A session of a hub and an agent until they have nothing more to say.
-fn talk(hub: &mut Twin, agent: &mut Twin) {
-    let name = agent.actor().hex();
-    let (mut at_hub, mut at_agent) = (Link::new(&name, hub), Link::new("hub", agent));
-    loop {
-        let mut said = false;
-        while let Some(message) = at_hub.poll(hub) {
-            deliver(&message, &mut at_agent, agent);
-            said = true;
-        }
-        while let Some(message) = at_agent.poll(agent) {
-            deliver(&message, &mut at_hub, hub);
-            said = true;
-        }
-        if !said {
-            assert_eq!(hub.heads(), agent.heads());
-            return;
-        }
-    }
 }
 
 /// A hub whose last base only `near` has, as it was before that base, and `far`, which was away since and has written.

@@ -4,6 +4,7 @@
 //! is each part of the expression once at most. Numbers are doubles throughout: `value * 2` is `value * 2.0`, although
 //! CEL has no operators for an integer and a double; beside `%`, which is for integers, literals stay what they are.
 
+mod kinds;
 mod plain;
 
 use std::sync::{Arc, OnceLock};
@@ -14,7 +15,7 @@ use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::parser::{Expression as Node, PrattParser};
 use cel::{Context, Env, ExecutionError};
-use tideline_protocol::value::Value;
+use tideline_protocol::value::{Value, ValueKind};
 
 use crate::limits::{EXPRESSION_BYTES_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_NODES_MAX};
 use crate::problem::hint;
@@ -211,7 +212,21 @@ impl Expression {
                 Some(failed) => first = first.or(Some(failed)),
             }
         }
-        first.map_or(Ok(()), |failed| Err(format!("{failed}, whatever the type of its values")))
+        let hint = match first {
+            Some(NO_TYPE) if kinds::has_integers(&self.root) => {
+                "; numbers are doubles, and % is for integers: int(value) % 2, int(value) / int(2), double(size(value)) / 2"
+            }
+            _ => "",
+        };
+        first.map_or(Ok(()), |failed| Err(format!("{failed}, whatever the type of its values{hint}")))
+    }
+
+    /// Tells an expression of a reading, or of inputs, that can never give a value of this type.
+    ///
+    /// # Errors
+    /// With what it gives and the type that is for that.
+    pub fn check_kind(&self, kind: ValueKind, of_reading: bool) -> Result<(), String> {
+        kinds::check(&self.root, kind, of_reading)
     }
 }
 
@@ -427,6 +442,51 @@ mod tests {
         assert!(tried("value.contains('x')", true).is_ok());
         assert!(tried("value * 2", true).unwrap_err().contains("no truth value"));
         assert!(tried("'a' * 2", false).unwrap_err().contains("do not go together"));
+    }
+
+    #[test]
+    fn a_type_that_can_never_be_is_found_out() {
+        let told = |text: &str, kind| {
+            let names = ["value", "quality", "time_ms", "device", "point", "unit"];
+            let parsed = Expression::parse(text, &names).unwrap();
+            parsed.try_out(false).unwrap();
+            parsed.check_kind(kind, true)
+        };
+        for text in ["true", "value > 2", "!value", "value == 'on' || false", "value in [1]", "bool(value)"] {
+            assert!(told(text, ValueKind::Float).unwrap_err().contains("type = \"bool\""), "{text}");
+            assert_eq!(told(text, ValueKind::Bool), Ok(()), "{text}");
+        }
+        for text in ["'x'", "string(value)", "point", "unit + '!'", "value == 1 ? 'on' : 'off'"] {
+            let error = told(text, ValueKind::Float).unwrap_err();
+            assert!(error.contains("always gives a text, and the type is \"float\""), "{error}");
+            assert_eq!(told(text, ValueKind::Text), Ok(()), "{text}");
+        }
+        for text in ["value * 2", "time_ms", "-value", "math.abs(value)", "size(string(value))"] {
+            assert!(
+                told(text, ValueKind::Bool).unwrap_err().contains("type = \"float\" or \"int\""),
+                "{text}"
+            );
+            assert_eq!(told(text, ValueKind::Int), Ok(()), "{text}");
+        }
+        for text in ["value", "null", "value > 2 ? value : 'off'", "value > 2 ? 1 : 'off'", "value + value"] {
+            for kind in [ValueKind::Float, ValueKind::Bool, ValueKind::Text] {
+                assert_eq!(told(text, kind), Ok(()), "{text}");
+            }
+        }
+        let input = Expression::parse("point", &["point"]).unwrap();
+        assert_eq!(input.check_kind(ValueKind::Float, false), Ok(()), "an input of this name is of any type");
+    }
+
+    #[test]
+    fn what_mixes_integers_and_doubles_is_told_how_it_is_written() {
+        let tried = |text: &str| Expression::parse(text, &["value"]).unwrap().try_out(false);
+        for text in ["value % 2", "int(value) / 2", "size('abc') * value"] {
+            assert!(tried(text).unwrap_err().contains("int(value) % 2"), "{text}");
+        }
+        for text in ["int(value) % 2", "int(value) / int(2)", "double(size('abc')) / 2"] {
+            assert_eq!(tried(text), Ok(()), "{text}");
+        }
+        assert!(!tried("'a' * 2").unwrap_err().contains("int("));
     }
 
     proptest! {

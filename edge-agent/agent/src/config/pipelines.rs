@@ -54,6 +54,9 @@ pub const REFERENCE: &str = r#"
 #   scale       factor, offset = 0, unit
 #   unit        from, to
 #   expression  value (CEL; names: value, quality, time_ms, device, point, unit), unit, type
+#               Numbers are doubles (f64): beyond 2^53 they are rounded, 9223372036854775807 + 1 to 9223372036854776000. Only
+#               % is for integers: int(value) % 2; of two integers / is theirs: int(value) / int(2).
+#               type is "float" unless it says "int", "bool" or "text"; what can never be of it is refused.
 #   filter      when
 #   branch      case = [{ port = "hot", when = "value > 80" }]; what fits none goes to the port "else"
 #   window      length_ms, hop_ms = length_ms, aggregates (count, bad, min, max, sum, mean, first, last, deviation),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tideline_protocol::model::{DeviceId, PointId, UNIT_BYTES_MAX};
 use tideline_protocol::time::NS_PER_MS;
 use tideline_protocol::units::{self, Conversion};
+use tideline_protocol::value::ValueKind;
 
 use super::{Checker, name};
 use crate::definition::{Branch, Computed, Deadband, Derive, ELSE, Kind, Output, Range, Unit, Window};
@@ -98,6 +99,12 @@ impl Keys<'_, '_> {
         self.told(key, tried)
     }
 
+    /// Nothing for a type that it can never give.
+    fn of_kind(&mut self, expression: Expression, kind: ValueKind, of_reading: bool) -> Option<Expression> {
+        let checked = expression.check_kind(kind, of_reading).map(|()| expression);
+        self.told("value", checked)
+    }
+
     /// An expression that says yes or no of a reading.
     fn condition(&mut self, key: &str, text: &str) -> Option<Expression> {
         self.expression(key, text, &NAMES, true)
@@ -164,6 +171,7 @@ impl Keys<'_, '_> {
 
     fn computed(&mut self, computed: &Computed) -> Option<ComputeStage> {
         let expression = self.expression("value", &computed.value, &NAMES, false)?;
+        let expression = self.of_kind(expression, computed.kind, true)?;
         let unit = computed.unit.clone();
         self.unit_text("unit", unit.as_deref().unwrap_or_default())?;
         Some(ComputeStage { expression, unit, kind: computed.kind, outlets: Outlets::default() })
@@ -248,6 +256,7 @@ impl Keys<'_, '_> {
         }
         let names: Vec<&str> = derive.inputs.keys().map(String::as_str).collect();
         let expression = self.expression("value", &derive.value, &names, false);
+        let expression = expression.and_then(|expression| self.of_kind(expression, derive.kind, false));
         let device = match (&derive.device, derive.per_device) {
             (Some(text), _) => {
                 self.told("device", DeviceId::parse(text).map_err(|error| error.to_string())).map(Some)

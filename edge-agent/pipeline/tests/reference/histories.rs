@@ -123,11 +123,16 @@ fn plain_stage() -> impl Strategy<Value = Kind> {
             select(super::model::VALUES.to_vec()),
             select(vec![ValueKind::Float, ValueKind::Bool, ValueKind::Text])
         )
-            .prop_map(|(value, kind)| Kind::Expression(Computed {
-                value: value.to_owned(),
-                unit: None,
-                kind
-            })),
+            .prop_map(|(value, any)| {
+                // One that can never be of its type is refused; `value` can be of any.
+                let kind = match value {
+                    "value * 2 + 1" => ValueKind::Float,
+                    "value == 'fault'" => ValueKind::Bool,
+                    "quality" => ValueKind::Text,
+                    _ => any,
+                };
+                Kind::Expression(Computed { value: value.to_owned(), unit: None, kind })
+            }),
         select(super::model::TRUTHS.to_vec()).prop_map(|when| Kind::Filter(Filter { when: when.to_owned() })),
         (1_u64..4, select(vec![1_000, 3_000]))
             .prop_map(|(readings, per_ms)| Kind::RateLimit(RateLimit { readings, per_ms })),

@@ -246,9 +246,18 @@ pub struct Layers {
     pub data_dir: Option<PathBuf>,
     /// The flag --hub.
     pub hub: Option<String>,
+    /// Whether a file that sets nothing is refused: an agent that runs by a file meets it empty while an editor writes it.
+    pub needs_text: bool,
 }
 
 impl Layers {
+    /// Whether the file is there and sets something.
+    #[must_use]
+    pub fn has_text(&self) -> bool {
+        let text = self.file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+        text.is_some_and(|text| !sets_nothing(&text))
+    }
+
     /// Reads all layers.
     ///
     /// # Errors
@@ -265,7 +274,12 @@ impl Layers {
         let (name, text) = match &self.file {
             Some(path) => {
                 let name = path.display().to_string();
-                let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+                let text = crate::files::written(path).with_context(|| name.clone())?;
+                anyhow::ensure!(
+                    !self.needs_text || !sets_nothing(&text),
+                    "{name}: sets nothing, and the running agent was told something by it; allowed is an option or more, or a \
+                     restart for one without any"
+                );
                 (name, text)
             }
             None => ("defaults".to_owned(), String::new()),
@@ -282,6 +296,11 @@ impl Layers {
         }
         Ok(config)
     }
+}
+
+/// Whether there is nothing in it but comments and white space.
+fn sets_nothing(text: &str) -> bool {
+    toml::from_str::<toml::Table>(text).is_ok_and(|table| table.is_empty())
 }
 
 /// Every option with its default and meaning, as a file.

@@ -194,7 +194,7 @@ fn layers(args: &Args) -> Layers {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let env = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
     let hub = if let Command::Run { hub, .. } = &args.command { hub.clone() } else { None };
-    Layers { file: args.config.clone(), env, data_dir: args.data.clone(), hub }
+    Layers { file: args.config.clone(), env, data_dir: args.data.clone(), hub, needs_text: false }
 }
 
 /// As "30s", "2m" or a number of seconds.

@@ -137,7 +137,7 @@ fn dead(status: &Status, json: bool, out: &mut impl Write) -> anyhow::Result<()>
 /// The file cannot be read, or all that is wrong with its pipelines.
 pub fn read(file: &Path) -> anyhow::Result<Pipelines> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).with_context(|| name.clone())?;
+    let text = crate::files::written(file).with_context(|| name.clone())?;
     // What has points is a profile: no configuration has any.
     if toml::from_str::<toml::Table>(&text).is_ok_and(|table| table.contains_key("points")) {
         let definitions = of_profile(&Profile::parse(&name, &text)?)?;

@@ -43,6 +43,9 @@ pub enum ProfileCommand {
     Show {
         /// Its name
         name: String,
+        /// As JSON, with what is not used as "unused"
+        #[arg(long)]
+        json: bool,
     },
     /// Write the JSON Schema of profiles, for editors
     Schema,
@@ -132,12 +135,7 @@ pub async fn carry_out(command: ProfileCommand) -> anyhow::Result<()> {
     match command {
         ProfileCommand::List { json } => list(json),
         ProfileCommand::Test { which, json } => test(&which, json),
-        ProfileCommand::Show { name } => {
-            let shipped = shipped::named(&name).with_context(|| format!("no profile {name:?} ships"))?;
-            out!("{}", shipped.text);
-            shipped.profile()?.unused().iter().for_each(|what| outln!("# {what}"));
-            Ok(())
-        }
+        ProfileCommand::Show { name, json } => show_text(&name, json),
         ProfileCommand::Schema => {
             out!("{}", schema::text(definition::schema()));
             Ok(())
@@ -148,6 +146,19 @@ pub async fn carry_out(command: ProfileCommand) -> anyhow::Result<()> {
             simulate::run(&profile, options).await
         }
     }
+}
+
+fn show_text(name: &str, json: bool) -> anyhow::Result<()> {
+    let shipped = shipped::named(name).with_context(|| format!("no profile {name:?} ships"))?;
+    let unused = shipped.profile()?.unused();
+    if json {
+        let form: serde_json::Value = toml::from_str(shipped.text)?;
+        outln!("{}", json!({"name": shipped.name, "profile": form, "unused": unused}));
+    } else {
+        out!("{}", shipped.text);
+        unused.iter().for_each(|what| outln!("# {what}"));
+    }
+    Ok(())
 }
 
 fn list(json: bool) -> anyhow::Result<()> {
@@ -221,7 +232,7 @@ fn text(file: &Path) -> anyhow::Result<String> {
         "{} has {bytes} bytes; allowed are {FILE_BYTES_MAX}",
         file.display()
     );
-    std::fs::read_to_string(file).with_context(|| file.display().to_string())
+    crate::files::written(file).with_context(|| file.display().to_string())
 }
 
 fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {

@@ -1,7 +1,7 @@
 //! Reloading the configuration while the agent runs: on SIGHUP, when the file has changed, and when the hub has set another
 //! layer over it, which is on trial first, see [`crate::trial`].
 //!
-//! A file that is wrong changes nothing. What can change without a restart does; the rest is named.
+//! A file that is wrong changes nothing, nor does one that was emptied, as by an editor that is about to write it. What can change without a restart does; the rest is named.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -81,10 +81,11 @@ pub struct Reloader {
 
 impl Reloader {
     /// Starts what `config` names; it was loaded from `layers`.
-    pub async fn start(layers: Layers, config: Config, live: Live, board: Board) -> Self {
+    pub async fn start(mut layers: Layers, config: Config, live: Live, board: Board) -> Self {
         let loaded = layers.file.as_deref().and_then(stamp);
         let file = layers.file.as_ref().map(|path| path.display().to_string());
         board.update(|status| status.config.file = file);
+        layers.needs_text = layers.has_text();
         let mut reloader = Self {
             layers,
             started: config.clone(),
@@ -159,6 +160,8 @@ impl Reloader {
         });
         match loaded {
             Ok(config) => {
+                // One that the agent began without may be emptied again only before it said something.
+                self.layers.needs_text = self.layers.needs_text || self.layers.has_text();
                 self.board.update(|status| status.config.error = None);
                 self.apply(config).await;
                 self.note_in_force();

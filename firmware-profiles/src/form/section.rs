@@ -52,7 +52,7 @@ pub struct Identity {
     pub firmware_point: Option<String>,
     /// The public documents that the profile's facts are from.
     pub documents: Vec<String>,
-    /// How such a device is known; all of them have to hold. For Modbus and SunSpec alone.
+    /// How such a device is known; all of them have to hold. For Modbus and SunSpec alone: what speaks by itself, as Sparkplug and NMEA do, is found without it.
     pub detect: Vec<Detect>,
 }
 

@@ -51,7 +51,7 @@ pub fn of_files(name: &str) -> Result<Profile, String> {
     if !found.is_file() || found.len() > PROFILE_BYTES_MAX {
         return Err(format!("{shown}: is no file of at most {PROFILE_BYTES_MAX} bytes"));
     }
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("{shown}: {error}"))?;
+    let text = crate::files::written(&path).map_err(|error| format!("{shown}: {error}"))?;
     pipelines::profile(&shown, &text).map_err(|error| error.to_string())
 }
 

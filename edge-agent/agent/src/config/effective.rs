@@ -194,7 +194,7 @@ mod tests {
             ("TIDELINE_AGENT_BATCH_ROWS_MAX".to_owned(), "10".to_owned()),
             ("TIDELINE_AGENT_BATCH_FLUSH_INTERVAL_MS".to_owned(), "20".to_owned()),
         ];
-        let layers = Layers { file: Some(file), env, data_dir: Some("/data".into()), hub: None };
+        let layers = Layers { file: Some(file), env, data_dir: Some("/data".into()), ..Layers::default() };
         let layer = json!({"batch": {"flush_interval_ms": 900}, "source": {"push": {"patience_s": 5}}});
         let all = layers.effective(&HubLayer::read(&layer).unwrap()).unwrap();
         let find = |section: &str, name: &str| {

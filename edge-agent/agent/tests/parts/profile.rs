@@ -91,6 +91,30 @@ fn read(plan: &Plan, stream: &mut TcpStream) -> Vec<Decoded> {
 }
 
 #[test]
+fn a_profile_is_shown_as_json_too() {
+    let said = run(&["show", "modbus-template", "--json"]);
+    assert!(said.good, "{}", said.err);
+    let shown: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let text: toml::Table = toml::from_str(&run(&["show", "modbus-template"]).out).unwrap();
+    assert_eq!(shown["name"], "modbus-template");
+    assert_eq!(shown["profile"], serde_json::to_value(text).unwrap());
+    assert!(shown["unused"].is_array());
+}
+
+#[test]
+fn a_profile_that_is_no_utf8_is_told_with_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("own.toml");
+    std::fs::write(&file, b"[identity]\ntitle = \"20 \xb0C\"\n").unwrap();
+    let said = run(&["test", file.to_str().unwrap()]);
+    assert!(
+        !said.good && said.err.contains("own.toml: line 2: byte 13 of it, 0xb0, is no UTF-8"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
 fn every_profile_that_ships_passes_its_samples() {
     let listed = run(&["list", "--json"]);
     let names: Vec<String> = listed

@@ -144,6 +144,33 @@ async fn a_wrong_file_changes_nothing_and_is_told_until_it_is_right() {
 }
 
 #[tokio::test]
+async fn an_emptied_file_changes_nothing_and_is_told_until_it_says_something() {
+    let mut bench = Bench::start(&format!("[uplink]\nhub = \"own:1\"\n{IDLE}")).await;
+    for nothing in ["", "# [uplink]\n\n"] {
+        bench.change(nothing).await;
+        let error = bench.board.read().config.error.unwrap();
+        assert!(error.contains("agent.toml: sets nothing"), "{error}");
+        assert_eq!(bench.hubs(), "own:1");
+        let names: Vec<_> = bench.board.read().sources.into_keys().collect();
+        assert_eq!(names, ["idle"], "the default source of a file without any does not begin");
+    }
+    bench.change(&format!("[uplink]\nhub = \"other:2\"\n{IDLE}")).await;
+    assert_eq!(bench.hubs(), "other:2");
+    assert_eq!(bench.board.read().config.error, None);
+}
+
+#[tokio::test]
+async fn an_agent_that_began_with_an_empty_file_takes_one_until_it_has_said_something() {
+    let mut bench = Bench::start("").await;
+    bench.change("# nothing yet\n").await;
+    assert_eq!(bench.board.read().config.error, None);
+    bench.change(IDLE).await;
+    assert_eq!(bench.board.read().config.error, None);
+    bench.change("").await;
+    assert!(bench.board.read().config.error.unwrap().contains("sets nothing"));
+}
+
+#[tokio::test]
 async fn a_file_that_is_still_written_is_left_alone() {
     let mut bench = Bench::start(IDLE).await;
     std::fs::write(bench.file(), "[uplink]\nhub = \"half:1\"\n").unwrap();

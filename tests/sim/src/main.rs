@@ -21,6 +21,18 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const PROGRESS_INTERVAL_NS: u64 = 10_000_000_000;
 const NS_PER_S: f64 = 1e9;
 
+const HELP: &str = "\
+Runs agent and hub over a lossy network and crashing disks, from seeds: nothing may be lost or doubled.
+
+Usage: tideline-sim [--help]
+
+All seeds run on all cores, after the canaries: mistakes that have to be caught. Environment:
+  SEEDS=1000  how many seeds
+  FROM=0      the first of them
+  SEED=       this one alone, with all that came of it; without canaries
+
+It ends with status 1 when a seed fails, and says how to run that one again.";
+
 fn number(name: &str) -> Result<Option<u64>, String> {
     match std::env::var(name) {
         Ok(text) if !text.is_empty() => {
@@ -31,8 +43,17 @@ fn number(name: &str) -> Result<Option<u64>, String> {
 }
 
 fn main() -> ExitCode {
-    let is_worker = std::env::args().nth(1).is_some_and(|arg| arg == workers::WORKER);
-    match if is_worker { quiet(workers::work) } else { simulate() } {
+    let asked = std::env::args().nth(1);
+    let done = match asked.as_deref() {
+        Some(workers::WORKER) => quiet(workers::work),
+        Some("-h" | "--help") => {
+            println!("{HELP}");
+            Ok(())
+        }
+        Some(other) => Err(format!("{other}: unknown; allowed is --help")),
+        None => simulate(),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             println!("{reason}");

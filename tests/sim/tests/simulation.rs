@@ -13,6 +13,18 @@ fn threads() -> usize {
 }
 
 #[test]
+fn the_program_says_how_it_is_used() {
+    let said = |arg: &str| {
+        let output =
+            std::process::Command::new(env!("CARGO_BIN_EXE_tideline-sim")).arg(arg).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (good, help) = said("--help");
+    assert!(good && help.contains("SEEDS=1000") && help.contains("Usage: tideline-sim"), "{help}");
+    assert_eq!(said("--hlep"), (false, "--hlep: unknown; allowed is --help\n".to_owned()));
+}
+
+#[test]
 fn nothing_is_lost_or_doubled() {
     if let Some(seed) = number("SEED") {
         println!("SEED={seed}: {:?}", run_caught(seed, Canary::None).unwrap());

@@ -6,6 +6,17 @@ use std::process::ExitCode;
 
 use tideline_fuzz::{TARGETS, Target};
 
+const USAGE: &str = "usage: tideline-fuzz seeds FOLDER | tideline-fuzz run TARGET FILE…";
+
+fn help() -> std::io::Result<()> {
+    let names = TARGETS.iter().map(|target| target.name).collect::<Vec<_>>().join(", ");
+    let text = format!(
+        "{USAGE}\n\n  seeds  writes the targets' seeds into FOLDER/TARGET, for libFuzzer\n  run    runs TARGET on each FILE, as to look \
+         at a crasher\n\nTargets: {names}\n"
+    );
+    std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes())
+}
+
 fn seeds(folder: &Path) -> std::io::Result<()> {
     for target in TARGETS {
         let folder = folder.join(target.name);
@@ -33,7 +44,8 @@ fn main() -> ExitCode {
     let done = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["seeds", folder] => seeds(Path::new(folder)),
         ["run", target, _, ..] => replay(target, args.get(2..).unwrap_or_default()),
-        _ => Err(std::io::Error::other("usage: tideline-fuzz seeds FOLDER | tideline-fuzz run TARGET FILE…")),
+        ["-h" | "--help"] => help(),
+        _ => Err(std::io::Error::other(USAGE)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value as Json, json};
 use tideline_protocol::timing::{self, Timing};
-use tideline_twin::{Section, Twin, escape};
+use tideline_twin::{Section, Twin, escape, secret_of_request};
 
 use crate::layer::{ERRORS_MAX, check, merge};
 
@@ -53,13 +53,21 @@ fn judge(options: &Map<String, Json>, place: &str, errors: &mut Vec<String>) {
         let all = timing::OPTIONS.join(", ");
         errors.push(format!("{place}: exactly one of {all} is to be given"));
     }
-    errors.extend(times(options).into_iter().map(|what| format!("{place}/{what}")));
+    errors.extend(times(options).into_iter().chain(secret(options)).map(|what| format!("{place}/{what}")));
     if !options.contains_key("kind") {
         errors.push(format!("{place}/kind: is missing; it is a kind of command, as write, read, sync, run"));
     }
     for name in ELSEWHERE.iter().filter(|name| options.contains_key(**name)) {
         errors.push(format!("{place}/{name}: is said by the document that the schedule is in"));
     }
+}
+
+/// A secret in what a schedule asks for: every agent refuses it, but here it would stand in the twin and its history already.
+fn secret(options: &Map<String, Json>) -> Option<String> {
+    let found = options.get("input").and_then(secret_of_request)?;
+    Some(format!(
+        "input: {found}: is a secret or may be one, and a twin is read by many: such a schedule is set on the device"
+    ))
 }
 
 /// What is wrong with the times that options say; what is no text is told elsewhere.
@@ -72,14 +80,15 @@ fn times(options: &Map<String, Json>) -> Vec<String> {
     wrong.chain(wrong_zone).collect()
 }
 
-/// What is wrong with the times of schedules in a layer of an agent's configuration, each as far as the layer says it: the rest is
-/// in the agent's file.
+/// What is wrong with the times and requests of schedules in a layer of an agent's configuration, each as far as the layer says it: the
+/// rest is in the agent's file.
 #[must_use]
 pub fn of_layer(section: &Json, place: &str) -> Vec<String> {
     let schedules = section.as_object().into_iter().flatten();
     let wrong = |(name, options): (&String, &Json)| {
-        let wrong = options.as_object().map(times).unwrap_or_default();
-        wrong.into_iter().map(|what| format!("{place}/{}/{what}", escape(name))).collect::<Vec<_>>()
+        let options = options.as_object();
+        let wrong = options.map(times).unwrap_or_default().into_iter().chain(options.and_then(secret));
+        wrong.map(|what| format!("{place}/{}/{what}", escape(name))).collect::<Vec<_>>()
     };
     schedules.flat_map(wrong).collect()
 }
@@ -218,6 +227,22 @@ mod tests {
                 "/desired/schedules/moon/zone: \"Moon\" is none; allowed are those of the IANA, as Europe/Berlin",
             ]
         );
+        let asks = |input: Json| json!({ "ask": { "every": "1h", "kind": "http", "input": input } });
+        for (input, at) in [
+            (json!({ "url": "http://u:p@h/" }), "url: is a secret"),
+            (json!(r#"{"url":"http://u:p@h/"}"#), "url: is a secret"),
+            (json!({ "url": "http://h/", "headers": { "X-Key": "k" } }), "headers.X-Key (plain ones are"),
+        ] {
+            let wrong = told(&json!({}), asks(input.clone()));
+            let place = format!("/desired/schedules/ask/input: {at}");
+            assert!(wrong.len() == 1 && wrong.iter().all(|one| one.starts_with(&place)), "{wrong:?}");
+            let wrong = of_layer(&asks(input), "/desired/config/schedule");
+            let place = format!("/desired/config/schedule/ask/input: {at}");
+            assert!(wrong.len() == 1 && wrong.iter().all(|one| one.starts_with(&place)), "{wrong:?}");
+        }
+        let plain = json!({ "url": "http://h/?at=a@b", "headers": { "Accept": "text/plain" } });
+        assert_eq!(told(&json!({}), asks(plain.clone())), [""; 0]);
+        assert_eq!(of_layer(&asks(plain), ""), [""; 0]);
         // Whatever wrong stands there already is left to who takes it back.
         assert_eq!(told(&json!({ "old": 1 }), night), [""; 0]);
     }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json};
+use tideline_twin::has_user;
 
-use super::layer::{has_user, is_secret, named};
+use super::layer::{is_secret, named};
 use super::{HubLayer, KEYS, Kind, Layers, REPEATED};
 
 /// One option in force.

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json};
+use tideline_twin::secret_of_request;
 
 use super::{REPEATED, pipelines, places};
 
@@ -158,45 +159,6 @@ impl HubLayer {
         }
         Ok(text)
     }
-}
-
-/// Headers that say nothing of who asks. Of all others that is not known: each service calls its key as it likes.
-const PLAIN_HEADERS: [&str; 16] = [
-    "accept",
-    "accept-charset",
-    "accept-encoding",
-    "accept-language",
-    "cache-control",
-    "content-encoding",
-    "content-language",
-    "content-type",
-    "idempotency-key",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-unmodified-since",
-    "prefer",
-    "user-agent",
-    "x-request-id",
-];
-
-/// What a schedule asks for that may say who asks: a header, or a user in the address.
-pub(super) fn secret_of_request(input: &Json) -> Option<String> {
-    // Not a text it is none that an agent takes, and stands in the twin all the same.
-    let read: Option<Json> = input.as_str().and_then(|text| serde_json::from_str(text).ok());
-    let input = read.as_ref().unwrap_or(input);
-    if input.get("url").and_then(Json::as_str).is_some_and(has_user) {
-        return Some("url".to_owned());
-    }
-    let mut names = input.get("headers").and_then(Json::as_object).into_iter().flat_map(Map::keys);
-    let header = names.find(|name| !PLAIN_HEADERS.contains(&name.to_ascii_lowercase().as_str()))?;
-    Some(format!("headers.{header} (plain ones are {})", PLAIN_HEADERS.join(", ")))
-}
-
-/// Whether an address has a user in it.
-pub(super) fn has_user(url: &str) -> bool {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split(['/', '?', '#']).next().is_some_and(|host| host.contains('@'))
 }
 
 /// Where a layer has a secret.

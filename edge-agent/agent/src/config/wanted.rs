@@ -1,9 +1,10 @@
 //! Schedules that twins and the documents of groups and sites desire: their options are those of `[[schedule]]`.
 
 use serde_json::{Map, Value as Json};
+use tideline_twin::secret_of_request;
 
 use super::read::{Section, Value, accept};
-use super::{KEYS, Key, Scheduled, jobs, layer};
+use super::{KEYS, Key, Scheduled, jobs};
 use crate::commands::kinds::KINDS;
 
 /// The section of the configuration that has the same options.
@@ -47,7 +48,7 @@ fn judge(scheduled: &Scheduled) -> Result<(), String> {
     if !KINDS.contains(&scheduled.kind.as_str()) {
         return Err(format!("kind: {:?} is none; allowed are {}", scheduled.kind, KINDS.join(", ")));
     }
-    if let Some(place) = layer::secret_of_request(&Json::String(scheduled.input.clone())) {
+    if let Some(place) = secret_of_request(&Json::String(scheduled.input.clone())) {
         return Err(format!(
             "input.{place}: is a secret or may be one, and a twin is read by many: such a schedule is set on the device"
         ));

@@ -9,6 +9,7 @@ pub mod dead_letters;
 pub mod device_tokens;
 pub mod devices;
 pub mod enroll;
+mod exact;
 pub mod export;
 pub mod fleet;
 pub mod imports;

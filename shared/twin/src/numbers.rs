@@ -1,10 +1,12 @@
-//! Whole numbers in the text of a patch that nothing keeps exactly: a reader of JSON makes doubles of them without a word, and what
-//! was written is not what stands there then.
+//! What a reader of JSON changes without a word, so that what was written is not what stands there then: whole numbers that nothing
+//! keeps exactly, of which it makes doubles, and members of one name, of which it keeps the last.
+
+use std::collections::BTreeSet;
 
 use crate::edit::pointer_of;
 use crate::value::{ValueError, behind};
 
-/// A whole number beyond 64 bits.
+/// A whole number beyond 64 bits, or a name that stands twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{at}: {error}")]
 pub struct Inexact {
@@ -16,13 +18,13 @@ pub struct Inexact {
 
 /// What the scan is in.
 enum Within {
-    /// An object, and the member's name as it stands in the text.
-    Object(Option<String>),
+    /// An object, the member's name, and all names so far.
+    Object(Option<String>, BTreeSet<String>),
     /// A list, and which of its items.
     List(usize),
 }
 
-/// Looks for the first whole number in a JSON text that is beyond 64 bits. One that is written with a point or an exponent is a double by
+/// Looks for the first whole number in a JSON text that is beyond 64 bits, and for the first member that an object has twice. A number that is written with a point or an exponent is a double by
 /// its writer's will. A text that is no JSON is left to its reader.
 ///
 /// # Errors
@@ -32,19 +34,24 @@ pub fn exact(text: &str) -> Result<(), Inexact> {
     while let Some(first) = rest.chars().next() {
         let mut after = rest.get(first.len_utf8()..).unwrap_or_default();
         match first {
-            '{' => within.push(Within::Object(None)),
+            '{' => within.push(Within::Object(None, BTreeSet::new())),
             '[' => within.push(Within::List(0)),
             '}' | ']' => drop(within.pop()),
             ',' => match within.last_mut() {
-                Some(Within::Object(name)) => *name = None,
+                Some(Within::Object(name, _)) => *name = None,
                 Some(Within::List(at)) => *at += 1,
                 None => {}
             },
             '"' => {
                 let Some(end) = behind(after) else { return Ok(()) };
-                if let Some(Within::Object(name @ None)) = within.last_mut() {
+                if let Some(Within::Object(name @ None, names)) = within.last_mut() {
                     let quoted = rest.get(..rest.len() - end.len()).unwrap_or_default();
-                    *name = Some(serde_json::from_str(quoted).unwrap_or_default());
+                    let read: String = serde_json::from_str(quoted).unwrap_or_default();
+                    let is_new = names.insert(read.clone());
+                    *name = Some(read);
+                    if !is_new {
+                        return Err(Inexact { at: place(&within), error: ValueError::Twice });
+                    }
                 }
                 after = end;
             }
@@ -72,7 +79,7 @@ const DIGITS_MAX: usize = 40;
 
 fn place(within: &[Within]) -> String {
     let names = within.iter().map(|within| match within {
-        Within::Object(name) => name.clone().unwrap_or_default(),
+        Within::Object(name, _) => name.clone().unwrap_or_default(),
         Within::List(at) => at.to_string(),
     });
     pointer_of(names)
@@ -116,6 +123,20 @@ mod tests {
             "\"",
             "]]}",
         ] {
+            assert_eq!(exact(fine), Ok(()), "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_member_that_stands_twice_is_found_with_its_place() {
+        for (text, at) in [
+            (r#"{"a":1,"a":2}"#, "/a"),
+            (r#"{"a":{"b":[{"c":1},{"c":2,"d":{},"c":null}]}}"#, "/a/b/1/c"),
+            (r#"{"é":1,"\u00e9":1}"#, "/é"),
+        ] {
+            assert_eq!(exact(text), Err(Inexact { at: at.to_owned(), error: ValueError::Twice }), "{text}");
+        }
+        for fine in [r#"{"a":{"a":"a"},"b":["a","a"],"c":"a"}"#, r#"[{"a":1},{"a":1}]"#, r#"{"a":1,"A":1}"#] {
             assert_eq!(exact(fine), Ok(()), "{fine}");
         }
     }

@@ -33,6 +33,9 @@ pub enum ValueError {
     /// Lists within lists.
     #[error("a list is more than {DEPTH_MAX} deep")]
     TooDeep,
+    /// Which of the two is meant, nobody knows.
+    #[error("stands twice in one object; allowed is each name once")]
+    Twice,
     /// Only what is absent is null.
     #[error("null is no value of a leaf; delete it instead")]
     Null,

@@ -13,6 +13,7 @@ use tideline_protocol::wire::{COMMAND_INPUT_BYTES_MAX, COMMAND_KIND_BYTES_MAX, C
 
 use super::auth::Principal;
 use super::devices::{PAGE_DEFAULT, PAGE_MAX};
+use super::exact::Exact;
 use super::problem::{ApiError, Problem};
 use super::select::each_of;
 use super::shapes::{
@@ -80,6 +81,12 @@ fn order(hub: &App, device: &str, author: &str, request: CommandRequest) -> Resu
     }
     let device = DeviceId::parse(device).map_err(|error| bad(error.to_string()))?;
     let agent = AgentId::parse(&record.agent).map_err(|error| bad(error.to_string()))?;
+    if !(request.input.is_object() || request.input.is_null()) {
+        return Err(bad(
+            "input: is no object; allowed is one with what the command is given, as {\"point\": \"speed\"}"
+                .into(),
+        ));
+    }
     let input = input_of(&request);
     let kind = request.kind;
     if !(1..=COMMAND_KIND_BYTES_MAX).contains(&kind.len()) {
@@ -183,7 +190,7 @@ pub async fn create(
     Extension(principal): Extension<Principal>,
     Path(device): Path<String>,
     headers: HeaderMap,
-    Json(request): Json<CommandRequest>,
+    Exact(request): Exact<CommandRequest>,
 ) -> Result<(StatusCode, Json<CommandInfo>), ApiError> {
     let (command, is_new) = give(&hub, &device, &principal.name, request, key_of(&headers)?).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -202,7 +209,7 @@ pub async fn create_each(
     State(hub): State<App>,
     Extension(principal): Extension<Principal>,
     headers: HeaderMap,
-    Json(CommandsRequest { devices, command }): Json<CommandsRequest>,
+    Exact(CommandsRequest { devices, command }): Exact<CommandsRequest>,
 ) -> Result<Json<CommandResults>, ApiError> {
     let key = key_of(&headers)?;
     let devices = hub.blocking(move |hub| each_of(hub, devices, DEVICES_MAX)).await?;

@@ -1,6 +1,5 @@
 //! Twins by API: state, changes, history and conflicts.
 
-mod exact;
 pub mod groups;
 pub mod history;
 mod points;
@@ -17,8 +16,8 @@ use tideline_protocol::model::DeviceId;
 use tideline_protocol::wire::DocumentId;
 use tideline_twin::{Actor, Conflict, EditError, Leaf, PatchError, Section, Side, Twin};
 
-use self::exact::Exact;
 use super::auth::Principal;
+use super::exact::Exact;
 use super::problem::{ApiError, Problem};
 use super::select::each_of;
 use super::shapes::{
@@ -330,7 +329,7 @@ async fn has_a_configuration(
 ///
 /// Each is patched by itself: one that is refused leaves the others alone. `If-Match` is refused, as it is of one twin.
 #[utoipa::path(patch, path = "/api/v1/twins", operation_id = "patchTwins", request_body = TwinsPatch,
-    responses((status = 200, description = "What came of it at each device; those that were patched are on disk", body = TwinsPatched), (status = 400, description = "`bad-patch`, `bad-devices`, `bad-etag`: with `If-Match`; `bad-value`: a whole number beyond 64 bits", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "What came of it at each device; those that were patched are on disk", body = TwinsPatched), (status = 400, description = "`bad-patch`, `bad-devices`, `bad-etag`: with `If-Match`; `bad-value`: a whole number beyond 64 bits, or a name twice in one object", body = Problem, content_type = "application/problem+json"), (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")))]
 pub async fn change_many(
     State(hub): State<App>,
     Extension(principal): Extension<Principal>,

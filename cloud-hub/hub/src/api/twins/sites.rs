@@ -9,9 +9,9 @@ use tideline_protocol::model::SiteId;
 use tideline_protocol::wire::DocumentId;
 
 use super::super::auth::Principal;
+use super::super::exact::Exact;
 use super::super::problem::{ApiError, Problem};
 use super::super::shapes::{TwinAnswer, TwinConflicts, TwinHistory, TwinPatch};
-use super::exact::Exact;
 use super::history::{Asked, steps};
 use super::{Wanted, change_shared, contested, show_shared};
 use crate::hub::{App, Hub};

@@ -10,12 +10,12 @@ use tideline_twin::{Section, Twin};
 
 use super::super::auth::Principal;
 use super::super::devices::last_seen;
+use super::super::exact::Exact;
 use super::super::problem::{ApiError, Problem};
 use super::super::shapes::{
     ConfigInForce, ConfigTemplate, ConfigTemplateApplied, ConfigTemplatePut, ConfigTemplates, ConfigValue,
     DeviceConfig, TwinsPatched,
 };
-use super::exact::Exact;
 use super::{of, result};
 use crate::hub::App;
 use crate::metadata::{ConfigRecord, DeviceRecord, TemplateRecord};

@@ -187,6 +187,45 @@ async fn a_number_that_would_be_another_one_is_refused_wherever_it_stands() {
 }
 
 #[tokio::test]
+async fn what_stands_twice_in_a_body_is_refused_with_its_place() {
+    let bench = Bench::new();
+    bench.device("valve-1", "");
+    let bodies = [
+        (
+            "PATCH",
+            "/api/v1/devices/valve-1/twin",
+            r#"{"desired":{"a":1,"b":{"c":1,"c":2}}}"#,
+            "/desired/b/c: ",
+        ),
+        ("PATCH", "/api/v1/devices/valve-1/twin", r#"{"desired":{"a":1},"desired":{"a":2}}"#, "/desired: "),
+        (
+            "POST",
+            "/api/v1/devices/valve-1/commands",
+            r#"{"kind":"write","input":{"value":1,"value":2}}"#,
+            "/input/value: ",
+        ),
+    ];
+    for (method, path, body, place) in bodies {
+        let ask = Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let (answer, body) = bench.send(Door::Socket, ask.body(body.into()).unwrap()).await;
+        assert_eq!((answer.status().as_u16(), &body["code"]), (400, &json!("bad-value")), "{body}");
+        let detail = body["detail"].as_str().unwrap();
+        assert!(detail.starts_with(place) && detail.contains("stands twice in one object"), "{body}");
+    }
+    assert_eq!(bench.twin("valve-1", "").await["desired"], json!({}));
+    for input in [json!([]), json!("point"), json!(1)] {
+        let ask = request(
+            "POST",
+            "/api/v1/devices/valve-1/commands",
+            &[],
+            Some(json!({"kind": "sync", "input": input})),
+        );
+        let (answer, body) = bench.send(Door::Socket, ask).await;
+        assert_eq!((answer.status().as_u16(), &body["code"]), (400, &json!("bad-command")), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_patch_of_many_twins_is_of_no_state_of_one() {
     let bench = Bench::new();
     bench.device("valve-1", "");

@@ -1,4 +1,4 @@
-//! A body with JSON of which no number is another one than its writer wrote.
+//! A body with JSON of which nothing is read as another than its writer wrote.
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -7,9 +7,9 @@ use axum::response::{IntoResponse as _, Response};
 use serde::de::DeserializeOwned;
 use tideline_twin::exact;
 
-use super::super::problem::ApiError;
+use super::problem::ApiError;
 
-/// As [`Json`], without whole numbers beyond 64 bits.
+/// As [`Json`], without whole numbers beyond 64 bits, and without names that stand twice in one object.
 pub struct Exact<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Exact<T> {

@@ -42,8 +42,8 @@ use crate::spooler::SpoolHandle;
 use crate::status::Board;
 use crate::supervise::notify;
 use crate::sync::{Syncer, Wake};
-use crate::twin::TwinHandle;
 use crate::twin::judge::Judge;
+use crate::twin::{Kin, TwinHandle};
 use crate::uplink::Uplink;
 use crate::uplink::dial::Dialler;
 use crate::uplink::routes::Routes;
@@ -148,7 +148,9 @@ pub async fn run_until(
     let (cards, enrolled) = (Cards::default(), identity.file.clone());
     let intakes = Intakes { config: &config, spool: &spool, batching: now, board: &board, writes: &writes };
     let (out, mut intakes) = intakes.start(&plan, &cards, &tracer);
-    let mut twins = Twins::start(&config, own_device.clone(), &spool, &cards, &board, &writes)?;
+    let known = twins::read_before(&spool).await?;
+    let kin = Kin { own: own_device.clone(), cards: cards.seen(), known };
+    let mut twins = Twins::start(&config, kin, &spool, &board, &writes)?;
     let judge = Judge::new(own_device.clone(), layers.clone());
     let (mut served, questions) =
         doors.open((&twins.handle, judge), syncer, (&writes, &tracer, &commands, &process.logs));

@@ -13,7 +13,9 @@ mod news;
 mod touched;
 mod worker;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 use tideline_protocol::model::{DeviceId, Epoch};
@@ -80,11 +82,14 @@ pub struct Kin {
     pub own: DeviceId,
     /// The devices that it reads.
     pub cards: CardsSeen,
+    /// Those that it had readings of when it began: of some it hears nothing for days, and their twins are here all the same. The hub
+    /// is not told of them again, as some may be behind another agent by now.
+    pub known: Arc<HashSet<DeviceId>>,
 }
 
 impl Kin {
     fn holds(&self, device: &DeviceId) -> bool {
-        *device == self.own || self.cards.holds(device)
+        *device == self.own || self.cards.holds(device) || self.known.contains(device)
     }
 }
 

@@ -1,5 +1,8 @@
 //! The twins of a running agent: their thread, and what has to be done for them now and then.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use serde_json::{Map, Value as Json, json};
 use tideline_protocol::model::DeviceId;
@@ -9,7 +12,7 @@ use tideline_twin::{Change, Section, merge_patch};
 use tokio::task::JoinHandle;
 use tokio::time::interval;
 
-use crate::cards::Cards;
+use crate::cards::CARDS_MAX;
 use crate::clock::AgentClock;
 use crate::config::{Config, schema};
 use crate::setpoints;
@@ -36,17 +39,16 @@ impl Twins {
     /// The file cannot be made.
     pub fn start(
         config: &Config,
-        own: DeviceId,
+        kin: Kin,
         spool: &SpoolHandle,
-        cards: &Cards,
         board: &Board,
         writes: &Writes,
     ) -> anyhow::Result<Self> {
-        let state = spool.state();
+        let (state, own) = (spool.state(), kin.own.clone());
         let parts = Parts {
             path: file::path(&config.data_dir),
             epoch: Box::new(move || state.borrow().epoch),
-            kin: Kin { own: own.clone(), cards: cards.seen() },
+            kin,
             board: board.clone(),
             clock: AgentClock::default(),
         };
@@ -63,6 +65,21 @@ impl Twins {
         self.handle.close().await;
         let _ = tokio::task::spawn_blocking(|| self.thread.join()).await;
     }
+}
+
+/// The devices that the spool has readings of, at most as many as may be known.
+///
+/// # Errors
+/// The storage failed.
+pub async fn read_before(spool: &SpoolHandle) -> anyhow::Result<Arc<HashSet<DeviceId>>> {
+    let defs = spool.series(0, usize::MAX).await.context("the series of the spool")?;
+    let mut known = HashSet::new();
+    for def in defs {
+        if known.len() < CARDS_MAX {
+            known.insert(def.device);
+        }
+    }
+    Ok(Arc::new(known))
 }
 
 async fn rest(twins: TwinHandle) {

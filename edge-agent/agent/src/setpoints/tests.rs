@@ -364,7 +364,7 @@ async fn a_set_point_waits_for_its_device_is_written_and_judged_by_its_profile()
     let parts = Parts {
         path: folder.path().join("twins.redb"),
         epoch: Box::new(|| Epoch::from_bytes([1; 16])),
-        kin: Kin { own: pump.clone(), cards: Cards::default().seen() },
+        kin: Kin { own: pump.clone(), cards: Cards::default().seen(), known: Arc::default() },
         board: Board::default(),
         clock: AgentClock::default(),
     };
@@ -442,7 +442,7 @@ async fn what_a_group_wants_is_written_to_its_devices_that_have_such_a_point_and
     let parts = Parts {
         path: folder.path().join("twins.redb"),
         epoch: Box::new(|| Epoch::from_bytes([1; 16])),
-        kin: Kin { own: pump.clone(), cards: cards.seen() },
+        kin: Kin { own: pump.clone(), cards: cards.seen(), known: Arc::default() },
         board: Board::default(),
         clock: AgentClock::default(),
     };

@@ -89,6 +89,8 @@ impl Source for HttpSource {
             return Err(SourceError::failed(reason));
         }
         let defs = context.wait(context.spool().series(0, usize::MAX)).await?.map_err(SourceError::failed)?;
+        // They have twins before they post.
+        context.introduce(self.devices.iter().map(|device| &device.id));
         let rights = Arc::new(Rights { token: self.door.token.clone(), tokens: self.door.tokens.clone() });
         let served = Served {
             context: context.clone(),

@@ -33,7 +33,7 @@ pub fn start(folder: &Path, spool: &SpoolHandle, cards: &Cards, board: &Board) -
     let parts = Parts {
         path: file::path(folder),
         epoch: Box::new(move || state.borrow().epoch),
-        kin: Kin { own: DeviceId::parse("pump-7").unwrap(), cards: cards.seen() },
+        kin: Kin { own: DeviceId::parse("pump-7").unwrap(), cards: cards.seen(), known: Arc::default() },
         board: board.clone(),
         clock: AgentClock::default(),
     };
@@ -338,4 +338,54 @@ async fn send(addr: SocketAddr, request: &str, headers: &[(&str, &str)], body: &
     tokio::time::timeout(LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
     let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
     (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+/// Sends readings as who pushes them does, and waits until they are durable.
+fn push(port: u16, device: &str) {
+    use std::io::{Read as _, Write as _};
+    let body = r#"{"v":3.5}"#;
+    let head = format!(
+        "POST /{device} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\nAuthorization: Bearer sesame\r\n"
+    );
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("HTTP/1.1 204"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_pushes_seldom_has_its_twin_after_a_kill() {
+    let hub = Hub::start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    hub.enrol(path);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = format!(
+        "[http]\nlisten = \"\"\n[uplink]\nhub = \"no port\"\n[[source]]\nkind = \"http\"\nname = \"door\"\nlisten = \"127.0.0.1:{port}\"\n\
+         token = \"sesame\"\nprofiles = [\"json-http\"]\n[[device]]\nid = \"named\"\nsource = \"door\"\nprofile = \"json-http\"\n"
+    );
+    std::fs::write(path.join("agent.toml"), config).unwrap();
+    let set = |device: &str| output(path, &["twin", "set", "onsite/v", "7", "--device", device]);
+    let open = |status: &edge_agent::status::Status| {
+        !status.epoch.is_empty() && std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    };
+
+    let mut agent = Agent(command(path, &["run"]).spawn().unwrap());
+    process::until(path, open).await;
+    assert!(set("named").status.success(), "it is named before it has said anything");
+    let refused = String::from_utf8(set("seldom").stderr).unwrap();
+    assert!(refused.contains("this agent neither is device seldom nor reads it"), "{refused}");
+    push(port, "seldom");
+    agent.0.kill().unwrap();
+    agent.0.wait().unwrap();
+
+    agent = Agent(command(path, &["run"]).spawn().unwrap());
+    process::until(path, open).await;
+    for (device, good) in [("named", true), ("seldom", true), ("other", false)] {
+        let said = set(device);
+        assert_eq!(said.status.success(), good, "{device}: {said:?}");
+    }
+    agent.signal("-TERM");
+    agent.ended().await;
 }

@@ -29,7 +29,11 @@ impl Site {
         let parts = Parts {
             path: folder.path().join("twins.redb"),
             epoch: Box::new(|| Epoch::from_bytes([1; 16])),
-            kin: Kin { own: DeviceId::parse("pump").unwrap(), cards: Cards::default().seen() },
+            kin: Kin {
+                own: DeviceId::parse("pump").unwrap(),
+                cards: Cards::default().seen(),
+                known: Arc::default(),
+            },
             board: Board::default(),
             clock: AgentClock::default(),
         };

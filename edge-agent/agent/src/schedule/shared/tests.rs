@@ -237,7 +237,7 @@ impl Agent {
         let parts = Parts {
             path: folder.path().join("twins.redb"),
             epoch: Box::new(|| Epoch::from_bytes([1; 16])),
-            kin: Kin { own: pump.clone(), cards: cards.seen() },
+            kin: Kin { own: pump.clone(), cards: cards.seen(), known: Arc::default() },
             board: board.clone(),
             clock: AgentClock::default(),
         };

@@ -99,7 +99,7 @@ impl Agent {
         let parts = Parts {
             path: "".into(),
             epoch: Box::new(move || Epoch::from_bytes([now.load(Ordering::Relaxed); 16])),
-            kin: Kin { own: DeviceId::parse("pump-7").unwrap(), cards: cards.seen() },
+            kin: Kin { own: DeviceId::parse("pump-7").unwrap(), cards: cards.seen(), known: Arc::default() },
             board: board.clone(),
             clock: AgentClock::default(),
         };

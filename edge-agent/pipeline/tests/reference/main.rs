@@ -281,8 +281,9 @@ proptest! {
 /// The comparison finds a reference that holds one reading back too many: were it blind, it would not.
 #[test]
 fn a_canary_is_caught() {
-    let mut runner =
-        TestRunner::new(Config { failure_persistence: None, cases: cases(), ..Config::default() });
+    // It dies of one in some dozens: so many that chance does not let it live.
+    let cases = cases().saturating_mul(16);
+    let mut runner = TestRunner::new(Config { failure_persistence: None, cases, ..Config::default() });
     let found = runner
         .run(&(pipeline(), history()), |(definition, history)| compare(&definition, &history, How::Canary));
     assert!(found.is_err(), "the canary lived");

@@ -148,8 +148,7 @@ pub async fn run_until(
     let (cards, enrolled) = (Cards::default(), identity.file.clone());
     let intakes = Intakes { config: &config, spool: &spool, batching: now, board: &board, writes: &writes };
     let (out, mut intakes) = intakes.start(&plan, &cards, &tracer);
-    let known = twins::read_before(&spool).await?;
-    let kin = Kin { own: own_device.clone(), cards: cards.seen(), known };
+    let kin = Kin { own: own_device.clone(), cards: cards.seen(), known: twins::read_before(&spool).await? };
     let mut twins = Twins::start(&config, kin, &spool, &board, &writes)?;
     let judge = Judge::new(own_device.clone(), layers.clone());
     let (mut served, questions) =

@@ -311,11 +311,12 @@ impl Errors {
             let missing = |name: &str| !device.names(name) && !point.names(name);
             let mut must = Vec::new();
             // A pair of two devices is one series.
-            let is_one = spec.join.as_ref().is_some_and(|join| join.left_device.is_some());
-            if missing("device") && !is_one {
+            let is_pair = spec.join.as_ref().is_some_and(|join| join.left_device.is_some());
+            if missing("device") && !is_pair && !is_one_name(&spec.source.devices) {
                 must.push("{device}");
             }
-            if spec.group == Group::Series && spec.join.is_none() && missing("point") {
+            let has_points = spec.group == Group::Series && spec.join.is_none();
+            if has_points && missing("point") && !is_one_name(&spec.source.points) {
                 must.push("{point}");
             }
             if fields.iter().filter(|field| is_derived(**field)).count() > 1 && missing("aggregate") {
@@ -333,6 +334,11 @@ impl Errors {
         }
         series
     }
+}
+
+/// Whether these patterns fit no more than one name.
+fn is_one_name(patterns: &[String]) -> bool {
+    matches!(patterns, [one] if !one.contains('*'))
 }
 
 fn is_name(c: char) -> bool {

@@ -170,6 +170,29 @@ fn windows_have_the_aggregates_and_policies_that_they_can_keep() {
 }
 
 #[test]
+fn results_of_one_series_need_no_template() {
+    let named = |devices: &str, points: &str, device: &str, point: &str| {
+        told(&[
+            (r#"["pump-*"]"#, devices),
+            (r#"["temperature", "motor/*"]"#, points),
+            (r#""aggregates": ["mean", "max"]"#, r#""aggregates": ["mean"]"#),
+            (r#""point": "{point}/{aggregate}-1m""#, &format!(r#""device": "{device}", "point": "{point}""#)),
+        ])
+    };
+    let (pump, all, heat, both) =
+        (r#"["pump-1"]"#, r#"["pump-*"]"#, r#"["temperature"]"#, r#"["temperature", "motor/rpm"]"#);
+    let fine = Vec::<String>::new();
+    assert_eq!(named(pump, heat, "hall", "mean"), fine);
+    assert_eq!(named(pump, both, "hall", "{point}/mean"), fine);
+    assert_eq!(named(all, heat, "{device}", "mean"), fine);
+    // Of several there must be as many names.
+    assert_eq!(named(pump, both, "hall", "mean"), ["/sinks/0"]);
+    assert_eq!(named(all, heat, "hall", "mean"), ["/sinks/0"]);
+    assert_eq!(named(r#"["pump-1", "pump-2"]"#, heat, "hall", "mean"), ["/sinks/0"]);
+    assert_eq!(named(pump, r#"["motor/*"]"#, "hall", "mean"), ["/sinks/0"]);
+}
+
+#[test]
 fn unknown_fields_and_kinds_are_refused_with_what_is_allowed() {
     let error = |from: &str, to: &str| {
         serde_json::from_str::<JobSpec>(&PLAIN.replace(from, to)).unwrap_err().to_string()

@@ -59,7 +59,15 @@ impl Params {
     }
 
     pub fn step(&self) -> Result<i64, Failure> {
-        span("step", self.needed("step")?)
+        let text = self.needed("step")?;
+        let step_ns = span("step", text)?;
+        if step_ns == 0 && text.parse::<f64>().is_ok_and(|seconds| seconds > 0.0) {
+            return Err(Failure::param(
+                "step",
+                &format!("{text:?} is too small; allowed is 0.001 s and more"),
+            ));
+        }
+        Ok(step_ns)
     }
 
     pub fn timeout(&self) -> Result<Option<Duration>, Failure> {

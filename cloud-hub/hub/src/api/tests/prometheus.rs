@@ -309,6 +309,12 @@ async fn what_is_wrong_is_told_as_prometheus_tells_it() {
             "exceeded maximum resolution of 11000 points",
         ),
         ("query_range?query=1&start=0&end=1&step=0", 400, "bad_data", "zero or negative query resolution"),
+        (
+            "query_range?query=1&start=0&end=1&step=1e-9",
+            400,
+            "bad_data",
+            "invalid parameter \"step\": \"1e-9\" is too small; allowed is 0.001 s",
+        ),
         ("query_range?query=1&start=0&end=1", 400, "bad_data", "invalid parameter \"step\": it is missing"),
         ("query?query=vector(1)[90y:1ms]", 422, "execution", "the query would compute more than"),
         (

@@ -24,7 +24,7 @@ pub use self::admission::{Admission, DEVICES_PER_TOKEN_MAX, DevicePattern, only_
 pub use self::writer::{ROWS_PER_BATCH_MAX, Writer};
 use crate::hub::App;
 use crate::imports::IMPORT_PREFIX;
-use crate::jobs::is_job;
+use crate::jobs::{JOB_PREFIX, is_job};
 use crate::metadata::{Changes, DeviceRecord, MetadataError};
 use crate::places::{Limits, Place, Places};
 use crate::secret::SecretError;
@@ -46,6 +46,16 @@ const NOTE_EVERY_MS: i64 = 60_000;
 #[must_use]
 pub fn is_writer(id: &str) -> bool {
     id.starts_with(WRITER_PREFIX) || is_job(id) || id.starts_with(IMPORT_PREFIX)
+}
+
+/// Why no device may have this id, where only writers may.
+#[must_use]
+pub fn reserved(id: &str) -> Option<String> {
+    is_writer(id).then(|| {
+        format!(
+            "{id:?}: ids that begin with {WRITER_PREFIX:?} are those of tokens that write, with {JOB_PREFIX:?} those of jobs, and with {IMPORT_PREFIX:?} those of imports"
+        )
+    })
 }
 
 /// Why readings were not stored.

@@ -299,3 +299,28 @@ async fn files_that_are_none_are_told_apart_and_the_hub_lives_on() -> Result<()>
         .await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn rows_of_names_that_are_the_hub_s_own_are_told_and_the_rest_is_stored() -> Result<()> {
+    let hub = Hub::start().await?;
+    let write = |name: &str, row: &str| -> Result<String> {
+        let file = in_folder(&hub, name);
+        std::fs::write(
+            &file,
+            format!("device,point,unit,time,value\n_import.x,t,,2025-11-21T12:00:00Z,1\n{row}"),
+        )?;
+        Ok(file)
+    };
+    let some = write("some.csv", "a,t,,2025-11-21T12:00:09Z,2\n")?;
+    let told = imported(&hub, &[&some]).await?;
+    let line =
+        "line 2, column \"device\": \"_import.x\": ids that begin with \"_write.\" are those of tokens";
+    ensure!(told.contains(line), "{told}");
+    ensure!(stored(&hub).await? == [1], "{:?}", stored(&hub).await?);
+    // A file of which nothing can be stored was not imported.
+    let none = write("none.csv", "")?;
+    let Said { code, err, .. } = hub.command(&["import", &none]).await?;
+    ensure!(code == Some(1) && err.contains("not one of its readings can be taken"), "{code:?} {err}");
+    ensure!(stored(&hub).await? == [1], "{:?}", stored(&hub).await?);
+    Ok(())
+}

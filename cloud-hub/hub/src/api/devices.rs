@@ -22,16 +22,14 @@ use super::shapes::{
 };
 use crate::fleet::Came;
 use crate::hub::{App, Hub};
-use crate::imports::IMPORT_PREFIX;
 use crate::ingest::moved;
-use crate::jobs::JOB_PREFIX;
 use crate::metadata::{Card, Changes, DeviceRecord, MetadataError};
 use crate::position::Measured;
 use crate::presence::{PresenceEvent, Shown, State as PresenceState};
 use crate::registry::{DEVICES_MAX, Filter};
 use crate::secret::hex;
 use crate::when;
-use crate::writes::{WRITER_PREFIX, is_writer};
+use crate::writes::reserved;
 
 /// Longest page of devices or series.
 pub const PAGE_MAX: usize = 1000;
@@ -165,13 +163,8 @@ pub async fn add(
 /// # Errors
 /// It is one of them.
 pub(super) fn not_reserved(id: &str) -> Result<(), ApiError> {
-    if is_writer(id) {
-        let detail = format!(
-            "{id:?}: ids that begin with {WRITER_PREFIX:?} are those of tokens that write, with {JOB_PREFIX:?} those of jobs, and with {IMPORT_PREFIX:?} those of imports"
-        );
-        return Err(ApiError::new(StatusCode::CONFLICT, "reserved-id", detail));
-    }
-    Ok(())
+    let taken = |detail| ApiError::new(StatusCode::CONFLICT, "reserved-id", detail);
+    reserved(id).map_or(Ok(()), |detail| Err(taken(detail)))
 }
 
 /// One device

@@ -144,6 +144,10 @@ async fn one(hub: &HubSocket, table: Arc<Table>, args: &ImportArgs) -> Result<()
         !strict || account.refused == 0,
         "nothing was stored: a value cannot be taken, and --strict is said"
     );
+    ensure!(
+        account.readings > 0 || account.refused == 0,
+        "nothing was stored: not one of its readings can be taken"
+    );
     let state = begin(hub, &identity, &table, &rows, args).await?;
     if args.dry_run {
         let (series, devices) = (state.new_series, state.new_devices);

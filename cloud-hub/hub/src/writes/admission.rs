@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use tideline_protocol::model::{AgentId, DeviceId};
 
-use super::is_writer;
+use super::reserved;
 use crate::hub::Hub;
 use crate::metadata::{Changes, DeviceRecord, MetadataError, WriteTokenRecord};
 use crate::registry::DEVICES_MAX;
@@ -91,7 +91,10 @@ impl<'a> Admission<'a> {
     /// # Errors
     /// They are not; the text says why and what is allowed.
     pub fn admit(&mut self, device: &DeviceId) -> Result<(), String> {
-        if is_writer(device.as_str()) || !self.patterns.iter().any(|pattern| pattern.fits(device)) {
+        if let Some(reason) = reserved(device.as_str()) {
+            return Err(reason);
+        }
+        if !self.patterns.iter().any(|pattern| pattern.fits(device)) {
             let allowed = self.token.devices.join(", ");
             return Err(format!("this token may not write for device {device}; allowed are {allowed}"));
         }

@@ -61,10 +61,14 @@ pub struct RowReading {
     pub quality: Quality,
 }
 
+/// Why no readings of a device are taken, where none are.
+pub type RefuseDevice = fn(&DeviceId) -> Option<String>;
+
 /// Makes readings of rows, and numbers their series as they come.
 #[derive(Debug)]
 pub struct Rows {
     plan: Plan,
+    refuse: RefuseDevice,
     series: HashMap<(DeviceId, PointId), u32>,
     defs: Vec<SeriesDef>,
     // By what the cells say, which is longer than it need be and costs no look at it.
@@ -84,11 +88,12 @@ enum Unnamed {
 }
 
 impl Rows {
-    /// By this plan.
+    /// By this plan, of all devices.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
         Self {
             plan,
+            refuse: |_| None,
             series: HashMap::new(),
             defs: Vec::new(),
             by_text: HashMap::new(),
@@ -96,6 +101,12 @@ impl Rows {
             account: Account::default(),
             chunks: ChunkCount::default(),
         }
+    }
+
+    /// Refuses the rows of some devices, as those of which the ids are.
+    #[must_use]
+    pub fn refusing(self, refuse: RefuseDevice) -> Self {
+        Self { refuse, ..self }
     }
 
     /// How many chunks the readings come in.
@@ -343,8 +354,14 @@ impl Rows {
         };
         let device = match &self.plan.device {
             Device::One(device) => device.clone(),
-            Device::Column(at) => DeviceId::parse(text(*at, "device")?)
-                .map_err(|error| Unnamed::Wrong(*at, error.to_string()))?,
+            Device::Column(at) => {
+                let device = DeviceId::parse(text(*at, "device")?)
+                    .map_err(|error| Unnamed::Wrong(*at, error.to_string()))?;
+                if let Some(reason) = (self.refuse)(&device) {
+                    return Err(Unnamed::Wrong(*at, reason));
+                }
+                device
+            }
         };
         match (&self.plan.shape, point) {
             (Shape::Wide(points), Some(no)) => {

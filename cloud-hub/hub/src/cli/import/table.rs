@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cloud_hub::writes::reserved;
 use serde::de::DeserializeOwned;
 use tideline_formats::table::{
     Cell, ColumnKind, CsvRecords, FileColumn, Mapping, Plan, Record, RowReading, Rows,
@@ -77,7 +78,7 @@ impl Table {
             (records, _) = open()?;
         }
         let width = columns.len();
-        let mut rows = Rows::new(self.plan(&columns)?);
+        let mut rows = Rows::new(self.plan(&columns)?).refusing(|device| reserved(device.as_str()));
         let mut out = Vec::new();
         loop {
             let share = Share { done: records.bytes(), all };
@@ -125,7 +126,7 @@ impl Table {
         let columns: Vec<FileColumn> = head.columns.iter().map(file_column).collect();
         let plan = self.plan(&columns)?;
         let (width, used) = (plan.width(), plan.used());
-        let mut rows = Rows::new(plan);
+        let mut rows = Rows::new(plan).refusing(|device| reserved(device.as_str()));
         let mut reader = Reader::start(self, &used)?;
         let _head: Head = reader.json().or_else(|_| bail!("{}", reader.why()))?;
         let (mut at, mut out) = (0_u64, Vec::new());

@@ -1,12 +1,13 @@
 //! What a reader of JSON changes without a word, so that what was written is not what stands there then: whole numbers that nothing
-//! keeps exactly, of which it makes doubles, and members of one name, of which it keeps the last.
+//! keeps exactly, of which it makes doubles, and members of one name, of which it keeps the last. And what is so deep that it
+//! gives up.
 
 use std::collections::BTreeSet;
 
 use crate::edit::pointer_of;
 use crate::value::{ValueError, behind};
 
-/// A whole number beyond 64 bits, or a name that stands twice.
+/// A whole number beyond 64 bits, a name that stands twice, or what is too deep.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{at}: {error}")]
 pub struct Inexact {
@@ -24,14 +25,19 @@ enum Within {
     List(usize),
 }
 
-/// Looks for the first whole number in a JSON text that is beyond 64 bits, and for the first member that an object has twice. A number that is written with a point or an exponent is a double by
-/// its writer's will. A text that is no JSON is left to its reader.
+/// Looks for the first whole number in a JSON text that is beyond 64 bits, for the first member that an object has twice, and for
+/// what is within more than 100 objects and lists. A number that is written with a point or an exponent is a double by its writer's
+/// will. A text that is no JSON is left to its reader.
 ///
 /// # Errors
 /// There is one.
 pub fn exact(text: &str) -> Result<(), Inexact> {
     let (mut rest, mut within) = (text, Vec::new());
     while let Some(first) = rest.chars().next() {
+        if within.len() > DEPTH_MAX {
+            let at = place(within.get(..SHOWN_MAX).unwrap_or_default());
+            return Err(Inexact { at, error: ValueError::Nested });
+        }
         let mut after = rest.get(first.len_utf8()..).unwrap_or_default();
         match first {
             '{' => within.push(Within::Object(None, BTreeSet::new())),
@@ -74,6 +80,10 @@ pub fn exact(text: &str) -> Result<(), Inexact> {
     Ok(())
 }
 
+/// How deep objects and lists may be within one another; readers give up a little later.
+const DEPTH_MAX: usize = 100;
+/// Names of the place of what is too deep.
+const SHOWN_MAX: usize = 8;
 /// Digits of a number that an error repeats.
 const DIGITS_MAX: usize = 40;
 
@@ -139,6 +149,16 @@ mod tests {
         for fine in [r#"{"a":{"a":"a"},"b":["a","a"],"c":"a"}"#, r#"[{"a":1},{"a":1}]"#, r#"{"a":1,"A":1}"#] {
             assert_eq!(exact(fine), Ok(()), "{fine}");
         }
+    }
+
+    #[test]
+    fn what_is_too_deep_is_found_with_where_it_begins() {
+        let deep = |levels: usize| format!("{}1{}", r#"{"a":["#.repeat(levels), "]}".repeat(levels));
+        assert_eq!(exact(&deep(50)), Ok(()));
+        let found = exact(&deep(51)).unwrap_err();
+        assert_eq!((found.at.as_str(), found.error), ("/a/0/a/0/a/0/a/0", ValueError::Nested));
+        // Before a reader gives up.
+        assert!(serde_json::from_str::<Json>(&deep(51)).is_ok());
     }
 
     proptest! {

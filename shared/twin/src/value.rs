@@ -33,6 +33,9 @@ pub enum ValueError {
     /// Lists within lists.
     #[error("a list is more than {DEPTH_MAX} deep")]
     TooDeep,
+    /// A text that would have its reader give up.
+    #[error("has more than 100 objects and lists within one another; allowed are 100")]
+    Nested,
     /// Which of the two is meant, nobody knows.
     #[error("stands twice in one object; allowed is each name once")]
     Twice,

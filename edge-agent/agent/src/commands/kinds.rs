@@ -177,7 +177,14 @@ impl Run {
 
     pub(super) fn input<T: DeserializeOwned>(&self) -> Result<T, CommandError> {
         serde_json::from_slice(&self.command.input).map_err(|error| {
-            CommandError::new(errors::BAD_INPUT, format!("input of {}: {error}", self.command.kind))
+            let told = error.to_string();
+            // Where it is in the one line that came says nothing to those who sent it in parts.
+            let told = match told.rsplit_once(" at line ") {
+                _ if !self.command.input.trim_ascii_start().starts_with(b"{") => "it is no object",
+                Some((what, _)) => what,
+                None => &told,
+            };
+            CommandError::new(errors::BAD_INPUT, format!("input of {}: {told}", self.command.kind))
         })
     }
 

@@ -129,7 +129,7 @@ async fn commands_that_cannot_be_done_say_why() {
         ("http", r#"{"url":"hush"}"#, errors::BAD_INPUT, "url: relative URL without a base"),
         ("http", r#"{"url":"http://u:hush@a:8/b?hush"}"#, errors::NOT_ALLOWED, "url: http://a:8/b is below"),
         ("export", "{}", errors::NOT_ALLOWED, "commands.export_dir is not set"),
-        ("write", "{}", errors::BAD_INPUT, "missing field `point`"),
+        ("write", "{ }", errors::BAD_INPUT, "input of write: missing field `point`"),
         ("write", r#"{"point":"a b","value":1}"#, errors::BAD_INPUT, "allowed are"),
         ("write", r#"{"point":"a","value":[1]}"#, errors::BAD_INPUT, "allowed are true"),
         (
@@ -140,7 +140,8 @@ async fn commands_that_cannot_be_done_say_why() {
         ),
         ("read", "{}", errors::BAD_INPUT, "missing field `point`"),
         ("read", r#"{"point":"a"}"#, errors::UNAVAILABLE, "no running source reads device pump"),
-        ("reload", "[", errors::BAD_INPUT, "input of reload"),
+        ("reload", "[", errors::BAD_INPUT, "input of reload: it is no object"),
+        ("sync", "[]", errors::BAD_INPUT, "input of sync: it is no object"),
         ("reload", "{}", errors::UNAVAILABLE, "ending"),
         ("logs", r#"{"colour":1}"#, errors::BAD_INPUT, "unknown field"),
     ] {

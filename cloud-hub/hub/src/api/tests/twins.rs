@@ -94,6 +94,10 @@ async fn what_cannot_be_is_refused_with_a_code() {
         (json!({"desired": many}), 400, "twin-too-many-edits"),
         (json!({ "desired": seven_and_more }), 400, "twin-change-too-long"),
         (json!({"reported": {"a": 1}}), 422, "bad-body"),
+        (json!(null), 422, "bad-body"),
+        (json!([{}]), 422, "bad-body"),
+        ((0..100).fold(json!(1), |deep, _| json!({ "a": deep })), 422, "bad-body"),
+        ((0..101).fold(json!(1), |deep, _| json!({ "a": deep })), 400, "bad-value"),
     ] {
         let (found, answer) = bench.patch("valve-1", body).await;
         assert_eq!((found.as_u16(), &answer["code"]), (status, &json!(code)), "{answer}");

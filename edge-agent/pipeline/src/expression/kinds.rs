@@ -102,3 +102,75 @@ fn gives(node: &Node, of_reading: bool) -> Option<Gives> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tideline_protocol::value::Value;
+
+    use super::super::Expression;
+    use super::*;
+
+    /// Names of a reading: the first has values of any type, the others those of their own.
+    const NAMES: [&str; 6] = ["value", "time_ms", "quality", "device", "point", "unit"];
+    const KINDS: [ValueKind; 4] = [ValueKind::Float, ValueKind::Int, ValueKind::Bool, ValueKind::Text];
+
+    fn expression() -> impl Strategy<Value = String> {
+        let leaves = [
+            "value", "value", "time_ms", "quality", "point", "2", "1.5", "true", "false", "'on'", "null",
+            "[1.0]",
+        ];
+        prop::sample::select(leaves.to_vec()).prop_map(str::to_owned).prop_recursive(4, 24, 3, |part| {
+            let operators =
+                ["+", "-", "*", "/", "%", "&&", "||", "==", "!=", "<", "<=", ">", ">=", "in"];
+            let of_one = [
+                "!", "-", "size", "int", "uint", "double", "string", "bool", "math.abs", "math.sign", "math.round",
+                "math.isNaN", "math.sqrt",
+            ];
+            let of_two = ["contains", "startsWith", "endsWith"];
+            prop_oneof![
+                4 => (part.clone(), prop::sample::select(operators.to_vec()), part.clone())
+                    .prop_map(|(left, operator, right)| format!("({left} {operator} {right})")),
+                2 => (prop::sample::select(of_one.to_vec()), part.clone()).prop_map(|(name, of)| format!("{name}({of})")),
+                1 => (part.clone(), prop::sample::select(of_two.to_vec()), part.clone())
+                    .prop_map(|(on, name, of)| format!("({on}).{name}({of})")),
+                2 => (part.clone(), part.clone(), part.clone())
+                    .prop_map(|(one, two, three)| format!("({one} ? {two} : {three})")),
+                1 => (part.clone(), part).prop_map(|(one, two)| format!("[{one}, {two}]")),
+            ]
+        })
+    }
+
+    /// Whether a stage of this type gives a reading of such a value.
+    const fn suits(value: &Value, kind: ValueKind) -> bool {
+        match value {
+            Value::Null => true,
+            Value::Float(_) | Value::Int(_) => matches!(kind, ValueKind::Float | ValueKind::Int),
+            Value::Bool(_) => matches!(kind, ValueKind::Bool),
+            Value::Text(_) => matches!(kind, ValueKind::Text),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+        /// What is refused is a configuration that was taken before: none may be that worked for one reading.
+        #[test]
+        fn what_gives_one_value_of_a_type_is_never_refused_for_it(text in expression()) {
+            let Ok(expression) = Expression::parse(&text, &NAMES) else { return Ok(()) };
+            for value in [
+                Value::Float(2.5), Value::Float(-1.0), Value::Int(3), Value::Int(1 << 60), Value::Bool(true), Value::Bool(false),
+                Value::Text("on".into()), Value::Text("7".into()), Value::Text("true".into()), Value::Null,
+            ] {
+                let mut scope = expression.scope();
+                scope.set(0, &value);
+                scope.set_number(1, 1.7e12);
+                ["good", "pump", "level", "Cel"].iter().zip(2..).for_each(|(name, at)| scope.set(at, &Value::Text((*name).into())));
+                let Ok(given) = expression.value(&scope) else { continue };
+                for kind in KINDS.into_iter().filter(|kind| suits(&given, *kind)) {
+                    let told = expression.check_kind(kind, true);
+                    prop_assert_eq!(told, Ok(()), "{} gives {:?} of {:?}", text, given, value);
+                }
+            }
+        }
+    }
+}

@@ -16,6 +16,7 @@ use tideline_protocol::value::{VALUE_TEXT_BYTES_MAX, Value};
 
 use crate::gather::{ColumnNo, Gather};
 use crate::names::{DeviceName, Pairs, point_of_field};
+use crate::when::RANGE;
 use crate::{FormatError, LABELS_MAX, LINES_MAX, Mapping, READINGS_MAX, Taken, excerpt};
 
 /// The unit of a request's times.
@@ -208,7 +209,7 @@ impl<'b> Parser<'b, '_, '_> {
             return Err(format!("{} is no time; it is a whole number of 64 bits", excerpt(text)));
         };
         number.checked_mul(self.precision.ns()).ok_or_else(|| {
-            format!("the time {number} is out of range; from 1678 to 2262 is allowed, and precision= says its unit")
+            format!("the time {number} is out of range; {RANGE} is allowed, and precision= says its unit")
         })
     }
 

@@ -14,6 +14,7 @@ use tideline_protocol::value::{Value, ValueKind};
 
 use crate::gather::Gather;
 use crate::names::{Pairs, point_of_metric};
+use crate::when::RANGE;
 use crate::{FormatError, LABELS_MAX, Mapping, SERIES_BYTES_MAX, SYMBOLS_MAX, Taken, excerpt};
 
 /// The label that holds a metric's name.
@@ -181,7 +182,7 @@ impl Parser<'_, '_> {
             match time_ms.checked_mul(NS_PER_MS) {
                 Some(time_ns) => self.gather.push(column, time_ns, Value::Float(*value))?,
                 None => self.gather.taken.problems.refused(number, || {
-                    format!("{name}: the time {time_ms} ms is out of range; from 1678 to 2262 is allowed")
+                    format!("{name}: the time {time_ms} ms is out of range; {RANGE} is allowed")
                 }),
             }
         }

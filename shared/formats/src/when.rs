@@ -1,9 +1,13 @@
 //! Times as people and programs write them, the same at hub and agent: RFC 3339, Unix milliseconds, or relative to now.
 
+/// The times that there are, in words: those that 64 bits of nanoseconds since 1970 can say.
+pub const RANGE: &str = "from 1677-09-21 to 2262-04-11";
+
 /// A time that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is no time; allowed are RFC 3339 as 2026-11-21T12:00:00Z, Unix milliseconds, now, and relative times as -90s, -15m, -6h, -7d, from the year 1678 to 2261"
+    "{text:?} is no time; allowed are RFC 3339 as 2026-11-21T12:00:00Z, Unix milliseconds, now, and relative times as -90s, -15m, -6h, -7d, {}",
+    RANGE
 )]
 pub struct BadTime {
     text: String,
@@ -19,7 +23,7 @@ pub struct BadSpan {
 /// Nanoseconds since 1970 of `text`, where `now_ns` is the present.
 ///
 /// # Errors
-/// The text is none of the allowed forms, or lies outside the years 1678 to 2261.
+/// The text is none of the allowed forms, or is not within [`RANGE`].
 pub fn parse_time(text: &str, now_ns: i64) -> Result<i64, BadTime> {
     let fail = || BadTime { text: text.chars().take(64).collect() };
     let trimmed = text.trim();

@@ -5,6 +5,7 @@ pub mod lines;
 
 use std::collections::BTreeMap;
 
+use tideline_formats::when::RANGE;
 use tideline_protocol::model::{DeviceId, PointId, Sample, SeriesDef};
 use tideline_protocol::time::NS_PER_MS;
 use tideline_protocol::value::{Quality, Value, ValueKind};
@@ -234,7 +235,7 @@ impl RowReader {
 
 /// RFC 3339, `YYYY-MM-DD HH:MM:SS` taken as UTC, or Unix milliseconds, in ns since 1970.
 pub fn time_of(text: &str) -> Result<i64, String> {
-    let outside = || format!("time {text:?} is outside 1678 to 2262");
+    let outside = || format!("time {text:?} is not {RANGE}");
     if let Ok(unix_ms) = text.parse::<i64>() {
         return unix_ms.checked_mul(NS_PER_MS).ok_or_else(outside);
     }

@@ -6,6 +6,7 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use super::cell::Cell;
 use crate::excerpt;
+use crate::when::RANGE;
 
 /// How times are written.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,7 +110,7 @@ impl Times {
 }
 
 fn out_of_range(text: &str) -> String {
-    format!("{text} is no time from 1678 to 2261; is `format` of `[time]` right?")
+    format!("{text} is no time {RANGE}; is `format` of `[time]` right?")
 }
 
 fn in_range(time: &jiff::Timestamp) -> Result<i64, String> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::StatusCode;
 use tideline_formats::line::{self, Precision};
+use tideline_formats::when::RANGE;
 use tideline_formats::{FormatError, Mapping, Taken};
 use tideline_profiles::check_kind;
 use tideline_protocol::model::{DeviceId, PointId, SeriesDef};
@@ -148,12 +149,10 @@ impl Sorter {
         let time_ns = match entry.time {
             None => Ok(readings.ours.time_ns()),
             Some(Leaf::Text(text)) => time_of(&text),
-            Some(Leaf::Whole(ms)) => ms
-                .checked_mul(NS_PER_MS)
-                .ok_or_else(|| format!("time {ms} is no Unix milliseconds within 1678 to 2262")),
-            Some(Leaf::Real(number)) => {
-                Err(format!("time {number} is no Unix milliseconds within 1678 to 2262"))
+            Some(Leaf::Whole(ms)) => {
+                ms.checked_mul(NS_PER_MS).ok_or_else(|| format!("time {ms} is no Unix milliseconds {RANGE}"))
             }
+            Some(Leaf::Real(number)) => Err(format!("time {number} is no Unix milliseconds {RANGE}")),
             Some(other) => Err(format!("time {other} is neither RFC 3339 nor Unix milliseconds")),
         };
         let time_ns = match time_ns {

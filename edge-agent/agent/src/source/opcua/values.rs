@@ -2,6 +2,7 @@
 //! crate's decoder lets through give a value or a reason.
 
 use opcua_types::{DataValue, DateTime, StatusCode, StatusCodeSeverity, UAString, Variant};
+use tideline_formats::when::RANGE;
 use tideline_protocol::value::{Quality, VALUE_TEXT_BYTES_MAX, Value, ValueKind};
 
 /// The bits of a status that say that the server's queue was full (Part 4, "StatusCode": InfoType DataValue and
@@ -166,7 +167,7 @@ fn of_stamp(stamp: &DateTime) -> Result<Value, String> {
     if stamp.is_null() {
         return Ok(Value::Null);
     }
-    let ns = stamp_ns(stamp).ok_or("it is a time that is not in 1678 to 2262")?;
+    let ns = stamp_ns(stamp).ok_or_else(|| format!("it is a time that is not {RANGE}"))?;
     Ok(Value::Text(
         jiff::Timestamp::from_nanosecond(ns.into()).map_err(|error| error.to_string())?.to_string().into(),
     ))

@@ -50,7 +50,7 @@ fn what_makes_no_reading_is_refused_with_the_reason() {
         (Variant::from(array), "it is an array of 3; allowed are numbers"),
         (Variant::from(ByteString::from(vec![1])), "it is bytes; allowed are"),
         (Variant::from("x".repeat(4097)), "it is a text of 4097 bytes; allowed are 4096"),
-        (Variant::from(DateTime::endtimes()), "it is a time that is not in 1678 to 2262"),
+        (Variant::from(DateTime::endtimes()), "it is a time that is not from 1677-09-21 to 2262-04-11"),
         (Variant::Variant(Box::new(Variant::Int32(1))), "it is a value with a status of its own"),
     ] {
         let error = value(&variant).unwrap_err();

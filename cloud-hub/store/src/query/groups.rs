@@ -56,7 +56,7 @@ pub struct GroupColumn {
 /// An answer about groups.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupAnswer {
-    /// The coarsest tier that was read where the file has it.
+    /// The coarsest tier of which something was read; that of the readings where there is nothing.
     pub tier: Tier,
     /// The last time of the range, ns, of which readings are past their retention: buckets that the range cuts may have more
     /// than lies in it, and what is gone with its days is in none.
@@ -103,16 +103,22 @@ impl Drop for Second {
     }
 }
 
-/// What a share of the series is, by group.
-type Share = Vec<(usize, Buckets)>;
+/// What a share of the series is.
+struct Share {
+    // Which stand together by group.
+    groups: Vec<(usize, Buckets)>,
+    // The coarsest level of which something was read.
+    coarsest: Level,
+}
 
 impl Work<'_> {
     fn none(&self) -> Buckets {
         Buckets::of(&self.grid, self.range.0, self.range.1)
     }
 
-    /// Adds the readings of a series, each of its rows once and all as at one moment.
-    fn read(&self, id: SeriesId, parts: &mut Buckets, hot: &mut Buckets) -> Result<(), StoreError> {
+    /// Adds the readings of a series, each of its rows once and all as at one moment; says the coarsest level of which there
+    /// was something.
+    fn read(&self, id: SeriesId, parts: &mut Buckets, hot: &mut Buckets) -> Result<Level, StoreError> {
         let range = self.range;
         let Self { shared, format, level, .. } = *self;
         if shared.revised.has(id) {
@@ -121,7 +127,7 @@ impl Work<'_> {
                 (hot_of(&tables, id, range), Arc::clone(&tables.files))
             };
             let newest = Newest { shared, format, id, files: &files, cold: &[], hot };
-            return newest.add((level, Level::Day), range, parts).map(drop);
+            return newest.add((level, Level::Day), range, parts);
         }
         let files = {
             let tables = read(&shared.tables);
@@ -130,27 +136,28 @@ impl Work<'_> {
             }
             Arc::clone(&tables.files)
         };
+        let mut coarsest = Level::Raw;
         for file in files.iter() {
             let sealed = SealedFile { shared, format, file };
             if let Some(entry) = sealed.find(id, range)? {
-                add(sealed, &entry, level, range, parts)?;
+                coarsest = add(sealed, &entry, level, range, parts)?.max(coarsest);
             }
         }
         hot.iter().for_each(|(start, part)| parts.add(start, part));
-        Ok(())
+        Ok(coarsest)
     }
 
     /// The groups of some series, which stand together by group.
     fn share(&self, series: &[(usize, SeriesId)]) -> Result<Share, StoreError> {
-        let mut out: Share = Vec::new();
+        let mut out = Share { groups: Vec::new(), coarsest: Level::Raw };
         let (mut parts, mut hot) = (self.none(), self.none());
         for (group, id) in series {
             goes_on(self.canceled)?;
-            self.read(*id, &mut parts, &mut hot)?;
-            if out.last().is_none_or(|(last, _)| last != group) {
-                out.push((*group, self.none()));
+            out.coarsest = self.read(*id, &mut parts, &mut hot)?.max(out.coarsest);
+            if out.groups.last().is_none_or(|(last, _)| last != group) {
+                out.groups.push((*group, self.none()));
             }
-            if let Some((_, sum)) = out.last_mut() {
+            if let Some((_, sum)) = out.groups.last_mut() {
                 parts.iter().for_each(|(start, part)| sum.add(start, part));
             }
             parts.clear();
@@ -201,15 +208,6 @@ fn extent(shared: &Shared, series: &[(usize, SeriesId)]) -> Option<(i64, i64)> {
         Some((stats.first_ns?, stats.last?.time_ns))
     });
     all.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
-}
-
-/// The tier of an answer for which nothing is read.
-fn none(question: &GroupQuestion) -> Tier {
-    match (question.raw, &question.width) {
-        (true, _) => Tier::Raw,
-        (false, Some(Width::Fixed(width_ns))) => Grid::Fixed(*width_ns).level().into(),
-        (false, Some(Width::Calendar(_)) | None) => Tier::Day,
-    }
 }
 
 /// A range, how it is parted, and into how many buckets of all groups.
@@ -268,17 +266,16 @@ pub fn groups(
         None => None,
     };
     let Some((range, grid, cells)) = range else {
-        return Ok(GroupAnswer { tier: none(question), thinned_to_ns: None, groups: out });
+        return Ok(GroupAnswer { tier: Tier::Raw, thinned_to_ns: None, groups: out });
     };
     let level = if question.raw { Level::Raw } else { grid.level() };
-    // What has no readings any more is known by no less than the finest of its rollups.
     let files = Arc::clone(&read(&shared.tables).files);
-    let Left { finest: least, thinned_to_ns } =
-        left(shared, format, &files, series.iter().map(|(_, id)| *id), range)?;
-    let tier = level.max(least).into();
+    let Left { thinned_to_ns, .. } = left(shared, format, &files, series.iter().map(|(_, id)| *id), range)?;
     let work = Work { shared, format, grid, level, range, canceled };
-    let mut sums: Share = Vec::new();
-    for (at, part) in work.shares(&series, cells)?.into_iter().flatten() {
+    let shares = work.shares(&series, cells)?;
+    let coarsest = shares.iter().map(|share| share.coarsest).max().unwrap_or_default();
+    let mut sums: Vec<(usize, Buckets)> = Vec::new();
+    for (at, part) in shares.into_iter().flat_map(|share| share.groups) {
         // One group may reach over several shares.
         match sums.last_mut().filter(|(last, _)| *last == at) {
             Some((_, sum)) => part.iter().for_each(|(start, part)| sum.add(start, part)),
@@ -293,7 +290,7 @@ pub fn groups(
         let source = Source { shared, format, grid: &grid, range, figures: &question.figures, canceled };
         source.groups((&question.groups, &mut out), question.raw)?;
     }
-    Ok(GroupAnswer { tier, thinned_to_ns, groups: out })
+    Ok(GroupAnswer { tier: coarsest.into(), thinned_to_ns, groups: out })
 }
 
 fn put(out: &mut [GroupColumn], at: usize, sum: &Buckets) {

@@ -338,7 +338,8 @@ pub struct GroupColumns {
 /// The answer to a question about groups
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AggregateAnswer {
-    /// The coarsest tier that was read of series that have it; of others finer ones were, or their readings
+    /// The coarsest tier of which something was read; `raw` where nothing was. Of some series finer ones may have been, or
+    /// their readings
     #[schema(example = "1m")]
     pub tier: String,
     /// The coarsest tier that `twa` and quantiles were read from; left out when they were not asked for

@@ -220,7 +220,7 @@ async fn groups_are_made_by_name_and_filtered_and_counted_again() {
         ))
         .await;
     assert_eq!(status, 200, "{fleets}");
-    assert_eq!((&fleets["width_ms"], &fleets["tier"]), (&json!(300_000), &json!("1m")));
+    assert_eq!((&fleets["width_ms"], &fleets["tier"]), (&json!(300_000), &json!("raw")));
     let t = [T_MS, T_MS + 300_000];
     assert_eq!(
         fleets["groups"],

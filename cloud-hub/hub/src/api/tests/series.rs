@@ -83,7 +83,7 @@ async fn answers_say_up_to_when_readings_are_past_their_retention() {
     let asked = json!({"select": {"points": ["level"]}, "functions": ["count"],
         "from": (t_ms - hour_ms).to_string(), "to": (t_ms + 6 * hour_ms).to_string()});
     let (_, answer) = bench.local("POST", "/api/v1/aggregate", asked).await;
-    assert_eq!((answer.get("thinned_to"), &answer["tier"]), (Some(&last_ms), &json!("1d")), "{answer}");
+    assert_eq!((answer.get("thinned_to"), &answer["tier"]), (Some(&last_ms), &json!("1h")), "{answer}");
     for path in [
         format!("/api/v1/export?device=pump-8&format=csv&{around}"),
         format!("/api/v1/export?device=pump-8&format=csv&rows=10&{around}"),
